@@ -1,1 +1,30 @@
-//! Macros.
+//! The `#[handler]` attribute and `#[derive(Event)]` of streamjobs.
+//!
+//! Applications use both through the `streamjobs` crate, whose pages also hold their documentation.
+
+mod duration;
+mod errors;
+mod event;
+mod handler;
+mod name;
+mod paths;
+
+use proc_macro::TokenStream;
+
+#[expect(
+    missing_docs,
+    reason = "its page is streamjobs/docs/handler.md: the examples there need the framework"
+)]
+#[proc_macro_attribute]
+pub fn handler(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    handler::attribute(arguments.into(), item.into()).into()
+}
+
+#[expect(
+    missing_docs,
+    reason = "its page is streamjobs/docs/event.md: the examples there need the framework"
+)]
+#[proc_macro_derive(Event, attributes(event))]
+pub fn event(item: TokenStream) -> TokenStream {
+    event::derive(item.into()).into()
+}

@@ -1,0 +1,237 @@
+//! The checked description of an event.
+
+use proc_macro2::Span;
+use syn::{
+    Attribute, Data, DataEnum, DeriveInput, Error, Field, Fields, Generics, Ident, LitStr, Member,
+    Variant, spanned::Spanned,
+};
+
+use super::parse::{self, Options};
+use super::serde_view::{SerdeView, renamed};
+use crate::errors::Errors;
+use crate::name;
+
+/// An event that can be expanded.
+pub(crate) struct Event {
+    pub(crate) ident: Ident,
+    pub(crate) stream: LitStr,
+    pub(crate) encoding: Encoding,
+    pub(crate) shape: Shape,
+}
+
+/// How the payload is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Encoding {
+    Json,
+    Fields,
+}
+
+/// One event type, or one for each variant.
+pub(crate) enum Shape {
+    Struct { event_type: LitStr, key: Option<Member> },
+    Enum { variants: Vec<VariantEvent> },
+}
+
+/// The event type of one variant.
+pub(crate) struct VariantEvent {
+    pub(crate) ident: Ident,
+    pub(crate) event_type: LitStr,
+    /// A field of a struct variant.
+    pub(crate) key: Option<Ident>,
+}
+
+impl Event {
+    /// Checks everything that can be seen, and complains about all of it.
+    pub(crate) fn new(input: &DeriveInput, options: Options, errors: &mut Errors) -> Option<Self> {
+        check_generics(&input.generics, errors);
+        let here = input.ident.span();
+        let stream = required(&options, &options.stream, here, "stream = \"orders\"", errors);
+        if let Some(stream) = &stream {
+            errors.keep(name::stream(stream));
+        }
+        let encoding = encoding(&options, errors);
+        let shape = match &input.data {
+            Data::Struct(data) => {
+                check_flat(&data.fields, &input.attrs, encoding, errors);
+                let event_type = required(
+                    &options,
+                    &options.event_type,
+                    here,
+                    "type = \"order.placed\"",
+                    errors,
+                );
+                if let Some(event_type) = &event_type {
+                    errors.keep(name::event_type(event_type));
+                }
+                let key = options.key.as_ref();
+                let key = key.and_then(|key| errors.keep(key_of(key, &data.fields)));
+                event_type.map(|event_type| Shape::Struct { event_type, key })
+            }
+            Data::Enum(data) => enum_shape(input, data, &options, encoding, errors),
+            Data::Union(data) => {
+                let text = "an event is a struct or an enum";
+                errors.push(Error::new(data.union_token.span, text));
+                None
+            }
+        };
+        Some(Self { ident: input.ident.clone(), stream: stream?, encoding, shape: shape? })
+    }
+}
+
+fn check_generics(generics: &Generics, errors: &mut Errors) {
+    for parameter in &generics.params {
+        let text = match parameter {
+            syn::GenericParam::Lifetime(_) => {
+                "an event owns what it holds: remove the lifetime and use owned types"
+            }
+            _ => "an event cannot be generic: each event type is one Rust type",
+        };
+        errors.push(Error::new(parameter.span(), text));
+    }
+}
+
+fn required(
+    options: &Options,
+    option: &Option<LitStr>,
+    place: Span,
+    example: &str,
+    errors: &mut Errors,
+) -> Option<LitStr> {
+    let name = example.split(' ').next().unwrap_or_default();
+    if option.is_none() && !options.names(name) {
+        let text = format!("an event needs a {name}, as in `#[event({example})]`");
+        errors.push(Error::new(place, text));
+    }
+    option.clone()
+}
+
+fn encoding(options: &Options, errors: &mut Errors) -> Encoding {
+    match options.encoding.as_ref().map(|encoding| (encoding.value(), encoding.span())) {
+        None => Encoding::Json,
+        Some((text, _)) if text == "json" => Encoding::Json,
+        Some((text, _)) if text == "fields" => Encoding::Fields,
+        Some((text, span)) => {
+            let text = format!("unknown encoding {text:?}: expected \"json\" or \"fields\"");
+            errors.push(Error::new(span, text));
+            Encoding::Json
+        }
+    }
+}
+
+/// Finds the field that a key names.
+fn key_of(key: &LitStr, fields: &Fields) -> syn::Result<Member> {
+    let wanted = key.value();
+    let named = |(index, field): (usize, &Field)| match &field.ident {
+        Some(ident) => (*ident == wanted.as_str()).then(|| Member::Named(ident.clone())),
+        None => (wanted == index.to_string()).then(|| Member::Unnamed(index.into())),
+    };
+    fields.iter().enumerate().find_map(named).ok_or_else(|| {
+        let text = format!("`key` names no field: there is no `{wanted}` here");
+        Error::new(key.span(), text)
+    })
+}
+
+fn enum_shape(
+    input: &DeriveInput,
+    data: &DataEnum,
+    options: &Options,
+    encoding: Encoding,
+    errors: &mut Errors,
+) -> Option<Shape> {
+    if let Some(event_type) = &options.event_type {
+        let text = "each variant of an event enum has a `type` of its own";
+        errors.push(Error::new(event_type.span(), text));
+    }
+    if let Some(key) = &options.key {
+        let text = "each variant of an event enum names its own `key`";
+        errors.push(Error::new(key.span(), text));
+    }
+    let serde = SerdeView::new(&input.attrs);
+    if let Some(tagging) = serde.find(&["tag", "content", "untagged"]) {
+        let text = "an event enum has serde's default tagging: the event type is the tag";
+        errors.push(Error::new(tagging.span(), text));
+    }
+    if data.variants.is_empty() {
+        errors.push(Error::new(input.ident.span(), "an event enum has at least one variant"));
+    }
+    let mut variants = Vec::<VariantEvent>::new();
+    for variant in &data.variants {
+        let Some(variant) = variant_event(variant, &input.attrs, encoding, errors) else {
+            continue;
+        };
+        let same = |other: &&VariantEvent| other.event_type.value() == variant.event_type.value();
+        if let Some(other) = variants.iter().find(same) {
+            let text = format!("variant `{}` has this type already", other.ident);
+            errors.push(Error::new(variant.event_type.span(), text));
+        }
+        variants.push(variant);
+    }
+    Some(Shape::Enum { variants })
+}
+
+fn variant_event(
+    variant: &Variant,
+    container: &[Attribute],
+    encoding: Encoding,
+    errors: &mut Errors,
+) -> Option<VariantEvent> {
+    let options = parse::variant(&variant.attrs, errors);
+    let serde = SerdeView::new(&variant.attrs);
+    let hidden = ["skip", "skip_serializing", "skip_deserializing", "other", "untagged"];
+    if let Some(option) = serde.find(&hidden) {
+        let text = "a variant of an event enum can always be written and read";
+        errors.push(Error::new(option.span(), text));
+    }
+    if let Fields::Unnamed(fields) = &variant.fields
+        && fields.unnamed.len() != 1
+    {
+        let text = "a variant of an event enum holds one value, named fields, or nothing";
+        errors.push(Error::new(fields.span(), text));
+    }
+    if matches!(variant.fields, Fields::Named(_)) {
+        check_flat(&variant.fields, container, encoding, errors);
+    }
+    let example = "type = \"order.placed\"";
+    let event_type =
+        required(&options, &options.event_type, variant.ident.span(), example, errors)?;
+    errors.keep(name::event_type(&event_type));
+    let key = match (&options.key, &variant.fields) {
+        (None, _) => None,
+        (Some(key), Fields::Named(fields)) => {
+            match errors.keep(key_of(key, &Fields::Named(fields.clone()))) {
+                Some(Member::Named(ident)) => Some(ident),
+                _ => None,
+            }
+        }
+        (Some(key), _) => {
+            errors
+                .push(Error::new(key.span(), "`key` names a field of a variant with named fields"));
+            None
+        }
+    };
+    Some(VariantEvent { ident: variant.ident.clone(), event_type, key })
+}
+
+/// Flat fields stand beside ours, so their names must not be ours.
+fn check_flat(fields: &Fields, container: &[Attribute], encoding: Encoding, errors: &mut Errors) {
+    if encoding != Encoding::Fields {
+        return;
+    }
+    let all = SerdeView::new(container).text("rename_all");
+    for field in fields {
+        let Some(ident) = &field.ident else { continue };
+        let serde = SerdeView::new(&field.attrs);
+        let plain = ident.to_string().trim_start_matches("r#").to_owned();
+        let renamed_by_rule = || all.as_ref().map_or(plain.clone(), |rule| renamed(&plain, rule));
+        let wire = serde.text("rename").unwrap_or_else(renamed_by_rule);
+        let skipped = serde.find(&["skip", "skip_serializing"]).is_some();
+        let ours = wire == "type" || wire == "data" || wire.starts_with("sj-");
+        if ours && !skipped {
+            let text = format!(
+                "a flat field cannot be named `{wire}`: `type`, `data` and the prefix `sj-` belong \
+                 to the envelope"
+            );
+            errors.push(Error::new(ident.span(), text));
+        }
+    }
+}

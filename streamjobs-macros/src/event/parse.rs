@@ -1,0 +1,109 @@
+//! Reads `#[event(...)]`, each option with its place.
+
+use syn::ext::IdentExt;
+use syn::parse::{Parse, ParseStream};
+use syn::spanned::Spanned;
+use syn::{Attribute, Error, Expr, ExprLit, Ident, Lit, LitStr, Path, Token};
+
+use crate::errors::Errors;
+
+/// What an `#[event(...)]` says; nothing is checked but the kinds of the values.
+#[derive(Default)]
+pub(crate) struct Options {
+    pub(crate) stream: Option<LitStr>,
+    pub(crate) event_type: Option<LitStr>,
+    pub(crate) key: Option<LitStr>,
+    pub(crate) encoding: Option<LitStr>,
+    pub(crate) root: Option<Path>,
+    /// Every option that was named, right or wrong.
+    named: Vec<String>,
+    /// Some of it is no list of options at all.
+    unreadable: bool,
+}
+
+impl Options {
+    /// Whether the option was named, with whatever value, or could have been.
+    pub(crate) fn names(&self, option: &str) -> bool {
+        self.unreadable || self.named.iter().any(|named| named == option)
+    }
+
+    fn set(&mut self, setting: &Setting) -> syn::Result<()> {
+        let name = setting.name.to_string();
+        let wrong = |what: &str, example: &str| {
+            let text = format!("`{name}` {what}, as in `{name} = {example}`");
+            Error::new(setting.value.as_ref().map_or(setting.name.span(), Spanned::span), text)
+        };
+        let text = match (&setting.value, name.as_str()) {
+            (None, _) => return Err(wrong("needs a value", "\"...\"")),
+            (Some(Expr::Path(path)), "crate") => {
+                self.root = Some(path.path.clone());
+                return Ok(());
+            }
+            (Some(_), "crate") => return Err(wrong("takes a path", "my::streamjobs")),
+            (Some(Expr::Lit(ExprLit { lit: Lit::Str(text), .. })), _) => Some(text.clone()),
+            (Some(_), _) => return Err(wrong("takes a text", "\"...\"")),
+        };
+        match name.as_str() {
+            "stream" => self.stream = text,
+            "type" => self.event_type = text,
+            "key" => self.key = text,
+            _ => self.encoding = text,
+        }
+        Ok(())
+    }
+}
+
+/// The options of the struct or enum.
+pub(crate) fn container(attributes: &[Attribute], errors: &mut Errors) -> Options {
+    read(attributes, &["stream", "type", "key", "encoding", "crate"], errors)
+}
+
+/// The options of one variant.
+pub(crate) fn variant(attributes: &[Attribute], errors: &mut Errors) -> Options {
+    read(attributes, &["type", "key"], errors)
+}
+
+/// One option, as it is written.
+struct Setting {
+    name: Ident,
+    value: Option<Expr>,
+}
+
+impl Parse for Setting {
+    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
+        let name = input.call(Ident::parse_any)?;
+        let value = match input.peek(Token![=]) {
+            true => {
+                input.parse::<Token![=]>()?;
+                Some(input.parse::<Expr>()?)
+            }
+            false => None,
+        };
+        Ok(Self { name, value })
+    }
+}
+
+fn read(attributes: &[Attribute], known: &[&str], errors: &mut Errors) -> Options {
+    let mut options = Options::default();
+    for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("event")) {
+        let list = attribute
+            .parse_args_with(syn::punctuated::Punctuated::<Setting, Token![,]>::parse_terminated);
+        options.unreadable |= list.is_err();
+        for option in errors.keep(list).into_iter().flatten() {
+            let name = option.name.to_string();
+            if !known.contains(&name.as_str()) {
+                let known = known.iter().map(|known| format!("`{known}`"));
+                let known = known.collect::<Vec<_>>().join(", ");
+                let text = format!("unknown option `{name}`: expected one of {known}");
+                errors.push(Error::new(option.name.span(), text));
+                continue;
+            }
+            if options.named.contains(&name) {
+                errors.push(Error::new(option.name.span(), format!("repeated option `{name}`")));
+            }
+            errors.keep(options.set(&option));
+            options.named.push(name);
+        }
+    }
+    options
+}

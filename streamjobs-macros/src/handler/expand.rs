@@ -1,0 +1,130 @@
+//! Writes what stands beside the function. Whatever could be wrong was refused before.
+
+use proc_macro2::{Span, TokenStream};
+use quote::quote_spanned;
+use syn::ext::IdentExt;
+use syn::spanned::Spanned;
+
+use super::model::{Argument, Handler, Settings, Source};
+use super::parse::Function;
+use super::{attempt, settings, signature};
+use crate::paths::{Paths, at};
+
+/// The item that carries the handler's description, and its registration.
+pub(crate) fn handler(function: &Function, handler: &Handler, paths: &Paths) -> TokenStream {
+    let group = &handler.group;
+    let (stream, types) = source(&handler.source, paths);
+    let options = settings::options(&handler.settings, paths);
+    let require = require(&handler.arguments, paths);
+    let run = attempt::run(function, handler, paths);
+    let name = &function.signature.ident;
+    let submit = paths.hidden_macro("submit_handler");
+    let rest = quote_spanned! {Span::mixed_site()=>
+        group: #group,
+        stream: #stream,
+        types: #types,
+        options: #options,
+        require: #require,
+        run: #run,
+    };
+    item(function, paths, &rest, &quote_spanned!(Span::mixed_site()=> #submit! { #name }))
+}
+
+/// An item without a meaning, so that lists which name the function say nothing of their own.
+pub(crate) fn placeholder(function: &Function, paths: &Paths) -> TokenStream {
+    let has_own_item = function.attributes.iter().any(signature::is_handler);
+    if has_own_item || function.signature.receiver().is_some() {
+        return TokenStream::new();
+    }
+    let options = settings::options(&Settings::default(), paths);
+    let rest = quote_spanned! {Span::mixed_site()=>
+        group: "",
+        stream: "",
+        types: ::core::option::Option::None,
+        options: #options,
+        require: |_| {},
+        run: |_| ::std::boxed::Box::pin(::core::future::pending()),
+    };
+    item(function, paths, &rest, &TokenStream::new())
+}
+
+/// An empty braced struct, which lives beside the function because it is no value.
+fn item(
+    function: &Function,
+    paths: &Paths,
+    rest: &TokenStream,
+    submit: &TokenStream,
+) -> TokenStream {
+    let conditions =
+        function.attributes.iter().filter(|attribute| attribute.path().is_ident("cfg"));
+    let conditions = conditions.collect::<Vec<_>>();
+    let (visibility, name) = (&function.visibility, &function.signature.ident);
+    let text = name.unraw().to_string();
+    let (definition, carrier) = (paths.private("HandlerDef"), paths.private("HandlerItem"));
+    quote_spanned! {Span::mixed_site()=>
+        #(#conditions)*
+        #[doc(hidden)]
+        #[allow(
+            dead_code,
+            missing_copy_implementations,
+            missing_debug_implementations,
+            non_camel_case_types,
+            unnameable_types,
+            unreachable_pub,
+            clippy::empty_structs_with_brackets
+        )]
+        #visibility struct #name {}
+
+        #(#conditions)*
+        const _: () = {
+            #[automatically_derived]
+            #[allow(deprecated)]
+            impl #carrier for #name {
+                const HANDLER: #definition = #definition {
+                    name: #text,
+                    module: ::core::module_path!(),
+                    file: ::core::file!(),
+                    line: ::core::line!(),
+                    #rest
+                };
+            }
+            #submit
+        };
+    }
+}
+
+/// The stream, and the event types that the handler takes.
+fn source(source: &Source, paths: &Paths) -> (TokenStream, TokenStream) {
+    match source {
+        Source::Event(event) => {
+            let span = at(event.span());
+            let of_event = paths.private_at(span, "Event");
+            let stream = quote_spanned!(span=> <#event as #of_event>::STREAM);
+            let types =
+                quote_spanned!(span=> ::core::option::Option::Some(<#event as #of_event>::TYPES));
+            (stream, types)
+        }
+        Source::Raw(_, stream) => {
+            let span = Span::mixed_site();
+            (quote_spanned!(span=> #stream), quote_spanned!(span=> ::core::option::Option::None))
+        }
+    }
+}
+
+/// A function that names what the arguments need.
+fn require(arguments: &[Argument], paths: &Paths) -> TokenStream {
+    let calls = arguments.iter().map(|argument| {
+        let (ty, name) = match argument {
+            Argument::Extracted(ty) => (ty, "FromJob"),
+            Argument::Resource(ty) => (ty, "JobResource"),
+        };
+        let span = at(ty.span());
+        let path = paths.private_at(span, name);
+        quote_spanned!(span=> <#ty as #path>::require(__sj_requirements);)
+    });
+    let calls = calls.collect::<TokenStream>();
+    match arguments.is_empty() {
+        true => quote_spanned!(Span::mixed_site()=> |_| {}),
+        false => quote_spanned!(Span::mixed_site()=> |__sj_requirements| { #calls }),
+    }
+}

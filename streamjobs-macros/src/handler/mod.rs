@@ -1,0 +1,32 @@
+//! `#[handler(...)]`: parse, model, expand; the function comes out as it was written in any case.
+
+mod attempt;
+mod expand;
+mod model;
+mod parse;
+mod settings;
+mod signature;
+
+use proc_macro2::TokenStream;
+
+use self::model::Handler;
+use self::parse::{Function, Options};
+use crate::errors::Errors;
+use crate::paths::Paths;
+
+/// The function, and beside it what the runtime needs or every complaint.
+pub(crate) fn attribute(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    let mut errors = Errors::default();
+    let options = Options::parse(arguments, &mut errors);
+    let paths = Paths::new(options.root.clone());
+    let mut tokens = item.clone();
+    if let Some(function) = errors.keep(syn::parse2::<Function>(item)) {
+        let handler = Handler::new(options, &function, &mut errors);
+        match handler.filter(|_| errors.is_empty()) {
+            Some(handler) => tokens.extend(expand::handler(&function, &handler, &paths)),
+            None => tokens.extend(expand::placeholder(&function, &paths)),
+        }
+    }
+    tokens.extend(errors.into_tokens());
+    tokens
+}

@@ -1,0 +1,237 @@
+//! The checked description of a handler: what expansion relies on.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use syn::{Error, LitInt, LitStr, Type};
+
+use super::parse::{Function, Options};
+use super::signature::{self, Inputs};
+use crate::errors::Errors;
+use crate::{duration, name};
+
+/// A handler whose options are sound and whose function has the right shape.
+pub(crate) struct Handler {
+    pub(crate) group: LitStr,
+    pub(crate) source: Source,
+    pub(crate) settings: Settings,
+    pub(crate) arguments: Vec<Argument>,
+}
+
+/// Where the jobs come from, and as what.
+pub(crate) enum Source {
+    /// An event, which knows its stream.
+    Event(Type),
+    /// Whatever a named stream carries.
+    Raw(Type, LitStr),
+}
+
+/// An argument after the first.
+pub(crate) enum Argument {
+    /// Made from the job, by value.
+    Extracted(Type),
+    /// Begun for the attempt and borrowed mutably.
+    Resource(Type),
+}
+
+/// The options that become the handler's settings; none means that the attribute does not say.
+#[derive(Default)]
+pub(crate) struct Settings {
+    pub(crate) concurrency: Option<NonZeroU32>,
+    pub(crate) max_attempts: Option<NonZeroU32>,
+    pub(crate) max_deliveries: Option<NonZeroU32>,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) backoff: Option<Backoff>,
+    pub(crate) lease: Option<Duration>,
+    pub(crate) start: Option<Start>,
+    pub(crate) unhandled: Option<Unhandled>,
+}
+
+#[derive(Debug, PartialEq)]
+pub(crate) enum Backoff {
+    Fixed(Duration),
+    Exponential(Duration, Duration),
+}
+
+#[derive(Debug, PartialEq)]
+pub(crate) enum Start {
+    Beginning,
+    End,
+    After(u64, u64),
+}
+
+pub(crate) enum Unhandled {
+    Acknowledge,
+    Bury,
+    Leave,
+}
+
+impl Handler {
+    /// Checks all there is to check; gives a handler unless something that it needs is missing.
+    pub(crate) fn new(options: Options, function: &Function, errors: &mut Errors) -> Option<Self> {
+        let settings = Settings::new(&options, errors);
+        let inputs = signature::check(function, errors);
+        if !options.names("group") {
+            let message = "missing option `group`: name the group whose jobs this is, as in `group = \"mail\"`";
+            errors.push(Error::new(proc_macro2::Span::call_site(), message));
+        }
+        for (literal, check) in
+            [(&options.group, name::group as Check<()>), (&options.stream, name::stream)]
+        {
+            errors.keep(literal.as_ref().map(check).transpose());
+        }
+        let Inputs { event, arguments } = inputs?;
+        let source = match options.stream {
+            Some(stream) => Source::Raw(event, stream),
+            None => Source::Event(event),
+        };
+        Some(Self { group: options.group?, source, settings, arguments })
+    }
+}
+
+impl Settings {
+    fn new(options: &Options, errors: &mut Errors) -> Self {
+        let mut count = |name: &str, literal: &Option<LitInt>| {
+            let checked = literal.as_ref().map(|literal| count(name, literal)).transpose();
+            errors.keep(checked).flatten()
+        };
+        let concurrency = count("concurrency", &options.concurrency);
+        let max_attempts = count("max_attempts", &options.max_attempts);
+        let max_deliveries = count("max_deliveries", &options.max_deliveries);
+        Self {
+            concurrency,
+            max_attempts,
+            max_deliveries,
+            timeout: checked(&options.timeout, timeout, errors),
+            backoff: checked(&options.backoff, backoff, errors),
+            lease: checked(&options.lease, lease, errors),
+            start: checked(&options.start, start, errors),
+            unhandled: checked(&options.unhandled, unhandled, errors),
+        }
+    }
+}
+
+fn checked<T>(
+    literal: &Option<LitStr>,
+    check: fn(&str) -> Result<T, String>,
+    errors: &mut Errors,
+) -> Option<T> {
+    let literal = literal.as_ref()?;
+    errors.keep(check(&literal.value()).map_err(|message| Error::new(literal.span(), message)))
+}
+
+fn count(name: &str, literal: &LitInt) -> syn::Result<NonZeroU32> {
+    let too_large = |_| Error::new(literal.span(), format!("`{name}` is at most {}", u32::MAX));
+    let count = literal.base10_parse::<u32>().map_err(too_large)?;
+    NonZeroU32::new(count)
+        .ok_or_else(|| Error::new(literal.span(), format!("`{name}` is at least 1")))
+}
+
+fn timeout(text: &str) -> Result<Duration, String> {
+    match duration::parse(text)? {
+        Duration::ZERO => {
+            Err(String::from("a timeout of zero ends every attempt: leave it out for no limit"))
+        }
+        timeout => Ok(timeout),
+    }
+}
+
+fn lease(text: &str) -> Result<Duration, String> {
+    let lease = duration::parse(text)?;
+    match lease >= LEASE_MIN && lease <= LEASE_MAX {
+        true => Ok(lease),
+        false => Err(String::from("`lease` is at least 60ms and at most 24h")),
+    }
+}
+
+fn backoff(text: &str) -> Result<Backoff, String> {
+    let Some((first, max)) = text.split_once("..") else {
+        return duration::parse(text).map(Backoff::Fixed);
+    };
+    let (first, max) = (duration::parse(first)?, duration::parse(max)?);
+    if first.is_zero() {
+        return Err(String::from(
+            "a back-off that starts at zero never grows: begin with 1ms or more",
+        ));
+    }
+    if first > max {
+        return Err(format!(
+            "the first delay is longer than the longest: swap the two of {text:?}"
+        ));
+    }
+    Ok(Backoff::Exponential(first, max))
+}
+
+fn start(text: &str) -> Result<Start, String> {
+    let number = |part: &str| match part.bytes().all(|byte| byte.is_ascii_digit()) {
+        true => part.parse::<u64>().ok(),
+        false => None,
+    };
+    let id = |text: &str| {
+        let (milliseconds, sequence) = text.split_once('-')?;
+        Some(Start::After(number(milliseconds)?, number(sequence)?))
+    };
+    match text {
+        "0" => Ok(Start::Beginning),
+        "$" => Ok(Start::End),
+        _ => id(text).ok_or_else(|| {
+            format!(
+                "a group cannot start at {text:?}: expected \"0\" for the beginning, \"$\" for the end, \
+                 or the id of an entry, as in \"1700000000000-0\""
+            )
+        }),
+    }
+}
+
+fn unhandled(text: &str) -> Result<Unhandled, String> {
+    match text {
+        "acknowledge" => Ok(Unhandled::Acknowledge),
+        "bury" => Ok(Unhandled::Bury),
+        "leave" => Ok(Unhandled::Leave),
+        _ => Err(String::from("expected \"acknowledge\", \"bury\" or \"leave\"")),
+    }
+}
+
+type Check<T> = fn(&LitStr) -> syn::Result<T>;
+
+/// The bounds that the core crate's settings have for a lease.
+const LEASE_MIN: Duration = Duration::from_millis(60);
+const LEASE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backoff_is_one_duration_or_a_growing_range() {
+        let seconds = Duration::from_secs;
+        assert_eq!(backoff("30s"), Ok(Backoff::Fixed(seconds(30))));
+        assert_eq!(backoff("0s"), Ok(Backoff::Fixed(seconds(0))));
+        assert_eq!(backoff("1s..10m"), Ok(Backoff::Exponential(seconds(1), seconds(600))));
+        for bad in
+            ["", "..", "1s..", "..1s", "1s..=2s", "1s...2s", "2s..1s", "0s..1s", "1s..2s..3s"]
+        {
+            assert!(backoff(bad).is_err(), "{bad} must be refused");
+        }
+    }
+
+    #[test]
+    fn a_start_is_an_end_of_the_stream_or_an_entry_id() {
+        assert_eq!(start("0"), Ok(Start::Beginning));
+        assert_eq!(start("$"), Ok(Start::End));
+        assert_eq!(start("1700000000000-3"), Ok(Start::After(1_700_000_000_000, 3)));
+        for bad in ["", "-", "1", "1-", "-1", "+1-0", "1-2-3", ">", "18446744073709551616-0"] {
+            assert!(start(bad).is_err(), "{bad} must be refused");
+        }
+    }
+
+    #[test]
+    fn leases_and_timeouts_have_bounds() {
+        for bad in ["59ms", "25h", "0s"] {
+            assert!(lease(bad).is_err(), "{bad} must be refused");
+        }
+        assert_eq!(lease("60ms"), Ok(LEASE_MIN));
+        assert_eq!(lease("24h"), Ok(LEASE_MAX));
+        assert!(timeout("0ms").is_err());
+    }
+}

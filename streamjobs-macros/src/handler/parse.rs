@@ -1,0 +1,202 @@
+//! Reads the attribute's arguments and the function's head, each with its place.
+
+use proc_macro2::{TokenStream, TokenTree};
+use syn::ext::IdentExt;
+use syn::parse::{Parse, ParseStream, Parser};
+use syn::{
+    Attribute, Error, Expr, ExprLit, Ident, Lit, LitInt, LitStr, Path, Signature, Token,
+    Visibility, token,
+};
+
+use crate::errors::Errors;
+
+/// What stands between the attribute's parentheses; nothing is checked but the kinds of the values.
+#[derive(Default)]
+pub(crate) struct Options {
+    pub(crate) group: Option<LitStr>,
+    pub(crate) stream: Option<LitStr>,
+    pub(crate) concurrency: Option<LitInt>,
+    pub(crate) max_attempts: Option<LitInt>,
+    pub(crate) max_deliveries: Option<LitInt>,
+    pub(crate) timeout: Option<LitStr>,
+    pub(crate) backoff: Option<LitStr>,
+    pub(crate) lease: Option<LitStr>,
+    pub(crate) start: Option<LitStr>,
+    pub(crate) unhandled: Option<LitStr>,
+    pub(crate) root: Option<Path>,
+    /// Every option that was named, right or wrong.
+    named: Vec<String>,
+}
+
+/// The head of the function. Its body is the compiler's business.
+pub(crate) struct Function {
+    pub(crate) attributes: Vec<Attribute>,
+    pub(crate) visibility: Visibility,
+    pub(crate) signature: Signature,
+}
+
+impl Options {
+    /// Reads as much as can be read, and complains about the rest.
+    pub(crate) fn parse(arguments: TokenStream, errors: &mut Errors) -> Self {
+        let mut options = Self::default();
+        let read = |input: ParseStream<'_>| {
+            while !input.is_empty() {
+                if let Err(error) = options.parse_one(input, errors) {
+                    errors.push(error);
+                    skip_to_comma(input)?;
+                }
+                if !input.is_empty() {
+                    input.parse::<Token![,]>()?;
+                }
+            }
+            Ok(())
+        };
+        let read = read.parse2(arguments);
+        errors.keep(read);
+        options
+    }
+
+    /// Whether the option was named, with whatever value.
+    pub(crate) fn names(&self, option: &str) -> bool {
+        self.named.iter().any(|named| named == option)
+    }
+
+    fn parse_one(&mut self, input: ParseStream<'_>, errors: &mut Errors) -> syn::Result<()> {
+        let Ok(key) = input.call(Ident::parse_any) else {
+            return Err(input.error("expected an option, as in `group = \"mail\"`"));
+        };
+        let name = key.to_string();
+        let Some((_, example)) = EXAMPLES.iter().find(|(known, _)| *known == name) else {
+            let known = EXAMPLES.map(|(known, _)| format!("`{known}`")).join(", ");
+            return Err(Error::new(
+                key.span(),
+                format!("unknown option `{name}`: expected one of {known}"),
+            ));
+        };
+        if self.names(&name) {
+            errors.push(Error::new(key.span(), format!("repeated option `{name}`")));
+        }
+        self.named.push(name.clone());
+        if !input.peek(Token![=]) {
+            return Err(Error::new(
+                key.span(),
+                format!("`{name}` needs a value, as in `{name} = {example}`"),
+            ));
+        }
+        input.parse::<Token![=]>()?;
+        let value = input.parse::<Expr>()?;
+        if !input.is_empty() && !input.peek(Token![,]) {
+            errors.push(input.error("expected a comma between options"));
+            skip_to_comma(input)?;
+        }
+        self.set(&name, &value).ok_or_else(|| {
+            let kind = match name.as_str() {
+                "concurrency" | "max_attempts" | "max_deliveries" => "a whole number",
+                "crate" => "a path",
+                _ => "a text",
+            };
+            Error::new_spanned(&value, format!("`{name}` takes {kind}, as in `{name} = {example}`"))
+        })
+    }
+
+    /// Keeps the value, unless it is of the wrong kind.
+    fn set(&mut self, name: &str, value: &Expr) -> Option<()> {
+        match name {
+            "group" => self.group = Some(text(value)?),
+            "stream" => self.stream = Some(text(value)?),
+            "concurrency" => self.concurrency = Some(count(value)?),
+            "max_attempts" => self.max_attempts = Some(count(value)?),
+            "max_deliveries" => self.max_deliveries = Some(count(value)?),
+            "timeout" => self.timeout = Some(text(value)?),
+            "backoff" => self.backoff = Some(text(value)?),
+            "lease" => self.lease = Some(text(value)?),
+            "start" => self.start = Some(text(value)?),
+            "unhandled" => self.unhandled = Some(text(value)?),
+            _ => self.root = Some(path(value)?),
+        }
+        Some(())
+    }
+}
+
+impl Parse for Function {
+    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
+        let attributes = input.call(Attribute::parse_outer)?;
+        let visibility = input.parse::<Visibility>()?;
+        if !is_function(&input.fork())? {
+            return Err(input.error("`#[handler]` belongs on an async function"));
+        }
+        let signature = input.parse::<Signature>()?;
+        if !input.peek(token::Brace) {
+            return Err(
+                input.error("a handler needs a body: use a free function and take `State<T>`")
+            );
+        }
+        input.parse::<TokenStream>()?;
+        Ok(Self { attributes, visibility, signature })
+    }
+}
+
+/// Looks for `fn` before anything that ends the head of an item.
+fn is_function(input: ParseStream<'_>) -> syn::Result<bool> {
+    while let Ok(TokenTree::Ident(word)) = input.parse::<TokenTree>() {
+        if word == "fn" {
+            return Ok(true);
+        }
+        // The name of a calling convention, as in `extern "C" fn`.
+        if word == "extern" && input.peek(LitStr) {
+            input.parse::<LitStr>()?;
+        }
+    }
+    Ok(false)
+}
+
+fn skip_to_comma(input: ParseStream<'_>) -> syn::Result<()> {
+    while !input.is_empty() && !input.peek(Token![,]) {
+        input.parse::<TokenTree>()?;
+    }
+    Ok(())
+}
+
+fn text(value: &Expr) -> Option<LitStr> {
+    match ungrouped(value) {
+        Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => Some(text.clone()),
+        _ => None,
+    }
+}
+
+fn count(value: &Expr) -> Option<LitInt> {
+    match ungrouped(value) {
+        Expr::Lit(ExprLit { lit: Lit::Int(count), .. }) => Some(count.clone()),
+        _ => None,
+    }
+}
+
+fn path(value: &Expr) -> Option<Path> {
+    match ungrouped(value) {
+        Expr::Path(path) if path.qself.is_none() => Some(path.path.clone()),
+        _ => None,
+    }
+}
+
+/// A value that came through `macro_rules!` stands in an invisible group.
+fn ungrouped(value: &Expr) -> &Expr {
+    match value {
+        Expr::Group(group) => ungrouped(&group.expr),
+        other => other,
+    }
+}
+
+/// Every option with a value that it might have.
+const EXAMPLES: [(&str, &str); 11] = [
+    ("group", "\"mail\""),
+    ("stream", "\"orders\""),
+    ("concurrency", "16"),
+    ("max_attempts", "5"),
+    ("max_deliveries", "5"),
+    ("timeout", "\"30s\""),
+    ("backoff", "\"1s..10m\""),
+    ("lease", "\"10s\""),
+    ("start", "\"0\""),
+    ("unhandled", "\"acknowledge\""),
+    ("crate", "::streamjobs"),
+];

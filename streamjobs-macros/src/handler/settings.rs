@@ -1,0 +1,83 @@
+//! Writes the handler's settings as a constant.
+
+use std::num::NonZeroU32;
+
+use proc_macro2::{Span, TokenStream};
+use quote::quote_spanned;
+
+use super::model::{Backoff, Settings, Start, Unhandled};
+use crate::duration;
+use crate::paths::Paths;
+
+/// The settings; what the attribute does not say is none.
+pub(super) fn options(settings: &Settings, paths: &Paths) -> TokenStream {
+    let path = paths.private("HandlerOptions");
+    let concurrency = count(settings.concurrency);
+    let max_attempts = count(settings.max_attempts);
+    let max_deliveries = count(settings.max_deliveries);
+    let timeout = optional(settings.timeout, duration::tokens);
+    let backoff = optional(settings.backoff.as_ref(), |value| backoff(value, paths));
+    let lease = optional(settings.lease, duration::tokens);
+    let start = optional(settings.start.as_ref(), |value| start(value, paths));
+    let unhandled = optional(settings.unhandled.as_ref(), |value| unhandled(value, paths));
+    quote_spanned! {Span::mixed_site()=>
+        #path {
+            concurrency: #concurrency,
+            max_attempts: #max_attempts,
+            max_deliveries: #max_deliveries,
+            timeout: #timeout,
+            backoff: #backoff,
+            lease: #lease,
+            start: #start,
+            unhandled: #unhandled,
+        }
+    }
+}
+
+fn optional<T>(value: Option<T>, tokens: impl FnOnce(T) -> TokenStream) -> TokenStream {
+    let span = Span::mixed_site();
+    match value.map(tokens) {
+        Some(value) => quote_spanned!(span=> ::core::option::Option::Some(#value)),
+        None => quote_spanned!(span=> ::core::option::Option::None),
+    }
+}
+
+fn count(count: Option<NonZeroU32>) -> TokenStream {
+    // Zero is what the checked constructor turns into none.
+    let count = count.map_or(0, NonZeroU32::get);
+    quote_spanned!(Span::mixed_site()=> ::core::num::NonZeroU32::new(#count))
+}
+
+fn backoff(backoff: &Backoff, paths: &Paths) -> TokenStream {
+    let (span, path) = (Span::mixed_site(), paths.private("Backoff"));
+    match backoff {
+        Backoff::Fixed(delay) => {
+            let delay = duration::tokens(*delay);
+            quote_spanned!(span=> #path::fixed(#delay))
+        }
+        Backoff::Exponential(first, max) => {
+            let (first, max) = (duration::tokens(*first), duration::tokens(*max));
+            quote_spanned!(span=> #path::exponential(#first, #max))
+        }
+    }
+}
+
+fn start(start: &Start, paths: &Paths) -> TokenStream {
+    let (span, path, id) = (Span::mixed_site(), paths.private("Start"), paths.private("EntryId"));
+    match start {
+        Start::Beginning => quote_spanned!(span=> #path::Beginning),
+        Start::End => quote_spanned!(span=> #path::End),
+        Start::After(milliseconds, sequence) => {
+            quote_spanned!(span=> #path::After(#id::new(#milliseconds, #sequence)))
+        }
+    }
+}
+
+fn unhandled(unhandled: &Unhandled, paths: &Paths) -> TokenStream {
+    let (span, path) = (Span::mixed_site(), paths.private("Unhandled"));
+    match unhandled {
+        Unhandled::Acknowledge => quote_spanned!(span=> #path::Acknowledge),
+        Unhandled::Bury => quote_spanned!(span=> #path::Bury),
+        Unhandled::Leave => quote_spanned!(span=> #path::Leave),
+    }
+}

@@ -1,0 +1,105 @@
+//! Names that are known when the user's code is compiled, checked by the rules of the runtime.
+//!
+//! The rules are those of the `name` module of the core crate. A name that passes here and not
+//! there is refused at the start of the runtime instead.
+
+use syn::LitStr;
+
+/// Checks the key of a stream.
+pub(crate) fn stream(name: &LitStr) -> syn::Result<()> {
+    check("stream name", name, stream_rule)
+}
+
+/// Checks the name of a consumer group.
+pub(crate) fn group(name: &LitStr) -> syn::Result<()> {
+    check("group name", name, group_rule)
+}
+
+/// Checks an event type, which travels in a field of the entry.
+pub(crate) fn event_type(name: &LitStr) -> syn::Result<()> {
+    check("event type", name, event_type_rule)
+}
+
+fn check(
+    what: &str,
+    name: &LitStr,
+    broken_rule: fn(&str) -> Option<&'static str>,
+) -> syn::Result<()> {
+    let text = name.value();
+    match broken_rule(&text) {
+        Some(rule) => {
+            let shown = text.chars().take(SHOWN_CHARACTERS_MAX).collect::<String>();
+            Err(syn::Error::new(name.span(), format!("invalid {what} {shown:?}: {rule}")))
+        }
+        None => Ok(()),
+    }
+}
+
+fn event_type_rule(name: &str) -> Option<&'static str> {
+    let reserved = || name.starts_with("sj-").then_some("the prefix sj- belongs to streamjobs");
+    common_rule(name).or_else(reserved)
+}
+
+fn group_rule(name: &str) -> Option<&'static str> {
+    common_rule(name).or_else(|| name.contains(['{', '}']).then_some("braces are not allowed"))
+}
+
+fn stream_rule(name: &str) -> Option<&'static str> {
+    if let Some(rule) = common_rule(name) {
+        return Some(rule);
+    }
+    let braces = name.matches(['{', '}']).count();
+    match hash_tag_end(name) {
+        None if braces == 0 => None,
+        Some(end) if braces == 2 => {
+            let rest = name.get(end + 1..).unwrap_or_default();
+            let helper = HELPER_SUFFIXES.iter().any(|suffix| rest.contains(suffix));
+            helper.then_some("it looks like a key that streamjobs keeps beside a stream")
+        }
+        _ => Some("braces are only allowed as one hash tag, as in orders:{acme}"),
+    }
+}
+
+fn common_rule(name: &str) -> Option<&'static str> {
+    if name.is_empty() {
+        Some("it is empty")
+    } else if name.len() > NAME_BYTES_MAX {
+        Some("it is longer than 200 bytes")
+    } else if name.chars().any(char::is_control) {
+        Some("control characters are not allowed")
+    } else {
+        None
+    }
+}
+
+/// Where the hash tag of a key ends, if the key has one.
+fn hash_tag_end(name: &str) -> Option<usize> {
+    let open = name.find('{')?;
+    let length = name.get(open + 1..)?.find('}')?;
+    (length > 0).then_some(open + 1 + length)
+}
+
+const NAME_BYTES_MAX: usize = 200;
+const SHOWN_CHARACTERS_MAX: usize = 64;
+const HELPER_SUFFIXES: [&str; 5] = [":lane:", ":retry:", ":retry-records:", ":dead:", ":group:"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_may_have_one_hash_tag_and_groups_none() {
+        for good in ["orders", "a:{b}:c", "orders:lane:mail", &"x".repeat(200)] {
+            assert_eq!(stream_rule(good), None, "{good}");
+        }
+        for bad in
+            ["", "a{", "a}", "{}a", "a}b{c", "{a}{b}", "a{}b{c}", "{orders}:lane:mail", "a\nb"]
+        {
+            assert!(stream_rule(bad).is_some(), "{bad} must be refused");
+        }
+        assert_eq!(group_rule("mail"), None);
+        for bad in ["", "{a}", "a\u{7f}", &"x".repeat(201)] {
+            assert!(group_rule(bad).is_some(), "{bad} must be refused");
+        }
+    }
+}
