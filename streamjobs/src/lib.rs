@@ -1,1 +1,80 @@
-//! Core.
+#![doc = include_str!("../docs/front.md")]
+#![cfg_attr(
+    not(feature = "testing"),
+    allow(
+        unreachable_pub,
+        reason = "with `testing`, the suites that hold both stores to their contract reach it"
+    )
+)]
+
+pub mod config;
+pub mod dead_letter;
+pub mod error;
+pub mod runtime;
+#[cfg(feature = "testing")]
+pub mod testing;
+
+mod backoff;
+mod client;
+mod entry;
+mod event;
+mod extract;
+mod handler;
+mod name;
+mod outcome;
+mod policy;
+mod record;
+mod registry;
+mod store;
+
+pub use self::backoff::Backoff;
+pub use self::client::{Client, ClientBuilder, Published};
+pub use self::entry::{Entry, EntryId, EntryIdError, Fields};
+pub use self::event::{DecodeError, EncodeError, Event, Payload};
+pub use self::extract::{FromJob, Requirements, State};
+pub use self::handler::{Begin, HandlerDef, Job, JobResource};
+pub use self::name::{ConsumerName, EventId, GroupName, NameError, StreamName};
+pub use self::outcome::{IntoOutcome, JobError, Outcome, ResultExt};
+pub use self::runtime::{Runtime, RuntimeBuilder};
+
+#[doc = include_str!("../docs/event.md")]
+pub use streamjobs_macros::Event;
+#[doc = include_str!("../docs/handler.md")]
+pub use streamjobs_macros::handler;
+
+/// What the macros write paths to. Not part of the public API.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::backoff::Backoff;
+    pub use crate::config::{HandlerOptions, Start, Unhandled};
+    pub use crate::entry::{EntryId, Fields};
+    pub use crate::event::codec::{
+        decode, decode_variant, encode_fields, encode_json, encode_variant_fields,
+        encode_variant_json, unexpected_type,
+    };
+    pub use crate::event::{DecodeError, EncodeError, Event, Payload};
+    pub use crate::extract::{FromJob, Requirements};
+    pub use crate::handler::{HandlerDef, HandlerItem, JobResource, RawInput};
+    pub use crate::handler::{begin, extract, input, raw_input, run, settle};
+    pub use crate::outcome::{IntoOutcome, Outcome};
+    #[cfg(feature = "inventory")]
+    pub use crate::registry::Registered;
+    pub use crate::registry::linked;
+    #[cfg(feature = "inventory")]
+    pub use inventory;
+}
+
+/// The store's contract, for the suites that hold both stores to it. Not part of the public API.
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub mod __store {
+    use std::sync::Arc;
+
+    pub use crate::store::*;
+
+    /// The store that a client uses.
+    #[must_use]
+    pub fn of(client: &crate::Client) -> Arc<dyn Store> {
+        Arc::clone(client.store())
+    }
+}

@@ -1,0 +1,171 @@
+//! Dead letters: looking at them, running their jobs again, and deleting them.
+
+use std::sync::Arc;
+
+use crate::client::Client;
+use crate::entry::EntryId;
+use crate::error::DeadLetterError;
+use crate::name::{GroupName, StreamName};
+use crate::store::{Queue, Store, StoreError};
+
+pub use crate::policy::Reason;
+pub use crate::record::DeadLetter;
+
+impl Client {
+    /// The dead letters of one group on one stream.
+    ///
+    /// # Errors
+    ///
+    /// When one of the names is not one.
+    pub fn dead_letters(&self, stream: &str, group: &str) -> Result<DeadLetters, DeadLetterError> {
+        let queue = Queue { stream: StreamName::new(stream)?, group: GroupName::new(group)? };
+        Ok(DeadLetters { store: Arc::clone(self.store()), queue })
+    }
+}
+
+/// The dead letters of one group on one stream.
+///
+/// ```no_run
+/// # async fn example(client: streamjobs::Client) -> Result<(), Box<dyn std::error::Error>> {
+/// let letters = client.dead_letters("orders", "notifications")?;
+/// let page = letters.list(None, 50).await?;
+/// for letter in &page.letters {
+///     println!("{} {} {:?}", letter.id, letter.reason.as_str(), letter.error);
+///     letters.redrive(letter.id).await?;
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct DeadLetters {
+    store: Arc<dyn Store>,
+    queue: Queue,
+}
+
+/// Some dead letters, oldest first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Page {
+    /// The dead letters.
+    pub letters: Vec<DeadLetter>,
+    /// What to ask for next; none at the end.
+    pub next: Option<EntryId>,
+}
+
+impl DeadLetters {
+    /// Dead letters after the given one, oldest first: at most `limit` and at most 1,000.
+    ///
+    /// # Errors
+    ///
+    /// When the server cannot be reached or refuses.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
+    pub async fn list(
+        &self,
+        after: Option<EntryId>,
+        limit: usize,
+    ) -> Result<Page, DeadLetterError> {
+        let limit = limit.clamp(1, PAGE_MAX);
+        let stored =
+            self.store.dead_letters(&self.queue, after.unwrap_or(EntryId::ZERO), limit).await;
+        let stored = stored.map_err(|error| self.failed("list", error))?;
+        let letters = stored.iter().map(DeadLetter::of).collect::<Vec<_>>();
+        let next =
+            if letters.len() < limit { None } else { letters.last().map(|letter| letter.id) };
+        Ok(Page { letters, next })
+    }
+
+    /// One dead letter.
+    ///
+    /// # Errors
+    ///
+    /// When there is none with this id, or the server cannot be reached or refuses.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
+    pub async fn get(&self, id: EntryId) -> Result<DeadLetter, DeadLetterError> {
+        let stored = self
+            .store
+            .dead_letter(&self.queue, id)
+            .await
+            .map_err(|error| self.failed("read", error))?;
+        stored.as_ref().map(DeadLetter::of).ok_or_else(|| self.unknown(id))
+    }
+
+    /// Puts a dead letter's job back for this group alone: its event id is kept, its failures are
+    /// forgotten, and it remembers the entry that was published. Returns the id of its new entry.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such dead letter, when it cannot be run again, or when the server cannot be
+    /// reached or refuses. After a lost answer, the dead letter is either still there or redriven.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves open whether the job was put back; it is never put back twice.
+    pub async fn redrive(&self, id: EntryId) -> Result<EntryId, DeadLetterError> {
+        let letter = self.get(id).await?;
+        let Some(job) = letter.redriven() else {
+            let (stream, group) = self.names();
+            return Err(DeadLetterError::NotRunnable { stream, group, id });
+        };
+        let redriven = self.store.redrive(&self.queue, id, &job).await;
+        redriven.map_err(|error| self.failed("redrive", error))?.ok_or_else(|| self.unknown(id))
+    }
+
+    /// Puts many jobs back, one answer for each id in order.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`redrive`](Self::redrive), for the one in the middle of which it was dropped.
+    pub async fn redrive_all(
+        &self,
+        ids: impl IntoIterator<Item = EntryId>,
+    ) -> Vec<(EntryId, Result<EntryId, DeadLetterError>)> {
+        let mut answers = Vec::new();
+        for id in ids {
+            answers.push((id, self.redrive(id).await));
+        }
+        answers
+    }
+
+    /// Deletes dead letters for good: how many of them were there.
+    ///
+    /// # Errors
+    ///
+    /// When the server cannot be reached or refuses; some may be deleted by then.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves open which are deleted.
+    pub async fn purge(&self, ids: &[EntryId]) -> Result<usize, DeadLetterError> {
+        let mut purged = 0;
+        for ids in ids.chunks(PAGE_MAX) {
+            purged += self
+                .store
+                .purge(&self.queue, ids)
+                .await
+                .map_err(|error| self.failed("purge", error))?;
+        }
+        Ok(purged)
+    }
+
+    fn names(&self) -> (String, String) {
+        (self.queue.stream.to_string(), self.queue.group.to_string())
+    }
+
+    fn unknown(&self, id: EntryId) -> DeadLetterError {
+        let (stream, group) = self.names();
+        DeadLetterError::Unknown { stream, group, id }
+    }
+
+    fn failed(&self, action: &'static str, error: StoreError) -> DeadLetterError {
+        let (stream, group) = self.names();
+        DeadLetterError::Server { action, stream, group, source: error.into() }
+    }
+}
+
+const PAGE_MAX: usize = 1_000;

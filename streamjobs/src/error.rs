@@ -1,0 +1,241 @@
+//! One error type for each operation, and how errors are written down.
+
+use std::error::Error;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::event::EncodeError;
+use crate::name::{EventId, NameError};
+
+/// Any error, as the cause of one of ours.
+pub type BoxError = Box<dyn Error + Send + Sync + 'static>;
+
+/// Why [`Client::connect`](crate::Client::connect) failed. No text ever holds the password.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The address cannot be used.
+    #[error("invalid Redis address: {0}")]
+    Address(String),
+    /// A setting of the client cannot be used.
+    #[error("invalid client setting: {0}")]
+    Setting(String),
+    /// The server could not be reached, or refused the connection.
+    #[error("cannot connect to {server}")]
+    Server {
+        /// Host and port, or the socket's path.
+        server: String,
+        /// What the connection said.
+        #[source]
+        source: BoxError,
+    },
+}
+
+/// Why publishing failed: certainly not stored, or possibly stored.
+///
+/// [`PublishError::is_unconfirmed`] tells the two apart.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// The stream's name is not one.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// The payload could not be written. Nothing was sent.
+    #[error("cannot publish {event_type} to {stream}")]
+    Encode {
+        /// The stream.
+        stream: String,
+        /// The event type.
+        event_type: String,
+        /// What the encoder said.
+        #[source]
+        source: EncodeError,
+    },
+    /// The payload is larger than the client allows. Nothing was sent.
+    #[error(
+        "cannot publish {event_type} to {stream}: {bytes} bytes are more than the allowed {bytes_max}"
+    )]
+    TooLarge {
+        /// The stream.
+        stream: String,
+        /// The event type.
+        event_type: String,
+        /// The size of all its fields.
+        bytes: usize,
+        /// The client's cap.
+        bytes_max: usize,
+    },
+    /// The server refused the event, or could not be reached. It is certainly not stored.
+    #[error("event {event_id} was not stored in {stream}")]
+    Rejected {
+        /// The stream.
+        stream: String,
+        /// The id under which it may be published again.
+        event_id: EventId,
+        /// What the server or the connection said.
+        #[source]
+        source: BoxError,
+    },
+    /// The event was sent, but the answer was lost: it may be stored.
+    ///
+    /// Publishing it again with the same event id is safe for handlers that are guarded.
+    #[error("event {event_id} may or may not be stored in {stream}")]
+    Unconfirmed {
+        /// The stream.
+        stream: String,
+        /// The id under which to publish again.
+        event_id: EventId,
+        /// What the connection said.
+        #[source]
+        source: BoxError,
+    },
+}
+
+impl PublishError {
+    /// Whether the event may be stored all the same.
+    #[must_use]
+    pub fn is_unconfirmed(&self) -> bool {
+        matches!(self, Self::Unconfirmed { .. })
+    }
+
+    /// The id of the event, to publish it again under the same one.
+    #[must_use]
+    pub fn event_id(&self) -> Option<&EventId> {
+        match self {
+            Self::Rejected { event_id, .. } | Self::Unconfirmed { event_id, .. } => Some(event_id),
+            _ => None,
+        }
+    }
+}
+
+/// Why a runtime did not start.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// Settings that cannot be used, or that contradict each other: all of them, one a line.
+    #[error("the runtime's settings cannot be used:\n{}", lines(.0))]
+    Settings(Vec<String>),
+    /// Handlers that cannot run together: every reason, one a line.
+    #[error("the handlers cannot be started:\n{}", lines(.0))]
+    Handlers(Vec<String>),
+    /// A group could not be prepared on the server.
+    #[error("cannot prepare group {group} on stream {stream}")]
+    Group {
+        /// The stream.
+        stream: String,
+        /// The group.
+        group: String,
+        /// What the server said.
+        #[source]
+        source: BoxError,
+    },
+    /// The server could not be reached, or cannot be used.
+    #[error("cannot start on this server")]
+    Server(#[source] BoxError),
+    /// The thread for the runtime's own input and output could not be started.
+    #[error("cannot start the runtime's thread")]
+    Thread(#[source] BoxError),
+}
+
+/// Why work on dead letters failed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum DeadLetterError {
+    /// A name is not one.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// No dead letter has this id.
+    #[error("group {group} on stream {stream} has no dead letter {id}")]
+    Unknown {
+        /// The stream.
+        stream: String,
+        /// The group.
+        group: String,
+        /// The id that was asked for.
+        id: crate::entry::EntryId,
+    },
+    /// The dead letter cannot be run again: its payload was trimmed away, or it has more fields than
+    /// an event can have.
+    #[error(
+        "dead letter {id} of group {group} on stream {stream} holds nothing that can be run again"
+    )]
+    NotRunnable {
+        /// The stream.
+        stream: String,
+        /// The group.
+        group: String,
+        /// The id that was asked for.
+        id: crate::entry::EntryId,
+    },
+    /// The server could not be reached, or refused the request.
+    #[error("cannot {action} the dead letters of group {group} on stream {stream}")]
+    Server {
+        /// What was to be done.
+        action: &'static str,
+        /// The stream.
+        stream: String,
+        /// The group.
+        group: String,
+        /// What the server or the connection said.
+        #[source]
+        source: BoxError,
+    },
+}
+
+/// An error and its causes in one line.
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        // Many errors repeat their cause in their own text; once is enough.
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// A text fit for a log line or a dead letter: control characters escaped, at most 4 KiB.
+pub(crate) fn bounded_text(text: &str) -> String {
+    let mut bounded = String::new();
+    for character in text.chars() {
+        let length = bounded.len();
+        if character.is_control() {
+            bounded.extend(character.escape_default());
+        } else {
+            bounded.push(character);
+        }
+        if bounded.len() > ERROR_TEXT_BYTES_MAX {
+            bounded.truncate(length);
+            break;
+        }
+    }
+    bounded
+}
+
+/// A duration as it is written in settings.
+pub(crate) fn shown(duration: Duration) -> String {
+    format!("{duration:?}")
+}
+
+fn lines(faults: &[String]) -> String {
+    faults.iter().map(|fault| format!("  - {fault}")).collect::<Vec<_>>().join("\n")
+}
+
+const ERROR_TEXT_BYTES_MAX: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn error_text_is_cut_on_a_character_and_escaped() {
+        assert_eq!(bounded_text("a\u{1b}[1m\nb"), "a\\u{1b}[1m\\nb");
+        let long = bounded_text(&"é".repeat(10_000));
+        assert_eq!(long.len(), ERROR_TEXT_BYTES_MAX);
+    }
+}

@@ -1,0 +1,202 @@
+//! Enums as events: the event type stands for the variant, so only its content is written.
+
+use serde::de::value::U32Deserializer;
+use serde::de::{DeserializeSeed, EnumAccess, Error as _, IgnoredAny, VariantAccess, Visitor};
+use serde::ser::{Error as _, Impossible, SerializeStruct, SerializeStructVariant};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Writes the content of a variant where the whole enum would have been written.
+pub(super) struct VariantContent<S>(pub(super) S);
+
+/// Reads a variant, known by its place, from its content.
+pub(super) struct Variant<D> {
+    pub(super) index: u32,
+    pub(super) content: D,
+}
+
+macro_rules! refuse {
+    ($($method:ident($($kind:ty),*);)*) => {
+        $(fn $method(self, $(_: $kind),*) -> Result<Self::Ok, Self::Error> {
+            Err(S::Error::custom(NOT_A_VARIANT))
+        })*
+    };
+}
+
+macro_rules! refuse_parts {
+    ($($method:ident($($kind:ty),*) -> $part:ident;)*) => {
+        $(fn $method(self, $(_: $kind),*) -> Result<Self::$part, Self::Error> {
+            Err(S::Error::custom(NOT_A_VARIANT))
+        })*
+    };
+}
+
+impl<S: Serializer> Serializer for VariantContent<S> {
+    type Ok = S::Ok;
+    type Error = S::Error;
+    type SerializeSeq = Impossible<S::Ok, S::Error>;
+    type SerializeTuple = Impossible<S::Ok, S::Error>;
+    type SerializeTupleStruct = Impossible<S::Ok, S::Error>;
+    type SerializeTupleVariant = Impossible<S::Ok, S::Error>;
+    type SerializeMap = Impossible<S::Ok, S::Error>;
+    type SerializeStruct = Impossible<S::Ok, S::Error>;
+    type SerializeStructVariant = StructContent<S::SerializeStruct>;
+
+    fn serialize_unit_variant(
+        self,
+        name: &'static str,
+        _index: u32,
+        _variant: &'static str,
+    ) -> Result<S::Ok, S::Error> {
+        self.0.serialize_unit_struct(name)
+    }
+
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        _name: &'static str,
+        _index: u32,
+        _variant: &'static str,
+        value: &T,
+    ) -> Result<S::Ok, S::Error> {
+        value.serialize(self.0)
+    }
+
+    fn serialize_struct_variant(
+        self,
+        _name: &'static str,
+        _index: u32,
+        variant: &'static str,
+        length: usize,
+    ) -> Result<Self::SerializeStructVariant, S::Error> {
+        self.0.serialize_struct(variant, length).map(StructContent)
+    }
+
+    refuse! {
+        serialize_bool(bool);
+        serialize_i8(i8);
+        serialize_i16(i16);
+        serialize_i32(i32);
+        serialize_i64(i64);
+        serialize_u8(u8);
+        serialize_u16(u16);
+        serialize_u32(u32);
+        serialize_u64(u64);
+        serialize_f32(f32);
+        serialize_f64(f64);
+        serialize_char(char);
+        serialize_str(&str);
+        serialize_bytes(&[u8]);
+        serialize_none();
+        serialize_unit();
+        serialize_unit_struct(&'static str);
+    }
+
+    fn serialize_some<T: Serialize + ?Sized>(self, _value: &T) -> Result<S::Ok, S::Error> {
+        Err(S::Error::custom(NOT_A_VARIANT))
+    }
+
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        _name: &'static str,
+        _value: &T,
+    ) -> Result<S::Ok, S::Error> {
+        Err(S::Error::custom(NOT_A_VARIANT))
+    }
+
+    refuse_parts! {
+        serialize_seq(Option<usize>) -> SerializeSeq;
+        serialize_tuple(usize) -> SerializeTuple;
+        serialize_tuple_struct(&'static str, usize) -> SerializeTupleStruct;
+        serialize_tuple_variant(&'static str, u32, &'static str, usize) -> SerializeTupleVariant;
+        serialize_map(Option<usize>) -> SerializeMap;
+        serialize_struct(&'static str, usize) -> SerializeStruct;
+    }
+}
+
+/// The fields of a struct variant, written as those of a struct.
+pub(super) struct StructContent<S>(S);
+
+impl<S: SerializeStruct> SerializeStructVariant for StructContent<S> {
+    type Ok = S::Ok;
+    type Error = S::Error;
+
+    fn serialize_field<T: Serialize + ?Sized>(
+        &mut self,
+        name: &'static str,
+        value: &T,
+    ) -> Result<(), S::Error> {
+        self.0.serialize_field(name, value)
+    }
+
+    fn skip_field(&mut self, name: &'static str) -> Result<(), S::Error> {
+        self.0.skip_field(name)
+    }
+
+    fn end(self) -> Result<S::Ok, S::Error> {
+        self.0.end()
+    }
+}
+
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for Variant<D> {
+    type Error = D::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value, D::Error> {
+        Err(D::Error::custom(NOT_A_VARIANT))
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        _variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        visitor.visit_enum(self)
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option
+        unit unit_struct newtype_struct seq tuple tuple_struct map struct identifier ignored_any
+    }
+}
+
+impl<'de, D: Deserializer<'de>> EnumAccess<'de> for Variant<D> {
+    type Error = D::Error;
+    type Variant = Content<D>;
+
+    fn variant_seed<V: DeserializeSeed<'de>>(
+        self,
+        seed: V,
+    ) -> Result<(V::Value, Content<D>), D::Error> {
+        let variant = seed.deserialize(U32Deserializer::new(self.index))?;
+        Ok((variant, Content(self.content)))
+    }
+}
+
+/// The content of the variant that was chosen.
+pub(super) struct Content<D>(D);
+
+impl<'de, D: Deserializer<'de>> VariantAccess<'de> for Content<D> {
+    type Error = D::Error;
+
+    fn unit_variant(self) -> Result<(), D::Error> {
+        IgnoredAny::deserialize(self.0).map(drop)
+    }
+
+    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, D::Error> {
+        seed.deserialize(self.0)
+    }
+
+    fn tuple_variant<V: Visitor<'de>>(self, _length: usize, _: V) -> Result<V::Value, D::Error> {
+        Err(D::Error::custom(NOT_A_VARIANT))
+    }
+
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        self.0.deserialize_struct("", fields, visitor)
+    }
+}
+
+const NOT_A_VARIANT: &str =
+    "an event enum has unit, newtype and struct variants, and serde's own tagging";

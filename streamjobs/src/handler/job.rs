@@ -1,0 +1,244 @@
+//! The context of one attempt.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use crate::client::Client;
+use crate::entry::{Delivery, Entry, EntryId};
+use crate::extract::States;
+use crate::name::{ConsumerName, EventId, GroupName, StreamName};
+use crate::outcome::Outcome;
+
+/// One attempt at one group's work on one event: what a handler may ask about itself.
+///
+/// Cheap to clone. `Debug` shows ids and counts, never the payload.
+#[derive(Clone)]
+pub struct Job {
+    parts: Arc<JobParts>,
+}
+
+/// What the runtime knows about an attempt when it starts.
+pub(crate) struct JobParts {
+    pub(crate) place: Arc<Place>,
+    pub(crate) delivery: Arc<Delivery>,
+    pub(crate) event_id: EventId,
+    pub(crate) origin: Option<EntryId>,
+    pub(crate) attempt: u32,
+    pub(crate) attempts_max: u32,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) started: Instant,
+    pub(crate) lease: Arc<Lease>,
+    pub(crate) states: Arc<States>,
+    pub(crate) client: Client,
+}
+
+/// Where a process run does its jobs: the same for every job of a queue.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) stream: StreamName,
+    pub(crate) group: GroupName,
+    pub(crate) consumer: ConsumerName,
+}
+
+/// Whether an attempt may go on: shared by the attempt and the loop that renews its lease.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    /// Made when somebody looks at it: most attempts end before anybody does.
+    token: OnceLock<CancellationToken>,
+    lost: AtomicBool,
+    over: AtomicBool,
+    /// How long an attempt has between the token and the drop of its future.
+    window: Duration,
+}
+
+impl Lease {
+    pub(crate) fn new(window: Duration) -> Self {
+        let (lost, over) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { token: OnceLock::new(), lost, over, window }
+    }
+
+    /// Tells the attempt that the lease is lost.
+    pub(crate) fn lose(&self) {
+        self.lost.store(true, Ordering::SeqCst);
+        self.cut_off();
+    }
+
+    /// Tells the attempt that its time is over.
+    pub(crate) fn cut_off(&self) {
+        self.over.store(true, Ordering::SeqCst);
+        if let Some(token) = self.token.get() {
+            token.cancel();
+        }
+    }
+
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::SeqCst)
+    }
+
+    fn token(&self) -> &CancellationToken {
+        let token = self.token.get_or_init(CancellationToken::new);
+        // Whoever ended the attempt before there was a token could not cancel it.
+        if self.over.load(Ordering::SeqCst) {
+            token.cancel();
+        }
+        token
+    }
+}
+
+impl Job {
+    pub(crate) fn new(parts: JobParts) -> Self {
+        Self { parts: Arc::new(parts) }
+    }
+
+    /// The identity of the event: the same for every delivery, retry and redrive.
+    ///
+    /// Hand it to other systems as the idempotency key.
+    #[must_use]
+    pub fn event_id(&self) -> &EventId {
+        &self.parts.event_id
+    }
+
+    /// The id for something that this job publishes, stable over retries.
+    ///
+    /// Number the things a job publishes, and a job that is tried again publishes them under the
+    /// same ids.
+    #[must_use]
+    pub fn derived_event_id(&self, number: u64) -> EventId {
+        self.parts.event_id.derive(number)
+    }
+
+    /// Which attempt this is, from 1: recorded failures and this run.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.parts.attempt
+    }
+
+    /// Whether a failure of this attempt makes the job a dead letter.
+    #[must_use]
+    pub fn is_last_attempt(&self) -> bool {
+        self.parts.attempt >= self.parts.attempts_max
+    }
+
+    /// How often the server delivered this entry, this time included; more than once after a crash.
+    #[must_use]
+    pub fn delivery_count(&self) -> u64 {
+        self.parts.delivery.delivery_count
+    }
+
+    /// Whether nobody can have worked on this job before.
+    #[must_use]
+    pub fn is_first_delivery(&self) -> bool {
+        self.parts.attempt == 1
+            && self.parts.delivery.delivery_count == 1
+            && self.parts.origin.is_none()
+    }
+
+    /// The stream the event was published to.
+    #[must_use]
+    pub fn stream(&self) -> &StreamName {
+        &self.parts.place.stream
+    }
+
+    /// The group whose job this is.
+    #[must_use]
+    pub fn group(&self) -> &GroupName {
+        &self.parts.place.group
+    }
+
+    /// The name this process run reads under.
+    #[must_use]
+    pub fn consumer(&self) -> &ConsumerName {
+        &self.parts.place.consumer
+    }
+
+    /// The id of the entry this attempt was delivered with; another one after a retry or redrive.
+    #[must_use]
+    pub fn entry_id(&self) -> EntryId {
+        self.parts.delivery.entry.id()
+    }
+
+    /// The id of the entry that was published, if this attempt comes from a retry or a redrive.
+    #[must_use]
+    pub fn origin(&self) -> Option<EntryId> {
+        self.parts.origin
+    }
+
+    /// The entry as the server holds it.
+    #[must_use]
+    pub fn entry(&self) -> &Entry {
+        &self.parts.delivery.entry
+    }
+
+    /// When the attempt will be ended as timed out, if its handler has a timeout.
+    #[must_use]
+    pub fn deadline(&self) -> Option<std::time::Instant> {
+        self.parts.timeout.and_then(|timeout| self.parts.started.into_std().checked_add(timeout))
+    }
+
+    /// Fires when the attempt should stop: its lease is lost, or a shutdown ran out of grace.
+    ///
+    /// A moment later (a sixth of the lease, at most a second) the handler's future is dropped where it waits.
+    #[must_use]
+    pub fn cancelled(&self) -> &CancellationToken {
+        self.parts.lease.token()
+    }
+
+    /// Whether another process may be working on this job now.
+    ///
+    /// Look before an effect that must not happen twice at once.
+    #[must_use]
+    pub fn lease_lost(&self) -> bool {
+        self.parts.lease.is_lost()
+    }
+
+    /// The client of the runtime, to publish from within a job.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.parts.client
+    }
+
+    pub(crate) fn states(&self) -> &States {
+        &self.parts.states
+    }
+
+    /// Waits until the attempt has to end, and says why.
+    pub(crate) async fn time_ended(&self) -> Outcome {
+        let timed_out = async {
+            match self.parts.timeout {
+                Some(timeout) => {
+                    sleep_until(self.parts.started + timeout).await;
+                    Outcome::TimedOut(timeout)
+                }
+                None => std::future::pending().await,
+            }
+        };
+        let cancelled = async {
+            self.parts.lease.token().cancelled().await;
+            sleep(self.parts.lease.window).await;
+            if self.lease_lost() { Outcome::LeaseLost } else { Outcome::CutOff }
+        };
+        tokio::select! {
+            biased;
+            outcome = cancelled => outcome,
+            outcome = timed_out => outcome,
+        }
+    }
+}
+
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Job")
+            .field("stream", &self.parts.place.stream)
+            .field("group", &self.parts.place.group)
+            .field("entry_id", &self.entry_id())
+            .field("event_id", &self.parts.event_id)
+            .field("attempt", &self.parts.attempt)
+            .field("delivery_count", &self.parts.delivery.delivery_count)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,70 @@
+//! What a handler is to the runtime: its description, how it is run, and what its result means.
+
+mod job;
+mod resource;
+mod run;
+
+pub use self::job::Job;
+pub(crate) use self::job::{JobParts, Lease, Place};
+pub use self::resource::{Begin, JobResource};
+pub(crate) use self::run::panic_text;
+pub use self::run::{RawInput, begin, extract, input, raw_input, run, settle};
+use crate::outcome::Outcome;
+
+use std::fmt;
+
+use futures_util::future::BoxFuture;
+
+use crate::config::HandlerOptions;
+use crate::extract::Requirements;
+
+/// Everything the runtime knows about one `#[handler]` before it runs.
+#[derive(Clone, Copy)]
+pub struct HandlerDef {
+    /// The function's name.
+    pub name: &'static str,
+    /// The module the function stands in.
+    pub module: &'static str,
+    /// The file the function stands in.
+    pub file: &'static str,
+    /// The line of the attribute.
+    pub line: u32,
+    /// The group whose jobs the function does.
+    pub group: &'static str,
+    /// The stream the group reads.
+    pub stream: &'static str,
+    /// The event types the function takes; none means whatever comes.
+    pub types: Option<&'static [&'static str]>,
+    /// What the attribute said beside the group.
+    pub options: HandlerOptions,
+    /// Names what the function's arguments need from the runtime.
+    pub require: fn(&mut Requirements),
+    /// Runs the function for one job.
+    pub run: fn(Job) -> BoxFuture<'static, Outcome>,
+}
+
+/// Carries a handler's description; implemented by the item that `#[handler]` adds.
+pub trait HandlerItem {
+    /// The description.
+    const HANDLER: HandlerDef;
+}
+
+impl HandlerDef {
+    /// Where the handler is written: function, file and line.
+    #[must_use]
+    pub fn location(&self) -> String {
+        format!("{}::{} ({}:{})", self.module, self.name, self.file, self.line)
+    }
+}
+
+impl fmt::Debug for HandlerDef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HandlerDef")
+            .field("handler", &self.location())
+            .field("group", &self.group)
+            .field("stream", &self.stream)
+            .field("types", &self.types)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,146 @@
+//! The steps that the code written by `#[handler]` takes for one attempt.
+//!
+//! The futures are boxed: through an opaque one the compiler reports each wrong type of the user's
+//! once more, at the attribute.
+
+use std::any::Any;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use crate::entry::Entry;
+use crate::event::Envelope;
+use crate::event::{DecodeError, Event};
+use crate::extract::FromJob;
+use crate::handler::{Begin, Job, JobResource};
+use crate::outcome::{IntoOutcome, Outcome};
+
+/// Reads the event out of the job's entry.
+///
+/// # Errors
+///
+/// The outcome of an attempt whose entry cannot be read.
+pub fn input<E: Event>(job: &Job) -> Result<E, Outcome> {
+    let entry = job.entry();
+    let decoded = match entry.event_type() {
+        Some(event_type) => {
+            Envelope::payload(entry).and_then(|payload| E::decode(event_type, payload))
+        }
+        None => Err(DecodeError::new("the entry has no readable `type` field")),
+    };
+    decoded.map_err(Outcome::Undecodable)
+}
+
+/// The first argument of a handler that names its stream.
+#[diagnostic::on_unimplemented(
+    message = "a handler with the option `stream` cannot take `{Self}`",
+    label = "expected `streamjobs::Entry`",
+    note = "an event knows its own stream: remove the option `stream`, or take the entry itself"
+)]
+pub trait RawInput: Sized {
+    /// The argument, which is the entry whatever it holds.
+    fn of_entry(entry: &Entry) -> Self;
+}
+
+impl RawInput for Entry {
+    fn of_entry(entry: &Entry) -> Self {
+        entry.clone()
+    }
+}
+
+/// Hands out the entry itself.
+///
+/// # Errors
+///
+/// None: any entry will do.
+pub fn raw_input<E: RawInput>(job: &Job) -> Result<E, Outcome> {
+    Ok(E::of_entry(job.entry()))
+}
+
+/// Makes one argument of the handler.
+///
+/// # Errors
+///
+/// The outcome of an attempt for which the argument could not be made.
+pub fn extract<A: FromJob>(job: &Job) -> Result<A, Outcome> {
+    A::from_job(job).map_err(Outcome::Failed)
+}
+
+/// Begins one resource of the handler.
+///
+/// # Errors
+///
+/// The outcome of an attempt that is over before it began.
+pub fn begin<'a, R: JobResource + 'a>(job: &'a Job) -> BoxFuture<'a, Result<R, Outcome>> {
+    Box::pin(async move {
+        match interruptible(job, R::begin(job)).await {
+            Ok(Ok(Begin::Run(resource))) => Ok(resource),
+            Ok(Ok(Begin::AlreadyDone)) => Err(Outcome::AlreadyDone),
+            Ok(Err(error)) => Err(Outcome::Failed(error)),
+            Err(outcome) => Err(outcome),
+        }
+    })
+}
+
+/// Runs the handler's body until it returns, panics, or has to go.
+///
+/// What the body returns is a parameter of its own, so that the compiler complains about it at the
+/// type that the user wrote.
+pub fn run<'a, F, T>(job: &'a Job, body: F) -> BoxFuture<'a, Outcome>
+where
+    F: Future<Output = T> + Send + 'a,
+    T: IntoOutcome,
+{
+    Box::pin(async move {
+        match interruptible(job, body).await {
+            Ok(result) => result.into_outcome(),
+            Err(outcome) => outcome,
+        }
+    })
+}
+
+/// Commits a resource when the attempt went well so far, and rolls it back otherwise.
+pub fn settle<'a, R: JobResource + 'a>(
+    job: &'a Job,
+    resource: R,
+    outcome: Outcome,
+) -> BoxFuture<'a, Outcome> {
+    Box::pin(async move {
+        if !matches!(outcome, Outcome::Done) {
+            resource.rollback().await;
+            return outcome;
+        }
+        // A commit after the lease was lost would race with the attempt that has the lease now.
+        if job.lease_lost() {
+            resource.rollback().await;
+            return Outcome::LeaseLost;
+        }
+        match resource.commit().await {
+            Ok(()) => Outcome::Done,
+            Err(error) => Outcome::Failed(error),
+        }
+    })
+}
+
+/// Waits for a future of the attempt, unless the attempt's time ends first or it panics.
+async fn interruptible<F: Future + Send>(job: &Job, future: F) -> Result<F::Output, Outcome> {
+    let guarded = AssertUnwindSafe(future).catch_unwind();
+    tokio::select! {
+        biased;
+        finished = guarded => finished.map_err(|panic| Outcome::Panicked(panic_text(panic.as_ref()))),
+        ended = job.time_ended() => Err(ended),
+    }
+}
+
+/// What a panic said, as far as it is text.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
+    if let Some(text) = panic.downcast_ref::<&'static str>() {
+        String::from(*text)
+    } else if let Some(text) = panic.downcast_ref::<String>() {
+        text.clone()
+    } else {
+        String::from("a panic without a text")
+    }
+}

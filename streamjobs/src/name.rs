@@ -1,0 +1,290 @@
+//! Checked names, and the keys that are derived from them.
+
+use std::fmt;
+
+use thiserror::Error;
+use uuid::Uuid;
+
+/// Why a name was refused.
+///
+/// The text says which name and which rule. It never repeats the name's control characters.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("invalid {what} name {shown:?}: {rule}")]
+pub struct NameError {
+    what: &'static str,
+    shown: String,
+    rule: &'static str,
+}
+
+impl NameError {
+    fn new(what: &'static str, name: &str, rule: &'static str) -> Self {
+        let shown = name.chars().take(SHOWN_CHARACTERS_MAX).collect();
+        Self { what, shown, rule }
+    }
+}
+
+macro_rules! checked_name {
+    ($(#[$docs:meta])* $name:ident, $what:literal, $check:path) => {
+        $(#[$docs])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(Box<str>);
+
+        impl $name {
+            /// Checks a name.
+            ///
+            /// # Errors
+            ///
+            /// Says which rule the name breaks.
+            pub fn new(name: impl Into<String>) -> Result<Self, NameError> {
+                let name = name.into();
+                match $check(&name) {
+                    Some(rule) => Err(NameError::new($what, &name, rule)),
+                    None => Ok(Self(name.into_boxed_str())),
+                }
+            }
+
+            /// The name as it is written on the server.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&self.0, f)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+    };
+}
+
+checked_name! {
+    /// The key of a stream, exactly as it stands in Redis.
+    ///
+    /// At most 200 bytes without control characters. Braces are allowed as one cluster hash tag
+    /// (`orders:{acme}`); any other use of them is refused, because the helper keys could then not
+    /// share the stream's cluster slot. A name that looks like a helper key is refused too.
+    StreamName, "stream", stream_rule
+}
+
+checked_name! {
+    /// The name of a consumer group.
+    ///
+    /// At most 200 bytes without control characters or braces.
+    GroupName, "group", plain_rule
+}
+
+checked_name! {
+    /// The name under which one process run reads: unique for every start.
+    ConsumerName, "consumer", plain_rule
+}
+
+checked_name! {
+    /// The identity of an event, given by or to its publisher: the once-per-id key.
+    ///
+    /// It survives retries and redrives. At most 128 bytes without control characters.
+    EventId, "event id", event_id_rule
+}
+
+impl StreamName {
+    /// The key of the stream that holds one group's own work: due retries and redriven jobs.
+    #[must_use]
+    pub fn lane_key(&self, group: &GroupName) -> String {
+        self.helper_key("lane", group)
+    }
+
+    /// The key of the sorted set of one group's failed jobs, by the time they are due.
+    #[must_use]
+    pub fn retry_key(&self, group: &GroupName) -> String {
+        self.helper_key("retry", group)
+    }
+
+    /// The key of the hash with the records of one group's failed jobs.
+    #[must_use]
+    pub fn retry_records_key(&self, group: &GroupName) -> String {
+        self.helper_key("retry-records", group)
+    }
+
+    /// The key of the stream of one group's dead letters.
+    #[must_use]
+    pub fn dead_key(&self, group: &GroupName) -> String {
+        self.helper_key("dead", group)
+    }
+
+    /// The key of the hash with one group's durable floor, start position and live consumers.
+    #[must_use]
+    pub fn group_key(&self, group: &GroupName) -> String {
+        self.helper_key("group", group)
+    }
+
+    fn helper_key(&self, suffix: &str, group: &GroupName) -> String {
+        let stream = &self.0;
+        if hash_tag_end(stream).is_some() {
+            format!("{stream}:{suffix}:{group}")
+        } else {
+            format!("{{{stream}}}:{suffix}:{group}")
+        }
+    }
+}
+
+impl ConsumerName {
+    /// A name for this process run: the prefix and 64 random bits.
+    ///
+    /// # Errors
+    ///
+    /// When the prefix is not a valid name, or too long for the random part to fit.
+    pub fn unique(prefix: &str) -> Result<Self, NameError> {
+        Self::new(format!("{prefix}-{:016x}", fastrand::u64(..)))
+    }
+}
+
+impl EventId {
+    /// A new id: 128 bits, ordered by time.
+    #[must_use]
+    pub fn generate() -> Self {
+        Self(Uuid::now_v7().to_string().into_boxed_str())
+    }
+
+    /// The id of something published from within a job.
+    ///
+    /// Deriving ids from the parent's id and a number makes a retried handler publish the *same*
+    /// events again, so that guarded handlers do them once.
+    #[must_use]
+    pub fn derive(&self, number: u64) -> Self {
+        let name = format!("{}/{number}", self.0);
+        Self(Uuid::new_v5(&DERIVED_IDS, name.as_bytes()).to_string().into_boxed_str())
+    }
+
+    pub(crate) fn of_content(content: &[u8]) -> Self {
+        Self(Uuid::new_v5(&FOREIGN_IDS, content).to_string().into_boxed_str())
+    }
+}
+
+/// Where the hash tag of a key ends, if the key has one.
+fn hash_tag_end(name: &str) -> Option<usize> {
+    let open = name.find('{')?;
+    let length = name.get(open + 1..)?.find('}')?;
+    (length > 0).then_some(open + 1 + length)
+}
+
+fn plain_rule(name: &str) -> Option<&'static str> {
+    common_rule(name).or_else(|| name.contains(['{', '}']).then_some("braces are not allowed"))
+}
+
+fn stream_rule(name: &str) -> Option<&'static str> {
+    if let Some(rule) = common_rule(name) {
+        return Some(rule);
+    }
+    let braces = name.matches(['{', '}']).count();
+    match hash_tag_end(name) {
+        None if braces == 0 => None,
+        Some(end) if braces == 2 => {
+            let rest = name.get(end + 1..).unwrap_or_default();
+            let helper = HELPER_SUFFIXES.iter().any(|suffix| rest.contains(suffix));
+            helper.then_some("it looks like a key that streamjobs keeps beside a stream")
+        }
+        _ => Some("braces are only allowed as one hash tag, as in orders:{acme}"),
+    }
+}
+
+fn event_id_rule(name: &str) -> Option<&'static str> {
+    if name.is_empty() {
+        Some("it is empty")
+    } else if name.len() > EVENT_ID_BYTES_MAX {
+        Some("it is longer than 128 bytes")
+    } else if name.chars().any(char::is_control) {
+        Some("control characters are not allowed")
+    } else {
+        None
+    }
+}
+
+fn common_rule(name: &str) -> Option<&'static str> {
+    if name.is_empty() {
+        Some("it is empty")
+    } else if name.len() > NAME_BYTES_MAX {
+        Some("it is longer than 200 bytes")
+    } else if name.chars().any(char::is_control) {
+        Some("control characters are not allowed")
+    } else {
+        None
+    }
+}
+
+const NAME_BYTES_MAX: usize = 200;
+const EVENT_ID_BYTES_MAX: usize = 128;
+const SHOWN_CHARACTERS_MAX: usize = 64;
+const HELPER_SUFFIXES: [&str; 5] = [":lane:", ":retry:", ":retry-records:", ":dead:", ":group:"];
+
+/// The name space of ids for entries that someone else wrote without an event id.
+const FOREIGN_IDS: Uuid = Uuid::from_u128(0x8f0e_6f2c_53b1_5d0a_9a6b_6f10_2c1d_7e01);
+/// The name space of ids derived from a parent's id.
+const DERIVED_IDS: Uuid = Uuid::from_u128(0x8f0e_6f2c_53b1_5d0a_9a6b_6f10_2c1d_7e02);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stream(name: &str) -> Result<StreamName, NameError> {
+        StreamName::new(name)
+    }
+
+    #[test]
+    fn helper_keys_share_the_slot_of_their_stream() {
+        let group = GroupName::new("mail").unwrap();
+        assert_eq!(stream("orders").unwrap().lane_key(&group), "{orders}:lane:mail");
+        assert_eq!(stream("orders:{acme}").unwrap().dead_key(&group), "orders:{acme}:dead:mail");
+    }
+
+    #[test]
+    fn braces_are_allowed_only_as_one_hash_tag() {
+        assert!(stream("a:{b}:c").is_ok());
+        for bad in ["a{", "a}", "{}a", "a}b{c", "{a}{b}", "{a", "a{}b{c}"] {
+            assert!(stream(bad).is_err(), "{bad} must be refused");
+        }
+    }
+
+    #[test]
+    fn a_stream_may_not_look_like_a_helper_key() {
+        assert!(stream("{orders}:lane:mail").is_err());
+        assert!(stream("orders:lane:mail").is_ok(), "without a tag it collides with nothing");
+    }
+
+    #[test]
+    fn empty_long_and_control_names_are_refused_with_their_rule() {
+        let long = "x".repeat(201);
+        for (bad, rule) in [("", "empty"), (long.as_str(), "200 bytes"), ("a\nb", "control")] {
+            let error = GroupName::new(bad).unwrap_err().to_string();
+            assert!(error.contains(rule) && error.contains("group"), "{error}");
+            assert!(!error.contains('\n'), "control characters are escaped: {error}");
+        }
+    }
+
+    #[test]
+    fn event_ids_are_ordered_by_time_and_derived_ids_are_stable() {
+        let (first, second) = (EventId::generate(), EventId::generate());
+        assert!(first < second);
+        assert_eq!(first.derive(1), first.derive(1));
+        assert_ne!(first.derive(1), first.derive(2));
+        assert!(EventId::new("x".repeat(129)).is_err());
+    }
+
+    #[test]
+    fn consumer_names_are_unique_for_every_start() {
+        let (a, b) = (ConsumerName::unique("web").unwrap(), ConsumerName::unique("web").unwrap());
+        assert!(a.as_str().starts_with("web-"));
+        assert_ne!(a, b);
+    }
+}

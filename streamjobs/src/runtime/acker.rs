@@ -1,0 +1,174 @@
+//! Carries verdicts out: acknowledges, sets aside, buries and hands back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::entry::EntryId;
+use crate::policy::{Reason, Verdict};
+use crate::record::Attempted;
+use crate::runtime::pause::Pause;
+use crate::runtime::queue::{QueueContext, Settlement};
+use crate::store::{Checked, StoreError};
+
+/// The settling loop of one queue.
+pub(crate) struct Acker {
+    context: Arc<QueueContext>,
+    settlements: mpsc::Receiver<Settlement>,
+    /// Ends every retry: the runtime gives up.
+    abort: CancellationToken,
+}
+
+impl Acker {
+    pub(crate) fn new(
+        context: Arc<QueueContext>,
+        settlements: mpsc::Receiver<Settlement>,
+        abort: CancellationToken,
+    ) -> Self {
+        Self { context, settlements, abort }
+    }
+
+    /// Settles until no job can end any more and everything is settled, or until the abort.
+    pub(crate) async fn run(mut self) {
+        let mut batch = Vec::new();
+        let mut pause = Pause::new();
+        let mut open = true;
+        while open || self.context.acks.len() > 0 {
+            tokio::select! {
+                biased;
+                () = self.abort.cancelled() => return,
+                received = self.settlements.recv_many(&mut batch, BATCH_MAX), if open => open = received > 0,
+                () = self.context.acks.filled(1) => {
+                    // The reader may be about to take them along with its next read.
+                    if open {
+                        sleep(LINGER).await;
+                    }
+                }
+            }
+            let settled =
+                batch.drain(..).map(|settlement| settle(&self.context, settlement, &self.abort));
+            let (acknowledged, _) = tokio::join!(acknowledge(&self.context), join_all(settled));
+            match acknowledged {
+                Ok(()) => pause.reset(),
+                Err(error) => {
+                    self.context.report.server_error("acknowledge", &error);
+                    pause.wait(&self.abort).await;
+                }
+            }
+        }
+    }
+}
+
+/// Acknowledges what waits; on an error it goes on waiting.
+async fn acknowledge(context: &QueueContext) -> Result<(), StoreError> {
+    let acks = context.acks.take();
+    if acks.is_empty() {
+        return Ok(());
+    }
+    let ids = acks.iter().map(|ack| (ack.source, ack.id)).collect::<Vec<_>>();
+    match context.store.acknowledge(&context.queue, &ids).await {
+        Ok(confirmed) => {
+            context.report.acknowledged(acks.len(), confirmed);
+            let letters = acks
+                .iter()
+                .filter_map(|ack| context.held.remove(ack.source, ack.id))
+                .collect::<Vec<_>>();
+            drop(acks);
+            take_letters_back(context, &letters).await;
+            Ok(())
+        }
+        Err(error) => {
+            context.acks.put_back(acks);
+            Err(error)
+        }
+    }
+}
+
+/// A job that is done was not lost when its payload was trimmed: its dead letter goes.
+async fn take_letters_back(context: &QueueContext, letters: &[EntryId]) {
+    if letters.is_empty() {
+        return;
+    }
+    // A letter that stays says "outcome unknown", which is true enough: no retry.
+    if let Err(error) = context.store.purge(&context.queue, letters).await {
+        context.report.server_error("take back the dead letter of a finished job", &error);
+    }
+}
+
+/// Carries one verdict out, again and again until the server says what became of it.
+async fn settle(context: &QueueContext, settlement: Settlement, abort: &CancellationToken) {
+    let mut pause = Pause::new();
+    while !abort.is_cancelled() && !settlement.lease.is_lost() {
+        match carry_out(context, &settlement).await {
+            Ok(checked) => {
+                report(context, &settlement, checked);
+                break;
+            }
+            // The group is gone, and the entry's pending record with it: when the group is made
+            // again at its floor, the entry is delivered again.
+            Err(StoreError::GroupMissing) => {
+                context.report.refused_late(settlement.hold, "settle in a lost group");
+                break;
+            }
+            Err(error) => {
+                context.report.server_error("settle", &error);
+                pause.wait(abort).await;
+            }
+        }
+    }
+    context.held.remove(settlement.hold.source, settlement.hold.id);
+    drop(settlement.slot);
+}
+
+async fn carry_out(context: &QueueContext, settlement: &Settlement) -> Result<Checked, StoreError> {
+    let (store, queue, consumer) = (&context.store, &context.queue, &context.place.consumer);
+    let hold = settlement.hold;
+    let attempted = Attempted {
+        delivery: &settlement.delivery,
+        envelope: &settlement.envelope,
+        taken_up: settlement.taken_up,
+        failures: settlement.failures,
+    };
+    match &settlement.verdict {
+        Verdict::SetAside { delay, error } => {
+            store.set_aside(queue, consumer, hold, *delay, &attempted.retry(error)).await
+        }
+        Verdict::Bury { reason, error } => {
+            let letter = attempted.dead_letter(*reason, error.as_deref(), consumer.as_str());
+            store.bury(queue, consumer, hold, &letter).await
+        }
+        Verdict::Release => {
+            let answers = store.release(queue, consumer, context.config.lease, &[hold]).await?;
+            answers.into_iter().next().ok_or(StoreError::Protocol { command: "release" })
+        }
+        // Neither reaches this loop; both change nothing.
+        Verdict::Acknowledge | Verdict::Leave => Ok(Checked::Held),
+    }
+}
+
+fn report(context: &QueueContext, settlement: &Settlement, checked: Checked) {
+    let (hold, event_id) = (settlement.hold, settlement.envelope.event_id.as_str());
+    match (checked, &settlement.verdict) {
+        (Checked::Held, Verdict::SetAside { delay, .. }) => {
+            context.report.set_aside(hold, event_id, settlement.failures, *delay);
+        }
+        (Checked::Held, Verdict::Bury { reason, .. }) => {
+            context.report.buried(hold, event_id, *reason)
+        }
+        (Checked::Held, Verdict::Release) => context.report.handed_back(1),
+        (Checked::Held, Verdict::Acknowledge | Verdict::Leave) => {}
+        (Checked::Trimmed(_), _) => context.report.buried(hold, event_id, Reason::Trimmed),
+        // After a lost answer this says that the first try was carried out.
+        (Checked::NotPending, _) => {
+            context.report.refused_late(hold, "settle: not pending any more")
+        }
+        (Checked::TakenOver, _) => context.report.refused_late(hold, "settle: taken over"),
+    }
+}
+
+const BATCH_MAX: usize = 256;
+const LINGER: Duration = Duration::from_millis(1);

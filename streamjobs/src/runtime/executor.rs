@@ -1,0 +1,153 @@
+//! Runs one job from its delivery to its verdict.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::entry::Hold;
+use crate::event::Envelope;
+use crate::handler::{Job, JobParts, panic_text};
+use crate::outcome::Outcome;
+use crate::policy::{Reason, Verdict, after_attempt, before_attempt, without_handler};
+use crate::runtime::acks::Ack;
+use crate::runtime::queue::{Assignment, BoundHandler, QueueContext, Settlement};
+
+/// Runs the job, unless it may not run any more, and passes the verdict on.
+pub(crate) async fn execute(
+    context: Arc<QueueContext>,
+    assignment: Assignment,
+    settlements: mpsc::Sender<Settlement>,
+) {
+    let entry = &assignment.delivery.entry;
+    let envelope = Envelope::of(&context.queue.stream, entry);
+    let taken_up = context.server_now();
+    let (count, failures) = (assignment.delivery.delivery_count, envelope.failures);
+    let Some(bound) = context.handlers.find(entry.event_type()) else {
+        let event_type = entry.event_type().unwrap_or("(none)");
+        context.report.unhandled(assignment.delivery.hold(), event_type);
+        let verdict = match entry.event_type() {
+            Some(_) => without_handler(
+                context.config.unhandled,
+                event_type,
+                count,
+                context.config.max_deliveries,
+            ),
+            None => Verdict::Bury { reason: Reason::Undecodable, error: Some(NO_TYPE.to_owned()) },
+        };
+        return settle(
+            &context,
+            assignment,
+            Ended { envelope, taken_up, failures, verdict },
+            &settlements,
+        )
+        .await;
+    };
+    if let Some(verdict) = before_attempt(count, bound.limits.max_deliveries) {
+        return settle(
+            &context,
+            assignment,
+            Ended { envelope, taken_up, failures, verdict },
+            &settlements,
+        )
+        .await;
+    }
+    let attempt = failures.saturating_add(1);
+    let outcome = attempt_once(&context, &assignment, &envelope, bound, attempt).await;
+    let hold = assignment.delivery.hold();
+    let failures = match &outcome {
+        Outcome::Failed(_) | Outcome::Panicked(_) | Outcome::TimedOut(_) => {
+            context.report.failed(hold, envelope.event_id.as_str(), attempt);
+            attempt
+        }
+        Outcome::Done | Outcome::AlreadyDone => {
+            context.report.succeeded(hold);
+            failures
+        }
+        Outcome::Undecodable(_) | Outcome::LeaseLost | Outcome::CutOff => failures,
+    };
+    let verdict = after_attempt(&outcome, attempt, &bound.limits, fastrand::f64());
+    settle(&context, assignment, Ended { envelope, taken_up, failures, verdict }, &settlements)
+        .await;
+}
+
+/// Gives a job up that has not been started.
+pub(crate) async fn hand_back(
+    context: &QueueContext,
+    assignment: Assignment,
+    settlements: &mpsc::Sender<Settlement>,
+) {
+    let envelope = Envelope::of(&context.queue.stream, &assignment.delivery.entry);
+    let failures = envelope.failures;
+    let ended =
+        Ended { envelope, taken_up: context.server_now(), failures, verdict: Verdict::Release };
+    settle(context, assignment, ended, settlements).await;
+}
+
+/// How a job ended here.
+struct Ended {
+    envelope: Envelope,
+    taken_up: u64,
+    failures: u32,
+    verdict: Verdict,
+}
+
+async fn attempt_once(
+    context: &QueueContext,
+    assignment: &Assignment,
+    envelope: &Envelope,
+    bound: &BoundHandler,
+    attempt: u32,
+) -> Outcome {
+    let job = Job::new(JobParts {
+        place: Arc::clone(&context.place),
+        delivery: Arc::clone(&assignment.delivery),
+        event_id: envelope.event_id.clone(),
+        origin: envelope.origin,
+        attempt,
+        attempts_max: bound.limits.max_attempts,
+        timeout: bound.limits.timeout,
+        started: Instant::now(),
+        lease: Arc::clone(&assignment.lease),
+        states: Arc::clone(&context.states),
+        client: context.client.clone(),
+    });
+    // The steps inside contain the panics of the handler itself; this one is for extractors,
+    // decoders and resources.
+    let run = AssertUnwindSafe(async { (bound.handler.run)(job).await }).catch_unwind();
+    run.await.unwrap_or_else(|panic| Outcome::Panicked(panic_text(panic.as_ref())))
+}
+
+async fn settle(
+    context: &QueueContext,
+    assignment: Assignment,
+    ended: Ended,
+    settlements: &mpsc::Sender<Settlement>,
+) {
+    let Assignment { delivery, lease, slot } = assignment;
+    let (source, id) = (delivery.source, delivery.entry.id());
+    // A job that is done is acknowledged whoever has the entry now: it is done.
+    let hold = context.held.begin_settling(delivery.hold());
+    let (hold, verdict) = match (hold, ended.verdict) {
+        (_, Verdict::Acknowledge) => return context.acks.push(Ack { source, id, slot }),
+        (Some(hold), verdict) if verdict != Verdict::Leave => (hold, verdict),
+        (hold, verdict) => return leave(context, hold.unwrap_or(delivery.hold()), &verdict),
+    };
+    let Ended { envelope, taken_up, failures, .. } = ended;
+    let settlement =
+        Settlement { delivery, envelope, hold, taken_up, failures, verdict, lease, slot };
+    // The acker outlives every job; if it is gone, the entry is claimed when its lease is over.
+    let _gone = settlements.send(settlement).await.is_err();
+}
+
+/// Another attempt has the job, or shall have it: nothing of this one counts any more.
+fn leave(context: &QueueContext, hold: Hold, verdict: &Verdict) {
+    if *verdict != Verdict::Leave {
+        context.report.refused_late(hold, "settle");
+    }
+    context.held.remove(hold.source, hold.id);
+}
+
+const NO_TYPE: &str = "the entry has no readable `type` field";

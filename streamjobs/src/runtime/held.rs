@@ -1,0 +1,281 @@
+//! What this process holds: every entry between its delivery and its verdict's end.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::entry::{EntryId, Hold, Source};
+use crate::handler::Lease;
+use crate::store::Checked;
+
+/// The registry of held entries. Its lock is never held across an await.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    entries: Mutex<HashMap<(Source, EntryId), HeldEntry>>,
+}
+
+#[derive(Debug)]
+struct HeldEntry {
+    delivery_count: u64,
+    lease: Arc<Lease>,
+    /// When the request was sent that last proved the lease.
+    sign: Instant,
+    /// How often the group had been lost and made again when the entry was delivered.
+    epoch: u64,
+    /// The handler has ended, and its verdict is on the way.
+    settling: bool,
+    /// The server knows nothing of the entry any more; it is neither renewed nor fenced.
+    adrift: bool,
+    /// The dead letter that says that the payload was trimmed.
+    letter: Option<EntryId>,
+}
+
+/// What registering a delivery found. Closed on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Registered {
+    /// Nothing here was working on the entry.
+    New,
+    /// The entry is in flight here, under this delivery count from now on.
+    InFlight,
+}
+
+/// What an answer to a renewal means for the entry. Closed on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Renewal {
+    Fine,
+    Lost,
+    Trimmed(EntryId),
+}
+
+impl Held {
+    pub(crate) fn register(
+        &self,
+        hold: Hold,
+        lease: &Arc<Lease>,
+        sign: Instant,
+        epoch: u64,
+    ) -> Registered {
+        let mut entries = self.lock();
+        if let Some(entry) = entries.get_mut(&key(hold)) {
+            // The same consumer has the entry again: the attempt that runs goes on under the new
+            // count, unless it was told to stop, in which case a later sweep finds the entry.
+            if !entry.lease.is_lost() {
+                *entry =
+                    HeldEntry { delivery_count: hold.delivery_count, sign, epoch, ..take(entry) };
+            }
+            return Registered::InFlight;
+        }
+        let lease = Arc::clone(lease);
+        let delivery_count = hold.delivery_count;
+        let entry = HeldEntry {
+            delivery_count,
+            lease,
+            sign,
+            epoch,
+            settling: false,
+            adrift: false,
+            letter: None,
+        };
+        entries.insert(key(hold), entry);
+        Registered::New
+    }
+
+    /// Marks that the handler has ended: the hold under its present delivery count, or none when
+    /// the lease was lost.
+    pub(crate) fn begin_settling(&self, hold: Hold) -> Option<Hold> {
+        let mut entries = self.lock();
+        let entry = entries.get_mut(&key(hold))?;
+        entry.settling = true;
+        (!entry.lease.is_lost()).then_some(Hold { delivery_count: entry.delivery_count, ..hold })
+    }
+
+    /// Forgets an entry: the dead letter that its trimming left, if any.
+    pub(crate) fn remove(&self, source: Source, id: EntryId) -> Option<EntryId> {
+        self.lock().remove(&(source, id)).and_then(|entry| entry.letter)
+    }
+
+    pub(crate) fn contains(&self, hold: Hold) -> bool {
+        self.lock().contains_key(&key(hold))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Entries whose last sign is at least this old.
+    pub(crate) fn due(&self, now: Instant, age: Duration) -> Vec<Hold> {
+        let entries = self.lock();
+        let due = entries.iter().filter(|(_, entry)| {
+            !entry.adrift
+                && !entry.lease.is_lost()
+                && now.saturating_duration_since(entry.sign) >= age
+        });
+        due.map(|((source, id), entry)| Hold {
+            source: *source,
+            id: *id,
+            delivery_count: entry.delivery_count,
+        })
+        .collect()
+    }
+
+    /// Tells every attempt whose last sign is too old that its lease is lost.
+    pub(crate) fn fence(&self, now: Instant, fence: Duration) -> Vec<Hold> {
+        let mut fenced = Vec::new();
+        for ((source, id), entry) in self.lock().iter() {
+            let silent = now.saturating_duration_since(entry.sign) >= fence;
+            if silent && !entry.adrift && !entry.settling && !entry.lease.is_lost() {
+                entry.lease.lose();
+                fenced.push(Hold {
+                    source: *source,
+                    id: *id,
+                    delivery_count: entry.delivery_count,
+                });
+            }
+        }
+        fenced
+    }
+
+    /// Takes the answer to a renewal that was sent at `sent`.
+    pub(crate) fn renewed(
+        &self,
+        hold: Hold,
+        answer: Checked,
+        sent: Instant,
+        epoch: u64,
+    ) -> Renewal {
+        let mut entries = self.lock();
+        let Some(entry) = entries.get_mut(&key(hold)) else { return Renewal::Fine };
+        if entry.delivery_count != hold.delivery_count {
+            // Delivered to us again while the renewal was on its way.
+            return Renewal::Fine;
+        }
+        match answer {
+            Checked::Held => {
+                entry.sign = entry.sign.max(sent);
+                Renewal::Fine
+            }
+            Checked::Trimmed(letter) => {
+                entry.adrift = true;
+                entry.letter = Some(letter);
+                Renewal::Trimmed(letter)
+            }
+            // The acknowledgement of an attempt that has ended may have been quicker.
+            Checked::NotPending | Checked::TakenOver if entry.settling => Renewal::Fine,
+            // The group was lost under a running handler, which had better finish.
+            Checked::NotPending if entry.epoch != epoch => {
+                entry.adrift = true;
+                Renewal::Fine
+            }
+            Checked::NotPending | Checked::TakenOver => {
+                entry.lease.lose();
+                Renewal::Lost
+            }
+        }
+    }
+
+    /// Tells every attempt that its time is over.
+    pub(crate) fn cut_off(&self) {
+        for entry in self.lock().values() {
+            entry.lease.cut_off();
+        }
+    }
+
+    /// What is held now.
+    pub(crate) fn holds(&self) -> Vec<Hold> {
+        let entries = self.lock();
+        let hold = |(&(source, id), entry): (&(Source, EntryId), &HeldEntry)| Hold {
+            source,
+            id,
+            delivery_count: entry.delivery_count,
+        };
+        entries.iter().map(hold).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<(Source, EntryId), HeldEntry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn key(hold: Hold) -> (Source, EntryId) {
+    (hold.source, hold.id)
+}
+
+/// The parts of an entry that a new delivery does not change.
+fn take(entry: &HeldEntry) -> HeldEntry {
+    HeldEntry { lease: Arc::clone(&entry.lease), ..*entry }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEASE: Duration = Duration::from_secs(10);
+
+    fn hold(count: u64) -> Hold {
+        Hold { source: Source::Stream, id: EntryId::new(1, 0), delivery_count: count }
+    }
+
+    fn held() -> (Held, Arc<Lease>, Instant) {
+        let (held, lease, now) = (Held::default(), Arc::new(Lease::new(LEASE)), Instant::now());
+        assert_eq!(held.register(hold(1), &lease, now, 0), Registered::New);
+        (held, lease, now)
+    }
+
+    #[test]
+    fn an_entry_in_flight_is_adopted_under_its_new_count_and_not_run_twice() {
+        let (held, _lease, now) = held();
+        let other = Arc::new(Lease::new(LEASE));
+        assert_eq!(held.register(hold(2), &other, now, 0), Registered::InFlight);
+        assert_eq!(held.begin_settling(hold(1)), Some(hold(2)));
+    }
+
+    #[test]
+    fn a_refused_renewal_loses_the_lease_and_a_stale_answer_does_not() {
+        let (held, lease, now) = held();
+        assert_eq!(held.renewed(hold(9), Checked::TakenOver, now, 0), Renewal::Fine);
+        assert_eq!(held.renewed(hold(1), Checked::TakenOver, now, 0), Renewal::Lost);
+        assert!(lease.is_lost() && held.begin_settling(hold(1)).is_none());
+    }
+
+    #[test]
+    fn the_fence_falls_by_our_own_clock_and_a_renewal_moves_it() {
+        let (held, lease, now) = held();
+        assert!(held.fence(now + LEASE / 2, LEASE).is_empty());
+        held.renewed(hold(1), Checked::Held, now + LEASE / 2, 0);
+        assert!(held.fence(now + LEASE, LEASE).is_empty());
+        assert_eq!(held.fence(now + LEASE * 2, LEASE), [hold(1)]);
+        assert!(lease.is_lost());
+    }
+
+    #[test]
+    fn an_attempt_that_has_ended_is_renewed_but_never_told_that_it_lost() {
+        let (held, lease, now) = held();
+        held.begin_settling(hold(1));
+        assert_eq!(held.due(now + LEASE, LEASE), [hold(1)]);
+        assert_eq!(held.renewed(hold(1), Checked::NotPending, now, 0), Renewal::Fine);
+        assert!(held.fence(now + LEASE * 9, LEASE).is_empty() && !lease.is_lost());
+    }
+
+    #[test]
+    fn a_handler_whose_group_was_lost_finishes_in_peace() {
+        let (held, lease, now) = held();
+        assert_eq!(held.renewed(hold(1), Checked::NotPending, now, 1), Renewal::Fine);
+        assert!(held.fence(now + LEASE * 9, LEASE).is_empty() && !lease.is_lost());
+        assert!(held.due(now + LEASE * 9, LEASE).is_empty());
+    }
+
+    #[test]
+    fn trimming_leaves_the_handler_running_and_remembers_the_letter() {
+        let (held, lease, now) = held();
+        let letter = EntryId::new(7, 7);
+        assert_eq!(
+            held.renewed(hold(1), Checked::Trimmed(letter), now, 0),
+            Renewal::Trimmed(letter)
+        );
+        assert!(!lease.is_lost());
+        assert_eq!(held.remove(Source::Stream, EntryId::new(1, 0)), Some(letter));
+        assert_eq!(held.len(), 0);
+    }
+}

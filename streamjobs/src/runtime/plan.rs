@@ -1,0 +1,351 @@
+//! From handlers to queues: what runs where, and what cannot run.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use crate::config::{GroupOptions, HandlerOptions, JobLimits, QueueConfig, RuntimeConfig};
+use crate::error::StartError;
+use crate::extract::{Requirements, States};
+use crate::handler::HandlerDef;
+use crate::name::{GroupName, NameError, StreamName};
+use crate::runtime::queue::{BoundHandler, Handlers};
+use crate::store::Queue;
+
+/// What the builder was told.
+#[derive(Debug, Default)]
+pub(crate) struct Wishes {
+    /// Handlers listed by hand; none means those found at link time.
+    pub(crate) listed: Option<Vec<HandlerDef>>,
+    /// Only these groups run; none means all.
+    pub(crate) only: Option<HashSet<String>>,
+    pub(crate) groups: HashMap<String, GroupOptions>,
+    /// Streams that stand for a handler's own.
+    pub(crate) keys: HashMap<String, Vec<String>>,
+    pub(crate) runtime: RuntimeConfig,
+}
+
+/// One queue to be worked on.
+#[derive(Debug)]
+pub(crate) struct PlannedQueue {
+    pub(crate) queue: Queue,
+    pub(crate) config: QueueConfig,
+    pub(crate) handlers: Handlers,
+}
+
+/// Turns handlers into queues.
+///
+/// # Errors
+///
+/// Every fault at once: none to run, two for the same work, missing states, settings that
+/// contradict each other, names that are none.
+pub(crate) fn plan(
+    wishes: &Wishes,
+    linked: Vec<HandlerDef>,
+    states: &States,
+) -> Result<Vec<PlannedQueue>, StartError> {
+    let all = wishes.listed.clone().unwrap_or(linked);
+    let wanted =
+        |handler: &HandlerDef| wishes.only.as_ref().is_none_or(|only| only.contains(handler.group));
+    let handlers = all.iter().copied().filter(wanted).collect::<Vec<_>>();
+    let mut faults = Vec::new();
+    no_handlers(&all, &handlers, wishes, &mut faults);
+    strangers(&all, wishes, &mut faults);
+    for handler in &handlers {
+        let mut requirements = Requirements::default();
+        (handler.require)(&mut requirements);
+        for state in requirements.missing_from(states) {
+            faults.push(format!(
+                "{} needs State<{state}>, which the builder was not given",
+                handler.location()
+            ));
+        }
+    }
+    let mut by_queue = BTreeMap::<(&str, &str), Vec<HandlerDef>>::new();
+    for handler in handlers {
+        by_queue.entry((handler.stream, handler.group)).or_default().push(handler);
+    }
+    let mut planned = Vec::new();
+    let mut settings = wishes.runtime.faults();
+    for ((stream, group), handlers) in by_queue {
+        let options = wishes.groups.get(group).copied().unwrap_or_default();
+        let attribute = merged(&handlers, &mut faults);
+        let config = QueueConfig::new(&attribute, &options, wishes.runtime.block);
+        settings.extend(config.faults(&format!("group {group} on stream {stream}")));
+        let keys = wishes.keys.get(stream).cloned().unwrap_or_else(|| vec![stream.to_owned()]);
+        for key in keys {
+            match queue(&key, group) {
+                Ok(queue) => planned.push(PlannedQueue {
+                    queue,
+                    config,
+                    handlers: bind(&handlers, &options, &mut faults),
+                }),
+                Err(error) => faults.push(error.to_string()),
+            }
+        }
+    }
+    faults.sort();
+    faults.dedup();
+    match (faults.is_empty(), settings.is_empty()) {
+        (false, _) => Err(StartError::Handlers(faults)),
+        (true, false) => Err(StartError::Settings(settings)),
+        (true, true) => Ok(planned),
+    }
+}
+
+fn queue(stream: &str, group: &str) -> Result<Queue, NameError> {
+    Ok(Queue { stream: StreamName::new(stream)?, group: GroupName::new(group)? })
+}
+
+fn no_handlers(
+    all: &[HandlerDef],
+    handlers: &[HandlerDef],
+    wishes: &Wishes,
+    faults: &mut Vec<String>,
+) {
+    if !handlers.is_empty() {
+        return;
+    }
+    faults.push(match (&wishes.only, all.is_empty()) {
+        (_, true) if wishes.listed.is_some() => "the list of handlers is empty".to_owned(),
+        (_, true) => {
+            "no #[handler] was found in this program. The linker leaves out crates that nothing \
+                      mentions: `use your_crate as _;`, or list handlers with `handlers![...]`"
+                .to_owned()
+        }
+        (Some(only), false) => {
+            let mut groups = only.iter().map(String::as_str).collect::<Vec<_>>();
+            groups.sort_unstable();
+            format!("no handler belongs to the wanted groups: {}", groups.join(", "))
+        }
+        (None, false) => "no handler is left to run".to_owned(),
+    });
+}
+
+/// Names in the settings that no handler has are mistakes, not wishes for the future.
+fn strangers(all: &[HandlerDef], wishes: &Wishes, faults: &mut Vec<String>) {
+    let groups = all.iter().map(|handler| handler.group).collect::<HashSet<_>>();
+    let streams = all.iter().map(|handler| handler.stream).collect::<HashSet<_>>();
+    let only = wishes.only.iter().flatten();
+    for group in wishes.groups.keys().chain(only).filter(|group| !groups.contains(group.as_str())) {
+        faults.push(format!(
+            "no handler belongs to group {group:?}, for which the builder has settings"
+        ));
+    }
+    for (stream, keys) in &wishes.keys {
+        if !streams.contains(stream.as_str()) {
+            faults.push(format!(
+                "no handler reads stream {stream:?}, for which the builder has other keys"
+            ));
+        }
+        if keys.is_empty() {
+            faults.push(format!("the builder has no keys to read for stream {stream:?}"));
+        }
+    }
+}
+
+/// What the attributes of a queue's handlers say together. Settings of the queue must agree.
+fn merged(handlers: &[HandlerDef], faults: &mut Vec<String>) -> HandlerOptions {
+    let mut merged = HandlerOptions::default();
+    let mut said_by = HashMap::<&'static str, &HandlerDef>::new();
+    for handler in handlers {
+        let options = handler.options;
+        macro_rules! agree {
+            ($field:ident) => {
+                match (merged.$field, options.$field) {
+                    (Some(one), Some(other)) if one != other => faults.push(format!(
+                        "{} and {} belong to group {} on stream {}, and differ in {}",
+                        said_by
+                            .get(stringify!($field))
+                            .map_or_else(String::new, |first| first.location()),
+                        handler.location(),
+                        handler.group,
+                        handler.stream,
+                        stringify!($field),
+                    )),
+                    (None, Some(_)) => {
+                        merged.$field = options.$field;
+                        said_by.insert(stringify!($field), handler);
+                    }
+                    _ => {}
+                }
+            };
+        }
+        agree!(concurrency);
+        agree!(lease);
+        agree!(start);
+        agree!(unhandled);
+        // The group's own count, for entries without a handler, is the largest of its handlers'.
+        merged.max_deliveries = merged.max_deliveries.max(options.max_deliveries);
+    }
+    merged
+}
+
+/// Gives every event type its handler; two for one type are a fault that names both.
+fn bind(handlers: &[HandlerDef], options: &GroupOptions, faults: &mut Vec<String>) -> Handlers {
+    let mut bound = Handlers::default();
+    for handler in handlers {
+        let this =
+            BoundHandler { handler: *handler, limits: JobLimits::new(&handler.options, options) };
+        let mut twice = |what: &str, other: &BoundHandler| {
+            faults.push(format!(
+                "{} and {} both take {what} of stream {} for group {}",
+                other.handler.location(),
+                handler.location(),
+                handler.stream,
+                handler.group
+            ));
+        };
+        match handler.types {
+            None => match &bound.any {
+                Some(other) => twice("every entry", other),
+                None => bound.any = Some(this),
+            },
+            Some(types) => {
+                for event_type in types {
+                    match bound.by_type.get(event_type) {
+                        Some(other) => twice(&format!("event type {event_type}"), other),
+                        None => {
+                            bound.by_type.insert(event_type, this);
+                        }
+                    }
+                }
+            }
+        }
+    }
+    bound
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+    use std::time::Duration;
+
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::outcome::Outcome;
+
+    fn handler(
+        name: &'static str,
+        group: &'static str,
+        types: Option<&'static [&'static str]>,
+    ) -> HandlerDef {
+        HandlerDef {
+            name,
+            module: "app",
+            file: "src/app.rs",
+            line: 7,
+            group,
+            stream: "orders",
+            types,
+            options: HandlerOptions::default(),
+            require: |_| {},
+            run: |_| async { Outcome::Done }.boxed(),
+        }
+    }
+
+    fn faults(wishes: &Wishes, handlers: Vec<HandlerDef>) -> String {
+        plan(wishes, handlers, &States::default()).unwrap_err().to_string()
+    }
+
+    const PLACED: Option<&[&str]> = Some(&["order.placed"]);
+
+    #[test]
+    fn two_handlers_for_one_type_are_refused_naming_both_places() {
+        let error = faults(
+            &Wishes::default(),
+            vec![handler("one", "mail", PLACED), handler("two", "mail", PLACED)],
+        );
+        assert!(
+            error.contains("app::one (src/app.rs:7) and app::two (src/app.rs:7) both take"),
+            "{error}"
+        );
+        assert!(
+            error.contains("order.placed") && error.contains("orders") && error.contains("mail"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn the_same_type_in_two_groups_and_a_catch_all_beside_types_are_fine() {
+        let handlers = vec![
+            handler("a", "mail", PLACED),
+            handler("b", "mail", None),
+            handler("c", "stats", PLACED),
+        ];
+        let planned = plan(&Wishes::default(), handlers, &States::default()).unwrap();
+        assert_eq!(planned.len(), 2);
+        let mail = &planned[0].handlers;
+        assert_eq!(mail.find(Some("order.placed")).map(|bound| bound.handler.name), Some("a"));
+        assert_eq!(mail.find(Some("else")).map(|bound| bound.handler.name), Some("b"));
+        assert_eq!(mail.find(None).map(|bound| bound.handler.name), Some("b"));
+    }
+
+    #[test]
+    fn no_handlers_at_all_are_refused_with_the_reason() {
+        assert!(faults(&Wishes::default(), vec![]).contains("use your_crate as _;"));
+        let empty = Wishes { listed: Some(vec![]), ..Wishes::default() };
+        assert!(
+            faults(&empty, vec![handler("a", "mail", None)]).contains("list of handlers is empty")
+        );
+        let other = Wishes { only: Some(HashSet::from(["stats".to_owned()])), ..Wishes::default() };
+        assert!(faults(&other, vec![handler("a", "mail", None)]).contains("wanted groups: stats"));
+    }
+
+    #[test]
+    fn a_missing_state_is_refused_naming_the_handler_and_the_type() {
+        let needs = HandlerDef {
+            require: |requirements| requirements.state::<String>(),
+            ..handler("a", "mail", None)
+        };
+        let error = faults(&Wishes::default(), vec![needs]);
+        assert!(
+            error.contains("app::a (src/app.rs:7) needs State<alloc::string::String>"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn settings_of_one_queue_must_agree_and_both_places_are_named() {
+        let mut one = handler("one", "mail", Some(&["a"]));
+        let mut two = handler("two", "mail", Some(&["b"]));
+        one.options.concurrency = NonZeroU32::new(1);
+        two.options.concurrency = NonZeroU32::new(2);
+        let error = faults(&Wishes::default(), vec![one, two]);
+        assert!(
+            error.contains("app::one")
+                && error.contains("app::two")
+                && error.contains("differ in concurrency"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn settings_for_unknown_groups_and_streams_are_refused() {
+        let mut wishes = Wishes::default();
+        wishes.groups.insert("mial".into(), GroupOptions::new());
+        wishes.keys.insert("order".into(), vec!["x".into()]);
+        let error = faults(&wishes, vec![handler("a", "mail", None)]);
+        assert!(error.contains("\"mial\"") && error.contains("\"order\""), "{error}");
+    }
+
+    #[test]
+    fn a_stream_can_stand_for_several_keys() {
+        let mut wishes = Wishes::default();
+        wishes.keys.insert("orders".into(), vec!["orders:{a}".into(), "orders:{b}".into()]);
+        let planned = plan(&wishes, vec![handler("a", "mail", None)], &States::default()).unwrap();
+        let keys = planned.iter().map(|planned| planned.queue.stream.as_str()).collect::<Vec<_>>();
+        assert_eq!(keys, ["orders:{a}", "orders:{b}"]);
+    }
+
+    #[test]
+    fn bad_settings_are_all_listed() {
+        let mut wishes = Wishes::default();
+        wishes.groups.insert("mail".into(), GroupOptions::new().lease(Duration::ZERO));
+        wishes.runtime.block = Duration::ZERO;
+        let error = faults(&wishes, vec![handler("a", "mail", None)]);
+        assert!(
+            error.contains("block 0ns") && error.contains("group mail on stream orders: lease 0ns"),
+            "{error}"
+        );
+    }
+}

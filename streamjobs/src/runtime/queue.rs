@@ -1,0 +1,151 @@
+//! What the loops of one queue share.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+use crate::client::Client;
+use crate::config::{JobLimits, QueueConfig, RuntimeConfig};
+use crate::entry::{Delivery, Hold};
+use crate::event::Envelope;
+use crate::extract::States;
+use crate::handler::{HandlerDef, Lease, Place};
+use crate::policy::Verdict;
+use crate::runtime::acks::Acks;
+use crate::runtime::clock::Clock;
+use crate::runtime::health::ReadHealth;
+use crate::runtime::held::{Held, Registered};
+use crate::runtime::report::Report;
+use crate::runtime::wake::Wake;
+use crate::store::{Queue, Store};
+
+/// One group on one stream, as this process works on it.
+#[derive(Debug)]
+pub(crate) struct QueueContext {
+    pub(crate) queue: Queue,
+    pub(crate) place: Arc<Place>,
+    pub(crate) config: QueueConfig,
+    pub(crate) runtime: RuntimeConfig,
+    pub(crate) handlers: Handlers,
+    /// The store of the thread that does all of the runtime's input and output.
+    pub(crate) store: Arc<dyn Store>,
+    /// The application's client, for handlers.
+    pub(crate) client: Client,
+    pub(crate) states: Arc<States>,
+    pub(crate) slots: Arc<Semaphore>,
+    pub(crate) held: Held,
+    pub(crate) acks: Acks,
+    pub(crate) clock: Clock,
+    pub(crate) wake: Wake,
+    pub(crate) health: ReadHealth,
+    pub(crate) report: Report,
+    /// Entries wait in the lane.
+    pub(crate) lane_waits: AtomicBool,
+    /// Somebody handed entries back: sweep without waiting for the interval.
+    pub(crate) sweep_now: Notify,
+    /// How many slots the reaper waits for. The reader would otherwise give every slot that an
+    /// acknowledgement frees to what it reads next, and a busy stream would never be swept.
+    pub(crate) reaper_wants: AtomicUsize,
+    /// Taken for every step that moves entries to this consumer outside a plain read, so that a
+    /// look at the own pending list never sees what another such step is about to register.
+    pub(crate) intake: Semaphore,
+    /// How often the group was lost and made again.
+    pub(crate) epoch: AtomicU64,
+    /// Whether this queue's janitor trims the stream: one per stream does.
+    pub(crate) trims: bool,
+}
+
+/// The handlers of one queue, by event type.
+#[derive(Debug, Default)]
+pub(crate) struct Handlers {
+    pub(crate) by_type: HashMap<&'static str, BoundHandler>,
+    /// Takes whatever no other handler takes.
+    pub(crate) any: Option<BoundHandler>,
+}
+
+/// A handler with its limits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BoundHandler {
+    pub(crate) handler: HandlerDef,
+    pub(crate) limits: JobLimits,
+}
+
+impl Handlers {
+    pub(crate) fn find(&self, event_type: Option<&str>) -> Option<&BoundHandler> {
+        event_type.and_then(|event_type| self.by_type.get(event_type)).or(self.any.as_ref())
+    }
+}
+
+/// A delivery with a slot to run in.
+#[derive(Debug)]
+pub(crate) struct Assignment {
+    pub(crate) delivery: Arc<Delivery>,
+    pub(crate) lease: Arc<Lease>,
+    pub(crate) slot: OwnedSemaphorePermit,
+}
+
+/// A verdict other than an acknowledgement, on its way to the server.
+#[derive(Debug)]
+pub(crate) struct Settlement {
+    pub(crate) delivery: Arc<Delivery>,
+    pub(crate) envelope: Envelope,
+    pub(crate) hold: Hold,
+    pub(crate) taken_up: u64,
+    pub(crate) failures: u32,
+    pub(crate) verdict: Verdict,
+    pub(crate) lease: Arc<Lease>,
+    pub(crate) slot: OwnedSemaphorePermit,
+}
+
+impl QueueContext {
+    /// Registers what was delivered. `sent` is when the request was sent that brought it: the
+    /// delivery cannot be older. Entries that are in flight here already are not run again.
+    pub(crate) fn admit(
+        &self,
+        deliveries: Vec<Delivery>,
+        slots: &mut Vec<OwnedSemaphorePermit>,
+        sent: Instant,
+    ) -> Vec<Assignment> {
+        self.report.delivered(deliveries.len());
+        let epoch = self.epoch.load(Ordering::Acquire);
+        let mut assignments = Vec::with_capacity(deliveries.len());
+        for delivery in deliveries {
+            let lease = Arc::new(Lease::new(self.config.window()));
+            match self.held.register(delivery.hold(), &lease, sent, epoch) {
+                Registered::InFlight => self.report.delivered_again(delivery.hold()),
+                Registered::New => match slots.pop() {
+                    Some(slot) => {
+                        let delivery = Arc::new(delivery);
+                        assignments.push(Assignment { delivery, lease, slot });
+                    }
+                    None => {
+                        // More came than was asked for. The entry stays pending, unrenewed, and is
+                        // claimed again when its lease is over.
+                        self.held.remove(delivery.source, delivery.entry.id());
+                    }
+                },
+            }
+        }
+        assignments
+    }
+
+    /// Takes free slots without waiting, at most `count`.
+    pub(crate) fn free_slots(&self, count: usize) -> Vec<OwnedSemaphorePermit> {
+        let mut taken = Vec::new();
+        while taken.len() < count {
+            match Arc::clone(&self.slots).try_acquire_owned() {
+                Ok(slot) => taken.push(slot),
+                Err(_) => break,
+            }
+        }
+        taken
+    }
+
+    /// The server's clock in milliseconds.
+    pub(crate) fn server_now(&self) -> u64 {
+        self.clock.server_now(Instant::now())
+    }
+}

@@ -1,0 +1,297 @@
+//! Takes in work: one connection, one read at a time, never more than there are slots.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::entry::{Delivery, EntryId, Hold, Source};
+use crate::runtime::acks::Ack;
+use crate::runtime::pause::Pause;
+use crate::runtime::queue::{Assignment, QueueContext};
+use crate::store::{ReadReply, ReadRequest, StoreError, StreamReader};
+
+/// The reading loop of one queue.
+pub(crate) struct Reader {
+    context: Arc<QueueContext>,
+    assignments: mpsc::Sender<Vec<Assignment>>,
+    /// Entries may have been delivered to nobody: look at the own pending list before reading on.
+    suspect: bool,
+    /// What the last read gave, from which the next batch is guessed.
+    last_count: usize,
+    /// The last read was from the lane, so the stream has its turn.
+    lane_served: bool,
+}
+
+/// What a round may take in: slots that are free, and slots that acknowledgements will free.
+struct Intake {
+    slots: Vec<OwnedSemaphorePermit>,
+    acks: Vec<Ack>,
+}
+
+impl Reader {
+    pub(crate) fn new(
+        context: Arc<QueueContext>,
+        assignments: mpsc::Sender<Vec<Assignment>>,
+    ) -> Self {
+        Self { context, assignments, suspect: false, last_count: 0, lane_served: false }
+    }
+
+    /// Reads until the stop. What a last read brings is handed back by the dispatcher.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let mut pause = Pause::new();
+        let mut connection: Option<Box<dyn StreamReader>> = None;
+        while !stop.is_cancelled() {
+            let Some(reader) = connection.as_mut() else {
+                match self.connect().await {
+                    Ok(reader) => connection = Some(reader),
+                    Err(error) => {
+                        self.context.report.server_error("connect a reader", &error);
+                        pause.wait(&stop).await;
+                    }
+                }
+                continue;
+            };
+            if self.suspect {
+                match self.recover().await {
+                    Ok(()) => self.suspect = false,
+                    Err(error) => {
+                        self.failed("recover lost deliveries", &error, &mut connection).await;
+                        pause.wait(&stop).await;
+                        continue;
+                    }
+                }
+            }
+            let Some(intake) = self.next_intake(&stop).await else { break };
+            match self.round(reader.as_mut(), intake).await {
+                Ok(()) => pause.reset(),
+                Err(error) => {
+                    self.failed("read", &error, &mut connection).await;
+                    pause.wait(&stop).await;
+                }
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<Box<dyn StreamReader>, StoreError> {
+        let context = &self.context;
+        context
+            .store
+            .reader(&context.queue, &context.place.consumer, context.runtime.read_margin)
+            .await
+    }
+
+    /// Repairs what an error says is broken.
+    async fn failed(
+        &mut self,
+        during: &'static str,
+        error: &StoreError,
+        connection: &mut Option<Box<dyn StreamReader>>,
+    ) {
+        self.context.report.server_error(during, error);
+        match error {
+            StoreError::GroupMissing => match self.context.store.restore(&self.context.queue).await
+            {
+                Ok(true) => {
+                    self.context.epoch.fetch_add(1, Ordering::AcqRel);
+                    self.context.report.group_restored();
+                }
+                // Another process was quicker.
+                Ok(false) => {
+                    self.context.epoch.fetch_add(1, Ordering::AcqRel);
+                }
+                Err(error) => self.context.report.server_error("restore the group", &error),
+            },
+            StoreError::Refused { .. } => {}
+            StoreError::Unreachable(_)
+            | StoreError::AnswerLost(_)
+            | StoreError::Protocol { .. } => {
+                *connection = None;
+                self.suspect = true;
+            }
+        }
+    }
+
+    /// Waits until there is a slot, or an acknowledgement that will free one. None at a stop.
+    async fn next_intake(&self, stop: &CancellationToken) -> Option<Intake> {
+        let context = &self.context;
+        let mut slots = context.free_slots(BATCH_MAX);
+        if slots.is_empty() {
+            context.health.is_saturated();
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return None,
+                slot = Arc::clone(&context.slots).acquire_owned() => slots.extend(slot.ok()),
+                () = self.worthwhile_acks() => {}
+            }
+        }
+        let acks = context.acks.take();
+        let room = BATCH_MAX.saturating_sub(slots.len() + acks.len());
+        slots.extend(context.free_slots(room));
+        Some(Intake { slots, acks })
+    }
+
+    /// Waits for acknowledgements: while much is coming in, for a good batch or a millisecond;
+    /// otherwise for the first.
+    async fn worthwhile_acks(&self) {
+        let acks = &self.context.acks;
+        acks.filled(1).await;
+        if self.last_count >= BUSY_COUNT {
+            let batch = self.context.config.concurrency.min(BATCH_MAX) / 2;
+            let _partial = timeout(LINGER, acks.filled(batch)).await;
+        }
+    }
+
+    /// One round trip: acknowledge, then read into the slots.
+    async fn round(
+        &mut self,
+        reader: &mut dyn StreamReader,
+        intake: Intake,
+    ) -> Result<(), StoreError> {
+        let context = Arc::clone(&self.context);
+        let Intake { mut slots, acks } = intake;
+        let lane_waits = context.lane_waits.load(Ordering::Acquire);
+        let source = if lane_waits && !self.lane_served { Source::Lane } else { Source::Stream };
+        let wanted = context.reaper_wants.load(Ordering::Acquire);
+        let count = (slots.len() + acks.len()).saturating_sub(wanted).min(BATCH_MAX);
+        if count == 0 {
+            return self.only_acknowledge(acks, slots).await;
+        }
+        let ids = acks.iter().map(|ack| (ack.source, ack.id)).collect::<Vec<_>>();
+        let request = ReadRequest {
+            acks: &ids,
+            source,
+            count,
+            // The answer to the acknowledgements must not wait for new work, and a read that takes
+            // its turn beside a waiting lane comes straight back to it.
+            block: (acks.is_empty() && !lane_waits).then_some(context.config.block),
+        };
+        let sent = Instant::now();
+        if request.block.is_some() {
+            context.wake.enter(reader.waker());
+        }
+        let reply = reader.read(request).await;
+        context.wake.leave();
+        let ReadReply { acknowledged, deliveries } = match reply {
+            Ok(reply) => reply,
+            Err(error) => {
+                context.acks.put_back(acks);
+                return Err(error);
+            }
+        };
+        context.health.has_read(Instant::now());
+        self.finish_acks(acks, acknowledged, &mut slots);
+        let deliveries = deliveries?;
+        self.last_count = deliveries.len();
+        self.lane_served = source == Source::Lane;
+        if source == Source::Lane && deliveries.len() < count {
+            context.lane_waits.store(false, Ordering::Release);
+        }
+        self.assign(deliveries, slots, sent).await;
+        Ok(())
+    }
+
+    /// Frees slots for the reaper, which waits for them.
+    async fn only_acknowledge(
+        &self,
+        acks: Vec<Ack>,
+        mut slots: Vec<OwnedSemaphorePermit>,
+    ) -> Result<(), StoreError> {
+        let context = &self.context;
+        let ids = acks.iter().map(|ack| (ack.source, ack.id)).collect::<Vec<_>>();
+        let acknowledged = context.store.acknowledge(&context.queue, &ids).await;
+        self.finish_acks(acks, acknowledged, &mut slots);
+        drop(slots);
+        // Whoever queues for a slot gets it before this loop asks again.
+        tokio::task::yield_now().await;
+        Ok(())
+    }
+
+    /// Frees the slots of acknowledged jobs for what the same round trip has read.
+    fn finish_acks(
+        &self,
+        acks: Vec<Ack>,
+        acknowledged: Result<usize, StoreError>,
+        slots: &mut Vec<OwnedSemaphorePermit>,
+    ) {
+        match acknowledged {
+            Ok(_) if acks.is_empty() => {}
+            Ok(confirmed) => {
+                self.context.report.acknowledged(acks.len(), confirmed);
+                for ack in acks {
+                    // The letter of an entry that was trimmed meanwhile stays: only the acker, which
+                    // may wait for the server, takes such letters back.
+                    match self.context.held.remove(ack.source, ack.id) {
+                        None => slots.push(ack.slot),
+                        Some(_) => drop(ack),
+                    }
+                }
+            }
+            Err(error) => {
+                self.context.report.server_error("acknowledge", &error);
+                self.context.acks.put_back(acks);
+            }
+        }
+    }
+
+    async fn assign(
+        &self,
+        deliveries: Vec<Delivery>,
+        mut slots: Vec<OwnedSemaphorePermit>,
+        sent: Instant,
+    ) {
+        if deliveries.is_empty() {
+            return;
+        }
+        let assignments = self.context.admit(deliveries, &mut slots, sent);
+        drop(slots);
+        // The dispatcher outlives every reader; if it is gone, so is the whole runtime.
+        let _gone = self.assignments.send(assignments).await.is_err();
+    }
+
+    /// Delivers again what this consumer owns and this process does not hold, uncounted.
+    async fn recover(&self) -> Result<(), StoreError> {
+        let context = &self.context;
+        let Ok(_intake) = context.intake.acquire().await else { return Ok(()) };
+        for source in [Source::Stream, Source::Lane] {
+            let mut cursor = EntryId::ZERO;
+            loop {
+                let (queue, consumer) = (&context.queue, &context.place.consumer);
+                let own =
+                    context.store.own_pending(queue, consumer, source, cursor, BATCH_MAX).await?;
+                let Some(last) = own.last() else { break };
+                cursor = last.id;
+                let lost = own
+                    .into_iter()
+                    .filter(|hold| !context.held.contains(*hold))
+                    .collect::<Vec<_>>();
+                self.take_up(&lost).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes up as many lost deliveries as there are slots; the rest waits for its lease to end.
+    async fn take_up(&self, lost: &[Hold]) -> Result<(), StoreError> {
+        let context = &self.context;
+        let slots = context.free_slots(lost.len());
+        let Some(lost) = lost.get(..slots.len()).filter(|lost| !lost.is_empty()) else {
+            return Ok(());
+        };
+        let sent = Instant::now();
+        let deliveries =
+            context.store.recover(&context.queue, &context.place.consumer, lost).await?;
+        context.report.recovered(deliveries.len());
+        self.assign(deliveries, slots, sent).await;
+        Ok(())
+    }
+}
+
+/// Larger reads cost the server long pauses and gain nothing.
+const BATCH_MAX: usize = 500;
+/// From this many entries a read on, work comes in faster than one by one.
+const BUSY_COUNT: usize = 32;
+const LINGER: Duration = Duration::from_millis(1);

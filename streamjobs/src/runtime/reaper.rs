@@ -1,0 +1,141 @@
+//! Finds idle entries of consumers that are not heard of, and claims them.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::entry::{EntryId, Source};
+use crate::runtime::pause::jittered;
+use crate::runtime::queue::{Assignment, QueueContext};
+use crate::store::{StoreError, Sweep, Swept};
+
+/// The reaping loop of one queue.
+pub(crate) struct Reaper {
+    context: Arc<QueueContext>,
+    assignments: mpsc::Sender<Vec<Assignment>>,
+    /// Where the next sweep of the stream goes on, and of the lane.
+    cursors: [EntryId; 2],
+}
+
+impl Reaper {
+    pub(crate) fn new(
+        context: Arc<QueueContext>,
+        assignments: mpsc::Sender<Vec<Assignment>>,
+    ) -> Self {
+        Self { context, assignments, cursors: [EntryId::ZERO; 2] }
+    }
+
+    /// Sweeps every third of a lease, give or take a fifth, and at once when entries were handed
+    /// back, until the stop.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = self.context.sweep_now.notified() => {}
+                () = sleep(jittered(self.context.config.lease / 3)) => {}
+            }
+            let [mut stream, mut lane] = self.cursors;
+            for (source, cursor) in [(Source::Stream, &mut stream), (Source::Lane, &mut lane)] {
+                match self.sweep(source, cursor, &stop).await {
+                    // The reader makes a lost group again.
+                    Ok(()) | Err(StoreError::GroupMissing) => {}
+                    Err(error) => self.context.report.server_error("claim idle entries", &error),
+                }
+            }
+            self.cursors = [stream, lane];
+        }
+    }
+
+    /// Goes through the pending list page by page while there are idle entries and free slots.
+    async fn sweep(
+        &self,
+        source: Source,
+        cursor: &mut EntryId,
+        stop: &CancellationToken,
+    ) -> Result<(), StoreError> {
+        let context = &self.context;
+        for _page in 0..PAGES_MAX {
+            if stop.is_cancelled()
+                || !context.store.has_idle(&context.queue, source, context.config.lease).await?
+            {
+                return Ok(());
+            }
+            let mut slots = self.slots().await;
+            if slots.is_empty() {
+                return Ok(());
+            }
+            let Ok(_intake) = context.intake.acquire().await else { return Ok(()) };
+            let sent = Instant::now();
+            let Some(expected) = context.clock.expectation(sent) else {
+                context
+                    .report
+                    .sweep_refused("the server has been silent, so live owners renew first");
+                return Ok(());
+            };
+            let sweep = Sweep {
+                source,
+                lease: context.config.lease,
+                cursor: *cursor,
+                limit: slots.len(),
+                expected: Some(expected),
+            };
+            match context.store.sweep(&context.queue, &context.place.consumer, sweep).await? {
+                Swept::ClockOff { now } => {
+                    context.clock.stepped(Instant::now(), now);
+                    context.report.sweep_refused("the server's clock is not where it was expected");
+                    return Ok(());
+                }
+                Swept::Page { cursor: next, claimed, trimmed } => {
+                    *cursor = next;
+                    if trimmed > 0 {
+                        context.report.trimmed(trimmed);
+                    }
+                    if !claimed.is_empty() {
+                        context.report.claimed(claimed.len());
+                        let assignments = context.admit(claimed, &mut slots, sent);
+                        // The dispatcher outlives every reaper; if it is gone, so is the runtime.
+                        let _gone = self.assignments.send(assignments).await.is_err();
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes free slots. While the reader waits on the server it has them all, so it is woken, and
+    /// whoever queues for a slot before it asks again comes first.
+    async fn slots(&self) -> Vec<OwnedSemaphorePermit> {
+        let context = &self.context;
+        let patience = context.config.lease / 3;
+        let woken = async {
+            context.wake.wake(context.store.as_ref(), patience).await;
+            // The reader has given its slots back by now, or is busy with what it read.
+            sleep(context.config.block.min(patience)).await;
+        };
+        context
+            .reaper_wants
+            .store(context.config.concurrency.div_ceil(WANTED_SHARE), Ordering::Release);
+        let first = tokio::select! {
+            biased;
+            slot = Arc::clone(&context.slots).acquire_owned() => slot.ok(),
+            () = woken => None,
+        };
+        context.reaper_wants.store(0, Ordering::Release);
+        let mut slots = Vec::from_iter(first);
+        if !slots.is_empty() {
+            slots.extend(context.free_slots(CLAIMS_MAX - 1));
+        }
+        slots
+    }
+}
+
+/// A claim of one step, payloads included, stays a short pause for the server.
+const CLAIMS_MAX: usize = 100;
+/// One run goes through at most this many pages of 1,000 pending entries; the next goes on.
+const PAGES_MAX: usize = 20;
+/// Under load the reaper asks the reader for this part of all slots.
+const WANTED_SHARE: usize = 8;

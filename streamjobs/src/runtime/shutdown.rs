@@ -1,0 +1,151 @@
+//! The stages of a stop: drain, grace, cancel, settle.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+use tracing::info;
+
+use crate::entry::EntryId;
+use crate::runtime::{RunningQueue, Runtime};
+
+/// What a shutdown did, and what it had to leave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+#[non_exhaustive]
+pub struct ShutdownReport {
+    /// Jobs that were in flight when the shutdown began and ended by themselves.
+    pub finished: u64,
+    /// Jobs that were handed back uncounted, for other processes to claim at once.
+    pub handed_back: u64,
+    /// Jobs that could neither finish nor be handed back; others claim them when their lease ends.
+    pub abandoned: Vec<Abandoned>,
+    /// How long the shutdown took.
+    pub took: Duration,
+}
+
+/// A job that a shutdown had to leave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Abandoned {
+    /// The stream.
+    pub stream: String,
+    /// The group.
+    pub group: String,
+    /// The entry.
+    pub entry_id: EntryId,
+}
+
+impl Runtime {
+    /// Stops in stages: takes in no more work, waits for running jobs up to the grace period, tells
+    /// the rest to stop, hands back what did not end, and says what it had to leave.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the runtime: what it held is claimed by others when its lease ends.
+    pub async fn shutdown(self) -> ShutdownReport {
+        let started = Instant::now();
+        let before = self.counters();
+        let in_flight = self.in_flight();
+        info!(consumer = %self.consumer, in_flight, "shutdown: taking in no more work");
+        self.stop.cancel();
+        self.end_intake().await;
+        self.jobs.close();
+        if timeout(self.grace, self.jobs.wait()).await.is_err() {
+            self.cut_off().await;
+        }
+        self.settle().await;
+        self.released.cancel();
+        self.keeping.close();
+        let _late = timeout(STEP_MAX, self.keeping.wait()).await.is_err();
+        let abandoned = self.queues.iter().flat_map(abandoned).collect::<Vec<_>>();
+        self.retire().await;
+        let after = self.counters();
+        let handed_back = after.handed_back - before.handed_back;
+        let finished = (after.succeeded + after.failed) - (before.succeeded + before.failed);
+        let report = ShutdownReport { finished, handed_back, abandoned, took: started.elapsed() };
+        info!(
+            consumer = %self.consumer, finished, handed_back,
+            abandoned = report.abandoned.len(), took = ?report.took, "shutdown: done"
+        );
+        report
+    }
+
+    fn in_flight(&self) -> usize {
+        self.queues.iter().map(|queue| queue.context.held.len()).sum()
+    }
+
+    /// Wakes the readers and waits for the loops that take work in. A read is never cut off: its
+    /// answer may carry entries.
+    async fn end_intake(&self) {
+        self.intake.close();
+        let wake = self.queues.iter().map(|queue| {
+            let context = std::sync::Arc::clone(&queue.context);
+            let wake = async move {
+                context.wake.wake(context.store.as_ref(), context.config.block).await
+            };
+            self.keeping.spawn_on(wake, self.io.handle())
+        });
+        let woken = futures_util::future::join_all(wake);
+        let longest = self
+            .queues
+            .iter()
+            .map(|queue| queue.context.config.block + queue.context.runtime.read_margin);
+        let patience = longest.max().unwrap_or_default() + STEP_MAX;
+        let _late =
+            timeout(patience, async { tokio::join!(woken, self.intake.wait()) }).await.is_err();
+    }
+
+    /// Tells running jobs that their time is over, and waits for them to see it.
+    async fn cut_off(&self) {
+        let running = self.in_flight();
+        info!(consumer = %self.consumer, running, "shutdown: grace is over, cancelling what runs");
+        for queue in &self.queues {
+            queue.context.held.cut_off();
+        }
+        let window =
+            self.queues.iter().map(|queue| queue.context.config.window()).max().unwrap_or_default();
+        let _blocked = timeout(window + STEP_MAX, self.jobs.wait()).await.is_err();
+    }
+
+    /// Waits until the server knows every verdict, or gives up.
+    async fn settle(&self) {
+        self.settling.close();
+        if timeout(SETTLE_MAX, self.settling.wait()).await.is_err() {
+            self.abort.cancel();
+            let _late = timeout(STEP_MAX, self.settling.wait()).await.is_err();
+        }
+    }
+
+    /// Removes this consumer from the groups where nothing is pending for it; handed-back entries
+    /// keep it there until somebody has claimed them, and a janitor removes it then.
+    async fn retire(&self) {
+        let retire = self.queues.iter().map(|queue| {
+            let context = std::sync::Arc::clone(&queue.context);
+            let retire = async move {
+                if let Err(error) =
+                    context.store.retire(&context.queue, &context.place.consumer).await
+                {
+                    context.report.server_error("retire this consumer", &error);
+                }
+            };
+            self.keeping.spawn_on(retire, self.io.handle())
+        });
+        let _late = timeout(STEP_MAX, futures_util::future::join_all(retire)).await.is_err();
+    }
+}
+
+fn abandoned(queue: &RunningQueue) -> Vec<Abandoned> {
+    let name = &queue.context.queue;
+    let left = queue.context.held.holds().into_iter();
+    left.map(|hold| Abandoned {
+        stream: name.stream.to_string(),
+        group: name.group.to_string(),
+        entry_id: hold.id,
+    })
+    .collect()
+}
+
+/// How long a step that needs the server may take before the shutdown goes on without it.
+const STEP_MAX: Duration = Duration::from_secs(2);
+/// How long the server may take to learn the verdicts of all that ended.
+const SETTLE_MAX: Duration = Duration::from_secs(5);

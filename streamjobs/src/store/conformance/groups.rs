@@ -1,0 +1,163 @@
+//! Groups, consumers, retention and dead letters.
+
+use std::time::Duration;
+
+use super::{Case, Stage, fields};
+use crate::config::{Retention, Start};
+use crate::entry::{EntryId, Source};
+use crate::name::GroupName;
+use crate::store::{Cut, Queue, StoreError};
+
+/// Any number of starters is one.
+pub async fn preparing_twice_changes_nothing(stage: &Stage) -> Case {
+    stage.append(3).await?;
+    stage.read(&stage.me, Source::Stream, 1).await?;
+    assert!(!stage.store.prepare(&stage.queue, Start::End).await?);
+    assert!(!stage.store.restore(&stage.queue).await?);
+    assert_eq!(stage.read(&stage.me, Source::Stream, 10).await?.len(), 2);
+    Ok(())
+}
+
+/// A start counts the first time.
+pub async fn a_group_starts_where_it_is_told(stage: &Stage) -> Case {
+    let ids = stage.append(3).await?;
+    let second = *ids.get(1).ok_or("three ids")?;
+    let starts = [(Start::Beginning, 3), (Start::After(second), 1), (Start::End, 0)];
+    for (number, (start, expected)) in starts.into_iter().enumerate() {
+        let group = GroupName::new(format!("group-{number}"))?;
+        let queue = Queue { stream: stage.queue.stream.clone(), group };
+        assert!(stage.store.prepare(&queue, start).await?);
+        let mut reader = stage.store.reader(&queue, &stage.me, Duration::from_secs(2)).await?;
+        let request =
+            crate::store::ReadRequest { acks: &[], source: Source::Stream, count: 9, block: None };
+        assert_eq!(reader.read(request).await?.deliveries?.len(), expected, "{start:?}");
+    }
+    Ok(())
+}
+
+/// What is done for certain is not done again, and nothing else is skipped.
+pub async fn a_destroyed_group_is_restored_at_its_floor(stage: &Stage) -> Case {
+    let holds = stage.deliver(4).await?;
+    for hold in holds.iter().take(2) {
+        stage.store.acknowledge(&stage.queue, &[(hold.source, hold.id)]).await?;
+    }
+    stage.store.beat(&stage.queue, &stage.me).await?;
+    stage.hands.destroy_group(&stage.key(Source::Stream), "work");
+    let missing = stage.read(&stage.me, Source::Stream, 9).await;
+    assert!(matches!(missing, Err(StoreError::GroupMissing)));
+    assert!(stage.store.restore(&stage.queue).await?);
+    let again = stage.read(&stage.me, Source::Stream, 9).await?;
+    let expected = holds.iter().skip(2).map(|hold| hold.id).collect::<Vec<_>>();
+    assert_eq!(again.iter().map(|one| one.entry.id()).collect::<Vec<_>>(), expected);
+    Ok(())
+}
+
+/// Every step says that the group is gone, and none makes it by accident.
+pub async fn a_flushed_group_is_missing_until_it_is_restored_at_the_beginning(
+    stage: &Stage,
+) -> Case {
+    let hold = stage.deliver_one().await?;
+    stage.hands.flush();
+    let (store, queue, me) = (&stage.store, &stage.queue, &stage.me);
+    let missing = |answer: Result<(), StoreError>| matches!(answer, Err(StoreError::GroupMissing));
+    assert!(missing(stage.read(me, Source::Stream, 1).await.map(drop)));
+    assert!(missing(store.renew(queue, me, &[hold]).await.map(drop)));
+    assert!(missing(
+        store.set_aside(queue, me, hold, Duration::ZERO, &fields("x")).await.map(drop)
+    ));
+    assert!(missing(store.bury(queue, me, hold, &fields("x")).await.map(drop)));
+    assert!(missing(store.beat(queue, me).await.map(drop)));
+    assert_eq!(store.acknowledge(queue, &[(hold.source, hold.id)]).await?, 0);
+    let id = stage.hands.append(&stage.key(Source::Stream), fields("after"));
+    assert!(store.restore(queue).await?);
+    let delivered = stage.read(me, Source::Stream, 9).await?;
+    assert_eq!(delivered.iter().map(|one| one.entry.id()).collect::<Vec<_>>(), [id]);
+    Ok(())
+}
+
+/// The floor is where a group has to begin again at worst.
+pub async fn a_floor_stands_before_the_lowest_pending_entry(stage: &Stage) -> Case {
+    let holds = stage.deliver(2).await?;
+    let [first, second] = holds.as_slice() else { return Err("two entries".into()) };
+    let floor = stage.store.beat(&stage.queue, &stage.me).await?.floor;
+    assert_eq!(Some(floor), first.id.previous());
+    for hold in &holds {
+        stage.store.acknowledge(&stage.queue, &[(hold.source, hold.id)]).await?;
+    }
+    assert_eq!(stage.store.beat(&stage.queue, &stage.me).await?.floor, second.id);
+    Ok(())
+}
+
+/// Removing a consumer never removes work.
+pub async fn a_consumer_is_retired_only_with_nothing_pending(stage: &Stage) -> Case {
+    let hold = stage.deliver_one().await?;
+    let key = stage.key(Source::Stream);
+    assert!(!stage.store.retire(&stage.queue, &stage.me).await?);
+    assert_eq!(stage.hands.consumers(&key, "work"), ["me"]);
+    stage.store.acknowledge(&stage.queue, &[(hold.source, hold.id)]).await?;
+    assert!(stage.store.retire(&stage.queue, &stage.me).await?);
+    assert!(stage.hands.consumers(&key, "work").is_empty());
+    assert!(stage.store.retire(&stage.queue, &stage.me).await?, "gone is gone");
+    Ok(())
+}
+
+/// Who beats lives; who holds something stays; who never beat is waited for.
+pub async fn only_silent_consumers_are_retired(stage: &Stage) -> Case {
+    let hold = stage.deliver_one().await?;
+    stage.store.acknowledge(&stage.queue, &[(hold.source, hold.id)]).await?;
+    stage.store.beat(&stage.queue, &stage.me).await?;
+    stage.append(1).await?;
+    stage.read(&stage.other, Source::Stream, 1).await?;
+    assert_eq!(stage.store.retire_dead(&stage.queue, Duration::from_secs(3600)).await?, 0);
+    let began = stage.store.now().await?;
+    while stage.store.now().await?.0 <= began.0 + 2 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(stage.store.retire_dead(&stage.queue, Duration::ZERO).await?, 1);
+    assert_eq!(stage.hands.consumers(&stage.key(Source::Stream), "work"), ["other"]);
+    Ok(())
+}
+
+/// History goes only as far as nobody needs it.
+pub async fn trimming_history_keeps_what_any_group_needs(stage: &Stage) -> Case {
+    let (store, stream) = (&stage.store, &stage.queue.stream);
+    let holds = stage.deliver(1_000).await?;
+    stage.append(500).await?;
+    assert_eq!(store.trim(stream, Cut::History(10)).await?, 0, "nothing is acknowledged");
+    for hold in holds.iter().take(600) {
+        store.acknowledge(&stage.queue, &[(hold.source, hold.id)]).await?;
+    }
+    store.trim(stream, Cut::History(1_200)).await?;
+    let length = stage.hands.length(&stage.key(Source::Stream));
+    assert!((1_200..1_400).contains(&length), "{length}: the window stays");
+    store.trim(stream, Cut::History(10)).await?;
+    let length = stage.hands.length(&stage.key(Source::Stream));
+    assert!((900..1_100).contains(&length), "{length}: the pending and the unread stay");
+    assert_eq!(stage.read(&stage.me, Source::Stream, 1_000).await?.len(), 500);
+    store.append(stream, Retention::Unlimited, vec![fields("x")]).await;
+    Ok(())
+}
+
+/// Dead letters can be gone through, and each is put back once.
+pub async fn dead_letters_are_paged_redriven_once_and_purged(stage: &Stage) -> Case {
+    let (store, queue) = (&stage.store, &stage.queue);
+    for hold in stage.deliver(5).await? {
+        store.bury(queue, &stage.me, hold, &fields("dead")).await?;
+    }
+    let first = store.dead_letters(queue, EntryId::ZERO, 3).await?;
+    let last = first.last().ok_or("three letters")?.id();
+    let rest = store.dead_letters(queue, last, 10).await?;
+    assert_eq!((first.len(), rest.len()), (3, 2));
+    assert!(store.redrive(queue, last, &fields("back")).await?.is_some());
+    assert!(store.redrive(queue, last, &fields("back")).await?.is_none());
+    assert!(store.dead_letter(queue, last).await?.is_none());
+    let delivered = stage.read(&stage.me, Source::Lane, 9).await?;
+    assert_eq!(
+        delivered.iter().map(|one| one.entry.fields().to_vec()).collect::<Vec<_>>(),
+        [fields("back")]
+    );
+    let ids = rest.iter().map(|letter| letter.id()).chain([last]).collect::<Vec<_>>();
+    assert_eq!(store.purge(queue, &ids).await?, 2);
+    assert_eq!(stage.hands.length(&stage.dead_key()), 2);
+    Ok(())
+}

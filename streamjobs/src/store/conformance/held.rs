@@ -1,0 +1,247 @@
+//! What is held: renewing, giving up, settling, taking over.
+
+use std::time::Duration;
+
+use super::{Case, LEASE, Stage, fields};
+use crate::entry::{EntryId, Hold, Source};
+use crate::store::{Checked, ServerTime, Sweep, Swept};
+
+/// A renewal says that the owner lives, and nothing else.
+pub async fn a_renewal_resets_idle_time_and_not_the_count(stage: &Stage) -> Case {
+    let hold = stage.deliver_one().await?;
+    stage.abandon(hold);
+    let renewed = stage.store.renew(&stage.queue, &stage.me, &[hold]).await?;
+    assert_eq!(renewed.answers, [Checked::Held]);
+    let row = stage.row(hold.id).ok_or("still pending")?;
+    assert!(row.idle < LEASE);
+    assert_eq!((row.delivery_count, row.consumer.as_str()), (1, "me"));
+    assert!(renewed.now <= stage.store.now().await?);
+    Ok(())
+}
+
+/// Owner and count together are the token.
+pub async fn a_renewal_by_anybody_else_is_refused(stage: &Stage) -> Case {
+    let hold = stage.deliver_one().await?;
+    let older = Hold { delivery_count: 7, ..hold };
+    let gone = Hold { id: EntryId::new(1, 1), ..hold };
+    let answers = stage.store.renew(&stage.queue, &stage.me, &[older, gone]).await?.answers;
+    assert_eq!(answers, [Checked::TakenOver, Checked::NotPending]);
+    let answers = stage.store.renew(&stage.queue, &stage.other, &[hold]).await?.answers;
+    assert_eq!(answers, [Checked::TakenOver]);
+    assert_eq!(stage.row(hold.id).map(|row| row.consumer), Some("me".to_owned()));
+    Ok(())
+}
+
+/// A payload that is gone is written down where its loss is noticed.
+pub async fn a_renewal_of_a_trimmed_entry_leaves_a_dead_letter(stage: &Stage) -> Case {
+    let hold = stage.deliver_one().await?;
+    stage.hands.delete(&stage.key(Source::Stream), hold.id);
+    let answers = stage.store.renew(&stage.queue, &stage.me, &[hold]).await?.answers;
+    let Some(Checked::Trimmed(letter)) = answers.first().copied() else {
+        return Err("a trimmed entry was renewed".into());
+    };
+    let letter = stage.store.dead_letter(&stage.queue, letter).await?.ok_or("the letter")?;
+    let noted =
+        ["sj-dead-reason", "sj-dead-source", "sj-dead-consumer"].map(|name| letter.text(name));
+    assert_eq!(noted, [Some("trimmed"), Some("stream"), Some("me")]);
+    assert_eq!(letter.text("sj-dead-entry"), Some(hold.id.to_string().as_str()));
+    assert!(stage.pending(Source::Stream).is_empty());
+    Ok(())
+}
+
+/// Handing back leaves no trace of the delivery.
+pub async fn a_released_entry_is_claimable_at_once_and_uncounted(stage: &Stage) -> Case {
+    let hold = stage.deliver_one().await?;
+    let before = stage.store.promote(&stage.queue, 1).await?.released;
+    let answers = stage.store.release(&stage.queue, &stage.me, LEASE, &[hold]).await?;
+    assert_eq!(answers, [Checked::Held]);
+    assert_ne!(stage.store.promote(&stage.queue, 1).await?.released, before, "others are told");
+    let (_, claimed, _) = stage.sweep(&stage.other, EntryId::ZERO, 5).await?;
+    assert_eq!(claimed.iter().map(|one| one.delivery_count).collect::<Vec<_>>(), [1]);
+    let refused = stage.store.release(&stage.queue, &stage.me, LEASE, &[hold]).await?;
+    assert_eq!(refused, [Checked::TakenOver]);
+    Ok(())
+}
+
+/// A failed job travels with every byte.
+pub async fn a_job_set_aside_comes_back_whole_in_the_lane(stage: &Stage) -> Case {
+    let hold = stage.deliver_one().await?;
+    let job = fields("again");
+    let (store, queue) = (&stage.store, &stage.queue);
+    let checked = store.set_aside(queue, &stage.me, hold, Duration::ZERO, &job).await?;
+    assert_eq!((checked, stage.pending(Source::Stream).len()), (Checked::Held, 0));
+    let promoted = store.promote(queue, 10).await?;
+    assert_eq!((promoted.promoted, promoted.waiting, promoted.next_due), (1, 1, None));
+    let delivered = stage.read(&stage.other, Source::Lane, 5).await?;
+    assert_eq!(delivered.first().map(|one| one.entry.fields().to_vec()), Some(job));
+    assert_eq!(store.promote(queue, 10).await?.waiting, 0);
+    Ok(())
+}
+
+/// A job comes back when it is due, and not before.
+pub async fn a_job_set_aside_waits_for_its_delay(stage: &Stage) -> Case {
+    let holds = stage.deliver(2).await?;
+    for (hold, delay) in holds.into_iter().zip([Duration::from_secs(3600), Duration::from_secs(60)])
+    {
+        stage.store.set_aside(&stage.queue, &stage.me, hold, delay, &fields("later")).await?;
+    }
+    let promoted = stage.store.promote(&stage.queue, 10).await?;
+    assert_eq!((promoted.promoted, promoted.waiting), (0, 0));
+    let due = promoted.next_due.ok_or("two jobs wait")?;
+    assert!(due > Duration::from_secs(50) && due <= Duration::from_secs(60), "{due:?}");
+    Ok(())
+}
+
+/// A dead letter is stored before its entry is acknowledged.
+pub async fn a_buried_job_is_stored_whole_and_acknowledged(stage: &Stage) -> Case {
+    let hold = stage.deliver_one().await?;
+    let letter = fields("dead");
+    let refused = stage.store.bury(&stage.queue, &stage.other, hold, &letter).await?;
+    assert_eq!((refused, stage.hands.length(&stage.dead_key())), (Checked::TakenOver, 0));
+    let checked = stage.store.bury(&stage.queue, &stage.me, hold, &letter).await?;
+    assert_eq!((checked, stage.pending(Source::Stream).len()), (Checked::Held, 0));
+    let stored = stage.store.dead_letters(&stage.queue, EntryId::ZERO, 10).await?;
+    assert_eq!(stored.iter().map(|one| one.fields().to_vec()).collect::<Vec<_>>(), [letter]);
+    Ok(())
+}
+
+/// After a lost answer the step is repeated, and finds that it was done.
+pub async fn a_settled_entry_cannot_be_settled_again(stage: &Stage) -> Case {
+    let holds = stage.deliver(2).await?;
+    let (store, queue, me) = (&stage.store, &stage.queue, &stage.me);
+    for expected in [Checked::Held, Checked::NotPending] {
+        for (number, hold) in holds.iter().enumerate() {
+            let checked = match number {
+                0 => store.bury(queue, me, *hold, &fields("x")).await?,
+                _ => store.set_aside(queue, me, *hold, Duration::ZERO, &fields("x")).await?,
+            };
+            assert_eq!(checked, expected);
+        }
+    }
+    assert_eq!(stage.hands.length(&stage.dead_key()), 1);
+    assert_eq!(store.promote(queue, 10).await?.promoted, 1);
+    Ok(())
+}
+
+/// Whoever has the payload in hand does not need it in the stream.
+pub async fn a_trimmed_entry_can_still_be_set_aside_and_buried(stage: &Stage) -> Case {
+    let holds = stage.deliver(2).await?;
+    for (number, hold) in holds.into_iter().enumerate() {
+        stage.hands.delete(&stage.key(Source::Stream), hold.id);
+        let checked = match number {
+            0 => stage.store.bury(&stage.queue, &stage.me, hold, &fields("x")).await?,
+            _ => {
+                let delay = Duration::ZERO;
+                stage.store.set_aside(&stage.queue, &stage.me, hold, delay, &fields("x")).await?
+            }
+        };
+        assert_eq!(checked, Checked::Held);
+    }
+    assert!(stage.pending(Source::Stream).is_empty());
+    Ok(())
+}
+
+/// A claim is a delivery; what is fresh stays with its owner.
+pub async fn a_sweep_claims_what_is_idle_and_counts_it(stage: &Stage) -> Case {
+    let holds = stage.deliver(3).await?;
+    let [idle, fresh, mine] = holds.as_slice() else { return Err("three entries".into()) };
+    stage.abandon(*idle);
+    let (cursor, claimed, trimmed) = stage.sweep(&stage.other, EntryId::ZERO, 10).await?;
+    let ids = claimed.iter().map(|one| (one.entry.id(), one.delivery_count)).collect::<Vec<_>>();
+    assert_eq!((ids, cursor, trimmed), (vec![(idle.id, 2)], EntryId::ZERO, 0));
+    assert_eq!(stage.row(fresh.id).map(|row| row.consumer), Some("me".to_owned()));
+    // A consumer claims from itself as well: what it does with that is not the store's business.
+    stage.abandon(*mine);
+    let (_, claimed, _) = stage.sweep(&stage.me, EntryId::ZERO, 10).await?;
+    assert_eq!(claimed.iter().map(|one| one.delivery_count).collect::<Vec<_>>(), [2]);
+    Ok(())
+}
+
+/// A long pending list is gone through page by page, whatever stands in front.
+pub async fn a_sweep_keeps_its_limit_and_its_cursor(stage: &Stage) -> Case {
+    let holds = stage.deliver(2_300).await?;
+    for hold in holds.iter().rev().take(5) {
+        stage.abandon(*hold);
+    }
+    let (mut cursor, mut claimed, mut pages) = (EntryId::ZERO, Vec::new(), 0);
+    loop {
+        let (next, some, _) = stage.sweep(&stage.other, cursor, 2).await?;
+        assert!(some.len() <= 2);
+        claimed.extend(some);
+        pages += 1;
+        cursor = next;
+        if cursor == EntryId::ZERO {
+            break;
+        }
+        assert!(pages < 20, "the cursor does not come to an end");
+    }
+    assert_eq!(claimed.len(), 5);
+    Ok(())
+}
+
+/// A loss is stored by the step that finds it, and only for abandoned entries.
+pub async fn a_sweep_stores_trimmed_entries_as_dead_letters(stage: &Stage) -> Case {
+    let holds = stage.deliver(2).await?;
+    let [idle, live] = holds.as_slice() else { return Err("two entries".into()) };
+    stage.abandon(*idle);
+    for hold in &holds {
+        stage.hands.delete(&stage.key(Source::Stream), hold.id);
+    }
+    let (_, claimed, trimmed) = stage.sweep(&stage.other, EntryId::ZERO, 10).await?;
+    assert_eq!((claimed.len(), trimmed), (0, 1));
+    let letters = stage.store.dead_letters(&stage.queue, EntryId::ZERO, 10).await?;
+    let lost = letters.iter().map(|letter| letter.text("sj-dead-entry")).collect::<Vec<_>>();
+    assert_eq!(lost, [Some(idle.id.to_string().as_str())]);
+    assert!(stage.row(live.id).is_some(), "its owner may still finish it");
+    Ok(())
+}
+
+/// A sweep that was held up, or a clock that was moved, takes nothing from the living.
+pub async fn a_sweep_that_meets_another_clock_claims_nothing(stage: &Stage) -> Case {
+    let hold = stage.deliver_one().await?;
+    stage.abandon(hold);
+    let ServerTime(now) = stage.store.now().await?;
+    for expected in [now - 100_000, now + 100_000] {
+        let sweep = Sweep {
+            source: Source::Stream,
+            lease: LEASE,
+            cursor: EntryId::ZERO,
+            limit: 10,
+            expected: Some((ServerTime(expected), Duration::from_secs(20))),
+        };
+        let swept = stage.store.sweep(&stage.queue, &stage.other, sweep).await?;
+        assert!(matches!(swept, Swept::ClockOff { now: ServerTime(at) } if at >= now));
+    }
+    assert_eq!(stage.row(hold.id).map(|row| row.consumer), Some("me".to_owned()));
+    Ok(())
+}
+
+/// A look does not touch.
+pub async fn idle_entries_are_seen_without_being_touched(stage: &Stage) -> Case {
+    let hold = stage.deliver_one().await?;
+    assert!(!stage.store.has_idle(&stage.queue, Source::Stream, LEASE).await?);
+    stage.abandon(hold);
+    assert!(stage.store.has_idle(&stage.queue, Source::Stream, LEASE).await?);
+    assert!(!stage.store.has_idle(&stage.queue, Source::Lane, LEASE).await?);
+    let row = stage.row(hold.id).ok_or("still pending")?;
+    assert!(row.idle >= LEASE && row.delivery_count == 1);
+    Ok(())
+}
+
+/// A lost answer costs neither a job nor a delivery.
+pub async fn lost_deliveries_are_found_and_recovered_uncounted(stage: &Stage) -> Case {
+    let holds = stage.deliver(5).await?;
+    stage.append(1).await?;
+    stage.read(&stage.other, Source::Stream, 1).await?;
+    let (store, queue, me) = (&stage.store, &stage.queue, &stage.me);
+    let first = store.own_pending(queue, me, Source::Stream, EntryId::ZERO, 3).await?;
+    let cursor = first.last().ok_or("three rows")?.id;
+    let rest = store.own_pending(queue, me, Source::Stream, cursor, 10).await?;
+    assert_eq!([first.clone(), rest].concat(), holds, "only what is this consumer's");
+    let stale = Hold { delivery_count: 9, ..*first.first().ok_or("three rows")? };
+    let recovered = store.recover(queue, me, &[stale, *first.last().ok_or("three rows")?]).await?;
+    let counts = recovered.iter().map(|one| (one.entry.id(), one.delivery_count));
+    assert_eq!(counts.collect::<Vec<_>>(), [(cursor, 1)]);
+    assert!(store.recover(queue, &stage.other, &holds).await?.is_empty());
+    Ok(())
+}

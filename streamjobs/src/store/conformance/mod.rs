@@ -1,0 +1,229 @@
+//! What both stores are held to: the contract of [`Store`](super::Store) as claims that run.
+//!
+//! Each case gets a [`Stage`] with a fresh store. Where a server would have to grow old, the test's
+//! [`Hands`] make it so.
+
+pub mod groups;
+pub mod held;
+pub mod reading;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{Delivery, Queue, ReadRequest, Source, Store, StoreError, StreamReader, Sweep, Swept};
+use crate::config::{Retention, Start};
+use crate::entry::{EntryId, Fields, Hold};
+use crate::error::BoxError;
+use crate::name::{ConsumerName, GroupName, StreamName};
+
+/// What a case returns: an error is a failure like a refused assertion.
+pub type Case = Result<(), BoxError>;
+
+/// What happens to a store without its doing.
+pub trait Hands: Send + Sync {
+    /// Appends as another client would.
+    fn append(&self, key: &str, fields: Fields) -> EntryId;
+    /// Deletes an entry from a stream, not from pending lists.
+    fn delete(&self, key: &str, id: EntryId);
+    /// Destroys a group.
+    fn destroy_group(&self, key: &str, group: &str);
+    /// Deletes everything.
+    fn flush(&self);
+    /// Makes a pending entry look idle for this long.
+    fn age(&self, key: &str, group: &str, id: EntryId, idle: Duration);
+    /// The pending list.
+    fn pending(&self, key: &str, group: &str) -> Vec<PendingRow>;
+    /// The number of entries.
+    fn length(&self, key: &str) -> usize;
+    /// The consumers of a group.
+    fn consumers(&self, key: &str, group: &str) -> Vec<String>;
+}
+
+/// One pending entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PendingRow {
+    /// The entry.
+    pub id: EntryId,
+    /// Who has it.
+    pub consumer: String,
+    /// How long nothing was heard of it.
+    pub idle: Duration,
+    /// How often it was delivered.
+    pub delivery_count: u64,
+}
+
+/// A fresh store with one queue and two consumers.
+pub struct Stage {
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// What the test does behind its back.
+    pub hands: Arc<dyn Hands>,
+    /// The queue.
+    pub queue: Queue,
+    /// The consumer that the cases are about.
+    pub me: ConsumerName,
+    /// Another one.
+    pub other: ConsumerName,
+}
+
+impl Stage {
+    /// A stage whose group is prepared at the beginning.
+    ///
+    /// # Errors
+    ///
+    /// When the store does not prepare.
+    pub async fn new(store: Arc<dyn Store>, hands: Arc<dyn Hands>) -> Result<Self, BoxError> {
+        let queue = Queue { stream: StreamName::new("orders")?, group: GroupName::new("work")? };
+        let (me, other) = (ConsumerName::new("me")?, ConsumerName::new("other")?);
+        store.prepare(&queue, Start::Beginning).await?;
+        Ok(Self { store, hands, queue, me, other })
+    }
+
+    fn key(&self, source: Source) -> String {
+        self.queue.key(source)
+    }
+
+    fn dead_key(&self) -> String {
+        self.queue.stream.dead_key(&self.queue.group)
+    }
+
+    async fn append(&self, count: usize) -> Result<Vec<EntryId>, BoxError> {
+        let entries = (0..count).map(|number| fields(&number.to_string())).collect();
+        let answers = self.store.append(&self.queue.stream, Retention::Unlimited, entries).await;
+        Ok(answers.into_iter().collect::<Result<_, _>>()?)
+    }
+
+    async fn reader(&self, consumer: &ConsumerName) -> Result<Box<dyn StreamReader>, StoreError> {
+        self.store.reader(&self.queue, consumer, Duration::from_secs(2)).await
+    }
+
+    /// Reads without waiting.
+    async fn read(
+        &self,
+        consumer: &ConsumerName,
+        source: Source,
+        count: usize,
+    ) -> Result<Vec<Delivery>, StoreError> {
+        let request = ReadRequest { acks: &[], source, count, block: None };
+        self.reader(consumer).await?.read(request).await?.deliveries
+    }
+
+    /// Appends entries and has them delivered to the first consumer.
+    async fn deliver(&self, count: usize) -> Result<Vec<Hold>, BoxError> {
+        self.append(count).await?;
+        let delivered = self.read(&self.me, Source::Stream, count).await?;
+        assert_eq!(delivered.len(), count);
+        Ok(delivered.iter().map(Delivery::hold).collect())
+    }
+
+    async fn deliver_one(&self) -> Result<Hold, BoxError> {
+        self.deliver(1).await?.pop().ok_or_else(|| "nothing was delivered".into())
+    }
+
+    /// Makes an entry of the stream look abandoned.
+    fn abandon(&self, hold: Hold) {
+        let key = self.key(hold.source);
+        self.hands.age(&key, self.queue.group.as_str(), hold.id, LEASE * 2);
+    }
+
+    fn pending(&self, source: Source) -> Vec<PendingRow> {
+        self.hands.pending(&self.key(source), self.queue.group.as_str())
+    }
+
+    fn row(&self, id: EntryId) -> Option<PendingRow> {
+        self.pending(Source::Stream).into_iter().find(|row| row.id == id)
+    }
+
+    /// Sweeps one page for a consumer: cursor, claimed, trimmed.
+    async fn sweep(
+        &self,
+        consumer: &ConsumerName,
+        cursor: EntryId,
+        limit: usize,
+    ) -> Result<(EntryId, Vec<Delivery>, usize), BoxError> {
+        let source = Source::Stream;
+        let sweep = Sweep { source, lease: LEASE, cursor, limit, expected: None };
+        match self.store.sweep(&self.queue, consumer, sweep).await? {
+            Swept::Page { cursor, claimed, trimmed } => Ok((cursor, claimed, trimmed)),
+            Swept::ClockOff { .. } => Err("a clock that was not looked at was off".into()),
+        }
+    }
+}
+
+impl std::fmt::Debug for Stage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stage").field("queue", &self.queue).finish_non_exhaustive()
+    }
+}
+
+/// An entry with everything that text formats trip over.
+fn fields(name: &str) -> Fields {
+    vec![
+        (Bytes::from_static(b"type"), Bytes::from_static(b"t")),
+        (Bytes::from_static(b"name"), name.to_owned().into()),
+        (Bytes::from_static(b"binary"), Bytes::from_static(b"\0\xff\r\n")),
+        (Bytes::new(), Bytes::new()),
+        (Bytes::from_static(b"name"), Bytes::from_static(b"again")),
+    ]
+}
+
+/// Long enough that nothing grows old by itself while a case runs.
+const LEASE: Duration = Duration::from_secs(60);
+
+/// Makes a test of every case: `conformance_tests!(tokio::test, stage().await)`.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __conformance_tests {
+    ($test:meta, $stage:expr) => {
+        $crate::__conformance_tests! { @each $test, $stage;
+            reading entries_are_delivered_once_in_order_with_count_one,
+            reading no_more_is_delivered_than_asked_for,
+            reading a_count_of_nothing_reads_nothing_and_acknowledges,
+            reading a_waiting_read_ends_with_an_entry,
+            reading a_waiting_read_ends_with_its_time,
+            reading a_waiting_read_is_ended_by_waking_it,
+            reading acknowledgements_ride_in_front_of_a_read,
+            reading an_acknowledged_entry_of_the_lane_is_deleted,
+            reading an_entry_of_another_client_is_delivered_as_it_is,
+            reading a_thousand_entries_of_one_append_keep_their_order,
+            reading a_cap_at_appending_cuts_the_oldest,
+            held a_renewal_resets_idle_time_and_not_the_count,
+            held a_renewal_by_anybody_else_is_refused,
+            held a_renewal_of_a_trimmed_entry_leaves_a_dead_letter,
+            held a_released_entry_is_claimable_at_once_and_uncounted,
+            held a_job_set_aside_comes_back_whole_in_the_lane,
+            held a_job_set_aside_waits_for_its_delay,
+            held a_buried_job_is_stored_whole_and_acknowledged,
+            held a_settled_entry_cannot_be_settled_again,
+            held a_trimmed_entry_can_still_be_set_aside_and_buried,
+            held a_sweep_claims_what_is_idle_and_counts_it,
+            held a_sweep_keeps_its_limit_and_its_cursor,
+            held a_sweep_stores_trimmed_entries_as_dead_letters,
+            held a_sweep_that_meets_another_clock_claims_nothing,
+            held idle_entries_are_seen_without_being_touched,
+            held lost_deliveries_are_found_and_recovered_uncounted,
+            groups preparing_twice_changes_nothing,
+            groups a_group_starts_where_it_is_told,
+            groups a_destroyed_group_is_restored_at_its_floor,
+            groups a_flushed_group_is_missing_until_it_is_restored_at_the_beginning,
+            groups a_floor_stands_before_the_lowest_pending_entry,
+            groups a_consumer_is_retired_only_with_nothing_pending,
+            groups only_silent_consumers_are_retired,
+            groups trimming_history_keeps_what_any_group_needs,
+            groups dead_letters_are_paged_redriven_once_and_purged,
+        }
+    };
+    (@each $test:meta, $stage:expr; $($module:ident $case:ident,)*) => {
+        $(
+            #[$test]
+            async fn $case() {
+                let done = $crate::__store::conformance::$module::$case(&$stage).await;
+                if let Err(error) = done {
+                    panic!("{error}");
+                }
+            }
+        )*
+    };
+}

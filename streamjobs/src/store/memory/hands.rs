@@ -1,0 +1,66 @@
+//! What a test does to streams in memory behind the store's back, and what it looks at.
+
+use std::time::Duration;
+
+use super::MemoryStore;
+use super::world::milliseconds;
+use crate::entry::{EntryId, Fields};
+use crate::store::conformance::{Hands, PendingRow};
+
+impl Hands for MemoryStore {
+    fn append(&self, key: &str, fields: Fields) -> EntryId {
+        let mut world = self.lock();
+        let now = world.now();
+        let id = world.stream(key).append(now, fields);
+        drop(world);
+        self.changed.notify_waiters();
+        id
+    }
+
+    fn delete(&self, key: &str, id: EntryId) {
+        self.lock().stream(key).entries.remove(&id);
+    }
+
+    fn destroy_group(&self, key: &str, group: &str) {
+        self.lock().stream(key).groups.remove(group);
+        self.changed.notify_waiters();
+    }
+
+    fn flush(&self) {
+        self.lock().clear();
+        self.changed.notify_waiters();
+    }
+
+    fn age(&self, key: &str, group: &str, id: EntryId, idle: Duration) {
+        let mut world = self.lock();
+        let since = world.now().saturating_sub(milliseconds(idle));
+        let group = world.stream(key).groups.get_mut(group);
+        if let Some(row) = group.and_then(|group| group.pending.get_mut(&id)) {
+            row.since = since;
+        }
+    }
+
+    fn pending(&self, key: &str, group: &str) -> Vec<PendingRow> {
+        let mut world = self.lock();
+        let now = world.now();
+        let group = world.stream(key).groups.get(group);
+        let rows = group.into_iter().flat_map(|group| &group.pending);
+        rows.map(|(id, row)| PendingRow {
+            id: *id,
+            consumer: row.consumer.clone(),
+            idle: Duration::from_millis(row.idle(now)),
+            delivery_count: row.delivery_count,
+        })
+        .collect()
+    }
+
+    fn length(&self, key: &str) -> usize {
+        self.lock().stream(key).entries.len()
+    }
+
+    fn consumers(&self, key: &str, group: &str) -> Vec<String> {
+        let mut world = self.lock();
+        let group = world.stream(key).groups.get(group);
+        group.into_iter().flat_map(|group| group.consumers.iter().cloned()).collect()
+    }
+}

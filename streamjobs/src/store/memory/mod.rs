@@ -1,0 +1,342 @@
+//! Streams in memory, under tokio's clock: for tests of handlers and of the loops.
+//!
+//! It answers as a server would, step by step under one lock, and it can be told to fail.
+
+mod hands;
+mod reader;
+mod steps;
+mod stream;
+mod world;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, ready};
+use tokio::sync::Notify;
+
+use self::reader::MemoryReader;
+use self::world::{World, milliseconds};
+use crate::config::{Retention, Start};
+use crate::entry::{Delivery, EntryId, Fields, Hold, Source};
+use crate::name::{ConsumerName, StreamName};
+use crate::store::{
+    Beat, Checked, Cut, NewEntry, Promoted, Queue, Renewed, Reply, ServerTime, Store, StoreError,
+    StoredDeadLetter, StreamReader, Sweep, Swept,
+};
+
+/// Streams in memory. Clones share them.
+#[derive(Clone, Debug)]
+pub struct MemoryStore {
+    world: Arc<Mutex<World>>,
+    changed: Arc<Notify>,
+}
+
+/// How a call fails. Closed on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It is not carried out, and the caller knows.
+    Unreachable,
+    /// It is not carried out, and the caller does not know.
+    RequestLost,
+    /// It is carried out, and the caller does not know.
+    AnswerLost,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { world: Arc::new(Mutex::new(World::new())), changed: Arc::new(Notify::new()) }
+    }
+
+    /// Lets the next call of an operation, named as in [`Store`], fail.
+    pub fn fail_next(&self, operation: &'static str, fault: Fault) {
+        self.lock().faults.entry(operation).or_default().push_back(fault);
+    }
+
+    /// Lets every call fail until [`start_server`](Self::start_server).
+    pub fn stop_server(&self) {
+        self.lock().down = true;
+        self.changed.notify_waiters();
+    }
+
+    /// Answers again.
+    pub fn start_server(&self) {
+        self.lock().down = false;
+    }
+
+    /// Moves the server's clock, forwards or backwards.
+    pub fn step_clock(&self, milliseconds: i64) {
+        self.lock().step_clock(milliseconds);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One step: all of it or nothing, unless a fault was ordered.
+    fn step<T>(
+        &self,
+        operation: &'static str,
+        step: impl FnOnce(&mut World) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut world = self.lock();
+        let fault = match world.down {
+            true => Some(Fault::Unreachable),
+            false => {
+                world.faults.get_mut(operation).and_then(std::collections::VecDeque::pop_front)
+            }
+        };
+        let answer = match fault {
+            Some(Fault::Unreachable) => return Err(StoreError::Unreachable("as ordered".into())),
+            Some(Fault::RequestLost) => return Err(StoreError::AnswerLost("as ordered".into())),
+            None | Some(Fault::AnswerLost) => step(&mut world),
+        };
+        match fault {
+            None => answer,
+            Some(_) => answer.and_then(|_| Err(StoreError::AnswerLost("as ordered".into()))),
+        }
+    }
+
+    fn reply<T>(
+        &self,
+        operation: &'static str,
+        step: impl FnOnce(&mut World) -> Result<T, StoreError>,
+    ) -> Reply<'static, T>
+    where
+        T: Send + 'static,
+    {
+        let answer = self.step(operation, step);
+        self.changed.notify_waiters();
+        ready(answer).boxed()
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Store for MemoryStore {
+    fn fork(&self) -> Arc<dyn Store> {
+        Arc::new(self.clone())
+    }
+
+    fn now(&self) -> Reply<'_, ServerTime> {
+        self.reply("now", |world| Ok(ServerTime(world.now())))
+    }
+
+    fn append<'a>(
+        &'a self,
+        stream: &'a StreamName,
+        retention: Retention,
+        entries: Vec<NewEntry>,
+    ) -> BoxFuture<'a, Vec<Result<EntryId, StoreError>>> {
+        let append = |fields| {
+            self.step("append", |world| Ok(steps::append(world, stream, retention, fields)))
+        };
+        let answers = entries.into_iter().map(append).collect();
+        self.changed.notify_waiters();
+        ready(answers).boxed()
+    }
+
+    fn prepare<'a>(&'a self, queue: &'a Queue, start: Start) -> Reply<'a, bool> {
+        self.reply("prepare", |world| Ok(steps::prepare(world, queue, start).0))
+    }
+
+    fn restore<'a>(&'a self, queue: &'a Queue) -> Reply<'a, bool> {
+        self.reply("restore", |world| {
+            let (stream, lane) = steps::prepare(world, queue, Start::Beginning);
+            Ok(stream || lane)
+        })
+    }
+
+    fn reader<'a>(
+        &'a self,
+        queue: &'a Queue,
+        consumer: &'a ConsumerName,
+        margin: Duration,
+    ) -> Reply<'a, Box<dyn StreamReader>> {
+        let opened = self.step("reader", |world| {
+            world.readers += 1;
+            Ok(world.readers)
+        });
+        let reader = opened.map(|number| {
+            let reader = MemoryReader::new(self.clone(), queue, consumer, number, margin);
+            Box::new(reader) as Box<dyn StreamReader>
+        });
+        ready(reader).boxed()
+    }
+
+    fn wake(&self, reader: u64) -> Reply<'_, ()> {
+        self.reply("wake", |world| {
+            world.woken.insert(reader);
+            Ok(())
+        })
+    }
+
+    fn acknowledge<'a>(
+        &'a self,
+        queue: &'a Queue,
+        acks: &'a [(Source, EntryId)],
+    ) -> Reply<'a, usize> {
+        self.reply("acknowledge", |world| Ok(steps::acknowledge(world, queue, acks)))
+    }
+
+    fn renew<'a>(
+        &'a self,
+        queue: &'a Queue,
+        consumer: &'a ConsumerName,
+        holds: &'a [Hold],
+    ) -> Reply<'a, Renewed> {
+        self.reply("renew", |world| steps::renew(world, queue, consumer.as_str(), holds))
+    }
+
+    fn release<'a>(
+        &'a self,
+        queue: &'a Queue,
+        consumer: &'a ConsumerName,
+        lease: Duration,
+        holds: &'a [Hold],
+    ) -> Reply<'a, Vec<Checked>> {
+        self.reply("release", |world| {
+            steps::release(world, queue, consumer.as_str(), milliseconds(lease), holds)
+        })
+    }
+
+    fn set_aside<'a>(
+        &'a self,
+        queue: &'a Queue,
+        consumer: &'a ConsumerName,
+        hold: Hold,
+        delay: Duration,
+        job: &'a Fields,
+    ) -> Reply<'a, Checked> {
+        self.reply("set_aside", |world| {
+            steps::set_aside(world, queue, consumer.as_str(), hold, milliseconds(delay), job)
+        })
+    }
+
+    fn bury<'a>(
+        &'a self,
+        queue: &'a Queue,
+        consumer: &'a ConsumerName,
+        hold: Hold,
+        letter: &'a Fields,
+    ) -> Reply<'a, Checked> {
+        self.reply("bury", |world| steps::bury(world, queue, consumer.as_str(), hold, letter))
+    }
+
+    fn has_idle<'a>(
+        &'a self,
+        queue: &'a Queue,
+        source: Source,
+        lease: Duration,
+    ) -> Reply<'a, bool> {
+        self.reply("has_idle", |world| {
+            let now = world.now();
+            let pending = &world.group(queue, source)?.pending;
+            Ok(pending.values().any(|row| row.idle(now) >= milliseconds(lease)))
+        })
+    }
+
+    fn sweep<'a>(
+        &'a self,
+        queue: &'a Queue,
+        consumer: &'a ConsumerName,
+        sweep: Sweep,
+    ) -> Reply<'a, Swept> {
+        self.reply("sweep", |world| steps::sweep(world, queue, consumer.as_str(), sweep))
+    }
+
+    fn own_pending<'a>(
+        &'a self,
+        queue: &'a Queue,
+        consumer: &'a ConsumerName,
+        source: Source,
+        cursor: EntryId,
+        limit: usize,
+    ) -> Reply<'a, Vec<Hold>> {
+        self.reply("own_pending", |world| {
+            let pending = &world.group(queue, source)?.pending;
+            let own = pending
+                .iter()
+                .filter(|(id, row)| **id > cursor && row.consumer == consumer.as_str());
+            let hold = |(id, row): (&EntryId, &stream::Pending)| Hold {
+                source,
+                id: *id,
+                delivery_count: row.delivery_count,
+            };
+            Ok(own.map(hold).take(limit).collect())
+        })
+    }
+
+    fn recover<'a>(
+        &'a self,
+        queue: &'a Queue,
+        consumer: &'a ConsumerName,
+        holds: &'a [Hold],
+    ) -> Reply<'a, Vec<Delivery>> {
+        self.reply("recover", |world| steps::recover(world, queue, consumer.as_str(), holds))
+    }
+
+    fn promote<'a>(&'a self, queue: &'a Queue, limit: usize) -> Reply<'a, Promoted> {
+        self.reply("promote", |world| steps::promote(world, queue, limit))
+    }
+
+    fn beat<'a>(&'a self, queue: &'a Queue, consumer: &'a ConsumerName) -> Reply<'a, Beat> {
+        self.reply("beat", |world| steps::beat(world, queue, consumer.as_str()))
+    }
+
+    fn retire<'a>(&'a self, queue: &'a Queue, consumer: &'a ConsumerName) -> Reply<'a, bool> {
+        self.reply("retire", |world| Ok(steps::retire(world, queue, consumer.as_str())))
+    }
+
+    fn retire_dead<'a>(&'a self, queue: &'a Queue, silence: Duration) -> Reply<'a, usize> {
+        self.reply("retire_dead", |world| {
+            Ok(steps::retire_dead(world, queue, milliseconds(silence)))
+        })
+    }
+
+    fn trim<'a>(&'a self, stream: &'a StreamName, cut: Cut) -> Reply<'a, u64> {
+        self.reply("trim", |world| Ok(steps::trim(world, stream, cut)))
+    }
+
+    fn dead_letters<'a>(
+        &'a self,
+        queue: &'a Queue,
+        after: EntryId,
+        limit: usize,
+    ) -> Reply<'a, Vec<StoredDeadLetter>> {
+        self.reply("dead_letters", |world| Ok(steps::dead_letters(world, queue, after, limit)))
+    }
+
+    fn dead_letter<'a>(
+        &'a self,
+        queue: &'a Queue,
+        id: EntryId,
+    ) -> Reply<'a, Option<StoredDeadLetter>> {
+        self.reply("dead_letter", |world| {
+            let fields = world.dead(queue).entries.get(&id).cloned();
+            Ok(fields.map(|fields| StoredDeadLetter::new(id, fields)))
+        })
+    }
+
+    fn redrive<'a>(
+        &'a self,
+        queue: &'a Queue,
+        id: EntryId,
+        job: &'a Fields,
+    ) -> Reply<'a, Option<EntryId>> {
+        self.reply("redrive", |world| Ok(steps::redrive(world, queue, id, job)))
+    }
+
+    fn purge<'a>(&'a self, queue: &'a Queue, ids: &'a [EntryId]) -> Reply<'a, usize> {
+        self.reply("purge", |world| {
+            let dead = world.dead(queue);
+            Ok(ids.iter().filter(|id| dead.entries.remove(id).is_some()).count())
+        })
+    }
+}

@@ -1,0 +1,306 @@
+//! The steps of the store's contract, each as one change of the world.
+
+use super::stream::Stream;
+use super::world::{World, milliseconds};
+use crate::config::{Retention, Start};
+use crate::entry::{Delivery, EntryId, Fields, Hold, Source};
+use crate::name::StreamName;
+use crate::store::{
+    Beat, Checked, Cut, Promoted, Queue, Renewed, ServerTime, StoreError, StoredDeadLetter, Sweep,
+    Swept,
+};
+
+type Step<T> = Result<T, StoreError>;
+
+pub(super) fn append(
+    world: &mut World,
+    stream: &StreamName,
+    retention: Retention,
+    fields: Fields,
+) -> EntryId {
+    let now = world.now();
+    let stream = world.stream(stream.as_str());
+    let id = stream.append(now, fields);
+    if let Retention::MaxLen(entries) | Retention::MaxLenExact(entries) = retention {
+        let kept = usize::try_from(entries.get()).unwrap_or(usize::MAX);
+        stream.trim(stream.entries.len().saturating_sub(kept), |_| true);
+    }
+    id
+}
+
+/// Makes the group on the stream and on the lane: where it was made.
+pub(super) fn prepare(world: &mut World, queue: &Queue, start: Start) -> (bool, bool) {
+    let last = world.stream(queue.stream.as_str()).last;
+    let floor = world.memory(queue).floor;
+    let from = match (floor, start) {
+        // A floor past the end belongs to a stream that is gone.
+        (Some(floor), _) => {
+            if floor > last {
+                EntryId::ZERO
+            } else {
+                floor
+            }
+        }
+        (None, Start::Beginning) => EntryId::ZERO,
+        (None, Start::End) => last,
+        (None, Start::After(id)) => id,
+    };
+    let made = world.ensure_group(queue, Source::Stream, from);
+    if made {
+        world.memory(queue).floor = Some(from);
+    }
+    (made, world.ensure_group(queue, Source::Lane, EntryId::ZERO))
+}
+
+pub(super) fn acknowledge(world: &mut World, queue: &Queue, acks: &[(Source, EntryId)]) -> usize {
+    acks.iter().filter(|(source, id)| world.acknowledge(queue, *source, *id)).count()
+}
+
+pub(super) fn renew(
+    world: &mut World,
+    queue: &Queue,
+    consumer: &str,
+    holds: &[Hold],
+) -> Step<Renewed> {
+    let now = world.now();
+    let mut answers = Vec::with_capacity(holds.len());
+    for hold in holds {
+        let mut checked = world.check(queue, consumer, *hold)?;
+        if checked == Checked::Held {
+            match world.payload(queue, hold.source, hold.id)? {
+                Ok(fields) => drop(world.redeliver(queue, *hold, fields, |row| row.since = now)?),
+                Err(letter) => checked = Checked::Trimmed(letter),
+            }
+        }
+        answers.push(checked);
+    }
+    Ok(Renewed { now: ServerTime(now), answers })
+}
+
+pub(super) fn release(
+    world: &mut World,
+    queue: &Queue,
+    consumer: &str,
+    lease: u64,
+    holds: &[Hold],
+) -> Step<Vec<Checked>> {
+    let since = world.now().saturating_sub(lease).saturating_sub(DAY);
+    let mut answers = Vec::with_capacity(holds.len());
+    for hold in holds {
+        let mut checked = world.check(queue, consumer, *hold)?;
+        if checked == Checked::Held {
+            match world.payload(queue, hold.source, hold.id)? {
+                Ok(fields) => {
+                    world.redeliver(queue, *hold, fields, |row| {
+                        row.since = since;
+                        row.delivery_count = row.delivery_count.saturating_sub(1);
+                    })?;
+                    world.memory(queue).released += 1;
+                }
+                Err(letter) => checked = Checked::Trimmed(letter),
+            }
+        }
+        answers.push(checked);
+    }
+    Ok(answers)
+}
+
+pub(super) fn set_aside(
+    world: &mut World,
+    queue: &Queue,
+    consumer: &str,
+    hold: Hold,
+    delay: u64,
+    job: &Fields,
+) -> Step<Checked> {
+    let checked = world.check(queue, consumer, hold)?;
+    if checked == Checked::Held {
+        let due = world.now().saturating_add(delay);
+        world.set_aside += 1;
+        let number = world.set_aside;
+        world.waiting(queue).insert((due, number), job.clone());
+        world.acknowledge(queue, hold.source, hold.id);
+    }
+    Ok(checked)
+}
+
+pub(super) fn bury(
+    world: &mut World,
+    queue: &Queue,
+    consumer: &str,
+    hold: Hold,
+    letter: &Fields,
+) -> Step<Checked> {
+    let checked = world.check(queue, consumer, hold)?;
+    if checked == Checked::Held {
+        let now = world.now();
+        world.dead(queue).append(now, letter.clone());
+        world.acknowledge(queue, hold.source, hold.id);
+    }
+    Ok(checked)
+}
+
+pub(super) fn sweep(world: &mut World, queue: &Queue, consumer: &str, sweep: Sweep) -> Step<Swept> {
+    let now = world.now();
+    if let Some((ServerTime(expected), tolerance)) = sweep.expected
+        && now.abs_diff(expected) > milliseconds(tolerance)
+    {
+        return Ok(Swept::ClockOff { now: ServerTime(now) });
+    }
+    let source = sweep.source;
+    let rows = world.group(queue, source)?.pending.iter().filter(|(id, _)| **id > sweep.cursor);
+    let rows = rows.take(ROWS_MAX).map(|(id, row)| (*id, row.clone())).collect::<Vec<_>>();
+    let (mut claimed, mut trimmed, mut cursor) = (Vec::<Delivery>::new(), 0, EntryId::ZERO);
+    let mut ended = rows.len() < ROWS_MAX;
+    for (id, row) in rows {
+        if claimed.len() + trimmed >= sweep.limit {
+            ended = false;
+            break;
+        }
+        cursor = id;
+        if row.idle(now) < milliseconds(sweep.lease) {
+            continue;
+        }
+        match world.payload(queue, source, id)? {
+            Ok(fields) => {
+                let hold = Hold { source, id, delivery_count: row.delivery_count };
+                claimed.push(world.redeliver(queue, hold, fields, |row| {
+                    row.since = now;
+                    row.delivery_count += 1;
+                    consumer.clone_into(&mut row.consumer);
+                })?);
+            }
+            Err(_letter) => trimmed += 1,
+        }
+    }
+    let cursor = if ended { EntryId::ZERO } else { cursor.max(sweep.cursor) };
+    Ok(Swept::Page { cursor, claimed, trimmed })
+}
+
+pub(super) fn recover(
+    world: &mut World,
+    queue: &Queue,
+    consumer: &str,
+    holds: &[Hold],
+) -> Step<Vec<Delivery>> {
+    let now = world.now();
+    let mut deliveries = Vec::new();
+    for hold in holds {
+        if world.check(queue, consumer, *hold)? != Checked::Held {
+            continue;
+        }
+        if let Ok(fields) = world.payload(queue, hold.source, hold.id)? {
+            deliveries.push(world.redeliver(queue, *hold, fields, |row| row.since = now)?);
+        }
+    }
+    Ok(deliveries)
+}
+
+pub(super) fn promote(world: &mut World, queue: &Queue, limit: usize) -> Step<Promoted> {
+    let now = world.now();
+    world.ensure_group(queue, Source::Lane, EntryId::ZERO);
+    let due = world.waiting(queue).range(..=(now, u64::MAX)).take(limit).map(|(key, _)| *key);
+    let due = due.collect::<Vec<_>>();
+    let promoted = due.len();
+    for key in due {
+        if let Some(job) = world.waiting(queue).remove(&key) {
+            world.stream(&queue.key(Source::Lane)).append(now, job);
+        }
+    }
+    let next_due = world.waiting(queue).keys().next().map(|(due, _)| due.saturating_sub(now));
+    let pending = world.group(queue, Source::Lane)?.pending.len();
+    let waiting = world.stream(&queue.key(Source::Lane)).entries.len().saturating_sub(pending);
+    let released = world.memory(queue).released;
+    let next_due = next_due.map(std::time::Duration::from_millis);
+    Ok(Promoted { promoted, waiting, next_due, released })
+}
+
+pub(super) fn beat(world: &mut World, queue: &Queue, consumer: &str) -> Step<Beat> {
+    let now = world.now();
+    let group = world.group(queue, Source::Stream)?;
+    let floor = match group.pending.keys().next() {
+        Some(id) => id.previous().unwrap_or(EntryId::ZERO),
+        None => group.delivered,
+    };
+    let memory = world.memory(queue);
+    memory.floor = Some(floor);
+    memory.beats.insert(consumer.to_owned(), now);
+    Ok(Beat { floor })
+}
+
+pub(super) fn retire(world: &mut World, queue: &Queue, consumer: &str) -> bool {
+    let busy = SOURCES.iter().any(|source| {
+        let group = world.group(queue, *source);
+        group.is_ok_and(|group| group.pending.values().any(|row| row.consumer == consumer))
+    });
+    if !busy {
+        for source in SOURCES {
+            if let Ok(group) = world.group(queue, source) {
+                group.consumers.remove(consumer);
+            }
+        }
+        world.memory(queue).beats.remove(consumer);
+    }
+    !busy
+}
+
+pub(super) fn retire_dead(world: &mut World, queue: &Queue, silence: u64) -> usize {
+    let now = world.now();
+    let mut consumers = std::collections::BTreeSet::new();
+    for source in SOURCES {
+        if let Ok(group) = world.group(queue, source) {
+            consumers.extend(group.consumers.iter().cloned());
+        }
+    }
+    let mut retired = 0;
+    for consumer in consumers {
+        let beat = *world.memory(queue).beats.entry(consumer.clone()).or_insert(now);
+        if now.saturating_sub(beat) > silence && retire(world, queue, &consumer) {
+            retired += 1;
+        }
+    }
+    retired
+}
+
+pub(super) fn trim(world: &mut World, stream: &StreamName, cut: Cut) -> u64 {
+    let now = world.now();
+    let Some(stream) = world.streams.get_mut(stream.as_str()) else { return 0 };
+    match cut {
+        Cut::History(entries) => {
+            let kept = usize::try_from(entries).unwrap_or(usize::MAX);
+            let needed = stream.needed().unwrap_or(EntryId::MAX);
+            stream.trim(stream.entries.len().saturating_sub(kept), |id| id < needed)
+        }
+        Cut::Age(age) => {
+            let oldest = EntryId::new(now.saturating_sub(milliseconds(age)), 0);
+            stream.trim(usize::MAX, |id| id < oldest)
+        }
+    }
+}
+
+pub(super) fn dead_letters(
+    world: &mut World,
+    queue: &Queue,
+    after: EntryId,
+    limit: usize,
+) -> Vec<StoredDeadLetter> {
+    let Stream { entries, .. } = world.dead(queue);
+    let later = entries.iter().filter(|(id, _)| **id > after).take(limit);
+    later.map(|(id, fields)| StoredDeadLetter::new(*id, fields.clone())).collect()
+}
+
+pub(super) fn redrive(
+    world: &mut World,
+    queue: &Queue,
+    id: EntryId,
+    job: &Fields,
+) -> Option<EntryId> {
+    world.dead(queue).entries.remove(&id)?;
+    world.ensure_group(queue, Source::Lane, EntryId::ZERO);
+    let now = world.now();
+    Some(world.stream(&queue.key(Source::Lane)).append(now, job.clone()))
+}
+
+const SOURCES: [Source; 2] = [Source::Stream, Source::Lane];
+const ROWS_MAX: usize = 1_000;
+const DAY: u64 = 24 * 60 * 60 * 1_000;

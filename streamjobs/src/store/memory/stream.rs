@@ -1,0 +1,87 @@
+//! One stream in memory: entries, groups, and their pending lists.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::entry::{EntryId, Fields};
+
+/// A stream.
+#[derive(Debug, Default)]
+pub(super) struct Stream {
+    pub(super) entries: BTreeMap<EntryId, Fields>,
+    pub(super) last: EntryId,
+    pub(super) groups: HashMap<String, Group>,
+}
+
+/// A group on a stream.
+#[derive(Debug, Default)]
+pub(super) struct Group {
+    pub(super) delivered: EntryId,
+    pub(super) pending: BTreeMap<EntryId, Pending>,
+    pub(super) consumers: BTreeSet<String>,
+}
+
+/// An entry that was delivered and not acknowledged.
+#[derive(Clone, Debug)]
+pub(super) struct Pending {
+    pub(super) consumer: String,
+    /// The server's clock in milliseconds; the idle time counts from here.
+    pub(super) since: u64,
+    pub(super) delivery_count: u64,
+}
+
+impl Pending {
+    pub(super) fn idle(&self, now: u64) -> u64 {
+        now.saturating_sub(self.since)
+    }
+}
+
+impl Stream {
+    /// Appends under the next id: the clock's, or the last one's follower when the clock is behind.
+    pub(super) fn append(&mut self, now: u64, fields: Fields) -> EntryId {
+        let fresh = EntryId::new(now, 0);
+        let id = if fresh > self.last { fresh } else { self.last.next().unwrap_or(EntryId::MAX) };
+        self.last = id;
+        self.entries.insert(id, fields);
+        id
+    }
+
+    /// Delivers entries that nobody in the group has got yet.
+    pub(super) fn deliver(
+        &mut self,
+        group: &str,
+        consumer: &str,
+        count: usize,
+        now: u64,
+    ) -> Option<Vec<(EntryId, Fields)>> {
+        let group = self.groups.get_mut(group)?;
+        let Some(from) = group.delivered.next() else { return Some(Vec::new()) };
+        let fresh = self.entries.range(from..).take(count);
+        let fresh = fresh.map(|(id, fields)| (*id, fields.clone())).collect::<Vec<_>>();
+        for (id, _) in &fresh {
+            let pending = Pending { consumer: consumer.to_owned(), since: now, delivery_count: 1 };
+            group.pending.insert(*id, pending);
+            group.consumers.insert(consumer.to_owned());
+            group.delivered = *id;
+        }
+        Some(fresh)
+    }
+
+    /// The lowest id that some group still needs; none without groups.
+    pub(super) fn needed(&self) -> Option<EntryId> {
+        let lowest = |group: &Group| match group.pending.keys().next() {
+            Some(id) => *id,
+            None => group.delivered.next().unwrap_or(EntryId::MAX),
+        };
+        self.groups.values().map(lowest).min()
+    }
+
+    /// Removes the oldest entries: at most `excess`, and only what `may_go` allows.
+    pub(super) fn trim(&mut self, excess: usize, may_go: impl Fn(EntryId) -> bool) -> u64 {
+        let gone = self.entries.keys().copied().take(excess).take_while(|id| may_go(*id));
+        let gone = gone.collect::<Vec<_>>();
+        for id in &gone {
+            self.entries.remove(id);
+        }
+        u64::try_from(gone.len()).unwrap_or(u64::MAX)
+    }
+}

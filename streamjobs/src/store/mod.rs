@@ -1,0 +1,369 @@
+//! What is asked of a stream, in the words of this crate.
+//!
+//! Two stores answer: `redis` for a server, `memory` for tests under a virtual clock. One
+//! conformance suite holds both to what is written here. A store never decides; it carries out,
+//! and every step that changes the state of a held entry checks the owner and the delivery count.
+
+pub mod redis;
+pub mod script;
+
+#[cfg(any(test, feature = "testing"))]
+pub mod conformance;
+#[cfg(any(test, feature = "testing"))]
+pub mod memory;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use thiserror::Error;
+
+use crate::config::{Retention, Start};
+pub use crate::entry::{Delivery, Hold, Source};
+use crate::entry::{Entry, EntryId, Fields};
+use crate::error::BoxError;
+use crate::name::{ConsumerName, GroupName, StreamName};
+
+/// What a store's method returns.
+pub type Reply<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
+
+/// One group on one stream, with the keys that belong to it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Queue {
+    /// The stream.
+    pub stream: StreamName,
+    /// The group.
+    pub group: GroupName,
+}
+
+impl Queue {
+    /// The key that entries of this source stand in.
+    #[must_use]
+    pub fn key(&self, source: Source) -> String {
+        match source {
+            Source::Stream => self.stream.as_str().to_owned(),
+            Source::Lane => self.stream.lane_key(&self.group),
+        }
+    }
+}
+
+/// What an owner-checked step found. Closed on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checked {
+    /// Still held; the step was carried out.
+    Held,
+    /// Another attempt holds the entry; nothing was changed.
+    TakenOver,
+    /// Nobody holds the entry: it was acknowledged. Nothing was changed.
+    NotPending,
+    /// Held, but its payload is gone from the stream. A dead letter with this id says so, and the
+    /// entry is no longer pending.
+    Trimmed(EntryId),
+}
+
+/// A new entry.
+pub type NewEntry = Fields;
+
+/// What one round of a reader asks for.
+#[derive(Debug)]
+pub struct ReadRequest<'a> {
+    /// Entries to acknowledge in front of the read, in the same round trip.
+    pub acks: &'a [(Source, EntryId)],
+    /// Which stream to read.
+    pub source: Source,
+    /// How many entries at most; zero reads nothing and does not wait.
+    pub count: usize,
+    /// How long to wait for the first entry; none means not at all.
+    pub block: Option<Duration>,
+}
+
+/// What one round of a reader gave. The acknowledgements can succeed where the read fails.
+#[derive(Debug)]
+pub struct ReadReply {
+    /// How many of the acknowledged entries were still pending.
+    pub acknowledged: Result<usize, StoreError>,
+    /// What was delivered.
+    pub deliveries: Result<Vec<Delivery>, StoreError>,
+}
+
+/// A connection of its own for reads that may wait. Not cancel safe: a read has to be awaited.
+pub trait StreamReader: Send {
+    /// Acknowledges, then reads. An outer error means that the connection is of no more use and
+    /// that entries may have been delivered to nobody.
+    fn read<'a>(&'a mut self, request: ReadRequest<'a>) -> Reply<'a, ReadReply>;
+
+    /// By what [`Store::wake`] knows this reader.
+    fn waker(&self) -> u64;
+}
+
+/// Asks for idle entries of other consumers, and of this one's lost replies.
+#[derive(Clone, Copy, Debug)]
+pub struct Sweep {
+    /// Which stream to sweep.
+    pub source: Source,
+    /// Entries idle for at least this long may be claimed.
+    pub lease: Duration,
+    /// Where the last sweep ended; zero starts over.
+    pub cursor: EntryId,
+    /// How many entries at most are claimed.
+    pub limit: usize,
+    /// What the server's clock is expected to show, and by how much it may be off.
+    pub expected: Option<(ServerTime, Duration)>,
+}
+
+/// What a sweep found. Closed on purpose.
+#[derive(Debug)]
+pub enum Swept {
+    /// The page was swept.
+    Page {
+        /// Where to go on; zero at the end of the pending list.
+        cursor: EntryId,
+        /// Entries that are this consumer's now, with the raised delivery count.
+        claimed: Vec<Delivery>,
+        /// Entries whose payload was gone, each stored as a dead letter in the same step.
+        trimmed: usize,
+    },
+    /// The server's clock is not where it was expected; nothing was claimed.
+    ClockOff {
+        /// The server's clock.
+        now: ServerTime,
+    },
+}
+
+/// The server's clock in milliseconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ServerTime(pub u64);
+
+/// What a renewal found.
+#[derive(Debug)]
+pub struct Renewed {
+    /// The server's clock.
+    pub now: ServerTime,
+    /// An answer for each hold, in order.
+    pub answers: Vec<Checked>,
+}
+
+/// What a look at the retry set found and did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Promoted {
+    /// Jobs moved to the lane because they were due.
+    pub promoted: usize,
+    /// Entries of the lane that were delivered to nobody yet.
+    pub waiting: usize,
+    /// How long until the next job is due.
+    pub next_due: Option<Duration>,
+    /// How many times entries were handed back in this queue; a change means there is work to claim.
+    pub released: u64,
+}
+
+/// What a beat recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Beat {
+    /// The id after which everything may still have to be done.
+    pub floor: EntryId,
+}
+
+/// Which entries of a stream may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// All but about this many of the newest, and never one that some group has not acknowledged.
+    History(u64),
+    /// Entries older than this, by the server's clock, acknowledged or not.
+    Age(Duration),
+}
+
+/// A dead letter as it is stored.
+pub type StoredDeadLetter = Entry;
+
+/// The streams of a server, or of a test.
+pub trait Store: Send + Sync + fmt::Debug {
+    /// A store on the same data with connections of its own, for use on another thread.
+    fn fork(&self) -> Arc<dyn Store>;
+
+    /// The server's clock.
+    fn now(&self) -> Reply<'_, ServerTime>;
+
+    /// Appends entries in order, in as few round trips as the sizes allow, applying the retention
+    /// that belongs to appending. One answer for each entry.
+    fn append<'a>(
+        &'a self,
+        stream: &'a StreamName,
+        retention: Retention,
+        entries: Vec<NewEntry>,
+    ) -> BoxFuture<'a, Vec<Result<EntryId, StoreError>>>;
+
+    /// Makes the group on both streams of the queue unless it is there, at `start` the first time
+    /// and at its durable floor later. True if the group on the stream was made.
+    fn prepare<'a>(&'a self, queue: &'a Queue, start: Start) -> Reply<'a, bool>;
+
+    /// Makes a group that was lost again, at its durable floor, or at the beginning when that is
+    /// lost as well. True if it was made on either stream.
+    fn restore<'a>(&'a self, queue: &'a Queue) -> Reply<'a, bool>;
+
+    /// Opens a connection for one reader. Reads fail when the server is silent for longer than
+    /// the block time and `margin`.
+    fn reader<'a>(
+        &'a self,
+        queue: &'a Queue,
+        consumer: &'a ConsumerName,
+        margin: Duration,
+    ) -> Reply<'a, Box<dyn StreamReader>>;
+
+    /// Ends the wait of a blocked reader. Nothing happens to one that is not blocked.
+    fn wake(&self, reader: u64) -> Reply<'_, ()>;
+
+    /// Acknowledges, whoever owns the entries: the number that was still pending.
+    fn acknowledge<'a>(
+        &'a self,
+        queue: &'a Queue,
+        acks: &'a [(Source, EntryId)],
+    ) -> Reply<'a, usize>;
+
+    /// Renews what is held: idle time zero, delivery count as it is.
+    fn renew<'a>(
+        &'a self,
+        queue: &'a Queue,
+        consumer: &'a ConsumerName,
+        holds: &'a [Hold],
+    ) -> Reply<'a, Renewed>;
+
+    /// Hands entries back: claimable at once, as if this delivery had never been.
+    fn release<'a>(
+        &'a self,
+        queue: &'a Queue,
+        consumer: &'a ConsumerName,
+        lease: Duration,
+        holds: &'a [Hold],
+    ) -> Reply<'a, Vec<Checked>>;
+
+    /// Sets a failed job aside until its delay is over: stored first, acknowledged second.
+    fn set_aside<'a>(
+        &'a self,
+        queue: &'a Queue,
+        consumer: &'a ConsumerName,
+        hold: Hold,
+        delay: Duration,
+        job: &'a Fields,
+    ) -> Reply<'a, Checked>;
+
+    /// Stores a dead letter first and acknowledges second.
+    fn bury<'a>(
+        &'a self,
+        queue: &'a Queue,
+        consumer: &'a ConsumerName,
+        hold: Hold,
+        letter: &'a Fields,
+    ) -> Reply<'a, Checked>;
+
+    /// Whether some entry has been idle for at least the lease: a look that changes nothing.
+    fn has_idle<'a>(&'a self, queue: &'a Queue, source: Source, lease: Duration)
+    -> Reply<'a, bool>;
+
+    /// Claims entries that were idle for too long, counted.
+    fn sweep<'a>(
+        &'a self,
+        queue: &'a Queue,
+        consumer: &'a ConsumerName,
+        sweep: Sweep,
+    ) -> Reply<'a, Swept>;
+
+    /// The entries that are pending for this consumer, after `cursor`, at most `limit`.
+    fn own_pending<'a>(
+        &'a self,
+        queue: &'a Queue,
+        consumer: &'a ConsumerName,
+        source: Source,
+        cursor: EntryId,
+        limit: usize,
+    ) -> Reply<'a, Vec<Hold>>;
+
+    /// Delivers entries again whose delivery never arrived, uncounted, as far as they are still
+    /// held. Entries without a payload are stored as dead letters.
+    fn recover<'a>(
+        &'a self,
+        queue: &'a Queue,
+        consumer: &'a ConsumerName,
+        holds: &'a [Hold],
+    ) -> Reply<'a, Vec<Delivery>>;
+
+    /// Moves due jobs to the lane, at most `limit`, and looks at what waits. Makes the lane's group if
+    /// it was lost.
+    fn promote<'a>(&'a self, queue: &'a Queue, limit: usize) -> Reply<'a, Promoted>;
+
+    /// Records that the consumer lives, and how far the group is done for certain on the stream.
+    fn beat<'a>(&'a self, queue: &'a Queue, consumer: &'a ConsumerName) -> Reply<'a, Beat>;
+
+    /// Removes a consumer of the queue, in one step, unless something is pending for it. False only
+    /// if something is.
+    fn retire<'a>(&'a self, queue: &'a Queue, consumer: &'a ConsumerName) -> Reply<'a, bool>;
+
+    /// Removes consumers that have not beaten for `silence` and have nothing pending. One that never
+    /// beat is given a beat, and so a whole silence.
+    fn retire_dead<'a>(&'a self, queue: &'a Queue, silence: Duration) -> Reply<'a, usize>;
+
+    /// Shortens a stream: the number of entries that went.
+    fn trim<'a>(&'a self, stream: &'a StreamName, cut: Cut) -> Reply<'a, u64>;
+
+    /// Dead letters with ids after `after`, in order, at most `limit`.
+    fn dead_letters<'a>(
+        &'a self,
+        queue: &'a Queue,
+        after: EntryId,
+        limit: usize,
+    ) -> Reply<'a, Vec<StoredDeadLetter>>;
+
+    /// One dead letter.
+    fn dead_letter<'a>(
+        &'a self,
+        queue: &'a Queue,
+        id: EntryId,
+    ) -> Reply<'a, Option<StoredDeadLetter>>;
+
+    /// Puts a dead letter's job into the lane and removes the letter, in one step; none if it is gone.
+    fn redrive<'a>(
+        &'a self,
+        queue: &'a Queue,
+        id: EntryId,
+        job: &'a Fields,
+    ) -> Reply<'a, Option<EntryId>>;
+
+    /// Removes dead letters: how many were there.
+    fn purge<'a>(&'a self, queue: &'a Queue, ids: &'a [EntryId]) -> Reply<'a, usize>;
+}
+
+/// Why a store did not do what it was asked.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// The stream or its group is not there.
+    #[error("the stream or its group does not exist")]
+    GroupMissing,
+    /// The server answered, and refused: nothing was changed. Its code and its text.
+    #[error("the server refused: {code} {text}")]
+    Refused {
+        /// The first word of the answer, such as `OOM` or `WRONGTYPE`.
+        code: String,
+        /// The rest of the answer, cut and escaped.
+        text: String,
+    },
+    /// The server could not be asked: nothing was changed.
+    #[error("the server could not be reached")]
+    Unreachable(#[source] BoxError),
+    /// The server was asked, and the answer was lost: it may have been done.
+    #[error("the server's answer was lost")]
+    AnswerLost(#[source] BoxError),
+    /// The server answered something that cannot be understood.
+    #[error("unexpected answer to {command}")]
+    Protocol {
+        /// The command or script.
+        command: &'static str,
+    },
+}
+
+impl StoreError {
+    /// Whether the step may have been carried out all the same.
+    #[must_use]
+    pub fn is_unconfirmed(&self) -> bool {
+        matches!(self, Self::AnswerLost(_) | Self::Protocol { .. })
+    }
+}

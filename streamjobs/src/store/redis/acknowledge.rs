@@ -1,0 +1,173 @@
+//! Acknowledging, alone or in front of a read.
+
+use redis::{Cmd, Pipeline, RedisWrite, ToRedisArgs, Value};
+
+use super::error::refused;
+use super::reply;
+use crate::entry::EntryId;
+use crate::store::{Queue, Source, StoreError};
+
+/// An id as an argument, written without a text of its own.
+pub(super) struct Id(pub(super) EntryId);
+
+impl ToRedisArgs for Id {
+    fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
+        out.write_arg_fmt(self.0);
+    }
+}
+
+/// Acknowledgements that were put into a pipeline, to read their answers.
+#[derive(Debug)]
+pub(super) struct Acknowledgements {
+    answers: Vec<Source>,
+}
+
+impl Acknowledgements {
+    /// Puts the commands at the end of a pipeline.
+    ///
+    /// In the lane, acknowledging and deleting are one step: an entry that is acknowledged but not
+    /// deleted would stay for ever.
+    pub(super) fn add_to(
+        pipeline: &mut Pipeline,
+        queue: &Queue,
+        acks: &[(Source, EntryId)],
+    ) -> Self {
+        let mut answers = Vec::new();
+        for source in [Source::Stream, Source::Lane] {
+            let ids = acks.iter().filter(|(of, _)| *of == source).map(|(_, id)| *id);
+            let ids = ids.collect::<Vec<_>>();
+            let key = queue.key(source);
+            for chunk in ids.chunks(IDS_MAX) {
+                let mut acknowledge = Cmd::with_capacity(chunk.len() + 3, chunk.len() * 16 + 64);
+                acknowledge.arg(XACK).arg(&key).arg(queue.group.as_str());
+                add_ids(&mut acknowledge, chunk);
+                if source == Source::Lane {
+                    let mut delete = redis::cmd("XDEL");
+                    add_ids(delete.arg(&key), chunk);
+                    pipeline.cmd("MULTI").add_command(acknowledge).add_command(delete).cmd("EXEC");
+                } else {
+                    pipeline.add_command(acknowledge);
+                }
+                answers.push(source);
+            }
+        }
+        Self { answers }
+    }
+
+    /// How many were pending, from the pipeline's answers. It takes all of its own, also when one
+    /// of them is a refusal.
+    pub(super) fn read(
+        &self,
+        values: &mut impl Iterator<Item = Value>,
+    ) -> Result<usize, StoreError> {
+        let mut total = Ok(0);
+        for source in &self.answers {
+            let answer = match source {
+                Source::Stream => values.next().map_or(Err(lost()), count),
+                Source::Lane => transaction(values.by_ref().take(4).collect()),
+            };
+            total = match (total, answer) {
+                (Ok(total), Ok(number)) => Ok(total + number),
+                (Err(error), _) | (_, Err(error)) => Err(error),
+            };
+        }
+        total
+    }
+}
+
+/// Adds ids to a command.
+pub(super) fn add_ids(command: &mut Cmd, ids: &[EntryId]) {
+    for id in ids {
+        command.arg(Id(*id));
+    }
+}
+
+fn transaction(values: Vec<Value>) -> Result<usize, StoreError> {
+    // A refusal while the commands are queued says more than the abort at the end.
+    let mut executed = None;
+    for value in values {
+        match value {
+            Value::ServerError(error) => return Err(refused(&error)),
+            Value::Array(answers) => executed = Some(answers),
+            _ => {}
+        }
+    }
+    let mut acknowledged = Err(lost());
+    for (place, answer) in executed.unwrap_or_default().into_iter().enumerate() {
+        let number = count(answer)?;
+        if place == 0 {
+            acknowledged = Ok(number);
+        }
+    }
+    acknowledged
+}
+
+fn count(value: Value) -> Result<usize, StoreError> {
+    match value {
+        Value::ServerError(error) => Err(refused(&error)),
+        value => reply::size(&value, XACK),
+    }
+}
+
+fn lost() -> StoreError {
+    StoreError::Protocol { command: XACK }
+}
+
+const XACK: &str = "XACK";
+/// Keeps one command short enough not to hold up the server.
+pub(super) const IDS_MAX: usize = 500;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::name::{GroupName, StreamName};
+
+    fn queue() -> Queue {
+        Queue { stream: StreamName::new("orders").unwrap(), group: GroupName::new("mail").unwrap() }
+    }
+
+    fn values(wire: &str) -> impl Iterator<Item = Value> {
+        let wire = format!("*{}\r\n{wire}", wire.matches(';').count()).replace(';', "\r\n");
+        reply::items(redis::parse_redis_value(wire.as_bytes()).unwrap(), "test")
+            .unwrap()
+            .into_iter()
+    }
+
+    #[test]
+    fn lane_entries_are_acknowledged_and_deleted_in_one_step() {
+        let acks = [(Source::Lane, EntryId::new(2, 0)), (Source::Stream, EntryId::new(1, 0))];
+        let mut pipeline = Pipeline::new();
+        let acknowledgements = Acknowledgements::add_to(&mut pipeline, &queue(), &acks);
+        let names = pipeline.cmd_iter().map(|command| match command.args_iter().next() {
+            Some(redis::Arg::Simple(name)) => String::from_utf8_lossy(name).into_owned(),
+            _ => String::new(),
+        });
+        assert_eq!(names.collect::<Vec<_>>(), ["XACK", "MULTI", "XACK", "XDEL", "EXEC"]);
+        let answers = Value::Array(vec![Value::Int(1), Value::Int(1)]);
+        let mut answers = values(":1;+OK;+QUEUED;+QUEUED;").chain([answers, Value::Int(99)]);
+        assert_eq!(acknowledgements.read(&mut answers).unwrap(), 2);
+        assert_eq!(answers.next(), Some(Value::Int(99)), "the read's answer is left");
+    }
+
+    #[test]
+    fn a_refusal_takes_no_answers_of_others() {
+        let acks = [(Source::Lane, EntryId::new(2, 0)), (Source::Stream, EntryId::new(1, 0))];
+        let acknowledgements = Acknowledgements::add_to(&mut Pipeline::new(), &queue(), &acks);
+        let wire = "-MISCONF disk;+OK;-MISCONF disk;-MISCONF disk;-EXECABORT discarded;:99;";
+        let mut answers = values(wire);
+        let error = acknowledgements.read(&mut answers).unwrap_err();
+        assert!(
+            matches!(error, StoreError::Refused { ref code, .. } if code == "MISCONF"),
+            "{error}"
+        );
+        assert_eq!(answers.next(), Some(Value::Int(99)));
+    }
+
+    #[test]
+    fn many_ids_go_in_several_commands() {
+        let acks = vec![(Source::Stream, EntryId::new(1, 0)); IDS_MAX * 2 + 1];
+        let mut pipeline = Pipeline::new();
+        Acknowledgements::add_to(&mut pipeline, &queue(), &acks);
+        assert_eq!(pipeline.len(), 3);
+    }
+}

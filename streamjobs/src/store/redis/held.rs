@@ -1,0 +1,296 @@
+//! Steps on entries that a consumer holds, or takes over: all owner-checked.
+
+use std::time::Duration;
+
+use redis::{Cmd, Value};
+
+use super::acknowledge::{Acknowledgements, IDS_MAX, Id};
+use super::connection::Link;
+use super::{milliseconds, reply};
+use crate::entry::{EntryId, Fields};
+use crate::name::ConsumerName;
+use crate::store::script::{self, Script};
+use crate::store::{
+    Checked, Delivery, Hold, Queue, Renewed, ServerTime, Source, StoreError, Sweep, Swept,
+};
+
+/// One consumer's work on one queue.
+#[derive(Clone, Copy)]
+pub(super) struct Held<'a> {
+    pub(super) link: &'a Link,
+    pub(super) queue: &'a Queue,
+    pub(super) consumer: &'a ConsumerName,
+}
+
+impl Held<'_> {
+    pub(super) async fn renew(self, holds: &[Hold]) -> Result<Renewed, StoreError> {
+        let name = script::RENEW.name;
+        let mut answers = vec![Checked::NotPending; holds.len()];
+        let mut now = ServerTime(0);
+        for (source, places) in chunks(holds) {
+            let (key, dead) = (self.queue.key(source), self.dead_key());
+            let add = |command: &mut Cmd| self.add_holds(command, source, &[], holds, &places);
+            let value = self.link.script(&script::RENEW, &[&key, &dead], add).await?;
+            let mut items = reply::items(value, name)?.into_iter();
+            let clock = items.next().ok_or(StoreError::Protocol { command: name })?;
+            now = ServerTime(reply::number(clock, name)?);
+            fill(&mut answers, &places, items, name)?;
+        }
+        if holds.is_empty() {
+            now = super::now(self.link).await?;
+        }
+        Ok(Renewed { now, answers })
+    }
+
+    pub(super) async fn release(
+        self,
+        lease: Duration,
+        holds: &[Hold],
+    ) -> Result<Vec<Checked>, StoreError> {
+        let idle = milliseconds(lease.saturating_add(RELEASED_IDLE));
+        let mut answers = vec![Checked::NotPending; holds.len()];
+        for (source, places) in chunks(holds) {
+            let (key, dead) = (self.queue.key(source), self.dead_key());
+            let hash = self.queue.stream.group_key(&self.queue.group);
+            let add = |command: &mut Cmd| self.add_holds(command, source, &[idle], holds, &places);
+            let value = self.link.script(&script::RELEASE, &[&key, &dead, &hash], add).await?;
+            let items = reply::items(value, script::RELEASE.name)?.into_iter();
+            fill(&mut answers, &places, items, script::RELEASE.name)?;
+        }
+        Ok(answers)
+    }
+
+    pub(super) async fn recover(self, holds: &[Hold]) -> Result<Vec<Delivery>, StoreError> {
+        let mut deliveries = Vec::with_capacity(holds.len());
+        for (source, places) in chunks(holds) {
+            let (key, dead) = (self.queue.key(source), self.dead_key());
+            let add = |command: &mut Cmd| self.add_holds(command, source, &[], holds, &places);
+            let value = self.link.script(&script::RECOVER, &[&key, &dead], add).await?;
+            deliveries.extend(reply::deliveries(value, source, script::RECOVER.name)?);
+        }
+        Ok(deliveries)
+    }
+
+    pub(super) async fn set_aside(
+        self,
+        hold: Hold,
+        delay: Duration,
+        job: &Fields,
+    ) -> Result<Checked, StoreError> {
+        let stream = &self.queue.stream;
+        let (retry, records) =
+            (stream.retry_key(&self.queue.group), stream.retry_records_key(&self.queue.group));
+        let delay = milliseconds(delay).min(DELAY_MAX);
+        self.settle(&script::SET_ASIDE, hold, &[&retry, &records], Some(delay), job).await
+    }
+
+    pub(super) async fn bury(self, hold: Hold, letter: &Fields) -> Result<Checked, StoreError> {
+        let dead = self.dead_key();
+        self.settle(&script::BURY, hold, &[&dead], None, letter).await
+    }
+
+    pub(super) async fn sweep(self, sweep: Sweep) -> Result<Swept, StoreError> {
+        let name = script::SWEEP.name;
+        let (key, dead) = (self.queue.key(sweep.source), self.dead_key());
+        // Nothing can come after the highest id, and the server refuses to look there.
+        let cursor = if sweep.cursor == EntryId::MAX { EntryId::ZERO } else { sweep.cursor };
+        let add = |command: &mut Cmd| {
+            self.add_owner(command, sweep.source).arg(milliseconds(sweep.lease)).arg(Id(cursor));
+            command.arg(sweep.limit.min(IDS_MAX)).arg(ROWS_MAX);
+            match sweep.expected {
+                Some((ServerTime(clock), tolerance)) => {
+                    command.arg(clock).arg(milliseconds(tolerance))
+                }
+                None => command.arg("").arg(0),
+            };
+        };
+        let value = self.link.script(&script::SWEEP, &[&key, &dead], add).await?;
+        let mut items = reply::items(value, name)?.into_iter();
+        let mut next = || items.next().ok_or(StoreError::Protocol { command: name });
+        match reply::text(next()?, name)?.as_str() {
+            "skew" => Ok(Swept::ClockOff { now: ServerTime(reply::number(next()?, name)?) }),
+            "page" => Ok(Swept::Page {
+                cursor: reply::id(next()?, name)?,
+                claimed: reply::deliveries(next()?, sweep.source, name)?,
+                trimmed: reply::size(&next()?, name)?,
+            }),
+            _ => Err(StoreError::Protocol { command: name }),
+        }
+    }
+
+    pub(super) async fn own_pending(
+        self,
+        source: Source,
+        cursor: EntryId,
+        limit: usize,
+    ) -> Result<Vec<Hold>, StoreError> {
+        if cursor == EntryId::MAX || limit == 0 {
+            return Ok(Vec::new());
+        }
+        let mut command = redis::cmd(XPENDING);
+        command.arg(self.queue.key(source)).arg(self.queue.group.as_str());
+        command.arg(format!("({cursor}")).arg("+").arg(limit).arg(self.consumer.as_str());
+        let rows = reply::items(self.link.command(&command).await?, XPENDING)?;
+        rows.into_iter().map(|row| hold(source, row)).collect()
+    }
+
+    async fn settle(
+        self,
+        script: &'static Script,
+        hold: Hold,
+        keys: &[&str],
+        delay: Option<u64>,
+        fields: &Fields,
+    ) -> Result<Checked, StoreError> {
+        let key = self.queue.key(hold.source);
+        let keys = [&[key.as_str()], keys].concat();
+        let add = |command: &mut Cmd| {
+            self.add_owner(command, hold.source).arg(Id(hold.id)).arg(hold.delivery_count);
+            command.arg(delay);
+            add_fields(command, fields);
+        };
+        let value = self.link.script(script, &keys, add).await?;
+        checked(value, script.name)
+    }
+
+    fn dead_key(&self) -> String {
+        self.queue.stream.dead_key(&self.queue.group)
+    }
+
+    fn add_owner<'c>(&self, command: &'c mut Cmd, source: Source) -> &'c mut Cmd {
+        let source = match source {
+            Source::Stream => "stream",
+            Source::Lane => "lane",
+        };
+        command.arg(self.queue.group.as_str()).arg(self.consumer.as_str()).arg(source)
+    }
+
+    fn add_holds(
+        &self,
+        command: &mut Cmd,
+        source: Source,
+        more: &[u64],
+        holds: &[Hold],
+        places: &[usize],
+    ) {
+        self.add_owner(command, source).arg(more);
+        for hold in places.iter().filter_map(|place| holds.get(*place)) {
+            command.arg(Id(hold.id)).arg(hold.delivery_count);
+        }
+    }
+}
+
+/// Acknowledges, whoever owns the entries.
+pub(super) async fn acknowledge(
+    link: &Link,
+    queue: &Queue,
+    acks: &[(Source, EntryId)],
+) -> Result<usize, StoreError> {
+    if acks.is_empty() {
+        return Ok(0);
+    }
+    let mut pipeline = redis::pipe();
+    let acknowledgements = Acknowledgements::add_to(&mut pipeline, queue, acks);
+    acknowledgements.read(&mut link.pipeline(&pipeline).await?.into_iter())
+}
+
+/// Whether some entry has been idle for the lease. The server stops at the first that is.
+pub(super) async fn has_idle(
+    link: &Link,
+    queue: &Queue,
+    source: Source,
+    lease: Duration,
+) -> Result<bool, StoreError> {
+    let mut command = redis::cmd(XPENDING);
+    command.arg(queue.key(source)).arg(queue.group.as_str());
+    command.arg("IDLE").arg(milliseconds(lease)).arg("-").arg("+").arg(1);
+    Ok(!reply::items(link.command(&command).await?, XPENDING)?.is_empty())
+}
+
+/// Adds names and values to a command.
+pub(super) fn add_fields(command: &mut Cmd, fields: &Fields) {
+    for (name, value) in fields {
+        command.arg(name.as_ref()).arg(value.as_ref());
+    }
+}
+
+/// The places of holds that one call takes: of one source, and not too many.
+fn chunks(holds: &[Hold]) -> Vec<(Source, Vec<usize>)> {
+    let mut chunks = Vec::new();
+    for source in [Source::Stream, Source::Lane] {
+        let places = holds.iter().enumerate().filter(|(_, hold)| hold.source == source);
+        let places = places.map(|(place, _)| place).collect::<Vec<_>>();
+        chunks.extend(places.chunks(IDS_MAX).map(|chunk| (source, chunk.to_vec())));
+    }
+    chunks
+}
+
+fn fill(
+    answers: &mut [Checked],
+    places: &[usize],
+    mut items: impl Iterator<Item = Value>,
+    command: &'static str,
+) -> Result<(), StoreError> {
+    for place in places {
+        let value = items.next().ok_or(StoreError::Protocol { command })?;
+        if let Some(answer) = answers.get_mut(*place) {
+            *answer = checked(value, command)?;
+        }
+    }
+    Ok(())
+}
+
+fn checked(value: Value, command: &'static str) -> Result<Checked, StoreError> {
+    match value {
+        Value::Int(1) => Ok(Checked::Held),
+        Value::Int(0) => Ok(Checked::TakenOver),
+        Value::Int(-1) => Ok(Checked::NotPending),
+        value => Ok(Checked::Trimmed(reply::id(value, command)?)),
+    }
+}
+
+fn hold(source: Source, row: Value) -> Result<Hold, StoreError> {
+    let [id, _, _, count] = reply::tuple(row, XPENDING)?;
+    Ok(Hold {
+        source,
+        id: reply::id(id, XPENDING)?,
+        delivery_count: reply::number(count, XPENDING)?,
+    })
+}
+
+const XPENDING: &str = "XPENDING";
+/// Rows of the pending list that one sweep looks at: about a millisecond of the server's time.
+const ROWS_MAX: usize = 1000;
+/// Past every lease, also one that another process has longer than ours.
+const RELEASED_IDLE: Duration = Duration::from_secs(24 * 60 * 60);
+/// A hundred years: later than that, the sum with the clock would lose its milliseconds.
+const DELAY_MAX: u64 = 100 * 365 * 24 * 60 * 60 * 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn holds_of_both_sources_keep_their_places() {
+        let hold = |source, number| Hold { source, id: EntryId::new(number, 0), delivery_count: 1 };
+        let mut holds = vec![hold(Source::Lane, 1), hold(Source::Stream, 2), hold(Source::Lane, 3)];
+        assert_eq!(chunks(&holds), [(Source::Stream, vec![1]), (Source::Lane, vec![0, 2])]);
+        let mut answers = vec![Checked::NotPending; 3];
+        let values = [Value::Int(1), Value::BulkString(b"9-1".to_vec())].into_iter();
+        fill(&mut answers, &[0, 2], values, "test").unwrap();
+        let trimmed = Checked::Trimmed(EntryId::new(9, 1));
+        assert_eq!(answers, [Checked::Held, Checked::NotPending, trimmed]);
+        holds.extend(vec![hold(Source::Stream, 4); 1000]);
+        assert_eq!(
+            chunks(&holds).iter().map(|(_, places)| places.len()).collect::<Vec<_>>(),
+            [500, 500, 1, 2]
+        );
+    }
+
+    #[test]
+    fn pending_rows_are_read_as_signed_numbers() {
+        let row = b"*4\r\n$3\r\n5-1\r\n$0\r\n\r\n:-1\r\n:9223372036854775807\r\n";
+        let hold = hold(Source::Stream, redis::parse_redis_value(row).unwrap()).unwrap();
+        assert_eq!((hold.id, hold.delivery_count), (EntryId::new(5, 1), i64::MAX as u64));
+    }
+}

@@ -1,0 +1,332 @@
+//! The only module that names Redis commands.
+//!
+//! A user of the server that is restricted by an access list needs these commands, on the streams
+//! and on the keys beside them (`{stream}:*`, or `stream:*` for a stream with a hash tag):
+//!
+//! - appending and reading: `XADD`, `XREADGROUP`, `XACK`, `XDEL`, `XRANGE`, `XLEN`, `XTRIM`;
+//! - held entries: `XPENDING`, `XCLAIM`;
+//! - groups: `XGROUP|CREATE`, `XGROUP|DELCONSUMER`, `XINFO|STREAM`, `XINFO|GROUPS`,
+//!   `XINFO|CONSUMERS`;
+//! - retries: `HSETNX`, `HGET`, `HDEL`, `HLEN`, `ZADD`, `ZREM`, `ZCARD`, `ZRANGE`,
+//!   `ZRANGEBYSCORE`;
+//! - floors and beats: `HSET`, `HGET`, `HGETALL`, `HINCRBY`, `HDEL`, `HLEN`;
+//! - the connection: `PING`, `INFO`, `TIME`, `EVALSHA`, `SCRIPT|LOAD`, `MULTI`, `EXEC`,
+//!   `CLIENT|ID`, `CLIENT|UNBLOCK`, `CLIENT|SETNAME`, and `SELECT` for another database than 0.
+
+mod acknowledge;
+mod address;
+mod append;
+mod connection;
+mod error;
+mod group;
+mod held;
+mod reader;
+mod reply;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::redis::Value;
+use futures_util::future::BoxFuture;
+
+use self::address::Address;
+use self::connection::{CONNECT_DEADLINE, Link};
+use self::group::Group;
+use self::held::Held;
+use self::reader::RedisReader;
+use crate::config::{Retention, Start};
+use crate::entry::{EntryId, Fields};
+use crate::error::{BoxError, ConnectError};
+use crate::name::{ConsumerName, StreamName};
+use crate::store::{
+    Beat, Checked, Cut, Delivery, Hold, NewEntry, Promoted, Queue, Renewed, Reply, ServerTime,
+    Source, Store, StoreError, StoredDeadLetter, StreamReader, Sweep, Swept,
+};
+
+/// Streams on a Redis server.
+///
+/// Clones share one connection; a [`fork`](Store::fork) has its own.
+#[derive(Clone)]
+pub(crate) struct RedisStore {
+    link: Link,
+}
+
+impl RedisStore {
+    /// A store on a server that has not been asked for anything yet.
+    pub(crate) fn new(url: &str) -> Result<Self, ConnectError> {
+        Ok(Self { link: Link::new(Address::new(url)?) })
+    }
+
+    /// Finds out whether the server can be used.
+    pub(crate) async fn connect(&self) -> Result<(), ConnectError> {
+        let checked = match tokio::time::timeout(CONNECT_DEADLINE, self.check()).await {
+            Ok(checked) => checked,
+            Err(elapsed) => Err(elapsed.into()),
+        };
+        checked.map_err(|source| ConnectError::Server {
+            server: self.link.address().to_string(),
+            source,
+        })
+    }
+
+    async fn check(&self) -> Result<(), BoxError> {
+        self.link.command(&::redis::cmd("PING")).await?;
+        let info = self.link.command(::redis::cmd("INFO").arg("server")).await?;
+        check_version(&reply::text(info, "INFO")?)
+    }
+
+    fn held<'a>(&'a self, queue: &'a Queue, consumer: &'a ConsumerName) -> Held<'a> {
+        Held { link: &self.link, queue, consumer }
+    }
+
+    fn group<'a>(&'a self, queue: &'a Queue) -> Group<'a> {
+        Group::new(&self.link, queue)
+    }
+}
+
+impl fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("RedisStore").field(&self.link).finish()
+    }
+}
+
+impl Store for RedisStore {
+    fn fork(&self) -> Arc<dyn Store> {
+        Arc::new(Self { link: Link::new(self.link.address().clone()) })
+    }
+
+    fn now(&self) -> Reply<'_, ServerTime> {
+        Box::pin(now(&self.link))
+    }
+
+    fn append<'a>(
+        &'a self,
+        stream: &'a StreamName,
+        retention: Retention,
+        entries: Vec<NewEntry>,
+    ) -> BoxFuture<'a, Vec<Result<EntryId, StoreError>>> {
+        Box::pin(async move { append::append(&self.link, stream, retention, &entries).await })
+    }
+
+    fn prepare<'a>(&'a self, queue: &'a Queue, start: Start) -> Reply<'a, bool> {
+        Box::pin(async move { self.group(queue).prepare(start).await.map(|(stream, _)| stream) })
+    }
+
+    fn restore<'a>(&'a self, queue: &'a Queue) -> Reply<'a, bool> {
+        Box::pin(async move {
+            let (stream, lane) = self.group(queue).prepare(Start::Beginning).await?;
+            Ok(stream || lane)
+        })
+    }
+
+    fn reader<'a>(
+        &'a self,
+        queue: &'a Queue,
+        consumer: &'a ConsumerName,
+        margin: Duration,
+    ) -> Reply<'a, Box<dyn StreamReader>> {
+        Box::pin(async move {
+            let reader = RedisReader::open(self.link.address(), queue, consumer, margin).await?;
+            Ok(Box::new(reader) as Box<dyn StreamReader>)
+        })
+    }
+
+    fn wake(&self, reader: u64) -> Reply<'_, ()> {
+        Box::pin(async move {
+            let mut command = ::redis::cmd("CLIENT");
+            self.link.command(command.arg("UNBLOCK").arg(reader)).await.map(drop)
+        })
+    }
+
+    fn acknowledge<'a>(
+        &'a self,
+        queue: &'a Queue,
+        acks: &'a [(Source, EntryId)],
+    ) -> Reply<'a, usize> {
+        Box::pin(held::acknowledge(&self.link, queue, acks))
+    }
+
+    fn renew<'a>(
+        &'a self,
+        queue: &'a Queue,
+        consumer: &'a ConsumerName,
+        holds: &'a [Hold],
+    ) -> Reply<'a, Renewed> {
+        Box::pin(self.held(queue, consumer).renew(holds))
+    }
+
+    fn release<'a>(
+        &'a self,
+        queue: &'a Queue,
+        consumer: &'a ConsumerName,
+        lease: Duration,
+        holds: &'a [Hold],
+    ) -> Reply<'a, Vec<Checked>> {
+        Box::pin(self.held(queue, consumer).release(lease, holds))
+    }
+
+    fn set_aside<'a>(
+        &'a self,
+        queue: &'a Queue,
+        consumer: &'a ConsumerName,
+        hold: Hold,
+        delay: Duration,
+        job: &'a Fields,
+    ) -> Reply<'a, Checked> {
+        Box::pin(self.held(queue, consumer).set_aside(hold, delay, job))
+    }
+
+    fn bury<'a>(
+        &'a self,
+        queue: &'a Queue,
+        consumer: &'a ConsumerName,
+        hold: Hold,
+        letter: &'a Fields,
+    ) -> Reply<'a, Checked> {
+        Box::pin(self.held(queue, consumer).bury(hold, letter))
+    }
+
+    fn has_idle<'a>(
+        &'a self,
+        queue: &'a Queue,
+        source: Source,
+        lease: Duration,
+    ) -> Reply<'a, bool> {
+        Box::pin(held::has_idle(&self.link, queue, source, lease))
+    }
+
+    fn sweep<'a>(
+        &'a self,
+        queue: &'a Queue,
+        consumer: &'a ConsumerName,
+        sweep: Sweep,
+    ) -> Reply<'a, Swept> {
+        Box::pin(self.held(queue, consumer).sweep(sweep))
+    }
+
+    fn own_pending<'a>(
+        &'a self,
+        queue: &'a Queue,
+        consumer: &'a ConsumerName,
+        source: Source,
+        cursor: EntryId,
+        limit: usize,
+    ) -> Reply<'a, Vec<Hold>> {
+        Box::pin(self.held(queue, consumer).own_pending(source, cursor, limit))
+    }
+
+    fn recover<'a>(
+        &'a self,
+        queue: &'a Queue,
+        consumer: &'a ConsumerName,
+        holds: &'a [Hold],
+    ) -> Reply<'a, Vec<Delivery>> {
+        Box::pin(self.held(queue, consumer).recover(holds))
+    }
+
+    fn promote<'a>(&'a self, queue: &'a Queue, limit: usize) -> Reply<'a, Promoted> {
+        Box::pin(async move { self.group(queue).promote(limit).await })
+    }
+
+    fn beat<'a>(&'a self, queue: &'a Queue, consumer: &'a ConsumerName) -> Reply<'a, Beat> {
+        Box::pin(async move { self.group(queue).beat(consumer).await })
+    }
+
+    fn retire<'a>(&'a self, queue: &'a Queue, consumer: &'a ConsumerName) -> Reply<'a, bool> {
+        Box::pin(async move { self.group(queue).retire(consumer).await })
+    }
+
+    fn retire_dead<'a>(&'a self, queue: &'a Queue, silence: Duration) -> Reply<'a, usize> {
+        Box::pin(async move { self.group(queue).retire_dead(silence).await })
+    }
+
+    fn trim<'a>(&'a self, stream: &'a StreamName, cut: Cut) -> Reply<'a, u64> {
+        Box::pin(group::trim(&self.link, stream, cut))
+    }
+
+    fn dead_letters<'a>(
+        &'a self,
+        queue: &'a Queue,
+        after: EntryId,
+        limit: usize,
+    ) -> Reply<'a, Vec<StoredDeadLetter>> {
+        Box::pin(async move { self.group(queue).dead_letters(after, limit).await })
+    }
+
+    fn dead_letter<'a>(
+        &'a self,
+        queue: &'a Queue,
+        id: EntryId,
+    ) -> Reply<'a, Option<StoredDeadLetter>> {
+        Box::pin(async move { self.group(queue).dead_letter(id).await })
+    }
+
+    fn redrive<'a>(
+        &'a self,
+        queue: &'a Queue,
+        id: EntryId,
+        job: &'a Fields,
+    ) -> Reply<'a, Option<EntryId>> {
+        Box::pin(async move { self.group(queue).redrive(id, job).await })
+    }
+
+    fn purge<'a>(&'a self, queue: &'a Queue, ids: &'a [EntryId]) -> Reply<'a, usize> {
+        Box::pin(async move { self.group(queue).purge(ids).await })
+    }
+}
+
+async fn now(link: &Link) -> Result<ServerTime, StoreError> {
+    let value: Value = link.command(&::redis::cmd(TIME)).await?;
+    let [seconds, microseconds] = reply::tuple(value, TIME)?;
+    let (seconds, microseconds) =
+        (reply::number(seconds, TIME)?, reply::number(microseconds, TIME)?);
+    Ok(ServerTime(seconds.saturating_mul(1000).saturating_add(microseconds / 1000)))
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Refuses servers whose claims of entries without payload do not do what the scripts rest on.
+fn check_version(info: &str) -> Result<(), BoxError> {
+    let version = info.lines().find_map(|line| line.strip_prefix("redis_version:"));
+    let version = version.map(str::trim).ok_or("the server does not tell its version")?;
+    let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+    match major {
+        Some(major) if major >= VERSION_MIN => Ok(()),
+        Some(_) => {
+            Err(format!("the server has version {version}, and {VERSION_MIN}.0 or newer is needed")
+                .into())
+        }
+        None => Err("the server's version cannot be read".into()),
+    }
+}
+
+const TIME: &str = "TIME";
+const VERSION_MIN: u32 = 7;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_from_seven_on_are_good_enough() {
+        assert!(
+            check_version("# Server\r\nredis_version:7.0.15\r\nredis_mode:standalone\r\n").is_ok()
+        );
+        assert!(check_version("redis_version:7.2.4\r\nserver_name:valkey\r\n").is_ok());
+        assert!(check_version("redis_version:255.255.255\r\n").is_ok());
+        let error = check_version("redis_version:6.2.16\r\n").unwrap_err();
+        assert_eq!(error.to_string(), "the server has version 6.2.16, and 7.0 or newer is needed");
+        assert!(check_version("").is_err());
+    }
+
+    #[test]
+    fn debug_never_shows_the_password() {
+        let store = RedisStore::new("redis://alice:canary@host:1/2").unwrap();
+        let forked = Store::fork(&store);
+        let text = format!("{store:?} {forked:?}");
+        assert!(text.contains("host:1") && !text.contains("canary"), "{text}");
+    }
+}

@@ -1,0 +1,122 @@
+//! Reading: a connection of its own for each reader, because a waiting read holds up whatever is
+//! sent behind it.
+
+use std::io;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{Cmd, Pipeline, Value};
+
+use super::acknowledge::Acknowledgements;
+use super::address::Address;
+use super::connection::open_reading;
+use super::error::{is_wrong_server, refused};
+use super::reply;
+use crate::name::ConsumerName;
+use crate::store::{
+    Delivery, Queue, ReadReply, ReadRequest, Reply, Source, StoreError, StreamReader,
+};
+
+/// Reads one queue for one consumer.
+pub(super) struct RedisReader {
+    /// None once it is of no more use.
+    connection: Option<MultiplexedConnection>,
+    id: u64,
+    queue: Queue,
+    lane_key: String,
+    consumer: ConsumerName,
+    margin: Duration,
+}
+
+impl RedisReader {
+    /// Opens the connection.
+    pub(super) async fn open(
+        address: &Address,
+        queue: &Queue,
+        consumer: &ConsumerName,
+        margin: Duration,
+    ) -> Result<Self, StoreError> {
+        let (connection, id) = open_reading(address).await?;
+        Ok(Self {
+            connection: Some(connection),
+            id,
+            queue: queue.clone(),
+            lane_key: queue.key(Source::Lane),
+            consumer: consumer.clone(),
+            margin,
+        })
+    }
+
+    async fn read_once(&mut self, request: ReadRequest<'_>) -> Result<ReadReply, StoreError> {
+        let mut pipeline = Pipeline::with_capacity(3);
+        let acknowledgements = Acknowledgements::add_to(&mut pipeline, &self.queue, request.acks);
+        // The server takes a count of zero for no bound at all.
+        let reads = request.count > 0;
+        if reads {
+            pipeline.add_command(self.command(&request));
+        }
+        if pipeline.is_empty() {
+            return Ok(ReadReply { acknowledged: Ok(0), deliveries: Ok(Vec::new()) });
+        }
+        // Taken out, and put back only when the answer is here: a read that was not answered may
+        // still be on the connection, and would give its entries to nobody.
+        let Some(mut connection) = self.connection.take() else {
+            return Err(StoreError::Unreachable(
+                io::Error::from(io::ErrorKind::NotConnected).into(),
+            ));
+        };
+        let deadline = request.block.unwrap_or_default() + self.margin;
+        let answer = connection.send_packed_commands(&pipeline, 0, pipeline.len());
+        let values = match tokio::time::timeout(deadline, answer).await {
+            Ok(Ok(values)) => values,
+            Ok(Err(error)) => return Err(StoreError::AnswerLost(error.into())),
+            Err(elapsed) => return Err(StoreError::AnswerLost(elapsed.into())),
+        };
+        let wrong =
+            |value: &Value| matches!(value, Value::ServerError(error) if is_wrong_server(error));
+        if !values.iter().any(wrong) {
+            self.connection = Some(connection);
+        }
+        let mut values = values.into_iter();
+        let acknowledged = acknowledgements.read(&mut values);
+        let deliveries =
+            if reads { delivered(values.next(), request.source) } else { Ok(Vec::new()) };
+        Ok(ReadReply { acknowledged, deliveries })
+    }
+
+    fn command(&self, request: &ReadRequest<'_>) -> Cmd {
+        let key = match request.source {
+            Source::Stream => self.queue.stream.as_str(),
+            Source::Lane => &self.lane_key,
+        };
+        let mut command = redis::cmd(XREADGROUP);
+        command.arg("GROUP").arg(self.queue.group.as_str()).arg(self.consumer.as_str());
+        command.arg("COUNT").arg(request.count);
+        if let Some(block) = request.block {
+            // The server waits for ever when it is told to wait for no time.
+            command.arg("BLOCK").arg(super::milliseconds(block).max(1));
+        }
+        command.arg("STREAMS").arg(key).arg(">");
+        command
+    }
+}
+
+impl StreamReader for RedisReader {
+    fn read<'a>(&'a mut self, request: ReadRequest<'a>) -> Reply<'a, ReadReply> {
+        Box::pin(self.read_once(request))
+    }
+
+    fn waker(&self) -> u64 {
+        self.id
+    }
+}
+
+fn delivered(value: Option<Value>, source: Source) -> Result<Vec<Delivery>, StoreError> {
+    match value {
+        Some(Value::ServerError(error)) => Err(refused(&error)),
+        Some(value) => reply::read(value, source, XREADGROUP),
+        None => Err(StoreError::Protocol { command: XREADGROUP }),
+    }
+}
+
+const XREADGROUP: &str = "XREADGROUP";

@@ -1,0 +1,207 @@
+//! Reads the server's answers by hand: order and repeated names are kept, buffers are moved.
+
+use bytes::Bytes;
+use redis::Value;
+
+use crate::entry::{Entry, EntryId, Fields};
+use crate::store::{Delivery, Source, StoreError};
+
+type Parsed<T> = Result<T, StoreError>;
+
+/// The elements of an array.
+pub(super) fn items(value: Value, command: &'static str) -> Parsed<Vec<Value>> {
+    match value {
+        Value::Array(items) | Value::Set(items) => Ok(items),
+        _ => Err(StoreError::Protocol { command }),
+    }
+}
+
+/// The elements of an array of known length.
+pub(super) fn tuple<const N: usize>(value: Value, command: &'static str) -> Parsed<[Value; N]> {
+    items(value, command)?.try_into().map_err(|_| StoreError::Protocol { command })
+}
+
+/// A whole number.
+pub(super) fn integer(value: &Value, command: &'static str) -> Parsed<i64> {
+    match value {
+        Value::Int(number) => Ok(*number),
+        _ => Err(StoreError::Protocol { command }),
+    }
+}
+
+/// A count. Servers keep counts in 64 bits and write them as signed: what is past the largest
+/// signed number comes as a negative one.
+pub(super) fn number(value: Value, command: &'static str) -> Parsed<u64> {
+    match value {
+        Value::Int(number) => Ok(number.cast_unsigned()),
+        value => {
+            let parsed = text(value, command)?.parse();
+            parsed.map_err(|_| StoreError::Protocol { command })
+        }
+    }
+}
+
+/// A number of things; none if the server says a negative one.
+pub(super) fn size(value: &Value, command: &'static str) -> Parsed<usize> {
+    integer(value, command).map(|number| usize::try_from(number).unwrap_or(0))
+}
+
+/// The bytes of a string.
+pub(super) fn bytes(value: Value, command: &'static str) -> Parsed<Bytes> {
+    match value {
+        Value::BulkString(bytes) => Ok(bytes.into()),
+        Value::SimpleString(text) | Value::VerbatimString { text, .. } => Ok(text.into()),
+        _ => Err(StoreError::Protocol { command }),
+    }
+}
+
+/// A string that is text.
+pub(super) fn text(value: Value, command: &'static str) -> Parsed<String> {
+    let bytes = bytes(value, command)?;
+    String::from_utf8(bytes.into()).map_err(|_| StoreError::Protocol { command })
+}
+
+/// An entry's id.
+pub(super) fn id(value: Value, command: &'static str) -> Parsed<EntryId> {
+    let parsed = text(value, command)?.parse();
+    parsed.map_err(|_| StoreError::Protocol { command })
+}
+
+/// The names and values of an entry, or nothing if its payload is gone.
+pub(super) fn fields(value: Value, command: &'static str) -> Parsed<Option<Fields>> {
+    let pair = |name, value| Ok((bytes(name, command)?, bytes(value, command)?));
+    match value {
+        Value::Nil => Ok(None),
+        Value::Map(pairs) => {
+            let pairs = pairs.into_iter().map(|(name, value)| pair(name, value));
+            pairs.collect::<Parsed<Fields>>().map(Some)
+        }
+        value => {
+            let mut items = items(value, command)?.into_iter();
+            let mut fields = Fields::with_capacity(items.len() / 2);
+            while let Some(name) = items.next() {
+                let value = items.next().ok_or(StoreError::Protocol { command })?;
+                fields.push(pair(name, value)?);
+            }
+            Ok(Some(fields))
+        }
+    }
+}
+
+/// The entries of a range.
+pub(super) fn entries(value: Value, command: &'static str) -> Parsed<Vec<Entry>> {
+    let items = items(value, command)?.into_iter();
+    items.map(|item| entry(item, command)).filter_map(Result::transpose).collect()
+}
+
+/// What a read of one stream delivered. Nothing at all is an answer too: the wait was over.
+pub(super) fn read(value: Value, source: Source, command: &'static str) -> Parsed<Vec<Delivery>> {
+    let value = match value {
+        Value::Nil => return Ok(Vec::new()),
+        Value::Map(streams) => streams.into_iter().next().map(|(_, entries)| entries),
+        value => match items(value, command)?.into_iter().next() {
+            Some(stream) => {
+                let [_, entries] = tuple(stream, command)?;
+                Some(entries)
+            }
+            None => None,
+        },
+    };
+    let entries = value.map_or(Ok(Vec::new()), |value| entries(value, command))?;
+    let first = |entry| Delivery { source, entry, delivery_count: 1 };
+    Ok(entries.into_iter().map(first).collect())
+}
+
+/// Entries with their delivery counts, as scripts answer them.
+pub(super) fn deliveries(
+    value: Value,
+    source: Source,
+    command: &'static str,
+) -> Parsed<Vec<Delivery>> {
+    let delivery = |item| {
+        let [id_value, fields_value, count] = tuple(item, command)?;
+        let fields = fields(fields_value, command)?.ok_or(StoreError::Protocol { command })?;
+        let entry = Entry::new(id(id_value, command)?, fields);
+        Ok(Delivery { source, entry, delivery_count: number(count, command)? })
+    };
+    items(value, command)?.into_iter().map(delivery).collect()
+}
+
+fn entry(value: Value, command: &'static str) -> Parsed<Option<Entry>> {
+    let [id_value, fields_value] = tuple(value, command)?;
+    let id = id(id_value, command)?;
+    Ok(fields(fields_value, command)?.map(|fields| Entry::new(id, fields)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(wire: &[u8]) -> Value {
+        redis::parse_redis_value(wire).unwrap()
+    }
+
+    fn shown(fields: &[(Bytes, Bytes)]) -> Vec<(&[u8], &[u8])> {
+        fields.iter().map(|(name, value)| (name.as_ref(), value.as_ref())).collect()
+    }
+
+    const ENTRIES: &[u8] = b"*2\r\n\
+        *2\r\n$3\r\n5-1\r\n\
+        *6\r\n$1\r\nb\r\n$1\r\n1\r\n$1\r\na\r\n$0\r\n\r\n$1\r\nb\r\n$2\r\n\xff\x00\r\n\
+        *2\r\n$3\r\n5-2\r\n\
+        *2\r\n$0\r\n\r\n$1\r\nx\r\n";
+
+    #[test]
+    fn order_repeated_names_and_bytes_survive() {
+        let entries = entries(parsed(ENTRIES), "XRANGE").unwrap();
+        assert_eq!(entries.len(), 2);
+        assert_eq!(entries[0].id(), EntryId::new(5, 1));
+        let expected: [(&[u8], &[u8]); 3] = [(b"b", b"1"), (b"a", b""), (b"b", b"\xff\x00")];
+        assert_eq!(shown(entries[0].fields()), expected);
+    }
+
+    #[test]
+    fn a_read_gives_first_deliveries_in_either_protocol() {
+        let two = [b"*1\r\n*2\r\n$6\r\norders\r\n".as_slice(), ENTRIES].concat();
+        let three = [b"%1\r\n$6\r\norders\r\n".as_slice(), ENTRIES].concat();
+        for wire in [two, three] {
+            let read = read(parsed(&wire), Source::Lane, "XREADGROUP").unwrap();
+            let seen = read
+                .iter()
+                .map(|delivery| (delivery.entry.id().sequence(), delivery.delivery_count));
+            assert_eq!(seen.collect::<Vec<_>>(), [(1, 1), (2, 1)]);
+        }
+        for nothing in [b"*-1\r\n".as_slice(), b"_\r\n", b"*0\r\n"] {
+            assert!(read(parsed(nothing), Source::Stream, "XREADGROUP").unwrap().is_empty());
+        }
+    }
+
+    #[test]
+    fn entries_without_a_payload_are_not_empty_entries() {
+        let gone = b"*2\r\n*2\r\n$3\r\n5-1\r\n*-1\r\n*2\r\n$3\r\n5-2\r\n$-1\r\n";
+        assert!(entries(parsed(gone), "XRANGE").unwrap().is_empty());
+        let claimed = b"*1\r\n*3\r\n$3\r\n5-1\r\n$-1\r\n$1\r\n1\r\n";
+        assert!(deliveries(parsed(claimed), Source::Stream, "sweep").is_err());
+    }
+
+    #[test]
+    fn counts_at_the_ends_of_their_range_do_not_overflow() {
+        let count = |wire: &[u8]| number(parsed(wire), "XPENDING").unwrap();
+        assert_eq!(count(b":9223372036854775807\r\n"), i64::MAX as u64);
+        assert_eq!(count(b":-9223372036854775808\r\n"), 1 << 63);
+        assert_eq!(count(b"$19\r\n9223372036854775808\r\n"), 1 << 63);
+        assert_eq!(integer(&parsed(b":-1\r\n"), "XPENDING").unwrap(), -1);
+        assert_eq!(size(&parsed(b":-1\r\n"), "XLEN").unwrap(), 0);
+    }
+
+    #[test]
+    fn nonsense_is_an_error_that_names_the_command() {
+        for wire in
+            [b":1\r\n".as_slice(), b"+OK\r\n", b"*1\r\n:1\r\n", b"*1\r\n*2\r\n$1\r\nx\r\n*0\r\n"]
+        {
+            let error = entries(parsed(wire), "XRANGE").unwrap_err();
+            assert_eq!(error.to_string(), "unexpected answer to XRANGE");
+        }
+        assert!(fields(parsed(b"*1\r\n$1\r\na\r\n"), "XRANGE").is_err(), "a name without a value");
+    }
+}

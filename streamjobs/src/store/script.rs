@@ -1,0 +1,64 @@
+//! The scripts: steps on the server that nothing can come between.
+//!
+//! Each file in `script/` states its contract at its top: the keys, the state before and after, and
+//! who may race with it. The texts are constant; values reach them only as keys and arguments. All
+//! keys of a call share one cluster slot. They carry no `#!lua` header, because a server that is
+//! out of memory refuses those as a whole, while acknowledging has to go on.
+
+use std::sync::OnceLock;
+
+/// A script, known to servers by its digest.
+#[derive(Debug)]
+pub(crate) struct Script {
+    /// Its file, for messages.
+    pub(crate) name: &'static str,
+    /// Its text, with the shared functions in front.
+    pub(crate) text: &'static str,
+    /// What the first server that loaded it calls it; every server calls it the same.
+    pub(crate) digest: OnceLock<String>,
+}
+
+macro_rules! scripts {
+    ($($(#[$docs:meta])* $script:ident = $name:literal;)*) => {$(
+        $(#[$docs])*
+        pub(crate) static $script: Script = Script {
+            name: $name,
+            text: concat!(
+                include_str!("script/common.lua"),
+                include_str!(concat!("script/", $name, ".lua")),
+            ),
+            digest: OnceLock::new(),
+        };
+    )*};
+}
+
+scripts! {
+    /// Records that a consumer lives, and how far the group is done.
+    BEAT = "beat";
+    /// Stores a dead letter, then acknowledges.
+    BURY = "bury";
+    /// Makes the group on the stream and on the lane unless it is there.
+    PREPARE = "prepare";
+    /// Moves due jobs from the retry set to the lane.
+    PROMOTE = "promote";
+    /// Delivers entries again whose delivery never arrived.
+    RECOVER = "recover";
+    /// Puts a dead letter's job into the lane.
+    REDRIVE = "redrive";
+    /// Hands entries back, uncounted.
+    RELEASE = "release";
+    /// Renews what is held.
+    RENEW = "renew";
+    /// Removes a consumer that has nothing pending.
+    RETIRE = "retire";
+    /// Removes consumers that have been silent for too long.
+    RETIRE_DEAD = "retire_dead";
+    /// Stores a failed job until its delay is over, then acknowledges.
+    SET_ASIDE = "set_aside";
+    /// Claims entries that were idle for too long.
+    SWEEP = "sweep";
+    /// Removes entries older than an age.
+    TRIM_AGE = "trim_age";
+    /// Shortens a stream to its window of history.
+    TRIM_HISTORY = "trim_history";
+}

@@ -1,0 +1,33 @@
+-- Makes the group on the stream and on the lane unless it is there.
+--
+-- KEYS: stream, lane, group hash. ARGV: group, and where a group begins that never was: an id, or
+-- "$" for the end of the stream.
+-- Answers: 1 or 0 for made or found on the stream, and on the lane.
+--
+-- Before: the group may be there or not, on both, and so may the streams.
+-- After: it is on both. Where it was made on the stream, it begins at the durable floor if there is
+-- one, else where the caller says, and that place is the floor now. On the lane it begins at the
+-- beginning: what has been acknowledged there is deleted.
+-- May race with: other processes that prepare or restore; one of them makes the group.
+--
+-- A floor past the end of the stream belongs to a stream that is gone: nothing in the new one has
+-- been done, so the group begins at its beginning.
+local stream, lane, hash = KEYS[1], KEYS[2], KEYS[3]
+local group, start = ARGV[1], ARGV[2]
+
+local function place()
+  local info = redis.pcall('XINFO', 'STREAM', stream)
+  local last = info.err and '0-0' or fields_of(info)['last-generated-id']
+  local floor = redis.call('HGET', hash, 'floor')
+  if floor then return precedes(last, floor) and '0-0' or floor end
+  return start == '$' and last or start
+end
+
+local made = 0
+if not pending_of(stream, group) then
+  local from = place()
+  redis.call('XGROUP', 'CREATE', stream, group, from, 'MKSTREAM')
+  redis.call('HSET', hash, 'floor', from)
+  made = 1
+end
+return {made, ensure_group(lane, group, '0-0') and 1 or 0}

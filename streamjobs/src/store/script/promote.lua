@@ -1,0 +1,51 @@
+-- Moves due jobs from the retry set to the lane, and looks at what waits.
+--
+-- KEYS: lane, retry set, retry records, group hash, dead letters. ARGV: group, jobs at most.
+-- Answers: jobs moved, entries of the lane that nobody has got yet, milliseconds until the next
+-- job is due (-1 for no job), count of releases.
+--
+-- Before: each member of the retry set has a record of the same name.
+-- After: the due jobs stand in the lane, in order of their due time, and their members and records
+-- are gone. The lane has the group.
+-- May race with: other processes that promote; whoever comes first moves a job, the others do not
+-- see it any more.
+--
+-- A job is appended before its record is removed. A member without a readable record has lost it to
+-- an eviction or to somebody's hand: it becomes a dead letter without payload.
+-- The empty removal is the first write on purpose: a server that is out of memory then lets the
+-- appends pass. They free what they copy, and refusing them would keep the memory full.
+local lane, retry, records, hash, dead = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local group, limit = ARGV[1], ARGV[2]
+local due = redis.call('ZRANGEBYSCORE', retry, '-inf', whole(now()), 'LIMIT', 0, limit)
+local released = tonumber(redis.call('HGET', hash, 'released') or 0)
+redis.call('HLEN', records)
+redis.call('XLEN', dead)
+ensure_group(lane, group, '0-0')
+
+local function fields_of_record(member)
+  local record = redis.call('HGET', records, member)
+  if not record then return nil end
+  local readable, fields = pcall(cmsgpack.unpack, record)
+  if not readable or type(fields) ~= 'table' then return nil end
+  if #fields == 0 or #fields % 2 == 1 then return nil end
+  return fields
+end
+
+local promoted = 0
+if #due > 0 then redis.call('HDEL', records, '') end
+for _, member in ipairs(due) do
+  local fields = fields_of_record(member)
+  if fields then
+    redis.call('XADD', lane, '*', unpack(fields))
+    promoted = promoted + 1
+  else
+    local source = string.sub(member, 1, 2) == 'l:' and 'lane' or 'stream'
+    bury_trimmed(dead, source, string.match(member, '%d+%-%d+') or '0-0', '0', '')
+  end
+  redis.call('ZREM', retry, member)
+  redis.call('HDEL', records, member)
+end
+local waiting = math.max(redis.call('XLEN', lane) - pending_of(lane, group)[1], 0)
+local next_due, first = -1, redis.call('ZRANGE', retry, 0, 0, 'WITHSCORES')
+if first[2] then next_due = math.max(tonumber(first[2]) - now(), 0) end
+return {promoted, waiting, next_due, released}
