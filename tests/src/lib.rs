@@ -1,1 +1,23 @@
-//! Harness.
+//! What the tests and the demo stand on: private servers, faults, processes and waiting.
+//!
+//! - [`server`]: a private Redis that ends with the process that started it.
+//! - [`proxy`]: a TCP proxy in front of it that loses, cuts, holds and refuses on demand.
+//! - [`process`]: another process that can be killed, frozen and read line by line.
+//! - [`eventually`]: waiting for something to become true, with a deadline.
+//!
+//! Everything blocks for milliseconds at most unless it says otherwise, and so may be called from
+//! async tests as well.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on ends by panicking, and so does what serves it"
+)]
+
+pub mod eventually;
+pub mod process;
+pub mod proxy;
+pub mod server;
+
+mod signal;

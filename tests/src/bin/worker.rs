@@ -1,0 +1,86 @@
+//! A process of its own for the crash tests: runs one group and says on its output what happens.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test program reports by its output and its end"
+)]
+
+use std::env;
+use std::io::Write;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use streamjobs::config::GroupOptions;
+use streamjobs::{Client, Event, Job, JobError, Runtime, State, handler, handlers};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Instant, sleep_until};
+
+#[derive(Debug, Event, Serialize, Deserialize)]
+#[event(stream = "orders", type = "order.placed")]
+struct Order {
+    id: String,
+    customer: String,
+}
+
+/// What the process does with its jobs: `quick`, `hold` (until it is told to stop), `abort`, or
+/// `sleep:<milliseconds>`.
+#[derive(Clone)]
+struct Mode(String);
+
+#[handler(group = "work")]
+async fn work(order: Order, State(mode): State<Mode>, job: Job) -> Result<(), JobError> {
+    say(&format!("start {} {} {}", order.id, job.attempt(), job.delivery_count()));
+    match mode.0.as_str() {
+        "quick" => {}
+        "abort" if order.id == "poison" => std::process::abort(),
+        "abort" => {}
+        "hold" => {
+            job.cancelled().cancelled().await;
+            say(&format!("told {} lost={}", order.id, job.lease_lost()));
+            std::future::pending::<()>().await;
+        }
+        mode => {
+            let milliseconds = mode.strip_prefix("sleep:").unwrap().parse().unwrap();
+            sleep_until(Instant::now() + Duration::from_millis(milliseconds)).await;
+        }
+    }
+    say(&format!("end {}", order.id));
+    Ok(())
+}
+
+fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    // Nobody listening is no reason to stop working.
+    let _closed = writeln!(out, "{line}").and_then(|()| out.flush()).is_err();
+}
+
+fn number(name: &str) -> Option<u64> {
+    env::var(name).ok().map(|text| text.parse().unwrap())
+}
+
+#[tokio::main]
+async fn main() {
+    let client = Client::connect(&env::var("WORKER_URL").unwrap()).await.unwrap();
+    let mut options = GroupOptions::new();
+    if let Some(lease) = number("WORKER_LEASE_MS") {
+        options = options.lease(Duration::from_millis(lease));
+    }
+    if let Some(slots) = number("WORKER_SLOTS") {
+        options = options.concurrency(NonZeroU32::new(u32::try_from(slots).unwrap()).unwrap());
+    }
+    let mut builder = Runtime::builder(&client).handlers(handlers![work]).group("work", options);
+    if let Some(grace) = number("WORKER_GRACE_MS") {
+        builder = builder.grace(Duration::from_millis(grace));
+    }
+    let mode = Mode(env::var("WORKER_MODE").unwrap_or_else(|_| "quick".to_owned()));
+    let mut terminated = signal(SignalKind::terminate()).unwrap();
+    let runtime = builder.state(mode).start().await.unwrap();
+    say(&format!("ready {}", runtime.consumer()));
+    terminated.recv().await;
+    let report = runtime.shutdown().await;
+    let (finished, handed_back, abandoned) =
+        (report.finished, report.handed_back, report.abandoned.len());
+    say(&format!("stopped finished={finished} handed_back={handed_back} abandoned={abandoned}"));
+}

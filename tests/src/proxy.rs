@@ -1,0 +1,223 @@
+//! A TCP proxy in front of a server that misbehaves on demand.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle, Scope};
+use std::time::{Duration, Instant};
+
+use crate::server::RedisServer;
+
+mod judge;
+
+pub use self::judge::Mode;
+
+use self::judge::{Admission, Direction, Link, State, Verdict};
+
+/// How many bytes to take at a time; what fits is judged as one request or one reply.
+const CHUNK: usize = 16 * 1024;
+
+/// How long bytes without a time of release are held before asking again. The change that
+/// releases them wakes their thread at once; this only bounds the wait.
+const HELD: Duration = Duration::from_secs(60);
+
+/// A TCP proxy in front of a [`RedisServer`], whose [`Mode`] can change at any time.
+///
+/// It runs on threads of its own, so it works while a test's executor is busy, blocked or paused.
+/// Dropping it closes all links.
+///
+/// ```
+/// use streamjobs_tests::proxy::{FaultProxy, Mode};
+/// use streamjobs_tests::server::RedisServer;
+///
+/// let server = RedisServer::start()?;
+/// let proxy = FaultProxy::start(&server)?;
+/// proxy.set(Mode::LoseReplyTo("XADD".into()));
+/// // What connects to `proxy.url()` and publishes will not hear that it was stored.
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct FaultProxy {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    url: String,
+    acceptor: Option<JoinHandle<()>>,
+}
+
+impl FaultProxy {
+    /// Starts a proxy that passes everything on to `server`, after its restarts as well.
+    ///
+    /// # Errors
+    ///
+    /// If there is no port to listen on.
+    pub fn start(server: &RedisServer) -> io::Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", 0))?;
+        let address = listener.local_addr()?;
+        let url = server.url_at(address.port());
+        let shared = Arc::new(Shared {
+            target: SocketAddr::from(([127, 0, 0, 1], server.port())),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        });
+        let serving = Arc::clone(&shared);
+        let acceptor = Some(thread::spawn(move || serving.accept(&listener)));
+        Ok(Self { shared, address, url, acceptor })
+    }
+
+    /// Where clients connect instead, the server's password included.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Sets what happens to every link from now on, those that exist included.
+    pub fn set(&self, mode: Mode) {
+        let mut state = self.shared.state();
+        state.mode = mode;
+        state.next = (0, Mode::Pass);
+        state.links.values_mut().for_each(|link| link.own = None);
+        self.shared.changed.notify_all();
+    }
+
+    /// Sets what happens to the next `count` connections, each for as long as it lives. Links that
+    /// exist and connections that come after keep to the common mode.
+    pub fn set_next(&self, count: usize, mode: Mode) {
+        self.shared.state().next = (count, mode);
+    }
+
+    /// How many connections have come in so far, refused ones included.
+    pub fn connections(&self) -> usize {
+        self.shared.state().connections
+    }
+
+    /// How many links are open now.
+    pub fn links(&self) -> usize {
+        self.shared.state().links.len()
+    }
+
+    /// How often something was lost, cut or refused so far: what a test waits for.
+    pub fn faults(&self) -> usize {
+        self.shared.state().faults
+    }
+
+    /// Closes all links that are open now. New connections are taken as before.
+    pub fn sever(&self) {
+        let links = std::mem::take(&mut self.shared.state().links);
+        links.values().for_each(Link::close);
+        self.shared.changed.notify_all();
+    }
+}
+
+impl fmt::Debug for FaultProxy {
+    /// Leaves out the address, which may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.shared.state();
+        f.debug_struct("FaultProxy")
+            .field("port", &self.address.port())
+            .field("mode", &state.mode)
+            .field("connections", &state.connections)
+            .field("faults", &state.faults)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for FaultProxy {
+    fn drop(&mut self) {
+        self.shared.state().closed = true;
+        self.sever();
+        // A connection of our own wakes the acceptor, which finds that it is over.
+        let woken = TcpStream::connect(self.address);
+        if let (Ok(_), Some(acceptor)) = (woken, self.acceptor.take()) {
+            let _ = acceptor.join();
+        }
+    }
+}
+
+/// What all threads of one proxy share.
+struct Shared {
+    target: SocketAddr,
+    state: Mutex<State>,
+    /// Told of whatever may set held bytes free: another mode, a closed link.
+    changed: Condvar,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes connections until the proxy is closed, then waits for the threads of all links.
+    fn accept(&self, listener: &TcpListener) {
+        thread::scope(|scope| {
+            for client in listener.incoming() {
+                if self.state().closed {
+                    break;
+                }
+                // Neither a client that has left again nor a server that is down concerns us:
+                // dropping our end tells the client.
+                let _ = client.and_then(|client| self.link(scope, client));
+            }
+        });
+    }
+
+    /// Joins a client to the server, unless it is to be refused.
+    fn link<'scope, 'env>(
+        &'scope self,
+        scope: &'scope Scope<'scope, 'env>,
+        client: TcpStream,
+    ) -> io::Result<()> {
+        let Admission::Linked(own) = self.state().admit() else {
+            return Ok(());
+        };
+        let server = TcpStream::connect(self.target)?;
+        client.set_nodelay(true)?;
+        server.set_nodelay(true)?;
+        let link = Link::new(own, client.try_clone()?, server.try_clone()?);
+        let (from_client, from_server) = (client.try_clone()?, server.try_clone()?);
+        let id = {
+            let mut state = self.state();
+            if state.closed {
+                return Ok(());
+            }
+            state.last_link += 1;
+            let id = state.last_link;
+            state.links.insert(id, link);
+            id
+        };
+        scope.spawn(move || self.pump(id, Direction::Request, from_client, server));
+        scope.spawn(move || self.pump(id, Direction::Reply, from_server, client));
+        Ok(())
+    }
+
+    /// Moves bytes one way until either end closes or a fault closes both.
+    fn pump(&self, id: u64, direction: Direction, mut from: TcpStream, mut to: TcpStream) {
+        let mut buffer = vec![0; CHUNK];
+        while let Ok(count @ 1..) = from.read(&mut buffer) {
+            let (passed, open) = match self.judge(id, direction, &buffer[..count]) {
+                Verdict::Pass => (count, true),
+                Verdict::Drop => (0, true),
+                Verdict::Cut(passed) => (passed, false),
+            };
+            if to.write_all(&buffer[..passed]).is_err() || !open {
+                break;
+            }
+        }
+        if let Some(link) = self.state().links.remove(&id) {
+            link.close();
+        }
+        self.changed.notify_all();
+    }
+
+    /// Decides about one chunk, and holds it for as long as the mode says so.
+    fn judge(&self, id: u64, direction: Direction, chunk: &[u8]) -> Verdict {
+        let came = Instant::now();
+        let mut state = self.state();
+        loop {
+            let wait = match state.judge(id, direction, chunk, came.elapsed()) {
+                Ok(verdict) => return verdict,
+                Err(held) => held.unwrap_or(HELD),
+            };
+            let waited = self.changed.wait_timeout(state, wait);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Why a private server could not be had.
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::{fmt, io};
+
+use super::program;
+
+/// Why a private server could not be started. Each says what to do about it, where that is known.
+#[derive(Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServerError {
+    /// The environment names a server program that is none.
+    #[error("{} is {path:?}, which is no program", program::VARIABLE)]
+    NotAProgram {
+        /// What the environment names.
+        path: PathBuf,
+    },
+
+    /// There is no server program and no package manager that we know how to use.
+    #[error("no redis-server was found: {}", program::ADVICE)]
+    NotFound,
+
+    /// The package manager did not install a server.
+    #[error("no redis-server was found and `{command}` failed: {}\n{output}", program::ADVICE)]
+    NotInstalled {
+        /// What was run.
+        command: String,
+        /// The end of what it printed.
+        output: String,
+    },
+
+    /// The server ended instead of answering.
+    #[error("the server ended at its start; its log:\n{log}")]
+    Ended {
+        /// All it logged.
+        log: String,
+    },
+
+    /// The server runs but does not answer.
+    #[error("the server did not answer in time; its log:\n{log}")]
+    Silent {
+        /// All it logged.
+        log: String,
+    },
+
+    /// The server's folder, shell or lock could not be had.
+    #[error("could not set up a private server")]
+    Setup(#[source] Arc<io::Error>),
+}
+
+impl fmt::Debug for ServerError {
+    /// Prints what `Display` does, and the cause: a test's `unwrap` shows this form, and with the
+    /// fields alone it would keep the advice to itself.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")?;
+        self.source().map_or(Ok(()), |cause| write!(f, ": {cause}"))
+    }
+}
+
+impl From<io::Error> for ServerError {
+    fn from(error: io::Error) -> Self {
+        Self::Setup(Arc::new(error))
+    }
+}

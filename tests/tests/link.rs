@@ -1,0 +1,17 @@
+//! Handlers of a second crate, in a program that names it: naming it is enough.
+
+use streamjobs::__private::linked;
+use streamjobs_test_handlers as _;
+
+#[test]
+fn handlers_of_a_named_crate_are_found_without_listing_them() {
+    let found = linked()
+        .iter()
+        .map(|handler| (handler.module, handler.name, handler.group))
+        .collect::<Vec<_>>();
+    let expected = [
+        ("streamjobs_test_handlers", "track", "tracking"),
+        ("streamjobs_test_handlers::audit", "note", "audit"),
+    ];
+    assert_eq!(found, expected, "in the order of their places in the source");
+}

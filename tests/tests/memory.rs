@@ -1,0 +1,20 @@
+//! The store's contract in memory, on a paused clock.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    missing_docs,
+    reason = "tests say what is wrong by failing"
+)]
+
+use std::sync::Arc;
+
+use streamjobs::__store::conformance::Stage;
+use streamjobs::__store::memory::MemoryStore;
+
+async fn stage() -> Stage {
+    let store = MemoryStore::new();
+    Stage::new(Arc::new(store.clone()), Arc::new(store)).await.unwrap()
+}
+
+streamjobs::__conformance_tests!(tokio::test(start_paused = true), stage().await);

@@ -1,0 +1,64 @@
+//! The store's contract on a real server.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use streamjobs::__store::conformance::{Hands, PendingRow, Stage};
+use streamjobs::{Client, EntryId, Fields};
+use streamjobs_tests::server::RedisServer;
+
+/// A private server, by hand.
+struct Server(RedisServer);
+
+impl Hands for Server {
+    fn append(&self, key: &str, fields: Fields) -> EntryId {
+        let mut words = vec![b"XADD".to_vec(), key.as_bytes().to_vec(), b"*".to_vec()];
+        words.extend(fields.iter().flat_map(|(name, value)| [name.to_vec(), value.to_vec()]));
+        self.0.query::<String>(&words).parse().unwrap()
+    }
+
+    fn delete(&self, key: &str, id: EntryId) {
+        self.0.command(&["XDEL", key, &id.to_string()]);
+    }
+
+    fn destroy_group(&self, key: &str, group: &str) {
+        self.0.command(&["XGROUP", "DESTROY", key, group]);
+    }
+
+    fn flush(&self) {
+        self.0.command(&["FLUSHALL"]);
+    }
+
+    fn age(&self, key: &str, group: &str, id: EntryId, idle: Duration) {
+        self.0.age(key, group, &id.to_string(), idle);
+    }
+
+    fn pending(&self, key: &str, group: &str) -> Vec<PendingRow> {
+        let rows = self.0.pending(key, group).into_iter();
+        rows.map(|row| PendingRow {
+            id: row.id.parse().unwrap(),
+            consumer: row.consumer,
+            idle: row.idle,
+            delivery_count: row.deliveries,
+        })
+        .collect()
+    }
+
+    fn length(&self, key: &str) -> usize {
+        self.0.length(key)
+    }
+
+    fn consumers(&self, key: &str, group: &str) -> Vec<String> {
+        let rows: Vec<std::collections::HashMap<String, redis::Value>> =
+            self.0.query(&["XINFO", "CONSUMERS", key, group]);
+        rows.into_iter().map(|row| redis::from_redis_value(row["name"].clone()).unwrap()).collect()
+    }
+}
+
+async fn stage() -> Stage {
+    let server = RedisServer::start().unwrap();
+    let client = Client::connect(&server.url()).await.unwrap();
+    Stage::new(streamjobs::__store::of(&client), Arc::new(Server(server))).await.unwrap()
+}
+
+streamjobs::__conformance_tests!(tokio::test, stage().await);

@@ -1,0 +1,106 @@
+use streamjobs::EntryId;
+use streamjobs::error::DeadLetterError;
+
+use crate::app::{App, DEADLINE, Work, both, order, until};
+
+/// Orders fail until the switch is turned.
+fn switched() -> (Work, std::sync::Arc<std::sync::atomic::AtomicBool>) {
+    let good = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let switch = good.clone();
+    let work = Work::new(move |_, _| {
+        let good = good.load(std::sync::atomic::Ordering::SeqCst);
+        async move { if good { Ok(()) } else { Err(streamjobs::JobError::dead("not now")) } }
+    });
+    (work, switch)
+}
+
+#[tokio::test]
+async fn a_redriven_job_runs_again_for_its_group_alone_under_its_event_id() {
+    let app = App::start().await;
+    let ((work, switch), other) = (switched(), Work::fine());
+    let runtime = both(&app, &work, &other).start().await.unwrap();
+    let published = app.client.publish(&order(1)).await.unwrap();
+    until(DEADLINE, "buried", || app.server.length("{orders}:dead:work") == 1).await;
+    switch.store(true, std::sync::atomic::Ordering::SeqCst);
+    let letters = app.client.dead_letters("orders", "work").unwrap();
+    let letter = letters.list(None, 10).await.unwrap().letters.remove(0);
+    letters.redrive(letter.id).await.unwrap();
+    work.wait_for(2).await;
+    app.drained("work").await;
+    let again = work.runs().remove(1);
+    assert_eq!((again.attempt, again.event_id.as_str()), (1, published.event_id.as_str()));
+    assert!(!again.first, "it was worked on before");
+    assert_eq!((other.count(), app.server.length("{orders}:dead:work")), (1, 0));
+    assert_eq!(app.server.length("orders"), 1, "the stream itself is untouched");
+    let _ = runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_redriven_job_remembers_the_entry_that_was_published() {
+    let app = App::start().await;
+    let (seen, mut origins) = tokio::sync::mpsc::channel(4);
+    let work = Work::new(move |_, job| {
+        let seen = seen.clone();
+        async move {
+            seen.send(job.origin()).await.unwrap();
+            Err(streamjobs::JobError::dead("no"))
+        }
+    });
+    let runtime = app.runtime(&work).start().await.unwrap();
+    let published = app.client.publish(&order(1)).await.unwrap();
+    assert_eq!(origins.recv().await.unwrap(), None);
+    let letters = app.client.dead_letters("orders", "work").unwrap();
+    for _ in 0..2 {
+        until(DEADLINE, "buried", || app.server.length("{orders}:dead:work") == 1).await;
+        let letter = letters.list(None, 1).await.unwrap().letters.remove(0);
+        assert_eq!(letter.origin, Some(published.entry_id));
+        letters.redrive(letter.id).await.unwrap();
+        assert_eq!(origins.recv().await.unwrap(), Some(published.entry_id));
+    }
+    let _ = runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn dead_letters_are_listed_in_pages_read_one_by_one_and_purged() {
+    let app = App::start().await;
+    let (work, _switch) = switched();
+    let runtime = app.runtime(&work).start().await.unwrap();
+    app.publish(25).await;
+    until(DEADLINE, "buried", || app.server.length("{orders}:dead:work") == 25).await;
+    let letters = app.client.dead_letters("orders", "work").unwrap();
+    let (mut after, mut seen) = (None, Vec::new());
+    loop {
+        let page = letters.list(after, 10).await.unwrap();
+        seen.extend(page.letters.iter().map(|letter| letter.id));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(seen.len(), 25);
+    assert!(seen.is_sorted());
+    assert_eq!(letters.get(seen[3]).await.unwrap().id, seen[3]);
+    assert_eq!(letters.purge(&seen[..5]).await.unwrap(), 5);
+    assert_eq!(letters.purge(&seen[..6]).await.unwrap(), 1, "the rest was gone already");
+    assert!(matches!(letters.get(seen[0]).await, Err(DeadLetterError::Unknown { .. })));
+    let answers = letters.redrive_all(seen[5..8].iter().copied()).await;
+    let redriven = answers.iter().filter(|(_, answer)| answer.is_ok()).count();
+    assert_eq!((answers.len(), redriven), (3, 2));
+    let _ = runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_is_asked_about_nothing_is_answered_plainly() {
+    let app = App::start().await;
+    let letters = app.client.dead_letters("orders", "work").unwrap();
+    assert!(letters.list(None, 10).await.unwrap().letters.is_empty());
+    let error = letters.redrive(EntryId::new(1, 1)).await.unwrap_err().to_string();
+    assert_eq!(error, "group work on stream orders has no dead letter 1-1");
+    assert!(app.client.dead_letters("", "work").is_err());
+    app.server.kill();
+    let error = letters.list(None, 10).await.unwrap_err();
+    assert!(
+        matches!(error, DeadLetterError::Server { .. }),
+        "an unreachable server is no empty list"
+    );
+}

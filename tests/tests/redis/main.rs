@@ -1,0 +1,28 @@
+//! The framework on a real server: a private one for each test, under the real clock.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    unreachable_pub,
+    reason = "tests say what is wrong by failing"
+)]
+
+mod app;
+mod bad_input;
+mod conformance;
+mod dead_letters;
+mod deliver;
+mod groups;
+mod lease;
+mod network;
+mod poison;
+mod publish;
+mod reap;
+mod retention;
+mod retry;
+mod server;
+mod shutdown;
+mod tokens;

@@ -1,0 +1,146 @@
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use streamjobs::{Client, EventId};
+use streamjobs_tests::eventually::eventually_async;
+use streamjobs_tests::proxy::{FaultProxy, Mode};
+use streamjobs_tests::server::RedisServer;
+
+use crate::app::{App, DEADLINE, order, orders};
+
+#[tokio::test]
+async fn publish_returns_the_id_of_the_stored_entry() {
+    let app = App::start().await;
+    let published = app.client.publish(&order(1)).await.unwrap();
+    let entries = app.server.entries("orders");
+    assert_eq!(entries.len(), 1);
+    assert_eq!(entries[0].id, published.entry_id.to_string());
+}
+
+#[tokio::test]
+async fn an_event_is_one_entry_with_its_type_first() {
+    let app = App::start().await;
+    let published = app.client.publish(&order(1)).await.unwrap();
+    let fields = app.server.entries("orders").remove(0).fields;
+    let texts = fields.iter().map(|(name, value)| {
+        (String::from_utf8(name.clone()).unwrap(), String::from_utf8(value.clone()).unwrap())
+    });
+    let expected = [
+        ("type", "order.placed"),
+        ("data", r#"{"id":"1","customer":"alice"}"#),
+        ("sj-id", published.event_id.as_str()),
+        ("sj-key", "alice"),
+    ];
+    assert_eq!(
+        texts.collect::<Vec<_>>(),
+        expected.map(|(name, value)| (name.to_owned(), value.to_owned()))
+    );
+}
+
+#[tokio::test]
+async fn entry_ids_come_from_the_servers_clock_and_only_rise() {
+    let app = App::start().await;
+    let before = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+    let published = app.client.publish_all(&orders(200)).await;
+    let ids = published.into_iter().map(|answer| answer.unwrap().entry_id).collect::<Vec<_>>();
+    assert!(ids.is_sorted() && ids.windows(2).all(|pair| pair[0] != pair[1]));
+    assert!(u128::from(ids[0].milliseconds()) >= before, "the server runs on this machine's clock");
+}
+
+#[tokio::test]
+async fn publish_all_keeps_order_and_answers_for_each_event() {
+    let app = App::start().await;
+    let answers = app.client.publish_all(&orders(2_500)).await;
+    let ids =
+        answers.into_iter().map(|answer| answer.unwrap().entry_id.to_string()).collect::<Vec<_>>();
+    let stored = app.server.entries("orders");
+    assert_eq!(ids, stored.iter().map(|entry| entry.id.clone()).collect::<Vec<_>>());
+    let payload = |fields: &[(Vec<u8>, Vec<u8>)]| String::from_utf8(fields[1].1.clone()).unwrap();
+    assert!(payload(&stored[2_499].fields).contains(r#""id":"2499""#));
+}
+
+#[tokio::test]
+async fn no_events_make_no_call() {
+    let app = App::start().await;
+    assert!(app.client.publish_all::<crate::app::Order, _>(&[]).await.is_empty());
+    assert_eq!(app.calls("xadd"), 0);
+}
+
+#[tokio::test]
+async fn one_refused_event_does_not_hide_the_others() {
+    let server = RedisServer::start().unwrap();
+    let client = Client::builder(&server.url()).payload_bytes_max(200).connect().await.unwrap();
+    let mut events = orders(3);
+    events[1].customer = "x".repeat(500);
+    let answers = client.publish_all(&events).await;
+    assert!(answers[0].is_ok() && answers[2].is_ok());
+    let error = answers[1].as_ref().unwrap_err().to_string();
+    assert!(error.contains("more than the allowed 200") && error.contains("orders"), "{error}");
+    assert_eq!(server.length("orders"), 2);
+}
+
+#[tokio::test]
+async fn the_callers_own_event_id_is_stored() {
+    let app = App::start().await;
+    let id = EventId::new("order-1/placed").unwrap();
+    let published = app.client.publish_with_id(&order(1), id.clone()).await.unwrap();
+    assert_eq!(published.event_id, id);
+    let fields = app.server.entries("orders").remove(0).fields;
+    assert!(fields.contains(&(b"sj-id".to_vec(), b"order-1/placed".to_vec())));
+}
+
+#[tokio::test]
+async fn what_the_server_refuses_is_certainly_not_stored() {
+    let app = App::start().await;
+    app.server.command(&["SET", "orders", "not a stream"]);
+    let error = app.client.publish(&order(1)).await.unwrap_err();
+    assert!(!error.is_unconfirmed());
+    let id = error.event_id().cloned().unwrap();
+    app.server.command(&["DEL", "orders"]);
+    app.client.publish_with_id(&order(1), id).await.unwrap();
+    assert_eq!(app.server.length("orders"), 1);
+}
+
+#[tokio::test]
+async fn what_could_not_be_sent_is_certainly_not_stored() {
+    let app = App::start().await;
+    app.server.kill();
+    let first = app.client.publish(&order(1)).await.unwrap_err();
+    let second = app.client.publish(&order(2)).await.unwrap_err();
+    // The first may have been written into a socket that was dying; the second found none.
+    assert!(first.event_id().is_some());
+    assert!(!second.is_unconfirmed(), "{second:?}");
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_unconfirmed_and_repeats_under_the_same_id() {
+    let server = RedisServer::start().unwrap();
+    let proxy = FaultProxy::start(&server).unwrap();
+    let client = Client::connect(proxy.url()).await.unwrap();
+    client.publish(&order(0)).await.unwrap();
+    proxy.set(Mode::LoseReply);
+    let error = client.publish(&order(1)).await.unwrap_err();
+    assert!(error.is_unconfirmed(), "{error:?}");
+    assert_eq!(server.length("orders"), 2, "it was stored all the same");
+    proxy.set(Mode::Pass);
+    let id = error.event_id().cloned().unwrap();
+    // For a moment after a broken connection there is no attempt at another one.
+    eventually_async(DEADLINE, "published again", async || {
+        client.publish_with_id(&order(1), id.clone()).await.is_ok()
+    })
+    .await;
+    let ids = server.entries("orders").into_iter().map(|entry| entry.fields[2].1.clone());
+    assert_eq!(ids.filter(|stored| stored == id.as_str().as_bytes()).count(), 2);
+}
+
+#[tokio::test]
+async fn many_callers_publish_through_one_connection() {
+    let app = App::start().await;
+    let before = app.server.client_list().len();
+    let calls = (0..200).map(|id| {
+        let client = app.client.clone();
+        async move { client.publish(&order(id)).await.unwrap() }
+    });
+    futures_util::future::join_all(calls).await;
+    assert_eq!(app.server.length("orders"), 200);
+    assert_eq!(app.server.client_list().len(), before);
+}

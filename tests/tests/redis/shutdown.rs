@@ -1,0 +1,150 @@
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::app::{App, DEADLINE, Gate, LEASE, Work, options, order, until};
+
+#[tokio::test]
+async fn shutdown_waits_for_running_jobs_and_leaves_nothing() {
+    let app = App::start().await;
+    let gate = Gate::default();
+    let gated = Work::gated(&gate);
+    let runtime = app.runtime(&gated).start().await.unwrap();
+    app.publish(5).await;
+    gated.wait_for(5).await;
+    let opener = async {
+        // The reader has stopped when its consumer has no open request any more.
+        until(DEADLINE, "draining", || app.calls("client|unblock") > 0).await;
+        gate.open();
+    };
+    let (report, ()) = tokio::join!(runtime.shutdown(), opener);
+    assert_eq!((report.finished, report.handed_back, report.abandoned.len()), (5, 0, 0));
+    assert_eq!((app.pending("work"), gated.count()), (0, 5));
+    let consumers: Vec<redis::Value> =
+        redis::from_redis_value(app.server.command(&["XINFO", "CONSUMERS", "orders", "work"]))
+            .unwrap();
+    assert!(consumers.is_empty(), "a consumer with nothing pending goes with its process");
+}
+
+#[tokio::test]
+async fn a_clean_stop_hands_back_uncounted_and_others_have_it_within_a_second() {
+    let app = App::start().await;
+    let gate = Gate::default();
+    let stuck = Work::gated(&gate);
+    // A lease far longer than the test: nothing here may wait for it.
+    let long = options().lease(Duration::from_secs(3600)).concurrency(NonZeroU32::new(10).unwrap());
+    let leaving =
+        app.bare(&stuck).group("work", long).grace(Duration::from_millis(1)).start().await.unwrap();
+    app.publish(10).await;
+    stuck.wait_for(10).await;
+    let fresh = Work::fine();
+    let staying = app.bare(&fresh).group("work", long).start().await.unwrap();
+    let report = leaving.shutdown().await;
+    assert_eq!((report.handed_back, report.abandoned.len()), (10, 0), "{report:?}");
+    let stopped = Instant::now();
+    app.drained("work").await;
+    assert!(stopped.elapsed() < Duration::from_secs(1), "took {:?}", stopped.elapsed());
+    assert!(fresh.runs().iter().all(|run| run.attempt == 1 && run.delivery_count == 1));
+    let _ = staying.shutdown().await;
+}
+
+#[tokio::test]
+async fn jobs_cut_off_by_the_end_of_grace_are_handed_back_and_reported() {
+    let app = App::start().await;
+    let endless = Work::new(|_, _| async {
+        std::future::pending::<()>().await;
+        Ok(())
+    });
+    let runtime = app.runtime(&endless).grace(Duration::from_millis(50)).start().await.unwrap();
+    app.publish(3).await;
+    endless.wait_for(3).await;
+    let report = runtime.shutdown().await;
+    assert_eq!((report.finished, report.handed_back, report.abandoned.len()), (0, 3, 0));
+    let pending = app.server.pending("orders", "work");
+    assert!(pending.iter().all(|row| row.deliveries == 0 && row.idle > LEASE), "{pending:?}");
+    let fresh = Work::fine();
+    let next = app.runtime(&fresh).start().await.unwrap();
+    let started = Instant::now();
+    app.drained("work").await;
+    assert!(started.elapsed() < Duration::from_secs(1), "took {:?}", started.elapsed());
+    assert!(fresh.runs().iter().all(|run| run.attempt == 1 && run.delivery_count == 1));
+    let _ = next.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_job_that_blocks_its_thread_is_reported_as_abandoned() {
+    let app = App::start().await;
+    let (release, blocked) = std::sync::mpsc::sync_channel::<()>(0);
+    let blocked = std::sync::Arc::new(std::sync::Mutex::new(blocked));
+    let deaf = Work::new(move |_, _| {
+        let blocked = blocked.clone();
+        async move {
+            let _released =
+                tokio::task::spawn_blocking(move || blocked.lock().unwrap().recv()).await;
+            std::future::pending::<()>().await;
+            Ok(())
+        }
+    });
+    let runtime = app.runtime(&deaf).grace(Duration::from_millis(20)).start().await.unwrap();
+    app.client.publish(&order(1)).await.unwrap();
+    deaf.wait_for(1).await;
+    let report = runtime.shutdown().await;
+    assert_eq!(report.handed_back + report.abandoned.len() as u64, 1);
+    drop(release);
+}
+
+#[tokio::test]
+async fn dropping_the_runtime_leaves_its_work_to_be_claimed() {
+    let app = App::start().await;
+    let gate = Gate::default();
+    let gated = Work::gated(&gate);
+    let runtime = app.runtime(&gated).start().await.unwrap();
+    app.publish(4).await;
+    gated.wait_for(4).await;
+    drop(runtime);
+    let fresh = Work::fine();
+    let next = app.runtime(&fresh).start().await.unwrap();
+    app.drained("work").await;
+    assert_eq!(fresh.distinct(), 4);
+    let _ = next.shutdown().await;
+}
+
+#[tokio::test]
+async fn starting_and_stopping_deletes_nothing() {
+    let app = App::start().await;
+    app.publish(30).await;
+    app.server.command(&["XGROUP", "CREATE", "orders", "elsewhere", "0"]);
+    app.server.command(&[
+        "XREADGROUP",
+        "GROUP",
+        "elsewhere",
+        "c",
+        "COUNT",
+        "7",
+        "STREAMS",
+        "orders",
+        ">",
+    ]);
+    let fine = Work::fine();
+    let runtime = app.runtime(&fine).start().await.unwrap();
+    app.drained("work").await;
+    let _ = runtime.shutdown().await;
+    assert_eq!(app.server.length("orders"), 30);
+    assert_eq!(app.server.pending("orders", "elsewhere").len(), 7);
+    assert_eq!(app.server.pending("orders", "work").len(), 0);
+}
+
+#[tokio::test]
+async fn shutdown_ends_even_when_the_server_is_gone() {
+    let app = App::start().await;
+    let gate = Gate::default();
+    let gated = Work::gated(&gate);
+    let runtime = app.runtime(&gated).grace(Duration::from_millis(100)).start().await.unwrap();
+    app.publish(2).await;
+    gated.wait_for(2).await;
+    app.server.kill();
+    gate.open();
+    let report = tokio::time::timeout(DEADLINE, runtime.shutdown()).await.unwrap();
+    assert_eq!(report.abandoned.len(), 2, "the server never learnt that they are done");
+}

@@ -1,0 +1,193 @@
+//! Attempts as tokens: what one consumer may do to an entry that another has, on a real server.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use streamjobs::__store::{self, Checked, Hold, Queue, ReadRequest, Source, Store, Sweep, Swept};
+use streamjobs::config::{Retention, Start};
+use streamjobs::{ConsumerName, EntryId, GroupName, StreamName};
+
+use crate::app::App;
+
+struct Actors {
+    app: App,
+    store: Arc<dyn Store>,
+    queue: Queue,
+    names: Vec<ConsumerName>,
+}
+
+impl Actors {
+    async fn start(names: &[&str]) -> Self {
+        let app = App::start().await;
+        let store = __store::of(&app.client);
+        let queue = Queue {
+            stream: StreamName::new("orders").unwrap(),
+            group: GroupName::new("work").unwrap(),
+        };
+        store.prepare(&queue, Start::Beginning).await.unwrap();
+        let names = names.iter().map(|name| ConsumerName::new(*name).unwrap()).collect();
+        Self { app, store, queue, names }
+    }
+
+    /// A fresh entry, delivered to the first actor.
+    async fn deliver(&self) -> Hold {
+        let fields = vec![(b"type".as_slice().into(), b"t".as_slice().into())];
+        let appended =
+            self.store.append(&self.queue.stream, Retention::Unlimited, vec![fields]).await;
+        let id = *appended[0].as_ref().unwrap();
+        let mut reader =
+            self.store.reader(&self.queue, &self.names[0], Duration::from_secs(1)).await.unwrap();
+        let request = ReadRequest { acks: &[], source: Source::Stream, count: 1, block: None };
+        let delivered = reader.read(request).await.unwrap().deliveries.unwrap();
+        assert_eq!(delivered[0].entry.id(), id);
+        delivered[0].hold()
+    }
+
+    fn age(&self, id: EntryId) {
+        self.app.server.age("orders", "work", &id.to_string(), Duration::from_secs(3600));
+    }
+
+    async fn sweep(&self, actor: usize) -> Option<Hold> {
+        let sweep = Sweep {
+            source: Source::Stream,
+            lease: Duration::from_secs(60),
+            cursor: EntryId::ZERO,
+            limit: 1,
+            expected: None,
+        };
+        match self.store.sweep(&self.queue, &self.names[actor], sweep).await.unwrap() {
+            Swept::Page { claimed, .. } => claimed.first().map(|delivery| delivery.hold()),
+            Swept::ClockOff { .. } => None,
+        }
+    }
+
+    async fn renew(&self, actor: usize, hold: Hold) -> Checked {
+        self.store.renew(&self.queue, &self.names[actor], &[hold]).await.unwrap().answers[0]
+    }
+
+    async fn release(&self, actor: usize, hold: Hold) -> Checked {
+        self.store
+            .release(&self.queue, &self.names[actor], Duration::from_secs(60), &[hold])
+            .await
+            .unwrap()[0]
+    }
+
+    /// The server's view: owner and count.
+    fn row(&self) -> Option<(String, u64)> {
+        self.app.server.pending("orders", "work").pop().map(|row| (row.consumer, row.deliveries))
+    }
+}
+
+#[tokio::test]
+async fn an_attempt_that_was_taken_over_is_refused_in_every_step_and_changes_nothing() {
+    let actors = Actors::start(&["a", "b"]).await;
+    let old = actors.deliver().await;
+    actors.age(old.id);
+    let new = actors.sweep(1).await.unwrap();
+    assert_eq!(new.delivery_count, 2);
+    let letter = vec![(b"x".as_slice().into(), b"y".as_slice().into())];
+    let (store, queue, a) = (&actors.store, &actors.queue, &actors.names[0]);
+    assert_eq!(actors.renew(0, old).await, Checked::TakenOver);
+    assert_eq!(actors.release(0, old).await, Checked::TakenOver);
+    assert_eq!(store.bury(queue, a, old, &letter).await.unwrap(), Checked::TakenOver);
+    assert_eq!(
+        store.set_aside(queue, a, old, Duration::ZERO, &letter).await.unwrap(),
+        Checked::TakenOver
+    );
+    assert!(store.recover(queue, a, &[old]).await.unwrap().is_empty());
+    assert_eq!(actors.row(), Some(("b".to_owned(), 2)));
+    let written = ["{orders}:dead:work", "{orders}:retry:work"]
+        .map(|key| actors.app.number(&["EXISTS", key]));
+    assert_eq!(written, [0, 0]);
+    assert_eq!(actors.renew(1, new).await, Checked::Held);
+}
+
+#[tokio::test]
+async fn the_same_consumer_with_an_older_count_is_another_attempt() {
+    let actors = Actors::start(&["a"]).await;
+    let old = actors.deliver().await;
+    actors.age(old.id);
+    let new = actors.sweep(0).await.unwrap();
+    assert_eq!((old.delivery_count, new.delivery_count), (1, 2));
+    assert_eq!(actors.renew(0, old).await, Checked::TakenOver);
+    assert_eq!(actors.renew(0, new).await, Checked::Held);
+}
+
+#[tokio::test]
+async fn renewing_what_is_acknowledged_trimmed_or_gone_says_so_and_resurrects_nothing() {
+    let actors = Actors::start(&["a"]).await;
+    let acknowledged = actors.deliver().await;
+    actors.store.acknowledge(&actors.queue, &[(Source::Stream, acknowledged.id)]).await.unwrap();
+    assert_eq!(actors.renew(0, acknowledged).await, Checked::NotPending);
+    let trimmed = actors.deliver().await;
+    actors.app.server.command(&["XDEL", "orders", &trimmed.id.to_string()]);
+    assert!(matches!(actors.renew(0, trimmed).await, Checked::Trimmed(_)));
+    assert_eq!(actors.renew(0, trimmed).await, Checked::NotPending);
+    actors.app.server.command(&["DEL", "orders"]);
+    let lost = actors.store.renew(&actors.queue, &actors.names[0], &[trimmed]).await;
+    assert!(matches!(lost, Err(__store::StoreError::GroupMissing)));
+    assert_eq!(actors.app.number(&["EXISTS", "orders"]), 0);
+}
+
+/// Steps of three actors over one entry in random order. A model keeps who has the entry; whatever
+/// an actor does with a token that is not the present one must change nothing.
+#[tokio::test]
+async fn no_stale_token_ever_changes_an_entry() {
+    let actors = Actors::start(&["a", "b", "c"]).await;
+    let seed = fastrand::u64(..);
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut steps = 0;
+    while steps < STEPS {
+        let first = actors.deliver().await;
+        let mut present = (0, first);
+        let mut tokens = vec![present];
+        for _ in 0..100 {
+            steps += 1;
+            let (actor, hold) = tokens[random.usize(..tokens.len())];
+            let fits = (actor, hold) == present;
+            match random.u8(..4) {
+                0 => {
+                    let thief = random.usize(..3);
+                    actors.age(first.id);
+                    let claimed = actors.sweep(thief).await.unwrap();
+                    assert!(
+                        claimed.delivery_count > present.1.delivery_count,
+                        "seed {seed}: counts rise"
+                    );
+                    present = (thief, claimed);
+                    tokens.push(present);
+                }
+                1 => {
+                    let nobody = actors.sweep(random.usize(..3)).await;
+                    assert_eq!(nobody, None, "seed {seed}: a fresh entry is nobody's prey");
+                }
+                _ => {
+                    let answer = actors.renew(actor, hold).await;
+                    let expected = if fits { Checked::Held } else { Checked::TakenOver };
+                    assert_eq!(answer, expected, "seed {seed}, step {steps}");
+                }
+            }
+            let owner = actors.names[present.0].to_string();
+            assert_eq!(
+                actors.row(),
+                Some((owner, present.1.delivery_count)),
+                "seed {seed}, step {steps}"
+            );
+        }
+        let letter = vec![(b"x".as_slice().into(), b"y".as_slice().into())];
+        for (actor, hold) in tokens.iter().copied().filter(|token| *token != present) {
+            let name = &actors.names[actor];
+            let refused = actors.store.bury(&actors.queue, name, hold, &letter).await.unwrap();
+            assert_eq!(refused, Checked::TakenOver, "seed {seed}");
+        }
+        let name = &actors.names[present.0];
+        assert_eq!(
+            actors.store.bury(&actors.queue, name, present.1, &letter).await.unwrap(),
+            Checked::Held
+        );
+        assert_eq!(actors.row(), None);
+    }
+    assert_eq!(actors.app.server.length("{orders}:dead:work") * 100, steps);
+}
+
+const STEPS: usize = 10_000;

@@ -1,0 +1,225 @@
+//! The rules of the house that a program can hold.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "tests say what is wrong by failing"
+)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The layers of the core crate, lowest first, as ARCHITECTURE.md draws them. A module may use its
+/// own layer and those before it.
+const LAYERS: [&[&str]; 6] = [
+    &["name", "entry", "event", "error"],
+    &["backoff", "outcome", "config", "policy", "record"],
+    &["store"],
+    &["client", "handler", "extract", "registry"],
+    &["runtime"],
+    &["dead_letter", "testing"],
+];
+
+/// The loops, which meet through channels and never import each other.
+const LOOPS: [&str; 8] =
+    ["reader", "dispatcher", "acker", "lease", "reaper", "retry", "janitor", "shutdown"];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// Every Rust file under a folder of the workspace, with its path from there.
+fn sources(folder: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for item in fs::read_dir(&folder).unwrap() {
+            let path = item.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let name = path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
+                found.push((name, fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    found.sort();
+    assert!(!found.is_empty());
+    found
+}
+
+fn all_sources() -> Vec<(String, String)> {
+    let folders = ["streamjobs", "streamjobs-macros", "examples", "tests"];
+    let all = folders.into_iter().flat_map(sources);
+    all.filter(|(name, _)| !name.contains("/target/") && !name.contains("tests/tests/ui/"))
+        .collect()
+}
+
+fn layer(module: &str) -> Option<usize> {
+    LAYERS.iter().position(|modules| modules.contains(&module))
+}
+
+/// The crate's own modules that a file names.
+fn used_modules(text: &str) -> Vec<String> {
+    let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let mut used = Vec::new();
+    for line in code {
+        let mut rest = line;
+        while let Some(place) = rest.find("crate::") {
+            let before = rest[..place].chars().next_back();
+            rest = &rest[place + "crate::".len()..];
+            if before == Some('$') {
+                continue;
+            }
+            let module =
+                rest.chars().take_while(|letter| letter.is_alphanumeric() || *letter == '_');
+            used.push(module.collect::<String>());
+        }
+    }
+    used
+}
+
+#[test]
+fn modules_import_only_downward() {
+    let mut faults = Vec::new();
+    for (name, text) in sources("streamjobs/src") {
+        let own =
+            name.trim_start_matches("streamjobs/src/").split(['/', '.']).next().unwrap().to_owned();
+        let Some(own_layer) = layer(&own) else { continue };
+        for used in used_modules(&text) {
+            if layer(&used).is_some_and(|used| used > own_layer) {
+                faults.push(format!("{name} uses {used}, which lives above it"));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[test]
+fn every_module_of_the_core_has_a_layer() {
+    let library = fs::read_to_string(root().join("streamjobs/src/lib.rs")).unwrap();
+    let modules = library.lines().filter_map(|line| {
+        let line = line.strip_prefix("pub ").unwrap_or(line);
+        line.strip_prefix("mod ")?.strip_suffix(';')
+    });
+    for module in modules {
+        assert!(
+            layer(module).is_some(),
+            "{module} is in no layer of this test and of ARCHITECTURE.md"
+        );
+    }
+}
+
+#[test]
+fn loops_do_not_import_each_other() {
+    for name in LOOPS {
+        let path = root().join(format!("streamjobs/src/runtime/{name}.rs"));
+        let text = fs::read_to_string(&path).unwrap();
+        for other in LOOPS.iter().filter(|other| **other != name) {
+            assert!(!text.contains(&format!("runtime::{other}::")), "{name} imports {other}");
+        }
+    }
+}
+
+#[test]
+fn no_file_is_longer_than_five_hundred_lines() {
+    let long = all_sources().into_iter().filter(|(_, text)| text.lines().count() > 500);
+    let long =
+        long.map(|(name, text)| format!("{name}: {}", text.lines().count())).collect::<Vec<_>>();
+    assert!(long.is_empty(), "{long:#?}");
+}
+
+#[test]
+fn no_function_is_longer_than_seventy_lines() {
+    let mut faults = Vec::new();
+    for (name, text) in all_sources() {
+        let lines = text.lines().collect::<Vec<_>>();
+        for (start, line) in lines.iter().enumerate() {
+            let indent = line.len() - line.trim_start().len();
+            let code = line.trim_start();
+            if !code.contains("fn ") || code.starts_with("//") || code.starts_with("$(") {
+                continue;
+            }
+            // A head ends with its body's brace, or with a semicolon where there is no body.
+            let head = lines[start..].iter().find(|line| line.ends_with(['{', ';', '}']));
+            if head.is_none_or(|head| !head.ends_with('{')) {
+                continue;
+            }
+            // The formatter puts the closing brace of a function under its first word.
+            let end = format!("{}}}", " ".repeat(indent));
+            let length =
+                lines[start..].iter().position(|line| **line == end).map_or(0, |end| end + 1);
+            if length > 70 {
+                faults.push(format!("{name}:{}: {length} lines", start + 1));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[test]
+fn every_module_says_its_purpose_in_its_first_line() {
+    let silent = all_sources().into_iter().filter(|(name, text)| {
+        name.contains("/src/") && !text.starts_with("//!") && !text.starts_with("#![doc")
+    });
+    assert_eq!(silent.map(|(name, _)| name).collect::<Vec<_>>(), Vec::<String>::new());
+}
+
+#[test]
+fn redis_commands_and_scripts_stay_in_the_store() {
+    for (name, text) in sources("streamjobs/src") {
+        if name.contains("/store/") {
+            continue;
+        }
+        for word in ["redis::cmd", "redis::pipe", "redis.call", "XADD\"", "XACK\""] {
+            let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+            let named =
+                code.filter(|line| line.contains(word) && !line.contains("command: \"")).count();
+            assert_eq!(named, 0, "{name} names {word}");
+        }
+    }
+}
+
+#[test]
+fn no_test_sleeps_for_a_fixed_time_or_is_ignored() {
+    for (name, text) in all_sources() {
+        let is_test = name.starts_with("tests/tests/");
+        let forbidden = ["thread::sleep(", "time::sleep(", " sleep(", "#[ignore"];
+        for word in forbidden.iter().filter(|_| is_test && !name.ends_with("tidy.rs")) {
+            assert!(!text.contains(word), "{name} has {word}");
+        }
+    }
+}
+
+#[test]
+fn every_row_of_the_coverage_table_names_a_test_that_exists() {
+    let table = fs::read_to_string(root().join("tests/COVERAGE.md")).unwrap();
+    let mut rows = 0;
+    for line in table.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| Row")) {
+        let cell = line.split('|').nth(2).unwrap().trim();
+        rows += 1;
+        for test in cell.split(", ").filter(|test| test.contains("::")) {
+            let (path, name) = test.rsplit_once("::").unwrap();
+            let text = fs::read_to_string(root().join(path))
+                .unwrap_or_else(|_| panic!("{path} is missing"));
+            assert!(text.contains(&format!("fn {name}")) || text.contains(name), "{line}");
+        }
+    }
+    assert!(rows > 0);
+}
+
+#[test]
+fn documents_that_users_need_are_there() {
+    for name in [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "LICENSE-MIT",
+        "LICENSE-APACHE",
+    ] {
+        assert!(root().join(name).is_file(), "{name}");
+    }
+}

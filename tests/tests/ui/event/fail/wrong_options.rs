@@ -1,0 +1,22 @@
+use serde::{Deserialize, Serialize};
+use streamjobs::Event;
+
+#[derive(Event, Serialize, Deserialize)]
+#[event(stream = "orders", type = "t", colour = "red", stream = "again", key = 7)]
+struct Unknown {
+    id: String,
+}
+
+#[derive(Event, Serialize, Deserialize)]
+#[event(stream = "or{ders", type = "sj-mine", key = "customer", encoding = "xml")]
+struct Wrong {
+    id: String,
+}
+
+#[derive(Event, Serialize, Deserialize)]
+#[event(stream, type = "t")]
+struct NoValue {
+    id: String,
+}
+
+fn main() {}

@@ -1,0 +1,41 @@
+#![deny(warnings)]
+#![forbid(unsafe_code)]
+
+use serde::{Deserialize, Serialize};
+use streamjobs as renamed;
+use streamjobs::Event;
+
+#[derive(Event, Serialize, Deserialize)]
+#[event(stream = "orders:{acme}", type = "order.placed", key = "customer", encoding = "fields")]
+pub struct Placed {
+    pub id: u64,
+    pub customer: String,
+}
+
+#[derive(Event, Serialize, Deserialize)]
+#[event(stream = "orders", type = "order.wrapped", key = "0", crate = renamed)]
+pub struct Wrapped(pub String);
+
+#[derive(Event, Serialize, Deserialize)]
+#[event(stream = "orders")]
+pub enum Flow {
+    #[event(type = "order.placed")]
+    Placed(Placed),
+    #[event(type = "order.paid", key = "id")]
+    Paid { id: u64 },
+    #[event(type = "order.closed")]
+    Closed,
+}
+
+fn main() {
+    #[derive(Event, Serialize, Deserialize)]
+    #[event(stream = "inner", type = "inner")]
+    struct Inner {}
+
+    assert_eq!(<Inner as Event>::TYPES, ["inner"]);
+    assert_eq!(Flow::TYPES, ["order.placed", "order.paid", "order.closed"]);
+    assert_eq!(Flow::Paid { id: 7 }.key().as_deref(), Some("7"));
+    assert_eq!(Flow::Closed.key(), None);
+    assert_eq!(Placed { id: 1, customer: "alice".into() }.key().as_deref(), Some("alice"));
+    assert_eq!(Wrapped("x".into()).key().as_deref(), Some("x"));
+}

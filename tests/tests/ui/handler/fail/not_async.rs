@@ -1,0 +1,6 @@
+use streamjobs::{Entry, handler};
+
+#[handler(group = "mail", stream = "orders")]
+fn blocking(_: Entry) {}
+
+fn main() {}

@@ -1,0 +1,20 @@
+use streamjobs::{Entry, handler};
+
+const GROUP: &str = "mail";
+
+#[handler(group = GROUP, stream = 'o')]
+async fn names(_: Entry) {}
+
+#[handler(group = "mail", stream = "orders", concurrency = "4", max_attempts = -1, max_deliveries = 2.5)]
+async fn counts(_: Entry) {}
+
+#[handler(group = "mail", stream = "orders", timeout = 30, backoff = 1..2, lease = 10)]
+async fn durations(_: Entry) {}
+
+#[handler(group = "mail", stream = "orders", start = 0, unhandled = bury)]
+async fn choices(_: Entry) {}
+
+#[handler(group = "mail", stream = "orders", crate = "streamjobs")]
+async fn crate_path(_: Entry) {}
+
+fn main() {}
