@@ -1,0 +1,90 @@
+//! A whole flow in one handler: an enum of events, an extractor and a resource of one's own.
+//!
+//! `cargo run -p streamjobs-examples --bin own_extractor` prints what the audit wrote down: one line
+//! for each order that was placed, and none for the one that failed before its audit was committed.
+
+#![allow(clippy::print_stdout, reason = "an example talks to its terminal")]
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use streamjobs::{Begin, Client, Event, FromJob, Job, JobError, JobResource, Runtime, handler};
+use streamjobs_examples::redis;
+use streamjobs_tests::eventually::eventually_async;
+
+#[derive(Debug, Event, Serialize, Deserialize)]
+#[event(stream = "orders")]
+enum OrderEvent {
+    #[event(type = "order.placed")]
+    Placed { order_id: String },
+    #[event(type = "order.cancelled")]
+    Cancelled { order_id: String },
+}
+
+/// Which try this is, in words.
+struct Try(String);
+
+impl FromJob for Try {
+    fn from_job(job: &Job) -> Result<Self, JobError> {
+        Ok(Self(if job.is_last_attempt() {
+            "the last".to_owned()
+        } else {
+            job.attempt().to_string()
+        }))
+    }
+}
+
+/// Lines that are printed only if the handler succeeds.
+#[derive(Default)]
+struct Audit(Vec<String>);
+
+impl JobResource for Audit {
+    async fn begin(_job: &Job) -> Result<Begin<Self>, JobError> {
+        Ok(Begin::Run(Self::default()))
+    }
+
+    async fn commit(self) -> Result<(), JobError> {
+        for line in self.0 {
+            println!("{line}");
+        }
+        Ok(())
+    }
+
+    async fn rollback(self) {}
+}
+
+#[handler(group = "audit", max_attempts = 2, backoff = "50ms")]
+async fn audit(event: OrderEvent, attempt: Try, audit: &mut Audit) -> Result<(), JobError> {
+    match event {
+        OrderEvent::Placed { order_id } => {
+            audit.0.push(format!("{order_id} placed, at try {}", attempt.0));
+            Ok(())
+        }
+        OrderEvent::Cancelled { order_id } => {
+            audit.0.push(format!("{order_id}: this line is rolled back"));
+            Err("cancelling is not implemented in this shop".into())
+        }
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let server = redis()?;
+    let client = Client::connect(&server.url()).await?;
+    let runtime = Runtime::builder(&client).start().await?;
+    client.publish(&OrderEvent::Placed { order_id: "o-1".to_owned() }).await?;
+    client.publish(&OrderEvent::Cancelled { order_id: "o-2".to_owned() }).await?;
+    let ended = || runtime.counters().acknowledged == 1 && runtime.counters().buried == 1;
+    eventually_async(Duration::from_secs(10), "one done, one dead", async || ended()).await;
+    let letters = client.dead_letters("orders", "audit")?.list(None, 10).await?.letters;
+    for letter in letters {
+        println!(
+            "dead letter: {:?}: {}",
+            letter.event_type(),
+            letter.error.as_deref().unwrap_or_default()
+        );
+    }
+    let report = runtime.shutdown().await;
+    println!("stopped, {} left to others", report.abandoned.len());
+    Ok(())
+}
