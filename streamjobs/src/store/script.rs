@@ -19,17 +19,22 @@ pub(crate) struct Script {
 }
 
 macro_rules! scripts {
-    ($($(#[$docs:meta])* $script:ident = $name:literal;)*) => {$(
-        $(#[$docs])*
-        pub(crate) static $script: Script = Script {
-            name: $name,
-            text: concat!(
-                include_str!("script/common.lua"),
-                include_str!(concat!("script/", $name, ".lua")),
-            ),
-            digest: OnceLock::new(),
-        };
-    )*};
+    ($($(#[$docs:meta])* $script:ident = $name:literal;)*) => {
+        $(
+            $(#[$docs])*
+            pub(crate) static $script: Script = Script {
+                name: $name,
+                text: concat!(
+                    include_str!("script/common.lua"),
+                    include_str!(concat!("script/", $name, ".lua")),
+                ),
+                digest: OnceLock::new(),
+            };
+        )*
+
+        /// All of them: a server that lacks one lacks the others too, so they are loaded together.
+        pub(crate) static ALL: &[&Script] = &[$(&$script),*];
+    };
 }
 
 scripts! {

@@ -21,7 +21,7 @@ use super::address::Address;
 use super::error::{answer_lost, is_wrong_server, refused, unreachable};
 use super::reply;
 use crate::store::StoreError;
-use crate::store::script::Script;
+use crate::store::script::{ALL, Script};
 
 /// A connection to one address that is opened when it is needed.
 #[derive(Clone)]
@@ -117,42 +117,50 @@ impl Link {
         Ok(values)
     }
 
-    /// Runs a script. A server that does not know it, or has forgotten it, is given it first.
+    /// Runs a script. A server that does not know it, or has forgotten it, is given all of them
+    /// first: a renewal that has to be quick then finds its script there.
     pub(super) async fn script(
         &self,
         script: &'static Script,
         keys: &[&str],
         add_arguments: impl FnOnce(&mut Cmd) + Send,
     ) -> Result<Value, StoreError> {
-        let digest = match script.digest.get() {
-            Some(digest) => digest,
-            None => {
-                let digest = self.load(script).await?;
-                script.digest.get_or_init(|| digest)
-            }
-        };
+        if script.digest.get().is_none() {
+            self.load_scripts().await?;
+        }
+        let digest = script.digest.get().ok_or(StoreError::Protocol { command: SCRIPT_LOAD })?;
         let mut command = redis::cmd("EVALSHA");
         command.arg(digest).arg(keys.len()).arg(keys);
         add_arguments(&mut command);
         for _ in 1..SCRIPT_ATTEMPTS_MAX {
             match self.command(&command).await {
                 Err(StoreError::Refused { code, .. }) if code == "NOSCRIPT" => {
-                    self.load(script).await?
+                    self.load_scripts().await?;
                 }
                 answer => return answer,
-            };
+            }
         }
         self.command(&command).await
     }
 
-    async fn load(&self, script: &'static Script) -> Result<String, StoreError> {
-        let answer = self.command(redis::cmd("SCRIPT").arg("LOAD").arg(script.text)).await;
-        match answer {
-            Ok(value) => reply::text(value, script.name),
-            // The script has certainly not run.
-            Err(StoreError::AnswerLost(cause)) => Err(StoreError::Unreachable(cause)),
-            Err(error) => Err(error),
+    async fn load_scripts(&self) -> Result<(), StoreError> {
+        let mut pipeline = Pipeline::with_capacity(ALL.len());
+        for script in ALL {
+            pipeline.cmd("SCRIPT").arg("LOAD").arg(script.text);
         }
+        let answers = match self.pipeline(&pipeline).await {
+            // No script has certainly run.
+            Err(StoreError::AnswerLost(cause)) => return Err(StoreError::Unreachable(cause)),
+            answers => answers?,
+        };
+        for (script, answer) in ALL.iter().zip(answers) {
+            if let Value::ServerError(error) = answer {
+                return Err(refused(&error));
+            }
+            let digest = reply::text(answer, SCRIPT_LOAD)?;
+            script.digest.get_or_init(|| digest);
+        }
+        Ok(())
     }
 
     async fn live(&self) -> Result<Live, StoreError> {
@@ -317,6 +325,7 @@ const RESPONSE_DEADLINE: Duration = Duration::from_secs(3);
 const CONNECTION_NAME: &str = "streamjobs";
 /// The crate's own 50 make publishers queue up behind each other.
 const COMMANDS_WAITING_MAX: usize = 1024;
+const SCRIPT_LOAD: &str = "SCRIPT LOAD";
 /// A script that is forgotten this often in a row is refused.
 const SCRIPT_ATTEMPTS_MAX: usize = 3;
 const PAUSE_FIRST: Duration = Duration::from_millis(400);
