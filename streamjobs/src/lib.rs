@@ -77,4 +77,10 @@ pub mod __store {
     pub fn of(client: &crate::Client) -> Arc<dyn Store> {
         Arc::clone(client.store())
     }
+
+    /// The store behind streams in memory, whose every call can be told to fail.
+    #[must_use]
+    pub fn behind(streams: &crate::testing::Streams) -> &memory::MemoryStore {
+        streams.store()
+    }
 }

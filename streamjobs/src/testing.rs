@@ -70,6 +70,10 @@ impl Streams {
         builder.with_store(Arc::new(self.store.clone()), true)
     }
 
+    pub(crate) fn store(&self) -> &MemoryStore {
+        &self.store
+    }
+
     /// Stops answering, as a server that is down.
     pub fn stop(&self) {
         self.store.stop_server();

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use streamjobs::__store::memory::Fault;
 use streamjobs::config::GroupOptions;
 use streamjobs::testing::Streams;
 use streamjobs::{
@@ -211,6 +212,21 @@ async fn settlements_wait_for_a_server_that_is_down_and_nothing_runs_twice() {
     streams.start();
     until("settled", || streams.pending("orders", "work").is_empty()).await;
     assert_eq!((stopping.count(), runtime.counters().buried), (2, 1));
+    let _ = runtime.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loop_that_panics_turns_the_health_red_and_work_goes_on_around_it() {
+    let streams = Streams::new();
+    let client = streams.client();
+    let fine = Work::new(|_, _| async { Ok(()) });
+    let runtime = runtime(&client, &fine).start().await.unwrap();
+    until("green", || runtime.health().is_healthy()).await;
+    streamjobs::__store::behind(&streams).fail_next("beat", Fault::Panic);
+    until("red", || !runtime.health().is_healthy()).await;
+    publish(&client, 3).await;
+    until("done", || runtime.counters().acknowledged == 3).await;
+    assert!(!runtime.health().is_healthy(), "and stays red");
     let _ = runtime.shutdown().await;
 }
 

@@ -16,6 +16,8 @@ struct State {
     read: Option<Instant>,
     /// Every slot is taken, so there is nothing to read for.
     saturated: bool,
+    /// A loop ended that never should.
+    broken: bool,
 }
 
 /// The state of one group on one stream.
@@ -37,7 +39,8 @@ pub struct QueueHealth {
     /// Jobs in flight here.
     pub in_flight: usize,
     /// Whether all is well: the reading connection has read within its time, or every slot is taken
-    /// and the server still answers.
+    /// and the server still answers; and no loop has ended by a fault of this crate, which is in the
+    /// log as an error.
     pub healthy: bool,
 }
 
@@ -59,15 +62,24 @@ impl Health {
 
 impl ReadHealth {
     pub(crate) fn new() -> Self {
-        Self { state: Mutex::new(State { read: None, saturated: false }) }
+        Self { state: Mutex::new(State { read: None, saturated: false, broken: false }) }
     }
 
-    pub(crate) fn has_read(&self, now: Instant) {
-        *self.lock() = State { read: Some(now), saturated: false };
+    pub(crate) fn note_read(&self, now: Instant) {
+        let mut state = self.lock();
+        *state = State { read: Some(now), saturated: false, ..*state };
     }
 
-    pub(crate) fn is_saturated(&self) {
+    pub(crate) fn note_saturated(&self) {
         self.lock().saturated = true;
+    }
+
+    pub(crate) fn note_broken(&self) {
+        self.lock().broken = true;
+    }
+
+    pub(crate) fn is_broken(&self) -> bool {
+        self.lock().broken
     }
 
     /// How long ago the last read was, and whether reading waits for slots.

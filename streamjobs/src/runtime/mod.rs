@@ -27,9 +27,11 @@ pub use self::report::Counters;
 pub use self::shutdown::{Abandoned, ShutdownReport};
 
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -39,6 +41,7 @@ use self::io::Io;
 use self::queue::QueueContext;
 use self::report::Tally;
 use crate::client::Client;
+use crate::handler::panic_text;
 use crate::name::ConsumerName;
 
 /// A running runtime: reads, runs handlers, settles and recovers until it is shut down.
@@ -121,26 +124,37 @@ impl Runtime {
         let (assign, assignments) = mpsc::channel(BATCHES_MAX);
         let (settle, settlements) = mpsc::channel(slots);
         let io = self.io.handle();
-        let reader = reader::Reader::new(Arc::clone(&context), assign.clone());
-        self.intake.spawn_on(reader.run(self.stop.clone()), io);
-        let reaper = reaper::Reaper::new(Arc::clone(&context), assign);
-        self.intake.spawn_on(reaper.run(self.stop.clone()), io);
-        let promoter = retry::Promoter::new(Arc::clone(&context));
-        self.intake.spawn_on(promoter.run(self.stop.clone()), io);
-        let janitor = janitor::Janitor { context: Arc::clone(&context) };
-        self.intake.spawn_on(janitor.run(self.stop.clone()), io);
-        let keeper = lease::LeaseKeeper { context: Arc::clone(&context) };
-        self.keeping.spawn_on(keeper.run(self.released.clone()), io);
-        let acker = acker::Acker::new(Arc::clone(&context), settlements, self.abort.clone());
-        self.settling.spawn_on(acker.run(), io);
+        let shared = || Arc::clone(&context);
+        let reader = reader::Reader::new(shared(), assign.clone()).run(self.stop.clone());
+        self.intake.spawn_on(watched(shared(), "reader", reader), io);
+        let reaper = reaper::Reaper::new(shared(), assign).run(self.stop.clone());
+        self.intake.spawn_on(watched(shared(), "reaper", reaper), io);
+        let promoter = retry::Promoter::new(shared()).run(self.stop.clone());
+        self.intake.spawn_on(watched(shared(), "promoter", promoter), io);
+        let janitor = janitor::Janitor { context: shared() }.run(self.stop.clone());
+        self.intake.spawn_on(watched(shared(), "janitor", janitor), io);
+        let keeper = lease::LeaseKeeper { context: shared() }.run(self.released.clone());
+        self.keeping.spawn_on(watched(shared(), "lease keeper", keeper), io);
+        let acker = acker::Acker::new(shared(), settlements, self.abort.clone()).run();
+        self.settling.spawn_on(watched(shared(), "acker", acker), io);
         let dispatcher = dispatcher::Dispatcher {
-            context: Arc::clone(&context),
+            context: shared(),
             assignments,
             settlements: settle,
             jobs: self.jobs.clone(),
         };
-        self.jobs.spawn(dispatcher.run(self.stop.clone()));
+        let dispatcher = dispatcher.run(self.stop.clone());
+        self.jobs.spawn(watched(shared(), "dispatcher", dispatcher));
         self.queues.push(RunningQueue { context });
+    }
+}
+
+/// Runs a loop to its end. One that panics, which is a fault of this crate, turns the health red
+/// instead of going quietly.
+async fn watched(context: Arc<QueueContext>, name: &'static str, body: impl Future<Output = ()>) {
+    if let Err(panic) = AssertUnwindSafe(body).catch_unwind().await {
+        context.health.note_broken();
+        context.report.loop_ended(name, &panic_text(panic.as_ref()));
     }
 }
 
@@ -178,7 +192,7 @@ fn queue_health(context: &QueueContext, now: Instant) -> QueueHealth {
         last_answer,
         saturated,
         in_flight: context.held.len(),
-        healthy: reads || (saturated && answers),
+        healthy: (reads || (saturated && answers)) && !context.health.is_broken(),
     }
 }
 

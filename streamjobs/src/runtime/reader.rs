@@ -120,7 +120,7 @@ impl Reader {
         let context = &self.context;
         let mut slots = context.free_slots(BATCH_MAX);
         if slots.is_empty() {
-            context.health.is_saturated();
+            context.health.note_saturated();
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return None,
@@ -182,7 +182,7 @@ impl Reader {
                 return Err(error);
             }
         };
-        context.health.has_read(Instant::now());
+        context.health.note_read(Instant::now());
         self.finish_acks(acks, acknowledged, &mut slots);
         let deliveries = deliveries?;
         self.last_count = deliveries.len();

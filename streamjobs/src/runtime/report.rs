@@ -216,6 +216,10 @@ impl Report {
         }
     }
 
+    pub(crate) fn loop_ended(&self, name: &'static str, panic: &str) {
+        log!(error, self, name, panic, "a loop of the runtime ended: restart the process");
+    }
+
     pub(crate) fn trimmed_while_held(&self, hold: Hold, letter: EntryId) {
         count!(self, trimmed, 1);
         log!(error, self, entry_id = %hold.id, dead_letter = %letter, "payload trimmed while its handler runs");

@@ -41,6 +41,8 @@ pub enum Fault {
     RequestLost,
     /// It is carried out, and the caller does not know.
     AnswerLost,
+    /// It panics, as a fault of this crate would.
+    Panic,
 }
 
 impl MemoryStore {
@@ -91,6 +93,8 @@ impl MemoryStore {
         let answer = match fault {
             Some(Fault::Unreachable) => return Err(StoreError::Unreachable("as ordered".into())),
             Some(Fault::RequestLost) => return Err(StoreError::AnswerLost("as ordered".into())),
+            #[expect(clippy::panic, reason = "a test has ordered it")]
+            Some(Fault::Panic) => panic!("{operation} panics, as ordered"),
             None | Some(Fault::AnswerLost) => step(&mut world),
         };
         match fault {
