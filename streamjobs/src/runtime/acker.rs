@@ -8,7 +8,6 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::entry::EntryId;
 use crate::policy::{Reason, Verdict};
 use crate::record::Attempted;
 use crate::runtime::pause::Pause;
@@ -72,30 +71,15 @@ async fn acknowledge(context: &QueueContext) -> Result<(), StoreError> {
     let ids = acks.iter().map(|ack| (ack.source, ack.id)).collect::<Vec<_>>();
     match context.store.acknowledge(&context.queue, &ids).await {
         Ok(confirmed) => {
-            context.report.acknowledged(acks.len(), confirmed);
-            let letters = acks
-                .iter()
-                .filter_map(|ack| context.held.remove(ack.source, ack.id))
-                .collect::<Vec<_>>();
-            drop(acks);
-            take_letters_back(context, &letters).await;
+            let (slots, letters) = context.end(acks, confirmed);
+            drop(slots);
+            context.take_letters_back(&letters).await;
             Ok(())
         }
         Err(error) => {
             context.acks.put_back(acks);
             Err(error)
         }
-    }
-}
-
-/// A job that is done was not lost when its payload was trimmed: its dead letter goes.
-async fn take_letters_back(context: &QueueContext, letters: &[EntryId]) {
-    if letters.is_empty() {
-        return;
-    }
-    // A letter that stays says "outcome unknown", which is true enough: no retry.
-    if let Err(error) = context.store.purge(&context.queue, letters).await {
-        context.report.server_error("take back the dead letter of a finished job", &error);
     }
 }
 

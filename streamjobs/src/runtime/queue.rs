@@ -9,12 +9,12 @@ use tokio::time::Instant;
 
 use crate::client::Client;
 use crate::config::{JobLimits, QueueConfig, RuntimeConfig};
-use crate::entry::{Delivery, Hold};
+use crate::entry::{Delivery, EntryId, Hold};
 use crate::event::Envelope;
 use crate::extract::States;
 use crate::handler::{HandlerDef, Lease, Place};
 use crate::policy::Verdict;
-use crate::runtime::acks::Acks;
+use crate::runtime::acks::{Ack, Acks};
 use crate::runtime::clock::Clock;
 use crate::runtime::health::ReadHealth;
 use crate::runtime::held::{Held, Registered};
@@ -130,6 +130,33 @@ impl QueueContext {
             }
         }
         assignments
+    }
+
+    /// Ends jobs that the server has acknowledged: their slots, and the dead letters of those whose
+    /// payload was trimmed while they ran. A job that is done was not lost, so those have to go.
+    pub(crate) fn end(
+        &self,
+        acks: Vec<Ack>,
+        confirmed: usize,
+    ) -> (Vec<OwnedSemaphorePermit>, Vec<EntryId>) {
+        self.report.acknowledged(acks.len(), confirmed);
+        let (mut slots, mut letters) = (Vec::with_capacity(acks.len()), Vec::new());
+        for Ack { source, id, slot } in acks {
+            letters.extend(self.held.remove(source, id));
+            slots.push(slot);
+        }
+        (slots, letters)
+    }
+
+    /// Takes dead letters of finished jobs back.
+    pub(crate) async fn take_letters_back(&self, letters: &[EntryId]) {
+        if letters.is_empty() {
+            return;
+        }
+        // A letter that stays says "outcome unknown", which is true enough: no retry.
+        if let Err(error) = self.store.purge(&self.queue, letters).await {
+            self.report.server_error("take back the dead letter of a finished job", &error);
+        }
     }
 
     /// Takes free slots without waiting, at most `count`.

@@ -183,14 +183,22 @@ impl Reader {
             }
         };
         context.health.note_read(Instant::now());
-        self.finish_acks(acks, acknowledged, &mut slots);
-        let deliveries = deliveries?;
+        let letters = self.finish_acks(acks, acknowledged, &mut slots);
+        let deliveries = match deliveries {
+            Ok(deliveries) => deliveries,
+            Err(error) => {
+                context.take_letters_back(&letters).await;
+                return Err(error);
+            }
+        };
         self.last_count = deliveries.len();
         self.lane_served = source == Source::Lane;
         if source == Source::Lane && deliveries.len() < count {
             context.lane_waits.store(false, Ordering::Release);
         }
         self.assign(deliveries, slots, sent).await;
+        // Last, because what was delivered is not renewed before it is registered.
+        context.take_letters_back(&letters).await;
         Ok(())
     }
 
@@ -203,36 +211,33 @@ impl Reader {
         let context = &self.context;
         let ids = acks.iter().map(|ack| (ack.source, ack.id)).collect::<Vec<_>>();
         let acknowledged = context.store.acknowledge(&context.queue, &ids).await;
-        self.finish_acks(acks, acknowledged, &mut slots);
+        let letters = self.finish_acks(acks, acknowledged, &mut slots);
         drop(slots);
+        context.take_letters_back(&letters).await;
         // Whoever queues for a slot gets it before this loop asks again.
         tokio::task::yield_now().await;
         Ok(())
     }
 
-    /// Frees the slots of acknowledged jobs for what the same round trip has read.
+    /// Frees the slots of acknowledged jobs for what the same round trip has read: the dead letters
+    /// that have to be taken back.
     fn finish_acks(
         &self,
         acks: Vec<Ack>,
         acknowledged: Result<usize, StoreError>,
         slots: &mut Vec<OwnedSemaphorePermit>,
-    ) {
+    ) -> Vec<EntryId> {
         match acknowledged {
-            Ok(_) if acks.is_empty() => {}
+            Ok(_) if acks.is_empty() => Vec::new(),
             Ok(confirmed) => {
-                self.context.report.acknowledged(acks.len(), confirmed);
-                for ack in acks {
-                    // The letter of an entry that was trimmed meanwhile stays: only the acker, which
-                    // may wait for the server, takes such letters back.
-                    match self.context.held.remove(ack.source, ack.id) {
-                        None => slots.push(ack.slot),
-                        Some(_) => drop(ack),
-                    }
-                }
+                let (freed, letters) = self.context.end(acks, confirmed);
+                slots.extend(freed);
+                letters
             }
             Err(error) => {
                 self.context.report.server_error("acknowledge", &error);
                 self.context.acks.put_back(acks);
+                Vec::new()
             }
         }
     }
