@@ -208,14 +208,21 @@ impl QueueConfig {
         }
     }
 
+    /// How old the last sign of the lease is when it is renewed: what is a quarter of a lease old
+    /// would be older than a third at the next look.
+    pub(crate) fn renewal_age(&self) -> Duration {
+        self.lease / 4
+    }
+
     /// How long after the last sign of the lease an attempt is told that it is lost.
     pub(crate) fn fence(&self) -> Duration {
         self.lease / 6 * 5
     }
 
-    /// How long an attempt has between the token and the drop of its future.
+    /// How long an attempt has between the token and the drop of its future. With the fence and
+    /// the pace of the looks at it (a twenty-fourth of the lease) it makes up the lease.
     pub(crate) fn window(&self) -> Duration {
-        (self.lease / 6).min(WINDOW_MAX)
+        (self.lease / 8).min(WINDOW_MAX)
     }
 
     /// What is wrong with the settings.
@@ -323,7 +330,8 @@ mod tests {
         let config = QueueConfig::new(&HandlerOptions::default(), &group, Duration::from_secs(2));
         assert_eq!(config.block, Duration::from_millis(100));
         assert!(
-            config.fence() > config.lease / 2 && config.fence() + config.window() <= config.lease
+            config.fence() > config.lease / 2
+                && config.fence() + config.lease / 24 + config.window() <= config.lease
         );
     }
 

@@ -182,7 +182,8 @@ impl Job {
 
     /// Fires when the attempt should stop: its lease is lost, or a shutdown ran out of grace.
     ///
-    /// A moment later (a sixth of the lease, at most a second) the handler's future is dropped where it waits.
+    /// A moment later (an eighth of the lease, at most a second) the handler's future is dropped
+    /// where it waits.
     #[must_use]
     pub fn cancelled(&self) -> &CancellationToken {
         self.parts.lease.token()

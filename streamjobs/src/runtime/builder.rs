@@ -220,6 +220,7 @@ impl Wiring {
                 health: ReadHealth::new(),
                 lane_waits: AtomicBool::new(false),
                 sweep_now: Notify::new(),
+                renew_now: Notify::new(),
                 reaper_wants: AtomicUsize::new(0),
                 intake: Semaphore::new(1),
                 epoch: AtomicU64::new(0),

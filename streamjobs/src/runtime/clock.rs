@@ -84,7 +84,7 @@ impl Clock {
         self.lease / 3
     }
 
-    /// Answers come every sixth of a lease; a longer silence than this was a fault.
+    /// Answers come every quarter of a lease; a longer silence than this was a fault.
     fn gap(&self) -> Duration {
         self.lease / 2
     }

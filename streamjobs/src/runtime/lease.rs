@@ -20,22 +20,14 @@ pub(crate) struct LeaseKeeper {
 impl LeaseKeeper {
     /// Renews until the stop, which comes after the last verdict.
     ///
-    /// The fence falls by our own clock, also while a renewal waits for its answer.
+    /// Each duty has its own pace: the fence falls by our own clock, also while a renewal waits for
+    /// its answer, and a slow look at the server's clock holds no renewal up.
     pub(crate) async fn run(self, stop: CancellationToken) {
-        tokio::join!(self.keep_renewing(&stop), self.keep_fencing(&stop));
-    }
-
-    async fn keep_fencing(&self, stop: &CancellationToken) {
-        while !stopped_within(stop, self.context.config.lease / 12).await {
-            let context = &self.context;
-            for hold in context.held.fence(Instant::now(), context.config.fence()) {
-                context.report.lease_lost(hold, "it could not be renewed in time");
-            }
-        }
+        tokio::join!(self.keep_renewing(&stop), self.keep_fencing(&stop), self.keep_looking(&stop));
     }
 
     async fn keep_renewing(&self, stop: &CancellationToken) {
-        let lease = self.context.config.lease;
+        let (context, lease) = (&self.context, self.context.config.lease);
         // Twice in each renewal interval: what came in just after one tick is renewed in time. A
         // slow answer does not move the ticks after it.
         let mut ticks = interval(lease / 6);
@@ -44,25 +36,44 @@ impl LeaseKeeper {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
+                () = context.renew_now.notified() => {}
                 _ = ticks.tick() => {}
             }
-            // What is a quarter of a lease old would be older than a third at the next tick.
-            let due = self.context.held.due(Instant::now(), lease / 4);
+            let due = context.held.due(Instant::now(), context.config.renewal_age());
             if let Err(error) = self.renew(&due).await {
-                self.context.report.server_error("renew leases", &error);
+                context.report.server_error("renew leases", &error);
             }
         }
     }
 
-    /// Renews in bounded steps; with nothing to renew it still looks at the server's clock, which
-    /// is how silences of the server are noticed.
+    async fn keep_fencing(&self, stop: &CancellationToken) {
+        while !stopped_within(stop, self.context.config.lease / 24).await {
+            let context = &self.context;
+            for hold in context.held.fence(Instant::now(), context.config.fence()) {
+                context.report.lease_lost(hold, "it could not be renewed in time");
+            }
+        }
+    }
+
+    /// Looks at the server's clock where no renewal does, which is how silences of the server are
+    /// noticed.
+    async fn keep_looking(&self, stop: &CancellationToken) {
+        let (context, pace) = (&self.context, self.context.config.lease / 6);
+        while !stopped_within(stop, pace).await {
+            if context.clock.silence(Instant::now()) < pace / 2 {
+                continue;
+            }
+            let sent = Instant::now();
+            match context.store.now().await {
+                Ok(now) => context.clock.observe(sent, Instant::now(), now),
+                Err(error) => context.report.server_error("look at the clock", &error),
+            }
+        }
+    }
+
+    /// Renews in bounded steps.
     async fn renew(&self, due: &[Hold]) -> Result<(), StoreError> {
         let context = &self.context;
-        if due.is_empty() {
-            let sent = Instant::now();
-            let now = context.store.now().await?;
-            context.clock.observe(sent, Instant::now(), now);
-        }
         for holds in due.chunks(BATCH_MAX) {
             let epoch = context.epoch.load(Ordering::Acquire);
             let sent = Instant::now();

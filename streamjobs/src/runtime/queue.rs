@@ -46,6 +46,8 @@ pub(crate) struct QueueContext {
     pub(crate) lane_waits: AtomicBool,
     /// Somebody handed entries back: sweep without waiting for the interval.
     pub(crate) sweep_now: Notify,
+    /// Something was delivered whose lease is partly over: renew without waiting for the interval.
+    pub(crate) renew_now: Notify,
     /// How many slots the reaper waits for. The reader would otherwise give every slot that an
     /// acknowledgement frees to what it reads next, and a busy stream would never be swept.
     pub(crate) reaper_wants: AtomicUsize,
@@ -128,6 +130,9 @@ impl QueueContext {
                     }
                 },
             }
+        }
+        if sent.elapsed() >= self.config.renewal_age() {
+            self.renew_now.notify_one();
         }
         assignments
     }
