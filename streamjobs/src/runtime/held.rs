@@ -62,8 +62,8 @@ impl Held {
             // The same consumer has the entry again: the attempt that runs goes on under the new
             // count, unless it was told to stop, in which case a later sweep finds the entry.
             if !entry.lease.is_lost() {
-                *entry =
-                    HeldEntry { delivery_count: hold.delivery_count, sign, epoch, ..take(entry) };
+                let delivery_count = hold.delivery_count;
+                *entry = HeldEntry { delivery_count, sign, epoch, adrift: false, ..take(entry) };
             }
             return Registered::InFlight;
         }
@@ -264,6 +264,15 @@ mod tests {
         assert_eq!(held.renewed(hold(1), Checked::NotPending, now, 1), Renewal::Fine);
         assert!(held.fence(now + LEASE * 9, LEASE).is_empty() && !lease.is_lost());
         assert!(held.due(now + LEASE * 9, LEASE).is_empty());
+    }
+
+    #[test]
+    fn an_entry_adrift_is_renewed_again_once_its_group_delivers_it_again() {
+        let (held, lease, now) = held();
+        held.renewed(hold(1), Checked::NotPending, now, 1);
+        assert_eq!(held.register(hold(1), &lease, now, 1), Registered::InFlight);
+        assert_eq!(held.due(now + LEASE, LEASE), [hold(1)]);
+        assert_eq!(held.renewed(hold(1), Checked::TakenOver, now, 1), Renewal::Lost);
     }
 
     #[test]
