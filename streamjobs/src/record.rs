@@ -22,14 +22,18 @@ pub(crate) struct Attempted<'a> {
 }
 
 impl Attempted<'_> {
-    /// The entry that the lane will hold when the job's back-off is over.
-    pub(crate) fn retry(&self, error: &str) -> Fields {
-        let mut fields = carried(self.delivery.entry.fields());
+    /// The entry that the lane will hold when the job's back-off is over. Without an error of this
+    /// attempt, the last one stays.
+    pub(crate) fn retry(&self, error: Option<&str>) -> Fields {
+        let entry = &self.delivery.entry;
+        let mut fields = carried(entry.fields());
         push(&mut fields, "sj-id", self.envelope.event_id.as_str().to_owned());
         push(&mut fields, "sj-attempt", self.failures.to_string());
         push(&mut fields, "sj-origin", self.origin().to_string());
         push(&mut fields, "sj-first", self.first().to_string());
-        push(&mut fields, "sj-error", cut(error));
+        if let Some(error) = error.or_else(|| entry.text("sj-error")) {
+            push(&mut fields, "sj-error", cut(error));
+        }
         fields
     }
 
@@ -308,7 +312,7 @@ mod tests {
         let (delivery, envelope) = (delivery(fields), envelope());
         let attempted =
             Attempted { delivery: &delivery, envelope: &envelope, taken_up: 77, failures: 2 };
-        let entry = Entry::new(EntryId::new(6, 0), attempted.retry("no"));
+        let entry = Entry::new(EntryId::new(6, 0), attempted.retry(Some("no")));
         let texts = ["type", "data", "sj-id", "sj-key", "sj-attempt", "sj-origin", "sj-first"]
             .map(|name| entry.text(name));
         assert_eq!(

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use crate::entry::{EntryId, Fields, Hold};
 use crate::policy::{Reason, Verdict};
 use crate::record::Attempted;
 use crate::runtime::pause::Pause;
@@ -111,6 +112,8 @@ async fn settle(context: &QueueContext, settlement: Settlement, abort: &Cancella
 async fn carry_out(context: &QueueContext, settlement: &Settlement) -> Result<Checked, StoreError> {
     let (store, queue, consumer) = (&context.store, &context.queue, &context.place.consumer);
     let hold = settlement.hold;
+    // Where a renewal has found the payload gone, the letter that says so stands for the entry.
+    let trimmed = context.held.letter(hold);
     let attempted = Attempted {
         delivery: &settlement.delivery,
         envelope: &settlement.envelope,
@@ -119,19 +122,37 @@ async fn carry_out(context: &QueueContext, settlement: &Settlement) -> Result<Ch
     };
     match &settlement.verdict {
         Verdict::SetAside { delay, error } => {
-            store.set_aside(queue, consumer, hold, *delay, &attempted.retry(error)).await
+            let job = attempted.retry(Some(error));
+            store.set_aside(queue, consumer, hold, trimmed, *delay, &job).await
         }
         Verdict::Bury { reason, error } => {
             let letter = attempted.dead_letter(*reason, error.as_deref(), consumer.as_str());
-            store.bury(queue, consumer, hold, &letter).await
+            store.bury(queue, consumer, hold, trimmed, &letter).await
         }
-        Verdict::Release => {
-            let answers = store.release(queue, consumer, context.config.lease, &[hold]).await?;
-            answers.into_iter().next().ok_or(StoreError::Protocol { command: "release" })
-        }
+        Verdict::Release => hand_back(context, hold, trimmed, &attempted.retry(None)).await,
         // Neither reaches this loop; both change nothing.
         Verdict::Acknowledge | Verdict::Leave => Ok(Checked::Held),
     }
+}
+
+/// Gives a job up for others to claim at once. Nobody can claim an entry without a payload, so its
+/// job goes through the retry set, due now.
+async fn hand_back(
+    context: &QueueContext,
+    hold: Hold,
+    trimmed: Option<EntryId>,
+    job: &Fields,
+) -> Result<Checked, StoreError> {
+    let (store, queue, consumer) = (&context.store, &context.queue, &context.place.consumer);
+    if trimmed.is_none() {
+        let answers = store.release(queue, consumer, context.config.lease, &[hold]).await?;
+        let answer =
+            answers.into_iter().next().ok_or(StoreError::Protocol { command: "release" })?;
+        let Checked::Trimmed(letter) = answer else { return Ok(answer) };
+        context.held.note_trimmed(hold, letter);
+    }
+    let letter = context.held.letter(hold);
+    store.set_aside(queue, consumer, hold, letter, Duration::ZERO, job).await
 }
 
 fn report(context: &QueueContext, settlement: &Settlement, checked: Checked) {

@@ -91,6 +91,19 @@ impl Held {
         (!entry.lease.is_lost()).then_some(Hold { delivery_count: entry.delivery_count, ..hold })
     }
 
+    /// The dead letter that stands for an entry whose payload was found gone.
+    pub(crate) fn letter(&self, hold: Hold) -> Option<EntryId> {
+        self.lock().get(&key(hold)).and_then(|entry| entry.letter)
+    }
+
+    /// The payload was found gone, which a dead letter says.
+    pub(crate) fn note_trimmed(&self, hold: Hold, letter: EntryId) {
+        if let Some(entry) = self.lock().get_mut(&key(hold)) {
+            entry.adrift = true;
+            entry.letter = Some(letter);
+        }
+    }
+
     /// Forgets an entry: the dead letter that its trimming left, if any.
     pub(crate) fn remove(&self, source: Source, id: EntryId) -> Option<EntryId> {
         self.lock().remove(&(source, id)).and_then(|entry| entry.letter)

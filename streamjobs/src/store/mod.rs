@@ -237,22 +237,26 @@ pub trait Store: Send + Sync + fmt::Debug {
         holds: &'a [Hold],
     ) -> Reply<'a, Vec<Checked>>;
 
-    /// Sets a failed job aside until its delay is over: stored first, acknowledged second.
+    /// Sets a failed job aside until its delay is over: stored first, acknowledged second. A dead
+    /// letter that says that the entry's payload was gone is replaced by the job, if it is there.
     fn set_aside<'a>(
         &'a self,
         queue: &'a Queue,
         consumer: &'a ConsumerName,
         hold: Hold,
+        trimmed: Option<EntryId>,
         delay: Duration,
         job: &'a Fields,
     ) -> Reply<'a, Checked>;
 
-    /// Stores a dead letter first and acknowledges second.
+    /// Stores a dead letter first and acknowledges second. It replaces one that says that the
+    /// entry's payload was gone, if that is there.
     fn bury<'a>(
         &'a self,
         queue: &'a Queue,
         consumer: &'a ConsumerName,
         hold: Hold,
+        trimmed: Option<EntryId>,
         letter: &'a Fields,
     ) -> Reply<'a, Checked>;
 

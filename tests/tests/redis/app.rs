@@ -275,6 +275,13 @@ pub fn both(app: &App, one: &Work, two: &Work) -> RuntimeBuilder {
     quick(builder.group("work", options()).group("other", options()))
 }
 
+/// Waits until the runtime knows the end of every job it had. The server knows it first, so whoever
+/// looks at counters after waiting for the server waits for this too.
+pub async fn settled(runtime: &Runtime) {
+    let in_flight = || runtime.health().queues.iter().map(|queue| queue.in_flight).sum::<usize>();
+    until(DEADLINE, "every job has settled", || in_flight() == 0).await;
+}
+
 /// Waits until something holds, leaving the executor free.
 pub async fn until(deadline: Duration, what: &str, mut condition: impl FnMut() -> bool) {
     eventually_async(deadline, what, async || condition()).await;

@@ -5,7 +5,7 @@ use streamjobs::config::Unhandled;
 use streamjobs::dead_letter::Reason;
 use streamjobs::{Client, ResultExt};
 
-use crate::app::{App, DEADLINE, Gate, Work, options, order, until};
+use crate::app::{App, DEADLINE, Gate, Work, options, order, settled, until};
 
 async fn letters(client: &Client) -> Vec<streamjobs::dead_letter::DeadLetter> {
     client.dead_letters("orders", "work").unwrap().list(None, 100).await.unwrap().letters
@@ -275,4 +275,88 @@ async fn a_payload_trimmed_under_a_running_handler_is_no_loss_when_it_succeeds()
         (1, 1, 1)
     );
     let _ = runtime.shutdown().await;
+}
+
+/// Starts a job, takes its payload from the stream while it runs, and waits until that is noticed.
+async fn trimmed_while_running(app: &App, work: &Work) {
+    app.client.publish(&order(1)).await.unwrap();
+    work.wait_for(1).await;
+    app.server.command(&["XTRIM", "orders", "MAXLEN", "0"]);
+    let letter = buried(app, 1).await.remove(0);
+    assert_eq!((letter.reason, letter.fields.len()), (Reason::Trimmed, 0));
+}
+
+#[tokio::test]
+async fn a_job_whose_payload_was_trimmed_is_tried_again_with_the_payload_in_hand() {
+    let app = App::start().await;
+    let gate = Gate::default();
+    let held = gate.clone();
+    let flaky = Work::new(move |_, job| {
+        let held = held.clone();
+        async move {
+            held.passed().await;
+            if job.attempt() == 1 { Err("once more".into()) } else { Ok(()) }
+        }
+    });
+    let runtime = app.runtime(&flaky).start().await.unwrap();
+    trimmed_while_running(&app, &flaky).await;
+    gate.open();
+    flaky.wait_for(2).await;
+    app.drained("work").await;
+    let runs = flaky.runs();
+    assert_eq!((runs[1].attempt, &runs[1].event_id), (2, &runs[0].event_id));
+    assert_eq!(app.server.length("{orders}:dead:work"), 0, "the retry took the letter's place");
+    settled(&runtime).await;
+    assert_eq!((runtime.counters().set_aside, runtime.counters().refused_late), (1, 0));
+    let _ = runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_rejected_job_whose_payload_was_trimmed_is_buried_with_the_payload_in_hand() {
+    let app = App::start().await;
+    let gate = Gate::default();
+    let held = gate.clone();
+    let rejecting = Work::new(move |_, _| {
+        let held = held.clone();
+        async move {
+            held.passed().await;
+            Err::<(), _>("never").dead()
+        }
+    });
+    let runtime = app.runtime(&rejecting).start().await.unwrap();
+    trimmed_while_running(&app, &rejecting).await;
+    gate.open();
+    until(DEADLINE, "buried anew", || runtime.counters().buried == 1).await;
+    let letter = buried(&app, 1).await.remove(0);
+    assert_eq!((letter.reason, letter.error.as_deref()), (Reason::Rejected, Some("never")));
+    assert_eq!(letter.event_type(), Some("order.placed"));
+    let _ = runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_job_cut_off_whose_payload_was_trimmed_is_handed_back_with_the_payload_in_hand() {
+    for noticed in [true, false] {
+        let app = App::start().await;
+        let endless = Work::gated(&Gate::default());
+        // Where the loss is not to be noticed before the stop, no renewal comes before it.
+        let lease = if noticed { crate::app::LEASE } else { Duration::from_secs(600) };
+        let builder = app.bare(&endless).group("work", options().lease(lease));
+        let runtime = builder.grace(Duration::from_millis(1)).start().await.unwrap();
+        if noticed {
+            trimmed_while_running(&app, &endless).await;
+        } else {
+            app.client.publish(&order(1)).await.unwrap();
+            endless.wait_for(1).await;
+            app.server.command(&["XTRIM", "orders", "MAXLEN", "0"]);
+        }
+        let report = runtime.shutdown().await;
+        assert_eq!((report.handed_back, report.abandoned.len()), (1, 0), "{report:?}");
+        let fresh = Work::fine();
+        let next = app.runtime(&fresh).start().await.unwrap();
+        fresh.wait_for(1).await;
+        app.drained("work").await;
+        assert_eq!((fresh.runs()[0].attempt, fresh.runs()[0].delivery_count), (1, 1));
+        assert_eq!(app.server.length("{orders}:dead:work"), 0);
+        let _ = next.shutdown().await;
+    }
 }

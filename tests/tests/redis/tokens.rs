@@ -89,9 +89,9 @@ async fn an_attempt_that_was_taken_over_is_refused_in_every_step_and_changes_not
     let (store, queue, a) = (&actors.store, &actors.queue, &actors.names[0]);
     assert_eq!(actors.renew(0, old).await, Checked::TakenOver);
     assert_eq!(actors.release(0, old).await, Checked::TakenOver);
-    assert_eq!(store.bury(queue, a, old, &letter).await.unwrap(), Checked::TakenOver);
+    assert_eq!(store.bury(queue, a, old, None, &letter).await.unwrap(), Checked::TakenOver);
     assert_eq!(
-        store.set_aside(queue, a, old, Duration::ZERO, &letter).await.unwrap(),
+        store.set_aside(queue, a, old, None, Duration::ZERO, &letter).await.unwrap(),
         Checked::TakenOver
     );
     assert!(store.recover(queue, a, &[old]).await.unwrap().is_empty());
@@ -177,12 +177,13 @@ async fn no_stale_token_ever_changes_an_entry() {
         let letter = vec![(b"x".as_slice().into(), b"y".as_slice().into())];
         for (actor, hold) in tokens.iter().copied().filter(|token| *token != present) {
             let name = &actors.names[actor];
-            let refused = actors.store.bury(&actors.queue, name, hold, &letter).await.unwrap();
+            let refused =
+                actors.store.bury(&actors.queue, name, hold, None, &letter).await.unwrap();
             assert_eq!(refused, Checked::TakenOver, "seed {seed}");
         }
         let name = &actors.names[present.0];
         assert_eq!(
-            actors.store.bury(&actors.queue, name, present.1, &letter).await.unwrap(),
+            actors.store.bury(&actors.queue, name, present.1, None, &letter).await.unwrap(),
             Checked::Held
         );
         assert_eq!(actors.row(), None);

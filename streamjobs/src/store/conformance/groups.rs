@@ -63,9 +63,9 @@ pub async fn a_flushed_group_is_missing_until_it_is_restored_at_the_beginning(
     assert!(missing(stage.read(me, Source::Stream, 1).await.map(drop)));
     assert!(missing(store.renew(queue, me, &[hold]).await.map(drop)));
     assert!(missing(
-        store.set_aside(queue, me, hold, Duration::ZERO, &fields("x")).await.map(drop)
+        store.set_aside(queue, me, hold, None, Duration::ZERO, &fields("x")).await.map(drop)
     ));
-    assert!(missing(store.bury(queue, me, hold, &fields("x")).await.map(drop)));
+    assert!(missing(store.bury(queue, me, hold, None, &fields("x")).await.map(drop)));
     assert!(missing(store.beat(queue, me).await.map(drop)));
     assert_eq!(store.acknowledge(queue, &[(hold.source, hold.id)]).await?, 0);
     let id = stage.hands.append(&stage.key(Source::Stream), fields("after"));
@@ -142,7 +142,7 @@ pub async fn trimming_history_keeps_what_any_group_needs(stage: &Stage) -> Case 
 pub async fn dead_letters_are_paged_redriven_once_and_purged(stage: &Stage) -> Case {
     let (store, queue) = (&stage.store, &stage.queue);
     for hold in stage.deliver(5).await? {
-        store.bury(queue, &stage.me, hold, &fields("dead")).await?;
+        store.bury(queue, &stage.me, hold, None, &fields("dead")).await?;
     }
     let first = store.dead_letters(queue, EntryId::ZERO, 3).await?;
     let last = first.last().ok_or("three letters")?.id();

@@ -68,7 +68,7 @@ pub async fn a_job_set_aside_comes_back_whole_in_the_lane(stage: &Stage) -> Case
     let hold = stage.deliver_one().await?;
     let job = fields("again");
     let (store, queue) = (&stage.store, &stage.queue);
-    let checked = store.set_aside(queue, &stage.me, hold, Duration::ZERO, &job).await?;
+    let checked = store.set_aside(queue, &stage.me, hold, None, Duration::ZERO, &job).await?;
     assert_eq!((checked, stage.pending(Source::Stream).len()), (Checked::Held, 0));
     let promoted = store.promote(queue, 10).await?;
     assert_eq!((promoted.promoted, promoted.waiting, promoted.next_due), (1, 1, None));
@@ -83,7 +83,7 @@ pub async fn a_job_set_aside_waits_for_its_delay(stage: &Stage) -> Case {
     let holds = stage.deliver(2).await?;
     for (hold, delay) in holds.into_iter().zip([Duration::from_secs(3600), Duration::from_secs(60)])
     {
-        stage.store.set_aside(&stage.queue, &stage.me, hold, delay, &fields("later")).await?;
+        stage.store.set_aside(&stage.queue, &stage.me, hold, None, delay, &fields("later")).await?;
     }
     let promoted = stage.store.promote(&stage.queue, 10).await?;
     assert_eq!((promoted.promoted, promoted.waiting), (0, 0));
@@ -96,9 +96,9 @@ pub async fn a_job_set_aside_waits_for_its_delay(stage: &Stage) -> Case {
 pub async fn a_buried_job_is_stored_whole_and_acknowledged(stage: &Stage) -> Case {
     let hold = stage.deliver_one().await?;
     let letter = fields("dead");
-    let refused = stage.store.bury(&stage.queue, &stage.other, hold, &letter).await?;
+    let refused = stage.store.bury(&stage.queue, &stage.other, hold, None, &letter).await?;
     assert_eq!((refused, stage.hands.length(&stage.dead_key())), (Checked::TakenOver, 0));
-    let checked = stage.store.bury(&stage.queue, &stage.me, hold, &letter).await?;
+    let checked = stage.store.bury(&stage.queue, &stage.me, hold, None, &letter).await?;
     assert_eq!((checked, stage.pending(Source::Stream).len()), (Checked::Held, 0));
     let stored = stage.store.dead_letters(&stage.queue, EntryId::ZERO, 10).await?;
     assert_eq!(stored.iter().map(|one| one.fields().to_vec()).collect::<Vec<_>>(), [letter]);
@@ -112,8 +112,8 @@ pub async fn a_settled_entry_cannot_be_settled_again(stage: &Stage) -> Case {
     for expected in [Checked::Held, Checked::NotPending] {
         for (number, hold) in holds.iter().enumerate() {
             let checked = match number {
-                0 => store.bury(queue, me, *hold, &fields("x")).await?,
-                _ => store.set_aside(queue, me, *hold, Duration::ZERO, &fields("x")).await?,
+                0 => store.bury(queue, me, *hold, None, &fields("x")).await?,
+                _ => store.set_aside(queue, me, *hold, None, Duration::ZERO, &fields("x")).await?,
             };
             assert_eq!(checked, expected);
         }
@@ -129,15 +129,50 @@ pub async fn a_trimmed_entry_can_still_be_set_aside_and_buried(stage: &Stage) ->
     for (number, hold) in holds.into_iter().enumerate() {
         stage.hands.delete(&stage.key(Source::Stream), hold.id);
         let checked = match number {
-            0 => stage.store.bury(&stage.queue, &stage.me, hold, &fields("x")).await?,
+            0 => stage.store.bury(&stage.queue, &stage.me, hold, None, &fields("x")).await?,
             _ => {
                 let delay = Duration::ZERO;
-                stage.store.set_aside(&stage.queue, &stage.me, hold, delay, &fields("x")).await?
+                stage
+                    .store
+                    .set_aside(&stage.queue, &stage.me, hold, None, delay, &fields("x"))
+                    .await?
             }
         };
         assert_eq!(checked, Checked::Held);
     }
     assert!(stage.pending(Source::Stream).is_empty());
+    Ok(())
+}
+
+/// The letter of a loss stands for the entry, for whoever has its payload in hand.
+pub async fn a_letter_of_a_loss_is_replaced_by_the_job_it_stands_for(stage: &Stage) -> Case {
+    let holds = stage.deliver(3).await?;
+    for hold in &holds {
+        stage.hands.delete(&stage.key(Source::Stream), hold.id);
+    }
+    let (store, queue, me) = (&stage.store, &stage.queue, &stage.me);
+    let answers = store.renew(queue, me, &holds).await?.answers;
+    let letter = |answer: &Checked| match answer {
+        Checked::Trimmed(letter) => Some(*letter),
+        _ => None,
+    };
+    let letters = answers.iter().map(letter).collect::<Vec<_>>();
+    assert!(letters.iter().all(Option::is_some), "{answers:?}");
+    let [buried, aside, purged] = holds.as_slice() else { return Err("three entries".into()) };
+    let [burial, waiting, gone] = letters.as_slice() else { return Err("three letters".into()) };
+    assert_eq!(store.bury(queue, me, *buried, None, &fields("x")).await?, Checked::NotPending);
+    for expected in [Checked::Held, Checked::NotPending] {
+        assert_eq!(store.bury(queue, me, *buried, *burial, &fields("dead")).await?, expected);
+        let delay = Duration::ZERO;
+        let checked = store.set_aside(queue, me, *aside, *waiting, delay, &fields("again")).await?;
+        assert_eq!(checked, expected);
+    }
+    store.purge(queue, &gone.iter().copied().collect::<Vec<_>>()).await?;
+    let checked = store.set_aside(queue, me, *purged, *gone, Duration::ZERO, &fields("x")).await?;
+    assert_eq!(checked, Checked::NotPending, "an operator has purged it");
+    let stored = store.dead_letters(queue, EntryId::ZERO, 10).await?;
+    let names = stored.iter().map(|letter| letter.text("name")).collect::<Vec<_>>();
+    assert_eq!((names, store.promote(queue, 10).await?.promoted), (vec![Some("dead")], 1));
     Ok(())
 }
 

@@ -198,6 +198,7 @@ macro_rules! __conformance_tests {
             held a_buried_job_is_stored_whole_and_acknowledged,
             held a_settled_entry_cannot_be_settled_again,
             held a_trimmed_entry_can_still_be_set_aside_and_buried,
+            held a_letter_of_a_loss_is_replaced_by_the_job_it_stands_for,
             held a_sweep_claims_what_is_idle_and_counts_it,
             held a_sweep_keeps_its_limit_and_its_cursor,
             held a_sweep_stores_trimmed_entries_as_dead_letters,

@@ -215,11 +215,13 @@ impl Store for MemoryStore {
         queue: &'a Queue,
         consumer: &'a ConsumerName,
         hold: Hold,
+        trimmed: Option<EntryId>,
         delay: Duration,
         job: &'a Fields,
     ) -> Reply<'a, Checked> {
         self.reply("set_aside", |world| {
-            steps::set_aside(world, queue, consumer.as_str(), hold, milliseconds(delay), job)
+            let settling = steps::Settling { consumer: consumer.as_str(), hold, trimmed };
+            steps::set_aside(world, queue, settling, milliseconds(delay), job)
         })
     }
 
@@ -228,9 +230,13 @@ impl Store for MemoryStore {
         queue: &'a Queue,
         consumer: &'a ConsumerName,
         hold: Hold,
+        trimmed: Option<EntryId>,
         letter: &'a Fields,
     ) -> Reply<'a, Checked> {
-        self.reply("bury", |world| steps::bury(world, queue, consumer.as_str(), hold, letter))
+        self.reply("bury", |world| {
+            let settling = steps::Settling { consumer: consumer.as_str(), hold, trimmed };
+            steps::bury(world, queue, settling, letter)
+        })
     }
 
     fn has_idle<'a>(

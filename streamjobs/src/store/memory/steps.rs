@@ -105,39 +105,65 @@ pub(super) fn release(
     Ok(answers)
 }
 
+/// What a job's next form takes the place of.
+#[derive(Clone, Copy)]
+pub(super) struct Settling<'a> {
+    pub(super) consumer: &'a str,
+    pub(super) hold: Hold,
+    pub(super) trimmed: Option<EntryId>,
+}
+
+impl Settling<'_> {
+    /// Stores the next form if the attempt has the entry, or a dead letter stands for it.
+    fn settle(
+        self,
+        world: &mut World,
+        queue: &Queue,
+        store: impl FnOnce(&mut World),
+    ) -> Step<Checked> {
+        let checked = world.check(queue, self.consumer, self.hold)?;
+        let stands = |letter: &EntryId| world.dead(queue).entries.contains_key(letter);
+        let letter = match checked {
+            Checked::NotPending => self.trimmed.filter(stands),
+            _ => None,
+        };
+        if checked != Checked::Held && letter.is_none() {
+            return Ok(checked);
+        }
+        store(world);
+        if let Some(letter) = letter {
+            world.dead(queue).entries.remove(&letter);
+        }
+        world.acknowledge(queue, self.hold.source, self.hold.id);
+        Ok(Checked::Held)
+    }
+}
+
 pub(super) fn set_aside(
     world: &mut World,
     queue: &Queue,
-    consumer: &str,
-    hold: Hold,
+    settling: Settling<'_>,
     delay: u64,
     job: &Fields,
 ) -> Step<Checked> {
-    let checked = world.check(queue, consumer, hold)?;
-    if checked == Checked::Held {
+    settling.settle(world, queue, |world| {
         let due = world.now().saturating_add(delay);
         world.set_aside += 1;
         let number = world.set_aside;
         world.waiting(queue).insert((due, number), job.clone());
-        world.acknowledge(queue, hold.source, hold.id);
-    }
-    Ok(checked)
+    })
 }
 
 pub(super) fn bury(
     world: &mut World,
     queue: &Queue,
-    consumer: &str,
-    hold: Hold,
+    settling: Settling<'_>,
     letter: &Fields,
 ) -> Step<Checked> {
-    let checked = world.check(queue, consumer, hold)?;
-    if checked == Checked::Held {
+    settling.settle(world, queue, |world| {
         let now = world.now();
         world.dead(queue).append(now, letter.clone());
-        world.acknowledge(queue, hold.source, hold.id);
-    }
-    Ok(checked)
+    })
 }
 
 pub(super) fn sweep(world: &mut World, queue: &Queue, consumer: &str, sweep: Sweep) -> Step<Swept> {

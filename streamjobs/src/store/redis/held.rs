@@ -22,6 +22,14 @@ pub(super) struct Held<'a> {
     pub(super) consumer: &'a ConsumerName,
 }
 
+/// What differs between the steps that store a job's next form.
+struct Settle<'a> {
+    script: &'static Script,
+    /// Beside the stream and the dead letters.
+    keys: &'a [&'a str],
+    delay: Option<u64>,
+}
+
 impl Held<'_> {
     pub(super) async fn renew(self, holds: &[Hold]) -> Result<Renewed, StoreError> {
         let name = script::RENEW.name;
@@ -74,6 +82,7 @@ impl Held<'_> {
     pub(super) async fn set_aside(
         self,
         hold: Hold,
+        trimmed: Option<EntryId>,
         delay: Duration,
         job: &Fields,
     ) -> Result<Checked, StoreError> {
@@ -81,12 +90,19 @@ impl Held<'_> {
         let (retry, records) =
             (stream.retry_key(&self.queue.group), stream.retry_records_key(&self.queue.group));
         let delay = milliseconds(delay).min(DELAY_MAX);
-        self.settle(&script::SET_ASIDE, hold, &[&retry, &records], Some(delay), job).await
+        let step =
+            Settle { script: &script::SET_ASIDE, keys: &[&retry, &records], delay: Some(delay) };
+        self.settle(step, hold, trimmed, job).await
     }
 
-    pub(super) async fn bury(self, hold: Hold, letter: &Fields) -> Result<Checked, StoreError> {
-        let dead = self.dead_key();
-        self.settle(&script::BURY, hold, &[&dead], None, letter).await
+    pub(super) async fn bury(
+        self,
+        hold: Hold,
+        trimmed: Option<EntryId>,
+        letter: &Fields,
+    ) -> Result<Checked, StoreError> {
+        let step = Settle { script: &script::BURY, keys: &[], delay: None };
+        self.settle(step, hold, trimmed, letter).await
     }
 
     pub(super) async fn sweep(self, sweep: Sweep) -> Result<Swept, StoreError> {
@@ -136,21 +152,24 @@ impl Held<'_> {
 
     async fn settle(
         self,
-        script: &'static Script,
+        step: Settle<'_>,
         hold: Hold,
-        keys: &[&str],
-        delay: Option<u64>,
+        trimmed: Option<EntryId>,
         fields: &Fields,
     ) -> Result<Checked, StoreError> {
-        let key = self.queue.key(hold.source);
-        let keys = [&[key.as_str()], keys].concat();
+        let (key, dead) = (self.queue.key(hold.source), self.dead_key());
+        let keys = [&[key.as_str(), &dead], step.keys].concat();
         let add = |command: &mut Cmd| {
             self.add_owner(command, hold.source).arg(Id(hold.id)).arg(hold.delivery_count);
-            command.arg(delay);
+            match trimmed {
+                Some(letter) => command.arg(Id(letter)),
+                None => command.arg(""),
+            };
+            command.arg(step.delay);
             add_fields(command, fields);
         };
-        let value = self.link.script(script, &keys, add).await?;
-        checked(value, script.name)
+        let value = self.link.script(step.script, &keys, add).await?;
+        checked(value, step.script.name)
     }
 
     fn dead_key(&self) -> String {

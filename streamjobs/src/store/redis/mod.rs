@@ -171,10 +171,11 @@ impl Store for RedisStore {
         queue: &'a Queue,
         consumer: &'a ConsumerName,
         hold: Hold,
+        trimmed: Option<EntryId>,
         delay: Duration,
         job: &'a Fields,
     ) -> Reply<'a, Checked> {
-        Box::pin(self.held(queue, consumer).set_aside(hold, delay, job))
+        Box::pin(self.held(queue, consumer).set_aside(hold, trimmed, delay, job))
     }
 
     fn bury<'a>(
@@ -182,9 +183,10 @@ impl Store for RedisStore {
         queue: &'a Queue,
         consumer: &'a ConsumerName,
         hold: Hold,
+        trimmed: Option<EntryId>,
         letter: &'a Fields,
     ) -> Reply<'a, Checked> {
-        Box::pin(self.held(queue, consumer).bury(hold, letter))
+        Box::pin(self.held(queue, consumer).bury(hold, trimmed, letter))
     }
 
     fn has_idle<'a>(

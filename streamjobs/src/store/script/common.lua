@@ -93,6 +93,12 @@ local function held(key, group, me, id, count)
   return 0
 end
 
+-- Whether a dead letter that says that the payload was gone still stands for its entry: whoever
+-- has the payload in hand may replace it.
+local function stands(dead, letter)
+  return letter ~= '' and redis.call('XRANGE', dead, letter, letter, 'COUNT', 1)[1] ~= nil
+end
+
 -- Stores that the payload of an entry was gone before its job was done. Answers the letter's id.
 local function bury_trimmed(dead, source, id, count, owner)
   return redis.call('XADD', dead, '*', 'sj-dead-reason', 'trimmed', 'sj-dead-entry', id,
