@@ -5,7 +5,7 @@ use std::time::Duration;
 use streamjobs::config::{GroupOptions, Start};
 use streamjobs::{Entry, EntryId, Runtime, State, handler, handlers};
 
-use crate::app::{App, DEADLINE, Gate, Work, both, options, order, quick, until, work};
+use crate::app::{App, DEADLINE, Gate, Work, both, options, order, quick, settled, until, work};
 
 #[tokio::test]
 async fn every_group_gets_every_event_once() {
@@ -50,6 +50,7 @@ async fn a_job_is_acknowledged_only_after_its_handler_returned() {
     assert_eq!(app.calls("xack"), 0);
     gate.open();
     app.drained("work").await;
+    settled(&runtime).await;
     assert_eq!(runtime.counters().acknowledged, 1);
     let _ = runtime.shutdown().await;
 }
@@ -198,6 +199,7 @@ async fn an_acknowledgement_does_not_wait_behind_a_blocked_read() {
     // The reader is waiting again by now or soon; the entry is gone long before its wait ends.
     let acknowledged = until(Duration::from_secs(5), "acknowledged", || app.pending("work") == 0);
     acknowledged.await;
+    settled(&runtime).await;
     assert_eq!(runtime.counters().acknowledged, 1);
     let _ = runtime.shutdown().await;
 }

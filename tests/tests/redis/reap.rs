@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use crate::app::{App, DEADLINE, Gate, LEASE, Work, options, order, until};
+use crate::app::{App, DEADLINE, Gate, LEASE, Work, options, order, settled, until};
 
 /// Delivers entries to a consumer that is gone, as a process does that dies with work in hand.
 fn deliver_to_the_dead(app: &App, count: usize) {
@@ -130,6 +130,7 @@ async fn an_entry_in_flight_here_is_not_run_again_when_it_is_delivered_again() {
     assert_eq!(gated.count(), 1);
     gate.open();
     app.drained("work").await;
+    settled(&runtime).await;
     assert_eq!(
         (gated.count(), runtime.counters().succeeded, runtime.counters().leases_lost),
         (1, 1, 0)

@@ -3,7 +3,7 @@ use std::time::Duration;
 use streamjobs_tests::eventually::eventually_async;
 use streamjobs_tests::server::RedisServer;
 
-use crate::app::{App, DEADLINE, Gate, Work, options, order, until};
+use crate::app::{App, DEADLINE, Gate, Work, options, order, settled, until};
 
 #[tokio::test]
 async fn a_killed_and_restarted_server_with_a_log_loses_nothing() {
@@ -72,6 +72,7 @@ async fn a_server_that_cannot_write_is_waited_for_and_nothing_runs_again() {
     assert_eq!(app.pending("work"), 5);
     app.server.command(&["CONFIG", "SET", "min-replicas-to-write", "0"]);
     app.drained("work").await;
+    settled(&runtime).await;
     assert_eq!((gated.count(), runtime.counters().acknowledged), (5, 5));
     let _ = runtime.shutdown().await;
 }
@@ -99,6 +100,7 @@ async fn a_failing_snapshot_is_waited_for_and_nothing_runs_again() {
     until(DEADLINE, "refused", || runtime.counters().server_errors > 0).await;
     app.server.command(&["CONFIG", "SET", "stop-writes-on-bgsave-error", "no"]);
     app.drained("work").await;
+    settled(&runtime).await;
     assert_eq!((gated.count(), runtime.counters().acknowledged), (5, 5));
     let _ = runtime.shutdown().await;
 }
@@ -117,6 +119,7 @@ async fn forgotten_scripts_are_loaded_again_unnoticed() {
         flaky.wait_for((round + 1) * 2).await;
     }
     app.drained("work").await;
+    settled(&runtime).await;
     assert_eq!((runtime.counters().server_errors, runtime.counters().set_aside), (0, 10));
     let _ = runtime.shutdown().await;
 }

@@ -72,7 +72,7 @@ async fn jobs_cut_off_by_the_end_of_grace_are_handed_back_and_reported() {
     let _ = next.shutdown().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_that_blocks_its_thread_is_reported_as_abandoned() {
     let app = App::start().await;
     let (release, blocked) = std::sync::mpsc::sync_channel::<()>(0);
@@ -80,17 +80,19 @@ async fn a_job_that_blocks_its_thread_is_reported_as_abandoned() {
     let deaf = Work::new(move |_, _| {
         let blocked = blocked.clone();
         async move {
-            let _released =
-                tokio::task::spawn_blocking(move || blocked.lock().unwrap().recv()).await;
-            std::future::pending::<()>().await;
+            // It ends when the test drops the other end.
+            let _released = blocked.lock().unwrap().recv();
             Ok(())
         }
     });
     let runtime = app.runtime(&deaf).grace(Duration::from_millis(20)).start().await.unwrap();
-    app.client.publish(&order(1)).await.unwrap();
+    let entry_id = app.client.publish(&order(1)).await.unwrap().entry_id;
     deaf.wait_for(1).await;
     let report = runtime.shutdown().await;
-    assert_eq!(report.handed_back + report.abandoned.len() as u64, 1);
+    assert_eq!((report.finished, report.handed_back), (0, 0));
+    let left = report.abandoned.iter().map(|job| (job.stream.as_str(), job.entry_id));
+    assert_eq!(left.collect::<Vec<_>>(), [("orders", entry_id)]);
+    assert_eq!(app.pending("work"), 1, "nobody has acknowledged it");
     drop(release);
 }
 
