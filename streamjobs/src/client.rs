@@ -4,15 +4,13 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use futures_util::future::join;
-
 use crate::config::Retention;
 use crate::entry::{EntryId, Fields};
 use crate::error::{ConnectError, PublishError};
 use crate::event::{Envelope, Event};
 use crate::name::{EventId, NameError, StreamName};
 use crate::store::redis::RedisStore;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, append};
 
 /// Publishes events, and looks at what became of them.
 ///
@@ -122,13 +120,15 @@ impl Client {
         id: EventId,
     ) -> Result<Published, PublishError> {
         let fields = self.entry_of(stream, event, &id)?;
-        let answers = self.inner.store.append(stream, self.retention(stream), vec![fields]).await;
+        let store = self.inner.store.as_ref();
+        let answers = append(store, stream, self.retention(stream), vec![fields]).await;
         let answer =
             answers.into_iter().next().unwrap_or(Err(StoreError::Protocol { command: "XADD" }));
         confirm(stream, id, answer)
     }
 
-    /// Publishes many events of one type in as few round trips as their sizes allow.
+    /// Publishes many events of one type, pipelined: the next are sent while the server works on
+    /// those before them.
     ///
     /// There is one answer for each event, in the order of the events, and the server stores them
     /// in that order. It is not a transaction: some may be stored where others are refused. No
@@ -160,29 +160,31 @@ impl Client {
         E: Event,
         I: IntoIterator<Item = (EventId, &'e E)>,
     {
-        let mut events = events.into_iter().collect::<Vec<_>>().into_iter();
         let stream = match StreamName::new(E::STREAM) {
             Ok(stream) => stream,
-            Err(error) => return events.map(|_| Err(error.clone().into())).collect(),
+            Err(error) => return events.into_iter().map(|_| Err(error.clone().into())).collect(),
         };
-        let mut answers = Vec::with_capacity(events.len());
-        let mut next = self.encode_some(&stream, &mut events);
-        let mut broken = false;
-        while !next.is_empty() {
-            let (ids, entries) = split(next);
+        // No iterator of the caller's is held while something is waited for.
+        let mut events = events.into_iter().collect::<Vec<_>>().into_iter();
+        let mut ids = Vec::with_capacity(events.len());
+        let mut appender = self.inner.store.appender(&stream, self.retention(&stream));
+        while events.len() > 0 {
             // While the server works on some events, the next ones are written.
-            let sending = self.append_unless(broken, &stream, entries);
-            let (stored, encoded) =
-                join(sending, async { self.encode_some(&stream, &mut events) }).await;
-            broken |= stored.iter().any(is_connection_lost);
-            let mut stored = stored.into_iter();
-            let lost = || Err(StoreError::Protocol { command: "XADD" });
-            answers.extend(ids.into_iter().map(|id| {
-                id.and_then(|id| confirm(&stream, id, stored.next().unwrap_or_else(lost)))
-            }));
-            next = encoded;
+            let mut entries = Vec::with_capacity(PUBLISH_STEP);
+            for (id, event) in events.by_ref().take(PUBLISH_STEP) {
+                ids.push(self.entry_of(&stream, event, &id).map(|fields| {
+                    entries.push(fields);
+                    id
+                }));
+            }
+            appender.push(entries).await;
         }
-        answers
+        let mut stored = appender.finish().await.into_iter();
+        let lost = || Err(StoreError::Protocol { command: "XADD" });
+        let answer = |id: Result<EventId, PublishError>| {
+            id.and_then(|id| confirm(&stream, id, stored.next().unwrap_or_else(lost)))
+        };
+        ids.into_iter().map(answer).collect()
     }
 
     #[cfg(feature = "testing")]
@@ -209,34 +211,6 @@ impl Client {
 
     pub(crate) fn retention(&self, stream: &StreamName) -> Retention {
         self.inner.retention.get(stream).copied().unwrap_or(self.inner.retention_default)
-    }
-
-    /// Writes the next events, and says which of them cannot be written.
-    fn encode_some<'e, E: Event>(
-        &self,
-        stream: &StreamName,
-        events: &mut impl Iterator<Item = (EventId, &'e E)>,
-    ) -> Vec<Result<(EventId, Fields), PublishError>> {
-        let encode = |(id, event)| self.entry_of(stream, event, &id).map(|fields| (id, fields));
-        events.take(PUBLISH_STEP).map(encode).collect()
-    }
-
-    /// Appends, unless the connection broke before: later events must not overtake earlier ones.
-    async fn append_unless(
-        &self,
-        broken: bool,
-        stream: &StreamName,
-        entries: Vec<Fields>,
-    ) -> Vec<Result<EntryId, StoreError>> {
-        if broken {
-            let unsent =
-                || StoreError::Unreachable("the connection broke before this event".into());
-            return entries.iter().map(|_| Err(unsent())).collect();
-        }
-        if entries.is_empty() {
-            return Vec::new();
-        }
-        self.inner.store.append(stream, self.retention(stream), entries).await
     }
 
     fn entry_of<E: Event>(
@@ -356,42 +330,24 @@ impl fmt::Debug for ClientBuilder {
     }
 }
 
-type Split = (Vec<Result<EventId, PublishError>>, Vec<Fields>);
-
-/// Takes ids and entries apart; events that could not be written keep their place among the ids.
-fn split(encoded: Vec<Result<(EventId, Fields), PublishError>>) -> Split {
-    let (mut ids, mut entries) =
-        (Vec::with_capacity(encoded.len()), Vec::with_capacity(encoded.len()));
-    for event in encoded {
-        ids.push(event.map(|(id, fields)| {
-            entries.push(fields);
-            id
-        }));
-    }
-    (ids, entries)
-}
-
-fn is_connection_lost(answer: &Result<EntryId, StoreError>) -> bool {
-    matches!(answer, Err(StoreError::AnswerLost(_) | StoreError::Unreachable(_)))
-}
-
 fn confirm(
     stream: &StreamName,
     event_id: EventId,
     answer: Result<EntryId, StoreError>,
 ) -> Result<Published, PublishError> {
+    let error = match answer {
+        Ok(entry_id) => return Ok(Published { entry_id, event_id }),
+        Err(error) => error,
+    };
     let stream = stream.to_string();
-    match answer {
-        Ok(entry_id) => Ok(Published { entry_id, event_id }),
-        Err(error) if error.is_unconfirmed() => {
-            Err(PublishError::Unconfirmed { stream, event_id, source: error.into() })
-        }
-        Err(error) => Err(PublishError::Rejected { stream, event_id, source: error.into() }),
+    match error.is_unconfirmed() {
+        true => Err(PublishError::Unconfirmed { stream, event_id, source: error.into() }),
+        false => Err(PublishError::Rejected { stream, event_id, source: error.into() }),
     }
 }
 
 /// Events that are written while the server stores as many.
-const PUBLISH_STEP: usize = 250;
+const PUBLISH_STEP: usize = 128;
 const PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
 /// Half of what the server takes as one value, so that a dead letter with its notes still fits.
 const PAYLOAD_BYTES_CEILING: usize = 256 * 1024 * 1024;

@@ -97,6 +97,33 @@ pub trait StreamReader: Send {
     fn waker(&self) -> u64;
 }
 
+/// What became of an entry that was to be appended.
+pub type Appended = Result<EntryId, StoreError>;
+
+/// Appends entries to one stream in their order, the next ones while earlier ones are on their way.
+///
+/// Once a connection broke, nothing more is sent: a later entry must not be stored where an earlier
+/// one is lost. Dropping it leaves open which entries are stored.
+pub trait Appender: Send {
+    /// Sends entries: returns when they are on their way.
+    fn push(&mut self, entries: Vec<NewEntry>) -> BoxFuture<'_, ()>;
+
+    /// Waits for what is on its way: one answer for each entry, in order.
+    fn finish(self: Box<Self>) -> BoxFuture<'static, Vec<Appended>>;
+}
+
+/// Appends entries and waits for their answers.
+pub async fn append(
+    store: &dyn Store,
+    stream: &StreamName,
+    retention: Retention,
+    entries: Vec<NewEntry>,
+) -> Vec<Appended> {
+    let mut appender = store.appender(stream, retention);
+    appender.push(entries).await;
+    appender.finish().await
+}
+
 /// Asks for idle entries of other consumers, and of this one's lost replies.
 #[derive(Clone, Copy, Debug)]
 pub struct Sweep {
@@ -184,14 +211,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// The server's clock.
     fn now(&self) -> Reply<'_, ServerTime>;
 
-    /// Appends entries in order, in as few round trips as the sizes allow, applying the retention
-    /// that belongs to appending. One answer for each entry.
-    fn append<'a>(
-        &'a self,
-        stream: &'a StreamName,
-        retention: Retention,
-        entries: Vec<NewEntry>,
-    ) -> BoxFuture<'a, Vec<Result<EntryId, StoreError>>>;
+    /// Appends to a stream, applying the retention that belongs to appending.
+    fn appender(&self, stream: &StreamName, retention: Retention) -> Box<dyn Appender>;
 
     /// Makes the group on both streams of the queue unless it is there, at `start` the first time
     /// and at its durable floor later. True if the group on the stream was made.

@@ -1,5 +1,6 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use streamjobs::error::PublishError;
 use streamjobs::{Client, EventId};
 use streamjobs_tests::eventually::eventually_async;
 use streamjobs_tests::proxy::{FaultProxy, Mode};
@@ -130,6 +131,45 @@ async fn a_lost_answer_is_unconfirmed_and_repeats_under_the_same_id() {
     .await;
     let ids = server.entries("orders").into_iter().map(|entry| entry.fields[2].1.clone());
     assert_eq!(ids.filter(|stored| stored == id.as_str().as_bytes()).count(), 2);
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_among_many_events_leaves_no_gap_among_the_stored() {
+    let server = RedisServer::start().unwrap();
+    let proxy = FaultProxy::start(&server).unwrap();
+    for bytes in [0, 1_000, 7_000, 20_000, 50_000] {
+        server.command(&["DEL", "orders"]);
+        let client = Client::connect(proxy.url()).await.unwrap();
+        proxy.set(Mode::CutReplies { after: bytes });
+        let answers = client.publish_all(&orders(5_000)).await;
+        proxy.set(Mode::Pass);
+        // Stored, then open, then certainly not stored: never the other way round.
+        let state = |answer: &Result<_, PublishError>| match answer {
+            Ok(_) => 0,
+            Err(error) if error.is_unconfirmed() => 1,
+            Err(_) => 2,
+        };
+        let states = answers.iter().map(state).collect::<Vec<_>>();
+        assert!(states.is_sorted() && states.contains(&1) && states.contains(&2), "{bytes}");
+        let stored = server.entries("orders");
+        let confirmed = states.iter().filter(|state| **state == 0).count();
+        let possible = states.iter().filter(|state| **state <= 1).count();
+        assert!((confirmed..=possible).contains(&stored.len()), "{confirmed} {}", stored.len());
+        for (number, entry) in stored.iter().enumerate() {
+            let data = entry.text("data").unwrap();
+            assert!(data.contains(&format!(r#""id":"{number}""#)), "{number}: {data}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn publishing_may_go_on_in_a_task_of_its_own() {
+    let app = App::start().await;
+    let client = app.client.clone();
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(async move { client.publish_all(&orders(3)).await.len() });
+    assert_eq!(tasks.join_next().await.unwrap().unwrap(), 3);
+    assert_eq!(app.server.length("orders"), 3);
 }
 
 #[tokio::test]

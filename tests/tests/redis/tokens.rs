@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use streamjobs::__store::{self, Checked, Hold, Queue, ReadRequest, Source, Store, Sweep, Swept};
+use streamjobs::__store::{
+    self, Checked, Hold, Queue, ReadRequest, Source, Store, Sweep, Swept, append,
+};
 use streamjobs::config::{Retention, Start};
 use streamjobs::{ConsumerName, EntryId, GroupName, StreamName};
 
@@ -32,8 +34,8 @@ impl Actors {
     /// A fresh entry, delivered to the first actor.
     async fn deliver(&self) -> Hold {
         let fields = vec![(b"type".as_slice().into(), b"t".as_slice().into())];
-        let appended =
-            self.store.append(&self.queue.stream, Retention::Unlimited, vec![fields]).await;
+        let (store, stream) = (self.store.as_ref(), &self.queue.stream);
+        let appended = append(store, stream, Retention::Unlimited, vec![fields]).await;
         let id = *appended[0].as_ref().unwrap();
         let mut reader =
             self.store.reader(&self.queue, &self.names[0], Duration::from_secs(1)).await.unwrap();

@@ -6,7 +6,7 @@ use super::{Case, Stage, fields};
 use crate::config::{Retention, Start};
 use crate::entry::{EntryId, Source};
 use crate::name::GroupName;
-use crate::store::{Cut, Queue, StoreError};
+use crate::store::{Cut, Queue, StoreError, append};
 
 /// Any number of starters is one.
 pub async fn preparing_twice_changes_nothing(stage: &Stage) -> Case {
@@ -134,7 +134,7 @@ pub async fn trimming_history_keeps_what_any_group_needs(stage: &Stage) -> Case 
     let length = stage.hands.length(&stage.key(Source::Stream));
     assert!((900..1_100).contains(&length), "{length}: the pending and the unread stay");
     assert_eq!(stage.read(&stage.me, Source::Stream, 1_000).await?.len(), 500);
-    store.append(stream, Retention::Unlimited, vec![fields("x")]).await;
+    append(store.as_ref(), stream, Retention::Unlimited, vec![fields("x")]).await;
     Ok(())
 }
 

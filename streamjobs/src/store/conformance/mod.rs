@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Delivery, Queue, ReadRequest, Source, Store, StoreError, StreamReader, Sweep, Swept};
+use super::{
+    Delivery, Queue, ReadRequest, Source, Store, StoreError, StreamReader, Sweep, Swept, append,
+};
 use crate::config::{Retention, Start};
 use crate::entry::{EntryId, Fields, Hold};
 use crate::error::BoxError;
@@ -91,7 +93,8 @@ impl Stage {
 
     async fn append(&self, count: usize) -> Result<Vec<EntryId>, BoxError> {
         let entries = (0..count).map(|number| fields(&number.to_string())).collect();
-        let answers = self.store.append(&self.queue.stream, Retention::Unlimited, entries).await;
+        let (store, stream) = (self.store.as_ref(), &self.queue.stream);
+        let answers = append(store, stream, Retention::Unlimited, entries).await;
         Ok(answers.into_iter().collect::<Result<_, _>>()?)
     }
 

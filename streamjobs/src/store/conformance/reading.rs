@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout};
 use super::{Case, Stage, fields};
 use crate::config::Retention;
 use crate::entry::{EntryId, Source};
-use crate::store::ReadRequest;
+use crate::store::{ReadRequest, append};
 
 /// Entries come in the order of their ids, once to the group, counted as one delivery.
 pub async fn entries_are_delivered_once_in_order_with_count_one(stage: &Stage) -> Case {
@@ -136,7 +136,7 @@ pub async fn a_thousand_entries_of_one_append_keep_their_order(stage: &Stage) ->
 pub async fn a_cap_at_appending_cuts_the_oldest(stage: &Stage) -> Case {
     let cap = Retention::MaxLenExact(std::num::NonZeroU64::new(3).ok_or("not zero")?);
     let entries = (0..10).map(|number: i32| fields(&number.to_string())).collect();
-    stage.store.append(&stage.queue.stream, cap, entries).await;
+    append(stage.store.as_ref(), &stage.queue.stream, cap, entries).await;
     let left = stage.read(&stage.me, Source::Stream, 10).await?;
     let names = left.iter().map(|one| one.entry.text("name")).collect::<Vec<_>>();
     assert_eq!(names, [Some("7"), Some("8"), Some("9")]);

@@ -2,6 +2,7 @@
 //!
 //! It answers as a server would, step by step under one lock, and it can be told to fail.
 
+mod appender;
 mod hands;
 mod reader;
 mod steps;
@@ -12,16 +13,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, ready};
+use futures_util::future::ready;
 use tokio::sync::Notify;
 
+use self::appender::MemoryAppender;
 use self::reader::MemoryReader;
 use self::world::{World, milliseconds};
 use crate::config::{Retention, Start};
 use crate::entry::{Delivery, EntryId, Fields, Hold, Source};
 use crate::name::{ConsumerName, StreamName};
 use crate::store::{
-    Beat, Checked, Cut, NewEntry, Promoted, Queue, Renewed, Reply, ServerTime, Store, StoreError,
+    Appender, Beat, Checked, Cut, Promoted, Queue, Renewed, Reply, ServerTime, Store, StoreError,
     StoredDeadLetter, StreamReader, Sweep, Swept,
 };
 
@@ -132,18 +134,8 @@ impl Store for MemoryStore {
         self.reply("now", |world| Ok(ServerTime(world.now())))
     }
 
-    fn append<'a>(
-        &'a self,
-        stream: &'a StreamName,
-        retention: Retention,
-        entries: Vec<NewEntry>,
-    ) -> BoxFuture<'a, Vec<Result<EntryId, StoreError>>> {
-        let append = |fields| {
-            self.step("append", |world| Ok(steps::append(world, stream, retention, fields)))
-        };
-        let answers = entries.into_iter().map(append).collect();
-        self.changed.notify_waiters();
-        ready(answers).boxed()
+    fn appender(&self, stream: &StreamName, retention: Retention) -> Box<dyn Appender> {
+        Box::new(MemoryAppender::new(self.clone(), stream.clone(), retention))
     }
 
     fn prepare<'a>(&'a self, queue: &'a Queue, start: Start) -> Reply<'a, bool> {

@@ -1,60 +1,133 @@
 //! Appending entries, one command each, many in one round trip.
 
+use std::collections::VecDeque;
 use std::error::Error;
+use std::future::{poll_fn, ready};
+use std::task::Poll;
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use redis::{Cmd, Pipeline, Value};
 
-use super::connection::Link;
+use super::connection::{Link, Pinned};
 use super::error::refused;
 use super::reply;
 use crate::config::Retention;
-use crate::entry::EntryId;
 use crate::error::chain;
 use crate::name::StreamName;
-use crate::store::{NewEntry, StoreError};
+use crate::store::{Appended, Appender, NewEntry, StoreError};
 
-type Appended = Result<EntryId, StoreError>;
-
-/// Appends entries in order: one answer for each.
-pub(super) async fn append(
-    link: &Link,
-    stream: &StreamName,
+/// Appends to one stream, a few chunks of entries ahead of their answers.
+pub(super) struct RedisAppender {
+    link: Link,
+    stream: StreamName,
     retention: Retention,
-    entries: &[NewEntry],
-) -> Vec<Appended> {
-    if let [entry] = entries {
-        let answer = link.command(&command(stream, retention, entry)).await;
-        return vec![answer.and_then(|value| reply::id(value, XADD))];
-    }
-    let mut answers = Vec::with_capacity(entries.len());
-    let mut rest = entries;
-    while !rest.is_empty() {
-        let (chunk, later) = rest.split_at(chunk_length(rest));
-        let mut pipeline = Pipeline::with_capacity(chunk.len());
-        for entry in chunk {
-            pipeline.add_command(command(stream, retention, entry));
-        }
-        match link.pipeline(&pipeline).await {
-            Ok(values) => answers.extend(values.into_iter().map(appended)),
-            Err(error) => {
-                fail(&mut answers, &error, chunk.len(), later.len());
-                return answers;
-            }
-        }
-        rest = later;
-    }
-    answers
+    /// What all chunks go over, once the first has been sent.
+    connection: Option<Pinned>,
+    on_their_way: VecDeque<Chunk>,
+    answers: Vec<Appended>,
+    /// Why nothing is sent any more.
+    broken: Option<String>,
 }
 
-/// The connection broke at a chunk: what is later has not been sent, and is not sent any more, so
-/// that entries keep their order.
-fn fail(answers: &mut Vec<Appended>, error: &StoreError, chunk: usize, later: usize) {
-    let cause = || chain(error.source().unwrap_or(error)).into();
-    let unsent = || Err(StoreError::Unreachable(cause()));
-    let lost = || Err(StoreError::AnswerLost(cause()));
-    let sent = error.is_unconfirmed();
-    answers.extend((0..chunk).map(|_| if sent { lost() } else { unsent() }));
-    answers.extend((0..later).map(|_| unsent()));
+/// Entries that were sent in one go.
+struct Chunk {
+    entries: usize,
+    answer: BoxFuture<'static, Result<Vec<Value>, StoreError>>,
+}
+
+impl RedisAppender {
+    pub(super) fn new(link: Link, stream: StreamName, retention: Retention) -> Self {
+        Self {
+            link,
+            stream,
+            retention,
+            connection: None,
+            on_their_way: VecDeque::new(),
+            answers: Vec::new(),
+            broken: None,
+        }
+    }
+
+    async fn send(&mut self, entries: &[NewEntry]) {
+        if self.on_their_way.len() >= CHUNKS_MAX {
+            self.take_answer().await;
+        }
+        let connection = match (&self.broken, &self.connection) {
+            (Some(cause), _) => Err(StoreError::Unreachable(cause.clone().into())),
+            (None, Some(connection)) => Ok(connection.clone()),
+            (None, None) => self.link.pinned().await,
+        };
+        let connection = match connection {
+            Ok(connection) => connection,
+            Err(error) => return self.fail(&error, entries.len()).await,
+        };
+        self.connection = Some(connection.clone());
+        let mut pipeline = Pipeline::with_capacity(entries.len());
+        for entry in entries {
+            pipeline.add_command(command(&self.stream, self.retention, entry));
+        }
+        let mut answer = async move { connection.pipeline(&pipeline).await }.boxed();
+        // The first look at it puts it on its way.
+        let looked = poll_fn(|context| Poll::Ready(answer.as_mut().poll(context))).await;
+        if let Poll::Ready(answered) = looked {
+            answer = ready(answered).boxed();
+        }
+        self.on_their_way.push_back(Chunk { entries: entries.len(), answer });
+    }
+
+    /// Waits for the answer to the oldest chunk.
+    async fn take_answer(&mut self) {
+        let Some(Chunk { entries, answer }) = self.on_their_way.pop_front() else { return };
+        match answer.await {
+            Ok(values) => self.answers.extend(values.into_iter().map(appended)),
+            Err(error) => {
+                let cause = self.broken.get_or_insert_with(|| cause(&error)).clone();
+                let lost = || match error.is_unconfirmed() {
+                    true => StoreError::AnswerLost(cause.clone().into()),
+                    false => StoreError::Unreachable(cause.clone().into()),
+                };
+                self.answers.extend((0..entries).map(|_| Err(lost())));
+            }
+        }
+    }
+
+    /// Entries that are not sent: their answers come behind those of the entries before them.
+    async fn fail(&mut self, error: &StoreError, entries: usize) {
+        while !self.on_their_way.is_empty() {
+            self.take_answer().await;
+        }
+        let cause = self.broken.get_or_insert_with(|| cause(error)).clone();
+        let unsent = || StoreError::Unreachable(cause.clone().into());
+        self.answers.extend((0..entries).map(|_| Err(unsent())));
+    }
+}
+
+impl Appender for RedisAppender {
+    fn push(&mut self, entries: Vec<NewEntry>) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            let mut rest = entries.as_slice();
+            while !rest.is_empty() {
+                let (chunk, later) = rest.split_at(chunk_length(rest));
+                self.send(chunk).await;
+                rest = later;
+            }
+        })
+    }
+
+    fn finish(mut self: Box<Self>) -> BoxFuture<'static, Vec<Appended>> {
+        Box::pin(async move {
+            while !self.on_their_way.is_empty() {
+                self.take_answer().await;
+            }
+            self.answers
+        })
+    }
+}
+
+/// Why a connection broke, for every entry that it concerns.
+fn cause(error: &StoreError) -> String {
+    chain(error.source().unwrap_or(error))
 }
 
 fn appended(value: Value) -> Appended {
@@ -95,8 +168,11 @@ fn bytes_of(entry: &NewEntry) -> usize {
 }
 
 const XADD: &str = "XADD";
-const CHUNK_ENTRIES_MAX: usize = 1000;
+/// Small enough that the server works on one chunk while the next is written.
+const CHUNK_ENTRIES_MAX: usize = 128;
 const CHUNK_BYTES_MAX: usize = 1024 * 1024;
+/// Chunks that are sent before the answer to the first of them is waited for.
+const CHUNKS_MAX: usize = 4;
 
 #[cfg(test)]
 mod tests {
@@ -104,6 +180,7 @@ mod tests {
 
     use bytes::Bytes;
 
+    use super::super::address::Address;
     use super::*;
 
     fn entry(bytes: usize) -> NewEntry {
@@ -111,8 +188,8 @@ mod tests {
     }
 
     #[test]
-    fn a_round_trip_carries_a_thousand_entries_or_a_mebibyte() {
-        assert_eq!(chunk_length(&vec![entry(1); 2500]), 1000);
+    fn a_chunk_is_a_number_of_entries_or_a_mebibyte() {
+        assert_eq!(chunk_length(&vec![entry(1); 2500]), CHUNK_ENTRIES_MAX);
         assert_eq!(chunk_length(&vec![entry(CHUNK_BYTES_MAX / 4); 9]), 4);
         assert_eq!(chunk_length(&[entry(CHUNK_BYTES_MAX * 2), entry(1)]), 1);
         assert_eq!(chunk_length(&[entry(1), entry(CHUNK_BYTES_MAX)]), 1);
@@ -133,15 +210,32 @@ mod tests {
         assert!(!packed(Retention::History(max)).contains("MAX"));
     }
 
-    #[test]
-    fn a_lost_answer_leaves_its_chunk_open_and_the_later_ones_unsent() {
-        let mut answers = vec![Ok(EntryId::new(1, 0))];
-        fail(&mut answers, &StoreError::AnswerLost("cut".into()), 2, 1);
-        let open =
-            answers.iter().map(|answer| answer.as_ref().err().map(StoreError::is_unconfirmed));
-        assert_eq!(open.collect::<Vec<_>>(), [None, Some(true), Some(true), Some(false)]);
-        let mut answers = Vec::new();
-        fail(&mut answers, &StoreError::Unreachable("down".into()), 1, 1);
+    #[tokio::test]
+    async fn a_lost_answer_leaves_its_chunk_open_and_the_later_ones_unsent() {
+        let link = Link::new(Address::new("redis://127.0.0.1:1").unwrap());
+        let stream = StreamName::new("orders").unwrap();
+        let mut appender = Box::new(RedisAppender::new(link, stream, Retention::Unlimited));
+        let stored = ready(Ok(vec![Value::SimpleString("1-0".into())])).boxed();
+        let lost = ready(Err(StoreError::AnswerLost("cut".into()))).boxed();
+        appender.on_their_way.push_back(Chunk { entries: 1, answer: stored });
+        appender.on_their_way.push_back(Chunk { entries: 2, answer: lost });
+        appender.take_answer().await;
+        appender.take_answer().await;
+        appender.push(vec![entry(1), entry(1)]).await;
+        let open = appender.finish().await;
+        let open = open.iter().map(|answer| answer.as_ref().err().map(StoreError::is_unconfirmed));
+        let expected = [None, Some(true), Some(true), Some(false), Some(false)];
+        assert_eq!(open.collect::<Vec<_>>(), expected);
+    }
+
+    #[tokio::test]
+    async fn what_finds_no_connection_was_certainly_not_sent() {
+        let link = Link::new(Address::new("redis://127.0.0.1:1").unwrap());
+        let stream = StreamName::new("orders").unwrap();
+        let mut appender = Box::new(RedisAppender::new(link, stream, Retention::Unlimited));
+        appender.push(vec![entry(1); CHUNK_ENTRIES_MAX + 1]).await;
+        let answers = appender.finish().await;
+        assert_eq!(answers.len(), CHUNK_ENTRIES_MAX + 1);
         assert!(answers.iter().all(|answer| matches!(answer, Err(StoreError::Unreachable(_)))));
     }
 }

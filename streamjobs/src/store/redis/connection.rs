@@ -45,6 +45,37 @@ struct State {
     pause: Option<Pause>,
 }
 
+/// One connection of a link, which is not replaced when it breaks.
+#[derive(Clone)]
+pub(super) struct Pinned {
+    live: Live,
+    link: Link,
+}
+
+impl Pinned {
+    /// Sends commands in one go. The server's refusals stand among the answers.
+    pub(super) async fn pipeline(mut self, pipeline: &Pipeline) -> Result<Vec<Value>, StoreError> {
+        let (inner, generation) = (&self.link.inner, self.live.generation);
+        if self.live.closed.is_cancelled() {
+            let gone = io::Error::from(io::ErrorKind::NotConnected);
+            return Err(StoreError::Unreachable(gone.into()));
+        }
+        let answer = self.live.connection.send_packed_commands(pipeline, 0, pipeline.len()).await;
+        let values = answer.map_err(|error| {
+            inner.leave(generation, None);
+            answer_lost(error)
+        })?;
+        let wrong = values.iter().find_map(|value| match value {
+            Value::ServerError(error) if is_wrong_server(error) => Some(error.to_string()),
+            _ => None,
+        });
+        if wrong.is_some() {
+            inner.leave(generation, wrong);
+        }
+        Ok(values)
+    }
+}
+
 type Opening = BoxFuture<'static, Result<Live, RedisError>>;
 
 #[derive(Clone)]
@@ -101,20 +132,12 @@ impl Link {
 
     /// Sends commands in one go. The server's refusals stand among the answers.
     pub(super) async fn pipeline(&self, pipeline: &Pipeline) -> Result<Vec<Value>, StoreError> {
-        let mut live = self.live().await?;
-        let answer = live.connection.send_packed_commands(pipeline, 0, pipeline.len()).await;
-        let values = answer.map_err(|error| {
-            self.inner.leave(live.generation, None);
-            answer_lost(error)
-        })?;
-        let wrong = values.iter().find_map(|value| match value {
-            Value::ServerError(error) if is_wrong_server(error) => Some(error.to_string()),
-            _ => None,
-        });
-        if wrong.is_some() {
-            self.inner.leave(live.generation, wrong);
-        }
-        Ok(values)
+        self.pinned().await?.pipeline(pipeline).await
+    }
+
+    /// The present connection, for commands that must not go over different ones.
+    pub(super) async fn pinned(&self) -> Result<Pinned, StoreError> {
+        Ok(Pinned { live: self.live().await?, link: self.clone() })
     }
 
     /// Runs a script. A server that does not know it, or has forgotten it, is given all of them

@@ -28,9 +28,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::redis::Value;
-use futures_util::future::BoxFuture;
 
 use self::address::Address;
+use self::append::RedisAppender;
 use self::connection::{CONNECT_DEADLINE, Link};
 use self::group::Group;
 use self::held::Held;
@@ -40,7 +40,7 @@ use crate::entry::{EntryId, Fields};
 use crate::error::{BoxError, ConnectError};
 use crate::name::{ConsumerName, StreamName};
 use crate::store::{
-    Beat, Checked, Cut, Delivery, Hold, NewEntry, Promoted, Queue, Renewed, Reply, ServerTime,
+    Appender, Beat, Checked, Cut, Delivery, Hold, Promoted, Queue, Renewed, Reply, ServerTime,
     Source, Store, StoreError, StoredDeadLetter, StreamReader, Sweep, Swept,
 };
 
@@ -100,13 +100,8 @@ impl Store for RedisStore {
         Box::pin(now(&self.link))
     }
 
-    fn append<'a>(
-        &'a self,
-        stream: &'a StreamName,
-        retention: Retention,
-        entries: Vec<NewEntry>,
-    ) -> BoxFuture<'a, Vec<Result<EntryId, StoreError>>> {
-        Box::pin(async move { append::append(&self.link, stream, retention, &entries).await })
+    fn appender(&self, stream: &StreamName, retention: Retention) -> Box<dyn Appender> {
+        Box::new(RedisAppender::new(self.link.clone(), stream.clone(), retention))
     }
 
     fn prepare<'a>(&'a self, queue: &'a Queue, start: Start) -> Reply<'a, bool> {

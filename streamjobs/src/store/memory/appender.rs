@@ -1,0 +1,50 @@
+//! Appending to streams in memory.
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, ready};
+
+use super::{MemoryStore, steps};
+use crate::config::Retention;
+use crate::name::StreamName;
+use crate::store::{Appended, Appender, NewEntry, StoreError};
+
+/// Appends to one stream.
+pub(super) struct MemoryAppender {
+    store: MemoryStore,
+    stream: StreamName,
+    retention: Retention,
+    answers: Vec<Appended>,
+}
+
+impl MemoryAppender {
+    pub(super) fn new(store: MemoryStore, stream: StreamName, retention: Retention) -> Self {
+        Self { store, stream, retention, answers: Vec::new() }
+    }
+
+    fn append(&self, fields: NewEntry) -> Appended {
+        if self.answers.iter().any(is_connection_lost) {
+            return Err(StoreError::Unreachable("the connection broke before".into()));
+        }
+        let append = |world: &mut _| Ok(steps::append(world, &self.stream, self.retention, fields));
+        self.store.step("append", append)
+    }
+}
+
+impl Appender for MemoryAppender {
+    fn push(&mut self, entries: Vec<NewEntry>) -> BoxFuture<'_, ()> {
+        for fields in entries {
+            let answer = self.append(fields);
+            self.answers.push(answer);
+        }
+        self.store.changed.notify_waiters();
+        ready(()).boxed()
+    }
+
+    fn finish(self: Box<Self>) -> BoxFuture<'static, Vec<Appended>> {
+        ready(self.answers).boxed()
+    }
+}
+
+fn is_connection_lost(answer: &Appended) -> bool {
+    matches!(answer, Err(StoreError::AnswerLost(_) | StoreError::Unreachable(_)))
+}
