@@ -21,56 +21,11 @@ pub(crate) async fn execute(
     assignment: Assignment,
     settlements: mpsc::Sender<Settlement>,
 ) {
-    let entry = &assignment.delivery.entry;
-    let envelope = Envelope::of(&context.queue.stream, entry);
+    let envelope = Envelope::of(&context.queue.stream, &assignment.delivery.entry);
     let taken_up = context.server_now();
-    let (count, failures) = (assignment.delivery.delivery_count, envelope.failures);
-    let Some(bound) = context.handlers.find(entry.event_type()) else {
-        let event_type = entry.event_type().unwrap_or("(none)");
-        context.report.unhandled(assignment.delivery.hold(), event_type);
-        let verdict = match entry.event_type() {
-            Some(_) => without_handler(
-                context.config.unhandled,
-                event_type,
-                count,
-                context.config.max_deliveries,
-            ),
-            None => Verdict::Bury { reason: Reason::Undecodable, error: Some(NO_TYPE.to_owned()) },
-        };
-        return settle(
-            &context,
-            assignment,
-            Ended { envelope, taken_up, failures, verdict },
-            &settlements,
-        )
-        .await;
-    };
-    if let Some(verdict) = before_attempt(count, bound.limits.max_deliveries) {
-        return settle(
-            &context,
-            assignment,
-            Ended { envelope, taken_up, failures, verdict },
-            &settlements,
-        )
-        .await;
-    }
-    let attempt = failures.saturating_add(1);
-    let outcome = attempt_once(&context, &assignment, &envelope, bound, attempt).await;
-    let hold = assignment.delivery.hold();
-    let failures = match &outcome {
-        Outcome::Failed(_) | Outcome::Panicked(_) | Outcome::TimedOut(_) => {
-            context.report.failed(hold, envelope.event_id.as_str(), attempt);
-            attempt
-        }
-        Outcome::Done | Outcome::AlreadyDone => {
-            context.report.succeeded(hold);
-            failures
-        }
-        Outcome::Undecodable(_) | Outcome::LeaseLost | Outcome::CutOff => failures,
-    };
-    let verdict = after_attempt(&outcome, attempt, &bound.limits, fastrand::f64());
-    settle(&context, assignment, Ended { envelope, taken_up, failures, verdict }, &settlements)
-        .await;
+    let (failures, verdict) = judge(&context, &assignment, &envelope).await;
+    let ended = Ended { envelope, taken_up, failures, verdict };
+    settle(&context, assignment, ended, &settlements).await;
 }
 
 /// Gives a job up that has not been started.
@@ -92,6 +47,48 @@ struct Ended {
     taken_up: u64,
     failures: u32,
     verdict: Verdict,
+}
+
+/// The failures recorded by now, and what is to be done about the job.
+async fn judge(
+    context: &QueueContext,
+    assignment: &Assignment,
+    envelope: &Envelope,
+) -> (u32, Verdict) {
+    let event_type = assignment.delivery.entry.event_type();
+    let (hold, failures) = (assignment.delivery.hold(), envelope.failures);
+    let Some(bound) = context.handlers.find(event_type) else {
+        context.report.unhandled(hold, event_type.unwrap_or("(none)"));
+        return (failures, without_any(context, event_type, hold.delivery_count));
+    };
+    if let Some(verdict) = before_attempt(hold.delivery_count, bound.limits.max_deliveries) {
+        return (failures, verdict);
+    }
+    let attempt = failures.saturating_add(1);
+    let outcome = attempt_once(context, assignment, envelope, bound, attempt).await;
+    let failures = match &outcome {
+        Outcome::Failed(_) | Outcome::Panicked(_) | Outcome::TimedOut(_) => {
+            context.report.failed(hold, envelope.event_id.as_str(), attempt);
+            attempt
+        }
+        Outcome::Done | Outcome::AlreadyDone => {
+            context.report.succeeded(hold);
+            failures
+        }
+        Outcome::Undecodable(_) | Outcome::LeaseLost | Outcome::CutOff => failures,
+    };
+    (failures, after_attempt(&outcome, attempt, &bound.limits, fastrand::f64()))
+}
+
+/// What is to be done about an entry that no handler of the group takes.
+fn without_any(context: &QueueContext, event_type: Option<&str>, count: u64) -> Verdict {
+    let config = &context.config;
+    match event_type {
+        Some(event_type) => {
+            without_handler(config.unhandled, event_type, count, config.max_deliveries)
+        }
+        None => Verdict::Bury { reason: Reason::Undecodable, error: Some(NO_TYPE.to_owned()) },
+    }
 }
 
 async fn attempt_once(
