@@ -14,11 +14,9 @@ use crate::event::{DecodeError, EncodeError, Payload, json};
 ///
 /// # Errors
 ///
-/// When the value cannot be JSON.
+/// When the value cannot be JSON: a number that is not finite, a map whose keys are no texts.
 pub fn encode_json<T: Serialize>(value: &T) -> Result<Fields, EncodeError> {
-    let mut data = Vec::with_capacity(JSON_BYTES_USUAL);
-    serde_json::to_writer(&mut data, value).map_err(|error| refused("JSON", error))?;
-    Ok(vec![(Bytes::from_static(b"data"), data.into())])
+    data(json::to_vec(value))
 }
 
 /// Writes a value as flat fields.
@@ -36,10 +34,7 @@ pub fn encode_fields<T: Serialize>(value: &T) -> Result<Fields, EncodeError> {
 ///
 /// When the content cannot be JSON.
 pub fn encode_variant_json<T: Serialize>(value: &T) -> Result<Fields, EncodeError> {
-    let mut data = Vec::with_capacity(JSON_BYTES_USUAL);
-    let content = VariantContent(&mut serde_json::Serializer::new(&mut data));
-    value.serialize(content).map_err(|error| refused("JSON", error))?;
-    Ok(vec![(Bytes::from_static(b"data"), data.into())])
+    data(json::variant_to_vec(value))
 }
 
 /// Writes the content of an enum's variant as flat fields.
@@ -94,9 +89,11 @@ pub fn unexpected_type(event_type: &str, types: &[&str]) -> DecodeError {
     DecodeError::new(format!("event type {event_type:?} is not one of {expected}"))
 }
 
+fn data(json: Result<Vec<u8>, serde_json::Error>) -> Result<Fields, EncodeError> {
+    let json = json.map_err(|error| refused("JSON", error))?;
+    Ok(vec![(Bytes::from_static(b"data"), json.into())])
+}
+
 fn refused(encoding: &'static str, source: impl Into<BoxError>) -> EncodeError {
     EncodeError { encoding, source: source.into() }
 }
-
-/// Enough for most events without growing.
-const JSON_BYTES_USUAL: usize = 256;

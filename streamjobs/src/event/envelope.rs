@@ -91,6 +91,11 @@ impl Envelope {
     }
 }
 
+/// Whether no part of a flat payload may have this name.
+pub(super) fn is_reserved(name: &[u8]) -> bool {
+    name == DATA.as_bytes() || !is_payload(name)
+}
+
 /// Whether a field is part of a flat payload.
 pub(super) fn is_payload(name: &[u8]) -> bool {
     name != TYPE.as_bytes() && !name.starts_with(PREFIX.as_bytes())

@@ -1,10 +1,27 @@
-//! Reading JSON without telling what it holds.
+//! Writing JSON that can be read, and reading it without telling what it holds.
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 use serde_json::{Deserializer, de::SliceRead};
 
 use crate::event::DecodeError;
+use crate::event::content::VariantContent;
+use crate::event::finite::Finite;
+
+/// Writes a value.
+pub(super) fn to_vec<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, serde_json::Error> {
+    let mut text = Vec::with_capacity(BYTES_USUAL);
+    value.serialize(Finite(&mut serde_json::Serializer::new(&mut text)))?;
+    Ok(text)
+}
+
+/// Writes the content of an enum's variant.
+pub(super) fn variant_to_vec<T: Serialize>(value: &T) -> Result<Vec<u8>, serde_json::Error> {
+    let mut text = Vec::with_capacity(BYTES_USUAL);
+    value.serialize(VariantContent(Finite(&mut serde_json::Serializer::new(&mut text))))?;
+    Ok(text)
+}
 
 /// Reads a whole text.
 pub(super) fn from_slice<T: DeserializeOwned>(text: &[u8]) -> Result<T, DecodeError> {
@@ -60,6 +77,9 @@ fn without_value(text: &str) -> String {
         None => "a value is not valid".to_owned(),
     }
 }
+
+/// Enough for most events without growing.
+const BYTES_USUAL: usize = 256;
 
 #[cfg(test)]
 mod tests {

@@ -5,6 +5,7 @@ pub(crate) mod codec;
 mod content;
 mod envelope;
 mod fields;
+mod finite;
 mod json;
 
 pub(crate) use self::envelope::Envelope;

@@ -2,10 +2,10 @@ use std::time::Duration;
 
 use streamjobs::config::GroupOptions;
 use streamjobs::error::{ConnectError, PublishError, StartError};
-use streamjobs::{Client, EventId, GroupName, Runtime, StreamName, handlers};
+use streamjobs::{Client, EntryId, EventId, GroupName, Runtime, StreamName, handlers};
 use streamjobs_tests::server::RedisServer;
 
-use crate::app::{App, Work, order, work};
+use crate::app::{App, DEADLINE, Work, order, until, work};
 
 const CANARY: &str = "c4n4ry-p4ssw0rd";
 
@@ -143,7 +143,7 @@ async fn the_error_text_of_a_handler_is_cut_and_escaped() {
     let runtime = app.runtime(&noisy).start().await.unwrap();
     app.client.publish(&order(1)).await.unwrap();
     let stored = || app.server.length("{orders}:dead:work") == 1;
-    crate::app::until(crate::app::DEADLINE, "buried", stored).await;
+    until(DEADLINE, "buried", stored).await;
     let letters = app.client.dead_letters("orders", "work").unwrap();
     let letter = letters.list(None, 1).await.unwrap().letters.remove(0);
     let error = letter.error.unwrap();
@@ -153,4 +153,35 @@ async fn the_error_text_of_a_handler_is_cut_and_escaped() {
         error.len()
     );
     let _ = runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_entry_with_the_highest_id_is_done_and_nothing_overflows() {
+    let app = App::start().await;
+    let highest = EntryId::MAX.to_string();
+    let entry = ["XADD", "orders", &highest, "type", "order.placed", "id", "1", "customer", "a"];
+    app.server.command(&entry);
+    let counted = Work::fine();
+    let runtime = app.runtime(&counted).start().await.unwrap();
+    until(DEADLINE, "acknowledged", || runtime.counters().acknowledged == 1).await;
+    let beats = || app.calls("hset");
+    let before = beats();
+    until(DEADLINE, "beats and sweeps go on behind it", || beats() > before + 10).await;
+    assert_eq!((counted.count(), runtime.counters().server_errors), (1, 0));
+    let full = app.client.publish(&order(2)).await.unwrap_err();
+    assert!(!full.is_unconfirmed(), "no id is left for another entry: {full:?}");
+    let _ = runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn numbers_that_json_does_not_have_are_refused_before_any_call() {
+    #[derive(streamjobs::Event, serde::Serialize, serde::Deserialize)]
+    #[event(stream = "readings", type = "reading.taken")]
+    struct Reading {
+        celsius: Vec<f64>,
+    }
+    let app = App::start().await;
+    let error = app.client.publish(&Reading { celsius: vec![f64::NAN] }).await.unwrap_err();
+    assert!(matches!(error, PublishError::Encode { .. }), "{error:?}");
+    assert_eq!(app.calls("xadd"), 0);
 }

@@ -215,12 +215,22 @@ mod tests {
         assert!(encode_fields(&vec![1]).is_err());
         assert!(encode_fields(&BTreeMap::from([("x", f64::NAN)])).is_err());
         assert!(encode_fields(&BTreeMap::from([(vec![1], "x")])).is_err());
+        assert!(encode_fields(&BTreeMap::from([("x", [f64::NAN])])).is_err());
+    }
+
+    #[test]
+    fn names_of_the_envelope_cannot_be_written() {
+        for name in ["type", "data", "sj-id", "sj-attempt", "sj-"] {
+            let error = encode_fields(&BTreeMap::from([(name, "canary")])).unwrap_err();
+            let text = format!("{:?}", std::error::Error::source(&error));
+            assert!(text.contains(name) && !text.contains("canary"), "{text}");
+        }
     }
 
     proptest! {
         #[test]
         fn any_text_survives(map: BTreeMap<String, String>) {
-            let map = map.into_iter().filter(|(name, _)| super::super::envelope::is_payload(name.as_bytes()));
+            let map = map.into_iter().filter(|(name, _)| !super::super::envelope::is_reserved(name.as_bytes()));
             let map = map.collect::<BTreeMap<_, _>>();
             let written = encode_fields(&map).unwrap();
             prop_assert_eq!(read::<BTreeMap<String, String>>(&written), Ok(map));

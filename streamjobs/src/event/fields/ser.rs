@@ -6,6 +6,8 @@ use serde::{Serialize, Serializer};
 
 use super::FieldsError;
 use crate::entry::Fields;
+use crate::event::envelope::is_reserved;
+use crate::event::json;
 
 /// Writes a value that has named parts.
 pub(in crate::event) fn to_fields<T: Serialize>(value: &T) -> Result<Fields, FieldsError> {
@@ -35,10 +37,14 @@ impl Writer {
 
     fn push<T: Serialize + ?Sized>(&mut self, name: Bytes, value: &T) -> Result<(), FieldsError> {
         let shown = || String::from_utf8_lossy(&name).into_owned();
+        // The derive refuses such names where it sees them; maps and flattened parts it cannot see.
+        if is_reserved(&name) {
+            return Err(FieldsError::new("this name belongs to the envelope").in_field(&shown()));
+        }
         let written = match value.serialize(Scalar) {
             Ok(written) => written,
             Err(NotScalar::Nested) => {
-                let json = serde_json::to_vec(value);
+                let json = json::to_vec(value);
                 Some(json.map_err(|error| FieldsError::custom(error).in_field(&shown()))?.into())
             }
             Err(NotScalar::Refused(error)) => return Err(error.in_field(&shown())),
