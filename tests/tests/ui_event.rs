@@ -9,3 +9,10 @@ fn misuses_of_the_derive_are_told_in_our_words_at_their_place() {
     cases.compile_fail("tests/ui/event/fail/*.rs");
     cases.pass("tests/ui/event/pass/*.rs");
 }
+
+/// The words are the compiler's, and belong to the pinned toolchain.
+#[test]
+fn an_event_that_serde_does_not_know_is_told_at_its_name() {
+    let cases = trybuild::TestCases::new();
+    cases.compile_fail("tests/ui/event/types/*.rs");
+}
