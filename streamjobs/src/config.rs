@@ -4,8 +4,8 @@ use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
 use crate::backoff::Backoff;
+use crate::cause::shown;
 use crate::entry::EntryId;
-use crate::error::shown;
 
 /// Where a group begins that does not exist yet. A group that exists keeps its own place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

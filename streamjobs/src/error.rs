@@ -1,15 +1,10 @@
-//! One error type for each operation, and how errors are written down.
-
-use std::error::Error;
-use std::time::Duration;
+//! One error type for each operation.
 
 use thiserror::Error;
 
+pub use crate::cause::BoxError;
 use crate::event::EncodeError;
 use crate::name::{EventId, NameError};
-
-/// Any error, as the cause of one of ours.
-pub type BoxError = Box<dyn Error + Send + Sync + 'static>;
 
 /// Why [`Client::connect`](crate::Client::connect) failed. No text ever holds the password.
 #[derive(Debug, Error)]
@@ -183,59 +178,6 @@ pub enum DeadLetterError {
     },
 }
 
-/// An error and its causes in one line.
-pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        // Many errors repeat their cause in their own text; once is enough.
-        if !text.ends_with(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
-}
-
-/// A text fit for a log line or a dead letter: control characters escaped, at most 4 KiB.
-pub(crate) fn bounded_text(text: &str) -> String {
-    let mut bounded = String::new();
-    for character in text.chars() {
-        let length = bounded.len();
-        if character.is_control() {
-            bounded.extend(character.escape_default());
-        } else {
-            bounded.push(character);
-        }
-        if bounded.len() > ERROR_TEXT_BYTES_MAX {
-            bounded.truncate(length);
-            break;
-        }
-    }
-    bounded
-}
-
-/// A duration as it is written in settings.
-pub(crate) fn shown(duration: Duration) -> String {
-    format!("{duration:?}")
-}
-
 fn lines(faults: &[String]) -> String {
     faults.iter().map(|fault| format!("  - {fault}")).collect::<Vec<_>>().join("\n")
-}
-
-const ERROR_TEXT_BYTES_MAX: usize = 4096;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn error_text_is_cut_on_a_character_and_escaped() {
-        assert_eq!(bounded_text("a\u{1b}[1m\nb"), "a\\u{1b}[1m\\nb");
-        let long = bounded_text(&"é".repeat(10_000));
-        assert_eq!(long.len(), ERROR_TEXT_BYTES_MAX);
-    }
 }

@@ -15,10 +15,10 @@ pub mod runtime;
 pub mod testing;
 
 mod backoff;
+mod cause;
 mod client;
 mod entry;
 mod event;
-mod extract;
 mod handler;
 mod name;
 mod outcome;
@@ -31,8 +31,7 @@ pub use self::backoff::Backoff;
 pub use self::client::{Client, ClientBuilder, Published};
 pub use self::entry::{Entry, EntryId, EntryIdError, Fields};
 pub use self::event::{DecodeError, EncodeError, Event, Payload};
-pub use self::extract::{FromJob, Requirements, State};
-pub use self::handler::{Begin, HandlerDef, Job, JobResource};
+pub use self::handler::{Begin, FromJob, HandlerDef, Job, JobResource, Requirements, State};
 pub use self::name::{ConsumerName, EventId, GroupName, NameError, StreamName};
 pub use self::outcome::{IntoOutcome, JobError, Outcome, ResultExt};
 pub use self::runtime::{Runtime, RuntimeBuilder};
@@ -53,8 +52,9 @@ pub mod __private {
         encode_variant_json, unexpected_type,
     };
     pub use crate::event::{DecodeError, EncodeError, Event, Payload};
-    pub use crate::extract::{FromJob, Requirements};
-    pub use crate::handler::{HandlerDef, HandlerItem, JobResource, RawInput};
+    pub use crate::handler::{
+        FromJob, HandlerDef, HandlerItem, JobResource, RawInput, Requirements,
+    };
     pub use crate::handler::{begin, extract, input, raw_input, run, settle};
     pub use crate::outcome::{IntoOutcome, Outcome};
     #[cfg(feature = "inventory")]

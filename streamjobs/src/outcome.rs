@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::error::{BoxError, chain};
+use crate::cause::{BoxError, chain};
 use crate::event::DecodeError;
 
 /// Why a job failed, and what that means for it.

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use crate::cause::bounded_text;
 use crate::config::{JobLimits, Unhandled};
-use crate::error::bounded_text;
 use crate::outcome::{Outcome, Retry};
 
 /// Why a job became a dead letter.

@@ -5,9 +5,9 @@ use quote::{ToTokens, format_ident, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{ReturnType, Type};
 
-use super::model::{Argument, Handler, Source};
+use super::model::{Handler, Source};
 use super::parse::Function;
-use super::signature;
+use super::signature::{self, Argument};
 use crate::paths::{Paths, at};
 
 /// Input, arguments, resources, the handler, and the resources again in the same order.

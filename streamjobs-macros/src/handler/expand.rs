@@ -5,8 +5,9 @@ use quote::quote_spanned;
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 
-use super::model::{Argument, Handler, Settings, Source};
+use super::model::{Handler, Settings, Source};
 use super::parse::Function;
+use super::signature::Argument;
 use super::{attempt, settings, signature};
 use crate::paths::{Paths, at};
 

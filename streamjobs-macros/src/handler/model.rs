@@ -6,7 +6,7 @@ use std::time::Duration;
 use syn::{Error, LitInt, LitStr, Type};
 
 use super::parse::{Function, Options};
-use super::signature::{self, Inputs};
+use super::signature::{self, Argument, Inputs};
 use crate::errors::Errors;
 use crate::{duration, name};
 
@@ -24,14 +24,6 @@ pub(crate) enum Source {
     Event(Type),
     /// Whatever a named stream carries.
     Raw(Type, LitStr),
-}
-
-/// An argument after the first.
-pub(crate) enum Argument {
-    /// Made from the job, by value.
-    Extracted(Type),
-    /// Begun for the attempt and borrowed mutably.
-    Resource(Type),
 }
 
 /// The options that become the handler's settings; none means that the attribute does not say.

@@ -5,7 +5,6 @@ use quote::ToTokens;
 use syn::spanned::Spanned;
 use syn::{Error, FnArg, GenericParam, PatType, Safety, Signature, Type, TypeReference};
 
-use super::model::Argument;
 use super::parse::Function;
 use crate::errors::Errors;
 
@@ -13,6 +12,14 @@ use crate::errors::Errors;
 pub(crate) struct Inputs {
     pub(crate) event: Type,
     pub(crate) arguments: Vec<Argument>,
+}
+
+/// An argument after the first.
+pub(crate) enum Argument {
+    /// Made from the job, by value.
+    Extracted(Type),
+    /// Begun for the attempt and borrowed mutably.
+    Resource(Type),
 }
 
 /// Reads the arguments of a function, and complains about all that no handler can have.

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::cause::BoxError;
 use crate::entry::Fields;
-use crate::error::BoxError;
 use crate::event::content::{Variant, VariantContent};
 use crate::event::fields::{self, FieldsDeserializer};
 use crate::event::{DecodeError, EncodeError, Payload, json};

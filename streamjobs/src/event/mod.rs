@@ -13,8 +13,8 @@ pub use self::envelope::Payload;
 
 use thiserror::Error;
 
+use crate::cause::BoxError;
 use crate::entry::Fields;
-use crate::error::BoxError;
 
 /// A typed payload that is published to a stream, and that handlers receive.
 ///

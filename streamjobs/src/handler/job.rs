@@ -8,9 +8,9 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::needs::States;
 use crate::client::Client;
 use crate::entry::{Delivery, Entry, EntryId};
-use crate::extract::States;
 use crate::name::{ConsumerName, EventId, GroupName, StreamName};
 use crate::outcome::Outcome;
 

@@ -1,11 +1,16 @@
 //! What a handler is to the runtime: its description, how it is run, and what its result means.
 
+mod extract;
 mod job;
+mod needs;
 mod resource;
 mod run;
 
+pub use self::extract::{FromJob, State};
 pub use self::job::Job;
 pub(crate) use self::job::{JobParts, Lease, Place};
+pub use self::needs::Requirements;
+pub(crate) use self::needs::States;
 pub use self::resource::{Begin, JobResource};
 pub(crate) use self::run::panic_text;
 pub use self::run::{RawInput, begin, extract, input, raw_input, run, settle};
@@ -16,7 +21,6 @@ use std::fmt;
 use futures_util::future::BoxFuture;
 
 use crate::config::HandlerOptions;
-use crate::extract::Requirements;
 
 /// Everything the runtime knows about one `#[handler]` before it runs.
 #[derive(Clone, Copy)]

@@ -2,8 +2,8 @@
 
 use std::future::Future;
 
-use crate::extract::Requirements;
-use crate::handler::Job;
+use super::job::Job;
+use super::needs::Requirements;
 use crate::outcome::JobError;
 
 /// Something a handler borrows as `&mut T`: begun before it runs, committed when it succeeds.

@@ -10,11 +10,11 @@ use std::panic::AssertUnwindSafe;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
+use super::extract::FromJob;
+use super::job::Job;
+use super::resource::{Begin, JobResource};
 use crate::entry::Entry;
-use crate::event::Envelope;
-use crate::event::{DecodeError, Event};
-use crate::extract::FromJob;
-use crate::handler::{Begin, Job, JobResource};
+use crate::event::{DecodeError, Envelope, Event};
 use crate::outcome::{IntoOutcome, Outcome};
 
 /// Reads the event out of the job's entry.

@@ -10,11 +10,11 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use tracing::info;
 
+use crate::cause::BoxError;
 use crate::client::Client;
 use crate::config::GroupOptions;
-use crate::error::{BoxError, StartError};
-use crate::extract::States;
-use crate::handler::{HandlerDef, Place};
+use crate::error::StartError;
+use crate::handler::{HandlerDef, Place, States};
 use crate::name::ConsumerName;
 use crate::registry;
 use crate::runtime::Runtime;

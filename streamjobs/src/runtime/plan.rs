@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::config::{GroupOptions, HandlerOptions, JobLimits, QueueConfig, RuntimeConfig};
 use crate::error::StartError;
-use crate::extract::{Requirements, States};
-use crate::handler::HandlerDef;
+use crate::handler::{HandlerDef, Requirements, States};
 use crate::name::{GroupName, NameError, StreamName};
 use crate::runtime::queue::{BoundHandler, Handlers};
 use crate::store::Queue;

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tracing::{debug, error, info, warn};
 
+use crate::cause::chain;
 use crate::entry::{EntryId, Hold};
-use crate::error::chain;
 use crate::handler::Place;
 use crate::policy::Reason;
 use crate::store::StoreError;

@@ -19,10 +19,10 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use thiserror::Error;
 
+use crate::cause::BoxError;
 use crate::config::{Retention, Start};
 pub use crate::entry::{Delivery, Hold, Source};
 use crate::entry::{Entry, EntryId, Fields};
-use crate::error::BoxError;
 use crate::name::{ConsumerName, GroupName, StreamName};
 
 /// What a store's method returns.

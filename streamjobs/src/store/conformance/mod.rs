@@ -15,9 +15,9 @@ use bytes::Bytes;
 use super::{
     Delivery, Queue, ReadRequest, Source, Store, StoreError, StreamReader, Sweep, Swept, append,
 };
+use crate::cause::BoxError;
 use crate::config::{Retention, Start};
 use crate::entry::{EntryId, Fields, Hold};
-use crate::error::BoxError;
 use crate::name::{ConsumerName, GroupName, StreamName};
 
 /// What a case returns: an error is a failure like a refused assertion.

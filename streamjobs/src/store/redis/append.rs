@@ -12,8 +12,8 @@ use redis::{Cmd, Pipeline, Value};
 use super::connection::{Link, Pinned};
 use super::error::refused;
 use super::reply;
+use crate::cause::chain;
 use crate::config::Retention;
-use crate::error::chain;
 use crate::name::StreamName;
 use crate::store::{Appended, Appender, NewEntry, StoreError};
 

@@ -2,7 +2,7 @@
 
 use redis::{RedisError, ServerError};
 
-use crate::error::bounded_text;
+use crate::cause::bounded_text;
 use crate::store::StoreError;
 
 /// A server's refusal.

@@ -35,9 +35,10 @@ use self::connection::{CONNECT_DEADLINE, Link};
 use self::group::Group;
 use self::held::Held;
 use self::reader::RedisReader;
+use crate::cause::BoxError;
 use crate::config::{Retention, Start};
 use crate::entry::{EntryId, Fields};
-use crate::error::{BoxError, ConnectError};
+use crate::error::ConnectError;
 use crate::name::{ConsumerName, StreamName};
 use crate::store::{
     Appender, Beat, Checked, Cut, Delivery, Hold, Promoted, Queue, Renewed, Reply, ServerTime,

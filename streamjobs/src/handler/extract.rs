@@ -1,0 +1,70 @@
+//! Arguments of handlers, made from the job.
+
+use std::any::type_name;
+
+use super::job::Job;
+use super::needs::Requirements;
+use crate::outcome::JobError;
+
+/// An argument of a handler, made from the job.
+///
+/// Implement it for what your handlers need over and over, a tenant for example:
+///
+/// ```
+/// use streamjobs::{FromJob, Job, JobError};
+///
+/// struct Tenant(String);
+///
+/// impl FromJob for Tenant {
+///     fn from_job(job: &Job) -> Result<Self, JobError> {
+///         let tenant = job.entry().text("tenant").ok_or("the entry names no tenant")?;
+///         Ok(Self(tenant.to_owned()))
+///     }
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be an argument of a handler",
+    label = "not an extractor",
+    note = "the first argument is the event; the others are `State<T>`, `Job`, `&mut` resources, or types \
+            that implement `streamjobs::FromJob`"
+)]
+pub trait FromJob: Sized + Send {
+    /// Makes the argument.
+    ///
+    /// # Errors
+    ///
+    /// The attempt fails with the error, and the handler is not run.
+    fn from_job(job: &Job) -> Result<Self, JobError>;
+
+    /// Names what the argument needs from the runtime, so that a start without it is refused.
+    fn require(requirements: &mut Requirements) {
+        let _ = requirements;
+    }
+}
+
+impl FromJob for Job {
+    fn from_job(job: &Job) -> Result<Self, JobError> {
+        Ok(job.clone())
+    }
+}
+
+/// What the application gave to the runtime's builder, by type.
+///
+/// A handler asks for it with the pattern `State(mailer): State<Mailer>`. The value is cloned for
+/// each job, so wrap what is expensive to clone in an
+/// [`Arc`](std::sync::Arc).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct State<T>(pub T);
+
+impl<T: Clone + Send + Sync + 'static> FromJob for State<T> {
+    fn from_job(job: &Job) -> Result<Self, JobError> {
+        let state = job.states().get::<T>();
+        let state = state
+            .ok_or_else(|| format!("the runtime has no state of type {}", type_name::<T>()))?;
+        Ok(Self(state))
+    }
+
+    fn require(requirements: &mut Requirements) {
+        requirements.state::<T>();
+    }
+}
