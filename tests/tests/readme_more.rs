@@ -1,0 +1,121 @@
+//! The README's other examples, compiled and run as they are printed.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    missing_docs,
+    reason = "tests say what is wrong by failing"
+)]
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use streamjobs::{Client, Event, EventId, Job, JobError, ResultExt, Runtime, State, handler};
+use streamjobs_tests::eventually::eventually_async;
+use streamjobs_tests::server::RedisServer;
+
+#[derive(Event, Serialize, Deserialize)]
+#[event(stream = "orders", type = "order.placed", key = "customer")]
+struct OrderPlaced {
+    order_id: String,
+    customer: String,
+}
+
+// readme: begin
+#[handler(group = "billing", concurrency = 32, backoff = "1s..10m", lease = "10s", start = "0")]
+async fn charge(order: OrderPlaced, State(shop): State<Shop>, job: Job) -> Result<(), JobError> {
+    let receipt = shop.charge(&order, job.event_id()).await.retry_after(Duration::from_secs(60))?;
+    receipt.check().dead()?;
+    Ok(())
+}
+// readme: end
+
+/// Takes money under the event's id, and gives bad receipts to customers without a name.
+#[derive(Clone, Default)]
+struct Shop {
+    charged: Arc<Mutex<Vec<String>>>,
+}
+
+struct Receipt {
+    customer: String,
+}
+
+impl Shop {
+    async fn charge(&self, order: &OrderPlaced, id: &EventId) -> Result<Receipt, std::io::Error> {
+        self.charged.lock().unwrap().push(format!("{} {id}", order.order_id));
+        Ok(Receipt { customer: order.customer.clone() })
+    }
+}
+
+impl Receipt {
+    fn check(&self) -> Result<(), &'static str> {
+        if self.customer.is_empty() { Err("nobody has been charged") } else { Ok(()) }
+    }
+}
+
+async fn redrive_everything(client: &Client) -> Result<(), Box<dyn std::error::Error>> {
+    // readme: begin
+    let letters = client.dead_letters("orders", "billing")?;
+    for letter in letters.list(None, 50).await?.letters {
+        println!("{} {} {:?}", letter.id, letter.reason.as_str(), letter.error);
+        letters.redrive(letter.id).await?;
+    }
+    // readme: end
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_rejected_charge_is_redriven_under_its_event_id() {
+    let (server, shop) = (RedisServer::start().unwrap(), Shop::default());
+    let client = Client::connect(&server.url()).await.unwrap();
+    let runtime = Runtime::builder(&client).state(shop.clone()).start().await.unwrap();
+    let order = OrderPlaced { order_id: "o-1".into(), customer: String::new() };
+    let published = client.publish(&order).await.unwrap();
+    let within = Duration::from_secs(20);
+    let letters = client.dead_letters("orders", "billing").unwrap();
+    eventually_async(within, "a dead letter", async || {
+        letters.list(None, 1).await.unwrap().letters.len() == 1
+    })
+    .await;
+    redrive_everything(&client).await.unwrap();
+    eventually_async(within, "charged again", async || shop.charged.lock().unwrap().len() == 2)
+        .await;
+    let charged = format!("o-1 {}", published.event_id);
+    assert_eq!(*shop.charged.lock().unwrap(), [charged.as_str(), charged.as_str()]);
+    let report = runtime.shutdown().await;
+    assert!(report.abandoned.is_empty());
+}
+
+#[tokio::test]
+async fn an_entry_of_redis_cli_runs_the_handler() {
+    let (server, shop) = (RedisServer::start().unwrap(), Shop::default());
+    let client = Client::connect(&server.url()).await.unwrap();
+    let runtime = Runtime::builder(&client).state(shop.clone()).start().await.unwrap();
+    let printed = include_str!("../../README.md");
+    let command = printed.lines().find_map(|line| line.strip_prefix("redis-cli ")).unwrap();
+    let words = command.split(' ').map(|word| word.trim_matches('\'')).collect::<Vec<_>>();
+    server.command(&words);
+    eventually_async(Duration::from_secs(20), "charged", async || {
+        shop.charged.lock().unwrap().len() == 1
+    })
+    .await;
+    let report = runtime.shutdown().await;
+    assert!(report.abandoned.is_empty());
+}
+
+#[test]
+fn the_readme_prints_what_is_run_here() {
+    let printed = include_str!("../../README.md").split("```rust\n").skip(2);
+    let printed = printed.filter_map(|part| part.split("```").next());
+    let run = include_str!("readme_more.rs").split("// readme: begin\n").skip(1);
+    let run = run.filter_map(|part| part.split("// readme: end").next());
+    let bare = |code: &str| {
+        let lines = code.lines().map(|line| line.split("   //").next().unwrap_or_default());
+        lines.flat_map(str::chars).filter(|letter| !letter.is_whitespace()).collect::<String>()
+    };
+    // This file has the markers once more, in the line above.
+    let run = run.take(2).map(bare).collect::<Vec<_>>();
+    assert_eq!(printed.map(bare).collect::<Vec<_>>(), run);
+}
