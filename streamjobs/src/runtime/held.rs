@@ -133,6 +133,15 @@ impl Held {
         .collect()
     }
 
+    /// Entries of a source that others may take for abandoned, although they are in flight here.
+    pub(crate) fn silent(&self, source: Source, now: Instant, lease: Duration) -> Vec<EntryId> {
+        let entries = self.lock();
+        let silent = entries.iter().filter(|((of, _), entry)| {
+            *of == source && now.saturating_duration_since(entry.sign) >= lease
+        });
+        silent.map(|((_, id), _)| *id).collect()
+    }
+
     /// Tells every attempt whose last sign is too old that its lease is lost.
     pub(crate) fn fence(&self, now: Instant, fence: Duration) -> Vec<Hold> {
         let mut fenced = Vec::new();

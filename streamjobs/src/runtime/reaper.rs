@@ -43,7 +43,9 @@ impl Reaper {
                 match self.sweep(source, cursor, &stop).await {
                     // The reader makes a lost group again.
                     Ok(()) | Err(StoreError::GroupMissing) => {}
-                    Err(error) => self.context.report.server_error("claim idle entries", &error),
+                    Err(error) => {
+                        self.context.report.server_error("claim idle entries", &error);
+                    }
                 }
             }
             self.cursors = [stream, lane];
@@ -58,52 +60,73 @@ impl Reaper {
         stop: &CancellationToken,
     ) -> Result<(), StoreError> {
         let context = &self.context;
+        // A pass that begins in the middle of the list goes on at its beginning.
+        let mut ends = usize::from(*cursor == EntryId::ZERO);
         for _page in 0..PAGES_MAX {
             if stop.is_cancelled()
                 || !context.store.has_idle(&context.queue, source, context.config.lease).await?
             {
                 return Ok(());
             }
-            let mut slots = self.slots().await;
+            let slots = self.slots().await;
             if slots.is_empty() {
                 return Ok(());
             }
-            let Ok(_intake) = context.intake.acquire().await else { return Ok(()) };
-            let sent = Instant::now();
-            let Some(expected) = context.clock.expectation(sent) else {
-                context
-                    .report
-                    .sweep_refused("the server has been silent, so live owners renew first");
+            let Some(found) = self.sweep_page(source, cursor, slots).await? else { return Ok(()) };
+            ends += usize::from(*cursor == EntryId::ZERO);
+            // What is idle may be in flight here, and is passed by however often it is met.
+            if found == 0 && ends > 1 {
                 return Ok(());
-            };
-            let sweep = Sweep {
-                source,
-                lease: context.config.lease,
-                cursor: *cursor,
-                limit: slots.len(),
-                expected: Some(expected),
-            };
-            match context.store.sweep(&context.queue, &context.place.consumer, sweep).await? {
-                Swept::ClockOff { now } => {
-                    context.clock.stepped(Instant::now(), now);
-                    context.report.sweep_refused("the server's clock is not where it was expected");
-                    return Ok(());
-                }
-                Swept::Page { cursor: next, claimed, trimmed } => {
-                    *cursor = next;
-                    if trimmed > 0 {
-                        context.report.trimmed(trimmed);
-                    }
-                    if !claimed.is_empty() {
-                        context.report.claimed(claimed.len());
-                        let assignments = context.admit(claimed, &mut slots, sent);
-                        // The dispatcher outlives every reaper; if it is gone, so is the runtime.
-                        let _gone = self.assignments.send(assignments).await.is_err();
-                    }
-                }
             }
         }
         Ok(())
+    }
+
+    /// Claims what is idle on one page: how much was found, or nothing while claims have to wait.
+    async fn sweep_page(
+        &self,
+        source: Source,
+        cursor: &mut EntryId,
+        mut slots: Vec<OwnedSemaphorePermit>,
+    ) -> Result<Option<usize>, StoreError> {
+        let context = &self.context;
+        let Ok(_intake) = context.intake.acquire().await else { return Ok(None) };
+        let sent = Instant::now();
+        let Some(expected) = context.clock.expectation(sent) else {
+            let why = "the server has been silent, so live owners renew first";
+            context.report.sweep_refused(why);
+            return Ok(None);
+        };
+        let in_flight = context.held.silent(source, sent, context.config.lease);
+        let sweep = Sweep {
+            source,
+            lease: context.config.lease,
+            cursor: *cursor,
+            limit: slots.len(),
+            expected: Some(expected),
+            skip: &in_flight,
+        };
+        match context.store.sweep(&context.queue, &context.place.consumer, sweep).await? {
+            Swept::ClockOff { now } => {
+                context.clock.stepped(Instant::now(), now);
+                context.report.sweep_refused("the server's clock is not where it was expected");
+                Ok(None)
+            }
+            Swept::Page { cursor: next, claimed, trimmed } => {
+                *cursor = next;
+                let found = claimed.len() + trimmed;
+                if trimmed > 0 {
+                    context.report.trimmed(trimmed);
+                }
+                if !claimed.is_empty() {
+                    context.report.claimed(claimed.len());
+                    let assignments = context.admit(claimed, &mut slots, sent);
+                    // The dispatcher outlives every reaper; if it is gone, so is the runtime.
+                    let _gone = self.assignments.send(assignments).await.is_err();
+                }
+                Ok(Some(found))
+            }
+        }
     }
 
     /// Takes free slots. While the reader waits on the server it has them all, so it is woken, and

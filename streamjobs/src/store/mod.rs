@@ -126,7 +126,7 @@ pub async fn append(
 
 /// Asks for idle entries of other consumers, and of this one's lost replies.
 #[derive(Clone, Copy, Debug)]
-pub struct Sweep {
+pub struct Sweep<'a> {
     /// Which stream to sweep.
     pub source: Source,
     /// Entries idle for at least this long may be claimed.
@@ -137,6 +137,8 @@ pub struct Sweep {
     pub limit: usize,
     /// What the server's clock is expected to show, and by how much it may be off.
     pub expected: Option<(ServerTime, Duration)>,
+    /// Entries that are not claimed, however idle they are.
+    pub skip: &'a [EntryId],
 }
 
 /// What a sweep found. Closed on purpose.
@@ -290,7 +292,7 @@ pub trait Store: Send + Sync + fmt::Debug {
         &'a self,
         queue: &'a Queue,
         consumer: &'a ConsumerName,
-        sweep: Sweep,
+        sweep: Sweep<'a>,
     ) -> Reply<'a, Swept>;
 
     /// The entries that are pending for this consumer, after `cursor`, at most `limit`.

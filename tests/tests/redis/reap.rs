@@ -158,3 +158,39 @@ async fn recovery_comes_within_lease_and_sweep_and_a_second() {
     assert!(started.elapsed() < bound + Duration::from_millis(500), "took {:?}", started.elapsed());
     let _ = runtime.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_does_not_claim_what_it_still_works_on_without_a_lease() {
+    let app = App::start().await;
+    let (release, blocked) = std::sync::mpsc::sync_channel::<()>(0);
+    let blocked = std::sync::Arc::new(std::sync::Mutex::new(blocked));
+    // It blocks its thread, so nothing can end it when its lease is lost.
+    let deaf = Work::new(move |_, job| {
+        let blocked = blocked.clone();
+        async move {
+            if job.delivery_count() == 1 {
+                let _released = blocked.lock().unwrap().recv();
+                return Err("too late".into());
+            }
+            Ok(())
+        }
+    });
+    let runtime = app.runtime(&deaf).start().await.unwrap();
+    app.client.publish(&order(1)).await.unwrap();
+    deaf.wait_for(1).await;
+    app.server.freeze();
+    until(DEADLINE, "its lease is lost", || runtime.counters().leases_lost == 1).await;
+    app.server.thaw();
+    // Whatever claims it, or renews it, would make it young again.
+    let idle = || app.server.pending("orders", "work")[0].idle;
+    until(DEADLINE, "swept again and again", || idle() > LEASE * 3).await;
+    let pending = app.server.pending("orders", "work");
+    assert_eq!((pending.len(), pending[0].deliveries), (1, 1), "no delivery is counted meanwhile");
+    assert_eq!((deaf.count(), runtime.counters().claimed), (1, 0));
+    drop(release);
+    deaf.wait_for(2).await;
+    app.drained("work").await;
+    settled(&runtime).await;
+    assert_eq!((deaf.count(), runtime.counters().claimed), (2, 1));
+    let _ = runtime.shutdown().await;
+}

@@ -56,6 +56,7 @@ impl Actors {
             cursor: EntryId::ZERO,
             limit: 1,
             expected: None,
+            skip: &[],
         };
         match self.store.sweep(&self.queue, &self.names[actor], sweep).await.unwrap() {
             Swept::Page { claimed, .. } => claimed.first().map(|delivery| delivery.hold()),

@@ -192,6 +192,27 @@ pub async fn a_sweep_claims_what_is_idle_and_counts_it(stage: &Stage) -> Case {
     Ok(())
 }
 
+/// What is still worked on is not claimed, however long nothing was heard of it.
+pub async fn a_sweep_skips_what_it_is_told_to(stage: &Stage) -> Case {
+    let holds = stage.deliver(3).await?;
+    holds.iter().for_each(|hold| stage.abandon(*hold));
+    let [one, other, third] = holds.as_slice() else { return Err("three entries".into()) };
+    let sweep = Sweep {
+        source: Source::Stream,
+        lease: LEASE,
+        cursor: EntryId::ZERO,
+        limit: 10,
+        expected: None,
+        skip: &[one.id, third.id],
+    };
+    let swept = stage.store.sweep(&stage.queue, &stage.me, sweep).await?;
+    let Swept::Page { claimed, .. } = swept else { return Err("no page".into()) };
+    let ids = claimed.iter().map(|one| one.entry.id()).collect::<Vec<_>>();
+    assert_eq!(ids, [other.id]);
+    assert_eq!(stage.row(one.id).map(|row| row.delivery_count), Some(1));
+    Ok(())
+}
+
 /// A long pending list is gone through page by page, whatever stands in front.
 pub async fn a_sweep_keeps_its_limit_and_its_cursor(stage: &Stage) -> Case {
     let holds = stage.deliver(2_300).await?;
@@ -243,6 +264,7 @@ pub async fn a_sweep_that_meets_another_clock_claims_nothing(stage: &Stage) -> C
             cursor: EntryId::ZERO,
             limit: 10,
             expected: Some((ServerTime(expected), Duration::from_secs(20))),
+            skip: &[],
         };
         let swept = stage.store.sweep(&stage.queue, &stage.other, sweep).await?;
         assert!(matches!(swept, Swept::ClockOff { now: ServerTime(at) } if at >= now));

@@ -147,7 +147,7 @@ impl Stage {
         limit: usize,
     ) -> Result<(EntryId, Vec<Delivery>, usize), BoxError> {
         let source = Source::Stream;
-        let sweep = Sweep { source, lease: LEASE, cursor, limit, expected: None };
+        let sweep = Sweep { source, lease: LEASE, cursor, limit, expected: None, skip: &[] };
         match self.store.sweep(&self.queue, consumer, sweep).await? {
             Swept::Page { cursor, claimed, trimmed } => Ok((cursor, claimed, trimmed)),
             Swept::ClockOff { .. } => Err("a clock that was not looked at was off".into()),
@@ -203,6 +203,7 @@ macro_rules! __conformance_tests {
             held a_trimmed_entry_can_still_be_set_aside_and_buried,
             held a_letter_of_a_loss_is_replaced_by_the_job_it_stands_for,
             held a_sweep_claims_what_is_idle_and_counts_it,
+            held a_sweep_skips_what_it_is_told_to,
             held a_sweep_keeps_its_limit_and_its_cursor,
             held a_sweep_stores_trimmed_entries_as_dead_letters,
             held a_sweep_that_meets_another_clock_claims_nothing,

@@ -248,7 +248,7 @@ impl Store for MemoryStore {
         &'a self,
         queue: &'a Queue,
         consumer: &'a ConsumerName,
-        sweep: Sweep,
+        sweep: Sweep<'a>,
     ) -> Reply<'a, Swept> {
         self.reply("sweep", |world| steps::sweep(world, queue, consumer.as_str(), sweep))
     }

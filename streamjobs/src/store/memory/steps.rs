@@ -166,7 +166,12 @@ pub(super) fn bury(
     })
 }
 
-pub(super) fn sweep(world: &mut World, queue: &Queue, consumer: &str, sweep: Sweep) -> Step<Swept> {
+pub(super) fn sweep(
+    world: &mut World,
+    queue: &Queue,
+    consumer: &str,
+    sweep: Sweep<'_>,
+) -> Step<Swept> {
     let now = world.now();
     if let Some((ServerTime(expected), tolerance)) = sweep.expected
         && now.abs_diff(expected) > milliseconds(tolerance)
@@ -184,7 +189,7 @@ pub(super) fn sweep(world: &mut World, queue: &Queue, consumer: &str, sweep: Swe
             break;
         }
         cursor = id;
-        if row.idle(now) < milliseconds(sweep.lease) {
+        if row.idle(now) < milliseconds(sweep.lease) || sweep.skip.contains(&id) {
             continue;
         }
         match world.payload(queue, source, id)? {

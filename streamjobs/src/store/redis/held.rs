@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redis::{Cmd, Value};
 
-use super::acknowledge::{Acknowledgements, IDS_MAX, Id};
+use super::acknowledge::{Acknowledgements, IDS_MAX, Id, add_ids};
 use super::connection::Link;
 use super::{milliseconds, reply};
 use crate::entry::{EntryId, Fields};
@@ -105,7 +105,7 @@ impl Held<'_> {
         self.settle(step, hold, trimmed, letter).await
     }
 
-    pub(super) async fn sweep(self, sweep: Sweep) -> Result<Swept, StoreError> {
+    pub(super) async fn sweep(self, sweep: Sweep<'_>) -> Result<Swept, StoreError> {
         let name = script::SWEEP.name;
         let (key, dead) = (self.queue.key(sweep.source), self.dead_key());
         // Nothing can come after the highest id, and the server refuses to look there.
@@ -119,6 +119,7 @@ impl Held<'_> {
                 }
                 None => command.arg("").arg(0),
             };
+            add_ids(command, sweep.skip);
         };
         let value = self.link.script(&script::SWEEP, &[&key, &dead], add).await?;
         let mut items = reply::items(value, name)?.into_iter();

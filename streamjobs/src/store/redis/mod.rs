@@ -198,7 +198,7 @@ impl Store for RedisStore {
         &'a self,
         queue: &'a Queue,
         consumer: &'a ConsumerName,
-        sweep: Sweep,
+        sweep: Sweep<'a>,
     ) -> Reply<'a, Swept> {
         Box::pin(self.held(queue, consumer).sweep(sweep))
     }

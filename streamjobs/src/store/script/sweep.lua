@@ -2,7 +2,8 @@
 --
 -- KEYS: stream or lane, dead letters. ARGV: group, consumer, source, lease in milliseconds, cursor
 -- (the last id seen, or 0-0), entries to claim at most, rows to look at at most, the server's clock
--- as the caller expects it in milliseconds or nothing, and by how much that may be off.
+-- as the caller expects it in milliseconds or nothing, by how much that may be off, and the ids that
+-- are not to be claimed.
 -- Answers: "skew" and the clock, or "page", the cursor (0-0 at the end of the list), the claimed
 -- entries as id, fields and delivery count, and the number of dead letters.
 --
@@ -45,13 +46,16 @@ local function claim(id, owner, count)
   return nil, true
 end
 
+local skipped = {}
+for i = 10, #ARGV do skipped[ARGV[i]] = true end
+
 local from = cursor == '0-0' and '-' or '(' .. cursor
 local rows = redis.call('XPENDING', key, group, from, '+', rows_max)
 local entries, trimmed, seen = {}, 0, 0
 for _, row in ipairs(rows) do
   if #entries + trimmed >= limit then break end
   seen = seen + 1
-  if row[3] < 0 or row[3] >= tonumber(lease) then
+  if not skipped[row[1]] and (row[3] < 0 or row[3] >= tonumber(lease)) then
     local entry, gone = claim(row[1], row[2], row[4])
     if entry then entries[#entries + 1] = entry end
     if gone then trimmed = trimmed + 1 end
