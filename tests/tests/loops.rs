@@ -175,6 +175,30 @@ async fn a_lost_read_is_repaired_without_waiting_for_the_lease() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lost_claim_is_repaired_without_waiting_for_the_lease() {
+    let streams = Streams::new();
+    let client = streams.client();
+    let counts = Arc::new(Mutex::new(Vec::new()));
+    let noted = counts.clone();
+    let once = Work::new(move |_, job| {
+        noted.lock().unwrap().push(job.delivery_count());
+        async move { if job.delivery_count() == 1 { std::future::pending().await } else { Ok(()) } }
+    });
+    let dead = runtime(&client, &once).start().await.unwrap();
+    publish(&client, 1).await;
+    until("running", || once.count() == 1).await;
+    drop(dead);
+    let heir = runtime(&client, &once).start().await.unwrap();
+    streamjobs::__store::behind(&streams).fail_next("sweep", Fault::AnswerLost);
+    until("claimed, unheard", || heir.counters().server_errors == 1).await;
+    let lost = Instant::now();
+    until("done", || heir.counters().acknowledged == 1).await;
+    assert!(lost.elapsed() < Duration::from_secs(5), "{:?}", lost.elapsed());
+    assert_eq!((counts.lock().unwrap().as_slice(), heir.counters().recovered), (&[1, 2][..], 1));
+    let _ = heir.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_moved_clock_steals_nothing() {
     let streams = Streams::new();
     let client = streams.client();

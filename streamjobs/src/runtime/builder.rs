@@ -218,6 +218,7 @@ impl Wiring {
                 acks: Acks::default(),
                 wake: Wake::default(),
                 health: ReadHealth::new(),
+                suspect: AtomicBool::new(false),
                 lane_waits: AtomicBool::new(false),
                 sweep_now: Notify::new(),
                 renew_now: Notify::new(),

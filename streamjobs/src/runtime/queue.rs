@@ -41,6 +41,9 @@ pub(crate) struct QueueContext {
     pub(crate) wake: Wake,
     pub(crate) health: ReadHealth,
     pub(crate) report: Report,
+    /// Entries may have been delivered to nobody, because an answer was lost: the reader looks at the
+    /// own pending list before it reads on.
+    pub(crate) suspect: AtomicBool,
     /// Entries wait in the lane.
     pub(crate) lane_waits: AtomicBool,
     /// Somebody handed entries back: sweep without waiting for the interval.

@@ -18,8 +18,6 @@ use crate::store::{ReadReply, ReadRequest, StoreError, StreamReader};
 pub(crate) struct Reader {
     context: Arc<QueueContext>,
     assignments: mpsc::Sender<Vec<Assignment>>,
-    /// Entries may have been delivered to nobody: look at the own pending list before reading on.
-    suspect: bool,
     /// What the last read gave, from which the next batch is guessed.
     last_count: usize,
     /// The last read was from the lane, so the stream has its turn.
@@ -37,7 +35,7 @@ impl Reader {
         context: Arc<QueueContext>,
         assignments: mpsc::Sender<Vec<Assignment>>,
     ) -> Self {
-        Self { context, assignments, suspect: false, last_count: 0, lane_served: false }
+        Self { context, assignments, last_count: 0, lane_served: false }
     }
 
     /// Reads until the stop. What a last read brings is handed back by the dispatcher.
@@ -55,10 +53,11 @@ impl Reader {
                 }
                 continue;
             };
-            if self.suspect {
+            if self.context.suspect.swap(false, Ordering::AcqRel) {
                 match self.recover().await {
-                    Ok(()) => self.suspect = false,
+                    Ok(()) => {}
                     Err(error) => {
+                        self.context.suspect.store(true, Ordering::Release);
                         self.failed("recover lost deliveries", &error, &mut connection).await;
                         pause.wait(&stop).await;
                         continue;
@@ -110,7 +109,7 @@ impl Reader {
             | StoreError::AnswerLost(_)
             | StoreError::Protocol { .. } => {
                 *connection = None;
-                self.suspect = true;
+                self.context.suspect.store(true, Ordering::Release);
             }
         }
     }

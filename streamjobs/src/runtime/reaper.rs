@@ -45,6 +45,9 @@ impl Reaper {
                     Ok(()) | Err(StoreError::GroupMissing) => {}
                     Err(error) => {
                         self.context.report.server_error("claim idle entries", &error);
+                        if error.is_unconfirmed() {
+                            self.context.suspect.store(true, Ordering::Release);
+                        }
                     }
                 }
             }
