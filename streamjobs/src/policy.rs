@@ -105,6 +105,20 @@ pub(crate) fn after_attempt(
     }
 }
 
+/// Buries a job that would wait for its back-off, but has more fields than can be handed on.
+pub(crate) fn unless_too_wide(verdict: Verdict, fields: usize, fields_max: usize) -> Verdict {
+    match verdict {
+        Verdict::SetAside { error, .. } if fields > fields_max => Verdict::Bury {
+            reason: Reason::Exhausted,
+            error: Some(format!(
+                "{error} (not tried again: the entry has {fields} fields, and at most {fields_max} \
+                 are handed on)"
+            )),
+        },
+        verdict => verdict,
+    }
+}
+
 /// Decides about a delivery before its handler runs: none means that it may run.
 pub(crate) fn before_attempt(delivery_count: u64, max_deliveries: u32) -> Option<Verdict> {
     (delivery_count > u64::from(max_deliveries)).then(|| Verdict::Bury {
@@ -224,6 +238,18 @@ mod tests {
         assert_eq!(reason(without_handler(Unhandled::Bury, "t", 1, 5)), Some(Reason::Unhandled));
         assert_eq!(without_handler(Unhandled::Leave, "t", 4, 5), Verdict::Leave);
         assert_eq!(reason(without_handler(Unhandled::Leave, "t", 5, 5)), Some(Reason::Unhandled));
+    }
+
+    #[test]
+    fn only_a_job_that_would_wait_can_be_too_wide() {
+        let failed = verdict(&Outcome::Failed(JobError::retry("no")), 1);
+        assert_eq!(unless_too_wide(failed.clone(), 9, 9), failed);
+        let Verdict::Bury { reason, error } = unless_too_wide(failed, 10, 9) else {
+            panic!("must be buried")
+        };
+        assert_eq!((reason, error.unwrap().starts_with("no (")), (Reason::Exhausted, true));
+        let done = verdict(&Outcome::Done, 1);
+        assert_eq!(unless_too_wide(done, 10, 9), Verdict::Acknowledge);
     }
 
     #[test]

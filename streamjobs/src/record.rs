@@ -242,8 +242,9 @@ fn unpack(packed: &Bytes) -> Fields {
 
 /// Fields that a retry or a redrive writes anew.
 const REWRITTEN: [&str; 5] = ["sj-id", "sj-attempt", "sj-origin", "sj-first", "sj-error"];
-/// More fields than this are no entry of ours and are kept as one packed value.
-const FIELDS_MAX: usize = 64;
+/// What a script hands on in one call; it could hand on 4,000. Entries with more fields are buried
+/// with all of them in one packed value, and are not run again.
+pub(crate) const FIELDS_MAX: usize = 1_000;
 const CARRIED_ERROR_BYTES_MAX: usize = 512;
 
 #[cfg(test)]
@@ -294,7 +295,7 @@ mod tests {
 
     #[test]
     fn an_entry_with_too_many_fields_is_kept_whole() {
-        let fields = (0..1_000).map(|_| field("", ":1:")).collect::<Fields>();
+        let fields = (0..=FIELDS_MAX).map(|_| field("", ":1:")).collect::<Fields>();
         let letter = letter(fields.clone());
         assert_eq!(letter.fields, fields);
         assert_eq!(letter.redriven(), None);

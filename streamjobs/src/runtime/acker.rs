@@ -8,9 +8,9 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::entry::{EntryId, Fields, Hold};
+use crate::entry::{EntryId, Hold};
 use crate::policy::{Reason, Verdict};
-use crate::record::Attempted;
+use crate::record::{Attempted, FIELDS_MAX};
 use crate::runtime::pause::Pause;
 use crate::runtime::queue::{QueueContext, Settlement};
 use crate::store::{Checked, StoreError};
@@ -129,7 +129,7 @@ async fn carry_out(context: &QueueContext, settlement: &Settlement) -> Result<Ch
             let letter = attempted.dead_letter(*reason, error.as_deref(), consumer.as_str());
             store.bury(queue, consumer, hold, trimmed, &letter).await
         }
-        Verdict::Release => hand_back(context, hold, trimmed, &attempted.retry(None)).await,
+        Verdict::Release => hand_back(context, hold, trimmed, &attempted).await,
         // Neither reaches this loop; both change nothing.
         Verdict::Acknowledge | Verdict::Leave => Ok(Checked::Held),
     }
@@ -141,7 +141,7 @@ async fn hand_back(
     context: &QueueContext,
     hold: Hold,
     trimmed: Option<EntryId>,
-    job: &Fields,
+    attempted: &Attempted<'_>,
 ) -> Result<Checked, StoreError> {
     let (store, queue, consumer) = (&context.store, &context.queue, &context.place.consumer);
     if trimmed.is_none() {
@@ -152,7 +152,12 @@ async fn hand_back(
         context.held.note_trimmed(hold, letter);
     }
     let letter = context.held.letter(hold);
-    store.set_aside(queue, consumer, hold, letter, Duration::ZERO, job).await
+    let too_wide = attempted.delivery.entry.fields().len() > FIELDS_MAX;
+    if let Some(letter) = letter.filter(|_| too_wide) {
+        return Ok(Checked::Trimmed(letter));
+    }
+    let job = attempted.retry(None);
+    store.set_aside(queue, consumer, hold, letter, Duration::ZERO, &job).await
 }
 
 fn report(context: &QueueContext, settlement: &Settlement, checked: Checked) {

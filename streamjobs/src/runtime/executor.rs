@@ -11,7 +11,10 @@ use crate::entry::Hold;
 use crate::event::Envelope;
 use crate::handler::{Job, JobParts, panic_text};
 use crate::outcome::Outcome;
-use crate::policy::{Reason, Verdict, after_attempt, before_attempt, without_handler};
+use crate::policy::{
+    Reason, Verdict, after_attempt, before_attempt, unless_too_wide, without_handler,
+};
+use crate::record::FIELDS_MAX;
 use crate::runtime::acks::Ack;
 use crate::runtime::queue::{Assignment, BoundHandler, QueueContext, Settlement};
 
@@ -77,7 +80,9 @@ async fn judge(
         }
         Outcome::Undecodable(_) | Outcome::LeaseLost | Outcome::CutOff => failures,
     };
-    (failures, after_attempt(&outcome, attempt, &bound.limits, fastrand::f64()))
+    let verdict = after_attempt(&outcome, attempt, &bound.limits, fastrand::f64());
+    let fields = assignment.delivery.entry.fields().len();
+    (failures, unless_too_wide(verdict, fields, FIELDS_MAX))
 }
 
 /// What is to be done about an entry that no handler of the group takes.

@@ -197,3 +197,58 @@ async fn what_a_handler_leaves_running_behind_extends_no_lease() {
     assert!(report.abandoned.is_empty(), "a shutdown does not wait for it either");
     gate.open();
 }
+
+#[derive(Clone)]
+struct Wide(std::sync::Arc<std::sync::atomic::AtomicUsize>);
+
+#[streamjobs::handler(group = "wide", stream = "orders", max_attempts = 2)]
+async fn take_wide(
+    entry: streamjobs::Entry,
+    streamjobs::State(done): streamjobs::State<Wide>,
+    job: streamjobs::Job,
+) -> Result<(), JobError> {
+    if job.attempt() == 1 {
+        return Err("once more".into());
+    }
+    done.0.fetch_add(entry.fields().len(), std::sync::atomic::Ordering::SeqCst);
+    Ok(())
+}
+
+/// Adds an entry with so many fields, its type included.
+fn add_wide(app: &App, fields: usize) {
+    let mut add = redis::cmd("XADD");
+    add.arg("orders").arg("*").arg("type").arg("wide");
+    for number in 1..fields {
+        add.arg(number).arg("");
+    }
+    app.run(&add);
+}
+
+#[tokio::test]
+async fn entries_of_others_are_tried_again_however_wide_and_the_widest_block_nobody() {
+    let app = App::start().await;
+    let done = Wide(std::sync::Arc::default());
+    let builder = streamjobs::Runtime::builder(&app.client)
+        .handlers(streamjobs::handlers![take_wide])
+        .state(done.clone());
+    // So many fields take their time in a debug build, and this is not about leases.
+    let long = options().lease(Duration::from_secs(60));
+    let runtime = crate::app::quick(builder.group("wide", long)).start().await.unwrap();
+    // More than a script can hand on in one call.
+    add_wide(&app, 20_000);
+    let dead = "{orders}:dead:wide";
+    until(DEADLINE, "the widest is buried", || app.server.length(dead) == 1).await;
+    add_wide(&app, 900);
+    add_wide(&app, 70);
+    app.drained("wide").await;
+    settled(&runtime).await;
+    let fields = done.0.load(std::sync::atomic::Ordering::SeqCst);
+    // Each retry carries five fields of ours.
+    assert_eq!((fields, runtime.counters().buried), (900 + 70 + 10, 1));
+    let letters = app.client.dead_letters("orders", "wide").unwrap();
+    let letter = letters.list(None, 1).await.unwrap().letters.remove(0);
+    assert_eq!((letter.fields.len(), letter.attempts), (20_000, 1));
+    let error = letter.error.unwrap();
+    assert!(error.contains("once more") && error.contains("20000 fields"), "{error}");
+    let _ = runtime.shutdown().await;
+}
