@@ -219,6 +219,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_too_wide_to_be_read_cannot_be_written() {
+        let wide = |fields: usize| {
+            let map = (0..fields).map(|number| (number.to_string(), number));
+            encode_fields(&map.collect::<BTreeMap<_, _>>())
+        };
+        assert_eq!(wide(64).unwrap().len(), 64);
+        let error = wide(65).unwrap_err();
+        let text = format!("{:?}", std::error::Error::source(&error));
+        assert!(text.contains("at most 64 fields"), "{text}");
+    }
+
+    #[test]
     fn names_of_the_envelope_cannot_be_written() {
         for name in ["type", "data", "sj-id", "sj-attempt", "sj-"] {
             let error = encode_fields(&BTreeMap::from([(name, "canary")])).unwrap_err();
@@ -231,7 +243,7 @@ mod tests {
         #[test]
         fn any_text_survives(map: BTreeMap<String, String>) {
             let map = map.into_iter().filter(|(name, _)| !super::super::envelope::is_reserved(name.as_bytes()));
-            let map = map.collect::<BTreeMap<_, _>>();
+            let map = map.take(64).collect::<BTreeMap<_, _>>();
             let written = encode_fields(&map).unwrap();
             prop_assert_eq!(read::<BTreeMap<String, String>>(&written), Ok(map));
         }

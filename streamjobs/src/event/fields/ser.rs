@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 
 use super::FieldsError;
 use crate::entry::Fields;
-use crate::event::envelope::is_reserved;
+use crate::event::envelope::{FIELDS_MAX, is_reserved};
 use crate::event::json;
 
 /// Writes a value that has named parts.
@@ -40,6 +40,9 @@ impl Writer {
         // The derive refuses such names where it sees them; maps and flattened parts it cannot see.
         if is_reserved(&name) {
             return Err(FieldsError::new("this name belongs to the envelope").in_field(&shown()));
+        }
+        if self.fields.len() >= FIELDS_MAX {
+            return Err(FieldsError::new(format!("an event has at most {FIELDS_MAX} fields")));
         }
         let written = match value.serialize(Scalar) {
             Ok(written) => written,
