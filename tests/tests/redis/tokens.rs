@@ -195,3 +195,30 @@ async fn no_stale_token_ever_changes_an_entry() {
 }
 
 const STEPS: usize = 10_000;
+
+#[tokio::test]
+async fn leases_are_kept_and_nothing_is_lost_while_no_dead_letter_can_be_stored() {
+    let actors = Actors::start(&["a", "b"]).await;
+    let (whole, trimmed) = (actors.deliver().await, actors.deliver().await);
+    actors.age(whole.id);
+    actors.age(trimmed.id);
+    actors.app.server.command(&["XDEL", "orders", &trimmed.id.to_string()]);
+    actors.app.server.command(&["SET", "{orders}:dead:work", "not a stream"]);
+    assert_eq!(actors.renew(0, whole).await, Checked::Held);
+    assert_eq!(actors.renew(0, trimmed).await, Checked::Held);
+    let idle = || actors.app.server.pending("orders", "work").into_iter().map(|row| row.idle);
+    let young = idle().map(|idle| idle < Duration::from_secs(60)).collect::<Vec<_>>();
+    assert_eq!(young, [true, false], "renewed, and left as it is");
+    assert_eq!(actors.sweep(1).await, None, "claiming it would lose it");
+    assert_eq!(actors.release(0, trimmed).await, Checked::Held);
+    let recovered =
+        actors.store.recover(&actors.queue, &actors.names[0], &[trimmed]).await.unwrap();
+    assert!(recovered.is_empty());
+    assert_eq!(actors.app.pending("work"), 2, "still there");
+    actors.app.server.command(&["DEL", "{orders}:dead:work"]);
+    assert!(matches!(actors.renew(0, trimmed).await, Checked::Trimmed(_)));
+    assert_eq!(
+        (actors.app.pending("work"), actors.app.server.length("{orders}:dead:work")),
+        (1, 1)
+    );
+}

@@ -93,6 +93,19 @@ local function held(key, group, me, id, count)
   return 0
 end
 
+-- Whether dead letters can be stored: the key may be of another type.
+local function storable(dead)
+  local length = redis.pcall('XLEN', dead)
+  return type(length) == 'number'
+end
+
+-- Whether a claim loses nothing. It removes the record of an entry whose payload is gone without
+-- saying so, which is only right where a dead letter can say so instead. Looking at the payload is
+-- costly, and is done where no letter can be stored.
+local function claimable(key, can_store, id)
+  return can_store or #redis.call('XRANGE', key, id, id, 'COUNT', 1) > 0
+end
+
 -- Whether a dead letter that says that the payload was gone still stands for its entry: whoever
 -- has the payload in hand may replace it.
 local function stands(dead, letter)

@@ -11,7 +11,8 @@
 -- see it any more.
 --
 -- A job is appended before its record is removed. A member without a readable record has lost it to
--- an eviction or to somebody's hand: it becomes a dead letter without payload.
+-- an eviction or to somebody's hand: it becomes a dead letter without payload, or stays where none can
+-- be stored.
 -- The empty removal is the first write on purpose: a server that is out of memory then lets the
 -- appends pass. They free what they copy, and refusing them would keep the memory full.
 local lane, retry, records, hash, dead = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
@@ -19,7 +20,7 @@ local group, limit = ARGV[1], ARGV[2]
 local due = redis.call('ZRANGEBYSCORE', retry, '-inf', whole(now()), 'LIMIT', 0, limit)
 local released = tonumber(redis.call('HGET', hash, 'released') or 0)
 redis.call('HLEN', records)
-redis.call('XLEN', dead)
+local can_store = storable(dead)
 ensure_group(lane, group, '0-0')
 
 local function fields_of_record(member)
@@ -31,21 +32,26 @@ local function fields_of_record(member)
   return fields
 end
 
-local promoted = 0
+local promoted, kept = 0, 0
 if #due > 0 then redis.call('HDEL', records, '') end
 for _, member in ipairs(due) do
   local fields = fields_of_record(member)
   if fields then
     redis.call('XADD', lane, '*', unpack(fields))
     promoted = promoted + 1
-  else
+  elseif can_store then
     local source = string.sub(member, 1, 2) == 'l:' and 'lane' or 'stream'
     bury_trimmed(dead, source, string.match(member, '%d+%-%d+') or '0-0', '0', '')
   end
-  redis.call('ZREM', retry, member)
-  redis.call('HDEL', records, member)
+  if fields or can_store then
+    redis.call('ZREM', retry, member)
+    redis.call('HDEL', records, member)
+  else
+    kept = kept + 1
+  end
 end
 local waiting = math.max(redis.call('XLEN', lane) - pending_of(lane, group)[1], 0)
 local next_due, first = -1, redis.call('ZRANGE', retry, 0, 0, 'WITHSCORES')
-if first[2] then next_due = math.max(tonumber(first[2]) - now(), 0) end
+-- What stays is due all the time, and nobody shall come back for it at once.
+if first[2] and kept == 0 then next_due = math.max(tonumber(first[2]) - now(), 0) end
 return {promoted, waiting, next_due, released}

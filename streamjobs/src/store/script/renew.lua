@@ -12,16 +12,19 @@
 -- May race with: sweeps, acknowledgements and renewals of any process. The claim itself would take
 -- an entry back from its new owner, therefore owner and count are compared first, in this script.
 --
--- The length of the dead letters is asked for because it refuses a key of another type before
--- anything is changed. No header flags: it has to work while the server is out of memory.
+-- Leases outlive a key of the dead letters that is of another type: an entry whose payload is gone is
+-- then left as it is, and counts as renewed. No header flags: it has to work while the server is out
+-- of memory.
 local key, dead = KEYS[1], KEYS[2]
 local group, me, source = ARGV[1], ARGV[2], ARGV[3]
-redis.call('XLEN', dead)
+local can_store = storable(dead)
 local answers = {now()}
 for i = 4, #ARGV, 2 do
   local id, count = ARGV[i], ARGV[i + 1]
   local state = held(key, group, me, id, count)
-  if state == 1 and #redis.call('XCLAIM', key, group, me, 0, id, 'JUSTID') == 0 then
+  if state == 1 and claimable(key, can_store, id)
+    and #redis.call('XCLAIM', key, group, me, 0, id, 'JUSTID') == 0
+  then
     state = bury_trimmed(dead, source, id, count, me)
   end
   answers[#answers + 1] = state

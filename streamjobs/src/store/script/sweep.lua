@@ -9,7 +9,8 @@
 --
 -- Before: any entry may be pending for anybody.
 -- After: the entries of the page that were idle for the lease are this consumer's, counted as one
--- more delivery. Those whose payload is gone are pending no more, and dead letters tell of them. If
+-- more delivery. Those whose payload is gone are pending no more, and dead letters tell of them; where
+-- no dead letter can be stored, they stay. If
 -- the clock is not where the caller expects it, nothing has changed: a sweep that waited in a
 -- buffer, or met a moved clock, would take entries from the living.
 -- May race with: renewals and other sweeps. Whoever comes first resets the idle time.
@@ -29,10 +30,11 @@ if expected ~= '' then
   local clock = now()
   if math.abs(clock - tonumber(expected)) > tonumber(tolerance) then return {'skew', clock} end
 end
-redis.call('XLEN', dead)
+local can_store = storable(dead)
 
 -- The entry if it was claimed; nil if it was not; and whether its payload was gone.
 local function claim(id, owner, count)
+  if not claimable(key, can_store, id) then return nil, false end
   local claimed
   if count < 0 or count >= COUNT_MAX then
     count = COUNT_MAX - 1
