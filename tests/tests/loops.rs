@@ -254,6 +254,33 @@ async fn a_loop_that_panics_turns_the_health_red_and_work_goes_on_around_it() {
     let _ = runtime.shutdown().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_was_done_without_an_answer_is_counted_as_done() {
+    let streams = Streams::new();
+    let client = streams.client();
+    let failing = Work::new(|id, job| async move {
+        match id {
+            0 => Err(JobError::dead("no")),
+            1 if job.attempt() == 1 => Err("once more".into()),
+            2 => std::future::pending().await,
+            _ => Ok(()),
+        }
+    });
+    let builder = runtime(&client, &failing).grace(Duration::from_secs(1));
+    let runtime = builder.start().await.unwrap();
+    let faults = streamjobs::__store::behind(&streams);
+    for step in ["bury", "set_aside", "release"] {
+        faults.fail_next(step, Fault::AnswerLost);
+    }
+    publish(&client, 3).await;
+    until("settled", || runtime.counters().succeeded == 1).await;
+    until("buried", || runtime.counters().buried == 1).await;
+    let counters = runtime.counters();
+    assert_eq!((counters.set_aside, counters.server_errors, counters.refused_late), (1, 2, 0));
+    let report = runtime.shutdown().await;
+    assert_eq!((report.handed_back, report.abandoned.len()), (1, 0));
+}
+
 /// Writes down what happens to it.
 struct Ledger(Arc<Mutex<Vec<&'static str>>>);
 

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -33,31 +34,63 @@ impl Acker {
     }
 
     /// Settles until no job can end any more and everything is settled, or until the abort.
-    pub(crate) async fn run(mut self) {
-        let mut batch = Vec::new();
-        let mut pause = Pause::new();
-        let mut open = true;
-        while open || self.context.acks.len() > 0 {
-            tokio::select! {
-                biased;
-                () = self.abort.cancelled() => return,
-                received = self.settlements.recv_many(&mut batch, BATCH_MAX), if open => open = received > 0,
-                () = self.context.acks.filled(1) => {
-                    // The reader may be about to take them along with its next read.
-                    if open {
-                        sleep(LINGER).await;
-                    }
-                }
-            }
-            let settled =
-                batch.drain(..).map(|settlement| settle(&self.context, settlement, &self.abort));
-            let (acknowledged, _) = tokio::join!(acknowledge(&self.context), join_all(settled));
-            match acknowledged {
-                Ok(()) => pause.reset(),
-                Err(error) => {
-                    self.context.report.server_error("acknowledge", &error);
-                    pause.wait(&self.abort).await;
-                }
+    pub(crate) async fn run(self) {
+        let Self { context, settlements, abort } = self;
+        let over = CancellationToken::new();
+        tokio::join!(
+            keep_settling(&context, settlements, &abort, &over),
+            keep_acknowledging(&context, &abort, &over),
+        );
+    }
+}
+
+/// Carries out verdicts side by side: one that has to be tried again holds no other up. There are
+/// never more of them than slots.
+async fn keep_settling(
+    context: &QueueContext,
+    mut settlements: mpsc::Receiver<Settlement>,
+    abort: &CancellationToken,
+    over: &CancellationToken,
+) {
+    let mut settling = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            biased;
+            () = abort.cancelled() => break,
+            Some(()) = settling.next() => {}
+            settlement = settlements.recv() => match settlement {
+                Some(settlement) => settling.push(settle(context, settlement, abort)),
+                None => break,
+            },
+        }
+    }
+    over.cancel();
+    while settling.next().await.is_some() {}
+}
+
+/// Acknowledges what the reader does not take along with its next read.
+async fn keep_acknowledging(
+    context: &QueueContext,
+    abort: &CancellationToken,
+    over: &CancellationToken,
+) {
+    let mut pause = Pause::new();
+    while !over.is_cancelled() || context.acks.len() > 0 {
+        tokio::select! {
+            biased;
+            () = abort.cancelled() => return,
+            () = context.acks.filled(1) => {}
+            () = over.cancelled() => continue,
+        }
+        if !over.is_cancelled() {
+            // The reader may be about to take them along.
+            sleep(LINGER).await;
+        }
+        match acknowledge(context).await {
+            Ok(()) => pause.reset(),
+            Err(error) => {
+                context.report.server_error("acknowledge", &error);
+                pause.wait(abort).await;
             }
         }
     }
@@ -87,10 +120,12 @@ async fn acknowledge(context: &QueueContext) -> Result<(), StoreError> {
 /// Carries one verdict out, again and again until the server says what became of it.
 async fn settle(context: &QueueContext, settlement: Settlement, abort: &CancellationToken) {
     let mut pause = Pause::new();
+    let mut unconfirmed = false;
     while !abort.is_cancelled() && !settlement.lease.is_lost() {
         match carry_out(context, &settlement).await {
             Ok(checked) => {
-                report(context, &settlement, checked);
+                let done_before = unconfirmed && was_done_before(&settlement, checked);
+                report(context, &settlement, if done_before { Checked::Held } else { checked });
                 break;
             }
             // The group is gone, and the entry's pending record with it: when the group is made
@@ -100,6 +135,7 @@ async fn settle(context: &QueueContext, settlement: Settlement, abort: &Cancella
                 break;
             }
             Err(error) => {
+                unconfirmed |= error.is_unconfirmed();
                 context.report.server_error("settle", &error);
                 pause.wait(abort).await;
             }
@@ -107,6 +143,16 @@ async fn settle(context: &QueueContext, settlement: Settlement, abort: &Cancella
     }
     context.held.remove(settlement.hold.source, settlement.hold.id);
     drop(settlement.slot);
+}
+
+/// Whether an answer says that an earlier try, whose answer was lost, was carried out. A hand-back
+/// lowers the count, so its repetition finds another attempt.
+fn was_done_before(settlement: &Settlement, checked: Checked) -> bool {
+    match checked {
+        Checked::NotPending => true,
+        Checked::TakenOver => settlement.verdict == Verdict::Release,
+        Checked::Held | Checked::Trimmed(_) => false,
+    }
 }
 
 async fn carry_out(context: &QueueContext, settlement: &Settlement) -> Result<Checked, StoreError> {
@@ -172,7 +218,6 @@ fn report(context: &QueueContext, settlement: &Settlement, checked: Checked) {
         (Checked::Held, Verdict::Release) => context.report.handed_back(1),
         (Checked::Held, Verdict::Acknowledge | Verdict::Leave) => {}
         (Checked::Trimmed(_), _) => context.report.buried(hold, event_id, Reason::Trimmed),
-        // After a lost answer this says that the first try was carried out.
         (Checked::NotPending, _) => {
             context.report.refused_late(hold, "settle: not pending any more")
         }
@@ -180,5 +225,4 @@ fn report(context: &QueueContext, settlement: &Settlement, checked: Checked) {
     }
 }
 
-const BATCH_MAX: usize = 256;
 const LINGER: Duration = Duration::from_millis(1);

@@ -139,3 +139,28 @@ async fn a_dead_letter_that_cannot_be_stored_leaves_its_job_pending() {
     assert_eq!(rejecting.count(), 1);
     let _ = runtime.shutdown().await;
 }
+
+#[tokio::test]
+async fn a_verdict_that_has_to_wait_holds_no_other_up() {
+    let app = App::start().await;
+    app.server.command(&["SET", "{orders}:dead:work", "not a stream"]);
+    let mixed = Work::new(|order, job| async move {
+        match order.id.as_str() {
+            "dead" => Err(streamjobs::JobError::dead("no")),
+            "flaky" if job.attempt() == 1 => Err("once more".into()),
+            _ => Ok(()),
+        }
+    });
+    let runtime = app.runtime(&mixed).start().await.unwrap();
+    app.client.publish(&order("dead")).await.unwrap();
+    until(DEADLINE, "its burial is refused", || runtime.counters().server_errors > 2).await;
+    for id in ["flaky", "fine"] {
+        app.client.publish(&order(id)).await.unwrap();
+    }
+    until(DEADLINE, "only the dead one is left", || app.left("work") == 1).await;
+    let counters = runtime.counters();
+    assert_eq!((counters.set_aside, counters.succeeded, counters.buried), (1, 2, 0));
+    app.server.command(&["DEL", "{orders}:dead:work"]);
+    app.drained("work").await;
+    let _ = runtime.shutdown().await;
+}
