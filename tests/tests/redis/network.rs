@@ -9,10 +9,20 @@ use crate::app::{App, DEADLINE, Work, options, order, quick, until, work};
 
 /// A runtime that reaches the server through a proxy; the tests reach it directly.
 async fn behind_proxy(app: &App, counted: &Work, lease: Duration) -> (FaultProxy, Runtime) {
+    reading_for(app, counted, lease, Duration::from_millis(200)).await
+}
+
+/// The same, with reads that wait for so long.
+async fn reading_for(
+    app: &App,
+    counted: &Work,
+    lease: Duration,
+    block: Duration,
+) -> (FaultProxy, Runtime) {
     let proxy = FaultProxy::start(&app.server).unwrap();
     let client = Client::connect(proxy.url()).await.unwrap();
     let builder = Runtime::builder(&client).handlers(handlers![work]).state(counted.clone());
-    let builder = quick(builder.group("work", options().lease(lease)));
+    let builder = quick(builder.group("work", options().lease(lease))).block(block);
     let runtime = builder.read_margin(Duration::from_millis(300)).start().await.unwrap();
     app.client.publish(&order("first")).await.unwrap();
     counted.wait_for(1).await;
@@ -92,7 +102,10 @@ async fn a_black_hole_is_noticed_by_the_read_deadline() {
 async fn what_a_ghost_of_a_lost_connection_received_is_not_lost() {
     let app = App::start().await;
     let counted = Work::fine();
-    let (proxy, runtime) = behind_proxy(&app, &counted, Duration::from_millis(600)).await;
+    let (lease, block) = (Duration::from_secs(30), Duration::from_secs(10));
+    let (proxy, runtime) = reading_for(&app, &counted, lease, block).await;
+    let waiting = || app.server.client_list().iter().any(|client| client.flags.contains('b'));
+    until(DEADLINE, "a read waits on the server", waiting).await;
     // The server still serves the waiting read of a connection that nobody listens to.
     proxy.set(Mode::DropReplies);
     app.client.publish(&order("for the ghost")).await.unwrap();
