@@ -1,4 +1,4 @@
-//! What the compiler says of a misused `#[derive(Event)]`, and that proper uses compile.
+//! What the compiler says of a misused `#[derive(Event)]`, and of what is not in the interface.
 
 #![allow(missing_docs, reason = "tests")]
 
@@ -15,4 +15,10 @@ fn misuses_of_the_derive_are_told_in_our_words_at_their_place() {
 fn an_event_that_serde_does_not_know_is_told_at_its_name() {
     let cases = trybuild::TestCases::new();
     cases.compile_fail("tests/ui/event/types/*.rs");
+}
+
+#[test]
+fn nothing_reads_without_a_group_or_acknowledges_by_hand() {
+    let cases = trybuild::TestCases::new();
+    cases.compile_fail("tests/ui/client/*.rs");
 }
