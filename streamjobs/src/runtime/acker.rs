@@ -209,15 +209,15 @@ async fn hand_back(
 fn report(context: &QueueContext, settlement: &Settlement, checked: Checked) {
     let (hold, event_id) = (settlement.hold, settlement.envelope.event_id.as_str());
     match (checked, &settlement.verdict) {
-        (Checked::Held, Verdict::SetAside { delay, .. }) => {
-            context.report.set_aside(hold, event_id, settlement.failures, *delay);
+        (Checked::Held, Verdict::SetAside { delay, error }) => {
+            context.report.set_aside(hold, event_id, settlement.failures, *delay, error);
         }
-        (Checked::Held, Verdict::Bury { reason, .. }) => {
-            context.report.buried(hold, event_id, *reason)
+        (Checked::Held, Verdict::Bury { reason, error }) => {
+            context.report.buried(hold, event_id, *reason, error.as_deref());
         }
         (Checked::Held, Verdict::Release) => context.report.handed_back(1),
         (Checked::Held, Verdict::Acknowledge | Verdict::Leave) => {}
-        (Checked::Trimmed(_), _) => context.report.buried(hold, event_id, Reason::Trimmed),
+        (Checked::Trimmed(_), _) => context.report.buried(hold, event_id, Reason::Trimmed, None),
         (Checked::NotPending, _) => {
             context.report.refused_late(hold, "settle: not pending any more")
         }

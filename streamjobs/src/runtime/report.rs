@@ -137,14 +137,16 @@ impl Report {
         event_id: &str,
         attempt: u32,
         delay: std::time::Duration,
+        error: &str,
     ) {
         count!(self, set_aside, 1);
-        log!(debug, self, entry_id = %hold.id, event_id, attempt, ?delay, "set aside until its back-off is over");
+        log!(debug, self, entry_id = %hold.id, event_id, attempt, ?delay, error, "set aside until its back-off is over");
     }
 
-    pub(crate) fn buried(&self, hold: Hold, event_id: &str, reason: Reason) {
+    /// The error is what the handler said, as the dead letter keeps it.
+    pub(crate) fn buried(&self, hold: Hold, event_id: &str, reason: Reason, error: Option<&str>) {
         count!(self, buried, 1);
-        log!(info, self, entry_id = %hold.id, event_id, reason = reason.as_str(), "stored as a dead letter");
+        log!(info, self, entry_id = %hold.id, event_id, reason = reason.as_str(), error, "stored as a dead letter");
     }
 
     pub(crate) fn claimed(&self, entries: usize) {

@@ -5,6 +5,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::print_stdout,
     missing_docs,
     unreachable_pub,
     reason = "tests say what is wrong by failing"
@@ -106,6 +107,7 @@ fn with_default_settings_a_killed_process_is_noticed_within_lease_and_sweep_and_
     let killed = Instant::now();
     eventually(DEADLINE, "done elsewhere", || ended([&heir]).len() == 5);
     let took = killed.elapsed();
+    println!("done elsewhere {took:?} after the kill");
     // A lease of 10 s, a sweep every third of it give or take a fifth, and a second.
     assert!(took < Duration::from_secs(15), "took {took:?}");
 }
