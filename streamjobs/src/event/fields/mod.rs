@@ -225,6 +225,9 @@ mod tests {
             encode_fields(&map.collect::<BTreeMap<_, _>>())
         };
         assert_eq!(wide(64).unwrap().len(), 64);
+        let nothing = (0..200).map(|number| (number.to_string(), (number < 64).then_some(number)));
+        let mostly = encode_fields(&nothing.collect::<BTreeMap<_, _>>());
+        assert_eq!(mostly.unwrap().len(), 64, "what is nothing has no field");
         let error = wide(65).unwrap_err();
         let text = format!("{:?}", std::error::Error::source(&error));
         assert!(text.contains("at most 64 fields"), "{text}");

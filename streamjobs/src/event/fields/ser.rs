@@ -41,9 +41,6 @@ impl Writer {
         if is_reserved(&name) {
             return Err(FieldsError::new("this name belongs to the envelope").in_field(&shown()));
         }
-        if self.fields.len() >= FIELDS_MAX {
-            return Err(FieldsError::new(format!("an event has at most {FIELDS_MAX} fields")));
-        }
         let written = match value.serialize(Scalar) {
             Ok(written) => written,
             Err(NotScalar::Nested) => {
@@ -52,9 +49,11 @@ impl Writer {
             }
             Err(NotScalar::Refused(error)) => return Err(error.in_field(&shown())),
         };
-        if let Some(value) = written {
-            self.fields.push((name, value));
+        let Some(value) = written else { return Ok(()) };
+        if self.fields.len() >= FIELDS_MAX {
+            return Err(FieldsError::new(format!("an event has at most {FIELDS_MAX} fields")));
         }
+        self.fields.push((name, value));
         Ok(())
     }
 }
