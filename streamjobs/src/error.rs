@@ -150,8 +150,8 @@ pub enum DeadLetterError {
         /// The id that was asked for.
         id: crate::entry::EntryId,
     },
-    /// The dead letter cannot be run again: its payload was trimmed away, or it has more fields than
-    /// an event can have.
+    /// The dead letter cannot be run again: its payload was trimmed away, or it has more than 1,000
+    /// fields.
     #[error(
         "dead letter {id} of group {group} on stream {stream} holds nothing that can be run again"
     )]

@@ -60,7 +60,7 @@ impl Attempted<'_> {
         push(&mut letter, "sj-dead-last", self.taken_up.to_string());
         push(&mut letter, "sj-dead-consumer", consumer.to_owned());
         push(&mut letter, "sj-dead-event", self.envelope.event_id.as_str().to_owned());
-        if entry.fields().len() > FIELDS_MAX {
+        if entry.fields().len() > FIELDS_CARRIED_MAX {
             // A script can only pass a bounded number of values on, so these travel as one.
             push(&mut letter, "sj-dead-raw", pack(entry.fields()));
         } else {
@@ -155,7 +155,7 @@ impl DeadLetter {
 
     /// The entry that the lane will hold when this job is run again; none without a payload.
     pub(crate) fn redriven(&self) -> Option<Fields> {
-        if self.fields.is_empty() || self.fields.len() > FIELDS_MAX {
+        if self.fields.is_empty() || self.fields.len() > FIELDS_CARRIED_MAX {
             return None;
         }
         let mut fields = carried(&self.fields);
@@ -244,7 +244,7 @@ fn unpack(packed: &Bytes) -> Fields {
 const REWRITTEN: [&str; 5] = ["sj-id", "sj-attempt", "sj-origin", "sj-first", "sj-error"];
 /// What a script hands on in one call; it could hand on 4,000. Entries with more fields are buried
 /// with all of them in one packed value, and are not run again.
-pub(crate) const FIELDS_MAX: usize = 1_000;
+pub(crate) const FIELDS_CARRIED_MAX: usize = 1_000;
 const CARRIED_ERROR_BYTES_MAX: usize = 512;
 
 #[cfg(test)]
@@ -295,7 +295,7 @@ mod tests {
 
     #[test]
     fn an_entry_with_too_many_fields_is_kept_whole() {
-        let fields = (0..=FIELDS_MAX).map(|_| field("", ":1:")).collect::<Fields>();
+        let fields = (0..=FIELDS_CARRIED_MAX).map(|_| field("", ":1:")).collect::<Fields>();
         let letter = letter(fields.clone());
         assert_eq!(letter.fields, fields);
         assert_eq!(letter.redriven(), None);

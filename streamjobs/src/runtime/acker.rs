@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::entry::{EntryId, Hold};
 use crate::policy::{Reason, Verdict};
-use crate::record::{Attempted, FIELDS_MAX};
+use crate::record::{Attempted, FIELDS_CARRIED_MAX};
 use crate::runtime::pause::Pause;
 use crate::runtime::queue::{QueueContext, Settlement};
 use crate::store::{Checked, StoreError};
@@ -198,7 +198,7 @@ async fn hand_back(
         context.held.note_trimmed(hold, letter);
     }
     let letter = context.held.letter(hold);
-    let too_wide = attempted.delivery.entry.fields().len() > FIELDS_MAX;
+    let too_wide = attempted.delivery.entry.fields().len() > FIELDS_CARRIED_MAX;
     if let Some(letter) = letter.filter(|_| too_wide) {
         return Ok(Checked::Trimmed(letter));
     }

@@ -20,7 +20,7 @@ use crate::registry;
 use crate::runtime::Runtime;
 use crate::runtime::acks::Acks;
 use crate::runtime::clock::Clock;
-use crate::runtime::health::ReadHealth;
+use crate::runtime::health::LoopHealth;
 use crate::runtime::held::Held;
 use crate::runtime::io::Io;
 use crate::runtime::plan::{PlannedQueue, Wishes, plan};
@@ -217,7 +217,7 @@ impl Wiring {
                 held: Held::default(),
                 acks: Acks::default(),
                 wake: Wake::default(),
-                health: ReadHealth::new(),
+                health: LoopHealth::new(),
                 suspect: AtomicBool::new(false),
                 lane_waits: AtomicBool::new(false),
                 sweep_now: Notify::new(),

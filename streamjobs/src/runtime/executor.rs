@@ -14,7 +14,7 @@ use crate::outcome::Outcome;
 use crate::policy::{
     Reason, Verdict, after_attempt, before_attempt, unless_too_wide, without_handler,
 };
-use crate::record::FIELDS_MAX;
+use crate::record::FIELDS_CARRIED_MAX;
 use crate::runtime::acks::Ack;
 use crate::runtime::queue::{Assignment, BoundHandler, QueueContext, Settlement};
 
@@ -82,7 +82,7 @@ async fn judge(
     };
     let verdict = after_attempt(&outcome, attempt, &bound.limits, fastrand::f64());
     let fields = assignment.delivery.entry.fields().len();
-    (failures, unless_too_wide(verdict, fields, FIELDS_MAX))
+    (failures, unless_too_wide(verdict, fields, FIELDS_CARRIED_MAX))
 }
 
 /// What is to be done about an entry that no handler of the group takes.

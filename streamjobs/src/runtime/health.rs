@@ -1,13 +1,13 @@
-//! Whether the runtime reads.
+//! Whether the runtime reads, and whether all of its loops run.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// What is known of one reader.
+/// What is known of the loops of one queue.
 #[derive(Debug)]
-pub(crate) struct ReadHealth {
+pub(crate) struct LoopHealth {
     state: Mutex<State>,
 }
 
@@ -60,7 +60,7 @@ impl Health {
     }
 }
 
-impl ReadHealth {
+impl LoopHealth {
     pub(crate) fn new() -> Self {
         Self { state: Mutex::new(State { read: None, saturated: false, broken: false }) }
     }

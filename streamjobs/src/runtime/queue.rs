@@ -15,7 +15,7 @@ use crate::handler::{HandlerDef, Lease, Place, States};
 use crate::policy::Verdict;
 use crate::runtime::acks::{Ack, Acks};
 use crate::runtime::clock::Clock;
-use crate::runtime::health::ReadHealth;
+use crate::runtime::health::LoopHealth;
 use crate::runtime::held::{Held, Registered};
 use crate::runtime::report::Report;
 use crate::runtime::wake::Wake;
@@ -39,7 +39,7 @@ pub(crate) struct QueueContext {
     pub(crate) acks: Acks,
     pub(crate) clock: Clock,
     pub(crate) wake: Wake,
-    pub(crate) health: ReadHealth,
+    pub(crate) health: LoopHealth,
     pub(crate) report: Report,
     /// Entries may have been delivered to nobody, because an answer was lost: the reader looks at the
     /// own pending list before it reads on.

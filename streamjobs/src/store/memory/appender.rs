@@ -14,19 +14,22 @@ pub(super) struct MemoryAppender {
     stream: StreamName,
     retention: Retention,
     answers: Vec<Appended>,
+    broken: bool,
 }
 
 impl MemoryAppender {
     pub(super) fn new(store: MemoryStore, stream: StreamName, retention: Retention) -> Self {
-        Self { store, stream, retention, answers: Vec::new() }
+        Self { store, stream, retention, answers: Vec::new(), broken: false }
     }
 
-    fn append(&self, fields: NewEntry) -> Appended {
-        if self.answers.iter().any(is_connection_lost) {
+    fn append(&mut self, fields: NewEntry) -> Appended {
+        if self.broken {
             return Err(StoreError::Unreachable("the connection broke before".into()));
         }
         let append = |world: &mut _| Ok(steps::append(world, &self.stream, self.retention, fields));
-        self.store.step("append", append)
+        let answer = self.store.step("append", append);
+        self.broken = matches!(answer, Err(StoreError::AnswerLost(_) | StoreError::Unreachable(_)));
+        answer
     }
 }
 
@@ -43,8 +46,4 @@ impl Appender for MemoryAppender {
     fn finish(self: Box<Self>) -> BoxFuture<'static, Vec<Appended>> {
         ready(self.answers).boxed()
     }
-}
-
-fn is_connection_lost(answer: &Appended) -> bool {
-    matches!(answer, Err(StoreError::AnswerLost(_) | StoreError::Unreachable(_)))
 }
