@@ -115,8 +115,9 @@ impl Reaper {
                 context.report.sweep_refused("the server's clock is not where it was expected");
                 Ok(None)
             }
-            Swept::Page { cursor: next, claimed, trimmed } => {
+            Swept::Page { cursor: next, claimed, trimmed, left } => {
                 *cursor = next;
+                context.report.left(left);
                 let found = claimed.len() + trimmed;
                 if trimmed > 0 {
                     context.report.trimmed(trimmed);

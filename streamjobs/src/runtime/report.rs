@@ -62,6 +62,9 @@ counters! {
     refused_late,
     /// Entries whose payload was trimmed away before they were done.
     trimmed,
+    /// Looks at lost payloads that were left as they are, because the key of the dead letters holds
+    /// something else and no dead letter can tell of them.
+    left,
     /// Entries handed back uncounted.
     handed_back,
     /// Entries of event types for which the group has no handler.
@@ -177,6 +180,18 @@ impl Report {
     pub(crate) fn trimmed(&self, entries: usize) {
         count!(self, trimmed, entries);
         log!(error, self, entries, "payload trimmed before the job was done, outcome unknown");
+    }
+
+    pub(crate) fn left(&self, jobs: usize) {
+        if jobs > 0 {
+            count!(self, left, jobs);
+            log!(
+                error,
+                self,
+                jobs,
+                "left without a payload: the key of the dead letters holds something else"
+            );
+        }
     }
 
     pub(crate) fn handed_back(&self, entries: usize) {

@@ -47,6 +47,7 @@ impl Promoter {
     /// Tells the reader and the reaper what waits for them, and says when to look again.
     async fn promoted(&mut self, promoted: Promoted, interval: Duration) -> Duration {
         let context = &self.context;
+        context.report.left(promoted.left);
         if promoted.waiting > 0 {
             context.lane_waits.store(true, Ordering::Release);
             context.wake.wake(context.store.as_ref(), context.config.block).await;

@@ -152,6 +152,9 @@ pub enum Swept {
         claimed: Vec<Delivery>,
         /// Entries whose payload was gone, each stored as a dead letter in the same step.
         trimmed: usize,
+        /// Idle entries whose payload is gone and that were left pending, because no dead letter
+        /// can be stored.
+        left: usize,
     },
     /// The server's clock is not where it was expected; nothing was claimed.
     ClockOff {
@@ -184,6 +187,9 @@ pub struct Promoted {
     pub next_due: Option<Duration>,
     /// How many times entries were handed back in this queue; a change means there is work to claim.
     pub released: u64,
+    /// Due jobs whose record is gone and that were left where they are, because no dead letter can be
+    /// stored.
+    pub left: usize,
 }
 
 /// What a beat recorded.

@@ -365,3 +365,23 @@ async fn a_job_cut_off_whose_payload_was_trimmed_is_handed_back_with_the_payload
         let _ = next.shutdown().await;
     }
 }
+
+#[tokio::test]
+async fn lost_payloads_that_no_dead_letter_can_tell_of_are_counted_and_wait() {
+    let app = App::start().await;
+    app.publish(2).await;
+    app.server.command(&["XGROUP", "CREATE", "orders", "work", "0"]);
+    app.server.command(&["XREADGROUP", "GROUP", "work", "dead", "STREAMS", "orders", ">"]);
+    app.server.command(&["XTRIM", "orders", "MAXLEN", "0"]);
+    // A job that is due, and whose record somebody has deleted.
+    app.server.command(&["ZADD", "{orders}:retry:work", "1", "s:1-1"]);
+    app.server.command(&["SET", "{orders}:dead:work", "not a stream"]);
+    let runtime = app.runtime(&Work::fine()).start().await.unwrap();
+    until(DEADLINE, "said more than once", || runtime.counters().left > 6).await;
+    assert_eq!((app.pending("work"), app.number(&["ZCARD", "{orders}:retry:work"])), (2, 1));
+    app.server.command(&["DEL", "{orders}:dead:work"]);
+    let letters = buried(&app, 3).await;
+    assert!(letters.iter().all(|letter| letter.reason == Reason::Trimmed));
+    app.drained("work").await;
+    let _ = runtime.shutdown().await;
+}

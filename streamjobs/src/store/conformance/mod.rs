@@ -149,7 +149,7 @@ impl Stage {
         let source = Source::Stream;
         let sweep = Sweep { source, lease: LEASE, cursor, limit, expected: None, skip: &[] };
         match self.store.sweep(&self.queue, consumer, sweep).await? {
-            Swept::Page { cursor, claimed, trimmed } => Ok((cursor, claimed, trimmed)),
+            Swept::Page { cursor, claimed, trimmed, .. } => Ok((cursor, claimed, trimmed)),
             Swept::ClockOff { .. } => Err("a clock that was not looked at was off".into()),
         }
     }

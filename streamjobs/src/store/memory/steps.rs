@@ -205,7 +205,7 @@ pub(super) fn sweep(
         }
     }
     let cursor = if ended { EntryId::ZERO } else { cursor.max(sweep.cursor) };
-    Ok(Swept::Page { cursor, claimed, trimmed })
+    Ok(Swept::Page { cursor, claimed, trimmed, left: 0 })
 }
 
 pub(super) fn recover(
@@ -243,7 +243,7 @@ pub(super) fn promote(world: &mut World, queue: &Queue, limit: usize) -> Step<Pr
     let waiting = world.stream(&queue.key(Source::Lane)).entries.len().saturating_sub(pending);
     let released = world.memory(queue).released;
     let next_due = next_due.map(std::time::Duration::from_millis);
-    Ok(Promoted { promoted, waiting, next_due, released })
+    Ok(Promoted { promoted, waiting, next_due, released, left: 0 })
 }
 
 pub(super) fn beat(world: &mut World, queue: &Queue, consumer: &str) -> Step<Beat> {

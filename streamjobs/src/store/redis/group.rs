@@ -62,13 +62,14 @@ impl<'a> Group<'a> {
             self.add_group(command).arg(limit.min(IDS_MAX));
         };
         let value = self.link.script(&script::PROMOTE, &keys, add).await?;
-        let [promoted, waiting, next_due, released] = reply::tuple(value, name)?;
+        let [promoted, waiting, next_due, released, left] = reply::tuple(value, name)?;
         let next_due = u64::try_from(reply::integer(&next_due, name)?).ok();
         Ok(Promoted {
             promoted: reply::size(&promoted, name)?,
             waiting: reply::size(&waiting, name)?,
             next_due: next_due.map(Duration::from_millis),
             released: reply::number(released, name)?,
+            left: reply::size(&left, name)?,
         })
     }
 

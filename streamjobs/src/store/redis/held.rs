@@ -130,6 +130,7 @@ impl Held<'_> {
                 cursor: reply::id(next()?, name)?,
                 claimed: reply::deliveries(next()?, sweep.source, name)?,
                 trimmed: reply::size(&next()?, name)?,
+                left: reply::size(&next()?, name)?,
             }),
             _ => Err(StoreError::Protocol { command: name }),
         }

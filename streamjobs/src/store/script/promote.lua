@@ -2,7 +2,7 @@
 --
 -- KEYS: lane, retry set, retry records, group hash, dead letters. ARGV: group, jobs at most.
 -- Answers: jobs moved, entries of the lane that nobody has got yet, milliseconds until the next
--- job is due (-1 for no job), count of releases.
+-- job is due (-1 for no job), count of releases, members that were left where they are.
 --
 -- Before: each member of the retry set has a record of the same name.
 -- After: the due jobs stand in the lane, in order of their due time, and their members and records
@@ -32,7 +32,7 @@ local function fields_of_record(member)
   return fields
 end
 
-local promoted, kept = 0, 0
+local promoted, left = 0, 0
 if #due > 0 then redis.call('HDEL', records, '') end
 for _, member in ipairs(due) do
   local fields = fields_of_record(member)
@@ -47,11 +47,11 @@ for _, member in ipairs(due) do
     redis.call('ZREM', retry, member)
     redis.call('HDEL', records, member)
   else
-    kept = kept + 1
+    left = left + 1
   end
 end
 local waiting = math.max(redis.call('XLEN', lane) - pending_of(lane, group)[1], 0)
 local next_due, first = -1, redis.call('ZRANGE', retry, 0, 0, 'WITHSCORES')
 -- What stays is due all the time, and nobody shall come back for it at once.
-if first[2] and kept == 0 then next_due = math.max(tonumber(first[2]) - now(), 0) end
-return {promoted, waiting, next_due, released}
+if first[2] and left == 0 then next_due = math.max(tonumber(first[2]) - now(), 0) end
+return {promoted, waiting, next_due, released, left}

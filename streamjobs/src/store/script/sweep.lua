@@ -5,7 +5,8 @@
 -- as the caller expects it in milliseconds or nothing, by how much that may be off, and the ids that
 -- are not to be claimed.
 -- Answers: "skew" and the clock, or "page", the cursor (0-0 at the end of the list), the claimed
--- entries as id, fields and delivery count, and the number of dead letters.
+-- entries as id, fields and delivery count, the number of dead letters, and the number of idle
+-- entries that were left because no dead letter can be stored for them.
 --
 -- Before: any entry may be pending for anybody.
 -- After: the entries of the page that were idle for the lease are this consumer's, counted as one
@@ -34,7 +35,6 @@ local can_store = storable(dead)
 
 -- The entry if it was claimed; nil if it was not; and whether its payload was gone.
 local function claim(id, owner, count)
-  if not claimable(key, can_store, id) then return nil, false end
   local claimed
   if count < 0 or count >= COUNT_MAX then
     count = COUNT_MAX - 1
@@ -53,16 +53,20 @@ for i = 10, #ARGV do skipped[ARGV[i]] = true end
 
 local from = cursor == '0-0' and '-' or '(' .. cursor
 local rows = redis.call('XPENDING', key, group, from, '+', rows_max)
-local entries, trimmed, seen = {}, 0, 0
+local entries, trimmed, seen, left = {}, 0, 0, 0
 for _, row in ipairs(rows) do
   if #entries + trimmed >= limit then break end
   seen = seen + 1
   if not skipped[row[1]] and (row[3] < 0 or row[3] >= tonumber(lease)) then
-    local entry, gone = claim(row[1], row[2], row[4])
-    if entry then entries[#entries + 1] = entry end
-    if gone then trimmed = trimmed + 1 end
+    if claimable(key, can_store, row[1]) then
+      local entry, gone = claim(row[1], row[2], row[4])
+      if entry then entries[#entries + 1] = entry end
+      if gone then trimmed = trimmed + 1 end
+    else
+      left = left + 1
+    end
   end
 end
 local ended = seen == #rows and #rows < rows_max
 local at = ended and '0-0' or (seen > 0 and rows[seen][1] or cursor)
-return {'page', at, entries, trimmed}
+return {'page', at, entries, trimmed, left}
