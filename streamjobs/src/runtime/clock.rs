@@ -16,11 +16,37 @@ pub(crate) struct Clock {
 
 #[derive(Clone, Copy, Debug)]
 struct State {
-    /// A moment of ours, and the server's clock at it.
-    known: Option<(Instant, ServerTime)>,
+    known: Option<Known>,
     answered: Instant,
     /// Claims wait until then, so that everybody whose renewals were held up renews first.
     claims_from: Instant,
+}
+
+/// The server's clock at a moment of ours, and by how much it may be off.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    moment: Instant,
+    server: ServerTime,
+    error: Duration,
+}
+
+impl Known {
+    fn at(&self, now: Instant) -> ServerTime {
+        let passed = milliseconds(now.saturating_duration_since(self.moment));
+        ServerTime(self.server.0.saturating_add(passed))
+    }
+
+    /// How far both clocks may be apart by now.
+    fn error_at(&self, now: Instant) -> Duration {
+        self.error + now.saturating_duration_since(self.moment) / DRIFT
+    }
+
+    /// Whether a newer look says more: it is at least as exact, or the two cannot both be right.
+    fn is_worse_than(&self, newer: &Self) -> bool {
+        let error = self.error_at(newer.moment);
+        let apart = newer.server.0.abs_diff(self.at(newer.moment).0);
+        newer.error <= error || apart > milliseconds(error + newer.error) + 1
+    }
 }
 
 impl Clock {
@@ -40,19 +66,23 @@ impl Clock {
         if round_trip > self.tolerance() / 2 && state.known.is_some() {
             return;
         }
-        let middle = sent + round_trip / 2;
-        let expected = state.known.map_or(server, |known| advanced(known, middle));
+        let error = round_trip / 2;
+        let newer = Known { moment: sent + error, server, error };
+        let expected = state.known.map_or(server, |known| known.at(newer.moment));
         if server.0.abs_diff(expected.0) > milliseconds(self.tolerance()) {
             // Everybody's work looks as old as the step is long.
             state.claims_from = received + self.lease;
         }
-        state.known = Some((middle, server));
+        if state.known.is_none_or(|known| known.is_worse_than(&newer)) {
+            state.known = Some(newer);
+        }
     }
 
     /// The server's clock was not where it was expected: learn it anew, and wait a lease.
     pub(crate) fn stepped(&self, now: Instant, server: ServerTime) {
         let mut state = self.lock();
-        state.known = Some((now, server));
+        // How long the answer took is not known here; anything that is will be better.
+        state.known = Some(Known { moment: now, server, error: self.tolerance() });
         state.claims_from = now + self.lease;
     }
 
@@ -64,13 +94,13 @@ impl Clock {
         if silent || now < state.claims_from {
             return None;
         }
-        state.known.map(|known| (advanced(known, now), self.tolerance()))
+        state.known.map(|known| (known.at(now), self.tolerance()))
     }
 
     /// The server's clock in milliseconds; our own until the server's is known.
     pub(crate) fn server_now(&self, now: Instant) -> u64 {
         match self.lock().known {
-            Some(known) => advanced(known, now).0,
+            Some(known) => known.at(now).0,
             None => SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, milliseconds),
         }
     }
@@ -99,13 +129,12 @@ impl Clock {
     }
 }
 
-fn advanced((moment, server): (Instant, ServerTime), now: Instant) -> ServerTime {
-    ServerTime(server.0.saturating_add(milliseconds(now.saturating_duration_since(moment))))
-}
-
 fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
+
+/// Clocks drift apart by a part in so many: ten times what a cheap quartz does.
+const DRIFT: u32 = 1_000;
 
 #[cfg(test)]
 mod tests {
@@ -148,7 +177,8 @@ mod tests {
         assert_eq!(clock.expectation(now + LEASE / 4), None);
         let after = now + LEASE;
         for moment in [now + LEASE / 3, now + LEASE / 3 * 2, after] {
-            clock.observe(moment, moment, advanced((now, ServerTime(9_000_000)), moment));
+            let server = 9_000_000 + milliseconds(moment - now);
+            clock.observe(moment, moment, ServerTime(server));
         }
         assert_eq!(clock.expectation(after), Some((ServerTime(9_012_000), LEASE / 3)));
     }
@@ -160,6 +190,38 @@ mod tests {
         clock.observe(later, later, ServerTime(9_000_000));
         assert_eq!(clock.expectation(later), None);
         assert_eq!(clock.server_now(later), 9_000_000);
+    }
+
+    #[test]
+    fn a_better_answer_is_kept_until_drift_makes_it_worse() {
+        let now = Instant::now();
+        let clock = Clock::new(LEASE, now);
+        let milliseconds = Duration::from_millis;
+        // The server's clock stands at 1,000,000 now; the answer took 20 ms, all of it on the way back.
+        clock.observe(now, now + milliseconds(20), SERVER);
+        assert_eq!(clock.server_now(now + milliseconds(20)), 1_000_010, "half of it is a guess");
+        // A quick one is better.
+        let quick = now + milliseconds(100);
+        clock.observe(quick, quick, ServerTime(1_000_100));
+        assert_eq!(clock.server_now(quick), 1_000_100);
+        // A slow one, half a second later, is worse than what is known.
+        let slow = now + milliseconds(600);
+        clock.observe(slow, slow + milliseconds(40), ServerTime(1_000_600));
+        assert_eq!(clock.server_now(slow + milliseconds(40)), 1_000_640);
+        // A minute later clocks may have drifted further apart than that.
+        let late = slow + Duration::from_secs(60);
+        clock.observe(late, late + milliseconds(40), ServerTime(1_060_590));
+        assert_eq!(clock.server_now(late + milliseconds(20)), 1_060_590);
+    }
+
+    #[test]
+    fn a_small_step_is_followed_however_exact_the_old_answer_was() {
+        let (clock, now) = clock();
+        let later = now + LEASE / 6;
+        let stepped = ServerTime(SERVER.0 + 3_000);
+        clock.observe(later, later + Duration::from_millis(200), stepped);
+        assert_eq!(clock.server_now(later + Duration::from_millis(100)), stepped.0);
+        assert!(clock.expectation(later).is_some(), "it is within the tolerance");
     }
 
     #[test]

@@ -35,7 +35,10 @@ async fn a_job_that_always_fails_is_buried_after_its_last_attempt() {
     assert!(
         published.entry_id.milliseconds() <= first + 1
             && first < last
-            && last <= letter.id.milliseconds() + 1
+            && last <= letter.id.milliseconds() + 1,
+        "published {}, first {first}, last {last}, buried {}",
+        published.entry_id.milliseconds(),
+        letter.id.milliseconds()
     );
     app.drained("work").await;
     settled(&runtime).await;
