@@ -122,7 +122,12 @@ async fn settle(context: &QueueContext, settlement: Settlement, abort: &Cancella
     let mut pause = Pause::new();
     let mut unconfirmed = false;
     while !abort.is_cancelled() && !settlement.lease.is_lost() {
-        match carry_out(context, &settlement).await {
+        // Where a renewal has found the payload gone, the letter that says so stands for the entry.
+        let trimmed = context.held.letter(settlement.hold);
+        match carry_out(context, &settlement, trimmed).await {
+            Ok(Checked::NotPending) if may_be_trimmed(context, settlement.hold, trimmed) => {
+                pause.wait(abort).await;
+            }
             Ok(checked) => {
                 let done_before = unconfirmed && was_done_before(&settlement, checked);
                 report(context, &settlement, if done_before { Checked::Held } else { checked });
@@ -155,11 +160,19 @@ fn was_done_before(settlement: &Settlement, checked: Checked) -> bool {
     }
 }
 
-async fn carry_out(context: &QueueContext, settlement: &Settlement) -> Result<Checked, StoreError> {
+/// Whether an entry that is not pending may be one whose payload a renewal found gone just before:
+/// its answer, with the letter that now stands for the entry, is on its way or has just come.
+fn may_be_trimmed(context: &QueueContext, hold: Hold, known: Option<EntryId>) -> bool {
+    context.held.is_renewing(hold) || context.held.letter(hold) != known
+}
+
+async fn carry_out(
+    context: &QueueContext,
+    settlement: &Settlement,
+    trimmed: Option<EntryId>,
+) -> Result<Checked, StoreError> {
     let (store, queue, consumer) = (&context.store, &context.queue, &context.place.consumer);
     let hold = settlement.hold;
-    // Where a renewal has found the payload gone, the letter that says so stands for the entry.
-    let trimmed = context.held.letter(hold);
     let attempted = Attempted {
         delivery: &settlement.delivery,
         envelope: &settlement.envelope,

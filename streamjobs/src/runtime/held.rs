@@ -1,6 +1,6 @@
 //! What this process holds: every entry between its delivery and its verdict's end.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +13,15 @@ use crate::store::Checked;
 /// The registry of held entries. Its lock is never held across an await.
 #[derive(Debug, Default)]
 pub(crate) struct Held {
-    entries: Mutex<HashMap<(Source, EntryId), HeldEntry>>,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    entries: HashMap<(Source, EntryId), HeldEntry>,
+    /// Entries whose job was acknowledged while their renewal was on its way. The server may have
+    /// found their payload gone first, and then its answer names a dead letter that has to go.
+    acknowledged: HashSet<(Source, EntryId)>,
 }
 
 #[derive(Debug)]
@@ -30,6 +38,8 @@ struct HeldEntry {
     adrift: bool,
     /// The dead letter that says that the payload was trimmed.
     letter: Option<EntryId>,
+    /// A renewal is on its way: the server may have found the payload gone already.
+    renewing: bool,
 }
 
 /// What registering a delivery found. Closed on purpose.
@@ -47,6 +57,8 @@ pub(crate) enum Renewal {
     Fine,
     Lost,
     Trimmed(EntryId),
+    /// The job is done, so the dead letter that says its payload was trimmed has to go.
+    Needless(EntryId),
 }
 
 impl Held {
@@ -57,7 +69,7 @@ impl Held {
         sign: Instant,
         epoch: u64,
     ) -> Registered {
-        let mut entries = self.lock();
+        let entries = &mut self.lock().entries;
         if let Some(entry) = entries.get_mut(&key(hold)) {
             // The same consumer has the entry again: the attempt that runs goes on under the new
             // count, unless it was told to stop, in which case a later sweep finds the entry.
@@ -77,6 +89,7 @@ impl Held {
             settling: false,
             adrift: false,
             letter: None,
+            renewing: false,
         };
         entries.insert(key(hold), entry);
         Registered::New
@@ -85,42 +98,57 @@ impl Held {
     /// Marks that the handler has ended: the hold under its present delivery count, or none when
     /// the lease was lost.
     pub(crate) fn begin_settling(&self, hold: Hold) -> Option<Hold> {
-        let mut entries = self.lock();
-        let entry = entries.get_mut(&key(hold))?;
+        let mut inner = self.lock();
+        let entry = inner.entries.get_mut(&key(hold))?;
         entry.settling = true;
         (!entry.lease.is_lost()).then_some(Hold { delivery_count: entry.delivery_count, ..hold })
     }
 
     /// The dead letter that stands for an entry whose payload was found gone.
     pub(crate) fn letter(&self, hold: Hold) -> Option<EntryId> {
-        self.lock().get(&key(hold)).and_then(|entry| entry.letter)
+        self.lock().entries.get(&key(hold)).and_then(|entry| entry.letter)
+    }
+
+    /// Whether a renewal of the entry is on its way.
+    pub(crate) fn is_renewing(&self, hold: Hold) -> bool {
+        self.lock().entries.get(&key(hold)).is_some_and(|entry| entry.renewing)
     }
 
     /// The payload was found gone, which a dead letter says.
     pub(crate) fn note_trimmed(&self, hold: Hold, letter: EntryId) {
-        if let Some(entry) = self.lock().get_mut(&key(hold)) {
+        if let Some(entry) = self.lock().entries.get_mut(&key(hold)) {
             entry.adrift = true;
             entry.letter = Some(letter);
         }
     }
 
-    /// Forgets an entry: the dead letter that its trimming left, if any.
-    pub(crate) fn remove(&self, source: Source, id: EntryId) -> Option<EntryId> {
-        self.lock().remove(&(source, id)).and_then(|entry| entry.letter)
+    /// Forgets an entry.
+    pub(crate) fn remove(&self, source: Source, id: EntryId) {
+        self.lock().entries.remove(&(source, id));
+    }
+
+    /// Forgets an entry whose job was acknowledged: the dead letter that its trimming left, if any.
+    pub(crate) fn remove_acknowledged(&self, source: Source, id: EntryId) -> Option<EntryId> {
+        let mut inner = self.lock();
+        let entry = inner.entries.remove(&(source, id))?;
+        if entry.renewing {
+            inner.acknowledged.insert((source, id));
+        }
+        entry.letter
     }
 
     pub(crate) fn contains(&self, hold: Hold) -> bool {
-        self.lock().contains_key(&key(hold))
+        self.lock().entries.contains_key(&key(hold))
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.lock().len()
+        self.lock().entries.len()
     }
 
     /// Entries whose last sign is at least this old.
     pub(crate) fn due(&self, now: Instant, age: Duration) -> Vec<Hold> {
-        let entries = self.lock();
-        let due = entries.iter().filter(|(_, entry)| {
+        let inner = self.lock();
+        let due = inner.entries.iter().filter(|(_, entry)| {
             !entry.adrift
                 && !entry.lease.is_lost()
                 && now.saturating_duration_since(entry.sign) >= age
@@ -135,8 +163,8 @@ impl Held {
 
     /// Entries of a source that others may take for abandoned, although they are in flight here.
     pub(crate) fn silent(&self, source: Source, now: Instant, lease: Duration) -> Vec<EntryId> {
-        let entries = self.lock();
-        let silent = entries.iter().filter(|((of, _), entry)| {
+        let inner = self.lock();
+        let silent = inner.entries.iter().filter(|((of, _), entry)| {
             *of == source && now.saturating_duration_since(entry.sign) >= lease
         });
         silent.map(|((_, id), _)| *id).collect()
@@ -145,7 +173,7 @@ impl Held {
     /// Tells every attempt whose last sign is too old that its lease is lost.
     pub(crate) fn fence(&self, now: Instant, fence: Duration) -> Vec<Hold> {
         let mut fenced = Vec::new();
-        for ((source, id), entry) in self.lock().iter() {
+        for ((source, id), entry) in &self.lock().entries {
             let silent = now.saturating_duration_since(entry.sign) >= fence;
             if silent && !entry.adrift && !entry.settling && !entry.lease.is_lost() {
                 entry.lease.lose();
@@ -159,6 +187,27 @@ impl Held {
         fenced
     }
 
+    /// A renewal is about to be sent.
+    pub(crate) fn begin_renewing(&self, holds: &[Hold]) {
+        let entries = &mut self.lock().entries;
+        for hold in holds {
+            if let Some(entry) = entries.get_mut(&key(*hold)) {
+                entry.renewing = true;
+            }
+        }
+    }
+
+    /// A renewal will not be answered any more.
+    pub(crate) fn renewal_failed(&self, holds: &[Hold]) {
+        let mut inner = self.lock();
+        for hold in holds {
+            inner.acknowledged.remove(&key(*hold));
+            if let Some(entry) = inner.entries.get_mut(&key(*hold)) {
+                entry.renewing = false;
+            }
+        }
+    }
+
     /// Takes the answer to a renewal that was sent at `sent`.
     pub(crate) fn renewed(
         &self,
@@ -167,8 +216,15 @@ impl Held {
         sent: Instant,
         epoch: u64,
     ) -> Renewal {
-        let mut entries = self.lock();
-        let Some(entry) = entries.get_mut(&key(hold)) else { return Renewal::Fine };
+        let mut inner = self.lock();
+        let acknowledged = inner.acknowledged.remove(&key(hold));
+        let Some(entry) = inner.entries.get_mut(&key(hold)) else {
+            return match answer {
+                Checked::Trimmed(letter) if acknowledged => Renewal::Needless(letter),
+                _ => Renewal::Fine,
+            };
+        };
+        entry.renewing = false;
         if entry.delivery_count != hold.delivery_count {
             // Delivered to us again while the renewal was on its way.
             return Renewal::Fine;
@@ -199,24 +255,24 @@ impl Held {
 
     /// Tells every attempt that its time is over.
     pub(crate) fn cut_off(&self) {
-        for entry in self.lock().values() {
+        for entry in self.lock().entries.values() {
             entry.lease.cut_off();
         }
     }
 
     /// What is held now.
     pub(crate) fn holds(&self) -> Vec<Hold> {
-        let entries = self.lock();
+        let inner = self.lock();
         let hold = |(&(source, id), entry): (&(Source, EntryId), &HeldEntry)| Hold {
             source,
             id,
             delivery_count: entry.delivery_count,
         };
-        entries.iter().map(hold).collect()
+        inner.entries.iter().map(hold).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<(Source, EntryId), HeldEntry>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -306,7 +362,39 @@ mod tests {
             Renewal::Trimmed(letter)
         );
         assert!(!lease.is_lost());
-        assert_eq!(held.remove(Source::Stream, EntryId::new(1, 0)), Some(letter));
+        assert_eq!(held.remove_acknowledged(Source::Stream, EntryId::new(1, 0)), Some(letter));
         assert_eq!(held.len(), 0);
+    }
+
+    #[test]
+    fn the_letter_of_a_job_acknowledged_before_its_renewal_is_heard_is_needless() {
+        let (held, _lease, now) = held();
+        let letter = EntryId::new(7, 7);
+        held.begin_renewing(&[hold(1)]);
+        assert!(held.is_renewing(hold(1)));
+        assert_eq!(held.remove_acknowledged(Source::Stream, EntryId::new(1, 0)), None);
+        let answer = Checked::Trimmed(letter);
+        assert_eq!(held.renewed(hold(1), answer, now, 0), Renewal::Needless(letter));
+        assert_eq!(held.renewed(hold(1), answer, now, 0), Renewal::Fine);
+    }
+
+    #[test]
+    fn the_letter_of_a_job_given_up_before_its_renewal_is_heard_stays() {
+        let (held, _lease, now) = held();
+        held.begin_renewing(&[hold(1)]);
+        held.remove(Source::Stream, EntryId::new(1, 0));
+        let answer = Checked::Trimmed(EntryId::new(7, 7));
+        assert_eq!(held.renewed(hold(1), answer, now, 0), Renewal::Fine);
+    }
+
+    #[test]
+    fn a_renewal_is_on_its_way_until_it_is_answered_or_given_up() {
+        let (held, _lease, now) = held();
+        held.begin_renewing(&[hold(1)]);
+        held.renewed(hold(1), Checked::Held, now, 0);
+        assert!(!held.is_renewing(hold(1)));
+        held.begin_renewing(&[hold(1)]);
+        held.renewal_failed(&[hold(1)]);
+        assert!(!held.is_renewing(hold(1)));
     }
 }

@@ -10,7 +10,7 @@ use crate::entry::Hold;
 use crate::runtime::held::Renewal;
 use crate::runtime::pause::stopped_within;
 use crate::runtime::queue::QueueContext;
-use crate::store::StoreError;
+use crate::store::{Renewed, StoreError};
 
 /// The renewing loop of one queue.
 pub(crate) struct LeaseKeeper {
@@ -77,18 +77,26 @@ impl LeaseKeeper {
         for holds in due.chunks(BATCH_MAX) {
             let epoch = context.epoch.load(Ordering::Acquire);
             let sent = Instant::now();
-            let renewed =
-                context.store.renew(&context.queue, &context.place.consumer, holds).await?;
-            context.clock.observe(sent, Instant::now(), renewed.now);
-            for (hold, answer) in holds.iter().zip(renewed.answers) {
+            context.held.begin_renewing(holds);
+            let renewed = context.store.renew(&context.queue, &context.place.consumer, holds).await;
+            let Renewed { now, answers } =
+                renewed.inspect_err(|_| context.held.renewal_failed(holds))?;
+            context.clock.observe(sent, Instant::now(), now);
+            let mut needless = Vec::new();
+            for (hold, answer) in holds.iter().zip(answers) {
                 match context.held.renewed(*hold, answer, sent, epoch) {
                     Renewal::Fine => {}
                     Renewal::Lost => {
                         context.report.lease_lost(*hold, "another attempt has the entry")
                     }
                     Renewal::Trimmed(letter) => context.report.trimmed_while_held(*hold, letter),
+                    Renewal::Needless(letter) => {
+                        context.report.trimmed_while_held(*hold, letter);
+                        needless.push(letter);
+                    }
                 }
             }
+            context.take_letters_back(&needless).await;
         }
         Ok(())
     }

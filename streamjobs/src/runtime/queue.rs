@@ -149,7 +149,7 @@ impl QueueContext {
         self.report.acknowledged(acks.len(), confirmed);
         let (mut slots, mut letters) = (Vec::with_capacity(acks.len()), Vec::new());
         for Ack { source, id, slot } in acks {
-            letters.extend(self.held.remove(source, id));
+            letters.extend(self.held.remove_acknowledged(source, id));
             slots.push(slot);
         }
         (slots, letters)

@@ -1,3 +1,4 @@
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use streamjobs::{Client, Runtime, handlers};
@@ -5,7 +6,7 @@ use streamjobs_tests::eventually::eventually_async;
 use streamjobs_tests::proxy::{FaultProxy, Mode};
 use tokio::time::Instant;
 
-use crate::app::{App, DEADLINE, Work, options, order, quick, until, work};
+use crate::app::{App, DEADLINE, Gate, Work, options, order, quick, until, work};
 
 /// A runtime that reaches the server through a proxy; the tests reach it directly.
 async fn behind_proxy(app: &App, counted: &Work, lease: Duration) -> (FaultProxy, Runtime) {
@@ -138,7 +139,7 @@ async fn a_reply_cut_at_any_byte_loses_nothing() {
 #[tokio::test]
 async fn an_acknowledgement_whose_reply_is_lost_runs_nothing_again() {
     let app = App::start().await;
-    let gate = crate::app::Gate::default();
+    let gate = Gate::default();
     let gated = {
         let gate = gate.clone();
         Work::new(move |order, _| {
@@ -198,5 +199,62 @@ async fn a_slow_network_slows_down_and_loses_no_lease() {
     app.publish(8).await;
     app.drained("work").await;
     assert_eq!((counted.count(), runtime.counters().leases_lost), (8, 0));
+    let _ = runtime.shutdown().await;
+}
+
+/// A job whose payload goes while it runs, and that ends when the server has renewed it and its
+/// process has not heard of that yet.
+async fn ending_before_the_renewal_is_heard(
+    app: &App,
+    work: &Work,
+    gate: &Gate,
+) -> (FaultProxy, Runtime) {
+    let proxy = FaultProxy::start(&app.server).unwrap();
+    let client = Client::connect(proxy.url()).await.unwrap();
+    // The connection that renews is slow. The one that reads is not, and takes acknowledgements
+    // along while no slot is free.
+    proxy.set_next(1, Mode::Delay(Duration::from_millis(200)));
+    let group = options().lease(Duration::from_secs(3)).concurrency(NonZeroU32::MIN);
+    let builder = Runtime::builder(&client).handlers(handlers![work]).state(work.clone());
+    let runtime = quick(builder.group("work", group)).start().await.unwrap();
+    app.client.publish(&order(1)).await.unwrap();
+    work.wait_for(1).await;
+    app.server.command(&["XTRIM", "orders", "MAXLEN", "0"]);
+    until(DEADLINE, "noticed", || app.server.length("{orders}:dead:work") == 1).await;
+    gate.open();
+    (proxy, runtime)
+}
+
+#[tokio::test]
+async fn a_failure_before_the_renewal_is_heard_is_set_aside_with_its_payload() {
+    let app = App::start().await;
+    let gate = Gate::default();
+    let held = gate.clone();
+    let flaky = Work::new(move |_, job| {
+        let held = held.clone();
+        async move {
+            held.passed().await;
+            if job.attempt() == 1 { Err("once more".into()) } else { Ok(()) }
+        }
+    });
+    let (_proxy, runtime) = ending_before_the_renewal_is_heard(&app, &flaky, &gate).await;
+    until(DEADLINE, "tried again", || flaky.count() == 2).await;
+    app.drained("work").await;
+    until(DEADLINE, "no letter is left", || app.server.length("{orders}:dead:work") == 0).await;
+    let counters = runtime.counters();
+    assert_eq!((counters.set_aside, counters.refused_late, counters.trimmed), (1, 0, 1));
+    let _ = runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_success_before_the_renewal_is_heard_leaves_no_letter() {
+    let app = App::start().await;
+    let gate = Gate::default();
+    let gated = Work::gated(&gate);
+    let (_proxy, runtime) = ending_before_the_renewal_is_heard(&app, &gated, &gate).await;
+    until(DEADLINE, "the letter is taken back", || app.server.length("{orders}:dead:work") == 0)
+        .await;
+    let counters = runtime.counters();
+    assert_eq!((gated.count(), counters.succeeded, counters.trimmed), (1, 1, 1));
     let _ = runtime.shutdown().await;
 }
