@@ -172,6 +172,11 @@ impl App {
         quick(Runtime::builder(&self.client).handlers(handlers![self::work]).state(work.clone()))
     }
 
+    /// Connections of clients of ours. The server may not have closed the harness's last one yet.
+    pub fn connections(&self) -> usize {
+        self.server.client_list().iter().filter(|client| client.name == "streamjobs").count()
+    }
+
     pub async fn publish(&self, count: usize) {
         for answer in self.client.publish_all(&orders(count)).await {
             answer.unwrap();

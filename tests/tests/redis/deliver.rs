@@ -173,19 +173,15 @@ async fn a_process_never_holds_more_than_it_has_slots() {
 #[tokio::test]
 async fn one_connection_waits_for_each_group_and_one_does_the_rest() {
     let app = App::start().await;
-    let before = app.server.client_list().len();
+    let before = app.connections();
     let (one, two) = (Work::fine(), Work::fine());
     let runtime = both(&app, &one, &two).start().await.unwrap();
     app.publish(10).await;
     app.drained("work").await;
     app.drained("other").await;
-    assert_eq!(
-        app.server.client_list().len() - before,
-        3,
-        "two readers and one for everything else"
-    );
+    assert_eq!(app.connections() - before, 3, "two readers and one for everything else");
     let _ = runtime.shutdown().await;
-    until(DEADLINE, "connections closed", || app.server.client_list().len() == before).await;
+    until(DEADLINE, "connections closed", || app.connections() == before).await;
 }
 
 #[tokio::test]
