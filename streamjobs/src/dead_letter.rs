@@ -19,7 +19,7 @@ impl Client {
     /// When one of the names is not one.
     pub fn dead_letters(&self, stream: &str, group: &str) -> Result<DeadLetters, DeadLetterError> {
         let queue = Queue { stream: StreamName::new(stream)?, group: GroupName::new(group)? };
-        Ok(DeadLetters { store: Arc::clone(self.store()), queue })
+        Ok(DeadLetters::new(Arc::clone(self.store()), queue))
     }
 }
 
@@ -53,6 +53,10 @@ pub struct Page {
 }
 
 impl DeadLetters {
+    pub(crate) fn new(store: Arc<dyn Store>, queue: Queue) -> Self {
+        Self { store, queue }
+    }
+
     /// Dead letters after the given one, oldest first: at most `limit` and at most 1,000.
     ///
     /// # Errors

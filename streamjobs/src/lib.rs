@@ -11,21 +11,25 @@ pub mod config;
 pub mod dead_letter;
 pub mod error;
 pub mod runtime;
+pub mod stream;
 #[cfg(feature = "testing")]
 pub mod testing;
 
 mod backoff;
 mod cause;
 mod client;
+mod diagnosis;
 mod entry;
 mod event;
 mod handler;
 mod name;
 mod outcome;
 mod policy;
+mod presence;
 mod record;
 mod registry;
 mod store;
+mod view;
 
 pub use self::backoff::Backoff;
 pub use self::client::{Client, ClientBuilder, Published};

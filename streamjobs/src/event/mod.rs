@@ -14,7 +14,7 @@ pub use self::envelope::Payload;
 use thiserror::Error;
 
 use crate::cause::BoxError;
-use crate::entry::Fields;
+use crate::entry::{Entry, Fields};
 
 /// A typed payload that is published to a stream, and that handlers receive.
 ///
@@ -66,6 +66,16 @@ pub trait Event: Sized + Send + 'static {
     ///
     /// When the payload is not what the event type promises.
     fn decode(event_type: &str, payload: Payload<'_>) -> Result<Self, DecodeError>;
+}
+
+/// Reads an entry as an event.
+pub(crate) fn read<E: Event>(entry: &Entry) -> Result<E, DecodeError> {
+    match entry.event_type() {
+        Some(event_type) => {
+            Envelope::payload(entry).and_then(|payload| E::decode(event_type, payload))
+        }
+        None => Err(DecodeError::new("the entry has no readable `type` field")),
+    }
 }
 
 /// A payload could not be written; nothing was sent.

@@ -14,7 +14,7 @@ use super::extract::FromJob;
 use super::job::Job;
 use super::resource::{Begin, JobResource};
 use crate::entry::Entry;
-use crate::event::{DecodeError, Envelope, Event};
+use crate::event::{self, Event};
 use crate::outcome::{IntoOutcome, Outcome};
 
 /// Reads the event out of the job's entry.
@@ -23,14 +23,7 @@ use crate::outcome::{IntoOutcome, Outcome};
 ///
 /// The outcome of an attempt whose entry cannot be read.
 pub fn input<E: Event>(job: &Job) -> Result<E, Outcome> {
-    let entry = job.entry();
-    let decoded = match entry.event_type() {
-        Some(event_type) => {
-            Envelope::payload(entry).and_then(|payload| E::decode(event_type, payload))
-        }
-        None => Err(DecodeError::new("the entry has no readable `type` field")),
-    };
-    decoded.map_err(Outcome::Undecodable)
+    event::read(job.entry()).map_err(Outcome::Undecodable)
 }
 
 /// The first argument of a handler that names its stream.

@@ -7,44 +7,57 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Retention;
+use crate::presence::About;
 use crate::runtime::pause::{jittered, stopped_within};
 use crate::runtime::queue::QueueContext;
-use crate::store::{Cut, StoreError};
+use crate::store::StoreError;
+use crate::store::operate::{Cut, Trim, Unfinished};
 
 /// The housekeeping loop of one queue.
 pub(crate) struct Janitor {
-    pub(crate) context: Arc<QueueContext>,
+    context: Arc<QueueContext>,
+    beat: Duration,
+    about: About,
 }
 
 impl Janitor {
+    pub(crate) fn new(context: Arc<QueueContext>) -> Self {
+        let beat = (context.config.lease / 3).min(context.runtime.janitor_interval);
+        let about = About::this_process(context.server_now(), beat);
+        Self { context, beat, about }
+    }
+
     /// Beats every third of a lease, and cleans at its own interval, until the stop.
-    pub(crate) async fn run(self, stop: CancellationToken) {
-        let context = &self.context;
-        let interval = context.runtime.janitor_interval;
-        let beat = (context.config.lease / 3).min(interval);
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let interval = self.context.runtime.janitor_interval;
         let mut cleaned = Instant::now();
         loop {
-            self.take("beat", context.store.beat(&context.queue, &context.place.consumer).await);
+            self.beat().await;
             if cleaned.elapsed() >= interval {
                 cleaned = Instant::now();
                 self.clean().await;
             }
-            if stopped_within(&stop, jittered(beat)).await {
+            if stopped_within(&stop, jittered(self.beat)).await {
                 return;
             }
         }
     }
 
+    async fn beat(&mut self) {
+        let context = &self.context;
+        self.about.in_flight = u64::try_from(context.held.len()).unwrap_or(u64::MAX);
+        self.about.slots = u64::try_from(context.config.concurrency).unwrap_or(u64::MAX);
+        let (about, consumer) = (self.about.write(), &context.place.consumer);
+        let beat = self.take("beat", context.store.beat(&context.queue, consumer, &about).await);
+        context.report.trimmed_unread(beat.map_or(0, |beat| beat.trimmed_unread));
+    }
+
     async fn clean(&self) {
         let context = &self.context;
-        let cut = match context.client.retention(&context.queue.stream) {
-            Retention::History(entries) => Some(Cut::History(entries.get())),
-            Retention::MaxAge(age) => Some(Cut::Age(age)),
-            Retention::MaxLen(_) | Retention::MaxLenExact(_) | Retention::Unlimited => None,
-        };
-        if let Some(cut) = cut.filter(|_| context.trims) {
-            let trimmed = self.take("trim", context.store.trim(&context.queue.stream, cut).await);
-            context.report.entries_trimmed(trimmed.unwrap_or(0));
+        if let Some(trim) = self.trim().filter(|_| context.trims) {
+            let stream = &context.queue.stream;
+            let trimmed = self.take("trim", context.store.trim(stream, trim).await);
+            context.report.entries_trimmed(trimmed.map_or(0, |trimmed| trimmed.removed));
         }
         let silence = (context.config.lease * SILENT_LEASES).max(SILENCE_MIN);
         let retired = self.take(
@@ -52,6 +65,16 @@ impl Janitor {
             context.store.retire_dead(&context.queue, silence).await,
         );
         context.report.consumers_retired(retired.unwrap_or(0));
+    }
+
+    /// What the stream's retention leaves to running processes.
+    fn trim(&self) -> Option<Trim> {
+        let (cut, unfinished) = match self.context.client.retention(&self.context.queue.stream) {
+            Retention::History(entries) => (Cut::Length(entries.get()), Unfinished::Keep),
+            Retention::MaxAge(age) => (Cut::Age(age), Unfinished::Lose),
+            Retention::MaxLen(_) | Retention::MaxLenExact(_) | Retention::Unlimited => return None,
+        };
+        Some(Trim { cut, exact: false, unfinished })
     }
 
     /// Housekeeping that fails is done the next time.

@@ -131,7 +131,7 @@ impl Runtime {
         self.intake.spawn_on(watched(shared(), "reaper", reaper), io);
         let promoter = retry::Promoter::new(shared()).run(self.stop.clone());
         self.intake.spawn_on(watched(shared(), "promoter", promoter), io);
-        let janitor = janitor::Janitor { context: shared() }.run(self.stop.clone());
+        let janitor = janitor::Janitor::new(shared()).run(self.stop.clone());
         self.intake.spawn_on(watched(shared(), "janitor", janitor), io);
         let keeper = lease::LeaseKeeper { context: shared() }.run(self.released.clone());
         self.keeping.spawn_on(watched(shared(), "lease keeper", keeper), io);

@@ -4,6 +4,8 @@
 //! conformance suite holds both to what is written here. A store never decides; it carries out,
 //! and every step that changes the state of a held entry checks the owner and the delivery count.
 
+pub mod inspect;
+pub mod operate;
 pub mod redis;
 pub mod script;
 
@@ -197,22 +199,15 @@ pub struct Promoted {
 pub struct Beat {
     /// The id after which everything may still have to be done.
     pub floor: EntryId,
-}
-
-/// Which entries of a stream may go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cut {
-    /// All but about this many of the newest, and never one that some group has not acknowledged.
-    History(u64),
-    /// Entries older than this, by the server's clock, acknowledged or not.
-    Age(Duration),
+    /// Entries that were trimmed before they were delivered, each told once to one consumer.
+    pub trimmed_unread: u64,
 }
 
 /// A dead letter as it is stored.
 pub type StoredDeadLetter = Entry;
 
 /// The streams of a server, or of a test.
-pub trait Store: Send + Sync + fmt::Debug {
+pub trait Store: inspect::Inspect + operate::Operate + fmt::Debug {
     /// A store on the same data with connections of its own, for use on another thread.
     fn fork(&self) -> Arc<dyn Store>;
 
@@ -324,8 +319,14 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// it was lost.
     fn promote<'a>(&'a self, queue: &'a Queue, limit: usize) -> Reply<'a, Promoted>;
 
-    /// Records that the consumer lives, and how far the group is done for certain on the stream.
-    fn beat<'a>(&'a self, queue: &'a Queue, consumer: &'a ConsumerName) -> Reply<'a, Beat>;
+    /// Records that the consumer lives, with what it says about itself, and how far the group is done
+    /// for certain on the stream. Finds what was trimmed before it was delivered.
+    fn beat<'a>(
+        &'a self,
+        queue: &'a Queue,
+        consumer: &'a ConsumerName,
+        about: &'a str,
+    ) -> Reply<'a, Beat>;
 
     /// Removes a consumer of the queue, in one step, unless something is pending for it. False only
     /// if something is.
@@ -334,9 +335,6 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Removes consumers that have not beaten for `silence` and have nothing pending. One that never
     /// beat is given a beat, and so a whole silence.
     fn retire_dead<'a>(&'a self, queue: &'a Queue, silence: Duration) -> Reply<'a, usize>;
-
-    /// Shortens a stream: the number of entries that went.
-    fn trim<'a>(&'a self, stream: &'a StreamName, cut: Cut) -> Reply<'a, u64>;
 
     /// Dead letters with ids after `after`, in order, at most `limit`.
     fn dead_letters<'a>(

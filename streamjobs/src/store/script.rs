@@ -44,6 +44,20 @@ scripts! {
     BURY = "bury";
     /// Makes the group on the stream and on the lane unless it is there.
     PREPARE = "prepare";
+    /// Counts entries after an id.
+    COUNT_AFTER = "count_after";
+    /// Removes a group.
+    DESTROY_GROUP = "destroy_group";
+    /// Looks at the consumers of a group.
+    INSPECT_CONSUMERS = "inspect_consumers";
+    /// Looks at a group.
+    INSPECT_GROUP = "inspect_group";
+    /// Looks at a stream.
+    INSPECT_STREAM = "inspect_stream";
+    /// Lets a group go on after another entry.
+    MOVE_GROUP = "move_group";
+    /// Moves pending entries to another consumer.
+    MOVE_PENDING = "move_pending";
     /// Moves due jobs from the retry set to the lane.
     PROMOTE = "promote";
     /// Delivers entries again whose delivery never arrived.
@@ -62,8 +76,6 @@ scripts! {
     SET_ASIDE = "set_aside";
     /// Claims entries that were idle for too long.
     SWEEP = "sweep";
-    /// Removes entries older than an age.
-    TRIM_AGE = "trim_age";
-    /// Shortens a stream to its window of history.
-    TRIM_HISTORY = "trim_history";
+    /// Shortens a stream.
+    TRIM = "trim";
 }

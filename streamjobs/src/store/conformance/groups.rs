@@ -6,7 +6,8 @@ use super::{Case, Stage, fields};
 use crate::config::{Retention, Start};
 use crate::entry::{EntryId, Source};
 use crate::name::GroupName;
-use crate::store::{Cut, Queue, StoreError, append};
+use crate::store::operate::{Cut, Trim, Unfinished};
+use crate::store::{Queue, StoreError, append};
 
 /// Any number of starters is one.
 pub async fn preparing_twice_changes_nothing(stage: &Stage) -> Case {
@@ -41,7 +42,7 @@ pub async fn a_destroyed_group_is_restored_at_its_floor(stage: &Stage) -> Case {
     for hold in holds.iter().take(2) {
         stage.store.acknowledge(&stage.queue, &[(hold.source, hold.id)]).await?;
     }
-    stage.store.beat(&stage.queue, &stage.me).await?;
+    stage.store.beat(&stage.queue, &stage.me, "{}").await?;
     stage.hands.destroy_group(&stage.key(Source::Stream), "work");
     let missing = stage.read(&stage.me, Source::Stream, 9).await;
     assert!(matches!(missing, Err(StoreError::GroupMissing)));
@@ -66,7 +67,7 @@ pub async fn a_flushed_group_is_missing_until_it_is_restored_at_the_beginning(
         store.set_aside(queue, me, hold, None, Duration::ZERO, &fields("x")).await.map(drop)
     ));
     assert!(missing(store.bury(queue, me, hold, None, &fields("x")).await.map(drop)));
-    assert!(missing(store.beat(queue, me).await.map(drop)));
+    assert!(missing(store.beat(queue, me, "{}").await.map(drop)));
     assert_eq!(store.acknowledge(queue, &[(hold.source, hold.id)]).await?, 0);
     let id = stage.hands.append(&stage.key(Source::Stream), fields("after"));
     assert!(store.restore(queue).await?);
@@ -79,12 +80,12 @@ pub async fn a_flushed_group_is_missing_until_it_is_restored_at_the_beginning(
 pub async fn a_floor_stands_before_the_lowest_pending_entry(stage: &Stage) -> Case {
     let holds = stage.deliver(2).await?;
     let [first, second] = holds.as_slice() else { return Err("two entries".into()) };
-    let floor = stage.store.beat(&stage.queue, &stage.me).await?.floor;
+    let floor = stage.store.beat(&stage.queue, &stage.me, "{}").await?.floor;
     assert_eq!(Some(floor), first.id.previous());
     for hold in &holds {
         stage.store.acknowledge(&stage.queue, &[(hold.source, hold.id)]).await?;
     }
-    assert_eq!(stage.store.beat(&stage.queue, &stage.me).await?.floor, second.id);
+    assert_eq!(stage.store.beat(&stage.queue, &stage.me, "{}").await?.floor, second.id);
     Ok(())
 }
 
@@ -105,7 +106,7 @@ pub async fn a_consumer_is_retired_only_with_nothing_pending(stage: &Stage) -> C
 pub async fn only_silent_consumers_are_retired(stage: &Stage) -> Case {
     let hold = stage.deliver_one().await?;
     stage.store.acknowledge(&stage.queue, &[(hold.source, hold.id)]).await?;
-    stage.store.beat(&stage.queue, &stage.me).await?;
+    stage.store.beat(&stage.queue, &stage.me, "{}").await?;
     stage.append(1).await?;
     stage.read(&stage.other, Source::Stream, 1).await?;
     assert_eq!(stage.store.retire_dead(&stage.queue, Duration::from_secs(3600)).await?, 0);
@@ -121,16 +122,19 @@ pub async fn only_silent_consumers_are_retired(stage: &Stage) -> Case {
 /// History goes only as far as nobody needs it.
 pub async fn trimming_history_keeps_what_any_group_needs(stage: &Stage) -> Case {
     let (store, stream) = (&stage.store, &stage.queue.stream);
+    let history =
+        |entries| Trim { cut: Cut::Length(entries), exact: false, unfinished: Unfinished::Keep };
     let holds = stage.deliver(1_000).await?;
     stage.append(500).await?;
-    assert_eq!(store.trim(stream, Cut::History(10)).await?, 0, "nothing is acknowledged");
+    let held = store.trim(stream, history(10)).await?;
+    assert_eq!((held.removed, held.held_by.is_some()), (0, true), "nothing is acknowledged");
     for hold in holds.iter().take(600) {
         store.acknowledge(&stage.queue, &[(hold.source, hold.id)]).await?;
     }
-    store.trim(stream, Cut::History(1_200)).await?;
+    store.trim(stream, history(1_200)).await?;
     let length = stage.hands.length(&stage.key(Source::Stream));
     assert!((1_200..1_400).contains(&length), "{length}: the window stays");
-    store.trim(stream, Cut::History(10)).await?;
+    store.trim(stream, history(10)).await?;
     let length = stage.hands.length(&stage.key(Source::Stream));
     assert!((900..1_100).contains(&length), "{length}: the pending and the unread stay");
     assert_eq!(stage.read(&stage.me, Source::Stream, 1_000).await?.len(), 500);

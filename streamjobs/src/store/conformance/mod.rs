@@ -5,6 +5,7 @@
 
 pub mod groups;
 pub mod held;
+pub mod log;
 pub mod reading;
 
 use std::sync::Arc;
@@ -218,6 +219,19 @@ macro_rules! __conformance_tests {
             groups only_silent_consumers_are_retired,
             groups trimming_history_keeps_what_any_group_needs,
             groups dead_letters_are_paged_redriven_once_and_purged,
+            log what_is_seen_of_a_stream_and_its_group_is_what_was_done,
+            log what_is_trimmed_before_its_delivery_is_counted_once,
+            log counting_ends_at_its_limit,
+            log pending_entries_are_paged_and_filtered,
+            log a_range_is_read_from_either_end,
+            log a_tail_waits_for_what_comes_and_touches_no_group,
+            log moved_entries_keep_their_count_and_their_idle_time,
+            log all_of_one_consumer_is_handed_over_page_by_page,
+            log what_is_made_to_look_abandoned_is_claimed_at_once,
+            log a_group_moves_over_undelivered_entries_only_when_told,
+            log a_group_is_destroyed_only_when_it_is_done_or_when_told,
+            log a_cut_stops_at_what_a_group_needs_unless_told,
+            log consumers_say_who_they_are_with_every_beat,
         }
     };
     (@each $test:meta, $stage:expr; $($module:ident $case:ident,)*) => {

@@ -4,6 +4,8 @@
 
 mod appender;
 mod hands;
+mod inspect;
+mod operate;
 mod reader;
 mod steps;
 mod stream;
@@ -23,7 +25,7 @@ use crate::config::{Retention, Start};
 use crate::entry::{Delivery, EntryId, Fields, Hold, Source};
 use crate::name::{ConsumerName, StreamName};
 use crate::store::{
-    Appender, Beat, Checked, Cut, Promoted, Queue, Renewed, Reply, ServerTime, Store, StoreError,
+    Appender, Beat, Checked, Promoted, Queue, Renewed, Reply, ServerTime, Store, StoreError,
     StoredDeadLetter, StreamReader, Sweep, Swept,
 };
 
@@ -288,8 +290,13 @@ impl Store for MemoryStore {
         self.reply("promote", |world| steps::promote(world, queue, limit))
     }
 
-    fn beat<'a>(&'a self, queue: &'a Queue, consumer: &'a ConsumerName) -> Reply<'a, Beat> {
-        self.reply("beat", |world| steps::beat(world, queue, consumer.as_str()))
+    fn beat<'a>(
+        &'a self,
+        queue: &'a Queue,
+        consumer: &'a ConsumerName,
+        about: &'a str,
+    ) -> Reply<'a, Beat> {
+        self.reply("beat", |world| steps::beat(world, queue, consumer.as_str(), about))
     }
 
     fn retire<'a>(&'a self, queue: &'a Queue, consumer: &'a ConsumerName) -> Reply<'a, bool> {
@@ -300,10 +307,6 @@ impl Store for MemoryStore {
         self.reply("retire_dead", |world| {
             Ok(steps::retire_dead(world, queue, milliseconds(silence)))
         })
-    }
-
-    fn trim<'a>(&'a self, stream: &'a StreamName, cut: Cut) -> Reply<'a, u64> {
-        self.reply("trim", |world| Ok(steps::trim(world, stream, cut)))
     }
 
     fn dead_letters<'a>(

@@ -6,8 +6,7 @@ use crate::config::{Retention, Start};
 use crate::entry::{Delivery, EntryId, Fields, Hold, Source};
 use crate::name::StreamName;
 use crate::store::{
-    Beat, Checked, Cut, Promoted, Queue, Renewed, ServerTime, StoreError, StoredDeadLetter, Sweep,
-    Swept,
+    Beat, Checked, Promoted, Queue, Renewed, ServerTime, StoreError, StoredDeadLetter, Sweep, Swept,
 };
 
 type Step<T> = Result<T, StoreError>;
@@ -246,8 +245,10 @@ pub(super) fn promote(world: &mut World, queue: &Queue, limit: usize) -> Step<Pr
     Ok(Promoted { promoted, waiting, next_due, released, left: 0 })
 }
 
-pub(super) fn beat(world: &mut World, queue: &Queue, consumer: &str) -> Step<Beat> {
+pub(super) fn beat(world: &mut World, queue: &Queue, consumer: &str, about: &str) -> Step<Beat> {
     let now = world.now();
+    world.group(queue, Source::Stream)?;
+    let trimmed_unread = count_trimmed(world.stream(queue.stream.as_str()), queue);
     let group = world.group(queue, Source::Stream)?;
     let floor = match group.pending.keys().next() {
         Some(id) => id.previous().unwrap_or(EntryId::ZERO),
@@ -255,8 +256,24 @@ pub(super) fn beat(world: &mut World, queue: &Queue, consumer: &str) -> Step<Bea
     };
     let memory = world.memory(queue);
     memory.floor = Some(floor);
+    memory.trimmed_unread += trimmed_unread;
     memory.beats.insert(consumer.to_owned(), now);
-    Ok(Beat { floor })
+    memory.about.insert(consumer.to_owned(), about.to_owned());
+    Ok(Beat { floor, trimmed_unread })
+}
+
+/// Entries that went before the group had got them, each told once.
+fn count_trimmed(stream: &mut Stream, queue: &Queue) -> u64 {
+    let gone = stream.gone();
+    let end = stream.entries.keys().next().copied().unwrap_or(stream.last);
+    let Some(group) = stream.groups.get_mut(queue.group.as_str()) else { return 0 };
+    match group.read {
+        Some(read) if group.delivered < end && gone > read => {
+            group.read = Some(gone);
+            gone - read
+        }
+        _ => 0,
+    }
 }
 
 pub(super) fn retire(world: &mut World, queue: &Queue, consumer: &str) -> bool {
@@ -271,6 +288,7 @@ pub(super) fn retire(world: &mut World, queue: &Queue, consumer: &str) -> bool {
             }
         }
         world.memory(queue).beats.remove(consumer);
+        world.memory(queue).about.remove(consumer);
     }
     !busy
 }
@@ -291,22 +309,6 @@ pub(super) fn retire_dead(world: &mut World, queue: &Queue, silence: u64) -> usi
         }
     }
     retired
-}
-
-pub(super) fn trim(world: &mut World, stream: &StreamName, cut: Cut) -> u64 {
-    let now = world.now();
-    let Some(stream) = world.streams.get_mut(stream.as_str()) else { return 0 };
-    match cut {
-        Cut::History(entries) => {
-            let kept = usize::try_from(entries).unwrap_or(usize::MAX);
-            let needed = stream.needed().unwrap_or(EntryId::MAX);
-            stream.trim(stream.entries.len().saturating_sub(kept), |id| id < needed)
-        }
-        Cut::Age(age) => {
-            let oldest = EntryId::new(now.saturating_sub(milliseconds(age)), 0);
-            stream.trim(usize::MAX, |id| id < oldest)
-        }
-    }
 }
 
 pub(super) fn dead_letters(
@@ -332,6 +334,6 @@ pub(super) fn redrive(
     Some(world.stream(&queue.key(Source::Lane)).append(now, job.clone()))
 }
 
-const SOURCES: [Source; 2] = [Source::Stream, Source::Lane];
+pub(super) const SOURCES: [Source; 2] = [Source::Stream, Source::Lane];
 const ROWS_MAX: usize = 1_000;
-const DAY: u64 = 24 * 60 * 60 * 1_000;
+pub(super) const DAY: u64 = 24 * 60 * 60 * 1_000;

@@ -9,6 +9,8 @@ use crate::entry::{EntryId, Fields};
 pub(super) struct Stream {
     pub(super) entries: BTreeMap<EntryId, Fields>,
     pub(super) last: EntryId,
+    /// Entries ever appended.
+    pub(super) added: u64,
     pub(super) groups: HashMap<String, Group>,
 }
 
@@ -16,6 +18,8 @@ pub(super) struct Stream {
 #[derive(Debug, Default)]
 pub(super) struct Group {
     pub(super) delivered: EntryId,
+    /// Entries that stand at or before the last delivered one, if that is known.
+    pub(super) read: Option<u64>,
     pub(super) pending: BTreeMap<EntryId, Pending>,
     pub(super) consumers: BTreeSet<String>,
 }
@@ -41,6 +45,7 @@ impl Stream {
         let fresh = EntryId::new(now, 0);
         let id = if fresh > self.last { fresh } else { self.last.next().unwrap_or(EntryId::MAX) };
         self.last = id;
+        self.added += 1;
         self.entries.insert(id, fields);
         id
     }
@@ -62,17 +67,24 @@ impl Stream {
             group.pending.insert(*id, pending);
             group.consumers.insert(consumer.to_owned());
             group.delivered = *id;
+            group.read = group.read.map(|read| read + 1);
         }
         Some(fresh)
     }
 
-    /// The lowest id that some group still needs; none without groups.
-    pub(super) fn needed(&self) -> Option<EntryId> {
+    /// Entries that were there and are not any more.
+    pub(super) fn gone(&self) -> u64 {
+        self.added.saturating_sub(u64::try_from(self.entries.len()).unwrap_or(u64::MAX))
+    }
+
+    /// The lowest id that some group still needs, and which group; none without groups.
+    pub(super) fn needed(&self) -> Option<(String, EntryId)> {
         let lowest = |group: &Group| match group.pending.keys().next() {
             Some(id) => *id,
             None => group.delivered.next().unwrap_or(EntryId::MAX),
         };
-        self.groups.values().map(lowest).min()
+        let needed = self.groups.iter().map(|(name, group)| (lowest(group), name));
+        needed.min().map(|(id, name)| (name.clone(), id))
     }
 
     /// Removes the oldest entries: at most `excess`, and only what `may_go` allows.

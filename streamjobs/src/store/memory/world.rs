@@ -33,6 +33,12 @@ pub(super) struct Memory {
     pub(super) floor: Option<EntryId>,
     pub(super) released: u64,
     pub(super) beats: BTreeMap<String, u64>,
+    /// What consumers say about themselves.
+    pub(super) about: BTreeMap<String, String>,
+    /// When the group was paused, by the server's clock in milliseconds.
+    pub(super) paused: Option<u64>,
+    /// Entries that went before they were delivered.
+    pub(super) trimmed_unread: u64,
 }
 
 impl World {
@@ -99,7 +105,12 @@ impl World {
         let stream = self.stream(&queue.key(source));
         let made = !stream.groups.contains_key(queue.group.as_str());
         if made {
-            let group = Group { delivered: from, ..Group::default() };
+            let read = match stream.entries.keys().next() {
+                _ if from >= stream.last => Some(stream.added),
+                Some(first) if from >= *first => None,
+                _ => Some(stream.gone()),
+            };
+            let group = Group { delivered: from, read, ..Group::default() };
             stream.groups.insert(queue.group.as_str().to_owned(), group);
         }
         made

@@ -344,7 +344,7 @@ fn pause(failures: u32, random: f64) -> Duration {
 }
 
 pub(super) const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
-const RESPONSE_DEADLINE: Duration = Duration::from_secs(3);
+pub(super) const RESPONSE_DEADLINE: Duration = Duration::from_secs(3);
 const CONNECTION_NAME: &str = "streamjobs";
 /// The crate's own 50 make publishers queue up behind each other.
 const COMMANDS_WAITING_MAX: usize = 1024;

@@ -1,5 +1,4 @@
-//! A group's own affairs: making it, its consumers, its retries, its dead letters, its stream's
-//! length.
+//! A group's own affairs: making it, its consumers, its retries, its dead letters.
 
 use std::time::Duration;
 
@@ -11,9 +10,9 @@ use super::held::add_fields;
 use super::{milliseconds, reply};
 use crate::config::Start;
 use crate::entry::{EntryId, Fields};
-use crate::name::{ConsumerName, StreamName};
+use crate::name::ConsumerName;
 use crate::store::script;
-use crate::store::{Beat, Cut, Promoted, Queue, Source, StoreError, StoredDeadLetter};
+use crate::store::{Beat, Promoted, Queue, Source, StoreError, StoredDeadLetter};
 
 /// One group on one stream.
 pub(super) struct Group<'a> {
@@ -73,13 +72,18 @@ impl<'a> Group<'a> {
         })
     }
 
-    pub(super) async fn beat(&self, consumer: &ConsumerName) -> Result<Beat, StoreError> {
+    pub(super) async fn beat(
+        &self,
+        consumer: &ConsumerName,
+        about: &str,
+    ) -> Result<Beat, StoreError> {
+        let name = script::BEAT.name;
         let keys = [self.stream(), &self.hash];
         let add = |command: &mut Cmd| {
-            self.add_group(command).arg(consumer.as_str());
+            self.add_group(command).arg(consumer.as_str()).arg(about);
         };
-        let value = self.link.script(&script::BEAT, &keys, add).await?;
-        Ok(Beat { floor: reply::id(value, script::BEAT.name)? })
+        let [floor, lost] = reply::tuple(self.link.script(&script::BEAT, &keys, add).await?, name)?;
+        Ok(Beat { floor: reply::id(floor, name)?, trimmed_unread: reply::number(lost, name)? })
     }
 
     pub(super) async fn retire(&self, consumer: &ConsumerName) -> Result<bool, StoreError> {
@@ -160,23 +164,5 @@ impl<'a> Group<'a> {
     }
 }
 
-/// Shortens a stream: the number of entries that went.
-pub(super) async fn trim(link: &Link, stream: &StreamName, cut: Cut) -> Result<u64, StoreError> {
-    let script = match cut {
-        Cut::History(_) => &script::TRIM_HISTORY,
-        Cut::Age(_) => &script::TRIM_AGE,
-    };
-    let add = |command: &mut Cmd| {
-        match cut {
-            Cut::History(entries) => command.arg(entries).arg(TRIMMED_MAX),
-            Cut::Age(age) => command.arg(milliseconds(age)),
-        };
-    };
-    let value = link.script(script, &[stream.as_str()], add).await?;
-    reply::number(value, script.name)
-}
-
 const XDEL: &str = "XDEL";
 const XRANGE: &str = "XRANGE";
-/// Entries that one call removes at most: a few milliseconds of the server's time.
-const TRIMMED_MAX: u64 = 100_000;

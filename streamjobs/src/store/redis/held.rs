@@ -284,6 +284,8 @@ const XPENDING: &str = "XPENDING";
 const ROWS_MAX: usize = 1000;
 /// Past every lease, also one that another process has longer than ours.
 const RELEASED_IDLE: Duration = Duration::from_secs(24 * 60 * 60);
+/// Past every lease that a group may have.
+pub(super) const ABANDONED_IDLE: Duration = Duration::from_secs(2 * 24 * 60 * 60);
 /// A hundred years: later than that, the sum with the clock would lose its milliseconds.
 const DELAY_MAX: u64 = 100 * 365 * 24 * 60 * 60 * 1000;
 

@@ -5,8 +5,10 @@
 //!
 //! - appending and reading: `XADD`, `XREADGROUP`, `XACK`, `XDEL`, `XRANGE`, `XLEN`, `XTRIM`;
 //! - held entries: `XPENDING`, `XCLAIM`;
-//! - groups: `XGROUP|CREATE`, `XGROUP|DELCONSUMER`, `XINFO|STREAM`, `XINFO|GROUPS`,
-//!   `XINFO|CONSUMERS`;
+//! - groups: `XGROUP|CREATE`, `XGROUP|SETID`, `XGROUP|DELCONSUMER`, `XINFO|STREAM`,
+//!   `XINFO|GROUPS`, `XINFO|CONSUMERS`;
+//! - looking and operating, which no runtime needs: `EXISTS`, `MEMORY|USAGE`, `XREVRANGE`, `XREAD`,
+//!   `XGROUP|DESTROY`, `DEL`, `UNLINK`;
 //! - retries: `HSETNX`, `HGET`, `HDEL`, `HLEN`, `ZADD`, `ZREM`, `ZCARD`, `ZRANGE`,
 //!   `ZRANGEBYSCORE`;
 //! - floors and beats: `HSET`, `HGET`, `HGETALL`, `HINCRBY`, `HDEL`, `HLEN`;
@@ -20,6 +22,8 @@ mod connection;
 mod error;
 mod group;
 mod held;
+mod inspect;
+mod operate;
 mod reader;
 mod reply;
 
@@ -41,8 +45,8 @@ use crate::entry::{EntryId, Fields};
 use crate::error::ConnectError;
 use crate::name::{ConsumerName, StreamName};
 use crate::store::{
-    Appender, Beat, Checked, Cut, Delivery, Hold, Promoted, Queue, Renewed, Reply, ServerTime,
-    Source, Store, StoreError, StoredDeadLetter, StreamReader, Sweep, Swept,
+    Appender, Beat, Checked, Delivery, Hold, Promoted, Queue, Renewed, Reply, ServerTime, Source,
+    Store, StoreError, StoredDeadLetter, StreamReader, Sweep, Swept,
 };
 
 /// Streams on a Redis server.
@@ -227,8 +231,13 @@ impl Store for RedisStore {
         Box::pin(async move { self.group(queue).promote(limit).await })
     }
 
-    fn beat<'a>(&'a self, queue: &'a Queue, consumer: &'a ConsumerName) -> Reply<'a, Beat> {
-        Box::pin(async move { self.group(queue).beat(consumer).await })
+    fn beat<'a>(
+        &'a self,
+        queue: &'a Queue,
+        consumer: &'a ConsumerName,
+        about: &'a str,
+    ) -> Reply<'a, Beat> {
+        Box::pin(async move { self.group(queue).beat(consumer, about).await })
     }
 
     fn retire<'a>(&'a self, queue: &'a Queue, consumer: &'a ConsumerName) -> Reply<'a, bool> {
@@ -237,10 +246,6 @@ impl Store for RedisStore {
 
     fn retire_dead<'a>(&'a self, queue: &'a Queue, silence: Duration) -> Reply<'a, usize> {
         Box::pin(async move { self.group(queue).retire_dead(silence).await })
-    }
-
-    fn trim<'a>(&'a self, stream: &'a StreamName, cut: Cut) -> Reply<'a, u64> {
-        Box::pin(group::trim(&self.link, stream, cut))
     }
 
     fn dead_letters<'a>(

@@ -67,6 +67,45 @@ pub(super) fn id(value: Value, command: &'static str) -> Parsed<EntryId> {
     parsed.map_err(|_| StoreError::Protocol { command })
 }
 
+/// Several ids.
+pub(super) fn ids(value: Value, command: &'static str) -> Parsed<Vec<EntryId>> {
+    items(value, command)?.into_iter().map(|value| id(value, command)).collect()
+}
+
+/// A name that somebody else has given; what is no text in it is replaced.
+pub(super) fn lossy(value: Value, command: &'static str) -> Parsed<String> {
+    bytes(value, command).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Nothing, or what the rest makes of it.
+pub(super) fn unless_nil<T>(
+    value: Value,
+    command: &'static str,
+    read: impl FnOnce(Value, &'static str) -> Parsed<T>,
+) -> Parsed<Option<T>> {
+    match value {
+        Value::Nil => Ok(None),
+        value => read(value, command).map(Some),
+    }
+}
+
+/// A table of names and values, as either protocol writes it.
+pub(super) fn table(value: Value, command: &'static str) -> Parsed<Vec<(String, Value)>> {
+    let pairs = match value {
+        Value::Map(pairs) => pairs,
+        value => {
+            let mut items = items(value, command)?.into_iter();
+            let mut pairs = Vec::with_capacity(items.len() / 2);
+            while let Some(name) = items.next() {
+                let value = items.next().ok_or(StoreError::Protocol { command })?;
+                pairs.push((name, value));
+            }
+            pairs
+        }
+    };
+    pairs.into_iter().map(|(name, value)| Ok((text(name, command)?, value))).collect()
+}
+
 /// The names and values of an entry, or nothing if its payload is gone.
 pub(super) fn fields(value: Value, command: &'static str) -> Parsed<Option<Fields>> {
     let pair = |name, value| Ok((bytes(name, command)?, bytes(value, command)?));

@@ -1,23 +1,40 @@
--- Records that a consumer lives, and how far the group is done.
+-- Records that a consumer lives, how far the group is done, and what it will never get.
 --
--- KEYS: stream, group hash. ARGV: group, consumer.
--- Answers: the floor.
+-- KEYS: stream, group hash. ARGV: group, consumer, what the consumer says about itself.
+-- Answers: the floor, and how many entries were trimmed before they were delivered, each told once.
 --
 -- Before: the group is there, else the script is refused.
 -- After: the consumer's beat is the server's clock. The floor is the id before the lowest pending
 -- one, or else the last delivered one: a group that is made again there misses nothing.
--- May race with: anything; it changes nothing but the hash.
+-- May race with: anything. It changes nothing but the hash, and the group's own count of the entries
+-- that it has read.
+--
+-- All that was ever added and is gone stood before the first entry. So a group whose cursor stands
+-- before the first entry has been passed by as many as are gone and not counted as read. The count
+-- is then put right, which tells each loss once and also mends the lag that older servers keep for
+-- ever after such a trim. Entries that were deleted one by one in front of the cursor are included.
 local stream, hash = KEYS[1], KEYS[2]
-local group, consumer = ARGV[1], ARGV[2]
-local summary = redis.call('XPENDING', stream, group)
-local floor
-if summary[1] > 0 then
-  floor = preceding(summary[2])
-else
-  for _, info in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
-    local fields = fields_of(info)
-    if fields['name'] == group then floor = fields['last-delivered-id'] end
-  end
+local name, consumer, about = ARGV[1], ARGV[2], ARGV[3]
+local summary = redis.call('XPENDING', stream, name)
+local group
+for _, info in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
+  local fields = fields_of(info)
+  if fields['name'] == name then group = fields end
 end
-redis.call('HSET', hash, 'floor', floor, 'beat:' .. consumer, whole(now()))
-return floor
+local cursor, read = group['last-delivered-id'], group['entries-read']
+
+local info = fields_of(redis.call('XINFO', 'STREAM', stream))
+local first = info['first-entry'] and info['first-entry'][1]
+local passed = precedes(cursor, first or info['last-generated-id'])
+local gone = info['entries-added'] - info['length']
+local lost = 0
+if read and passed and gone > read then
+  lost = gone - read
+  redis.call('XGROUP', 'SETID', stream, name, cursor, 'ENTRIESREAD', gone)
+  redis.call('HINCRBY', hash, 'trimmed-unread', lost)
+end
+
+local floor = summary[1] > 0 and preceding(summary[2]) or cursor
+redis.call('HSET', hash, 'floor', floor, 'beat:' .. consumer, whole(now()),
+  'about:' .. consumer, about)
+return {floor, lost}

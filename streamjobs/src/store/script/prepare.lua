@@ -15,18 +15,31 @@
 local stream, lane, hash = KEYS[1], KEYS[2], KEYS[3]
 local group, start = ARGV[1], ARGV[2]
 
+-- Where the group begins, and how many entries stand before that, as far as that can be known: the
+-- server counts the lag, and we what was trimmed unread, from there.
 local function place()
-  local info = redis.pcall('XINFO', 'STREAM', stream)
-  local last = info.err and '0-0' or fields_of(info)['last-generated-id']
+  local reply = redis.pcall('XINFO', 'STREAM', stream)
+  local info = reply.err and {['last-generated-id'] = '0-0', ['entries-added'] = 0, length = 0}
+    or fields_of(reply)
+  local last, first = info['last-generated-id'], info['first-entry']
   local floor = redis.call('HGET', hash, 'floor')
-  if floor then return precedes(last, floor) and '0-0' or floor end
-  return start == '$' and last or start
+  local from = start == '$' and last or start
+  if floor then from = precedes(last, floor) and '0-0' or floor end
+  if not precedes(from, last) then return from, info['entries-added'] end
+  if not first or precedes(from, first[1]) then
+    return from, info['entries-added'] - info['length']
+  end
+  return from, nil
 end
 
 local made = 0
 if not pending_of(stream, group) then
-  local from = place()
-  redis.call('XGROUP', 'CREATE', stream, group, from, 'MKSTREAM')
+  local from, before = place()
+  if before then
+    redis.call('XGROUP', 'CREATE', stream, group, from, 'MKSTREAM', 'ENTRIESREAD', before)
+  else
+    redis.call('XGROUP', 'CREATE', stream, group, from, 'MKSTREAM')
+  end
   redis.call('HSET', hash, 'floor', from)
   made = 1
 end

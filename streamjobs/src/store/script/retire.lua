@@ -15,6 +15,6 @@ for i = 1, 2 do
     there[#there + 1] = KEYS[i]
   end
 end
-redis.call('HDEL', KEYS[3], 'beat:' .. consumer)
+redis.call('HDEL', KEYS[3], 'beat:' .. consumer, 'about:' .. consumer)
 for _, key in ipairs(there) do redis.call('XGROUP', 'DELCONSUMER', key, group, consumer) end
 return 1

@@ -38,7 +38,7 @@ for name, pending in pairs(consumers) do
     for _, key in ipairs(streams_of[name]) do
       redis.call('XGROUP', 'DELCONSUMER', key, group, name)
     end
-    redis.call('HDEL', hash, 'beat:' .. name)
+    redis.call('HDEL', hash, 'beat:' .. name, 'about:' .. name)
     removed, steps = removed + 1, steps + 1
   end
 end
@@ -46,7 +46,7 @@ for field, beat in pairs(beats) do
   local name = string.match(field, '^beat:(.*)$')
   if steps >= limit then break end
   if name and not consumers[name] and clock - (tonumber(beat) or 0) > silence then
-    redis.call('HDEL', hash, field)
+    redis.call('HDEL', hash, field, 'about:' .. name)
     steps = steps + 1
   end
 end

@@ -1,0 +1,305 @@
+//! Looking at streams, groups and consumers.
+
+use std::time::Duration;
+
+use redis::Value;
+use redis::aio::MultiplexedConnection;
+
+use super::connection::{Link, RESPONSE_DEADLINE, open_reading};
+use super::error::refused;
+use super::{RedisStore, milliseconds, reply};
+use crate::entry::{Entry, EntryId, Source};
+use crate::name::StreamName;
+use crate::store::inspect::{
+    ConsumerFacts, Consumers, Counted, GroupFacts, Inspect, PendingEntry, PendingLook, Span,
+    StreamInfo, TailReader,
+};
+use crate::store::{Queue, Reply, ServerTime, StoreError, script};
+
+impl Inspect for RedisStore {
+    fn stream_info<'a>(&'a self, stream: &'a StreamName) -> Reply<'a, Option<StreamInfo>> {
+        Box::pin(stream_info(&self.link, stream))
+    }
+
+    fn group_names<'a>(&'a self, stream: &'a StreamName) -> Reply<'a, Vec<String>> {
+        Box::pin(group_names(&self.link, stream))
+    }
+
+    fn group_facts<'a>(&'a self, queue: &'a Queue) -> Reply<'a, GroupFacts> {
+        Box::pin(group_facts(&self.link, queue))
+    }
+
+    fn count_after<'a>(
+        &'a self,
+        stream: &'a StreamName,
+        after: EntryId,
+        limit: usize,
+    ) -> Reply<'a, Counted> {
+        Box::pin(count_after(&self.link, stream, after, limit))
+    }
+
+    fn consumers<'a>(&'a self, queue: &'a Queue) -> Reply<'a, Consumers> {
+        Box::pin(consumers(&self.link, queue))
+    }
+
+    fn pending<'a>(
+        &'a self,
+        queue: &'a Queue,
+        look: PendingLook<'a>,
+    ) -> Reply<'a, Vec<PendingEntry>> {
+        Box::pin(pending(&self.link, queue, look))
+    }
+
+    fn range<'a>(
+        &'a self,
+        stream: &'a StreamName,
+        span: Span,
+        newest_first: bool,
+        limit: usize,
+    ) -> Reply<'a, Vec<Entry>> {
+        Box::pin(range(&self.link, stream, span, newest_first, limit))
+    }
+
+    fn tail<'a>(&'a self, stream: &'a StreamName) -> Reply<'a, Box<dyn TailReader>> {
+        Box::pin(async move {
+            let (connection, _) = open_reading(self.link.address()).await?;
+            let tail = RedisTail { connection: Some(connection), stream: stream.clone() };
+            Ok(Box::new(tail) as Box<dyn TailReader>)
+        })
+    }
+}
+
+async fn stream_info(link: &Link, stream: &StreamName) -> Result<Option<StreamInfo>, StoreError> {
+    let name = script::INSPECT_STREAM.name;
+    let value = link.script(&script::INSPECT_STREAM, &[stream.as_str()], |_| ()).await?;
+    if value == Value::Nil {
+        return Ok(None);
+    }
+    let [length, first, last, last_id, added, bytes, groups] = reply::tuple(value, name)?;
+    Ok(Some(StreamInfo {
+        length: reply::number(length, name)?,
+        first: reply::unless_nil(first, name, reply::id)?,
+        last: reply::unless_nil(last, name, reply::id)?,
+        last_id: reply::id(last_id, name)?,
+        added: reply::number(added, name)?,
+        bytes: reply::unless_nil(bytes, name, reply::number)?,
+        groups: reply::number(groups, name)?,
+    }))
+}
+
+async fn group_names(link: &Link, stream: &StreamName) -> Result<Vec<String>, StoreError> {
+    let mut command = redis::cmd("XINFO");
+    let answer = link.command(command.arg("GROUPS").arg(stream.as_str())).await;
+    let groups = match answer {
+        Err(StoreError::Refused { code, text })
+            if code == "ERR" && text.contains("no such key") =>
+        {
+            return Ok(Vec::new());
+        }
+        answer => reply::items(answer?, XINFO)?,
+    };
+    let names = groups.into_iter().map(|group| {
+        let mut fields = reply::table(group, XINFO)?.into_iter();
+        let name = fields.find(|(name, _)| name == "name");
+        let (_, name) = name.ok_or(StoreError::Protocol { command: XINFO })?;
+        reply::lossy(name, XINFO)
+    });
+    names.collect()
+}
+
+async fn group_facts(link: &Link, queue: &Queue) -> Result<GroupFacts, StoreError> {
+    let name = script::INSPECT_GROUP.name;
+    let (stream, group) = (&queue.stream, &queue.group);
+    let (lane, retry) = (queue.key(Source::Lane), stream.retry_key(group));
+    let (dead, hash) = (stream.dead_key(group), stream.group_key(group));
+    let keys = [stream.as_str(), &lane, &retry, &dead, &hash];
+    let add = |command: &mut redis::Cmd| {
+        command.arg(group.as_str());
+    };
+    let value = link.script(&script::INSPECT_GROUP, &keys, add).await?;
+    let facts: [Value; 18] = reply::tuple(value, name)?;
+    let [version, now, length, first, last_id, added, cursor, read, lag, next, rest @ ..] = facts;
+    let [pending, lane_pending, lane_waiting, oldest, set_aside, dead, paused, trimmed] = rest;
+    Ok(GroupFacts {
+        now: ServerTime(reply::number(now, name)?),
+        counts_lag_right: counts_lag_right(reply::number(version, name)?),
+        length: reply::number(length, name)?,
+        first: reply::unless_nil(first, name, reply::id)?,
+        last_id: reply::id(last_id, name)?,
+        added: reply::number(added, name)?,
+        cursor: reply::id(cursor, name)?,
+        read: reply::unless_nil(read, name, reply::number)?,
+        lag: reply::unless_nil(lag, name, |lag, name| reply::integer(&lag, name))?,
+        next: reply::unless_nil(next, name, reply::id)?,
+        pending: reply::number(pending, name)?,
+        lane_pending: reply::number(lane_pending, name)?,
+        lane_waiting: reply::number(lane_waiting, name)?,
+        oldest_pending: reply::unless_nil(oldest, name, reply::number)?.map(Duration::from_millis),
+        set_aside: reply::number(set_aside, name)?,
+        dead_letters: reply::unless_nil(dead, name, reply::number)?,
+        paused: reply::unless_nil(paused, name, reply::number)?,
+        trimmed_unread: reply::number(trimmed, name)?,
+    })
+}
+
+/// Whether a version counts the lag right after a trim beyond the cursor: 7.4.4 and newer in its
+/// line, and 8.0 and newer. Valkey tells the version that it began from, which does not.
+fn counts_lag_right(version: u64) -> bool {
+    let (major, minor, patch) = (version >> 16 & 0xff, version >> 8 & 0xff, version & 0xff);
+    (major, minor) >= (8, 0) || (major, minor) == (7, 4) && patch >= 4
+}
+
+async fn count_after(
+    link: &Link,
+    stream: &StreamName,
+    after: EntryId,
+    limit: usize,
+) -> Result<Counted, StoreError> {
+    let name = script::COUNT_AFTER.name;
+    let add = |command: &mut redis::Cmd| {
+        command.arg(after.to_string()).arg(limit).arg(COUNTED_BYTES_MAX);
+    };
+    let value = link.script(&script::COUNT_AFTER, &[stream.as_str()], add).await?;
+    let [entries, complete] = reply::tuple(value, name)?;
+    Ok(Counted {
+        entries: reply::number(entries, name)?,
+        complete: reply::integer(&complete, name)? == 1,
+    })
+}
+
+async fn consumers(link: &Link, queue: &Queue) -> Result<Consumers, StoreError> {
+    let name = script::INSPECT_CONSUMERS.name;
+    let (lane, hash) = (queue.key(Source::Lane), queue.stream.group_key(&queue.group));
+    let add = |command: &mut redis::Cmd| {
+        command.arg(queue.group.as_str());
+    };
+    let keys = [queue.stream.as_str(), &lane, &hash];
+    let value = link.script(&script::INSPECT_CONSUMERS, &keys, add).await?;
+    let mut items = reply::items(value, name)?.into_iter();
+    let now = items.next().ok_or(StoreError::Protocol { command: name })?;
+    let consumer = |row: Value| {
+        let [consumer, pending, idle, inactive, beat, about] = reply::tuple(row, name)?;
+        let milliseconds = |value, name| reply::number(value, name).map(Duration::from_millis);
+        Ok(ConsumerFacts {
+            name: reply::lossy(consumer, name)?,
+            pending: reply::number(pending, name)?,
+            idle: milliseconds(idle, name)?,
+            inactive: reply::unless_nil(inactive, name, milliseconds)?,
+            beat: reply::unless_nil(beat, name, reply::number)?,
+            about: reply::unless_nil(about, name, reply::lossy)?,
+        })
+    };
+    let consumers = items.map(consumer).collect::<Result<_, StoreError>>()?;
+    Ok(Consumers { now: ServerTime(reply::number(now, name)?), consumers })
+}
+
+async fn pending(
+    link: &Link,
+    queue: &Queue,
+    look: PendingLook<'_>,
+) -> Result<Vec<PendingEntry>, StoreError> {
+    let Some(from) = look.after.next().filter(|_| look.limit > 0) else { return Ok(Vec::new()) };
+    let mut command = redis::cmd(XPENDING);
+    command.arg(queue.key(look.source)).arg(queue.group.as_str());
+    if !look.idle.is_zero() {
+        command.arg("IDLE").arg(milliseconds(look.idle));
+    }
+    command.arg(from.to_string()).arg("+").arg(look.limit).arg(look.consumer);
+    let rows = reply::items(link.command(&command).await?, XPENDING)?;
+    let row = |row| {
+        let [id, consumer, idle, count] = reply::tuple(row, XPENDING)?;
+        let idle = u64::try_from(reply::integer(&idle, XPENDING)?).ok();
+        Ok(PendingEntry {
+            id: reply::id(id, XPENDING)?,
+            consumer: reply::lossy(consumer, XPENDING)?,
+            idle: idle.map(Duration::from_millis),
+            delivery_count: reply::number(count, XPENDING)?,
+        })
+    };
+    rows.into_iter().map(row).collect()
+}
+
+async fn range(
+    link: &Link,
+    stream: &StreamName,
+    span: Span,
+    newest_first: bool,
+    limit: usize,
+) -> Result<Vec<Entry>, StoreError> {
+    if limit == 0 || span.from > span.to {
+        return Ok(Vec::new());
+    }
+    let (name, first, last) = match newest_first {
+        true => ("XREVRANGE", span.to, span.from),
+        false => ("XRANGE", span.from, span.to),
+    };
+    let mut command = redis::cmd(name);
+    command.arg(stream.as_str()).arg(first.to_string()).arg(last.to_string());
+    reply::entries(link.command(command.arg("COUNT").arg(limit)).await?, name)
+}
+
+/// Follows one stream.
+struct RedisTail {
+    /// None once it is of no more use.
+    connection: Option<MultiplexedConnection>,
+    stream: StreamName,
+}
+
+impl RedisTail {
+    async fn read_once(
+        &mut self,
+        after: EntryId,
+        limit: usize,
+        block: Duration,
+    ) -> Result<Vec<Entry>, StoreError> {
+        let Some(mut connection) = self.connection.take() else {
+            let gone = std::io::Error::from(std::io::ErrorKind::NotConnected);
+            return Err(StoreError::Unreachable(gone.into()));
+        };
+        let mut command = redis::cmd(XREAD);
+        // The server waits for ever when it is told to wait for no time.
+        command.arg("COUNT").arg(limit).arg("BLOCK").arg(milliseconds(block).max(1));
+        command.arg("STREAMS").arg(self.stream.as_str()).arg(after.to_string());
+        let answer = connection.send_packed_command(&command);
+        let value = match tokio::time::timeout(block + RESPONSE_DEADLINE, answer).await {
+            Ok(Ok(Value::ServerError(error))) => return Err(refused(&error)),
+            Ok(Ok(value)) => value,
+            Ok(Err(error)) => return Err(StoreError::Unreachable(error.into())),
+            Err(elapsed) => return Err(StoreError::Unreachable(elapsed.into())),
+        };
+        self.connection = Some(connection);
+        let read = reply::read(value, Source::Stream, XREAD)?;
+        Ok(read.into_iter().map(|delivery| delivery.entry).collect())
+    }
+}
+
+impl TailReader for RedisTail {
+    fn read(&mut self, after: EntryId, limit: usize, block: Duration) -> Reply<'_, Vec<Entry>> {
+        Box::pin(self.read_once(after, limit, block))
+    }
+}
+
+const XINFO: &str = "XINFO GROUPS";
+const XPENDING: &str = "XPENDING";
+const XREAD: &str = "XREAD";
+/// Counting looks at what it counts: this much is a few milliseconds of the server's time.
+const COUNTED_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_servers_that_count_the_lag_right_are_believed() {
+        for (version, right) in [
+            (0x0007_000f, false),
+            (0x0007_0204, false),
+            (0x0007_0403, false),
+            (0x0007_0404, true),
+            (0x0008_0000, true),
+            (0x0008_0a01, true),
+        ] {
+            assert_eq!(counts_lag_right(version), right, "{version:x}");
+        }
+    }
+}

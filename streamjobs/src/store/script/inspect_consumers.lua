@@ -1,0 +1,35 @@
+-- Looks at the consumers of a group, and at what they say about themselves.
+--
+-- KEYS: stream, lane, group hash. ARGV: group.
+-- Answers: the clock, then for each consumer name, pending, idle time, time without a delivery or
+-- nil, last beat or nil, and what it says about itself or nil.
+--
+-- Before: the group is there, else the script is refused.
+-- May race with: anything; it changes nothing.
+local group = ARGV[1]
+redis.call('XPENDING', KEYS[1], group)
+local beats = fields_of(redis.call('HGETALL', KEYS[3]))
+local names, rows = {}, {}
+for i = 1, 2 do
+  if pending_of(KEYS[i], group) then
+    for _, info in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[i], group)) do
+      local fields = fields_of(info)
+      local name, inactive = fields['name'], fields['inactive']
+      if inactive and inactive < 0 then inactive = nil end
+      local row = rows[name]
+      if row then
+        row[2] = row[2] + fields['pending']
+        row[3] = math.min(row[3], fields['idle'])
+        if inactive then row[4] = math.min(row[4] or inactive, inactive) end
+      else
+        names[#names + 1] = name
+        rows[name] = {name, fields['pending'], fields['idle'], inactive or false,
+          beats['beat:' .. name] or false, beats['about:' .. name] or false}
+      end
+    end
+  end
+end
+table.sort(names)
+local answer = {now()}
+for _, name in ipairs(names) do answer[#answer + 1] = rows[name] end
+return answer

@@ -1,0 +1,17 @@
+-- Looks at a stream.
+--
+-- KEYS: stream.
+-- Answers: nil if it is not there, else length, first id or nil, last id or nil, last given id,
+-- entries ever added, bytes or nil, number of groups.
+--
+-- May race with: anything; it changes nothing. The payloads of the first and the last entry stay on
+-- the server, which is why this is a script.
+local stream = KEYS[1]
+if redis.call('EXISTS', stream) == 0 then return false end
+local info = fields_of(redis.call('XINFO', 'STREAM', stream))
+local function id_of(entry) return entry and entry[1] or false end
+-- A user may not be allowed to ask for it.
+local bytes = redis.pcall('MEMORY', 'USAGE', stream)
+return {info['length'], id_of(info['first-entry']), id_of(info['last-entry']),
+  info['last-generated-id'], info['entries-added'], type(bytes) == 'number' and bytes or false,
+  info['groups']}

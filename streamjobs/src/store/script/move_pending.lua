@@ -1,0 +1,51 @@
+-- Moves pending entries to another consumer, or makes them look abandoned, or both.
+--
+-- KEYS: stream or lane, dead letters, group hash. ARGV: group, source, the new consumer or nothing,
+-- an idle time in milliseconds or nothing, the present consumer or nothing; with a consumer the id
+-- to go on after and entries at most, else ids.
+-- Answers: the ids that were moved, those that are dead letters now, those that are not pending,
+-- those left because no dead letter can be stored, and the last id looked at, or nil at the end.
+--
+-- Before: the group is there, else the script is refused.
+-- After: moved entries belong to the new consumer with the delivery count that they had, and with
+-- the idle time that they had or the given one. The count of releases is one higher if any was, so
+-- that processes look for work at once.
+-- May race with: renewals and settlements of the present owner, which are refused from here on.
+local key, dead, hash = KEYS[1], KEYS[2], KEYS[3]
+local group, source, to, idle, from = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local can_store = storable(dead)
+redis.call('HLEN', hash)
+redis.call('XPENDING', key, group)
+local moved, trimmed, missing, left = {}, {}, {}, {}
+
+local function move(row)
+  local id, owner = row[1], row[2]
+  if not claimable(key, can_store, id) then
+    left[#left + 1] = id
+    return
+  end
+  local consumer = to ~= '' and to or owner
+  local claimed = redis.call('XCLAIM', key, group, consumer, 0, id,
+    'IDLE', idle ~= '' and idle or whole(math.max(row[3], 0)), 'JUSTID')
+  if #claimed > 0 then
+    moved[#moved + 1] = id
+  else
+    bury_trimmed(dead, source, id, whole(row[4]), owner)
+    trimmed[#trimmed + 1] = id
+  end
+end
+
+local next = false
+if from ~= '' then
+  local after, most = ARGV[6], tonumber(ARGV[7])
+  local rows = redis.call('XPENDING', key, group, following(after), '+', most, from)
+  for _, row in ipairs(rows) do move(row) end
+  if #rows == most then next = rows[#rows][1] end
+else
+  for i = 6, #ARGV do
+    local row = redis.call('XPENDING', key, group, ARGV[i], ARGV[i], 1)[1]
+    if row then move(row) else missing[#missing + 1] = ARGV[i] end
+  end
+end
+if #moved > 0 then redis.call('HINCRBY', hash, 'released', 1) end
+return {moved, trimmed, missing, left, next}

@@ -1,0 +1,445 @@
+//! A group on a stream: looking at it, and an operator's hands.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{PAGE_MAX, Stream, StreamError};
+use crate::config::Start;
+use crate::dead_letter::DeadLetters;
+use crate::diagnosis::Diagnosis;
+use crate::entry::{EntryId, Source};
+use crate::name::ConsumerName;
+use crate::store::inspect::{PendingEntry, PendingLook};
+use crate::store::operate::{Destination, MovedPage, Selected, Unfinished};
+use crate::store::{Queue, Store, StoreError};
+use crate::view::{ConsumerInfo, GroupInfo};
+
+/// A group on a stream. Cheap to clone.
+///
+/// Its pending entries stand in the stream; those of due retries and redriven jobs stand in its
+/// [`lane`](Self::lane).
+#[derive(Clone, Debug)]
+pub struct Group {
+    stream: Stream,
+    queue: Queue,
+    source: Source,
+}
+
+/// Which pending entries to look at; all of them by default.
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct PendingQuery {
+    after: EntryId,
+    idle_min: Duration,
+    deliveries_min: u64,
+    consumer: Option<String>,
+    limit: Option<usize>,
+}
+
+impl PendingQuery {
+    /// All pending entries.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Only those after this entry: where the last page ended.
+    pub fn after(mut self, id: EntryId) -> Self {
+        self.after = id;
+        self
+    }
+
+    /// Only those of which nothing has been heard for at least this long.
+    pub fn idle_min(mut self, idle: Duration) -> Self {
+        self.idle_min = idle;
+        self
+    }
+
+    /// Only those delivered at least so many times.
+    pub fn deliveries_min(mut self, deliveries: u64) -> Self {
+        self.deliveries_min = deliveries;
+        self
+    }
+
+    /// Only those of one consumer.
+    pub fn consumer(mut self, consumer: impl Into<String>) -> Self {
+        self.consumer = Some(consumer.into());
+        self
+    }
+
+    /// How many entries are looked at for one page: 100 by default, at most 1,000.
+    pub fn limit(mut self, limit: usize) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+}
+
+/// Some pending entries, in the order of their ids.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PendingPage {
+    /// The entries.
+    pub entries: Vec<PendingEntry>,
+    /// After which to go on; none at the end. A page can be empty and not be the last.
+    pub next: Option<EntryId>,
+}
+
+/// What became of pending entries that were to change hands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[must_use]
+#[non_exhaustive]
+pub struct HandedOver {
+    /// Entries that changed hands. Their delivery counts are as they were.
+    pub moved: Vec<EntryId>,
+    /// Entries whose payload was trimmed away: dead letters tell of them now.
+    pub trimmed: Vec<EntryId>,
+    /// Entries that are not pending: they were acknowledged, or never delivered.
+    pub missing: Vec<EntryId>,
+    /// Entries whose payload was trimmed away and that stay as they are, because the key of the dead
+    /// letters holds something else.
+    pub left: Vec<EntryId>,
+}
+
+impl HandedOver {
+    fn add(&mut self, page: MovedPage) {
+        self.moved.extend(page.moved);
+        self.trimmed.extend(page.trimmed);
+        self.missing.extend(page.missing);
+        self.left.extend(page.left);
+    }
+}
+
+impl Group {
+    pub(super) fn new(stream: Stream, queue: Queue) -> Self {
+        Self { stream, queue, source: Source::Stream }
+    }
+
+    /// The same group, with the entries of its lane in place of those of the stream: for
+    /// [`pending`](Self::pending), [`claim`](Self::claim), [`release`](Self::release) and
+    /// [`acknowledge`](Self::acknowledge).
+    #[must_use]
+    pub fn lane(&self) -> Self {
+        Self { source: Source::Lane, ..self.clone() }
+    }
+
+    /// What is known of the group, all in one moment: one request, and one more where the backlog
+    /// has to be counted.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such group, or the server cannot be reached or refuses.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
+    pub async fn info(&self) -> Result<GroupInfo, StreamError> {
+        GroupInfo::look(self.store(), &self.queue)
+            .await
+            .map_err(|error| self.failed("look at a group of", error))
+    }
+
+    /// Its consumers, by name.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such group, or the server cannot be reached or refuses.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
+    pub async fn consumers(&self) -> Result<Vec<ConsumerInfo>, StreamError> {
+        let consumers = self.store().consumers(&self.queue).await;
+        consumers
+            .map(ConsumerInfo::all)
+            .map_err(|error| self.failed("look at the consumers of", error))
+    }
+
+    /// What is wrong with the group, in words: why its jobs do not run, or not fast enough.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such group, or the server cannot be reached or refuses.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
+    pub async fn diagnose(&self) -> Result<Diagnosis, StreamError> {
+        Ok(Diagnosis::of(&self.info().await?, &self.consumers().await?))
+    }
+
+    /// A page of its pending entries.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such group, or the server cannot be reached or refuses.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
+    pub async fn pending(&self, query: PendingQuery) -> Result<PendingPage, StreamError> {
+        let limit = query.limit.unwrap_or(PENDING_PAGE).clamp(1, PAGE_MAX);
+        let look = PendingLook {
+            source: self.source,
+            after: query.after,
+            idle: query.idle_min,
+            consumer: query.consumer.as_deref(),
+            limit,
+        };
+        let entries = self.store().pending(&self.queue, look).await;
+        let mut entries =
+            entries.map_err(|error| self.failed("look at the pending entries of", error))?;
+        let next = entries.last().map(|entry| entry.id).filter(|_| entries.len() == limit);
+        entries.retain(|entry| entry.delivery_count >= query.deliveries_min);
+        Ok(PendingPage { entries, next })
+    }
+
+    /// The dead letters of the group.
+    #[must_use]
+    pub fn dead_letters(&self) -> DeadLetters {
+        DeadLetters::new(Arc::clone(&self.stream.store), self.queue.clone())
+    }
+
+    /// Makes the group unless it is there: true if it was made. A group that had been there before
+    /// goes on where it stopped.
+    ///
+    /// # Errors
+    ///
+    /// When the server cannot be reached or refuses.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves open whether the group is made.
+    pub async fn create(&self, start: Start) -> Result<bool, StreamError> {
+        let made = self.store().prepare(&self.queue, start).await;
+        made.map_err(|error| self.failed("make a group of", error))
+    }
+
+    /// Lets the group go on after another entry; [`Start::End`] skips all that it has not got.
+    /// Pending entries stay pending, and entries behind the new place are delivered once more.
+    ///
+    /// # Errors
+    ///
+    /// When entries would never be delivered and `unfinished` does not allow that, when there is no
+    /// such group, or when the server cannot be reached or refuses.
+    ///
+    /// # Delivery
+    ///
+    /// Moving back delivers entries again that the group has done.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves open whether the group is moved.
+    pub async fn move_to(&self, place: Start, unfinished: Unfinished) -> Result<(), StreamError> {
+        let after = match place {
+            Start::Beginning => Some(EntryId::ZERO),
+            Start::End => None,
+            Start::After(id) => Some(id),
+        };
+        let moved = self.store().move_group(&self.queue, after, unfinished).await;
+        self.stream.permitted(moved.map_err(|error| self.failed("move a group of", error))?)
+    }
+
+    /// Removes the group with its retries; its dead letters stay.
+    ///
+    /// # Errors
+    ///
+    /// When work is not done and `unfinished` does not allow to lose it; when a process works for the
+    /// group, or did within the last 15 seconds, because it would make the group again; when there is
+    /// no such group; or when the server cannot be reached or refuses.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves open whether the group is removed.
+    pub async fn destroy(&self, unfinished: Unfinished) -> Result<(), StreamError> {
+        let destroyed = self.store().destroy_group(&self.queue, unfinished).await;
+        let permitted = destroyed.map_err(|error| self.failed("remove a group of", error))?;
+        self.stream.permitted(permitted)
+    }
+
+    /// Acknowledges entries by hand, whoever has them: how many were pending. They count as done.
+    ///
+    /// # Errors
+    ///
+    /// When the server cannot be reached or refuses; some may be acknowledged by then.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves open which are acknowledged.
+    pub async fn acknowledge(&self, ids: &[EntryId]) -> Result<usize, StreamError> {
+        let acks = ids.iter().map(|id| (self.source, *id)).collect::<Vec<_>>();
+        let acknowledged = self.store().acknowledge(&self.queue, &acks).await;
+        acknowledged.map_err(|error| self.failed("acknowledge entries of", error))
+    }
+
+    /// Gives entries to a consumer, whoever has them.
+    ///
+    /// Neither the delivery count is raised nor the idle time reset, so an entry that nobody works on
+    /// is taken up by the next sweep. A handler that is at work on one is told that its lease is lost.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such group, or the server cannot be reached or refuses; some may be moved by
+    /// then.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves open which are moved.
+    pub async fn claim(
+        &self,
+        ids: &[EntryId],
+        consumer: &ConsumerName,
+    ) -> Result<HandedOver, StreamError> {
+        let to = Destination { consumer: Some(consumer), abandoned: false };
+        self.move_ids(ids, to).await
+    }
+
+    /// Makes entries look abandoned, so that any process takes them up at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`claim`](Self::claim).
+    ///
+    /// # Delivery
+    ///
+    /// An entry that a handler is at work on is delivered to another one, unless its next renewal
+    /// comes first. The next delivery counts.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`claim`](Self::claim).
+    pub async fn release(&self, ids: &[EntryId]) -> Result<HandedOver, StreamError> {
+        self.move_ids(ids, Destination { consumer: None, abandoned: true }).await
+    }
+
+    /// Asks every process of the group to look for abandoned entries now, instead of within a third
+    /// of the lease. They do within their promote interval, half a second by default.
+    ///
+    /// # Errors
+    ///
+    /// When the server cannot be reached or refuses.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: asking twice is as good as once.
+    pub async fn reap_now(&self) -> Result<(), StreamError> {
+        let called = self.store().call_sweep(&self.queue).await;
+        called.map_err(|error| self.failed("call for a sweep of", error))
+    }
+
+    /// Gives everything that is pending for one consumer to another, in the stream and in the lane.
+    ///
+    /// Neither are delivery counts raised nor idle times reset. Entries that are delivered to the
+    /// first consumer meanwhile stay with it: stop it before, or call again.
+    ///
+    /// # Errors
+    ///
+    /// As [`claim`](Self::claim).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`claim`](Self::claim). Calling again goes on.
+    pub async fn hand_over(
+        &self,
+        from: &ConsumerName,
+        to: &ConsumerName,
+    ) -> Result<HandedOver, StreamError> {
+        self.move_all(from, Destination { consumer: Some(to), abandoned: false }).await
+    }
+
+    /// Removes a consumer. What is pending for it is for any process to take up at once; no entry is
+    /// lost and no delivery count raised.
+    ///
+    /// The removal and the look whether anything is pending are one step on the server. A consumer
+    /// that still reads keeps getting entries: then this gives up after some rounds with
+    /// [`StreamError::Unfinished`], and nothing is lost either. For one of this process, use
+    /// [`Runtime::remove_consumer`](crate::Runtime::remove_consumer), which stops it first.
+    ///
+    /// # Errors
+    ///
+    /// When it keeps getting entries, or as [`claim`](Self::claim).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`claim`](Self::claim). Calling again goes on.
+    pub async fn remove_consumer(&self, name: &ConsumerName) -> Result<HandedOver, StreamError> {
+        let parking = ConsumerName::new(PARKING)?;
+        let to = Destination { consumer: Some(&parking), abandoned: true };
+        let mut all = HandedOver::default();
+        for _ in 0..REMOVAL_ROUNDS {
+            let moved = self.move_all(name, to).await?;
+            all.moved.extend(moved.moved);
+            all.trimmed.extend(moved.trimmed);
+            all.left.extend(moved.left);
+            let retired = self.store().retire(&self.queue, name).await;
+            if retired.map_err(|error| self.failed("remove a consumer of", error))? {
+                return Ok(all);
+            }
+        }
+        Err(StreamError::Unfinished {
+            stream: self.queue.stream.to_string(),
+            group: self.queue.group.to_string(),
+            what: format!("a consumer {name} that keeps getting entries"),
+        })
+    }
+
+    async fn move_ids(
+        &self,
+        ids: &[EntryId],
+        to: Destination<'_>,
+    ) -> Result<HandedOver, StreamError> {
+        let mut all = HandedOver::default();
+        for ids in ids.chunks(MOVED_MAX) {
+            let selected = Selected::Ids(ids);
+            let page = self.store().move_pending(&self.queue, self.source, selected, to).await;
+            all.add(page.map_err(|error| self.failed("move entries of", error))?);
+        }
+        Ok(all)
+    }
+
+    async fn move_all(
+        &self,
+        from: &ConsumerName,
+        to: Destination<'_>,
+    ) -> Result<HandedOver, StreamError> {
+        let mut all = HandedOver::default();
+        for source in [Source::Stream, Source::Lane] {
+            let mut after = EntryId::ZERO;
+            loop {
+                let selected = Selected::Of(from, after);
+                let page = match self.store().move_pending(&self.queue, source, selected, to).await
+                {
+                    // A group without due retries has no lane yet.
+                    Err(StoreError::GroupMissing) if source == Source::Lane => break,
+                    page => page.map_err(|error| self.failed("move entries of", error))?,
+                };
+                let next = page.next;
+                all.add(page);
+                let Some(next) = next else { break };
+                after = next;
+            }
+        }
+        Ok(all)
+    }
+
+    fn store(&self) -> &dyn Store {
+        self.stream.store.as_ref()
+    }
+
+    fn failed(&self, action: &'static str, error: StoreError) -> StreamError {
+        match error {
+            StoreError::GroupMissing => StreamError::GroupMissing {
+                stream: self.queue.stream.to_string(),
+                group: self.queue.group.to_string(),
+            },
+            error => self.stream.failed(action, error),
+        }
+    }
+}
+
+const PENDING_PAGE: usize = 100;
+/// Entries that one step moves at most.
+const MOVED_MAX: usize = 500;
+/// A consumer that has been stopped is empty after one round.
+const REMOVAL_ROUNDS: usize = 5;
+/// Has what is taken from a consumer that is removed, until somebody claims it. It never beats, and
+/// goes when it is empty.
+const PARKING: &str = "streamjobs-parking";
