@@ -178,6 +178,18 @@ pub enum DeadLetterError {
     },
 }
 
+/// Why a server could not be examined.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum DoctorError {
+    /// A name is not one.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// The server could not be reached, or stopped answering.
+    #[error("cannot examine the server")]
+    Server(#[source] BoxError),
+}
+
 fn lines(faults: &[String]) -> String {
     faults.iter().map(|fault| format!("  - {fault}")).collect::<Vec<_>>().join("\n")
 }

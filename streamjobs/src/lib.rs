@@ -9,6 +9,7 @@
 
 pub mod config;
 pub mod dead_letter;
+pub mod doctor;
 pub mod error;
 pub mod runtime;
 pub mod stream;
@@ -29,6 +30,7 @@ mod presence;
 mod record;
 mod registry;
 mod store;
+mod version;
 mod view;
 
 pub use self::backoff::Backoff;
@@ -75,6 +77,7 @@ pub mod __store {
     use std::sync::Arc;
 
     pub use crate::store::*;
+    pub use crate::version::{Product, Release, Version};
 
     /// The store that a client uses.
     #[must_use]

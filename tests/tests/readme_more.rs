@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use streamjobs::doctor::Severity;
 use streamjobs::{Client, Event, EventId, Job, JobError, ResultExt, Runtime, State, handler};
 use streamjobs_tests::eventually::eventually_async;
 use streamjobs_tests::server::RedisServer;
@@ -66,6 +67,27 @@ async fn redrive_everything(client: &Client) -> Result<(), Box<dyn std::error::E
     Ok(())
 }
 
+async fn refuse_unfit_servers(client: &Client) -> Result<(), Box<dyn std::error::Error>> {
+    // readme: begin
+    let diagnosis = client.doctor().await?;
+    println!("{diagnosis}");
+    if diagnosis.worst() == Some(Severity::Critical) {
+        return Err("this server loses jobs".into());
+    }
+    // readme: end
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_is_examined_before_jobs_are_trusted_to_it() {
+    let forgetful = RedisServer::start().unwrap();
+    let client = Client::connect(&forgetful.url()).await.unwrap();
+    assert!(refuse_unfit_servers(&client).await.is_err());
+    let careful = RedisServer::builder().append_only(true).start().unwrap();
+    let client = Client::connect(&careful.url()).await.unwrap();
+    refuse_unfit_servers(&client).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_rejected_charge_is_redriven_under_its_event_id() {
     let (server, shop) = (RedisServer::start().unwrap(), Shop::default());
@@ -116,6 +138,6 @@ fn the_readme_prints_what_is_run_here() {
         lines.flat_map(str::chars).filter(|letter| !letter.is_whitespace()).collect::<String>()
     };
     // This file has the markers once more, in the line above.
-    let run = run.take(2).map(bare).collect::<Vec<_>>();
+    let run = run.take(3).map(bare).collect::<Vec<_>>();
     assert_eq!(printed.map(bare).collect::<Vec<_>>(), run);
 }

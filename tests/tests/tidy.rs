@@ -16,11 +16,11 @@ use std::path::{Path, PathBuf};
 /// own layer and those before it.
 const LAYERS: [&[&str]; 6] = [
     &["name", "entry", "cause", "event", "error"],
-    &["backoff", "outcome", "config", "policy", "presence", "record"],
+    &["backoff", "outcome", "config", "policy", "presence", "record", "version"],
     &["store"],
     &["client", "diagnosis", "handler", "registry", "view"],
     &["runtime"],
-    &["dead_letter", "stream", "testing"],
+    &["dead_letter", "doctor", "stream", "testing"],
 ];
 
 /// The loops, which meet through channels and never import each other.

@@ -4,6 +4,7 @@
 //! conformance suite holds both to what is written here. A store never decides; it carries out,
 //! and every step that changes the state of a held entry checks the owner and the delivery count.
 
+pub mod facts;
 pub mod inspect;
 pub mod operate;
 pub mod redis;
@@ -207,7 +208,7 @@ pub struct Beat {
 pub type StoredDeadLetter = Entry;
 
 /// The streams of a server, or of a test.
-pub trait Store: inspect::Inspect + operate::Operate + fmt::Debug {
+pub trait Store: facts::Facts + inspect::Inspect + operate::Operate + fmt::Debug {
     /// A store on the same data with connections of its own, for use on another thread.
     fn fork(&self) -> Arc<dyn Store>;
 

@@ -72,6 +72,8 @@ scripts! {
     RETIRE = "retire";
     /// Removes consumers that have been silent for too long.
     RETIRE_DEAD = "retire_dead";
+    /// Tells which commands the caller may run.
+    RIGHTS = "rights";
     /// Stores a failed job until its delay is over, then acknowledges.
     SET_ASIDE = "set_aside";
     /// Claims entries that were idle for too long.

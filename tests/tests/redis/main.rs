@@ -15,6 +15,7 @@ mod bad_input;
 mod conformance;
 mod dead_letters;
 mod deliver;
+mod doctor;
 mod groups;
 mod lease;
 mod log;

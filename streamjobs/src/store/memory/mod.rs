@@ -3,6 +3,7 @@
 //! It answers as a server would, step by step under one lock, and it can be told to fail.
 
 mod appender;
+mod facts;
 mod hands;
 mod inspect;
 mod operate;

@@ -29,6 +29,11 @@ impl Address {
         read().map_err(|fault: String| ConnectError::Address(fault))
     }
 
+    /// As whom the server is asked.
+    pub(super) fn user(&self) -> &str {
+        self.info.redis_settings().username().unwrap_or("default")
+    }
+
     /// What makes connections to it. The host's name is resolved at each of them.
     pub(super) fn client(&self, protocol: ProtocolVersion) -> redis::RedisResult<Client> {
         #[cfg(feature = "tls")]

@@ -7,25 +7,29 @@
 //! - held entries: `XPENDING`, `XCLAIM`;
 //! - groups: `XGROUP|CREATE`, `XGROUP|SETID`, `XGROUP|DELCONSUMER`, `XINFO|STREAM`,
 //!   `XINFO|GROUPS`, `XINFO|CONSUMERS`;
-//! - looking and operating, which no runtime needs: `EXISTS`, `MEMORY|USAGE`, `XREVRANGE`, `XREAD`,
-//!   `XGROUP|DESTROY`, `DEL`, `UNLINK`;
 //! - retries: `HSETNX`, `HGET`, `HDEL`, `HLEN`, `ZADD`, `ZREM`, `ZCARD`, `ZRANGE`,
 //!   `ZRANGEBYSCORE`;
 //! - floors and beats: `HSET`, `HGET`, `HGETALL`, `HINCRBY`, `HDEL`, `HLEN`;
 //! - the connection: `PING`, `INFO`, `TIME`, `EVALSHA`, `SCRIPT|LOAD`, `MULTI`, `EXEC`,
 //!   `CLIENT|ID`, `CLIENT|UNBLOCK`, `CLIENT|SETNAME`, and `SELECT` for another database than 0.
+//!
+//! `CONFIG|GET` is used where it is allowed, when the server is examined. No runtime needs, but whoever
+//! looks at streams uses where it is allowed: `MEMORY|USAGE`, `XREVRANGE`, `XREAD`; and whoever
+//! operates them, where it is allowed: `XGROUP|DESTROY`, `DEL`, `UNLINK`.
 
 mod acknowledge;
 mod address;
 mod append;
 mod connection;
 mod error;
+mod facts;
 mod group;
 mod held;
 mod inspect;
 mod operate;
 mod reader;
 mod reply;
+mod rights;
 
 use std::fmt;
 use std::sync::Arc;
@@ -44,6 +48,7 @@ use crate::config::{Retention, Start};
 use crate::entry::{EntryId, Fields};
 use crate::error::ConnectError;
 use crate::name::{ConsumerName, StreamName};
+use crate::store::facts::{Facts, ServerFacts};
 use crate::store::{
     Appender, Beat, Checked, Delivery, Hold, Promoted, Queue, Renewed, Reply, ServerTime, Source,
     Store, StoreError, StoredDeadLetter, StreamReader, Sweep, Swept,
@@ -93,6 +98,12 @@ impl RedisStore {
 impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("RedisStore").field(&self.link).finish()
+    }
+}
+
+impl Facts for RedisStore {
+    fn facts<'a>(&'a self, queues: &'a [Queue]) -> Reply<'a, ServerFacts> {
+        Box::pin(facts::facts(&self.link, queues))
     }
 }
 

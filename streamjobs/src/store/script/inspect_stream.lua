@@ -7,8 +7,10 @@
 -- May race with: anything; it changes nothing. The payloads of the first and the last entry stay on
 -- the server, which is why this is a script.
 local stream = KEYS[1]
-if redis.call('EXISTS', stream) == 0 then return false end
-local info = fields_of(redis.call('XINFO', 'STREAM', stream))
+local reply = redis.pcall('XINFO', 'STREAM', stream)
+if reply.err and string.find(reply.err, 'no such key', 1, true) then return false end
+if reply.err then return reply end
+local info = fields_of(reply)
 local function id_of(entry) return entry and entry[1] or false end
 -- A user may not be allowed to ask for it.
 local bytes = redis.pcall('MEMORY', 'USAGE', stream)

@@ -1,0 +1,135 @@
+//! What missing rights mean.
+
+use super::rules::{critical, info, warning};
+use super::{Check, Finding};
+use crate::store::facts::{KeyRights, Rights};
+
+/// A finding for commands that touch no key, and one for each key.
+pub(super) fn examine(user: &str, rights: &Rights) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if !rights.missing.is_empty() {
+        findings.push(missing(user, &rights.missing, ""));
+    }
+    findings.extend(rights.keys.iter().filter_map(|key| match rights.named {
+        true => on_a_key(user, key),
+        false => on_no_key(user, key),
+    }));
+    findings
+}
+
+fn on_a_key(user: &str, key: &KeyRights) -> Option<Finding> {
+    if key.missing.is_empty() {
+        return None;
+    }
+    if key.missing.len() < key.tried {
+        return Some(missing(user, &key.missing, &format!(" on {}", key.key)));
+    }
+    Some(critical(
+        Check::Rights,
+        format!("user {user} may do nothing on {}", key.key),
+        "the runtime keeps a group's work there and cannot go on without it",
+        format!("add a pattern for the key: ACL SETUSER {user} ~{}", key.key),
+    ))
+}
+
+/// No queue was named. Who is bound to some keys is refused everything on any other.
+fn on_no_key(user: &str, key: &KeyRights) -> Option<Finding> {
+    if key.missing.is_empty() {
+        return None;
+    }
+    if key.missing.len() == key.tried {
+        return Some(info(
+            Check::Unchecked,
+            format!("whether user {user} may work on streams could not be checked"),
+            "the user is bound to some keys, and no stream was named",
+            Some("name the streams and groups that are worked on".to_owned()),
+        ));
+    }
+    let mut finding = warning(
+        Check::Rights,
+        format!("user {user} may not run {}", key.missing.join(", ")),
+        "a runtime needs them all; a process that only publishes needs to append",
+        grant(user, &key.missing),
+    );
+    if !key.publishing {
+        finding.severity = super::Severity::Critical;
+    }
+    Some(finding)
+}
+
+fn missing(user: &str, commands: &[&'static str], place: &str) -> Finding {
+    critical(
+        Check::Rights,
+        format!("user {user} may not run {}{place}", commands.join(", ")),
+        "the runtime cannot do without: jobs stay where they are, or are done again",
+        grant(user, commands),
+    )
+}
+
+fn grant(user: &str, commands: &[&'static str]) -> String {
+    let rules = commands.iter().map(|command| format!("+{}", command.to_lowercase()));
+    format!("allow them: ACL SETUSER {user} {}", rules.collect::<Vec<_>>().join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Severity;
+    use super::*;
+
+    fn key(missing: &[&'static str], tried: usize) -> KeyRights {
+        KeyRights { key: "orders".to_owned(), missing: missing.to_vec(), tried, publishing: true }
+    }
+
+    fn found(rights: &Rights) -> Vec<(Severity, String)> {
+        let findings = examine("bob", rights).into_iter();
+        findings.map(|finding| (finding.severity, finding.what)).collect()
+    }
+
+    #[test]
+    fn whoever_may_do_everything_is_not_mentioned() {
+        for named in [true, false] {
+            let rights = Rights { named, keys: vec![key(&[], 9)], missing: Vec::new() };
+            assert_eq!(found(&rights), []);
+        }
+    }
+
+    #[test]
+    fn missing_commands_are_named_with_their_key_and_their_remedy() {
+        let rights =
+            Rights { named: true, keys: vec![key(&["XCLAIM", "XGROUP|CREATE"], 9)], ..no_rights() };
+        let finding = examine("bob", &rights).remove(0);
+        assert_eq!(finding.what, "user bob may not run XCLAIM, XGROUP|CREATE on orders");
+        let advice = finding.advice.unwrap();
+        assert_eq!(advice, "allow them: ACL SETUSER bob +xclaim +xgroup|create");
+        assert_eq!(finding.severity, Severity::Critical);
+    }
+
+    #[test]
+    fn a_key_where_nothing_is_allowed_is_one_finding() {
+        let rights = Rights { named: true, keys: vec![key(&["XLEN", "XTRIM"], 2)], ..no_rights() };
+        let expected = (Severity::Critical, "user bob may do nothing on orders".to_owned());
+        assert_eq!(found(&rights), [expected]);
+    }
+
+    #[test]
+    fn without_a_named_queue_a_bound_user_is_no_fault() {
+        let all = Rights { keys: vec![key(&["XLEN", "XTRIM"], 2)], ..no_rights() };
+        assert_eq!(found(&all)[0].0, Severity::Info);
+        let some = Rights { keys: vec![key(&["XCLAIM"], 2)], ..no_rights() };
+        assert_eq!(found(&some)[0].0, Severity::Warning, "it may be a publisher");
+        let silent = KeyRights { publishing: false, ..key(&["XCLAIM"], 2) };
+        let silent = Rights { keys: vec![silent], ..no_rights() };
+        assert_eq!(found(&silent)[0].0, Severity::Critical);
+    }
+
+    #[test]
+    fn commands_without_a_key_are_needed_always() {
+        let rights = Rights { missing: vec!["CLIENT|UNBLOCK"], ..no_rights() };
+        let expected = (Severity::Critical, "user bob may not run CLIENT|UNBLOCK".to_owned());
+        assert_eq!(found(&rights), [expected]);
+    }
+
+    fn no_rights() -> Rights {
+        Rights::default()
+    }
+}

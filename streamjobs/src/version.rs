@@ -1,0 +1,310 @@
+//! Servers by product and version, and what is known to be wrong with each.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Whose server it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Product {
+    /// Redis.
+    Redis,
+    /// Valkey, which counts its own versions and says 7.2.4 where it is asked for Redis'.
+    Valkey,
+    /// Streams in this process' memory, which stand in for a server.
+    #[cfg_attr(
+        not(any(test, feature = "testing")),
+        expect(dead_code, reason = "there are no streams in memory without `testing`")
+    )]
+    Memory,
+    /// One that calls itself something else.
+    Other(String),
+}
+
+impl fmt::Display for Product {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Redis => f.write_str("Redis"),
+            Self::Valkey => f.write_str("Valkey"),
+            Self::Memory => f.write_str("streams in memory"),
+            Self::Other(name) => f.write_str(name),
+        }
+    }
+}
+
+/// A release: major, minor, patch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version(pub u32, pub u32, pub u32);
+
+impl Version {
+    /// The releases that get the same fixes.
+    fn line(self) -> (u32, u32) {
+        (self.0, self.1)
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.0, self.1, self.2)
+    }
+}
+
+impl FromStr for Version {
+    type Err = &'static str;
+
+    /// Reads three numbers; what follows the third, such as `-rc1`, is left out.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut parts = text.trim().splitn(3, '.').map(|part| {
+            let digits = part.bytes().take_while(u8::is_ascii_digit).count();
+            part.get(..digits).and_then(|digits| digits.parse().ok())
+        });
+        let mut next = || parts.next().flatten().ok_or("it is not three numbers with dots");
+        Ok(Self(next()?, next()?, next()?))
+    }
+}
+
+/// A server's product and version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Release {
+    /// Whose server it is.
+    pub product: Product,
+    /// By the product's own count.
+    pub version: Version,
+}
+
+impl fmt::Display for Release {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.product, self.version)
+    }
+}
+
+/// What streamjobs has to do with a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// It does what the fault is in.
+    Used,
+    /// It does what the fault is in, and the fault shows only after a failover.
+    Failover,
+    /// It never does what the fault is in.
+    Unused,
+}
+
+/// A fault of some releases.
+#[derive(Debug)]
+pub(crate) struct Fault {
+    /// What goes wrong.
+    pub(crate) what: &'static str,
+    /// What that means for jobs.
+    pub(crate) meaning: &'static str,
+    /// Whether jobs are touched.
+    pub(crate) reach: Reach,
+    /// From this release of Redis on, up to the one that has the fix.
+    redis: &'static [(Version, Version)],
+    /// The same for Valkey.
+    valkey: &'static [(Version, Version)],
+}
+
+impl Fault {
+    /// The release of the same product that has the fix; none if this one has it, or never had the
+    /// fault.
+    pub(crate) fn fixed_in(&self, release: &Release) -> Option<Version> {
+        let ranges = match release.product {
+            Product::Redis => self.redis,
+            Product::Valkey => self.valkey,
+            Product::Memory | Product::Other(_) => return None,
+        };
+        let has = |(from, fixed): &&(Version, Version)| (*from..*fixed).contains(&release.version);
+        ranges.iter().find(has).map(|(_, fixed)| *fixed)
+    }
+}
+
+/// What is known of a release's security fixes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Security {
+    /// It has those of August 2026, or nothing is known against it.
+    Fixed,
+    /// A later release of its line has them: this one.
+    Behind(Version),
+    /// No release of its line is known to have them. Distributions put fixes into such lines
+    /// without changing the number.
+    LineLeftBehind,
+}
+
+/// Whether a release has the security fixes of August 2026.
+pub(crate) fn security(release: &Release) -> Security {
+    if release.product != Product::Redis {
+        return Security::Fixed;
+    }
+    let version = release.version;
+    match SECURE.iter().find(|secure| secure.line() == version.line()) {
+        Some(secure) if version < *secure => Security::Behind(*secure),
+        Some(_) => Security::Fixed,
+        None if SECURE.iter().any(|secure| version < *secure) => Security::LineLeftBehind,
+        None => Security::Fixed,
+    }
+}
+
+/// The oldest releases with the security fixes of August 2026, one for each line.
+const SECURE: [Version; 6] = [
+    Version(7, 4, 11),
+    Version(8, 2, 9),
+    Version(8, 4, 6),
+    Version(8, 6, 6),
+    Version(8, 8, 2),
+    Version(8, 10, 1),
+];
+
+/// Every fault that this crate knows of.
+pub(crate) const FAULTS: &[Fault] = &[
+    Fault {
+        what: "a blocking read that is woken in vain begins its wait anew (redis#12998)",
+        meaning: "reads of a group may outlast their deadline, which costs a connection and \
+                  redeliveries where several processes wait for the same stream",
+        reach: Reach::Used,
+        redis: &[(Version(7, 2, 0), Version(7, 2, 5))],
+        valkey: &[],
+    },
+    Fault {
+        what: "consumers that a read creates or sees are not replicated exactly (redis#14963)",
+        meaning: "after a failover, pending lists may be older than what was delivered: some jobs \
+                  run again, under the event id that they had",
+        reach: Reach::Failover,
+        redis: &[(Version(7, 0, 0), Version(8, 6, 4))],
+        valkey: &[],
+    },
+    Fault {
+        what: "the lag of a group stays too high for ever once its stream was trimmed past the \
+               group's place (redis#13958)",
+        meaning: "streamjobs counts the backlog by itself where the server's number cannot be \
+                  trusted; other tools that show the lag are wrong",
+        reach: Reach::Unused,
+        redis: &[(Version(7, 0, 0), Version(7, 4, 4))],
+        valkey: &[(Version(7, 2, 0), Version(9, 0, 0))],
+    },
+    Fault {
+        what: "trimming by an estimate (~) with ACKED or DELREF removes nothing (redis#14656)",
+        meaning: "streamjobs never sends it: it looks for what all groups have acknowledged, and \
+                  trims below that",
+        reach: Reach::Unused,
+        redis: &[(Version(8, 2, 0), Version(8, 2, 7)), (Version(8, 4, 0), Version(8, 4, 4))],
+        valkey: &[],
+    },
+    Fault {
+        what: "XACKDEL with more than eight ids overflows the stack (CVE-2025-62507)",
+        meaning: "streamjobs never sends it; any client that may send it can run code on the \
+                  server",
+        reach: Reach::Unused,
+        redis: &[(Version(8, 2, 0), Version(8, 2, 3))],
+        valkey: &[],
+    },
+    Fault {
+        what: "idempotent appends (IDMP) are unsafe with an append-only file that has no preamble",
+        meaning: "streamjobs never sends them: repeated events are told by their event id",
+        reach: Reach::Unused,
+        redis: &[(Version(8, 6, 0), Version(8, 6, 2))],
+        valkey: &[],
+    },
+    Fault {
+        what: "XAUTOCLAIM overflows the heap (CVE-2022-31144, CVE-2022-35951)",
+        meaning: "streamjobs never sends it: it claims entries one by one in a script",
+        reach: Reach::Unused,
+        redis: &[(Version(7, 0, 0), Version(7, 0, 5))],
+        valkey: &[],
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn redis(version: &str) -> Release {
+        Release { product: Product::Redis, version: version.parse().unwrap() }
+    }
+
+    fn valkey(version: &str) -> Release {
+        Release { product: Product::Valkey, version: version.parse().unwrap() }
+    }
+
+    /// The faults of a release that are told by a word in what they say.
+    fn has(release: &Release, word: &str) -> bool {
+        let known = FAULTS.iter().filter(|fault| fault.what.contains(word)).collect::<Vec<_>>();
+        assert_eq!(known.len(), 1, "{word} names one fault");
+        known[0].fixed_in(release).is_some()
+    }
+
+    #[test]
+    fn versions_are_read_and_ordered_by_number() {
+        assert_eq!("8.10.1".parse(), Ok(Version(8, 10, 1)));
+        assert_eq!("8.4.0-rc1\r\n".parse(), Ok(Version(8, 4, 0)));
+        assert_eq!("255.255.255".parse(), Ok(Version(255, 255, 255)));
+        assert!(Version(8, 10, 0) > Version(8, 9, 99));
+        for text in ["", "7", "7.2", "a.b.c", "7..1", "7.2.", "99999999999.0.0"] {
+            assert!(text.parse::<Version>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn trimming_by_an_estimate_with_acked_is_faulty_up_to_its_fixes() {
+        for version in ["8.2.0", "8.2.3", "8.2.6", "8.4.0", "8.4.3"] {
+            assert!(has(&redis(version), "with ACKED"), "{version}");
+        }
+        for version in ["7.0.15", "8.0.6", "8.2.7", "8.4.4", "8.6.0", "8.10.2"] {
+            assert!(!has(&redis(version), "with ACKED"), "{version}");
+        }
+        assert!(!has(&valkey("8.2.3"), "with ACKED"), "Valkey has neither option");
+    }
+
+    #[test]
+    fn acknowledging_with_deletion_is_faulty_before_its_fix() {
+        for (version, faulty) in [("8.2.0", true), ("8.2.2", true), ("8.2.3", false)] {
+            assert_eq!(has(&redis(version), "XACKDEL"), faulty, "{version}");
+        }
+        assert!(!has(&redis("8.0.6"), "XACKDEL"), "it is not there yet");
+    }
+
+    #[test]
+    fn other_faults_end_with_the_release_that_fixes_them() {
+        for (release, word, faulty) in [
+            (redis("7.4.3"), "lag of a group", true),
+            (redis("7.4.4"), "lag of a group", false),
+            (redis("8.0.0"), "lag of a group", false),
+            (valkey("8.0.1"), "lag of a group", true),
+            (valkey("9.1.2"), "lag of a group", false),
+            (redis("7.0.15"), "begins its wait anew", false),
+            (redis("7.2.4"), "begins its wait anew", true),
+            (redis("7.2.5"), "begins its wait anew", false),
+            (redis("8.6.1"), "IDMP", true),
+            (redis("8.6.2"), "IDMP", false),
+            (redis("8.6.3"), "not replicated exactly", true),
+            (redis("8.6.4"), "not replicated exactly", false),
+            (redis("7.0.4"), "XAUTOCLAIM", true),
+            (redis("7.0.15"), "XAUTOCLAIM", false),
+        ] {
+            assert_eq!(has(&release, word), faulty, "{release}: {word}");
+        }
+    }
+
+    #[test]
+    fn security_is_judged_within_a_line() {
+        for (version, expected) in [
+            ("7.0.15", Security::LineLeftBehind),
+            ("7.2.12", Security::LineLeftBehind),
+            ("7.4.10", Security::Behind(Version(7, 4, 11))),
+            ("7.4.11", Security::Fixed),
+            ("8.0.6", Security::LineLeftBehind),
+            ("8.2.3", Security::Behind(Version(8, 2, 9))),
+            ("8.10.0", Security::Behind(Version(8, 10, 1))),
+            ("8.10.2", Security::Fixed),
+            ("8.12.0", Security::Fixed),
+            ("255.255.255", Security::Fixed),
+        ] {
+            assert_eq!(security(&redis(version)), expected, "{version}");
+        }
+        assert_eq!(security(&valkey("8.0.1")), Security::Fixed, "nothing is known of it here");
+    }
+
+    #[test]
+    fn nothing_is_known_of_other_products() {
+        let other = Release { product: Product::Other("keydb".into()), version: Version(7, 0, 0) };
+        assert!(FAULTS.iter().all(|fault| fault.fixed_in(&other).is_none()));
+    }
+}

@@ -1,0 +1,224 @@
+use std::time::{Duration, Instant};
+
+use streamjobs::Client;
+use streamjobs::doctor::{Check, Diagnosis, Severity};
+use streamjobs::error::DoctorError;
+use streamjobs::testing::Streams;
+use streamjobs_tests::server::RedisServer;
+
+use crate::app::{DEADLINE, until};
+
+/// A server that keeps what it is given.
+fn careful() -> RedisServer {
+    let builder = RedisServer::builder().append_only(true);
+    builder.config("appendfsync", "always").start().unwrap()
+}
+
+async fn examined(url: &str) -> Diagnosis {
+    let client = Client::connect(url).await.unwrap();
+    client.doctor_for([("orders", "work")]).await.unwrap()
+}
+
+/// What is found of one check.
+fn of(diagnosis: &Diagnosis, check: Check) -> Vec<(Severity, &str)> {
+    let findings = diagnosis.findings.iter().filter(|finding| finding.check == check);
+    findings.map(|finding| (finding.severity, finding.what.as_str())).collect()
+}
+
+/// A user with these rights on the keys of the stream `orders`: how it connects.
+fn user(server: &RedisServer, rights: &[&str]) -> String {
+    let words = ["ACL", "SETUSER", "bob", "reset", "on", ">canary", "~orders", "~{orders}:*"];
+    server.command(&[&words, rights].concat());
+    format!("redis://bob:canary@127.0.0.1:{}", server.port())
+}
+
+/// Every command that the documentation of the store lists.
+const NEEDED: [&str; 37] = [
+    "xadd",
+    "xreadgroup",
+    "xack",
+    "xdel",
+    "xrange",
+    "xlen",
+    "xtrim",
+    "xpending",
+    "xclaim",
+    "xgroup|create",
+    "xgroup|setid",
+    "xgroup|delconsumer",
+    "xinfo|stream",
+    "xinfo|groups",
+    "xinfo|consumers",
+    "hsetnx",
+    "hget",
+    "hdel",
+    "hlen",
+    "zadd",
+    "zrem",
+    "zcard",
+    "zrange",
+    "zrangebyscore",
+    "hset",
+    "hgetall",
+    "hincrby",
+    "ping",
+    "info",
+    "time",
+    "evalsha",
+    "script|load",
+    "multi",
+    "exec",
+    "client|id",
+    "client|unblock",
+    "client|setname",
+];
+
+fn needed_but(left_out: &str) -> Vec<String> {
+    let needed = NEEDED.iter().filter(|name| **name != left_out);
+    needed.map(|name| format!("+{name}")).collect()
+}
+
+#[tokio::test]
+async fn a_server_that_keeps_jobs_gives_no_warning() {
+    let server = careful();
+    let diagnosis = examined(&server.url()).await;
+    let address = format!("at 127.0.0.1:{} as user default", server.port());
+    assert!(diagnosis.server.ends_with(&address), "{diagnosis}");
+    // What is wrong with the release itself is the table's business, and depends on the machine.
+    let of_the_release = [Check::KnownFault, Check::Security];
+    let others = diagnosis.findings.iter().filter(|found| !of_the_release.contains(&found.check));
+    assert!(others.map(|found| found.severity).max() <= Some(Severity::Info), "{diagnosis}");
+    assert_eq!(of(&diagnosis, Check::Unchecked), [], "{diagnosis}");
+    assert_eq!(server.command(&["DBSIZE"]), redis::Value::Int(0), "nothing was written");
+}
+
+#[tokio::test]
+async fn a_server_that_forgets_at_a_restart_is_critical() {
+    let server = RedisServer::start().unwrap();
+    let diagnosis = examined(&server.url()).await;
+    assert_eq!(diagnosis.findings[0].check, Check::Persistence, "the worst comes first");
+    assert_eq!(diagnosis.worst(), Some(Severity::Critical));
+    server.command(&["CONFIG", "SET", "save", "3600 1"]);
+    let persistence = examined(&server.url()).await;
+    assert_eq!(of(&persistence, Check::Persistence)[0].0, Severity::Warning);
+}
+
+#[tokio::test]
+async fn a_server_that_may_evict_streams_is_critical_and_its_policy_named() {
+    let server = careful();
+    server.command(&["CONFIG", "SET", "maxmemory", "100mb", "maxmemory-policy", "allkeys-lru"]);
+    let diagnosis = examined(&server.url()).await;
+    let expected = [(Severity::Critical, "maxmemory-policy is allkeys-lru")];
+    assert_eq!(of(&diagnosis, Check::Eviction), expected);
+    assert!(diagnosis.to_string().contains("-> set maxmemory-policy to noeviction"));
+}
+
+#[tokio::test]
+async fn limits_that_are_nearly_reached_are_told() {
+    let server = careful();
+    server.command(&["CONFIG", "SET", "maxmemory", "1", "timeout", "30"]);
+    let diagnosis = examined(&server.url()).await;
+    assert_eq!(of(&diagnosis, Check::Memory)[0].0, Severity::Critical);
+    let expected = [(Severity::Info, "connections that are silent for 30s are closed")];
+    assert_eq!(of(&diagnosis, Check::IdleTimeout), expected);
+}
+
+#[tokio::test]
+async fn a_replica_is_critical() {
+    let (primary, server) = (careful(), careful());
+    server.command(&["REPLICAOF", "127.0.0.1", &primary.port().to_string()]);
+    let up = || server.info("master_link_status").as_deref() == Some("up");
+    until(DEADLINE, "replicated", up).await;
+    let diagnosis = examined(&server.url()).await;
+    assert_eq!(of(&diagnosis, Check::Role), [(Severity::Critical, "the server is a replica")]);
+    assert_eq!(of(&examined(&primary.url()).await, Check::Role), []);
+}
+
+#[tokio::test]
+async fn a_server_that_waits_for_replicas_is_critical() {
+    let server = careful();
+    server.command(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
+    let diagnosis = examined(&server.url()).await;
+    let expected = [(Severity::Critical, "min-replicas-to-write is 1, and 0 follow")];
+    assert_eq!(of(&diagnosis, Check::Replicas), expected);
+}
+
+#[tokio::test]
+async fn a_user_with_the_listed_rights_lacks_none() {
+    let server = careful();
+    let needed = needed_but("");
+    let needed = needed.iter().map(String::as_str).collect::<Vec<_>>();
+    let diagnosis = examined(&user(&server, &needed)).await;
+    assert_eq!(of(&diagnosis, Check::Rights), [], "{diagnosis}");
+    let unchecked = of(&diagnosis, Check::Unchecked);
+    assert!(unchecked.len() == 1 && unchecked[0].1.contains("NOPERM"), "{diagnosis}");
+    assert!(!diagnosis.to_string().contains("canary") && diagnosis.server.ends_with("user bob"));
+}
+
+#[tokio::test]
+async fn every_right_that_is_missing_is_named() {
+    let server = careful();
+    // Without these, no client connects, or no other right can be asked for.
+    let basic = ["ping", "info", "evalsha", "script|load"];
+    for left_out in NEEDED.iter().filter(|name| !basic.contains(name)) {
+        let rights = needed_but(left_out);
+        let rights = rights.iter().map(String::as_str).collect::<Vec<_>>();
+        let diagnosis = examined(&user(&server, &rights)).await;
+        let found = of(&diagnosis, Check::Rights);
+        let named = format!("user bob may not run {}", left_out.to_uppercase());
+        assert!(!found.is_empty(), "{left_out}: {diagnosis}");
+        for (severity, what) in found {
+            assert!(severity == Severity::Critical && what.starts_with(&named), "{what}");
+        }
+        let remedy = format!("ACL SETUSER bob +{left_out}");
+        assert!(diagnosis.to_string().contains(&remedy), "{diagnosis}");
+    }
+}
+
+#[tokio::test]
+async fn scripts_that_are_refused_are_one_critical_finding() {
+    let server = careful();
+    let rights = needed_but("evalsha");
+    let rights = rights.iter().map(String::as_str).collect::<Vec<_>>();
+    let diagnosis = examined(&user(&server, &rights)).await;
+    let found = of(&diagnosis, Check::Rights);
+    assert_eq!(found.len(), 1);
+    assert!(found[0].0 == Severity::Critical && found[0].1.contains("evalsha"), "{diagnosis}");
+}
+
+#[tokio::test]
+async fn keys_that_the_user_may_not_touch_are_named() {
+    let server = careful();
+    let url = user(&server, &["+@all"]);
+    let client = Client::connect(&url).await.unwrap();
+    let diagnosis = client.doctor_for([("payments", "work")]).await.unwrap();
+    let found = of(&diagnosis, Check::Rights);
+    assert_eq!(found[0], (Severity::Critical, "user bob may do nothing on payments"));
+    assert_eq!(found.len(), 6, "the stream and the keys beside it: {diagnosis}");
+    let unnamed = client.doctor_for([]).await.unwrap();
+    assert_eq!(of(&unnamed, Check::Rights), []);
+    assert!(of(&unnamed, Check::Unchecked)[0].1.contains("could not be checked"));
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_be_asked_is_an_error_within_the_deadline() {
+    let server = careful();
+    let client = Client::connect(&server.url()).await.unwrap();
+    assert!(matches!(client.doctor_for([("", "work")]).await, Err(DoctorError::Name(_))));
+    for stop in [RedisServer::freeze, RedisServer::kill] {
+        stop(&server);
+        let begin = Instant::now();
+        let error = client.doctor().await.unwrap_err();
+        assert!(matches!(error, DoctorError::Server(_)), "{error:?}");
+        assert!(begin.elapsed() < Duration::from_secs(12), "{:?}", begin.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_in_memory_stand_in_for_a_server_that_is_set_up_well() {
+    let streams = Streams::new();
+    let diagnosis = streams.client().doctor().await.unwrap();
+    assert_eq!(diagnosis.findings, []);
+    streams.stop();
+    assert!(streams.client().doctor().await.is_err());
+}
