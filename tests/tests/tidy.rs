@@ -52,7 +52,7 @@ fn sources(folder: &str) -> Vec<(String, String)> {
 }
 
 fn all_sources() -> Vec<(String, String)> {
-    let folders = ["streamjobs", "streamjobs-macros", "examples", "tests"];
+    let folders = ["streamjobs", "streamjobs-cli", "streamjobs-macros", "examples", "tests"];
     let all = folders.into_iter().flat_map(sources);
     all.filter(|(name, _)| !name.contains("/target/") && !name.contains("tests/tests/ui/"))
         .collect()
@@ -210,7 +210,7 @@ fn redis_commands_and_scripts_stay_in_the_store() {
 #[test]
 fn no_test_sleeps_for_a_fixed_time_or_is_ignored() {
     for (name, text) in all_sources() {
-        let is_test = name.starts_with("tests/tests/");
+        let is_test = name.starts_with("tests/tests/") || name.starts_with("streamjobs-cli/tests/");
         let forbidden = ["thread::sleep(", "time::sleep(", " sleep(", "#[ignore"];
         for word in forbidden.iter().filter(|_| is_test && !name.ends_with("tidy.rs")) {
             assert!(!text.contains(word), "{name} has {word}");

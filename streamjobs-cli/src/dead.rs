@@ -1,0 +1,101 @@
+//! `streamjobs dead`: dead letters, listed, shown, redriven, purged.
+
+mod change;
+mod show;
+
+use serde_json::json;
+use streamjobs::dead_letter::{DeadLetter, DeadLetters};
+use streamjobs::{Client, EntryId};
+
+use crate::arguments::{Dead, DeadList, Queue};
+use crate::output::{Output, cut, note, time};
+use crate::{Ended, Failure};
+
+pub(crate) async fn run(
+    client: &Client,
+    command: Dead,
+    output: &mut Output,
+) -> Result<Ended, Failure> {
+    match command {
+        Dead::List(command) => list(&of(client, &command.queue)?, &command, output).await,
+        Dead::Show(command) => {
+            let letters = of(client, &command.queue)?;
+            show::show(&letters.get(command.id).await?, output)?;
+            Ok(Ended::Fine)
+        }
+        Dead::Redrive(command) => change::redrive(client, &command, output).await,
+        Dead::Purge(command) => change::purge(client, &command, output).await,
+    }
+}
+
+fn of(client: &Client, queue: &Queue) -> Result<DeadLetters, Failure> {
+    Ok(client.dead_letters(queue.stream.as_str(), queue.group.as_str())?)
+}
+
+async fn list(
+    letters: &DeadLetters,
+    command: &DeadList,
+    output: &mut Output,
+) -> Result<Ended, Failure> {
+    let limit = usize::try_from(command.limit)?;
+    let page = if command.reason.is_none() { PAGE.min(limit.saturating_add(1)) } else { PAGE };
+    let (mut listed, mut after, mut more) = (Vec::new(), command.after, None);
+    loop {
+        let page = letters.list(after, page).await?;
+        let of_reason = |letter: &DeadLetter| is_of(letter, command.reason.as_deref());
+        for letter in page.letters.into_iter().filter(of_reason) {
+            if listed.len() == limit {
+                more = listed.last().map(|letter: &DeadLetter| letter.id);
+                break;
+            }
+            listed.push(letter);
+        }
+        after = page.next;
+        if more.is_some() || after.is_none() {
+            break;
+        }
+    }
+    match output.is_json() {
+        true => output.document(&document(&listed, more))?,
+        false => {
+            table(&listed, output)?;
+            if let Some(id) = more {
+                output.flush()?;
+                note(&format!("there are more: --after {id}"));
+            }
+        }
+    }
+    Ok(Ended::Fine)
+}
+
+/// Whether a letter has the reason, if one is asked for.
+fn is_of(letter: &DeadLetter, reason: Option<&str>) -> bool {
+    reason.is_none_or(|reason| letter.reason.as_str() == reason)
+}
+
+fn table(letters: &[DeadLetter], output: &mut Output) -> Result<(), Failure> {
+    let row = |letter: &DeadLetter| {
+        [
+            letter.id.to_string(),
+            time(letter.id.milliseconds()),
+            letter.reason.as_str().to_owned(),
+            letter.event_type().unwrap_or("-").to_owned(),
+            letter.attempts.to_string(),
+            letter.delivery_count.to_string(),
+            cut(letter.error.as_deref().unwrap_or("-"), ERROR_CHARACTERS_MAX),
+        ]
+    };
+    let head = ["ID", "BURIED", "REASON", "TYPE", "ATTEMPTS", "DELIVERIES", "ERROR"];
+    Ok(output.table(head, letters.iter().map(row).collect())?)
+}
+
+fn document(letters: &[DeadLetter], more: Option<EntryId>) -> serde_json::Value {
+    json!({
+        "letters": letters.iter().map(show::notes).collect::<Vec<_>>(),
+        "more_after": more.map(|id| id.to_string()),
+    })
+}
+
+/// Letters in one request: they come with their payloads, a mebibyte each at worst.
+const PAGE: usize = 100;
+const ERROR_CHARACTERS_MAX: usize = 60;

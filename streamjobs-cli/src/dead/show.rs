@@ -1,0 +1,82 @@
+//! One dead letter, as people and as programs read it.
+
+use std::io;
+
+use serde_json::{Value, json};
+use streamjobs::EntryId;
+use streamjobs::dead_letter::DeadLetter;
+
+use crate::output::{Output, time};
+
+/// Everything that is known of a letter, its payload included.
+pub(super) fn show(letter: &DeadLetter, output: &mut Output) -> io::Result<()> {
+    if output.is_json() {
+        let mut document = notes(letter);
+        let fields = letter.fields.iter().map(|(name, value)| {
+            let mut field = serde_json::Map::new();
+            insert_bytes(&mut field, "name", name);
+            insert_bytes(&mut field, "value", value);
+            Value::Object(field)
+        });
+        if let Value::Object(document) = &mut document {
+            document.insert("fields".to_owned(), fields.collect());
+        }
+        return output.document(&document);
+    }
+    let shown = |id: Option<EntryId>| id.map_or_else(|| "-".to_owned(), |id| id.to_string());
+    let at = |milliseconds: Option<u64>| milliseconds.map_or_else(|| "-".to_owned(), time);
+    let text = |text: Option<&str>| text.unwrap_or("-").to_owned();
+    let rows = [
+        ("id", letter.id.to_string()),
+        ("buried", time(letter.id.milliseconds())),
+        ("reason", letter.reason.as_str().to_owned()),
+        ("error", text(letter.error.as_deref())),
+        ("attempts", letter.attempts.to_string()),
+        ("deliveries", letter.delivery_count.to_string()),
+        ("entry", shown(letter.entry_id)),
+        ("published as", shown(letter.origin)),
+        ("event id", text(letter.event_id.as_ref().map(AsRef::as_ref))),
+        ("first taken up", at(letter.first_delivery)),
+        ("last taken up", at(letter.last_delivery)),
+        ("consumer", text(letter.consumer.as_deref())),
+    ];
+    for (name, value) in rows {
+        output.line(&format!("{name:<14}  {value}"))?;
+    }
+    for (name, value) in &letter.fields {
+        let (name, value) = (String::from_utf8_lossy(name), String::from_utf8_lossy(value));
+        output.line(&format!("field {name}: {value}"))?;
+    }
+    Ok(())
+}
+
+/// What is known of a letter beside its payload.
+pub(super) fn notes(letter: &DeadLetter) -> Value {
+    let id = |id: Option<EntryId>| id.map(|id| id.to_string());
+    json!({
+        "id": letter.id.to_string(),
+        "buried_ms": letter.id.milliseconds(),
+        "reason": letter.reason.as_str(),
+        "error": letter.error,
+        "type": letter.event_type(),
+        "attempts": letter.attempts,
+        "deliveries": letter.delivery_count,
+        "entry": id(letter.entry_id),
+        "origin": id(letter.origin),
+        "event_id": letter.event_id.as_ref().map(AsRef::<str>::as_ref),
+        "first_delivery_ms": letter.first_delivery,
+        "last_delivery_ms": letter.last_delivery,
+        "consumer": letter.consumer,
+    })
+}
+
+/// Text as it is; bytes that are no text under another name, in hexadecimal digits.
+fn insert_bytes(object: &mut serde_json::Map<String, Value>, name: &str, bytes: &[u8]) {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => object.insert(name.to_owned(), text.into()),
+        Err(_) => {
+            let digits = bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+            object.insert(format!("{name}_hex"), digits.into())
+        }
+    };
+}

@@ -1,0 +1,50 @@
+//! `streamjobs doctor`: is the server fit for jobs?
+
+use serde_json::json;
+use streamjobs::Client;
+use streamjobs::doctor::{Diagnosis, Severity};
+
+use crate::arguments::Doctor;
+use crate::output::Output;
+use crate::{Ended, Failure};
+
+pub(crate) async fn run(
+    client: &Client,
+    command: &Doctor,
+    output: &mut Output,
+) -> Result<Ended, Failure> {
+    let streams = command.stream.iter();
+    let queues = streams.flat_map(|stream| {
+        command.group.iter().map(move |group| (stream.as_str(), group.as_str()))
+    });
+    let diagnosis = client.doctor_for(queues).await?;
+    match output.is_json() {
+        true => output.document(&document(&diagnosis))?,
+        false => {
+            for line in diagnosis.to_string().lines() {
+                output.line(line)?;
+            }
+        }
+    }
+    Ok(match diagnosis.worst() {
+        Some(Severity::Warning | Severity::Critical) => Ended::Findings,
+        Some(Severity::Info) | None => Ended::Fine,
+    })
+}
+
+fn document(diagnosis: &Diagnosis) -> serde_json::Value {
+    let findings = diagnosis.findings.iter().map(|finding| {
+        json!({
+            "severity": finding.severity.as_str(),
+            "check": finding.check.as_str(),
+            "what": finding.what,
+            "meaning": finding.meaning,
+            "advice": finding.advice,
+        })
+    });
+    json!({
+        "server": diagnosis.server,
+        "worst": diagnosis.worst().map(Severity::as_str),
+        "findings": findings.collect::<Vec<_>>(),
+    })
+}

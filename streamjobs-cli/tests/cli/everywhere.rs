@@ -1,0 +1,104 @@
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use streamjobs_tests::server::RedisServer;
+
+use crate::program::{program, run, run_at};
+
+/// One line for each command, with everything that it needs.
+const COMMANDS: [&str; 5] = [
+    "doctor",
+    "dead list orders billing",
+    "dead show orders billing 1-0",
+    "dead redrive orders billing --all --yes",
+    "dead purge orders billing --all --yes",
+];
+
+#[test]
+fn a_server_that_cannot_be_reached_ends_with_one_and_prints_no_answer() {
+    let server = RedisServer::builder().password("canary").start().unwrap();
+    let lines =
+        COMMANDS.iter().flat_map(|command| [(*command).to_owned(), format!("{command} --json")]);
+    let lines = lines.collect::<Vec<_>>();
+    for stop in [RedisServer::freeze, RedisServer::kill] {
+        stop(&server);
+        let begin = Instant::now();
+        let said = std::thread::scope(|threads| {
+            let server = &server;
+            let started = lines.iter().map(|line| threads.spawn(move || run(server, line)));
+            let started = started.collect::<Vec<_>>();
+            started.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+        });
+        assert!(begin.elapsed() < Duration::from_secs(12), "{:?}", begin.elapsed());
+        for said in said {
+            let said = said.ended(1);
+            assert_eq!(said.out, "", "no answer, and no zeros");
+            let server = format!("streamjobs: cannot connect to 127.0.0.1:{}", server.port());
+            assert!(said.err.starts_with(&server), "{said:?}");
+            assert!(!said.err.contains("canary"), "{said:?}");
+        }
+    }
+}
+
+#[test]
+fn wrong_arguments_end_with_two_and_are_named() {
+    for (line, named) in [
+        ("", "Usage: streamjobs"),
+        ("delete", "delete"),
+        ("dead", "Usage: streamjobs dead"),
+        ("dead list orders", "<GROUP>"),
+        ("dead list orders bill{ing", "braces are not allowed"),
+        ("dead list orders billing --reason sad", "exhausted"),
+        ("dead list orders billing --limit 0", "0"),
+        ("dead show orders billing x", "not an entry id"),
+        ("dead purge orders billing", "<IDS|--all|--reason <REASON>>"),
+        ("dead purge orders billing 1-0 --all", "--all"),
+        ("doctor --stream orders", "--group"),
+        ("doctor --group billing", "--stream"),
+        ("--url http://canary@host doctor", "it does not begin with redis://"),
+    ] {
+        let said = run_at("redis://127.0.0.1:1", line).ended(2);
+        assert!(said.err.contains(named) && said.out.is_empty(), "{line}: {said:?}");
+        assert!(!said.err.contains("canary"), "{said:?}");
+    }
+}
+
+#[test]
+fn help_tells_everything_and_no_password() {
+    for line in ["--help", "dead --help", "--version"] {
+        let said = run_at("redis://:canary@127.0.0.1:1", line).ended(0);
+        assert!(!said.out.is_empty() && !said.out.contains("canary"), "{said:?}");
+    }
+    let said = run_at("redis://:canary@127.0.0.1:1", "--help");
+    assert!(said.out.contains("Exit codes:") && said.out.contains("STREAMJOBS_URL"), "{said:?}");
+    for command in COMMANDS {
+        let words = command.split(' ').take_while(|word| *word != "orders");
+        let name = words.collect::<Vec<_>>().join(" ");
+        let said = run_at("redis://:canary@127.0.0.1:1", &format!("{name} --help")).ended(0);
+        assert!(said.out.contains(&format!("Example:\n  streamjobs {name}")), "{said:?}");
+        assert!(!said.out.contains("canary"), "{said:?}");
+    }
+}
+
+#[test]
+fn the_address_of_the_command_line_stands_above_that_of_the_environment() {
+    let server = RedisServer::start().unwrap();
+    let url = server.url();
+    let _ = run_at("redis://127.0.0.1:1", &format!("dead list o g --url {url}")).ended(0);
+    let _ = run_at("redis://127.0.0.1:1", &format!("--url {url} dead list o g")).ended(0);
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let server = RedisServer::start().unwrap();
+    let mut tool = program(&server.url());
+    tool.args(["dead", "list", "orders", "billing"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // A frozen server answers when it is thawed: by then the reading end is closed.
+    server.freeze();
+    let mut child = tool.spawn().unwrap();
+    drop(child.stdout.take());
+    server.thaw();
+    let output = child.wait_with_output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), told.as_str()), (Some(0), ""));
+}
