@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::config::Retention;
 use crate::entry::{EntryId, Fields};
 use crate::error::{ConnectError, PublishError};
 use crate::event::{Envelope, Event};
+use crate::metrics::{self, SendMetrics, Sending};
 use crate::name::{EventId, NameError, StreamName};
 use crate::store::redis::RedisStore;
 use crate::store::{Store, StoreError, append};
@@ -26,6 +28,7 @@ struct Inner {
     retention: HashMap<StreamName, Retention>,
     retention_default: Retention,
     payload_bytes_max: usize,
+    metrics: SendMetrics,
     in_memory: bool,
 }
 
@@ -121,10 +124,14 @@ impl Client {
     ) -> Result<Published, PublishError> {
         let fields = self.entry_of(stream, event, &id)?;
         let store = self.inner.store.as_ref();
+        let sent = Instant::now();
         let answers = append(store, stream, self.retention(stream), vec![fields]).await;
         let answer =
             answers.into_iter().next().unwrap_or(Err(StoreError::Protocol { command: "XADD" }));
-        confirm(stream, id, answer)
+        let answers = [confirm(stream, id, answer)];
+        self.note_sent(stream, &answers, sent);
+        let [answer] = answers;
+        answer
     }
 
     /// Publishes many events of one type, pipelined: the next are sent while the server works on
@@ -166,6 +173,10 @@ impl Client {
         };
         // No iterator of the caller's is held while something is waited for.
         let mut events = events.into_iter().collect::<Vec<_>>().into_iter();
+        if events.len() == 0 {
+            return Vec::new();
+        }
+        let sent = Instant::now();
         let mut ids = Vec::with_capacity(events.len());
         let mut appender = self.inner.store.appender(&stream, self.retention(&stream));
         while events.len() > 0 {
@@ -184,7 +195,9 @@ impl Client {
         let answer = |id: Result<EventId, PublishError>| {
             id.and_then(|id| confirm(&stream, id, stored.next().unwrap_or_else(lost)))
         };
-        ids.into_iter().map(answer).collect()
+        let answers = ids.into_iter().map(answer).collect::<Vec<_>>();
+        self.note_sent(&stream, &answers, sent);
+        answers
     }
 
     #[cfg(feature = "testing")]
@@ -195,6 +208,7 @@ impl Client {
                 retention: HashMap::new(),
                 retention_default: Retention::default(),
                 payload_bytes_max: PAYLOAD_BYTES_MAX,
+                metrics: SendMetrics::default(),
                 in_memory: true,
             }),
         }
@@ -211,6 +225,22 @@ impl Client {
 
     pub(crate) fn retention(&self, stream: &StreamName) -> Retention {
         self.inner.retention.get(stream).copied().unwrap_or(self.inner.retention_default)
+    }
+
+    fn note_sent(
+        &self,
+        stream: &StreamName,
+        answers: &[Result<Published, PublishError>],
+        sent: Instant,
+    ) {
+        let outcomes = answers.iter().filter_map(|answer| match answer {
+            Ok(_) => Some(Sending::Ok),
+            Err(PublishError::Rejected { .. }) => Some(Sending::Rejected),
+            Err(PublishError::Unconfirmed { .. }) => Some(Sending::Unconfirmed),
+            // Never sent.
+            Err(_) => None,
+        });
+        self.inner.metrics.stream(stream).sent(outcomes, sent.elapsed());
     }
 
     fn entry_of<E: Event>(
@@ -300,6 +330,7 @@ impl ClientBuilder {
         store: Arc<dyn Store>,
         in_memory: bool,
     ) -> Result<Client, ConnectError> {
+        metrics::describe();
         let named = |(name, retention)| Ok((StreamName::new(name)?, retention));
         let retention = self.retention.into_iter().map(named).collect::<Result<_, NameError>>();
         let retention = retention.map_err(|error| ConnectError::Setting(error.to_string()))?;
@@ -315,6 +346,7 @@ impl ClientBuilder {
                 retention,
                 retention_default: self.retention_default,
                 payload_bytes_max: self.payload_bytes_max,
+                metrics: SendMetrics::default(),
                 in_memory,
             }),
         })

@@ -23,6 +23,7 @@ mod diagnosis;
 mod entry;
 mod event;
 mod handler;
+mod metrics;
 mod name;
 mod outcome;
 mod policy;

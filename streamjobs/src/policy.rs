@@ -25,6 +25,16 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Every reason, in the order of their declaration.
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Exhausted,
+        Self::Rejected,
+        Self::Undecodable,
+        Self::Crashed,
+        Self::Trimmed,
+        Self::Unhandled,
+    ];
+
     /// The word that a stored dead letter says.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -39,16 +49,7 @@ impl Reason {
     }
 
     pub(crate) fn parse(word: &str) -> Option<Self> {
-        [
-            Self::Exhausted,
-            Self::Rejected,
-            Self::Undecodable,
-            Self::Crashed,
-            Self::Trimmed,
-            Self::Unhandled,
-        ]
-        .into_iter()
-        .find(|reason| reason.as_str() == word)
+        Self::ALL.into_iter().find(|reason| reason.as_str() == word)
     }
 }
 

@@ -24,13 +24,17 @@ pub(crate) struct Attempted<'a> {
 impl Attempted<'_> {
     /// The entry that the lane will hold when the job's back-off is over. Without an error of this
     /// attempt, the last one stays.
-    pub(crate) fn retry(&self, error: Option<&str>) -> Fields {
+    /// `due` is when that should be, by the server's clock in milliseconds.
+    pub(crate) fn retry(&self, error: Option<&str>, due: Option<u64>) -> Fields {
         let entry = &self.delivery.entry;
         let mut fields = carried(entry.fields());
         push(&mut fields, "sj-id", self.envelope.event_id.as_str().to_owned());
         push(&mut fields, "sj-attempt", self.failures.to_string());
         push(&mut fields, "sj-origin", self.origin().to_string());
         push(&mut fields, "sj-first", self.first().to_string());
+        if let Some(due) = due {
+            push(&mut fields, DUE, due.to_string());
+        }
         if let Some(error) = error.or_else(|| entry.text("sj-error")) {
             push(&mut fields, "sj-error", cut(error));
         }
@@ -185,6 +189,12 @@ impl fmt::Debug for DeadLetter {
     }
 }
 
+/// When the back-off of a job was over that stands in the lane, by the server's clock in
+/// milliseconds; none for a job that did not wait for one.
+pub(crate) fn due(entry: &Entry) -> Option<u64> {
+    entry.text(DUE).and_then(|text| text.parse().ok())
+}
+
 /// The fields of an entry without those that this crate writes anew.
 fn carried(fields: &[(Bytes, Bytes)]) -> Fields {
     let ours = |name: &Bytes| REWRITTEN.iter().any(|ours| name == ours.as_bytes());
@@ -241,7 +251,8 @@ fn unpack(packed: &Bytes) -> Fields {
 }
 
 /// Fields that a retry or a redrive writes anew.
-const REWRITTEN: [&str; 5] = ["sj-id", "sj-attempt", "sj-origin", "sj-first", "sj-error"];
+const REWRITTEN: [&str; 6] = ["sj-id", "sj-attempt", "sj-origin", "sj-first", "sj-error", DUE];
+const DUE: &str = "sj-due";
 /// What a script hands on in one call; it could hand on 4,000. Entries with more fields are buried
 /// with all of them in one packed value, and are not run again.
 pub(crate) const FIELDS_CARRIED_MAX: usize = 1_000;
@@ -313,7 +324,7 @@ mod tests {
         let (delivery, envelope) = (delivery(fields), envelope());
         let attempted =
             Attempted { delivery: &delivery, envelope: &envelope, taken_up: 77, failures: 2 };
-        let entry = Entry::new(EntryId::new(6, 0), attempted.retry(Some("no")));
+        let entry = Entry::new(EntryId::new(6, 0), attempted.retry(Some("no"), Some(99)));
         let texts = ["type", "data", "sj-id", "sj-key", "sj-attempt", "sj-origin", "sj-first"]
             .map(|name| entry.text(name));
         assert_eq!(
@@ -321,6 +332,10 @@ mod tests {
             [Some("t"), Some("{}"), Some("e-1"), Some("alice"), Some("2"), Some("5-1"), Some("11")]
         );
         assert_eq!(entry.fields().iter().filter(|(name, _)| name == "sj-attempt").count(), 1);
+        assert_eq!(due(&entry), Some(99));
+        let again = Attempted { delivery: &Delivery { entry, ..delivery.clone() }, ..attempted };
+        let handed_back = Entry::new(EntryId::new(7, 0), again.retry(None, None));
+        assert_eq!(due(&handed_back), None, "an old time is not carried on");
     }
 
     #[test]

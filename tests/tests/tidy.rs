@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: [&[&str]; 6] = [
     &["name", "entry", "cause", "event", "error"],
     &["backoff", "outcome", "config", "policy", "presence", "record", "version"],
-    &["store"],
+    &["store", "metrics"],
     &["client", "diagnosis", "handler", "registry", "view"],
     &["runtime"],
     &["dead_letter", "doctor", "stream", "testing"],

@@ -6,10 +6,11 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::entry::{EntryId, Hold};
+use crate::metrics::Finish;
 use crate::policy::{Reason, Verdict};
 use crate::record::{Attempted, FIELDS_CARRIED_MAX};
 use crate::runtime::pause::Pause;
@@ -103,7 +104,7 @@ async fn acknowledge(context: &QueueContext) -> Result<(), StoreError> {
         return Ok(());
     }
     let ids = acks.iter().map(|ack| (ack.source, ack.id)).collect::<Vec<_>>();
-    match context.store.acknowledge(&context.queue, &ids).await {
+    match context.acknowledge(&ids).await {
         Ok(confirmed) => {
             let (slots, letters) = context.end(acks, confirmed);
             drop(slots);
@@ -121,23 +122,24 @@ async fn acknowledge(context: &QueueContext) -> Result<(), StoreError> {
 async fn settle(context: &QueueContext, settlement: Settlement, abort: &CancellationToken) {
     let mut pause = Pause::new();
     let mut unconfirmed = false;
-    while !abort.is_cancelled() && !settlement.lease.is_lost() {
+    let mut settled = false;
+    while !settled && !abort.is_cancelled() && !settlement.lease.is_lost() {
         // Where a renewal has found the payload gone, the letter that says so stands for the entry.
         let trimmed = context.held.letter(settlement.hold);
-        match carry_out(context, &settlement, trimmed).await {
+        match carry_out_measured(context, &settlement, trimmed).await {
             Ok(Checked::NotPending) if may_be_trimmed(context, settlement.hold, trimmed) => {
                 pause.wait(abort).await;
             }
             Ok(checked) => {
                 let done_before = unconfirmed && was_done_before(&settlement, checked);
                 report(context, &settlement, if done_before { Checked::Held } else { checked });
-                break;
+                settled = true;
             }
             // The group is gone, and the entry's pending record with it: when the group is made
             // again at its floor, the entry is delivered again.
             Err(StoreError::GroupMissing) => {
                 context.report.refused_late(settlement.hold, "settle in a lost group");
-                break;
+                settled = true;
             }
             Err(error) => {
                 unconfirmed |= error.is_unconfirmed();
@@ -145,6 +147,11 @@ async fn settle(context: &QueueContext, settlement: Settlement, abort: &Cancella
                 pause.wait(abort).await;
             }
         }
+    }
+    if !settled {
+        let lost = settlement.lease.is_lost();
+        let finish = if lost { Finish::LostLease } else { Finish::Abandoned };
+        context.report.given_up(settlement.hold, finish);
     }
     context.held.remove(settlement.hold.source, settlement.hold.id);
     drop(settlement.slot);
@@ -166,6 +173,18 @@ fn may_be_trimmed(context: &QueueContext, hold: Hold, known: Option<EntryId>) ->
     context.held.is_renewing(hold) || context.held.letter(hold) != known
 }
 
+/// Carries one verdict out, with its duration measured.
+async fn carry_out_measured(
+    context: &QueueContext,
+    settlement: &Settlement,
+    trimmed: Option<EntryId>,
+) -> Result<Checked, StoreError> {
+    let sent = Instant::now();
+    let answer = carry_out(context, settlement, trimmed).await;
+    context.report.settled(sent.elapsed());
+    answer
+}
+
 async fn carry_out(
     context: &QueueContext,
     settlement: &Settlement,
@@ -181,7 +200,9 @@ async fn carry_out(
     };
     match &settlement.verdict {
         Verdict::SetAside { delay, error } => {
-            let job = attempted.retry(Some(error));
+            let wait = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+            let due = context.server_now().saturating_add(wait);
+            let job = attempted.retry(Some(error), Some(due));
             store.set_aside(queue, consumer, hold, trimmed, *delay, &job).await
         }
         Verdict::Bury { reason, error } => {
@@ -215,7 +236,7 @@ async fn hand_back(
     if let Some(letter) = letter.filter(|_| too_wide) {
         return Ok(Checked::Trimmed(letter));
     }
-    let job = attempted.retry(None);
+    let job = attempted.retry(None, None);
     store.set_aside(queue, consumer, hold, letter, Duration::ZERO, &job).await
 }
 
@@ -228,7 +249,7 @@ fn report(context: &QueueContext, settlement: &Settlement, checked: Checked) {
         (Checked::Held, Verdict::Bury { reason, error }) => {
             context.report.buried(hold, event_id, *reason, error.as_deref());
         }
-        (Checked::Held, Verdict::Release) => context.report.handed_back(1),
+        (Checked::Held, Verdict::Release) => context.report.handed_back(hold),
         (Checked::Held, Verdict::Acknowledge | Verdict::Leave) => {}
         (Checked::Trimmed(_), _) => context.report.buried(hold, event_id, Reason::Trimmed, None),
         (Checked::NotPending, _) => {

@@ -15,6 +15,7 @@ use crate::client::Client;
 use crate::config::GroupOptions;
 use crate::error::StartError;
 use crate::handler::{HandlerDef, Place, States};
+use crate::metrics::{self, QueueMetrics};
 use crate::name::ConsumerName;
 use crate::registry;
 use crate::runtime::Runtime;
@@ -125,6 +126,9 @@ impl RuntimeBuilder {
     /// Starts the runtime: handlers run on the present Tokio runtime, everything else on a thread
     /// of its own.
     ///
+    /// Metrics go to the recorder of the `metrics` crate that is installed by now; one that is
+    /// installed later hears nothing of this runtime.
+    ///
     /// # Errors
     ///
     /// When settings or handlers cannot be used (all faults at once), or the server cannot be
@@ -143,6 +147,7 @@ impl RuntimeBuilder {
         let in_memory = self.client.is_in_memory();
         let io = if in_memory { Io::inline() } else { Io::thread()? };
         let store = self.client.store().fork();
+        metrics::describe();
         let tally = Arc::new(Tally::default());
         let mut runtime =
             Runtime::new(io, consumer.clone(), Arc::clone(&tally), self.wishes.runtime.grace);
@@ -199,22 +204,26 @@ impl Wiring {
     fn contexts(&self, planned: Vec<PlannedQueue>) -> Vec<QueueContext> {
         let mut trimmed = HashMap::new();
         let mut contexts = Vec::new();
-        for PlannedQueue { queue, config, handlers } in planned {
+        for PlannedQueue { queue, config, mut handlers } in planned {
             let place = Arc::new(Place {
                 stream: queue.stream.clone(),
                 group: queue.group.clone(),
                 consumer: self.consumer.clone(),
             });
             let trims = trimmed.insert(queue.stream.clone(), ()).is_none();
+            let metrics = Arc::new(QueueMetrics::new(&queue.stream, &queue.group));
+            metrics.set_slots(config.concurrency);
+            handlers.measure(|event_type| metrics.process(event_type));
+            let (tally, measured) = (Arc::clone(&self.tally), Arc::clone(&metrics));
             contexts.push(QueueContext {
-                report: Report::new(Arc::clone(&self.tally), Arc::clone(&place)),
+                report: Report::new(tally, measured, Arc::clone(&place)),
                 clock: Clock::new(config.lease, Instant::now()),
                 slots: Arc::new(Semaphore::new(config.concurrency)),
                 runtime: self.wishes.runtime,
                 store: Arc::clone(&self.store),
                 client: self.client.clone(),
                 states: Arc::clone(&self.states),
-                held: Held::default(),
+                held: Held::new(metrics),
                 acks: Acks::default(),
                 wake: Wake::default(),
                 health: LoopHealth::new(),

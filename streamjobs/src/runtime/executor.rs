@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use crate::entry::Hold;
 use crate::event::Envelope;
 use crate::handler::{Job, JobParts, panic_text};
+use crate::metrics::{Failure, Finish};
 use crate::outcome::Outcome;
 use crate::policy::{
     Reason, Verdict, after_attempt, before_attempt, unless_too_wide, without_handler,
@@ -26,7 +27,7 @@ pub(crate) async fn execute(
 ) {
     let envelope = Envelope::of(&context.queue.stream, &assignment.delivery.entry);
     let taken_up = context.server_now();
-    let (failures, verdict) = judge(&context, &assignment, &envelope).await;
+    let (failures, verdict) = judge(&context, &assignment, &envelope, taken_up).await;
     let ended = Ended { envelope, taken_up, failures, verdict };
     settle(&context, assignment, ended, &settlements).await;
 }
@@ -57,25 +58,39 @@ async fn judge(
     context: &QueueContext,
     assignment: &Assignment,
     envelope: &Envelope,
+    taken_up: u64,
 ) -> (u32, Verdict) {
     let event_type = assignment.delivery.entry.event_type();
     let (hold, failures) = (assignment.delivery.hold(), envelope.failures);
     let Some(bound) = context.handlers.find(event_type) else {
         context.report.unhandled(hold, event_type.unwrap_or("(none)"));
-        return (failures, without_any(context, event_type, hold.delivery_count));
+        let verdict = without_any(context, event_type, hold.delivery_count);
+        if verdict == Verdict::Acknowledge {
+            context.report.given_up(hold, Finish::Unhandled);
+        }
+        return (failures, verdict);
     };
     if let Some(verdict) = before_attempt(hold.delivery_count, bound.limits.max_deliveries) {
         return (failures, verdict);
     }
     let attempt = failures.saturating_add(1);
+    let running = context.report.started(&assignment.delivery, taken_up);
     let outcome = attempt_once(context, assignment, envelope, bound, attempt).await;
+    drop(running);
+    let failed = |failure| {
+        context.report.failed(hold, envelope.event_id.as_str(), attempt, failure);
+        attempt
+    };
     let failures = match &outcome {
-        Outcome::Failed(_) | Outcome::Panicked(_) | Outcome::TimedOut(_) => {
-            context.report.failed(hold, envelope.event_id.as_str(), attempt);
-            attempt
-        }
-        Outcome::Done | Outcome::AlreadyDone => {
+        Outcome::Failed(_) => failed(Failure::Error),
+        Outcome::Panicked(_) => failed(Failure::Panic),
+        Outcome::TimedOut(_) => failed(Failure::Timeout),
+        Outcome::Done => {
             context.report.succeeded(hold);
+            failures
+        }
+        Outcome::AlreadyDone => {
+            context.report.done_before(hold);
             failures
         }
         Outcome::Undecodable(_) | Outcome::LeaseLost | Outcome::CutOff => failures,
@@ -103,6 +118,7 @@ async fn attempt_once(
     bound: &BoundHandler,
     attempt: u32,
 ) -> Outcome {
+    let started = Instant::now();
     let job = Job::new(JobParts {
         place: Arc::clone(&context.place),
         delivery: Arc::clone(&assignment.delivery),
@@ -111,7 +127,7 @@ async fn attempt_once(
         attempt,
         attempts_max: bound.limits.max_attempts,
         timeout: bound.limits.timeout,
-        started: Instant::now(),
+        started,
         lease: Arc::clone(&assignment.lease),
         states: Arc::clone(&context.states),
         client: context.client.clone(),
@@ -119,7 +135,9 @@ async fn attempt_once(
     // The steps inside contain the panics of the handler itself; this one is for extractors,
     // decoders and resources.
     let run = AssertUnwindSafe(async { (bound.handler.run)(job).await }).catch_unwind();
-    run.await.unwrap_or_else(|panic| Outcome::Panicked(panic_text(panic.as_ref())))
+    let outcome = run.await.unwrap_or_else(|panic| Outcome::Panicked(panic_text(panic.as_ref())));
+    bound.durations.record(started.elapsed());
+    outcome
 }
 
 async fn settle(
@@ -135,7 +153,7 @@ async fn settle(
     let (hold, verdict) = match (hold, ended.verdict) {
         (_, Verdict::Acknowledge) => return context.acks.push(Ack { source, id, slot }),
         (Some(hold), verdict) if verdict != Verdict::Leave => (hold, verdict),
-        (hold, verdict) => return leave(context, hold.unwrap_or(delivery.hold()), &verdict),
+        (hold, verdict) => return leave(context, hold, delivery.hold(), &verdict),
     };
     let Ended { envelope, taken_up, failures, .. } = ended;
     let settlement =
@@ -144,12 +162,15 @@ async fn settle(
     let _gone = settlements.send(settlement).await.is_err();
 }
 
-/// Another attempt has the job, or shall have it: nothing of this one counts any more.
-fn leave(context: &QueueContext, hold: Hold, verdict: &Verdict) {
-    if *verdict != Verdict::Leave {
-        context.report.refused_late(hold, "settle");
+/// Another attempt has the job, or shall have it: nothing of this one counts any more. `hold` is
+/// none when the lease was lost.
+fn leave(context: &QueueContext, hold: Option<Hold>, delivered: Hold, verdict: &Verdict) {
+    match (hold, verdict) {
+        (Some(hold), Verdict::Leave) => context.report.given_up(hold, Finish::Left),
+        (None, Verdict::Leave) => context.report.given_up(delivered, Finish::LostLease),
+        (hold, _) => context.report.refused_late(hold.unwrap_or(delivered), "settle"),
     }
-    context.held.remove(hold.source, hold.id);
+    context.held.remove(delivered.source, delivered.id);
 }
 
 const NO_TYPE: &str = "the entry has no readable `type` field";

@@ -8,12 +8,14 @@ use tokio::time::Instant;
 
 use crate::entry::{EntryId, Hold, Source};
 use crate::handler::Lease;
+use crate::metrics::QueueMetrics;
 use crate::store::Checked;
 
 /// The registry of held entries. Its lock is never held across an await.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Held {
     inner: Mutex<Inner>,
+    metrics: Arc<QueueMetrics>,
 }
 
 #[derive(Debug, Default)]
@@ -62,6 +64,10 @@ pub(crate) enum Renewal {
 }
 
 impl Held {
+    pub(crate) fn new(metrics: Arc<QueueMetrics>) -> Self {
+        Self { inner: Mutex::default(), metrics }
+    }
+
     pub(crate) fn register(
         &self,
         hold: Hold,
@@ -92,6 +98,7 @@ impl Held {
             renewing: false,
         };
         entries.insert(key(hold), entry);
+        self.metrics.took();
         Registered::New
     }
 
@@ -124,13 +131,16 @@ impl Held {
 
     /// Forgets an entry.
     pub(crate) fn remove(&self, source: Source, id: EntryId) {
-        self.lock().entries.remove(&(source, id));
+        if self.lock().entries.remove(&(source, id)).is_some() {
+            self.metrics.gave_up(1);
+        }
     }
 
     /// Forgets an entry whose job was acknowledged: the dead letter that its trimming left, if any.
     pub(crate) fn remove_acknowledged(&self, source: Source, id: EntryId) -> Option<EntryId> {
         let mut inner = self.lock();
         let entry = inner.entries.remove(&(source, id))?;
+        self.metrics.gave_up(1);
         if entry.renewing {
             inner.acknowledged.insert((source, id));
         }
@@ -276,6 +286,12 @@ impl Held {
     }
 }
 
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.metrics.gave_up(self.len());
+    }
+}
+
 fn key(hold: Hold) -> (Source, EntryId) {
     (hold.source, hold.id)
 }
@@ -288,6 +304,7 @@ fn take(entry: &HeldEntry) -> HeldEntry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::name::{GroupName, StreamName};
 
     const LEASE: Duration = Duration::from_secs(10);
 
@@ -296,7 +313,9 @@ mod tests {
     }
 
     fn held() -> (Held, Arc<Lease>, Instant) {
-        let (held, lease, now) = (Held::default(), Arc::new(Lease::new(LEASE)), Instant::now());
+        let (stream, group) = (StreamName::new("orders"), GroupName::new("work"));
+        let held = Held::new(Arc::new(QueueMetrics::new(&stream.unwrap(), &group.unwrap())));
+        let (lease, now) = (Arc::new(Lease::new(LEASE)), Instant::now());
         assert_eq!(held.register(hold(1), &lease, now, 0), Registered::New);
         (held, lease, now)
     }

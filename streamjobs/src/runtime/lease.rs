@@ -79,6 +79,7 @@ impl LeaseKeeper {
             let sent = Instant::now();
             context.held.begin_renewing(holds);
             let renewed = context.store.renew(&context.queue, &context.place.consumer, holds).await;
+            context.report.renewed(sent.elapsed());
             let Renewed { now, answers } =
                 renewed.inspect_err(|_| context.held.renewal_failed(holds))?;
             context.clock.observe(sent, Instant::now(), now);

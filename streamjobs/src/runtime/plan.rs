@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use metrics::Histogram;
+
 use crate::config::{GroupOptions, HandlerOptions, JobLimits, QueueConfig, RuntimeConfig};
 use crate::error::StartError;
 use crate::handler::{HandlerDef, Requirements, States};
@@ -182,8 +184,8 @@ fn merged(handlers: &[HandlerDef], faults: &mut Vec<String>) -> HandlerOptions {
 fn bind(handlers: &[HandlerDef], options: &GroupOptions, faults: &mut Vec<String>) -> Handlers {
     let mut bound = Handlers::default();
     for handler in handlers {
-        let this =
-            BoundHandler { handler: *handler, limits: JobLimits::new(&handler.options, options) };
+        let limits = JobLimits::new(&handler.options, options);
+        let this = BoundHandler { handler: *handler, limits, durations: Histogram::noop() };
         let mut twice = |what: &str, other: &BoundHandler| {
             faults.push(format!(
                 "{} and {} both take {what} of stream {} for group {}",
@@ -203,7 +205,7 @@ fn bind(handlers: &[HandlerDef], options: &GroupOptions, faults: &mut Vec<String
                     match bound.by_type.get(event_type) {
                         Some(other) => twice(&format!("event type {event_type}"), other),
                         None => {
-                            bound.by_type.insert(event_type, this);
+                            bound.by_type.insert(event_type, this.clone());
                         }
                     }
                 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+use metrics::Histogram;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
@@ -19,7 +20,7 @@ use crate::runtime::health::LoopHealth;
 use crate::runtime::held::{Held, Registered};
 use crate::runtime::report::Report;
 use crate::runtime::wake::Wake;
-use crate::store::{Queue, Store};
+use crate::store::{Queue, Source, Store, StoreError};
 
 /// One group on one stream, as this process works on it.
 #[derive(Debug)]
@@ -71,15 +72,27 @@ pub(crate) struct Handlers {
 }
 
 /// A handler with its limits.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct BoundHandler {
     pub(crate) handler: HandlerDef,
     pub(crate) limits: JobLimits,
+    /// Where the durations of its runs go.
+    pub(crate) durations: Histogram,
 }
 
 impl Handlers {
     pub(crate) fn find(&self, event_type: Option<&str>) -> Option<&BoundHandler> {
         event_type.and_then(|event_type| self.by_type.get(event_type)).or(self.any.as_ref())
+    }
+
+    /// Sets where the durations of runs go.
+    pub(crate) fn measure(&mut self, durations: impl Fn(&'static str) -> Histogram) {
+        for (event_type, bound) in &mut self.by_type {
+            bound.durations = durations(event_type);
+        }
+        if let Some(bound) = &mut self.any {
+            bound.durations = durations("*");
+        }
     }
 }
 
@@ -137,6 +150,14 @@ impl QueueContext {
             self.renew_now.notify_one();
         }
         assignments
+    }
+
+    /// Acknowledges: the number of entries that was still pending.
+    pub(crate) async fn acknowledge(&self, ids: &[(Source, EntryId)]) -> Result<usize, StoreError> {
+        let sent = Instant::now();
+        let answer = self.store.acknowledge(&self.queue, ids).await;
+        self.report.settled(sent.elapsed());
+        answer
     }
 
     /// Ends jobs that the server has acknowledged: their slots, and the dead letters of those whose

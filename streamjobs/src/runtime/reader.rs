@@ -22,6 +22,8 @@ pub(crate) struct Reader {
     last_count: usize,
     /// The last read was from the lane, so the stream has its turn.
     lane_served: bool,
+    /// A connection was open before.
+    connected: bool,
 }
 
 /// What a round may take in: slots that are free, and slots that acknowledgements will free.
@@ -35,7 +37,7 @@ impl Reader {
         context: Arc<QueueContext>,
         assignments: mpsc::Sender<Vec<Assignment>>,
     ) -> Self {
-        Self { context, assignments, last_count: 0, lane_served: false }
+        Self { context, assignments, last_count: 0, lane_served: false, connected: false }
     }
 
     /// Reads until the stop. What a last read brings is handed back by the dispatcher.
@@ -45,7 +47,12 @@ impl Reader {
         while !stop.is_cancelled() {
             let Some(reader) = connection.as_mut() else {
                 match self.connect().await {
-                    Ok(reader) => connection = Some(reader),
+                    Ok(reader) => {
+                        if std::mem::replace(&mut self.connected, true) {
+                            self.context.report.reconnected();
+                        }
+                        connection = Some(reader);
+                    }
                     Err(error) => {
                         self.context.report.server_error("connect a reader", &error);
                         pause.wait(&stop).await;
@@ -91,6 +98,9 @@ impl Reader {
         connection: &mut Option<Box<dyn StreamReader>>,
     ) {
         self.context.report.server_error(during, error);
+        if error.is_silence() {
+            self.context.report.silent_read();
+        }
         match error {
             StoreError::GroupMissing => match self.context.store.restore(&self.context.queue).await
             {
@@ -174,6 +184,7 @@ impl Reader {
         }
         let reply = reader.read(request).await;
         context.wake.leave();
+        context.report.received(sent.elapsed());
         let ReadReply { acknowledged, deliveries } = match reply {
             Ok(reply) => reply,
             Err(error) => {
@@ -209,7 +220,7 @@ impl Reader {
     ) -> Result<(), StoreError> {
         let context = &self.context;
         let ids = acks.iter().map(|ack| (ack.source, ack.id)).collect::<Vec<_>>();
-        let acknowledged = context.store.acknowledge(&context.queue, &ids).await;
+        let acknowledged = context.acknowledge(&ids).await;
         let letters = self.finish_acks(acks, acknowledged, &mut slots);
         drop(slots);
         context.take_letters_back(&letters).await;

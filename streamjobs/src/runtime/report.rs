@@ -2,20 +2,23 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tracing::{debug, error, info, warn};
 
 use crate::cause::chain;
-use crate::entry::{EntryId, Hold};
+use crate::entry::{Delivery, EntryId, Hold, Source};
 use crate::handler::Place;
+use crate::metrics::{Failure, Finish, QueueMetrics, Reclaim, Running, Stage};
 use crate::policy::Reason;
+use crate::record::due;
 use crate::store::StoreError;
 
 macro_rules! counters {
     ($($(#[$docs:meta])* $name:ident,)*) => {
         /// How often each thing happened since the runtime started.
         ///
-        /// Every one of these also writes a log line when it happens.
+        /// Every one of these also writes a log line when it happens, and moves a metric.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct Counters {
@@ -79,6 +82,11 @@ counters! {
     sweeps_refused,
     /// Requests to the server that failed.
     server_errors,
+    /// Reading connections that were opened again.
+    reconnects,
+    /// Reading connections that were given up because the server was silent for longer than the
+    /// block time and its margin.
+    silent_reads,
     /// Entries that retention took from the stream.
     entries_trimmed,
     /// Dead consumers that were removed.
@@ -89,13 +97,18 @@ counters! {
 #[derive(Clone, Debug)]
 pub(crate) struct Report {
     tally: Arc<Tally>,
+    metrics: Arc<QueueMetrics>,
     place: Arc<Place>,
 }
 
-/// Adds to a counter of the report.
+/// Adds to a counter of the report, and to the metric that shows it alone.
 macro_rules! count {
     ($report:expr, $name:ident, $by:expr) => {
-        $report.tally.$name.fetch_add(u64::try_from($by).unwrap_or(u64::MAX), Ordering::Relaxed)
+        $report.tally.$name.fetch_add(wide($by), Ordering::Relaxed)
+    };
+    ($report:expr, $name:ident as $metric:ident, $by:expr) => {
+        count!($report, $name, $by);
+        $report.metrics.$metric.increment(wide($by));
     };
 }
 
@@ -110,30 +123,57 @@ macro_rules! log {
 }
 
 impl Report {
-    pub(crate) fn new(tally: Arc<Tally>, place: Arc<Place>) -> Self {
-        Self { tally, place }
+    pub(crate) fn new(tally: Arc<Tally>, metrics: Arc<QueueMetrics>, place: Arc<Place>) -> Self {
+        Self { tally, metrics, place }
     }
 
     pub(crate) fn delivered(&self, entries: usize) {
-        count!(self, delivered, entries);
+        count!(self, delivered as consumed, entries);
         log!(debug, self, entries, "delivered");
+    }
+
+    /// A handler is about to run: how late, by the server's clock in milliseconds. It counts as
+    /// running until the guard is dropped.
+    pub(crate) fn started(&self, delivery: &Delivery, server_now: u64) -> Running<'_> {
+        // A delivery that is not the first says when others died, not how long work waits.
+        if delivery.delivery_count == 1 {
+            let (metric, from) = match delivery.source {
+                Source::Stream => {
+                    (&self.metrics.queue_time, Some(delivery.entry.id().milliseconds()))
+                }
+                Source::Lane => (&self.metrics.lateness, due(&delivery.entry)),
+            };
+            if let Some(from) = from {
+                metric.record(Duration::from_millis(server_now.saturating_sub(from)));
+            }
+        }
+        self.metrics.run()
     }
 
     pub(crate) fn succeeded(&self, hold: Hold) {
         count!(self, succeeded, 1);
+        self.metrics.finished(Finish::Ok);
         log!(debug, self, entry_id = %hold.id, delivery_count = hold.delivery_count, "handler succeeded");
     }
 
-    pub(crate) fn failed(&self, hold: Hold, event_id: &str, attempt: u32) {
+    pub(crate) fn done_before(&self, hold: Hold) {
+        count!(self, succeeded, 1);
+        self.metrics.finished(Finish::Duplicate);
+        self.metrics.suppressed(Stage::Handle);
+        log!(debug, self, entry_id = %hold.id, delivery_count = hold.delivery_count, "known as done");
+    }
+
+    pub(crate) fn failed(&self, hold: Hold, event_id: &str, attempt: u32, failure: Failure) {
         count!(self, failed, 1);
-        log!(debug, self, entry_id = %hold.id, event_id, attempt, "attempt failed");
+        self.metrics.failed(failure);
+        log!(debug, self, entry_id = %hold.id, event_id, attempt, ?failure, "attempt failed");
     }
 
     pub(crate) fn acknowledged(&self, asked: usize, confirmed: usize) {
-        count!(self, acknowledged, confirmed);
+        count!(self, acknowledged as acknowledged, confirmed);
         let late = asked.saturating_sub(confirmed);
         if late > 0 {
-            count!(self, acknowledged_late, late);
+            count!(self, acknowledged_late as acknowledged_late, late);
             log!(warn, self, late, "acknowledged entries that were not pending any more");
         }
     }
@@ -143,46 +183,54 @@ impl Report {
         hold: Hold,
         event_id: &str,
         attempt: u32,
-        delay: std::time::Duration,
+        delay: Duration,
         error: &str,
     ) {
         count!(self, set_aside, 1);
+        self.metrics.finished(Finish::Retry);
         log!(debug, self, entry_id = %hold.id, event_id, attempt, ?delay, error, "set aside until its back-off is over");
     }
 
     /// The error is what the handler said, as the dead letter keeps it.
     pub(crate) fn buried(&self, hold: Hold, event_id: &str, reason: Reason, error: Option<&str>) {
         count!(self, buried, 1);
+        self.metrics.finished(Finish::Dead);
+        self.metrics.quarantined(reason);
         log!(info, self, entry_id = %hold.id, event_id, reason = reason.as_str(), error, "stored as a dead letter");
     }
 
     pub(crate) fn claimed(&self, entries: usize) {
         count!(self, claimed, entries);
+        self.metrics.reclaimed(Reclaim::Idle, wide(entries));
         log!(warn, self, entries, "claimed entries of consumers that were not heard of");
     }
 
     pub(crate) fn recovered(&self, entries: usize) {
         count!(self, recovered, entries);
+        self.metrics.reclaimed(Reclaim::LostReply, wide(entries));
         log!(warn, self, entries, "took up entries whose delivery had been lost");
     }
 
     pub(crate) fn delivered_again(&self, hold: Hold) {
         count!(self, delivered_again, 1);
+        self.metrics.suppressed(Stage::Delivery);
         log!(warn, self, entry_id = %hold.id, delivery_count = hold.delivery_count, "delivered again while in flight here");
     }
 
     pub(crate) fn lease_lost(&self, hold: Hold, why: &'static str) {
-        count!(self, leases_lost, 1);
+        count!(self, leases_lost as leases_lost, 1);
         log!(warn, self, entry_id = %hold.id, delivery_count = hold.delivery_count, why, "lost the lease");
     }
 
+    /// Ends the job here: another attempt has it.
     pub(crate) fn refused_late(&self, hold: Hold, step: &'static str) {
-        count!(self, refused_late, 1);
+        count!(self, refused_late as refused_late, 1);
+        self.metrics.finished(Finish::LostLease);
         log!(warn, self, entry_id = %hold.id, delivery_count = hold.delivery_count, step, "refused: another attempt has the entry");
     }
 
     pub(crate) fn trimmed(&self, entries: usize) {
-        count!(self, trimmed, entries);
+        count!(self, trimmed as trimmed, entries);
         log!(error, self, entries, "payload trimmed before the job was done, outcome unknown");
     }
 
@@ -195,7 +243,7 @@ impl Report {
 
     pub(crate) fn left(&self, jobs: usize) {
         if jobs > 0 {
-            count!(self, left, jobs);
+            count!(self, left as left, jobs);
             log!(
                 error,
                 self,
@@ -205,41 +253,70 @@ impl Report {
         }
     }
 
-    pub(crate) fn handed_back(&self, entries: usize) {
-        count!(self, handed_back, entries);
-        log!(info, self, entries, "handed back uncounted");
+    pub(crate) fn handed_back(&self, hold: Hold) {
+        count!(self, handed_back, 1);
+        self.metrics.finished(Finish::Cancelled);
+        log!(info, self, entry_id = %hold.id, "handed back uncounted");
+    }
+
+    /// The process is done with a job without a verdict of its own.
+    pub(crate) fn given_up(&self, hold: Hold, finish: Finish) {
+        self.metrics.finished(finish);
+        log!(debug, self, entry_id = %hold.id, ?finish, "given up");
     }
 
     pub(crate) fn unhandled(&self, hold: Hold, event_type: &str) {
-        count!(self, unhandled, 1);
+        count!(self, unhandled as unhandled, 1);
         log!(debug, self, entry_id = %hold.id, event_type, "no handler for this event type");
     }
 
     pub(crate) fn group_restored(&self) {
-        count!(self, groups_restored, 1);
+        count!(self, groups_restored as groups_recreated, 1);
         log!(error, self, "the group was lost and has been made again at its durable floor");
     }
 
     pub(crate) fn sweep_refused(&self, why: &'static str) {
-        count!(self, sweeps_refused, 1);
+        count!(self, sweeps_refused as sweeps_refused, 1);
         log!(warn, self, why, "refused to claim idle entries");
     }
 
     pub(crate) fn server_error(&self, during: &'static str, failure: &StoreError) {
-        count!(self, server_errors, 1);
+        count!(self, server_errors as server_errors, 1);
         log!(warn, self, during, error = chain(failure), "the server did not do what it was asked");
+    }
+
+    pub(crate) fn reconnected(&self) {
+        count!(self, reconnects as reconnects, 1);
+        log!(info, self, "opened the reading connection again");
+    }
+
+    pub(crate) fn silent_read(&self) {
+        count!(self, silent_reads as watchdog, 1);
+        log!(warn, self, "the server was silent: gave the reading connection up");
+    }
+
+    pub(crate) fn received(&self, took: Duration) {
+        self.metrics.receive.record(took);
+    }
+
+    pub(crate) fn settled(&self, took: Duration) {
+        self.metrics.settle.record(took);
+    }
+
+    pub(crate) fn renewed(&self, took: Duration) {
+        self.metrics.renew.record(took);
     }
 
     pub(crate) fn entries_trimmed(&self, entries: u64) {
         if entries > 0 {
-            count!(self, entries_trimmed, entries);
+            count!(self, entries_trimmed as entries_trimmed, entries);
             log!(debug, self, entries, "trimmed history");
         }
     }
 
     pub(crate) fn consumers_retired(&self, consumers: usize) {
         if consumers > 0 {
-            count!(self, consumers_retired, consumers);
+            count!(self, consumers_retired as consumers_retired, consumers);
             log!(info, self, consumers, "removed dead consumers with nothing pending");
         }
     }
@@ -249,7 +326,11 @@ impl Report {
     }
 
     pub(crate) fn trimmed_while_held(&self, hold: Hold, letter: EntryId) {
-        count!(self, trimmed, 1);
+        count!(self, trimmed as trimmed, 1);
         log!(error, self, entry_id = %hold.id, dead_letter = %letter, "payload trimmed while its handler runs");
     }
+}
+
+fn wide<T: TryInto<u64>>(count: T) -> u64 {
+    count.try_into().unwrap_or(u64::MAX)
 }

@@ -398,4 +398,10 @@ impl StoreError {
     pub fn is_unconfirmed(&self) -> bool {
         matches!(self, Self::AnswerLost(_) | Self::Protocol { .. })
     }
+
+    /// Whether the server was asked, and said nothing within the deadline.
+    #[must_use]
+    pub fn is_silence(&self) -> bool {
+        matches!(self, Self::AnswerLost(cause) if cause.is::<tokio::time::error::Elapsed>())
+    }
 }

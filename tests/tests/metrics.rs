@@ -1,0 +1,369 @@
+//! One scrape after a scripted history, held against the documentation and against the history.
+//!
+//! A binary of its own, because a process has one recorder.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    unreachable_pub,
+    reason = "tests say what is wrong by failing"
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
+use std::path::Path;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use streamjobs::runtime::Counters;
+use streamjobs::testing::Streams;
+use streamjobs::{Begin, Job, JobError, JobResource, ResultExt, Runtime, handler, handlers};
+use streamjobs_tests::eventually::eventually_async;
+
+#[path = "redis/app.rs"]
+#[allow(dead_code, reason = "the tests on a server use more of it")]
+mod app;
+
+use app::{App, DEADLINE, Gate, Order, Work, options, order, quick, until};
+
+/// The recorder of this process.
+fn recorder() -> &'static PrometheusHandle {
+    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+    HANDLE.get_or_init(|| {
+        let builder = PrometheusBuilder::new().set_buckets(&[0.005, 0.1, 1.0, 10.0]).unwrap();
+        builder.install_recorder().unwrap()
+    })
+}
+
+/// What a scrape says.
+struct Scrape {
+    /// The type of each metric.
+    types: BTreeMap<String, String>,
+    /// Each series: name, labels, value.
+    series: Vec<(String, BTreeMap<String, String>, f64)>,
+}
+
+impl Scrape {
+    fn take() -> Self {
+        Self::parse(&recorder().render())
+    }
+
+    fn parse(text: &str) -> Self {
+        let (mut types, mut series) = (BTreeMap::new(), Vec::new());
+        for line in text.lines().filter(|line| !line.is_empty()) {
+            if let Some(declared) = line.strip_prefix("# TYPE ") {
+                let (name, kind) = declared.split_once(' ').unwrap();
+                types.insert(name.to_owned(), kind.to_owned());
+            }
+            if line.starts_with('#') {
+                continue;
+            }
+            let (name, value) = line.rsplit_once(' ').unwrap();
+            let (name, labels) = name.split_once('{').unwrap_or((name, "}"));
+            let labels = labels.trim_end_matches('}').split(',').filter_map(|label| {
+                let (name, value) = label.split_once('=')?;
+                Some((name.to_owned(), value.trim_matches('"').to_owned()))
+            });
+            series.push((name.to_owned(), labels.collect(), value.parse().unwrap()));
+        }
+        Self { types, series }
+    }
+
+    /// The sum over all series of that name with these labels.
+    fn sum(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
+        let matching = self.series.iter().filter(|(of, have, _)| {
+            let has = |(name, value): &(&str, &str)| have.get(*name).is_some_and(|is| is == value);
+            of == name && labels.iter().all(has)
+        });
+        matching.map(|(_, _, value)| *value as u64).sum()
+    }
+}
+
+/// One row of `docs/metrics.md`: type and labels.
+fn documented() -> BTreeMap<String, (String, BTreeSet<String>)> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("docs/metrics.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let rows = text.lines().filter(|line| line.starts_with("| `"));
+    let row = |line: &str| {
+        let cells = line.split('|').map(str::trim).collect::<Vec<_>>();
+        let labels = cells[4].split('`').skip(1).step_by(2).map(str::to_owned);
+        (cells[1].trim_matches('`').to_owned(), (cells[2].to_owned(), labels.collect()))
+    };
+    rows.map(row).collect()
+}
+
+fn agrees_with_documentation(scrape: &Scrape) {
+    let documented = documented();
+    let ours = |name: &&String| name.starts_with("streamjobs_") || name.starts_with("messaging_");
+    let names = scrape.types.keys().filter(ours).collect::<Vec<_>>();
+    assert_eq!(names, documented.keys().collect::<Vec<_>>());
+    for (name, (kind, labels)) in &documented {
+        assert_eq!(&scrape.types[name], kind, "{name}");
+        let parts = ["", "_count", "_sum", "_bucket"].map(|part| format!("{name}{part}"));
+        let mut used = BTreeSet::new();
+        for (_, have, _) in scrape.series.iter().filter(|(of, ..)| parts.contains(of)) {
+            used.extend(have.keys().filter(|label| *label != "le").cloned());
+        }
+        assert_eq!(&used, labels, "{name}");
+    }
+}
+
+/// Every count of the runtime is in the scrape, over all of its groups.
+fn agrees_with_counters(scrape: &Scrape, counters: &Counters) {
+    let sum = |name: &str| scrape.sum(name, &[("stream", "orders")]);
+    let one = |name: &str, label: &str, value: &str| {
+        scrape.sum(name, &[("stream", "orders"), (label, value)])
+    };
+    let finished = |outcome| one("streamjobs_jobs_finished_total", "outcome", outcome);
+    let reclaimed = |reason| one("streamjobs_reclaimed_total", "reason", reason);
+    for (counted, shown, what) in [
+        (counters.delivered, sum("messaging_client_consumed_messages_total"), "delivered"),
+        (counters.succeeded, finished("ok") + finished("duplicate"), "succeeded"),
+        (counters.failed, sum("streamjobs_attempts_failed_total"), "failed"),
+        (counters.acknowledged, sum("streamjobs_acknowledged_total"), "acknowledged"),
+        (counters.acknowledged_late, sum("streamjobs_acknowledged_late_total"), "late"),
+        (counters.set_aside, finished("retry"), "set_aside"),
+        (counters.buried, finished("dead"), "buried"),
+        (counters.buried, sum("streamjobs_quarantined_total"), "buried, by reason"),
+        (counters.claimed, reclaimed("idle"), "claimed"),
+        (counters.recovered, reclaimed("lost_reply"), "recovered"),
+        (
+            counters.delivered_again,
+            one("streamjobs_duplicates_suppressed_total", "stage", "delivery"),
+            "delivered_again",
+        ),
+        (counters.leases_lost, sum("streamjobs_lease_lost_total"), "leases_lost"),
+        (counters.refused_late, sum("streamjobs_refused_late_total"), "refused_late"),
+        (counters.trimmed, sum("streamjobs_payloads_trimmed_total"), "trimmed"),
+        (counters.left, sum("streamjobs_payloads_left_total"), "left"),
+        (counters.handed_back, finished("cancelled"), "handed_back"),
+        (counters.unhandled, sum("streamjobs_unhandled_total"), "unhandled"),
+        (counters.groups_restored, sum("streamjobs_group_recreated_total"), "groups_restored"),
+        (counters.sweeps_refused, sum("streamjobs_sweeps_refused_total"), "sweeps_refused"),
+        (counters.server_errors, sum("streamjobs_redis_errors_total"), "server_errors"),
+        (counters.reconnects, sum("streamjobs_redis_reconnects_total"), "reconnects"),
+        (counters.silent_reads, sum("streamjobs_read_watchdog_total"), "silent_reads"),
+        (counters.entries_trimmed, sum("streamjobs_entries_trimmed_total"), "entries_trimmed"),
+        (counters.consumers_retired, sum("streamjobs_consumers_retired_total"), "retired"),
+    ] {
+        assert_eq!(counted, shown, "{what}");
+    }
+    let ended = sum("streamjobs_jobs_finished_total") + sum("streamjobs_running");
+    assert_eq!(ended, counters.delivered - counters.delivered_again, "every job ends once");
+}
+
+/// A guard that knows one order as done.
+struct Guard;
+
+impl JobResource for Guard {
+    async fn begin(job: &Job) -> Result<Begin<Self>, JobError> {
+        let data = job.entry().text("data").unwrap_or_default();
+        let known = data.contains("\"known\"");
+        Ok(if known { Begin::AlreadyDone } else { Begin::Run(Self) })
+    }
+
+    async fn commit(self) -> Result<(), JobError> {
+        Ok(())
+    }
+
+    async fn rollback(self) {}
+}
+
+#[handler(group = "guarded")]
+async fn guarded(_order: Order, _guard: &mut Guard) {}
+
+/// What becomes of each order, by its id and its attempt.
+fn script(gate: &Gate) -> Work {
+    let gate = gate.clone();
+    Work::new(move |order, job| {
+        let gate = gate.clone();
+        async move {
+            match (order.id.as_str(), job.attempt()) {
+                ("twice", 1) | ("never", _) => Err("not now".into()),
+                ("panics", 1) => panic!("as the script says"),
+                ("rejected", _) => Err::<(), _>("never").dead(),
+                ("stolen", 1) if job.delivery_count() == 1 => {
+                    job.cancelled().cancelled().await;
+                    std::future::pending().await
+                }
+                ("gated", _) => {
+                    gate.passed().await;
+                    Ok(())
+                }
+                _ => Ok(()),
+            }
+        }
+    })
+}
+
+/// Publishes one order and waits for the end of its jobs.
+async fn live(app: &App, id: &str) {
+    app.client.publish(&order(id)).await.unwrap();
+    app.drained("work").await;
+    app.drained("guarded").await;
+}
+
+#[tokio::test]
+async fn one_scrape_shows_every_metric_and_equals_the_history_of_the_run() {
+    recorder();
+    let (app, gate) = (App::start().await, Gate::default());
+    // A process dies with one entry in hand.
+    live_and_die(&app).await;
+    let work = script(&gate);
+    // Long enough that a slow machine loses no lease that the script does not take.
+    let twice = options().lease(LEASE).max_attempts(NonZeroU32::new(2).unwrap());
+    let builder = Runtime::builder(&app.client).handlers(handlers![app::work, guarded]);
+    let builder = quick(builder.state(work.clone()).group("work", twice));
+    let runtime = builder.group("guarded", options().lease(LEASE)).start().await.unwrap();
+    for id in ["one", "two", "twice", "never", "panics", "rejected", "known"] {
+        live(&app, id).await;
+    }
+    app.server.command(&["XADD", "orders", "*", "type", "order.placed", "data", "{"]);
+    app.server.command(&["XADD", "orders", "*", "type", "order.lost", "data", "{}"]);
+    // Somebody takes a job over, and dies.
+    let stolen = app.client.publish(&order("stolen")).await.unwrap().entry_id.to_string();
+    until(DEADLINE, "taken up", || started(&work, "stolen") == 1).await;
+    app.server.command(&["XCLAIM", "orders", "work", "thief", "0", &stolen]);
+    until(DEADLINE, "taken back", || started(&work, "stolen") == 2).await;
+    app.drained("work").await;
+    app.drained("guarded").await;
+    // The runtime loses its connections, and then a group that is done up to its end.
+    app.server.command(&["CLIENT", "KILL", "TYPE", "normal"]);
+    until(DEADLINE, "connected again", || runtime.counters().reconnects >= 2).await;
+    live(&app, "after the connections").await;
+    floor_is_at_the_end(&app).await;
+    app.server.command(&["XGROUP", "DESTROY", "orders", "work"]);
+    until(DEADLINE, "made again", || runtime.counters().groups_restored == 1).await;
+    live(&app, "after the group").await;
+    app.client.publish(&order("gated")).await.unwrap();
+    until(DEADLINE, "taken up", || started(&work, "gated") == 1).await;
+    app.drained("guarded").await;
+    until(DEADLINE, "only one in hand", || in_flight(&runtime) == 1).await;
+    let (scrape, counters) = scrape_at_rest(&runtime).await;
+    agrees_with_documentation(&scrape);
+    agrees_with_counters(&scrape, &counters);
+    equals_history(&scrape, &work);
+    gate.open();
+    let _ = runtime.shutdown().await;
+}
+
+/// Publishes an order that a process takes up which is never heard of again.
+async fn live_and_die(app: &App) {
+    app.client.publish(&order("orphan")).await.unwrap();
+    app.server.command(&["XGROUP", "CREATE", "orders", "work", "0"]);
+    let read = ["XREADGROUP", "GROUP", "work", "dead", "STREAMS", "orders", ">"];
+    app.server.command(&read);
+}
+
+fn started(work: &Work, order: &str) -> usize {
+    work.runs().iter().filter(|run| run.order == order).count()
+}
+
+fn in_flight(runtime: &Runtime) -> usize {
+    runtime.health().queues.iter().map(|queue| queue.in_flight).sum()
+}
+
+/// Waits until a group that is lost now would be made again behind everything.
+async fn floor_is_at_the_end(app: &App) {
+    let key = "{orders}:group:work";
+    let last = app.cursor("work");
+    let at_end = || {
+        let values: Vec<String> =
+            redis::from_redis_value(app.server.command(&["HVALS", key])).unwrap();
+        values.contains(&last)
+    };
+    until(DEADLINE, "the floor at the end", at_end).await;
+}
+
+/// A scrape between two looks at the counters that say the same: the loops go on counting.
+async fn scrape_at_rest(runtime: &Runtime) -> (Scrape, Counters) {
+    let mut taken = None;
+    eventually_async(DEADLINE, "a moment of rest", async || {
+        let (before, scrape) = (runtime.counters(), Scrape::take());
+        let rest = before == runtime.counters();
+        taken = rest.then_some((scrape, before));
+        rest
+    })
+    .await;
+    taken.unwrap()
+}
+
+fn equals_history(scrape: &Scrape, work: &Work) {
+    let sum = |name: &str, label: &str, value: &str| {
+        scrape.sum(name, &[("stream", "orders"), ("group", "work"), (label, value)])
+    };
+    for (outcome, jobs) in [
+        // One, two, twice, panics, known, stolen, the orphan, and those after the connections and
+        // the group. The gated one still runs.
+        ("ok", 9),
+        ("retry", 3),
+        ("dead", 3),
+        ("unhandled", 1),
+        ("lost_lease", 1),
+        ("duplicate", 0),
+        ("cancelled", 0),
+    ] {
+        assert_eq!(sum("streamjobs_jobs_finished_total", "outcome", outcome), jobs, "{outcome}");
+    }
+    for (reason, jobs) in [("exhausted", 1), ("rejected", 1), ("undecodable", 1), ("crashed", 0)] {
+        assert_eq!(sum("streamjobs_quarantined_total", "reason", reason), jobs, "{reason}");
+    }
+    assert_eq!(sum("streamjobs_attempts_failed_total", "reason", "error"), 4);
+    assert_eq!(sum("streamjobs_attempts_failed_total", "reason", "panic"), 1);
+    assert_eq!(sum("streamjobs_reclaimed_total", "reason", "idle"), 2, "the orphan and the stolen");
+    assert_eq!(sum("streamjobs_lease_lost_total", "group", "work"), 1);
+    let gauges = ["streamjobs_running", "streamjobs_buffered", "streamjobs_slots"];
+    assert_eq!(gauges.map(|name| sum(name, "group", "work")), [1, 0, 16]);
+    // The gated order still runs, and an entry that cannot be read is no run that the handler saw.
+    let runs = sum("messaging_process_duration_seconds_count", "handler", "order.placed");
+    assert_eq!(runs, work.count() as u64 - 1 + 1);
+    // Three retries came from the lane. First deliveries are all others but the two claims.
+    assert_eq!(sum("streamjobs_schedule_lateness_seconds_count", "group", "work"), 3);
+    let queued = sum("streamjobs_queue_time_seconds_count", "group", "work");
+    assert_eq!(queued, work.count() as u64 + 1 - 3 - 2);
+    let sent = scrape
+        .sum("messaging_client_sent_messages_total", &[("outcome", "ok"), ("stream", "orders")]);
+    assert_eq!(sent, 12);
+    let known = [("group", "guarded"), ("stage", "handle")];
+    assert_eq!(scrape.sum("streamjobs_duplicates_suppressed_total", &known), 1);
+}
+
+#[handler(group = "gauged", stream = "gauges")]
+async fn wait_for_ever(_entry: streamjobs::Entry) {
+    std::future::pending().await
+}
+
+#[derive(streamjobs::Event, serde::Serialize, serde::Deserialize)]
+#[event(stream = "gauges", type = "gauge")]
+struct Tick {}
+
+#[tokio::test(start_paused = true)]
+async fn gauges_go_back_to_nothing_when_a_runtime_is_gone() {
+    recorder();
+    let client = Streams::new().client();
+    let start = || {
+        let builder = Runtime::builder(&client).handlers(handlers![wait_for_ever]);
+        builder.grace(Duration::from_secs(1)).start()
+    };
+    let (one, two) = (start().await.unwrap(), start().await.unwrap());
+    for answer in client.publish_all(&[Tick {}, Tick {}, Tick {}]).await {
+        answer.unwrap();
+    }
+    let look = |name: &str| Scrape::take().sum(name, &[("stream", "gauges")]);
+    until(DEADLINE, "all run", || look("streamjobs_running") == 3).await;
+    assert_eq!((look("streamjobs_slots"), look("streamjobs_buffered")), (32, 0));
+    let report = one.shutdown().await;
+    assert!(report.abandoned.is_empty());
+    drop(two);
+    for name in ["streamjobs_running", "streamjobs_buffered", "streamjobs_slots"] {
+        until(DEADLINE, name, || look(name) == 0).await;
+    }
+    let cancelled = [("stream", "gauges"), ("outcome", "cancelled")];
+    let cancelled = Scrape::take().sum("streamjobs_jobs_finished_total", &cancelled);
+    assert!(cancelled >= report.handed_back, "{cancelled} of {}", report.handed_back);
+}
+
+const LEASE: Duration = Duration::from_secs(3);
