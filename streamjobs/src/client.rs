@@ -5,6 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
+use tracing::{Instrument, Span};
+
 use crate::config::Retention;
 use crate::entry::{EntryId, Fields};
 use crate::error::{ConnectError, PublishError};
@@ -13,6 +15,8 @@ use crate::metrics::{self, SendMetrics, Sending};
 use crate::name::{EventId, NameError, StreamName};
 use crate::store::redis::RedisStore;
 use crate::store::{Store, StoreError, append};
+use crate::trace::span::{self, Asking};
+use crate::trace::{self, TraceContext};
 
 /// Publishes events, and looks at what became of them.
 ///
@@ -28,6 +32,7 @@ struct Inner {
     retention: HashMap<StreamName, Retention>,
     retention_default: Retention,
     payload_bytes_max: usize,
+    trace_context: Option<Asking>,
     metrics: SendMetrics,
     in_memory: bool,
 }
@@ -65,6 +70,7 @@ impl Client {
             retention: Vec::new(),
             retention_default: Retention::default(),
             payload_bytes_max: PAYLOAD_BYTES_MAX,
+            trace_context: None,
         }
     }
 
@@ -122,14 +128,18 @@ impl Client {
         event: &E,
         id: EventId,
     ) -> Result<Published, PublishError> {
-        let fields = self.entry_of(stream, event, &id)?;
+        let span = span::send(stream, 1, Some(&id));
+        let trace = self.trace(&span);
+        let fields = self.entry_of(stream, event, &id, trace.as_deref());
+        let fields = fields.inspect_err(|_| span::failed(&span, "refused"))?;
         let store = self.inner.store.as_ref();
         let sent = Instant::now();
-        let answers = append(store, stream, self.retention(stream), vec![fields]).await;
+        let append = append(store, stream, self.retention(stream), vec![fields]);
+        let answers = append.instrument(span.clone()).await;
         let answer =
             answers.into_iter().next().unwrap_or(Err(StoreError::Protocol { command: "XADD" }));
         let answers = [confirm(stream, id, answer)];
-        self.note_sent(stream, &answers, sent);
+        self.note_sent(stream, &answers, sent, &span);
         let [answer] = answers;
         answer
     }
@@ -176,27 +186,32 @@ impl Client {
         if events.len() == 0 {
             return Vec::new();
         }
+        let span = span::send(&stream, events.len(), None);
+        let trace = self.trace(&span);
         let sent = Instant::now();
         let mut ids = Vec::with_capacity(events.len());
-        let mut appender = self.inner.store.appender(&stream, self.retention(&stream));
-        while events.len() > 0 {
-            // While the server works on some events, the next ones are written.
-            let mut entries = Vec::with_capacity(PUBLISH_STEP);
-            for (id, event) in events.by_ref().take(PUBLISH_STEP) {
-                ids.push(self.entry_of(&stream, event, &id).map(|fields| {
-                    entries.push(fields);
-                    id
-                }));
+        let sending = async {
+            let mut appender = self.inner.store.appender(&stream, self.retention(&stream));
+            while events.len() > 0 {
+                // While the server works on some events, the next ones are written.
+                let mut entries = Vec::with_capacity(PUBLISH_STEP);
+                for (id, event) in events.by_ref().take(PUBLISH_STEP) {
+                    ids.push(self.entry_of(&stream, event, &id, trace.as_deref()).map(|fields| {
+                        entries.push(fields);
+                        id
+                    }));
+                }
+                appender.push(entries).await;
             }
-            appender.push(entries).await;
-        }
-        let mut stored = appender.finish().await.into_iter();
+            appender.finish().await.into_iter()
+        };
+        let mut stored = sending.instrument(span.clone()).await;
         let lost = || Err(StoreError::Protocol { command: "XADD" });
         let answer = |id: Result<EventId, PublishError>| {
             id.and_then(|id| confirm(&stream, id, stored.next().unwrap_or_else(lost)))
         };
         let answers = ids.into_iter().map(answer).collect::<Vec<_>>();
-        self.note_sent(&stream, &answers, sent);
+        self.note_sent(&stream, &answers, sent, &span);
         answers
     }
 
@@ -208,6 +223,7 @@ impl Client {
                 retention: HashMap::new(),
                 retention_default: Retention::default(),
                 payload_bytes_max: PAYLOAD_BYTES_MAX,
+                trace_context: None,
                 metrics: SendMetrics::default(),
                 in_memory: true,
             }),
@@ -227,11 +243,21 @@ impl Client {
         self.inner.retention.get(stream).copied().unwrap_or(self.inner.retention_default)
     }
 
+    /// The trace that what is published now belongs to: the application's, or the job's in which it
+    /// is published.
+    fn trace(&self, span: &Span) -> Option<Arc<TraceContext>> {
+        match &self.inner.trace_context {
+            Some(Asking(ask)) => span.in_scope(|| ask().map(Arc::new)),
+            None => trace::of_job(),
+        }
+    }
+
     fn note_sent(
         &self,
         stream: &StreamName,
         answers: &[Result<Published, PublishError>],
         sent: Instant,
+        span: &Span,
     ) {
         let outcomes = answers.iter().filter_map(|answer| match answer {
             Ok(_) => Some(Sending::Ok),
@@ -241,6 +267,12 @@ impl Client {
             Err(_) => None,
         });
         self.inner.metrics.stream(stream).sent(outcomes, sent.elapsed());
+        match answers.iter().find_map(|answer| answer.as_ref().err()) {
+            Some(PublishError::Unconfirmed { .. }) => span::failed(span, "unconfirmed"),
+            Some(PublishError::Rejected { .. }) => span::failed(span, "rejected"),
+            Some(_) => span::failed(span, "refused"),
+            None => {}
+        }
     }
 
     fn entry_of<E: Event>(
@@ -248,6 +280,7 @@ impl Client {
         stream: &StreamName,
         event: &E,
         id: &EventId,
+        trace: Option<&TraceContext>,
     ) -> Result<Fields, PublishError> {
         let event_type = event.event_type();
         let payload = event.encode().map_err(|source| PublishError::Encode {
@@ -255,7 +288,7 @@ impl Client {
             event_type: event_type.to_owned(),
             source,
         })?;
-        let fields = Envelope::entry(event_type, payload, id, event.key());
+        let fields = Envelope::entry(event_type, payload, id, event.key(), trace);
         let bytes = fields.iter().map(|(name, value)| name.len() + value.len()).sum();
         if bytes > self.inner.payload_bytes_max {
             return Err(PublishError::TooLarge {
@@ -284,6 +317,7 @@ pub struct ClientBuilder {
     retention: Vec<(String, Retention)>,
     retention_default: Retention,
     payload_bytes_max: usize,
+    trace_context: Option<Asking>,
 }
 
 impl ClientBuilder {
@@ -305,6 +339,21 @@ impl ClientBuilder {
     /// Larger ones are refused before anything is sent.
     pub fn payload_bytes_max(mut self, bytes: usize) -> Self {
         self.payload_bytes_max = bytes;
+        self
+    }
+
+    /// How to find the trace that an event belongs to: asked at each call that publishes, within its
+    /// `send` span, for all events of the call. None leaves the event without a trace.
+    ///
+    /// By default, what a handler publishes belongs to the trace of its job (as long as it is
+    /// published in the handler's own task), and anything else to none.
+    ///
+    /// It should be quick, and must not block. `docs/tracing.md` has it for OpenTelemetry.
+    pub fn trace_context(
+        mut self,
+        ask: impl Fn() -> Option<TraceContext> + Send + Sync + 'static,
+    ) -> Self {
+        self.trace_context = Some(Asking(Arc::new(ask)));
         self
     }
 
@@ -346,6 +395,7 @@ impl ClientBuilder {
                 retention,
                 retention_default: self.retention_default,
                 payload_bytes_max: self.payload_bytes_max,
+                trace_context: self.trace_context,
                 metrics: SendMetrics::default(),
                 in_memory,
             }),

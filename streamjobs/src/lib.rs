@@ -31,6 +31,7 @@ mod presence;
 mod record;
 mod registry;
 mod store;
+mod trace;
 mod version;
 mod view;
 
@@ -42,6 +43,7 @@ pub use self::handler::{Begin, FromJob, HandlerDef, Job, JobResource, Requiremen
 pub use self::name::{ConsumerName, EventId, GroupName, NameError, StreamName};
 pub use self::outcome::{IntoOutcome, JobError, Outcome, ResultExt};
 pub use self::runtime::{Runtime, RuntimeBuilder};
+pub use self::trace::{TraceContext, TraceContextError};
 
 #[doc = include_str!("../docs/event.md")]
 pub use streamjobs_macros::Event;

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use crate::entry::{Entry, EntryId, Fields};
 use crate::event::DecodeError;
 use crate::name::{EventId, StreamName};
+use crate::trace::TraceContext;
 
 /// What an entry says beside its payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,13 +82,17 @@ impl Envelope {
         payload: Fields,
         id: &EventId,
         key: Option<String>,
+        trace: Option<&TraceContext>,
     ) -> Fields {
-        let mut fields = Fields::with_capacity(payload.len() + 3);
+        let mut fields = Fields::with_capacity(payload.len() + 4);
         let name = |name: &'static str| Bytes::from_static(name.as_bytes());
         fields.push((name(TYPE), name(event_type)));
         fields.extend(payload);
         fields.push((name(ID), Bytes::copy_from_slice(id.as_str().as_bytes())));
         fields.extend(key.map(|key| (name(KEY), key.into())));
+        if let Some(trace) = trace {
+            trace.write(&mut fields);
+        }
         fields
     }
 }
@@ -144,13 +149,17 @@ mod tests {
 
     #[test]
     fn fields_stand_in_one_order_and_only_what_is_set_is_written() {
-        let names = |key: Option<String>| {
+        let names = |key: Option<String>, trace: Option<&TraceContext>| {
             let id = EventId::new("e").unwrap();
-            let fields = Envelope::entry("t", vec![("data".into(), "{}".into())], &id, key);
+            let fields = Envelope::entry("t", vec![("data".into(), "{}".into())], &id, key, trace);
             fields.into_iter().map(|(name, _)| name).collect::<Vec<_>>()
         };
-        assert_eq!(names(None), ["type", "data", "sj-id"]);
-        assert_eq!(names(Some("k".into())), ["type", "data", "sj-id", "sj-key"]);
+        assert_eq!(names(None, None), ["type", "data", "sj-id"]);
+        let trace = TraceContext::from_ids([1; 16], [2; 8], 1).unwrap();
+        assert_eq!(
+            names(Some("k".into()), Some(&trace)),
+            ["type", "data", "sj-id", "sj-key", "sj-trace"]
+        );
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::client::Client;
 use crate::entry::{Delivery, Entry, EntryId};
 use crate::name::{ConsumerName, EventId, GroupName, StreamName};
 use crate::outcome::Outcome;
+use crate::trace::TraceContext;
 
 /// One attempt at one group's work on one event: what a handler may ask about itself.
 ///
@@ -28,6 +29,7 @@ pub(crate) struct JobParts {
     pub(crate) delivery: Arc<Delivery>,
     pub(crate) event_id: EventId,
     pub(crate) origin: Option<EntryId>,
+    pub(crate) trace: Option<Arc<TraceContext>>,
     pub(crate) attempt: u32,
     pub(crate) attempts_max: u32,
     pub(crate) timeout: Option<Duration>,
@@ -166,6 +168,13 @@ impl Job {
     #[must_use]
     pub fn origin(&self) -> Option<EntryId> {
         self.parts.origin
+    }
+
+    /// The trace in which the event was published, if its entry says so: the same for every retry
+    /// and redrive. A field that cannot be read counts as absent.
+    #[must_use]
+    pub fn trace_context(&self) -> Option<&TraceContext> {
+        self.parts.trace.as_deref()
     }
 
     /// The entry as the server holds it.

@@ -8,6 +8,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::entry::{EntryId, Hold};
 use crate::metrics::Finish;
@@ -16,6 +17,7 @@ use crate::record::{Attempted, FIELDS_CARRIED_MAX};
 use crate::runtime::pause::Pause;
 use crate::runtime::queue::{QueueContext, Settlement};
 use crate::store::{Checked, StoreError};
+use crate::trace::span;
 
 /// The settling loop of one queue.
 pub(crate) struct Acker {
@@ -173,16 +175,24 @@ fn may_be_trimmed(context: &QueueContext, hold: Hold, known: Option<EntryId>) ->
     context.held.is_renewing(hold) || context.held.letter(hold) != known
 }
 
-/// Carries one verdict out, with its duration measured.
+/// Carries one verdict out, under its span and with its duration measured.
 async fn carry_out_measured(
     context: &QueueContext,
     settlement: &Settlement,
     trimmed: Option<EntryId>,
 ) -> Result<Checked, StoreError> {
+    let operation = match settlement.verdict {
+        Verdict::SetAside { .. } => "set_aside",
+        Verdict::Bury { .. } => "bury",
+        Verdict::Release => "hand_back",
+        Verdict::Acknowledge | Verdict::Leave => "none",
+    };
+    let (queue, event_id) = (&context.queue, &settlement.envelope.event_id);
+    let span = span::settle(operation, &queue.stream, &queue.group, 1, Some(event_id));
     let sent = Instant::now();
-    let answer = carry_out(context, settlement, trimmed).await;
+    let answer = carry_out(context, settlement, trimmed).instrument(span.clone()).await;
     context.report.settled(sent.elapsed());
-    answer
+    answer.inspect_err(|error| span::failed(&span, error.kind()))
 }
 
 async fn carry_out(

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
-use tracing::info;
+use tracing::{Span, info};
 
 use crate::cause::BoxError;
 use crate::client::Client;
@@ -29,6 +29,8 @@ use crate::runtime::queue::QueueContext;
 use crate::runtime::report::{Report, Tally};
 use crate::runtime::wake::Wake;
 use crate::store::Store;
+use crate::trace::TraceContext;
+use crate::trace::span::Telling;
 
 /// Settings of a [`Runtime`]; every one has a default.
 #[must_use = "a builder does nothing until it is started"]
@@ -37,11 +39,18 @@ pub struct RuntimeBuilder {
     states: States,
     wishes: Wishes,
     consumer_prefix: Option<String>,
+    on_process_span: Option<Telling>,
 }
 
 impl RuntimeBuilder {
     pub(crate) fn new(client: Client) -> Self {
-        Self { client, states: States::default(), wishes: Wishes::default(), consumer_prefix: None }
+        Self {
+            client,
+            states: States::default(),
+            wishes: Wishes::default(),
+            consumer_prefix: None,
+            on_process_span: None,
+        }
     }
 
     /// Gives handlers a state, which they take as `State<T>`. One for each type; the last counts.
@@ -123,6 +132,26 @@ impl RuntimeBuilder {
         self
     }
 
+    /// Called with the `process` span of each attempt whose event came with a
+    /// [`TraceContext`], before the handler starts: the place to link the two. Nothing by default.
+    ///
+    /// A link, not a parent, is what OpenTelemetry's conventions ask for: a job may start hours after
+    /// it was published, and several times. With `tracing-opentelemetry` it is one line, in which
+    /// `remote` makes a `SpanContext` of the ids; `docs/tracing.md` has it whole:
+    ///
+    /// ```text
+    /// .on_process_span(|span, context| span.add_link(remote(context)))
+    /// ```
+    ///
+    /// A panic in it is a failure of the attempt.
+    pub fn on_process_span(
+        mut self,
+        tell: impl Fn(&Span, &TraceContext) + Send + Sync + 'static,
+    ) -> Self {
+        self.on_process_span = Some(Telling(Arc::new(tell)));
+        self
+    }
+
     /// Starts the runtime: handlers run on the present Tokio runtime, everything else on a thread
     /// of its own.
     ///
@@ -158,6 +187,7 @@ impl RuntimeBuilder {
             tally,
             consumer,
             wishes: self.wishes,
+            on_process_span: self.on_process_span,
         };
         let contexts = wiring.contexts(planned).into_iter().map(Arc::new).collect::<Vec<_>>();
         // Connections belong to the executor that opens them.
@@ -198,6 +228,7 @@ struct Wiring {
     tally: Arc<Tally>,
     consumer: ConsumerName,
     wishes: Wishes,
+    on_process_span: Option<Telling>,
 }
 
 impl Wiring {
@@ -217,6 +248,7 @@ impl Wiring {
             let (tally, measured) = (Arc::clone(&self.tally), Arc::clone(&metrics));
             contexts.push(QueueContext {
                 report: Report::new(tally, measured, Arc::clone(&place)),
+                on_process_span: self.on_process_span.clone(),
                 clock: Clock::new(config.lease, Instant::now()),
                 slots: Arc::new(Semaphore::new(config.concurrency)),
                 runtime: self.wishes.runtime,

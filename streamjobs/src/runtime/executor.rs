@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use tracing::{Instrument, Span};
 
 use crate::entry::Hold;
 use crate::event::Envelope;
@@ -18,6 +19,8 @@ use crate::policy::{
 use crate::record::FIELDS_CARRIED_MAX;
 use crate::runtime::acks::Ack;
 use crate::runtime::queue::{Assignment, BoundHandler, QueueContext, Settlement};
+use crate::trace::span::{self, Processing, Telling};
+use crate::trace::{TraceContext, within};
 
 /// Runs the job, unless it may not run any more, and passes the verdict on.
 pub(crate) async fn execute(
@@ -118,12 +121,15 @@ async fn attempt_once(
     bound: &BoundHandler,
     attempt: u32,
 ) -> Outcome {
+    let trace = TraceContext::of(&assignment.delivery.entry).map(Arc::new);
+    let span = span_of(context, assignment, envelope, attempt);
     let started = Instant::now();
     let job = Job::new(JobParts {
         place: Arc::clone(&context.place),
         delivery: Arc::clone(&assignment.delivery),
         event_id: envelope.event_id.clone(),
         origin: envelope.origin,
+        trace: trace.clone(),
         attempt,
         attempts_max: bound.limits.max_attempts,
         timeout: bound.limits.timeout,
@@ -132,12 +138,50 @@ async fn attempt_once(
         states: Arc::clone(&context.states),
         client: context.client.clone(),
     });
+    let run = async {
+        if let (Some(Telling(tell)), Some(trace)) = (&context.on_process_span, &trace) {
+            tell(&span, trace);
+        }
+        within(trace, (bound.handler.run)(job)).instrument(span.clone()).await
+    };
     // The steps inside contain the panics of the handler itself; this one is for extractors,
     // decoders and resources.
-    let run = AssertUnwindSafe(async { (bound.handler.run)(job).await }).catch_unwind();
+    let run = AssertUnwindSafe(run).catch_unwind();
     let outcome = run.await.unwrap_or_else(|panic| Outcome::Panicked(panic_text(panic.as_ref())));
     bound.durations.record(started.elapsed());
+    if let Some(kind) = error_type(&outcome) {
+        span::failed(&span, kind);
+    }
     outcome
+}
+
+fn span_of(
+    context: &QueueContext,
+    assignment: &Assignment,
+    envelope: &Envelope,
+    attempt: u32,
+) -> Span {
+    span::process(Processing {
+        stream: &context.queue.stream,
+        group: &context.queue.group,
+        consumer: &context.place.consumer,
+        event_id: &envelope.event_id,
+        delivery_count: assignment.delivery.delivery_count,
+        attempt,
+    })
+}
+
+/// What the span of an attempt says went wrong, if anything did.
+fn error_type(outcome: &Outcome) -> Option<&'static str> {
+    match outcome {
+        Outcome::Done | Outcome::AlreadyDone => None,
+        Outcome::Failed(_) => Some("error"),
+        Outcome::Panicked(_) => Some("panic"),
+        Outcome::TimedOut(_) => Some("timeout"),
+        Outcome::Undecodable(_) => Some("undecodable"),
+        Outcome::LeaseLost => Some("lost_lease"),
+        Outcome::CutOff => Some("cancelled"),
+    }
 }
 
 async fn settle(

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use metrics::Histogram;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use crate::client::Client;
 use crate::config::{JobLimits, QueueConfig, RuntimeConfig};
@@ -21,6 +22,7 @@ use crate::runtime::held::{Held, Registered};
 use crate::runtime::report::Report;
 use crate::runtime::wake::Wake;
 use crate::store::{Queue, Source, Store, StoreError};
+use crate::trace::span::{self, Telling};
 
 /// One group on one stream, as this process works on it.
 #[derive(Debug)]
@@ -42,6 +44,8 @@ pub(crate) struct QueueContext {
     pub(crate) wake: Wake,
     pub(crate) health: LoopHealth,
     pub(crate) report: Report,
+    /// Told of the span of each run whose event came with a trace.
+    pub(crate) on_process_span: Option<Telling>,
     /// Entries may have been delivered to nobody, because an answer was lost: the reader looks at the
     /// own pending list before it reads on.
     pub(crate) suspect: AtomicBool,
@@ -154,10 +158,11 @@ impl QueueContext {
 
     /// Acknowledges: the number of entries that was still pending.
     pub(crate) async fn acknowledge(&self, ids: &[(Source, EntryId)]) -> Result<usize, StoreError> {
+        let span = span::settle("ack", &self.queue.stream, &self.queue.group, ids.len(), None);
         let sent = Instant::now();
-        let answer = self.store.acknowledge(&self.queue, ids).await;
+        let answer = self.store.acknowledge(&self.queue, ids).instrument(span.clone()).await;
         self.report.settled(sent.elapsed());
-        answer
+        answer.inspect_err(|error| span::failed(&span, error.kind()))
     }
 
     /// Ends jobs that the server has acknowledged: their slots, and the dead letters of those whose

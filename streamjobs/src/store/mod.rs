@@ -404,4 +404,16 @@ impl StoreError {
     pub fn is_silence(&self) -> bool {
         matches!(self, Self::AnswerLost(cause) if cause.is::<tokio::time::error::Elapsed>())
     }
+
+    /// What went wrong, in one of a few words.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::GroupMissing => "group_missing",
+            Self::Refused { .. } => "refused",
+            Self::Unreachable(_) => "unreachable",
+            Self::AnswerLost(_) => "answer_lost",
+            Self::Protocol { .. } => "protocol",
+        }
+    }
 }
