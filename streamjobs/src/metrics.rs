@@ -86,6 +86,8 @@ table! {
         "Steps refused because another attempt had the entry";
     TRIMMED: Counter in Count, "streamjobs_payloads_trimmed_total",
         "Entries whose payload was trimmed away before they were done";
+    TRIMMED_UNREAD: Counter in Count, "streamjobs_trimmed_unread_total",
+        "Entries that retention took before the group had got them";
     LEFT: Counter in Count, "streamjobs_payloads_left_total",
         "Looks at lost payloads of which no dead letter can tell";
     GROUPS_RECREATED: Counter in Count, "streamjobs_group_recreated_total",
@@ -259,6 +261,7 @@ pub(crate) struct QueueMetrics {
     pub(crate) leases_lost: Counter,
     pub(crate) refused_late: Counter,
     pub(crate) trimmed: Counter,
+    pub(crate) trimmed_unread: Counter,
     pub(crate) left: Counter,
     pub(crate) groups_recreated: Counter,
     pub(crate) sweeps_refused: Counter,
@@ -300,6 +303,7 @@ impl QueueMetrics {
             leases_lost: counter(LEASES_LOST),
             refused_late: counter(REFUSED_LATE),
             trimmed: counter(TRIMMED),
+            trimmed_unread: counter(TRIMMED_UNREAD),
             left: counter(LEFT),
             groups_recreated: counter(GROUPS_RECREATED),
             sweeps_refused: counter(SWEEPS_REFUSED),

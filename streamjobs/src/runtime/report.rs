@@ -236,7 +236,7 @@ impl Report {
 
     pub(crate) fn trimmed_unread(&self, entries: u64) {
         if entries > 0 {
-            count!(self, trimmed_unread, entries);
+            count!(self, trimmed_unread as trimmed_unread, entries);
             log!(error, self, entries, "entries were trimmed before they were delivered");
         }
     }
