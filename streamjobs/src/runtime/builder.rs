@@ -1,33 +1,23 @@
 //! Settings of a runtime, and its start.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::time::Duration;
 
-use tokio::sync::{Notify, Semaphore};
-use tokio::time::Instant;
-use tracing::info;
+use tokio::runtime::Handle;
 
-use crate::cause::BoxError;
 use crate::client::Client;
 use crate::config::GroupOptions;
 use crate::error::StartError;
-use crate::handler::{HandlerDef, Place, States};
-use crate::name::ConsumerName;
+use crate::handler::{HandlerDef, States};
+use crate::name::{ConsumerName, GroupName};
 use crate::registry;
 use crate::runtime::Runtime;
-use crate::runtime::acks::Acks;
-use crate::runtime::clock::Clock;
-use crate::runtime::health::LoopHealth;
-use crate::runtime::held::Held;
 use crate::runtime::io::Io;
 use crate::runtime::plan::{PlannedQueue, Wishes, plan};
-use crate::runtime::queue::QueueContext;
-use crate::runtime::report::{Report, Tally};
-use crate::runtime::wake::Wake;
-use crate::store::Store;
+use crate::runtime::wiring::{Wiring, prepare};
+use crate::runtime::worker::{Executors, Worker};
 
 /// Settings of a [`Runtime`]; every one has a default.
 #[must_use = "a builder does nothing until it is started"]
@@ -139,35 +129,34 @@ impl RuntimeBuilder {
     /// Dropping the future stops what was started.
     pub async fn start(self) -> Result<Runtime, StartError> {
         let planned = plan(&self.wishes, registry::linked(), &self.states)?;
-        let consumer = self.consumer()?;
-        let in_memory = self.client.is_in_memory();
-        let io = if in_memory { Io::inline() } else { Io::thread()? };
-        let store = self.client.store().fork();
-        let tally = Arc::new(Tally::default());
-        let mut runtime =
-            Runtime::new(io, consumer.clone(), Arc::clone(&tally), self.wishes.runtime.grace);
-        let wiring = Wiring {
-            client: self.client,
-            states: Arc::new(self.states),
-            store,
-            tally,
-            consumer,
-            wishes: self.wishes,
-        };
-        let contexts = wiring.contexts(planned).into_iter().map(Arc::new).collect::<Vec<_>>();
+        let name = self.consumer()?;
+        let io = if self.client.is_in_memory() { Io::inline() } else { Io::thread()? };
+        let executors = Executors { io: io.handle().clone(), app: Handle::current() };
+        let wiring = Wiring::new(self.client, self.states, self.wishes.runtime, &planned);
+        let mut by_group = BTreeMap::<GroupName, Vec<PlannedQueue>>::new();
+        for queue in planned {
+            by_group.entry(queue.queue.group.clone()).or_default().push(queue);
+        }
+        let workers = by_group.into_values().map(|queues| {
+            let tally = Arc::default();
+            let context = |planned| Arc::new(wiring.context(planned, &name, &tally));
+            let contexts = queues.iter().map(context).collect();
+            Worker::new(name.clone(), contexts, tally, executors.clone())
+        });
+        let workers = workers.collect::<Vec<_>>();
+        let contexts = workers.iter().flat_map(|worker| worker.queues.clone()).collect::<Vec<_>>();
+        let runtime = Runtime::new(io, name, wiring.tally, workers, self.wishes.runtime.grace);
         // Connections belong to the executor that opens them.
-        let prepared = contexts.clone();
         let prepare = async move {
-            for context in &prepared {
+            for context in &contexts {
                 prepare(context).await?;
             }
             Ok(())
         };
-        let prepare = runtime.keeping.spawn_on(prepare, runtime.io.handle());
+        let prepare = runtime.tasks.spawn_on(prepare, &executors.io);
         prepare.await.map_err(|error| StartError::Thread(error.into()))??;
-        for context in contexts {
-            log_table(&context);
-            runtime.run_queue(context);
+        for worker in &runtime.workers {
+            worker.start();
         }
         Ok(runtime)
     }
@@ -184,98 +173,3 @@ impl fmt::Debug for RuntimeBuilder {
         f.debug_struct("RuntimeBuilder").field("wishes", &self.wishes).finish_non_exhaustive()
     }
 }
-
-/// What every queue of a runtime gets.
-struct Wiring {
-    client: Client,
-    states: Arc<States>,
-    store: Arc<dyn Store>,
-    tally: Arc<Tally>,
-    consumer: ConsumerName,
-    wishes: Wishes,
-}
-
-impl Wiring {
-    fn contexts(&self, planned: Vec<PlannedQueue>) -> Vec<QueueContext> {
-        let mut trimmed = HashMap::new();
-        let mut contexts = Vec::new();
-        for PlannedQueue { queue, config, handlers } in planned {
-            let place = Arc::new(Place {
-                stream: queue.stream.clone(),
-                group: queue.group.clone(),
-                consumer: self.consumer.clone(),
-            });
-            let trims = trimmed.insert(queue.stream.clone(), ()).is_none();
-            contexts.push(QueueContext {
-                report: Report::new(Arc::clone(&self.tally), Arc::clone(&place)),
-                clock: Clock::new(config.lease, Instant::now()),
-                slots: Arc::new(Semaphore::new(config.concurrency)),
-                runtime: self.wishes.runtime,
-                store: Arc::clone(&self.store),
-                client: self.client.clone(),
-                states: Arc::clone(&self.states),
-                held: Held::default(),
-                acks: Acks::default(),
-                wake: Wake::default(),
-                health: LoopHealth::new(),
-                suspect: AtomicBool::new(false),
-                lane_waits: AtomicBool::new(false),
-                sweep_now: Notify::new(),
-                renew_now: Notify::new(),
-                reaper_wants: AtomicUsize::new(0),
-                intake: Semaphore::new(1),
-                epoch: AtomicU64::new(0),
-                trims,
-                queue,
-                place,
-                config,
-                handlers,
-            });
-        }
-        contexts
-    }
-}
-
-/// Makes the group where it is missing, and learns the server's clock.
-async fn prepare(context: &QueueContext) -> Result<(), StartError> {
-    let failed = |source: BoxError| StartError::Group {
-        stream: context.queue.stream.to_string(),
-        group: context.queue.group.to_string(),
-        source,
-    };
-    context
-        .store
-        .prepare(&context.queue, context.config.start)
-        .await
-        .map_err(|error| failed(error.into()))?;
-    // Any of them may be slow; the quickest counts.
-    for _ in 0..CLOCK_LOOKS {
-        let sent = Instant::now();
-        let now = context.store.now().await.map_err(|error| failed(error.into()))?;
-        context.clock.observe(sent, Instant::now(), now);
-    }
-    Ok(())
-}
-
-/// One line for each handler, so that the log of a deployment says what it runs.
-fn log_table(context: &QueueContext) {
-    let (stream, group) = (&context.queue.stream, &context.queue.group);
-    let typed = context.handlers.by_type.iter().map(|(event_type, bound)| (*event_type, bound));
-    let mut rows =
-        typed.chain(context.handlers.any.iter().map(|bound| ("*", bound))).collect::<Vec<_>>();
-    rows.sort_unstable_by_key(|(event_type, _)| *event_type);
-    for (event_type, bound) in rows {
-        info!(
-            %stream, %group, event_type,
-            handler = bound.handler.location(),
-            concurrency = context.config.concurrency,
-            lease = ?context.config.lease,
-            max_attempts = bound.limits.max_attempts,
-            timeout = ?bound.limits.timeout,
-            "handler started"
-        );
-    }
-}
-
-/// Looks at the server's clock before the first job.
-const CLOCK_LOOKS: usize = 3;

@@ -42,7 +42,8 @@ impl Janitor {
             Retention::MaxAge(age) => Some(Cut::Age(age)),
             Retention::MaxLen(_) | Retention::MaxLenExact(_) | Retention::Unlimited => None,
         };
-        if let Some(cut) = cut.filter(|_| context.trims) {
+        let interval = context.runtime.janitor_interval;
+        if let Some(cut) = cut.filter(|_| context.trims.take(Instant::now(), interval)) {
             let trimmed = self.take("trim", context.store.trim(&context.queue.stream, cut).await);
             context.report.entries_trimmed(trimmed.unwrap_or(0));
         }

@@ -1,8 +1,9 @@
 //! What the loops of one queue share.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
@@ -28,7 +29,7 @@ pub(crate) struct QueueContext {
     pub(crate) place: Arc<Place>,
     pub(crate) config: QueueConfig,
     pub(crate) runtime: RuntimeConfig,
-    pub(crate) handlers: Handlers,
+    pub(crate) handlers: Arc<Handlers>,
     /// The store of the thread that does all of the runtime's input and output.
     pub(crate) store: Arc<dyn Store>,
     /// The application's client, for handlers.
@@ -58,8 +59,8 @@ pub(crate) struct QueueContext {
     pub(crate) intake: Semaphore,
     /// How often the group was lost and made again.
     pub(crate) epoch: AtomicU64,
-    /// Whether this queue's janitor trims the stream: one per stream does.
-    pub(crate) trims: bool,
+    /// The turn to trim the stream, which all janitors of this process share.
+    pub(crate) trims: Arc<TrimTurn>,
 }
 
 /// The handlers of one queue, by event type.
@@ -102,6 +103,25 @@ pub(crate) struct Settlement {
     pub(crate) verdict: Verdict,
     pub(crate) lease: Arc<Lease>,
     pub(crate) slot: OwnedSemaphorePermit,
+}
+
+/// Whose turn it is to trim a stream. Every consumer that reads it has a janitor, any of which may
+/// stop, and one trimming within the interval is enough.
+#[derive(Debug, Default)]
+pub(crate) struct TrimTurn {
+    taken: Mutex<Option<Instant>>,
+}
+
+impl TrimTurn {
+    /// Takes the turn, unless another janitor has had it within the interval.
+    pub(crate) fn take(&self, now: Instant, interval: Duration) -> bool {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = taken.is_none_or(|taken| now.saturating_duration_since(taken) >= interval);
+        if due {
+            *taken = Some(now);
+        }
+        due
+    }
 }
 
 impl QueueContext {

@@ -84,14 +84,17 @@ counters! {
 /// Counts and logs for one queue of one process run.
 #[derive(Clone, Debug)]
 pub(crate) struct Report {
-    tally: Arc<Tally>,
+    /// Of the runtime, and of this consumer alone.
+    tallies: [Arc<Tally>; 2],
     place: Arc<Place>,
 }
 
 /// Adds to a counter of the report.
 macro_rules! count {
     ($report:expr, $name:ident, $by:expr) => {
-        $report.tally.$name.fetch_add(u64::try_from($by).unwrap_or(u64::MAX), Ordering::Relaxed)
+        for tally in &$report.tallies {
+            tally.$name.fetch_add(u64::try_from($by).unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
     };
 }
 
@@ -106,8 +109,8 @@ macro_rules! log {
 }
 
 impl Report {
-    pub(crate) fn new(tally: Arc<Tally>, place: Arc<Place>) -> Self {
-        Self { tally, place }
+    pub(crate) fn new(tallies: [Arc<Tally>; 2], place: Arc<Place>) -> Self {
+        Self { tallies, place }
     }
 
     pub(crate) fn delivered(&self, entries: usize) {
