@@ -60,6 +60,8 @@ scripts! {
     RETIRE_DEAD = "retire_dead";
     /// Stores a failed job until its delay is over, then acknowledges.
     SET_ASIDE = "set_aside";
+    /// Pauses a group or resumes it, in every process.
+    SET_PAUSED = "set_paused";
     /// Claims entries that were idle for too long.
     SWEEP = "sweep";
     /// Removes entries older than an age.

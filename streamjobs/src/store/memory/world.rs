@@ -33,6 +33,8 @@ pub(super) struct Memory {
     pub(super) floor: Option<EntryId>,
     pub(super) released: u64,
     pub(super) beats: BTreeMap<String, u64>,
+    /// When the group was paused in every process.
+    pub(super) paused: Option<u64>,
 }
 
 impl World {
