@@ -121,7 +121,11 @@ async fn acknowledge(context: &QueueContext) -> Result<(), StoreError> {
 async fn settle(context: &QueueContext, settlement: Settlement, abort: &CancellationToken) {
     let mut pause = Pause::new();
     let mut unconfirmed = false;
-    while !abort.is_cancelled() && !settlement.lease.is_lost() {
+    while !settlement.lease.is_lost() {
+        if abort.is_cancelled() {
+            // It stays among what is held here, so that the report of the stop names it.
+            return;
+        }
         // Where a renewal has found the payload gone, the letter that says so stands for the entry.
         let trimmed = context.held.letter(settlement.hold);
         match carry_out(context, &settlement, trimmed).await {
