@@ -1,8 +1,7 @@
 //! Settings of a runtime, and its start.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -11,13 +10,13 @@ use crate::client::Client;
 use crate::config::GroupOptions;
 use crate::error::StartError;
 use crate::handler::{HandlerDef, States};
-use crate::name::{ConsumerName, GroupName};
 use crate::registry;
 use crate::runtime::Runtime;
 use crate::runtime::io::Io;
-use crate::runtime::plan::{PlannedQueue, Wishes, plan};
-use crate::runtime::wiring::{Wiring, prepare};
-use crate::runtime::worker::{Executors, Worker};
+use crate::runtime::plan::{Wishes, plan};
+use crate::runtime::wiring::Wiring;
+use crate::runtime::worker::Executors;
+use crate::runtime::workers::Workers;
 
 /// Settings of a [`Runtime`]; every one has a default.
 #[must_use = "a builder does nothing until it is started"]
@@ -70,8 +69,8 @@ impl RuntimeBuilder {
         self
     }
 
-    /// The first part of this process run's name on the server; `streamjobs` and the process id by
-    /// default. Random bits follow, so that no two runs ever share a name.
+    /// The first part of the names of this process' consumers on the server; `streamjobs` and the
+    /// process id by default. Random bits follow, so that no two consumers ever share a name.
     pub fn consumer_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.consumer_prefix = Some(prefix.into());
         self
@@ -129,42 +128,14 @@ impl RuntimeBuilder {
     /// Dropping the future stops what was started.
     pub async fn start(self) -> Result<Runtime, StartError> {
         let planned = plan(&self.wishes, registry::linked(), &self.states)?;
-        let name = self.consumer()?;
         let io = if self.client.is_in_memory() { Io::inline() } else { Io::thread()? };
         let executors = Executors { io: io.handle().clone(), app: Handle::current() };
-        let wiring = Wiring::new(self.client, self.states, self.wishes.runtime, &planned);
-        let mut by_group = BTreeMap::<GroupName, Vec<PlannedQueue>>::new();
-        for queue in planned {
-            by_group.entry(queue.queue.group.clone()).or_default().push(queue);
-        }
-        let workers = by_group.into_values().map(|queues| {
-            let tally = Arc::default();
-            let context = |planned| Arc::new(wiring.context(planned, &name, &tally));
-            let contexts = queues.iter().map(context).collect();
-            Worker::new(name.clone(), contexts, tally, executors.clone())
-        });
-        let workers = workers.collect::<Vec<_>>();
-        let contexts = workers.iter().flat_map(|worker| worker.queues.clone()).collect::<Vec<_>>();
-        let runtime = Runtime::new(io, name, wiring.tally, workers, self.wishes.runtime.grace);
-        // Connections belong to the executor that opens them.
-        let prepare = async move {
-            for context in &contexts {
-                prepare(context).await?;
-            }
-            Ok(())
-        };
-        let prepare = runtime.tasks.spawn_on(prepare, &executors.io);
-        prepare.await.map_err(|error| StartError::Thread(error.into()))??;
-        for worker in &runtime.workers {
-            worker.start();
-        }
-        Ok(runtime)
-    }
-
-    fn consumer(&self) -> Result<ConsumerName, StartError> {
         let process = || format!("streamjobs-{}", std::process::id());
-        let prefix = self.consumer_prefix.clone().unwrap_or_else(process);
-        ConsumerName::unique(&prefix).map_err(|error| StartError::Settings(vec![error.to_string()]))
+        let prefix = self.consumer_prefix.unwrap_or_else(process);
+        let wiring = Wiring::new(self.client, self.states, self.wishes.runtime, &planned);
+        let workers = Workers::new(wiring, executors, prefix, planned);
+        let consumer = workers.start().await?;
+        Ok(Runtime::new(io, consumer, workers))
     }
 }
 

@@ -25,6 +25,7 @@ impl Janitor {
         let mut cleaned = Instant::now();
         loop {
             self.take("beat", context.store.beat(&context.queue, &context.place.consumer).await);
+            self.see_off().await;
             if cleaned.elapsed() >= interval {
                 cleaned = Instant::now();
                 self.clean().await;
@@ -53,6 +54,17 @@ impl Janitor {
             context.store.retire_dead(&context.queue, silence).await,
         );
         context.report.consumers_retired(retired.unwrap_or(0));
+    }
+
+    /// Removes the names of consumers that stopped in this process, once nothing is pending for them.
+    async fn see_off(&self) {
+        let context = &self.context;
+        for consumer in context.departed.of(&context.queue) {
+            let retired = context.store.retire(&context.queue, &consumer).await;
+            if self.take("remove a stopped consumer", retired).is_some_and(|retired| retired) {
+                context.departed.remove(&context.queue, &consumer);
+            }
+        }
     }
 
     /// Housekeeping that fails is done the next time.

@@ -4,8 +4,11 @@ mod acker;
 mod acks;
 mod builder;
 mod clock;
+mod control;
+mod departed;
 mod dispatcher;
 mod executor;
+mod gate;
 mod health;
 mod held;
 mod io;
@@ -19,27 +22,29 @@ mod reaper;
 mod report;
 mod retry;
 mod shutdown;
+mod slots;
 mod wake;
 mod wiring;
 mod worker;
+mod workers;
 
 pub use self::builder::RuntimeBuilder;
+pub use self::control::{Consumer, Control};
 pub use self::health::{Health, QueueHealth};
 pub use self::report::Counters;
 pub use self::shutdown::{Abandoned, ShutdownReport};
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::time::Instant;
-use tokio_util::task::TaskTracker;
 
 use self::io::Io;
 use self::queue::QueueContext;
-use self::report::Tally;
-use self::worker::Worker;
+use self::workers::Workers;
 use crate::client::Client;
+use crate::error::ControlError;
 use crate::name::ConsumerName;
 
 /// A running runtime: reads, runs handlers, settles and recovers until it is shut down.
@@ -49,12 +54,8 @@ use crate::name::ConsumerName;
 /// what they held is claimed by others when its lease ends.
 #[must_use = "dropping the runtime stops it"]
 pub struct Runtime {
-    workers: Vec<Worker>,
+    workers: Arc<Workers>,
     consumer: ConsumerName,
-    tally: Arc<Tally>,
-    grace: Duration,
-    /// What runs beside the workers.
-    tasks: TaskTracker,
     /// Dropped last: everything else runs on it.
     _io: Io,
 }
@@ -65,7 +66,8 @@ impl Runtime {
         RuntimeBuilder::new(client.clone())
     }
 
-    /// The name this process run reads under.
+    /// The name of the first consumer that was started: the only one of a process that works on one
+    /// group. [`consumers`](Self::consumers) has them all.
     #[must_use]
     pub fn consumer(&self) -> &ConsumerName {
         &self.consumer
@@ -74,34 +76,109 @@ impl Runtime {
     /// How often each thing happened since the start.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        self.tally.counters()
+        self.workers.wiring().tally.counters()
     }
 
-    /// Whether every group reads: for a health endpoint.
+    /// Whether every group reads: for a health endpoint. Consumers that are being removed do not
+    /// count.
     #[must_use]
     pub fn health(&self) -> Health {
         let now = Instant::now();
-        Health { queues: self.queues().map(|context| queue_health(context, now)).collect() }
+        let workers = self.workers.running();
+        let staying = workers.iter().filter(|worker| !worker.is_leaving());
+        let queues = staying.flat_map(|worker| &worker.queues);
+        Health { queues: queues.map(|context| queue_health(context, now)).collect() }
     }
 
-    fn new(
-        io: Io,
-        consumer: ConsumerName,
-        tally: Arc<Tally>,
-        workers: Vec<Worker>,
-        grace: Duration,
-    ) -> Self {
-        Self { workers, consumer, tally, grace, tasks: TaskTracker::new(), _io: io }
+    /// A handle that changes this runtime while it runs, for other parts of the application.
+    #[must_use]
+    pub fn control(&self) -> Control {
+        Control::new(Arc::clone(&self.workers))
     }
 
-    fn queues(&self) -> impl Iterator<Item = &QueueContext> {
-        self.workers.iter().flat_map(|worker| &worker.queues).map(Arc::as_ref)
+    /// The consumers of this moment; see [`Control::consumers`].
+    #[must_use]
+    pub fn consumers(&self) -> Vec<Consumer> {
+        self.control().consumers()
+    }
+
+    /// Starts another consumer of a group; see [`Control::add_consumer`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    ///
+    /// # Cancel safety
+    ///
+    /// As there.
+    pub async fn add_consumer(&self, group: &str) -> Result<ConsumerName, ControlError> {
+        self.control().add_consumer(group).await
+    }
+
+    /// Stops one consumer and removes it; see [`Control::remove_consumer`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    ///
+    /// # Cancel safety
+    ///
+    /// As there.
+    pub async fn remove_consumer(
+        &self,
+        name: &ConsumerName,
+    ) -> Result<ShutdownReport, ControlError> {
+        self.control().remove_consumer(name).await
+    }
+
+    /// Changes how many jobs of a group may be in flight; see [`Control::set_concurrency`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn set_concurrency(
+        &self,
+        group: &str,
+        concurrency: NonZeroU32,
+    ) -> Result<(), ControlError> {
+        self.control().set_concurrency(group, concurrency)
+    }
+
+    /// Pauses a group in this process; see [`Control::pause`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn pause(&self, group: &str) -> Result<bool, ControlError> {
+        self.control().pause(group)
+    }
+
+    /// Ends a pause of this process; see [`Control::resume`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn resume(&self, group: &str) -> Result<bool, ControlError> {
+        self.control().resume(group)
+    }
+
+    /// Looks for idle entries of a group now; see [`Control::reap_now`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn reap_now(&self, group: &str) -> Result<(), ControlError> {
+        self.control().reap_now(group)
+    }
+
+    fn new(io: Io, consumer: ConsumerName, workers: Workers) -> Self {
+        Self { workers: Arc::new(workers), consumer, _io: io }
     }
 }
 
 impl Drop for Runtime {
     fn drop(&mut self) {
-        for worker in &self.workers {
+        for worker in self.workers.close() {
             worker.abandon();
         }
     }
@@ -120,16 +197,20 @@ fn queue_health(context: &QueueContext, now: Instant) -> QueueHealth {
     let (last_read, saturated) = context.health.look(now);
     let last_read_max = context.config.block + context.runtime.read_margin;
     let last_answer = context.clock.silence(now);
-    let reads = last_read.is_some_and(|age| age <= last_read_max);
+    let reads = last_read.is_some_and(|age| age <= last_read_max)
+        || context.health.is_beginning(now, last_read_max);
+    let paused = context.gate.is_shut();
     let answers = last_answer <= context.config.lease / 2;
     QueueHealth {
         stream: context.queue.stream.to_string(),
         group: context.queue.group.to_string(),
+        consumer: context.place.consumer.to_string(),
         last_read,
         last_read_max,
         last_answer,
         saturated,
+        paused,
         in_flight: context.held.len(),
-        healthy: (reads || (saturated && answers)) && !context.health.is_broken(),
+        healthy: (reads || ((saturated || paused) && answers)) && !context.health.is_broken(),
     }
 }

@@ -236,6 +236,11 @@ impl Report {
         }
     }
 
+    pub(crate) fn paused(&self, paused: bool, place: &'static str) {
+        let what = if paused { "paused: takes in no more work" } else { "resumed" };
+        log!(info, self, place, "{what}");
+    }
+
     pub(crate) fn loop_ended(&self, name: &'static str, panic: &str) {
         log!(error, self, name, panic, "a loop of the runtime ended: restart the process");
     }

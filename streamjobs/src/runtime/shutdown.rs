@@ -1,6 +1,7 @@
 //! The stages of a stop: drain, grace, cancel, settle.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -40,7 +41,7 @@ pub struct Abandoned {
 }
 
 impl Runtime {
-    /// Stops in stages: takes in no more work, waits for running jobs up to the grace period, tells
+    /// Stops all consumers in stages: takes in no more work, waits for running jobs up to the grace period, tells
     /// the rest to stop, hands back what did not end, and says what it had to leave.
     ///
     /// # Cancel safety
@@ -48,21 +49,29 @@ impl Runtime {
     /// Dropping the future drops the runtime: what it held is claimed by others when its lease ends.
     pub async fn shutdown(self) -> ShutdownReport {
         let started = Instant::now();
-        let stops = self.workers.iter().map(|worker| worker.stop_in_stages(self.grace));
+        let workers = self.workers.close();
+        let stops = workers.iter().map(|worker| worker.stop(self.workers.grace()));
         let mut whole = ShutdownReport::default();
         for report in join_all(stops).await {
             whole.finished += report.finished;
             whole.handed_back += report.handed_back;
             whole.abandoned.extend(report.abandoned);
         }
+        self.workers.end().await;
         whole.took = started.elapsed();
         whole
     }
 }
 
 impl Worker {
-    /// Stops this consumer alone, and removes it from the groups.
-    pub(crate) async fn stop_in_stages(&self, grace: Duration) -> ShutdownReport {
+    /// Stops this consumer alone, and removes it from the group. Whoever else asks for it meanwhile or
+    /// later waits for the same stop.
+    pub(crate) async fn stop(&self, grace: Duration) -> ShutdownReport {
+        self.leaving.store(true, Ordering::SeqCst);
+        self.stopped.get_or_init(|| self.stop_in_stages(grace)).await.clone()
+    }
+
+    async fn stop_in_stages(&self, grace: Duration) -> ShutdownReport {
         let started = Instant::now();
         let before = self.tally.counters();
         info!(consumer = %self.name, in_flight = self.in_flight(), "shutdown: taking in no more work");
@@ -130,16 +139,18 @@ impl Worker {
         }
     }
 
-    /// Removes this consumer from the groups where nothing is pending for it; handed-back entries
-    /// keep it there until somebody has claimed them, and a janitor removes it then.
+    /// Removes this consumer from the group where nothing is pending for it; handed-back entries keep
+    /// it there until somebody has claimed them, and a janitor removes it then.
     async fn retire(&self) {
         let retire = self.queues.iter().map(|context| {
             let context = Arc::clone(context);
+            context.departed.add(&context.queue, &self.name);
             let retire = async move {
-                if let Err(error) =
-                    context.store.retire(&context.queue, &context.place.consumer).await
-                {
-                    context.report.server_error("retire this consumer", &error);
+                let (queue, consumer) = (&context.queue, &context.place.consumer);
+                match context.store.retire(queue, consumer).await {
+                    Ok(true) => context.departed.remove(queue, consumer),
+                    Ok(false) => {}
+                    Err(error) => context.report.server_error("retire this consumer", &error),
                 }
             };
             self.keeping.spawn_on(retire, &self.executors.io)

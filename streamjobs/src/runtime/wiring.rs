@@ -11,18 +11,21 @@ use tracing::info;
 use crate::cause::BoxError;
 use crate::client::Client;
 use crate::config::RuntimeConfig;
-use crate::error::StartError;
+use crate::error::{ControlError, StartError};
 use crate::handler::{Place, States};
 use crate::name::{ConsumerName, StreamName};
 use crate::runtime::acks::Acks;
 use crate::runtime::clock::Clock;
+use crate::runtime::departed::Departed;
+use crate::runtime::gate::Gate;
 use crate::runtime::health::LoopHealth;
 use crate::runtime::held::Held;
 use crate::runtime::plan::PlannedQueue;
 use crate::runtime::queue::{QueueContext, TrimTurn};
 use crate::runtime::report::{Report, Tally};
+use crate::runtime::slots::Slots;
 use crate::runtime::wake::Wake;
-use crate::store::Store;
+use crate::store::{Queue, Store, StoreError};
 
 /// What every queue of a runtime gets.
 #[derive(Debug)]
@@ -34,6 +37,7 @@ pub(crate) struct Wiring {
     /// Counts for the runtime as a whole.
     pub(crate) tally: Arc<Tally>,
     pub(crate) runtime: RuntimeConfig,
+    departed: Arc<Departed>,
     /// One for each stream: whoever reads it, it is trimmed once.
     trims: HashMap<StreamName, Arc<TrimTurn>>,
 }
@@ -52,6 +56,7 @@ impl Wiring {
             states: Arc::new(states),
             tally: Arc::default(),
             runtime,
+            departed: Arc::default(),
             trims: streams.map(|stream| (stream, Arc::default())).collect(),
         }
     }
@@ -73,7 +78,8 @@ impl Wiring {
         QueueContext {
             report: Report::new(tallies, Arc::clone(&place)),
             clock: Clock::new(config.lease, Instant::now()),
-            slots: Arc::new(Semaphore::new(config.concurrency)),
+            slots: Arc::new(Slots::new(config.concurrency)),
+            gate: Gate::default(),
             runtime: self.runtime,
             store: Arc::clone(&self.store),
             client: self.client.clone(),
@@ -89,6 +95,7 @@ impl Wiring {
             reaper_wants: AtomicUsize::new(0),
             intake: Semaphore::new(1),
             epoch: AtomicU64::new(0),
+            departed: Arc::clone(&self.departed),
             trims: self.trims.get(&queue.stream).cloned().unwrap_or_default(),
             queue,
             place,
@@ -98,23 +105,49 @@ impl Wiring {
     }
 }
 
-/// Makes the group where it is missing, and learns the server's clock.
-pub(crate) async fn prepare(context: &QueueContext) -> Result<(), StartError> {
-    let failed = |source: BoxError| StartError::Group {
-        stream: context.queue.stream.to_string(),
-        group: context.queue.group.to_string(),
-        source,
-    };
-    context
-        .store
-        .prepare(&context.queue, context.config.start)
-        .await
-        .map_err(|error| failed(error.into()))?;
+/// A queue that cannot be worked on, and why.
+#[derive(Debug)]
+pub(crate) struct Unprepared {
+    pub(crate) queue: Queue,
+    pub(crate) source: BoxError,
+}
+
+impl From<Unprepared> for StartError {
+    fn from(Unprepared { queue, source }: Unprepared) -> Self {
+        let (stream, group) = (queue.stream.to_string(), queue.group.to_string());
+        Self::Group { stream, group, source }
+    }
+}
+
+impl From<Unprepared> for ControlError {
+    fn from(Unprepared { queue, source }: Unprepared) -> Self {
+        let (stream, group) = (queue.stream.to_string(), queue.group.to_string());
+        Self::Group { stream, group, source }
+    }
+}
+
+/// Makes the group where it is missing, and learns the server's clock and whether the group is paused.
+pub(crate) async fn prepare(context: &QueueContext) -> Result<(), Unprepared> {
+    let failed =
+        |error: StoreError| Unprepared { queue: context.queue.clone(), source: error.into() };
+    context.store.prepare(&context.queue, context.config.start).await.map_err(failed)?;
     // Any of them may be slow; the quickest counts.
     for _ in 0..CLOCK_LOOKS {
         let sent = Instant::now();
-        let now = context.store.now().await.map_err(|error| failed(error.into()))?;
+        let now = context.store.now().await.map_err(failed)?;
         context.clock.observe(sent, Instant::now(), now);
+    }
+    // Before the first read: a pause holds for processes that start later, too.
+    match context.store.promote(&context.queue, 0).await {
+        Ok(look) => {
+            context.pause_everywhere(look.paused);
+        }
+        // Something is wrong beside the stream. That is the promoter's to tell, and no reason not to
+        // read.
+        Err(error @ StoreError::Refused { .. }) => {
+            context.report.server_error("look for a pause", &error);
+        }
+        Err(error) => return Err(failed(error)),
     }
     Ok(())
 }
@@ -130,7 +163,7 @@ pub(crate) fn log_table(context: &QueueContext) {
         info!(
             %stream, %group, event_type,
             handler = bound.handler.location(),
-            concurrency = context.config.concurrency,
+            concurrency = context.slots.size(),
             lease = ?context.config.lease,
             max_attempts = bound.limits.max_attempts,
             timeout = ?bound.limits.timeout,

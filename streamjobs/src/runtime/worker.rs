@@ -3,17 +3,19 @@
 use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::FutureExt;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{OnceCell, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::handler::panic_text;
-use crate::name::ConsumerName;
+use crate::name::{ConsumerName, GroupName};
 use crate::runtime::queue::QueueContext;
 use crate::runtime::report::Tally;
+use crate::runtime::shutdown::ShutdownReport;
 use crate::runtime::wiring::log_table;
 use crate::runtime::{acker, dispatcher, janitor, lease, reader, reaper, retry};
 
@@ -29,6 +31,7 @@ pub(crate) struct Executors {
 /// A running consumer. Every token and every tracker is its own, so it can be stopped alone.
 pub(crate) struct Worker {
     pub(crate) name: ConsumerName,
+    pub(crate) group: GroupName,
     /// The group's queues, one for each stream.
     pub(crate) queues: Vec<Arc<QueueContext>>,
     /// Counts for this worker alone.
@@ -44,18 +47,24 @@ pub(crate) struct Worker {
     pub(crate) jobs: TaskTracker,
     pub(crate) settling: TaskTracker,
     pub(crate) keeping: TaskTracker,
+    /// It has begun to stop, and takes in no more work.
+    pub(crate) leaving: AtomicBool,
+    /// What its stop came to. Whoever asks for it twice gets the same.
+    pub(crate) stopped: OnceCell<ShutdownReport>,
 }
 
 impl Worker {
     /// A worker whose loops are not started yet.
     pub(crate) fn new(
         name: ConsumerName,
+        group: GroupName,
         queues: Vec<Arc<QueueContext>>,
         tally: Arc<Tally>,
         executors: Executors,
     ) -> Self {
         Self {
             name,
+            group,
             queues,
             tally,
             executors,
@@ -66,6 +75,8 @@ impl Worker {
             jobs: TaskTracker::new(),
             settling: TaskTracker::new(),
             keeping: TaskTracker::new(),
+            leaving: AtomicBool::new(false),
+            stopped: OnceCell::new(),
         }
     }
 
@@ -80,6 +91,38 @@ impl Worker {
     /// Jobs in flight, over all queues.
     pub(crate) fn in_flight(&self) -> usize {
         self.queues.iter().map(|context| context.held.len()).sum()
+    }
+
+    /// Jobs that may be in flight at once, over all queues.
+    pub(crate) fn concurrency(&self) -> usize {
+        self.queues.iter().map(|context| context.slots.size()).sum()
+    }
+
+    /// Whether nothing is read, on any queue, because of a pause.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.queues.iter().all(|context| context.gate.is_shut())
+    }
+
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::SeqCst)
+    }
+
+    /// Has the reapers look for idle entries without waiting for their interval.
+    pub(crate) fn sweep_now(&self) {
+        for context in &self.queues {
+            context.sweep_now.notify_one();
+        }
+    }
+
+    /// Ends the readers' present waits, so that they see what has changed. Does not wait for it.
+    pub(crate) fn wake_readers(&self) {
+        for context in &self.queues {
+            let context = Arc::clone(context);
+            let wake = async move {
+                context.wake.wake(context.store.as_ref(), context.config.block).await;
+            };
+            self.keeping.spawn_on(wake, &self.executors.io);
+        }
     }
 
     /// Ends everything without waiting: running handlers are told that their time is over, and what
