@@ -193,11 +193,10 @@ impl QueueConfig {
     /// Combines the attribute of a queue's handlers with what the builder says.
     pub(crate) fn new(attribute: &HandlerOptions, group: &GroupOptions, block: Duration) -> Self {
         let over = &group.options;
-        let concurrency =
-            over.concurrency.or(attribute.concurrency).map_or(CONCURRENCY, NonZeroU32::get);
+        let concurrency = over.concurrency.or(attribute.concurrency).unwrap_or(CONCURRENCY);
         let lease = over.lease.or(attribute.lease).unwrap_or(LEASE);
         Self {
-            concurrency: usize::try_from(concurrency).unwrap_or(usize::MAX).min(CONCURRENCY_MAX),
+            concurrency: slots_of(concurrency),
             lease,
             // A read may wait for a third of the lease: an entry that arrives at the end of a wait
             // is then still fresh when its renewal is due.
@@ -234,6 +233,11 @@ impl QueueConfig {
         }
         faults
     }
+}
+
+/// How many slots a concurrency makes.
+pub(crate) fn slots_of(concurrency: NonZeroU32) -> usize {
+    usize::try_from(concurrency.get()).unwrap_or(usize::MAX).min(CONCURRENCY_MAX)
 }
 
 /// How the runtime as a whole behaves.
@@ -293,7 +297,7 @@ impl RuntimeConfig {
 }
 
 const HISTORY: NonZeroU64 = NonZeroU64::new(10_000).unwrap();
-const CONCURRENCY: u32 = 16;
+const CONCURRENCY: NonZeroU32 = NonZeroU32::new(16).unwrap();
 /// A process that needs more slots than this needs more processes.
 const CONCURRENCY_MAX: usize = 100_000;
 const ATTEMPTS_MAX: u32 = 5;

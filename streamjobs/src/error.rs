@@ -4,7 +4,7 @@ use thiserror::Error;
 
 pub use crate::cause::BoxError;
 use crate::event::EncodeError;
-use crate::name::{EventId, NameError};
+use crate::name::{ConsumerName, EventId, NameError};
 
 /// Why [`Client::connect`](crate::Client::connect) failed. No text ever holds the password.
 #[derive(Debug, Error)]
@@ -131,6 +131,41 @@ pub enum StartError {
     /// The thread for the runtime's own input and output could not be started.
     #[error("cannot start the runtime's thread")]
     Thread(#[source] BoxError),
+}
+
+/// Why a running runtime was not changed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ControlError {
+    /// The runtime has no handlers for the group.
+    #[error("this runtime has no handlers for group {group:?}")]
+    UnknownGroup {
+        /// The group that was asked for.
+        group: String,
+    },
+    /// No consumer of the runtime has the name.
+    #[error("consumer {consumer} was not found in this runtime")]
+    UnknownConsumer {
+        /// The name that was asked for.
+        consumer: ConsumerName,
+    },
+    /// The group could not be prepared on the server.
+    #[error("cannot prepare group {group} on stream {stream}")]
+    Group {
+        /// The stream.
+        stream: String,
+        /// The group.
+        group: String,
+        /// What the server said.
+        #[source]
+        source: BoxError,
+    },
+    /// No name can be made for another consumer.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// The shutdown has begun.
+    #[error("the runtime is shutting down")]
+    ShutDown,
 }
 
 /// Why work on dead letters failed.

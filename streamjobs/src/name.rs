@@ -123,7 +123,7 @@ impl StreamName {
         self.helper_key("dead", group)
     }
 
-    /// The key of the hash with one group's durable floor, start position and live consumers.
+    /// The key of the hash with one group's durable floor, signs of life, hand-backs and pause.
     #[must_use]
     pub fn group_key(&self, group: &GroupName) -> String {
         self.helper_key("group", group)

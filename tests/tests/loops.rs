@@ -358,3 +358,27 @@ async fn three_minutes_of_retries_take_no_time() {
     assert_eq!(letters.len(), 1);
     let _ = runtime.shutdown().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn hours_of_pause_keep_the_health_green_and_the_jobs_waiting() {
+    let streams = Streams::new();
+    let client = streams.client();
+    let fine = Work::new(|_, _| async { Ok(()) });
+    let runtime = runtime(&client, &fine).start().await.unwrap();
+    until("green", || runtime.health().is_healthy()).await;
+    runtime.pause("work").unwrap();
+    // The read that waits is ended through the server.
+    sleep_until(Instant::now() + Duration::from_secs(1)).await;
+    publish(&client, 3).await;
+    for hour in 1..=4 {
+        sleep_until(Instant::now() + Duration::from_secs(3600)).await;
+        assert!(runtime.health().is_healthy() && fine.count() == 0, "hour {hour}");
+    }
+    runtime.resume("work").unwrap();
+    until("done", || {
+        assert!(runtime.health().is_healthy(), "the first read has its time");
+        runtime.counters().acknowledged == 3
+    })
+    .await;
+    let _ = runtime.shutdown().await;
+}

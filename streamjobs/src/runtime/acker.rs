@@ -125,7 +125,11 @@ async fn settle(context: &QueueContext, settlement: Settlement, abort: &Cancella
     let mut pause = Pause::new();
     let mut unconfirmed = false;
     let mut settled = false;
-    while !settled && !abort.is_cancelled() && !settlement.lease.is_lost() {
+    while !settled && !settlement.lease.is_lost() {
+        if abort.is_cancelled() {
+            // It stays among what is held here, so that the report of the stop names it.
+            return;
+        }
         // Where a renewal has found the payload gone, the letter that says so stands for the entry.
         let trimmed = context.held.letter(settlement.hold);
         match carry_out_measured(context, &settlement, trimmed).await {

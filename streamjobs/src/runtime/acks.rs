@@ -3,16 +3,17 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::sync::Notify;
 
 use crate::entry::{EntryId, Source};
+use crate::runtime::slots::Slot;
 
 /// A job that is done, with the slot that it still takes up.
 #[derive(Debug)]
 pub(crate) struct Ack {
     pub(crate) source: Source,
     pub(crate) id: EntryId,
-    pub(crate) slot: OwnedSemaphorePermit,
+    pub(crate) slot: Slot,
 }
 
 /// Done jobs that the server does not know of yet. Bounded by the slots of the queue.
@@ -74,16 +75,16 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use tokio::sync::Semaphore;
     use tokio::time::timeout;
 
     use super::*;
+    use crate::runtime::slots::Slots;
 
     #[tokio::test(start_paused = true)]
     async fn whoever_waits_is_told_at_the_wanted_length() {
-        let (acks, slots) = (Acks::default(), Arc::new(Semaphore::new(9)));
+        let (acks, slots) = (Acks::default(), Arc::new(Slots::new(9)));
         let push = || {
-            let slot = Arc::clone(&slots).try_acquire_owned().unwrap();
+            let slot = slots.try_take().unwrap();
             acks.push(Ack { source: Source::Stream, id: EntryId::ZERO, slot });
         };
         push();
@@ -95,7 +96,8 @@ mod tests {
         });
         assert!(told.is_ok());
         let taken = acks.take();
-        assert_eq!((taken.len(), acks.len(), slots.available_permits()), (3, 0, 6));
+        let free = std::iter::from_fn(|| slots.try_take()).collect::<Vec<_>>().len();
+        assert_eq!((taken.len(), acks.len(), free), (3, 0, 6));
         acks.put_back(taken);
         assert_eq!(acks.len(), 3);
     }

@@ -1,34 +1,25 @@
 //! Settings of a runtime, and its start.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::time::Duration;
 
-use tokio::sync::{Notify, Semaphore};
-use tokio::time::Instant;
-use tracing::{Span, info};
+use tokio::runtime::Handle;
+use tracing::Span;
 
-use crate::cause::BoxError;
 use crate::client::Client;
 use crate::config::GroupOptions;
 use crate::error::StartError;
-use crate::handler::{HandlerDef, Place, States};
-use crate::metrics::{self, QueueMetrics};
-use crate::name::ConsumerName;
+use crate::handler::{HandlerDef, States};
+use crate::metrics;
 use crate::registry;
 use crate::runtime::Runtime;
-use crate::runtime::acks::Acks;
-use crate::runtime::clock::Clock;
-use crate::runtime::health::LoopHealth;
-use crate::runtime::held::Held;
 use crate::runtime::io::Io;
-use crate::runtime::plan::{PlannedQueue, Wishes, plan};
-use crate::runtime::queue::QueueContext;
-use crate::runtime::report::{Report, Tally};
-use crate::runtime::wake::Wake;
-use crate::store::Store;
+use crate::runtime::plan::{Wishes, plan};
+use crate::runtime::wiring::Wiring;
+use crate::runtime::worker::Executors;
+use crate::runtime::workers::Workers;
 use crate::trace::TraceContext;
 use crate::trace::span::Telling;
 
@@ -90,8 +81,8 @@ impl RuntimeBuilder {
         self
     }
 
-    /// The first part of this process run's name on the server; `streamjobs` and the process id by
-    /// default. Random bits follow, so that no two runs ever share a name.
+    /// The first part of the names of this process' consumers on the server; `streamjobs` and the
+    /// process id by default. Random bits follow, so that no two consumers ever share a name.
     pub fn consumer_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.consumer_prefix = Some(prefix.into());
         self
@@ -172,45 +163,16 @@ impl RuntimeBuilder {
     /// Dropping the future stops what was started.
     pub async fn start(self) -> Result<Runtime, StartError> {
         let planned = plan(&self.wishes, registry::linked(), &self.states)?;
-        let consumer = self.consumer()?;
-        let in_memory = self.client.is_in_memory();
-        let io = if in_memory { Io::inline() } else { Io::thread()? };
-        let store = self.client.store().fork();
+        let io = if self.client.is_in_memory() { Io::inline() } else { Io::thread()? };
+        let executors = Executors { io: io.handle().clone(), app: Handle::current() };
         metrics::describe();
-        let tally = Arc::new(Tally::default());
-        let mut runtime =
-            Runtime::new(io, consumer.clone(), Arc::clone(&tally), self.wishes.runtime.grace);
-        let wiring = Wiring {
-            client: self.client,
-            states: Arc::new(self.states),
-            store,
-            tally,
-            consumer,
-            wishes: self.wishes,
-            on_process_span: self.on_process_span,
-        };
-        let contexts = wiring.contexts(planned).into_iter().map(Arc::new).collect::<Vec<_>>();
-        // Connections belong to the executor that opens them.
-        let prepared = contexts.clone();
-        let prepare = async move {
-            for context in &prepared {
-                prepare(context).await?;
-            }
-            Ok(())
-        };
-        let prepare = runtime.keeping.spawn_on(prepare, runtime.io.handle());
-        prepare.await.map_err(|error| StartError::Thread(error.into()))??;
-        for context in contexts {
-            log_table(&context);
-            runtime.run_queue(context);
-        }
-        Ok(runtime)
-    }
-
-    fn consumer(&self) -> Result<ConsumerName, StartError> {
         let process = || format!("streamjobs-{}", std::process::id());
-        let prefix = self.consumer_prefix.clone().unwrap_or_else(process);
-        ConsumerName::unique(&prefix).map_err(|error| StartError::Settings(vec![error.to_string()]))
+        let prefix = self.consumer_prefix.unwrap_or_else(process);
+        let wiring = Wiring::new(self.client, self.states, self.wishes.runtime, &planned)
+            .on_process_span(self.on_process_span);
+        let workers = Workers::new(wiring, executors, prefix, planned);
+        let consumer = workers.start().await?;
+        Ok(Runtime::new(io, consumer, workers))
     }
 }
 
@@ -219,104 +181,3 @@ impl fmt::Debug for RuntimeBuilder {
         f.debug_struct("RuntimeBuilder").field("wishes", &self.wishes).finish_non_exhaustive()
     }
 }
-
-/// What every queue of a runtime gets.
-struct Wiring {
-    client: Client,
-    states: Arc<States>,
-    store: Arc<dyn Store>,
-    tally: Arc<Tally>,
-    consumer: ConsumerName,
-    wishes: Wishes,
-    on_process_span: Option<Telling>,
-}
-
-impl Wiring {
-    fn contexts(&self, planned: Vec<PlannedQueue>) -> Vec<QueueContext> {
-        let mut trimmed = HashMap::new();
-        let mut contexts = Vec::new();
-        for PlannedQueue { queue, config, mut handlers } in planned {
-            let place = Arc::new(Place {
-                stream: queue.stream.clone(),
-                group: queue.group.clone(),
-                consumer: self.consumer.clone(),
-            });
-            let trims = trimmed.insert(queue.stream.clone(), ()).is_none();
-            let metrics = Arc::new(QueueMetrics::new(&queue.stream, &queue.group));
-            metrics.set_slots(config.concurrency);
-            handlers.measure(|event_type| metrics.process(event_type));
-            let (tally, measured) = (Arc::clone(&self.tally), Arc::clone(&metrics));
-            contexts.push(QueueContext {
-                report: Report::new(tally, measured, Arc::clone(&place)),
-                on_process_span: self.on_process_span.clone(),
-                clock: Clock::new(config.lease, Instant::now()),
-                slots: Arc::new(Semaphore::new(config.concurrency)),
-                runtime: self.wishes.runtime,
-                store: Arc::clone(&self.store),
-                client: self.client.clone(),
-                states: Arc::clone(&self.states),
-                held: Held::new(metrics),
-                acks: Acks::default(),
-                wake: Wake::default(),
-                health: LoopHealth::new(),
-                suspect: AtomicBool::new(false),
-                lane_waits: AtomicBool::new(false),
-                sweep_now: Notify::new(),
-                renew_now: Notify::new(),
-                reaper_wants: AtomicUsize::new(0),
-                intake: Semaphore::new(1),
-                epoch: AtomicU64::new(0),
-                trims,
-                queue,
-                place,
-                config,
-                handlers,
-            });
-        }
-        contexts
-    }
-}
-
-/// Makes the group where it is missing, and learns the server's clock.
-async fn prepare(context: &QueueContext) -> Result<(), StartError> {
-    let failed = |source: BoxError| StartError::Group {
-        stream: context.queue.stream.to_string(),
-        group: context.queue.group.to_string(),
-        source,
-    };
-    context
-        .store
-        .prepare(&context.queue, context.config.start)
-        .await
-        .map_err(|error| failed(error.into()))?;
-    // Any of them may be slow; the quickest counts.
-    for _ in 0..CLOCK_LOOKS {
-        let sent = Instant::now();
-        let now = context.store.now().await.map_err(|error| failed(error.into()))?;
-        context.clock.observe(sent, Instant::now(), now);
-    }
-    Ok(())
-}
-
-/// One line for each handler, so that the log of a deployment says what it runs.
-fn log_table(context: &QueueContext) {
-    let (stream, group) = (&context.queue.stream, &context.queue.group);
-    let typed = context.handlers.by_type.iter().map(|(event_type, bound)| (*event_type, bound));
-    let mut rows =
-        typed.chain(context.handlers.any.iter().map(|bound| ("*", bound))).collect::<Vec<_>>();
-    rows.sort_unstable_by_key(|(event_type, _)| *event_type);
-    for (event_type, bound) in rows {
-        info!(
-            %stream, %group, event_type,
-            handler = bound.handler.location(),
-            concurrency = context.config.concurrency,
-            lease = ?context.config.lease,
-            max_attempts = bound.limits.max_attempts,
-            timeout = ?bound.limits.timeout,
-            "handler started"
-        );
-    }
-}
-
-/// Looks at the server's clock before the first job.
-const CLOCK_LOOKS: usize = 3;

@@ -14,6 +14,8 @@ pub(crate) struct LoopHealth {
 #[derive(Clone, Copy, Debug)]
 struct State {
     read: Option<Instant>,
+    /// Reading began, or began again, so the first answer has its time from here.
+    expected: Option<Instant>,
     /// Every slot is taken, so there is nothing to read for.
     saturated: bool,
     /// A loop ended that never should.
@@ -28,6 +30,8 @@ pub struct QueueHealth {
     pub stream: String,
     /// The group.
     pub group: String,
+    /// The consumer of this process that reads.
+    pub consumer: String,
     /// How long ago the reading connection last had an answer; none before the first.
     pub last_read: Option<Duration>,
     /// How old the last answer may be: the block time and the margin for the answer.
@@ -36,11 +40,13 @@ pub struct QueueHealth {
     pub last_answer: Duration,
     /// Whether every slot is taken, so that nothing is read at present.
     pub saturated: bool,
+    /// Whether the group is paused, here or in every process, so that nothing is read at present.
+    pub paused: bool,
     /// Jobs in flight here.
     pub in_flight: usize,
     /// Whether all is well: the reading connection has read within its time, or every slot is taken
-    /// and the server still answers; and no loop has ended by a fault of this crate, which is in the
-    /// log as an error.
+    /// or the group is paused and the server still answers; and no loop has ended by a fault of this
+    /// crate, which is in the log as an error.
     pub healthy: bool,
 }
 
@@ -62,12 +68,24 @@ impl Health {
 
 impl LoopHealth {
     pub(crate) fn new() -> Self {
-        Self { state: Mutex::new(State { read: None, saturated: false, broken: false }) }
+        let state = State { read: None, expected: None, saturated: false, broken: false };
+        Self { state: Mutex::new(state) }
     }
 
     pub(crate) fn note_read(&self, now: Instant) {
         let mut state = self.lock();
-        *state = State { read: Some(now), saturated: false, ..*state };
+        *state = State { read: Some(now), expected: None, saturated: false, ..*state };
+    }
+
+    /// Nothing was read for a good reason, which is over.
+    pub(crate) fn expect_read(&self, now: Instant) {
+        self.lock().expected = Some(now);
+    }
+
+    /// Whether reading began so lately that its first answer may be on its way.
+    pub(crate) fn is_beginning(&self, now: Instant, patience: Duration) -> bool {
+        let expected = self.lock().expected;
+        expected.is_some_and(|expected| now.saturating_duration_since(expected) <= patience)
     }
 
     pub(crate) fn note_saturated(&self) {

@@ -33,6 +33,7 @@ impl Janitor {
         let mut cleaned = Instant::now();
         loop {
             self.beat().await;
+            self.see_off().await;
             if cleaned.elapsed() >= interval {
                 cleaned = Instant::now();
                 self.clean().await;
@@ -46,7 +47,7 @@ impl Janitor {
     async fn beat(&mut self) {
         let context = &self.context;
         self.about.in_flight = u64::try_from(context.held.len()).unwrap_or(u64::MAX);
-        self.about.slots = u64::try_from(context.config.concurrency).unwrap_or(u64::MAX);
+        self.about.slots = u64::try_from(context.slots.size()).unwrap_or(u64::MAX);
         let (about, consumer) = (self.about.write(), &context.place.consumer);
         let beat = self.take("beat", context.store.beat(&context.queue, consumer, &about).await);
         context.report.trimmed_unread(beat.map_or(0, |beat| beat.trimmed_unread));
@@ -54,7 +55,8 @@ impl Janitor {
 
     async fn clean(&self) {
         let context = &self.context;
-        if let Some(trim) = self.trim().filter(|_| context.trims) {
+        let interval = context.runtime.janitor_interval;
+        if let Some(trim) = self.trim().filter(|_| context.trims.take(Instant::now(), interval)) {
             let stream = &context.queue.stream;
             let trimmed = self.take("trim", context.store.trim(stream, trim).await);
             context.report.entries_trimmed(trimmed.map_or(0, |trimmed| trimmed.removed));
@@ -75,6 +77,17 @@ impl Janitor {
             Retention::MaxLen(_) | Retention::MaxLenExact(_) | Retention::Unlimited => return None,
         };
         Some(Trim { cut, exact: false, unfinished })
+    }
+
+    /// Removes the names of consumers that stopped in this process, once nothing is pending for them.
+    async fn see_off(&self) {
+        let context = &self.context;
+        for consumer in context.departed.of(&context.queue) {
+            let retired = context.store.retire(&context.queue, &consumer).await;
+            if self.take("remove a stopped consumer", retired).is_some_and(|retired| retired) {
+                context.departed.remove(&context.queue, &consumer);
+            }
+        }
     }
 
     /// Housekeeping that fails is done the next time.

@@ -4,8 +4,11 @@ mod acker;
 mod acks;
 mod builder;
 mod clock;
+mod control;
+mod departed;
 mod dispatcher;
 mod executor;
+mod gate;
 mod health;
 mod held;
 mod io;
@@ -19,29 +22,29 @@ mod reaper;
 mod report;
 mod retry;
 mod shutdown;
+mod slots;
 mod wake;
+mod wiring;
+mod worker;
+mod workers;
 
 pub use self::builder::RuntimeBuilder;
+pub use self::control::{Consumer, Control};
 pub use self::health::{Health, QueueHealth};
 pub use self::report::Counters;
 pub use self::shutdown::{Abandoned, ShutdownReport};
 
 use std::fmt;
-use std::panic::AssertUnwindSafe;
+use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures_util::FutureExt;
-use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use self::io::Io;
 use self::queue::QueueContext;
-use self::report::Tally;
+use self::workers::Workers;
 use crate::client::Client;
-use crate::handler::panic_text;
+use crate::error::ControlError;
 use crate::name::ConsumerName;
 
 /// A running runtime: reads, runs handlers, settles and recovers until it is shut down.
@@ -51,26 +54,10 @@ use crate::name::ConsumerName;
 /// what they held is claimed by others when its lease ends.
 #[must_use = "dropping the runtime stops it"]
 pub struct Runtime {
-    queues: Vec<RunningQueue>,
+    workers: Arc<Workers>,
     consumer: ConsumerName,
-    tally: Arc<Tally>,
-    grace: Duration,
-    /// Ends the taking in of work.
-    stop: CancellationToken,
-    /// Ends the renewing of leases.
-    released: CancellationToken,
-    /// Ends every retry of a settlement.
-    abort: CancellationToken,
-    intake: TaskTracker,
-    jobs: TaskTracker,
-    settling: TaskTracker,
-    keeping: TaskTracker,
-    io: Io,
-}
-
-/// One queue of a running runtime.
-struct RunningQueue {
-    context: Arc<QueueContext>,
+    /// Dropped last: everything else runs on it.
+    _io: Io,
 }
 
 impl Runtime {
@@ -79,7 +66,8 @@ impl Runtime {
         RuntimeBuilder::new(client.clone())
     }
 
-    /// The name this process run reads under.
+    /// The name of the first consumer that was started: the only one of a process that works on one
+    /// group. [`consumers`](Self::consumers) has them all.
     #[must_use]
     pub fn consumer(&self) -> &ConsumerName {
         &self.consumer
@@ -88,83 +76,110 @@ impl Runtime {
     /// How often each thing happened since the start.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        self.tally.counters()
+        self.workers.wiring().tally.counters()
     }
 
-    /// Whether every group reads: for a health endpoint.
+    /// Whether every group reads: for a health endpoint. Consumers that are being removed do not
+    /// count.
     #[must_use]
     pub fn health(&self) -> Health {
         let now = Instant::now();
-        Health {
-            queues: self.queues.iter().map(|queue| queue_health(&queue.context, now)).collect(),
-        }
+        let workers = self.workers.running();
+        let staying = workers.iter().filter(|worker| !worker.is_leaving());
+        let queues = staying.flat_map(|worker| &worker.queues);
+        Health { queues: queues.map(|context| queue_health(context, now)).collect() }
     }
 
-    fn new(io: Io, consumer: ConsumerName, tally: Arc<Tally>, grace: Duration) -> Self {
-        Self {
-            queues: Vec::new(),
-            consumer,
-            tally,
-            grace,
-            stop: CancellationToken::new(),
-            released: CancellationToken::new(),
-            abort: CancellationToken::new(),
-            intake: TaskTracker::new(),
-            jobs: TaskTracker::new(),
-            settling: TaskTracker::new(),
-            keeping: TaskTracker::new(),
-            io,
-        }
+    /// A handle that changes this runtime while it runs, for other parts of the application.
+    #[must_use]
+    pub fn control(&self) -> Control {
+        Control::new(Arc::clone(&self.workers))
     }
 
-    /// Starts the loops of one queue, and the channels through which they meet.
-    fn run_queue(&mut self, context: Arc<QueueContext>) {
-        let slots = context.config.concurrency;
-        // Every message carries slots, so neither channel can ever be full of work that has none.
-        let (assign, assignments) = mpsc::channel(BATCHES_MAX);
-        let (settle, settlements) = mpsc::channel(slots);
-        let io = self.io.handle();
-        let shared = || Arc::clone(&context);
-        let reader = reader::Reader::new(shared(), assign.clone()).run(self.stop.clone());
-        self.intake.spawn_on(watched(shared(), "reader", reader), io);
-        let reaper = reaper::Reaper::new(shared(), assign).run(self.stop.clone());
-        self.intake.spawn_on(watched(shared(), "reaper", reaper), io);
-        let promoter = retry::Promoter::new(shared()).run(self.stop.clone());
-        self.intake.spawn_on(watched(shared(), "promoter", promoter), io);
-        let janitor = janitor::Janitor::new(shared()).run(self.stop.clone());
-        self.intake.spawn_on(watched(shared(), "janitor", janitor), io);
-        let keeper = lease::LeaseKeeper { context: shared() }.run(self.released.clone());
-        self.keeping.spawn_on(watched(shared(), "lease keeper", keeper), io);
-        let acker = acker::Acker::new(shared(), settlements, self.abort.clone()).run();
-        self.settling.spawn_on(watched(shared(), "acker", acker), io);
-        let dispatcher = dispatcher::Dispatcher {
-            context: shared(),
-            assignments,
-            settlements: settle,
-            jobs: self.jobs.clone(),
-        };
-        let dispatcher = dispatcher.run(self.stop.clone());
-        self.jobs.spawn(watched(shared(), "dispatcher", dispatcher));
-        self.queues.push(RunningQueue { context });
+    /// The consumers of this moment; see [`Control::consumers`].
+    #[must_use]
+    pub fn consumers(&self) -> Vec<Consumer> {
+        self.control().consumers()
     }
-}
 
-/// Runs a loop to its end. One that panics, which is a fault of this crate, turns the health red
-/// instead of going quietly.
-async fn watched(context: Arc<QueueContext>, name: &'static str, body: impl Future<Output = ()>) {
-    if let Err(panic) = AssertUnwindSafe(body).catch_unwind().await {
-        context.health.note_broken();
-        context.report.loop_ended(name, &panic_text(panic.as_ref()));
+    /// Starts another consumer of a group; see [`Control::add_consumer`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    ///
+    /// # Cancel safety
+    ///
+    /// As there.
+    pub async fn add_consumer(&self, group: &str) -> Result<ConsumerName, ControlError> {
+        self.control().add_consumer(group).await
+    }
+
+    /// Stops one consumer and removes it; see [`Control::remove_consumer`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    ///
+    /// # Cancel safety
+    ///
+    /// As there.
+    pub async fn remove_consumer(
+        &self,
+        name: &ConsumerName,
+    ) -> Result<ShutdownReport, ControlError> {
+        self.control().remove_consumer(name).await
+    }
+
+    /// Changes how many jobs of a group may be in flight; see [`Control::set_concurrency`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn set_concurrency(
+        &self,
+        group: &str,
+        concurrency: NonZeroU32,
+    ) -> Result<(), ControlError> {
+        self.control().set_concurrency(group, concurrency)
+    }
+
+    /// Pauses a group in this process; see [`Control::pause`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn pause(&self, group: &str) -> Result<bool, ControlError> {
+        self.control().pause(group)
+    }
+
+    /// Ends a pause of this process; see [`Control::resume`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn resume(&self, group: &str) -> Result<bool, ControlError> {
+        self.control().resume(group)
+    }
+
+    /// Looks for idle entries of a group now; see [`Control::reap_now`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn reap_now(&self, group: &str) -> Result<(), ControlError> {
+        self.control().reap_now(group)
+    }
+
+    fn new(io: Io, consumer: ConsumerName, workers: Workers) -> Self {
+        Self { workers: Arc::new(workers), consumer, _io: io }
     }
 }
 
 impl Drop for Runtime {
     fn drop(&mut self) {
-        self.stop.cancel();
-        self.released.cancel();
-        self.abort.cancel();
-        for queue in &self.queues {
-            queue.context.held.cut_off();
+        for worker in self.workers.close() {
+            worker.abandon();
         }
     }
 }
@@ -173,7 +188,7 @@ impl fmt::Debug for Runtime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Runtime")
             .field("consumer", &self.consumer)
-            .field("queues", &self.queues.len())
+            .field("workers", &self.workers)
             .finish_non_exhaustive()
     }
 }
@@ -182,19 +197,20 @@ fn queue_health(context: &QueueContext, now: Instant) -> QueueHealth {
     let (last_read, saturated) = context.health.look(now);
     let last_read_max = context.config.block + context.runtime.read_margin;
     let last_answer = context.clock.silence(now);
-    let reads = last_read.is_some_and(|age| age <= last_read_max);
+    let reads = last_read.is_some_and(|age| age <= last_read_max)
+        || context.health.is_beginning(now, last_read_max);
+    let paused = context.gate.is_shut();
     let answers = last_answer <= context.config.lease / 2;
     QueueHealth {
         stream: context.queue.stream.to_string(),
         group: context.queue.group.to_string(),
+        consumer: context.place.consumer.to_string(),
         last_read,
         last_read_max,
         last_answer,
         saturated,
+        paused,
         in_flight: context.held.len(),
-        healthy: (reads || (saturated && answers)) && !context.health.is_broken(),
+        healthy: (reads || ((saturated || paused) && answers)) && !context.health.is_broken(),
     }
 }
-
-/// Batches on their way to the dispatcher.
-const BATCHES_MAX: usize = 16;

@@ -1,6 +1,7 @@
 //! From handlers to queues: what runs where, and what cannot run.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use metrics::Histogram;
 
@@ -25,11 +26,11 @@ pub(crate) struct Wishes {
 }
 
 /// One queue to be worked on.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct PlannedQueue {
     pub(crate) queue: Queue,
     pub(crate) config: QueueConfig,
-    pub(crate) handlers: Handlers,
+    pub(crate) handlers: Arc<Handlers>,
 }
 
 /// Turns handlers into queues.
@@ -77,7 +78,7 @@ pub(crate) fn plan(
                 Ok(queue) => planned.push(PlannedQueue {
                     queue,
                     config,
-                    handlers: bind(&handlers, &options, &mut faults),
+                    handlers: Arc::new(bind(&handlers, &options, &mut faults)),
                 }),
                 Err(error) => faults.push(error.to_string()),
             }

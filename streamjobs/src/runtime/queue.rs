@@ -1,11 +1,12 @@
 //! What the loops of one queue share.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use metrics::Histogram;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use tracing::Instrument;
 
@@ -17,9 +18,12 @@ use crate::handler::{HandlerDef, Lease, Place, States};
 use crate::policy::Verdict;
 use crate::runtime::acks::{Ack, Acks};
 use crate::runtime::clock::Clock;
+use crate::runtime::departed::Departed;
+use crate::runtime::gate::Gate;
 use crate::runtime::health::LoopHealth;
 use crate::runtime::held::{Held, Registered};
 use crate::runtime::report::Report;
+use crate::runtime::slots::{Slot, Slots};
 use crate::runtime::wake::Wake;
 use crate::store::{Queue, Source, Store, StoreError};
 use crate::trace::span::{self, Telling};
@@ -31,13 +35,15 @@ pub(crate) struct QueueContext {
     pub(crate) place: Arc<Place>,
     pub(crate) config: QueueConfig,
     pub(crate) runtime: RuntimeConfig,
-    pub(crate) handlers: Handlers,
+    pub(crate) handlers: Arc<Handlers>,
     /// The store of the thread that does all of the runtime's input and output.
     pub(crate) store: Arc<dyn Store>,
     /// The application's client, for handlers.
     pub(crate) client: Client,
     pub(crate) states: Arc<States>,
-    pub(crate) slots: Arc<Semaphore>,
+    pub(crate) slots: Arc<Slots>,
+    /// Shut while the group is paused.
+    pub(crate) gate: Gate,
     pub(crate) held: Held,
     pub(crate) acks: Acks,
     pub(crate) clock: Clock,
@@ -63,12 +69,14 @@ pub(crate) struct QueueContext {
     pub(crate) intake: Semaphore,
     /// How often the group was lost and made again.
     pub(crate) epoch: AtomicU64,
-    /// Whether this queue's janitor trims the stream: one per stream does.
-    pub(crate) trims: bool,
+    /// The turn to trim the stream, which all janitors of this process share.
+    pub(crate) trims: Arc<TrimTurn>,
+    /// Names of stopped consumers, for whichever janitor of this process comes first.
+    pub(crate) departed: Arc<Departed>,
 }
 
 /// The handlers of one queue, by event type.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Handlers {
     pub(crate) by_type: HashMap<&'static str, BoundHandler>,
     /// Takes whatever no other handler takes.
@@ -105,7 +113,7 @@ impl Handlers {
 pub(crate) struct Assignment {
     pub(crate) delivery: Arc<Delivery>,
     pub(crate) lease: Arc<Lease>,
-    pub(crate) slot: OwnedSemaphorePermit,
+    pub(crate) slot: Slot,
 }
 
 /// A verdict other than an acknowledgement, on its way to the server.
@@ -118,7 +126,26 @@ pub(crate) struct Settlement {
     pub(crate) failures: u32,
     pub(crate) verdict: Verdict,
     pub(crate) lease: Arc<Lease>,
-    pub(crate) slot: OwnedSemaphorePermit,
+    pub(crate) slot: Slot,
+}
+
+/// Whose turn it is to trim a stream. Every consumer that reads it has a janitor, any of which may
+/// stop, and one trimming within the interval is enough.
+#[derive(Debug, Default)]
+pub(crate) struct TrimTurn {
+    taken: Mutex<Option<Instant>>,
+}
+
+impl TrimTurn {
+    /// Takes the turn, unless another janitor has had it within the interval.
+    pub(crate) fn take(&self, now: Instant, interval: Duration) -> bool {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = taken.is_none_or(|taken| now.saturating_duration_since(taken) >= interval);
+        if due {
+            *taken = Some(now);
+        }
+        due
+    }
 }
 
 impl QueueContext {
@@ -127,7 +154,7 @@ impl QueueContext {
     pub(crate) fn admit(
         &self,
         deliveries: Vec<Delivery>,
-        slots: &mut Vec<OwnedSemaphorePermit>,
+        slots: &mut Vec<Slot>,
         sent: Instant,
     ) -> Vec<Assignment> {
         self.report.delivered(deliveries.len());
@@ -167,11 +194,7 @@ impl QueueContext {
 
     /// Ends jobs that the server has acknowledged: their slots, and the dead letters of those whose
     /// payload was trimmed while they ran. A job that is done was not lost, so those have to go.
-    pub(crate) fn end(
-        &self,
-        acks: Vec<Ack>,
-        confirmed: usize,
-    ) -> (Vec<OwnedSemaphorePermit>, Vec<EntryId>) {
+    pub(crate) fn end(&self, acks: Vec<Ack>, confirmed: usize) -> (Vec<Slot>, Vec<EntryId>) {
         self.report.acknowledged(acks.len(), confirmed);
         let (mut slots, mut letters) = (Vec::with_capacity(acks.len()), Vec::new());
         for Ack { source, id, slot } in acks {
@@ -193,15 +216,42 @@ impl QueueContext {
     }
 
     /// Takes free slots without waiting, at most `count`.
-    pub(crate) fn free_slots(&self, count: usize) -> Vec<OwnedSemaphorePermit> {
+    pub(crate) fn free_slots(&self, count: usize) -> Vec<Slot> {
         let mut taken = Vec::new();
         while taken.len() < count {
-            match Arc::clone(&self.slots).try_acquire_owned() {
-                Ok(slot) => taken.push(slot),
-                Err(_) => break,
+            match self.slots.try_take() {
+                Some(slot) => taken.push(slot),
+                None => break,
             }
         }
         taken
+    }
+
+    /// Pauses or resumes in this process.
+    pub(crate) fn pause_here(&self, paused: bool) {
+        if self.gate.is_shut_here() != paused {
+            self.expect_reads_after(paused);
+            self.gate.set_here(paused);
+            self.report.paused(paused, "in this process");
+        }
+    }
+
+    /// Takes what the server says of the group: whether it is news.
+    pub(crate) fn pause_everywhere(&self, paused: bool) -> bool {
+        let news = self.gate.is_shut_everywhere() != paused;
+        if news {
+            self.expect_reads_after(paused);
+            self.gate.set_everywhere(paused);
+            self.report.paused(paused, "in every process");
+        }
+        news
+    }
+
+    /// Before the gate opens, so that the health is never red between the two.
+    fn expect_reads_after(&self, paused: bool) {
+        if !paused {
+            self.health.expect_read(Instant::now());
+        }
     }
 
     /// The server's clock in milliseconds.

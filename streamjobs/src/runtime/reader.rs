@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -12,6 +12,7 @@ use crate::entry::{Delivery, EntryId, Hold, Source};
 use crate::runtime::acks::Ack;
 use crate::runtime::pause::Pause;
 use crate::runtime::queue::{Assignment, QueueContext};
+use crate::runtime::slots::Slot;
 use crate::store::{ReadReply, ReadRequest, StoreError, StreamReader};
 
 /// The reading loop of one queue.
@@ -28,7 +29,7 @@ pub(crate) struct Reader {
 
 /// What a round may take in: slots that are free, and slots that acknowledgements will free.
 struct Intake {
-    slots: Vec<OwnedSemaphorePermit>,
+    slots: Vec<Slot>,
     acks: Vec<Ack>,
 }
 
@@ -44,7 +45,7 @@ impl Reader {
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let mut pause = Pause::new();
         let mut connection: Option<Box<dyn StreamReader>> = None;
-        while !stop.is_cancelled() {
+        while self.may_read(&stop).await {
             let Some(reader) = connection.as_mut() else {
                 match self.connect().await {
                     Ok(reader) => {
@@ -72,7 +73,7 @@ impl Reader {
                 }
             }
             let Some(intake) = self.next_intake(&stop).await else { break };
-            match self.round(reader.as_mut(), intake).await {
+            match self.round(reader.as_mut(), intake, &stop).await {
                 Ok(()) => pause.reset(),
                 Err(error) => {
                     self.failed("read", &error, &mut connection).await;
@@ -80,6 +81,19 @@ impl Reader {
                 }
             }
         }
+    }
+
+    /// Waits while the group is paused. False at a stop.
+    async fn may_read(&self, stop: &CancellationToken) -> bool {
+        let context = &self.context;
+        if context.gate.is_shut() {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {}
+                () = context.gate.opened() => {}
+            }
+        }
+        !stop.is_cancelled()
     }
 
     async fn connect(&self) -> Result<Box<dyn StreamReader>, StoreError> {
@@ -133,7 +147,7 @@ impl Reader {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return None,
-                slot = Arc::clone(&context.slots).acquire_owned() => slots.extend(slot.ok()),
+                slot = context.slots.take() => slots.extend(slot),
                 () = self.worthwhile_acks() => {}
             }
         }
@@ -149,7 +163,7 @@ impl Reader {
         let acks = &self.context.acks;
         acks.filled(1).await;
         if self.last_count >= BUSY_COUNT {
-            let batch = self.context.config.concurrency.min(BATCH_MAX) / 2;
+            let batch = self.context.slots.size().min(BATCH_MAX) / 2;
             let _partial = timeout(LINGER, acks.filled(batch)).await;
         }
     }
@@ -159,14 +173,23 @@ impl Reader {
         &mut self,
         reader: &mut dyn StreamReader,
         intake: Intake,
+        stop: &CancellationToken,
     ) -> Result<(), StoreError> {
         let context = Arc::clone(&self.context);
         let Intake { mut slots, acks } = intake;
+        if acks.is_empty() {
+            // It may wait. Before anything is looked at that may change: whoever changes it later
+            // ends the wait.
+            context.wake.enter(reader.waker());
+        }
         let lane_waits = context.lane_waits.load(Ordering::Acquire);
         let source = if lane_waits && !self.lane_served { Source::Lane } else { Source::Stream };
-        let wanted = context.reaper_wants.load(Ordering::Acquire);
+        // Slots that acknowledgements free here pass on to the next jobs without ever being free, so
+        // those that the reaper waits for, or that are to go, are left out.
+        let wanted = context.reaper_wants.load(Ordering::Acquire) + context.slots.owed();
         let count = (slots.len() + acks.len()).saturating_sub(wanted).min(BATCH_MAX);
-        if count == 0 {
+        if count == 0 || stop.is_cancelled() || context.gate.is_shut() {
+            context.wake.leave();
             return self.only_acknowledge(acks, slots).await;
         }
         let ids = acks.iter().map(|ack| (ack.source, ack.id)).collect::<Vec<_>>();
@@ -179,9 +202,6 @@ impl Reader {
             block: (acks.is_empty() && !lane_waits).then_some(context.config.block),
         };
         let sent = Instant::now();
-        if request.block.is_some() {
-            context.wake.enter(reader.waker());
-        }
         let reply = reader.read(request).await;
         context.wake.leave();
         context.report.received(sent.elapsed());
@@ -212,16 +232,19 @@ impl Reader {
         Ok(())
     }
 
-    /// Frees slots for the reaper, which waits for them.
+    /// Frees slots without reading: the reaper waits for them, or nothing may be taken in.
     async fn only_acknowledge(
         &self,
         acks: Vec<Ack>,
-        mut slots: Vec<OwnedSemaphorePermit>,
+        mut slots: Vec<Slot>,
     ) -> Result<(), StoreError> {
         let context = &self.context;
-        let ids = acks.iter().map(|ack| (ack.source, ack.id)).collect::<Vec<_>>();
-        let acknowledged = context.acknowledge(&ids).await;
-        let letters = self.finish_acks(acks, acknowledged, &mut slots);
+        let mut letters = Vec::new();
+        if !acks.is_empty() {
+            let ids = acks.iter().map(|ack| (ack.source, ack.id)).collect::<Vec<_>>();
+            let acknowledged = context.acknowledge(&ids).await;
+            letters = self.finish_acks(acks, acknowledged, &mut slots);
+        }
         drop(slots);
         context.take_letters_back(&letters).await;
         // Whoever queues for a slot gets it before this loop asks again.
@@ -235,7 +258,7 @@ impl Reader {
         &self,
         acks: Vec<Ack>,
         acknowledged: Result<usize, StoreError>,
-        slots: &mut Vec<OwnedSemaphorePermit>,
+        slots: &mut Vec<Slot>,
     ) -> Vec<EntryId> {
         match acknowledged {
             Ok(_) if acks.is_empty() => Vec::new(),
@@ -252,12 +275,7 @@ impl Reader {
         }
     }
 
-    async fn assign(
-        &self,
-        deliveries: Vec<Delivery>,
-        mut slots: Vec<OwnedSemaphorePermit>,
-        sent: Instant,
-    ) {
+    async fn assign(&self, deliveries: Vec<Delivery>, mut slots: Vec<Slot>, sent: Instant) {
         if deliveries.is_empty() {
             return;
         }

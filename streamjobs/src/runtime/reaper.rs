@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::entry::{EntryId, Source};
 use crate::runtime::pause::jittered;
 use crate::runtime::queue::{Assignment, QueueContext};
+use crate::runtime::slots::Slot;
 use crate::store::{StoreError, Sweep, Swept};
 
 /// The reaping loop of one queue.
@@ -29,7 +30,7 @@ impl Reaper {
     }
 
     /// Sweeps every third of a lease, give or take a fifth, and at once when entries were handed
-    /// back, until the stop.
+    /// back, until the stop. A pause puts sweeps off until its end.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         loop {
             tokio::select! {
@@ -37,6 +38,11 @@ impl Reaper {
                 () = stop.cancelled() => return,
                 () = self.context.sweep_now.notified() => {}
                 () = sleep(jittered(self.context.config.lease / 3)) => {}
+            }
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = self.context.gate.opened() => {}
             }
             let [mut stream, mut lane] = self.cursors;
             for (source, cursor) in [(Source::Stream, &mut stream), (Source::Lane, &mut lane)] {
@@ -67,12 +73,14 @@ impl Reaper {
         let mut ends = usize::from(*cursor == EntryId::ZERO);
         for _page in 0..PAGES_MAX {
             if stop.is_cancelled()
+                || context.gate.is_shut()
                 || !context.store.has_idle(&context.queue, source, context.config.lease).await?
             {
                 return Ok(());
             }
             let slots = self.slots().await;
-            if slots.is_empty() {
+            // A pause may have come while it waited for slots.
+            if slots.is_empty() || context.gate.is_shut() {
                 return Ok(());
             }
             let Some(found) = self.sweep_page(source, cursor, slots).await? else { return Ok(()) };
@@ -90,7 +98,7 @@ impl Reaper {
         &self,
         source: Source,
         cursor: &mut EntryId,
-        mut slots: Vec<OwnedSemaphorePermit>,
+        mut slots: Vec<Slot>,
     ) -> Result<Option<usize>, StoreError> {
         let context = &self.context;
         let Ok(_intake) = context.intake.acquire().await else { return Ok(None) };
@@ -135,7 +143,7 @@ impl Reaper {
 
     /// Takes free slots. While the reader waits on the server it has them all, so it is woken, and
     /// whoever queues for a slot before it asks again comes first.
-    async fn slots(&self) -> Vec<OwnedSemaphorePermit> {
+    async fn slots(&self) -> Vec<Slot> {
         let context = &self.context;
         let patience = context.config.lease / 3;
         let woken = async {
@@ -143,12 +151,10 @@ impl Reaper {
             // The reader has given its slots back by now, or is busy with what it read.
             sleep(context.config.block.min(patience)).await;
         };
-        context
-            .reaper_wants
-            .store(context.config.concurrency.div_ceil(WANTED_SHARE), Ordering::Release);
+        context.reaper_wants.store(context.slots.size().div_ceil(WANTED_SHARE), Ordering::Release);
         let first = tokio::select! {
             biased;
-            slot = Arc::clone(&context.slots).acquire_owned() => slot.ok(),
+            slot = context.slots.take() => slot,
             () = woken => None,
         };
         context.reaper_wants.store(0, Ordering::Release);

@@ -96,7 +96,8 @@ counters! {
 /// Counts and logs for one queue of one process run.
 #[derive(Clone, Debug)]
 pub(crate) struct Report {
-    tally: Arc<Tally>,
+    /// Of the runtime, and of this consumer alone.
+    tallies: [Arc<Tally>; 2],
     metrics: Arc<QueueMetrics>,
     place: Arc<Place>,
 }
@@ -104,7 +105,9 @@ pub(crate) struct Report {
 /// Adds to a counter of the report, and to the metric that shows it alone.
 macro_rules! count {
     ($report:expr, $name:ident, $by:expr) => {
-        $report.tally.$name.fetch_add(wide($by), Ordering::Relaxed)
+        for tally in &$report.tallies {
+            tally.$name.fetch_add(wide($by), Ordering::Relaxed);
+        }
     };
     ($report:expr, $name:ident as $metric:ident, $by:expr) => {
         count!($report, $name, $by);
@@ -123,8 +126,17 @@ macro_rules! log {
 }
 
 impl Report {
-    pub(crate) fn new(tally: Arc<Tally>, metrics: Arc<QueueMetrics>, place: Arc<Place>) -> Self {
-        Self { tally, metrics, place }
+    pub(crate) fn new(
+        tallies: [Arc<Tally>; 2],
+        metrics: Arc<QueueMetrics>,
+        place: Arc<Place>,
+    ) -> Self {
+        Self { tallies, metrics, place }
+    }
+
+    /// How many jobs the queue may have in flight.
+    pub(crate) fn slots(&self, slots: usize) {
+        self.metrics.set_slots(slots);
     }
 
     pub(crate) fn delivered(&self, entries: usize) {
@@ -319,6 +331,11 @@ impl Report {
             count!(self, consumers_retired as consumers_retired, consumers);
             log!(info, self, consumers, "removed dead consumers with nothing pending");
         }
+    }
+
+    pub(crate) fn paused(&self, paused: bool, place: &'static str) {
+        let what = if paused { "paused: takes in no more work" } else { "resumed" };
+        log!(info, self, place, "{what}");
     }
 
     pub(crate) fn loop_ended(&self, name: &'static str, panic: &str) {

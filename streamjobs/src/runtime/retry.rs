@@ -28,7 +28,9 @@ impl Promoter {
         let mut delay = Duration::ZERO;
         let mut pause = Pause::new();
         while !stopped_within(&stop, delay).await {
-            delay = match self.context.store.promote(&self.context.queue, BATCH_MAX).await {
+            // A pause here leaves due jobs to other processes; the look at the server goes on.
+            let limit = if self.context.gate.is_shut_here() { 0 } else { BATCH_MAX };
+            delay = match self.context.store.promote(&self.context.queue, limit).await {
                 Ok(promoted) => {
                     pause.reset();
                     self.promoted(promoted, interval).await
@@ -44,10 +46,14 @@ impl Promoter {
         }
     }
 
-    /// Tells the reader and the reaper what waits for them, and says when to look again.
+    /// Tells the reader and the reaper what waits for them, or that they have to wait, and says when
+    /// to look again.
     async fn promoted(&mut self, promoted: Promoted, interval: Duration) -> Duration {
         let context = &self.context;
         context.report.left(promoted.left);
+        if context.pause_everywhere(promoted.paused) {
+            context.wake.wake(context.store.as_ref(), context.config.block).await;
+        }
         if promoted.waiting > 0 {
             context.lane_waits.store(true, Ordering::Release);
             context.wake.wake(context.store.as_ref(), context.config.block).await;
@@ -55,6 +61,9 @@ impl Promoter {
         // At the start, whatever was ever handed back may still wait.
         if self.released.replace(promoted.released).unwrap_or(0) != promoted.released {
             context.sweep_now.notify_one();
+        }
+        if context.gate.is_shut() {
+            return jittered(interval);
         }
         if promoted.promoted >= BATCH_MAX {
             return Duration::ZERO;

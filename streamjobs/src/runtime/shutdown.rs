@@ -1,15 +1,20 @@
 //! The stages of a stop: drain, grace, cancel, settle.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::time::{Instant, timeout};
 use tracing::info;
 
 use crate::entry::EntryId;
-use crate::runtime::{RunningQueue, Runtime};
+use crate::runtime::Runtime;
+use crate::runtime::queue::QueueContext;
+use crate::runtime::worker::Worker;
 
 /// What a shutdown did, and what it had to leave.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[must_use]
 #[non_exhaustive]
 pub struct ShutdownReport {
@@ -36,7 +41,7 @@ pub struct Abandoned {
 }
 
 impl Runtime {
-    /// Stops in stages: takes in no more work, waits for running jobs up to the grace period, tells
+    /// Stops all consumers in stages: takes in no more work, waits for running jobs up to the grace period, tells
     /// the rest to stop, hands back what did not end, and says what it had to leave.
     ///
     /// # Cancel safety
@@ -44,52 +49,72 @@ impl Runtime {
     /// Dropping the future drops the runtime: what it held is claimed by others when its lease ends.
     pub async fn shutdown(self) -> ShutdownReport {
         let started = Instant::now();
-        let before = self.counters();
-        let in_flight = self.in_flight();
-        info!(consumer = %self.consumer, in_flight, "shutdown: taking in no more work");
+        let workers = self.workers.close();
+        let stops = workers.iter().map(|worker| worker.stop(self.workers.grace()));
+        let mut whole = ShutdownReport::default();
+        for report in join_all(stops).await {
+            whole.finished += report.finished;
+            whole.handed_back += report.handed_back;
+            whole.abandoned.extend(report.abandoned);
+        }
+        self.workers.end().await;
+        whole.took = started.elapsed();
+        whole
+    }
+}
+
+impl Worker {
+    /// Stops this consumer alone, and removes it from the group. Whoever else asks for it meanwhile or
+    /// later waits for the same stop.
+    pub(crate) async fn stop(&self, grace: Duration) -> ShutdownReport {
+        self.leaving.store(true, Ordering::SeqCst);
+        self.stopped.get_or_init(|| self.stop_in_stages(grace)).await.clone()
+    }
+
+    async fn stop_in_stages(&self, grace: Duration) -> ShutdownReport {
+        let started = Instant::now();
+        let before = self.tally.counters();
+        info!(consumer = %self.name, in_flight = self.in_flight(), "shutdown: taking in no more work");
         self.stop.cancel();
         self.end_intake().await;
         self.jobs.close();
-        if timeout(self.grace, self.jobs.wait()).await.is_err() {
+        if timeout(grace, self.jobs.wait()).await.is_err() {
             self.cut_off().await;
         }
         self.settle().await;
         self.released.cancel();
         self.keeping.close();
         let _late = timeout(STEP_MAX, self.keeping.wait()).await.is_err();
-        let abandoned = self.queues.iter().flat_map(abandoned).collect::<Vec<_>>();
+        let abandoned = self.queues.iter().flat_map(|context| abandoned(context)).collect();
         self.retire().await;
-        let after = self.counters();
-        let handed_back = after.handed_back - before.handed_back;
-        let finished = (after.succeeded + after.failed) - (before.succeeded + before.failed);
-        let report = ShutdownReport { finished, handed_back, abandoned, took: started.elapsed() };
+        let after = self.tally.counters();
+        let report = ShutdownReport {
+            finished: (after.succeeded + after.failed) - (before.succeeded + before.failed),
+            handed_back: after.handed_back - before.handed_back,
+            abandoned,
+            took: started.elapsed(),
+        };
         info!(
-            consumer = %self.consumer, finished, handed_back,
+            consumer = %self.name, finished = report.finished, handed_back = report.handed_back,
             abandoned = report.abandoned.len(), took = ?report.took, "shutdown: done"
         );
         report
-    }
-
-    fn in_flight(&self) -> usize {
-        self.queues.iter().map(|queue| queue.context.held.len()).sum()
     }
 
     /// Wakes the readers and waits for the loops that take work in. A read is never cut off: its
     /// answer may carry entries.
     async fn end_intake(&self) {
         self.intake.close();
-        let wake = self.queues.iter().map(|queue| {
-            let context = std::sync::Arc::clone(&queue.context);
+        let wake = self.queues.iter().map(|context| {
+            let context = Arc::clone(context);
             let wake = async move {
                 context.wake.wake(context.store.as_ref(), context.config.block).await
             };
-            self.keeping.spawn_on(wake, self.io.handle())
+            self.keeping.spawn_on(wake, &self.executors.io)
         });
-        let woken = futures_util::future::join_all(wake);
-        let longest = self
-            .queues
-            .iter()
-            .map(|queue| queue.context.config.block + queue.context.runtime.read_margin);
+        let woken = join_all(wake);
+        let longest =
+            self.queues.iter().map(|context| context.config.block + context.runtime.read_margin);
         let patience = longest.max().unwrap_or_default() + STEP_MAX;
         let _late =
             timeout(patience, async { tokio::join!(woken, self.intake.wait()) }).await.is_err();
@@ -98,12 +123,10 @@ impl Runtime {
     /// Tells running jobs that their time is over, and waits for them to see it.
     async fn cut_off(&self) {
         let running = self.in_flight();
-        info!(consumer = %self.consumer, running, "shutdown: grace is over, cancelling what runs");
-        for queue in &self.queues {
-            queue.context.held.cut_off();
-        }
-        let window =
-            self.queues.iter().map(|queue| queue.context.config.window()).max().unwrap_or_default();
+        info!(consumer = %self.name, running, "shutdown: grace is over, cancelling what runs");
+        self.cut_off_handlers();
+        let window = self.queues.iter().map(|context| context.config.window()).max();
+        let window = window.unwrap_or_default();
         let _blocked = timeout(window + STEP_MAX, self.jobs.wait()).await.is_err();
     }
 
@@ -116,27 +139,29 @@ impl Runtime {
         }
     }
 
-    /// Removes this consumer from the groups where nothing is pending for it; handed-back entries
-    /// keep it there until somebody has claimed them, and a janitor removes it then.
+    /// Removes this consumer from the group where nothing is pending for it; handed-back entries keep
+    /// it there until somebody has claimed them, and a janitor removes it then.
     async fn retire(&self) {
-        let retire = self.queues.iter().map(|queue| {
-            let context = std::sync::Arc::clone(&queue.context);
+        let retire = self.queues.iter().map(|context| {
+            let context = Arc::clone(context);
+            context.departed.add(&context.queue, &self.name);
             let retire = async move {
-                if let Err(error) =
-                    context.store.retire(&context.queue, &context.place.consumer).await
-                {
-                    context.report.server_error("retire this consumer", &error);
+                let (queue, consumer) = (&context.queue, &context.place.consumer);
+                match context.store.retire(queue, consumer).await {
+                    Ok(true) => context.departed.remove(queue, consumer),
+                    Ok(false) => {}
+                    Err(error) => context.report.server_error("retire this consumer", &error),
                 }
             };
-            self.keeping.spawn_on(retire, self.io.handle())
+            self.keeping.spawn_on(retire, &self.executors.io)
         });
-        let _late = timeout(STEP_MAX, futures_util::future::join_all(retire)).await.is_err();
+        let _late = timeout(STEP_MAX, join_all(retire)).await.is_err();
     }
 }
 
-fn abandoned(queue: &RunningQueue) -> Vec<Abandoned> {
-    let name = &queue.context.queue;
-    let left = queue.context.held.holds().into_iter();
+fn abandoned(context: &QueueContext) -> Vec<Abandoned> {
+    let name = &context.queue;
+    let left = context.held.holds().into_iter();
     left.map(|hold| Abandoned {
         stream: name.stream.to_string(),
         group: name.group.to_string(),

@@ -193,6 +193,8 @@ pub struct Promoted {
     /// Due jobs whose record is gone and that were left where they are, because no dead letter can be
     /// stored.
     pub left: usize,
+    /// Whether the group is paused in every process. Nothing is promoted then, and nothing is due.
+    pub paused: bool,
 }
 
 /// What a beat recorded.
@@ -317,8 +319,12 @@ pub trait Store: facts::Facts + inspect::Inspect + operate::Operate + fmt::Debug
     ) -> Reply<'a, Vec<Delivery>>;
 
     /// Moves due jobs to the lane, at most `limit`, and looks at what waits. Makes the lane's group if
-    /// it was lost.
+    /// it was lost. While the group is paused, it only looks.
     fn promote<'a>(&'a self, queue: &'a Queue, limit: usize) -> Reply<'a, Promoted>;
+
+    /// Pauses the group in every process, or resumes it: whether that changed anything. It takes
+    /// effect with the next [`promote`](Self::promote) of each, and holds until it is taken back.
+    fn set_paused<'a>(&'a self, queue: &'a Queue, paused: bool) -> Reply<'a, bool>;
 
     /// Records that the consumer lives, with what it says about itself, and how far the group is done
     /// for certain on the stream. Finds what was trimmed before it was delivered.

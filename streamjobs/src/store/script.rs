@@ -76,6 +76,8 @@ scripts! {
     RIGHTS = "rights";
     /// Stores a failed job until its delay is over, then acknowledges.
     SET_ASIDE = "set_aside";
+    /// Pauses a group or resumes it, in every process.
+    SET_PAUSED = "set_paused";
     /// Claims entries that were idle for too long.
     SWEEP = "sweep";
     /// Shortens a stream.

@@ -33,7 +33,7 @@ fn user(server: &RedisServer, rights: &[&str]) -> String {
 }
 
 /// Every command that the documentation of the store lists.
-const NEEDED: [&str; 37] = [
+const NEEDED: [&str; 38] = [
     "xadd",
     "xreadgroup",
     "xack",
@@ -60,6 +60,7 @@ const NEEDED: [&str; 37] = [
     "zrangebyscore",
     "hset",
     "hgetall",
+    "hexists",
     "hincrby",
     "ping",
     "info",

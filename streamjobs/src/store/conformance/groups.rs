@@ -119,6 +119,27 @@ pub async fn only_silent_consumers_are_retired(stage: &Stage) -> Case {
     Ok(())
 }
 
+/// A pause is told to whoever promotes, and outlives the loss of the group.
+pub async fn a_paused_group_promotes_nothing_until_it_is_resumed(stage: &Stage) -> Case {
+    let (store, queue) = (&stage.store, &stage.queue);
+    let hold = stage.deliver_one().await?;
+    store.set_aside(queue, &stage.me, hold, None, Duration::ZERO, &fields("again")).await?;
+    assert!(store.set_paused(queue, true).await?);
+    assert!(!store.set_paused(queue, true).await?, "it is paused already");
+    let look = store.promote(queue, 10).await?;
+    assert_eq!((look.paused, look.promoted, look.next_due), (true, 0, None));
+    stage.hands.destroy_group(&stage.key(Source::Stream), "work");
+    store.restore(queue).await?;
+    assert!(store.promote(queue, 10).await?.paused);
+    assert!(store.set_paused(queue, false).await?);
+    assert!(!store.set_paused(queue, false).await?, "it is resumed already");
+    let look = store.promote(queue, 0).await?;
+    assert_eq!((look.paused, look.promoted), (false, 0), "a limit of nothing only looks");
+    assert_eq!(store.promote(queue, 10).await?.promoted, 1);
+    assert_eq!(stage.read(&stage.me, Source::Lane, 9).await?.len(), 1);
+    Ok(())
+}
+
 /// History goes only as far as nobody needs it.
 pub async fn trimming_history_keeps_what_any_group_needs(stage: &Stage) -> Case {
     let (store, stream) = (&stage.store, &stage.queue.stream);

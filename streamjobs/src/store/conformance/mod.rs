@@ -217,6 +217,7 @@ macro_rules! __conformance_tests {
             groups a_floor_stands_before_the_lowest_pending_entry,
             groups a_consumer_is_retired_only_with_nothing_pending,
             groups only_silent_consumers_are_retired,
+            groups a_paused_group_promotes_nothing_until_it_is_resumed,
             groups trimming_history_keeps_what_any_group_needs,
             groups dead_letters_are_paged_redriven_once_and_purged,
             log what_is_seen_of_a_stream_and_its_group_is_what_was_done,

@@ -291,6 +291,10 @@ impl Store for MemoryStore {
         self.reply("promote", |world| steps::promote(world, queue, limit))
     }
 
+    fn set_paused<'a>(&'a self, queue: &'a Queue, paused: bool) -> Reply<'a, bool> {
+        self.reply("set_paused", |world| Ok(steps::set_paused(world, queue, paused)))
+    }
+
     fn beat<'a>(
         &'a self,
         queue: &'a Queue,

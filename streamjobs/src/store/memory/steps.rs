@@ -229,6 +229,8 @@ pub(super) fn recover(
 pub(super) fn promote(world: &mut World, queue: &Queue, limit: usize) -> Step<Promoted> {
     let now = world.now();
     world.ensure_group(queue, Source::Lane, EntryId::ZERO);
+    let paused = world.memory(queue).paused.is_some();
+    let limit = if paused { 0 } else { limit };
     let due = world.waiting(queue).range(..=(now, u64::MAX)).take(limit).map(|(key, _)| *key);
     let due = due.collect::<Vec<_>>();
     let promoted = due.len();
@@ -241,8 +243,16 @@ pub(super) fn promote(world: &mut World, queue: &Queue, limit: usize) -> Step<Pr
     let pending = world.group(queue, Source::Lane)?.pending.len();
     let waiting = world.stream(&queue.key(Source::Lane)).entries.len().saturating_sub(pending);
     let released = world.memory(queue).released;
-    let next_due = next_due.map(std::time::Duration::from_millis);
-    Ok(Promoted { promoted, waiting, next_due, released, left: 0 })
+    let next_due = next_due.filter(|_| !paused).map(std::time::Duration::from_millis);
+    Ok(Promoted { promoted, waiting, next_due, released, left: 0, paused })
+}
+
+pub(super) fn set_paused(world: &mut World, queue: &Queue, paused: bool) -> bool {
+    let now = world.now();
+    let memory = world.memory(queue);
+    let changes = memory.paused.is_some() != paused;
+    memory.paused = if paused { memory.paused.or(Some(now)) } else { None };
+    changes
 }
 
 pub(super) fn beat(world: &mut World, queue: &Queue, consumer: &str, about: &str) -> Step<Beat> {

@@ -35,7 +35,7 @@ pub(super) struct Memory {
     pub(super) beats: BTreeMap<String, u64>,
     /// What consumers say about themselves.
     pub(super) about: BTreeMap<String, String>,
-    /// When the group was paused, by the server's clock in milliseconds.
+    /// When the group was paused in every process, by the server's clock in milliseconds.
     pub(super) paused: Option<u64>,
     /// Entries that went before they were delivered.
     pub(super) trimmed_unread: u64,

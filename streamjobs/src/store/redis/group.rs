@@ -61,7 +61,7 @@ impl<'a> Group<'a> {
             self.add_group(command).arg(limit.min(IDS_MAX));
         };
         let value = self.link.script(&script::PROMOTE, &keys, add).await?;
-        let [promoted, waiting, next_due, released, left] = reply::tuple(value, name)?;
+        let [promoted, waiting, next_due, released, left, paused] = reply::tuple(value, name)?;
         let next_due = u64::try_from(reply::integer(&next_due, name)?).ok();
         Ok(Promoted {
             promoted: reply::size(&promoted, name)?,
@@ -69,7 +69,17 @@ impl<'a> Group<'a> {
             next_due: next_due.map(Duration::from_millis),
             released: reply::number(released, name)?,
             left: reply::size(&left, name)?,
+            paused: reply::size(&paused, name)? > 0,
         })
+    }
+
+    pub(super) async fn set_paused(&self, paused: bool) -> Result<bool, StoreError> {
+        let keys = [self.hash.as_str()];
+        let add = |command: &mut Cmd| {
+            command.arg(u8::from(paused));
+        };
+        let value = self.link.script(&script::SET_PAUSED, &keys, add).await?;
+        Ok(reply::size(&value, script::SET_PAUSED.name)? > 0)
     }
 
     pub(super) async fn beat(

@@ -9,7 +9,8 @@
 //!   `XINFO|GROUPS`, `XINFO|CONSUMERS`;
 //! - retries: `HSETNX`, `HGET`, `HDEL`, `HLEN`, `ZADD`, `ZREM`, `ZCARD`, `ZRANGE`,
 //!   `ZRANGEBYSCORE`;
-//! - floors and beats: `HSET`, `HGET`, `HGETALL`, `HINCRBY`, `HDEL`, `HLEN`;
+//! - floors, beats and pauses: `HSET`, `HSETNX`, `HGET`, `HGETALL`, `HEXISTS`, `HINCRBY`, `HDEL`,
+//!   `HLEN`;
 //! - the connection: `PING`, `INFO`, `TIME`, `EVALSHA`, `SCRIPT|LOAD`, `MULTI`, `EXEC`,
 //!   `CLIENT|ID`, `CLIENT|UNBLOCK`, `CLIENT|SETNAME`, and `SELECT` for another database than 0.
 //!
@@ -240,6 +241,10 @@ impl Store for RedisStore {
 
     fn promote<'a>(&'a self, queue: &'a Queue, limit: usize) -> Reply<'a, Promoted> {
         Box::pin(async move { self.group(queue).promote(limit).await })
+    }
+
+    fn set_paused<'a>(&'a self, queue: &'a Queue, paused: bool) -> Reply<'a, bool> {
+        Box::pin(async move { self.group(queue).set_paused(paused).await })
     }
 
     fn beat<'a>(

@@ -174,6 +174,7 @@ const HASH: &[Example] = &[
     ("HSET", "HSET KEY field value"),
     ("HGET", "HGET KEY field"),
     ("HGETALL", "HGETALL KEY"),
+    ("HEXISTS", "HEXISTS KEY field"),
     ("HINCRBY", "HINCRBY KEY field 1"),
     ("HDEL", "HDEL KEY field"),
     ("HLEN", "HLEN KEY"),

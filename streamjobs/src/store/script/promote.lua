@@ -2,11 +2,12 @@
 --
 -- KEYS: lane, retry set, retry records, group hash, dead letters. ARGV: group, jobs at most.
 -- Answers: jobs moved, entries of the lane that nobody has got yet, milliseconds until the next
--- job is due (-1 for no job), count of releases, members that were left where they are.
+-- job is due (-1 for no job), count of releases, members that were left where they are, 1 if the
+-- group is paused or else 0.
 --
 -- Before: each member of the retry set has a record of the same name.
 -- After: the due jobs stand in the lane, in order of their due time, and their members and records
--- are gone. The lane has the group.
+-- are gone. The lane has the group. While the group is paused no job is moved and none is due.
 -- May race with: other processes that promote; whoever comes first moves a job, the others do not
 -- see it any more.
 --
@@ -17,7 +18,11 @@
 -- appends pass. They free what they copy, and refusing them would keep the memory full.
 local lane, retry, records, hash, dead = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local group, limit = ARGV[1], ARGV[2]
-local due = redis.call('ZRANGEBYSCORE', retry, '-inf', whole(now()), 'LIMIT', 0, limit)
+local paused = redis.call('HEXISTS', hash, 'paused')
+local due = {}
+if paused == 0 then
+  due = redis.call('ZRANGEBYSCORE', retry, '-inf', whole(now()), 'LIMIT', 0, limit)
+end
 local released = tonumber(redis.call('HGET', hash, 'released') or 0)
 redis.call('HLEN', records)
 local can_store = storable(dead)
@@ -53,5 +58,7 @@ end
 local waiting = math.max(redis.call('XLEN', lane) - pending_of(lane, group)[1], 0)
 local next_due, first = -1, redis.call('ZRANGE', retry, 0, 0, 'WITHSCORES')
 -- What stays is due all the time, and nobody shall come back for it at once.
-if first[2] and left == 0 then next_due = math.max(tonumber(first[2]) - now(), 0) end
-return {promoted, waiting, next_due, released, left}
+if first[2] and left == 0 and paused == 0 then
+  next_due = math.max(tonumber(first[2]) - now(), 0)
+end
+return {promoted, waiting, next_due, released, left, paused}

@@ -1,0 +1,160 @@
+//! Slots: how many jobs of a queue may be in flight at once, which can change at any time.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::Semaphore;
+
+/// The slots of one queue of one consumer.
+#[derive(Debug)]
+pub(crate) struct Slots {
+    free: Semaphore,
+    /// Slots that are to go and were not free yet. Each goes when its job gives it back.
+    debt: AtomicUsize,
+    /// How many there are to be. Its lock keeps two changes apart.
+    size: Mutex<usize>,
+}
+
+/// The right to have one job in flight. It is given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    slots: Arc<Slots>,
+}
+
+impl Slots {
+    pub(crate) fn new(size: usize) -> Self {
+        Self { free: Semaphore::new(size), debt: AtomicUsize::new(0), size: Mutex::new(size) }
+    }
+
+    /// How many there are to be, whatever is still in flight.
+    pub(crate) fn size(&self) -> usize {
+        *self.size.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many are to go, and are not free yet.
+    pub(crate) fn owed(&self) -> usize {
+        self.debt.load(Ordering::SeqCst)
+    }
+
+    /// Waits for a slot, in turn.
+    ///
+    /// Cancel safe: nothing is taken.
+    pub(crate) async fn take(self: &Arc<Self>) -> Option<Slot> {
+        // Nobody closes the semaphore.
+        self.free.acquire().await.ok()?.forget();
+        Some(Slot { slots: Arc::clone(self) })
+    }
+
+    /// A slot that is free now.
+    pub(crate) fn try_take(self: &Arc<Self>) -> Option<Slot> {
+        self.free.try_acquire().ok()?.forget();
+        Some(Slot { slots: Arc::clone(self) })
+    }
+
+    /// Changes how many there are: more at once, fewer as they become free.
+    pub(crate) fn resize(&self, size: usize) {
+        let mut present = self.size.lock().unwrap_or_else(PoisonError::into_inner);
+        let more = size.saturating_sub(*present);
+        // What was to go may stay.
+        let kept = (0..more).take_while(|_| self.pay()).count();
+        self.free.add_permits(more - kept);
+        self.debt.fetch_add(present.saturating_sub(size), Ordering::SeqCst);
+        self.settle();
+        *present = size;
+    }
+
+    /// Lowers the debt by one slot, which the caller then has to take away.
+    fn pay(&self) -> bool {
+        let lower = |debt: usize| debt.checked_sub(1);
+        self.debt.fetch_update(Ordering::SeqCst, Ordering::SeqCst, lower).is_ok()
+    }
+
+    /// Takes free slots away while some are to go.
+    fn settle(&self) {
+        while self.owed() > 0 {
+            let Ok(free) = self.free.try_acquire() else { return };
+            if self.pay() {
+                free.forget();
+            }
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        // Before it is free: somebody who queues for it would have it at once.
+        if self.slots.pay() {
+            return;
+        }
+        self.slots.free.add_permits(1);
+        // The bound may have fallen between the two lines, when this slot was neither owed nor free.
+        self.slots.settle();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(slots: &Arc<Slots>) -> Vec<Slot> {
+        std::iter::from_fn(|| slots.try_take()).collect()
+    }
+
+    #[test]
+    fn more_slots_are_there_at_once() {
+        let slots = Arc::new(Slots::new(2));
+        let held = taken(&slots);
+        slots.resize(5);
+        assert_eq!((held.len(), taken(&slots).len(), slots.size()), (2, 3, 5));
+    }
+
+    #[test]
+    fn fewer_slots_go_as_they_become_free() {
+        let slots = Arc::new(Slots::new(4));
+        let mut held = taken(&slots);
+        slots.resize(1);
+        for _ in 0..3 {
+            held.pop();
+            assert_eq!(taken(&slots).len(), 0);
+        }
+        held.pop();
+        assert_eq!(taken(&slots).len(), 1);
+    }
+
+    #[test]
+    fn slots_that_were_to_go_stay_when_the_bound_rises_again() {
+        let slots = Arc::new(Slots::new(4));
+        let held = taken(&slots);
+        slots.resize(1);
+        slots.resize(3);
+        drop(held);
+        assert_eq!(taken(&slots).len(), 3);
+    }
+
+    #[tokio::test]
+    async fn whoever_queues_for_a_slot_does_not_get_one_that_is_to_go() {
+        let slots = Arc::new(Slots::new(2));
+        let mut held = taken(&slots);
+        slots.resize(1);
+        let mut queued = Box::pin(slots.take());
+        assert!(futures_util::poll!(&mut queued).is_pending());
+        held.pop();
+        assert!(futures_util::poll!(&mut queued).is_pending());
+        held.pop();
+        assert!(queued.await.is_some());
+    }
+
+    #[test]
+    fn changes_while_slots_come_and_go_end_at_the_last_bound() {
+        let slots = Arc::new(Slots::new(8));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..2_000).for_each(|_| drop(slots.try_take())));
+            }
+            for size in (1..500).map(|round| round * 7 % 16 + 1).chain([3]) {
+                slots.resize(size);
+            }
+        });
+        assert_eq!((taken(&slots).len(), slots.size()), (3, 3));
+    }
+}
