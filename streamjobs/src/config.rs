@@ -1,5 +1,9 @@
 //! Settings, checked once and all at once.
 
+mod alerts;
+
+pub use self::alerts::AlertRules;
+
 use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
@@ -248,6 +252,9 @@ pub(crate) struct RuntimeConfig {
     pub(crate) grace: Duration,
     pub(crate) promote_interval: Duration,
     pub(crate) janitor_interval: Duration,
+    pub(crate) watch_interval: Duration,
+    pub(crate) dead_letters_max: Option<NonZeroU64>,
+    pub(crate) alerts: AlertRules,
 }
 
 impl Default for RuntimeConfig {
@@ -258,6 +265,9 @@ impl Default for RuntimeConfig {
             grace: Duration::from_secs(25),
             promote_interval: Duration::from_millis(500),
             janitor_interval: Duration::from_secs(10),
+            watch_interval: Duration::from_secs(5),
+            dead_letters_max: None,
+            alerts: AlertRules::default(),
         }
     }
 }
@@ -286,12 +296,9 @@ impl RuntimeConfig {
             Duration::from_millis(1),
             Duration::from_secs(60),
         );
-        within(
-            "janitor_interval",
-            self.janitor_interval,
-            Duration::from_millis(1),
-            Duration::from_secs(3600),
-        );
+        let hour = Duration::from_secs(3600);
+        within("janitor_interval", self.janitor_interval, Duration::from_millis(1), hour);
+        within("watch_interval", self.watch_interval, Duration::from_millis(10), hour);
         faults
     }
 }

@@ -16,6 +16,7 @@ pub mod stream;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+mod alert;
 mod backoff;
 mod cause;
 mod client;

@@ -7,6 +7,8 @@
 //!
 //! A metric more is a row of the table, a field with its line in `new`, and a row of the document.
 
+mod seen;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -14,6 +16,7 @@ use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, Label, Unit};
 
+use self::seen::Seen;
 use crate::name::{GroupName, StreamName};
 use crate::policy::Reason;
 
@@ -102,8 +105,20 @@ table! {
         "Reading connections given up because the server was silent";
     ENTRIES_TRIMMED: Counter in Count, "streamjobs_entries_trimmed_total",
         "Entries that retention took from the stream";
+    LETTERS_TRIMMED: Counter in Count, "streamjobs_dead_letters_trimmed_total",
+        "Dead letters deleted because there were more than may be kept";
     CONSUMERS_RETIRED: Counter in Count, "streamjobs_consumers_retired_total",
         "Dead consumers that were removed";
+    JOBS: Gauge in Count, "streamjobs_jobs", "Jobs of the group on the server, by state";
+    OLDEST_WAITING: Gauge in Seconds, "streamjobs_oldest_waiting_age_seconds",
+        "How long the first entry that the group has not got has waited";
+    OLDEST_PENDING: Gauge in Seconds, "streamjobs_oldest_pending_age_seconds",
+        "How long nothing has been heard of the oldest pending entry";
+    LAG: Gauge in Count, "streamjobs_group_lag", "The lag that the server names";
+    LAG_KNOWN: Gauge in Count, "streamjobs_group_lag_known", "Whether the server names a lag";
+    PAUSED: Gauge in Count, "streamjobs_paused", "Whether the group is paused in every process";
+    STREAM_BYTES: Gauge in Bytes, "streamjobs_stream_bytes", "Memory of the stream";
+    STREAM_LENGTH: Gauge in Count, "streamjobs_stream_entries", "Entries in the stream";
 }
 
 /// Tells the recorder what each metric means. Saying it again changes nothing.
@@ -269,7 +284,9 @@ pub(crate) struct QueueMetrics {
     pub(crate) reconnects: Counter,
     pub(crate) watchdog: Counter,
     pub(crate) entries_trimmed: Counter,
+    pub(crate) letters_trimmed: Counter,
     pub(crate) consumers_retired: Counter,
+    seen: Seen,
     pub(crate) queue_time: Histogram,
     pub(crate) lateness: Histogram,
     pub(crate) renew: Histogram,
@@ -311,7 +328,9 @@ impl QueueMetrics {
             reconnects: counter(RECONNECTS),
             watchdog: counter(WATCHDOG),
             entries_trimmed: counter(ENTRIES_TRIMMED),
+            letters_trimmed: counter(LETTERS_TRIMMED),
             consumers_retired: counter(CONSUMERS_RETIRED),
+            seen: Seen::new(&labels, stream),
             queue_time: labels.histogram(QUEUE_TIME),
             lateness: labels.histogram(LATENESS),
             renew: labels.histogram(RENEW),

@@ -217,6 +217,7 @@ async fn one_scrape_shows_every_metric_and_equals_the_history_of_the_run() {
     let twice = options().lease(LEASE).max_attempts(NonZeroU32::new(2).unwrap());
     let builder = Runtime::builder(&app.client).handlers(handlers![app::work, guarded]);
     let builder = quick(builder.state(work.clone()).group("work", twice));
+    let builder = builder.watch_interval(Duration::from_millis(50));
     let runtime = builder.group("guarded", options().lease(LEASE)).start().await.unwrap();
     for id in ["one", "two", "twice", "never", "panics", "rejected", "known"] {
         live(&app, id).await;
@@ -242,6 +243,7 @@ async fn one_scrape_shows_every_metric_and_equals_the_history_of_the_run() {
     until(DEADLINE, "taken up", || started(&work, "gated") == 1).await;
     app.drained("guarded").await;
     until(DEADLINE, "only one in hand", || in_flight(&runtime) == 1).await;
+    shows_what_the_server_says(&app).await;
     let (scrape, counters) = scrape_at_rest(&runtime).await;
     agrees_with_documentation(&scrape);
     agrees_with_counters(&scrape, &counters);
@@ -276,6 +278,25 @@ async fn floor_is_at_the_end(app: &App) {
         values.contains(&last)
     };
     until(DEADLINE, "the floor at the end", at_end).await;
+}
+
+/// Waits until the gauges of the server's view say what is there: three dead letters, and the order
+/// that still runs.
+async fn shows_what_the_server_says(app: &App) {
+    let group = [("stream", "orders"), ("group", "work")];
+    eventually_async(DEADLINE, "the server's view", async || {
+        let scrape = Scrape::take();
+        let jobs = |state| scrape.sum("streamjobs_jobs", &[group[0], group[1], ("state", state)]);
+        let of_group = |name| scrape.sum(name, &group);
+        let length = scrape.sum("streamjobs_stream_entries", &[("stream", "orders")]);
+        ["waiting", "pending", "set_aside", "dead"].map(jobs) == [0, 1, 0, 3]
+            && of_group("streamjobs_group_lag") == 0
+            && of_group("streamjobs_group_lag_known") == 1
+            && of_group("streamjobs_paused") == 0
+            && length == app.server.length("orders") as u64
+            && scrape.sum("streamjobs_stream_bytes", &[("stream", "orders")]) > 100
+    })
+    .await;
 }
 
 /// A scrape between two looks at the counters that say the same: the loops go on counting.

@@ -10,10 +10,11 @@
 
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use streamjobs::doctor::Severity;
+use streamjobs::stream::{Cut, Unfinished};
 use streamjobs::{Client, Event, EventId, Job, JobError, ResultExt, Runtime, State, handler};
 use streamjobs_tests::eventually::eventually_async;
 use streamjobs_tests::server::RedisServer;
@@ -68,6 +69,24 @@ async fn redrive_everything(client: &Client) -> Result<(), Box<dyn std::error::E
     Ok(())
 }
 
+async fn look_at_orders(client: &Client) -> Result<(), Box<dyn std::error::Error>> {
+    // readme: begin
+    let orders = client.stream("orders")?;
+    for group in orders.groups().await? {
+        println!("{}: backlog {}, pending {}", group.group, group.backlog, group.pending);
+        println!("{}", orders.group(&group.group)?.diagnose().await?);
+    }
+    let hour_ago = SystemTime::now() - Duration::from_secs(3600);
+    let mut replay = orders.replay_events::<OrderPlaced>(hour_ago..);
+    while let Some(event) = replay.next().await {
+        let (id, order) = event?;
+        println!("{id} {}", order.order_id);
+    }
+    orders.trim(Cut::Length(1_000), Unfinished::Keep).await?;
+    // readme: end
+    Ok(())
+}
+
 async fn change_workers(runtime: &Runtime) -> Result<u64, Box<dyn std::error::Error>> {
     // readme: begin
     let name = runtime.add_consumer("billing").await?;
@@ -118,6 +137,7 @@ async fn a_rejected_charge_is_redriven_under_its_event_id() {
         .await;
     let charged = format!("o-1 {}", published.event_id);
     assert_eq!(*shop.charged.lock().unwrap(), [charged.as_str(), charged.as_str()]);
+    look_at_orders(&client).await.unwrap();
     let report = runtime.shutdown().await;
     assert!(report.abandoned.is_empty());
 }

@@ -17,15 +17,15 @@ use std::path::{Path, PathBuf};
 const LAYERS: [&[&str]; 6] = [
     &["name", "entry", "cause", "trace", "event", "error"],
     &["backoff", "outcome", "config", "policy", "presence", "record", "version"],
-    &["store", "metrics"],
-    &["client", "diagnosis", "handler", "registry", "view"],
+    &["store"],
+    &["alert", "client", "diagnosis", "handler", "metrics", "registry", "view"],
     &["runtime"],
     &["dead_letter", "doctor", "stream", "testing"],
 ];
 
 /// The loops, which meet through channels and never import each other.
-const LOOPS: [&str; 8] =
-    ["reader", "dispatcher", "acker", "lease", "reaper", "retry", "janitor", "shutdown"];
+const LOOPS: [&str; 9] =
+    ["reader", "dispatcher", "acker", "lease", "reaper", "retry", "janitor", "watcher", "shutdown"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()

@@ -2,20 +2,23 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tracing::Span;
 
+use crate::alert::Alert;
 use crate::client::Client;
-use crate::config::GroupOptions;
+use crate::config::{AlertRules, GroupOptions};
 use crate::error::StartError;
 use crate::handler::{HandlerDef, States};
 use crate::metrics;
 use crate::registry;
 use crate::runtime::Runtime;
 use crate::runtime::io::Io;
+use crate::runtime::lookout::Callback;
 use crate::runtime::plan::{Wishes, plan};
 use crate::runtime::wiring::Wiring;
 use crate::runtime::worker::Executors;
@@ -31,6 +34,7 @@ pub struct RuntimeBuilder {
     wishes: Wishes,
     consumer_prefix: Option<String>,
     on_process_span: Option<Telling>,
+    on_alert: Option<Callback>,
 }
 
 impl RuntimeBuilder {
@@ -41,6 +45,7 @@ impl RuntimeBuilder {
             wishes: Wishes::default(),
             consumer_prefix: None,
             on_process_span: None,
+            on_alert: None,
         }
     }
 
@@ -123,6 +128,35 @@ impl RuntimeBuilder {
         self
     }
 
+    /// How often each group is looked at for gauges and alerts: 5 s by default. A look is one short
+    /// script on the server, for each group of this process on each stream.
+    pub fn watch_interval(mut self, interval: Duration) -> Self {
+        self.wishes.runtime.watch_interval = interval;
+        self
+    }
+
+    /// How many dead letters each group keeps, about: the oldest go first. All of them by default:
+    /// nothing is deleted.
+    pub fn dead_letters_max(mut self, letters: NonZeroU64) -> Self {
+        self.wishes.runtime.dead_letters_max = Some(letters);
+        self
+    }
+
+    /// From where on somebody is told; see [`AlertRules`] for the defaults.
+    pub fn alerts(mut self, rules: AlertRules) -> Self {
+        self.wishes.runtime.alerts = rules;
+        self
+    }
+
+    /// Called with every alert that begins or ends; [`Runtime::alerts`] gives them as well.
+    ///
+    /// It is called on the runtime's own thread and must not block: leases are renewed there. A panic
+    /// in it is caught.
+    pub fn on_alert(mut self, tell: impl Fn(&Alert) + Send + Sync + 'static) -> Self {
+        self.on_alert = Some(Arc::new(tell));
+        self
+    }
+
     /// Called with the `process` span of each attempt whose event came with a
     /// [`TraceContext`], before the handler starts: the place to link the two. Nothing by default.
     ///
@@ -169,7 +203,8 @@ impl RuntimeBuilder {
         let process = || format!("streamjobs-{}", std::process::id());
         let prefix = self.consumer_prefix.unwrap_or_else(process);
         let wiring = Wiring::new(self.client, self.states, self.wishes.runtime, &planned)
-            .on_process_span(self.on_process_span);
+            .on_process_span(self.on_process_span)
+            .on_alert(self.on_alert);
         let workers = Workers::new(wiring, executors, prefix, planned);
         let consumer = workers.start().await?;
         Ok(Runtime::new(io, consumer, workers))

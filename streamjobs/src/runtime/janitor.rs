@@ -59,7 +59,15 @@ impl Janitor {
         if let Some(trim) = self.trim().filter(|_| context.trims.take(Instant::now(), interval)) {
             let stream = &context.queue.stream;
             let trimmed = self.take("trim", context.store.trim(stream, trim).await);
-            context.report.entries_trimmed(trimmed.map_or(0, |trimmed| trimmed.removed));
+            if let Some(trimmed) = trimmed {
+                context.report.entries_trimmed(trimmed.removed);
+                context.trims.set_held_by(trimmed.held_by.map(|(group, _)| group));
+            }
+        }
+        if let Some(letters) = context.runtime.dead_letters_max {
+            let trimmed = context.store.trim_dead_letters(&context.queue, letters.get()).await;
+            let trimmed = self.take("trim the dead letters", trimmed);
+            context.report.letters_trimmed(trimmed.unwrap_or(0));
         }
         let silence = (context.config.lease * SILENT_LEASES).max(SILENCE_MIN);
         let retired = self.take(

@@ -14,6 +14,7 @@ mod held;
 mod io;
 mod janitor;
 mod lease;
+mod lookout;
 mod pause;
 mod plan;
 mod queue;
@@ -24,6 +25,7 @@ mod retry;
 mod shutdown;
 mod slots;
 mod wake;
+mod watcher;
 mod wiring;
 mod worker;
 mod workers;
@@ -31,8 +33,10 @@ mod workers;
 pub use self::builder::RuntimeBuilder;
 pub use self::control::{Consumer, Control};
 pub use self::health::{Health, QueueHealth};
+pub use self::lookout::Alerts;
 pub use self::report::Counters;
 pub use self::shutdown::{Abandoned, ShutdownReport};
+pub use crate::alert::{Alert, AlertKind};
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -41,7 +45,6 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use self::io::Io;
-use self::queue::QueueContext;
 use self::workers::Workers;
 use crate::client::Client;
 use crate::error::ControlError;
@@ -87,7 +90,13 @@ impl Runtime {
         let workers = self.workers.running();
         let staying = workers.iter().filter(|worker| !worker.is_leaving());
         let queues = staying.flat_map(|worker| &worker.queues);
-        Health { queues: queues.map(|context| queue_health(context, now)).collect() }
+        Health { queues: queues.map(|context| context.health_at(now)).collect() }
+    }
+
+    /// Alerts from now on, as they come.
+    #[must_use]
+    pub fn alerts(&self) -> Alerts {
+        self.workers.wiring().audience.listen()
     }
 
     /// A handle that changes this runtime while it runs, for other parts of the application.
@@ -190,27 +199,5 @@ impl fmt::Debug for Runtime {
             .field("consumer", &self.consumer)
             .field("workers", &self.workers)
             .finish_non_exhaustive()
-    }
-}
-
-fn queue_health(context: &QueueContext, now: Instant) -> QueueHealth {
-    let (last_read, saturated) = context.health.look(now);
-    let last_read_max = context.config.block + context.runtime.read_margin;
-    let last_answer = context.clock.silence(now);
-    let reads = last_read.is_some_and(|age| age <= last_read_max)
-        || context.health.is_beginning(now, last_read_max);
-    let paused = context.gate.is_shut();
-    let answers = last_answer <= context.config.lease / 2;
-    QueueHealth {
-        stream: context.queue.stream.to_string(),
-        group: context.queue.group.to_string(),
-        consumer: context.place.consumer.to_string(),
-        last_read,
-        last_read_max,
-        last_answer,
-        saturated,
-        paused,
-        in_flight: context.held.len(),
-        healthy: (reads || ((saturated || paused) && answers)) && !context.health.is_broken(),
     }
 }

@@ -20,8 +20,9 @@ use crate::runtime::acks::{Ack, Acks};
 use crate::runtime::clock::Clock;
 use crate::runtime::departed::Departed;
 use crate::runtime::gate::Gate;
-use crate::runtime::health::LoopHealth;
+use crate::runtime::health::{LoopHealth, QueueHealth};
 use crate::runtime::held::{Held, Registered};
+use crate::runtime::lookout::{Audience, Lookout};
 use crate::runtime::report::Report;
 use crate::runtime::slots::{Slot, Slots};
 use crate::runtime::wake::Wake;
@@ -71,6 +72,10 @@ pub(crate) struct QueueContext {
     pub(crate) epoch: AtomicU64,
     /// The turn to trim the stream, which all janitors of this process share.
     pub(crate) trims: Arc<TrimTurn>,
+    /// What all consumers of this queue in this process share for watching it.
+    pub(crate) lookout: Arc<Lookout>,
+    /// Who is told of alerts.
+    pub(crate) audience: Arc<Audience>,
     /// Names of stopped consumers, for whichever janitor of this process comes first.
     pub(crate) departed: Arc<Departed>,
 }
@@ -134,6 +139,8 @@ pub(crate) struct Settlement {
 #[derive(Debug, Default)]
 pub(crate) struct TrimTurn {
     taken: Mutex<Option<Instant>>,
+    /// The group that held the last trimming up.
+    held_by: Mutex<Option<String>>,
 }
 
 impl TrimTurn {
@@ -145,6 +152,15 @@ impl TrimTurn {
             *taken = Some(now);
         }
         due
+    }
+
+    /// Records which group held a trimming up.
+    pub(crate) fn set_held_by(&self, group: Option<String>) {
+        *self.held_by.lock().unwrap_or_else(PoisonError::into_inner) = group;
+    }
+
+    pub(crate) fn held_by(&self) -> Option<String> {
+        self.held_by.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -251,6 +267,29 @@ impl QueueContext {
     fn expect_reads_after(&self, paused: bool) {
         if !paused {
             self.health.expect_read(Instant::now());
+        }
+    }
+
+    /// Whether this queue reads.
+    pub(crate) fn health_at(&self, now: Instant) -> QueueHealth {
+        let (last_read, saturated) = self.health.look(now);
+        let last_read_max = self.config.block + self.runtime.read_margin;
+        let last_answer = self.clock.silence(now);
+        let reads = last_read.is_some_and(|age| age <= last_read_max)
+            || self.health.is_beginning(now, last_read_max);
+        let paused = self.gate.is_shut();
+        let answers = last_answer <= self.config.lease / 2;
+        QueueHealth {
+            stream: self.queue.stream.to_string(),
+            group: self.queue.group.to_string(),
+            consumer: self.place.consumer.to_string(),
+            last_read,
+            last_read_max,
+            last_answer,
+            saturated,
+            paused,
+            in_flight: self.held.len(),
+            healthy: (reads || ((saturated || paused) && answers)) && !self.health.is_broken(),
         }
     }
 

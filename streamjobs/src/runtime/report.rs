@@ -6,13 +6,17 @@ use std::time::Duration;
 
 use tracing::{debug, error, info, warn};
 
+use crate::alert::Alert;
 use crate::cause::chain;
 use crate::entry::{Delivery, EntryId, Hold, Source};
 use crate::handler::Place;
 use crate::metrics::{Failure, Finish, QueueMetrics, Reclaim, Running, Stage};
 use crate::policy::Reason;
 use crate::record::due;
+use crate::runtime::lookout::Lookout;
 use crate::store::StoreError;
+use crate::store::inspect::StreamInfo;
+use crate::view::GroupInfo;
 
 macro_rules! counters {
     ($($(#[$docs:meta])* $name:ident,)*) => {
@@ -89,6 +93,8 @@ counters! {
     silent_reads,
     /// Entries that retention took from the stream.
     entries_trimmed,
+    /// Dead letters deleted because there were more than may be kept.
+    letters_trimmed,
     /// Dead consumers that were removed.
     consumers_retired,
 }
@@ -99,6 +105,7 @@ pub(crate) struct Report {
     /// Of the runtime, and of this consumer alone.
     tallies: [Arc<Tally>; 2],
     metrics: Arc<QueueMetrics>,
+    lookout: Arc<Lookout>,
     place: Arc<Place>,
 }
 
@@ -129,9 +136,10 @@ impl Report {
     pub(crate) fn new(
         tallies: [Arc<Tally>; 2],
         metrics: Arc<QueueMetrics>,
+        lookout: &Arc<Lookout>,
         place: Arc<Place>,
     ) -> Self {
-        Self { tallies, metrics, place }
+        Self { tallies, metrics, lookout: Arc::clone(lookout), place }
     }
 
     /// How many jobs the queue may have in flight.
@@ -208,12 +216,14 @@ impl Report {
         count!(self, buried, 1);
         self.metrics.finished(Finish::Dead);
         self.metrics.quarantined(reason);
+        self.lookout.buried(1);
         log!(info, self, entry_id = %hold.id, event_id, reason = reason.as_str(), error, "stored as a dead letter");
     }
 
     pub(crate) fn claimed(&self, entries: usize) {
         count!(self, claimed, entries);
         self.metrics.reclaimed(Reclaim::Idle, wide(entries));
+        self.lookout.claimed(wide(entries));
         log!(warn, self, entries, "claimed entries of consumers that were not heard of");
     }
 
@@ -243,12 +253,14 @@ impl Report {
 
     pub(crate) fn trimmed(&self, entries: usize) {
         count!(self, trimmed as trimmed, entries);
+        self.lookout.buried(wide(entries));
         log!(error, self, entries, "payload trimmed before the job was done, outcome unknown");
     }
 
     pub(crate) fn trimmed_unread(&self, entries: u64) {
         if entries > 0 {
             count!(self, trimmed_unread as trimmed_unread, entries);
+            self.lookout.trimmed_unread(entries);
             log!(error, self, entries, "entries were trimmed before they were delivered");
         }
     }
@@ -284,6 +296,7 @@ impl Report {
 
     pub(crate) fn group_restored(&self) {
         count!(self, groups_restored as groups_recreated, 1);
+        self.lookout.group_restored();
         log!(error, self, "the group was lost and has been made again at its durable floor");
     }
 
@@ -323,6 +336,31 @@ impl Report {
         if entries > 0 {
             count!(self, entries_trimmed as entries_trimmed, entries);
             log!(debug, self, entries, "trimmed history");
+        }
+    }
+
+    pub(crate) fn letters_trimmed(&self, letters: u64) {
+        if letters > 0 {
+            count!(self, letters_trimmed as letters_trimmed, letters);
+            log!(warn, self, letters, "deleted old dead letters");
+        }
+    }
+
+    /// The group and its stream as the server sees them; none where it could not be asked.
+    pub(crate) fn seen(&self, group: Option<&GroupInfo>, stream: Option<&StreamInfo>) {
+        if let Some(group) = group {
+            self.metrics.seen_group(group);
+        }
+        if let Some(stream) = stream {
+            self.metrics.seen_stream(stream);
+        }
+    }
+
+    pub(crate) fn alert(&self, alert: &Alert) {
+        let (kind, text) = (alert.kind.as_str(), &alert.text);
+        match alert.raised {
+            true => log!(error, self, kind, text, "alert"),
+            false => log!(info, self, kind, text, "alert is over"),
         }
     }
 

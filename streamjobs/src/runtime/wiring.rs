@@ -1,6 +1,6 @@
 //! From a plan to a worker: what its queues are made of, and what has to be there before it starts.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
@@ -8,6 +8,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use tracing::info;
 
+use crate::alert::Watch;
 use crate::cause::BoxError;
 use crate::client::Client;
 use crate::config::RuntimeConfig;
@@ -21,6 +22,7 @@ use crate::runtime::departed::Departed;
 use crate::runtime::gate::Gate;
 use crate::runtime::health::LoopHealth;
 use crate::runtime::held::Held;
+use crate::runtime::lookout::{Audience, Callback, Lookout};
 use crate::runtime::plan::PlannedQueue;
 use crate::runtime::queue::{Handlers, QueueContext, TrimTurn};
 use crate::runtime::report::{Report, Tally};
@@ -40,7 +42,10 @@ pub(crate) struct Wiring {
     pub(crate) tally: Arc<Tally>,
     pub(crate) runtime: RuntimeConfig,
     on_process_span: Option<Telling>,
+    pub(crate) audience: Arc<Audience>,
     departed: Arc<Departed>,
+    /// One for each queue, whichever consumers it has.
+    lookouts: HashMap<Queue, Arc<Lookout>>,
     /// One for each stream: whoever reads it, it is trimmed once.
     trims: HashMap<StreamName, Arc<TrimTurn>>,
 }
@@ -53,6 +58,14 @@ impl Wiring {
         planned: &[PlannedQueue],
     ) -> Self {
         let streams = planned.iter().map(|planned| planned.queue.stream.clone());
+        let mut led = HashSet::new();
+        let lookouts = planned.iter().map(|PlannedQueue { queue, .. }| {
+            let (stream, group) = (queue.stream.to_string(), queue.group.to_string());
+            let watch = Watch::new(stream, group, runtime.alerts);
+            let lookout = Lookout::new(watch, led.insert(queue.stream.clone()));
+            (queue.clone(), Arc::new(lookout))
+        });
+        let lookouts = lookouts.collect();
         Self {
             store: client.store().fork(),
             client,
@@ -60,6 +73,8 @@ impl Wiring {
             tally: Arc::default(),
             runtime,
             on_process_span: None,
+            audience: Arc::new(Audience::new(None)),
+            lookouts,
             departed: Arc::default(),
             trims: streams.map(|stream| (stream, Arc::default())).collect(),
         }
@@ -68,6 +83,12 @@ impl Wiring {
     /// Who is told of each handler's span.
     pub(crate) fn on_process_span(mut self, telling: Option<Telling>) -> Self {
         self.on_process_span = telling;
+        self
+    }
+
+    /// Who is called with alerts.
+    pub(crate) fn on_alert(mut self, callback: Option<Callback>) -> Self {
+        self.audience = Arc::new(Audience::new(callback));
         self
     }
 
@@ -89,8 +110,15 @@ impl Wiring {
         let mut handlers = Handlers::clone(&handlers);
         handlers.measure(|event_type| metrics.process(event_type));
         let tallies = [Arc::clone(&self.tally), Arc::clone(tally)];
+        // Every planned queue has one.
+        let lookout = self.lookouts.get(&queue).cloned().unwrap_or_else(|| {
+            let (stream, group) = (queue.stream.to_string(), queue.group.to_string());
+            Arc::new(Lookout::new(Watch::new(stream, group, self.runtime.alerts), false))
+        });
         QueueContext {
-            report: Report::new(tallies, Arc::clone(&metrics), Arc::clone(&place)),
+            report: Report::new(tallies, Arc::clone(&metrics), &lookout, Arc::clone(&place)),
+            lookout,
+            audience: Arc::clone(&self.audience),
             on_process_span: self.on_process_span.clone(),
             clock: Clock::new(config.lease, Instant::now()),
             slots: Arc::new(Slots::new(config.concurrency)),

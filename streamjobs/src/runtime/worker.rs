@@ -17,7 +17,7 @@ use crate::runtime::queue::QueueContext;
 use crate::runtime::report::Tally;
 use crate::runtime::shutdown::ShutdownReport;
 use crate::runtime::wiring::log_table;
-use crate::runtime::{acker, dispatcher, janitor, lease, reader, reaper, retry};
+use crate::runtime::{acker, dispatcher, janitor, lease, reader, reaper, retry, watcher};
 
 /// Where a worker's tasks run.
 #[derive(Clone, Debug)]
@@ -155,6 +155,8 @@ impl Worker {
         self.intake.spawn_on(watched(shared(), "promoter", promoter), io);
         let janitor = janitor::Janitor::new(shared()).run(self.stop.clone());
         self.intake.spawn_on(watched(shared(), "janitor", janitor), io);
+        let watcher = watcher::Watcher { context: shared() }.run(self.stop.clone());
+        self.intake.spawn_on(watched(shared(), "watcher", watcher), io);
         let keeper = lease::LeaseKeeper { context: shared() }.run(self.released.clone());
         self.keeping.spawn_on(watched(shared(), "lease keeper", keeper), io);
         let acker = acker::Acker::new(shared(), settlements, self.abort.clone()).run();

@@ -159,6 +159,9 @@ pub trait Operate: Send + Sync {
         unfinished: Unfinished,
     ) -> Reply<'a, Permitted>;
 
+    /// Deletes the oldest dead letters of a group until about so many are left: how many went.
+    fn trim_dead_letters<'a>(&'a self, queue: &'a Queue, keep: u64) -> Reply<'a, u64>;
+
     /// Deletes a stream that has no groups any more, and the dead letters of these. True if the
     /// stream was there.
     fn delete_stream<'a>(

@@ -255,6 +255,42 @@ impl Group {
         self.stream.permitted(permitted)
     }
 
+    /// Pauses the group in every process: true if it was not paused. Running handlers go on, nothing
+    /// new starts, and what is due waits. It takes effect within the processes' promote interval,
+    /// half a second by default, and holds until [`resume`](Self::resume), also for processes that
+    /// start later.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such group, or the server cannot be reached or refuses.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves open whether the group is paused; pausing twice is as good as once.
+    pub async fn pause(&self) -> Result<bool, StreamError> {
+        self.set_paused(true).await
+    }
+
+    /// Ends a pause of the group in every process: true if it was paused.
+    ///
+    /// # Errors
+    ///
+    /// As [`pause`](Self::pause).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`pause`](Self::pause).
+    pub async fn resume(&self) -> Result<bool, StreamError> {
+        self.set_paused(false).await
+    }
+
+    async fn set_paused(&self, paused: bool) -> Result<bool, StreamError> {
+        // A pause outlives its group, so one of a group that is not there would be a trap.
+        self.info().await?;
+        let changed = self.store().set_paused(&self.queue, paused).await;
+        changed.map_err(|error| self.failed("pause a group of", error))
+    }
+
     /// Acknowledges entries by hand, whoever has them: how many were pending. They count as done.
     ///
     /// # Errors

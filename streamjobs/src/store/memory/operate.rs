@@ -50,6 +50,14 @@ impl Operate for MemoryStore {
         self.reply("destroy_group", |world| destroy_group(world, queue, unfinished))
     }
 
+    fn trim_dead_letters<'a>(&'a self, queue: &'a Queue, keep: u64) -> Reply<'a, u64> {
+        self.reply("trim_dead_letters", |world| {
+            let letters = world.dead(queue);
+            let kept = usize::try_from(keep).unwrap_or(usize::MAX);
+            Ok(letters.trim(letters.entries.len().saturating_sub(kept), |_| true))
+        })
+    }
+
     fn delete_stream<'a>(
         &'a self,
         stream: &'a StreamName,

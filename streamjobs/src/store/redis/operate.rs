@@ -55,6 +55,14 @@ impl Operate for RedisStore {
         Box::pin(destroy_group(&self.link, queue, unfinished))
     }
 
+    fn trim_dead_letters<'a>(&'a self, queue: &'a Queue, keep: u64) -> Reply<'a, u64> {
+        Box::pin(async move {
+            let mut command = redis::cmd(XTRIM);
+            command.arg(queue.stream.dead_key(&queue.group)).arg("MAXLEN").arg("~").arg(keep);
+            reply::number(self.link.command(&command).await?, XTRIM)
+        })
+    }
+
     fn delete_stream<'a>(
         &'a self,
         stream: &'a StreamName,
@@ -211,6 +219,7 @@ fn word(unfinished: Unfinished) -> &'static str {
     }
 }
 
+const XTRIM: &str = "XTRIM";
 const UNLINK: &str = "UNLINK";
 /// Entries that one call removes at most: a few milliseconds of the server's time.
 const REMOVED_MAX: u64 = 100_000;

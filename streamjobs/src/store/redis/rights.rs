@@ -156,6 +156,7 @@ const LETTERS: &[Example] = &[
     ("XRANGE", "XRANGE KEY - +"),
     ("XLEN", "XLEN KEY"),
     ("XDEL", "XDEL KEY 1-1"),
+    ("XTRIM", "XTRIM KEY MAXLEN 1"),
 ];
 const RETRY: &[Example] = &[
     ("ZADD", "ZADD KEY 1 member"),

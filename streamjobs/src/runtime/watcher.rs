@@ -1,0 +1,83 @@
+//! Watches a queue as its server sees it: gauges and alerts.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::alert::Reading;
+use crate::config::Retention;
+use crate::runtime::pause::{jittered, stopped_within};
+use crate::runtime::queue::QueueContext;
+use crate::store::StoreError;
+use crate::view::GroupInfo;
+
+/// The watching loop of one queue.
+pub(crate) struct Watcher {
+    pub(crate) context: Arc<QueueContext>,
+}
+
+impl Watcher {
+    /// Looks at the interval until the stop. Of several consumers of one queue, one looks.
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        let interval = self.context.runtime.watch_interval;
+        loop {
+            if self.context.lookout.take_turn(Instant::now(), interval) {
+                self.look().await;
+            }
+            if stopped_within(&stop, jittered(interval)).await {
+                return;
+            }
+        }
+    }
+
+    async fn look(&self) {
+        let context = &self.context;
+        let group = GroupInfo::look(context.store.as_ref(), &context.queue).await;
+        let group = self.take("look at the group", group);
+        let stream = match context.lookout.leads {
+            true => {
+                let info = context.store.stream_info(&context.queue.stream).await;
+                self.take("look at the stream", info).flatten()
+            }
+            false => None,
+        };
+        context.report.seen(group.as_ref(), stream.as_ref());
+        let now = Instant::now();
+        let held_by = context.trims.held_by();
+        let reading = Reading {
+            happened: context.lookout.happened(),
+            group: group.as_ref(),
+            reads: context.health_at(now).healthy,
+            length: stream.as_ref().map(|stream| stream.length),
+            length_max: self.length_max(),
+            held_by: held_by.as_deref(),
+        };
+        for alert in context.lookout.look(now, &reading) {
+            context.report.alert(&alert);
+            context.audience.tell(&alert);
+        }
+    }
+
+    /// How long the stream may be.
+    fn length_max(&self) -> Option<u64> {
+        let context = &self.context;
+        let history = match context.client.retention(&context.queue.stream) {
+            Retention::History(entries) => Some(entries.get().saturating_mul(2)),
+            _ => None,
+        };
+        context.runtime.alerts.stream_length.or(history)
+    }
+
+    fn take<T>(&self, during: &'static str, answer: Result<T, StoreError>) -> Option<T> {
+        match answer {
+            Ok(value) => Some(value),
+            // The reader makes a lost group again, and says so.
+            Err(StoreError::GroupMissing) => None,
+            Err(error) => {
+                self.context.report.server_error(during, &error);
+                None
+            }
+        }
+    }
+}
