@@ -103,7 +103,8 @@ fn undelivered(facts: &GroupFacts) -> Option<u64> {
     if facts.first.is_some_and(|first| facts.cursor < first) {
         return Some(facts.length);
     }
-    facts.lag.filter(|_| facts.counts_lag_right).and_then(|lag| u64::try_from(lag).ok())
+    // No lag although an entry waits, or less than none: somebody has told the server a wrong count.
+    facts.lag.filter(|lag| facts.counts_lag_right && *lag > 0).and_then(|lag| lag.try_into().ok())
 }
 
 /// Entries that went before the group had got them and that no beat has counted yet.
@@ -229,7 +230,7 @@ mod tests {
     fn the_lag_is_believed_only_where_the_server_counts_it_right() {
         assert_eq!(undelivered(&facts()), None);
         assert_eq!(undelivered(&GroupFacts { counts_lag_right: true, ..facts() }), Some(2));
-        for lag in [None, Some(-997)] {
+        for lag in [None, Some(-997), Some(0)] {
             let odd = GroupFacts { counts_lag_right: true, lag, ..facts() };
             assert_eq!(undelivered(&odd), None, "{lag:?}");
         }

@@ -148,7 +148,8 @@ impl RuntimeBuilder {
         self
     }
 
-    /// Called with every alert that begins or ends; [`Runtime::alerts`] gives them as well.
+    /// Called with every alert that begins or ends; [`Runtime::alerts`] gives them as well. Every
+    /// process of a group tells what the server says of it; what happens is told where it happened.
     ///
     /// It is called on the runtime's own thread and must not block: leases are renewed there. A panic
     /// in it is caught.

@@ -437,9 +437,11 @@ impl Group {
         to: Destination<'_>,
     ) -> Result<HandedOver, StreamError> {
         let mut all = HandedOver::default();
+        // Whoever still reads gets entries as fast as they are taken away: those stay.
+        let pages = self.info().await?.pending / MOVED_MAX as u64 + 1;
         for source in [Source::Stream, Source::Lane] {
             let mut after = EntryId::ZERO;
-            loop {
+            for _ in 0..pages {
                 let selected = Selected::Of(from, after);
                 let page = match self.store().move_pending(&self.queue, source, selected, to).await
                 {

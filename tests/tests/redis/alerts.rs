@@ -215,6 +215,8 @@ async fn a_group_is_paused_and_resumed_in_every_process_by_whoever_has_a_client(
     assert!(group.pause().await.unwrap() && !group.pause().await.unwrap());
     let paused = |runtime: &streamjobs::Runtime| runtime.health().queues[0].paused;
     until(DEADLINE, "paused", || paused(&one) && paused(&two)).await;
+    let reads = || app.server.client_list().iter().any(|client| client.flags.contains('b'));
+    until(DEADLINE, "no read waits any more", || !reads()).await;
     app.publish(20).await;
     eventually_async(DEADLINE, "seen", async || {
         let troubles = group.diagnose().await.unwrap().troubles;

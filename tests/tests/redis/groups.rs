@@ -132,7 +132,7 @@ async fn dead_names_go_when_they_hold_nothing_and_live_ones_stay_on_a_quiet_stre
     let quiet = app.runtime(&fine).start().await.unwrap();
     app.client.publish(&order(1)).await.unwrap();
     app.drained("work").await;
-    for number in 0..500 {
+    for number in 0..1_000 {
         let name = format!("dead-{number}");
         app.server.command(&["XGROUP", "CREATECONSUMER", "orders", "work", &name]);
         // They were last heard of long ago.
@@ -149,7 +149,7 @@ async fn dead_names_go_when_they_hold_nothing_and_live_ones_stay_on_a_quiet_stre
     };
     until(DEADLINE, "the dead are gone", || consumers().len() == 1).await;
     assert_eq!(consumers(), [quiet.consumer().to_string()]);
-    until(DEADLINE, "counted", || quiet.counters().consumers_retired == 500).await;
+    until(DEADLINE, "counted", || quiet.counters().consumers_retired == 1_000).await;
     assert_ne!(busy.entry_id.milliseconds(), 0);
     let _ = quiet.shutdown().await;
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use streamjobs::__store::{self as store, Queue};
 use streamjobs::{GroupName, Runtime, StreamName};
 
-use crate::app::{App, DEADLINE, Gate, Work, options, until};
+use crate::app::{App, DEADLINE, Gate, Work, options, settled, until};
 
 /// Pauses the group in every process, or resumes it.
 async fn set_paused(app: &App, paused: bool) {
@@ -89,6 +89,7 @@ async fn running_jobs_end_during_a_pause_and_are_acknowledged() {
     a_while(&app).await;
     gate.open();
     until(DEADLINE, "acknowledged", || app.pending("work") == 0).await;
+    settled(&runtime).await;
     let counters = runtime.counters();
     assert_eq!((counters.acknowledged, counters.leases_lost, gated.count()), (3, 0, 3));
     paused(&runtime).await;

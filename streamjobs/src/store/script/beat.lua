@@ -29,9 +29,12 @@ local passed = precedes(cursor, first or info['last-generated-id'])
 local gone = info['entries-added'] - info['length']
 local lost = 0
 if read and passed and gone > read then
-  lost = gone - read
-  redis.call('XGROUP', 'SETID', stream, name, cursor, 'ENTRIESREAD', gone)
-  redis.call('HINCRBY', hash, 'trimmed-unread', lost)
+  -- Where the count may not be put right, nothing is told, because it would be told again.
+  local moved = redis.pcall('XGROUP', 'SETID', stream, name, cursor, 'ENTRIESREAD', gone)
+  if not moved.err then
+    lost = gone - read
+    redis.call('HINCRBY', hash, 'trimmed-unread', lost)
+  end
 end
 
 local floor = summary[1] > 0 and preceding(summary[2]) or cursor
