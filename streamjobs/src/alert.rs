@@ -315,24 +315,10 @@ const MINUTE: Duration = Duration::from_secs(60);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::entry::EntryId;
     use crate::view::Backlog;
 
     fn group(entries: u64) -> GroupInfo {
-        GroupInfo {
-            stream: "orders".into(),
-            group: "mail".into(),
-            cursor: EntryId::ZERO,
-            backlog: Backlog { entries, exact: true },
-            lag: None,
-            oldest_waiting: None,
-            pending: 0,
-            oldest_pending: None,
-            set_aside: 0,
-            dead_letters: Some(0),
-            trimmed_unread: 0,
-            paused: None,
-        }
+        GroupInfo { backlog: Backlog { entries, exact: true }, ..GroupInfo::quiet() }
     }
 
     fn reading(group: &GroupInfo) -> Reading<'_> {

@@ -342,8 +342,8 @@ impl ClientBuilder {
         self
     }
 
-    /// How to find the trace that an event belongs to: asked at each call that publishes, within its
-    /// `send` span, for all events of the call. None leaves the event without a trace.
+    /// How to find the trace that an event belongs to: asked at each call that publishes, within
+    /// its `send` span, for all events of the call. None leaves the event without a trace.
     ///
     /// By default, what a handler publishes belongs to the trace of its job (as long as it is
     /// published in the handler's own task), and anything else to none.

@@ -314,7 +314,8 @@ const LEASE_MIN: Duration = Duration::from_millis(60);
 const LEASE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// Enough to put a tool down; a handler that needs longer has had its grace.
 const WINDOW_MAX: Duration = Duration::from_secs(1);
-/// A client deadline closer to the block time than this cuts reads off that the server still serves.
+/// A client deadline closer to the block time than this cuts reads off that the server still
+/// serves.
 const READ_MARGIN_MIN: Duration = Duration::from_millis(100);
 
 #[cfg(test)]

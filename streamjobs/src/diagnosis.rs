@@ -187,24 +187,10 @@ const BUSY_PERCENT: u64 = 80;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::entry::EntryId;
     use crate::view::Backlog;
 
     fn group() -> GroupInfo {
-        GroupInfo {
-            stream: "orders".into(),
-            group: "mail".into(),
-            cursor: EntryId::ZERO,
-            backlog: Backlog { entries: 0, exact: true },
-            lag: None,
-            oldest_waiting: None,
-            pending: 0,
-            oldest_pending: None,
-            set_aside: 0,
-            dead_letters: Some(0),
-            trimmed_unread: 0,
-            paused: None,
-        }
+        GroupInfo::quiet()
     }
 
     fn waiting(entries: u64, seconds: u64) -> GroupInfo {

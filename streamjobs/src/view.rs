@@ -12,7 +12,8 @@ use crate::store::{Queue, Store, StoreError};
 ///
 /// Nothing if the group's cursor is at the stream's last entry; all of them if it stands before the
 /// first; the server's own lag where its version counts that right (7.4.4 and newer in that line,
-/// 8.0 and newer); and otherwise as many as can be counted within a few milliseconds, at most 1,000.
+/// 8.0 and newer); and otherwise as many as can be counted within a few milliseconds, at most
+/// 1,000.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Backlog {
@@ -41,8 +42,9 @@ pub struct GroupInfo {
     pub cursor: EntryId,
     /// Entries that the group has not got yet.
     pub backlog: Backlog,
-    /// The lag as the server names it; none where it says that it does not know, or names a negative
-    /// one. It can be wrong on servers before 7.4.4 and on Valkey: [`backlog`](Self::backlog) is not.
+    /// The lag as the server names it; none where it says that it does not know, or names a
+    /// negative one. It can be wrong on servers before 7.4.4 and on Valkey:
+    /// [`backlog`](Self::backlog) is not.
     pub lag: Option<u64>,
     /// How long the first entry that the group has not got has been waiting, by the server's clock.
     pub oldest_waiting: Option<Duration>,
@@ -76,6 +78,25 @@ impl GroupInfo {
         Ok(Self::new(queue, &facts, backlog))
     }
 
+    /// A group of which nothing is to be told.
+    #[cfg(test)]
+    pub(crate) fn quiet() -> Self {
+        Self {
+            stream: "orders".into(),
+            group: "mail".into(),
+            cursor: EntryId::ZERO,
+            backlog: Backlog { entries: 0, exact: true },
+            lag: None,
+            oldest_waiting: None,
+            pending: 0,
+            oldest_pending: None,
+            set_aside: 0,
+            dead_letters: Some(0),
+            trimmed_unread: 0,
+            paused: None,
+        }
+    }
+
     fn new(queue: &Queue, facts: &GroupFacts, backlog: Backlog) -> Self {
         let since = |then: u64| Duration::from_millis(facts.now.0.saturating_sub(then));
         Self {
@@ -103,7 +124,8 @@ fn undelivered(facts: &GroupFacts) -> Option<u64> {
     if facts.first.is_some_and(|first| facts.cursor < first) {
         return Some(facts.length);
     }
-    // No lag although an entry waits, or less than none: somebody has told the server a wrong count.
+    // No lag although an entry waits, or less than none: somebody has told the server a wrong
+    // count.
     facts.lag.filter(|lag| facts.counts_lag_right && *lag > 0).and_then(|lag| lag.try_into().ok())
 }
 

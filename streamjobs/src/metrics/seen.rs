@@ -1,5 +1,5 @@
-//! Gauges of what the server says about a group and its stream: every process says the same, so they
-//! are set, where gauges of what a process does are moved.
+//! Gauges of what the server says about a group and its stream: every process says the same, so
+//! they are set, where gauges of what a process does are moved.
 
 use std::time::Duration;
 

@@ -151,8 +151,8 @@ impl RuntimeBuilder {
     /// Called with every alert that begins or ends; [`Runtime::alerts`] gives them as well. Every
     /// process of a group tells what the server says of it; what happens is told where it happened.
     ///
-    /// It is called on the runtime's own thread and must not block: leases are renewed there. A panic
-    /// in it is caught.
+    /// It is called on the runtime's own thread and must not block: leases are renewed there. A
+    /// panic in it is caught.
     pub fn on_alert(mut self, tell: impl Fn(&Alert) + Send + Sync + 'static) -> Self {
         self.on_alert = Some(Arc::new(tell));
         self
@@ -161,9 +161,9 @@ impl RuntimeBuilder {
     /// Called with the `process` span of each attempt whose event came with a
     /// [`TraceContext`], before the handler starts: the place to link the two. Nothing by default.
     ///
-    /// A link, not a parent, is what OpenTelemetry's conventions ask for: a job may start hours after
-    /// it was published, and several times. With `tracing-opentelemetry` it is one line, in which
-    /// `remote` makes a `SpanContext` of the ids; `docs/tracing.md` has it whole:
+    /// A link, not a parent, is what OpenTelemetry's conventions ask for: a job may start hours
+    /// after it was published, and several times. With `tracing-opentelemetry` it is one line, in
+    /// which `remote` makes a `SpanContext` of the ids; `docs/tracing.md` has it whole:
     ///
     /// ```text
     /// .on_process_span(|span, context| span.add_link(remote(context)))

@@ -21,8 +21,8 @@ pub struct Consumer {
     pub name: ConsumerName,
     /// How many jobs it may have in flight at once, over all its streams.
     pub concurrency: usize,
-    /// Whether it reads none of its streams because the group is paused, in this process or in every
-    /// one.
+    /// Whether it reads none of its streams because the group is paused, in this process or in
+    /// every one.
     pub paused: bool,
     /// Jobs that it has in flight.
     pub in_flight: usize,
@@ -32,9 +32,9 @@ pub struct Consumer {
 
 /// Changes a running runtime: adds and removes consumers, changes concurrency, pauses.
 ///
-/// Clones are handles on the same runtime, for an admin page or a signal handler; the runtime itself
-/// stays with whoever shuts it down. Once that has begun, nothing can be changed any more. What is
-/// changed here holds for this process, and until it ends.
+/// Clones are handles on the same runtime, for an admin page or a signal handler; the runtime
+/// itself stays with whoever shuts it down. Once that has begun, nothing can be changed any more.
+/// What is changed here holds for this process, and until it ends.
 #[derive(Clone, Debug)]
 pub struct Control {
     workers: Arc<Workers>,
@@ -53,9 +53,9 @@ impl Control {
 
     /// Starts another consumer of a group in this process: its name.
     ///
-    /// It reads every stream that the group reads here, each through a connection of its own, and has
-    /// slots of its own: as many on each stream as the group's concurrency says. A group that is
-    /// missing on the server is made. More slots for the consumer there is
+    /// It reads every stream that the group reads here, each through a connection of its own, and
+    /// has slots of its own: as many on each stream as the group's concurrency says. A group that
+    /// is missing on the server is made. More slots for the consumer there is
     /// ([`set_concurrency`](Self::set_concurrency)) are cheaper; another consumer is worth its
     /// connections where one connection cannot bring enough.
     ///
@@ -71,18 +71,21 @@ impl Control {
         self.workers.add(group).await
     }
 
-    /// Stops one consumer of this process in the stages of a shutdown, and removes it from the server.
+    /// Stops one consumer of this process in the stages of a shutdown, and removes it from the
+    /// server.
     ///
-    /// It reads no more; once its last read has ended, its handlers have the runtime's grace to end by
-    /// themselves; the rest is told to stop and handed back, uncounted, for any other consumer of the
-    /// group to claim at once. The server forgets its name in one step with seeing that nothing is
-    /// pending for it: now, or as soon as what it handed back has been claimed.
+    /// It reads no more; once its last read has ended, its handlers have the runtime's grace to end
+    /// by themselves; the rest is told to stop and handed back, uncounted, for any other consumer
+    /// of the group to claim at once. The server forgets its name in one step with seeing that
+    /// nothing is pending for it: now, or as soon as what it handed back has been claimed.
     ///
-    /// No other consumer is needed. After the last one of a group, its jobs wait for another process,
-    /// or for [`add_consumer`](Self::add_consumer). When the server cannot be reached, what could not be
-    /// handed back is in the report as abandoned; others claim it when its lease ends.
+    /// No other consumer is needed. After the last one of a group, its jobs wait for another
+    /// process, or for [`add_consumer`](Self::add_consumer). When the server cannot be reached,
+    /// what could not be handed back is in the report as abandoned; others claim it when its lease
+    /// ends.
     ///
-    /// A handler that waits for the removal of its own consumer holds it up until the grace is over.
+    /// A handler that waits for the removal of its own consumer holds it up until the grace is
+    /// over.
     ///
     /// # Errors
     ///
@@ -101,8 +104,8 @@ impl Control {
     /// Changes how many jobs of a group each of its consumers may have in flight at once, on each
     /// stream: now, and for consumers that are added later.
     ///
-    /// More slots are there at once. Fewer cut nothing off: slots go as their jobs end. Beyond 100,000
-    /// there are no more.
+    /// More slots are there at once. Fewer cut nothing off: slots go as their jobs end. Beyond
+    /// 100,000 there are no more.
     ///
     /// # Errors
     ///
@@ -117,9 +120,10 @@ impl Control {
 
     /// Pauses a group in this process: true unless it was paused already.
     ///
-    /// Nothing is read, claimed or promoted any more. What is in flight goes on: running handlers end,
-    /// their leases are renewed and their verdicts reach the server, and what a read brings that was
-    /// under way is done. Other processes go on with the group's work. The health stays green.
+    /// Nothing is read, claimed or promoted any more. What is in flight goes on: running handlers
+    /// end, their leases are renewed and their verdicts reach the server, and what a read brings
+    /// that was under way is done. Other processes go on with the group's work. The health stays
+    /// green.
     ///
     /// A group that is also paused in every process works again only when both pauses are over.
     ///
@@ -140,8 +144,8 @@ impl Control {
     }
 
     /// Has this process look for idle entries of a group now instead of with its next sweep, which
-    /// comes every third of a lease. Does not wait for it. While the group is paused, it is done at the
-    /// end of the pause.
+    /// comes every third of a lease. Does not wait for it. While the group is paused, it is done at
+    /// the end of the pause.
     ///
     /// # Errors
     ///

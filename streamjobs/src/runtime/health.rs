@@ -45,8 +45,8 @@ pub struct QueueHealth {
     /// Jobs in flight here.
     pub in_flight: usize,
     /// Whether all is well: the reading connection has read within its time, or every slot is taken
-    /// or the group is paused and the server still answers; and no loop has ended by a fault of this
-    /// crate, which is in the log as an error.
+    /// or the group is paused and the server still answers; and no loop has ended by a fault of
+    /// this crate, which is in the log as an error.
     pub healthy: bool,
 }
 

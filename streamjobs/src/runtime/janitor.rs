@@ -10,7 +10,6 @@ use crate::config::Retention;
 use crate::presence::About;
 use crate::runtime::pause::{jittered, stopped_within};
 use crate::runtime::queue::QueueContext;
-use crate::store::StoreError;
 use crate::store::operate::{Cut, Trim, Unfinished};
 
 /// The housekeeping loop of one queue.
@@ -49,7 +48,8 @@ impl Janitor {
         self.about.in_flight = u64::try_from(context.held.len()).unwrap_or(u64::MAX);
         self.about.slots = u64::try_from(context.slots.size()).unwrap_or(u64::MAX);
         let (about, consumer) = (self.about.write(), &context.place.consumer);
-        let beat = self.take("beat", context.store.beat(&context.queue, consumer, &about).await);
+        let beat = context.store.beat(&context.queue, consumer, &about).await;
+        let beat = context.report.unless_failed("beat", beat);
         context.report.trimmed_unread(beat.map_or(0, |beat| beat.trimmed_unread));
     }
 
@@ -57,20 +57,19 @@ impl Janitor {
         let context = &self.context;
         let interval = context.runtime.janitor_interval;
         if let Some(trim) = self.trim().filter(|_| context.trims.take(Instant::now(), interval)) {
-            let stream = &context.queue.stream;
-            let trimmed = self.take("trim", context.store.trim(stream, trim).await);
-            if let Some(trimmed) = trimmed {
+            let trimmed = context.store.trim(&context.queue.stream, trim).await;
+            if let Some(trimmed) = context.report.unless_failed("trim", trimmed) {
                 context.report.entries_trimmed(trimmed.removed);
                 context.trims.set_held_by(trimmed.held_by.map(|(group, _)| group));
             }
         }
         if let Some(letters) = context.runtime.dead_letters_max {
             let trimmed = context.store.trim_dead_letters(&context.queue, letters.get()).await;
-            let trimmed = self.take("trim the dead letters", trimmed);
+            let trimmed = context.report.unless_failed("trim the dead letters", trimmed);
             context.report.letters_trimmed(trimmed.unwrap_or(0));
         }
         let silence = (context.config.lease * SILENT_LEASES).max(SILENCE_MIN);
-        let retired = self.take(
+        let retired = context.report.unless_failed(
             "retire dead consumers",
             context.store.retire_dead(&context.queue, silence).await,
         );
@@ -87,25 +86,19 @@ impl Janitor {
         Some(Trim { cut, exact: false, unfinished })
     }
 
-    /// Removes the names of consumers that stopped in this process, once nothing is pending for them.
+    /// Removes the names of consumers that stopped in this process, once nothing is pending for
+    /// them.
     async fn see_off(&self) {
         let context = &self.context;
         for consumer in context.departed.of(&context.queue) {
             let retired = context.store.retire(&context.queue, &consumer).await;
-            if self.take("remove a stopped consumer", retired).is_some_and(|retired| retired) {
+            if self
+                .context
+                .report
+                .unless_failed("remove a stopped consumer", retired)
+                .is_some_and(|retired| retired)
+            {
                 context.departed.remove(&context.queue, &consumer);
-            }
-        }
-    }
-
-    /// Housekeeping that fails is done the next time.
-    fn take<T>(&self, during: &'static str, answer: Result<T, StoreError>) -> Option<T> {
-        match answer {
-            Ok(value) => Some(value),
-            Err(StoreError::GroupMissing) => None,
-            Err(error) => {
-                self.context.report.server_error(during, &error);
-                None
             }
         }
     }

@@ -53,8 +53,8 @@ pub(crate) struct QueueContext {
     pub(crate) report: Report,
     /// Told of the span of each run whose event came with a trace.
     pub(crate) on_process_span: Option<Telling>,
-    /// Entries may have been delivered to nobody, because an answer was lost: the reader looks at the
-    /// own pending list before it reads on.
+    /// Entries may have been delivered to nobody, because an answer was lost: the reader looks at
+    /// the own pending list before it reads on.
     pub(crate) suspect: AtomicBool,
     /// Entries wait in the lane.
     pub(crate) lane_waits: AtomicBool,

@@ -184,8 +184,8 @@ impl Reader {
         }
         let lane_waits = context.lane_waits.load(Ordering::Acquire);
         let source = if lane_waits && !self.lane_served { Source::Lane } else { Source::Stream };
-        // Slots that acknowledgements free here pass on to the next jobs without ever being free, so
-        // those that the reaper waits for, or that are to go, are left out.
+        // Slots that acknowledgements free here pass on to the next jobs without ever being free,
+        // so those that the reaper waits for, or that are to go, are left out.
         let wanted = context.reaper_wants.load(Ordering::Acquire) + context.slots.owed();
         let count = (slots.len() + acks.len()).saturating_sub(wanted).min(BATCH_MAX);
         if count == 0 || stop.is_cancelled() || context.gate.is_shut() {

@@ -69,9 +69,9 @@ counters! {
     refused_late,
     /// Entries whose payload was trimmed away before they were done.
     trimmed,
-    /// Entries that retention took before this group had got them, which no dead letter can tell of.
-    /// An overrun that begins and ends between two beats, within a third of the lease, is not seen
-    /// on servers that forget it at the next read.
+    /// Entries that retention took before this group had got them, which no dead letter can tell
+    /// of. An overrun that begins and ends between two beats, within a third of the lease, is not
+    /// seen on servers that forget it at the next read.
     trimmed_unread,
     /// Looks at lost payloads that were left as they are, because the key of the dead letters holds
     /// something else and no dead letter can tell of them.
@@ -303,6 +303,23 @@ impl Report {
     pub(crate) fn sweep_refused(&self, why: &'static str) {
         count!(self, sweeps_refused as sweeps_refused, 1);
         log!(warn, self, why, "refused to claim idle entries");
+    }
+
+    /// What a look or a housekeeping step gave. One that fails is done the next time.
+    pub(crate) fn unless_failed<T>(
+        &self,
+        during: &'static str,
+        answer: Result<T, StoreError>,
+    ) -> Option<T> {
+        match answer {
+            Ok(value) => Some(value),
+            // The reader makes a lost group again, and says so.
+            Err(StoreError::GroupMissing) => None,
+            Err(error) => {
+                self.server_error(during, &error);
+                None
+            }
+        }
     }
 
     pub(crate) fn server_error(&self, during: &'static str, failure: &StoreError) {

@@ -46,8 +46,8 @@ impl Promoter {
         }
     }
 
-    /// Tells the reader and the reaper what waits for them, or that they have to wait, and says when
-    /// to look again.
+    /// Tells the reader and the reaper what waits for them, or that they have to wait, and says
+    /// when to look again.
     async fn promoted(&mut self, promoted: Promoted, interval: Duration) -> Duration {
         let context = &self.context;
         context.report.left(promoted.left);

@@ -41,12 +41,13 @@ pub struct Abandoned {
 }
 
 impl Runtime {
-    /// Stops all consumers in stages: takes in no more work, waits for running jobs up to the grace period, tells
-    /// the rest to stop, hands back what did not end, and says what it had to leave.
+    /// Stops all consumers in stages: takes in no more work, waits for running jobs up to the grace
+    /// period, tells the rest to stop, hands back what did not end, and says what it had to leave.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future drops the runtime: what it held is claimed by others when its lease ends.
+    /// Dropping the future drops the runtime: what it held is claimed by others when its lease
+    /// ends.
     pub async fn shutdown(self) -> ShutdownReport {
         let started = Instant::now();
         let workers = self.workers.close();
@@ -64,8 +65,8 @@ impl Runtime {
 }
 
 impl Worker {
-    /// Stops this consumer alone, and removes it from the group. Whoever else asks for it meanwhile or
-    /// later waits for the same stop.
+    /// Stops this consumer alone, and removes it from the group. Whoever else asks for it meanwhile
+    /// or later waits for the same stop.
     pub(crate) async fn stop(&self, grace: Duration) -> ShutdownReport {
         self.leaving.store(true, Ordering::SeqCst);
         self.stopped.get_or_init(|| self.stop_in_stages(grace)).await.clone()
@@ -139,8 +140,8 @@ impl Worker {
         }
     }
 
-    /// Removes this consumer from the group where nothing is pending for it; handed-back entries keep
-    /// it there until somebody has claimed them, and a janitor removes it then.
+    /// Removes this consumer from the group where nothing is pending for it; handed-back entries
+    /// keep it there until somebody has claimed them, and a janitor removes it then.
     async fn retire(&self) {
         let retire = self.queues.iter().map(|context| {
             let context = Arc::clone(context);

@@ -87,7 +87,8 @@ impl Drop for Slot {
             return;
         }
         self.slots.free.add_permits(1);
-        // The bound may have fallen between the two lines, when this slot was neither owed nor free.
+        // The bound may have fallen between the two lines, when this slot was neither owed nor
+        // free.
         self.slots.settle();
     }
 }

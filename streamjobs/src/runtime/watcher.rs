@@ -9,7 +9,6 @@ use crate::alert::Reading;
 use crate::config::Retention;
 use crate::runtime::pause::{jittered, stopped_within};
 use crate::runtime::queue::QueueContext;
-use crate::store::StoreError;
 use crate::view::GroupInfo;
 
 /// The watching loop of one queue.
@@ -34,11 +33,11 @@ impl Watcher {
     async fn look(&self) {
         let context = &self.context;
         let group = GroupInfo::look(context.store.as_ref(), &context.queue).await;
-        let group = self.take("look at the group", group);
+        let group = context.report.unless_failed("look at the group", group);
         let stream = match context.lookout.leads {
             true => {
                 let info = context.store.stream_info(&context.queue.stream).await;
-                self.take("look at the stream", info).flatten()
+                context.report.unless_failed("look at the stream", info).flatten()
             }
             false => None,
         };
@@ -67,17 +66,5 @@ impl Watcher {
             _ => None,
         };
         context.runtime.alerts.stream_length.or(history)
-    }
-
-    fn take<T>(&self, during: &'static str, answer: Result<T, StoreError>) -> Option<T> {
-        match answer {
-            Ok(value) => Some(value),
-            // The reader makes a lost group again, and says so.
-            Err(StoreError::GroupMissing) => None,
-            Err(error) => {
-                self.context.report.server_error(during, &error);
-                None
-            }
-        }
     }
 }

@@ -169,7 +169,8 @@ impl From<Unprepared> for ControlError {
     }
 }
 
-/// Makes the group where it is missing, and learns the server's clock and whether the group is paused.
+/// Makes the group where it is missing, and learns the server's clock and whether the group is
+/// paused.
 pub(crate) async fn prepare(context: &QueueContext) -> Result<(), Unprepared> {
     let failed =
         |error: StoreError| Unprepared { queue: context.queue.clone(), source: error.into() };
@@ -185,8 +186,8 @@ pub(crate) async fn prepare(context: &QueueContext) -> Result<(), Unprepared> {
         Ok(look) => {
             context.pause_everywhere(look.paused);
         }
-        // Something is wrong beside the stream. That is the promoter's to tell, and no reason not to
-        // read.
+        // Something is wrong beside the stream. That is the promoter's to tell, and no reason not
+        // to read.
         Err(error @ StoreError::Refused { .. }) => {
             context.report.server_error("look for a pause", &error);
         }

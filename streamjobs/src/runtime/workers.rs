@@ -204,8 +204,8 @@ impl Workers {
         ConsumerName::unique(&self.prefix)
     }
 
-    /// Prepares all queues of workers; none if the thread has ended. Connections belong to the executor
-    /// that opens them.
+    /// Prepares all queues of workers; none if the thread has ended. Connections belong to the
+    /// executor that opens them.
     async fn prepare(&self, workers: &[Worker]) -> Option<Result<(), Unprepared>> {
         let contexts = workers.iter().flat_map(|worker| worker.queues.clone()).collect::<Vec<_>>();
         let prepare = async move {

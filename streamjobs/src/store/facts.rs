@@ -7,8 +7,8 @@ use crate::version::Release;
 
 /// Tells what a server is and how it is set up.
 pub trait Facts: Send + Sync {
-    /// Asks everything that is asked of a server before jobs are trusted to it, and changes nothing.
-    /// Rights are tried on the keys of these queues, or on some key if there are none.
+    /// Asks everything that is asked of a server before jobs are trusted to it, and changes
+    /// nothing. Rights are tried on the keys of these queues, or on some key if there are none.
     fn facts<'a>(&'a self, queues: &'a [Queue]) -> Reply<'a, ServerFacts>;
 }
 

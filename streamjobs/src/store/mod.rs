@@ -188,10 +188,11 @@ pub struct Promoted {
     pub waiting: usize,
     /// How long until the next job is due.
     pub next_due: Option<Duration>,
-    /// How many times entries were handed back in this queue; a change means there is work to claim.
+    /// How many times entries were handed back in this queue; a change means there is work to
+    /// claim.
     pub released: u64,
-    /// Due jobs whose record is gone and that were left where they are, because no dead letter can be
-    /// stored.
+    /// Due jobs whose record is gone and that were left where they are, because no dead letter can
+    /// be stored.
     pub left: usize,
     /// Whether the group is paused in every process. Nothing is promoted then, and nothing is due.
     pub paused: bool,
@@ -318,16 +319,16 @@ pub trait Store: facts::Facts + inspect::Inspect + operate::Operate + fmt::Debug
         holds: &'a [Hold],
     ) -> Reply<'a, Vec<Delivery>>;
 
-    /// Moves due jobs to the lane, at most `limit`, and looks at what waits. Makes the lane's group if
-    /// it was lost. While the group is paused, it only looks.
+    /// Moves due jobs to the lane, at most `limit`, and looks at what waits. Makes the lane's group
+    /// if it was lost. While the group is paused, it only looks.
     fn promote<'a>(&'a self, queue: &'a Queue, limit: usize) -> Reply<'a, Promoted>;
 
     /// Pauses the group in every process, or resumes it: whether that changed anything. It takes
     /// effect with the next [`promote`](Self::promote) of each, and holds until it is taken back.
     fn set_paused<'a>(&'a self, queue: &'a Queue, paused: bool) -> Reply<'a, bool>;
 
-    /// Records that the consumer lives, with what it says about itself, and how far the group is done
-    /// for certain on the stream. Finds what was trimmed before it was delivered.
+    /// Records that the consumer lives, with what it says about itself, and how far the group is
+    /// done for certain on the stream. Finds what was trimmed before it was delivered.
     fn beat<'a>(
         &'a self,
         queue: &'a Queue,
@@ -339,8 +340,8 @@ pub trait Store: facts::Facts + inspect::Inspect + operate::Operate + fmt::Debug
     /// if something is.
     fn retire<'a>(&'a self, queue: &'a Queue, consumer: &'a ConsumerName) -> Reply<'a, bool>;
 
-    /// Removes consumers that have not beaten for `silence` and have nothing pending. One that never
-    /// beat is given a beat, and so a whole silence.
+    /// Removes consumers that have not beaten for `silence` and have nothing pending. One that
+    /// never beat is given a beat, and so a whole silence.
     fn retire_dead<'a>(&'a self, queue: &'a Queue, silence: Duration) -> Reply<'a, usize>;
 
     /// Dead letters with ids after `after`, in order, at most `limit`.
@@ -358,7 +359,8 @@ pub trait Store: facts::Facts + inspect::Inspect + operate::Operate + fmt::Debug
         id: EntryId,
     ) -> Reply<'a, Option<StoredDeadLetter>>;
 
-    /// Puts a dead letter's job into the lane and removes the letter, in one step; none if it is gone.
+    /// Puts a dead letter's job into the lane and removes the letter, in one step; none if it is
+    /// gone.
     fn redrive<'a>(
         &'a self,
         queue: &'a Queue,

@@ -1,5 +1,5 @@
-//! What an operator does to a stream, its groups and their pending entries. Every step is one script:
-//! nothing can come between its look and its change.
+//! What an operator does to a stream, its groups and their pending entries. Every step is one
+//! script: nothing can come between its look and its change.
 
 use std::time::Duration;
 
@@ -71,8 +71,8 @@ pub enum Selected<'a> {
 pub struct Destination<'a> {
     /// To whom; none leaves them with their consumers.
     pub consumer: Option<&'a ConsumerName>,
-    /// Whether they look abandoned afterwards, so that the next sweep takes them up. Otherwise their
-    /// idle time stays as it is.
+    /// Whether they look abandoned afterwards, so that the next sweep takes them up. Otherwise
+    /// their idle time stays as it is.
     pub abandoned: bool,
 }
 
@@ -130,8 +130,8 @@ pub trait Operate: Send + Sync {
     /// Shortens a stream.
     fn trim<'a>(&'a self, stream: &'a StreamName, trim: Trim) -> Reply<'a, Trimmed>;
 
-    /// Moves pending entries: no delivery count is raised, and none is lost. Processes of this crate
-    /// look for work at once.
+    /// Moves pending entries: no delivery count is raised, and none is lost. Processes of this
+    /// crate look for work at once.
     fn move_pending<'a>(
         &'a self,
         queue: &'a Queue,
@@ -143,8 +143,8 @@ pub trait Operate: Send + Sync {
     /// Asks every process of the group to look for abandoned entries at once.
     fn call_sweep<'a>(&'a self, queue: &'a Queue) -> Reply<'a, ()>;
 
-    /// Lets a group go on after another entry: the beginning is before the first, none is the end of
-    /// the stream.
+    /// Lets a group go on after another entry: the beginning is before the first, none is the end
+    /// of the stream.
     fn move_group<'a>(
         &'a self,
         queue: &'a Queue,

@@ -94,8 +94,8 @@ pub struct HandedOver {
     pub trimmed: Vec<EntryId>,
     /// Entries that are not pending: they were acknowledged, or never delivered.
     pub missing: Vec<EntryId>,
-    /// Entries whose payload was trimmed away and that stay as they are, because the key of the dead
-    /// letters holds something else.
+    /// Entries whose payload was trimmed away and that stay as they are, because the key of the
+    /// dead letters holds something else.
     pub left: Vec<EntryId>,
 }
 
@@ -242,9 +242,9 @@ impl Group {
     ///
     /// # Errors
     ///
-    /// When work is not done and `unfinished` does not allow to lose it; when a process works for the
-    /// group, or did within the last 15 seconds, because it would make the group again; when there is
-    /// no such group; or when the server cannot be reached or refuses.
+    /// When work is not done and `unfinished` does not allow to lose it; when a process works for
+    /// the group, or did within the last 15 seconds, because it would make the group again; when
+    /// there is no such group; or when the server cannot be reached or refuses.
     ///
     /// # Cancel safety
     ///
@@ -255,10 +255,10 @@ impl Group {
         self.stream.permitted(permitted)
     }
 
-    /// Pauses the group in every process: true if it was not paused. Running handlers go on, nothing
-    /// new starts, and what is due waits. It takes effect within the processes' promote interval,
-    /// half a second by default, and holds until [`resume`](Self::resume), also for processes that
-    /// start later.
+    /// Pauses the group in every process: true if it was not paused. Running handlers go on,
+    /// nothing new starts, and what is due waits. It takes effect within the processes' promote
+    /// interval, half a second by default, and holds until [`resume`](Self::resume), also for
+    /// processes that start later.
     ///
     /// # Errors
     ///
@@ -266,7 +266,8 @@ impl Group {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves open whether the group is paused; pausing twice is as good as once.
+    /// Dropping the future leaves open whether the group is paused; pausing twice is as good as
+    /// once.
     pub async fn pause(&self) -> Result<bool, StreamError> {
         self.set_paused(true).await
     }
@@ -308,13 +309,14 @@ impl Group {
 
     /// Gives entries to a consumer, whoever has them.
     ///
-    /// Neither the delivery count is raised nor the idle time reset, so an entry that nobody works on
-    /// is taken up by the next sweep. A handler that is at work on one is told that its lease is lost.
+    /// Neither the delivery count is raised nor the idle time reset, so an entry that nobody works
+    /// on is taken up by the next sweep. A handler that is at work on one is told that its lease is
+    /// lost.
     ///
     /// # Errors
     ///
-    /// When there is no such group, or the server cannot be reached or refuses; some may be moved by
-    /// then.
+    /// When there is no such group, or the server cannot be reached or refuses; some may be moved
+    /// by then.
     ///
     /// # Cancel safety
     ///
@@ -381,8 +383,8 @@ impl Group {
         self.move_all(from, Destination { consumer: Some(to), abandoned: false }).await
     }
 
-    /// Removes a consumer. What is pending for it is for any process to take up at once; no entry is
-    /// lost and no delivery count raised.
+    /// Removes a consumer. What is pending for it is for any process to take up at once; no entry
+    /// is lost and no delivery count raised.
     ///
     /// The removal and the look whether anything is pending are one step on the server. A consumer
     /// that still reads keeps getting entries: then this gives up after some rounds with

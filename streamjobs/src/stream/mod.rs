@@ -95,8 +95,8 @@ impl Stream {
             .ok_or_else(|| StreamError::Missing { stream: self.stream.to_string() })
     }
 
-    /// All groups on it, by name, each looked at in one moment. Groups whose name this crate does not
-    /// allow, which only others can have made, are left out.
+    /// All groups on it, by name, each looked at in one moment. Groups whose name this crate does
+    /// not allow, which only others can have made, are left out.
     ///
     /// One request for each group, and one more where its backlog has to be counted.
     ///
@@ -186,8 +186,8 @@ impl Stream {
         Replay::new(self.clone(), range.into().span())
     }
 
-    /// Reads a part of the history as events. Entries of other event types are passed over; one that
-    /// cannot be read is an error in its place, and the next ones follow.
+    /// Reads a part of the history as events. Entries of other event types are passed over; one
+    /// that cannot be read is an error in its place, and the next ones follow.
     pub fn replay_events<E: Event>(&self, range: impl Into<Range>) -> ReplayEvents<E> {
         ReplayEvents::new(self.replay(range))
     }
@@ -223,8 +223,8 @@ impl Stream {
         Ok(Tail::new(self.clone(), reader, after))
     }
 
-    /// Shortens the stream in whole nodes of about a hundred entries, which costs the server little:
-    /// up to one node more than asked for stays.
+    /// Shortens the stream in whole nodes of about a hundred entries, which costs the server
+    /// little: up to one node more than asked for stays.
     ///
     /// With [`Unfinished::Keep`], nothing goes that some group has not acknowledged, and the answer
     /// names the group that held the cut up. One call removes at most 100,000 entries and says
@@ -241,8 +241,8 @@ impl Stream {
         self.shorten(Trim { cut, exact: false, unfinished }).await
     }
 
-    /// Shortens the stream to the entry, which is much dearer than [`trim`](Self::trim). To a number
-    /// of entries with [`Unfinished::Keep`], one call removes at most 1,000.
+    /// Shortens the stream to the entry, which is much dearer than [`trim`](Self::trim). To a
+    /// number of entries with [`Unfinished::Keep`], one call removes at most 1,000.
     ///
     /// # Errors
     ///
@@ -264,11 +264,11 @@ impl Stream {
         trimmed.map_err(|error| self.failed("trim", error))
     }
 
-    /// Deletes the stream with all of its groups, their retries and their dead letters. True if there
-    /// was one.
+    /// Deletes the stream with all of its groups, their retries and their dead letters. True if
+    /// there was one.
     ///
-    /// Only with [`Unfinished::Lose`] does work go that is not done; with [`Unfinished::Keep`], dead
-    /// letters forbid it as well. Groups that processes work for have to be stopped first.
+    /// Only with [`Unfinished::Lose`] does work go that is not done; with [`Unfinished::Keep`],
+    /// dead letters forbid it as well. Groups that processes work for have to be stopped first.
     ///
     /// # Errors
     ///

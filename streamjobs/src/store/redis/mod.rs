@@ -14,9 +14,9 @@
 //! - the connection: `PING`, `INFO`, `TIME`, `EVALSHA`, `SCRIPT|LOAD`, `MULTI`, `EXEC`,
 //!   `CLIENT|ID`, `CLIENT|UNBLOCK`, `CLIENT|SETNAME`, and `SELECT` for another database than 0.
 //!
-//! `CONFIG|GET` is used where it is allowed, when the server is examined. No runtime needs, but whoever
-//! looks at streams uses where it is allowed: `MEMORY|USAGE`, `XREVRANGE`, `XREAD`; and whoever
-//! operates them, where it is allowed: `XGROUP|DESTROY`, `DEL`, `UNLINK`.
+//! `CONFIG|GET` is used where it is allowed, when the server is examined. No runtime needs, but
+//! whoever looks at streams uses where it is allowed: `MEMORY|USAGE`, `XREVRANGE`, `XREAD`; and
+//! whoever operates them, where it is allowed: `XGROUP|DESTROY`, `DEL`, `UNLINK`.
 
 mod acknowledge;
 mod address;
