@@ -69,10 +69,8 @@ impl Janitor {
             context.report.letters_trimmed(trimmed.unwrap_or(0));
         }
         let silence = (context.config.lease * SILENT_LEASES).max(SILENCE_MIN);
-        let retired = context.report.unless_failed(
-            "retire dead consumers",
-            context.store.retire_dead(&context.queue, silence).await,
-        );
+        let retired = context.store.retire_dead(&context.queue, silence).await;
+        let retired = context.report.unless_failed("retire dead consumers", retired);
         context.report.consumers_retired(retired.unwrap_or(0));
     }
 
@@ -92,12 +90,8 @@ impl Janitor {
         let context = &self.context;
         for consumer in context.departed.of(&context.queue) {
             let retired = context.store.retire(&context.queue, &consumer).await;
-            if self
-                .context
-                .report
-                .unless_failed("remove a stopped consumer", retired)
-                .is_some_and(|retired| retired)
-            {
+            let retired = context.report.unless_failed("remove a stopped consumer", retired);
+            if retired == Some(true) {
                 context.departed.remove(&context.queue, &consumer);
             }
         }
