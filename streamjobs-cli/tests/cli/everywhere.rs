@@ -60,6 +60,21 @@ fn every_command_of_the_program_is_tried() {
 }
 
 #[test]
+fn the_page_of_all_commands_is_what_the_program_says() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/cli.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let rows = page.lines().filter(|line| line.starts_with("| `streamjobs "));
+    let told = commands("").into_iter().zip(COMMANDS).map(|((name, about), command)| {
+        let words = run_at("redis://127.0.0.1:1", &format!("{name} --help"));
+        assert!(command.starts_with(&name), "{command}");
+        let usage = words.out.lines().find_map(|line| line.strip_prefix("Usage: ")).unwrap();
+        let usage = usage.replace(" [OPTIONS]", "").replace('|', "\\|");
+        format!("| `{usage}` | {about} |")
+    });
+    assert_eq!(rows.collect::<Vec<_>>().join("\n"), told.collect::<Vec<_>>().join("\n"));
+}
+
+#[test]
 fn a_server_that_cannot_be_reached_ends_with_one_and_prints_no_answer() {
     let server = RedisServer::builder().password("canary").start().unwrap();
     let lines =
