@@ -50,3 +50,18 @@ fn a_tail_prints_what_comes_at_once_and_ends_when_it_has_enough() {
     assert_eq!(child.wait().unwrap().code(), Some(0));
     assert_eq!(server.pending("orders", "billing").len(), 3, "no group was touched");
 }
+
+#[test]
+fn a_tail_whose_server_goes_away_ends_with_one() {
+    let server = server();
+    let mut tool = program(&server.url());
+    tool.args(["tail", "orders", "--after", "5-0", "--json"]);
+    let mut child = tool.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.next().unwrap().unwrap().contains("\"id\":\"6-0\""));
+    server.kill();
+    let output = child.wait_with_output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), lines.count()), (Some(1), 0));
+    assert!(told.starts_with("streamjobs: cannot follow stream orders: "), "{told}");
+}
