@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use streamjobs::Client;
-use streamjobs::doctor::{Diagnosis, Severity};
+use streamjobs::doctor::{Checkup, Severity};
 
 use crate::arguments::Doctor;
 use crate::output::Output;
@@ -17,23 +17,23 @@ pub(crate) async fn run(
     let queues = streams.flat_map(|stream| {
         command.group.iter().map(move |group| (stream.as_str(), group.as_str()))
     });
-    let diagnosis = client.doctor_for(queues).await?;
+    let checkup = client.doctor_for(queues).await?;
     match output.is_json() {
-        true => output.document(&document(&diagnosis))?,
+        true => output.document(&document(&checkup))?,
         false => {
-            for line in diagnosis.to_string().lines() {
+            for line in checkup.to_string().lines() {
                 output.line(line)?;
             }
         }
     }
-    Ok(match diagnosis.worst() {
+    Ok(match checkup.worst() {
         Some(Severity::Warning | Severity::Critical) => Ended::Findings,
         Some(Severity::Info) | None => Ended::Fine,
     })
 }
 
-fn document(diagnosis: &Diagnosis) -> serde_json::Value {
-    let findings = diagnosis.findings.iter().map(|finding| {
+fn document(checkup: &Checkup) -> serde_json::Value {
+    let findings = checkup.findings.iter().map(|finding| {
         json!({
             "severity": finding.severity.as_str(),
             "check": finding.check.as_str(),
@@ -43,8 +43,8 @@ fn document(diagnosis: &Diagnosis) -> serde_json::Value {
         })
     });
     json!({
-        "server": diagnosis.server,
-        "worst": diagnosis.worst().map(Severity::as_str),
+        "server": checkup.server,
+        "worst": checkup.worst().map(Severity::as_str),
         "findings": findings.collect::<Vec<_>>(),
     })
 }

@@ -1,9 +1,16 @@
 //! The command line `streamjobs`: what an operator asks of streams, groups and dead letters.
 
+mod act;
 mod arguments;
 mod dead;
 mod doctor;
+mod entries;
+mod fields;
+mod group;
+mod history;
+mod look;
 mod output;
+mod trim;
 
 use std::error::Error;
 use std::io;
@@ -47,6 +54,10 @@ fn run(arguments: Arguments) -> Result<Ended, Failure> {
         let client = Client::connect(&arguments.url).await?;
         let ended = match arguments.command {
             Command::Doctor(command) => doctor::run(&client, &command, &mut output).await?,
+            Command::Look(command) => look::run(&client, command, &mut output).await?,
+            Command::History(command) => history::run(&client, command, &mut output).await?,
+            Command::Entries(command) => entries::run(&client, command, &mut output).await?,
+            Command::Group(command) => group::run(&client, command, &mut output).await?,
             Command::Dead(command) => dead::run(&client, command, &mut output).await?,
         };
         output.flush()?;

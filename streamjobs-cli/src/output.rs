@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io::{self, BufWriter, Stdout, Write};
 use std::time::{Duration, Instant};
 
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 /// The standard output, and who reads it.
@@ -31,6 +32,20 @@ impl Output {
     /// One line. Its control characters are escaped.
     pub(crate) fn line(&mut self, text: &str) -> io::Result<()> {
         writeln!(self.out, "{}", escaped(text))
+    }
+
+    /// The same for people as a line, and for programs as a document.
+    pub(crate) fn answer(&mut self, text: &str, document: &Value) -> io::Result<()> {
+        match self.json {
+            true => self.document(document),
+            false => self.line(text),
+        }
+    }
+
+    /// One line for each name with its value.
+    pub(crate) fn pairs<const N: usize>(&mut self, pairs: [(&str, String); N]) -> io::Result<()> {
+        let width = pairs.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+        pairs.iter().try_for_each(|(name, value)| self.line(&format!("{name:width$}  {value}")))
     }
 
     /// A table whose columns are as wide as their widest cell; the last one is not filled up.
@@ -66,19 +81,21 @@ impl Output {
 #[derive(Debug)]
 pub(crate) struct Progress {
     what: &'static str,
-    total: usize,
+    total: Option<usize>,
     told: Instant,
 }
 
 impl Progress {
-    pub(crate) fn new(what: &'static str, total: usize) -> Self {
+    /// Of so many, where that is known.
+    pub(crate) fn new(what: &'static str, total: Option<usize>) -> Self {
         Self { what, total, told: Instant::now() }
     }
 
     pub(crate) fn at(&mut self, done: usize) {
         if self.told.elapsed() >= PROGRESS_EVERY {
             self.told = Instant::now();
-            note(&format!("{} {done} of {}", self.what, self.total));
+            let of = self.total.map(|total| format!(" of {total}")).unwrap_or_default();
+            note(&format!("{} {done}{of}", self.what));
         }
     }
 }
@@ -131,25 +148,36 @@ pub(crate) fn cut(text: &str, most: usize) -> String {
     }
 }
 
-/// Milliseconds since 1970 as a date and a time, in UTC.
+/// Milliseconds since 1970 as a date and a time, in UTC. Ids can name times that no calendar has.
 pub(crate) fn time(milliseconds: u64) -> String {
-    let (days, seconds) = (milliseconds / 86_400_000, milliseconds / 1000 % 86_400);
-    let (year, month, day) = date(days);
-    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}Z")
+    let time = i64::try_from(milliseconds).ok().and_then(|at| Timestamp::from_millisecond(at).ok());
+    match time {
+        Some(time) => time.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
+        None => format!("{milliseconds} ms"),
+    }
 }
 
-/// The date of a day counted from 1970. Years are counted from March, so that a leap day is the
-/// last of its year, and 400 of them have the same number of days every time.
-fn date(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468;
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (month, later) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    (era * 400 + year + later, month, day)
+/// How long something is or lasts, in whole seconds where it is longer than one.
+pub(crate) fn span(duration: Option<Duration>) -> String {
+    let Some(duration) = duration else { return "-".to_owned() };
+    let whole = match duration.as_secs() {
+        0 => Duration::from_millis(u64::from(duration.subsec_millis())),
+        seconds => Duration::from_secs(seconds),
+    };
+    match SignedDuration::try_from(whole) {
+        Ok(duration) => format!("{duration:#}"),
+        Err(_) => format!("{}s", whole.as_secs()),
+    }
+}
+
+/// How long something is or lasts, for programs.
+pub(crate) fn milliseconds(duration: Option<Duration>) -> Option<u64> {
+    duration.map(|duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// A number that the server may not tell.
+pub(crate) fn or_unknown(number: Option<u64>) -> String {
+    number.map_or_else(|| "unknown".to_owned(), |number| number.to_string())
 }
 
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
@@ -172,13 +200,19 @@ mod tests {
     }
 
     #[test]
-    fn times_are_dates_of_the_calendar() {
+    fn times_are_dates_where_the_calendar_has_them() {
         assert_eq!(time(0), "1970-01-01 00:00:00Z");
-        assert_eq!(time(951_782_399_999), "2000-02-28 23:59:59Z");
-        assert_eq!(time(951_782_400_000), "2000-02-29 00:00:00Z");
+        assert_eq!(time(951_782_400_999), "2000-02-29 00:00:00Z");
         assert_eq!(time(1_764_000_000_000), "2025-11-24 16:00:00Z");
-        assert_eq!(time(4_102_444_800_000), "2100-01-01 00:00:00Z");
-        assert_eq!(time(4_107_542_400_000), "2100-03-01 00:00:00Z");
-        assert!(time(u64::MAX).ends_with('Z'), "whatever an id says");
+        assert_eq!(time(u64::MAX), "18446744073709551615 ms");
+    }
+
+    #[test]
+    fn spans_are_as_exact_as_they_matter() {
+        assert_eq!(span(None), "-");
+        assert_eq!(span(Some(Duration::ZERO)), "0s");
+        assert_eq!(span(Some(Duration::from_micros(7_900))), "7ms");
+        assert_eq!(span(Some(Duration::from_millis(9_061_900))), "2h 31m 1s");
+        assert_eq!(span(Some(Duration::MAX)), format!("{}s", u64::MAX));
     }
 }

@@ -115,6 +115,22 @@ fn waiting(group: &GroupInfo, consumers: &[ConsumerInfo]) -> Option<Trouble> {
     })
 }
 
+impl Trouble {
+    /// The trouble in one word, for programs; it does not change between releases.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Lost { .. } => "lost",
+            Self::Stalled { .. } => "stalled",
+            Self::Paused { .. } => "paused",
+            Self::DeadConsumer { .. } => "dead_consumer",
+            Self::NotAcknowledging { .. } => "not_acknowledging",
+            Self::TooFewConsumers { .. } => "too_few_consumers",
+            Self::NotReading { .. } => "not_reading",
+        }
+    }
+}
+
 impl fmt::Display for Diagnosis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_well() {
@@ -288,6 +304,8 @@ mod tests {
             [Trouble::Lost { entries: 7 }, Trouble::Paused { .. }]
         ));
         assert!(diagnosis.to_string().contains("paused for 90 s"), "{diagnosis}");
+        let words = diagnosis.troubles.iter().map(Trouble::as_str).collect::<Vec<_>>();
+        assert_eq!(words, ["lost", "paused"]);
         assert!(!diagnosis.is_well());
     }
 }

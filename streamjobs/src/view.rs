@@ -153,6 +153,24 @@ pub enum Liveness {
     Unknown,
 }
 
+impl Liveness {
+    /// The word for it, for programs; it does not change between releases.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Alive => "alive",
+            Self::Silent => "silent",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl fmt::Display for Liveness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// A consumer of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -294,5 +312,6 @@ mod tests {
         assert_eq!(consumer(Some(80_000), Some("{\"beat_every\":3000}")), Liveness::Silent);
         assert_eq!(consumer(Some(99_000), None), Liveness::Unknown);
         assert_eq!(consumer(None, None), Liveness::Unknown);
+        assert_eq!(Liveness::Silent.to_string(), "silent");
     }
 }

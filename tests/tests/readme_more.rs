@@ -100,9 +100,9 @@ async fn change_workers(runtime: &Runtime) -> Result<u64, Box<dyn std::error::Er
 
 async fn refuse_unfit_servers(client: &Client) -> Result<(), Box<dyn std::error::Error>> {
     // readme: begin
-    let diagnosis = client.doctor().await?;
-    println!("{diagnosis}");
-    if diagnosis.worst() == Some(Severity::Critical) {
+    let checkup = client.doctor().await?;
+    println!("{checkup}");
+    if checkup.worst() == Some(Severity::Critical) {
         return Err("this server loses jobs".into());
     }
     // readme: end

@@ -6,6 +6,7 @@ use streamjobs::error::DeadLetterError;
 use streamjobs::{Client, EntryId};
 
 use super::{PAGE, is_of, of};
+use crate::act::{self, distinct, planned};
 use crate::arguments::DeadChange;
 use crate::output::{Output, Progress, complain};
 use crate::{Ended, Failure};
@@ -28,10 +29,10 @@ pub(super) async fn redrive(
     let letters = of(client, &command.queue)?;
     let ids = chosen(&letters, command).await?;
     let mut change = Change { chosen: ids.len(), ..Change::default() };
-    if !command.yes {
-        return planned("redrive", &change, command, output);
+    if !command.consent.yes {
+        return plan("redrive", &change, command, output);
     }
-    let mut progress = Progress::new("redriven", ids.len());
+    let mut progress = Progress::new("redriven", Some(ids.len()));
     for id in ids {
         match letters.redrive(id).await {
             Ok(_) => change.done += 1,
@@ -56,10 +57,10 @@ pub(super) async fn purge(
     let letters = of(client, &command.queue)?;
     let ids = chosen(&letters, command).await?;
     let mut change = Change { chosen: ids.len(), ..Change::default() };
-    if !command.yes {
-        return planned("purge", &change, command, output);
+    if !command.consent.yes {
+        return plan("purge", &change, command, output);
     }
-    let mut progress = Progress::new("purged", ids.len());
+    let mut progress = Progress::new("purged", Some(ids.len()));
     for part in ids.chunks(PAGE) {
         match letters.purge(part).await {
             Ok(purged) => change.done += purged,
@@ -73,10 +74,7 @@ pub(super) async fn purge(
 /// The letters that are meant, as they are now: jobs that die again meanwhile are not among them.
 async fn chosen(letters: &DeadLetters, command: &DeadChange) -> Result<Vec<EntryId>, Failure> {
     if !command.ids.is_empty() {
-        let mut ids = command.ids.clone();
-        ids.sort_unstable();
-        ids.dedup();
-        return Ok(ids);
+        return Ok(distinct(&command.ids));
     }
     let (mut ids, mut after) = (Vec::new(), None);
     loop {
@@ -90,22 +88,14 @@ async fn chosen(letters: &DeadLetters, command: &DeadChange) -> Result<Vec<Entry
     }
 }
 
-/// Nothing is done without being told to.
-fn planned(
+fn plan(
     action: &str,
     change: &Change,
     command: &DeadChange,
     output: &mut Output,
 ) -> Result<Ended, Failure> {
-    match output.is_json() {
-        true => output.document(&document(action, change, command))?,
-        false => {
-            let letters = counted(change.chosen);
-            output.line(&format!("would {action} {letters} of {}", place(command)))?;
-            output.line("nothing was done: say --yes to do it")?;
-        }
-    }
-    Ok(Ended::Findings)
+    let what = format!("{action} {} of {}", counted(change.chosen), command.queue);
+    planned(&what, &document(action, change, command), output)
 }
 
 fn report(
@@ -119,7 +109,7 @@ fn report(
         true => output.document(&document(action, change, command))?,
         false => {
             let letters = counted(change.chosen);
-            output.line(&format!("{done} {} of {letters} of {}", change.done, place(command)))?;
+            output.line(&format!("{done} {} of {letters} of {}", change.done, command.queue))?;
             output.flush()?;
             for (_, why) in &change.left {
                 complain(why);
@@ -131,15 +121,9 @@ fn report(
 
 fn document(action: &str, change: &Change, command: &DeadChange) -> serde_json::Value {
     let left = change.left.iter().map(|(id, why)| json!({ "id": id.to_string(), "why": why }));
-    json!({
-        "action": action,
-        "stream": command.queue.stream.as_str(),
-        "group": command.queue.group.as_str(),
-        "chosen": change.chosen,
-        "done": change.done,
-        "left": left.collect::<Vec<_>>(),
-        "dry_run": !command.yes,
-    })
+    let left = left.collect::<Vec<_>>();
+    let beside = json!({ "chosen": change.chosen, "done": change.done, "left": left });
+    act::document(action, &command.queue, !command.consent.yes, beside)
 }
 
 /// The connection or the server failed on the way.
@@ -150,8 +134,4 @@ fn interrupted(done: &str, change: &Change, error: DeadLetterError) -> Failure {
 
 fn counted(letters: usize) -> String {
     format!("{letters} dead letter{}", if letters == 1 { "" } else { "s" })
-}
-
-fn place(command: &DeadChange) -> String {
-    format!("group {} on stream {}", command.queue.group, command.queue.stream)
 }

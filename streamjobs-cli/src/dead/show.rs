@@ -6,27 +6,22 @@ use serde_json::{Value, json};
 use streamjobs::EntryId;
 use streamjobs::dead_letter::DeadLetter;
 
+use crate::fields;
 use crate::output::{Output, time};
 
 /// Everything that is known of a letter, its payload included.
 pub(super) fn show(letter: &DeadLetter, output: &mut Output) -> io::Result<()> {
     if output.is_json() {
         let mut document = notes(letter);
-        let fields = letter.fields.iter().map(|(name, value)| {
-            let mut field = serde_json::Map::new();
-            insert_bytes(&mut field, "name", name);
-            insert_bytes(&mut field, "value", value);
-            Value::Object(field)
-        });
         if let Value::Object(document) = &mut document {
-            document.insert("fields".to_owned(), fields.collect());
+            document.insert("fields".to_owned(), fields::document(&letter.fields));
         }
         return output.document(&document);
     }
     let shown = |id: Option<EntryId>| id.map_or_else(|| "-".to_owned(), |id| id.to_string());
     let at = |milliseconds: Option<u64>| milliseconds.map_or_else(|| "-".to_owned(), time);
     let text = |text: Option<&str>| text.unwrap_or("-").to_owned();
-    let rows = [
+    output.pairs([
         ("id", letter.id.to_string()),
         ("buried", time(letter.id.milliseconds())),
         ("reason", letter.reason.as_str().to_owned()),
@@ -39,15 +34,8 @@ pub(super) fn show(letter: &DeadLetter, output: &mut Output) -> io::Result<()> {
         ("first taken up", at(letter.first_delivery)),
         ("last taken up", at(letter.last_delivery)),
         ("consumer", text(letter.consumer.as_deref())),
-    ];
-    for (name, value) in rows {
-        output.line(&format!("{name:<14}  {value}"))?;
-    }
-    for (name, value) in &letter.fields {
-        let (name, value) = (String::from_utf8_lossy(name), String::from_utf8_lossy(value));
-        output.line(&format!("field {name}: {value}"))?;
-    }
-    Ok(())
+    ])?;
+    fields::print("field ", &letter.fields, output)
 }
 
 /// What is known of a letter beside its payload.
@@ -68,15 +56,4 @@ pub(super) fn notes(letter: &DeadLetter) -> Value {
         "last_delivery_ms": letter.last_delivery,
         "consumer": letter.consumer,
     })
-}
-
-/// Text as it is; bytes that are no text under another name, in hexadecimal digits.
-fn insert_bytes(object: &mut serde_json::Map<String, Value>, name: &str, bytes: &[u8]) {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => object.insert(name.to_owned(), text.into()),
-        Err(_) => {
-            let digits = bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-            object.insert(format!("{name}_hex"), digits.into())
-        }
-    };
 }

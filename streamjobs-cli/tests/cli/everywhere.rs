@@ -6,13 +6,75 @@ use streamjobs_tests::server::RedisServer;
 use crate::program::{program, run, run_at};
 
 /// One line for each command, with everything that it needs.
-const COMMANDS: [&str; 5] = [
+const COMMANDS: [&str; 24] = [
     "doctor",
+    "info orders",
+    "groups orders",
+    "consumers orders billing",
+    "pending orders billing",
+    "diagnose orders billing",
+    "replay orders",
+    "tail orders --count 1",
+    "trim orders --length 1 --yes",
+    "claim orders billing web-1 1-0 --yes",
+    "release orders billing 1-0 --yes",
+    "acknowledge orders billing 1-0 --yes",
+    "hand-over orders billing web-1 web-2 --yes",
+    "remove-consumer orders billing web-1 --yes",
+    "reap orders billing",
+    "pause orders billing",
+    "resume orders billing",
+    "group create orders billing",
+    "group move orders billing 0 --yes",
+    "group destroy orders billing --yes",
     "dead list orders billing",
     "dead show orders billing 1-0",
     "dead redrive orders billing --all --yes",
     "dead purge orders billing --all --yes",
 ];
+
+/// The commands that the program names in its help, with what it says of them.
+fn commands(above: &str) -> Vec<(String, String)> {
+    let said = run_at("redis://127.0.0.1:1", &format!("{above} --help")).ended(0);
+    let lines = said.out.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let lines = lines.take_while(|line| !line.is_empty()).map(str::trim);
+    let mut found = Vec::new();
+    for (name, about) in lines.map(|line| line.split_once("  ").unwrap()) {
+        let name = format!("{above} {name}").trim().to_owned();
+        let below = commands(&name);
+        if below.is_empty() {
+            found.push((name, about.trim().to_owned()));
+        }
+        found.extend(below);
+    }
+    found
+}
+
+fn name(command: &str) -> String {
+    let words = command.split(' ').take_while(|word| *word != "orders");
+    words.collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn every_command_of_the_program_is_tried() {
+    let named = commands("").into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    assert_eq!(named, COMMANDS.map(name));
+}
+
+#[test]
+fn the_page_of_all_commands_is_what_the_program_says() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/cli.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let rows = page.lines().filter(|line| line.starts_with("| `streamjobs "));
+    let told = commands("").into_iter().zip(COMMANDS).map(|((name, about), command)| {
+        let words = run_at("redis://127.0.0.1:1", &format!("{name} --help"));
+        assert!(command.starts_with(&name), "{command}");
+        let usage = words.out.lines().find_map(|line| line.strip_prefix("Usage: ")).unwrap();
+        let usage = usage.replace(" [OPTIONS]", "").replace('|', "\\|");
+        format!("| `{usage}` | {about} |")
+    });
+    assert_eq!(rows.collect::<Vec<_>>().join("\n"), told.collect::<Vec<_>>().join("\n"));
+}
 
 #[test]
 fn a_server_that_cannot_be_reached_ends_with_one_and_prints_no_answer() {
@@ -53,6 +115,14 @@ fn wrong_arguments_end_with_two_and_are_named() {
         ("dead show orders billing x", "not an entry id"),
         ("dead purge orders billing", "<IDS|--all|--reason <REASON>>"),
         ("dead purge orders billing 1-0 --all", "--all"),
+        ("pending orders billing --idle-min 30", "such as 30s, 10m"),
+        ("replay orders --from yesterday", "how long ago, such as 10m"),
+        ("trim orders --yes", "<--length <COUNT>|--age <DURATION>|--before <PLACE>>"),
+        ("trim orders --length 1 --age 1h", "--age"),
+        ("claim orders billing web-1", "<IDS>"),
+        ("group", "Usage: streamjobs group"),
+        ("group move orders billing", "<PLACE>"),
+        ("group create orders billing --start end", "0 for the beginning"),
         ("doctor --stream orders", "--group"),
         ("doctor --group billing", "--stream"),
         ("--url http://canary@host doctor", "it does not begin with redis://"),
@@ -65,15 +135,14 @@ fn wrong_arguments_end_with_two_and_are_named() {
 
 #[test]
 fn help_tells_everything_and_no_password() {
-    for line in ["--help", "dead --help", "--version"] {
+    for line in ["--help", "dead --help", "group --help", "--version"] {
         let said = run_at("redis://:canary@127.0.0.1:1", line).ended(0);
         assert!(!said.out.is_empty() && !said.out.contains("canary"), "{said:?}");
     }
     let said = run_at("redis://:canary@127.0.0.1:1", "--help");
     assert!(said.out.contains("Exit codes:") && said.out.contains("STREAMJOBS_URL"), "{said:?}");
     for command in COMMANDS {
-        let words = command.split(' ').take_while(|word| *word != "orders");
-        let name = words.collect::<Vec<_>>().join(" ");
+        let name = name(command);
         let said = run_at("redis://:canary@127.0.0.1:1", &format!("{name} --help")).ended(0);
         assert!(said.out.contains(&format!("Example:\n  streamjobs {name}")), "{said:?}");
         assert!(!said.out.contains("canary"), "{said:?}");

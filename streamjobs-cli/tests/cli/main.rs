@@ -11,5 +11,11 @@
 
 mod dead;
 mod doctor;
+mod entries;
 mod everywhere;
+mod group;
+mod history;
+mod look;
+mod orders;
 mod program;
+mod trim;

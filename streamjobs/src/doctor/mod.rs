@@ -24,9 +24,9 @@ impl Client {
     /// # async fn example(client: streamjobs::Client) -> Result<(), Box<dyn std::error::Error>> {
     /// use streamjobs::doctor::Severity;
     ///
-    /// let diagnosis = client.doctor().await?;
-    /// if diagnosis.worst() == Some(Severity::Critical) {
-    ///     return Err(diagnosis.to_string().into());
+    /// let checkup = client.doctor().await?;
+    /// if checkup.worst() == Some(Severity::Critical) {
+    ///     return Err(checkup.to_string().into());
     /// }
     /// # Ok(())
     /// # }
@@ -39,7 +39,7 @@ impl Client {
     /// # Cancel safety
     ///
     /// Cancel safe: nothing is changed.
-    pub async fn doctor(&self) -> Result<Diagnosis, DoctorError> {
+    pub async fn doctor(&self) -> Result<Checkup, DoctorError> {
         let handlers = linked();
         self.doctor_for(handlers.iter().map(|handler| (handler.stream, handler.group))).await
     }
@@ -57,7 +57,7 @@ impl Client {
     pub async fn doctor_for<'n>(
         &self,
         queues: impl IntoIterator<Item = (&'n str, &'n str)>,
-    ) -> Result<Diagnosis, DoctorError> {
+    ) -> Result<Checkup, DoctorError> {
         let queue = |(stream, group)| -> Result<Queue, DoctorError> {
             Ok(Queue { stream: StreamName::new(stream)?, group: GroupName::new(group)? })
         };
@@ -68,7 +68,7 @@ impl Client {
         queues.dedup();
         let asked = tokio::time::timeout(DEADLINE, self.store().facts(&queues)).await;
         let facts = asked.unwrap_or_else(|late| Err(StoreError::Unreachable(BoxError::from(late))));
-        Ok(Diagnosis::of(&facts.map_err(|error| DoctorError::Server(error.into()))?))
+        Ok(Checkup::of(&facts.map_err(|error| DoctorError::Server(error.into()))?))
     }
 }
 
@@ -78,7 +78,7 @@ impl Client {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 #[non_exhaustive]
-pub struct Diagnosis {
+pub struct Checkup {
     /// Product, version and address of the server, and the user who asked.
     pub server: String,
     /// What was found.
@@ -196,7 +196,7 @@ impl fmt::Display for Check {
     }
 }
 
-impl Diagnosis {
+impl Checkup {
     /// How bad the worst finding is; none if there is no finding.
     #[must_use]
     pub fn worst(&self) -> Option<Severity> {
@@ -214,7 +214,7 @@ impl Diagnosis {
     }
 }
 
-impl fmt::Display for Diagnosis {
+impl fmt::Display for Checkup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.server)?;
         for finding in &self.findings {

@@ -184,7 +184,10 @@ impl Group {
             consumer: query.consumer.as_deref(),
             limit,
         };
-        let entries = self.store().pending(&self.queue, look).await;
+        let entries = match self.store().pending(&self.queue, look).await {
+            Err(error) => self.unless_lane_missing(error).await.map(|()| Vec::new()),
+            entries => entries,
+        };
         let mut entries =
             entries.map_err(|error| self.failed("look at the pending entries of", error))?;
         let next = entries.last().map(|entry| entry.id).filter(|_| entries.len() == limit);
@@ -353,14 +356,16 @@ impl Group {
     ///
     /// # Errors
     ///
-    /// When the server cannot be reached or refuses.
+    /// When there is no such group, or the server cannot be reached or refuses.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe: asking twice is as good as once.
     pub async fn reap_now(&self) -> Result<(), StreamError> {
-        let called = self.store().call_sweep(&self.queue).await;
-        called.map_err(|error| self.failed("call for a sweep of", error))
+        let failed = |error| self.failed("call for a sweep of", error);
+        // A call for a group that is not there would be heard by nobody, and leave a key behind.
+        self.store().group_facts(&self.queue).await.map_err(failed)?;
+        self.store().call_sweep(&self.queue).await.map_err(failed)
     }
 
     /// Gives everything that is pending for one consumer to another, in the stream and in the lane.
@@ -427,7 +432,14 @@ impl Group {
         let mut all = HandedOver::default();
         for ids in ids.chunks(MOVED_MAX) {
             let selected = Selected::Ids(ids);
-            let page = self.store().move_pending(&self.queue, self.source, selected, to).await;
+            let page = match self.store().move_pending(&self.queue, self.source, selected, to).await
+            {
+                Err(error) => self
+                    .unless_lane_missing(error)
+                    .await
+                    .map(|()| MovedPage { missing: ids.to_vec(), ..MovedPage::default() }),
+                page => page,
+            };
             all.add(page.map_err(|error| self.failed("move entries of", error))?);
         }
         Ok(all)
@@ -458,6 +470,16 @@ impl Group {
             }
         }
         Ok(all)
+    }
+
+    /// A group that others made has no lane yet: nothing is pending in it.
+    async fn unless_lane_missing(&self, error: StoreError) -> Result<(), StoreError> {
+        match error {
+            StoreError::GroupMissing if self.source == Source::Lane => {
+                self.store().group_facts(&self.queue).await.map(drop)
+            }
+            error => Err(error),
+        }
     }
 
     fn store(&self) -> &dyn Store {

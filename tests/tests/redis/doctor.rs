@@ -1,7 +1,7 @@
 use std::time::{Duration, Instant};
 
 use streamjobs::Client;
-use streamjobs::doctor::{Check, Diagnosis, Severity};
+use streamjobs::doctor::{Check, Checkup, Severity};
 use streamjobs::error::DoctorError;
 use streamjobs::testing::Streams;
 use streamjobs_tests::server::RedisServer;
@@ -14,14 +14,14 @@ fn careful() -> RedisServer {
     builder.config("appendfsync", "always").start().unwrap()
 }
 
-async fn examined(url: &str) -> Diagnosis {
+async fn examined(url: &str) -> Checkup {
     let client = Client::connect(url).await.unwrap();
     client.doctor_for([("orders", "work")]).await.unwrap()
 }
 
 /// What is found of one check.
-fn of(diagnosis: &Diagnosis, check: Check) -> Vec<(Severity, &str)> {
-    let findings = diagnosis.findings.iter().filter(|finding| finding.check == check);
+fn of(checkup: &Checkup, check: Check) -> Vec<(Severity, &str)> {
+    let findings = checkup.findings.iter().filter(|finding| finding.check == check);
     findings.map(|finding| (finding.severity, finding.what.as_str())).collect()
 }
 
@@ -82,23 +82,23 @@ fn needed_but(left_out: &str) -> Vec<String> {
 #[tokio::test]
 async fn a_server_that_keeps_jobs_gives_no_warning() {
     let server = careful();
-    let diagnosis = examined(&server.url()).await;
+    let checkup = examined(&server.url()).await;
     let address = format!("at 127.0.0.1:{} as user default", server.port());
-    assert!(diagnosis.server.ends_with(&address), "{diagnosis}");
+    assert!(checkup.server.ends_with(&address), "{checkup}");
     // What is wrong with the release itself is the table's business, and depends on the machine.
     let of_the_release = [Check::KnownFault, Check::Security];
-    let others = diagnosis.findings.iter().filter(|found| !of_the_release.contains(&found.check));
-    assert!(others.map(|found| found.severity).max() <= Some(Severity::Info), "{diagnosis}");
-    assert_eq!(of(&diagnosis, Check::Unchecked), [], "{diagnosis}");
+    let others = checkup.findings.iter().filter(|found| !of_the_release.contains(&found.check));
+    assert!(others.map(|found| found.severity).max() <= Some(Severity::Info), "{checkup}");
+    assert_eq!(of(&checkup, Check::Unchecked), [], "{checkup}");
     assert_eq!(server.command(&["DBSIZE"]), redis::Value::Int(0), "nothing was written");
 }
 
 #[tokio::test]
 async fn a_server_that_forgets_at_a_restart_is_critical() {
     let server = RedisServer::start().unwrap();
-    let diagnosis = examined(&server.url()).await;
-    assert_eq!(diagnosis.findings[0].check, Check::Persistence, "the worst comes first");
-    assert_eq!(diagnosis.worst(), Some(Severity::Critical));
+    let checkup = examined(&server.url()).await;
+    assert_eq!(checkup.findings[0].check, Check::Persistence, "the worst comes first");
+    assert_eq!(checkup.worst(), Some(Severity::Critical));
     server.command(&["CONFIG", "SET", "save", "3600 1"]);
     let persistence = examined(&server.url()).await;
     assert_eq!(of(&persistence, Check::Persistence)[0].0, Severity::Warning);
@@ -108,20 +108,20 @@ async fn a_server_that_forgets_at_a_restart_is_critical() {
 async fn a_server_that_may_evict_streams_is_critical_and_its_policy_named() {
     let server = careful();
     server.command(&["CONFIG", "SET", "maxmemory", "100mb", "maxmemory-policy", "allkeys-lru"]);
-    let diagnosis = examined(&server.url()).await;
+    let checkup = examined(&server.url()).await;
     let expected = [(Severity::Critical, "maxmemory-policy is allkeys-lru")];
-    assert_eq!(of(&diagnosis, Check::Eviction), expected);
-    assert!(diagnosis.to_string().contains("-> set maxmemory-policy to noeviction"));
+    assert_eq!(of(&checkup, Check::Eviction), expected);
+    assert!(checkup.to_string().contains("-> set maxmemory-policy to noeviction"));
 }
 
 #[tokio::test]
 async fn limits_that_are_nearly_reached_are_told() {
     let server = careful();
     server.command(&["CONFIG", "SET", "maxmemory", "1", "timeout", "30"]);
-    let diagnosis = examined(&server.url()).await;
-    assert_eq!(of(&diagnosis, Check::Memory)[0].0, Severity::Critical);
+    let checkup = examined(&server.url()).await;
+    assert_eq!(of(&checkup, Check::Memory)[0].0, Severity::Critical);
     let expected = [(Severity::Info, "connections that are silent for 30s are closed")];
-    assert_eq!(of(&diagnosis, Check::IdleTimeout), expected);
+    assert_eq!(of(&checkup, Check::IdleTimeout), expected);
 }
 
 #[tokio::test]
@@ -130,8 +130,8 @@ async fn a_replica_is_critical() {
     server.command(&["REPLICAOF", "127.0.0.1", &primary.port().to_string()]);
     let up = || server.info("master_link_status").as_deref() == Some("up");
     until(DEADLINE, "replicated", up).await;
-    let diagnosis = examined(&server.url()).await;
-    assert_eq!(of(&diagnosis, Check::Role), [(Severity::Critical, "the server is a replica")]);
+    let checkup = examined(&server.url()).await;
+    assert_eq!(of(&checkup, Check::Role), [(Severity::Critical, "the server is a replica")]);
     assert_eq!(of(&examined(&primary.url()).await, Check::Role), []);
 }
 
@@ -139,9 +139,9 @@ async fn a_replica_is_critical() {
 async fn a_server_that_waits_for_replicas_is_critical() {
     let server = careful();
     server.command(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
-    let diagnosis = examined(&server.url()).await;
+    let checkup = examined(&server.url()).await;
     let expected = [(Severity::Critical, "min-replicas-to-write is 1, and 0 follow")];
-    assert_eq!(of(&diagnosis, Check::Replicas), expected);
+    assert_eq!(of(&checkup, Check::Replicas), expected);
 }
 
 #[tokio::test]
@@ -149,11 +149,11 @@ async fn a_user_with_the_listed_rights_lacks_none() {
     let server = careful();
     let needed = needed_but("");
     let needed = needed.iter().map(String::as_str).collect::<Vec<_>>();
-    let diagnosis = examined(&user(&server, &needed)).await;
-    assert_eq!(of(&diagnosis, Check::Rights), [], "{diagnosis}");
-    let unchecked = of(&diagnosis, Check::Unchecked);
-    assert!(unchecked.len() == 1 && unchecked[0].1.contains("NOPERM"), "{diagnosis}");
-    assert!(!diagnosis.to_string().contains("canary") && diagnosis.server.ends_with("user bob"));
+    let checkup = examined(&user(&server, &needed)).await;
+    assert_eq!(of(&checkup, Check::Rights), [], "{checkup}");
+    let unchecked = of(&checkup, Check::Unchecked);
+    assert!(unchecked.len() == 1 && unchecked[0].1.contains("NOPERM"), "{checkup}");
+    assert!(!checkup.to_string().contains("canary") && checkup.server.ends_with("user bob"));
 }
 
 #[tokio::test]
@@ -164,15 +164,15 @@ async fn every_right_that_is_missing_is_named() {
     for left_out in NEEDED.iter().filter(|name| !basic.contains(name)) {
         let rights = needed_but(left_out);
         let rights = rights.iter().map(String::as_str).collect::<Vec<_>>();
-        let diagnosis = examined(&user(&server, &rights)).await;
-        let found = of(&diagnosis, Check::Rights);
+        let checkup = examined(&user(&server, &rights)).await;
+        let found = of(&checkup, Check::Rights);
         let named = format!("user bob may not run {}", left_out.to_uppercase());
-        assert!(!found.is_empty(), "{left_out}: {diagnosis}");
+        assert!(!found.is_empty(), "{left_out}: {checkup}");
         for (severity, what) in found {
             assert!(severity == Severity::Critical && what.starts_with(&named), "{what}");
         }
         let remedy = format!("ACL SETUSER bob +{left_out}");
-        assert!(diagnosis.to_string().contains(&remedy), "{diagnosis}");
+        assert!(checkup.to_string().contains(&remedy), "{checkup}");
     }
 }
 
@@ -181,10 +181,10 @@ async fn scripts_that_are_refused_are_one_critical_finding() {
     let server = careful();
     let rights = needed_but("evalsha");
     let rights = rights.iter().map(String::as_str).collect::<Vec<_>>();
-    let diagnosis = examined(&user(&server, &rights)).await;
-    let found = of(&diagnosis, Check::Rights);
+    let checkup = examined(&user(&server, &rights)).await;
+    let found = of(&checkup, Check::Rights);
     assert_eq!(found.len(), 1);
-    assert!(found[0].0 == Severity::Critical && found[0].1.contains("evalsha"), "{diagnosis}");
+    assert!(found[0].0 == Severity::Critical && found[0].1.contains("evalsha"), "{checkup}");
 }
 
 #[tokio::test]
@@ -192,10 +192,10 @@ async fn keys_that_the_user_may_not_touch_are_named() {
     let server = careful();
     let url = user(&server, &["+@all"]);
     let client = Client::connect(&url).await.unwrap();
-    let diagnosis = client.doctor_for([("payments", "work")]).await.unwrap();
-    let found = of(&diagnosis, Check::Rights);
+    let checkup = client.doctor_for([("payments", "work")]).await.unwrap();
+    let found = of(&checkup, Check::Rights);
     assert_eq!(found[0], (Severity::Critical, "user bob may do nothing on payments"));
-    assert_eq!(found.len(), 6, "the stream and the keys beside it: {diagnosis}");
+    assert_eq!(found.len(), 6, "the stream and the keys beside it: {checkup}");
     let unnamed = client.doctor_for([]).await.unwrap();
     assert_eq!(of(&unnamed, Check::Rights), []);
     assert!(of(&unnamed, Check::Unchecked)[0].1.contains("could not be checked"));
@@ -218,8 +218,8 @@ async fn a_server_that_cannot_be_asked_is_an_error_within_the_deadline() {
 #[tokio::test(start_paused = true)]
 async fn streams_in_memory_stand_in_for_a_server_that_is_set_up_well() {
     let streams = Streams::new();
-    let diagnosis = streams.client().doctor().await.unwrap();
-    assert_eq!(diagnosis.findings, []);
+    let checkup = streams.client().doctor().await.unwrap();
+    assert_eq!(checkup.findings, []);
     streams.stop();
     assert!(streams.client().doctor().await.is_err());
 }

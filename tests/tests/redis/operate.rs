@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use streamjobs::config::{Retention, Start};
-use streamjobs::stream::{Cut, Group, StreamError, Unfinished};
+use streamjobs::stream::{Cut, Group, PendingQuery, StreamError, Unfinished};
 use streamjobs::{Client, ConsumerName, EntryId};
 use streamjobs_tests::server::RedisServer;
 
@@ -129,6 +129,32 @@ async fn entries_acknowledged_by_hand_are_done() {
     assert_eq!(group(&app).acknowledge(&ids[..2]).await.unwrap(), 0);
     assert_eq!(group(&app).acknowledge(&[]).await.unwrap(), 0);
     assert_eq!(app.pending("work"), 1);
+}
+
+#[tokio::test]
+async fn the_lane_of_a_group_that_others_made_is_empty_and_no_missing_group() {
+    let app = App::start().await;
+    let lane = group(&app).lane();
+    let missing = lane.pending(PendingQuery::new()).await.unwrap_err();
+    assert!(matches!(missing, StreamError::GroupMissing { .. }), "{missing}");
+    app.server.command(&["XGROUP", "CREATE", "orders", "work", "0", "MKSTREAM"]);
+    app.publish(1).await;
+    read(&app, "a", 1);
+    let ids = ids(&app);
+    assert!(lane.pending(PendingQuery::new()).await.unwrap().entries.is_empty());
+    assert_eq!(lane.release(&ids).await.unwrap().missing, ids);
+    assert_eq!(lane.claim(&ids, &named("b")).await.unwrap().missing, ids);
+    assert_eq!(lane.acknowledge(&ids).await.unwrap(), 0);
+    assert_eq!(app.server.pending("orders", "work")[0].consumer, "a");
+}
+
+#[tokio::test]
+async fn a_call_for_a_sweep_of_a_missing_group_is_refused_and_leaves_nothing_behind() {
+    let app = App::start().await;
+    let missing = group(&app).reap_now().await.unwrap_err();
+    assert!(matches!(missing, StreamError::GroupMissing { .. }), "{missing}");
+    let keys: Vec<String> = app.server.query(&["KEYS", "*"]);
+    assert!(keys.is_empty(), "{keys:?}");
 }
 
 #[tokio::test]

@@ -1,0 +1,133 @@
+//! What can be asked on the command line: one file for each family of commands.
+
+mod dead;
+mod entries;
+mod group;
+mod history;
+mod look;
+mod values;
+
+use std::fmt;
+
+use clap::{Args, Parser, Subcommand};
+use streamjobs::{GroupName, StreamName};
+
+pub(crate) use self::dead::{Dead, DeadChange, DeadList};
+pub(crate) use self::entries::{Chosen, Claim, Entries, HandOver, RemoveConsumer};
+pub(crate) use self::group::{GroupCreate, GroupDestroy, GroupMove, Groups};
+pub(crate) use self::history::{History, Replay, Tail, Trim};
+pub(crate) use self::look::{Look, Pending};
+use self::values::{group, stream};
+
+/// Looks after jobs on Redis Streams.
+#[derive(Debug, Parser)]
+#[command(name = "streamjobs", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
+pub(crate) struct Arguments {
+    /// Where the server is; a password in it is never printed.
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "STREAMJOBS_URL",
+        hide_env_values = true,
+        default_value = "redis://127.0.0.1:6379"
+    )]
+    pub(crate) url: String,
+    /// Print JSON for programs instead of text for people.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Doctor(Doctor),
+    #[command(flatten)]
+    Look(Look),
+    #[command(flatten)]
+    History(History),
+    #[command(flatten)]
+    Entries(Entries),
+    #[command(subcommand)]
+    Group(Groups),
+    #[command(subcommand)]
+    Dead(Dead),
+}
+
+/// Examine the server: version, eviction, persistence, limits, rights.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Ends with 3 if there is a warning or worse.
+
+Example:
+  streamjobs doctor --stream orders --group billing --group notifications")]
+pub(crate) struct Doctor {
+    /// Try the user's rights on the keys of this stream.
+    #[arg(long, requires = "group", value_parser = stream)]
+    pub(crate) stream: Option<StreamName>,
+    /// Try them for this group; may be given several times.
+    #[arg(long, requires = "stream", value_parser = group)]
+    pub(crate) group: Vec<GroupName>,
+}
+
+/// One group on one stream.
+#[derive(Args, Debug)]
+pub(crate) struct Queue {
+    /// The stream.
+    #[arg(value_parser = stream)]
+    pub(crate) stream: StreamName,
+    /// The group.
+    #[arg(value_parser = group)]
+    pub(crate) group: GroupName,
+}
+
+impl fmt::Display for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "group {} on stream {}", self.group, self.stream)
+    }
+}
+
+/// Whether to do it.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct Consent {
+    /// Do it; without this, only say what would be done, and end with 3.
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done, or nothing found
+  1  failed: the server cannot be reached, or refuses
+  2  wrong arguments
+  3  something was found, or was not done, or waits for --yes
+
+Example:
+  streamjobs --url redis://127.0.0.1:6379 doctor";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_contradict_each_other_nowhere() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_an_example() {
+        fn look(command: &clap::Command) {
+            if command.has_subcommands() {
+                command.get_subcommands().for_each(look);
+                return;
+            }
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let example = "Example:\n  streamjobs ";
+            assert!(help.contains(example) && help.contains(command.get_name()), "{command}");
+        }
+        look(&Arguments::command());
+    }
+}

@@ -1,0 +1,43 @@
+//! Fields of entries and dead letters, as people and as programs read them.
+
+use std::io;
+
+use serde_json::{Map, Value};
+
+use crate::output::Output;
+
+/// All fields in their order, payload included. A line begins with the text before the name.
+pub(crate) fn print<B: AsRef<[u8]>>(
+    before: &str,
+    fields: &[(B, B)],
+    output: &mut Output,
+) -> io::Result<()> {
+    for (name, value) in fields {
+        let (name, value) = (name.as_ref(), value.as_ref());
+        let (name, value) = (String::from_utf8_lossy(name), String::from_utf8_lossy(value));
+        output.line(&format!("{before}{name}: {value}"))?;
+    }
+    Ok(())
+}
+
+/// All fields in their order: names may repeat, so they are no object.
+pub(crate) fn document<B: AsRef<[u8]>>(fields: &[(B, B)]) -> Value {
+    let fields = fields.iter().map(|(name, value)| {
+        let mut field = Map::new();
+        insert_bytes(&mut field, "name", name.as_ref());
+        insert_bytes(&mut field, "value", value.as_ref());
+        Value::Object(field)
+    });
+    fields.collect()
+}
+
+/// Text as it is; bytes that are no text under another name, in hexadecimal digits.
+fn insert_bytes(object: &mut Map<String, Value>, name: &str, bytes: &[u8]) {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => object.insert(name.to_owned(), text.into()),
+        Err(_) => {
+            let digits = bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+            object.insert(format!("{name}_hex"), digits.into())
+        }
+    };
+}

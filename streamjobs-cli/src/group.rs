@@ -1,0 +1,95 @@
+//! `streamjobs group`: making, moving and destroying groups.
+
+use serde_json::json;
+use streamjobs::Client;
+use streamjobs::config::Start;
+use streamjobs::stream::StreamError;
+
+use crate::act::{document, existing, group, planned, refused, unfinished};
+use crate::arguments::{GroupCreate, GroupDestroy, GroupMove, Groups, Queue};
+use crate::output::Output;
+use crate::{Ended, Failure};
+
+pub(crate) async fn run(
+    client: &Client,
+    command: Groups,
+    output: &mut Output,
+) -> Result<Ended, Failure> {
+    match command {
+        Groups::Create(command) => create(client, &command, output).await,
+        Groups::Move(command) => move_to(client, &command, output).await,
+        Groups::Destroy(command) => destroy(client, &command, output).await,
+    }
+}
+
+async fn create(
+    client: &Client,
+    command: &GroupCreate,
+    output: &mut Output,
+) -> Result<Ended, Failure> {
+    let GroupCreate { queue, start } = command;
+    let made = group(client, queue)?.create(*start).await?;
+    let said = match made {
+        true => format!("made {queue}, which begins {}", place(*start)),
+        false => format!("{queue} was there already"),
+    };
+    let beside = json!({ "done": usize::from(made) });
+    output.answer(&said, &document("create", queue, false, beside))?;
+    Ok(Ended::Fine)
+}
+
+async fn move_to(
+    client: &Client,
+    command: &GroupMove,
+    output: &mut Output,
+) -> Result<Ended, Failure> {
+    let GroupMove { queue, place: to, lose_unfinished, consent } = command;
+    let group = existing(client, queue).await?;
+    let place = place(*to);
+    if !consent.yes {
+        let what = format!("move {queue}, so that it goes on {place}");
+        return planned(&what, &document("move", queue, true, json!({ "done": 0 })), output);
+    }
+    let moved = group.move_to(*to, unfinished(*lose_unfinished)).await;
+    done("move", queue, moved, &format!("moved {queue}: it goes on {place}"), output)
+}
+
+async fn destroy(
+    client: &Client,
+    command: &GroupDestroy,
+    output: &mut Output,
+) -> Result<Ended, Failure> {
+    let GroupDestroy { queue, lose_unfinished, consent } = command;
+    let group = group(client, queue)?;
+    let info = group.info().await?;
+    if !consent.yes {
+        let (backlog, pending, set_aside) = (info.backlog, info.pending, info.set_aside);
+        let work = format!("backlog {backlog}, pending {pending}, set aside {set_aside}");
+        let what = format!("destroy {queue}, which has: {work}");
+        return planned(&what, &document("destroy", queue, true, json!({ "done": 0 })), output);
+    }
+    let destroyed = group.destroy(unfinished(*lose_unfinished)).await;
+    done("destroy", queue, destroyed, &format!("destroyed {queue}"), output)
+}
+
+fn done(
+    action: &str,
+    queue: &Queue,
+    answer: Result<(), StreamError>,
+    said: &str,
+    output: &mut Output,
+) -> Result<Ended, Failure> {
+    if let Err(error) = answer {
+        return refused(action, queue, error, output);
+    }
+    output.answer(said, &document(action, queue, false, json!({ "done": 1 })))?;
+    Ok(Ended::Fine)
+}
+
+fn place(start: Start) -> String {
+    match start {
+        Start::Beginning => "at the beginning".to_owned(),
+        Start::End => "at the end".to_owned(),
+        Start::After(id) => format!("after {id}"),
+    }
+}

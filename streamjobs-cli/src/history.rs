@@ -1,0 +1,85 @@
+//! `streamjobs replay`, `tail`: a stream's history, and what comes, with payloads.
+
+use std::io;
+use std::ops::Bound;
+
+use serde_json::json;
+use streamjobs::stream::Position;
+use streamjobs::{Client, Entry};
+
+use crate::arguments::{History, Replay, Tail};
+use crate::output::{Output, note, time};
+use crate::{Ended, Failure, fields, trim};
+
+pub(crate) async fn run(
+    client: &Client,
+    command: History,
+    output: &mut Output,
+) -> Result<Ended, Failure> {
+    match command {
+        History::Replay(command) => replay(client, &command, output).await,
+        History::Tail(command) => tail(client, &command, output).await,
+        History::Trim(command) => trim::run(client, &command, output).await,
+    }
+}
+
+async fn replay(client: &Client, command: &Replay, output: &mut Output) -> Result<Ended, Failure> {
+    let stream = client.stream(command.stream.as_str())?;
+    // An empty answer would hide a misspelt name.
+    stream.info().await?;
+    let bound = |place: Option<_>| place.map_or(Bound::Unbounded, Bound::Included);
+    let range: (Bound<Position>, Bound<Position>) =
+        (bound(command.from.map(Into::into)), bound(command.to.map(Into::into)));
+    let mut replay = stream.replay(range);
+    let mut printed = 0;
+    while let Some(entry) = replay.next().await {
+        let entry = entry?;
+        if !is_of(&entry, &command.types) {
+            continue;
+        }
+        if command.limit == Some(printed) {
+            output.flush()?;
+            note(&format!("there are more: --from {}", entry.id()));
+            break;
+        }
+        print(&entry, output)?;
+        printed += 1;
+    }
+    Ok(Ended::Fine)
+}
+
+async fn tail(client: &Client, command: &Tail, output: &mut Output) -> Result<Ended, Failure> {
+    let stream = client.stream(command.stream.as_str())?;
+    let mut tail = match command.after {
+        Some(place) => stream.tail_after(place.after()).await?,
+        None => stream.tail().await?,
+    };
+    let mut printed = 0;
+    while command.count != Some(printed) {
+        print(&tail.next().await?, output)?;
+        // Who follows wants to see it now.
+        output.flush()?;
+        printed += 1;
+    }
+    Ok(Ended::Fine)
+}
+
+/// Whether an entry is of one of the types, if some are asked for.
+fn is_of(entry: &Entry, types: &[String]) -> bool {
+    types.is_empty() || entry.event_type().is_some_and(|of| types.iter().any(|name| name == of))
+}
+
+fn print(entry: &Entry, output: &mut Output) -> io::Result<()> {
+    let id = entry.id();
+    if output.is_json() {
+        return output.document(&json!({
+            "id": id.to_string(),
+            "time_ms": id.milliseconds(),
+            "type": entry.event_type(),
+            "fields": fields::document(entry.fields()),
+        }));
+    }
+    let name = entry.event_type().unwrap_or("-");
+    output.line(&format!("{id}  {}  {name}", time(id.milliseconds())))?;
+    fields::print("  ", entry.fields(), output)
+}

@@ -1,0 +1,257 @@
+//! `streamjobs info`, `groups`, `consumers`, `pending`, `diagnose`: looking, which changes nothing.
+
+use serde_json::{Value, json};
+use streamjobs::Client;
+use streamjobs::stream::{ConsumerInfo, GroupInfo, PendingEntry, PendingQuery, StreamInfo};
+
+use crate::act::group;
+use crate::arguments::{Look, Pending, Queue};
+use crate::output::{Output, milliseconds, note, or_unknown, span, time};
+use crate::{Ended, Failure};
+
+pub(crate) async fn run(
+    client: &Client,
+    command: Look,
+    output: &mut Output,
+) -> Result<Ended, Failure> {
+    match command {
+        Look::Info(command) => {
+            let stream = client.stream(command.stream.as_str())?;
+            info(command.stream.as_str(), &stream.info().await?, output)
+        }
+        Look::Groups(command) => {
+            let stream = client.stream(command.stream.as_str())?;
+            groups(&stream.groups().await?, output)
+        }
+        Look::Consumers(queue) => {
+            let consumers = group(client, &queue)?.consumers().await?;
+            show_consumers(&consumers, output)
+        }
+        Look::Pending(command) => pending(client, &command, output).await,
+        Look::Diagnose(queue) => diagnose(client, &queue, output).await,
+    }
+}
+
+fn info(name: &str, info: &StreamInfo, output: &mut Output) -> Result<Ended, Failure> {
+    if output.is_json() {
+        output.document(&json!({
+            "stream": name,
+            "length": info.length,
+            "first": info.first.map(|id| id.to_string()),
+            "last": info.last.map(|id| id.to_string()),
+            "last_id": info.last_id.to_string(),
+            "added": info.added,
+            "bytes": info.bytes,
+            "groups": info.groups,
+        }))?;
+        return Ok(Ended::Fine);
+    }
+    let end = |id: Option<streamjobs::EntryId>| match id {
+        Some(id) => format!("{id}  {}", time(id.milliseconds())),
+        None => "-".to_owned(),
+    };
+    output.pairs([
+        ("stream", name.to_owned()),
+        ("entries", info.length.to_string()),
+        ("first", end(info.first)),
+        ("last", end(info.last)),
+        ("last id given", info.last_id.to_string()),
+        ("ever added", info.added.to_string()),
+        ("bytes", or_unknown(info.bytes)),
+        ("groups", info.groups.to_string()),
+    ])?;
+    Ok(Ended::Fine)
+}
+
+fn groups(groups: &[GroupInfo], output: &mut Output) -> Result<Ended, Failure> {
+    if output.is_json() {
+        let groups = groups.iter().map(group_document).collect::<Vec<_>>();
+        output.document(&json!({ "groups": groups }))?;
+        return Ok(Ended::Fine);
+    }
+    let head = [
+        "GROUP",
+        "BACKLOG",
+        "LAG",
+        "WAITING",
+        "PENDING",
+        "IDLE",
+        "SET ASIDE",
+        "DEAD",
+        "TRIMMED UNREAD",
+        "PAUSED",
+    ];
+    let row = |group: &GroupInfo| {
+        [
+            group.group.clone(),
+            group.backlog.to_string(),
+            or_unknown(group.lag),
+            span(group.oldest_waiting),
+            group.pending.to_string(),
+            span(group.oldest_pending),
+            group.set_aside.to_string(),
+            or_unknown(group.dead_letters),
+            group.trimmed_unread.to_string(),
+            span(group.paused),
+        ]
+    };
+    output.table(head, groups.iter().map(row).collect())?;
+    Ok(Ended::Fine)
+}
+
+fn group_document(group: &GroupInfo) -> Value {
+    json!({
+        "stream": group.stream,
+        "group": group.group,
+        "cursor": group.cursor.to_string(),
+        "backlog": group.backlog.entries,
+        "backlog_exact": group.backlog.exact,
+        "lag": group.lag,
+        "oldest_waiting_ms": milliseconds(group.oldest_waiting),
+        "pending": group.pending,
+        "oldest_pending_idle_ms": milliseconds(group.oldest_pending),
+        "set_aside": group.set_aside,
+        "dead_letters": group.dead_letters,
+        "trimmed_unread": group.trimmed_unread,
+        "paused_ms": milliseconds(group.paused),
+    })
+}
+
+fn show_consumers(consumers: &[ConsumerInfo], output: &mut Output) -> Result<Ended, Failure> {
+    if output.is_json() {
+        let consumers = consumers.iter().map(consumer_document).collect::<Vec<_>>();
+        output.document(&json!({ "consumers": consumers }))?;
+        return Ok(Ended::Fine);
+    }
+    let head = [
+        "CONSUMER",
+        "STATE",
+        "PENDING",
+        "HELD",
+        "SLOTS",
+        "LAST BEAT",
+        "IDLE",
+        "HOST",
+        "PROCESS",
+        "VERSION",
+        "STARTED",
+    ];
+    let row = |consumer: &ConsumerInfo| {
+        let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+        let number = |number: Option<u64>| text(&number.map(|number| number.to_string()));
+        [
+            consumer.name.clone(),
+            consumer.liveness.to_string(),
+            consumer.pending.to_string(),
+            number(consumer.in_flight),
+            number(consumer.slots),
+            span(consumer.last_beat),
+            span(Some(consumer.idle)),
+            text(&consumer.host),
+            number(consumer.process.map(u64::from)),
+            text(&consumer.version),
+            text(&consumer.started.map(time)),
+        ]
+    };
+    output.table(head, consumers.iter().map(row).collect())?;
+    Ok(Ended::Fine)
+}
+
+fn consumer_document(consumer: &ConsumerInfo) -> Value {
+    json!({
+        "consumer": consumer.name,
+        "state": consumer.liveness.as_str(),
+        "pending": consumer.pending,
+        "held": consumer.in_flight,
+        "slots": consumer.slots,
+        "last_beat_ms": milliseconds(consumer.last_beat),
+        "idle_ms": milliseconds(Some(consumer.idle)),
+        "inactive_ms": milliseconds(consumer.inactive),
+        "host": consumer.host,
+        "process": consumer.process,
+        "version": consumer.version,
+        "started_ms": consumer.started,
+    })
+}
+
+async fn pending(
+    client: &Client,
+    command: &Pending,
+    output: &mut Output,
+) -> Result<Ended, Failure> {
+    let group = group(client, &command.queue)?;
+    let group = if command.lane { group.lane() } else { group };
+    let limit = usize::try_from(command.limit)?;
+    let mut query = PendingQuery::new()
+        .idle_min(command.idle_min)
+        .deliveries_min(command.deliveries_min)
+        .after(command.after.unwrap_or_default())
+        .limit(PAGE);
+    if let Some(consumer) = &command.consumer {
+        query = query.consumer(consumer);
+    }
+    let (mut listed, mut more) = (Vec::new(), None);
+    loop {
+        let page = group.pending(query.clone()).await?;
+        for entry in page.entries {
+            if listed.len() == limit {
+                more = listed.last().map(|entry: &PendingEntry| entry.id);
+                break;
+            }
+            listed.push(entry);
+        }
+        let Some(next) = page.next.filter(|_| more.is_none()) else { break };
+        query = query.after(next);
+    }
+    if output.is_json() {
+        let entries = listed.iter().map(|entry| {
+            json!({
+                "id": entry.id.to_string(),
+                "consumer": entry.consumer,
+                "idle_ms": milliseconds(entry.idle),
+                "deliveries": entry.delivery_count,
+            })
+        });
+        let entries = entries.collect::<Vec<_>>();
+        let more = more.map(|id| id.to_string());
+        output.document(&json!({ "entries": entries, "more_after": more }))?;
+        return Ok(Ended::Fine);
+    }
+    let row = |entry: &PendingEntry| {
+        let consumer = if entry.consumer.is_empty() { "-" } else { &entry.consumer };
+        let deliveries = entry.delivery_count.to_string();
+        [entry.id.to_string(), consumer.to_owned(), span(entry.idle), deliveries]
+    };
+    output.table(["ID", "CONSUMER", "IDLE", "DELIVERIES"], listed.iter().map(row).collect())?;
+    if let Some(id) = more {
+        output.flush()?;
+        note(&format!("there are more: --after {id}"));
+    }
+    Ok(Ended::Fine)
+}
+
+async fn diagnose(client: &Client, queue: &Queue, output: &mut Output) -> Result<Ended, Failure> {
+    let diagnosis = group(client, queue)?.diagnose().await?;
+    if output.is_json() {
+        let troubles = diagnosis
+            .troubles
+            .iter()
+            .map(|trouble| json!({ "trouble": trouble.as_str(), "what": trouble.to_string() }));
+        output.document(&json!({
+            "stream": queue.stream.as_str(),
+            "group": queue.group.as_str(),
+            "well": diagnosis.is_well(),
+            "troubles": troubles.collect::<Vec<_>>(),
+        }))?;
+    } else if diagnosis.is_well() {
+        output.line(&format!("{queue} is well"))?;
+    } else {
+        for trouble in &diagnosis.troubles {
+            output.line(&trouble.to_string())?;
+        }
+    }
+    Ok(if diagnosis.is_well() { Ended::Fine } else { Ended::Findings })
+}
+
+/// Pending entries in one request; they come without payloads.
+const PAGE: usize = 1_000;

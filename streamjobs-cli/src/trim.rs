@@ -1,0 +1,100 @@
+//! `streamjobs trim`: shortens a stream, and says who holds the cut up.
+
+use serde_json::json;
+use streamjobs::Client;
+use streamjobs::stream::{Cut, Stream, StreamError, Trimmed};
+
+use crate::act::{planned, unfinished};
+use crate::arguments::Trim;
+use crate::output::{Output, Progress, complain, span};
+use crate::{Ended, Failure};
+
+pub(crate) async fn run(
+    client: &Client,
+    command: &Trim,
+    output: &mut Output,
+) -> Result<Ended, Failure> {
+    let stream = client.stream(command.stream.as_str())?;
+    let present = stream.info().await?;
+    let Some((cut, wanted)) = cut(command) else { return Err("no cut was given".into()) };
+    if !command.consent.yes {
+        let lost = if command.lose_unfinished { ", work that is not done included" } else { "" };
+        let length = present.length;
+        let what = format!("trim stream {} of {length} entries to {wanted}{lost}", command.stream);
+        let mut nothing = Trimmed::default();
+        nothing.length = length;
+        return planned(&what, &document(command, 0, &nothing), output);
+    }
+    let (mut removed, mut progress) = (0, Progress::new("removed", None));
+    loop {
+        let trimmed = match once(&stream, command, cut).await {
+            Ok(trimmed) => trimmed,
+            Err(error) => {
+                complain(&format!("removed {removed} entries before it failed"));
+                return Err(error.into());
+            }
+        };
+        removed += trimmed.removed;
+        // A step that removes nothing has no successor that would.
+        if !trimmed.more || trimmed.removed == 0 {
+            return report(command, removed, &trimmed, output);
+        }
+        progress.at(usize::try_from(removed)?);
+    }
+}
+
+async fn once(stream: &Stream, command: &Trim, cut: Cut) -> Result<Trimmed, StreamError> {
+    let unfinished = unfinished(command.lose_unfinished);
+    match command.exact {
+        true => stream.trim_exactly(cut, unfinished).await,
+        false => stream.trim(cut, unfinished).await,
+    }
+}
+
+/// What is asked for, and what stays of it, in words. The arguments hold exactly one cut.
+fn cut(command: &Trim) -> Option<(Cut, String)> {
+    let length = command.length.map(|length| (Cut::Length(length), format!("{length}")));
+    let age = || {
+        let younger = |age| format!("those younger than {}", span(Some(age)));
+        command.age.map(|age| (Cut::Age(age), younger(age)))
+    };
+    let before = || {
+        let first = command.before?.first();
+        Some((Cut::Before(first), format!("those from {first} on")))
+    };
+    length.or_else(age).or_else(before)
+}
+
+fn report(
+    command: &Trim,
+    removed: u64,
+    trimmed: &Trimmed,
+    output: &mut Output,
+) -> Result<Ended, Failure> {
+    match output.is_json() {
+        true => output.document(&document(command, removed, trimmed))?,
+        false => {
+            let (stream, length) = (&command.stream, trimmed.length);
+            output.line(&format!("removed {removed} entries of stream {stream}, {length} stay"))?;
+            output.flush()?;
+            if let Some((group, entry)) = &trimmed.held_by {
+                complain(&format!(
+                    "group {group} has not done entry {entry}: it and all after stay"
+                ));
+            }
+        }
+    }
+    Ok(if trimmed.held_by.is_none() { Ended::Fine } else { Ended::Findings })
+}
+
+fn document(command: &Trim, removed: u64, trimmed: &Trimmed) -> serde_json::Value {
+    let held_by = trimmed.held_by.as_ref();
+    json!({
+        "action": "trim",
+        "stream": command.stream.as_str(),
+        "removed": removed,
+        "length": trimmed.length,
+        "held_by": held_by.map(|(group, id)| json!({ "group": group, "entry": id.to_string() })),
+        "dry_run": !command.consent.yes,
+    })
+}

@@ -1,0 +1,69 @@
+use serde_json::json;
+use streamjobs_tests::server::RedisServer;
+
+use crate::orders::{beat, read, server};
+use crate::program::run;
+
+/// The id after which the group goes on.
+fn cursor(server: &RedisServer) -> String {
+    let document = run(server, "groups orders --json").ended(0).json();
+    document["groups"][0]["cursor"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_group_is_made_once_where_it_is_told() {
+    let server = RedisServer::start().unwrap();
+    server.command(&["XADD", "orders", "5-0", "f", "v"]);
+    let said = run(&server, "group create orders billing --start $").ended(0);
+    assert_eq!(said.out, "made group billing on stream orders, which begins at the end\n");
+    assert_eq!(cursor(&server), "5-0");
+    let again = run(&server, "group create orders billing").ended(0);
+    assert_eq!(again.out, "group billing on stream orders was there already\n");
+    let document = run(&server, "group create orders billing --json").ended(0).json();
+    assert_eq!((&document["done"], cursor(&server)), (&json!(0), "5-0".to_owned()));
+}
+
+#[test]
+fn a_group_is_moved_only_with_yes_and_skips_only_when_told() {
+    let server = server();
+    let would = run(&server, "group move orders billing $").ended(3);
+    assert!(would.out.starts_with("would move group billing on stream orders"), "{would:?}");
+    let refused = run(&server, "group move orders billing $ --yes").ended(3);
+    assert!(refused.err.contains("undelivered entries") && refused.out.is_empty(), "{refused:?}");
+    let document = run(&server, "group move orders billing $ --yes --json").ended(3).json();
+    assert!(document["why"].as_str().unwrap().contains("undelivered"), "{document}");
+    assert_eq!(cursor(&server), "3-0");
+    let moved = run(&server, "group move orders billing $ --yes --lose-unfinished").ended(0);
+    assert_eq!(moved.out, "moved group billing on stream orders: it goes on at the end\n");
+    assert_eq!(cursor(&server), "6-0");
+    let document = run(&server, "group move orders billing 0 --yes --json").ended(0).json();
+    assert_eq!((&document["done"], cursor(&server)), (&json!(1), "0-0".to_owned()));
+}
+
+#[test]
+fn a_group_moved_to_a_time_goes_on_with_its_first_entry() {
+    let server = server();
+    let _ = run(&server, "group move orders billing 2 --yes").ended(0);
+    read(&server, "web-2", 1);
+    let pending = run(&server, "pending orders billing --consumer web-2 --json").json();
+    assert_eq!(pending["entries"][0]["id"], "2-0");
+}
+
+#[test]
+fn a_group_is_destroyed_only_with_yes_and_loses_work_only_when_told() {
+    let server = server();
+    let would = run(&server, "group destroy orders billing").ended(3);
+    assert!(would.out.contains("which has: backlog 3, pending 3, set aside 0"), "{would:?}");
+    let refused = run(&server, "group destroy orders billing --yes").ended(3);
+    assert!(refused.err.contains("3 pending entries"), "{refused:?}");
+    beat(&server, "web-1");
+    let line = "group destroy orders billing --lose-unfinished --yes";
+    let alive = run(&server, line).ended(3);
+    assert!(alive.err.contains("consumer web-1 of group billing is alive"), "{alive:?}");
+    server.command(&["HDEL", "{orders}:group:billing", "beat:web-1"]);
+    let document = run(&server, &format!("{line} --json")).ended(0).json();
+    assert_eq!((&document["action"], &document["done"]), (&json!("destroy"), &json!(1)));
+    let missing = run(&server, line).ended(1);
+    assert_eq!(missing.err, "streamjobs: stream orders has no group billing\n");
+    assert_eq!(server.length("orders"), 6);
+}

@@ -1,0 +1,48 @@
+//! A stream with a group that others made, as the tests of streams and groups find it.
+
+use streamjobs_tests::server::RedisServer;
+
+/// Six entries, of which consumer `web-1` holds the first three.
+pub fn server() -> RedisServer {
+    let server = RedisServer::start().unwrap();
+    server.command(&["XGROUP", "CREATE", "orders", "billing", "0", "MKSTREAM"]);
+    for number in 1..=6 {
+        let name = if number % 2 == 0 { "order.paid" } else { "order.placed" };
+        let data = format!("{{\"card\":\"47{number}\"}}");
+        server.command(&["XADD", "orders", &format!("{number}-0"), "type", name, "data", &data]);
+    }
+    read(&server, "web-1", 3);
+    server
+}
+
+pub fn read(server: &RedisServer, consumer: &str, count: usize) {
+    let count = count.to_string();
+    let words =
+        ["XREADGROUP", "GROUP", "billing", consumer, "COUNT", &count, "STREAMS", "orders", ">"];
+    server.command(&words);
+}
+
+/// What a consumer of this crate says about itself, just now.
+pub fn beat(server: &RedisServer, consumer: &str) {
+    let (seconds, _): (u64, u64) = server.query(&["TIME"]);
+    let about = "{\"host\":\"a\\u001b[1m\",\"process\":7,\"version\":\"0.1.0\",\"slots\":16,\
+                 \"in_flight\":2,\"started\":1764000000000,\"beat_every\":60000}";
+    let (beat, about_field) = (format!("beat:{consumer}"), format!("about:{consumer}"));
+    let now = (seconds * 1_000).to_string();
+    server.command(&["HSET", "{orders}:group:billing", &beat, &now, &about_field, about]);
+}
+
+/// Whose the pending entries are, in the order of their ids.
+pub fn owners(server: &RedisServer) -> Vec<(String, String)> {
+    let pending = server.pending("orders", "billing");
+    pending.into_iter().map(|row| (row.id, row.consumer)).collect()
+}
+
+/// The same to write down.
+pub fn owned(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(id, owner)| ((*id).to_owned(), (*owner).to_owned())).collect()
+}
+
+pub fn ids(server: &RedisServer) -> Vec<String> {
+    server.entries("orders").into_iter().map(|entry| entry.id).collect()
+}
