@@ -20,10 +20,12 @@
 
 mod error;
 mod group;
+mod pending;
 mod replay;
 
 pub use self::error::StreamError;
-pub use self::group::{Group, HandedOver, PendingPage, PendingQuery};
+pub use self::group::Group;
+pub use self::pending::{HandedOver, PendingPage, PendingQuery};
 pub use self::replay::{Position, Range, Replay, ReplayEvents, Tail};
 pub use crate::diagnosis::{Diagnosis, Trouble};
 pub use crate::store::inspect::{PendingEntry, StreamInfo};
