@@ -214,6 +214,28 @@ async fn a_stream_is_deleted_with_all_that_is_its_own_only_when_told() {
 }
 
 #[tokio::test]
+async fn a_stream_that_was_deleted_begins_anew_with_the_next_start() {
+    let app = App::start().await;
+    let before = Work::fine();
+    let runtime = app.runtime(&before).start().await.unwrap();
+    app.publish(5).await;
+    app.drained("work").await;
+    let _ = runtime.shutdown().await;
+    assert!(app.client.stream("orders").unwrap().delete(Unfinished::Lose).await.unwrap());
+    app.publish(3).await;
+    let after = Work::fine();
+    let runtime = app.runtime(&after).start().await.unwrap();
+    let twice = app.runtime(&after).start().await.unwrap();
+    after.wait_for(3).await;
+    app.drained("work").await;
+    let info = group(&app).info().await.unwrap();
+    assert_eq!((after.count(), info.trimmed_unread, info.backlog.entries), (3, 0, 0));
+    let groups = app.client.stream("orders").unwrap().groups().await.unwrap();
+    assert_eq!(groups.len(), 1, "a second start makes nothing a second time");
+    let _ = (runtime.shutdown().await, twice.shutdown().await);
+}
+
+#[tokio::test]
 async fn a_trim_by_length_or_age_keeps_what_a_group_needs_unless_told() {
     let app = App::start().await;
     held_by(&app, "a", 500).await;
@@ -259,6 +281,20 @@ async fn what_a_large_trim_leaves_it_says_and_the_next_call_takes() {
         (removed, calls, more) = (removed + trimmed.removed, calls + 1, trimmed.more);
     }
     assert_eq!((removed, calls, app.server.length("orders")), (2_400, 3, 100));
+}
+
+#[tokio::test]
+async fn a_cut_of_very_many_entries_is_made_in_steps_to_the_entry() {
+    let app = App::start().await;
+    app.publish(150_050).await;
+    let stream = app.client.stream("orders").unwrap();
+    let stays = stream.newest(7).await.unwrap().pop().unwrap().id();
+    let (mut removed, mut calls, mut more) = (0, 0, true);
+    while more {
+        let cut = stream.trim_exactly(Cut::Before(stays), Unfinished::Keep).await.unwrap();
+        (removed, calls, more) = (removed + cut.removed, calls + 1, cut.more);
+    }
+    assert_eq!((removed, calls, app.server.length("orders")), (150_043, 2, 7));
 }
 
 #[tokio::test]
