@@ -21,7 +21,7 @@ pub(crate) struct Janitor {
 
 impl Janitor {
     pub(crate) fn new(context: Arc<QueueContext>) -> Self {
-        let beat = (context.config.lease / 3).min(context.runtime.janitor_interval);
+        let beat = context.beat_interval();
         let about = About::this_process(context.server_now(), beat);
         Self { context, beat, about }
     }

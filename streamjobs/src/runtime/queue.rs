@@ -293,6 +293,11 @@ impl QueueContext {
         }
     }
 
+    /// How often this consumer beats.
+    pub(crate) fn beat_interval(&self) -> Duration {
+        (self.config.lease / 3).min(self.runtime.janitor_interval)
+    }
+
     /// The server's clock in milliseconds.
     pub(crate) fn server_now(&self) -> u64 {
         self.clock.server_now(Instant::now())

@@ -16,6 +16,7 @@ use crate::error::{ControlError, StartError};
 use crate::handler::{Place, States};
 use crate::metrics::QueueMetrics;
 use crate::name::{ConsumerName, StreamName};
+use crate::presence::About;
 use crate::runtime::acks::Acks;
 use crate::runtime::clock::Clock;
 use crate::runtime::departed::Departed;
@@ -181,19 +182,33 @@ pub(crate) async fn prepare(context: &QueueContext) -> Result<(), Unprepared> {
         let now = context.store.now().await.map_err(failed)?;
         context.clock.observe(sent, Instant::now(), now);
     }
-    // Before the first read: a pause holds for processes that start later, too.
-    match context.store.promote(&context.queue, 0).await {
-        Ok(look) => {
-            context.pause_everywhere(look.paused);
-        }
-        // Something is wrong beside the stream. That is the promoter's to tell, and no reason not
-        // to read.
-        Err(error @ StoreError::Refused { .. }) => {
-            context.report.server_error("look for a pause", &error);
-        }
-        Err(error) => return Err(failed(error)),
+    // Before the first read: what was trimmed unread is not seen any more once the group reads on,
+    // and a pause holds for processes that start later.
+    let about = About::this_process(context.server_now(), context.beat_interval()).write();
+    let beat = context.store.beat(&context.queue, &context.place.consumer, &about).await;
+    let beat = unless_refused(context, "beat", beat).map_err(failed)?;
+    context.report.trimmed_unread(beat.map_or(0, |beat| beat.trimmed_unread));
+    let look = context.store.promote(&context.queue, 0).await;
+    if let Some(look) = unless_refused(context, "look for a pause", look).map_err(failed)? {
+        context.pause_everywhere(look.paused);
     }
     Ok(())
+}
+
+/// A refusal says that something is wrong beside the stream. That is the loops' to tell, and no
+/// reason not to read.
+fn unless_refused<T>(
+    context: &QueueContext,
+    during: &'static str,
+    answer: Result<T, StoreError>,
+) -> Result<Option<T>, StoreError> {
+    match answer {
+        Err(error @ StoreError::Refused { .. }) => {
+            context.report.server_error(during, &error);
+            Ok(None)
+        }
+        answer => answer.map(Some),
+    }
 }
 
 /// One line for each handler, so that the log of a deployment says what it runs.

@@ -275,10 +275,9 @@ pub(super) fn beat(world: &mut World, queue: &Queue, consumer: &str, about: &str
 /// Entries that went before the group had got them, each told once.
 fn count_trimmed(stream: &mut Stream, queue: &Queue) -> u64 {
     let gone = stream.gone();
-    let end = stream.entries.keys().next().copied().unwrap_or(stream.last);
     let Some(group) = stream.groups.get_mut(queue.group.as_str()) else { return 0 };
     match group.read {
-        Some(read) if group.delivered < end && gone > read => {
+        Some(read) if gone > read => {
             group.read = Some(gone);
             gone - read
         }

@@ -9,10 +9,12 @@
 -- May race with: anything. It changes nothing but the hash, and the group's own count of the entries
 -- that it has read.
 --
--- All that was ever added and is gone stood before the first entry. So a group whose cursor stands
--- before the first entry has been passed by as many as are gone and not counted as read. The count
--- is then put right, which tells each loss once and also mends the lag that older servers keep for
--- ever after such a trim. Entries that were deleted one by one in front of the cursor are included.
+-- All that was ever added and is gone stood before the first entry. The cursor stands there as well,
+-- or behind it: of what is gone, as many as are not counted as read have passed the group by. The
+-- count is then put right, which tells each loss once and also mends the lag that older servers keep
+-- for ever after such a trim. Entries that were deleted one by one in front of the cursor are
+-- included. A server that guesses the count anew when the group reads on hides what was not told by
+-- then; whoever begins to read beats before.
 local stream, hash = KEYS[1], KEYS[2]
 local name, consumer, about = ARGV[1], ARGV[2], ARGV[3]
 local summary = redis.call('XPENDING', stream, name)
@@ -24,11 +26,9 @@ end
 local cursor, read = group['last-delivered-id'], group['entries-read']
 
 local info = fields_of(redis.call('XINFO', 'STREAM', stream))
-local first = info['first-entry'] and info['first-entry'][1]
-local passed = precedes(cursor, first or info['last-generated-id'])
 local gone = info['entries-added'] - info['length']
 local lost = 0
-if read and passed and gone > read then
+if read and gone > read then
   -- Where the count may not be put right, nothing is told, because it would be told again.
   local moved = redis.pcall('XGROUP', 'SETID', stream, name, cursor, 'ENTRIESREAD', gone)
   if not moved.err then
