@@ -59,6 +59,12 @@ async fn next(alerts: &mut Alerts, kind: AlertKind) -> Alert {
     tokio::time::timeout(DEADLINE, search).await.unwrap()
 }
 
+/// Waits until no read waits on the server: a pause has taken effect, and what comes goes to others.
+async fn no_read_waits(app: &App) {
+    let reads = || app.server.client_list().iter().any(|client| client.flags.contains('b'));
+    until(DEADLINE, "no read waits any more", || !reads()).await;
+}
+
 #[tokio::test]
 async fn a_backlog_and_what_is_pending_are_told_once_and_are_over_below_half() {
     let app = App::start().await;
@@ -99,6 +105,7 @@ async fn ages_of_what_waits_and_of_what_is_pending_are_told() {
     told.until(AlertKind::OldestWaiting, &[true, false]).await;
     runtime.pause("work").unwrap();
     app.client.stream("orders").unwrap().group("work").unwrap().pause().await.unwrap();
+    no_read_waits(&app).await;
     app.publish(1).await;
     let words = ["XREADGROUP", "GROUP", "work", "stranger", "COUNT", "1", "STREAMS", "orders", ">"];
     app.server.command(&words);
@@ -120,6 +127,7 @@ async fn dead_letters_losses_and_lost_groups_are_told_until_it_is_quiet() {
     told.until(AlertKind::GroupLost, &[true, false]).await;
     app.client.stream("orders").unwrap().group("work").unwrap().pause().await.unwrap();
     until(DEADLINE, "paused", || runtime.health().queues[0].paused).await;
+    no_read_waits(&app).await;
     app.publish(20).await;
     app.server.command(&["XTRIM", "orders", "MAXLEN", "=", "2"]);
     told.until(AlertKind::TrimmedUnread, &[true, false]).await;
@@ -133,6 +141,7 @@ async fn claims_from_the_dead_and_reads_that_fail_are_told() {
     let (builder, told) = watched(app.runtime(&work), rules().reclaims_per_minute(5));
     let runtime = builder.start().await.unwrap();
     runtime.pause("work").unwrap();
+    no_read_waits(&app).await;
     app.publish(10).await;
     let words = ["XREADGROUP", "GROUP", "work", "dead", "COUNT", "10", "STREAMS", "orders", ">"];
     app.server.command(&words);
@@ -222,8 +231,7 @@ async fn a_group_is_paused_and_resumed_in_every_process_by_whoever_has_a_client(
     assert!(group.pause().await.unwrap() && !group.pause().await.unwrap());
     let paused = |runtime: &streamjobs::Runtime| runtime.health().queues[0].paused;
     until(DEADLINE, "paused", || paused(&one) && paused(&two)).await;
-    let reads = || app.server.client_list().iter().any(|client| client.flags.contains('b'));
-    until(DEADLINE, "no read waits any more", || !reads()).await;
+    no_read_waits(&app).await;
     app.publish(20).await;
     eventually_async(DEADLINE, "seen", async || {
         let troubles = group.diagnose().await.unwrap().troubles;
