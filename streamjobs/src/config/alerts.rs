@@ -69,7 +69,8 @@ impl AlertRules {
     }
 
     /// How long the stream may become. By default twice its history for
-    /// [`Retention::History`](super::Retention::History), and any length otherwise.
+    /// [`Retention::History`](super::Retention::History), and any
+    /// length otherwise; none is that default.
     pub fn stream_length(mut self, entries: impl Into<Option<u64>>) -> Self {
         self.stream_length = entries.into();
         self

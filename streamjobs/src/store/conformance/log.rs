@@ -215,6 +215,13 @@ pub async fn a_group_moves_over_undelivered_entries_only_when_told(stage: &Stage
     let again = stage.read(&stage.me, Source::Stream, 9).await?;
     assert_eq!(again.iter().map(|one| one.entry.id()).collect::<Vec<_>>(), ids);
     assert_eq!(store.group_facts(queue).await?.lag, Some(0));
+    for delivery in &again {
+        store.acknowledge(queue, &[(Source::Stream, delivery.entry.id())]).await?;
+    }
+    shorten(stage, Cut::Length(1), true, Unfinished::Lose).await?;
+    store.move_group(queue, Some(EntryId::ZERO), Unfinished::Keep).await?;
+    let beat = store.beat(queue, &stage.me, "{}").await?;
+    assert_eq!(beat.trimmed_unread, 0, "what it has done before is not lost to it");
     Ok(())
 }
 
@@ -261,6 +268,25 @@ pub async fn a_cut_stops_at_what_a_group_needs_unless_told(stage: &Stage) -> Cas
     let all = shorten(stage, Cut::Length(0), true, Unfinished::Lose).await?;
     assert_eq!((all.removed, all.length), (50, 0));
     assert_eq!(shorten(stage, Cut::Length(0), true, Unfinished::Keep).await?, Trimmed::default());
+    Ok(())
+}
+
+/// A group that needs nothing of what is there holds nothing up.
+pub async fn a_cut_of_what_is_done_is_held_up_by_nobody(stage: &Stage) -> Case {
+    let holds = stage.deliver(300).await?;
+    let done = holds.iter().map(|hold| (hold.source, hold.id)).collect::<Vec<_>>();
+    stage.store.acknowledge(&stage.queue, &done).await?;
+    stage.append(50).await?;
+    let exact = shorten(stage, Cut::Length(50), true, Unfinished::Keep).await?;
+    assert_eq!((exact.removed, exact.held_by), (300, None));
+    let fresh = stage.read(&stage.me, Source::Stream, 50).await?;
+    let last = fresh.last().ok_or("fifty entries")?.entry.id();
+    for delivery in &fresh {
+        stage.store.acknowledge(&stage.queue, &[(Source::Stream, delivery.entry.id())]).await?;
+    }
+    let beyond = Cut::Before(EntryId::new(last.milliseconds() + 1, 0));
+    let about = shorten(stage, beyond, false, Unfinished::Keep).await?;
+    assert_eq!(about.held_by, None, "all of it is done");
     Ok(())
 }
 

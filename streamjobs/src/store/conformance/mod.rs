@@ -232,6 +232,7 @@ macro_rules! __conformance_tests {
             log a_group_moves_over_undelivered_entries_only_when_told,
             log a_group_is_destroyed_only_when_it_is_done_or_when_told,
             log a_cut_stops_at_what_a_group_needs_unless_told,
+            log a_cut_of_what_is_done_is_held_up_by_nobody,
             log consumers_say_who_they_are_with_every_beat,
         }
     };

@@ -151,7 +151,8 @@ fn move_group(
 ) -> Result<Permitted, StoreError> {
     world.group(queue, Source::Stream)?;
     let stream = world.stream(queue.stream.as_str());
-    let (last, added) = (stream.last, stream.added);
+    let (last, added, gone) = (stream.last, stream.added, stream.gone());
+    let first = stream.entries.keys().next().copied();
     let to = after.unwrap_or(last);
     let cursor = world.group(queue, Source::Stream)?.delivered;
     let from = cursor.next().unwrap_or(EntryId::MAX);
@@ -169,8 +170,8 @@ fn move_group(
     let group = world.group(queue, Source::Stream)?;
     group.delivered = to;
     group.read = match to {
-        EntryId::ZERO => Some(0),
         to if to == last => Some(added),
+        to if first.is_none_or(|first| to < first) => Some(gone),
         _ => None,
     };
     let pending = group.pending.keys().next().and_then(|id| id.previous());

@@ -21,11 +21,14 @@ if not lose and precedes(cursor, to) then
   local skipped = redis.call('XRANGE', stream, following(cursor), to, 'COUNT', 1)[1]
   if skipped then return 0 end
 end
--- The server can only count the lag where it knows how many entries stand before the cursor.
+-- The server can only count the lag, and a beat what was trimmed unread, where it is known how many
+-- entries stand before the cursor. What is gone by now is not lost to a group that is sent back.
+local first = info['first-entry']
 if to == info['last-generated-id'] then
   redis.call('XGROUP', 'SETID', stream, group, to, 'ENTRIESREAD', info['entries-added'])
-elseif to == '0-0' then
-  redis.call('XGROUP', 'SETID', stream, group, to, 'ENTRIESREAD', 0)
+elseif not first or precedes(to, first[1]) then
+  redis.call('XGROUP', 'SETID', stream, group, to, 'ENTRIESREAD',
+    info['entries-added'] - info['length'])
 else
   redis.call('XGROUP', 'SETID', stream, group, to)
 end

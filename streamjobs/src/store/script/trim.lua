@@ -19,7 +19,7 @@ local exact, lose = ARGV[3] == 'exact', ARGV[4] == 'lose'
 local most, looks_most = tonumber(ARGV[5]), tonumber(ARGV[6])
 local HIGHEST = SEQUENCE_MAX .. '-' .. SEQUENCE_MAX
 local NODE = 100
--- No node is larger, however the server is set up: what removed more may have come to its limit.
+-- Larger than the nodes of a server with usual settings: what removed more may have met its limit.
 local NODES = 10 * NODE
 
 local length = redis.call('XLEN', stream)
@@ -33,6 +33,11 @@ if not lose then
     if fields['pending'] > 0 then from = redis.call('XPENDING', stream, fields['name'])[2] end
     if precedes(from, needed) then needed, holder = from, fields['name'] end
   end
+end
+
+-- Whether a group needs an entry that stands before an id. What it needs next may not be there yet.
+local function needs_before(id)
+  return precedes(needed, id) and #redis.call('XRANGE', stream, needed, '(' .. id, 'COUNT', 1) > 0
 end
 
 -- The id of the first entry that stays when so many of the oldest go, as far as may be looked at.
@@ -61,7 +66,7 @@ if cut == 'length' then
   elseif excess > 0 and exact then
     local step = math.min(excess, looks_most)
     local stays = after_oldest(step)
-    held = precedes(needed, stays)
+    held = needs_before(stays)
     removed = redis.call('XTRIM', stream, 'MINID', '=', held and needed or stays)
     more = not held and step < excess
   elseif excess > 0 then
@@ -74,7 +79,7 @@ if cut == 'length' then
 else
   local to = bound
   if cut == 'age' then to = whole(math.max(now() - tonumber(bound), 0)) .. '-0' end
-  held = precedes(needed, to)
+  held = needs_before(to)
   if held then to = needed end
   -- Whole nodes first, of which only so many at once; what is left of an exact cut is within one.
   removed = redis.call('XTRIM', stream, 'MINID', '~', to, 'LIMIT', most)
@@ -82,9 +87,6 @@ else
   if exact and not more then
     removed = removed + redis.call('XTRIM', stream, 'MINID', '=', to)
   end
-  -- Only what is there can be held.
-  local first = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
-  held = held and first ~= nil and (cut ~= 'before' or precedes(first[1], bound))
 end
 return {removed, length - removed, held and holder or false, held and needed or false,
   more and 1 or 0}
