@@ -52,7 +52,14 @@ fn sources(folder: &str) -> Vec<(String, String)> {
 }
 
 fn all_sources() -> Vec<(String, String)> {
-    let folders = ["streamjobs", "streamjobs-cli", "streamjobs-macros", "examples", "tests"];
+    let folders = [
+        "streamjobs",
+        "streamjobs-cli",
+        "streamjobs-macros",
+        "streamjobs-postgres",
+        "examples",
+        "tests",
+    ];
     let all = folders.into_iter().flat_map(sources);
     all.filter(|(name, _)| !name.contains("/target/") && !name.contains("tests/tests/ui/"))
         .collect()
@@ -203,6 +210,21 @@ fn redis_commands_and_scripts_stay_in_the_store() {
             let named =
                 code.filter(|line| line.contains(word) && !line.contains("command: \"")).count();
             assert_eq!(named, 0, "{name} names {word}");
+        }
+    }
+}
+
+#[test]
+fn sql_is_made_in_one_place() {
+    for (name, text) in sources("streamjobs-postgres/src") {
+        let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        for line in code {
+            let asserted = line.contains("AssertSqlSafe") && !name.ends_with("/schema.rs");
+            assert!(!asserted, "{name} makes SQL text: use `SchemaName::sql`");
+            let words = ["SELECT ", "INSERT INTO", "UPDATE ", "DELETE FROM", "QueryBuilder"];
+            let formatted =
+                line.contains("format!") && words.iter().any(|word| line.contains(word));
+            assert!(!formatted, "{name} formats SQL text: {line}");
         }
     }
 }

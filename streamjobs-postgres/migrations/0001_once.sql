@@ -1,0 +1,26 @@
+-- What a group has done, and what somebody is doing now: one row for each event and group.
+--
+-- A row is written in the same transaction as the effects of the handler (`Once`), or before and
+-- after work outside of the database (`OnceMark`). It holds no payload.
+CREATE TABLE streamjobs.once (
+    group_name   text        NOT NULL,
+    -- The event id, or `sha256:` and the hash of one that is longer than 64 bytes.
+    key          text        COLLATE "C" NOT NULL,
+    -- The stream and the entry that the event was published as.
+    stream       text        NOT NULL,
+    entry_id     text        NOT NULL,
+    -- The first 16 bytes of the payload's SHA-256: tells two payloads under one event id apart.
+    payload_hash bytea       NOT NULL,
+    -- Who works on it, as long as it is not done.
+    owner        text,
+    -- From when on somebody else may take it over, as long as it is not done.
+    expires_at   timestamptz,
+    -- When it was done; NULL as long as it is not.
+    done_at      timestamptz,
+    PRIMARY KEY (group_name, key),
+    CHECK (done_at IS NOT NULL OR (owner IS NOT NULL AND expires_at IS NOT NULL))
+);
+
+-- Old rows are found by age, in batches.
+CREATE INDEX once_by_age ON streamjobs.once (done_at) WHERE done_at IS NOT NULL;
+CREATE INDEX once_unfinished ON streamjobs.once (expires_at) WHERE done_at IS NULL;

@@ -1,0 +1,94 @@
+-- Dead letters of every group on every stream, to be queried and joined.
+CREATE TABLE streamjobs.dead_letters (
+    id             bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    stream         text        NOT NULL,
+    group_name     text        NOT NULL,
+    -- The letter's own entry in the dead-letter stream, and the first 16 bytes of the SHA-256 of all
+    -- it held. Together they tell a letter that is stored again from another one: after a fail-over
+    -- a server may give one entry id to two entries.
+    letter_id      text        NOT NULL,
+    digest         bytea       NOT NULL,
+    event_id       text,
+    event_type     text,
+    -- exhausted, rejected, undecodable, crashed, trimmed or unhandled.
+    reason         text        NOT NULL,
+    -- The last error with its causes in one line.
+    error          text,
+    -- The same for errors that differ only in numbers, ids and quoted values.
+    fingerprint    text        NOT NULL,
+    attempts       integer     NOT NULL,
+    deliveries     bigint      NOT NULL,
+    consumer       text,
+    -- The entry that was buried, and the one that was published.
+    entry_id       text,
+    origin_id      text,
+    published_at   timestamptz,
+    first_delivery timestamptz,
+    last_delivery  timestamptz,
+    buried_at      timestamptz NOT NULL,
+    archived_at    timestamptz NOT NULL DEFAULT now(),
+    -- The fields of the entry, byte for byte; empty where the payload was trimmed away.
+    field_names    bytea[]     NOT NULL,
+    field_values   bytea[]     NOT NULL,
+    -- The payload as far as it is JSON that can be queried: a view of the bytes above, for searching.
+    payload        jsonb,
+    -- The guard says that the job was done all the same: nothing is lost, and nothing to redrive.
+    known_done     boolean     NOT NULL DEFAULT false,
+    -- When the job was put back for its group; NULL as long as it was not.
+    redriven_at    timestamptz,
+    UNIQUE (stream, group_name, letter_id, digest),
+    CHECK (cardinality(field_names) = cardinality(field_values))
+);
+
+CREATE INDEX dead_letters_by_group ON streamjobs.dead_letters (stream, group_name, id);
+CREATE INDEX dead_letters_by_event ON streamjobs.dead_letters (event_id);
+CREATE INDEX dead_letters_by_fingerprint ON streamjobs.dead_letters (fingerprint, id);
+CREATE INDEX dead_letters_by_age ON streamjobs.dead_letters (buried_at);
+
+-- Who put jobs back, and why. The rows stay when the letters are pruned.
+CREATE TABLE streamjobs.redrives (
+    id          bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    requested_by text       NOT NULL,
+    reason      text        NOT NULL,
+    -- The selection in words, as it was asked for.
+    selection   jsonb       NOT NULL,
+    requested_at timestamptz NOT NULL DEFAULT now(),
+    -- running, finished, stopped (by failures), or cancelled.
+    state       text        NOT NULL DEFAULT 'running',
+    finished_at timestamptz,
+    CHECK (state IN ('running', 'finished', 'stopped', 'cancelled'))
+);
+
+-- Each letter once for each request. What is not done is done when the request is resumed.
+CREATE TABLE streamjobs.redrive_letters (
+    redrive_id  bigint      NOT NULL REFERENCES streamjobs.redrives (id) ON DELETE CASCADE,
+    letter_id   bigint      NOT NULL,
+    -- The letter's event, which stays readable after the letter was pruned.
+    event_id    text,
+    -- waiting, done or failed.
+    state       text        NOT NULL DEFAULT 'waiting',
+    -- The job's new entry, or why there is none.
+    entry_id    text,
+    error       text,
+    changed_at  timestamptz,
+    PRIMARY KEY (redrive_id, letter_id),
+    CHECK (state IN ('waiting', 'done', 'failed'))
+);
+
+CREATE INDEX redrive_letters_waiting
+    ON streamjobs.redrive_letters (redrive_id, letter_id) WHERE state = 'waiting';
+CREATE INDEX redrive_letters_by_letter ON streamjobs.redrive_letters (letter_id);
+
+-- Dead letters that somebody has to look at.
+CREATE VIEW streamjobs.open_dead_letters AS
+    SELECT * FROM streamjobs.dead_letters WHERE redriven_at IS NULL AND NOT known_done;
+
+-- One row for each kind of failure, with how often and how long it has been seen.
+CREATE VIEW streamjobs.dead_letter_kinds AS
+    SELECT stream, group_name, event_type, reason, fingerprint,
+           count(*) AS letters,
+           min(buried_at) AS first_seen,
+           max(buried_at) AS last_seen,
+           (array_agg(error ORDER BY id DESC))[1] AS last_error
+    FROM streamjobs.open_dead_letters
+    GROUP BY stream, group_name, event_type, reason, fingerprint;

@@ -1,0 +1,173 @@
+//! The handle to a database whose schema fits.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::PgPool;
+
+use crate::migrate::{self, SchemaError};
+use crate::schema::SchemaName;
+
+/// A database with the tables of this crate: what everything else here starts from.
+///
+/// Cheap to clone. Give it to the runtime as a state, and handlers can take `&mut Once`:
+///
+/// ```no_run
+/// # async fn example(
+/// #     client: streamjobs::Client,
+/// #     pool: sqlx::PgPool,
+/// # ) -> Result<(), Box<dyn std::error::Error>> {
+/// use streamjobs::Runtime;
+/// use streamjobs_postgres::Postgres;
+///
+/// streamjobs_postgres::migrate(&pool).await?;
+/// let postgres = Postgres::open(pool).await?;
+/// let runtime = Runtime::builder(&client).state(postgres).start().await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// A guarded handler holds one connection of the pool for as long as it runs, and an outbox relay
+/// two for good. Give the pool as many as the handlers have slots, and some for the application.
+#[derive(Clone)]
+pub struct Postgres {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    pool: PgPool,
+    schema: SchemaName,
+    limits: Limits,
+}
+
+/// How long a guarded transaction may wait and work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limits {
+    pub(crate) lock: Duration,
+    pub(crate) statement: Duration,
+    pub(crate) idle: Duration,
+}
+
+impl Postgres {
+    /// Looks at the schema `streamjobs` of a database and makes a handle to it, with the default
+    /// settings.
+    ///
+    /// # Errors
+    ///
+    /// When the schema is missing, older or newer than this program, and when the database cannot
+    /// be asked.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
+    pub async fn open(pool: PgPool) -> Result<Self, SchemaError> {
+        Self::builder(pool).open().await
+    }
+
+    /// Settings for a handle.
+    pub fn builder(pool: PgPool) -> PostgresBuilder {
+        PostgresBuilder { pool, schema: SchemaName::default(), limits: Limits::default() }
+    }
+
+    /// The pool.
+    #[must_use]
+    pub fn pool(&self) -> &PgPool {
+        &self.inner.pool
+    }
+
+    /// The schema that the tables are in.
+    #[must_use]
+    pub fn schema(&self) -> &SchemaName {
+        &self.inner.schema
+    }
+
+    #[expect(dead_code, reason = "the guard comes next")]
+    pub(crate) fn limits(&self) -> Limits {
+        self.inner.limits
+    }
+}
+
+impl fmt::Debug for Postgres {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Postgres").field("schema", &self.inner.schema).finish_non_exhaustive()
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            lock: Duration::from_secs(5),
+            statement: Duration::from_secs(60),
+            idle: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Settings of a [`Postgres`]; every one has a default.
+#[must_use = "a builder does nothing until it is opened"]
+pub struct PostgresBuilder {
+    pool: PgPool,
+    schema: SchemaName,
+    limits: Limits,
+}
+
+impl PostgresBuilder {
+    /// The schema that the tables are in: `streamjobs` by default.
+    pub fn schema(mut self, schema: SchemaName) -> Self {
+        self.schema = schema;
+        self
+    }
+
+    /// How long a statement of a guarded transaction waits for a lock: 5 s by default, at least
+    /// 1 ms. The job is tried again later then, uncounted.
+    ///
+    /// A duplicate waits this long for the attempt that runs. Short waits cost another delivery;
+    /// long ones hold a connection of the pool.
+    pub fn lock_timeout(mut self, timeout: Duration) -> Self {
+        self.limits.lock = timeout;
+        self
+    }
+
+    /// How long one statement of a guarded transaction may take: 60 s by default, at least 1 ms.
+    /// The attempt fails then.
+    pub fn statement_timeout(mut self, timeout: Duration) -> Self {
+        self.limits.statement = timeout;
+        self
+    }
+
+    /// How long a guarded transaction may do nothing in the database, as while its handler waits
+    /// for something else: 60 s by default, at least 1 ms. The database ends it then, and the
+    /// attempt fails.
+    ///
+    /// It bounds how long the rows of a process that hangs stay locked. A handler that has to do
+    /// more elsewhere should do that before its first statement, or without a guard.
+    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.limits.idle = timeout;
+        self
+    }
+
+    /// Looks at the schema and makes the handle.
+    ///
+    /// # Errors
+    ///
+    /// As [`Postgres::open`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
+    pub async fn open(self) -> Result<Postgres, SchemaError> {
+        migrate::check(&self.pool, &self.schema).await?;
+        let Self { pool, schema, limits } = self;
+        Ok(Postgres { inner: Arc::new(Inner { pool, schema, limits }) })
+    }
+}
+
+impl fmt::Debug for PostgresBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresBuilder")
+            .field("schema", &self.schema)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}

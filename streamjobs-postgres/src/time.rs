@@ -1,0 +1,90 @@
+//! Points in time, as the server and the standard library write them.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use sqlx::encode::IsNull;
+use sqlx::error::BoxDynError;
+use sqlx::postgres::{PgArgumentBuffer, PgTypeInfo, PgValueRef};
+use sqlx::{Decode, Encode, Type};
+
+/// A `timestamptz`, to the microsecond.
+///
+/// The library's own types for it need a calendar, which nothing here does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Timestamp(pub(crate) SystemTime);
+
+impl Timestamp {
+    /// From milliseconds since 1970, as the ids of entries have them.
+    pub(crate) fn from_millis(milliseconds: u64) -> Self {
+        let since = Duration::from_millis(milliseconds.min(MILLISECONDS_MAX));
+        Self(UNIX_EPOCH + since)
+    }
+
+    /// Microseconds since 2000, the server's own count.
+    fn to_server(self) -> i64 {
+        let epoch = UNIX_EPOCH + SERVER_EPOCH;
+        let micros =
+            |duration: Duration| i64::try_from(duration.as_micros()).unwrap_or(i64::MAX - 1);
+        match self.0.duration_since(epoch) {
+            Ok(after) => micros(after),
+            Err(before) => -micros(before.duration()),
+        }
+    }
+
+    /// None for a time that the standard library cannot say, as the server's infinities.
+    fn from_server(micros: i64) -> Option<Self> {
+        let epoch = UNIX_EPOCH + SERVER_EPOCH;
+        let distance = Duration::from_micros(micros.unsigned_abs());
+        let time =
+            if micros < 0 { epoch.checked_sub(distance) } else { epoch.checked_add(distance) };
+        time.map(Self)
+    }
+}
+
+impl Type<sqlx::Postgres> for Timestamp {
+    fn type_info() -> PgTypeInfo {
+        PgTypeInfo::with_name("timestamptz")
+    }
+}
+
+impl Encode<'_, sqlx::Postgres> for Timestamp {
+    fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
+        Encode::<sqlx::Postgres>::encode(self.to_server(), buffer)
+    }
+}
+
+impl<'r> Decode<'r, sqlx::Postgres> for Timestamp {
+    fn decode(value: PgValueRef<'r>) -> Result<Self, BoxDynError> {
+        // Every statement with a result of this type is prepared, and those answer in binary.
+        let micros = <[u8; 8]>::try_from(value.as_bytes()?)?;
+        Self::from_server(i64::from_be_bytes(micros)).ok_or_else(|| "the time is infinite".into())
+    }
+}
+
+/// From 1970 to 2000.
+const SERVER_EPOCH: Duration = Duration::from_secs(946_684_800);
+/// The year 9999, far below what the server takes.
+const MILLISECONDS_MAX: u64 = 253_370_764_800_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_survive_the_server_s_count() {
+        for milliseconds in [0, 1, 946_684_799_999, 946_684_800_000, 1_795_000_000_123] {
+            let time = Timestamp::from_millis(milliseconds);
+            assert_eq!(Timestamp::from_server(time.to_server()), Some(time));
+        }
+        assert_eq!(Timestamp::from_millis(946_684_800_000).to_server(), 0);
+        assert_eq!(Timestamp::from_millis(0).to_server(), -946_684_800_000_000);
+        assert!(
+            Timestamp::from_server(i64::MAX).is_none_or(|time| time > Timestamp::from_millis(0))
+        );
+    }
+
+    #[test]
+    fn no_id_of_an_entry_is_too_late() {
+        assert!(Timestamp::from_millis(u64::MAX) > Timestamp::from_millis(1_795_000_000_123));
+    }
+}
