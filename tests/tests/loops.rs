@@ -17,8 +17,8 @@ use streamjobs::__store::memory::Fault;
 use streamjobs::config::GroupOptions;
 use streamjobs::testing::Streams;
 use streamjobs::{
-    Begin, Client, Event, Job, JobError, JobResource, Runtime, RuntimeBuilder, State, handler,
-    handlers,
+    Begin, Client, Event, Job, JobError, JobResource, ResultExt, Runtime, RuntimeBuilder, State,
+    handler, handlers,
 };
 use streamjobs_tests::eventually::eventually_async;
 use tokio::time::{Instant, sleep_until};
@@ -338,6 +338,31 @@ async fn a_resource_is_committed_before_the_acknowledgement_and_rolled_back_othe
     client.publish_with_id(&Order { id: 0 }, known).await.unwrap();
     until("acknowledged without running", || runtime.counters().acknowledged == 2).await;
     assert_eq!(take(), ["begin"]);
+    let _ = runtime.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_is_put_off_at_its_last_attempt_waits_and_is_never_charged() {
+    let (streams, delay) = (Streams::new(), Duration::from_secs(60));
+    let client = streams.client();
+    let attempts = Arc::new(Mutex::new(Vec::new()));
+    let noted = attempts.clone();
+    let locked = Work::new(move |_, job| {
+        let mut attempts = noted.lock().unwrap();
+        attempts.push((job.attempt(), job.is_last_attempt()));
+        let runs = attempts.len();
+        async move { if runs < 4 { Err::<(), _>("locked").later(delay) } else { Ok(()) } }
+    });
+    let once = GroupOptions::new().max_attempts(NonZeroU32::MIN);
+    let runtime = runtime(&client, &locked).group("work", once).start().await.unwrap();
+    publish(&client, 1).await;
+    until("done", || runtime.counters().succeeded == 1).await;
+    assert_eq!(attempts.lock().unwrap().as_slice(), [(1, true); 4]);
+    let starts = locked.starts();
+    assert!(starts.windows(2).all(|pair| pair[1].1 - pair[0].1 >= delay), "{starts:?}");
+    let counters = runtime.counters();
+    let counts = (counters.postponed, counters.set_aside, counters.failed, counters.buried);
+    assert_eq!(counts, (3, 3, 0, 0));
     let _ = runtime.shutdown().await;
 }
 
