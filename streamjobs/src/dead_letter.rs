@@ -10,6 +10,7 @@ use crate::store::{Queue, Store, StoreError};
 
 pub use crate::policy::Reason;
 pub use crate::record::DeadLetter;
+pub use crate::store::letters::Taker;
 
 impl Client {
     /// The dead letters of one group on one stream.
@@ -50,6 +51,18 @@ pub struct Page {
     pub letters: Vec<DeadLetter>,
     /// What to ask for next; none at the end.
     pub next: Option<EntryId>,
+}
+
+/// Dead letters that were taken to be stored elsewhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+#[must_use = "what is taken and not settled is taken again after the lease"]
+pub struct Taken {
+    /// The letters, those that were taken before first.
+    pub letters: Vec<DeadLetter>,
+    /// Letters that were taken before and not settled, and that are gone: redriven, purged, or
+    /// settled with a lost answer.
+    pub gone: usize,
 }
 
 impl DeadLetters {
@@ -155,6 +168,50 @@ impl DeadLetters {
                 .map_err(|error| self.failed("purge", error))?;
         }
         Ok(purged)
+    }
+
+    /// Takes dead letters to store them elsewhere: at most `limit` and at most 500. First those that
+    /// were taken before and not [settled](Self::settle) within the lease, by whomever; then new
+    /// ones, oldest first.
+    ///
+    /// A taken letter is still listed, and can still be redriven and purged. A letter that says that
+    /// a payload was trimmed away waits for up to an hour while the consumer that had the entry
+    /// lives: it may have the job in hand, and take the letter back.
+    ///
+    /// # Errors
+    ///
+    /// When the server cannot be reached or refuses.
+    ///
+    /// # Cancel safety
+    ///
+    /// What was taken by a dropped future, or by one whose answer was lost, is taken again after
+    /// the lease.
+    ///
+    /// # Delivery
+    ///
+    /// At least once: store letters under their id and [digest](DeadLetter::digest), and settle them
+    /// when they are stored.
+    pub async fn take(&self, by: &Taker, limit: usize) -> Result<Taken, DeadLetterError> {
+        let taken = self.store.take_letters(&self.queue, by, limit).await;
+        let taken = taken.map_err(|error| self.failed("take", error))?;
+        let letters = taken.letters.iter().map(DeadLetter::of).collect();
+        Ok(Taken { letters, gone: taken.gone })
+    }
+
+    /// Removes dead letters that are stored elsewhere: how many of them were still there. Doing it
+    /// twice does nothing more.
+    ///
+    /// # Errors
+    ///
+    /// When the server cannot be reached or refuses; some may be removed by then, and the others
+    /// are taken again after the lease.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves open which are removed.
+    pub async fn settle(&self, by: &Taker, ids: &[EntryId]) -> Result<usize, DeadLetterError> {
+        let settled = self.store.settle_letters(&self.queue, by, ids).await;
+        settled.map_err(|error| self.failed("settle", error))
     }
 
     fn names(&self) -> (String, String) {

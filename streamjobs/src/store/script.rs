@@ -78,8 +78,12 @@ scripts! {
     SET_ASIDE = "set_aside";
     /// Pauses a group or resumes it, in every process.
     SET_PAUSED = "set_paused";
+    /// Removes dead letters that are stored elsewhere.
+    SETTLE_LETTERS = "settle_letters";
     /// Claims entries that were idle for too long.
     SWEEP = "sweep";
+    /// Takes dead letters for an archive.
+    TAKE_LETTERS = "take_letters";
     /// Shortens a stream.
     TRIM = "trim";
 }

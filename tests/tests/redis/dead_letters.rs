@@ -1,7 +1,16 @@
-use streamjobs::EntryId;
+use std::time::Duration;
+
+use streamjobs::dead_letter::Taker;
 use streamjobs::error::DeadLetterError;
+use streamjobs::{ConsumerName, EntryId};
+use streamjobs_tests::eventually::eventually_async;
+use streamjobs_tests::proxy::{FaultProxy, Mode};
 
 use crate::app::{App, DEADLINE, Work, both, order, until};
+
+fn taker() -> Taker {
+    Taker::new(ConsumerName::unique("archive").unwrap())
+}
 
 /// Orders fail until the switch is turned.
 fn switched() -> (Work, std::sync::Arc<std::sync::atomic::AtomicBool>) {
@@ -103,4 +112,111 @@ async fn what_is_asked_about_nothing_is_answered_plainly() {
         matches!(error, DeadLetterError::Server { .. }),
         "an unreachable server is no empty list"
     );
+}
+
+#[tokio::test]
+async fn looking_for_letters_to_take_makes_no_key() {
+    let app = App::start().await;
+    let letters = app.client.dead_letters("orders", "work").unwrap();
+    assert!(letters.take(&taker(), 10).await.unwrap().letters.is_empty());
+    assert_eq!(app.server.query::<u64>(&["DBSIZE"]), 0);
+}
+
+#[tokio::test]
+async fn an_archive_takes_letters_and_nothing_else_notices() {
+    let app = App::start().await;
+    let (work, switch) = switched();
+    let runtime = app.runtime(&work).start().await.unwrap();
+    app.publish(3).await;
+    until(DEADLINE, "buried", || app.server.length("{orders}:dead:work") == 3).await;
+    let letters = app.client.dead_letters("orders", "work").unwrap();
+    let by = taker();
+    let taken = letters.take(&by, 2).await.unwrap().letters;
+    assert_eq!(taken, letters.list(None, 2).await.unwrap().letters, "read as they are listed");
+    assert_eq!(taken[0].digest(), letters.get(taken[0].id).await.unwrap().digest());
+    let stream = app.client.stream("orders").unwrap();
+    assert_eq!(stream.groups().await.unwrap().len(), 1, "the archive is no group of the stream");
+    assert_eq!(stream.group("work").unwrap().info().await.unwrap().dead_letters, Some(3));
+    assert!(app.client.doctor().await.is_ok());
+    switch.store(true, std::sync::atomic::Ordering::SeqCst);
+    letters.redrive(taken[0].id).await.unwrap();
+    work.wait_for(4).await;
+    let ids = taken.iter().map(|letter| letter.id).collect::<Vec<_>>();
+    assert_eq!(letters.settle(&by, &ids).await.unwrap(), 1, "the other one was redriven");
+    assert_eq!(letters.list(None, 9).await.unwrap().letters.len(), 1);
+    let _ = runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn letters_in_a_lost_answer_are_taken_again_after_the_lease() {
+    let app = App::start().await;
+    let (work, _switch) = switched();
+    let runtime = app.runtime(&work).start().await.unwrap();
+    app.publish(2).await;
+    until(DEADLINE, "buried", || app.server.length("{orders}:dead:work") == 2).await;
+    let proxy = FaultProxy::start(&app.server).unwrap();
+    let client = streamjobs::Client::connect(proxy.url()).await.unwrap();
+    let letters = client.dead_letters("orders", "work").unwrap();
+    let by = taker().lease(Duration::from_millis(200));
+    assert!(letters.take(&by.clone().lease(Duration::from_secs(60)), 0).await.is_ok());
+    proxy.set(Mode::LoseReply);
+    assert!(letters.take(&by, 9).await.is_err());
+    assert_eq!(app.server.pending("{orders}:dead:work", "archive").len(), 2);
+    proxy.set(Mode::Pass);
+    let other = taker().lease(Duration::from_millis(200));
+    let mut taken = Vec::new();
+    eventually_async(DEADLINE, "taken again", async || {
+        let letters = letters.take(&other, 9).await.map(|taken| taken.letters);
+        taken.extend(letters.unwrap_or_default());
+        taken.len() == 2
+    })
+    .await;
+    let ids = taken.iter().map(|letter| letter.id).collect::<Vec<_>>();
+    assert_eq!(letters.settle(&other, &ids).await.unwrap(), 2);
+    let _ = runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_full_server_can_still_be_relieved_of_its_letters() {
+    let app = App::start().await;
+    let (work, _switch) = switched();
+    let runtime = app.runtime(&work).start().await.unwrap();
+    app.publish(2).await;
+    until(DEADLINE, "buried", || app.server.length("{orders}:dead:work") == 2).await;
+    let _ = runtime.shutdown().await;
+    app.server.command(&["CONFIG", "SET", "maxmemory", "1"]);
+    assert!(app.client.publish(&order(9)).await.is_err());
+    let letters = app.client.dead_letters("orders", "work").unwrap();
+    let (by, mut ids) = (taker(), Vec::new());
+    for letter in letters.take(&by, 9).await.unwrap().letters {
+        ids.push(letter.id);
+    }
+    assert_eq!(letters.settle(&by, &ids).await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn names_of_takers_that_are_long_gone_are_removed() {
+    let app = App::start().await;
+    let (work, _switch) = switched();
+    let runtime = app.runtime(&work).start().await.unwrap();
+    app.publish(2).await;
+    until(DEADLINE, "buried", || app.server.length("{orders}:dead:work") == 2).await;
+    let _ = runtime.shutdown().await;
+    let letters = app.client.dead_letters("orders", "work").unwrap();
+    let names = || {
+        let consumers = ["XINFO", "CONSUMERS", "{orders}:dead:work", "archive"];
+        app.server.query::<Vec<redis::Value>>(&consumers).len()
+    };
+    for by in [taker(), taker()] {
+        let taken = letters.take(&by, 1).await.unwrap().letters;
+        assert_eq!(letters.settle(&by, &[taken[0].id]).await.unwrap(), 1);
+    }
+    assert!(letters.take(&taker(), 9).await.unwrap().letters.is_empty());
+    assert!(names() >= 2, "nobody is gone for long");
+    let last = taker().lease(Duration::from_millis(5));
+    eventually_async(DEADLINE, "no name but the last one's", async || {
+        assert!(letters.take(&last, 9).await.unwrap().letters.is_empty());
+        names() <= 1
+    })
+    .await;
 }

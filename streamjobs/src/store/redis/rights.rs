@@ -237,6 +237,7 @@ mod tests {
                 include_str!("group.rs"),
                 include_str!("held.rs"),
                 include_str!("inspect.rs"),
+                include_str!("letters.rs"),
                 include_str!("mod.rs"),
                 include_str!("operate.rs"),
                 include_str!("reader.rs"),
