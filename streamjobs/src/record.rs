@@ -172,17 +172,7 @@ impl DeadLetter {
 
     /// The entry that the lane will hold when this job is run again; none without a payload.
     pub(crate) fn redriven(&self) -> Option<Fields> {
-        if self.fields.is_empty() || self.fields.len() > FIELDS_CARRIED_MAX {
-            return None;
-        }
-        let mut fields = carried(&self.fields);
-        if let Some(event_id) = &self.event_id {
-            push(&mut fields, "sj-id", event_id.as_str().to_owned());
-        }
-        if let Some(origin) = self.origin {
-            push(&mut fields, "sj-origin", origin.to_string());
-        }
-        Some(fields)
+        redriven(&self.fields, self.event_id.as_ref(), self.origin)
     }
 }
 
@@ -200,6 +190,26 @@ impl fmt::Debug for DeadLetter {
             .field("consumer", &self.consumer)
             .finish_non_exhaustive()
     }
+}
+
+/// The entry that the lane will hold when a job is run again whose entry had these fields; none where
+/// there is nothing to run, or more than a script hands on.
+pub(crate) fn redriven(
+    fields: &[(Bytes, Bytes)],
+    event_id: Option<&EventId>,
+    origin: Option<EntryId>,
+) -> Option<Fields> {
+    if fields.is_empty() || fields.len() > FIELDS_CARRIED_MAX {
+        return None;
+    }
+    let mut fields = carried(fields);
+    if let Some(event_id) = event_id {
+        push(&mut fields, "sj-id", event_id.as_str().to_owned());
+    }
+    if let Some(origin) = origin {
+        push(&mut fields, "sj-origin", origin.to_string());
+    }
+    Some(fields)
 }
 
 /// When the back-off of a job was over that stands in the lane, by the server's clock in

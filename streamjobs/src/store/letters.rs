@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use crate::entry::EntryId;
+use futures_util::future::BoxFuture;
+
+use crate::entry::{EntryId, Fields};
+pub use crate::name::RedriveToken;
 use crate::name::{ConsumerName, GroupName};
-use crate::store::{Queue, Reply, StoredDeadLetter};
+use crate::store::{Queue, Reply, StoreError, StoredDeadLetter};
 
 /// Who takes dead letters to store them elsewhere.
 ///
@@ -70,6 +73,19 @@ pub struct TakenLetters {
     pub gone: usize,
 }
 
+/// A job that comes back from an archive.
+#[derive(Debug)]
+pub struct ReturningJob {
+    /// The entry that the lane will hold.
+    pub fields: Fields,
+    /// Under what it comes back once.
+    pub token: RedriveToken,
+}
+
+/// What became of a job that was to be put back: its id in the lane, or none if a job was put back
+/// under its token before.
+pub type Returned = Result<Option<EntryId>, StoreError>;
+
 /// What an archive asks for.
 pub trait Letters: Send + Sync {
     /// Takes dead letters: first those whose taker let its lease run out, then new ones. A letter
@@ -89,6 +105,15 @@ pub trait Letters: Send + Sync {
         by: &'a Taker,
         ids: &'a [EntryId],
     ) -> Reply<'a, usize>;
+
+    /// Puts jobs into the lane, each unless its token was used within `keep`: an answer for each.
+    /// Where the stream has no such group, nothing is changed.
+    fn put_back<'a>(
+        &'a self,
+        queue: &'a Queue,
+        jobs: &'a [ReturningJob],
+        keep: Duration,
+    ) -> BoxFuture<'a, Vec<Returned>>;
 }
 
 const GROUP: &str = "archive";

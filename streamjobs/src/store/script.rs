@@ -60,6 +60,8 @@ scripts! {
     MOVE_PENDING = "move_pending";
     /// Moves due jobs from the retry set to the lane.
     PROMOTE = "promote";
+    /// Puts a job into the lane that comes back from an archive.
+    PUT_BACK = "put_back";
     /// Delivers entries again whose delivery never arrived.
     RECOVER = "recover";
     /// Puts a dead letter's job into the lane.

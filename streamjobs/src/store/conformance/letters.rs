@@ -5,9 +5,9 @@ use std::time::Duration;
 use super::{Case, LEASE, Stage, fields};
 use crate::cause::BoxError;
 use crate::entry::{EntryId, Source};
-use crate::name::{ConsumerName, GroupName};
-use crate::store::letters::Taker;
-use crate::store::{Checked, StoredDeadLetter};
+use crate::name::{ConsumerName, GroupName, RedriveToken};
+use crate::store::letters::{ReturningJob, Taker};
+use crate::store::{Checked, StoreError, StoredDeadLetter};
 
 const ARCHIVE: &str = "archive";
 
@@ -139,4 +139,47 @@ pub async fn a_letter_of_a_loss_waits_while_its_consumer_lives(stage: &Stage) ->
 async fn letters_end(stage: &Stage) -> Result<EntryId, BoxError> {
     let letters = stage.store.dead_letters(&stage.queue, EntryId::ZERO, 9).await?;
     Ok(letters.last().ok_or("a letter")?.id())
+}
+
+/// A job comes back once under its token, to a group that is there.
+pub async fn a_job_comes_back_once_under_its_token(stage: &Stage) -> Case {
+    let (store, queue) = (&stage.store, &stage.queue);
+    let job = |token: &str, name: &str| -> Result<ReturningJob, BoxError> {
+        Ok(ReturningJob { fields: fields(name), token: RedriveToken::new(token)? })
+    };
+    let jobs = [job("a", "first")?, job("b", "second")?, job("a", "third")?];
+    let answers = store.put_back(queue, &jobs, LEASE).await;
+    let answers = answers.into_iter().collect::<Result<Vec<_>, _>>()?;
+    assert!(matches!(answers.as_slice(), [Some(one), Some(two), None] if one < two));
+    assert_eq!(store.put_back(queue, &jobs, LEASE).await.len(), 3);
+    let delivered = stage.read(&stage.me, Source::Lane, 9).await?;
+    let back = delivered.iter().map(|delivery| delivery.entry.fields().to_vec());
+    assert_eq!(back.collect::<Vec<_>>(), [fields("first"), fields("second")]);
+    assert!(store.put_back(queue, &[], LEASE).await.is_empty());
+    stage.hands.destroy_group(&stage.key(Source::Stream), "work");
+    let more = [job("a", "first")?, job("c", "late")?];
+    let answers = store.put_back(queue, &more, LEASE).await;
+    assert!(matches!(answers.as_slice(), [Ok(None), Err(StoreError::GroupMissing)]), "{answers:?}");
+    assert_eq!(stage.hands.length(&stage.key(Source::Lane)), 2, "nothing else came");
+    store.restore(queue).await?;
+    let answers = store.put_back(queue, &more, LEASE).await;
+    assert!(matches!(answers.as_slice(), [Ok(None), Ok(Some(_))]), "{answers:?}");
+    Ok(())
+}
+
+/// A token is kept for as long as was asked for.
+pub async fn a_token_is_forgotten_after_its_time(stage: &Stage) -> Case {
+    let (store, queue) = (&stage.store, &stage.queue);
+    let jobs = [ReturningJob { fields: fields("x"), token: RedriveToken::new("a")? }];
+    for keep in [Duration::ZERO, Duration::from_millis(5)] {
+        assert!(matches!(store.put_back(queue, &jobs, keep).await.as_slice(), [Ok(Some(_))]));
+        let began = store.now().await?;
+        while store.now().await?.0 <= began.0 + 10 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    assert!(matches!(store.put_back(queue, &jobs, Duration::MAX).await.as_slice(), [Ok(Some(_))]));
+    assert!(matches!(store.put_back(queue, &jobs, LEASE).await.as_slice(), [Ok(None)]));
+    assert_eq!(stage.hands.length(&stage.key(Source::Lane)), 3);
+    Ok(())
 }

@@ -227,6 +227,8 @@ macro_rules! __conformance_tests {
             letters taking_where_there_are_no_letters_makes_nothing,
             letters takers_of_another_group_get_every_letter_too,
             letters a_letter_of_a_loss_waits_while_its_consumer_lives,
+            letters a_job_comes_back_once_under_its_token,
+            letters a_token_is_forgotten_after_its_time,
             log what_is_seen_of_a_stream_and_its_group_is_what_was_done,
             log what_is_trimmed_before_its_delivery_is_counted_once,
             log counting_ends_at_its_limit,

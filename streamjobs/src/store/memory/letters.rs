@@ -1,10 +1,15 @@
 //! Dead letters in memory, taken for an archive.
 
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, ready};
+
 use super::MemoryStore;
 use super::stream::Pending;
 use super::world::{World, milliseconds};
-use crate::entry::{Entry, EntryId};
-use crate::store::letters::{Letters, TakenLetters, Taker, WITHHELD};
+use crate::entry::{Entry, EntryId, Source};
+use crate::store::letters::{Letters, Returned, ReturningJob, TakenLetters, Taker, WITHHELD};
 use crate::store::operate::ALIVE;
 use crate::store::{Queue, Reply};
 
@@ -32,6 +37,33 @@ impl Letters for MemoryStore {
             Ok(ids.iter().filter(|id| dead.entries.remove(id).is_some()).count())
         })
     }
+
+    fn put_back<'a>(
+        &'a self,
+        queue: &'a Queue,
+        jobs: &'a [ReturningJob],
+        keep: Duration,
+    ) -> BoxFuture<'a, Vec<Returned>> {
+        let answers = jobs
+            .iter()
+            .map(|job| self.step("put_back", |world| put_back(world, queue, job, keep)))
+            .collect();
+        self.changed.notify_waiters();
+        ready(answers).boxed()
+    }
+}
+
+fn put_back(world: &mut World, queue: &Queue, job: &ReturningJob, keep: Duration) -> Returned {
+    let now = world.now();
+    let token = queue.stream.redriven_key(&queue.group, &job.token);
+    if world.tokens.get(&token).is_some_and(|until| now < *until) {
+        return Ok(None);
+    }
+    world.group(queue, Source::Stream)?;
+    world.ensure_group(queue, Source::Lane, EntryId::ZERO);
+    let id = world.stream(&queue.key(Source::Lane)).append(now, job.fields.clone());
+    world.tokens.insert(token, now.saturating_add(milliseconds(keep).max(1)));
+    Ok(Some(id))
 }
 
 fn take(world: &mut World, queue: &Queue, by: &Taker, limit: usize) -> TakenLetters {

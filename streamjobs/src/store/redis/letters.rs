@@ -1,14 +1,24 @@
-//! Takes dead letters for an archive.
+//! Takes dead letters for an archive, and puts jobs back that come from one.
 
-use redis::Cmd;
+use std::error::Error;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use redis::{Cmd, Value};
 
 use super::acknowledge::{IDS_MAX, add_ids};
+use super::append::chunk_length;
 use super::connection::Link;
+use super::error::refused;
+use super::held::{DELAY_MAX, add_fields};
 use super::{RedisStore, milliseconds, reply};
+use crate::cause::chain;
 use crate::entry::EntryId;
-use crate::store::letters::{LEASES_KEPT, Letters, TakenLetters, Taker, WITHHELD};
+use crate::store::letters::{
+    LEASES_KEPT, Letters, Returned, ReturningJob, TakenLetters, Taker, WITHHELD,
+};
 use crate::store::operate::ALIVE;
-use crate::store::{Queue, Reply, StoreError, script};
+use crate::store::{Queue, Reply, Source, StoreError, script};
 
 impl Letters for RedisStore {
     fn take_letters<'a>(
@@ -27,6 +37,15 @@ impl Letters for RedisStore {
         ids: &'a [EntryId],
     ) -> Reply<'a, usize> {
         Box::pin(settle(&self.link, queue, by, ids))
+    }
+
+    fn put_back<'a>(
+        &'a self,
+        queue: &'a Queue,
+        jobs: &'a [ReturningJob],
+        keep: Duration,
+    ) -> BoxFuture<'a, Vec<Returned>> {
+        Box::pin(put_back(&self.link, queue, jobs, keep))
     }
 }
 
@@ -66,4 +85,53 @@ async fn settle(
         settled += reply::size(&value, script::SETTLE_LETTERS.name)?;
     }
     Ok(settled)
+}
+
+async fn put_back(
+    link: &Link,
+    queue: &Queue,
+    jobs: &[ReturningJob],
+    keep: Duration,
+) -> Vec<Returned> {
+    let (stream, lane) = (queue.stream.as_str(), queue.key(Source::Lane));
+    // The server refuses none and too many, by when the job would be in the lane.
+    let keep = milliseconds(keep).clamp(1, DELAY_MAX);
+    let mut answers = Vec::with_capacity(jobs.len());
+    let mut rest = jobs;
+    while !rest.is_empty() {
+        let (chunk, later) = rest.split_at(chunk_length(rest.iter().map(|job| &job.fields)));
+        rest = later;
+        let calls = chunk.iter().map(|job| {
+            let (lane, token) = (&lane, queue.stream.redriven_key(&queue.group, &job.token));
+            move |command: &mut Cmd| {
+                command.arg(3).arg(stream).arg(lane).arg(&token);
+                add_fields(command.arg(queue.group.as_str()).arg(keep), &job.fields);
+            }
+        });
+        match link.scripts(&script::PUT_BACK, &calls.collect::<Vec<_>>()).await {
+            Ok(values) => answers.extend(values.into_iter().map(returned)),
+            Err(error) => {
+                // What comes after a broken connection would only wait for its deadline too.
+                let cause = chain(error.source().unwrap_or(&error));
+                answers.extend(chunk.iter().map(|_| {
+                    Err(match error.is_unconfirmed() {
+                        true => StoreError::AnswerLost(cause.clone().into()),
+                        false => StoreError::Unreachable(cause.clone().into()),
+                    })
+                }));
+                answers.extend(
+                    rest.iter().map(|_| Err(StoreError::Unreachable(cause.clone().into()))),
+                );
+                break;
+            }
+        }
+    }
+    answers
+}
+
+fn returned(value: Value) -> Returned {
+    match value {
+        Value::ServerError(error) => Err(refused(&error)),
+        value => reply::unless_nil(value, script::PUT_BACK.name, reply::id),
+    }
 }

@@ -17,7 +17,8 @@
 //! `CONFIG|GET` is used where it is allowed, when the server is examined. No runtime needs, but
 //! whoever looks at streams uses where it is allowed: `MEMORY|USAGE`, `XREVRANGE`, `XREAD`; and
 //! whoever operates them, where it is allowed: `XGROUP|DESTROY`, `DEL`, `UNLINK`. Whoever archives
-//! dead letters reads them as a group does, and needs the same commands on their keys.
+//! dead letters reads them as a group does, and needs the same commands on their keys; whoever puts
+//! jobs back from there uses, where it is allowed: `GET`, `SET`.
 
 mod acknowledge;
 mod address;
