@@ -13,6 +13,7 @@ use crate::signal;
 
 mod cluster;
 mod database;
+mod install;
 mod program;
 
 pub use self::database::Database;
@@ -411,7 +412,7 @@ impl PgServerBuilder {
             // A process can be killed between the two halves of a page that it writes.
             ("full_page_writes", switch),
         ]);
-        let mut words = vec![cluster.postgres().into_os_string()];
+        let mut words = cluster.words();
         words.extend(["-D".into(), dir.join(DATA).into_os_string()]);
         for (name, value) in settings.chain(given) {
             words.extend(["-c".into(), format!("{name}={value}").into()]);
