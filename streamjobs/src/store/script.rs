@@ -40,6 +40,8 @@ macro_rules! scripts {
 scripts! {
     /// Records that a consumer lives, and how far the group is done.
     BEAT = "beat";
+    /// Marks work as begun.
+    BEGIN_MARK = "begin_mark";
     /// Stores a dead letter, then acknowledges.
     BURY = "bury";
     /// Makes the group on the stream and on the lane unless it is there.
@@ -48,6 +50,8 @@ scripts! {
     COUNT_AFTER = "count_after";
     /// Removes a group.
     DESTROY_GROUP = "destroy_group";
+    /// Marks work as done.
+    FINISH_MARK = "finish_mark";
     /// Looks at the consumers of a group.
     INSPECT_CONSUMERS = "inspect_consumers";
     /// Looks at a group.
@@ -88,4 +92,6 @@ scripts! {
     TAKE_LETTERS = "take_letters";
     /// Shortens a stream.
     TRIM = "trim";
+    /// Removes the mark of work that failed.
+    UNDO_MARK = "undo_mark";
 }

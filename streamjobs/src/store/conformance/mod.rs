@@ -7,6 +7,7 @@ pub mod groups;
 pub mod held;
 pub mod letters;
 pub mod log;
+pub mod marks;
 pub mod reading;
 
 use std::sync::Arc;
@@ -229,6 +230,9 @@ macro_rules! __conformance_tests {
             letters a_letter_of_a_loss_waits_while_its_consumer_lives,
             letters a_job_comes_back_once_under_its_token,
             letters a_token_is_forgotten_after_its_time,
+            marks work_is_begun_by_one_and_done_for_all,
+            marks the_same_job_takes_its_work_over_at_once,
+            marks abandoned_work_is_taken_over_when_its_time_is_over,
             log what_is_seen_of_a_stream_and_its_group_is_what_was_done,
             log what_is_trimmed_before_its_delivery_is_counted_once,
             log counting_ends_at_its_limit,

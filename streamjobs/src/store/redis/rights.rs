@@ -185,8 +185,8 @@ const HASH: &[Example] = &[
 mod tests {
     use std::collections::BTreeSet;
 
-    /// What scripts use that no runtime needs: looking, operating, archiving.
-    const OPERATING: [&str; 5] = ["MEMORY|USAGE", "XGROUP|DESTROY", "DEL", "GET", "SET"];
+    /// What scripts use that no runtime needs: looking, operating, archiving, marks.
+    const OPERATING: [&str; 6] = ["MEMORY|USAGE", "XGROUP|DESTROY", "DEL", "GET", "SET", "PEXPIRE"];
 
     use super::*;
     use crate::store::script;
@@ -238,6 +238,7 @@ mod tests {
                 include_str!("held.rs"),
                 include_str!("inspect.rs"),
                 include_str!("letters.rs"),
+                include_str!("marks.rs"),
                 include_str!("mod.rs"),
                 include_str!("operate.rs"),
                 include_str!("reader.rs"),
