@@ -62,6 +62,8 @@ scripts! {
     MOVE_GROUP = "move_group";
     /// Moves pending entries to another consumer.
     MOVE_PENDING = "move_pending";
+    /// Finds the oldest entry that a group may still run.
+    OLDEST_UNFINISHED = "oldest_unfinished";
     /// Moves due jobs from the retry set to the lane.
     PROMOTE = "promote";
     /// Puts a job into the lane that comes back from an archive.

@@ -236,6 +236,7 @@ macro_rules! __conformance_tests {
             log what_is_seen_of_a_stream_and_its_group_is_what_was_done,
             log what_is_trimmed_before_its_delivery_is_counted_once,
             log counting_ends_at_its_limit,
+            log the_oldest_unfinished_entry_is_found_wherever_its_job_is,
             log pending_entries_are_paged_and_filtered,
             log a_range_is_read_from_either_end,
             log a_tail_waits_for_what_comes_and_touches_no_group,

@@ -15,7 +15,7 @@
 //!   `CLIENT|ID`, `CLIENT|UNBLOCK`, `CLIENT|SETNAME`, and `SELECT` for another database than 0.
 //!
 //! `CONFIG|GET` is used where it is allowed, when the server is examined. No runtime needs, but
-//! whoever looks at streams uses where it is allowed: `MEMORY|USAGE`, `XREVRANGE`, `XREAD`; and
+//! whoever looks at streams uses where it is allowed: `MEMORY|USAGE`, `XREVRANGE`, `XREAD`, `HSCAN`; and
 //! whoever operates them, where it is allowed: `XGROUP|DESTROY`, `DEL`, `UNLINK`. Whoever archives
 //! dead letters reads them as a group does, and needs the same commands on their keys; whoever puts
 //! jobs back from there uses, where it is allowed: `GET`, `SET`; and whose handlers take marks uses,

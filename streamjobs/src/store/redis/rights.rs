@@ -186,7 +186,8 @@ mod tests {
     use std::collections::BTreeSet;
 
     /// What scripts use that no runtime needs: looking, operating, archiving, marks.
-    const OPERATING: [&str; 6] = ["MEMORY|USAGE", "XGROUP|DESTROY", "DEL", "GET", "SET", "PEXPIRE"];
+    const OPERATING: [&str; 7] =
+        ["MEMORY|USAGE", "XGROUP|DESTROY", "DEL", "GET", "SET", "PEXPIRE", "HSCAN"];
 
     use super::*;
     use crate::store::script;
