@@ -13,5 +13,6 @@
 mod app;
 mod crash;
 mod guards;
+mod mark;
 mod migrate;
 mod once;
