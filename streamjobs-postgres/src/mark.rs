@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sqlx::Executor;
 use streamjobs::once::{MarkBegin, Marked, Marks};
 use streamjobs::{Job, JobError, Requirements};
 
@@ -80,9 +81,9 @@ impl Marks for Postgres {
                 .bind(key::payload_hash(job.entry()).as_slice())
                 .execute(&mut *transaction)
                 .await?;
-            transaction.commit().await
+            (&mut *transaction).execute(postgres.commit()).await
         };
-        done.await.map_err(fault::job_error)
+        done.await.map(drop).map_err(fault::job_error)
     }
 
     async fn undo(job: &Job, key: &str, owner: &str) -> Result<(), JobError> {

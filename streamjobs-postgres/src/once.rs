@@ -63,8 +63,7 @@ use crate::postgres::Postgres;
 /// is on disk, whatever `synchronous_commit` is set to.
 pub struct Once<K = ByEventId> {
     transaction: Transaction<'static, sqlx::Postgres>,
-    /// How long a commit may take.
-    patience: Duration,
+    postgres: Postgres,
     key: PhantomData<fn() -> K>,
 }
 
@@ -80,14 +79,9 @@ impl<K: GuardKey> JobResource for Once<K> {
     }
 
     async fn commit(mut self) -> Result<(), JobError> {
-        let commit = async {
-            // A statement that failed leaves a transaction that cannot be committed, and the server
-            // answers `COMMIT` with a roll-back that looks like success.
-            self.transaction.execute("SELECT 1").await?;
-            self.transaction.commit().await
-        };
-        match timeout(self.patience, commit).await {
-            Ok(committed) => committed.map_err(explain),
+        let commit = self.transaction.execute(self.postgres.commit());
+        match timeout(self.postgres.limits().statement + COMMIT_MARGIN, commit).await {
+            Ok(committed) => committed.map(drop).map_err(explain),
             // It may be committed; the next attempt finds out.
             Err(_) => Err(fault::later("the database did not answer the commit")),
         }
@@ -139,8 +133,8 @@ fn begin<K: GuardKey>(
         let mut transaction = begun.map_err(fault::job_error)?;
         let hash = key::payload_hash(job.entry());
         if insert(postgres, job, &key, &hash, &mut transaction).await? {
-            let patience = postgres.limits().statement + COMMIT_MARGIN;
-            return Ok(Begin::Run(Once { transaction, patience, key: PhantomData }));
+            let postgres = postgres.clone();
+            return Ok(Begin::Run(Once { transaction, postgres, key: PhantomData }));
         }
         let found = Found::look(postgres, job.group(), &key, &mut *transaction).await;
         let Some(found) = found.map_err(fault::job_error)? else {

@@ -8,7 +8,7 @@ use sqlx::{PgPool, SqlStr};
 use streamjobs::{Job, JobError};
 
 use crate::migrate::{self, SchemaError};
-use crate::schema::{Durability, Limits, SchemaName, begin};
+use crate::schema::{Durability, Limits, SchemaName, begin, commit};
 
 /// A database with the tables of this crate: what everything else here starts from.
 ///
@@ -42,6 +42,7 @@ struct Inner {
     limits: Limits,
     /// What begins a guarded transaction.
     begin: SqlStr,
+    durability: Durability,
 }
 
 impl Postgres {
@@ -87,6 +88,11 @@ impl Postgres {
     /// The statement that begins a guarded transaction.
     pub(crate) fn begin(&self) -> SqlStr {
         self.inner.begin.clone()
+    }
+
+    /// The statement that commits a guarded transaction.
+    pub(crate) fn commit(&self) -> SqlStr {
+        commit(self.inner.durability)
     }
 
     pub(crate) fn limits(&self) -> Limits {
@@ -162,8 +168,8 @@ impl PostgresBuilder {
             Err(source) => return Err(SchemaError::Database { schema, source }),
         };
         // Made shareable once; it is sent with every guarded job.
-        let begin = begin(durability, limits).clone();
-        Ok(Postgres { inner: Arc::new(Inner { pool, schema, limits, begin }) })
+        let begin = begin(limits).clone();
+        Ok(Postgres { inner: Arc::new(Inner { pool, schema, limits, begin, durability }) })
     }
 }
 

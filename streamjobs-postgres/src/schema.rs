@@ -78,24 +78,36 @@ impl SchemaName {
     }
 }
 
-/// Begins a transaction that keeps to its limits and whose commit is on disk when it is answered.
-/// All in one request, and with nothing from outside in it.
-pub(crate) fn begin(commit: Durability, limits: Limits) -> SqlStr {
-    let commit = match commit {
-        Durability::Here => "on",
-        Durability::Applied => "remote_apply",
-    };
+/// Begins a transaction that keeps to its limits. All in one request, and with nothing from outside
+/// in it.
+pub(crate) fn begin(limits: Limits) -> SqlStr {
     let limit = |name: &str, limit: Duration| {
         // Zero would mean no limit at all.
         format!("; SET LOCAL {name} = {}", limit.as_millis().clamp(1, LIMIT_MAX))
     };
     let mut text = String::from("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE");
-    text.push_str("; SET LOCAL synchronous_commit = ");
-    text.push_str(commit);
     text.push_str(&limit("lock_timeout", limits.lock));
     text.push_str(&limit("statement_timeout", limits.statement));
     text.push_str(&limit("idle_in_transaction_session_timeout", limits.idle));
     AssertSqlSafe(text).into_sql_str()
+}
+
+/// Commits such a transaction, in one request.
+///
+/// Before: the transaction is open, whatever was done in it. After, when it is answered without an
+/// error: what was done is committed and on disk, whatever the session's default is, and another
+/// transaction is open that has done nothing.
+///
+/// A statement that failed leaves a transaction that cannot be committed, and the server answers its
+/// `COMMIT` with a roll-back that looks like success; but it refuses every other statement in it, and
+/// with that the rest of the request. The other transaction is there for the client library, which
+/// ends the one that it began when the connection goes back to its pool, in a request that it sends
+/// then anyway.
+pub(crate) const fn commit(durability: Durability) -> SqlStr {
+    SqlStr::from_static(match durability {
+        Durability::Here => "SET LOCAL synchronous_commit = on; COMMIT AND CHAIN",
+        Durability::Applied => "SET LOCAL synchronous_commit = remote_apply; COMMIT AND CHAIN",
+    })
 }
 
 /// When a commit is answered.
@@ -174,10 +186,9 @@ mod tests {
     fn no_limit_is_none() {
         let none = Duration::ZERO;
         let limits = Limits { lock: none, statement: Duration::MAX, idle: Duration::from_secs(2) };
-        let begin = begin(Durability::Here, limits);
+        let begin = begin(limits);
         for part in [
             "BEGIN ISOLATION LEVEL READ COMMITTED",
-            "synchronous_commit = on;",
             "lock_timeout = 1;",
             "statement_timeout = 2147483647;",
             "idle_in_transaction_session_timeout = 2000",

@@ -27,9 +27,8 @@ struct Guarded {
     database: FaultProxy,
 }
 
-/// What the guard asks before it commits. The word `COMMIT` itself is also part of the statement
-/// that begins a transaction, in the name of its isolation level.
-const LAST_LOOK: &str = "SELECT 1";
+/// How a guarded transaction ends.
+const COMMIT: &str = "COMMIT AND CHAIN";
 
 impl Guarded {
     async fn start() -> Self {
@@ -60,9 +59,8 @@ impl Guarded {
     async fn reach(&self, point: Point, victim: &Worker) {
         match point {
             Point::GuardAfterInsert => {}
-            Point::GuardBeforeCommit | Point::GuardAfterCommit => {
-                self.database.set(Mode::HoldRequest(LAST_LOOK.into()));
-            }
+            Point::GuardBeforeCommit => self.database.set(Mode::HoldRequest(COMMIT.into())),
+            Point::GuardAfterCommit => self.database.set(Mode::HoldReplyTo(COMMIT.into())),
             Point::AckBeforeSend => self.redis.set(Mode::HoldRequest("XACK".into())),
             Point::AckAfterSend => self.redis.set(Mode::HoldReplyTo("XACK".into())),
         }
@@ -76,8 +74,6 @@ impl Guarded {
                 assert_eq!(effects().await, 0, "not committed yet");
             }
             Point::GuardAfterCommit => {
-                eventually(DEADLINE, "the commit is next", || self.database.held() > 0);
-                self.database.set(Mode::HoldReplyTo("COMMIT".into()));
                 eventually_async(DEADLINE, "committed", async || effects().await == 1).await;
                 eventually(DEADLINE, "its answer is held", || self.database.held() > 0);
             }
