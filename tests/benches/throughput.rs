@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use streamjobs::config::{GroupOptions, Retention};
 use streamjobs::{Client, Event, Runtime, State, handler, handlers};
+use streamjobs_tests::figures::{Pairs, percentiles};
 use streamjobs_tests::server::RedisServer;
 use tokio::sync::Notify;
 
@@ -140,8 +141,8 @@ async fn main() {
         ours.extend(latency(&server, settings.latencies).await);
         theirs.extend(by_hand::latency(&server, settings.latencies).await);
     }
-    published.report("publish in batches", settings.events);
-    drained.report("drain", settings.events);
+    println!("{}", published.line("publish in batches", settings.events));
+    println!("{}", drained.line("drain", settings.events));
     println!("publish to start, streamjobs:   {}", percentiles(ours));
     println!("publish to start, by hand:      {}", percentiles(theirs));
 }
@@ -214,38 +215,4 @@ pub fn since(published: &[Instant], counter: &Counter) -> Vec<Duration> {
         .zip(starts.iter())
         .map(|(published, start)| start.saturating_duration_since(*published))
         .collect()
-}
-
-/// Times of both sides, pair by pair.
-#[derive(Default)]
-struct Pairs {
-    ours: Vec<Duration>,
-    theirs: Vec<Duration>,
-}
-
-impl Pairs {
-    fn push(&mut self, ours: Duration, theirs: Duration) {
-        self.ours.push(ours);
-        self.theirs.push(theirs);
-    }
-
-    fn report(self, what: &str, events: usize) {
-        let rate = |times: Vec<Duration>| events as f64 / median(times).as_secs_f64();
-        let (ours, theirs) = (rate(self.ours), rate(self.theirs));
-        println!(
-            "{what}: streamjobs {ours:.0}/s, by hand {theirs:.0}/s, ratio {:.2}",
-            ours / theirs
-        );
-    }
-}
-
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort_unstable();
-    times[times.len() / 2]
-}
-
-fn percentiles(mut times: Vec<Duration>) -> String {
-    times.sort_unstable();
-    let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
-    format!("p50 {:?}, p90 {:?}, p99 {:?}, max {:?}", at(0.5), at(0.9), at(0.99), at(1.0))
 }

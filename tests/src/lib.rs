@@ -17,6 +17,7 @@
 )]
 
 pub mod eventually;
+pub mod figures;
 pub mod postgres;
 pub mod process;
 pub mod proxy;

@@ -1,0 +1,62 @@
+//! Guarded jobs beside the same work by hand in sqlx, the archive, and the outbox.
+//!
+//! `cargo bench -p streamjobs-tests --bench postgres`; `-- --jobs 5000 --rounds 3` for a shorter
+//! run, `--fsync off` without waiting for the disk. Both sides alternate on the same private servers,
+//! and what counts is the ratio of their medians.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::indexing_slicing,
+    missing_debug_implementations,
+    missing_docs,
+    unreachable_pub,
+    reason = "a benchmark reports on its output and fails by stopping"
+)]
+
+mod guard;
+mod place;
+
+use streamjobs_tests::figures::Pairs;
+
+use self::place::Place;
+
+struct Settings {
+    jobs: usize,
+    rounds: usize,
+    fsync: bool,
+}
+
+fn settings() -> Settings {
+    let arguments = std::env::args().collect::<Vec<_>>();
+    let after = |name: &str| {
+        let place = arguments.iter().position(|argument| argument == name)?;
+        arguments.get(place + 1).cloned()
+    };
+    let number = |name: &str| after(name).and_then(|text| text.parse().ok());
+    Settings {
+        jobs: number("--jobs").unwrap_or(20_000),
+        rounds: number("--rounds").unwrap_or(5),
+        fsync: after("--fsync").as_deref() != Some("off"),
+    }
+}
+
+#[tokio::main]
+async fn main() {
+    let settings = settings();
+    let place = Place::start(settings.fsync).await;
+    println!("jobs {}, rounds {}, fsync {}", settings.jobs, settings.rounds, settings.fsync);
+    let mut guarded = Pairs::default();
+    for round in 0..settings.rounds {
+        // Which side goes first alternates.
+        if round % 2 == 0 {
+            let ours = guard::ours(&place, settings.jobs).await;
+            guarded.push(ours, guard::by_hand(&place, settings.jobs).await);
+        } else {
+            let theirs = guard::by_hand(&place, settings.jobs).await;
+            guarded.push(guard::ours(&place, settings.jobs).await, theirs);
+        }
+    }
+    println!("{}", guarded.line("guarded jobs", settings.jobs));
+}
