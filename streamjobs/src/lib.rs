@@ -13,6 +13,7 @@ pub mod doctor;
 pub mod error;
 pub mod once;
 pub mod runtime;
+pub mod service;
 pub mod stream;
 #[cfg(feature = "testing")]
 pub mod testing;
