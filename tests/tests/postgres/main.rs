@@ -13,6 +13,9 @@
 mod app;
 mod crash;
 mod guards;
+mod letters;
 mod mark;
 mod migrate;
 mod once;
+mod redrive;
+mod rows;
