@@ -12,6 +12,7 @@
 
 mod app;
 mod crash;
+mod docs;
 mod guards;
 mod letters;
 mod mark;
