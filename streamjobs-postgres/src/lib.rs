@@ -1,6 +1,8 @@
 //! The Postgres companion of streamjobs: effects once per event, dead letters to query, and
 //! publishing inside of a transaction.
 
+pub mod letters;
+
 mod fault;
 mod key;
 mod mark;
@@ -10,7 +12,6 @@ mod note;
 mod once;
 mod postgres;
 mod schema;
-#[cfg_attr(not(test), expect(dead_code, reason = "what reads and writes rows comes next"))]
 mod time;
 
 pub use self::key::{ByEventId, GuardKey};

@@ -346,6 +346,65 @@ impl DeadLetters {
     }
 }
 
+impl DeadLetterError {
+    /// Whether asking again is of no use, because of the names, the letter, the group or what the
+    /// server holds. If not, the server could not be reached, or cannot do it for now: it loads its
+    /// data, is full, or is not the primary.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        let Self::Server { source, .. } = self else { return true };
+        match source.downcast_ref::<StoreError>() {
+            Some(StoreError::GroupMissing) => true,
+            Some(StoreError::Refused { code, .. }) => !PASSING.contains(&code.as_str()),
+            Some(_) | None => false,
+        }
+    }
+}
+
+/// Refusals that are about the server's state and not about what was asked.
+const PASSING: [&str; 12] = [
+    "ASK",
+    "BUSY",
+    "CLUSTERDOWN",
+    "LOADING",
+    "MASTERDOWN",
+    "MISCONF",
+    "MOVED",
+    "NOREPLICAS",
+    "NOSCRIPT",
+    "OOM",
+    "READONLY",
+    "TRYAGAIN",
+];
 /// How long a token is kept for most: seven days.
 pub const TOKEN_KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 const PAGE_MAX: usize = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(error: StoreError) -> DeadLetterError {
+        let (stream, group) = (String::from("orders"), String::from("mail"));
+        DeadLetterError::Server { action: "put back", stream, group, source: error.into() }
+    }
+
+    #[test]
+    fn only_what_stays_refused_is_final() {
+        let refused = |code: &str| {
+            server(StoreError::Refused { code: code.to_owned(), text: String::from("no") })
+        };
+        assert!(refused("WRONGTYPE").is_final() && refused("NOPERM").is_final());
+        assert!(!refused("OOM").is_final() && !refused("READONLY").is_final());
+        assert!(server(StoreError::GroupMissing).is_final());
+        for lost in [
+            StoreError::Unreachable("gone".into()),
+            StoreError::AnswerLost("gone".into()),
+            StoreError::Protocol { command: "put_back" },
+        ] {
+            assert!(!server(lost).is_final());
+        }
+        let name = StreamName::new("").map_err(DeadLetterError::from);
+        assert!(name.is_err_and(|error| error.is_final()));
+    }
+}

@@ -12,7 +12,11 @@
 
 mod app;
 mod crash;
+mod docs;
 mod guards;
+mod letters;
 mod mark;
 mod migrate;
 mod once;
+mod redrive;
+mod rows;

@@ -1,0 +1,178 @@
+//! How many dead letters there are, by group and by kind of failure.
+
+use std::time::SystemTime;
+
+use sqlx::Row;
+use sqlx::postgres::PgRow;
+
+use super::selection::matching;
+use super::{DeadLetters, QueryError, Selection};
+use crate::time::Timestamp;
+
+/// The dead letters of one group on one stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GroupCount {
+    /// The stream.
+    pub stream: String,
+    /// The group.
+    pub group: String,
+    /// How many there are.
+    pub letters: u64,
+    /// When the first of them was buried.
+    pub first_seen: SystemTime,
+    /// When the last of them was buried.
+    pub last_seen: SystemTime,
+}
+
+/// One kind of failure: letters of one group and event type with the same reason and fingerprint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct KindCount {
+    /// The stream.
+    pub stream: String,
+    /// The group.
+    pub group: String,
+    /// The event type, where it is known.
+    pub event_type: Option<String>,
+    /// Why the jobs were buried, in the word of a [`Reason`](streamjobs::dead_letter::Reason).
+    pub reason: String,
+    /// What their errors have in common.
+    pub fingerprint: String,
+    /// How many there are.
+    pub letters: u64,
+    /// When the first of them was buried.
+    pub first_seen: SystemTime,
+    /// When the last of them was buried.
+    pub last_seen: SystemTime,
+    /// The error of the one that was archived last.
+    pub error: Option<String>,
+}
+
+impl DeadLetters {
+    /// How many letters there are.
+    ///
+    /// # Errors
+    ///
+    /// When the selection cannot be asked for, or the database refuses or cannot be reached.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
+    pub async fn count(&self, selection: &Selection) -> Result<u64, QueryError> {
+        self.check(selection).await?;
+        let failed = |source| QueryError::database("count", source);
+        let query = selection.bind(sqlx::query(self.postgres.schema().sql(COUNT)));
+        let row = query.fetch_one(self.postgres.pool()).await.map_err(failed)?;
+        number(&row, "letters").map_err(failed)
+    }
+
+    /// How many letters each group has, most first.
+    ///
+    /// # Errors
+    ///
+    /// When the selection cannot be asked for, or the database refuses or cannot be reached.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
+    pub async fn counts_by_group(
+        &self,
+        selection: &Selection,
+    ) -> Result<Vec<GroupCount>, QueryError> {
+        self.counted(selection, BY_GROUP, GroupCount::of).await
+    }
+
+    /// How many letters there are of each kind of failure, most first: at most the 1,000 that have
+    /// most.
+    ///
+    /// # Errors
+    ///
+    /// When the selection cannot be asked for, or the database refuses or cannot be reached.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
+    pub async fn counts_by_fingerprint(
+        &self,
+        selection: &Selection,
+    ) -> Result<Vec<KindCount>, QueryError> {
+        self.counted(selection, BY_FINGERPRINT, KindCount::of).await
+    }
+
+    async fn counted<T>(
+        &self,
+        selection: &Selection,
+        statement: &'static str,
+        read: impl Fn(&PgRow) -> Result<T, sqlx::Error>,
+    ) -> Result<Vec<T>, QueryError> {
+        self.check(selection).await?;
+        let query = selection.bind(sqlx::query(self.postgres.schema().sql(statement)));
+        let rows = query.fetch_all(self.postgres.pool()).await;
+        let counts = rows.and_then(|rows| rows.iter().map(read).collect::<Result<_, _>>());
+        counts.map_err(|source| QueryError::database("count", source))
+    }
+}
+
+impl GroupCount {
+    pub(super) fn of(row: &PgRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            stream: row.try_get("stream")?,
+            group: row.try_get("group_name")?,
+            letters: number(row, "letters")?,
+            first_seen: row.try_get::<Timestamp, _>("first_seen")?.0,
+            last_seen: row.try_get::<Timestamp, _>("last_seen")?.0,
+        })
+    }
+}
+
+impl KindCount {
+    fn of(row: &PgRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            stream: row.try_get("stream")?,
+            group: row.try_get("group_name")?,
+            event_type: row.try_get("event_type")?,
+            reason: row.try_get("reason")?,
+            fingerprint: row.try_get("fingerprint")?,
+            letters: number(row, "letters")?,
+            first_seen: row.try_get::<Timestamp, _>("first_seen")?.0,
+            last_seen: row.try_get::<Timestamp, _>("last_seen")?.0,
+            error: row.try_get("error")?,
+        })
+    }
+}
+
+/// A count, which the database gives as a signed number.
+pub(super) fn number(row: &PgRow, column: &str) -> Result<u64, sqlx::Error> {
+    Ok(u64::try_from(row.try_get::<i64, _>(column)?).unwrap_or(0))
+}
+
+const COUNT: &str =
+    concat!("SELECT count(*) AS letters FROM streamjobs.dead_letters l WHERE ", matching!());
+
+pub(super) const BY_GROUP: &str = concat!(
+    "SELECT l.stream, l.group_name, count(*) AS letters,
+            min(l.buried_at) AS first_seen, max(l.buried_at) AS last_seen
+     FROM streamjobs.dead_letters l WHERE ",
+    matching!(),
+    " GROUP BY l.stream, l.group_name
+     ORDER BY letters DESC, l.stream, l.group_name",
+);
+
+/// The sample error is read by the letter's number once the kinds are counted: collecting the
+/// errors of all letters would keep every one of them in memory.
+const BY_FINGERPRINT: &str = concat!(
+    "WITH kinds AS (
+         SELECT l.stream, l.group_name, l.event_type, l.reason, l.fingerprint,
+                count(*) AS letters,
+                min(l.buried_at) AS first_seen, max(l.buried_at) AS last_seen,
+                max(l.id) AS newest
+         FROM streamjobs.dead_letters l WHERE ",
+    matching!(),
+    " GROUP BY l.stream, l.group_name, l.event_type, l.reason, l.fingerprint
+         ORDER BY letters DESC, newest DESC
+         LIMIT 1000
+     )
+     SELECT k.*, n.error FROM kinds k JOIN streamjobs.dead_letters n ON n.id = k.newest
+     ORDER BY k.letters DESC, k.newest DESC",
+);

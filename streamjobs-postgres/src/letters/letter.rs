@@ -1,0 +1,175 @@
+//! One dead letter as the archive has it.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use serde_json::Value;
+use sqlx::Row;
+use sqlx::postgres::PgRow;
+use streamjobs::{EntryId, Fields};
+
+use super::id::LetterId;
+use super::selection::LetterState;
+use crate::time::Timestamp;
+
+/// A dead letter that is stored in the database.
+///
+/// `Debug` shows everything but the payload.
+#[derive(Clone, PartialEq)]
+#[non_exhaustive]
+pub struct ArchivedLetter {
+    /// The archive's own number.
+    pub id: LetterId,
+    /// The stream that the event was published to.
+    pub stream: String,
+    /// The group whose job was buried.
+    pub group: String,
+    /// The letter's own entry in the group's dead-letter stream.
+    pub dead_letter_id: Option<EntryId>,
+    /// The identity of the event; unknown where the payload was trimmed.
+    pub event_id: Option<String>,
+    /// The event type, if the payload is known and says one.
+    pub event_type: Option<String>,
+    /// Why the job was buried, in the word of a [`Reason`](streamjobs::dead_letter::Reason).
+    pub reason: String,
+    /// The last error with its causes, in one line.
+    pub error: Option<String>,
+    /// The same for errors that differ only in numbers, ids and quoted values.
+    pub fingerprint: String,
+    /// Failures recorded before the burial.
+    pub attempts: u32,
+    /// How often the buried entry had been delivered.
+    pub deliveries: u64,
+    /// The consumer that had the entry.
+    pub consumer: Option<String>,
+    /// The entry that was buried.
+    pub entry_id: Option<EntryId>,
+    /// The entry that was published; another one than the buried entry after a retry.
+    pub origin: Option<EntryId>,
+    /// When the event was published, by the clock of the Redis server.
+    pub published_at: Option<SystemTime>,
+    /// When the job was first taken up, by the clock of the Redis server.
+    pub first_delivery: Option<SystemTime>,
+    /// When the job was last taken up, by the clock of the Redis server.
+    pub last_delivery: Option<SystemTime>,
+    /// When the job was buried, by the clock of the Redis server.
+    pub buried_at: SystemTime,
+    /// When the letter came into the archive, by the clock of the database.
+    pub archived_at: SystemTime,
+    /// Whether the guard says that the job was done all the same.
+    pub known_done: bool,
+    /// When the job was put back for its group, by the clock of the database.
+    pub redriven_at: Option<SystemTime>,
+    fields: Fields,
+    payload: Option<Value>,
+}
+
+impl ArchivedLetter {
+    /// The fields of the entry, byte for byte; none where the payload was trimmed.
+    #[must_use]
+    pub fn fields(&self) -> &Fields {
+        &self.fields
+    }
+
+    /// The payload, as far as it is JSON that can be queried.
+    #[must_use]
+    pub fn payload(&self) -> Option<&Value> {
+        self.payload.as_ref()
+    }
+
+    /// What has become of it; a letter that was put back counts as that.
+    #[must_use]
+    pub fn state(&self) -> LetterState {
+        match (self.redriven_at, self.known_done) {
+            (Some(_), _) => LetterState::Redriven,
+            (None, true) => LetterState::KnownDone,
+            (None, false) => LetterState::Open,
+        }
+    }
+
+    /// Reads a row of [`columns!`]. What somebody wrote by hand and cannot be is left out.
+    pub(super) fn of(row: &PgRow) -> Result<Self, sqlx::Error> {
+        let text = |column: &str| row.try_get::<Option<String>, _>(column);
+        let entry = |column: &str| {
+            let text = row.try_get::<Option<String>, _>(column)?;
+            Ok::<_, sqlx::Error>(text.and_then(|text| EntryId::from_str(&text).ok()))
+        };
+        let time = |column: &str| {
+            let time = row.try_get::<Option<Timestamp>, _>(column)?;
+            Ok::<_, sqlx::Error>(time.map(|time| time.0))
+        };
+        Ok(Self {
+            id: LetterId::new(row.try_get("id")?),
+            stream: row.try_get("stream")?,
+            group: row.try_get("group_name")?,
+            dead_letter_id: entry("letter_id")?,
+            event_id: text("event_id")?,
+            event_type: text("event_type")?,
+            reason: row.try_get("reason")?,
+            error: text("error")?,
+            fingerprint: row.try_get("fingerprint")?,
+            attempts: u32::try_from(row.try_get::<i32, _>("attempts")?).unwrap_or(0),
+            deliveries: u64::try_from(row.try_get::<i64, _>("deliveries")?).unwrap_or(0),
+            consumer: text("consumer")?,
+            entry_id: entry("entry_id")?,
+            origin: entry("origin_id")?,
+            published_at: time("published_at")?,
+            first_delivery: time("first_delivery")?,
+            last_delivery: time("last_delivery")?,
+            buried_at: row.try_get::<Timestamp, _>("buried_at")?.0,
+            archived_at: row.try_get::<Timestamp, _>("archived_at")?.0,
+            known_done: row.try_get("known_done")?,
+            redriven_at: time("redriven_at")?,
+            fields: fields(row)?,
+            payload: text("payload")?.and_then(|text| serde_json::from_str(&text).ok()),
+        })
+    }
+}
+
+impl fmt::Debug for ArchivedLetter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ArchivedLetter")
+            .field("id", &self.id)
+            .field("stream", &self.stream)
+            .field("group", &self.group)
+            .field("dead_letter_id", &self.dead_letter_id)
+            .field("event_id", &self.event_id)
+            .field("event_type", &self.event_type)
+            .field("reason", &self.reason)
+            .field("error", &self.error)
+            .field("fingerprint", &self.fingerprint)
+            .field("attempts", &self.attempts)
+            .field("deliveries", &self.deliveries)
+            .field("consumer", &self.consumer)
+            .field("entry_id", &self.entry_id)
+            .field("origin", &self.origin)
+            .field("buried_at", &self.buried_at)
+            .field("known_done", &self.known_done)
+            .field("redriven_at", &self.redriven_at)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The fields of a row that has `field_names` and `field_values`.
+pub(super) fn fields(row: &PgRow) -> Result<Fields, sqlx::Error> {
+    let names = row.try_get::<Vec<Vec<u8>>, _>("field_names")?;
+    let values = row.try_get::<Vec<Vec<u8>>, _>("field_values")?;
+    let field = |(name, value)| (Bytes::from(name), Bytes::from(value));
+    Ok(names.into_iter().zip(values).map(field).collect())
+}
+
+/// The columns that make an [`ArchivedLetter`], of the letters `l`.
+///
+/// The payload comes as text: a number in it that somebody wrote by hand may be one that no client
+/// can read, which must not make the whole page unreadable.
+macro_rules! columns {
+    () => {
+        "l.id, l.stream, l.group_name, l.letter_id, l.event_id, l.event_type, l.reason, l.error,
+         l.fingerprint, l.attempts, l.deliveries, l.consumer, l.entry_id, l.origin_id,
+         l.published_at, l.first_delivery, l.last_delivery, l.buried_at, l.archived_at,
+         l.field_names, l.field_values, l.payload::text AS payload, l.known_done, l.redriven_at"
+    };
+}
+pub(super) use columns;

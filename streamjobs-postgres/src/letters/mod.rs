@@ -1,0 +1,175 @@
+//! The archive of dead letters: asking for them, counting them, deleting them, and putting their
+//! jobs back.
+//!
+//! ```no_run
+//! # async fn example(
+//! #     postgres: streamjobs_postgres::Postgres,
+//! #     client: streamjobs::Client,
+//! # ) -> Result<(), Box<dyn std::error::Error>> {
+//! use streamjobs_postgres::letters::{Request, Selection};
+//!
+//! let letters = postgres.dead_letters();
+//! for kind in letters.counts_by_fingerprint(&Selection::new()).await? {
+//!     println!("{} x {} in {}: {:?}", kind.letters, kind.event_type.as_deref().unwrap_or("?"),
+//!         kind.group, kind.error);
+//! }
+//!
+//! let declined = Selection::new().group("billing").error_contains("card declined");
+//! let request = Request::new("alice", "the bank is back, ticket 4711");
+//! let redrive = letters.redrive(declined, request).rate(50.try_into()?).stop_after(10.try_into()?);
+//! println!("{} jobs would be put back", redrive.dry_run().await?.letters);
+//! let report = redrive.start(&client).await?;
+//! println!("{} were, {} failed", report.done, report.failed);
+//! # Ok(())
+//! # }
+//! ```
+
+mod counts;
+mod error;
+mod id;
+mod letter;
+mod redrive;
+mod selection;
+mod upkeep;
+
+use sqlx::postgres::PgRow;
+
+use crate::postgres::Postgres;
+
+pub use self::counts::{GroupCount, KindCount};
+pub use self::error::{Interruption, QueryError, RedriveError};
+pub use self::id::{LetterId, RedriveId};
+pub use self::letter::ArchivedLetter;
+pub use self::redrive::{
+    LetterOutcome, OutcomeState, Redrive, RedrivePlan, RedriveState, Redriving, Request,
+};
+pub use self::selection::{LetterState, Selection, SelectionError};
+
+use self::letter::columns;
+use self::selection::matching;
+
+impl Postgres {
+    /// The dead letters in this database.
+    pub fn dead_letters(&self) -> DeadLetters {
+        DeadLetters { postgres: self.clone() }
+    }
+}
+
+/// The dead letters in a database: what the archive has stored of every group on every stream.
+///
+/// Cheap to clone. Each call takes a connection of the pool for as long as it runs.
+#[derive(Clone, Debug)]
+pub struct DeadLetters {
+    postgres: Postgres,
+}
+
+/// Some dead letters, newest first.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Page {
+    /// The dead letters.
+    pub letters: Vec<ArchivedLetter>,
+    /// What to ask for next; none at the end.
+    pub next: Option<LetterId>,
+}
+
+impl DeadLetters {
+    /// Dead letters older in the archive than the given one, newest first: at most `limit` and at
+    /// most 1,000, with their payloads.
+    ///
+    /// Going on after [`Page::next`] shows each letter once, whatever is archived meanwhile: that
+    /// comes before the first page.
+    ///
+    /// # Errors
+    ///
+    /// When the selection cannot be asked for, or the database refuses or cannot be reached.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
+    pub async fn list(
+        &self,
+        selection: &Selection,
+        after: Option<LetterId>,
+        limit: usize,
+    ) -> Result<Page, QueryError> {
+        self.check(selection).await?;
+        let limit = limit.clamp(1, PAGE_MAX);
+        let query = selection.bind(sqlx::query(self.postgres.schema().sql(LIST)));
+        let rows = query
+            .bind(after.map(LetterId::get))
+            .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+            .fetch_all(self.postgres.pool())
+            .await
+            .map_err(|source| QueryError::database("list", source))?;
+        let letters = letters(&rows)?;
+        let next =
+            if letters.len() < limit { None } else { letters.last().map(|letter| letter.id) };
+        Ok(Page { letters, next })
+    }
+
+    /// One dead letter, whatever has become of it; none if the archive has none with this number.
+    ///
+    /// # Errors
+    ///
+    /// When the database refuses or cannot be reached.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
+    pub async fn get(&self, id: LetterId) -> Result<Option<ArchivedLetter>, QueryError> {
+        let failed = |source| QueryError::database("read", source);
+        let row = sqlx::query(self.postgres.schema().sql(GET))
+            .bind(id.get())
+            .fetch_optional(self.postgres.pool())
+            .await
+            .map_err(failed)?;
+        row.as_ref().map(ArchivedLetter::of).transpose().map_err(failed)
+    }
+
+    /// Whether a selection can be asked for: values first, then the paths, which only the database
+    /// can read.
+    async fn check(&self, selection: &Selection) -> Result<(), QueryError> {
+        selection.check()?;
+        for (filter, path) in selection.paths() {
+            let read = sqlx::query("SELECT $1::text::jsonpath IS NULL")
+                .bind(path)
+                .fetch_one(self.postgres.pool())
+                .await;
+            match read {
+                Ok(_) => {}
+                Err(sqlx::Error::Database(refused)) if is_syntax(refused.code().as_deref()) => {
+                    let message = refused.message().to_owned();
+                    return Err(SelectionError::Path { filter, message }.into());
+                }
+                Err(source) => return Err(QueryError::database("check a path into", source)),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn letters(rows: &[PgRow]) -> Result<Vec<ArchivedLetter>, QueryError> {
+    let letters = rows.iter().map(ArchivedLetter::of).collect::<Result<_, _>>();
+    letters.map_err(|source| QueryError::database("read", source))
+}
+
+/// Whether the database could not make sense of a value: a syntax error, or a class 22 error, as
+/// for a regular expression or a number that is none.
+fn is_syntax(code: Option<&str>) -> bool {
+    code.is_some_and(|code| code.starts_with("22") || code == "42601")
+}
+
+/// How transactions begin that meet others at the same rows, whatever the session's own level is:
+/// what the others have committed is seen, and is no reason to fail.
+const READ_COMMITTED: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
+
+const LIST: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM streamjobs.dead_letters l WHERE ",
+    matching!(),
+    " AND ($14::bigint IS NULL OR l.id < $14) ORDER BY l.id DESC LIMIT $15",
+);
+const GET: &str = concat!("SELECT ", columns!(), " FROM streamjobs.dead_letters l WHERE l.id = $1");
+const PAGE_MAX: usize = 1_000;

@@ -1,0 +1,251 @@
+//! One batch of a redrive: some letters, put back and noted in one transaction.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use futures_util::TryStreamExt;
+use sqlx::postgres::PgConnection;
+use sqlx::{Row, Transaction};
+use streamjobs::Client;
+use streamjobs::error::DeadLetterError;
+
+use super::job::{self, Letter, Outcome};
+use super::{OutcomeState, pace};
+use crate::letters::{READ_COMMITTED, RedriveId};
+use crate::postgres::Postgres;
+
+/// Carries out batches of one request.
+pub(super) struct Batch<'a> {
+    postgres: &'a Postgres,
+    client: &'a Client,
+    id: RedriveId,
+}
+
+/// How a batch went.
+pub(super) enum Step {
+    /// Some letters had their turn, or none may yet: the next batch may begin after this long.
+    Forward(Duration),
+    /// The request is not running, or no longer.
+    Ended,
+    /// There is no such request.
+    Unknown,
+    /// Redis says nothing about some of the letters; they wait.
+    Unreachable(DeadLetterError),
+}
+
+/// The request, as far as a batch needs it.
+struct Terms {
+    again: bool,
+    token: String,
+    rate: Option<u64>,
+    failures_left: Option<u64>,
+}
+
+impl<'a> Batch<'a> {
+    pub(super) fn new(postgres: &'a Postgres, client: &'a Client, id: RedriveId) -> Self {
+        Self { postgres, client, id }
+    }
+
+    /// Puts some letters back.
+    ///
+    /// Before: the request stands in its table with a row for each letter. After: the letters of
+    /// this batch are put back and noted, or, after a crash at any point, noted as waiting. Those
+    /// that were put back by then are known to Redis by their tokens and noted the next time.
+    ///
+    /// The request's row is locked for as long as the batch takes, so that any number of processes
+    /// may work on one request: their batches follow each other, the rate and the failures count
+    /// for all of them, and cancelling waits for the one that runs. The letters' rows are locked as
+    /// well, in the order of their numbers, against other requests for the same letters.
+    pub(super) async fn step(&self) -> Result<Step, sqlx::Error> {
+        let mut transaction = self.postgres.pool().begin_with(READ_COMMITTED).await?;
+        self.limit(&mut transaction).await?;
+        let terms = match self.terms(&mut transaction).await? {
+            Ok(terms) => terms,
+            Err(step) => {
+                transaction.rollback().await?;
+                return Ok(step);
+            }
+        };
+        let size = pace::batch(terms.rate, terms.failures_left);
+        let waiting = self.waiting(&mut transaction, size).await?;
+        if waiting.is_empty() {
+            self.finish(transaction).await?;
+            return Ok(Step::Ended);
+        }
+        let (letters, mut outcomes) = self.letters(&mut transaction, &waiting).await?;
+        let (put, unreachable) =
+            job::put_back(self.client, &letters, terms.again, &terms.token).await;
+        outcomes.extend(put);
+        if outcomes.is_empty() {
+            transaction.rollback().await?;
+            return Ok(unreachable.map_or(Step::Forward(Duration::ZERO), Step::Unreachable));
+        }
+        let pause = pace::pause(u64::try_from(outcomes.len()).unwrap_or(0), terms.rate);
+        self.note(&mut transaction, &outcomes, pause).await?;
+        transaction.commit().await?;
+        Ok(unreachable.map_or(Step::Forward(pause), Step::Unreachable))
+    }
+
+    /// A process that hangs between two statements gives its locks up after a minute.
+    async fn limit(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        sqlx::query(LIMITS).execute(connection).await.map(|_| ())
+    }
+
+    /// Locks the request and reads it, or says why there is no batch to carry out now.
+    async fn terms(
+        &self,
+        connection: &mut PgConnection,
+    ) -> Result<Result<Terms, Step>, sqlx::Error> {
+        let row = sqlx::query(self.postgres.schema().sql(TERMS))
+            .bind(self.id.get())
+            .fetch_optional(connection)
+            .await?;
+        let Some(row) = row else { return Ok(Err(Step::Unknown)) };
+        if row.try_get::<&str, _>("state")? != "running" {
+            return Ok(Err(Step::Ended));
+        }
+        let wait = u64::try_from(row.try_get::<i64, _>("wait_micros")?).unwrap_or(0);
+        if wait > 0 {
+            return Ok(Err(Step::Forward(Duration::from_micros(wait))));
+        }
+        let bound = |column: &str| {
+            let bound = row.try_get::<Option<i64>, _>(column)?;
+            Ok::<_, sqlx::Error>(bound.map(|bound| u64::try_from(bound).unwrap_or(0)))
+        };
+        Ok(Ok(Terms {
+            again: row.try_get("again")?,
+            token: row.try_get("token")?,
+            rate: bound("rate")?,
+            failures_left: bound("failures_left")?,
+        }))
+    }
+
+    async fn waiting(
+        &self,
+        connection: &mut PgConnection,
+        size: u64,
+    ) -> Result<Vec<i64>, sqlx::Error> {
+        let rows = sqlx::query(self.postgres.schema().sql(WAITING))
+            .bind(self.id.get())
+            .bind(i64::try_from(size).unwrap_or(i64::MAX))
+            .fetch_all(connection)
+            .await?;
+        rows.iter().map(|row| row.try_get("letter_id")).collect()
+    }
+
+    async fn finish(
+        &self,
+        mut transaction: Transaction<'_, sqlx::Postgres>,
+    ) -> Result<(), sqlx::Error> {
+        let query = sqlx::query(self.postgres.schema().sql(FINISH)).bind(self.id.get());
+        query.execute(&mut *transaction).await?;
+        transaction.commit().await
+    }
+
+    /// Reads and locks letters, as many as fit into a bounded amount of memory, and notes those
+    /// that are gone.
+    async fn letters(
+        &self,
+        connection: &mut PgConnection,
+        waiting: &[i64],
+    ) -> Result<(Vec<Letter>, Vec<Outcome>), sqlx::Error> {
+        let query = sqlx::query(self.postgres.schema().sql(LETTERS)).bind(waiting);
+        let mut rows = query.fetch(connection);
+        let mut letters = Vec::<Letter>::with_capacity(waiting.len());
+        let (mut room, mut end) = (BATCH_BYTES_MAX, i64::MAX);
+        while let Some(row) = rows.try_next().await? {
+            let letter = Letter::of(&row)?;
+            let size = letter.size();
+            if size > room && !letters.is_empty() {
+                end = letter.id;
+                break;
+            }
+            room = room.saturating_sub(size);
+            letters.push(letter);
+        }
+        let there = letters.iter().map(|letter| letter.id).collect::<HashSet<_>>();
+        let gone = waiting.iter().filter(|id| **id < end && !there.contains(id));
+        let gone = gone.map(|id| Outcome::skipped(*id, "it was deleted")).collect();
+        Ok((letters, gone))
+    }
+
+    /// Writes down what became of letters, and when the next batch may begin.
+    async fn note(
+        &self,
+        connection: &mut PgConnection,
+        outcomes: &[Outcome],
+        pause: Duration,
+    ) -> Result<(), sqlx::Error> {
+        let schema = self.postgres.schema();
+        let ids = outcomes.iter().map(|outcome| outcome.letter).collect::<Vec<_>>();
+        let states = outcomes.iter().map(|outcome| outcome.state.as_str()).collect::<Vec<_>>();
+        let entries = outcomes.iter().map(|outcome| outcome.entry_id.as_deref());
+        let errors = outcomes.iter().map(|outcome| outcome.error.as_deref());
+        sqlx::query(schema.sql(NOTE_OUTCOMES))
+            .bind(self.id.get())
+            .bind(ids)
+            .bind(states)
+            .bind(entries.collect::<Vec<_>>())
+            .bind(errors.collect::<Vec<_>>())
+            .execute(&mut *connection)
+            .await?;
+        let with = |state| outcomes.iter().filter(move |outcome| outcome.state == state);
+        let redriven = with(OutcomeState::Done).map(|outcome| outcome.letter).collect::<Vec<_>>();
+        let count = |state| i64::try_from(with(state).count()).unwrap_or(i64::MAX);
+        sqlx::query(schema.sql(NOTE_LETTERS)).bind(redriven).execute(&mut *connection).await?;
+        sqlx::query(schema.sql(NOTE_REQUEST))
+            .bind(self.id.get())
+            .bind(count(OutcomeState::Done))
+            .bind(count(OutcomeState::Failed))
+            .bind(count(OutcomeState::Skipped))
+            .bind(i64::try_from(pause.as_micros()).unwrap_or(i64::MAX))
+            .execute(connection)
+            .await?;
+        Ok(())
+    }
+}
+
+const LIMITS: &str = "SELECT set_config('lock_timeout', '10s', true),
+            set_config('statement_timeout', '60s', true),
+            set_config('idle_in_transaction_session_timeout', '60s', true)";
+
+const TERMS: &str = "SELECT state, again, token, rate, stop_after - failures AS failures_left,
+            (greatest(0, extract(epoch FROM next_at - clock_timestamp())) * 1000000)::bigint
+                AS wait_micros
+     FROM streamjobs.redrives WHERE id = $1
+     FOR NO KEY UPDATE";
+
+const WAITING: &str = "SELECT letter_id FROM streamjobs.redrive_letters
+     WHERE redrive_id = $1 AND state = 'waiting'
+     ORDER BY letter_id
+     LIMIT $2";
+
+const LETTERS: &str =
+    "SELECT id, stream, group_name, event_id, origin_id, field_names, field_values,
+            redriven_at IS NOT NULL AS redriven, known_done
+     FROM streamjobs.dead_letters WHERE id = ANY ($1)
+     ORDER BY id
+     FOR NO KEY UPDATE";
+
+const NOTE_OUTCOMES: &str = "UPDATE streamjobs.redrive_letters w
+     SET state = n.state, entry_id = n.entry_id, error = n.error, changed_at = clock_timestamp()
+     FROM unnest($2::bigint[], $3::text[], $4::text[], $5::text[])
+         AS n (letter_id, state, entry_id, error)
+     WHERE w.redrive_id = $1 AND w.letter_id = n.letter_id";
+
+const NOTE_LETTERS: &str =
+    "UPDATE streamjobs.dead_letters SET redriven_at = clock_timestamp() WHERE id = ANY ($1)";
+
+const NOTE_REQUEST: &str = "UPDATE streamjobs.redrives
+     SET done = done + $2, failed = failed + $3, skipped = skipped + $4,
+         failures = failures + $3,
+         state = CASE WHEN stop_after <= failures + $3 THEN 'stopped' ELSE state END,
+         finished_at = CASE WHEN stop_after <= failures + $3 THEN now() END,
+         next_at = clock_timestamp() + $5 * interval '1 microsecond'
+     WHERE id = $1";
+
+const FINISH: &str =
+    "UPDATE streamjobs.redrives SET state = 'finished', finished_at = now() WHERE id = $1";
+
+/// Payloads that are in memory, and on the way to Redis, at once; one letter may have more.
+const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;

@@ -1,0 +1,382 @@
+//! Which dead letters are meant, and how that is said to the database.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+use sqlx::Postgres;
+use sqlx::postgres::PgArguments;
+use sqlx::query::Query;
+use streamjobs::dead_letter::Reason;
+use thiserror::Error;
+
+use super::id::LetterId;
+use crate::time::Timestamp;
+
+/// Which dead letters are meant: every filter that is set must hold. By default all that are open.
+///
+/// It can be stored and sent (`serde`), and a redrive's audit row has it as it was asked for. Each
+/// value is bound to a fixed statement, never written into one, and so may come from anywhere.
+///
+/// ```
+/// use streamjobs::dead_letter::Reason;
+/// use streamjobs_postgres::letters::Selection;
+///
+/// let refused = Selection::new()
+///     .stream("orders")
+///     .group("billing")
+///     .reason(Reason::Exhausted)
+///     .error_contains("card declined")
+///     .payload_matches("$.amount > 100");
+/// # let _ = refused;
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[must_use = "a selection does nothing until it is asked for"]
+pub struct Selection {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stream: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event_type: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fingerprint: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event_id: Option<String>,
+    /// Milliseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    buried_from: Option<u64>,
+    /// Milliseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    buried_before: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error_contains: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload_matches: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload_has: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ids: Option<Vec<LetterId>>,
+    state: LetterState,
+}
+
+/// What has become of a dead letter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum LetterState {
+    /// Somebody has to look at it: neither put back nor known as done.
+    #[default]
+    Open,
+    /// Its job was put back for its group.
+    Redriven,
+    /// The guard says that its job was done all the same.
+    KnownDone,
+    /// Any.
+    All,
+}
+
+/// Why a selection cannot be asked for. Nothing has run then.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum SelectionError {
+    /// The database can store no text with the character U+0000, and so cannot look for it either.
+    #[error("filter {filter} of the selection has the character U+0000")]
+    Nul {
+        /// The setter's name.
+        filter: &'static str,
+    },
+    /// A path into the payload is not one.
+    #[error("filter {filter} of the selection is not an SQL/JSON path: {message}")]
+    Path {
+        /// The setter's name.
+        filter: &'static str,
+        /// What the database says about it.
+        message: String,
+    },
+    /// More letters are named than one selection may name.
+    #[error("the selection names {count} letters; {max} are the most")]
+    TooMany {
+        /// How many are named.
+        count: usize,
+        /// How many may be.
+        max: usize,
+    },
+}
+
+impl Selection {
+    /// All open dead letters.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Those of one stream.
+    pub fn stream(mut self, stream: impl Into<String>) -> Self {
+        self.stream = Some(stream.into());
+        self
+    }
+
+    /// Those of one group.
+    pub fn group(mut self, group: impl Into<String>) -> Self {
+        self.group = Some(group.into());
+        self
+    }
+
+    /// Those of one event type, such as `order.placed`.
+    pub fn event_type(mut self, event_type: impl Into<String>) -> Self {
+        self.event_type = Some(event_type.into());
+        self
+    }
+
+    /// Those that were buried for one reason.
+    pub fn reason(mut self, reason: Reason) -> Self {
+        self.reason = Some(reason.as_str().to_owned());
+        self
+    }
+
+    /// Those with one fingerprint: errors that differ only in numbers, ids and quoted values.
+    pub fn fingerprint(mut self, fingerprint: impl Into<String>) -> Self {
+        self.fingerprint = Some(fingerprint.into());
+        self
+    }
+
+    /// Those of one event.
+    pub fn event_id(mut self, event_id: impl Into<String>) -> Self {
+        self.event_id = Some(event_id.into());
+        self
+    }
+
+    /// Those that were buried at this time or later, to the millisecond.
+    pub fn buried_from(mut self, time: SystemTime) -> Self {
+        self.buried_from = Some(milliseconds(time));
+        self
+    }
+
+    /// Those that were buried before this time, to the millisecond.
+    pub fn buried_before(mut self, time: SystemTime) -> Self {
+        self.buried_before = Some(milliseconds(time));
+        self
+    }
+
+    /// Those whose error has this text in it, in upper or lower case. `%` and `_` mean themselves.
+    ///
+    /// The letters that the other filters leave are read for it.
+    pub fn error_contains(mut self, text: impl Into<String>) -> Self {
+        self.error_contains = Some(text.into());
+        self
+    }
+
+    /// Those for whose payload an SQL/JSON predicate is true, such as `$.amount > 100`.
+    ///
+    /// A payload that is no JSON, or that the predicate does not fit, does not match. The letters
+    /// that the other filters leave are read for it.
+    pub fn payload_matches(mut self, predicate: impl Into<String>) -> Self {
+        self.payload_matches = Some(predicate.into());
+        self
+    }
+
+    /// Those in whose payload an SQL/JSON path finds something, such as `$.lines[*] ? (@.count > 3)`.
+    ///
+    /// A predicate always finds something, namely its own answer: it belongs in
+    /// [`payload_matches`](Self::payload_matches).
+    pub fn payload_has(mut self, path: impl Into<String>) -> Self {
+        self.payload_has = Some(path.into());
+        self
+    }
+
+    /// Those with one of these numbers: at most 10,000, and no letter if there are none.
+    pub fn ids(mut self, ids: impl IntoIterator<Item = LetterId>) -> Self {
+        self.ids = Some(ids.into_iter().collect());
+        self
+    }
+
+    /// What has become of them: [`LetterState::Open`] by default.
+    pub fn state(mut self, state: LetterState) -> Self {
+        self.state = state;
+        self
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.state == LetterState::Open
+    }
+
+    pub(super) fn is_by_id(&self) -> bool {
+        self.ids.is_some()
+    }
+
+    /// The paths into the payload, each with its setter's name.
+    pub(super) fn paths(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let matches = self.payload_matches.as_deref().map(|path| ("payload_matches", path));
+        let has = self.payload_has.as_deref().map(|path| ("payload_has", path));
+        matches.into_iter().chain(has)
+    }
+
+    /// Whether the values are such that the database can be asked for them.
+    pub(super) fn check(&self) -> Result<(), SelectionError> {
+        let texts = [
+            ("stream", &self.stream),
+            ("group", &self.group),
+            ("event_type", &self.event_type),
+            ("reason", &self.reason),
+            ("fingerprint", &self.fingerprint),
+            ("event_id", &self.event_id),
+            ("error_contains", &self.error_contains),
+            ("payload_matches", &self.payload_matches),
+            ("payload_has", &self.payload_has),
+        ];
+        for (filter, text) in texts {
+            if text.as_ref().is_some_and(|text| text.contains('\0')) {
+                return Err(SelectionError::Nul { filter });
+            }
+        }
+        let count = self.ids.as_ref().map_or(0, Vec::len);
+        if count > IDS_MAX {
+            return Err(SelectionError::TooMany { count, max: IDS_MAX });
+        }
+        Ok(())
+    }
+
+    /// Binds the values of [`matching!`], which are the statement's first.
+    ///
+    /// The statement is not kept prepared: it is planned for these values, so that what is not asked
+    /// for folds away and an index serves what is. One that is kept may be planned for any values
+    /// from its sixth run on, and such a plan can use none of the indexes. Planning took 0.1 to
+    /// 0.9 ms with a million letters.
+    pub(super) fn bind<'q>(&self, query: Select<'q>) -> Select<'q> {
+        let time = |milliseconds: Option<u64>| milliseconds.map(Timestamp::from_millis);
+        let ids = self.ids.as_ref().map(|ids| ids.iter().map(|id| id.get()).collect::<Vec<_>>());
+        query
+            .persistent(false)
+            .bind(self.stream.clone())
+            .bind(self.group.clone())
+            .bind(self.event_type.clone())
+            .bind(self.reason.clone())
+            .bind(self.fingerprint.clone())
+            .bind(self.event_id.clone())
+            .bind(time(self.buried_from))
+            .bind(time(self.buried_before))
+            .bind(self.error_contains.as_deref().map(containing))
+            .bind(self.payload_matches.clone())
+            .bind(self.payload_has.clone())
+            .bind(self.state.as_str())
+            .bind(ids)
+    }
+}
+
+impl LetterState {
+    /// The word for it in a stored selection.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Redriven => "redriven",
+            Self::KnownDone => "known_done",
+            Self::All => "all",
+        }
+    }
+}
+
+/// A statement whose values are bound.
+pub(super) type Select<'q> = Query<'q, Postgres, PgArguments>;
+
+/// The condition of a selection on the letters `l`, with the values $1 to $13.
+///
+/// The paths are read once, in a sub-query, rather than once for each letter.
+macro_rules! matching {
+    () => {
+        "($1::text IS NULL OR l.stream = $1)
+     AND ($2::text IS NULL OR l.group_name = $2)
+     AND ($3::text IS NULL OR l.event_type = $3)
+     AND ($4::text IS NULL OR l.reason = $4)
+     AND ($5::text IS NULL OR l.fingerprint = $5)
+     AND ($6::text IS NULL OR l.event_id = $6)
+     AND ($7::timestamptz IS NULL OR l.buried_at >= $7)
+     AND ($8::timestamptz IS NULL OR l.buried_at < $8)
+     AND ($9::text IS NULL OR l.error ILIKE $9)
+     AND ($10::text IS NULL OR l.payload @@ (SELECT $10::text::jsonpath))
+     AND ($11::text IS NULL OR l.payload @? (SELECT $11::text::jsonpath))
+     AND ($12::text <> 'open' OR (l.redriven_at IS NULL AND NOT l.known_done))
+     AND ($12::text <> 'redriven' OR l.redriven_at IS NOT NULL)
+     AND ($12::text <> 'known_done' OR l.known_done)
+     AND ($13::bigint[] IS NULL OR l.id = ANY ($13))"
+    };
+}
+pub(super) use matching;
+
+fn milliseconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A pattern for texts that contain this one.
+fn containing(text: &str) -> String {
+    let mut pattern = String::with_capacity(text.len() + 2);
+    pattern.push('%');
+    for character in text.chars() {
+        if matches!(character, '%' | '_' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(character);
+    }
+    pattern.push('%');
+    pattern
+}
+
+/// What one selection may name: what a person or a page picks, and no audit row grows past 200 kB.
+const IDS_MAX: usize = 10_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wildcards_in_a_text_mean_themselves() {
+        assert_eq!(containing("100%_\\"), "%100\\%\\_\\\\%");
+        assert_eq!(containing(""), "%%");
+    }
+
+    #[test]
+    fn a_selection_is_stored_as_it_was_asked_for() {
+        let time = UNIX_EPOCH + Duration::from_millis(1_795_000_000_123);
+        let selection = Selection::new()
+            .group("billing")
+            .reason(Reason::Exhausted)
+            .buried_from(time)
+            .ids([LetterId::new(7)])
+            .state(LetterState::KnownDone);
+        let stored = serde_json::to_value(&selection).unwrap();
+        let expected = serde_json::json!({
+            "group": "billing", "reason": "exhausted", "buried_from": 1_795_000_000_123_u64,
+            "ids": [7], "state": "known_done",
+        });
+        assert_eq!(stored, expected);
+        assert_eq!(serde_json::from_value::<Selection>(stored).unwrap(), selection);
+        assert_eq!(serde_json::from_str::<Selection>("{}").unwrap(), Selection::new());
+    }
+
+    #[test]
+    fn states_are_bound_as_they_are_stored() {
+        for state in
+            [LetterState::Open, LetterState::Redriven, LetterState::KnownDone, LetterState::All]
+        {
+            assert_eq!(serde_json::to_value(state).unwrap(), state.as_str());
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_asked_for_is_refused_by_name() {
+        let nul = Selection::new().error_contains("a\0b").check();
+        assert_eq!(nul, Err(SelectionError::Nul { filter: "error_contains" }));
+        let ids = (0..=10_000).map(LetterId::new);
+        let count = Selection::new().ids(ids).check();
+        assert_eq!(count, Err(SelectionError::TooMany { count: 10_001, max: 10_000 }));
+        assert_eq!(Selection::new().stream("'; DROP TABLE x; --").check(), Ok(()));
+    }
+
+    #[test]
+    fn times_before_1970_are_1970() {
+        let early = UNIX_EPOCH - Duration::from_secs(1);
+        assert_eq!(Selection::new().buried_from(early), Selection::new().buried_from(UNIX_EPOCH));
+    }
+}
