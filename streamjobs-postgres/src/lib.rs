@@ -1,6 +1,7 @@
 //! The Postgres companion of streamjobs: effects once per event, dead letters to query, and
 //! publishing inside of a transaction.
 
+mod archive;
 mod fault;
 mod key;
 mod mark;
@@ -10,9 +11,9 @@ mod note;
 mod once;
 mod postgres;
 mod schema;
-#[cfg_attr(not(test), expect(dead_code, reason = "what reads and writes rows comes next"))]
 mod time;
 
+pub use self::archive::{Archive, ArchiveError, ArchiveReport};
 pub use self::key::{ByEventId, GuardKey};
 pub use self::mark::OnceMark;
 pub use self::migrate::{
