@@ -8,7 +8,7 @@ CREATE TABLE streamjobs.once (
     key          text        COLLATE "C" NOT NULL,
     -- The stream and the entry that the event was published as.
     stream       text        NOT NULL,
-    entry_id     text        NOT NULL,
+    entry_id     text        COLLATE "C" NOT NULL,
     -- The first 16 bytes of the payload's SHA-256: tells two payloads under one event id apart.
     payload_hash bytea       NOT NULL,
     -- Who works on it, as long as it is not done.
@@ -24,3 +24,7 @@ CREATE TABLE streamjobs.once (
 -- Old rows are found by age, in batches.
 CREATE INDEX once_by_age ON streamjobs.once (done_at) WHERE done_at IS NOT NULL;
 CREATE INDEX once_unfinished ON streamjobs.once (expires_at) WHERE done_at IS NULL;
+
+-- Whether a job was done whose payload is gone, and with it the event id, is told by its entry. The
+-- entries of a stream rise, so the index grows at its end.
+CREATE INDEX once_by_entry ON streamjobs.once (entry_id);

@@ -3,8 +3,7 @@ CREATE TABLE streamjobs.dead_letters (
     id             bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     stream         text        NOT NULL,
     group_name     text        NOT NULL,
-    -- The letter's own entry in the dead-letter stream, and the first 16 bytes of the SHA-256 of all
-    -- it held. Together they tell a letter that is stored again from another one: after a fail-over
+    -- The letter's own entry in the dead-letter stream, and a digest of all it held. Together they tell a letter that is stored again from another one: after a fail-over
     -- a server may give one entry id to two entries.
     letter_id      text        NOT NULL,
     digest         bytea       NOT NULL,

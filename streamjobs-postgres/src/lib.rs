@@ -3,6 +3,7 @@
 
 pub mod letters;
 
+mod archive;
 mod fault;
 mod key;
 mod mark;
@@ -14,6 +15,7 @@ mod postgres;
 mod schema;
 mod time;
 
+pub use self::archive::{Archive, ArchiveError, ArchiveReport};
 pub use self::key::{ByEventId, GuardKey};
 pub use self::mark::OnceMark;
 pub use self::migrate::{

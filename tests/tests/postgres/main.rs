@@ -11,6 +11,7 @@
 )]
 
 mod app;
+mod archive;
 mod crash;
 mod docs;
 mod guards;

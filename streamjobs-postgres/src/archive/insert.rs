@@ -1,0 +1,160 @@
+//! Rows into the table: one statement for many, and one by one where one of them is refused.
+
+use std::time::Duration;
+
+use sqlx::{Connection, PgConnection};
+use streamjobs::{GroupName, StreamName};
+use tokio::time::timeout;
+
+use super::row::Row;
+use crate::postgres::Postgres;
+
+/// What one statement has stored, each letter by its reason and whether the guard knows it as done.
+/// Letters that were there before are not among them.
+pub(super) type Stored = Vec<(String, bool)>;
+
+/// How many of the first rows go into one request: they have to fit into memory on both sides, and
+/// the server walks over all fields of the request to find those of a row.
+pub(super) fn first_chunk(rows: &[Row]) -> usize {
+    let (mut bytes, mut fields) = (0, 0);
+    let fits = rows.iter().take_while(|row| {
+        bytes += row.bytes();
+        fields += row.fields.len();
+        bytes <= CHUNK_BYTES_MAX && fields <= CHUNK_FIELDS_MAX
+    });
+    fits.count().max(1).min(rows.len())
+}
+
+/// Stores rows of one queue in one transaction that is on disk when this returns: the letters are
+/// deleted elsewhere next, whatever `synchronous_commit` is by default.
+pub(super) async fn insert(
+    postgres: &Postgres,
+    stream: &StreamName,
+    group: &GroupName,
+    rows: &[Row],
+) -> Result<Stored, sqlx::Error> {
+    let stored = async {
+        let mut connection = postgres.pool().acquire().await?;
+        let mut transaction = connection.begin_with(postgres.begin()).await?;
+        let stored = write(postgres, stream, group, rows, &mut transaction).await?;
+        transaction.commit().await?;
+        Ok(stored)
+    };
+    // The server keeps to its own limits unless it cannot be heard at all.
+    let patience = postgres.limits().statement + PATIENCE_MARGIN;
+    timeout(patience, stored).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+}
+
+/// Whether the error is about the rows: trying again without a change would meet it again.
+pub(super) fn is_about_rows(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Encode(_) => true,
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
+            // What cannot be said in a column, what is too large, what a constraint forbids.
+            ["22", "54", "23"].iter().any(|class| code.starts_with(class))
+        }),
+        _ => false,
+    }
+}
+
+async fn write(
+    postgres: &Postgres,
+    stream: &StreamName,
+    group: &GroupName,
+    rows: &[Row],
+    connection: &mut PgConnection,
+) -> Result<Stored, sqlx::Error> {
+    let fields = || rows.iter().flat_map(|row| &row.fields);
+    let names = fields().map(|(name, _)| &name[..]).collect::<Vec<_>>();
+    let values = fields().map(|(_, value)| &value[..]).collect::<Vec<_>>();
+    let ends = rows.iter().scan(0_i32, |end, row| {
+        *end = end.saturating_add(i32::try_from(row.fields.len()).unwrap_or(i32::MAX));
+        Some(*end)
+    });
+    macro_rules! column {
+        ($row:ident => $value:expr) => {
+            rows.iter().map(|$row| $value).collect::<Vec<_>>()
+        };
+    }
+    sqlx::query_as::<_, (String, bool)>(postgres.schema().sql(INSERT))
+        .bind(stream.as_str())
+        .bind(group.as_str())
+        .bind(names)
+        .bind(values)
+        .bind(ends.collect::<Vec<_>>())
+        .bind(column!(row => i32::try_from(row.fields.len()).unwrap_or(i32::MAX)))
+        .bind(column!(row => row.letter_id.as_str()))
+        .bind(column!(row => &row.digest[..]))
+        .bind(column!(row => row.event_id.as_deref()))
+        .bind(column!(row => row.key.as_deref()))
+        .bind(column!(row => row.event_type.as_deref()))
+        .bind(column!(row => row.reason.as_str()))
+        .bind(column!(row => row.error.as_deref()))
+        .bind(column!(row => row.fingerprint.as_str()))
+        .bind(column!(row => row.attempts))
+        .bind(column!(row => row.deliveries))
+        .bind(column!(row => row.consumer.as_deref()))
+        .bind(column!(row => row.entry_id.as_deref()))
+        .bind(column!(row => row.origin_id.as_deref()))
+        .bind(column!(row => row.published_at))
+        .bind(column!(row => row.first_delivery))
+        .bind(column!(row => row.last_delivery))
+        .bind(column!(row => row.buried_at))
+        .bind(column!(row => row.payload.as_deref()))
+        .fetch_all(connection)
+        .await
+}
+
+/// The fields of all rows come one after the other, since arrays of arrays of different lengths are
+/// none: a row's are cut out by where they end. The guard is asked where a job may be done though it
+/// is dead, by the event's key and by the entry that was published; a scalar query for each row, so
+/// that no plan reads the whole table.
+const INSERT: &str = "\
+INSERT INTO streamjobs.dead_letters (
+    stream, group_name, letter_id, digest, event_id, event_type, reason, error, fingerprint,
+    attempts, deliveries, consumer, entry_id, origin_id, published_at, first_delivery,
+    last_delivery, buried_at, field_names, field_values, payload, known_done)
+SELECT $1, $2, letter_id, digest, event_id, event_type, reason, error, fingerprint,
+    attempts, deliveries, consumer, entry_id, origin_id, published_at, first_delivery,
+    last_delivery, buried_at,
+    ($3::bytea[])[fields_end - fields + 1:fields_end],
+    ($4::bytea[])[fields_end - fields + 1:fields_end],
+    payload::jsonb,
+    CASE WHEN reason IN ('crashed', 'trimmed') THEN
+        COALESCE(
+            (SELECT true FROM streamjobs.once AS note
+             WHERE note.group_name = $2 AND note.key = letter.key AND note.done_at IS NOT NULL
+             LIMIT 1),
+            (SELECT true FROM streamjobs.once AS note
+             WHERE note.entry_id = letter.origin_id AND note.stream = $1 AND note.group_name = $2
+                 AND note.done_at IS NOT NULL
+             LIMIT 1),
+            false)
+    ELSE false END
+FROM unnest(
+    $5::integer[], $6::integer[], $7::text[], $8::bytea[], $9::text[], $10::text[], $11::text[],
+    $12::text[], $13::text[], $14::text[], $15::integer[], $16::bigint[], $17::text[],
+    $18::text[], $19::text[], $20::timestamptz[], $21::timestamptz[], $22::timestamptz[],
+    $23::timestamptz[], $24::text[]) AS letter (
+    fields_end, fields, letter_id, digest, event_id, key, event_type, reason, error, fingerprint,
+    attempts, deliveries, consumer, entry_id, origin_id, published_at, first_delivery,
+    last_delivery, buried_at, payload)
+ON CONFLICT (stream, group_name, letter_id, digest) DO NOTHING
+RETURNING reason, known_done";
+
+const CHUNK_BYTES_MAX: usize = 4 << 20;
+const CHUNK_FIELDS_MAX: usize = 4_000;
+const PATIENCE_MARGIN: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outages_are_not_about_the_rows() {
+        for error in [sqlx::Error::PoolTimedOut, sqlx::Error::WorkerCrashed] {
+            assert!(!is_about_rows(&error));
+        }
+        assert!(is_about_rows(&sqlx::Error::Encode("too large".into())));
+    }
+}

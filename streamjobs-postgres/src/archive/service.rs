@@ -1,0 +1,128 @@
+//! The archive beside the consumers of a runtime.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use streamjobs::error::BoxError;
+use streamjobs::service::{BoxFuture, Service, ServiceContext};
+use streamjobs::{Backoff, GroupName, StreamName};
+use tokio::sync::Semaphore;
+use tracing::{error, info, warn};
+
+use super::mover::Mover;
+use super::{Archive, ArchiveError, ArchiveReport};
+use crate::{fault, metrics};
+
+impl Service for Archive {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn prepare<'a>(&'a self, context: &'a ServiceContext) -> BoxFuture<'a, Result<(), BoxError>> {
+        Box::pin(async move {
+            self.movers(context.client(), &self.served(context))?;
+            Ok(())
+        })
+    }
+
+    fn run(&self, context: ServiceContext) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            let movers = match self.movers(context.client(), &self.served(&context)) {
+                Ok(movers) => movers,
+                // It was looked at before the start, and is told again by whoever runs services.
+                Err(_) => return,
+            };
+            // One connection of the pool is enough; the others are the handlers'.
+            let turn = Semaphore::new(1);
+            let runs = movers.into_iter().map(|mover| {
+                let run = Run { mover, turn: &turn, interval: self.interval, failures: 0 };
+                run.until_stopped(&context)
+            });
+            join_all(runs).await;
+        })
+    }
+}
+
+impl Archive {
+    fn served(&self, context: &ServiceContext) -> Vec<(StreamName, GroupName)> {
+        let served = context.queues().iter();
+        let served = served.map(|queue| (queue.stream.clone(), queue.group.clone()));
+        self.queues.iter().cloned().chain(served).collect()
+    }
+}
+
+/// The rounds of one queue.
+struct Run<'a> {
+    mover: Mover,
+    turn: &'a Semaphore,
+    interval: Duration,
+    failures: u32,
+}
+
+impl Run<'_> {
+    /// Goes round until the stop. The last round is for what the last jobs left: the consumers have
+    /// drained by then.
+    async fn until_stopped(mut self, context: &ServiceContext) {
+        loop {
+            let last = context.stop().is_cancelled();
+            let pause = self.round().await;
+            let stopped = context.stopped_within(pause).await;
+            // An outage is not waited for: the letters are taken again by whoever comes next.
+            if last || stopped && self.failures > 0 {
+                return;
+            }
+        }
+    }
+
+    /// One round, and how long to wait until the next.
+    async fn round(&mut self) -> Duration {
+        let mut report = ArchiveReport::default();
+        match self.mover.round(self.turn, &mut report).await {
+            Ok(more) => {
+                if self.failures > 0 {
+                    info!(
+                        stream = %self.mover.stream(), group = %self.mover.group(),
+                        "dead letters are moved into the database again"
+                    );
+                }
+                self.failures = 0;
+                // Several processes should not look at the same moment.
+                if more {
+                    Duration::ZERO
+                } else {
+                    self.interval.mul_f64(0.4_f64.mul_add(random(), 0.8))
+                }
+            }
+            Err(failure) => {
+                if matches!(failure, ArchiveError::Database { .. }) {
+                    metrics::database_error(NAME);
+                }
+                self.failures = self.failures.saturating_add(1);
+                if self.failures == 1 {
+                    self.report(&failure);
+                }
+                BACKOFF_FIRST + BACKOFF.delay(self.failures, random())
+            }
+        }
+    }
+
+    /// Once for each outage.
+    fn report(&self, failure: &ArchiveError) {
+        let (stream, group) = (self.mover.stream(), self.mover.group());
+        let cause: &(dyn std::error::Error + 'static) = failure;
+        match failure {
+            ArchiveError::Database { source, .. } if !fault::passes(source) => {
+                error!(%stream, %group, error = cause, "dead letters stay where they are");
+            }
+            _ => warn!(%stream, %group, error = cause, "dead letters wait where they are"),
+        }
+    }
+}
+
+fn random() -> f64 {
+    fastrand::f64()
+}
+
+const NAME: &str = "archive";
+const BACKOFF_FIRST: Duration = Duration::from_millis(100);
+const BACKOFF: Backoff = Backoff::exponential(BACKOFF_FIRST, Duration::from_secs(5));
