@@ -5,12 +5,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures_util::future::join_all;
 use tracing::{Instrument, Span};
 
 use crate::config::Retention;
+use crate::encoded::{self, EncodedEvent, PAYLOAD_BYTES_MAX};
 use crate::entry::{EntryId, Fields};
 use crate::error::{ConnectError, PublishError};
-use crate::event::{Envelope, Event};
+use crate::event::Event;
 use crate::metrics::{self, SendMetrics, Sending};
 use crate::name::{EventId, NameError, StreamName};
 use crate::store::redis::RedisStore;
@@ -130,7 +132,8 @@ impl Client {
     ) -> Result<Published, PublishError> {
         let span = span::send(stream, 1, Some(&id));
         let trace = self.trace(&span);
-        let fields = self.entry_of(stream, event, &id, trace.as_deref());
+        let bytes_max = self.inner.payload_bytes_max;
+        let fields = encoded::encode(stream, event, &id, trace.as_deref(), bytes_max);
         let fields = fields.inspect_err(|_| span::failed(&span, "refused"))?;
         let store = self.inner.store.as_ref();
         let sent = Instant::now();
@@ -182,36 +185,94 @@ impl Client {
             Err(error) => return events.into_iter().map(|_| Err(error.clone().into())).collect(),
         };
         // No iterator of the caller's is held while something is waited for.
-        let mut events = events.into_iter().collect::<Vec<_>>().into_iter();
-        if events.len() == 0 {
+        let events = events.into_iter().collect::<Vec<_>>();
+        if events.is_empty() {
             return Vec::new();
         }
         let span = span::send(&stream, events.len(), None);
         let trace = self.trace(&span);
+        let entries = events.into_iter().map(|(id, event)| {
+            let bytes_max = self.inner.payload_bytes_max;
+            let fields = encoded::encode(&stream, event, &id, trace.as_deref(), bytes_max)?;
+            Ok((id, fields))
+        });
+        self.send_all(&stream, span, entries).await
+    }
+
+    /// Writes an event as [`publish_with_id`](Self::publish_with_id) would, with this client's limit
+    /// and trace context, and sends nothing.
+    ///
+    /// # Errors
+    ///
+    /// When the payload cannot be written, is too large, or names no stream.
+    pub fn encode<E: Event>(&self, event: &E, id: EventId) -> Result<EncodedEvent, PublishError> {
+        let trace = self.trace(&Span::none());
+        EncodedEvent::encode(event, id, trace.as_deref(), self.inner.payload_bytes_max)
+    }
+
+    /// Publishes events that were written before, each to its own stream: those of one stream
+    /// pipelined and in their order, the streams beside each other.
+    ///
+    /// There is one answer for each event, in the order of the events. It is not a transaction:
+    /// some may be stored where others are refused. No events make no call.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`publish_all`](Self::publish_all).
+    pub async fn publish_encoded(
+        &self,
+        events: Vec<EncodedEvent>,
+    ) -> Vec<Result<Published, PublishError>> {
+        let mut streams = HashMap::<StreamName, (Vec<usize>, Vec<EncodedEvent>)>::new();
+        for (place, event) in events.into_iter().enumerate() {
+            let (places, events) = streams.entry(event.stream().clone()).or_default();
+            places.push(place);
+            events.push(event);
+        }
+        let sending = streams.into_iter().map(async |(stream, (places, events))| {
+            let only = events.first().filter(|_| events.len() == 1);
+            let span = span::send(&stream, events.len(), only.map(EncodedEvent::event_id));
+            let bytes_max = self.inner.payload_bytes_max;
+            let entries = events.into_iter().map(|event| event.within(bytes_max));
+            let answers = self.send_all(&stream, span, entries).await;
+            places.into_iter().zip(answers).collect::<Vec<_>>()
+        });
+        let mut answers = join_all(sending).await.into_iter().flatten().collect::<Vec<_>>();
+        answers.sort_unstable_by_key(|(place, _)| *place);
+        answers.into_iter().map(|(_, answer)| answer).collect()
+    }
+
+    /// Appends to one stream in order, with an answer for each entry.
+    async fn send_all(
+        &self,
+        stream: &StreamName,
+        span: Span,
+        mut entries: impl ExactSizeIterator<Item = Result<(EventId, Fields), PublishError>>,
+    ) -> Vec<Result<Published, PublishError>> {
         let sent = Instant::now();
-        let mut ids = Vec::with_capacity(events.len());
+        let mut ids = Vec::with_capacity(entries.len());
         let sending = async {
-            let mut appender = self.inner.store.appender(&stream, self.retention(&stream));
-            while events.len() > 0 {
-                // While the server works on some events, the next ones are written.
-                let mut entries = Vec::with_capacity(PUBLISH_STEP);
-                for (id, event) in events.by_ref().take(PUBLISH_STEP) {
-                    ids.push(self.entry_of(&stream, event, &id, trace.as_deref()).map(|fields| {
-                        entries.push(fields);
+            let mut appender = self.inner.store.appender(stream, self.retention(stream));
+            while entries.len() > 0 {
+                // While the server works on some entries, the next ones are written.
+                let mut step = Vec::with_capacity(PUBLISH_STEP);
+                for entry in entries.by_ref().take(PUBLISH_STEP) {
+                    ids.push(entry.map(|(id, fields)| {
+                        step.push(fields);
                         id
                     }));
                 }
-                appender.push(entries).await;
+                appender.push(step).await;
             }
             appender.finish().await.into_iter()
         };
         let mut stored = sending.instrument(span.clone()).await;
         let lost = || Err(StoreError::Protocol { command: "XADD" });
         let answer = |id: Result<EventId, PublishError>| {
-            id.and_then(|id| confirm(&stream, id, stored.next().unwrap_or_else(lost)))
+            id.and_then(|id| confirm(stream, id, stored.next().unwrap_or_else(lost)))
         };
         let answers = ids.into_iter().map(answer).collect::<Vec<_>>();
-        self.note_sent(&stream, &answers, sent, &span);
+        self.note_sent(stream, &answers, sent, &span);
         answers
     }
 
@@ -273,32 +334,6 @@ impl Client {
             Some(_) => span::failed(span, "refused"),
             None => {}
         }
-    }
-
-    fn entry_of<E: Event>(
-        &self,
-        stream: &StreamName,
-        event: &E,
-        id: &EventId,
-        trace: Option<&TraceContext>,
-    ) -> Result<Fields, PublishError> {
-        let event_type = event.event_type();
-        let payload = event.encode().map_err(|source| PublishError::Encode {
-            stream: stream.to_string(),
-            event_type: event_type.to_owned(),
-            source,
-        })?;
-        let fields = Envelope::entry(event_type, payload, id, event.key(), trace);
-        let bytes = fields.iter().map(|(name, value)| name.len() + value.len()).sum();
-        if bytes > self.inner.payload_bytes_max {
-            return Err(PublishError::TooLarge {
-                stream: stream.to_string(),
-                event_type: event_type.to_owned(),
-                bytes,
-                bytes_max: self.inner.payload_bytes_max,
-            });
-        }
-        Ok(fields)
     }
 }
 
@@ -430,6 +465,5 @@ fn confirm(
 
 /// Events that are written while the server stores as many.
 const PUBLISH_STEP: usize = 128;
-const PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
 /// Half of what the server takes as one value, so that a dead letter with its notes still fits.
 const PAYLOAD_BYTES_CEILING: usize = 256 * 1024 * 1024;

@@ -21,6 +21,7 @@ mod backoff;
 mod cause;
 mod client;
 mod diagnosis;
+mod encoded;
 mod entry;
 mod event;
 mod handler;
@@ -38,6 +39,7 @@ mod view;
 
 pub use self::backoff::Backoff;
 pub use self::client::{Client, ClientBuilder, Published};
+pub use self::encoded::EncodedEvent;
 pub use self::entry::{Entry, EntryId, EntryIdError, Fields};
 pub use self::event::{DecodeError, EncodeError, Event, Payload};
 pub use self::handler::{Begin, FromJob, HandlerDef, Job, JobResource, Requirements, State};

@@ -1,7 +1,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use streamjobs::error::PublishError;
-use streamjobs::{Client, EventId};
+use streamjobs::{Client, EncodedEvent, EventId, StreamName};
 use streamjobs_tests::eventually::eventually_async;
 use streamjobs_tests::proxy::{FaultProxy, Mode};
 use streamjobs_tests::server::RedisServer;
@@ -60,8 +60,57 @@ async fn publish_all_keeps_order_and_answers_for_each_event() {
 }
 
 #[tokio::test]
+async fn encoded_events_reach_their_streams_in_order_with_an_answer_for_each() {
+    let app = App::start().await;
+    let streams = ["orders", "orders:{acme}", "orders:{bond}"].map(StreamName::new);
+    let streams = streams.map(Result::unwrap);
+    let events = (0..600).map(|number| {
+        let event = EncodedEvent::new(&order(number)).unwrap();
+        event.to_stream(streams[number % streams.len()].clone())
+    });
+    let events = events.collect::<Vec<_>>();
+    let (client, sent) = (app.client.clone(), events.clone());
+    // In a task of its own, as a service does it.
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(async move { client.publish_encoded(sent).await });
+    let answers = tasks.join_next().await.unwrap().unwrap();
+    assert_eq!(answers.len(), events.len());
+    let mut stored = streams.iter().map(|name| app.server.entries(name.as_str()).into_iter());
+    let mut stored = std::array::from_fn::<_, 3, _>(|_| stored.next().unwrap());
+    for (number, (event, answer)) in events.iter().zip(answers).enumerate() {
+        let (answer, entry) = (answer.unwrap(), stored[number % 3].next().unwrap());
+        assert_eq!((&answer.event_id, answer.entry_id.to_string()), (event.event_id(), entry.id));
+        let fields = event.fields().iter().map(|(name, value)| (name.to_vec(), value.to_vec()));
+        assert_eq!(fields.collect::<Vec<_>>(), entry.fields);
+    }
+}
+
+#[tokio::test]
+async fn an_encoded_event_that_a_client_does_not_take_hides_no_other() {
+    let server = RedisServer::start().unwrap();
+    let client = Client::builder(&server.url()).payload_bytes_max(200).connect().await.unwrap();
+    let large = crate::app::Order { customer: "x".repeat(500), ..order(1) };
+    let error = client.encode(&large, EventId::generate()).unwrap_err();
+    assert!(matches!(error, PublishError::TooLarge { bytes_max: 200, .. }), "{error:?}");
+    let other = EncodedEvent::new(&order(3)).unwrap().to_stream(StreamName::new("taken").unwrap());
+    server.command(&["SET", "taken", "not a stream"]);
+    let events = vec![
+        client.encode(&order(0), EventId::generate()).unwrap(),
+        EncodedEvent::new(&large).unwrap(),
+        other,
+        EncodedEvent::new(&order(2)).unwrap(),
+    ];
+    let answers = client.publish_encoded(events).await;
+    assert!(answers[0].is_ok() && answers[3].is_ok());
+    assert!(matches!(answers[1], Err(PublishError::TooLarge { .. })));
+    assert!(matches!(answers[2], Err(PublishError::Rejected { .. })));
+    assert_eq!(server.length("orders"), 2);
+}
+
+#[tokio::test]
 async fn no_events_make_no_call() {
     let app = App::start().await;
+    assert!(app.client.publish_encoded(Vec::new()).await.is_empty());
     assert!(app.client.publish_all::<crate::app::Order, _>(&[]).await.is_empty());
     assert_eq!(app.calls("xadd"), 0);
 }
