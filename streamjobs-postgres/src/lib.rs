@@ -1,14 +1,20 @@
 //! The Postgres companion of streamjobs: effects once per event, dead letters to query, and
 //! publishing inside of a transaction.
 
+mod fault;
+mod key;
+mod metrics;
 mod migrate;
+mod once;
 mod postgres;
 mod schema;
 #[cfg_attr(not(test), expect(dead_code, reason = "what reads and writes rows comes next"))]
 mod time;
 
+pub use self::key::{ByEventId, GuardKey};
 pub use self::migrate::{
     MigrationError, MigrationSql, SchemaError, migrate, migrate_schema, migrations,
 };
+pub use self::once::Once;
 pub use self::postgres::{Postgres, PostgresBuilder};
 pub use self::schema::{SchemaName, SchemaNameError};

@@ -4,10 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::PgPool;
+use sqlx::{PgPool, SqlStr};
 
 use crate::migrate::{self, SchemaError};
-use crate::schema::SchemaName;
+use crate::schema::{Durability, Limits, SchemaName, begin};
 
 /// A database with the tables of this crate: what everything else here starts from.
 ///
@@ -39,14 +39,8 @@ struct Inner {
     pool: PgPool,
     schema: SchemaName,
     limits: Limits,
-}
-
-/// How long a guarded transaction may wait and work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Limits {
-    pub(crate) lock: Duration,
-    pub(crate) statement: Duration,
-    pub(crate) idle: Duration,
+    /// What begins a guarded transaction.
+    begin: SqlStr,
 }
 
 impl Postgres {
@@ -82,7 +76,11 @@ impl Postgres {
         &self.inner.schema
     }
 
-    #[expect(dead_code, reason = "the guard comes next")]
+    /// The statement that begins a guarded transaction.
+    pub(crate) fn begin(&self) -> SqlStr {
+        self.inner.begin.clone()
+    }
+
     pub(crate) fn limits(&self) -> Limits {
         self.inner.limits
     }
@@ -91,16 +89,6 @@ impl Postgres {
 impl fmt::Debug for Postgres {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Postgres").field("schema", &self.inner.schema).finish_non_exhaustive()
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            lock: Duration::from_secs(5),
-            statement: Duration::from_secs(60),
-            idle: Duration::from_secs(60),
-        }
     }
 }
 
@@ -159,7 +147,15 @@ impl PostgresBuilder {
     pub async fn open(self) -> Result<Postgres, SchemaError> {
         migrate::check(&self.pool, &self.schema).await?;
         let Self { pool, schema, limits } = self;
-        Ok(Postgres { inner: Arc::new(Inner { pool, schema, limits }) })
+        let asked = sqlx::query_scalar::<_, String>("SHOW synchronous_commit").fetch_one(&pool);
+        let durability = match asked.await {
+            Ok(setting) if setting == "remote_apply" => Durability::Applied,
+            Ok(_) => Durability::Here,
+            Err(source) => return Err(SchemaError::Database { schema, source }),
+        };
+        // Made shareable once; it is sent with every guarded job.
+        let begin = begin(durability, limits).clone();
+        Ok(Postgres { inner: Arc::new(Inner { pool, schema, limits, begin }) })
     }
 }
 

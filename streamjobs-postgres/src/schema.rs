@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 use thiserror::Error;
@@ -77,6 +78,53 @@ impl SchemaName {
     }
 }
 
+/// Begins a transaction that keeps to its limits and whose commit is on disk when it is answered.
+/// All in one request, and with nothing from outside in it.
+pub(crate) fn begin(commit: Durability, limits: Limits) -> SqlStr {
+    let commit = match commit {
+        Durability::Here => "on",
+        Durability::Applied => "remote_apply",
+    };
+    let limit = |name: &str, limit: Duration| {
+        // Zero would mean no limit at all.
+        format!("; SET LOCAL {name} = {}", limit.as_millis().clamp(1, LIMIT_MAX))
+    };
+    let mut text = String::from("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE");
+    text.push_str("; SET LOCAL synchronous_commit = ");
+    text.push_str(commit);
+    text.push_str(&limit("lock_timeout", limits.lock));
+    text.push_str(&limit("statement_timeout", limits.statement));
+    text.push_str(&limit("idle_in_transaction_session_timeout", limits.idle));
+    AssertSqlSafe(text).into_sql_str()
+}
+
+/// When a commit is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Durability {
+    /// When it is on disk here, and on the standbys that the server waits for.
+    Here,
+    /// When those standbys show it as well: where the database asks for that, it gets it.
+    Applied,
+}
+
+/// How long a guarded transaction may wait and work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limits {
+    pub(crate) lock: Duration,
+    pub(crate) statement: Duration,
+    pub(crate) idle: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            lock: Duration::from_secs(5),
+            statement: Duration::from_secs(60),
+            idle: Duration::from_secs(60),
+        }
+    }
+}
+
 impl Default for SchemaName {
     /// `streamjobs`.
     fn default() -> Self {
@@ -101,6 +149,8 @@ impl FromStr for SchemaName {
 const DEFAULT: &str = "streamjobs";
 const QUALIFIER: &str = "streamjobs.";
 const NAME_BYTES_MAX: usize = 63;
+/// Milliseconds: the server's settings are numbers of 32 bits with a sign.
+const LIMIT_MAX: u128 = i32::MAX as u128;
 
 #[cfg(test)]
 mod tests {
@@ -117,6 +167,22 @@ mod tests {
             ["", "2jobs", "Jobs", "a-b", "a.b", "a\"", "a b", "ä", "pg_jobs", "a;--", &too_long]
         {
             assert!(SchemaName::new(name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn no_limit_is_none() {
+        let none = Duration::ZERO;
+        let limits = Limits { lock: none, statement: Duration::MAX, idle: Duration::from_secs(2) };
+        let begin = begin(Durability::Here, limits);
+        for part in [
+            "BEGIN ISOLATION LEVEL READ COMMITTED",
+            "synchronous_commit = on;",
+            "lock_timeout = 1;",
+            "statement_timeout = 2147483647;",
+            "idle_in_transaction_session_timeout = 2000",
+        ] {
+            assert!(begin.as_str().contains(part), "{part}");
         }
     }
 

@@ -61,6 +61,8 @@ table! {
         "Jobs that this process is done with, by how";
     FAILED: Counter in Count, "streamjobs_attempts_failed_total",
         "Attempts that ended in a failure, by what it was";
+    POSTPONED: Counter in Count, "streamjobs_attempts_postponed_total",
+        "Attempts that were put off and count as no failure";
     QUARANTINED: Counter in Count, "streamjobs_quarantined_total",
         "Jobs stored as dead letters, by reason";
     UNHANDLED: Counter in Count, "streamjobs_unhandled_total",
@@ -203,7 +205,7 @@ words! {
         Duplicate = "duplicate",
         /// Acknowledged for want of a handler.
         Unhandled = "unhandled",
-        /// Set aside until its back-off is over.
+        /// Set aside until it is tried again.
         Retry = "retry",
         /// Stored as a dead letter.
         Dead = "dead",
@@ -270,6 +272,7 @@ pub(crate) struct QueueMetrics {
     reclaimed: Family,
     suppressed: Family,
     pub(crate) consumed: Counter,
+    pub(crate) postponed: Counter,
     pub(crate) unhandled: Counter,
     pub(crate) acknowledged: Counter,
     pub(crate) acknowledged_late: Counter,
@@ -314,6 +317,7 @@ impl QueueMetrics {
             reclaimed: family(RECLAIMED, "reason", words(Reclaim::WORDS)),
             suppressed: family(SUPPRESSED, "stage", words(Stage::WORDS)),
             consumed: counter(CONSUMED),
+            postponed: counter(POSTPONED),
             unhandled: counter(UNHANDLED),
             acknowledged: counter(ACKNOWLEDGED),
             acknowledged_late: counter(ACKNOWLEDGED_LATE),

@@ -1,5 +1,6 @@
 //! What running a handler gave.
 
+use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
@@ -9,8 +10,8 @@ use crate::event::DecodeError;
 /// Why a job failed, and what that means for it.
 ///
 /// Anything that is an error turns into one with `?`, and means: try again with back-off. Say
-/// otherwise with [`JobError::dead`] and [`JobError::retry_after`], or with the methods of
-/// [`ResultExt`].
+/// otherwise with [`JobError::dead`], [`JobError::retry_after`] and [`JobError::later`], or with the
+/// methods of [`ResultExt`].
 ///
 /// ```
 /// use streamjobs::{JobError, ResultExt};
@@ -33,6 +34,8 @@ pub(crate) enum Retry {
     Backoff,
     /// Again after this delay.
     After(Duration),
+    /// Again after this delay, and not charged as a failure.
+    Later(Duration),
     /// Not again.
     Never,
 }
@@ -52,16 +55,64 @@ impl JobError {
         Self { retry: Retry::After(delay.min(DELAY_MAX)), cause: cause.into() }
     }
 
+    /// Not the job's doing: it is tried again after the given delay, and this attempt is not charged
+    /// as a failure, so not even the last allowed one makes it a dead letter.
+    ///
+    /// It is for what is wrong around a job, and will pass: a deadlock, an exhausted pool, somebody
+    /// else at work on the same thing. Nothing bounds how often a job is put off, so what the job
+    /// itself brings about must not be answered this way: it would come back for ever. Each time is
+    /// counted as [`postponed`](crate::runtime::Counters::postponed).
+    ///
+    /// The delay is at most a year; a longer one is cut to that. A short one lasts until the
+    /// runtime's next look at what is due (every 500 ms by default). Jobs that are put off together
+    /// come back together: spread the delays where that matters.
+    ///
+    /// An entry of more than 1,000 fields cannot wait, and becomes a dead letter all the same.
+    ///
+    /// # Delivery
+    ///
+    /// What the attempt has done already is done again by the next, as after any failure.
+    #[must_use]
+    pub fn later(delay: Duration, cause: impl Into<BoxError>) -> Self {
+        Self { retry: Retry::Later(delay.min(DELAY_MAX)), cause: cause.into() }
+    }
+
     /// A failure that no retry mends: the job becomes a dead letter at once.
     #[must_use]
     pub fn dead(cause: impl Into<BoxError>) -> Self {
         Self { retry: Retry::Never, cause: cause.into() }
     }
 
+    /// The same failure, as one that is not the job's doing; see [`later`](Self::later).
+    #[must_use]
+    pub fn into_later(self, delay: Duration) -> Self {
+        Self::later(delay, self.cause)
+    }
+
+    /// Whether the job is tried again after its ordinary back-off: nobody has said what the failure
+    /// means.
+    #[must_use]
+    pub fn is_retry(&self) -> bool {
+        self.retry == Retry::Backoff
+    }
+
+    /// Whether the attempt is not charged as a failure.
+    #[must_use]
+    pub fn is_later(&self) -> bool {
+        matches!(self.retry, Retry::Later(_))
+    }
+
     /// Whether the job will not be tried again.
     #[must_use]
     pub fn is_dead(&self) -> bool {
         self.retry == Retry::Never
+    }
+
+    /// What went wrong, to be looked at: `downcast_ref` finds the error that a handler passed on
+    /// with `?`.
+    #[must_use]
+    pub fn cause(&self) -> &(dyn Error + 'static) {
+        self.cause.as_ref()
     }
 
     pub(crate) fn asks_for(&self) -> Retry {
@@ -110,6 +161,14 @@ pub trait ResultExt<T> {
     ///
     /// Passes the error on, marked.
     fn retry_after(self, delay: Duration) -> Result<T, JobError>;
+
+    /// Says that the error is not the job's doing: it waits for the given delay, and the attempt is
+    /// not charged; see [`JobError::later`].
+    ///
+    /// # Errors
+    ///
+    /// Passes the error on, marked.
+    fn later(self, delay: Duration) -> Result<T, JobError>;
 }
 
 impl<T, E: Into<BoxError>> ResultExt<T> for Result<T, E> {
@@ -119,6 +178,10 @@ impl<T, E: Into<BoxError>> ResultExt<T> for Result<T, E> {
 
     fn retry_after(self, delay: Duration) -> Result<T, JobError> {
         self.map_err(|cause| JobError::retry_after(delay, cause))
+    }
+
+    fn later(self, delay: Duration) -> Result<T, JobError> {
+        self.map_err(|cause| JobError::later(delay, cause))
     }
 }
 
@@ -198,11 +261,26 @@ mod tests {
     }
 
     #[test]
-    fn extensions_say_dead_and_retry_after() {
-        let dead = "x".parse::<u32>().dead().unwrap_err();
-        assert!(dead.is_dead());
-        let later = "x".parse::<u32>().retry_after(Duration::MAX).unwrap_err();
-        assert_eq!(later.asks_for(), Retry::After(DELAY_MAX));
+    fn extensions_say_dead_retry_after_and_later() {
+        let parse = || "x".parse::<u32>();
+        let dead = parse().dead().unwrap_err();
+        assert_eq!((dead.is_dead(), dead.is_later(), dead.is_retry()), (true, false, false));
+        let after = parse().retry_after(Duration::MAX).unwrap_err();
+        assert_eq!(after.asks_for(), Retry::After(DELAY_MAX));
+        assert_eq!((after.is_dead(), after.is_later(), after.is_retry()), (false, false, false));
+        let later = parse().later(Duration::MAX).unwrap_err();
+        assert_eq!(later.asks_for(), Retry::Later(DELAY_MAX));
+        assert_eq!((later.is_dead(), later.is_later(), later.is_retry()), (false, true, false));
+    }
+
+    #[test]
+    fn a_failure_that_is_put_off_keeps_its_cause() {
+        let plain = JobError::from("x".parse::<u32>().unwrap_err());
+        assert!(plain.is_retry() && plain.cause().is::<std::num::ParseIntError>());
+        let text = plain.text();
+        let later = plain.into_later(Duration::from_secs(3));
+        assert_eq!(later.asks_for(), Retry::Later(Duration::from_secs(3)));
+        assert!(later.cause().is::<std::num::ParseIntError>() && later.text() == text);
     }
 
     #[test]

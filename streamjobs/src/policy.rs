@@ -89,6 +89,8 @@ pub(crate) fn after_attempt(
         Outcome::Failed(error) => match error.asks_for() {
             Retry::Backoff => again(backoff(), error.text()),
             Retry::After(delay) => again(delay, error.text()),
+            // However often the job has failed: this was not its doing.
+            Retry::Later(delay) => Verdict::SetAside { delay, error: bounded_text(&error.text()) },
             Retry::Never => {
                 Verdict::Bury { reason: Reason::Rejected, error: Some(bounded_text(&error.text())) }
             }
@@ -204,6 +206,17 @@ mod tests {
             matches!(verdict(&later, 1), Verdict::SetAside { delay, .. } if delay.as_secs() == 60)
         );
         assert_eq!(reason(verdict(&later, 3)), Some(Reason::Exhausted));
+    }
+
+    #[test]
+    fn what_is_not_the_jobs_doing_waits_below_at_and_past_the_limit() {
+        let outcome = Outcome::Failed(JobError::later(Duration::from_secs(60), "a deadlock"));
+        for attempt in [1, 3, 4, u32::MAX] {
+            let expected = Duration::from_secs(60);
+            assert!(
+                matches!(verdict(&outcome, attempt), Verdict::SetAside { delay, error } if delay == expected && error == "a deadlock")
+            );
+        }
     }
 
     #[test]

@@ -17,8 +17,8 @@ use streamjobs::__store::memory::Fault;
 use streamjobs::config::GroupOptions;
 use streamjobs::testing::Streams;
 use streamjobs::{
-    Begin, Client, Event, Job, JobError, JobResource, Runtime, RuntimeBuilder, State, handler,
-    handlers,
+    Begin, Client, Event, Job, JobError, JobResource, ResultExt, Runtime, RuntimeBuilder, State,
+    handler, handlers,
 };
 use streamjobs_tests::eventually::eventually_async;
 use tokio::time::{Instant, sleep_until};
@@ -338,6 +338,110 @@ async fn a_resource_is_committed_before_the_acknowledgement_and_rolled_back_othe
     client.publish_with_id(&Order { id: 0 }, known).await.unwrap();
     until("acknowledged without running", || runtime.counters().acknowledged == 2).await;
     assert_eq!(take(), ["begin"]);
+    let _ = runtime.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_is_put_off_at_its_last_attempt_waits_and_is_never_charged() {
+    let (streams, delay) = (Streams::new(), Duration::from_secs(60));
+    let client = streams.client();
+    let attempts = Arc::new(Mutex::new(Vec::new()));
+    let noted = attempts.clone();
+    let locked = Work::new(move |_, job| {
+        let mut attempts = noted.lock().unwrap();
+        attempts.push((job.attempt(), job.is_last_attempt()));
+        let runs = attempts.len();
+        async move { if runs < 4 { Err::<(), _>("locked").later(delay) } else { Ok(()) } }
+    });
+    let once = GroupOptions::new().max_attempts(NonZeroU32::MIN);
+    let runtime = runtime(&client, &locked).group("work", once).start().await.unwrap();
+    publish(&client, 1).await;
+    until("done", || runtime.counters().succeeded == 1).await;
+    assert_eq!(attempts.lock().unwrap().as_slice(), [(1, true); 4]);
+    let starts = locked.starts();
+    assert!(starts.windows(2).all(|pair| pair[1].1 - pair[0].1 >= delay), "{starts:?}");
+    let counters = runtime.counters();
+    let counts = (counters.postponed, counters.set_aside, counters.failed, counters.buried);
+    assert_eq!(counts, (3, 3, 0, 0));
+    let _ = runtime.shutdown().await;
+}
+
+/// Takes everything that nobody has decided about for a deadlock, while it is open.
+struct Judging(Arc<Mutex<Vec<String>>>);
+
+impl JobResource for Judging {
+    async fn begin(job: &Job) -> Result<Begin<Self>, JobError> {
+        // What a resource may ask of its job: a part of the payload, and what the runtime was given.
+        let (order, Book(book)) = (job.read::<Order>()?, job.state::<Book>().ok_or("no book")?);
+        assert!(job.state::<usize>().is_none() && job.read::<Refund>().is_err());
+        book.lock().unwrap().push("begin");
+        let notes = Arc::new(Mutex::new(vec![format!("order {}", order.id)]));
+        Ok(Begin::Run(Self(notes)))
+    }
+
+    async fn commit(self) -> Result<(), JobError> {
+        Err("the connection broke at the commit".into())
+    }
+
+    fn judge(&self, error: JobError) -> JobError {
+        self.0.lock().unwrap().push(error.to_string());
+        let deadlock = error.is_retry() && error.cause().to_string() == "deadlock";
+        if deadlock { error.into_later(Duration::from_secs(1)) } else { error }
+    }
+
+    async fn rollback(self) {
+        let notes = self.0.lock().unwrap().join(", ");
+        JUDGED.lock().unwrap().push(notes);
+    }
+
+    fn require(requirements: &mut streamjobs::Requirements) {
+        requirements.state::<Book>();
+    }
+}
+
+static JUDGED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+#[derive(Event, Serialize, Deserialize)]
+#[event(stream = "orders", type = "order.refunded")]
+struct Refund {}
+
+#[handler(group = "judged", max_attempts = 1)]
+async fn judged(order: Order, job: Job, judging: &mut Judging) -> Result<(), JobError> {
+    judging.0.lock().unwrap().push("ran".to_owned());
+    match order.id {
+        0 if job.is_first_delivery() => Err("deadlock".into()),
+        0 => Err(JobError::dead("deadlock")),
+        1 => Err("no".into()),
+        _ => Ok(()),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_resource_judges_the_failure_of_its_handler_before_it_is_rolled_back() {
+    let streams = Streams::new();
+    let client = streams.client();
+    let builder = Runtime::builder(&client).handlers(handlers![judged]);
+    let runtime = builder.state(Book::default()).start().await.unwrap();
+    publish(&client, 3).await;
+    until("all buried", || runtime.counters().buried == 3).await;
+    let counters = runtime.counters();
+    assert_eq!((counters.postponed, counters.failed), (1, 3));
+    let mut notes = JUDGED.lock().unwrap().clone();
+    notes.sort();
+    let twice = "order 0, ran, deadlock";
+    assert_eq!(notes, [twice, twice, "order 1, ran, no"], "a failed commit is nothing to judge");
+    let letters = client.dead_letters("orders", "judged").unwrap();
+    let letters = letters.list(None, 10).await.unwrap().letters.into_iter();
+    let mut ends = letters
+        .map(|letter| (letter.reason.as_str(), letter.error.unwrap(), letter.attempts))
+        .collect::<Vec<_>>();
+    ends.sort();
+    let commit = "the connection broke at the commit";
+    let expected = [("exhausted", "no", 1), ("exhausted", commit, 1), ("rejected", "deadlock", 1)];
+    assert_eq!(
+        ends,
+        expected.map(|(reason, error, attempts)| (reason, error.to_owned(), attempts))
+    );
     let _ = runtime.shutdown().await;
 }
 

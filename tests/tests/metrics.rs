@@ -123,6 +123,7 @@ fn agrees_with_counters(scrape: &Scrape, counters: &Counters) {
         (counters.delivered, sum("messaging_client_consumed_messages_total"), "delivered"),
         (counters.succeeded, finished("ok") + finished("duplicate"), "succeeded"),
         (counters.failed, sum("streamjobs_attempts_failed_total"), "failed"),
+        (counters.postponed, sum("streamjobs_attempts_postponed_total"), "postponed"),
         (counters.acknowledged, sum("streamjobs_acknowledged_total"), "acknowledged"),
         (counters.acknowledged_late, sum("streamjobs_acknowledged_late_total"), "late"),
         (counters.set_aside, finished("retry"), "set_aside"),
@@ -184,6 +185,9 @@ fn script(gate: &Gate) -> Work {
             match (order.id.as_str(), job.attempt()) {
                 ("twice", 1) | ("never", _) => Err("not now".into()),
                 ("panics", 1) => panic!("as the script says"),
+                ("later", 1) if job.is_first_delivery() => {
+                    Err("locked").later(Duration::from_millis(1))
+                }
                 ("rejected", _) => Err::<(), _>("never").dead(),
                 ("stolen", 1) if job.delivery_count() == 1 => {
                     job.cancelled().cancelled().await;
@@ -219,7 +223,7 @@ async fn one_scrape_shows_every_metric_and_equals_the_history_of_the_run() {
     let builder = quick(builder.state(work.clone()).group("work", twice));
     let builder = builder.watch_interval(Duration::from_millis(50));
     let runtime = builder.group("guarded", options().lease(LEASE)).start().await.unwrap();
-    for id in ["one", "two", "twice", "never", "panics", "rejected", "known"] {
+    for id in ["one", "two", "twice", "never", "panics", "later", "rejected", "known"] {
         live(&app, id).await;
     }
     app.server.command(&["XADD", "orders", "*", "type", "order.placed", "data", "{"]);
@@ -317,10 +321,10 @@ fn equals_history(scrape: &Scrape, work: &Work) {
         scrape.sum(name, &[("stream", "orders"), ("group", "work"), (label, value)])
     };
     for (outcome, jobs) in [
-        // One, two, twice, panics, known, stolen, the orphan, and those after the connections and
+        // One, two, twice, panics, later, known, stolen, the orphan, and those after the connections and
         // the group. The gated one still runs.
-        ("ok", 9),
-        ("retry", 3),
+        ("ok", 10),
+        ("retry", 4),
         ("dead", 3),
         ("unhandled", 1),
         ("lost_lease", 1),
@@ -334,6 +338,7 @@ fn equals_history(scrape: &Scrape, work: &Work) {
     }
     assert_eq!(sum("streamjobs_attempts_failed_total", "reason", "error"), 4);
     assert_eq!(sum("streamjobs_attempts_failed_total", "reason", "panic"), 1);
+    assert_eq!(sum("streamjobs_attempts_postponed_total", "group", "work"), 1);
     assert_eq!(sum("streamjobs_reclaimed_total", "reason", "idle"), 2, "the orphan and the stolen");
     assert_eq!(sum("streamjobs_lease_lost_total", "group", "work"), 1);
     let gauges = ["streamjobs_running", "streamjobs_buffered", "streamjobs_slots"];
@@ -341,13 +346,13 @@ fn equals_history(scrape: &Scrape, work: &Work) {
     // The gated order still runs, and an entry that cannot be read is no run that the handler saw.
     let runs = sum("messaging_process_duration_seconds_count", "handler", "order.placed");
     assert_eq!(runs, work.count() as u64 - 1 + 1);
-    // Three retries came from the lane. First deliveries are all others but the two claims.
-    assert_eq!(sum("streamjobs_schedule_lateness_seconds_count", "group", "work"), 3);
+    // Four retries came from the lane. First deliveries are all others but the two claims.
+    assert_eq!(sum("streamjobs_schedule_lateness_seconds_count", "group", "work"), 4);
     let queued = sum("streamjobs_queue_time_seconds_count", "group", "work");
-    assert_eq!(queued, work.count() as u64 + 1 - 3 - 2);
+    assert_eq!(queued, work.count() as u64 + 1 - 4 - 2);
     let sent = scrape
         .sum("messaging_client_sent_messages_total", &[("outcome", "ok"), ("stream", "orders")]);
-    assert_eq!(sent, 12);
+    assert_eq!(sent, 13);
     let known = [("group", "guarded"), ("stage", "handle")];
     assert_eq!(scrape.sum("streamjobs_duplicates_suppressed_total", &known), 1);
 }

@@ -58,8 +58,8 @@ pub struct State<T>(pub T);
 
 impl<T: Clone + Send + Sync + 'static> FromJob for State<T> {
     fn from_job(job: &Job) -> Result<Self, JobError> {
-        let state = job.states().get::<T>();
-        let state = state
+        let state = job
+            .state::<T>()
             .ok_or_else(|| format!("the runtime has no state of type {}", type_name::<T>()))?;
         Ok(Self(state))
     }

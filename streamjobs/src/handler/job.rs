@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::needs::States;
 use crate::client::Client;
 use crate::entry::{Delivery, Entry, EntryId};
+use crate::event::{self, DecodeError, Event};
 use crate::name::{ConsumerName, EventId, GroupName, StreamName};
 use crate::outcome::Outcome;
 use crate::trace::TraceContext;
@@ -183,6 +184,25 @@ impl Job {
         &self.parts.delivery.entry
     }
 
+    /// Reads the event out of the entry, for resources that need a part of the payload.
+    ///
+    /// # Errors
+    ///
+    /// When the entry is no event of this type. The text never repeats the payload.
+    pub fn read<E: Event>(&self) -> Result<E, DecodeError> {
+        event::read(self.entry())
+    }
+
+    /// A clone of the state of this type that the runtime was given, for resources and extractors;
+    /// handlers take it as [`State<T>`](crate::State).
+    ///
+    /// None when the runtime has no such state. Ask for it with
+    /// [`Requirements::state`](crate::Requirements::state), and a start without it is refused.
+    #[must_use]
+    pub fn state<T: Clone + Send + Sync + 'static>(&self) -> Option<T> {
+        self.parts.states.get::<T>()
+    }
+
     /// When the attempt will be ended as timed out, if its handler has a timeout.
     #[must_use]
     pub fn deadline(&self) -> Option<std::time::Instant> {
@@ -210,10 +230,6 @@ impl Job {
     #[must_use]
     pub fn client(&self) -> &Client {
         &self.parts.client
-    }
-
-    pub(crate) fn states(&self) -> &States {
-        &self.parts.states
     }
 
     /// Waits until the attempt has to end, and says why.

@@ -35,6 +35,20 @@ pub trait JobResource: Sized + Send {
     /// The attempt fails with the error.
     fn commit(self) -> impl Future<Output = Result<(), JobError>> + Send;
 
+    /// Says what a failure means to this resource: asked before the resource is rolled back.
+    ///
+    /// A database can tell that a deadlock in one of the handler's own statements is no fault of the
+    /// job's, and answer with [`into_later`](JobError::into_later). What the handler has decided
+    /// itself ([`is_dead`](JobError::is_dead), or a delay of its own) is best left as it is, which
+    /// [`is_retry`](JobError::is_retry) tells. Unchanged by default.
+    ///
+    /// It is asked of the handler's error, and where there are several resources, of what the begin
+    /// or the commit of another one gave; not of panics, timeouts and payloads that cannot be read.
+    #[must_use]
+    fn judge(&self, error: JobError) -> JobError {
+        error
+    }
+
     /// Undoes what the handler did with the resource.
     fn rollback(self) -> impl Future<Output = ()> + Send;
 

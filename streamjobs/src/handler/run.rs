@@ -14,7 +14,7 @@ use super::extract::FromJob;
 use super::job::Job;
 use super::resource::{Begin, JobResource};
 use crate::entry::Entry;
-use crate::event::{self, Event};
+use crate::event::Event;
 use crate::outcome::{IntoOutcome, Outcome};
 
 /// Reads the event out of the job's entry.
@@ -23,7 +23,7 @@ use crate::outcome::{IntoOutcome, Outcome};
 ///
 /// The outcome of an attempt whose entry cannot be read.
 pub fn input<E: Event>(job: &Job) -> Result<E, Outcome> {
-    event::read(job.entry()).map_err(Outcome::Undecodable)
+    job.read::<E>().map_err(Outcome::Undecodable)
 }
 
 /// The first argument of a handler that names its stream.
@@ -94,7 +94,8 @@ where
     })
 }
 
-/// Commits a resource when the attempt went well so far, and rolls it back otherwise.
+/// Commits a resource when the attempt went well so far, and rolls it back otherwise. What went
+/// wrong is judged before, while the resource still knows of it.
 pub fn settle<'a, R: JobResource + 'a>(
     job: &'a Job,
     resource: R,
@@ -102,6 +103,10 @@ pub fn settle<'a, R: JobResource + 'a>(
 ) -> BoxFuture<'a, Outcome> {
     Box::pin(async move {
         if !matches!(outcome, Outcome::Done) {
+            let outcome = match outcome {
+                Outcome::Failed(error) => Outcome::Failed(resource.judge(error)),
+                other => other,
+            };
             resource.rollback().await;
             return outcome;
         }

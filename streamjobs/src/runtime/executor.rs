@@ -85,6 +85,10 @@ async fn judge(
         attempt
     };
     let failures = match &outcome {
+        Outcome::Failed(error) if error.is_later() => {
+            context.report.postponed(hold, envelope.event_id.as_str(), attempt);
+            failures
+        }
         Outcome::Failed(_) => failed(Failure::Error),
         Outcome::Panicked(_) => failed(Failure::Panic),
         Outcome::TimedOut(_) => failed(Failure::Timeout),
@@ -175,6 +179,7 @@ fn span_of(
 fn error_type(outcome: &Outcome) -> Option<&'static str> {
     match outcome {
         Outcome::Done | Outcome::AlreadyDone => None,
+        Outcome::Failed(error) if error.is_later() => Some("postponed"),
         Outcome::Failed(_) => Some("error"),
         Outcome::Panicked(_) => Some("panic"),
         Outcome::TimedOut(_) => Some("timeout"),

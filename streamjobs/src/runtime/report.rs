@@ -49,11 +49,14 @@ counters! {
     succeeded,
     /// Attempts that ended in an error, a panic or a timeout.
     failed,
+    /// Attempts that were put off by what was not the job's doing, and count as no failure.
+    postponed,
     /// Entries that the server confirmed as acknowledged.
     acknowledged,
     /// Acknowledgements of entries that were not pending any more: late, or claimed by another.
     acknowledged_late,
-    /// Failed jobs set aside until their back-off is over.
+    /// Jobs set aside until they are tried again: failed ones until their back-off is over, and those
+    /// that were put off.
     set_aside,
     /// Jobs stored as dead letters.
     buried,
@@ -189,6 +192,11 @@ impl Report {
         log!(debug, self, entry_id = %hold.id, event_id, attempt, ?failure, "attempt failed");
     }
 
+    pub(crate) fn postponed(&self, hold: Hold, event_id: &str, attempt: u32) {
+        count!(self, postponed as postponed, 1);
+        log!(debug, self, entry_id = %hold.id, event_id, attempt, "attempt put off, not counted as a failure");
+    }
+
     pub(crate) fn acknowledged(&self, asked: usize, confirmed: usize) {
         count!(self, acknowledged as acknowledged, confirmed);
         let late = asked.saturating_sub(confirmed);
@@ -202,13 +210,13 @@ impl Report {
         &self,
         hold: Hold,
         event_id: &str,
-        attempt: u32,
+        failures: u32,
         delay: Duration,
         error: &str,
     ) {
         count!(self, set_aside, 1);
         self.metrics.finished(Finish::Retry);
-        log!(debug, self, entry_id = %hold.id, event_id, attempt, ?delay, error, "set aside until its back-off is over");
+        log!(debug, self, entry_id = %hold.id, event_id, failures, ?delay, error, "set aside until it is tried again");
     }
 
     /// The error is what the handler said, as the dead letter keeps it.

@@ -11,6 +11,7 @@ use tracing::info;
 use crate::entry::EntryId;
 use crate::runtime::Runtime;
 use crate::runtime::queue::QueueContext;
+use crate::runtime::report::Counters;
 use crate::runtime::worker::Worker;
 
 /// What a shutdown did, and what it had to leave.
@@ -89,8 +90,9 @@ impl Worker {
         let abandoned = self.queues.iter().flat_map(|context| abandoned(context)).collect();
         self.retire().await;
         let after = self.tally.counters();
+        let ended = |counters: Counters| counters.succeeded + counters.failed + counters.postponed;
         let report = ShutdownReport {
-            finished: (after.succeeded + after.failed) - (before.succeeded + before.failed),
+            finished: ended(after) - ended(before),
             handed_back: after.handed_back - before.handed_back,
             abandoned,
             took: started.elapsed(),

@@ -89,6 +89,47 @@ async fn a_retried_job_is_done_by_any_process_of_the_group() {
 }
 
 #[tokio::test]
+async fn a_job_that_is_put_off_at_its_last_attempt_is_set_aside_and_not_buried() {
+    let app = App::start().await;
+    let gate = crate::app::Gate::default();
+    let passed = gate.clone();
+    let locked = Work::new(move |_, job| {
+        let passed = passed.clone();
+        async move {
+            match job.is_first_delivery() {
+                true => Err::<(), _>("locked").later(Duration::from_millis(50)),
+                false => {
+                    passed.passed().await;
+                    Ok(())
+                }
+            }
+        }
+    });
+    let once = options().max_attempts(std::num::NonZeroU32::MIN);
+    let runtime = app.bare(&locked).group("work", once).start().await.unwrap();
+    let published = app.client.publish(&order(1)).await.unwrap();
+    // The next attempt is the first once more, and comes from the lane.
+    locked.wait_for(2).await;
+    let lane = app.server.entries("{orders}:lane:work").remove(0);
+    assert_eq!(lane.text("sj-origin"), Some(published.entry_id.to_string()));
+    assert_eq!(
+        (lane.text("sj-attempt"), lane.text("sj-error")),
+        (Some("0".into()), Some("locked".into()))
+    );
+    assert_eq!((app.pending("work"), app.number(&["EXISTS", "{orders}:dead:work"])), (0, 0));
+    gate.open();
+    app.drained("work").await;
+    settled(&runtime).await;
+    let attempts =
+        locked.runs().iter().map(|run| (run.attempt, run.delivery_count)).collect::<Vec<_>>();
+    assert_eq!(attempts, [(1, 1), (1, 1)]);
+    assert_eq!(app.number(&["EXISTS", "{orders}:dead:work"]), 0);
+    let counters = runtime.counters();
+    assert_eq!((counters.postponed, counters.failed, counters.succeeded), (1, 0, 1));
+    let _ = runtime.shutdown().await;
+}
+
+#[tokio::test]
 async fn binary_payloads_survive_a_retry_byte_for_byte() {
     let app = App::start().await;
     let (seen, mut entries) = tokio::sync::mpsc::channel(4);

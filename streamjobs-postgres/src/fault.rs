@@ -1,0 +1,111 @@
+//! What an error of the database means for the job in whose attempt it happened.
+
+use std::error::Error;
+use std::time::Duration;
+
+use streamjobs::JobError;
+
+/// What an error may be caused by.
+type BoxError = Box<dyn Error + Send + Sync + 'static>;
+
+/// Whether the error says nothing about the job: another try, unchanged, can succeed as soon as
+/// others let go of a row, or the server is back.
+///
+/// A statement that took too long is not among them: it may always take too long.
+pub(crate) fn passes(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| code_passes(&code)),
+        sqlx::Error::Io(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed
+        | sqlx::Error::BeginFailed => true,
+        _ => false,
+    }
+}
+
+/// The error of a step of ours: later if it passes, again with back-off otherwise.
+pub(crate) fn job_error(error: sqlx::Error) -> JobError {
+    if passes(&error) { later(error) } else { JobError::retry(error) }
+}
+
+/// The error of a handler: later if a passing error of the database is among its causes, and the
+/// handler did not say what it means.
+pub(crate) fn judge(error: JobError) -> JobError {
+    if error.is_retry() && has_passing_cause(error.cause()) {
+        error.into_later(pause())
+    } else {
+        error
+    }
+}
+
+/// Not this job's doing: tried again soon, and not counted.
+pub(crate) fn later(cause: impl Into<BoxError>) -> JobError {
+    JobError::later(pause(), cause)
+}
+
+fn has_passing_cause(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if error.downcast_ref::<sqlx::Error>().is_some_and(passes) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
+/// How long a job waits that was in the way of another, or found no server: 0.5 s to 1.5 s, drawn
+/// evenly so that those who met do not meet again.
+fn pause() -> Duration {
+    PAUSE + PAUSE.mul_f64(2.0 * fastrand::f64())
+}
+
+/// By the code of the server's answer: <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
+fn code_passes(code: &str) -> bool {
+    let class = code.get(..2).unwrap_or_default();
+    // Connection trouble, and a server without memory, disk or connections to spare.
+    matches!(class, "08" | "53")
+        || matches!(
+            code,
+            "40001"       // serialization failure
+                | "40P01" // deadlock
+                | "55P03" // lock not available within the lock time-out
+                | "57P01" // shut down by an administrator
+                | "57P02" // shut down by a crash
+                | "57P03" // starts up or shuts down
+                | "57P05" // idle session time-out
+                | "25006" // read only: a standby, as during a fail-over
+                | "58030" // input or output error
+        )
+}
+
+/// The shortest time after which another try makes sense.
+pub(crate) const PAUSE: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conflicts_and_outages_pass_and_mistakes_do_not() {
+        for code in ["40001", "40P01", "55P03", "57P01", "57P03", "08006", "53300", "25006"] {
+            assert!(code_passes(code), "{code}");
+        }
+        for code in ["23505", "42601", "22P02", "57014", "25P02", "25P03", "", "0"] {
+            assert!(!code_passes(code), "{code}");
+        }
+    }
+
+    #[test]
+    fn a_cause_deep_inside_is_found_and_the_handlers_own_word_counts() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("could not charge")]
+        struct Outer(#[source] sqlx::Error);
+        let passing = || Outer(sqlx::Error::PoolTimedOut);
+        assert!(judge(JobError::retry(passing())).is_later());
+        assert!(judge(JobError::dead(passing())).is_dead());
+        assert!(!judge(JobError::retry_after(Duration::from_secs(9), passing())).is_later());
+        assert!(!judge(JobError::retry(Outer(sqlx::Error::RowNotFound))).is_later());
+    }
+}

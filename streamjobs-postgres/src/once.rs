@@ -1,0 +1,255 @@
+//! The guard: a handler's effects and the note that they were made, in one transaction.
+
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+use std::time::{Duration, Instant};
+
+use sqlx::{Executor, PgConnection, Transaction};
+use streamjobs::{Begin, Job, JobError, JobResource, Requirements};
+use tokio::time::timeout;
+use tracing::warn;
+
+use crate::fault;
+use crate::key::{self, ByEventId, GuardKey};
+use crate::metrics;
+use crate::postgres::Postgres;
+
+/// A transaction in which a handler does its work once for each event.
+///
+/// Take it as `&mut Once`, and hand it to sqlx as a connection:
+///
+/// ```
+/// use streamjobs::{Event, JobError, handler};
+/// use streamjobs_postgres::Once;
+/// # #[derive(Event, serde::Serialize, serde::Deserialize)]
+/// # #[event(stream = "orders", type = "order.placed")]
+/// # struct OrderPlaced { order_id: String, cents: i64 }
+///
+/// #[handler(group = "billing")]
+/// async fn charge(order: OrderPlaced, tx: &mut Once) -> Result<(), JobError> {
+///     sqlx::query("INSERT INTO charges (order_id, cents) VALUES ($1, $2)")
+///         .bind(&order.order_id)
+///         .bind(order.cents)
+///         .execute(&mut **tx)
+///         .await?;
+///     Ok(())
+/// }
+/// ```
+///
+/// Before the handler runs, the transaction writes down that its group has done this event. When the
+/// handler returns `Ok`, note and effects are committed together, and then the job is acknowledged;
+/// otherwise both are rolled back. Only the runtime commits: a handler that begins a transaction on
+/// this connection gets a savepoint.
+///
+/// # Delivery
+///
+/// What is written through this transaction happens exactly once for each group and event id, as
+/// long as the row is kept and the database loses no committed
+/// transaction. Everything else that the handler does happens at least once: see
+/// a mark for mail and the like.
+///
+/// - A job that was done before is acknowledged without running.
+/// - One that is being done elsewhere waits, at most
+///   [`lock_timeout`](crate::PostgresBuilder::lock_timeout), and then is skipped or runs.
+/// - An attempt whose lease was lost does not commit.
+/// - Deadlocks, serialization failures, lock time-outs, an exhausted pool and an unreachable
+///   database are nobody's fault: the job is tried again about a second later, and that is not
+///   counted as a failed attempt. A handler that decides for itself, with
+///   [`JobError::dead`] or [`JobError::retry_after`], is taken at its word.
+/// - A handler that goes on after a failed statement cannot commit: the attempt fails.
+///
+/// The transaction is `READ COMMITTED`, whatever the session's default, and waits until its commit
+/// is on disk, whatever `synchronous_commit` is set to.
+pub struct Once<K = ByEventId> {
+    transaction: Transaction<'static, sqlx::Postgres>,
+    /// How long a commit may take.
+    patience: Duration,
+    key: PhantomData<fn() -> K>,
+}
+
+impl<K: GuardKey> JobResource for Once<K> {
+    async fn begin(job: &Job) -> Result<Begin<Self>, JobError> {
+        let Some(postgres) = job.state::<Postgres>() else {
+            return Err(JobError::dead("the runtime has no `streamjobs_postgres::Postgres` state"));
+        };
+        let begin = begin(&postgres, job);
+        // A handler's time-out is charged; waiting for others must not be.
+        let Some(deadline) = job.deadline() else { return begin.await };
+        let patience = deadline.saturating_duration_since(Instant::now()) * 9 / 10;
+        let late = "no connection or no lock was to be had within the handler's timeout";
+        timeout(patience, begin).await.unwrap_or_else(|_| Err(fault::later(late)))
+    }
+
+    async fn commit(mut self) -> Result<(), JobError> {
+        let commit = async {
+            // A statement that failed leaves a transaction that cannot be committed, and the server
+            // answers `COMMIT` with a roll-back that looks like success.
+            self.transaction.execute("SELECT 1").await?;
+            self.transaction.commit().await
+        };
+        match timeout(self.patience, commit).await {
+            Ok(committed) => committed.map_err(explain),
+            // It may be committed; the next attempt finds out.
+            Err(_) => Err(fault::later("the database did not answer the commit")),
+        }
+    }
+
+    fn judge(&self, error: JobError) -> JobError {
+        fault::judge(error)
+    }
+
+    async fn rollback(self) {
+        // If this fails, the connection is gone, and the server rolls back by itself.
+        let _ended = timeout(ROLLBACK_MAX, self.transaction.rollback()).await;
+    }
+
+    fn require(requirements: &mut Requirements) {
+        requirements.state::<Postgres>();
+    }
+}
+
+impl<K> Deref for Once<K> {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        &self.transaction
+    }
+}
+
+impl<K> DerefMut for Once<K> {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.transaction
+    }
+}
+
+impl<K> fmt::Debug for Once<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Once").finish_non_exhaustive()
+    }
+}
+
+fn begin<K: GuardKey>(
+    postgres: &Postgres,
+    job: &Job,
+) -> impl Future<Output = Result<Begin<Once<K>>, JobError>> + Send {
+    // Before anything is waited for, so that nothing borrowed from the payload is held.
+    let key = key::of_job::<K>(job);
+    async move {
+        let key = key?;
+        let begun = postgres.pool().begin_with(postgres.begin()).await;
+        let mut transaction = begun.map_err(fault::job_error)?;
+        let hash = key::payload_hash(job.entry());
+        if insert(postgres, job, &key, &hash, &mut transaction).await? {
+            let patience = postgres.limits().statement + COMMIT_MARGIN;
+            return Ok(Begin::Run(Once { transaction, patience, key: PhantomData }));
+        }
+        let found = look(postgres, job, &key, &mut transaction).await?;
+        let Some(found) = found else {
+            // It stood in the way a moment ago, and was undone or pruned since.
+            return Err(fault::later("another attempt at this event was undone just now"));
+        };
+        match found {
+            Found { done: true, hash: before, .. } => {
+                if before != hash {
+                    mismatch(job);
+                }
+                Ok(Begin::AlreadyDone)
+            }
+            Found { rest, .. } => {
+                let rest = Duration::from_millis(u64::try_from(rest).unwrap_or(0));
+                let rest = rest.clamp(fault::PAUSE, RUNNING_MAX);
+                Err(JobError::later(rest, "somebody else is working on this event"))
+            }
+        }
+    }
+}
+
+/// Writes the note, unless there is one. Waits for a transaction that wrote it and has not ended.
+async fn insert(
+    postgres: &Postgres,
+    job: &Job,
+    key: &str,
+    hash: &[u8],
+    transaction: &mut PgConnection,
+) -> Result<bool, JobError> {
+    let origin = job.origin().unwrap_or(job.entry_id()).to_string();
+    let inserted = sqlx::query(postgres.schema().sql(INSERT))
+        .bind(job.group().as_str())
+        .bind(key)
+        .bind(job.stream().as_str())
+        .bind(&origin)
+        .bind(hash)
+        .execute(transaction)
+        .await
+        .map_err(fault::job_error)?;
+    Ok(inserted.rows_affected() == 1)
+}
+
+/// A note of somebody else's.
+struct Found {
+    done: bool,
+    hash: Vec<u8>,
+    /// Milliseconds until one that is not done may be taken over.
+    rest: i64,
+}
+
+async fn look(
+    postgres: &Postgres,
+    job: &Job,
+    key: &str,
+    transaction: &mut PgConnection,
+) -> Result<Option<Found>, JobError> {
+    let row = sqlx::query_as::<_, (bool, Vec<u8>, i64)>(postgres.schema().sql(LOOK))
+        .bind(job.group().as_str())
+        .bind(key)
+        .fetch_optional(transaction)
+        .await
+        .map_err(fault::job_error)?;
+    Ok(row.map(|(done, hash, rest)| Found { done, hash, rest }))
+}
+
+fn mismatch(job: &Job) {
+    metrics::payload_mismatch(job.stream(), job.group());
+    warn!(
+        stream = %job.stream(), group = %job.group(), entry_id = %job.entry_id(),
+        event_id = %job.event_id(),
+        "an event was skipped as done, but its payload is not the one that was done"
+    );
+}
+
+/// What an error of the commit means.
+fn explain(error: sqlx::Error) -> JobError {
+    let code = error.as_database_error().and_then(|error| error.code());
+    if code.as_deref() == Some(ABORTED) {
+        return JobError::retry(
+            "a statement failed and the handler went on: nothing of the transaction was committed",
+        );
+    }
+    fault::job_error(error)
+}
+
+/// A note that was left running and whose time is over is taken over: the transaction that does so
+/// does the work.
+const INSERT: &str = "\
+INSERT INTO streamjobs.once AS note (group_name, key, stream, entry_id, payload_hash, done_at)
+VALUES ($1, $2, $3, $4, $5, now())
+ON CONFLICT (group_name, key) DO UPDATE
+    SET done_at = EXCLUDED.done_at, stream = EXCLUDED.stream, entry_id = EXCLUDED.entry_id,
+        payload_hash = EXCLUDED.payload_hash, owner = NULL, expires_at = NULL
+    WHERE note.done_at IS NULL AND note.expires_at <= clock_timestamp()";
+
+const LOOK: &str = "\
+SELECT done_at IS NOT NULL, payload_hash,
+       COALESCE(ceil(extract(epoch FROM expires_at - clock_timestamp()) * 1000), 0)::bigint
+FROM streamjobs.once
+WHERE group_name = $1 AND key = $2";
+
+/// What the server answers to everything in a transaction in which something failed.
+const ABORTED: &str = "25P02";
+/// Beyond the limit that the server keeps to.
+const COMMIT_MARGIN: Duration = Duration::from_secs(5);
+const ROLLBACK_MAX: Duration = Duration::from_secs(5);
+/// The longest time after which a job looks again whether another attempt is over.
+const RUNNING_MAX: Duration = Duration::from_secs(5);
