@@ -6,6 +6,7 @@ mod key;
 mod metrics;
 mod migrate;
 mod once;
+mod outbox;
 mod postgres;
 mod schema;
 #[cfg_attr(not(test), expect(dead_code, reason = "what reads and writes rows comes next"))]
@@ -16,5 +17,6 @@ pub use self::migrate::{
     MigrationError, MigrationSql, SchemaError, migrate, migrate_schema, migrations,
 };
 pub use self::once::Once;
+pub use self::outbox::{OutboxBacklog, PublishInError, Publisher};
 pub use self::postgres::{Postgres, PostgresBuilder};
 pub use self::schema::{SchemaName, SchemaNameError};
