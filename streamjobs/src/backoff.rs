@@ -26,6 +26,11 @@ impl Backoff {
         Self { first: delay, max: delay, jitter: false }
     }
 
+    /// The longest delay after any attempt.
+    pub(crate) const fn longest(&self) -> Duration {
+        self.max
+    }
+
     /// The delay after the given attempt (from 1); `random` is drawn evenly from 0 to 1.
     #[must_use]
     pub fn delay(&self, attempt: u32, random: f64) -> Duration {

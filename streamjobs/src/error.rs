@@ -114,6 +114,15 @@ pub enum StartError {
     /// Handlers that cannot run together: every reason, one a line.
     #[error("the handlers cannot be started:\n{}", lines(.0))]
     Handlers(Vec<String>),
+    /// A service cannot run.
+    #[error("cannot prepare the service {name}")]
+    Service {
+        /// Its name.
+        name: &'static str,
+        /// What it said.
+        #[source]
+        source: BoxError,
+    },
     /// A group could not be prepared on the server.
     #[error("cannot prepare group {group} on stream {stream}")]
     Group {

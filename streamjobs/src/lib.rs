@@ -12,6 +12,7 @@ pub mod dead_letter;
 pub mod doctor;
 pub mod error;
 pub mod runtime;
+pub mod service;
 pub mod stream;
 #[cfg(feature = "testing")]
 pub mod testing;

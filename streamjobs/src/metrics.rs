@@ -8,6 +8,9 @@
 //! A metric more is a row of the table, a field with its line in `new`, and a row of the document.
 
 mod seen;
+mod service;
+
+pub(crate) use self::service::ServiceMetrics;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -111,6 +114,8 @@ table! {
         "Dead letters deleted because there were more than may be kept";
     CONSUMERS_RETIRED: Counter in Count, "streamjobs_consumers_retired_total",
         "Dead consumers that were removed";
+    SERVICES_ENDED: Counter in Count, "streamjobs_services_ended_total",
+        "Runs of a service that ended before they should, by how";
     JOBS: Gauge in Count, "streamjobs_jobs", "Jobs of the group on the server, by state";
     OLDEST_WAITING: Gauge in Seconds, "streamjobs_oldest_waiting_age_seconds",
         "How long the first entry that the group has not got has waited";

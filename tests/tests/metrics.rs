@@ -15,10 +15,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use streamjobs::runtime::Counters;
+use streamjobs::service::{BoxFuture, Service, ServiceContext};
 use streamjobs::testing::Streams;
 use streamjobs::{Begin, Job, JobError, JobResource, ResultExt, Runtime, handler, handlers};
 use streamjobs_tests::eventually::eventually_async;
@@ -149,6 +151,11 @@ fn agrees_with_counters(scrape: &Scrape, counters: &Counters) {
         (counters.silent_reads, sum("streamjobs_read_watchdog_total"), "silent_reads"),
         (counters.entries_trimmed, sum("streamjobs_entries_trimmed_total"), "entries_trimmed"),
         (counters.consumers_retired, sum("streamjobs_consumers_retired_total"), "retired"),
+        (
+            counters.services_ended,
+            scrape.sum("streamjobs_services_ended_total", &[("service", "restless")]),
+            "services_ended",
+        ),
     ] {
         assert_eq!(counted, shown, "{what}");
     }
@@ -175,6 +182,26 @@ impl JobResource for Guard {
 
 #[handler(group = "guarded")]
 async fn guarded(_order: Order, _guard: &mut Guard) {}
+
+/// A service that panics once, returns once, and then stays.
+#[derive(Default)]
+struct Restless(AtomicUsize);
+
+impl Service for Restless {
+    fn name(&self) -> &'static str {
+        "restless"
+    }
+
+    fn run(&self, context: ServiceContext) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            match self.0.fetch_add(1, Ordering::SeqCst) {
+                0 => panic!("once"),
+                1 => {}
+                _ => context.stop().cancelled().await,
+            }
+        })
+    }
+}
 
 /// What becomes of each order, by its id and its attempt.
 fn script(gate: &Gate) -> Work {
@@ -222,7 +249,8 @@ async fn one_scrape_shows_every_metric_and_equals_the_history_of_the_run() {
     let builder = Runtime::builder(&app.client).handlers(handlers![app::work, guarded]);
     let builder = quick(builder.state(work.clone()).group("work", twice));
     let builder = builder.watch_interval(Duration::from_millis(50));
-    let runtime = builder.group("guarded", options().lease(LEASE)).start().await.unwrap();
+    let builder = builder.group("guarded", options().lease(LEASE)).service(Restless::default());
+    let runtime = builder.start().await.unwrap();
     for id in ["one", "two", "twice", "never", "panics", "later", "rejected", "known"] {
         live(&app, id).await;
     }
@@ -247,6 +275,7 @@ async fn one_scrape_shows_every_metric_and_equals_the_history_of_the_run() {
     until(DEADLINE, "taken up", || started(&work, "gated") == 1).await;
     app.drained("guarded").await;
     until(DEADLINE, "only one in hand", || in_flight(&runtime) == 1).await;
+    until(DEADLINE, "the service is at rest", || runtime.counters().services_ended == 2).await;
     shows_what_the_server_says(&app).await;
     let (scrape, counters) = scrape_at_rest(&runtime).await;
     agrees_with_documentation(&scrape);
@@ -341,6 +370,10 @@ fn equals_history(scrape: &Scrape, work: &Work) {
     assert_eq!(sum("streamjobs_attempts_postponed_total", "group", "work"), 1);
     assert_eq!(sum("streamjobs_reclaimed_total", "reason", "idle"), 2, "the orphan and the stolen");
     assert_eq!(sum("streamjobs_lease_lost_total", "group", "work"), 1);
+    for reason in ["panic", "returned"] {
+        let ended = [("service", "restless"), ("reason", reason)];
+        assert_eq!(scrape.sum("streamjobs_services_ended_total", &ended), 1, "{reason}");
+    }
     let gauges = ["streamjobs_running", "streamjobs_buffered", "streamjobs_slots"];
     assert_eq!(gauges.map(|name| sum(name, "group", "work")), [1, 0, 16]);
     // The gated order still runs, and an entry that cannot be read is no run that the handler saw.

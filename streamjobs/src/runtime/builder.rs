@@ -19,10 +19,12 @@ use crate::registry;
 use crate::runtime::Runtime;
 use crate::runtime::io::Io;
 use crate::runtime::lookout::Callback;
-use crate::runtime::plan::{Wishes, plan};
+use crate::runtime::plan::{PlannedQueue, Wishes, plan};
+use crate::runtime::services::Services;
 use crate::runtime::wiring::Wiring;
 use crate::runtime::worker::Executors;
 use crate::runtime::workers::Workers;
+use crate::service::Service;
 use crate::trace::TraceContext;
 use crate::trace::span::Telling;
 
@@ -32,6 +34,7 @@ pub struct RuntimeBuilder {
     client: Client,
     states: States,
     wishes: Wishes,
+    services: Vec<Arc<dyn Service>>,
     consumer_prefix: Option<String>,
     on_process_span: Option<Telling>,
     on_alert: Option<Callback>,
@@ -43,6 +46,7 @@ impl RuntimeBuilder {
             client,
             states: States::default(),
             wishes: Wishes::default(),
+            services: Vec::new(),
             consumer_prefix: None,
             on_process_span: None,
             on_alert: None,
@@ -52,6 +56,13 @@ impl RuntimeBuilder {
     /// Gives handlers a state, which they take as `State<T>`. One for each type; the last counts.
     pub fn state<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
         self.states.insert(value);
+        self
+    }
+
+    /// Runs something of the application's beside the consumers, from the start to the stop; see
+    /// [`Service`]. None by default. Calls add up.
+    pub fn service(mut self, service: impl Service) -> Self {
+        self.services.push(Arc::new(service));
         self
     }
 
@@ -178,16 +189,16 @@ impl RuntimeBuilder {
         self
     }
 
-    /// Starts the runtime: handlers run on the present Tokio runtime, everything else on a thread
-    /// of its own.
+    /// Starts the runtime: handlers and services run on the present Tokio runtime, everything else on
+    /// a thread of its own.
     ///
     /// Metrics go to the recorder of the `metrics` crate that is installed by now; one that is
     /// installed later hears nothing of this runtime.
     ///
     /// # Errors
     ///
-    /// When settings or handlers cannot be used (all faults at once), or the server cannot be
-    /// reached or refuses a group.
+    /// When settings or handlers cannot be used (all faults at once), a service cannot run, or the
+    /// server cannot be reached or refuses a group.
     ///
     /// # Panics
     ///
@@ -198,6 +209,12 @@ impl RuntimeBuilder {
     /// Dropping the future stops what was started.
     pub async fn start(self) -> Result<Runtime, StartError> {
         let planned = plan(&self.wishes, registry::linked(), &self.states)?;
+        let queue =
+            |planned: &PlannedQueue| planned.served(self.client.retention(&planned.queue.stream));
+        let queues = planned.iter().map(queue).collect();
+        let services = Services::new(self.services, self.client.clone(), queues);
+        // Nothing is on the server yet, and nothing runs, when one of them refuses.
+        services.prepare().await?;
         let io = if self.client.is_in_memory() { Io::inline() } else { Io::thread()? };
         let executors = Executors { io: io.handle().clone(), app: Handle::current() };
         metrics::describe();
@@ -208,7 +225,8 @@ impl RuntimeBuilder {
             .on_alert(self.on_alert);
         let workers = Workers::new(wiring, executors, prefix, planned);
         let consumer = workers.start().await?;
-        Ok(Runtime::new(io, consumer, workers))
+        services.start(&workers.wiring().tally, &Handle::current());
+        Ok(Runtime::new(io, consumer, workers, services))
     }
 }
 

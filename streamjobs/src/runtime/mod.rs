@@ -22,6 +22,7 @@ mod reader;
 mod reaper;
 mod report;
 mod retry;
+mod services;
 mod shutdown;
 mod slots;
 mod wake;
@@ -45,6 +46,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use self::io::Io;
+use self::services::Services;
 use self::workers::Workers;
 use crate::client::Client;
 use crate::error::ControlError;
@@ -53,11 +55,12 @@ use crate::name::ConsumerName;
 /// A running runtime: reads, runs handlers, settles and recovers until it is shut down.
 ///
 /// Keep it as long as the application serves, and end it with [`shutdown`](Self::shutdown).
-/// Dropping it stops everything at once: running handlers are told that their time is over, and
-/// what they held is claimed by others when its lease ends.
+/// Dropping it stops everything at once: running handlers are told that their time is over, what
+/// they held is claimed by others when its lease ends, and services are dropped where they wait.
 #[must_use = "dropping the runtime stops it"]
 pub struct Runtime {
     workers: Arc<Workers>,
+    services: Services,
     consumer: ConsumerName,
     /// Dropped last: everything else runs on it.
     _io: Io,
@@ -180,8 +183,8 @@ impl Runtime {
         self.control().reap_now(group)
     }
 
-    fn new(io: Io, consumer: ConsumerName, workers: Workers) -> Self {
-        Self { workers: Arc::new(workers), consumer, _io: io }
+    fn new(io: Io, consumer: ConsumerName, workers: Workers, services: Services) -> Self {
+        Self { workers: Arc::new(workers), services, consumer, _io: io }
     }
 }
 
@@ -190,6 +193,7 @@ impl Drop for Runtime {
         for worker in self.workers.close() {
             worker.abandon();
         }
+        self.services.abandon();
     }
 }
 
@@ -198,6 +202,7 @@ impl fmt::Debug for Runtime {
         f.debug_struct("Runtime")
             .field("consumer", &self.consumer)
             .field("workers", &self.workers)
+            .field("services", &self.services)
             .finish_non_exhaustive()
     }
 }

@@ -15,8 +15,13 @@ pub(crate) struct Pause {
 }
 
 impl Pause {
+    /// The pauses of a loop that talks to the server.
     pub(crate) fn new() -> Self {
-        Self { backoff: Backoff::exponential(PAUSE_FIRST, PAUSE_MAX), failures: 0 }
+        Self::with(Backoff::exponential(PAUSE_FIRST, PAUSE_MAX))
+    }
+
+    pub(crate) fn with(backoff: Backoff) -> Self {
+        Self { backoff, failures: 0 }
     }
 
     /// The last try succeeded.

@@ -2,14 +2,18 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use metrics::Histogram;
 
-use crate::config::{GroupOptions, HandlerOptions, JobLimits, QueueConfig, RuntimeConfig};
+use crate::config::{
+    GroupOptions, HandlerOptions, JobLimits, QueueConfig, Retention, RuntimeConfig,
+};
 use crate::error::StartError;
 use crate::handler::{HandlerDef, Requirements, States};
 use crate::name::{GroupName, NameError, StreamName};
 use crate::runtime::queue::{BoundHandler, Handlers};
+use crate::service::ServedQueue;
 use crate::store::Queue;
 
 /// What the builder was told.
@@ -31,6 +35,35 @@ pub(crate) struct PlannedQueue {
     pub(crate) queue: Queue,
     pub(crate) config: QueueConfig,
     pub(crate) handlers: Arc<Handlers>,
+}
+
+impl PlannedQueue {
+    /// What services are told of the queue.
+    pub(crate) fn served(&self, retention: Retention) -> ServedQueue {
+        let Queue { stream, group } = self.queue.clone();
+        let horizon = match retention {
+            Retention::MaxAge(age) => Some(age.saturating_add(self.after_the_stream())),
+            Retention::History(_)
+            | Retention::MaxLen(_)
+            | Retention::MaxLenExact(_)
+            | Retention::Unlimited => None,
+        };
+        ServedQueue { stream, group, horizon }
+    }
+
+    /// How long a job may go on that has left its entry or is about to, as far as settings tell:
+    /// every allowed attempt may be followed by a back-off, and each of its deliveries may end with
+    /// the death of a process.
+    fn after_the_stream(&self) -> Duration {
+        let all = self.handlers.by_type.values().chain(&self.handlers.any);
+        let longest = all.map(|BoundHandler { limits, .. }| {
+            let deaths = self.config.lease.saturating_mul(limits.max_deliveries);
+            let attempt = limits.backoff.longest().saturating_add(deaths);
+            let attempt = attempt.saturating_add(limits.timeout.unwrap_or_default());
+            attempt.saturating_mul(limits.max_attempts)
+        });
+        longest.max().unwrap_or_default()
+    }
 }
 
 /// Turns handlers into queues.
@@ -218,12 +251,12 @@ fn bind(handlers: &[HandlerDef], options: &GroupOptions, faults: &mut Vec<String
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU32;
-    use std::time::Duration;
+    use std::num::{NonZeroU32, NonZeroU64};
 
     use futures_util::FutureExt;
 
     use super::*;
+    use crate::backoff::Backoff;
     use crate::outcome::Outcome;
 
     fn handler(
@@ -337,6 +370,37 @@ mod tests {
         let planned = plan(&wishes, vec![handler("a", "mail", None)], &States::default()).unwrap();
         let keys = planned.iter().map(|planned| planned.queue.stream.as_str()).collect::<Vec<_>>();
         assert_eq!(keys, ["orders:{a}", "orders:{b}"]);
+    }
+
+    #[test]
+    fn the_horizon_is_the_age_and_all_that_the_slowest_handler_may_take() {
+        let seconds = Duration::from_secs;
+        let mut slow = handler("slow", "mail", None);
+        slow.options.backoff = Some(Backoff::exponential(seconds(1), seconds(60)));
+        slow.options.timeout = Some(seconds(30));
+        slow.options.max_attempts = NonZeroU32::new(4);
+        let mut quick = handler("quick", "mail", PLACED);
+        quick.options.backoff = Some(Backoff::fixed(seconds(7)));
+        let mut wishes = Wishes::default();
+        wishes.groups.insert("mail".into(), GroupOptions::new().lease(seconds(2)));
+        let plan = plan(&wishes, vec![slow, quick], &States::default());
+        let planned = plan.unwrap().remove(0);
+        // Four times a back-off, a timeout, and five deliveries of a lease each.
+        let day = seconds(24 * 60 * 60);
+        let served = planned.served(Retention::MaxAge(day));
+        assert_eq!((served.stream.as_str(), served.group.as_str()), ("orders", "mail"));
+        assert_eq!(served.horizon, Some(day + 4 * seconds(60 + 30 + 5 * 2)));
+        let endless = planned.served(Retention::MaxAge(Duration::MAX));
+        assert_eq!(endless.horizon, Some(Duration::MAX));
+        let entries = NonZeroU64::new(9).unwrap();
+        for retention in [
+            Retention::default(),
+            Retention::MaxLen(entries),
+            Retention::MaxLenExact(entries),
+            Retention::Unlimited,
+        ] {
+            assert_eq!(planned.served(retention).horizon, None, "{retention:?}");
+        }
     }
 
     #[test]

@@ -100,6 +100,16 @@ counters! {
     letters_trimmed,
     /// Dead consumers that were removed.
     consumers_retired,
+    /// Runs of a [service](crate::service::Service) that ended before they should, by a panic or by
+    /// returning. It is run again after a pause.
+    services_ended,
+}
+
+impl Tally {
+    /// Services belong to no queue, and have a log of their own.
+    pub(crate) fn service_ended(&self) {
+        self.services_ended.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// Counts and logs for one queue of one process run.

@@ -44,6 +44,8 @@ pub struct Abandoned {
 impl Runtime {
     /// Stops all consumers in stages: takes in no more work, waits for running jobs up to the grace
     /// period, tells the rest to stop, hands back what did not end, and says what it had to leave.
+    /// Services are stopped last, once no job can leave them anything more, and have 5 seconds to
+    /// end.
     ///
     /// # Cancel safety
     ///
@@ -60,6 +62,7 @@ impl Runtime {
             whole.abandoned.extend(report.abandoned);
         }
         self.workers.end().await;
+        self.services.stop().await;
         whole.took = started.elapsed();
         whole
     }

@@ -29,6 +29,7 @@ mod reap;
 mod retention;
 mod retry;
 mod server;
+mod services;
 mod shutdown;
 mod tokens;
 mod workers;
