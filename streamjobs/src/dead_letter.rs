@@ -1,15 +1,20 @@
 //! Dead letters: looking at them, running their jobs again, and deleting them.
 
+use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::client::Client;
-use crate::entry::EntryId;
+use crate::entry::{EntryId, Fields};
 use crate::error::DeadLetterError;
-use crate::name::{GroupName, StreamName};
+use crate::name::{EventId, GroupName, RedriveToken, StreamName};
+use crate::record;
+use crate::store::letters::{Returned, ReturningJob};
 use crate::store::{Queue, Store, StoreError};
 
 pub use crate::policy::Reason;
 pub use crate::record::DeadLetter;
+pub use crate::store::letters::Taker;
 
 impl Client {
     /// The dead letters of one group on one stream.
@@ -50,6 +55,52 @@ pub struct Page {
     pub letters: Vec<DeadLetter>,
     /// What to ask for next; none at the end.
     pub next: Option<EntryId>,
+}
+
+/// Dead letters that were taken to be stored elsewhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+#[must_use = "what is taken and not settled is taken again after the lease"]
+pub struct Taken {
+    /// The letters, those that were taken before first.
+    pub letters: Vec<DeadLetter>,
+    /// Letters that were taken before and not settled, and that are gone: redriven, purged, or
+    /// settled with a lost answer.
+    pub gone: usize,
+}
+
+/// A job of an archive, to be put back.
+///
+/// `Debug` does not show the payload. Closed on purpose: these are all the parts that a job needs.
+#[derive(Clone, Copy)]
+pub struct ArchivedJob<'a> {
+    /// The fields of its dead letter.
+    pub fields: &'a Fields,
+    /// The identity of its event, which it keeps.
+    pub event_id: &'a EventId,
+    /// The entry that was published, which it remembers.
+    pub origin: Option<EntryId>,
+    /// Under what it is put back at most once: at most 128 bytes without control characters.
+    pub token: &'a str,
+}
+
+impl fmt::Debug for ArchivedJob<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ArchivedJob")
+            .field("event_id", &self.event_id)
+            .field("origin", &self.origin)
+            .field("token", &self.token)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What became of a job that was to be put back. Closed on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PutBack {
+    /// It was put back, as this entry of the group's lane.
+    Put(EntryId),
+    /// A job was put back under the same token before; nothing was changed.
+    PutBefore,
 }
 
 impl DeadLetters {
@@ -157,6 +208,129 @@ impl DeadLetters {
         Ok(purged)
     }
 
+    /// Takes dead letters to store them elsewhere: at most `limit` and at most 500. First those that
+    /// were taken before and not [settled](Self::settle) within the lease, by whomever; then new
+    /// ones, oldest first.
+    ///
+    /// A taken letter is still listed, and can still be redriven and purged. A letter that says that
+    /// a payload was trimmed away waits for up to an hour while the consumer that had the entry
+    /// lives: it may have the job in hand, and take the letter back.
+    ///
+    /// # Errors
+    ///
+    /// When the server cannot be reached or refuses.
+    ///
+    /// # Cancel safety
+    ///
+    /// What was taken by a dropped future, or by one whose answer was lost, is taken again after
+    /// the lease.
+    ///
+    /// # Delivery
+    ///
+    /// At least once: store letters under their id and [digest](DeadLetter::digest), and settle them
+    /// when they are stored.
+    pub async fn take(&self, by: &Taker, limit: usize) -> Result<Taken, DeadLetterError> {
+        let taken = self.store.take_letters(&self.queue, by, limit).await;
+        let taken = taken.map_err(|error| self.failed("take", error))?;
+        let letters = taken.letters.iter().map(DeadLetter::of).collect();
+        Ok(Taken { letters, gone: taken.gone })
+    }
+
+    /// Removes dead letters that are stored elsewhere: how many of them were still there. Doing it
+    /// twice does nothing more.
+    ///
+    /// # Errors
+    ///
+    /// When the server cannot be reached or refuses; some may be removed by then, and the others
+    /// are taken again after the lease.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves open which are removed.
+    pub async fn settle(&self, by: &Taker, ids: &[EntryId]) -> Result<usize, DeadLetterError> {
+        let settled = self.store.settle_letters(&self.queue, by, ids).await;
+        settled.map_err(|error| self.failed("settle", error))
+    }
+
+    /// Puts a job back that comes from an archive, for this group alone, as
+    /// [`redrive`](Self::redrive) puts back a dead letter's: its event id is kept and its failures
+    /// are forgotten.
+    ///
+    /// Under one token that happens once, however often it is asked for within `keep`
+    /// ([`TOKEN_KEPT`] for most; one of less than a millisecond is one of a millisecond): write the
+    /// token down before, and repeat the call after a crash or a lost answer.
+    ///
+    /// # Errors
+    ///
+    /// When the token is none, when there is nothing that can be run, when the group is not on the
+    /// stream, or when the server cannot be reached or refuses. Nothing is changed then, unless the
+    /// answer was lost.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves open whether the job was put back; asking again with the token
+    /// tells.
+    pub async fn put_back(
+        &self,
+        fields: &Fields,
+        event_id: &EventId,
+        origin: Option<EntryId>,
+        token: &str,
+        keep: Duration,
+    ) -> Result<PutBack, DeadLetterError> {
+        let mut answers =
+            self.put_back_all(&[ArchivedJob { fields, event_id, origin, token }], keep).await;
+        let lost = StoreError::Protocol { command: "put_back" };
+        answers.pop().unwrap_or_else(|| Err(self.failed("put back", lost)))
+    }
+
+    /// Puts many jobs back, about a hundred in one round trip: one answer for each, in order.
+    ///
+    /// It is not a transaction: some may be put back where others are refused. No jobs make no
+    /// call.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`put_back`](Self::put_back).
+    pub async fn put_back_all(
+        &self,
+        jobs: &[ArchivedJob<'_>],
+        keep: Duration,
+    ) -> Vec<Result<PutBack, DeadLetterError>> {
+        let mut returning = Vec::with_capacity(jobs.len());
+        let prepared = jobs.iter().map(|job| self.returning(job).map(|job| returning.push(job)));
+        let prepared = prepared.collect::<Vec<_>>();
+        let mut returned = self.store.put_back(&self.queue, &returning, keep).await.into_iter();
+        let lost = || Err(StoreError::Protocol { command: "put_back" });
+        let answer = |prepared: Result<(), DeadLetterError>| {
+            prepared.and_then(|()| self.returned(returned.next().unwrap_or_else(lost)))
+        };
+        prepared.into_iter().map(answer).collect()
+    }
+
+    fn returning(&self, job: &ArchivedJob<'_>) -> Result<ReturningJob, DeadLetterError> {
+        let token = RedriveToken::new(job.token)?;
+        match record::redriven(job.fields, Some(job.event_id), job.origin) {
+            Some(fields) => Ok(ReturningJob { fields, token }),
+            None => {
+                let (stream, group) = self.names();
+                Err(DeadLetterError::NothingToRun { stream, group, token: token.to_string() })
+            }
+        }
+    }
+
+    fn returned(&self, returned: Returned) -> Result<PutBack, DeadLetterError> {
+        match returned {
+            Ok(Some(id)) => Ok(PutBack::Put(id)),
+            Ok(None) => Ok(PutBack::PutBefore),
+            Err(StoreError::GroupMissing) => {
+                let (stream, group) = self.names();
+                Err(DeadLetterError::UnknownGroup { stream, group })
+            }
+            Err(error) => Err(self.failed("put back", error)),
+        }
+    }
+
     fn names(&self) -> (String, String) {
         (self.queue.stream.to_string(), self.queue.group.to_string())
     }
@@ -172,4 +346,6 @@ impl DeadLetters {
     }
 }
 
+/// How long a token is kept for most: seven days.
+pub const TOKEN_KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 const PAGE_MAX: usize = 1_000;

@@ -207,6 +207,24 @@ pub enum DeadLetterError {
         /// The id that was asked for.
         id: crate::entry::EntryId,
     },
+    /// What is to be put back has no fields, or more than 1,000: nothing can be run again.
+    #[error("nothing can be run again for group {group} on stream {stream} under token {token:?}")]
+    NothingToRun {
+        /// The stream.
+        stream: String,
+        /// The group.
+        group: String,
+        /// The token under which the job was to be put back.
+        token: String,
+    },
+    /// The group is not on the stream: nobody would run the job.
+    #[error("there is no group {group} on stream {stream}")]
+    UnknownGroup {
+        /// The stream.
+        stream: String,
+        /// The group.
+        group: String,
+    },
     /// The server could not be reached, or refused the request.
     #[error("cannot {action} the dead letters of group {group} on stream {stream}")]
     Server {

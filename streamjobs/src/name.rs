@@ -98,6 +98,11 @@ checked_name! {
     EventId, "event id", event_id_rule
 }
 
+checked_name! {
+    /// Under what a job is put back from an archive at most once.
+    RedriveToken, "redrive token", event_id_rule
+}
+
 impl StreamName {
     /// The key of the stream that holds one group's own work: due retries and redriven jobs.
     #[must_use]
@@ -127,6 +132,13 @@ impl StreamName {
     #[must_use]
     pub fn group_key(&self, group: &GroupName) -> String {
         self.helper_key("group", group)
+    }
+
+    /// The key that remembers that a job was put back under a token.
+    ///
+    /// Groups have no braces in their names, which keeps the last two parts apart.
+    pub(crate) fn redriven_key(&self, group: &GroupName, token: &RedriveToken) -> String {
+        format!("{}:{{{token}}}", self.helper_key("redriven", group))
     }
 
     fn helper_key(&self, suffix: &str, group: &GroupName) -> String {
@@ -232,7 +244,8 @@ fn common_rule(name: &str) -> Option<&'static str> {
 const NAME_BYTES_MAX: usize = 200;
 const EVENT_ID_BYTES_MAX: usize = 128;
 const SHOWN_CHARACTERS_MAX: usize = 64;
-const HELPER_SUFFIXES: [&str; 5] = [":lane:", ":retry:", ":retry-records:", ":dead:", ":group:"];
+const HELPER_SUFFIXES: [&str; 6] =
+    [":lane:", ":retry:", ":retry-records:", ":dead:", ":group:", ":redriven:"];
 
 /// The name space of ids for entries that someone else wrote without an event id.
 const FOREIGN_IDS: Uuid = Uuid::from_u128(0x8f0e_6f2c_53b1_5d0a_9a6b_6f10_2c1d_7e01);
@@ -252,6 +265,9 @@ mod tests {
         let group = GroupName::new("mail").unwrap();
         assert_eq!(stream("orders").unwrap().lane_key(&group), "{orders}:lane:mail");
         assert_eq!(stream("orders:{acme}").unwrap().dead_key(&group), "orders:{acme}:dead:mail");
+        let token = RedriveToken::new("t:1").unwrap();
+        let key = stream("orders").unwrap().redriven_key(&group, &token);
+        assert_eq!(key, "{orders}:redriven:mail:{t:1}");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use uuid::Uuid;
 
 use crate::entry::{Delivery, Entry, EntryId, Fields, Source};
 use crate::event::Envelope;
@@ -113,6 +114,7 @@ pub struct DeadLetter {
     pub consumer: Option<String>,
     /// The fields of the entry, byte for byte; none where the payload was trimmed.
     pub fields: Fields,
+    stored: Fields,
 }
 
 impl DeadLetter {
@@ -121,6 +123,16 @@ impl DeadLetter {
     pub fn event_type(&self) -> Option<&str> {
         let value = self.fields.iter().find(|(name, _)| name == "type").map(|(_, value)| value)?;
         std::str::from_utf8(value).ok()
+    }
+
+    /// A digest of everything that is stored of the letter, without its id: the same in every
+    /// process and every release.
+    ///
+    /// Ids can be given out twice, after a failover or a flush. Two letters with the same id and
+    /// the same digest are one.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 16] {
+        Uuid::new_v5(&DIGESTS, &pack(&self.stored)).into_bytes()
     }
 
     /// Reads a stored dead letter; total, since an operator may have written anything there.
@@ -154,22 +166,13 @@ impl DeadLetter {
             last_delivery: number("sj-dead-last"),
             consumer: entry.text("sj-dead-consumer").map(str::to_owned),
             fields,
+            stored: entry.fields().to_vec(),
         }
     }
 
     /// The entry that the lane will hold when this job is run again; none without a payload.
     pub(crate) fn redriven(&self) -> Option<Fields> {
-        if self.fields.is_empty() || self.fields.len() > FIELDS_CARRIED_MAX {
-            return None;
-        }
-        let mut fields = carried(&self.fields);
-        if let Some(event_id) = &self.event_id {
-            push(&mut fields, "sj-id", event_id.as_str().to_owned());
-        }
-        if let Some(origin) = self.origin {
-            push(&mut fields, "sj-origin", origin.to_string());
-        }
-        Some(fields)
+        redriven(&self.fields, self.event_id.as_ref(), self.origin)
     }
 }
 
@@ -187,6 +190,26 @@ impl fmt::Debug for DeadLetter {
             .field("consumer", &self.consumer)
             .finish_non_exhaustive()
     }
+}
+
+/// The entry that the lane will hold when a job is run again whose entry had these fields; none where
+/// there is nothing to run, or more than a script hands on.
+pub(crate) fn redriven(
+    fields: &[(Bytes, Bytes)],
+    event_id: Option<&EventId>,
+    origin: Option<EntryId>,
+) -> Option<Fields> {
+    if fields.is_empty() || fields.len() > FIELDS_CARRIED_MAX {
+        return None;
+    }
+    let mut fields = carried(fields);
+    if let Some(event_id) = event_id {
+        push(&mut fields, "sj-id", event_id.as_str().to_owned());
+    }
+    if let Some(origin) = origin {
+        push(&mut fields, "sj-origin", origin.to_string());
+    }
+    Some(fields)
 }
 
 /// When the back-off of a job was over that stands in the lane, by the server's clock in
@@ -257,6 +280,8 @@ const DUE: &str = "sj-due";
 /// with all of them in one packed value, and are not run again.
 pub(crate) const FIELDS_CARRIED_MAX: usize = 1_000;
 const CARRIED_ERROR_BYTES_MAX: usize = 512;
+/// The name space of digests of dead letters.
+const DIGESTS: Uuid = Uuid::from_u128(0x8f0e_6f2c_53b1_5d0a_9a6b_6f10_2c1d_7e03);
 
 #[cfg(test)]
 mod tests {
@@ -351,6 +376,19 @@ mod tests {
             (entry.text("sj-id"), entry.text("sj-origin"), entry.text("sj-attempt")),
             (Some("e-1"), Some("5-1"), None)
         );
+    }
+
+    #[test]
+    fn a_digest_tells_letters_apart_and_never_changes() {
+        let stored = vec![field("sj-dead-reason", "rejected"), field("type", "t")];
+        let digest = |id, fields: &Fields| DeadLetter::of(&Entry::new(id, fields.clone())).digest();
+        let one = digest(EntryId::new(1, 0), &stored);
+        assert_eq!(one, digest(EntryId::new(2, 0), &stored), "the id is not part of it");
+        assert_eq!(Uuid::from_bytes(one).to_string(), "a2c576ad-5651-5c55-aaab-151ef7512333");
+        let mut notes = stored.clone();
+        notes.push(field("sj-dead-error", "x"));
+        assert_ne!(one, digest(EntryId::new(1, 0), &notes));
+        assert_ne!(letter(stored.clone()).digest(), letter(stored[1..].to_vec()).digest());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What the tests and the demo stand on: private servers, faults, processes and waiting.
 //!
 //! - [`server`]: a private Redis that ends with the process that started it.
+//! - [`postgres`]: a private Postgres that does too, and a database of its own for each test.
 //! - [`proxy`]: a TCP proxy in front of it that loses, cuts, holds and refuses on demand.
 //! - [`process`]: another process that can be killed, frozen and read line by line.
 //! - [`eventually`]: waiting for something to become true, with a deadline.
@@ -16,8 +17,10 @@
 )]
 
 pub mod eventually;
+pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod server;
 
+mod machine;
 mod signal;

@@ -1,37 +1,26 @@
 //! A private Redis for one test or one demo.
 
+use std::ffi::OsString;
 use std::fmt;
-use std::hash::{BuildHasher, Hasher};
 use std::io;
-use std::net::TcpListener;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::machine::{Ending, Guardian, PORTS_TRIED, free_port};
 use crate::{eventually, signal};
 
 mod demo;
-mod error;
-mod guardian;
 mod inspect;
 mod program;
 
 pub use self::demo::{DemoServer, GivenServer};
-pub use self::error::ServerError;
 pub use self::inspect::{ClientRow, EntryRow, PendingRow};
-
-use self::guardian::Guardian;
+pub use crate::machine::ServerError;
 
 /// How long a server may take until it answers, on a machine that does much else.
 const READY: Duration = Duration::from_secs(10);
-
-/// How many ports to try before the fault is not with the ports.
-const PORTS_TRIED: usize = 20;
-
-/// Where servers listen: below the ports that systems hand to outgoing connections (from 32768 on
-/// Linux). In there, a client's connection could take the port while the server restarts, and one
-/// that connects to it meanwhile may even meet itself.
-const PORTS: std::ops::Range<u64> = 16_000..32_000;
 
 /// The name of the Unix socket in the server's folder.
 const SOCKET: &str = "redis.sock";
@@ -243,7 +232,12 @@ impl RedisServerBuilder {
         let mut last = None;
         for _ in 0..PORTS_TRIED {
             let port = free_port()?;
-            let guardian = Guardian::start(&program, |dir| self.settings(port, dir))?;
+            let words = |dir: &Path| {
+                let mut words = vec![named_as_server(&program, dir)?.into_os_string()];
+                words.extend(self.settings(port, dir).into_iter().map(OsString::from));
+                Ok(words)
+            };
+            let guardian = Guardian::start(None, &Ending::KILL, words)?;
             let socket = self.unix_socket.then(|| guardian.dir().join(SOCKET));
             let password = self.password.clone();
             let server = RedisServer { guardian: Mutex::new(guardian), port, password, socket };
@@ -254,7 +248,7 @@ impl RedisServerBuilder {
                 answer => return answer.map(|()| server),
             }
         }
-        Err(last.unwrap_or(ServerError::NotFound))
+        Err(last.unwrap_or(ServerError::NoPort))
     }
 
     /// The server's command line. Of settings given twice the last one counts.
@@ -291,26 +285,20 @@ impl fmt::Debug for RedisServerBuilder {
     }
 }
 
-/// A port that was free a moment ago. Someone may take it before the server does.
-fn free_port() -> io::Result<u16> {
-    let mut last = io::Error::other("no port was tried");
-    for _ in 0..PORTS_TRIED {
-        let port = u16::try_from(PORTS.start + random() % (PORTS.end - PORTS.start))
-            .expect("all ports in the range are ports");
-        match TcpListener::bind(("127.0.0.1", port)) {
-            Ok(_) => return Ok(port),
-            Err(error) => last = error,
-        }
+/// A name by which `program` acts as a server.
+///
+/// Debian's tools package ships the server as `redis-check-rdb`: the program is one and the same
+/// and goes by the name it is called with. Others keep their own path, which a script may need.
+fn named_as_server(program: &Path, dir: &Path) -> io::Result<PathBuf> {
+    if !program.to_string_lossy().ends_with("-check-rdb") {
+        return Ok(program.to_path_buf());
     }
-    Err(last)
+    let alias = dir.join("redis-server");
+    symlink(program, &alias)?;
+    Ok(alias)
 }
 
 /// Whether a server that ended says that someone else has its port.
 fn lost_the_port(log: &str) -> bool {
     log.contains("Failed listening on port")
-}
-
-/// Numbers that differ between processes and calls; the standard library seeds each hasher anew.
-fn random() -> u64 {
-    std::hash::RandomState::new().build_hasher().finish()
 }

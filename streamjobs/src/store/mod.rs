@@ -6,6 +6,7 @@
 
 pub mod facts;
 pub mod inspect;
+pub mod letters;
 pub mod operate;
 pub mod redis;
 pub mod script;
@@ -211,7 +212,9 @@ pub struct Beat {
 pub type StoredDeadLetter = Entry;
 
 /// The streams of a server, or of a test.
-pub trait Store: facts::Facts + inspect::Inspect + operate::Operate + fmt::Debug {
+pub trait Store:
+    facts::Facts + inspect::Inspect + letters::Letters + operate::Operate + fmt::Debug
+{
     /// A store on the same data with connections of its own, for use on another thread.
     fn fork(&self) -> Arc<dyn Store>;
 

@@ -170,3 +170,7 @@ pub trait Operate: Send + Sync {
         dead_letters_of: &'a [crate::name::GroupName],
     ) -> Reply<'a, bool>;
 }
+
+/// How long after its last beat a consumer counts as alive. A process beats every ten seconds at
+/// least, a fifth of jitter included.
+pub(crate) const ALIVE: Duration = Duration::from_secs(15);

@@ -60,6 +60,8 @@ scripts! {
     MOVE_PENDING = "move_pending";
     /// Moves due jobs from the retry set to the lane.
     PROMOTE = "promote";
+    /// Puts a job into the lane that comes back from an archive.
+    PUT_BACK = "put_back";
     /// Delivers entries again whose delivery never arrived.
     RECOVER = "recover";
     /// Puts a dead letter's job into the lane.
@@ -78,8 +80,12 @@ scripts! {
     SET_ASIDE = "set_aside";
     /// Pauses a group or resumes it, in every process.
     SET_PAUSED = "set_paused";
+    /// Removes dead letters that are stored elsewhere.
+    SETTLE_LETTERS = "settle_letters";
     /// Claims entries that were idle for too long.
     SWEEP = "sweep";
+    /// Takes dead letters for an archive.
+    TAKE_LETTERS = "take_letters";
     /// Shortens a stream.
     TRIM = "trim";
 }

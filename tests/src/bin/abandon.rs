@@ -1,11 +1,13 @@
 //! Starts something, says what, and aborts: for the tests that nothing is left behind.
 //!
-//! `abandon` starts a private server, `abandon serve` too but waits to be killed, `abandon worker`
-//! starts another process of itself, `abandon wait`, which waits for its parent to end.
+//! `abandon` starts a private server, `abandon serve` too but waits to be killed, and so does
+//! `abandon postgres` with the shared Postgres, `abandon worker` starts another process of itself,
+//! `abandon wait`, which waits for its parent to end.
 
 use std::error::Error;
 use std::time::Duration;
 
+use streamjobs_tests::postgres::PgServer;
 use streamjobs_tests::process::{Worker, end_with_parent};
 use streamjobs_tests::server::RedisServer;
 
@@ -18,6 +20,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         Some("serve") => {
             let server = RedisServer::start()?;
+            println!("{} {}", server.pid(), server.dir().display());
+            wait_forever()
+        }
+        Some("postgres") => {
+            let server = PgServer::shared();
             println!("{} {}", server.pid(), server.dir().display());
             wait_forever()
         }

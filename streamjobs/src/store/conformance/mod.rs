@@ -5,6 +5,7 @@
 
 pub mod groups;
 pub mod held;
+pub mod letters;
 pub mod log;
 pub mod reading;
 
@@ -220,6 +221,14 @@ macro_rules! __conformance_tests {
             groups a_paused_group_promotes_nothing_until_it_is_resumed,
             groups trimming_history_keeps_what_any_group_needs,
             groups dead_letters_are_paged_redriven_once_and_purged,
+            letters letters_are_taken_by_one_each_in_order_and_settled,
+            letters letters_whose_lease_is_over_are_taken_again_before_new_ones,
+            letters taken_letters_that_are_gone_are_told_once,
+            letters taking_where_there_are_no_letters_makes_nothing,
+            letters takers_of_another_group_get_every_letter_too,
+            letters a_letter_of_a_loss_waits_while_its_consumer_lives,
+            letters a_job_comes_back_once_under_its_token,
+            letters a_token_is_forgotten_after_its_time,
             log what_is_seen_of_a_stream_and_its_group_is_what_was_done,
             log what_is_trimmed_before_its_delivery_is_counted_once,
             log counting_ends_at_its_limit,

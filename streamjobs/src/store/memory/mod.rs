@@ -6,6 +6,7 @@ mod appender;
 mod facts;
 mod hands;
 mod inspect;
+mod letters;
 mod operate;
 mod reader;
 mod steps;

@@ -5,7 +5,8 @@ use super::{MemoryStore, steps};
 use crate::entry::{EntryId, Source};
 use crate::name::{GroupName, StreamName};
 use crate::store::operate::{
-    Cut, Destination, MovedPage, Obstacle, Operate, Permitted, Selected, Trim, Trimmed, Unfinished,
+    ALIVE, Cut, Destination, MovedPage, Obstacle, Operate, Permitted, Selected, Trim, Trimmed,
+    Unfinished,
 };
 use crate::store::{Queue, Reply, StoreError};
 
@@ -189,7 +190,7 @@ fn destroy_group(
     let (cursor, pending) = (group.delivered, group.pending.len());
     let lane_pending = world.group(queue, Source::Lane).map_or(0, |group| group.pending.len());
     let beats = &world.memory(queue).beats;
-    let alive = beats.iter().find(|(_, beat)| now.saturating_sub(**beat) <= ALIVE);
+    let alive = beats.iter().find(|(_, beat)| now.saturating_sub(**beat) <= milliseconds(ALIVE));
     if let Some((consumer, _)) = alive {
         let (group, consumer) = (queue.group.to_string(), consumer.clone());
         return Ok(Permitted::Refused(Obstacle::Alive { group, consumer }));
@@ -214,5 +215,3 @@ fn destroy_group(
     world.groups.remove(&queue.stream.group_key(&queue.group));
     Ok(Permitted::Done)
 }
-
-const ALIVE: u64 = 15_000;

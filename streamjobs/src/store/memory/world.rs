@@ -18,6 +18,8 @@ pub(super) struct World {
     /// Jobs waiting for their back-off by queue, in order of their due times.
     pub(super) waiting: HashMap<String, BTreeMap<(u64, u64), Fields>>,
     pub(super) groups: HashMap<String, Memory>,
+    /// When a token is forgotten, by its key.
+    pub(super) tokens: HashMap<String, u64>,
     pub(super) faults: HashMap<&'static str, VecDeque<Fault>>,
     pub(super) down: bool,
     pub(super) woken: HashSet<u64>,
@@ -47,6 +49,7 @@ impl World {
             streams: HashMap::new(),
             waiting: HashMap::new(),
             groups: HashMap::new(),
+            tokens: HashMap::new(),
             faults: HashMap::new(),
             down: false,
             woken: HashSet::new(),
@@ -71,6 +74,7 @@ impl World {
         self.streams.clear();
         self.waiting.clear();
         self.groups.clear();
+        self.tokens.clear();
     }
 
     pub(super) fn stream(&mut self, key: &str) -> &mut Stream {

@@ -108,7 +108,7 @@ impl Appender for RedisAppender {
         Box::pin(async move {
             let mut rest = entries.as_slice();
             while !rest.is_empty() {
-                let (chunk, later) = rest.split_at(chunk_length(rest));
+                let (chunk, later) = rest.split_at(chunk_length(rest.iter()));
                 self.send(chunk).await;
                 rest = later;
             }
@@ -154,13 +154,13 @@ fn command(stream: &StreamName, retention: Retention, entry: &NewEntry) -> Cmd {
 }
 
 /// How many of the entries go in one round trip: at least one.
-fn chunk_length(entries: &[NewEntry]) -> usize {
+pub(super) fn chunk_length<'e>(entries: impl Iterator<Item = &'e NewEntry>) -> usize {
     let mut bytes = 0;
     let fits = |entry: &&NewEntry| {
         bytes += bytes_of(entry);
         bytes <= CHUNK_BYTES_MAX
     };
-    entries.iter().take(CHUNK_ENTRIES_MAX).take_while(fits).count().max(1)
+    entries.take(CHUNK_ENTRIES_MAX).take_while(fits).count().max(1)
 }
 
 fn bytes_of(entry: &NewEntry) -> usize {
@@ -189,6 +189,7 @@ mod tests {
 
     #[test]
     fn a_chunk_is_a_number_of_entries_or_a_mebibyte() {
+        let chunk_length = |entries: &[NewEntry]| chunk_length(entries.iter());
         assert_eq!(chunk_length(&vec![entry(1); 2500]), CHUNK_ENTRIES_MAX);
         assert_eq!(chunk_length(&vec![entry(CHUNK_BYTES_MAX / 4); 9]), 4);
         assert_eq!(chunk_length(&[entry(CHUNK_BYTES_MAX * 2), entry(1)]), 1);

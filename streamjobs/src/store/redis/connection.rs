@@ -166,6 +166,38 @@ impl Link {
         self.command(&command).await
     }
 
+    /// Runs a script many times in one go; each call adds its keys and arguments. The server's
+    /// refusals stand among the answers.
+    pub(super) async fn scripts(
+        &self,
+        script: &'static Script,
+        calls: &[impl Fn(&mut Cmd) + Sync],
+    ) -> Result<Vec<Value>, StoreError> {
+        if script.digest.get().is_none() {
+            self.load_scripts().await?;
+        }
+        let digest = script.digest.get().ok_or(StoreError::Protocol { command: SCRIPT_LOAD })?;
+        let mut answers = vec![Value::Nil; calls.len()];
+        let mut open = calls.iter().zip(&mut answers).collect::<Vec<_>>();
+        for _ in 0..SCRIPT_ATTEMPTS_MAX {
+            let mut pipeline = Pipeline::with_capacity(open.len());
+            for (call, _) in &open {
+                let mut command = redis::cmd("EVALSHA");
+                call(command.arg(digest));
+                pipeline.add_command(command);
+            }
+            for ((_, answer), value) in open.iter_mut().zip(self.pipeline(&pipeline).await?) {
+                **answer = value;
+            }
+            open.retain(|(_, answer)| is_forgotten(answer));
+            if open.is_empty() {
+                break;
+            }
+            self.load_scripts().await?;
+        }
+        Ok(answers)
+    }
+
     async fn load_scripts(&self) -> Result<(), StoreError> {
         let mut pipeline = Pipeline::with_capacity(ALL.len());
         for script in ALL {
@@ -330,6 +362,10 @@ async fn within<T>(
         Ok(done) => done,
         Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
     }
+}
+
+fn is_forgotten(answer: &Value) -> bool {
+    matches!(answer, Value::ServerError(error) if error.code() == "NOSCRIPT")
 }
 
 fn is_authentication(error: &RedisError) -> bool {

@@ -287,7 +287,7 @@ const RELEASED_IDLE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Past every lease that a group may have.
 pub(super) const ABANDONED_IDLE: Duration = Duration::from_secs(2 * 24 * 60 * 60);
 /// A hundred years: later than that, the sum with the clock would lose its milliseconds.
-const DELAY_MAX: u64 = 100 * 365 * 24 * 60 * 60 * 1000;
+pub(super) const DELAY_MAX: u64 = 100 * 365 * 24 * 60 * 60 * 1000;
 
 #[cfg(test)]
 mod tests {

@@ -16,7 +16,9 @@
 //!
 //! `CONFIG|GET` is used where it is allowed, when the server is examined. No runtime needs, but
 //! whoever looks at streams uses where it is allowed: `MEMORY|USAGE`, `XREVRANGE`, `XREAD`; and
-//! whoever operates them, where it is allowed: `XGROUP|DESTROY`, `DEL`, `UNLINK`.
+//! whoever operates them, where it is allowed: `XGROUP|DESTROY`, `DEL`, `UNLINK`. Whoever archives
+//! dead letters reads them as a group does, and needs the same commands on their keys; whoever puts
+//! jobs back from there uses, where it is allowed: `GET`, `SET`.
 
 mod acknowledge;
 mod address;
@@ -27,6 +29,7 @@ mod facts;
 mod group;
 mod held;
 mod inspect;
+mod letters;
 mod operate;
 mod reader;
 mod reply;

@@ -1,7 +1,5 @@
 //! What an operator does to streams, groups and pending entries.
 
-use std::time::Duration;
-
 use redis::{Cmd, Value};
 
 use super::acknowledge::{IDS_MAX, add_ids};
@@ -11,7 +9,8 @@ use super::{RedisStore, milliseconds, reply};
 use crate::entry::{EntryId, Source};
 use crate::name::{GroupName, StreamName};
 use crate::store::operate::{
-    Cut, Destination, MovedPage, Obstacle, Operate, Permitted, Selected, Trim, Trimmed, Unfinished,
+    ALIVE, Cut, Destination, MovedPage, Obstacle, Operate, Permitted, Selected, Trim, Trimmed,
+    Unfinished,
 };
 use crate::store::{Queue, Reply, StoreError, script};
 
@@ -225,5 +224,3 @@ const UNLINK: &str = "UNLINK";
 const REMOVED_MAX: u64 = 100_000;
 /// Entries that one call looks at at most, payloads included.
 const LOOKED_AT_MAX: u64 = 1_000;
-/// A process beats every ten seconds at least, a fifth of jitter included.
-const ALIVE: Duration = Duration::from_secs(15);

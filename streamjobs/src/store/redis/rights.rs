@@ -185,8 +185,8 @@ const HASH: &[Example] = &[
 mod tests {
     use std::collections::BTreeSet;
 
-    /// What scripts use that no runtime needs: looking and operating.
-    const OPERATING: [&str; 3] = ["MEMORY|USAGE", "XGROUP|DESTROY", "DEL"];
+    /// What scripts use that no runtime needs: looking, operating, archiving.
+    const OPERATING: [&str; 5] = ["MEMORY|USAGE", "XGROUP|DESTROY", "DEL", "GET", "SET"];
 
     use super::*;
     use crate::store::script;
@@ -237,6 +237,7 @@ mod tests {
                 include_str!("group.rs"),
                 include_str!("held.rs"),
                 include_str!("inspect.rs"),
+                include_str!("letters.rs"),
                 include_str!("mod.rs"),
                 include_str!("operate.rs"),
                 include_str!("reader.rs"),

@@ -5,29 +5,47 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::{fmt, io};
 
-use super::program;
-
 /// Why a private server could not be started. Each says what to do about it, where that is known.
 #[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServerError {
     /// The environment names a server program that is none.
-    #[error("{} is {path:?}, which is no program", program::VARIABLE)]
+    #[error("{variable} is {path:?}, which is no {wanted}")]
     NotAProgram {
-        /// What the environment names.
+        /// The variable of the environment.
+        variable: &'static str,
+        /// What it names.
         path: PathBuf,
+        /// What it should name.
+        wanted: &'static str,
     },
 
     /// There is no server program and no package manager that we know how to use.
-    #[error("no redis-server was found: {}", program::ADVICE)]
-    NotFound,
+    #[error("no {program} was found: {advice}")]
+    NotFound {
+        /// What was looked for.
+        program: &'static str,
+        /// What to do about it.
+        advice: &'static str,
+    },
 
     /// The package manager did not install a server.
-    #[error("no redis-server was found and `{command}` failed: {}\n{output}", program::ADVICE)]
+    #[error("no {program} was found and `{command}` failed: {advice}\n{output}")]
     NotInstalled {
+        /// What was looked for.
+        program: &'static str,
+        /// What to do about it.
+        advice: &'static str,
         /// What was run.
         command: String,
         /// The end of what it printed.
+        output: String,
+    },
+
+    /// What the server needs on disk could not be prepared.
+    #[error("could not prepare the server's data; what was printed:\n{output}")]
+    NotPrepared {
+        /// The end of what the programs printed.
         output: String,
     },
 
@@ -44,6 +62,10 @@ pub enum ServerError {
         /// All it logged.
         log: String,
     },
+
+    /// Nobody listened to any of the ports tried, yet the server got none of them.
+    #[error("the server found every port taken")]
+    NoPort,
 
     /// The server's folder, shell or lock could not be had.
     #[error("could not set up a private server")]

@@ -1,0 +1,22 @@
+-- Puts a job into the lane that comes back from an archive.
+--
+-- KEYS: stream, lane, token. ARGV: group, how long the token is kept in milliseconds, then the names
+-- and values of the job's fields.
+-- Answers: the id in the lane, or nil if a job was put back under this token before.
+--
+-- Before: the group is on the stream, else the script is refused.
+-- After: the job is in the lane, which has the group, and the token remembers that. With a token that
+-- was used before, or with a refusal, nothing has changed.
+-- May race with: others with the same token, of whom one puts the job back. Repeating it after a lost
+-- answer finds the token.
+--
+-- The token is looked at first: whoever asks again is told so even when the group is gone by now. The
+-- appending comes before the token, because a server without memory refuses the first write.
+local stream, lane, token = KEYS[1], KEYS[2], KEYS[3]
+local group, keep = ARGV[1], ARGV[2]
+if redis.call('GET', token) then return false end
+redis.call('XPENDING', stream, group)
+ensure_group(lane, group, '0-0')
+local job = redis.call('XADD', lane, '*', unpack(ARGV, 3))
+redis.call('SET', token, job, 'PX', keep)
+return job

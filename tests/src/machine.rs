@@ -1,0 +1,70 @@
+//! What private servers of either kind need of this machine: a port, a folder, a program, a shell
+//! that ends them, and an account they may run as.
+
+use std::fs;
+use std::hash::{BuildHasher, Hasher};
+use std::io;
+use std::net::TcpListener;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::PathBuf;
+
+mod account;
+mod error;
+mod guardian;
+mod program;
+
+pub use self::error::ServerError;
+
+pub(crate) use self::account::Account;
+pub(crate) use self::guardian::{Ending, Guardian};
+pub(crate) use self::program::{Missing, apt, complete, is_program, locked, search_path, which};
+
+/// How many ports to try before the fault is not with the ports.
+pub(crate) const PORTS_TRIED: usize = 20;
+
+/// Where servers listen: below the ports that systems hand to outgoing connections (from 32768 on
+/// Linux). In there, a client's connection could take the port while the server restarts, and one
+/// that connects to it meanwhile may even meet itself.
+const PORTS: std::ops::Range<u64> = 16_000..32_000;
+
+/// A port that was free a moment ago. Someone may take it before the server does.
+pub(crate) fn free_port() -> io::Result<u16> {
+    let mut last = io::Error::other("no port was tried");
+    for _ in 0..PORTS_TRIED {
+        let port = u16::try_from(PORTS.start + random() % (PORTS.end - PORTS.start))
+            .expect("all ports in the range are ports");
+        match TcpListener::bind(("127.0.0.1", port)) {
+            Ok(_) => return Ok(port),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// Makes a folder that nobody else has or can read.
+pub(crate) fn private_dir() -> io::Result<PathBuf> {
+    let root = std::path::absolute(std::env::temp_dir())?;
+    loop {
+        let dir = root.join(format!("streamjobs-{:016x}", random()));
+        match fs::DirBuilder::new().mode(0o700).create(&dir) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            created => return created.map(|()| dir),
+        }
+    }
+}
+
+/// The number of the user who runs us, told by something of ours without a system call.
+pub(crate) fn uid() -> io::Result<u32> {
+    if let Ok(process) = fs::metadata("/proc/self") {
+        return Ok(process.uid());
+    }
+    let dir = private_dir()?;
+    let owner = fs::metadata(&dir).map(|meta| meta.uid());
+    fs::remove_dir(dir)?;
+    owner
+}
+
+/// Numbers that differ between processes and calls; the standard library seeds each hasher anew.
+fn random() -> u64 {
+    std::hash::RandomState::new().build_hasher().finish()
+}

@@ -1,0 +1,70 @@
+//! The account that a server runs as which refuses to run as root.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+/// Who may stand in for root, the one that is meant for it first.
+const STAND_INS: [&str; 2] = ["postgres", "nobody"];
+
+/// A user without rights of its own, with its own group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Account {
+    uid: u32,
+    gid: u32,
+}
+
+impl Account {
+    /// Who runs what refuses to run as root; `None` if we are not root and run it ourselves.
+    ///
+    /// # Errors
+    ///
+    /// If we are root and this machine knows none that could.
+    pub(crate) fn instead_of_root() -> io::Result<Option<Self>> {
+        if super::uid()? != 0 {
+            return Ok(None);
+        }
+        let users = fs::read_to_string("/etc/passwd")?;
+        let found = STAND_INS.iter().find_map(|name| named(&users, name));
+        found.map(Some).ok_or_else(|| io::Error::other("there is no user to run a server but root"))
+    }
+
+    /// The user's number.
+    pub(crate) fn uid(self) -> u32 {
+        self.uid
+    }
+
+    /// Gives it what is at `path`.
+    pub(crate) fn own(self, path: &Path) -> io::Result<()> {
+        chown(path, Some(self.uid), Some(self.gid))
+    }
+
+    /// Makes `command` run as this account. The standard library takes root's other groups away.
+    pub(crate) fn run(self, command: &mut Command) {
+        command.uid(self.uid).gid(self.gid);
+    }
+}
+
+/// The account of the user `name`, from the lines of `/etc/passwd`. One that is root is no answer.
+fn named(users: &str, name: &str) -> Option<Account> {
+    let mut lines = users.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    let fields = lines.find(|fields| fields.first() == Some(&name))?;
+    let number = |place: usize| fields.get(place)?.parse::<u32>().ok().filter(|id| *id != 0);
+    Some(Account { uid: number(2)?, gid: number(3)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_runs_as_root_under_another_name() {
+        let users = "root:x:0:0::/:\npostgres:x:0:0::/:\nnobody:x:65534:65533:n:/:/bin/false\n";
+        assert_eq!(named(users, "postgres"), None);
+        assert_eq!(named(users, "nobody"), Some(Account { uid: 65534, gid: 65533 }));
+        assert_eq!(named(users, "no"), None);
+    }
+}
