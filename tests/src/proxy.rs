@@ -7,11 +7,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle, Scope};
 use std::time::{Duration, Instant};
 
+use crate::postgres::{Database, Role};
 use crate::server::RedisServer;
 
 mod judge;
+mod wire;
 
 pub use self::judge::Mode;
+pub use self::wire::Protocol;
 
 use self::judge::{Admission, Direction, Link, State, Verdict};
 
@@ -22,7 +25,50 @@ const CHUNK: usize = 16 * 1024;
 /// releases them wakes their thread at once; this only bounds the wait.
 const HELD: Duration = Duration::from_secs(60);
 
-/// A TCP proxy in front of a [`RedisServer`], whose [`Mode`] can change at any time.
+/// What a [`FaultProxy`] can stand in front of: something on 127.0.0.1 that clients reach by a URL.
+pub trait Target {
+    /// Where it listens.
+    fn port(&self) -> u16;
+
+    /// Where clients of a proxy connect that listens on `port`.
+    fn url_at(&self, port: u16) -> String;
+
+    /// What it speaks with its clients.
+    fn protocol(&self) -> Protocol;
+}
+
+impl Target for RedisServer {
+    fn port(&self) -> u16 {
+        Self::port(self)
+    }
+
+    fn url_at(&self, port: u16) -> String {
+        Self::url_at(self, port)
+    }
+
+    fn protocol(&self) -> Protocol {
+        Protocol::Redis
+    }
+}
+
+/// Its clients connect as the run role. Those that give [`Database::options`] the proxy's port
+/// connect as they like.
+impl Target for Database {
+    fn port(&self) -> u16 {
+        Self::port(self)
+    }
+
+    fn url_at(&self, port: u16) -> String {
+        Self::url_at(self, port, Role::Run)
+    }
+
+    fn protocol(&self) -> Protocol {
+        Protocol::Postgres
+    }
+}
+
+/// A TCP proxy in front of a [`RedisServer`] or a [`Database`], whose [`Mode`] can change at any
+/// time.
 ///
 /// It runs on threads of its own, so it works while a test's executor is busy, blocked or paused.
 /// Dropping it closes all links.
@@ -45,17 +91,18 @@ pub struct FaultProxy {
 }
 
 impl FaultProxy {
-    /// Starts a proxy that passes everything on to `server`, after its restarts as well.
+    /// Starts a proxy that passes everything on to `target`, after its restarts as well.
     ///
     /// # Errors
     ///
     /// If there is no port to listen on.
-    pub fn start(server: &RedisServer) -> io::Result<Self> {
+    pub fn start(target: &impl Target) -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         let address = listener.local_addr()?;
-        let url = server.url_at(address.port());
+        let url = target.url_at(address.port());
         let shared = Arc::new(Shared {
-            target: SocketAddr::from(([127, 0, 0, 1], server.port())),
+            target: SocketAddr::from(([127, 0, 0, 1], target.port())),
+            protocol: target.protocol(),
             state: Mutex::default(),
             changed: Condvar::new(),
         });
@@ -69,12 +116,17 @@ impl FaultProxy {
         &self.url
     }
 
+    /// The port it listens on, on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
     /// Sets what happens to every link from now on, those that exist included.
     pub fn set(&self, mode: Mode) {
         let mut state = self.shared.state();
         state.mode = mode;
         state.next = (0, Mode::Pass);
-        state.links.values_mut().for_each(|link| link.own = None);
+        state.links.values_mut().for_each(Link::conform);
         self.shared.changed.notify_all();
     }
 
@@ -97,6 +149,12 @@ impl FaultProxy {
     /// How often something was lost, cut or refused so far: what a test waits for.
     pub fn faults(&self) -> usize {
         self.shared.state().faults
+    }
+
+    /// How many links have a request or a reply that is held now, until the mode changes: what a
+    /// test waits for. One that is held both ways counts twice.
+    pub fn held(&self) -> usize {
+        self.shared.state().held
     }
 
     /// Closes all links that are open now. New connections are taken as before.
@@ -135,6 +193,7 @@ impl Drop for FaultProxy {
 /// What all threads of one proxy share.
 struct Shared {
     target: SocketAddr,
+    protocol: Protocol,
     state: Mutex<State>,
     /// Told of whatever may set held bytes free: another mode, a closed link.
     changed: Condvar,
@@ -171,7 +230,7 @@ impl Shared {
         let server = TcpStream::connect(self.target)?;
         client.set_nodelay(true)?;
         server.set_nodelay(true)?;
-        let link = Link::new(own, client.try_clone()?, server.try_clone()?);
+        let link = Link::new(self.protocol, own, client.try_clone()?, server.try_clone()?);
         let (from_client, from_server) = (client.try_clone()?, server.try_clone()?);
         let id = {
             let mut state = self.state();
@@ -208,16 +267,20 @@ impl Shared {
     }
 
     /// Decides about one chunk, and holds it for as long as the mode says so.
-    fn judge(&self, id: u64, direction: Direction, chunk: &[u8]) -> Verdict {
+    fn judge(&self, id: u64, direction: Direction, bytes: &[u8]) -> Verdict {
         let came = Instant::now();
         let mut state = self.state();
+        let chunk = state.read(id, direction, bytes);
         loop {
-            let wait = match state.judge(id, direction, chunk, came.elapsed()) {
+            let held = match state.judge(id, &chunk, came.elapsed()) {
                 Ok(verdict) => return verdict,
-                Err(held) => held.unwrap_or(HELD),
+                Err(held) => held,
             };
-            let waited = self.changed.wait_timeout(state, wait);
+            let endless = usize::from(held.is_none());
+            state.held += endless;
+            let waited = self.changed.wait_timeout(state, held.unwrap_or(HELD));
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            state.held -= endless;
         }
     }
 }

@@ -82,7 +82,12 @@ impl Database {
 
     /// Where `role` connects.
     pub fn url(&self, role: Role) -> String {
-        url_at(self.port(), role, &self.name)
+        self.url_at(self.port(), role)
+    }
+
+    /// As [`url`](Self::url), for something that listens on `port` in front of the server.
+    pub(crate) fn url_at(&self, port: u16, role: Role) -> String {
+        url_at(port, role, &self.name)
     }
 
     /// The port of its server, on 127.0.0.1.

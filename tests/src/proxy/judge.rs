@@ -1,13 +1,20 @@
 //! Decides what happens to bytes on their way through the proxy; moves none itself.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
+
+use super::wire::{Protocol, Wire};
 
 /// What a [`FaultProxy`](super::FaultProxy) does with what comes through.
 ///
 /// Requests are what clients send, replies are what the server sends. Those that lose or cut one
 /// reply close its link and are over then: the proxy passes everything again.
+///
+/// A text names a request: words of a command of Redis, of which it is found in the first 16 kB, or
+/// of a statement that Postgres is to carry out, whether the client sends it now or has had it
+/// prepared before. `COMMIT` and `BEGIN` are statements too.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Mode {
@@ -19,9 +26,15 @@ pub enum Mode {
     /// The next reply is lost and its link closed: what was asked for has happened, unconfirmed.
     LoseReply,
     /// As [`LoseReply`](Self::LoseReply), for the reply that follows the next request in which
-    /// this text occurs, such as the name of a command. The request is found only if the text is
-    /// within its first 16 kB.
+    /// this text occurs.
     LoseReplyTo(String),
+    /// Requests in which this text occurs are held before the server gets them, and with them all
+    /// that follows on their links. They go on their way when the mode changes, even if the client
+    /// is gone by then, and never if the link is [severed](super::FaultProxy::sever).
+    HoldRequest(String),
+    /// Requests in which this text occurs go through and are carried out; what the server answers
+    /// is held, and with it all that follows on their links, until the mode changes.
+    HoldReplyTo(String),
     /// After this many more bytes of replies the link is closed, in the middle of a reply if they
     /// end there. The common mode counts over all links, that of one connection for itself.
     CutReplies {
@@ -61,6 +74,25 @@ pub(super) enum Verdict {
     Cut(usize),
 }
 
+/// A chunk of bytes on its way.
+#[derive(Debug)]
+pub(super) struct Chunk<'a> {
+    pub(super) direction: Direction,
+    pub(super) length: usize,
+    /// The requests that are carried out when the server has it.
+    pub(super) requests: Vec<Cow<'a, [u8]>>,
+}
+
+impl Chunk<'_> {
+    /// Whether it has a request in which `text` occurs.
+    fn asks(&self, text: &str) -> bool {
+        let occurs = |request: &Cow<'_, [u8]>| {
+            request.windows(text.len()).any(|window| window == text.as_bytes())
+        };
+        !text.is_empty() && self.requests.iter().any(occurs)
+    }
+}
+
 /// All that decides about bytes.
 #[derive(Debug, Default)]
 pub(super) struct State {
@@ -72,6 +104,8 @@ pub(super) struct State {
     pub(super) last_link: u64,
     pub(super) connections: usize,
     pub(super) faults: usize,
+    /// How many chunks wait for another mode.
+    pub(super) held: usize,
     pub(super) closed: bool,
 }
 
@@ -82,13 +116,27 @@ pub(super) struct Link {
     pub(super) own: Option<Mode>,
     /// Whether its next reply is to be lost, the request for which has passed.
     doomed: bool,
+    /// Whether its replies are to be held while the mode is to hold replies.
+    late: bool,
+    wire: Wire,
     client: TcpStream,
     server: TcpStream,
 }
 
 impl Link {
-    pub(super) fn new(own: Option<Mode>, client: TcpStream, server: TcpStream) -> Self {
-        Self { own, doomed: false, client, server }
+    pub(super) fn new(
+        protocol: Protocol,
+        own: Option<Mode>,
+        client: TcpStream,
+        server: TcpStream,
+    ) -> Self {
+        Self { own, doomed: false, late: false, wire: Wire::new(protocol), client, server }
+    }
+
+    /// Makes it keep to the common mode from now on.
+    pub(super) fn conform(&mut self) {
+        self.own = None;
+        self.late = false;
     }
 
     /// Closes both ends, which ends the threads that read them.
@@ -114,35 +162,49 @@ impl State {
         Admission::Linked(own)
     }
 
+    /// Looks into bytes that have come. Each chunk must be shown once, in order.
+    pub(super) fn read<'a>(&mut self, id: u64, direction: Direction, bytes: &'a [u8]) -> Chunk<'a> {
+        let requests = match (direction, self.links.get_mut(&id)) {
+            (Direction::Request, Some(link)) => link.wire.read(bytes),
+            _ => Vec::new(),
+        };
+        Chunk { direction, length: bytes.len(), requests }
+    }
+
     /// Decides about a chunk that has been here for `held`; an error says how much longer to hold
     /// it before asking again, without an end if `None`.
     pub(super) fn judge(
         &mut self,
         id: u64,
-        direction: Direction,
-        chunk: &[u8],
+        chunk: &Chunk<'_>,
         held: Duration,
     ) -> Result<Verdict, Option<Duration>> {
         let Some(link) = self.links.get_mut(&id) else {
             return Ok(Verdict::Cut(0));
         };
         let mode = link.own.as_mut().unwrap_or(&mut self.mode);
-        let verdict = match (mode, direction) {
+        let verdict = match (mode, chunk.direction) {
             (_, Direction::Reply) if link.doomed => Verdict::Cut(0),
             (Mode::BlackHole, _) => return Err(None),
             (Mode::Delay(delay), _) if held < *delay => return Err(Some(*delay - held)),
+            (Mode::HoldRequest(text), Direction::Request) if chunk.asks(text) => return Err(None),
+            (Mode::HoldReplyTo(text), Direction::Request) if chunk.asks(text) => {
+                link.late = true;
+                Verdict::Pass
+            }
+            (Mode::HoldReplyTo(_), Direction::Reply) if link.late => return Err(None),
             (Mode::DropReplies, Direction::Reply) => Verdict::Drop,
             (mode @ Mode::LoseReply, Direction::Reply) => {
                 *mode = Mode::Pass;
                 Verdict::Cut(0)
             }
-            (mode @ Mode::LoseReplyTo(_), Direction::Request) if mode.concerns(chunk) => {
+            (mode, Direction::Request) if mode.loses_reply_to(chunk) => {
                 *mode = Mode::Pass;
                 link.doomed = true;
                 Verdict::Pass
             }
-            (Mode::CutReplies { after }, Direction::Reply) if chunk.len() < *after => {
-                *after -= chunk.len();
+            (Mode::CutReplies { after }, Direction::Reply) if chunk.length < *after => {
+                *after -= chunk.length;
                 Verdict::Pass
             }
             (mode @ Mode::CutReplies { .. }, Direction::Reply) => {
@@ -159,11 +221,7 @@ impl State {
 }
 
 impl Mode {
-    /// Whether the request in `chunk` is the one whose reply is to be lost.
-    fn concerns(&self, chunk: &[u8]) -> bool {
-        let Self::LoseReplyTo(text) = self else {
-            return false;
-        };
-        !text.is_empty() && chunk.windows(text.len()).any(|window| window == text.as_bytes())
+    fn loses_reply_to(&self, chunk: &Chunk<'_>) -> bool {
+        matches!(self, Self::LoseReplyTo(text) if chunk.asks(text))
     }
 }

@@ -7,6 +7,7 @@
     reason = "a test that cannot go on ends by panicking"
 )]
 
+mod held;
 mod postgres;
 mod process;
 mod proxy;

@@ -1,0 +1,16 @@
+//! What holds on real servers: a Postgres and a Redis of the tests' own.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    unreachable_pub,
+    reason = "tests say what is wrong by failing"
+)]
+
+mod app;
+mod guards;
+mod migrate;
+mod once;
