@@ -17,6 +17,6 @@ pub use self::migrate::{
     MigrationError, MigrationSql, SchemaError, migrate, migrate_schema, migrations,
 };
 pub use self::once::Once;
-pub use self::outbox::{OutboxBacklog, PublishInError, Publisher};
+pub use self::outbox::{OutboxBacklog, PublishInError, Publisher, Relay, Relayed};
 pub use self::postgres::{Postgres, PostgresBuilder};
 pub use self::schema::{SchemaName, SchemaNameError};

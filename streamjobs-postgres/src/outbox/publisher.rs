@@ -13,7 +13,7 @@ use crate::postgres::Postgres;
 /// Publishes events inside of the caller's transaction: they are published if it commits, and never
 /// if it does not.
 ///
-/// An event is written into the table `outbox`; a relay moves it to its stream,
+/// An event is written into the table `outbox`; a [`Relay`](super::Relay) moves it to its stream,
 /// under the event id that it has from the beginning. No Redis server is needed for writing.
 ///
 /// ```no_run
@@ -314,7 +314,7 @@ macro_rules! insert {
 /// Ids are given in the order of the events.
 const INSERT: &str = insert!();
 /// The notification goes out with the commit, once for each transaction.
-const INSERT_AND_NOTIFY: &str =
+pub(super) const INSERT_AND_NOTIFY: &str =
     concat!("WITH written AS (", insert!(), ") SELECT pg_notify('streamjobs_outbox', '')");
 
 /// The server walks over what is before a slice, for each slice.

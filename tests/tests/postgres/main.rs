@@ -14,3 +14,5 @@ mod app;
 mod guards;
 mod migrate;
 mod once;
+mod outbox;
+mod relay;
