@@ -1,11 +1,13 @@
 //! Listening for what publishers notify.
 
 use std::fmt;
-use std::future::pending;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use sqlx::PgPool;
 use sqlx::postgres::PgListener;
+use tokio::time::sleep;
+
 /// A listening connection, as long as there is one. Nothing depends on it but how soon.
 pub(super) struct Ears {
     pool: PgPool,
@@ -17,27 +19,23 @@ impl Ears {
         Self { pool, listener: None }
     }
 
-    /// Waits until something may have been published; for ever where nobody can tell, so this is
-    /// raced with a time to look anyway.
-    ///
-    /// Returns once when it begins to listen, too: what was committed before that is not told.
+    /// Waits until something may have been published. Returns once when it begins to listen, too:
+    /// what was committed before that is not told. Where it cannot listen it returns after a moment.
     ///
     /// Cancel safe.
     pub(super) async fn hear(&mut self) {
         let heard = match &mut self.listener {
-            Some(listener) => listener.try_recv().await.map(drop),
-            None => match listen(&self.pool).await {
-                Ok(listener) => {
-                    self.listener = Some(listener);
-                    Ok(())
-                }
-                Err(error) => Err(error),
-            },
+            Some(listener) => listener.try_recv().await.map(|heard| heard.is_some()),
+            None => listen(&self.pool).await.map(|listener| {
+                self.listener = Some(listener);
+                true
+            }),
         };
-        if let Err(error) = heard {
-            tracing::debug!(error = %error, "cannot listen for what is published; looking instead");
-            self.listener = None;
-            pending().await
+        if !matches!(heard, Ok(true)) {
+            let error = heard.err().map(|error| error.to_string());
+            tracing::debug!(error, "not told of what is published; looking instead");
+            self.close();
+            sleep(AGAIN).await;
         }
     }
 
@@ -47,8 +45,8 @@ impl Ears {
         for _ in 0..DRAINED_MAX {
             match listener.try_recv().now_or_never() {
                 Some(Ok(Some(_))) => {}
-                Some(Err(_)) => return self.close(),
-                Some(Ok(None)) | None => return,
+                Some(Ok(None) | Err(_)) => return self.close(),
+                None => return,
             }
         }
     }
@@ -67,10 +65,14 @@ impl fmt::Debug for Ears {
 
 async fn listen(pool: &PgPool) -> Result<PgListener, sqlx::Error> {
     let mut listener = PgListener::connect_with(pool).await?;
+    // A loss is to be seen, so that what was not told meanwhile is looked for.
+    listener.eager_reconnect(false);
     listener.listen(CHANNEL).await?;
     Ok(listener)
 }
 
+/// How long to wait before trying to listen again.
+const AGAIN: Duration = Duration::from_secs(1);
 /// More is drained in the next round.
 const DRAINED_MAX: usize = 10_000;
 /// What publishers notify.

@@ -173,7 +173,9 @@ impl Running {
         loop {
             self.ears.drain();
             let round = self.mover.round().await;
-            self.measure().await;
+            if round.is_ok() {
+                self.measure().await;
+            }
             // The round after the stop takes what the last jobs published.
             if context.stop().is_cancelled() {
                 return;
@@ -209,6 +211,9 @@ impl Running {
                 Wait::For(pause(self.failures, fastrand::f64()))
             }
             Ok(round) => {
+                if self.failures > 0 {
+                    tracing::info!("the outbox is moved again");
+                }
                 self.failures = 0;
                 if round.elsewhere {
                     // The one that works is notified, too; and whoever does not take what it is

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use sqlx::AssertSqlSafe;
 use streamjobs::{Client, EncodedEvent, Event, Runtime, StreamName, handler, handlers};
 use streamjobs_postgres::{Postgres, Relay};
 use streamjobs_tests::eventually::eventually_async;
@@ -234,7 +235,7 @@ const LISTENING: &str = "SELECT count(*) FROM pg_stat_activity
 #[tokio::test]
 async fn a_relay_listens_again_when_its_connection_died() {
     let app = App::start().await;
-    let relay = start(&app.client, app.postgres.relay().poll(Duration::from_millis(500))).await;
+    let relay = start(&app.client, app.postgres.relay().poll(Duration::from_secs(3_600))).await;
     for id in 0..3 {
         listening(&app, 1).await;
         let ended = "SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity
@@ -304,9 +305,13 @@ async fn a_stream_that_takes_nothing_holds_no_other_stream_up() {
     publish(&app, &(0..300).map(|id| of(0, id)).collect::<Vec<_>>()).await;
     let relay = app.postgres.relay().batch(100).poll(Duration::from_millis(50));
     let relay = start(&app.client, relay).await;
-    until("the other stream has its events", || app.server.length("orders") == 300).await;
-    each_customers_orders_rise(&stored(&app, "orders").0);
-    assert_eq!(waiting(&app).await, 300);
+    eventually_async(DEADLINE, "the other stream has its events", async || {
+        waiting(&app).await == 300
+    })
+    .await;
+    let (orders, ids) = stored(&app, "orders");
+    assert_eq!((orders.len(), ids), (300, 300));
+    each_customers_orders_rise(&orders);
     app.server.command(&["DEL", "taken"]);
     emptied(&app).await;
     let (orders, ids) = stored(&app, "taken");
@@ -345,6 +350,21 @@ async fn rows_that_are_no_events_are_put_away_with_the_reason_and_hold_nobody_up
     .await;
     assert_eq!(relay.sweep(&app.client).await.unwrap().events, 1);
     assert_eq!(app.server.length("orders"), 2);
+}
+
+#[tokio::test]
+async fn a_row_that_a_program_in_another_language_wrote_is_published() {
+    let app = App::start().await;
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/postgres.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let example = page.split("```sql\n").find(|block| block.starts_with("INSERT INTO")).unwrap();
+    let example = example.split("```").next().unwrap().to_owned();
+    sqlx::query(AssertSqlSafe(example)).execute(&app.pool).await.unwrap();
+    assert_eq!(app.postgres.relay().sweep(&app.client).await.unwrap().events, 1);
+    let entry = app.server.entries("orders").remove(0);
+    let text = |name| entry.text(name).unwrap();
+    assert_eq!((text("type"), text("sj-key")), ("order.placed".to_owned(), "alice".to_owned()));
+    assert_eq!(text("data"), r#"{"customer":"alice"}"#);
 }
 
 #[tokio::test]
