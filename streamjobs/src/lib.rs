@@ -11,6 +11,7 @@ pub mod config;
 pub mod dead_letter;
 pub mod doctor;
 pub mod error;
+pub mod once;
 pub mod runtime;
 pub mod service;
 pub mod stream;

@@ -141,6 +141,11 @@ impl StreamName {
         format!("{}:{{{token}}}", self.helper_key("redriven", group))
     }
 
+    /// The key of the mark that says whether a group has done something.
+    pub(crate) fn once_key(&self, group: &GroupName, key: &str) -> String {
+        format!("{}:{{{key}}}", self.helper_key("once", group))
+    }
+
     fn helper_key(&self, suffix: &str, group: &GroupName) -> String {
         let stream = &self.0;
         if hash_tag_end(stream).is_some() {
@@ -244,8 +249,8 @@ fn common_rule(name: &str) -> Option<&'static str> {
 const NAME_BYTES_MAX: usize = 200;
 const EVENT_ID_BYTES_MAX: usize = 128;
 const SHOWN_CHARACTERS_MAX: usize = 64;
-const HELPER_SUFFIXES: [&str; 6] =
-    [":lane:", ":retry:", ":retry-records:", ":dead:", ":group:", ":redriven:"];
+const HELPER_SUFFIXES: [&str; 7] =
+    [":lane:", ":retry:", ":retry-records:", ":dead:", ":group:", ":redriven:", ":once:"];
 
 /// The name space of ids for entries that someone else wrote without an event id.
 const FOREIGN_IDS: Uuid = Uuid::from_u128(0x8f0e_6f2c_53b1_5d0a_9a6b_6f10_2c1d_7e01);

@@ -18,7 +18,7 @@ const LAYERS: [&[&str]; 6] = [
     &["name", "entry", "cause", "trace", "event", "error"],
     &["backoff", "config", "encoded", "outcome", "policy", "presence", "record", "version"],
     &["store"],
-    &["alert", "client", "diagnosis", "handler", "metrics", "registry", "service", "view"],
+    &["alert", "client", "diagnosis", "handler", "metrics", "once", "registry", "service", "view"],
     &["runtime"],
     &["dead_letter", "doctor", "stream", "testing"],
 ];

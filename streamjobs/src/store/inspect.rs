@@ -68,6 +68,18 @@ pub struct GroupFacts {
     pub trimmed_unread: u64,
 }
 
+/// The oldest entry that a group may still run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OldestUnfinished {
+    /// The entry as which it was published; none if the group has nothing to do. Its
+    /// [milliseconds](EntryId::milliseconds) are the time of that, by the server's clock.
+    pub published: Option<EntryId>,
+    /// Whether all jobs that were tried before were looked at. If not, there may be an older one:
+    /// one look takes at most 10,000 of them, or 8 MiB.
+    pub complete: bool,
+}
+
 /// Entries counted up to a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counted {
@@ -157,6 +169,10 @@ pub trait Inspect: Send + Sync {
 
     /// A group.
     fn group_facts<'a>(&'a self, queue: &'a Queue) -> Reply<'a, GroupFacts>;
+
+    /// The oldest entry, by when it was published, that a group may still run: not delivered yet,
+    /// pending, set aside, or in its lane.
+    fn oldest_unfinished<'a>(&'a self, queue: &'a Queue) -> Reply<'a, OldestUnfinished>;
 
     /// Counts the entries after an id. It ends at the limit, and earlier where entries are large.
     fn count_after<'a>(

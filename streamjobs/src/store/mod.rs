@@ -7,6 +7,7 @@
 pub mod facts;
 pub mod inspect;
 pub mod letters;
+pub mod marks;
 pub mod operate;
 pub mod redis;
 pub mod script;
@@ -213,7 +214,12 @@ pub type StoredDeadLetter = Entry;
 
 /// The streams of a server, or of a test.
 pub trait Store:
-    facts::Facts + inspect::Inspect + letters::Letters + operate::Operate + fmt::Debug
+    facts::Facts
+    + inspect::Inspect
+    + letters::Letters
+    + marks::MarkStore
+    + operate::Operate
+    + fmt::Debug
 {
     /// A store on the same data with connections of its own, for use on another thread.
     fn fork(&self) -> Arc<dyn Store>;

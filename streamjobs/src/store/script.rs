@@ -40,6 +40,8 @@ macro_rules! scripts {
 scripts! {
     /// Records that a consumer lives, and how far the group is done.
     BEAT = "beat";
+    /// Marks work as begun.
+    BEGIN_MARK = "begin_mark";
     /// Stores a dead letter, then acknowledges.
     BURY = "bury";
     /// Makes the group on the stream and on the lane unless it is there.
@@ -48,6 +50,8 @@ scripts! {
     COUNT_AFTER = "count_after";
     /// Removes a group.
     DESTROY_GROUP = "destroy_group";
+    /// Marks work as done.
+    FINISH_MARK = "finish_mark";
     /// Looks at the consumers of a group.
     INSPECT_CONSUMERS = "inspect_consumers";
     /// Looks at a group.
@@ -58,6 +62,8 @@ scripts! {
     MOVE_GROUP = "move_group";
     /// Moves pending entries to another consumer.
     MOVE_PENDING = "move_pending";
+    /// Finds the oldest entry that a group may still run.
+    OLDEST_UNFINISHED = "oldest_unfinished";
     /// Moves due jobs from the retry set to the lane.
     PROMOTE = "promote";
     /// Puts a job into the lane that comes back from an archive.
@@ -88,4 +94,6 @@ scripts! {
     TAKE_LETTERS = "take_letters";
     /// Shortens a stream.
     TRIM = "trim";
+    /// Removes the mark of work that failed.
+    UNDO_MARK = "undo_mark";
 }

@@ -7,6 +7,7 @@ use crate::config::Start;
 use crate::dead_letter::DeadLetters;
 use crate::diagnosis::Diagnosis;
 use crate::entry::{EntryId, Source};
+use crate::store::inspect::OldestUnfinished;
 use crate::store::operate::Unfinished;
 use crate::store::{Queue, Store, StoreError};
 use crate::view::{ConsumerInfo, GroupInfo};
@@ -49,6 +50,24 @@ impl Group {
         GroupInfo::look(self.store(), &self.queue)
             .await
             .map_err(|error| self.failed("look at a group of", error))
+    }
+
+    /// The oldest entry that the group may still run, by when it was published: one that it has not
+    /// got yet, one that is pending, or one whose job is set aside or in the lane.
+    ///
+    /// What was remembered of events that were published before is of no more use, but for dead
+    /// letters: redriven ones run, however old they are.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such group, or the server cannot be reached or refuses.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
+    pub async fn oldest_unfinished(&self) -> Result<OldestUnfinished, StreamError> {
+        let oldest = self.store().oldest_unfinished(&self.queue).await;
+        oldest.map_err(|error| self.failed("look at a group of", error))
     }
 
     /// Its consumers, by name.

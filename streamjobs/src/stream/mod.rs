@@ -28,7 +28,7 @@ pub use self::group::Group;
 pub use self::pending::{HandedOver, PendingPage, PendingQuery};
 pub use self::replay::{Position, Range, Replay, ReplayEvents, Tail};
 pub use crate::diagnosis::{Diagnosis, Trouble};
-pub use crate::store::inspect::{PendingEntry, StreamInfo};
+pub use crate::store::inspect::{OldestUnfinished, PendingEntry, StreamInfo};
 pub use crate::store::operate::{Cut, Trimmed, Unfinished};
 pub use crate::view::{Backlog, ConsumerInfo, GroupInfo, Liveness};
 

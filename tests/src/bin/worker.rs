@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use streamjobs::config::GroupOptions;
+use streamjobs::once::OnceMark;
 use streamjobs::{Client, Event, Job, JobError, Runtime, State, handler, handlers};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
@@ -25,14 +26,31 @@ struct Order {
 }
 
 /// What the process does with its jobs: `quick`, `hold` (until it is told to stop), `abort`, or
-/// `sleep:<milliseconds>`.
+/// `sleep:<milliseconds>`; with `marked:` in front, as work that is marked.
 #[derive(Clone)]
 struct Mode(String);
 
 #[handler(group = "work")]
 async fn work(order: Order, State(mode): State<Mode>, job: Job) -> Result<(), JobError> {
+    act(&order, &mode.0, &job).await
+}
+
+#[handler(group = "work")]
+async fn marked(
+    order: Order,
+    mark: &mut OnceMark,
+    State(mode): State<Mode>,
+    job: Job,
+) -> Result<(), JobError> {
+    if mark.is_takeover() {
+        say(&format!("takeover {}", order.id));
+    }
+    act(&order, mode.0.trim_start_matches(MARKED), &job).await
+}
+
+async fn act(order: &Order, mode: &str, job: &Job) -> Result<(), JobError> {
     say(&format!("start {} {} {}", order.id, job.attempt(), job.delivery_count()));
-    match mode.0.as_str() {
+    match mode {
         "quick" => {}
         "abort" if order.id == "poison" => std::process::abort(),
         "abort" => {}
@@ -60,6 +78,8 @@ fn number(name: &str) -> Option<u64> {
     env::var(name).ok().map(|text| text.parse().unwrap())
 }
 
+const MARKED: &str = "marked:";
+
 #[tokio::main]
 async fn main() {
     let client = Client::connect(&env::var("WORKER_URL").unwrap()).await.unwrap();
@@ -70,13 +90,14 @@ async fn main() {
     if let Some(slots) = number("WORKER_SLOTS") {
         options = options.concurrency(NonZeroU32::new(u32::try_from(slots).unwrap()).unwrap());
     }
-    let mut builder = Runtime::builder(&client).handlers(handlers![work]).group("work", options);
+    let mode = env::var("WORKER_MODE").unwrap_or_else(|_| "quick".to_owned());
+    let handlers = if mode.starts_with(MARKED) { handlers![marked] } else { handlers![work] };
+    let mut builder = Runtime::builder(&client).handlers(handlers).group("work", options);
     if let Some(grace) = number("WORKER_GRACE_MS") {
         builder = builder.grace(Duration::from_millis(grace));
     }
-    let mode = Mode(env::var("WORKER_MODE").unwrap_or_else(|_| "quick".to_owned()));
     let mut terminated = signal(SignalKind::terminate()).unwrap();
-    let runtime = builder.state(mode).start().await.unwrap();
+    let runtime = builder.state(Mode(mode)).start().await.unwrap();
     say(&format!("ready {}", runtime.consumer()));
     terminated.recv().await;
     let report = runtime.shutdown().await;

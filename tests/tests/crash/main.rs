@@ -125,6 +125,34 @@ fn a_job_killed_between_its_effect_and_its_acknowledgement_is_delivered_again() 
 }
 
 #[test]
+fn marked_work_of_a_killed_process_is_taken_over_by_its_job_and_by_no_other() {
+    let server = RedisServer::start().unwrap();
+    let publish = || {
+        let fields = ["type", "order.placed", "id", "1", "customer", "a", "sj-id", "e-1"];
+        server.query::<String>(&[&["XADD", "orders", "*"][..], &fields].concat())
+    };
+    let mut victim = worker(&server, &Plan { mode: "marked:hold", ..QUICK });
+    let origin = publish();
+    eventually(DEADLINE, "in the middle", || started([&victim]).len() == 1);
+    let heir = worker(&server, &Plan { mode: "marked:quick", ..QUICK });
+    publish();
+    let waiting = || server.query::<usize>(&["ZCARD", "{orders}:retry:work"]);
+    eventually(DEADLINE, "the second job of the event waits", || waiting() == 1);
+    let mark = |field: &str| -> Option<String> {
+        server.query(&["HGET", "{orders}:once:work:{e-1}", field])
+    };
+    assert_eq!((mark("origin"), mark("done")), (Some(origin), None));
+    victim.kill();
+    eventually(DEADLINE, "taken over and told so", || lines([&heir], "takeover ") == ["1"]);
+    let pending = || server.pending("orders", "work").len() + waiting();
+    let lane = || server.length("{orders}:lane:work");
+    eventually(DEADLINE, "both jobs are over", || pending() + lane() == 0);
+    assert_eq!(ended([&heir]), ["1"], "the second job found it done");
+    assert!(mark("done").is_some() && mark("owner").is_none());
+    assert_eq!(server.length("{orders}:dead:work"), 0);
+}
+
+#[test]
 fn a_frozen_process_loses_its_job_learns_of_it_and_takes_nothing_back() {
     let server = RedisServer::start().unwrap();
     let sleeper = worker(&server, &Plan { mode: "hold", ..QUICK });

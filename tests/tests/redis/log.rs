@@ -260,6 +260,32 @@ async fn a_tail_gives_what_comes_and_survives_its_connection() {
 }
 
 #[tokio::test]
+async fn the_oldest_of_many_that_wait_is_found_and_very_many_are_told_as_such() {
+    let app = App::start().await;
+    make_group(&app);
+    let group = orders(&app).group("work").unwrap();
+    // Each failed job remembers the entry it was published as; the oldest is anywhere among them.
+    let set_aside = |from: u32, count: u32| {
+        let script = "for i = 0, ARGV[2] - 1 do local n = ARGV[1] + i
+            local fields = {'type', 't', 'data', string.rep('x', 100), 'sj-origin', n .. '-7'}
+            redis.call('HSET', KEYS[1], 's:' .. n .. '-7', cmsgpack.pack(fields))
+            redis.call('ZADD', KEYS[2], 1e15 + n, 's:' .. n .. '-7') end";
+        let (from, count) = (from.to_string(), count.to_string());
+        let keys = ["{orders}:retry-records:work", "{orders}:retry:work"];
+        app.server.command(&["EVAL", script, "2", keys[0], keys[1], &from, &count]);
+    };
+    set_aside(5_000, 3_000);
+    set_aside(400, 1);
+    let oldest = group.oldest_unfinished().await.unwrap();
+    assert_eq!((oldest.published, oldest.complete), (Some(EntryId::new(400, 7)), true));
+    set_aside(10_000, 20_000);
+    let began = std::time::Instant::now();
+    let oldest = group.oldest_unfinished().await.unwrap();
+    assert!(!oldest.complete && oldest.published.is_some(), "{oldest:?}");
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
 async fn an_unreachable_server_is_an_error_in_every_call_and_never_zeros() {
     let app = App::start().await;
     make_group(&app);
@@ -284,6 +310,7 @@ async fn an_unreachable_server_is_an_error_in_every_call_and_never_zeros() {
         stream.delete(keep).await.err(),
         group.info().await.err(),
         group.consumers().await.err(),
+        group.oldest_unfinished().await.err(),
         group.diagnose().await.err(),
         group.pending(PendingQuery::new()).await.err(),
         group.create(streamjobs::config::Start::Beginning).await.err(),

@@ -21,6 +21,7 @@ mod groups;
 mod lease;
 mod log;
 mod network;
+mod once;
 mod operate;
 mod pause;
 mod poison;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Case, LEASE, Stage};
-use crate::entry::{EntryId, Source};
+use super::{Case, LEASE, Stage, fields};
+use crate::entry::{Delivery, EntryId, Source};
 use crate::name::ConsumerName;
 use crate::store::StoreError;
 use crate::store::inspect::{PendingLook, Span};
@@ -55,6 +55,41 @@ pub async fn what_is_trimmed_before_its_delivery_is_counted_once(stage: &Stage) 
     stage.append(7).await?;
     shorten(stage, Cut::Length(0), true, Unfinished::Lose).await?;
     assert_eq!(store.beat(queue, &stage.me, "{}").await?.trimmed_unread, 7, "an empty stream too");
+    Ok(())
+}
+
+/// A job is as old as the entry that was published, wherever the job is now.
+pub async fn the_oldest_unfinished_entry_is_found_wherever_its_job_is(stage: &Stage) -> Case {
+    let (store, queue) = (&stage.store, &stage.queue);
+    let oldest = async || -> Result<Option<EntryId>, StoreError> {
+        let oldest = store.oldest_unfinished(queue).await?;
+        assert!(oldest.complete);
+        Ok(oldest.published)
+    };
+    assert_eq!(oldest().await?, None, "nothing was ever published");
+    let ids = stage.append(3).await?;
+    let [first, second, third] = ids.as_slice() else { return Err("three".into()) };
+    assert_eq!(oldest().await?, Some(*first), "not delivered");
+    let read = stage.read(&stage.me, Source::Stream, 3).await?;
+    assert_eq!(oldest().await?, Some(*first), "pending");
+    let holds = read.iter().map(Delivery::hold).collect::<Vec<_>>();
+    store.acknowledge(queue, &[(Source::Stream, *first)]).await?;
+    assert_eq!(oldest().await?, Some(*second));
+    let mut job = fields("again");
+    job.push(("sj-origin".into(), second.to_string().into()));
+    let second_hold = *holds.get(1).ok_or("three holds")?;
+    store.set_aside(queue, &stage.me, second_hold, None, Duration::ZERO, &job).await?;
+    store.acknowledge(queue, &[(Source::Stream, *third)]).await?;
+    assert_eq!(oldest().await?, Some(*second), "set aside");
+    store.promote(queue, 9).await?;
+    assert_eq!(oldest().await?, Some(*second), "in the lane");
+    let lane = stage.read(&stage.me, Source::Lane, 9).await?;
+    assert_eq!(oldest().await?, Some(*second), "pending in the lane");
+    let id = lane.first().ok_or("a job")?.entry.id();
+    store.acknowledge(queue, &[(Source::Lane, id)]).await?;
+    assert_eq!(oldest().await?, None, "all is done");
+    stage.hands.destroy_group(&stage.key(Source::Stream), "work");
+    assert!(matches!(store.oldest_unfinished(queue).await, Err(StoreError::GroupMissing)));
     Ok(())
 }
 

@@ -7,6 +7,7 @@ pub mod groups;
 pub mod held;
 pub mod letters;
 pub mod log;
+pub mod marks;
 pub mod reading;
 
 use std::sync::Arc;
@@ -229,9 +230,13 @@ macro_rules! __conformance_tests {
             letters a_letter_of_a_loss_waits_while_its_consumer_lives,
             letters a_job_comes_back_once_under_its_token,
             letters a_token_is_forgotten_after_its_time,
+            marks work_is_begun_by_one_and_done_for_all,
+            marks the_same_job_takes_its_work_over_at_once,
+            marks abandoned_work_is_taken_over_when_its_time_is_over,
             log what_is_seen_of_a_stream_and_its_group_is_what_was_done,
             log what_is_trimmed_before_its_delivery_is_counted_once,
             log counting_ends_at_its_limit,
+            log the_oldest_unfinished_entry_is_found_wherever_its_job_is,
             log pending_entries_are_paged_and_filtered,
             log a_range_is_read_from_either_end,
             log a_tail_waits_for_what_comes_and_touches_no_group,

@@ -12,8 +12,8 @@ use super::{MemoryStore, steps};
 use crate::entry::{Entry, EntryId, Fields, Source};
 use crate::name::StreamName;
 use crate::store::inspect::{
-    ConsumerFacts, Consumers, Counted, GroupFacts, Inspect, PendingEntry, PendingLook, Span,
-    StreamInfo, TailReader,
+    ConsumerFacts, Consumers, Counted, GroupFacts, Inspect, OldestUnfinished, PendingEntry,
+    PendingLook, Span, StreamInfo, TailReader,
 };
 use crate::store::{Queue, Reply, ServerTime, StoreError};
 
@@ -44,6 +44,10 @@ impl Inspect for MemoryStore {
 
     fn group_facts<'a>(&'a self, queue: &'a Queue) -> Reply<'a, GroupFacts> {
         self.reply("group_facts", |world| group_facts(world, queue))
+    }
+
+    fn oldest_unfinished<'a>(&'a self, queue: &'a Queue) -> Reply<'a, OldestUnfinished> {
+        self.reply("oldest_unfinished", |world| oldest_unfinished(world, queue))
     }
 
     fn count_after<'a>(
@@ -138,6 +142,22 @@ fn group_facts(world: &mut World, queue: &Queue) -> Result<GroupFacts, StoreErro
         paused,
         trimmed_unread,
     })
+}
+
+fn oldest_unfinished(world: &mut World, queue: &Queue) -> Result<OldestUnfinished, StoreError> {
+    let group = world.group(queue, Source::Stream)?;
+    let (pending, cursor) = (group.pending.keys().next().copied(), group.delivered);
+    let next = behind(world.stream(queue.stream.as_str()), cursor).next();
+    let origin = |id: EntryId, fields: &Fields| {
+        let origin = Entry::new(id, fields.clone()).text("sj-origin")?.parse().ok();
+        Some(origin.unwrap_or(id))
+    };
+    let lane = &world.stream(&queue.key(Source::Lane)).entries;
+    let lane = lane.iter().map(|(id, fields)| origin(*id, fields).unwrap_or(*id)).min();
+    let waiting = world.waiting(queue).values();
+    let waiting = waiting.filter_map(|fields| origin(EntryId::MAX, fields)).min();
+    let published = [pending, next, lane, waiting].into_iter().flatten().min();
+    Ok(OldestUnfinished { published, complete: true })
 }
 
 fn consumers(world: &mut World, queue: &Queue) -> Result<Consumers, StoreError> {

@@ -7,6 +7,7 @@ mod facts;
 mod hands;
 mod inspect;
 mod letters;
+mod marks;
 mod operate;
 mod reader;
 mod steps;

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::Fault;
+use super::marks::Mark;
 use super::stream::{Group, Pending, Stream};
 use crate::entry::{Delivery, Entry, EntryId, Fields, Hold, Source};
 use crate::store::{Checked, Queue, StoreError};
@@ -20,6 +21,7 @@ pub(super) struct World {
     pub(super) groups: HashMap<String, Memory>,
     /// When a token is forgotten, by its key.
     pub(super) tokens: HashMap<String, u64>,
+    pub(super) marks: HashMap<String, Mark>,
     pub(super) faults: HashMap<&'static str, VecDeque<Fault>>,
     pub(super) down: bool,
     pub(super) woken: HashSet<u64>,
@@ -50,6 +52,7 @@ impl World {
             waiting: HashMap::new(),
             groups: HashMap::new(),
             tokens: HashMap::new(),
+            marks: HashMap::new(),
             faults: HashMap::new(),
             down: false,
             woken: HashSet::new(),
@@ -75,6 +78,7 @@ impl World {
         self.waiting.clear();
         self.groups.clear();
         self.tokens.clear();
+        self.marks.clear();
     }
 
     pub(super) fn stream(&mut self, key: &str) -> &mut Stream {

@@ -11,8 +11,8 @@ use super::{RedisStore, milliseconds, reply};
 use crate::entry::{Entry, EntryId, Source};
 use crate::name::StreamName;
 use crate::store::inspect::{
-    ConsumerFacts, Consumers, Counted, GroupFacts, Inspect, PendingEntry, PendingLook, Span,
-    StreamInfo, TailReader,
+    ConsumerFacts, Consumers, Counted, GroupFacts, Inspect, OldestUnfinished, PendingEntry,
+    PendingLook, Span, StreamInfo, TailReader,
 };
 use crate::store::{Queue, Reply, ServerTime, StoreError, script};
 
@@ -27,6 +27,10 @@ impl Inspect for RedisStore {
 
     fn group_facts<'a>(&'a self, queue: &'a Queue) -> Reply<'a, GroupFacts> {
         Box::pin(group_facts(&self.link, queue))
+    }
+
+    fn oldest_unfinished<'a>(&'a self, queue: &'a Queue) -> Reply<'a, OldestUnfinished> {
+        Box::pin(oldest_unfinished(&self.link, queue))
     }
 
     fn count_after<'a>(
@@ -147,6 +151,22 @@ async fn group_facts(link: &Link, queue: &Queue) -> Result<GroupFacts, StoreErro
 fn counts_lag_right(version: u64) -> bool {
     let (major, minor, patch) = (version >> 16 & 0xff, version >> 8 & 0xff, version & 0xff);
     (major, minor) >= (8, 0) || (major, minor) == (7, 4) && patch >= 4
+}
+
+async fn oldest_unfinished(link: &Link, queue: &Queue) -> Result<OldestUnfinished, StoreError> {
+    let name = script::OLDEST_UNFINISHED.name;
+    let (stream, group) = (&queue.stream, &queue.group);
+    let (lane, records) = (queue.key(Source::Lane), stream.retry_records_key(group));
+    let add = |command: &mut redis::Cmd| {
+        command.arg(group.as_str()).arg(JOBS_LOOKED_AT_MAX).arg(JOBS_BYTES_MAX);
+    };
+    let keys = [stream.as_str(), &lane, &records];
+    let value = link.script(&script::OLDEST_UNFINISHED, &keys, add).await?;
+    let [published, complete] = reply::tuple(value, name)?;
+    Ok(OldestUnfinished {
+        published: reply::unless_nil(published, name, reply::id)?,
+        complete: reply::integer(&complete, name)? == 1,
+    })
 }
 
 async fn count_after(
@@ -284,6 +304,9 @@ const XPENDING: &str = "XPENDING";
 const XREAD: &str = "XREAD";
 /// Counting looks at what it counts: this much is a few milliseconds of the server's time.
 const COUNTED_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// The same for jobs that were tried before.
+const JOBS_LOOKED_AT_MAX: usize = 10_000;
+const JOBS_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -15,10 +15,11 @@
 //!   `CLIENT|ID`, `CLIENT|UNBLOCK`, `CLIENT|SETNAME`, and `SELECT` for another database than 0.
 //!
 //! `CONFIG|GET` is used where it is allowed, when the server is examined. No runtime needs, but
-//! whoever looks at streams uses where it is allowed: `MEMORY|USAGE`, `XREVRANGE`, `XREAD`; and
+//! whoever looks at streams uses where it is allowed: `MEMORY|USAGE`, `XREVRANGE`, `XREAD`, `HSCAN`; and
 //! whoever operates them, where it is allowed: `XGROUP|DESTROY`, `DEL`, `UNLINK`. Whoever archives
 //! dead letters reads them as a group does, and needs the same commands on their keys; whoever puts
-//! jobs back from there uses, where it is allowed: `GET`, `SET`.
+//! jobs back from there uses, where it is allowed: `GET`, `SET`; and whose handlers take marks uses,
+//! where it is allowed: `PEXPIRE`, and `HGETALL`, `HGET`, `HSET` and `HDEL` on the marks' keys.
 
 mod acknowledge;
 mod address;
@@ -30,6 +31,7 @@ mod group;
 mod held;
 mod inspect;
 mod letters;
+mod marks;
 mod operate;
 mod reader;
 mod reply;

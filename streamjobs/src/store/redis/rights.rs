@@ -185,8 +185,9 @@ const HASH: &[Example] = &[
 mod tests {
     use std::collections::BTreeSet;
 
-    /// What scripts use that no runtime needs: looking, operating, archiving.
-    const OPERATING: [&str; 5] = ["MEMORY|USAGE", "XGROUP|DESTROY", "DEL", "GET", "SET"];
+    /// What scripts use that no runtime needs: looking, operating, archiving, marks.
+    const OPERATING: [&str; 7] =
+        ["MEMORY|USAGE", "XGROUP|DESTROY", "DEL", "GET", "SET", "PEXPIRE", "HSCAN"];
 
     use super::*;
     use crate::store::script;
@@ -238,6 +239,7 @@ mod tests {
                 include_str!("held.rs"),
                 include_str!("inspect.rs"),
                 include_str!("letters.rs"),
+                include_str!("marks.rs"),
                 include_str!("mod.rs"),
                 include_str!("operate.rs"),
                 include_str!("reader.rs"),

@@ -1,0 +1,91 @@
+//! Marks of what a group has begun and done.
+
+use std::time::Duration;
+
+use super::{Case, LEASE, Stage};
+use crate::cause::BoxError;
+use crate::entry::EntryId;
+use crate::name::GroupName;
+use crate::store::marks::{MarkBegin, Marked};
+use crate::store::{Queue, StoreError};
+
+const KEY: &str = "order-1:placed{x}";
+
+/// A first entry of an event, and a second one of the same event.
+const ONE: EntryId = EntryId::new(1, 0);
+const TWO: EntryId = EntryId::new(2, 0);
+
+fn by(owner: &str, origin: EntryId) -> MarkBegin<'_> {
+    MarkBegin::new(owner, origin, LEASE, LEASE)
+}
+
+async fn begin(stage: &Stage, begin: MarkBegin<'_>) -> Result<Marked, StoreError> {
+    stage.store.begin_mark(&stage.queue, KEY, begin).await
+}
+
+/// Waits until the store's clock has gone on by so much.
+async fn pass(stage: &Stage, milliseconds: u64) -> Result<(), BoxError> {
+    let began = stage.store.now().await?;
+    while stage.store.now().await?.0 <= began.0 + milliseconds {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    Ok(())
+}
+
+/// What is begun by one job is left alone by others, and what is done is done for all.
+pub async fn work_is_begun_by_one_and_done_for_all(stage: &Stage) -> Case {
+    let (store, queue) = (&stage.store, &stage.queue);
+    assert_eq!(begin(stage, by("a", ONE)).await?, Marked::Begun { takeover: false });
+    let Marked::Running { rest } = begin(stage, by("b", TWO)).await? else {
+        return Err("it is running".into());
+    };
+    assert!(rest > LEASE / 2 && rest <= LEASE, "{rest:?}");
+    store.finish_mark(queue, KEY, LEASE).await?;
+    for (owner, origin) in [("a", ONE), ("b", TWO)] {
+        assert_eq!(begin(stage, by(owner, origin)).await?, Marked::Done);
+    }
+    assert!(!store.undo_mark(queue, KEY, "a").await?, "what is done stays done");
+    assert_eq!(begin(stage, by("a", ONE)).await?, Marked::Done);
+    let other = Queue { stream: queue.stream.clone(), group: GroupName::new("other")? };
+    let elsewhere = store.begin_mark(&other, KEY, by("a", ONE)).await?;
+    assert_eq!(elsewhere, Marked::Begun { takeover: false }, "groups do not share marks");
+    Ok(())
+}
+
+/// The same job takes its work over at once, and the attempt before cannot undo that.
+pub async fn the_same_job_takes_its_work_over_at_once(stage: &Stage) -> Case {
+    let (store, queue) = (&stage.store, &stage.queue);
+    begin(stage, by("a", ONE)).await?;
+    assert_eq!(begin(stage, by("b", ONE)).await?, Marked::Begun { takeover: true });
+    assert!(!store.undo_mark(queue, KEY, "a").await?);
+    assert!(matches!(begin(stage, by("c", TWO)).await?, Marked::Running { .. }));
+    assert!(store.undo_mark(queue, KEY, "b").await?);
+    assert!(!store.undo_mark(queue, KEY, "b").await?, "once");
+    assert_eq!(begin(stage, by("c", TWO)).await?, Marked::Begun { takeover: false });
+    begin(stage, by("d", TWO)).await?;
+    store.finish_mark(queue, KEY, LEASE).await?;
+    assert_eq!(begin(stage, by("d", TWO)).await?, Marked::Done, "whoever owned it");
+    Ok(())
+}
+
+/// Work that was abandoned is taken over by others when its time is over, and no mark is kept for
+/// ever.
+pub async fn abandoned_work_is_taken_over_when_its_time_is_over(stage: &Stage) -> Case {
+    let (store, queue) = (&stage.store, &stage.queue);
+    let short = Duration::from_millis(5);
+    begin(stage, MarkBegin::new("a", ONE, short, LEASE)).await?;
+    pass(stage, 10).await?;
+    assert_eq!(begin(stage, by("b", TWO)).await?, Marked::Begun { takeover: true });
+    assert!(matches!(begin(stage, by("a", ONE)).await?, Marked::Running { .. }));
+    store.finish_mark(queue, KEY, short).await?;
+    assert_eq!(begin(stage, by("a", ONE)).await?, Marked::Done);
+    pass(stage, 10).await?;
+    let brief = MarkBegin::new("a", ONE, short, Duration::ZERO);
+    assert_eq!(begin(stage, brief).await?, Marked::Begun { takeover: false }, "forgotten");
+    pass(stage, 10).await?;
+    assert_eq!(begin(stage, by("b", TWO)).await?, Marked::Begun { takeover: false });
+    store.finish_mark(queue, KEY, Duration::MAX).await?;
+    let long = MarkBegin::new("c", ONE, Duration::MAX, Duration::MAX);
+    assert_eq!(begin(stage, long).await?, Marked::Done);
+    Ok(())
+}

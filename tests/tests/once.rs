@@ -1,0 +1,218 @@
+//! Marks of work outside of any database, on streams in memory under a paused clock.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "tests say what is wrong by failing"
+)]
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use streamjobs::__store::memory::Fault;
+use streamjobs::once::{KeepMarks, OnceMark, ServerMarks, conformance};
+use streamjobs::testing::Streams;
+use streamjobs::{
+    Client, Event, EventId, Job, JobError, Runtime, RuntimeBuilder, State, handler, handlers,
+};
+use streamjobs_tests::eventually::eventually_async;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+#[derive(Clone, Debug, Event, Serialize, Deserialize)]
+#[event(stream = "orders", type = "order.placed")]
+struct Order {
+    id: usize,
+}
+
+/// What the handler did: when, and whether it was told that it may have been done before.
+#[derive(Clone)]
+struct Mails {
+    sent: Arc<Mutex<Vec<(Instant, bool)>>>,
+    /// What the first runs end with.
+    failures: Arc<Mutex<Vec<JobError>>>,
+    gate: Arc<Semaphore>,
+}
+
+impl Mails {
+    fn new() -> Self {
+        let gate = Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
+        Self { sent: Arc::default(), failures: Arc::default(), gate }
+    }
+
+    fn held_back() -> Self {
+        Self { gate: Arc::new(Semaphore::new(0)), ..Self::new() }
+    }
+
+    fn failing(failures: impl IntoIterator<Item = JobError>) -> Self {
+        let failures = Arc::new(Mutex::new(failures.into_iter().collect()));
+        Self { failures, ..Self::new() }
+    }
+
+    fn takeovers(&self) -> Vec<bool> {
+        self.sent.lock().unwrap().iter().map(|(_, takeover)| *takeover).collect()
+    }
+
+    fn count(&self) -> usize {
+        self.sent.lock().unwrap().len()
+    }
+}
+
+#[handler(group = "mails", timeout = "1m")]
+async fn mail(
+    _order: Order,
+    mark: &mut OnceMark,
+    State(mails): State<Mails>,
+    job: Job,
+) -> Result<(), JobError> {
+    assert_eq!(mark.key(), job.event_id().as_str());
+    mails.sent.lock().unwrap().push((Instant::now(), mark.is_takeover()));
+    mails.gate.acquire().await?.forget();
+    match mails.failures.lock().unwrap().pop() {
+        Some(error) => Err(error),
+        None => Ok(()),
+    }
+}
+
+fn runtime(client: &Client, mails: &Mails) -> RuntimeBuilder {
+    Runtime::builder(client).handlers(handlers![mail]).state(mails.clone())
+}
+
+async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    eventually_async(Duration::from_secs(3_600), what, async || condition()).await;
+}
+
+#[tokio::test]
+async fn marks_in_memory_keep_their_contract() {
+    conformance::check::<ServerMarks, _>(&Streams::new().client(), ()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_comes_again_is_acknowledged_without_running() {
+    let (streams, mails) = (Streams::new(), Mails::new());
+    let client = streams.client();
+    let runtime = runtime(&client, &mails).start().await.unwrap();
+    let id = EventId::generate();
+    for finished in 1..=3 {
+        client.publish_with_id(&Order { id: 1 }, id.clone()).await.unwrap();
+        until("acknowledged", || runtime.counters().succeeded == finished).await;
+    }
+    assert_eq!(mails.takeovers(), [false]);
+    client.publish(&Order { id: 1 }).await.unwrap();
+    until("another event is other work", || mails.count() == 2).await;
+    let _ = runtime.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_job_of_an_event_waits_uncharged_until_the_first_is_done() {
+    let (streams, mails) = (Streams::new(), Mails::held_back());
+    let client = streams.client();
+    let runtime = runtime(&client, &mails).start().await.unwrap();
+    let id = EventId::generate();
+    for _ in 0..2 {
+        client.publish_with_id(&Order { id: 1 }, id.clone()).await.unwrap();
+    }
+    until("put off many times", || runtime.counters().postponed >= 8).await;
+    assert_eq!((mails.count(), runtime.counters().buried), (1, 0));
+    mails.gate.add_permits(9);
+    until("skipped", || runtime.counters().succeeded == 2).await;
+    assert_eq!(mails.takeovers(), [false]);
+    let _ = runtime.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_attempt_leaves_no_mark_and_the_next_begins_anew() {
+    let client = Streams::new().client();
+    let mails = Mails::failing([JobError::retry("no"), JobError::retry("no")]);
+    let runtime = runtime(&client, &mails).start().await.unwrap();
+    client.publish(&Order { id: 1 }).await.unwrap();
+    until("done", || runtime.counters().succeeded == 1).await;
+    assert_eq!(mails.takeovers(), [false, false, false]);
+    let _ = runtime.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_timed_out_begins_anew() {
+    let (streams, mails) = (Streams::new(), Mails::held_back());
+    let client = streams.client();
+    let runtime = runtime(&client, &mails).start().await.unwrap();
+    client.publish(&Order { id: 1 }).await.unwrap();
+    until("timed out", || mails.count() == 2).await;
+    mails.gate.add_permits(1);
+    until("done", || runtime.counters().succeeded == 1).await;
+    assert_eq!(mails.takeovers(), [false, false]);
+    let _ = runtime.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_note_that_work_is_done_is_tried_again_before_the_work_is() {
+    let (streams, mails) = (Streams::new(), Mails::new());
+    let client = streams.client();
+    let store = streamjobs::__store::behind(&streams);
+    for fault in [Fault::Unreachable, Fault::RequestLost, Fault::AnswerLost] {
+        store.fail_next("finish_mark", fault);
+    }
+    let runtime = runtime(&client, &mails).start().await.unwrap();
+    client.publish(&Order { id: 1 }).await.unwrap();
+    until("done", || runtime.counters().succeeded == 1).await;
+    assert_eq!(mails.takeovers(), [false]);
+    let _ = runtime.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_could_not_note_that_work_is_done_tells_the_next_attempt() {
+    let (streams, mails) = (Streams::new(), Mails::new());
+    let client = streams.client();
+    let store = streamjobs::__store::behind(&streams);
+    for _ in 0..5 {
+        store.fail_next("finish_mark", Fault::RequestLost);
+    }
+    let runtime = runtime(&client, &mails).start().await.unwrap();
+    client.publish(&Order { id: 1 }).await.unwrap();
+    until("done", || runtime.counters().succeeded == 1).await;
+    assert_eq!(mails.takeovers(), [false, true]);
+    assert_eq!(runtime.counters().postponed, 1, "that was not the job's doing");
+    let _ = runtime.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mark_that_cannot_be_made_runs_nothing_and_charges_nothing() {
+    let (streams, mails) = (Streams::new(), Mails::new());
+    let client = streams.client();
+    let store = streamjobs::__store::behind(&streams);
+    for _ in 0..20 {
+        store.fail_next("begin_mark", Fault::Unreachable);
+    }
+    let runtime = runtime(&client, &mails).start().await.unwrap();
+    client.publish(&Order { id: 1 }).await.unwrap();
+    until("done", || runtime.counters().succeeded == 1).await;
+    let counters = runtime.counters();
+    assert_eq!((mails.takeovers(), counters.postponed, counters.buried), (vec![false], 20, 0));
+    let _ = runtime.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn marks_are_forgotten_after_the_time_that_the_runtime_was_given() {
+    let (streams, mails) = (Streams::new(), Mails::new());
+    let client = streams.client();
+    let keep = Duration::from_secs(600);
+    let runtime = runtime(&client, &mails).state(KeepMarks(keep)).start().await.unwrap();
+    let id = EventId::generate();
+    let publish = async || {
+        client.publish_with_id(&Order { id: 1 }, id.clone()).await.unwrap();
+    };
+    publish().await;
+    until("done", || runtime.counters().succeeded == 1).await;
+    publish().await;
+    until("skipped", || runtime.counters().succeeded == 2).await;
+    assert_eq!(mails.count(), 1);
+    let began = Instant::now();
+    until("some time", || began.elapsed() > keep).await;
+    publish().await;
+    until("done again", || runtime.counters().succeeded == 3).await;
+    assert_eq!(mails.count(), 2);
+    let _ = runtime.shutdown().await;
+}
