@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::net::TcpListener;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 mod account;
 mod error;
@@ -41,9 +41,21 @@ pub(crate) fn free_port() -> io::Result<u16> {
     Err(last)
 }
 
+/// Where servers keep their files: the system's folder for what is temporary, or the usual one if we
+/// are root and the account that has to reach it cannot, such as a folder in root's home.
+pub(crate) fn temp_dir() -> io::Result<PathBuf> {
+    let own = std::path::absolute(std::env::temp_dir())?;
+    let open_to_all = |dir: &Path| fs::metadata(dir).is_ok_and(|meta| meta.mode() & 1 != 0);
+    let usual = uid()? == 0 && !own.ancestors().all(open_to_all);
+    Ok(if usual { "/tmp".into() } else { own })
+}
+
 /// Makes a folder that nobody else has or can read.
 pub(crate) fn private_dir() -> io::Result<PathBuf> {
-    let root = std::path::absolute(std::env::temp_dir())?;
+    make_in(&temp_dir()?)
+}
+
+fn make_in(root: &Path) -> io::Result<PathBuf> {
     loop {
         let dir = root.join(format!("streamjobs-{:016x}", random()));
         match fs::DirBuilder::new().mode(0o700).create(&dir) {
@@ -58,7 +70,7 @@ pub(crate) fn uid() -> io::Result<u32> {
     if let Ok(process) = fs::metadata("/proc/self") {
         return Ok(process.uid());
     }
-    let dir = private_dir()?;
+    let dir = make_in(&std::env::temp_dir())?;
     let owner = fs::metadata(&dir).map(|meta| meta.uid());
     fs::remove_dir(dir)?;
     owner

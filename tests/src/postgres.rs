@@ -1,6 +1,5 @@
 //! A private Postgres for one test, for all tests of one process, or for one demo.
 
-use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,16 +7,17 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crate::eventually::{eventually, poll};
-use crate::machine::{Ending, Guardian, PORTS_TRIED, ServerError, free_port};
+use crate::machine::{Ending, Guardian, ServerError};
 use crate::signal;
 
+mod builder;
 mod cluster;
 mod database;
+mod install;
 mod program;
 
+pub use self::builder::PgServerBuilder;
 pub use self::database::Database;
-
-use self::cluster::Cluster;
 
 /// How long a server may take until it answers, on a machine that does much else.
 const READY: Duration = Duration::from_secs(20);
@@ -31,21 +31,6 @@ const KILLED: Duration = Duration::from_secs(10);
 
 /// The server's files in its folder.
 const DATA: &str = "data";
-
-/// What a server is started with, before the settings of its own. It has little memory for itself,
-/// since many run at once, and what a crash of the whole machine would take is a test's anyway.
-const SETTINGS: [(&str, &str); 9] = [
-    ("listen_addresses", "127.0.0.1"),
-    ("max_connections", "200"),
-    ("shared_buffers", "16MB"),
-    // In the server's folder, where it goes with the rest even after a SIGKILL.
-    ("dynamic_shared_memory_type", "mmap"),
-    ("jit", "off"),
-    ("log_line_prefix", "%m [%p] %q%u@%d "),
-    ("log_timezone", "GMT"),
-    ("logging_collector", "off"),
-    ("ssl", "off"),
-];
 
 /// A server takes its last leave by `SIGQUIT`: it ends without writing anything more, but unlike
 /// after a `SIGKILL` it has seen its children end and has freed its shared memory, of which a
@@ -347,80 +332,4 @@ fn is_ready(dir: &Path, pid: u32) -> bool {
     let file = fs::read_to_string(dir.join(DATA).join("postmaster.pid")).unwrap_or_default();
     let mut lines = file.lines().map(str::trim);
     lines.next() == Some(&pid.to_string()) && lines.nth(6) == Some("ready")
-}
-
-/// What a [`PgServer`] is started with.
-#[derive(Debug, Default)]
-#[must_use]
-pub struct PgServerBuilder {
-    fsync: bool,
-    config: Vec<(String, String)>,
-}
-
-impl PgServerBuilder {
-    /// Whether the server waits for the disk as one in production does. Default: no, which is many
-    /// times faster. What is committed outlives a [`kill`](PgServer::kill) in any case, since the
-    /// kernel has it; but only with this no page can be found half written.
-    pub fn fsync(mut self, fsync: bool) -> Self {
-        self.fsync = fsync;
-        self
-    }
-
-    /// One more setting, as postgresql.conf has it: `.config("deadlock_timeout", "50ms")`.
-    pub fn config(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.config.push((name.into(), value.into()));
-        self
-    }
-
-    /// Starts the server and returns when it answers.
-    ///
-    /// # Errors
-    ///
-    /// If there is no server program and none can be had, or if it does not start.
-    pub fn start(self) -> Result<PgServer, ServerError> {
-        let cluster = Cluster::find_or_make()?;
-        let mut last = None;
-        for _ in 0..PORTS_TRIED {
-            let port = free_port()?;
-            let words = |dir: &Path| {
-                cluster.copy_to(&dir.join(DATA))?;
-                Ok(self.words(&cluster, port, dir))
-            };
-            let guardian = Mutex::new(Guardian::start(cluster.account(), &ENDING, words)?);
-            let running = Arc::new(Running { guardian, port, cleaner: OnceLock::new() });
-            match running.ready() {
-                Err(ServerError::Ended { log }) if lost_the_port(&log) => {
-                    last = Some(ServerError::Ended { log });
-                }
-                answer => return answer.map(|()| PgServer { running }),
-            }
-        }
-        Err(last.unwrap_or(ServerError::NoPort))
-    }
-
-    /// The server's command line. Of settings given twice the last one counts.
-    fn words(&self, cluster: &Cluster, port: u16, dir: &Path) -> Vec<OsString> {
-        let port = port.to_string();
-        let socket = dir.display().to_string();
-        let switch = if self.fsync { "on" } else { "off" };
-        let given = self.config.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let settings = SETTINGS.into_iter().chain([
-            ("port", port.as_str()),
-            ("unix_socket_directories", &socket),
-            ("fsync", switch),
-            // A process can be killed between the two halves of a page that it writes.
-            ("full_page_writes", switch),
-        ]);
-        let mut words = vec![cluster.postgres().into_os_string()];
-        words.extend(["-D".into(), dir.join(DATA).into_os_string()]);
-        for (name, value) in settings.chain(given) {
-            words.extend(["-c".into(), format!("{name}={value}").into()]);
-        }
-        words
-    }
-}
-
-/// Whether a server that ended says that someone else has its port.
-fn lost_the_port(log: &str) -> bool {
-    log.contains("could not create any TCP/IP sockets")
 }

@@ -22,3 +22,9 @@ fn nothing_reads_without_a_group_or_acknowledges_by_hand() {
     let cases = trybuild::TestCases::new();
     cases.compile_fail("tests/ui/client/*.rs");
 }
+
+#[test]
+fn no_handler_ends_the_guards_transaction() {
+    let cases = trybuild::TestCases::new();
+    cases.compile_fail("tests/ui/postgres/*.rs");
+}

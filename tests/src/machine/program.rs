@@ -63,14 +63,24 @@ impl Missing {
         let _ = writeln!(io::stderr(), "{line}");
     }
 
+    /// Installs a package with apt-get, which `apt` calls.
+    pub(crate) fn install_with(&self, apt: &[&str], package: &str) -> Result<(), ServerError> {
+        let install = [apt, &["install", "-y", "--no-install-recommends", package]].concat();
+        self.run(&install).or_else(|_| {
+            // The package lists are missing, as in an image, or too old for the mirror.
+            self.run(&[apt, &["update"]].concat())?;
+            self.run(&install)
+        })
+    }
+
     /// Runs a command that installs something.
     pub(crate) fn run(&self, words: &[&str]) -> Result<(), ServerError> {
-        run(words)?.map_err(|output| ServerError::NotInstalled {
-            program: self.program,
-            advice: self.advice,
-            command: words.join(" "),
-            output,
-        })
+        run(words)?.map_err(|output| self.not_installed(&words.join(" "), output))
+    }
+
+    pub(crate) fn not_installed(&self, command: &str, output: String) -> ServerError {
+        let (program, advice) = (self.program, self.advice);
+        ServerError::NotInstalled { program, advice, command: command.to_owned(), output }
     }
 
     pub(crate) fn not_found(&self) -> ServerError {
@@ -80,7 +90,7 @@ impl Missing {
 
 /// Does `work` while no other process or thread on this machine installs or prepares anything.
 pub(crate) fn locked<T>(work: impl FnOnce() -> Result<T, ServerError>) -> Result<T, ServerError> {
-    let lock = open_lock(&env::temp_dir().join("streamjobs-install.lock"))?;
+    let lock = open_lock(&super::temp_dir()?.join("streamjobs-install.lock"))?;
     lock.lock()?;
     // Dropping the file unlocks it.
     work()

@@ -1,6 +1,6 @@
 //! The files of a new server: made once on each machine, copied for each server.
 
-use std::env;
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::program::Programs;
-use crate::machine::{Account, ServerError, complete, locked, private_dir, uid};
+use crate::machine::{Account, ServerError, complete, locked, private_dir, temp_dir, uid};
 
 /// Which form of [`MAKE`] a cluster is of. To be raised with each change of it, so that what an
 /// older form made is left alone.
-const FORM: u32 = 1;
+const FORM: u32 = 2;
 
 /// Files by whose presence one knows that the others are there too, from the top and from below.
 const KEPT: [&str; 3] = ["PG_VERSION", "pg_hba.conf", "global/pg_control"];
@@ -51,13 +51,13 @@ pub(super) struct Cluster {
 impl Cluster {
     /// The one that was made by an earlier call, by another process too, else a new one.
     pub(super) fn find_or_make() -> Result<Self, ServerError> {
-        let programs = Programs::find()?;
+        let programs = Programs::find_or_install()?;
         let account = Account::instead_of_root()?;
         // Whoever runs the server has to own its files.
         let owner = account.map_or_else(uid, |account| Ok(account.uid()))?;
-        let version = version_of(&programs)?;
+        let version = programs.version()?;
         let name = format!("streamjobs-postgres-{version}-{owner}-{FORM}");
-        let template = std::path::absolute(env::temp_dir())?.join(name);
+        let template = temp_dir()?.join(name);
         let cluster = Self { programs, account, owner, template };
         if !cluster.is_made()? {
             locked(|| if cluster.is_made()? { Ok(()) } else { cluster.make() })?;
@@ -65,9 +65,17 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// The server's program.
-    pub(super) fn postgres(&self) -> PathBuf {
-        self.programs.bin().join("postgres")
+    /// How the server's command line begins.
+    pub(super) fn words(&self) -> Vec<OsString> {
+        let mut words = vec!["/usr/bin/env".into()];
+        words.extend(self.programs.environment().map(|(name, value)| {
+            let mut word = OsString::from(name);
+            word.push("=");
+            word.push(value);
+            word
+        }));
+        words.push(self.programs.bin().join("postgres").into_os_string());
+        words
     }
 
     /// Who runs the server, if not we.
@@ -109,7 +117,7 @@ impl Cluster {
         let data = dir.join("data");
         let mut command = Command::new("/bin/sh");
         command.current_dir(dir).args(["-c", MAKE, "make"]).args([self.programs.bin(), &data]);
-        self.complete(&mut command)?;
+        self.complete(command.envs(self.programs.environment()))?;
         if self.template.exists() {
             fs::remove_dir_all(&self.template)?;
         }
@@ -124,15 +132,4 @@ impl Cluster {
         }
         complete(command)?.map_err(|output| ServerError::NotPrepared { output })
     }
-}
-
-/// The version of a server, such as `15.18`.
-fn version_of(programs: &Programs) -> io::Result<String> {
-    let output = Command::new(programs.bin().join("postgres")).arg("--version").output()?;
-    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-    let version = printed.split_whitespace().nth(2).map(str::to_owned);
-    version.ok_or_else(|| {
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        io::Error::other(format!("postgres --version printed {printed}{complaint}"))
-    })
 }

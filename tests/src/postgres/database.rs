@@ -162,7 +162,7 @@ impl Database {
         let mut guardian = self.running.guardian();
         let kept = if keep && guardian.keep().is_ok() {
             let (pid, dir) = (guardian.pid(), guardian.dir().display().to_string());
-            format!("`kill -QUIT {pid}; rm -r {dir}` ends it")
+            format!("`kill -QUIT {pid}; rm -rf {dir}` ends it")
         } else {
             format!("until this process ends; {KEEP}=1 keeps it longer")
         };

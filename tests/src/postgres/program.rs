@@ -1,15 +1,18 @@
 //! Finds the programs of a Postgres.
 
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Mutex;
 
+use super::install;
 use crate::machine::{Missing, ServerError, is_program, search_path};
 
 /// What to say of a server that is not there.
-static POSTGRES: Missing = Missing {
+pub(super) static POSTGRES: Missing = Missing {
     program: "Postgres",
     variable: "STREAMJOBS_POSTGRES_BIN",
     advice: "run `sudo apt-get install postgresql` (Debian, Ubuntu), `brew install postgresql` \
@@ -34,18 +37,21 @@ const BY_VERSION: [(&str, &str, &str); 6] = [
 #[derive(Debug, Clone)]
 pub(super) struct Programs {
     bin: PathBuf,
+    /// Where the loader finds libraries that this machine does not have where it looks.
+    libraries: OsString,
 }
 
 impl Programs {
-    /// The ones in the folder that the environment names, else those that are installed.
-    pub(super) fn find() -> Result<Self, ServerError> {
+    /// The ones in the folder that the environment names, else those that are installed, else those
+    /// that are fetched now.
+    pub(super) fn find_or_install() -> Result<Self, ServerError> {
         let variable = POSTGRES.variable;
         if let Some(path) = env::var_os(variable).filter(|path| !path.is_empty()) {
             let wanted = "folder that has `initdb` and `postgres`";
             let path = std::path::absolute(path)?;
             return Self::of(&path).ok_or(ServerError::NotAProgram { variable, path, wanted });
         }
-        installed().ok_or_else(|| POSTGRES.not_found())
+        POSTGRES.find_or_install(|| installed().or_else(install::fetched), install::install)
     }
 
     /// The programs that a folder has or links to. They have to be in one folder in the end, since
@@ -54,12 +60,34 @@ impl Programs {
         let initdb = fs::canonicalize(folder.join("initdb")).ok()?;
         let bin = initdb.parent()?.to_path_buf();
         let complete = ["initdb", "postgres"].iter().all(|name| is_program(&bin.join(name)));
-        complete.then_some(Self { bin })
+        complete.then_some(Self { bin, libraries: OsString::new() })
+    }
+
+    /// The same ones, which find libraries in these folders too.
+    pub(super) fn with_libraries(self, libraries: OsString) -> Self {
+        Self { libraries, ..self }
     }
 
     /// The folder they are in.
     pub(super) fn bin(&self) -> &Path {
         &self.bin
+    }
+
+    /// What has to be in the environment of a command that runs one of them.
+    pub(super) fn environment(&self) -> Option<(&'static str, &OsStr)> {
+        (!self.libraries.is_empty()).then_some(("LD_LIBRARY_PATH", &self.libraries))
+    }
+
+    /// Their version, such as `15.18`.
+    pub(super) fn version(&self) -> io::Result<String> {
+        let mut command = Command::new(self.bin.join("postgres"));
+        let output = command.arg("--version").envs(self.environment()).output()?;
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        let version = printed.split_whitespace().nth(2).map(str::to_owned);
+        version.filter(|_| output.status.success()).ok_or_else(|| {
+            let complaint = String::from_utf8_lossy(&output.stderr);
+            io::Error::other(format!("postgres --version printed {printed}{complaint}"))
+        })
     }
 }
 
@@ -72,7 +100,7 @@ fn installed() -> Option<Programs> {
 }
 
 /// The newest version of those in `folder`.
-fn newest(folder: &Path, begin: &str, rest: &str) -> Option<Programs> {
+pub(super) fn newest(folder: &Path, begin: &str, rest: &str) -> Option<Programs> {
     let version = |name: OsString| {
         let version: u32 = name.to_str()?.strip_prefix(begin)?.parse().ok()?;
         Some((version, Programs::of(&folder.join(&name).join(rest))?))

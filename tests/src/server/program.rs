@@ -38,13 +38,8 @@ fn install() -> Result<(), ServerError> {
         // The tools package holds the server's program without a service. The server's own package
         // would start one on port 6379, now and at each boot, and nothing short of a policy for
         // the whole system prevents that.
-        let install = [&apt[..], &["install", "-y", "--no-install-recommends", "redis-tools"]];
         REDIS.announce("installing redis-tools with apt-get");
-        return REDIS.run(&install.concat()).or_else(|_| {
-            // The package lists are missing, as in an image, or too old for the mirror.
-            REDIS.run(&[&apt[..], &["update"]].concat())?;
-            REDIS.run(&install.concat())
-        });
+        return REDIS.install_with(&apt, "redis-tools");
     }
     if which("brew").is_some() {
         REDIS.announce("installing redis with brew");

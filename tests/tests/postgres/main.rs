@@ -11,6 +11,7 @@
 )]
 
 mod app;
+mod crash;
 mod guards;
 mod migrate;
 mod once;
