@@ -8,8 +8,8 @@ mod migrate;
 mod once;
 mod outbox;
 mod postgres;
+mod prune;
 mod schema;
-#[cfg_attr(not(test), expect(dead_code, reason = "what reads and writes rows comes next"))]
 mod time;
 
 pub use self::key::{ByEventId, GuardKey};
@@ -19,4 +19,5 @@ pub use self::migrate::{
 pub use self::once::Once;
 pub use self::outbox::{OutboxBacklog, PublishInError, Publisher, Relay, Relayed};
 pub use self::postgres::{Postgres, PostgresBuilder};
+pub use self::prune::{Keep, Pruned, Pruner};
 pub use self::schema::{SchemaName, SchemaNameError};

@@ -37,10 +37,16 @@ pub(crate) fn outbox_backlog(events: u64, age: Duration) {
     gauge!(OUTBOX_AGE).set(age.as_secs_f64());
 }
 
+/// Old rows of a table were deleted.
+pub(crate) fn pruned(table: &'static str, rows: u64) {
+    counter!(PRUNED, "table" => table).increment(rows);
+}
+
 const ERRORS: &str = "streamjobs_postgres_errors_total";
 const OUTBOX_AGE: &str = "streamjobs_postgres_outbox_age_seconds";
 const OUTBOX_EVENTS: &str = "streamjobs_postgres_outbox_events";
 const OUTBOX_FAILED: &str = "streamjobs_postgres_outbox_failed_total";
 const OUTBOX_REFUSED: &str = "streamjobs_postgres_outbox_refused_total";
 const OUTBOX_RELAYED: &str = "streamjobs_postgres_outbox_relayed_total";
+const PRUNED: &str = "streamjobs_postgres_pruned_total";
 const PAYLOAD_MISMATCH: &str = "streamjobs_postgres_payload_mismatch_total";

@@ -16,4 +16,5 @@ mod guards;
 mod migrate;
 mod once;
 mod outbox;
+mod prune;
 mod relay;
