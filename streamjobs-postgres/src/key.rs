@@ -66,7 +66,7 @@ fn of_own(event_type: &str, key: &str) -> String {
 }
 
 /// Short keys as they are, for people to read; others as a hash, since an index takes only so much.
-fn stored(key: &str) -> String {
+pub(crate) fn stored(key: &str) -> String {
     let plain = key.len() <= KEY_BYTES_MAX && !key.starts_with(HASHED) && !key.contains('\0');
     if plain { key.to_owned() } else { [HASHED, &hex(&Sha256::digest(key))].concat() }
 }

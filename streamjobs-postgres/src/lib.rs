@@ -3,8 +3,10 @@
 
 mod fault;
 mod key;
+mod mark;
 mod metrics;
 mod migrate;
+mod note;
 mod once;
 mod outbox;
 mod postgres;
@@ -13,6 +15,7 @@ mod schema;
 mod time;
 
 pub use self::key::{ByEventId, GuardKey};
+pub use self::mark::OnceMark;
 pub use self::migrate::{
     MigrationError, MigrationSql, SchemaError, migrate, migrate_schema, migrations,
 };

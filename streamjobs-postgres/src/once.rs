@@ -9,11 +9,10 @@ use std::time::{Duration, Instant};
 use sqlx::{Executor, PgConnection, Transaction};
 use streamjobs::{Begin, Job, JobError, JobResource, Requirements};
 use tokio::time::timeout;
-use tracing::warn;
 
 use crate::fault;
 use crate::key::{self, ByEventId, GuardKey};
-use crate::metrics;
+use crate::note::{Found, mismatch};
 use crate::postgres::Postgres;
 
 /// A transaction in which a handler does its work once for each event.
@@ -48,7 +47,7 @@ use crate::postgres::Postgres;
 /// What is written through this transaction happens exactly once for each group and event id, as
 /// long as the row is kept and the database loses no committed
 /// transaction. Everything else that the handler does happens at least once: see
-/// a mark for mail and the like.
+/// [`OnceMark`](crate::OnceMark) for mail and the like.
 ///
 /// - A job that was done before is acknowledged without running.
 /// - One that is being done elsewhere waits, at most
@@ -71,9 +70,7 @@ pub struct Once<K = ByEventId> {
 
 impl<K: GuardKey> JobResource for Once<K> {
     async fn begin(job: &Job) -> Result<Begin<Self>, JobError> {
-        let Some(postgres) = job.state::<Postgres>() else {
-            return Err(JobError::dead("the runtime has no `streamjobs_postgres::Postgres` state"));
-        };
+        let postgres = Postgres::of(job)?;
         let begin = begin(&postgres, job);
         // A handler's time-out is charged; waiting for others must not be.
         let Some(deadline) = job.deadline() else { return begin.await };
@@ -145,8 +142,8 @@ fn begin<K: GuardKey>(
             let patience = postgres.limits().statement + COMMIT_MARGIN;
             return Ok(Begin::Run(Once { transaction, patience, key: PhantomData }));
         }
-        let found = look(postgres, job, &key, &mut transaction).await?;
-        let Some(found) = found else {
+        let found = Found::look(postgres, job.group(), &key, &mut *transaction).await;
+        let Some(found) = found.map_err(fault::job_error)? else {
             // It stood in the way a moment ago, and was undone or pruned since.
             return Err(fault::later("another attempt at this event was undone just now"));
         };
@@ -158,7 +155,6 @@ fn begin<K: GuardKey>(
                 Ok(Begin::AlreadyDone)
             }
             Found { rest, .. } => {
-                let rest = Duration::from_millis(u64::try_from(rest).unwrap_or(0));
                 let rest = rest.clamp(fault::PAUSE, RUNNING_MAX);
                 Err(JobError::later(rest, "somebody else is working on this event"))
             }
@@ -187,38 +183,6 @@ async fn insert(
     Ok(inserted.rows_affected() == 1)
 }
 
-/// A note of somebody else's.
-struct Found {
-    done: bool,
-    hash: Vec<u8>,
-    /// Milliseconds until one that is not done may be taken over.
-    rest: i64,
-}
-
-async fn look(
-    postgres: &Postgres,
-    job: &Job,
-    key: &str,
-    transaction: &mut PgConnection,
-) -> Result<Option<Found>, JobError> {
-    let row = sqlx::query_as::<_, (bool, Vec<u8>, i64)>(postgres.schema().sql(LOOK))
-        .bind(job.group().as_str())
-        .bind(key)
-        .fetch_optional(transaction)
-        .await
-        .map_err(fault::job_error)?;
-    Ok(row.map(|(done, hash, rest)| Found { done, hash, rest }))
-}
-
-fn mismatch(job: &Job) {
-    metrics::payload_mismatch(job.stream(), job.group());
-    warn!(
-        stream = %job.stream(), group = %job.group(), entry_id = %job.entry_id(),
-        event_id = %job.event_id(),
-        "an event was skipped as done, but its payload is not the one that was done"
-    );
-}
-
 /// What an error of the commit means.
 fn explain(error: sqlx::Error) -> JobError {
     let code = error.as_database_error().and_then(|error| error.code());
@@ -239,12 +203,6 @@ ON CONFLICT (group_name, key) DO UPDATE
     SET done_at = EXCLUDED.done_at, stream = EXCLUDED.stream, entry_id = EXCLUDED.entry_id,
         payload_hash = EXCLUDED.payload_hash, owner = NULL, expires_at = NULL
     WHERE note.done_at IS NULL AND note.expires_at <= clock_timestamp()";
-
-const LOOK: &str = "\
-SELECT done_at IS NOT NULL, payload_hash,
-       COALESCE(ceil(extract(epoch FROM expires_at - clock_timestamp()) * 1000), 0)::bigint
-FROM streamjobs.once
-WHERE group_name = $1 AND key = $2";
 
 /// What the server answers to everything in a transaction in which something failed.
 const ABORTED: &str = "25P02";

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::{PgPool, SqlStr};
+use streamjobs::{Job, JobError};
 
 use crate::migrate::{self, SchemaError};
 use crate::schema::{Durability, Limits, SchemaName, begin};
@@ -74,6 +75,13 @@ impl Postgres {
     #[must_use]
     pub fn schema(&self) -> &SchemaName {
         &self.inner.schema
+    }
+
+    /// The handle that the runtime was given as a state.
+    pub(crate) fn of(job: &Job) -> Result<Self, JobError> {
+        // The start is refused without it.
+        let missing = || JobError::dead("the runtime has no `streamjobs_postgres::Postgres` state");
+        job.state::<Self>().ok_or_else(missing)
     }
 
     /// The statement that begins a guarded transaction.

@@ -13,6 +13,7 @@
 mod app;
 mod crash;
 mod guards;
+mod mark;
 mod migrate;
 mod once;
 mod outbox;

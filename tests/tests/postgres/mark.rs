@@ -1,0 +1,94 @@
+//! Marks in the database: work outside of it, once for each event but for the window that remains.
+
+use std::sync::{Arc, Mutex};
+
+use streamjobs::once::conformance;
+use streamjobs::{EventId, Job, JobError, Runtime, State, handler, handlers};
+use streamjobs_postgres::{OnceMark, Postgres};
+
+use crate::app::{App, Gate, Order, options, order, quick, until};
+
+/// What was sent, and a gate that holds the sending back.
+#[derive(Clone)]
+struct Mail {
+    sent: Arc<Mutex<Vec<(String, bool)>>>,
+    gate: Gate,
+}
+
+impl Mail {
+    fn new() -> Self {
+        Self { sent: Arc::default(), gate: Gate::shut() }
+    }
+
+    fn sent(&self) -> Vec<(String, bool)> {
+        self.sent.lock().unwrap().clone()
+    }
+}
+
+#[handler(group = "billing", timeout = "20s")]
+async fn mail(
+    order: Order,
+    mark: &mut OnceMark,
+    State(mail): State<Mail>,
+    job: Job,
+) -> Result<(), JobError> {
+    mail.sent.lock().unwrap().push((order.id.clone(), mark.is_takeover()));
+    if order.id == "fails" && job.attempt() == 1 {
+        return Err(JobError::retry("the mail server is busy"));
+    }
+    mail.gate.passed().await;
+    Ok(())
+}
+
+async fn runtime(app: &App, mail: &Mail) -> Runtime {
+    let builder = Runtime::builder(&app.client).handlers(handlers![self::mail]);
+    let builder = builder.state(app.postgres.clone()).state(mail.clone());
+    quick(builder.group("billing", options())).start().await.unwrap()
+}
+
+#[tokio::test]
+async fn marks_in_the_database_are_what_marks_must_be() {
+    let app = App::start().await;
+    conformance::check::<Postgres, _>(&app.client, app.postgres.clone()).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_event_that_is_published_twice_is_worked_on_once() {
+    let (app, mail) = (App::start().await, Mail::new());
+    let runtime = runtime(&app, &mail).await;
+    let id = EventId::new("e-1").unwrap();
+    for _ in 0..3 {
+        app.client.publish_with_id(&order("1"), id.clone()).await.unwrap();
+    }
+    until("two are put off", || runtime.counters().postponed >= 2).await;
+    assert_eq!(mail.sent(), [("1".to_owned(), false)], "while one is at it, the others wait");
+    mail.gate.open();
+    app.drained("billing").await;
+    app.client.publish_with_id(&order("1"), id).await.unwrap();
+    until("all four ended", || runtime.counters().succeeded == 4).await;
+    assert_eq!(mail.sent().len(), 1);
+    assert_eq!(app.guard_rows().await, 1);
+    let _ = runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn work_that_failed_begins_anew_and_work_that_was_dropped_is_taken_over() {
+    let (app, mail) = (App::start().await, Mail::new());
+    let first = runtime(&app, &mail).await;
+    app.publish(&[order("fails"), order("dies")]).await;
+    until("three runs", || mail.sent().len() == 3).await;
+    // As when the process dies: the marks stay as they are.
+    drop(first);
+    let second = runtime(&app, &mail).await;
+    until("both are taken over", || mail.sent().len() == 5).await;
+    mail.gate.open();
+    app.drained("billing").await;
+    let mut sent = mail.sent();
+    sent.sort();
+    let expected =
+        [("dies", false), ("dies", true), ("fails", false), ("fails", false), ("fails", true)];
+    assert_eq!(sent, expected.map(|(order, takeover)| (order.to_owned(), takeover)));
+    let open = "SELECT count(*) FROM streamjobs.once WHERE done_at IS NULL";
+    assert_eq!((app.guard_rows().await, app.number(open).await), (2, 0));
+    let _ = second.shutdown().await;
+}
