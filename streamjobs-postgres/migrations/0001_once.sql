@@ -21,9 +21,12 @@ CREATE TABLE streamjobs.once (
     CHECK (done_at IS NOT NULL OR (owner IS NOT NULL AND expires_at IS NOT NULL))
 );
 
--- Old rows are found by age, in batches.
-CREATE INDEX once_by_age ON streamjobs.once (done_at) WHERE done_at IS NOT NULL;
-CREATE INDEX once_unfinished ON streamjobs.once (expires_at) WHERE done_at IS NULL;
+-- Old rows are found by age, in batches, for each group and stream by itself: how long rows have to
+-- stay is a matter of what their group has not finished.
+CREATE INDEX once_by_age ON streamjobs.once (group_name, stream, done_at)
+    WHERE done_at IS NOT NULL;
+CREATE INDEX once_unfinished ON streamjobs.once (group_name, stream, expires_at)
+    WHERE done_at IS NULL;
 
 -- Whether a job was done whose payload is gone, and with it the event id, is told by its entry. The
 -- entries of a stream rise, so the index grows at its end.

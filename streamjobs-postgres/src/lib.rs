@@ -11,7 +11,9 @@ mod metrics;
 mod migrate;
 mod note;
 mod once;
+mod outbox;
 mod postgres;
+mod prune;
 mod schema;
 mod time;
 
@@ -22,5 +24,7 @@ pub use self::migrate::{
     MigrationError, MigrationSql, SchemaError, migrate, migrate_schema, migrations,
 };
 pub use self::once::Once;
+pub use self::outbox::{OutboxBacklog, PublishInError, Publisher, Relay, Relayed};
 pub use self::postgres::{Postgres, PostgresBuilder};
+pub use self::prune::{Keep, Pruned, Pruner};
 pub use self::schema::{SchemaName, SchemaNameError};

@@ -1,6 +1,8 @@
 //! The names of every metric of this crate, and how they are raised.
 
-use metrics::counter;
+use std::time::Duration;
+
+use metrics::{counter, gauge};
 use streamjobs::{GroupName, StreamName};
 
 /// An event was skipped as done whose payload is another one than that which was done.
@@ -26,7 +28,39 @@ pub(crate) fn archive_refused(stream: &StreamName, group: &GroupName) {
     counter!(ARCHIVE_REFUSED, &labels).increment(1);
 }
 
+/// Events of the outbox were stored in their stream.
+pub(crate) fn outbox_relayed(stream: &StreamName, events: u64) {
+    counter!(OUTBOX_RELAYED, "stream" => stream.to_string()).increment(events);
+}
+
+/// A stream did not take all of its events.
+pub(crate) fn outbox_failed(stream: &StreamName) {
+    counter!(OUTBOX_FAILED, "stream" => stream.to_string()).increment(1);
+}
+
+/// A row of the outbox can never be published.
+pub(crate) fn outbox_refused() {
+    counter!(OUTBOX_REFUSED).increment(1);
+}
+
+/// What waits in the outbox, and how long the oldest of it has.
+pub(crate) fn outbox_backlog(events: u64, age: Duration) {
+    gauge!(OUTBOX_EVENTS).set(events as f64);
+    gauge!(OUTBOX_AGE).set(age.as_secs_f64());
+}
+
+/// Old rows of a table were deleted.
+pub(crate) fn pruned(table: &'static str, rows: u64) {
+    counter!(PRUNED, "table" => table).increment(rows);
+}
+
 const ARCHIVED: &str = "streamjobs_postgres_archived_total";
 const ARCHIVE_REFUSED: &str = "streamjobs_postgres_archive_refused_total";
 const ERRORS: &str = "streamjobs_postgres_errors_total";
+const OUTBOX_AGE: &str = "streamjobs_postgres_outbox_age_seconds";
+const OUTBOX_EVENTS: &str = "streamjobs_postgres_outbox_events";
+const OUTBOX_FAILED: &str = "streamjobs_postgres_outbox_failed_total";
+const OUTBOX_REFUSED: &str = "streamjobs_postgres_outbox_refused_total";
+const OUTBOX_RELAYED: &str = "streamjobs_postgres_outbox_relayed_total";
+const PRUNED: &str = "streamjobs_postgres_pruned_total";
 const PAYLOAD_MISMATCH: &str = "streamjobs_postgres_payload_mismatch_total";

@@ -19,5 +19,8 @@ mod letters;
 mod mark;
 mod migrate;
 mod once;
+mod outbox;
+mod prune;
 mod redrive;
+mod relay;
 mod rows;

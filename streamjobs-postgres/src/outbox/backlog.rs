@@ -1,0 +1,51 @@
+//! What waits in the outbox.
+
+use std::time::Duration;
+
+use crate::postgres::Postgres;
+
+/// What waits in the outbox, of all publishers and for all streams.
+///
+/// The view `outbox_backlog` says it for each stream, and counts to the end.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OutboxBacklog {
+    /// Events that wait, counted up to 10,000.
+    pub events: u64,
+    /// Whether there are more than were counted.
+    pub more: bool,
+    /// How long the oldest has waited, by the database's clock; none when nothing waits.
+    pub age: Option<Duration>,
+    /// Rows that will never be published, and are kept for somebody to look at; counted up to
+    /// 10,000.
+    pub refused: u64,
+}
+
+/// Counts no further than what is bad enough.
+pub(super) async fn look(postgres: &Postgres) -> Result<OutboxBacklog, sqlx::Error> {
+    let (events, age, refused) =
+        sqlx::query_as::<_, (i64, Option<f64>, i64)>(postgres.schema().sql(LOOK))
+            .bind(COUNTED_MAX + 1)
+            .fetch_one(postgres.pool())
+            .await?;
+    let counted = |rows: i64| rows.clamp(0, COUNTED_MAX).unsigned_abs();
+    // The clock may have been set back since.
+    let age = age.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default());
+    Ok(OutboxBacklog {
+        events: counted(events),
+        more: events > COUNTED_MAX,
+        age,
+        refused: counted(refused),
+    })
+}
+
+const COUNTED_MAX: i64 = 10_000;
+
+/// The oldest row is the one with the lowest id, but for the moments that transactions overlap.
+const LOOK: &str = "SELECT
+    (SELECT count(*) FROM (
+        SELECT FROM streamjobs.outbox WHERE refused IS NULL LIMIT $1) AS waiting),
+    (SELECT extract(epoch FROM clock_timestamp() - published_at)::float8
+        FROM streamjobs.outbox WHERE refused IS NULL ORDER BY id LIMIT 1),
+    (SELECT count(*) FROM (
+        SELECT FROM streamjobs.outbox WHERE refused IS NOT NULL LIMIT $1) AS refused)";

@@ -1,0 +1,115 @@
+//! How long rows are kept.
+
+use std::time::Duration;
+
+use streamjobs::service::ServedQueue;
+use thiserror::Error;
+
+/// How long rows are kept; every setting has a default.
+///
+/// ```
+/// use std::time::Duration;
+/// use streamjobs_postgres::Keep;
+///
+/// let day = Duration::from_secs(24 * 60 * 60);
+/// let keep = Keep::default().done(14 * day).letters(90 * day);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "it is for a pruner"]
+pub struct Keep {
+    pub(super) done: Duration,
+    pub(super) letters: Option<Duration>,
+    pub(super) interval: Duration,
+    pub(super) batch: u32,
+}
+
+impl Keep {
+    /// How long after the work was done a guard remembers it: 7 days by default, at least a minute.
+    ///
+    /// An event that is published again, or redriven, after that is done again. A runtime refuses to
+    /// start where this is shorter than a job can be delivered after its publication, as far as
+    /// retention by age tells; and whatever is set here, nothing is forgotten that is younger than
+    /// the oldest job its group has not finished. Longer costs about 270 bytes for each job.
+    pub fn done(mut self, age: Duration) -> Self {
+        self.done = age;
+        self
+    }
+
+    /// How long after its burial a dead letter stays in the archive, redriven or not: for ever by
+    /// default, at least a minute.
+    pub fn letters(mut self, age: Duration) -> Self {
+        self.letters = Some(age);
+        self
+    }
+
+    /// How long to wait between two sweeps: 10 minutes by default, at least a second.
+    pub fn interval(mut self, interval: Duration) -> Self {
+        self.interval = interval;
+        self
+    }
+
+    /// How many rows are deleted in one transaction: 5,000 by default, from 1 to 50,000.
+    ///
+    /// Many at once delay others who write, and replicas; few take longer for the same.
+    pub fn batch(mut self, rows: u32) -> Self {
+        self.batch = rows;
+        self
+    }
+
+    /// What speaks against these settings, for the groups that a runtime works for.
+    pub(super) fn check(&self, queues: &[ServedQueue]) -> Result<(), KeepError> {
+        if !(1..=BATCH_MAX).contains(&self.batch) {
+            return Err(KeepError::Batch(self.batch));
+        }
+        if self.interval < INTERVAL_MIN {
+            return Err(KeepError::Interval(self.interval));
+        }
+        if let Some(age) = [Some(self.done), self.letters].into_iter().flatten().min()
+            && age < AGE_MIN
+        {
+            return Err(KeepError::Age(age));
+        }
+        let horizons = queues.iter().filter_map(|queue| Some((queue.horizon?, queue)));
+        match horizons.max_by_key(|(horizon, _)| *horizon) {
+            Some((horizon, queue)) if horizon > self.done => Err(KeepError::Horizon {
+                done: self.done,
+                horizon,
+                stream: queue.stream.to_string(),
+                group: queue.group.to_string(),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Default for Keep {
+    fn default() -> Self {
+        Self {
+            done: Duration::from_secs(7 * 24 * 60 * 60),
+            letters: None,
+            interval: Duration::from_secs(600),
+            batch: 5_000,
+        }
+    }
+}
+
+/// Why a runtime with these settings does not start.
+#[derive(Debug, PartialEq, Eq, Error)]
+pub(super) enum KeepError {
+    #[error("batch {0} is not between 1 and {BATCH_MAX}")]
+    Batch(u32),
+    #[error("interval {0:?} is shorter than {INTERVAL_MIN:?}")]
+    Interval(Duration),
+    #[error("rows cannot be kept for {0:?}: less than {AGE_MIN:?}")]
+    Age(Duration),
+    #[error(
+        "guards forget after {done:?}, but jobs of group {group} on stream {stream} can be delivered \
+         for {horizon:?} after their publication: keep them longer with `Keep::done`, or the entries \
+         of the stream for less"
+    )]
+    Horizon { done: Duration, horizon: Duration, stream: String, group: String },
+}
+
+const BATCH_MAX: u32 = 50_000;
+const INTERVAL_MIN: Duration = Duration::from_secs(1);
+const AGE_MIN: Duration = Duration::from_secs(60);

@@ -1,0 +1,241 @@
+//! The service that deletes old rows, in batches.
+
+use std::time::Duration;
+
+use streamjobs::Client;
+use streamjobs::error::BoxError;
+use streamjobs::service::{BoxFuture, ServedQueue, Service, ServiceContext};
+use tokio_util::sync::CancellationToken;
+
+use super::bounds::Bounds;
+use super::keep::Keep;
+use crate::metrics;
+use crate::postgres::Postgres;
+use crate::time::Timestamp;
+
+/// Deletes old rows: what guards remember of work long done, marks that were left behind, and, where
+/// [`Keep`] says so, dead letters. A [`Service`] of the runtime.
+///
+/// ```no_run
+/// # use streamjobs::{Client, Runtime};
+/// # use streamjobs_postgres::{Keep, Postgres};
+/// # async fn example(client: Client, postgres: Postgres) -> Result<(), Box<dyn std::error::Error>> {
+/// let pruner = postgres.pruner(Keep::default());
+/// let runtime = Runtime::builder(&client).service(pruner).start().await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Any number of processes may have one; none waits for another one's rows.
+///
+/// # Delivery
+///
+/// A job whose guard has forgotten it would be done again, so nothing is forgotten that can still be
+/// delivered: rows younger than the oldest entry that their group has not finished stay, and so do
+/// all rows of a group for which the server cannot be asked. What somebody publishes again, or
+/// redrives, after [`Keep::done`] is done again.
+#[derive(Clone, Debug)]
+#[must_use = "a pruner deletes nothing before it is given to a runtime"]
+pub struct Pruner {
+    postgres: Postgres,
+    keep: Keep,
+}
+
+/// What a [sweep](Pruner::sweep) deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Pruned {
+    /// Rows of guards: work that was done, and marks of work that nobody finished.
+    pub once: u64,
+    /// Groups with their streams of which some rows had to stay, because something that was
+    /// published before they grew old may still be delivered, or nobody could say.
+    pub held: u64,
+    /// Dead letters.
+    pub letters: u64,
+}
+
+impl Postgres {
+    /// Deletes what is older than said.
+    pub fn pruner(&self, keep: Keep) -> Pruner {
+        Pruner { postgres: self.clone(), keep }
+    }
+}
+
+impl Pruner {
+    /// Deletes what is old now and returns: for programs without a runtime, such as one that is run
+    /// by a timer.
+    ///
+    /// # Errors
+    ///
+    /// When the database refuses or cannot be reached. What was deleted before that is deleted.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves open whether the batch in hand is deleted.
+    pub async fn sweep(&self, client: &Client) -> Result<Pruned, sqlx::Error> {
+        let mut pruned = Pruned::default();
+        let swept = self.sweep_until(client, &[], &CancellationToken::new(), &mut pruned).await;
+        swept.map(|()| pruned)
+    }
+
+    async fn sweep_until(
+        &self,
+        client: &Client,
+        served: &[ServedQueue],
+        stop: &CancellationToken,
+        pruned: &mut Pruned,
+    ) -> Result<(), sqlx::Error> {
+        let mut bounds = Bounds::new(served);
+        let old = self.before(self.keep.done).await?;
+        for kind in [DONE, LEFT_BEHIND] {
+            for (group, stream) in self.queues(&kind).await? {
+                let before = bounds.before(client, &group, &stream, old.0).await;
+                pruned.held += u64::from(before.is_none_or(|before| before < old.0));
+                let Some(before) = before.map(Timestamp) else { continue };
+                self.forget(&kind, (&group, &stream), before, stop, pruned).await?;
+            }
+        }
+        if let Some(age) = self.keep.letters {
+            let before = self.before(age).await?;
+            self.forget_letters(before, stop, pruned).await?;
+        }
+        Ok(())
+    }
+
+    /// By the clock that wrote the rows.
+    async fn before(&self, age: Duration) -> Result<Timestamp, sqlx::Error> {
+        let before = sqlx::query_scalar("SELECT clock_timestamp() - make_interval(secs => $1)");
+        before.bind(age.as_secs_f64()).fetch_one(self.postgres.pool()).await
+    }
+
+    /// Every group that has rows, with the streams of their events.
+    async fn queues(&self, kind: &Kind) -> Result<Vec<(String, String)>, sqlx::Error> {
+        let queues = sqlx::query_as(self.postgres.schema().sql(kind.queues));
+        queues.fetch_all(self.postgres.pool()).await
+    }
+
+    async fn forget(
+        &self,
+        kind: &Kind,
+        (group, stream): (&str, &str),
+        before: Timestamp,
+        stop: &CancellationToken,
+        pruned: &mut Pruned,
+    ) -> Result<(), sqlx::Error> {
+        let mut deleted = u64::from(self.keep.batch);
+        while deleted >= u64::from(self.keep.batch) && !stop.is_cancelled() {
+            let delete = sqlx::query(self.postgres.schema().sql(kind.delete));
+            let delete = delete.bind(group).bind(stream).bind(before);
+            let delete = delete.bind(i64::from(self.keep.batch));
+            deleted = delete.execute(self.postgres.pool()).await?.rows_affected();
+            pruned.once += deleted;
+            metrics::pruned("once", deleted);
+        }
+        Ok(())
+    }
+
+    async fn forget_letters(
+        &self,
+        before: Timestamp,
+        stop: &CancellationToken,
+        pruned: &mut Pruned,
+    ) -> Result<(), sqlx::Error> {
+        let mut deleted = u64::from(self.keep.batch);
+        while deleted >= u64::from(self.keep.batch) && !stop.is_cancelled() {
+            let delete = sqlx::query(self.postgres.schema().sql(DELETE_LETTERS));
+            let delete = delete.bind(before).bind(i64::from(self.keep.batch));
+            deleted = delete.execute(self.postgres.pool()).await?.rows_affected();
+            pruned.letters += deleted;
+            metrics::pruned("dead_letters", deleted);
+        }
+        Ok(())
+    }
+
+    async fn sweep_and_report(&self, context: &ServiceContext) {
+        let mut pruned = Pruned::default();
+        let swept =
+            self.sweep_until(context.client(), context.queues(), context.stop(), &mut pruned).await;
+        if let Err(error) = swept {
+            // The next sweep goes on where this one ended.
+            metrics::database_error(NAME);
+            tracing::warn!(error = %error, "old rows could not be deleted; trying again later");
+        }
+        if pruned.once + pruned.letters > 0 {
+            let Pruned { once, letters, held, .. } = pruned;
+            tracing::info!(once, letters, held, "old rows were deleted");
+        }
+    }
+}
+
+impl Service for Pruner {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn prepare<'a>(&'a self, context: &'a ServiceContext) -> BoxFuture<'a, Result<(), BoxError>> {
+        let checked = self.keep.check(context.queues()).map_err(BoxError::from);
+        Box::pin(std::future::ready(checked))
+    }
+
+    fn run(&self, context: ServiceContext) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            // Processes that start together need not sweep together.
+            let mut pause = self.keep.interval.mul_f64(fastrand::f64());
+            while !context.stopped_within(pause).await {
+                self.sweep_and_report(&context).await;
+                pause = self.keep.interval;
+            }
+        })
+    }
+}
+
+/// Rows of the guard that grow old by a column of their own.
+struct Kind {
+    queues: &'static str,
+    delete: &'static str,
+}
+
+/// The statements for rows with that state and column. Groups are stepped through in the index, and
+/// rows that another pruner, or an attempt, has in hand are left to it.
+macro_rules! kind {
+    ($state:literal, $written:literal) => {
+        Kind {
+            queues: concat!(
+                "WITH RECURSIVE queues (group_name, stream) AS (
+                    (SELECT group_name, stream FROM streamjobs.once WHERE ",
+                $state,
+                " ORDER BY group_name, stream LIMIT 1)
+                UNION ALL
+                    SELECT next.group_name, next.stream FROM queues q CROSS JOIN LATERAL (
+                        SELECT o.group_name, o.stream FROM streamjobs.once o
+                        WHERE (o.group_name, o.stream) > (q.group_name, q.stream) AND ",
+                $state,
+                " ORDER BY o.group_name, o.stream LIMIT 1) AS next
+                ) SELECT group_name, stream FROM queues"
+            ),
+            delete: concat!(
+                "DELETE FROM streamjobs.once WHERE ctid = ANY (ARRAY(
+                    SELECT ctid FROM streamjobs.once
+                    WHERE group_name = $1 AND stream = $2 AND ",
+                $state,
+                " AND ",
+                $written,
+                " < $3 ORDER BY ",
+                $written,
+                " LIMIT $4 FOR UPDATE SKIP LOCKED))"
+            ),
+        }
+    };
+}
+
+const DONE: Kind = kind!("done_at IS NOT NULL", "done_at");
+/// Work that somebody began and nobody finished, nor took over.
+const LEFT_BEHIND: Kind = kind!("done_at IS NULL", "expires_at");
+
+/// Both times count: a letter that came into the archive late, as after a long outage, is not
+/// deleted before somebody could see it.
+const DELETE_LETTERS: &str = "DELETE FROM streamjobs.dead_letters WHERE id IN (
+    SELECT id FROM streamjobs.dead_letters WHERE buried_at < $1 AND archived_at < $1
+    ORDER BY buried_at LIMIT $2 FOR UPDATE SKIP LOCKED)";
+
+const NAME: &str = "pruner";
