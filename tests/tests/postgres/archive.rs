@@ -54,15 +54,15 @@ impl Desk {
     }
 
     fn archive(&self) -> Archive {
-        self.archive_of(&self.postgres)
+        Self::archive_of(&self.postgres)
     }
 
     async fn archive_through(&self, proxy: &FaultProxy) -> Archive {
         let options = self.database.options(Role::Run).port(proxy.port());
-        self.archive_of(&open(options).await)
+        Self::archive_of(&open(options).await)
     }
 
-    fn archive_of(&self, postgres: &Postgres) -> Archive {
+    fn archive_of(postgres: &Postgres) -> Archive {
         let (stream, group) = (StreamName::new("orders").unwrap(), GroupName::new("billing"));
         postgres.archive().queue(stream, group.unwrap()).interval(Duration::from_millis(20))
     }
