@@ -54,17 +54,12 @@ impl Desk {
     }
 
     fn archive(&self) -> Archive {
-        Self::archive_of(&self.postgres)
+        archive_of(&self.postgres)
     }
 
     async fn archive_through(&self, proxy: &FaultProxy) -> Archive {
         let options = self.database.options(Role::Run).port(proxy.port());
-        Self::archive_of(&open(options).await)
-    }
-
-    fn archive_of(postgres: &Postgres) -> Archive {
-        let (stream, group) = (StreamName::new("orders").unwrap(), GroupName::new("billing"));
-        postgres.archive().queue(stream, group.unwrap()).interval(Duration::from_millis(20))
+        archive_of(&open(options).await)
     }
 
     fn runtime(&self) -> RuntimeBuilder {
@@ -108,6 +103,11 @@ impl Desk {
     async fn owner(&self, sql: &'static str) {
         sqlx::raw_sql(sql).execute(&self.database.owner_pool()).await.unwrap();
     }
+}
+
+fn archive_of(postgres: &Postgres) -> Archive {
+    let (stream, group) = (StreamName::new("orders").unwrap(), GroupName::new("billing").unwrap());
+    postgres.archive().queue(stream, group).interval(Duration::from_millis(20))
 }
 
 /// An archive needs no more than one connection.
