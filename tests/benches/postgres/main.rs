@@ -15,16 +15,21 @@
     reason = "a benchmark reports on its output and fails by stopping"
 )]
 
+mod archive;
 mod guard;
+mod outbox;
 mod place;
 
-use streamjobs_tests::figures::Pairs;
+use streamjobs_tests::figures::{Pairs, percentiles, rate};
 
 use self::place::Place;
 
 struct Settings {
     jobs: usize,
     rounds: usize,
+    letters: usize,
+    events: usize,
+    lags: usize,
     fsync: bool,
 }
 
@@ -38,6 +43,9 @@ fn settings() -> Settings {
     Settings {
         jobs: number("--jobs").unwrap_or(20_000),
         rounds: number("--rounds").unwrap_or(5),
+        letters: number("--letters").unwrap_or(50_000),
+        events: number("--events").unwrap_or(50_000),
+        lags: number("--lags").unwrap_or(1_000),
         fsync: after("--fsync").as_deref() != Some("off"),
     }
 }
@@ -59,4 +67,13 @@ async fn main() {
         }
     }
     println!("{}", guarded.line("guarded jobs", settings.jobs));
+    let (mut archived, mut relayed, mut lags) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..settings.rounds {
+        archived.push(archive::move_letters(&place, settings.letters).await);
+        relayed.push(outbox::relay(&place, settings.events).await);
+        lags.extend(outbox::lags(&place, settings.lags).await);
+    }
+    println!("dead letters archived: {:.0}/s", rate(archived, settings.letters));
+    println!("outbox events relayed: {:.0}/s", rate(relayed, settings.events));
+    println!("commit to stream at 100/s: {}", percentiles(lags));
 }
