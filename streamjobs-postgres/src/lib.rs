@@ -6,6 +6,7 @@ pub mod letters;
 mod archive;
 mod fault;
 mod key;
+mod limits;
 mod mark;
 mod metrics;
 mod migrate;

@@ -325,8 +325,10 @@ async fn every_payload_is_archived_as_it_was_sent_byte_for_byte() {
 async fn a_lost_job_that_the_guard_knows_as_done_is_not_lost() {
     let desk = Desk::new().await;
     let note = "INSERT INTO streamjobs.once
-            (group_name, key, stream, entry_id, payload_hash, owner, expires_at, done_at)
-        SELECT group_name, key, 'orders', entry_id, '', 'x', now(), done_at
+            (group_name, key, stream, entry_id, published_at, payload_hash, owner, expires_at, done_at)
+        SELECT group_name, key, 'orders', entry_id,
+            'epoch'::timestamptz + make_interval(secs => split_part(entry_id, '-', 1)::int / 1000.0),
+            '', 'x', now(), done_at
         FROM (VALUES ('billing', 'done-key', '1-0', now()), ('billing', 'by-entry', '2-0', now()),
             ('billing', 'running', '3-0', NULL), ('mail', 'other', '4-0', now()))
             AS note (group_name, key, entry_id, done_at)";
