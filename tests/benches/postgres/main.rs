@@ -22,6 +22,7 @@ mod place;
 
 use streamjobs_tests::figures::{Pairs, percentiles, rate};
 
+use self::guard::Care;
 use self::place::Place;
 
 struct Settings {
@@ -55,18 +56,20 @@ async fn main() {
     let settings = settings();
     let place = Place::start(settings.fsync).await;
     println!("jobs {}, rounds {}, fsync {}", settings.jobs, settings.rounds, settings.fsync);
-    let mut guarded = Pairs::default();
-    for round in 0..settings.rounds {
-        // Which side goes first alternates.
-        if round % 2 == 0 {
-            let ours = guard::ours(&place, settings.jobs).await;
-            guarded.push(ours, guard::by_hand(&place, settings.jobs).await);
-        } else {
-            let theirs = guard::by_hand(&place, settings.jobs).await;
-            guarded.push(guard::ours(&place, settings.jobs).await, theirs);
+    for (care, what) in [(Care::Same, "the same by hand"), (Care::Bare, "the least by hand")] {
+        let mut guarded = Pairs::default();
+        for round in 0..settings.rounds {
+            // Which side goes first alternates.
+            if round % 2 == 0 {
+                let ours = guard::ours(&place, settings.jobs).await;
+                guarded.push(ours, guard::by_hand(&place, settings.jobs, care).await);
+            } else {
+                let theirs = guard::by_hand(&place, settings.jobs, care).await;
+                guarded.push(guard::ours(&place, settings.jobs).await, theirs);
+            }
         }
+        println!("{}", guarded.line(&format!("guarded jobs, {what}"), settings.jobs));
     }
-    println!("{}", guarded.line("guarded jobs", settings.jobs));
     let (mut archived, mut relayed, mut lags) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..settings.rounds {
         archived.push(archive::move_letters(&place, settings.letters).await);

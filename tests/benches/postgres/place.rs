@@ -46,7 +46,11 @@ impl Place {
             .execute(
                 "CREATE TABLE charges (order_id text NOT NULL, cents bigint NOT NULL);
                  CREATE TABLE seen (job_group text, event_id text, PRIMARY KEY (job_group, event_id));
-                 GRANT ALL ON charges, seen TO streamjobs_run",
+                 CREATE TABLE noted (job_group text, event_id text, entry_id text NOT NULL,
+                     payload_hash bytea NOT NULL, done_at timestamptz NOT NULL,
+                     PRIMARY KEY (job_group, event_id));
+                 CREATE INDEX noted_by_age ON noted (done_at);
+                 GRANT ALL ON charges, seen, noted TO streamjobs_run",
             )
             .await
             .unwrap();
@@ -59,7 +63,7 @@ impl Place {
     /// Forgets everything, and publishes so many orders.
     pub async fn fill(&self, jobs: usize) {
         self.redis.command(&["FLUSHALL"]);
-        self.truncate("TRUNCATE charges, seen, streamjobs.once").await;
+        self.truncate("TRUNCATE charges, seen, noted, streamjobs.once").await;
         let orders = (0..jobs).map(order).collect::<Vec<_>>();
         for chunk in orders.chunks(500) {
             assert!(self.client.publish_all(chunk).await.iter().all(Result::is_ok));
