@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sqlx::{Connection, PgConnection};
+use sqlx::{Connection, Executor, PgConnection};
 use streamjobs::{GroupName, StreamName};
 use tokio::time::timeout;
 
@@ -37,7 +37,7 @@ pub(super) async fn insert(
         let mut connection = postgres.pool().acquire().await?;
         let mut transaction = connection.begin_with(postgres.begin()).await?;
         let stored = write(postgres, stream, group, rows, &mut transaction).await?;
-        transaction.commit().await?;
+        (&mut *transaction).execute(postgres.commit()).await?;
         Ok(stored)
     };
     // The server keeps to its own limits unless it cannot be heard at all.
