@@ -424,6 +424,27 @@ async fn a_letter_that_left_redis_survives_a_crash_of_the_database() {
 }
 
 #[tokio::test]
+async fn letters_leave_redis_only_after_a_commit_that_waits_for_the_disk() {
+    let desk = Desk::new().await;
+    desk.owner(
+        "CREATE TABLE commits (waits text);
+         GRANT INSERT, SELECT ON commits TO PUBLIC;
+         CREATE FUNCTION note_commit() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             INSERT INTO commits VALUES (current_setting('synchronous_commit')); RETURN NULL;
+         END $$;
+         CREATE CONSTRAINT TRIGGER note_commit AFTER INSERT ON streamjobs.dead_letters
+             DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION note_commit()",
+    )
+    .await;
+    let options = desk.database.options(Role::Run).options([("synchronous_commit", "off")]);
+    desk.bury(0, 1);
+    let report = archive_of(&open(options).await).sweep(&desk.client).await.unwrap();
+    assert_eq!((report.stored, desk.left()), (1, 0));
+    let waits = sqlx::query_scalar::<_, String>("SELECT waits FROM commits");
+    assert_eq!(waits.fetch_all(&desk.pool).await.unwrap(), ["on"]);
+}
+
+#[tokio::test]
 async fn letters_of_the_last_jobs_are_moved_at_the_stop() {
     let desk = Desk::new().await;
     let archive = desk.postgres.archive().interval(Duration::from_secs(3_600));

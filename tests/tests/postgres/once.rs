@@ -222,31 +222,6 @@ async fn a_deadlock_of_two_handlers_is_no_failed_attempt() {
 }
 
 #[tokio::test]
-async fn what_a_guarded_handler_committed_survives_the_servers_crash() {
-    let server = PgServer::builder().fsync(true).config("wal_writer_delay", "10s");
-    let server = server.config("synchronous_commit", "off").start().unwrap();
-    let app = App::on(server.database().await).await;
-    let charge = Charge::new(|order, tx, job| {
-        Box::pin(async move {
-            // Neither the server's setting nor the handler's own decides.
-            (&mut **tx).execute("SET LOCAL synchronous_commit = off").await?;
-            Ok(write_effect(tx, &order, &job).await?)
-        })
-    });
-    let runtime = app.runtime(&charge).start().await.unwrap();
-    app.publish(&[order("1")]).await;
-    until("done", || runtime.counters().succeeded == 1).await;
-    server.kill();
-    let _ = runtime.shutdown().await;
-    server.restart().unwrap();
-    eventually_async(DEADLINE, "the pool is back", async || {
-        sqlx::query("SELECT 1").execute(&app.pool).await.is_ok()
-    })
-    .await;
-    assert_eq!((app.effects().await, app.guard_rows().await), (1, 1));
-}
-
-#[tokio::test]
 async fn an_exhausted_pool_is_no_failed_attempt() {
     let app = App::start().await;
     let pool = sqlx::postgres::PgPoolOptions::new()
