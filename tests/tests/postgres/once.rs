@@ -9,7 +9,6 @@ use sqlx::{Connection, Executor};
 use streamjobs::{EventId, JobError};
 use streamjobs_postgres::Postgres;
 use streamjobs_tests::eventually::eventually_async;
-use streamjobs_tests::postgres::PgServer;
 use streamjobs_tests::proxy::{FaultProxy, Mode};
 use streamjobs_tests::server::RedisServer;
 
