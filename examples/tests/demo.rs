@@ -2,13 +2,14 @@
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests say what is wrong by failing")]
 
-use std::process::Command;
+use std::process::{Command, Output};
+
+use streamjobs_tests::postgres::{Database, PgServer};
 
 #[test]
 fn the_demo_shows_a_crash_its_recovery_and_no_loss() {
-    let output = Command::new(env!("CARGO_BIN_EXE_demo")).env_remove("REDIS_URL").output().unwrap();
-    let told = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success(), "{told}\n{}", String::from_utf8_lossy(&output.stderr));
+    let output = demo(&[]);
+    let told = told(&output);
     for scene in ["it died holding", "done by the web process", "repaired, redriven, mailed"] {
         assert!(told.contains(scene), "{scene}: {told}");
     }
@@ -16,8 +17,72 @@ fn the_demo_shows_a_crash_its_recovery_and_no_loss() {
 }
 
 #[test]
+fn the_postgres_story_charges_each_order_once_and_redrives_with_who_and_why() {
+    let output = demo(&["--postgres"]);
+    let told = told(&output);
+    assert_scenes(&told, "as the role streamjobs_run");
+}
+
+#[tokio::test]
+async fn the_postgres_story_leaves_a_given_database_as_it_was() {
+    let database = PgServer::shared().database().await;
+    let output = demo(&["--postgres-url", &database.owner_url()]);
+    assert_scenes(&told(&output), "yours, as the role streamjobs_migrate, in a schema of its own");
+    assert_eq!(schemas_of_the_demo(&database).await, 0);
+}
+
+#[tokio::test]
+async fn the_postgres_story_refuses_superusers_and_roles_that_may_not_make_a_schema() {
+    let database = PgServer::shared().database().await;
+    for (url, reason) in [
+        (database.admin_url(), "the role streamjobs_admin is a superuser"),
+        (database.run_url(), "the role streamjobs_run may not create a schema"),
+    ] {
+        let output = demo(&["--postgres-url", &url]);
+        assert_eq!(output.status.code(), Some(1));
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert!(complaint.contains(reason), "{complaint}");
+    }
+    assert_eq!(schemas_of_the_demo(&database).await, 0);
+}
+
+#[test]
 fn wrong_arguments_are_named() {
-    let output = Command::new(env!("CARGO_BIN_EXE_demo")).arg("--reset").output().unwrap();
+    let output = demo(&["--reset"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("--reset"));
+}
+
+fn demo(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_demo"));
+    command.args(arguments).env_remove("REDIS_URL").output().unwrap()
+}
+
+/// What a demo told that went well.
+fn told(output: &Output) -> String {
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{told}\n{}", String::from_utf8_lossy(&output.stderr));
+    told
+}
+
+fn assert_scenes(told: &str, place: &str) {
+    for scene in [
+        place,
+        "5 charges are in the table, 5 jobs are not done",
+        "5 jobs claimed and acknowledged",
+        "handlers run for that: 0",
+        "exhausted | card declined: insufficient funds",
+        "alice        | mallory has paid in, ticket 4711 | finished | 1       | 1",
+        "6 receipts written, 0 events wait",
+        "o-6      | 4950  | 1",
+    ] {
+        assert!(told.contains(scene), "{scene}: {told}");
+    }
+    let end = "placed 6, charged 6 (29700 cents), charged twice 0, lost 0";
+    assert!(told.trim_end().ends_with(end), "{told}");
+}
+
+async fn schemas_of_the_demo(database: &Database) -> i64 {
+    let query = "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'streamjobs%'";
+    sqlx::query_scalar(query).fetch_one(&database.admin_pool()).await.unwrap()
 }

@@ -5,11 +5,17 @@
 //! orders being shared by two processes, one of the processes being killed with work in hand, its
 //! work being recovered, a failing order becoming a dead letter and being redriven, and a clean
 //! stop. The last line counts what was lost.
+//!
+//! `cargo demo --postgres` tells another story in half the time, on a private Postgres or on that
+//! of `--postgres-url`: orders that are charged once although their process is killed between
+//! commit and acknowledgement, a dead letter that is found with SQL and redriven, and events that
+//! the transaction of their cause publishes. It fails if an order was not charged once.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a demo talks to its terminal")]
 
 mod arguments;
 mod helper;
+mod postgres;
 mod shop;
 mod story;
 mod web;
@@ -27,6 +33,8 @@ async fn main() -> ExitCode {
     let outcome = match arguments::read(std::env::args().skip(1)) {
         Ok(Arguments::Helper { url }) => helper::run(&url).await,
         Ok(Arguments::Story { url }) => tell(url).await,
+        Ok(Arguments::Postgres(wish)) => postgres::tell(wish).await,
+        Ok(Arguments::Charger) => postgres::charger::run().await,
         Ok(Arguments::Help) => {
             println!("{}", arguments::USAGE);
             return ExitCode::SUCCESS;

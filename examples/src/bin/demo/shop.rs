@@ -89,6 +89,8 @@ pub(crate) fn runtime(client: &Client, book: &Book, name: &str) -> RuntimeBuilde
     Runtime::builder(client)
         .state(book.clone())
         .group("notifications", options)
+        // The program holds the handlers of the Postgres story, too.
+        .only_groups(["notifications", "analytics"])
         .consumer_prefix(name)
         .grace(Duration::from_secs(5))
 }
@@ -96,7 +98,7 @@ pub(crate) fn runtime(client: &Client, book: &Book, name: &str) -> RuntimeBuilde
 pub(crate) const LEASE: Duration = Duration::from_secs(2);
 
 /// The first part of the consumer's name: which of the two processes this is.
-fn who(job: &Job) -> String {
+pub(crate) fn who(job: &Job) -> String {
     let name = job.consumer().as_str();
     name.split('-').next().unwrap_or(name).to_owned()
 }

@@ -1,0 +1,36 @@
+//! The process that charges orders until it is killed.
+
+use std::env;
+use std::io;
+
+use streamjobs::Client;
+use streamjobs_tests::process::{Worker, end_with_parent};
+
+use super::billing::{Desk, runtime};
+use super::place::{Place, open};
+use crate::AnyError;
+
+/// Starts it, with its Redis at another address than ours.
+pub(crate) fn start(redis: &str, place: &Place) -> io::Result<Worker> {
+    Worker::builder(env::current_exe()?)
+        .arg("--charger")
+        .env(REDIS, redis)
+        .env(POSTGRES, place.url())
+        .env(SCHEMA, place.schema())
+        .start()
+}
+
+/// Works until it is killed.
+pub(crate) async fn run() -> Result<(), AnyError> {
+    end_with_parent();
+    let (_pool, postgres) = open(&env::var(POSTGRES)?, &env::var(SCHEMA)?).await?;
+    let client = Client::connect(&env::var(REDIS)?).await?;
+    let builder = runtime(&client, &postgres, &Desk::new(&postgres), "charger");
+    let _runtime = builder.only_groups(["billing"]).start().await?;
+    std::future::pending::<()>().await;
+    Ok(())
+}
+
+const REDIS: &str = "STREAMJOBS_DEMO_REDIS";
+const POSTGRES: &str = "STREAMJOBS_DEMO_POSTGRES";
+const SCHEMA: &str = "STREAMJOBS_DEMO_SCHEMA";
