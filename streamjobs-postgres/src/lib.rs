@@ -16,6 +16,7 @@ mod outbox;
 mod postgres;
 mod prune;
 mod schema;
+mod text;
 mod time;
 
 pub use self::archive::{Archive, ArchiveError, ArchiveReport};
