@@ -10,6 +10,7 @@ use crate::fault;
 use crate::key;
 use crate::note::{Found, mismatch};
 use crate::postgres::Postgres;
+use crate::time::seconds;
 
 /// Lets a handler do work outside of the database once for each event, such as sending mail.
 ///
@@ -47,7 +48,7 @@ impl Marks for Postgres {
             .bind(begin.origin.to_string())
             .bind(hash.as_slice())
             .bind(begin.owner)
-            .bind(begin.expiry.as_secs_f64())
+            .bind(seconds(begin.expiry))
             .fetch_optional(postgres.pool())
             .await
             .map_err(fault::job_error)?;

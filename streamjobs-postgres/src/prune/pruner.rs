@@ -11,7 +11,7 @@ use super::bounds::Bounds;
 use super::keep::Keep;
 use crate::metrics;
 use crate::postgres::Postgres;
-use crate::time::Timestamp;
+use crate::time::{Timestamp, seconds};
 
 /// Deletes old rows: what guards remember of work long done, marks that were left behind, and, where
 /// [`Keep`] says so, dead letters. A [`Service`] of the runtime.
@@ -96,8 +96,7 @@ impl Pruner {
             }
         }
         if let Some(age) = self.keep.letters {
-            let before = self.before(age).await?;
-            self.forget_letters(before, stop, pruned).await?;
+            self.forget_letters(age, stop, pruned).await?;
         }
         Ok(())
     }
@@ -105,7 +104,7 @@ impl Pruner {
     /// By the clock that wrote the rows.
     async fn before(&self, age: Duration) -> Result<Timestamp, sqlx::Error> {
         let before = sqlx::query_scalar("SELECT clock_timestamp() - make_interval(secs => $1)");
-        before.bind(age.as_secs_f64()).fetch_one(self.postgres.pool()).await
+        before.bind(seconds(age)).fetch_one(self.postgres.pool()).await
     }
 
     /// Every group that has rows, with the streams of their events.
@@ -136,15 +135,14 @@ impl Pruner {
 
     async fn forget_letters(
         &self,
-        before: Timestamp,
+        age: Duration,
         stop: &CancellationToken,
         pruned: &mut Pruned,
     ) -> Result<(), sqlx::Error> {
+        let letters = self.postgres.dead_letters();
         let mut deleted = u64::from(self.keep.batch);
         while deleted >= u64::from(self.keep.batch) && !stop.is_cancelled() {
-            let delete = sqlx::query(self.postgres.schema().sql(DELETE_LETTERS));
-            let delete = delete.bind(before).bind(i64::from(self.keep.batch));
-            deleted = delete.execute(self.postgres.pool()).await?.rows_affected();
+            deleted = letters.delete_older(age, self.keep.batch).await?;
             pruned.letters += deleted;
             metrics::pruned("dead_letters", deleted);
         }
@@ -231,11 +229,5 @@ macro_rules! kind {
 const DONE: Kind = kind!("done_at IS NOT NULL", "done_at");
 /// Work that somebody began and nobody finished, nor took over.
 const LEFT_BEHIND: Kind = kind!("done_at IS NULL", "expires_at");
-
-/// Both times count: a letter that came into the archive late, as after a long outage, is not
-/// deleted before somebody could see it.
-const DELETE_LETTERS: &str = "DELETE FROM streamjobs.dead_letters WHERE id IN (
-    SELECT id FROM streamjobs.dead_letters WHERE buried_at < $1 AND archived_at < $1
-    ORDER BY buried_at LIMIT $2 FOR UPDATE SKIP LOCKED)";
 
 const NAME: &str = "pruner";
