@@ -49,14 +49,14 @@ impl Marks for Postgres {
             .bind(hash.as_slice())
             .bind(begin.owner)
             .bind(seconds(begin.expiry))
-            .fetch_optional(postgres.pool())
-            .await
-            .map_err(fault::job_error)?;
+            .fetch_optional(postgres.pool());
+        let takeover = fault::within(postgres.patience(), takeover).await;
+        let takeover = takeover.map_err(fault::job_error)?;
         if let Some(takeover) = takeover {
             return Ok(Marked::Begun { takeover });
         }
-        let found = Found::look(&postgres, job.group(), &key, postgres.pool()).await;
-        match found.map_err(fault::job_error)? {
+        let found = Found::look(&postgres, job.group(), &key, postgres.pool());
+        match fault::within(postgres.patience(), found).await.map_err(fault::job_error)? {
             Some(found) if found.done => {
                 if found.hash != hash {
                     mismatch(job);
@@ -84,19 +84,20 @@ impl Marks for Postgres {
                 .await?;
             (&mut *transaction).execute(postgres.commit()).await
         };
-        done.await.map(drop).map_err(fault::job_error)
+        let done = fault::within(postgres.patience(), done).await;
+        done.map(drop).map_err(fault::job_error)
     }
 
     async fn undo(job: &Job, key: &str, owner: &str) -> Result<(), JobError> {
         let postgres = Self::of(job)?;
-        sqlx::query(postgres.schema().sql(UNDO))
+        let undone = sqlx::query(postgres.schema().sql(UNDO))
             .bind(job.group().as_str())
             .bind(key::stored(key))
             .bind(owner)
-            .execute(postgres.pool())
-            .await
-            .map(drop)
-            .map_err(fault::job_error)
+            .execute(postgres.pool());
+        // The job's retry is held up meanwhile, and takes over what stays.
+        let undone = fault::within(UNDO_MAX, undone).await;
+        undone.map(drop).map_err(fault::job_error)
     }
 
     fn require(requirements: &mut Requirements) {
@@ -126,6 +127,7 @@ VALUES ($1, $2, $3, $4, $5, now())
 ON CONFLICT (group_name, key) DO UPDATE SET done_at = now(), owner = NULL, expires_at = NULL
     WHERE mark.done_at IS NULL";
 
+const UNDO_MAX: Duration = Duration::from_secs(5);
 const UNDO: &str = "\
 DELETE FROM streamjobs.once
 WHERE group_name = $1 AND key = $2 AND owner = $3 AND done_at IS NULL";

@@ -95,6 +95,13 @@ impl Postgres {
         commit(self.inner.durability)
     }
 
+    /// How long a guarded transaction may take to be begun or ended, with the wait for a connection.
+    /// None of its statements may take longer by the server's own limits.
+    pub(crate) fn patience(&self) -> Duration {
+        let connection = self.inner.pool.options().get_acquire_timeout();
+        connection.saturating_add(self.inner.limits.statement).saturating_add(PATIENCE_MARGIN)
+    }
+
     pub(crate) fn limits(&self) -> Limits {
         self.inner.limits
     }
@@ -181,3 +188,6 @@ impl fmt::Debug for PostgresBuilder {
             .finish_non_exhaustive()
     }
 }
+
+/// Beyond the limits that others keep to.
+const PATIENCE_MARGIN: Duration = Duration::from_secs(5);

@@ -1,12 +1,10 @@
 //! Rows into the table: one statement for many, and one by one where one of them is refused.
 
-use std::time::Duration;
-
 use sqlx::{Connection, Executor, PgConnection};
 use streamjobs::{GroupName, StreamName};
-use tokio::time::timeout;
 
 use super::row::Row;
+use crate::fault;
 use crate::postgres::Postgres;
 
 /// What one statement has stored, each letter by its reason and whether the guard knows it as done.
@@ -40,9 +38,7 @@ pub(super) async fn insert(
         (&mut *transaction).execute(postgres.commit()).await?;
         Ok(stored)
     };
-    // The server keeps to its own limits unless it cannot be heard at all.
-    let patience = postgres.limits().statement + PATIENCE_MARGIN;
-    timeout(patience, stored).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+    fault::within(postgres.patience(), stored).await
 }
 
 /// Whether the error is about the rows: trying again without a change would meet it again.
@@ -144,7 +140,6 @@ RETURNING reason, known_done";
 
 const CHUNK_BYTES_MAX: usize = 4 << 20;
 const CHUNK_FIELDS_MAX: usize = 4_000;
-const PATIENCE_MARGIN: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
