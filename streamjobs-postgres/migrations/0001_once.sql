@@ -8,7 +8,9 @@ CREATE TABLE streamjobs.once (
     key          text        COLLATE "C" NOT NULL,
     -- The stream and the entry that the event was published as.
     stream       text        NOT NULL,
-    entry_id     text        COLLATE "C" NOT NULL,
+    entry_id     text        NOT NULL,
+    -- The time in that entry's id.
+    published_at timestamptz NOT NULL,
     -- The first 16 bytes of the payload's SHA-256: tells two payloads under one event id apart.
     payload_hash bytea       NOT NULL,
     -- Who works on it, as long as it is not done.
@@ -21,13 +23,11 @@ CREATE TABLE streamjobs.once (
     CHECK (done_at IS NOT NULL OR (owner IS NOT NULL AND expires_at IS NOT NULL))
 );
 
--- Old rows are found by age, in batches, for each group and stream by itself: how long rows have to
--- stay is a matter of what their group has not finished.
-CREATE INDEX once_by_age ON streamjobs.once (group_name, stream, done_at)
+-- One index for two questions, since every guarded job pays for each. Old rows are found in batches,
+-- for each group and stream by itself: how long rows have to stay is a matter of what their group has
+-- not finished. And whether a job was done whose payload is gone, and with it the event id, is told
+-- by its entry. Entries rise, so the index grows at its end.
+CREATE INDEX once_by_publication ON streamjobs.once (group_name, stream, published_at)
     WHERE done_at IS NOT NULL;
 CREATE INDEX once_unfinished ON streamjobs.once (group_name, stream, expires_at)
     WHERE done_at IS NULL;
-
--- Whether a job was done whose payload is gone, and with it the event id, is told by its entry. The
--- entries of a stream rise, so the index grows at its end.
-CREATE INDEX once_by_entry ON streamjobs.once (entry_id);

@@ -6,6 +6,7 @@ pub mod letters;
 mod archive;
 mod fault;
 mod key;
+mod limits;
 mod mark;
 mod metrics;
 mod migrate;
@@ -15,6 +16,7 @@ mod outbox;
 mod postgres;
 mod prune;
 mod schema;
+mod text;
 mod time;
 
 pub use self::archive::{Archive, ArchiveError, ArchiveReport};

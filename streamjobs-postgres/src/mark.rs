@@ -10,6 +10,7 @@ use crate::fault;
 use crate::key;
 use crate::note::{Found, mismatch};
 use crate::postgres::Postgres;
+use crate::time::Timestamp;
 
 /// Lets a handler do work outside of the database once for each event, such as sending mail.
 ///
@@ -45,6 +46,7 @@ impl Marks for Postgres {
             .bind(&key)
             .bind(job.stream().as_str())
             .bind(begin.origin.to_string())
+            .bind(Timestamp::from_millis(begin.origin.milliseconds()))
             .bind(hash.as_slice())
             .bind(begin.owner)
             .bind(begin.expiry.as_secs_f64())
@@ -70,14 +72,16 @@ impl Marks for Postgres {
 
     async fn done(job: &Job, key: &str, _keep: Duration) -> Result<(), JobError> {
         let postgres = Self::of(job)?;
+        let origin = job.origin().unwrap_or(job.entry_id());
         let done = async {
             // A note that a crash of the server could take would be no note.
-            let mut transaction = postgres.pool().begin_with(postgres.begin()).await?;
+            let mut transaction = postgres.begin().await?;
             sqlx::query(postgres.schema().sql(DONE))
                 .bind(job.group().as_str())
                 .bind(key::stored(key))
                 .bind(job.stream().as_str())
-                .bind(job.origin().unwrap_or(job.entry_id()).to_string())
+                .bind(origin.to_string())
+                .bind(Timestamp::from_millis(origin.milliseconds()))
                 .bind(key::payload_hash(job.entry()).as_slice())
                 .execute(&mut *transaction)
                 .await?;
@@ -107,11 +111,11 @@ impl Marks for Postgres {
 /// the same entry is one of this job: that it was delivered again says that its owner is gone.
 const BEGIN: &str = "\
 INSERT INTO streamjobs.once AS mark
-    (group_name, key, stream, entry_id, payload_hash, owner, expires_at)
-VALUES ($1, $2, $3, $4, $5, $6, clock_timestamp() + make_interval(secs => $7))
+    (group_name, key, stream, entry_id, published_at, payload_hash, owner, expires_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, clock_timestamp() + make_interval(secs => $8))
 ON CONFLICT (group_name, key) DO UPDATE
     SET stream = EXCLUDED.stream, entry_id = EXCLUDED.entry_id,
-        payload_hash = EXCLUDED.payload_hash, owner = EXCLUDED.owner,
+        published_at = EXCLUDED.published_at, payload_hash = EXCLUDED.payload_hash, owner = EXCLUDED.owner,
         expires_at = EXCLUDED.expires_at
     WHERE mark.done_at IS NULL
         AND (mark.expires_at <= clock_timestamp()
@@ -120,8 +124,9 @@ RETURNING xmax <> 0";
 
 /// Whoever has begun it, and even if nobody remembers: it is done.
 const DONE: &str = "\
-INSERT INTO streamjobs.once AS mark (group_name, key, stream, entry_id, payload_hash, done_at)
-VALUES ($1, $2, $3, $4, $5, now())
+INSERT INTO streamjobs.once AS mark
+    (group_name, key, stream, entry_id, published_at, payload_hash, done_at)
+VALUES ($1, $2, $3, $4, $5, $6, now())
 ON CONFLICT (group_name, key) DO UPDATE SET done_at = now(), owner = NULL, expires_at = NULL
     WHERE mark.done_at IS NULL";
 

@@ -14,6 +14,8 @@ use crate::fault;
 use crate::key::{self, ByEventId, GuardKey};
 use crate::note::{Found, mismatch};
 use crate::postgres::Postgres;
+use crate::schema;
+use crate::time::Timestamp;
 
 /// A transaction in which a handler does its work once for each event.
 ///
@@ -80,7 +82,7 @@ impl<K: GuardKey> JobResource for Once<K> {
 
     async fn commit(mut self) -> Result<(), JobError> {
         let commit = self.transaction.execute(self.postgres.commit());
-        match timeout(self.postgres.limits().statement + COMMIT_MARGIN, commit).await {
+        match timeout(self.postgres.limits().patience(), commit).await {
             Ok(committed) => committed.map(drop).map_err(explain),
             // It may be committed; the next attempt finds out.
             Err(_) => Err(fault::later("the database did not answer the commit")),
@@ -129,7 +131,7 @@ fn begin<K: GuardKey>(
     let key = key::of_job::<K>(job);
     async move {
         let key = key?;
-        let begun = postgres.pool().begin_with(postgres.begin()).await;
+        let begun = postgres.pool().begin_with(schema::BEGIN).await;
         let mut transaction = begun.map_err(fault::job_error)?;
         let hash = key::payload_hash(job.entry());
         if insert(postgres, job, &key, &hash, &mut transaction).await? {
@@ -164,13 +166,18 @@ async fn insert(
     hash: &[u8],
     transaction: &mut PgConnection,
 ) -> Result<bool, JobError> {
-    let origin = job.origin().unwrap_or(job.entry_id()).to_string();
+    let origin = job.origin().unwrap_or(job.entry_id());
+    let limits = postgres.limits();
     let inserted = sqlx::query(postgres.schema().sql(INSERT))
         .bind(job.group().as_str())
         .bind(key)
         .bind(job.stream().as_str())
-        .bind(&origin)
+        .bind(origin.to_string())
+        .bind(Timestamp::from_millis(origin.milliseconds()))
         .bind(hash)
+        .bind(limits.lock())
+        .bind(limits.statement())
+        .bind(limits.idle())
         .execute(transaction)
         .await
         .map_err(fault::job_error)?;
@@ -188,20 +195,25 @@ fn explain(error: sqlx::Error) -> JobError {
     fault::job_error(error)
 }
 
-/// A note that was left running and whose time is over is taken over: the transaction that does so
-/// does the work.
+/// The limits of the transaction are set in the same request, since each statement has its price: the
+/// functions that set them are volatile, so they are called although nothing reads their answers, and
+/// before the row is written that may have to wait. A note that was left running and whose time is
+/// over is taken over: the transaction that does so does the work.
 const INSERT: &str = "\
-INSERT INTO streamjobs.once AS note (group_name, key, stream, entry_id, payload_hash, done_at)
-VALUES ($1, $2, $3, $4, $5, now())
+INSERT INTO streamjobs.once AS note
+    (group_name, key, stream, entry_id, published_at, payload_hash, done_at)
+SELECT $1, $2, $3, $4, $5, $6, now()
+FROM (SELECT set_config('lock_timeout', $7, true),
+             set_config('statement_timeout', $8, true),
+             set_config('idle_in_transaction_session_timeout', $9, true)) AS limits
 ON CONFLICT (group_name, key) DO UPDATE
     SET done_at = EXCLUDED.done_at, stream = EXCLUDED.stream, entry_id = EXCLUDED.entry_id,
-        payload_hash = EXCLUDED.payload_hash, owner = NULL, expires_at = NULL
+        published_at = EXCLUDED.published_at, payload_hash = EXCLUDED.payload_hash,
+        owner = NULL, expires_at = NULL
     WHERE note.done_at IS NULL AND note.expires_at <= clock_timestamp()";
 
 /// What the server answers to everything in a transaction in which something failed.
 const ABORTED: &str = "25P02";
-/// Beyond the limit that the server keeps to.
-const COMMIT_MARGIN: Duration = Duration::from_secs(5);
 const ROLLBACK_MAX: Duration = Duration::from_secs(5);
 /// The longest time after which a job looks again whether another attempt is over.
 const RUNNING_MAX: Duration = Duration::from_secs(5);

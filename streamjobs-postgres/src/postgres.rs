@@ -4,11 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::{PgPool, SqlStr};
+use sqlx::{PgPool, SqlStr, Transaction};
 use streamjobs::{Job, JobError};
 
+use crate::limits::Limits;
 use crate::migrate::{self, SchemaError};
-use crate::schema::{Durability, Limits, SchemaName, begin, commit};
+use crate::schema::{BEGIN, Durability, SchemaName, commit};
 
 /// A database with the tables of this crate: what everything else here starts from.
 ///
@@ -40,8 +41,6 @@ struct Inner {
     pool: PgPool,
     schema: SchemaName,
     limits: Limits,
-    /// What begins a guarded transaction.
-    begin: SqlStr,
     durability: Durability,
 }
 
@@ -85,9 +84,16 @@ impl Postgres {
         job.state::<Self>().ok_or_else(missing)
     }
 
-    /// The statement that begins a guarded transaction.
-    pub(crate) fn begin(&self) -> SqlStr {
-        self.inner.begin.clone()
+    /// Begins a transaction that keeps to the limits, for [`commit`](Self::commit).
+    pub(crate) async fn begin(&self) -> Result<Transaction<'static, sqlx::Postgres>, sqlx::Error> {
+        let mut transaction = self.pool().begin_with(BEGIN).await?;
+        sqlx::query(LIMIT)
+            .bind(self.inner.limits.lock())
+            .bind(self.inner.limits.statement())
+            .bind(self.inner.limits.idle())
+            .execute(&mut *transaction)
+            .await?;
+        Ok(transaction)
     }
 
     /// The statement that commits a guarded transaction.
@@ -95,8 +101,8 @@ impl Postgres {
         commit(self.inner.durability)
     }
 
-    pub(crate) fn limits(&self) -> Limits {
-        self.inner.limits
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.inner.limits
     }
 }
 
@@ -127,14 +133,14 @@ impl PostgresBuilder {
     /// A duplicate waits this long for the attempt that runs. Short waits cost another delivery;
     /// long ones hold a connection of the pool.
     pub fn lock_timeout(mut self, timeout: Duration) -> Self {
-        self.limits.lock = timeout;
+        self.limits.set_lock(timeout);
         self
     }
 
     /// How long one statement of a guarded transaction may take: 60 s by default, at least 1 ms.
     /// The attempt fails then.
     pub fn statement_timeout(mut self, timeout: Duration) -> Self {
-        self.limits.statement = timeout;
+        self.limits.set_statement(timeout);
         self
     }
 
@@ -145,7 +151,7 @@ impl PostgresBuilder {
     /// It bounds how long the rows of a process that hangs stay locked. A handler that has to do
     /// more elsewhere should do that before its first statement, or without a guard.
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
-        self.limits.idle = timeout;
+        self.limits.set_idle(timeout);
         self
     }
 
@@ -167,9 +173,7 @@ impl PostgresBuilder {
             Ok(_) => Durability::Here,
             Err(source) => return Err(SchemaError::Database { schema, source }),
         };
-        // Made shareable once; it is sent with every guarded job.
-        let begin = begin(limits).clone();
-        Ok(Postgres { inner: Arc::new(Inner { pool, schema, limits, begin, durability }) })
+        Ok(Postgres { inner: Arc::new(Inner { pool, schema, limits, durability }) })
     }
 }
 
@@ -181,3 +185,7 @@ impl fmt::Debug for PostgresBuilder {
             .finish_non_exhaustive()
     }
 }
+
+const LIMIT: &str = "SELECT set_config('lock_timeout', $1, true),
+    set_config('statement_timeout', $2, true),
+    set_config('idle_in_transaction_session_timeout', $3, true)";

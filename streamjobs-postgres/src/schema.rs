@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 use thiserror::Error;
@@ -78,19 +77,8 @@ impl SchemaName {
     }
 }
 
-/// Begins a transaction that keeps to its limits. All in one request, and with nothing from outside
-/// in it.
-pub(crate) fn begin(limits: Limits) -> SqlStr {
-    let limit = |name: &str, limit: Duration| {
-        // Zero would mean no limit at all.
-        format!("; SET LOCAL {name} = {}", limit.as_millis().clamp(1, LIMIT_MAX))
-    };
-    let mut text = String::from("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE");
-    text.push_str(&limit("lock_timeout", limits.lock));
-    text.push_str(&limit("statement_timeout", limits.statement));
-    text.push_str(&limit("idle_in_transaction_session_timeout", limits.idle));
-    AssertSqlSafe(text).into_sql_str()
-}
+/// Begins a transaction that sees what others have committed, whatever the session's default is.
+pub(crate) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
 
 /// Commits such a transaction, in one request.
 ///
@@ -119,24 +107,6 @@ pub(crate) enum Durability {
     Applied,
 }
 
-/// How long a guarded transaction may wait and work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Limits {
-    pub(crate) lock: Duration,
-    pub(crate) statement: Duration,
-    pub(crate) idle: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            lock: Duration::from_secs(5),
-            statement: Duration::from_secs(60),
-            idle: Duration::from_secs(60),
-        }
-    }
-}
-
 impl Default for SchemaName {
     /// `streamjobs`.
     fn default() -> Self {
@@ -161,8 +131,6 @@ impl FromStr for SchemaName {
 const DEFAULT: &str = "streamjobs";
 const QUALIFIER: &str = "streamjobs.";
 const NAME_BYTES_MAX: usize = 63;
-/// Milliseconds: the server's settings are numbers of 32 bits with a sign.
-const LIMIT_MAX: u128 = i32::MAX as u128;
 
 #[cfg(test)]
 mod tests {
@@ -179,21 +147,6 @@ mod tests {
             ["", "2jobs", "Jobs", "a-b", "a.b", "a\"", "a b", "ä", "pg_jobs", "a;--", &too_long]
         {
             assert!(SchemaName::new(name).is_err(), "{name}");
-        }
-    }
-
-    #[test]
-    fn no_limit_is_none() {
-        let none = Duration::ZERO;
-        let limits = Limits { lock: none, statement: Duration::MAX, idle: Duration::from_secs(2) };
-        let begin = begin(limits);
-        for part in [
-            "BEGIN ISOLATION LEVEL READ COMMITTED",
-            "lock_timeout = 1;",
-            "statement_timeout = 2147483647;",
-            "idle_in_transaction_session_timeout = 2000",
-        ] {
-            assert!(begin.as_str().contains(part), "{part}");
         }
     }
 

@@ -138,7 +138,7 @@ impl StreamName {
     ///
     /// Groups have no braces in their names, which keeps the last two parts apart.
     pub(crate) fn redriven_key(&self, group: &GroupName, token: &RedriveToken) -> String {
-        format!("{}:{{{token}}}", self.helper_key("redriven", group))
+        format!("{}:{{{}}}", self.helper_key("redriven", group), token.as_str())
     }
 
     /// The key of the mark that says whether a group has done something.

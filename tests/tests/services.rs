@@ -292,3 +292,23 @@ async fn a_service_learns_what_its_runtime_serves_and_stops_no_other() {
     );
     let _ = runtime.shutdown().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_process_may_run_services_alone_if_it_says_so() {
+    let (client, diary) = (Streams::new().client(), Diary::default());
+    let noted = diary.clone();
+    let service = move || {
+        let noted = noted.clone();
+        Scripted::new(move |_, context| {
+            noted.note("run");
+            async move { context.stop().cancelled().await }
+        })
+    };
+    let runtime = Runtime::builder(&client).handlers([]).service(service()).start().await.unwrap();
+    until("it runs", || diary.words() == ["run"]).await;
+    assert!(runtime.health().is_healthy() && runtime.consumers().is_empty());
+    let report = runtime.shutdown().await;
+    assert!(report.abandoned.is_empty());
+    let refused = Runtime::builder(&client).handlers([]).start().await.unwrap_err();
+    assert!(matches!(refused, StartError::Handlers(_)), "nothing at all is a mistake: {refused}");
+}

@@ -1,8 +1,6 @@
 //! Rows into the table: one statement for many, and one by one where one of them is refused.
 
-use std::time::Duration;
-
-use sqlx::{Connection, PgConnection};
+use sqlx::{Executor, PgConnection};
 use streamjobs::{GroupName, StreamName};
 use tokio::time::timeout;
 
@@ -34,14 +32,13 @@ pub(super) async fn insert(
     rows: &[Row],
 ) -> Result<Stored, sqlx::Error> {
     let stored = async {
-        let mut connection = postgres.pool().acquire().await?;
-        let mut transaction = connection.begin_with(postgres.begin()).await?;
+        let mut transaction = postgres.begin().await?;
         let stored = write(postgres, stream, group, rows, &mut transaction).await?;
-        transaction.commit().await?;
+        (&mut *transaction).execute(postgres.commit()).await?;
         Ok(stored)
     };
     // The server keeps to its own limits unless it cannot be heard at all.
-    let patience = postgres.limits().statement + PATIENCE_MARGIN;
+    let patience = postgres.limits().patience();
     timeout(patience, stored).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
 }
 
@@ -126,7 +123,8 @@ SELECT $1, $2, letter_id, digest, event_id, event_type, reason, error, fingerpri
              WHERE note.group_name = $2 AND note.key = letter.key AND note.done_at IS NOT NULL
              LIMIT 1),
             (SELECT true FROM streamjobs.once AS note
-             WHERE note.entry_id = letter.origin_id AND note.stream = $1 AND note.group_name = $2
+             WHERE note.group_name = $2 AND note.stream = $1
+                 AND note.published_at = letter.published_at AND note.entry_id = letter.origin_id
                  AND note.done_at IS NOT NULL
              LIMIT 1),
             false)
@@ -144,7 +142,6 @@ RETURNING reason, known_done";
 
 const CHUNK_BYTES_MAX: usize = 4 << 20;
 const CHUNK_FIELDS_MAX: usize = 4_000;
-const PATIENCE_MARGIN: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {

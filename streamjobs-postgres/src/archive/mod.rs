@@ -5,7 +5,6 @@ mod insert;
 mod mover;
 mod row;
 mod service;
-mod text;
 mod view;
 
 use std::time::Duration;

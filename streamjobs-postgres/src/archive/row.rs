@@ -4,9 +4,9 @@ use streamjobs::dead_letter::{DeadLetter, Reason};
 use streamjobs::{EntryId, Fields};
 
 use super::fingerprint::fingerprint;
-use super::{text, view};
-use crate::key;
+use super::view;
 use crate::time::Timestamp;
+use crate::{key, text};
 
 /// A row to be written: total, since an operator may have written anything into the letter.
 #[derive(Clone)]

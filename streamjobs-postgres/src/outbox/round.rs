@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use super::troubles::{Row, Sent, Settled, Troubles};
 use crate::metrics;
 use crate::postgres::Postgres;
+use crate::text;
 
 /// Moves rows to their streams.
 #[derive(Debug)]
@@ -105,6 +106,10 @@ impl Mover {
         }
         let mut settled = self.publish(rows).await;
         settled.refused.extend(unreadable);
+        for (_, why) in &mut settled.refused {
+            // It may name what stands in the row, which need not be text that a column takes.
+            *why = text::plain(why, WHY_BYTES_MAX);
+        }
         self.forget(transaction, &settled).await?;
         self.report(&settled);
         Ok(Round {
@@ -219,6 +224,8 @@ const ROUND_MAX: Duration = Duration::from_secs(90);
 /// of [`ELECT`].
 const SEND_WITHIN: Duration = Duration::from_secs(10);
 const PUBLISH_MAX: Duration = Duration::from_secs(15);
+/// More of a reason is not stored.
+const WHY_BYTES_MAX: usize = 1_000;
 /// What is in memory at once, but for a single event that is larger.
 const BATCH_BYTES_MAX: i64 = 8 * 1024 * 1024;
 

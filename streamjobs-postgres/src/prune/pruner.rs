@@ -189,16 +189,17 @@ impl Service for Pruner {
     }
 }
 
-/// Rows of the guard that grow old by a column of their own.
+/// Rows of the guard that grow old in the same way.
 struct Kind {
     queues: &'static str,
     delete: &'static str,
 }
 
-/// The statements for rows with that state and column. Groups are stepped through in the index, and
+/// The statements for rows in that state, which grow old by that column, and are found by that one, in
+/// whose order an index has them. Groups are stepped through in the index, and
 /// rows that another pruner, or an attempt, has in hand are left to it.
 macro_rules! kind {
-    ($state:literal, $written:literal) => {
+    ($state:literal, $written:literal, $found:literal) => {
         Kind {
             queues: concat!(
                 "WITH RECURSIVE queues (group_name, stream) AS (
@@ -220,17 +221,21 @@ macro_rules! kind {
                 $state,
                 " AND ",
                 $written,
+                " < $3 AND ",
+                $found,
                 " < $3 ORDER BY ",
-                $written,
+                $found,
                 " LIMIT $4 FOR UPDATE SKIP LOCKED))"
             ),
         }
     };
 }
 
-const DONE: Kind = kind!("done_at IS NOT NULL", "done_at");
+/// What was done was published before, give or take the difference of two clocks, within which a row
+/// may stay for longer.
+const DONE: Kind = kind!("done_at IS NOT NULL", "done_at", "published_at");
 /// Work that somebody began and nobody finished, nor took over.
-const LEFT_BEHIND: Kind = kind!("done_at IS NULL", "expires_at");
+const LEFT_BEHIND: Kind = kind!("done_at IS NULL", "expires_at", "expires_at");
 
 /// Both times count: a letter that came into the archive late, as after a long outage, is not
 /// deleted before somebody could see it.

@@ -61,8 +61,11 @@ impl RuntimeBuilder {
 
     /// Runs something of the application's beside the consumers, from the start to the stop; see
     /// [`Service`]. None by default. Calls add up.
+    ///
+    /// A process that runs services alone says so with an empty list: `.handlers([])`.
     pub fn service(mut self, service: impl Service) -> Self {
         self.services.push(Arc::new(service));
+        self.wishes.services = true;
         self
     }
 

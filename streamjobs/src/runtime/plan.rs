@@ -27,6 +27,8 @@ pub(crate) struct Wishes {
     /// Streams that stand for a handler's own.
     pub(crate) keys: HashMap<String, Vec<String>>,
     pub(crate) runtime: RuntimeConfig,
+    /// Something runs beside the consumers.
+    pub(crate) services: bool,
 }
 
 /// One queue to be worked on.
@@ -136,7 +138,10 @@ fn no_handlers(
     wishes: &Wishes,
     faults: &mut Vec<String>,
 ) {
-    if !handlers.is_empty() {
+    // Whoever lists no handlers and has services wants these alone. That none was linked in says
+    // nothing: it is what a forgotten crate looks like.
+    let services_alone = wishes.services && wishes.listed.as_ref().is_some_and(Vec::is_empty);
+    if !handlers.is_empty() || services_alone {
         return;
     }
     faults.push(match (&wishes.only, all.is_empty()) {
@@ -322,6 +327,10 @@ mod tests {
         assert!(
             faults(&empty, vec![handler("a", "mail", None)]).contains("list of handlers is empty")
         );
+        let alone = Wishes { services: true, ..empty };
+        assert!(plan(&alone, vec![], &States::default()).unwrap().is_empty());
+        let forgotten = Wishes { services: true, ..Wishes::default() };
+        assert!(faults(&forgotten, vec![]).contains("use your_crate as _;"));
         let other = Wishes { only: Some(HashSet::from(["stats".to_owned()])), ..Wishes::default() };
         assert!(faults(&other, vec![handler("a", "mail", None)]).contains("wanted groups: stats"));
     }

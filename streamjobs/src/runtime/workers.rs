@@ -77,7 +77,10 @@ impl Workers {
             let begun = self.begin(worker);
             begun.map_err(|error| StartError::Settings(vec![error.to_string()]))?;
         }
-        first.ok_or_else(|| StartError::Handlers(Vec::new()))
+        // A runtime of services alone reads under no name; it has one all the same.
+        let unused = || self.unused_name();
+        let named = first.map_or_else(unused, Ok);
+        named.map_err(|error| StartError::Settings(vec![error.to_string()]))
     }
 
     /// Starts another consumer of a group: all of it or nothing.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use redis::Value;
-use sqlx::PgPool;
+use sha2::{Digest, Sha256};
+use sqlx::{PgPool, Transaction};
 use streamjobs::config::GroupOptions;
 use streamjobs::{JobError, Runtime, handler, handlers};
 use streamjobs_postgres::Once;
@@ -38,8 +39,18 @@ pub async fn ours(place: &Place, jobs: usize) -> Duration {
     took
 }
 
+/// How much one writes by hand.
+#[derive(Clone, Copy)]
+pub enum Care {
+    /// A table of ids, for ever, and a transaction without limits.
+    Bare,
+    /// What the framework does as well: rows that can be forgotten by age and that tell another
+    /// payload, and a transaction that waits for nothing for ever.
+    Same,
+}
+
 /// Reads as many as there are slots free, and acknowledges in batches.
-pub async fn by_hand(place: &Place, jobs: usize) -> Duration {
+pub async fn by_hand(place: &Place, jobs: usize, care: Care) -> Duration {
     place.fill(jobs).await;
     let client = redis::Client::open(place.redis.url()).unwrap();
     let config = redis::AsyncConnectionConfig::new().set_response_timeout(None);
@@ -78,7 +89,12 @@ pub async fn by_hand(place: &Place, jobs: usize) -> Duration {
             let (pool, done, permit) = (place.pool.clone(), done.clone(), permits.pop());
             tasks.spawn(async move {
                 let order: Order = serde_json::from_slice(&fields[3]).unwrap();
-                once(&pool, std::str::from_utf8(&fields[5]).unwrap(), &order).await.unwrap();
+                let event_id = std::str::from_utf8(&fields[5]).unwrap();
+                let done_once = match care {
+                    Care::Bare => bare(&pool, event_id, &order).await,
+                    Care::Same => same(&pool, event_id, &id, &fields[3], &order).await,
+                };
+                done_once.unwrap();
                 done.send(id).await.unwrap();
                 drop(permit);
             });
@@ -92,22 +108,49 @@ pub async fn by_hand(place: &Place, jobs: usize) -> Duration {
     took
 }
 
-/// What one writes by hand: the same four round trips.
-async fn once(pool: &PgPool, event_id: &str, order: &Order) -> Result<(), sqlx::Error> {
+/// Four round trips, as on the other side.
+async fn bare(pool: &PgPool, event_id: &str, order: &Order) -> Result<(), sqlx::Error> {
     let mut transaction = pool.begin().await?;
     let seen = sqlx::query("INSERT INTO seen VALUES ('hand', $1) ON CONFLICT DO NOTHING")
         .bind(event_id)
         .execute(&mut *transaction)
         .await?;
-    if seen.rows_affected() == 1 {
-        sqlx::query(EFFECT)
-            .bind(&order.order_id)
-            .bind(order.cents)
+    finish(transaction, seen.rows_affected() == 1, order).await
+}
+
+async fn same(
+    pool: &PgPool,
+    event_id: &str,
+    entry_id: &str,
+    payload: &[u8],
+    order: &Order,
+) -> Result<(), sqlx::Error> {
+    let mut transaction = pool.begin_with(LIMITED).await?;
+    let noted =
+        sqlx::query("INSERT INTO noted VALUES ('hand', $1, $2, $3, now()) ON CONFLICT DO NOTHING")
+            .bind(event_id)
+            .bind(entry_id)
+            .bind(&Sha256::digest(payload)[..16])
             .execute(&mut *transaction)
             .await?;
+    finish(transaction, noted.rows_affected() == 1, order).await
+}
+
+async fn finish(
+    mut transaction: Transaction<'_, sqlx::Postgres>,
+    first: bool,
+    order: &Order,
+) -> Result<(), sqlx::Error> {
+    if first {
+        let effect = sqlx::query(EFFECT).bind(&order.order_id).bind(order.cents);
+        effect.execute(&mut *transaction).await?;
     }
     transaction.commit().await
 }
+
+const LIMITED: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit = on;
+    SET LOCAL lock_timeout = 5000; SET LOCAL statement_timeout = 60000;
+    SET LOCAL idle_in_transaction_session_timeout = 60000";
 
 /// Entry ids and fields out of a reply.
 fn entries(reply: Value) -> Vec<(String, Vec<Vec<u8>>)> {

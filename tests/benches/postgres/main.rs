@@ -15,16 +15,22 @@
     reason = "a benchmark reports on its output and fails by stopping"
 )]
 
+mod archive;
 mod guard;
+mod outbox;
 mod place;
 
-use streamjobs_tests::figures::Pairs;
+use streamjobs_tests::figures::{Pairs, percentiles, rate};
 
+use self::guard::Care;
 use self::place::Place;
 
 struct Settings {
     jobs: usize,
     rounds: usize,
+    letters: usize,
+    events: usize,
+    lags: usize,
     fsync: bool,
 }
 
@@ -38,6 +44,9 @@ fn settings() -> Settings {
     Settings {
         jobs: number("--jobs").unwrap_or(20_000),
         rounds: number("--rounds").unwrap_or(5),
+        letters: number("--letters").unwrap_or(50_000),
+        events: number("--events").unwrap_or(50_000),
+        lags: number("--lags").unwrap_or(1_000),
         fsync: after("--fsync").as_deref() != Some("off"),
     }
 }
@@ -47,16 +56,27 @@ async fn main() {
     let settings = settings();
     let place = Place::start(settings.fsync).await;
     println!("jobs {}, rounds {}, fsync {}", settings.jobs, settings.rounds, settings.fsync);
-    let mut guarded = Pairs::default();
-    for round in 0..settings.rounds {
-        // Which side goes first alternates.
-        if round % 2 == 0 {
-            let ours = guard::ours(&place, settings.jobs).await;
-            guarded.push(ours, guard::by_hand(&place, settings.jobs).await);
-        } else {
-            let theirs = guard::by_hand(&place, settings.jobs).await;
-            guarded.push(guard::ours(&place, settings.jobs).await, theirs);
+    for (care, what) in [(Care::Same, "the same by hand"), (Care::Bare, "the least by hand")] {
+        let mut guarded = Pairs::default();
+        for round in 0..settings.rounds {
+            // Which side goes first alternates.
+            if round % 2 == 0 {
+                let ours = guard::ours(&place, settings.jobs).await;
+                guarded.push(ours, guard::by_hand(&place, settings.jobs, care).await);
+            } else {
+                let theirs = guard::by_hand(&place, settings.jobs, care).await;
+                guarded.push(guard::ours(&place, settings.jobs).await, theirs);
+            }
         }
+        println!("{}", guarded.line(&format!("guarded jobs, {what}"), settings.jobs));
     }
-    println!("{}", guarded.line("guarded jobs", settings.jobs));
+    let (mut archived, mut relayed, mut lags) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..settings.rounds {
+        archived.push(archive::move_letters(&place, settings.letters).await);
+        relayed.push(outbox::relay(&place, settings.events).await);
+        lags.extend(outbox::lags(&place, settings.lags).await);
+    }
+    println!("dead letters archived: {:.0}/s", rate(archived, settings.letters));
+    println!("outbox events relayed: {:.0}/s", rate(relayed, settings.events));
+    println!("commit to stream at 100/s: {}", percentiles(lags));
 }

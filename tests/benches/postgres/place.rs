@@ -28,7 +28,7 @@ pub struct Place {
     pub client: Client,
     pub pool: PgPool,
     pub postgres: Postgres,
-    _database: Database,
+    database: Database,
     _server: PgServer,
 }
 
@@ -46,26 +46,34 @@ impl Place {
             .execute(
                 "CREATE TABLE charges (order_id text NOT NULL, cents bigint NOT NULL);
                  CREATE TABLE seen (job_group text, event_id text, PRIMARY KEY (job_group, event_id));
-                 GRANT ALL ON charges, seen TO streamjobs_run",
+                 CREATE TABLE noted (job_group text, event_id text, entry_id text NOT NULL,
+                     payload_hash bytea NOT NULL, done_at timestamptz NOT NULL,
+                     PRIMARY KEY (job_group, event_id));
+                 CREATE INDEX noted_by_age ON noted (done_at);
+                 GRANT ALL ON charges, seen, noted TO streamjobs_run",
             )
             .await
             .unwrap();
         database.grant("streamjobs").await;
         let pool = database.pool_of(SLOTS + 4);
         let postgres = Postgres::open(pool.clone()).await.unwrap();
-        Self { redis, client, pool, postgres, _database: database, _server: server }
+        Self { redis, client, pool, postgres, database, _server: server }
     }
 
     /// Forgets everything, and publishes so many orders.
     pub async fn fill(&self, jobs: usize) {
         self.redis.command(&["FLUSHALL"]);
-        let owner = self._database.owner_pool();
-        owner.execute("TRUNCATE charges, seen, streamjobs.once").await.unwrap();
-        owner.execute("CHECKPOINT").await.ok();
+        self.truncate("TRUNCATE charges, seen, noted, streamjobs.once").await;
         let orders = (0..jobs).map(order).collect::<Vec<_>>();
         for chunk in orders.chunks(500) {
             assert!(self.client.publish_all(chunk).await.iter().all(Result::is_ok));
         }
+    }
+
+    /// Empties tables, and lets no later round pay for what earlier ones wrote.
+    pub async fn truncate(&self, statement: &'static str) {
+        self.database.owner_pool().execute(statement).await.unwrap();
+        self.database.admin_pool().execute("CHECKPOINT").await.unwrap();
     }
 
     pub async fn number(&self, sql: &'static str) -> usize {

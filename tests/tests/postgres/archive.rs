@@ -54,17 +54,12 @@ impl Desk {
     }
 
     fn archive(&self) -> Archive {
-        Self::archive_of(&self.postgres)
+        archive_of(&self.postgres)
     }
 
     async fn archive_through(&self, proxy: &FaultProxy) -> Archive {
         let options = self.database.options(Role::Run).port(proxy.port());
-        Self::archive_of(&open(options).await)
-    }
-
-    fn archive_of(postgres: &Postgres) -> Archive {
-        let (stream, group) = (StreamName::new("orders").unwrap(), GroupName::new("billing"));
-        postgres.archive().queue(stream, group.unwrap()).interval(Duration::from_millis(20))
+        archive_of(&open(options).await)
     }
 
     fn runtime(&self) -> RuntimeBuilder {
@@ -108,6 +103,11 @@ impl Desk {
     async fn owner(&self, sql: &'static str) {
         sqlx::raw_sql(sql).execute(&self.database.owner_pool()).await.unwrap();
     }
+}
+
+fn archive_of(postgres: &Postgres) -> Archive {
+    let (stream, group) = (StreamName::new("orders").unwrap(), GroupName::new("billing").unwrap());
+    postgres.archive().queue(stream, group).interval(Duration::from_millis(20))
 }
 
 /// An archive needs no more than one connection.
@@ -325,8 +325,10 @@ async fn every_payload_is_archived_as_it_was_sent_byte_for_byte() {
 async fn a_lost_job_that_the_guard_knows_as_done_is_not_lost() {
     let desk = Desk::new().await;
     let note = "INSERT INTO streamjobs.once
-            (group_name, key, stream, entry_id, payload_hash, owner, expires_at, done_at)
-        SELECT group_name, key, 'orders', entry_id, '', 'x', now(), done_at
+            (group_name, key, stream, entry_id, published_at, payload_hash, owner, expires_at, done_at)
+        SELECT group_name, key, 'orders', entry_id,
+            'epoch'::timestamptz + make_interval(secs => split_part(entry_id, '-', 1)::int / 1000.0),
+            '', 'x', now(), done_at
         FROM (VALUES ('billing', 'done-key', '1-0', now()), ('billing', 'by-entry', '2-0', now()),
             ('billing', 'running', '3-0', NULL), ('mail', 'other', '4-0', now()))
             AS note (group_name, key, entry_id, done_at)";
@@ -419,6 +421,27 @@ async fn a_letter_that_left_redis_survives_a_crash_of_the_database() {
     })
     .await;
     assert_eq!(desk.rows().await, 100);
+}
+
+#[tokio::test]
+async fn letters_leave_redis_only_after_a_commit_that_waits_for_the_disk() {
+    let desk = Desk::new().await;
+    desk.owner(
+        "CREATE TABLE commits (waits text);
+         GRANT INSERT, SELECT ON commits TO PUBLIC;
+         CREATE FUNCTION note_commit() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             INSERT INTO commits VALUES (current_setting('synchronous_commit')); RETURN NULL;
+         END $$;
+         CREATE CONSTRAINT TRIGGER note_commit AFTER INSERT ON streamjobs.dead_letters
+             DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION note_commit()",
+    )
+    .await;
+    let options = desk.database.options(Role::Run).options([("synchronous_commit", "off")]);
+    desk.bury(0, 1);
+    let report = archive_of(&open(options).await).sweep(&desk.client).await.unwrap();
+    assert_eq!((report.stored, desk.left()), (1, 0));
+    let waits = sqlx::query_scalar::<_, String>("SELECT waits FROM commits");
+    assert_eq!(waits.fetch_all(&desk.pool).await.unwrap(), ["on"]);
 }
 
 #[tokio::test]

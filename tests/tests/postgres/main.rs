@@ -14,6 +14,7 @@ mod app;
 mod archive;
 mod crash;
 mod docs;
+mod durability;
 mod guards;
 mod letters;
 mod mark;

@@ -91,8 +91,8 @@ async fn work_whose_process_died_is_taken_over_at_once() {
     let published = app.client.publish_with_id(&order("1"), id).await.unwrap();
     // What a process leaves that dies at its work.
     sqlx::query(
-        "INSERT INTO streamjobs.once (group_name, key, stream, entry_id, payload_hash, owner,
-            expires_at) VALUES ('billing', 'e-1', 'orders', $1, '', 'dead', now() + '1 hour')",
+        "INSERT INTO streamjobs.once (group_name, key, stream, entry_id, published_at,
+            payload_hash, owner, expires_at) VALUES ('billing', 'e-1', 'orders', $1, now(), '', 'dead', now() + '1 hour')",
     )
     .bind(published.entry_id.to_string())
     .execute(&app.pool)

@@ -9,7 +9,6 @@ use sqlx::{Connection, Executor};
 use streamjobs::{EventId, JobError};
 use streamjobs_postgres::Postgres;
 use streamjobs_tests::eventually::eventually_async;
-use streamjobs_tests::postgres::PgServer;
 use streamjobs_tests::proxy::{FaultProxy, Mode};
 use streamjobs_tests::server::RedisServer;
 
@@ -219,31 +218,6 @@ async fn a_deadlock_of_two_handlers_is_no_failed_attempt() {
     assert!(counters.postponed >= 1, "one of the two was the deadlock's victim");
     assert_eq!(app.number("SELECT sum(cents)::bigint FROM accounts").await, 4);
     let _ = runtime.shutdown().await;
-}
-
-#[tokio::test]
-async fn what_a_guarded_handler_committed_survives_the_servers_crash() {
-    let server = PgServer::builder().fsync(true).config("wal_writer_delay", "10s");
-    let server = server.config("synchronous_commit", "off").start().unwrap();
-    let app = App::on(server.database().await).await;
-    let charge = Charge::new(|order, tx, job| {
-        Box::pin(async move {
-            // Neither the server's setting nor the handler's own decides.
-            (&mut **tx).execute("SET LOCAL synchronous_commit = off").await?;
-            Ok(write_effect(tx, &order, &job).await?)
-        })
-    });
-    let runtime = app.runtime(&charge).start().await.unwrap();
-    app.publish(&[order("1")]).await;
-    until("done", || runtime.counters().succeeded == 1).await;
-    server.kill();
-    let _ = runtime.shutdown().await;
-    server.restart().unwrap();
-    eventually_async(DEADLINE, "the pool is back", async || {
-        sqlx::query("SELECT 1").execute(&app.pool).await.is_ok()
-    })
-    .await;
-    assert_eq!((app.effects().await, app.guard_rows().await), (1, 1));
 }
 
 #[tokio::test]

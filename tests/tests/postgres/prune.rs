@@ -14,11 +14,13 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Writes notes of work that a group did so many days ago.
 async fn done(app: &App, group: &str, days: i32, rows: i64) {
     sqlx::query(
-        "INSERT INTO streamjobs.once (group_name, key, stream, entry_id, payload_hash, done_at)
-         SELECT $1, gen_random_uuid()::text, 'orders', '1795000000000-0',
-                decode('00112233445566778899aabbccddeeff', 'hex'),
-                clock_timestamp() - make_interval(days => $2) - make_interval(secs => n / 1000.0)
-         FROM generate_series(1, $3) AS n",
+        "INSERT INTO streamjobs.once (group_name, key, stream, entry_id, published_at,
+            payload_hash, done_at)
+         SELECT $1, gen_random_uuid()::text, 'orders', '1795000000000-0', at,
+                decode('00112233445566778899aabbccddeeff', 'hex'), at
+         FROM generate_series(1, $3) AS n,
+            LATERAL (SELECT clock_timestamp() - make_interval(days => $2)
+                - make_interval(secs => n / 1000.0) AS at) AS past",
     )
     .bind(group)
     .bind(days)
@@ -107,8 +109,8 @@ async fn nothing_is_forgotten_while_the_server_cannot_be_asked() {
 async fn marks_that_nobody_finished_go_and_those_in_hand_stay() {
     let app = App::start().await;
     let left = "INSERT INTO streamjobs.once
-            (group_name, key, stream, entry_id, payload_hash, owner, expires_at)
-        SELECT 'mail', n::text, 'orders', '1-0', '\\x00', 'gone',
+            (group_name, key, stream, entry_id, published_at, payload_hash, owner, expires_at)
+        SELECT 'mail', n::text, 'orders', '1-0', 'epoch', '\\x00', 'gone',
                clock_timestamp() - make_interval(days => 10 - n)
         FROM generate_series(0, 12) AS n";
     sqlx::query(left).execute(&app.pool).await.unwrap();

@@ -380,6 +380,23 @@ async fn what_is_too_large_for_the_relays_client_is_put_away() {
 }
 
 #[tokio::test]
+async fn a_reason_that_no_column_takes_holds_nobody_up() {
+    let app = App::start().await;
+    let small = Client::builder(&app.server.url()).payload_bytes_max(1_000);
+    let small = small.connect().await.unwrap();
+    execute(
+        &app,
+        r"INSERT INTO streamjobs.outbox (stream, event_id, field_names, field_values) VALUES
+         ('orders', 'a', '{type,sj-id,data}',
+          ARRAY['\x740074'::bytea, 'a', convert_to(repeat('x', 2000), 'UTF8')]),
+         ('orders', 'b', '{type,data,sj-id}', '{t,1,b}')",
+    )
+    .await;
+    let swept = app.postgres.relay().sweep(&small).await.unwrap();
+    assert_eq!((swept.events, swept.refused), (1, 1));
+}
+
+#[tokio::test]
 async fn large_events_are_moved_a_few_mebibytes_at_a_time() {
     let app = App::start().await;
     let orders = (0..24).map(|id| of(id, "1".repeat(1_000_000))).collect::<Vec<_>>();

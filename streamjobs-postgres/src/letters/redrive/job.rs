@@ -11,6 +11,7 @@ use streamjobs::{Client, EntryId, EventId, Fields};
 
 use super::OutcomeState;
 use crate::letters::letter::fields;
+use crate::text;
 
 /// A letter as far as a redrive needs it.
 pub(super) struct Letter {
@@ -169,5 +170,8 @@ fn told(error: &dyn std::error::Error) -> String {
         text.push_str(&error.to_string());
         cause = error.source();
     }
-    text.replace('\0', "\\0")
+    text::clean(&text, TOLD_BYTES_MAX).into_owned()
 }
+
+/// As much of an error as is kept of a letter's own.
+const TOLD_BYTES_MAX: usize = 4096;

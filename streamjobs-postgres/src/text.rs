@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 /// Control characters escaped, the NUL that no column takes among them, and at most so many bytes.
-pub(super) fn clean(text: &str, bytes_max: usize) -> Cow<'_, str> {
+pub(crate) fn clean(text: &str, bytes_max: usize) -> Cow<'_, str> {
     if text.len() <= bytes_max && !text.chars().any(char::is_control) {
         return Cow::Borrowed(text);
     }
@@ -11,7 +11,7 @@ pub(super) fn clean(text: &str, bytes_max: usize) -> Cow<'_, str> {
 }
 
 /// As [`clean`], with everything escaped that an old encoding of a database cannot say.
-pub(super) fn plain(text: &str, bytes_max: usize) -> String {
+pub(crate) fn plain(text: &str, bytes_max: usize) -> String {
     escaped(text, bytes_max, |character| character.is_control() || !character.is_ascii())
 }
 
