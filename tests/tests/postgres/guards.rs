@@ -102,7 +102,7 @@ async fn children_of_a_job_that_is_tried_again_have_one_effect_each() {
 async fn jobs_wait_for_a_database_that_is_down_and_are_charged_with_nothing() {
     let server = PgServer::start().unwrap();
     let mut app = App::on(server.database().await).await;
-    let pool = sqlx::postgres::PgPoolOptions::new().acquire_timeout(Duration::from_millis(300));
+    let pool = sqlx::postgres::PgPoolOptions::new().acquire_timeout(Duration::from_secs(1));
     app.pool = pool.connect(&app.database.run_url()).await.unwrap();
     app.postgres = Postgres::open(app.pool.clone()).await.unwrap();
     let gate = Gate::shut();

@@ -225,7 +225,7 @@ async fn an_exhausted_pool_is_no_failed_attempt() {
     let app = App::start().await;
     let pool = sqlx::postgres::PgPoolOptions::new()
         .max_connections(1)
-        .acquire_timeout(Duration::from_millis(50))
+        .acquire_timeout(Duration::from_secs(1))
         .connect(&app.database.run_url())
         .await
         .unwrap();
@@ -247,7 +247,7 @@ async fn a_handler_that_wants_the_only_connection_of_the_pool_is_told_and_nothin
     let app = App::start().await;
     let pool = sqlx::postgres::PgPoolOptions::new()
         .max_connections(1)
-        .acquire_timeout(Duration::from_millis(50))
+        .acquire_timeout(Duration::from_secs(1))
         .connect(&app.database.run_url())
         .await
         .unwrap();
