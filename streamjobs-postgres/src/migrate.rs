@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
-use sqlx::{Connection, PgPool};
+use sqlx::{Connection, PgConnection, PgPool};
 use thiserror::Error;
 
 use crate::schema::SchemaName;
@@ -202,10 +202,18 @@ async fn apply(pool: &PgPool, schema: &SchemaName) -> Result<(), MigrateError> {
     let steps = STEPS.iter().map(|(number, name, sql)| migration(schema, *number, name, sql));
     let mut migrator = Migrator::with_migrations(steps.collect());
     migrator.set_locking(false);
-    migrator.create_schema(quoted(schema));
+    // The server asks for the right to create schemas even where the schema is there.
+    if !exists(schema, &mut transaction).await? {
+        migrator.create_schema(quoted(schema));
+    }
     migrator.dangerous_set_table_name([&quoted(schema), "._migrations"].concat());
     migrator.run(&mut *transaction).await?;
     Ok(transaction.commit().await?)
+}
+
+async fn exists(schema: &SchemaName, connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    let exists = "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1)";
+    sqlx::query_scalar(exists).bind(schema.as_str()).fetch_one(connection).await
 }
 
 fn explain(schema: &SchemaName, error: MigrateError) -> MigrationError {

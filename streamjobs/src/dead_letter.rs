@@ -237,7 +237,7 @@ impl DeadLetters {
     }
 
     /// Removes dead letters that are stored elsewhere: how many of them were still there. Doing it
-    /// twice does nothing more.
+    /// twice does nothing more. A letter that nobody of the taker's group has taken stays.
     ///
     /// # Errors
     ///

@@ -98,7 +98,8 @@ pub trait Letters: Send + Sync {
         limit: usize,
     ) -> Reply<'a, TakenLetters>;
 
-    /// Removes letters that are stored elsewhere: how many were there.
+    /// Removes letters that are stored elsewhere: how many were there. One that nobody of the takers'
+    /// group has taken stays.
     fn settle_letters<'a>(
         &'a self,
         queue: &'a Queue,

@@ -127,6 +127,15 @@ async fn a_migration_that_fails_leaves_nothing_and_no_lock() {
 }
 
 #[tokio::test]
+async fn a_role_that_may_create_in_its_schema_alone_migrates_it() {
+    let database = database().await;
+    let admin = database.admin_pool();
+    admin.execute("CREATE SCHEMA streamjobs AUTHORIZATION streamjobs_run").await.unwrap();
+    migrate(&database.pool()).await.unwrap();
+    Postgres::open(database.pool()).await.unwrap();
+}
+
+#[tokio::test]
 async fn the_role_that_runs_cannot_migrate_and_needs_no_more_than_rows() {
     let database = database().await;
     let refused = migrate(&database.pool()).await.unwrap_err();

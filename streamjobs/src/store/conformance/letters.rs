@@ -44,6 +44,19 @@ pub async fn letters_are_taken_by_one_each_in_order_and_settled(stage: &Stage) -
     Ok(())
 }
 
+/// After a failover a server may give an id out again: what nobody has taken is stored nowhere.
+pub async fn a_letter_that_was_not_taken_is_not_removed(stage: &Stage) -> Case {
+    let (store, queue) = (&stage.store, &stage.queue);
+    let one = taker("one")?;
+    let buried = bury(stage, 2).await?;
+    let taken = ids(&store.take_letters(queue, &one, 1).await?.letters);
+    assert_eq!(store.settle_letters(queue, &one, &buried).await?, 1);
+    let left = ids(&store.dead_letters(queue, EntryId::ZERO, 9).await?);
+    assert_eq!([taken, left].concat(), buried);
+    assert_eq!(store.take_letters(queue, &one, 9).await?.letters.len(), 1);
+    Ok(())
+}
+
 /// A taker that died leaves its letters to the next one, and a living one keeps them.
 pub async fn letters_whose_lease_is_over_are_taken_again_before_new_ones(stage: &Stage) -> Case {
     let (store, queue) = (&stage.store, &stage.queue);

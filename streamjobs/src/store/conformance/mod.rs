@@ -224,6 +224,7 @@ macro_rules! __conformance_tests {
             groups dead_letters_are_paged_redriven_once_and_purged,
             letters letters_are_taken_by_one_each_in_order_and_settled,
             letters letters_whose_lease_is_over_are_taken_again_before_new_ones,
+            letters a_letter_that_was_not_taken_is_not_removed,
             letters taken_letters_that_are_gone_are_told_once,
             letters taking_where_there_are_no_letters_makes_nothing,
             letters takers_of_another_group_get_every_letter_too,

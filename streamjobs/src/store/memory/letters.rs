@@ -31,10 +31,9 @@ impl Letters for MemoryStore {
     ) -> Reply<'a, usize> {
         self.reply("settle_letters", |world| {
             let dead = world.dead(queue);
-            if let Some(group) = dead.groups.get_mut(by.group_name()) {
-                group.pending.retain(|id, _| !ids.contains(id));
-            }
-            Ok(ids.iter().filter(|id| dead.entries.remove(id).is_some()).count())
+            let Some(group) = dead.groups.get_mut(by.group_name()) else { return Ok(0) };
+            let taken = ids.iter().filter(|id| group.pending.remove(id).is_some());
+            Ok(taken.filter(|id| dead.entries.remove(id).is_some()).count())
         })
     }
 
