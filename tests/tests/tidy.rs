@@ -23,6 +23,16 @@ const LAYERS: [&[&str]; 6] = [
     &["dead_letter", "doctor", "stream", "testing"],
 ];
 
+/// The layers of the Postgres crate, as ARCHITECTURE.md draws them. Those of the last one are what
+/// users call, and know nothing of each other.
+const POSTGRES_LAYERS: [&[&str]; 5] = [
+    &["fault", "key", "limits", "metrics", "schema", "text", "time"],
+    &["migrate"],
+    &["postgres"],
+    &["note"],
+    &["archive", "letters", "mark", "once", "outbox", "prune"],
+];
+
 /// The loops, which meet through channels and never import each other.
 const LOOPS: [&str; 9] =
     ["reader", "dispatcher", "acker", "lease", "reaper", "retry", "janitor", "watcher", "shutdown"];
@@ -65,13 +75,18 @@ fn all_sources() -> Vec<(String, String)> {
         .collect()
 }
 
-fn layer(module: &str) -> Option<usize> {
-    LAYERS.iter().position(|modules| modules.contains(&module))
+fn layer_in(layers: &[&[&str]], module: &str) -> Option<usize> {
+    layers.iter().position(|modules| modules.contains(&module))
 }
 
-/// The module of the core crate that a file belongs to.
+fn layer(module: &str) -> Option<usize> {
+    layer_in(&LAYERS, module)
+}
+
+/// The module of its crate that a file belongs to.
 fn top_module(name: &str) -> String {
-    name.trim_start_matches("streamjobs/src/").split(['/', '.']).next().unwrap().to_owned()
+    let (_, path) = name.split_once("/src/").unwrap();
+    path.split(['/', '.']).next().unwrap().to_owned()
 }
 
 /// The crate's own modules that a file names.
@@ -130,17 +145,38 @@ fn no_modules_of_the_core_import_each_other_in_a_circle() {
 }
 
 #[test]
-fn every_module_of_the_core_has_a_layer() {
-    let library = fs::read_to_string(root().join("streamjobs/src/lib.rs")).unwrap();
-    let modules = library.lines().filter_map(|line| {
-        let line = line.strip_prefix("pub ").unwrap_or(line);
-        line.strip_prefix("mod ")?.strip_suffix(';')
-    });
-    for module in modules {
-        assert!(
-            layer(module).is_some(),
-            "{module} is in no layer of this test and of ARCHITECTURE.md"
-        );
+fn modules_of_the_postgres_crate_import_only_downward() {
+    let top = POSTGRES_LAYERS.len() - 1;
+    let mut faults = Vec::new();
+    for (name, text) in sources("streamjobs-postgres/src") {
+        let own = top_module(&name);
+        let Some(own_layer) = layer_in(&POSTGRES_LAYERS, &own) else { continue };
+        for used in used_modules(&text).into_iter().filter(|used| *used != own) {
+            let used_layer = layer_in(&POSTGRES_LAYERS, &used);
+            if used_layer.is_some_and(|used| used > own_layer || used == top) {
+                faults.push(format!("{name} uses {used}, which does not live below it"));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[test]
+fn every_module_has_a_layer() {
+    for (library, layers) in
+        [("streamjobs", LAYERS.as_slice()), ("streamjobs-postgres", &POSTGRES_LAYERS)]
+    {
+        let text = fs::read_to_string(root().join(library).join("src/lib.rs")).unwrap();
+        let modules = text.lines().filter_map(|line| {
+            let line = line.strip_prefix("pub ").unwrap_or(line);
+            line.strip_prefix("mod ")?.strip_suffix(';')
+        });
+        for module in modules {
+            assert!(
+                layer_in(layers, module).is_some(),
+                "{module} of {library} is in no layer of this test and of ARCHITECTURE.md"
+            );
+        }
     }
 }
 
