@@ -306,3 +306,62 @@ fn documents_that_users_need_are_there() {
         assert!(root().join(name).is_file(), "{name}");
     }
 }
+
+/// All that may be called exactly once, with the page that says so: effects in the guard's own
+/// transaction. Everything else happens at least once.
+const EXACTLY_ONCE: [(&str, &str); 4] = [
+    ("README.md", "What a handler writes through `&mut Once` happens exactly once"),
+    ("streamjobs/src/once/mod.rs", "There is no window: such effects happen exactly once."),
+    (
+        "streamjobs-postgres/docs/front.md",
+        "What a handler writes through [`&mut Once`](Once) happens exactly once",
+    ),
+    (
+        "streamjobs-postgres/src/once.rs",
+        "What is written through this transaction happens exactly once",
+    ),
+];
+
+#[test]
+fn exactly_once_is_said_of_guarded_effects_alone() {
+    let mut told = BTreeSet::new();
+    for (name, text) in all_texts() {
+        let marks = ["//!", "///", "//", "--", "#"];
+        let bare = |line: &str| {
+            let line = line.trim();
+            let mark = marks.iter().find_map(|mark| line.strip_prefix(mark));
+            mark.unwrap_or(line).trim().to_owned()
+        };
+        let mut rest = text.lines().map(bare).collect::<Vec<_>>().join(" ");
+        for (_, sentence) in EXACTLY_ONCE.iter().filter(|(page, _)| *page == name) {
+            assert!(rest.contains(sentence), "{name} does not say any more: {sentence}");
+            rest = rest.replacen(sentence, "", 1);
+            told.insert(*sentence);
+        }
+        // As one word or as two, whatever lines it stands on.
+        let rest = rest.to_lowercase().replace('-', " ");
+        let rest = rest.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(!rest.contains("exactly once"), "{name} says it of something else");
+    }
+    assert_eq!(told.len(), EXACTLY_ONCE.len());
+}
+
+/// Everything that users read: pages, code with its documentation, SQL and package descriptions.
+fn all_texts() -> Vec<(String, String)> {
+    let kinds = [".md", ".rs", ".sql", ".toml"];
+    let mut found = Vec::new();
+    let mut folders = vec![root()];
+    while let Some(folder) = folders.pop() {
+        for item in fs::read_dir(&folder).unwrap() {
+            let path = item.unwrap().path();
+            let name = path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
+            let is_ours = !name.starts_with('.') && name != "tests" && !name.ends_with("target");
+            if path.is_dir() && is_ours {
+                folders.push(path);
+            } else if path.is_file() && kinds.iter().any(|kind| name.ends_with(kind)) {
+                found.push((name, fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    found
+}
