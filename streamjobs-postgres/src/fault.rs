@@ -1,9 +1,12 @@
 //! What an error of the database means for the job in whose attempt it happened.
 
 use std::error::Error;
+use std::future::Future;
+use std::io;
 use std::time::Duration;
 
 use streamjobs::JobError;
+use tokio::time::timeout;
 
 /// What an error may be caused by.
 type BoxError = Box<dyn Error + Send + Sync + 'static>;
@@ -42,6 +45,19 @@ pub(crate) fn judge(error: JobError) -> JobError {
 /// Not this job's doing: tried again soon, and not counted.
 pub(crate) fn later(cause: impl Into<BoxError>) -> JobError {
     JobError::later(pause(), cause)
+}
+
+/// Waits for the database no longer than this. The server keeps to limits of its own; this is for
+/// one that cannot be heard at all, whose silence a connection may not notice for a quarter of an
+/// hour.
+pub(crate) async fn within<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, sqlx::Error> {
+    match timeout(limit, work).await {
+        Ok(answer) => answer,
+        Err(late) => Err(io::Error::new(io::ErrorKind::TimedOut, late).into()),
+    }
 }
 
 fn has_passing_cause(error: &(dyn Error + 'static)) -> bool {

@@ -10,7 +10,7 @@ use crate::fault;
 use crate::key;
 use crate::note::{Found, mismatch};
 use crate::postgres::Postgres;
-use crate::time::Timestamp;
+use crate::time::{Timestamp, seconds};
 
 /// Lets a handler do work outside of the database once for each event, such as sending mail.
 ///
@@ -49,15 +49,15 @@ impl Marks for Postgres {
             .bind(Timestamp::from_millis(begin.origin.milliseconds()))
             .bind(hash.as_slice())
             .bind(begin.owner)
-            .bind(begin.expiry.as_secs_f64())
-            .fetch_optional(postgres.pool())
-            .await
-            .map_err(fault::job_error)?;
+            .bind(seconds(begin.expiry))
+            .fetch_optional(postgres.pool());
+        let takeover = fault::within(postgres.patience(), takeover).await;
+        let takeover = takeover.map_err(fault::job_error)?;
         if let Some(takeover) = takeover {
             return Ok(Marked::Begun { takeover });
         }
-        let found = Found::look(&postgres, job.group(), &key, postgres.pool()).await;
-        match found.map_err(fault::job_error)? {
+        let found = Found::look(&postgres, job.group(), &key, postgres.pool());
+        match fault::within(postgres.patience(), found).await.map_err(fault::job_error)? {
             Some(found) if found.done => {
                 if found.hash != hash {
                     mismatch(job);
@@ -87,19 +87,20 @@ impl Marks for Postgres {
                 .await?;
             (&mut *transaction).execute(postgres.commit()).await
         };
-        done.await.map(drop).map_err(fault::job_error)
+        let done = fault::within(postgres.patience(), done).await;
+        done.map(drop).map_err(fault::job_error)
     }
 
     async fn undo(job: &Job, key: &str, owner: &str) -> Result<(), JobError> {
         let postgres = Self::of(job)?;
-        sqlx::query(postgres.schema().sql(UNDO))
+        let undone = sqlx::query(postgres.schema().sql(UNDO))
             .bind(job.group().as_str())
             .bind(key::stored(key))
             .bind(owner)
-            .execute(postgres.pool())
-            .await
-            .map(drop)
-            .map_err(fault::job_error)
+            .execute(postgres.pool());
+        // The job's retry is held up meanwhile, and takes over what stays.
+        let undone = fault::within(UNDO_MAX, undone).await;
+        undone.map(drop).map_err(fault::job_error)
     }
 
     fn require(requirements: &mut Requirements) {
@@ -130,6 +131,7 @@ VALUES ($1, $2, $3, $4, $5, $6, now())
 ON CONFLICT (group_name, key) DO UPDATE SET done_at = now(), owner = NULL, expires_at = NULL
     WHERE mark.done_at IS NULL";
 
+const UNDO_MAX: Duration = Duration::from_secs(5);
 const UNDO: &str = "\
 DELETE FROM streamjobs.once
 WHERE group_name = $1 AND key = $2 AND owner = $3 AND done_at IS NULL";

@@ -72,10 +72,12 @@ impl<K: GuardKey> JobResource for Once<K> {
     async fn begin(job: &Job) -> Result<Begin<Self>, JobError> {
         let postgres = Postgres::of(job)?;
         let begin = begin(&postgres, job);
-        // A handler's time-out is charged; waiting for others must not be.
-        let Some(deadline) = job.deadline() else { return begin.await };
-        let patience = deadline.saturating_duration_since(Instant::now()) * 9 / 10;
-        let late = "no connection or no lock was to be had within the handler's timeout";
+        let mut patience = postgres.patience();
+        if let Some(deadline) = job.deadline() {
+            // A handler's time-out is charged; waiting for others must not be.
+            patience = patience.min(deadline.saturating_duration_since(Instant::now()) * 9 / 10);
+        }
+        let late = "no connection, no lock or no answer was to be had in time";
         timeout(patience, begin).await.unwrap_or_else(|_| Err(fault::later(late)))
     }
 

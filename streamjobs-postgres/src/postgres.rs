@@ -101,6 +101,13 @@ impl Postgres {
         commit(self.inner.durability)
     }
 
+    /// How long a guarded transaction may take to be begun or ended, with the wait for a connection.
+    /// None of its statements may take longer by the server's own limits.
+    pub(crate) fn patience(&self) -> Duration {
+        let connection = self.inner.pool.options().get_acquire_timeout();
+        connection.saturating_add(self.inner.limits.patience())
+    }
+
     pub(crate) fn limits(&self) -> &Limits {
         &self.inner.limits
     }

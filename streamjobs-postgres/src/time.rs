@@ -41,6 +41,12 @@ impl Timestamp {
     }
 }
 
+/// A span for the server's `make_interval`. It refuses what it cannot say; a thousand years are for
+/// ever.
+pub(crate) fn seconds(span: Duration) -> f64 {
+    span.min(SPAN_MAX).as_secs_f64()
+}
+
 impl Type<sqlx::Postgres> for Timestamp {
     fn type_info() -> PgTypeInfo {
         PgTypeInfo::with_name("timestamptz")
@@ -69,6 +75,7 @@ impl<'r> Decode<'r, sqlx::Postgres> for Timestamp {
 
 /// From 1970 to 2000.
 const SERVER_EPOCH: Duration = Duration::from_secs(946_684_800);
+const SPAN_MAX: Duration = Duration::from_secs(1_000 * 366 * 24 * 60 * 60);
 /// The year 9999, far below what the server takes.
 const MILLISECONDS_MAX: u64 = 253_370_764_800_000;
 

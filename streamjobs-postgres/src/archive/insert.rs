@@ -2,9 +2,9 @@
 
 use sqlx::{Executor, PgConnection};
 use streamjobs::{GroupName, StreamName};
-use tokio::time::timeout;
 
 use super::row::Row;
+use crate::fault;
 use crate::postgres::Postgres;
 
 /// What one statement has stored, each letter by its reason and whether the guard knows it as done.
@@ -37,9 +37,7 @@ pub(super) async fn insert(
         (&mut *transaction).execute(postgres.commit()).await?;
         Ok(stored)
     };
-    // The server keeps to its own limits unless it cannot be heard at all.
-    let patience = postgres.limits().patience();
-    timeout(patience, stored).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+    fault::within(postgres.patience(), stored).await
 }
 
 /// Whether the error is about the rows: trying again without a change would meet it again.

@@ -14,7 +14,8 @@ use crate::time::Timestamp;
 
 /// Which dead letters are meant: every filter that is set must hold. By default all that are open.
 ///
-/// It can be stored and sent (`serde`), and a redrive's audit row has it as it was asked for. Each
+/// It can be stored and sent (`serde`), and a redrive's audit row has it as it was asked for. One with
+/// a filter that is unknown here is not read: without it, more letters would be meant. Each
 /// value is bound to a fixed statement, never written into one, and so may come from anywhere.
 ///
 /// ```
@@ -30,7 +31,7 @@ use crate::time::Timestamp;
 /// # let _ = refused;
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 #[must_use = "a selection does nothing until it is asked for"]
 pub struct Selection {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -353,6 +354,12 @@ mod tests {
         assert_eq!(stored, expected);
         assert_eq!(serde_json::from_value::<Selection>(stored).unwrap(), selection);
         assert_eq!(serde_json::from_str::<Selection>("{}").unwrap(), Selection::new());
+    }
+
+    #[test]
+    fn a_filter_that_is_unknown_does_not_select_everything() {
+        let misspelt = serde_json::from_str::<Selection>(r#"{"gruop": "billing"}"#);
+        assert!(misspelt.is_err_and(|error| error.to_string().contains("gruop")));
     }
 
     #[test]

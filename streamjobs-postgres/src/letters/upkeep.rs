@@ -5,6 +5,7 @@ use std::time::Duration;
 use streamjobs::EventId;
 
 use super::{DeadLetters, QueryError, READ_COMMITTED};
+use crate::time::seconds;
 
 impl DeadLetters {
     /// Deletes everything the archive knows of one event, as a request for privacy asks for: its
@@ -57,14 +58,19 @@ impl DeadLetters {
     ///
     /// Dropping the future leaves open whether the batch was deleted.
     pub async fn prune(&self, older_than: Duration, batch: u32) -> Result<u64, QueryError> {
-        let seconds = older_than.min(AGE_MAX).as_secs_f64();
-        let deleted = sqlx::query(self.postgres.schema().sql(PRUNE))
-            .bind(seconds)
-            .bind(i64::from(batch))
-            .execute(self.postgres.pool())
-            .await;
-        let deleted = deleted.map_err(|source| QueryError::database("prune", source))?;
-        Ok(deleted.rows_affected())
+        let deleted = self.delete_older(older_than, batch).await;
+        deleted.map_err(|source| QueryError::database("prune", source))
+    }
+
+    /// As [`prune`](Self::prune), for a sweep that meets the same errors at other tables.
+    pub(crate) async fn delete_older(
+        &self,
+        than: Duration,
+        batch: u32,
+    ) -> Result<u64, sqlx::Error> {
+        let delete = sqlx::query(self.postgres.schema().sql(PRUNE));
+        let delete = delete.bind(seconds(than)).bind(i64::from(batch));
+        Ok(delete.execute(self.postgres.pool()).await?.rows_affected())
     }
 }
 
@@ -87,6 +93,3 @@ const PRUNE: &str = "DELETE FROM streamjobs.dead_letters WHERE id IN (
          LIMIT $2
          FOR UPDATE SKIP LOCKED
      )";
-
-/// Longer ago than anything; the database's own longest interval is not much longer.
-const AGE_MAX: Duration = Duration::from_secs(1_000 * 366 * 24 * 60 * 60);

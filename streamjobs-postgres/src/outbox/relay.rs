@@ -12,8 +12,8 @@ use super::backlog;
 use super::ears::Ears;
 use super::round::{Mover, Round};
 use super::troubles::pause;
-use crate::metrics;
 use crate::postgres::Postgres;
+use crate::{fault, metrics};
 
 /// Moves events from the outbox to their streams: a [`Service`] of the runtime.
 ///
@@ -235,7 +235,7 @@ impl Running {
             return;
         }
         self.measured = Some(Instant::now());
-        match backlog::look(&self.postgres).await {
+        match fault::within(MEASURE, backlog::look(&self.postgres)).await {
             Ok(backlog) => {
                 metrics::outbox_backlog(backlog.events, backlog.age.unwrap_or_default());
             }

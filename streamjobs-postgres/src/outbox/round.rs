@@ -1,6 +1,5 @@
 //! One round of the relay: elected, find rows, publish them, forget them.
 
-use std::io;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -10,9 +9,8 @@ use streamjobs::{Client, EncodedEvent, StreamName};
 use tokio::time::timeout;
 
 use super::troubles::{Row, Sent, Settled, Troubles};
-use crate::metrics;
 use crate::postgres::Postgres;
-use crate::text;
+use crate::{fault, metrics, text};
 
 /// Moves rows to their streams.
 #[derive(Debug)]
@@ -72,10 +70,7 @@ impl Mover {
     /// transactions; it looks at the time before it sends, so that it does not send what its
     /// successor has sent. What it sent and could not forget is sent again.
     pub(super) async fn round(&mut self) -> Result<Round, sqlx::Error> {
-        match timeout(ROUND_MAX, self.attempt()).await {
-            Ok(round) => round,
-            Err(late) => Err(io::Error::new(io::ErrorKind::TimedOut, late).into()),
-        }
+        fault::within(ROUND_MAX, self.attempt()).await
     }
 
     async fn attempt(&mut self) -> Result<Round, sqlx::Error> {

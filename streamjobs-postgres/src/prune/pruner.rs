@@ -9,9 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::bounds::Bounds;
 use super::keep::Keep;
-use crate::metrics;
 use crate::postgres::Postgres;
-use crate::time::Timestamp;
+use crate::time::{Timestamp, seconds};
+use crate::{fault, metrics};
 
 /// Deletes old rows: what guards remember of work long done, marks that were left behind, and, where
 /// [`Keep`] says so, dead letters. A [`Service`] of the runtime.
@@ -96,8 +96,7 @@ impl Pruner {
             }
         }
         if let Some(age) = self.keep.letters {
-            let before = self.before(age).await?;
-            self.forget_letters(before, stop, pruned).await?;
+            self.forget_letters(age, stop, pruned).await?;
         }
         Ok(())
     }
@@ -105,13 +104,13 @@ impl Pruner {
     /// By the clock that wrote the rows.
     async fn before(&self, age: Duration) -> Result<Timestamp, sqlx::Error> {
         let before = sqlx::query_scalar("SELECT clock_timestamp() - make_interval(secs => $1)");
-        before.bind(age.as_secs_f64()).fetch_one(self.postgres.pool()).await
+        fault::within(STEP_MAX, before.bind(seconds(age)).fetch_one(self.postgres.pool())).await
     }
 
     /// Every group that has rows, with the streams of their events.
     async fn queues(&self, kind: &Kind) -> Result<Vec<(String, String)>, sqlx::Error> {
         let queues = sqlx::query_as(self.postgres.schema().sql(kind.queues));
-        queues.fetch_all(self.postgres.pool()).await
+        fault::within(STEP_MAX, queues.fetch_all(self.postgres.pool())).await
     }
 
     async fn forget(
@@ -127,7 +126,8 @@ impl Pruner {
             let delete = sqlx::query(self.postgres.schema().sql(kind.delete));
             let delete = delete.bind(group).bind(stream).bind(before);
             let delete = delete.bind(i64::from(self.keep.batch));
-            deleted = delete.execute(self.postgres.pool()).await?.rows_affected();
+            let delete = delete.execute(self.postgres.pool());
+            deleted = fault::within(STEP_MAX, delete).await?.rows_affected();
             pruned.once += deleted;
             metrics::pruned("once", deleted);
         }
@@ -136,15 +136,14 @@ impl Pruner {
 
     async fn forget_letters(
         &self,
-        before: Timestamp,
+        age: Duration,
         stop: &CancellationToken,
         pruned: &mut Pruned,
     ) -> Result<(), sqlx::Error> {
+        let letters = self.postgres.dead_letters();
         let mut deleted = u64::from(self.keep.batch);
         while deleted >= u64::from(self.keep.batch) && !stop.is_cancelled() {
-            let delete = sqlx::query(self.postgres.schema().sql(DELETE_LETTERS));
-            let delete = delete.bind(before).bind(i64::from(self.keep.batch));
-            deleted = delete.execute(self.postgres.pool()).await?.rows_affected();
+            deleted = fault::within(STEP_MAX, letters.delete_older(age, self.keep.batch)).await?;
             pruned.letters += deleted;
             metrics::pruned("dead_letters", deleted);
         }
@@ -237,10 +236,7 @@ const DONE: Kind = kind!("done_at IS NOT NULL", "done_at", "published_at");
 /// Work that somebody began and nobody finished, nor took over.
 const LEFT_BEHIND: Kind = kind!("done_at IS NULL", "expires_at", "expires_at");
 
-/// Both times count: a letter that came into the archive late, as after a long outage, is not
-/// deleted before somebody could see it.
-const DELETE_LETTERS: &str = "DELETE FROM streamjobs.dead_letters WHERE id IN (
-    SELECT id FROM streamjobs.dead_letters WHERE buried_at < $1 AND archived_at < $1
-    ORDER BY buried_at LIMIT $2 FOR UPDATE SKIP LOCKED)";
+/// Longer than one step of a sweep may take.
+const STEP_MAX: Duration = Duration::from_secs(300);
 
 const NAME: &str = "pruner";

@@ -20,9 +20,10 @@ impl Watcher {
     /// Looks at the interval until the stop. Of several consumers of one queue, one looks.
     pub(crate) async fn run(self, stop: CancellationToken) {
         let interval = self.context.runtime.watch_interval;
+        let begun = Instant::now();
         loop {
             if self.context.lookout.take_turn(Instant::now(), interval) {
-                self.look().await;
+                self.look(begun).await;
             }
             if stopped_within(&stop, jittered(interval)).await {
                 return;
@@ -30,7 +31,7 @@ impl Watcher {
         }
     }
 
-    async fn look(&self) {
+    async fn look(&self, begun: Instant) {
         let context = &self.context;
         let group = GroupInfo::look(context.store.as_ref(), &context.queue).await;
         let group = context.report.unless_failed("look at the group", group);
@@ -47,7 +48,7 @@ impl Watcher {
         let reading = Reading {
             happened: context.lookout.happened(),
             group: group.as_ref(),
-            reads: context.health_at(now).healthy,
+            reads: self.reads(begun, now),
             length: stream.as_ref().map(|stream| stream.length),
             length_max: self.length_max(),
             held_by: held_by.as_deref(),
@@ -56,6 +57,14 @@ impl Watcher {
             context.report.alert(&alert);
             context.audience.tell(&alert);
         }
+    }
+
+    /// Whether reading is as it should be. On a quiet stream the first answer comes when the block
+    /// time is over, and until then nothing is wrong.
+    fn reads(&self, begun: Instant, now: Instant) -> bool {
+        let health = self.context.health_at(now);
+        let begins = now.saturating_duration_since(begun) <= health.last_read_max;
+        health.healthy || (health.last_read.is_none() && begins)
     }
 
     /// How long the stream may be.

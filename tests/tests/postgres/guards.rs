@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use streamjobs::{Client, Event, Job, JobError, ResultExt, Runtime, State, handler, handlers};
 use streamjobs_postgres::{GuardKey, Once, Postgres};
 use streamjobs_tests::eventually::eventually_async;
-use streamjobs_tests::postgres::PgServer;
+use streamjobs_tests::postgres::{PgServer, Role};
+use streamjobs_tests::proxy::{FaultProxy, Mode};
 
 use crate::app::{App, Charge, DEADLINE, Gate, Order, options, order, quick, until, write_effect};
 
@@ -125,6 +126,25 @@ async fn jobs_wait_for_a_database_that_is_down_and_are_charged_with_nothing() {
     eventually_async(DEADLINE, "three effects", async || app.effects().await == 3).await;
     assert_eq!(runtime.counters().failed, 0);
     assert!(charge.runs().iter().all(|(_, attempt)| *attempt == 1), "{:?}", charge.runs());
+    let _ = runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_guard_that_the_database_does_not_answer_is_put_off() {
+    let mut app = App::start().await;
+    let proxy = FaultProxy::start(&app.database).unwrap();
+    let options = app.database.options(Role::Run).port(proxy.port());
+    let pool = sqlx::postgres::PgPoolOptions::new().acquire_timeout(Duration::from_millis(500));
+    let builder = Postgres::builder(pool.connect_with(options).await.unwrap());
+    app.postgres = builder.statement_timeout(Duration::from_millis(500)).open().await.unwrap();
+    let charge = Charge::once();
+    let runtime = app.runtime(&charge).start().await.unwrap();
+    proxy.set(Mode::HoldRequest("INSERT INTO streamjobs.once".into()));
+    app.publish(&[order("1")]).await;
+    until("put off", || runtime.counters().postponed >= 1).await;
+    proxy.set(Mode::Pass);
+    app.drained("billing").await;
+    assert_eq!((app.effects().await, runtime.counters().failed), (1, 0));
     let _ = runtime.shutdown().await;
 }
 

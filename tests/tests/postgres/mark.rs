@@ -2,9 +2,11 @@
 
 use std::sync::{Arc, Mutex};
 
+use sqlx::PgPool;
 use streamjobs::once::conformance;
 use streamjobs::{EventId, Job, JobError, Runtime, State, handler, handlers};
 use streamjobs_postgres::{OnceMark, Postgres};
+use streamjobs_tests::proxy::{FaultProxy, Mode};
 
 use crate::app::{App, Gate, Order, options, order, quick, until};
 
@@ -80,6 +82,22 @@ async fn work_that_failed_begins_anew() {
     app.drained("billing").await;
     until("it succeeded", || runtime.counters().succeeded == 1).await;
     assert_eq!(mail.sent(), vec![("fails".to_owned(), false); 2]);
+    let _ = runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_mark_that_cannot_be_removed_holds_its_job_up_for_seconds_only() {
+    let (mut app, mail) = (App::start().await, Mail::new());
+    let proxy = FaultProxy::start(&app.database).unwrap();
+    let pool = PgPool::connect(proxy.url()).await.unwrap();
+    app.postgres = Postgres::open(pool).await.unwrap();
+    let runtime = runtime(&app, &mail).await;
+    proxy.set(Mode::HoldRequest("DELETE FROM streamjobs.once".into()));
+    app.publish(&[order("fails")]).await;
+    let sent = [("fails".to_owned(), false), ("fails".to_owned(), true)];
+    until("tried again", || mail.sent() == sent).await;
+    mail.gate.open();
+    app.drained("billing").await;
     let _ = runtime.shutdown().await;
 }
 

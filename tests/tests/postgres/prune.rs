@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use streamjobs::config::Retention;
 use streamjobs::{Client, EncodedEvent, EventId};
-use streamjobs_postgres::{Keep, Postgres, Pruner};
+use streamjobs_postgres::{Keep, Postgres, Pruned, Pruner};
 use streamjobs_tests::eventually::eventually_async;
 
 use crate::app::{App, Charge, DEADLINE, order};
@@ -136,6 +136,16 @@ async fn dead_letters_stay_unless_said_otherwise() {
     // One of the 71 came into the archive yesterday.
     assert_eq!(pruner.sweep(&app.client).await.unwrap().letters, 70);
     assert_eq!(app.number("SELECT count(*) FROM streamjobs.dead_letters").await, 30);
+}
+
+#[tokio::test]
+async fn what_is_kept_for_ever_stays_and_the_rest_goes() {
+    let app = App::start().await;
+    done(&app, "billing", 30, 3).await;
+    let ever = Keep::default().done(Duration::MAX).letters(Duration::MAX);
+    assert_eq!(app.postgres.pruner(ever).sweep(&app.client).await.unwrap(), Pruned::default());
+    let week = Keep::default().letters(Duration::MAX);
+    assert_eq!(app.postgres.pruner(week).sweep(&app.client).await.unwrap().once, 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]

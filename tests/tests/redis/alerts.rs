@@ -185,6 +185,17 @@ async fn a_group_that_holds_trimming_up_is_told_by_name_and_nothing_is_lost() {
 }
 
 #[tokio::test]
+async fn the_first_read_of_a_quiet_stream_has_its_time() {
+    let app = App::start().await;
+    let (builder, told) = watched(app.runtime(&Work::fine()), rules());
+    let runtime = builder.start().await.unwrap();
+    let has_read = || runtime.health().queues.iter().all(|queue| queue.last_read.is_some());
+    until(DEADLINE, "the first read has ended", has_read).await;
+    assert_eq!(told.of(AlertKind::NoRead), [] as [bool; 0]);
+    let _ = runtime.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_callback_that_panics_ends_no_loop() {
     let app = App::start().await;
     let builder = app.runtime(&Work::new(|_, _| async { Err(JobError::dead("no")) }));

@@ -1,5 +1,7 @@
 //! Carrying requests out until they end, and calling them off.
 
+use std::time::Duration;
+
 use streamjobs::Client;
 
 use super::Redrive;
@@ -34,7 +36,7 @@ impl DeadLetters {
         let batch = Batch::new(&self.postgres, client, id);
         let mut patience = Patience::default();
         loop {
-            let interruption = match batch.step().await {
+            let interruption = match fault::within(STEP_MAX, batch.step()).await {
                 Ok(Step::Forward(pause)) => {
                     patience.restore();
                     tokio::time::sleep(pause).await;
@@ -100,6 +102,9 @@ impl DeadLetters {
         row.as_ref().map(Redrive::of).transpose().map_err(failed)
     }
 }
+
+/// Longer than anything in a batch may take.
+const STEP_MAX: Duration = Duration::from_secs(90);
 
 const LOOK: &str =
     concat!("SELECT ", redrive_columns!(), " FROM streamjobs.redrives WHERE id = $1");
