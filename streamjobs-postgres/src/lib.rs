@@ -1,5 +1,4 @@
-//! The Postgres companion of streamjobs: effects once per event, dead letters to query, and
-//! publishing inside of a transaction.
+#![doc = include_str!("../docs/front.md")]
 
 pub mod letters;
 

@@ -47,8 +47,7 @@ use crate::time::Timestamp;
 /// # Delivery
 ///
 /// What is written through this transaction happens exactly once for each group and event id, as
-/// long as the row is kept and the database loses no committed
-/// transaction. Everything else that the handler does happens at least once: see
+/// long as the note is kept and the database loses no committed transaction. Everything else that the handler does happens at least once: see
 /// [`OnceMark`](crate::OnceMark) for mail and the like.
 ///
 /// - A job that was done before is acknowledged without running.

@@ -23,6 +23,16 @@ const LAYERS: [&[&str]; 6] = [
     &["dead_letter", "doctor", "stream", "testing"],
 ];
 
+/// The layers of the Postgres crate, as ARCHITECTURE.md draws them. Those of the last one are what
+/// users call, and know nothing of each other.
+const POSTGRES_LAYERS: [&[&str]; 5] = [
+    &["fault", "key", "limits", "metrics", "schema", "text", "time"],
+    &["migrate"],
+    &["postgres"],
+    &["note"],
+    &["archive", "letters", "mark", "once", "outbox", "prune"],
+];
+
 /// The loops, which meet through channels and never import each other.
 const LOOPS: [&str; 9] =
     ["reader", "dispatcher", "acker", "lease", "reaper", "retry", "janitor", "watcher", "shutdown"];
@@ -65,13 +75,18 @@ fn all_sources() -> Vec<(String, String)> {
         .collect()
 }
 
-fn layer(module: &str) -> Option<usize> {
-    LAYERS.iter().position(|modules| modules.contains(&module))
+fn layer_in(layers: &[&[&str]], module: &str) -> Option<usize> {
+    layers.iter().position(|modules| modules.contains(&module))
 }
 
-/// The module of the core crate that a file belongs to.
+fn layer(module: &str) -> Option<usize> {
+    layer_in(&LAYERS, module)
+}
+
+/// The module of its crate that a file belongs to.
 fn top_module(name: &str) -> String {
-    name.trim_start_matches("streamjobs/src/").split(['/', '.']).next().unwrap().to_owned()
+    let (_, path) = name.split_once("/src/").unwrap();
+    path.split(['/', '.']).next().unwrap().to_owned()
 }
 
 /// The crate's own modules that a file names.
@@ -130,17 +145,38 @@ fn no_modules_of_the_core_import_each_other_in_a_circle() {
 }
 
 #[test]
-fn every_module_of_the_core_has_a_layer() {
-    let library = fs::read_to_string(root().join("streamjobs/src/lib.rs")).unwrap();
-    let modules = library.lines().filter_map(|line| {
-        let line = line.strip_prefix("pub ").unwrap_or(line);
-        line.strip_prefix("mod ")?.strip_suffix(';')
-    });
-    for module in modules {
-        assert!(
-            layer(module).is_some(),
-            "{module} is in no layer of this test and of ARCHITECTURE.md"
-        );
+fn modules_of_the_postgres_crate_import_only_downward() {
+    let top = POSTGRES_LAYERS.len() - 1;
+    let mut faults = Vec::new();
+    for (name, text) in sources("streamjobs-postgres/src") {
+        let own = top_module(&name);
+        let Some(own_layer) = layer_in(&POSTGRES_LAYERS, &own) else { continue };
+        for used in used_modules(&text).into_iter().filter(|used| *used != own) {
+            let used_layer = layer_in(&POSTGRES_LAYERS, &used);
+            if used_layer.is_some_and(|used| used > own_layer || used == top) {
+                faults.push(format!("{name} uses {used}, which does not live below it"));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[test]
+fn every_module_has_a_layer() {
+    for (library, layers) in
+        [("streamjobs", LAYERS.as_slice()), ("streamjobs-postgres", &POSTGRES_LAYERS)]
+    {
+        let text = fs::read_to_string(root().join(library).join("src/lib.rs")).unwrap();
+        let modules = text.lines().filter_map(|line| {
+            let line = line.strip_prefix("pub ").unwrap_or(line);
+            line.strip_prefix("mod ")?.strip_suffix(';')
+        });
+        for module in modules {
+            assert!(
+                layer_in(layers, module).is_some(),
+                "{module} of {library} is in no layer of this test and of ARCHITECTURE.md"
+            );
+        }
     }
 }
 
@@ -269,4 +305,63 @@ fn documents_that_users_need_are_there() {
     ] {
         assert!(root().join(name).is_file(), "{name}");
     }
+}
+
+/// All that may be called exactly once, with the page that says so: effects in the guard's own
+/// transaction. Everything else happens at least once.
+const EXACTLY_ONCE: [(&str, &str); 4] = [
+    ("README.md", "What a handler writes through `&mut Once` happens exactly once"),
+    ("streamjobs/src/once/mod.rs", "There is no window: such effects happen exactly once."),
+    (
+        "streamjobs-postgres/docs/front.md",
+        "What a handler writes through [`&mut Once`](Once) happens exactly once",
+    ),
+    (
+        "streamjobs-postgres/src/once.rs",
+        "What is written through this transaction happens exactly once",
+    ),
+];
+
+#[test]
+fn exactly_once_is_said_of_guarded_effects_alone() {
+    let mut told = BTreeSet::new();
+    for (name, text) in all_texts() {
+        let marks = ["//!", "///", "//", "--", "#"];
+        let bare = |line: &str| {
+            let line = line.trim();
+            let mark = marks.iter().find_map(|mark| line.strip_prefix(mark));
+            mark.unwrap_or(line).trim().to_owned()
+        };
+        let mut rest = text.lines().map(bare).collect::<Vec<_>>().join(" ");
+        for (_, sentence) in EXACTLY_ONCE.iter().filter(|(page, _)| *page == name) {
+            assert!(rest.contains(sentence), "{name} does not say any more: {sentence}");
+            rest = rest.replacen(sentence, "", 1);
+            told.insert(*sentence);
+        }
+        // As one word or as two, whatever lines it stands on.
+        let rest = rest.to_lowercase().replace('-', " ");
+        let rest = rest.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(!rest.contains("exactly once"), "{name} says it of something else");
+    }
+    assert_eq!(told.len(), EXACTLY_ONCE.len());
+}
+
+/// Everything that users read: pages, code with its documentation, SQL and package descriptions.
+fn all_texts() -> Vec<(String, String)> {
+    let kinds = [".md", ".rs", ".sql", ".toml"];
+    let mut found = Vec::new();
+    let mut folders = vec![root()];
+    while let Some(folder) = folders.pop() {
+        for item in fs::read_dir(&folder).unwrap() {
+            let path = item.unwrap().path();
+            let name = path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
+            let is_ours = !name.starts_with('.') && name != "tests" && !name.ends_with("target");
+            if path.is_dir() && is_ours {
+                folders.push(path);
+            } else if path.is_file() && kinds.iter().any(|kind| name.ends_with(kind)) {
+                found.push((name, fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    found
 }
