@@ -1,5 +1,5 @@
 use std::num::NonZeroU32;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
@@ -440,6 +440,19 @@ async fn letters_leave_redis_only_after_a_commit_that_waits_for_the_disk() {
     assert_eq!((report.stored, desk.left()), (1, 0));
     let waits = sqlx::query_scalar::<_, String>("SELECT waits FROM commits");
     assert_eq!(waits.fetch_all(&desk.pool).await.unwrap(), ["on"]);
+}
+
+#[tokio::test]
+async fn a_sweep_passes_letters_that_are_left_for_now() {
+    let desk = Desk::new().await;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis().to_string();
+    desk.redis.command(&["HSET", "{orders}:group:billing", "beat:alive", &now]);
+    for _ in 0..40 {
+        desk.write("*", &[("sj-dead-reason", "trimmed"), ("sj-dead-consumer", "alive")]);
+    }
+    desk.bury(0, 3);
+    let report = desk.archive().sweep(&desk.client).await.unwrap();
+    assert_eq!((report.stored, desk.left()), (3, 40));
 }
 
 #[tokio::test]
