@@ -78,6 +78,10 @@ impl SchemaName {
     }
 }
 
+/// How transactions begin that meet others, whatever the session's own level is: what the others
+/// have committed is seen, and is no reason to fail.
+pub(crate) const READ_COMMITTED: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
+
 /// Begins a transaction that keeps to its limits. All in one request, and with nothing from outside
 /// in it.
 pub(crate) fn begin(limits: Limits) -> SqlStr {

@@ -9,15 +9,14 @@ mod run;
 
 use std::num::NonZeroU32;
 
-use sqlx::Row;
 use sqlx::types::Json;
+use sqlx::Row;
 use streamjobs::Client;
 use uuid::Uuid;
 
 use super::selection::matching;
-use super::{
-    DeadLetters, LetterState, QueryError, READ_COMMITTED, RedriveError, RedriveId, Selection,
-};
+use super::{DeadLetters, LetterState, QueryError, RedriveError, RedriveId, Selection};
+use crate::schema::READ_COMMITTED;
 
 pub use self::plan::RedrivePlan;
 pub use self::report::{LetterOutcome, OutcomeState, Redrive, RedriveState};
