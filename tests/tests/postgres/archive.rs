@@ -14,7 +14,7 @@ use streamjobs_tests::postgres::{Database, PgServer, Role};
 use streamjobs_tests::proxy::{FaultProxy, Mode};
 use streamjobs_tests::server::RedisServer;
 
-use crate::app::prepare;
+use crate::app::{commits, prepare, watch_commits};
 
 #[derive(Clone, Debug, Event, Serialize, Deserialize)]
 #[event(stream = "orders", type = "order.placed")]
@@ -424,22 +424,12 @@ async fn a_letter_that_left_redis_survives_a_crash_of_the_database() {
 #[tokio::test]
 async fn letters_leave_redis_only_after_a_commit_that_waits_for_the_disk() {
     let desk = Desk::new().await;
-    desk.owner(
-        "CREATE TABLE commits (waits text);
-         GRANT INSERT, SELECT ON commits TO PUBLIC;
-         CREATE FUNCTION note_commit() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-             INSERT INTO commits VALUES (current_setting('synchronous_commit')); RETURN NULL;
-         END $$;
-         CREATE CONSTRAINT TRIGGER note_commit AFTER INSERT ON streamjobs.dead_letters
-             DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION note_commit()",
-    )
-    .await;
+    watch_commits(&desk.database, "dead_letters").await;
     let options = desk.database.options(Role::Run).options([("synchronous_commit", "off")]);
     desk.bury(0, 1);
     let report = Desk::archive_of(&open(options).await).sweep(&desk.client).await.unwrap();
     assert_eq!((report.stored, desk.left()), (1, 0));
-    let waits = sqlx::query_scalar::<_, String>("SELECT waits FROM commits");
-    assert_eq!(waits.fetch_all(&desk.pool).await.unwrap(), ["on"]);
+    assert_eq!(commits(&desk.pool).await, ["on"]);
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ mod run;
 use std::num::NonZeroU32;
 
 use sqlx::types::Json;
-use sqlx::Row;
+use sqlx::{Executor, Row};
 use streamjobs::Client;
 use uuid::Uuid;
 
@@ -170,7 +170,8 @@ impl Redriving {
             .bind(i64::try_from(letters).unwrap_or(i64::MAX))
             .execute(&mut *transaction)
             .await?;
-        transaction.commit().await?;
+        // Jobs go back next; who asked for that is on disk by then, whatever the session's default is.
+        (&mut *transaction).execute(postgres.commit()).await?;
         Ok(RedriveId::new(id))
     }
 }
