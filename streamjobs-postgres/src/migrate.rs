@@ -6,7 +6,7 @@ use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{Connection, PgConnection, PgPool};
 use thiserror::Error;
 
-use crate::schema::SchemaName;
+use crate::schema::{READ_COMMITTED, SchemaName};
 
 /// One step of the schema's history, for teams that apply migrations with a tool of their own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -191,10 +191,10 @@ fn compare(schema: &SchemaName, applied: &[(i64, String, Vec<u8>)]) -> Result<()
 
 /// Applies what is missing, all of it in one transaction. Its lock ends with it: one that belongs to
 /// the session would stay with the pool's connection after an error, and would not work behind a
-/// pooler.
+/// pooler. Whoever waited for it has to see what was done meanwhile.
 async fn apply(pool: &PgPool, schema: &SchemaName) -> Result<(), MigrateError> {
     let mut connection = pool.acquire().await?;
-    let mut transaction = connection.begin().await?;
+    let mut transaction = connection.begin_with(READ_COMMITTED).await?;
     sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
         .bind(["streamjobs:", schema.as_str()].concat())
         .execute(&mut *transaction)

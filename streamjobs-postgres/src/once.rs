@@ -14,7 +14,7 @@ use crate::fault;
 use crate::key::{self, ByEventId, GuardKey};
 use crate::note::{Found, mismatch};
 use crate::postgres::Postgres;
-use crate::schema;
+use crate::schema::READ_COMMITTED;
 use crate::time::Timestamp;
 
 /// A transaction in which a handler does its work once for each event.
@@ -132,7 +132,7 @@ fn begin<K: GuardKey>(
     let key = key::of_job::<K>(job);
     async move {
         let key = key?;
-        let begun = postgres.pool().begin_with(schema::BEGIN).await;
+        let begun = postgres.pool().begin_with(READ_COMMITTED).await;
         let mut transaction = begun.map_err(fault::job_error)?;
         let hash = key::payload_hash(job.entry());
         if insert(postgres, job, &key, &hash, &mut transaction).await? {

@@ -9,7 +9,7 @@ use streamjobs::{Job, JobError};
 
 use crate::limits::Limits;
 use crate::migrate::{self, SchemaError};
-use crate::schema::{BEGIN, Durability, SchemaName, commit};
+use crate::schema::{Durability, READ_COMMITTED, SchemaName, commit};
 
 /// A database with the tables of this crate: what everything else here starts from.
 ///
@@ -86,7 +86,7 @@ impl Postgres {
 
     /// Begins a transaction that keeps to the limits, for [`commit`](Self::commit).
     pub(crate) async fn begin(&self) -> Result<Transaction<'static, sqlx::Postgres>, sqlx::Error> {
-        let mut transaction = self.pool().begin_with(BEGIN).await?;
+        let mut transaction = self.pool().begin_with(READ_COMMITTED).await?;
         sqlx::query(LIMIT)
             .bind(self.inner.limits.lock())
             .bind(self.inner.limits.statement())

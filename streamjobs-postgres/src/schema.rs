@@ -77,8 +77,9 @@ impl SchemaName {
     }
 }
 
-/// Begins a transaction that sees what others have committed, whatever the session's default is.
-pub(crate) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+/// How transactions begin that meet others, whatever the session's own level is: what the others
+/// have committed is seen, and is no reason to fail.
+pub(crate) const READ_COMMITTED: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
 
 /// Commits such a transaction, in one request.
 ///

@@ -67,6 +67,9 @@ pub struct Taken {
     /// Letters that were taken before and not settled, and that are gone: redriven, purged, or
     /// settled with a lost answer.
     pub gone: usize,
+    /// Whether there may be more to take at once. Where no letters came, there may be: those that
+    /// wait for the consumer that had their entries are passed over.
+    pub more: bool,
 }
 
 /// A job of an archive, to be put back.
@@ -233,7 +236,7 @@ impl DeadLetters {
         let taken = self.store.take_letters(&self.queue, by, limit).await;
         let taken = taken.map_err(|error| self.failed("take", error))?;
         let letters = taken.letters.iter().map(DeadLetter::of).collect();
-        Ok(Taken { letters, gone: taken.gone })
+        Ok(Taken { letters, gone: taken.gone, more: taken.more })
     }
 
     /// Removes dead letters that are stored elsewhere: how many of them were still there. Doing it

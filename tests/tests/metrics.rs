@@ -11,14 +11,10 @@
     reason = "tests say what is wrong by failing"
 )]
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
-use std::path::Path;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use streamjobs::runtime::Counters;
 use streamjobs::service::{BoxFuture, Service, ServiceContext};
 use streamjobs::testing::Streams;
@@ -28,90 +24,10 @@ use streamjobs_tests::eventually::eventually_async;
 #[path = "redis/app.rs"]
 #[allow(dead_code, reason = "the tests on a server use more of it")]
 mod app;
+mod scrape;
 
 use app::{App, DEADLINE, Gate, Order, Work, options, order, quick, until};
-
-/// The recorder of this process.
-fn recorder() -> &'static PrometheusHandle {
-    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
-    HANDLE.get_or_init(|| {
-        let builder = PrometheusBuilder::new().set_buckets(&[0.005, 0.1, 1.0, 10.0]).unwrap();
-        builder.install_recorder().unwrap()
-    })
-}
-
-/// What a scrape says.
-struct Scrape {
-    /// The type of each metric.
-    types: BTreeMap<String, String>,
-    /// Each series: name, labels, value.
-    series: Vec<(String, BTreeMap<String, String>, f64)>,
-}
-
-impl Scrape {
-    fn take() -> Self {
-        Self::parse(&recorder().render())
-    }
-
-    fn parse(text: &str) -> Self {
-        let (mut types, mut series) = (BTreeMap::new(), Vec::new());
-        for line in text.lines().filter(|line| !line.is_empty()) {
-            if let Some(declared) = line.strip_prefix("# TYPE ") {
-                let (name, kind) = declared.split_once(' ').unwrap();
-                types.insert(name.to_owned(), kind.to_owned());
-            }
-            if line.starts_with('#') {
-                continue;
-            }
-            let (name, value) = line.rsplit_once(' ').unwrap();
-            let (name, labels) = name.split_once('{').unwrap_or((name, "}"));
-            let labels = labels.trim_end_matches('}').split(',').filter_map(|label| {
-                let (name, value) = label.split_once('=')?;
-                Some((name.to_owned(), value.trim_matches('"').to_owned()))
-            });
-            series.push((name.to_owned(), labels.collect(), value.parse().unwrap()));
-        }
-        Self { types, series }
-    }
-
-    /// The sum over all series of that name with these labels.
-    fn sum(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
-        let matching = self.series.iter().filter(|(of, have, _)| {
-            let has = |(name, value): &(&str, &str)| have.get(*name).is_some_and(|is| is == value);
-            of == name && labels.iter().all(has)
-        });
-        matching.map(|(_, _, value)| *value as u64).sum()
-    }
-}
-
-/// One row of `docs/metrics.md`: type and labels.
-fn documented() -> BTreeMap<String, (String, BTreeSet<String>)> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("docs/metrics.md");
-    let text = std::fs::read_to_string(path).unwrap();
-    let rows = text.lines().filter(|line| line.starts_with("| `"));
-    let row = |line: &str| {
-        let cells = line.split('|').map(str::trim).collect::<Vec<_>>();
-        let labels = cells[4].split('`').skip(1).step_by(2).map(str::to_owned);
-        (cells[1].trim_matches('`').to_owned(), (cells[2].to_owned(), labels.collect()))
-    };
-    rows.map(row).collect()
-}
-
-fn agrees_with_documentation(scrape: &Scrape) {
-    let documented = documented();
-    let ours = |name: &&String| name.starts_with("streamjobs_") || name.starts_with("messaging_");
-    let names = scrape.types.keys().filter(ours).collect::<Vec<_>>();
-    assert_eq!(names, documented.keys().collect::<Vec<_>>());
-    for (name, (kind, labels)) in &documented {
-        assert_eq!(&scrape.types[name], kind, "{name}");
-        let parts = ["", "_count", "_sum", "_bucket"].map(|part| format!("{name}{part}"));
-        let mut used = BTreeSet::new();
-        for (_, have, _) in scrape.series.iter().filter(|(of, ..)| parts.contains(of)) {
-            used.extend(have.keys().filter(|label| *label != "le").cloned());
-        }
-        assert_eq!(&used, labels, "{name}");
-    }
-}
+use scrape::{Scrape, recorder};
 
 /// Every count of the runtime is in the scrape, over all of its groups.
 fn agrees_with_counters(scrape: &Scrape, counters: &Counters) {
@@ -278,7 +194,7 @@ async fn one_scrape_shows_every_metric_and_equals_the_history_of_the_run() {
     until(DEADLINE, "the service is at rest", || runtime.counters().services_ended == 2).await;
     shows_what_the_server_says(&app).await;
     let (scrape, counters) = scrape_at_rest(&runtime).await;
-    agrees_with_documentation(&scrape);
+    scrape.agrees_with("docs/metrics.md", &["streamjobs_", "messaging_"]);
     agrees_with_counters(&scrape, &counters);
     equals_history(&scrape, &work);
     gate.open();

@@ -28,6 +28,8 @@ pub(super) struct Mover {
     portion: Portion,
     waiting: Vec<Row>,
     taken_at: Instant,
+    /// Whether there may be more than what was taken.
+    more: bool,
     stored: Vec<EntryId>,
     /// Letters of which it was said that they cannot be stored.
     refused: BTreeSet<EntryId>,
@@ -57,6 +59,7 @@ impl Mover {
             portion: Portion::new(batch),
             waiting: Vec::new(),
             taken_at: Instant::now(),
+            more: false,
             stored: Vec::new(),
             refused: BTreeSet::new(),
         }
@@ -81,10 +84,9 @@ impl Mover {
         if self.waiting.is_empty() || self.taken_at.elapsed() >= self.lease {
             self.take(report).await?;
         }
-        let some = !self.waiting.is_empty();
         self.store(turn, report).await?;
         self.settle().await?;
-        Ok(some)
+        Ok(self.more)
     }
 
     /// Letters whose lease ran out while the database was away are taken again: until now somebody
@@ -94,6 +96,7 @@ impl Mover {
         self.taken_at = Instant::now();
         let taken = self.letters.take(&self.taker, self.portion.next).await?;
         report.gone += taken.gone as u64;
+        self.more = taken.more;
         let (mut bytes, mut pause_at) = (0, YIELD_BYTES);
         for letter in taken.letters {
             let row = Row::of(letter);

@@ -160,10 +160,6 @@ fn is_syntax(code: Option<&str>) -> bool {
     code.is_some_and(|code| code.starts_with("22") || code == "42601")
 }
 
-/// How transactions begin that meet others at the same rows, whatever the session's own level is:
-/// what the others have committed is seen, and is no reason to fail.
-const READ_COMMITTED: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
-
 const LIST: &str = concat!(
     "SELECT ",
     columns!(),

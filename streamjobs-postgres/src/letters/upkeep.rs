@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use streamjobs::EventId;
 
-use super::{DeadLetters, QueryError, READ_COMMITTED};
+use super::{DeadLetters, QueryError};
+use crate::schema::READ_COMMITTED;
 use crate::time::seconds;
 
 impl DeadLetters {

@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use super::troubles::{Row, Sent, Settled, Troubles};
 use crate::postgres::Postgres;
+use crate::schema::READ_COMMITTED;
 use crate::{fault, metrics, text};
 
 /// Moves rows to their streams.
@@ -75,8 +76,7 @@ impl Mover {
 
     async fn attempt(&mut self) -> Result<Round, sqlx::Error> {
         // Under any other isolation the rows would be those of before the election.
-        let mut transaction =
-            self.postgres.pool().begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
+        let mut transaction = self.postgres.pool().begin_with(READ_COMMITTED).await?;
         match self.within(&mut transaction).await {
             Ok(round) => transaction.commit().await.map(|()| round),
             Err(error) => {

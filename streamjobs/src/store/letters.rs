@@ -71,6 +71,8 @@ pub struct TakenLetters {
     pub letters: Vec<StoredDeadLetter>,
     /// Letters that were taken before, not settled, and are gone.
     pub gone: usize,
+    /// Whether there may be more to take now.
+    pub more: bool,
 }
 
 /// A job that comes back from an archive.

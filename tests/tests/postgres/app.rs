@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
-use sqlx::PgPool;
+use sqlx::{AssertSqlSafe, PgPool};
 use streamjobs::config::GroupOptions;
 use streamjobs::{
     Backoff, Client, Event, Job, JobError, Runtime, RuntimeBuilder, State, handler, handlers,
@@ -225,4 +225,23 @@ pub const LEASE: Duration = Duration::from_millis(600);
 /// Waits until something holds, leaving the executor free.
 pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     eventually_async(DEADLINE, what, async || condition()).await;
+}
+
+/// Notes for each row of a table what its commit waits for.
+pub async fn watch_commits(database: &Database, table: &str) {
+    let sql = format!(
+        "CREATE TABLE commits (waits text);
+         GRANT INSERT, SELECT ON commits TO PUBLIC;
+         CREATE FUNCTION note_commit() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             INSERT INTO commits VALUES (current_setting('synchronous_commit')); RETURN NULL;
+         END $$;
+         CREATE CONSTRAINT TRIGGER note_commit AFTER INSERT ON streamjobs.{table}
+             DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION note_commit()"
+    );
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&database.owner_pool()).await.unwrap();
+}
+
+/// What was noted, for each row.
+pub async fn commits(pool: &PgPool) -> Vec<String> {
+    sqlx::query_scalar("SELECT waits FROM commits").fetch_all(pool).await.unwrap()
 }

@@ -1,5 +1,5 @@
 use std::num::NonZeroU32;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
@@ -14,7 +14,7 @@ use streamjobs_tests::postgres::{Database, PgServer, Role};
 use streamjobs_tests::proxy::{FaultProxy, Mode};
 use streamjobs_tests::server::RedisServer;
 
-use crate::app::prepare;
+use crate::app::{commits, prepare, watch_commits};
 
 #[derive(Clone, Debug, Event, Serialize, Deserialize)]
 #[event(stream = "orders", type = "order.placed")]
@@ -426,22 +426,25 @@ async fn a_letter_that_left_redis_survives_a_crash_of_the_database() {
 #[tokio::test]
 async fn letters_leave_redis_only_after_a_commit_that_waits_for_the_disk() {
     let desk = Desk::new().await;
-    desk.owner(
-        "CREATE TABLE commits (waits text);
-         GRANT INSERT, SELECT ON commits TO PUBLIC;
-         CREATE FUNCTION note_commit() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-             INSERT INTO commits VALUES (current_setting('synchronous_commit')); RETURN NULL;
-         END $$;
-         CREATE CONSTRAINT TRIGGER note_commit AFTER INSERT ON streamjobs.dead_letters
-             DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION note_commit()",
-    )
-    .await;
+    watch_commits(&desk.database, "dead_letters").await;
     let options = desk.database.options(Role::Run).options([("synchronous_commit", "off")]);
     desk.bury(0, 1);
     let report = archive_of(&open(options).await).sweep(&desk.client).await.unwrap();
     assert_eq!((report.stored, desk.left()), (1, 0));
-    let waits = sqlx::query_scalar::<_, String>("SELECT waits FROM commits");
-    assert_eq!(waits.fetch_all(&desk.pool).await.unwrap(), ["on"]);
+    assert_eq!(commits(&desk.pool).await, ["on"]);
+}
+
+#[tokio::test]
+async fn a_sweep_passes_letters_that_are_left_for_now() {
+    let desk = Desk::new().await;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis().to_string();
+    desk.redis.command(&["HSET", "{orders}:group:billing", "beat:alive", &now]);
+    for _ in 0..40 {
+        desk.write("*", &[("sj-dead-reason", "trimmed"), ("sj-dead-consumer", "alive")]);
+    }
+    desk.bury(0, 3);
+    let report = desk.archive().sweep(&desk.client).await.unwrap();
+    assert_eq!((report.stored, desk.left()), (3, 40));
 }
 
 #[tokio::test]

@@ -149,6 +149,26 @@ async fn a_guard_that_the_database_does_not_answer_is_put_off() {
 }
 
 #[tokio::test]
+async fn a_handler_that_ends_its_transaction_itself_is_not_taken_for_done() {
+    let app = App::start().await;
+    let charge = Charge::new(|order, tx, job| {
+        Box::pin(async move {
+            write_effect(tx, &order, &job).await?;
+            if job.attempt() == 1 {
+                sqlx::raw_sql("ROLLBACK").execute(&mut **tx).await?;
+            }
+            Ok(())
+        })
+    });
+    let runtime = app.runtime(&charge).start().await.unwrap();
+    app.publish(&[order("1")]).await;
+    until("done", || runtime.counters().succeeded == 1).await;
+    assert_eq!((runtime.counters().failed, charge.count()), (1, 2));
+    assert_eq!((app.effects().await, app.guard_rows().await), (1, 1));
+    let _ = runtime.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_handler_that_idles_in_its_transaction_is_ended_and_charged() {
     let mut app = App::start().await;
     let strict = Postgres::builder(app.pool.clone()).idle_timeout(Duration::from_millis(400));

@@ -1,11 +1,12 @@
 //! Migrations: once, whoever comes first; and no start on a schema that does not fit.
 
 use futures_util::future::join_all;
+use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, Executor, PgPool};
 use streamjobs_postgres::{
     MigrationError, Postgres, SchemaError, SchemaName, migrate, migrate_schema, migrations,
 };
-use streamjobs_tests::postgres::{Database, PgServer};
+use streamjobs_tests::postgres::{Database, PgServer, Role};
 
 async fn database() -> Database {
     PgServer::shared().database().await
@@ -23,7 +24,10 @@ fn count() -> i64 {
 #[tokio::test]
 async fn eight_starters_at_once_apply_each_migration_once() {
     let database = database().await;
-    let pool = database.owner_pool();
+    // What the one before has done must be seen, whatever sessions see by default.
+    let strict = [("default_transaction_isolation", "serializable")];
+    let strict = database.options(Role::Owner).options(strict);
+    let pool = PgPoolOptions::new().connect_lazy_with(strict);
     for outcome in join_all((0..8).map(|_| migrate(&pool))).await {
         outcome.unwrap();
     }

@@ -16,6 +16,7 @@ use streamjobs_tests::postgres::{PgServer, Role};
 use streamjobs_tests::proxy::{FaultProxy, Mode};
 use streamjobs_tests::server::RedisServer;
 
+use crate::app::{commits, watch_commits};
 use crate::rows::{Archive, Row, redis};
 
 const LANE: &str = "{orders}:lane:billing";
@@ -210,6 +211,17 @@ async fn two_requests_for_the_same_letters_put_each_job_back_once() {
     archive.fill(250).await;
     put_back_by_two_requests(&archive.letters, &client).await;
     assert_eq!(server.length(LANE), 250);
+}
+
+#[tokio::test]
+async fn who_asked_is_on_disk_before_a_job_goes_back() {
+    let archive = Archive::start().await;
+    watch_commits(&archive.database, "redrives").await;
+    archive.fill(1).await;
+    let options = archive.database.options(Role::Run).options([("synchronous_commit", "off")]);
+    let postgres = Postgres::open(PgPoolOptions::new().connect_lazy_with(options)).await.unwrap();
+    postgres.dead_letters().redrive(Selection::new(), request()).record().await.unwrap();
+    assert_eq!(commits(&archive.pool).await, ["on"]);
 }
 
 #[tokio::test]

@@ -11,8 +11,9 @@ use streamjobs::error::DeadLetterError;
 
 use super::job::{self, Letter, Outcome};
 use super::{OutcomeState, pace};
-use crate::letters::{READ_COMMITTED, RedriveId};
+use crate::letters::RedriveId;
 use crate::postgres::Postgres;
+use crate::schema::READ_COMMITTED;
 
 /// Carries out batches of one request.
 pub(super) struct Batch<'a> {

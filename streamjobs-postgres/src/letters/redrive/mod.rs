@@ -9,15 +9,14 @@ mod run;
 
 use std::num::NonZeroU32;
 
-use sqlx::Row;
 use sqlx::types::Json;
+use sqlx::{Executor, Row};
 use streamjobs::Client;
 use uuid::Uuid;
 
 use super::selection::matching;
-use super::{
-    DeadLetters, LetterState, QueryError, READ_COMMITTED, RedriveError, RedriveId, Selection,
-};
+use super::{DeadLetters, LetterState, QueryError, RedriveError, RedriveId, Selection};
+use crate::schema::READ_COMMITTED;
 
 pub use self::plan::RedrivePlan;
 pub use self::report::{LetterOutcome, OutcomeState, Redrive, RedriveState};
@@ -171,7 +170,8 @@ impl Redriving {
             .bind(i64::try_from(letters).unwrap_or(i64::MAX))
             .execute(&mut *transaction)
             .await?;
-        transaction.commit().await?;
+        // Jobs go back next; who asked for that is on disk by then, whatever the session's default is.
+        (&mut *transaction).execute(postgres.commit()).await?;
         Ok(RedriveId::new(id))
     }
 }

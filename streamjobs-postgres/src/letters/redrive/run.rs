@@ -10,7 +10,8 @@ use super::pace::Patience;
 use super::report::redrive_columns;
 use crate::fault;
 use crate::letters::error::Interruption;
-use crate::letters::{DeadLetters, QueryError, READ_COMMITTED, RedriveError, RedriveId};
+use crate::letters::{DeadLetters, QueryError, RedriveError, RedriveId};
+use crate::schema::READ_COMMITTED;
 
 impl DeadLetters {
     /// Carries a request out that was recorded, interrupted or stopped, with the settings that it

@@ -31,8 +31,10 @@ pub async fn letters_are_taken_by_one_each_in_order_and_settled(stage: &Stage) -
     let (store, queue) = (&stage.store, &stage.queue);
     let buried = bury(stage, 5).await?;
     let (one, two) = (taker("one")?, taker("two")?);
-    let first = store.take_letters(queue, &one, 3).await?.letters;
-    let second = store.take_letters(queue, &two, 9).await?.letters;
+    let first = store.take_letters(queue, &one, 3).await?;
+    let second = store.take_letters(queue, &two, 9).await?;
+    assert_eq!((first.more, second.more), (true, false));
+    let (first, second) = (first.letters, second.letters);
     assert_eq!([ids(&first), ids(&second)].concat(), buried);
     assert!(first.iter().all(|letter| letter.fields() == fields("dead")));
     assert!(store.take_letters(queue, &one, 9).await?.letters.is_empty());
@@ -133,9 +135,11 @@ pub async fn a_letter_of_a_loss_waits_while_its_consumer_lives(stage: &Stage) ->
         return Err("a trimmed entry".into());
     };
     let one = taker("one")?;
-    assert!(store.take_letters(queue, &one, 9).await?.letters.is_empty());
+    let none = store.take_letters(queue, &one, 1).await?;
+    assert_eq!((none.letters.len(), none.more), (0, true), "it was passed over");
     stage.hands.age(&stage.dead_key(), ARCHIVE, *letter, LEASE * 2);
-    assert!(store.take_letters(queue, &one, 9).await?.letters.is_empty(), "it lives still");
+    let none = store.take_letters(queue, &one, 1).await?;
+    assert_eq!((none.letters.len(), none.more), (0, false), "it lives still");
     let job = fields("again");
     store.set_aside(queue, &stage.me, hold, Some(*letter), Duration::ZERO, &job).await?;
     assert_eq!(store.promote(queue, 9).await?.promoted, 1, "nothing of the job was lost");

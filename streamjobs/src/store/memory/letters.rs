@@ -71,6 +71,11 @@ fn take(world: &mut World, queue: &Queue, by: &Taker, limit: usize) -> TakenLett
     let lives = |consumer: &str| {
         beats.get(consumer).is_some_and(|beat| now.saturating_sub(*beat) <= milliseconds(ALIVE))
     };
+    let is_left = |letter: &Entry| {
+        let young = now.saturating_sub(letter.id().milliseconds()) <= milliseconds(WITHHELD);
+        let loss = letter.text("sj-dead-reason") == Some("trimmed");
+        loss && young && letter.text("sj-dead-consumer").is_some_and(lives)
+    };
     let dead = world.dead(queue);
     let mut taken = TakenLetters::default();
     if limit == 0 || (dead.entries.is_empty() && !dead.groups.contains_key(by.group_name())) {
@@ -80,7 +85,7 @@ fn take(world: &mut World, queue: &Queue, by: &Taker, limit: usize) -> TakenLett
     let group = dead.groups.entry(by.group_name().to_owned()).or_default();
     let late = group.pending.iter().filter(|(_, row)| row.idle(now) >= lease).take(limit);
     let late = late.map(|(id, _)| *id).collect::<Vec<_>>();
-    let mut letters = Vec::new();
+    let (full, mut left) = (late.len() == limit, 0);
     for id in late {
         let Some(fields) = dead.entries.get(&id).cloned() else {
             group.pending.remove(&id);
@@ -91,16 +96,17 @@ fn take(world: &mut World, queue: &Queue, by: &Taker, limit: usize) -> TakenLett
         let row = Pending { consumer: consumer.to_owned(), since: now, delivery_count: count + 1 };
         group.pending.insert(id, row);
         group.consumers.insert(consumer.to_owned());
-        letters.push(Entry::new(id, fields));
+        let letter = Entry::new(id, fields);
+        if is_left(&letter) {
+            left += 1;
+        } else {
+            taken.letters.push(letter);
+        }
     }
-    let rest = limit.saturating_sub(letters.len());
+    let rest = limit.saturating_sub(taken.letters.len());
     let fresh = dead.deliver(by.group_name(), consumer, rest, now).unwrap_or_default();
-    letters.extend(fresh.into_iter().map(|(id, fields)| Entry::new(id, fields)));
-    letters.retain(|letter| {
-        let young = now.saturating_sub(letter.id().milliseconds()) <= milliseconds(WITHHELD);
-        let loss = letter.text("sj-dead-reason") == Some("trimmed");
-        !(loss && young && letter.text("sj-dead-consumer").is_some_and(lives))
-    });
-    taken.letters = letters;
+    taken.more = full && left < limit || rest > 0 && fresh.len() == rest;
+    let fresh = fresh.into_iter().map(|(id, fields)| Entry::new(id, fields));
+    taken.letters.extend(fresh.filter(|letter| !is_left(letter)));
     taken
 }

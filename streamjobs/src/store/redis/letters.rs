@@ -67,8 +67,12 @@ async fn take(
         command.arg(&[ALIVE, WITHHELD, kept].map(milliseconds));
     };
     let value = link.script(&script::TAKE_LETTERS, &[&dead, &hash], add).await?;
-    let [letters, gone] = reply::tuple(value, name)?;
-    Ok(TakenLetters { letters: reply::entries(letters, name)?, gone: reply::size(&gone, name)? })
+    let [letters, gone, more] = reply::tuple(value, name)?;
+    Ok(TakenLetters {
+        letters: reply::entries(letters, name)?,
+        gone: reply::size(&gone, name)?,
+        more: reply::size(&more, name)? > 0,
+    })
 }
 
 async fn settle(

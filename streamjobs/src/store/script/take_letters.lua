@@ -3,7 +3,8 @@
 -- KEYS: dead letters, group hash. ARGV: the takers' group, consumer, lease in milliseconds, letters at
 -- most, how long after its last beat a consumer counts as alive, how long a letter of a loss is left
 -- while its consumer is alive, how long an idle taker is kept, all in milliseconds.
--- Answers: the letters as id and fields, and how many were taken before, not settled, and are gone.
+-- Answers: the letters as id and fields, how many were taken before, not settled, and are gone, and 1
+-- if there may be more to take now.
 --
 -- Before: there may be no letters, and no takers.
 -- After: the letters in the answer are pending for this taker, and so are those that are left for now:
@@ -22,7 +23,7 @@ local group, me, lease, limit = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local alive, withheld, kept = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local clock = now()
 
-if redis.call('XLEN', dead) == 0 and not pending_of(dead, group) then return {{}, 0} end
+if redis.call('XLEN', dead) == 0 and not pending_of(dead, group) then return {{}, 0, 0} end
 redis.call('XDEL', dead, '0-0')
 ensure_group(dead, group, '0-0')
 
@@ -39,15 +40,20 @@ local function hand_out(letter)
   if may_be_replaced(letter) then left = left + 1 else letters[#letters + 1] = letter end
 end
 
-for _, row in ipairs(redis.call('XPENDING', dead, group, 'IDLE', lease, '-', '+', limit)) do
+local late = redis.call('XPENDING', dead, group, 'IDLE', lease, '-', '+', limit)
+for _, row in ipairs(late) do
   local claimed = redis.call('XCLAIM', dead, group, me, 0, row[1])[1]
   if claimed then hand_out(claimed) else gone = gone + 1 end
 end
+-- Those that are left come again, however soon: they are no reason to ask again at once.
+local more = #late == limit and left < limit
 if #letters < limit then
-  local fresh = redis.call('XREADGROUP', 'GROUP', group, me, 'COUNT', limit - #letters,
+  local asked = limit - #letters
+  local fresh = redis.call('XREADGROUP', 'GROUP', group, me, 'COUNT', asked,
     'STREAMS', dead, '>')
   if fresh then
     for _, letter in ipairs(fresh[1][2]) do hand_out(letter) end
+    more = more or #fresh[1][2] == asked
   end
 end
 if #letters + gone + left == 0 then
@@ -58,4 +64,4 @@ if #letters + gone + left == 0 then
     end
   end
 end
-return {letters, gone}
+return {letters, gone, more and 1 or 0}
