@@ -137,9 +137,10 @@ async fn the_outbox_is_moved_but_for_what_cannot(app: &App, relay: &Relay) {
 async fn old_rows_go(app: &App) {
     execute(
         app,
-        "INSERT INTO streamjobs.once (group_name, key, stream, entry_id, payload_hash, done_at)
-         SELECT 'billing', 'old-' || n, 'orders', n || '-0', '\\x00',
-                clock_timestamp() - interval '30 days' FROM generate_series(1, 5) AS n;
+        "INSERT INTO streamjobs.once
+             (group_name, key, stream, entry_id, published_at, payload_hash, done_at)
+         SELECT 'billing', 'old-' || n, 'orders', n || '-0', at, '\\x00', at
+         FROM generate_series(1, 5) AS n, (SELECT clock_timestamp() - interval '30 days') AS t (at);
          INSERT INTO streamjobs.dead_letters
              (stream, group_name, letter_id, digest, reason, fingerprint, attempts, deliveries,
               buried_at, archived_at, field_names, field_values)
