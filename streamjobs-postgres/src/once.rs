@@ -50,6 +50,9 @@ use crate::time::Timestamp;
 /// long as the note is kept and the database loses no committed transaction. Everything else that the handler does happens at least once: see
 /// [`OnceMark`](crate::OnceMark) for mail and the like.
 ///
+/// Event ids count for a group across all of its streams: those that an application makes itself have
+/// to be unlike each other on every stream that the group reads.
+///
 /// - A job that was done before is acknowledged without running.
 /// - One that is being done elsewhere waits, at most
 ///   [`lock_timeout`](crate::PostgresBuilder::lock_timeout), and then is skipped or runs.
