@@ -128,14 +128,16 @@ impl DeadLetters {
     }
 
     /// Whether a selection can be asked for: values first, then the paths, which only the database
-    /// can read.
+    /// can read. They are tried on an empty document as well: a variable that nobody has set is
+    /// found when a path is followed, which for the letters depends on what they hold.
     async fn check(&self, selection: &Selection) -> Result<(), QueryError> {
         selection.check()?;
         for (filter, path) in selection.paths() {
-            let read = sqlx::query("SELECT $1::text::jsonpath IS NULL")
-                .bind(path)
-                .fetch_one(self.postgres.pool())
-                .await;
+            let read =
+                sqlx::query("SELECT jsonb_path_exists('null', $1::text::jsonpath, '{}', true)")
+                    .bind(path)
+                    .fetch_one(self.postgres.pool())
+                    .await;
             match read {
                 Ok(_) => {}
                 Err(sqlx::Error::Database(refused)) if is_syntax(refused.code().as_deref()) => {
@@ -154,10 +156,10 @@ fn letters(rows: &[PgRow]) -> Result<Vec<ArchivedLetter>, QueryError> {
     letters.map_err(|source| QueryError::database("read", source))
 }
 
-/// Whether the database could not make sense of a value: a syntax error, or a class 22 error, as
-/// for a regular expression or a number that is none.
+/// Whether the database could not make sense of a value: a syntax error, a variable that is not set,
+/// or a class 22 error, as for a regular expression or a number that is none.
 fn is_syntax(code: Option<&str>) -> bool {
-    code.is_some_and(|code| code.starts_with("22") || code == "42601")
+    code.is_some_and(|code| code.starts_with("22") || matches!(code, "42601" | "42704"))
 }
 
 const LIST: &str = concat!(

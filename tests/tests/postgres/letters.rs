@@ -118,7 +118,10 @@ async fn values_are_never_read_as_sql_or_as_patterns() {
 #[tokio::test]
 async fn a_path_that_is_none_is_refused_before_anything_runs() {
     let archive = Archive::start().await;
-    for path in ["$.", "$.a == = 3", "drop table", "$.a like_regex \"(\""] {
+    let variables = ["$1", "$x"];
+    for path in
+        ["$.", "$.a == = 3", "drop table", "$.a like_regex \"(\""].into_iter().chain(variables)
+    {
         let selection = Selection::new().payload_has(path);
         let request = Request::new("alice", "a test");
         let refused = archive.letters.redrive(selection, request).record().await;
