@@ -78,8 +78,9 @@ impl SchemaName {
 }
 
 /// How transactions begin that meet others, whatever the session's own level is: what the others
-/// have committed is seen, and is no reason to fail.
-pub(crate) const READ_COMMITTED: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+/// have committed is seen, and is no reason to fail. It does not ask for writing: a standby would
+/// refuse that as something it cannot do at all, and says of a write that it is no time for one.
+pub(crate) const READ_COMMITTED: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 
 /// Commits such a transaction, in one request.
 ///

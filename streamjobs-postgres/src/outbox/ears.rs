@@ -8,7 +8,8 @@ use sqlx::PgPool;
 use sqlx::postgres::PgListener;
 use tokio::time::sleep;
 
-/// A listening connection, as long as there is one. Nothing depends on it but how soon.
+/// A listening connection, as long as there is one. Nothing depends on it but how soon, so a pool
+/// that has no second connection keeps its only one for moving.
 pub(super) struct Ears {
     pool: PgPool,
     listener: Option<PgListener>,
@@ -24,6 +25,9 @@ impl Ears {
     ///
     /// Cancel safe.
     pub(super) async fn hear(&mut self) {
+        if self.pool.options().get_max_connections() < 2 {
+            return std::future::pending().await;
+        }
         let heard = match &mut self.listener {
             Some(listener) => listener.try_recv().await.map(|heard| heard.is_some()),
             None => listen(&self.pool).await.map(|listener| {

@@ -31,7 +31,7 @@ use crate::{fault, metrics};
 /// does not take is tried again, with a back-off up to 5 s, and holds no other stream up.
 ///
 /// It holds one connection of the pool while it moves a batch, and one to be notified on while it is
-/// the one that works. Behind a pooler that lends connections for one transaction it is not
+/// the one that works: not from a pool of one connection, and not after a round that failed. Behind a pooler that lends connections for one transaction it is not
 /// notified, and looks every `poll`.
 ///
 /// # Delivery
@@ -203,6 +203,8 @@ impl Running {
                 if self.failures == 0 {
                     tracing::warn!(error = %error, "the outbox cannot be moved; trying again");
                 }
+                // Where connections are what is missing, this one is for moving.
+                self.ears.close();
                 self.failures = self.failures.saturating_add(1);
                 Wait::For(pause(self.failures, fastrand::f64()))
             }

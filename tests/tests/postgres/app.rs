@@ -57,6 +57,19 @@ impl Charge {
         })
     }
 
+    /// Writes one effect, and waits for the gate in its transaction.
+    pub fn held(gate: &Gate) -> Self {
+        let gate = gate.clone();
+        Self::new(move |order, tx, job| {
+            let gate = gate.clone();
+            Box::pin(async move {
+                write_effect(tx, &order, &job).await?;
+                gate.passed().await;
+                Ok(())
+            })
+        })
+    }
+
     /// Order and attempt of every start.
     pub fn runs(&self) -> Vec<(String, u32)> {
         self.runs.lock().unwrap().clone()

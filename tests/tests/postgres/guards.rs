@@ -174,15 +174,7 @@ async fn a_handler_that_idles_in_its_transaction_is_ended_and_charged() {
     let strict = Postgres::builder(app.pool.clone()).idle_timeout(Duration::from_millis(400));
     app.postgres = strict.open().await.unwrap();
     let gate = Gate::shut();
-    let held = gate.clone();
-    let charge = Charge::new(move |order, tx, job| {
-        let gate = held.clone();
-        Box::pin(async move {
-            write_effect(tx, &order, &job).await?;
-            gate.passed().await;
-            Ok(())
-        })
-    });
+    let charge = Charge::held(&gate);
     let runtime = app.runtime(&charge).start().await.unwrap();
     app.publish(&[order("1")]).await;
     charge.wait_for(1).await;
@@ -194,5 +186,30 @@ async fn a_handler_that_idles_in_its_transaction_is_ended_and_charged() {
     app.drained("billing").await;
     assert_eq!((app.effects().await, charge.count()), (1, 2));
     assert_eq!(runtime.counters().failed, 1, "else it would be tried for ever");
+    let _ = runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn jobs_wait_for_a_database_that_takes_no_writes_and_are_charged_with_nothing() {
+    let app = App::start().await;
+    let name = app.database.name();
+    // What a session meets on a standby, as while a fail-over is under way.
+    let read_only = async |setting: &str| {
+        let set = ["ALTER DATABASE \"", name, "\" ", setting].concat();
+        let admin = app.database.admin_pool();
+        sqlx::raw_sql(sqlx::AssertSqlSafe(set)).execute(&admin).await.unwrap();
+        let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+            WHERE datname = current_database() AND usename = 'streamjobs_run'";
+        sqlx::query(end).execute(&admin).await.unwrap();
+    };
+    read_only("SET default_transaction_read_only = on").await;
+    let charge = Charge::once();
+    let runtime = app.runtime(&charge).start().await.unwrap();
+    app.publish(&[order("1")]).await;
+    until("put off", || runtime.counters().postponed >= 2).await;
+    assert_eq!((charge.count(), runtime.counters().failed), (0, 0));
+    read_only("RESET default_transaction_read_only").await;
+    app.drained("billing").await;
+    assert_eq!((app.effects().await, runtime.counters().failed), (1, 0));
     let _ = runtime.shutdown().await;
 }

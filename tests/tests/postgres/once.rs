@@ -37,15 +37,7 @@ async fn fifty_concurrent_deliveries_have_one_effect_and_one_guard_row() {
 async fn a_second_attempt_waits_and_skips_when_the_first_commits() {
     let app = App::start().await;
     let gate = Gate::shut();
-    let held = gate.clone();
-    let charge = Charge::new(move |order, tx, job| {
-        let gate = held.clone();
-        Box::pin(async move {
-            write_effect(tx, &order, &job).await?;
-            gate.passed().await;
-            Ok(())
-        })
-    });
+    let charge = Charge::held(&gate);
     let runtime = app.runtime(&charge).start().await.unwrap();
     app.client.publish_with_id(&order("o-1"), id("e-1")).await.unwrap();
     charge.wait_for(1).await;
@@ -91,15 +83,7 @@ async fn a_wait_for_a_lock_that_takes_too_long_is_no_failed_attempt() {
     let impatient = Postgres::builder(app.pool.clone()).lock_timeout(Duration::from_millis(20));
     app.postgres = impatient.open().await.unwrap();
     let gate = Gate::shut();
-    let held = gate.clone();
-    let charge = Charge::new(move |order, tx, job| {
-        let gate = held.clone();
-        Box::pin(async move {
-            write_effect(tx, &order, &job).await?;
-            gate.passed().await;
-            Ok(())
-        })
-    });
+    let charge = Charge::held(&gate);
     let runtime = app.runtime(&charge).start().await.unwrap();
     app.client.publish_with_id(&order("o-1"), id("e-1")).await.unwrap();
     charge.wait_for(1).await;

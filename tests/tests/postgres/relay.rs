@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use sqlx::AssertSqlSafe;
-use streamjobs::{Client, EncodedEvent, Event, Runtime, StreamName, handler, handlers};
+use streamjobs::{Client, EncodedEvent, Runtime, StreamName};
 use streamjobs_postgres::{Postgres, Relay};
 use streamjobs_tests::eventually::eventually_async;
 use streamjobs_tests::proxy::{FaultProxy, Mode};
@@ -53,16 +53,8 @@ async fn emptied(app: &App) {
     eventually_async(DEADLINE, "the outbox is empty", async || waiting(app).await == 0).await;
 }
 
-/// Something that the runtimes of these tests could do, and never have to.
-#[derive(Debug, Event, serde::Serialize, serde::Deserialize)]
-#[event(stream = "idle", type = "idle")]
-struct Idle {}
-
-#[handler(group = "idle")]
-async fn idle(_: Idle) {}
-
 async fn start(client: &Client, relay: Relay) -> Runtime {
-    quick(Runtime::builder(client).handlers(handlers![idle])).service(relay).start().await.unwrap()
+    quick(Runtime::builder(client).handlers([])).service(relay).start().await.unwrap()
 }
 
 async fn execute(app: &App, sql: &'static str) {
@@ -426,9 +418,25 @@ async fn a_relay_with_settings_that_make_no_sense_does_not_start() {
     ];
     for relay in relays {
         let relay = relay(&app.postgres);
-        let refused =
-            Runtime::builder(&app.client).handlers(handlers![idle]).service(relay).start().await;
+        let refused = Runtime::builder(&app.client).handlers([]).service(relay).start().await;
         let text = format!("{:?}", refused.err().unwrap());
         assert!(text.contains("relay"), "{text}");
     }
+}
+
+#[tokio::test]
+async fn a_relay_with_a_single_connection_goes_on_for_ever() {
+    let app = App::start().await;
+    let pool = app.database.pool_of(1);
+    let postgres = Postgres::open(pool).await.unwrap();
+    let relay = postgres.relay().poll(Duration::from_millis(20));
+    let runtime = start(&app.client, relay).await;
+    for round in 1..=5 {
+        publish(&app, &[of(1, round)]).await;
+        emptied(&app).await;
+        let listening = "SELECT count(*) FROM pg_stat_activity
+            WHERE datname = current_database() AND query LIKE 'LISTEN%'";
+        assert_eq!(app.number(listening).await, 0, "its only connection is for moving");
+    }
+    let _ = runtime.shutdown().await;
 }
