@@ -3,6 +3,8 @@
 use sha2::{Digest, Sha256};
 use streamjobs::{Entry, EventId, Job, JobError};
 
+use crate::text::hex;
+
 /// By what a guarded handler knows that it has done its work before.
 ///
 /// [`Once`](crate::Once) goes by the event id, which is right for everything that is published with
@@ -83,10 +85,6 @@ pub(crate) fn payload_hash(entry: &Entry) -> [u8; 16] {
     let mut short = [0; 16];
     short.iter_mut().zip(hash.finalize()).for_each(|(short, byte)| *short = byte);
     short
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 const HASHED: &str = "sha256:";

@@ -7,6 +7,7 @@ use sqlx::{Connection, PgConnection, PgPool};
 use thiserror::Error;
 
 use crate::schema::{READ_COMMITTED, SchemaName};
+use crate::text::hex;
 
 /// One step of the schema's history, for teams that apply migrations with a tool of their own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -257,10 +258,6 @@ fn quoted(schema: &SchemaName) -> String {
 
 fn label(version: i64, name: &str) -> String {
     format!("{version:04}_{name}")
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 type Step = (i64, &'static str, &'static str);

@@ -1,4 +1,4 @@
-//! Text from outside, made fit for a column of text.
+//! Text fit for a column of text.
 
 use std::borrow::Cow;
 
@@ -13,6 +13,11 @@ pub(crate) fn clean(text: &str, bytes_max: usize) -> Cow<'_, str> {
 /// As [`clean`], with everything escaped that an old encoding of a database cannot say.
 pub(crate) fn plain(text: &str, bytes_max: usize) -> String {
     escaped(text, bytes_max, |character| character.is_control() || !character.is_ascii())
+}
+
+/// Bytes in hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn escaped(text: &str, bytes_max: usize, escape: impl Fn(char) -> bool) -> String {

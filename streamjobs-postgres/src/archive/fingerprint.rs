@@ -3,6 +3,8 @@
 use sha2::{Digest, Sha256};
 use streamjobs::dead_letter::Reason;
 
+use crate::text::hex;
+
 /// The same for failures that differ only in numbers, ids, quoted values, addresses and paths: 16
 /// characters of the hash of what is left of the error.
 ///
@@ -18,7 +20,7 @@ pub(super) fn fingerprint(reason: Reason, event_type: Option<&str>, error: Optio
             hash.update(["reason\0", reason.as_str(), "\0", event_type].concat());
         }
     }
-    hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    hex(&hash.finalize()).chars().take(16).collect()
 }
 
 /// The error with everything replaced that differs from one job to the next.

@@ -15,7 +15,7 @@ use streamjobs::{Client, ConsumerName, GroupName, StreamName};
 use thiserror::Error;
 use tokio::sync::Semaphore;
 
-use self::mover::{Mover, Task};
+use self::mover::{Mover, Parts};
 use crate::postgres::Postgres;
 
 impl Postgres {
@@ -180,7 +180,7 @@ impl Archive {
             taker = taker.group(group.clone());
         }
         let mover = |(stream, group): (StreamName, GroupName)| {
-            Ok(Mover::new(Task {
+            Ok(Mover::new(Parts {
                 postgres: self.postgres.clone(),
                 letters: client.dead_letters(stream.as_str(), group.as_str())?,
                 taker: taker.clone(),

@@ -36,7 +36,7 @@ pub(super) struct Mover {
 }
 
 /// What a [`Mover`] works on and with.
-pub(super) struct Task {
+pub(super) struct Parts {
     pub(super) postgres: Postgres,
     pub(super) letters: DeadLetters,
     pub(super) taker: Taker,
@@ -47,8 +47,8 @@ pub(super) struct Task {
 }
 
 impl Mover {
-    pub(super) fn new(task: Task) -> Self {
-        let Task { postgres, letters, taker, lease, stream, group, batch } = task;
+    pub(super) fn new(parts: Parts) -> Self {
+        let Parts { postgres, letters, taker, lease, stream, group, batch } = parts;
         Self {
             postgres,
             letters,

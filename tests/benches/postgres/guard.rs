@@ -10,6 +10,7 @@ use sqlx::{PgPool, Transaction};
 use streamjobs::config::GroupOptions;
 use streamjobs::{JobError, Runtime, handler, handlers};
 use streamjobs_postgres::Once;
+use streamjobs_tests::eventually::eventually_async;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
@@ -21,6 +22,9 @@ async fn charge(order: Order, tx: &mut Once) -> Result<(), JobError> {
     Ok(())
 }
 
+/// How long a round may take.
+const DEADLINE: Duration = Duration::from_secs(600);
+
 const EFFECT: &str = "INSERT INTO charges (order_id, cents) VALUES ($1, $2)";
 
 pub async fn ours(place: &Place, jobs: usize) -> Duration {
@@ -30,9 +34,8 @@ pub async fn ours(place: &Place, jobs: usize) -> Duration {
     let builder = builder.group("billing", options).state(place.postgres.clone());
     let started = Instant::now();
     let runtime = builder.start().await.unwrap();
-    while runtime.counters().acknowledged < jobs as u64 {
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    let done = async || runtime.counters().acknowledged >= jobs as u64;
+    eventually_async(DEADLINE, "every job is acknowledged", done).await;
     let took = started.elapsed();
     let _ = runtime.shutdown().await;
     assert_eq!(place.number("SELECT count(*) FROM charges").await, jobs);
