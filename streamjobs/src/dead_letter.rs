@@ -9,6 +9,7 @@ use crate::entry::{EntryId, Fields};
 use crate::error::DeadLetterError;
 use crate::name::{EventId, GroupName, RedriveToken, StreamName};
 use crate::record;
+use crate::store::inspect::Span;
 use crate::store::letters::{Returned, ReturningJob};
 use crate::store::{Queue, Store, StoreError};
 
@@ -128,6 +129,33 @@ impl DeadLetters {
         let limit = limit.clamp(1, PAGE_MAX);
         let stored =
             self.store.dead_letters(&self.queue, after.unwrap_or(EntryId::ZERO), limit).await;
+        let stored = stored.map_err(|error| self.failed("list", error))?;
+        let letters = stored.iter().map(DeadLetter::of).collect::<Vec<_>>();
+        let next =
+            if letters.len() < limit { None } else { letters.last().map(|letter| letter.id) };
+        Ok(Page { letters, next })
+    }
+
+    /// Dead letters before the given one, newest first: at most `limit` and at most 1,000.
+    ///
+    /// # Errors
+    ///
+    /// When the server cannot be reached or refuses.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
+    pub async fn newest(
+        &self,
+        before: Option<EntryId>,
+        limit: usize,
+    ) -> Result<Page, DeadLetterError> {
+        let limit = limit.clamp(1, PAGE_MAX);
+        let to = before.map_or(Some(EntryId::MAX), EntryId::previous);
+        let Some(to) = to else { return Ok(Page { letters: Vec::new(), next: None }) };
+        let key = self.queue.stream.dead_stream(&self.queue.group);
+        let span = Span { from: EntryId::ZERO, to };
+        let stored = self.store.range(&key, span, true, limit).await;
         let stored = stored.map_err(|error| self.failed("list", error))?;
         let letters = stored.iter().map(DeadLetter::of).collect::<Vec<_>>();
         let next =

@@ -69,7 +69,10 @@ impl Diagnosis {
         self.troubles.is_empty()
     }
 
-    pub(crate) fn of(group: &GroupInfo, consumers: &[ConsumerInfo]) -> Self {
+    /// What is wrong with a group that was looked at, as
+    /// [`Group::diagnose`](crate::stream::Group::diagnose) says of one that it looks at itself.
+    #[must_use]
+    pub fn of(group: &GroupInfo, consumers: &[ConsumerInfo]) -> Self {
         let mut troubles = Vec::new();
         if group.trimmed_unread > 0 {
             troubles.push(Trouble::Lost { entries: group.trimmed_unread });
@@ -227,6 +230,9 @@ mod tests {
             last_beat: None,
             in_flight: Some(pending),
             slots: Some(slots),
+            done: None,
+            failed: None,
+            claimed: None,
             host: None,
             process: None,
             version: None,

@@ -26,6 +26,7 @@ mod diagnosis;
 mod encoded;
 mod entry;
 mod event;
+mod fingerprint;
 mod handler;
 mod metrics;
 mod name;

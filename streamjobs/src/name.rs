@@ -128,6 +128,11 @@ impl StreamName {
         self.helper_key("dead", group)
     }
 
+    /// The stream of one group's dead letters, to be read as any other. No user may name it so.
+    pub(crate) fn dead_stream(&self, group: &GroupName) -> Self {
+        Self(self.dead_key(group).into_boxed_str())
+    }
+
     /// The key of the hash with one group's durable floor, signs of life, hand-backs and pause.
     #[must_use]
     pub fn group_key(&self, group: &GroupName) -> String {

@@ -23,6 +23,12 @@ pub(crate) struct About {
     pub(crate) in_flight: u64,
     /// Jobs that it may hold at once.
     pub(crate) slots: u64,
+    /// Handlers that succeeded since it started; older versions do not say.
+    pub(crate) done: Option<u64>,
+    /// Attempts that failed since it started.
+    pub(crate) failed: Option<u64>,
+    /// Entries that it claimed from others since it started.
+    pub(crate) claimed: Option<u64>,
 }
 
 impl About {

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::entry::{Delivery, Entry, EntryId, Fields, Source};
 use crate::event::Envelope;
+use crate::fingerprint::fingerprint;
 use crate::name::EventId;
 use crate::policy::Reason;
 
@@ -133,6 +134,16 @@ impl DeadLetter {
     #[must_use]
     pub fn digest(&self) -> [u8; 16] {
         Uuid::new_v5(&DIGESTS, &pack(&self.stored)).into_bytes()
+    }
+
+    /// One short name for all failures of one kind: 16 characters, the same for letters whose errors
+    /// differ only in numbers, ids, quoted values, addresses and paths.
+    ///
+    /// A letter whose error says nothing about its job, or that has none, is known by its reason and
+    /// its event type. The rule may change with a release, which parts new letters from old ones.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        fingerprint(self.reason, self.event_type(), self.error.as_deref())
     }
 
     /// Reads a stored dead letter; total, since an operator may have written anything there.

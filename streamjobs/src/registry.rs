@@ -10,6 +10,15 @@ pub struct Registered(pub HandlerDef);
 #[cfg(feature = "inventory")]
 inventory::collect!(Registered);
 
+impl HandlerDef {
+    /// Every handler that is linked into this program, in the order of their places in the source;
+    /// none without the feature `inventory`.
+    #[must_use]
+    pub fn linked() -> Vec<Self> {
+        linked()
+    }
+}
+
 /// Every handler that was linked into this program, in the order of their places in the source.
 #[must_use]
 pub fn linked() -> Vec<HandlerDef> {

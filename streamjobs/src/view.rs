@@ -192,6 +192,13 @@ pub struct ConsumerInfo {
     pub in_flight: Option<u64>,
     /// Jobs that it may hold at once.
     pub slots: Option<u64>,
+    /// Jobs that it has done on this stream since it started, as of its last beat; none of an older
+    /// version, which does not say.
+    pub done: Option<u64>,
+    /// Attempts of its own that failed since then.
+    pub failed: Option<u64>,
+    /// Entries that it claimed from consumers that were not heard of.
+    pub claimed: Option<u64>,
     /// The machine that it runs on.
     pub host: Option<String>,
     /// Its process id there.
@@ -227,6 +234,9 @@ impl ConsumerInfo {
             last_beat,
             in_flight: about.as_ref().map(|about| about.in_flight),
             slots: about.as_ref().map(|about| about.slots),
+            done: about.as_ref().and_then(|about| about.done),
+            failed: about.as_ref().and_then(|about| about.failed),
+            claimed: about.as_ref().and_then(|about| about.claimed),
             started: about.as_ref().map(|about| about.started),
             process: about.as_ref().map(|about| about.process),
             host: about.as_ref().map(|about| about.host.clone()),

@@ -16,7 +16,17 @@ use std::path::{Path, PathBuf};
 /// own layer and those before it.
 const LAYERS: [&[&str]; 6] = [
     &["name", "entry", "cause", "trace", "event", "error"],
-    &["backoff", "config", "encoded", "outcome", "policy", "presence", "record", "version"],
+    &[
+        "backoff",
+        "config",
+        "encoded",
+        "fingerprint",
+        "outcome",
+        "policy",
+        "presence",
+        "record",
+        "version",
+    ],
     &["store"],
     &["alert", "client", "diagnosis", "handler", "metrics", "once", "registry", "service", "view"],
     &["runtime"],

@@ -1,6 +1,5 @@
 //! Dead letters into the table: stored there first, removed from their stream second.
 
-mod fingerprint;
 mod insert;
 mod mover;
 mod row;

@@ -3,7 +3,6 @@
 use streamjobs::dead_letter::{DeadLetter, Reason};
 use streamjobs::{EntryId, Fields};
 
-use super::fingerprint::fingerprint;
 use super::view;
 use crate::time::Timestamp;
 use crate::{key, text};
@@ -36,7 +35,7 @@ pub(super) struct Row {
 
 impl Row {
     pub(super) fn of(letter: DeadLetter) -> Self {
-        let digest = letter.digest();
+        let (digest, fingerprint) = (letter.digest(), letter.fingerprint());
         let event_type = letter.fields.iter().find(|(name, _)| name == "type");
         let event_type = event_type.map(|(_, value)| {
             text::clean(&String::from_utf8_lossy(value), NAME_BYTES_MAX).into_owned()
@@ -50,7 +49,7 @@ impl Row {
             digest,
             event_id: letter.event_id.as_ref().map(|id| id.as_str().to_owned()),
             key: letter.event_id.as_ref().map(key::of_event),
-            fingerprint: fingerprint(letter.reason, event_type.as_deref(), error.as_deref()),
+            fingerprint,
             event_type,
             error,
             attempts: i32::try_from(letter.attempts).unwrap_or(i32::MAX),

@@ -68,7 +68,26 @@ impl Control {
     ///
     /// Dropping the future adds no consumer; the group may have been made.
     pub async fn add_consumer(&self, group: &str) -> Result<ConsumerName, ControlError> {
-        self.workers.add(group).await
+        self.workers.add(group, None).await
+    }
+
+    /// As [`add_consumer`](Self::add_consumer), with a first part of its name of its own in place of
+    /// the runtime's [prefix](crate::RuntimeBuilder::consumer_prefix): to tell consumers of one
+    /// group and process apart.
+    ///
+    /// # Errors
+    ///
+    /// When the prefix makes no name, and as there.
+    ///
+    /// # Cancel safety
+    ///
+    /// As there.
+    pub async fn add_consumer_named(
+        &self,
+        group: &str,
+        prefix: &str,
+    ) -> Result<ConsumerName, ControlError> {
+        self.workers.add(group, Some(prefix)).await
     }
 
     /// Stops one consumer of this process in the stages of a shutdown, and removes it from the
@@ -152,6 +171,16 @@ impl Control {
     /// When this runtime has no handlers for the group, or the shutdown has begun.
     pub fn reap_now(&self, group: &str) -> Result<(), ControlError> {
         self.workers.reap_now(group)
+    }
+
+    /// As [`reap_now`](Self::reap_now), for one consumer of this process: what is idle is claimed for
+    /// it, as far as it has free slots.
+    ///
+    /// # Errors
+    ///
+    /// When no consumer of this runtime has the name, or the shutdown has begun.
+    pub fn reap_now_by(&self, consumer: &ConsumerName) -> Result<(), ControlError> {
+        self.workers.reap_now_by(consumer)
     }
 }
 

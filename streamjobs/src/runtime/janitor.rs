@@ -47,6 +47,10 @@ impl Janitor {
         let context = &self.context;
         self.about.in_flight = u64::try_from(context.held.len()).unwrap_or(u64::MAX);
         self.about.slots = u64::try_from(context.slots.size()).unwrap_or(u64::MAX);
+        let counted = context.report.counted();
+        self.about.done = Some(counted.succeeded);
+        self.about.failed = Some(counted.failed);
+        self.about.claimed = Some(counted.claimed);
         let (about, consumer) = (self.about.write(), &context.place.consumer);
         let beat = context.store.beat(&context.queue, consumer, &about).await;
         let beat = context.report.unless_failed("beat", beat);

@@ -115,8 +115,8 @@ impl Tally {
 /// Counts and logs for one queue of one process run.
 #[derive(Clone, Debug)]
 pub(crate) struct Report {
-    /// Of the runtime, and of this consumer alone.
-    tallies: [Arc<Tally>; 2],
+    /// Of the runtime, of this consumer, and of this queue of it.
+    tallies: [Arc<Tally>; 3],
     metrics: Arc<QueueMetrics>,
     lookout: Arc<Lookout>,
     place: Arc<Place>,
@@ -147,12 +147,18 @@ macro_rules! log {
 
 impl Report {
     pub(crate) fn new(
-        tallies: [Arc<Tally>; 2],
+        tallies: [Arc<Tally>; 3],
         metrics: Arc<QueueMetrics>,
         lookout: &Arc<Lookout>,
         place: Arc<Place>,
     ) -> Self {
         Self { tallies, metrics, lookout: Arc::clone(lookout), place }
+    }
+
+    /// What this consumer has counted on this queue.
+    pub(crate) fn counted(&self) -> Counters {
+        let [.., queue] = &self.tallies;
+        queue.counters()
     }
 
     /// How many jobs the queue may have in flight.

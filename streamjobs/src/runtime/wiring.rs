@@ -110,7 +110,7 @@ impl Wiring {
         metrics.set_slots(config.concurrency);
         let mut handlers = Handlers::clone(&handlers);
         handlers.measure(|event_type| metrics.process(event_type));
-        let tallies = [Arc::clone(&self.tally), Arc::clone(tally)];
+        let tallies = [Arc::clone(&self.tally), Arc::clone(tally), Arc::default()];
         // Every planned queue has one.
         let lookout = self.lookouts.get(&queue).cloned().unwrap_or_else(|| {
             let (stream, group) = (queue.stream.to_string(), queue.group.to_string());

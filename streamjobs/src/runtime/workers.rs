@@ -65,7 +65,7 @@ impl Workers {
         let groups = self.lock().groups.keys().cloned().collect::<Vec<_>>();
         let mut workers = Vec::new();
         for group in groups {
-            let built = self.build(group.as_str());
+            let built = self.build(group.as_str(), None);
             workers.push(built.map_err(|error| StartError::Settings(vec![error.to_string()]))?);
         }
         match self.prepare(&workers).await {
@@ -84,8 +84,12 @@ impl Workers {
     }
 
     /// Starts another consumer of a group: all of it or nothing.
-    pub(crate) async fn add(&self, group: &str) -> Result<ConsumerName, ControlError> {
-        let worker = self.build(group)?;
+    pub(crate) async fn add(
+        &self,
+        group: &str,
+        prefix: Option<&str>,
+    ) -> Result<ConsumerName, ControlError> {
+        let worker = self.build(group, prefix)?;
         let name = worker.name.clone();
         for context in &worker.queues {
             // It has not read yet, and nothing is wrong with that.
@@ -165,6 +169,16 @@ impl Workers {
         Ok(())
     }
 
+    /// Has the reaper of one consumer sweep at once.
+    pub(crate) fn reap_now_by(&self, name: &ConsumerName) -> Result<(), ControlError> {
+        let set = self.open()?;
+        let worker = set.running.iter().find(|worker| worker.name == *name);
+        let worker =
+            worker.ok_or_else(|| ControlError::UnknownConsumer { consumer: name.clone() })?;
+        worker.sweep_now();
+        Ok(())
+    }
+
     /// The consumers of this moment, those that are stopping included.
     pub(crate) fn running(&self) -> Vec<Arc<Worker>> {
         self.lock().running.clone()
@@ -192,8 +206,8 @@ impl Workers {
     }
 
     /// A consumer of a group, with a name of its own, that has touched nothing yet.
-    fn build(&self, group: &str) -> Result<Worker, ControlError> {
-        let name = self.unused_name()?;
+    fn build(&self, group: &str, prefix: Option<&str>) -> Result<Worker, ControlError> {
+        let name = prefix.map_or_else(|| self.unused_name(), ConsumerName::unique)?;
         let mut set = self.open()?;
         let (group, Group { queues, .. }) = set.group(group)?;
         let tally = Arc::default();

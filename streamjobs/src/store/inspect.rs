@@ -144,6 +144,36 @@ pub struct PendingEntry {
     pub delivery_count: u64,
 }
 
+/// A job that is set aside, as its server sees it; what its record does not say is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetAsideFacts {
+    /// Its name among those that are set aside.
+    pub name: String,
+    /// When it is due, by the server's clock in milliseconds.
+    pub due: u64,
+    /// The event type.
+    pub event_type: Option<String>,
+    /// The identity of the event.
+    pub event_id: Option<String>,
+    /// Failures recorded so far.
+    pub failures: Option<u32>,
+    /// The entry that was published.
+    pub origin: Option<EntryId>,
+    /// The last error.
+    pub error: Option<String>,
+}
+
+/// Some jobs that are set aside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetAside {
+    /// The server's clock.
+    pub now: ServerTime,
+    /// The jobs, in the order in which they are due.
+    pub jobs: Vec<SetAsideFacts>,
+    /// Whether there may be more behind them.
+    pub more: bool,
+}
+
 /// A part of a stream, both ends included. Closed on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
@@ -191,6 +221,14 @@ pub trait Inspect: Send + Sync {
         queue: &'a Queue,
         look: PendingLook<'a>,
     ) -> Reply<'a, Vec<PendingEntry>>;
+
+    /// Jobs that are set aside, after one of them or from the first on: at most so many.
+    fn set_aside_jobs<'a>(
+        &'a self,
+        queue: &'a Queue,
+        after: Option<&'a str>,
+        limit: usize,
+    ) -> Reply<'a, SetAside>;
 
     /// Entries of a stream, oldest or newest first.
     fn range<'a>(

@@ -143,6 +143,9 @@ pub trait Operate: Send + Sync {
     /// Asks every process of the group to look for abandoned entries at once.
     fn call_sweep<'a>(&'a self, queue: &'a Queue) -> Reply<'a, ()>;
 
+    /// Makes jobs that are set aside due at once: how many of them were there and not due.
+    fn run_now<'a>(&'a self, queue: &'a Queue, names: &'a [&'a str]) -> Reply<'a, usize>;
+
     /// Lets a group go on after another entry: the beginning is before the first, none is the end
     /// of the stream.
     fn move_group<'a>(

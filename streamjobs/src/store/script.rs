@@ -56,6 +56,8 @@ scripts! {
     INSPECT_CONSUMERS = "inspect_consumers";
     /// Looks at a group.
     INSPECT_GROUP = "inspect_group";
+    /// Looks at jobs that are set aside.
+    INSPECT_SET_ASIDE = "inspect_set_aside";
     /// Looks at a stream.
     INSPECT_STREAM = "inspect_stream";
     /// Lets a group go on after another entry.

@@ -22,11 +22,13 @@ mod error;
 mod group;
 mod pending;
 mod replay;
+mod set_aside;
 
 pub use self::error::StreamError;
 pub use self::group::Group;
 pub use self::pending::{HandedOver, PendingPage, PendingQuery};
 pub use self::replay::{Position, Range, Replay, ReplayEvents, Tail};
+pub use self::set_aside::{SetAsideId, SetAsideIdError, SetAsideJob, SetAsidePage};
 pub use crate::diagnosis::{Diagnosis, Trouble};
 pub use crate::store::inspect::{OldestUnfinished, PendingEntry, StreamInfo};
 pub use crate::store::operate::{Cut, Trimmed, Unfinished};

@@ -385,3 +385,100 @@ async fn reaping_now_finds_idle_work_without_waiting_for_the_interval() {
     assert_eq!((stuck.count(), runtime.counters().claimed), (4, 2));
     let _ = runtime.shutdown().await;
 }
+
+#[tokio::test]
+async fn a_consumer_can_have_a_name_of_its_own_and_be_the_one_that_claims() {
+    let app = App::start().await;
+    let work = Work::fine();
+    app.server.command(&["XGROUP", "CREATE", "orders", "work", "0", "MKSTREAM"]);
+    let published = app.client.publish(&order(1)).await.unwrap();
+    app.server.command(&["XREADGROUP", "GROUP", "work", "ghost", "STREAMS", "orders", ">"]);
+    let patient = options().lease(Duration::from_secs(60));
+    let runtime = app.runtime(&work).group("work", patient).start().await.unwrap();
+    let control = runtime.control();
+    let name = control.add_consumer_named("work", "packer").await.unwrap();
+    assert!(name.as_str().starts_with("packer-"), "{name}");
+    app.server.age("orders", "work", &published.entry_id.to_string(), Duration::from_secs(100));
+    control.reap_now_by(&name).unwrap();
+    work.wait_for(1).await;
+    assert_eq!(work.runs()[0].consumer, name.as_str());
+    let unknown = ConsumerName::new("nobody").unwrap();
+    let refused = control.reap_now_by(&unknown);
+    assert!(matches!(refused, Err(ControlError::UnknownConsumer { .. })));
+    let refused = control.add_consumer_named("work", "a{b").await;
+    assert!(refused.is_err(), "that is no name");
+    let _ = runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn consumers_tell_what_they_have_done_with_every_beat() {
+    let app = App::start().await;
+    let work = Work::new(|order, job| async move {
+        if order.id == crate::app::order(2).id && job.attempt() == 1 { Err("not yet".into()) } else { Ok(()) }
+    });
+    let runtime = app.runtime(&work).start().await.unwrap();
+    for id in [1, 2, 3] {
+        app.client.publish(&order(id)).await.unwrap();
+    }
+    work.wait_for(4).await;
+    let group = app.client.stream("orders").unwrap().group("work").unwrap();
+    let told = async || {
+        let consumers = group.consumers().await.unwrap();
+        consumers
+            .iter()
+            .any(|one| (one.done, one.failed, one.claimed) == (Some(3), Some(1), Some(0)))
+    };
+    eventually_async(DEADLINE, "they have told", told).await;
+    let _ = runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_job_that_is_set_aside_is_seen_and_can_run_at_once() {
+    let app = App::start().await;
+    let work = Work::new(|_, job| async move {
+        if job.attempt() == 1 { Err("try later".into()) } else { Ok(()) }
+    });
+    let slow = options().backoff(streamjobs::Backoff::fixed(Duration::from_secs(3_600)));
+    let runtime = app.runtime(&work).group("work", slow).start().await.unwrap();
+    let published = app.client.publish(&order(7)).await.unwrap();
+    let group = app.client.stream("orders").unwrap().group("work").unwrap();
+    let there = async || group.set_aside(None, 10).await.unwrap().jobs.len() == 1;
+    eventually_async(DEADLINE, "set aside", there).await;
+    let page = group.set_aside(None, 10).await.unwrap();
+    let job = &page.jobs[0];
+    assert_eq!(job.event_id.as_deref(), Some(published.event_id.as_str()));
+    assert_eq!((job.attempts, job.error.as_deref()), (1, Some("try later")));
+    assert_eq!((job.origin, page.next.as_ref()), (Some(published.entry_id), None));
+    assert!(job.due_in > Duration::from_secs(3_000), "{job:?}");
+    assert_eq!(group.run_now(std::slice::from_ref(&job.id)).await.unwrap(), 1);
+    work.wait_for(2).await;
+    assert_eq!(work.runs()[1].attempt, 2, "its failure stays counted");
+    assert!(group.set_aside(None, 10).await.unwrap().jobs.is_empty());
+    let _ = runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn the_newest_dead_letters_come_first_and_page_by_page() {
+    let app = App::start().await;
+    let work = Work::new(|order, _| async move {
+        Err(streamjobs::JobError::dead(format!("order {} is wrong", order.id)))
+    });
+    let runtime = app.runtime(&work).start().await.unwrap();
+    for id in 1..=5 {
+        app.client.publish(&order(id)).await.unwrap();
+    }
+    until(DEADLINE, "buried", || app.server.length("{orders}:dead:work") == 5).await;
+    let letters = app.client.dead_letters("orders", "work").unwrap();
+    let oldest_first = letters.list(None, 10).await.unwrap().letters;
+    let mut newest_first = letters.newest(None, 2).await.unwrap();
+    let mut seen = newest_first.letters.clone();
+    while let Some(before) = newest_first.next {
+        newest_first = letters.newest(Some(before), 2).await.unwrap();
+        seen.extend(newest_first.letters.clone());
+    }
+    seen.reverse();
+    assert_eq!(seen, oldest_first);
+    let kinds = seen.iter().map(streamjobs::dead_letter::DeadLetter::fingerprint);
+    assert_eq!(kinds.collect::<BTreeSet<_>>().len(), 1, "one kind of failure");
+    let _ = runtime.shutdown().await;
+}

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Case, LEASE, Stage, fields};
 use crate::entry::{EntryId, Hold, Source};
-use crate::store::{Checked, ServerTime, Sweep, Swept};
+use crate::store::{Checked, ServerTime, StoreError, Sweep, Swept};
 
 /// A renewal says that the owner lives, and nothing else.
 pub async fn a_renewal_resets_idle_time_and_not_the_count(stage: &Stage) -> Case {
@@ -89,6 +89,55 @@ pub async fn a_job_set_aside_waits_for_its_delay(stage: &Stage) -> Case {
     assert_eq!((promoted.promoted, promoted.waiting), (0, 0));
     let due = promoted.next_due.ok_or("two jobs wait")?;
     assert!(due > Duration::from_secs(50) && due <= Duration::from_secs(60), "{due:?}");
+    Ok(())
+}
+
+/// Jobs that are set aside are seen in the order in which they are due, page by page.
+pub async fn jobs_set_aside_are_seen_in_the_order_in_which_they_are_due(stage: &Stage) -> Case {
+    let (store, queue) = (&stage.store, &stage.queue);
+    let holds = stage.deliver(3).await?;
+    for (hold, seconds) in holds.iter().zip([300, 100, 200]) {
+        let mut job = fields("later");
+        job.push(("sj-id".into(), format!("due-in-{seconds}").into()));
+        job.push(("sj-attempt".into(), "2".into()));
+        job.push(("sj-origin".into(), hold.id.to_string().into()));
+        job.push(("sj-error".into(), "no luck".into()));
+        let delay = Duration::from_secs(seconds);
+        store.set_aside(queue, &stage.me, *hold, None, delay, &job).await?;
+    }
+    let page = store.set_aside_jobs(queue, None, 2).await?;
+    let [first, second] = page.jobs.as_slice() else { return Err("two jobs".into()) };
+    assert!(page.more);
+    assert_eq!(first.event_id.as_deref(), Some("due-in-100"));
+    assert_eq!((first.failures, first.error.as_deref()), (Some(2), Some("no luck")));
+    assert_eq!(first.origin, holds.get(1).map(|hold| hold.id));
+    let wait = first.due.saturating_sub(page.now.0);
+    assert!(wait > 90_000 && wait <= 100_000, "{wait}");
+    let rest = store.set_aside_jobs(queue, Some(&second.name), 2).await?;
+    let ids = rest.jobs.iter().map(|job| job.event_id.clone()).collect::<Vec<_>>();
+    assert_eq!((ids, rest.more), (vec![Some("due-in-300".to_owned())], false));
+    let gone = store.set_aside_jobs(queue, Some("s:9-9"), 9).await?;
+    assert_eq!(gone.jobs.len(), 3, "nothing is passed over");
+    stage.hands.flush();
+    let missing = store.set_aside_jobs(queue, None, 2).await;
+    assert!(matches!(missing, Err(StoreError::GroupMissing)));
+    Ok(())
+}
+
+/// A job that is to run now is promoted next, and only one that is still set aside.
+pub async fn a_job_that_is_to_run_now_is_due_at_once(stage: &Stage) -> Case {
+    let (store, queue) = (&stage.store, &stage.queue);
+    for hold in stage.deliver(2).await? {
+        let delay = Duration::from_secs(3600);
+        store.set_aside(queue, &stage.me, hold, None, delay, &fields("later")).await?;
+    }
+    let page = store.set_aside_jobs(queue, None, 9).await?;
+    let name = page.jobs.last().ok_or("two jobs")?.name.as_str();
+    assert_eq!(store.run_now(queue, &[name, "s:9-9"]).await?, 1);
+    assert_eq!(store.run_now(queue, &[name]).await?, 0, "it is due already");
+    assert_eq!(store.promote(queue, 10).await?.promoted, 1);
+    assert_eq!(store.run_now(queue, &[name]).await?, 0, "and comes back by nobody's doing");
+    assert_eq!(store.set_aside_jobs(queue, None, 9).await?.jobs.len(), 1);
     Ok(())
 }
 

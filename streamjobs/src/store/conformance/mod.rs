@@ -201,6 +201,8 @@ macro_rules! __conformance_tests {
             held a_released_entry_is_claimable_at_once_and_uncounted,
             held a_job_set_aside_comes_back_whole_in_the_lane,
             held a_job_set_aside_waits_for_its_delay,
+            held jobs_set_aside_are_seen_in_the_order_in_which_they_are_due,
+            held a_job_that_is_to_run_now_is_due_at_once,
             held a_buried_job_is_stored_whole_and_acknowledged,
             held a_settled_entry_cannot_be_settled_again,
             held a_trimmed_entry_can_still_be_set_aside_and_buried,

@@ -13,7 +13,7 @@ use crate::entry::{Entry, EntryId, Fields, Source};
 use crate::name::StreamName;
 use crate::store::inspect::{
     ConsumerFacts, Consumers, Counted, GroupFacts, Inspect, OldestUnfinished, PendingEntry,
-    PendingLook, Span, StreamInfo, TailReader,
+    PendingLook, SetAside, SetAsideFacts, Span, StreamInfo, TailReader,
 };
 use crate::store::{Queue, Reply, ServerTime, StoreError};
 
@@ -88,6 +88,15 @@ impl Inspect for MemoryStore {
             };
             Ok(rows.take(look.limit).map(facts).collect())
         })
+    }
+
+    fn set_aside_jobs<'a>(
+        &'a self,
+        queue: &'a Queue,
+        after: Option<&'a str>,
+        limit: usize,
+    ) -> Reply<'a, SetAside> {
+        self.reply("set_aside_jobs", |world| set_aside_jobs(world, queue, after, limit))
     }
 
     fn range<'a>(
@@ -189,6 +198,35 @@ fn consumers(world: &mut World, queue: &Queue) -> Result<Consumers, StoreError> 
         facts.idle = Duration::from_millis(now.saturating_sub(facts.beat.unwrap_or(now)));
     }
     Ok(Consumers { now: ServerTime(now), consumers: facts.into_values().collect() })
+}
+
+fn set_aside_jobs(
+    world: &mut World,
+    queue: &Queue,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<SetAside, StoreError> {
+    let now = ServerTime(world.now());
+    world.group(queue, Source::Stream)?;
+    let jobs = world.waiting(queue).iter().map(|((due, number), fields)| {
+        let entry = Entry::new(EntryId::ZERO, fields.clone());
+        let text = |name: &str| entry.text(name).map(str::to_owned);
+        SetAsideFacts {
+            name: steps::name_set_aside(*number),
+            due: *due,
+            event_type: text("type"),
+            event_id: text("sj-id"),
+            failures: text("sj-attempt").and_then(|failures| failures.parse().ok()),
+            origin: text("sj-origin").and_then(|origin| origin.parse().ok()),
+            error: text("sj-error"),
+        }
+    });
+    let jobs = jobs.collect::<Vec<_>>();
+    let place = after.and_then(|after| jobs.iter().position(|job| job.name == after));
+    let mut jobs = jobs.into_iter().skip(place.map_or(0, |place| place + 1)).collect::<Vec<_>>();
+    let more = jobs.len() >= limit;
+    jobs.truncate(limit);
+    Ok(SetAside { now, jobs, more })
 }
 
 fn range(

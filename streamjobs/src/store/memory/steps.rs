@@ -153,6 +153,11 @@ pub(super) fn set_aside(
     })
 }
 
+/// What a job is known by among those that are set aside. On a server it is named for its entry.
+pub(super) fn name_set_aside(number: u64) -> String {
+    format!("s:0-{number}")
+}
+
 pub(super) fn bury(
     world: &mut World,
     queue: &Queue,

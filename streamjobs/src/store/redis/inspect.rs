@@ -12,7 +12,7 @@ use crate::entry::{Entry, EntryId, Source};
 use crate::name::StreamName;
 use crate::store::inspect::{
     ConsumerFacts, Consumers, Counted, GroupFacts, Inspect, OldestUnfinished, PendingEntry,
-    PendingLook, Span, StreamInfo, TailReader,
+    PendingLook, SetAside, SetAsideFacts, Span, StreamInfo, TailReader,
 };
 use crate::store::{Queue, Reply, ServerTime, StoreError, script};
 
@@ -52,6 +52,15 @@ impl Inspect for RedisStore {
         look: PendingLook<'a>,
     ) -> Reply<'a, Vec<PendingEntry>> {
         Box::pin(pending(&self.link, queue, look))
+    }
+
+    fn set_aside_jobs<'a>(
+        &'a self,
+        queue: &'a Queue,
+        after: Option<&'a str>,
+        limit: usize,
+    ) -> Reply<'a, SetAside> {
+        Box::pin(set_aside_jobs(&self.link, queue, after, limit))
     }
 
     fn range<'a>(
@@ -237,6 +246,45 @@ async fn pending(
         })
     };
     rows.into_iter().map(row).collect()
+}
+
+async fn set_aside_jobs(
+    link: &Link,
+    queue: &Queue,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<SetAside, StoreError> {
+    let name = script::INSPECT_SET_ASIDE.name;
+    let (stream, group) = (&queue.stream, &queue.group);
+    let (retry, records) = (stream.retry_key(group), stream.retry_records_key(group));
+    let add = |command: &mut redis::Cmd| {
+        command.arg(group.as_str()).arg(after.unwrap_or_default()).arg(limit).arg(JOBS_BYTES_MAX);
+    };
+    let keys = [stream.as_str(), &retry, &records];
+    let value = link.script(&script::INSPECT_SET_ASIDE, &keys, add).await?;
+    let mut items = reply::items(value, name)?.into_iter();
+    let mut number = || {
+        let item = items.next().ok_or(StoreError::Protocol { command: name })?;
+        reply::number(item, name)
+    };
+    let (now, more) = (ServerTime(number()?), number()? == 1);
+    let jobs = items.map(|row| set_aside_job(row, name)).collect::<Result<_, _>>()?;
+    Ok(SetAside { now, jobs, more })
+}
+
+/// Records are what this crate wrote, or somebody's hand: what cannot be read is none.
+fn set_aside_job(row: Value, name: &'static str) -> Result<SetAsideFacts, StoreError> {
+    let [member, due, event_type, event_id, failures, origin, error] = reply::tuple(row, name)?;
+    let text = |value| reply::unless_nil(value, name, reply::lossy);
+    Ok(SetAsideFacts {
+        name: reply::lossy(member, name)?,
+        due: reply::number(due, name)?,
+        event_type: text(event_type)?,
+        event_id: text(event_id)?,
+        failures: text(failures)?.and_then(|failures| failures.parse().ok()),
+        origin: text(origin)?.and_then(|origin| origin.parse().ok()),
+        error: text(error)?,
+    })
 }
 
 async fn range(

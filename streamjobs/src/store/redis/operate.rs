@@ -37,6 +37,19 @@ impl Operate for RedisStore {
         })
     }
 
+    fn run_now<'a>(&'a self, queue: &'a Queue, names: &'a [&'a str]) -> Reply<'a, usize> {
+        Box::pin(async move {
+            let mut command = redis::cmd(ZADD);
+            // Whoever promotes a job takes it out of the set, and this puts none back into it.
+            command.arg(queue.stream.retry_key(&queue.group)).arg("XX").arg("LT").arg("CH");
+            for name in names {
+                command.arg(0).arg(name);
+            }
+            let changed = self.link.command(&command).await?;
+            Ok(usize::try_from(reply::number(changed, ZADD)?).unwrap_or(usize::MAX))
+        })
+    }
+
     fn move_group<'a>(
         &'a self,
         queue: &'a Queue,
@@ -218,6 +231,7 @@ fn word(unfinished: Unfinished) -> &'static str {
     }
 }
 
+const ZADD: &str = "ZADD";
 const XTRIM: &str = "XTRIM";
 const UNLINK: &str = "UNLINK";
 /// Entries that one call removes at most: a few milliseconds of the server's time.

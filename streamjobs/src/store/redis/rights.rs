@@ -186,8 +186,8 @@ mod tests {
     use std::collections::BTreeSet;
 
     /// What scripts use that no runtime needs: looking, operating, archiving, marks.
-    const OPERATING: [&str; 7] =
-        ["MEMORY|USAGE", "XGROUP|DESTROY", "DEL", "GET", "SET", "PEXPIRE", "HSCAN"];
+    const OPERATING: [&str; 8] =
+        ["MEMORY|USAGE", "XGROUP|DESTROY", "DEL", "GET", "SET", "PEXPIRE", "HSCAN", "ZRANK"];
 
     use super::*;
     use crate::store::script;

@@ -1,26 +1,25 @@
 //! One short name for all failures of one kind.
 
-use sha2::{Digest, Sha256};
-use streamjobs::dead_letter::Reason;
+use uuid::Uuid;
 
-use crate::text::hex;
+use crate::policy::Reason;
 
 /// The same for failures that differ only in numbers, ids, quoted values, addresses and paths: 16
 /// characters of the hash of what is left of the error.
 ///
 /// A letter whose error says nothing about its job, or that has none, is known by its reason and its
 /// event type. Changing the rule changes every fingerprint and parts new letters from old ones.
-pub(super) fn fingerprint(reason: Reason, event_type: Option<&str>, error: Option<&str>) -> String {
+pub(crate) fn fingerprint(reason: Reason, event_type: Option<&str>, error: Option<&str>) -> String {
     let tells = !matches!(reason, Reason::Crashed | Reason::Trimmed | Reason::Unhandled);
-    let mut hash = Sha256::new();
-    match error.filter(|error| tells && !error.is_empty()) {
-        Some(error) => hash.update(["error\0", &kind_of(error)].concat()),
+    let kind = match error.filter(|error| tells && !error.is_empty()) {
+        Some(error) => ["error\0", &kind_of(error)].concat(),
         None => {
             let event_type = event_type.unwrap_or_default();
-            hash.update(["reason\0", reason.as_str(), "\0", event_type].concat());
+            ["reason\0", reason.as_str(), "\0", event_type].concat()
         }
-    }
-    hex(&hash.finalize()).chars().take(16).collect()
+    };
+    let hash = Uuid::new_v5(&FINGERPRINTS, kind.as_bytes());
+    hash.simple().to_string().chars().take(16).collect()
 }
 
 /// The error with everything replaced that differs from one job to the next.
@@ -181,6 +180,8 @@ fn starts_with_uuid(text: &str) -> bool {
 }
 
 const UUID_BYTES: usize = 36;
+/// The name space of fingerprints.
+const FINGERPRINTS: Uuid = Uuid::from_u128(0x8f1d_2a57_6c3e_4b09_9d42_51c7_e0b6_a318);
 /// How durations end as they are usually printed: 950ms and 1.2s are of one kind.
 const UNITS: [&str; 8] = ["ns", "us", "µs", "ms", "s", "m", "h", "d"];
 
@@ -259,7 +260,7 @@ mod tests {
             kind_of("order 17: timed out after 1.5s at 'db'"),
             "order #: timed out after # at ''"
         );
-        assert_eq!(of("order 17 not found"), "426ab26d775d3c98");
+        assert_eq!(of("order 17 not found"), "f0c176320a4a5457");
     }
 
     #[test]

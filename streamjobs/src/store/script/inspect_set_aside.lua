@@ -1,0 +1,38 @@
+-- Looks at jobs that are set aside, in the order in which they are due.
+--
+-- KEYS: stream, retry set, retry records. ARGV: group, the member after which to go on or nothing,
+-- jobs at most, bytes of their records to look at at most.
+-- Answers: the clock, 1 if there may be more or else 0, then for each job its member, its due time,
+-- event type, event id, failures, published entry and last error, each as text or nil.
+--
+-- Before: the group is there, else the script is refused.
+-- May race with: anything; it changes nothing. If the member to go on after is gone, the look begins
+-- with the first: a job can be seen twice, and none is passed over.
+--
+-- Payloads stay on the server. A member without a readable record is told with nothing but its name.
+local retry, records = KEYS[2], KEYS[3]
+local after, most, bytes_most = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local TOLD = {'type', 'sj-id', 'sj-attempt', 'sj-origin', 'sj-error'}
+redis.call('XPENDING', KEYS[1], ARGV[1])
+local from = 0
+if after ~= '' then
+  local rank = redis.call('ZRANK', retry, after)
+  if rank then from = rank + 1 end
+end
+local page = redis.call('ZRANGE', retry, from, from + most - 1, 'WITHSCORES')
+local answer = {now(), #page == 2 * most and 1 or 0}
+local bytes = 0
+for i = 1, #page, 2 do
+  local record = redis.call('HGET', records, page[i])
+  local readable, fields = pcall(cmsgpack.unpack, record or '')
+  fields = readable and type(fields) == 'table' and #fields % 2 == 0 and fields_of(fields) or {}
+  local row = {page[i], whole(tonumber(page[i + 1]))}
+  for place, name in ipairs(TOLD) do row[place + 2] = fields[name] or false end
+  answer[#answer + 1] = row
+  bytes = bytes + #(record or '')
+  if bytes >= bytes_most and i + 1 < #page then
+    answer[2] = 1
+    break
+  end
+end
+return answer
