@@ -43,6 +43,18 @@ const POSTGRES_LAYERS: [&[&str]; 5] = [
     &["archive", "letters", "mark", "once", "outbox", "prune"],
 ];
 
+/// The layers of the dashboard, as ARCHITECTURE.md draws them.
+const DASHBOARD_LAYERS: [&[&str]; 8] = [
+    &["access", "base", "format", "history", "trouble"],
+    &["alerts", "assets", "audit", "auth", "csrf", "payload", "sampler"],
+    &["notice", "state", "visit"],
+    &["layout"],
+    &["form", "guard", "live"],
+    &["pages"],
+    &["actions"],
+    &["dashboard", "routes"],
+];
+
 /// The loops, which meet through channels and never import each other.
 const LOOPS: [&str; 9] =
     ["reader", "dispatcher", "acker", "lease", "reaper", "retry", "janitor", "watcher", "shutdown"];
@@ -75,6 +87,7 @@ fn all_sources() -> Vec<(String, String)> {
     let folders = [
         "streamjobs",
         "streamjobs-cli",
+        "streamjobs-dashboard",
         "streamjobs-macros",
         "streamjobs-postgres",
         "examples",
@@ -172,10 +185,27 @@ fn modules_of_the_postgres_crate_import_only_downward() {
 }
 
 #[test]
+fn modules_of_the_dashboard_import_only_downward() {
+    let mut faults = Vec::new();
+    for (name, text) in sources("streamjobs-dashboard/src") {
+        let own = top_module(&name);
+        let Some(own_layer) = layer_in(&DASHBOARD_LAYERS, &own) else { continue };
+        for used in used_modules(&text).into_iter().filter(|used| *used != own) {
+            if layer_in(&DASHBOARD_LAYERS, &used).is_some_and(|used| used > own_layer) {
+                faults.push(format!("{name} uses {used}, which does not live below it"));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[test]
 fn every_module_has_a_layer() {
-    for (library, layers) in
-        [("streamjobs", LAYERS.as_slice()), ("streamjobs-postgres", &POSTGRES_LAYERS)]
-    {
+    for (library, layers) in [
+        ("streamjobs", LAYERS.as_slice()),
+        ("streamjobs-postgres", &POSTGRES_LAYERS),
+        ("streamjobs-dashboard", &DASHBOARD_LAYERS),
+    ] {
         let text = fs::read_to_string(root().join(library).join("src/lib.rs")).unwrap();
         let modules = text.lines().filter_map(|line| {
             let line = line.strip_prefix("pub ").unwrap_or(line);

@@ -414,7 +414,11 @@ async fn a_consumer_can_have_a_name_of_its_own_and_be_the_one_that_claims() {
 async fn consumers_tell_what_they_have_done_with_every_beat() {
     let app = App::start().await;
     let work = Work::new(|order, job| async move {
-        if order.id == crate::app::order(2).id && job.attempt() == 1 { Err("not yet".into()) } else { Ok(()) }
+        if order.id == crate::app::order(2).id && job.attempt() == 1 {
+            Err("not yet".into())
+        } else {
+            Ok(())
+        }
     });
     let runtime = app.runtime(&work).start().await.unwrap();
     for id in [1, 2, 3] {

@@ -1,0 +1,159 @@
+//! What is done to dead letters in Redis.
+
+use axum::extract::{Path, State};
+use axum::response::Response;
+use maud::html;
+use streamjobs::EntryId;
+use streamjobs::dead_letter::DeadLetters;
+
+use super::{Deed, act};
+use crate::access::Action;
+use crate::form::Posted;
+use crate::format::{self, Foreign};
+use crate::layout::{self, Button, View, button};
+use crate::pages::dead::{self, Chosen, LOOKED_AT};
+use crate::pages::group;
+use crate::state::Shared;
+use crate::trouble::Trouble;
+use crate::visit::Visit;
+
+type Place = Path<(String, String)>;
+
+pub(crate) async fn redrive(
+    State(state): State<Shared>,
+    visit: Visit,
+    Path(place): Place,
+    form: Posted,
+) -> Response {
+    done_to(&state, &visit, place, &form, Action::Redrive).await
+}
+
+pub(crate) async fn purge(
+    State(state): State<Shared>,
+    visit: Visit,
+    Path(place): Place,
+    form: Posted,
+) -> Response {
+    done_to(&state, &visit, place, &form, Action::Purge).await
+}
+
+async fn done_to(
+    state: &Shared,
+    visit: &Visit,
+    place: (String, String),
+    form: &Posted,
+    action: Action,
+) -> Response {
+    let chosen = Chosen::of(form);
+    if form.get("dry_run").is_some() && visit.access.may(action) {
+        return match plan(state, visit, &place, &chosen, action).await {
+            Ok(view) => layout::page(visit, state, &view),
+            Err(trouble) => layout::failed(visit, state, &trouble),
+        };
+    }
+    let ids = form.ids("id");
+    let target = match &ids {
+        Ok(ids) if !ids.is_empty() => format!("{} dead letters", ids.len()),
+        _ => format!("all dead letters {}", in_words(&chosen)),
+    };
+    let back = visit.base.to(&dead::path(&place.0, &place.1));
+    let deed = Deed { action, place: Some(place.clone()), target, back };
+    act(visit, state, deed, async {
+        let letters = state.group(&place.0, &place.1)?.dead_letters();
+        let (ids, left) = match ids? {
+            ids if !ids.is_empty() => (ids, false),
+            _ if form.get("all") == Some("1") => matching(&letters, &chosen).await?,
+            _ => return Err(Trouble::bad_request("No dead letter is chosen.")),
+        };
+        let mut outcome = match action {
+            Action::Purge => {
+                format!("{} dead letters are gone for good.", letters.purge(&ids).await?)
+            }
+            _ => redriven(&letters, ids).await,
+        };
+        if left {
+            outcome.push_str(" There are more: do it again for those.");
+        }
+        Ok(outcome)
+    })
+    .await
+}
+
+async fn redriven(letters: &DeadLetters, ids: Vec<EntryId>) -> String {
+    let answers = letters.redrive_all(ids).await;
+    let (done, failed) = answers.into_iter().partition::<Vec<_>, _>(|(_, answer)| answer.is_ok());
+    let mut outcome = format!("{} jobs were put back for this group alone.", done.len());
+    if let Some((id, Err(error))) = failed.first() {
+        let why = Trouble::in_words(error);
+        outcome.push_str(&format!(" {} were not, such as {id}: {why}.", failed.len()));
+    }
+    outcome
+}
+
+/// The letters that are meant, oldest first as far as one action goes, and whether there are more.
+/// What is buried meanwhile is not meant.
+async fn matching(letters: &DeadLetters, chosen: &Chosen) -> Result<(Vec<EntryId>, bool), Trouble> {
+    let (mut ids, mut after) = (Vec::new(), None);
+    for _ in 0..PAGES_MAX {
+        let page = letters.list(after, LOOKED_AT).await?;
+        let meant = page.letters.iter().filter(|letter| chosen.includes(letter));
+        ids.extend(meant.map(|letter| letter.id));
+        after = page.next;
+        if after.is_none() || ids.len() >= AT_ONCE_MAX {
+            break;
+        }
+    }
+    let more = after.is_some() || ids.len() > AT_ONCE_MAX;
+    ids.truncate(AT_ONCE_MAX);
+    Ok((ids, more))
+}
+
+/// What would be done, and the button that does it.
+async fn plan(
+    state: &Shared,
+    visit: &Visit,
+    (stream, name): &(String, String),
+    chosen: &Chosen,
+    action: Action,
+) -> Result<View, Trouble> {
+    let letters = state.group(stream, name)?.dead_letters();
+    let (ids, more) = matching(&letters, chosen).await?;
+    let to = visit.base.to(&["streams", stream, "groups", name, "dead", action.as_str()]);
+    let fields = [chosen.pairs(), vec![("all", "1")]].concat();
+    let text = if action == Action::Purge { "Purge them for good" } else { "Put them back" };
+    let button_of =
+        Button { text, fields: &fields, danger: action == Action::Purge, confirm: None };
+    let body = html! {
+        div data-still {}
+        h1 { "What would be done" }
+        p #plan {
+            @if action == Action::Purge {
+                (format::count(ids.len() as u64)) " dead letters " (Foreign(&in_words(chosen))) " would be deleted for good."
+            } @else {
+                "The jobs of " (format::count(ids.len() as u64)) " dead letters " (Foreign(&in_words(chosen)))
+                " would be put back for this group alone, under their event ids and with no failures counted."
+            }
+        }
+        @if more { p.soft { "There are more; one action goes up to " (format::count(AT_ONCE_MAX as u64)) "." } }
+        @if let (Some(first), Some(last)) = (ids.first(), ids.last()) {
+            p.soft { "From " (first.to_string()) " to " (last.to_string()) ". Nothing has been done yet." }
+            div.actions { (button(visit, action, &to, &button_of)) }
+        }
+        p { a href=(visit.base.to(&dead::path(stream, name))) { "Back" } }
+    };
+    Ok(View { title: "Dry run".to_owned(), trail: group::trail_below(visit, stream, name), body })
+}
+
+fn in_words(chosen: &Chosen) -> String {
+    match (&chosen.reason, &chosen.fingerprint) {
+        (None, None) => "of the group".to_owned(),
+        (Some(reason), None) => format!("with the reason {reason}"),
+        (None, Some(kind)) => format!("of the kind {kind}"),
+        (Some(reason), Some(kind)) => format!("of the kind {kind} with the reason {reason}"),
+    }
+}
+
+/// Letters that one action takes.
+const AT_ONCE_MAX: usize = 1_000;
+/// Pages that one action looks through for them.
+const PAGES_MAX: usize = 20;

@@ -1,0 +1,134 @@
+//! How numbers, times and foreign texts are written.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use maud::{Markup, PreEscaped, Render, html};
+
+/// A text that somebody else wrote: what would not be seen, or would turn the line around, is
+/// spelled out. Escaping for HTML comes on top, as for every text.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Foreign<'a>(pub(crate) &'a str);
+
+impl Render for Foreign<'_> {
+    fn render_to(&self, buffer: &mut String) {
+        visible(self.0).render_to(buffer);
+    }
+}
+
+/// The text with control characters, and with those that direct or hide others, spelled out. Line
+/// ends and tabs stay.
+pub(crate) fn visible(text: &str) -> String {
+    let mut seen = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\n' | '\t' => seen.push(character),
+            hidden if is_hidden(hidden) => seen.extend(hidden.escape_unicode()),
+            plain => seen.push(plain),
+        }
+    }
+    seen
+}
+
+fn is_hidden(character: char) -> bool {
+    character.is_control()
+        || matches!(character,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e007f}')
+}
+
+/// A span of time as one reads it: two units at most.
+pub(crate) fn span(duration: Duration) -> String {
+    let (seconds, millis) = (duration.as_secs(), duration.as_millis());
+    match seconds {
+        0 => format!("{millis} ms"),
+        1..10 => format!("{seconds}.{} s", duration.subsec_millis() / 100),
+        10..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h {} min", seconds / 3_600, seconds % 3_600 / 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3_600),
+    }
+}
+
+/// A moment in milliseconds since 1970, in UTC to the second.
+pub(crate) fn moment(millis: u64) -> String {
+    let timestamp = i64::try_from(millis).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
+    match timestamp {
+        Some(timestamp) => timestamp.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
+        None => format!("{millis} ms"),
+    }
+}
+
+/// A number with its thousands apart.
+pub(crate) fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            grouped.push('\u{2009}');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+/// How often something happens in a second; below one, in a minute.
+pub(crate) fn rate(per_second: f64) -> String {
+    match per_second {
+        rate if rate <= 0.0 => "0/s".to_owned(),
+        rate if rate < 1.0 => format!("{:.1}/min", rate * 60.0),
+        rate if rate < 10.0 => format!("{rate:.1}/s"),
+        rate => format!("{rate:.0}/s"),
+    }
+}
+
+/// A size in bytes as one reads it.
+pub(crate) fn size(bytes: u64) -> String {
+    match bytes {
+        0..1_024 => format!("{bytes} B"),
+        1_024..1_048_576 => format!("{} KiB", bytes / 1_024),
+        1_048_576..1_073_741_824 => format!("{} MiB", bytes / 1_048_576),
+        _ => format!("{}.{} GiB", bytes >> 30, ((bytes & 0x3fff_ffff) * 10) >> 30),
+    }
+}
+
+/// A number, or a dash that says what is not known.
+pub(crate) fn known(number: Option<u64>, why_not: &str) -> Markup {
+    match number {
+        Some(number) => PreEscaped(count(number)),
+        None => html! { span.unknown title=(why_not) { "?" } },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_hide_or_turn_a_text_around_is_spelled_out() {
+        assert_eq!(visible("a\u{202e}b\u{0}\u{1b}[31m\tc\n"), "a\\u{202e}b\\u{0}\\u{1b}[31m\tc\n");
+        assert_eq!(visible("\u{200b}\u{feff}\u{2066}é漢🦀"), "\\u{200b}\\u{feff}\\u{2066}é漢🦀");
+        let shown = html! { (Foreign("<script>\u{202e}")) }.into_string();
+        assert_eq!(shown, "&lt;script&gt;\\u{202e}");
+        let attribute = html! { a title=(Foreign("\" onmouseover=\"x")) {} }.into_string();
+        assert_eq!(attribute, "<a title=\"&quot; onmouseover=&quot;x\"></a>");
+    }
+
+    #[test]
+    fn spans_have_two_units_at_most() {
+        let spans = [(0, 250), (3, 290), (11, 0), (119, 0), (600, 0), (7_260, 0), (200_000, 0)];
+        let spans = spans.map(|(s, ms)| span(Duration::from_millis(s * 1_000 + ms)));
+        assert_eq!(spans, ["250 ms", "3.2 s", "11 s", "119 s", "10 min", "2 h 1 min", "2 d 7 h"]);
+    }
+
+    #[test]
+    fn numbers_read_well() {
+        assert_eq!(count(1_234_567), "1\u{2009}234\u{2009}567");
+        assert_eq!((count(999), count(1_000)), ("999".into(), "1\u{2009}000".into()));
+        assert_eq!([0.0, 0.25, 3.12, 250.4].map(rate), ["0/s", "15.0/min", "3.1/s", "250/s"]);
+        assert_eq!([10, 2_048, 5 << 20, 3 << 29].map(size), ["10 B", "2 KiB", "5 MiB", "1.5 GiB"]);
+        assert_eq!(moment(0), "1970-01-01 00:00:00 UTC");
+        assert_eq!(moment(u64::MAX), format!("{} ms", u64::MAX));
+    }
+}

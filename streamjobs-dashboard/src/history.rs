@@ -1,0 +1,155 @@
+//! Rates from totals that somebody else counts: pure.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Totals of one moment, each known by who counts it.
+#[derive(Clone, Debug)]
+pub(crate) struct Point {
+    at: Instant,
+    totals: HashMap<String, Totals>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Totals {
+    done: u64,
+    failed: u64,
+}
+
+/// How often something happens in a second.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Rates {
+    pub(crate) done: f64,
+    pub(crate) failed: f64,
+}
+
+impl Point {
+    pub(crate) fn new(at: Instant) -> Self {
+        Self { at, totals: HashMap::new() }
+    }
+
+    /// What somebody has counted up to now.
+    pub(crate) fn count(&mut self, by: &str, done: u64, failed: u64) {
+        self.totals.insert(by.to_owned(), Totals { done, failed });
+    }
+
+    /// What was counted since an earlier moment. Who was not there then counted all of it since, as
+    /// a process that started did; who is not there any more took what they counted last with them.
+    fn since(&self, before: &Self) -> Rates {
+        let seconds = self.at.saturating_duration_since(before.at).as_secs_f64();
+        if seconds <= 0.0 {
+            return Rates::default();
+        }
+        let (mut done, mut failed) = (0, 0);
+        for (by, totals) in &self.totals {
+            let earlier = before.totals.get(by).copied().unwrap_or_default();
+            done += totals.done.saturating_sub(earlier.done);
+            failed += totals.failed.saturating_sub(earlier.failed);
+        }
+        Rates { done: per_second(done, seconds), failed: per_second(failed, seconds) }
+    }
+}
+
+/// Totals of the last five minutes.
+#[derive(Debug, Default)]
+pub(crate) struct History {
+    points: VecDeque<Point>,
+}
+
+impl History {
+    pub(crate) fn add(&mut self, point: Point) {
+        let now = point.at;
+        self.points.push_back(point);
+        let old = |point: &Point| now.saturating_duration_since(point.at) > KEPT;
+        while self.points.front().is_some_and(old) || self.points.len() > POINTS_MAX {
+            self.points.pop_front();
+        }
+    }
+
+    /// Over the last ten seconds or so: consumers tell their totals every few seconds.
+    pub(crate) fn rates(&self) -> Option<Rates> {
+        let last = self.points.back()?;
+        let recent = |point: &&Point| last.at.saturating_duration_since(point.at) <= RECENT;
+        let before = self.points.iter().find(recent).filter(|point| point.at < last.at);
+        let before = before.or_else(|| self.points.iter().rev().nth(1))?;
+        Some(last.since(before))
+    }
+
+    /// What was done in a second between one moment and the next, over a few seconds each.
+    pub(crate) fn done(&self) -> Vec<f64> {
+        let mut rates = Vec::new();
+        let mut points = self.points.iter();
+        let Some(mut before) = points.next() else { return rates };
+        for point in points {
+            if point.at.saturating_duration_since(before.at) >= STEP {
+                rates.push(point.since(before).done);
+                before = point;
+            }
+        }
+        rates
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "nobody reads a rate to 16 digits")]
+fn per_second(count: u64, seconds: f64) -> f64 {
+    count as f64 / seconds
+}
+
+const KEPT: Duration = Duration::from_secs(300);
+const RECENT: Duration = Duration::from_secs(11);
+/// Consumers beat every third of a lease, so a shorter step would show combs.
+const STEP: Duration = Duration::from_secs(5);
+const POINTS_MAX: usize = 200;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn point(began: Instant, seconds: u64, totals: &[(&str, u64, u64)]) -> Point {
+        let mut point = Point::new(began + Duration::from_secs(seconds));
+        for (by, done, failed) in totals {
+            point.count(by, *done, *failed);
+        }
+        point
+    }
+
+    #[test]
+    fn a_rate_is_what_all_have_done_since() {
+        let (mut history, began) = (History::default(), Instant::now());
+        history.add(point(began, 0, &[("a", 100, 1)]));
+        assert_eq!(history.rates(), None, "one look tells no rate");
+        history.add(point(began, 10, &[("a", 150, 2), ("b", 20, 0)]));
+        assert_eq!(history.rates(), Some(Rates { done: 7.0, failed: 0.1 }));
+    }
+
+    #[test]
+    fn who_leaves_or_starts_anew_takes_nothing_back() {
+        let (mut history, began) = (History::default(), Instant::now());
+        history.add(point(began, 0, &[("a", 1_000, 0), ("b", 500, 0)]));
+        history.add(point(began, 10, &[("b", 10, 0)]));
+        assert_eq!(history.rates(), Some(Rates::default()));
+    }
+
+    #[test]
+    fn only_five_minutes_are_kept_and_recent_is_ten_seconds() {
+        let (mut history, began) = (History::default(), Instant::now());
+        for second in 0..1_000 {
+            let done = if second > 900 { 900 + (second - 900) * 10 } else { second };
+            history.add(point(began, second, &[("a", done, 0)]));
+        }
+        assert_eq!(history.rates(), Some(Rates { done: 10.0, failed: 0.0 }));
+        assert!(history.points.len() <= POINTS_MAX);
+        let done = history.done();
+        assert!(done.len() >= 30 && done.first() == Some(&1.0) && done.last() == Some(&10.0));
+    }
+
+    #[test]
+    fn a_look_after_a_long_time_counts_the_time_between() {
+        let (mut history, began) = (History::default(), Instant::now());
+        history.add(point(began, 0, &[("a", 0, 0)]));
+        history.add(point(began, 100, &[("a", 100, 0)]));
+        assert_eq!(history.rates(), Some(Rates { done: 1.0, failed: 0.0 }));
+    }
+}

@@ -1,0 +1,101 @@
+//! A page, once or as it changes.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use axum::response::sse::{Event, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use tokio::time::{Instant, sleep};
+
+use crate::layout::{self, View};
+use crate::state::Shared;
+use crate::trouble::Trouble;
+use crate::visit::Visit;
+
+/// What makes a page, as often as it is asked to.
+type Maker =
+    dyn Fn() -> Pin<Box<dyn Future<Output = Result<View, Trouble>> + Send>> + Send + Sync + 'static;
+
+/// Answers with the page; or, to a browser that follows it, with its changing part again and again.
+///
+/// A page is followed for 20 seconds at most. Then the browser asks again and is looked at again, so
+/// that nobody sees more than they may for long, and a server that is to stop has not to wait.
+pub(crate) async fn show<F, Fut>(visit: Visit, state: Shared, make: F) -> Response
+where
+    F: Fn(Shared, Visit) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<View, Trouble>> + Send + 'static,
+{
+    let (shared, visitor) = (Arc::clone(&state), visit.clone());
+    let maker: Box<Maker> = Box::new(move || {
+        Box::pin(within_budget(Arc::clone(&shared), make(Arc::clone(&shared), visitor.clone())))
+    });
+    if visit.follows {
+        return follow(&state, maker);
+    }
+    match maker().await {
+        Ok(view) => layout::page(&visit, &state, &view),
+        Err(trouble) => layout::failed(&visit, &state, &trouble),
+    }
+}
+
+async fn within_budget(
+    state: Shared,
+    page: impl Future<Output = Result<View, Trouble>>,
+) -> Result<View, Trouble> {
+    // Never closed, so always granted.
+    let _permit = state.budget.acquire().await;
+    page.await
+}
+
+struct Following {
+    maker: Box<Maker>,
+    until: Instant,
+    every: Duration,
+    last: Option<String>,
+    _place: tokio::sync::OwnedSemaphorePermit,
+}
+
+fn follow(state: &Shared, maker: Box<Maker>) -> Response {
+    let Ok(place) = Arc::clone(&state.followers).try_acquire_owned() else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "Too many pages are followed.").into_response();
+    };
+    let until = Instant::now() + FOLLOWED_MAX;
+    let following = Following { maker, until, every: state.refresh, last: None, _place: place };
+    let events = stream::unfold(following, |mut following| async move {
+        let event = following.next().await?;
+        Some((Ok::<_, Infallible>(event), following))
+    });
+    Sse::new(events).into_response()
+}
+
+impl Following {
+    /// What is to be told next: the page if it has changed, else only that it has not.
+    async fn next(&mut self) -> Option<Event> {
+        if self.last.is_some() {
+            if Instant::now() + self.every > self.until {
+                return None;
+            }
+            sleep(self.every).await;
+        }
+        let (kind, text) = match (self.maker)().await {
+            Ok(view) => ("page", view.body.into_string()),
+            Err(trouble) => ("trouble", layout::trouble_box(&trouble).into_string()),
+        };
+        let event = if self.last.as_deref() == Some(&text) {
+            Event::default().event("same").data("")
+        } else {
+            Event::default().event(kind).data(&text)
+        };
+        self.last = Some(text);
+        Some(event.retry(RETRY))
+    }
+}
+
+const FOLLOWED_MAX: Duration = Duration::from_secs(20);
+/// How long a browser waits before it asks again.
+const RETRY: Duration = Duration::from_secs(1);

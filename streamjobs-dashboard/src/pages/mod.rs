@@ -1,0 +1,10 @@
+//! The pages.
+
+pub(crate) mod alerts;
+pub(crate) mod dead;
+pub(crate) mod group;
+pub(crate) mod overview;
+pub(crate) mod pending;
+pub(crate) mod processes;
+pub(crate) mod set_aside;
+pub(crate) mod stream;

@@ -1,0 +1,206 @@
+//! One stream: its length, its ends, its newest entries, and any part of its history.
+
+use axum::extract::{Path, Query, State};
+use axum::response::Response;
+use maud::{Markup, html};
+use streamjobs::stream::Range;
+use streamjobs::{Entry, EntryId};
+
+use crate::form::Fields;
+use crate::format::{self, Foreign};
+use crate::layout::{View, nothing};
+use crate::live;
+use crate::pages::overview;
+use crate::state::{Shared, State as All};
+use crate::trouble::Trouble;
+use crate::visit::Visit;
+
+type Asked = Query<Vec<(String, String)>>;
+
+pub(crate) async fn show(
+    State(state): State<Shared>,
+    visit: Visit,
+    Path(name): Path<String>,
+) -> Response {
+    live::show(visit, state, move |state, visit| {
+        let name = name.clone();
+        async move { view(&state, &visit, &name).await }
+    })
+    .await
+}
+
+async fn view(state: &All, visit: &Visit, name: &str) -> Result<View, Trouble> {
+    let stream = state.stream(name)?;
+    let info = stream.info().await?;
+    let newest = stream.newest(TAIL).await?;
+    let snapshot = state.sampler.look().await;
+    let sight = snapshot.streams.iter().find(|sight| sight.name.as_str() == name);
+    let sight = sight.and_then(|sight| sight.found.as_ref().ok());
+    let published = sight.and_then(|found| found.published);
+    let body = html! {
+        h1 { "Stream " (Foreign(name)) }
+        dl.tiles {
+            div { dt { "Entries" } dd #length { (format::count(info.length)) } }
+            div { dt { "Ever added" } dd #added { (format::count(info.added)) } }
+            div { dt { "Published" } dd { (published.map_or("–".into(), format::rate)) } }
+            div { dt { "Groups" } dd { (info.groups) } }
+            div { dt { "Memory" } dd { (info.bytes.map_or("–".into(), format::size)) } }
+        }
+        dl.fields {
+            dt { "First entry" } dd #first { (info.first.map_or("none".into(), |id| id.to_string())) }
+            dt { "Last entry" } dd #last { (info.last.map_or("none".into(), |id| id.to_string())) }
+            dt { "Last id given" } dd { (info.last_id.to_string()) }
+        }
+        h2 { "Groups" }
+        @if let Some(found) = sight { (overview::groups(&visit.base, name, found)) }
+        h2 { "Replay" }
+        (replay_form(visit, name, &Fields::default()))
+        h2 { "Newest entries" }
+        (entries(state, visit, name, &newest))
+    };
+    Ok(View { title: name.to_owned(), trail: trail(visit), body })
+}
+
+/// A part of the history: no group is touched, and no handler runs.
+pub(crate) async fn replay(
+    State(state): State<Shared>,
+    visit: Visit,
+    Path(name): Path<String>,
+    Query(asked): Asked,
+) -> Response {
+    live::show(visit, state, move |state, visit| {
+        let (name, asked) = (name.clone(), Fields(asked.clone()));
+        async move { replay_view(&state, &visit, &name, &asked).await }
+    })
+    .await
+}
+
+async fn replay_view(
+    state: &All,
+    visit: &Visit,
+    name: &str,
+    asked: &Fields,
+) -> Result<View, Trouble> {
+    let stream = state.stream(name)?;
+    let limit = asked.page_size()?;
+    let range = range(asked)?;
+    let mut replay = stream.replay(range);
+    let mut found = Vec::with_capacity(limit);
+    while found.len() < limit {
+        match replay.next().await {
+            Some(entry) => found.push(entry?),
+            None => break,
+        }
+    }
+    let next = found.last().map(Entry::id).filter(|_| found.len() == limit);
+    let end = asked.get("end").unwrap_or_default();
+    let size = limit.to_string();
+    let more = next.map(|id| {
+        let start = format!("({id}");
+        let query = [("start", start.as_str()), ("end", end), ("limit", size.as_str())];
+        visit.base.with_query(&["streams", name, "replay"], &query)
+    });
+    let mut trail = trail(visit);
+    trail.push((name.to_owned(), visit.base.to(&["streams", name])));
+    let body = html! {
+        div data-still {}
+        h1 { "History of " (Foreign(name)) }
+        p.soft { "Reading the history touches no group and runs no handler." }
+        (replay_form(visit, name, asked))
+        @if found.is_empty() {
+            (nothing("No entry lies in this range."))
+        } @else {
+            (entries(state, visit, name, &found))
+            @if let Some(more) = more { p.more { a href=(more) rel="next" { "Next " (limit) } } }
+        }
+    };
+    Ok(View { title: "Replay".to_owned(), trail, body })
+}
+
+fn trail(visit: &Visit) -> Vec<(String, String)> {
+    vec![("Overview".to_owned(), visit.base.root())]
+}
+
+fn replay_form(visit: &Visit, name: &str, asked: &Fields) -> Markup {
+    html! {
+        form.filter method="get" action=(visit.base.to(&["streams", name, "replay"])) data-keep {
+            label { "From (entry id, milliseconds, or -)"
+                input name="start" placeholder="-" value=[asked.get("start")] maxlength="60"; }
+            label { "To (or +)" input name="end" placeholder="+" value=[asked.get("end")] maxlength="60"; }
+            label { "At most" input name="limit" type="number" min="1" max="200" value=(asked.get("limit").unwrap_or("20")); }
+            button type="submit" { "Replay" }
+        }
+    }
+}
+
+/// The range that is asked for, in the notation of Redis: `-` and `+` are the ends, `(` excludes,
+/// and milliseconds alone are all entries of theirs.
+fn range(asked: &Fields) -> Result<Range, Trouble> {
+    use std::ops::Bound;
+    let bad =
+        || Trouble::bad_request("A range is made of entry ids, of milliseconds, or of - and +.");
+    let bound = |text: Option<&str>, open: &str, fill: u64| -> Result<Bound<EntryId>, Trouble> {
+        let Some(text) = text.filter(|text| *text != open) else { return Ok(Bound::Unbounded) };
+        let (text, excluded) = text.strip_prefix('(').map_or((text, false), |text| (text, true));
+        let id = match text.parse::<u64>() {
+            Ok(millis) => EntryId::new(millis, if excluded { u64::MAX - fill } else { fill }),
+            Err(_) => text.parse::<EntryId>().map_err(|_| bad())?,
+        };
+        Ok(if excluded { Bound::Excluded(id) } else { Bound::Included(id) })
+    };
+    let start = bound(asked.get("start"), "-", 0)?;
+    let end = bound(asked.get("end"), "+", u64::MAX)?;
+    Ok(Range::from((start, end)))
+}
+
+/// Entries with their fields, which open on demand.
+pub(crate) fn entries(state: &All, visit: &Visit, stream: &str, entries: &[Entry]) -> Markup {
+    html! {
+        @if entries.is_empty() {
+            (nothing("It holds no entries."))
+        } @else {
+            div.scroll {
+                table {
+                    thead { tr { th { "Entry" } th { "Added" } th { "Type and fields" } } }
+                    tbody { @for entry in entries {
+                        tr id={ "e-" (entry.id()) } {
+                            td.id { (entry.id().to_string()) }
+                            td { (format::moment(entry.id().milliseconds())) }
+                            td {
+                                details {
+                                    summary { (Foreign(entry.event_type().unwrap_or("(no type)"))) }
+                                    (state.redactor.show(&visit.access, stream, entry.fields()))
+                                }
+                            }
+                        }
+                    } }
+                }
+            }
+        }
+    }
+}
+
+const TAIL: usize = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(start: &str, end: &str) -> Result<Range, Trouble> {
+        range(&Fields(vec![("start".into(), start.into()), ("end".into(), end.into())]))
+    }
+
+    #[test]
+    fn a_range_is_read_as_redis_reads_it_and_nonsense_is_refused() {
+        let id = |ms, seq| EntryId::new(ms, seq);
+        assert_eq!(asked("-", "+"), Ok(Range::from(..)));
+        assert_eq!(asked("", ""), Ok(Range::from(..)));
+        assert_eq!(asked("5", "6"), Ok(Range::from(id(5, 0)..=id(6, u64::MAX))));
+        assert_eq!(asked("1-2", "3-4"), Ok(Range::from(id(1, 2)..=id(3, 4))));
+        for nonsense in ["x", "(", "1-", "-1", "1-2-3", "'; drop table", "99999999999999999999999"]
+        {
+            assert!(asked(nonsense, "+").is_err(), "{nonsense}");
+            assert!(asked("-", nonsense).is_err(), "{nonsense}");
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Which address shows what.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::middleware;
+use axum::response::Response;
+use axum::routing::{get, post};
+
+use crate::guard::guard;
+use crate::state::Shared;
+use crate::trouble::Trouble;
+use crate::visit::Visit;
+use crate::{actions, assets, layout, pages};
+
+/// Everything, behind the guard.
+pub(crate) fn of(state: Shared) -> Router {
+    let guarded = middleware::from_fn_with_state(Arc::clone(&state), guard);
+    Router::new()
+        .route("/", get(pages::overview::show))
+        .route("/overview", get(pages::overview::show))
+        .route("/assets/{name}", get(assets::serve))
+        .route("/alerts", get(pages::alerts::show))
+        .route("/processes", get(pages::processes::show))
+        .route("/streams/{stream}", get(pages::stream::show))
+        .route("/streams/{stream}/replay", get(pages::stream::replay))
+        .nest("/streams/{stream}/groups/{group}", group())
+        .fallback(elsewhere)
+        .layer(DefaultBodyLimit::max(BODY_MAX))
+        .layer(guarded)
+        .with_state(state)
+}
+
+/// What is about one group.
+fn group() -> Router<Shared> {
+    Router::new()
+        .route("/", get(pages::group::show))
+        .route("/pause", post(actions::group::pause))
+        .route("/resume", post(actions::group::resume))
+        .route("/reap", post(actions::group::reap))
+        .route("/consumers/{consumer}/remove", post(actions::group::remove_consumer))
+        .route("/pending", get(pages::pending::show))
+        .route("/pending/claim", post(actions::entries::claim))
+        .route("/pending/release", post(actions::entries::release))
+        .route("/set-aside", get(pages::set_aside::show))
+        .route("/set-aside/run-now", post(actions::entries::run_now))
+        .route("/dead", get(pages::dead::show))
+        .route("/dead/redrive", post(actions::letters::redrive))
+        .route("/dead/purge", post(actions::letters::purge))
+        .route("/dead/{letter}", get(pages::dead::one))
+}
+
+/// Also where a nested service is asked for with a slash behind its mount.
+async fn elsewhere(state: State<Shared>, visit: Visit, uri: axum::http::Uri) -> Response {
+    if uri.path().trim_matches('/').is_empty() {
+        return pages::overview::show(state, visit).await;
+    }
+    layout::failed(&visit, &state, &Trouble::not_found("No page has this address."))
+}
+
+const BODY_MAX: usize = 64 * 1024;

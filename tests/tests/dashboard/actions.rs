@@ -1,0 +1,198 @@
+//! What the levers do, and what is left of each in the audit.
+
+use std::time::Duration;
+
+use streamjobs::config::{GroupOptions, Start};
+use streamjobs::{Backoff, Entry, Job, JobError, Runtime, handler, handlers};
+use streamjobs_dashboard::Action;
+use streamjobs_tests::eventually::eventually_async;
+
+use crate::site::{DEADLINE, GROUP, Site};
+
+/// Fails once.
+#[handler(group = "work", stream = "orders")]
+async fn stumble(_entry: Entry, job: Job) -> Result<(), JobError> {
+    if job.attempt() == 1 { Err("stumbled over <b>it</b>".into()) } else { Ok(()) }
+}
+
+#[tokio::test]
+async fn a_group_is_paused_and_resumed_and_the_audit_tells_by_whom() {
+    let site = Site::start().await;
+    let paused = site.post_as("pause", &format!("{GROUP}/pause"), &[]).await;
+    assert_eq!(paused.is(303).headers["location"], "./../../../../streams/orders/groups/work");
+    assert_eq!(paused.notice(), "Paused in every process.");
+    assert!(site.group().info().await.unwrap().paused.is_some());
+    site.get(GROUP).await.says("data-trouble=\"paused\"").says("Resume");
+    let again = site.post(&format!("{GROUP}/pause"), &[]).await;
+    assert_eq!(again.notice(), "It was paused already.");
+    site.post(&format!("{GROUP}/resume"), &[]).await.is(303);
+    assert!(site.group().info().await.unwrap().paused.is_none());
+    let done = site.done.lock().unwrap().clone();
+    let first = &done[0];
+    assert_eq!((first.who.as_str(), first.action), ("pause", Action::Pause));
+    assert_eq!(first.place, Some(("orders".to_owned(), "work".to_owned())));
+    assert_eq!((done.len(), first.outcome.as_deref()), (3, Ok("Paused in every process.")));
+    site.get("/jobs/alerts").await.says("data-action=\"pause\"").says("Paused in every process.");
+}
+
+#[tokio::test]
+async fn pending_entries_are_claimed_for_a_consumer_and_released() {
+    let site = Site::start().await;
+    let ids = (0..3).map(|_| site.append("order.placed", "{}")).collect::<Vec<_>>();
+    site.deliver("ghost", 3);
+    site.server.command(&["XGROUP", "CREATECONSUMER", "orders", "work", "other"]);
+    let path = format!("{GROUP}/pending/claim");
+    let fields = [("consumer", "other"), ("id", ids[0].as_str()), ("id", ids[2].as_str())];
+    let claimed = site.post_as("claim", &path, &fields).await;
+    assert_eq!(claimed.is(303).notice(), "2 entries are given to the consumer.");
+    let owners = site.server.pending("orders", "work").into_iter().map(|row| row.consumer);
+    assert_eq!(owners.collect::<Vec<_>>(), ["other", "ghost", "other"]);
+    let unknown = [("consumer", "nobody"), ("id", ids[0].as_str())];
+    site.post(&path, &unknown).await.is(404).says("no such consumer");
+    site.post(&path, &[("consumer", "other"), ("id", "9-9")]).await.is(303);
+    let released = site.post(&format!("{GROUP}/pending/release"), &[("id", &ids[1])]).await;
+    assert_eq!(released.is(303).notice(), "1 entries are for any process to take up.");
+    let row = site.server.pending("orders", "work").remove(1);
+    assert_eq!(row.deliveries, 1, "it is not counted");
+    assert!(
+        site.group()
+            .pending(streamjobs::stream::PendingQuery::new().idle_min(Duration::from_secs(3600)))
+            .await
+            .unwrap()
+            .entries
+            .len()
+            == 1
+    );
+}
+
+#[tokio::test]
+async fn a_job_that_is_set_aside_is_shown_with_its_time_and_can_run_now() {
+    let site = Site::start().await;
+    let slow = GroupOptions::new().backoff(Backoff::fixed(Duration::from_secs(3_600)));
+    let builder = Runtime::builder(&site.client).handlers(handlers![stumble]).group("work", slow);
+    let runtime = builder.start().await.unwrap();
+    site.append("order.placed", "{}");
+    let path = format!("{GROUP}/set-aside");
+    let shown = async || site.get(&path).await.text.contains("name=\"id\" value=\"s:");
+    eventually_async(DEADLINE, "it is shown", shown).await;
+    let page = site.get(&path).await;
+    page.says("in 59 min").says("stumbled over &lt;b&gt;it&lt;/b&gt;").says("order.placed");
+    site.get_as("blind", &path).await.is(200).says_not("stumbled");
+    let id = page.text.split("name=\"id\" value=\"").nth(1).unwrap().split('"').next().unwrap();
+    let ran = site.post_as("run_now", &format!("{path}/run-now"), &[("id", id)]).await;
+    assert!(ran.is(303).notice().starts_with("1 of 1 jobs are due now"), "{}", ran.notice());
+    let done = async || {
+        site.server.length("{orders}:lane:work") == 0
+            && site.group().info().await.unwrap().set_aside == 0
+    };
+    eventually_async(DEADLINE, "it is done", done).await;
+    site.post(&format!("{path}/run-now"), &[("id", "nonsense")]).await.is(400);
+    site.post(&format!("{path}/run-now"), &[]).await.is(400).says("No job is chosen");
+    let _ = runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn letters_are_redriven_after_a_dry_run_that_changes_nothing() {
+    let site = Site::start().await;
+    for order in [1, 2, 3] {
+        site.bury(&format!("order {order} not found"), "{}");
+    }
+    let other = site.bury("the bank is closed", "{}");
+    let page = site.get(&format!("{GROUP}/dead")).await;
+    let kind = page.text.split("data-fingerprint=\"").nth(1).unwrap().split('"').next().unwrap();
+    let path = format!("{GROUP}/dead/redrive");
+    let dry = site.post(&path, &[("fingerprint", kind), ("dry_run", "1")]).await;
+    dry.is(200)
+        .says("The jobs of 3 dead letters")
+        .says("Nothing has been done yet")
+        .says("name=\"all\" value=\"1\"");
+    assert_eq!(site.server.length("{orders}:dead:work"), 4);
+    let done = site.post_as("redrive", &path, &[("fingerprint", kind), ("all", "1")]).await;
+    assert_eq!(done.is(303).notice(), "3 jobs were put back for this group alone.");
+    assert_eq!(
+        (site.server.length("{orders}:lane:work"), site.server.length("{orders}:dead:work")),
+        (3, 1)
+    );
+    let one = site.post(&path, &[("id", &other), ("id", "1-1")]).await;
+    assert!(
+        one.notice()
+            .starts_with("1 jobs were put back for this group alone. 1 were not, such as 1-1")
+    );
+    site.post(&path, &[("id", "nonsense")]).await.is(400);
+}
+
+#[tokio::test]
+async fn letters_are_purged_only_when_chosen_or_when_all_of_a_kind_are_meant() {
+    let site = Site::start().await;
+    let ids = (0..4).map(|_| site.bury("no", "{}")).collect::<Vec<_>>();
+    let path = format!("{GROUP}/dead/purge");
+    let dry = site.post(&path, &[("dry_run", "1")]).await;
+    dry.is(200).says("4 dead letters of the group would be deleted for good");
+    assert_eq!(site.server.length("{orders}:dead:work"), 4);
+    let purged = site.post_as("purge", &path, &[("id", &ids[0]), ("id", &ids[1])]).await;
+    assert_eq!(purged.is(303).notice(), "2 dead letters are gone for good.");
+    let rest = site.post(&path, &[("reason", "exhausted"), ("all", "1")]).await;
+    assert_eq!(rest.notice(), "2 dead letters are gone for good.");
+    site.get(&format!("{GROUP}/dead")).await.is(200).says("There is none");
+    let targets =
+        site.done.lock().unwrap().iter().map(|deed| deed.target.clone()).collect::<Vec<_>>();
+    assert_eq!(targets, ["2 dead letters", "all dead letters with the reason exhausted"]);
+}
+
+#[tokio::test]
+async fn a_dead_consumer_is_removed_without_losing_an_entry_and_a_living_one_is_not() {
+    let site = Site::start().await;
+    site.append("order.placed", "{}");
+    site.deliver("ghost", 1);
+    let gone =
+        site.post_as("remove_consumer", &format!("{GROUP}/consumers/ghost/remove"), &[]).await;
+    assert!(gone.is(303).notice().starts_with("Removed; 1 entries"), "{}", gone.notice());
+    let left = site.server.pending("orders", "work");
+    assert_eq!((left.len(), left[0].consumer.as_str()), (1, "streamjobs-parking"));
+    site.post(&format!("{GROUP}/consumers/nobody/remove"), &[]).await.is(404);
+    let runtime =
+        Runtime::builder(&site.client).handlers(handlers![stumble]).start().await.unwrap();
+    let reads = async || site.get(GROUP).await.text.contains(runtime.consumer().as_str());
+    eventually_async(DEADLINE, "it reads", reads).await;
+    let living = format!("{GROUP}/consumers/{}/remove", runtime.consumer());
+    site.post(&living, &[]).await.is(409).says("It is alive");
+    let _ = runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_done_is_said_with_its_reason_and_noted() {
+    let site = Site::start().await;
+    site.post("/jobs/streams/orders/groups/nobody/pause", &[])
+        .await
+        .is(404)
+        .says("no group nobody");
+    site.post(&format!("{GROUP}/reap"), &[]).await.is(303);
+    site.group().destroy(streamjobs::stream::Unfinished::Keep).await.unwrap();
+    site.post(&format!("{GROUP}/reap"), &[]).await.is(404);
+    site.group().create(Start::Beginning).await.unwrap();
+    site.server.kill();
+    site.post(&format!("{GROUP}/pause"), &[]).await.is(503).says("This could not be asked");
+    let outcomes =
+        site.done.lock().unwrap().iter().map(|deed| deed.outcome.is_ok()).collect::<Vec<_>>();
+    assert_eq!(outcomes, [false, true, false, false]);
+}
+
+#[tokio::test]
+async fn a_notice_is_shown_once_and_comes_from_no_address() {
+    let site = Site::start().await;
+    let paused = site.post(&format!("{GROUP}/pause"), &[]).await;
+    let cookies = paused.headers.get_all("set-cookie").iter();
+    let mut cookies = cookies.map(|cookie| cookie.to_str().unwrap());
+    let notice = cookies.find(|cookie| cookie.starts_with("streamjobs-notice")).unwrap();
+    let pair = notice.split(';').next().unwrap();
+    let request = axum::http::Request::get(GROUP).header("x-user", "root").header("cookie", pair);
+    let page = site.ask(request.body(axum::body::Body::empty()).unwrap()).await;
+    page.says("role=\"status\">Paused in every process.");
+    let taken = page
+        .headers
+        .get_all("set-cookie")
+        .iter()
+        .any(|cookie| cookie.to_str().unwrap().starts_with("streamjobs-notice=;"));
+    assert!(taken);
+    site.get(&format!("{GROUP}?notice=canary")).await.says_not("canary");
+}

@@ -1,0 +1,74 @@
+//! No page asks for more when there is more.
+
+use std::collections::BTreeMap;
+
+use crate::site::{GROUP, Site};
+
+const PAGES: [&str; 9] = [
+    "/jobs",
+    "/jobs/processes",
+    "/jobs/alerts",
+    "/jobs/streams/orders",
+    "/jobs/streams/orders/replay",
+    "/jobs/streams/orders/groups/work",
+    "/jobs/streams/orders/groups/work/pending",
+    "/jobs/streams/orders/groups/work/set-aside",
+    "/jobs/streams/orders/groups/work/dead",
+];
+
+/// How often the server ran each command, those in scripts included.
+fn calls(site: &Site) -> BTreeMap<String, u64> {
+    let info = site.server.query::<String>(&["INFO", "commandstats"]);
+    let rows = info.lines().filter_map(|line| line.strip_prefix("cmdstat_")?.split_once(':'));
+    let rows = rows.filter(|(name, _)| !["info", "config|resetstat", "ping"].contains(name));
+    rows.map(|(name, facts)| {
+        let calls = facts.strip_prefix("calls=").unwrap().split(',').next().unwrap();
+        (name.to_owned(), calls.parse().unwrap())
+    })
+    .collect()
+}
+
+async fn calls_of(site: &Site, path: &str) -> BTreeMap<String, u64> {
+    site.server.command(&["CONFIG", "RESETSTAT"]);
+    site.get(path).await.is(200);
+    calls(site)
+}
+
+/// A dashboard that has not looked yet, on the same server: looks are shared for two seconds.
+fn fresh(site: Site) -> Site {
+    let streams = [streamjobs::StreamName::new("orders").unwrap()];
+    let client = site.client.clone();
+    let dashboard = streamjobs_dashboard::Dashboard::builder(client, crate::site::by_name);
+    let app = axum::Router::new().nest("/jobs", dashboard.streams(streams).build().router());
+    Site { app, ..site }
+}
+
+/// Where the server's own lag cannot be believed, up to 1,000 entries are counted, so there are more
+/// than that from the start.
+#[tokio::test]
+async fn every_page_asks_as_often_however_much_there_is() {
+    let mut site = fresh(Site::start().await);
+    fill(&site, 1_500, 300);
+    let mut few = Vec::new();
+    for path in PAGES {
+        site = fresh(site);
+        few.push(calls_of(&site, path).await);
+    }
+    fill(&site, 30_000, 20_000);
+    for (path, few) in PAGES.into_iter().zip(few) {
+        site = fresh(site);
+        let many = calls_of(&site, path).await;
+        assert_eq!(many, few, "{path}");
+        assert!(many.values().sum::<u64>() < 300, "{path}: {many:?}");
+    }
+    assert!(site.get(&format!("{GROUP}/pending?limit=100000")).await.text.len() < 200_000);
+}
+
+/// Appends entries, and delivers some of them, and buries as many.
+fn fill(site: &Site, entries: usize, pending: usize) {
+    let script = "for i = 1, tonumber(ARGV[1]) do redis.call('XADD', KEYS[1], '*', 'type', 'order.placed', 'data', '{}') \
+                  redis.call('XADD', KEYS[2], '*', 'sj-dead-reason', 'exhausted', 'sj-dead-error', 'order ' .. i .. ' failed', 'type', 't') end";
+    let entries = entries.to_string();
+    site.server.command(&["EVAL", script, "2", "orders", "{orders}:dead:work", &entries]);
+    site.deliver("ghost", pending);
+}

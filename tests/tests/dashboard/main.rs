@@ -1,0 +1,18 @@
+//! The dashboard over HTTP, in an application, on a real server.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    unreachable_pub,
+    reason = "tests say what is wrong by failing"
+)]
+
+mod actions;
+mod bounded;
+mod live;
+mod pages;
+mod security;
+mod site;

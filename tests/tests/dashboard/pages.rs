@@ -1,0 +1,219 @@
+//! What the pages say.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::Request;
+use streamjobs::{Entry, JobError, Runtime, StreamName, handler, handlers};
+use streamjobs_dashboard::{AlertLog, Dashboard};
+use streamjobs_tests::eventually::eventually_async;
+
+use crate::site::{DEADLINE, GROUP, Site, by_name};
+
+#[tokio::test]
+async fn the_overview_says_what_waits_and_why_it_does_not_run() {
+    let site = Site::start().await;
+    site.get("/jobs").await.is(200).says("Nothing is wrong").says("There is no such stream yet");
+    for _ in 0..3 {
+        site.append("order.placed", "{}");
+    }
+    site.bury("no", "{}");
+    // A look is shared for two seconds, so a dashboard of its own looks now.
+    let fresh = Site { app: fresh(&site), ..site };
+    let page = fresh.get("/jobs").await;
+    page.is(200).says("Why is this not running?").says("the group has no consumer");
+    page.says("data-trouble=\"stalled\"")
+        .says("<dd id=\"waiting\">3</dd>")
+        .says("<dd id=\"dead\">1</dd>");
+}
+
+fn fresh(site: &Site) -> Router {
+    let streams = [StreamName::new("orders").unwrap()];
+    let dashboard = Dashboard::builder(site.client.clone(), by_name).streams(streams).build();
+    Router::new().nest("/jobs", dashboard.router())
+}
+
+#[tokio::test]
+async fn a_stream_shows_its_ends_its_tail_and_its_groups() {
+    let site = Site::start().await;
+    let ids = (0..12).map(|n| site.append("order.placed", &format!("{{\"n\":{n}}}")));
+    let ids = ids.collect::<Vec<_>>();
+    let page = site.get("/jobs/streams/orders").await;
+    page.is(200)
+        .says("<dd id=\"length\">12</dd>")
+        .says(&format!("<dd id=\"first\">{}</dd>", ids[0]));
+    page.says(&format!("<dd id=\"last\">{}</dd>", ids[11])).says("./../streams/orders/groups/work");
+    page.says(&format!("id=\"e-{}\"", ids[2])).says_not(&format!("id=\"e-{}\"", ids[1]));
+    site.get("/jobs/streams/missing").await.is(404).says("there is no stream missing");
+    site.get("/jobs/streams/other").await.is(404).says("no stream of that name");
+    site.get("/jobs/nowhere").await.is(404);
+}
+
+#[tokio::test]
+async fn a_range_is_replayed_page_by_page_and_touches_no_group() {
+    let site = Site::start().await;
+    let ids = (0..30).map(|n| site.append("order.placed", &format!("{{\"n\":{n}}}")));
+    let ids = ids.collect::<Vec<_>>();
+    let page = site.get("/jobs/streams/orders/replay?start=-&end=%2B&limit=20").await;
+    page.is(200).says(&format!("id=\"e-{}\"", ids[0])).says(&format!("id=\"e-{}\"", ids[19]));
+    page.says_not(&format!("id=\"e-{}\"", ids[20]));
+    page.says(&format!("replay?start=%28{}", ids[19]));
+    let rest = site.get(&format!("/jobs/streams/orders/replay?start=({}&limit=20", ids[19])).await;
+    rest.says(&format!("id=\"e-{}\"", ids[20])).says(&format!("id=\"e-{}\"", ids[29]));
+    rest.says_not(&format!("id=\"e-{}\"", ids[19])).says_not("rel=\"next\"");
+    let empty = site.get("/jobs/streams/orders/replay?start=1&end=2").await;
+    empty.is(200).says("No entry lies in this range");
+    let info = site.group().info().await.unwrap();
+    assert_eq!((info.pending, info.backlog.entries), (0, 30));
+}
+
+#[tokio::test]
+async fn a_group_shows_its_cursor_and_consumers_that_exist_only_on_the_server() {
+    let site = Site::start().await;
+    site.append("order.placed", "{}");
+    site.deliver("ghost", 1);
+    let page = site.get(GROUP).await;
+    page.is(200).says("id=\"cursor\"").says("data-consumer=\"ghost\"").says("unknown");
+    page.says("<a id=\"pending\" href=\"./../../../streams/orders/groups/work/pending\">1</a>");
+    site.get("/jobs/streams/orders/groups/nobody").await.is(404).says("has no group nobody");
+}
+
+#[tokio::test]
+async fn pending_entries_are_paged_and_filtered() {
+    let site = Site::start().await;
+    let ids = (0..5).map(|_| site.append("order.placed", "{}")).collect::<Vec<_>>();
+    site.deliver("one", 3);
+    site.deliver("two", 2);
+    site.server.age("orders", "work", &ids[0], std::time::Duration::from_secs(100));
+    let page = site.get(&format!("{GROUP}/pending?limit=2")).await;
+    page.is(200)
+        .says(&format!("data-entry=\"{}\"", ids[1]))
+        .says_not(&format!("data-entry=\"{}\"", ids[2]));
+    page.says(&format!("pending?after={}&amp;limit=2", ids[1]));
+    let next = site.get(&format!("{GROUP}/pending?after={}&limit=2", ids[1])).await;
+    next.says(&format!("data-entry=\"{}\"", ids[2])).says(&format!("data-entry=\"{}\"", ids[3]));
+    let idle = site.get(&format!("{GROUP}/pending?idle=50")).await;
+    idle.says(&format!("data-entry=\"{}\"", ids[0]))
+        .says_not(&format!("data-entry=\"{}\"", ids[1]));
+    let two = site.get(&format!("{GROUP}/pending?consumer=two")).await;
+    two.says(&format!("data-entry=\"{}\"", ids[4])).says_not(&format!("data-entry=\"{}\"", ids[0]));
+    site.get(&format!("{GROUP}/pending?lane=1")).await.is(200).says("Nothing is pending");
+}
+
+#[tokio::test]
+async fn dead_letters_are_shown_by_kind_and_each_whole() {
+    let site = Site::start().await;
+    for order in [17, 18, 19] {
+        site.bury(&format!("order {order} not found"), "{\"n\":1}");
+    }
+    let other = site.bury("the bank is closed", "{\"amount\":12345678901234567890.10}");
+    let page = site.get(&format!("{GROUP}/dead")).await;
+    page.is(200).says(">3</a>").says("exhausted</a>: 4").says("the bank is closed");
+    let kind = page.text.split("data-fingerprint=\"").nth(1).unwrap().split('"').next().unwrap();
+    let of_kind = site.get(&format!("{GROUP}/dead?fingerprint={kind}")).await;
+    of_kind.says("order 17 not found").says_not(&format!("data-letter=\"{other}\""));
+    let one = site.get(&format!("{GROUP}/dead/{other}")).await;
+    one.is(200).says("12345678901234567890.10").says("5 failed; delivered 5 times").says("event-1");
+    site.get(&format!("{GROUP}/dead/1-1")).await.is(404).says("no dead letter 1-1");
+    let older = site.get(&format!("{GROUP}/dead?limit=2")).await;
+    older.says("Older letters").says(&format!("data-letter=\"{other}\""));
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_be_asked_is_said_and_never_shown_as_zero() {
+    let site = Site::start().await;
+    site.append("order.placed", "{}");
+    site.server.kill();
+    for path in [
+        "/jobs",
+        "/jobs/streams/orders",
+        GROUP,
+        &format!("{GROUP}/pending"),
+        &format!("{GROUP}/dead"),
+    ] {
+        let page = site.get(path).await;
+        page.is(503)
+            .says("This could not be asked")
+            .says_not("id=\"waiting\"")
+            .says_not("Nothing is wrong");
+    }
+    site.get("/jobs/alerts").await.says_not("Nothing is wrong");
+}
+
+#[tokio::test]
+async fn links_lead_to_pages_under_any_mount() {
+    let site = Site::start().await;
+    let dashboard = |path: &str| {
+        let streams = [StreamName::new("orders").unwrap()];
+        let dashboard = Dashboard::builder(site.client.clone(), by_name).streams(streams).build();
+        Router::new().nest(path, dashboard.router())
+    };
+    let at = async |app: &Router, path: &str| {
+        let site = |app| async move {
+            let request = Request::get(path).header("x-user", "root").body(Body::empty()).unwrap();
+            tower::ServiceExt::oneshot(app, request).await.unwrap()
+        };
+        let response = site(app.clone()).await;
+        assert_eq!(response.status(), 200, "{path}");
+        let text = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        String::from_utf8(text.to_vec()).unwrap()
+    };
+    for mount in ["/jobs", "/internal/ops/jobs"] {
+        let app = dashboard(mount);
+        for page in ["", "/overview", "/alerts", "/streams/orders", "/streams/orders/groups/work"] {
+            let asked = format!("{mount}{page}");
+            let text = at(&app, &asked).await;
+            let links = text.split("href=\"").skip(1).map(|rest| rest.split('"').next().unwrap());
+            for link in links.filter(|link| !link.starts_with('#')) {
+                at(&app, &resolved(&asked, link)).await;
+            }
+        }
+    }
+}
+
+/// Where a relative link leads, as a browser has it.
+fn resolved(page: &str, link: &str) -> String {
+    let (folder, _) = page.rsplit_once('/').unwrap();
+    let mut parts = folder.split('/').collect::<Vec<_>>();
+    for part in link.split('?').next().unwrap().split('/') {
+        match part {
+            "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
+}
+
+/// Nobody's order is right.
+#[handler(group = "work", stream = "orders", max_attempts = 1)]
+async fn refuse(_entry: Entry) -> Result<(), JobError> {
+    Err(JobError::dead("never"))
+}
+
+#[tokio::test]
+async fn alerts_of_the_runtime_are_kept_for_the_page_and_processes_tell_of_themselves() {
+    let site = Site::start().await;
+    let (streams, alerts) = ([StreamName::new("orders").unwrap()], AlertLog::new());
+    let dashboard =
+        Dashboard::builder(site.client.clone(), by_name).streams(streams).alerts(&alerts).build();
+    let site = Site { app: Router::new().nest("/jobs", dashboard.router()), ..site };
+    site.get("/jobs/alerts").await.is(200).says("None has come since");
+    let builder = Runtime::builder(&site.client).handlers(handlers![refuse]);
+    let builder = builder.watch_interval(Duration::from_millis(20)).on_alert(alerts.recorder());
+    let runtime = builder.service(dashboard.sampler()).start().await.unwrap();
+    site.append("order.placed", "{}");
+    let said = async || site.get("/jobs/alerts").await.text.contains("data-alert=\"dead_letters\"");
+    eventually_async(DEADLINE, "the alert is shown", said).await;
+    let process = format!("data-process=\"{}\"", std::process::id());
+    let known = async || {
+        let page = site.get("/jobs/processes").await;
+        page.text.contains(&process) && page.text.contains("of 16 slots taken")
+    };
+    eventually_async(DEADLINE, "the process is shown", known).await;
+    site.get("/jobs/processes").await.is(200).says("streamjobs 0.1.0").says("alive");
+    let _ = runtime.shutdown().await;
+}
