@@ -17,7 +17,7 @@ use crate::audit::{Audit, Audited};
 use crate::payload::{Redactor, Shown};
 use crate::routes;
 use crate::sampler::{Sampler, Sampling};
-use crate::state::{AnyAuthorizer, FOLLOWERS_MAX, PAGES_AT_ONCE, Shared, State};
+use crate::state::{AnyAuthorizer, Archive, FOLLOWERS_MAX, PAGES_AT_ONCE, Shared, State};
 
 /// The dashboard over the streams of every handler that is linked into this program: for
 /// `Router::nest`.
@@ -53,7 +53,6 @@ impl Dashboard {
             client,
             authorizer: Box::new(auth),
             streams: None,
-            #[cfg(feature = "postgres")]
             archive: None,
             alerts: AlertLog::new(),
             audit: Audit::default(),
@@ -81,8 +80,7 @@ pub struct DashboardBuilder {
     client: Client,
     authorizer: Box<dyn AnyAuthorizer>,
     streams: Option<BTreeSet<StreamName>>,
-    #[cfg(feature = "postgres")]
-    archive: Option<streamjobs_postgres::Postgres>,
+    archive: Option<Archive>,
     alerts: AlertLog,
     audit: Audit,
     redactor: Redactor,
@@ -146,7 +144,6 @@ impl DashboardBuilder {
             client: self.client,
             streams,
             authorizer: self.authorizer,
-            #[cfg(feature = "postgres")]
             archive: self.archive,
             alerts: self.alerts,
             audit: self.audit,

@@ -22,8 +22,7 @@ pub(crate) struct State {
     pub(crate) client: Client,
     pub(crate) streams: Vec<StreamName>,
     pub(crate) authorizer: Box<dyn AnyAuthorizer>,
-    #[cfg(feature = "postgres")]
-    pub(crate) archive: Option<streamjobs_postgres::Postgres>,
+    pub(crate) archive: Option<Archive>,
     pub(crate) alerts: AlertLog,
     pub(crate) audit: Audit,
     pub(crate) redactor: Redactor,
@@ -53,10 +52,7 @@ impl State {
 
     /// Whether there is an archive of dead letters to look at.
     pub(crate) fn has_archive(&self) -> bool {
-        #[cfg(feature = "postgres")]
-        return self.archive.is_some();
-        #[cfg(not(feature = "postgres"))]
-        false
+        self.archive.is_some()
     }
 }
 
@@ -65,6 +61,13 @@ impl fmt::Debug for State {
         f.debug_struct("State").field("streams", &self.streams).finish_non_exhaustive()
     }
 }
+
+/// Where dead letters are archived.
+#[cfg(feature = "postgres")]
+pub(crate) type Archive = streamjobs_postgres::Postgres;
+/// There is none without the feature.
+#[cfg(not(feature = "postgres"))]
+pub(crate) type Archive = std::convert::Infallible;
 
 /// An authorizer of whatever type.
 pub(crate) trait AnyAuthorizer: Send + Sync {

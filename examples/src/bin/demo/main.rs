@@ -1,7 +1,12 @@
 //! The orders demo: a small web shop whose orders are worked on by two groups.
 //!
-//! `cargo demo` runs it on a private Redis; `cargo demo --redis-url redis://127.0.0.1:6379` on
-//! yours, in streams of its own (`streamjobs-demo:orders`). It takes about ten seconds and shows
+//! `cargo demo` serves a page on http://127.0.0.1:8083 until Ctrl-C: orders are published, consumers added,
+//! crashed, killed and removed, entries claimed, replayed, trimmed and redriven, while the page counts by
+//! itself whether anything was lost. The dashboard is mounted beside it, at `/jobs`. It runs on a private
+//! Redis; `cargo demo --redis-url redis://127.0.0.1:6379` on yours, in a stream of its own. `--help` has the
+//! rest.
+//!
+//! `cargo demo --story` takes about ten seconds and shows in the terminal
 //! orders being shared by two processes, one of the processes being killed with work in hand, its
 //! work being recovered, a failing order becoming a dead letter and being redriven, and a clean
 //! stop. The last line counts what was lost.
@@ -14,11 +19,9 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a demo talks to its terminal")]
 
 mod arguments;
-mod helper;
+mod live;
 mod postgres;
-mod shop;
 mod story;
-mod web;
 
 use std::process::ExitCode;
 
@@ -31,17 +34,15 @@ type AnyError = Box<dyn std::error::Error + Send + Sync>;
 async fn main() -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(log_filter()).with_writer(std::io::stderr).init();
     let outcome = match arguments::read(std::env::args().skip(1)) {
-        Ok(Arguments::Helper { url }) => helper::run(&url).await,
+        Ok(Arguments::Page(options)) => live::serve(options).await,
+        Ok(Arguments::Worker) => live::processes::run().await,
+        Ok(Arguments::Helper { url }) => story::helper::run(&url).await,
         Ok(Arguments::Story { url }) => tell(url).await,
         Ok(Arguments::Postgres(wish)) => postgres::tell(wish).await,
         Ok(Arguments::Charger) => postgres::charger::run().await,
-        Ok(Arguments::Help) => {
-            println!("{}", arguments::USAGE);
-            return ExitCode::SUCCESS;
-        }
         Err(fault) => {
-            eprintln!("{fault}\n\n{}", arguments::USAGE);
-            return ExitCode::from(2);
+            let _unseen = fault.print().is_err();
+            return if fault.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
         }
     };
     match outcome {

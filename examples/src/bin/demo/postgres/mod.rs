@@ -19,7 +19,7 @@ use self::place::Place;
 use self::table::show;
 use crate::AnyError;
 use crate::arguments::Wish;
-use crate::shop::{LEASE, OrderPlaced, STREAM};
+use crate::story::shop::{LEASE, OrderPlaced, STREAM};
 
 /// Plays every scene; an error means that the companion did not do what it promises.
 pub(crate) async fn tell(wish: Wish) -> Result<(), AnyError> {

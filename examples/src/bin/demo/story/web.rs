@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::AnyError;
-use crate::shop::OrderPlaced;
+use crate::story::shop::OrderPlaced;
 
 /// A server on a free port of this machine.
 pub(crate) struct Web {

@@ -3,7 +3,7 @@
 use streamjobs::Client;
 
 use crate::AnyError;
-use crate::shop::{Book, runtime};
+use crate::story::shop::{Book, runtime};
 
 /// Works until it is told to stop. In the demo it never is.
 pub(crate) async fn run(url: &str) -> Result<(), AnyError> {

@@ -1,4 +1,9 @@
-//! What the demo shows, scene by scene.
+//! What the demo shows in the terminal, scene by scene.
+
+pub(crate) mod helper;
+pub(crate) mod shop;
+
+mod web;
 
 use std::process::Stdio;
 use std::sync::Arc;
@@ -11,8 +16,8 @@ use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
 use crate::AnyError;
-use crate::shop::{Book, LEASE, OrderPlaced, STREAM, runtime};
-use crate::web::Web;
+use crate::story::shop::{Book, LEASE, OrderPlaced, STREAM, runtime};
+use crate::story::web::Web;
 
 /// Plays every scene; an error means that the framework did not do what it promises.
 pub(crate) async fn tell(server: &DemoServer) -> Result<(), AnyError> {

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use streamjobs::config::GroupOptions;
-use streamjobs::{Backoff, Client, Event, Job, JobError, Runtime, RuntimeBuilder, State, handler};
+use streamjobs::{
+    Backoff, Client, Event, Job, JobError, Runtime, RuntimeBuilder, State, handler, handlers,
+};
 use tokio::time::sleep;
 
 /// The stream of the demo, apart from whatever else the server holds.
@@ -89,8 +91,8 @@ pub(crate) fn runtime(client: &Client, book: &Book, name: &str) -> RuntimeBuilde
     Runtime::builder(client)
         .state(book.clone())
         .group("notifications", options)
-        // The program holds the handlers of the Postgres story, too.
-        .only_groups(["notifications", "analytics"])
+        // The program holds the handlers of the page and of the Postgres story, too.
+        .handlers(handlers![email_customer, count_revenue])
         .consumer_prefix(name)
         .grace(Duration::from_secs(5))
 }

@@ -1,0 +1,209 @@
+//! The demo's page: a shop whose workers can be added, crashed, killed and recovered by hand.
+
+pub(crate) mod options;
+pub(crate) mod processes;
+
+mod api;
+mod crew;
+mod desk;
+mod guard;
+mod ledger;
+mod levers;
+mod orders;
+mod shop;
+mod view;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::extract::connect_info::IntoMakeServiceWithConnectInfo;
+use axum::http::header::CONTENT_TYPE;
+use axum::middleware;
+use axum::response::IntoResponse;
+use axum::routing::{get, post};
+use streamjobs::config::Retention;
+use streamjobs::{Client, StreamName};
+use streamjobs_dashboard::{Access, AlertLog, Auth, Dashboard};
+use streamjobs_tests::server::DemoServer;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+use tokio::time::sleep;
+
+use self::crew::Crew;
+use self::desk::Desk;
+use self::ledger::Ledger;
+use self::levers::Levers;
+use self::options::Options;
+use self::processes::{Processes, Workplace};
+use self::shop::Shop;
+use crate::AnyError;
+
+/// Serves the page until Ctrl-C or a `SIGTERM`.
+pub(crate) async fn serve(options: Options) -> Result<(), AnyError> {
+    let listener = TcpListener::bind((options.host, options.port)).await.map_err(|error| {
+        format!(
+            "cannot listen on {}:{}: {error}; --port takes another one",
+            options.host, options.port
+        )
+    })?;
+    let address = listener.local_addr()?;
+    let url = options.redis_url.clone();
+    let server = tokio::task::spawn_blocking(move || DemoServer::start(url.as_deref())).await??;
+    let alerts = AlertLog::new();
+    let shop = Arc::new(open(&options, &server, &alerts).await?);
+    begin(&shop, &options).await?;
+    println!("shop page:  http://{address}/");
+    println!("dashboard:  http://{address}/jobs");
+    println!(
+        "redis:      {}, stream {} with a cap of {}",
+        place_of(&server),
+        shop.stream.name(),
+        if shop.cap == 0 { "none".to_owned() } else { format!("{} entries", shop.cap) }
+    );
+    println!(
+        "workers:    {} here, {} processes beside it; Ctrl-C stops them all",
+        shop::SEED.len(),
+        api::PROCESSES_SEEDED
+    );
+    let app = routes(&shop, &alerts).into_make_service_with_connect_info::<SocketAddr>();
+    serve_until_asked(listener, app).await?;
+    println!("stopping …");
+    let (handed_back, abandoned) = shop.crew.stop().await;
+    shop.processes.stop().await?;
+    println!("stopped: {handed_back} jobs handed back, {abandoned} left to others");
+    Ok(())
+}
+
+/// Requests in progress are answered; a page that is followed is not waited for.
+async fn serve_until_asked(
+    listener: TcpListener,
+    app: IntoMakeServiceWithConnectInfo<Router, SocketAddr>,
+) -> Result<(), AnyError> {
+    let (stop, stopped) = oneshot::channel::<()>();
+    let serve = axum::serve(listener, app).with_graceful_shutdown(async {
+        let _dropped = stopped.await.is_err();
+    });
+    let asked = asked_to_stop()?;
+    let patience = async {
+        asked.await;
+        let _gone = stop.send(()).is_err();
+        sleep(ANSWERED_MAX).await;
+    };
+    tokio::select! {
+        served = serve.into_future() => Ok(served?),
+        () = patience => Ok(()),
+    }
+}
+
+async fn open(options: &Options, server: &DemoServer, alerts: &AlertLog) -> Result<Shop, AnyError> {
+    let url = server.url();
+    let retention = match std::num::NonZeroU64::new(options.maxlen) {
+        // A window of history that never takes what a group has not done.
+        Some(entries) => Retention::History(entries),
+        None => Retention::Unlimited,
+    };
+    let key = options.stream_key.clone();
+    let client = Client::builder(&url).retention(key.clone(), retention).connect().await?;
+    let stream = client.stream(&key)?;
+    let (levers, ledger) = (Levers::default(), Arc::<std::sync::Mutex<Ledger>>::default());
+    let book = Arc::clone(&ledger);
+    let desk = Desk::new(levers.clone(), move |told| {
+        book.lock().unwrap_or_else(std::sync::PoisonError::into_inner).tell(told);
+    });
+    // One key for the whole run.
+    let name = Box::leak(key.clone().into_boxed_str());
+    let crew = Crew::new(client.clone(), name, options.lease, desk, alerts.clone());
+    let place = Workplace { url, stream: key, lease: options.lease };
+    let (processes, read) = (Processes::default(), tokio::sync::Mutex::default());
+    Ok(Shop { client, stream, place, cap: options.maxlen, crew, processes, levers, ledger, read })
+}
+
+/// Deletes what there was, if that was asked for, and starts the workers.
+async fn begin(shop: &Shop, options: &Options) -> Result<(), AnyError> {
+    if options.reset {
+        println!(
+            "data:       deleting the stream {} and all that belongs to it, as --reset says",
+            shop.stream.name()
+        );
+        return shop.reset(api::PROCESSES_SEEDED).await;
+    }
+    let kept = shop.stream.length().await?;
+    println!("data:       {kept} entries of earlier runs are kept; --reset deletes them");
+    shop.seed(api::PROCESSES_SEEDED).await
+}
+
+fn routes(shop: &Arc<Shop>, alerts: &AlertLog) -> Router {
+    let auth = Auth::none_i_know(Access::read_only("demo").payloads().allow_all());
+    let streams = StreamName::new(shop.stream.name().as_str()).ok();
+    let dashboard = Dashboard::builder(shop.client.clone(), auth).streams(streams).alerts(alerts);
+    Router::new()
+        .route(
+            "/",
+            get(|| async { asset("text/html; charset=utf-8", include_str!("assets/page.html")) }),
+        )
+        .route(
+            "/index.html",
+            get(|| async { asset("text/html; charset=utf-8", include_str!("assets/page.html")) }),
+        )
+        .route(
+            "/demo.css",
+            get(|| async { asset("text/css; charset=utf-8", include_str!("assets/demo.css")) }),
+        )
+        .route(
+            "/demo.js",
+            get(|| async {
+                asset("text/javascript; charset=utf-8", include_str!("assets/demo.js"))
+            }),
+        )
+        .route("/state", get(api::state))
+        .route("/replay", get(api::replay))
+        .route("/produce", post(api::produce))
+        .route("/poison", post(api::poison))
+        .route("/add-worker", post(api::add_worker))
+        .route("/remove-worker", post(api::remove_worker))
+        .route("/crash", post(api::crash))
+        .route("/kill", post(api::kill))
+        .route("/start-process", post(api::start_process))
+        .route("/pause", post(api::pause))
+        .route("/resume", post(api::resume))
+        .route("/levers", post(api::levers))
+        .route("/reap", post(api::reap))
+        .route("/trim", post(api::trim))
+        .route("/redrive", post(api::redrive))
+        .route("/delete-group", post(api::delete_group))
+        .route("/reset", post(api::reset))
+        .layer(DefaultBodyLimit::max(BODY_MAX))
+        .layer(middleware::from_fn(guard::guard))
+        .with_state(Arc::clone(shop))
+        .nest("/jobs", dashboard.build().router())
+}
+
+fn asset(kind: &'static str, text: &'static str) -> impl IntoResponse {
+    ([(CONTENT_TYPE, kind)], text)
+}
+
+/// Where the demo runs, without the password that an address may hold.
+fn place_of(server: &DemoServer) -> String {
+    match server {
+        DemoServer::Private(server) => format!("a private server on port {}", server.port()),
+        _ => "yours".to_owned(),
+    }
+}
+
+fn asked_to_stop() -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
+    let (mut interrupt, mut terminate) =
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
+
+const BODY_MAX: usize = 64 * 1024;
+const ANSWERED_MAX: Duration = Duration::from_secs(2);

@@ -1,0 +1,124 @@
+//! What the shop publishes, and the handlers of its two groups.
+
+use serde::{Deserialize, Serialize};
+use streamjobs::service::BoxFuture;
+use streamjobs::{Event, HandlerDef, Job, JobError, Outcome, State, handler, handlers};
+
+use crate::live::desk::Desk;
+
+/// What happens to an order, in the flat fields that any Redis client shows.
+#[derive(Clone, Debug, Event, Serialize, Deserialize)]
+#[event(stream = "streamjobs-demo:shop", encoding = "fields")]
+pub(crate) enum OrderEvent {
+    #[event(type = "order.placed")]
+    Placed(Order),
+    #[event(type = "order.paid")]
+    Paid(Order),
+    #[event(type = "order.shipped")]
+    Shipped(Order),
+    #[event(type = "order.cancelled")]
+    Cancelled(Order),
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Order {
+    pub(crate) order_id: String,
+    pub(crate) customer: String,
+    pub(crate) amount: String,
+}
+
+/// The event types, as they are chosen on the page.
+pub(crate) const TYPES: [&str; 4] =
+    ["order.placed", "order.paid", "order.shipped", "order.cancelled"];
+/// The customer whose orders no handler can do, until somebody repairs that.
+pub(crate) const POISON: &str = "nobody";
+const CUSTOMERS: [&str; 5] = ["alice", "bob", "carol", "dave", "erin"];
+
+impl OrderEvent {
+    /// An event with random contents: of this type, or of any.
+    pub(crate) fn random(event_type: Option<&str>) -> Self {
+        let cents = fastrand::u32(500..=25_000);
+        let order = Order {
+            order_id: format!("o-{}", fastrand::u32(1_000..=9_999)),
+            customer: fastrand::choice(CUSTOMERS).unwrap_or("alice").to_owned(),
+            amount: format!("{}.{:02}", cents / 100, cents % 100),
+        };
+        Self::of(event_type.unwrap_or_else(|| fastrand::choice(TYPES).unwrap_or("")), order)
+    }
+
+    /// An event that fails whenever it is tried.
+    pub(crate) fn poison() -> Self {
+        let (order_id, customer) = ("o-0000".to_owned(), POISON.to_owned());
+        Self::Placed(Order { order_id, customer, amount: "0.00".to_owned() })
+    }
+
+    fn of(event_type: &str, order: Order) -> Self {
+        match event_type {
+            "order.paid" => Self::Paid(order),
+            "order.shipped" => Self::Shipped(order),
+            "order.cancelled" => Self::Cancelled(order),
+            _ => Self::Placed(order),
+        }
+    }
+
+    pub(crate) fn order(&self) -> &Order {
+        match self {
+            Self::Placed(order) | Self::Paid(order) => order,
+            Self::Shipped(order) | Self::Cancelled(order) => order,
+        }
+    }
+}
+
+#[handler(
+    group = "notifications",
+    start = "0",
+    max_attempts = 3,
+    backoff = "500ms..5s",
+    timeout = "60s"
+)]
+async fn notify(event: OrderEvent, State(desk): State<Desk>, job: Job) -> Result<(), JobError> {
+    desk.work(&event, &job).await
+}
+
+#[handler(
+    group = "analytics",
+    start = "0",
+    max_attempts = 3,
+    backoff = "500ms..5s",
+    timeout = "60s"
+)]
+async fn analyse(event: OrderEvent, State(desk): State<Desk>, job: Job) -> Result<(), JobError> {
+    desk.work(&event, &job).await
+}
+
+/// The handler of a group, on the stream of this demo. A group that the page makes up does what
+/// `analytics` does.
+pub(crate) fn handler_of(group: &str, stream: &'static str) -> HandlerDef {
+    let [notify, analyse] = handlers![notify, analyse];
+    if group == notify.group {
+        HandlerDef { stream, run: notify_or_drop, ..notify }
+    } else if group == analyse.group {
+        HandlerDef { stream, run: analyse_or_drop, ..analyse }
+    } else {
+        // The description of a handler lives as long as the program; a person makes few groups.
+        let group = Box::leak(group.to_owned().into_boxed_str());
+        HandlerDef { stream, group, run: analyse_or_drop, ..analyse }
+    }
+}
+
+fn notify_or_drop(job: Job) -> BoxFuture<'static, Outcome> {
+    let [notify] = handlers![notify];
+    or_drop(notify.run, job)
+}
+
+fn analyse_or_drop(job: Job) -> BoxFuture<'static, Outcome> {
+    let [analyse] = handlers![analyse];
+    or_drop(analyse.run, job)
+}
+
+/// Drops the job as a process does that dies: it is neither done nor failed, nobody renews it, and
+/// it stays pending for this consumer until somebody claims it.
+fn or_drop(run: fn(Job) -> BoxFuture<'static, Outcome>, job: Job) -> BoxFuture<'static, Outcome> {
+    let drops = job.state::<Desk>().is_some_and(|desk| desk.drops(&job));
+    if drops { Box::pin(async { Outcome::LeaseLost }) } else { run(job) }
+}

@@ -1,0 +1,133 @@
+//! What the page shows, as one JSON document.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use streamjobs::Entry;
+use streamjobs::stream::{ConsumerInfo, GroupInfo, PendingQuery};
+
+use crate::AnyError;
+use crate::live::crew::{Worker, label_of};
+use crate::live::shop::Shop;
+
+/// Everything that the page shows.
+pub(crate) async fn state(shop: &Shop) -> Result<Value, AnyError> {
+    // Before anything is asked, so that nothing published meanwhile can look lost.
+    let published = shop.ledger().published();
+    let workers = shop.crew.workers().await;
+    let info = match shop.stream.info().await {
+        Ok(info) => Some(info),
+        Err(streamjobs::stream::StreamError::Missing { .. }) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let (tail, groups) = match &info {
+        Some(_) => (shop.stream.newest(10).await?, shop.stream.groups().await?),
+        None => (Vec::new(), Vec::new()),
+    };
+    let mut shown = Vec::with_capacity(groups.len());
+    for group in &groups {
+        shown.push(group_state(shop, group, &workers, &published).await?);
+    }
+    let id = |id: Option<streamjobs::EntryId>| id.map(|id| id.to_string());
+    Ok(json!({
+        "stream": {
+            "key": shop.stream.name().as_str(),
+            "length": info.as_ref().map_or(0, |info| info.length),
+            "first": info.as_ref().and_then(|info| id(info.first)),
+            "last": info.as_ref().and_then(|info| id(info.last)),
+            "cap": shop.cap,
+            "lease_ms": shop.place.lease.as_millis(),
+        },
+        "published": shop.ledger().total(),
+        "tail": tail.iter().map(entry).collect::<Vec<_>>(),
+        "groups": shown,
+        "processes": shop.processes.seen().await,
+        "levers": shop.levers.setting(),
+    }))
+}
+
+async fn group_state(
+    shop: &Shop,
+    info: &GroupInfo,
+    workers: &[Worker],
+    published: &crate::live::ledger::Published,
+) -> Result<Value, AnyError> {
+    let group = shop.stream.group(&info.group)?;
+    let waiting = info.backlog.entries + info.pending + info.set_aside;
+    let consumers = group.consumers().await?;
+    let pending = group.pending(PendingQuery::new().limit(50)).await?.entries;
+    let in_lane = group.lane().pending(PendingQuery::new().limit(50)).await?.entries;
+    let pending = pending.iter().chain(&in_lane).take(50).map(|entry| {
+        json!({
+            "id": entry.id.to_string(),
+            "consumer": entry.consumer,
+            "idle_ms": entry.idle.map(|idle| idle.as_millis()),
+            "deliveries": entry.delivery_count,
+        })
+    });
+    let pending = pending.collect::<Vec<_>>();
+    // What the server said comes before what the ledger says.
+    shop.read_letters(&info.group).await?;
+    let figures = shop.ledger().figures(&info.group, published, waiting);
+    Ok(json!({
+        "name": info.group,
+        "cursor": info.cursor.to_string(),
+        "lag": info.lag,
+        "backlog": info.backlog.entries,
+        "backlog_exact": info.backlog.exact,
+        "pending": info.pending,
+        "set_aside": info.set_aside,
+        "dead_letters": info.dead_letters,
+        "paused": info.paused.is_some(),
+        "trimmed_unread": info.trimmed_unread,
+        "figures": figures,
+        "pending_entries": pending,
+        "consumers": consumers_of(shop, &info.group, &consumers, workers),
+    }))
+}
+
+/// Consumers that the server knows and workers of this process that it does not know yet, by name.
+fn consumers_of(
+    shop: &Shop,
+    group: &str,
+    consumers: &[ConsumerInfo],
+    workers: &[Worker],
+) -> Vec<Value> {
+    let mut all = BTreeMap::<&str, (Option<&ConsumerInfo>, Option<&Worker>)>::new();
+    for consumer in consumers {
+        all.entry(&consumer.name).or_default().0 = Some(consumer);
+    }
+    for worker in workers.iter().filter(|worker| worker.group == group) {
+        all.entry(worker.name.as_str()).or_default().1 = Some(worker);
+    }
+    let ledger = shop.ledger();
+    let row = |(name, (consumer, worker)): (&str, (Option<&ConsumerInfo>, Option<&Worker>))| {
+        let recent = ledger.recent(name);
+        json!({
+            "name": name,
+            "label": label_of(name),
+            "here": worker.is_some(),
+            "liveness": consumer.map_or("starting", |consumer| consumer.liveness.as_str()),
+            "paused": worker.is_some_and(|worker| worker.paused),
+            "will_drop": shop.levers.drops_of(name),
+            "in_flight": worker.map(|worker| worker.in_flight),
+            "pending": consumer.map_or(0, |consumer| consumer.pending),
+            "idle_ms": consumer.map(|consumer| consumer.idle.as_millis()),
+            "process": consumer.and_then(|consumer| consumer.process),
+            "processed": recent.done,
+            "failed": recent.failed,
+            "dropped": recent.dropped,
+            "claimed": consumer.and_then(|consumer| consumer.claimed),
+            "recent": recent.told.iter().take(3).collect::<Vec<_>>(),
+        })
+    };
+    all.into_iter().map(row).collect()
+}
+
+/// An entry with its fields, as texts.
+pub(crate) fn entry(entry: &Entry) -> Value {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let fields = entry.fields().iter();
+    let fields = fields.map(|(name, value)| (text(name), Value::String(text(value))));
+    json!({ "id": entry.id().to_string(), "fields": fields.collect::<serde_json::Map<_, _>>() })
+}
