@@ -8,7 +8,7 @@ use streamjobs_tests::postgres::{Database, PgServer};
 
 #[test]
 fn the_demo_shows_a_crash_its_recovery_and_no_loss() {
-    let output = demo(&[]);
+    let output = demo(&["--story"]);
     let told = told(&output);
     for scene in ["it died holding", "done by the web process", "repaired, redriven, mailed"] {
         assert!(told.contains(scene), "{scene}: {told}");
@@ -48,9 +48,9 @@ async fn the_postgres_story_refuses_superusers_and_roles_that_may_not_make_a_sch
 
 #[test]
 fn wrong_arguments_are_named() {
-    let output = demo(&["--reset"]);
+    let output = demo(&["--reset", "--no-reset"]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("--reset"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--no-reset"));
 }
 
 fn demo(arguments: &[&str]) -> Output {

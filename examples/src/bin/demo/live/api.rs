@@ -10,7 +10,7 @@ use axum::{Form, Json};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use streamjobs::stream::{Cut, Group, PendingQuery, StreamError, Unfinished};
-use streamjobs::{ConsumerName, EntryId, NameError};
+use streamjobs::{ConsumerName, EntryId, GroupName, NameError};
 
 use crate::AnyError;
 use crate::live::crew::CrewError;
@@ -157,6 +157,7 @@ pub(crate) async fn poison(State(shop): Shared) -> Answer {
 
 pub(crate) async fn add_worker(State(shop): Shared, Form(who): Form<Who>) -> Answer {
     let (group, label) = who.named()?;
+    let (_, _) = (GroupName::new(group)?, ConsumerName::new(label)?);
     let name = shop.crew.add(group, label).await?;
     Ok(Json(json!({ "group": group, "label": label, "name": name.as_str() })))
 }
@@ -254,7 +255,10 @@ pub(crate) async fn reap(State(shop): Shared, Form(wish): Form<Reap>) -> Answer 
         return Err(bad("group and consumer are needed"));
     }
     let group = shop.stream.group(group_name)?;
-    let known = group.consumers().await?.into_iter().any(|known| known.name == consumer);
+    // One of this process that has read nothing yet is not known to the server.
+    let workers = shop.crew.workers().await;
+    let known = group.consumers().await?.into_iter().any(|known| known.name == consumer)
+        || workers.iter().any(|worker| worker.name.as_str() == consumer);
     if !known {
         return Err(Refused(
             StatusCode::NOT_FOUND,
@@ -270,7 +274,7 @@ pub(crate) async fn reap(State(shop): Shared, Form(wish): Form<Reap>) -> Answer 
         claimed.extend(moved.moved.iter().map(ToString::to_string));
         trimmed.extend(moved.trimmed.iter().map(ToString::to_string));
     }
-    for worker in shop.crew.workers().await.iter().filter(|worker| worker.name == name) {
+    for worker in workers.iter().filter(|worker| worker.name == name) {
         shop.crew.reap(worker).await?;
     }
     let label = crate::live::crew::label_of(consumer);

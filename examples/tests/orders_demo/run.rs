@@ -1,0 +1,88 @@
+//! How the demo starts and stops, and what it keeps.
+
+use std::process::Command;
+
+use streamjobs_tests::eventually::eventually;
+use streamjobs_tests::server::RedisServer;
+
+use crate::stand::{DEADLINE, Demo};
+
+fn demo(arguments: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_demo")).args(arguments).output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&text).into_owned())
+}
+
+#[test]
+fn flags_that_make_no_sense_are_refused_by_name_before_anything_is_touched() {
+    for (arguments, named) in [
+        (["--host", "0.0.0.0"].as_slice(), "this machine only"),
+        (&["--port", "x"], "--port"),
+        (&["--surprise"], "--surprise"),
+        (&["--claim-idle-ms", "1"], "--claim-idle-ms"),
+        (&["--maxlen", "many"], "--maxlen"),
+    ] {
+        let (code, text) = demo(arguments);
+        assert!(code == Some(2) && text.contains(named), "{code:?} {text}");
+    }
+    let (code, help) = demo(&["--help"]);
+    assert_eq!(code, Some(0));
+    for flag in
+        ["--redis-url", "--redis-host", "--redis-port", "--stream-key", "--maxlen", "--reset"]
+    {
+        assert!(help.contains(flag), "{help}");
+    }
+}
+
+#[test]
+fn a_server_that_cannot_be_reached_is_said_without_the_password() {
+    let arguments = ["--port", "0", "--redis-url", "redis://user:canary@127.0.0.1:1/2"];
+    let (code, text) = demo(&arguments);
+    assert!(code == Some(1) && text.contains("the demo failed"), "{code:?} {text}");
+    assert!(!text.contains("canary"), "{text}");
+}
+
+#[test]
+fn it_says_where_it_is_keeps_data_and_stops_cleanly_on_a_signal() {
+    let server = RedisServer::start().unwrap();
+    server.command(&["SET", "other", "kept"]);
+    let demo = Demo::start_on(server, &["--stream-key", "tried:orders", "--maxlen", "500"]);
+    demo.process.wait_for(|line| line.contains("3 here, 2 processes"), DEADLINE);
+    let lines = demo.process.lines().join("\n");
+    for words in ["0 entries of earlier runs are kept", "/jobs", "tried:orders", "500 entries"] {
+        assert!(lines.contains(words), "{lines}");
+    }
+    assert_eq!(demo.post("/produce", "count=20").json()["produced"], 20);
+    demo.quiet("notifications");
+    demo.quiet("analytics");
+    let Demo { mut process, server, .. } = demo;
+    process.terminate();
+    process.wait_for(|line| line.starts_with("stopped: 0 jobs handed back, 0 left"), DEADLINE);
+    assert_eq!(process.wait(DEADLINE).code(), Some(0));
+    assert_eq!(server.length("tried:orders"), 20);
+    let again = Demo::start_on(server, &["--stream-key", "tried:orders"]);
+    let lines = again.process.lines().join("\n");
+    assert!(lines.contains("20 entries of earlier runs are kept"), "{lines}");
+    let Demo { process, server, .. } = again;
+    drop(process);
+    let anew = Demo::start_on(server, &["--stream-key", "tried:orders", "--reset"]);
+    let lines = anew.process.lines().join("\n");
+    assert!(lines.contains("deleting the stream tried:orders"), "{lines}");
+    assert_eq!(anew.server.length("tried:orders"), 0);
+    assert_eq!(anew.server.query::<String>(&["GET", "other"]), "kept", "only its own keys");
+}
+
+#[test]
+fn what_a_killed_demo_left_pending_is_done_by_the_next_one() {
+    let demo = Demo::start(&["--claim-idle-ms", "1000"]);
+    demo.post("/levers", "latency_ms=20000").json();
+    demo.post("/produce", "count=10").json();
+    let pending = || demo.group("notifications")["pending"] == 10;
+    eventually(DEADLINE, "all are in hand", pending);
+    let Demo { mut process, server, .. } = demo;
+    process.kill();
+    let next = Demo::start_on(server, &["--claim-idle-ms", "1000"]);
+    let done = || next.group("notifications")["pending"] == 0;
+    eventually(DEADLINE, "others have done it", done);
+    assert_eq!(next.group("notifications")["backlog"], 0);
+}
