@@ -3,6 +3,7 @@
 //! - [`server`]: a private Redis that ends with the process that started it.
 //! - [`postgres`]: a private Postgres that does too, and a database of its own for each test.
 //! - [`proxy`]: a TCP proxy in front of it that loses, cuts, holds and refuses on demand.
+//! - `browser`, with the feature of that name: a browser without a window, driven as a person would.
 //! - [`process`]: another process that can be killed, frozen and read line by line.
 //! - [`eventually`]: waiting for something to become true, with a deadline.
 //!
@@ -16,6 +17,8 @@
     reason = "a test that cannot go on ends by panicking, and so does what serves it"
 )]
 
+#[cfg(feature = "browser")]
+pub mod browser;
 pub mod eventually;
 pub mod figures;
 pub mod postgres;

@@ -11,5 +11,6 @@
 )]
 
 mod api;
+mod browser;
 mod run;
 mod stand;

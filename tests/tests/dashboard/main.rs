@@ -12,6 +12,7 @@
 
 mod actions;
 mod bounded;
+mod browser;
 mod live;
 mod pages;
 mod security;

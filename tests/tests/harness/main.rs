@@ -7,6 +7,7 @@
     reason = "a test that cannot go on ends by panicking"
 )]
 
+mod browser;
 mod held;
 mod postgres;
 mod process;

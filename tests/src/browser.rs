@@ -1,0 +1,368 @@
+//! A browser without a window, driven as a person would use it.
+//!
+//! Chromium and its driver are the ones that the environment names, else those that are installed,
+//! else ones that are installed now, which one line on standard error announces.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use fantoccini::key::Key;
+use fantoccini::{Client, ClientBuilder, Locator};
+use hyper_util::client::legacy::connect::HttpConnector;
+use serde_json::{Value, json};
+use thiserror::Error;
+
+use crate::eventually::eventually_async;
+use crate::machine::{Ending, Guardian, PORTS_TRIED, ServerError, free_port};
+
+mod command;
+mod program;
+
+use self::command::Extra;
+
+/// How long a browser may take until it answers, on a machine that does much else.
+const READY: Duration = Duration::from_secs(60);
+/// How long a page may take until it shows what it is waited for.
+const SHOWN: Duration = Duration::from_secs(30);
+
+/// The driver ends by its number, and so does whatever it started: the browser's processes stay in
+/// the group of the shell that started the driver.
+const ENDING: Ending = Ending {
+    farewell: "kill -9 \"$pid\"",
+    afterwards: "for stat in /proc/[0-9]*/stat; do \
+                 { read -r line <\"$stat\"; } 2>/dev/null || continue; \
+                 number=${line%% *}; set -- ${line##*) }; \
+                 if [ \"$3\" = \"$$\" ] && [ \"$number\" != \"$$\" ]; then kill -9 \"$number\"; fi; \
+                 done 2>/dev/null",
+};
+
+/// Why there is no browser, or why it does not obey.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum BrowserError {
+    /// Its programs are missing, or do not start.
+    #[error(transparent)]
+    Program(#[from] ServerError),
+    /// The driver did not start a browser.
+    #[error("chromium did not start")]
+    Session(#[source] Box<fantoccini::error::NewSessionError>),
+    /// The driver refused a command.
+    #[error("the browser did not {what}")]
+    Command {
+        /// What it was told.
+        what: String,
+        /// What the driver says.
+        #[source]
+        source: Box<fantoccini::error::CmdError>,
+    },
+}
+
+/// A browser with one page. It ends with its profile when it is dropped and when this process ends.
+pub struct Browser {
+    client: Client,
+    guardian: Guardian,
+}
+
+impl Browser {
+    /// Starts a browser with an empty profile.
+    ///
+    /// # Errors
+    ///
+    /// If there is no browser or no driver and they cannot be installed, or if they do not start.
+    pub async fn start() -> Result<Self, BrowserError> {
+        let (chromium, driver) = tokio::task::spawn_blocking(program::find_or_install)
+            .await
+            .expect("looking for a program does not panic")?;
+        let mut last = ServerError::NoPort;
+        for _ in 0..PORTS_TRIED {
+            let port = free_port().map_err(ServerError::from)?;
+            let words = |_: &Path| {
+                let port = OsString::from(format!("--port={port}"));
+                Ok(vec![driver.clone().into_os_string(), port, "--allowed-ips=127.0.0.1".into()])
+            };
+            let mut guardian = Guardian::start(None, &ENDING, words)?;
+            if is_listening(port, &mut guardian).await {
+                let client = connect(port, &chromium, guardian.dir()).await?;
+                return Ok(Self { client, guardian });
+            }
+            last = ServerError::Ended { log: guardian.log() };
+        }
+        Err(last.into())
+    }
+
+    /// Goes to an address and waits until it has loaded.
+    ///
+    /// # Errors
+    ///
+    /// If the browser cannot.
+    pub async fn open(&self, url: &str) -> Result<(), BrowserError> {
+        let url = url.to_owned();
+        self.client.goto(&url).await.map_err(|source| failed(&format!("open {url}"), source))
+    }
+
+    /// The address of the page.
+    ///
+    /// # Errors
+    ///
+    /// If the browser does not answer.
+    pub async fn address(&self) -> Result<String, BrowserError> {
+        let url = self.client.current_url().await;
+        Ok(url.map_err(|source| failed("tell its address", source))?.to_string())
+    }
+
+    /// Runs the body of a function in the page: what it returns.
+    ///
+    /// # Errors
+    ///
+    /// If the script throws.
+    pub async fn run(&self, script: &str) -> Result<Value, BrowserError> {
+        let ran = self.client.execute(script, Vec::new()).await;
+        ran.map_err(|source| failed(&format!("run {script}"), source))
+    }
+
+    /// The visible text of the first element that a CSS selector finds.
+    ///
+    /// # Errors
+    ///
+    /// If there is none.
+    pub async fn text(&self, selector: &str) -> Result<String, BrowserError> {
+        let what = || format!("read {selector}");
+        let found = self.client.find(Locator::Css(selector)).await;
+        let found = found.map_err(|source| failed(&what(), source))?;
+        found.text().await.map_err(|source| failed(&what(), source))
+    }
+
+    /// How many elements a CSS selector finds.
+    ///
+    /// # Errors
+    ///
+    /// If the browser does not answer.
+    pub async fn count(&self, selector: &str) -> Result<usize, BrowserError> {
+        let found = self.client.find_all(Locator::Css(selector)).await;
+        Ok(found.map_err(|source| failed(&format!("count {selector}"), source))?.len())
+    }
+
+    /// Waits until a script says true.
+    ///
+    /// # Panics
+    ///
+    /// If it does not within half a minute.
+    pub async fn until(&self, what: &str, script: &str) {
+        let holds = async || self.run(script).await.is_ok_and(|answer| answer == Value::Bool(true));
+        eventually_async(SHOWN, what, holds).await;
+    }
+
+    /// Waits until the first element that a CSS selector finds shows a text.
+    ///
+    /// # Panics
+    ///
+    /// If it does not within half a minute.
+    pub async fn shows(&self, selector: &str, text: &str) {
+        let what = format!("{selector} shows {text:?}");
+        let shows = async || self.text(selector).await.is_ok_and(|shown| shown.contains(text));
+        eventually_async(SHOWN, &what, shows).await;
+    }
+
+    /// Clicks the first element that a CSS selector finds.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, or it cannot be clicked.
+    pub async fn click(&self, selector: &str) -> Result<(), BrowserError> {
+        let what = || format!("click {selector}");
+        let found = self.client.find(Locator::Css(selector)).await;
+        let found = found.map_err(|source| failed(&what(), source))?;
+        found.click().await.map_err(|source| failed(&what(), source))
+    }
+
+    /// Empties a field and types a text into it.
+    ///
+    /// # Errors
+    ///
+    /// If there is none.
+    pub async fn fill(&self, selector: &str, text: &str) -> Result<(), BrowserError> {
+        let what = || format!("fill {selector}");
+        let found = self.client.find(Locator::Css(selector)).await;
+        let found = found.map_err(|source| failed(&what(), source))?;
+        found.clear().await.map_err(|source| failed(&what(), source))?;
+        found.send_keys(text).await.map_err(|source| failed(&what(), source))
+    }
+
+    /// Chooses an option of a select by its value.
+    ///
+    /// # Errors
+    ///
+    /// If there is none.
+    pub async fn choose(&self, selector: &str, value: &str) -> Result<(), BrowserError> {
+        let script = "const [selector, value] = arguments;
+            const select = document.querySelector(selector);
+            select.value = value;
+            if (select.value !== value) throw new Error('there is no such option');
+            select.dispatchEvent(new Event('change', { bubbles: true }));";
+        let chosen = self.client.execute(script, vec![selector.into(), value.into()]).await;
+        let what = || format!("choose {value} in {selector}");
+        chosen.map(drop).map_err(|source| failed(&what(), source))
+    }
+
+    /// Types keys into whatever has the focus.
+    ///
+    /// # Errors
+    ///
+    /// If nothing takes keys.
+    pub async fn press(&self, keys: &str) -> Result<(), BrowserError> {
+        let active = self.client.active_element().await;
+        let active = active.map_err(|source| failed("find what has the focus", source))?;
+        active.send_keys(keys).await.map_err(|source| failed("press a key", source))
+    }
+
+    /// The key that leaves a field.
+    #[must_use]
+    pub fn escape() -> String {
+        char::from(Key::Escape).to_string()
+    }
+
+    /// Answers the question that the page asks with yes.
+    ///
+    /// # Errors
+    ///
+    /// If it asks none.
+    pub async fn accept(&self) -> Result<(), BrowserError> {
+        self.client.accept_alert().await.map_err(|source| failed("accept a question", source))
+    }
+
+    /// Answers the question that the page asks with no.
+    ///
+    /// # Errors
+    ///
+    /// If it asks none.
+    pub async fn dismiss(&self) -> Result<(), BrowserError> {
+        self.client.dismiss_alert().await.map_err(|source| failed("dismiss a question", source))
+    }
+
+    /// Gives the page this much room, as a phone or a desk does.
+    ///
+    /// # Errors
+    ///
+    /// If the browser refuses.
+    pub async fn resize(&self, width: u32, height: u32) -> Result<(), BrowserError> {
+        let metrics = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600 });
+        self.devtools("Emulation.setDeviceMetricsOverride", metrics).await
+    }
+
+    /// Prefers the dark, as a person's system does.
+    ///
+    /// # Errors
+    ///
+    /// If the browser refuses.
+    pub async fn prefer_dark(&self) -> Result<(), BrowserError> {
+        let dark = json!({ "features": [{ "name": "prefers-color-scheme", "value": "dark" }] });
+        self.devtools("Emulation.setEmulatedMedia", dark).await
+    }
+
+    /// Takes a picture of what is seen.
+    ///
+    /// # Errors
+    ///
+    /// If the browser does not give one.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be written.
+    pub async fn picture(&self, path: &Path) -> Result<(), BrowserError> {
+        let picture = self.client.screenshot().await;
+        let picture = picture.map_err(|source| failed("take a picture", source))?;
+        std::fs::write(path, picture).unwrap();
+        Ok(())
+    }
+
+    /// What the browser complained of since the last look: errors of scripts, and whatever its policy
+    /// forbade.
+    ///
+    /// # Errors
+    ///
+    /// If the browser does not answer.
+    pub async fn complaints(&self) -> Result<Vec<String>, BrowserError> {
+        let log = self.client.issue_cmd(Extra::new("se/log", json!({ "type": "browser" }))).await;
+        let log = log.map_err(|source| failed("tell its log", source))?;
+        let entries = log.as_array().cloned().unwrap_or_default();
+        let severe = entries.iter().filter(|entry| entry["level"] == "SEVERE");
+        Ok(severe.filter_map(|entry| entry["message"].as_str().map(str::to_owned)).collect())
+    }
+
+    /// The processes of the driver and the browser, where there is `/proc` to ask.
+    #[must_use]
+    pub fn processes(&self) -> Vec<u32> {
+        let group = group_of(self.guardian.pid());
+        let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        let all = all.filter_map(|item| item.file_name().to_str()?.parse::<u32>().ok());
+        all.filter(|process| group.is_some() && group_of(*process) == group).collect()
+    }
+
+    async fn devtools(&self, command: &str, params: Value) -> Result<(), BrowserError> {
+        let body = json!({ "cmd": command, "params": params });
+        let done = self.client.issue_cmd(Extra::new("goog/cdp/execute", body)).await;
+        done.map(drop).map_err(|source| failed(command, source))
+    }
+}
+
+impl fmt::Debug for Browser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Browser").finish_non_exhaustive()
+    }
+}
+
+/// The group that a process belongs to.
+fn group_of(process: u32) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    stat.rsplit(") ").next()?.split(' ').nth(2)?.parse().ok()
+}
+
+fn failed(what: &str, source: fantoccini::error::CmdError) -> BrowserError {
+    BrowserError::Command { what: what.to_owned(), source: Box::new(source) }
+}
+
+/// Whether the driver listens before it ends, as it does when another has taken its port.
+async fn is_listening(port: u16, guardian: &mut Guardian) -> bool {
+    let end = tokio::time::Instant::now() + READY;
+    let mut looks = tokio::time::interval(Duration::from_millis(20));
+    while tokio::time::Instant::now() < end && guardian.alive() {
+        looks.tick().await;
+        if tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
+            return guardian.alive();
+        }
+    }
+    false
+}
+
+async fn connect(port: u16, chromium: &PathBuf, dir: &Path) -> Result<Client, BrowserError> {
+    let profile = dir.join("profile");
+    let options = json!({
+        "binary": chromium,
+        "args": [
+            "--headless=new",
+            // Tests run as root on machines that are theirs alone.
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--no-first-run",
+            "--disable-extensions",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--window-size=1280,1000",
+            format!("--user-data-dir={}", profile.display()),
+        ],
+    });
+    let Value::Object(capabilities) = json!({
+        "goog:chromeOptions": options,
+        "goog:loggingPrefs": { "browser": "ALL" },
+        "unhandledPromptBehavior": "ignore",
+    }) else {
+        unreachable!("it is written as an object")
+    };
+    let mut builder = ClientBuilder::new(HttpConnector::new());
+    let driver = format!("http://127.0.0.1:{port}");
+    let connected = builder.capabilities(capabilities).connect(&driver);
+    connected.await.map_err(|error| BrowserError::Session(Box::new(error)))
+}

@@ -1,0 +1,260 @@
+//! The dashboard in a real browser.
+
+use std::time::Duration;
+
+use axum::Router;
+use streamjobs::StreamName;
+use streamjobs_dashboard::{Access, Dashboard};
+use streamjobs_tests::browser::Browser;
+use tokio::net::TcpListener;
+
+use crate::site::Site;
+
+/// The dashboard of a site on a real address, and a browser.
+struct Seat {
+    site: Site,
+    browser: Browser,
+    address: String,
+    _serving: tokio::task::JoinSet<()>,
+}
+
+const GROUP: &str = "/jobs/streams/orders/groups/work";
+
+impl Seat {
+    async fn take() -> Self {
+        let site = Site::start().await;
+        let all =
+            |_: &axum::http::request::Parts| Ok(Access::read_only("me").payloads().allow_all());
+        let streams = [StreamName::new("orders").unwrap()];
+        let dashboard = Dashboard::builder(site.client.clone(), all).streams(streams).build();
+        let app = Router::new().nest("/jobs", dashboard.router());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let mut serving = tokio::task::JoinSet::new();
+        serving.spawn(async move { axum::serve(listener, app).await.unwrap() });
+        let browser = Browser::start().await.unwrap();
+        Self { site, browser, address, _serving: serving }
+    }
+
+    async fn open(&self, path: &str) {
+        self.browser.open(&format!("{}{path}", self.address)).await.unwrap();
+    }
+
+    /// The browser has nothing to complain of.
+    async fn is_content(&self) {
+        let complaints = self.browser.complaints().await.unwrap();
+        let own = complaints.iter().filter(|text| !text.contains("responded with a status"));
+        assert_eq!(own.collect::<Vec<_>>(), Vec::<&String>::new());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_that_others_wrote_can_be_executed() {
+    let seat = Seat::take().await;
+    let hostile = [
+        "<script>window.owned = 1</script>",
+        "<img src=x onerror=\"window.owned = 1\">",
+        "\" onmouseover=\"window.owned = 1\" x=\"",
+        "javascript:window.owned=1",
+        "</textarea></pre></details><script>window.owned = 1</script>",
+        "\u{202e}gnirts\u{2066}\u{0}\u{1b}[31m",
+    ];
+    for text in hostile {
+        seat.site.append(text, text);
+        seat.site.bury(text, text);
+    }
+    for (number, text) in hostile.iter().enumerate() {
+        seat.site.deliver(&format!("{number}{}", text.replace('\u{0}', "")), 1);
+    }
+    let letter = seat.site.bury(hostile[0], hostile[4]);
+    for path in [
+        "/jobs".to_owned(),
+        "/jobs/processes".into(),
+        "/jobs/alerts".into(),
+        "/jobs/streams/orders".into(),
+        "/jobs/streams/orders/replay?limit=100".into(),
+        "/jobs/streams/orders/replay?start=%3Cscript%3Ewindow.owned%3D1%3C/script%3E".into(),
+        GROUP.into(),
+        format!("{GROUP}/pending"),
+        format!("{GROUP}/pending?consumer=%22%3E%3Cscript%3Ewindow.owned%3D1%3C/script%3E"),
+        format!("{GROUP}/set-aside"),
+        format!("{GROUP}/dead"),
+        format!("{GROUP}/dead/{letter}"),
+    ] {
+        seat.open(&path).await;
+        let open = "for (const part of document.querySelectorAll('details')) part.open = true; return true";
+        seat.browser.run(open).await.unwrap();
+        let executable = "const own = [...document.querySelectorAll('head script')].length;
+            const all = document.querySelectorAll('script').length;
+            const handlers = [...document.querySelectorAll('*')].filter((element) =>
+                [...element.attributes].some((attribute) => attribute.name.startsWith('on')));
+            const links = [...document.querySelectorAll('[href], [action], [formaction]')].filter((element) =>
+                /^\\s*javascript:/i.test(element.getAttribute('href') ?? element.getAttribute('action') ?? element.getAttribute('formaction')));
+            return [own, all - own, handlers.length, links.length, document.querySelectorAll('img, iframe, object').length,
+                /[\\u202e\\u2066]/.test(document.body.innerText) ? 1 : 0, window.owned ?? 0]";
+        let found = seat.browser.run(executable).await.unwrap();
+        assert_eq!(found, serde_json::json!([2, 0, 0, 0, 0, 0, 0]), "{path}");
+    }
+    seat.is_content().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_followed_page_changes_under_what_somebody_types_selects_and_opens() {
+    let seat = Seat::take().await;
+    let browser = &seat.browser;
+    let first = seat.site.append("order.placed", "{\"a\":1}");
+    seat.open("/jobs/streams/orders").await;
+    browser.shows("#liveness", "live").await;
+    browser.fill("main form [name=start]", "half a nu").await.unwrap();
+    let prepare = "document.activeElement.setSelectionRange(2, 4);
+        document.querySelector('#live details').open = true;
+        return true;";
+    browser.run(prepare).await.unwrap();
+    seat.site.append("order.paid", "{\"a\":2}");
+    browser.shows("#length", "2").await;
+    let kept = format!(
+        "const field = document.activeElement;
+        return field.name === 'start' && field.value === 'half a nu' && field.selectionStart === 2
+            && field.selectionEnd === 4 && document.querySelector('[id=\"e-{first}\"] details').open;"
+    );
+    assert_eq!(browser.run(&kept).await.unwrap(), true);
+    // A selected text and a chosen box stay as well, whatever comes before them.
+    seat.site.deliver("ghost", 2);
+    seat.open(&format!("{GROUP}/pending")).await;
+    browser.shows("#liveness", "live").await;
+    let choose = format!(
+        "document.querySelector('[value=\"{first}\"]').checked = true;
+        getSelection().selectAllChildren(document.querySelector('[id=\"p-{first}\"] .id'));
+        return getSelection().toString().trim()"
+    );
+    assert_eq!(browser.run(&choose).await.unwrap(), first.as_str());
+    let third = seat.site.append("order.paid", "{}");
+    seat.site.deliver("ghost", 1);
+    browser.shows(&format!("[id=\"p-{third}\"]"), &third).await;
+    let kept = format!(
+        "return document.querySelector('[value=\"{first}\"]').checked && getSelection().toString().trim() === '{first}'"
+    );
+    assert_eq!(browser.run(&kept).await.unwrap(), true);
+    seat.is_content().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn following_can_be_paused_and_says_when_it_cannot_go_on() {
+    let seat = Seat::take().await;
+    let browser = &seat.browser;
+    seat.open(GROUP).await;
+    browser.shows("#liveness", "live").await;
+    browser.press("p").await.unwrap();
+    browser.shows("#liveness", "paused").await;
+    seat.site.append("order.placed", "{}");
+    // Another page is paused as well, and shows what is new when it is loaded.
+    seat.open("/jobs").await;
+    browser.shows("#liveness", "paused").await;
+    browser.click("#pause").await.unwrap();
+    browser.shows("#liveness", "live").await;
+    browser.shows("#waiting", "1").await;
+    browser.shows("section.banner", "Why is this not running?").await;
+    // The keys lead from page to page, but not while somebody types.
+    browser.press("a").await.unwrap();
+    browser.shows("h1", "Alerts").await;
+    seat.open(&format!("{GROUP}/pending")).await;
+    browser.press("/").await.unwrap();
+    let typing = "return document.activeElement.name === 'idle'";
+    browser.until("the filter has the focus", typing).await;
+    browser.fill("[name=consumer]", "a").await.unwrap();
+    assert!(browser.address().await.unwrap().ends_with("/pending"));
+    browser.press(&Browser::escape()).await.unwrap();
+    browser.press("o").await.unwrap();
+    browser.shows("h1", "Overview").await;
+    // What was seen stays, marked as old, below what is wrong.
+    seat.open(GROUP).await;
+    browser.shows("#liveness", "live").await;
+    seat.site.server.kill();
+    browser.shows("#stale", "This could not be asked").await;
+    browser.shows("#live.stale", "Consumers").await;
+    seat.site.server.restart().unwrap();
+    browser
+        .until(
+            "it is asked again",
+            "return document.getElementById('liveness').textContent !== 'still'",
+        )
+        .await;
+    seat.is_content().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn levers_are_pulled_through_forms_with_their_questions() {
+    let seat = Seat::take().await;
+    let browser = &seat.browser;
+    seat.open(GROUP).await;
+    browser.click("form[action$='/pause'] button").await.unwrap();
+    browser.dismiss().await.unwrap();
+    assert!(seat.site.group().info().await.unwrap().paused.is_none());
+    browser.click("form[action$='/pause'] button").await.unwrap();
+    browser.accept().await.unwrap();
+    browser.shows(".notice", "Paused in every process.").await;
+    browser.click("form[action$='/resume'] button").await.unwrap();
+    browser.shows(".notice", "Its jobs run again.").await;
+    let ids = (0..3).map(|_| seat.site.append("order.placed", "{}")).collect::<Vec<_>>();
+    seat.site.deliver("ghost", 3);
+    seat.site.server.age("orders", "work", &ids[0], Duration::from_secs(60));
+    seat.open(&format!("{GROUP}/pending")).await;
+    browser.click("[data-all=id]").await.unwrap();
+    browser.click("[formaction$='/release']").await.unwrap();
+    browser.accept().await.unwrap();
+    browser.shows(".notice", "3 entries are for any process to take up.").await;
+    for order in [1, 2] {
+        seat.site.bury(&format!("order {order} not found"), "{}");
+    }
+    seat.open(&format!("{GROUP}/dead")).await;
+    browser.click("#kinds form[action$='/redrive'] button").await.unwrap();
+    browser.shows("#plan", "The jobs of 2 dead letters").await;
+    assert_eq!(seat.site.server.length("{orders}:dead:work"), 2);
+    browser.click("form[action$='/redrive'] button").await.unwrap();
+    browser.shows(".notice", "2 jobs were put back").await;
+    seat.site.bury("no", "{}");
+    seat.open(&format!("{GROUP}/dead")).await;
+    browser.click("[name=id]").await.unwrap();
+    browser.click("[formaction$='/purge']").await.unwrap();
+    browser.accept().await.unwrap();
+    browser.shows(".notice", "1 dead letters are gone for good.").await;
+    seat.open(GROUP).await;
+    browser.click("[data-consumer=ghost] button").await.unwrap();
+    browser.accept().await.unwrap();
+    browser.shows(".notice", "Removed;").await;
+    seat.open("/jobs/alerts").await;
+    browser.shows("[data-action=purge]", "1 dead letters are gone for good.").await;
+    seat.is_content().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_page_fits_a_phone_and_has_a_dark_side() {
+    let seat = Seat::take().await;
+    let browser = &seat.browser;
+    seat.site.append("order.placed", &format!("{{\"long\":\"{}\"}}", "x".repeat(500)));
+    seat.site.deliver("a-consumer-with-quite-a-long-name-0123456789abcdef", 1);
+    let letter = seat.site.bury(&"an error without an end ".repeat(30), "{}");
+    browser.resize(390, 800).await.unwrap();
+    browser.prefer_dark().await.unwrap();
+    for path in [
+        "/jobs".to_owned(),
+        "/jobs/processes".into(),
+        "/jobs/alerts".into(),
+        "/jobs/streams/orders".into(),
+        "/jobs/streams/orders/replay".into(),
+        GROUP.into(),
+        format!("{GROUP}/pending"),
+        format!("{GROUP}/set-aside"),
+        format!("{GROUP}/dead"),
+        format!("{GROUP}/dead/{letter}"),
+        "/jobs/nowhere".into(),
+    ] {
+        seat.open(&path).await;
+        let seen = "return [document.documentElement.scrollWidth <= window.innerWidth,
+            getComputedStyle(document.body).backgroundColor, document.querySelectorAll('h1, h2').length > 0,
+            document.querySelector('meta[name=viewport]') !== null]";
+        let seen = browser.run(seen).await.unwrap();
+        assert_eq!(seen, serde_json::json!([true, "rgb(16, 21, 19)", true, true]), "{path}");
+    }
+    seat.is_content().await;
+}
