@@ -17,7 +17,7 @@ use crate::{actions, assets, layout, pages};
 /// Everything, behind the guard.
 pub(crate) fn of(state: Shared) -> Router {
     let guarded = middleware::from_fn_with_state(Arc::clone(&state), guard);
-    Router::new()
+    let pages = Router::new()
         .route("/", get(pages::overview::show))
         .route("/overview", get(pages::overview::show))
         .route("/assets/{name}", get(assets::serve))
@@ -25,7 +25,10 @@ pub(crate) fn of(state: Shared) -> Router {
         .route("/processes", get(pages::processes::show))
         .route("/streams/{stream}", get(pages::stream::show))
         .route("/streams/{stream}/replay", get(pages::stream::replay))
-        .nest("/streams/{stream}/groups/{group}", group())
+        .nest("/streams/{stream}/groups/{group}", group());
+    #[cfg(feature = "postgres")]
+    let pages = pages.nest("/archive", archive());
+    pages
         .fallback(elsewhere)
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .layer(guarded)
@@ -49,6 +52,17 @@ fn group() -> Router<Shared> {
         .route("/dead/redrive", post(actions::letters::redrive))
         .route("/dead/purge", post(actions::letters::purge))
         .route("/dead/{letter}", get(pages::dead::one))
+}
+
+/// What is about the archive.
+#[cfg(feature = "postgres")]
+fn archive() -> Router<Shared> {
+    Router::new()
+        .route("/", get(pages::archive::show))
+        .route("/redrive", post(actions::archive::redrive))
+        .route("/resume", post(actions::archive::resume))
+        .route("/forget", post(actions::archive::forget))
+        .route("/{letter}", get(pages::archive::one))
 }
 
 /// Also where a nested service is asked for with a slash behind its mount.

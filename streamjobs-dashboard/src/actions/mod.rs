@@ -1,5 +1,7 @@
 //! What changes something: permission first, then the deed, then the audit, then back to the page.
 
+#[cfg(feature = "postgres")]
+pub(crate) mod archive;
 pub(crate) mod entries;
 pub(crate) mod group;
 pub(crate) mod letters;

@@ -1,6 +1,8 @@
 //! The pages.
 
 pub(crate) mod alerts;
+#[cfg(feature = "postgres")]
+pub(crate) mod archive;
 pub(crate) mod dead;
 pub(crate) mod group;
 pub(crate) mod overview;

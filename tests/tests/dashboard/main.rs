@@ -11,6 +11,7 @@
 )]
 
 mod actions;
+mod archive;
 mod bounded;
 mod browser;
 mod live;

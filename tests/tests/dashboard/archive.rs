@@ -1,0 +1,123 @@
+//! The archive of dead letters: what is shown of it, and what can be done.
+
+use std::time::Duration;
+
+use axum::Router;
+use streamjobs::{Client, GroupName, Runtime, StreamName};
+use streamjobs_dashboard::Dashboard;
+use streamjobs_postgres::Postgres;
+use streamjobs_tests::eventually::eventually_async;
+use streamjobs_tests::postgres::{Database, PgServer};
+
+use crate::site::{DEADLINE, Site, by_name};
+
+/// A site with an archive that has taken these errors.
+async fn archived(errors: &[&str]) -> (Site, Database, PgServer) {
+    let site = Site::start().await;
+    let server = PgServer::start().unwrap();
+    let database = server.database().await;
+    streamjobs_postgres::migrate(&database.owner_pool()).await.unwrap();
+    database.grant("streamjobs").await;
+    let postgres = Postgres::open(database.pool()).await.unwrap();
+    for error in errors {
+        site.bury(error, "{\"card\":\"canary\",\"n\":12345678901234567890}");
+    }
+    let (stream, group) = (StreamName::new("orders").unwrap(), GroupName::new("work").unwrap());
+    let archive = postgres.archive().queue(stream, group).interval(Duration::from_millis(20));
+    let handlers: [streamjobs::HandlerDef; 0] = [];
+    let runtime = Runtime::builder(&site.client).handlers(handlers).service(archive);
+    let runtime = runtime.start().await.unwrap();
+    let taken = async || site.server.length("{orders}:dead:work") == 0;
+    eventually_async(DEADLINE, "all are archived", taken).await;
+    let _ = runtime.shutdown().await;
+    let done = site.done.clone();
+    let dashboard = Dashboard::builder(client(&site).await, by_name)
+        .streams([StreamName::new("orders").unwrap()])
+        .archive(&postgres)
+        .on_action(move |audited| done.lock().unwrap().push(audited.clone()))
+        .build();
+    let site = Site { app: Router::new().nest("/jobs", dashboard.router()), ..site };
+    (site, database, server)
+}
+
+async fn client(site: &Site) -> Client {
+    Client::connect(&site.server.url()).await.unwrap()
+}
+
+const NOT_FOUND: [&str; 3] = ["order 1 not found", "order 2 not found", "order 3 not found"];
+
+#[tokio::test]
+async fn the_archive_is_shown_by_kind_and_each_letter_whole() {
+    let errors = [&NOT_FOUND[..], &["<script>the bank is closed</script>"]].concat();
+    let (site, _database, _server) = archived(&errors).await;
+    site.get("/jobs").await.is(200).says("./jobs/archive");
+    let page = site.get("/jobs/archive").await;
+    page.is(200).says("<span id=\"open\">4</span> open letters of 2 kinds");
+    page.says("work on orders")
+        .says("&lt;script&gt;the bank is closed")
+        .says_not("<script>the bank");
+    let some = site.get("/jobs/archive?error=BANK&group=work").await;
+    some.says("<span id=\"open\">1</span>").says_not("not found");
+    let id = some.text.split("data-letter=\"").nth(1).unwrap().split('"').next().unwrap();
+    let one = site.get(&format!("/jobs/archive/{id}")).await;
+    one.is(200).says("12345678901234567890").says("event-1").says("5 failed; delivered 5 times");
+    site.get_as("blind", &format!("/jobs/archive/{id}")).await.says_not("canary").says_not("bank");
+    let first = site.get("/jobs/archive?limit=3").await;
+    first.says("Older letters").says_not(&format!("data-letter=\"{}\"", 1));
+    site.get("/jobs/archive/999999").await.is(404);
+    for bad in ["/jobs/archive/x", "/jobs/archive?before=x", "/jobs/archive?limit=-1"] {
+        site.get(bad).await.is(400);
+    }
+    site.get_as("stranger", "/jobs/archive").await.is(403);
+}
+
+#[tokio::test]
+async fn archived_letters_are_redriven_after_a_dry_run_with_who_and_why() {
+    let errors = [&NOT_FOUND[..], &["the bank is closed"]].concat();
+    let (site, database, _server) = archived(&errors).await;
+    let path = "/jobs/archive/redrive";
+    let page = site.get("/jobs/archive?error=not+found").await;
+    let kind = page.text.split("data-fingerprint=\"").nth(1).unwrap().split('"').next().unwrap();
+    let dry = site.post(path, &[("fingerprint", kind), ("dry_run", "1")]).await;
+    dry.is(200)
+        .says("The jobs of 3 letters")
+        .says("work on orders: 3")
+        .says("Nothing has been done yet");
+    assert_eq!(site.server.length("{orders}:lane:work"), 0);
+    site.post_as("guest", path, &[("all", "1")]).await.is(403);
+    site.post(path, &[]).await.is(400).says("No letter is chosen");
+    let fields = [("fingerprint", kind), ("all", "1"), ("why", "ticket 4711")];
+    let done = site.post_as("redrive", path, &fields).await;
+    assert_eq!(done.is(303).notice(), "3 jobs were put back for their groups.");
+    assert_eq!(site.server.length("{orders}:lane:work"), 3);
+    let page = site.get("/jobs/archive").await;
+    page.says("<span id=\"open\">1</span>").says("ticket 4711").says("finished");
+    site.get("/jobs/archive?state=redriven")
+        .await
+        .says("order 1 not found")
+        .says(">redriven</span>");
+    let by = sqlx::query_scalar::<_, String>("SELECT requested_by FROM streamjobs.redrives");
+    assert_eq!(by.fetch_one(&database.pool()).await.unwrap(), "redrive");
+    site.post("/jobs/archive/resume", &[("redrive", "999")]).await.is(404);
+    site.post("/jobs/archive/resume", &[("redrive", "x")]).await.is(400);
+    let again = site.post("/jobs/archive/resume", &[("redrive", "1")]).await;
+    again.is(303);
+    assert_eq!(site.server.length("{orders}:lane:work"), 3, "nothing is put back twice");
+}
+
+#[tokio::test]
+async fn an_event_is_forgotten_and_a_database_that_is_gone_is_said() {
+    let (site, _database, server) = archived(&NOT_FOUND).await;
+    let page = site.get("/jobs/archive").await;
+    let id =
+        page.text.split("data-letter=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    site.post_as("redrive", "/jobs/archive/forget", &[("id", &id)]).await.is(403);
+    site.post("/jobs/archive/forget", &[]).await.is(400);
+    let gone = site.post_as("purge", "/jobs/archive/forget", &[("id", &id)]).await;
+    assert_eq!(gone.is(303).notice(), "3 letters of the event are gone for good.");
+    site.get("/jobs/archive").await.says("No letter is open");
+    server.kill();
+    let page = site.get("/jobs/archive").await;
+    page.is(503).says("This could not be asked").says_not("No letter is open");
+    site.get("/jobs").await.is(200);
+}
