@@ -143,7 +143,9 @@ impl Memory {
         let consumers = stream.group(&info.group)?.consumers().await?;
         let mut point = Point::new(Instant::now());
         for consumer in &consumers {
-            point.count(&consumer.name, 0, 0);
+            let (done, failed) =
+                (consumer.done.unwrap_or_default(), consumer.failed.unwrap_or_default());
+            point.count(&consumer.name, done, failed);
         }
         let history = self.groups.entry((stream.name().clone(), info.group.clone())).or_default();
         history.add(point);

@@ -12,12 +12,17 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
 use serde::{Deserialize, Serialize};
 use streamjobs::doctor::Severity;
 use streamjobs::stream::{Cut, Unfinished};
 use streamjobs::{Client, Event, EventId, Job, JobError, ResultExt, Runtime, State, handler};
+use streamjobs_dashboard::{Access, Action, Auth};
 use streamjobs_tests::eventually::eventually_async;
 use streamjobs_tests::server::RedisServer;
+use tower::ServiceExt as _;
 
 #[derive(Event, Serialize, Deserialize)]
 #[event(stream = "orders", type = "order.placed", key = "customer")]
@@ -98,6 +103,15 @@ async fn change_workers(runtime: &Runtime) -> Result<u64, Box<dyn std::error::Er
     Ok(report.handed_back)
 }
 
+/// The dashboard, mounted.
+fn mount(client: Client) -> Router {
+    // readme: begin
+    let auth = Auth::basic("a long random text", Access::read_only("ops").allow(Action::Redrive));
+    let app = Router::new().nest("/jobs", streamjobs_dashboard::router(client, auth));
+    // readme: end
+    app
+}
+
 async fn refuse_unfit_servers(client: &Client) -> Result<(), Box<dyn std::error::Error>> {
     // readme: begin
     let checkup = client.doctor().await?;
@@ -173,6 +187,23 @@ async fn consumers_come_and_go_while_orders_are_charged() {
     assert_eq!(runtime.consumers().len(), 1);
     let report = runtime.shutdown().await;
     assert!(report.abandoned.is_empty());
+}
+
+#[tokio::test]
+async fn the_dashboard_shows_the_streams_of_linked_handlers_to_who_knows_the_password() {
+    let server = RedisServer::start().unwrap();
+    let client = Client::connect(&server.url()).await.unwrap();
+    let ask = async |authorization: &str| {
+        let request = Request::get("/jobs").header("authorization", authorization);
+        let answer = mount(client.clone()).oneshot(request.body(Body::empty()).unwrap()).await;
+        let answer = answer.unwrap();
+        let status = answer.status();
+        let text = axum::body::to_bytes(answer.into_body(), 1 << 20).await.unwrap();
+        (status, String::from_utf8(text.to_vec()).unwrap())
+    };
+    assert_eq!(ask("").await.0, StatusCode::UNAUTHORIZED);
+    let (status, page) = ask("Basic b3BzOmEgbG9uZyByYW5kb20gdGV4dA==").await;
+    assert!(status == StatusCode::OK && page.contains("streams/orders"), "{page}");
 }
 
 #[test]

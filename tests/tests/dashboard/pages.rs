@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
+use streamjobs::config::GroupOptions;
 use streamjobs::{Entry, JobError, Runtime, StreamName, handler, handlers};
 use streamjobs_dashboard::{AlertLog, Dashboard};
 use streamjobs_tests::eventually::eventually_async;
@@ -186,6 +187,36 @@ fn resolved(page: &str, link: &str) -> String {
         }
     }
     parts.join("/")
+}
+
+/// Every second order is right.
+#[handler(group = "work", stream = "orders", max_attempts = 1)]
+async fn even(entry: Entry) -> Result<(), JobError> {
+    if entry.text("data") == Some("0") { Ok(()) } else { Err(JobError::dead("odd")) }
+}
+
+#[tokio::test]
+async fn rates_are_what_all_consumers_say_that_they_did() {
+    let site = Site::start().await;
+    let streams = [StreamName::new("orders").unwrap()];
+    let dashboard = Dashboard::builder(site.client.clone(), by_name).streams(streams).build();
+    let site = Site { app: Router::new().nest("/jobs", dashboard.router()), ..site };
+    let options = GroupOptions::new().lease(Duration::from_secs(1));
+    let builder = Runtime::builder(&site.client).handlers(handlers![even]).group("work", options);
+    let runtime = builder.service(dashboard.sampler()).start().await.unwrap();
+    site.get("/jobs").await.says("<dd id=\"done\">0/s</dd>").says("<dd id=\"failing\">0/s</dd>");
+    for number in 0..100 {
+        site.append("order.placed", &(number % 2).to_string());
+    }
+    let told = async || {
+        let page = site.get("/jobs").await.text;
+        let rates = ["published", "done", "failing"];
+        rates.iter().all(|name| !page.contains(&format!("<dd id=\"{name}\">0/s</dd>")))
+    };
+    eventually_async(DEADLINE, "rates are told", told).await;
+    let drawn = async || site.get("/jobs").await.text.contains("<polyline points=");
+    eventually_async(2 * DEADLINE, "the last minutes are drawn", drawn).await;
+    let _ = runtime.shutdown().await;
 }
 
 /// Nobody's order is right.
