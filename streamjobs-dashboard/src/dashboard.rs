@@ -35,7 +35,39 @@ pub fn router(client: Client, auth: impl Authorizer) -> Router {
     Dashboard::builder(client, auth).build().router()
 }
 
-/// A dashboard over some streams. Cheap to clone; clones share what they have seen.
+/// A dashboard over some streams.
+///
+/// ```no_run
+/// # async fn example(client: streamjobs::Client, jobs: streamjobs::Client)
+/// # -> Result<(), Box<dyn std::error::Error>> {
+/// use std::time::Duration;
+/// use streamjobs::{Runtime, StreamName};
+/// use streamjobs_dashboard::{Access, Action, AlertLog, Auth, Dashboard};
+///
+/// let auth = Auth::basic("a long random text", Access::read_only("ops").allow(Action::Redrive));
+/// let alerts = AlertLog::new();
+/// let dashboard = Dashboard::builder(client, auth)
+///     .streams([StreamName::new("orders")?, StreamName::new("orders:eu")?])
+///     .alerts(&alerts)
+///     .redact(|_, payload| {
+///         if let Some(card) = payload.get_mut("card") {
+///             *card = "…".into();
+///         }
+///     })
+///     .on_action(|done| println!("{} did {}: {:?}", done.who, done.action, done.outcome))
+///     .refresh(Duration::from_secs(5))
+///     .build();
+/// let runtime = Runtime::builder(&jobs)
+///     .on_alert(alerts.recorder())
+///     .service(dashboard.sampler())
+///     .start()
+///     .await?;
+/// let app: axum::Router = axum::Router::new().nest("/jobs", dashboard.router());
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Cheap to clone; clones share what they have seen.
 #[derive(Clone, Debug)]
 pub struct Dashboard {
     state: Shared,

@@ -96,11 +96,17 @@ impl Sampler {
             return Arc::clone(last);
         }
         let mut streams = Vec::with_capacity(self.streams.len());
+        let mut gone = None::<Trouble>;
         for name in &self.streams {
-            let found = match self.client.stream(name.as_str()) {
-                Ok(stream) => memory.look_at(&stream).await.map_err(Trouble::from),
-                Err(error) => Err(error.into()),
+            let found = match (&gone, self.client.stream(name.as_str())) {
+                // A server that did not answer for one stream is not waited for with the next.
+                (Some(trouble), _) => Err(trouble.clone()),
+                (None, Ok(stream)) => memory.look_at(&stream).await.map_err(Trouble::from),
+                (None, Err(error)) => Err(error.into()),
             };
+            gone = gone.or_else(|| {
+                found.as_ref().err().filter(|trouble| trouble.status.is_server_error()).cloned()
+            });
             streams.push(StreamSight { name: name.clone(), found });
         }
         let snapshot = Snapshot { taken: Instant::now(), streams };

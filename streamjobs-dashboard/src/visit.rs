@@ -1,8 +1,7 @@
 //! Somebody who was let in, and how to answer them.
 
-use std::convert::Infallible;
-
 use axum::extract::{FromRequestParts, OriginalUri};
+use axum::http::StatusCode;
 use axum::http::header::ACCEPT;
 use axum::http::request::Parts;
 
@@ -24,12 +23,11 @@ pub(crate) struct Visit {
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Visit {
-    type Rejection = Infallible;
+    type Rejection = StatusCode;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        let visit = parts.extensions.get::<Self>().cloned();
-        // The guard stands in front of every route; without it, nobody is anybody.
-        Ok(visit.unwrap_or_else(|| Self::of(parts, Access::read_only("")).0))
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, StatusCode> {
+        // The guard stands in front of every route. Where it did not, nobody is let in.
+        parts.extensions.get::<Self>().cloned().ok_or(StatusCode::FORBIDDEN)
     }
 }
 

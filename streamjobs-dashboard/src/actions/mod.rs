@@ -36,41 +36,63 @@ pub(crate) struct Deed {
 
 /// Does it, if they may: the answer leads back to its page, which tells what came of it.
 ///
-/// The deed is done in full even if the browser goes away meanwhile, as far as the server that runs
-/// this does not drop its handlers; each step on Redis is whole in itself either way.
+/// A browser that goes away can cut it off between two steps, each of which is whole in itself. The
+/// audit tells of that, too.
 pub(crate) async fn act(
     visit: &Visit,
     state: &Shared,
     deed: Deed,
     work: impl Future<Output = Result<String, Trouble>>,
 ) -> Response {
-    if !visit.access.may(deed.action) {
+    let back = deed.back.clone();
+    let mut begun = Begun { visit, state, deed, over: false };
+    if !visit.access.may(begun.deed.action) {
         let trouble = Trouble::forbidden("You may look at this, and not change it.");
-        note(visit, state, deed, Err(trouble.text.clone()));
+        begun.note(Err(trouble.text.clone()));
         return layout::failed(visit, state, &trouble);
     }
     match work.await {
         Ok(outcome) => {
-            let mut response =
-                (StatusCode::SEE_OTHER, [(LOCATION, deed.back.clone())]).into_response();
+            let mut response = (StatusCode::SEE_OTHER, [(LOCATION, back)]).into_response();
             set_cookie(response.headers_mut(), &notice::leave(&outcome));
-            note(visit, state, deed, Ok(outcome));
+            begun.note(Ok(outcome));
             response
         }
         Err(trouble) => {
-            note(visit, state, deed, Err(trouble.text.clone()));
+            begun.note(Err(trouble.text.clone()));
             layout::failed(visit, state, &trouble)
         }
     }
 }
 
-fn note(visit: &Visit, state: &Shared, deed: Deed, outcome: Result<String, String>) {
-    state.audit.note(Audited {
-        at: SystemTime::now(),
-        who: visit.access.who().to_owned(),
-        action: deed.action,
-        place: deed.place,
-        target: deed.target,
-        outcome,
-    });
+/// A deed whose end is noted, whatever that is.
+struct Begun<'a> {
+    visit: &'a Visit,
+    state: &'a Shared,
+    deed: Deed,
+    over: bool,
+}
+
+impl Begun<'_> {
+    fn note(&mut self, outcome: Result<String, String>) {
+        self.over = true;
+        self.state.audit.note(Audited {
+            at: SystemTime::now(),
+            who: self.visit.access.who().to_owned(),
+            action: self.deed.action,
+            place: self.deed.place.clone(),
+            target: self.deed.target.clone(),
+            outcome,
+        });
+    }
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        if !self.over {
+            self.note(Err(
+                "the browser went away; it may have been done, or a part of it".to_owned()
+            ));
+        }
+    }
 }

@@ -178,6 +178,18 @@ async fn what_cannot_be_done_is_said_with_its_reason_and_noted() {
 }
 
 #[tokio::test]
+async fn what_a_browser_cut_off_is_in_the_audit() {
+    let site = Site::start().await;
+    site.server.freeze();
+    let path = format!("{GROUP}/pause");
+    let asked = site.post(&path, &[]);
+    assert!(tokio::time::timeout(Duration::from_millis(200), asked).await.is_err());
+    site.server.thaw();
+    let done = site.done.lock().unwrap();
+    assert!(done[0].outcome.as_ref().is_err_and(|text| text.contains("went away")), "{done:?}");
+}
+
+#[tokio::test]
 async fn a_notice_is_shown_once_and_comes_from_no_address() {
     let site = Site::start().await;
     let paused = site.post(&format!("{GROUP}/pause"), &[]).await;
