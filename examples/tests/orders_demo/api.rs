@@ -312,3 +312,23 @@ fn only_pages_of_this_machines_own_are_obeyed_and_bodies_are_small() {
     let unreachable = demo.get("/state");
     assert!(unreachable.is(503).text.contains("error"), "{}", unreachable.text);
 }
+
+#[test]
+fn dead_letters_of_a_demo_with_an_archive_are_counted_and_redriven_from_there() {
+    let demo = Demo::start_alone(&["--archive"]);
+    demo.post("/poison", "").json();
+    for group in ["notifications", "analytics"] {
+        eventually(DEADLINE, "it is dead", || demo.figure(group, "dead") == 1);
+        eventually(DEADLINE, "it is archived", || demo.group(group)["dead_letters"] == 0);
+        assert_eq!((demo.figure(group, "dead"), demo.figure(group, "lost")), (1, 0));
+    }
+    let archive = demo.get("/jobs/archive");
+    assert!(archive.is(200).text.contains("nobody can do an order of nobody"), "{}", archive.text);
+    demo.post("/levers", "repaired=1").json();
+    assert_eq!(demo.post("/redrive", "group=notifications").json()["redriven"], 1);
+    eventually(DEADLINE, "it is done", || demo.figure("notifications", "done") == 1);
+    assert_eq!(
+        (demo.figure("notifications", "dead"), demo.figure("notifications", "lost")),
+        (0, 0)
+    );
+}

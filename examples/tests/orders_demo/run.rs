@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use streamjobs_tests::eventually::eventually;
+use streamjobs_tests::postgres::PgServer;
 use streamjobs_tests::server::RedisServer;
 
 use crate::stand::{DEADLINE, Demo};
@@ -85,4 +86,24 @@ fn what_a_killed_demo_left_pending_is_done_by_the_next_one() {
     let done = || next.group("notifications")["pending"] == 0;
     eventually(DEADLINE, "others have done it", done);
     assert_eq!(next.group("notifications")["backlog"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_given_archive_keeps_its_letters_from_one_run_to_the_next() {
+    let database = PgServer::shared().database().await;
+    let arguments = ["--archive-url", &database.owner_url()].map(str::to_owned);
+    let runs = tokio::task::spawn_blocking(move || {
+        let arguments = arguments.each_ref().map(String::as_str);
+        let demo = Demo::start(&arguments);
+        demo.post("/poison", "").json();
+        let archived = |demo: &Demo| demo.get("/jobs/archive").text.contains("order of nobody");
+        eventually(DEADLINE, "it is archived", || archived(&demo));
+        let Demo { process, server, .. } = demo;
+        drop(process);
+        let again = Demo::start_on(server, &arguments);
+        assert!(archived(&again), "it was there before");
+        let shown = again.process.lines().join("\n");
+        assert!(!shown.contains("postgres://"), "an address may hold a password: {shown}");
+    });
+    runs.await.unwrap();
 }

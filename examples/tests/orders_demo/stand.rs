@@ -32,8 +32,18 @@ impl Demo {
     }
 
     pub fn start_on(server: RedisServer, arguments: &[&str]) -> Self {
+        let url = server.url();
+        Self::with(server, &[&["--redis-url", &url], arguments].concat())
+    }
+
+    /// A demo on a Redis of its own; the test's is not used.
+    pub fn start_alone(arguments: &[&str]) -> Self {
+        Self::with(RedisServer::start().unwrap(), arguments)
+    }
+
+    fn with(server: RedisServer, arguments: &[&str]) -> Self {
         let mut process = Worker::builder(env!("CARGO_BIN_EXE_demo"));
-        for argument in ["--port", "0", "--redis-url", &server.url()].iter().chain(arguments) {
+        for argument in ["--port", "0"].iter().chain(arguments) {
             process = process.arg(argument);
         }
         let process = process.start().unwrap();

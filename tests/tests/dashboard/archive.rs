@@ -9,7 +9,7 @@ use streamjobs_postgres::Postgres;
 use streamjobs_tests::eventually::eventually_async;
 use streamjobs_tests::postgres::{Database, PgServer};
 
-use crate::site::{DEADLINE, Site, by_name};
+use crate::site::{DEADLINE, Site, body, by_name, form};
 
 /// A site with an archive that has taken these errors.
 async fn archived(errors: &[&str]) -> (Site, Database, PgServer) {
@@ -58,7 +58,8 @@ async fn the_archive_is_shown_by_kind_and_each_letter_whole() {
         .says_not("<script>the bank");
     let some = site.get("/jobs/archive?error=BANK&group=work").await;
     some.says("<span id=\"open\">1</span>").says_not("not found");
-    let id = some.text.split("data-letter=\"").nth(1).unwrap().split('"').next().unwrap();
+    let id =
+        some.text.split("data-letter=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
     let one = site.get(&format!("/jobs/archive/{id}")).await;
     one.is(200).says("12345678901234567890").says("event-1").says("5 failed; delivered 5 times");
     site.get_as("blind", &format!("/jobs/archive/{id}")).await.says_not("canary").says_not("bank");
@@ -69,6 +70,14 @@ async fn the_archive_is_shown_by_kind_and_each_letter_whole() {
         site.get(bad).await.is(400);
     }
     site.get_as("stranger", "/jobs/archive").await.is(403);
+    for path in ["redrive", "resume", "forget"].map(|action| format!("/jobs/archive/{action}")) {
+        site.post_as("stranger", &path, &[("id", &id), ("all", "1")]).await.is(403);
+        let mut request = form(&path, "root", &[]);
+        let headers = request.headers_mut().unwrap();
+        headers.insert("sec-fetch-site", "cross-site".parse().unwrap());
+        site.ask(request.body(body(&[("id", &id), ("all", "1")])).unwrap()).await.is(403);
+    }
+    assert_eq!(site.server.length("{orders}:lane:work"), 0);
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{ArgAction, Parser};
 use streamjobs::StreamName;
 
-use crate::live::options::Options;
+use crate::live::options::{Options, Store};
 
 /// The demo's tasks.
 #[derive(Debug, PartialEq, Eq)]
@@ -73,6 +73,12 @@ struct Words {
     /// Keep what is there, which is the default
     #[arg(long, action = ArgAction::SetTrue)]
     no_reset: bool,
+    /// Archive the page's dead letters in a private Postgres, with a private Redis
+    #[arg(long, conflicts_with_all = ["redis_url", "redis_host", "archive_url"])]
+    archive: bool,
+    /// Archive the page's dead letters on this Postgres, in the schema streamjobs_demo, which stays
+    #[arg(long)]
+    archive_url: Option<String>,
     /// Tell the story of a crash and its recovery in the terminal instead
     #[arg(long)]
     story: bool,
@@ -142,6 +148,7 @@ pub(crate) fn read(arguments: impl Iterator<Item = String>) -> Result<Arguments,
         maxlen: words.maxlen,
         lease: Duration::from_millis(words.claim_idle_ms),
         reset: words.reset,
+        archive: words.archive_url.map(Store::Given).or(words.archive.then_some(Store::Private)),
     }))
 }
 
@@ -178,6 +185,9 @@ mod tests {
         );
         assert_eq!(given.redis_url.as_deref(), Some("redis://h:7000"));
         assert_eq!((given.stream_key.as_str(), given.maxlen, given.port), ("s", 0, 0));
+        assert!(page("--archive").archive == Some(Store::Private));
+        let archive = page("--redis-host h --archive-url postgres://h/d").archive;
+        assert!(archive == Some(Store::Given("postgres://h/d".to_owned())));
         let url = page("--redis-url rediss://user:pass@h:1/3").redis_url;
         assert_eq!(url.as_deref(), Some("rediss://user:pass@h:1/3"));
     }
@@ -194,6 +204,8 @@ mod tests {
         refused("--redis-host h --redis-port 0", "--redis-port");
         refused("--redis-host h --redis-url redis://h", "--redis-url");
         refused("--reset --no-reset", "--no-reset");
+        refused("--archive --redis-url redis://h", "--redis-url");
+        refused("--archive --archive-url postgres://h/d", "--archive-url");
         refused("--surprise", "--surprise");
         refused("--stream-key a{b", "--stream-key");
     }

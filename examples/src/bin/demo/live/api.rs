@@ -317,6 +317,11 @@ pub(crate) async fn trim(State(shop): Shared, Form(wish): Form<TrimWish>) -> Ans
 pub(crate) async fn redrive(State(shop): Shared, Form(who): Form<Who>) -> Answer {
     let group = shop.stream.group(who.group()?)?;
     group.info().await?;
+    if let Some(archive) = &shop.archive {
+        let (redriven, failed) =
+            archive.redrive(&shop.client, shop.stream.name().as_str(), who.group()?).await?;
+        return Ok(Json(json!({ "redriven": redriven, "failed": failed, "more": false })));
+    }
     let letters = group.dead_letters();
     let page = letters.list(None, 500).await?;
     let ids = page.letters.iter().map(|letter| letter.id).collect::<Vec<_>>();

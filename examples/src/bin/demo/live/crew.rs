@@ -10,6 +10,7 @@ use streamjobs::error::{ControlError, StartError};
 use streamjobs::runtime::ShutdownReport;
 use streamjobs::{Client, ConsumerName, Runtime};
 use streamjobs_dashboard::AlertLog;
+use streamjobs_postgres::Postgres;
 use thiserror::Error;
 use tokio::sync::RwLock;
 
@@ -48,6 +49,8 @@ pub(crate) struct Crew {
     lease: Duration,
     desk: Desk,
     alerts: AlertLog,
+    /// Takes dead letters of this process' groups, if there is one.
+    archive: Option<Postgres>,
     runtimes: RwLock<BTreeMap<String, Runtime>>,
     /// Names that are being added: two who want the same one cannot both have it.
     reserved: Lock<HashSet<(String, String)>>,
@@ -72,9 +75,10 @@ impl Crew {
         lease: Duration,
         desk: Desk,
         alerts: AlertLog,
+        archive: Option<Postgres>,
     ) -> Self {
         let (runtimes, reserved) = (RwLock::default(), Lock::default());
-        Self { client, stream, lease, desk, alerts, runtimes, reserved }
+        Self { client, stream, lease, desk, alerts, archive, runtimes, reserved }
     }
 
     /// The workers, by group and in the order of their starts.
@@ -113,15 +117,17 @@ impl Crew {
         if let Some(runtime) = runtimes.get(group) {
             return Ok(runtime.control().add_consumer_named(group, label).await?);
         }
-        let runtime = Runtime::builder(&self.client)
+        let builder = Runtime::builder(&self.client)
             .handlers([handler_of(group, self.stream)])
             .state(self.desk.clone())
             .group(group, GroupOptions::new().lease(self.lease))
             .consumer_prefix(label)
             .grace(GRACE)
-            .on_alert(self.alerts.recorder())
-            .start()
-            .await?;
+            .on_alert(self.alerts.recorder());
+        let runtime = match &self.archive {
+            Some(postgres) => builder.service(postgres.archive()).start().await?,
+            None => builder.start().await?,
+        };
         let name = runtime.consumer().clone();
         runtimes.insert(group.to_owned(), runtime);
         Ok(name)

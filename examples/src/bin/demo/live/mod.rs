@@ -4,6 +4,7 @@ pub(crate) mod options;
 pub(crate) mod processes;
 
 mod api;
+mod archive;
 mod crew;
 mod desk;
 mod guard;
@@ -33,6 +34,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
+use self::archive::Archive;
 use self::crew::Crew;
 use self::desk::Desk;
 use self::ledger::Ledger;
@@ -114,12 +116,28 @@ async fn open(options: &Options, server: &DemoServer, alerts: &AlertLog) -> Resu
     let desk = Desk::new(levers.clone(), move |told| {
         book.lock().unwrap_or_else(std::sync::PoisonError::into_inner).tell(told);
     });
+    let archive = match &options.archive {
+        Some(store) => Some(Archive::open(store).await?),
+        None => None,
+    };
     // One key for the whole run.
     let name = Box::leak(key.clone().into_boxed_str());
-    let crew = Crew::new(client.clone(), name, options.lease, desk, alerts.clone());
+    let postgres = archive.as_ref().map(|archive| archive.postgres.clone());
+    let crew = Crew::new(client.clone(), name, options.lease, desk, alerts.clone(), postgres);
     let place = Workplace { url, stream: key, lease: options.lease };
     let (processes, read) = (Processes::default(), tokio::sync::Mutex::default());
-    Ok(Shop { client, stream, place, cap: options.maxlen, crew, processes, levers, ledger, read })
+    Ok(Shop {
+        client,
+        stream,
+        place,
+        cap: options.maxlen,
+        crew,
+        processes,
+        levers,
+        ledger,
+        read,
+        archive,
+    })
 }
 
 /// Deletes what there was, if that was asked for, and starts the workers.
@@ -140,6 +158,10 @@ fn routes(shop: &Arc<Shop>, alerts: &AlertLog) -> Router {
     let auth = Auth::none_i_know(Access::read_only("demo").payloads().allow_all());
     let streams = StreamName::new(shop.stream.name().as_str()).ok();
     let dashboard = Dashboard::builder(shop.client.clone(), auth).streams(streams).alerts(alerts);
+    let dashboard = match &shop.archive {
+        Some(archive) => dashboard.archive(&archive.postgres),
+        None => dashboard,
+    };
     Router::new()
         .route(
             "/",

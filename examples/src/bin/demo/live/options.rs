@@ -3,6 +3,13 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+/// Where dead letters are archived: an address may hold a password.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) enum Store {
+    Private,
+    Given(String),
+}
+
 /// How the page is to be served.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Options {
@@ -17,6 +24,8 @@ pub(crate) struct Options {
     pub(crate) maxlen: u64,
     pub(crate) lease: Duration,
     pub(crate) reset: bool,
+    /// None leaves dead letters in Redis.
+    pub(crate) archive: Option<Store>,
 }
 
 impl std::fmt::Debug for Options {

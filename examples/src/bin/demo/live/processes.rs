@@ -189,7 +189,7 @@ pub(crate) async fn run() -> Result<(), AnyError> {
     let client = Client::connect(&url).await?;
     let lease = Duration::from_millis(lease_ms);
     let stream = Box::leak(stream.into_boxed_str());
-    let crew = Crew::new(client, stream, lease, desk.clone(), AlertLog::new());
+    let crew = Crew::new(client, stream, lease, desk.clone(), AlertLog::new(), None);
     for group in ["notifications", "analytics"] {
         crew.add(group, &label).await?;
     }

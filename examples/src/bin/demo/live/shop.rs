@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use streamjobs::stream::{Stream, Unfinished};
 use streamjobs::{Client, EntryId, EventId};
+use streamjobs_postgres::letters::LetterId;
 use tokio::time::{Instant, sleep};
 
 use crate::AnyError;
+use crate::live::archive::Archive;
 use crate::live::crew::{Crew, CrewError};
 use crate::live::desk::Told;
 use crate::live::ledger::Ledger;
@@ -27,7 +29,9 @@ pub(crate) struct Shop {
     pub(crate) levers: Levers,
     pub(crate) ledger: Arc<Mutex<Ledger>>,
     /// Up to which dead letter of a group the ledger has read.
-    pub(crate) read: tokio::sync::Mutex<HashMap<String, EntryId>>,
+    pub(crate) read: tokio::sync::Mutex<HashMap<String, (EntryId, Option<LetterId>)>>,
+    /// Where dead letters go from Redis, if anywhere.
+    pub(crate) archive: Option<Archive>,
 }
 
 /// The workers with which it begins.
@@ -81,11 +85,12 @@ impl Shop {
         Err("nobody knows whether the event was stored".into())
     }
 
-    /// Enters the dead letters that came since the last look into the ledger.
+    /// Enters the dead letters that came since the last look into the ledger: first those in Redis,
+    /// then those in the archive, which are stored there before they leave Redis.
     pub(crate) async fn read_letters(&self, group: &str) -> Result<(), AnyError> {
         let letters = self.stream.group(group)?.dead_letters();
         let mut read = self.read.lock().await;
-        let after = read.entry(group.to_owned()).or_insert(EntryId::ZERO);
+        let (after, archived) = read.entry(group.to_owned()).or_insert((EntryId::ZERO, None));
         loop {
             let page = letters.list(Some(*after), 500).await?;
             for letter in &page.letters {
@@ -95,9 +100,18 @@ impl Shop {
                 }
             }
             if page.next.is_none() {
-                return Ok(());
+                break;
             }
         }
+        if let Some(archive) = &self.archive {
+            let stream = self.stream.name().as_str();
+            let (events, last) = archive.buried(stream, group, *archived).await?;
+            for event in events {
+                self.ledger().bury(group, &event);
+            }
+            *archived = last;
+        }
+        Ok(())
     }
 
     /// Stops everything, deletes the demo's own stream with all that belongs to it, and begins
