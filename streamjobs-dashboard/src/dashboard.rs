@@ -13,11 +13,12 @@ use tokio::sync::Semaphore;
 
 use crate::access::Authorizer;
 use crate::alerts::AlertLog;
+use crate::archived::Archive;
 use crate::audit::{Audit, Audited};
 use crate::payload::{Redactor, Shown};
 use crate::routes;
 use crate::sampler::{Sampler, Sampling};
-use crate::state::{AnyAuthorizer, Archive, FOLLOWERS_MAX, PAGES_AT_ONCE, Shared, State};
+use crate::state::{AnyAuthorizer, FOLLOWERS_MAX, PAGES_AT_ONCE, Shared, State};
 
 /// The dashboard over the streams of every handler that is linked into this program: for
 /// `Router::nest`.
@@ -171,7 +172,8 @@ impl DashboardBuilder {
     /// The dashboard.
     pub fn build(self) -> Dashboard {
         let streams = self.streams.unwrap_or_else(linked).into_iter().collect::<Vec<_>>();
-        let sampler = Sampler::new(self.client.clone(), streams.clone(), self.refresh);
+        let sampler =
+            Sampler::new(self.client.clone(), streams.clone(), self.refresh, self.archive.clone());
         let state = State {
             client: self.client,
             streams,

@@ -3,6 +3,7 @@
 mod access;
 mod actions;
 mod alerts;
+mod archived;
 mod assets;
 mod audit;
 mod auth;

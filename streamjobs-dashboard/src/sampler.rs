@@ -14,6 +14,7 @@ use streamjobs::{Client, StreamName};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use crate::archived::{Archive, Archived, Counts};
 use crate::history::{History, Point, Rates};
 use crate::trouble::Trouble;
 
@@ -22,6 +23,21 @@ use crate::trouble::Trouble;
 pub(crate) struct Snapshot {
     taken: Instant,
     pub(crate) streams: Vec<StreamSight>,
+    /// Open letters of the archive; none without one.
+    pub(crate) archived: Option<Counts>,
+}
+
+impl Snapshot {
+    /// Dead letters of a group, in Redis and open in the archive; none where one of them cannot be
+    /// told.
+    pub(crate) fn dead(&self, info: &GroupInfo) -> Option<u64> {
+        let group = (info.stream.clone(), info.group.clone());
+        let archived = match &self.archived {
+            None => 0,
+            Some(counts) => counts.as_ref().ok()?.get(&group).copied().unwrap_or(0),
+        };
+        info.dead_letters.map(|letters| letters + archived)
+    }
 }
 
 /// A stream as it was at that moment, or why it could not be looked at.
@@ -73,6 +89,7 @@ pub(crate) struct Sampler {
     client: Client,
     streams: Vec<StreamName>,
     every: Duration,
+    archive: Option<Archive>,
     /// Held while somebody looks, so that everybody else waits for the same look.
     memory: Mutex<Memory>,
 }
@@ -82,11 +99,17 @@ struct Memory {
     last: Option<Arc<Snapshot>>,
     published: HashMap<StreamName, History>,
     groups: HashMap<(StreamName, String), History>,
+    archived: Archived,
 }
 
 impl Sampler {
-    pub(crate) fn new(client: Client, streams: Vec<StreamName>, every: Duration) -> Self {
-        Self { client, streams, every, memory: Mutex::default() }
+    pub(crate) fn new(
+        client: Client,
+        streams: Vec<StreamName>,
+        every: Duration,
+        archive: Option<Archive>,
+    ) -> Self {
+        Self { client, streams, every, archive, memory: Mutex::default() }
     }
 
     /// The last look, or a new one if that is too old.
@@ -109,7 +132,8 @@ impl Sampler {
             });
             streams.push(StreamSight { name: name.clone(), found });
         }
-        let snapshot = Snapshot { taken: Instant::now(), streams };
+        let archived = memory.archived.look(self.archive.as_ref()).await.cloned();
+        let snapshot = Snapshot { taken: Instant::now(), streams, archived };
         let snapshot = Arc::new(snapshot);
         memory.last = Some(Arc::clone(&snapshot));
         snapshot

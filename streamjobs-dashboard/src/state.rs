@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 
 use crate::access::{Access, Authorizer, Denied};
 use crate::alerts::AlertLog;
+use crate::archived::Archive;
 use crate::audit::Audit;
 use crate::payload::Redactor;
 use crate::sampler::Sampler;
@@ -61,13 +62,6 @@ impl fmt::Debug for State {
         f.debug_struct("State").field("streams", &self.streams).finish_non_exhaustive()
     }
 }
-
-/// Where dead letters are archived.
-#[cfg(feature = "postgres")]
-pub(crate) type Archive = streamjobs_postgres::Postgres;
-/// There is none without the feature.
-#[cfg(not(feature = "postgres"))]
-pub(crate) type Archive = std::convert::Infallible;
 
 /// An authorizer of whatever type.
 pub(crate) trait AnyAuthorizer: Send + Sync {

@@ -10,6 +10,7 @@ use crate::format::{self, Foreign};
 use crate::layout::{Button, View, button, nothing};
 use crate::live;
 use crate::pages::overview;
+use crate::sampler::Snapshot;
 use crate::state::{Shared, State as All};
 use crate::trouble::Trouble;
 use crate::visit::Visit;
@@ -54,7 +55,9 @@ async fn view(state: &All, visit: &Visit, stream: &str, name: &str) -> Result<Vi
                 div { dt { "Failing" } dd { (format::rate(rates.failed)) } }
             }
         }
-        @if let Some(sight) = sight { (overview::spark(&sight.done_lately)) }
+        @if let Some(sight) = sight.filter(|sight| sight.done_lately.len() > 1) {
+            (overview::spark(&sight.done_lately))
+        }
         dl.fields {
             dt { "Cursor" } dd #cursor { code { (info.cursor.to_string()) } }
             dt { "Lag as the server says" } dd #lag {
@@ -62,12 +65,25 @@ async fn view(state: &All, visit: &Visit, stream: &str, name: &str) -> Result<Vi
                 @if info.lag.is_none() { span.soft { " unknown to the server; waiting entries are counted instead" } }
             }
             dt { "Oldest pending, unheard of for" } dd { (info.oldest_pending.map_or("–".into(), format::span)) }
+            @if state.has_archive() {
+                dt { "Open in the archive" }
+                dd #archived {
+                    a href=(visit.base.with_query(&["archive"], &[("stream", stream), ("group", name)])) {
+                        (format::known(archived(&snapshot, &info), "The archive does not say."))
+                    }
+                }
+            }
             dt { "Trimmed before it got them" } dd { (format::count(info.trimmed_unread)) }
         }
         h2 { "Consumers" }
         (consumers_table(visit, &info, &consumers))
     };
     Ok(View { title: name.to_owned(), trail: trail(visit, stream), body })
+}
+
+fn archived(snapshot: &Snapshot, info: &GroupInfo) -> Option<u64> {
+    let counts = snapshot.archived.as_ref()?.as_ref().ok()?;
+    Some(counts.get(&(info.stream.clone(), info.group.clone())).copied().unwrap_or(0))
 }
 
 /// The way down to a group.

@@ -38,6 +38,7 @@ fn view(visit: &Visit, snapshot: &Snapshot) -> View {
     let body = html! {
         h1 { "Overview" }
         (banner(&visit.base, snapshot))
+        @if let Some(Err(trouble)) = &snapshot.archived { (trouble_box(trouble)) }
         (tiles(snapshot))
         @if snapshot.streams.is_empty() {
             (nothing("This program has no handlers, so there are no streams to show. Name them \
@@ -46,7 +47,7 @@ fn view(visit: &Visit, snapshot: &Snapshot) -> View {
         @for stream in &snapshot.streams {
             h2 { a href=(visit.base.to(&["streams", stream.name.as_str()])) { (Foreign(stream.name.as_str())) } }
             @match &stream.found {
-                Ok(found) => (groups(&visit.base, stream.name.as_str(), found)),
+                Ok(found) => (groups(&visit.base, stream.name.as_str(), snapshot, found)),
                 Err(trouble) if trouble.status == axum::http::StatusCode::NOT_FOUND => {
                     (nothing("There is no such stream yet: nothing was ever published to it, and no \
                               runtime with a handler for it has started."))
@@ -100,6 +101,7 @@ fn tiles(snapshot: &Snapshot) -> Markup {
     let (done, failed) = rates.fold((0.0, 0.0), |(d, f), rate| (d + rate.done, f + rate.failed));
     let published = found(snapshot).filter_map(|found| found.published).sum::<f64>();
     let exact = groups.iter().all(|group| group.info.backlog.exact);
+    let dead = groups.iter().map(|group| snapshot.dead(&group.info)).sum::<Option<u64>>();
     let oldest = groups.iter().filter_map(|group| group.info.oldest_waiting).max();
     html! {
         dl.tiles {
@@ -116,13 +118,18 @@ fn tiles(snapshot: &Snapshot) -> Markup {
             } }
             div { dt { "Set aside" } dd #set-aside { (format::count(sum(|group| group.info.set_aside))) } }
             div { dt { "Dead letters" } dd #dead {
-                (format::count(sum(|group| group.info.dead_letters.unwrap_or_default())))
+                (format::known(dead, "Redis or the archive does not say."))
             } }
         }
     }
 }
 
-pub(crate) fn groups(base: &Base, stream: &str, found: &StreamFound) -> Markup {
+pub(crate) fn groups(
+    base: &Base,
+    stream: &str,
+    snapshot: &Snapshot,
+    found: &StreamFound,
+) -> Markup {
     html! {
         @if found.groups.is_empty() {
             (nothing("No group reads this stream: entries are kept, and nobody works on them."))
@@ -135,14 +142,14 @@ pub(crate) fn groups(base: &Base, stream: &str, found: &StreamFound) -> Markup {
                         th.number { "Pending" } th.number { "Failing" } th.number { "Set aside" }
                         th.number { "Dead" }
                     } }
-                    tbody { @for group in &found.groups { (row(base, stream, group)) } }
+                    tbody { @for group in &found.groups { (row(base, stream, snapshot, group)) } }
                 }
             }
         }
     }
 }
 
-fn row(base: &Base, stream: &str, group: &GroupSight) -> Markup {
+fn row(base: &Base, stream: &str, snapshot: &Snapshot, group: &GroupSight) -> Markup {
     let info = &group.info;
     let rates = group.rates.unwrap_or_default();
     html! {
@@ -158,10 +165,9 @@ fn row(base: &Base, stream: &str, group: &GroupSight) -> Markup {
             td.number { @if rates.failed > 0.0 { span.bad-number { (format::rate(rates.failed)) } } @else { "0/s" } }
             td.number { (format::count(info.set_aside)) }
             td.number {
-                @if info.dead_letters.is_some_and(|dead| dead > 0) {
-                    span.bad-number { (format::known(info.dead_letters, "")) }
-                } @else {
-                    (format::known(info.dead_letters, "Their key holds something else."))
+                @let dead = snapshot.dead(info);
+                span class=[dead.is_some_and(|dead| dead > 0).then_some("bad-number")] {
+                    (format::known(dead, "Their key holds something else, or the archive does not say."))
                 }
             }
         }

@@ -52,7 +52,7 @@ async fn view(state: &All, visit: &Visit, name: &str) -> Result<View, Trouble> {
             dt { "Last id given" } dd { (info.last_id.to_string()) }
         }
         h2 { "Groups" }
-        @if let Some(found) = sight { (overview::groups(&visit.base, name, found)) }
+        @if let Some(found) = sight { (overview::groups(&visit.base, name, &snapshot, found)) }
         h2 { "Replay" }
         (replay_form(visit, name, &Fields::default()))
         h2 { "Newest entries" }

@@ -1,0 +1,59 @@
+//! How many dead letters of each group stand open in the archive, where there is one.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::trouble::Trouble;
+
+/// Where dead letters are archived.
+#[cfg(feature = "postgres")]
+pub(crate) type Archive = streamjobs_postgres::Postgres;
+/// There is none without the feature.
+#[cfg(not(feature = "postgres"))]
+#[derive(Clone, Debug)]
+pub(crate) enum Archive {}
+
+/// Open letters by stream and group, or why they could not be counted.
+pub(crate) type Counts = Result<HashMap<(String, String), u64>, Trouble>;
+
+/// The last count, which is taken less often than Redis is looked at: it reads what is open.
+#[derive(Debug, Default)]
+pub(crate) struct Archived {
+    last: Option<(Instant, Counts)>,
+}
+
+impl Archived {
+    /// The last count, or a new one if that is too old; none without an archive.
+    pub(crate) async fn look(&mut self, archive: Option<&Archive>) -> Option<&Counts> {
+        let archive = archive?;
+        if self.last.as_ref().is_none_or(|(taken, _)| taken.elapsed() >= EVERY) {
+            self.last = Some((Instant::now(), count(archive).await));
+        }
+        self.last.as_ref().map(|(_, counts)| counts)
+    }
+}
+
+#[cfg(feature = "postgres")]
+async fn count(archive: &Archive) -> Counts {
+    let letters = archive.dead_letters();
+    let open = streamjobs_postgres::letters::Selection::new();
+    match tokio::time::timeout(ANSWER_MAX, letters.counts_by_group(&open)).await {
+        Ok(Ok(groups)) => Ok(groups
+            .into_iter()
+            .map(|count| ((count.stream, count.group), count.letters))
+            .collect()),
+        Ok(Err(error)) => Err(Trouble::unavailable(Trouble::in_words(&error))),
+        Err(_) => Err(Trouble::unavailable("The archive did not answer in time.")),
+    }
+}
+
+#[cfg(not(feature = "postgres"))]
+async fn count(archive: &Archive) -> Counts {
+    match *archive {}
+}
+
+const EVERY: Duration = Duration::from_secs(10);
+#[cfg(feature = "postgres")]
+const ANSWER_MAX: Duration = Duration::from_secs(2);
