@@ -97,9 +97,19 @@ impl Browser {
     /// # Errors
     ///
     /// If the browser cannot.
+    ///
+    /// # Panics
+    ///
+    /// If it has not within half a minute.
     pub async fn open(&self, url: &str) -> Result<(), BrowserError> {
-        let url = url.to_owned();
-        self.client.goto(&url).await.map_err(|source| failed(&format!("open {url}"), source))
+        let went = self.client.goto(url).await;
+        went.map_err(|source| failed(&format!("open {url}"), source))?;
+        // On a busy machine the driver answers before the page's own style is there.
+        let loaded = "const links = document.querySelectorAll('link[rel=stylesheet]');
+            return document.readyState === 'complete'
+                && [...links].every((link) => link.sheet !== null);";
+        self.until("the page has loaded", loaded).await;
+        Ok(())
     }
 
     /// The address of the page.

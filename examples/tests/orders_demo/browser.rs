@@ -225,10 +225,10 @@ async fn a_refresh_keeps_what_somebody_types_and_texts_of_others_are_texts() {
     // Nothing is wider than a phone.
     browser.resize(390, 800).await.unwrap();
     let narrow = "return document.documentElement.scrollWidth <= window.innerWidth";
-    assert_eq!(browser.run(narrow).await.unwrap(), true);
+    browser.until("the page fits", narrow).await;
     browser.prefer_dark().await.unwrap();
-    let dark = "return getComputedStyle(document.body).backgroundColor";
-    assert_eq!(browser.run(dark).await.unwrap(), "rgb(16, 21, 19)");
+    let dark = "return getComputedStyle(document.body).backgroundColor === 'rgb(16, 21, 19)'";
+    browser.until("the page is dark", dark).await;
     // An unreachable server is said, in red, and what was seen stays.
     demo.server.kill();
     browser.shows("#status", "cannot ask").await;
