@@ -31,6 +31,7 @@ async fn view(state: &All, visit: &Visit, stream: &str, name: &str) -> Result<Vi
     let group = state.group(stream, name)?;
     let info = group.info().await?;
     let consumers = group.consumers().await?;
+    let next = group.set_aside(None, 1).await?.jobs.into_iter().next();
     let diagnosis = Diagnosis::of(&info, &consumers);
     let snapshot = state.sampler.look().await;
     let sight = snapshot.streams.iter().find(|sight| sight.name.as_str() == stream);
@@ -63,6 +64,14 @@ async fn view(state: &All, visit: &Visit, stream: &str, name: &str) -> Result<Vi
             dt { "Lag as the server says" } dd #lag {
                 (format::known(info.lag, "The server does not know it, or names a negative one."))
                 @if info.lag.is_none() { span.soft { " unknown to the server; waiting entries are counted instead" } }
+            }
+            dt { "Next job set aside is due" }
+            dd #next-due {
+                @match next {
+                    None => "–",
+                    Some(job) if job.due_in.is_zero() => "now",
+                    Some(job) => { "in " (format::span(job.due_in)) },
+                }
             }
             dt { "Oldest pending, unheard of for" } dd { (info.oldest_pending.map_or("–".into(), format::span)) }
             @if state.has_archive() {

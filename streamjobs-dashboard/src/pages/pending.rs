@@ -41,7 +41,7 @@ async fn view(
     let consumers = group.consumers().await?;
     let in_lane = asked.get("lane").is_some();
     let group = if in_lane { group.lane() } else { group };
-    let page = group.pending(query(asked)?).await?;
+    let page = looked_through(group.pending(query(asked)?).await?, asked)?;
     let body = html! {
         h1 { "Pending entries of " (Foreign(name)) }
         p.soft {
@@ -55,13 +55,14 @@ async fn view(
     Ok(View { title: "Pending".to_owned(), trail: group::trail_below(visit, stream, name), body })
 }
 
+/// The server is never asked to look for entries, only for the next ones: what it would have to pass
+/// over grows with the backlog. One page looks at so many, and can be empty and not the last.
 fn query(asked: &Fields) -> Result<PendingQuery, Trouble> {
-    let mut query = PendingQuery::new().limit(asked.page_size()?);
+    let looks = asked.get("idle").is_some() || asked.get("deliveries").is_some();
+    let limit = if looks { LOOKED_AT } else { asked.page_size()? };
+    let mut query = PendingQuery::new().limit(limit);
     if let Some(after) = asked.id("after")? {
         query = query.after(after);
-    }
-    if let Some(seconds) = asked.number("idle", SECONDS_MAX)? {
-        query = query.idle_min(Duration::from_secs(seconds));
     }
     if let Some(deliveries) = asked.number("deliveries", u64::MAX)? {
         query = query.deliveries_min(deliveries);
@@ -70,6 +71,20 @@ fn query(asked: &Fields) -> Result<PendingQuery, Trouble> {
         query = query.consumer(consumer);
     }
     Ok(query)
+}
+
+/// What fits on a page of what was looked at, and where to go on.
+fn looked_through(mut page: PendingPage, asked: &Fields) -> Result<PendingPage, Trouble> {
+    let size = asked.page_size()?;
+    if let Some(seconds) = asked.number("idle", SECONDS_MAX)? {
+        let idle = Duration::from_secs(seconds);
+        page.entries.retain(|entry| entry.idle.is_none_or(|unheard| unheard >= idle));
+    }
+    if page.entries.len() > size {
+        page.entries.truncate(size);
+        page.next = page.entries.last().map(|entry| entry.id);
+    }
+    Ok(page)
 }
 
 fn path<'a>(stream: &'a str, group: &'a str) -> [&'a str; 5] {
@@ -177,6 +192,8 @@ fn row(entry: &PendingEntry, may: bool) -> Markup {
     }
 }
 
+/// Pending entries that one page looks at for those that are asked for.
+const LOOKED_AT: usize = 1_000;
 /// Ten years: beyond that, no server's clock can tell.
 const SECONDS_MAX: u64 = 315_360_000;
 /// Consumers to choose from.

@@ -78,6 +78,7 @@ async fn a_job_that_is_set_aside_is_shown_with_its_time_and_can_run_now() {
     let page = site.get(&path).await;
     page.says("in 59 min").says("stumbled over &lt;b&gt;it&lt;/b&gt;").says("order.placed");
     site.get_as("blind", &path).await.is(200).says_not("stumbled");
+    site.get(GROUP).await.says("<dd id=\"next-due\">in 59 min</dd>");
     let id = page.text.split("name=\"id\" value=\"").nth(1).unwrap().split('"').next().unwrap();
     let ran = site.post_as("run_now", &format!("{path}/run-now"), &[("id", id)]).await;
     assert!(ran.is(303).notice().starts_with("1 of 1 jobs are due now"), "{}", ran.notice());

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::site::{GROUP, Site};
 
-const PAGES: [&str; 9] = [
+const PAGES: [&str; 11] = [
     "/jobs",
     "/jobs/processes",
     "/jobs/alerts",
@@ -12,6 +12,8 @@ const PAGES: [&str; 9] = [
     "/jobs/streams/orders/replay",
     "/jobs/streams/orders/groups/work",
     "/jobs/streams/orders/groups/work/pending",
+    "/jobs/streams/orders/groups/work/pending?idle=100000",
+    "/jobs/streams/orders/groups/work/pending?deliveries=7&consumer=ghost",
     "/jobs/streams/orders/groups/work/set-aside",
     "/jobs/streams/orders/groups/work/dead",
 ];
@@ -62,6 +64,25 @@ async fn every_page_asks_as_often_however_much_there_is() {
         assert!(many.values().sum::<u64>() < 300, "{path}: {many:?}");
     }
     assert!(site.get(&format!("{GROUP}/pending?limit=100000")).await.text.len() < 200_000);
+}
+
+#[tokio::test]
+async fn a_filter_looks_at_a_part_at_a_time_and_finds_what_is_far_behind() {
+    let site = fresh(Site::start().await);
+    fill(&site, 3_000, 3_000);
+    let far = site.server.pending("orders", "work").pop().unwrap().id;
+    site.server.age("orders", "work", &far, std::time::Duration::from_secs(500));
+    let (mut path, mut pages) = (format!("{GROUP}/pending?idle=400"), 0);
+    let found = loop {
+        let page = site.get(&path).await;
+        pages += 1;
+        if page.text.contains(&format!("data-entry=\"{far}\"")) {
+            break pages;
+        }
+        let next = page.is(200).text.split("pending?after=").nth(1).unwrap();
+        path = format!("{GROUP}/pending?after={}&idle=400", next.split('&').next().unwrap());
+    };
+    assert_eq!(found, 3, "a thousand at a time");
 }
 
 /// Appends entries, and delivers some of them, and buries as many.
