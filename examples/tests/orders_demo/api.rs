@@ -124,6 +124,32 @@ fn workers_come_and_go_and_names_are_taken_once() {
 }
 
 #[test]
+fn what_went_before_a_group_was_made_and_what_a_server_cannot_count_are_no_loss() {
+    let demo = Demo::start(&["--maxlen", "0"]);
+    demo.post("/produce", "count=60").json();
+    demo.quiet("notifications");
+    demo.quiet("analytics");
+    assert_eq!(demo.post("/trim", "maxlen=50&exact=1").json()["deleted"], 10);
+    demo.post("/add-worker", "group=audit&name=worker-x").is(200);
+    eventually(DEADLINE, "it has done what there is", || demo.figure("audit", "done") == 50);
+    assert_eq!((demo.figure("audit", "published"), demo.figure("audit", "lost")), (50, 0));
+    // Older servers do not know how much stands behind a cursor within the stream, and more than a
+    // thousand entries are not counted.
+    demo.pause("notifications", &["worker-a", "worker-b"]);
+    for _ in 0..3 {
+        demo.post("/produce", "count=500").json();
+    }
+    let waiting = demo.figure("notifications", "waiting");
+    assert_eq!((waiting, demo.figure("notifications", "lost")), (1_500, 0));
+    demo.post("/resume", "group=notifications").is(200);
+    demo.quiet("notifications");
+    assert_eq!(
+        (demo.figure("notifications", "done"), demo.figure("notifications", "lost")),
+        (1_560, 0)
+    );
+}
+
+#[test]
 fn crashed_deliveries_stay_pending_until_they_are_claimed() {
     let demo = Demo::start(&["--claim-idle-ms", "2000"]);
     demo.post("/crash", "group=notifications&name=nobody").is(404);

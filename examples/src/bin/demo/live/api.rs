@@ -158,7 +158,7 @@ pub(crate) async fn poison(State(shop): Shared) -> Answer {
 pub(crate) async fn add_worker(State(shop): Shared, Form(who): Form<Who>) -> Answer {
     let (group, label) = who.named()?;
     let (_, _) = (GroupName::new(group)?, ConsumerName::new(label)?);
-    let name = shop.crew.add(group, label).await?;
+    let name = shop.add_worker(group, label).await?;
     Ok(Json(json!({ "group": group, "label": label, "name": name.as_str() })))
 }
 

@@ -3,20 +3,32 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use serde::Serialize;
+use streamjobs::EntryId;
 
 use crate::live::desk::{Became, Told};
 
 /// What was published and what became of it, by event id, as far as this demo run knows.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
-    published: HashSet<String>,
+    /// In the order of their answers.
+    published: Vec<Event>,
     groups: HashMap<String, Book>,
     consumers: HashMap<String, Recent>,
+}
+
+/// An event that was accepted.
+#[derive(Debug)]
+struct Event {
+    id: String,
+    /// Its entry; the largest id if nobody knows.
+    entry: EntryId,
 }
 
 /// One group's part of it.
 #[derive(Debug, Default)]
 struct Book {
+    /// What went out of the stream before this is not the group's, which did not exist then.
+    begins: EntryId,
     /// How often each event was done.
     done: HashMap<String, u32>,
     /// Events that were dead letters at some time.
@@ -48,13 +60,25 @@ pub(crate) struct Figures {
     pub(crate) doubled: usize,
 }
 
-/// Events published up to a moment before the server was asked what waits.
-#[derive(Clone, Debug)]
-pub(crate) struct Published(Vec<String>);
+/// How many events were published up to a moment before the server was asked what waits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Published(usize);
+
+/// What the server says that a group has still to do.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Waiting {
+    /// Pending or set aside.
+    pub(crate) taken: u64,
+    /// Not delivered.
+    pub(crate) backlog: u64,
+    /// Where the server counts the backlog only in part: from here on nothing is delivered.
+    pub(crate) undelivered: Option<EntryId>,
+}
 
 impl Ledger {
-    pub(crate) fn publish(&mut self, event_id: &str) {
-        self.published.insert(event_id.to_owned());
+    pub(crate) fn publish(&mut self, id: &str, entry: Option<EntryId>) {
+        let entry = entry.unwrap_or(EntryId::MAX);
+        self.published.push(Event { id: id.to_owned(), entry });
     }
 
     pub(crate) fn tell(&mut self, told: Told) {
@@ -76,6 +100,11 @@ impl Ledger {
         self.groups.entry(group.to_owned()).or_default().dead.insert(event_id.to_owned());
     }
 
+    /// A group that was made after events had been published: the stream begins with `first` for it.
+    pub(crate) fn begin(&mut self, group: &str, first: EntryId) {
+        self.groups.entry(group.to_owned()).or_default().begins = first;
+    }
+
     pub(crate) fn recent(&self, consumer: &str) -> Recent {
         self.consumers.get(consumer).cloned().unwrap_or_default()
     }
@@ -87,28 +116,30 @@ impl Ledger {
     /// Taken before the server is asked what waits for a group; [`figures`](Self::figures) come
     /// after. A job that is done in between is counted on neither side as lost.
     pub(crate) fn published(&self) -> Published {
-        Published(self.published.iter().cloned().collect())
+        Published(self.published.len())
     }
 
-    pub(crate) fn figures(&self, group: &str, published: &Published, waiting: u64) -> Figures {
+    pub(crate) fn figures(&self, group: &str, published: Published, waiting: Waiting) -> Figures {
         let nothing = Book::default();
         let book = self.groups.get(group).unwrap_or(&nothing);
-        let of_this_run = |id: &&String| self.published.contains(*id);
-        let ended = |id: &&String| !book.done.contains_key(*id) && !book.dead.contains(*id);
-        let open = published.0.iter().filter(ended).count();
-        Figures {
-            published: published.0.len(),
-            done: book.done.keys().filter(of_this_run).count(),
-            dead: book
-                .dead
-                .iter()
-                .filter(of_this_run)
-                .filter(|id| !book.done.contains_key(*id))
-                .count(),
-            waiting,
-            lost: (open as u64).saturating_sub(waiting),
-            doubled: book.done.values().filter(|times| **times > 1).count(),
+        let (mut figures, mut open, mut undelivered) = (Figures::default(), 0, 0);
+        for event in self.published.iter().take(published.0) {
+            if book.done.contains_key(&event.id) {
+                figures.done += 1;
+            } else if book.dead.contains(&event.id) {
+                figures.dead += 1;
+            } else if event.entry >= book.begins {
+                open += 1;
+                undelivered += u64::from(waiting.undelivered.is_some_and(|id| event.entry >= id));
+            } else {
+                continue;
+            }
+            figures.published += 1;
         }
+        figures.waiting = waiting.taken + waiting.backlog.max(undelivered);
+        figures.lost = u64::saturating_sub(open, figures.waiting);
+        figures.doubled = book.done.values().filter(|times| **times > 1).count();
+        figures
     }
 
     pub(crate) fn reset(&mut self) {
@@ -137,39 +168,51 @@ mod tests {
         }
     }
 
-    fn figures(ledger: &Ledger, waiting: u64) -> Figures {
-        ledger.figures("g", &ledger.published(), waiting)
+    fn waiting(taken: u64) -> Waiting {
+        Waiting { taken, ..Waiting::default() }
+    }
+
+    fn figures(ledger: &Ledger, taken: u64) -> Figures {
+        ledger.figures("g", ledger.published(), waiting(taken))
+    }
+
+    fn at(milliseconds: u64) -> EntryId {
+        EntryId::new(milliseconds, 0)
     }
 
     #[test]
     fn what_is_neither_done_nor_dead_nor_waiting_is_lost() {
         let mut ledger = Ledger::default();
         for id in ["a", "b", "c", "d"] {
-            ledger.publish(id);
+            ledger.publish(id, None);
         }
         ledger.tell(told("a", Became::Done));
         ledger.bury("g", "b");
         let one = figures(&ledger, 1);
         assert_eq!((one.published, one.done, one.dead, one.waiting, one.lost), (4, 1, 1, 1, 1));
         assert_eq!(figures(&ledger, 2).lost, 0);
-        assert_eq!(ledger.figures("other", &ledger.published(), 0).lost, 4);
+        assert_eq!(ledger.figures("other", ledger.published(), waiting(0)).lost, 4);
     }
 
     #[test]
     fn what_is_published_or_done_meanwhile_is_never_a_loss() {
         let mut ledger = Ledger::default();
-        ledger.publish("a");
+        ledger.publish("a", None);
         let before = ledger.published();
-        ledger.publish("b");
-        assert_eq!(ledger.figures("g", &before, 2).lost, 0);
+        ledger.publish("b", None);
+        assert_eq!(ledger.figures("g", before, waiting(2)).lost, 0);
         ledger.tell(told("a", Became::Done));
-        assert_eq!(ledger.figures("g", &before, 1).lost, 0, "done, and not yet acknowledged");
+        assert_eq!(
+            ledger.figures("g", before, waiting(1)).lost,
+            0,
+            "done, and not yet acknowledged"
+        );
     }
 
     #[test]
     fn what_is_done_twice_is_doubled_and_a_redriven_letter_is_done() {
         let mut ledger = Ledger::default();
-        ledger.publish("a");
+        ledger.publish("a", None);
         ledger.bury("g", "a");
         ledger.tell(told("a", Became::Failed));
         ledger.tell(told("a", Became::Done));
@@ -184,6 +227,47 @@ mod tests {
         let mut ledger = Ledger::default();
         ledger.tell(told("old", Became::Done));
         assert_eq!(figures(&ledger, 0), Figures::default());
+    }
+
+    #[test]
+    fn what_was_gone_before_a_group_was_made_is_no_loss_of_its() {
+        let mut ledger = Ledger::default();
+        for (id, entry) in [("a", 1), ("b", 2), ("c", 3), ("d", 4)] {
+            ledger.publish(id, Some(at(entry)));
+        }
+        ledger.begin("g", at(3));
+        ledger.tell(told("b", Became::Done));
+        ledger.tell(told("c", Became::Done));
+        let found = figures(&ledger, 0);
+        assert_eq!(
+            (found.published, found.done, found.lost),
+            (3, 2, 1),
+            "b was done before it went"
+        );
+    }
+
+    #[test]
+    fn what_a_server_cannot_count_is_no_loss() {
+        let mut ledger = Ledger::default();
+        for entry in 1..=10 {
+            ledger.publish(&entry.to_string(), Some(at(entry)));
+        }
+        ledger.tell(told("1", Became::Done));
+        let some = Waiting { taken: 1, backlog: 4, undelivered: Some(at(3)) };
+        let found = ledger.figures("g", ledger.published(), some);
+        assert_eq!((found.waiting, found.lost), (9, 0));
+        let trimmed = Waiting { undelivered: Some(at(6)), ..some };
+        assert_eq!(
+            ledger.figures("g", ledger.published(), trimmed).lost,
+            3,
+            "2 is taken, 3 to 5 gone"
+        );
+        let all = Waiting { undelivered: None, ..some };
+        assert_eq!(
+            ledger.figures("g", ledger.published(), all).lost,
+            4,
+            "a full count is believed"
+        );
     }
 
     #[test]

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use streamjobs::stream::{Stream, Unfinished};
-use streamjobs::{Client, EntryId, EventId};
+use streamjobs::stream::{Stream, StreamError, Unfinished};
+use streamjobs::{Client, ConsumerName, EntryId, EventId};
 use streamjobs_postgres::letters::LetterId;
 use tokio::time::{Instant, sleep};
 
@@ -58,6 +58,28 @@ impl Shop {
         Ok(())
     }
 
+    /// Adds a worker. For a group that did not exist, the counter begins with what the stream holds.
+    pub(crate) async fn add_worker(
+        &self,
+        group: &str,
+        label: &str,
+    ) -> Result<ConsumerName, AnyError> {
+        let exists = match self.stream.group(group)?.info().await {
+            Ok(_) => true,
+            Err(StreamError::Missing { .. } | StreamError::GroupMissing { .. }) => false,
+            Err(error) => return Err(error.into()),
+        };
+        let name = self.crew.add(group, label).await?;
+        // Looked at once the group is there and holds trimming up: what is gone by then without
+        // being done was gone before.
+        if !exists {
+            let info = self.stream.info().await?;
+            let first = info.first.or(info.last_id.next()).unwrap_or(EntryId::MAX);
+            self.ledger().begin(group, first);
+        }
+        Ok(name)
+    }
+
     pub(crate) async fn start_process(&self) -> Result<String, AnyError> {
         let ledger = Arc::clone(&self.ledger);
         let tell = move |told: Told| {
@@ -73,7 +95,7 @@ impl Shop {
         for _ in 0..PUBLISHED_MAX {
             match self.client.publish_to(self.stream.name(), event, id.clone()).await {
                 Ok(published) => {
-                    self.ledger().publish(id.as_str());
+                    self.ledger().publish(id.as_str(), Some(published.entry_id));
                     return Ok(published.entry_id.to_string());
                 }
                 Err(error) if error.is_unconfirmed() => {}
@@ -81,7 +103,7 @@ impl Shop {
             }
         }
         // It may be there, so that it is not done would be a loss.
-        self.ledger().publish(id.as_str());
+        self.ledger().publish(id.as_str(), None);
         Err("nobody knows whether the event was stored".into())
     }
 
@@ -122,7 +144,7 @@ impl Shop {
         self.processes.stop().await?;
         let end = Instant::now() + RESET_MAX;
         while let Err(error) = self.stream.delete(Unfinished::Lose).await {
-            let waits = matches!(error, streamjobs::stream::StreamError::Alive { .. });
+            let waits = matches!(error, StreamError::Alive { .. });
             if !waits || Instant::now() > end {
                 return Err(error.into());
             }

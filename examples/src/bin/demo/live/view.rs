@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use streamjobs::Entry;
 use streamjobs::stream::{ConsumerInfo, GroupInfo, PendingQuery};
+use streamjobs::{Entry, EntryId};
 
 use crate::AnyError;
 use crate::live::crew::{Worker, label_of};
+use crate::live::ledger::{Published, Waiting};
 use crate::live::shop::Shop;
 
 /// Everything that the page shows.
@@ -20,20 +21,22 @@ pub(crate) async fn state(shop: &Shop) -> Result<Value, AnyError> {
         Err(streamjobs::stream::StreamError::Missing { .. }) => None,
         Err(error) => return Err(error.into()),
     };
+    // Asked before the groups, so that what is trimmed meanwhile counts as waiting, never as lost.
+    let first = info.as_ref().and_then(|info| info.first);
     let (tail, groups) = match &info {
         Some(_) => (shop.stream.newest(10).await?, shop.stream.groups().await?),
         None => (Vec::new(), Vec::new()),
     };
     let mut shown = Vec::with_capacity(groups.len());
     for group in &groups {
-        shown.push(group_state(shop, group, &workers, &published).await?);
+        shown.push(group_state(shop, group, first, &workers, published).await?);
     }
-    let id = |id: Option<streamjobs::EntryId>| id.map(|id| id.to_string());
+    let id = |id: Option<EntryId>| id.map(|id| id.to_string());
     Ok(json!({
         "stream": {
             "key": shop.stream.name().as_str(),
             "length": info.as_ref().map_or(0, |info| info.length),
-            "first": info.as_ref().and_then(|info| id(info.first)),
+            "first": id(first),
             "last": info.as_ref().and_then(|info| id(info.last)),
             "cap": shop.cap,
             "lease_ms": shop.place.lease.as_millis(),
@@ -49,11 +52,17 @@ pub(crate) async fn state(shop: &Shop) -> Result<Value, AnyError> {
 async fn group_state(
     shop: &Shop,
     info: &GroupInfo,
+    first: Option<EntryId>,
     workers: &[Worker],
-    published: &crate::live::ledger::Published,
+    published: Published,
 ) -> Result<Value, AnyError> {
     let group = shop.stream.group(&info.group)?;
-    let waiting = info.backlog.entries + info.pending + info.set_aside;
+    let behind = info.cursor.next().max(first);
+    let waiting = Waiting {
+        taken: info.pending + info.set_aside,
+        backlog: info.backlog.entries,
+        undelivered: behind.filter(|_| !info.backlog.exact),
+    };
     let consumers = group.consumers().await?;
     let pending = group.pending(PendingQuery::new().limit(50)).await?.entries;
     let in_lane = group.lane().pending(PendingQuery::new().limit(50)).await?.entries;
