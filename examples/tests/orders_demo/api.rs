@@ -150,6 +150,30 @@ fn what_went_before_a_group_was_made_and_what_a_server_cannot_count_are_no_loss(
 }
 
 #[test]
+fn a_group_is_deleted_under_all_who_work_for_it_and_its_successor_does_history_again() {
+    let demo = Demo::start(&[]);
+    demo.post("/produce", "count=50").json();
+    demo.quiet("notifications");
+    demo.post("/delete-group", "group=notifications&confirm=delete").is(200);
+    assert!(demo.group("notifications").is_null());
+    // Neither who was there nor who comes makes it again.
+    assert_eq!(demo.post("/start-process", "").json()["started"], "process-3");
+    eventually(DEADLINE, "the process works", || {
+        demo.post("/produce", "count=10").json();
+        demo.labels("analytics").contains(&"process-3".to_owned())
+    });
+    assert!(demo.group("notifications").is_null());
+    demo.post("/add-worker", "group=notifications&name=worker-a").is(200);
+    let published = demo.state()["published"].as_u64().unwrap();
+    eventually(DEADLINE, "it does all", || demo.figure("notifications", "done") == published);
+    assert_eq!(
+        (demo.figure("notifications", "doubled"), demo.figure("notifications", "lost")),
+        (0, 0)
+    );
+    assert_eq!(demo.labels("notifications"), ["worker-a"]);
+}
+
+#[test]
 fn crashed_deliveries_stay_pending_until_they_are_claimed() {
     let demo = Demo::start(&["--claim-idle-ms", "2000"]);
     demo.post("/crash", "group=notifications&name=nobody").is(404);

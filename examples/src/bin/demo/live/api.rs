@@ -341,14 +341,12 @@ pub(crate) struct Sure {
 }
 
 pub(crate) async fn delete_group(State(shop): Shared, Form(sure): Form<Sure>) -> Answer {
-    let group = shop.stream.group(sure.group.trim())?;
+    let group = sure.group.trim();
     if sure.confirm != "delete" {
         return Err(bad("say confirm=delete: the group's work goes with it"));
     }
-    group.info().await?;
-    shop.crew.stop_group(sure.group.trim()).await;
-    group.destroy(Unfinished::Lose).await?;
-    Ok(Json(json!({ "deleted": sure.group.trim() })))
+    shop.delete_group(group).await?;
+    Ok(Json(json!({ "deleted": group })))
 }
 
 pub(crate) async fn reset(State(shop): Shared, Form(sure): Form<Sure>) -> Answer {

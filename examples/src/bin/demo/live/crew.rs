@@ -169,12 +169,21 @@ impl Crew {
         (handed_back, reports.iter().map(|report| report.abandoned.len()).sum())
     }
 
-    /// Stops the workers of one group.
-    pub(crate) async fn stop_group(&self, group: &str) {
+    /// Stops the workers of one group: which these were.
+    pub(crate) async fn stop_group(&self, group: &str) -> Vec<String> {
+        let workers = self.workers().await.into_iter();
+        let labels = workers.filter(|worker| worker.group == group).map(|worker| worker.label);
+        let labels = labels.collect();
         let runtime = self.runtimes.write().await.remove(group);
         if let Some(runtime) = runtime {
             let _report = runtime.shutdown().await;
         }
+        labels
+    }
+
+    /// Whether this process works for a group.
+    pub(crate) async fn works_for(&self, group: &str) -> bool {
+        self.runtimes.read().await.contains_key(group)
     }
 }
 

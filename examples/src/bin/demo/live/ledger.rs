@@ -105,6 +105,11 @@ impl Ledger {
         self.groups.entry(group.to_owned()).or_default().begins = first;
     }
 
+    /// A group that is gone. Should it be made again, it does all of history again.
+    pub(crate) fn forget(&mut self, group: &str) {
+        self.groups.remove(group);
+    }
+
     pub(crate) fn recent(&self, consumer: &str) -> Recent {
         self.consumers.get(consumer).cloned().unwrap_or_default()
     }
@@ -244,6 +249,8 @@ mod tests {
             (3, 2, 1),
             "b was done before it went"
         );
+        ledger.forget("g");
+        assert_eq!(figures(&ledger, 4), Figures { published: 4, waiting: 4, ..Figures::default() });
     }
 
     #[test]

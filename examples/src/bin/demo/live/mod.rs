@@ -137,6 +137,7 @@ async fn open(options: &Options, server: &DemoServer, alerts: &AlertLog) -> Resu
         ledger,
         read,
         archive,
+        publishing: tokio::sync::RwLock::default(),
     })
 }
 

@@ -13,6 +13,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use crate::AnyError;
 use crate::live::crew::Crew;
@@ -29,6 +30,7 @@ pub(crate) enum Order {
         stream: String,
         label: String,
         lease_ms: u64,
+        groups: Vec<String>,
     },
     Set(Setting),
     DropNext {
@@ -36,6 +38,13 @@ pub(crate) enum Order {
         count: u32,
     },
     Reap {
+        group: String,
+    },
+    /// Work for a group, from now on or no longer.
+    Join {
+        group: String,
+    },
+    Leave {
         group: String,
     },
 }
@@ -74,6 +83,7 @@ impl Processes {
     pub(crate) async fn start(
         &self,
         place: &Workplace,
+        groups: Vec<String>,
         setting: Setting,
         tell: impl Fn(Told) + Send + 'static,
     ) -> Result<String, AnyError> {
@@ -85,7 +95,8 @@ impl Processes {
         let output = child.stdout.take().ok_or("the worker process has no output")?;
         let lease_ms = u64::try_from(place.lease.as_millis())?;
         let (url, stream) = (place.url.clone(), place.stream.clone());
-        send(&mut orders, &Order::Start { url, stream, label: label.clone(), lease_ms }).await?;
+        let start = Order::Start { url, stream, label: label.clone(), lease_ms, groups };
+        send(&mut orders, &start).await?;
         send(&mut orders, &Order::Set(setting)).await?;
         let hear = async move {
             let mut lines = BufReader::new(output).lines();
@@ -142,24 +153,30 @@ impl Processes {
         Ok(told)
     }
 
-    /// Lets all of them stop cleanly.
+    /// Lets all of them stop cleanly, at the same time.
     pub(crate) async fn stop(&self) -> Result<(), AnyError> {
         let running = std::mem::take(&mut *self.running.lock().await);
-        for (_, Process { mut child, orders, hearing }) in running {
-            drop(orders);
-            if tokio::time::timeout(STOP_MAX, child.wait()).await.is_err() {
-                child.kill().await?;
-            }
-            hearing.await?;
+        let stops = running.into_values().map(Process::stop);
+        futures_util::future::try_join_all(stops).await.map(|_| ())
+    }
+}
+
+impl Process {
+    async fn stop(self) -> Result<(), AnyError> {
+        let Self { mut child, orders, hearing } = self;
+        drop(orders);
+        if timeout(STOP_MAX, child.wait()).await.is_err() {
+            child.kill().await?;
         }
-        Ok(())
+        Ok(hearing.await?)
     }
 }
 
 async fn send(orders: &mut ChildStdin, order: &Order) -> Result<(), AnyError> {
     let mut line = serde_json::to_vec(order)?;
     line.push(b'\n');
-    orders.write_all(&line).await?;
+    // A process that was frozen reads nothing, and its pipe is full one day.
+    timeout(HEARD_MAX, orders.write_all(&line)).await??;
     Ok(orders.flush().await?)
 }
 
@@ -175,7 +192,7 @@ pub(crate) async fn run() -> Result<(), AnyError> {
             }
         }
     });
-    let Some(Order::Start { url, stream, label, lease_ms }) = orders.recv().await else {
+    let Some(Order::Start { url, stream, label, lease_ms, groups }) = orders.recv().await else {
         return Err("a worker process is started by the demo only".into());
     };
     let output = Arc::new(Mutex::new(io::stdout()));
@@ -190,17 +207,17 @@ pub(crate) async fn run() -> Result<(), AnyError> {
     let lease = Duration::from_millis(lease_ms);
     let stream = Box::leak(stream.into_boxed_str());
     let crew = Crew::new(client, stream, lease, desk.clone(), AlertLog::new(), None);
-    for group in ["notifications", "analytics"] {
-        crew.add(group, &label).await?;
+    for group in groups {
+        crew.add(&group, &label).await?;
     }
     while let Some(order) = orders.recv().await {
-        obey(&crew, &desk, order).await?;
+        obey(&crew, &desk, &label, order).await?;
     }
     let _report = crew.stop().await;
     Ok(())
 }
 
-async fn obey(crew: &Crew, desk: &Desk, order: Order) -> Result<(), AnyError> {
+async fn obey(crew: &Crew, desk: &Desk, label: &str, order: Order) -> Result<(), AnyError> {
     let workers = crew.workers().await;
     match order {
         Order::Start { .. } => {}
@@ -215,9 +232,16 @@ async fn obey(crew: &Crew, desk: &Desk, order: Order) -> Result<(), AnyError> {
                 crew.reap(worker).await?;
             }
         }
+        Order::Join { group } => {
+            crew.add(&group, label).await?;
+        }
+        Order::Leave { group } => {
+            crew.stop_group(&group).await;
+        }
     }
     Ok(())
 }
 
 /// A clean stop has its grace, and a little more.
 const STOP_MAX: Duration = Duration::from_secs(8);
+const HEARD_MAX: Duration = Duration::from_secs(1);

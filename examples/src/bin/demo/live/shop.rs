@@ -4,9 +4,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use streamjobs::service::BoxFuture;
 use streamjobs::stream::{Stream, StreamError, Unfinished};
 use streamjobs::{Client, ConsumerName, EntryId, EventId};
 use streamjobs_postgres::letters::LetterId;
+use tokio::sync::RwLock;
 use tokio::time::{Instant, sleep};
 
 use crate::AnyError;
@@ -16,7 +18,7 @@ use crate::live::desk::Told;
 use crate::live::ledger::Ledger;
 use crate::live::levers::Levers;
 use crate::live::orders::OrderEvent;
-use crate::live::processes::{Processes, Workplace};
+use crate::live::processes::{Order, Processes, Workplace};
 
 /// The demo as a whole.
 pub(crate) struct Shop {
@@ -32,11 +34,16 @@ pub(crate) struct Shop {
     pub(crate) read: tokio::sync::Mutex<HashMap<String, (EntryId, Option<LetterId>)>>,
     /// Where dead letters go from Redis, if anywhere.
     pub(crate) archive: Option<Archive>,
+    /// Held by who publishes, and alone by a reset.
+    pub(crate) publishing: RwLock<()>,
 }
 
 /// The workers with which it begins.
 pub(crate) const SEED: [(&str, &str); 3] =
     [("notifications", "worker-a"), ("notifications", "worker-b"), ("analytics", "worker-c")];
+
+/// The groups that worker processes work for.
+const GROUPS: [&str; 2] = ["notifications", "analytics"];
 
 impl Shop {
     pub(crate) fn ledger(&self) -> MutexGuard<'_, Ledger> {
@@ -85,12 +92,20 @@ impl Shop {
         let tell = move |told: Told| {
             ledger.lock().unwrap_or_else(PoisonError::into_inner).tell(told);
         };
-        self.processes.start(&self.place, self.levers.setting(), tell).await
+        let mut groups = Vec::new();
+        for group in GROUPS {
+            // One that was deleted is not made again by the way.
+            if self.crew.works_for(group).await {
+                groups.push(group.to_owned());
+            }
+        }
+        self.processes.start(&self.place, groups, self.levers.setting(), tell).await
     }
 
     /// Publishes an event, and enters it into the ledger if it was accepted. One that may have been
     /// stored is published again under its id, which makes it one event.
     pub(crate) async fn publish(&self, event: &OrderEvent) -> Result<String, AnyError> {
+        let _not_reset = self.publishing.read().await;
         let id = EventId::generate();
         for _ in 0..PUBLISHED_MAX {
             match self.client.publish_to(self.stream.name(), event, id.clone()).await {
@@ -136,26 +151,61 @@ impl Shop {
         Ok(())
     }
 
+    /// Removes a group with its work: everybody here stops working for it first, and goes on if it
+    /// cannot be removed, because somebody else works for it.
+    pub(crate) async fn delete_group(&self, name: &str) -> Result<(), AnyError> {
+        let group = self.stream.group(name)?;
+        group.info().await?;
+        let labels = self.crew.stop_group(name).await;
+        self.processes.tell(None, &Order::Leave { group: name.to_owned() }).await?;
+        let Err(error) = once_stopped(|| Box::pin(group.destroy(Unfinished::Lose))).await else {
+            self.ledger().forget(name);
+            self.read.lock().await.remove(name);
+            return Ok(());
+        };
+        for label in &labels {
+            self.crew.add(name, label).await?;
+        }
+        if GROUPS.contains(&name) {
+            self.processes.tell(None, &Order::Join { group: name.to_owned() }).await?;
+        }
+        Err(error.into())
+    }
+
     /// Stops everything, deletes the demo's own stream with all that belongs to it, and begins
-    /// anew. A process that was killed counts as alive until its beats are missed, so this can take
-    /// a quarter of a minute.
+    /// anew, whether it could be deleted or not.
     pub(crate) async fn reset(&self, processes: usize) -> Result<(), AnyError> {
+        // Nothing is published between the end of the stream and that of the ledger, and one reset
+        // does not begin while another one does.
+        let _alone = self.publishing.write().await;
         self.crew.stop().await;
         self.processes.stop().await?;
-        let end = Instant::now() + RESET_MAX;
-        while let Err(error) = self.stream.delete(Unfinished::Lose).await {
-            let waits = matches!(error, StreamError::Alive { .. });
-            if !waits || Instant::now() > end {
-                return Err(error.into());
-            }
-            sleep(Duration::from_millis(500)).await;
+        let deleted = once_stopped(|| Box::pin(self.stream.delete(Unfinished::Lose))).await;
+        if deleted.is_ok() {
+            self.ledger().reset();
+            self.levers.reset();
+            self.read.lock().await.clear();
         }
-        self.ledger().reset();
-        self.levers.reset();
-        self.read.lock().await.clear();
-        self.seed(processes).await
+        self.seed(processes).await?;
+        deleted?;
+        Ok(())
+    }
+}
+
+/// Tries until those who were stopped count as such. A process that was killed counts as alive until
+/// its beats are missed, so this can take a quarter of a minute.
+async fn once_stopped<'a, T>(
+    mut act: impl FnMut() -> BoxFuture<'a, Result<T, StreamError>>,
+) -> Result<T, StreamError> {
+    let end = Instant::now() + STOPPED_MAX;
+    loop {
+        match act().await {
+            Err(StreamError::Alive { .. }) if Instant::now() < end => sleep(STOPPED_LOOK).await,
+            answer => return answer,
+        }
     }
 }
 
 const PUBLISHED_MAX: u32 = 5;
-const RESET_MAX: Duration = Duration::from_secs(25);
+const STOPPED_MAX: Duration = Duration::from_secs(25);
+const STOPPED_LOOK: Duration = Duration::from_millis(500);

@@ -275,7 +275,7 @@
       if (confirm(`Remove ${name} from ${group}? What it has goes to the others.`)) pull("remove-worker", { group, name });
     } else if (what === "kill") pull("kill", { name });
     else if (what === "delete") {
-      if (confirm(`Delete the group ${group}? Its work goes with it, and is counted as lost.`)) pull("delete-group", { group, confirm: "delete" });
+      if (confirm(`Delete the group ${group}? What it has not done goes with it.`)) pull("delete-group", { group, confirm: "delete" });
     } else pull(what, { group });
   });
 
