@@ -68,11 +68,16 @@ impl Demo {
         } else {
             format!("host: {}\r\n", self.address)
         };
+        let kind = if headers.iter().any(|(name, _)| *name == "content-type") {
+            ""
+        } else {
+            "content-type: application/x-www-form-urlencoded\r\n"
+        };
         let headers = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n"));
         let (headers, length) = (headers.collect::<String>(), body.len());
         let request = format!(
             "{method} {path} HTTP/1.1\r\n{host}{headers}connection: close\r\ncontent-length: {length}\r\n\
-             content-type: application/x-www-form-urlencoded\r\n\r\n{body}"
+             {kind}\r\n{body}"
         );
         connection.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();

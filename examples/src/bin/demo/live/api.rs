@@ -3,16 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Query, State};
+use axum::Json;
+use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
-use axum::{Form, Json};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use streamjobs::stream::{Cut, Group, PendingQuery, StreamError, Unfinished};
-use streamjobs::{ConsumerName, EntryId, GroupName, NameError};
+use streamjobs::{ConsumerName, EntryId, GroupName};
 
-use crate::AnyError;
+use crate::live::asked::{Asked, Flag, Refused};
 use crate::live::crew::CrewError;
 use crate::live::levers::{DROPS_MAX, Setting};
 use crate::live::orders::{OrderEvent, TYPES};
@@ -22,49 +21,7 @@ use crate::live::view;
 
 pub(crate) type Shared = State<Arc<Shop>>;
 
-/// Why a lever was not pulled.
-pub(crate) struct Refused(StatusCode, String);
-
 type Answer = Result<Json<Value>, Refused>;
-
-impl IntoResponse for Refused {
-    fn into_response(self) -> Response {
-        (self.0, Json(json!({ "error": self.1 }))).into_response()
-    }
-}
-
-fn bad(text: &str) -> Refused {
-    Refused(StatusCode::BAD_REQUEST, text.to_owned())
-}
-
-impl<E: Into<AnyError>> From<E> for Refused {
-    fn from(error: E) -> Self {
-        let error = error.into();
-        let status = match error.downcast_ref::<StreamError>() {
-            Some(StreamError::Missing { .. } | StreamError::GroupMissing { .. }) => {
-                StatusCode::NOT_FOUND
-            }
-            Some(StreamError::Unfinished { .. } | StreamError::Alive { .. }) => {
-                StatusCode::CONFLICT
-            }
-            Some(_) => StatusCode::SERVICE_UNAVAILABLE,
-            None if error.is::<NameError>() => StatusCode::BAD_REQUEST,
-            None => match error.downcast_ref::<CrewError>() {
-                Some(CrewError::Taken { .. }) => StatusCode::CONFLICT,
-                Some(CrewError::Unknown { .. }) => StatusCode::NOT_FOUND,
-                Some(CrewError::Control(_)) => StatusCode::CONFLICT,
-                _ => StatusCode::SERVICE_UNAVAILABLE,
-            },
-        };
-        let mut text = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            text = format!("{text}: {error}");
-            cause = error.source();
-        }
-        Self(status, text)
-    }
-}
 
 #[derive(Deserialize)]
 pub(crate) struct Who {
@@ -80,15 +37,15 @@ impl Who {
     /// Group and name without the blanks around them, both of them there.
     fn named(&self) -> Result<(&str, &str), Refused> {
         match (self.group.trim(), self.name.trim()) {
-            ("", _) => Err(bad("group is missing")),
-            (_, "") => Err(bad("name is missing")),
+            ("", _) => Err(Refused::bad("group is missing")),
+            (_, "") => Err(Refused::bad("name is missing")),
             both => Ok(both),
         }
     }
 
     fn group(&self) -> Result<&str, Refused> {
         let group = self.group.trim();
-        if group.is_empty() { Err(bad("group is missing")) } else { Ok(group) }
+        if group.is_empty() { Err(Refused::bad("group is missing")) } else { Ok(group) }
     }
 }
 
@@ -103,7 +60,7 @@ pub(crate) struct Span {
     count: Option<usize>,
 }
 
-pub(crate) async fn replay(State(shop): Shared, Query(span): Query<Span>) -> Answer {
+pub(crate) async fn replay(State(shop): Shared, Asked(span): Asked<Span>) -> Answer {
     let id = |text: Option<&str>, open: &str, fill: u64| match text.map(str::trim) {
         None | Some("") => Ok(None),
         Some(text) if text == open => Ok(None),
@@ -112,7 +69,7 @@ pub(crate) async fn replay(State(shop): Shared, Query(span): Query<Span>) -> Ans
             Err(_) => text
                 .parse()
                 .map(Some)
-                .map_err(|_| bad("a range has entry ids, milliseconds, - or +")),
+                .map_err(|_| Refused::bad("a range has entry ids, milliseconds, - or +")),
         },
     };
     let start = id(span.start.as_deref(), "-", 0)?.unwrap_or(EntryId::ZERO);
@@ -138,10 +95,12 @@ pub(crate) struct Produce {
     event_type: String,
 }
 
-pub(crate) async fn produce(State(shop): Shared, Form(wish): Form<Produce>) -> Answer {
+pub(crate) async fn produce(State(shop): Shared, Asked(wish): Asked<Produce>) -> Answer {
     let event_type = Some(wish.event_type.trim()).filter(|text| !text.is_empty());
     if event_type.is_some_and(|event_type| !TYPES.contains(&event_type)) {
-        return Err(bad("type is one of order.placed, order.paid, order.shipped, order.cancelled"));
+        return Err(Refused::bad(
+            "type is one of order.placed, order.paid, order.shipped, order.cancelled",
+        ));
     }
     let mut ids = Vec::new();
     for _ in 0..wish.count.unwrap_or(1).clamp(1, 500) {
@@ -155,14 +114,14 @@ pub(crate) async fn poison(State(shop): Shared) -> Answer {
     Ok(Json(json!({ "produced": 1, "ids": [id] })))
 }
 
-pub(crate) async fn add_worker(State(shop): Shared, Form(who): Form<Who>) -> Answer {
+pub(crate) async fn add_worker(State(shop): Shared, Asked(who): Asked<Who>) -> Answer {
     let (group, label) = who.named()?;
     let (_, _) = (GroupName::new(group)?, ConsumerName::new(label)?);
     let name = shop.add_worker(group, label).await?;
     Ok(Json(json!({ "group": group, "label": label, "name": name.as_str() })))
 }
 
-pub(crate) async fn remove_worker(State(shop): Shared, Form(who): Form<Who>) -> Answer {
+pub(crate) async fn remove_worker(State(shop): Shared, Asked(who): Asked<Who>) -> Answer {
     let (group, label) = who.named()?;
     match shop.crew.remove(group, label).await {
         Ok(report) => Ok(Json(json!({
@@ -178,7 +137,7 @@ pub(crate) async fn remove_worker(State(shop): Shared, Form(who): Form<Who>) -> 
     }
 }
 
-pub(crate) async fn crash(State(shop): Shared, Form(who): Form<Who>) -> Answer {
+pub(crate) async fn crash(State(shop): Shared, Asked(who): Asked<Who>) -> Answer {
     let (group, label) = who.named()?;
     let count = who.count.unwrap_or(1).clamp(1, DROPS_MAX);
     if let Ok(worker) = shop.crew.find(group, label).await {
@@ -189,15 +148,15 @@ pub(crate) async fn crash(State(shop): Shared, Form(who): Form<Who>) -> Answer {
     if shop.processes.tell(Some(label), &order).await? {
         return Ok(Json(json!({ "queued": count })));
     }
-    Err(Refused(StatusCode::NOT_FOUND, format!("there is no worker {label} in group {group}")))
+    Err(Refused::missing(format!("there is no worker {label} in group {group}")))
 }
 
-pub(crate) async fn kill(State(shop): Shared, Form(who): Form<Who>) -> Answer {
+pub(crate) async fn kill(State(shop): Shared, Asked(who): Asked<Who>) -> Answer {
     let label = who.name.trim();
     if shop.processes.kill(label).await? {
         return Ok(Json(json!({ "killed": label })));
     }
-    Err(Refused(StatusCode::NOT_FOUND, "there is no such worker process".to_owned()))
+    Err(Refused::missing("there is no such worker process"))
 }
 
 pub(crate) async fn start_process(State(shop): Shared) -> Answer {
@@ -210,11 +169,11 @@ pub(crate) async fn start_process(State(shop): Shared) -> Answer {
     Ok(Json(json!({ "started": shop.start_process().await? })))
 }
 
-pub(crate) async fn pause(State(shop): Shared, Form(who): Form<Who>) -> Answer {
+pub(crate) async fn pause(State(shop): Shared, Asked(who): Asked<Who>) -> Answer {
     Ok(Json(json!({ "changed": shop.stream.group(who.group()?)?.pause().await? })))
 }
 
-pub(crate) async fn resume(State(shop): Shared, Form(who): Form<Who>) -> Answer {
+pub(crate) async fn resume(State(shop): Shared, Asked(who): Asked<Who>) -> Answer {
     Ok(Json(json!({ "changed": shop.stream.group(who.group()?)?.resume().await? })))
 }
 
@@ -222,17 +181,15 @@ pub(crate) async fn resume(State(shop): Shared, Form(who): Form<Who>) -> Answer 
 pub(crate) struct Levers {
     latency_ms: Option<u64>,
     failure_percent: Option<u8>,
-    repaired: Option<String>,
+    repaired: Option<Flag>,
 }
 
-pub(crate) async fn levers(State(shop): Shared, Form(wish): Form<Levers>) -> Answer {
+pub(crate) async fn levers(State(shop): Shared, Asked(wish): Asked<Levers>) -> Answer {
     let now = shop.levers.setting();
     let setting = Setting {
         latency_ms: wish.latency_ms.unwrap_or(now.latency_ms),
         failure_percent: wish.failure_percent.unwrap_or(now.failure_percent),
-        repaired: wish
-            .repaired
-            .map_or(now.repaired, |text| text == "1" || text == "true" || text == "on"),
+        repaired: wish.repaired.map_or(now.repaired, |Flag(flag)| flag),
     };
     let setting = setting.clamped();
     shop.levers.set(setting);
@@ -249,10 +206,10 @@ pub(crate) struct Reap {
 }
 
 /// Gives what is idle for longer than the lease to one consumer, and has it take that up.
-pub(crate) async fn reap(State(shop): Shared, Form(wish): Form<Reap>) -> Answer {
+pub(crate) async fn reap(State(shop): Shared, Asked(wish): Asked<Reap>) -> Answer {
     let (group_name, consumer) = (wish.group.trim(), wish.consumer.trim());
     if group_name.is_empty() || consumer.is_empty() {
-        return Err(bad("group and consumer are needed"));
+        return Err(Refused::bad("group and consumer are needed"));
     }
     let group = shop.stream.group(group_name)?;
     // One of this process that has read nothing yet is not known to the server.
@@ -260,10 +217,7 @@ pub(crate) async fn reap(State(shop): Shared, Form(wish): Form<Reap>) -> Answer 
     let known = group.consumers().await?.into_iter().any(|known| known.name == consumer)
         || workers.iter().any(|worker| worker.name.as_str() == consumer);
     if !known {
-        return Err(Refused(
-            StatusCode::NOT_FOUND,
-            format!("group {group_name} has no consumer {consumer}"),
-        ));
+        return Err(Refused::missing(format!("group {group_name} has no consumer {consumer}")));
     }
     let name = ConsumerName::new(consumer)?;
     let lease = shop.place.lease;
@@ -291,21 +245,24 @@ async fn idle(group: &Group, lease: Duration) -> Result<Vec<EntryId>, StreamErro
 pub(crate) struct TrimWish {
     maxlen: Option<u64>,
     older_than_s: Option<u64>,
-    exact: Option<String>,
+    #[serde(default)]
+    exact: Flag,
     /// Also what is not done: then the counter shows it as lost.
-    lose: Option<String>,
+    #[serde(default)]
+    lose: Flag,
 }
 
-pub(crate) async fn trim(State(shop): Shared, Form(wish): Form<TrimWish>) -> Answer {
+pub(crate) async fn trim(State(shop): Shared, Asked(wish): Asked<TrimWish>) -> Answer {
     let cut = match (wish.maxlen, wish.older_than_s) {
         (Some(length), None) => Cut::Length(length),
         (None, Some(seconds)) => Cut::Age(Duration::from_secs(seconds)),
-        _ => return Err(bad("one of maxlen and older_than_s is needed")),
+        _ => return Err(Refused::bad("one of maxlen and older_than_s is needed")),
     };
-    let unfinished = if wish.lose.is_some() { Unfinished::Lose } else { Unfinished::Keep };
-    let trimmed = match wish.exact {
-        Some(_) => shop.stream.trim_exactly(cut, unfinished).await?,
-        None => shop.stream.trim(cut, unfinished).await?,
+    let unfinished = if wish.lose.0 { Unfinished::Lose } else { Unfinished::Keep };
+    let trimmed = if wish.exact.0 {
+        shop.stream.trim_exactly(cut, unfinished).await?
+    } else {
+        shop.stream.trim(cut, unfinished).await?
     };
     Ok(Json(json!({
         "deleted": trimmed.removed,
@@ -314,15 +271,38 @@ pub(crate) async fn trim(State(shop): Shared, Form(wish): Form<TrimWish>) -> Ans
     })))
 }
 
-pub(crate) async fn redrive(State(shop): Shared, Form(who): Form<Who>) -> Answer {
-    let group = shop.stream.group(who.group()?)?;
+#[derive(Deserialize)]
+pub(crate) struct Redrive {
+    #[serde(default)]
+    group: String,
+    /// One letter; all of them without it.
+    id: Option<String>,
+}
+
+pub(crate) async fn redrive(State(shop): Shared, Asked(wish): Asked<Redrive>) -> Answer {
+    let name = wish.group.trim();
+    if name.is_empty() {
+        return Err(Refused::bad("group is missing"));
+    }
+    let group = shop.stream.group(name)?;
     group.info().await?;
+    let id = wish.id.as_deref().map(str::trim).filter(|id| !id.is_empty());
     if let Some(archive) = &shop.archive {
+        if id.is_some() {
+            return Err(Refused::bad(
+                "single letters of the archive are redriven in the dashboard",
+            ));
+        }
         let (redriven, failed) =
-            archive.redrive(&shop.client, shop.stream.name().as_str(), who.group()?).await?;
+            archive.redrive(&shop.client, shop.stream.name().as_str(), name).await?;
         return Ok(Json(json!({ "redriven": redriven, "failed": failed, "more": false })));
     }
     let letters = group.dead_letters();
+    if let Some(id) = id {
+        let id = id.parse().map_err(|_| Refused::bad("id is that of a dead letter"))?;
+        letters.redrive(id).await?;
+        return Ok(Json(json!({ "redriven": 1, "failed": 0, "more": false })));
+    }
     let page = letters.list(None, 500).await?;
     let ids = page.letters.iter().map(|letter| letter.id).collect::<Vec<_>>();
     let answers = letters.redrive_all(ids).await;
@@ -330,6 +310,14 @@ pub(crate) async fn redrive(State(shop): Shared, Form(who): Form<Who>) -> Answer
     Ok(Json(
         json!({ "redriven": redriven, "failed": answers.len() - redriven, "more": page.next.is_some() }),
     ))
+}
+
+pub(crate) async fn elsewhere() -> Refused {
+    Refused::missing("there is nothing here")
+}
+
+pub(crate) async fn other_method() -> Refused {
+    Refused(StatusCode::METHOD_NOT_ALLOWED, "levers are posted, and the rest is got".to_owned())
 }
 
 #[derive(Deserialize)]
@@ -340,18 +328,18 @@ pub(crate) struct Sure {
     confirm: String,
 }
 
-pub(crate) async fn delete_group(State(shop): Shared, Form(sure): Form<Sure>) -> Answer {
+pub(crate) async fn delete_group(State(shop): Shared, Asked(sure): Asked<Sure>) -> Answer {
     let group = sure.group.trim();
     if sure.confirm != "delete" {
-        return Err(bad("say confirm=delete: the group's work goes with it"));
+        return Err(Refused::bad("say confirm=delete: the group's work goes with it"));
     }
     shop.delete_group(group).await?;
     Ok(Json(json!({ "deleted": group })))
 }
 
-pub(crate) async fn reset(State(shop): Shared, Form(sure): Form<Sure>) -> Answer {
+pub(crate) async fn reset(State(shop): Shared, Asked(sure): Asked<Sure>) -> Answer {
     if sure.confirm != "reset" {
-        return Err(bad(
+        return Err(Refused::bad(
             "say confirm=reset: the demo's stream goes, with its groups and dead letters",
         ));
     }

@@ -7,21 +7,27 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+use crate::live::asked::Refused;
+
 /// Refuses requests under another name, which a page elsewhere can have meant this machine, and
 /// posts that another page sent. Programs without a browser may post: they send no origin.
 pub(crate) async fn guard(request: Request, next: Next) -> Response {
     let headers = request.headers();
     if !is_here(headers) {
-        return (StatusCode::FORBIDDEN, "this demo answers to loopback names only").into_response();
+        return refused("this demo answers to loopback names only");
     }
     if request.method() == axum::http::Method::POST && !is_own(headers) {
-        return (StatusCode::FORBIDDEN, "only the demo's own page may do this").into_response();
+        return refused("only the demo's own page may do this");
     }
     let mut response = next.run(request).await;
     for (name, value) in HEADERS {
         response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
     }
     response
+}
+
+fn refused(text: &str) -> Response {
+    Refused(StatusCode::FORBIDDEN, text.to_owned()).into_response()
 }
 
 fn is_here(headers: &HeaderMap) -> bool {

@@ -5,6 +5,7 @@ pub(crate) mod processes;
 
 mod api;
 mod archive;
+mod asked;
 mod crew;
 mod desk;
 mod guard;
@@ -199,6 +200,8 @@ fn routes(shop: &Arc<Shop>, alerts: &AlertLog) -> Router {
         .route("/redrive", post(api::redrive))
         .route("/delete-group", post(api::delete_group))
         .route("/reset", post(api::reset))
+        .fallback(api::elsewhere)
+        .method_not_allowed_fallback(api::other_method)
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .layer(middleware::from_fn(guard::guard))
         .with_state(Arc::clone(shop))
