@@ -24,8 +24,11 @@ last sign of life of the oldest pending one.
 Example:
   streamjobs groups orders")]
     Groups(OneStream),
-    /// Show the consumers of a group: whether they live, and what they hold.
+    /// Show the consumers of a group: whether they live, what they hold, and what they have done.
     #[command(after_help = "\
+DONE, FAILED and CLAIMED are jobs, failed attempts and entries taken over on this stream since the
+consumer started, as of its last beat.
+
 Example:
   streamjobs consumers orders billing")]
     Consumers(Queue),

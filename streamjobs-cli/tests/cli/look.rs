@@ -3,7 +3,7 @@ use std::time::Duration;
 use serde_json::json;
 use streamjobs_tests::server::RedisServer;
 
-use crate::orders::{beat, read, server};
+use crate::orders::{beat, beat_with, read, server};
 use crate::program::run;
 
 #[test]
@@ -72,6 +72,21 @@ fn consumers_are_shown_with_their_signs_of_life() {
     let web = &document["consumers"][1];
     assert_eq!((&web["state"], &web["process"]), (&json!("alive"), &json!(7)));
     assert!(document["consumers"][0]["held"].is_null(), "{document}");
+    assert!(web["done"].is_null(), "an older version does not count: {document}");
+}
+
+#[test]
+fn consumers_are_shown_with_what_they_have_done() {
+    let server = server();
+    beat_with(&server, "web-1", ",\"done\":70,\"failed\":8,\"claimed\":9");
+    let said = run(&server, "consumers orders billing").ended(0);
+    let lines = said.out.lines().collect::<Vec<_>>();
+    assert!(lines[0].contains("  SLOTS  DONE  FAILED  CLAIMED  "), "{said:?}");
+    assert!(lines[1].contains("  16     70    8       9        "), "{said:?}");
+    let document = run(&server, "consumers orders billing --json").ended(0).json();
+    let web = &document["consumers"][0];
+    let told = (&web["done"], &web["failed"], &web["claimed"]);
+    assert_eq!(told, (&json!(70), &json!(8), &json!(9)));
 }
 
 #[test]

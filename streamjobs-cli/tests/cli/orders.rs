@@ -22,14 +22,20 @@ pub fn read(server: &RedisServer, consumer: &str, count: usize) {
     server.command(&words);
 }
 
-/// What a consumer of this crate says about itself, just now.
+/// What a consumer of an older version says about itself, just now.
 pub fn beat(server: &RedisServer, consumer: &str) {
+    beat_with(server, consumer, "");
+}
+
+/// The same with more fields, each after a comma.
+pub fn beat_with(server: &RedisServer, consumer: &str, more: &str) {
     let (seconds, _): (u64, u64) = server.query(&["TIME"]);
     let about = "{\"host\":\"a\\u001b[1m\",\"process\":7,\"version\":\"0.1.0\",\"slots\":16,\
-                 \"in_flight\":2,\"started\":1764000000000,\"beat_every\":60000}";
+                 \"in_flight\":2,\"started\":1764000000000,\"beat_every\":60000";
+    let about = format!("{about}{more}}}");
     let (beat, about_field) = (format!("beat:{consumer}"), format!("about:{consumer}"));
     let now = (seconds * 1_000).to_string();
-    server.command(&["HSET", "{orders}:group:billing", &beat, &now, &about_field, about]);
+    server.command(&["HSET", "{orders}:group:billing", &beat, &now, &about_field, &about]);
 }
 
 /// Whose the pending entries are, in the order of their ids.
