@@ -1,4 +1,5 @@
-//! `streamjobs info`, `groups`, `consumers`, `pending`, `diagnose`: looking, which changes nothing.
+//! `streamjobs info`, `groups`, `consumers`, `pending`, `set-aside`, `diagnose`: looking, which
+//! changes nothing.
 
 use serde_json::{Value, json};
 use streamjobs::Client;
@@ -7,7 +8,7 @@ use streamjobs::stream::{ConsumerInfo, GroupInfo, PendingEntry, PendingQuery, St
 use crate::act::group;
 use crate::arguments::{Look, Pending, Queue};
 use crate::output::{Output, milliseconds, note, or_unknown, span, time};
-use crate::{Ended, Failure};
+use crate::{Ended, Failure, set_aside};
 
 pub(crate) async fn run(
     client: &Client,
@@ -28,6 +29,7 @@ pub(crate) async fn run(
             show_consumers(&consumers, output)
         }
         Look::Pending(command) => pending(client, &command, output).await,
+        Look::SetAside(command) => set_aside::run(client, &command, output).await,
         Look::Diagnose(queue) => diagnose(client, &queue, output).await,
     }
 }

@@ -10,6 +10,7 @@ mod group;
 mod history;
 mod look;
 mod output;
+mod set_aside;
 mod trim;
 
 use std::error::Error;

@@ -1,8 +1,9 @@
-//! What can be looked at: streams, groups, consumers, pending entries.
+//! What can be looked at: streams, groups, consumers, pending entries, jobs that are set aside.
 
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use streamjobs::stream::SetAsideId;
 use streamjobs::{EntryId, StreamName};
 
 use super::Queue;
@@ -33,6 +34,7 @@ Example:
   streamjobs consumers orders billing")]
     Consumers(Queue),
     Pending(Pending),
+    SetAside(SetAside),
     /// Say what is wrong with a group: why its jobs do not run, or not fast enough.
     #[command(after_help = "\
 Ends with 3 if something is wrong.
@@ -73,6 +75,25 @@ pub(crate) struct Pending {
     /// Only those after this one.
     #[arg(long, value_name = "ID")]
     pub(crate) after: Option<EntryId>,
+    /// How many at most.
+    #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) limit: u64,
+}
+
+/// List jobs that are set aside, out of the stream until they are due; the next one due first.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+What is due waits for a process to take it up, which a paused group lets nobody do. An ID changes when
+its job is set aside again.
+
+Example:
+  streamjobs set-aside orders billing --limit 10")]
+pub(crate) struct SetAside {
+    #[command(flatten)]
+    pub(crate) queue: Queue,
+    /// Only those after this one; all of them if it has left.
+    #[arg(long, value_name = "ID")]
+    pub(crate) after: Option<SetAsideId>,
     /// How many at most.
     #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) limit: u64,

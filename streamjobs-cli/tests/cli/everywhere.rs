@@ -6,12 +6,13 @@ use streamjobs_tests::server::RedisServer;
 use crate::program::{program, run, run_at};
 
 /// One line for each command, with everything that it needs.
-const COMMANDS: [&str; 24] = [
+const COMMANDS: [&str; 25] = [
     "doctor",
     "info orders",
     "groups orders",
     "consumers orders billing",
     "pending orders billing",
+    "set-aside orders billing",
     "diagnose orders billing",
     "replay orders",
     "tail orders --count 1",
@@ -116,6 +117,7 @@ fn wrong_arguments_end_with_two_and_are_named() {
         ("dead purge orders billing", "<IDS|--all|--reason <REASON>>"),
         ("dead purge orders billing 1-0 --all", "--all"),
         ("pending orders billing --idle-min 30", "such as 30s, 10m"),
+        ("set-aside orders billing --after 1-0", "a job that is set aside is known by"),
         ("replay orders --from yesterday", "how long ago, such as 10m"),
         ("trim orders --yes", "<--length <COUNT>|--age <DURATION>|--before <PLACE>>"),
         ("trim orders --length 1 --age 1h", "--age"),
