@@ -47,10 +47,13 @@ fn a_server_that_cannot_be_reached_is_said_without_the_password() {
 fn it_says_where_it_is_keeps_data_and_stops_cleanly_on_a_signal() {
     let server = RedisServer::start().unwrap();
     server.command(&["SET", "other", "kept"]);
+    let place = server.url();
     let demo = Demo::start_on(server, &["--stream-key", "tried:orders", "--maxlen", "500"]);
     demo.process.wait_for(|line| line.contains("3 here, 2 processes"), DEADLINE);
     let lines = demo.process.lines().join("\n");
-    for words in ["0 entries of earlier runs are kept", "/jobs", "tried:orders", "500 entries"] {
+    for words in
+        ["0 entries of earlier runs are kept", "/jobs", &place, "tried:orders", "500 entries"]
+    {
         assert!(lines.contains(words), "{lines}");
     }
     assert_eq!(demo.post("/produce", "count=20").json()["produced"], 20);

@@ -63,7 +63,7 @@ pub(crate) async fn serve(options: Options) -> Result<(), AnyError> {
     println!("dashboard:  http://{address}/jobs");
     println!(
         "redis:      {}, stream {} with a cap of {}",
-        place_of(&server),
+        place_of(&server, &shop.place.url),
         shop.stream.name(),
         if shop.cap == 0 { "none".to_owned() } else { format!("{} entries", shop.cap) }
     );
@@ -212,11 +212,10 @@ fn asset(kind: &'static str, text: &'static str) -> impl IntoResponse {
     ([(CONTENT_TYPE, kind)], text)
 }
 
-/// Where the demo runs, without the password that an address may hold.
-fn place_of(server: &DemoServer) -> String {
+fn place_of(server: &DemoServer, url: &str) -> String {
     match server {
         DemoServer::Private(server) => format!("a private server on port {}", server.port()),
-        _ => "yours".to_owned(),
+        _ => options::without_secrets(url),
     }
 }
 
