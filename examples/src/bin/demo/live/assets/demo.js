@@ -56,13 +56,13 @@
   }
 
   function figures(groups) {
-    keyed($("figures"), groups, (group) => group.name, () => row(["", "", "", "", "", "", "lost"]),
+    keyed($("figures"), groups, (group) => group.name, () => row(["", "lost"].concat(Array(5).fill(""))),
       (element, group) => {
         const told = group.figures;
-        cells(element, [group.name, told.published, told.done, told.waiting, told.dead, told.doubled, told.lost]);
+        cells(element, [group.name, told.lost, told.published, told.done, told.waiting, told.dead, told.doubled]);
         element.dataset.group = group.name;
         for (const name of ["published", "done", "waiting", "dead", "doubled", "lost"]) element.dataset[name] = told[name];
-        element.lastChild.classList.toggle("some", told.lost > 0);
+        element.children[1].classList.toggle("some", told.lost > 0);
       });
   }
 
@@ -215,11 +215,11 @@
     const result = $("result");
     const list = document.createElement("table");
     for (const entry of entries) {
-      const line = row(["id", "", ""]);
+      const line = row(["id", ""]);
       const fields = { ...entry.fields };
       const type = fields.type ?? "";
       delete fields.type;
-      cells(line, [entry.id, type, Object.entries(fields).map(([name, value]) => `${name} ${value}`).join(", ")]);
+      cells(line, [entry.id, [type, ...Object.entries(fields).map(([name, value]) => `${name} ${value}`)].join(", ")]);
       list.append(line);
     }
     const words = document.createElement("p");
