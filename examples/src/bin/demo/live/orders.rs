@@ -122,3 +122,32 @@ fn or_drop(run: fn(Job) -> BoxFuture<'static, Outcome>, job: Job) -> BoxFuture<'
     let drops = job.state::<Desk>().is_some_and(|desk| desk.drops(&job));
     if drops { Box::pin(async { Outcome::LeaseLost }) } else { run(job) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn orders_are_of_four_types_and_five_customers_within_their_bounds() {
+        let (mut types, mut customers) = (HashSet::new(), HashSet::new());
+        for _ in 0..2_000 {
+            let event = OrderEvent::random(None);
+            types.insert(event.event_type().to_owned());
+            let Order { order_id, customer, amount } = event.order();
+            customers.insert(customer.clone());
+            let number = order_id.strip_prefix("o-").unwrap().parse::<u32>().unwrap();
+            assert!((1_000..=9_999).contains(&number), "{order_id}");
+            let (whole, cents) = amount.split_once('.').unwrap();
+            assert_eq!(cents.len(), 2, "{amount}");
+            let cents = whole.parse::<u32>().unwrap() * 100 + cents.parse::<u32>().unwrap();
+            assert!((500..=25_000).contains(&cents), "{amount}");
+        }
+        assert_eq!(types, TYPES.map(str::to_owned).into());
+        assert_eq!(customers, CUSTOMERS.map(str::to_owned).into());
+        for event_type in TYPES {
+            assert_eq!(OrderEvent::random(Some(event_type)).event_type(), event_type);
+        }
+    }
+}
