@@ -42,9 +42,9 @@
       draw(event.data);
     });
     source.addEventListener("same", () => say("live", "live"));
-    source.addEventListener("trouble", (event) => {
+    source.addEventListener("fault", (event) => {
       // What was seen last stays, marked as old, below what is wrong.
-      say("trouble", "trouble");
+      say("fault", "fault");
       live.classList.add("stale");
       let box = document.getElementById("stale");
       if (!box) {
@@ -56,10 +56,10 @@
     });
     source.onerror = () => {
       if (source && source.readyState === EventSource.CLOSED) {
-        say("not connected", "trouble");
+        say("not connected", "fault");
         again = setTimeout(follow, 10000);
       } else {
-        again = setTimeout(() => say("not connected", "trouble"), 5000);
+        again = setTimeout(() => say("not connected", "fault"), 5000);
       }
     };
     source.onopen = () => clearTimeout(again);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::trouble::Trouble;
+use crate::fault::Fault;
 
 /// Where dead letters are archived.
 #[cfg(feature = "postgres")]
@@ -16,7 +16,7 @@ pub(crate) type Archive = streamjobs_postgres::Postgres;
 pub(crate) enum Archive {}
 
 /// Open letters by stream and group, or why they could not be counted.
-pub(crate) type Counts = Result<HashMap<(String, String), u64>, Trouble>;
+pub(crate) type Counts = Result<HashMap<(String, String), u64>, Fault>;
 
 /// The last count, which is taken less often than Redis is looked at: it reads what is open.
 #[derive(Debug, Default)]
@@ -44,8 +44,8 @@ async fn count(archive: &Archive) -> Counts {
             .into_iter()
             .map(|count| ((count.stream, count.group), count.letters))
             .collect()),
-        Ok(Err(error)) => Err(Trouble::unavailable(Trouble::in_words(&error))),
-        Err(_) => Err(Trouble::unavailable("The archive did not answer in time.")),
+        Ok(Err(error)) => Err(Fault::unavailable(Fault::in_words(&error))),
+        Err(_) => Err(Fault::unavailable("The archive did not answer in time.")),
     }
 }
 

@@ -6,9 +6,9 @@ use axum::response::Response;
 use streamjobs::EntryId;
 
 use crate::csrf::TOKEN_FIELD;
+use crate::fault::Fault;
 use crate::layout;
 use crate::state::Shared;
-use crate::trouble::Trouble;
 use crate::visit::Visit;
 
 /// The fields of a form that one of our own pages sent: its token has been checked.
@@ -30,18 +30,18 @@ impl FromRequest<Shared> for Posted {
                 axum::http::StatusCode::FORBIDDEN,
             ));
         };
-        let refuse = |trouble: Trouble| layout::failed(&visit, state, &trouble);
+        let refuse = |fault: Fault| layout::failed(&visit, state, &fault);
         let fields = match form {
             Ok(Form(fields)) => Fields(fields),
             Err(rejection) => {
-                let mut trouble = Trouble::bad_request("That is no form of this dashboard.");
-                trouble.status = axum::response::IntoResponse::into_response(rejection).status();
-                return Err(refuse(trouble));
+                let mut fault = Fault::bad_request("That is no form of this dashboard.");
+                fault.status = axum::response::IntoResponse::into_response(rejection).status();
+                return Err(refuse(fault));
             }
         };
         if !fields.get(TOKEN_FIELD).is_some_and(|token| visit.token.matches(token)) {
             let text = "This form is from another session; load the page again.";
-            return Err(refuse(Trouble::forbidden(text)));
+            return Err(refuse(Fault::forbidden(text)));
         }
         Ok(Self(fields))
     }
@@ -63,27 +63,27 @@ impl Fields {
     }
 
     /// Every entry id of a name, at most 1,000.
-    pub(crate) fn ids(&self, name: &str) -> Result<Vec<EntryId>, Trouble> {
+    pub(crate) fn ids(&self, name: &str) -> Result<Vec<EntryId>, Fault> {
         let values = self.0.iter().filter(|(of, _)| of == name).take(IDS_MAX);
         let ids = values.map(|(_, value)| value.parse::<EntryId>());
-        ids.collect::<Result<_, _>>().map_err(|_| Trouble::bad_request("That is no entry id."))
+        ids.collect::<Result<_, _>>().map_err(|_| Fault::bad_request("That is no entry id."))
     }
 
     /// An entry id, if one is given.
-    pub(crate) fn id(&self, name: &str) -> Result<Option<EntryId>, Trouble> {
+    pub(crate) fn id(&self, name: &str) -> Result<Option<EntryId>, Fault> {
         let id = self.get(name).map(str::parse::<EntryId>).transpose();
-        id.map_err(|_| Trouble::bad_request("That is no entry id."))
+        id.map_err(|_| Fault::bad_request("That is no entry id."))
     }
 
     /// A number, if one is given; more than the most is the most.
-    pub(crate) fn number(&self, name: &str, most: u64) -> Result<Option<u64>, Trouble> {
+    pub(crate) fn number(&self, name: &str, most: u64) -> Result<Option<u64>, Fault> {
         let number = self.get(name).map(str::parse::<u64>).transpose();
-        let number = number.map_err(|_| Trouble::bad_request("That is no number."))?;
+        let number = number.map_err(|_| Fault::bad_request("That is no number."))?;
         Ok(number.map(|number| number.min(most)))
     }
 
     /// How many rows of a page are asked for: 50 unless said, at least one and at most 200.
-    pub(crate) fn page_size(&self) -> Result<usize, Trouble> {
+    pub(crate) fn page_size(&self) -> Result<usize, Fault> {
         let size = self.number("limit", PAGE_MAX)?.unwrap_or(PAGE).max(1);
         Ok(usize::try_from(size).unwrap_or(1))
     }
@@ -108,7 +108,7 @@ mod tests {
         for text in
             ["-1", "1e3", "'; drop table", "\0", "18446744073709551616", &"9".repeat(1 << 20)]
         {
-            assert_eq!(size(text), Err(Trouble::bad_request("That is no number.")));
+            assert_eq!(size(text), Err(Fault::bad_request("That is no number.")));
         }
     }
 

@@ -11,10 +11,10 @@ use axum::response::{IntoResponse, Response};
 
 use crate::access::Denied;
 use crate::csrf::{Brought, is_same_origin};
+use crate::fault::Fault;
 use crate::layout;
 use crate::notice;
 use crate::state::Shared;
-use crate::trouble::Trouble;
 use crate::visit::Visit;
 
 /// Lets in whom the authorizer lets in, and refuses forms that other sites sent.
@@ -30,7 +30,7 @@ pub(crate) async fn guard(
     };
     let (visit, brought) = Visit::of(&parts, access);
     if !matches!(parts.method, Method::GET | Method::HEAD) && !is_same_origin(&parts) {
-        let foreign = Trouble::forbidden("Only a page of this dashboard may send this.");
+        let foreign = Fault::forbidden("Only a page of this dashboard may send this.");
         return with_headers(layout::failed(&visit, &state, &foreign));
     }
     let had_notice = visit.notice.is_some();

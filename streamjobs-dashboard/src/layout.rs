@@ -7,9 +7,9 @@ use maud::{DOCTYPE, Markup, html};
 use crate::access::Action;
 use crate::assets;
 use crate::csrf::TOKEN_FIELD;
+use crate::fault::Fault;
 use crate::format::Foreign;
 use crate::state::State;
-use crate::trouble::Trouble;
 use crate::visit::Visit;
 
 /// A page: what it is called, where it stands, and what it shows.
@@ -28,20 +28,20 @@ pub(crate) fn page(visit: &Visit, state: &State, view: &View) -> Response {
 }
 
 /// A page that says why there is nothing else to show.
-pub(crate) fn failed(visit: &Visit, state: &State, trouble: &Trouble) -> Response {
-    let title = heading(trouble.status).to_owned();
-    let body = html! { (trouble_box(trouble)) };
+pub(crate) fn failed(visit: &Visit, state: &State, fault: &Fault) -> Response {
+    let title = heading(fault.status).to_owned();
+    let body = html! { (fault_box(fault)) };
     let view = View { title, trail: Vec::new(), body };
-    (trouble.status, page(visit, state, &view)).into_response()
+    (fault.status, page(visit, state, &view)).into_response()
 }
 
 /// Why something could not be shown, for a part of a page.
-pub(crate) fn trouble_box(trouble: &Trouble) -> Markup {
+pub(crate) fn fault_box(fault: &Fault) -> Markup {
     html! {
-        section.trouble role="alert" {
-            h2 { (heading(trouble.status)) }
-            p { (Foreign(&trouble.text)) }
-            @if trouble.status == StatusCode::SERVICE_UNAVAILABLE {
+        section.fault role="alert" {
+            h2 { (heading(fault.status)) }
+            p { (Foreign(&fault.text)) }
+            @if fault.status == StatusCode::SERVICE_UNAVAILABLE {
                 p.hint { "Nothing is shown rather than zeros. This page tries again by itself." }
             }
         }

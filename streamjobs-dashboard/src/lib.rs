@@ -10,6 +10,7 @@ mod auth;
 mod base;
 mod csrf;
 mod dashboard;
+mod fault;
 mod form;
 mod format;
 mod guard;
@@ -22,7 +23,6 @@ mod payload;
 mod routes;
 mod sampler;
 mod state;
-mod trouble;
 mod visit;
 
 pub use self::access::{Access, Action, Authorizer, Denied};

@@ -12,14 +12,14 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use tokio::time::{Instant, sleep};
 
+use crate::fault::Fault;
 use crate::layout::{self, View};
 use crate::state::Shared;
-use crate::trouble::Trouble;
 use crate::visit::Visit;
 
 /// What makes a page, as often as it is asked to.
 type Maker =
-    dyn Fn() -> Pin<Box<dyn Future<Output = Result<View, Trouble>> + Send>> + Send + Sync + 'static;
+    dyn Fn() -> Pin<Box<dyn Future<Output = Result<View, Fault>> + Send>> + Send + Sync + 'static;
 
 /// Answers with the page; or, to a browser that follows it, with its changing part again and again.
 ///
@@ -28,7 +28,7 @@ type Maker =
 pub(crate) async fn show<F, Fut>(visit: Visit, state: Shared, make: F) -> Response
 where
     F: Fn(Shared, Visit) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<View, Trouble>> + Send + 'static,
+    Fut: Future<Output = Result<View, Fault>> + Send + 'static,
 {
     let (shared, visitor) = (Arc::clone(&state), visit.clone());
     let maker: Box<Maker> = Box::new(move || {
@@ -39,14 +39,14 @@ where
     }
     match maker().await {
         Ok(view) => layout::page(&visit, &state, &view),
-        Err(trouble) => layout::failed(&visit, &state, &trouble),
+        Err(fault) => layout::failed(&visit, &state, &fault),
     }
 }
 
 async fn within_budget(
     state: Shared,
-    page: impl Future<Output = Result<View, Trouble>>,
-) -> Result<View, Trouble> {
+    page: impl Future<Output = Result<View, Fault>>,
+) -> Result<View, Fault> {
     // Never closed, so always granted.
     let _permit = state.budget.acquire().await;
     page.await
@@ -84,7 +84,7 @@ impl Following {
         }
         let (kind, text) = match (self.maker)().await {
             Ok(view) => ("page", view.body.into_string()),
-            Err(trouble) => ("trouble", layout::trouble_box(&trouble).into_string()),
+            Err(fault) => ("fault", layout::fault_box(&fault).into_string()),
         };
         let event = if self.last.as_deref() == Some(&text) {
             Event::default().event("same").data("")

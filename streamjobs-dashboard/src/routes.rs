@@ -8,9 +8,9 @@ use axum::middleware;
 use axum::response::Response;
 use axum::routing::{get, post};
 
+use crate::fault::Fault;
 use crate::guard::guard;
 use crate::state::Shared;
-use crate::trouble::Trouble;
 use crate::visit::Visit;
 use crate::{actions, assets, layout, pages};
 
@@ -70,7 +70,7 @@ async fn elsewhere(state: State<Shared>, visit: Visit, uri: axum::http::Uri) -> 
     if uri.path().trim_matches('/').is_empty() {
         return pages::overview::show(state, visit).await;
     }
-    layout::failed(&visit, &state, &Trouble::not_found("No page has this address."))
+    layout::failed(&visit, &state, &Fault::not_found("No page has this address."))
 }
 
 const BODY_MAX: usize = 64 * 1024;

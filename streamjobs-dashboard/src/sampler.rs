@@ -15,8 +15,8 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::archived::{Archive, Archived, Counts};
+use crate::fault::Fault;
 use crate::history::{History, Point, Rates};
-use crate::trouble::Trouble;
 
 /// One look at everything.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ impl Snapshot {
 #[derive(Debug)]
 pub(crate) struct StreamSight {
     pub(crate) name: StreamName,
-    pub(crate) found: Result<StreamFound, Trouble>,
+    pub(crate) found: Result<StreamFound, Fault>,
 }
 
 #[derive(Debug)]
@@ -119,16 +119,16 @@ impl Sampler {
             return Arc::clone(last);
         }
         let mut streams = Vec::with_capacity(self.streams.len());
-        let mut gone = None::<Trouble>;
+        let mut gone = None::<Fault>;
         for name in &self.streams {
             let found = match (&gone, self.client.stream(name.as_str())) {
                 // A server that did not answer for one stream is not waited for with the next.
-                (Some(trouble), _) => Err(trouble.clone()),
-                (None, Ok(stream)) => memory.look_at(&stream).await.map_err(Trouble::from),
+                (Some(fault), _) => Err(fault.clone()),
+                (None, Ok(stream)) => memory.look_at(&stream).await.map_err(Fault::from),
                 (None, Err(error)) => Err(error.into()),
             };
             gone = gone.or_else(|| {
-                found.as_ref().err().filter(|trouble| trouble.status.is_server_error()).cloned()
+                found.as_ref().err().filter(|fault| fault.status.is_server_error()).cloned()
             });
             streams.push(StreamSight { name: name.clone(), found });
         }

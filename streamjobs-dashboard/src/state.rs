@@ -14,9 +14,9 @@ use crate::access::{Access, Authorizer, Denied};
 use crate::alerts::AlertLog;
 use crate::archived::Archive;
 use crate::audit::Audit;
+use crate::fault::Fault;
 use crate::payload::Redactor;
 use crate::sampler::Sampler;
-use crate::trouble::Trouble;
 
 /// What every page works with.
 pub(crate) struct State {
@@ -40,14 +40,14 @@ pub(crate) type Shared = Arc<State>;
 impl State {
     /// A stream that this dashboard shows. Others are none, whatever the server holds: a dashboard
     /// is no way to look into keys that it was not given.
-    pub(crate) fn stream(&self, name: &str) -> Result<Stream, Trouble> {
+    pub(crate) fn stream(&self, name: &str) -> Result<Stream, Fault> {
         let shown = self.streams.iter().any(|stream| stream.as_str() == name);
         let stream = self.client.stream(name).ok().filter(|_| shown);
-        stream.ok_or_else(|| Trouble::not_found("This dashboard shows no stream of that name."))
+        stream.ok_or_else(|| Fault::not_found("This dashboard shows no stream of that name."))
     }
 
     /// A group on a stream that this dashboard shows; it need not be there.
-    pub(crate) fn group(&self, stream: &str, group: &str) -> Result<Group, Trouble> {
+    pub(crate) fn group(&self, stream: &str, group: &str) -> Result<Group, Fault> {
         Ok(self.stream(stream)?.group(group)?)
     }
 

@@ -45,7 +45,7 @@ const POSTGRES_LAYERS: [&[&str]; 5] = [
 
 /// The layers of the dashboard, as ARCHITECTURE.md draws them.
 const DASHBOARD_LAYERS: [&[&str]; 8] = [
-    &["access", "base", "format", "history", "trouble"],
+    &["access", "base", "fault", "format", "history"],
     &["alerts", "archived", "assets", "audit", "auth", "csrf", "payload", "sampler"],
     &["notice", "state", "visit"],
     &["layout"],

@@ -10,15 +10,15 @@ use streamjobs_postgres::letters::{
 
 use super::{Deed, act};
 use crate::access::Action;
+use crate::fault::Fault;
 use crate::form::{Fields, Posted};
 use crate::format::{self, Foreign};
 use crate::layout::{self, View, token};
 use crate::pages::archive::{self, in_time};
 use crate::state::Shared;
-use crate::trouble::Trouble;
 use crate::visit::Visit;
 
-impl From<RedriveError> for Trouble {
+impl From<RedriveError> for Fault {
     fn from(error: RedriveError) -> Self {
         match error {
             RedriveError::Query(query) => query.into(),
@@ -37,10 +37,10 @@ fn deed(visit: &Visit, action: Action, target: String) -> Deed {
 }
 
 /// The letters that a form names one by one.
-fn ids(form: &Fields) -> Result<Vec<LetterId>, Trouble> {
+fn ids(form: &Fields) -> Result<Vec<LetterId>, Fault> {
     let values = form.0.iter().filter(|(name, _)| name == "id").take(IDS_MAX);
     let ids = values.map(|(_, value)| value.parse::<LetterId>()).collect::<Result<Vec<_>, _>>();
-    ids.map_err(|_| Trouble::bad_request("That is no number of a letter."))
+    ids.map_err(|_| Fault::bad_request("That is no number of a letter."))
 }
 
 /// Puts jobs back: those that are named, or all that are like what is asked for, after a look at
@@ -49,7 +49,7 @@ pub(crate) async fn redrive(State(state): State<Shared>, visit: Visit, form: Pos
     if form.get("dry_run").is_some() && visit.access.may(Action::Redrive) {
         return match plan(&state, &visit, &form).await {
             Ok(view) => layout::page(&visit, &state, &view),
-            Err(trouble) => layout::failed(&visit, &state, &trouble),
+            Err(fault) => layout::failed(&visit, &state, &fault),
         };
     }
     let why = form.get("why").unwrap_or("through the dashboard").to_owned();
@@ -59,7 +59,7 @@ pub(crate) async fn redrive(State(state): State<Shared>, visit: Visit, form: Pos
         let selection = match ids.is_empty() {
             false => Selection::new().ids(ids),
             true if form.get("all") == Some("1") => archive::selection(&form),
-            true => return Err(Trouble::bad_request("No letter is chosen.")),
+            true => return Err(Fault::bad_request("No letter is chosen.")),
         };
         let request = Request::new(visit.access.who(), why);
         let redriving = archive::letters(&state)?.redrive(selection, request);
@@ -74,7 +74,7 @@ pub(crate) async fn resume(State(state): State<Shared>, visit: Visit, form: Post
     let id = form.get("redrive").unwrap_or_default().to_owned();
     act(&visit, &state, deed(&visit, Action::Redrive, format!("redrive {id}")), async {
         let id = id.parse::<RedriveId>();
-        let id = id.map_err(|_| Trouble::bad_request("That is no number of a redrive."))?;
+        let id = id.map_err(|_| Fault::bad_request("That is no number of a redrive."))?;
         Ok(told(&archive::letters(&state)?.resume(id, &state.client).await?))
     })
     .await
@@ -85,13 +85,13 @@ pub(crate) async fn forget(State(state): State<Shared>, visit: Visit, form: Post
     let target = format!("the event of letter {}", form.get("id").unwrap_or_default());
     act(&visit, &state, deed(&visit, Action::Purge, target), async {
         let [id] = ids(&form)?[..] else {
-            return Err(Trouble::bad_request("One letter is to be named."));
+            return Err(Fault::bad_request("One letter is to be named."));
         };
         let letters = archive::letters(&state)?;
         let letter = in_time(letters.get(id)).await?;
         let event_id = letter.and_then(|letter| EventId::new(letter.event_id?).ok());
         let event_id =
-            event_id.ok_or_else(|| Trouble::not_found("The archive has no such letter."))?;
+            event_id.ok_or_else(|| Fault::not_found("The archive has no such letter."))?;
         let forgotten = in_time(letters.forget(&event_id)).await?;
         Ok(format!("{forgotten} letters of the event are gone for good."))
     })
@@ -108,7 +108,7 @@ fn told(redrive: &Redrive) -> String {
     text
 }
 
-async fn plan(state: &Shared, visit: &Visit, form: &Fields) -> Result<View, Trouble> {
+async fn plan(state: &Shared, visit: &Visit, form: &Fields) -> Result<View, Fault> {
     let request = Request::new(visit.access.who(), "dry run");
     let redriving = archive::letters(state)?.redrive(archive::selection(form), request);
     let plan = in_time(redriving.dry_run()).await?;

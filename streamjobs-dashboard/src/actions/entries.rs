@@ -7,9 +7,9 @@ use streamjobs::{ConsumerName, EntryId};
 
 use super::{Deed, act};
 use crate::access::Action;
+use crate::fault::Fault;
 use crate::form::{Fields, Posted};
 use crate::state::Shared;
-use crate::trouble::Trouble;
 use crate::visit::Visit;
 
 type Place = Path<(String, String)>;
@@ -28,7 +28,7 @@ pub(crate) async fn claim(
         // An unknown name would make a consumer that nobody is.
         let consumers = group.consumers().await?;
         if !consumers.iter().any(|known| known.name == consumer.as_str()) {
-            return Err(Trouble::not_found("The group has no such consumer."));
+            return Err(Fault::not_found("The group has no such consumer."));
         }
         Ok(told(&group.claim(&ids, &consumer).await?, "given to the consumer"))
     })
@@ -60,9 +60,9 @@ pub(crate) async fn run_now(
     let mut deed = deed(&visit, &place, Action::RunNow, format!("{count} jobs set aside"));
     deed.back = visit.base.to(&["streams", &place.0, "groups", &place.1, "set-aside"]);
     act(&visit, &state, deed, async {
-        let ids = ids.map_err(|_| Trouble::bad_request("That is no job that is set aside."))?;
+        let ids = ids.map_err(|_| Fault::bad_request("That is no job that is set aside."))?;
         if ids.is_empty() {
-            return Err(Trouble::bad_request("No job is chosen."));
+            return Err(Fault::bad_request("No job is chosen."));
         }
         let due = state.group(&place.0, &place.1)?.run_now(&ids).await?;
         Ok(format!("{due} of {count} jobs are due now; the others had left already."))
@@ -89,10 +89,10 @@ fn selected(
     state: &Shared,
     (stream, group): &(String, String),
     form: &Fields,
-) -> Result<(Group, Vec<EntryId>), Trouble> {
+) -> Result<(Group, Vec<EntryId>), Fault> {
     let ids = form.ids("id")?;
     if ids.is_empty() {
-        return Err(Trouble::bad_request("No entry is chosen."));
+        return Err(Fault::bad_request("No entry is chosen."));
     }
     let group = state.group(stream, group)?;
     Ok((if form.get("lane").is_some() { group.lane() } else { group }, ids))

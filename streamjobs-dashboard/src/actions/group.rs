@@ -7,9 +7,9 @@ use streamjobs::stream::Liveness;
 
 use super::{Deed, act};
 use crate::access::Action;
+use crate::fault::Fault;
 use crate::form::Posted;
 use crate::state::Shared;
-use crate::trouble::Trouble;
 use crate::visit::Visit;
 
 type Place = Path<(String, String)>;
@@ -72,10 +72,10 @@ pub(crate) async fn remove_consumer(
         let consumers = group.consumers().await?;
         let found = consumers.iter().find(|found| found.name == consumer);
         match found.map(|found| found.liveness) {
-            None => return Err(Trouble::not_found("The group has no such consumer.")),
+            None => return Err(Fault::not_found("The group has no such consumer.")),
             Some(Liveness::Alive) => {
                 let text = "It is alive; stop its process, or let that remove it.";
-                return Err(Trouble::conflict(text));
+                return Err(Fault::conflict(text));
             }
             // What other software reads under a name of its own is for whoever knows it to judge.
             Some(_) => {}

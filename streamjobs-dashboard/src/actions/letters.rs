@@ -8,13 +8,13 @@ use streamjobs::dead_letter::DeadLetters;
 
 use super::{Deed, act};
 use crate::access::Action;
+use crate::fault::Fault;
 use crate::form::Posted;
 use crate::format::{self, Foreign};
 use crate::layout::{self, Button, View, button};
 use crate::pages::dead::{self, Chosen, LOOKED_AT};
 use crate::pages::group;
 use crate::state::Shared;
-use crate::trouble::Trouble;
 use crate::visit::Visit;
 
 type Place = Path<(String, String)>;
@@ -48,7 +48,7 @@ async fn done_to(
     if form.get("dry_run").is_some() && visit.access.may(action) {
         return match plan(state, visit, &place, &chosen, action).await {
             Ok(view) => layout::page(visit, state, &view),
-            Err(trouble) => layout::failed(visit, state, &trouble),
+            Err(fault) => layout::failed(visit, state, &fault),
         };
     }
     let ids = form.ids("id");
@@ -63,7 +63,7 @@ async fn done_to(
         let (ids, left) = match ids? {
             ids if !ids.is_empty() => (ids, false),
             _ if form.get("all") == Some("1") => matching(&letters, &chosen).await?,
-            _ => return Err(Trouble::bad_request("No dead letter is chosen.")),
+            _ => return Err(Fault::bad_request("No dead letter is chosen.")),
         };
         let mut outcome = match action {
             Action::Purge => {
@@ -84,7 +84,7 @@ async fn redriven(letters: &DeadLetters, ids: Vec<EntryId>) -> String {
     let (done, failed) = answers.into_iter().partition::<Vec<_>, _>(|(_, answer)| answer.is_ok());
     let mut outcome = format!("{} jobs were put back for this group alone.", done.len());
     if let Some((id, Err(error))) = failed.first() {
-        let why = Trouble::in_words(error);
+        let why = Fault::in_words(error);
         outcome.push_str(&format!(" {} were not, such as {id}: {why}.", failed.len()));
     }
     outcome
@@ -92,7 +92,7 @@ async fn redriven(letters: &DeadLetters, ids: Vec<EntryId>) -> String {
 
 /// The letters that are meant, oldest first as far as one action goes, and whether there are more.
 /// What is buried meanwhile is not meant.
-async fn matching(letters: &DeadLetters, chosen: &Chosen) -> Result<(Vec<EntryId>, bool), Trouble> {
+async fn matching(letters: &DeadLetters, chosen: &Chosen) -> Result<(Vec<EntryId>, bool), Fault> {
     let (mut ids, mut after) = (Vec::new(), None);
     for _ in 0..PAGES_MAX {
         let page = letters.list(after, LOOKED_AT).await?;
@@ -115,7 +115,7 @@ async fn plan(
     (stream, name): &(String, String),
     chosen: &Chosen,
     action: Action,
-) -> Result<View, Trouble> {
+) -> Result<View, Fault> {
     let letters = state.group(stream, name)?.dead_letters();
     let (ids, more) = matching(&letters, chosen).await?;
     let to = visit.base.to(&["streams", stream, "groups", name, "dead", action.as_str()]);

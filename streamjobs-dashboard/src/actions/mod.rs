@@ -15,11 +15,11 @@ use axum::response::{IntoResponse, Response};
 
 use crate::access::Action;
 use crate::audit::Audited;
+use crate::fault::Fault;
 use crate::guard::set_cookie;
 use crate::layout;
 use crate::notice;
 use crate::state::Shared;
-use crate::trouble::Trouble;
 use crate::visit::Visit;
 
 /// Something that somebody wants done.
@@ -42,14 +42,14 @@ pub(crate) async fn act(
     visit: &Visit,
     state: &Shared,
     deed: Deed,
-    work: impl Future<Output = Result<String, Trouble>>,
+    work: impl Future<Output = Result<String, Fault>>,
 ) -> Response {
     let back = deed.back.clone();
     let mut begun = Begun { visit, state, deed, over: false };
     if !visit.access.may(begun.deed.action) {
-        let trouble = Trouble::forbidden("You may look at this, and not change it.");
-        begun.note(Err(trouble.text.clone()));
-        return layout::failed(visit, state, &trouble);
+        let fault = Fault::forbidden("You may look at this, and not change it.");
+        begun.note(Err(fault.text.clone()));
+        return layout::failed(visit, state, &fault);
     }
     match work.await {
         Ok(outcome) => {
@@ -58,9 +58,9 @@ pub(crate) async fn act(
             begun.note(Ok(outcome));
             response
         }
-        Err(trouble) => {
-            begun.note(Err(trouble.text.clone()));
-            layout::failed(visit, state, &trouble)
+        Err(fault) => {
+            begun.note(Err(fault.text.clone()));
+            layout::failed(visit, state, &fault)
         }
     }
 }

@@ -11,13 +11,13 @@ use streamjobs_postgres::letters::{
 };
 
 use crate::access::Action;
+use crate::fault::Fault;
 use crate::form::Fields;
 use crate::format::{self, Foreign};
 use crate::layout::{Button, View, button, nothing, token};
 use crate::live;
 use crate::pages::set_aside::error;
 use crate::state::{Shared, State as All};
-use crate::trouble::Trouble;
 use crate::visit::Visit;
 
 pub(crate) async fn show(
@@ -56,12 +56,12 @@ pub(crate) fn selection(asked: &Fields) -> Selection {
 /// The names of what can be asked for.
 pub(crate) const FILTERS: [&str; 5] = ["stream", "group", "type", "fingerprint", "error"];
 
-pub(crate) fn letters(state: &All) -> Result<DeadLetters, Trouble> {
+pub(crate) fn letters(state: &All) -> Result<DeadLetters, Fault> {
     let archive = state.archive.as_ref().map(streamjobs_postgres::Postgres::dead_letters);
-    archive.ok_or_else(|| Trouble::not_found("This dashboard has no archive."))
+    archive.ok_or_else(|| Fault::not_found("This dashboard has no archive."))
 }
 
-impl From<QueryError> for Trouble {
+impl From<QueryError> for Fault {
     fn from(error: QueryError) -> Self {
         match error {
             QueryError::Selection(_) => Self::bad_request("That cannot be asked for."),
@@ -71,16 +71,16 @@ impl From<QueryError> for Trouble {
 }
 
 /// What the database has to answer within.
-pub(crate) async fn in_time<T, E: Into<Trouble>>(
+pub(crate) async fn in_time<T, E: Into<Fault>>(
     work: impl Future<Output = Result<T, E>>,
-) -> Result<T, Trouble> {
+) -> Result<T, Fault> {
     match tokio::time::timeout(ANSWER_MAX, work).await {
         Ok(answer) => answer.map_err(Into::into),
-        Err(_) => Err(Trouble::unavailable("The database did not answer within 5 s.")),
+        Err(_) => Err(Fault::unavailable("The database did not answer within 5 s.")),
     }
 }
 
-async fn view(state: &All, visit: &Visit, asked: &Fields) -> Result<View, Trouble> {
+async fn view(state: &All, visit: &Visit, asked: &Fields) -> Result<View, Fault> {
     let letters = letters(state)?;
     let (chosen, size) = (selection(asked), asked.page_size()?);
     let listed = match asked.get("state") {
@@ -90,7 +90,7 @@ async fn view(state: &All, visit: &Visit, asked: &Fields) -> Result<View, Troubl
         _ => chosen.clone(),
     };
     let before = asked.get("before").map(str::parse::<LetterId>).transpose();
-    let before = before.map_err(|_| Trouble::bad_request("That is no number of a letter."))?;
+    let before = before.map_err(|_| Fault::bad_request("That is no number of a letter."))?;
     let kinds = in_time(letters.counts_by_fingerprint(&chosen)).await?;
     let page = in_time(letters.list(&listed, before, size)).await?;
     let redrives = in_time(letters.redrives(None, REDRIVES_SHOWN)).await?;
@@ -270,12 +270,12 @@ pub(crate) async fn one(
     .await
 }
 
-async fn one_view(state: &All, visit: &Visit, id: &str) -> Result<View, Trouble> {
+async fn one_view(state: &All, visit: &Visit, id: &str) -> Result<View, Fault> {
     let letters = letters(state)?;
     let id = id.parse::<LetterId>();
-    let id = id.map_err(|_| Trouble::bad_request("That is no number of a letter."))?;
+    let id = id.map_err(|_| Fault::bad_request("That is no number of a letter."))?;
     let letter = in_time(letters.get(id)).await?;
-    let letter = letter.ok_or_else(|| Trouble::not_found("The archive has no such letter."))?;
+    let letter = letter.ok_or_else(|| Fault::not_found("The archive has no such letter."))?;
     let text = id.to_string();
     let fields = [("id", text.as_str())];
     let redrive = Button { text: "Redrive", fields: &fields, ..Button::default() };

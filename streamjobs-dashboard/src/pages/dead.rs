@@ -9,6 +9,7 @@ use streamjobs::EntryId;
 use streamjobs::dead_letter::DeadLetter;
 
 use crate::access::Action;
+use crate::fault::Fault;
 use crate::form::Fields;
 use crate::format::{self, Foreign};
 use crate::layout::{Button, View, button, nothing, token};
@@ -16,7 +17,6 @@ use crate::live;
 use crate::pages::group;
 use crate::pages::set_aside::error;
 use crate::state::{Shared, State as All};
-use crate::trouble::Trouble;
 use crate::visit::Visit;
 
 pub(crate) async fn show(
@@ -72,7 +72,7 @@ async fn view(
     stream: &str,
     name: &str,
     asked: &Fields,
-) -> Result<View, Trouble> {
+) -> Result<View, Fault> {
     let group = state.group(stream, name)?;
     let (before, size, chosen) = (asked.id("before")?, asked.page_size()?, Chosen::of(asked));
     let page = group.dead_letters().newest(before, LOOKED_AT).await?;
@@ -247,8 +247,8 @@ async fn one_view(
     stream: &str,
     name: &str,
     id: &str,
-) -> Result<View, Trouble> {
-    let id = id.parse::<EntryId>().map_err(|_| Trouble::bad_request("That is no entry id."))?;
+) -> Result<View, Fault> {
+    let id = id.parse::<EntryId>().map_err(|_| Fault::bad_request("That is no entry id."))?;
     let letter = state.group(stream, name)?.dead_letters().get(id).await?;
     let text = id.to_string();
     let fields = [("id", text.as_str())];

@@ -6,13 +6,13 @@ use maud::{Markup, html};
 use streamjobs::stream::{ConsumerInfo, Diagnosis, GroupInfo, Liveness};
 
 use crate::access::Action;
+use crate::fault::Fault;
 use crate::format::{self, Foreign};
 use crate::layout::{Button, View, button, nothing};
 use crate::live;
 use crate::pages::overview;
 use crate::sampler::Snapshot;
 use crate::state::{Shared, State as All};
-use crate::trouble::Trouble;
 use crate::visit::Visit;
 
 pub(crate) async fn show(
@@ -27,7 +27,7 @@ pub(crate) async fn show(
     .await
 }
 
-async fn view(state: &All, visit: &Visit, stream: &str, name: &str) -> Result<View, Trouble> {
+async fn view(state: &All, visit: &Visit, stream: &str, name: &str) -> Result<View, Fault> {
     let group = state.group(stream, name)?;
     let info = group.info().await?;
     let consumers = group.consumers().await?;

@@ -6,31 +6,31 @@ use maud::{Markup, html};
 use streamjobs::stream::Trouble as Wrong;
 
 use crate::base::Base;
+use crate::fault::Fault;
 use crate::format::{self, Foreign};
-use crate::layout::{View, nothing, trouble_box};
+use crate::layout::{View, fault_box, nothing};
 use crate::live;
 use crate::sampler::{GroupSight, Snapshot, StreamFound};
 use crate::state::Shared;
-use crate::trouble::Trouble;
 use crate::visit::Visit;
 
 pub(crate) async fn show(State(state): State<Shared>, visit: Visit) -> Response {
     live::show(visit, state, |state, visit| async move {
         let snapshot = state.sampler.look().await;
         // If nothing at all can be looked at, that is the page.
-        if let Some(trouble) = unreachable(&snapshot) {
-            return Err(trouble);
+        if let Some(fault) = unreachable(&snapshot) {
+            return Err(fault);
         }
         Ok(view(&visit, &snapshot))
     })
     .await
 }
 
-fn unreachable(snapshot: &Snapshot) -> Option<Trouble> {
-    let mut troubles = snapshot.streams.iter().map(|stream| stream.found.as_ref().err());
-    let first = troubles.next()??;
+fn unreachable(snapshot: &Snapshot) -> Option<Fault> {
+    let mut faults = snapshot.streams.iter().map(|stream| stream.found.as_ref().err());
+    let first = faults.next()??;
     let all = first.status == axum::http::StatusCode::SERVICE_UNAVAILABLE
-        && troubles.all(|trouble| trouble.is_some_and(|other| other.status == first.status));
+        && faults.all(|fault| fault.is_some_and(|other| other.status == first.status));
     all.then(|| first.clone())
 }
 
@@ -38,7 +38,7 @@ fn view(visit: &Visit, snapshot: &Snapshot) -> View {
     let body = html! {
         h1 { "Overview" }
         (banner(&visit.base, snapshot))
-        @if let Some(Err(trouble)) = &snapshot.archived { (trouble_box(trouble)) }
+        @if let Some(Err(fault)) = &snapshot.archived { (fault_box(fault)) }
         (tiles(snapshot))
         @if snapshot.streams.is_empty() {
             (nothing("This program has no handlers, so there are no streams to show. Name them \
@@ -48,11 +48,11 @@ fn view(visit: &Visit, snapshot: &Snapshot) -> View {
             h2 { a href=(visit.base.to(&["streams", stream.name.as_str()])) { (Foreign(stream.name.as_str())) } }
             @match &stream.found {
                 Ok(found) => (groups(&visit.base, stream.name.as_str(), snapshot, found)),
-                Err(trouble) if trouble.status == axum::http::StatusCode::NOT_FOUND => {
+                Err(fault) if fault.status == axum::http::StatusCode::NOT_FOUND => {
                     (nothing("There is no such stream yet: nothing was ever published to it, and no \
                               runtime with a handler for it has started."))
                 },
-                Err(trouble) => (trouble_box(trouble)),
+                Err(fault) => (fault_box(fault)),
             }
         }
     };
@@ -68,10 +68,10 @@ pub(crate) fn banner(base: &Base, snapshot: &Snapshot) -> Markup {
     let groups = found(snapshot).flat_map(|found| &found.groups);
     let ill = groups.filter(|group| !group.diagnosis.is_well()).collect::<Vec<_>>();
     let unseen = snapshot.streams.iter().filter_map(|stream| stream.found.as_ref().err());
-    let mut unseen = unseen.filter(|trouble| trouble.status.is_server_error());
+    let mut unseen = unseen.filter(|fault| fault.status.is_server_error());
     html! {
-        @if let Some(trouble) = unseen.next() {
-            (trouble_box(trouble))
+        @if let Some(fault) = unseen.next() {
+            (fault_box(fault))
         } @else if ill.is_empty() {
             section.well { p { "Nothing is wrong that can be seen." } }
         } @else {

@@ -8,13 +8,13 @@ use maud::{Markup, html};
 use streamjobs::stream::{ConsumerInfo, PendingEntry, PendingPage, PendingQuery};
 
 use crate::access::Action;
+use crate::fault::Fault;
 use crate::form::Fields;
 use crate::format::{self, Foreign};
 use crate::layout::{View, nothing, token};
 use crate::live;
 use crate::pages::group;
 use crate::state::{Shared, State as All};
-use crate::trouble::Trouble;
 use crate::visit::Visit;
 
 pub(crate) async fn show(
@@ -36,7 +36,7 @@ async fn view(
     stream: &str,
     name: &str,
     asked: &Fields,
-) -> Result<View, Trouble> {
+) -> Result<View, Fault> {
     let group = state.group(stream, name)?;
     let consumers = group.consumers().await?;
     let in_lane = asked.get("lane").is_some();
@@ -57,7 +57,7 @@ async fn view(
 
 /// The server is never asked to look for entries, only for the next ones: what it would have to pass
 /// over grows with the backlog. One page looks at so many, and can be empty and not the last.
-fn query(asked: &Fields) -> Result<PendingQuery, Trouble> {
+fn query(asked: &Fields) -> Result<PendingQuery, Fault> {
     let looks = asked.get("idle").is_some() || asked.get("deliveries").is_some();
     let limit = if looks { LOOKED_AT } else { asked.page_size()? };
     let mut query = PendingQuery::new().limit(limit);
@@ -74,7 +74,7 @@ fn query(asked: &Fields) -> Result<PendingQuery, Trouble> {
 }
 
 /// What fits on a page of what was looked at, and where to go on.
-fn looked_through(mut page: PendingPage, asked: &Fields) -> Result<PendingPage, Trouble> {
+fn looked_through(mut page: PendingPage, asked: &Fields) -> Result<PendingPage, Fault> {
     let size = asked.page_size()?;
     if let Some(seconds) = asked.number("idle", SECONDS_MAX)? {
         let idle = Duration::from_secs(seconds);

@@ -8,7 +8,7 @@ use maud::{Markup, html};
 use streamjobs::stream::{ConsumerInfo, Liveness};
 
 use crate::format::{self, Foreign};
-use crate::layout::{View, nothing, trouble_box};
+use crate::layout::{View, fault_box, nothing};
 use crate::live;
 use crate::pages::{group, overview};
 use crate::sampler::Snapshot;
@@ -52,10 +52,10 @@ fn by_process(snapshot: &Snapshot) -> BTreeMap<Process, Vec<Seen<'_>>> {
 
 fn body(visit: &Visit, snapshot: &Snapshot) -> Markup {
     let processes = by_process(snapshot);
-    let troubles = snapshot.streams.iter().filter_map(|stream| stream.found.as_ref().err());
+    let faults = snapshot.streams.iter().filter_map(|stream| stream.found.as_ref().err());
     html! {
         h1 { "Processes" }
-        @for trouble in troubles.filter(|trouble| trouble.status.is_server_error()) { (trouble_box(trouble)) }
+        @for fault in faults.filter(|fault| fault.status.is_server_error()) { (fault_box(fault)) }
         @if processes.is_empty() {
             (nothing("No process works on these streams: start one with their handlers."))
         }

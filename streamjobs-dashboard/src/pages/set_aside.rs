@@ -6,6 +6,7 @@ use maud::{Markup, html};
 use streamjobs::stream::{SetAsideId, SetAsideJob};
 
 use crate::access::Action;
+use crate::fault::Fault;
 use crate::form::Fields;
 use crate::format::{self, Foreign};
 use crate::layout::{View, nothing, token};
@@ -13,7 +14,6 @@ use crate::live;
 use crate::pages::group;
 use crate::payload::cut;
 use crate::state::{Shared, State as All};
-use crate::trouble::Trouble;
 use crate::visit::Visit;
 
 pub(crate) async fn show(
@@ -35,10 +35,10 @@ async fn view(
     stream: &str,
     name: &str,
     asked: &Fields,
-) -> Result<View, Trouble> {
+) -> Result<View, Fault> {
     let group = state.group(stream, name)?;
     let after = asked.get("after").map(str::parse::<SetAsideId>).transpose();
-    let after = after.map_err(|_| Trouble::bad_request("That is no job that is set aside."))?;
+    let after = after.map_err(|_| Fault::bad_request("That is no job that is set aside."))?;
     let page = group.set_aside(after.as_ref(), asked.page_size()?).await?;
     let path = ["streams", stream, "groups", name, "set-aside"];
     let body = html! {

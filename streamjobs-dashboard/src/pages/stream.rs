@@ -6,13 +6,13 @@ use maud::{Markup, html};
 use streamjobs::stream::Range;
 use streamjobs::{Entry, EntryId};
 
+use crate::fault::Fault;
 use crate::form::Fields;
 use crate::format::{self, Foreign};
 use crate::layout::{View, nothing};
 use crate::live;
 use crate::pages::overview;
 use crate::state::{Shared, State as All};
-use crate::trouble::Trouble;
 use crate::visit::Visit;
 
 type Asked = Query<Vec<(String, String)>>;
@@ -29,7 +29,7 @@ pub(crate) async fn show(
     .await
 }
 
-async fn view(state: &All, visit: &Visit, name: &str) -> Result<View, Trouble> {
+async fn view(state: &All, visit: &Visit, name: &str) -> Result<View, Fault> {
     let stream = state.stream(name)?;
     let info = stream.info().await?;
     let newest = stream.newest(TAIL).await?;
@@ -80,7 +80,7 @@ async fn replay_view(
     visit: &Visit,
     name: &str,
     asked: &Fields,
-) -> Result<View, Trouble> {
+) -> Result<View, Fault> {
     let stream = state.stream(name)?;
     let limit = asked.page_size()?;
     let range = range(asked)?;
@@ -135,11 +135,11 @@ fn replay_form(visit: &Visit, name: &str, asked: &Fields) -> Markup {
 
 /// The range that is asked for, in the notation of Redis: `-` and `+` are the ends, `(` excludes,
 /// and milliseconds alone are all entries of theirs.
-fn range(asked: &Fields) -> Result<Range, Trouble> {
+fn range(asked: &Fields) -> Result<Range, Fault> {
     use std::ops::Bound;
     let bad =
-        || Trouble::bad_request("A range is made of entry ids, of milliseconds, or of - and +.");
-    let bound = |text: Option<&str>, open: &str, fill: u64| -> Result<Bound<EntryId>, Trouble> {
+        || Fault::bad_request("A range is made of entry ids, of milliseconds, or of - and +.");
+    let bound = |text: Option<&str>, open: &str, fill: u64| -> Result<Bound<EntryId>, Fault> {
         let Some(text) = text.filter(|text| *text != open) else { return Ok(Bound::Unbounded) };
         let (text, excluded) = text.strip_prefix('(').map_or((text, false), |text| (text, true));
         let id = match text.parse::<u64>() {
@@ -186,7 +186,7 @@ const TAIL: usize = 10;
 mod tests {
     use super::*;
 
-    fn asked(start: &str, end: &str) -> Result<Range, Trouble> {
+    fn asked(start: &str, end: &str) -> Result<Range, Fault> {
         range(&Fields(vec![("start".into(), start.into()), ("end".into(), end.into())]))
     }
 

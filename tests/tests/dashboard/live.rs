@@ -65,20 +65,20 @@ async fn a_followed_page_tells_what_changed_and_only_that() {
 }
 
 #[tokio::test]
-async fn a_followed_page_tells_of_trouble_and_of_its_end() {
+async fn a_followed_page_tells_that_its_server_cannot_be_asked() {
     let site = Site::start().await;
     let mut followed = follow(&site, GROUP).await;
     assert_eq!(followed.next().await.0, "page");
     site.server.kill();
-    let trouble = async {
+    let fault = async {
         loop {
             let (kind, text) = followed.next().await;
-            if kind == "trouble" {
+            if kind == "fault" {
                 return text;
             }
         }
     };
-    let text = timeout(2 * DEADLINE, trouble).await.unwrap();
+    let text = timeout(2 * DEADLINE, fault).await.unwrap();
     assert!(text.contains("This could not be asked") && text.contains("role=\"alert\""), "{text}");
 }
 
@@ -95,4 +95,14 @@ async fn too_many_followers_are_turned_away_and_pages_are_not() {
     site.get(GROUP).await.is(200);
     followers.pop();
     follow(&site, GROUP).await;
+}
+
+#[tokio::test]
+async fn a_page_is_followed_for_a_while_and_then_ends_so_that_it_is_asked_for_anew() {
+    let site = Site::start().await;
+    let mut followed = follow(&site, GROUP).await;
+    let began = tokio::time::Instant::now();
+    let end = async { while followed.body.next().await.is_some() {} };
+    timeout(3 * DEADLINE, end).await.unwrap();
+    assert!(began.elapsed() > DEADLINE, "it is not for a moment only");
 }

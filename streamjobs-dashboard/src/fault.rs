@@ -7,13 +7,13 @@ use streamjobs::stream::StreamError;
 
 /// Why a page cannot be shown, or an action was not done.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Trouble {
+pub(crate) struct Fault {
     pub(crate) status: StatusCode,
     /// In words, for the page. It may name streams, groups and entries, and never a payload.
     pub(crate) text: String,
 }
 
-impl Trouble {
+impl Fault {
     /// What was asked for makes no sense. The text is fixed, so that nothing sent comes back.
     pub(crate) fn bad_request(text: &'static str) -> Self {
         Self { status: StatusCode::BAD_REQUEST, text: text.to_owned() }
@@ -50,7 +50,7 @@ impl Trouble {
     }
 }
 
-impl From<StreamError> for Trouble {
+impl From<StreamError> for Fault {
     fn from(error: StreamError) -> Self {
         let text = Self::in_words(&error);
         match error {
@@ -62,13 +62,13 @@ impl From<StreamError> for Trouble {
     }
 }
 
-impl From<NameError> for Trouble {
+impl From<NameError> for Fault {
     fn from(_: NameError) -> Self {
         Self::bad_request("that is no name of a stream, a group or a consumer")
     }
 }
 
-impl From<DeadLetterError> for Trouble {
+impl From<DeadLetterError> for Fault {
     fn from(error: DeadLetterError) -> Self {
         let text = Self::in_words(&error);
         match error {
