@@ -7,6 +7,7 @@ use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
 
 use sqlx::{Executor, PgConnection, Transaction};
+use streamjobs::__fail_point::FailPoint;
 use streamjobs::{Begin, Job, JobError, JobResource, Requirements};
 use tokio::time::timeout;
 
@@ -85,9 +86,14 @@ impl<K: GuardKey> JobResource for Once<K> {
     }
 
     async fn commit(mut self) -> Result<(), JobError> {
+        FailPoint::GuardBeforeCommit.reached();
         let commit = self.transaction.execute(self.postgres.commit());
         match timeout(self.postgres.limits().patience(), commit).await {
-            Ok(committed) => committed.map(drop).map_err(explain),
+            Ok(Ok(_)) => {
+                FailPoint::GuardAfterCommit.reached();
+                Ok(())
+            }
+            Ok(Err(error)) => Err(explain(error)),
             // It may be committed; the next attempt finds out.
             Err(_) => Err(fault::later("the database did not answer the commit")),
         }
@@ -139,6 +145,7 @@ fn begin<K: GuardKey>(
         let mut transaction = begun.map_err(fault::job_error)?;
         let hash = key::payload_hash(job.entry());
         if insert(postgres, job, &key, &hash, &mut transaction).await? {
+            FailPoint::GuardAfterInsert.reached();
             let postgres = postgres.clone();
             return Ok(Begin::Run(Once { transaction, postgres, key: PhantomData }));
         }

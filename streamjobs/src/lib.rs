@@ -26,6 +26,7 @@ mod diagnosis;
 mod encoded;
 mod entry;
 mod event;
+mod fail_point;
 mod fingerprint;
 mod handler;
 mod metrics;
@@ -99,4 +100,13 @@ pub mod __store {
     pub fn behind(streams: &crate::testing::Streams) -> &memory::MemoryStore {
         streams.store()
     }
+}
+
+/// Places at which tests of this crate and of its companions break things. Not part of the public
+/// API.
+#[doc(hidden)]
+pub mod __fail_point {
+    pub use crate::fail_point::FailPoint;
+    #[cfg(feature = "fail-points")]
+    pub use crate::fail_point::on_fail_point;
 }

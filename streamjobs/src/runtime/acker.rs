@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::entry::{EntryId, Hold};
+use crate::fail_point::FailPoint;
 use crate::metrics::Finish;
 use crate::policy::{Reason, Verdict};
 use crate::record::{Attempted, FIELDS_CARRIED_MAX};
@@ -221,7 +222,12 @@ async fn carry_out(
         }
         Verdict::Bury { reason, error } => {
             let letter = attempted.dead_letter(*reason, error.as_deref(), consumer.as_str());
-            store.bury(queue, consumer, hold, trimmed, &letter).await
+            FailPoint::DeadBeforeStore.reached();
+            let answer = store.bury(queue, consumer, hold, trimmed, &letter).await;
+            if answer.is_ok() {
+                FailPoint::DeadAfterStore.reached();
+            }
+            answer
         }
         Verdict::Release => hand_back(context, hold, trimmed, &attempted).await,
         // Neither reaches this loop; both change nothing.
@@ -237,6 +243,7 @@ async fn hand_back(
     trimmed: Option<EntryId>,
     attempted: &Attempted<'_>,
 ) -> Result<Checked, StoreError> {
+    FailPoint::ReleaseBefore.reached();
     let (store, queue, consumer) = (&context.store, &context.queue, &context.place.consumer);
     if trimmed.is_none() {
         let answers = store.release(queue, consumer, context.config.lease, &[hold]).await?;

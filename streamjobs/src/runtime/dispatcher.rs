@@ -6,6 +6,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::fail_point::FailPoint;
 use crate::runtime::executor;
 use crate::runtime::queue::{Assignment, QueueContext, Settlement};
 
@@ -27,6 +28,7 @@ impl Dispatcher {
                 if stop.is_cancelled() {
                     executor::hand_back(&context, assignment, &settlements).await;
                 } else {
+                    FailPoint::SpawnBefore.reached();
                     self.jobs.spawn(executor::execute(context, assignment, settlements));
                 }
             }

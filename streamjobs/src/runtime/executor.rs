@@ -10,6 +10,7 @@ use tracing::{Instrument, Span};
 
 use crate::entry::Hold;
 use crate::event::Envelope;
+use crate::fail_point::FailPoint;
 use crate::handler::{Job, JobParts, panic_text};
 use crate::metrics::{Failure, Finish};
 use crate::outcome::Outcome;
@@ -28,11 +29,26 @@ pub(crate) async fn execute(
     assignment: Assignment,
     settlements: mpsc::Sender<Settlement>,
 ) {
+    let hold = assignment.delivery.hold();
+    let whole = AssertUnwindSafe(execute_unguarded(&context, assignment, &settlements));
+    if let Err(panic) = whole.catch_unwind().await {
+        // A fault of this crate, since handlers are guarded closer by. Forgotten here, the entry is
+        // not renewed any more, and claimed when its lease ends.
+        context.report.job_broken(hold, &panic_text(panic.as_ref()));
+        context.held.remove(hold.source, hold.id);
+    }
+}
+
+async fn execute_unguarded(
+    context: &QueueContext,
+    assignment: Assignment,
+    settlements: &mpsc::Sender<Settlement>,
+) {
     let envelope = Envelope::of(&context.queue.stream, &assignment.delivery.entry);
     let taken_up = context.server_now();
-    let (failures, verdict) = judge(&context, &assignment, &envelope, taken_up).await;
+    let (failures, verdict) = judge(context, &assignment, &envelope, taken_up).await;
     let ended = Ended { envelope, taken_up, failures, verdict };
-    settle(&context, assignment, ended, &settlements).await;
+    settle(context, assignment, ended, settlements).await;
 }
 
 /// Gives a job up that has not been started.
@@ -93,6 +109,7 @@ async fn judge(
         Outcome::Panicked(_) => failed(Failure::Panic),
         Outcome::TimedOut(_) => failed(Failure::Timeout),
         Outcome::Done => {
+            FailPoint::HandlerAfterOk.reached();
             context.report.succeeded(hold);
             failures
         }
@@ -146,6 +163,7 @@ async fn attempt_once(
         if let (Some(Telling(tell)), Some(trace)) = (&context.on_process_span, &trace) {
             tell(&span, trace);
         }
+        FailPoint::HandlerBefore.reached();
         within(trace, (bound.handler.run)(job)).instrument(span.clone()).await
     };
     // The steps inside contain the panics of the handler itself; this one is for extractors,

@@ -14,6 +14,7 @@ use crate::client::Client;
 use crate::config::{JobLimits, QueueConfig, RuntimeConfig};
 use crate::entry::{Delivery, EntryId, Hold};
 use crate::event::Envelope;
+use crate::fail_point::FailPoint;
 use crate::handler::{HandlerDef, Lease, Place, States};
 use crate::policy::Verdict;
 use crate::runtime::acks::{Ack, Acks};
@@ -202,8 +203,12 @@ impl QueueContext {
     /// Acknowledges: the number of entries that was still pending.
     pub(crate) async fn acknowledge(&self, ids: &[(Source, EntryId)]) -> Result<usize, StoreError> {
         let span = span::settle("ack", &self.queue.stream, &self.queue.group, ids.len(), None);
+        FailPoint::AckBeforeSend.reached();
         let sent = Instant::now();
         let answer = self.store.acknowledge(&self.queue, ids).instrument(span.clone()).await;
+        if answer.is_ok() {
+            FailPoint::AckAfterSend.reached();
+        }
         self.report.settled(sent.elapsed());
         answer.inspect_err(|error| span::failed(&span, error.kind()))
     }

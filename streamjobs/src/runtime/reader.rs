@@ -9,6 +9,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::entry::{Delivery, EntryId, Hold, Source};
+use crate::fail_point::FailPoint;
 use crate::runtime::acks::Ack;
 use crate::runtime::pause::Pause;
 use crate::runtime::queue::{Assignment, QueueContext};
@@ -201,6 +202,9 @@ impl Reader {
             // its turn beside a waiting lane comes straight back to it.
             block: (acks.is_empty() && !lane_waits).then_some(context.config.block),
         };
+        if !ids.is_empty() {
+            FailPoint::AckBeforeSend.reached();
+        }
         let sent = Instant::now();
         let reply = reader.read(request).await;
         context.wake.leave();
@@ -213,6 +217,9 @@ impl Reader {
             }
         };
         context.health.note_read(Instant::now());
+        if !ids.is_empty() {
+            FailPoint::AckAfterSend.reached();
+        }
         let letters = self.finish_acks(acks, acknowledged, &mut slots);
         let deliveries = match deliveries {
             Ok(deliveries) => deliveries,
@@ -279,6 +286,7 @@ impl Reader {
         if deliveries.is_empty() {
             return;
         }
+        FailPoint::ReadAfterReply.reached();
         let assignments = self.context.admit(deliveries, &mut slots, sent);
         drop(slots);
         // The dispatcher outlives every reader; if it is gone, so is the whole runtime.

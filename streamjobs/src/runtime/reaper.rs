@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::entry::{EntryId, Source};
+use crate::fail_point::FailPoint;
 use crate::runtime::pause::jittered;
 use crate::runtime::queue::{Assignment, QueueContext};
 use crate::runtime::slots::Slot;
@@ -131,6 +132,7 @@ impl Reaper {
                     context.report.trimmed(trimmed);
                 }
                 if !claimed.is_empty() {
+                    FailPoint::ClaimAfterReply.reached();
                     context.report.claimed(claimed.len());
                     let assignments = context.admit(claimed, &mut slots, sent);
                     // The dispatcher outlives every reaper; if it is gone, so is the runtime.

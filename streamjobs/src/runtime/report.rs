@@ -421,6 +421,11 @@ impl Report {
         log!(error, self, name, panic, "a loop of the runtime ended: restart the process");
     }
 
+    pub(crate) fn job_broken(&self, hold: Hold, panic: &str) {
+        log!(error, self, entry_id = %hold.id, panic, "a job ended by a fault of the runtime");
+        self.given_up(hold, Finish::Abandoned);
+    }
+
     pub(crate) fn trimmed_while_held(&self, hold: Hold, letter: EntryId) {
         count!(self, trimmed as trimmed, 1);
         log!(error, self, entry_id = %hold.id, dead_letter = %letter, "payload trimmed while its handler runs");

@@ -9,6 +9,7 @@ use tokio::time::{Instant, timeout};
 use tracing::info;
 
 use crate::entry::EntryId;
+use crate::fail_point::FailPoint;
 use crate::runtime::Runtime;
 use crate::runtime::queue::QueueContext;
 use crate::runtime::report::Counters;
@@ -82,6 +83,7 @@ impl Worker {
         info!(consumer = %self.name, in_flight = self.in_flight(), "shutdown: taking in no more work");
         self.stop.cancel();
         self.end_intake().await;
+        FailPoint::ShutdownMidDrain.reached();
         self.jobs.close();
         if timeout(grace, self.jobs.wait()).await.is_err() {
             self.cut_off().await;

@@ -4,10 +4,13 @@ use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
 use tokio::sync::{OnceCell, mpsc};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -143,31 +146,38 @@ impl Worker {
     /// Starts the loops of one queue, and the channels through which they meet.
     fn start_queue(&self, context: &Arc<QueueContext>) {
         let (io, shared) = (&self.executors.io, || Arc::clone(context));
+        let watched = |name, body: BoxFuture<'static, ()>| {
+            let fuse = Fuse {
+                queues: self.queues.clone(),
+                tokens: [self.stop.clone(), self.released.clone(), self.abort.clone()],
+            };
+            fuse.watch(shared(), name, body)
+        };
         // A batch carries slots, so there is never one without work to do. Neither channel is where
         // anything waits for long: both ends that receive do nothing but receive and start.
         let (assign, assignments) = mpsc::channel(BATCHES_MAX);
         let (settle, settlements) = mpsc::channel(SETTLEMENTS_MAX);
         let reader = reader::Reader::new(shared(), assign.clone()).run(self.stop.clone());
-        self.intake.spawn_on(watched(shared(), "reader", reader), io);
+        self.intake.spawn_on(watched("reader", reader.boxed()), io);
         let reaper = reaper::Reaper::new(shared(), assign).run(self.stop.clone());
-        self.intake.spawn_on(watched(shared(), "reaper", reaper), io);
+        self.intake.spawn_on(watched("reaper", reaper.boxed()), io);
         let promoter = retry::Promoter::new(shared()).run(self.stop.clone());
-        self.intake.spawn_on(watched(shared(), "promoter", promoter), io);
+        self.intake.spawn_on(watched("promoter", promoter.boxed()), io);
         let janitor = janitor::Janitor::new(shared()).run(self.stop.clone());
-        self.intake.spawn_on(watched(shared(), "janitor", janitor), io);
+        self.intake.spawn_on(watched("janitor", janitor.boxed()), io);
         let watcher = watcher::Watcher { context: shared() }.run(self.stop.clone());
-        self.intake.spawn_on(watched(shared(), "watcher", watcher), io);
+        self.intake.spawn_on(watched("watcher", watcher.boxed()), io);
         let keeper = lease::LeaseKeeper { context: shared() }.run(self.released.clone());
-        self.keeping.spawn_on(watched(shared(), "lease keeper", keeper), io);
+        self.keeping.spawn_on(watched("lease keeper", keeper.boxed()), io);
         let acker = acker::Acker::new(shared(), settlements, self.abort.clone()).run();
-        self.settling.spawn_on(watched(shared(), "acker", acker), io);
+        self.settling.spawn_on(watched("acker", acker.boxed()), io);
         let dispatcher = dispatcher::Dispatcher {
             context: shared(),
             assignments,
             settlements: settle,
             jobs: self.jobs.clone(),
         };
-        let dispatcher = watched(shared(), "dispatcher", dispatcher.run(self.stop.clone()));
+        let dispatcher = watched("dispatcher", dispatcher.run(self.stop.clone()).boxed());
         self.jobs.spawn_on(dispatcher, &self.executors.app);
     }
 }
@@ -181,12 +191,38 @@ impl fmt::Debug for Worker {
     }
 }
 
-/// Runs a loop to its end. One that panics, which is a fault of this crate, turns the health red
-/// instead of going quietly.
-async fn watched(context: Arc<QueueContext>, name: &'static str, body: impl Future<Output = ()>) {
-    if let Err(panic) = AssertUnwindSafe(body).catch_unwind().await {
-        context.health.note_broken();
-        context.report.loop_ended(name, &panic_text(panic.as_ref()));
+/// What ends a worker whose loops are no longer whole. One that went on without its acker would renew
+/// for ever what nobody acknowledges.
+struct Fuse {
+    queues: Vec<Arc<QueueContext>>,
+    tokens: [CancellationToken; 3],
+}
+
+impl Fuse {
+    /// Runs a loop to its end. One that panics, which is a fault of this crate, turns the health red
+    /// and takes the worker with it: what that held is claimed by others when its lease ends.
+    async fn watch(
+        self,
+        context: Arc<QueueContext>,
+        name: &'static str,
+        body: BoxFuture<'static, ()>,
+    ) {
+        if let Err(panic) = AssertUnwindSafe(body).catch_unwind().await {
+            context.health.note_broken();
+            context.report.loop_ended(name, &panic_text(panic.as_ref()));
+            self.blow();
+        }
+    }
+
+    fn blow(self) {
+        for token in self.tokens {
+            token.cancel();
+        }
+        for context in self.queues {
+            for hold in context.held.fence(Instant::now(), Duration::ZERO) {
+                context.report.lease_lost(hold, "a loop of its consumer has ended");
+            }
+        }
     }
 }
 

@@ -1,0 +1,100 @@
+//! Named places at which a test may stop, break or end the process.
+//!
+//! Without the feature `fail-points`, reaching one is nothing at all.
+
+/// A place between two steps of a job, at which a process may die without losing it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FailPoint {
+    /// A read has brought entries, and nothing here knows of them yet.
+    ReadAfterReply,
+    /// A job is about to be started.
+    SpawnBefore,
+    /// The handler is about to run.
+    HandlerBefore,
+    /// The handler has ended well, and nobody has been told.
+    HandlerAfterOk,
+    /// The guard's note is written in its transaction.
+    GuardAfterInsert,
+    /// The guard's transaction is about to be committed.
+    GuardBeforeCommit,
+    /// The guard's transaction is committed.
+    GuardAfterCommit,
+    /// Acknowledgements are about to be sent.
+    AckBeforeSend,
+    /// Acknowledgements have been carried out.
+    AckAfterSend,
+    /// A dead letter is about to be stored.
+    DeadBeforeStore,
+    /// A dead letter is stored and its entry acknowledged.
+    DeadAfterStore,
+    /// A sweep has claimed entries, and nothing here knows of them yet.
+    ClaimAfterReply,
+    /// A job is about to be handed back.
+    ReleaseBefore,
+    /// A stop has ended the intake, and jobs still run.
+    ShutdownMidDrain,
+}
+
+impl FailPoint {
+    /// All of them, in the order of a job's life.
+    pub const ALL: [Self; 14] = [
+        Self::ReadAfterReply,
+        Self::SpawnBefore,
+        Self::HandlerBefore,
+        Self::HandlerAfterOk,
+        Self::GuardAfterInsert,
+        Self::GuardBeforeCommit,
+        Self::GuardAfterCommit,
+        Self::AckBeforeSend,
+        Self::AckAfterSend,
+        Self::DeadBeforeStore,
+        Self::DeadAfterStore,
+        Self::ClaimAfterReply,
+        Self::ReleaseBefore,
+        Self::ShutdownMidDrain,
+    ];
+
+    /// Its name, such as `read.after_reply`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ReadAfterReply => "read.after_reply",
+            Self::SpawnBefore => "spawn.before",
+            Self::HandlerBefore => "handler.before",
+            Self::HandlerAfterOk => "handler.after_ok",
+            Self::GuardAfterInsert => "guard.after_insert",
+            Self::GuardBeforeCommit => "guard.before_commit",
+            Self::GuardAfterCommit => "guard.after_commit",
+            Self::AckBeforeSend => "ack.before_send",
+            Self::AckAfterSend => "ack.after_send",
+            Self::DeadBeforeStore => "dead.before_store",
+            Self::DeadAfterStore => "dead.after_store",
+            Self::ClaimAfterReply => "claim.after_reply",
+            Self::ReleaseBefore => "release.before",
+            Self::ShutdownMidDrain => "shutdown.mid_drain",
+        }
+    }
+
+    /// The process is here.
+    #[inline]
+    pub fn reached(self) {
+        #[cfg(feature = "fail-points")]
+        if let Some(hook) = HOOK.get() {
+            hook(self);
+        }
+    }
+}
+
+#[cfg(feature = "fail-points")]
+type Hook = Box<dyn Fn(FailPoint) + Send + Sync>;
+
+#[cfg(feature = "fail-points")]
+static HOOK: std::sync::OnceLock<Hook> = std::sync::OnceLock::new();
+
+/// Has `hook` called at every fail point of this process, on whatever thread comes there. The first
+/// hook stays. It may block, panic or end the process.
+#[cfg(feature = "fail-points")]
+pub fn on_fail_point(hook: impl Fn(FailPoint) + Send + Sync + 'static) {
+    let _first = HOOK.set(Box::new(hook)).is_ok();
+}
