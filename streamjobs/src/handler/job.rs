@@ -1,7 +1,7 @@
 //! The context of one attempt.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -57,12 +57,54 @@ pub(crate) struct Lease {
     over: AtomicBool,
     /// How long an attempt has between the token and the drop of its future.
     window: Duration,
+    /// How long after its last proof the lease is lost.
+    fence: Duration,
+    made: Instant,
+    /// How long after `made` the lease is lost unless it is proved again, in milliseconds.
+    ends: AtomicU64,
 }
 
+/// An end that never comes.
+const ENDLESS: u64 = u64::MAX;
+
 impl Lease {
-    pub(crate) fn new(window: Duration) -> Self {
-        let (lost, over) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { token: OnceLock::new(), lost, over, window }
+    pub(crate) fn new(window: Duration, fence: Duration) -> Self {
+        Self {
+            token: OnceLock::new(),
+            lost: AtomicBool::new(false),
+            over: AtomicBool::new(false),
+            window,
+            fence,
+            made: Instant::now(),
+            ends: AtomicU64::new(ENDLESS),
+        }
+    }
+
+    /// The lease was proved by a request that was sent then.
+    pub(crate) fn prove(&self, sign: Instant) {
+        let end = (sign + self.fence).saturating_duration_since(self.made).as_millis();
+        self.ends.store(u64::try_from(end).unwrap_or(ENDLESS), Ordering::SeqCst);
+    }
+
+    /// The server knows nothing of the entry any more, so nobody else can be given it.
+    pub(crate) fn set_adrift(&self) {
+        self.ends.store(ENDLESS, Ordering::SeqCst);
+    }
+
+    /// Whether the attempt may not work any more: it was told so, or its time is over and nobody has
+    /// come to tell it, since its process stood still.
+    fn is_over(&self) -> bool {
+        let ends = self.ends.load(Ordering::SeqCst);
+        self.is_lost() || (ends != ENDLESS && self.made.elapsed() >= Duration::from_millis(ends))
+    }
+
+    /// Loses a lease whose time is over: whether that is news.
+    pub(crate) fn lapse(&self) -> bool {
+        let news = !self.is_lost() && self.is_over();
+        if news {
+            self.lose();
+        }
+        news
     }
 
     /// Tells the attempt that the lease is lost.
@@ -223,7 +265,7 @@ impl Job {
     /// Look before an effect that must not happen twice at once.
     #[must_use]
     pub fn lease_lost(&self) -> bool {
-        self.parts.lease.is_lost()
+        self.parts.lease.is_over()
     }
 
     /// The client of the runtime, to publish from within a job.

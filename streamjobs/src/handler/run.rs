@@ -87,6 +87,10 @@ where
     T: IntoOutcome,
 {
     Box::pin(async move {
+        // Resources take time, and the process may have stood still: somebody else may have the job.
+        if job.lease_lost() {
+            return Outcome::LeaseLost;
+        }
         match interruptible(job, body).await {
             Ok(result) => result.into_outcome(),
             Err(outcome) => outcome,

@@ -94,7 +94,7 @@ impl Work<'_> {
             attempts_max: 5,
             timeout: None,
             started: Instant::now(),
-            lease: Arc::new(Lease::new(Duration::from_secs(1))),
+            lease: Arc::new(Lease::new(Duration::from_secs(1), Duration::from_secs(1))),
             states: Arc::clone(&self.stage.states),
             client: self.stage.client.clone(),
         }))

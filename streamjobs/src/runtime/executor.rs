@@ -117,6 +117,10 @@ async fn judge(
             context.report.done_before(hold);
             failures
         }
+        Outcome::LeaseLost if assignment.lease.lapse() => {
+            context.report.lease_lost(hold, "it was over before its process came to it");
+            failures
+        }
         Outcome::Undecodable(_) | Outcome::LeaseLost | Outcome::CutOff => failures,
     };
     let verdict = after_attempt(&outcome, attempt, &bound.limits, fastrand::f64());

@@ -44,6 +44,13 @@ struct HeldEntry {
     renewing: bool,
 }
 
+impl HeldEntry {
+    fn set_adrift(&mut self) {
+        self.adrift = true;
+        self.lease.set_adrift();
+    }
+}
+
 /// What registering a delivery found. Closed on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Registered {
@@ -81,11 +88,13 @@ impl Held {
             // count, unless it was told to stop, in which case a later sweep finds the entry.
             if !entry.lease.is_lost() {
                 let delivery_count = hold.delivery_count;
+                entry.lease.prove(sign);
                 *entry = HeldEntry { delivery_count, sign, epoch, adrift: false, ..take(entry) };
             }
             return Registered::InFlight;
         }
         let lease = Arc::clone(lease);
+        lease.prove(sign);
         let delivery_count = hold.delivery_count;
         let entry = HeldEntry {
             delivery_count,
@@ -124,7 +133,7 @@ impl Held {
     /// The payload was found gone, which a dead letter says.
     pub(crate) fn note_trimmed(&self, hold: Hold, letter: EntryId) {
         if let Some(entry) = self.lock().entries.get_mut(&key(hold)) {
-            entry.adrift = true;
+            entry.set_adrift();
             entry.letter = Some(letter);
         }
     }
@@ -242,10 +251,11 @@ impl Held {
         match answer {
             Checked::Held => {
                 entry.sign = entry.sign.max(sent);
+                entry.lease.prove(entry.sign);
                 Renewal::Fine
             }
             Checked::Trimmed(letter) => {
-                entry.adrift = true;
+                entry.set_adrift();
                 entry.letter = Some(letter);
                 Renewal::Trimmed(letter)
             }
@@ -253,7 +263,7 @@ impl Held {
             Checked::NotPending | Checked::TakenOver if entry.settling => Renewal::Fine,
             // The group was lost under a running handler, which had better finish.
             Checked::NotPending if entry.epoch != epoch => {
-                entry.adrift = true;
+                entry.set_adrift();
                 Renewal::Fine
             }
             Checked::NotPending | Checked::TakenOver => {
@@ -315,7 +325,7 @@ mod tests {
     fn held() -> (Held, Arc<Lease>, Instant) {
         let (stream, group) = (StreamName::new("orders"), GroupName::new("work"));
         let held = Held::new(Arc::new(QueueMetrics::new(&stream.unwrap(), &group.unwrap())));
-        let (lease, now) = (Arc::new(Lease::new(LEASE)), Instant::now());
+        let (lease, now) = (Arc::new(Lease::new(LEASE, LEASE)), Instant::now());
         assert_eq!(held.register(hold(1), &lease, now, 0), Registered::New);
         (held, lease, now)
     }
@@ -323,7 +333,7 @@ mod tests {
     #[test]
     fn an_entry_in_flight_is_adopted_under_its_new_count_and_not_run_twice() {
         let (held, _lease, now) = held();
-        let other = Arc::new(Lease::new(LEASE));
+        let other = Arc::new(Lease::new(LEASE, LEASE));
         assert_eq!(held.register(hold(2), &other, now, 0), Registered::InFlight);
         assert_eq!(held.begin_settling(hold(1)), Some(hold(2)));
     }

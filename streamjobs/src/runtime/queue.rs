@@ -178,7 +178,7 @@ impl QueueContext {
         let epoch = self.epoch.load(Ordering::Acquire);
         let mut assignments = Vec::with_capacity(deliveries.len());
         for delivery in deliveries {
-            let lease = Arc::new(Lease::new(self.config.window()));
+            let lease = Arc::new(Lease::new(self.config.window(), self.config.fence()));
             match self.held.register(delivery.hold(), &lease, sent, epoch) {
                 Registered::InFlight => self.report.delivered_again(delivery.hold()),
                 Registered::New => match slots.pop() {
