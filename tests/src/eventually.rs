@@ -78,7 +78,7 @@ pub async fn eventually_async(
 }
 
 /// Asks `look` until it has an answer; `None` after `deadline`.
-pub(crate) fn poll<T>(deadline: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+pub fn poll<T>(deadline: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let end = Instant::now() + deadline;
     loop {
         let answer = look();

@@ -5,6 +5,7 @@
 //! - [`proxy`]: a TCP proxy in front of it that loses, cuts, holds and refuses on demand.
 //! - `browser`, with the feature of that name: a browser without a window, driven as a person would.
 //! - [`process`]: another process that can be killed, frozen and read line by line.
+//! - [`history`] and [`check`]: what processes say they did, and whether it may be so.
 //! - [`eventually`]: waiting for something to become true, with a deadline.
 //!
 //! Everything blocks for milliseconds at most unless it says otherwise, and so may be called from
@@ -19,10 +20,13 @@
 
 #[cfg(feature = "browser")]
 pub mod browser;
+pub mod check;
 pub mod eventually;
 pub mod figures;
+pub mod history;
 pub mod postgres;
 pub mod process;
+pub mod proof;
 pub mod proxy;
 pub mod server;
 

@@ -1,0 +1,153 @@
+//! A process of its own for the proofs: does guarded work, writes down what it does, and stops at a
+//! fail point when it is told to.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test program reports by its output and its end"
+)]
+
+use std::env;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use sqlx::postgres::PgPoolOptions;
+use streamjobs::__fail_point::{FailPoint, on_fail_point};
+use streamjobs::config::GroupOptions;
+use streamjobs::{Backoff, Client, Job, JobError, Runtime, State, handler, handlers};
+use streamjobs_postgres::{Once, Postgres};
+use streamjobs_tests::history::{Deed, Trouble, Writer};
+use streamjobs_tests::process::end_with_parent;
+use streamjobs_tests::proof::{Order, Running};
+use tokio::signal::unix::{SignalKind, signal};
+
+#[handler(group = "guarded")]
+async fn guarded(
+    order: Order,
+    tx: &mut Once,
+    State(history): State<Arc<Writer>>,
+    job: Job,
+) -> Result<(), JobError> {
+    let running = Running::begin(&history, &order, &job);
+    if let Err(error) = order.work(&job).await {
+        running.failed(&error);
+        return Err(error);
+    }
+    sqlx::query("INSERT INTO effects (job, consumer, count) VALUES ($1, $2, $3)")
+        .bind(job.event_id().as_str())
+        .bind(job.consumer().as_str())
+        .bind(i64::try_from(job.delivery_count()).unwrap())
+        .execute(&mut **tx)
+        .await?;
+    running.done();
+    Ok(())
+}
+
+#[handler(group = "plain")]
+async fn plain(order: Order, State(history): State<Arc<Writer>>, job: Job) -> Result<(), JobError> {
+    let running = Running::begin(&history, &order, &job);
+    if let Err(error) = order.work(&job).await {
+        running.failed(&error);
+        return Err(error);
+    }
+    running.done();
+    Ok(())
+}
+
+/// Does what `PROOF_FAIL` says, such as `ack.after_send:abort:3`, when its fail point has been
+/// reached that often.
+fn arm(order: &str, history: Arc<Writer>) {
+    let mut words = order.split(':');
+    let mut word = || words.next().unwrap().to_owned();
+    let (name, action, nth) = (word(), word(), word().parse::<u64>().unwrap());
+    let point = FailPoint::ALL.into_iter().find(|point| point.name() == name).unwrap();
+    let reached = AtomicU64::new(0);
+    on_fail_point(move |here| {
+        if here != point || reached.fetch_add(1, Ordering::SeqCst) + 1 != nth {
+            return;
+        }
+        say(&format!("reached {name}"));
+        let pid = std::process::id();
+        let broken = |what| history.write(Deed::Broken { fault: u64::from(pid), what });
+        match action.as_str() {
+            "panic" => {
+                broken(Trouble::Panic { pid });
+                panic!("as ordered at {name}");
+            }
+            "abort" => {
+                broken(Trouble::Kill { pid });
+                std::process::abort();
+            }
+            // The parent does something to this process, or to what is around it.
+            "ask" => ask_parent(),
+            other => panic!("no such action: {other}"),
+        }
+    });
+}
+
+/// Stands still until the parent has done what it wants to do here.
+fn ask_parent() {
+    let address = env::var("PROOF_CONTROL").unwrap();
+    let mut control = TcpStream::connect(address).unwrap();
+    control.write_all(b"?").unwrap();
+    let _answer = control.read(&mut [0]);
+}
+
+fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    // Nobody listening is no reason to stop working.
+    let _closed = writeln!(out, "{line}").and_then(|()| out.flush()).is_err();
+}
+
+fn number(name: &str) -> Option<u64> {
+    env::var(name).ok().map(|text| text.parse().unwrap())
+}
+
+#[tokio::main]
+async fn main() {
+    end_with_parent();
+    let history =
+        Arc::new(Writer::open(&PathBuf::from(env::var("PROOF_HISTORY").unwrap())).unwrap());
+    if let Ok(order) = env::var("PROOF_FAIL") {
+        arm(&order, Arc::clone(&history));
+    }
+    let client = Client::connect(&env::var("PROOF_URL").unwrap()).await.unwrap();
+    let slots = NonZeroU32::new(u32::try_from(number("PROOF_SLOTS").unwrap()).unwrap()).unwrap();
+    let options = GroupOptions::new()
+        .lease(Duration::from_millis(number("PROOF_LEASE_MS").unwrap()))
+        .concurrency(slots)
+        .backoff(Backoff::exponential(Duration::from_millis(20), Duration::from_secs(1)));
+    let mut builder = Runtime::builder(&client)
+        .block(Duration::from_millis(200))
+        .promote_interval(Duration::from_millis(50))
+        .grace(Duration::from_millis(number("PROOF_GRACE_MS").unwrap_or(5_000)))
+        .state(Arc::clone(&history));
+    if let Ok(url) = env::var("PROOF_DATABASE_URL") {
+        let pool = PgPoolOptions::new().max_connections(u32::from(POOL)).connect(&url).await;
+        builder = builder.state(Postgres::open(pool.unwrap()).await.unwrap());
+        builder = builder.handlers(handlers![guarded]).group("guarded", options);
+    } else {
+        builder = builder.handlers(handlers![plain]).group("plain", options);
+    }
+    let mut terminated = signal(SignalKind::terminate()).unwrap();
+    let runtime = builder.start().await.unwrap();
+    history.write(Deed::Ready { consumer: runtime.consumer().to_string() });
+    say("ready");
+    terminated.recv().await;
+    let report = runtime.shutdown().await;
+    history.write(Deed::Stopped {
+        finished: report.finished,
+        handed_back: report.handed_back,
+        abandoned: u64::try_from(report.abandoned.len()).unwrap(),
+    });
+    say("stopped");
+}
+
+/// Connections to the database.
+const POOL: u8 = 8;

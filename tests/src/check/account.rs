@@ -1,0 +1,172 @@
+//! A history, told job by job.
+
+use std::collections::HashMap;
+
+use crate::history::{Attempt, Deed, Fate, How, Line, Trouble};
+
+/// What is known of one job.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Job {
+    /// What was to become of it: none if nobody published it.
+    pub(super) fate: Option<Fate>,
+    /// Whether the server confirmed it.
+    pub(super) published: bool,
+    /// How often a producer was left in the dark, and may have published it once more.
+    pub(super) unconfirmed: usize,
+    /// Whether the server refused it, and never took it.
+    pub(super) refused: bool,
+    /// Its runs, by the time they began.
+    pub(super) runs: Vec<Run>,
+}
+
+impl Job {
+    /// Whether a handler says that it did it.
+    pub(super) fn is_done(&self) -> bool {
+        self.runs.iter().any(|run| run.how() == Some(How::Ok))
+    }
+}
+
+/// One run of a handler.
+#[derive(Clone, Debug)]
+pub(super) struct Run {
+    /// What ran.
+    pub(super) attempt: Attempt,
+    /// Where.
+    pub(super) pid: u32,
+    /// When it began.
+    pub(super) began: u64,
+    /// When and how it ended, if it said so.
+    pub(super) end: Option<(u64, How)>,
+}
+
+impl Run {
+    /// How it ended, if it said so.
+    pub(super) fn how(&self) -> Option<How> {
+        self.end.map(|(_, how)| how)
+    }
+}
+
+/// Something that was broken for a while.
+#[derive(Clone, Debug)]
+pub(super) struct Fault {
+    /// Its number.
+    pub(super) number: u64,
+    /// What it was.
+    pub(super) what: Trouble,
+    /// When it began.
+    pub(super) from: u64,
+    /// When it was mended: never, for a process that is gone.
+    pub(super) to: u64,
+}
+
+impl Fault {
+    /// Whether it was there within a time.
+    pub(super) fn touches(&self, from: u64, to: u64) -> bool {
+        self.from <= to && from <= self.to
+    }
+
+    /// Whether it may give an entry of process `owner` a count that it had before.
+    pub(super) fn lowers_counts(&self, owner: u32) -> bool {
+        match self.what {
+            Trouble::Stop { pid } => pid == owner,
+            Trouble::Server { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// The process that it concerns, if it is one's own.
+    pub(super) fn pid(&self) -> Option<u32> {
+        match self.what {
+            Trouble::Kill { pid }
+            | Trouble::Freeze { pid }
+            | Trouble::Stop { pid }
+            | Trouble::Link { pid }
+            | Trouble::Panic { pid } => Some(pid),
+            Trouble::Server { .. } | Trouble::Database => None,
+        }
+    }
+}
+
+/// A history by jobs and by faults.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Account {
+    /// All jobs by the ids of their events.
+    pub(super) jobs: HashMap<String, Job>,
+    /// When each process was ready.
+    ready: HashMap<u32, u64>,
+    /// All that was broken, by when it began.
+    pub(super) faults: Vec<Fault>,
+}
+
+impl Account {
+    /// Sorts a history, whose lines stand by their times.
+    pub(super) fn of(history: &[Line]) -> Self {
+        let mut account = Self::default();
+        let mut open = HashMap::new();
+        for Line { at, pid, deed } in history {
+            match deed {
+                Deed::Tried { job, fate } => account.job(job).fate = Some(*fate),
+                Deed::Published { job } => account.job(job).published = true,
+                Deed::Refused { job } => account.job(job).refused = true,
+                Deed::Unconfirmed { job } => account.job(job).unconfirmed += 1,
+                Deed::Stopped { .. } => {}
+                Deed::Ready { .. } => {
+                    account.ready.insert(*pid, *at);
+                }
+                Deed::Started(attempt) => {
+                    let runs = &mut account.job(&attempt.job).runs;
+                    open.insert((*pid, attempt.clone()), runs.len());
+                    let attempt = attempt.clone();
+                    runs.push(Run { attempt, pid: *pid, began: *at, end: None });
+                }
+                Deed::Ended { attempt, how } => {
+                    let place = open.remove(&(*pid, attempt.clone()));
+                    let runs = &mut account.job(&attempt.job).runs;
+                    if let Some(run) = place.and_then(|place| runs.get_mut(place)) {
+                        run.end = Some((*at, *how));
+                    }
+                }
+                Deed::Broken { fault, what } => {
+                    let (number, what) = (*fault, what.clone());
+                    account.faults.push(Fault { number, what, from: *at, to: u64::MAX });
+                }
+                Deed::Mended { fault } => {
+                    let of = |known: &&mut Fault| known.number == *fault;
+                    if let Some(known) = account.faults.iter_mut().rev().find(of) {
+                        known.to = *at;
+                    }
+                }
+            }
+        }
+        account
+    }
+
+    fn job(&mut self, id: &str) -> &mut Job {
+        self.jobs.entry(id.to_owned()).or_default()
+    }
+
+    /// Faults that were there within a time.
+    pub(super) fn touching(&self, from: u64, to: u64) -> impl Iterator<Item = &Fault> {
+        self.faults.iter().filter(move |fault| fault.touches(from, to))
+    }
+
+    /// When a process was ready.
+    pub(super) fn ready(&self, pid: u32) -> u64 {
+        self.ready.get(&pid).copied().unwrap_or_default()
+    }
+
+    /// Confirmed jobs.
+    pub(super) fn published(&self) -> usize {
+        self.jobs.values().filter(|job| job.published).count()
+    }
+
+    /// Unconfirmed jobs that came out all the same.
+    pub(super) fn recovered(&self) -> usize {
+        self.jobs.values().filter(|job| !job.published && !job.runs.is_empty()).count()
+    }
+
+    /// All runs of all jobs.
+    pub(super) fn runs(&self) -> usize {
+        self.jobs.values().map(|job| job.runs.len()).sum()
+    }
+}

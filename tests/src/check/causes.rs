@@ -1,0 +1,119 @@
+//! Why jobs ran more often than they were due to.
+
+use std::time::Duration;
+
+use super::Terms;
+use super::account::{Account, Fault, Run};
+use crate::history::{How, Trouble};
+
+/// What explains a run beyond those that a job was due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cause {
+    /// The process before was ended at once.
+    Kill,
+    /// A step inside of the process before panicked.
+    Panic,
+    /// The process before stood still.
+    Freeze,
+    /// The process before was asked to stop, and handed the job back.
+    Stop,
+    /// The process before could not reach the server.
+    Link,
+    /// The server was down, frozen, another one, or at another time.
+    Server,
+    /// The database was down, and nobody knew what became of the commit.
+    Database,
+    /// A producer published it again, because it was left in the dark.
+    Republished,
+    /// Nothing does.
+    Other,
+}
+
+/// A run that was not due.
+#[derive(Clone, Debug)]
+pub(super) struct Extra<'a> {
+    /// The run before.
+    pub(super) before: &'a Run,
+    /// The run itself.
+    pub(super) run: &'a Run,
+    /// What explains it.
+    pub(super) cause: Cause,
+    /// When that began, if it is a fault.
+    pub(super) since: Option<u64>,
+}
+
+/// All runs that were not due: each but the first, unless the one before it failed and was to be
+/// tried again.
+pub(super) fn extras<'a>(account: &'a Account, terms: &Terms) -> Vec<Extra<'a>> {
+    let mut found = Vec::new();
+    for job in account.jobs.values() {
+        for pair in job.runs.windows(2) {
+            let [before, run] = pair else { continue };
+            if before.end.is_some_and(|(at, how)| how == How::Failed && at <= run.began) {
+                continue;
+            }
+            let (cause, since) = match explanation(account, terms, before, run) {
+                Some(fault) => (named(&fault.what), Some(fault.from)),
+                None if job.unconfirmed > 0 => (Cause::Republished, None),
+                None => (Cause::Other, None),
+            };
+            found.push(Extra { before, run, cause, since });
+        }
+    }
+    found
+}
+
+/// The fault that explains why a job ran again: of the process that had it, else of a server.
+fn explanation<'a>(
+    account: &'a Account,
+    terms: &Terms,
+    before: &Run,
+    run: &Run,
+) -> Option<&'a Fault> {
+    let own = |fault: &&Fault| fault.pid() == Some(before.pid);
+    // What a server's fault leaves behind shows within a lease.
+    let lease = nanoseconds(terms.lease);
+    let common = |fault: &&Fault| fault.pid().is_none();
+    account
+        .touching(before.began, run.began)
+        .find(own)
+        .or_else(|| account.touching(before.began.saturating_sub(lease), run.began).find(common))
+}
+
+fn named(what: &Trouble) -> Cause {
+    match what {
+        Trouble::Kill { .. } => Cause::Kill,
+        Trouble::Panic { .. } => Cause::Panic,
+        Trouble::Freeze { .. } => Cause::Freeze,
+        Trouble::Stop { .. } => Cause::Stop,
+        Trouble::Link { .. } => Cause::Link,
+        Trouble::Server { .. } => Cause::Server,
+        Trouble::Database => Cause::Database,
+    }
+}
+
+/// How long each job of a process that was ended, or stood still, waited until it ran again. Left
+/// out are those in whose way something else came meanwhile.
+pub(super) fn recoveries<'a>(
+    account: &Account,
+    extras: &'a [Extra<'a>],
+) -> Vec<(&'a Run, Duration)> {
+    let ended = |cause| matches!(cause, Cause::Kill | Cause::Panic | Cause::Freeze);
+    let clean = |extra: &&Extra<'_>| {
+        ended(extra.cause)
+            && extra.since.is_some_and(|since| {
+                account.touching(since, extra.run.began).filter(|fault| fault.from != since).count()
+                    == 0
+            })
+    };
+    let waited = |extra: &'a Extra<'a>| {
+        // Who was not there yet could take nothing over.
+        let since = extra.since.unwrap_or_default().max(account.ready(extra.run.pid));
+        (extra.run, Duration::from_nanos(extra.run.began.saturating_sub(since)))
+    };
+    extras.iter().filter(clean).map(waited).collect()
+}
+
+pub(super) fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

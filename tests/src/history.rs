@@ -1,0 +1,183 @@
+//! What every process of a proof says it did: lines in files, which outlive a killed process.
+//!
+//! Each process appends to a file of its own, one `write` for each line, so that what it said before
+//! it died is there. All processes run on one machine and take the time from its clock, which the
+//! faults leave alone: they move the clock of the server.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::Path;
+use std::process;
+use std::sync::Mutex;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+/// One thing that somebody did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the fields are named for what they are")]
+pub enum Deed {
+    /// A producer is about to publish.
+    Tried { job: String, fate: Fate },
+    /// The server has confirmed it.
+    Published { job: String },
+    /// Nobody knows whether it is stored.
+    Unconfirmed { job: String },
+    /// The server refused it.
+    Refused { job: String },
+    /// A handler begins.
+    Started(Attempt),
+    /// A handler has ended.
+    Ended { attempt: Attempt, how: How },
+    /// A process works.
+    Ready { consumer: String },
+    /// A process has stopped in stages, and what its report says.
+    Stopped { finished: u64, handed_back: u64, abandoned: u64 },
+    /// Something is broken, from now on until the fault of this number is mended.
+    Broken { fault: u64, what: Trouble },
+    /// It is mended.
+    Mended { fault: u64 },
+}
+
+/// What is to become of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fate {
+    /// It is done in the end.
+    Done,
+    /// Its handler rejects it: a dead letter.
+    Rejected,
+}
+
+/// One run of a handler, by the token that nothing else has.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Attempt {
+    /// The event's id.
+    pub job: String,
+    /// The entry, of the stream or of the lane.
+    pub entry: String,
+    /// Who has it.
+    pub consumer: String,
+    /// How often the entry has been delivered.
+    pub count: u64,
+    /// Its number among those whose failures are counted, from 1.
+    pub number: u32,
+    /// Whether the payload is what was published.
+    pub intact: bool,
+}
+
+/// How a handler ended. Closed on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum How {
+    /// It returned `Ok`.
+    Ok,
+    /// It failed, and is to be tried again.
+    Failed,
+    /// It rejected the job for good.
+    Rejected,
+    /// It was dropped where it waited.
+    Dropped,
+}
+
+/// What can be broken. Closed on purpose.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the fields are named for what they are")]
+pub enum Trouble {
+    /// A process was ended at once.
+    Kill { pid: u32 },
+    /// A process stands still, or one of its threads does.
+    Freeze { pid: u32 },
+    /// A process was asked to stop.
+    Stop { pid: u32 },
+    /// A process cannot reach the server as it should.
+    Link { pid: u32 },
+    /// A step inside of a process panicked.
+    Panic { pid: u32 },
+    /// The server of the streams is down, frozen, another one, or at another time.
+    Server { what: String },
+    /// The database is down.
+    Database,
+}
+
+/// A deed with its time and its process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line {
+    /// Nanoseconds since 1970.
+    pub at: u64,
+    /// Whose it is.
+    pub pid: u32,
+    /// What was done.
+    pub deed: Deed,
+}
+
+/// A file that this process appends its deeds to.
+#[derive(Debug)]
+pub struct Writer {
+    file: Mutex<File>,
+}
+
+impl Writer {
+    /// Opens the file of this process in a folder.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    pub fn open(folder: &Path) -> io::Result<Self> {
+        let path = folder.join(format!("{}.history", process::id()));
+        let file = OpenOptions::new().create(true).append(true).open(path)?;
+        Ok(Self { file: Mutex::new(file) })
+    }
+
+    /// Writes one deed down. When this returns, the deed survives the process.
+    ///
+    /// # Panics
+    ///
+    /// If the disk is full: a history with holes proves nothing.
+    pub fn write(&self, deed: Deed) {
+        let mut file = self.file.lock().expect("nobody panics while writing");
+        let line = Line { at: now(), pid: process::id(), deed };
+        let mut text = serde_json::to_vec(&line).expect("it is plain data");
+        text.push(b'\n');
+        file.write_all(&text).expect("the history is written");
+    }
+}
+
+/// Nanoseconds since 1970.
+///
+/// # Panics
+///
+/// If the clock stands before 1970.
+pub fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is set");
+    u64::try_from(since.as_nanos()).expect("it is before 2554")
+}
+
+/// All that was done, by time. A last line that a killed process did not finish is left out.
+///
+/// # Errors
+///
+/// If a file cannot be read, or a line but the last of a file makes no sense.
+pub fn read(folder: &Path) -> io::Result<Vec<Line>> {
+    let mut lines = Vec::new();
+    for item in fs::read_dir(folder)? {
+        let path = item?.path();
+        if path.extension().is_none_or(|extension| extension != "history") {
+            continue;
+        }
+        let mut cut = None;
+        for text in BufReader::new(File::open(path)?).split(b'\n') {
+            if let Some(error) = cut.take() {
+                return Err(error);
+            }
+            match serde_json::from_slice(&text?) {
+                Ok(line) => lines.push(line),
+                Err(error) => cut = Some(io::Error::other(error)),
+            }
+        }
+    }
+    lines.sort_by_key(|line: &Line| line.at);
+    Ok(lines)
+}

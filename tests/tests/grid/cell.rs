@@ -1,0 +1,295 @@
+//! One cell of the grid: twenty jobs, one process to which something happens, and one that inherits.
+
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+use streamjobs::__fail_point::FailPoint;
+use streamjobs::{Client, EventId};
+use streamjobs_tests::check::{Terms, Truth, check};
+use streamjobs_tests::eventually::{eventually, poll};
+use streamjobs_tests::history::{self, Deed, Trouble, Writer};
+use streamjobs_tests::postgres::Database;
+use streamjobs_tests::process::Worker;
+use streamjobs_tests::proof::Order;
+use streamjobs_tests::proxy::FaultProxy;
+use streamjobs_tests::server::RedisServer;
+
+/// What happens to the process at its fail point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    Panic,
+    Abort,
+    Kill,
+    Freeze,
+    Cut,
+}
+
+impl Action {
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Panic, Self::Abort, Self::Kill, Self::Freeze, Self::Cut];
+
+    /// What the process is told to do by itself.
+    fn order(self) -> &'static str {
+        match self {
+            Self::Panic => "panic",
+            Self::Abort => "abort",
+            Self::Kill | Self::Freeze | Self::Cut => "ask",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cell {
+    pub(crate) point: FailPoint,
+    pub(crate) action: Action,
+}
+
+const DEADLINE: Duration = Duration::from_secs(30);
+const JOBS: usize = 20;
+const TERMS: Terms = Terms {
+    lease: Duration::from_millis(900),
+    slots: 6,
+    max_attempts: 5,
+    max_deliveries: 10,
+    slack: Duration::from_secs(5),
+};
+
+impl Cell {
+    /// What was promised and not kept.
+    pub(crate) fn run(self, database: &Database) -> Vec<String> {
+        let stand = Stand::new(self, database);
+        stand.publish();
+        let donor = (self.point == FailPoint::ClaimAfterReply).then(|| stand.dead_donor());
+        let victim = stand.victim(self.order());
+        if self.needs_a_stop() {
+            victim.wait_for(|line| line == "ready", DEADLINE);
+            eventually(DEADLINE, "jobs run", || stand.has_started());
+            stand
+                .history
+                .write(Deed::Broken { fault: STOP, what: Trouble::Stop { pid: victim.pid() } });
+            victim.terminate();
+        }
+        let reached = format!("reached {}", self.point.name());
+        victim.wait_for(|line| line == reached, DEADLINE);
+        let mut workers = vec![stand.heir()];
+        workers.extend(stand.act(self.action, victim));
+        stand.drained();
+        for worker in &mut workers {
+            worker.terminate();
+            worker.wait(DEADLINE);
+        }
+        drop(donor);
+        let lines = history::read(&stand.folder).unwrap();
+        let finding = check(&lines, &stand.truth(database), &TERMS);
+        assert_eq!(finding.published, JOBS);
+        finding.breaches.into_iter().map(|breach| format!("{breach:?}")).collect()
+    }
+
+    /// Its name, with which the ids of its events begin: all cells share one table.
+    pub(crate) fn name(self) -> String {
+        format!("{}-{:?}", self.point.name(), self.action)
+    }
+
+    fn needs_a_stop(self) -> bool {
+        matches!(self.point, FailPoint::ReleaseBefore | FailPoint::ShutdownMidDrain)
+    }
+
+    /// What the victim is told: at which of its passings of the point to do what.
+    fn order(self) -> String {
+        let nth = match self.point {
+            FailPoint::SpawnBefore
+            | FailPoint::HandlerBefore
+            | FailPoint::HandlerAfterOk
+            | FailPoint::GuardAfterInsert
+            | FailPoint::GuardBeforeCommit
+            | FailPoint::GuardAfterCommit => 3,
+            _ => 1,
+        };
+        format!("{}:{}:{nth}", self.point.name(), self.action.order())
+    }
+}
+
+/// What one cell stands on.
+struct Stand {
+    cell: Cell,
+    server: RedisServer,
+    redis: FaultProxy,
+    postgres: FaultProxy,
+    database_url: String,
+    control: TcpListener,
+    folder: PathBuf,
+    history: Writer,
+}
+
+impl Stand {
+    fn new(cell: Cell, database: &Database) -> Self {
+        let server = RedisServer::start().unwrap();
+        let (redis, postgres) =
+            (FaultProxy::start(&server).unwrap(), FaultProxy::start(database).unwrap());
+        let folder = server.dir().join("histories");
+        std::fs::create_dir(&folder).unwrap();
+        let history = Writer::open(&folder).unwrap();
+        let control = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        control.set_nonblocking(true).unwrap();
+        let database_url = database.run_url();
+        Self { cell, server, redis, postgres, database_url, control, folder, history }
+    }
+
+    fn publish(&self) {
+        let executor = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        executor.block_on(async {
+            let client = Client::connect(&self.server.url()).await.unwrap();
+            for number in 0..JOBS {
+                let job = format!("{}-{number}", self.cell.name());
+                let mut order = Order::new(&job);
+                order.failures = u32::from(number % 7 == 3);
+                order.rejected = number % 6 == 2;
+                order.takes = if self.cell.needs_a_stop() { 400 } else { 1 };
+                self.history.write(Deed::Tried { job: job.clone(), fate: order.fate() });
+                client.publish_with_id(&order, EventId::new(job.as_str()).unwrap()).await.unwrap();
+                self.history.write(Deed::Published { job });
+            }
+        });
+    }
+
+    fn worker(&self, url: &str, database_url: &str, order: Option<&str>) -> Worker {
+        let mut builder = Worker::builder(env!("CARGO_BIN_EXE_proof_worker"))
+            .env("PROOF_URL", url)
+            .env("PROOF_DATABASE_URL", database_url)
+            .env("PROOF_HISTORY", &self.folder)
+            .env("PROOF_CONTROL", self.control.local_addr().unwrap().to_string())
+            .env("PROOF_LEASE_MS", TERMS.lease.as_millis().to_string())
+            .env("PROOF_SLOTS", TERMS.slots.to_string())
+            .env("PROOF_GRACE_MS", if self.cell.needs_a_stop() { "50" } else { "5000" });
+        if let Some(order) = order {
+            builder = builder.env("PROOF_FAIL", order);
+        }
+        builder.start().unwrap()
+    }
+
+    /// The process to which something happens. It reaches both servers through proxies.
+    fn victim(&self, order: String) -> Worker {
+        self.worker(self.redis.url(), self.postgres.url(), Some(&order))
+    }
+
+    fn heir(&self) -> Worker {
+        self.worker(&self.server.url(), &self.database_url, None)
+    }
+
+    /// A process that has taken jobs in and is killed before it runs any.
+    fn dead_donor(&self) -> Worker {
+        let order = format!("{}:ask:1", FailPoint::HandlerBefore.name());
+        let mut donor = self.worker(&self.server.url(), &self.database_url, Some(&order));
+        let _asking = self.asked();
+        self.broken(DONOR, Trouble::Kill { pid: donor.pid() });
+        donor.kill();
+        donor
+    }
+
+    /// Waits until a process stands at its fail point and asks.
+    fn asked(&self) -> TcpStream {
+        let asking = poll(DEADLINE, || self.control.accept().ok());
+        let (mut asking, _) = asking.expect("somebody comes to the fail point");
+        asking.set_nonblocking(false).unwrap();
+        asking.read_exact(&mut [0]).unwrap();
+        asking
+    }
+
+    fn broken(&self, fault: u64, what: Trouble) {
+        self.history.write(Deed::Broken { fault, what });
+    }
+
+    fn has_started(&self) -> bool {
+        let lines = history::read(&self.folder).unwrap();
+        lines.iter().any(|line| matches!(line.deed, Deed::Started(_)))
+    }
+
+    /// Lets it happen: the process, if it lives on.
+    fn act(&self, action: Action, mut victim: Worker) -> Option<Worker> {
+        let pid = victim.pid();
+        match action {
+            Action::Abort => {
+                victim.wait(DEADLINE);
+                return None;
+            }
+            Action::Panic => {}
+            Action::Kill => {
+                let _asking = self.asked();
+                self.broken(ACTED, Trouble::Kill { pid });
+                victim.kill();
+                return None;
+            }
+            Action::Freeze => {
+                let mut asking = self.asked();
+                self.broken(ACTED, Trouble::Freeze { pid });
+                victim.freeze();
+                asking.write_all(b"!").unwrap();
+                thread::sleep(TERMS.lease * 2);
+                victim.thaw();
+            }
+            Action::Cut => {
+                let mut asking = self.asked();
+                self.broken(ACTED, Trouble::Link { pid });
+                self.redis.sever();
+                self.postgres.sever();
+                asking.write_all(b"!").unwrap();
+            }
+        }
+        // One that was told to stop ends by itself, well or not.
+        if self.cell.needs_a_stop() {
+            victim.wait(DEADLINE);
+            return None;
+        }
+        Some(victim)
+    }
+
+    fn unfinished(&self) -> usize {
+        let count = |words: &[&str]| self.server.query::<usize>(words);
+        let groups: Vec<HashMap<String, redis::Value>> =
+            self.server.query(&["XINFO", "GROUPS", "orders"]);
+        let number = |name: &str| -> usize {
+            let value = groups.first().and_then(|group| group.get(name)).cloned();
+            value.and_then(|value| redis::from_redis_value(value).ok()).unwrap_or(usize::MAX)
+        };
+        number("pending")
+            .saturating_add(number("lag"))
+            .saturating_add(count(&["ZCARD", "{orders}:retry:guarded"]))
+            .saturating_add(count(&["XLEN", "{orders}:lane:guarded"]))
+    }
+
+    fn drained(&self) {
+        eventually(DEADLINE, "everything is settled", || self.unfinished() == 0);
+    }
+
+    fn truth(&self, database: &Database) -> Truth {
+        let letters = self.server.entries("{orders}:dead:guarded");
+        let letter = |row: streamjobs_tests::server::EntryRow| {
+            (row.text("sj-id").unwrap_or_default(), row.text("sj-dead-reason").unwrap_or_default())
+        };
+        let executor = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let rows: Vec<(String, String, i64)> = executor.block_on(async {
+            let query = "SELECT job, consumer, count FROM effects WHERE starts_with(job, $1)";
+            let pool = database.pool_of(1);
+            let rows = sqlx::query_as(query).bind(format!("{}-", self.cell.name()));
+            rows.fetch_all(&pool).await.unwrap()
+        });
+        let mut effects: HashMap<String, Vec<(String, u64)>> = HashMap::new();
+        for (job, consumer, count) in rows {
+            effects.entry(job).or_default().push((consumer, count.unsigned_abs()));
+        }
+        Truth {
+            unfinished: self.unfinished(),
+            letters: letters.into_iter().map(letter).collect(),
+            effects: Some(effects),
+            lost_by_server: Vec::new(),
+        }
+    }
+}
+
+const STOP: u64 = 1;
+const DONOR: u64 = 2;
+const ACTED: u64 = 3;

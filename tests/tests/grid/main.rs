@@ -1,0 +1,88 @@
+//! The crash grid: every fail point of a job's life, reached by a process that then panics, aborts, is
+//! killed, stands still for two leases, or loses its links. Another process takes over, and the
+//! checker says whether all is as promised.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::expect_used,
+    missing_docs,
+    reason = "tests say what is wrong by failing"
+)]
+
+mod cell;
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use streamjobs::__fail_point::FailPoint;
+use streamjobs_tests::postgres::{Database, PgServer};
+
+use self::cell::{Action, Cell};
+
+/// Cells that run side by side. Most of their time they wait for a lease to end.
+const SIDE_BY_SIDE: usize = 8;
+
+#[test]
+fn a_process_may_end_at_any_fail_point_and_nothing_is_lost_or_done_twice() {
+    let database = prepared();
+    let all = FailPoint::ALL
+        .into_iter()
+        .flat_map(|point| Action::ALL.into_iter().map(move |action| Cell { point, action }));
+    // One cell alone, such as `GRID_CELL=ack.after_send-Cut`, for who looks for its fault.
+    let chosen = std::env::var("GRID_CELL").ok();
+    let wanted = |cell: &Cell| chosen.as_ref().is_none_or(|name| *name == cell.name());
+    let cells = Mutex::new(all.filter(wanted).collect::<VecDeque<_>>());
+    let count = cells.lock().unwrap().len();
+    let failed = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..SIDE_BY_SIDE {
+            scope.spawn(|| {
+                while let Some(cell) = next(&cells) {
+                    // A cell that panics is a cell that failed, and others go on.
+                    let run = scope
+                        .spawn({
+                            let database = &database;
+                            move || cell.run(database)
+                        })
+                        .join();
+                    let breaches = run.unwrap_or_else(|panic| vec![text(panic.as_ref())]);
+                    if !breaches.is_empty() {
+                        failed.lock().unwrap().push(format!("{cell:?}: {breaches:#?}"));
+                    }
+                }
+            });
+        }
+    });
+    let failed = failed.into_inner().unwrap();
+    println!("crash grid: {} of {count} cells passed", count - failed.len());
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+    assert!(count == 70 || (count == 1 && chosen.is_some()), "{count} cells of {chosen:?}");
+}
+
+fn next(cells: &Mutex<VecDeque<Cell>>) -> Option<Cell> {
+    cells.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+}
+
+fn text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
+}
+
+/// A database with the crate's schema and a table of effects, in which doubles would show.
+fn prepared() -> Database {
+    let executor = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    executor.block_on(async {
+        let database = PgServer::shared().database().await;
+        let owner = database.owner_pool();
+        streamjobs_postgres::migrate(&owner).await.unwrap();
+        let table = "CREATE TABLE effects (job text, consumer text, count bigint)";
+        sqlx::query(table).execute(&owner).await.unwrap();
+        database.grant("streamjobs").await;
+        database.grant("public").await;
+        database
+    })
+}
