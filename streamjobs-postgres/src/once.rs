@@ -7,7 +7,7 @@ use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
 
 use sqlx::{Executor, PgConnection, Transaction};
-use streamjobs::__fail_point::FailPoint;
+use streamjobs::__proof::{FailPoint, Mutant};
 use streamjobs::{Begin, Job, JobError, JobResource, Requirements};
 use tokio::time::timeout;
 
@@ -145,6 +145,11 @@ fn begin<K: GuardKey>(
         let mut transaction = begun.map_err(fault::job_error)?;
         let hash = key::payload_hash(job.entry());
         if insert(postgres, job, &key, &hash, &mut transaction).await? {
+            if Mutant::GuardApart.is_seeded() {
+                transaction.commit().await.map_err(fault::job_error)?;
+                let begun = postgres.pool().begin_with(READ_COMMITTED).await;
+                transaction = begun.map_err(fault::job_error)?;
+            }
             FailPoint::GuardAfterInsert.reached();
             let postgres = postgres.clone();
             return Ok(Begin::Run(Once { transaction, postgres, key: PhantomData }));

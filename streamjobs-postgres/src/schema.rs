@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
+use streamjobs::__proof::Mutant;
 use thiserror::Error;
 
 /// The name of a schema: what an unquoted identifier of Postgres may be, and at most 63 bytes.
@@ -93,8 +94,9 @@ pub(crate) const READ_COMMITTED: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 /// with that the rest of the request. The other transaction is there for the client library, which
 /// ends the one that it began when the connection goes back to its pool, in a request that it sends
 /// then anyway.
-pub(crate) const fn commit(durability: Durability) -> SqlStr {
+pub(crate) fn commit(durability: Durability) -> SqlStr {
     SqlStr::from_static(match durability {
+        _ if Mutant::GuardUnforced.is_seeded() => "COMMIT AND CHAIN",
         Durability::Here => "SET LOCAL synchronous_commit = on; COMMIT AND CHAIN",
         Durability::Applied => "SET LOCAL synchronous_commit = remote_apply; COMMIT AND CHAIN",
     })

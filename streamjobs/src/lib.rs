@@ -30,6 +30,7 @@ mod fail_point;
 mod fingerprint;
 mod handler;
 mod metrics;
+mod mutant;
 mod name;
 mod outcome;
 mod policy;
@@ -105,8 +106,9 @@ pub mod __store {
 /// Places at which tests of this crate and of its companions break things. Not part of the public
 /// API.
 #[doc(hidden)]
-pub mod __fail_point {
+pub mod __proof {
     pub use crate::fail_point::FailPoint;
     #[cfg(feature = "fail-points")]
     pub use crate::fail_point::on_fail_point;
+    pub use crate::mutant::Mutant;
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::cause::bounded_text;
 use crate::config::{JobLimits, Unhandled};
+use crate::mutant::Mutant;
 use crate::outcome::{Outcome, Retry};
 
 /// Why a job became a dead letter.
@@ -85,6 +86,8 @@ pub(crate) fn after_attempt(
     };
     let backoff = || limits.backoff.delay(attempt, random);
     match outcome {
+        Outcome::Failed(_) if Mutant::AckOnError.is_seeded() => Verdict::Acknowledge,
+        Outcome::Undecodable(_) if Mutant::UndecodableSkipped.is_seeded() => Verdict::Acknowledge,
         Outcome::Done | Outcome::AlreadyDone => Verdict::Acknowledge,
         Outcome::Failed(error) => match error.asks_for() {
             Retry::Backoff => again(backoff(), error.text()),

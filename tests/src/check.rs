@@ -104,6 +104,7 @@ pub fn check(history: &[Line], truth: &Truth, terms: &Terms) -> Finding {
     rules::effects_are_one(&account, truth, &mut breaches);
     rules::letters_are_exact(&account, truth, &mut breaches);
     rules::bounds_hold(&account, terms, &mut breaches);
+    rules::attempts_are_failures(&account, &mut breaches);
     rules::none_stolen(&extras, &mut breaches);
     rules::extra_runs_are_explained(&extras, &mut breaches);
     let recoveries = causes::recoveries(&account, &extras);

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 /// The layers of the core crate, lowest first, as ARCHITECTURE.md draws them. A module may use its
 /// own layer and those before it.
 const LAYERS: [&[&str]; 6] = [
-    &["name", "entry", "cause", "trace", "event", "error", "fail_point"],
+    &["name", "entry", "cause", "trace", "event", "error", "fail_point", "mutant"],
     &[
         "backoff",
         "config",

@@ -13,6 +13,7 @@ use tracing::Instrument;
 use crate::entry::{EntryId, Hold};
 use crate::fail_point::FailPoint;
 use crate::metrics::Finish;
+use crate::mutant::Mutant;
 use crate::policy::{Reason, Verdict};
 use crate::record::{Attempted, FIELDS_CARRIED_MAX};
 use crate::runtime::pause::Pause;
@@ -222,6 +223,9 @@ async fn carry_out(
         }
         Verdict::Bury { reason, error } => {
             let letter = attempted.dead_letter(*reason, error.as_deref(), consumer.as_str());
+            if Mutant::DeadAckedFirst.is_seeded() {
+                store.acknowledge(queue, &[(hold.source, hold.id)]).await?;
+            }
             FailPoint::DeadBeforeStore.reached();
             let answer = store.bury(queue, consumer, hold, trimmed, &letter).await;
             if answer.is_ok() {

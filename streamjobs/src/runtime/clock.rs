@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
+use crate::mutant::Mutant;
 use crate::store::ServerTime;
 
 /// What the server's answers say about its clock and about gaps in its answers.
@@ -91,7 +92,7 @@ impl Clock {
     pub(crate) fn expectation(&self, now: Instant) -> Option<(ServerTime, Duration)> {
         let state = self.lock();
         let silent = now.saturating_duration_since(state.answered) > self.gap();
-        if silent || now < state.claims_from {
+        if (silent || now < state.claims_from) && !Mutant::SweepUntimed.is_seeded() {
             return None;
         }
         state.known.map(|known| (known.at(now), self.tolerance()))

@@ -13,6 +13,7 @@ use crate::event::Envelope;
 use crate::fail_point::FailPoint;
 use crate::handler::{Job, JobParts, panic_text};
 use crate::metrics::{Failure, Finish};
+use crate::mutant::Mutant;
 use crate::outcome::Outcome;
 use crate::policy::{
     Reason, Verdict, after_attempt, before_attempt, unless_too_wide, without_handler,
@@ -92,7 +93,13 @@ async fn judge(
     if let Some(verdict) = before_attempt(hold.delivery_count, bound.limits.max_deliveries) {
         return (failures, verdict);
     }
-    let attempt = failures.saturating_add(1);
+    if Mutant::AckBeforeRun.is_seeded() {
+        let _early = context.store.acknowledge(&context.queue, &[(hold.source, hold.id)]).await;
+    }
+    let attempt = match Mutant::AttemptsByDeliveries.is_seeded() {
+        true => u32::try_from(hold.delivery_count).unwrap_or(u32::MAX),
+        false => failures.saturating_add(1),
+    };
     let running = context.report.started(&assignment.delivery, taken_up);
     let outcome = attempt_once(context, assignment, envelope, bound, attempt).await;
     drop(running);

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::entry::{Delivery, EntryId, Hold, Source};
 use crate::fail_point::FailPoint;
+use crate::mutant::Mutant;
 use crate::runtime::acks::Ack;
 use crate::runtime::pause::Pause;
 use crate::runtime::queue::{Assignment, QueueContext};
@@ -202,11 +203,8 @@ impl Reader {
             // its turn beside a waiting lane comes straight back to it.
             block: (acks.is_empty() && !lane_waits).then_some(context.config.block),
         };
-        if !ids.is_empty() {
-            FailPoint::AckBeforeSend.reached();
-        }
         let sent = Instant::now();
-        let reply = reader.read(request).await;
+        let reply = answer(reader, request, stop).await;
         context.wake.leave();
         context.report.received(sent.elapsed());
         let ReadReply { acknowledged, deliveries } = match reply {
@@ -217,9 +215,6 @@ impl Reader {
             }
         };
         context.health.note_read(Instant::now());
-        if !ids.is_empty() {
-            FailPoint::AckAfterSend.reached();
-        }
         let letters = self.finish_acks(acks, acknowledged, &mut slots);
         let deliveries = match deliveries {
             Ok(deliveries) => deliveries,
@@ -270,6 +265,7 @@ impl Reader {
         match acknowledged {
             Ok(_) if acks.is_empty() => Vec::new(),
             Ok(confirmed) => {
+                FailPoint::AckAfterSend.reached();
                 let (freed, letters) = self.context.end(acks, confirmed);
                 slots.extend(freed);
                 letters
@@ -328,6 +324,24 @@ impl Reader {
         context.report.recovered(deliveries.len());
         self.assign(deliveries, slots, sent).await;
         Ok(())
+    }
+}
+
+/// Sends a request and waits for its answer, at a stop as well: it may carry entries.
+async fn answer(
+    reader: &mut dyn StreamReader,
+    request: ReadRequest<'_>,
+    stop: &CancellationToken,
+) -> Result<ReadReply, StoreError> {
+    if !request.acks.is_empty() {
+        FailPoint::AckBeforeSend.reached();
+    }
+    if !Mutant::ReadDropped.is_seeded() {
+        return reader.read(request).await;
+    }
+    tokio::select! {
+        reply = reader.read(request) => reply,
+        () = stop.cancelled() => Err(StoreError::AnswerLost("dropped, as seeded".into())),
     }
 }
 

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::entry::{EntryId, Source};
 use crate::fail_point::FailPoint;
+use crate::mutant::Mutant;
 use crate::runtime::pause::jittered;
 use crate::runtime::queue::{Assignment, QueueContext};
 use crate::runtime::slots::Slot;
@@ -115,7 +116,7 @@ impl Reaper {
             lease: context.config.lease,
             cursor: *cursor,
             limit: slots.len(),
-            expected: Some(expected),
+            expected: Some(expected).filter(|_| !Mutant::SweepUntimed.is_seeded()),
             skip: &in_flight,
         };
         match context.store.sweep(&context.queue, &context.place.consumer, sweep).await? {
@@ -125,7 +126,7 @@ impl Reaper {
                 Ok(None)
             }
             Swept::Page { cursor: next, claimed, trimmed, left } => {
-                *cursor = next;
+                *cursor = if Mutant::CursorStays.is_seeded() { EntryId::ZERO } else { next };
                 context.report.left(left);
                 let found = claimed.len() + trimmed;
                 if trimmed > 0 {

@@ -5,7 +5,10 @@
 //! keys of a call share one cluster slot. They carry no `#!lua` header, because a server that is
 //! out of memory refuses those as a whole, while acknowledging has to go on.
 
+use std::borrow::Cow;
 use std::sync::OnceLock;
+
+use crate::mutant::Mutant;
 
 /// A script, known to servers by its digest.
 #[derive(Debug)]
@@ -17,6 +20,40 @@ pub(crate) struct Script {
     /// What the first server that loaded it calls it; every server calls it the same.
     pub(crate) digest: OnceLock<String>,
 }
+
+impl Script {
+    /// What a server is given to run: the text, unless a proof has seeded a bug in it.
+    pub(crate) fn source(&self) -> Cow<'static, str> {
+        let seeded = |(mutant, name, _): &&Mutation| *name == self.name && mutant.is_seeded();
+        match MUTATIONS.iter().find(seeded) {
+            Some((_, _, [from, to])) => Cow::Owned(self.text.replace(from, to)),
+            None => Cow::Borrowed(self.text),
+        }
+    }
+}
+
+/// A bug, the script that it is in, and what it puts in place of what.
+type Mutation = (Mutant, &'static str, [&'static str; 2]);
+
+const MUTATIONS: [Mutation; 8] = [
+    (Mutant::UnfencedRenew, "renew", UNFENCED),
+    (Mutant::UnfencedSettle, "bury", UNFENCED),
+    (Mutant::UnfencedSettle, "set_aside", UNFENCED),
+    (Mutant::CountedRenew, "renew", [", 'JUSTID')", ")"]),
+    (Mutant::GroupAtEnd, "prepare", ["precedes(last, floor) and '0-0' or floor", "last"]),
+    (
+        Mutant::RetireUnchecked,
+        "retire",
+        ["consumer)[1] then return 0 end", "consumer)[1] then end"],
+    ),
+    (Mutant::RetireUnchecked, "retire_dead", ["pending == 0 and", "true and"]),
+    (Mutant::TrimmedIgnored, "sweep", ["  bury_trimmed(", "  local _ = ("]),
+];
+
+const UNFENCED: [&str; 2] = [
+    "local state = held(key, group, me, id, count)",
+    "local state = math.abs(held(key, group, me, id, count) * 2 - 1) == 1 and 1 or -1",
+];
 
 macro_rules! scripts {
     ($($(#[$docs:meta])* $script:ident = $name:literal;)*) => {

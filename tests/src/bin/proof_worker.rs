@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use sqlx::postgres::PgPoolOptions;
-use streamjobs::__fail_point::{FailPoint, on_fail_point};
+use streamjobs::__proof::{FailPoint, on_fail_point};
 use streamjobs::config::GroupOptions;
 use streamjobs::{Backoff, Client, Job, JobError, Runtime, State, handler, handlers};
 use streamjobs_postgres::{Once, Postgres};

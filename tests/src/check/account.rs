@@ -150,6 +150,13 @@ impl Account {
         self.faults.iter().filter(move |fault| fault.touches(from, to))
     }
 
+    /// Whether a step inside of a process panicked.
+    pub(super) fn panicked(&self, pid: u32) -> bool {
+        self.faults
+            .iter()
+            .any(|fault| matches!(fault.what, Trouble::Panic { pid: of } if of == pid))
+    }
+
     /// When a process was ready.
     pub(super) fn ready(&self, pid: u32) -> u64 {
         self.ready.get(&pid).copied().unwrap_or_default()

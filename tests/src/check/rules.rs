@@ -156,6 +156,24 @@ pub(super) fn bounds_hold(account: &Account, terms: &Terms, breaches: &mut Breac
     }
 }
 
+/// The number of an attempt says how often the job has failed, and nothing else counts (I7). A panic
+/// inside of a process is a failure that its handler knows nothing of.
+pub(super) fn attempts_are_failures(account: &Account, breaches: &mut Breaches) {
+    for job in account.jobs.values().filter(|job| job.unconfirmed == 0) {
+        for (place, run) in job.runs.iter().enumerate() {
+            let earlier = job.runs.iter().take(place);
+            let failed = |before: &&Run| {
+                matches!(before.how(), Some(How::Failed)) || account.panicked(before.pid)
+            };
+            let failures = earlier.filter(failed).count();
+            if usize::try_from(run.attempt.number).is_ok_and(|number| number > failures + 1) {
+                let attempt = &run.attempt;
+                breach(breaches, "attempts", format!("{failures} failures before {attempt:?}"));
+            }
+        }
+    }
+}
+
 /// No job runs twice at once but where a fault was in its owner's way (I9).
 pub(super) fn none_stolen(extras: &[Extra<'_>], breaches: &mut Breaches) {
     for Extra { before, run, cause, .. } in extras {

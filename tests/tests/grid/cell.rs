@@ -4,10 +4,9 @@ use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use streamjobs::__fail_point::FailPoint;
+use streamjobs::__proof::FailPoint;
 use streamjobs::{Client, EventId};
 use streamjobs_tests::check::{Terms, Truth, check};
 use streamjobs_tests::eventually::{eventually, poll};
@@ -228,7 +227,8 @@ impl Stand {
                 self.broken(ACTED, Trouble::Freeze { pid });
                 victim.freeze();
                 asking.write_all(b"!").unwrap();
-                thread::sleep(TERMS.lease * 2);
+                let thawed = Instant::now() + TERMS.lease * 2;
+                eventually(DEADLINE, "two leases have passed", || Instant::now() >= thawed);
                 victim.thaw();
             }
             Action::Cut => {

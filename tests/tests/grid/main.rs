@@ -18,7 +18,7 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use streamjobs::__fail_point::FailPoint;
+use streamjobs::__proof::FailPoint;
 use streamjobs_tests::postgres::{Database, PgServer};
 
 use self::cell::{Action, Cell};

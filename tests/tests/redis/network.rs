@@ -258,3 +258,36 @@ async fn a_success_before_the_renewal_is_heard_leaves_no_letter() {
     assert_eq!((gated.count(), counters.succeeded, counters.trimmed), (1, 1, 1));
     let _ = runtime.shutdown().await;
 }
+
+#[tokio::test]
+async fn what_a_read_brings_after_a_stop_is_handed_back_at_once() {
+    let app = App::start().await;
+    let counted = Work::fine();
+    // A lease far longer than the test: nothing here may wait for it.
+    let (lease, block) = (Duration::from_secs(3_600), Duration::from_secs(10));
+    let (proxy, runtime) = reading_for(&app, &counted, lease, block).await;
+    proxy.set(Mode::HoldReplyTo("XREADGROUP".into()));
+    // The read that waits now was sent before; its answer passes, and the next one is held.
+    app.client.publish(&order("passes")).await.unwrap();
+    counted.wait_for(2).await;
+    app.drained("work").await;
+    app.client.publish(&order("on its way")).await.unwrap();
+    until(DEADLINE, "delivered, and the answer held", || {
+        app.pending("work") == 1 && proxy.held() > 0
+    })
+    .await;
+    let woken = app.calls("client|unblock");
+    let release = async {
+        until(DEADLINE, "the stop has come to the reader", || app.calls("client|unblock") > woken)
+            .await;
+        proxy.set(Mode::Pass);
+    };
+    let (report, ()) = tokio::join!(runtime.shutdown(), release);
+    assert_eq!((report.handed_back, report.abandoned.len()), (1, 0), "{report:?}");
+    let fresh = Work::fine();
+    let options = options().lease(lease);
+    let staying = app.bare(&fresh).group("work", options).start().await.unwrap();
+    fresh.wait_for(1).await;
+    assert_eq!(fresh.runs().first().map(|run| run.delivery_count), Some(1), "uncounted");
+    let _ = staying.shutdown().await;
+}

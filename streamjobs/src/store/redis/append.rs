@@ -14,6 +14,7 @@ use super::error::refused;
 use super::reply;
 use crate::cause::chain;
 use crate::config::Retention;
+use crate::mutant::Mutant;
 use crate::name::StreamName;
 use crate::store::{Appended, Appender, NewEntry, StoreError};
 
@@ -144,6 +145,7 @@ fn command(stream: &StreamName, retention: Retention, entry: &NewEntry) -> Cmd {
     match retention {
         Retention::MaxLen(entries) => command.arg("MAXLEN").arg("~").arg(entries.get()),
         Retention::MaxLenExact(entries) => command.arg("MAXLEN").arg("=").arg(entries.get()),
+        _ if Mutant::TrimOnAdd.is_seeded() => command.arg("MAXLEN").arg("=").arg(10),
         Retention::History(_) | Retention::MaxAge(_) | Retention::Unlimited => &mut command,
     };
     command.arg("*");

@@ -201,7 +201,7 @@ impl Link {
     async fn load_scripts(&self) -> Result<(), StoreError> {
         let mut pipeline = Pipeline::with_capacity(ALL.len());
         for script in ALL {
-            pipeline.cmd("SCRIPT").arg("LOAD").arg(script.text);
+            pipeline.cmd("SCRIPT").arg("LOAD").arg(script.source().as_ref());
         }
         let answers = match self.pipeline(&pipeline).await {
             // No script has certainly run.
