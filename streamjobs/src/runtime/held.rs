@@ -1,6 +1,6 @@
 //! What this process holds: every entry between its delivery and its verdict's end.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,10 +20,10 @@ pub(crate) struct Held {
 
 #[derive(Debug, Default)]
 struct Inner {
-    entries: HashMap<(Source, EntryId), HeldEntry>,
+    entries: BTreeMap<(Source, EntryId), HeldEntry>,
     /// Entries whose job was acknowledged while their renewal was on its way. The server may have
     /// found their payload gone first, and then its answer names a dead letter that has to go.
-    acknowledged: HashSet<(Source, EntryId)>,
+    acknowledged: BTreeSet<(Source, EntryId)>,
 }
 
 #[derive(Debug)]
