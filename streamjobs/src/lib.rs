@@ -101,6 +101,12 @@ pub mod __store {
     pub fn behind(streams: &crate::testing::Streams) -> &memory::MemoryStore {
         streams.store()
     }
+
+    /// A client of a store in memory.
+    #[must_use]
+    pub fn client(store: &memory::MemoryStore) -> crate::Client {
+        crate::Client::in_memory(Arc::new(store.clone()))
+    }
 }
 
 /// Places at which tests of this crate and of its companions break things. Not part of the public

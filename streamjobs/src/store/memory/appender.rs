@@ -3,6 +3,7 @@
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 
+use super::watch::delay;
 use super::{MemoryStore, steps};
 use crate::config::Retention;
 use crate::name::StreamName;
@@ -22,12 +23,14 @@ impl MemoryAppender {
         Self { store, stream, retention, answers: Vec::new(), broken: false }
     }
 
-    fn append(&mut self, fields: NewEntry) -> Appended {
+    async fn append(&mut self, fields: NewEntry) -> Appended {
         if self.broken {
             return Err(StoreError::Unreachable("the connection broke before".into()));
         }
+        let passage = self.store.passage("append").await;
         let append = |world: &mut _| Ok(steps::append(world, &self.stream, self.retention, fields));
-        let answer = self.store.step("append", append);
+        let answer = self.store.step_under(passage.fault, "append", append);
+        delay(passage.after).await;
         self.broken = matches!(answer, Err(StoreError::AnswerLost(_) | StoreError::Unreachable(_)));
         answer
     }
@@ -35,12 +38,14 @@ impl MemoryAppender {
 
 impl Appender for MemoryAppender {
     fn push(&mut self, entries: Vec<NewEntry>) -> BoxFuture<'_, ()> {
-        for fields in entries {
-            let answer = self.append(fields);
-            self.answers.push(answer);
-        }
-        self.store.changed.notify_waiters();
-        ready(()).boxed()
+        let push = async move {
+            for fields in entries {
+                let answer = self.append(fields).await;
+                self.answers.push(answer);
+                self.store.changed.notify_waiters();
+            }
+        };
+        push.boxed()
     }
 
     fn finish(self: Box<Self>) -> BoxFuture<'static, Vec<Appended>> {

@@ -10,7 +10,7 @@ use crate::version::{Product, Release, Version};
 impl Facts for MemoryStore {
     fn facts<'a>(&'a self, queues: &'a [Queue]) -> Reply<'a, ServerFacts> {
         let rights = Rights { named: !queues.is_empty(), ..Rights::default() };
-        self.reply("facts", |_| Ok(of_memory(rights)))
+        self.reply("facts", move |_| Ok(of_memory(rights)))
     }
 }
 

@@ -12,22 +12,31 @@ impl Hands for MemoryStore {
         let mut world = self.lock();
         let now = world.now();
         let id = world.stream(key).append(now, fields);
+        self.show("hands_append", &world);
         drop(world);
         self.changed.notify_waiters();
         id
     }
 
     fn delete(&self, key: &str, id: EntryId) {
-        self.lock().stream(key).entries.remove(&id);
+        let mut world = self.lock();
+        world.stream(key).entries.remove(&id);
+        self.show("hands_delete", &world);
     }
 
     fn destroy_group(&self, key: &str, group: &str) {
-        self.lock().stream(key).groups.remove(group);
+        let mut world = self.lock();
+        world.stream(key).groups.remove(group);
+        self.show("hands_destroy_group", &world);
+        drop(world);
         self.changed.notify_waiters();
     }
 
     fn flush(&self) {
-        self.lock().clear();
+        let mut world = self.lock();
+        world.clear();
+        self.show("hands_flush", &world);
+        drop(world);
         self.changed.notify_waiters();
     }
 

@@ -19,7 +19,7 @@ use crate::store::{Queue, Reply, ServerTime, StoreError};
 
 impl Inspect for MemoryStore {
     fn stream_info<'a>(&'a self, stream: &'a StreamName) -> Reply<'a, Option<StreamInfo>> {
-        self.reply("stream_info", |world| {
+        self.reply("stream_info", move |world| {
             Ok(world.streams.get(stream.as_str()).map(|stream| StreamInfo {
                 length: count(stream.entries.len()),
                 first: stream.entries.keys().next().copied(),
@@ -33,7 +33,7 @@ impl Inspect for MemoryStore {
     }
 
     fn group_names<'a>(&'a self, stream: &'a StreamName) -> Reply<'a, Vec<String>> {
-        self.reply("group_names", |world| {
+        self.reply("group_names", move |world| {
             let groups = world.streams.get(stream.as_str()).map(|stream| &stream.groups);
             let mut names =
                 groups.into_iter().flat_map(|groups| groups.keys().cloned()).collect::<Vec<_>>();
@@ -43,11 +43,11 @@ impl Inspect for MemoryStore {
     }
 
     fn group_facts<'a>(&'a self, queue: &'a Queue) -> Reply<'a, GroupFacts> {
-        self.reply("group_facts", |world| group_facts(world, queue))
+        self.reply("group_facts", move |world| group_facts(world, queue))
     }
 
     fn oldest_unfinished<'a>(&'a self, queue: &'a Queue) -> Reply<'a, OldestUnfinished> {
-        self.reply("oldest_unfinished", |world| oldest_unfinished(world, queue))
+        self.reply("oldest_unfinished", move |world| oldest_unfinished(world, queue))
     }
 
     fn count_after<'a>(
@@ -56,7 +56,7 @@ impl Inspect for MemoryStore {
         after: EntryId,
         limit: usize,
     ) -> Reply<'a, Counted> {
-        self.reply("count_after", |world| {
+        self.reply("count_after", move |world| {
             let stream = world.streams.get(stream.as_str());
             let behind = stream.map_or(0, |stream| behind(stream, after).take(limit + 1).count());
             Ok(Counted { entries: count(behind.min(limit)), complete: behind <= limit })
@@ -64,7 +64,7 @@ impl Inspect for MemoryStore {
     }
 
     fn consumers<'a>(&'a self, queue: &'a Queue) -> Reply<'a, Consumers> {
-        self.reply("consumers", |world| consumers(world, queue))
+        self.reply("consumers", move |world| consumers(world, queue))
     }
 
     fn pending<'a>(
@@ -72,7 +72,7 @@ impl Inspect for MemoryStore {
         queue: &'a Queue,
         look: PendingLook<'a>,
     ) -> Reply<'a, Vec<PendingEntry>> {
-        self.reply("pending", |world| {
+        self.reply("pending", move |world| {
             let now = world.now();
             let rows = world.group(queue, look.source)?.pending.iter();
             let rows = rows.filter(|(id, row)| {
@@ -96,7 +96,7 @@ impl Inspect for MemoryStore {
         after: Option<&'a str>,
         limit: usize,
     ) -> Reply<'a, SetAside> {
-        self.reply("set_aside_jobs", |world| set_aside_jobs(world, queue, after, limit))
+        self.reply("set_aside_jobs", move |world| set_aside_jobs(world, queue, after, limit))
     }
 
     fn range<'a>(
@@ -106,7 +106,7 @@ impl Inspect for MemoryStore {
         newest_first: bool,
         limit: usize,
     ) -> Reply<'a, Vec<Entry>> {
-        self.reply("range", |world| Ok(range(world, stream, span, newest_first, limit)))
+        self.reply("range", move |world| Ok(range(world, stream, span, newest_first, limit)))
     }
 
     fn tail<'a>(&'a self, stream: &'a StreamName) -> Reply<'a, Box<dyn TailReader>> {

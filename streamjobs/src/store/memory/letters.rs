@@ -20,7 +20,7 @@ impl Letters for MemoryStore {
         by: &'a Taker,
         limit: usize,
     ) -> Reply<'a, TakenLetters> {
-        self.reply("take_letters", |world| Ok(take(world, queue, by, limit)))
+        self.reply("take_letters", move |world| Ok(take(world, queue, by, limit)))
     }
 
     fn settle_letters<'a>(
@@ -29,7 +29,7 @@ impl Letters for MemoryStore {
         by: &'a Taker,
         ids: &'a [EntryId],
     ) -> Reply<'a, usize> {
-        self.reply("settle_letters", |world| {
+        self.reply("settle_letters", move |world| {
             let dead = world.dead(queue);
             let Some(group) = dead.groups.get_mut(by.group_name()) else { return Ok(0) };
             let taken = ids.iter().filter(|id| group.pending.remove(id).is_some());

@@ -28,11 +28,11 @@ impl MarkStore for MemoryStore {
         key: &'a str,
         begin: MarkBegin<'a>,
     ) -> Reply<'a, Marked> {
-        self.reply("begin_mark", |world| Ok(begin_mark(world, queue, key, begin)))
+        self.reply("begin_mark", move |world| Ok(begin_mark(world, queue, key, begin)))
     }
 
     fn finish_mark<'a>(&'a self, queue: &'a Queue, key: &'a str, keep: Duration) -> Reply<'a, ()> {
-        self.reply("finish_mark", |world| {
+        self.reply("finish_mark", move |world| {
             let forgotten = world.now().saturating_add(milliseconds(keep).max(1));
             let key = queue.stream.once_key(&queue.group, key);
             world.marks.insert(key, Mark { state: State::Done, forgotten });
@@ -41,7 +41,7 @@ impl MarkStore for MemoryStore {
     }
 
     fn undo_mark<'a>(&'a self, queue: &'a Queue, key: &'a str, owner: &'a str) -> Reply<'a, bool> {
-        self.reply("undo_mark", |world| {
+        self.reply("undo_mark", move |world| {
             let now = world.now();
             let key = queue.stream.once_key(&queue.group, key);
             let own = world.marks.get(&key).is_some_and(|mark| match &mark.state {

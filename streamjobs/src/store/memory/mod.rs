@@ -12,6 +12,7 @@ mod operate;
 mod reader;
 mod steps;
 mod stream;
+mod watch;
 mod world;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,6 +24,7 @@ use tokio::sync::Notify;
 
 use self::appender::MemoryAppender;
 use self::reader::MemoryReader;
+pub use self::watch::{Passage, PendingView, View, Watch};
 use self::world::{World, milliseconds};
 use crate::config::{Retention, Start};
 use crate::entry::{Delivery, EntryId, Fields, Hold, Source};
@@ -37,6 +39,8 @@ use crate::store::{
 pub struct MemoryStore {
     world: Arc<Mutex<World>>,
     changed: Arc<Notify>,
+    /// Who watches what this clone is asked, and under which number.
+    watch: Option<(u64, Arc<dyn Watch>)>,
 }
 
 /// How a call fails. Closed on purpose.
@@ -56,7 +60,8 @@ impl MemoryStore {
     /// An empty store.
     #[must_use]
     pub fn new() -> Self {
-        Self { world: Arc::new(Mutex::new(World::new())), changed: Arc::new(Notify::new()) }
+        let (world, changed) = (Arc::new(Mutex::new(World::new())), Arc::new(Notify::new()));
+        Self { world, changed, watch: None }
     }
 
     /// Lets the next call of an operation, named as in [`Store`], fail.
@@ -90,12 +95,22 @@ impl MemoryStore {
         operation: &'static str,
         step: impl FnOnce(&mut World) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
+        self.step_under(None, operation, step)
+    }
+
+    /// One step that may meet a fault on its way.
+    fn step_under<T>(
+        &self,
+        met: Option<Fault>,
+        operation: &'static str,
+        step: impl FnOnce(&mut World) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         let mut world = self.lock();
         let fault = match world.down {
             true => Some(Fault::Unreachable),
-            false => {
+            false => met.or_else(|| {
                 world.faults.get_mut(operation).and_then(std::collections::VecDeque::pop_front)
-            }
+            }),
         };
         let answer = match fault {
             Some(Fault::Unreachable) => return Err(StoreError::Unreachable("as ordered".into())),
@@ -104,23 +119,34 @@ impl MemoryStore {
             Some(Fault::Panic) => panic!("{operation} panics, as ordered"),
             None | Some(Fault::AnswerLost) => step(&mut world),
         };
+        self.show(operation, &world);
         match fault {
             None => answer,
             Some(_) => answer.and_then(|_| Err(StoreError::AnswerLost("as ordered".into()))),
         }
     }
 
-    fn reply<T>(
-        &self,
+    fn reply<'a, T>(
+        &'a self,
         operation: &'static str,
-        step: impl FnOnce(&mut World) -> Result<T, StoreError>,
-    ) -> Reply<'static, T>
+        step: impl FnOnce(&mut World) -> Result<T, StoreError> + Send + 'a,
+    ) -> Reply<'a, T>
     where
         T: Send + 'static,
     {
-        let answer = self.step(operation, step);
-        self.changed.notify_waiters();
-        ready(answer).boxed()
+        if self.watch.is_none() {
+            let answer = self.step(operation, step);
+            self.changed.notify_waiters();
+            return ready(answer).boxed();
+        }
+        let watched = async move {
+            let passage = self.passage(operation).await;
+            let answer = self.step_under(passage.fault, operation, step);
+            self.changed.notify_waiters();
+            watch::delay(passage.after).await;
+            answer
+        };
+        watched.boxed()
     }
 }
 
@@ -136,7 +162,7 @@ impl Store for MemoryStore {
     }
 
     fn now(&self) -> Reply<'_, ServerTime> {
-        self.reply("now", |world| Ok(ServerTime(world.now())))
+        self.reply("now", move |world| Ok(ServerTime(world.now())))
     }
 
     fn appender(&self, stream: &StreamName, retention: Retention) -> Box<dyn Appender> {
@@ -144,11 +170,11 @@ impl Store for MemoryStore {
     }
 
     fn prepare<'a>(&'a self, queue: &'a Queue, start: Start) -> Reply<'a, bool> {
-        self.reply("prepare", |world| Ok(steps::prepare(world, queue, start).0))
+        self.reply("prepare", move |world| Ok(steps::prepare(world, queue, start).0))
     }
 
     fn restore<'a>(&'a self, queue: &'a Queue) -> Reply<'a, bool> {
-        self.reply("restore", |world| {
+        self.reply("restore", move |world| {
             let (stream, lane) = steps::prepare(world, queue, Start::Beginning);
             Ok(stream || lane)
         })
@@ -172,7 +198,7 @@ impl Store for MemoryStore {
     }
 
     fn wake(&self, reader: u64) -> Reply<'_, ()> {
-        self.reply("wake", |world| {
+        self.reply("wake", move |world| {
             world.woken.insert(reader);
             Ok(())
         })
@@ -183,7 +209,7 @@ impl Store for MemoryStore {
         queue: &'a Queue,
         acks: &'a [(Source, EntryId)],
     ) -> Reply<'a, usize> {
-        self.reply("acknowledge", |world| Ok(steps::acknowledge(world, queue, acks)))
+        self.reply("acknowledge", move |world| Ok(steps::acknowledge(world, queue, acks)))
     }
 
     fn renew<'a>(
@@ -192,7 +218,7 @@ impl Store for MemoryStore {
         consumer: &'a ConsumerName,
         holds: &'a [Hold],
     ) -> Reply<'a, Renewed> {
-        self.reply("renew", |world| steps::renew(world, queue, consumer.as_str(), holds))
+        self.reply("renew", move |world| steps::renew(world, queue, consumer.as_str(), holds))
     }
 
     fn release<'a>(
@@ -202,7 +228,7 @@ impl Store for MemoryStore {
         lease: Duration,
         holds: &'a [Hold],
     ) -> Reply<'a, Vec<Checked>> {
-        self.reply("release", |world| {
+        self.reply("release", move |world| {
             steps::release(world, queue, consumer.as_str(), milliseconds(lease), holds)
         })
     }
@@ -216,7 +242,7 @@ impl Store for MemoryStore {
         delay: Duration,
         job: &'a Fields,
     ) -> Reply<'a, Checked> {
-        self.reply("set_aside", |world| {
+        self.reply("set_aside", move |world| {
             let settling = steps::Settling { consumer: consumer.as_str(), hold, trimmed };
             steps::set_aside(world, queue, settling, milliseconds(delay), job)
         })
@@ -230,7 +256,7 @@ impl Store for MemoryStore {
         trimmed: Option<EntryId>,
         letter: &'a Fields,
     ) -> Reply<'a, Checked> {
-        self.reply("bury", |world| {
+        self.reply("bury", move |world| {
             let settling = steps::Settling { consumer: consumer.as_str(), hold, trimmed };
             steps::bury(world, queue, settling, letter)
         })
@@ -242,7 +268,7 @@ impl Store for MemoryStore {
         source: Source,
         lease: Duration,
     ) -> Reply<'a, bool> {
-        self.reply("has_idle", |world| {
+        self.reply("has_idle", move |world| {
             let now = world.now();
             let pending = &world.group(queue, source)?.pending;
             Ok(pending.values().any(|row| row.idle(now) >= milliseconds(lease)))
@@ -255,7 +281,7 @@ impl Store for MemoryStore {
         consumer: &'a ConsumerName,
         sweep: Sweep<'a>,
     ) -> Reply<'a, Swept> {
-        self.reply("sweep", |world| steps::sweep(world, queue, consumer.as_str(), sweep))
+        self.reply("sweep", move |world| steps::sweep(world, queue, consumer.as_str(), sweep))
     }
 
     fn own_pending<'a>(
@@ -266,7 +292,7 @@ impl Store for MemoryStore {
         cursor: EntryId,
         limit: usize,
     ) -> Reply<'a, Vec<Hold>> {
-        self.reply("own_pending", |world| {
+        self.reply("own_pending", move |world| {
             let pending = &world.group(queue, source)?.pending;
             let own = pending
                 .iter()
@@ -286,15 +312,15 @@ impl Store for MemoryStore {
         consumer: &'a ConsumerName,
         holds: &'a [Hold],
     ) -> Reply<'a, Vec<Delivery>> {
-        self.reply("recover", |world| steps::recover(world, queue, consumer.as_str(), holds))
+        self.reply("recover", move |world| steps::recover(world, queue, consumer.as_str(), holds))
     }
 
     fn promote<'a>(&'a self, queue: &'a Queue, limit: usize) -> Reply<'a, Promoted> {
-        self.reply("promote", |world| steps::promote(world, queue, limit))
+        self.reply("promote", move |world| steps::promote(world, queue, limit))
     }
 
     fn set_paused<'a>(&'a self, queue: &'a Queue, paused: bool) -> Reply<'a, bool> {
-        self.reply("set_paused", |world| Ok(steps::set_paused(world, queue, paused)))
+        self.reply("set_paused", move |world| Ok(steps::set_paused(world, queue, paused)))
     }
 
     fn beat<'a>(
@@ -303,15 +329,15 @@ impl Store for MemoryStore {
         consumer: &'a ConsumerName,
         about: &'a str,
     ) -> Reply<'a, Beat> {
-        self.reply("beat", |world| steps::beat(world, queue, consumer.as_str(), about))
+        self.reply("beat", move |world| steps::beat(world, queue, consumer.as_str(), about))
     }
 
     fn retire<'a>(&'a self, queue: &'a Queue, consumer: &'a ConsumerName) -> Reply<'a, bool> {
-        self.reply("retire", |world| Ok(steps::retire(world, queue, consumer.as_str())))
+        self.reply("retire", move |world| Ok(steps::retire(world, queue, consumer.as_str())))
     }
 
     fn retire_dead<'a>(&'a self, queue: &'a Queue, silence: Duration) -> Reply<'a, usize> {
-        self.reply("retire_dead", |world| {
+        self.reply("retire_dead", move |world| {
             Ok(steps::retire_dead(world, queue, milliseconds(silence)))
         })
     }
@@ -322,7 +348,7 @@ impl Store for MemoryStore {
         after: EntryId,
         limit: usize,
     ) -> Reply<'a, Vec<StoredDeadLetter>> {
-        self.reply("dead_letters", |world| Ok(steps::dead_letters(world, queue, after, limit)))
+        self.reply("dead_letters", move |world| Ok(steps::dead_letters(world, queue, after, limit)))
     }
 
     fn dead_letter<'a>(
@@ -330,7 +356,7 @@ impl Store for MemoryStore {
         queue: &'a Queue,
         id: EntryId,
     ) -> Reply<'a, Option<StoredDeadLetter>> {
-        self.reply("dead_letter", |world| {
+        self.reply("dead_letter", move |world| {
             let fields = world.dead(queue).entries.get(&id).cloned();
             Ok(fields.map(|fields| StoredDeadLetter::new(id, fields)))
         })
@@ -342,11 +368,11 @@ impl Store for MemoryStore {
         id: EntryId,
         job: &'a Fields,
     ) -> Reply<'a, Option<EntryId>> {
-        self.reply("redrive", |world| Ok(steps::redrive(world, queue, id, job)))
+        self.reply("redrive", move |world| Ok(steps::redrive(world, queue, id, job)))
     }
 
     fn purge<'a>(&'a self, queue: &'a Queue, ids: &'a [EntryId]) -> Reply<'a, usize> {
-        self.reply("purge", |world| {
+        self.reply("purge", move |world| {
             let dead = world.dead(queue);
             Ok(ids.iter().filter(|id| dead.entries.remove(id).is_some()).count())
         })

@@ -12,7 +12,7 @@ use crate::store::{Queue, Reply, StoreError};
 
 impl Operate for MemoryStore {
     fn trim<'a>(&'a self, stream: &'a StreamName, trim: Trim) -> Reply<'a, Trimmed> {
-        self.reply("trim", |world| Ok(shorten(world, stream, trim)))
+        self.reply("trim", move |world| Ok(shorten(world, stream, trim)))
     }
 
     fn move_pending<'a>(
@@ -22,20 +22,20 @@ impl Operate for MemoryStore {
         selected: Selected<'a>,
         destination: Destination<'a>,
     ) -> Reply<'a, MovedPage> {
-        self.reply("move_pending", |world| {
+        self.reply("move_pending", move |world| {
             move_pending(world, queue, source, selected, destination)
         })
     }
 
     fn call_sweep<'a>(&'a self, queue: &'a Queue) -> Reply<'a, ()> {
-        self.reply("call_sweep", |world| {
+        self.reply("call_sweep", move |world| {
             world.memory(queue).released += 1;
             Ok(())
         })
     }
 
     fn run_now<'a>(&'a self, queue: &'a Queue, names: &'a [&'a str]) -> Reply<'a, usize> {
-        self.reply("run_now", |world| {
+        self.reply("run_now", move |world| {
             let waiting = world.waiting(queue);
             let named = waiting.keys().filter(|(due, number)| {
                 *due > 0 && names.contains(&steps::name_set_aside(*number).as_str())
@@ -56,7 +56,7 @@ impl Operate for MemoryStore {
         after: Option<EntryId>,
         unfinished: Unfinished,
     ) -> Reply<'a, Permitted> {
-        self.reply("move_group", |world| move_group(world, queue, after, unfinished))
+        self.reply("move_group", move |world| move_group(world, queue, after, unfinished))
     }
 
     fn destroy_group<'a>(
@@ -64,11 +64,11 @@ impl Operate for MemoryStore {
         queue: &'a Queue,
         unfinished: Unfinished,
     ) -> Reply<'a, Permitted> {
-        self.reply("destroy_group", |world| destroy_group(world, queue, unfinished))
+        self.reply("destroy_group", move |world| destroy_group(world, queue, unfinished))
     }
 
     fn trim_dead_letters<'a>(&'a self, queue: &'a Queue, keep: u64) -> Reply<'a, u64> {
-        self.reply("trim_dead_letters", |world| {
+        self.reply("trim_dead_letters", move |world| {
             let letters = world.dead(queue);
             let kept = usize::try_from(keep).unwrap_or(usize::MAX);
             Ok(letters.trim(letters.entries.len().saturating_sub(kept), |_| true))
@@ -80,7 +80,7 @@ impl Operate for MemoryStore {
         stream: &'a StreamName,
         dead_letters_of: &'a [GroupName],
     ) -> Reply<'a, bool> {
-        self.reply("delete_stream", |world| {
+        self.reply("delete_stream", move |world| {
             for group in dead_letters_of {
                 world.streams.remove(&stream.dead_key(group));
             }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
-use super::{MemoryStore, steps};
+use super::watch::delay;
+use super::{Fault, MemoryStore, steps};
 use crate::entry::{Delivery, Entry};
 use crate::name::ConsumerName;
 use crate::store::{Queue, ReadReply, ReadRequest, Reply, StoreError, StreamReader};
@@ -31,8 +32,12 @@ impl MemoryReader {
     }
 
     /// One look: what was delivered, or nothing.
-    fn look(&self, request: &ReadRequest<'_>) -> Result<Vec<Delivery>, StoreError> {
-        self.store.step("read", |world| {
+    fn look(
+        &self,
+        met: Option<Fault>,
+        request: &ReadRequest<'_>,
+    ) -> Result<Vec<Delivery>, StoreError> {
+        self.store.step_under(met, "read", |world| {
             let now = world.now();
             let (group, consumer) = (self.queue.group.as_str(), self.consumer.as_str());
             let stream = world.streams.get_mut(&self.queue.key(request.source));
@@ -50,9 +55,21 @@ impl MemoryReader {
     }
 
     async fn read_once(&mut self, request: ReadRequest<'_>) -> Result<ReadReply, StoreError> {
-        let acknowledged = self
-            .store
-            .step("acknowledge", |world| Ok(steps::acknowledge(world, &self.queue, request.acks)));
+        let passage = self.store.passage("read").await;
+        let lost = || StoreError::AnswerLost("as ordered".into());
+        match passage.fault {
+            Some(Fault::Unreachable) => return Err(StoreError::Unreachable("as ordered".into())),
+            Some(Fault::RequestLost) => return Err(lost()),
+            Some(Fault::AnswerLost | Fault::Panic) | None => {}
+        }
+        let reply = self.carry_out(request).await;
+        delay(passage.after).await;
+        if passage.fault.is_some() { Err(lost()) } else { reply }
+    }
+
+    async fn carry_out(&mut self, request: ReadRequest<'_>) -> Result<ReadReply, StoreError> {
+        let acknowledge = |world: &mut _| Ok(steps::acknowledge(world, &self.queue, request.acks));
+        let acknowledged = self.store.step("acknowledge", acknowledge);
         if request.count == 0 {
             return Ok(ReadReply { acknowledged, deliveries: Ok(Vec::new()) });
         }
@@ -61,7 +78,7 @@ impl MemoryReader {
         loop {
             // Registered before the look, so that nothing that comes after it is missed.
             let changed = self.store.changed.notified();
-            let deliveries = match self.look(&request) {
+            let deliveries = match self.look(self.store.look_fault(), &request) {
                 Err(error @ (StoreError::Unreachable(_) | StoreError::AnswerLost(_))) => {
                     return Err(error);
                 }
