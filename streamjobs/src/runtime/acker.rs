@@ -160,6 +160,7 @@ async fn settle(context: &QueueContext, settlement: Settlement, abort: &Cancella
         let lost = settlement.lease.is_lost();
         let finish = if lost { Finish::LostLease } else { Finish::Abandoned };
         context.report.given_up(settlement.hold, finish);
+        context.held.leave(settlement.hold);
     }
     context.held.remove(settlement.hold.source, settlement.hold.id);
     drop(settlement.slot);

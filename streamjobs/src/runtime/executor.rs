@@ -248,7 +248,7 @@ fn leave(context: &QueueContext, hold: Option<Hold>, delivered: Hold, verdict: &
         (None, Verdict::Leave) => context.report.given_up(delivered, Finish::LostLease),
         (hold, _) => context.report.refused_late(hold.unwrap_or(delivered), "settle"),
     }
-    context.held.remove(delivered.source, delivered.id);
+    context.held.leave(delivered);
 }
 
 const NO_TYPE: &str = "the entry has no readable `type` field";

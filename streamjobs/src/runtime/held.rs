@@ -24,6 +24,9 @@ struct Inner {
     /// Entries whose job was acknowledged while their renewal was on its way. The server may have
     /// found their payload gone first, and then its answer names a dead letter that has to go.
     acknowledged: BTreeSet<(Source, EntryId)>,
+    /// Attempts that ran here and were given up while the entry may still be this consumer's: it was
+    /// delivered, so it is not recovered. A sweep takes it up, under the next count.
+    left: BTreeMap<(Source, EntryId), u64>,
 }
 
 #[derive(Debug)]
@@ -82,7 +85,9 @@ impl Held {
         sign: Instant,
         epoch: u64,
     ) -> Registered {
-        let entries = &mut self.lock().entries;
+        let inner = &mut *self.lock();
+        inner.left.remove(&key(hold));
+        let entries = &mut inner.entries;
         if let Some(entry) = entries.get_mut(&key(hold)) {
             // The same consumer has the entry again: the attempt that runs goes on under the new
             // count, unless it was told to stop, in which case a later sweep finds the entry.
@@ -145,6 +150,30 @@ impl Held {
         }
     }
 
+    /// Gives an attempt up that lost its lease, or that nobody here can carry out.
+    pub(crate) fn leave(&self, delivered: Hold) {
+        let mut inner = self.lock();
+        if let Some(entry) = inner.entries.remove(&key(delivered)) {
+            inner.left.insert(key(delivered), entry.delivery_count);
+            self.metrics.gave_up(1);
+        }
+    }
+
+    /// Of entries that are pending for this consumer, those whose delivery never arrived.
+    pub(crate) fn lost(&self, pending: Vec<Hold>) -> Vec<Hold> {
+        let inner = self.lock();
+        let arrived = |hold: &Hold| {
+            inner.entries.contains_key(&key(*hold))
+                || inner.left.get(&key(*hold)) == Some(&hold.delivery_count)
+        };
+        pending.into_iter().filter(|hold| !arrived(hold)).collect()
+    }
+
+    /// Forgets attempts of a source that were given up, unless their entries are pending still.
+    pub(crate) fn forget_left(&self, source: Source, pending: &BTreeSet<EntryId>) {
+        self.lock().left.retain(|(of, id), _| *of != source || pending.contains(id));
+    }
+
     /// Forgets an entry whose job was acknowledged: the dead letter that its trimming left, if any.
     pub(crate) fn remove_acknowledged(&self, source: Source, id: EntryId) -> Option<EntryId> {
         let mut inner = self.lock();
@@ -154,10 +183,6 @@ impl Held {
             inner.acknowledged.insert((source, id));
         }
         entry.letter
-    }
-
-    pub(crate) fn contains(&self, hold: Hold) -> bool {
-        self.lock().entries.contains_key(&key(hold))
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -328,6 +353,21 @@ mod tests {
         let (lease, now) = (Arc::new(Lease::new(LEASE, LEASE)), Instant::now());
         assert_eq!(held.register(hold(1), &lease, now, 0), Registered::New);
         (held, lease, now)
+    }
+
+    #[test]
+    fn an_attempt_that_was_given_up_is_no_lost_delivery() {
+        let (held, lease, now) = held();
+        lease.lose();
+        held.leave(hold(1));
+        assert!(held.lost(vec![hold(1)]).is_empty(), "it ran under this token");
+        assert_eq!(held.lost(vec![hold(2)]), [hold(2)], "a claim that did not arrive");
+        held.forget_left(Source::Stream, &BTreeSet::from([hold(1).id]));
+        assert!(held.lost(vec![hold(1)]).is_empty(), "as long as the entry is pending");
+        let lease = Arc::new(Lease::new(LEASE));
+        assert_eq!(held.register(hold(2), &lease, now, 0), Registered::New);
+        held.remove(Source::Stream, hold(2).id);
+        assert_eq!(held.lost(vec![hold(2)]), [hold(2)]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Takes in work: one connection, one read at a time, never more than there are slots.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -295,18 +296,17 @@ impl Reader {
         let Ok(_intake) = context.intake.acquire().await else { return Ok(()) };
         for source in [Source::Stream, Source::Lane] {
             let mut cursor = EntryId::ZERO;
+            let mut pending = BTreeSet::new();
             loop {
                 let (queue, consumer) = (&context.queue, &context.place.consumer);
                 let own =
                     context.store.own_pending(queue, consumer, source, cursor, BATCH_MAX).await?;
                 let Some(last) = own.last() else { break };
                 cursor = last.id;
-                let lost = own
-                    .into_iter()
-                    .filter(|hold| !context.held.contains(*hold))
-                    .collect::<Vec<_>>();
-                self.take_up(&lost).await?;
+                pending.extend(own.iter().map(|hold| hold.id));
+                self.take_up(&context.held.lost(own)).await?;
             }
+            context.held.forget_left(source, &pending);
         }
         Ok(())
     }
