@@ -161,8 +161,11 @@ async fn settle(context: &QueueContext, settlement: Settlement, abort: &Cancella
         let finish = if lost { Finish::LostLease } else { Finish::Abandoned };
         context.report.given_up(settlement.hold, finish);
         context.held.leave(settlement.hold);
+    } else if settlement.verdict == Verdict::Release {
+        context.held.hand_back(settlement.hold);
+    } else {
+        context.held.remove(settlement.hold.source, settlement.hold.id);
     }
-    context.held.remove(settlement.hold.source, settlement.hold.id);
     drop(settlement.slot);
 }
 

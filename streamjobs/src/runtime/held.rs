@@ -159,6 +159,16 @@ impl Held {
         }
     }
 
+    /// Forgets an entry that was handed back. Until somebody claims it, it is pending for this
+    /// consumer with one delivery less.
+    pub(crate) fn hand_back(&self, hold: Hold) {
+        let mut inner = self.lock();
+        if inner.entries.remove(&key(hold)).is_some() {
+            inner.left.insert(key(hold), hold.delivery_count.saturating_sub(1));
+            self.metrics.gave_up(1);
+        }
+    }
+
     /// Of entries that are pending for this consumer, those whose delivery never arrived.
     pub(crate) fn lost(&self, pending: Vec<Hold>) -> Vec<Hold> {
         let inner = self.lock();
@@ -368,6 +378,14 @@ mod tests {
         assert_eq!(held.register(hold(2), &lease, now, 0), Registered::New);
         held.remove(Source::Stream, hold(2).id);
         assert_eq!(held.lost(vec![hold(2)]), [hold(2)]);
+    }
+
+    #[test]
+    fn an_entry_that_was_handed_back_is_no_lost_delivery() {
+        let (held, _lease, _now) = held();
+        held.hand_back(hold(1));
+        assert!(held.lost(vec![hold(0)]).is_empty(), "others shall have it");
+        assert_eq!(held.len(), 0);
     }
 
     #[test]
