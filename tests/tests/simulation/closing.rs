@@ -1,0 +1,108 @@
+//! What has to be true of stops, of counters, and at the end.
+
+use std::collections::BTreeSet;
+
+use streamjobs::EntryId;
+use streamjobs::runtime::{Counters, ShutdownReport};
+use tokio::time::Instant;
+
+use crate::ledger::Ledger;
+
+impl Ledger {
+    /// Whether no job is left that could still run.
+    pub fn is_at_rest(&self) -> bool {
+        let newest = self.stream.keys().next_back();
+        self.groups.iter().all(|group| {
+            let read = newest.is_none_or(|newest| group.cursor.is_some_and(|at| at >= *newest));
+            read && group.pending.is_empty() && group.lane.is_empty() && group.waiting.is_empty()
+        })
+    }
+
+    /// What is left, for a message.
+    pub fn unfinished(&self) -> String {
+        let left = self.groups.iter().map(|group| {
+            let (rows, lane, waiting) = (&group.pending, &group.lane, &group.waiting);
+            format!("{:?} {rows:?} {lane:?} {waiting:?}", group.cursor)
+        });
+        left.collect::<Vec<_>>().join("; ")
+    }
+
+    /// A stop's report says what the store shows.
+    pub fn judge_stop(
+        &mut self,
+        caller: u64,
+        began: Instant,
+        released_before: u64,
+        report: &ShutdownReport,
+    ) {
+        let released = self.tally(caller).released - released_before;
+        self.note(format_args!("process {caller} has stopped: {report:?}"));
+        let from = began.checked_sub(self.plan.lease * 2).unwrap_or(began);
+        if self.is_disturbed(caller, from, Instant::now()) {
+            return;
+        }
+        let owned = self.groups.iter().flat_map(|group| group.pending.values());
+        let owned = owned.filter(|row| self.consumers.get(&row.consumer) == Some(&caller)).count();
+        let kept = u64::try_from(owned).unwrap().saturating_sub(released);
+        let abandoned = u64::try_from(report.abandoned.len()).unwrap();
+        if report.handed_back != released || kept > abandoned {
+            self.fail("I11", format!("{report:?}, and {released} were released, {kept} are kept"));
+        }
+    }
+
+    /// Counters say what happened. Where something was lost, a process may know of less, or take a
+    /// job that is gone for one that it settled.
+    pub fn judge_counters(&mut self, caller: u64, counters: &Counters) {
+        let tally = *self.tally(caller);
+        let sound = !self.is_disturbed(caller, self.began, Instant::now());
+        let pairs = [
+            ("acknowledged", counters.acknowledged, tally.acknowledged),
+            ("set aside", counters.set_aside, tally.set_aside),
+            ("buried", counters.buried, tally.buried),
+            ("claimed", counters.claimed, tally.claimed),
+            ("recovered", counters.recovered, tally.recovered),
+            ("succeeded", counters.succeeded, tally.fine),
+        ];
+        for (name, counted, happened) in pairs {
+            if sound && counted != happened {
+                self.fail(
+                    "I15",
+                    format!("{caller} counts {counted} {name}, and it was {happened}"),
+                );
+            }
+        }
+        let failed = counters.failed + counters.postponed;
+        if sound && (failed < tally.failed || failed > tally.failed + tally.dropped) {
+            self.fail("I15", format!("{caller} counts {failed} failures of {tally:?}"));
+        }
+    }
+
+    /// At the end every job is done or a dead letter, unless a test has deleted it.
+    pub fn judge_end(&mut self, clean: bool) {
+        if self.failure.is_some() {
+            return;
+        }
+        for group in 0..self.groups.len() {
+            let letters = self.groups[group].letters.values();
+            let dead = letters.filter_map(|letter| {
+                let lane = |(_, id): (_, EntryId)| self.lane_origins.get(&(group, id)).copied();
+                letter.origin.or_else(|| lane(letter.entry?))
+            });
+            let dead = dead.collect::<BTreeSet<_>>();
+            let lost = self.accepted.keys().find(|id| {
+                let job = (group, **id);
+                !self.done.contains(&job) && !self.excused.contains(&job) && !dead.contains(id)
+            });
+            if let Some(id) = lost.copied() {
+                self.fail("I1", format!("{id} is neither done nor dead in {group}"));
+            }
+        }
+        if clean && (!self.excused.is_empty() || self.overlaps > 0) {
+            let (excused, overlaps) = (self.excused.len(), self.overlaps);
+            self.fail(
+                "I1",
+                format!("nothing went wrong, and {excused} were lost, {overlaps} overlap"),
+            );
+        }
+    }
+}
