@@ -27,6 +27,7 @@ mod pause;
 mod poison;
 mod publish;
 mod reap;
+mod replay;
 mod retention;
 mod retry;
 mod server;
