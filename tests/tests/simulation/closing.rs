@@ -12,10 +12,15 @@ impl Ledger {
     /// Whether no job is left that could still run.
     pub fn is_at_rest(&self) -> bool {
         let newest = self.stream.keys().next_back();
-        self.groups.iter().all(|group| {
-            let read = newest.is_none_or(|newest| group.cursor.is_some_and(|at| at >= *newest));
-            read && group.pending.is_empty() && group.lane.is_empty() && group.waiting.is_empty()
-        })
+        // A run whose payload was trimmed is pending no more, and may still be set aside.
+        let runs = self.runs.iter().any(|run| run.live);
+        !runs
+            && self.groups.iter().all(|group| {
+                let read = newest.is_none_or(|newest| group.cursor.is_some_and(|at| at >= *newest));
+                read && group.pending.is_empty()
+                    && group.lane.is_empty()
+                    && group.waiting.is_empty()
+            })
     }
 
     /// What is left, for a message.

@@ -217,7 +217,10 @@ impl World {
         }
         let bound = self.plan.lease * DRAIN + Duration::from_secs(10);
         let began = Instant::now();
-        while !self.network.ledger(|ledger| ledger.is_at_rest()) && !self.is_broken() {
+        // Seen twice, because a verdict may be on its way between a run's end and its settlement.
+        let mut seen = 0;
+        while seen < 2 && !self.is_broken() {
+            seen = if self.network.ledger(|ledger| ledger.is_at_rest()) { seen + 1 } else { 0 };
             if began.elapsed() > bound {
                 self.network.ledger(|ledger| {
                     let left = ledger.unfinished();
