@@ -101,7 +101,7 @@ impl FaultProxy {
         let address = listener.local_addr()?;
         let url = target.url_at(address.port());
         let shared = Arc::new(Shared {
-            target: SocketAddr::from(([127, 0, 0, 1], target.port())),
+            target: Mutex::new(here(target.port())),
             protocol: target.protocol(),
             state: Mutex::default(),
             changed: Condvar::new(),
@@ -157,6 +157,12 @@ impl FaultProxy {
         self.shared.state().held
     }
 
+    /// Puts new connections through to another target of the same kind from now on, as an address
+    /// does that follows a failover. Links that exist stay where they are.
+    pub fn aim(&self, target: &impl Target) {
+        *self.shared.target() = here(target.port());
+    }
+
     /// Closes all links that are open now. New connections are taken as before.
     pub fn sever(&self) {
         let links = std::mem::take(&mut self.shared.state().links);
@@ -192,7 +198,7 @@ impl Drop for FaultProxy {
 
 /// What all threads of one proxy share.
 struct Shared {
-    target: SocketAddr,
+    target: Mutex<SocketAddr>,
     protocol: Protocol,
     state: Mutex<State>,
     /// Told of whatever may set held bytes free: another mode, a closed link.
@@ -202,6 +208,10 @@ struct Shared {
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn target(&self) -> MutexGuard<'_, SocketAddr> {
+        self.target.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes connections until the proxy is closed, then waits for the threads of all links.
@@ -227,7 +237,8 @@ impl Shared {
         let Admission::Linked(own) = self.state().admit() else {
             return Ok(());
         };
-        let server = TcpStream::connect(self.target)?;
+        let target = *self.target();
+        let server = TcpStream::connect(target)?;
         client.set_nodelay(true)?;
         server.set_nodelay(true)?;
         let link = Link::new(self.protocol, own, client.try_clone()?, server.try_clone()?);
@@ -283,4 +294,8 @@ impl Shared {
             state.held -= endless;
         }
     }
+}
+
+fn here(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
 }

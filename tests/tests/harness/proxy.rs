@@ -33,6 +33,18 @@ fn clients_of_the_redis_crate_pass_with_their_password() {
 }
 
 #[test]
+fn new_connections_go_where_the_proxy_is_aimed() {
+    let (server, proxy) = start();
+    let other = RedisServer::start().unwrap();
+    let mut before = Client::connect(&proxy);
+    proxy.aim(&other);
+    assert_eq!(Client::connect(&proxy).ask("INCR key"), Heard::Reply(":1\r\n".into()));
+    assert_eq!(before.ask("APPEND key ours"), Heard::Reply(":4\r\n".into()));
+    assert_eq!(other.query::<usize>(&["GET", "key"]), 1);
+    assert_eq!(server.query::<String>(&["GET", "key"]), "ours");
+}
+
+#[test]
 fn dropped_replies_belong_to_requests_that_were_carried_out() {
     let (server, proxy) = start();
     let mut client = Client::connect(&proxy);
