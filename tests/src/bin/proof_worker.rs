@@ -135,6 +135,9 @@ async fn main() {
     } else {
         builder = builder.handlers(handlers![plain]).group("plain", options);
     }
+    if let Ok(key) = env::var("PROOF_KEY") {
+        builder = builder.read_keys("orders", [key]);
+    }
     let mut terminated = signal(SignalKind::terminate()).unwrap();
     let runtime = builder.start().await.unwrap();
     history.write(Deed::Ready { consumer: runtime.consumer().to_string() });

@@ -1,0 +1,121 @@
+//! The processes that work, each behind a proxy of its own, and those that come after them.
+
+use std::time::Duration;
+
+use streamjobs_tests::history::Trouble;
+use streamjobs_tests::process::{Worker, is_running};
+use streamjobs_tests::proxy::{FaultProxy, Mode};
+
+use crate::options::{GROUPS, Group, TERMS};
+use crate::stand::Stand;
+
+/// How long a process may take until it works, on a machine that does much else.
+const READY: Duration = Duration::from_secs(30);
+
+/// How long a stop may take. Its own grace is 5 s.
+const STOPPED: Duration = Duration::from_secs(40);
+
+/// One place, in which one process works at a time.
+pub(crate) struct Place {
+    pub(crate) group: &'static Group,
+    pub(crate) proxy: FaultProxy,
+    pub(crate) worker: Worker,
+    /// Whether the nemesis is at work here and has something to heal.
+    pub(crate) busy: bool,
+}
+
+/// All who work, and those who are leaving.
+pub(crate) struct Crew {
+    pub(crate) places: Vec<Place>,
+    leaving: Vec<Worker>,
+    /// What processes said that ended by themselves.
+    pub(crate) deserters: Vec<String>,
+}
+
+impl Crew {
+    /// Fills all places.
+    pub(crate) fn start(stand: &Stand) -> Self {
+        static ALL: [Group; 2] = GROUPS;
+        let mut places = Vec::new();
+        for group in &ALL {
+            for _ in 0..group.workers {
+                let proxy = FaultProxy::start(&stand.pair().primary).unwrap();
+                let worker = hire(stand, group, &proxy);
+                places.push(Place { group, proxy, worker, busy: false });
+            }
+        }
+        let crew = Self { places, leaving: Vec::new(), deserters: Vec::new() };
+        for place in &crew.places {
+            place.worker.wait_for(|line| line == "ready", READY);
+        }
+        crew
+    }
+
+    /// Ends the process in a place at once and puts another there.
+    pub(crate) fn kill(&mut self, stand: &Stand, at: usize) {
+        let place = &mut self.places[at];
+        stand.broken(&Trouble::Kill { pid: place.worker.pid() });
+        place.worker.kill();
+        place.replace(stand);
+    }
+
+    /// Asks the process in a place to stop, and puts another there meanwhile.
+    pub(crate) fn roll(&mut self, stand: &Stand, at: usize) {
+        let place = &mut self.places[at];
+        stand.broken(&Trouble::Stop { pid: place.worker.pid() });
+        place.worker.terminate();
+        let old = place.replace(stand);
+        self.leaving.push(old);
+    }
+
+    /// Notes processes that ended by themselves, fills their places, and forgets who has left.
+    pub(crate) fn tend(&mut self, stand: &Stand) {
+        self.leaving.retain(|worker| is_running(worker.pid()));
+        for place in &mut self.places {
+            if !is_running(place.worker.pid()) {
+                self.deserters.push(format!("{}: {:?}", place.group.name, place.worker));
+                stand.broken(&Trouble::Kill { pid: place.worker.pid() });
+                place.replace(stand);
+            }
+        }
+    }
+
+    /// All proxies of workers.
+    pub(crate) fn proxies(&self) -> impl Iterator<Item = &FaultProxy> {
+        self.places.iter().map(|place| &place.proxy)
+    }
+
+    /// Asks all to stop and waits until they have.
+    pub(crate) fn stop(&mut self) {
+        for place in &self.places {
+            place.worker.terminate();
+        }
+        let working = self.places.iter_mut().map(|place| &mut place.worker);
+        for worker in working.chain(&mut self.leaving) {
+            worker.wait(STOPPED);
+        }
+    }
+}
+
+impl Place {
+    /// Puts another process here and waits until it works. Returns the one before.
+    fn replace(&mut self, stand: &Stand) -> Worker {
+        self.proxy.set(Mode::Pass);
+        let new = hire(stand, self.group, &self.proxy);
+        new.wait_for(|line| line == "ready", READY);
+        std::mem::replace(&mut self.worker, new)
+    }
+}
+
+fn hire(stand: &Stand, group: &Group, proxy: &FaultProxy) -> Worker {
+    let mut builder = Worker::builder(&stand.program)
+        .env("PROOF_URL", proxy.url())
+        .env("PROOF_KEY", group.stream)
+        .env("PROOF_HISTORY", stand.folder_of(group))
+        .env("PROOF_LEASE_MS", TERMS.lease.as_millis().to_string())
+        .env("PROOF_SLOTS", TERMS.slots.to_string());
+    if group.is_guarded() {
+        builder = builder.env("PROOF_DATABASE_URL", stand.database.run_url());
+    }
+    builder.start().unwrap()
+}

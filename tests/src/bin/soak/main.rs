@@ -1,0 +1,108 @@
+//! The soak: work for minutes, something broken every few seconds, and a check of the whole history.
+//!
+//! `cargo soak --minutes 10` from the root of the workspace; `docs/soak.md` says what it does.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::indexing_slicing,
+    reason = "a test program reports by its output and its end"
+)]
+
+mod crew;
+mod nemesis;
+mod options;
+mod producers;
+mod stand;
+mod verdict;
+
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use std::{env, thread};
+
+use streamjobs_tests::eventually::poll;
+
+use self::crew::Crew;
+use self::nemesis::Nemesis;
+use self::options::{GROUPS, Options, TERMS};
+use self::stand::Stand;
+
+fn main() -> ExitCode {
+    let options = match Options::parse(env::args().skip(1)) {
+        Ok(options) => options,
+        Err(wrong) => {
+            println!("{wrong}\n{}", options::USAGE);
+            return ExitCode::from(2);
+        }
+    };
+    println!("soak: {} minutes, seed {}", options.minutes, options.seed);
+    let stand = Stand::new(worker_program());
+    println!("soak: histories in {}", stand.folder().display());
+    let begun = Instant::now();
+    let mut crew = Crew::start(&stand);
+    let mut nemesis = Nemesis::new(&stand, &options);
+    thread::scope(|scope| {
+        // However this ends, producers hear of it.
+        let _stop = stand.stop_at_the_end();
+        producers::start(scope, &stand, &options);
+        nemesis.run(&mut crew, options.duration());
+    });
+    let published = begun.elapsed();
+    let backlog = stand.backlog();
+    let drained = poll(drain_deadline(backlog), || {
+        crew.tend(&stand);
+        (stand.unfinished() == 0).then_some(())
+    });
+    if drained.is_none() {
+        println!("soak: not drained, {} jobs are unfinished", stand.unfinished());
+    }
+    crew.stop();
+    println!("soak: published for {published:?}, drained after {:?}", begun.elapsed());
+    let verdict = verdict::Verdict::reach(&stand, &nemesis, &crew, &options);
+    verdict.print(&stand);
+    if verdict.is_clean() {
+        stand.forget_histories();
+        return ExitCode::SUCCESS;
+    }
+    println!("soak: histories are kept in {}", stand.folder().display());
+    ExitCode::FAILURE
+}
+
+/// Three times what a dead process' jobs take to be run again, and time for what waits.
+fn drain_deadline(backlog: usize) -> Duration {
+    let recovery = TERMS.lease * 7 / 5;
+    recovery * 3 + Duration::from_millis(u64::try_from(backlog).unwrap_or(u64::MAX) * 2)
+}
+
+/// The worker's program. It is built here, since `cargo run` builds no second program.
+fn worker_program() -> PathBuf {
+    if let Some(cargo) = env::var_os("CARGO") {
+        let mut build = Command::new(cargo);
+        build.args(["build", "--quiet", "--package", "streamjobs-tests", "--bin", "proof_worker"]);
+        if !cfg!(debug_assertions) {
+            build.arg("--release");
+        }
+        assert!(build.status().expect("cargo runs").success(), "the worker does not build");
+    }
+    env::current_exe().unwrap().with_file_name("proof_worker")
+}
+
+impl Stand {
+    fn stop_at_the_end(&self) -> impl Drop + '_ {
+        struct Stop<'a>(&'a Stand);
+        impl Drop for Stop<'_> {
+            fn drop(&mut self) {
+                self.0.stopping.store(true, Ordering::SeqCst);
+            }
+        }
+        Stop(self)
+    }
+
+    fn unfinished(&self) -> usize {
+        GROUPS.iter().map(|group| self.unfinished_of(group)).sum()
+    }
+}

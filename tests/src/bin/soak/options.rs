@@ -1,0 +1,101 @@
+//! What the soak is told on its command line, and what it takes for itself.
+
+use std::time::Duration;
+
+use streamjobs_tests::check::Terms;
+
+/// How it is called.
+pub(crate) const USAGE: &str = "usage: cargo soak [--minutes n] [--seed n] [--rate jobs-a-second]";
+
+/// What the groups are told.
+pub(crate) const TERMS: Terms = Terms {
+    lease: Duration::from_secs(2),
+    slots: 32,
+    max_attempts: 5,
+    max_deliveries: 5,
+    // The servers, eight processes and the producers share the machine. What nearly all recoveries
+    // take is held against a second, in the verdict.
+    slack: Duration::from_secs(5),
+};
+
+/// A group, the stream that it alone reads, and who works for it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Group {
+    pub(crate) name: &'static str,
+    pub(crate) stream: &'static str,
+    /// With what the ids of its events begin.
+    pub(crate) letter: char,
+    /// How many processes work for it.
+    pub(crate) workers: usize,
+    /// How many threads publish for it.
+    pub(crate) producers: u32,
+    /// The most jobs that are published at once.
+    pub(crate) batch: usize,
+    /// Its part of all jobs, in hundredths.
+    pub(crate) share: u32,
+}
+
+impl Group {
+    /// Whether its effects are in the database.
+    pub(crate) fn is_guarded(&self) -> bool {
+        self.name == "guarded"
+    }
+}
+
+/// One without a database for most of the jobs, and one whose effects can be counted.
+pub(crate) const GROUPS: [Group; 2] = [
+    Group {
+        name: "plain",
+        stream: "orders",
+        letter: 'p',
+        workers: 4,
+        producers: 2,
+        batch: 100,
+        share: 94,
+    },
+    Group {
+        name: "guarded",
+        stream: "payments",
+        letter: 'g',
+        workers: 2,
+        producers: 2,
+        batch: 1,
+        share: 6,
+    },
+];
+
+/// What the user may choose.
+#[derive(Debug)]
+pub(crate) struct Options {
+    pub(crate) minutes: f64,
+    pub(crate) seed: u64,
+    /// Jobs that are published in a second.
+    pub(crate) rate: u32,
+}
+
+impl Options {
+    /// Reads the command line; an error says what is wrong with it.
+    pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> Result<Self, String> {
+        let mut options = Self { minutes: 1.0, seed: fastrand::u64(..1_000_000), rate: 2_200 };
+        while let Some(word) = words.next() {
+            let mut value = || words.next().ok_or(format!("{word} wants a value"));
+            match word.as_str() {
+                "--minutes" => options.minutes = number(&word, &value()?)?,
+                "--seed" => options.seed = number(&word, &value()?)?,
+                "--rate" => options.rate = number(&word, &value()?)?,
+                _ => return Err(format!("there is no {word}")),
+            }
+        }
+        let sane = options.minutes > 0.0 && options.minutes <= 24.0 * 60.0;
+        if sane { Ok(options) } else { Err("minutes are between 0 and a day".to_owned()) }
+    }
+
+    /// How long something is broken.
+    pub(crate) fn duration(&self) -> Duration {
+        Duration::from_secs_f64(self.minutes * 60.0)
+    }
+}
+
+fn number<T: std::str::FromStr>(word: &str, value: &str) -> Result<T, String> {
+    value.parse().map_err(|_| format!("{word} {value} is no number"))
+}

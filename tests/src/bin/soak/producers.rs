@@ -1,0 +1,156 @@
+//! Publishes at a steady rate, in batches, and again whatever was left unconfirmed.
+
+use std::sync::atomic::Ordering;
+use std::thread::Scope;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use streamjobs::error::PublishError;
+use streamjobs::{Client, EventId, StreamName};
+use streamjobs_tests::history::{Deed, Writer};
+use streamjobs_tests::proof::Order;
+
+use crate::options::{GROUPS, Group, Options, TERMS};
+use crate::stand::Stand;
+
+/// Producers wait while more than this waits for workers.
+const BACKLOG_MAX: usize = 20_000;
+
+/// How long to leave a server alone that did not take something.
+const AFTER_ERROR: Duration = Duration::from_millis(50);
+
+/// How long to wait for the next batch to be due.
+const BETWEEN: Duration = Duration::from_millis(10);
+
+/// How much of what was missed while the server was away is made up for.
+const CATCH_UP: Duration = Duration::from_secs(10);
+
+/// Starts all producers. They end when the stand says so, and all is confirmed.
+pub(crate) fn start<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    stand: &'scope Stand,
+    options: &Options,
+) {
+    for group in &GROUPS {
+        for number in 0..group.producers {
+            let rate = options.rate * group.share / 100 / group.producers;
+            let seed = options.seed ^ (u64::from(number) << 32) ^ u64::from(group.letter);
+            let rng = Rng::with_seed(seed);
+            let (history, name) = (stand.history(group), format!("{}{number}", group.letter));
+            let again = Vec::new();
+            let mut producer = Producer { stand, group, history, name, rng, last: 0, again };
+            scope.spawn(move || {
+                let executor = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                executor.unwrap().block_on(producer.run(rate));
+            });
+        }
+    }
+}
+
+struct Producer<'a> {
+    stand: &'a Stand,
+    group: &'a Group,
+    history: &'a Writer,
+    name: String,
+    rng: Rng,
+    last: u64,
+    /// What was left unconfirmed.
+    again: Vec<(String, Order)>,
+}
+
+impl Producer<'_> {
+    async fn run(&mut self, rate: u32) {
+        let client = loop {
+            match Client::connect(self.stand.entrance.url()).await {
+                Ok(client) => break client,
+                Err(_) => tokio::time::sleep(AFTER_ERROR).await,
+            }
+        };
+        let each = Duration::from_secs(1) / rate.max(1);
+        let mut due = Instant::now();
+        loop {
+            let stopping = self.stand.stopping.load(Ordering::SeqCst);
+            let now = Instant::now();
+            due = due.max(now.checked_sub(CATCH_UP).unwrap_or(now));
+            let mut batch = std::mem::take(&mut self.again);
+            let retried = batch.len();
+            if retried == 0 && stopping {
+                return;
+            }
+            if !stopping && self.stand.backlog() < BACKLOG_MAX {
+                while due <= now && batch.len() < self.group.batch {
+                    batch.push(self.order());
+                    due += each;
+                }
+            }
+            if batch.is_empty() {
+                tokio::time::sleep(BETWEEN).await;
+            } else if !self.publish(&client, batch, retried).await {
+                tokio::time::sleep(AFTER_ERROR).await;
+            }
+        }
+    }
+
+    /// The next job. Most are done at once; some fail first, some are rejected, some take up to two
+    /// leases.
+    fn order(&mut self) -> (String, Order) {
+        self.last += 1;
+        let job = format!("{}-{}", self.name, self.last);
+        let mut order = Order::new(&job);
+        match self.rng.u32(..10_000) {
+            0..30 => order.rejected = true,
+            30..330 => order.failures = self.rng.u32(1..=2),
+            330..345 => {
+                order.takes = self.rng.u64(..u64::try_from(2 * TERMS.lease.as_millis()).unwrap())
+            }
+            _ => {}
+        }
+        self.history.write(Deed::Tried { job: job.clone(), fate: order.fate() });
+        (job, order)
+    }
+
+    /// Whether all of it was confirmed. The first `retried` were left unconfirmed before, and so
+    /// may be stored whatever is said of them now.
+    async fn publish(
+        &mut self,
+        client: &Client,
+        batch: Vec<(String, Order)>,
+        retried: usize,
+    ) -> bool {
+        let mut all_well = true;
+        let answers = self.send(client, &batch).await;
+        for (place, ((job, order), answer)) in batch.into_iter().zip(answers).enumerate() {
+            all_well &= answer.is_ok();
+            match answer {
+                Ok(()) => self.history.write(Deed::Published { job }),
+                Err(error) if error.is_unconfirmed() => {
+                    self.history.write(Deed::Unconfirmed { job: job.clone() });
+                    self.again.push((job, order));
+                }
+                Err(_) if place < retried => self.again.push((job, order)),
+                // It is certainly not stored, which the checker holds against what comes out.
+                Err(_) => self.history.write(Deed::Refused { job }),
+            }
+        }
+        all_well
+    }
+
+    async fn send(
+        &self,
+        client: &Client,
+        batch: &[(String, Order)],
+    ) -> Vec<Result<(), PublishError>> {
+        let id = |job: &str| EventId::new(job).unwrap();
+        if self.group.stream == "orders" {
+            let events = batch.iter().map(|(job, order)| (id(job), order));
+            let answers = client.publish_all_with_ids(events).await;
+            return answers.into_iter().map(|answer| answer.map(|_| ())).collect();
+        }
+        let stream = StreamName::new(self.group.stream).unwrap();
+        let mut answers = Vec::with_capacity(batch.len());
+        for (job, order) in batch {
+            answers.push(client.publish_to(&stream, order, id(job)).await.map(|_| ()));
+        }
+        answers
+    }
+}
