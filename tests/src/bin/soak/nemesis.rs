@@ -33,7 +33,7 @@ pub(crate) enum Kind {
 /// So often each comes before all begin again in another order.
 const DECK: [(Kind, usize); 13] = [
     (Kind::Kill, 5),
-    (Kind::KillTwo, 4),
+    (Kind::KillTwo, 5),
     (Kind::Freeze, 2),
     (Kind::RollingRestart, 1),
     (Kind::Link, 3),
@@ -89,7 +89,7 @@ impl<'a> Nemesis<'a> {
         let end = Instant::now() + long;
         loop {
             // From 2 to 10 s, and more often less.
-            let pause = Duration::from_secs_f64(2.0 + 8.0 * self.rng.f64() * self.rng.f64());
+            let pause = Duration::from_secs_f64(2.0 + 8.0 * self.rng.f64().powi(3));
             let until = Instant::now() + pause;
             self.attend(crew, until.min(end));
             if until >= end {
