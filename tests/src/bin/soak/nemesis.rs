@@ -89,7 +89,7 @@ impl<'a> Nemesis<'a> {
         let end = Instant::now() + long;
         loop {
             // From 2 to 10 s, and more often less.
-            let pause = Duration::from_secs_f64(2.0 + 8.0 * self.rng.f64().powi(3));
+            let pause = Duration::from_secs_f64(8.0_f64.mul_add(self.rng.f64().powi(3), 2.0));
             let until = Instant::now() + pause;
             self.attend(crew, until.min(end));
             if until >= end {
@@ -182,7 +182,7 @@ impl<'a> Nemesis<'a> {
     }
 
     fn leases(&mut self, least: f64, most: f64) -> Duration {
-        TERMS.lease.mul_f64(least + (most - least) * self.rng.f64())
+        TERMS.lease.mul_f64((most - least).mul_add(self.rng.f64(), least))
     }
 
     fn kill(&mut self, crew: &mut Crew) {
@@ -299,7 +299,7 @@ impl<'a> Nemesis<'a> {
         // Places that have a broken link of their own have it no more.
         self.heal_links(crew);
         self.server("failover", |stand| {
-            all().for_each(|proxy| cut(proxy));
+            all().for_each(cut);
             assert!(stand.replicated().unwrap(), "the replica is not there in time");
             stand.pair().primary.kill();
             stand.promote();
