@@ -10,7 +10,8 @@ use axum::http::StatusCode;
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
-use tokio::time::{Instant, sleep};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::fault::Fault;
 use crate::layout::{self, View};
@@ -32,7 +33,8 @@ where
 {
     let (shared, visitor) = (Arc::clone(&state), visit.clone());
     let maker: Box<Maker> = Box::new(move || {
-        Box::pin(within_budget(Arc::clone(&shared), make(Arc::clone(&shared), visitor.clone())))
+        let (state, page) = (Arc::clone(&shared), make(Arc::clone(&shared), visitor.clone()));
+        Box::pin(async move { within_budget(&state.budget, page).await })
     });
     if visit.follows {
         return follow(&state, maker);
@@ -43,12 +45,19 @@ where
     }
 }
 
-async fn within_budget(
-    state: Shared,
-    page: impl Future<Output = Result<View, Fault>>,
-) -> Result<View, Fault> {
-    // Never closed, so always granted.
-    let _permit = state.budget.acquire().await;
+/// Makes a page when it is its turn. Where the server is slow, those before it may take so long that
+/// an answer is better than a place in the queue.
+async fn within_budget<T>(
+    budget: &Semaphore,
+    page: impl Future<Output = Result<T, Fault>>,
+) -> Result<T, Fault> {
+    // It is never closed: what does not come is only late.
+    let Ok(Ok(_permit)) = timeout(TURN_MAX, budget.acquire()).await else {
+        return Err(Fault::unavailable(
+            "Its turn did not come within 10 s: too many pages are being made at once, or the server \
+             is slow to answer.",
+        ));
+    };
     page.await
 }
 
@@ -57,7 +66,7 @@ struct Following {
     until: Instant,
     every: Duration,
     last: Option<String>,
-    _place: tokio::sync::OwnedSemaphorePermit,
+    _place: OwnedSemaphorePermit,
 }
 
 fn follow(state: &Shared, maker: Box<Maker>) -> Response {
@@ -97,5 +106,41 @@ impl Following {
 }
 
 const FOLLOWED_MAX: Duration = Duration::from_secs(20);
+/// How long a page may wait until it is made.
+const TURN_MAX: Duration = Duration::from_secs(10);
 /// How long a browser waits before it asks again.
 const RETRY: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn page() -> Result<&'static str, Fault> {
+        Ok("a page")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_page_that_does_not_get_its_turn_in_time_is_refused_with_its_reason() {
+        let (budget, began) = (Semaphore::new(1), Instant::now());
+        let stuck = budget.acquire().await.unwrap();
+        let fault = within_budget(&budget, page()).await.unwrap_err();
+        assert_eq!((fault.status, began.elapsed()), (StatusCode::SERVICE_UNAVAILABLE, TURN_MAX));
+        assert!(fault.text.contains("within 10 s"), "{}", fault.text);
+        drop(stuck);
+        assert_eq!(
+            within_budget(&budget, page()).await,
+            Ok("a page"),
+            "who gives up keeps no turn"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_page_that_was_begun_has_its_time() {
+        let budget = Semaphore::new(1);
+        let slow = async {
+            sleep(2 * TURN_MAX).await;
+            page().await
+        };
+        assert_eq!(within_budget(&budget, slow).await, Ok("a page"));
+    }
+}
