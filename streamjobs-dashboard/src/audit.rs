@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -52,7 +53,16 @@ impl Audit {
             ),
         }
         if let Some(tell) = &self.on_action {
-            tell(&done);
+            // A deed that was cut off is noted while its request unwinds: a second panic would end
+            // the process. One callback that panics is no reason to end a request either.
+            let told = catch_unwind(AssertUnwindSafe(|| tell(&done)));
+            if told.is_err() {
+                tracing::error!(
+                    target: TARGET,
+                    who = done.who, action = %done.action, stream, group, target = done.target,
+                    "what the application does with an action has panicked"
+                );
+            }
         }
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.truncate(KEPT_MAX - 1);
@@ -74,3 +84,47 @@ impl fmt::Debug for Audit {
 /// The target of the audit events, for a filter that keeps them apart from other logs.
 const TARGET: &str = "streamjobs::audit";
 const KEPT_MAX: usize = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn audit() -> Audit {
+        Audit { on_action: Some(Arc::new(|_| panic!("by the application"))), ..Audit::default() }
+    }
+
+    fn deed(who: &str) -> Audited {
+        Audited {
+            at: SystemTime::UNIX_EPOCH,
+            who: who.to_owned(),
+            action: Action::Pause,
+            place: None,
+            target: "pause".to_owned(),
+            outcome: Ok("done".to_owned()),
+        }
+    }
+
+    #[test]
+    fn a_deed_is_kept_although_the_application_panics_over_it() {
+        let audit = audit();
+        audit.note(deed("alice"));
+        audit.note(deed("bob"));
+        assert_eq!(audit.latest(), [deed("bob"), deed("alice")]);
+    }
+
+    #[test]
+    fn a_deed_can_be_noted_while_a_request_unwinds() {
+        struct Begun(Audit);
+        impl Drop for Begun {
+            fn drop(&mut self) {
+                self.0.note(deed("alice"));
+            }
+        }
+        // Without the catch, this process aborts.
+        let ended = catch_unwind(|| {
+            let _begun = Begun(audit());
+            panic!("by a page");
+        });
+        assert!(ended.is_err());
+    }
+}

@@ -156,7 +156,8 @@ impl DashboardBuilder {
     }
 
     /// Called with everything that somebody did through the dashboard, beside the log event of the
-    /// target `streamjobs::audit`: to keep it. It must not block.
+    /// target `streamjobs::audit`: to keep it. It must not block. Where it panics, the log says so and
+    /// the request goes on.
     pub fn on_action(mut self, tell: impl Fn(&Audited) + Send + Sync + 'static) -> Self {
         self.audit.on_action = Some(Arc::new(tell));
         self

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use axum::Router;
 use streamjobs::config::{GroupOptions, Start};
-use streamjobs::{Backoff, Entry, Job, JobError, Runtime, handler, handlers};
-use streamjobs_dashboard::Action;
+use streamjobs::{Backoff, Entry, Job, JobError, Runtime, StreamName, handler, handlers};
+use streamjobs_dashboard::{Action, Dashboard};
 use streamjobs_tests::eventually::eventually_async;
 
-use crate::site::{DEADLINE, GROUP, Site};
+use crate::site::{DEADLINE, GROUP, Site, by_name};
 
 /// Fails once.
 #[handler(group = "work", stream = "orders")]
@@ -188,6 +189,26 @@ async fn what_a_browser_cut_off_is_in_the_audit() {
     site.server.thaw();
     let done = site.done.lock().unwrap();
     assert!(done[0].outcome.as_ref().is_err_and(|text| text.contains("went away")), "{done:?}");
+}
+
+#[tokio::test]
+async fn a_callback_that_panics_ends_no_request() {
+    let site = Site::start().await;
+    let dashboard = Dashboard::builder(site.client.clone(), by_name)
+        .streams([StreamName::new("orders").unwrap()])
+        .on_action(|_| panic!("by the application"));
+    let app = Router::new().nest("/jobs", dashboard.build().router());
+    let site = Site { app, ..site };
+    let paused = site.post(&format!("{GROUP}/pause"), &[]).await;
+    assert_eq!(paused.is(303).notice(), "Paused in every process.");
+    site.post_as("guest", &format!("{GROUP}/resume"), &[]).await.is(403);
+    site.server.freeze();
+    let path = format!("{GROUP}/resume");
+    let asked = site.post(&path, &[]);
+    assert!(tokio::time::timeout(Duration::from_millis(200), asked).await.is_err());
+    site.server.thaw();
+    let alerts = site.get("/jobs/alerts").await;
+    alerts.says("Paused in every process.").says("not change it").says("went away");
 }
 
 #[tokio::test]
