@@ -161,7 +161,8 @@ impl Access {
 #[non_exhaustive]
 pub enum Denied {
     /// Nobody knows who they are: 401. The value of the `WWW-Authenticate` header says how they can
-    /// tell; where the application logs people in by itself, none.
+    /// tell; where the application logs people in by itself, none. A text that is no header value is
+    /// left out.
     Unauthorized(Option<&'static str>),
     /// Whoever they are, they may not: 403.
     Forbidden,

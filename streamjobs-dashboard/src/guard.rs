@@ -58,8 +58,8 @@ fn deny(denied: Denied) -> Response {
     match denied {
         Denied::Unauthorized(challenge) => {
             let mut response = (StatusCode::UNAUTHORIZED, "You have to log in.").into_response();
-            if let Some(challenge) = challenge {
-                let challenge = HeaderValue::from_static(challenge);
+            // The text is the application's own. One that is no header is left out.
+            if let Some(Ok(challenge)) = challenge.map(HeaderValue::from_str) {
                 response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
             }
             response
@@ -89,3 +89,23 @@ const HEADERS: [(HeaderName, &str); 6] = [
     // One address gives the page, and what follows it.
     (VARY, "Accept"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_challenge_that_is_no_header_is_left_out_and_nobody_is_let_in() {
+        for (challenge, told) in [
+            (None, None),
+            (Some("Basic realm=\"jobs\""), Some("Basic realm=\"jobs\"")),
+            (Some("Basic\r\nset-cookie: a=b"), None),
+            (Some("Basic realm=\u{0}"), None),
+        ] {
+            let response = deny(Denied::Unauthorized(challenge));
+            assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+            let header = response.headers().get(WWW_AUTHENTICATE);
+            assert_eq!(header.map(|header| header.to_str().unwrap()), told, "{challenge:?}");
+        }
+    }
+}
