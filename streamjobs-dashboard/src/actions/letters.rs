@@ -69,7 +69,7 @@ async fn done_to(
             Action::Purge => {
                 format!("{} dead letters are gone for good.", letters.purge(&ids).await?)
             }
-            _ => redriven(&letters, ids).await,
+            _ => redriven(&letters, &ids).await?,
         };
         if left {
             outcome.push_str(" There are more: do it again for those.");
@@ -79,15 +79,31 @@ async fn done_to(
     .await
 }
 
-async fn redriven(letters: &DeadLetters, ids: Vec<EntryId>) -> String {
-    let answers = letters.redrive_all(ids).await;
-    let (done, failed) = answers.into_iter().partition::<Vec<_>, _>(|(_, answer)| answer.is_ok());
-    let mut outcome = format!("{} jobs were put back for this group alone.", done.len());
-    if let Some((id, Err(error))) = failed.first() {
-        let why = Fault::in_words(error);
-        outcome.push_str(&format!(" {} were not, such as {id}: {why}.", failed.len()));
+/// Puts jobs back one by one, up to the first that the server could not be asked for: each of the
+/// others would wait for it as long.
+async fn redriven(letters: &DeadLetters, ids: &[EntryId]) -> Result<String, Fault> {
+    let (mut done, mut refused) = (0, Vec::new());
+    let mut stopped = None;
+    for (place, id) in ids.iter().enumerate() {
+        match letters.redrive(*id).await {
+            Ok(_) => done += 1,
+            Err(error) if error.is_final() => refused.push((id, error)),
+            Err(error) => {
+                stopped = Some((id, ids.len() - place - 1, error));
+                break;
+            }
+        }
     }
-    outcome
+    let mut outcome = format!("{done} jobs were put back for this group alone.");
+    if let Some((id, error)) = refused.first() {
+        let why = Fault::in_words(error);
+        outcome.push_str(&format!(" {} were not, such as {id}: {why}.", refused.len()));
+    }
+    let Some((id, untried, error)) = stopped else { return Ok(outcome) };
+    let why = Fault::in_words(&error);
+    outcome.push_str(&format!(" It stopped at {id}, which may have been put back or not: {why}."));
+    outcome.push_str(&format!(" {untried} were not tried."));
+    if done == 0 { Err(Fault::unavailable(outcome)) } else { Ok(outcome) }
 }
 
 /// The letters that are meant, oldest first as far as one action goes, and whether there are more.

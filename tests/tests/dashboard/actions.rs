@@ -124,6 +124,37 @@ async fn letters_are_redriven_after_a_dry_run_that_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_redrive_stops_when_the_server_cannot_do_it_and_says_how_many_were_not_tried() {
+    let site = Site::start().await;
+    let ids = (0..3).map(|_| site.bury("no", "{}")).collect::<Vec<_>>();
+    let fields = ["1-1", &ids[0], &ids[1], &ids[2]].map(|id| ("id", id));
+    site.server.command(&["CONFIG", "SET", "maxmemory", "1"]);
+    let full = site.post(&format!("{GROUP}/dead/redrive"), &fields).await;
+    full.is(503).says("0 jobs were put back").says("1 were not, such as 1-1");
+    full.says(&format!("It stopped at {}", ids[0])).says("2 were not tried.");
+    let outcome = site.done.lock().unwrap()[0].outcome.clone();
+    assert!(outcome.is_err_and(|text| text.ends_with("2 were not tried.")));
+    site.server.command(&["CONFIG", "SET", "maxmemory", "0"]);
+    let all = site.post(&format!("{GROUP}/dead/redrive"), &fields).await;
+    assert!(
+        all.is(303).notice().starts_with("3 jobs were put back for this group alone. 1 were not")
+    );
+}
+
+#[tokio::test]
+async fn a_redrive_on_a_server_that_does_not_answer_waits_for_one_letter_alone() {
+    let site = Site::start().await;
+    let ids = (0..100).map(|_| site.bury("no", "{}")).collect::<Vec<_>>();
+    let fields = ids.iter().map(|id| ("id", id.as_str())).collect::<Vec<_>>();
+    site.server.freeze();
+    let path = format!("{GROUP}/dead/redrive");
+    let asked = tokio::time::timeout(6 * DEADLINE, site.post(&path, &fields));
+    let answer = asked.await.unwrap();
+    site.server.thaw();
+    answer.is(503).says("99 were not tried.");
+}
+
+#[tokio::test]
 async fn letters_are_purged_only_when_chosen_or_when_all_of_a_kind_are_meant() {
     let site = Site::start().await;
     let ids = (0..4).map(|_| site.bury("no", "{}")).collect::<Vec<_>>();
