@@ -1,8 +1,12 @@
 //! What a form of ours sends, and what an address asks for.
 
+use std::ops::Deref;
+use std::str::FromStr;
+
 use axum::Form;
 use axum::extract::{FromRequest, Request};
-use axum::response::Response;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use streamjobs::EntryId;
 
 use crate::csrf::TOKEN_FIELD;
@@ -26,16 +30,14 @@ impl FromRequest<Shared> for Posted {
         let visit = request.extensions().get::<Visit>().cloned();
         let form = Form::<Vec<(String, String)>>::from_request(request, state).await;
         let Some(visit) = visit else {
-            return Err(axum::response::IntoResponse::into_response(
-                axum::http::StatusCode::FORBIDDEN,
-            ));
+            return Err(StatusCode::FORBIDDEN.into_response());
         };
         let refuse = |fault: Fault| layout::failed(&visit, state, &fault);
         let fields = match form {
             Ok(Form(fields)) => Fields(fields),
             Err(rejection) => {
                 let mut fault = Fault::bad_request("That is no form of this dashboard.");
-                fault.status = axum::response::IntoResponse::into_response(rejection).status();
+                fault.status = rejection.into_response().status();
                 return Err(refuse(fault));
             }
         };
@@ -47,7 +49,7 @@ impl FromRequest<Shared> for Posted {
     }
 }
 
-impl std::ops::Deref for Posted {
+impl Deref for Posted {
     type Target = Fields;
 
     fn deref(&self) -> &Fields {
@@ -62,11 +64,22 @@ impl Fields {
         values.next().filter(|value| !value.is_empty())
     }
 
-    /// Every entry id of a name, at most 1,000.
-    pub(crate) fn ids(&self, name: &str) -> Result<Vec<EntryId>, Fault> {
-        let values = self.0.iter().filter(|(of, _)| of == name).take(IDS_MAX);
-        let ids = values.map(|(_, value)| value.parse::<EntryId>());
-        ids.collect::<Result<_, _>>().map_err(|_| Fault::bad_request("That is no entry id."))
+    /// Everything that is chosen by its id: up to 1,000, and more is refused rather than left out.
+    /// What is none is answered with the text.
+    pub(crate) fn chosen<T: FromStr>(&self, none: &'static str) -> Result<Vec<T>, Fault> {
+        let ids = self.0.iter().filter(|(name, _)| name == "id").map(|(_, id)| id.parse::<T>());
+        let ids = ids.take(CHOSEN_MAX + 1).collect::<Result<Vec<_>, _>>();
+        match ids {
+            Ok(ids) if ids.len() > CHOSEN_MAX => {
+                Err(Fault::bad_request("More than 1,000 are chosen; nothing was done."))
+            }
+            ids => ids.map_err(|_| Fault::bad_request(none)),
+        }
+    }
+
+    /// Every entry that is chosen.
+    pub(crate) fn ids(&self) -> Result<Vec<EntryId>, Fault> {
+        self.chosen("That is no entry id.")
     }
 
     /// An entry id, if one is given.
@@ -91,7 +104,7 @@ impl Fields {
 
 const PAGE: u64 = 50;
 const PAGE_MAX: u64 = 200;
-const IDS_MAX: usize = 1_000;
+const CHOSEN_MAX: usize = 1_000;
 
 #[cfg(test)]
 mod tests {
@@ -115,10 +128,18 @@ mod tests {
     #[test]
     fn ids_are_ids_or_refused_and_the_text_is_not_repeated() {
         let given = fields(&[("id", "1-2"), ("other", "x"), ("id", "3-4")]);
-        assert_eq!(given.ids("id").map(|ids| ids.len()), Ok(2));
+        assert_eq!(given.ids().map(|ids| ids.len()), Ok(2));
         assert_eq!(fields(&[("id", "")]).id("id"), Ok(None));
         let refused = fields(&[("id", "<script>")]).id("id").unwrap_err();
         assert!(!refused.text.contains("script"), "{refused:?}");
-        assert!(fields(&[("id", "1-2"), ("id", "nonsense")]).ids("id").is_err());
+        assert!(fields(&[("id", "1-2"), ("id", "nonsense")]).ids().is_err());
+    }
+
+    #[test]
+    fn more_than_can_be_chosen_is_refused_and_not_cut() {
+        let many = |count| fields(&vec![("id", "1-2"); count]).ids().map(|ids| ids.len());
+        assert_eq!(many(CHOSEN_MAX), Ok(CHOSEN_MAX));
+        let text = "More than 1,000 are chosen; nothing was done.";
+        assert_eq!(many(CHOSEN_MAX + 1), Err(Fault::bad_request(text)));
     }
 }

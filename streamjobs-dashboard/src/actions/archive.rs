@@ -38,9 +38,7 @@ fn deed(visit: &Visit, action: Action, target: String) -> Deed {
 
 /// The letters that a form names one by one.
 fn ids(form: &Fields) -> Result<Vec<LetterId>, Fault> {
-    let values = form.0.iter().filter(|(name, _)| name == "id").take(IDS_MAX);
-    let ids = values.map(|(_, value)| value.parse::<LetterId>()).collect::<Result<Vec<_>, _>>();
-    ids.map_err(|_| Fault::bad_request("That is no number of a letter."))
+    form.chosen("That is no number of a letter.")
 }
 
 /// Puts jobs back: those that are named, or all that are like what is asked for, after a look at
@@ -144,5 +142,3 @@ fn plan_body(visit: &Visit, form: &Fields, plan: &RedrivePlan) -> maud::Markup {
         p { a href=(visit.base.to(&["archive"])) { "Back" } }
     }
 }
-
-const IDS_MAX: usize = 1_000;

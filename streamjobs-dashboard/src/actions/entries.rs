@@ -54,13 +54,12 @@ pub(crate) async fn run_now(
     Path(place): Place,
     form: Posted,
 ) -> Response {
-    let ids = form.0.iter().filter(|(name, _)| name == "id").take(JOBS_MAX);
-    let ids = ids.map(|(_, value)| value.parse::<SetAsideId>()).collect::<Result<Vec<_>, _>>();
+    let ids = form.chosen::<SetAsideId>("That is no job that is set aside.");
     let count = ids.as_ref().map_or(0, Vec::len);
     let mut deed = deed(&visit, &place, Action::RunNow, format!("{count} jobs set aside"));
     deed.back = visit.base.to(&["streams", &place.0, "groups", &place.1, "set-aside"]);
     act(&visit, &state, deed, async {
-        let ids = ids.map_err(|_| Fault::bad_request("That is no job that is set aside."))?;
+        let ids = ids?;
         if ids.is_empty() {
             return Err(Fault::bad_request("No job is chosen."));
         }
@@ -77,7 +76,7 @@ fn deed(visit: &Visit, (stream, group): &(String, String), action: Action, targe
 
 /// The entries that the form names, for the audit.
 fn named(form: &Fields) -> String {
-    let ids = form.ids("id").unwrap_or_default();
+    let Ok(ids) = form.ids() else { return "entries that were refused".to_owned() };
     let some = ids.iter().take(NAMED_MAX).map(ToString::to_string).collect::<Vec<_>>().join(" ");
     match ids.len() {
         0..=NAMED_MAX => format!("entries {some}"),
@@ -90,7 +89,7 @@ fn selected(
     (stream, group): &(String, String),
     form: &Fields,
 ) -> Result<(Group, Vec<EntryId>), Fault> {
-    let ids = form.ids("id")?;
+    let ids = form.ids()?;
     if ids.is_empty() {
         return Err(Fault::bad_request("No entry is chosen."));
     }
@@ -115,4 +114,3 @@ fn told(handed: &HandedOver, what: &str) -> String {
 }
 
 const NAMED_MAX: usize = 10;
-const JOBS_MAX: usize = 1_000;

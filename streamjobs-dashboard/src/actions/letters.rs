@@ -51,10 +51,11 @@ async fn done_to(
             Err(fault) => layout::failed(visit, state, &fault),
         };
     }
-    let ids = form.ids("id");
+    let ids = form.ids();
     let target = match &ids {
         Ok(ids) if !ids.is_empty() => format!("{} dead letters", ids.len()),
-        _ => format!("all dead letters {}", in_words(&chosen)),
+        Ok(_) => format!("all dead letters {}", in_words(&chosen)),
+        Err(_) => "dead letters that were refused".to_owned(),
     };
     let back = visit.base.to(&dead::path(&place.0, &place.1));
     let deed = Deed { action, place: Some(place.clone()), target, back };

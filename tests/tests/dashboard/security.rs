@@ -179,6 +179,11 @@ async fn what_is_too_large_or_makes_no_sense_is_refused_and_not_repeated() {
         .await
         .is(413)
         .says_not("xxxx");
+    let many = vec![("id", "1-1"); 1_001];
+    for path in ["pending/release", "dead/purge"] {
+        let refused = site.post(&format!("{GROUP}/{path}"), &many).await;
+        refused.is(400).says("More than 1,000 are chosen; nothing was done.");
+    }
     let long = "9".repeat(50_000);
     for bad in ["-1", "drop%20table", "%3Cscript%3E", "1e3", long.as_str()] {
         for query in [
