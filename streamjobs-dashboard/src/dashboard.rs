@@ -163,8 +163,9 @@ impl DashboardBuilder {
         self
     }
 
-    /// How often pages that are followed are made again: every 2 s by default, and never more
-    /// often. Longer is a little cheaper and a little later.
+    /// How often pages that are followed are made again: every 2 s by default. Less is 2 s, and more
+    /// than 15 s is 15 s: a page is followed for 20 s before it is asked for anew. Longer is a little
+    /// cheaper and a little later.
     pub fn refresh(mut self, refresh: Duration) -> Self {
         self.refresh = refresh.clamp(REFRESH, REFRESH_MAX);
         self
