@@ -43,7 +43,9 @@ impl FromStr for SetAsideId {
 
 /// A failed job that waits for its back-off, or one that was put off. What its record does not say
 /// is none; its payload is not looked at.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// `Debug` does not show the error, which may quote the payload.
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SetAsideJob {
     /// What it is known by.
@@ -58,10 +60,25 @@ pub struct SetAsideJob {
     pub error: Option<String>,
     /// The entry that was published.
     pub origin: Option<EntryId>,
-    /// When it is due, by the server's clock in milliseconds since 1970.
+    /// When it is due, by the server's clock in milliseconds since 1970; zero after
+    /// [`run_now`](Group::run_now), where `due_in` is right all the same.
     pub due: u64,
     /// How long that is from now; zero for what is due.
     pub due_in: Duration,
+}
+
+impl fmt::Debug for SetAsideJob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SetAsideJob")
+            .field("id", &self.id)
+            .field("event_id", &self.event_id)
+            .field("event_type", &self.event_type)
+            .field("attempts", &self.attempts)
+            .field("origin", &self.origin)
+            .field("due", &self.due)
+            .field("due_in", &self.due_in)
+            .finish_non_exhaustive()
+    }
 }
 
 impl SetAsideJob {
@@ -95,6 +112,9 @@ impl Group {
     /// and at most 1,000, fewer where their records are large. Those whose time has come stand in
     /// the [`lane`](Self::lane).
     ///
+    /// What somebody else put among them under a name that this crate never gives is passed over,
+    /// a thousand in each further request.
+    ///
     /// Where the job to go on after is gone, the page begins with the first one.
     ///
     /// # Errors
@@ -109,13 +129,24 @@ impl Group {
         after: Option<&SetAsideId>,
         limit: usize,
     ) -> Result<SetAsidePage, StreamError> {
-        let (after, limit) = (after.map(|id| id.0.as_str()), limit.clamp(1, PAGE_MAX));
-        let page = self.store().set_aside_jobs(&self.queue, after, limit).await;
-        let page = page.map_err(|error| self.failed("look at jobs set aside on", error))?;
-        let jobs = page.jobs.into_iter().filter_map(|facts| SetAsideJob::of(facts, page.now));
-        let jobs = jobs.collect::<Vec<_>>();
-        let next = jobs.last().map(|job| job.id.clone()).filter(|_| page.more);
-        Ok(SetAsidePage { jobs, next })
+        let limit = limit.clamp(1, PAGE_MAX);
+        let (mut after, mut looked_at) = (after.map(|id| id.0.clone()), limit);
+        loop {
+            let page = self.store().set_aside_jobs(&self.queue, after.as_deref(), looked_at).await;
+            let page = page.map_err(|error| self.failed("look at jobs set aside on", error))?;
+            // The end of a page is where to go on, whoever put it there.
+            after = page.jobs.last().map(|last| last.name.clone()).filter(|_| page.more);
+            let jobs = page.jobs.into_iter().filter_map(|facts| SetAsideJob::of(facts, page.now));
+            let mut jobs = jobs.collect::<Vec<_>>();
+            if jobs.is_empty() && after.is_some() {
+                looked_at = PAGE_MAX;
+                continue;
+            }
+            let more = after.is_some() || jobs.len() > limit;
+            jobs.truncate(limit);
+            let next = jobs.last().map(|job| job.id.clone()).filter(|_| more);
+            return Ok(SetAsidePage { jobs, next });
+        }
     }
 
     /// Makes jobs that are set aside due at once: how many of them were still set aside. They run
@@ -145,7 +176,50 @@ const NAME_MAX: usize = 128;
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::client::Client;
+    use crate::config::Start;
+    use crate::store::conformance::Hands as _;
+    use crate::store::memory::MemoryStore;
+
+    #[tokio::test(start_paused = true)]
+    async fn names_of_others_are_passed_over_however_many_there_are() {
+        let store = MemoryStore::new();
+        let client = Client::in_memory(Arc::new(store.clone()));
+        let group = client.stream("orders").unwrap().group("work").unwrap();
+        group.create(Start::Beginning).await.unwrap();
+        let theirs = |due| store.set_aside(&group.queue, &format!("theirs {due}"), due);
+        let ours = |due| store.set_aside(&group.queue, &format!("s:{due}-0"), due);
+        (0..2_500).for_each(theirs);
+        (3_000..3_003).for_each(ours);
+        theirs(4_000);
+        let page = group.set_aside(None, 2).await.unwrap();
+        let due = |page: &SetAsidePage| page.jobs.iter().map(|job| job.due).collect::<Vec<_>>();
+        assert_eq!(due(&page), [3_000, 3_001]);
+        let rest = group.set_aside(page.next.as_ref(), 1).await.unwrap();
+        assert_eq!(due(&rest), [3_002]);
+        let end = group.set_aside(rest.next.as_ref(), 1).await.unwrap();
+        assert_eq!(end, SetAsidePage { jobs: Vec::new(), next: None });
+    }
+
+    #[test]
+    fn what_may_quote_a_payload_is_not_in_debug() {
+        let facts = SetAsideFacts {
+            name: "s:1-2".to_owned(),
+            due: 5,
+            event_type: Some("order.placed".to_owned()),
+            event_id: Some("event-1".to_owned()),
+            failures: Some(3),
+            origin: None,
+            error: Some("canary".to_owned()),
+        };
+        let job = SetAsideJob::of(facts, ServerTime(1)).unwrap();
+        let text = format!("{job:?}");
+        assert!(text.contains("event-1") && !text.contains("canary"), "{text}");
+        assert_eq!(job.error.as_deref(), Some("canary"));
+    }
 
     #[test]
     fn only_names_that_are_given_are_names() {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use streamjobs::__store::Queue;
 use streamjobs::__store::conformance::{Hands, PendingRow, Stage};
 use streamjobs::{Client, EntryId, Fields};
 use streamjobs_tests::server::RedisServer;
@@ -31,6 +32,11 @@ impl Hands for Server {
 
     fn age(&self, key: &str, group: &str, id: EntryId, idle: Duration) {
         self.0.age(key, group, &id.to_string(), idle);
+    }
+
+    fn set_aside(&self, queue: &Queue, name: &str, due: u64) {
+        let key = format!("{{{}}}:retry:{}", queue.stream, queue.group);
+        self.0.command(&["ZADD", &key, &due.to_string(), name]);
     }
 
     fn pending(&self, key: &str, group: &str) -> Vec<PendingRow> {

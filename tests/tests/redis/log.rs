@@ -286,6 +286,25 @@ async fn the_oldest_of_many_that_wait_is_found_and_very_many_are_told_as_such() 
 }
 
 #[tokio::test]
+async fn jobs_set_aside_behind_names_of_others_are_found_and_what_runs_now_is_due_at_zero() {
+    let app = App::start().await;
+    make_group(&app);
+    let group = orders(&app).group("work").unwrap();
+    let script = "for i = 1, 2500 do redis.call('ZADD', KEYS[1], i, 'theirs ' .. i) end
+        for i = 1, 3 do redis.call('ZADD', KEYS[1], 1e15 + i, 's:' .. i .. '-0') end";
+    app.server.command(&["EVAL", script, "1", "{orders}:retry:work"]);
+    let page = group.set_aside(None, 2).await.unwrap();
+    let ids = page.jobs.iter().map(|job| job.id.to_string()).collect::<Vec<_>>();
+    assert_eq!(ids, ["s:1-0", "s:2-0"]);
+    let rest = group.set_aside(page.next.as_ref(), 2).await.unwrap();
+    assert_eq!((rest.jobs.len(), &rest.next), (1, &None));
+    assert_eq!(group.run_now(&[rest.jobs[0].id.clone()]).await.unwrap(), 1);
+    let first = group.set_aside(None, 1).await.unwrap().jobs.remove(0);
+    assert_eq!((first.id.to_string(), first.due), ("s:3-0".to_owned(), 0));
+    assert!(first.due_in.is_zero());
+}
+
+#[tokio::test]
 async fn an_unreachable_server_is_an_error_in_every_call_and_never_zeros() {
     let app = App::start().await;
     make_group(&app);

@@ -124,6 +124,23 @@ pub async fn jobs_set_aside_are_seen_in_the_order_in_which_they_are_due(stage: &
     Ok(())
 }
 
+/// What somebody else put among the jobs that are set aside is told as it is, and gone on after.
+pub async fn jobs_set_aside_by_others_are_seen_with_their_names(stage: &Stage) -> Case {
+    let (store, queue) = (&stage.store, &stage.queue);
+    let hold = stage.deliver_one().await?;
+    let delay = Duration::from_secs(3_600);
+    store.set_aside(queue, &stage.me, hold, None, delay, &fields("later")).await?;
+    for (name, due) in [("theirs 2", 2), ("theirs 1", 1)] {
+        stage.hands.set_aside(queue, name, due);
+    }
+    let page = store.set_aside_jobs(queue, None, 2).await?;
+    let seen = page.jobs.iter().map(|job| (job.name.as_str(), job.due, job.event_id.as_deref()));
+    assert_eq!(seen.collect::<Vec<_>>(), [("theirs 1", 1, None), ("theirs 2", 2, None)]);
+    let rest = store.set_aside_jobs(queue, Some("theirs 2"), 2).await?;
+    assert_eq!((page.more, rest.jobs.len(), rest.more), (true, 1, false));
+    Ok(())
+}
+
 /// A job that is to run now is promoted next, and only one that is still set aside.
 pub async fn a_job_that_is_to_run_now_is_due_at_once(stage: &Stage) -> Case {
     let (store, queue) = (&stage.store, &stage.queue);

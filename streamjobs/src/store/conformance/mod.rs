@@ -39,6 +39,8 @@ pub trait Hands: Send + Sync {
     fn flush(&self);
     /// Makes a pending entry look idle for this long.
     fn age(&self, key: &str, group: &str, id: EntryId, idle: Duration);
+    /// Sets a job aside under a name of its own and without a record, due at a time of the server's.
+    fn set_aside(&self, queue: &Queue, name: &str, due: u64);
     /// The pending list.
     fn pending(&self, key: &str, group: &str) -> Vec<PendingRow>;
     /// The number of entries.
@@ -203,6 +205,7 @@ macro_rules! __conformance_tests {
             held a_job_set_aside_comes_back_whole_in_the_lane,
             held a_job_set_aside_waits_for_its_delay,
             held jobs_set_aside_are_seen_in_the_order_in_which_they_are_due,
+            held jobs_set_aside_by_others_are_seen_with_their_names,
             held a_job_that_is_to_run_now_is_due_at_once,
             held a_buried_job_is_stored_whole_and_acknowledged,
             held a_settled_entry_cannot_be_settled_again,

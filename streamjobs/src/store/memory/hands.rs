@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::MemoryStore;
 use super::world::milliseconds;
 use crate::entry::{EntryId, Fields};
+use crate::store::Queue;
 use crate::store::conformance::{Hands, PendingRow};
 
 impl Hands for MemoryStore {
@@ -47,6 +48,10 @@ impl Hands for MemoryStore {
         if let Some(row) = group.and_then(|group| group.pending.get_mut(&id)) {
             row.since = since;
         }
+    }
+
+    fn set_aside(&self, queue: &Queue, name: &str, due: u64) {
+        self.lock().put_aside(queue, due, Some(name), Fields::new());
     }
 
     fn pending(&self, key: &str, group: &str) -> Vec<PendingRow> {

@@ -164,7 +164,7 @@ fn oldest_unfinished(world: &mut World, queue: &Queue) -> Result<OldestUnfinishe
     let lane = &world.stream(&queue.key(Source::Lane)).entries;
     let lane = lane.iter().map(|(id, fields)| origin(*id, fields).unwrap_or(*id)).min();
     let waiting = world.waiting(queue).values();
-    let waiting = waiting.filter_map(|fields| origin(EntryId::MAX, fields)).min();
+    let waiting = waiting.filter_map(|job| origin(EntryId::MAX, &job.fields)).min();
     let published = [pending, next, lane, waiting].into_iter().flatten().min();
     Ok(OldestUnfinished { published, complete: true })
 }
@@ -208,11 +208,11 @@ fn set_aside_jobs(
 ) -> Result<SetAside, StoreError> {
     let now = ServerTime(world.now());
     world.group(queue, Source::Stream)?;
-    let jobs = world.waiting(queue).iter().map(|((due, number), fields)| {
-        let entry = Entry::new(EntryId::ZERO, fields.clone());
+    let jobs = world.waiting(queue).iter().map(|((due, _), job)| {
+        let entry = Entry::new(EntryId::ZERO, job.fields.clone());
         let text = |name: &str| entry.text(name).map(str::to_owned);
         SetAsideFacts {
-            name: steps::name_set_aside(*number),
+            name: job.name.clone(),
             due: *due,
             event_type: text("type"),
             event_id: text("sj-id"),

@@ -37,10 +37,10 @@ impl Operate for MemoryStore {
     fn run_now<'a>(&'a self, queue: &'a Queue, names: &'a [&'a str]) -> Reply<'a, usize> {
         self.reply("run_now", move |world| {
             let waiting = world.waiting(queue);
-            let named = waiting.keys().filter(|(due, number)| {
-                *due > 0 && names.contains(&steps::name_set_aside(*number).as_str())
-            });
-            let named = named.copied().collect::<Vec<_>>();
+            let named = waiting
+                .iter()
+                .filter(|((due, _), job)| *due > 0 && names.contains(&job.name.as_str()));
+            let named = named.map(|(key, _)| *key).collect::<Vec<_>>();
             for key in &named {
                 if let Some(job) = waiting.remove(key) {
                     waiting.insert((0, key.1), job);

@@ -147,15 +147,8 @@ pub(super) fn set_aside(
 ) -> Step<Checked> {
     settling.settle(world, queue, |world| {
         let due = world.now().saturating_add(delay);
-        world.set_aside += 1;
-        let number = world.set_aside;
-        world.waiting(queue).insert((due, number), job.clone());
+        world.put_aside(queue, due, None, job.clone());
     })
-}
-
-/// What a job is known by among those that are set aside. On a server it is named for its entry.
-pub(super) fn name_set_aside(number: u64) -> String {
-    format!("s:0-{number}")
 }
 
 pub(super) fn bury(
@@ -241,7 +234,7 @@ pub(super) fn promote(world: &mut World, queue: &Queue, limit: usize) -> Step<Pr
     let promoted = due.len();
     for key in due {
         if let Some(job) = world.waiting(queue).remove(&key) {
-            world.stream(&queue.key(Source::Lane)).append(now, job);
+            world.stream(&queue.key(Source::Lane)).append(now, job.fields);
         }
     }
     let next_due = world.waiting(queue).keys().next().map(|(due, _)| due.saturating_sub(now));

@@ -17,7 +17,7 @@ use crate::store::{Checked, Queue, StoreError};
 pub(super) struct World {
     pub(super) streams: HashMap<String, Stream>,
     /// Jobs waiting for their back-off by queue, in order of their due times.
-    pub(super) waiting: HashMap<String, BTreeMap<(u64, u64), Fields>>,
+    pub(super) waiting: HashMap<String, BTreeMap<(u64, u64), Waiting>>,
     pub(super) groups: HashMap<String, Memory>,
     /// When a token is forgotten, by its key.
     pub(super) tokens: HashMap<String, u64>,
@@ -43,6 +43,13 @@ pub(super) struct Memory {
     pub(super) paused: Option<u64>,
     /// Entries that went before they were delivered.
     pub(super) trimmed_unread: u64,
+}
+
+/// A job that waits for its back-off.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) name: String,
+    pub(super) fields: Fields,
 }
 
 impl World {
@@ -89,8 +96,23 @@ impl World {
         self.groups.entry(queue.stream.group_key(&queue.group)).or_default()
     }
 
-    pub(super) fn waiting(&mut self, queue: &Queue) -> &mut BTreeMap<(u64, u64), Fields> {
+    pub(super) fn waiting(&mut self, queue: &Queue) -> &mut BTreeMap<(u64, u64), Waiting> {
         self.waiting.entry(queue.stream.retry_key(&queue.group)).or_default()
+    }
+
+    /// Sets a job aside: what it is known by is said or made up. On a server it is named for its
+    /// entry.
+    pub(super) fn put_aside(
+        &mut self,
+        queue: &Queue,
+        due: u64,
+        name: Option<&str>,
+        fields: Fields,
+    ) {
+        self.set_aside += 1;
+        let number = self.set_aside;
+        let name = name.map_or_else(|| format!("s:0-{number}"), str::to_owned);
+        self.waiting(queue).insert((due, number), Waiting { name, fields });
     }
 
     /// The group of a queue on one of its streams.
