@@ -78,9 +78,15 @@ impl Browser {
         let mut last = ServerError::NoPort;
         for _ in 0..PORTS_TRIED {
             let port = free_port().map_err(ServerError::from)?;
-            let words = |_: &Path| {
+            let words = |dir: &Path| {
+                // Driver and browser leave folders behind when they are killed.
+                let temp = dir.join("temp");
+                std::fs::create_dir(&temp)?;
+                let mut variable = OsString::from("TMPDIR=");
+                variable.push(&temp);
                 let port = OsString::from(format!("--port={port}"));
-                Ok(vec![driver.clone().into_os_string(), port, "--allowed-ips=127.0.0.1".into()])
+                let driver = driver.clone().into_os_string();
+                Ok(vec!["env".into(), variable, driver, port, "--allowed-ips=127.0.0.1".into()])
             };
             let mut guardian = Guardian::start(None, &ENDING, words)?;
             if is_listening(port, &mut guardian).await {
@@ -271,22 +277,6 @@ impl Browser {
         self.devtools("Emulation.setEmulatedMedia", dark).await
     }
 
-    /// Takes a picture of what is seen.
-    ///
-    /// # Errors
-    ///
-    /// If the browser does not give one.
-    ///
-    /// # Panics
-    ///
-    /// If it cannot be written.
-    pub async fn picture(&self, path: &Path) -> Result<(), BrowserError> {
-        let picture = self.client.screenshot().await;
-        let picture = picture.map_err(|source| failed("take a picture", source))?;
-        std::fs::write(path, picture).unwrap();
-        Ok(())
-    }
-
     /// What the browser complained of since the last look: errors of scripts, and whatever its policy
     /// forbade.
     ///
@@ -299,6 +289,12 @@ impl Browser {
         let entries = log.as_array().cloned().unwrap_or_default();
         let severe = entries.iter().filter(|entry| entry["level"] == "SEVERE");
         Ok(severe.filter_map(|entry| entry["message"].as_str().map(str::to_owned)).collect())
+    }
+
+    /// The folder of everything that the driver and the browser keep.
+    #[must_use]
+    pub fn dir(&self) -> PathBuf {
+        self.guardian.dir().to_path_buf()
     }
 
     /// The processes of the driver and the browser, where there is `/proc` to ask.

@@ -94,6 +94,8 @@ impl Guardian {
             command.current_dir(dir);
             account.run(&mut command);
         }
+        // With an emptied `PATH` it would find no `rm`, and leave the folder.
+        command.env("PATH", super::search_path());
         command.args(["-c", SCRIPT, "guardian"]).arg(dir);
         command.args([ending.farewell, ending.afterwards]).args(words(dir)?);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());

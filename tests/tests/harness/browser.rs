@@ -80,7 +80,15 @@ async fn nothing_of_a_browser_stays_when_it_is_dropped() {
     browser.open("about:blank").await.unwrap();
     let processes = browser.processes();
     assert!(processes.len() > 2, "the driver, the browser and a page: {processes:?}");
+    let dir = browser.dir();
+    let made = std::fs::read_dir(dir.join("temp")).unwrap();
+    let made = made.map(|item| item.unwrap().file_name().into_string().unwrap());
+    let made = made.collect::<Vec<_>>();
+    assert!(made.iter().any(|name| name.contains("org.chromium.Chromium")), "{made:?}");
+    let socket = std::fs::read_link(dir.join("profile/SingletonSocket")).unwrap();
+    assert!(socket.starts_with(dir.join("temp")), "{socket:?}");
     drop(browser);
+    assert!(!dir.exists(), "its folders are gone with it");
     let gone = || processes.iter().all(|process| !is_running(*process));
     streamjobs_tests::eventually::eventually(
         std::time::Duration::from_secs(20),

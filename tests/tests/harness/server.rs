@@ -72,6 +72,15 @@ fn server_and_its_folder_go_when_their_process_is_killed() {
     assert_all_gone(&printed);
 }
 
+#[test]
+fn server_and_its_folder_go_although_no_program_is_in_the_path() {
+    let builder = Worker::builder(env!("CARGO_BIN_EXE_abandon")).arg("serve").env("PATH", "");
+    let mut helper = builder.start().unwrap();
+    let printed = helper.wait_for(|line| line.contains('/'), DEADLINE);
+    helper.kill();
+    assert_all_gone(&printed);
+}
+
 fn assert_all_gone(printed: &str) {
     let (pid, dir) = printed.trim().split_once(' ').unwrap();
     let pid = pid.parse().unwrap();
