@@ -226,6 +226,16 @@ async fn a_refresh_keeps_what_somebody_types_and_texts_of_others_are_texts() {
     browser.resize(390, 800).await.unwrap();
     let narrow = "return document.documentElement.scrollWidth <= window.innerWidth";
     browser.until("the page fits", narrow).await;
+    // The loss is what the page is there for: it is in sight without a touch.
+    let told = "const edges = document.getElementById('status').getBoundingClientRect();
+        return edges.width > 0 && edges.left >= 0 && edges.right <= window.innerWidth;";
+    browser.until("the loss is in sight", told).await;
+    let each = "const rows = [...document.querySelectorAll('#figures tr')];
+        return rows.length === 2 && rows.every((row) => {
+            const edges = row.cells[1].getBoundingClientRect();
+            return edges.width > 0 && edges.left >= 0 && edges.right <= window.innerWidth;
+        });";
+    browser.until("the loss of each group is in sight", each).await;
     browser.prefer_dark().await.unwrap();
     let dark = "return getComputedStyle(document.body).backgroundColor === 'rgb(16, 21, 19)'";
     browser.until("the page is dark", dark).await;
