@@ -129,7 +129,7 @@ fn plan_body(visit: &Visit, form: &Fields, plan: &RedrivePlan) -> maud::Markup {
         ul { @for group in &plan.by_group {
             li { (Foreign(&group.group)) " on " (Foreign(&group.stream)) ": " (format::count(group.letters)) }
         } }
-        p.soft { "Nothing has been done yet." }
+        p.soft { "Nothing has been done yet. Letters like these that are archived until the button is pressed are put back with them." }
         @if plan.letters > 0 {
             form.filter method="post" action=(visit.base.to(&["archive", "redrive"])) {
                 (token(visit))

@@ -46,7 +46,7 @@ async fn done_to(
 ) -> Response {
     let chosen = Chosen::of(form);
     if form.get("dry_run").is_some() && visit.access.may(action) {
-        return match plan(state, visit, &place, &chosen, action).await {
+        return match plan(state, visit, &place, form, action).await {
             Ok(view) => layout::page(visit, state, &view),
             Err(fault) => layout::failed(visit, state, &fault),
         };
@@ -61,9 +61,13 @@ async fn done_to(
     let deed = Deed { action, place: Some(place.clone()), target, back };
     act(visit, state, deed, async {
         let letters = state.group(&place.0, &place.1)?.dead_letters();
-        let (ids, left) = match ids? {
-            ids if !ids.is_empty() => (ids, false),
-            _ if form.get("all") == Some("1") => matching(&letters, &chosen).await?,
+        let (ids, next) = match ids? {
+            ids if !ids.is_empty() => (ids, None),
+            _ if form.get("all") == Some("1") => {
+                let text = "All are meant up to the last of a dry run, and none is named.";
+                let until = form.id("until")?.ok_or_else(|| Fault::bad_request(text))?;
+                matching(&letters, &chosen, form.id("after")?, Some(until)).await?
+            }
             _ => return Err(Fault::bad_request("No dead letter is chosen.")),
         };
         let mut outcome = match action {
@@ -72,8 +76,8 @@ async fn done_to(
             }
             _ => redriven(&letters, &ids).await?,
         };
-        if left {
-            outcome.push_str(" There are more: do it again for those.");
+        if next.is_some() {
+            outcome.push_str(" There may be more: look again for those.");
         }
         Ok(outcome)
     })
@@ -107,36 +111,50 @@ async fn redriven(letters: &DeadLetters, ids: &[EntryId]) -> Result<String, Faul
     if done == 0 { Err(Fault::unavailable(outcome)) } else { Ok(outcome) }
 }
 
-/// The letters that are meant, oldest first as far as one action goes, and whether there are more.
-/// What is buried meanwhile is not meant.
-async fn matching(letters: &DeadLetters, chosen: &Chosen) -> Result<(Vec<EntryId>, bool), Fault> {
-    let (mut ids, mut after) = (Vec::new(), None);
+/// The letters that are meant, oldest first as far as one action goes, and behind which letter there
+/// may be more. What is buried after a dry run comes behind its last letter, and is not meant.
+async fn matching(
+    letters: &DeadLetters,
+    chosen: &Chosen,
+    mut after: Option<EntryId>,
+    until: Option<EntryId>,
+) -> Result<(Vec<EntryId>, Option<EntryId>), Fault> {
+    let mut ids = Vec::new();
     for _ in 0..PAGES_MAX {
         let page = letters.list(after, LOOKED_AT).await?;
-        let meant = page.letters.iter().filter(|letter| chosen.includes(letter));
-        ids.extend(meant.map(|letter| letter.id));
+        for letter in page.letters.iter().filter(|letter| chosen.includes(letter)) {
+            if ids.len() == AT_ONCE_MAX || until.is_some_and(|until| letter.id > until) {
+                let last = ids.last().copied().or(after).or(until);
+                return Ok((ids, last));
+            }
+            ids.push(letter.id);
+        }
         after = page.next;
-        if after.is_none() || ids.len() >= AT_ONCE_MAX {
+        if after.is_none() {
             break;
         }
     }
-    let more = after.is_some() || ids.len() > AT_ONCE_MAX;
-    ids.truncate(AT_ONCE_MAX);
-    Ok((ids, more))
+    Ok((ids, after))
 }
 
-/// What would be done, and the button that does it.
+/// What would be done, the button that does it, and the one that looks behind it.
 async fn plan(
     state: &Shared,
     visit: &Visit,
     (stream, name): &(String, String),
-    chosen: &Chosen,
+    form: &Posted,
     action: Action,
 ) -> Result<View, Fault> {
     let letters = state.group(stream, name)?.dead_letters();
-    let (ids, more) = matching(&letters, chosen).await?;
+    let (chosen, after) = (Chosen::of(form), form.id("after")?);
+    let (ids, next) = matching(&letters, &chosen, after, None).await?;
     let to = visit.base.to(&["streams", stream, "groups", name, "dead", action.as_str()]);
-    let fields = [chosen.pairs(), vec![("all", "1")]].concat();
+    let [after, until, next] =
+        [after, ids.last().copied(), next].map(|id| id.map(|id| id.to_string()));
+    let named = |name, id| Option::map(id, |id| (name, id));
+    let [after, until] = [named("after", after.as_deref()), named("until", until.as_deref())];
+    let bounds = after.into_iter().chain(until);
+    let fields = chosen.pairs().into_iter().chain([("all", "1")]).chain(bounds).collect::<Vec<_>>();
     let text = if action == Action::Purge { "Purge them for good" } else { "Put them back" };
     let button_of =
         Button { text, fields: &fields, danger: action == Action::Purge, confirm: None };
@@ -145,16 +163,23 @@ async fn plan(
         h1 { "What would be done" }
         p #plan {
             @if action == Action::Purge {
-                (format::count(ids.len() as u64)) " dead letters " (Foreign(&in_words(chosen))) " would be deleted for good."
+                (format::count(ids.len() as u64)) " dead letters " (Foreign(&in_words(&chosen))) " would be deleted for good."
             } @else {
-                "The jobs of " (format::count(ids.len() as u64)) " dead letters " (Foreign(&in_words(chosen)))
+                "The jobs of " (format::count(ids.len() as u64)) " dead letters " (Foreign(&in_words(&chosen)))
                 " would be put back for this group alone, under their event ids and with no failures counted."
             }
         }
-        @if more { p.soft { "There are more; one action goes up to " (format::count(AT_ONCE_MAX as u64)) "." } }
         @if let (Some(first), Some(last)) = (ids.first(), ids.last()) {
             p.soft { "From " (first.to_string()) " to " (last.to_string()) ". Nothing has been done yet." }
             div.actions { (button(visit, action, &to, &button_of)) }
+        }
+        @if let Some(next) = next {
+            p.soft {
+                "There may be more behind them: one look goes through " (format::count((PAGES_MAX * LOOKED_AT) as u64))
+                " letters of the group, and takes up to " (format::count(AT_ONCE_MAX as u64)) "."
+            }
+            @let further = [chosen.pairs(), vec![("dry_run", "1"), ("after", next.as_str())]].concat();
+            div.actions { (button(visit, action, &to, &Button { text: "Look further", fields: &further, ..Button::default() })) }
         }
         p { a href=(visit.base.to(&dead::path(stream, name))) { "Back" } }
     };

@@ -109,11 +109,17 @@ async fn letters_are_redriven_after_a_dry_run_that_changes_nothing() {
         .says("Nothing has been done yet")
         .says("name=\"all\" value=\"1\"");
     assert_eq!(site.server.length("{orders}:dead:work"), 4);
-    let done = site.post_as("redrive", &path, &[("fingerprint", kind), ("all", "1")]).await;
-    assert_eq!(done.is(303).notice(), "3 jobs were put back for this group alone.");
+    let until = dry.field("until");
+    site.bury("order 4 not found", "{}");
+    let fields = [("fingerprint", kind), ("all", "1"), ("until", &until)];
+    let done = site.post_as("redrive", &path, &fields).await;
+    let told =
+        "3 jobs were put back for this group alone. There may be more: look again for those.";
+    assert_eq!(done.is(303).notice(), told);
     assert_eq!(
         (site.server.length("{orders}:lane:work"), site.server.length("{orders}:dead:work")),
-        (3, 1)
+        (3, 2),
+        "what was buried after the dry run was not meant"
     );
     let one = site.post(&path, &[("id", &other), ("id", "1-1")]).await;
     assert!(
@@ -164,12 +170,39 @@ async fn letters_are_purged_only_when_chosen_or_when_all_of_a_kind_are_meant() {
     assert_eq!(site.server.length("{orders}:dead:work"), 4);
     let purged = site.post_as("purge", &path, &[("id", &ids[0]), ("id", &ids[1])]).await;
     assert_eq!(purged.is(303).notice(), "2 dead letters are gone for good.");
-    let rest = site.post(&path, &[("reason", "exhausted"), ("all", "1")]).await;
+    let unbounded = site.post(&path, &[("reason", "exhausted"), ("all", "1")]).await;
+    unbounded.is(400).says("up to the last of a dry run");
+    assert_eq!(site.server.length("{orders}:dead:work"), 2);
+    let rest = [("reason", "exhausted"), ("all", "1"), ("until", ids[3].as_str())];
+    let rest = site.post(&path, &rest).await;
     assert_eq!(rest.notice(), "2 dead letters are gone for good.");
     site.get(&format!("{GROUP}/dead")).await.is(200).says("There is none");
     let targets =
         site.done.lock().unwrap().iter().map(|deed| deed.target.clone()).collect::<Vec<_>>();
-    assert_eq!(targets, ["2 dead letters", "all dead letters with the reason exhausted"]);
+    let all = "all dead letters with the reason exhausted";
+    assert_eq!(targets, ["2 dead letters", all, all]);
+}
+
+#[tokio::test]
+async fn letters_behind_ten_thousand_others_are_found_by_looking_further() {
+    let site = Site::start().await;
+    let many =
+        "for _ = 1, 10000 do redis.call('XADD', KEYS[1], '*', 'sj-dead-reason', 'rejected') end";
+    site.server.command(&["EVAL", many, "1", "{orders}:dead:work"]);
+    site.bury("rare", "{}");
+    let path = format!("{GROUP}/dead/redrive");
+    let first = site.post(&path, &[("reason", "exhausted"), ("dry_run", "1")]).await;
+    first.is(200).says("The jobs of 0 dead letters").says("Look further").says_not("name=\"all\"");
+    let after = first.field("after");
+    let asked = [("reason", "exhausted"), ("dry_run", "1"), ("after", &after)];
+    let second = site.post(&path, &asked).await;
+    second.is(200).says("The jobs of 1 dead letters").says_not("Look further");
+    assert_eq!(second.field("after"), after);
+    let until = second.field("until");
+    let fields = [("reason", "exhausted"), ("all", "1"), ("after", &after), ("until", &until)];
+    let done = site.post(&path, &fields).await;
+    assert_eq!(done.is(303).notice(), "1 jobs were put back for this group alone.");
+    assert_eq!(site.server.length("{orders}:dead:work"), 10_000);
 }
 
 #[tokio::test]

@@ -94,7 +94,8 @@ async fn archived_letters_are_redriven_after_a_dry_run_with_who_and_why() {
     dry.is(200)
         .says("The jobs of 3 letters")
         .says("work on orders: 3")
-        .says("Nothing has been done yet");
+        .says("Nothing has been done yet")
+        .says("archived until the button is pressed");
     assert_eq!(site.server.length("{orders}:lane:work"), 0);
     site.post_as("guest", path, &[("all", "1")]).await.is(403);
     site.post(path, &[]).await.is(400).says("No letter is chosen");

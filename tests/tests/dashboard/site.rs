@@ -177,6 +177,13 @@ impl Answer {
         self
     }
 
+    /// The value of the first field of this name that a form of the page sends unseen.
+    #[track_caller]
+    pub fn field(&self, name: &str) -> String {
+        let value = self.text.split(&format!("name=\"{name}\" value=\"")).nth(1);
+        value.expect(name).split('"').next().unwrap().to_owned()
+    }
+
     /// What the notice for the next page says.
     pub fn notice(&self) -> String {
         let cookies = self.headers.get_all("set-cookie").iter();
