@@ -4,8 +4,9 @@ use std::ops::Deref;
 use std::str::FromStr;
 
 use axum::Form;
-use axum::extract::{FromRequest, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::StatusCode;
+use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use streamjobs::EntryId;
 
@@ -18,6 +19,14 @@ use crate::visit::Visit;
 /// The fields of a form that one of our own pages sent: its token has been checked.
 #[derive(Debug)]
 pub(crate) struct Posted(Fields);
+
+/// The group that an address is about, and what it asks for there.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) stream: String,
+    pub(crate) group: String,
+    pub(crate) fields: Fields,
+}
 
 /// Names and values, from a form or from an address. A name can come more than once.
 #[derive(Clone, Debug, Default)]
@@ -46,6 +55,17 @@ impl FromRequest<Shared> for Posted {
             return Err(refuse(Fault::forbidden(text)));
         }
         Ok(Self(fields))
+    }
+}
+
+impl FromRequestParts<Shared> for Asked {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Shared) -> Result<Self, Response> {
+        type Parted = (Path<(String, String)>, Query<Vec<(String, String)>>);
+        let (Path((stream, group)), Query(fields)) =
+            Parted::from_request_parts(parts, state).await?;
+        Ok(Self { stream, group, fields: Fields(fields) })
     }
 }
 

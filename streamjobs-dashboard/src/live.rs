@@ -24,16 +24,20 @@ type Maker =
 
 /// Answers with the page; or, to a browser that follows it, with its changing part again and again.
 ///
+/// What is asked for is handed to the view each time.
+///
 /// A page is followed for 20 seconds at most. Then the browser asks again and is looked at again, so
 /// that nobody sees more than they may for long, and a server that is to stop has not to wait.
-pub(crate) async fn show<F, Fut>(visit: Visit, state: Shared, make: F) -> Response
+pub(crate) async fn show<A, F, Fut>(visit: Visit, state: Shared, asked: A, view: F) -> Response
 where
-    F: Fn(Shared, Visit) -> Fut + Send + Sync + 'static,
+    A: Clone + Send + Sync + 'static,
+    F: Fn(Shared, Visit, A) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<View, Fault>> + Send + 'static,
 {
     let (shared, visitor) = (Arc::clone(&state), visit.clone());
     let maker: Box<Maker> = Box::new(move || {
-        let (state, page) = (Arc::clone(&shared), make(Arc::clone(&shared), visitor.clone()));
+        let state = Arc::clone(&shared);
+        let page = view(Arc::clone(&shared), visitor.clone(), asked.clone());
         Box::pin(async move { within_budget(&state.budget, page).await })
     });
     if visit.follows {

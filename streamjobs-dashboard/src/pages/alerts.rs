@@ -16,7 +16,7 @@ use crate::state::Shared;
 use crate::visit::Visit;
 
 pub(crate) async fn show(State(state): State<Shared>, visit: Visit) -> Response {
-    live::show(visit, state, |state, visit| async move {
+    live::show(visit, state, (), |state, visit, ()| async move {
         let snapshot = state.sampler.look().await;
         let trail = vec![("Overview".to_owned(), visit.base.root())];
         let body = html! {

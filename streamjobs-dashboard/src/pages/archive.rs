@@ -25,9 +25,8 @@ pub(crate) async fn show(
     visit: Visit,
     Query(asked): Query<Vec<(String, String)>>,
 ) -> Response {
-    live::show(visit, state, move |state, visit| {
-        let asked = Fields(asked.clone());
-        async move { view(&state, &visit, &asked).await }
+    live::show(visit, state, Fields(asked), |state, visit, asked| async move {
+        view(&state, &visit, &asked).await
     })
     .await
 }
@@ -263,10 +262,12 @@ pub(crate) async fn one(
     visit: Visit,
     Path(id): Path<String>,
 ) -> Response {
-    live::show(visit, state, move |state, visit| {
-        let id = id.clone();
-        async move { one_view(&state, &visit, &id).await }
-    })
+    live::show(
+        visit,
+        state,
+        id,
+        |state, visit, id| async move { one_view(&state, &visit, &id).await },
+    )
     .await
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::response::Response;
 use maud::{Markup, html};
 use streamjobs::EntryId;
@@ -10,7 +10,7 @@ use streamjobs::dead_letter::DeadLetter;
 
 use crate::access::Action;
 use crate::fault::Fault;
-use crate::form::Fields;
+use crate::form::{Asked, Fields};
 use crate::format::{self, Foreign};
 use crate::layout::{Button, View, button, nothing, token};
 use crate::live;
@@ -19,15 +19,9 @@ use crate::pages::set_aside::error;
 use crate::state::{Shared, State as All};
 use crate::visit::Visit;
 
-pub(crate) async fn show(
-    State(state): State<Shared>,
-    visit: Visit,
-    Path((stream, group)): Path<(String, String)>,
-    Query(asked): Query<Vec<(String, String)>>,
-) -> Response {
-    live::show(visit, state, move |state, visit| {
-        let (stream, group, asked) = (stream.clone(), group.clone(), Fields(asked.clone()));
-        async move { view(&state, &visit, &stream, &group, &asked).await }
+pub(crate) async fn show(State(state): State<Shared>, visit: Visit, asked: Asked) -> Response {
+    live::show(visit, state, asked, |state, visit, asked| async move {
+        view(&state, &visit, &asked).await
     })
     .await
 }
@@ -66,13 +60,8 @@ struct Kind<'a> {
     newest: &'a DeadLetter,
 }
 
-async fn view(
-    state: &All,
-    visit: &Visit,
-    stream: &str,
-    name: &str,
-    asked: &Fields,
-) -> Result<View, Fault> {
+async fn view(state: &All, visit: &Visit, asked: &Asked) -> Result<View, Fault> {
+    let Asked { stream, group: name, fields: asked } = asked;
     let group = state.group(stream, name)?;
     let (before, size, chosen) = (asked.id("before")?, asked.page_size()?, Chosen::of(asked));
     let page = group.dead_letters().newest(before, LOOKED_AT).await?;
@@ -232,11 +221,10 @@ fn row(visit: &Visit, stream: &str, group: &str, letter: &DeadLetter, may: bool)
 pub(crate) async fn one(
     State(state): State<Shared>,
     visit: Visit,
-    Path((stream, group, id)): Path<(String, String, String)>,
+    Path(place): Path<(String, String, String)>,
 ) -> Response {
-    live::show(visit, state, move |state, visit| {
-        let (stream, group, id) = (stream.clone(), group.clone(), id.clone());
-        async move { one_view(&state, &visit, &stream, &group, &id).await }
+    live::show(visit, state, place, |state, visit, (stream, group, id)| async move {
+        one_view(&state, &visit, &stream, &group, &id).await
     })
     .await
 }

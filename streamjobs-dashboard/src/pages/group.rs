@@ -1,12 +1,13 @@
 //! One group on a stream: how far it is, what it has in hand, and who works for it.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use maud::{Markup, html};
 use streamjobs::stream::{ConsumerInfo, Diagnosis, GroupInfo, Liveness};
 
 use crate::access::Action;
 use crate::fault::Fault;
+use crate::form::Asked;
 use crate::format::{self, Foreign};
 use crate::layout::{Button, View, button, nothing};
 use crate::live;
@@ -15,14 +16,9 @@ use crate::sampler::Snapshot;
 use crate::state::{Shared, State as All};
 use crate::visit::Visit;
 
-pub(crate) async fn show(
-    State(state): State<Shared>,
-    visit: Visit,
-    Path((stream, group)): Path<(String, String)>,
-) -> Response {
-    live::show(visit, state, move |state, visit| {
-        let (stream, group) = (stream.clone(), group.clone());
-        async move { view(&state, &visit, &stream, &group).await }
+pub(crate) async fn show(State(state): State<Shared>, visit: Visit, asked: Asked) -> Response {
+    live::show(visit, state, asked, |state, visit, asked| async move {
+        view(&state, &visit, &asked.stream, &asked.group).await
     })
     .await
 }

@@ -15,7 +15,7 @@ use crate::state::Shared;
 use crate::visit::Visit;
 
 pub(crate) async fn show(State(state): State<Shared>, visit: Visit) -> Response {
-    live::show(visit, state, |state, visit| async move {
+    live::show(visit, state, (), |state, visit, ()| async move {
         let snapshot = state.sampler.look().await;
         // If nothing at all can be looked at, that is the page.
         if let Some(fault) = unreachable(&snapshot) {

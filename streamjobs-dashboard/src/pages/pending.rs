@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::response::Response;
 use maud::{Markup, html};
 use streamjobs::stream::{ConsumerInfo, PendingEntry, PendingPage, PendingQuery};
 
 use crate::access::Action;
 use crate::fault::Fault;
-use crate::form::Fields;
+use crate::form::{Asked, Fields};
 use crate::format::{self, Foreign};
 use crate::layout::{View, nothing, token};
 use crate::live;
@@ -17,26 +17,15 @@ use crate::pages::group;
 use crate::state::{Shared, State as All};
 use crate::visit::Visit;
 
-pub(crate) async fn show(
-    State(state): State<Shared>,
-    visit: Visit,
-    Path((stream, group)): Path<(String, String)>,
-    Query(asked): Query<Vec<(String, String)>>,
-) -> Response {
-    live::show(visit, state, move |state, visit| {
-        let (stream, group, asked) = (stream.clone(), group.clone(), Fields(asked.clone()));
-        async move { view(&state, &visit, &stream, &group, &asked).await }
+pub(crate) async fn show(State(state): State<Shared>, visit: Visit, asked: Asked) -> Response {
+    live::show(visit, state, asked, |state, visit, asked| async move {
+        view(&state, &visit, &asked).await
     })
     .await
 }
 
-async fn view(
-    state: &All,
-    visit: &Visit,
-    stream: &str,
-    name: &str,
-    asked: &Fields,
-) -> Result<View, Fault> {
+async fn view(state: &All, visit: &Visit, asked: &Asked) -> Result<View, Fault> {
+    let Asked { stream, group: name, fields: asked } = asked;
     let group = state.group(stream, name)?;
     let consumers = group.consumers().await?;
     let in_lane = asked.get("lane").is_some();

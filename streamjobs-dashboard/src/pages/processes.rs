@@ -25,7 +25,7 @@ struct Seen<'a> {
 }
 
 pub(crate) async fn show(State(state): State<Shared>, visit: Visit) -> Response {
-    live::show(visit, state, |state, visit| async move {
+    live::show(visit, state, (), |state, visit, ()| async move {
         let snapshot = state.sampler.look().await;
         let body = body(&visit, &snapshot);
         let trail = vec![("Overview".to_owned(), visit.base.root())];

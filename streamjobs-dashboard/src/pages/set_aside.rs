@@ -1,13 +1,13 @@
 //! Jobs of a group that wait for their back-off, and when each is due.
 
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::response::Response;
 use maud::{Markup, html};
 use streamjobs::stream::{SetAsideId, SetAsideJob};
 
 use crate::access::Action;
 use crate::fault::Fault;
-use crate::form::Fields;
+use crate::form::Asked;
 use crate::format::{self, Foreign};
 use crate::layout::{View, nothing, token};
 use crate::live;
@@ -16,26 +16,15 @@ use crate::payload::cut;
 use crate::state::{Shared, State as All};
 use crate::visit::Visit;
 
-pub(crate) async fn show(
-    State(state): State<Shared>,
-    visit: Visit,
-    Path((stream, group)): Path<(String, String)>,
-    Query(asked): Query<Vec<(String, String)>>,
-) -> Response {
-    live::show(visit, state, move |state, visit| {
-        let (stream, group, asked) = (stream.clone(), group.clone(), Fields(asked.clone()));
-        async move { view(&state, &visit, &stream, &group, &asked).await }
+pub(crate) async fn show(State(state): State<Shared>, visit: Visit, asked: Asked) -> Response {
+    live::show(visit, state, asked, |state, visit, asked| async move {
+        view(&state, &visit, &asked).await
     })
     .await
 }
 
-async fn view(
-    state: &All,
-    visit: &Visit,
-    stream: &str,
-    name: &str,
-    asked: &Fields,
-) -> Result<View, Fault> {
+async fn view(state: &All, visit: &Visit, asked: &Asked) -> Result<View, Fault> {
+    let Asked { stream, group: name, fields: asked } = asked;
     let group = state.group(stream, name)?;
     let after = asked.get("after").map(str::parse::<SetAsideId>).transpose();
     let after = after.map_err(|_| Fault::bad_request("That is no job that is set aside."))?;

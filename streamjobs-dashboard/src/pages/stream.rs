@@ -22,10 +22,12 @@ pub(crate) async fn show(
     visit: Visit,
     Path(name): Path<String>,
 ) -> Response {
-    live::show(visit, state, move |state, visit| {
-        let name = name.clone();
-        async move { view(&state, &visit, &name).await }
-    })
+    live::show(
+        visit,
+        state,
+        name,
+        |state, visit, name| async move { view(&state, &visit, &name).await },
+    )
     .await
 }
 
@@ -68,9 +70,8 @@ pub(crate) async fn replay(
     Path(name): Path<String>,
     Query(asked): Asked,
 ) -> Response {
-    live::show(visit, state, move |state, visit| {
-        let (name, asked) = (name.clone(), Fields(asked.clone()));
-        async move { replay_view(&state, &visit, &name, &asked).await }
+    live::show(visit, state, (name, Fields(asked)), |state, visit, (name, asked)| async move {
+        replay_view(&state, &visit, &name, &asked).await
     })
     .await
 }
