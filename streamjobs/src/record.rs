@@ -66,8 +66,10 @@ impl Attempted<'_> {
         push(&mut letter, "sj-dead-last", self.taken_up.to_string());
         push(&mut letter, "sj-dead-consumer", consumer.to_owned());
         push(&mut letter, "sj-dead-event", self.envelope.event_id.as_str().to_owned());
-        if entry.fields().len() > FIELDS_CARRIED_MAX {
-            // A script can only pass a bounded number of values on, so these travel as one.
+        let forged = |(name, _): &(Bytes, Bytes)| name.starts_with(NOTES.as_bytes());
+        if entry.fields().len() > FIELDS_CARRIED_MAX || entry.fields().iter().any(forged) {
+            // A script can only pass a bounded number of values on, and fields that are called as
+            // our notes would be read as such: these travel as one value.
             push(&mut letter, "sj-dead-raw", pack(entry.fields()));
         } else {
             letter.extend(entry.fields().iter().cloned());
@@ -155,7 +157,7 @@ impl DeadLetter {
             None => entry
                 .fields()
                 .iter()
-                .filter(|(name, _)| !name.starts_with(b"sj-dead-"))
+                .filter(|(name, _)| !name.starts_with(NOTES.as_bytes()))
                 .cloned()
                 .collect(),
         };
@@ -287,6 +289,8 @@ fn unpack(packed: &Bytes) -> Fields {
 /// Fields that a retry or a redrive writes anew.
 const REWRITTEN: [&str; 6] = ["sj-id", "sj-attempt", "sj-origin", "sj-first", "sj-error", DUE];
 const DUE: &str = "sj-due";
+/// How the names of a dead letter's notes begin.
+const NOTES: &str = "sj-dead-";
 /// What a script hands on in one call; it could hand on 4,000. Entries with more fields are buried
 /// with all of them in one packed value, and are not run again.
 pub(crate) const FIELDS_CARRIED_MAX: usize = 1_000;
@@ -346,6 +350,17 @@ mod tests {
         let letter = letter(fields.clone());
         assert_eq!(letter.fields, fields);
         assert_eq!(letter.redriven(), None);
+    }
+
+    #[test]
+    fn fields_called_as_our_notes_are_kept_byte_for_byte() {
+        for name in ["sj-dead-", "sj-dead-raw", "sj-dead-error", "sj-dead-of-another"] {
+            let fields = vec![field("type", "t"), field(name, "1:a1:b")];
+            let letter = letter(fields.clone());
+            assert_eq!(letter.fields, fields);
+            assert_eq!((letter.error.as_deref(), letter.event_type()), (Some("no"), Some("t")));
+            assert_eq!(letter.redriven().unwrap()[..2], fields);
+        }
     }
 
     #[test]
