@@ -90,6 +90,34 @@ pub mod __store {
     pub use crate::store::*;
     pub use crate::version::{Product, Release, Version};
 
+    /// Reads a stored dead letter.
+    #[must_use]
+    pub fn letter_of(entry: &crate::Entry) -> crate::dead_letter::DeadLetter {
+        crate::record::DeadLetter::of(entry)
+    }
+
+    /// What the lane will hold of an entry when its job is tried again after this error.
+    #[must_use]
+    pub fn retried(stream: &crate::StreamName, entry: &crate::Entry, error: &str) -> crate::Fields {
+        let envelope = crate::event::Envelope::of(stream, entry);
+        let entry = entry.clone();
+        let delivery = Delivery { source: Source::Stream, entry, delivery_count: 1 };
+        let failures = envelope.failures.saturating_add(1);
+        let attempted = crate::record::Attempted {
+            delivery: &delivery,
+            envelope: &envelope,
+            taken_up: 77,
+            failures,
+        };
+        attempted.retry(Some(error), Some(99))
+    }
+
+    /// Reads what a consumer says about itself, as it would be written again.
+    #[must_use]
+    pub fn beat_of(text: &str) -> Option<String> {
+        crate::presence::About::read(text).map(|about| about.write())
+    }
+
     /// The store that a client uses.
     #[must_use]
     pub fn of(client: &crate::Client) -> Arc<dyn Store> {

@@ -36,9 +36,14 @@ async fn state(link: &Link) -> Result<ServerState, StoreError> {
     let mut command = redis::cmd(INFO);
     command.arg(&["server", "clients", "memory", "persistence", "replication", "cluster"]);
     let text = reply::text(link.command(&command).await?, INFO)?;
+    Ok(state_in(&text))
+}
+
+/// Reads the lines of an answer to `INFO`.
+pub(super) fn state_in(text: &str) -> ServerState {
     let lines = text.lines().filter_map(|line| line.trim_end().split_once(':'));
     let pairs = lines.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    Ok(state_of(&pairs.collect()))
+    state_of(&pairs.collect())
 }
 
 fn state_of(said: &Said) -> ServerState {

@@ -261,7 +261,7 @@ fn fill(
     Ok(())
 }
 
-fn checked(value: Value, command: &'static str) -> Result<Checked, StoreError> {
+pub(super) fn checked(value: Value, command: &'static str) -> Result<Checked, StoreError> {
     match value {
         Value::Int(1) => Ok(Checked::Held),
         Value::Int(0) => Ok(Checked::TakenOver),
@@ -270,7 +270,7 @@ fn checked(value: Value, command: &'static str) -> Result<Checked, StoreError> {
     }
 }
 
-fn hold(source: Source, row: Value) -> Result<Hold, StoreError> {
+pub(super) fn hold(source: Source, row: Value) -> Result<Hold, StoreError> {
     let [id, _, _, count] = reply::tuple(row, XPENDING)?;
     Ok(Hold {
         source,

@@ -273,7 +273,7 @@ async fn set_aside_jobs(
 }
 
 /// Records are what this crate wrote, or somebody's hand: what cannot be read is none.
-fn set_aside_job(row: Value, name: &'static str) -> Result<SetAsideFacts, StoreError> {
+pub(super) fn set_aside_job(row: Value, name: &'static str) -> Result<SetAsideFacts, StoreError> {
     let [member, due, event_type, event_id, failures, origin, error] = reply::tuple(row, name)?;
     let text = |value| reply::unless_nil(value, name, reply::lossy);
     Ok(SetAsideFacts {

@@ -133,7 +133,7 @@ async fn put_back(
     answers
 }
 
-fn returned(value: Value) -> Returned {
+pub(super) fn returned(value: Value) -> Returned {
     match value {
         Value::ServerError(error) => Err(refused(&error)),
         value => reply::unless_nil(value, script::PUT_BACK.name, reply::id),

@@ -25,6 +25,8 @@ mod acknowledge;
 mod address;
 mod append;
 mod connection;
+#[cfg(feature = "testing")]
+pub mod decoders;
 mod error;
 mod facts;
 mod group;
