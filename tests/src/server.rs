@@ -14,6 +14,7 @@ use crate::{eventually, signal};
 mod demo;
 mod inspect;
 mod program;
+mod replica;
 
 pub use self::demo::{DemoServer, GivenServer};
 pub use self::inspect::{ClientRow, EntryRow, PendingRow};
