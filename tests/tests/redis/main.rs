@@ -17,6 +17,7 @@ mod conformance;
 mod dead_letters;
 mod deliver;
 mod doctor;
+mod faults;
 mod groups;
 mod lease;
 mod log;
