@@ -16,6 +16,7 @@ use streamjobs::config::GroupOptions;
 use streamjobs::once::OnceMark;
 use streamjobs::{Client, Event, Job, JobError, Runtime, State, handler, handlers};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until};
 
 #[derive(Debug, Event, Serialize, Deserialize)]
@@ -25,8 +26,9 @@ struct Order {
     customer: String,
 }
 
-/// What the process does with its jobs: `quick`, `hold` (until it is told to stop), `abort`, or
-/// `sleep:<milliseconds>`; with `marked:` in front, as work that is marked.
+/// What the process does with its jobs: `quick`, `hold` (until it is told to stop), `abort` or
+/// `overflow` (at the job called poison), `abort-beside` (the same, and others wait for the job called
+/// innocent), or `sleep:<milliseconds>`; with `marked:` in front, as work that is marked.
 #[derive(Clone)]
 struct Mode(String);
 
@@ -52,8 +54,11 @@ async fn act(order: &Order, mode: &str, job: &Job) -> Result<(), JobError> {
     say(&format!("start {} {} {}", order.id, job.attempt(), job.delivery_count()));
     match mode {
         "quick" => {}
-        "abort" if order.id == "poison" => std::process::abort(),
-        "abort" => {}
+        "abort" | "abort-beside" if order.id == "poison" => std::process::abort(),
+        "overflow" if order.id == "poison" => println!("{}", overflow(0)),
+        "abort" | "overflow" => {}
+        "abort-beside" if order.id == "innocent" => INNOCENT.add_permits(Semaphore::MAX_PERMITS),
+        "abort-beside" => drop(INNOCENT.acquire().await.unwrap()),
         "hold" => {
             job.cancelled().cancelled().await;
             say(&format!("told {} lost={}", order.id, job.lease_lost()));
@@ -68,6 +73,12 @@ async fn act(order: &Order, mode: &str, job: &Job) -> Result<(), JobError> {
     Ok(())
 }
 
+/// Calls itself until the stack is full.
+fn overflow(depth: u64) -> u64 {
+    // What is done with the answer keeps the compiler from making a loop of it.
+    if depth == u64::MAX { 0 } else { std::hint::black_box(overflow(depth + 1)) + 1 }
+}
+
 fn say(line: &str) {
     let mut out = std::io::stdout().lock();
     // Nobody listening is no reason to stop working.
@@ -79,6 +90,9 @@ fn number(name: &str) -> Option<u64> {
 }
 
 const MARKED: &str = "marked:";
+
+/// Open as soon as the job called innocent has run in this process.
+static INNOCENT: Semaphore = Semaphore::const_new(0);
 
 #[tokio::main]
 async fn main() {

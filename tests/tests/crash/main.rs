@@ -212,23 +212,56 @@ fn a_terminated_process_hands_its_work_to_another_within_a_second_uncounted() {
 #[test]
 fn a_job_that_kills_its_process_is_buried_after_so_many_deaths() {
     let server = RedisServer::start().unwrap();
-    let plan = Plan { mode: "abort", lease: Some(300), ..QUICK };
-    publish(&server, ["poison".to_owned()]);
+    die_until_buried(&server, &Plan { mode: "abort", lease: Some(300), ..QUICK }, |_| ());
+}
+
+#[test]
+fn a_job_that_overflows_the_stack_is_buried_like_any_that_kills_its_process() {
+    let server = RedisServer::start().unwrap();
+    die_until_buried(&server, &Plan { mode: "overflow", lease: Some(300), ..QUICK }, |_| ());
+}
+
+/// Each death counts for all that ran in that process, so a neighbour of the last death has one
+/// delivery more, and neither it nor what comes later is buried with the culprit.
+#[test]
+fn neighbours_of_a_poison_job_that_died_with_it_less_often_are_done() {
+    let server = RedisServer::start().unwrap();
+    let plan = Plan { mode: "abort-beside", lease: Some(300), slots: 32, ..QUICK };
+    let neighbours = |death| {
+        let id = |number| format!("{death}-{number}");
+        publish(&server, (0..4).map(id));
+    };
+    let current = die_until_buried(&server, &plan, neighbours);
+    assert_eq!(distinct(&ended([&current])), 4 * 4 + 1, "every neighbour and the innocent");
+    assert_eq!(server.length("{orders}:dead:work"), 1, "buried: the poison job alone");
+    let shared = |line: &String| line.ends_with(" 4") || line.ends_with(" 5");
+    assert!(started([&current]).iter().any(shared), "some have died with it several times");
+}
+
+/// Publishes one job that kills its process, starts another process after each of the five deaths,
+/// publishes what `beside` says before each of the last four, and returns the process that buried.
+fn die_until_buried(server: &RedisServer, plan: &Plan<'_>, beside: impl Fn(usize)) -> Worker {
+    publish(server, ["poison".to_owned()]);
     let mut deaths = 0;
-    let mut current = worker(&server, &plan);
+    let mut current = worker(server, plan);
     while server.length("{orders}:dead:work") == 0 {
         let buried = || server.length("{orders}:dead:work") == 1;
         eventually(DEADLINE, "a death or a burial", || buried() || !is_running(current.pid()));
         if !is_running(current.pid()) {
             deaths += 1;
             assert!(deaths <= 5, "more deaths than deliveries are allowed");
-            current = worker(&server, &plan);
+            if deaths < 5 {
+                beside(deaths);
+            }
+            current = worker(server, plan);
         }
     }
     assert_eq!(deaths, 5);
-    publish(&server, ["innocent".to_owned()]);
-    eventually(DEADLINE, "work goes on", || ended([&current]) == ["innocent"]);
+    publish(server, ["innocent".to_owned()]);
+    let innocent = || ended([&current]).contains(&"innocent".to_owned());
+    eventually(DEADLINE, "work goes on", innocent);
     eventually(DEADLINE, "nothing pending", || server.pending("orders", "work").is_empty());
+    current
 }
 
 #[test]
