@@ -96,7 +96,7 @@ impl Work {
         until(DEADLINE, &format!("{runs} runs"), || self.count() >= runs).await;
     }
 
-    async fn run(&self, order: Order, job: Job) -> Result<(), JobError> {
+    pub async fn run(&self, order: Order, job: Job) -> Result<(), JobError> {
         self.runs.lock().unwrap().push(Run {
             order: order.id.clone(),
             attempt: job.attempt(),

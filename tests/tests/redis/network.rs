@@ -100,6 +100,27 @@ async fn a_black_hole_is_noticed_by_the_read_deadline() {
 }
 
 #[tokio::test]
+async fn a_read_that_blocks_longer_than_asked_is_given_up_by_our_own_clock() {
+    let app = App::start().await;
+    let counted = Work::fine();
+    let (proxy, runtime) = behind_proxy(&app, &counted, Duration::from_secs(30)).await;
+    let before = (runtime.counters().server_errors, proxy.connections());
+    let from = Instant::now();
+    proxy.set(Mode::HoldReplyTo("XREADGROUP".to_owned()));
+    until(DEADLINE, "given up three times", || proxy.connections() >= before.1 + 3).await;
+    let rounds = proxy.connections() - before.1;
+    // Block and margin are half a second for each, so three cannot come in a burst.
+    assert!(from.elapsed() > Duration::from_millis(500), "{rounds} in {:?}", from.elapsed());
+    assert!(runtime.counters().server_errors - before.0 <= 10, "no storm of errors");
+    proxy.set(Mode::Pass);
+    app.client.publish(&order("second")).await.unwrap();
+    counted.wait_for(2).await;
+    app.drained("work").await;
+    assert_eq!((counted.distinct(), runtime.counters().failed), (2, 0));
+    let _ = runtime.shutdown().await;
+}
+
+#[tokio::test]
 async fn what_a_ghost_of_a_lost_connection_received_is_not_lost() {
     let app = App::start().await;
     let counted = Work::fine();
