@@ -13,10 +13,12 @@
 mod alerts;
 mod app;
 mod bad_input;
+mod bounds;
 mod conformance;
 mod dead_letters;
 mod deliver;
 mod doctor;
+mod failover;
 mod faults;
 mod groups;
 mod lease;

@@ -1,0 +1,103 @@
+//! What stays bounded however much there is: attempts, memory, and the cost of renewals.
+
+use std::num::NonZeroU32;
+use std::time::{Duration, Instant};
+
+use streamjobs::JobError;
+
+use crate::app::{App, DEADLINE, Gate, Work, options, order, orders, settled, until};
+
+#[tokio::test]
+async fn a_group_set_back_runs_no_running_job_again_and_no_attempt_beyond_the_last() {
+    let app = App::start().await;
+    let gate = Gate::default();
+    let held = gate.clone();
+    let work = Work::new(move |order, job| {
+        let gate = held.clone();
+        async move {
+            if order.id == "held" || job.attempt() == 2 {
+                gate.passed().await;
+            }
+            if order.id == "bad" { Err::<(), JobError>("no".into()) } else { Ok(()) }
+        }
+    });
+    let three = options().max_attempts(NonZeroU32::new(3).unwrap());
+    let runtime = app.bare(&work).group("work", three).start().await.unwrap();
+    for id in ["held", "bad"] {
+        app.client.publish(&order(id)).await.unwrap();
+    }
+    work.wait_for(3).await;
+    app.server.command(&["XGROUP", "SETID", "orders", "work", "0"]);
+    until(DEADLINE, "delivered again", || runtime.counters().delivered_again > 0).await;
+    gate.open();
+    app.drained("work").await;
+    settled(&runtime).await;
+    let attempts = |id: &str| -> Vec<u32> {
+        work.runs().iter().filter(|run| run.order == id).map(|run| run.attempt).collect()
+    };
+    assert_eq!(attempts("held"), [1]);
+    let mut bad = attempts("bad");
+    bad.sort_unstable();
+    // To go back is to ask for what was set aside once more: each of the two has its own record.
+    assert_eq!(bad, [1, 1, 2, 2, 3, 3]);
+    assert_eq!(app.server.length("{orders}:dead:work"), 2);
+    let _ = runtime.shutdown().await;
+}
+
+/// Memory is bounded by slots times the largest payload, since no more is read than has a slot.
+#[tokio::test]
+async fn of_large_payloads_no_more_is_read_than_there_are_slots() {
+    let app = App::start().await;
+    let gate = Gate::default();
+    let gated = Work::gated(&gate);
+    let large = "x".repeat(1024 * 1024 - 1024);
+    for id in 0..40 {
+        app.client.publish(&order(format!("{id} {large}"))).await.unwrap();
+    }
+    app.server.command(&["XGROUP", "CREATE", "orders", "work", "0"]);
+    app.server.command(&["CONFIG", "RESETSTAT"]);
+    let four = options().concurrency(NonZeroU32::new(4).unwrap());
+    let runtime = app.bare(&gated).group("work", four).start().await.unwrap();
+    gated.wait_for(4).await;
+    let sent: usize = app.server.info("total_net_output_bytes").unwrap().parse().unwrap();
+    assert!(sent < 6 * large.len(), "{sent} bytes for four slots");
+    assert_eq!(app.pending("work"), 4);
+    gate.open();
+    app.drained("work").await;
+    assert_eq!((gated.count(), gated.distinct()), (40, 40));
+    let _ = runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn the_bytes_of_renewals_grow_with_the_jobs_and_their_calls_hardly_do() {
+    let app = App::start().await;
+    let gate = Gate::default();
+    let gated = Work::gated(&gate);
+    let lease = Duration::from_secs(6);
+    let wide = options().lease(lease).concurrency(NonZeroU32::new(10_000).unwrap());
+    let runtime = app.bare(&gated).group("work", wide).start().await.unwrap();
+    let mut costs = Vec::new();
+    for more in [0, 1_000, 9_000] {
+        let running = gated.count() + more;
+        for batch in orders(more).chunks(1_000) {
+            app.client.publish_all(batch).await;
+        }
+        gated.wait_for(running).await;
+        app.server.command(&["CONFIG", "RESETSTAT"]);
+        let since = Instant::now();
+        until(DEADLINE, "a lease has passed", || since.elapsed() > lease).await;
+        let bytes: f64 = app.server.info("total_net_input_bytes").unwrap().parse().unwrap();
+        costs.push((app.calls("evalsha"), bytes / since.elapsed().as_secs_f64()));
+    }
+    println!("calls in a lease and bytes in a second, of 0, 1,000 and 10,000 jobs: {costs:?}");
+    let [(calls_none, bytes_none), (_, bytes_few), (calls_many, bytes_many)] = costs[..] else {
+        panic!("three were measured");
+    };
+    let growth = (bytes_many - bytes_none) / (bytes_few - bytes_none);
+    assert!((5.0..15.0).contains(&growth), "ten times the jobs cost {growth} times the bytes");
+    assert!(calls_many < calls_none + 500, "they go in batches");
+    assert_eq!((runtime.counters().leases_lost, runtime.counters().claimed), (0, 0));
+    gate.open();
+    until(DEADLINE, "all done", || runtime.counters().succeeded == 10_000).await;
+    let _ = runtime.shutdown().await;
+}

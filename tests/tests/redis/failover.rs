@@ -1,0 +1,142 @@
+//! A replica that lags, and one that takes over: what was acknowledged may come again, and only that.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use streamjobs::{Client, Runtime, handlers};
+use streamjobs_tests::eventually::eventually_async;
+use streamjobs_tests::proxy::{FaultProxy, Mode};
+use streamjobs_tests::server::RedisServer;
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+use crate::app::{App, DEADLINE, Gate, Work, options, order, quick, settled, until, work};
+
+/// A reader that waits is told at once, which the length of its wait shows.
+#[tokio::test]
+async fn a_reader_unblocked_by_a_demotion_goes_on_without_a_busy_loop() {
+    let (app, primary) = (App::start().await, RedisServer::start().unwrap());
+    let fine = Work::fine();
+    let builder = app.runtime(&fine).block(Duration::from_secs(60));
+    let runtime = builder.start().await.unwrap();
+    app.publish(1).await;
+    app.drained("work").await;
+    let waits = |row: &streamjobs_tests::server::ClientRow| row.flags.contains('b');
+    until(DEADLINE, "a reader waits", || app.server.client_list().iter().any(waits)).await;
+    primary.follow(app.server.port());
+    primary.promote();
+    app.server.command(&["CONFIG", "RESETSTAT"]);
+    app.server.follow(primary.port());
+    assert!(app.server.info("errorstat_UNBLOCKED").is_some(), "the reader was told");
+    until(DEADLINE, "refused", || runtime.counters().server_errors > 2).await;
+    app.server.promote();
+    app.client.publish(&order("after")).await.unwrap();
+    fine.wait_for(2).await;
+    let counters = runtime.counters();
+    assert!(counters.server_errors < 60 && counters.failed == 0, "{counters:?}");
+    let _ = runtime.shutdown().await;
+}
+
+/// The link to the replica is cut, so that it knows five jobs as running that end afterwards, and
+/// of the five that are published afterwards it knows nothing.
+#[tokio::test]
+async fn a_promoted_replica_that_lags_costs_its_tail_and_repeats_only_that() {
+    let (app, replica) = (App::start().await, RedisServer::start().unwrap());
+    let gate = Gate::default();
+    let gated = Work::gated(&gate);
+    let runtime = app.runtime(&gated).start().await.unwrap();
+    app.client.publish_all(&(0..5).map(|n| order(format!("kept {n}"))).collect::<Vec<_>>()).await;
+    gated.wait_for(5).await;
+    let link = FaultProxy::start(&app.server).unwrap();
+    replica.follow(link.port());
+    link.set(Mode::BlackHole);
+    gate.open();
+    app.client.publish_all(&(0..5).map(|n| order(format!("tail {n}"))).collect::<Vec<_>>()).await;
+    app.drained("work").await;
+    let _ = runtime.shutdown().await;
+    app.server.kill();
+    replica.promote();
+    assert_eq!((replica.length("orders"), replica.pending("orders", "work").len()), (5, 5));
+    let promoted = App::on(replica).await;
+    let again = Work::fine();
+    let runtime = promoted.runtime(&again).start().await.unwrap();
+    promoted.client.publish(&order("new")).await.unwrap();
+    promoted.drained("work").await;
+    settled(&runtime).await;
+    let mut done: Vec<String> = again.runs().into_iter().map(|run| run.order).collect();
+    done.sort();
+    assert_eq!(done, ["kept 0", "kept 1", "kept 2", "kept 3", "kept 4", "new"]);
+    let counters = runtime.counters();
+    assert_eq!((counters.failed, counters.buried), (0, 0));
+    let _ = runtime.shutdown().await;
+}
+
+/// A primary that keeps nothing comes back empty, and its replica becomes as empty.
+#[tokio::test]
+async fn replicas_emptied_by_their_primary_get_their_groups_back_and_tell_of_it() {
+    let (app, primary) = (App::start().await, RedisServer::start().unwrap());
+    let fine = Work::fine();
+    let runtime = app.runtime(&fine).start().await.unwrap();
+    app.publish(5).await;
+    app.drained("work").await;
+    primary.follow(app.server.port());
+    primary.promote();
+    app.server.follow(primary.port());
+    primary.kill();
+    // What it was sent as a replica is all that is on its disk.
+    std::fs::remove_file(primary.dir().join("dump.rdb")).unwrap();
+    primary.restart().unwrap();
+    until(DEADLINE, "emptied", || app.server.length("orders") == 0).await;
+    app.server.promote();
+    let next = order("next");
+    eventually_async(DEADLINE, "published", async || app.client.publish(&next).await.is_ok()).await;
+    fine.wait_for(6).await;
+    app.drained("work").await;
+    assert!(runtime.counters().groups_restored >= 1, "{:?}", runtime.counters());
+    let _ = runtime.shutdown().await;
+}
+
+/// The address stays, and what answers there becomes another server, as Sentinel and DNS do it.
+#[tokio::test]
+async fn an_address_that_leads_to_another_primary_is_followed() {
+    let (app, successor) = (App::start().await, RedisServer::start().unwrap());
+    let leads_to = Arc::new(AtomicU16::new(app.server.port()));
+    let (_address, port) = address(&leads_to).await;
+    let client = Client::connect(&format!("redis://127.0.0.1:{port}")).await.unwrap();
+    let fine = Work::fine();
+    let builder = Runtime::builder(&client).handlers(handlers![work]).state(fine.clone());
+    let runtime = quick(builder.group("work", options())).start().await.unwrap();
+    app.publish(5).await;
+    app.drained("work").await;
+    successor.follow(app.server.port());
+    successor.promote();
+    leads_to.store(successor.port(), Ordering::Relaxed);
+    app.server.follow(successor.port());
+    let next = order("next");
+    eventually_async(DEADLINE, "published", async || client.publish(&next).await.is_ok()).await;
+    fine.wait_for(6).await;
+    until(DEADLINE, "acknowledged there", || successor.pending("orders", "work").is_empty()).await;
+    assert_eq!((successor.length("orders"), fine.distinct()), (6, 6));
+    assert_eq!(runtime.counters().failed, 0);
+    let _ = runtime.shutdown().await;
+}
+
+/// Listens on a port and leads each new connection to the server that is named at that moment.
+async fn address(leads_to: &Arc<AtomicU16>) -> (JoinSet<()>, u16) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (mut task, leads_to) = (JoinSet::new(), leads_to.clone());
+    task.spawn(async move {
+        let mut links = JoinSet::new();
+        while let Ok((mut client, _)) = listener.accept().await {
+            let to = ("127.0.0.1", leads_to.load(Ordering::Relaxed));
+            links.spawn(async move {
+                let mut server = TcpStream::connect(to).await?;
+                copy_bidirectional(&mut client, &mut server).await
+            });
+        }
+    });
+    (task, port)
+}
