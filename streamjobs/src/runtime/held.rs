@@ -374,7 +374,7 @@ mod tests {
         assert_eq!(held.lost(vec![hold(2)]), [hold(2)], "a claim that did not arrive");
         held.forget_left(Source::Stream, &BTreeSet::from([hold(1).id]));
         assert!(held.lost(vec![hold(1)]).is_empty(), "as long as the entry is pending");
-        let lease = Arc::new(Lease::new(LEASE));
+        let lease = Arc::new(Lease::new(LEASE, LEASE));
         assert_eq!(held.register(hold(2), &lease, now, 0), Registered::New);
         held.remove(Source::Stream, hold(2).id);
         assert_eq!(held.lost(vec![hold(2)]), [hold(2)]);

@@ -102,8 +102,12 @@ pub(super) fn recoveries<'a>(
     let clean = |extra: &&Extra<'_>| {
         ended(extra.cause)
             && extra.since.is_some_and(|since| {
-                account.touching(since, extra.run.began).filter(|fault| fault.from != since).count()
-                    == 0
+                // What ended before, or ended a process for good, is in nobody's way.
+                let in_the_way = |fault: &&Fault| match fault.pid() {
+                    Some(_) => fault.from > since,
+                    None => true,
+                };
+                !account.touching(since, extra.run.began).any(|fault| in_the_way(&fault))
             })
     };
     let waited = |extra: &'a Extra<'a>| {

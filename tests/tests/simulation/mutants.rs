@@ -78,7 +78,7 @@ impl Bench {
     async fn set_aside(&self, origin: &str) {
         let job = fields(&[("type", "t"), ("sj-origin", origin)]);
         let (queue, zero) = (queue(0), Duration::ZERO);
-        self.store.set_aside(&queue, &self.me, self.hold, None, zero, &job).await.unwrap();
+        Store::set_aside(&self.store, &queue, &self.me, self.hold, None, zero, &job).await.unwrap();
     }
 
     async fn bury(&self, reason: &str) {

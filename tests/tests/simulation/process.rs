@@ -9,7 +9,7 @@ use streamjobs::__store::memory::MemoryStore;
 use streamjobs::config::GroupOptions;
 use streamjobs::error::StartError;
 use streamjobs::{Backoff, Event, Job, JobError, Runtime, State, handler, handlers};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep_until};
 
 use crate::ledger::Start;
 use crate::network::Network;
@@ -120,10 +120,10 @@ impl Inside {
         let running = Running { inside: self, run: Some(run) };
         let behaviour = self.plan.behaviour(group, order.number, nth);
         match behaviour {
-            Behaviour::Slow(tenths) => sleep(self.plan.tenths(tenths)).await,
+            Behaviour::Slow(tenths) => sleep_until(Instant::now() + self.plan.tenths(tenths)).await,
             Behaviour::Deaf(tenths) => {
                 job.cancelled().cancelled().await;
-                sleep(self.plan.tenths(tenths)).await;
+                sleep_until(Instant::now() + self.plan.tenths(tenths)).await;
             }
             Behaviour::Never => std::future::pending().await,
             _ => {}

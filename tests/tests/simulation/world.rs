@@ -10,7 +10,7 @@ use streamjobs::__store::operate::{Cut, Operate, Trim, Unfinished};
 use streamjobs::runtime::ShutdownReport;
 use streamjobs::{Client, EventId, Runtime, StreamName};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use crate::network::{Network, OPERATOR, PUBLISHER};
 use crate::plan::{Action, GROUPS, Plan, STREAM, Weather};
@@ -231,7 +231,7 @@ impl World {
             tokio::select! {
                 biased;
                 Some(stopped) = self.stopping.join_next() => self.stopped(stopped),
-                () = sleep(self.plan.lease / 4) => {}
+                () = sleep_until(Instant::now() + self.plan.lease / 4) => {}
             }
         }
     }
@@ -242,7 +242,7 @@ impl World {
             self.stopped(stopped);
         }
         // What waits for a last answer is counted when it has come.
-        sleep(self.plan.lease).await;
+        sleep_until(Instant::now() + self.plan.lease).await;
         for (caller, runtime) in &self.running {
             let counters = runtime.counters();
             self.network.ledger(|ledger| ledger.judge_counters(*caller, &counters));

@@ -89,7 +89,11 @@ impl<'a> View<'a> {
     /// The jobs that are set aside, in the order in which they are due.
     pub fn set_aside(self, queue: &Queue) -> impl Iterator<Item = &'a Fields> + use<'a> {
         let key = queue.stream.retry_key(&queue.group);
-        self.world.waiting.get(&key).into_iter().flat_map(|waiting| waiting.values())
+        self.world
+            .waiting
+            .get(&key)
+            .into_iter()
+            .flat_map(|waiting| waiting.values().map(|waiting| &waiting.fields))
     }
 }
 
