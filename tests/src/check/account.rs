@@ -150,11 +150,11 @@ impl Account {
         self.faults.iter().filter(move |fault| fault.touches(from, to))
     }
 
-    /// Whether a step inside of a process panicked.
-    pub(super) fn panicked(&self, pid: u32) -> bool {
-        self.faults
-            .iter()
-            .any(|fault| matches!(fault.what, Trouble::Panic { pid: of } if of == pid))
+    /// How many steps inside of processes had panicked by then.
+    pub(super) fn panics_before(&self, at: u64) -> usize {
+        let panicked =
+            |fault: &&Fault| matches!(fault.what, Trouble::Panic { .. }) && fault.from <= at;
+        self.faults.iter().filter(panicked).count()
     }
 
     /// When a process was ready.

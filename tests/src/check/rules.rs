@@ -157,15 +157,13 @@ pub(super) fn bounds_hold(account: &Account, terms: &Terms, breaches: &mut Breac
 }
 
 /// The number of an attempt says how often the job has failed, and nothing else counts (I7). A panic
-/// inside of a process is a failure that its handler knows nothing of.
+/// inside of a process is a failure that its handler knows nothing of, and may come before it begins.
 pub(super) fn attempts_are_failures(account: &Account, breaches: &mut Breaches) {
     for job in account.jobs.values().filter(|job| job.unconfirmed == 0) {
         for (place, run) in job.runs.iter().enumerate() {
             let earlier = job.runs.iter().take(place);
-            let failed = |before: &&Run| {
-                matches!(before.how(), Some(How::Failed)) || account.panicked(before.pid)
-            };
-            let failures = earlier.filter(failed).count();
+            let failed = earlier.filter(|before| before.how() == Some(How::Failed)).count();
+            let failures = failed + account.panics_before(run.began);
             if usize::try_from(run.attempt.number).is_ok_and(|number| number > failures + 1) {
                 let attempt = &run.attempt;
                 breach(breaches, "attempts", format!("{failures} failures before {attempt:?}"));
