@@ -234,8 +234,6 @@ fn neighbours_of_a_poison_job_that_died_with_it_less_often_are_done() {
     let current = die_until_buried(&server, &plan, neighbours);
     assert_eq!(distinct(&ended([&current])), 4 * 4 + 1, "every neighbour and the innocent");
     assert_eq!(server.length("{orders}:dead:work"), 1, "buried: the poison job alone");
-    let shared = |line: &String| line.ends_with(" 4") || line.ends_with(" 5");
-    assert!(started([&current]).iter().any(shared), "some have died with it several times");
 }
 
 /// Publishes one job that kills its process, starts another process after each of the five deaths,
