@@ -199,8 +199,9 @@ struct Fuse {
 }
 
 impl Fuse {
-    /// Runs a loop to its end. One that panics, which is a fault of this crate, turns the health red
-    /// and takes the worker with it: what that held is claimed by others when its lease ends.
+    /// Runs a loop to its end. One that panics, which is a fault of this crate, turns the health red,
+    /// and work goes on around it. One that has jobs in hand takes the worker with it: what that held
+    /// is claimed by others when its lease ends.
     async fn watch(
         self,
         context: Arc<QueueContext>,
@@ -210,7 +211,9 @@ impl Fuse {
         if let Err(panic) = AssertUnwindSafe(body).catch_unwind().await {
             context.health.note_broken();
             context.report.loop_ended(name, &panic_text(panic.as_ref()));
-            self.blow();
+            if WITH_JOBS_IN_HAND.contains(&name) {
+                self.blow();
+            }
         }
     }
 
@@ -226,6 +229,8 @@ impl Fuse {
     }
 }
 
+/// Loops whose end would leave jobs held and renewed for ever.
+const WITH_JOBS_IN_HAND: [&str; 4] = ["reader", "dispatcher", "acker", "lease keeper"];
 /// Batches on their way to the dispatcher.
 const BATCHES_MAX: usize = 16;
 /// Verdicts on their way to the acker.
