@@ -61,7 +61,7 @@ impl Hands for Server {
     }
 }
 
-pub(crate) async fn stage() -> Stage {
+async fn stage() -> Stage {
     let server = RedisServer::start().unwrap();
     let client = Client::connect(&server.url()).await.unwrap();
     Stage::new(streamjobs::__store::of(&client), Arc::new(Server(server))).await.unwrap()

@@ -30,7 +30,6 @@ mod pause;
 mod poison;
 mod publish;
 mod reap;
-mod replay;
 mod retention;
 mod retry;
 mod server;

@@ -8,7 +8,6 @@ pub mod held;
 pub mod letters;
 pub mod log;
 pub mod marks;
-pub mod random;
 pub mod reading;
 
 use std::sync::Arc;
