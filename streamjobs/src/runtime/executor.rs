@@ -33,10 +33,10 @@ pub(crate) async fn execute(
     let hold = assignment.delivery.hold();
     let whole = AssertUnwindSafe(execute_unguarded(&context, assignment, &settlements));
     if let Err(panic) = whole.catch_unwind().await {
-        // A fault of this crate, since handlers are guarded closer by. Forgotten here, the entry is
+        // A fault of this crate, since handlers are guarded closer by. Given up here, the entry is
         // not renewed any more, and claimed when its lease ends.
         context.report.job_broken(hold, &panic_text(panic.as_ref()));
-        context.held.remove(hold.source, hold.id);
+        context.held.leave(hold);
     }
 }
 

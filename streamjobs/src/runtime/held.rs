@@ -27,6 +27,8 @@ struct Inner {
     /// Attempts that ran here and were given up while the entry may still be this consumer's: it was
     /// delivered, so it is not recovered. A sweep takes it up, under the next count.
     left: BTreeMap<(Source, EntryId), u64>,
+    /// How many there were in `left` when those whose entries went elsewhere were last forgotten.
+    kept: usize,
 }
 
 #[derive(Debug)]
@@ -181,7 +183,16 @@ impl Held {
 
     /// Forgets attempts of a source that were given up, unless their entries are pending still.
     pub(crate) fn forget_left(&self, source: Source, pending: &BTreeSet<EntryId>) {
-        self.lock().left.retain(|(of, id), _| *of != source || pending.contains(id));
+        let mut inner = self.lock();
+        inner.left.retain(|(of, id), _| *of != source || pending.contains(id));
+        inner.kept = inner.left.len();
+    }
+
+    /// Whether so many attempts have been given up that it is time to see which to forget: most
+    /// entries have gone to others since.
+    pub(crate) fn is_crowded(&self) -> bool {
+        let inner = self.lock();
+        inner.left.len() >= LEFT_MAX.max(inner.kept * 2)
     }
 
     /// Forgets an entry whose job was acknowledged: the dead letter that its trimming left, if any.
@@ -346,6 +357,9 @@ fn take(entry: &HeldEntry) -> HeldEntry {
     HeldEntry { lease: Arc::clone(&entry.lease), ..*entry }
 }
 
+/// From this many attempts on that were given up, it is looked which to forget.
+const LEFT_MAX: usize = 1_000;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -386,6 +400,31 @@ mod tests {
         held.hand_back(hold(1));
         assert!(held.lost(vec![hold(0)]).is_empty(), "others shall have it");
         assert_eq!(held.len(), 0);
+    }
+
+    #[test]
+    fn attempts_that_were_given_up_are_forgotten_when_there_are_many() {
+        let (held, _lease, now) = held();
+        let id = |number| Hold { id: EntryId::new(number, 0), ..hold(1) };
+        let give_up = |numbers: std::ops::Range<u64>| {
+            for number in numbers {
+                let lease = Arc::new(Lease::new(LEASE, LEASE));
+                held.register(id(number), &lease, now, 0);
+                held.leave(id(number));
+            }
+        };
+        give_up(10..1_009);
+        assert!(!held.is_crowded());
+        give_up(1_009..1_010);
+        assert!(held.is_crowded());
+        // All of them are pending still: it is not looked again before there are twice as many.
+        let pending = (10..1_010).map(|number| EntryId::new(number, 0)).collect();
+        held.forget_left(Source::Stream, &pending);
+        assert!(!held.is_crowded());
+        give_up(1_010..2_010);
+        assert!(held.is_crowded());
+        held.forget_left(Source::Stream, &BTreeSet::new());
+        assert!(!held.is_crowded());
     }
 
     #[test]

@@ -64,7 +64,8 @@ impl Reader {
                 }
                 continue;
             };
-            if self.context.suspect.swap(false, Ordering::AcqRel) {
+            if self.context.suspect.swap(false, Ordering::AcqRel) || self.context.held.is_crowded()
+            {
                 match self.recover().await {
                     Ok(()) => {}
                     Err(error) => {
