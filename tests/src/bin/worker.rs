@@ -27,8 +27,8 @@ struct Order {
 }
 
 /// What the process does with its jobs: `quick`, `hold` (until it is told to stop), `abort` or
-/// `overflow` (at the job called poison), `abort-beside` (the same, and others wait for the job called
-/// innocent), or `sleep:<milliseconds>`; with `marked:` in front, as work that is marked.
+/// `overflow` (at the job called poison), `abort-beside` (as soon as all others run beside it, which wait
+/// for the job called innocent), or `sleep:<milliseconds>`; with `marked:` in front, as work that is marked.
 #[derive(Clone)]
 struct Mode(String);
 
@@ -54,11 +54,20 @@ async fn act(order: &Order, mode: &str, job: &Job) -> Result<(), JobError> {
     say(&format!("start {} {} {}", order.id, job.attempt(), job.delivery_count()));
     match mode {
         "quick" => {}
-        "abort" | "abort-beside" if order.id == "poison" => std::process::abort(),
+        "abort" if order.id == "poison" => std::process::abort(),
+        "abort-beside" if order.id == "poison" => {
+            // Four were published for each death so far, and all of them are to die with it.
+            let neighbours = u32::try_from(4 * (job.delivery_count() - 1)).unwrap();
+            drop(NEIGHBOURS.acquire_many(neighbours).await.unwrap());
+            std::process::abort();
+        }
         "overflow" if order.id == "poison" => println!("{}", overflow(0)),
         "abort" | "overflow" => {}
         "abort-beside" if order.id == "innocent" => INNOCENT.add_permits(Semaphore::MAX_PERMITS),
-        "abort-beside" => drop(INNOCENT.acquire().await.unwrap()),
+        "abort-beside" => {
+            NEIGHBOURS.add_permits(1);
+            drop(INNOCENT.acquire().await.unwrap());
+        }
         "hold" => {
             job.cancelled().cancelled().await;
             say(&format!("told {} lost={}", order.id, job.lease_lost()));
@@ -93,6 +102,8 @@ const MARKED: &str = "marked:";
 
 /// Open as soon as the job called innocent has run in this process.
 static INNOCENT: Semaphore = Semaphore::const_new(0);
+/// A permit for each job that runs beside the one called poison.
+static NEIGHBOURS: Semaphore = Semaphore::const_new(0);
 
 #[tokio::main]
 async fn main() {

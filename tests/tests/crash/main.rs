@@ -234,6 +234,9 @@ fn neighbours_of_a_poison_job_that_died_with_it_less_often_are_done() {
     let current = die_until_buried(&server, &plan, neighbours);
     assert_eq!(distinct(&ended([&current])), 4 * 4 + 1, "every neighbour and the innocent");
     assert_eq!(server.length("{orders}:dead:work"), 1, "buried: the poison job alone");
+    let oldest = started([&current]).into_iter().filter(|line| line.starts_with("1-"));
+    let counts = oldest.map(|line| line.rsplit(' ').next().unwrap().to_owned());
+    assert_eq!(counts.collect::<Vec<_>>(), ["5"; 4], "they have died with it four times");
 }
 
 /// Publishes one job that kills its process, starts another process after each of the five deaths,
