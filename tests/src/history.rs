@@ -35,7 +35,7 @@ pub enum Deed {
     /// A process has stopped in stages, and what its report says.
     Stopped { finished: u64, handed_back: u64, abandoned: u64 },
     /// Something is broken, from now on until the fault of this number is mended.
-    Broken { fault: u64, what: Trouble },
+    Broken { fault: u64, what: Disturbance },
     /// It is mended.
     Mended { fault: u64 },
 }
@@ -85,7 +85,7 @@ pub enum How {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the fields are named for what they are")]
-pub enum Trouble {
+pub enum Disturbance {
     /// A process was ended at once.
     Kill { pid: u32 },
     /// A process stands still, or one of its threads does.

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use streamjobs::{Event, Job, JobError};
+use tokio::time::{Instant, sleep_until};
 
 use crate::history::{Attempt, Deed, Fate, How, Writer};
+use crate::postgres::{Database, PgServer};
 
 /// An event that says what its handler is to do.
 #[derive(Clone, Debug, PartialEq, Eq, Event, Serialize, Deserialize)]
@@ -39,7 +41,7 @@ impl Order {
     /// As it says.
     pub async fn work(&self, job: &Job) -> Result<(), JobError> {
         if self.takes > 0 {
-            tokio::time::sleep(Duration::from_millis(self.takes)).await;
+            sleep_until(Instant::now() + Duration::from_millis(self.takes)).await;
         }
         if self.rejected {
             return Err(JobError::dead("as ordered"));
@@ -53,6 +55,22 @@ impl Order {
 
 fn seal(job: &str) -> String {
     format!("sealed for {job} {}", "~".repeat(40))
+}
+
+/// Makes a database with the crate's schema and a table of effects, in which doubles would show.
+///
+/// # Panics
+///
+/// If the server does not answer.
+pub async fn database(server: &PgServer) -> Database {
+    let database = server.database().await;
+    let owner = database.owner_pool();
+    streamjobs_postgres::migrate(&owner).await.expect("it is empty");
+    let table = "CREATE TABLE effects (job text, consumer text, count bigint)";
+    sqlx::query(table).execute(&owner).await.expect("it is empty");
+    database.grant("streamjobs").await;
+    database.grant("public").await;
+    database
 }
 
 /// A handler that runs, which writes down how it ends however it ends.

@@ -22,7 +22,7 @@ use streamjobs::__proof::{FailPoint, on_fail_point};
 use streamjobs::config::GroupOptions;
 use streamjobs::{Backoff, Client, Job, JobError, Runtime, State, handler, handlers};
 use streamjobs_postgres::{Once, Postgres};
-use streamjobs_tests::history::{Deed, Trouble, Writer};
+use streamjobs_tests::history::{Deed, Disturbance, Writer};
 use streamjobs_tests::process::end_with_parent;
 use streamjobs_tests::proof::{Order, Running};
 use tokio::signal::unix::{SignalKind, signal};
@@ -77,11 +77,11 @@ fn arm(order: &str, history: Arc<Writer>) {
         let broken = |what| history.write(Deed::Broken { fault: u64::from(pid), what });
         match action.as_str() {
             "panic" => {
-                broken(Trouble::Panic { pid });
+                broken(Disturbance::Panic { pid });
                 panic!("as ordered at {name}");
             }
             "abort" => {
-                broken(Trouble::Kill { pid });
+                broken(Disturbance::Kill { pid });
                 std::process::abort();
             }
             // The parent does something to this process, or to what is around it.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::history::{Attempt, Deed, Fate, How, Line, Trouble};
+use crate::history::{Attempt, Deed, Disturbance, Fate, How, Line};
 
 /// What is known of one job.
 #[derive(Clone, Debug, Default)]
@@ -52,7 +52,7 @@ pub(super) struct Fault {
     /// Its number.
     pub(super) number: u64,
     /// What it was.
-    pub(super) what: Trouble,
+    pub(super) what: Disturbance,
     /// When it began.
     pub(super) from: u64,
     /// When it was mended: never, for a process that is gone.
@@ -68,8 +68,8 @@ impl Fault {
     /// Whether it may give an entry of process `owner` a count that it had before.
     pub(super) fn lowers_counts(&self, owner: u32) -> bool {
         match self.what {
-            Trouble::Stop { pid } => pid == owner,
-            Trouble::Server { .. } => true,
+            Disturbance::Stop { pid } => pid == owner,
+            Disturbance::Server { .. } => true,
             _ => false,
         }
     }
@@ -77,12 +77,12 @@ impl Fault {
     /// The process that it concerns, if it is one's own.
     pub(super) fn pid(&self) -> Option<u32> {
         match self.what {
-            Trouble::Kill { pid }
-            | Trouble::Freeze { pid }
-            | Trouble::Stop { pid }
-            | Trouble::Link { pid }
-            | Trouble::Panic { pid } => Some(pid),
-            Trouble::Server { .. } | Trouble::Database => None,
+            Disturbance::Kill { pid }
+            | Disturbance::Freeze { pid }
+            | Disturbance::Stop { pid }
+            | Disturbance::Link { pid }
+            | Disturbance::Panic { pid } => Some(pid),
+            Disturbance::Server { .. } | Disturbance::Database => None,
         }
     }
 }
@@ -153,7 +153,7 @@ impl Account {
     /// How many steps inside of processes had panicked by then.
     pub(super) fn panics_before(&self, at: u64) -> usize {
         let panicked =
-            |fault: &&Fault| matches!(fault.what, Trouble::Panic { .. }) && fault.from <= at;
+            |fault: &&Fault| matches!(fault.what, Disturbance::Panic { .. }) && fault.from <= at;
         self.faults.iter().filter(panicked).count()
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Terms;
 use super::account::{Account, Fault, Run};
-use crate::history::{How, Trouble};
+use crate::history::{Disturbance, How};
 
 /// What explains a run beyond those that a job was due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,15 +80,15 @@ fn explanation<'a>(
         .or_else(|| account.touching(before.began.saturating_sub(lease), run.began).find(common))
 }
 
-fn named(what: &Trouble) -> Cause {
+fn named(what: &Disturbance) -> Cause {
     match what {
-        Trouble::Kill { .. } => Cause::Kill,
-        Trouble::Panic { .. } => Cause::Panic,
-        Trouble::Freeze { .. } => Cause::Freeze,
-        Trouble::Stop { .. } => Cause::Stop,
-        Trouble::Link { .. } => Cause::Link,
-        Trouble::Server { .. } => Cause::Server,
-        Trouble::Database => Cause::Database,
+        Disturbance::Kill { .. } => Cause::Kill,
+        Disturbance::Panic { .. } => Cause::Panic,
+        Disturbance::Freeze { .. } => Cause::Freeze,
+        Disturbance::Stop { .. } => Cause::Stop,
+        Disturbance::Link { .. } => Cause::Link,
+        Disturbance::Server { .. } => Cause::Server,
+        Disturbance::Database => Cause::Database,
     }
 }
 

@@ -10,7 +10,7 @@ use streamjobs::__proof::FailPoint;
 use streamjobs::{Client, EventId};
 use streamjobs_tests::check::{Terms, Truth, check};
 use streamjobs_tests::eventually::{eventually, poll};
-use streamjobs_tests::history::{self, Deed, Trouble, Writer};
+use streamjobs_tests::history::{self, Deed, Disturbance, Writer};
 use streamjobs_tests::postgres::Database;
 use streamjobs_tests::process::Worker;
 use streamjobs_tests::proof::Order;
@@ -69,7 +69,7 @@ impl Cell {
             eventually(DEADLINE, "jobs run", || stand.has_started());
             stand
                 .history
-                .write(Deed::Broken { fault: STOP, what: Trouble::Stop { pid: victim.pid() } });
+                .write(Deed::Broken { fault: STOP, what: Disturbance::Stop { pid: victim.pid() } });
             victim.terminate();
         }
         let reached = format!("reached {}", self.point.name());
@@ -184,7 +184,7 @@ impl Stand {
         let order = format!("{}:ask:1", FailPoint::HandlerBefore.name());
         let mut donor = self.worker(&self.server.url(), &self.database_url, Some(&order));
         let _asking = self.asked();
-        self.broken(DONOR, Trouble::Kill { pid: donor.pid() });
+        self.broken(DONOR, Disturbance::Kill { pid: donor.pid() });
         donor.kill();
         donor
     }
@@ -198,7 +198,7 @@ impl Stand {
         asking
     }
 
-    fn broken(&self, fault: u64, what: Trouble) {
+    fn broken(&self, fault: u64, what: Disturbance) {
         self.history.write(Deed::Broken { fault, what });
     }
 
@@ -218,13 +218,13 @@ impl Stand {
             Action::Panic => {}
             Action::Kill => {
                 let _asking = self.asked();
-                self.broken(ACTED, Trouble::Kill { pid });
+                self.broken(ACTED, Disturbance::Kill { pid });
                 victim.kill();
                 return None;
             }
             Action::Freeze => {
                 let mut asking = self.asked();
-                self.broken(ACTED, Trouble::Freeze { pid });
+                self.broken(ACTED, Disturbance::Freeze { pid });
                 victim.freeze();
                 asking.write_all(b"!").unwrap();
                 let thawed = Instant::now() + TERMS.lease * 2;
@@ -233,7 +233,7 @@ impl Stand {
             }
             Action::Cut => {
                 let mut asking = self.asked();
-                self.broken(ACTED, Trouble::Link { pid });
+                self.broken(ACTED, Disturbance::Link { pid });
                 self.redis.sever();
                 self.postgres.sever();
                 asking.write_all(b"!").unwrap();

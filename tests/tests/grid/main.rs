@@ -19,7 +19,8 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use streamjobs::__proof::FailPoint;
-use streamjobs_tests::postgres::{Database, PgServer};
+use streamjobs_tests::postgres::PgServer;
+use streamjobs_tests::proof;
 
 use self::cell::{Action, Cell};
 
@@ -28,7 +29,8 @@ const SIDE_BY_SIDE: usize = 8;
 
 #[test]
 fn a_process_may_end_at_any_fail_point_and_nothing_is_lost_or_done_twice() {
-    let database = prepared();
+    let executor = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let database = executor.block_on(proof::database(PgServer::shared()));
     let all = FailPoint::ALL
         .into_iter()
         .flat_map(|point| Action::ALL.into_iter().map(move |action| Cell { point, action }));
@@ -70,19 +72,4 @@ fn next(cells: &Mutex<VecDeque<Cell>>) -> Option<Cell> {
 fn text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().cloned();
     text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
-}
-
-/// A database with the crate's schema and a table of effects, in which doubles would show.
-fn prepared() -> Database {
-    let executor = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    executor.block_on(async {
-        let database = PgServer::shared().database().await;
-        let owner = database.owner_pool();
-        streamjobs_postgres::migrate(&owner).await.unwrap();
-        let table = "CREATE TABLE effects (job text, consumer text, count bigint)";
-        sqlx::query(table).execute(&owner).await.unwrap();
-        database.grant("streamjobs").await;
-        database.grant("public").await;
-        database
-    })
 }

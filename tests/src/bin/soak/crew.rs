@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use streamjobs_tests::history::Trouble;
+use streamjobs_tests::history::Disturbance;
 use streamjobs_tests::process::{Worker, is_running};
 use streamjobs_tests::proxy::{FaultProxy, Mode};
 
@@ -54,7 +54,7 @@ impl Crew {
     /// Ends the process in a place at once and puts another there.
     pub(crate) fn kill(&mut self, stand: &Stand, at: usize) {
         let place = &mut self.places[at];
-        stand.broken(&Trouble::Kill { pid: place.worker.pid() });
+        stand.broken(&Disturbance::Kill { pid: place.worker.pid() });
         place.worker.kill();
         place.replace(stand);
     }
@@ -62,7 +62,7 @@ impl Crew {
     /// Asks the process in a place to stop, and puts another there meanwhile.
     pub(crate) fn roll(&mut self, stand: &Stand, at: usize) {
         let place = &mut self.places[at];
-        stand.broken(&Trouble::Stop { pid: place.worker.pid() });
+        stand.broken(&Disturbance::Stop { pid: place.worker.pid() });
         place.worker.terminate();
         let old = place.replace(stand);
         self.leaving.push(old);
@@ -74,7 +74,7 @@ impl Crew {
         for place in &mut self.places {
             if !is_running(place.worker.pid()) {
                 self.deserters.push(format!("{}: {:?}", place.group.name, place.worker));
-                stand.broken(&Trouble::Kill { pid: place.worker.pid() });
+                stand.broken(&Disturbance::Kill { pid: place.worker.pid() });
                 place.replace(stand);
             }
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use streamjobs_tests::eventually::poll;
-use streamjobs_tests::history::Trouble;
+use streamjobs_tests::history::Disturbance;
 use streamjobs_tests::proxy::{FaultProxy, Mode};
 
 use crate::crew::Crew;
@@ -196,7 +196,7 @@ impl<'a> Nemesis<'a> {
         let Some(place) = self.choose(crew) else { return };
         let due = Instant::now() + self.leases(0.5, 3.0);
         let worker = &crew.places[place].worker;
-        let fault = self.stand.broken(&Trouble::Freeze { pid: worker.pid() });
+        let fault = self.stand.broken(&Disturbance::Freeze { pid: worker.pid() });
         worker.freeze();
         self.later(crew, Heal { due, place, fault, how: How::Thaw });
     }
@@ -204,7 +204,7 @@ impl<'a> Nemesis<'a> {
     fn link(&mut self, crew: &mut Crew) {
         let Some(place) = self.choose(crew) else { return };
         let pid = crew.places[place].worker.pid();
-        let fault = self.stand.broken(&Trouble::Link { pid });
+        let fault = self.stand.broken(&Disturbance::Link { pid });
         let due = Instant::now() + self.leases(0.5, 2.0);
         let proxy = &crew.places[place].proxy;
         let how = match self.rng.u8(..4) {
@@ -241,7 +241,7 @@ impl<'a> Nemesis<'a> {
 
     /// Does something to the server, which is mended when it returns.
     fn server(&self, what: &str, act: impl FnOnce(&Stand)) {
-        let fault = self.stand.broken(&Trouble::Server { what: what.to_owned() });
+        let fault = self.stand.broken(&Disturbance::Server { what: what.to_owned() });
         act(self.stand);
         self.stand.mended(fault);
     }
@@ -267,7 +267,7 @@ impl<'a> Nemesis<'a> {
     fn database_restart(&mut self) {
         let (down, at_once) = (self.leases(0.0, 1.0), self.rng.bool());
         let postgres = &self.stand.postgres;
-        let fault = self.stand.broken(&Trouble::Database);
+        let fault = self.stand.broken(&Disturbance::Database);
         if at_once {
             postgres.kill()
         } else {
@@ -279,7 +279,7 @@ impl<'a> Nemesis<'a> {
     }
 
     fn database_connections(&self) {
-        let fault = self.stand.broken(&Trouble::Database);
+        let fault = self.stand.broken(&Disturbance::Database);
         self.stand.executor.block_on(async {
             let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
                        WHERE usename = 'streamjobs_run'";

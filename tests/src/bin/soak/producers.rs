@@ -9,6 +9,7 @@ use streamjobs::error::PublishError;
 use streamjobs::{Client, EventId, StreamName};
 use streamjobs_tests::history::{Deed, Writer};
 use streamjobs_tests::proof::Order;
+use tokio::time::sleep_until;
 
 use crate::options::{GROUPS, Group, Options, TERMS};
 use crate::stand::Stand;
@@ -63,7 +64,7 @@ impl Producer<'_> {
         let client = loop {
             match Client::connect(self.stand.entrance.url()).await {
                 Ok(client) => break client,
-                Err(_) => tokio::time::sleep(AFTER_ERROR).await,
+                Err(_) => pause(AFTER_ERROR).await,
             }
         };
         let each = Duration::from_secs(1) / rate.max(1);
@@ -84,9 +85,9 @@ impl Producer<'_> {
                 }
             }
             if batch.is_empty() {
-                tokio::time::sleep(BETWEEN).await;
+                pause(BETWEEN).await;
             } else if !self.publish(&client, batch, retried).await {
-                tokio::time::sleep(AFTER_ERROR).await;
+                pause(AFTER_ERROR).await;
             }
         }
     }
@@ -153,4 +154,9 @@ impl Producer<'_> {
         }
         answers
     }
+}
+
+/// Leaves the server alone for a while.
+async fn pause(duration: Duration) {
+    sleep_until(tokio::time::Instant::now() + duration).await;
 }

@@ -10,8 +10,9 @@ use std::{env, fs, process};
 use redis::RedisResult;
 use streamjobs_tests::check::Truth;
 use streamjobs_tests::eventually::eventually;
-use streamjobs_tests::history::{Deed, Trouble, Writer, now};
+use streamjobs_tests::history::{Deed, Disturbance, Writer, now};
 use streamjobs_tests::postgres::{Database, PgServer};
+use streamjobs_tests::proof;
 use streamjobs_tests::proxy::FaultProxy;
 use streamjobs_tests::server::RedisServer;
 use tokio::runtime::Runtime;
@@ -52,7 +53,7 @@ impl Stand {
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let executor = executor.unwrap();
         let postgres = PgServer::start().unwrap();
-        let database = executor.block_on(prepared(&postgres));
+        let database = executor.block_on(proof::database(&postgres));
         let folder = env::temp_dir().join(format!("streamjobs-soak-{}-{}", process::id(), now()));
         let histories = GROUPS.iter().map(|group| {
             let own = folder.join(group.name);
@@ -96,9 +97,10 @@ impl Stand {
 
     /// Writes down that something is broken, and returns its number. What befalls the database
     /// excuses nothing in the group that has none.
-    pub(crate) fn broken(&self, what: &Trouble) -> u64 {
+    pub(crate) fn broken(&self, what: &Disturbance) -> u64 {
         let fault = self.last_fault.fetch_add(1, Ordering::SeqCst) + 1;
-        for group in GROUPS.iter().filter(|group| group.is_guarded() || *what != Trouble::Database)
+        for group in
+            GROUPS.iter().filter(|group| group.is_guarded() || *what != Disturbance::Database)
         {
             self.history(group).write(Deed::Broken { fault, what: what.clone() });
         }
@@ -228,16 +230,4 @@ fn waiting(server: &RedisServer, group: &Group) -> RedisResult<usize> {
     let from = format!("({}", last.unwrap_or_else(|| "0-0".to_owned()));
     let behind: Vec<redis::Value> = server.try_query(&["XRANGE", group.stream, &from, "+"])?;
     Ok(pending + behind.len())
-}
-
-/// A database with the crate's schema and a table of effects, in which doubles would show.
-async fn prepared(server: &PgServer) -> Database {
-    let database = server.database().await;
-    let owner = database.owner_pool();
-    streamjobs_postgres::migrate(&owner).await.unwrap();
-    let table = "CREATE TABLE effects (job text, consumer text, count bigint)";
-    sqlx::query(table).execute(&owner).await.unwrap();
-    database.grant("streamjobs").await;
-    database.grant("public").await;
-    database
 }
