@@ -1,13 +1,16 @@
 //! What the processes of a proof have in common: the event, and what a handler does with it.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
+use redis::RedisResult;
 use serde::{Deserialize, Serialize};
 use streamjobs::{Event, Job, JobError};
 use tokio::time::{Instant, sleep_until};
 
 use crate::history::{Attempt, Deed, Fate, How, Writer};
 use crate::postgres::{Database, PgServer};
+use crate::server::{EntryRow, RedisServer};
 
 /// An event that says what its handler is to do.
 #[derive(Clone, Debug, PartialEq, Eq, Event, Serialize, Deserialize)]
@@ -72,6 +75,57 @@ pub async fn database(server: &PgServer) -> Database {
     database.grant("public").await;
     database
 }
+
+/// The attempts whose effects are in such a database, by the jobs whose ids begin like this.
+///
+/// # Panics
+///
+/// If the server does not answer.
+pub async fn effects(database: &Database, prefix: &str) -> HashMap<String, Vec<(String, u64)>> {
+    let query = "SELECT job, consumer, count FROM effects WHERE starts_with(job, $1)";
+    let rows = sqlx::query_as(query).bind(prefix.to_owned());
+    let rows: Vec<(String, String, i64)> =
+        rows.fetch_all(&database.pool_of(1)).await.expect("the table is there");
+    let mut effects: HashMap<String, Vec<(String, u64)>> = HashMap::new();
+    for (job, consumer, count) in rows {
+        effects.entry(job).or_default().push((consumer, count.unsigned_abs()));
+    }
+    effects
+}
+
+/// The jobs of a group that are dead letters, with their reasons.
+///
+/// # Panics
+///
+/// If the server does not answer.
+pub fn letters(server: &RedisServer, stream: &str, group: &str) -> Vec<(String, String)> {
+    let letters = server.entries(&format!("{{{stream}}}:dead:{group}")).into_iter();
+    let text = |row: &EntryRow, name| row.text(name).unwrap_or_default();
+    letters.map(|row| (text(&row, "sj-id"), text(&row, "sj-dead-reason"))).collect()
+}
+
+/// How many jobs of a group are pending, set aside or not delivered, at one moment: a job that goes
+/// from one of these places to another meanwhile is in neither of two looks.
+///
+/// # Errors
+///
+/// If the server does not answer, or has no such group.
+pub fn unfinished(server: &RedisServer, stream: &str, group: &str) -> RedisResult<usize> {
+    let key = |place: &str| format!("{{{stream}}}:{place}:{group}");
+    server.try_query(&["EVAL", UNFINISHED, "3", stream, &key("retry"), &key("lane"), group])
+}
+
+/// What lies behind the last delivery is counted: the server's own lag is wrong after some restarts.
+const UNFINISHED: &str = "\
+for _, flat in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
+  local group = {}
+  for i = 1, #flat, 2 do group[flat[i]] = flat[i + 1] end
+  if group['name'] == ARGV[1] then
+    local behind = redis.call('XRANGE', KEYS[1], '(' .. group['last-delivered-id'], '+')
+    return group['pending'] + #behind + redis.call('ZCARD', KEYS[2]) + redis.call('XLEN', KEYS[3])
+  end
+end
+return redis.error_reply('NOGROUP')";
 
 /// A handler that runs, which writes down how it ends however it ends.
 #[derive(Debug)]

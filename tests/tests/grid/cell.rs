@@ -1,6 +1,5 @@
 //! One cell of the grid: twenty jobs, one process to which something happens, and one that inherits.
 
-use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -13,7 +12,7 @@ use streamjobs_tests::eventually::{eventually, poll};
 use streamjobs_tests::history::{self, Deed, Disturbance, Writer};
 use streamjobs_tests::postgres::Database;
 use streamjobs_tests::process::Worker;
-use streamjobs_tests::proof::Order;
+use streamjobs_tests::proof::{self, Order};
 use streamjobs_tests::proxy::FaultProxy;
 use streamjobs_tests::server::RedisServer;
 
@@ -247,44 +246,21 @@ impl Stand {
         Some(victim)
     }
 
-    fn unfinished(&self) -> usize {
-        let count = |words: &[&str]| self.server.query::<usize>(words);
-        let groups: Vec<HashMap<String, redis::Value>> =
-            self.server.query(&["XINFO", "GROUPS", "orders"]);
-        let number = |name: &str| -> usize {
-            let value = groups.first().and_then(|group| group.get(name)).cloned();
-            value.and_then(|value| redis::from_redis_value(value).ok()).unwrap_or(usize::MAX)
-        };
-        number("pending")
-            .saturating_add(number("lag"))
-            .saturating_add(count(&["ZCARD", "{orders}:retry:guarded"]))
-            .saturating_add(count(&["XLEN", "{orders}:lane:guarded"]))
-    }
-
     fn drained(&self) {
         eventually(DEADLINE, "everything is settled", || self.unfinished() == 0);
     }
 
+    fn unfinished(&self) -> usize {
+        proof::unfinished(&self.server, "orders", "guarded").unwrap()
+    }
+
     fn truth(&self, database: &Database) -> Truth {
-        let letters = self.server.entries("{orders}:dead:guarded");
-        let letter = |row: streamjobs_tests::server::EntryRow| {
-            (row.text("sj-id").unwrap_or_default(), row.text("sj-dead-reason").unwrap_or_default())
-        };
         let executor = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let rows: Vec<(String, String, i64)> = executor.block_on(async {
-            let query = "SELECT job, consumer, count FROM effects WHERE starts_with(job, $1)";
-            let pool = database.pool_of(1);
-            let rows = sqlx::query_as(query).bind(format!("{}-", self.cell.name()));
-            rows.fetch_all(&pool).await.unwrap()
-        });
-        let mut effects: HashMap<String, Vec<(String, u64)>> = HashMap::new();
-        for (job, consumer, count) in rows {
-            effects.entry(job).or_default().push((consumer, count.unsigned_abs()));
-        }
+        let own = format!("{}-", self.cell.name());
         Truth {
             unfinished: self.unfinished(),
-            letters: letters.into_iter().map(letter).collect(),
-            effects: Some(effects),
+            letters: proof::letters(&self.server, "orders", "guarded"),
+            effects: Some(executor.block_on(proof::effects(database, &own))),
             lost_by_server: Vec::new(),
         }
     }

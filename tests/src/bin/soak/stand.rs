@@ -160,43 +160,24 @@ impl Stand {
     /// Looks how much waits, if the server answers.
     pub(crate) fn look(&self) {
         let pair = self.pair();
-        let waiting = GROUPS.iter().map(|group| waiting(&pair.primary, group).unwrap_or_default());
+        let look = |group: &Group| proof::unfinished(&pair.primary, group.stream, group.name);
+        let waiting = GROUPS.iter().map(|group| look(group).unwrap_or_default());
         self.waiting.store(waiting.sum(), Ordering::SeqCst);
     }
 
     /// How much of a group is pending, set aside or not delivered: much more than there can be, if
     /// the server does not say.
     pub(crate) fn unfinished_of(&self, group: &Group) -> usize {
-        let server = &self.pair().primary;
-        let count = |command: &str, place: &str| {
-            let key = format!("{{{}}}:{place}:{}", group.stream, group.name);
-            server.try_query::<usize>(&[command, &key]).unwrap_or(UNKNOWN)
-        };
-        let waiting = waiting(server, group).unwrap_or(UNKNOWN);
-        waiting + count("ZCARD", "retry") + count("XLEN", "lane")
+        proof::unfinished(&self.pair().primary, group.stream, group.name).unwrap_or(UNKNOWN)
     }
 
     /// What the stores hold of a group in the end.
     pub(crate) fn truth(&self, group: &Group) -> Truth {
-        let key = format!("{{{}}}:dead:{}", group.stream, group.name);
-        let letters = self.pair().primary.entries(&key).into_iter().map(|row| {
-            let text = |name| row.text(name).unwrap_or_default();
-            (text("sj-id"), text("sj-dead-reason"))
-        });
-        let mut effects: HashMap<String, Vec<(String, u64)>> = HashMap::new();
-        if group.is_guarded() {
-            let rows: Vec<(String, String, i64)> = self.executor.block_on(async {
-                let rows = sqlx::query_as("SELECT job, consumer, count FROM effects");
-                rows.fetch_all(&self.database.owner_pool()).await.unwrap()
-            });
-            for (job, consumer, count) in rows {
-                effects.entry(job).or_default().push((consumer, count.unsigned_abs()));
-            }
-        }
+        let effects = || self.executor.block_on(proof::effects(&self.database, ""));
         Truth {
             unfinished: self.unfinished_of(group),
-            letters: letters.collect(),
-            effects: group.is_guarded().then_some(effects),
+            letters: proof::letters(&self.pair().primary, group.stream, group.name),
+            effects: group.is_guarded().then(effects),
             // A failover waits for the replica, so nothing may be lost.
             lost_by_server: Vec::new(),
         }
@@ -214,20 +195,4 @@ fn server() -> RedisServer {
 
 fn follow(replica: &RedisServer, primary: &RedisServer) {
     replica.command(&["REPLICAOF", "127.0.0.1", &primary.port().to_string()]);
-}
-
-/// Entries that are pending or not delivered.
-fn waiting(server: &RedisServer, group: &Group) -> RedisResult<usize> {
-    let groups: Vec<HashMap<String, redis::Value>> =
-        server.try_query(&["XINFO", "GROUPS", group.stream])?;
-    let value = |name: &str| groups.first().and_then(|group| group.get(name)).cloned();
-    let pending = value("pending").and_then(|value| redis::from_redis_value(value).ok());
-    let pending: usize = pending.unwrap_or(UNKNOWN);
-    // The server's own lag is wrong after some restarts, so what lies behind the last delivery is
-    // counted.
-    let last: Option<String> =
-        value("last-delivered-id").and_then(|value| redis::from_redis_value(value).ok());
-    let from = format!("({}", last.unwrap_or_else(|| "0-0".to_owned()));
-    let behind: Vec<redis::Value> = server.try_query(&["XRANGE", group.stream, &from, "+"])?;
-    Ok(pending + behind.len())
 }
