@@ -37,6 +37,8 @@ fn new_connections_go_where_the_proxy_is_aimed() {
     let (server, proxy) = start();
     let other = RedisServer::start().unwrap();
     let mut before = Client::connect(&proxy);
+    // Its link is made once it has been answered.
+    assert_eq!(before.ask("PING"), Heard::Reply("+PONG\r\n".into()));
     proxy.aim(&other);
     assert_eq!(Client::connect(&proxy).ask("INCR key"), Heard::Reply(":1\r\n".into()));
     assert_eq!(before.ask("APPEND key ours"), Heard::Reply(":4\r\n".into()));

@@ -1,16 +1,11 @@
 //! A replica that lags, and one that takes over: what was acknowledged may come again, and only that.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use streamjobs::{Client, Runtime, handlers};
 use streamjobs_tests::eventually::eventually_async;
 use streamjobs_tests::proxy::{FaultProxy, Mode};
 use streamjobs_tests::server::RedisServer;
-use tokio::io::copy_bidirectional;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
 
 use crate::app::{App, DEADLINE, Gate, Work, options, order, quick, settled, until, work};
 
@@ -102,9 +97,8 @@ async fn replicas_emptied_by_their_primary_get_their_groups_back_and_tell_of_it(
 #[tokio::test]
 async fn an_address_that_leads_to_another_primary_is_followed() {
     let (app, successor) = (App::start().await, RedisServer::start().unwrap());
-    let leads_to = Arc::new(AtomicU16::new(app.server.port()));
-    let (_address, port) = address(&leads_to).await;
-    let client = Client::connect(&format!("redis://127.0.0.1:{port}")).await.unwrap();
+    let address = FaultProxy::start(&app.server).unwrap();
+    let client = Client::connect(address.url()).await.unwrap();
     let fine = Work::fine();
     let builder = Runtime::builder(&client).handlers(handlers![work]).state(fine.clone());
     let runtime = quick(builder.group("work", options())).start().await.unwrap();
@@ -112,7 +106,7 @@ async fn an_address_that_leads_to_another_primary_is_followed() {
     app.drained("work").await;
     successor.follow(app.server.port());
     successor.promote();
-    leads_to.store(successor.port(), Ordering::Relaxed);
+    address.aim(&successor);
     app.server.follow(successor.port());
     let next = order("next");
     eventually_async(DEADLINE, "published", async || client.publish(&next).await.is_ok()).await;
@@ -121,22 +115,4 @@ async fn an_address_that_leads_to_another_primary_is_followed() {
     assert_eq!((successor.length("orders"), fine.distinct()), (6, 6));
     assert_eq!(runtime.counters().failed, 0);
     let _ = runtime.shutdown().await;
-}
-
-/// Listens on a port and leads each new connection to the server that is named at that moment.
-async fn address(leads_to: &Arc<AtomicU16>) -> (JoinSet<()>, u16) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let (mut task, leads_to) = (JoinSet::new(), leads_to.clone());
-    task.spawn(async move {
-        let mut links = JoinSet::new();
-        while let Ok((mut client, _)) = listener.accept().await {
-            let to = ("127.0.0.1", leads_to.load(Ordering::Relaxed));
-            links.spawn(async move {
-                let mut server = TcpStream::connect(to).await?;
-                copy_bidirectional(&mut client, &mut server).await
-            });
-        }
-    });
-    (task, port)
 }
