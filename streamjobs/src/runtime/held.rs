@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use crate::entry::{EntryId, Hold, Source};
 use crate::handler::Lease;
 use crate::metrics::QueueMetrics;
+use crate::runtime::given_up::GivenUp;
 use crate::store::Checked;
 
 /// The registry of held entries. Its lock is never held across an await.
@@ -24,11 +25,7 @@ struct Inner {
     /// Entries whose job was acknowledged while their renewal was on its way. The server may have
     /// found their payload gone first, and then its answer names a dead letter that has to go.
     acknowledged: BTreeSet<(Source, EntryId)>,
-    /// Attempts that ran here and were given up while the entry may still be this consumer's: it was
-    /// delivered, so it is not recovered. A sweep takes it up, under the next count.
-    left: BTreeMap<(Source, EntryId), u64>,
-    /// How many there were in `left` when those whose entries went elsewhere were last forgotten.
-    kept: usize,
+    given_up: GivenUp,
 }
 
 #[derive(Debug)]
@@ -88,7 +85,7 @@ impl Held {
         epoch: u64,
     ) -> Registered {
         let inner = &mut *self.lock();
-        inner.left.remove(&key(hold));
+        inner.given_up.remove(key(hold));
         let entries = &mut inner.entries;
         if let Some(entry) = entries.get_mut(&key(hold)) {
             // The same consumer has the entry again: the attempt that runs goes on under the new
@@ -156,7 +153,7 @@ impl Held {
     pub(crate) fn leave(&self, delivered: Hold) {
         let mut inner = self.lock();
         if let Some(entry) = inner.entries.remove(&key(delivered)) {
-            inner.left.insert(key(delivered), entry.delivery_count);
+            inner.given_up.insert(key(delivered), entry.delivery_count);
             self.metrics.gave_up(1);
         }
     }
@@ -166,7 +163,7 @@ impl Held {
     pub(crate) fn hand_back(&self, hold: Hold) {
         let mut inner = self.lock();
         if inner.entries.remove(&key(hold)).is_some() {
-            inner.left.insert(key(hold), hold.delivery_count.saturating_sub(1));
+            inner.given_up.insert(key(hold), hold.delivery_count.saturating_sub(1));
             self.metrics.gave_up(1);
         }
     }
@@ -176,23 +173,20 @@ impl Held {
         let inner = self.lock();
         let arrived = |hold: &Hold| {
             inner.entries.contains_key(&key(*hold))
-                || inner.left.get(&key(*hold)) == Some(&hold.delivery_count)
+                || inner.given_up.contains(key(*hold), hold.delivery_count)
         };
         pending.into_iter().filter(|hold| !arrived(hold)).collect()
     }
 
     /// Forgets attempts of a source that were given up, unless their entries are pending still.
     pub(crate) fn forget_left(&self, source: Source, pending: &BTreeSet<EntryId>) {
-        let mut inner = self.lock();
-        inner.left.retain(|(of, id), _| *of != source || pending.contains(id));
-        inner.kept = inner.left.len();
+        self.lock().given_up.retain(|(of, id)| of != source || pending.contains(&id));
     }
 
     /// Whether so many attempts have been given up that it is time to see which to forget: most
     /// entries have gone to others since.
     pub(crate) fn is_crowded(&self) -> bool {
-        let inner = self.lock();
-        inner.left.len() >= LEFT_MAX.max(inner.kept * 2)
+        self.lock().given_up.is_crowded()
     }
 
     /// Forgets an entry whose job was acknowledged: the dead letter that its trimming left, if any.
@@ -357,9 +351,6 @@ fn take(entry: &HeldEntry) -> HeldEntry {
     HeldEntry { lease: Arc::clone(&entry.lease), ..*entry }
 }
 
-/// From this many attempts on that were given up, it is looked which to forget.
-const LEFT_MAX: usize = 1_000;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -400,31 +391,6 @@ mod tests {
         held.hand_back(hold(1));
         assert!(held.lost(vec![hold(0)]).is_empty(), "others shall have it");
         assert_eq!(held.len(), 0);
-    }
-
-    #[test]
-    fn attempts_that_were_given_up_are_forgotten_when_there_are_many() {
-        let (held, _lease, now) = held();
-        let id = |number| Hold { id: EntryId::new(number, 0), ..hold(1) };
-        let give_up = |numbers: std::ops::Range<u64>| {
-            for number in numbers {
-                let lease = Arc::new(Lease::new(LEASE, LEASE));
-                held.register(id(number), &lease, now, 0);
-                held.leave(id(number));
-            }
-        };
-        give_up(10..1_009);
-        assert!(!held.is_crowded());
-        give_up(1_009..1_010);
-        assert!(held.is_crowded());
-        // All of them are pending still: it is not looked again before there are twice as many.
-        let pending = (10..1_010).map(|number| EntryId::new(number, 0)).collect();
-        held.forget_left(Source::Stream, &pending);
-        assert!(!held.is_crowded());
-        give_up(1_010..2_010);
-        assert!(held.is_crowded());
-        held.forget_left(Source::Stream, &BTreeSet::new());
-        assert!(!held.is_crowded());
     }
 
     #[test]

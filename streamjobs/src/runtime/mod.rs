@@ -9,6 +9,7 @@ mod departed;
 mod dispatcher;
 mod executor;
 mod gate;
+mod given_up;
 mod health;
 mod held;
 mod io;
