@@ -209,7 +209,8 @@ fn crashed_deliveries_stay_pending_until_they_are_claimed() {
 
 #[test]
 fn a_chosen_consumer_claims_what_is_idle() {
-    let demo = Demo::start(&["--claim-idle-ms", "60000"]);
+    // So long that nobody sweeps by itself while this runs.
+    let demo = Demo::start(&["--claim-idle-ms", "600000"]);
     demo.post("/crash", "group=analytics&name=worker-c&count=500").json();
     demo.post("/kill", "name=process-1").json();
     demo.post("/kill", "name=process-2").json();
@@ -219,7 +220,7 @@ fn a_chosen_consumer_claims_what_is_idle() {
     });
     let key = "streamjobs-demo:shop";
     for row in demo.server.pending(key, "analytics") {
-        demo.server.age(key, "analytics", &row.id, Duration::from_secs(100));
+        demo.server.age(key, "analytics", &row.id, Duration::from_secs(1_000));
     }
     demo.post("/add-worker", "group=analytics&name=rescuer").is(200);
     eventually(DEADLINE, "it reads", || demo.labels("analytics").contains(&"rescuer".to_owned()));
@@ -227,7 +228,7 @@ fn a_chosen_consumer_claims_what_is_idle() {
     let reaped = demo.post("/reap", &format!("group=analytics&consumer={name}")).json();
     assert_eq!(
         (reaped["claimed"].as_array().unwrap().len(), &reaped["min_idle_ms"]),
-        (5, &json!(60000))
+        (5, &json!(600_000))
     );
     eventually(DEADLINE, "it has done them", || {
         demo.consumer("analytics", "rescuer")["processed"] == 5
