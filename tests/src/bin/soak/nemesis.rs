@@ -44,7 +44,7 @@ const DECK: [(Kind, usize); 13] = [
     (Kind::ScriptsFlushed, 1),
     (Kind::DatabaseRestart, 1),
     (Kind::DatabaseConnectionsKilled, 1),
-    (Kind::Failover, 1),
+    (Kind::Failover, 2),
 ];
 
 /// How often the crew is looked after while nothing happens.
