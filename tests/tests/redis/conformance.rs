@@ -18,6 +18,11 @@ impl Hands for Server {
         self.0.query::<String>(&words).parse().unwrap()
     }
 
+    fn has(&self, key: &str, id: EntryId) -> bool {
+        let id = id.to_string();
+        !self.0.query::<Vec<redis::Value>>(&["XRANGE", key, &id, &id]).is_empty()
+    }
+
     fn delete(&self, key: &str, id: EntryId) {
         self.0.command(&["XDEL", key, &id.to_string()]);
     }
@@ -40,6 +45,10 @@ impl Hands for Server {
     }
 
     fn pending(&self, key: &str, group: &str) -> Vec<PendingRow> {
+        let summary = self.0.try_query::<redis::Value>(&["XPENDING", key, group]);
+        if summary.is_err_and(|error| error.code() == Some("NOGROUP")) {
+            return Vec::new();
+        }
         let rows = self.0.pending(key, group).into_iter();
         rows.map(|row| PendingRow {
             id: row.id.parse().unwrap(),
@@ -61,7 +70,7 @@ impl Hands for Server {
     }
 }
 
-async fn stage() -> Stage {
+pub(crate) async fn stage() -> Stage {
     let server = RedisServer::start().unwrap();
     let client = Client::connect(&server.url()).await.unwrap();
     Stage::new(streamjobs::__store::of(&client), Arc::new(Server(server))).await.unwrap()

@@ -30,6 +30,7 @@ mod pause;
 mod poison;
 mod publish;
 mod reap;
+mod replay;
 mod retention;
 mod retry;
 mod server;

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::{Case, LEASE, Stage};
-use crate::cause::BoxError;
 use crate::entry::EntryId;
 use crate::name::GroupName;
 use crate::store::marks::{MarkBegin, Marked};
@@ -21,15 +20,6 @@ fn by(owner: &str, origin: EntryId) -> MarkBegin<'_> {
 
 async fn begin(stage: &Stage, begin: MarkBegin<'_>) -> Result<Marked, StoreError> {
     stage.store.begin_mark(&stage.queue, KEY, begin).await
-}
-
-/// Waits until the store's clock has gone on by so much.
-async fn pass(stage: &Stage, milliseconds: u64) -> Result<(), BoxError> {
-    let began = stage.store.now().await?;
-    while stage.store.now().await?.0 <= began.0 + milliseconds {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    Ok(())
 }
 
 /// What is begun by one job is left alone by others, and what is done is done for all.
@@ -74,16 +64,16 @@ pub async fn abandoned_work_is_taken_over_when_its_time_is_over(stage: &Stage) -
     let (store, queue) = (&stage.store, &stage.queue);
     let short = Duration::from_millis(5);
     begin(stage, MarkBegin::new("a", ONE, short, LEASE)).await?;
-    pass(stage, 10).await?;
+    stage.pass(10).await?;
     assert_eq!(begin(stage, by("b", TWO)).await?, Marked::Begun { takeover: true });
     assert!(matches!(begin(stage, by("a", ONE)).await?, Marked::Running { .. }));
     // Long enough that a busy machine still sees it done.
     store.finish_mark(queue, KEY, Duration::from_secs(1)).await?;
     assert_eq!(begin(stage, by("a", ONE)).await?, Marked::Done);
-    pass(stage, 1_005).await?;
+    stage.pass(1_005).await?;
     let brief = MarkBegin::new("a", ONE, short, Duration::ZERO);
     assert_eq!(begin(stage, brief).await?, Marked::Begun { takeover: false }, "forgotten");
-    pass(stage, 10).await?;
+    stage.pass(10).await?;
     assert_eq!(begin(stage, by("b", TWO)).await?, Marked::Begun { takeover: false });
     store.finish_mark(queue, KEY, Duration::MAX).await?;
     let long = MarkBegin::new("c", ONE, Duration::MAX, Duration::MAX);

@@ -8,6 +8,7 @@ pub mod held;
 pub mod letters;
 pub mod log;
 pub mod marks;
+pub mod random;
 pub mod reading;
 
 use std::sync::Arc;
@@ -30,6 +31,8 @@ pub type Case = Result<(), BoxError>;
 pub trait Hands: Send + Sync {
     /// Appends as another client would.
     fn append(&self, key: &str, fields: Fields) -> EntryId;
+    /// Whether a stream has an entry.
+    fn has(&self, key: &str, id: EntryId) -> bool;
     /// Deletes an entry from a stream, not from pending lists.
     fn delete(&self, key: &str, id: EntryId);
     /// Destroys a group.
@@ -138,6 +141,15 @@ impl Stage {
 
     fn pending(&self, source: Source) -> Vec<PendingRow> {
         self.hands.pending(&self.key(source), self.queue.group.as_str())
+    }
+
+    /// Waits until the store's clock has gone on by more than so much.
+    async fn pass(&self, milliseconds: u64) -> Result<(), StoreError> {
+        let began = self.store.now().await?;
+        while self.store.now().await?.0 <= began.0 + milliseconds {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Ok(())
     }
 
     fn row(&self, id: EntryId) -> Option<PendingRow> {

@@ -19,6 +19,10 @@ impl Hands for MemoryStore {
         id
     }
 
+    fn has(&self, key: &str, id: EntryId) -> bool {
+        self.lock().stream(key).entries.contains_key(&id)
+    }
+
     fn delete(&self, key: &str, id: EntryId) {
         let mut world = self.lock();
         world.stream(key).entries.remove(&id);

@@ -1,0 +1,156 @@
+//! What the loops do to jobs.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::Replay;
+use crate::config::Retention;
+use crate::entry::{EntryId, Hold, Source};
+use crate::store::conformance::{LEASE, fields};
+use crate::store::{Checked, ReadRequest, Sweep, Swept, append};
+
+impl Replay {
+    pub(super) async fn append(&mut self) -> String {
+        let count = self.rng.usize(1..4);
+        let entries = (0..count).map(|_| {
+            self.published += 1;
+            fields(&self.published.to_string())
+        });
+        let entries = entries.collect::<Vec<_>>();
+        let (store, stream) = (self.stage.store.clone(), self.stage.queue.stream.clone());
+        let mut text = "append".to_owned();
+        for answer in append(store.as_ref(), &stream, Retention::Unlimited, entries).await {
+            let answer =
+                self.answer(answer, |replay, id| replay.seen(Some(Source::Stream), id).to_string());
+            let _ = write!(text, " {answer}");
+        }
+        text
+    }
+
+    pub(super) async fn read(&mut self) -> String {
+        let (consumer, source, count) = (self.consumer(), self.source(), self.rng.usize(0..6));
+        let acks = (0..self.rng.usize(0..2)).map(|_| self.hold()).collect::<Vec<_>>();
+        let acks = acks.into_iter().map(|hold| (hold.source, hold.id)).collect::<Vec<_>>();
+        let request = ReadRequest { acks: &acks, source, count, block: None };
+        let reply = match self.stage.reader(&consumer).await {
+            Ok(mut reader) => reader.read(request).await,
+            Err(error) => Err(error),
+        };
+        let answer = self.answer(reply, |replay, reply| {
+            let acknowledged = replay.answer(reply.acknowledged, |_, count| count.to_string());
+            let delivered = replay.answer(reply.deliveries, Self::delivered);
+            format!("{acknowledged} acknowledged, {delivered}")
+        });
+        format!("read {count} of {source:?} for {consumer}: {answer}")
+    }
+
+    pub(super) async fn acknowledge(&mut self) -> String {
+        let acks = self.some_holds().iter().map(|hold| (hold.source, hold.id)).collect::<Vec<_>>();
+        let answer = self.stage.store.acknowledge(&self.stage.queue, &acks).await;
+        format!("acknowledge: {}", self.answer(answer, |_, count| count.to_string()))
+    }
+
+    pub(super) async fn renew(&mut self) -> String {
+        let (consumer, holds) = (self.consumer(), self.some_holds());
+        let answer = self.stage.store.renew(&self.stage.queue, &consumer, &holds).await;
+        let answers = answer.map(|renewed| renewed.answers);
+        format!("renew for {consumer}: {}", self.answer(answers, Self::all_checked))
+    }
+
+    fn all_checked(&mut self, answers: Vec<Checked>) -> String {
+        answers.into_iter().map(|one| self.checked(one)).collect::<Vec<_>>().join(", ")
+    }
+
+    pub(super) async fn release(&mut self) -> String {
+        let (consumer, holds) = (self.consumer(), self.some_holds());
+        let store = &self.stage.store;
+        let answers = store.release(&self.stage.queue, &consumer, LEASE, &holds).await;
+        format!("release for {consumer}: {}", self.answer(answers, Self::all_checked))
+    }
+
+    /// What stands for the entry that is to be settled: mostly nothing.
+    fn stand_in(&mut self) -> Option<EntryId> {
+        let index = self.index(self.letters.len());
+        let letter = self.letters.get(index).copied().filter(|_| self.rng.u32(0..4) == 0);
+        letter.map(|order| self.id(order))
+    }
+
+    pub(super) async fn set_aside(&mut self) -> String {
+        let (consumer, hold, stand_in) = (self.consumer(), self.hold(), self.stand_in());
+        // Due at once, or not at all while this runs.
+        let delay = Duration::from_secs(if self.rng.bool() { 0 } else { 1_000_000 });
+        // Those that are due in the same millisecond are promoted in any order.
+        if let Err(error) = self.stage.pass(0).await {
+            return error.kind().to_owned();
+        }
+        let (store, queue) = (&self.stage.store, &self.stage.queue);
+        self.published += 1;
+        let job = fields(&self.published.to_string());
+        let answer = store.set_aside(queue, &consumer, hold, stand_in, delay, &job).await;
+        format!("set aside for {consumer}: {}", self.answer(answer, Self::checked))
+    }
+
+    pub(super) async fn bury(&mut self) -> String {
+        let (consumer, hold, stand_in) = (self.consumer(), self.hold(), self.stand_in());
+        let (store, queue) = (&self.stage.store, &self.stage.queue);
+        let letter = fields("dead");
+        let answer = store.bury(queue, &consumer, hold, stand_in, &letter).await;
+        format!("bury for {consumer}: {}", self.answer(answer, Self::checked))
+    }
+
+    pub(super) async fn sweep(&mut self) -> String {
+        let (consumer, source) = (self.consumer(), self.source());
+        for hold in [self.hold(), self.hold()] {
+            self.abandon(hold);
+        }
+        // One of the other source may bear the id of another entry here.
+        let skip = Some(self.hold()).filter(|hold| hold.source == source).map(|hold| hold.id);
+        let (skip, limit) = (Vec::from_iter(skip), self.rng.usize(1..4));
+        let (cursor, lease) = (EntryId::ZERO, LEASE);
+        let sweep = Sweep { source, lease, cursor, limit, expected: None, skip: &skip };
+        let answer = self.stage.store.sweep(&self.stage.queue, &consumer, sweep).await;
+        let answer = self.answer(answer, |replay, swept| match swept {
+            Swept::Page { cursor, claimed, trimmed, left } => {
+                let cursor = (cursor != EntryId::ZERO).then(|| replay.seen(Some(source), cursor));
+                format!("{cursor:?} {trimmed} {left} {}", replay.delivered(claimed))
+            }
+            Swept::ClockOff { .. } => "clock off".to_owned(),
+        });
+        format!("sweep {limit} of {source:?} for {consumer}: {answer}")
+    }
+
+    /// Makes an entry look abandoned, and takes its payload away now and then. A server cannot make
+    /// one look old whose payload is gone.
+    fn abandon(&mut self, hold: Hold) {
+        let key = self.stage.key(hold.source);
+        let is_pending = self.stage.pending(hold.source).iter().any(|row| row.id == hold.id);
+        if is_pending && self.stage.hands.has(&key, hold.id) {
+            self.stage.abandon(hold);
+            if self.rng.u32(0..6) == 0 {
+                self.stage.hands.delete(&key, hold.id);
+            }
+        }
+    }
+
+    pub(super) async fn recover(&mut self) -> String {
+        let (consumer, source) = (self.consumer(), self.source());
+        let (store, queue) = (self.stage.store.clone(), self.stage.queue.clone());
+        let own = store.own_pending(&queue, &consumer, source, EntryId::ZERO, 3).await;
+        let Ok(holds) = own else {
+            return format!("own pending: {}", self.answer(own, |_, _| String::new()));
+        };
+        let answer = store.recover(&queue, &consumer, &holds).await;
+        format!("recover for {consumer}: {}", self.answer(answer, Self::delivered))
+    }
+
+    pub(super) async fn promote(&mut self) -> String {
+        let limit = self.rng.usize(0..4);
+        let answer = self.stage.store.promote(&self.stage.queue, limit).await;
+        let answer = self.answer(answer, |_, look| {
+            let due = look.next_due.map(|due| due.is_zero());
+            let (promoted, waiting, paused) = (look.promoted, look.waiting, look.paused);
+            format!("{promoted} {waiting} {due:?} {paused} {}", look.left)
+        });
+        format!("promote {limit}: {answer}")
+    }
+}

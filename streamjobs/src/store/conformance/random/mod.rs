@@ -1,0 +1,215 @@
+//! Random lists of operations: what one store answers, so that two can be compared.
+//!
+//! Both stores get the same list, made from a seed. Ids that a server makes are replaced by the
+//! order in which they were first seen, and times are left out: where something has to be old, the
+//! test's [`Hands`](super::Hands) age it. How much was trimmed before it was delivered is left out, too:
+//! a server guesses what a group has read when entries were deleted in front of it.
+
+mod archive;
+mod jobs;
+mod upkeep;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use fastrand::Rng;
+
+use super::Stage;
+use crate::entry::{Delivery, EntryId, Hold, Source};
+use crate::name::ConsumerName;
+use crate::store::{Checked, StoreError, StoredDeadLetter};
+
+/// Where an id was given out; none is among the dead letters. Two streams may give out the same.
+type Space = Option<Source>;
+
+/// Carries a random list of operations out, step by step.
+#[derive(Debug)]
+pub struct Replay {
+    stage: Stage,
+    rng: Rng,
+    /// Ids in the order in which they were seen first, and the other way.
+    ids: Vec<EntryId>,
+    order: BTreeMap<(Space, EntryId), usize>,
+    /// Entries that may be held: a source, the order of an id, a delivery count.
+    holds: Vec<(Source, usize, u64)>,
+    letters: Vec<usize>,
+    published: u64,
+}
+
+impl Replay {
+    /// A list that the seed decides, on a stage of its own.
+    #[must_use]
+    pub fn new(stage: Stage, seed: u64) -> Self {
+        Self {
+            stage,
+            rng: Rng::with_seed(seed),
+            ids: Vec::new(),
+            order: BTreeMap::new(),
+            holds: Vec::new(),
+            letters: Vec::new(),
+            published: 0,
+        }
+    }
+
+    /// Carries the next operation out: what it was, and what came of it.
+    pub async fn step(&mut self) -> String {
+        match self.rng.u32(0..100) {
+            0..=16 => self.append().await,
+            17..=33 => self.read().await,
+            34..=40 => self.acknowledge().await,
+            41..=45 => self.renew().await,
+            46..=50 => self.release().await,
+            51..=56 => self.set_aside().await,
+            57..=60 => self.bury().await,
+            61..=67 => self.sweep().await,
+            68..=70 => self.recover().await,
+            71..=74 => self.promote().await,
+            75..=76 => self.letters().await,
+            77..=78 => self.take_letters().await,
+            79 => self.settle_letters().await,
+            80..=82 => self.redrive().await,
+            83 => self.put_back().await,
+            84..=86 => self.mark().await,
+            87 => self.pause().await,
+            88..=89 => self.beat().await,
+            90 => self.retire().await,
+            91 => self.trim().await,
+            92 => self.delete(),
+            93 => self.lose_group().await,
+            94..=95 => self.move_pending().await,
+            _ => self.inspect().await,
+        }
+    }
+
+    /// Everything that both stores have to agree on at the end.
+    pub async fn state(&mut self) -> String {
+        let mut state = String::new();
+        for source in [Source::Stream, Source::Lane] {
+            let rows = self.stage.pending(source);
+            for row in rows {
+                let (id, consumer) = (self.seen(Some(source), row.id), row.consumer);
+                let _ = writeln!(state, "{source:?} {id} {consumer} {}", row.delivery_count);
+            }
+            let key = self.stage.key(source);
+            let _ = writeln!(state, "{source:?} {}", self.stage.hands.length(&key));
+        }
+        let letters = self.stage.store.dead_letters(&self.stage.queue, EntryId::ZERO, 10_000).await;
+        let letters = letters.unwrap_or_default();
+        for letter in &letters {
+            let letter = self.letter(letter);
+            let _ = writeln!(state, "{letter}");
+        }
+        for row in self.stage.hands.pending(&self.stage.dead_key(), archive::GROUP) {
+            let (order, count) = (self.seen(None, row.id), row.delivery_count);
+            let _ = writeln!(state, "taken {order} {} {count}", row.consumer);
+        }
+        state + &self.facts().await
+    }
+
+    fn seen(&mut self, space: Space, id: EntryId) -> usize {
+        *self.order.entry((space, id)).or_insert_with(|| {
+            self.ids.push(id);
+            self.ids.len() - 1
+        })
+    }
+
+    /// How many of the ids seen in the stream are lower.
+    fn seen_before(&self, id: EntryId) -> usize {
+        let seen = self.order.keys().filter(|(space, _)| *space == Some(Source::Stream));
+        seen.filter(|(_, seen)| *seen < id).count()
+    }
+
+    fn id(&self, order: usize) -> EntryId {
+        self.ids.get(order).copied().unwrap_or(JUNK)
+    }
+
+    fn consumer(&mut self) -> ConsumerName {
+        if self.rng.bool() { self.stage.me.clone() } else { self.stage.other.clone() }
+    }
+
+    fn source(&mut self) -> Source {
+        if self.rng.u32(0..4) == 0 { Source::Lane } else { Source::Stream }
+    }
+
+    fn index(&mut self, length: usize) -> usize {
+        self.rng.usize(0..length.max(1))
+    }
+
+    /// Something that was delivered, that was, with another count, or that never was.
+    fn hold(&mut self) -> Hold {
+        let index = self.index(self.holds.len());
+        // Mostly something recent: what is old is settled.
+        let index = if self.rng.u32(0..4) > 0 {
+            self.holds.len().saturating_sub(1 + index % 20)
+        } else {
+            index
+        };
+        let known = self.holds.get(index).copied();
+        let (source, order, count) = known.unwrap_or((Source::Stream, usize::MAX, 1));
+        let (id, count) = match self.rng.u32(0..20) {
+            0 => (JUNK, count),
+            1 => (self.id(order), count + 1),
+            _ => (self.id(order), count),
+        };
+        Hold { source, id, delivery_count: count }
+    }
+
+    /// One or more, all of one source as the loops ask for them.
+    fn some_holds(&mut self) -> Vec<Hold> {
+        let first = self.hold();
+        let more = (0..self.rng.usize(0..3)).map(|_| self.hold()).collect::<Vec<_>>();
+        let mut holds = vec![first];
+        holds.extend(more.into_iter().filter(|hold| hold.source == first.source));
+        holds.dedup_by_key(|hold| hold.id);
+        holds
+    }
+
+    fn answer<T>(
+        &mut self,
+        answer: Result<T, StoreError>,
+        show: impl FnOnce(&mut Self, T) -> String,
+    ) -> String {
+        match answer {
+            Ok(value) => show(self, value),
+            Err(error) => error.kind().to_owned(),
+        }
+    }
+
+    fn checked(&mut self, checked: Checked) -> String {
+        match checked {
+            Checked::Trimmed(letter) => format!("trimmed {}", self.seen(None, letter)),
+            other => format!("{other:?}"),
+        }
+    }
+
+    fn delivered(&mut self, deliveries: Vec<Delivery>) -> String {
+        let mut text = String::new();
+        for delivery in deliveries {
+            let order = self.seen(Some(delivery.source), delivery.entry.id());
+            self.holds.push((delivery.source, order, delivery.delivery_count));
+            let (fields, count) = (delivery.entry.fields(), delivery.delivery_count);
+            let _ = write!(text, "[{:?} {order} {count} {fields:?}]", delivery.source);
+        }
+        text
+    }
+
+    fn letter(&mut self, letter: &StoredDeadLetter) -> String {
+        let order = self.seen(None, letter.id());
+        let lane = letter.text("sj-dead-source") == Some("lane");
+        let source = if lane { Source::Lane } else { Source::Stream };
+        let mut text = format!("letter {order}");
+        for (name, value) in letter.fields() {
+            let id = std::str::from_utf8(value).ok().and_then(|text| text.parse::<EntryId>().ok());
+            let _ = match id.filter(|_| name == ENTRY_FIELD) {
+                Some(id) => write!(text, " {name:?}={}", self.seen(Some(source), id)),
+                None => write!(text, " {name:?}={value:?}"),
+            };
+        }
+        text
+    }
+}
+
+/// Where the dead letter of a loss names the entry.
+const ENTRY_FIELD: &[u8] = b"sj-dead-entry";
+/// An id that no store gives out.
+const JUNK: EntryId = EntryId::new(1, 1);

@@ -1,0 +1,157 @@
+//! What people and the slow loops do to streams and groups.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::Replay;
+use crate::config::Start;
+use crate::entry::{EntryId, Source};
+use crate::store::conformance::{LEASE, fields};
+use crate::store::inspect::PendingLook;
+use crate::store::operate::{Cut, Destination, Selected, Trim, Unfinished};
+
+impl Replay {
+    pub(super) async fn letters(&mut self) -> String {
+        let (store, queue) = (self.stage.store.clone(), self.stage.queue.clone());
+        let index = self.index(self.letters.len() * 2);
+        let after = self.letters.get(index).map_or(EntryId::ZERO, |order| self.id(*order));
+        let answer = store.dead_letters(&queue, after, 5).await;
+        let answer = self.answer(answer, |replay, letters| {
+            let mut text = String::new();
+            for letter in &letters {
+                let order = replay.seen(None, letter.id());
+                replay.letters.push(order);
+                text += &replay.letter(letter);
+            }
+            text
+        });
+        format!("dead letters: {answer}")
+    }
+
+    pub(super) async fn redrive(&mut self) -> String {
+        let id = self.some_letter();
+        let (store, queue) = (self.stage.store.clone(), self.stage.queue.clone());
+        if self.rng.bool() {
+            let answer = store.purge(&queue, &[id]).await;
+            return format!("purge: {}", self.answer(answer, |_, count| count.to_string()));
+        }
+        let answer = store.redrive(&queue, id, &fields("redriven")).await;
+        let show = |replay: &mut Self, id: Option<EntryId>| {
+            format!("{:?}", id.map(|id| replay.seen(Some(Source::Lane), id)))
+        };
+        format!("redrive: {}", self.answer(answer, show))
+    }
+
+    pub(super) async fn pause(&mut self) -> String {
+        let paused = self.rng.u32(0..4) == 0;
+        let answer = self.stage.store.set_paused(&self.stage.queue, paused).await;
+        format!("pause {paused}: {}", self.answer(answer, |_, news| news.to_string()))
+    }
+
+    pub(super) async fn beat(&mut self) -> String {
+        let consumer = self.consumer();
+        let answer = self.stage.store.beat(&self.stage.queue, &consumer, "{}").await;
+        let answer = self.answer(answer, |replay, beat| {
+            // The floor may stand before an id, which is no id that was seen.
+            let behind = replay.seen_before(beat.floor.next().unwrap_or(EntryId::MAX));
+            behind.to_string()
+        });
+        format!("beat of {consumer}: {answer}")
+    }
+
+    pub(super) async fn retire(&mut self) -> String {
+        let consumer = self.consumer();
+        let answer = self.stage.store.retire(&self.stage.queue, &consumer).await;
+        format!("retire {consumer}: {}", self.answer(answer, |_, gone| gone.to_string()))
+    }
+
+    pub(super) async fn trim(&mut self) -> String {
+        let unfinished = if self.rng.bool() { Unfinished::Keep } else { Unfinished::Lose };
+        let cut = Cut::Length(self.rng.u64(20..60));
+        let trim = Trim { cut, exact: true, unfinished };
+        let answer = self.stage.store.trim(&self.stage.queue.stream, trim).await;
+        let answer = self.answer(answer, |replay, trimmed| {
+            // The first id that is needed may be one that no entry has.
+            let held = trimmed.held_by.map(|(group, id)| (group, replay.seen_before(id)));
+            format!("{} {} {held:?}", trimmed.removed, trimmed.length)
+        });
+        format!("{trim:?}: {answer}")
+    }
+
+    pub(super) fn delete(&mut self) -> String {
+        let hold = self.hold();
+        let key = self.stage.key(hold.source);
+        self.stage.hands.delete(&key, hold.id);
+        "delete".to_owned()
+    }
+
+    pub(super) async fn lose_group(&mut self) -> String {
+        if self.rng.u32(0..3) == 0 {
+            let key = self.stage.key(Source::Stream);
+            self.stage.hands.destroy_group(&key, self.stage.queue.group.as_str());
+        }
+        let (store, queue) = (self.stage.store.clone(), self.stage.queue.clone());
+        let answer = match self.rng.bool() {
+            true => store.prepare(&queue, Start::End).await,
+            false => store.restore(&queue).await,
+        };
+        format!("make the group: {}", self.answer(answer, |_, made| made.to_string()))
+    }
+
+    pub(super) async fn move_pending(&mut self) -> String {
+        let (consumer, hold) = (self.consumer(), self.hold());
+        let to = self.rng.bool().then_some(&consumer);
+        let (ids, abandoned) = ([hold.id], self.rng.bool());
+        let destination = Destination { consumer: to, abandoned };
+        let (store, queue) = (self.stage.store.clone(), self.stage.queue.clone());
+        let selected = Selected::Ids(&ids);
+        let answer = store.move_pending(&queue, hold.source, selected, destination).await;
+        let answer = self.answer(answer, |_, page| {
+            let counts = [&page.moved, &page.trimmed, &page.missing, &page.left].map(Vec::len);
+            format!("{counts:?}")
+        });
+        format!("move: {answer}")
+    }
+
+    pub(super) async fn inspect(&mut self) -> String {
+        let (source, consumer) = (self.source(), self.consumer());
+        let look = PendingLook {
+            source,
+            after: EntryId::ZERO,
+            idle: Duration::ZERO,
+            consumer: self.rng.bool().then_some(consumer.as_str()),
+            limit: 5,
+        };
+        let answer = self.stage.store.pending(&self.stage.queue, look).await;
+        let rows = self.answer(answer, |replay, rows| {
+            let mut text = String::new();
+            for row in rows {
+                let order = replay.seen(Some(source), row.id);
+                let _ = write!(text, "[{order} {} {}]", row.consumer, row.delivery_count);
+            }
+            text
+        });
+        let (store, stream) = (self.stage.store.clone(), self.stage.queue.stream.clone());
+        let has_idle = store.has_idle(&self.stage.queue, source, LEASE).await;
+        let has_idle = self.answer(has_idle, |_, idle| idle.to_string());
+        let info = store.stream_info(&stream).await;
+        let info = self.answer(info, |replay, info| {
+            let info = info.map(|info| {
+                let ends = [info.first, info.last]
+                    .map(|id| id.map(|id| replay.seen(Some(Source::Stream), id)));
+                (info.length, ends, info.added, info.groups)
+            });
+            format!("{info:?}")
+        });
+        format!("look at {source:?}: {rows} {has_idle} {info} {}", self.facts().await)
+    }
+
+    pub(super) async fn facts(&mut self) -> String {
+        let answer = self.stage.store.group_facts(&self.stage.queue).await;
+        self.answer(answer, |_, facts| {
+            let numbers = (facts.length, facts.added, facts.pending, facts.lane_pending);
+            let rest = (facts.lane_waiting, facts.set_aside, facts.dead_letters);
+            format!("{numbers:?} {rest:?} {}", facts.paused.is_some())
+        })
+    }
+}
