@@ -47,7 +47,7 @@ const MUTATIONS: [Mutation; 8] = [
         ["consumer)[1] then return 0 end", "consumer)[1] then end"],
     ),
     (Mutant::RetireUnchecked, "retire_dead", ["pending == 0 and", "true and"]),
-    (Mutant::TrimmedIgnored, "sweep", ["  bury_trimmed(", "  local _ = ("]),
+    (Mutant::TrimmedIgnored, "sweep", ["  bury_trimmed(", "  tostring("]),
 ];
 
 const UNFENCED: [&str; 2] = [

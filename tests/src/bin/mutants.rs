@@ -38,31 +38,31 @@ fn guard(mutant: Mutant) -> Guard {
     match mutant {
         Mutant::AckBeforeRun => cell("handler.before-Kill", "\"lost\""),
         Mutant::AckOnError => cell("handler.before-Kill", "\"lost\""),
-        Mutant::UnfencedRenew => cell("handler.before-Freeze", "breach"),
-        Mutant::CountedRenew => {
-            test("redis", "lease::renewals_do_not_raise_the_delivery_count", "assertion")
+        Mutant::UnfencedRenew => {
+            test("redis", "conformance::a_renewal_by_anybody_else_is_refused", "assertion")
         }
-        Mutant::UnfencedSettle => cell("dead.before_store-Freeze", "\"letters\""),
+        Mutant::CountedRenew => {
+            test("redis", "lease::renewals_do_not_raise_the_delivery_count", "ten renewals")
+        }
+        Mutant::UnfencedSettle => {
+            test("redis", "conformance::a_buried_job_is_stored_whole_and_acknowledged", "assertion")
+        }
         Mutant::CursorStays => {
             test("redis", "reap::an_old_entry_behind_twenty_thousand_fresh_ones_is_found", "still")
         }
         Mutant::ReadDropped => test(
             "redis",
             "network::what_a_read_brings_after_a_stop_is_handed_back_at_once",
-            "handed_back: 0",
+            "the stop has come to the reader",
         ),
         Mutant::GroupAtEnd => {
-            test("redis", "groups::a_destroyed_group_is_made_again_at_its_durable_floor", "still")
+            test("redis", "conformance::a_destroyed_group_is_restored_at_its_floor", "assertion")
         }
         Mutant::RetireUnchecked => {
             test("redis", "groups::a_consumer_with_pending_entries_is_never_removed", "pending")
         }
         Mutant::DeadAckedFirst => cell("dead.before_store-Kill", "\"letters\""),
-        Mutant::SweepUntimed => test(
-            "redis",
-            "lease::no_live_owner_is_robbed_when_the_server_hangs_for_four_leases",
-            "assertion",
-        ),
+        Mutant::SweepUntimed => test("loops", "a_moved_clock_steals_nothing", "assertion"),
         Mutant::GuardApart => cell("guard.after_insert-Kill", "\"lost\""),
         Mutant::GuardByEntry => test(
             "postgres",
@@ -79,7 +79,8 @@ fn guard(mutant: Mutant) -> Guard {
             "poison::what_cannot_be_decoded_is_buried_at_first_sight_with_its_bytes",
             "still",
         ),
-        Mutant::AttemptsByDeliveries => cell("handler.before-Kill", "\"attempts\""),
+        // Retries begin with a count of one again and again: jobs that always fail are never done with.
+        Mutant::AttemptsByDeliveries => cell("handler.before-Kill", "everything is settled"),
         Mutant::TrimOnAdd => cell("handler.before-Kill", "\"lost\""),
         Mutant::TrimmedIgnored => test(
             "redis",

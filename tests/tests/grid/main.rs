@@ -53,7 +53,8 @@ fn a_process_may_end_at_any_fail_point_and_nothing_is_lost_or_done_twice() {
                         .join();
                     let breaches = run.unwrap_or_else(|panic| vec![text(panic.as_ref())]);
                     if !breaches.is_empty() {
-                        failed.lock().unwrap().push(format!("{cell:?}: {breaches:#?}"));
+                        let breaches = breaches.join("\n    ");
+                        failed.lock().unwrap().push(format!("{cell:?}:\n    {breaches}"));
                     }
                 }
             });
