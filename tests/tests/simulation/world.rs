@@ -241,8 +241,13 @@ impl World {
         while let Some(stopped) = self.stopping.join_next().await {
             self.stopped(stopped);
         }
-        // What waits for a last answer is counted when it has come.
+        // What waits for a last answer is counted when it has come. It may be the answer that sets a
+        // job aside in place of the letter of its loss: then that has to run as well.
         sleep_until(Instant::now() + self.plan.lease).await;
+        while !self.is_broken() && !self.network.ledger(|ledger| ledger.is_at_rest()) {
+            self.drain().await;
+            sleep_until(Instant::now() + self.plan.lease).await;
+        }
         for (caller, runtime) in &self.running {
             let counters = runtime.counters();
             self.network.ledger(|ledger| ledger.judge_counters(*caller, &counters));
