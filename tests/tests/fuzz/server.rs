@@ -26,6 +26,16 @@ fn answers_are_read_or_refused_by_the_name_of_their_command() {
 }
 
 #[test]
+fn a_scanned_read_is_what_the_client_crate_reads() {
+    fuzz("replies", |input| {
+        // Most of the corpus answers something else: an entry with it inside is a read.
+        let read = [b"*1\r\n*2\r\n$1\r\ns\r\n".as_slice(), input].concat();
+        let seen = [decoders::scanned(input)?, decoders::scanned(&read)?];
+        Ok(format!("{seen:?}"))
+    });
+}
+
+#[test]
 fn info_is_read_as_far_as_it_makes_sense() {
     fuzz("info", |input| {
         let state = decoders::info(&String::from_utf8_lossy(input));

@@ -4,7 +4,10 @@ use std::fmt;
 use std::time::Duration;
 
 use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
-use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion};
+use redis::{
+    Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion,
+    RedisConnectionInfo,
+};
 
 use crate::error::ConnectError;
 
@@ -34,19 +37,32 @@ impl Address {
         self.info.redis_settings().username().unwrap_or("default")
     }
 
+    /// Which server it is.
+    pub(super) fn server(&self) -> &ConnectionAddr {
+        self.info.addr()
+    }
+
+    /// As whom to log in, and to which database.
+    pub(super) fn settings(&self) -> &RedisConnectionInfo {
+        self.info.redis_settings()
+    }
+
     /// What makes connections to it. The host's name is resolved at each of them.
     pub(super) fn client(&self, protocol: ProtocolVersion) -> redis::RedisResult<Client> {
         #[cfg(feature = "tls")]
         choose_crypto();
-        let keepalive =
-            TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL);
         // Without no-delay, small commands wait for the acknowledgement of the packet before them.
-        let tcp = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive);
+        let tcp = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive());
         let settings = self.info.redis_settings().clone();
         let settings = settings.set_protocol(protocol).set_skip_set_lib_name();
         let info = self.info.clone().set_tcp_settings(tcp);
         Client::open(info.set_redis_settings(settings))
     }
+}
+
+/// How soon a connection notices that the other end has vanished.
+pub(super) fn keepalive() -> TcpKeepalive {
+    TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL)
 }
 
 impl fmt::Display for Address {

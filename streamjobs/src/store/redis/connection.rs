@@ -19,7 +19,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::address::Address;
 use super::error::{answer_lost, is_wrong_server, refused, unreachable};
+use super::reading::{Answer, Reading};
 use super::reply;
+use super::wire::Wire;
 use crate::store::StoreError;
 use crate::store::script::{ALL, Script};
 
@@ -305,21 +307,29 @@ impl fmt::Debug for Link {
     }
 }
 
-/// A connection for reads that may wait, and by what the server knows it. The crate's own deadline
-/// is off: it would end the wait, but keep the connection with the read still on it.
-pub(super) async fn open_reading(
-    address: &Address,
-) -> Result<(MultiplexedConnection, u64), StoreError> {
-    let config = AsyncConnectionConfig::new().set_response_timeout(None);
+/// A connection for reads that may wait, and by what the server knows it.
+pub(super) async fn open_reading(address: &Address) -> Result<(Reading, u64), StoreError> {
     let opening = async {
-        let mut connection = connect(address, ProtocolVersion::RESP2, config).await?;
-        let id = connection.send_packed_command(redis::cmd("CLIENT").arg("ID")).await?;
-        Ok((connection, id))
+        let mut reading = match Wire::open(address).await? {
+            Some(wire) => Reading::Wire(wire),
+            None => {
+                // The crate's own deadline is off: it would end the wait, but keep the connection
+                // with the read still on it.
+                let config = AsyncConnectionConfig::new().set_response_timeout(None);
+                Reading::Shared(connect(address, ProtocolVersion::RESP2, config).await?)
+            }
+        };
+        let mut about = Pipeline::with_capacity(2);
+        about.add_command(set_name()).cmd("CLIENT").arg("ID");
+        let mut answers = reading.exchange(&about).await?.into_iter();
+        // Whether the name was taken does not matter.
+        let id = answers.nth(1).map_or(Ok(Value::Nil), Answer::value)?;
+        Ok((reading, id))
     };
-    let (connection, id) = within(CONNECT_DEADLINE, opening).await.map_err(unreachable)?;
+    let (reading, id) = within(CONNECT_DEADLINE, opening).await.map_err(unreachable)?;
     match id {
         Value::ServerError(error) => Err(refused(&error)),
-        id => Ok((connection, reply::number(id, "CLIENT ID")?)),
+        id => Ok((reading, reply::number(id, "CLIENT ID")?)),
     }
 }
 
@@ -348,10 +358,14 @@ async fn connect(
     let client = address.client(protocol)?;
     let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
     // A name helps operators; a server that forbids it still serves.
-    connection
-        .send_packed_command(redis::cmd("CLIENT").arg("SETNAME").arg(CONNECTION_NAME))
-        .await?;
+    connection.send_packed_command(&set_name()).await?;
     Ok(connection)
+}
+
+fn set_name() -> Cmd {
+    let mut command = redis::cmd("CLIENT");
+    command.arg("SETNAME").arg(CONNECTION_NAME);
+    command
 }
 
 async fn within<T>(

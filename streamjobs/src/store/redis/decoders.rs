@@ -3,8 +3,9 @@
 use redis::Value;
 
 use super::address::Address;
+use super::scan::{self, Skim};
 use super::{facts, held, inspect, letters, reply};
-use crate::entry::{Entry, Source};
+use crate::entry::{Delivery, Entry, Source};
 use crate::error::ConnectError;
 use crate::store::StoreError;
 use crate::store::facts::ServerState;
@@ -58,8 +59,35 @@ pub fn every_way(wire: &[u8]) -> Result<Vec<Result<(), StoreError>>, StoreError>
     ])
 }
 
+/// Scans an answer to a read, whole and in pieces: what differs from the client crate's reading of
+/// the same bytes, if anything, or else how much was read.
+///
+/// # Errors
+///
+/// What differs.
+pub fn scanned(wire: &[u8]) -> Result<Option<usize>, &'static str> {
+    let end = Skim::new().end(wire);
+    let (mut skim, step) = (Skim::new(), wire.len() / PIECES_MAX + 1);
+    let lengths = (0..wire.len()).step_by(step).chain([wire.len()]);
+    let mut in_pieces = lengths.map(|length| skim.end(wire.get(..length).unwrap_or_default()));
+    if in_pieces.find(|end| *end != Ok(None)).unwrap_or(Ok(None)) != end {
+        return Err("in pieces it ends elsewhere");
+    }
+    let Ok(Some(end)) = end else { return Ok(None) };
+    let answer = wire.get(..end).unwrap_or_default();
+    let Ok(scanned) = scan::deliveries(answer, Source::Stream) else { return Ok(None) };
+    let read = reply::read(value(answer).map_err(|_| "it is no answer")?, Source::Stream, PROBE);
+    let read = read.map_err(|_| "the entries cannot be read otherwise")?;
+    let parts = |deliveries: &[Delivery]| {
+        let part = |one: &Delivery| (one.hold(), one.entry.fields().to_vec());
+        deliveries.iter().map(part).collect::<Vec<_>>()
+    };
+    if parts(&scanned) == parts(&read) { Ok(Some(read.len())) } else { Err("the entries differ") }
+}
+
 fn value(wire: &[u8]) -> Result<Value, StoreError> {
     redis::parse_redis_value(wire).map_err(|_| StoreError::Protocol { command: PROBE })
 }
 
 const PROBE: &str = "PROBE";
+const PIECES_MAX: usize = 64;

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use redis::Value;
-use redis::aio::MultiplexedConnection;
+use redis::{Pipeline, Value};
 
 use super::connection::{Link, RESPONSE_DEADLINE, open_reading};
-use super::error::refused;
+use super::reading::Reading;
 use super::{RedisStore, milliseconds, reply};
 use crate::entry::{Entry, EntryId, Source};
 use crate::name::StreamName;
@@ -309,7 +308,7 @@ async fn range(
 /// Follows one stream.
 struct RedisTail {
     /// None once it is of no more use.
-    connection: Option<MultiplexedConnection>,
+    connection: Option<Reading>,
     stream: StreamName,
 }
 
@@ -328,15 +327,17 @@ impl RedisTail {
         // The server waits for ever when it is told to wait for no time.
         command.arg("COUNT").arg(limit).arg("BLOCK").arg(milliseconds(block).max(1));
         command.arg("STREAMS").arg(self.stream.as_str()).arg(after.to_string());
-        let answer = connection.send_packed_command(&command);
-        let value = match tokio::time::timeout(block + RESPONSE_DEADLINE, answer).await {
-            Ok(Ok(Value::ServerError(error))) => return Err(refused(&error)),
-            Ok(Ok(value)) => value,
+        let mut pipeline = Pipeline::with_capacity(1);
+        pipeline.add_command(command);
+        let deadline = block + RESPONSE_DEADLINE;
+        let answers = match tokio::time::timeout(deadline, connection.exchange(&pipeline)).await {
+            Ok(Ok(answers)) => answers,
             Ok(Err(error)) => return Err(StoreError::Unreachable(error.into())),
             Err(elapsed) => return Err(StoreError::Unreachable(elapsed.into())),
         };
+        let answer = answers.into_iter().next().ok_or(StoreError::Protocol { command: XREAD })?;
+        let read = answer.deliveries(Source::Stream, XREAD)?;
         self.connection = Some(connection);
-        let read = reply::read(value, Source::Stream, XREAD)?;
         Ok(read.into_iter().map(|delivery| delivery.entry).collect())
     }
 }

@@ -36,8 +36,11 @@ mod letters;
 mod marks;
 mod operate;
 mod reader;
+mod reading;
 mod reply;
 mod rights;
+mod scan;
+mod wire;
 
 use std::fmt;
 use std::sync::Arc;

@@ -4,23 +4,20 @@
 use std::io;
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
-use redis::{Cmd, Pipeline, Value};
+use redis::{Cmd, Pipeline, RedisResult, Value};
 
 use super::acknowledge::Acknowledgements;
 use super::address::Address;
 use super::connection::open_reading;
-use super::error::{is_wrong_server, refused};
-use super::reply;
+use super::error::{answer_lost, is_wrong_server};
+use super::reading::{Answer, Reading};
 use crate::name::ConsumerName;
-use crate::store::{
-    Delivery, Queue, ReadReply, ReadRequest, Reply, Source, StoreError, StreamReader,
-};
+use crate::store::{Queue, ReadReply, ReadRequest, Reply, Source, StoreError, StreamReader};
 
 /// Reads one queue for one consumer.
 pub(super) struct RedisReader {
     /// None once it is of no more use.
-    connection: Option<MultiplexedConnection>,
+    connection: Option<Reading>,
     id: u64,
     queue: Queue,
     lane_key: String,
@@ -66,21 +63,24 @@ impl RedisReader {
             ));
         };
         let deadline = request.block.unwrap_or_default() + self.margin;
-        let answer = connection.send_packed_commands(&pipeline, 0, pipeline.len());
-        let values = match tokio::time::timeout(deadline, answer).await {
-            Ok(Ok(values)) => values,
-            Ok(Err(error)) => return Err(StoreError::AnswerLost(error.into())),
+        let mut answers = match tokio::time::timeout(deadline, connection.exchange(&pipeline)).await
+        {
+            Ok(answers) => answers.map_err(answer_lost)?,
             Err(elapsed) => return Err(StoreError::AnswerLost(elapsed.into())),
         };
+        let read = if reads { answers.pop() } else { None };
+        let values = answers.into_iter().map(Answer::value).collect::<RedisResult<Vec<_>>>();
+        let mut values = values.map_err(answer_lost)?.into_iter();
         let wrong =
             |value: &Value| matches!(value, Value::ServerError(error) if is_wrong_server(error));
-        if !values.iter().any(wrong) {
+        if !values.as_slice().iter().any(wrong)
+            && !read.as_ref().is_some_and(Answer::is_of_wrong_server)
+        {
             self.connection = Some(connection);
         }
-        let mut values = values.into_iter();
         let acknowledged = acknowledgements.read(&mut values);
         let deliveries =
-            if reads { delivered(values.next(), request.source) } else { Ok(Vec::new()) };
+            read.map_or(Ok(Vec::new()), |answer| answer.deliveries(request.source, XREADGROUP));
         Ok(ReadReply { acknowledged, deliveries })
     }
 
@@ -108,14 +108,6 @@ impl StreamReader for RedisReader {
 
     fn waker(&self) -> u64 {
         self.id
-    }
-}
-
-fn delivered(value: Option<Value>, source: Source) -> Result<Vec<Delivery>, StoreError> {
-    match value {
-        Some(Value::ServerError(error)) => Err(refused(&error)),
-        Some(value) => reply::read(value, source, XREADGROUP),
-        None => Err(StoreError::Protocol { command: XREADGROUP }),
     }
 }
 

@@ -1,0 +1,79 @@
+//! What a reader reads from: its own connection, or the client crate's where only that can connect.
+
+use bytes::Bytes;
+use redis::aio::MultiplexedConnection;
+use redis::{Pipeline, RedisResult, Value};
+
+use super::error::{is_wrong_server, refused};
+use super::wire::Wire;
+use super::{reply, scan};
+use crate::store::{Delivery, Source, StoreError};
+
+/// A connection that nobody else uses.
+pub(super) enum Reading {
+    Wire(Wire),
+    Shared(MultiplexedConnection),
+}
+
+/// One answer, as it came or as the client crate made it.
+#[derive(Debug)]
+pub(super) enum Answer {
+    Raw(Bytes),
+    Value(Value),
+}
+
+impl Reading {
+    /// Sends commands in one go and waits for an answer to each. The server's refusals stand among
+    /// them.
+    ///
+    /// Not cancel safe, and of no more use after an error: answers may be on their way.
+    pub(super) async fn exchange(&mut self, pipeline: &Pipeline) -> RedisResult<Vec<Answer>> {
+        match self {
+            Self::Wire(wire) => {
+                Ok(wire.exchange(pipeline).await?.into_iter().map(Answer::Raw).collect())
+            }
+            Self::Shared(connection) => {
+                let answers = connection.send_packed_commands(pipeline, 0, pipeline.len());
+                Ok(answers.await?.into_iter().map(Answer::Value).collect())
+            }
+        }
+    }
+}
+
+impl Answer {
+    pub(super) fn value(self) -> RedisResult<Value> {
+        match self {
+            Self::Raw(bytes) => redis::parse_redis_value(&bytes),
+            Self::Value(value) => Ok(value),
+        }
+    }
+
+    /// Whether the server says that it is not the one to ask.
+    pub(super) fn is_of_wrong_server(&self) -> bool {
+        let says_so =
+            |value: &Value| matches!(value, Value::ServerError(error) if is_wrong_server(error));
+        match self {
+            Self::Raw(bytes) if !scan::is_refusal(bytes) => false,
+            Self::Raw(bytes) => redis::parse_redis_value(bytes).is_ok_and(|value| says_so(&value)),
+            Self::Value(value) => says_so(value),
+        }
+    }
+
+    /// What a read of one stream delivered.
+    pub(super) fn deliveries(
+        self,
+        source: Source,
+        command: &'static str,
+    ) -> Result<Vec<Delivery>, StoreError> {
+        match self {
+            Self::Raw(bytes) if !scan::is_refusal(&bytes) => {
+                scan::deliveries(&bytes, source).map_err(|_| StoreError::Protocol { command })
+            }
+            answer => match answer.value() {
+                Ok(Value::ServerError(error)) => Err(refused(&error)),
+                Ok(value) => reply::read(value, source, command),
+                Err(_) => Err(StoreError::Protocol { command }),
+            },
+        }
+    }
+}
