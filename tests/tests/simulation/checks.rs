@@ -120,9 +120,11 @@ impl Ledger {
     fn judge_delivery(&mut self, step: &Step<'_>, key: Key, row: &Row) {
         let Step { group, caller, operation, .. } = *step;
         self.note(format_args!("{operation}: {key:?} goes to {caller}"));
-        if self.broken {
-            // The group, or all of it, was made again: tokens begin anew.
-            let origin = self.origin(group, key);
+        let origin = self.origin(group, key);
+        // Since the clock was set back, the lane may give a job the id that it has in the stream.
+        let is_namesake = key == (Source::Lane, origin);
+        if self.broken || is_namesake {
+            // Another entry, or the group, or all of it, was made again: tokens begin anew.
             self.counts.remove(&(group, origin, key.1));
             self.tokens.retain(|token| (token.0, token.1, token.2) != (group, origin, key.1));
         }
