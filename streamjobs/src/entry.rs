@@ -126,6 +126,11 @@ impl Entry {
         Self { id, fields }
     }
 
+    /// The size of all fields, names included.
+    pub(crate) fn bytes(&self) -> usize {
+        self.fields.iter().map(|(name, value)| name.len() + value.len()).sum()
+    }
+
     /// The server's id of the entry.
     #[must_use]
     pub fn id(&self) -> EntryId {

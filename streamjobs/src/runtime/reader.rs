@@ -24,6 +24,8 @@ pub(crate) struct Reader {
     assignments: mpsc::Sender<Vec<Assignment>>,
     /// What the last read gave, from which the next batch is guessed.
     last_count: usize,
+    /// What an entry of it took on average, by which a batch is bounded in bytes.
+    entry_bytes: usize,
     /// The last read was from the lane, so the stream has its turn.
     lane_served: bool,
     /// A connection was open before.
@@ -41,7 +43,14 @@ impl Reader {
         context: Arc<QueueContext>,
         assignments: mpsc::Sender<Vec<Assignment>>,
     ) -> Self {
-        Self { context, assignments, last_count: 0, lane_served: false, connected: false }
+        Self {
+            context,
+            assignments,
+            last_count: 0,
+            entry_bytes: ENTRY_BYTES_ASSUMED,
+            lane_served: false,
+            connected: false,
+        }
     }
 
     /// Reads until the stop. What a last read brings is handed back by the dispatcher.
@@ -191,7 +200,7 @@ impl Reader {
         // Slots that acknowledgements free here pass on to the next jobs without ever being free,
         // so those that the reaper waits for, or that are to go, are left out.
         let wanted = context.reaper_wants.load(Ordering::Acquire) + context.slots.owed();
-        let count = (slots.len() + acks.len()).saturating_sub(wanted).min(BATCH_MAX);
+        let count = (slots.len() + acks.len()).saturating_sub(wanted).min(self.batch_max());
         if count == 0 || stop.is_cancelled() || context.gate.is_shut() {
             context.wake.leave();
             return self.only_acknowledge(acks, slots).await;
@@ -225,7 +234,7 @@ impl Reader {
                 return Err(error);
             }
         };
-        self.last_count = deliveries.len();
+        self.note_size(&deliveries);
         self.lane_served = source == Source::Lane;
         if source == Source::Lane && deliveries.len() < count {
             context.lane_waits.store(false, Ordering::Release);
@@ -234,6 +243,19 @@ impl Reader {
         // Last, because what was delivered is not renewed before it is registered.
         context.take_letters_back(&letters).await;
         Ok(())
+    }
+
+    /// How many entries make a good batch, if they are as large as the last ones.
+    fn batch_max(&self) -> usize {
+        (BATCH_BYTES / self.entry_bytes.max(1)).clamp(1, BATCH_MAX)
+    }
+
+    fn note_size(&mut self, deliveries: &[Delivery]) {
+        self.last_count = deliveries.len();
+        let bytes = deliveries.iter().map(|delivery| delivery.entry.bytes()).sum::<usize>();
+        if let Some(mean) = bytes.checked_div(deliveries.len()) {
+            self.entry_bytes = mean;
+        }
     }
 
     /// Frees slots without reading: the reaper waits for them, or nothing may be taken in.
@@ -348,6 +370,11 @@ async fn answer(
 
 /// Larger reads cost the server long pauses and gain nothing.
 const BATCH_MAX: usize = 500;
+/// About as much is read at once: small beside the memory of the jobs, and enough to make round trips
+/// cheap beside it.
+const BATCH_BYTES: usize = 1024 * 1024;
+/// Before the first read has shown how large entries are.
+const ENTRY_BYTES_ASSUMED: usize = 16 * 1024;
 /// From this many entries a read on, work comes in faster than one by one.
 const BUSY_COUNT: usize = 32;
 const LINGER: Duration = Duration::from_millis(1);

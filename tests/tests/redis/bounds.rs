@@ -44,6 +44,25 @@ async fn a_group_set_back_runs_no_running_job_again_and_no_attempt_beyond_the_la
     let _ = runtime.shutdown().await;
 }
 
+/// However many slots are free: one answer of hundreds of large entries would be large itself.
+#[tokio::test]
+async fn of_large_payloads_about_a_mebibyte_is_read_at_once() {
+    let app = App::start().await;
+    let large = "x".repeat(256 * 1024);
+    for id in 0..120 {
+        app.client.publish(&order(format!("{id} {large}"))).await.unwrap();
+    }
+    let counted = Work::fine();
+    let many = options().concurrency(NonZeroU32::new(500).unwrap());
+    let runtime = app.bare(&counted).group("work", many).start().await.unwrap();
+    counted.wait_for(120).await;
+    app.drained("work").await;
+    // Nobody knows how large the first ones are: 64 at most. Then four at a time.
+    let reads = app.calls("xreadgroup");
+    assert!(reads > (120 - 64) / 4, "{reads} reads for 120 entries of 256 KiB");
+    let _ = runtime.shutdown().await;
+}
+
 /// Memory is bounded by slots times the largest payload, since no more is read than has a slot.
 #[tokio::test]
 async fn of_large_payloads_no_more_is_read_than_there_are_slots() {
