@@ -137,6 +137,8 @@ impl World {
             Action::Flush => {
                 self.network.ledger(|ledger| ledger.disturbed(None, self.plan.lease));
                 self.store.flush();
+                // Else an entry of this millisecond could have the id of one that is gone.
+                self.store.step_clock(1);
             }
             Action::Trim => {
                 let cut = Cut::Length(3);
