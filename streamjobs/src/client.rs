@@ -16,7 +16,7 @@ use crate::event::Event;
 use crate::metrics::{self, SendMetrics, Sending};
 use crate::name::{EventId, NameError, StreamName};
 use crate::store::redis::RedisStore;
-use crate::store::{Store, StoreError, append};
+use crate::store::{Store, StoreError};
 use crate::trace::span::{self, Asking};
 use crate::trace::{self, TraceContext};
 
@@ -137,11 +137,8 @@ impl Client {
         let fields = fields.inspect_err(|_| span::failed(&span, "refused"))?;
         let store = self.inner.store.as_ref();
         let sent = Instant::now();
-        let append = append(store, stream, self.retention(stream), vec![fields]);
-        let answers = append.instrument(span.clone()).await;
-        let answer =
-            answers.into_iter().next().unwrap_or(Err(StoreError::Protocol { command: "XADD" }));
-        let answers = [confirm(stream, id, answer)];
+        let append = store.append_one(stream, self.retention(stream), fields);
+        let answers = [confirm(stream, id, append.instrument(span.clone()).await)];
         self.note_sent(stream, &answers, sent, &span);
         let [answer] = answers;
         answer
@@ -464,6 +461,6 @@ fn confirm(
 }
 
 /// Events that are written while the server stores as many.
-const PUBLISH_STEP: usize = 128;
+const PUBLISH_STEP: usize = 256;
 /// Half of what the server takes as one value, so that a dead letter with its notes still fits.
 const PAYLOAD_BYTES_CEILING: usize = 256 * 1024 * 1024;

@@ -230,6 +230,21 @@ pub trait Store:
     /// Appends to a stream, applying the retention that belongs to appending.
     fn appender(&self, stream: &StreamName, retention: Retention) -> Box<dyn Appender>;
 
+    /// Appends one entry by itself.
+    fn append_one<'a>(
+        &'a self,
+        stream: &'a StreamName,
+        retention: Retention,
+        entry: NewEntry,
+    ) -> BoxFuture<'a, Appended> {
+        let mut appender = self.appender(stream, retention);
+        Box::pin(async move {
+            appender.push(vec![entry]).await;
+            let answer = appender.finish().await.into_iter().next();
+            answer.unwrap_or(Err(StoreError::Protocol { command: "XADD" }))
+        })
+    }
+
     /// Makes the group on both streams of the queue unless it is there, at `start` the first time
     /// and at its durable floor later. True if the group on the stream was made.
     fn prepare<'a>(&'a self, queue: &'a Queue, start: Start) -> Reply<'a, bool>;

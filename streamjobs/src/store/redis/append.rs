@@ -31,6 +31,16 @@ pub(super) struct RedisAppender {
     broken: Option<String>,
 }
 
+/// Appends one entry.
+pub(super) async fn append_one(
+    link: &Link,
+    stream: &StreamName,
+    retention: Retention,
+    entry: NewEntry,
+) -> Appended {
+    reply::id(link.command(&command(stream, retention, &entry)).await?, XADD)
+}
+
 /// Entries that were sent in one go.
 struct Chunk {
     entries: usize,
@@ -171,7 +181,7 @@ fn bytes_of(entry: &NewEntry) -> usize {
 
 const XADD: &str = "XADD";
 /// Small enough that the server works on one chunk while the next is written.
-const CHUNK_ENTRIES_MAX: usize = 128;
+const CHUNK_ENTRIES_MAX: usize = 256;
 const CHUNK_BYTES_MAX: usize = 1024 * 1024;
 /// Chunks that are sent before the answer to the first of them is waited for.
 const CHUNKS_MAX: usize = 4;

@@ -47,6 +47,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::redis::Value;
+use futures_util::future::BoxFuture;
 
 use self::address::Address;
 use self::append::RedisAppender;
@@ -61,8 +62,8 @@ use crate::error::ConnectError;
 use crate::name::{ConsumerName, StreamName};
 use crate::store::facts::{Facts, ServerFacts};
 use crate::store::{
-    Appender, Beat, Checked, Delivery, Hold, Promoted, Queue, Renewed, Reply, ServerTime, Source,
-    Store, StoreError, StoredDeadLetter, StreamReader, Sweep, Swept,
+    Appended, Appender, Beat, Checked, Delivery, Hold, NewEntry, Promoted, Queue, Renewed, Reply,
+    ServerTime, Source, Store, StoreError, StoredDeadLetter, StreamReader, Sweep, Swept,
 };
 
 /// Streams on a Redis server.
@@ -129,6 +130,16 @@ impl Store for RedisStore {
 
     fn appender(&self, stream: &StreamName, retention: Retention) -> Box<dyn Appender> {
         Box::new(RedisAppender::new(self.link.clone(), stream.clone(), retention))
+    }
+
+    /// Of many callers at once, each sends its own command: no batch and no order to keep.
+    fn append_one<'a>(
+        &'a self,
+        stream: &'a StreamName,
+        retention: Retention,
+        entry: NewEntry,
+    ) -> BoxFuture<'a, Appended> {
+        Box::pin(append::append_one(&self.link, stream, retention, entry))
     }
 
     fn prepare<'a>(&'a self, queue: &'a Queue, start: Start) -> Reply<'a, bool> {
