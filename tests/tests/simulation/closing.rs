@@ -7,6 +7,7 @@ use streamjobs::runtime::{Counters, ShutdownReport};
 use tokio::time::Instant;
 
 use crate::ledger::Ledger;
+use crate::state::Key;
 
 impl Ledger {
     /// Whether no job is left that could still run.
@@ -46,8 +47,17 @@ impl Ledger {
         if self.is_disturbed(caller, from, Instant::now()) {
             return;
         }
-        let owned = self.groups.iter().flat_map(|group| group.pending.values());
-        let owned = owned.filter(|row| self.consumers.get(&row.consumer) == Some(&caller)).count();
+        // What this process gave up longer than a lease ago is anybody's already.
+        let fresh = |group: usize, key: &Key| {
+            self.moved.get(&(group, *key)).is_none_or(|moved| moved.elapsed() < self.plan.lease)
+        };
+        let rows = self.groups.iter().enumerate();
+        let rows =
+            rows.flat_map(|(number, group)| group.pending.iter().map(move |row| (number, row)));
+        let owned = rows.filter(|(group, (key, row))| {
+            self.consumers.get(&row.consumer) == Some(&caller) && fresh(*group, key)
+        });
+        let owned = owned.count();
         let kept = u64::try_from(owned).unwrap().saturating_sub(released);
         let abandoned = u64::try_from(report.abandoned.len()).unwrap();
         if report.handed_back != released || kept > abandoned {

@@ -2,7 +2,7 @@
 //!
 //! Every step of the store is judged where it is done ([`Ledger::observe`](ledger::Ledger::observe)),
 //! and everything once more when faults have ended and all work is done. `SIM_SEEDS=2000` runs that
-//! many seeds (quicker with `--profile simulation`), `SIM_SEED=7` one of them, with its history. The promises, and how each is checked:
+//! many seeds (quicker with `--profile simulation`), from `SIM_FIRST` on, `SIM_SEED=7` one of them, with its history. The promises, and how each is checked:
 //!
 //! | | Promise | Check |
 //! |---|---|---|
