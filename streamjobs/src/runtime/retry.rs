@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::runtime::pause::{Pause, jittered, stopped_within};
@@ -30,8 +31,10 @@ impl Promoter {
         while !stopped_within(&stop, delay).await {
             // A pause here leaves due jobs to other processes; the look at the server goes on.
             let limit = if self.context.gate.is_shut_here() { 0 } else { BATCH_MAX };
+            let sent = Instant::now();
             delay = match self.context.store.promote(&self.context.queue, limit).await {
                 Ok(promoted) => {
+                    self.context.clock.observe(sent, Instant::now(), promoted.now);
                     pause.reset();
                     self.promoted(promoted, interval).await
                 }

@@ -169,7 +169,7 @@ pub enum Swept {
 }
 
 /// The server's clock in milliseconds since 1970.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ServerTime(pub u64);
 
 /// What a renewal found.
@@ -198,6 +198,8 @@ pub struct Promoted {
     pub left: usize,
     /// Whether the group is paused in every process. Nothing is promoted then, and nothing is due.
     pub paused: bool,
+    /// The server's clock.
+    pub now: ServerTime,
 }
 
 /// What a beat recorded.

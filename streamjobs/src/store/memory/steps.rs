@@ -242,7 +242,7 @@ pub(super) fn promote(world: &mut World, queue: &Queue, limit: usize) -> Step<Pr
     let waiting = world.stream(&queue.key(Source::Lane)).entries.len().saturating_sub(pending);
     let released = world.memory(queue).released;
     let next_due = next_due.filter(|_| !paused).map(std::time::Duration::from_millis);
-    Ok(Promoted { promoted, waiting, next_due, released, left: 0, paused })
+    Ok(Promoted { promoted, waiting, next_due, released, left: 0, paused, now: ServerTime(now) })
 }
 
 pub(super) fn set_paused(world: &mut World, queue: &Queue, paused: bool) -> bool {

@@ -12,7 +12,7 @@ use crate::config::Start;
 use crate::entry::{EntryId, Fields};
 use crate::name::ConsumerName;
 use crate::store::script;
-use crate::store::{Beat, Promoted, Queue, Source, StoreError, StoredDeadLetter};
+use crate::store::{Beat, Promoted, Queue, ServerTime, Source, StoreError, StoredDeadLetter};
 
 /// One group on one stream.
 pub(super) struct Group<'a> {
@@ -61,7 +61,7 @@ impl<'a> Group<'a> {
             self.add_group(command).arg(limit.min(IDS_MAX));
         };
         let value = self.link.script(&script::PROMOTE, &keys, add).await?;
-        let [promoted, waiting, next_due, released, left, paused] = reply::tuple(value, name)?;
+        let [promoted, waiting, next_due, released, left, paused, now] = reply::tuple(value, name)?;
         let next_due = u64::try_from(reply::integer(&next_due, name)?).ok();
         Ok(Promoted {
             promoted: reply::size(&promoted, name)?,
@@ -70,6 +70,7 @@ impl<'a> Group<'a> {
             released: reply::number(released, name)?,
             left: reply::size(&left, name)?,
             paused: reply::size(&paused, name)? > 0,
+            now: ServerTime(reply::number(now, name)?),
         })
     }
 

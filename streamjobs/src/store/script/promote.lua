@@ -3,7 +3,7 @@
 -- KEYS: lane, retry set, retry records, group hash, dead letters. ARGV: group, jobs at most.
 -- Answers: jobs moved, entries of the lane that nobody has got yet, milliseconds until the next
 -- job is due (-1 for no job), count of releases, members that were left where they are, 1 if the
--- group is paused or else 0.
+-- group is paused or else 0, the server's clock.
 --
 -- Before: each member of the retry set has a record of the same name.
 -- After: the due jobs stand in the lane, in order of their due time, and their members and records
@@ -61,4 +61,4 @@ local next_due, first = -1, redis.call('ZRANGE', retry, 0, 0, 'WITHSCORES')
 if first[2] and left == 0 and paused == 0 then
   next_due = math.max(tonumber(first[2]) - now(), 0)
 end
-return {promoted, waiting, next_due, released, left, paused}
+return {promoted, waiting, next_due, released, left, paused, now()}
