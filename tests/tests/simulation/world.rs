@@ -211,6 +211,14 @@ impl World {
         self.network.ledger(|ledger| ledger.failure.is_some())
     }
 
+    /// Whether no job can run any more, and no process has one in hand: behind a broken link, it may
+    /// still set one aside in place of the letter of its loss.
+    fn is_at_rest(&self) -> bool {
+        let holds =
+            |runtime: &Runtime| runtime.health().queues.iter().any(|queue| queue.in_flight > 0);
+        self.network.ledger(|ledger| ledger.is_at_rest()) && !self.running.values().any(holds)
+    }
+
     /// Lets everything come to its end, in a bounded time.
     async fn drain(&mut self) {
         self.bury_the_dead();
@@ -222,7 +230,7 @@ impl World {
         // Seen twice, because a verdict may be on its way between a run's end and its settlement.
         let mut seen = 0;
         while seen < 2 && !self.is_broken() {
-            seen = if self.network.ledger(|ledger| ledger.is_at_rest()) { seen + 1 } else { 0 };
+            seen = if self.is_at_rest() { seen + 1 } else { 0 };
             if began.elapsed() > bound {
                 self.network.ledger(|ledger| {
                     let left = ledger.unfinished();
@@ -243,13 +251,8 @@ impl World {
         while let Some(stopped) = self.stopping.join_next().await {
             self.stopped(stopped);
         }
-        // What waits for a last answer is counted when it has come. It may be the answer that sets a
-        // job aside in place of the letter of its loss: then that has to run as well.
+        // What waits for a last answer is counted when it has come.
         sleep_until(Instant::now() + self.plan.lease).await;
-        while !self.is_broken() && !self.network.ledger(|ledger| ledger.is_at_rest()) {
-            self.drain().await;
-            sleep_until(Instant::now() + self.plan.lease).await;
-        }
         for (caller, runtime) in &self.running {
             let counters = runtime.counters();
             self.network.ledger(|ledger| ledger.judge_counters(*caller, &counters));
