@@ -1,0 +1,87 @@
+//! What the framework costs beside a hand-written loop over the `redis` crate.
+//!
+//! `cargo bench -p streamjobs-tests --bench speed`; `-- drain` for the scenarios whose name begins so,
+//! `-- --rounds 3 --share 4` for fewer rounds and a fourth of the events, `-- --json file` for the
+//! figures as JSON and `-- --plot file` for a picture of the ratios. Both sides alternate on a private server; what counts is the ratio of their medians.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::indexing_slicing,
+    missing_debug_implementations,
+    missing_docs,
+    unreachable_pub,
+    reason = "a benchmark reports on its output and fails by stopping"
+)]
+
+mod by_hand;
+mod job;
+mod latency;
+mod meter;
+mod ours;
+mod plot;
+mod scale;
+mod table;
+mod work;
+
+use std::alloc::System;
+use std::process::ExitCode;
+
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+
+use self::table::Table;
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// What the command line says.
+pub struct Settings {
+    pub only: Option<String>,
+    pub rounds: usize,
+    /// One of so many events only.
+    pub share: usize,
+    pub json: Option<String>,
+    pub plot: Option<String>,
+}
+
+impl Settings {
+    fn read() -> Self {
+        let words = std::env::args().skip(1).filter(|word| word != "--bench").collect::<Vec<_>>();
+        let after = |name: &str| {
+            let place = words.iter().position(|word| word == name)?;
+            words.get(place + 1).cloned()
+        };
+        let number = |name: &str| after(name).map(|text| text.parse().expect("a number"));
+        Self {
+            only: words.first().filter(|word| !word.starts_with("--")).cloned(),
+            rounds: number("--rounds").unwrap_or(5),
+            share: number("--share").unwrap_or(1),
+            json: after("--json"),
+            plot: after("--plot"),
+        }
+    }
+
+    pub fn wants(&self, name: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| name.starts_with(only.as_str()))
+    }
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let settings = Settings::read();
+    println!("{}", table::machine());
+    let mut table = Table::default();
+    for scenario in work::SCENARIOS.iter().filter(|scenario| settings.wants(scenario.name)) {
+        work::run(scenario, &settings, &mut table).await;
+    }
+    latency::run(&settings, &mut table).await;
+    scale::run(&settings, &mut table).await;
+    if let Some(file) = &settings.json {
+        std::fs::write(file, table.json()).expect("the file can be written");
+    }
+    if let Some(file) = &settings.plot {
+        std::fs::write(file, plot::svg(table.rows())).expect("the file can be written");
+    }
+    if table.is_empty() { ExitCode::from(2) } else { ExitCode::SUCCESS }
+}
