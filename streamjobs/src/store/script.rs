@@ -36,10 +36,17 @@ impl Script {
 type Mutation = (Mutant, &'static str, [&'static str; 2]);
 
 const MUTATIONS: [Mutation; 8] = [
-    (Mutant::UnfencedRenew, "renew", UNFENCED),
+    (Mutant::UnfencedRenew, "renew", UNFENCED_RENEWAL),
     (Mutant::UnfencedSettle, "bury", UNFENCED),
     (Mutant::UnfencedSettle, "set_aside", UNFENCED),
-    (Mutant::CountedRenew, "renew", [", 'JUSTID')", ")"]),
+    (
+        Mutant::CountedRenew,
+        "renew",
+        [
+            "claims[#claims + 1] = 'JUSTID'",
+            "redis.call('XCLAIM', key, group, me, 0, unpack(claims)) claims[#claims + 1] = 'JUSTID'",
+        ],
+    ),
     (Mutant::GroupAtEnd, "prepare", ["precedes(last, floor) and '0-0' or floor", "last"]),
     (
         Mutant::RetireUnchecked,
@@ -48,6 +55,11 @@ const MUTATIONS: [Mutation; 8] = [
     ),
     (Mutant::RetireUnchecked, "retire_dead", ["pending == 0 and", "true and"]),
     (Mutant::TrimmedIgnored, "sweep", ["  bury_trimmed(", "  tostring("]),
+];
+
+const UNFENCED_RENEWAL: [&str; 2] = [
+    "counts[id] == tonumber(count) and 1 or held(key, group, me, id, count)",
+    "math.abs(held(key, group, me, id, count) * 2 - 1) == 1 and 1 or -1",
 ];
 
 const UNFENCED: [&str; 2] = [

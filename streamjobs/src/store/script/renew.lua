@@ -12,6 +12,9 @@
 -- May race with: sweeps, acknowledgements and renewals of any process. The claim itself would take
 -- an entry back from its new owner, therefore owner and count are compared first, in this script.
 --
+-- What this consumer has is looked at in one range, and claimed in one command: an entry by itself
+-- costs the server several times as much. One that the range does not show, for whatever reason, is
+-- looked at by itself.
 -- Leases outlive a key of the dead letters that is of another type: an entry whose payload is gone is
 -- then left as it is, and counts as renewed. No header flags: it has to work while the server is out
 -- of memory.
@@ -19,14 +22,35 @@ local key, dead = KEYS[1], KEYS[2]
 local group, me, source = ARGV[1], ARGV[2], ARGV[3]
 local can_store = storable(dead)
 local answers = {now()}
+
+local counts = {}
+if #ARGV > 3 then
+  -- Others of this consumer may stand between them, which are renewed at another time.
+  local rows_max = #ARGV
+  for _, row in ipairs(redis.call('XPENDING', key, group, ARGV[4], ARGV[#ARGV - 1], rows_max, me)) do
+    counts[row[1]] = row[4]
+  end
+end
+
+local claims, claimed = {}, {}
 for i = 4, #ARGV, 2 do
   local id, count = ARGV[i], ARGV[i + 1]
-  local state = held(key, group, me, id, count)
-  if state == 1 and claimable(key, can_store, id)
-    and #redis.call('XCLAIM', key, group, me, 0, id, 'JUSTID') == 0
-  then
-    state = bury_trimmed(dead, source, id, count, me)
-  end
+  local state = counts[id] == tonumber(count) and 1 or held(key, group, me, id, count)
+  if state == 1 and claimable(key, can_store, id) then claims[#claims + 1] = id end
   answers[#answers + 1] = state
+end
+if #claims > 0 then
+  claims[#claims + 1] = 'JUSTID'
+  for _, id in ipairs(redis.call('XCLAIM', key, group, me, 0, unpack(claims))) do
+    claimed[id] = true
+  end
+  claims[#claims] = nil
+end
+local letters = {}
+for _, id in ipairs(claims) do letters[id] = not claimed[id] and '' or nil end
+for i = 4, #ARGV, 2 do
+  local id, count = ARGV[i], ARGV[i + 1]
+  if letters[id] == '' then letters[id] = bury_trimmed(dead, source, id, count, me) end
+  answers[i / 2] = letters[id] or answers[i / 2]
 end
 return answers
