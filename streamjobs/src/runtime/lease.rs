@@ -55,8 +55,8 @@ impl LeaseKeeper {
         }
     }
 
-    /// Looks at the server's clock where neither a renewal nor the promoter does, which is how silences of the server are
-    /// noticed.
+    /// Looks at the server's clock where neither a renewal nor the promoter does, which is how
+    /// silences of the server are noticed.
     async fn keep_looking(&self, stop: &CancellationToken) {
         let (context, pace) = (&self.context, self.context.config.lease / 6);
         while !stopped_within(stop, pace).await {

@@ -46,12 +46,27 @@ async fn a_password_user_and_database_are_used_and_a_unix_socket_works() {
     let server = RedisServer::builder().password(CANARY).start().unwrap();
     let client =
         Client::connect(&format!("{}/3", server.url().trim_end_matches('/'))).await.unwrap();
-    client.publish(&order(1)).await.unwrap();
+    works(&client).await;
     assert_eq!(server.length("orders"), 0, "database 0 is empty");
+    for word in ["on", ">secret", "~*", "&*", "+@all"] {
+        server.command(&["ACL", "SETUSER", "alice", word]);
+    }
+    let url = format!("redis://alice:secret@127.0.0.1:{}/5", server.port());
+    works(&Client::connect(&url).await.unwrap()).await;
     let server = RedisServer::builder().unix_socket(true).start().unwrap();
     let client = Client::connect(&server.unix_url().unwrap()).await.unwrap();
-    client.publish(&order(1)).await.unwrap();
+    works(&client).await;
     assert_eq!(server.length("orders"), 1);
+}
+
+/// An event is published, read and done: each kind of connection is there, as whom and where it should be.
+async fn works(client: &Client) {
+    let fine = Work::fine();
+    let builder = Runtime::builder(client).handlers(handlers![work]).state(fine.clone());
+    let runtime = builder.start().await.unwrap();
+    client.publish(&order(1)).await.unwrap();
+    fine.wait_for(1).await;
+    assert!(runtime.shutdown().await.abandoned.is_empty());
 }
 
 #[test]

@@ -319,11 +319,10 @@ pub(super) async fn open_reading(address: &Address) -> Result<(Reading, u64), St
                 Reading::Shared(connect(address, ProtocolVersion::RESP2, config).await?)
             }
         };
-        let mut about = Pipeline::with_capacity(2);
-        about.add_command(set_name()).cmd("CLIENT").arg("ID");
-        let mut answers = reading.exchange(&about).await?.into_iter();
-        // Whether the name was taken does not matter.
-        let id = answers.nth(1).map_or(Ok(Value::Nil), Answer::value)?;
+        let mut about = Pipeline::with_capacity(1);
+        about.cmd("CLIENT").arg("ID");
+        let answer = reading.exchange(&about).await?.pop();
+        let id = answer.map_or(Ok(Value::Nil), Answer::value)?;
         Ok((reading, id))
     };
     let (reading, id) = within(CONNECT_DEADLINE, opening).await.map_err(unreachable)?;
@@ -362,7 +361,7 @@ async fn connect(
     Ok(connection)
 }
 
-fn set_name() -> Cmd {
+pub(super) fn set_name() -> Cmd {
     let mut command = redis::cmd("CLIENT");
     command.arg("SETNAME").arg(CONNECTION_NAME);
     command

@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::address::{Address, keepalive};
+use super::connection::set_name;
 use super::scan::Skim;
 
 /// A socket, of whatever kind.
@@ -29,11 +30,12 @@ impl Wire {
     pub(super) async fn open(address: &Address) -> RedisResult<Option<Self>> {
         let Some(socket) = connect(address.server()).await? else { return Ok(None) };
         let mut wire = Self::over(socket);
-        let login = login(address);
-        if !login.is_empty() {
-            for answer in wire.exchange(&login).await? {
-                redis::parse_redis_value(&answer)?.extract_error()?;
-            }
+        let mut login = login(address);
+        let required = login.len();
+        // A name helps operators; a server that forbids it still serves.
+        login.add_command(set_name());
+        for answer in wire.exchange(&login).await?.iter().take(required) {
+            redis::parse_redis_value(answer)?.extract_error()?;
         }
         Ok(Some(wire))
     }
