@@ -69,7 +69,7 @@ impl Ledger {
         self.tokens.retain(|(of, ..)| *of != group);
     }
 
-    fn origin(&self, group: usize, (source, id): Key) -> EntryId {
+    pub fn origin(&self, group: usize, (source, id): Key) -> EntryId {
         match source {
             Source::Stream => id,
             Source::Lane => self.lane_origins.get(&(group, id)).copied().unwrap_or(EntryId::ZERO),
@@ -117,8 +117,15 @@ impl Ledger {
         }
     }
 
+    /// An entry was given out under a token, which lets it run once.
+    fn give(&mut self, group: usize, key: Key, row: &Row) {
+        let token = (group, self.origin(group, key), key.1, row.consumer.clone(), row.count);
+        *self.given.entry(token).or_default() += 1;
+    }
+
     fn judge_delivery(&mut self, step: &Step<'_>, key: Key, row: &Row) {
         let Step { group, caller, operation, .. } = *step;
+        self.give(group, key, row);
         self.note(format_args!("{operation}: {key:?} goes to {caller}"));
         let origin = self.origin(group, key);
         // Since the clock was set back, the lane may give a job the id that it has in the stream.
@@ -146,6 +153,7 @@ impl Ledger {
             "sweep" => {
                 self.note(format_args!("sweep: {key:?} of {old:?} goes to {caller}"));
                 self.tally(caller).claimed += 1;
+                self.give(group, key, row);
                 if now.saturating_sub(old.since) < lease {
                     self.fail("I9", format!("{caller} claimed {key:?} before its lease was over"));
                 }
@@ -305,9 +313,15 @@ impl Ledger {
         }
         let token = (job.0, job.1, entry, start.consumer.clone(), count);
         let highest = self.counts.insert((job.0, job.1, entry), count).unwrap_or(0);
+        let starts = self.started_under.entry(token.clone()).or_default();
+        *starts += 1;
         // Where a group was made again, the same entry is delivered as new, at times to the very consumer
         // that has it from before and is done with it when the second delivery arrives.
-        if (!self.tokens.insert(token) || count <= highest) && !self.broken {
+        let again = match self.broken {
+            true => *starts > self.given.get(&token).copied().unwrap_or(0),
+            false => !self.tokens.insert(token) || count <= highest,
+        };
+        if again {
             self.fail("I4", format!("{job:?} runs under the count {count} after {highest}"));
         }
         if attempt > self.plan.attempts_max || count > u64::from(self.plan.deliveries_max) {

@@ -47,15 +47,20 @@ impl Ledger {
         if self.is_disturbed(caller, from, Instant::now()) {
             return;
         }
-        // What this process gave up longer than a lease ago is anybody's already.
-        let fresh = |group: usize, key: &Key| {
-            self.moved.get(&(group, *key)).is_none_or(|moved| moved.elapsed() < self.plan.lease)
+        // What this process has run and given up longer than a lease ago is anybody's already.
+        let given_up = |group: usize, key: &Key| {
+            let job = (group, self.origin(group, *key));
+            let moved = self.moved.get(&(group, *key));
+            let mut runs = self.runs.iter().filter(|run| run.caller == caller && run.job == job);
+            moved.is_some_and(|moved| moved.elapsed() >= self.plan.lease)
+                && runs.next().is_some_and(|first| !first.live)
+                && runs.all(|run| !run.live)
         };
         let rows = self.groups.iter().enumerate();
         let rows =
             rows.flat_map(|(number, group)| group.pending.iter().map(move |row| (number, row)));
         let owned = rows.filter(|(group, (key, row))| {
-            self.consumers.get(&row.consumer) == Some(&caller) && fresh(*group, key)
+            self.consumers.get(&row.consumer) == Some(&caller) && !given_up(*group, key)
         });
         let owned = owned.count();
         let kept = u64::try_from(owned).unwrap().saturating_sub(released);

@@ -60,6 +60,9 @@ pub struct Tally {
     pub released: u64,
 }
 
+/// A group, the published entry, the entry that stands for it, the consumer and the delivery count.
+pub type Token = (usize, EntryId, EntryId, String, u64);
+
 /// The ledger. The first broken promise stays; nothing is looked at after it.
 #[derive(Debug)]
 pub struct Ledger {
@@ -87,7 +90,10 @@ pub struct Ledger {
     pub disturbances: Vec<Disturbance>,
     /// The highest count under which an entry was started, and every token that was.
     pub counts: BTreeMap<(usize, EntryId, EntryId), u64>,
-    pub tokens: BTreeSet<(usize, EntryId, EntryId, String, u64)>,
+    pub tokens: BTreeSet<Token>,
+    /// How often each token was given out, and how often a run began under it.
+    pub given: BTreeMap<Token, usize>,
+    pub started_under: BTreeMap<Token, usize>,
     /// What was ever delivered as new.
     pub delivered: BTreeSet<(usize, state::Key)>,
     /// By how much the server's clock was set back: what is pending looks young for so long.
@@ -129,6 +135,8 @@ impl Ledger {
             disturbances: Vec::new(),
             counts: BTreeMap::new(),
             tokens: BTreeSet::new(),
+            given: BTreeMap::new(),
+            started_under: BTreeMap::new(),
             delivered: BTreeSet::new(),
             set_back: Duration::ZERO,
             lane_origins: BTreeMap::new(),
