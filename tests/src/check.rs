@@ -74,6 +74,8 @@ pub struct Finding {
     pub runs: usize,
     /// Attempts beyond the first that a job was due, by cause.
     pub extra: BTreeMap<Cause, usize>,
+    /// Jobs that are dead letters because each delivery of an entry ended with its process.
+    pub died_out: usize,
     /// How long jobs of ended processes waited until they ran again, shortest first.
     pub recoveries: Vec<Duration>,
 }
@@ -102,7 +104,7 @@ pub fn check(history: &[Line], truth: &Truth, terms: &Terms) -> Finding {
     rules::none_unexpected(&account, &mut breaches);
     rules::tokens_rise(&account, &mut breaches);
     rules::effects_are_one(&account, truth, &mut breaches);
-    rules::letters_are_exact(&account, truth, &mut breaches);
+    let died_out = rules::letters_are_exact(&account, truth, terms, &mut breaches);
     rules::bounds_hold(&account, terms, &mut breaches);
     rules::attempts_are_failures(&account, &mut breaches);
     rules::none_stolen(&extras, &mut breaches);
@@ -121,6 +123,58 @@ pub fn check(history: &[Line], truth: &Truth, terms: &Terms) -> Finding {
         recovered: account.recovered(),
         runs: account.runs(),
         extra,
+        died_out,
         recoveries,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::{Attempt, Deed, Fate, How};
+
+    const TERMS: Terms = Terms {
+        lease: Duration::from_secs(2),
+        slots: 4,
+        max_attempts: 5,
+        max_deliveries: 2,
+        slack: Duration::from_secs(1),
+    };
+
+    /// A job that is a dead letter as `crashed`, after these deliveries of one entry and their ends.
+    fn breaches(deliveries: &[(u64, Option<How>)]) -> Vec<&'static str> {
+        let mut at = 0;
+        let mut line = |pid, deed| {
+            at += 1;
+            Line { at, pid, deed }
+        };
+        let job = || "job".to_owned();
+        let mut history = vec![
+            line(1, Deed::Tried { job: job(), fate: Fate::Done }),
+            line(1, Deed::Published { job: job() }),
+        ];
+        for (count, how) in deliveries {
+            let pid = 10 + u32::try_from(*count).unwrap();
+            let (entry, consumer) = ("1-0".to_owned(), format!("of {pid}"));
+            let attempt =
+                Attempt { job: job(), entry, consumer, count: *count, number: 1, intact: true };
+            history.push(line(pid, Deed::Started(attempt.clone())));
+            history.extend(how.map(|how| line(pid, Deed::Ended { attempt, how })));
+        }
+        let letters = vec![(job(), "crashed".to_owned())];
+        let truth = Truth { letters, ..Truth::default() };
+        let finding = check(&history, &truth, &TERMS);
+        let of_letters = finding.breaches.iter().filter(|breach| breach.invariant == "letters");
+        of_letters.map(|breach| breach.invariant).collect()
+    }
+
+    #[test]
+    fn a_letter_of_a_crash_is_right_only_after_the_last_delivery_and_without_an_end() {
+        assert!(breaches(&[(1, None), (2, None)]).is_empty());
+        assert!(breaches(&[(1, Some(How::Dropped)), (2, None)]).is_empty());
+        assert_eq!(breaches(&[(1, None)]), ["letters"], "one delivery is left");
+        assert_eq!(breaches(&[(1, Some(How::Failed)), (2, None)]), ["letters"]);
+        assert_eq!(breaches(&[(1, None), (2, Some(How::Ok))]), ["letters"]);
+        assert_eq!(breaches(&[]), ["letters"]);
     }
 }

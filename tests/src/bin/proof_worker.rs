@@ -122,7 +122,6 @@ async fn main() {
     let options = GroupOptions::new()
         .lease(Duration::from_millis(number("PROOF_LEASE_MS").unwrap()))
         .concurrency(slots)
-        .max_deliveries(NonZeroU32::new(MAX_DELIVERIES).unwrap())
         .backoff(Backoff::exponential(Duration::from_millis(20), Duration::from_secs(1)));
     let mut builder = Runtime::builder(&client)
         .block(Duration::from_millis(200))
@@ -155,6 +154,3 @@ async fn main() {
 
 /// Connections to the database.
 const POOL: u8 = 8;
-/// Twice the default. Here a process is killed every few seconds: a job that takes that long dies with
-/// five of them in a row now and then, and is rightly buried then.
-const MAX_DELIVERIES: u32 = 10;

@@ -24,6 +24,16 @@ impl Job {
     pub(super) fn is_done(&self) -> bool {
         self.runs.iter().any(|run| run.how() == Some(How::Ok))
     }
+
+    /// Whether an entry of it was delivered as often as it may be, and no run of that entry came to
+    /// its end.
+    pub(super) fn died_out(&self, max_deliveries: u64) -> bool {
+        let last = self.runs.iter().filter(|run| run.attempt.count >= max_deliveries);
+        last.map(|run| &run.attempt.entry).any(|entry| {
+            let of_entry = self.runs.iter().filter(|run| run.attempt.entry == *entry);
+            of_entry.map(Run::how).all(|how| matches!(how, None | Some(How::Dropped)))
+        })
+    }
 }
 
 /// One run of a handler.

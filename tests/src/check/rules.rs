@@ -108,13 +108,23 @@ fn committed(runs: &[Run]) -> bool {
     runs.last().is_some_and(|run| run.how() == Some(How::Ok))
 }
 
-/// One dead letter for each rejected job, none for another, and the reason is right (I6).
-pub(super) fn letters_are_exact(account: &Account, truth: &Truth, breaches: &mut Breaches) {
+/// One dead letter for each rejected job and for one that died with its processes as often as it may,
+/// none for another, and the reason is right (I6). How many there are of the second kind.
+pub(super) fn letters_are_exact(
+    account: &Account,
+    truth: &Truth,
+    terms: &Terms,
+    breaches: &mut Breaches,
+) -> usize {
+    let mut died_out = 0;
     let mut letters: BTreeMap<&str, usize> = BTreeMap::new();
     for (job, reason) in &truth.letters {
         *letters.entry(job).or_default() += 1;
         let known = account.jobs.get(job);
-        if known.is_none_or(|job| job.fate != Some(Fate::Rejected)) || reason != REJECTED {
+        let rejected = known.is_some_and(|job| job.fate == Some(Fate::Rejected));
+        if reason == CRASHED && known.is_some_and(|job| job.died_out(terms.max_deliveries)) {
+            died_out += 1;
+        } else if !rejected || reason != REJECTED {
             breach(breaches, "letters", format!("{job} is a dead letter: {reason}"));
         }
     }
@@ -128,6 +138,7 @@ pub(super) fn letters_are_exact(account: &Account, truth: &Truth, breaches: &mut
             breach(breaches, "letters", format!("{id} has {count} dead letters"));
         }
     }
+    died_out
 }
 
 /// Attempts, deliveries and what runs at once stay within what was set (I7, I13).
@@ -208,3 +219,5 @@ pub(super) fn recovered_in_time(
 
 /// The reason of a dead letter whose handler rejected the job.
 const REJECTED: &str = "rejected";
+/// The reason of one whose last delivery ended with its process, as those before.
+const CRASHED: &str = "crashed";

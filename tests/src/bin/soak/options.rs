@@ -12,7 +12,7 @@ pub(crate) const TERMS: Terms = Terms {
     lease: Duration::from_secs(2),
     slots: 32,
     max_attempts: 5,
-    max_deliveries: 10,
+    max_deliveries: 5,
     // The servers, six processes and the producers share the machine. What nearly all recoveries
     // take is held against a second, in the verdict.
     slack: Duration::from_secs(5),

@@ -25,6 +25,8 @@ pub(crate) struct Verdict {
     unconfirmed_done: usize,
     runs: usize,
     letters_expected: usize,
+    /// Those of jobs that died with five processes in a row.
+    died_out: usize,
     letters_stored: usize,
     effects: usize,
     extra: BTreeMap<Cause, usize>,
@@ -76,7 +78,8 @@ impl Verdict {
         self.jobs += finding.published;
         self.unconfirmed_done += finding.recovered;
         self.runs += finding.runs;
-        self.letters_expected += rejected(&lines);
+        self.letters_expected += rejected(&lines) + finding.died_out;
+        self.died_out += finding.died_out;
         let letters = truth.letters.iter().map(|(job, _)| job.as_str()).collect::<HashSet<_>>();
         self.letters_stored += letters.len();
         self.effects += truth.effects.as_ref().map_or(0, |effects| effects.len());
@@ -134,6 +137,7 @@ impl Verdict {
             "effects": self.effects,
             "effects_not_one": self.broken("effects"),
             "dead_letters_expected": self.letters_expected,
+            "dead_letters_of_crashes": self.died_out,
             "dead_letters_stored": self.letters_stored,
             "stolen": self.broken("stolen"),
             "extra_runs": extra,
