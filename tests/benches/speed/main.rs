@@ -83,5 +83,9 @@ async fn main() -> ExitCode {
     if let Some(file) = &settings.plot {
         std::fs::write(file, plot::svg(table.rows())).expect("the file can be written");
     }
-    if table.is_empty() { ExitCode::from(2) } else { ExitCode::SUCCESS }
+    if table.is_empty() {
+        println!("no scenario begins with {:?}", settings.only.unwrap_or_default());
+        return ExitCode::from(2);
+    }
+    ExitCode::SUCCESS
 }

@@ -79,7 +79,7 @@ async fn idle(settings: &Settings, table: &mut Table) {
             let [handler] = handlers![job::count];
             let group = Box::leak(format!("idle-{number}").into_boxed_str());
             let builder = Runtime::builder(&client).state(Counter::default());
-            let handler = streamjobs::__private::HandlerDef { group, ..handler };
+            let handler = streamjobs::HandlerDef { group, ..handler };
             runtimes.push(builder.handlers([handler]).start().await.unwrap());
         }
         let cost = watch_for(&server).await;
@@ -127,7 +127,7 @@ async fn backlog(settings: &Settings, table: &mut Table) {
 
 async fn watch_for(server: &RedisServer) -> Cost {
     let meter = Meter::start(server);
-    tokio::time::sleep(WATCHED).await;
+    tokio::time::sleep_until(tokio::time::Instant::now() + WATCHED).await;
     meter.stop()
 }
 
