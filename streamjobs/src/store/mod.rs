@@ -117,18 +117,6 @@ pub trait Appender: Send {
     fn finish(self: Box<Self>) -> BoxFuture<'static, Vec<Appended>>;
 }
 
-/// Appends entries and waits for their answers.
-pub async fn append(
-    store: &dyn Store,
-    stream: &StreamName,
-    retention: Retention,
-    entries: Vec<NewEntry>,
-) -> Vec<Appended> {
-    let mut appender = store.appender(stream, retention);
-    appender.push(entries).await;
-    appender.finish().await
-}
-
 /// Asks for idle entries of other consumers, and of this one's lost replies.
 #[derive(Clone, Copy, Debug)]
 pub struct Sweep<'a> {

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use streamjobs::__store::{append, of};
+use streamjobs::__store::conformance::append;
+use streamjobs::__store::of;
 use streamjobs::config::{GroupOptions, Retention, Unhandled};
 use streamjobs::testing::Streams;
 use streamjobs::{Event, Runtime, StreamName, handler, handlers};

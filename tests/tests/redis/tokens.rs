@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use streamjobs::__store::{
-    self, Checked, Hold, Queue, ReadRequest, Source, Store, Sweep, Swept, append,
-};
+use streamjobs::__store::conformance::append;
+use streamjobs::__store::{self, Checked, Hold, Queue, ReadRequest, Source, Store, Sweep, Swept};
 use streamjobs::config::{Retention, Start};
 use streamjobs::{ConsumerName, EntryId, GroupName, StreamName};
 

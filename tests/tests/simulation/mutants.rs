@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use streamjobs::__store::conformance::Hands;
+use streamjobs::__store::conformance::append;
 use streamjobs::__store::memory::MemoryStore;
-use streamjobs::__store::{Hold, ReadRequest, Source, Store, Sweep, append};
+use streamjobs::__store::{Hold, ReadRequest, Source, Store, Sweep};
 use streamjobs::config::{Retention, Start as From};
 use streamjobs::runtime::{Counters, ShutdownReport};
 use streamjobs::{ConsumerName, EntryId, Fields};

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::{Case, Stage, fields};
+use super::{Case, Stage, append, fields};
 use crate::config::{Retention, Start};
 use crate::entry::{EntryId, Source};
 use crate::name::GroupName;
 use crate::store::operate::{Cut, Trim, Unfinished};
-use crate::store::{Queue, StoreError, append};
+use crate::store::{Queue, StoreError};
 
 /// Any number of starters is one.
 pub async fn preparing_twice_changes_nothing(stage: &Stage) -> Case {

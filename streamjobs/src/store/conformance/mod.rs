@@ -17,7 +17,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{
-    Delivery, Queue, ReadRequest, Source, Store, StoreError, StreamReader, Sweep, Swept, append,
+    Appended, Delivery, NewEntry, Queue, ReadRequest, Source, Store, StoreError, StreamReader,
+    Sweep, Swept,
 };
 use crate::cause::BoxError;
 use crate::config::{Retention, Start};
@@ -187,6 +188,18 @@ fn fields(name: &str) -> Fields {
         (Bytes::new(), Bytes::new()),
         (Bytes::from_static(b"name"), Bytes::from_static(b"again")),
     ]
+}
+
+/// Appends entries and waits for their answers.
+pub async fn append(
+    store: &dyn Store,
+    stream: &StreamName,
+    retention: Retention,
+    entries: Vec<NewEntry>,
+) -> Vec<Appended> {
+    let mut appender = store.appender(stream, retention);
+    appender.push(entries).await;
+    appender.finish().await
 }
 
 /// Long enough that nothing grows old by itself while a case runs.

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use super::{Case, Stage, fields};
+use super::{Case, Stage, append, fields};
 use crate::config::Retention;
 use crate::entry::{EntryId, Source};
-use crate::store::{ReadRequest, append};
+use crate::store::ReadRequest;
 
 /// Entries come in the order of their ids, once to the group, counted as one delivery.
 pub async fn entries_are_delivered_once_in_order_with_count_one(stage: &Stage) -> Case {

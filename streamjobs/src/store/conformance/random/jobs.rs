@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::Replay;
 use crate::config::Retention;
 use crate::entry::{EntryId, Hold, Source};
-use crate::store::conformance::{LEASE, fields};
-use crate::store::{Checked, ReadRequest, Sweep, Swept, append};
+use crate::store::conformance::{LEASE, append, fields};
+use crate::store::{Checked, ReadRequest, Sweep, Swept};
 
 impl Replay {
     pub(super) async fn append(&mut self) -> String {
