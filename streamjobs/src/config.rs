@@ -260,7 +260,7 @@ pub(crate) struct RuntimeConfig {
 impl Default for RuntimeConfig {
     fn default() -> Self {
         Self {
-            block: Duration::from_secs(2),
+            block: Duration::from_secs(3),
             read_margin: Duration::from_secs(2),
             grace: Duration::from_secs(25),
             promote_interval: Duration::from_millis(500),

@@ -182,7 +182,9 @@ impl DeadLetters {
     }
 
     /// Puts a dead letter's job back for this group alone: its event id is kept, its failures are
-    /// forgotten, and it remembers the entry that was published. Returns the id of its new entry.
+    /// forgotten, and it remembers the entry that was published. Returns the id of its new entry. It
+    /// runs within the processes' promote interval, half a second by default, or six of them where
+    /// there was no work for a lease.
     ///
     /// # Errors
     ///

@@ -63,9 +63,9 @@ impl JobError {
     /// itself brings about must not be answered this way: it would come back for ever. Each time is
     /// counted as [`postponed`](crate::runtime::Counters::postponed).
     ///
-    /// The delay is at most a year; a longer one is cut to that. A short one lasts until the
-    /// runtime's next look at what is due (every 500 ms by default). Jobs that are put off together
-    /// come back together: spread the delays where that matters.
+    /// The delay is at most a year; a longer one is cut to that, and a short one takes some
+    /// milliseconds. Jobs that are put off together come back together: spread the delays where that
+    /// matters.
     ///
     /// An entry of more than 1,000 fields cannot wait, and becomes a dead letter all the same.
     ///

@@ -41,9 +41,15 @@ impl About {
             process: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started,
-            beat_every: u64::try_from(beat_every.as_millis()).unwrap_or(u64::MAX),
             ..Self::default()
         }
+        .beating_every(beat_every)
+    }
+
+    /// What a consumer says whose beats come at another pace from now on.
+    pub(crate) fn beating_every(self, interval: Duration) -> Self {
+        let beat_every = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
+        Self { beat_every, ..self }
     }
 
     pub(crate) fn write(&self) -> String {

@@ -108,7 +108,7 @@ impl RuntimeBuilder {
         self
     }
 
-    /// How long a read waits on the server for work: 2 s by default, and never longer than a third
+    /// How long a read waits on the server for work: 3 s by default, and never longer than a third
     /// of the group's lease. Short waits cost idle round trips; long ones nothing but a slower look
     /// at changed circumstances.
     pub fn block(mut self, block: Duration) -> Self {
@@ -130,21 +130,29 @@ impl RuntimeBuilder {
         self
     }
 
-    /// How often a group looks for jobs whose back-off is over: 500 ms by default.
+    /// How often a group looks for jobs whose back-off is over, for redriven and handed back ones, and
+    /// for a pause: 500 ms by default. Jobs that this process set aside come back when they are due,
+    /// without waiting for a look.
+    ///
+    /// A group is quiet when no process has had a job of it for a lease, and none is waiting or set
+    /// aside. A quiet group is looked at a sixth as often, yet every third of the lease: then a pause
+    /// or a redrive from elsewhere takes up to six times as long. New events are not looked for and
+    /// are read at once.
     pub fn promote_interval(mut self, interval: Duration) -> Self {
         self.wishes.runtime.promote_interval = interval;
         self
     }
 
     /// How often streams are trimmed to their retention and dead consumers are looked for: 10 s by
-    /// default.
+    /// default, and for a quiet group a sixth as often.
     pub fn janitor_interval(mut self, interval: Duration) -> Self {
         self.wishes.runtime.janitor_interval = interval;
         self
     }
 
-    /// How often each group is looked at for gauges and alerts: 5 s by default. A look is one short
-    /// script on the server, for each group of this process on each stream.
+    /// How often each group is looked at for gauges and alerts: 5 s by default, and a sixth as often
+    /// while it is [quiet](Self::promote_interval). A look is one short script on the server, for each
+    /// group of this process on each stream.
     pub fn watch_interval(mut self, interval: Duration) -> Self {
         self.wishes.runtime.watch_interval = interval;
         self

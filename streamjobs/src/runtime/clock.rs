@@ -115,7 +115,8 @@ impl Clock {
         self.lease / 3
     }
 
-    /// Answers come every quarter of a lease; a longer silence than this was a fault.
+    /// Answers come every two fifths of a lease at the latest; a longer silence than this was a
+    /// fault.
     fn gap(&self) -> Duration {
         self.lease / 2
     }

@@ -10,6 +10,7 @@ use crate::config::Retention;
 use crate::presence::About;
 use crate::runtime::pause::{jittered, stopped_within};
 use crate::runtime::queue::QueueContext;
+use crate::runtime::quiet::{SELDOM, Turns};
 use crate::store::operate::{Cut, Trim, Unfinished};
 
 /// The housekeeping loop of one queue.
@@ -26,16 +27,23 @@ impl Janitor {
         Self { context, beat, about }
     }
 
-    /// Beats every third of a lease, and cleans at its own interval, until the stop.
+    /// Beats every third of a lease, and cleans at its own interval, until the stop; both more
+    /// seldom while the group is quiet.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let interval = self.context.runtime.janitor_interval;
         let mut cleaned = Instant::now();
+        let (mut beats, mut cleanings) = (Turns::default(), Turns::default());
         loop {
-            self.beat().await;
+            let quiet = self.context.quiet.is_quiet(Instant::now());
+            if beats.take(quiet, QUIET_BEATS) {
+                self.beat(if quiet { self.beat * QUIET_BEATS } else { self.beat }).await;
+            }
             self.see_off().await;
             if cleaned.elapsed() >= interval {
                 cleaned = Instant::now();
-                self.clean().await;
+                if cleanings.take(quiet, SELDOM) {
+                    self.clean().await;
+                }
             }
             if stopped_within(&stop, jittered(self.beat)).await {
                 return;
@@ -43,7 +51,8 @@ impl Janitor {
         }
     }
 
-    async fn beat(&mut self) {
+    /// Beats, and says when the next beat is to be expected.
+    async fn beat(&mut self, next: Duration) {
         let context = &self.context;
         self.about.in_flight = u64::try_from(context.held.len()).unwrap_or(u64::MAX);
         self.about.slots = u64::try_from(context.slots.size()).unwrap_or(u64::MAX);
@@ -51,7 +60,8 @@ impl Janitor {
         self.about.done = Some(counted.succeeded);
         self.about.failed = Some(counted.failed);
         self.about.claimed = Some(counted.claimed);
-        let (about, consumer) = (self.about.write(), &context.place.consumer);
+        let about = self.about.clone().beating_every(next).write();
+        let consumer = &context.place.consumer;
         let beat = context.store.beat(&context.queue, consumer, &about).await;
         let beat = context.report.unless_failed("beat", beat);
         context.report.trimmed_unread(beat.map_or(0, |beat| beat.trimmed_unread));
@@ -105,3 +115,6 @@ impl Janitor {
 /// A consumer that has not beaten for this many leases is dead.
 const SILENT_LEASES: u32 = 10;
 const SILENCE_MIN: Duration = Duration::from_secs(30);
+/// While the group is quiet, one beat in so many: no more than may be missing from whoever is taken to
+/// live by its last beat.
+const QUIET_BEATS: u32 = 2;

@@ -58,12 +58,18 @@ impl LeaseKeeper {
     /// Looks at the server's clock where neither a renewal nor the promoter does, which is how
     /// silences of the server are noticed.
     async fn keep_looking(&self, stop: &CancellationToken) {
-        let (context, pace) = (&self.context, self.context.config.lease / 6);
-        while !stopped_within(stop, pace).await {
-            if context.clock.silence(Instant::now()) < pace / 2 {
+        let (context, lease) = (&self.context, self.context.config.lease);
+        let mut delay = lease / 6;
+        while !stopped_within(stop, delay).await {
+            let sent = Instant::now();
+            // The promoter of a quiet group looks every third of a lease, give or take a fifth.
+            let quiet = context.quiet.is_quiet(sent);
+            let pace = if quiet { lease / 12 * 5 } else { lease / 6 };
+            delay = pace.saturating_sub(context.clock.silence(sent));
+            if !delay.is_zero() {
                 continue;
             }
-            let sent = Instant::now();
+            delay = pace;
             match context.store.now().await {
                 Ok(now) => context.clock.observe(sent, Instant::now(), now),
                 Err(error) => context.report.server_error("look at the clock", &error),

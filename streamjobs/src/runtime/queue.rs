@@ -20,10 +20,12 @@ use crate::policy::Verdict;
 use crate::runtime::acks::{Ack, Acks};
 use crate::runtime::clock::Clock;
 use crate::runtime::departed::Departed;
+use crate::runtime::due::Due;
 use crate::runtime::gate::Gate;
 use crate::runtime::health::{LoopHealth, QueueHealth};
 use crate::runtime::held::{Held, Registered};
 use crate::runtime::lookout::{Audience, Lookout};
+use crate::runtime::quiet::Quiet;
 use crate::runtime::report::Report;
 use crate::runtime::slots::{Slot, Slots};
 use crate::runtime::wake::Wake;
@@ -50,6 +52,10 @@ pub(crate) struct QueueContext {
     pub(crate) acks: Acks,
     pub(crate) clock: Clock,
     pub(crate) wake: Wake,
+    /// Whether the group has anything to do.
+    pub(crate) quiet: Quiet,
+    /// When the next job is due that this process set aside.
+    pub(crate) due: Due,
     pub(crate) health: LoopHealth,
     pub(crate) report: Report,
     /// Told of the span of each run whose event came with a trace.
@@ -175,6 +181,7 @@ impl QueueContext {
         sent: Instant,
     ) -> Vec<Assignment> {
         self.report.delivered(deliveries.len());
+        self.quiet.stir(sent);
         let epoch = self.epoch.load(Ordering::Acquire);
         let mut assignments = Vec::with_capacity(deliveries.len());
         for delivery in deliveries {

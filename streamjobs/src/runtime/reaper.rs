@@ -76,6 +76,7 @@ impl Reaper {
         for _page in 0..PAGES_MAX {
             if stop.is_cancelled()
                 || context.gate.is_shut()
+                || context.quiet.nothing_is_idle(Instant::now())
                 || !context.store.has_idle(&context.queue, source, context.config.lease).await?
             {
                 return Ok(());

@@ -7,8 +7,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::runtime::pause::{Pause, jittered, stopped_within};
+use crate::runtime::pause::{Pause, jittered};
 use crate::runtime::queue::QueueContext;
+use crate::runtime::quiet::SELDOM;
 use crate::store::{Promoted, StoreError};
 
 /// The promoting loop of one queue.
@@ -25,33 +26,52 @@ impl Promoter {
 
     /// Promotes due jobs at the interval, or when the next one is due, until the stop.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
-        let interval = self.context.runtime.promote_interval;
-        let mut delay = Duration::ZERO;
+        let mut next = Instant::now();
         let mut pause = Pause::new();
-        while !stopped_within(&stop, delay).await {
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = self.context.due.reached(next) => {}
+            }
+            self.context.due.forget();
             // A pause here leaves due jobs to other processes; the look at the server goes on.
             let limit = if self.context.gate.is_shut_here() { 0 } else { BATCH_MAX };
             let sent = Instant::now();
-            delay = match self.context.store.promote(&self.context.queue, limit).await {
+            let delay = match self.context.store.promote(&self.context.queue, limit).await {
                 Ok(promoted) => {
                     self.context.clock.observe(sent, Instant::now(), promoted.now);
+                    self.context.quiet.looked(sent, &promoted);
                     pause.reset();
-                    self.promoted(promoted, interval).await
+                    self.promoted(promoted).await
                 }
                 // The reader makes a lost group again.
-                Err(StoreError::GroupMissing) => jittered(interval),
+                Err(StoreError::GroupMissing) => self.interval(),
                 Err(error) => {
                     self.context.report.server_error("promote due jobs", &error);
+                    self.context.quiet.stir(Instant::now());
                     pause.wait(&stop).await;
-                    jittered(interval)
+                    self.interval()
                 }
             };
+            next = Instant::now() + delay;
         }
+    }
+
+    /// How long until the next look if nothing is due before: more seldom while the group is quiet,
+    /// but never so that the server's clock is looked at too seldom.
+    fn interval(&self) -> Duration {
+        let context = &self.context;
+        let interval = context.runtime.promote_interval;
+        if !context.quiet.is_quiet(Instant::now()) {
+            return jittered(interval);
+        }
+        jittered((interval * SELDOM).min(context.config.lease / 3).max(interval))
     }
 
     /// Tells the reader and the reaper what waits for them, or that they have to wait, and says
     /// when to look again.
-    async fn promoted(&mut self, promoted: Promoted, interval: Duration) -> Duration {
+    async fn promoted(&mut self, promoted: Promoted) -> Duration {
         let context = &self.context;
         context.report.left(promoted.left);
         if context.pause_everywhere(promoted.paused) {
@@ -66,12 +86,12 @@ impl Promoter {
             context.sweep_now.notify_one();
         }
         if context.gate.is_shut() {
-            return jittered(interval);
+            return self.interval();
         }
         if promoted.promoted >= BATCH_MAX {
             return Duration::ZERO;
         }
-        promoted.next_due.map_or(jittered(interval), |due| due.max(DUE_MIN).min(jittered(interval)))
+        promoted.next_due.map_or(self.interval(), |due| due.max(DUE_MIN).min(self.interval()))
     }
 }
 

@@ -9,6 +9,7 @@ use crate::alert::Reading;
 use crate::config::Retention;
 use crate::runtime::pause::{jittered, stopped_within};
 use crate::runtime::queue::QueueContext;
+use crate::runtime::quiet::{SELDOM, Turns};
 use crate::view::GroupInfo;
 
 /// The watching loop of one queue.
@@ -17,12 +18,16 @@ pub(crate) struct Watcher {
 }
 
 impl Watcher {
-    /// Looks at the interval until the stop. Of several consumers of one queue, one looks.
+    /// Looks at the interval until the stop, more seldom while the group is quiet. Of several
+    /// consumers of one queue, one looks.
     pub(crate) async fn run(self, stop: CancellationToken) {
         let interval = self.context.runtime.watch_interval;
         let begun = Instant::now();
+        let mut turns = Turns::default();
         loop {
-            if self.context.lookout.take_turn(Instant::now(), interval) {
+            let now = Instant::now();
+            let due = turns.take(self.context.quiet.is_quiet(now), SELDOM);
+            if due && self.context.lookout.take_turn(now, interval) {
                 self.look(begun).await;
             }
             if stopped_within(&stop, jittered(interval)).await {

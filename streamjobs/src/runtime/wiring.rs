@@ -20,12 +20,14 @@ use crate::presence::About;
 use crate::runtime::acks::Acks;
 use crate::runtime::clock::Clock;
 use crate::runtime::departed::Departed;
+use crate::runtime::due::Due;
 use crate::runtime::gate::Gate;
 use crate::runtime::health::LoopHealth;
 use crate::runtime::held::Held;
 use crate::runtime::lookout::{Audience, Callback, Lookout};
 use crate::runtime::plan::PlannedQueue;
 use crate::runtime::queue::{Handlers, QueueContext, TrimTurn};
+use crate::runtime::quiet::Quiet;
 use crate::runtime::report::{Report, Tally};
 use crate::runtime::slots::Slots;
 use crate::runtime::wake::Wake;
@@ -131,6 +133,8 @@ impl Wiring {
             held: Held::new(metrics),
             acks: Acks::default(),
             wake: Wake::default(),
+            quiet: Quiet::new(config.lease, Instant::now()),
+            due: Due::default(),
             health: LoopHealth::new(),
             suspect: AtomicBool::new(false),
             lane_waits: AtomicBool::new(false),

@@ -176,6 +176,8 @@ pub struct Promoted {
     pub promoted: usize,
     /// Entries of the lane that were delivered to nobody yet.
     pub waiting: usize,
+    /// Entries that are pending for anybody, on the stream and in the lane.
+    pub pending: usize,
     /// How long until the next job is due.
     pub next_due: Option<Duration>,
     /// How many times entries were handed back in this queue; a change means there is work to

@@ -164,8 +164,8 @@ impl Group {
 
     /// Pauses the group in every process: true if it was not paused. Running handlers go on,
     /// nothing new starts, and what is due waits. It takes effect within the processes' promote
-    /// interval, half a second by default, and holds until [`resume`](Self::resume), also for
-    /// processes that start later.
+    /// interval, half a second by default, or six of them where there was no work for a lease; and
+    /// it holds until [`resume`](Self::resume), also for processes that start later.
     ///
     /// # Errors
     ///

@@ -238,11 +238,13 @@ pub(super) fn promote(world: &mut World, queue: &Queue, limit: usize) -> Step<Pr
         }
     }
     let next_due = world.waiting(queue).keys().next().map(|(due, _)| due.saturating_sub(now));
-    let pending = world.group(queue, Source::Lane)?.pending.len();
-    let waiting = world.stream(&queue.key(Source::Lane)).entries.len().saturating_sub(pending);
+    let in_lane = world.group(queue, Source::Lane)?.pending.len();
+    let waiting = world.stream(&queue.key(Source::Lane)).entries.len().saturating_sub(in_lane);
+    let pending = in_lane + world.group(queue, Source::Stream).map_or(0, |on| on.pending.len());
     let released = world.memory(queue).released;
     let next_due = next_due.filter(|_| !paused).map(std::time::Duration::from_millis);
-    Ok(Promoted { promoted, waiting, next_due, released, left: 0, paused, now: ServerTime(now) })
+    let now = ServerTime(now);
+    Ok(Promoted { promoted, waiting, pending, next_due, released, left: 0, paused, now })
 }
 
 pub(super) fn set_paused(world: &mut World, queue: &Queue, paused: bool) -> bool {

@@ -56,16 +56,18 @@ impl<'a> Group<'a> {
         let name = script::PROMOTE.name;
         let (stream, group) = (&self.queue.stream, &self.queue.group);
         let (retry, records) = (stream.retry_key(group), stream.retry_records_key(group));
-        let keys = [self.lane.as_str(), &retry, &records, &self.hash, &self.dead];
+        let keys = [self.stream(), &self.lane, &retry, &records, &self.hash, &self.dead];
         let add = |command: &mut Cmd| {
             self.add_group(command).arg(limit.min(IDS_MAX));
         };
         let value = self.link.script(&script::PROMOTE, &keys, add).await?;
-        let [promoted, waiting, next_due, released, left, paused, now] = reply::tuple(value, name)?;
+        let [promoted, waiting, pending, next_due, released, left, paused, now] =
+            reply::tuple(value, name)?;
         let next_due = u64::try_from(reply::integer(&next_due, name)?).ok();
         Ok(Promoted {
             promoted: reply::size(&promoted, name)?,
             waiting: reply::size(&waiting, name)?,
+            pending: reply::size(&pending, name)?,
             next_due: next_due.map(Duration::from_millis),
             released: reply::number(released, name)?,
             left: reply::size(&left, name)?,

@@ -1,9 +1,9 @@
 -- Moves due jobs from the retry set to the lane, and looks at what waits.
 --
--- KEYS: lane, retry set, retry records, group hash, dead letters. ARGV: group, jobs at most.
--- Answers: jobs moved, entries of the lane that nobody has got yet, milliseconds until the next
--- job is due (-1 for no job), count of releases, members that were left where they are, 1 if the
--- group is paused or else 0, the server's clock.
+-- KEYS: stream, lane, retry set, retry records, group hash, dead letters. ARGV: group, jobs at most.
+-- Answers: jobs moved, entries of the lane that nobody has got yet, entries of stream and lane that
+-- are pending, milliseconds until the next job is due (-1 for no job), count of releases, members
+-- that were left where they are, 1 if the group is paused or else 0, the server's clock.
 --
 -- Before: each member of the retry set has a record of the same name.
 -- After: the due jobs stand in the lane, in order of their due time, and their members and records
@@ -16,7 +16,8 @@
 -- be stored.
 -- The empty removal is the first write on purpose: a server that is out of memory then lets the
 -- appends pass. They free what they copy, and refusing them would keep the memory full.
-local lane, retry, records, hash, dead = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local stream, lane, retry = KEYS[1], KEYS[2], KEYS[3]
+local records, hash, dead = KEYS[4], KEYS[5], KEYS[6]
 local group, limit = ARGV[1], ARGV[2]
 local paused = redis.call('HEXISTS', hash, 'paused')
 local due = {}
@@ -55,10 +56,13 @@ for _, member in ipairs(due) do
     left = left + 1
   end
 end
-local waiting = math.max(redis.call('XLEN', lane) - pending_of(lane, group)[1], 0)
+local in_lane = pending_of(lane, group)[1]
+local waiting = math.max(redis.call('XLEN', lane) - in_lane, 0)
+local on_stream = pending_of(stream, group)
+local pending = in_lane + (on_stream and on_stream[1] or 0)
 local next_due, first = -1, redis.call('ZRANGE', retry, 0, 0, 'WITHSCORES')
 -- What stays is due all the time, and nobody shall come back for it at once.
 if first[2] and left == 0 and paused == 0 then
   next_due = math.max(tonumber(first[2]) - now(), 0)
 end
-return {promoted, waiting, next_due, released, left, paused, now()}
+return {promoted, waiting, pending, next_due, released, left, paused, now()}

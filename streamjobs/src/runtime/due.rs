@@ -1,0 +1,81 @@
+//! When the next job is due that this process knows of.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+
+/// What the acker tells the promoter: it would find a job that is due soon only at its next look.
+#[derive(Debug, Default)]
+pub(crate) struct Due {
+    at: Mutex<Option<Instant>>,
+    sooner: Notify,
+}
+
+impl Due {
+    /// A job was set aside until then.
+    pub(crate) fn expect(&self, at: Instant) {
+        let mut earliest = self.lock();
+        if earliest.is_none_or(|earliest| at < earliest) {
+            *earliest = Some(at);
+            self.sooner.notify_one();
+        }
+    }
+
+    /// A look begins, which finds whatever was set aside before.
+    pub(crate) fn forget(&self) {
+        *self.lock() = None;
+    }
+
+    /// Waits until a job is due, and at the latest until then.
+    pub(crate) async fn reached(&self, latest: Instant) {
+        loop {
+            let at = self.lock().map_or(latest, |due| due.min(latest));
+            tokio::select! {
+                biased;
+                () = sleep_until(at) => return,
+                () = self.sooner.notified() => {}
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_earliest_job_ends_the_wait() {
+        let due = Due::default();
+        let begun = Instant::now();
+        let seconds = |count| begun + Duration::from_secs(count);
+        due.reached(seconds(3)).await;
+        assert_eq!(Instant::now(), seconds(3), "nothing is due");
+        due.expect(seconds(8));
+        due.expect(seconds(5));
+        due.expect(seconds(9));
+        due.reached(seconds(60)).await;
+        assert_eq!(Instant::now(), seconds(5));
+        due.forget();
+        due.reached(seconds(12)).await;
+        assert_eq!(Instant::now(), seconds(12), "a look has found them");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_job_that_is_set_aside_meanwhile_ends_the_wait_sooner() {
+        let due = Due::default();
+        let begun = Instant::now();
+        let set_aside = async {
+            sleep_until(begun + Duration::from_secs(1)).await;
+            due.expect(begun + Duration::from_secs(2));
+        };
+        tokio::join!(due.reached(begun + Duration::from_secs(60)), set_aside);
+        assert_eq!(Instant::now(), begun + Duration::from_secs(2));
+    }
+}
