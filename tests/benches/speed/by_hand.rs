@@ -18,7 +18,11 @@ pub const BATCH: usize = 500;
 
 /// With the options that make it fast: no waiting for small packets, no deadline of the crate's.
 pub async fn connection(server: &RedisServer) -> MultiplexedConnection {
-    let info = server.url().into_connection_info().unwrap();
+    connect(&server.url()).await
+}
+
+pub async fn connect(url: &str) -> MultiplexedConnection {
+    let info = url.into_connection_info().unwrap();
     let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
     let client = redis::Client::open(info).unwrap();
     let config =
@@ -106,7 +110,9 @@ pub async fn read_loop(
 ) {
     let mut create = redis::cmd("XGROUP");
     create.arg("CREATE").arg("orders").arg("hand").arg("0").arg("MKSTREAM");
-    let _made: Value = create.query_async(&mut reading).await.unwrap();
+    // Another process may have made it.
+    let _made: redis::RedisResult<Value> = create.query_async(&mut reading).await;
+    let consumer = format!("worker-{}", std::process::id());
     let (done, mut acks) = mpsc::channel::<Vec<u8>>(slots);
     let mut acker = JoinSet::new();
     acker.spawn(async move {
@@ -134,8 +140,8 @@ pub async fn read_loop(
         }
         let batch = permits.num_permits();
         let mut read = redis::cmd("XREADGROUP");
-        read.arg("GROUP").arg("hand").arg("me").arg("COUNT").arg(batch).arg("BLOCK").arg(2_000);
-        read.arg("STREAMS").arg("orders").arg(">");
+        read.arg("GROUP").arg("hand").arg(&consumer).arg("COUNT").arg(batch);
+        read.arg("BLOCK").arg(2_000).arg("STREAMS").arg("orders").arg(">");
         let reply: Value = read.query_async(&mut reading).await.unwrap();
         for (id, data) in entries(reply) {
             let (done, counter) = (done.clone(), counter.clone());

@@ -2,10 +2,12 @@
 //!
 //! `cargo bench -p streamjobs-tests --bench speed`; `-- drain` for the scenarios whose name begins so,
 //! `-- --rounds 3 --share 4` for fewer rounds and a fourth of the events, `-- --json file` for the
-//! figures as JSON and `-- --plot file` for a picture of the ratios. Both sides alternate on a private server; what counts is the ratio of their medians.
+//! figures as JSON and `-- --plot file` for a picture of the ratios; `-- instructions` counts instructions
+//! by valgrind and compares them with what is kept, and `--keep` keeps them. Both sides alternate on a private server; what counts is the ratio of their medians.
 
 #![allow(
     clippy::unwrap_used,
+    clippy::panic,
     clippy::expect_used,
     clippy::print_stdout,
     clippy::indexing_slicing,
@@ -16,11 +18,14 @@
 )]
 
 mod by_hand;
+mod child;
+mod instructions;
 mod job;
 mod latency;
 mod meter;
 mod ours;
 mod plot;
+mod processes;
 mod scale;
 mod table;
 mod work;
@@ -41,6 +46,8 @@ pub struct Settings {
     pub rounds: usize,
     /// One of so many events only.
     pub share: usize,
+    /// Keeps the counts of instructions as what later ones are compared with.
+    pub keep: bool,
     pub json: Option<String>,
     pub plot: Option<String>,
 }
@@ -57,6 +64,7 @@ impl Settings {
             only: words.first().filter(|word| !word.starts_with("--")).cloned(),
             rounds: number("--rounds").unwrap_or(5),
             share: number("--share").unwrap_or(1),
+            keep: words.iter().any(|word| word == "--keep"),
             json: after("--json"),
             plot: after("--plot"),
         }
@@ -69,14 +77,19 @@ impl Settings {
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    if child::run().await {
+        return ExitCode::SUCCESS;
+    }
     let settings = Settings::read();
     println!("{}", table::machine());
     let mut table = Table::default();
     for scenario in work::SCENARIOS.iter().filter(|scenario| settings.wants(scenario.name)) {
         work::run(scenario, &settings, &mut table).await;
     }
+    processes::run(&settings, &mut table).await;
     latency::run(&settings, &mut table).await;
     scale::run(&settings, &mut table).await;
+    let fine = instructions::run(&settings, &mut table);
     if let Some(file) = &settings.json {
         std::fs::write(file, table.json()).expect("the file can be written");
     }
@@ -87,5 +100,5 @@ async fn main() -> ExitCode {
         println!("no scenario begins with {:?}", settings.only.unwrap_or_default());
         return ExitCode::from(2);
     }
-    ExitCode::SUCCESS
+    if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -71,3 +71,49 @@ pub fn processor_time(process: &str) -> Duration {
     }
     Duration::from_nanos(total)
 }
+
+/// What something costs that has nothing to do: in a second, or of a core in percent.
+#[derive(Clone, Copy, Debug)]
+pub struct Idle {
+    /// What clients have sent: the server's reads, without our own.
+    pub requests: f64,
+    /// What the server has run, the commands of scripts included.
+    pub commands: f64,
+    pub server_percent: f64,
+    pub client_percent: f64,
+}
+
+/// Waits until nothing has been done for more than a lease, and measures then.
+pub async fn while_quiet(server: &RedisServer, client: impl Fn() -> Duration) -> Idle {
+    pass(QUIET_AFTER).await;
+    let sent = || server.info("total_reads_processed").unwrap().trim().parse::<u64>().unwrap();
+    let first = sent();
+    let own = sent() - first;
+    let (before, began, meter) = (client(), sent(), Meter::start(server));
+    pass(WATCHED).await;
+    let (cost, own_of_meter) = (meter.stop(), 6 * own);
+    let requests = (sent() - began).saturating_sub(own_of_meter + own);
+    let seconds = WATCHED.as_secs_f64();
+    Idle {
+        requests: requests as f64 / seconds,
+        commands: cost.commands as f64 / seconds,
+        server_percent: cost.server.as_secs_f64() / seconds * 100.0,
+        client_percent: client().saturating_sub(before).as_secs_f64() / seconds * 100.0,
+    }
+}
+
+/// Lets time pass in which something is watched.
+pub async fn pass(time: Duration) {
+    tokio::time::sleep_until(tokio::time::Instant::now() + time).await;
+}
+
+/// What a process has in memory, in bytes.
+pub fn memory(pid: u32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
+}
+
+/// More than the default lease of 10 s, after which a group is quiet.
+const QUIET_AFTER: Duration = Duration::from_secs(14);
+const WATCHED: Duration = Duration::from_secs(45);

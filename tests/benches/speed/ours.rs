@@ -18,18 +18,30 @@ pub async fn client(server: &RedisServer) -> Client {
 }
 
 pub async fn publish_batches(server: &RedisServer, events: usize, bytes: usize) -> Cost {
-    let client = client(server).await;
-    let orders = (0..events).map(|number| order(number, bytes)).collect::<Vec<_>>();
+    let (client, orders) = (client(server).await, orders(events, bytes));
     let meter = Meter::start(server);
+    publish_in_batches(&client, &orders).await;
+    meter.stop()
+}
+
+pub fn orders(events: usize, bytes: usize) -> Vec<Order> {
+    (0..events).map(|number| order(number, bytes)).collect()
+}
+
+pub async fn publish_in_batches(client: &Client, orders: &[Order]) {
     for chunk in orders.chunks(by_hand::BATCH) {
         assert!(client.publish_all(chunk).await.iter().all(Result::is_ok));
     }
-    meter.stop()
 }
 
 pub async fn publish_from(server: &RedisServer, tasks: usize, events: usize, bytes: usize) -> Cost {
     let client = client(server).await;
     let meter = Meter::start(server);
+    publish_singly(&client, tasks, events, bytes).await;
+    meter.stop()
+}
+
+pub async fn publish_singly(client: &Client, tasks: usize, events: usize, bytes: usize) {
     let mut publishing = JoinSet::new();
     for task in 0..tasks {
         let client = client.clone();
@@ -42,7 +54,6 @@ pub async fn publish_from(server: &RedisServer, tasks: usize, events: usize, byt
     while let Some(ended) = publishing.join_next().await {
         ended.unwrap();
     }
-    meter.stop()
 }
 
 pub async fn drain(server: &RedisServer, slots: NonZeroU32, events: usize, bytes: usize) -> Cost {
