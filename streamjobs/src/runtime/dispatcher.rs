@@ -29,7 +29,9 @@ impl Dispatcher {
                     executor::hand_back(&context, assignment, &settlements).await;
                 } else {
                     FailPoint::SpawnBefore.reached();
-                    self.jobs.spawn(executor::execute(context, assignment, settlements));
+                    // Boxed, because a task is moved several times on its way to its executor.
+                    let job = Box::pin(executor::execute(context, assignment, settlements));
+                    self.jobs.spawn(job);
                 }
             }
         }

@@ -1,5 +1,7 @@
 //! Acknowledging, alone or in front of a read.
 
+use std::io::Write;
+
 use redis::{Cmd, Pipeline, RedisWrite, ToRedisArgs, Value};
 
 use super::error::refused;
@@ -7,12 +9,20 @@ use super::reply;
 use crate::entry::EntryId;
 use crate::store::{Queue, Source, StoreError};
 
-/// An id as an argument, written without a text of its own.
+/// An id as an argument, written without a text of its own: each job's is written once.
 pub(super) struct Id(pub(super) EntryId);
 
 impl ToRedisArgs for Id {
     fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
-        out.write_arg_fmt(self.0);
+        let mut text = [0; ID_BYTES_MAX];
+        let mut rest = text.as_mut_slice();
+        let (mut milliseconds, mut sequence) = (itoa::Buffer::new(), itoa::Buffer::new());
+        let parts =
+            [milliseconds.format(self.0.milliseconds()), "-", sequence.format(self.0.sequence())];
+        let fits = parts.iter().all(|part| rest.write_all(part.as_bytes()).is_ok());
+        debug_assert!(fits, "an id of two numbers fits");
+        let length = ID_BYTES_MAX - rest.len();
+        out.write_arg(text.get(..length).unwrap_or_default());
     }
 }
 
@@ -116,6 +126,8 @@ fn lost() -> StoreError {
 const XACK: &str = "XACK";
 /// Keeps one command short enough not to hold up the server.
 pub(super) const IDS_MAX: usize = 500;
+/// Two numbers of twenty digits and what stands between them.
+const ID_BYTES_MAX: usize = 41;
 
 #[cfg(test)]
 mod tests {
@@ -131,6 +143,17 @@ mod tests {
         reply::items(redis::parse_redis_value(wire.as_bytes()).unwrap(), "test")
             .unwrap()
             .into_iter()
+    }
+
+    #[test]
+    fn ids_are_written_as_they_are_shown() {
+        for id in [EntryId::ZERO, EntryId::new(1_526_919_030_474, 55), EntryId::MAX] {
+            let mut command = Cmd::new();
+            add_ids(&mut command, &[id]);
+            let shown = id.to_string();
+            let arg = command.args_iter().next();
+            assert!(matches!(arg, Some(redis::Arg::Simple(text)) if text == shown.as_bytes()));
+        }
     }
 
     #[test]
