@@ -181,7 +181,10 @@ impl QueueContext {
         sent: Instant,
     ) -> Vec<Assignment> {
         self.report.delivered(deliveries.len());
-        self.quiet.stir(sent);
+        if self.quiet.stir(Instant::now()) {
+            // The next look may be some seconds away.
+            self.due.expect(Instant::now());
+        }
         let epoch = self.epoch.load(Ordering::Acquire);
         let mut assignments = Vec::with_capacity(deliveries.len());
         for delivery in deliveries {

@@ -28,8 +28,11 @@ impl Quiet {
     }
 
     /// There is something to do, or something is wrong: looks come at their full pace for a lease.
-    pub(crate) fn stir(&self, now: Instant) {
-        self.lock().stirred = now;
+    /// True if it was quiet before.
+    pub(crate) fn stir(&self, now: Instant) -> bool {
+        let mut state = self.lock();
+        let stirred = std::mem::replace(&mut state.stirred, now);
+        now.saturating_duration_since(stirred) >= self.lease
     }
 
     /// Takes what a look at the group found that was sent at this moment.
@@ -105,8 +108,8 @@ mod tests {
             quiet.looked(later + LEASE / 2, &nothing);
             assert!(quiet.is_quiet(later + LEASE), "{found:?}");
         }
-        quiet.stir(now + LEASE * 9);
-        assert!(!quiet.is_quiet(now + LEASE * 9));
+        assert!(quiet.stir(now + LEASE * 9), "it was quiet");
+        assert!(!quiet.is_quiet(now + LEASE * 9) && !quiet.stir(now + LEASE * 9));
     }
 
     #[test]
