@@ -91,6 +91,7 @@ fn all_sources() -> Vec<(String, String)> {
         "streamjobs-macros",
         "streamjobs-postgres",
         "examples",
+        "peers",
         "tests",
     ];
     let all = folders.into_iter().flat_map(sources);
