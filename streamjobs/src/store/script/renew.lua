@@ -32,25 +32,25 @@ if #ARGV > 3 then
   end
 end
 
-local claims, claimed = {}, {}
+local claims = {}
 for i = 4, #ARGV, 2 do
   local id, count = ARGV[i], ARGV[i + 1]
   local state = counts[id] == tonumber(count) and 1 or held(key, group, me, id, count)
   if state == 1 and claimable(key, can_store, id) then claims[#claims + 1] = id end
   answers[#answers + 1] = state
 end
-if #claims > 0 then
-  claims[#claims + 1] = 'JUSTID'
-  for _, id in ipairs(redis.call('XCLAIM', key, group, me, 0, unpack(claims))) do
-    claimed[id] = true
-  end
-  claims[#claims] = nil
-end
-local letters = {}
-for _, id in ipairs(claims) do letters[id] = not claimed[id] and '' or nil end
+if #claims == 0 then return answers end
+claims[#claims + 1] = 'JUSTID'
+local renewed = redis.call('XCLAIM', key, group, me, 0, unpack(claims))
+claims[#claims] = nil
+if #renewed == #claims then return answers end
+
+-- Some are left out: their payload is gone.
+local gone = {}
+for _, id in ipairs(claims) do gone[id] = true end
+for _, id in ipairs(renewed) do gone[id] = nil end
 for i = 4, #ARGV, 2 do
   local id, count = ARGV[i], ARGV[i + 1]
-  if letters[id] == '' then letters[id] = bury_trimmed(dead, source, id, count, me) end
-  answers[i / 2] = letters[id] or answers[i / 2]
+  if gone[id] then answers[i / 2] = bury_trimmed(dead, source, id, count, me) end
 end
 return answers
