@@ -9,11 +9,12 @@
 )]
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use streamjobs::__store::memory::{MemoryStore, Passage, View, Watch};
+use streamjobs::__store::memory::{Fault, MemoryStore, Passage, View, Watch};
 use streamjobs::{Backoff, Client, Event, Job, JobError, Runtime, State, handler, handlers};
 use streamjobs_tests::eventually::eventually_async;
 use tokio::time::{Instant, sleep_until};
@@ -45,22 +46,26 @@ async fn work(order: Order, job: Job, State(starts): State<Starts>) -> Result<()
     }
 }
 
-/// Counts what is asked of the store.
+/// Counts what is asked of the store, and lets reads fail.
 #[derive(Debug, Default)]
-struct Requests(Mutex<BTreeMap<&'static str, usize>>);
+struct Requests {
+    counts: Mutex<BTreeMap<&'static str, usize>>,
+    reads_fail: AtomicBool,
+}
 
 impl Requests {
     fn take(&self) -> BTreeMap<&'static str, usize> {
-        std::mem::take(&mut *self.0.lock().unwrap())
+        std::mem::take(&mut *self.counts.lock().unwrap())
     }
 }
 
 impl Watch for Requests {
     fn passage(&self, _caller: u64, operation: &'static str) -> Passage {
         if operation != "look" {
-            *self.0.lock().unwrap().entry(operation).or_default() += 1;
+            *self.counts.lock().unwrap().entry(operation).or_default() += 1;
         }
-        Passage::default()
+        let fails = operation == "read" && self.reads_fail.load(Ordering::Relaxed);
+        Passage { fault: fails.then_some(Fault::Unreachable), ..Passage::default() }
     }
 
     fn carried_out(&self, _caller: u64, _operation: &'static str, _view: View<'_>) {}
@@ -144,5 +149,29 @@ async fn a_job_brings_the_full_pace_back_for_a_lease() {
     stage.pass(10).await;
     let quiet = looks().await;
     assert!((2..4).contains(&quiet), "every three seconds: {quiet}");
+    let _ = stage.runtime.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sweep_that_is_asked_for_looks_however_quiet_the_group_is() {
+    let stage = stage().await;
+    stage.pass(30).await;
+    stage.requests.take();
+    stage.runtime.reap_now("work").unwrap();
+    stage.pass(1).await;
+    assert_eq!(stage.requests.take().get("has_idle"), Some(&2), "on the stream and in the lane");
+    let _ = stage.runtime.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quiet_group_that_cannot_read_is_watched_at_full_pace() {
+    let stage = stage().await;
+    stage.pass(60).await;
+    stage.requests.take();
+    stage.requests.reads_fail.store(true, Ordering::Relaxed);
+    stage.pass(30).await;
+    let watched = stage.requests.take().get("group_facts").copied().unwrap_or(0);
+    assert!((3..8).contains(&watched), "every five seconds, once a read has failed: {watched}");
+    stage.requests.reads_fail.store(false, Ordering::Relaxed);
     let _ = stage.runtime.shutdown().await;
 }

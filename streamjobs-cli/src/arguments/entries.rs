@@ -33,8 +33,8 @@ Example:
     Reap(Queue),
     /// Pause a group in every process: running jobs end, and nothing new starts.
     #[command(after_help = "\
-It takes effect within half a second, unless processes say otherwise, and holds for processes that
-start later, until it is resumed.
+It takes effect within half a second, or three where there was nothing to do, unless processes say
+otherwise, and holds for processes that start later, until it is resumed.
 
 Example:
   streamjobs pause orders billing")]

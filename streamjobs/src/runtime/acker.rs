@@ -273,7 +273,7 @@ fn report(context: &QueueContext, settlement: &Settlement, checked: Checked) {
     let (hold, event_id) = (settlement.hold, settlement.envelope.event_id.as_str());
     match (checked, &settlement.verdict) {
         (Checked::Held, Verdict::SetAside { delay, error }) => {
-            context.due.expect(Instant::now() + (*delay).clamp(DUE_MIN, DUE_MAX));
+            context.due.note(*delay);
             context.report.set_aside(hold, event_id, settlement.failures, *delay, error);
         }
         (Checked::Held, Verdict::Bury { reason, error }) => {
@@ -290,7 +290,3 @@ fn report(context: &QueueContext, settlement: &Settlement, checked: Checked) {
 }
 
 const LINGER: Duration = Duration::from_millis(1);
-/// Jobs that are due within this time of each other are promoted together.
-const DUE_MIN: Duration = Duration::from_millis(5);
-/// The promoter looks before that anyway.
-const DUE_MAX: Duration = Duration::from_secs(60);

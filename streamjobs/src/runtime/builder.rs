@@ -134,10 +134,10 @@ impl RuntimeBuilder {
     /// for a pause: 500 ms by default. Jobs that this process set aside come back when they are due,
     /// without waiting for a look.
     ///
-    /// A group is quiet when no process has had a job of it for a lease, and none is waiting or set
-    /// aside. A quiet group is looked at a sixth as often, yet every third of the lease: then a pause
-    /// or a redrive from elsewhere takes up to six times as long. New events are not looked for and
-    /// are read at once.
+    /// A group is quiet when this process was given no job of it for a lease, and has found none
+    /// pending, waiting or set aside in any process when it looked. A quiet group is looked at a
+    /// sixth as often, yet every third of the lease: then a pause or a redrive from elsewhere takes
+    /// up to six times as long. New events are not looked for and are read at once.
     pub fn promote_interval(mut self, interval: Duration) -> Self {
         self.wishes.runtime.promote_interval = interval;
         self

@@ -1,6 +1,7 @@
 //! When the next job is due that this process knows of.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
@@ -13,8 +14,9 @@ pub(crate) struct Due {
 }
 
 impl Due {
-    /// A job was set aside until then.
-    pub(crate) fn expect(&self, at: Instant) {
+    /// A job was set aside for so long.
+    pub(crate) fn note(&self, delay: Duration) {
+        let at = Instant::now() + delay.clamp(TOGETHER, DELAY_MAX);
         let mut earliest = self.lock();
         if earliest.is_none_or(|earliest| at < earliest) {
             *earliest = Some(at);
@@ -44,10 +46,13 @@ impl Due {
     }
 }
 
+/// Jobs that are due within this time of each other are promoted together.
+pub(crate) const TOGETHER: Duration = Duration::from_millis(5);
+/// The promoter looks before that anyway.
+const DELAY_MAX: Duration = Duration::from_secs(60);
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -57,9 +62,9 @@ mod tests {
         let seconds = |count| begun + Duration::from_secs(count);
         due.reached(seconds(3)).await;
         assert_eq!(Instant::now(), seconds(3), "nothing is due");
-        due.expect(seconds(8));
-        due.expect(seconds(5));
-        due.expect(seconds(9));
+        for delay in [5, 2, 6] {
+            due.note(Duration::from_secs(delay));
+        }
         due.reached(seconds(60)).await;
         assert_eq!(Instant::now(), seconds(5));
         due.forget();
@@ -73,7 +78,7 @@ mod tests {
         let begun = Instant::now();
         let set_aside = async {
             sleep_until(begun + Duration::from_secs(1)).await;
-            due.expect(begun + Duration::from_secs(2));
+            due.note(Duration::from_secs(1));
         };
         tokio::join!(due.reached(begun + Duration::from_secs(60)), set_aside);
         assert_eq!(Instant::now(), begun + Duration::from_secs(2));

@@ -46,7 +46,8 @@ impl Quiet {
         }
     }
 
-    /// Whether nothing has been there for a lease: no job in any process, waiting or set aside.
+    /// Whether nothing has been there for a lease: this process was given no job, and its looks
+    /// have found none pending, waiting or set aside anywhere.
     pub(crate) fn is_quiet(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.lock().stirred) >= self.lease
     }

@@ -125,6 +125,7 @@ impl Reader {
         connection: &mut Option<Box<dyn StreamReader>>,
     ) {
         self.context.report.server_error(during, error);
+        self.context.quiet.stir(Instant::now());
         if error.is_silence() {
             self.context.report.silent_read();
         }

@@ -32,19 +32,22 @@ impl Reaper {
     }
 
     /// Sweeps every third of a lease, give or take a fifth, and at once when entries were handed
-    /// back, until the stop. A pause puts sweeps off until its end.
+    /// back or somebody asks, until the stop. A pause puts sweeps off until its end.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         loop {
-            tokio::select! {
+            let asked = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                () = self.context.sweep_now.notified() => {}
-                () = sleep(jittered(self.context.config.lease / 3)) => {}
-            }
+                () = self.context.sweep_now.notified() => true,
+                () = sleep(jittered(self.context.config.lease / 3)) => false,
+            };
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
                 () = self.context.gate.opened() => {}
+            }
+            if !asked && self.context.quiet.nothing_is_idle(Instant::now()) {
+                continue;
             }
             let [mut stream, mut lane] = self.cursors;
             for (source, cursor) in [(Source::Stream, &mut stream), (Source::Lane, &mut lane)] {
@@ -76,7 +79,6 @@ impl Reaper {
         for _page in 0..PAGES_MAX {
             if stop.is_cancelled()
                 || context.gate.is_shut()
-                || context.quiet.nothing_is_idle(Instant::now())
                 || !context.store.has_idle(&context.queue, source, context.config.lease).await?
             {
                 return Ok(());

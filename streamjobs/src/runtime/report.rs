@@ -73,8 +73,9 @@ counters! {
     /// Entries whose payload was trimmed away before they were done.
     trimmed,
     /// Entries that retention took before this group had got them, which no dead letter can tell
-    /// of. An overrun that begins and ends between two beats, within a third of the lease, is not
-    /// seen on servers that forget it at the next read.
+    /// of. An overrun that begins and ends between two beats, within a third of the lease or two
+    /// thirds where the group had nothing to do, is not seen on servers that forget it at the next
+    /// read.
     trimmed_unread,
     /// Looks at lost payloads that were left as they are, because the key of the dead letters holds
     /// something else and no dead letter can tell of them.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::runtime::due::TOGETHER;
 use crate::runtime::pause::{Pause, jittered};
 use crate::runtime::queue::QueueContext;
 use crate::runtime::quiet::SELDOM;
@@ -91,10 +92,9 @@ impl Promoter {
         if promoted.promoted >= BATCH_MAX {
             return Duration::ZERO;
         }
-        promoted.next_due.map_or(self.interval(), |due| due.max(DUE_MIN).min(self.interval()))
+        let interval = self.interval();
+        promoted.next_due.map_or(interval, |due| due.max(TOGETHER).min(interval))
     }
 }
 
 const BATCH_MAX: usize = 500;
-/// Jobs due within this time are promoted together.
-const DUE_MIN: Duration = Duration::from_millis(5);

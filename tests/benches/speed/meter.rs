@@ -16,7 +16,8 @@ pub struct Cost {
     pub commands: u64,
     /// To the server and back.
     pub bytes: u64,
-    pub allocations: u64,
+    /// Of this process; none where the work was done in others.
+    pub allocations: Option<u64>,
 }
 
 /// A moment from which a cost is counted.
@@ -40,7 +41,7 @@ impl<'s> Meter<'s> {
             server: now.server.saturating_sub(self.at.server),
             commands: now.commands - self.at.commands,
             bytes: now.bytes - self.at.bytes,
-            allocations: now.allocations - self.at.allocations,
+            allocations: now.allocations.zip(self.at.allocations).map(|(now, then)| now - then),
         }
     }
 }
@@ -57,7 +58,7 @@ fn totals(server: &RedisServer) -> Cost {
         commands: field("total_commands_processed").unwrap_or(0),
         bytes: field("total_net_input_bytes").unwrap_or(0)
             + field("total_net_output_bytes").unwrap_or(0),
-        allocations: allocations as u64,
+        allocations: Some(allocations as u64),
     }
 }
 

@@ -45,7 +45,8 @@ async fn drain(side: Side, processes: usize, slots: usize, events: usize) -> Cos
     let meter = Meter::start(&server);
     workers.iter_mut().for_each(Worker::begin);
     drained(&server, if side == Side::Ours { "bench" } else { "hand" }).await;
-    Cost { client: client_time(&workers).saturating_sub(before), ..meter.stop() }
+    let client = client_time(&workers).saturating_sub(before);
+    Cost { client, allocations: None, ..meter.stop() }
 }
 
 /// What one of many processes costs when there is work, and when there is none.

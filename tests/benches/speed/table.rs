@@ -21,7 +21,7 @@ struct Medians {
     server_us: f64,
     commands: f64,
     bytes: f64,
-    allocations: f64,
+    allocations: Option<f64>,
 }
 
 impl Medians {
@@ -29,6 +29,8 @@ impl Medians {
         let events = events as f64;
         let each = |figure: &dyn Fn(&Cost) -> f64| median(costs.iter().map(figure).collect());
         let rates = costs.iter().map(|cost| events / cost.wall.as_secs_f64()).collect::<Vec<_>>();
+        let allocations = costs.iter().map(|cost| Some(cost.allocations? as f64 / events));
+        let allocations = allocations.collect::<Option<Vec<_>>>();
         Self {
             rate: median(rates.clone()),
             rate_min: rates.iter().copied().fold(f64::INFINITY, f64::min),
@@ -37,14 +39,14 @@ impl Medians {
             server_us: each(&|cost| cost.server.as_secs_f64() * 1e6 / events),
             commands: each(&|cost| cost.commands as f64 / events),
             bytes: each(&|cost| cost.bytes as f64 / events),
-            allocations: each(&|cost| cost.allocations as f64 / events),
+            allocations: allocations.map(median),
         }
     }
 
     fn line(&self, side: &str) -> String {
         format!(
             "  {side:10} {:>9.0}/s ({:.0} to {:.0}), client {:.2} us, server {:.2} us, \
-             {:.3} commands, {:.0} bytes, {:.1} allocations",
+             {:.3} commands, {:.0} bytes, {} allocations",
             self.rate,
             self.rate_min,
             self.rate_max,
@@ -52,7 +54,7 @@ impl Medians {
             self.server_us,
             self.commands,
             self.bytes,
-            self.allocations
+            self.allocations.map_or("uncounted".to_owned(), |each| format!("{each:.1}"))
         )
     }
 

@@ -71,9 +71,27 @@ impl Hands for Server {
 }
 
 pub(crate) async fn stage() -> Stage {
-    let server = RedisServer::start().unwrap();
+    stage_on(RedisServer::start().unwrap()).await
+}
+
+async fn stage_on(server: RedisServer) -> Stage {
     let client = Client::connect(&server.url()).await.unwrap();
     Stage::new(streamjobs::__store::of(&client), Arc::new(Server(server))).await.unwrap()
 }
 
 streamjobs::__conformance_tests!(tokio::test, stage().await);
+
+#[tokio::test]
+async fn a_stream_key_of_another_type_holds_up_no_promotion() {
+    let server = RedisServer::start().unwrap();
+    let connection = redis::Client::open(server.url()).unwrap().get_connection();
+    let stage = stage_on(server).await;
+    let (store, queue) = (&stage.store, &stage.queue);
+    stage.hands.set_aside(queue, "s:1-0", 1);
+    let stream = queue.stream.as_str();
+    redis::cmd("SET").arg(stream).arg("text").exec(&mut connection.unwrap()).unwrap();
+    let look = store.promote(queue, 10).await.unwrap();
+    assert_eq!((look.pending, look.left, look.next_due), (0, 0, None));
+    let letters = store.dead_letters(queue, EntryId::ZERO, 10).await.unwrap();
+    assert_eq!(letters.len(), 1, "its record is gone, which was told");
+}

@@ -14,6 +14,8 @@
 -- A job is appended before its record is removed. A member without a readable record has lost it to
 -- an eviction or to somebody's hand: it becomes a dead letter without payload, or stays where none can
 -- be stored.
+-- A stream that cannot be looked at, because the key holds something else, holds up no retry: nothing
+-- counts as pending there.
 -- The empty removal is the first write on purpose: a server that is out of memory then lets the
 -- appends pass. They free what they copy, and refusing them would keep the memory full.
 local stream, lane, retry = KEYS[1], KEYS[2], KEYS[3]
@@ -58,8 +60,8 @@ for _, member in ipairs(due) do
 end
 local in_lane = pending_of(lane, group)[1]
 local waiting = math.max(redis.call('XLEN', lane) - in_lane, 0)
-local on_stream = pending_of(stream, group)
-local pending = in_lane + (on_stream and on_stream[1] or 0)
+local on_stream = redis.pcall('XPENDING', stream, group)
+local pending = in_lane + (on_stream.err and 0 or on_stream[1])
 local next_due, first = -1, redis.call('ZRANGE', retry, 0, 0, 'WITHSCORES')
 -- What stays is due all the time, and nobody shall come back for it at once.
 if first[2] and left == 0 and paused == 0 then
