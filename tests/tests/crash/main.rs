@@ -147,6 +147,7 @@ fn marked_work_of_a_killed_process_is_taken_over_by_its_job_and_by_no_other() {
     let pending = || server.pending("orders", "work").len() + waiting();
     let lane = || server.length("{orders}:lane:work");
     eventually(DEADLINE, "both jobs are over", || pending() + lane() == 0);
+    eventually(DEADLINE, "it says so", || !ended([&heir]).is_empty());
     assert_eq!(ended([&heir]), ["1"], "the second job found it done");
     assert!(mark("done").is_some() && mark("owner").is_none());
     assert_eq!(server.length("{orders}:dead:work"), 0);
@@ -232,7 +233,8 @@ fn neighbours_of_a_poison_job_that_died_with_it_less_often_are_done() {
         publish(&server, (0..4).map(id));
     };
     let current = die_until_buried(&server, &plan, neighbours);
-    assert_eq!(distinct(&ended([&current])), 4 * 4 + 1, "every neighbour and the innocent");
+    let all = || distinct(&ended([&current])) == 4 * 4 + 1;
+    eventually(DEADLINE, "every neighbour and the innocent", all);
     assert_eq!(server.length("{orders}:dead:work"), 1, "buried: the poison job alone");
     let oldest = started([&current]).into_iter().filter(|line| line.starts_with("1-"));
     let counts = oldest.map(|line| line.rsplit(' ').next().unwrap().to_owned());
