@@ -78,6 +78,10 @@ impl FailPoint {
 
     /// The process is here.
     #[inline]
+    #[cfg_attr(
+        not(feature = "fail-points"),
+        allow(clippy::unused_self, reason = "nothing breaks in what users build")
+    )]
     pub fn reached(self) {
         #[cfg(feature = "fail-points")]
         if let Some(hook) = HOOK.get() {

@@ -9,7 +9,7 @@ use streamjobs::{
     Backoff, Entry, EntryId, FromJob, Job, JobError, JobResource, State, handler, handlers,
 };
 
-#[path = "ui/support.rs"]
+#[path = "../ui/cases/support.rs"]
 mod support;
 
 use support::{Mailer, OrderPlaced, Tenant, Transaction};
