@@ -110,8 +110,17 @@ pub async fn pass(time: Duration) {
 
 /// What a process has in memory, in bytes.
 pub fn memory(pid: u32) -> u64 {
+    status(pid, "VmRSS:")
+}
+
+/// The most that a process has had in memory since its start, in bytes.
+pub fn memory_peak(pid: u32) -> u64 {
+    status(pid, "VmHWM:")
+}
+
+fn status(pid: u32, name: &str) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
     line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
 }
 

@@ -15,6 +15,15 @@ const EVENTS: usize = 200_000;
 /// Of one of many processes.
 const FEW_SLOTS: usize = 16;
 const MANY: usize = 50;
+/// Slots, events, and bytes of a payload.
+const MEMORY: [(usize, usize, usize); 6] = [
+    (1, 10_000, 150),
+    (100, 200_000, 150),
+    (1_000, 200_000, 150),
+    (10_000, 200_000, 150),
+    (1_000, 50_000, 2_048),
+    (1_000, 4_000, 65_536),
+];
 
 pub async fn run(settings: &Settings, table: &mut Table) {
     let name = "two processes, 1000 in flight each";
@@ -24,29 +33,56 @@ pub async fn run(settings: &Settings, table: &mut Table) {
         for round in 0..=settings.rounds {
             let sides = [Side::Ours, Side::ByHand];
             for side in if round % 2 == 0 { sides } else { [sides[1], sides[0]] } {
-                let cost = drain(side, 2, 1_000, events).await;
+                let (cost, _) = drain(side, 2, 1_000, events, 150).await;
                 let costs = if side == Side::Ours { &mut own } else { &mut theirs };
                 costs.extend(Some(cost).filter(|_| round > 0));
             }
         }
         table.work(name, events, &own, &theirs);
     }
+    if settings.wants("memory") {
+        memory(settings, table).await;
+    }
     if settings.wants("scale: processes") {
         many(settings, table).await;
     }
 }
 
-/// Until the server has every acknowledgement.
-async fn drain(side: Side, processes: usize, slots: usize, events: usize) -> Cost {
+/// What it takes until the server has every acknowledgement, and the bytes of memory that the processes
+/// had at most.
+async fn drain(
+    side: Side,
+    processes: usize,
+    slots: usize,
+    events: usize,
+    bytes: usize,
+) -> (Cost, u64) {
     let server = server(false);
-    by_hand::fill(&server, events, 150);
+    by_hand::fill(&server, events, bytes);
     let mut workers = start(&server, side, processes, slots);
     let before = client_time(&workers);
     let meter = Meter::start(&server);
     workers.iter_mut().for_each(Worker::begin);
     drained(&server, if side == Side::Ours { "bench" } else { "hand" }).await;
     let client = client_time(&workers).saturating_sub(before);
-    Cost { client, allocations: None, ..meter.stop() }
+    let cost = Cost { client, allocations: None, ..meter.stop() };
+    (cost, workers.iter().map(|worker| meter::memory_peak(worker.pid())).sum())
+}
+
+/// The memory of a new process that drains, which nothing before it has touched.
+async fn memory(settings: &Settings, table: &mut Table) {
+    for (slots, events, bytes) in MEMORY {
+        let (mut own, mut theirs) = (Vec::new(), Vec::new());
+        for _ in 0..settings.rounds {
+            own.push(drain(Side::Ours, 1, slots, events / settings.share, bytes).await.1);
+            theirs.push(drain(Side::ByHand, 1, slots, events / settings.share, bytes).await.1);
+        }
+        let [own, theirs] = [own, theirs].map(|peaks| peaks.into_iter().max().unwrap() / 1024);
+        let text = format!("{own} KiB at most, by hand {theirs} KiB");
+        let figures = json!({ "slots": slots, "bytes": bytes, "memory_kib": own,
+            "by_hand_memory_kib": theirs });
+        table.note(&format!("memory: {slots} in flight of {bytes} bytes"), &text, figures);
+    }
 }
 
 /// What one of many processes costs when there is work, and when there is none.
