@@ -18,6 +18,8 @@ use crate::{by_hand, ours};
 pub enum Task {
     /// Works with so many slots until its input ends.
     Work(Side, usize),
+    /// Has so many groups until its input ends.
+    Idle(usize),
     /// Drains so many events with so many slots, and ends.
     Drain(usize, usize),
     /// Publishes so many events in batches, and ends.
@@ -32,6 +34,7 @@ impl Task {
         let (name, numbers) = match self {
             Self::Work(Side::Ours, slots) => ("work", vec![slots]),
             Self::Work(Side::ByHand, slots) => ("work-by-hand", vec![slots]),
+            Self::Idle(groups) => ("idle", vec![groups]),
             Self::Drain(events, slots) => ("drain", vec![events, slots]),
             Self::PublishBatches(events) => ("publish-batches", vec![events]),
             Self::Publish(events) => ("publish", vec![events]),
@@ -52,6 +55,7 @@ pub async fn run() -> bool {
     match (name.as_str(), numbers.as_slice()) {
         ("work", [slots]) => work(url, *slots).await,
         ("work-by-hand", [slots]) => work_by_hand(url, *slots).await,
+        ("idle", [groups]) => idle(url, *groups).await,
         ("drain", [events, slots]) => drain(url, *events, *slots).await,
         ("publish-batches", [events]) => {
             ours::publish_in_batches(&client(url).await, &ours::orders(*events, 150)).await;
@@ -90,6 +94,21 @@ async fn work_by_hand(url: &str, slots: usize) {
     looping.abort_all();
 }
 
+async fn idle(url: &str, groups: usize) {
+    let client = client(url).await;
+    told_to_begin().await;
+    let mut runtimes = Vec::new();
+    for number in 0..groups {
+        let builder = Runtime::builder(&client).state(Counter::default());
+        let handler = job::count_in(format!("idle-{number}"));
+        runtimes.push(builder.handlers([handler]).start().await.unwrap());
+    }
+    input_ended().await;
+    for runtime in runtimes {
+        let _ = runtime.shutdown().await;
+    }
+}
+
 async fn drain(url: &str, events: usize, slots: usize) {
     let (client, counter) = (client(url).await, Counter::expect(events));
     let runtime = runtime(&client, &counter, slots).start().await.unwrap();
@@ -126,10 +145,11 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts a worker. Returns when it is connected and waits for [`begin`](Self::begin).
-    pub fn start(server: &RedisServer, side: Side, slots: usize) -> Self {
+    /// Starts a child whose task ends with its input. Returns when it is connected and waits for
+    /// [`begin`](Self::begin).
+    pub fn start(server: &RedisServer, task: Task) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(Task::Work(side, slots).words(server));
+        command.args(task.words(server));
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut line = String::new();

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use streamjobs::{Event, State, handler};
+use streamjobs::{Event, HandlerDef, State, handler, handlers};
 use tokio::sync::Notify;
 
 /// An event of 141 bytes as JSON, or of more with a longer note.
@@ -84,6 +84,12 @@ impl Counter {
 #[handler(group = "bench")]
 pub async fn count(_order: Order, State(counter): State<Counter>) {
     counter.add();
+}
+
+/// The same in another group.
+pub fn count_in(group: String) -> HandlerDef {
+    let [handler] = handlers![count];
+    HandlerDef { group: Box::leak(group.into_boxed_str()), ..handler }
 }
 
 #[handler(group = "latency")]

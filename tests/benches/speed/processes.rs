@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use streamjobs_tests::server::RedisServer;
 
-use crate::child::Worker;
+use crate::child::{Task, Worker};
 use crate::meter::{self, Cost, Meter};
 use crate::table::Table;
 use crate::work::{Side, server};
@@ -109,7 +109,7 @@ async fn many(settings: &Settings, table: &mut Table) {
 }
 
 fn start(server: &RedisServer, side: Side, processes: usize, slots: usize) -> Vec<Worker> {
-    (0..processes).map(|_| Worker::start(server, side, slots)).collect()
+    (0..processes).map(|_| Worker::start(server, Task::Work(side, slots))).collect()
 }
 
 fn client_time(workers: &[Worker]) -> Duration {

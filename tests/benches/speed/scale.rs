@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use streamjobs::config::{GroupOptions, Retention};
-use streamjobs::{Client, HandlerDef, Runtime, State, handler, handlers};
+use streamjobs::{Client, Runtime, State, handler, handlers};
 use streamjobs_tests::server::RedisServer;
 use tokio::sync::watch;
 
+use crate::child::{Task, Worker};
 use crate::job::{self, Counter, Order};
 use crate::meter::{self, Cost, Meter};
 use crate::table::Table;
@@ -24,7 +25,10 @@ const DRAINED: [usize; 2] = [10_000, 200_000];
 
 pub async fn run(settings: &Settings, table: &mut Table) {
     if settings.wants("scale: renewals") {
-        renewals(settings, table).await;
+        // One job has a group look after itself as many do: the difference is what renewing takes.
+        for held in [1, 10_000 / settings.share] {
+            renewals(held, table).await;
+        }
     }
     if settings.wants("scale: idle") {
         idle(settings, table).await;
@@ -51,8 +55,7 @@ async fn hold(
     let _gone = open.clone().wait_for(|open| *open).await.is_err();
 }
 
-async fn renewals(settings: &Settings, table: &mut Table) {
-    let held = 10_000 / settings.share;
+async fn renewals(held: usize, table: &mut Table) {
     let server = server(false);
     by_hand::fill(&server, held, 150);
     let client = ours::client(&server).await;
@@ -75,39 +78,28 @@ async fn renewals(settings: &Settings, table: &mut Table) {
     table.note("scale: renewals at the default lease", &text, figures);
 }
 
-/// The handler of most scenarios, for another group.
-fn for_group(name: String) -> HandlerDef {
-    let [handler] = handlers![job::count];
-    HandlerDef { group: Box::leak(name.into_boxed_str()), ..handler }
-}
-
 /// Groups of one process that have nothing to do.
 async fn idle(settings: &Settings, table: &mut Table) {
     for groups in [1, 100] {
         let groups = (groups / settings.share).max(1);
         let server = server(false);
-        let client = ours::client(&server).await;
-        let mut runtimes = Vec::new();
-        for number in 0..groups {
-            let builder = Runtime::builder(&client).state(Counter::default());
-            let handler = for_group(format!("idle-{number}"));
-            runtimes.push(builder.handlers([handler]).start().await.unwrap());
-        }
-        let idle = meter::while_quiet(&server, || meter::processor_time("self")).await;
+        let mut process = Worker::start(&server, Task::Idle(groups));
+        process.begin();
+        let pid = process.pid();
+        let idle = meter::while_quiet(&server, || meter::processor_time(&pid.to_string())).await;
         let connections = server.client_list().len();
-        for runtime in runtimes {
-            let _ = runtime.shutdown().await;
-        }
+        let memory = meter::memory(pid) / 1024;
         let each = groups as f64;
         let (requests, commands) = (idle.requests / each, idle.commands / each);
         let (core, own) = (idle.server_percent, idle.client_percent);
         let text = format!(
             "{groups} groups: {requests:.2} requests/s each, {commands:.2} commands with those of \
-             scripts, server {core:.2} % of a core, client {own:.2} %, {connections} connections"
+             scripts, server {core:.2} % of a core, client {own:.2} %, {memory} KiB, \
+             {connections} connections"
         );
         let figures = json!({ "groups": groups, "requests_per_second": requests,
             "commands_per_second": commands, "server_percent": core, "client_percent": own,
-            "connections": connections });
+            "memory_kib": memory, "connections": connections });
         table.note("scale: idle groups", &text, figures);
     }
 }
@@ -143,7 +135,7 @@ async fn first_of(server: &RedisServer, client: &Client, wanted: usize, round: u
     let counter = Counter::expect(wanted);
     let name = format!("drain-{wanted}-{round}");
     let options = GroupOptions::new().concurrency(NonZeroU32::new(1_000).unwrap());
-    let builder = Runtime::builder(client).handlers([for_group(name.clone())]);
+    let builder = Runtime::builder(client).handlers([job::count_in(name.clone())]);
     let builder = builder.state(counter.clone()).group(name, options);
     let meter = Meter::start(server);
     let runtime = builder.start().await.unwrap();
