@@ -171,13 +171,14 @@ enum Wait {
 impl Running {
     async fn run(mut self, context: ServiceContext) {
         loop {
+            // A round that began before the stop may have looked before the last jobs published.
+            let is_last = context.stop().is_cancelled();
             self.ears.drain();
             let round = self.mover.round().await;
             if round.is_ok() {
                 self.measure().await;
             }
-            // The round after the stop takes what the last jobs published.
-            if context.stop().is_cancelled() {
+            if is_last {
                 return;
             }
             match self.after(round) {

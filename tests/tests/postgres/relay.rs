@@ -409,6 +409,23 @@ async fn the_last_jobs_events_are_moved_before_a_runtime_has_stopped() {
 }
 
 #[tokio::test]
+async fn an_event_that_is_published_during_the_last_round_is_moved_in_one_more() {
+    let app = App::start().await;
+    let relay = start(&app.client, app.postgres.relay().poll(Duration::from_secs(3_600))).await;
+    listening(&app, 1).await;
+    // The round of the first order has looked, and cannot send for a while.
+    app.server.command(&["CLIENT", "PAUSE", "2000", "WRITE"]);
+    publish(&app, &[of(1, 1)]).await;
+    let sending = "SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND state = 'idle in transaction'";
+    eventually_async(DEADLINE, "it sends", async || app.number(sending).await == 1).await;
+    let mut connection = app.pool.acquire().await.unwrap();
+    app.postgres.publisher().quiet().publish_in(&mut connection, &order(2)).await.unwrap();
+    let _ = relay.shutdown().await;
+    assert_eq!((waiting(&app).await, app.server.length("orders")), (0, 2));
+}
+
+#[tokio::test]
 async fn a_relay_with_settings_that_make_no_sense_does_not_start() {
     let app = App::start().await;
     let relays: [fn(&Postgres) -> Relay; 3] = [
