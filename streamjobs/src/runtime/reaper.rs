@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
@@ -13,7 +14,7 @@ use crate::mutant::Mutant;
 use crate::runtime::pause::jittered;
 use crate::runtime::queue::{Assignment, QueueContext};
 use crate::runtime::slots::Slot;
-use crate::store::{StoreError, Sweep, Swept};
+use crate::store::{Idle, StoreError, Sweep, Swept};
 
 /// The reaping loop of one queue.
 pub(crate) struct Reaper {
@@ -32,15 +33,19 @@ impl Reaper {
     }
 
     /// Sweeps every third of a lease, give or take a fifth, and at once when entries were handed
-    /// back or somebody asks, until the stop. A pause puts sweeps off until its end.
+    /// back or somebody asks, until the stop. A pause puts sweeps off until its end. If another process
+    /// has looked meanwhile and found nothing, the next sweep is due so long after that look.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let interval = self.context.config.lease / 3;
+        let mut delay = jittered(interval);
         loop {
             let asked = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
                 () = self.context.sweep_now.notified() => true,
-                () = sleep(jittered(self.context.config.lease / 3)) => false,
+                () = sleep(delay) => false,
             };
+            delay = jittered(interval);
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
@@ -49,11 +54,15 @@ impl Reaper {
             if !asked && self.context.quiet.nothing_is_idle(Instant::now()) {
                 continue;
             }
+            // Less than any interval, so that one process by itself looks every time.
+            let valid = if asked { Duration::ZERO } else { interval / 4 * 3 };
+            let mut looked = Duration::ZERO;
             let [mut stream, mut lane] = self.cursors;
             for (source, cursor) in [(Source::Stream, &mut stream), (Source::Lane, &mut lane)] {
-                match self.sweep(source, cursor, &stop).await {
+                match self.sweep(source, cursor, valid, &stop).await {
+                    Ok(ago) => looked = looked.max(ago),
                     // The reader makes a lost group again.
-                    Ok(()) | Err(StoreError::GroupMissing) => {}
+                    Err(StoreError::GroupMissing) => {}
                     Err(error) => {
                         self.context.report.server_error("claim idle entries", &error);
                         if error.is_unconfirmed() {
@@ -63,39 +72,46 @@ impl Reaper {
                 }
             }
             self.cursors = [stream, lane];
+            delay = delay.saturating_sub(looked);
         }
     }
 
-    /// Goes through the pending list page by page while there are idle entries and free slots.
+    /// Goes through the pending list page by page while there are idle entries and free slots. Answers
+    /// how long ago another process has looked, if that look counts.
     async fn sweep(
         &self,
         source: Source,
         cursor: &mut EntryId,
+        mut valid: Duration,
         stop: &CancellationToken,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Duration, StoreError> {
         let context = &self.context;
         // A pass that begins in the middle of the list goes on at its beginning.
         let mut ends = usize::from(*cursor == EntryId::ZERO);
         for _page in 0..PAGES_MAX {
-            if stop.is_cancelled()
-                || context.gate.is_shut()
-                || !context.store.has_idle(&context.queue, source, context.config.lease).await?
-            {
-                return Ok(());
+            if stop.is_cancelled() || context.gate.is_shut() {
+                break;
             }
+            let (queue, lease) = (&context.queue, context.config.lease);
+            if let Idle::NotFound { ago } =
+                context.store.has_idle(queue, source, lease, valid).await?
+            {
+                return Ok(ago);
+            }
+            valid = Duration::ZERO;
             let slots = self.slots().await;
             // A pause may have come while it waited for slots.
             if slots.is_empty() || context.gate.is_shut() {
-                return Ok(());
+                break;
             }
-            let Some(found) = self.sweep_page(source, cursor, slots).await? else { return Ok(()) };
+            let Some(found) = self.sweep_page(source, cursor, slots).await? else { break };
             ends += usize::from(*cursor == EntryId::ZERO);
             // What is idle may be in flight here, and is passed by however often it is met.
             if found == 0 && ends > 1 {
-                return Ok(());
+                break;
             }
         }
-        Ok(())
+        Ok(Duration::ZERO)
     }
 
     /// Claims what is idle on one page: how much was found, or nothing while claims have to wait.

@@ -134,6 +134,18 @@ pub struct Sweep<'a> {
     pub skip: &'a [EntryId],
 }
 
+/// What a look for idle entries found. Closed on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Idle {
+    /// At least one.
+    Found,
+    /// None.
+    NotFound {
+        /// When that was seen: zero by this look, else by that of another process.
+        ago: Duration,
+    },
+}
+
 /// What a sweep found. Closed on purpose.
 #[derive(Debug)]
 pub enum Swept {
@@ -304,9 +316,15 @@ pub trait Store:
         letter: &'a Fields,
     ) -> Reply<'a, Checked>;
 
-    /// Whether some entry has been idle for at least the lease: a look that changes nothing.
-    fn has_idle<'a>(&'a self, queue: &'a Queue, source: Source, lease: Duration)
-    -> Reply<'a, bool>;
+    /// Whether some entry has been idle for at least the lease: a look that touches none. The look of
+    /// any process that found none for such a lease counts as this one for so long.
+    fn has_idle<'a>(
+        &'a self,
+        queue: &'a Queue,
+        source: Source,
+        lease: Duration,
+        valid: Duration,
+    ) -> Reply<'a, Idle>;
 
     /// Claims entries that were idle for too long, counted.
     fn sweep<'a>(

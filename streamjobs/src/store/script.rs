@@ -101,6 +101,8 @@ scripts! {
     DESTROY_GROUP = "destroy_group";
     /// Marks work as done.
     FINISH_MARK = "finish_mark";
+    /// Looks whether some entry has been idle for too long.
+    HAS_IDLE = "has_idle";
     /// Looks at the consumers of a group.
     INSPECT_CONSUMERS = "inspect_consumers";
     /// Looks at a group.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Case, LEASE, Stage, fields};
 use crate::entry::{EntryId, Hold, Source};
-use crate::store::{Checked, ServerTime, StoreError, Sweep, Swept};
+use crate::store::{Checked, Idle, ServerTime, StoreError, Sweep, Swept};
 
 /// A renewal says that the owner lives, and nothing else.
 pub async fn a_renewal_resets_idle_time_and_not_the_count(stage: &Stage) -> Case {
@@ -341,13 +341,38 @@ pub async fn a_sweep_that_meets_another_clock_claims_nothing(stage: &Stage) -> C
     Ok(())
 }
 
+/// One process looks for all, for a while, for its lease and longer ones.
+pub async fn a_look_speaks_for_others_for_a_while(stage: &Stage) -> Case {
+    let hold = stage.deliver_one().await?;
+    let look =
+        async |source, lease, valid| stage.store.has_idle(&stage.queue, source, lease, valid).await;
+    let (hour, none) = (Duration::from_secs(3_600), Idle::NotFound { ago: Duration::ZERO });
+    assert_eq!(look(Source::Stream, LEASE, hour).await?, none, "nobody has looked before");
+    stage.abandon(hold);
+    stage.pass(1).await?;
+    for lease in [LEASE, LEASE * 2] {
+        let answer = look(Source::Stream, lease, hour).await?;
+        let Idle::NotFound { ago } = answer else { return Err("the first look counts".into()) };
+        assert!(ago > Duration::ZERO && ago < hour, "{ago:?}");
+    }
+    let shorter = look(Source::Stream, LEASE / 2, hour).await?;
+    assert_eq!(shorter, Idle::Found, "a shorter lease looks by itself");
+    let later = look(Source::Stream, LEASE, Duration::from_millis(1)).await?;
+    assert_eq!(later, Idle::Found, "the first look counts no more");
+    assert_eq!(look(Source::Lane, LEASE, hour).await?, none, "the lane is looked at by itself");
+    Ok(())
+}
+
 /// A look does not touch.
 pub async fn idle_entries_are_seen_without_being_touched(stage: &Stage) -> Case {
     let hold = stage.deliver_one().await?;
-    assert!(!stage.store.has_idle(&stage.queue, Source::Stream, LEASE).await?);
+    let look =
+        async |source| stage.store.has_idle(&stage.queue, source, LEASE, Duration::ZERO).await;
+    let none = Idle::NotFound { ago: Duration::ZERO };
+    assert_eq!(look(Source::Stream).await?, none);
     stage.abandon(hold);
-    assert!(stage.store.has_idle(&stage.queue, Source::Stream, LEASE).await?);
-    assert!(!stage.store.has_idle(&stage.queue, Source::Lane, LEASE).await?);
+    assert_eq!(look(Source::Stream).await?, Idle::Found);
+    assert_eq!(look(Source::Lane).await?, none);
     let row = stage.row(hold.id).ok_or("still pending")?;
     assert!(row.idle >= LEASE && row.delivery_count == 1);
     Ok(())

@@ -240,6 +240,7 @@ macro_rules! __conformance_tests {
             held a_sweep_keeps_its_limit_and_its_cursor,
             held a_sweep_stores_trimmed_entries_as_dead_letters,
             held a_sweep_that_meets_another_clock_claims_nothing,
+            held a_look_speaks_for_others_for_a_while,
             held idle_entries_are_seen_without_being_touched,
             held lost_deliveries_are_found_and_recovered_uncounted,
             groups preparing_twice_changes_nothing,

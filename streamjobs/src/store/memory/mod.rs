@@ -30,7 +30,7 @@ use crate::config::{Retention, Start};
 use crate::entry::{Delivery, EntryId, Fields, Hold, Source};
 use crate::name::{ConsumerName, StreamName};
 use crate::store::{
-    Appender, Beat, Checked, Promoted, Queue, Renewed, Reply, ServerTime, Store, StoreError,
+    Appender, Beat, Checked, Idle, Promoted, Queue, Renewed, Reply, ServerTime, Store, StoreError,
     StoredDeadLetter, StreamReader, Sweep, Swept,
 };
 
@@ -267,12 +267,9 @@ impl Store for MemoryStore {
         queue: &'a Queue,
         source: Source,
         lease: Duration,
-    ) -> Reply<'a, bool> {
-        self.reply("has_idle", move |world| {
-            let now = world.now();
-            let pending = &world.group(queue, source)?.pending;
-            Ok(pending.values().any(|row| row.idle(now) >= milliseconds(lease)))
-        })
+        valid: Duration,
+    ) -> Reply<'a, Idle> {
+        self.reply("has_idle", move |world| steps::has_idle(world, queue, source, lease, valid))
     }
 
     fn sweep<'a>(

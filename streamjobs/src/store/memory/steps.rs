@@ -1,12 +1,15 @@
 //! The steps of the store's contract, each as one change of the world.
 
+use std::time::Duration;
+
 use super::stream::Stream;
 use super::world::{World, milliseconds};
 use crate::config::{Retention, Start};
 use crate::entry::{Delivery, EntryId, Fields, Hold, Source};
 use crate::name::StreamName;
 use crate::store::{
-    Beat, Checked, Promoted, Queue, Renewed, ServerTime, StoreError, StoredDeadLetter, Sweep, Swept,
+    Beat, Checked, Idle, Promoted, Queue, Renewed, ServerTime, StoreError, StoredDeadLetter, Sweep,
+    Swept,
 };
 
 type Step<T> = Result<T, StoreError>;
@@ -242,9 +245,29 @@ pub(super) fn promote(world: &mut World, queue: &Queue, limit: usize) -> Step<Pr
     let waiting = world.stream(&queue.key(Source::Lane)).entries.len().saturating_sub(in_lane);
     let pending = in_lane + world.group(queue, Source::Stream).map_or(0, |on| on.pending.len());
     let released = world.memory(queue).released;
-    let next_due = next_due.filter(|_| !paused).map(std::time::Duration::from_millis);
+    let next_due = next_due.filter(|_| !paused).map(Duration::from_millis);
     let now = ServerTime(now);
     Ok(Promoted { promoted, waiting, pending, next_due, released, left: 0, paused, now })
+}
+
+pub(super) fn has_idle(
+    world: &mut World,
+    queue: &Queue,
+    source: Source,
+    lease: Duration,
+    valid: Duration,
+) -> Step<Idle> {
+    let (now, lease) = (world.now(), milliseconds(lease));
+    let note = world.memory(queue).looked.get(&source).filter(|(_, of)| *of <= lease);
+    let ago = note.and_then(|(at, _)| now.checked_sub(*at)).map(Duration::from_millis);
+    if let Some(ago) = ago.filter(|ago| *ago < valid) {
+        return Ok(Idle::NotFound { ago });
+    }
+    if world.group(queue, source)?.pending.values().any(|row| row.idle(now) >= lease) {
+        return Ok(Idle::Found);
+    }
+    world.memory(queue).looked.insert(source, (now, lease));
+    Ok(Idle::NotFound { ago: Duration::ZERO })
 }
 
 pub(super) fn set_paused(world: &mut World, queue: &Queue, paused: bool) -> bool {

@@ -43,6 +43,8 @@ pub(super) struct Memory {
     pub(super) paused: Option<u64>,
     /// Entries that went before they were delivered.
     pub(super) trimmed_unread: u64,
+    /// When a look last found nothing idle, and for which lease, both in milliseconds.
+    pub(super) looked: HashMap<Source, (u64, u64)>,
 }
 
 /// A job that waits for its back-off.

@@ -11,7 +11,7 @@ use crate::entry::{EntryId, Fields};
 use crate::name::ConsumerName;
 use crate::store::script::{self, Script};
 use crate::store::{
-    Checked, Delivery, Hold, Queue, Renewed, ServerTime, Source, StoreError, Sweep, Swept,
+    Checked, Delivery, Hold, Idle, Queue, Renewed, ServerTime, Source, StoreError, Sweep, Swept,
 };
 
 /// One consumer's work on one queue.
@@ -179,11 +179,8 @@ impl Held<'_> {
     }
 
     fn add_owner<'c>(&self, command: &'c mut Cmd, source: Source) -> &'c mut Cmd {
-        let source = match source {
-            Source::Stream => "stream",
-            Source::Lane => "lane",
-        };
-        command.arg(self.queue.group.as_str()).arg(self.consumer.as_str()).arg(source)
+        let (group, consumer) = (self.queue.group.as_str(), self.consumer.as_str());
+        command.arg(group).arg(consumer).arg(name_of(source))
     }
 
     fn add_holds(
@@ -198,6 +195,14 @@ impl Held<'_> {
         for hold in places.iter().filter_map(|place| holds.get(*place)) {
             command.arg(Id(hold.id)).arg(hold.delivery_count);
         }
+    }
+}
+
+/// What scripts call a source.
+fn name_of(source: Source) -> &'static str {
+    match source {
+        Source::Stream => "stream",
+        Source::Lane => "lane",
     }
 }
 
@@ -221,11 +226,21 @@ pub(super) async fn has_idle(
     queue: &Queue,
     source: Source,
     lease: Duration,
-) -> Result<bool, StoreError> {
-    let mut command = redis::cmd(XPENDING);
-    command.arg(queue.key(source)).arg(queue.group.as_str());
-    command.arg("IDLE").arg(milliseconds(lease)).arg("-").arg("+").arg(1);
-    Ok(!reply::items(link.command(&command).await?, XPENDING)?.is_empty())
+    valid: Duration,
+) -> Result<Idle, StoreError> {
+    let keys = [queue.key(source), queue.stream.group_key(&queue.group)];
+    let [key, hash] = &keys;
+    let add = |command: &mut Cmd| {
+        command.arg(queue.group.as_str()).arg(name_of(source));
+        command.arg(milliseconds(lease)).arg(milliseconds(valid));
+    };
+    match link.script(&script::HAS_IDLE, &[key, hash], add).await? {
+        Value::Int(-1) => Ok(Idle::Found),
+        ago => {
+            let ago = reply::number(ago, script::HAS_IDLE.name)?;
+            Ok(Idle::NotFound { ago: Duration::from_millis(ago) })
+        }
+    }
 }
 
 /// Adds names and values to a command.

@@ -62,8 +62,8 @@ use crate::error::ConnectError;
 use crate::name::{ConsumerName, StreamName};
 use crate::store::facts::{Facts, ServerFacts};
 use crate::store::{
-    Appended, Appender, Beat, Checked, Delivery, Hold, NewEntry, Promoted, Queue, Renewed, Reply,
-    ServerTime, Source, Store, StoreError, StoredDeadLetter, StreamReader, Sweep, Swept,
+    Appended, Appender, Beat, Checked, Delivery, Hold, Idle, NewEntry, Promoted, Queue, Renewed,
+    Reply, ServerTime, Source, Store, StoreError, StoredDeadLetter, StreamReader, Sweep, Swept,
 };
 
 /// Streams on a Redis server.
@@ -227,8 +227,9 @@ impl Store for RedisStore {
         queue: &'a Queue,
         source: Source,
         lease: Duration,
-    ) -> Reply<'a, bool> {
-        Box::pin(held::has_idle(&self.link, queue, source, lease))
+        valid: Duration,
+    ) -> Reply<'a, Idle> {
+        Box::pin(held::has_idle(&self.link, queue, source, lease, valid))
     }
 
     fn sweep<'a>(

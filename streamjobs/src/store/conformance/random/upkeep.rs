@@ -132,8 +132,8 @@ impl Replay {
             text
         });
         let (store, stream) = (self.stage.store.clone(), self.stage.queue.stream.clone());
-        let has_idle = store.has_idle(&self.stage.queue, source, LEASE).await;
-        let has_idle = self.answer(has_idle, |_, idle| idle.to_string());
+        let has_idle = store.has_idle(&self.stage.queue, source, LEASE, Duration::ZERO).await;
+        let has_idle = self.answer(has_idle, |_, idle| format!("{idle:?}"));
         let info = store.stream_info(&stream).await;
         let info = self.answer(info, |replay, info| {
             let info = info.map(|info| {
