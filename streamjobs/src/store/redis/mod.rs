@@ -9,7 +9,7 @@
 //!   `XINFO|GROUPS`, `XINFO|CONSUMERS`;
 //! - retries: `HSETNX`, `HGET`, `HDEL`, `HLEN`, `ZADD`, `ZREM`, `ZCARD`, `ZRANGE`,
 //!   `ZRANGEBYSCORE`;
-//! - floors, beats and pauses: `HSET`, `HSETNX`, `HGET`, `HGETALL`, `HEXISTS`, `HINCRBY`, `HDEL`,
+//! - floors, beats, looks and pauses: `HSET`, `HSETNX`, `HGET`, `HGETALL`, `HEXISTS`, `HINCRBY`, `HDEL`,
 //!   `HLEN`;
 //! - the connection: `PING`, `INFO`, `TIME`, `EVALSHA`, `SCRIPT|LOAD`, `MULTI`, `EXEC`,
 //!   `CLIENT|ID`, `CLIENT|UNBLOCK`, `CLIENT|SETNAME`, and `SELECT` for another database than 0.
