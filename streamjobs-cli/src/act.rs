@@ -6,7 +6,7 @@ use streamjobs::stream::{Group, StreamError, Unfinished};
 
 use crate::arguments::Queue;
 use crate::output::{Output, complain};
-use crate::{Ended, Failure};
+use crate::{Exit, Failure};
 
 /// The group of a command. Nothing is asked of the server.
 pub(crate) fn group(client: &Client, queue: &Queue) -> Result<Group, Failure> {
@@ -39,12 +39,12 @@ pub(crate) fn document(action: &str, queue: &Queue, dry_run: bool, beside: Value
 }
 
 /// Nothing is done without being told to.
-pub(crate) fn planned(what: &str, document: &Value, output: &mut Output) -> Result<Ended, Failure> {
+pub(crate) fn planned(what: &str, document: &Value, output: &mut Output) -> Result<Exit, Failure> {
     output.answer(&format!("would {what}"), document)?;
     if !output.is_json() {
         output.line("nothing was done: say --yes to do it")?;
     }
-    Ok(Ended::Findings)
+    Ok(Exit::Findings)
 }
 
 /// The library's refusal of what would lose work, which is an answer and no failure.
@@ -53,7 +53,7 @@ pub(crate) fn refused(
     queue: &Queue,
     error: StreamError,
     output: &mut Output,
-) -> Result<Ended, Failure> {
+) -> Result<Exit, Failure> {
     if !matches!(error, StreamError::Unfinished { .. } | StreamError::Alive { .. }) {
         return Err(error.into());
     }
@@ -65,7 +65,7 @@ pub(crate) fn refused(
         }
         false => complain(&why),
     }
-    Ok(Ended::Findings)
+    Ok(Exit::Findings)
 }
 
 /// Only one thing can be meant by saying it twice.

@@ -9,19 +9,19 @@ use streamjobs::{Client, EntryId};
 
 use crate::arguments::{Dead, DeadList, Queue};
 use crate::output::{Output, cut, note, time};
-use crate::{Ended, Failure};
+use crate::{Exit, Failure};
 
 pub(crate) async fn run(
     client: &Client,
     command: Dead,
     output: &mut Output,
-) -> Result<Ended, Failure> {
+) -> Result<Exit, Failure> {
     match command {
         Dead::List(command) => list(&of(client, &command.queue)?, &command, output).await,
         Dead::Show(command) => {
             let letters = of(client, &command.queue)?;
             show::show(&letters.get(command.id).await?, output)?;
-            Ok(Ended::Fine)
+            Ok(Exit::Ok)
         }
         Dead::Redrive(command) => change::redrive(client, &command, output).await,
         Dead::Purge(command) => change::purge(client, &command, output).await,
@@ -36,7 +36,7 @@ async fn list(
     letters: &DeadLetters,
     command: &DeadList,
     output: &mut Output,
-) -> Result<Ended, Failure> {
+) -> Result<Exit, Failure> {
     let limit = usize::try_from(command.limit)?;
     let page = if command.reason.is_none() { PAGE.min(limit.saturating_add(1)) } else { PAGE };
     let (mut listed, mut after, mut more) = (Vec::new(), command.after, None);
@@ -65,7 +65,7 @@ async fn list(
             }
         }
     }
-    Ok(Ended::Fine)
+    Ok(Exit::Ok)
 }
 
 /// Whether a letter has the reason, if one is asked for.

@@ -6,13 +6,13 @@ use streamjobs::doctor::{Checkup, Severity};
 
 use crate::arguments::Doctor;
 use crate::output::Output;
-use crate::{Ended, Failure};
+use crate::{Exit, Failure};
 
 pub(crate) async fn run(
     client: &Client,
     command: &Doctor,
     output: &mut Output,
-) -> Result<Ended, Failure> {
+) -> Result<Exit, Failure> {
     let streams = command.stream.iter();
     let queues = streams.flat_map(|stream| {
         command.group.iter().map(move |group| (stream.as_str(), group.as_str()))
@@ -27,8 +27,8 @@ pub(crate) async fn run(
         }
     }
     Ok(match checkup.worst() {
-        Some(Severity::Warning | Severity::Critical) => Ended::Findings,
-        Some(Severity::Info) | None => Ended::Fine,
+        Some(Severity::Warning | Severity::Critical) => Exit::Findings,
+        Some(Severity::Info) | None => Exit::Ok,
     })
 }
 

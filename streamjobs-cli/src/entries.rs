@@ -8,13 +8,13 @@ use streamjobs::{Client, ConsumerName, EntryId};
 use crate::act::{distinct, document, existing, group, planned, refused};
 use crate::arguments::{Chosen, Claim, Entries, HandOver, Queue, RemoveConsumer};
 use crate::output::{Output, complain, note};
-use crate::{Ended, Failure};
+use crate::{Exit, Failure};
 
 pub(crate) async fn run(
     client: &Client,
     command: Entries,
     output: &mut Output,
-) -> Result<Ended, Failure> {
+) -> Result<Exit, Failure> {
     match command {
         Entries::Claim(command) => claim(client, &command, output).await,
         Entries::Release(command) => release(client, &command, output).await,
@@ -27,7 +27,7 @@ pub(crate) async fn run(
     }
 }
 
-async fn claim(client: &Client, command: &Claim, output: &mut Output) -> Result<Ended, Failure> {
+async fn claim(client: &Client, command: &Claim, output: &mut Output) -> Result<Exit, Failure> {
     let Claim { queue, consumer, ids, lane, consent } = command;
     let (group, ids) = (of(existing(client, queue).await?, *lane), distinct(ids));
     if !consent.yes {
@@ -38,7 +38,7 @@ async fn claim(client: &Client, command: &Claim, output: &mut Output) -> Result<
     report("claim", queue, &format!("to consumer {consumer}"), &moved, output)
 }
 
-async fn release(client: &Client, command: &Chosen, output: &mut Output) -> Result<Ended, Failure> {
+async fn release(client: &Client, command: &Chosen, output: &mut Output) -> Result<Exit, Failure> {
     let Chosen { queue, ids, lane, consent } = command;
     let (group, ids) = (of(existing(client, queue).await?, *lane), distinct(ids));
     if !consent.yes {
@@ -52,7 +52,7 @@ async fn acknowledge(
     client: &Client,
     command: &Chosen,
     output: &mut Output,
-) -> Result<Ended, Failure> {
+) -> Result<Exit, Failure> {
     let Chosen { queue, ids, lane, consent } = command;
     let (group, ids) = (of(existing(client, queue).await?, *lane), distinct(ids));
     let all = counted(ids.len());
@@ -68,14 +68,14 @@ async fn acknowledge(
         output.flush()?;
         complain(&format!("not pending: {}", counted(ids.len() - done)));
     }
-    Ok(if done == ids.len() { Ended::Fine } else { Ended::Findings })
+    Ok(if done == ids.len() { Exit::Ok } else { Exit::Findings })
 }
 
 async fn hand_over(
     client: &Client,
     command: &HandOver,
     output: &mut Output,
-) -> Result<Ended, Failure> {
+) -> Result<Exit, Failure> {
     let HandOver { queue, from, to, consent } = command;
     let group = group(client, queue)?;
     let pending = usize::try_from(present(&group, queue, from).await?.pending)?;
@@ -92,7 +92,7 @@ async fn remove_consumer(
     client: &Client,
     command: &RemoveConsumer,
     output: &mut Output,
-) -> Result<Ended, Failure> {
+) -> Result<Exit, Failure> {
     let RemoveConsumer { queue, consumer, consent } = command;
     let group = group(client, queue)?;
     let pending = usize::try_from(present(&group, queue, consumer).await?.pending)?;
@@ -111,14 +111,14 @@ async fn remove_consumer(
     report("remove-consumer", queue, ANYBODY, &moved, output)
 }
 
-async fn reap(client: &Client, queue: &Queue, output: &mut Output) -> Result<Ended, Failure> {
+async fn reap(client: &Client, queue: &Queue, output: &mut Output) -> Result<Exit, Failure> {
     group(client, queue)?.reap_now().await?;
     let said = format!("asked the processes of {queue} to take up abandoned entries");
     output.answer(&said, &document("reap", queue, false, json!({ "done": 1 })))?;
-    Ok(Ended::Fine)
+    Ok(Exit::Ok)
 }
 
-async fn pause(client: &Client, queue: &Queue, output: &mut Output) -> Result<Ended, Failure> {
+async fn pause(client: &Client, queue: &Queue, output: &mut Output) -> Result<Exit, Failure> {
     let changed = group(client, queue)?.pause().await?;
     let said = match changed {
         true => format!("paused {queue}: what runs ends, and nothing new starts"),
@@ -126,10 +126,10 @@ async fn pause(client: &Client, queue: &Queue, output: &mut Output) -> Result<En
     };
     output
         .answer(&said, &document("pause", queue, false, json!({ "done": usize::from(changed) })))?;
-    Ok(Ended::Fine)
+    Ok(Exit::Ok)
 }
 
-async fn resume(client: &Client, queue: &Queue, output: &mut Output) -> Result<Ended, Failure> {
+async fn resume(client: &Client, queue: &Queue, output: &mut Output) -> Result<Exit, Failure> {
     let changed = group(client, queue)?.resume().await?;
     let said = match changed {
         true => format!("resumed {queue}"),
@@ -139,7 +139,7 @@ async fn resume(client: &Client, queue: &Queue, output: &mut Output) -> Result<E
         &said,
         &document("resume", queue, false, json!({ "done": usize::from(changed) })),
     )?;
-    Ok(Ended::Fine)
+    Ok(Exit::Ok)
 }
 
 fn of(group: Group, lane: bool) -> Group {
@@ -167,7 +167,7 @@ fn report(
     whither: &str,
     moved: &HandedOver,
     output: &mut Output,
-) -> Result<Ended, Failure> {
+) -> Result<Exit, Failure> {
     let HandedOver { moved, trimmed, missing, left, .. } = moved;
     let (done, all) = (moved.len(), moved.len() + trimmed.len() + missing.len() + left.len());
     let beside = json!({
@@ -190,7 +190,7 @@ fn report(
             ids.iter().for_each(|id| complain(&format!("entry {id} {what}")));
         }
     }
-    Ok(if done == all { Ended::Fine } else { Ended::Findings })
+    Ok(if done == all { Exit::Ok } else { Exit::Findings })
 }
 
 fn texts(ids: &[EntryId]) -> Vec<String> {

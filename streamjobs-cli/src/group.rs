@@ -8,13 +8,13 @@ use streamjobs::stream::StreamError;
 use crate::act::{document, existing, group, planned, refused, unfinished};
 use crate::arguments::{GroupCreate, GroupDestroy, GroupMove, Groups, Queue};
 use crate::output::Output;
-use crate::{Ended, Failure};
+use crate::{Exit, Failure};
 
 pub(crate) async fn run(
     client: &Client,
     command: Groups,
     output: &mut Output,
-) -> Result<Ended, Failure> {
+) -> Result<Exit, Failure> {
     match command {
         Groups::Create(command) => create(client, &command, output).await,
         Groups::Move(command) => move_to(client, &command, output).await,
@@ -26,7 +26,7 @@ async fn create(
     client: &Client,
     command: &GroupCreate,
     output: &mut Output,
-) -> Result<Ended, Failure> {
+) -> Result<Exit, Failure> {
     let GroupCreate { queue, start } = command;
     let made = group(client, queue)?.create(*start).await?;
     let said = match made {
@@ -35,14 +35,14 @@ async fn create(
     };
     let beside = json!({ "done": usize::from(made) });
     output.answer(&said, &document("create", queue, false, beside))?;
-    Ok(Ended::Fine)
+    Ok(Exit::Ok)
 }
 
 async fn move_to(
     client: &Client,
     command: &GroupMove,
     output: &mut Output,
-) -> Result<Ended, Failure> {
+) -> Result<Exit, Failure> {
     let GroupMove { queue, place: to, lose_unfinished, consent } = command;
     let group = existing(client, queue).await?;
     let place = place(*to);
@@ -58,13 +58,13 @@ async fn destroy(
     client: &Client,
     command: &GroupDestroy,
     output: &mut Output,
-) -> Result<Ended, Failure> {
+) -> Result<Exit, Failure> {
     let GroupDestroy { queue, lose_unfinished, consent } = command;
     let group = group(client, queue)?;
     let info = group.info().await?;
     if !consent.yes {
-        let (backlog, pending, set_aside) = (info.backlog, info.pending, info.set_aside);
-        let work = format!("backlog {backlog}, pending {pending}, set aside {set_aside}");
+        let (backlog, pending, retrying) = (info.backlog, info.pending, info.retrying);
+        let work = format!("backlog {backlog}, pending {pending}, set aside {retrying}");
         let what = format!("destroy {queue}, which has: {work}");
         return planned(&what, &document("destroy", queue, true, json!({ "done": 0 })), output);
     }
@@ -78,12 +78,12 @@ fn done(
     answer: Result<(), StreamError>,
     said: &str,
     output: &mut Output,
-) -> Result<Ended, Failure> {
+) -> Result<Exit, Failure> {
     if let Err(error) = answer {
         return refused(action, queue, error, output);
     }
     output.answer(said, &document(action, queue, false, json!({ "done": 1 })))?;
-    Ok(Ended::Fine)
+    Ok(Exit::Ok)
 }
 
 fn place(start: Start) -> String {

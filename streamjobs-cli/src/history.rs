@@ -9,13 +9,13 @@ use streamjobs::{Client, Entry};
 
 use crate::arguments::{History, Replay, Tail};
 use crate::output::{Output, note, time};
-use crate::{Ended, Failure, fields, trim};
+use crate::{Exit, Failure, fields, trim};
 
 pub(crate) async fn run(
     client: &Client,
     command: History,
     output: &mut Output,
-) -> Result<Ended, Failure> {
+) -> Result<Exit, Failure> {
     match command {
         History::Replay(command) => replay(client, &command, output).await,
         History::Tail(command) => tail(client, &command, output).await,
@@ -23,7 +23,7 @@ pub(crate) async fn run(
     }
 }
 
-async fn replay(client: &Client, command: &Replay, output: &mut Output) -> Result<Ended, Failure> {
+async fn replay(client: &Client, command: &Replay, output: &mut Output) -> Result<Exit, Failure> {
     let stream = client.stream(command.stream.as_str())?;
     // An empty answer would hide a misspelt name.
     stream.info().await?;
@@ -45,10 +45,10 @@ async fn replay(client: &Client, command: &Replay, output: &mut Output) -> Resul
         print(&entry, output)?;
         printed += 1;
     }
-    Ok(Ended::Fine)
+    Ok(Exit::Ok)
 }
 
-async fn tail(client: &Client, command: &Tail, output: &mut Output) -> Result<Ended, Failure> {
+async fn tail(client: &Client, command: &Tail, output: &mut Output) -> Result<Exit, Failure> {
     let stream = client.stream(command.stream.as_str())?;
     let mut tail = match command.after {
         Some(place) => stream.tail_after(place.after()).await?,
@@ -61,7 +61,7 @@ async fn tail(client: &Client, command: &Tail, output: &mut Output) -> Result<En
         output.flush()?;
         printed += 1;
     }
-    Ok(Ended::Fine)
+    Ok(Exit::Ok)
 }
 
 /// Whether an entry is of one of the types, if some are asked for.

@@ -1,4 +1,4 @@
-//! `streamjobs info`, `groups`, `consumers`, `pending`, `set-aside`, `diagnose`: looking, which
+//! `streamjobs info`, `groups`, `consumers`, `pending`, `retries`, `diagnose`: looking, which
 //! changes nothing.
 
 use serde_json::{Value, json};
@@ -8,13 +8,13 @@ use streamjobs::stream::{ConsumerInfo, GroupInfo, PendingEntry, PendingQuery, St
 use crate::act::group;
 use crate::arguments::{Look, Pending, Queue};
 use crate::output::{Output, milliseconds, note, or_unknown, span, time};
-use crate::{Ended, Failure, set_aside};
+use crate::{Exit, Failure, retries};
 
 pub(crate) async fn run(
     client: &Client,
     command: Look,
     output: &mut Output,
-) -> Result<Ended, Failure> {
+) -> Result<Exit, Failure> {
     match command {
         Look::Info(command) => {
             let stream = client.stream(command.stream.as_str())?;
@@ -29,12 +29,12 @@ pub(crate) async fn run(
             show_consumers(&consumers, output)
         }
         Look::Pending(command) => pending(client, &command, output).await,
-        Look::SetAside(command) => set_aside::run(client, &command, output).await,
+        Look::Retries(command) => retries::run(client, &command, output).await,
         Look::Diagnose(queue) => diagnose(client, &queue, output).await,
     }
 }
 
-fn info(name: &str, info: &StreamInfo, output: &mut Output) -> Result<Ended, Failure> {
+fn info(name: &str, info: &StreamInfo, output: &mut Output) -> Result<Exit, Failure> {
     if output.is_json() {
         output.document(&json!({
             "stream": name,
@@ -46,7 +46,7 @@ fn info(name: &str, info: &StreamInfo, output: &mut Output) -> Result<Ended, Fai
             "bytes": info.bytes,
             "groups": info.groups,
         }))?;
-        return Ok(Ended::Fine);
+        return Ok(Exit::Ok);
     }
     let end = |id: Option<streamjobs::EntryId>| match id {
         Some(id) => format!("{id}  {}", time(id.milliseconds())),
@@ -62,14 +62,14 @@ fn info(name: &str, info: &StreamInfo, output: &mut Output) -> Result<Ended, Fai
         ("bytes", or_unknown(info.bytes)),
         ("groups", info.groups.to_string()),
     ])?;
-    Ok(Ended::Fine)
+    Ok(Exit::Ok)
 }
 
-fn groups(groups: &[GroupInfo], output: &mut Output) -> Result<Ended, Failure> {
+fn groups(groups: &[GroupInfo], output: &mut Output) -> Result<Exit, Failure> {
     if output.is_json() {
         let groups = groups.iter().map(group_document).collect::<Vec<_>>();
         output.document(&json!({ "groups": groups }))?;
-        return Ok(Ended::Fine);
+        return Ok(Exit::Ok);
     }
     let head = [
         "GROUP",
@@ -91,14 +91,14 @@ fn groups(groups: &[GroupInfo], output: &mut Output) -> Result<Ended, Failure> {
             span(group.oldest_waiting),
             group.pending.to_string(),
             span(group.oldest_pending),
-            group.set_aside.to_string(),
+            group.retrying.to_string(),
             or_unknown(group.dead_letters),
             group.trimmed_unread.to_string(),
             span(group.paused),
         ]
     };
     output.table(head, groups.iter().map(row).collect())?;
-    Ok(Ended::Fine)
+    Ok(Exit::Ok)
 }
 
 fn group_document(group: &GroupInfo) -> Value {
@@ -112,18 +112,18 @@ fn group_document(group: &GroupInfo) -> Value {
         "oldest_waiting_ms": milliseconds(group.oldest_waiting),
         "pending": group.pending,
         "oldest_pending_idle_ms": milliseconds(group.oldest_pending),
-        "set_aside": group.set_aside,
+        "retrying": group.retrying,
         "dead_letters": group.dead_letters,
         "trimmed_unread": group.trimmed_unread,
         "paused_ms": milliseconds(group.paused),
     })
 }
 
-fn show_consumers(consumers: &[ConsumerInfo], output: &mut Output) -> Result<Ended, Failure> {
+fn show_consumers(consumers: &[ConsumerInfo], output: &mut Output) -> Result<Exit, Failure> {
     if output.is_json() {
         let consumers = consumers.iter().map(consumer_document).collect::<Vec<_>>();
         output.document(&json!({ "consumers": consumers }))?;
-        return Ok(Ended::Fine);
+        return Ok(Exit::Ok);
     }
     let head = [
         "CONSUMER",
@@ -153,7 +153,7 @@ fn show_consumers(consumers: &[ConsumerInfo], output: &mut Output) -> Result<End
             number(consumer.done),
             number(consumer.failed),
             number(consumer.claimed),
-            span(consumer.last_beat),
+            span(consumer.last_heartbeat),
             span(Some(consumer.idle)),
             text(&consumer.host),
             number(consumer.process.map(u64::from)),
@@ -162,7 +162,7 @@ fn show_consumers(consumers: &[ConsumerInfo], output: &mut Output) -> Result<End
         ]
     };
     output.table(head, consumers.iter().map(row).collect())?;
-    Ok(Ended::Fine)
+    Ok(Exit::Ok)
 }
 
 fn consumer_document(consumer: &ConsumerInfo) -> Value {
@@ -175,7 +175,7 @@ fn consumer_document(consumer: &ConsumerInfo) -> Value {
         "done": consumer.done,
         "failed": consumer.failed,
         "claimed": consumer.claimed,
-        "last_beat_ms": milliseconds(consumer.last_beat),
+        "last_heartbeat_ms": milliseconds(consumer.last_heartbeat),
         "idle_ms": milliseconds(Some(consumer.idle)),
         "inactive_ms": milliseconds(consumer.inactive),
         "host": consumer.host,
@@ -185,11 +185,7 @@ fn consumer_document(consumer: &ConsumerInfo) -> Value {
     })
 }
 
-async fn pending(
-    client: &Client,
-    command: &Pending,
-    output: &mut Output,
-) -> Result<Ended, Failure> {
+async fn pending(client: &Client, command: &Pending, output: &mut Output) -> Result<Exit, Failure> {
     let group = group(client, &command.queue)?;
     let group = if command.lane { group.lane() } else { group };
     let limit = usize::try_from(command.limit)?;
@@ -226,7 +222,7 @@ async fn pending(
         let entries = entries.collect::<Vec<_>>();
         let more = more.map(|id| id.to_string());
         output.document(&json!({ "entries": entries, "more_after": more }))?;
-        return Ok(Ended::Fine);
+        return Ok(Exit::Ok);
     }
     let row = |entry: &PendingEntry| {
         let consumer = if entry.consumer.is_empty() { "-" } else { &entry.consumer };
@@ -238,10 +234,10 @@ async fn pending(
         output.flush()?;
         note(&format!("there are more: --after {id}"));
     }
-    Ok(Ended::Fine)
+    Ok(Exit::Ok)
 }
 
-async fn diagnose(client: &Client, queue: &Queue, output: &mut Output) -> Result<Ended, Failure> {
+async fn diagnose(client: &Client, queue: &Queue, output: &mut Output) -> Result<Exit, Failure> {
     let diagnosis = group(client, queue)?.diagnose().await?;
     if output.is_json() {
         let troubles = diagnosis
@@ -251,17 +247,17 @@ async fn diagnose(client: &Client, queue: &Queue, output: &mut Output) -> Result
         output.document(&json!({
             "stream": queue.stream.as_str(),
             "group": queue.group.as_str(),
-            "well": diagnosis.is_well(),
+            "well": diagnosis.is_healthy(),
             "troubles": troubles.collect::<Vec<_>>(),
         }))?;
-    } else if diagnosis.is_well() {
+    } else if diagnosis.is_healthy() {
         output.line(&format!("{queue} is well"))?;
     } else {
         for trouble in &diagnosis.troubles {
             output.line(&trouble.to_string())?;
         }
     }
-    Ok(if diagnosis.is_well() { Ended::Fine } else { Ended::Findings })
+    Ok(if diagnosis.is_healthy() { Exit::Ok } else { Exit::Findings })
 }
 
 /// Pending entries in one request; they come without payloads.

@@ -10,7 +10,7 @@ mod group;
 mod history;
 mod look;
 mod output;
-mod set_aside;
+mod retries;
 mod trim;
 
 use std::error::Error;
@@ -27,9 +27,9 @@ use self::output::Output;
 
 /// How a command ended that could be carried out. The numbers are the program's exit codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ended {
+enum Exit {
     /// Nothing is left to say.
-    Fine = 0,
+    Ok = 0,
     /// Something was found, or was not done.
     Findings = 3,
 }
@@ -48,7 +48,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: Arguments) -> Result<Ended, Failure> {
+fn run(arguments: Arguments) -> Result<Exit, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut output = Output::new(arguments.json);
     runtime.block_on(async {

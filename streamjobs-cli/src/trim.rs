@@ -7,13 +7,13 @@ use streamjobs::stream::{Cut, Stream, StreamError, Trimmed};
 use crate::act::{planned, unfinished};
 use crate::arguments::Trim;
 use crate::output::{Output, Progress, complain, span};
-use crate::{Ended, Failure};
+use crate::{Exit, Failure};
 
 pub(crate) async fn run(
     client: &Client,
     command: &Trim,
     output: &mut Output,
-) -> Result<Ended, Failure> {
+) -> Result<Exit, Failure> {
     let stream = client.stream(command.stream.as_str())?;
     let present = stream.info().await?;
     let Some((cut, wanted)) = cut(command) else { return Err("no cut was given".into()) };
@@ -70,31 +70,31 @@ fn report(
     removed: u64,
     trimmed: &Trimmed,
     output: &mut Output,
-) -> Result<Ended, Failure> {
+) -> Result<Exit, Failure> {
     match output.is_json() {
         true => output.document(&document(command, removed, trimmed))?,
         false => {
             let (stream, length) = (&command.stream, trimmed.length);
             output.line(&format!("removed {removed} entries of stream {stream}, {length} stay"))?;
             output.flush()?;
-            if let Some((group, entry)) = &trimmed.held_by {
+            if let Some((group, entry)) = &trimmed.blocked_by {
                 complain(&format!(
                     "group {group} has not done entry {entry}: it and all after stay"
                 ));
             }
         }
     }
-    Ok(if trimmed.held_by.is_none() { Ended::Fine } else { Ended::Findings })
+    Ok(if trimmed.blocked_by.is_none() { Exit::Ok } else { Exit::Findings })
 }
 
 fn document(command: &Trim, removed: u64, trimmed: &Trimmed) -> serde_json::Value {
-    let held_by = trimmed.held_by.as_ref();
+    let blocked_by = trimmed.blocked_by.as_ref();
     json!({
         "action": "trim",
         "stream": command.stream.as_str(),
         "removed": removed,
         "length": trimmed.length,
-        "held_by": held_by.map(|(group, id)| json!({ "group": group, "entry": id.to_string() })),
+        "blocked_by": blocked_by.map(|(group, id)| json!({ "group": group, "entry": id.to_string() })),
         "dry_run": !command.consent.yes,
     })
 }

@@ -7,51 +7,31 @@
     )
 )]
 
-pub mod config;
-pub mod dead_letter;
-pub mod doctor;
-pub mod error;
-pub mod once;
 pub mod runtime;
-pub mod service;
-pub mod stream;
-#[cfg(feature = "testing")]
-pub mod testing;
 
-mod alert;
-mod backoff;
-mod cause;
-mod client;
-mod diagnosis;
-mod encoded;
-mod entry;
-mod event;
-mod fail_point;
-mod fingerprint;
+mod api;
 mod handler;
-mod metrics;
-mod mutant;
-mod name;
-mod outcome;
-mod policy;
-mod presence;
-mod record;
-mod registry;
+mod insight;
+mod model;
+mod publish;
 mod store;
-mod trace;
-mod version;
-mod view;
 
-pub use self::backoff::Backoff;
-pub use self::client::{Client, ClientBuilder, Published};
-pub use self::encoded::EncodedEvent;
-pub use self::entry::{Entry, EntryId, EntryIdError, Fields};
-pub use self::event::{DecodeError, EncodeError, Event, Payload};
+#[cfg(feature = "testing")]
+pub use self::api::testing;
+pub use self::api::{dead_letter, doctor, stream};
+pub use self::handler::{once, service};
+pub use self::model::{config, error};
+
 pub use self::handler::{Begin, FromJob, HandlerDef, Job, JobResource, Requirements, State};
-pub use self::name::{ConsumerName, EventId, GroupName, NameError, StreamName};
-pub use self::outcome::{IntoOutcome, JobError, Outcome, ResultExt};
+pub use self::model::backoff::Backoff;
+pub use self::model::entry::{Entry, EntryId, EntryIdError, Fields};
+pub use self::model::event::{DecodeError, EncodeError, Event, Payload};
+pub use self::model::name::{ConsumerName, EventId, GroupName, NameError, StreamName};
+pub use self::model::outcome::{IntoOutcome, JobError, Outcome, ResultExt};
+pub use self::model::trace::{TraceContext, TraceContextError};
+pub use self::publish::client::{Client, ClientBuilder, Published};
+pub use self::publish::encoded::EncodedEvent;
 pub use self::runtime::{Runtime, RuntimeBuilder};
-pub use self::trace::{TraceContext, TraceContextError};
 
 #[doc = include_str!("../docs/event.md")]
 pub use streamjobs_macros::Event;
@@ -61,22 +41,22 @@ pub use streamjobs_macros::handler;
 /// What the macros write paths to. Not part of the public API.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::backoff::Backoff;
-    pub use crate::config::{HandlerOptions, Start, Unhandled};
-    pub use crate::entry::{EntryId, Fields};
-    pub use crate::event::codec::{
-        decode, decode_variant, encode_fields, encode_json, encode_variant_fields,
-        encode_variant_json, unexpected_type,
-    };
-    pub use crate::event::{DecodeError, EncodeError, Event, Payload};
+    #[cfg(feature = "inventory")]
+    pub use crate::handler::registry::Registered;
+    pub use crate::handler::registry::linked;
     pub use crate::handler::{
         FromJob, HandlerDef, HandlerItem, JobResource, RawInput, Requirements,
     };
     pub use crate::handler::{begin, extract, input, raw_input, run, settle};
-    pub use crate::outcome::{IntoOutcome, Outcome};
-    #[cfg(feature = "inventory")]
-    pub use crate::registry::Registered;
-    pub use crate::registry::linked;
+    pub use crate::model::backoff::Backoff;
+    pub use crate::model::config::{HandlerOptions, Start, Unhandled};
+    pub use crate::model::entry::{EntryId, Fields};
+    pub use crate::model::event::codec::{
+        decode, decode_variant, encode_fields, encode_json, encode_variant_fields,
+        encode_variant_json, unexpected_type,
+    };
+    pub use crate::model::event::{DecodeError, EncodeError, Event, Payload};
+    pub use crate::model::outcome::{IntoOutcome, Outcome};
     #[cfg(feature = "inventory")]
     pub use inventory;
 }
@@ -87,23 +67,23 @@ pub mod __private {
 pub mod __store {
     use std::sync::Arc;
 
+    pub use crate::model::version::{Product, Release, Version};
     pub use crate::store::*;
-    pub use crate::version::{Product, Release, Version};
 
     /// Reads a stored dead letter.
     #[must_use]
-    pub fn letter_of(entry: &crate::Entry) -> crate::dead_letter::DeadLetter {
-        crate::record::DeadLetter::of(entry)
+    pub fn letter_of(entry: &crate::Entry) -> crate::api::dead_letter::DeadLetter {
+        crate::model::record::DeadLetter::of(entry)
     }
 
     /// What the lane will hold of an entry when its job is tried again after this error.
     #[must_use]
     pub fn retried(stream: &crate::StreamName, entry: &crate::Entry, error: &str) -> crate::Fields {
-        let envelope = crate::event::Envelope::of(stream, entry);
+        let envelope = crate::model::event::Envelope::of(stream, entry);
         let entry = entry.clone();
-        let delivery = Delivery { source: Source::Stream, entry, delivery_count: 1 };
+        let delivery = Delivery { inlet: Inlet::STREAM, entry, delivery_count: 1 };
         let failures = envelope.failures.saturating_add(1);
-        let attempted = crate::record::Attempted {
+        let attempted = crate::model::record::Attempted {
             delivery: &delivery,
             envelope: &envelope,
             taken_up: 77,
@@ -114,8 +94,8 @@ pub mod __store {
 
     /// Reads what a consumer says about itself, as it would be written again.
     #[must_use]
-    pub fn beat_of(text: &str) -> Option<String> {
-        crate::presence::About::read(text).map(|about| about.write())
+    pub fn heartbeat_of(text: &str) -> Option<String> {
+        crate::model::heartbeat::Heartbeat::read(text).map(|about| about.write())
     }
 
     /// The store that a client uses.
@@ -126,7 +106,7 @@ pub mod __store {
 
     /// The store behind streams in memory, whose every call can be told to fail.
     #[must_use]
-    pub fn behind(streams: &crate::testing::Streams) -> &memory::MemoryStore {
+    pub fn behind(streams: &crate::api::testing::Streams) -> &memory::MemoryStore {
         streams.store()
     }
 
@@ -141,8 +121,8 @@ pub mod __store {
 /// API.
 #[doc(hidden)]
 pub mod __proof {
-    pub use crate::fail_point::FailPoint;
+    pub use crate::model::fail_point::FailPoint;
     #[cfg(feature = "fail-points")]
-    pub use crate::fail_point::on_fail_point;
-    pub use crate::mutant::Mutant;
+    pub use crate::model::fail_point::on_fail_point;
+    pub use crate::model::mutant::Mutant;
 }

@@ -68,7 +68,7 @@ fn report(server: &RedisServer, address: &str) {
         format!("{GROUP}/pending?limit=200"),
         format!("{GROUP}/pending?limit=200&idle=1"),
         format!("{GROUP}/pending?limit=200&after={last}"),
-        format!("{GROUP}/set-aside"),
+        format!("{GROUP}/retries"),
         format!("{GROUP}/dead?limit=200"),
     ];
     println!("{:<64} {:>9} {:>9} {:>9}", "page", "median", "slowest", "commands");
@@ -123,7 +123,7 @@ fn fill(server: &RedisServer, entries: usize, pending: usize, letters: usize) {
             ["XREADGROUP", "GROUP", "work", &consumer, "COUNT", &lot, "STREAMS", "orders", ">"];
         server.command(&words);
     }
-    server.command(&["EVAL", BURY, "1", "{orders}:dead:work", &letters.to_string()]);
+    server.command(&["EVAL", STORE_DEAD_LETTER, "1", "{orders}:dead:work", &letters.to_string()]);
     server.command(&["CONFIG", "SET", "slowlog-log-slower-than", "1000"]);
     server.command(&["SLOWLOG", "RESET"]);
 }
@@ -133,7 +133,7 @@ const FILL: &str = "for i = 1, tonumber(ARGV[1]) do
     redis.call('XADD', KEYS[1], '*', 'type', 'order.placed', 'data',
         '{\"order_id\":\"o-1234\",\"customer\":\"alice\",\"amount\":\"49.50\"}', 'sj-id', '0199ab3e-1111-7abc-8def-000000000001')
 end";
-const BURY: &str = "for i = 1, tonumber(ARGV[1]) do
+const STORE_DEAD_LETTER: &str = "for i = 1, tonumber(ARGV[1]) do
     redis.call('XADD', KEYS[1], '*', 'sj-dead-reason', 'exhausted', 'sj-dead-error', 'order ' .. i .. ' not found',
         'sj-dead-attempts', '5', 'sj-dead-event', 'e' .. i, 'type', 'order.placed', 'data', '{\"a\":1}')
 end";

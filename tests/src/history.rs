@@ -33,7 +33,7 @@ pub enum Deed {
     /// A process works.
     Ready { consumer: String },
     /// A process has stopped in stages, and what its report says.
-    Stopped { finished: u64, handed_back: u64, abandoned: u64 },
+    Stopped { finished: u64, released: u64, abandoned: u64 },
     /// Something is broken, from now on until the fault of this number is mended.
     Broken { fault: u64, what: Disturbance },
     /// It is mended.

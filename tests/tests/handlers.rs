@@ -32,7 +32,13 @@ async fn bare(order: OrderPlaced, State(mailer): State<Mailer>) -> Result<(), Jo
 )]
 async fn full(_: OrderPlaced) {}
 
-#[handler(group = "audit", stream = "everything", backoff = "2h", start = "$", unhandled = "bury")]
+#[handler(
+    group = "audit",
+    stream = "everything",
+    backoff = "2h",
+    start = "$",
+    unhandled = "dead-letter"
+)]
 async fn raw(_: Entry) {}
 
 #[handler(group = "audit", stream = "everything", start = "0", unhandled = "acknowledge")]
@@ -91,7 +97,7 @@ fn every_option_reaches_the_definition() {
 
     let options = definition::<raw>().options;
     assert_eq!(options.backoff, Some(Backoff::fixed(Duration::from_secs(7200))));
-    assert_eq!((options.start, options.unhandled), (Some(Start::End), Some(Unhandled::Bury)));
+    assert_eq!((options.start, options.unhandled), (Some(Start::End), Some(Unhandled::DeadLetter)));
     let options = definition::<defaults_said_aloud>().options;
     assert_eq!(
         (options.start, options.unhandled),

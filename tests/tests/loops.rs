@@ -92,7 +92,7 @@ async fn a_thousand_failing_jobs_wait_their_backoff_and_take_no_slot() {
         .max_attempts(NonZeroU32::new(attempts_max).unwrap());
     let runtime = runtime(&client, &failing).group("work", options).start().await.unwrap();
     publish(&client, 1_000).await;
-    until("all buried", || runtime.counters().buried == 1_000).await;
+    until("all buried", || runtime.counters().dead_lettered == 1_000).await;
     let mut by_order = std::collections::HashMap::<usize, Vec<Instant>>::new();
     for (id, at) in failing.starts() {
         by_order.entry(id).or_default().push(at);
@@ -169,7 +169,7 @@ async fn a_lost_read_is_repaired_without_waiting_for_the_lease() {
     }
     until("all acknowledged", || streams.pending("orders", "work").is_empty()).await;
     let counters = runtime.counters();
-    assert_eq!((counters.buried, counters.failed, counters.claimed), (0, 0, 0));
+    assert_eq!((counters.dead_lettered, counters.failed, counters.claimed), (0, 0, 0));
     assert!(counters.recovered > 0);
     let _ = runtime.shutdown().await;
 }
@@ -189,7 +189,7 @@ async fn a_lost_claim_is_repaired_without_waiting_for_the_lease() {
     until("running", || once.count() == 1).await;
     drop(dead);
     let heir = runtime(&client, &once).start().await.unwrap();
-    streamjobs::__store::behind(&streams).fail_next("sweep", Fault::AnswerLost);
+    streamjobs::__store::behind(&streams).fail_next("claim_idle", Fault::AnswerLost);
     until("claimed, unheard", || heir.counters().server_errors == 1).await;
     let lost = Instant::now();
     until("done", || heir.counters().acknowledged == 1).await;
@@ -239,7 +239,7 @@ async fn settlements_wait_for_a_server_that_is_down_and_nothing_runs_twice() {
     assert_eq!(streams.pending("orders", "work").len(), 2);
     streams.start();
     until("settled", || streams.pending("orders", "work").is_empty()).await;
-    assert_eq!((stopping.count(), runtime.counters().buried), (2, 1));
+    assert_eq!((stopping.count(), runtime.counters().dead_lettered), (2, 1));
     let _ = runtime.shutdown().await;
 }
 
@@ -250,7 +250,7 @@ async fn a_loop_that_panics_turns_the_health_red_and_work_goes_on_around_it() {
     let fine = Work::new(|_, _| async { Ok(()) });
     let runtime = runtime(&client, &fine).start().await.unwrap();
     until("green", || runtime.health().is_healthy()).await;
-    streamjobs::__store::behind(&streams).fail_next("beat", Fault::Panic);
+    streamjobs::__store::behind(&streams).fail_next("heartbeat", Fault::Panic);
     until("red", || !runtime.health().is_healthy()).await;
     publish(&client, 3).await;
     until("done", || runtime.counters().acknowledged == 3).await;
@@ -273,16 +273,16 @@ async fn what_was_done_without_an_answer_is_counted_as_done() {
     let builder = runtime(&client, &failing).grace(Duration::from_secs(1));
     let runtime = builder.start().await.unwrap();
     let faults = streamjobs::__store::behind(&streams);
-    for step in ["bury", "set_aside", "release"] {
+    for step in ["store_dead_letter", "schedule_retry", "release"] {
         faults.fail_next(step, Fault::AnswerLost);
     }
     publish(&client, 3).await;
     until("settled", || runtime.counters().succeeded == 1).await;
-    until("buried", || runtime.counters().buried == 1).await;
+    until("dead-lettered", || runtime.counters().dead_lettered == 1).await;
     let counters = runtime.counters();
-    assert_eq!((counters.set_aside, counters.server_errors, counters.refused_late), (1, 2, 0));
+    assert_eq!((counters.retried, counters.server_errors, counters.refused_late), (1, 2, 0));
     let report = runtime.shutdown().await;
-    assert_eq!((report.handed_back, report.abandoned.len()), (1, 0));
+    assert_eq!((report.released, report.abandoned.len()), (1, 0));
 }
 
 /// Writes down what happens to it.
@@ -365,7 +365,7 @@ async fn a_job_that_is_put_off_at_its_last_attempt_waits_and_is_never_charged() 
     let starts = locked.starts();
     assert!(starts.windows(2).all(|pair| pair[1].1 - pair[0].1 >= delay), "{starts:?}");
     let counters = runtime.counters();
-    let counts = (counters.postponed, counters.set_aside, counters.failed, counters.buried);
+    let counts = (counters.snoozed, counters.retried, counters.failed, counters.dead_lettered);
     assert_eq!(counts, (3, 3, 0, 0));
     let _ = runtime.shutdown().await;
 }
@@ -427,9 +427,9 @@ async fn a_resource_judges_the_failure_of_its_handler_before_it_is_rolled_back()
     let builder = Runtime::builder(&client).handlers(handlers![judged]);
     let runtime = builder.state(Book::default()).start().await.unwrap();
     publish(&client, 3).await;
-    until("all buried", || runtime.counters().buried == 3).await;
+    until("all buried", || runtime.counters().dead_lettered == 3).await;
     let counters = runtime.counters();
-    assert_eq!((counters.postponed, counters.failed), (1, 3));
+    assert_eq!((counters.snoozed, counters.failed), (1, 3));
     let mut notes = JUDGED.lock().unwrap().clone();
     notes.sort();
     let twice = "order 0, ran, deadlock";

@@ -36,37 +36,37 @@ fn agrees_with_counters(scrape: &Scrape, counters: &Counters) {
         scrape.sum(name, &[("stream", "orders"), (label, value)])
     };
     let finished = |outcome| one("streamjobs_jobs_finished_total", "outcome", outcome);
-    let reclaimed = |reason| one("streamjobs_reclaimed_total", "reason", reason);
+    let reclaimed = |reason| one("streamjobs_claimed_total", "reason", reason);
     for (counted, shown, what) in [
         (counters.delivered, sum("messaging_client_consumed_messages_total"), "delivered"),
         (counters.succeeded, finished("ok") + finished("duplicate"), "succeeded"),
         (counters.failed, sum("streamjobs_attempts_failed_total"), "failed"),
-        (counters.postponed, sum("streamjobs_attempts_postponed_total"), "postponed"),
+        (counters.snoozed, sum("streamjobs_attempts_snoozed_total"), "snoozed"),
         (counters.acknowledged, sum("streamjobs_acknowledged_total"), "acknowledged"),
         (counters.acknowledged_late, sum("streamjobs_acknowledged_late_total"), "late"),
-        (counters.set_aside, finished("retry"), "set_aside"),
-        (counters.buried, finished("dead"), "buried"),
-        (counters.buried, sum("streamjobs_quarantined_total"), "buried, by reason"),
+        (counters.retried, finished("retry"), "retrying"),
+        (counters.dead_lettered, finished("dead"), "dead-lettered"),
+        (counters.dead_lettered, sum("streamjobs_dead_letters_total"), "buried, by reason"),
         (counters.claimed, reclaimed("idle"), "claimed"),
         (counters.recovered, reclaimed("lost_reply"), "recovered"),
         (
             counters.delivered_again,
-            one("streamjobs_duplicates_suppressed_total", "stage", "delivery"),
+            one("streamjobs_duplicates_total", "stage", "delivery"),
             "delivered_again",
         ),
         (counters.leases_lost, sum("streamjobs_lease_lost_total"), "leases_lost"),
         (counters.refused_late, sum("streamjobs_refused_late_total"), "refused_late"),
         (counters.trimmed, sum("streamjobs_payloads_trimmed_total"), "trimmed"),
-        (counters.left, sum("streamjobs_payloads_left_total"), "left"),
-        (counters.handed_back, finished("cancelled"), "handed_back"),
+        (counters.left, sum("streamjobs_payloads_unstored_total"), "left"),
+        (counters.released, finished("cancelled"), "released"),
         (counters.unhandled, sum("streamjobs_unhandled_total"), "unhandled"),
-        (counters.groups_restored, sum("streamjobs_group_recreated_total"), "groups_restored"),
-        (counters.sweeps_refused, sum("streamjobs_sweeps_refused_total"), "sweeps_refused"),
+        (counters.groups_recreated, sum("streamjobs_group_recreated_total"), "groups_recreated"),
+        (counters.claims_refused, sum("streamjobs_claims_refused_total"), "claims_refused"),
         (counters.server_errors, sum("streamjobs_redis_errors_total"), "server_errors"),
         (counters.reconnects, sum("streamjobs_redis_reconnects_total"), "reconnects"),
-        (counters.silent_reads, sum("streamjobs_read_watchdog_total"), "silent_reads"),
+        (counters.read_timeouts, sum("streamjobs_read_timeouts_total"), "read_timeouts"),
         (counters.entries_trimmed, sum("streamjobs_entries_trimmed_total"), "entries_trimmed"),
-        (counters.consumers_retired, sum("streamjobs_consumers_retired_total"), "retired"),
+        (counters.consumers_retired, sum("streamjobs_consumers_removed_total"), "retired"),
         (
             counters.services_ended,
             scrape.sum("streamjobs_services_ended_total", &[("service", "restless")]),
@@ -185,7 +185,7 @@ async fn one_scrape_shows_every_metric_and_equals_the_history_of_the_run() {
     live(&app, "after the connections").await;
     floor_is_at_the_end(&app).await;
     app.server.command(&["XGROUP", "DESTROY", "orders", "work"]);
-    until(DEADLINE, "made again", || runtime.counters().groups_restored == 1).await;
+    until(DEADLINE, "made again", || runtime.counters().groups_recreated == 1).await;
     live(&app, "after the group").await;
     app.client.publish(&order("gated")).await.unwrap();
     until(DEADLINE, "taken up", || started(&work, "gated") == 1).await;
@@ -238,7 +238,7 @@ async fn shows_what_the_server_says(app: &App) {
         let jobs = |state| scrape.sum("streamjobs_jobs", &[group[0], group[1], ("state", state)]);
         let of_group = |name| scrape.sum(name, &group);
         let length = scrape.sum("streamjobs_stream_entries", &[("stream", "orders")]);
-        ["waiting", "pending", "set_aside", "dead"].map(jobs) == [0, 1, 0, 3]
+        ["waiting", "pending", "retrying", "dead"].map(jobs) == [0, 1, 0, 3]
             && of_group("streamjobs_group_lag") == 0
             && of_group("streamjobs_group_lag_known") == 1
             && of_group("streamjobs_paused") == 0
@@ -279,12 +279,12 @@ fn equals_history(scrape: &Scrape, work: &Work) {
         assert_eq!(sum("streamjobs_jobs_finished_total", "outcome", outcome), jobs, "{outcome}");
     }
     for (reason, jobs) in [("exhausted", 1), ("rejected", 1), ("undecodable", 1), ("crashed", 0)] {
-        assert_eq!(sum("streamjobs_quarantined_total", "reason", reason), jobs, "{reason}");
+        assert_eq!(sum("streamjobs_dead_letters_total", "reason", reason), jobs, "{reason}");
     }
     assert_eq!(sum("streamjobs_attempts_failed_total", "reason", "error"), 4);
     assert_eq!(sum("streamjobs_attempts_failed_total", "reason", "panic"), 1);
-    assert_eq!(sum("streamjobs_attempts_postponed_total", "group", "work"), 1);
-    assert_eq!(sum("streamjobs_reclaimed_total", "reason", "idle"), 2, "the orphan and the stolen");
+    assert_eq!(sum("streamjobs_attempts_snoozed_total", "group", "work"), 1);
+    assert_eq!(sum("streamjobs_claimed_total", "reason", "idle"), 2, "the orphan and the stolen");
     assert_eq!(sum("streamjobs_lease_lost_total", "group", "work"), 1);
     for reason in ["panic", "returned"] {
         let ended = [("service", "restless"), ("reason", reason)];
@@ -303,7 +303,7 @@ fn equals_history(scrape: &Scrape, work: &Work) {
         .sum("messaging_client_sent_messages_total", &[("outcome", "ok"), ("stream", "orders")]);
     assert_eq!(sent, 13);
     let known = [("group", "guarded"), ("stage", "handle")];
-    assert_eq!(scrape.sum("streamjobs_duplicates_suppressed_total", &known), 1);
+    assert_eq!(scrape.sum("streamjobs_duplicates_total", &known), 1);
 }
 
 #[handler(group = "gauged", stream = "gauges")]
@@ -338,7 +338,7 @@ async fn gauges_go_back_to_nothing_when_a_runtime_is_gone() {
     }
     let cancelled = [("stream", "gauges"), ("outcome", "cancelled")];
     let cancelled = Scrape::take().sum("streamjobs_jobs_finished_total", &cancelled);
-    assert!(cancelled >= report.handed_back, "{cancelled} of {}", report.handed_back);
+    assert!(cancelled >= report.released, "{cancelled} of {}", report.released);
 }
 
 const LEASE: Duration = Duration::from_secs(3);

@@ -115,8 +115,8 @@ async fn a_second_job_of_an_event_waits_uncharged_until_the_first_is_done() {
     for _ in 0..2 {
         client.publish_with_id(&Order { id: 1 }, id.clone()).await.unwrap();
     }
-    until("put off many times", || runtime.counters().postponed >= 8).await;
-    assert_eq!((mails.count(), runtime.counters().buried), (1, 0));
+    until("put off many times", || runtime.counters().snoozed >= 8).await;
+    assert_eq!((mails.count(), runtime.counters().dead_lettered), (1, 0));
     mails.gate.add_permits(9);
     until("skipped", || runtime.counters().succeeded == 2).await;
     assert_eq!(mails.takeovers(), [false]);
@@ -174,7 +174,7 @@ async fn who_could_not_note_that_work_is_done_tells_the_next_attempt() {
     client.publish(&Order { id: 1 }).await.unwrap();
     until("done", || runtime.counters().succeeded == 1).await;
     assert_eq!(mails.takeovers(), [false, true]);
-    assert_eq!(runtime.counters().postponed, 1, "that was not the job's doing");
+    assert_eq!(runtime.counters().snoozed, 1, "that was not the job's doing");
     let _ = runtime.shutdown().await;
 }
 
@@ -190,7 +190,7 @@ async fn a_mark_that_cannot_be_made_runs_nothing_and_charges_nothing() {
     client.publish(&Order { id: 1 }).await.unwrap();
     until("done", || runtime.counters().succeeded == 1).await;
     let counters = runtime.counters();
-    assert_eq!((mails.takeovers(), counters.postponed, counters.buried), (vec![false], 20, 0));
+    assert_eq!((mails.takeovers(), counters.snoozed, counters.dead_lettered), (vec![false], 20, 0));
     let _ = runtime.shutdown().await;
 }
 

@@ -110,7 +110,7 @@ async fn a_quiet_group_sends_less_than_a_request_a_second() {
     let requests = stage.requests.take();
     assert!(requests.values().sum::<usize>() < 600, "{requests:?}");
     assert!(!requests.contains_key("has_idle"), "nothing is pending: {requests:?}");
-    for operation in ["read", "promote", "beat", "trim", "group_facts"] {
+    for operation in ["read", "promote", "heartbeat", "trim", "group_facts"] {
         assert!(requests.contains_key(operation), "it is still looked after: {requests:?}");
     }
     assert!(stage.runtime.health().is_healthy());

@@ -100,7 +100,7 @@ async fn change_workers(runtime: &Runtime) -> Result<u64, Box<dyn std::error::Er
     runtime.resume("billing")?;
     let report = runtime.remove_consumer(&name).await?;
     // readme: end
-    Ok(report.handed_back)
+    Ok(report.released)
 }
 
 /// The dashboard, mounted.

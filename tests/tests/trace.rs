@@ -259,7 +259,7 @@ async fn publishing_handlers_and_settlements_run_in_spans_with_the_documented_fi
     let published = client.publish(&order("secret-canary")).await.unwrap();
     until(DEADLINE, "both done", || {
         let counters = runtime.counters();
-        (counters.acknowledged, counters.buried) == (1, 1)
+        (counters.acknowledged, counters.dead_lettered) == (1, 1)
     })
     .await;
     let _ = runtime.shutdown().await;
@@ -297,7 +297,7 @@ async fn publishing_handlers_and_settlements_run_in_spans_with_the_documented_fi
     assert_eq!(failing.fields["otel.status_code"], "ERROR");
     let settled = recorder.named("settle").into_iter();
     let settled = settled.map(|span| span.fields["otel.name"].clone()).collect::<BTreeSet<_>>();
-    assert!(settled.contains("bury orders"), "{settled:?}");
+    assert!(settled.contains("dead_letter orders"), "{settled:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -74,7 +74,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let runtime = Runtime::builder(&client).start().await?;
     client.publish(&OrderEvent::Placed { order_id: "o-1".to_owned() }).await?;
     client.publish(&OrderEvent::Cancelled { order_id: "o-2".to_owned() }).await?;
-    let ended = || runtime.counters().acknowledged == 1 && runtime.counters().buried == 1;
+    let ended = || runtime.counters().acknowledged == 1 && runtime.counters().dead_lettered == 1;
     eventually_async(Duration::from_secs(10), "one done, one dead", async || ended()).await;
     let letters = client.dead_letters("orders", "audit")?.list(None, 10).await?.letters;
     for letter in letters {

@@ -304,7 +304,7 @@ fn a_trim_keeps_what_is_not_done_unless_told_and_then_the_counter_says_so() {
     demo.post("/produce", "count=200").json();
     demo.quiet("analytics");
     let kept = demo.post("/trim", "maxlen=0&exact=1").json();
-    assert_eq!((&kept["length"], &kept["held_by"]), (&json!(200), &json!("notifications")));
+    assert_eq!((&kept["length"], &kept["blocked_by"]), (&json!(200), &json!("notifications")));
     demo.post("/trim", "older_than_s=3600&exact=1").is(200);
     assert_eq!(demo.figure("notifications", "lost"), 0);
     demo.post("/trim", "maxlen=0&exact=1&lose=1").is(200);

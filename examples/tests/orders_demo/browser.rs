@@ -80,7 +80,7 @@ async fn every_panel_shows_its_figures_and_every_form_does_its_work() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn handlers_do_as_the_page_says_and_poison_is_buried_repaired_and_redriven() {
+async fn handlers_do_as_the_page_says_and_poison_is_dead_lettered_repaired_and_redriven() {
     let (_demo, browser) = page(&[]).await;
     // P65: latency, failures, poison, redrive.
     browser.fill("#levers [name=latency_ms]", "3").await.unwrap();

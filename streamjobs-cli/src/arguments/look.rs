@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use streamjobs::stream::SetAsideId;
+use streamjobs::stream::RetryId;
 use streamjobs::{EntryId, StreamName};
 
 use super::Queue;
@@ -34,7 +34,7 @@ Example:
   streamjobs consumers orders billing")]
     Consumers(Queue),
     Pending(Pending),
-    SetAside(SetAside),
+    Retries(Retries),
     /// Say what is wrong with a group: why its jobs do not run, or not fast enough.
     #[command(after_help = "\
 Ends with 3 if something is wrong.
@@ -87,13 +87,13 @@ What is due waits for a process to take it up, which a paused group lets nobody 
 its job is set aside again.
 
 Example:
-  streamjobs set-aside orders billing --limit 10")]
-pub(crate) struct SetAside {
+  streamjobs retries orders billing --limit 10")]
+pub(crate) struct Retries {
     #[command(flatten)]
     pub(crate) queue: Queue,
     /// Only those after this one; all of them if it has left.
     #[arg(long, value_name = "ID")]
-    pub(crate) after: Option<SetAsideId>,
+    pub(crate) after: Option<RetryId>,
     /// How many at most.
     #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) limit: u64,

@@ -16,7 +16,7 @@ pub(crate) use self::dead::{Dead, DeadChange, DeadList};
 pub(crate) use self::entries::{Chosen, Claim, Entries, HandOver, RemoveConsumer};
 pub(crate) use self::group::{GroupCreate, GroupDestroy, GroupMove, Groups};
 pub(crate) use self::history::{History, Replay, Tail, Trim};
-pub(crate) use self::look::{Look, Pending, SetAside};
+pub(crate) use self::look::{Look, Pending, Retries};
 use self::values::{group, stream};
 
 /// Looks after jobs on Redis Streams.

@@ -9,7 +9,7 @@ use super::{PAGE, is_of, of};
 use crate::act::{self, distinct, planned};
 use crate::arguments::DeadChange;
 use crate::output::{Output, Progress, complain};
-use crate::{Ended, Failure};
+use crate::{Exit, Failure};
 
 /// What became of the letters that were chosen.
 #[derive(Debug, Default)]
@@ -25,7 +25,7 @@ pub(super) async fn redrive(
     client: &Client,
     command: &DeadChange,
     output: &mut Output,
-) -> Result<Ended, Failure> {
+) -> Result<Exit, Failure> {
     let letters = of(client, &command.queue)?;
     let ids = chosen(&letters, command).await?;
     let mut change = Change { chosen: ids.len(), ..Change::default() };
@@ -53,7 +53,7 @@ pub(super) async fn purge(
     client: &Client,
     command: &DeadChange,
     output: &mut Output,
-) -> Result<Ended, Failure> {
+) -> Result<Exit, Failure> {
     let letters = of(client, &command.queue)?;
     let ids = chosen(&letters, command).await?;
     let mut change = Change { chosen: ids.len(), ..Change::default() };
@@ -93,7 +93,7 @@ fn plan(
     change: &Change,
     command: &DeadChange,
     output: &mut Output,
-) -> Result<Ended, Failure> {
+) -> Result<Exit, Failure> {
     let what = format!("{action} {} of {}", counted(change.chosen), command.queue);
     planned(&what, &document(action, change, command), output)
 }
@@ -104,7 +104,7 @@ fn report(
     change: &Change,
     command: &DeadChange,
     output: &mut Output,
-) -> Result<Ended, Failure> {
+) -> Result<Exit, Failure> {
     match output.is_json() {
         true => output.document(&document(action, change, command))?,
         false => {
@@ -116,7 +116,7 @@ fn report(
             }
         }
     }
-    Ok(if change.done == change.chosen { Ended::Fine } else { Ended::Findings })
+    Ok(if change.done == change.chosen { Exit::Ok } else { Exit::Findings })
 }
 
 fn document(action: &str, change: &Change, command: &DeadChange) -> serde_json::Value {

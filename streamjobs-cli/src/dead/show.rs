@@ -23,7 +23,7 @@ pub(super) fn show(letter: &DeadLetter, output: &mut Output) -> io::Result<()> {
     let text = |text: Option<&str>| text.unwrap_or("-").to_owned();
     output.pairs([
         ("id", letter.id.to_string()),
-        ("buried", time(letter.id.milliseconds())),
+        ("dead-lettered", time(letter.id.milliseconds())),
         ("reason", letter.reason.as_str().to_owned()),
         ("error", text(letter.error.as_deref())),
         ("attempts", letter.attempts.to_string()),

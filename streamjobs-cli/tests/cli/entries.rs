@@ -1,6 +1,6 @@
 use serde_json::json;
 
-use crate::orders::{beat, ids, owned, owners, read, server};
+use crate::orders::{heartbeat, ids, owned, owners, read, server};
 use crate::program::run;
 
 #[test]
@@ -71,7 +71,7 @@ fn acknowledged_entries_count_as_done() {
 #[test]
 fn a_hand_over_and_a_removal_lose_nothing_and_warn_of_a_living_consumer() {
     let server = server();
-    beat(&server, "web-1");
+    heartbeat(&server, "web-1");
     let said = run(&server, "hand-over orders billing web-1 web-2 --yes").ended(0);
     assert!(said.out.starts_with("gave 3 of 3 entries of group billing"), "{said:?}");
     assert!(said.err.starts_with("consumer web-1 lives"), "{said:?}");

@@ -1,7 +1,7 @@
 use serde_json::json;
 use streamjobs_tests::server::RedisServer;
 
-use crate::orders::{beat, read, server};
+use crate::orders::{heartbeat, read, server};
 use crate::program::run;
 
 /// The id after which the group goes on.
@@ -56,7 +56,7 @@ fn a_group_is_destroyed_only_with_yes_and_loses_work_only_when_told() {
     assert!(would.out.contains("which has: backlog 3, pending 3, set aside 0"), "{would:?}");
     let refused = run(&server, "group destroy orders billing --yes").ended(3);
     assert!(refused.err.contains("3 pending entries"), "{refused:?}");
-    beat(&server, "web-1");
+    heartbeat(&server, "web-1");
     let line = "group destroy orders billing --lose-unfinished --yes";
     let alive = run(&server, line).ended(3);
     assert!(alive.err.contains("consumer web-1 of group billing is alive"), "{alive:?}");

@@ -3,7 +3,7 @@ use std::time::Duration;
 use serde_json::json;
 use streamjobs_tests::server::RedisServer;
 
-use crate::orders::{beat, beat_with, read, server};
+use crate::orders::{beat_with, heartbeat, read, server};
 use crate::program::run;
 
 #[test]
@@ -62,7 +62,7 @@ fn a_backlog_that_cannot_be_counted_says_at_least() {
 fn consumers_are_shown_with_their_signs_of_life() {
     let server = server();
     read(&server, "stranger", 1);
-    beat(&server, "web-1");
+    heartbeat(&server, "web-1");
     let said = run(&server, "consumers orders billing").ended(0);
     let lines = said.out.lines().collect::<Vec<_>>();
     assert!(lines[1].starts_with("stranger  unknown  1 "), "{said:?}");

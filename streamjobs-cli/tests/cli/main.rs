@@ -18,5 +18,5 @@ mod history;
 mod look;
 mod orders;
 mod program;
-mod set_aside;
+mod retries;
 mod trim;

@@ -23,7 +23,7 @@ pub fn read(server: &RedisServer, consumer: &str, count: usize) {
 }
 
 /// What a consumer of an older version says about itself, just now.
-pub fn beat(server: &RedisServer, consumer: &str) {
+pub fn heartbeat(server: &RedisServer, consumer: &str) {
     beat_with(server, consumer, "");
 }
 

@@ -30,7 +30,7 @@ fn a_cut_that_a_group_holds_up_is_told_with_its_group_and_entry() {
     let held = "streamjobs: group billing has not done entry 2-0: it and all after stay\n";
     assert_eq!(said.err, held);
     let document = run(&server, "trim orders --before 6-0 --exact --yes --json").ended(3).json();
-    assert_eq!(document["held_by"], json!({ "group": "billing", "entry": "2-0" }));
+    assert_eq!(document["blocked_by"], json!({ "group": "billing", "entry": "2-0" }));
     let lost = run(&server, "trim orders --before 6-0 --exact --yes --lose-unfinished").ended(0);
     assert_eq!(lost.out, "removed 4 entries of stream orders, 1 stay\n");
     assert_eq!(ids(&server), ["6-0"]);

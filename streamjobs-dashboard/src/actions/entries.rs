@@ -2,7 +2,7 @@
 
 use axum::extract::{Path, State};
 use axum::response::Response;
-use streamjobs::stream::{Group, HandedOver, SetAsideId};
+use streamjobs::stream::{Group, HandedOver, RetryId};
 use streamjobs::{ConsumerName, EntryId};
 
 use super::{Deed, act};
@@ -54,10 +54,10 @@ pub(crate) async fn run_now(
     Path(place): Place,
     form: Posted,
 ) -> Response {
-    let ids = form.chosen::<SetAsideId>("That is no job that is set aside.");
+    let ids = form.chosen::<RetryId>("That is no job that is set aside.");
     let count = ids.as_ref().map_or(0, Vec::len);
     let mut deed = deed(&visit, &place, Action::RunNow, format!("{count} jobs set aside"));
-    deed.back = visit.base.to(&["streams", &place.0, "groups", &place.1, "set-aside"]);
+    deed.back = visit.base.to(&["streams", &place.0, "groups", &place.1, "retries"]);
     act(&visit, &state, deed, async {
         let ids = ids?;
         if ids.is_empty() {

@@ -52,7 +52,7 @@ pub(crate) async fn reap(
     Path(place): Place,
     _form: Posted,
 ) -> Response {
-    act(&visit, &state, deed(&visit, &place, Action::Reap, "sweep"), async {
+    act(&visit, &state, deed(&visit, &place, Action::Reap, "claim_idle"), async {
         state.group(&place.0, &place.1)?.reap_now().await?;
         Ok("Every process of the group looks for abandoned entries now.".to_owned())
     })

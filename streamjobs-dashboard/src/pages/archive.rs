@@ -16,7 +16,7 @@ use crate::form::Fields;
 use crate::format::{self, Foreign};
 use crate::layout::{Button, View, button, nothing, token};
 use crate::live;
-use crate::pages::set_aside::error;
+use crate::pages::retries::error;
 use crate::state::{Shared, State as All};
 use crate::visit::Visit;
 
@@ -197,7 +197,7 @@ fn row(visit: &Visit, letter: &ArchivedLetter) -> Markup {
         tr id={ "l-" (id) } data-letter=(id) {
             @if visit.access.may(Action::Redrive) { td { input type="checkbox" name="id" value=(id) aria-label={ "Letter " (id) }; } }
             td.id { a href=(visit.base.to(&["archive", &id])) { (id) } }
-            td { (moment(letter.buried_at)) }
+            td { (moment(letter.dead_lettered_at)) }
             td { (Foreign(&letter.group)) " on " (Foreign(&letter.stream)) }
             td { (Foreign(&letter.reason)) }
             td { (Foreign(letter.event_type.as_deref().unwrap_or("unknown"))) }
@@ -304,7 +304,7 @@ async fn one_view(state: &All, visit: &Visit, id: &str) -> Result<View, Fault> {
             dt { "Consumer" } dd { (Foreign(letter.consumer.as_deref().unwrap_or("unknown"))) }
             dt { "First taken up" } dd { (when(letter.first_delivery)) }
             dt { "Last taken up" } dd { (when(letter.last_delivery)) }
-            dt { "Buried" } dd { (moment(letter.buried_at)) }
+            dt { "Buried" } dd { (moment(letter.dead_lettered_at)) }
             dt { "Archived" } dd { (moment(letter.archived_at)) }
             @if letter.redriven_at.is_some() { dt { "Put back" } dd { (when(letter.redriven_at)) } }
         }

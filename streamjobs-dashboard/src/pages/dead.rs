@@ -15,7 +15,7 @@ use crate::format::{self, Foreign};
 use crate::layout::{Button, View, button, nothing, token};
 use crate::live;
 use crate::pages::group;
-use crate::pages::set_aside::error;
+use crate::pages::retries::error;
 use crate::state::{Shared, State as All};
 use crate::visit::Visit;
 

@@ -27,7 +27,7 @@ async fn view(state: &All, visit: &Visit, stream: &str, name: &str) -> Result<Vi
     let group = state.group(stream, name)?;
     let info = group.info().await?;
     let consumers = group.consumers().await?;
-    let next = group.set_aside(None, 1).await?.jobs.into_iter().next();
+    let next = group.retries(None, 1).await?.jobs.into_iter().next();
     let diagnosis = Diagnosis::of(&info, &consumers);
     let snapshot = state.sampler.look().await;
     let sight = snapshot.streams.iter().find(|sight| sight.name.as_str() == stream);
@@ -43,7 +43,7 @@ async fn view(state: &All, visit: &Visit, stream: &str, name: &str) -> Result<Vi
             } }
             div { dt { "Oldest waits" } dd { (info.oldest_waiting.map_or("–".into(), format::span)) } }
             div { dt { "Pending" } dd { a #pending href=(to(visit, &info, "pending")) { (format::count(info.pending)) } } }
-            div { dt { "Set aside" } dd { a #set-aside href=(to(visit, &info, "set-aside")) { (format::count(info.set_aside)) } } }
+            div { dt { "Set aside" } dd { a #retries href=(to(visit, &info, "retries")) { (format::count(info.retrying)) } } }
             div { dt { "Dead letters" } dd {
                 a #dead href=(to(visit, &info, "dead")) { (format::known(info.dead_letters, "Their key holds something else.")) }
             } }
@@ -110,7 +110,7 @@ fn to(visit: &Visit, info: &GroupInfo, page: &str) -> String {
 
 fn banner(diagnosis: &Diagnosis) -> Markup {
     html! {
-        @if diagnosis.is_well() {
+        @if diagnosis.is_healthy() {
             section.well { p { "Nothing is wrong that can be seen." } }
         } @else {
             section.banner role="alert" {
@@ -184,7 +184,7 @@ fn consumer_row(visit: &Visit, info: &GroupInfo, consumer: &ConsumerInfo) -> Mar
             td.id { (Foreign(&consumer.name)) }
             td { (liveness(consumer.liveness)) }
             td { (process(consumer)) }
-            td.number { (consumer.last_beat.map_or("–".into(), format::span)) }
+            td.number { (consumer.last_heartbeat.map_or("–".into(), format::span)) }
             td.number { (format::known(consumer.in_flight, unsaid)) " / " (format::known(consumer.slots, unsaid)) }
             td.number {
                 @if consumer.pending > 0 {

@@ -8,5 +8,5 @@ pub(crate) mod group;
 pub(crate) mod overview;
 pub(crate) mod pending;
 pub(crate) mod processes;
-pub(crate) mod set_aside;
+pub(crate) mod retries;
 pub(crate) mod stream;

@@ -66,7 +66,7 @@ fn found(snapshot: &Snapshot) -> impl Iterator<Item = &StreamFound> {
 /// Everything that is wrong, in words, where nobody can overlook it.
 pub(crate) fn banner(base: &Base, snapshot: &Snapshot) -> Markup {
     let groups = found(snapshot).flat_map(|found| &found.groups);
-    let ill = groups.filter(|group| !group.diagnosis.is_well()).collect::<Vec<_>>();
+    let ill = groups.filter(|group| !group.diagnosis.is_healthy()).collect::<Vec<_>>();
     let unseen = snapshot.streams.iter().filter_map(|stream| stream.found.as_ref().err());
     let mut unseen = unseen.filter(|fault| fault.status.is_server_error());
     html! {
@@ -116,7 +116,7 @@ fn tiles(snapshot: &Snapshot) -> Markup {
                 (format::count(sum(GroupSight::running)))
                 small { " of " (format::count(sum(GroupSight::slots))) " slots" }
             } }
-            div { dt { "Set aside" } dd #set-aside { (format::count(sum(|group| group.info.set_aside))) } }
+            div { dt { "Set aside" } dd #retries { (format::count(sum(|group| group.info.retrying))) } }
             div { dt { "Dead letters" } dd #dead {
                 (format::known(dead, "Redis or the archive does not say."))
             } }
@@ -163,7 +163,7 @@ fn row(base: &Base, stream: &str, snapshot: &Snapshot, group: &GroupSight) -> Ma
             td.number { (group.running()) " / " (group.slots()) }
             td.number { (format::count(info.pending)) }
             td.number { @if rates.failed > 0.0 { span.bad-number { (format::rate(rates.failed)) } } @else { "0/s" } }
-            td.number { (format::count(info.set_aside)) }
+            td.number { (format::count(info.retrying)) }
             td.number {
                 @let dead = snapshot.dead(info);
                 span class=[dead.is_some_and(|dead| dead > 0).then_some("bad-number")] {

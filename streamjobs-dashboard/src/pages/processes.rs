@@ -102,7 +102,7 @@ fn consumers(visit: &Visit, seen: &[Seen<'_>]) -> Markup {
                     td.id { (Foreign(&consumer.name)) }
                     td { a href=(overview::link(&visit.base, stream, group)) { (Foreign(group)) " on " (Foreign(stream)) } }
                     td { (group::liveness(consumer.liveness)) }
-                    td.number { (consumer.last_beat.map_or("–".into(), format::span)) }
+                    td.number { (consumer.last_heartbeat.map_or("–".into(), format::span)) }
                     td.number { (format::known(consumer.in_flight, UNSAID)) " / " (format::known(consumer.slots, UNSAID)) }
                     td.number { (format::count(consumer.pending)) }
                     td.number { (format::known(consumer.done, UNSAID)) }

@@ -54,7 +54,7 @@ pub(crate) enum Start {
 
 pub(crate) enum Unhandled {
     Acknowledge,
-    Bury,
+    DeadLetter,
     Leave,
 }
 
@@ -178,9 +178,9 @@ fn start(text: &str) -> Result<Start, String> {
 fn unhandled(text: &str) -> Result<Unhandled, String> {
     match text {
         "acknowledge" => Ok(Unhandled::Acknowledge),
-        "bury" => Ok(Unhandled::Bury),
+        "dead-letter" => Ok(Unhandled::DeadLetter),
         "leave" => Ok(Unhandled::Leave),
-        _ => Err(String::from("expected \"acknowledge\", \"bury\" or \"leave\"")),
+        _ => Err(String::from("expected \"acknowledge\", \"dead-letter\" or \"leave\"")),
     }
 }
 

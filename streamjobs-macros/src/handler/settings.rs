@@ -77,7 +77,7 @@ fn unhandled(unhandled: &Unhandled, paths: &Paths) -> TokenStream {
     let (span, path) = (Span::mixed_site(), paths.private("Unhandled"));
     match unhandled {
         Unhandled::Acknowledge => quote_spanned!(span=> #path::Acknowledge),
-        Unhandled::Bury => quote_spanned!(span=> #path::Bury),
+        Unhandled::DeadLetter => quote_spanned!(span=> #path::DeadLetter),
         Unhandled::Leave => quote_spanned!(span=> #path::Leave),
     }
 }

@@ -55,7 +55,7 @@ pub struct ArchivedLetter {
     /// When the job was last taken up, by the clock of the Redis server.
     pub last_delivery: Option<SystemTime>,
     /// When the job was buried, by the clock of the Redis server.
-    pub buried_at: SystemTime,
+    pub dead_lettered_at: SystemTime,
     /// When the letter came into the archive, by the clock of the database.
     pub archived_at: SystemTime,
     /// Whether the guard says that the job was done all the same.
@@ -118,7 +118,7 @@ impl ArchivedLetter {
             published_at: time("published_at")?,
             first_delivery: time("first_delivery")?,
             last_delivery: time("last_delivery")?,
-            buried_at: row.try_get::<Timestamp, _>("buried_at")?.0,
+            dead_lettered_at: row.try_get::<Timestamp, _>("buried_at")?.0,
             archived_at: row.try_get::<Timestamp, _>("archived_at")?.0,
             known_done: row.try_get("known_done")?,
             redriven_at: time("redriven_at")?,
@@ -145,7 +145,7 @@ impl fmt::Debug for ArchivedLetter {
             .field("consumer", &self.consumer)
             .field("entry_id", &self.entry_id)
             .field("origin", &self.origin)
-            .field("buried_at", &self.buried_at)
+            .field("dead_lettered_at", &self.dead_lettered_at)
             .field("known_done", &self.known_done)
             .field("redriven_at", &self.redriven_at)
             .finish_non_exhaustive()

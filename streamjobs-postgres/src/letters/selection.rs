@@ -48,10 +48,10 @@ pub struct Selection {
     event_id: Option<String>,
     /// Milliseconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none")]
-    buried_from: Option<u64>,
+    dead_lettered_from: Option<u64>,
     /// Milliseconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none")]
-    buried_before: Option<u64>,
+    dead_lettered_before: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error_contains: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -150,14 +150,14 @@ impl Selection {
     }
 
     /// Those that were buried at this time or later, to the millisecond.
-    pub fn buried_from(mut self, time: SystemTime) -> Self {
-        self.buried_from = Some(milliseconds(time));
+    pub fn dead_lettered_from(mut self, time: SystemTime) -> Self {
+        self.dead_lettered_from = Some(milliseconds(time));
         self
     }
 
     /// Those that were buried before this time, to the millisecond.
-    pub fn buried_before(mut self, time: SystemTime) -> Self {
-        self.buried_before = Some(milliseconds(time));
+    pub fn dead_lettered_before(mut self, time: SystemTime) -> Self {
+        self.dead_lettered_before = Some(milliseconds(time));
         self
     }
 
@@ -256,8 +256,8 @@ impl Selection {
             .bind(self.reason.clone())
             .bind(self.fingerprint.clone())
             .bind(self.event_id.clone())
-            .bind(time(self.buried_from))
-            .bind(time(self.buried_before))
+            .bind(time(self.dead_lettered_from))
+            .bind(time(self.dead_lettered_before))
             .bind(self.error_contains.as_deref().map(containing))
             .bind(self.payload_matches.clone())
             .bind(self.payload_has.clone())
@@ -343,12 +343,12 @@ mod tests {
         let selection = Selection::new()
             .group("billing")
             .reason(Reason::Exhausted)
-            .buried_from(time)
+            .dead_lettered_from(time)
             .ids([LetterId::new(7)])
             .state(LetterState::KnownDone);
         let stored = serde_json::to_value(&selection).unwrap();
         let expected = serde_json::json!({
-            "group": "billing", "reason": "exhausted", "buried_from": 1_795_000_000_123_u64,
+            "group": "billing", "reason": "exhausted", "dead_lettered_from": 1_795_000_000_123_u64,
             "ids": [7], "state": "known_done",
         });
         assert_eq!(stored, expected);
@@ -384,6 +384,9 @@ mod tests {
     #[test]
     fn times_before_1970_are_1970() {
         let early = UNIX_EPOCH - Duration::from_secs(1);
-        assert_eq!(Selection::new().buried_from(early), Selection::new().buried_from(UNIX_EPOCH));
+        assert_eq!(
+            Selection::new().dead_lettered_from(early),
+            Selection::new().dead_lettered_from(UNIX_EPOCH)
+        );
     }
 }

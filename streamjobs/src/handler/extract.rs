@@ -4,7 +4,7 @@ use std::any::type_name;
 
 use super::job::Job;
 use super::needs::Requirements;
-use crate::outcome::JobError;
+use crate::model::outcome::JobError;
 
 /// An argument of a handler, made from the job.
 ///

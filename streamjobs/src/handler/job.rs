@@ -9,12 +9,12 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::needs::States;
-use crate::client::Client;
-use crate::entry::{Delivery, Entry, EntryId};
-use crate::event::{self, DecodeError, Event};
-use crate::name::{ConsumerName, EventId, GroupName, StreamName};
-use crate::outcome::Outcome;
-use crate::trace::TraceContext;
+use crate::model::entry::{Delivery, Entry, EntryId};
+use crate::model::event::{self, DecodeError, Event};
+use crate::model::name::{ConsumerName, EventId, GroupName, StreamName};
+use crate::model::outcome::Outcome;
+use crate::model::trace::TraceContext;
+use crate::publish::client::Client;
 
 /// One attempt at one group's work on one event: what a handler may ask about itself.
 ///

@@ -1,8 +1,12 @@
 //! What a handler is to the runtime: its description, how it is run, and what its result means.
 
+pub mod once;
+pub mod service;
+
 mod extract;
 mod job;
 mod needs;
+pub(crate) mod registry;
 mod resource;
 mod run;
 
@@ -14,13 +18,13 @@ pub(crate) use self::needs::States;
 pub use self::resource::{Begin, JobResource};
 pub(crate) use self::run::panic_text;
 pub use self::run::{RawInput, begin, extract, input, raw_input, run, settle};
-use crate::outcome::Outcome;
+use crate::model::outcome::Outcome;
 
 use std::fmt;
 
 use futures_util::future::BoxFuture;
 
-use crate::config::HandlerOptions;
+use crate::model::config::HandlerOptions;
 
 /// Everything the runtime knows about one `#[handler]` before it runs.
 #[derive(Clone, Copy)]

@@ -4,7 +4,7 @@ use std::future::Future;
 
 use super::job::Job;
 use super::needs::Requirements;
-use crate::outcome::JobError;
+use crate::model::outcome::JobError;
 
 /// Something a handler borrows as `&mut T`: begun before it runs, committed when it succeeds.
 ///

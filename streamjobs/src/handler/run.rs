@@ -13,9 +13,9 @@ use futures_util::future::BoxFuture;
 use super::extract::FromJob;
 use super::job::Job;
 use super::resource::{Begin, JobResource};
-use crate::entry::Entry;
-use crate::event::Event;
-use crate::outcome::{IntoOutcome, Outcome};
+use crate::model::entry::Entry;
+use crate::model::event::Event;
+use crate::model::outcome::{IntoOutcome, Outcome};
 
 /// Reads the event out of the job's entry.
 ///

@@ -10,16 +10,16 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use crate::entry::{EntryId, Hold};
-use crate::fail_point::FailPoint;
-use crate::metrics::Finish;
-use crate::mutant::Mutant;
-use crate::policy::{Reason, Verdict};
-use crate::record::{Attempted, FIELDS_CARRIED_MAX};
+use crate::insight::metrics::Finish;
+use crate::model::entry::{EntryId, Hold};
+use crate::model::fail_point::FailPoint;
+use crate::model::mutant::Mutant;
+use crate::model::policy::{Reason, Verdict};
+use crate::model::record::{Attempted, FIELDS_CARRIED_MAX};
+use crate::model::trace::span;
 use crate::runtime::pause::Pause;
 use crate::runtime::queue::{QueueContext, Settlement};
-use crate::store::{Checked, StoreError};
-use crate::trace::span;
+use crate::store::{FenceResult, StoreError};
 
 /// The settling loop of one queue.
 pub(crate) struct Acker {
@@ -107,7 +107,7 @@ async fn acknowledge(context: &QueueContext) -> Result<(), StoreError> {
     if acks.is_empty() {
         return Ok(());
     }
-    let ids = acks.iter().map(|ack| (ack.source, ack.id)).collect::<Vec<_>>();
+    let ids = acks.iter().map(|ack| (ack.inlet, ack.id)).collect::<Vec<_>>();
     match context.acknowledge(&ids).await {
         Ok(confirmed) => {
             let (slots, letters) = context.end(acks, confirmed);
@@ -135,12 +135,16 @@ async fn settle(context: &QueueContext, settlement: Settlement, abort: &Cancella
         // Where a renewal has found the payload gone, the letter that says so stands for the entry.
         let trimmed = context.held.letter(settlement.hold);
         match carry_out_measured(context, &settlement, trimmed).await {
-            Ok(Checked::NotPending) if may_be_trimmed(context, settlement.hold, trimmed) => {
+            Ok(FenceResult::NotPending) if may_be_trimmed(context, settlement.hold, trimmed) => {
                 pause.wait(abort).await;
             }
             Ok(checked) => {
                 let done_before = unconfirmed && was_done_before(&settlement, checked);
-                report(context, &settlement, if done_before { Checked::Held } else { checked });
+                report(
+                    context,
+                    &settlement,
+                    if done_before { FenceResult::Owned } else { checked },
+                );
                 settled = true;
             }
             // The group is gone, and the entry's pending record with it: when the group is made
@@ -162,20 +166,20 @@ async fn settle(context: &QueueContext, settlement: Settlement, abort: &Cancella
         context.report.given_up(settlement.hold, finish);
         context.held.leave(settlement.hold);
     } else if settlement.verdict == Verdict::Release {
-        context.held.hand_back(settlement.hold);
+        context.held.release(settlement.hold);
     } else {
-        context.held.remove(settlement.hold.source, settlement.hold.id);
+        context.held.remove(settlement.hold.inlet, settlement.hold.id);
     }
     drop(settlement.slot);
 }
 
 /// Whether an answer says that an earlier try, whose answer was lost, was carried out. A hand-back
 /// lowers the count, so its repetition finds another attempt.
-fn was_done_before(settlement: &Settlement, checked: Checked) -> bool {
+fn was_done_before(settlement: &Settlement, checked: FenceResult) -> bool {
     match checked {
-        Checked::NotPending => true,
-        Checked::TakenOver => settlement.verdict == Verdict::Release,
-        Checked::Held | Checked::Trimmed(_) => false,
+        FenceResult::NotPending => true,
+        FenceResult::TakenOver => settlement.verdict == Verdict::Release,
+        FenceResult::Owned | FenceResult::Trimmed(_) => false,
     }
 }
 
@@ -190,11 +194,11 @@ async fn carry_out_measured(
     context: &QueueContext,
     settlement: &Settlement,
     trimmed: Option<EntryId>,
-) -> Result<Checked, StoreError> {
+) -> Result<FenceResult, StoreError> {
     let operation = match settlement.verdict {
-        Verdict::SetAside { .. } => "set_aside",
-        Verdict::Bury { .. } => "bury",
-        Verdict::Release => "hand_back",
+        Verdict::Retry { .. } => "retry",
+        Verdict::DeadLetter { .. } => "dead_letter",
+        Verdict::Release => "release",
         Verdict::Acknowledge | Verdict::Leave => "none",
     };
     let (queue, event_id) = (&context.queue, &settlement.envelope.event_id);
@@ -209,7 +213,7 @@ async fn carry_out(
     context: &QueueContext,
     settlement: &Settlement,
     trimmed: Option<EntryId>,
-) -> Result<Checked, StoreError> {
+) -> Result<FenceResult, StoreError> {
     let (store, queue, consumer) = (&context.store, &context.queue, &context.place.consumer);
     let hold = settlement.hold;
     let attempted = Attempted {
@@ -219,73 +223,75 @@ async fn carry_out(
         failures: settlement.failures,
     };
     match &settlement.verdict {
-        Verdict::SetAside { delay, error } => {
+        Verdict::Retry { delay, error } => {
             let wait = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
             let due = context.server_now().saturating_add(wait);
             let job = attempted.retry(Some(error), Some(due));
-            store.set_aside(queue, consumer, hold, trimmed, *delay, &job).await
+            store.schedule_retry(queue, consumer, hold, trimmed, *delay, &job).await
         }
-        Verdict::Bury { reason, error } => {
+        Verdict::DeadLetter { reason, error } => {
             let letter = attempted.dead_letter(*reason, error.as_deref(), consumer.as_str());
             if Mutant::DeadAckedFirst.is_seeded() {
-                store.acknowledge(queue, &[(hold.source, hold.id)]).await?;
+                store.acknowledge(queue, &[(hold.inlet, hold.id)]).await?;
             }
             FailPoint::DeadBeforeStore.reached();
-            let answer = store.bury(queue, consumer, hold, trimmed, &letter).await;
+            let answer = store.store_dead_letter(queue, consumer, hold, trimmed, &letter).await;
             if answer.is_ok() {
                 FailPoint::DeadAfterStore.reached();
             }
             answer
         }
-        Verdict::Release => hand_back(context, hold, trimmed, &attempted).await,
+        Verdict::Release => release(context, hold, trimmed, &attempted).await,
         // Neither reaches this loop; both change nothing.
-        Verdict::Acknowledge | Verdict::Leave => Ok(Checked::Held),
+        Verdict::Acknowledge | Verdict::Leave => Ok(FenceResult::Owned),
     }
 }
 
 /// Gives a job up for others to claim at once. Nobody can claim an entry without a payload, so its
 /// job goes through the retry set, due now.
-async fn hand_back(
+async fn release(
     context: &QueueContext,
     hold: Hold,
     trimmed: Option<EntryId>,
     attempted: &Attempted<'_>,
-) -> Result<Checked, StoreError> {
+) -> Result<FenceResult, StoreError> {
     FailPoint::ReleaseBefore.reached();
     let (store, queue, consumer) = (&context.store, &context.queue, &context.place.consumer);
     if trimmed.is_none() {
         let answers = store.release(queue, consumer, context.config.lease, &[hold]).await?;
         let answer =
             answers.into_iter().next().ok_or(StoreError::Protocol { command: "release" })?;
-        let Checked::Trimmed(letter) = answer else { return Ok(answer) };
+        let FenceResult::Trimmed(letter) = answer else { return Ok(answer) };
         context.held.note_trimmed(hold, letter);
     }
     let letter = context.held.letter(hold);
     let too_wide = attempted.delivery.entry.fields().len() > FIELDS_CARRIED_MAX;
     if let Some(letter) = letter.filter(|_| too_wide) {
-        return Ok(Checked::Trimmed(letter));
+        return Ok(FenceResult::Trimmed(letter));
     }
     let job = attempted.retry(None, None);
-    store.set_aside(queue, consumer, hold, letter, Duration::ZERO, &job).await
+    store.schedule_retry(queue, consumer, hold, letter, Duration::ZERO, &job).await
 }
 
-fn report(context: &QueueContext, settlement: &Settlement, checked: Checked) {
+fn report(context: &QueueContext, settlement: &Settlement, checked: FenceResult) {
     let (hold, event_id) = (settlement.hold, settlement.envelope.event_id.as_str());
     match (checked, &settlement.verdict) {
-        (Checked::Held, Verdict::SetAside { delay, error }) => {
+        (FenceResult::Owned, Verdict::Retry { delay, error }) => {
             context.due.note(*delay);
-            context.report.set_aside(hold, event_id, settlement.failures, *delay, error);
+            context.report.retry_scheduled(hold, event_id, settlement.failures, *delay, error);
         }
-        (Checked::Held, Verdict::Bury { reason, error }) => {
-            context.report.buried(hold, event_id, *reason, error.as_deref());
+        (FenceResult::Owned, Verdict::DeadLetter { reason, error }) => {
+            context.report.dead_lettered(hold, event_id, *reason, error.as_deref());
         }
-        (Checked::Held, Verdict::Release) => context.report.handed_back(hold),
-        (Checked::Held, Verdict::Acknowledge | Verdict::Leave) => {}
-        (Checked::Trimmed(_), _) => context.report.buried(hold, event_id, Reason::Trimmed, None),
-        (Checked::NotPending, _) => {
+        (FenceResult::Owned, Verdict::Release) => context.report.released(hold),
+        (FenceResult::Owned, Verdict::Acknowledge | Verdict::Leave) => {}
+        (FenceResult::Trimmed(_), _) => {
+            context.report.dead_lettered(hold, event_id, Reason::Trimmed, None)
+        }
+        (FenceResult::NotPending, _) => {
             context.report.refused_late(hold, "settle: not pending any more")
         }
-        (Checked::TakenOver, _) => context.report.refused_late(hold, "settle: taken over"),
+        (FenceResult::TakenOver, _) => context.report.refused_late(hold, "settle: taken over"),
     }
 }
 

@@ -5,13 +5,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::entry::{EntryId, Source};
+use crate::model::entry::{EntryId, Inlet};
 use crate::runtime::slots::Slot;
 
 /// A job that is done, with the slot that it still takes up.
 #[derive(Debug)]
 pub(crate) struct Ack {
-    pub(crate) source: Source,
+    pub(crate) inlet: Inlet,
     pub(crate) id: EntryId,
     pub(crate) slot: Slot,
 }
@@ -85,7 +85,7 @@ mod tests {
         let (acks, slots) = (Acks::default(), Arc::new(Slots::new(9)));
         let push = || {
             let slot = slots.try_take().unwrap();
-            acks.push(Ack { source: Source::Stream, id: EntryId::ZERO, slot });
+            acks.push(Ack { inlet: Inlet::STREAM, id: EntryId::ZERO, slot });
         };
         push();
         acks.filled(1).await;

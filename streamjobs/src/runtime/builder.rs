@@ -9,14 +9,17 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tracing::Span;
 
-use crate::alert::Alert;
-use crate::client::Client;
-use crate::config::{AlertRules, GroupOptions};
-use crate::error::StartError;
+use crate::handler::registry;
+use crate::handler::service::Service;
 use crate::handler::{HandlerDef, States};
-use crate::metrics;
-use crate::mutant::Mutant;
-use crate::registry;
+use crate::insight::alert::Alert;
+use crate::insight::metrics;
+use crate::model::config::{AlertRules, GroupOptions};
+use crate::model::error::StartError;
+use crate::model::mutant::Mutant;
+use crate::model::trace::TraceContext;
+use crate::model::trace::span::Telling;
+use crate::publish::client::Client;
 use crate::runtime::Runtime;
 use crate::runtime::io::Io;
 use crate::runtime::lookout::Callback;
@@ -25,9 +28,6 @@ use crate::runtime::services::Services;
 use crate::runtime::wiring::Wiring;
 use crate::runtime::worker::Executors;
 use crate::runtime::workers::Workers;
-use crate::service::Service;
-use crate::trace::TraceContext;
-use crate::trace::span::Telling;
 
 /// Settings of a [`Runtime`]; every one has a default.
 #[must_use = "a builder does nothing until it is started"]

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
-use crate::mutant::Mutant;
+use crate::model::mutant::Mutant;
 use crate::store::ServerTime;
 
 /// What the server's answers say about its clock and about gaps in its answers.

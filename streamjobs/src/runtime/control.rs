@@ -3,8 +3,8 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use crate::error::ControlError;
-use crate::name::{ConsumerName, GroupName, StreamName};
+use crate::model::error::ControlError;
+use crate::model::name::{ConsumerName, GroupName, StreamName};
 use crate::runtime::shutdown::ShutdownReport;
 use crate::runtime::worker::Worker;
 use crate::runtime::workers::Workers;

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::name::ConsumerName;
+use crate::model::name::ConsumerName;
 use crate::store::Queue;
 
 /// Names to be removed from the server as soon as nothing is pending for them: what a consumer has

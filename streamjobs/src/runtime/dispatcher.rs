@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::fail_point::FailPoint;
+use crate::model::fail_point::FailPoint;
 use crate::runtime::executor;
 use crate::runtime::queue::{Assignment, QueueContext, Settlement};
 
@@ -26,7 +26,7 @@ impl Dispatcher {
             for assignment in batch {
                 let (context, settlements) = (Arc::clone(&self.context), self.settlements.clone());
                 if stop.is_cancelled() {
-                    executor::hand_back(&context, assignment, &settlements).await;
+                    executor::release(&context, assignment, &settlements).await;
                 } else {
                     FailPoint::SpawnBefore.reached();
                     // Boxed, because a task is moved several times on its way to its executor.

@@ -73,14 +73,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_job_that_is_set_aside_meanwhile_ends_the_wait_sooner() {
+    async fn a_job_that_is_scheduled_for_retry_meanwhile_ends_the_wait_sooner() {
         let due = Due::default();
         let begun = Instant::now();
-        let set_aside = async {
+        let retrying = async {
             sleep_until(begun + Duration::from_secs(1)).await;
             due.note(Duration::from_secs(1));
         };
-        tokio::join!(due.reached(begun + Duration::from_secs(60)), set_aside);
+        tokio::join!(due.reached(begun + Duration::from_secs(60)), retrying);
         assert_eq!(Instant::now(), begun + Duration::from_secs(2));
     }
 }

@@ -8,21 +8,21 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{Instrument, Span};
 
-use crate::entry::Hold;
-use crate::event::Envelope;
-use crate::fail_point::FailPoint;
 use crate::handler::{Job, JobParts, panic_text};
-use crate::metrics::{Failure, Finish};
-use crate::mutant::Mutant;
-use crate::outcome::Outcome;
-use crate::policy::{
+use crate::insight::metrics::{Failure, Finish};
+use crate::model::entry::Hold;
+use crate::model::event::Envelope;
+use crate::model::fail_point::FailPoint;
+use crate::model::mutant::Mutant;
+use crate::model::outcome::Outcome;
+use crate::model::policy::{
     Reason, Verdict, after_attempt, before_attempt, unless_too_wide, without_handler,
 };
-use crate::record::FIELDS_CARRIED_MAX;
+use crate::model::record::FIELDS_CARRIED_MAX;
+use crate::model::trace::span::{self, Processing, Telling};
+use crate::model::trace::{TraceContext, within};
 use crate::runtime::acks::Ack;
 use crate::runtime::queue::{Assignment, BoundHandler, QueueContext, Settlement};
-use crate::trace::span::{self, Processing, Telling};
-use crate::trace::{TraceContext, within};
 
 /// Runs the job, unless it may not run any more, and passes the verdict on.
 pub(crate) async fn execute(
@@ -53,7 +53,7 @@ async fn execute_unguarded(
 }
 
 /// Gives a job up that has not been started.
-pub(crate) async fn hand_back(
+pub(crate) async fn release(
     context: &QueueContext,
     assignment: Assignment,
     settlements: &mpsc::Sender<Settlement>,
@@ -94,7 +94,7 @@ async fn judge(
         return (failures, verdict);
     }
     if Mutant::AckBeforeRun.is_seeded() {
-        let _early = context.store.acknowledge(&context.queue, &[(hold.source, hold.id)]).await;
+        let _early = context.store.acknowledge(&context.queue, &[(hold.inlet, hold.id)]).await;
     }
     let attempt = match Mutant::AttemptsByDeliveries.is_seeded() {
         true => u32::try_from(hold.delivery_count).unwrap_or(u32::MAX),
@@ -109,7 +109,7 @@ async fn judge(
     };
     let failures = match &outcome {
         Outcome::Failed(error) if error.is_later() => {
-            context.report.postponed(hold, envelope.event_id.as_str(), attempt);
+            context.report.snoozed(hold, envelope.event_id.as_str(), attempt);
             failures
         }
         Outcome::Failed(_) => failed(Failure::Error),
@@ -142,7 +142,9 @@ fn without_any(context: &QueueContext, event_type: Option<&str>, count: u64) -> 
         Some(event_type) => {
             without_handler(config.unhandled, event_type, count, config.max_deliveries)
         }
-        None => Verdict::Bury { reason: Reason::Undecodable, error: Some(NO_TYPE.to_owned()) },
+        None => {
+            Verdict::DeadLetter { reason: Reason::Undecodable, error: Some(NO_TYPE.to_owned()) }
+        }
     }
 }
 
@@ -208,7 +210,7 @@ fn span_of(
 fn error_type(outcome: &Outcome) -> Option<&'static str> {
     match outcome {
         Outcome::Done | Outcome::AlreadyDone => None,
-        Outcome::Failed(error) if error.is_later() => Some("postponed"),
+        Outcome::Failed(error) if error.is_later() => Some("snoozed"),
         Outcome::Failed(_) => Some("error"),
         Outcome::Panicked(_) => Some("panic"),
         Outcome::TimedOut(_) => Some("timeout"),
@@ -225,11 +227,11 @@ async fn settle(
     settlements: &mpsc::Sender<Settlement>,
 ) {
     let Assignment { delivery, lease, slot } = assignment;
-    let (source, id) = (delivery.source, delivery.entry.id());
+    let (inlet, id) = (delivery.inlet, delivery.entry.id());
     // A job that is done is acknowledged whoever has the entry now: it is done.
     let hold = context.held.begin_settling(delivery.hold());
     let (hold, verdict) = match (hold, ended.verdict) {
-        (_, Verdict::Acknowledge) => return context.acks.push(Ack { source, id, slot }),
+        (_, Verdict::Acknowledge) => return context.acks.push(Ack { inlet, id, slot }),
         (Some(hold), verdict) if verdict != Verdict::Leave => (hold, verdict),
         (hold, verdict) => return leave(context, hold, delivery.hold(), &verdict),
     };

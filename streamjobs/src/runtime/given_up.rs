@@ -5,30 +5,30 @@
 
 use std::collections::BTreeMap;
 
-use crate::entry::{EntryId, Source};
+use crate::model::entry::{EntryId, Inlet};
 
 /// The entries with the delivery counts under which they were given up.
 #[derive(Debug, Default)]
 pub(crate) struct GivenUp {
-    counts: BTreeMap<(Source, EntryId), u64>,
+    counts: BTreeMap<(Inlet, EntryId), u64>,
     /// How many there were when those whose entries went to others were last forgotten.
     kept: usize,
 }
 
 impl GivenUp {
-    pub(crate) fn insert(&mut self, entry: (Source, EntryId), delivery_count: u64) {
+    pub(crate) fn insert(&mut self, entry: (Inlet, EntryId), delivery_count: u64) {
         self.counts.insert(entry, delivery_count);
     }
 
-    pub(crate) fn remove(&mut self, entry: (Source, EntryId)) {
+    pub(crate) fn remove(&mut self, entry: (Inlet, EntryId)) {
         self.counts.remove(&entry);
     }
 
-    pub(crate) fn contains(&self, entry: (Source, EntryId), delivery_count: u64) -> bool {
+    pub(crate) fn contains(&self, entry: (Inlet, EntryId), delivery_count: u64) -> bool {
         self.counts.get(&entry) == Some(&delivery_count)
     }
 
-    pub(crate) fn retain(&mut self, mut is_pending: impl FnMut((Source, EntryId)) -> bool) {
+    pub(crate) fn retain(&mut self, mut is_pending: impl FnMut((Inlet, EntryId)) -> bool) {
         self.counts.retain(|entry, _| is_pending(*entry));
         self.kept = self.counts.len();
     }
@@ -49,7 +49,7 @@ mod tests {
 
     fn many(given_up: &mut GivenUp, numbers: std::ops::Range<u64>) {
         for number in numbers {
-            given_up.insert((Source::Stream, EntryId::new(number, 0)), 1);
+            given_up.insert((Inlet::STREAM, EntryId::new(number, 0)), 1);
         }
     }
 
@@ -66,6 +66,6 @@ mod tests {
         assert!(given_up.is_crowded());
         given_up.retain(|_| false);
         assert!(!given_up.is_crowded());
-        assert!(!given_up.contains((Source::Stream, EntryId::new(7, 0)), 1));
+        assert!(!given_up.contains((Inlet::STREAM, EntryId::new(7, 0)), 1));
     }
 }

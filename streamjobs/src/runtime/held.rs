@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::entry::{EntryId, Hold, Source};
 use crate::handler::Lease;
-use crate::metrics::QueueMetrics;
+use crate::insight::metrics::QueueMetrics;
+use crate::model::entry::{EntryId, Hold, Inlet};
 use crate::runtime::given_up::GivenUp;
-use crate::store::Checked;
+use crate::store::FenceResult;
 
 /// The registry of held entries. Its lock is never held across an await.
 #[derive(Debug)]
@@ -21,10 +21,10 @@ pub(crate) struct Held {
 
 #[derive(Debug, Default)]
 struct Inner {
-    entries: BTreeMap<(Source, EntryId), HeldEntry>,
+    entries: BTreeMap<(Inlet, EntryId), HeldEntry>,
     /// Entries whose job was acknowledged while their renewal was on its way. The server may have
     /// found their payload gone first, and then its answer names a dead letter that has to go.
-    acknowledged: BTreeSet<(Source, EntryId)>,
+    acknowledged: BTreeSet<(Inlet, EntryId)>,
     given_up: GivenUp,
 }
 
@@ -143,8 +143,8 @@ impl Held {
     }
 
     /// Forgets an entry.
-    pub(crate) fn remove(&self, source: Source, id: EntryId) {
-        if self.lock().entries.remove(&(source, id)).is_some() {
+    pub(crate) fn remove(&self, inlet: Inlet, id: EntryId) {
+        if self.lock().entries.remove(&(inlet, id)).is_some() {
             self.metrics.gave_up(1);
         }
     }
@@ -160,7 +160,7 @@ impl Held {
 
     /// Forgets an entry that was handed back. Until somebody claims it, it is pending for this
     /// consumer with one delivery less.
-    pub(crate) fn hand_back(&self, hold: Hold) {
+    pub(crate) fn release(&self, hold: Hold) {
         let mut inner = self.lock();
         if inner.entries.remove(&key(hold)).is_some() {
             inner.given_up.insert(key(hold), hold.delivery_count.saturating_sub(1));
@@ -178,9 +178,9 @@ impl Held {
         pending.into_iter().filter(|hold| !arrived(hold)).collect()
     }
 
-    /// Forgets attempts of a source that were given up, unless their entries are pending still.
-    pub(crate) fn forget_left(&self, source: Source, pending: &BTreeSet<EntryId>) {
-        self.lock().given_up.retain(|(of, id)| of != source || pending.contains(&id));
+    /// Forgets attempts of an inlet that were given up, unless their entries are pending still.
+    pub(crate) fn forget_left(&self, inlet: Inlet, pending: &BTreeSet<EntryId>) {
+        self.lock().given_up.retain(|(of, id)| of != inlet || pending.contains(&id));
     }
 
     /// Whether so many attempts have been given up that it is time to see which to forget: most
@@ -190,12 +190,12 @@ impl Held {
     }
 
     /// Forgets an entry whose job was acknowledged: the dead letter that its trimming left, if any.
-    pub(crate) fn remove_acknowledged(&self, source: Source, id: EntryId) -> Option<EntryId> {
+    pub(crate) fn remove_acknowledged(&self, inlet: Inlet, id: EntryId) -> Option<EntryId> {
         let mut inner = self.lock();
-        let entry = inner.entries.remove(&(source, id))?;
+        let entry = inner.entries.remove(&(inlet, id))?;
         self.metrics.gave_up(1);
         if entry.renewing {
-            inner.acknowledged.insert((source, id));
+            inner.acknowledged.insert((inlet, id));
         }
         entry.letter
     }
@@ -212,19 +212,19 @@ impl Held {
                 && !entry.lease.is_lost()
                 && now.saturating_duration_since(entry.sign) >= age
         });
-        due.map(|((source, id), entry)| Hold {
-            source: *source,
+        due.map(|((inlet, id), entry)| Hold {
+            inlet: *inlet,
             id: *id,
             delivery_count: entry.delivery_count,
         })
         .collect()
     }
 
-    /// Entries of a source that others may take for abandoned, although they are in flight here.
-    pub(crate) fn silent(&self, source: Source, now: Instant, lease: Duration) -> Vec<EntryId> {
+    /// Entries of an inlet that others may take for abandoned, although they are in flight here.
+    pub(crate) fn silent(&self, inlet: Inlet, now: Instant, lease: Duration) -> Vec<EntryId> {
         let inner = self.lock();
         let silent = inner.entries.iter().filter(|((of, _), entry)| {
-            *of == source && now.saturating_duration_since(entry.sign) >= lease
+            *of == inlet && now.saturating_duration_since(entry.sign) >= lease
         });
         silent.map(|((_, id), _)| *id).collect()
     }
@@ -232,15 +232,11 @@ impl Held {
     /// Tells every attempt whose last sign is too old that its lease is lost.
     pub(crate) fn fence(&self, now: Instant, fence: Duration) -> Vec<Hold> {
         let mut fenced = Vec::new();
-        for ((source, id), entry) in &self.lock().entries {
+        for ((inlet, id), entry) in &self.lock().entries {
             let silent = now.saturating_duration_since(entry.sign) >= fence;
             if silent && !entry.adrift && !entry.settling && !entry.lease.is_lost() {
                 entry.lease.lose();
-                fenced.push(Hold {
-                    source: *source,
-                    id: *id,
-                    delivery_count: entry.delivery_count,
-                });
+                fenced.push(Hold { inlet: *inlet, id: *id, delivery_count: entry.delivery_count });
             }
         }
         fenced
@@ -271,7 +267,7 @@ impl Held {
     pub(crate) fn renewed(
         &self,
         hold: Hold,
-        answer: Checked,
+        answer: FenceResult,
         sent: Instant,
         epoch: u64,
     ) -> Renewal {
@@ -279,7 +275,7 @@ impl Held {
         let acknowledged = inner.acknowledged.remove(&key(hold));
         let Some(entry) = inner.entries.get_mut(&key(hold)) else {
             return match answer {
-                Checked::Trimmed(letter) if acknowledged => Renewal::Needless(letter),
+                FenceResult::Trimmed(letter) if acknowledged => Renewal::Needless(letter),
                 _ => Renewal::Fine,
             };
         };
@@ -289,24 +285,24 @@ impl Held {
             return Renewal::Fine;
         }
         match answer {
-            Checked::Held => {
+            FenceResult::Owned => {
                 entry.sign = entry.sign.max(sent);
                 entry.lease.prove(entry.sign);
                 Renewal::Fine
             }
-            Checked::Trimmed(letter) => {
+            FenceResult::Trimmed(letter) => {
                 entry.set_adrift();
                 entry.letter = Some(letter);
                 Renewal::Trimmed(letter)
             }
             // The acknowledgement of an attempt that has ended may have been quicker.
-            Checked::NotPending | Checked::TakenOver if entry.settling => Renewal::Fine,
+            FenceResult::NotPending | FenceResult::TakenOver if entry.settling => Renewal::Fine,
             // The group was lost under a running handler, which had better finish.
-            Checked::NotPending if entry.epoch != epoch => {
+            FenceResult::NotPending if entry.epoch != epoch => {
                 entry.set_adrift();
                 Renewal::Fine
             }
-            Checked::NotPending | Checked::TakenOver => {
+            FenceResult::NotPending | FenceResult::TakenOver => {
                 entry.lease.lose();
                 Renewal::Lost
             }
@@ -323,8 +319,8 @@ impl Held {
     /// What is held now.
     pub(crate) fn holds(&self) -> Vec<Hold> {
         let inner = self.lock();
-        let hold = |(&(source, id), entry): (&(Source, EntryId), &HeldEntry)| Hold {
-            source,
+        let hold = |(&(inlet, id), entry): (&(Inlet, EntryId), &HeldEntry)| Hold {
+            inlet,
             id,
             delivery_count: entry.delivery_count,
         };
@@ -342,8 +338,8 @@ impl Drop for Held {
     }
 }
 
-fn key(hold: Hold) -> (Source, EntryId) {
-    (hold.source, hold.id)
+fn key(hold: Hold) -> (Inlet, EntryId) {
+    (hold.inlet, hold.id)
 }
 
 /// The parts of an entry that a new delivery does not change.
@@ -354,12 +350,12 @@ fn take(entry: &HeldEntry) -> HeldEntry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::name::{GroupName, StreamName};
+    use crate::model::name::{GroupName, StreamName};
 
     const LEASE: Duration = Duration::from_secs(10);
 
     fn hold(count: u64) -> Hold {
-        Hold { source: Source::Stream, id: EntryId::new(1, 0), delivery_count: count }
+        Hold { inlet: Inlet::STREAM, id: EntryId::new(1, 0), delivery_count: count }
     }
 
     fn held() -> (Held, Arc<Lease>, Instant) {
@@ -377,18 +373,18 @@ mod tests {
         held.leave(hold(1));
         assert!(held.lost(vec![hold(1)]).is_empty(), "it ran under this token");
         assert_eq!(held.lost(vec![hold(2)]), [hold(2)], "a claim that did not arrive");
-        held.forget_left(Source::Stream, &BTreeSet::from([hold(1).id]));
+        held.forget_left(Inlet::STREAM, &BTreeSet::from([hold(1).id]));
         assert!(held.lost(vec![hold(1)]).is_empty(), "as long as the entry is pending");
         let lease = Arc::new(Lease::new(LEASE, LEASE));
         assert_eq!(held.register(hold(2), &lease, now, 0), Registered::New);
-        held.remove(Source::Stream, hold(2).id);
+        held.remove(Inlet::STREAM, hold(2).id);
         assert_eq!(held.lost(vec![hold(2)]), [hold(2)]);
     }
 
     #[test]
-    fn an_entry_that_was_handed_back_is_no_lost_delivery() {
+    fn an_entry_that_was_released_is_no_lost_delivery() {
         let (held, _lease, _now) = held();
-        held.hand_back(hold(1));
+        held.release(hold(1));
         assert!(held.lost(vec![hold(0)]).is_empty(), "others shall have it");
         assert_eq!(held.len(), 0);
     }
@@ -404,8 +400,8 @@ mod tests {
     #[test]
     fn a_refused_renewal_loses_the_lease_and_a_stale_answer_does_not() {
         let (held, lease, now) = held();
-        assert_eq!(held.renewed(hold(9), Checked::TakenOver, now, 0), Renewal::Fine);
-        assert_eq!(held.renewed(hold(1), Checked::TakenOver, now, 0), Renewal::Lost);
+        assert_eq!(held.renewed(hold(9), FenceResult::TakenOver, now, 0), Renewal::Fine);
+        assert_eq!(held.renewed(hold(1), FenceResult::TakenOver, now, 0), Renewal::Lost);
         assert!(lease.is_lost() && held.begin_settling(hold(1)).is_none());
     }
 
@@ -413,7 +409,7 @@ mod tests {
     fn the_fence_falls_by_our_own_clock_and_a_renewal_moves_it() {
         let (held, lease, now) = held();
         assert!(held.fence(now + LEASE / 2, LEASE).is_empty());
-        held.renewed(hold(1), Checked::Held, now + LEASE / 2, 0);
+        held.renewed(hold(1), FenceResult::Owned, now + LEASE / 2, 0);
         assert!(held.fence(now + LEASE, LEASE).is_empty());
         assert_eq!(held.fence(now + LEASE * 2, LEASE), [hold(1)]);
         assert!(lease.is_lost());
@@ -424,14 +420,14 @@ mod tests {
         let (held, lease, now) = held();
         held.begin_settling(hold(1));
         assert_eq!(held.due(now + LEASE, LEASE), [hold(1)]);
-        assert_eq!(held.renewed(hold(1), Checked::NotPending, now, 0), Renewal::Fine);
+        assert_eq!(held.renewed(hold(1), FenceResult::NotPending, now, 0), Renewal::Fine);
         assert!(held.fence(now + LEASE * 9, LEASE).is_empty() && !lease.is_lost());
     }
 
     #[test]
     fn a_handler_whose_group_was_lost_finishes_in_peace() {
         let (held, lease, now) = held();
-        assert_eq!(held.renewed(hold(1), Checked::NotPending, now, 1), Renewal::Fine);
+        assert_eq!(held.renewed(hold(1), FenceResult::NotPending, now, 1), Renewal::Fine);
         assert!(held.fence(now + LEASE * 9, LEASE).is_empty() && !lease.is_lost());
         assert!(held.due(now + LEASE * 9, LEASE).is_empty());
     }
@@ -439,10 +435,10 @@ mod tests {
     #[test]
     fn an_entry_adrift_is_renewed_again_once_its_group_delivers_it_again() {
         let (held, lease, now) = held();
-        held.renewed(hold(1), Checked::NotPending, now, 1);
+        held.renewed(hold(1), FenceResult::NotPending, now, 1);
         assert_eq!(held.register(hold(1), &lease, now, 1), Registered::InFlight);
         assert_eq!(held.due(now + LEASE, LEASE), [hold(1)]);
-        assert_eq!(held.renewed(hold(1), Checked::TakenOver, now, 1), Renewal::Lost);
+        assert_eq!(held.renewed(hold(1), FenceResult::TakenOver, now, 1), Renewal::Lost);
     }
 
     #[test]
@@ -450,11 +446,11 @@ mod tests {
         let (held, lease, now) = held();
         let letter = EntryId::new(7, 7);
         assert_eq!(
-            held.renewed(hold(1), Checked::Trimmed(letter), now, 0),
+            held.renewed(hold(1), FenceResult::Trimmed(letter), now, 0),
             Renewal::Trimmed(letter)
         );
         assert!(!lease.is_lost());
-        assert_eq!(held.remove_acknowledged(Source::Stream, EntryId::new(1, 0)), Some(letter));
+        assert_eq!(held.remove_acknowledged(Inlet::STREAM, EntryId::new(1, 0)), Some(letter));
         assert_eq!(held.len(), 0);
     }
 
@@ -464,8 +460,8 @@ mod tests {
         let letter = EntryId::new(7, 7);
         held.begin_renewing(&[hold(1)]);
         assert!(held.is_renewing(hold(1)));
-        assert_eq!(held.remove_acknowledged(Source::Stream, EntryId::new(1, 0)), None);
-        let answer = Checked::Trimmed(letter);
+        assert_eq!(held.remove_acknowledged(Inlet::STREAM, EntryId::new(1, 0)), None);
+        let answer = FenceResult::Trimmed(letter);
         assert_eq!(held.renewed(hold(1), answer, now, 0), Renewal::Needless(letter));
         assert_eq!(held.renewed(hold(1), answer, now, 0), Renewal::Fine);
     }
@@ -474,8 +470,8 @@ mod tests {
     fn the_letter_of_a_job_given_up_before_its_renewal_is_heard_stays() {
         let (held, _lease, now) = held();
         held.begin_renewing(&[hold(1)]);
-        held.remove(Source::Stream, EntryId::new(1, 0));
-        let answer = Checked::Trimmed(EntryId::new(7, 7));
+        held.remove(Inlet::STREAM, EntryId::new(1, 0));
+        let answer = FenceResult::Trimmed(EntryId::new(7, 7));
         assert_eq!(held.renewed(hold(1), answer, now, 0), Renewal::Fine);
     }
 
@@ -483,7 +479,7 @@ mod tests {
     fn a_renewal_is_on_its_way_until_it_is_answered_or_given_up() {
         let (held, _lease, now) = held();
         held.begin_renewing(&[hold(1)]);
-        held.renewed(hold(1), Checked::Held, now, 0);
+        held.renewed(hold(1), FenceResult::Owned, now, 0);
         assert!(!held.is_renewing(hold(1)));
         held.begin_renewing(&[hold(1)]);
         held.renewal_failed(&[hold(1)]);

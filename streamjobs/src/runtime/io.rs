@@ -5,7 +5,7 @@ use std::thread;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use crate::error::StartError;
+use crate::model::error::StartError;
 
 /// The executor of the loops.
 #[derive(Debug)]

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Retention;
-use crate::presence::About;
+use crate::model::config::Retention;
+use crate::model::heartbeat::Heartbeat;
 use crate::runtime::pause::{jittered, stopped_within};
 use crate::runtime::queue::QueueContext;
 use crate::runtime::quiet::{SELDOM, Turns};
@@ -17,13 +17,13 @@ use crate::store::operate::{Cut, Trim, Unfinished};
 pub(crate) struct Janitor {
     context: Arc<QueueContext>,
     beat: Duration,
-    about: About,
+    about: Heartbeat,
 }
 
 impl Janitor {
     pub(crate) fn new(context: Arc<QueueContext>) -> Self {
-        let beat = context.beat_interval();
-        let about = About::this_process(context.server_now(), beat);
+        let beat = context.heartbeat_interval();
+        let about = Heartbeat::this_process(context.server_now(), beat);
         Self { context, beat, about }
     }
 
@@ -36,7 +36,7 @@ impl Janitor {
         loop {
             let quiet = self.context.quiet.is_quiet(Instant::now());
             if beats.take(quiet, QUIET_BEATS) {
-                self.beat(if quiet { self.beat * QUIET_BEATS } else { self.beat }).await;
+                self.heartbeat(if quiet { self.beat * QUIET_BEATS } else { self.beat }).await;
             }
             self.see_off().await;
             if cleaned.elapsed() >= interval {
@@ -52,7 +52,7 @@ impl Janitor {
     }
 
     /// Beats, and says when the next beat is to be expected.
-    async fn beat(&mut self, next: Duration) {
+    async fn heartbeat(&mut self, next: Duration) {
         let context = &self.context;
         self.about.in_flight = u64::try_from(context.held.len()).unwrap_or(u64::MAX);
         self.about.slots = u64::try_from(context.slots.size()).unwrap_or(u64::MAX);
@@ -60,10 +60,10 @@ impl Janitor {
         self.about.done = Some(counted.succeeded);
         self.about.failed = Some(counted.failed);
         self.about.claimed = Some(counted.claimed);
-        let about = self.about.clone().beating_every(next).write();
+        let about = self.about.clone().with_interval(next).write();
         let consumer = &context.place.consumer;
-        let beat = context.store.beat(&context.queue, consumer, &about).await;
-        let beat = context.report.unless_failed("beat", beat);
+        let beat = context.store.heartbeat(&context.queue, consumer, &about).await;
+        let beat = context.report.unless_failed("heartbeat", beat);
         context.report.trimmed_unread(beat.map_or(0, |beat| beat.trimmed_unread));
     }
 
@@ -74,7 +74,7 @@ impl Janitor {
             let trimmed = context.store.trim(&context.queue.stream, trim).await;
             if let Some(trimmed) = context.report.unless_failed("trim", trimmed) {
                 context.report.entries_trimmed(trimmed.removed);
-                context.trims.set_held_by(trimmed.held_by.map(|(group, _)| group));
+                context.trims.set_held_by(trimmed.blocked_by.map(|(group, _)| group));
             }
         }
         if let Some(letters) = context.runtime.dead_letters_max {

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::entry::Hold;
+use crate::model::entry::Hold;
 use crate::runtime::held::Renewal;
 use crate::runtime::pause::stopped_within;
 use crate::runtime::queue::QueueContext;

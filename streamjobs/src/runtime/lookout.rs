@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::broadcast;
 use tokio::time::Instant;
 
-use crate::alert::{Alert, Happened, Reading, Watch};
+use crate::insight::alert::{Alert, Happened, Reading, Watch};
 
 /// What is known of a queue beside its loops. Two consumers of one queue watch it once.
 #[derive(Debug)]
@@ -17,8 +17,8 @@ pub(crate) struct Lookout {
     /// Whether this queue's looks are also the looks at its stream: one queue for each stream does.
     pub(crate) leads: bool,
     claimed: AtomicU64,
-    buried: AtomicU64,
-    groups_restored: AtomicU64,
+    dead_lettered: AtomicU64,
+    groups_recreated: AtomicU64,
     trimmed_unread: AtomicU64,
     state: Mutex<State>,
 }
@@ -34,8 +34,8 @@ impl Lookout {
         Self {
             leads,
             claimed: AtomicU64::new(0),
-            buried: AtomicU64::new(0),
-            groups_restored: AtomicU64::new(0),
+            dead_lettered: AtomicU64::new(0),
+            groups_recreated: AtomicU64::new(0),
             trimmed_unread: AtomicU64::new(0),
             state: Mutex::new(State { looked: None, watch }),
         }
@@ -45,12 +45,12 @@ impl Lookout {
         self.claimed.fetch_add(entries, Ordering::Relaxed);
     }
 
-    pub(crate) fn buried(&self, jobs: u64) {
-        self.buried.fetch_add(jobs, Ordering::Relaxed);
+    pub(crate) fn dead_lettered(&self, jobs: u64) {
+        self.dead_lettered.fetch_add(jobs, Ordering::Relaxed);
     }
 
-    pub(crate) fn group_restored(&self) {
-        self.groups_restored.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn group_recreated(&self) {
+        self.groups_recreated.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn trimmed_unread(&self, entries: u64) {
@@ -60,8 +60,8 @@ impl Lookout {
     pub(crate) fn happened(&self) -> Happened {
         Happened {
             claimed: self.claimed.load(Ordering::Relaxed),
-            buried: self.buried.load(Ordering::Relaxed),
-            groups_restored: self.groups_restored.load(Ordering::Relaxed),
+            dead_lettered: self.dead_lettered.load(Ordering::Relaxed),
+            groups_recreated: self.groups_recreated.load(Ordering::Relaxed),
             trimmed_unread: self.trimmed_unread.load(Ordering::Relaxed),
         }
     }

@@ -40,7 +40,7 @@ pub use self::health::{Health, QueueHealth};
 pub use self::lookout::Alerts;
 pub use self::report::Counters;
 pub use self::shutdown::{Abandoned, ShutdownReport};
-pub use crate::alert::{Alert, AlertKind};
+pub use crate::insight::alert::{Alert, AlertKind};
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -51,9 +51,9 @@ use tokio::time::Instant;
 use self::io::Io;
 use self::services::Services;
 use self::workers::Workers;
-use crate::client::Client;
-use crate::error::ControlError;
-use crate::name::ConsumerName;
+use crate::model::error::ControlError;
+use crate::model::name::ConsumerName;
+use crate::publish::client::Client;
 
 /// A running runtime: reads, runs handlers, settles and recovers until it is shut down.
 ///

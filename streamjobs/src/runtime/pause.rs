@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::backoff::Backoff;
+use crate::model::backoff::Backoff;
 
 /// The pauses between tries of a loop that meets errors.
 #[derive(Debug)]

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use metrics::Histogram;
 
-use crate::config::{
+use crate::handler::service::ServedQueue;
+use crate::handler::{HandlerDef, Requirements, States};
+use crate::model::config::{
     GroupOptions, HandlerOptions, JobLimits, QueueConfig, Retention, RuntimeConfig,
 };
-use crate::error::StartError;
-use crate::handler::{HandlerDef, Requirements, States};
-use crate::name::{GroupName, NameError, StreamName};
+use crate::model::error::StartError;
+use crate::model::name::{GroupName, NameError, StreamName};
 use crate::runtime::queue::{BoundHandler, Handlers};
-use crate::service::ServedQueue;
 use crate::store::Queue;
 
 /// What the builder was told.
@@ -261,8 +261,8 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::*;
-    use crate::backoff::Backoff;
-    use crate::outcome::Outcome;
+    use crate::model::backoff::Backoff;
+    use crate::model::outcome::Outcome;
 
     fn handler(
         name: &'static str,

@@ -10,13 +10,14 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use crate::client::Client;
-use crate::config::{JobLimits, QueueConfig, RuntimeConfig};
-use crate::entry::{Delivery, EntryId, Hold};
-use crate::event::Envelope;
-use crate::fail_point::FailPoint;
 use crate::handler::{HandlerDef, Lease, Place, States};
-use crate::policy::Verdict;
+use crate::model::config::{JobLimits, QueueConfig, RuntimeConfig};
+use crate::model::entry::{Delivery, EntryId, Hold};
+use crate::model::event::Envelope;
+use crate::model::fail_point::FailPoint;
+use crate::model::policy::Verdict;
+use crate::model::trace::span::{self, Telling};
+use crate::publish::client::Client;
 use crate::runtime::acks::{Ack, Acks};
 use crate::runtime::clock::Clock;
 use crate::runtime::departed::Departed;
@@ -29,8 +30,7 @@ use crate::runtime::quiet::Quiet;
 use crate::runtime::report::Report;
 use crate::runtime::slots::{Slot, Slots};
 use crate::runtime::wake::Wake;
-use crate::store::{Queue, Source, Store, StoreError};
-use crate::trace::span::{self, Telling};
+use crate::store::{Inlet, Queue, Store, StoreError};
 
 /// One group on one stream, as this process works on it.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ pub(crate) struct QueueContext {
     /// Entries wait in the lane.
     pub(crate) lane_waits: AtomicBool,
     /// Somebody handed entries back: sweep without waiting for the interval.
-    pub(crate) sweep_now: Notify,
+    pub(crate) reap_now: Notify,
     /// Something was delivered whose lease is partly over: renew without waiting for the interval.
     pub(crate) renew_now: Notify,
     /// How many slots the reaper waits for. The reader would otherwise give every slot that an
@@ -147,7 +147,7 @@ pub(crate) struct Settlement {
 pub(crate) struct TrimTurn {
     taken: Mutex<Option<Instant>>,
     /// The group that held the last trimming up.
-    held_by: Mutex<Option<String>>,
+    blocked_by: Mutex<Option<String>>,
 }
 
 impl TrimTurn {
@@ -163,11 +163,11 @@ impl TrimTurn {
 
     /// Records which group held a trimming up.
     pub(crate) fn set_held_by(&self, group: Option<String>) {
-        *self.held_by.lock().unwrap_or_else(PoisonError::into_inner) = group;
+        *self.blocked_by.lock().unwrap_or_else(PoisonError::into_inner) = group;
     }
 
-    pub(crate) fn held_by(&self) -> Option<String> {
-        self.held_by.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(crate) fn blocked_by(&self) -> Option<String> {
+        self.blocked_by.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -199,7 +199,7 @@ impl QueueContext {
                     None => {
                         // More came than was asked for. The entry stays pending, unrenewed, and is
                         // claimed again when its lease is over.
-                        self.held.remove(delivery.source, delivery.entry.id());
+                        self.held.remove(delivery.inlet, delivery.entry.id());
                     }
                 },
             }
@@ -211,7 +211,7 @@ impl QueueContext {
     }
 
     /// Acknowledges: the number of entries that was still pending.
-    pub(crate) async fn acknowledge(&self, ids: &[(Source, EntryId)]) -> Result<usize, StoreError> {
+    pub(crate) async fn acknowledge(&self, ids: &[(Inlet, EntryId)]) -> Result<usize, StoreError> {
         let span = span::settle("ack", &self.queue.stream, &self.queue.group, ids.len(), None);
         FailPoint::AckBeforeSend.reached();
         let sent = Instant::now();
@@ -228,8 +228,8 @@ impl QueueContext {
     pub(crate) fn end(&self, acks: Vec<Ack>, confirmed: usize) -> (Vec<Slot>, Vec<EntryId>) {
         self.report.acknowledged(acks.len(), confirmed);
         let (mut slots, mut letters) = (Vec::with_capacity(acks.len()), Vec::new());
-        for Ack { source, id, slot } in acks {
-            letters.extend(self.held.remove_acknowledged(source, id));
+        for Ack { inlet, id, slot } in acks {
+            letters.extend(self.held.remove_acknowledged(inlet, id));
             slots.push(slot);
         }
         (slots, letters)
@@ -309,7 +309,7 @@ impl QueueContext {
     }
 
     /// How often this consumer beats.
-    pub(crate) fn beat_interval(&self) -> Duration {
+    pub(crate) fn heartbeat_interval(&self) -> Duration {
         (self.config.lease / 3).min(self.runtime.janitor_interval)
     }
 

@@ -9,9 +9,9 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::entry::{Delivery, EntryId, Hold, Source};
-use crate::fail_point::FailPoint;
-use crate::mutant::Mutant;
+use crate::model::entry::{Delivery, EntryId, Hold, Inlet};
+use crate::model::fail_point::FailPoint;
+use crate::model::mutant::Mutant;
 use crate::runtime::acks::Ack;
 use crate::runtime::pause::Pause;
 use crate::runtime::queue::{Assignment, QueueContext};
@@ -127,21 +127,22 @@ impl Reader {
         self.context.report.server_error(during, error);
         self.context.quiet.stir(Instant::now());
         if error.is_silence() {
-            self.context.report.silent_read();
+            self.context.report.read_timeouts();
         }
         match error {
-            StoreError::GroupMissing => match self.context.store.restore(&self.context.queue).await
-            {
-                Ok(true) => {
-                    self.context.epoch.fetch_add(1, Ordering::AcqRel);
-                    self.context.report.group_restored();
+            StoreError::GroupMissing => {
+                match self.context.store.recreate(&self.context.queue).await {
+                    Ok(true) => {
+                        self.context.epoch.fetch_add(1, Ordering::AcqRel);
+                        self.context.report.group_recreated();
+                    }
+                    // Another process was quicker.
+                    Ok(false) => {
+                        self.context.epoch.fetch_add(1, Ordering::AcqRel);
+                    }
+                    Err(error) => self.context.report.server_error("restore the group", &error),
                 }
-                // Another process was quicker.
-                Ok(false) => {
-                    self.context.epoch.fetch_add(1, Ordering::AcqRel);
-                }
-                Err(error) => self.context.report.server_error("restore the group", &error),
-            },
+            }
             StoreError::Refused { .. } => {}
             StoreError::Unreachable(_)
             | StoreError::AnswerLost(_)
@@ -197,7 +198,7 @@ impl Reader {
             context.wake.enter(reader.waker());
         }
         let lane_waits = context.lane_waits.load(Ordering::Acquire);
-        let source = if lane_waits && !self.lane_served { Source::Lane } else { Source::Stream };
+        let inlet = if lane_waits && !self.lane_served { Inlet::LANE } else { Inlet::STREAM };
         // Slots that acknowledgements free here pass on to the next jobs without ever being free,
         // so those that the reaper waits for, or that are to go, are left out.
         let wanted = context.reaper_wants.load(Ordering::Acquire) + context.slots.owed();
@@ -206,10 +207,10 @@ impl Reader {
             context.wake.leave();
             return self.only_acknowledge(acks, slots).await;
         }
-        let ids = acks.iter().map(|ack| (ack.source, ack.id)).collect::<Vec<_>>();
+        let ids = acks.iter().map(|ack| (ack.inlet, ack.id)).collect::<Vec<_>>();
         let request = ReadRequest {
             acks: &ids,
-            source,
+            inlet,
             count,
             // The answer to the acknowledgements must not wait for new work, and a read that takes
             // its turn beside a waiting lane comes straight back to it.
@@ -236,8 +237,8 @@ impl Reader {
             }
         };
         self.note_size(&deliveries);
-        self.lane_served = source == Source::Lane;
-        if source == Source::Lane && deliveries.len() < count {
+        self.lane_served = inlet == Inlet::LANE;
+        if inlet == Inlet::LANE && deliveries.len() < count {
             context.lane_waits.store(false, Ordering::Release);
         }
         self.assign(deliveries, slots, sent).await;
@@ -268,7 +269,7 @@ impl Reader {
         let context = &self.context;
         let mut letters = Vec::new();
         if !acks.is_empty() {
-            let ids = acks.iter().map(|ack| (ack.source, ack.id)).collect::<Vec<_>>();
+            let ids = acks.iter().map(|ack| (ack.inlet, ack.id)).collect::<Vec<_>>();
             let acknowledged = context.acknowledge(&ids).await;
             letters = self.finish_acks(acks, acknowledged, &mut slots);
         }
@@ -318,19 +319,19 @@ impl Reader {
     async fn recover(&self) -> Result<(), StoreError> {
         let context = &self.context;
         let Ok(_intake) = context.intake.acquire().await else { return Ok(()) };
-        for source in [Source::Stream, Source::Lane] {
+        for inlet in [Inlet::STREAM, Inlet::LANE] {
             let mut cursor = EntryId::ZERO;
             let mut pending = BTreeSet::new();
             loop {
                 let (queue, consumer) = (&context.queue, &context.place.consumer);
                 let own =
-                    context.store.own_pending(queue, consumer, source, cursor, BATCH_MAX).await?;
+                    context.store.own_pending(queue, consumer, inlet, cursor, BATCH_MAX).await?;
                 let Some(last) = own.last() else { break };
                 cursor = last.id;
                 pending.extend(own.iter().map(|hold| hold.id));
                 self.take_up(&context.held.lost(own)).await?;
             }
-            context.held.forget_left(source, &pending);
+            context.held.forget_left(inlet, &pending);
         }
         Ok(())
     }

@@ -8,13 +8,13 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::entry::{EntryId, Source};
-use crate::fail_point::FailPoint;
-use crate::mutant::Mutant;
+use crate::model::entry::{EntryId, Inlet};
+use crate::model::fail_point::FailPoint;
+use crate::model::mutant::Mutant;
 use crate::runtime::pause::jittered;
 use crate::runtime::queue::{Assignment, QueueContext};
 use crate::runtime::slots::Slot;
-use crate::store::{Idle, StoreError, Sweep, Swept};
+use crate::store::{ClaimedPage, Idle, IdleClaim, StoreError};
 
 /// The reaping loop of one queue.
 pub(crate) struct Reaper {
@@ -42,7 +42,7 @@ impl Reaper {
             let asked = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                () = self.context.sweep_now.notified() => true,
+                () = self.context.reap_now.notified() => true,
                 () = sleep(delay) => false,
             };
             delay = jittered(interval);
@@ -58,8 +58,8 @@ impl Reaper {
             let valid = if asked { Duration::ZERO } else { interval / 4 * 3 };
             let mut looked = Duration::ZERO;
             let [mut stream, mut lane] = self.cursors;
-            for (source, cursor) in [(Source::Stream, &mut stream), (Source::Lane, &mut lane)] {
-                match self.sweep(source, cursor, valid, &stop).await {
+            for (inlet, cursor) in [(Inlet::STREAM, &mut stream), (Inlet::LANE, &mut lane)] {
+                match self.claim_idle(inlet, cursor, valid, &stop).await {
                     Ok(ago) => looked = looked.max(ago),
                     // The reader makes a lost group again.
                     Err(StoreError::GroupMissing) => {}
@@ -78,9 +78,9 @@ impl Reaper {
 
     /// Goes through the pending list page by page while there are idle entries and free slots. Answers
     /// how long ago another process has looked, if that look counts.
-    async fn sweep(
+    async fn claim_idle(
         &self,
-        source: Source,
+        inlet: Inlet,
         cursor: &mut EntryId,
         mut valid: Duration,
         stop: &CancellationToken,
@@ -94,7 +94,7 @@ impl Reaper {
             }
             let (queue, lease) = (&context.queue, context.config.lease);
             if let Idle::NotFound { ago } =
-                context.store.has_idle(queue, source, lease, valid).await?
+                context.store.has_idle(queue, inlet, lease, valid).await?
             {
                 return Ok(ago);
             }
@@ -104,7 +104,7 @@ impl Reaper {
             if slots.is_empty() || context.gate.is_shut() {
                 break;
             }
-            let Some(found) = self.sweep_page(source, cursor, slots).await? else { break };
+            let Some(found) = self.claim_page(inlet, cursor, slots).await? else { break };
             ends += usize::from(*cursor == EntryId::ZERO);
             // What is idle may be in flight here, and is passed by however often it is met.
             if found == 0 && ends > 1 {
@@ -115,9 +115,9 @@ impl Reaper {
     }
 
     /// Claims what is idle on one page: how much was found, or nothing while claims have to wait.
-    async fn sweep_page(
+    async fn claim_page(
         &self,
-        source: Source,
+        inlet: Inlet,
         cursor: &mut EntryId,
         mut slots: Vec<Slot>,
     ) -> Result<Option<usize>, StoreError> {
@@ -126,25 +126,25 @@ impl Reaper {
         let sent = Instant::now();
         let Some(expected) = context.clock.expectation(sent) else {
             let why = "the server has been silent, so live owners renew first";
-            context.report.sweep_refused(why);
+            context.report.claim_refused(why);
             return Ok(None);
         };
-        let in_flight = context.held.silent(source, sent, context.config.lease);
-        let sweep = Sweep {
-            source,
+        let in_flight = context.held.silent(inlet, sent, context.config.lease);
+        let sweep = IdleClaim {
+            inlet,
             lease: context.config.lease,
             cursor: *cursor,
             limit: slots.len(),
             expected: Some(expected).filter(|_| !Mutant::SweepUntimed.is_seeded()),
             skip: &in_flight,
         };
-        match context.store.sweep(&context.queue, &context.place.consumer, sweep).await? {
-            Swept::ClockOff { now } => {
+        match context.store.claim_idle(&context.queue, &context.place.consumer, sweep).await? {
+            ClaimedPage::ClockOff { now } => {
                 context.clock.stepped(Instant::now(), now);
-                context.report.sweep_refused("the server's clock is not where it was expected");
+                context.report.claim_refused("the server's clock is not where it was expected");
                 Ok(None)
             }
-            Swept::Page { cursor: next, claimed, trimmed, left } => {
+            ClaimedPage::Page { cursor: next, claimed, trimmed, left } => {
                 *cursor = if Mutant::CursorStays.is_seeded() { EntryId::ZERO } else { next };
                 context.report.left(left);
                 let found = claimed.len() + trimmed;

@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use tracing::{debug, error, info, warn};
 
-use crate::alert::Alert;
-use crate::cause::chain;
-use crate::entry::{Delivery, EntryId, Hold, Source};
 use crate::handler::Place;
-use crate::metrics::{Failure, Finish, QueueMetrics, Reclaim, Running, Stage};
-use crate::policy::Reason;
-use crate::record::due;
+use crate::insight::alert::Alert;
+use crate::insight::metrics::{Failure, Finish, QueueMetrics, Reclaim, Running, Stage};
+use crate::insight::view::GroupInfo;
+use crate::model::cause::chain;
+use crate::model::entry::{Delivery, EntryId, Hold};
+use crate::model::policy::Reason;
+use crate::model::record::due;
 use crate::runtime::lookout::Lookout;
 use crate::store::StoreError;
 use crate::store::inspect::StreamInfo;
-use crate::view::GroupInfo;
 
 macro_rules! counters {
     ($($(#[$docs:meta])* $name:ident,)*) => {
@@ -50,16 +50,16 @@ counters! {
     /// Attempts that ended in an error, a panic or a timeout.
     failed,
     /// Attempts that were put off by what was not the job's doing, and count as no failure.
-    postponed,
+    snoozed,
     /// Entries that the server confirmed as acknowledged.
     acknowledged,
     /// Acknowledgements of entries that were not pending any more: late, or claimed by another.
     acknowledged_late,
     /// Jobs set aside until they are tried again: failed ones until their back-off is over, and those
     /// that were put off.
-    set_aside,
+    retried,
     /// Jobs stored as dead letters.
-    buried,
+    dead_lettered,
     /// Idle entries claimed from consumers that were not heard of.
     claimed,
     /// Own entries whose delivery had been lost on the way, taken up again.
@@ -81,27 +81,27 @@ counters! {
     /// something else and no dead letter can tell of them.
     left,
     /// Entries handed back uncounted.
-    handed_back,
+    released,
     /// Entries of event types for which the group has no handler.
     unhandled,
     /// Groups that were lost and made again.
-    groups_restored,
+    groups_recreated,
     /// Sweeps that the server's clock, or a gap in its answers, forbade.
-    sweeps_refused,
+    claims_refused,
     /// Requests to the server that failed.
     server_errors,
     /// Reading connections that were opened again.
     reconnects,
     /// Reading connections that were given up because the server was silent for longer than the
     /// block time and its margin.
-    silent_reads,
+    read_timeouts,
     /// Entries that retention took from the stream.
     entries_trimmed,
     /// Dead letters deleted because there were more than may be kept.
     letters_trimmed,
     /// Dead consumers that were removed.
     consumers_retired,
-    /// Runs of a [service](crate::service::Service) that ended before they should, by a panic or by
+    /// Runs of a [service](crate::handler::service::Service) that ended before they should, by a panic or by
     /// returning. It is run again after a pause.
     services_ended,
 }
@@ -177,11 +177,10 @@ impl Report {
     pub(crate) fn started(&self, delivery: &Delivery, server_now: u64) -> Running<'_> {
         // A delivery that is not the first says when others died, not how long work waits.
         if delivery.delivery_count == 1 {
-            let (metric, from) = match delivery.source {
-                Source::Stream => {
-                    (&self.metrics.queue_time, Some(delivery.entry.id().milliseconds()))
-                }
-                Source::Lane => (&self.metrics.lateness, due(&delivery.entry)),
+            let (metric, from) = if delivery.inlet.is_lane() {
+                (&self.metrics.lateness, due(&delivery.entry))
+            } else {
+                (&self.metrics.queue_time, Some(delivery.entry.id().milliseconds()))
             };
             if let Some(from) = from {
                 metric.record(Duration::from_millis(server_now.saturating_sub(from)));
@@ -209,8 +208,8 @@ impl Report {
         log!(debug, self, entry_id = %hold.id, event_id, attempt, ?failure, "attempt failed");
     }
 
-    pub(crate) fn postponed(&self, hold: Hold, event_id: &str, attempt: u32) {
-        count!(self, postponed as postponed, 1);
+    pub(crate) fn snoozed(&self, hold: Hold, event_id: &str, attempt: u32) {
+        count!(self, snoozed as snoozed, 1);
         log!(debug, self, entry_id = %hold.id, event_id, attempt, "attempt put off, not counted as a failure");
     }
 
@@ -223,7 +222,7 @@ impl Report {
         }
     }
 
-    pub(crate) fn set_aside(
+    pub(crate) fn retry_scheduled(
         &self,
         hold: Hold,
         event_id: &str,
@@ -231,17 +230,23 @@ impl Report {
         delay: Duration,
         error: &str,
     ) {
-        count!(self, set_aside, 1);
+        count!(self, retried, 1);
         self.metrics.finished(Finish::Retry);
         log!(debug, self, entry_id = %hold.id, event_id, failures, ?delay, error, "set aside until it is tried again");
     }
 
     /// The error is what the handler said, as the dead letter keeps it.
-    pub(crate) fn buried(&self, hold: Hold, event_id: &str, reason: Reason, error: Option<&str>) {
-        count!(self, buried, 1);
+    pub(crate) fn dead_lettered(
+        &self,
+        hold: Hold,
+        event_id: &str,
+        reason: Reason,
+        error: Option<&str>,
+    ) {
+        count!(self, dead_lettered, 1);
         self.metrics.finished(Finish::Dead);
         self.metrics.quarantined(reason);
-        self.lookout.buried(1);
+        self.lookout.dead_lettered(1);
         log!(info, self, entry_id = %hold.id, event_id, reason = reason.as_str(), error, "stored as a dead letter");
     }
 
@@ -278,7 +283,7 @@ impl Report {
 
     pub(crate) fn trimmed(&self, entries: usize) {
         count!(self, trimmed as trimmed, entries);
-        self.lookout.buried(wide(entries));
+        self.lookout.dead_lettered(wide(entries));
         log!(error, self, entries, "payload trimmed before the job was done, outcome unknown");
     }
 
@@ -302,8 +307,8 @@ impl Report {
         }
     }
 
-    pub(crate) fn handed_back(&self, hold: Hold) {
-        count!(self, handed_back, 1);
+    pub(crate) fn released(&self, hold: Hold) {
+        count!(self, released, 1);
         self.metrics.finished(Finish::Cancelled);
         log!(info, self, entry_id = %hold.id, "handed back uncounted");
     }
@@ -319,14 +324,14 @@ impl Report {
         log!(debug, self, entry_id = %hold.id, event_type, "no handler for this event type");
     }
 
-    pub(crate) fn group_restored(&self) {
-        count!(self, groups_restored as groups_recreated, 1);
-        self.lookout.group_restored();
+    pub(crate) fn group_recreated(&self) {
+        count!(self, groups_recreated as groups_recreated, 1);
+        self.lookout.group_recreated();
         log!(error, self, "the group was lost and has been made again at its durable floor");
     }
 
-    pub(crate) fn sweep_refused(&self, why: &'static str) {
-        count!(self, sweeps_refused as sweeps_refused, 1);
+    pub(crate) fn claim_refused(&self, why: &'static str) {
+        count!(self, claims_refused as claims_refused, 1);
         log!(warn, self, why, "refused to claim idle entries");
     }
 
@@ -357,8 +362,8 @@ impl Report {
         log!(info, self, "opened the reading connection again");
     }
 
-    pub(crate) fn silent_read(&self) {
-        count!(self, silent_reads as watchdog, 1);
+    pub(crate) fn read_timeouts(&self) {
+        count!(self, read_timeouts as watchdog, 1);
         log!(warn, self, "the server was silent: gave the reading connection up");
     }
 

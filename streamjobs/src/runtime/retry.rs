@@ -84,7 +84,7 @@ impl Promoter {
         }
         // At the start, whatever was ever handed back may still wait.
         if self.released.replace(promoted.released).unwrap_or(0) != promoted.released {
-            context.sweep_now.notify_one();
+            context.reap_now.notify_one();
         }
         if context.gate.is_shut() {
             return self.interval();

@@ -12,15 +12,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
-use crate::backoff::Backoff;
-use crate::cause::BoxError;
-use crate::client::Client;
-use crate::error::StartError;
 use crate::handler::panic_text;
-use crate::metrics::ServiceMetrics;
+use crate::handler::service::{ServedQueue, Service, ServiceContext};
+use crate::insight::metrics::ServiceMetrics;
+use crate::model::backoff::Backoff;
+use crate::model::cause::BoxError;
+use crate::model::error::StartError;
+use crate::publish::client::Client;
 use crate::runtime::pause::Pause;
 use crate::runtime::report::Tally;
-use crate::service::{ServedQueue, Service, ServiceContext};
 
 /// What runs beside the consumers.
 pub(crate) struct Services {

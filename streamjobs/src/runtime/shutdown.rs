@@ -8,8 +8,8 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, timeout};
 use tracing::info;
 
-use crate::entry::EntryId;
-use crate::fail_point::FailPoint;
+use crate::model::entry::EntryId;
+use crate::model::fail_point::FailPoint;
 use crate::runtime::Runtime;
 use crate::runtime::queue::QueueContext;
 use crate::runtime::report::Counters;
@@ -23,7 +23,7 @@ pub struct ShutdownReport {
     /// Jobs that were in flight when the shutdown began and ended by themselves.
     pub finished: u64,
     /// Jobs that were handed back uncounted, for other processes to claim at once.
-    pub handed_back: u64,
+    pub released: u64,
     /// Jobs that could neither finish nor be handed back; others claim them when their lease ends.
     pub abandoned: Vec<Abandoned>,
     /// How long the shutdown took.
@@ -59,7 +59,7 @@ impl Runtime {
         let mut whole = ShutdownReport::default();
         for report in join_all(stops).await {
             whole.finished += report.finished;
-            whole.handed_back += report.handed_back;
+            whole.released += report.released;
             whole.abandoned.extend(report.abandoned);
         }
         self.workers.end().await;
@@ -95,15 +95,15 @@ impl Worker {
         let abandoned = self.queues.iter().flat_map(|context| abandoned(context)).collect();
         self.retire().await;
         let after = self.tally.counters();
-        let ended = |counters: Counters| counters.succeeded + counters.failed + counters.postponed;
+        let ended = |counters: Counters| counters.succeeded + counters.failed + counters.snoozed;
         let report = ShutdownReport {
             finished: ended(after) - ended(before),
-            handed_back: after.handed_back - before.handed_back,
+            released: after.released - before.released,
             abandoned,
             took: started.elapsed(),
         };
         info!(
-            consumer = %self.name, finished = report.finished, handed_back = report.handed_back,
+            consumer = %self.name, finished = report.finished, released = report.released,
             abandoned = report.abandoned.len(), took = ?report.took, "shutdown: done"
         );
         report

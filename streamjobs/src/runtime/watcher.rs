@@ -5,12 +5,12 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::alert::Reading;
-use crate::config::Retention;
+use crate::insight::alert::Reading;
+use crate::insight::view::GroupInfo;
+use crate::model::config::Retention;
 use crate::runtime::pause::{jittered, stopped_within};
 use crate::runtime::queue::QueueContext;
 use crate::runtime::quiet::{SELDOM, Turns};
-use crate::view::GroupInfo;
 
 /// The watching loop of one queue.
 pub(crate) struct Watcher {
@@ -49,14 +49,14 @@ impl Watcher {
         };
         context.report.seen(group.as_ref(), stream.as_ref());
         let now = Instant::now();
-        let held_by = context.trims.held_by();
+        let blocked_by = context.trims.blocked_by();
         let reading = Reading {
             happened: context.lookout.happened(),
             group: group.as_ref(),
             reads: self.reads(begun, now),
             length: stream.as_ref().map(|stream| stream.length),
             length_max: self.length_max(),
-            held_by: held_by.as_deref(),
+            blocked_by: blocked_by.as_deref(),
         };
         for alert in context.lookout.look(now, &reading) {
             context.report.alert(&alert);

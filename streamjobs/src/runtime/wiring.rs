@@ -8,15 +8,16 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use tracing::info;
 
-use crate::alert::Watch;
-use crate::cause::BoxError;
-use crate::client::Client;
-use crate::config::RuntimeConfig;
-use crate::error::{ControlError, StartError};
 use crate::handler::{Place, States};
-use crate::metrics::QueueMetrics;
-use crate::name::{ConsumerName, StreamName};
-use crate::presence::About;
+use crate::insight::alert::Watch;
+use crate::insight::metrics::QueueMetrics;
+use crate::model::cause::BoxError;
+use crate::model::config::RuntimeConfig;
+use crate::model::error::{ControlError, StartError};
+use crate::model::heartbeat::Heartbeat;
+use crate::model::name::{ConsumerName, StreamName};
+use crate::model::trace::span::Telling;
+use crate::publish::client::Client;
 use crate::runtime::acks::Acks;
 use crate::runtime::clock::Clock;
 use crate::runtime::departed::Departed;
@@ -32,7 +33,6 @@ use crate::runtime::report::{Report, Tally};
 use crate::runtime::slots::Slots;
 use crate::runtime::wake::Wake;
 use crate::store::{Queue, Store, StoreError};
-use crate::trace::span::Telling;
 
 /// What every queue of a runtime gets.
 #[derive(Debug)]
@@ -138,7 +138,7 @@ impl Wiring {
             health: LoopHealth::new(),
             suspect: AtomicBool::new(false),
             lane_waits: AtomicBool::new(false),
-            sweep_now: Notify::new(),
+            reap_now: Notify::new(),
             renew_now: Notify::new(),
             reaper_wants: AtomicUsize::new(0),
             intake: Semaphore::new(1),
@@ -188,9 +188,9 @@ pub(crate) async fn prepare(context: &QueueContext) -> Result<(), Unprepared> {
     }
     // Before the first read: what was trimmed unread is not seen any more once the group reads on,
     // and a pause holds for processes that start later.
-    let about = About::this_process(context.server_now(), context.beat_interval()).write();
-    let beat = context.store.beat(&context.queue, &context.place.consumer, &about).await;
-    let beat = unless_refused(context, "beat", beat).map_err(failed)?;
+    let about = Heartbeat::this_process(context.server_now(), context.heartbeat_interval()).write();
+    let beat = context.store.heartbeat(&context.queue, &context.place.consumer, &about).await;
+    let beat = unless_refused(context, "heartbeat", beat).map_err(failed)?;
     context.report.trimmed_unread(beat.map_or(0, |beat| beat.trimmed_unread));
     let look = context.store.promote(&context.queue, 0).await;
     if let Some(look) = unless_refused(context, "look for a pause", look).map_err(failed)? {

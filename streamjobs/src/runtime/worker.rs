@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::handler::panic_text;
-use crate::name::{ConsumerName, GroupName};
+use crate::model::name::{ConsumerName, GroupName};
 use crate::runtime::queue::QueueContext;
 use crate::runtime::report::Tally;
 use crate::runtime::shutdown::ShutdownReport;
@@ -111,9 +111,9 @@ impl Worker {
     }
 
     /// Has the reapers look for idle entries without waiting for their interval.
-    pub(crate) fn sweep_now(&self) {
+    pub(crate) fn reap_now(&self) {
         for context in &self.queues {
-            context.sweep_now.notify_one();
+            context.reap_now.notify_one();
         }
     }
 

@@ -9,9 +9,9 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
-use crate::config::slots_of;
-use crate::error::{ControlError, StartError};
-use crate::name::{ConsumerName, GroupName, NameError};
+use crate::model::config::slots_of;
+use crate::model::error::{ControlError, StartError};
+use crate::model::name::{ConsumerName, GroupName, NameError};
 use crate::runtime::plan::PlannedQueue;
 use crate::runtime::shutdown::ShutdownReport;
 use crate::runtime::wiring::{Unprepared, Wiring, prepare};
@@ -117,9 +117,9 @@ impl Workers {
             let report = worker.stop(workers.grace()).await;
             let mut set = workers.lock();
             set.running.retain(|other| !Arc::ptr_eq(other, &worker));
-            if report.handed_back > 0 {
+            if report.released > 0 {
                 // Others of this process need not hear of it from the server.
-                set.of(worker.group.as_str()).for_each(Worker::sweep_now);
+                set.of(worker.group.as_str()).for_each(Worker::reap_now);
             }
             drop(set);
             report
@@ -165,7 +165,7 @@ impl Workers {
     pub(crate) fn reap_now(&self, group: &str) -> Result<(), ControlError> {
         let mut set = self.open()?;
         set.group(group)?;
-        set.of(group).for_each(Worker::sweep_now);
+        set.of(group).for_each(Worker::reap_now);
         Ok(())
     }
 
@@ -175,7 +175,7 @@ impl Workers {
         let worker = set.running.iter().find(|worker| worker.name == *name);
         let worker =
             worker.ok_or_else(|| ControlError::UnknownConsumer { consumer: name.clone() })?;
-        worker.sweep_now();
+        worker.reap_now();
         Ok(())
     }
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use crate::model::version::Release;
 use crate::store::{Queue, Reply};
-use crate::version::Release;
 
 /// Tells what a server is and how it is set up.
 pub trait Facts: Send + Sync {
@@ -13,7 +13,7 @@ pub trait Facts: Send + Sync {
 }
 
 /// Something that was asked, or why it was not told.
-pub type Told<T> = Result<T, String>;
+pub type Reported<T> = Result<T, String>;
 
 /// What a server says of itself.
 #[derive(Clone, Debug)]
@@ -23,13 +23,13 @@ pub struct ServerFacts {
     /// As whom it was asked.
     pub user: String,
     /// What it is and how it fares.
-    pub state: Told<ServerState>,
+    pub state: Reported<ServerState>,
     /// How it is set up, as far as its state does not show it.
-    pub settings: Told<ServerSettings>,
+    pub settings: Reported<ServerSettings>,
     /// What the user may not do.
-    pub rights: Told<Rights>,
+    pub rights: Reported<Rights>,
     /// Its clock, and ours.
-    pub clock: Told<ClockOffset>,
+    pub clock: Reported<ClockOffset>,
 }
 
 /// What a server is and how it fares. What it does not say is none.

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use crate::entry::{Entry, EntryId, Source};
-use crate::name::StreamName;
+use crate::model::entry::{Entry, EntryId, Inlet};
+use crate::model::name::StreamName;
 use crate::store::{Queue, Reply, ServerTime};
 
 /// A stream as its server sees it.
@@ -59,7 +59,7 @@ pub struct GroupFacts {
     /// How long nothing has been heard of the oldest pending entry.
     pub oldest_pending: Option<Duration>,
     /// Failed jobs waiting for their back-off.
-    pub set_aside: u64,
+    pub retrying: u64,
     /// Dead letters; none where their key holds something else.
     pub dead_letters: Option<u64>,
     /// When the group was paused, by the server's clock in milliseconds.
@@ -119,7 +119,7 @@ pub struct Consumers {
 #[derive(Clone, Copy, Debug)]
 pub struct PendingLook<'a> {
     /// In the stream, or in the lane.
-    pub source: Source,
+    pub inlet: Inlet,
     /// Those after this id.
     pub after: EntryId,
     /// Those that have been idle for at least this long.
@@ -146,7 +146,7 @@ pub struct PendingEntry {
 
 /// A job that is set aside, as its server sees it; what its record does not say is none.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SetAsideFacts {
+pub struct RetryFacts {
     /// Its name among those that are set aside.
     pub name: String,
     /// When it is due, by the server's clock in milliseconds.
@@ -165,11 +165,11 @@ pub struct SetAsideFacts {
 
 /// Some jobs that are set aside.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SetAside {
+pub struct Retries {
     /// The server's clock.
     pub now: ServerTime,
     /// The jobs, in the order in which they are due.
-    pub jobs: Vec<SetAsideFacts>,
+    pub jobs: Vec<RetryFacts>,
     /// Whether there may be more behind them.
     pub more: bool,
 }
@@ -223,12 +223,12 @@ pub trait Inspect: Send + Sync {
     ) -> Reply<'a, Vec<PendingEntry>>;
 
     /// Jobs that are set aside, after one of them or from the first on: at most so many.
-    fn set_aside_jobs<'a>(
+    fn retries<'a>(
         &'a self,
         queue: &'a Queue,
         after: Option<&'a str>,
         limit: usize,
-    ) -> Reply<'a, SetAside>;
+    ) -> Reply<'a, Retries>;
 
     /// Entries of a stream, oldest or newest first.
     fn range<'a>(

@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-use crate::entry::{EntryId, Fields};
-pub use crate::name::RedriveToken;
-use crate::name::{ConsumerName, GroupName};
+use crate::model::entry::{EntryId, Fields};
+pub use crate::model::name::RedriveToken;
+use crate::model::name::{ConsumerName, GroupName};
 use crate::store::{Queue, Reply, StoreError, StoredDeadLetter};
 
 /// Who takes dead letters to store them elsewhere.
 ///
 /// Takers with the same group share the letters between them: each is taken by one of them, and
-/// again by another one when it was not [settled](crate::dead_letter::DeadLetters::settle) within
+/// again by another one when it was not [settled](crate::api::dead_letter::DeadLetters::settle) within
 /// the lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Taker {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::entry::EntryId;
+use crate::model::entry::EntryId;
 use crate::store::{Queue, Reply};
 
 /// Who begins work, as a mark remembers it.

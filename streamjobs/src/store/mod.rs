@@ -24,11 +24,11 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use thiserror::Error;
 
-use crate::cause::BoxError;
-use crate::config::{Retention, Start};
-pub use crate::entry::{Delivery, Hold, Source};
-use crate::entry::{Entry, EntryId, Fields};
-use crate::name::{ConsumerName, GroupName, StreamName};
+use crate::model::cause::BoxError;
+use crate::model::config::{Retention, Start};
+pub use crate::model::entry::{Delivery, Hold, Inlet};
+use crate::model::entry::{Entry, EntryId, Fields};
+use crate::model::name::{ConsumerName, GroupName, StreamName};
 
 /// What a store's method returns.
 pub type Reply<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
@@ -43,21 +43,22 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// The key that entries of this source stand in.
+    /// The key that entries of this inlet stand in.
     #[must_use]
-    pub fn key(&self, source: Source) -> String {
-        match source {
-            Source::Stream => self.stream.as_str().to_owned(),
-            Source::Lane => self.stream.lane_key(&self.group),
+    pub fn key(&self, inlet: Inlet) -> String {
+        if inlet.is_lane() {
+            self.stream.lane_key(&self.group)
+        } else {
+            self.stream.as_str().to_owned()
         }
     }
 }
 
 /// What an owner-checked step found. Closed on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Checked {
+pub enum FenceResult {
     /// Still held; the step was carried out.
-    Held,
+    Owned,
     /// Another attempt holds the entry; nothing was changed.
     TakenOver,
     /// Nobody holds the entry: it was acknowledged. Nothing was changed.
@@ -74,9 +75,9 @@ pub type NewEntry = Fields;
 #[derive(Debug)]
 pub struct ReadRequest<'a> {
     /// Entries to acknowledge in front of the read, in the same round trip.
-    pub acks: &'a [(Source, EntryId)],
+    pub acks: &'a [(Inlet, EntryId)],
     /// Which stream to read.
-    pub source: Source,
+    pub inlet: Inlet,
     /// How many entries at most; zero reads nothing and does not wait.
     pub count: usize,
     /// How long to wait for the first entry; none means not at all.
@@ -119,9 +120,9 @@ pub trait Appender: Send {
 
 /// Asks for idle entries of other consumers, and of this one's lost replies.
 #[derive(Clone, Copy, Debug)]
-pub struct Sweep<'a> {
+pub struct IdleClaim<'a> {
     /// Which stream to sweep.
-    pub source: Source,
+    pub inlet: Inlet,
     /// Entries idle for at least this long may be claimed.
     pub lease: Duration,
     /// Where the last sweep ended; zero starts over.
@@ -148,7 +149,7 @@ pub enum Idle {
 
 /// What a sweep found. Closed on purpose.
 #[derive(Debug)]
-pub enum Swept {
+pub enum ClaimedPage {
     /// The page was swept.
     Page {
         /// Where to go on; zero at the end of the pending list.
@@ -178,7 +179,7 @@ pub struct Renewed {
     /// The server's clock.
     pub now: ServerTime,
     /// An answer for each hold, in order.
-    pub answers: Vec<Checked>,
+    pub answers: Vec<FenceResult>,
 }
 
 /// What a look at the retry set found and did.
@@ -206,7 +207,7 @@ pub struct Promoted {
 
 /// What a beat recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Beat {
+pub struct Recorded {
     /// The id after which everything may still have to be done.
     pub floor: EntryId,
     /// Entries that were trimmed before they were delivered, each told once to one consumer.
@@ -255,7 +256,7 @@ pub trait Store:
 
     /// Makes a group that was lost again, at its durable floor, or at the beginning when that is
     /// lost as well. True if it was made on either stream.
-    fn restore<'a>(&'a self, queue: &'a Queue) -> Reply<'a, bool>;
+    fn recreate<'a>(&'a self, queue: &'a Queue) -> Reply<'a, bool>;
 
     /// Opens a connection for one reader. Reads fail when the server is silent for longer than
     /// the block time and `margin`.
@@ -273,7 +274,7 @@ pub trait Store:
     fn acknowledge<'a>(
         &'a self,
         queue: &'a Queue,
-        acks: &'a [(Source, EntryId)],
+        acks: &'a [(Inlet, EntryId)],
     ) -> Reply<'a, usize>;
 
     /// Renews what is held: idle time zero, delivery count as it is.
@@ -291,11 +292,11 @@ pub trait Store:
         consumer: &'a ConsumerName,
         lease: Duration,
         holds: &'a [Hold],
-    ) -> Reply<'a, Vec<Checked>>;
+    ) -> Reply<'a, Vec<FenceResult>>;
 
     /// Sets a failed job aside until its delay is over: stored first, acknowledged second. A dead
     /// letter that says that the entry's payload was gone is replaced by the job, if it is there.
-    fn set_aside<'a>(
+    fn schedule_retry<'a>(
         &'a self,
         queue: &'a Queue,
         consumer: &'a ConsumerName,
@@ -303,43 +304,43 @@ pub trait Store:
         trimmed: Option<EntryId>,
         delay: Duration,
         job: &'a Fields,
-    ) -> Reply<'a, Checked>;
+    ) -> Reply<'a, FenceResult>;
 
     /// Stores a dead letter first and acknowledges second. It replaces one that says that the
     /// entry's payload was gone, if that is there.
-    fn bury<'a>(
+    fn store_dead_letter<'a>(
         &'a self,
         queue: &'a Queue,
         consumer: &'a ConsumerName,
         hold: Hold,
         trimmed: Option<EntryId>,
         letter: &'a Fields,
-    ) -> Reply<'a, Checked>;
+    ) -> Reply<'a, FenceResult>;
 
     /// Whether some entry has been idle for at least the lease: a look that touches none. The look of
     /// any process that found none for such a lease counts as this one for so long.
     fn has_idle<'a>(
         &'a self,
         queue: &'a Queue,
-        source: Source,
+        inlet: Inlet,
         lease: Duration,
         valid: Duration,
     ) -> Reply<'a, Idle>;
 
     /// Claims entries that were idle for too long, counted.
-    fn sweep<'a>(
+    fn claim_idle<'a>(
         &'a self,
         queue: &'a Queue,
         consumer: &'a ConsumerName,
-        sweep: Sweep<'a>,
-    ) -> Reply<'a, Swept>;
+        sweep: IdleClaim<'a>,
+    ) -> Reply<'a, ClaimedPage>;
 
     /// The entries that are pending for this consumer, after `cursor`, at most `limit`.
     fn own_pending<'a>(
         &'a self,
         queue: &'a Queue,
         consumer: &'a ConsumerName,
-        source: Source,
+        inlet: Inlet,
         cursor: EntryId,
         limit: usize,
     ) -> Reply<'a, Vec<Hold>>;
@@ -363,12 +364,12 @@ pub trait Store:
 
     /// Records that the consumer lives, with what it says about itself, and how far the group is
     /// done for certain on the stream. Finds what was trimmed before it was delivered.
-    fn beat<'a>(
+    fn heartbeat<'a>(
         &'a self,
         queue: &'a Queue,
         consumer: &'a ConsumerName,
         about: &'a str,
-    ) -> Reply<'a, Beat>;
+    ) -> Reply<'a, Recorded>;
 
     /// Removes a consumer of the queue, in one step, unless something is pending for it. False only
     /// if something is.

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use crate::entry::{EntryId, Source};
-use crate::name::{ConsumerName, StreamName};
+use crate::model::entry::{EntryId, Inlet};
+use crate::model::name::{ConsumerName, StreamName};
 use crate::store::{Queue, Reply};
 
 /// What becomes of work that is not done yet: undelivered, pending, or set aside.
@@ -51,7 +51,7 @@ pub struct Trimmed {
     pub length: u64,
     /// The group that still needs an entry that would have gone otherwise, and the first that it
     /// needs.
-    pub held_by: Option<(String, EntryId)>,
+    pub blocked_by: Option<(String, EntryId)>,
     /// Whether there is more to remove: one call removes at most 100,000 entries, or 1,000 where
     /// each has to be looked at.
     pub more: bool,
@@ -112,7 +112,7 @@ pub enum Obstacle {
         /// Whether entries would never be delivered.
         undelivered: bool,
         /// Jobs set aside or waiting in the lane.
-        set_aside: u64,
+        retrying: u64,
         /// Dead letters, where the step would delete them.
         dead_letters: u64,
     },
@@ -135,7 +135,7 @@ pub trait Operate: Send + Sync {
     fn move_pending<'a>(
         &'a self,
         queue: &'a Queue,
-        source: Source,
+        inlet: Inlet,
         selected: Selected<'a>,
         destination: Destination<'a>,
     ) -> Reply<'a, MovedPage>;
@@ -170,7 +170,7 @@ pub trait Operate: Send + Sync {
     fn delete_stream<'a>(
         &'a self,
         stream: &'a StreamName,
-        dead_letters_of: &'a [crate::name::GroupName],
+        dead_letters_of: &'a [crate::model::name::GroupName],
     ) -> Reply<'a, bool>;
 }
 

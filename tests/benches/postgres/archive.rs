@@ -10,7 +10,7 @@ use crate::place::Place;
 pub async fn move_letters(place: &Place, letters: usize) -> Duration {
     place.redis.command(&["FLUSHALL"]);
     place.truncate("TRUNCATE streamjobs.dead_letters").await;
-    bury(place, letters);
+    dead_letter(place, letters);
     let (stream, group) = (StreamName::new("orders"), GroupName::new("billing"));
     let archive = place.postgres.archive().queue(stream.unwrap(), group.unwrap());
     let started = Instant::now();
@@ -20,7 +20,7 @@ pub async fn move_letters(place: &Place, letters: usize) -> Duration {
     took
 }
 
-fn bury(place: &Place, letters: usize) {
+fn dead_letter(place: &Place, letters: usize) {
     let client = redis::Client::open(place.redis.url()).unwrap();
     let mut connection = client.get_connection().unwrap();
     let numbers = (0..letters).collect::<Vec<_>>();

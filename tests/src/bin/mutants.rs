@@ -44,19 +44,21 @@ fn guard(mutant: Mutant) -> Guard {
         Mutant::CountedRenew => {
             test("redis", "lease::renewals_do_not_raise_the_delivery_count", "ten renewals")
         }
-        Mutant::UnfencedSettle => {
-            test("redis", "conformance::a_buried_job_is_stored_whole_and_acknowledged", "assertion")
-        }
+        Mutant::UnfencedSettle => test(
+            "redis",
+            "conformance::a_dead_lettered_job_is_stored_whole_and_acknowledged",
+            "assertion",
+        ),
         Mutant::CursorStays => {
             test("redis", "reap::an_old_entry_behind_twenty_thousand_fresh_ones_is_found", "still")
         }
         Mutant::ReadDropped => test(
             "redis",
-            "network::what_a_read_brings_after_a_stop_is_handed_back_at_once",
+            "network::what_a_read_brings_after_a_stop_is_released_at_once",
             "the stop has come to the reader",
         ),
         Mutant::GroupAtEnd => {
-            test("redis", "conformance::a_destroyed_group_is_restored_at_its_floor", "assertion")
+            test("redis", "conformance::a_destroyed_group_is_recreated_at_its_floor", "assertion")
         }
         Mutant::RetireUnchecked => {
             test("redis", "groups::a_consumer_with_pending_entries_is_never_removed", "pending")
@@ -76,7 +78,7 @@ fn guard(mutant: Mutant) -> Guard {
         ),
         Mutant::UndecodableSkipped => test(
             "redis",
-            "poison::what_cannot_be_decoded_is_buried_at_first_sight_with_its_bytes",
+            "poison::what_cannot_be_decoded_is_dead_lettered_at_first_sight_with_its_bytes",
             "still",
         ),
         // Retries begin with a count of one again and again: jobs that always fail are never done with.

@@ -146,7 +146,7 @@ async fn main() {
     let report = runtime.shutdown().await;
     history.write(Deed::Stopped {
         finished: report.finished,
-        handed_back: report.handed_back,
+        released: report.released,
         abandoned: u64::try_from(report.abandoned.len()).unwrap(),
     });
     say("stopped");

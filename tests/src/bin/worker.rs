@@ -126,7 +126,7 @@ async fn main() {
     say(&format!("ready {}", runtime.consumer()));
     terminated.recv().await;
     let report = runtime.shutdown().await;
-    let (finished, handed_back, abandoned) =
-        (report.finished, report.handed_back, report.abandoned.len());
-    say(&format!("stopped finished={finished} handed_back={handed_back} abandoned={abandoned}"));
+    let (finished, released, abandoned) =
+        (report.finished, report.released, report.abandoned.len());
+    say(&format!("stopped finished={finished} released={released} abandoned={abandoned}"));
 }

@@ -200,7 +200,7 @@ fn a_terminated_process_hands_its_work_to_another_within_a_second_uncounted() {
     publish(&server, (0..50).map(|id| id.to_string()));
     eventually(DEADLINE, "running", || started([&leaving]).len() == 2);
     leaving.terminate();
-    leaving.wait_for(|line| line == "stopped finished=0 handed_back=2 abandoned=0", DEADLINE);
+    leaving.wait_for(|line| line == "stopped finished=0 released=2 abandoned=0", DEADLINE);
     let heir = worker(&server, &Plan { lease: Some(3_600_000), ..QUICK });
     let began = Instant::now();
     eventually(DEADLINE, "all done elsewhere", || distinct(&ended([&heir])) == 50);
@@ -211,15 +211,15 @@ fn a_terminated_process_hands_its_work_to_another_within_a_second_uncounted() {
 }
 
 #[test]
-fn a_job_that_kills_its_process_is_buried_after_so_many_deaths() {
+fn a_job_that_kills_its_process_is_dead_lettered_after_so_many_deaths() {
     let server = RedisServer::start().unwrap();
-    die_until_buried(&server, &Plan { mode: "abort", lease: Some(300), ..QUICK }, |_| ());
+    die_until_dead_lettered(&server, &Plan { mode: "abort", lease: Some(300), ..QUICK }, |_| ());
 }
 
 #[test]
-fn a_job_that_overflows_the_stack_is_buried_like_any_that_kills_its_process() {
+fn a_job_that_overflows_the_stack_is_dead_lettered_like_any_that_kills_its_process() {
     let server = RedisServer::start().unwrap();
-    die_until_buried(&server, &Plan { mode: "overflow", lease: Some(300), ..QUICK }, |_| ());
+    die_until_dead_lettered(&server, &Plan { mode: "overflow", lease: Some(300), ..QUICK }, |_| ());
 }
 
 /// Each death counts for all that ran in that process, so a neighbour of the last death has one
@@ -232,7 +232,7 @@ fn neighbours_of_a_poison_job_that_died_with_it_less_often_are_done() {
         let id = |number| format!("{death}-{number}");
         publish(&server, (0..4).map(id));
     };
-    let current = die_until_buried(&server, &plan, neighbours);
+    let current = die_until_dead_lettered(&server, &plan, neighbours);
     let all = || distinct(&ended([&current])) == 4 * 4 + 1;
     eventually(DEADLINE, "every neighbour and the innocent", all);
     assert_eq!(server.length("{orders}:dead:work"), 1, "buried: the poison job alone");
@@ -243,13 +243,19 @@ fn neighbours_of_a_poison_job_that_died_with_it_less_often_are_done() {
 
 /// Publishes one job that kills its process, starts another process after each of the five deaths,
 /// publishes what `beside` says before each of the last four, and returns the process that buried.
-fn die_until_buried(server: &RedisServer, plan: &Plan<'_>, beside: impl Fn(usize)) -> Worker {
+fn die_until_dead_lettered(
+    server: &RedisServer,
+    plan: &Plan<'_>,
+    beside: impl Fn(usize),
+) -> Worker {
     publish(server, ["poison".to_owned()]);
     let mut deaths = 0;
     let mut current = worker(server, plan);
     while server.length("{orders}:dead:work") == 0 {
-        let buried = || server.length("{orders}:dead:work") == 1;
-        eventually(DEADLINE, "a death or a burial", || buried() || !is_running(current.pid()));
+        let dead_lettered = || server.length("{orders}:dead:work") == 1;
+        eventually(DEADLINE, "a death or a burial", || {
+            dead_lettered() || !is_running(current.pid())
+        });
         if !is_running(current.pid()) {
             deaths += 1;
             assert!(deaths <= 5, "more deaths than deliveries are allowed");

@@ -67,13 +67,13 @@ async fn pending_entries_are_claimed_for_a_consumer_and_released() {
 }
 
 #[tokio::test]
-async fn a_job_that_is_set_aside_is_shown_with_its_time_and_can_run_now() {
+async fn a_job_that_is_scheduled_for_retry_is_shown_with_its_time_and_can_run_now() {
     let site = Site::start().await;
     let slow = GroupOptions::new().backoff(Backoff::fixed(Duration::from_secs(3_600)));
     let builder = Runtime::builder(&site.client).handlers(handlers![stumble]).group("work", slow);
     let runtime = builder.start().await.unwrap();
     site.append("order.placed", "{}");
-    let path = format!("{GROUP}/set-aside");
+    let path = format!("{GROUP}/retries");
     let shown = async || site.get(&path).await.text.contains("name=\"id\" value=\"s:");
     eventually_async(DEADLINE, "it is shown", shown).await;
     let page = site.get(&path).await;
@@ -85,7 +85,7 @@ async fn a_job_that_is_set_aside_is_shown_with_its_time_and_can_run_now() {
     assert!(ran.is(303).notice().starts_with("1 of 1 jobs are due now"), "{}", ran.notice());
     let done = async || {
         site.server.length("{orders}:lane:work") == 0
-            && site.group().info().await.unwrap().set_aside == 0
+            && site.group().info().await.unwrap().retrying == 0
     };
     eventually_async(DEADLINE, "it is done", done).await;
     site.post(&format!("{path}/run-now"), &[("id", "nonsense")]).await.is(400);
@@ -97,9 +97,9 @@ async fn a_job_that_is_set_aside_is_shown_with_its_time_and_can_run_now() {
 async fn letters_are_redriven_after_a_dry_run_that_changes_nothing() {
     let site = Site::start().await;
     for order in [1, 2, 3] {
-        site.bury(&format!("order {order} not found"), "{}");
+        site.store_dead_letter(&format!("order {order} not found"), "{}");
     }
-    let other = site.bury("the bank is closed", "{}");
+    let other = site.store_dead_letter("the bank is closed", "{}");
     let page = site.get(&format!("{GROUP}/dead")).await;
     let kind = page.text.split("data-fingerprint=\"").nth(1).unwrap().split('"').next().unwrap();
     let path = format!("{GROUP}/dead/redrive");
@@ -110,7 +110,7 @@ async fn letters_are_redriven_after_a_dry_run_that_changes_nothing() {
         .says("name=\"all\" value=\"1\"");
     assert_eq!(site.server.length("{orders}:dead:work"), 4);
     let until = dry.field("until");
-    site.bury("order 4 not found", "{}");
+    site.store_dead_letter("order 4 not found", "{}");
     let fields = [("fingerprint", kind), ("all", "1"), ("until", &until)];
     let done = site.post_as("redrive", &path, &fields).await;
     let told =
@@ -132,7 +132,7 @@ async fn letters_are_redriven_after_a_dry_run_that_changes_nothing() {
 #[tokio::test]
 async fn a_redrive_stops_when_the_server_cannot_do_it_and_says_how_many_were_not_tried() {
     let site = Site::start().await;
-    let ids = (0..3).map(|_| site.bury("no", "{}")).collect::<Vec<_>>();
+    let ids = (0..3).map(|_| site.store_dead_letter("no", "{}")).collect::<Vec<_>>();
     let fields = ["1-1", &ids[0], &ids[1], &ids[2]].map(|id| ("id", id));
     site.server.command(&["CONFIG", "SET", "maxmemory", "1"]);
     let full = site.post(&format!("{GROUP}/dead/redrive"), &fields).await;
@@ -150,7 +150,7 @@ async fn a_redrive_stops_when_the_server_cannot_do_it_and_says_how_many_were_not
 #[tokio::test]
 async fn a_redrive_on_a_server_that_does_not_answer_waits_for_one_letter_alone() {
     let site = Site::start().await;
-    let ids = (0..100).map(|_| site.bury("no", "{}")).collect::<Vec<_>>();
+    let ids = (0..100).map(|_| site.store_dead_letter("no", "{}")).collect::<Vec<_>>();
     let fields = ids.iter().map(|id| ("id", id.as_str())).collect::<Vec<_>>();
     site.server.freeze();
     let path = format!("{GROUP}/dead/redrive");
@@ -163,7 +163,7 @@ async fn a_redrive_on_a_server_that_does_not_answer_waits_for_one_letter_alone()
 #[tokio::test]
 async fn letters_are_purged_only_when_chosen_or_when_all_of_a_kind_are_meant() {
     let site = Site::start().await;
-    let ids = (0..4).map(|_| site.bury("no", "{}")).collect::<Vec<_>>();
+    let ids = (0..4).map(|_| site.store_dead_letter("no", "{}")).collect::<Vec<_>>();
     let path = format!("{GROUP}/dead/purge");
     let dry = site.post(&path, &[("dry_run", "1")]).await;
     dry.is(200).says("4 dead letters of the group would be deleted for good");
@@ -189,7 +189,7 @@ async fn letters_behind_ten_thousand_others_are_found_by_looking_further() {
     let many =
         "for _ = 1, 10000 do redis.call('XADD', KEYS[1], '*', 'sj-dead-reason', 'rejected') end";
     site.server.command(&["EVAL", many, "1", "{orders}:dead:work"]);
-    site.bury("rare", "{}");
+    site.store_dead_letter("rare", "{}");
     let path = format!("{GROUP}/dead/redrive");
     let first = site.post(&path, &[("reason", "exhausted"), ("dry_run", "1")]).await;
     first.is(200).says("The jobs of 0 dead letters").says("Look further").says_not("name=\"all\"");

@@ -20,7 +20,7 @@ async fn archived(errors: &[&str]) -> (Site, Database, PgServer) {
     database.grant("streamjobs").await;
     let postgres = Postgres::open(database.pool()).await.unwrap();
     for error in errors {
-        site.bury(error, "{\"card\":\"canary\",\"n\":12345678901234567890}");
+        site.store_dead_letter(error, "{\"card\":\"canary\",\"n\":12345678901234567890}");
     }
     let (stream, group) = (StreamName::new("orders").unwrap(), GroupName::new("work").unwrap());
     let archive = postgres.archive().queue(stream, group).interval(Duration::from_millis(20));

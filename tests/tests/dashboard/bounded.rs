@@ -14,7 +14,7 @@ const PAGES: [&str; 11] = [
     "/jobs/streams/orders/groups/work/pending",
     "/jobs/streams/orders/groups/work/pending?idle=100000",
     "/jobs/streams/orders/groups/work/pending?deliveries=7&consumer=ghost",
-    "/jobs/streams/orders/groups/work/set-aside",
+    "/jobs/streams/orders/groups/work/retries",
     "/jobs/streams/orders/groups/work/dead",
 ];
 

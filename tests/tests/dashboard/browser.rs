@@ -61,12 +61,12 @@ async fn nothing_that_others_wrote_can_be_executed() {
     ];
     for text in hostile {
         seat.site.append(text, text);
-        seat.site.bury(text, text);
+        seat.site.store_dead_letter(text, text);
     }
     for (number, text) in hostile.iter().enumerate() {
         seat.site.deliver(&format!("{number}{}", text.replace('\u{0}', "")), 1);
     }
-    let letter = seat.site.bury(hostile[0], hostile[4]);
+    let letter = seat.site.store_dead_letter(hostile[0], hostile[4]);
     for path in [
         "/jobs".to_owned(),
         "/jobs/processes".into(),
@@ -77,7 +77,7 @@ async fn nothing_that_others_wrote_can_be_executed() {
         GROUP.into(),
         format!("{GROUP}/pending"),
         format!("{GROUP}/pending?consumer=%22%3E%3Cscript%3Ewindow.owned%3D1%3C/script%3E"),
-        format!("{GROUP}/set-aside"),
+        format!("{GROUP}/retries"),
         format!("{GROUP}/dead"),
         format!("{GROUP}/dead/{letter}"),
     ] {
@@ -204,7 +204,7 @@ async fn levers_are_pulled_through_forms_with_their_questions() {
     browser.accept().await.unwrap();
     browser.shows(".notice", "3 entries are for any process to take up.").await;
     for order in [1, 2] {
-        seat.site.bury(&format!("order {order} not found"), "{}");
+        seat.site.store_dead_letter(&format!("order {order} not found"), "{}");
     }
     seat.open(&format!("{GROUP}/dead")).await;
     browser.click("#kinds form[action$='/redrive'] button").await.unwrap();
@@ -212,7 +212,7 @@ async fn levers_are_pulled_through_forms_with_their_questions() {
     assert_eq!(seat.site.server.length("{orders}:dead:work"), 2);
     browser.click("form[action$='/redrive'] button").await.unwrap();
     browser.shows(".notice", "2 jobs were put back").await;
-    seat.site.bury("no", "{}");
+    seat.site.store_dead_letter("no", "{}");
     seat.open(&format!("{GROUP}/dead")).await;
     browser.click("[name=id]").await.unwrap();
     browser.click("[formaction$='/purge']").await.unwrap();
@@ -233,7 +233,7 @@ async fn every_page_fits_a_phone_and_has_a_dark_side() {
     let browser = &seat.browser;
     seat.site.append("order.placed", &format!("{{\"long\":\"{}\"}}", "x".repeat(500)));
     seat.site.deliver("a-consumer-with-quite-a-long-name-0123456789abcdef", 1);
-    let letter = seat.site.bury(&"an error without an end ".repeat(30), "{}");
+    let letter = seat.site.store_dead_letter(&"an error without an end ".repeat(30), "{}");
     browser.resize(390, 800).await.unwrap();
     browser.prefer_dark().await.unwrap();
     for path in [
@@ -244,7 +244,7 @@ async fn every_page_fits_a_phone_and_has_a_dark_side() {
         "/jobs/streams/orders/replay".into(),
         GROUP.into(),
         format!("{GROUP}/pending"),
-        format!("{GROUP}/set-aside"),
+        format!("{GROUP}/retries"),
         format!("{GROUP}/dead"),
         format!("{GROUP}/dead/{letter}"),
         "/jobs/nowhere".into(),

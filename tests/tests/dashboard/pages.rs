@@ -19,7 +19,7 @@ async fn the_overview_says_what_waits_and_why_it_does_not_run() {
     for _ in 0..3 {
         site.append("order.placed", "{}");
     }
-    site.bury("no", "{}");
+    site.store_dead_letter("no", "{}");
     // A look is shared for two seconds, so a dashboard of its own looks now.
     let fresh = Site { app: fresh(&site), ..site };
     let page = fresh.get("/jobs").await;
@@ -106,9 +106,10 @@ async fn pending_entries_are_paged_and_filtered() {
 async fn dead_letters_are_shown_by_kind_and_each_whole() {
     let site = Site::start().await;
     for order in [17, 18, 19] {
-        site.bury(&format!("order {order} not found"), "{\"n\":1}");
+        site.store_dead_letter(&format!("order {order} not found"), "{\"n\":1}");
     }
-    let other = site.bury("the bank is closed", "{\"amount\":12345678901234567890.10}");
+    let other =
+        site.store_dead_letter("the bank is closed", "{\"amount\":12345678901234567890.10}");
     let page = site.get(&format!("{GROUP}/dead")).await;
     page.is(200).says(">3</a>").says("exhausted</a>: 4").says("the bank is closed");
     let kind = page.text.split("data-fingerprint=\"").nth(1).unwrap().split('"').next().unwrap();

@@ -22,7 +22,7 @@ const PAGES: [&str; 12] = [
     "/jobs/streams/orders/replay",
     "/jobs/streams/orders/groups/work",
     "/jobs/streams/orders/groups/work/pending",
-    "/jobs/streams/orders/groups/work/set-aside",
+    "/jobs/streams/orders/groups/work/retries",
     "/jobs/streams/orders/groups/work/dead",
     "/jobs/nowhere",
 ];
@@ -34,7 +34,7 @@ const ACTIONS: [(&str, Action); 9] = [
     ("/reap", Action::Reap),
     ("/pending/claim", Action::Claim),
     ("/pending/release", Action::Release),
-    ("/set-aside/run-now", Action::RunNow),
+    ("/retries/run-now", Action::RunNow),
     ("/dead/redrive", Action::Redrive),
     ("/dead/purge", Action::Purge),
     ("/consumers/ghost/remove", Action::RemoveConsumer),
@@ -64,7 +64,7 @@ async fn every_action_needs_its_own_permission_and_a_refusal_is_noted() {
     let site = Site::start().await;
     let entry = site.append("order.placed", "{}");
     site.deliver("ghost", 1);
-    let letter = site.bury("no", "{}");
+    let letter = site.store_dead_letter("no", "{}");
     let before =
         (site.group().info().await.unwrap().pending, site.server.length("{orders}:dead:work"));
     for (path, needed) in ACTIONS {
@@ -88,7 +88,7 @@ async fn levers_are_shown_to_those_who_may_pull_them() {
     let site = Site::start().await;
     site.append("order.placed", "{}");
     site.deliver("ghost", 1);
-    site.bury("no", "{}");
+    site.store_dead_letter("no", "{}");
     for path in ["", "/pending", "/dead"] {
         let path = format!("{GROUP}{path}");
         site.get(&path).await.is(200).says("<button type=\"submit\"");
@@ -186,13 +186,9 @@ async fn what_is_too_large_or_makes_no_sense_is_refused_and_not_repeated() {
     }
     let long = "9".repeat(50_000);
     for bad in ["-1", "drop%20table", "%3Cscript%3E", "1e3", long.as_str()] {
-        for query in [
-            "pending?limit=",
-            "pending?after=",
-            "pending?idle=",
-            "dead?before=",
-            "set-aside?after=",
-        ] {
+        for query in
+            ["pending?limit=", "pending?after=", "pending?idle=", "dead?before=", "retries?after="]
+        {
             let answer = site.get(&format!("{GROUP}/{query}{bad}")).await;
             answer.is(400).says_not("<script>").says_not("drop table").says_not("99999");
         }
@@ -227,7 +223,7 @@ async fn texts_of_others_are_data_on_every_page() {
     site.append(hostile, &format!("{{\"a\":\"{}\"}}", hostile.escape_default()));
     site.append(hostile, hostile);
     site.deliver(consumer, 1);
-    let letter = site.bury(hostile, hostile);
+    let letter = site.store_dead_letter(hostile, hostile);
     for path in [
         "/jobs",
         "/jobs/alerts",
@@ -256,7 +252,7 @@ async fn texts_of_others_are_data_on_every_page() {
 async fn payloads_and_errors_are_for_those_who_may_see_them() {
     let site = Site::start().await;
     site.append("order.placed", "{\"card\":\"canary\"}");
-    let letter = site.bury("canary is wrong", "{\"card\":\"canary\"}");
+    let letter = site.store_dead_letter("canary is wrong", "{\"card\":\"canary\"}");
     let paths = [
         "/jobs/streams/orders".to_owned(),
         "/jobs/streams/orders/replay".to_owned(),

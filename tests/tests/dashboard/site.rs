@@ -83,7 +83,7 @@ impl Site {
     }
 
     /// Writes a dead letter as a runtime does: its id.
-    pub fn bury(&self, error: &str, data: &str) -> String {
+    pub fn store_dead_letter(&self, error: &str, data: &str) -> String {
         self.server.query(&[
             "XADD",
             "{orders}:dead:work",

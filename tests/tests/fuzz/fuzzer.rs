@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// What a check says of an input: a word for how it behaved, or what is wrong.
-pub type Checked = Result<String, String>;
+pub type FenceResult = Result<String, String>;
 
 /// Runs `check` on the corpus of that name and on mutations of it, for `FUZZ_SECONDS` (1).
 ///
 /// `FUZZ_SEED` repeats a run. An input that fails is made small, kept in the corpus, where the next
 /// run meets it first, and printed.
-pub fn fuzz(name: &str, check: impl Fn(&[u8]) -> Checked) {
+pub fn fuzz(name: &str, check: impl Fn(&[u8]) -> FenceResult) {
     let variable = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let seed = variable("FUZZ_SEED").unwrap_or_else(|| fastrand::u64(..));
     let end = Instant::now() + Duration::from_secs(variable("FUZZ_SECONDS").unwrap_or(1));
@@ -38,7 +38,7 @@ pub fn fuzz(name: &str, check: impl Fn(&[u8]) -> Checked) {
 }
 
 /// The behaviour of an input that passes; ends the test with one that does not.
-fn judge(name: &str, seed: u64, input: &[u8], check: &impl Fn(&[u8]) -> Checked) -> String {
+fn judge(name: &str, seed: u64, input: &[u8], check: &impl Fn(&[u8]) -> FenceResult) -> String {
     let fault = match outcome(input, check) {
         Ok(behaviour) => return behaviour,
         Err(fault) => fault,
@@ -55,7 +55,7 @@ fn judge(name: &str, seed: u64, input: &[u8], check: &impl Fn(&[u8]) -> Checked)
 }
 
 /// A panic is a fault as well, and more work than the length of the input allows.
-fn outcome(input: &[u8], check: &impl Fn(&[u8]) -> Checked) -> Checked {
+fn outcome(input: &[u8], check: &impl Fn(&[u8]) -> FenceResult) -> FenceResult {
     let began = worked();
     let checked = catch_unwind(AssertUnwindSafe(|| check(input)));
     let checked = checked.unwrap_or_else(|_| Err("it panicked, as printed above".to_owned()));

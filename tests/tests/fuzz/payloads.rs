@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use streamjobs::Event;
 use streamjobs::Payload;
 
-use crate::fuzzer::{Checked, fuzz};
+use crate::fuzzer::{FenceResult, fuzz};
 use crate::{fields_of, quotes_nothing};
 
 /// One field of each kind that a payload can have.
@@ -59,7 +59,7 @@ enum Any {
 fn again<E: Event + PartialEq + std::fmt::Debug>(
     event_type: &str,
     payload: Payload<'_>,
-) -> Checked {
+) -> FenceResult {
     let event = match E::decode(event_type, payload) {
         Ok(event) => event,
         Err(error) => {

@@ -1,7 +1,7 @@
 //! What is stored beside streams: dead letters, retries, what consumers say about themselves.
 
 use bytes::Bytes;
-use streamjobs::__store::{beat_of, letter_of, retried};
+use streamjobs::__store::{heartbeat_of, letter_of, retried};
 use streamjobs::{Entry, EntryId, StreamName};
 
 use crate::fields_of;
@@ -69,9 +69,11 @@ const REWRITTEN: [&str; 6] = ["sj-id", "sj-attempt", "sj-origin", "sj-first", "s
 
 #[test]
 fn what_a_consumer_says_is_read_again_as_it_was_written() {
-    fuzz("beats", |input| match beat_of(&String::from_utf8_lossy(input)) {
+    fuzz("beats", |input| match heartbeat_of(&String::from_utf8_lossy(input)) {
         None => Ok("not read".to_owned()),
-        Some(text) if beat_of(&text).as_ref() == Some(&text) => Ok(text.chars().take(40).collect()),
+        Some(text) if heartbeat_of(&text).as_ref() == Some(&text) => {
+            Ok(text.chars().take(40).collect())
+        }
         Some(text) => Err(format!("not read as it was written: {text}")),
     });
 }

@@ -10,7 +10,7 @@ use streamjobs::testing::Streams;
 use streamjobs::{Event, Runtime, StreamName, handler, handlers};
 use streamjobs_tests::eventually::eventually_async;
 
-use crate::fuzzer::{Checked, fuzz};
+use crate::fuzzer::{FenceResult, fuzz};
 use crate::{fields_of, quotes_nothing};
 
 #[derive(Event, Serialize, Deserialize)]
@@ -26,7 +26,7 @@ async fn work(order: Order) {
 }
 
 /// One entry, and what becomes of it: done, or a dead letter with the same bytes. Both are the end.
-async fn followed(input: &[u8]) -> Checked {
+async fn followed(input: &[u8]) -> FenceResult {
     let streams = Streams::new();
     let client = streams.client();
     let fields = fields_of(input);
@@ -35,12 +35,12 @@ async fn followed(input: &[u8]) -> Checked {
     for answer in append(&*store, &stream, Retention::Unlimited, vec![fields.clone()]).await {
         answer.map_err(|error| error.to_string())?;
     }
-    let options = GroupOptions::new().unhandled(Unhandled::Bury);
+    let options = GroupOptions::new().unhandled(Unhandled::DeadLetter);
     let runtime = Runtime::builder(&client).handlers(handlers![self::work]);
     let runtime = runtime.group("work", options).start().await;
     let runtime = runtime.map_err(|error| error.to_string())?;
     eventually_async(Duration::from_secs(3_600), "the end of the entry", async || {
-        runtime.counters().buried + runtime.counters().succeeded > 0
+        runtime.counters().dead_lettered + runtime.counters().succeeded > 0
     })
     .await;
     let report = runtime.shutdown().await;
@@ -65,7 +65,7 @@ async fn followed(input: &[u8]) -> Checked {
 }
 
 #[test]
-fn an_entry_of_a_stranger_is_done_or_buried_byte_for_byte_and_never_loops() {
+fn an_entry_of_a_stranger_is_done_or_dead_lettered_byte_for_byte_and_never_loops() {
     fuzz("entries", |input| {
         // Names of fields are the writer's own and may be shown.
         let named =

@@ -6,11 +6,11 @@ use std::str::FromStr;
 use streamjobs::__store::Version;
 use streamjobs::{ConsumerName, EntryId, EventId, GroupName, StreamName, TraceContext};
 
-use crate::fuzzer::{Checked, fuzz};
+use crate::fuzzer::{FenceResult, fuzz};
 use crate::quotes_nothing;
 
 /// What is read and written is read again as the same.
-fn round_trip<T>(text: &str) -> Checked
+fn round_trip<T>(text: &str) -> FenceResult
 where
     T: FromStr + Display + PartialEq,
     T::Err: Display,

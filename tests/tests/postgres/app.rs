@@ -159,7 +159,7 @@ impl App {
             let stream = self.client.stream("orders").unwrap();
             let groups = stream.groups().await.unwrap();
             let found = groups.iter().find(|found| found.group == group);
-            found.is_some_and(|found| found.backlog.entries + found.pending + found.set_aside == 0)
+            found.is_some_and(|found| found.backlog.entries + found.pending + found.retrying == 0)
         })
         .await;
     }

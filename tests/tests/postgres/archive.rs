@@ -72,14 +72,14 @@ impl Desk {
     }
 
     /// Buries so many jobs as a runtime would.
-    fn bury(&self, from: usize, count: usize) {
-        const BURY: &str = "for i = ARGV[1], ARGV[1] + ARGV[2] - 1 do \
+    fn store_dead_letter(&self, from: usize, count: usize) {
+        const STORE_DEAD_LETTER: &str = "for i = ARGV[1], ARGV[1] + ARGV[2] - 1 do \
             redis.call('XADD', KEYS[1], '*', 'sj-dead-reason', 'rejected', \
               'sj-dead-error', 'order ' .. i .. ' has no price', 'sj-dead-attempts', '1', \
               'sj-dead-deliveries', '1', 'sj-dead-event', 'e-' .. i, 'type', 'order.placed', \
               'data', '{\"id\":' .. i .. '}', 'sj-id', 'e-' .. i) end";
         let (from, count) = (from.to_string(), count.to_string());
-        self.redis.command(&["EVAL", BURY, "1", DEAD, &from, &count]);
+        self.redis.command(&["EVAL", STORE_DEAD_LETTER, "1", DEAD, &from, &count]);
     }
 
     /// Writes a letter as it stands.
@@ -173,11 +173,11 @@ async fn ten_thousand_letters_survive_two_stops_of_the_database() {
     let desk = Desk::on(postgres.database().await).await;
     let runtime = desk.runtime().service(desk.archive()).start().await.unwrap();
     for round in 0..2 {
-        desk.bury(round * 5_000, 4_000);
+        desk.store_dead_letter(round * 5_000, 4_000);
         let stored = 4_000 * round as i64;
         eventually_async(DEADLINE, "under way", async || desk.rows().await > stored).await;
         tokio::task::block_in_place(|| postgres.stop());
-        desk.bury(round * 5_000 + 4_000, 1_000);
+        desk.store_dead_letter(round * 5_000 + 4_000, 1_000);
         assert!(desk.left() >= 1_000, "what is buried now waits in Redis");
         postgres.restart().unwrap();
     }
@@ -194,7 +194,7 @@ async fn a_redis_that_is_killed_and_comes_back_costs_no_letter_and_doubles_none(
     let desk = Desk::between(redis, PgServer::shared().database().await).await;
     let runtime = desk.runtime().service(desk.archive()).start().await.unwrap();
     for from in [0, 2_000] {
-        desk.bury(from, 2_000);
+        desk.store_dead_letter(from, 2_000);
         let stored = from as i64;
         eventually_async(DEADLINE, "under way", async || desk.rows().await > stored).await;
         desk.redis.kill();
@@ -214,7 +214,7 @@ async fn letters_whose_commit_was_not_confirmed_are_one_row_each() {
     let archive = desk.archive_through(&proxy).await.lease(Duration::from_secs(3_600));
     let runtime = desk.runtime().service(archive).start().await.unwrap();
     proxy.set(Mode::LoseReplyTo("COMMIT".to_owned()));
-    desk.bury(0, 100);
+    desk.store_dead_letter(0, 100);
     eventually_async(DEADLINE, "removed", async || desk.left() == 0).await;
     assert_eq!((desk.rows().await, proxy.faults()), (100, 1), "kept and tried again at once");
     let _ = runtime.shutdown().await;
@@ -228,7 +228,7 @@ async fn what_was_purged_during_an_outage_does_not_come_up_in_the_table() {
     let runtime = desk.runtime().service(archive).start().await.unwrap();
     proxy.set(Mode::Refuse);
     proxy.sever();
-    desk.bury(0, 2);
+    desk.store_dead_letter(0, 2);
     eventually_async(DEADLINE, "taken in vain", async || proxy.faults() >= 1).await;
     let letters = desk.client.dead_letters("orders", "billing").unwrap();
     let first = letters.list(None, 1).await.unwrap().letters.remove(0);
@@ -246,7 +246,7 @@ async fn what_was_purged_during_an_outage_does_not_come_up_in_the_table() {
 #[tokio::test]
 async fn a_letter_that_was_stored_and_not_removed_is_one_row() {
     let desk = Desk::new().await;
-    desk.bury(0, 3);
+    desk.store_dead_letter(0, 3);
     let user: Vec<&str> = "ACL SETUSER archiver on >pass ~* &* +@all -xack".split(' ').collect();
     desk.redis.command(&user);
     let url = format!("redis://archiver:pass@127.0.0.1:{}", desk.redis.port());
@@ -355,7 +355,7 @@ async fn a_lost_job_that_the_guard_knows_as_done_is_not_lost() {
 #[tokio::test]
 async fn two_archives_at_once_move_every_letter_once() {
     let desk = Desk::new().await;
-    desk.bury(0, 3_000);
+    desk.store_dead_letter(0, 3_000);
     let (one, other) = (desk.archive().batch(50), desk.archive().batch(70));
     let (one, other) = tokio::join!(one.sweep(&desk.client), other.sweep(&desk.client));
     let (one, other) = (one.unwrap(), other.unwrap());
@@ -386,7 +386,7 @@ async fn a_letter_that_the_database_refuses_holds_up_no_other() {
              ADD CHECK (NOT (event_id = 'e-6' AND payload IS NOT NULL))",
     )
     .await;
-    desk.bury(0, 10);
+    desk.store_dead_letter(0, 10);
     let report = desk.archive().sweep(&desk.client).await.unwrap();
     assert_eq!((report.stored, report.refused), (9, 1));
     assert_eq!((desk.rows().await, desk.left()), (9, 1), "it stays where it is");
@@ -411,7 +411,7 @@ async fn a_letter_that_left_redis_survives_a_crash_of_the_database() {
         .start();
     let postgres = settings.unwrap();
     let desk = Desk::on(postgres.database().await).await;
-    desk.bury(0, 100);
+    desk.store_dead_letter(0, 100);
     let report = desk.archive().sweep(&desk.client).await.unwrap();
     assert_eq!((report.stored, desk.left()), (100, 0));
     postgres.kill();
@@ -428,7 +428,7 @@ async fn letters_leave_redis_only_after_a_commit_that_waits_for_the_disk() {
     let desk = Desk::new().await;
     watch_commits(&desk.database, "dead_letters").await;
     let options = desk.database.options(Role::Run).options([("synchronous_commit", "off")]);
-    desk.bury(0, 1);
+    desk.store_dead_letter(0, 1);
     let report = archive_of(&open(options).await).sweep(&desk.client).await.unwrap();
     assert_eq!((report.stored, desk.left()), (1, 0));
     assert_eq!(commits(&desk.pool).await, ["on"]);
@@ -442,7 +442,7 @@ async fn a_sweep_passes_letters_that_are_left_for_now() {
     for _ in 0..40 {
         desk.write("*", &[("sj-dead-reason", "trimmed"), ("sj-dead-consumer", "alive")]);
     }
-    desk.bury(0, 3);
+    desk.store_dead_letter(0, 3);
     let report = desk.archive().sweep(&desk.client).await.unwrap();
     assert_eq!((report.stored, desk.left()), (3, 40));
 }
@@ -452,10 +452,10 @@ async fn letters_of_the_last_jobs_are_moved_at_the_stop() {
     let desk = Desk::new().await;
     let archive = desk.postgres.archive().interval(Duration::from_secs(3_600));
     let runtime = desk.runtime().service(archive).start().await.unwrap();
-    desk.bury(0, 1);
+    desk.store_dead_letter(0, 1);
     eventually_async(DEADLINE, "the first round", async || desk.rows().await == 1).await;
     desk.client.publish(&Placed { id: 1, customer: "bob".to_owned() }).await.unwrap();
-    eventually_async(DEADLINE, "buried", async || desk.left() == 1).await;
+    eventually_async(DEADLINE, "dead-lettered", async || desk.left() == 1).await;
     let _ = runtime.shutdown().await;
     assert_eq!((desk.rows().await, desk.left()), (2, 0));
 }

@@ -120,7 +120,7 @@ async fn jobs_wait_for_a_database_that_is_down_and_are_charged_with_nothing() {
     server.kill();
     gate.open();
     app.publish(&[order("third")]).await;
-    until("all are put off", || runtime.counters().postponed >= 4).await;
+    until("all are put off", || runtime.counters().snoozed >= 4).await;
     server.restart().unwrap();
     app.drained("billing").await;
     eventually_async(DEADLINE, "three effects", async || app.effects().await == 3).await;
@@ -141,7 +141,7 @@ async fn a_guard_that_the_database_does_not_answer_is_put_off() {
     let runtime = app.runtime(&charge).start().await.unwrap();
     proxy.set(Mode::HoldRequest("INSERT INTO streamjobs.once".into()));
     app.publish(&[order("1")]).await;
-    until("put off", || runtime.counters().postponed >= 1).await;
+    until("put off", || runtime.counters().snoozed >= 1).await;
     proxy.set(Mode::Pass);
     app.drained("billing").await;
     assert_eq!((app.effects().await, runtime.counters().failed), (1, 0));
@@ -206,7 +206,7 @@ async fn jobs_wait_for_a_database_that_takes_no_writes_and_are_charged_with_noth
     let charge = Charge::once();
     let runtime = app.runtime(&charge).start().await.unwrap();
     app.publish(&[order("1")]).await;
-    until("put off", || runtime.counters().postponed >= 2).await;
+    until("put off", || runtime.counters().snoozed >= 2).await;
     assert_eq!((charge.count(), runtime.counters().failed), (0, 0));
     read_only("RESET default_transaction_read_only").await;
     app.drained("billing").await;

@@ -10,7 +10,7 @@ use streamjobs_postgres::letters::{
     LetterId, LetterState, QueryError, Request, Selection, SelectionError,
 };
 
-use crate::rows::{Archive, Row, buried};
+use crate::rows::{Archive, Row, dead_lettered};
 
 /// The numbers of the letters that a selection finds, oldest first.
 async fn found(archive: &Archive, selection: Selection) -> Vec<i64> {
@@ -49,9 +49,12 @@ async fn each_filter_finds_its_letters_and_no_others() {
         (new().reason(Reason::Trimmed), vec![5]),
         (new().fingerprint("f2"), vec![6]),
         (new().event_id("e-7"), vec![7]),
-        (new().buried_from(buried(6)), vec![6, 7]),
-        (new().buried_before(buried(3)), vec![1, 2]),
-        (new().buried_from(buried(3)).buried_before(buried(5)), vec![3, 4]),
+        (new().dead_lettered_from(dead_lettered(6)), vec![6, 7]),
+        (new().dead_lettered_before(dead_lettered(3)), vec![1, 2]),
+        (
+            new().dead_lettered_from(dead_lettered(3)).dead_lettered_before(dead_lettered(5)),
+            vec![3, 4],
+        ),
         (new().error_contains("time-OUT"), vec![6]),
         (new().error_contains("5_0%"), vec![6]),
         (new().error_contains("%"), vec![6]),
@@ -148,10 +151,10 @@ async fn a_letter_comes_back_as_it_was_stored() {
     assert_eq!(letter.entry_id, Some(EntryId::new(4, 3)));
     assert_eq!(letter.origin, Some(EntryId::new(1, 1)));
     let second = Duration::from_secs(1);
-    assert_eq!(letter.buried_at, buried(4));
-    assert_eq!(letter.last_delivery, Some(buried(4) - second));
-    assert_eq!(letter.first_delivery, Some(buried(4) - 2 * second));
-    assert_eq!(letter.published_at, Some(buried(4) - 3 * second));
+    assert_eq!(letter.dead_lettered_at, dead_lettered(4));
+    assert_eq!(letter.last_delivery, Some(dead_lettered(4) - second));
+    assert_eq!(letter.first_delivery, Some(dead_lettered(4) - 2 * second));
+    assert_eq!(letter.published_at, Some(dead_lettered(4) - 3 * second));
     assert_eq!((letter.state(), letter.redriven_at), (LetterState::Open, None));
     assert_eq!(letter.payload().unwrap()["amount"], 7);
     assert!(!format!("{letter:?}").contains("amount"), "{letter:?}");
@@ -220,8 +223,8 @@ async fn counts_say_how_many_how_long_and_with_which_error() {
     assert_eq!(
         groups.collect::<Vec<_>>(),
         [
-            ("orders", "billing", 3, buried(1), buried(3)),
-            ("orders", "mail", 1, buried(4), buried(4)),
+            ("orders", "billing", 3, dead_lettered(1), dead_lettered(3)),
+            ("orders", "mail", 1, dead_lettered(4), dead_lettered(4)),
         ]
     );
     let kinds = archive.letters.counts_by_fingerprint(&Selection::new().group("billing")).await;
@@ -238,8 +241,8 @@ async fn counts_say_how_many_how_long_and_with_which_error() {
     assert_eq!(
         kinds.collect::<Vec<_>>(),
         [
-            ("f1", 2, buried(1), buried(2), Some("declined: 2")),
-            ("f2", 1, buried(3), buried(3), None),
+            ("f1", 2, dead_lettered(1), dead_lettered(2), Some("declined: 2")),
+            ("f2", 1, dead_lettered(3), dead_lettered(3), None),
         ]
     );
 }
@@ -263,7 +266,7 @@ async fn common_filters_use_indexes_however_often_they_are_asked() {
         Selection::new().stream("orders1").group("group2").state(LetterState::All),
         Selection::new().event_id("e-77"),
         Selection::new().fingerprint("f7").state(LetterState::All),
-        Selection::new().buried_before(buried(1)).state(LetterState::All),
+        Selection::new().dead_lettered_before(dead_lettered(1)).state(LetterState::All),
         Selection::new().ids([LetterId::new(7)]),
     ];
     for selection in &selections {

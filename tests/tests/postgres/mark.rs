@@ -62,7 +62,7 @@ async fn an_event_that_is_published_twice_is_worked_on_once() {
     for _ in 0..3 {
         app.client.publish_with_id(&order("1"), id.clone()).await.unwrap();
     }
-    until("two are put off", || runtime.counters().postponed >= 2).await;
+    until("two are put off", || runtime.counters().snoozed >= 2).await;
     assert_eq!(mail.sent(), [("1".to_owned(), false)], "while one is at it, the others wait");
     mail.gate.open();
     app.drained("billing").await;

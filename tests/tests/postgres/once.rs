@@ -88,7 +88,7 @@ async fn a_wait_for_a_lock_that_takes_too_long_is_no_failed_attempt() {
     app.client.publish_with_id(&order("o-1"), id("e-1")).await.unwrap();
     charge.wait_for(1).await;
     app.client.publish_with_id(&order("o-1"), id("e-1")).await.unwrap();
-    until("the second was put off", || runtime.counters().postponed >= 2).await;
+    until("the second was put off", || runtime.counters().snoozed >= 2).await;
     gate.open();
     app.drained("billing").await;
     assert_eq!((app.effects().await, runtime.counters().failed), (1, 0));
@@ -158,11 +158,7 @@ async fn a_stricter_isolation_of_the_session_makes_no_attempt_fail() {
         let runtime = app.runtime(&charge).start().await.unwrap();
         app.drained("billing").await;
         let counters = runtime.counters();
-        assert_eq!(
-            (app.effects().await, counters.failed, counters.postponed),
-            (1, 0, 0),
-            "{level}"
-        );
+        assert_eq!((app.effects().await, counters.failed, counters.snoozed), (1, 0, 0), "{level}");
         let _ = runtime.shutdown().await;
     }
 }
@@ -199,7 +195,7 @@ async fn a_deadlock_of_two_handlers_is_no_failed_attempt() {
     app.drained("billing").await;
     let counters = runtime.counters();
     assert_eq!((app.effects().await, counters.failed), (2, 0));
-    assert!(counters.postponed >= 1, "one of the two was the deadlock's victim");
+    assert!(counters.snoozed >= 1, "one of the two was the deadlock's victim");
     assert_eq!(app.number("SELECT sum(cents)::bigint FROM accounts").await, 4);
     let _ = runtime.shutdown().await;
 }
@@ -218,7 +214,7 @@ async fn an_exhausted_pool_is_no_failed_attempt() {
     let charge = Charge::once();
     let runtime = app.runtime(&charge).start().await.unwrap();
     app.publish(&[order("1")]).await;
-    until("put off twice", || runtime.counters().postponed >= 2).await;
+    until("put off twice", || runtime.counters().snoozed >= 2).await;
     drop(taken);
     app.drained("billing").await;
     assert_eq!((app.effects().await, runtime.counters().failed), (1, 0));

@@ -96,7 +96,8 @@ impl Row {
     pub async fn insert(self, pool: &PgPool) -> LetterId {
         let names = self.fields.iter().map(|(name, _)| *name).collect::<Vec<_>>();
         let values = self.fields.iter().map(|(_, value)| *value).collect::<Vec<_>>();
-        let milliseconds = buried(self.number).duration_since(UNIX_EPOCH).unwrap().as_millis();
+        let milliseconds =
+            dead_lettered(self.number).duration_since(UNIX_EPOCH).unwrap().as_millis();
         let id = sqlx::query_scalar::<_, i64>(INSERT)
             .bind(self.stream)
             .bind(self.group)
@@ -120,7 +121,7 @@ impl Row {
 }
 
 /// When the letter with a number was buried.
-pub fn buried(number: i64) -> SystemTime {
+pub fn dead_lettered(number: i64) -> SystemTime {
     UNIX_EPOCH + EPOCH + Duration::from_secs(60 * u64::try_from(number).unwrap())
 }
 

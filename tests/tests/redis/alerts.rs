@@ -149,7 +149,7 @@ async fn claims_from_the_dead_and_reads_that_fail_are_told() {
         app.server.age("orders", "work", &row.id, Duration::from_secs(60));
     }
     runtime.resume("work").unwrap();
-    told.until(AlertKind::Reclaims, &[true]).await;
+    told.until(AlertKind::Claims, &[true]).await;
     app.drained("work").await;
     app.server.kill();
     until(DEADLINE, "no read", || told.of(AlertKind::NoRead).last() == Some(&true)).await;
@@ -174,13 +174,13 @@ async fn a_group_that_holds_trimming_up_is_told_by_name_and_nothing_is_lost() {
     app.publish(1_000).await;
     app.drained("work").await;
     told.until(AlertKind::StreamLength, &[true]).await;
-    told.until(AlertKind::TrimHeld, &[true]).await;
+    told.until(AlertKind::TrimBlocked, &[true]).await;
     let named = told.0.lock().unwrap().iter().any(|alert| alert.text.contains("group sleeping"));
     assert!(named);
     assert_eq!(app.server.length("orders"), 1_000);
     app.server.command(&["XGROUP", "SETID", "orders", "sleeping", "$"]);
     told.until(AlertKind::StreamLength, &[true, false]).await;
-    told.until(AlertKind::TrimHeld, &[true, false]).await;
+    told.until(AlertKind::TrimBlocked, &[true, false]).await;
     let _ = runtime.shutdown().await;
 }
 

@@ -158,7 +158,7 @@ async fn the_error_text_of_a_handler_is_cut_and_escaped() {
     let runtime = app.runtime(&noisy).start().await.unwrap();
     app.client.publish(&order(1)).await.unwrap();
     let stored = || app.server.length("{orders}:dead:work") == 1;
-    until(DEADLINE, "buried", stored).await;
+    until(DEADLINE, "dead-lettered", stored).await;
     let letters = app.client.dead_letters("orders", "work").unwrap();
     let letter = letters.list(None, 1).await.unwrap().letters.remove(0);
     let error = letter.error.unwrap();

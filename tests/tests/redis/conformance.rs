@@ -39,7 +39,7 @@ impl Hands for Server {
         self.0.age(key, group, &id.to_string(), idle);
     }
 
-    fn set_aside(&self, queue: &Queue, name: &str, due: u64) {
+    fn schedule_retry(&self, queue: &Queue, name: &str, due: u64) {
         let key = format!("{{{}}}:retry:{}", queue.stream, queue.group);
         self.0.command(&["ZADD", &key, &due.to_string(), name]);
     }
@@ -87,7 +87,7 @@ async fn a_stream_key_of_another_type_holds_up_no_promotion() {
     let connection = redis::Client::open(server.url()).unwrap().get_connection();
     let stage = stage_on(server).await;
     let (store, queue) = (&stage.store, &stage.queue);
-    stage.hands.set_aside(queue, "s:1-0", 1);
+    stage.hands.schedule_retry(queue, "s:1-0", 1);
     let stream = queue.stream.as_str();
     redis::cmd("SET").arg(stream).arg("text").exec(&mut connection.unwrap()).unwrap();
     let look = store.promote(queue, 10).await.unwrap();

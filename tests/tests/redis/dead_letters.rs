@@ -29,7 +29,7 @@ async fn a_redriven_job_runs_again_for_its_group_alone_under_its_event_id() {
     let ((work, switch), other) = (switched(), Work::fine());
     let runtime = both(&app, &work, &other).start().await.unwrap();
     let published = app.client.publish(&order(1)).await.unwrap();
-    until(DEADLINE, "buried", || app.server.length("{orders}:dead:work") == 1).await;
+    until(DEADLINE, "dead-lettered", || app.server.length("{orders}:dead:work") == 1).await;
     switch.store(true, std::sync::atomic::Ordering::SeqCst);
     let letters = app.client.dead_letters("orders", "work").unwrap();
     let letter = letters.list(None, 10).await.unwrap().letters.remove(0);
@@ -60,7 +60,7 @@ async fn a_redriven_job_remembers_the_entry_that_was_published() {
     assert_eq!(origins.recv().await.unwrap(), None);
     let letters = app.client.dead_letters("orders", "work").unwrap();
     for _ in 0..2 {
-        until(DEADLINE, "buried", || app.server.length("{orders}:dead:work") == 1).await;
+        until(DEADLINE, "dead-lettered", || app.server.length("{orders}:dead:work") == 1).await;
         let letter = letters.list(None, 1).await.unwrap().letters.remove(0);
         assert_eq!(letter.origin, Some(published.entry_id));
         letters.redrive(letter.id).await.unwrap();
@@ -75,7 +75,7 @@ async fn dead_letters_are_listed_in_pages_read_one_by_one_and_purged() {
     let (work, _switch) = switched();
     let runtime = app.runtime(&work).start().await.unwrap();
     app.publish(25).await;
-    until(DEADLINE, "buried", || app.server.length("{orders}:dead:work") == 25).await;
+    until(DEADLINE, "dead-lettered", || app.server.length("{orders}:dead:work") == 25).await;
     let letters = app.client.dead_letters("orders", "work").unwrap();
     let (mut after, mut seen) = (None, Vec::new());
     loop {
@@ -128,7 +128,7 @@ async fn an_archive_takes_letters_and_nothing_else_notices() {
     let (work, switch) = switched();
     let runtime = app.runtime(&work).start().await.unwrap();
     app.publish(3).await;
-    until(DEADLINE, "buried", || app.server.length("{orders}:dead:work") == 3).await;
+    until(DEADLINE, "dead-lettered", || app.server.length("{orders}:dead:work") == 3).await;
     let letters = app.client.dead_letters("orders", "work").unwrap();
     let by = taker();
     let taken = letters.take(&by, 2).await.unwrap().letters;
@@ -153,7 +153,7 @@ async fn letters_in_a_lost_answer_are_taken_again_after_the_lease() {
     let (work, _switch) = switched();
     let runtime = app.runtime(&work).start().await.unwrap();
     app.publish(2).await;
-    until(DEADLINE, "buried", || app.server.length("{orders}:dead:work") == 2).await;
+    until(DEADLINE, "dead-lettered", || app.server.length("{orders}:dead:work") == 2).await;
     let proxy = FaultProxy::start(&app.server).unwrap();
     let client = streamjobs::Client::connect(proxy.url()).await.unwrap();
     let letters = client.dead_letters("orders", "work").unwrap();
@@ -182,7 +182,7 @@ async fn a_full_server_can_still_be_relieved_of_its_letters() {
     let (work, _switch) = switched();
     let runtime = app.runtime(&work).start().await.unwrap();
     app.publish(2).await;
-    until(DEADLINE, "buried", || app.server.length("{orders}:dead:work") == 2).await;
+    until(DEADLINE, "dead-lettered", || app.server.length("{orders}:dead:work") == 2).await;
     let _ = runtime.shutdown().await;
     app.server.command(&["CONFIG", "SET", "maxmemory", "1"]);
     assert!(app.client.publish(&order(9)).await.is_err());
@@ -200,7 +200,7 @@ async fn names_of_takers_that_are_long_gone_are_removed() {
     let (work, _switch) = switched();
     let runtime = app.runtime(&work).start().await.unwrap();
     app.publish(2).await;
-    until(DEADLINE, "buried", || app.server.length("{orders}:dead:work") == 2).await;
+    until(DEADLINE, "dead-lettered", || app.server.length("{orders}:dead:work") == 2).await;
     let _ = runtime.shutdown().await;
     let letters = app.client.dead_letters("orders", "work").unwrap();
     let names = || {
@@ -226,7 +226,7 @@ async fn names_of_takers_that_are_long_gone_are_removed() {
 async fn archived(app: &App, work: &Work) -> DeadLetter {
     let runtime = app.runtime(work).start().await.unwrap();
     app.publish(1).await;
-    until(DEADLINE, "buried", || app.server.length("{orders}:dead:work") == 1).await;
+    until(DEADLINE, "dead-lettered", || app.server.length("{orders}:dead:work") == 1).await;
     let _ = runtime.shutdown().await;
     let letters = app.client.dead_letters("orders", "work").unwrap();
     let by = taker();

@@ -67,7 +67,7 @@ async fn a_promoted_replica_that_lags_costs_its_tail_and_repeats_only_that() {
     done.sort();
     assert_eq!(done, ["kept 0", "kept 1", "kept 2", "kept 3", "kept 4", "new"]);
     let counters = runtime.counters();
-    assert_eq!((counters.failed, counters.buried), (0, 0));
+    assert_eq!((counters.failed, counters.dead_lettered), (0, 0));
     let _ = runtime.shutdown().await;
 }
 
@@ -92,7 +92,7 @@ async fn replicas_emptied_by_their_primary_get_their_groups_back_and_tell_of_it(
     eventually_async(DEADLINE, "published", async || app.client.publish(&next).await.is_ok()).await;
     fine.wait_for(6).await;
     app.drained("work").await;
-    assert!(runtime.counters().groups_restored >= 1, "{:?}", runtime.counters());
+    assert!(runtime.counters().groups_recreated >= 1, "{:?}", runtime.counters());
     let _ = runtime.shutdown().await;
 }
 

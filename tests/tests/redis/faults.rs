@@ -24,7 +24,7 @@ async fn a_primary_that_becomes_a_replica_is_waited_for_and_charges_no_job() {
     app.drained("work").await;
     settled(&runtime).await;
     let counters = runtime.counters();
-    assert_eq!((gated.count(), counters.failed, counters.buried), (5, 0, 0));
+    assert_eq!((gated.count(), counters.failed, counters.dead_lettered), (5, 0, 0));
     let _ = runtime.shutdown().await;
 }
 
@@ -153,8 +153,8 @@ async fn a_server_that_forgot_everything_gets_its_groups_back_and_no_consumer_is
     app.drained("work").await;
     settled(&runtime).await;
     let counters = runtime.counters();
-    assert!(counters.groups_restored >= 1, "it is told: {counters:?}");
-    assert_eq!((counters.failed, counters.buried), (0, 0));
+    assert!(counters.groups_recreated >= 1, "it is told: {counters:?}");
+    assert_eq!((counters.failed, counters.dead_lettered), (0, 0));
     assert_eq!(gated.runs().iter().filter(|run| run.order == "next").count(), 1);
     let _ = runtime.shutdown().await;
 }
@@ -208,7 +208,7 @@ async fn nothing_was_charged(app: &App, gated: &Work, runtime: Runtime) {
     app.drained("work").await;
     settled(&runtime).await;
     let counters = runtime.counters();
-    assert_eq!((gated.count(), counters.failed, counters.buried), (5, 0, 0), "{counters:?}");
+    assert_eq!((gated.count(), counters.failed, counters.dead_lettered), (5, 0, 0), "{counters:?}");
     assert_eq!(counters.leases_lost, 0);
     let _ = runtime.shutdown().await;
 }

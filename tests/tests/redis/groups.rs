@@ -27,7 +27,7 @@ async fn a_flushed_server_gets_its_groups_back_and_loses_nothing_published_after
     app.drained("work").await;
     assert_eq!((fine.count(), fine.distinct()), (10, 10));
     let counters = runtime.counters();
-    assert!(counters.groups_restored >= 1 && counters.server_errors < 20, "{counters:?}");
+    assert!(counters.groups_recreated >= 1 && counters.server_errors < 20, "{counters:?}");
     let _ = runtime.shutdown().await;
 }
 
@@ -78,7 +78,7 @@ async fn a_destroyed_group_is_made_again_at_its_durable_floor() {
     gated.wait_for(101).await;
     app.drained("work").await;
     assert_eq!(gated.count(), 101, "what was done for certain is not done again");
-    assert_eq!(runtime.counters().groups_restored, 1);
+    assert_eq!(runtime.counters().groups_recreated, 1);
     gate.open();
     let _ = runtime.shutdown().await;
 }
@@ -92,7 +92,7 @@ async fn a_running_handler_finishes_in_peace_when_its_group_is_lost() {
     app.client.publish(&order(1)).await.unwrap();
     gated.wait_for(1).await;
     app.server.command(&["FLUSHALL"]);
-    until(DEADLINE, "restored", || runtime.counters().groups_restored == 1).await;
+    until(DEADLINE, "restored", || runtime.counters().groups_recreated == 1).await;
     // A whole lease of renewals later the handler still runs.
     let renewals = app.calls("xclaim") + app.calls("time");
     until(DEADLINE, "renewal ticks", || app.calls("xclaim") + app.calls("time") > renewals + 12)

@@ -143,10 +143,7 @@ async fn a_job_that_was_taken_over_is_told_and_nothing_it_does_counts() {
         (pending.len(), pending[0].consumer.as_str(), pending[0].deliveries),
         (1, "thief", 2)
     );
-    assert_eq!(
-        (app.number(&["ZCARD", "{orders}:retry:work"]), runtime.counters().set_aside),
-        (0, 0)
-    );
+    assert_eq!((app.number(&["ZCARD", "{orders}:retry:work"]), runtime.counters().retried), (0, 0));
     let _ = runtime.shutdown().await;
 }
 

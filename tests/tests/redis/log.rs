@@ -59,7 +59,7 @@ async fn a_group_tells_its_cursor_its_backlog_and_what_is_pending() {
     assert_eq!((group.group.as_str(), group.stream.as_str()), ("work", "orders"));
     assert_eq!((group.pending, group.backlog.entries, group.backlog.exact), (4, 6, true));
     assert_eq!(group.cursor.to_string(), app.server.entries("orders")[3].id);
-    assert_eq!((group.set_aside, group.dead_letters, group.trimmed_unread), (0, Some(0), 0));
+    assert_eq!((group.retrying, group.dead_letters, group.trimmed_unread), (0, Some(0), 0));
     assert!(group.oldest_pending.is_some() && group.oldest_waiting.is_some());
 }
 
@@ -265,7 +265,7 @@ async fn the_oldest_of_many_that_wait_is_found_and_very_many_are_told_as_such() 
     make_group(&app);
     let group = orders(&app).group("work").unwrap();
     // Each failed job remembers the entry it was published as; the oldest is anywhere among them.
-    let set_aside = |from: u32, count: u32| {
+    let retrying = |from: u32, count: u32| {
         let script = "for i = 0, ARGV[2] - 1 do local n = ARGV[1] + i
             local fields = {'type', 't', 'data', string.rep('x', 100), 'sj-origin', n .. '-7'}
             redis.call('HSET', KEYS[1], 's:' .. n .. '-7', cmsgpack.pack(fields))
@@ -274,11 +274,11 @@ async fn the_oldest_of_many_that_wait_is_found_and_very_many_are_told_as_such() 
         let keys = ["{orders}:retry-records:work", "{orders}:retry:work"];
         app.server.command(&["EVAL", script, "2", keys[0], keys[1], &from, &count]);
     };
-    set_aside(5_000, 3_000);
-    set_aside(400, 1);
+    retrying(5_000, 3_000);
+    retrying(400, 1);
     let oldest = group.oldest_unfinished().await.unwrap();
     assert_eq!((oldest.published, oldest.complete), (Some(EntryId::new(400, 7)), true));
-    set_aside(10_000, 20_000);
+    retrying(10_000, 20_000);
     let began = std::time::Instant::now();
     let oldest = group.oldest_unfinished().await.unwrap();
     assert!(!oldest.complete && oldest.published.is_some(), "{oldest:?}");
@@ -286,20 +286,21 @@ async fn the_oldest_of_many_that_wait_is_found_and_very_many_are_told_as_such() 
 }
 
 #[tokio::test]
-async fn jobs_set_aside_behind_names_of_others_are_found_and_what_runs_now_is_due_at_zero() {
+async fn jobs_waiting_for_retry_behind_names_of_others_are_found_and_what_runs_now_is_due_at_zero()
+{
     let app = App::start().await;
     make_group(&app);
     let group = orders(&app).group("work").unwrap();
     let script = "for i = 1, 2500 do redis.call('ZADD', KEYS[1], i, 'theirs ' .. i) end
         for i = 1, 3 do redis.call('ZADD', KEYS[1], 1e15 + i, 's:' .. i .. '-0') end";
     app.server.command(&["EVAL", script, "1", "{orders}:retry:work"]);
-    let page = group.set_aside(None, 2).await.unwrap();
+    let page = group.retries(None, 2).await.unwrap();
     let ids = page.jobs.iter().map(|job| job.id.to_string()).collect::<Vec<_>>();
     assert_eq!(ids, ["s:1-0", "s:2-0"]);
-    let rest = group.set_aside(page.next.as_ref(), 2).await.unwrap();
+    let rest = group.retries(page.next.as_ref(), 2).await.unwrap();
     assert_eq!((rest.jobs.len(), &rest.next), (1, &None));
     assert_eq!(group.run_now(&[rest.jobs[0].id.clone()]).await.unwrap(), 1);
-    let first = group.set_aside(None, 1).await.unwrap().jobs.remove(0);
+    let first = group.retries(None, 1).await.unwrap().jobs.remove(0);
     assert_eq!((first.id.to_string(), first.due), ("s:3-0".to_owned(), 0));
     assert!(first.due_in.is_zero());
 }

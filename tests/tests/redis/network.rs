@@ -75,7 +75,7 @@ async fn a_lost_reply_to_a_read_costs_neither_a_job_nor_a_delivery() {
     }
     assert_eq!((counted.count(), counted.distinct()), (6, 6));
     assert!(counted.runs().iter().all(|run| run.delivery_count == 1), "uncounted");
-    assert_eq!(runtime.counters().buried, 0);
+    assert_eq!(runtime.counters().dead_lettered, 0);
     drop(runtime);
 }
 
@@ -247,7 +247,7 @@ async fn ending_before_the_renewal_is_heard(
 }
 
 #[tokio::test]
-async fn a_failure_before_the_renewal_is_heard_is_set_aside_with_its_payload() {
+async fn a_failure_before_the_renewal_is_heard_is_scheduled_for_retry_with_its_payload() {
     let app = App::start().await;
     let gate = Gate::default();
     let held = gate.clone();
@@ -263,7 +263,7 @@ async fn a_failure_before_the_renewal_is_heard_is_set_aside_with_its_payload() {
     app.drained("work").await;
     until(DEADLINE, "no letter is left", || app.server.length("{orders}:dead:work") == 0).await;
     let counters = runtime.counters();
-    assert_eq!((counters.set_aside, counters.refused_late, counters.trimmed), (1, 0, 1));
+    assert_eq!((counters.retried, counters.refused_late, counters.trimmed), (1, 0, 1));
     let _ = runtime.shutdown().await;
 }
 
@@ -281,7 +281,7 @@ async fn a_success_before_the_renewal_is_heard_leaves_no_letter() {
 }
 
 #[tokio::test]
-async fn what_a_read_brings_after_a_stop_is_handed_back_at_once() {
+async fn what_a_read_brings_after_a_stop_is_released_at_once() {
     let app = App::start().await;
     let counted = Work::fine();
     // A lease far longer than the test: nothing here may wait for it.
@@ -304,7 +304,7 @@ async fn what_a_read_brings_after_a_stop_is_handed_back_at_once() {
         proxy.set(Mode::Pass);
     };
     let (report, ()) = tokio::join!(runtime.shutdown(), release);
-    assert_eq!((report.handed_back, report.abandoned.len()), (1, 0), "{report:?}");
+    assert_eq!((report.released, report.abandoned.len()), (1, 0), "{report:?}");
     let fresh = Work::fine();
     let options = options().lease(lease);
     let staying = app.bare(&fresh).group("work", options).start().await.unwrap();

@@ -59,8 +59,8 @@ async fn an_event_that_comes_again_in_any_way_is_done_once() {
     for _ in 0..50 {
         app.client.publish_with_id(&order(1), id.clone()).await.unwrap();
     }
-    let postponed = || runtimes.iter().map(|runtime| runtime.counters().postponed).sum::<u64>();
-    until(DEADLINE, "the others wait", || postponed() >= 49 && app.pending("work") == 1).await;
+    let snoozed = || runtimes.iter().map(|runtime| runtime.counters().snoozed).sum::<u64>();
+    until(DEADLINE, "the others wait", || snoozed() >= 49 && app.pending("work") == 1).await;
     // Either process may have been the first to begin.
     let running = app.server.pending("orders", "work").remove(0).id;
     assert_eq!(app.server.query::<String>(&["HGET", &mark(&id), "origin"]), running);
@@ -91,7 +91,7 @@ async fn a_job_of_a_dead_process_is_taken_over_at_once_and_told_so() {
     mails.gate.open();
     let runtime = runtime(&app, &mails).start().await.unwrap();
     app.drained("work").await;
-    assert_eq!((mails.takeovers(), runtime.counters().postponed), (vec![true], 0));
+    assert_eq!((mails.takeovers(), runtime.counters().snoozed), (vec![true], 0));
     let _ = runtime.shutdown().await;
 }
 
@@ -121,7 +121,7 @@ async fn a_user_without_rights_on_marks_gets_dead_letters_and_no_endless_loop() 
     mails.gate.open();
     let runtime = runtime(&app, &mails).start().await.unwrap();
     app.publish(1).await;
-    until(DEADLINE, "buried", || app.server.length("{orders}:dead:work") == 1).await;
+    until(DEADLINE, "dead-lettered", || app.server.length("{orders}:dead:work") == 1).await;
     assert!(mails.takeovers().is_empty(), "nothing runs unmarked");
     let _ = runtime.shutdown().await;
 }

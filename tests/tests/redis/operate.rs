@@ -22,7 +22,7 @@ fn ids(app: &App) -> Vec<EntryId> {
 }
 
 /// Entries that a consumer of other software has received and holds.
-async fn held_by(app: &App, consumer: &str, count: usize) {
+async fn pending_for(app: &App, consumer: &str, count: usize) {
     group(app).create(Start::Beginning).await.unwrap();
     app.publish(count).await;
     read(app, consumer, count);
@@ -44,7 +44,7 @@ fn read(app: &App, consumer: &str, count: usize) {
 #[tokio::test]
 async fn claimed_entries_change_hands_with_their_counts_and_idle_times() {
     let app = App::start().await;
-    held_by(&app, "a", 3).await;
+    pending_for(&app, "a", 3).await;
     let ids = ids(&app);
     app.server.age("orders", "work", &ids[0].to_string(), Duration::from_secs(90));
     let moved = group(&app).claim(&[ids[0], EntryId::new(5, 5)], &named("b")).await.unwrap();
@@ -58,7 +58,7 @@ async fn claimed_entries_change_hands_with_their_counts_and_idle_times() {
 #[tokio::test]
 async fn a_hand_over_loses_nothing_and_raises_no_count() {
     let app = App::start().await;
-    held_by(&app, "a", 1_300).await;
+    pending_for(&app, "a", 1_300).await;
     let ids = ids(&app);
     app.server.command(&["XDEL", "orders", &ids[7].to_string()]);
     let moved = group(&app).hand_over(&named("a"), &named("b")).await.unwrap();
@@ -72,7 +72,7 @@ async fn a_hand_over_loses_nothing_and_raises_no_count() {
 #[tokio::test]
 async fn released_entries_are_done_at_once_however_long_the_lease_is() {
     let app = App::start().await;
-    held_by(&app, "dead", 10).await;
+    pending_for(&app, "dead", 10).await;
     let work = Work::fine();
     let lease = options().lease(Duration::from_secs(3_600));
     let runtime = app.bare(&work).group("work", lease).start().await.unwrap();
@@ -110,7 +110,7 @@ async fn removing_a_consumer_under_load_loses_no_entry() {
 #[tokio::test]
 async fn a_consumer_that_keeps_reading_is_not_removed_and_loses_nothing() {
     let app = App::start().await;
-    held_by(&app, "a", 3).await;
+    pending_for(&app, "a", 3).await;
     let unknown = group(&app).remove_consumer(&named("nobody")).await.unwrap();
     assert!(unknown.moved.is_empty(), "who is not there is gone");
     let moved = group(&app).remove_consumer(&named("a")).await.unwrap();
@@ -123,7 +123,7 @@ async fn a_consumer_that_keeps_reading_is_not_removed_and_loses_nothing() {
 #[tokio::test]
 async fn entries_acknowledged_by_hand_are_done() {
     let app = App::start().await;
-    held_by(&app, "a", 3).await;
+    pending_for(&app, "a", 3).await;
     let ids = ids(&app);
     assert_eq!(group(&app).acknowledge(&ids[..2]).await.unwrap(), 2);
     assert_eq!(group(&app).acknowledge(&ids[..2]).await.unwrap(), 0);
@@ -160,7 +160,7 @@ async fn a_call_for_a_sweep_of_a_missing_group_is_refused_and_leaves_nothing_beh
 #[tokio::test]
 async fn a_group_is_destroyed_only_when_told_to_lose_and_never_under_a_process() {
     let app = App::start().await;
-    held_by(&app, "a", 2).await;
+    pending_for(&app, "a", 2).await;
     let refused = group(&app).destroy(Unfinished::Keep).await.unwrap_err();
     assert!(refused.to_string().contains("2 pending entries"), "{refused}");
     let runtime = app.runtime(&Work::fine()).start().await.unwrap();
@@ -238,20 +238,20 @@ async fn a_stream_that_was_deleted_begins_anew_with_the_next_start() {
 #[tokio::test]
 async fn a_trim_by_length_or_age_keeps_what_a_group_needs_unless_told() {
     let app = App::start().await;
-    held_by(&app, "a", 500).await;
+    pending_for(&app, "a", 500).await;
     let stream = app.client.stream("orders").unwrap();
     let kept = stream.trim(Cut::Length(10), Unfinished::Keep).await.unwrap();
     assert_eq!((kept.removed, kept.length), (0, 500));
-    assert_eq!(kept.held_by.as_ref().map(|(group, _)| group.as_str()), Some("work"));
+    assert_eq!(kept.blocked_by.as_ref().map(|(group, _)| group.as_str()), Some("work"));
     let ids = ids(&app);
     group(&app).acknowledge(&ids[..300]).await.unwrap();
     let exact = stream.trim_exactly(Cut::Length(10), Unfinished::Keep).await.unwrap();
     assert_eq!((exact.removed, exact.length), (300, 200));
-    assert_eq!(exact.held_by, Some(("work".to_owned(), ids[300])));
+    assert_eq!(exact.blocked_by, Some(("work".to_owned(), ids[300])));
     let aged = stream.trim(Cut::Age(Duration::ZERO), Unfinished::Keep).await.unwrap();
-    assert_eq!((aged.removed, aged.held_by.is_some()), (0, true));
+    assert_eq!((aged.removed, aged.blocked_by.is_some()), (0, true));
     let young = stream.trim(Cut::Age(Duration::from_secs(600)), Unfinished::Lose).await.unwrap();
-    assert_eq!((young.removed, young.held_by), (0, None), "nothing is that old");
+    assert_eq!((young.removed, young.blocked_by), (0, None), "nothing is that old");
     let before = stream.trim_exactly(Cut::Before(ids[350]), Unfinished::Lose).await.unwrap();
     assert_eq!((before.removed, before.length), (50, 150));
 }

@@ -130,7 +130,7 @@ async fn a_pause_here_leaves_the_work_to_other_processes() {
 }
 
 #[tokio::test]
-async fn jobs_set_aside_wait_for_the_end_of_a_pause() {
+async fn jobs_waiting_for_retry_wait_for_the_end_of_a_pause() {
     let app = App::start().await;
     let gate = Gate::default();
     let failing = {

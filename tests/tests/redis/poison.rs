@@ -11,19 +11,19 @@ async fn letters(client: &Client) -> Vec<streamjobs::dead_letter::DeadLetter> {
     client.dead_letters("orders", "work").unwrap().list(None, 100).await.unwrap().letters
 }
 
-async fn buried(app: &App, count: usize) -> Vec<streamjobs::dead_letter::DeadLetter> {
+async fn dead_lettered(app: &App, count: usize) -> Vec<streamjobs::dead_letter::DeadLetter> {
     let what = format!("{count} dead letters");
     until(DEADLINE, &what, || app.server.length("{orders}:dead:work") == count).await;
     letters(&app.client).await
 }
 
 #[tokio::test]
-async fn a_job_that_always_fails_is_buried_after_its_last_attempt() {
+async fn a_job_that_always_fails_is_dead_lettered_after_its_last_attempt() {
     let app = App::start().await;
     let failing = Work::new(|_, _| async { Err("the mail server says no".into()) });
     let runtime = app.runtime(&failing).start().await.unwrap();
     let published = app.client.publish(&order(1)).await.unwrap();
-    let letter = buried(&app, 1).await.remove(0);
+    let letter = dead_lettered(&app, 1).await.remove(0);
     assert_eq!((letter.reason, letter.attempts, failing.count()), (Reason::Exhausted, 5, 5));
     assert_eq!(letter.error.as_deref(), Some("the mail server says no"));
     assert_eq!(
@@ -42,23 +42,23 @@ async fn a_job_that_always_fails_is_buried_after_its_last_attempt() {
     );
     app.drained("work").await;
     settled(&runtime).await;
-    assert_eq!((runtime.counters().buried, runtime.counters().failed), (1, 5));
+    assert_eq!((runtime.counters().dead_lettered, runtime.counters().failed), (1, 5));
     let _ = runtime.shutdown().await;
 }
 
 #[tokio::test]
-async fn a_rejected_job_runs_once_and_is_buried_at_once() {
+async fn a_rejected_job_runs_once_and_is_dead_lettered_at_once() {
     let app = App::start().await;
     let rejecting = Work::new(|_, _| async { Err::<(), _>("this customer does not exist").dead() });
     let runtime = app.runtime(&rejecting).start().await.unwrap();
     app.client.publish(&order(1)).await.unwrap();
-    let letter = buried(&app, 1).await.remove(0);
+    let letter = dead_lettered(&app, 1).await.remove(0);
     assert_eq!((letter.reason, rejecting.count()), (Reason::Rejected, 1));
     let _ = runtime.shutdown().await;
 }
 
 #[tokio::test]
-async fn what_cannot_be_decoded_is_buried_at_first_sight_with_its_bytes() {
+async fn what_cannot_be_decoded_is_dead_lettered_at_first_sight_with_its_bytes() {
     let app = App::start().await;
     let fine = Work::fine();
     let runtime = app.runtime(&fine).start().await.unwrap();
@@ -84,7 +84,7 @@ async fn what_cannot_be_decoded_is_buried_at_first_sight_with_its_bytes() {
                 .arg(data),
         );
     }
-    let letters = buried(&app, corpus.len()).await;
+    let letters = dead_lettered(&app, corpus.len()).await;
     for (letter, data) in letters.iter().zip(corpus) {
         assert_eq!(
             (letter.reason, letter.attempts, letter.delivery_count),
@@ -100,18 +100,18 @@ async fn what_cannot_be_decoded_is_buried_at_first_sight_with_its_bytes() {
 }
 
 #[tokio::test]
-async fn an_entry_without_our_fields_is_buried_and_loops_nowhere() {
+async fn an_entry_without_our_fields_is_dead_lettered_and_loops_nowhere() {
     let app = App::start().await;
     let runtime = app.runtime(&Work::fine()).start().await.unwrap();
     app.server.command(&["XADD", "orders", "*", "hello", "world"]);
-    let letter = buried(&app, 1).await.remove(0);
+    let letter = dead_lettered(&app, 1).await.remove(0);
     assert_eq!(letter.reason, Reason::Undecodable);
     assert!(letter.error.unwrap().contains("`type`"));
     let _ = runtime.shutdown().await;
 }
 
 #[tokio::test]
-async fn strange_shapes_of_entries_are_buried_whole() {
+async fn strange_shapes_of_entries_are_dead_lettered_whole() {
     let app = App::start().await;
     // A hundred thousand fields take their time on a slow machine, and this is not about leases.
     let long = options().lease(Duration::from_secs(60));
@@ -137,7 +137,7 @@ async fn strange_shapes_of_entries_are_buried_whole() {
         "data",
         "{}",
     ]);
-    let letters = buried(&app, 4).await;
+    let letters = dead_lettered(&app, 4).await;
     let wide = letters.iter().find(|letter| letter.fields.len() == 100_001).unwrap();
     assert!(wide.error.as_deref().unwrap().contains("100000 fields"), "every field is kept");
     assert!(letters.iter().all(|letter| letter.reason == Reason::Undecodable));
@@ -146,7 +146,7 @@ async fn strange_shapes_of_entries_are_buried_whole() {
 }
 
 #[tokio::test]
-async fn an_entry_delivered_too_often_is_buried_without_being_run() {
+async fn an_entry_delivered_too_often_is_dead_lettered_without_being_run() {
     let app = App::start().await;
     app.client.publish(&order(1)).await.unwrap();
     app.server.command(&["XGROUP", "CREATE", "orders", "work", "0"]);
@@ -166,7 +166,7 @@ async fn an_entry_delivered_too_often_is_buried_without_being_run() {
     ]);
     let never = Work::fine();
     let runtime = app.runtime(&never).start().await.unwrap();
-    let letter = buried(&app, 1).await.remove(0);
+    let letter = dead_lettered(&app, 1).await.remove(0);
     assert_eq!((letter.reason, letter.delivery_count, never.count()), (Reason::Crashed, 6, 0));
     app.drained("work").await;
     let _ = runtime.shutdown().await;
@@ -184,7 +184,7 @@ async fn fresh_work_flows_while_a_poison_job_cycles() {
     let runtime = app.bare(&picky).group("work", one).start().await.unwrap();
     app.client.publish(&order("poison")).await.unwrap();
     app.publish(500).await;
-    buried(&app, 1).await;
+    dead_lettered(&app, 1).await;
     app.drained("work").await;
     assert_eq!(picky.count(), 505);
     let _ = runtime.shutdown().await;
@@ -192,7 +192,8 @@ async fn fresh_work_flows_while_a_poison_job_cycles() {
 
 #[tokio::test]
 async fn types_without_a_handler_follow_the_choice_of_the_group() {
-    for (choice, dead) in [(Unhandled::Acknowledge, 0), (Unhandled::Bury, 1), (Unhandled::Leave, 1)]
+    for (choice, dead) in
+        [(Unhandled::Acknowledge, 0), (Unhandled::DeadLetter, 1), (Unhandled::Leave, 1)]
     {
         let app = App::start().await;
         let short = options().unhandled(choice).lease(Duration::from_millis(150));
@@ -202,7 +203,7 @@ async fn types_without_a_handler_follow_the_choice_of_the_group() {
         let runtime = builder.start().await.unwrap();
         app.server.command(&["XADD", "orders", "*", "type", "order.unknown", "data", "{}"]);
         if dead == 1 {
-            let letter = buried(&app, 1).await.remove(0);
+            let letter = dead_lettered(&app, 1).await.remove(0);
             assert_eq!(letter.reason, Reason::Unhandled);
             let deliveries = if choice == Unhandled::Leave { 2 } else { 1 };
             assert_eq!(letter.delivery_count, deliveries);
@@ -250,7 +251,7 @@ async fn a_payload_trimmed_under_a_dead_process_is_reported_as_unknown() {
     app.server.command(&["XTRIM", "orders", "MAXLEN", "0"]);
     let never = Work::fine();
     let runtime = app.runtime(&never).start().await.unwrap();
-    let letters = buried(&app, 2).await;
+    let letters = dead_lettered(&app, 2).await;
     assert!(
         letters.iter().all(|letter| letter.reason == Reason::Trimmed && letter.fields.is_empty())
     );
@@ -272,7 +273,7 @@ async fn a_payload_trimmed_under_a_running_handler_is_no_loss_when_it_succeeds()
     app.client.publish(&order(1)).await.unwrap();
     gated.wait_for(1).await;
     app.server.command(&["XTRIM", "orders", "MAXLEN", "0"]);
-    let letter = buried(&app, 1).await.remove(0);
+    let letter = dead_lettered(&app, 1).await.remove(0);
     assert_eq!(letter.reason, Reason::Trimmed, "while it runs, its outcome is unknown");
     gate.open();
     until(DEADLINE, "the letter is taken back", || app.server.length("{orders}:dead:work") == 0)
@@ -290,7 +291,7 @@ async fn trimmed_while_running(app: &App, work: &Work) {
     app.client.publish(&order(1)).await.unwrap();
     work.wait_for(1).await;
     app.server.command(&["XTRIM", "orders", "MAXLEN", "0"]);
-    let letter = buried(app, 1).await.remove(0);
+    let letter = dead_lettered(app, 1).await.remove(0);
     assert_eq!((letter.reason, letter.fields.len()), (Reason::Trimmed, 0));
 }
 
@@ -315,12 +316,12 @@ async fn a_job_whose_payload_was_trimmed_is_tried_again_with_the_payload_in_hand
     assert_eq!((runs[1].attempt, &runs[1].event_id), (2, &runs[0].event_id));
     assert_eq!(app.server.length("{orders}:dead:work"), 0, "the retry took the letter's place");
     settled(&runtime).await;
-    assert_eq!((runtime.counters().set_aside, runtime.counters().refused_late), (1, 0));
+    assert_eq!((runtime.counters().retried, runtime.counters().refused_late), (1, 0));
     let _ = runtime.shutdown().await;
 }
 
 #[tokio::test]
-async fn a_rejected_job_whose_payload_was_trimmed_is_buried_with_the_payload_in_hand() {
+async fn a_rejected_job_whose_payload_was_trimmed_is_dead_lettered_with_the_payload_in_hand() {
     let app = App::start().await;
     let gate = Gate::default();
     let held = gate.clone();
@@ -334,15 +335,15 @@ async fn a_rejected_job_whose_payload_was_trimmed_is_buried_with_the_payload_in_
     let runtime = app.runtime(&rejecting).start().await.unwrap();
     trimmed_while_running(&app, &rejecting).await;
     gate.open();
-    until(DEADLINE, "buried anew", || runtime.counters().buried == 1).await;
-    let letter = buried(&app, 1).await.remove(0);
+    until(DEADLINE, "buried anew", || runtime.counters().dead_lettered == 1).await;
+    let letter = dead_lettered(&app, 1).await.remove(0);
     assert_eq!((letter.reason, letter.error.as_deref()), (Reason::Rejected, Some("never")));
     assert_eq!(letter.event_type(), Some("order.placed"));
     let _ = runtime.shutdown().await;
 }
 
 #[tokio::test]
-async fn a_job_cut_off_whose_payload_was_trimmed_is_handed_back_with_the_payload_in_hand() {
+async fn a_job_cut_off_whose_payload_was_trimmed_is_released_with_the_payload_in_hand() {
     for noticed in [true, false] {
         let app = App::start().await;
         let endless = Work::gated(&Gate::default());
@@ -358,7 +359,7 @@ async fn a_job_cut_off_whose_payload_was_trimmed_is_handed_back_with_the_payload
             app.server.command(&["XTRIM", "orders", "MAXLEN", "0"]);
         }
         let report = runtime.shutdown().await;
-        assert_eq!((report.handed_back, report.abandoned.len()), (1, 0), "{report:?}");
+        assert_eq!((report.released, report.abandoned.len()), (1, 0), "{report:?}");
         let fresh = Work::fine();
         let next = app.runtime(&fresh).start().await.unwrap();
         fresh.wait_for(1).await;
@@ -383,7 +384,7 @@ async fn lost_payloads_that_no_dead_letter_can_tell_of_are_counted_and_wait() {
     until(DEADLINE, "said more than once", || runtime.counters().left > 6).await;
     assert_eq!((app.pending("work"), app.number(&["ZCARD", "{orders}:retry:work"])), (2, 1));
     app.server.command(&["DEL", "{orders}:dead:work"]);
-    let letters = buried(&app, 3).await;
+    let letters = dead_lettered(&app, 3).await;
     assert!(letters.iter().all(|letter| letter.reason == Reason::Trimmed));
     app.drained("work").await;
     let _ = runtime.shutdown().await;

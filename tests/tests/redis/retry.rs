@@ -23,7 +23,7 @@ async fn a_failed_job_comes_back_with_its_attempt_raised_until_it_succeeds() {
     assert!(runs.iter().all(|run| run.event_id == published.event_id.as_str()));
     let counters = runtime.counters();
     assert_eq!(
-        (counters.failed, counters.set_aside, counters.succeeded, counters.buried),
+        (counters.failed, counters.retried, counters.succeeded, counters.dead_lettered),
         (2, 2, 1, 0)
     );
     let _ = runtime.shutdown().await;
@@ -42,7 +42,7 @@ async fn a_waiting_job_is_out_of_the_stream_and_takes_no_slot() {
     app.client.publish(&order("bad")).await.unwrap();
     app.publish(20).await;
     failing.wait_for(21).await;
-    until(DEADLINE, "only the set-aside job is left", || app.left("work") == 1).await;
+    until(DEADLINE, "only the retries job is left", || app.left("work") == 1).await;
     assert_eq!(app.pending("work"), 0);
     assert_eq!(app.number(&["ZCARD", "{orders}:retry:work"]), 1);
     assert_eq!(app.number(&["HLEN", "{orders}:retry-records:work"]), 1);
@@ -89,7 +89,7 @@ async fn a_retried_job_is_done_by_any_process_of_the_group() {
 }
 
 #[tokio::test]
-async fn a_job_that_is_put_off_at_its_last_attempt_is_set_aside_and_not_buried() {
+async fn a_job_that_is_put_off_at_its_last_attempt_is_scheduled_for_retry_and_not_dead_lettered() {
     let app = App::start().await;
     let gate = crate::app::Gate::default();
     let passed = gate.clone();
@@ -125,7 +125,7 @@ async fn a_job_that_is_put_off_at_its_last_attempt_is_set_aside_and_not_buried()
     assert_eq!(attempts, [(1, 1), (1, 1)]);
     assert_eq!(app.number(&["EXISTS", "{orders}:dead:work"]), 0);
     let counters = runtime.counters();
-    assert_eq!((counters.postponed, counters.failed, counters.succeeded), (1, 0, 1));
+    assert_eq!((counters.snoozed, counters.failed, counters.succeeded), (1, 0, 1));
     let _ = runtime.shutdown().await;
 }
 
@@ -190,7 +190,7 @@ async fn a_panic_is_a_failure_like_any_other_and_the_runtime_lives_on() {
     app.drained("work").await;
     settled(&runtime).await;
     let counters = runtime.counters();
-    assert_eq!((counters.failed, counters.succeeded, counters.buried), (4, 6, 0));
+    assert_eq!((counters.failed, counters.succeeded, counters.dead_lettered), (4, 6, 0));
     assert!(runtime.health().is_healthy());
     let _ = runtime.shutdown().await;
 }
@@ -285,7 +285,7 @@ async fn entries_of_others_are_tried_again_however_wide_and_the_widest_block_nob
     settled(&runtime).await;
     let fields = done.0.load(std::sync::atomic::Ordering::SeqCst);
     // Each retry carries six fields of ours.
-    assert_eq!((fields, runtime.counters().buried), (900 + 70 + 12, 1));
+    assert_eq!((fields, runtime.counters().dead_lettered), (900 + 70 + 12, 1));
     let letters = app.client.dead_letters("orders", "wide").unwrap();
     let letter = letters.list(None, 1).await.unwrap().letters.remove(0);
     assert_eq!((letter.fields.len(), letter.attempts), (20_000, 1));

@@ -120,7 +120,7 @@ async fn forgotten_scripts_are_loaded_again_unnoticed() {
     }
     app.drained("work").await;
     settled(&runtime).await;
-    assert_eq!((runtime.counters().server_errors, runtime.counters().set_aside), (0, 10));
+    assert_eq!((runtime.counters().server_errors, runtime.counters().retried), (0, 10));
     let _ = runtime.shutdown().await;
 }
 
@@ -159,7 +159,7 @@ async fn a_verdict_that_has_to_wait_holds_no_other_up() {
     }
     until(DEADLINE, "only the dead one is left", || app.left("work") == 1).await;
     let counters = runtime.counters();
-    assert_eq!((counters.set_aside, counters.succeeded, counters.buried), (1, 2, 0));
+    assert_eq!((counters.retried, counters.succeeded, counters.dead_lettered), (1, 2, 0));
     app.server.command(&["DEL", "{orders}:dead:work"]);
     app.drained("work").await;
     let _ = runtime.shutdown().await;

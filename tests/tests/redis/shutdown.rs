@@ -19,7 +19,7 @@ async fn shutdown_waits_for_running_jobs_and_leaves_nothing() {
         gate.open();
     };
     let (report, ()) = tokio::join!(runtime.shutdown(), opener);
-    assert_eq!((report.finished, report.handed_back, report.abandoned.len()), (5, 0, 0));
+    assert_eq!((report.finished, report.released, report.abandoned.len()), (5, 0, 0));
     assert_eq!((app.pending("work"), gated.count()), (0, 5));
     let consumers: Vec<redis::Value> =
         redis::from_redis_value(app.server.command(&["XINFO", "CONSUMERS", "orders", "work"]))
@@ -41,7 +41,7 @@ async fn a_clean_stop_hands_back_uncounted_and_others_have_it_within_a_second() 
     let fresh = Work::fine();
     let staying = app.bare(&fresh).group("work", long).start().await.unwrap();
     let report = leaving.shutdown().await;
-    assert_eq!((report.handed_back, report.abandoned.len()), (10, 0), "{report:?}");
+    assert_eq!((report.released, report.abandoned.len()), (10, 0), "{report:?}");
     let stopped = Instant::now();
     app.drained("work").await;
     assert!(stopped.elapsed() < Duration::from_secs(1), "took {:?}", stopped.elapsed());
@@ -50,7 +50,7 @@ async fn a_clean_stop_hands_back_uncounted_and_others_have_it_within_a_second() 
 }
 
 #[tokio::test]
-async fn jobs_cut_off_by_the_end_of_grace_are_handed_back_and_reported() {
+async fn jobs_cut_off_by_the_end_of_grace_are_released_and_reported() {
     let app = App::start().await;
     let endless = Work::new(|_, _| async {
         std::future::pending::<()>().await;
@@ -60,7 +60,7 @@ async fn jobs_cut_off_by_the_end_of_grace_are_handed_back_and_reported() {
     app.publish(3).await;
     endless.wait_for(3).await;
     let report = runtime.shutdown().await;
-    assert_eq!((report.finished, report.handed_back, report.abandoned.len()), (0, 3, 0));
+    assert_eq!((report.finished, report.released, report.abandoned.len()), (0, 3, 0));
     let pending = app.server.pending("orders", "work");
     assert!(pending.iter().all(|row| row.deliveries == 0 && row.idle > LEASE), "{pending:?}");
     let fresh = Work::fine();
@@ -89,7 +89,7 @@ async fn a_job_that_blocks_its_thread_is_reported_as_abandoned() {
     let entry_id = app.client.publish(&order(1)).await.unwrap().entry_id;
     deaf.wait_for(1).await;
     let report = runtime.shutdown().await;
-    assert_eq!((report.finished, report.handed_back), (0, 0));
+    assert_eq!((report.finished, report.released), (0, 0));
     let left = report.abandoned.iter().map(|job| (job.stream.as_str(), job.entry_id));
     assert_eq!(left.collect::<Vec<_>>(), [("orders", entry_id)]);
     assert_eq!(app.pending("work"), 1, "nobody has acknowledged it");

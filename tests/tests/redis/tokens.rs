@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use streamjobs::__store::conformance::append;
-use streamjobs::__store::{self, Checked, Hold, Queue, ReadRequest, Source, Store, Sweep, Swept};
+use streamjobs::__store::{
+    self, ClaimedPage, FenceResult, Hold, IdleClaim, Inlet, Queue, ReadRequest, Store,
+};
 use streamjobs::config::{Retention, Start};
 use streamjobs::{ConsumerName, EntryId, GroupName, StreamName};
 
@@ -38,7 +40,7 @@ impl Actors {
         let id = *appended[0].as_ref().unwrap();
         let mut reader =
             self.store.reader(&self.queue, &self.names[0], Duration::from_secs(1)).await.unwrap();
-        let request = ReadRequest { acks: &[], source: Source::Stream, count: 1, block: None };
+        let request = ReadRequest { acks: &[], inlet: Inlet::STREAM, count: 1, block: None };
         let delivered = reader.read(request).await.unwrap().deliveries.unwrap();
         assert_eq!(delivered[0].entry.id(), id);
         delivered[0].hold()
@@ -48,31 +50,31 @@ impl Actors {
         self.app.server.age("orders", "work", &id.to_string(), Duration::from_secs(3600));
     }
 
-    async fn sweep(&self, actor: usize) -> Option<Hold> {
+    async fn claim_idle(&self, actor: usize) -> Option<Hold> {
         match self.page(actor).await {
-            Swept::Page { claimed, .. } => claimed.first().map(|delivery| delivery.hold()),
-            Swept::ClockOff { .. } => None,
+            ClaimedPage::Page { claimed, .. } => claimed.first().map(|delivery| delivery.hold()),
+            ClaimedPage::ClockOff { .. } => None,
         }
     }
 
     /// What a sweep by one of the actors finds.
-    async fn page(&self, actor: usize) -> Swept {
-        let sweep = Sweep {
-            source: Source::Stream,
+    async fn page(&self, actor: usize) -> ClaimedPage {
+        let sweep = IdleClaim {
+            inlet: Inlet::STREAM,
             lease: Duration::from_secs(60),
             cursor: EntryId::ZERO,
             limit: 1,
             expected: None,
             skip: &[],
         };
-        self.store.sweep(&self.queue, &self.names[actor], sweep).await.unwrap()
+        self.store.claim_idle(&self.queue, &self.names[actor], sweep).await.unwrap()
     }
 
-    async fn renew(&self, actor: usize, hold: Hold) -> Checked {
+    async fn renew(&self, actor: usize, hold: Hold) -> FenceResult {
         self.store.renew(&self.queue, &self.names[actor], &[hold]).await.unwrap().answers[0]
     }
 
-    async fn release(&self, actor: usize, hold: Hold) -> Checked {
+    async fn release(&self, actor: usize, hold: Hold) -> FenceResult {
         self.store
             .release(&self.queue, &self.names[actor], Duration::from_secs(60), &[hold])
             .await
@@ -90,23 +92,26 @@ async fn an_attempt_that_was_taken_over_is_refused_in_every_step_and_changes_not
     let actors = Actors::start(&["a", "b"]).await;
     let old = actors.deliver().await;
     actors.age(old.id);
-    let new = actors.sweep(1).await.unwrap();
+    let new = actors.claim_idle(1).await.unwrap();
     assert_eq!(new.delivery_count, 2);
     let letter = vec![(b"x".as_slice().into(), b"y".as_slice().into())];
     let (store, queue, a) = (&actors.store, &actors.queue, &actors.names[0]);
-    assert_eq!(actors.renew(0, old).await, Checked::TakenOver);
-    assert_eq!(actors.release(0, old).await, Checked::TakenOver);
-    assert_eq!(store.bury(queue, a, old, None, &letter).await.unwrap(), Checked::TakenOver);
+    assert_eq!(actors.renew(0, old).await, FenceResult::TakenOver);
+    assert_eq!(actors.release(0, old).await, FenceResult::TakenOver);
     assert_eq!(
-        store.set_aside(queue, a, old, None, Duration::ZERO, &letter).await.unwrap(),
-        Checked::TakenOver
+        store.store_dead_letter(queue, a, old, None, &letter).await.unwrap(),
+        FenceResult::TakenOver
+    );
+    assert_eq!(
+        store.schedule_retry(queue, a, old, None, Duration::ZERO, &letter).await.unwrap(),
+        FenceResult::TakenOver
     );
     assert!(store.recover(queue, a, &[old]).await.unwrap().is_empty());
     assert_eq!(actors.row(), Some(("b".to_owned(), 2)));
     let written = ["{orders}:dead:work", "{orders}:retry:work"]
         .map(|key| actors.app.number(&["EXISTS", key]));
     assert_eq!(written, [0, 0]);
-    assert_eq!(actors.renew(1, new).await, Checked::Held);
+    assert_eq!(actors.renew(1, new).await, FenceResult::Owned);
 }
 
 #[tokio::test]
@@ -114,22 +119,22 @@ async fn the_same_consumer_with_an_older_count_is_another_attempt() {
     let actors = Actors::start(&["a"]).await;
     let old = actors.deliver().await;
     actors.age(old.id);
-    let new = actors.sweep(0).await.unwrap();
+    let new = actors.claim_idle(0).await.unwrap();
     assert_eq!((old.delivery_count, new.delivery_count), (1, 2));
-    assert_eq!(actors.renew(0, old).await, Checked::TakenOver);
-    assert_eq!(actors.renew(0, new).await, Checked::Held);
+    assert_eq!(actors.renew(0, old).await, FenceResult::TakenOver);
+    assert_eq!(actors.renew(0, new).await, FenceResult::Owned);
 }
 
 #[tokio::test]
 async fn renewing_what_is_acknowledged_trimmed_or_gone_says_so_and_resurrects_nothing() {
     let actors = Actors::start(&["a"]).await;
     let acknowledged = actors.deliver().await;
-    actors.store.acknowledge(&actors.queue, &[(Source::Stream, acknowledged.id)]).await.unwrap();
-    assert_eq!(actors.renew(0, acknowledged).await, Checked::NotPending);
+    actors.store.acknowledge(&actors.queue, &[(Inlet::STREAM, acknowledged.id)]).await.unwrap();
+    assert_eq!(actors.renew(0, acknowledged).await, FenceResult::NotPending);
     let trimmed = actors.deliver().await;
     actors.app.server.command(&["XDEL", "orders", &trimmed.id.to_string()]);
-    assert!(matches!(actors.renew(0, trimmed).await, Checked::Trimmed(_)));
-    assert_eq!(actors.renew(0, trimmed).await, Checked::NotPending);
+    assert!(matches!(actors.renew(0, trimmed).await, FenceResult::Trimmed(_)));
+    assert_eq!(actors.renew(0, trimmed).await, FenceResult::NotPending);
     actors.app.server.command(&["DEL", "orders"]);
     let lost = actors.store.renew(&actors.queue, &actors.names[0], &[trimmed]).await;
     assert!(matches!(lost, Err(__store::StoreError::GroupMissing)));
@@ -156,7 +161,7 @@ async fn no_stale_token_ever_changes_an_entry() {
                 0 => {
                     let thief = random.usize(..3);
                     actors.age(first.id);
-                    let claimed = actors.sweep(thief).await.unwrap();
+                    let claimed = actors.claim_idle(thief).await.unwrap();
                     assert!(
                         claimed.delivery_count > present.1.delivery_count,
                         "seed {seed}: counts rise"
@@ -165,12 +170,12 @@ async fn no_stale_token_ever_changes_an_entry() {
                     tokens.push(present);
                 }
                 1 => {
-                    let nobody = actors.sweep(random.usize(..3)).await;
+                    let nobody = actors.claim_idle(random.usize(..3)).await;
                     assert_eq!(nobody, None, "seed {seed}: a fresh entry is nobody's prey");
                 }
                 _ => {
                     let answer = actors.renew(actor, hold).await;
-                    let expected = if fits { Checked::Held } else { Checked::TakenOver };
+                    let expected = if fits { FenceResult::Owned } else { FenceResult::TakenOver };
                     assert_eq!(answer, expected, "seed {seed}, step {steps}");
                 }
             }
@@ -184,14 +189,21 @@ async fn no_stale_token_ever_changes_an_entry() {
         let letter = vec![(b"x".as_slice().into(), b"y".as_slice().into())];
         for (actor, hold) in tokens.iter().copied().filter(|token| *token != present) {
             let name = &actors.names[actor];
-            let refused =
-                actors.store.bury(&actors.queue, name, hold, None, &letter).await.unwrap();
-            assert_eq!(refused, Checked::TakenOver, "seed {seed}");
+            let refused = actors
+                .store
+                .store_dead_letter(&actors.queue, name, hold, None, &letter)
+                .await
+                .unwrap();
+            assert_eq!(refused, FenceResult::TakenOver, "seed {seed}");
         }
         let name = &actors.names[present.0];
         assert_eq!(
-            actors.store.bury(&actors.queue, name, present.1, None, &letter).await.unwrap(),
-            Checked::Held
+            actors
+                .store
+                .store_dead_letter(&actors.queue, name, present.1, None, &letter)
+                .await
+                .unwrap(),
+            FenceResult::Owned
         );
         assert_eq!(actors.row(), None);
     }
@@ -208,20 +220,20 @@ async fn leases_are_kept_and_nothing_is_lost_while_no_dead_letter_can_be_stored(
     actors.age(trimmed.id);
     actors.app.server.command(&["XDEL", "orders", &trimmed.id.to_string()]);
     actors.app.server.command(&["SET", "{orders}:dead:work", "not a stream"]);
-    assert_eq!(actors.renew(0, whole).await, Checked::Held);
-    assert_eq!(actors.renew(0, trimmed).await, Checked::Held);
+    assert_eq!(actors.renew(0, whole).await, FenceResult::Owned);
+    assert_eq!(actors.renew(0, trimmed).await, FenceResult::Owned);
     let idle = || actors.app.server.pending("orders", "work").into_iter().map(|row| row.idle);
     let young = idle().map(|idle| idle < Duration::from_secs(60)).collect::<Vec<_>>();
     assert_eq!(young, [true, false], "renewed, and left as it is");
-    let Swept::Page { claimed, left, .. } = actors.page(1).await else { panic!("no page") };
+    let ClaimedPage::Page { claimed, left, .. } = actors.page(1).await else { panic!("no page") };
     assert_eq!((claimed.len(), left), (0, 1), "claiming it would lose it, and that is said");
-    assert_eq!(actors.release(0, trimmed).await, Checked::Held);
+    assert_eq!(actors.release(0, trimmed).await, FenceResult::Owned);
     let recovered =
         actors.store.recover(&actors.queue, &actors.names[0], &[trimmed]).await.unwrap();
     assert!(recovered.is_empty());
     assert_eq!(actors.app.pending("work"), 2, "still there");
     actors.app.server.command(&["DEL", "{orders}:dead:work"]);
-    assert!(matches!(actors.renew(0, trimmed).await, Checked::Trimmed(_)));
+    assert!(matches!(actors.renew(0, trimmed).await, FenceResult::Trimmed(_)));
     assert_eq!(
         (actors.app.pending("work"), actors.app.server.length("{orders}:dead:work")),
         (1, 1)

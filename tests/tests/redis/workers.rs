@@ -93,8 +93,8 @@ async fn a_hundred_consumers_come_and_go_under_load_and_nothing_is_lost() {
     assert_eq!(app.pending("work"), 0);
     only_the_living(&app, &runtime).await;
     let counters = runtime.counters();
-    assert_eq!(counters.claimed, counters.handed_back, "only what was never started moves on");
-    assert_eq!((counters.leases_lost, counters.delivered_again, counters.buried), (0, 0, 0));
+    assert_eq!(counters.claimed, counters.released, "only what was never started moves on");
+    assert_eq!((counters.leases_lost, counters.delivered_again, counters.dead_lettered), (0, 0, 0));
     let _ = runtime.shutdown().await;
 }
 
@@ -111,7 +111,7 @@ async fn what_a_removed_consumer_hands_back_is_elsewhere_within_a_second_uncount
     stuck.wait_for(5).await;
     let staying = runtime.add_consumer("work").await.unwrap();
     let report = runtime.remove_consumer(&leaving).await.unwrap();
-    assert_eq!((report.finished, report.handed_back, report.abandoned.len()), (0, 5, 0));
+    assert_eq!((report.finished, report.released, report.abandoned.len()), (0, 5, 0));
     let removed = Instant::now();
     app.drained("work").await;
     assert!(removed.elapsed() < Duration::from_secs(1), "took {:?}", removed.elapsed());
@@ -141,7 +141,7 @@ async fn running_handlers_of_a_removed_consumer_finish_within_the_grace() {
     let (one, two, ()) =
         tokio::join!(runtime.remove_consumer(&name), runtime.remove_consumer(&name), opener);
     let (one, two) = (one.unwrap(), two.unwrap());
-    assert_eq!((one.finished, one.handed_back, one.abandoned.len()), (3, 0, 0));
+    assert_eq!((one.finished, one.released, one.abandoned.len()), (3, 0, 0));
     assert_eq!(one, two);
     assert_eq!((app.pending("work"), names(&app).len()), (0, 0));
     let _ = runtime.shutdown().await;
@@ -246,7 +246,7 @@ async fn a_removal_without_the_server_says_what_it_had_to_leave_and_nothing_is_l
     app.server.kill();
     let removal = tokio::time::timeout(DEADLINE, runtime.remove_consumer(&leaving)).await.unwrap();
     let report = removal.unwrap();
-    assert_eq!((report.handed_back, report.abandoned.len()), (0, 3), "{report:?}");
+    assert_eq!((report.released, report.abandoned.len()), (0, 3), "{report:?}");
     assert_eq!(live(&runtime), BTreeSet::from([staying.to_string()]));
     app.server.restart().unwrap();
     for row in app.server.pending("orders", "work") {
@@ -277,7 +277,7 @@ async fn shutdown_stops_all_consumers_at_once_and_reports_them_together() {
     let consumers = runtime.consumers();
     assert!(consumers.iter().all(|one| (one.concurrency, one.in_flight) == (2, 2)));
     let report = runtime.shutdown().await;
-    assert_eq!((report.finished, report.handed_back, report.abandoned.len()), (0, 8, 0));
+    assert_eq!((report.finished, report.released, report.abandoned.len()), (0, 8, 0));
     assert!(report.took < grace * 4, "one after the other: {:?}", report.took);
     let pending = app.server.pending("orders", "work");
     assert!(pending.iter().all(|row| row.deliveries == 0), "{pending:?}");
@@ -437,7 +437,7 @@ async fn consumers_tell_what_they_have_done_with_every_beat() {
 }
 
 #[tokio::test]
-async fn a_job_that_is_set_aside_is_seen_and_can_run_at_once() {
+async fn a_job_that_is_scheduled_for_retry_is_seen_and_can_run_at_once() {
     let app = App::start().await;
     let work = Work::new(|_, job| async move {
         if job.attempt() == 1 { Err("try later".into()) } else { Ok(()) }
@@ -446,9 +446,9 @@ async fn a_job_that_is_set_aside_is_seen_and_can_run_at_once() {
     let runtime = app.runtime(&work).group("work", slow).start().await.unwrap();
     let published = app.client.publish(&order(7)).await.unwrap();
     let group = app.client.stream("orders").unwrap().group("work").unwrap();
-    let there = async || group.set_aside(None, 10).await.unwrap().jobs.len() == 1;
+    let there = async || group.retries(None, 10).await.unwrap().jobs.len() == 1;
     eventually_async(DEADLINE, "set aside", there).await;
-    let page = group.set_aside(None, 10).await.unwrap();
+    let page = group.retries(None, 10).await.unwrap();
     let job = &page.jobs[0];
     assert_eq!(job.event_id.as_deref(), Some(published.event_id.as_str()));
     assert_eq!((job.attempts, job.error.as_deref()), (1, Some("try later")));
@@ -457,7 +457,7 @@ async fn a_job_that_is_set_aside_is_seen_and_can_run_at_once() {
     assert_eq!(group.run_now(std::slice::from_ref(&job.id)).await.unwrap(), 1);
     work.wait_for(2).await;
     assert_eq!(work.runs()[1].attempt, 2, "its failure stays counted");
-    assert!(group.set_aside(None, 10).await.unwrap().jobs.is_empty());
+    assert!(group.retries(None, 10).await.unwrap().jobs.is_empty());
     let _ = runtime.shutdown().await;
 }
 
@@ -471,7 +471,7 @@ async fn the_newest_dead_letters_come_first_and_page_by_page() {
     for id in 1..=5 {
         app.client.publish(&order(id)).await.unwrap();
     }
-    until(DEADLINE, "buried", || app.server.length("{orders}:dead:work") == 5).await;
+    until(DEADLINE, "dead-lettered", || app.server.length("{orders}:dead:work") == 5).await;
     let letters = app.client.dead_letters("orders", "work").unwrap();
     let oldest_first = letters.list(None, 10).await.unwrap().letters;
     let mut newest_first = letters.newest(None, 2).await.unwrap();

@@ -1,6 +1,6 @@
 //! The promises that every step is held to.
 
-use streamjobs::__store::Source;
+use streamjobs::__store::Inlet;
 use streamjobs::EntryId;
 use tokio::time::Instant;
 
@@ -43,9 +43,8 @@ impl Ledger {
             "hands_destroy_group" => {
                 self.broken = true;
                 let rows = before.pending.keys();
-                let gone = rows.filter(|(source, id)| {
-                    *source == Source::Stream && !self.stream.contains_key(id)
-                });
+                let gone = rows
+                    .filter(|(inlet, id)| *inlet == Inlet::STREAM && !self.stream.contains_key(id));
                 let gone = gone.map(|(_, id)| (group, *id)).collect::<Vec<_>>();
                 self.excused.extend(gone);
                 self.forget_tokens(group);
@@ -69,10 +68,11 @@ impl Ledger {
         self.tokens.retain(|(of, ..)| *of != group);
     }
 
-    pub fn origin(&self, group: usize, (source, id): Key) -> EntryId {
-        match source {
-            Source::Stream => id,
-            Source::Lane => self.lane_origins.get(&(group, id)).copied().unwrap_or(EntryId::ZERO),
+    pub fn origin(&self, group: usize, (inlet, id): Key) -> EntryId {
+        if inlet.is_lane() {
+            self.lane_origins.get(&(group, id)).copied().unwrap_or(EntryId::ZERO)
+        } else {
+            id
         }
     }
 
@@ -82,11 +82,11 @@ impl Ledger {
 
     fn judge_cursor(&mut self, step: &Step<'_>) {
         let (before, after) = (step.before.cursor, step.after.cursor);
-        let newest = step.after.pending.keys().filter(|(source, _)| *source == Source::Stream);
+        let newest = step.after.pending.keys().filter(|(inlet, _)| *inlet == Inlet::STREAM);
         let newest = newest.map(|(_, id)| *id).max();
         let right = match (before, after) {
             _ if before == after => true,
-            (None, Some(_)) => ["prepare", "restore"].contains(&step.operation),
+            (None, Some(_)) => ["prepare", "recreate"].contains(&step.operation),
             (Some(_), after) => step.operation == "read" && after == newest,
             (None, None) => true,
         };
@@ -110,7 +110,7 @@ impl Ledger {
             }
         }
         for id in step.before.lane.keys().filter(|id| !step.after.lane.contains_key(id)) {
-            if !step.before.pending.contains_key(&(Source::Lane, *id)) {
+            if !step.before.pending.contains_key(&(Inlet::LANE, *id)) {
                 let operation = step.operation;
                 self.fail("I1", format!("{operation} deleted {id}, which nobody had"));
             }
@@ -129,7 +129,7 @@ impl Ledger {
         self.note(format_args!("{operation}: {key:?} goes to {caller}"));
         let origin = self.origin(group, key);
         // Since the clock was set back, the lane may give a job the id that it has in the stream.
-        let is_namesake = key == (Source::Lane, origin);
+        let is_namesake = key == (Inlet::LANE, origin);
         if self.broken || is_namesake {
             // Another entry, or the group, or all of it, was made again: tokens begin anew.
             self.counts.remove(&(group, origin, key.1));
@@ -150,7 +150,7 @@ impl Ledger {
         let same = old.consumer == row.consumer && old.count == row.count;
         let own = self.owns(step, row);
         let right = match operation {
-            "sweep" => {
+            "claim_idle" => {
                 self.note(format_args!("sweep: {key:?} of {old:?} goes to {caller}"));
                 self.tally(caller).claimed += 1;
                 self.give(group, key, row);
@@ -182,7 +182,7 @@ impl Ledger {
         let Step { group, caller, operation, .. } = *step;
         let job = (group, self.origin(group, key));
         self.note(format_args!("{operation} of {caller}: {key:?} is not pending any more"));
-        let buried = |loss: bool| {
+        let dead_lettered = |loss: bool| {
             let fresh = step.after.letters.iter();
             let mut fresh = fresh.filter(|(id, _)| !step.before.letters.contains_key(id));
             fresh.any(|(_, letter)| {
@@ -202,21 +202,21 @@ impl Ledger {
                 }
                 self.done.insert(job);
             }
-            "set_aside" if own => {
-                self.tally(caller).set_aside += 1;
+            "schedule_retry" if own => {
+                self.tally(caller).retried += 1;
                 if count(&step.after.waiting, job.1) != count(&step.before.waiting, job.1) + 1 {
                     self.fail("I3", format!("{key:?} was given up and is not set aside"));
                 }
             }
-            "bury" if own => {
-                self.tally(caller).buried += 1;
-                if !buried(false) {
+            "store_dead_letter" if own => {
+                self.tally(caller).dead_lettered += 1;
+                if !dead_lettered(false) {
                     self.fail("I3", format!("{key:?} was given up and is no dead letter"));
                 }
             }
-            "sweep" if buried(true) => {}
-            "renew" | "recover" | "release" if own && buried(true) => {}
-            "set_aside" | "bury" | "renew" | "recover" | "release" if !own => {
+            "claim_idle" if dead_lettered(true) => {}
+            "renew" | "recover" | "release" if own && dead_lettered(true) => {}
+            "schedule_retry" | "store_dead_letter" | "renew" | "recover" | "release" if !own => {
                 self.fail("I10", format!("{operation} of {caller} ended {key:?} of {row:?}"));
             }
             _ => self.fail("I1", format!("{operation} of {caller} lost {key:?}")),
@@ -231,7 +231,7 @@ impl Ledger {
             let left =
                 count(&before.waiting, *origin).saturating_sub(count(&after.waiting, *origin));
             if left != count(&fresh, *origin) {
-                self.fail("I1", format!("{} lost the set-aside job {origin}", step.operation));
+                self.fail("I1", format!("{} lost the retries job {origin}", step.operation));
             }
         }
         if !fresh.is_empty() && step.operation != "promote" {
@@ -257,12 +257,12 @@ impl Ledger {
                         self.done.insert(job);
                         self.fine.contains(&job)
                     }
-                    "set_aside" => {
-                        self.tally(step.caller).set_aside += 1;
+                    "schedule_retry" => {
+                        self.tally(step.caller).retried += 1;
                         true
                     }
-                    "bury" => {
-                        self.tally(step.caller).buried += 1;
+                    "store_dead_letter" => {
+                        self.tally(step.caller).dead_lettered += 1;
                         true
                     }
                     _ => false,

@@ -65,7 +65,7 @@ impl Ledger {
         let owned = owned.count();
         let kept = u64::try_from(owned).unwrap().saturating_sub(released);
         let abandoned = u64::try_from(report.abandoned.len()).unwrap();
-        if report.handed_back != released || kept > abandoned {
+        if report.released != released || kept > abandoned {
             self.fail("I11", format!("{report:?}, and {released} were released, {kept} are kept"));
         }
     }
@@ -77,8 +77,8 @@ impl Ledger {
         let sound = !self.is_disturbed(caller, self.began, Instant::now());
         let pairs = [
             ("acknowledged", counters.acknowledged, tally.acknowledged),
-            ("set aside", counters.set_aside, tally.set_aside),
-            ("buried", counters.buried, tally.buried),
+            ("set aside", counters.retried, tally.retried),
+            ("dead-lettered", counters.dead_lettered, tally.dead_lettered),
             ("claimed", counters.claimed, tally.claimed),
             ("recovered", counters.recovered, tally.recovered),
             ("succeeded", counters.succeeded, tally.fine),
@@ -91,7 +91,7 @@ impl Ledger {
                 );
             }
         }
-        let failed = counters.failed + counters.postponed;
+        let failed = counters.failed + counters.snoozed;
         if sound && (failed < tally.failed || failed > tally.failed + tally.dropped) {
             self.fail("I15", format!("{caller} counts {failed} failures of {tally:?}"));
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use streamjobs::__store::conformance::Hands;
 use streamjobs::__store::conformance::append;
 use streamjobs::__store::memory::MemoryStore;
-use streamjobs::__store::{Hold, ReadRequest, Source, Store, Sweep};
+use streamjobs::__store::{Hold, IdleClaim, Inlet, ReadRequest, Store};
 use streamjobs::config::{Retention, Start as From};
 use streamjobs::runtime::{Counters, ShutdownReport};
 use streamjobs::{ConsumerName, EntryId, Fields};
@@ -40,7 +40,7 @@ async fn bench() -> Bench {
         answer.unwrap();
     }
     let mut reader = store.reader(&queue, &me, Duration::from_secs(1)).await.unwrap();
-    let request = ReadRequest { acks: &[], source: Source::Stream, count: 1, block: None };
+    let request = ReadRequest { acks: &[], inlet: Inlet::STREAM, count: 1, block: None };
     let read = reader.read(request).await.unwrap().deliveries.unwrap();
     let hold = read[0].hold();
     network.ledger(|ledger| ledger.lives(2));
@@ -76,13 +76,15 @@ impl Bench {
         self.network.ledger(|ledger| ledger.started(start));
     }
 
-    async fn set_aside(&self, origin: &str) {
+    async fn schedule_retry(&self, origin: &str) {
         let job = fields(&[("type", "t"), ("sj-origin", origin)]);
         let (queue, zero) = (queue(0), Duration::ZERO);
-        Store::set_aside(&self.store, &queue, &self.me, self.hold, None, zero, &job).await.unwrap();
+        Store::schedule_retry(&self.store, &queue, &self.me, self.hold, None, zero, &job)
+            .await
+            .unwrap();
     }
 
-    async fn bury(&self, reason: &str) {
+    async fn store_dead_letter(&self, reason: &str) {
         let (entry, origin) = (self.hold.id.to_string(), self.hold.id.to_string());
         let letter = fields(&[
             ("sj-dead-reason", reason),
@@ -90,14 +92,14 @@ impl Bench {
             ("sj-dead-origin", &origin),
             ("data", "payload"),
         ]);
-        self.store.bury(&queue(0), &self.me, self.hold, None, &letter).await.unwrap();
+        self.store.store_dead_letter(&queue(0), &self.me, self.hold, None, &letter).await.unwrap();
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_acknowledgement_before_the_run_is_found() {
     let bench = bench().await;
-    bench.store.acknowledge(&queue(0), &[(Source::Stream, bench.hold.id)]).await.unwrap();
+    bench.store.acknowledge(&queue(0), &[(Inlet::STREAM, bench.hold.id)]).await.unwrap();
     bench.expect(Some("I3"));
 }
 
@@ -106,14 +108,14 @@ async fn an_acknowledgement_after_a_failure_is_found() {
     let bench = bench().await;
     bench.begin(&bench.start());
     bench.network.ledger(|ledger| ledger.ended(0, Some(false)));
-    bench.store.acknowledge(&queue(0), &[(Source::Stream, bench.hold.id)]).await.unwrap();
+    bench.store.acknowledge(&queue(0), &[(Inlet::STREAM, bench.hold.id)]).await.unwrap();
     bench.expect(Some("I3"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_set_aside_as_another_one_is_found() {
+async fn a_job_waiting_for_retry_as_another_one_is_found() {
     let bench = bench().await;
-    bench.set_aside("1-1").await;
+    bench.schedule_retry("1-1").await;
     bench.expect(Some("I3"));
 }
 
@@ -142,11 +144,11 @@ async fn a_job_that_is_not_done_at_the_end_is_found() {
 #[tokio::test(start_paused = true)]
 async fn a_dead_letter_with_another_reason_is_found_and_so_is_one_that_goes() {
     let bench = bench().await;
-    bench.bury("exhausted").await;
+    bench.store_dead_letter("exhausted").await;
     bench.expect(Some("I6"));
     let bench = self::bench().await;
     bench.network.ledger(|ledger| ledger.failures.insert((0, bench.hold.id), 1));
-    bench.bury("rejected").await;
+    bench.store_dead_letter("rejected").await;
     bench.expect(None);
     let letters = bench.store.dead_letters(&queue(0), EntryId::ZERO, 1).await.unwrap();
     bench.store.purge(&queue(0), &[letters[0].id()]).await.unwrap();
@@ -157,9 +159,9 @@ async fn a_dead_letter_with_another_reason_is_found_and_so_is_one_that_goes() {
 async fn a_claim_within_the_lease_is_found() {
     let bench = bench().await;
     let other = bench.bare.watched(3, bench.network.clone());
-    let (source, cursor, lease) = (Source::Stream, EntryId::ZERO, Duration::ZERO);
-    let sweep = Sweep { source, lease, cursor, limit: 1, expected: None, skip: &[] };
-    other.sweep(&queue(0), &ConsumerName::new("other").unwrap(), sweep).await.unwrap();
+    let (inlet, cursor, lease) = (Inlet::STREAM, EntryId::ZERO, Duration::ZERO);
+    let sweep = IdleClaim { inlet, lease, cursor, limit: 1, expected: None, skip: &[] };
+    other.claim_idle(&queue(0), &ConsumerName::new("other").unwrap(), sweep).await.unwrap();
     bench.expect(Some("I9"));
 }
 

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use streamjobs::__store::memory::View;
-use streamjobs::__store::{Queue, Source};
+use streamjobs::__store::{Inlet, Queue};
 use streamjobs::{Entry, EntryId, Fields, GroupName, StreamName};
 
 use crate::plan::{GROUPS, STREAM};
 
 /// Where an entry stands.
-pub type Key = (Source, EntryId);
+pub type Key = (Inlet, EntryId);
 
 /// A row of a pending list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,16 +57,16 @@ impl Group {
     pub fn of(queue: &Queue, view: View<'_>) -> Self {
         let group = queue.group.as_str();
         let mut pending = BTreeMap::new();
-        for source in SOURCES {
-            for row in view.pending(&queue.key(source), group) {
+        for inlet in SOURCES {
+            for row in view.pending(&queue.key(inlet), group) {
                 let (consumer, since) = (row.consumer.to_owned(), row.since);
                 let count = row.delivery_count;
-                pending.insert((source, row.id), Row { consumer, since, count });
+                pending.insert((inlet, row.id), Row { consumer, since, count });
             }
         }
-        let lane = view.entries(&queue.key(Source::Lane));
+        let lane = view.entries(&queue.key(Inlet::LANE));
         let letters = view.entries(&queue.stream.dead_key(&queue.group));
-        let mut waiting = view.set_aside(queue).map(origin).collect::<Vec<_>>();
+        let mut waiting = view.retries(queue).map(origin).collect::<Vec<_>>();
         waiting.sort_unstable();
         Self {
             cursor: view.cursor(queue.stream.as_str(), group),
@@ -80,16 +80,16 @@ impl Group {
     /// Whether nothing has changed. Entries and letters never change under their ids.
     pub fn is_still(&self, queue: &Queue, view: View<'_>) -> bool {
         let group = queue.group.as_str();
-        let rows = SOURCES.into_iter().flat_map(|source| {
-            view.pending(&queue.key(source), group).map(move |row| (source, row))
-        });
+        let rows = SOURCES
+            .into_iter()
+            .flat_map(|inlet| view.pending(&queue.key(inlet), group).map(move |row| (inlet, row)));
         let same_rows = rows.eq_by_rows(&self.pending);
-        let lane = view.entries(&queue.key(Source::Lane)).map(|(id, _)| id);
+        let lane = view.entries(&queue.key(Inlet::LANE)).map(|(id, _)| id);
         let letters = view.entries(&queue.stream.dead_key(&queue.group)).map(|(id, _)| id);
         self.cursor == view.cursor(queue.stream.as_str(), group)
             && same_rows
             && lane.eq(self.lane.keys().copied())
-            && view.set_aside(queue).count() == self.waiting.len()
+            && view.retries(queue).count() == self.waiting.len()
             && letters.eq(self.letters.keys().copied())
     }
 
@@ -97,7 +97,7 @@ impl Group {
     pub fn places(&self, stream: &BTreeMap<EntryId, u64>) -> BTreeMap<EntryId, usize> {
         let cursor = self.cursor.unwrap_or(EntryId::MAX);
         let undelivered = stream.keys().copied().filter(|id| *id > cursor);
-        let pending = self.pending.keys().filter(|(source, _)| *source == Source::Stream);
+        let pending = self.pending.keys().filter(|(inlet, _)| *inlet == Inlet::STREAM);
         let letters = self.letters.values().filter_map(|letter| letter.origin);
         let all = undelivered
             .chain(pending.map(|(_, id)| *id))
@@ -119,12 +119,12 @@ trait EqByRows {
 
 impl<'a, I> EqByRows for I
 where
-    I: Iterator<Item = (Source, streamjobs::__store::memory::PendingView<'a>)>,
+    I: Iterator<Item = (Inlet, streamjobs::__store::memory::PendingView<'a>)>,
 {
     fn eq_by_rows(mut self, noted: &BTreeMap<Key, Row>) -> bool {
-        let same = noted.iter().all(|((source, id), noted)| {
+        let same = noted.iter().all(|((inlet, id), noted)| {
             self.next().is_some_and(|(of, row)| {
-                of == *source
+                of == *inlet
                     && row.id == *id
                     && row.since == noted.since
                     && row.delivery_count == noted.count
@@ -144,12 +144,12 @@ fn origin(fields: &Fields) -> EntryId {
 fn letter(id: EntryId, fields: &Fields) -> Letter {
     let letter = Entry::new(id, fields.clone());
     let id = |name: &str| letter.text(name).and_then(|text| text.parse::<EntryId>().ok());
-    let source = match letter.text("sj-dead-source") {
-        Some("lane") => Source::Lane,
-        _ => Source::Stream,
+    let inlet = match letter.text("sj-dead-source") {
+        Some("lane") => Inlet::LANE,
+        _ => Inlet::STREAM,
     };
-    let entry = id("sj-dead-entry").map(|id| (source, id));
-    let published = entry.filter(|(source, _)| *source == Source::Stream).map(|(_, id)| id);
+    let entry = id("sj-dead-entry").map(|id| (inlet, id));
+    let published = entry.filter(|(inlet, _)| *inlet == Inlet::STREAM).map(|(_, id)| id);
     Letter {
         origin: id("sj-dead-origin").or(published),
         entry,
@@ -158,4 +158,4 @@ fn letter(id: EntryId, fields: &Fields) -> Letter {
     }
 }
 
-const SOURCES: [Source; 2] = [Source::Stream, Source::Lane];
+const SOURCES: [Inlet; 2] = [Inlet::STREAM, Inlet::LANE];

@@ -81,13 +81,13 @@ impl World {
             loop {
                 tokio::select! {
                     biased;
-                    () = self.network.died.notified() => self.bury_the_dead(),
+                    () = self.network.died.notified() => self.clean_up_dead(),
                     Some(stopped) = self.stopping.join_next() => self.stopped(stopped),
                     () = sleep_until(until) => break,
                 }
             }
             self.act(*action).await;
-            self.bury_the_dead();
+            self.clean_up_dead();
         }
         self.network.heal();
         self.drain().await;
@@ -198,7 +198,7 @@ impl World {
     }
 
     /// Ends what is left of processes that were killed.
-    fn bury_the_dead(&mut self) {
+    fn clean_up_dead(&mut self) {
         for caller in self.network.dead() {
             drop(self.running.remove(&caller));
             if let Some(stop) = self.stops.remove(&caller) {
@@ -221,7 +221,7 @@ impl World {
 
     /// Lets everything come to its end, in a bounded time.
     async fn drain(&mut self) {
-        self.bury_the_dead();
+        self.clean_up_dead();
         if self.running.is_empty() {
             self.start().await;
         }

@@ -3,19 +3,19 @@
 use std::time::Duration;
 
 use super::{Case, Stage, append, fields};
-use crate::config::{Retention, Start};
-use crate::entry::{EntryId, Source};
-use crate::name::GroupName;
+use crate::model::config::{Retention, Start};
+use crate::model::entry::{EntryId, Inlet};
+use crate::model::name::GroupName;
 use crate::store::operate::{Cut, Trim, Unfinished};
 use crate::store::{Queue, StoreError};
 
 /// Any number of starters is one.
 pub async fn preparing_twice_changes_nothing(stage: &Stage) -> Case {
     stage.append(3).await?;
-    stage.read(&stage.me, Source::Stream, 1).await?;
+    stage.read(&stage.me, Inlet::STREAM, 1).await?;
     assert!(!stage.store.prepare(&stage.queue, Start::End).await?);
-    assert!(!stage.store.restore(&stage.queue).await?);
-    assert_eq!(stage.read(&stage.me, Source::Stream, 10).await?.len(), 2);
+    assert!(!stage.store.recreate(&stage.queue).await?);
+    assert_eq!(stage.read(&stage.me, Inlet::STREAM, 10).await?.len(), 2);
     Ok(())
 }
 
@@ -30,48 +30,48 @@ pub async fn a_group_starts_where_it_is_told(stage: &Stage) -> Case {
         assert!(stage.store.prepare(&queue, start).await?);
         let mut reader = stage.store.reader(&queue, &stage.me, Duration::from_secs(2)).await?;
         let request =
-            crate::store::ReadRequest { acks: &[], source: Source::Stream, count: 9, block: None };
+            crate::store::ReadRequest { acks: &[], inlet: Inlet::STREAM, count: 9, block: None };
         assert_eq!(reader.read(request).await?.deliveries?.len(), expected, "{start:?}");
     }
     Ok(())
 }
 
 /// What is done for certain is not done again, and nothing else is skipped.
-pub async fn a_destroyed_group_is_restored_at_its_floor(stage: &Stage) -> Case {
+pub async fn a_destroyed_group_is_recreated_at_its_floor(stage: &Stage) -> Case {
     let holds = stage.deliver(4).await?;
     for hold in holds.iter().take(2) {
-        stage.store.acknowledge(&stage.queue, &[(hold.source, hold.id)]).await?;
+        stage.store.acknowledge(&stage.queue, &[(hold.inlet, hold.id)]).await?;
     }
-    stage.store.beat(&stage.queue, &stage.me, "{}").await?;
-    stage.hands.destroy_group(&stage.key(Source::Stream), "work");
-    let missing = stage.read(&stage.me, Source::Stream, 9).await;
+    stage.store.heartbeat(&stage.queue, &stage.me, "{}").await?;
+    stage.hands.destroy_group(&stage.key(Inlet::STREAM), "work");
+    let missing = stage.read(&stage.me, Inlet::STREAM, 9).await;
     assert!(matches!(missing, Err(StoreError::GroupMissing)));
-    assert!(stage.store.restore(&stage.queue).await?);
-    let again = stage.read(&stage.me, Source::Stream, 9).await?;
+    assert!(stage.store.recreate(&stage.queue).await?);
+    let again = stage.read(&stage.me, Inlet::STREAM, 9).await?;
     let expected = holds.iter().skip(2).map(|hold| hold.id).collect::<Vec<_>>();
     assert_eq!(again.iter().map(|one| one.entry.id()).collect::<Vec<_>>(), expected);
     Ok(())
 }
 
 /// Every step says that the group is gone, and none makes it by accident.
-pub async fn a_flushed_group_is_missing_until_it_is_restored_at_the_beginning(
+pub async fn a_flushed_group_is_missing_until_it_is_recreated_at_the_beginning(
     stage: &Stage,
 ) -> Case {
     let hold = stage.deliver_one().await?;
     stage.hands.flush();
     let (store, queue, me) = (&stage.store, &stage.queue, &stage.me);
     let missing = |answer: Result<(), StoreError>| matches!(answer, Err(StoreError::GroupMissing));
-    assert!(missing(stage.read(me, Source::Stream, 1).await.map(drop)));
+    assert!(missing(stage.read(me, Inlet::STREAM, 1).await.map(drop)));
     assert!(missing(store.renew(queue, me, &[hold]).await.map(drop)));
     assert!(missing(
-        store.set_aside(queue, me, hold, None, Duration::ZERO, &fields("x")).await.map(drop)
+        store.schedule_retry(queue, me, hold, None, Duration::ZERO, &fields("x")).await.map(drop)
     ));
-    assert!(missing(store.bury(queue, me, hold, None, &fields("x")).await.map(drop)));
-    assert!(missing(store.beat(queue, me, "{}").await.map(drop)));
-    assert_eq!(store.acknowledge(queue, &[(hold.source, hold.id)]).await?, 0);
-    let id = stage.hands.append(&stage.key(Source::Stream), fields("after"));
-    assert!(store.restore(queue).await?);
-    let delivered = stage.read(me, Source::Stream, 9).await?;
+    assert!(missing(store.store_dead_letter(queue, me, hold, None, &fields("x")).await.map(drop)));
+    assert!(missing(store.heartbeat(queue, me, "{}").await.map(drop)));
+    assert_eq!(store.acknowledge(queue, &[(hold.inlet, hold.id)]).await?, 0);
+    let id = stage.hands.append(&stage.key(Inlet::STREAM), fields("after"));
+    assert!(store.recreate(queue).await?);
+    let delivered = stage.read(me, Inlet::STREAM, 9).await?;
     assert_eq!(delivered.iter().map(|one| one.entry.id()).collect::<Vec<_>>(), [id]);
     Ok(())
 }
@@ -80,22 +80,22 @@ pub async fn a_flushed_group_is_missing_until_it_is_restored_at_the_beginning(
 pub async fn a_floor_stands_before_the_lowest_pending_entry(stage: &Stage) -> Case {
     let holds = stage.deliver(2).await?;
     let [first, second] = holds.as_slice() else { return Err("two entries".into()) };
-    let floor = stage.store.beat(&stage.queue, &stage.me, "{}").await?.floor;
+    let floor = stage.store.heartbeat(&stage.queue, &stage.me, "{}").await?.floor;
     assert_eq!(Some(floor), first.id.previous());
     for hold in &holds {
-        stage.store.acknowledge(&stage.queue, &[(hold.source, hold.id)]).await?;
+        stage.store.acknowledge(&stage.queue, &[(hold.inlet, hold.id)]).await?;
     }
-    assert_eq!(stage.store.beat(&stage.queue, &stage.me, "{}").await?.floor, second.id);
+    assert_eq!(stage.store.heartbeat(&stage.queue, &stage.me, "{}").await?.floor, second.id);
     Ok(())
 }
 
 /// Removing a consumer never removes work.
 pub async fn a_consumer_is_retired_only_with_nothing_pending(stage: &Stage) -> Case {
     let hold = stage.deliver_one().await?;
-    let key = stage.key(Source::Stream);
+    let key = stage.key(Inlet::STREAM);
     assert!(!stage.store.retire(&stage.queue, &stage.me).await?);
     assert_eq!(stage.hands.consumers(&key, "work"), ["me"]);
-    stage.store.acknowledge(&stage.queue, &[(hold.source, hold.id)]).await?;
+    stage.store.acknowledge(&stage.queue, &[(hold.inlet, hold.id)]).await?;
     assert!(stage.store.retire(&stage.queue, &stage.me).await?);
     assert!(stage.hands.consumers(&key, "work").is_empty());
     assert!(stage.store.retire(&stage.queue, &stage.me).await?, "gone is gone");
@@ -105,17 +105,17 @@ pub async fn a_consumer_is_retired_only_with_nothing_pending(stage: &Stage) -> C
 /// Who beats lives; who holds something stays; who never beat is waited for.
 pub async fn only_silent_consumers_are_retired(stage: &Stage) -> Case {
     let hold = stage.deliver_one().await?;
-    stage.store.acknowledge(&stage.queue, &[(hold.source, hold.id)]).await?;
-    stage.store.beat(&stage.queue, &stage.me, "{}").await?;
+    stage.store.acknowledge(&stage.queue, &[(hold.inlet, hold.id)]).await?;
+    stage.store.heartbeat(&stage.queue, &stage.me, "{}").await?;
     stage.append(1).await?;
-    stage.read(&stage.other, Source::Stream, 1).await?;
+    stage.read(&stage.other, Inlet::STREAM, 1).await?;
     assert_eq!(stage.store.retire_dead(&stage.queue, Duration::from_secs(3600)).await?, 0);
     let began = stage.store.now().await?;
     while stage.store.now().await?.0 <= began.0 + 2 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     assert_eq!(stage.store.retire_dead(&stage.queue, Duration::ZERO).await?, 1);
-    assert_eq!(stage.hands.consumers(&stage.key(Source::Stream), "work"), ["other"]);
+    assert_eq!(stage.hands.consumers(&stage.key(Inlet::STREAM), "work"), ["other"]);
     Ok(())
 }
 
@@ -123,20 +123,20 @@ pub async fn only_silent_consumers_are_retired(stage: &Stage) -> Case {
 pub async fn a_paused_group_promotes_nothing_until_it_is_resumed(stage: &Stage) -> Case {
     let (store, queue) = (&stage.store, &stage.queue);
     let hold = stage.deliver_one().await?;
-    store.set_aside(queue, &stage.me, hold, None, Duration::ZERO, &fields("again")).await?;
+    store.schedule_retry(queue, &stage.me, hold, None, Duration::ZERO, &fields("again")).await?;
     assert!(store.set_paused(queue, true).await?);
     assert!(!store.set_paused(queue, true).await?, "it is paused already");
     let look = store.promote(queue, 10).await?;
     assert_eq!((look.paused, look.promoted, look.next_due), (true, 0, None));
-    stage.hands.destroy_group(&stage.key(Source::Stream), "work");
-    store.restore(queue).await?;
+    stage.hands.destroy_group(&stage.key(Inlet::STREAM), "work");
+    store.recreate(queue).await?;
     assert!(store.promote(queue, 10).await?.paused);
     assert!(store.set_paused(queue, false).await?);
     assert!(!store.set_paused(queue, false).await?, "it is resumed already");
     let look = store.promote(queue, 0).await?;
     assert_eq!((look.paused, look.promoted), (false, 0), "a limit of nothing only looks");
     assert_eq!(store.promote(queue, 10).await?.promoted, 1);
-    assert_eq!(stage.read(&stage.me, Source::Lane, 9).await?.len(), 1);
+    assert_eq!(stage.read(&stage.me, Inlet::LANE, 9).await?.len(), 1);
     Ok(())
 }
 
@@ -148,17 +148,17 @@ pub async fn trimming_history_keeps_what_any_group_needs(stage: &Stage) -> Case 
     let holds = stage.deliver(1_000).await?;
     stage.append(500).await?;
     let held = store.trim(stream, history(10)).await?;
-    assert_eq!((held.removed, held.held_by.is_some()), (0, true), "nothing is acknowledged");
+    assert_eq!((held.removed, held.blocked_by.is_some()), (0, true), "nothing is acknowledged");
     for hold in holds.iter().take(600) {
-        store.acknowledge(&stage.queue, &[(hold.source, hold.id)]).await?;
+        store.acknowledge(&stage.queue, &[(hold.inlet, hold.id)]).await?;
     }
     store.trim(stream, history(1_200)).await?;
-    let length = stage.hands.length(&stage.key(Source::Stream));
+    let length = stage.hands.length(&stage.key(Inlet::STREAM));
     assert!((1_200..1_400).contains(&length), "{length}: the window stays");
     store.trim(stream, history(10)).await?;
-    let length = stage.hands.length(&stage.key(Source::Stream));
+    let length = stage.hands.length(&stage.key(Inlet::STREAM));
     assert!((900..1_100).contains(&length), "{length}: the pending and the unread stay");
-    assert_eq!(stage.read(&stage.me, Source::Stream, 1_000).await?.len(), 500);
+    assert_eq!(stage.read(&stage.me, Inlet::STREAM, 1_000).await?.len(), 500);
     append(store.as_ref(), stream, Retention::Unlimited, vec![fields("x")]).await;
     Ok(())
 }
@@ -167,7 +167,7 @@ pub async fn trimming_history_keeps_what_any_group_needs(stage: &Stage) -> Case 
 pub async fn dead_letters_are_paged_redriven_once_and_purged(stage: &Stage) -> Case {
     let (store, queue) = (&stage.store, &stage.queue);
     for hold in stage.deliver(5).await? {
-        store.bury(queue, &stage.me, hold, None, &fields("dead")).await?;
+        store.store_dead_letter(queue, &stage.me, hold, None, &fields("dead")).await?;
     }
     let first = store.dead_letters(queue, EntryId::ZERO, 3).await?;
     let last = first.last().ok_or("three letters")?.id();
@@ -176,7 +176,7 @@ pub async fn dead_letters_are_paged_redriven_once_and_purged(stage: &Stage) -> C
     assert!(store.redrive(queue, last, &fields("back")).await?.is_some());
     assert!(store.redrive(queue, last, &fields("back")).await?.is_none());
     assert!(store.dead_letter(queue, last).await?.is_none());
-    let delivered = stage.read(&stage.me, Source::Lane, 9).await?;
+    let delivered = stage.read(&stage.me, Inlet::LANE, 9).await?;
     assert_eq!(
         delivered.iter().map(|one| one.entry.fields().to_vec()).collect::<Vec<_>>(),
         [fields("back")]

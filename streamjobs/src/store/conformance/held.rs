@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use super::{Case, LEASE, Stage, fields};
-use crate::entry::{EntryId, Hold, Source};
-use crate::store::{Checked, Idle, ServerTime, StoreError, Sweep, Swept};
+use crate::model::entry::{EntryId, Hold, Inlet};
+use crate::store::{ClaimedPage, FenceResult, Idle, IdleClaim, ServerTime, StoreError};
 
 /// A renewal says that the owner lives, and nothing else.
 pub async fn a_renewal_resets_idle_time_and_not_the_count(stage: &Stage) -> Case {
     let hold = stage.deliver_one().await?;
     stage.abandon(hold);
     let renewed = stage.store.renew(&stage.queue, &stage.me, &[hold]).await?;
-    assert_eq!(renewed.answers, [Checked::Held]);
+    assert_eq!(renewed.answers, [FenceResult::Owned]);
     let row = stage.row(hold.id).ok_or("still pending")?;
     assert!(row.idle < LEASE);
     assert_eq!((row.delivery_count, row.consumer.as_str()), (1, "me"));
@@ -25,9 +25,9 @@ pub async fn a_renewal_by_anybody_else_is_refused(stage: &Stage) -> Case {
     let older = Hold { delivery_count: 7, ..hold };
     let gone = Hold { id: EntryId::new(1, 1), ..hold };
     let answers = stage.store.renew(&stage.queue, &stage.me, &[older, gone]).await?.answers;
-    assert_eq!(answers, [Checked::TakenOver, Checked::NotPending]);
+    assert_eq!(answers, [FenceResult::TakenOver, FenceResult::NotPending]);
     let answers = stage.store.renew(&stage.queue, &stage.other, &[hold]).await?.answers;
-    assert_eq!(answers, [Checked::TakenOver]);
+    assert_eq!(answers, [FenceResult::TakenOver]);
     assert_eq!(stage.row(hold.id).map(|row| row.consumer), Some("me".to_owned()));
     Ok(())
 }
@@ -35,9 +35,9 @@ pub async fn a_renewal_by_anybody_else_is_refused(stage: &Stage) -> Case {
 /// A payload that is gone is written down where its loss is noticed.
 pub async fn a_renewal_of_a_trimmed_entry_leaves_a_dead_letter(stage: &Stage) -> Case {
     let hold = stage.deliver_one().await?;
-    stage.hands.delete(&stage.key(Source::Stream), hold.id);
+    stage.hands.delete(&stage.key(Inlet::STREAM), hold.id);
     let answers = stage.store.renew(&stage.queue, &stage.me, &[hold]).await?.answers;
-    let Some(Checked::Trimmed(letter)) = answers.first().copied() else {
+    let Some(FenceResult::Trimmed(letter)) = answers.first().copied() else {
         return Err("a trimmed entry was renewed".into());
     };
     let letter = stage.store.dead_letter(&stage.queue, letter).await?.ok_or("the letter")?;
@@ -45,7 +45,7 @@ pub async fn a_renewal_of_a_trimmed_entry_leaves_a_dead_letter(stage: &Stage) ->
         ["sj-dead-reason", "sj-dead-source", "sj-dead-consumer"].map(|name| letter.text(name));
     assert_eq!(noted, [Some("trimmed"), Some("stream"), Some("me")]);
     assert_eq!(letter.text("sj-dead-entry"), Some(hold.id.to_string().as_str()));
-    assert!(stage.pending(Source::Stream).is_empty());
+    assert!(stage.pending(Inlet::STREAM).is_empty());
     Ok(())
 }
 
@@ -54,25 +54,25 @@ pub async fn a_released_entry_is_claimable_at_once_and_uncounted(stage: &Stage) 
     let hold = stage.deliver_one().await?;
     let before = stage.store.promote(&stage.queue, 1).await?.released;
     let answers = stage.store.release(&stage.queue, &stage.me, LEASE, &[hold]).await?;
-    assert_eq!(answers, [Checked::Held]);
+    assert_eq!(answers, [FenceResult::Owned]);
     assert_ne!(stage.store.promote(&stage.queue, 1).await?.released, before, "others are told");
-    let (_, claimed, _) = stage.sweep(&stage.other, EntryId::ZERO, 5).await?;
+    let (_, claimed, _) = stage.claim_idle(&stage.other, EntryId::ZERO, 5).await?;
     assert_eq!(claimed.iter().map(|one| one.delivery_count).collect::<Vec<_>>(), [1]);
     let refused = stage.store.release(&stage.queue, &stage.me, LEASE, &[hold]).await?;
-    assert_eq!(refused, [Checked::TakenOver]);
+    assert_eq!(refused, [FenceResult::TakenOver]);
     Ok(())
 }
 
 /// A failed job travels with every byte.
-pub async fn a_job_set_aside_comes_back_whole_in_the_lane(stage: &Stage) -> Case {
+pub async fn a_job_waiting_for_retry_comes_back_whole_in_the_lane(stage: &Stage) -> Case {
     let hold = stage.deliver_one().await?;
     let job = fields("again");
     let (store, queue) = (&stage.store, &stage.queue);
-    let checked = store.set_aside(queue, &stage.me, hold, None, Duration::ZERO, &job).await?;
-    assert_eq!((checked, stage.pending(Source::Stream).len()), (Checked::Held, 0));
+    let checked = store.schedule_retry(queue, &stage.me, hold, None, Duration::ZERO, &job).await?;
+    assert_eq!((checked, stage.pending(Inlet::STREAM).len()), (FenceResult::Owned, 0));
     let promoted = store.promote(queue, 10).await?;
     assert_eq!((promoted.promoted, promoted.waiting, promoted.next_due), (1, 1, None));
-    let delivered = stage.read(&stage.other, Source::Lane, 5).await?;
+    let delivered = stage.read(&stage.other, Inlet::LANE, 5).await?;
     assert_eq!(delivered.first().map(|one| one.entry.fields().to_vec()), Some(job));
     stage.deliver_one().await?;
     let look = store.promote(queue, 10).await?;
@@ -81,11 +81,14 @@ pub async fn a_job_set_aside_comes_back_whole_in_the_lane(stage: &Stage) -> Case
 }
 
 /// A job comes back when it is due, and not before.
-pub async fn a_job_set_aside_waits_for_its_delay(stage: &Stage) -> Case {
+pub async fn a_job_waiting_for_retry_waits_for_its_delay(stage: &Stage) -> Case {
     let holds = stage.deliver(2).await?;
     for (hold, delay) in holds.into_iter().zip([Duration::from_secs(3600), Duration::from_secs(60)])
     {
-        stage.store.set_aside(&stage.queue, &stage.me, hold, None, delay, &fields("later")).await?;
+        stage
+            .store
+            .schedule_retry(&stage.queue, &stage.me, hold, None, delay, &fields("later"))
+            .await?;
     }
     let promoted = stage.store.promote(&stage.queue, 10).await?;
     assert_eq!((promoted.promoted, promoted.waiting), (0, 0));
@@ -95,7 +98,9 @@ pub async fn a_job_set_aside_waits_for_its_delay(stage: &Stage) -> Case {
 }
 
 /// Jobs that are set aside are seen in the order in which they are due, page by page.
-pub async fn jobs_set_aside_are_seen_in_the_order_in_which_they_are_due(stage: &Stage) -> Case {
+pub async fn jobs_waiting_for_retry_are_seen_in_the_order_in_which_they_are_due(
+    stage: &Stage,
+) -> Case {
     let (store, queue) = (&stage.store, &stage.queue);
     let holds = stage.deliver(3).await?;
     for (hold, seconds) in holds.iter().zip([300, 100, 200]) {
@@ -105,9 +110,9 @@ pub async fn jobs_set_aside_are_seen_in_the_order_in_which_they_are_due(stage: &
         job.push(("sj-origin".into(), hold.id.to_string().into()));
         job.push(("sj-error".into(), "no luck".into()));
         let delay = Duration::from_secs(seconds);
-        store.set_aside(queue, &stage.me, *hold, None, delay, &job).await?;
+        store.schedule_retry(queue, &stage.me, *hold, None, delay, &job).await?;
     }
-    let page = store.set_aside_jobs(queue, None, 2).await?;
+    let page = store.retries(queue, None, 2).await?;
     let [first, second] = page.jobs.as_slice() else { return Err("two jobs".into()) };
     assert!(page.more);
     assert_eq!(first.event_id.as_deref(), Some("due-in-100"));
@@ -115,30 +120,30 @@ pub async fn jobs_set_aside_are_seen_in_the_order_in_which_they_are_due(stage: &
     assert_eq!(first.origin, holds.get(1).map(|hold| hold.id));
     let wait = first.due.saturating_sub(page.now.0);
     assert!(wait > 90_000 && wait <= 100_000, "{wait}");
-    let rest = store.set_aside_jobs(queue, Some(&second.name), 2).await?;
+    let rest = store.retries(queue, Some(&second.name), 2).await?;
     let ids = rest.jobs.iter().map(|job| job.event_id.clone()).collect::<Vec<_>>();
     assert_eq!((ids, rest.more), (vec![Some("due-in-300".to_owned())], false));
-    let gone = store.set_aside_jobs(queue, Some("s:9-9"), 9).await?;
+    let gone = store.retries(queue, Some("s:9-9"), 9).await?;
     assert_eq!(gone.jobs.len(), 3, "nothing is passed over");
     stage.hands.flush();
-    let missing = store.set_aside_jobs(queue, None, 2).await;
+    let missing = store.retries(queue, None, 2).await;
     assert!(matches!(missing, Err(StoreError::GroupMissing)));
     Ok(())
 }
 
 /// What somebody else put among the jobs that are set aside is told as it is, and gone on after.
-pub async fn jobs_set_aside_by_others_are_seen_with_their_names(stage: &Stage) -> Case {
+pub async fn jobs_waiting_for_retry_by_others_are_seen_with_their_names(stage: &Stage) -> Case {
     let (store, queue) = (&stage.store, &stage.queue);
     let hold = stage.deliver_one().await?;
     let delay = Duration::from_secs(3_600);
-    store.set_aside(queue, &stage.me, hold, None, delay, &fields("later")).await?;
+    store.schedule_retry(queue, &stage.me, hold, None, delay, &fields("later")).await?;
     for (name, due) in [("theirs 2", 2), ("theirs 1", 1)] {
-        stage.hands.set_aside(queue, name, due);
+        stage.hands.schedule_retry(queue, name, due);
     }
-    let page = store.set_aside_jobs(queue, None, 2).await?;
+    let page = store.retries(queue, None, 2).await?;
     let seen = page.jobs.iter().map(|job| (job.name.as_str(), job.due, job.event_id.as_deref()));
     assert_eq!(seen.collect::<Vec<_>>(), [("theirs 1", 1, None), ("theirs 2", 2, None)]);
-    let rest = store.set_aside_jobs(queue, Some("theirs 2"), 2).await?;
+    let rest = store.retries(queue, Some("theirs 2"), 2).await?;
     assert_eq!((page.more, rest.jobs.len(), rest.more), (true, 1, false));
     Ok(())
 }
@@ -148,26 +153,28 @@ pub async fn a_job_that_is_to_run_now_is_due_at_once(stage: &Stage) -> Case {
     let (store, queue) = (&stage.store, &stage.queue);
     for hold in stage.deliver(2).await? {
         let delay = Duration::from_secs(3600);
-        store.set_aside(queue, &stage.me, hold, None, delay, &fields("later")).await?;
+        store.schedule_retry(queue, &stage.me, hold, None, delay, &fields("later")).await?;
     }
-    let page = store.set_aside_jobs(queue, None, 9).await?;
+    let page = store.retries(queue, None, 9).await?;
     let name = page.jobs.last().ok_or("two jobs")?.name.as_str();
     assert_eq!(store.run_now(queue, &[name, "s:9-9"]).await?, 1);
     assert_eq!(store.run_now(queue, &[name]).await?, 0, "it is due already");
     assert_eq!(store.promote(queue, 10).await?.promoted, 1);
     assert_eq!(store.run_now(queue, &[name]).await?, 0, "and comes back by nobody's doing");
-    assert_eq!(store.set_aside_jobs(queue, None, 9).await?.jobs.len(), 1);
+    assert_eq!(store.retries(queue, None, 9).await?.jobs.len(), 1);
     Ok(())
 }
 
 /// A dead letter is stored before its entry is acknowledged.
-pub async fn a_buried_job_is_stored_whole_and_acknowledged(stage: &Stage) -> Case {
+pub async fn a_dead_lettered_job_is_stored_whole_and_acknowledged(stage: &Stage) -> Case {
     let hold = stage.deliver_one().await?;
     let letter = fields("dead");
-    let refused = stage.store.bury(&stage.queue, &stage.other, hold, None, &letter).await?;
-    assert_eq!((refused, stage.hands.length(&stage.dead_key())), (Checked::TakenOver, 0));
-    let checked = stage.store.bury(&stage.queue, &stage.me, hold, None, &letter).await?;
-    assert_eq!((checked, stage.pending(Source::Stream).len()), (Checked::Held, 0));
+    let refused =
+        stage.store.store_dead_letter(&stage.queue, &stage.other, hold, None, &letter).await?;
+    assert_eq!((refused, stage.hands.length(&stage.dead_key())), (FenceResult::TakenOver, 0));
+    let checked =
+        stage.store.store_dead_letter(&stage.queue, &stage.me, hold, None, &letter).await?;
+    assert_eq!((checked, stage.pending(Inlet::STREAM).len()), (FenceResult::Owned, 0));
     let stored = stage.store.dead_letters(&stage.queue, EntryId::ZERO, 10).await?;
     assert_eq!(stored.iter().map(|one| one.fields().to_vec()).collect::<Vec<_>>(), [letter]);
     Ok(())
@@ -177,11 +184,15 @@ pub async fn a_buried_job_is_stored_whole_and_acknowledged(stage: &Stage) -> Cas
 pub async fn a_settled_entry_cannot_be_settled_again(stage: &Stage) -> Case {
     let holds = stage.deliver(2).await?;
     let (store, queue, me) = (&stage.store, &stage.queue, &stage.me);
-    for expected in [Checked::Held, Checked::NotPending] {
+    for expected in [FenceResult::Owned, FenceResult::NotPending] {
         for (number, hold) in holds.iter().enumerate() {
             let checked = match number {
-                0 => store.bury(queue, me, *hold, None, &fields("x")).await?,
-                _ => store.set_aside(queue, me, *hold, None, Duration::ZERO, &fields("x")).await?,
+                0 => store.store_dead_letter(queue, me, *hold, None, &fields("x")).await?,
+                _ => {
+                    store
+                        .schedule_retry(queue, me, *hold, None, Duration::ZERO, &fields("x"))
+                        .await?
+                }
             };
             assert_eq!(checked, expected);
         }
@@ -192,23 +203,28 @@ pub async fn a_settled_entry_cannot_be_settled_again(stage: &Stage) -> Case {
 }
 
 /// Whoever has the payload in hand does not need it in the stream.
-pub async fn a_trimmed_entry_can_still_be_set_aside_and_buried(stage: &Stage) -> Case {
+pub async fn a_trimmed_entry_can_still_be_retried_and_dead_lettered(stage: &Stage) -> Case {
     let holds = stage.deliver(2).await?;
     for (number, hold) in holds.into_iter().enumerate() {
-        stage.hands.delete(&stage.key(Source::Stream), hold.id);
+        stage.hands.delete(&stage.key(Inlet::STREAM), hold.id);
         let checked = match number {
-            0 => stage.store.bury(&stage.queue, &stage.me, hold, None, &fields("x")).await?,
+            0 => {
+                stage
+                    .store
+                    .store_dead_letter(&stage.queue, &stage.me, hold, None, &fields("x"))
+                    .await?
+            }
             _ => {
                 let delay = Duration::ZERO;
                 stage
                     .store
-                    .set_aside(&stage.queue, &stage.me, hold, None, delay, &fields("x"))
+                    .schedule_retry(&stage.queue, &stage.me, hold, None, delay, &fields("x"))
                     .await?
             }
         };
-        assert_eq!(checked, Checked::Held);
+        assert_eq!(checked, FenceResult::Owned);
     }
-    assert!(stage.pending(Source::Stream).is_empty());
+    assert!(stage.pending(Inlet::STREAM).is_empty());
     Ok(())
 }
 
@@ -216,28 +232,36 @@ pub async fn a_trimmed_entry_can_still_be_set_aside_and_buried(stage: &Stage) ->
 pub async fn a_letter_of_a_loss_is_replaced_by_the_job_it_stands_for(stage: &Stage) -> Case {
     let holds = stage.deliver(3).await?;
     for hold in &holds {
-        stage.hands.delete(&stage.key(Source::Stream), hold.id);
+        stage.hands.delete(&stage.key(Inlet::STREAM), hold.id);
     }
     let (store, queue, me) = (&stage.store, &stage.queue, &stage.me);
     let answers = store.renew(queue, me, &holds).await?.answers;
-    let letter = |answer: &Checked| match answer {
-        Checked::Trimmed(letter) => Some(*letter),
+    let letter = |answer: &FenceResult| match answer {
+        FenceResult::Trimmed(letter) => Some(*letter),
         _ => None,
     };
     let letters = answers.iter().map(letter).collect::<Vec<_>>();
     assert!(letters.iter().all(Option::is_some), "{answers:?}");
     let [buried, aside, purged] = holds.as_slice() else { return Err("three entries".into()) };
     let [burial, waiting, gone] = letters.as_slice() else { return Err("three letters".into()) };
-    assert_eq!(store.bury(queue, me, *buried, None, &fields("x")).await?, Checked::NotPending);
-    for expected in [Checked::Held, Checked::NotPending] {
-        assert_eq!(store.bury(queue, me, *buried, *burial, &fields("dead")).await?, expected);
+    assert_eq!(
+        store.store_dead_letter(queue, me, *buried, None, &fields("x")).await?,
+        FenceResult::NotPending
+    );
+    for expected in [FenceResult::Owned, FenceResult::NotPending] {
+        assert_eq!(
+            store.store_dead_letter(queue, me, *buried, *burial, &fields("dead")).await?,
+            expected
+        );
         let delay = Duration::ZERO;
-        let checked = store.set_aside(queue, me, *aside, *waiting, delay, &fields("again")).await?;
+        let checked =
+            store.schedule_retry(queue, me, *aside, *waiting, delay, &fields("again")).await?;
         assert_eq!(checked, expected);
     }
     store.purge(queue, &gone.iter().copied().collect::<Vec<_>>()).await?;
-    let checked = store.set_aside(queue, me, *purged, *gone, Duration::ZERO, &fields("x")).await?;
-    assert_eq!(checked, Checked::NotPending, "an operator has purged it");
+    let checked =
+        store.schedule_retry(queue, me, *purged, *gone, Duration::ZERO, &fields("x")).await?;
+    assert_eq!(checked, FenceResult::NotPending, "an operator has purged it");
     let stored = store.dead_letters(queue, EntryId::ZERO, 10).await?;
     let names = stored.iter().map(|letter| letter.text("name")).collect::<Vec<_>>();
     assert_eq!((names, store.promote(queue, 10).await?.promoted), (vec![Some("dead")], 1));
@@ -249,13 +273,13 @@ pub async fn a_sweep_claims_what_is_idle_and_counts_it(stage: &Stage) -> Case {
     let holds = stage.deliver(3).await?;
     let [idle, fresh, mine] = holds.as_slice() else { return Err("three entries".into()) };
     stage.abandon(*idle);
-    let (cursor, claimed, trimmed) = stage.sweep(&stage.other, EntryId::ZERO, 10).await?;
+    let (cursor, claimed, trimmed) = stage.claim_idle(&stage.other, EntryId::ZERO, 10).await?;
     let ids = claimed.iter().map(|one| (one.entry.id(), one.delivery_count)).collect::<Vec<_>>();
     assert_eq!((ids, cursor, trimmed), (vec![(idle.id, 2)], EntryId::ZERO, 0));
     assert_eq!(stage.row(fresh.id).map(|row| row.consumer), Some("me".to_owned()));
     // A consumer claims from itself as well: what it does with that is not the store's business.
     stage.abandon(*mine);
-    let (_, claimed, _) = stage.sweep(&stage.me, EntryId::ZERO, 10).await?;
+    let (_, claimed, _) = stage.claim_idle(&stage.me, EntryId::ZERO, 10).await?;
     assert_eq!(claimed.iter().map(|one| one.delivery_count).collect::<Vec<_>>(), [2]);
     Ok(())
 }
@@ -265,16 +289,16 @@ pub async fn a_sweep_skips_what_it_is_told_to(stage: &Stage) -> Case {
     let holds = stage.deliver(3).await?;
     holds.iter().for_each(|hold| stage.abandon(*hold));
     let [one, other, third] = holds.as_slice() else { return Err("three entries".into()) };
-    let sweep = Sweep {
-        source: Source::Stream,
+    let sweep = IdleClaim {
+        inlet: Inlet::STREAM,
         lease: LEASE,
         cursor: EntryId::ZERO,
         limit: 10,
         expected: None,
         skip: &[one.id, third.id],
     };
-    let swept = stage.store.sweep(&stage.queue, &stage.me, sweep).await?;
-    let Swept::Page { claimed, .. } = swept else { return Err("no page".into()) };
+    let swept = stage.store.claim_idle(&stage.queue, &stage.me, sweep).await?;
+    let ClaimedPage::Page { claimed, .. } = swept else { return Err("no page".into()) };
     let ids = claimed.iter().map(|one| one.entry.id()).collect::<Vec<_>>();
     assert_eq!(ids, [other.id]);
     assert_eq!(stage.row(one.id).map(|row| row.delivery_count), Some(1));
@@ -289,7 +313,7 @@ pub async fn a_sweep_keeps_its_limit_and_its_cursor(stage: &Stage) -> Case {
     }
     let (mut cursor, mut claimed, mut pages) = (EntryId::ZERO, Vec::new(), 0);
     loop {
-        let (next, some, _) = stage.sweep(&stage.other, cursor, 2).await?;
+        let (next, some, _) = stage.claim_idle(&stage.other, cursor, 2).await?;
         assert!(some.len() <= 2);
         claimed.extend(some);
         pages += 1;
@@ -309,9 +333,9 @@ pub async fn a_sweep_stores_trimmed_entries_as_dead_letters(stage: &Stage) -> Ca
     let [idle, live] = holds.as_slice() else { return Err("two entries".into()) };
     stage.abandon(*idle);
     for hold in &holds {
-        stage.hands.delete(&stage.key(Source::Stream), hold.id);
+        stage.hands.delete(&stage.key(Inlet::STREAM), hold.id);
     }
-    let (_, claimed, trimmed) = stage.sweep(&stage.other, EntryId::ZERO, 10).await?;
+    let (_, claimed, trimmed) = stage.claim_idle(&stage.other, EntryId::ZERO, 10).await?;
     assert_eq!((claimed.len(), trimmed), (0, 1));
     let letters = stage.store.dead_letters(&stage.queue, EntryId::ZERO, 10).await?;
     let lost = letters.iter().map(|letter| letter.text("sj-dead-entry")).collect::<Vec<_>>();
@@ -326,16 +350,16 @@ pub async fn a_sweep_that_meets_another_clock_claims_nothing(stage: &Stage) -> C
     stage.abandon(hold);
     let ServerTime(now) = stage.store.now().await?;
     for expected in [now - 100_000, now + 100_000] {
-        let sweep = Sweep {
-            source: Source::Stream,
+        let sweep = IdleClaim {
+            inlet: Inlet::STREAM,
             lease: LEASE,
             cursor: EntryId::ZERO,
             limit: 10,
             expected: Some((ServerTime(expected), Duration::from_secs(20))),
             skip: &[],
         };
-        let swept = stage.store.sweep(&stage.queue, &stage.other, sweep).await?;
-        assert!(matches!(swept, Swept::ClockOff { now: ServerTime(at) } if at >= now));
+        let swept = stage.store.claim_idle(&stage.queue, &stage.other, sweep).await?;
+        assert!(matches!(swept, ClaimedPage::ClockOff { now: ServerTime(at) } if at >= now));
     }
     assert_eq!(stage.row(hold.id).map(|row| row.consumer), Some("me".to_owned()));
     Ok(())
@@ -345,34 +369,33 @@ pub async fn a_sweep_that_meets_another_clock_claims_nothing(stage: &Stage) -> C
 pub async fn a_look_speaks_for_others_for_a_while(stage: &Stage) -> Case {
     let hold = stage.deliver_one().await?;
     let look =
-        async |source, lease, valid| stage.store.has_idle(&stage.queue, source, lease, valid).await;
+        async |inlet, lease, valid| stage.store.has_idle(&stage.queue, inlet, lease, valid).await;
     let (hour, none) = (Duration::from_secs(3_600), Idle::NotFound { ago: Duration::ZERO });
-    assert_eq!(look(Source::Stream, LEASE, hour).await?, none, "nobody has looked before");
+    assert_eq!(look(Inlet::STREAM, LEASE, hour).await?, none, "nobody has looked before");
     stage.abandon(hold);
     stage.pass(1).await?;
     for lease in [LEASE, LEASE * 2] {
-        let answer = look(Source::Stream, lease, hour).await?;
+        let answer = look(Inlet::STREAM, lease, hour).await?;
         let Idle::NotFound { ago } = answer else { return Err("the first look counts".into()) };
         assert!(ago > Duration::ZERO && ago < hour, "{ago:?}");
     }
-    let shorter = look(Source::Stream, LEASE / 2, hour).await?;
+    let shorter = look(Inlet::STREAM, LEASE / 2, hour).await?;
     assert_eq!(shorter, Idle::Found, "a shorter lease looks by itself");
-    let later = look(Source::Stream, LEASE, Duration::from_millis(1)).await?;
+    let later = look(Inlet::STREAM, LEASE, Duration::from_millis(1)).await?;
     assert_eq!(later, Idle::Found, "the first look counts no more");
-    assert_eq!(look(Source::Lane, LEASE, hour).await?, none, "the lane is looked at by itself");
+    assert_eq!(look(Inlet::LANE, LEASE, hour).await?, none, "the lane is looked at by itself");
     Ok(())
 }
 
 /// A look does not touch.
 pub async fn idle_entries_are_seen_without_being_touched(stage: &Stage) -> Case {
     let hold = stage.deliver_one().await?;
-    let look =
-        async |source| stage.store.has_idle(&stage.queue, source, LEASE, Duration::ZERO).await;
+    let look = async |inlet| stage.store.has_idle(&stage.queue, inlet, LEASE, Duration::ZERO).await;
     let none = Idle::NotFound { ago: Duration::ZERO };
-    assert_eq!(look(Source::Stream).await?, none);
+    assert_eq!(look(Inlet::STREAM).await?, none);
     stage.abandon(hold);
-    assert_eq!(look(Source::Stream).await?, Idle::Found);
-    assert_eq!(look(Source::Lane).await?, none);
+    assert_eq!(look(Inlet::STREAM).await?, Idle::Found);
+    assert_eq!(look(Inlet::LANE).await?, none);
     let row = stage.row(hold.id).ok_or("still pending")?;
     assert!(row.idle >= LEASE && row.delivery_count == 1);
     Ok(())
@@ -382,11 +405,11 @@ pub async fn idle_entries_are_seen_without_being_touched(stage: &Stage) -> Case 
 pub async fn lost_deliveries_are_found_and_recovered_uncounted(stage: &Stage) -> Case {
     let holds = stage.deliver(5).await?;
     stage.append(1).await?;
-    stage.read(&stage.other, Source::Stream, 1).await?;
+    stage.read(&stage.other, Inlet::STREAM, 1).await?;
     let (store, queue, me) = (&stage.store, &stage.queue, &stage.me);
-    let first = store.own_pending(queue, me, Source::Stream, EntryId::ZERO, 3).await?;
+    let first = store.own_pending(queue, me, Inlet::STREAM, EntryId::ZERO, 3).await?;
     let cursor = first.last().ok_or("three rows")?.id;
-    let rest = store.own_pending(queue, me, Source::Stream, cursor, 10).await?;
+    let rest = store.own_pending(queue, me, Inlet::STREAM, cursor, 10).await?;
     assert_eq!([first.clone(), rest].concat(), holds, "only what is this consumer's");
     let stale = Hold { delivery_count: 9, ..*first.first().ok_or("three rows")? };
     let recovered = store.recover(queue, me, &[stale, *first.last().ok_or("three rows")?]).await?;

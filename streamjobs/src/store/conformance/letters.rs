@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::{Case, LEASE, Stage, fields};
-use crate::cause::BoxError;
-use crate::entry::{EntryId, Source};
-use crate::name::{ConsumerName, GroupName, RedriveToken};
+use crate::model::cause::BoxError;
+use crate::model::entry::{EntryId, Inlet};
+use crate::model::name::{ConsumerName, GroupName, RedriveToken};
 use crate::store::letters::{ReturningJob, Taker};
-use crate::store::{Checked, StoreError, StoredDeadLetter};
+use crate::store::{FenceResult, StoreError, StoredDeadLetter};
 
 const ARCHIVE: &str = "archive";
 
@@ -19,9 +19,9 @@ fn ids(letters: &[StoredDeadLetter]) -> Vec<EntryId> {
     letters.iter().map(StoredDeadLetter::id).collect()
 }
 
-async fn bury(stage: &Stage, count: usize) -> Result<Vec<EntryId>, BoxError> {
+async fn dead_letter(stage: &Stage, count: usize) -> Result<Vec<EntryId>, BoxError> {
     for hold in stage.deliver(count).await? {
-        stage.store.bury(&stage.queue, &stage.me, hold, None, &fields("dead")).await?;
+        stage.store.store_dead_letter(&stage.queue, &stage.me, hold, None, &fields("dead")).await?;
     }
     Ok(ids(&stage.store.dead_letters(&stage.queue, EntryId::ZERO, 1_000).await?))
 }
@@ -29,18 +29,18 @@ async fn bury(stage: &Stage, count: usize) -> Result<Vec<EntryId>, BoxError> {
 /// A letter goes to one taker, and is gone once it is settled.
 pub async fn letters_are_taken_by_one_each_in_order_and_settled(stage: &Stage) -> Case {
     let (store, queue) = (&stage.store, &stage.queue);
-    let buried = bury(stage, 5).await?;
+    let dead_lettered = dead_letter(stage, 5).await?;
     let (one, two) = (taker("one")?, taker("two")?);
     let first = store.take_letters(queue, &one, 3).await?;
     let second = store.take_letters(queue, &two, 9).await?;
     assert_eq!((first.more, second.more), (true, false));
     let (first, second) = (first.letters, second.letters);
-    assert_eq!([ids(&first), ids(&second)].concat(), buried);
+    assert_eq!([ids(&first), ids(&second)].concat(), dead_lettered);
     assert!(first.iter().all(|letter| letter.fields() == fields("dead")));
     assert!(store.take_letters(queue, &one, 9).await?.letters.is_empty());
     assert_eq!(store.group_facts(queue).await?.dead_letters, Some(5), "taken is still there");
-    assert_eq!(store.settle_letters(queue, &one, &buried).await?, 5, "whoever took them");
-    assert_eq!(store.settle_letters(queue, &one, &buried).await?, 0, "once");
+    assert_eq!(store.settle_letters(queue, &one, &dead_lettered).await?, 5, "whoever took them");
+    assert_eq!(store.settle_letters(queue, &one, &dead_lettered).await?, 0, "once");
     assert_eq!(stage.hands.length(&stage.dead_key()), 0);
     assert!(stage.hands.pending(&stage.dead_key(), ARCHIVE).is_empty());
     Ok(())
@@ -50,11 +50,11 @@ pub async fn letters_are_taken_by_one_each_in_order_and_settled(stage: &Stage) -
 pub async fn a_letter_that_was_not_taken_is_not_removed(stage: &Stage) -> Case {
     let (store, queue) = (&stage.store, &stage.queue);
     let one = taker("one")?;
-    let buried = bury(stage, 2).await?;
+    let dead_lettered = dead_letter(stage, 2).await?;
     let taken = ids(&store.take_letters(queue, &one, 1).await?.letters);
-    assert_eq!(store.settle_letters(queue, &one, &buried).await?, 1);
+    assert_eq!(store.settle_letters(queue, &one, &dead_lettered).await?, 1);
     let left = ids(&store.dead_letters(queue, EntryId::ZERO, 9).await?);
-    assert_eq!([taken, left].concat(), buried);
+    assert_eq!([taken, left].concat(), dead_lettered);
     assert_eq!(store.take_letters(queue, &one, 9).await?.letters.len(), 1);
     Ok(())
 }
@@ -62,12 +62,12 @@ pub async fn a_letter_that_was_not_taken_is_not_removed(stage: &Stage) -> Case {
 /// A taker that died leaves its letters to the next one, and a living one keeps them.
 pub async fn letters_whose_lease_is_over_are_taken_again_before_new_ones(stage: &Stage) -> Case {
     let (store, queue) = (&stage.store, &stage.queue);
-    let buried = bury(stage, 2).await?;
+    let dead_lettered = dead_letter(stage, 2).await?;
     let (one, two) = (taker("one")?, taker("two")?);
     assert_eq!(store.take_letters(queue, &one, 9).await?.letters.len(), 2);
-    let late = *buried.first().ok_or("two letters")?;
+    let late = *dead_lettered.first().ok_or("two letters")?;
     stage.hands.age(&stage.dead_key(), ARCHIVE, late, LEASE * 2);
-    let new = *bury(stage, 1).await?.last().ok_or("a letter")?;
+    let new = *dead_letter(stage, 1).await?.last().ok_or("a letter")?;
     assert_eq!(ids(&store.take_letters(queue, &two, 1).await?.letters), [late]);
     assert_eq!(ids(&store.take_letters(queue, &two, 9).await?.letters), [new]);
     let rows = stage.hands.pending(&stage.dead_key(), ARCHIVE);
@@ -79,11 +79,11 @@ pub async fn letters_whose_lease_is_over_are_taken_again_before_new_ones(stage: 
 /// A letter that somebody removed is told of and forgotten.
 pub async fn taken_letters_that_are_gone_are_told_once(stage: &Stage) -> Case {
     let (store, queue) = (&stage.store, &stage.queue);
-    let buried = bury(stage, 3).await?;
+    let dead_lettered = dead_letter(stage, 3).await?;
     let one = taker("one")?;
     assert_eq!(store.take_letters(queue, &one, 9).await?.letters.len(), 3);
-    let [purged, redriven, kept] = buried.as_slice() else { return Err("three".into()) };
-    for id in &buried {
+    let [purged, redriven, kept] = dead_lettered.as_slice() else { return Err("three".into()) };
+    for id in &dead_lettered {
         stage.hands.age(&stage.dead_key(), ARCHIVE, *id, LEASE * 2);
     }
     assert_eq!(store.purge(queue, &[*purged]).await?, 1);
@@ -92,7 +92,7 @@ pub async fn taken_letters_that_are_gone_are_told_once(stage: &Stage) -> Case {
     assert_eq!((ids(&again.letters), again.gone), (vec![*kept], 2));
     assert_eq!(stage.hands.pending(&stage.dead_key(), ARCHIVE).len(), 1);
     assert_eq!(store.take_letters(queue, &one, 9).await?.gone, 0);
-    assert_eq!(stage.read(&stage.me, Source::Lane, 9).await?.len(), 1, "the job runs again");
+    assert_eq!(stage.read(&stage.me, Inlet::LANE, 9).await?.len(), 1, "the job runs again");
     Ok(())
 }
 
@@ -103,7 +103,7 @@ pub async fn taking_where_there_are_no_letters_makes_nothing(stage: &Stage) -> C
     let none = store.take_letters(queue, &one, 9).await?;
     assert_eq!((none.letters.len(), none.gone), (0, 0));
     assert_eq!(store.settle_letters(queue, &one, &[EntryId::new(1, 0)]).await?, 0);
-    bury(stage, 1).await?;
+    dead_letter(stage, 1).await?;
     assert!(store.take_letters(queue, &one, 0).await?.letters.is_empty());
     stage.hands.destroy_group(&stage.dead_key(), ARCHIVE);
     assert_eq!(store.take_letters(queue, &one, 9).await?.letters.len(), 1);
@@ -115,10 +115,10 @@ pub async fn taking_where_there_are_no_letters_makes_nothing(stage: &Stage) -> C
 /// Two archives see every letter.
 pub async fn takers_of_another_group_get_every_letter_too(stage: &Stage) -> Case {
     let (store, queue) = (&stage.store, &stage.queue);
-    let buried = bury(stage, 2).await?;
+    let dead_lettered = dead_letter(stage, 2).await?;
     let other = taker("one")?.group(GroupName::new("second")?);
     for by in [taker("one")?, other] {
-        assert_eq!(ids(&store.take_letters(queue, &by, 9).await?.letters), buried);
+        assert_eq!(ids(&store.take_letters(queue, &by, 9).await?.letters), dead_lettered);
     }
     Ok(())
 }
@@ -128,10 +128,10 @@ pub async fn takers_of_another_group_get_every_letter_too(stage: &Stage) -> Case
 pub async fn a_letter_of_a_loss_waits_while_its_consumer_lives(stage: &Stage) -> Case {
     let (store, queue) = (&stage.store, &stage.queue);
     let hold = stage.deliver_one().await?;
-    store.beat(queue, &stage.me, "{}").await?;
-    stage.hands.delete(&stage.key(Source::Stream), hold.id);
+    store.heartbeat(queue, &stage.me, "{}").await?;
+    stage.hands.delete(&stage.key(Inlet::STREAM), hold.id);
     let renewed = store.renew(queue, &stage.me, &[hold]).await?.answers;
-    let [Checked::Trimmed(letter)] = renewed.as_slice() else {
+    let [FenceResult::Trimmed(letter)] = renewed.as_slice() else {
         return Err("a trimmed entry".into());
     };
     let one = taker("one")?;
@@ -141,10 +141,10 @@ pub async fn a_letter_of_a_loss_waits_while_its_consumer_lives(stage: &Stage) ->
     let none = store.take_letters(queue, &one, 1).await?;
     assert_eq!((none.letters.len(), none.more), (0, false), "it lives still");
     let job = fields("again");
-    store.set_aside(queue, &stage.me, hold, Some(*letter), Duration::ZERO, &job).await?;
+    store.schedule_retry(queue, &stage.me, hold, Some(*letter), Duration::ZERO, &job).await?;
     assert_eq!(store.promote(queue, 9).await?.promoted, 1, "nothing of the job was lost");
     let lost = stage.deliver_one().await?;
-    stage.hands.delete(&stage.key(Source::Stream), lost.id);
+    stage.hands.delete(&stage.key(Inlet::STREAM), lost.id);
     store.renew(queue, &stage.me, &[lost]).await?;
     assert!(store.take_letters(queue, &one, 9).await?.letters.is_empty());
     store.retire(queue, &stage.me).await?;
@@ -169,16 +169,16 @@ pub async fn a_job_comes_back_once_under_its_token(stage: &Stage) -> Case {
     let answers = answers.into_iter().collect::<Result<Vec<_>, _>>()?;
     assert!(matches!(answers.as_slice(), [Some(one), Some(two), None] if one < two));
     assert_eq!(store.put_back(queue, &jobs, LEASE).await.len(), 3);
-    let delivered = stage.read(&stage.me, Source::Lane, 9).await?;
+    let delivered = stage.read(&stage.me, Inlet::LANE, 9).await?;
     let back = delivered.iter().map(|delivery| delivery.entry.fields().to_vec());
     assert_eq!(back.collect::<Vec<_>>(), [fields("first"), fields("second")]);
     assert!(store.put_back(queue, &[], LEASE).await.is_empty());
-    stage.hands.destroy_group(&stage.key(Source::Stream), "work");
+    stage.hands.destroy_group(&stage.key(Inlet::STREAM), "work");
     let more = [job("a", "first")?, job("c", "late")?];
     let answers = store.put_back(queue, &more, LEASE).await;
     assert!(matches!(answers.as_slice(), [Ok(None), Err(StoreError::GroupMissing)]), "{answers:?}");
-    assert_eq!(stage.hands.length(&stage.key(Source::Lane)), 2, "nothing else came");
-    store.restore(queue).await?;
+    assert_eq!(stage.hands.length(&stage.key(Inlet::LANE)), 2, "nothing else came");
+    store.recreate(queue).await?;
     let answers = store.put_back(queue, &more, LEASE).await;
     assert!(matches!(answers.as_slice(), [Ok(None), Ok(Some(_))]), "{answers:?}");
     Ok(())
@@ -197,6 +197,6 @@ pub async fn a_token_is_forgotten_after_its_time(stage: &Stage) -> Case {
     }
     assert!(matches!(store.put_back(queue, &jobs, Duration::MAX).await.as_slice(), [Ok(Some(_))]));
     assert!(matches!(store.put_back(queue, &jobs, LEASE).await.as_slice(), [Ok(None)]));
-    assert_eq!(stage.hands.length(&stage.key(Source::Lane)), 3);
+    assert_eq!(stage.hands.length(&stage.key(Inlet::LANE)), 3);
     Ok(())
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{Case, LEASE, Stage};
-use crate::entry::EntryId;
-use crate::name::GroupName;
+use crate::model::entry::EntryId;
+use crate::model::name::GroupName;
 use crate::store::marks::{MarkBegin, Marked};
 use crate::store::{Queue, StoreError};
 

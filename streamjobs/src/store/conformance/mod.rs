@@ -17,13 +17,13 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{
-    Appended, Delivery, NewEntry, Queue, ReadRequest, Source, Store, StoreError, StreamReader,
-    Sweep, Swept,
+    Appended, ClaimedPage, Delivery, IdleClaim, Inlet, NewEntry, Queue, ReadRequest, Store,
+    StoreError, StreamReader,
 };
-use crate::cause::BoxError;
-use crate::config::{Retention, Start};
-use crate::entry::{EntryId, Fields, Hold};
-use crate::name::{ConsumerName, GroupName, StreamName};
+use crate::model::cause::BoxError;
+use crate::model::config::{Retention, Start};
+use crate::model::entry::{EntryId, Fields, Hold};
+use crate::model::name::{ConsumerName, GroupName, StreamName};
 
 /// What a case returns: an error is a failure like a refused assertion.
 pub type Case = Result<(), BoxError>;
@@ -43,7 +43,7 @@ pub trait Hands: Send + Sync {
     /// Makes a pending entry look idle for this long.
     fn age(&self, key: &str, group: &str, id: EntryId, idle: Duration);
     /// Sets a job aside under a name of its own and without a record, due at a time of the server's.
-    fn set_aside(&self, queue: &Queue, name: &str, due: u64);
+    fn schedule_retry(&self, queue: &Queue, name: &str, due: u64);
     /// The pending list.
     fn pending(&self, key: &str, group: &str) -> Vec<PendingRow>;
     /// The number of entries.
@@ -92,8 +92,8 @@ impl Stage {
         Ok(Self { store, hands, queue, me, other })
     }
 
-    fn key(&self, source: Source) -> String {
-        self.queue.key(source)
+    fn key(&self, inlet: Inlet) -> String {
+        self.queue.key(inlet)
     }
 
     fn dead_key(&self) -> String {
@@ -115,17 +115,17 @@ impl Stage {
     async fn read(
         &self,
         consumer: &ConsumerName,
-        source: Source,
+        inlet: Inlet,
         count: usize,
     ) -> Result<Vec<Delivery>, StoreError> {
-        let request = ReadRequest { acks: &[], source, count, block: None };
+        let request = ReadRequest { acks: &[], inlet, count, block: None };
         self.reader(consumer).await?.read(request).await?.deliveries
     }
 
     /// Appends entries and has them delivered to the first consumer.
     async fn deliver(&self, count: usize) -> Result<Vec<Hold>, BoxError> {
         self.append(count).await?;
-        let delivered = self.read(&self.me, Source::Stream, count).await?;
+        let delivered = self.read(&self.me, Inlet::STREAM, count).await?;
         assert_eq!(delivered.len(), count);
         Ok(delivered.iter().map(Delivery::hold).collect())
     }
@@ -136,12 +136,12 @@ impl Stage {
 
     /// Makes an entry of the stream look abandoned.
     fn abandon(&self, hold: Hold) {
-        let key = self.key(hold.source);
+        let key = self.key(hold.inlet);
         self.hands.age(&key, self.queue.group.as_str(), hold.id, LEASE * 2);
     }
 
-    fn pending(&self, source: Source) -> Vec<PendingRow> {
-        self.hands.pending(&self.key(source), self.queue.group.as_str())
+    fn pending(&self, inlet: Inlet) -> Vec<PendingRow> {
+        self.hands.pending(&self.key(inlet), self.queue.group.as_str())
     }
 
     /// Waits until the store's clock has gone on by more than so much.
@@ -154,21 +154,21 @@ impl Stage {
     }
 
     fn row(&self, id: EntryId) -> Option<PendingRow> {
-        self.pending(Source::Stream).into_iter().find(|row| row.id == id)
+        self.pending(Inlet::STREAM).into_iter().find(|row| row.id == id)
     }
 
     /// Sweeps one page for a consumer: cursor, claimed, trimmed.
-    async fn sweep(
+    async fn claim_idle(
         &self,
         consumer: &ConsumerName,
         cursor: EntryId,
         limit: usize,
     ) -> Result<(EntryId, Vec<Delivery>, usize), BoxError> {
-        let source = Source::Stream;
-        let sweep = Sweep { source, lease: LEASE, cursor, limit, expected: None, skip: &[] };
-        match self.store.sweep(&self.queue, consumer, sweep).await? {
-            Swept::Page { cursor, claimed, trimmed, .. } => Ok((cursor, claimed, trimmed)),
-            Swept::ClockOff { .. } => Err("a clock that was not looked at was off".into()),
+        let inlet = Inlet::STREAM;
+        let sweep = IdleClaim { inlet, lease: LEASE, cursor, limit, expected: None, skip: &[] };
+        match self.store.claim_idle(&self.queue, consumer, sweep).await? {
+            ClaimedPage::Page { cursor, claimed, trimmed, .. } => Ok((cursor, claimed, trimmed)),
+            ClaimedPage::ClockOff { .. } => Err("a clock that was not looked at was off".into()),
         }
     }
 }
@@ -226,14 +226,14 @@ macro_rules! __conformance_tests {
             held a_renewal_by_anybody_else_is_refused,
             held a_renewal_of_a_trimmed_entry_leaves_a_dead_letter,
             held a_released_entry_is_claimable_at_once_and_uncounted,
-            held a_job_set_aside_comes_back_whole_in_the_lane,
-            held a_job_set_aside_waits_for_its_delay,
-            held jobs_set_aside_are_seen_in_the_order_in_which_they_are_due,
-            held jobs_set_aside_by_others_are_seen_with_their_names,
+            held a_job_waiting_for_retry_comes_back_whole_in_the_lane,
+            held a_job_waiting_for_retry_waits_for_its_delay,
+            held jobs_waiting_for_retry_are_seen_in_the_order_in_which_they_are_due,
+            held jobs_waiting_for_retry_by_others_are_seen_with_their_names,
             held a_job_that_is_to_run_now_is_due_at_once,
-            held a_buried_job_is_stored_whole_and_acknowledged,
+            held a_dead_lettered_job_is_stored_whole_and_acknowledged,
             held a_settled_entry_cannot_be_settled_again,
-            held a_trimmed_entry_can_still_be_set_aside_and_buried,
+            held a_trimmed_entry_can_still_be_retried_and_dead_lettered,
             held a_letter_of_a_loss_is_replaced_by_the_job_it_stands_for,
             held a_sweep_claims_what_is_idle_and_counts_it,
             held a_sweep_skips_what_it_is_told_to,
@@ -245,8 +245,8 @@ macro_rules! __conformance_tests {
             held lost_deliveries_are_found_and_recovered_uncounted,
             groups preparing_twice_changes_nothing,
             groups a_group_starts_where_it_is_told,
-            groups a_destroyed_group_is_restored_at_its_floor,
-            groups a_flushed_group_is_missing_until_it_is_restored_at_the_beginning,
+            groups a_destroyed_group_is_recreated_at_its_floor,
+            groups a_flushed_group_is_missing_until_it_is_recreated_at_the_beginning,
             groups a_floor_stands_before_the_lowest_pending_entry,
             groups a_consumer_is_retired_only_with_nothing_pending,
             groups only_silent_consumers_are_retired,

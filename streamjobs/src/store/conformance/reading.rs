@@ -5,28 +5,28 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use super::{Case, Stage, append, fields};
-use crate::config::Retention;
-use crate::entry::{EntryId, Source};
+use crate::model::config::Retention;
+use crate::model::entry::{EntryId, Inlet};
 use crate::store::ReadRequest;
 
 /// Entries come in the order of their ids, once to the group, counted as one delivery.
 pub async fn entries_are_delivered_once_in_order_with_count_one(stage: &Stage) -> Case {
     let ids = stage.append(5).await?;
     assert!(ids.is_sorted());
-    let first = stage.read(&stage.me, Source::Stream, 3).await?;
-    let second = stage.read(&stage.other, Source::Stream, 10).await?;
+    let first = stage.read(&stage.me, Inlet::STREAM, 3).await?;
+    let second = stage.read(&stage.other, Inlet::STREAM, 10).await?;
     let delivered = first.iter().chain(&second);
     assert_eq!(delivered.clone().map(|delivery| delivery.entry.id()).collect::<Vec<_>>(), ids);
     assert!(delivered.clone().all(|delivery| delivery.delivery_count == 1));
-    assert_eq!((first.len(), stage.pending(Source::Stream).len()), (3, 5));
+    assert_eq!((first.len(), stage.pending(Inlet::STREAM).len()), (3, 5));
     Ok(())
 }
 
 /// The count is a bound.
 pub async fn no_more_is_delivered_than_asked_for(stage: &Stage) -> Case {
     stage.append(10).await?;
-    assert_eq!(stage.read(&stage.me, Source::Stream, 4).await?.len(), 4);
-    assert_eq!(stage.pending(Source::Stream).len(), 4);
+    assert_eq!(stage.read(&stage.me, Inlet::STREAM, 4).await?.len(), 4);
+    assert_eq!(stage.pending(Inlet::STREAM).len(), 4);
     Ok(())
 }
 
@@ -34,11 +34,11 @@ pub async fn no_more_is_delivered_than_asked_for(stage: &Stage) -> Case {
 pub async fn a_count_of_nothing_reads_nothing_and_acknowledges(stage: &Stage) -> Case {
     let hold = stage.deliver_one().await?;
     stage.append(3).await?;
-    let acks = [(Source::Stream, hold.id)];
-    let request = ReadRequest { acks: &acks, source: Source::Stream, count: 0, block: None };
+    let acks = [(Inlet::STREAM, hold.id)];
+    let request = ReadRequest { acks: &acks, inlet: Inlet::STREAM, count: 0, block: None };
     let reply = stage.reader(&stage.me).await?.read(request).await?;
     assert_eq!((reply.acknowledged?, reply.deliveries?.len()), (1, 0));
-    assert!(stage.pending(Source::Stream).is_empty());
+    assert!(stage.pending(Inlet::STREAM).is_empty());
     Ok(())
 }
 
@@ -46,7 +46,7 @@ pub async fn a_count_of_nothing_reads_nothing_and_acknowledges(stage: &Stage) ->
 pub async fn a_waiting_read_ends_with_an_entry(stage: &Stage) -> Case {
     let mut reader = stage.reader(&stage.me).await?;
     let block = Some(Duration::from_secs(20));
-    let request = ReadRequest { acks: &[], source: Source::Stream, count: 5, block };
+    let request = ReadRequest { acks: &[], inlet: Inlet::STREAM, count: 5, block };
     let (reply, appended) = tokio::join!(reader.read(request), stage.append(1));
     let delivered = reply?.deliveries?;
     assert_eq!(delivered.iter().map(|one| one.entry.id()).collect::<Vec<_>>(), appended?);
@@ -58,7 +58,7 @@ pub async fn a_waiting_read_ends_with_its_time(stage: &Stage) -> Case {
     let mut reader = stage.reader(&stage.me).await?;
     let block = Some(Duration::from_millis(30));
     let began = Instant::now();
-    let request = ReadRequest { acks: &[], source: Source::Stream, count: 5, block };
+    let request = ReadRequest { acks: &[], inlet: Inlet::STREAM, count: 5, block };
     assert!(reader.read(request).await?.deliveries?.is_empty());
     assert!(began.elapsed() >= Duration::from_millis(29));
     Ok(())
@@ -68,7 +68,7 @@ pub async fn a_waiting_read_ends_with_its_time(stage: &Stage) -> Case {
 pub async fn a_waiting_read_is_ended_by_waking_it(stage: &Stage) -> Case {
     let mut reader = stage.reader(&stage.me).await?;
     let (waker, block) = (reader.waker(), Some(Duration::from_secs(20)));
-    let request = ReadRequest { acks: &[], source: Source::Stream, count: 5, block };
+    let request = ReadRequest { acks: &[], inlet: Inlet::STREAM, count: 5, block };
     let mut read = Box::pin(reader.read(request));
     let wake = async {
         loop {
@@ -82,7 +82,7 @@ pub async fn a_waiting_read_is_ended_by_waking_it(stage: &Stage) -> Case {
     assert!(timeout(Duration::from_secs(10), wake).await??.deliveries?.is_empty());
     drop(read);
     stage.append(1).await?;
-    let request = ReadRequest { acks: &[], source: Source::Stream, count: 5, block: None };
+    let request = ReadRequest { acks: &[], inlet: Inlet::STREAM, count: 5, block: None };
     assert_eq!(reader.read(request).await?.deliveries?.len(), 1);
     Ok(())
 }
@@ -91,33 +91,33 @@ pub async fn a_waiting_read_is_ended_by_waking_it(stage: &Stage) -> Case {
 pub async fn acknowledgements_ride_in_front_of_a_read(stage: &Stage) -> Case {
     let hold = stage.deliver_one().await?;
     stage.append(1).await?;
-    let acks = [(Source::Stream, hold.id), (Source::Stream, EntryId::new(1, 1))];
-    let request = ReadRequest { acks: &acks, source: Source::Stream, count: 5, block: None };
+    let acks = [(Inlet::STREAM, hold.id), (Inlet::STREAM, EntryId::new(1, 1))];
+    let request = ReadRequest { acks: &acks, inlet: Inlet::STREAM, count: 5, block: None };
     let reply = stage.reader(&stage.me).await?.read(request).await?;
     assert_eq!((reply.acknowledged?, reply.deliveries?.len()), (1, 1));
     assert!(stage.row(hold.id).is_none());
-    assert_eq!(stage.store.acknowledge(&stage.queue, &[(Source::Stream, hold.id)]).await?, 0);
+    assert_eq!(stage.store.acknowledge(&stage.queue, &[(Inlet::STREAM, hold.id)]).await?, 0);
     Ok(())
 }
 
 /// The lane holds only what is to be done.
 pub async fn an_acknowledged_entry_of_the_lane_is_deleted(stage: &Stage) -> Case {
-    let lane = stage.key(Source::Lane);
+    let lane = stage.key(Inlet::LANE);
     let id = stage.hands.append(&lane, fields("a"));
-    let delivered = stage.read(&stage.me, Source::Lane, 5).await?;
+    let delivered = stage.read(&stage.me, Inlet::LANE, 5).await?;
     assert_eq!(
-        delivered.iter().map(|one| (one.source, one.entry.id())).collect::<Vec<_>>(),
-        [(Source::Lane, id)]
+        delivered.iter().map(|one| (one.inlet, one.entry.id())).collect::<Vec<_>>(),
+        [(Inlet::LANE, id)]
     );
-    assert_eq!(stage.store.acknowledge(&stage.queue, &[(Source::Lane, id)]).await?, 1);
-    assert_eq!((stage.hands.length(&lane), stage.pending(Source::Lane).len()), (0, 0));
+    assert_eq!(stage.store.acknowledge(&stage.queue, &[(Inlet::LANE, id)]).await?, 1);
+    assert_eq!((stage.hands.length(&lane), stage.pending(Inlet::LANE).len()), (0, 0));
     Ok(())
 }
 
 /// Order, repeated names and bytes are kept.
 pub async fn an_entry_of_another_client_is_delivered_as_it_is(stage: &Stage) -> Case {
-    stage.hands.append(&stage.key(Source::Stream), fields("x"));
-    let delivered = stage.read(&stage.me, Source::Stream, 1).await?;
+    stage.hands.append(&stage.key(Inlet::STREAM), fields("x"));
+    let delivered = stage.read(&stage.me, Inlet::STREAM, 1).await?;
     assert_eq!(delivered.first().map(|one| one.entry.fields().to_vec()), Some(fields("x")));
     Ok(())
 }
@@ -126,7 +126,7 @@ pub async fn an_entry_of_another_client_is_delivered_as_it_is(stage: &Stage) -> 
 pub async fn a_thousand_entries_of_one_append_keep_their_order(stage: &Stage) -> Case {
     let ids = stage.append(1_500).await?;
     assert!(ids.len() == 1_500 && ids.is_sorted());
-    let delivered = stage.read(&stage.me, Source::Stream, 2_000).await?;
+    let delivered = stage.read(&stage.me, Inlet::STREAM, 2_000).await?;
     let names = delivered.iter().map(|one| one.entry.text("name").unwrap_or_default().to_owned());
     assert!(names.eq((0..1_500).map(|number: i32| number.to_string())));
     Ok(())
@@ -137,7 +137,7 @@ pub async fn a_cap_at_appending_cuts_the_oldest(stage: &Stage) -> Case {
     let cap = Retention::MaxLenExact(std::num::NonZeroU64::new(3).ok_or("not zero")?);
     let entries = (0..10).map(|number: i32| fields(&number.to_string())).collect();
     append(stage.store.as_ref(), &stage.queue.stream, cap, entries).await;
-    let left = stage.read(&stage.me, Source::Stream, 10).await?;
+    let left = stage.read(&stage.me, Inlet::STREAM, 10).await?;
     let names = left.iter().map(|one| one.entry.text("name")).collect::<Vec<_>>();
     assert_eq!(names, [Some("7"), Some("8"), Some("9")]);
     Ok(())

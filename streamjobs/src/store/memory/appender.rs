@@ -5,8 +5,8 @@ use futures_util::future::{BoxFuture, ready};
 
 use super::watch::delay;
 use super::{MemoryStore, steps};
-use crate::config::Retention;
-use crate::name::StreamName;
+use crate::model::config::Retention;
+use crate::model::name::StreamName;
 use crate::store::{Appended, Appender, NewEntry, StoreError};
 
 /// Appends to one stream.

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::MemoryStore;
+use crate::model::version::{Product, Release, Version};
 use crate::store::facts::{ClockOffset, Facts, Rights, ServerFacts, ServerSettings, ServerState};
 use crate::store::{Queue, Reply};
-use crate::version::{Product, Release, Version};
 
 impl Facts for MemoryStore {
     fn facts<'a>(&'a self, queues: &'a [Queue]) -> Reply<'a, ServerFacts> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::MemoryStore;
 use super::world::milliseconds;
-use crate::entry::{EntryId, Fields};
+use crate::model::entry::{EntryId, Fields};
 use crate::store::Queue;
 use crate::store::conformance::{Hands, PendingRow};
 
@@ -54,7 +54,7 @@ impl Hands for MemoryStore {
         }
     }
 
-    fn set_aside(&self, queue: &Queue, name: &str, due: u64) {
+    fn schedule_retry(&self, queue: &Queue, name: &str, due: u64) {
         self.lock().put_aside(queue, due, Some(name), Fields::new());
     }
 

@@ -9,11 +9,11 @@ use tokio::time::{Instant, timeout_at};
 use super::stream::Stream;
 use super::world::{World, milliseconds};
 use super::{MemoryStore, steps};
-use crate::entry::{Entry, EntryId, Fields, Source};
-use crate::name::StreamName;
+use crate::model::entry::{Entry, EntryId, Fields, Inlet};
+use crate::model::name::StreamName;
 use crate::store::inspect::{
     ConsumerFacts, Consumers, Counted, GroupFacts, Inspect, OldestUnfinished, PendingEntry,
-    PendingLook, SetAside, SetAsideFacts, Span, StreamInfo, TailReader,
+    PendingLook, Retries, RetryFacts, Span, StreamInfo, TailReader,
 };
 use crate::store::{Queue, Reply, ServerTime, StoreError};
 
@@ -74,7 +74,7 @@ impl Inspect for MemoryStore {
     ) -> Reply<'a, Vec<PendingEntry>> {
         self.reply("pending", move |world| {
             let now = world.now();
-            let rows = world.group(queue, look.source)?.pending.iter();
+            let rows = world.group(queue, look.inlet)?.pending.iter();
             let rows = rows.filter(|(id, row)| {
                 **id > look.after
                     && row.idle(now) >= milliseconds(look.idle)
@@ -90,13 +90,13 @@ impl Inspect for MemoryStore {
         })
     }
 
-    fn set_aside_jobs<'a>(
+    fn retries<'a>(
         &'a self,
         queue: &'a Queue,
         after: Option<&'a str>,
         limit: usize,
-    ) -> Reply<'a, SetAside> {
-        self.reply("set_aside_jobs", move |world| set_aside_jobs(world, queue, after, limit))
+    ) -> Reply<'a, Retries> {
+        self.reply("retries", move |world| retries(world, queue, after, limit))
     }
 
     fn range<'a>(
@@ -118,14 +118,14 @@ impl Inspect for MemoryStore {
 
 fn group_facts(world: &mut World, queue: &Queue) -> Result<GroupFacts, StoreError> {
     let now = world.now();
-    let lane_pending = world.group(queue, Source::Lane).map_or(0, |group| group.pending.len());
-    let lane = world.stream(&queue.key(Source::Lane)).entries.len();
-    let oldest = steps::SOURCES.iter().filter_map(|source| {
-        let group = world.group(queue, *source).ok()?;
+    let lane_pending = world.group(queue, Inlet::LANE).map_or(0, |group| group.pending.len());
+    let lane = world.stream(&queue.key(Inlet::LANE)).entries.len();
+    let oldest = steps::SOURCES.iter().filter_map(|inlet| {
+        let group = world.group(queue, *inlet).ok()?;
         group.pending.values().next().map(|row| row.idle(now))
     });
     let oldest = oldest.max().map(Duration::from_millis);
-    let set_aside = world.waiting(queue).len();
+    let retrying = world.waiting(queue).len();
     let dead_letters = world.dead(queue).entries.len();
     let memory = world.memory(queue);
     let (paused, trimmed_unread) = (memory.paused, memory.trimmed_unread);
@@ -146,7 +146,7 @@ fn group_facts(world: &mut World, queue: &Queue) -> Result<GroupFacts, StoreErro
         lane_pending: count(lane_pending),
         lane_waiting: count(lane.saturating_sub(lane_pending)),
         oldest_pending: oldest,
-        set_aside: count(set_aside),
+        retrying: count(retrying),
         dead_letters: Some(count(dead_letters)),
         paused,
         trimmed_unread,
@@ -154,14 +154,14 @@ fn group_facts(world: &mut World, queue: &Queue) -> Result<GroupFacts, StoreErro
 }
 
 fn oldest_unfinished(world: &mut World, queue: &Queue) -> Result<OldestUnfinished, StoreError> {
-    let group = world.group(queue, Source::Stream)?;
+    let group = world.group(queue, Inlet::STREAM)?;
     let (pending, cursor) = (group.pending.keys().next().copied(), group.delivered);
     let next = behind(world.stream(queue.stream.as_str()), cursor).next();
     let origin = |id: EntryId, fields: &Fields| {
         let origin = Entry::new(id, fields.clone()).text("sj-origin")?.parse().ok();
         Some(origin.unwrap_or(id))
     };
-    let lane = &world.stream(&queue.key(Source::Lane)).entries;
+    let lane = &world.stream(&queue.key(Inlet::LANE)).entries;
     let lane = lane.iter().map(|(id, fields)| origin(*id, fields).unwrap_or(*id)).min();
     let waiting = world.waiting(queue).values();
     let waiting = waiting.filter_map(|job| origin(EntryId::MAX, &job.fields)).min();
@@ -171,10 +171,10 @@ fn oldest_unfinished(world: &mut World, queue: &Queue) -> Result<OldestUnfinishe
 
 fn consumers(world: &mut World, queue: &Queue) -> Result<Consumers, StoreError> {
     let now = world.now();
-    world.group(queue, Source::Stream)?;
+    world.group(queue, Inlet::STREAM)?;
     let mut facts = std::collections::BTreeMap::<String, ConsumerFacts>::new();
-    for source in steps::SOURCES {
-        let Ok(group) = world.group(queue, source) else { continue };
+    for inlet in steps::SOURCES {
+        let Ok(group) = world.group(queue, inlet) else { continue };
         for name in &group.consumers {
             let own = group.pending.values().filter(|row| row.consumer == *name);
             let pending = count(own.count());
@@ -200,18 +200,18 @@ fn consumers(world: &mut World, queue: &Queue) -> Result<Consumers, StoreError> 
     Ok(Consumers { now: ServerTime(now), consumers: facts.into_values().collect() })
 }
 
-fn set_aside_jobs(
+fn retries(
     world: &mut World,
     queue: &Queue,
     after: Option<&str>,
     limit: usize,
-) -> Result<SetAside, StoreError> {
+) -> Result<Retries, StoreError> {
     let now = ServerTime(world.now());
-    world.group(queue, Source::Stream)?;
+    world.group(queue, Inlet::STREAM)?;
     let jobs = world.waiting(queue).iter().map(|((due, _), job)| {
         let entry = Entry::new(EntryId::ZERO, job.fields.clone());
         let text = |name: &str| entry.text(name).map(str::to_owned);
-        SetAsideFacts {
+        RetryFacts {
             name: job.name.clone(),
             due: *due,
             event_type: text("type"),
@@ -226,7 +226,7 @@ fn set_aside_jobs(
     let mut jobs = jobs.into_iter().skip(place.map_or(0, |place| place + 1)).collect::<Vec<_>>();
     let more = jobs.len() >= limit;
     jobs.truncate(limit);
-    Ok(SetAside { now, jobs, more })
+    Ok(Retries { now, jobs, more })
 }
 
 fn range(

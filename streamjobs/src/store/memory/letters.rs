@@ -8,7 +8,7 @@ use futures_util::future::{BoxFuture, ready};
 use super::MemoryStore;
 use super::stream::Pending;
 use super::world::{World, milliseconds};
-use crate::entry::{Entry, EntryId, Source};
+use crate::model::entry::{Entry, EntryId, Inlet};
 use crate::store::letters::{Letters, Returned, ReturningJob, TakenLetters, Taker, WITHHELD};
 use crate::store::operate::ALIVE;
 use crate::store::{Queue, Reply};
@@ -58,9 +58,9 @@ fn put_back(world: &mut World, queue: &Queue, job: &ReturningJob, keep: Duration
     if world.tokens.get(&token).is_some_and(|until| now < *until) {
         return Ok(None);
     }
-    world.group(queue, Source::Stream)?;
-    world.ensure_group(queue, Source::Lane, EntryId::ZERO);
-    let id = world.stream(&queue.key(Source::Lane)).append(now, job.fields.clone());
+    world.group(queue, Inlet::STREAM)?;
+    world.ensure_group(queue, Inlet::LANE, EntryId::ZERO);
+    let id = world.stream(&queue.key(Inlet::LANE)).append(now, job.fields.clone());
     world.tokens.insert(token, now.saturating_add(milliseconds(keep).max(1)));
     Ok(Some(id))
 }

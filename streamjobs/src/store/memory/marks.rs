@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::MemoryStore;
 use super::world::{World, milliseconds};
-use crate::entry::EntryId;
+use crate::model::entry::EntryId;
 use crate::store::marks::{MarkBegin, MarkStore, Marked};
 use crate::store::{Queue, Reply};
 

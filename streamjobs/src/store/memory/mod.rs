@@ -26,12 +26,12 @@ use self::appender::MemoryAppender;
 use self::reader::MemoryReader;
 pub use self::watch::{Passage, PendingView, View, Watch};
 use self::world::{World, milliseconds};
-use crate::config::{Retention, Start};
-use crate::entry::{Delivery, EntryId, Fields, Hold, Source};
-use crate::name::{ConsumerName, StreamName};
+use crate::model::config::{Retention, Start};
+use crate::model::entry::{Delivery, EntryId, Fields, Hold, Inlet};
+use crate::model::name::{ConsumerName, StreamName};
 use crate::store::{
-    Appender, Beat, Checked, Idle, Promoted, Queue, Renewed, Reply, ServerTime, Store, StoreError,
-    StoredDeadLetter, StreamReader, Sweep, Swept,
+    Appender, ClaimedPage, FenceResult, Idle, IdleClaim, Promoted, Queue, Recorded, Renewed, Reply,
+    ServerTime, Store, StoreError, StoredDeadLetter, StreamReader,
 };
 
 /// Streams in memory. Clones share them.
@@ -173,8 +173,8 @@ impl Store for MemoryStore {
         self.reply("prepare", move |world| Ok(steps::prepare(world, queue, start).0))
     }
 
-    fn restore<'a>(&'a self, queue: &'a Queue) -> Reply<'a, bool> {
-        self.reply("restore", move |world| {
+    fn recreate<'a>(&'a self, queue: &'a Queue) -> Reply<'a, bool> {
+        self.reply("recreate", move |world| {
             let (stream, lane) = steps::prepare(world, queue, Start::Beginning);
             Ok(stream || lane)
         })
@@ -207,7 +207,7 @@ impl Store for MemoryStore {
     fn acknowledge<'a>(
         &'a self,
         queue: &'a Queue,
-        acks: &'a [(Source, EntryId)],
+        acks: &'a [(Inlet, EntryId)],
     ) -> Reply<'a, usize> {
         self.reply("acknowledge", move |world| Ok(steps::acknowledge(world, queue, acks)))
     }
@@ -227,13 +227,13 @@ impl Store for MemoryStore {
         consumer: &'a ConsumerName,
         lease: Duration,
         holds: &'a [Hold],
-    ) -> Reply<'a, Vec<Checked>> {
+    ) -> Reply<'a, Vec<FenceResult>> {
         self.reply("release", move |world| {
             steps::release(world, queue, consumer.as_str(), milliseconds(lease), holds)
         })
     }
 
-    fn set_aside<'a>(
+    fn schedule_retry<'a>(
         &'a self,
         queue: &'a Queue,
         consumer: &'a ConsumerName,
@@ -241,61 +241,63 @@ impl Store for MemoryStore {
         trimmed: Option<EntryId>,
         delay: Duration,
         job: &'a Fields,
-    ) -> Reply<'a, Checked> {
-        self.reply("set_aside", move |world| {
+    ) -> Reply<'a, FenceResult> {
+        self.reply("schedule_retry", move |world| {
             let settling = steps::Settling { consumer: consumer.as_str(), hold, trimmed };
-            steps::set_aside(world, queue, settling, milliseconds(delay), job)
+            steps::schedule_retry(world, queue, settling, milliseconds(delay), job)
         })
     }
 
-    fn bury<'a>(
+    fn store_dead_letter<'a>(
         &'a self,
         queue: &'a Queue,
         consumer: &'a ConsumerName,
         hold: Hold,
         trimmed: Option<EntryId>,
         letter: &'a Fields,
-    ) -> Reply<'a, Checked> {
-        self.reply("bury", move |world| {
+    ) -> Reply<'a, FenceResult> {
+        self.reply("store_dead_letter", move |world| {
             let settling = steps::Settling { consumer: consumer.as_str(), hold, trimmed };
-            steps::bury(world, queue, settling, letter)
+            steps::store_dead_letter(world, queue, settling, letter)
         })
     }
 
     fn has_idle<'a>(
         &'a self,
         queue: &'a Queue,
-        source: Source,
+        inlet: Inlet,
         lease: Duration,
         valid: Duration,
     ) -> Reply<'a, Idle> {
-        self.reply("has_idle", move |world| steps::has_idle(world, queue, source, lease, valid))
+        self.reply("has_idle", move |world| steps::has_idle(world, queue, inlet, lease, valid))
     }
 
-    fn sweep<'a>(
+    fn claim_idle<'a>(
         &'a self,
         queue: &'a Queue,
         consumer: &'a ConsumerName,
-        sweep: Sweep<'a>,
-    ) -> Reply<'a, Swept> {
-        self.reply("sweep", move |world| steps::sweep(world, queue, consumer.as_str(), sweep))
+        sweep: IdleClaim<'a>,
+    ) -> Reply<'a, ClaimedPage> {
+        self.reply("claim_idle", move |world| {
+            steps::claim_idle(world, queue, consumer.as_str(), sweep)
+        })
     }
 
     fn own_pending<'a>(
         &'a self,
         queue: &'a Queue,
         consumer: &'a ConsumerName,
-        source: Source,
+        inlet: Inlet,
         cursor: EntryId,
         limit: usize,
     ) -> Reply<'a, Vec<Hold>> {
         self.reply("own_pending", move |world| {
-            let pending = &world.group(queue, source)?.pending;
+            let pending = &world.group(queue, inlet)?.pending;
             let own = pending
                 .iter()
                 .filter(|(id, row)| **id > cursor && row.consumer == consumer.as_str());
             let hold = |(id, row): (&EntryId, &stream::Pending)| Hold {
-                source,
+                inlet,
                 id: *id,
                 delivery_count: row.delivery_count,
             };
@@ -320,13 +322,15 @@ impl Store for MemoryStore {
         self.reply("set_paused", move |world| Ok(steps::set_paused(world, queue, paused)))
     }
 
-    fn beat<'a>(
+    fn heartbeat<'a>(
         &'a self,
         queue: &'a Queue,
         consumer: &'a ConsumerName,
         about: &'a str,
-    ) -> Reply<'a, Beat> {
-        self.reply("beat", move |world| steps::beat(world, queue, consumer.as_str(), about))
+    ) -> Reply<'a, Recorded> {
+        self.reply("heartbeat", move |world| {
+            steps::heartbeat(world, queue, consumer.as_str(), about)
+        })
     }
 
     fn retire<'a>(&'a self, queue: &'a Queue, consumer: &'a ConsumerName) -> Reply<'a, bool> {

@@ -2,8 +2,8 @@
 
 use super::world::{World, milliseconds};
 use super::{MemoryStore, steps};
-use crate::entry::{EntryId, Source};
-use crate::name::{GroupName, StreamName};
+use crate::model::entry::{EntryId, Inlet};
+use crate::model::name::{GroupName, StreamName};
 use crate::store::operate::{
     ALIVE, Cut, Destination, MovedPage, Obstacle, Operate, Permitted, Selected, Trim, Trimmed,
     Unfinished,
@@ -18,12 +18,12 @@ impl Operate for MemoryStore {
     fn move_pending<'a>(
         &'a self,
         queue: &'a Queue,
-        source: Source,
+        inlet: Inlet,
         selected: Selected<'a>,
         destination: Destination<'a>,
     ) -> Reply<'a, MovedPage> {
         self.reply("move_pending", move |world| {
-            move_pending(world, queue, source, selected, destination)
+            move_pending(world, queue, inlet, selected, destination)
         })
     }
 
@@ -111,7 +111,7 @@ fn shorten(world: &mut World, stream: &StreamName, trim: Trim) -> Trimmed {
     Trimmed {
         removed,
         length: u64::try_from(stream.entries.len()).unwrap_or(u64::MAX),
-        held_by: holder.filter(|_| held),
+        blocked_by: holder.filter(|_| held),
         more: false,
     }
 }
@@ -119,13 +119,13 @@ fn shorten(world: &mut World, stream: &StreamName, trim: Trim) -> Trimmed {
 fn move_pending(
     world: &mut World,
     queue: &Queue,
-    source: Source,
+    inlet: Inlet,
     selected: Selected<'_>,
     destination: Destination<'_>,
 ) -> Result<MovedPage, StoreError> {
     let now = world.now();
     let mut page = MovedPage::default();
-    let pending = &world.group(queue, source)?.pending;
+    let pending = &world.group(queue, inlet)?.pending;
     let ids = match selected {
         Selected::Ids(ids) => ids.to_vec(),
         Selected::Of(consumer, after) => {
@@ -136,12 +136,12 @@ fn move_pending(
         }
     };
     for id in ids {
-        if !world.group(queue, source)?.pending.contains_key(&id) {
+        if !world.group(queue, inlet)?.pending.contains_key(&id) {
             page.missing.push(id);
-        } else if world.payload(queue, source, id)?.is_err() {
+        } else if world.payload(queue, inlet, id)?.is_err() {
             page.trimmed.push(id);
         } else {
-            let group = world.group(queue, source)?;
+            let group = world.group(queue, inlet)?;
             if let Some(row) = group.pending.get_mut(&id) {
                 if destination.abandoned {
                     row.since = now.saturating_sub(steps::DAY * 2);
@@ -166,12 +166,12 @@ fn move_group(
     after: Option<EntryId>,
     unfinished: Unfinished,
 ) -> Result<Permitted, StoreError> {
-    world.group(queue, Source::Stream)?;
+    world.group(queue, Inlet::STREAM)?;
     let stream = world.stream(queue.stream.as_str());
     let (last, added, gone) = (stream.last, stream.added, stream.gone());
     let first = stream.entries.keys().next().copied();
     let to = after.unwrap_or(last);
-    let cursor = world.group(queue, Source::Stream)?.delivered;
+    let cursor = world.group(queue, Inlet::STREAM)?.delivered;
     let from = cursor.next().unwrap_or(EntryId::MAX);
     let entries = &world.stream(queue.stream.as_str()).entries;
     let skips = from <= to && entries.range(from..=to).next().is_some();
@@ -180,11 +180,11 @@ fn move_group(
             group: queue.group.to_string(),
             pending: 0,
             undelivered: true,
-            set_aside: 0,
+            retrying: 0,
             dead_letters: 0,
         }));
     }
-    let group = world.group(queue, Source::Stream)?;
+    let group = world.group(queue, Inlet::STREAM)?;
     group.delivered = to;
     group.read = match to {
         to if to == last => Some(added),
@@ -202,31 +202,31 @@ fn destroy_group(
     unfinished: Unfinished,
 ) -> Result<Permitted, StoreError> {
     let now = world.now();
-    let group = world.group(queue, Source::Stream)?;
+    let group = world.group(queue, Inlet::STREAM)?;
     let (cursor, pending) = (group.delivered, group.pending.len());
-    let lane_pending = world.group(queue, Source::Lane).map_or(0, |group| group.pending.len());
+    let lane_pending = world.group(queue, Inlet::LANE).map_or(0, |group| group.pending.len());
     let beats = &world.memory(queue).beats;
     let alive = beats.iter().find(|(_, beat)| now.saturating_sub(**beat) <= milliseconds(ALIVE));
     if let Some((consumer, _)) = alive {
         let (group, consumer) = (queue.group.to_string(), consumer.clone());
         return Ok(Permitted::Refused(Obstacle::Alive { group, consumer }));
     }
-    let lane = world.stream(&queue.key(Source::Lane)).entries.len();
-    let set_aside = world.waiting(queue).len() + lane.saturating_sub(lane_pending);
+    let lane = world.stream(&queue.key(Inlet::LANE)).entries.len();
+    let retrying = world.waiting(queue).len() + lane.saturating_sub(lane_pending);
     let stream = world.stream(queue.stream.as_str());
     let undelivered = stream.entries.keys().next_back().is_some_and(|last| *last > cursor);
-    let left = pending + lane_pending + set_aside;
+    let left = pending + lane_pending + retrying;
     if unfinished == Unfinished::Keep && (undelivered || left > 0) {
         return Ok(Permitted::Refused(Obstacle::Unfinished {
             group: queue.group.to_string(),
             pending: u64::try_from(pending + lane_pending).unwrap_or(u64::MAX),
             undelivered,
-            set_aside: u64::try_from(set_aside).unwrap_or(u64::MAX),
+            retrying: u64::try_from(retrying).unwrap_or(u64::MAX),
             dead_letters: 0,
         }));
     }
     stream.groups.remove(queue.group.as_str());
-    world.streams.remove(&queue.key(Source::Lane));
+    world.streams.remove(&queue.key(Inlet::LANE));
     world.waiting(queue).clear();
     world.groups.remove(&queue.stream.group_key(&queue.group));
     Ok(Permitted::Done)

@@ -6,8 +6,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::watch::delay;
 use super::{Fault, MemoryStore, steps};
-use crate::entry::{Delivery, Entry};
-use crate::name::ConsumerName;
+use crate::model::entry::{Delivery, Entry};
+use crate::model::name::ConsumerName;
 use crate::store::{Queue, ReadReply, ReadRequest, Reply, StoreError, StreamReader};
 
 /// Reads one queue for one consumer.
@@ -40,16 +40,13 @@ impl MemoryReader {
         self.store.step_under(met, "read", |world| {
             let now = world.now();
             let (group, consumer) = (self.queue.group.as_str(), self.consumer.as_str());
-            let stream = world.streams.get_mut(&self.queue.key(request.source));
+            let stream = world.streams.get_mut(&self.queue.key(request.inlet));
             let delivered =
                 stream.and_then(|stream| stream.deliver(group, consumer, request.count, now));
             let delivered = delivered.ok_or(StoreError::GroupMissing)?;
-            let source = request.source;
-            let delivery = |(id, fields)| Delivery {
-                source,
-                entry: Entry::new(id, fields),
-                delivery_count: 1,
-            };
+            let inlet = request.inlet;
+            let delivery =
+                |(id, fields)| Delivery { inlet, entry: Entry::new(id, fields), delivery_count: 1 };
             Ok(delivered.into_iter().map(delivery).collect())
         })
     }

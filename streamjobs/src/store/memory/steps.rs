@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use super::stream::Stream;
 use super::world::{World, milliseconds};
-use crate::config::{Retention, Start};
-use crate::entry::{Delivery, EntryId, Fields, Hold, Source};
-use crate::name::StreamName;
+use crate::model::config::{Retention, Start};
+use crate::model::entry::{Delivery, EntryId, Fields, Hold, Inlet};
+use crate::model::name::StreamName;
 use crate::store::{
-    Beat, Checked, Idle, Promoted, Queue, Renewed, ServerTime, StoreError, StoredDeadLetter, Sweep,
-    Swept,
+    ClaimedPage, FenceResult, Idle, IdleClaim, Promoted, Queue, Recorded, Renewed, ServerTime,
+    StoreError, StoredDeadLetter,
 };
 
 type Step<T> = Result<T, StoreError>;
@@ -47,15 +47,15 @@ pub(super) fn prepare(world: &mut World, queue: &Queue, start: Start) -> (bool, 
         (None, Start::End) => last,
         (None, Start::After(id)) => id,
     };
-    let made = world.ensure_group(queue, Source::Stream, from);
+    let made = world.ensure_group(queue, Inlet::STREAM, from);
     if made {
         world.memory(queue).floor = Some(from);
     }
-    (made, world.ensure_group(queue, Source::Lane, EntryId::ZERO))
+    (made, world.ensure_group(queue, Inlet::LANE, EntryId::ZERO))
 }
 
-pub(super) fn acknowledge(world: &mut World, queue: &Queue, acks: &[(Source, EntryId)]) -> usize {
-    acks.iter().filter(|(source, id)| world.acknowledge(queue, *source, *id)).count()
+pub(super) fn acknowledge(world: &mut World, queue: &Queue, acks: &[(Inlet, EntryId)]) -> usize {
+    acks.iter().filter(|(inlet, id)| world.acknowledge(queue, *inlet, *id)).count()
 }
 
 pub(super) fn renew(
@@ -68,10 +68,10 @@ pub(super) fn renew(
     let mut answers = Vec::with_capacity(holds.len());
     for hold in holds {
         let mut checked = world.check(queue, consumer, *hold)?;
-        if checked == Checked::Held {
-            match world.payload(queue, hold.source, hold.id)? {
+        if checked == FenceResult::Owned {
+            match world.payload(queue, hold.inlet, hold.id)? {
                 Ok(fields) => drop(world.redeliver(queue, *hold, fields, |row| row.since = now)?),
-                Err(letter) => checked = Checked::Trimmed(letter),
+                Err(letter) => checked = FenceResult::Trimmed(letter),
             }
         }
         answers.push(checked);
@@ -85,13 +85,13 @@ pub(super) fn release(
     consumer: &str,
     lease: u64,
     holds: &[Hold],
-) -> Step<Vec<Checked>> {
+) -> Step<Vec<FenceResult>> {
     let since = world.now().saturating_sub(lease).saturating_sub(DAY);
     let mut answers = Vec::with_capacity(holds.len());
     for hold in holds {
         let mut checked = world.check(queue, consumer, *hold)?;
-        if checked == Checked::Held {
-            match world.payload(queue, hold.source, hold.id)? {
+        if checked == FenceResult::Owned {
+            match world.payload(queue, hold.inlet, hold.id)? {
                 Ok(fields) => {
                     world.redeliver(queue, *hold, fields, |row| {
                         row.since = since;
@@ -99,7 +99,7 @@ pub(super) fn release(
                     })?;
                     world.memory(queue).released += 1;
                 }
-                Err(letter) => checked = Checked::Trimmed(letter),
+                Err(letter) => checked = FenceResult::Trimmed(letter),
             }
         }
         answers.push(checked);
@@ -122,64 +122,64 @@ impl Settling<'_> {
         world: &mut World,
         queue: &Queue,
         store: impl FnOnce(&mut World),
-    ) -> Step<Checked> {
+    ) -> Step<FenceResult> {
         let checked = world.check(queue, self.consumer, self.hold)?;
         let stands = |letter: &EntryId| world.dead(queue).entries.contains_key(letter);
         let letter = match checked {
-            Checked::NotPending => self.trimmed.filter(stands),
+            FenceResult::NotPending => self.trimmed.filter(stands),
             _ => None,
         };
-        if checked != Checked::Held && letter.is_none() {
+        if checked != FenceResult::Owned && letter.is_none() {
             return Ok(checked);
         }
         store(world);
         if let Some(letter) = letter {
             world.dead(queue).entries.remove(&letter);
         }
-        world.acknowledge(queue, self.hold.source, self.hold.id);
-        Ok(Checked::Held)
+        world.acknowledge(queue, self.hold.inlet, self.hold.id);
+        Ok(FenceResult::Owned)
     }
 }
 
-pub(super) fn set_aside(
+pub(super) fn schedule_retry(
     world: &mut World,
     queue: &Queue,
     settling: Settling<'_>,
     delay: u64,
     job: &Fields,
-) -> Step<Checked> {
+) -> Step<FenceResult> {
     settling.settle(world, queue, |world| {
         let due = world.now().saturating_add(delay);
         world.put_aside(queue, due, None, job.clone());
     })
 }
 
-pub(super) fn bury(
+pub(super) fn store_dead_letter(
     world: &mut World,
     queue: &Queue,
     settling: Settling<'_>,
     letter: &Fields,
-) -> Step<Checked> {
+) -> Step<FenceResult> {
     settling.settle(world, queue, |world| {
         let now = world.now();
         world.dead(queue).append(now, letter.clone());
     })
 }
 
-pub(super) fn sweep(
+pub(super) fn claim_idle(
     world: &mut World,
     queue: &Queue,
     consumer: &str,
-    sweep: Sweep<'_>,
-) -> Step<Swept> {
+    sweep: IdleClaim<'_>,
+) -> Step<ClaimedPage> {
     let now = world.now();
     if let Some((ServerTime(expected), tolerance)) = sweep.expected
         && now.abs_diff(expected) > milliseconds(tolerance)
     {
-        return Ok(Swept::ClockOff { now: ServerTime(now) });
+        return Ok(ClaimedPage::ClockOff { now: ServerTime(now) });
     }
-    let source = sweep.source;
-    let rows = world.group(queue, source)?.pending.iter().filter(|(id, _)| **id > sweep.cursor);
+    let inlet = sweep.inlet;
+    let rows = world.group(queue, inlet)?.pending.iter().filter(|(id, _)| **id > sweep.cursor);
     let rows = rows.take(ROWS_MAX).map(|(id, row)| (*id, row.clone())).collect::<Vec<_>>();
     let (mut claimed, mut trimmed, mut cursor) = (Vec::<Delivery>::new(), 0, EntryId::ZERO);
     let mut ended = rows.len() < ROWS_MAX;
@@ -192,9 +192,9 @@ pub(super) fn sweep(
         if row.idle(now) < milliseconds(sweep.lease) || sweep.skip.contains(&id) {
             continue;
         }
-        match world.payload(queue, source, id)? {
+        match world.payload(queue, inlet, id)? {
             Ok(fields) => {
-                let hold = Hold { source, id, delivery_count: row.delivery_count };
+                let hold = Hold { inlet, id, delivery_count: row.delivery_count };
                 claimed.push(world.redeliver(queue, hold, fields, |row| {
                     row.since = now;
                     row.delivery_count += 1;
@@ -205,7 +205,7 @@ pub(super) fn sweep(
         }
     }
     let cursor = if ended { EntryId::ZERO } else { cursor.max(sweep.cursor) };
-    Ok(Swept::Page { cursor, claimed, trimmed, left: 0 })
+    Ok(ClaimedPage::Page { cursor, claimed, trimmed, left: 0 })
 }
 
 pub(super) fn recover(
@@ -217,10 +217,10 @@ pub(super) fn recover(
     let now = world.now();
     let mut deliveries = Vec::new();
     for hold in holds {
-        if world.check(queue, consumer, *hold)? != Checked::Held {
+        if world.check(queue, consumer, *hold)? != FenceResult::Owned {
             continue;
         }
-        if let Ok(fields) = world.payload(queue, hold.source, hold.id)? {
+        if let Ok(fields) = world.payload(queue, hold.inlet, hold.id)? {
             deliveries.push(world.redeliver(queue, *hold, fields, |row| row.since = now)?);
         }
     }
@@ -229,7 +229,7 @@ pub(super) fn recover(
 
 pub(super) fn promote(world: &mut World, queue: &Queue, limit: usize) -> Step<Promoted> {
     let now = world.now();
-    world.ensure_group(queue, Source::Lane, EntryId::ZERO);
+    world.ensure_group(queue, Inlet::LANE, EntryId::ZERO);
     let paused = world.memory(queue).paused.is_some();
     let limit = if paused { 0 } else { limit };
     let due = world.waiting(queue).range(..=(now, u64::MAX)).take(limit).map(|(key, _)| *key);
@@ -237,13 +237,13 @@ pub(super) fn promote(world: &mut World, queue: &Queue, limit: usize) -> Step<Pr
     let promoted = due.len();
     for key in due {
         if let Some(job) = world.waiting(queue).remove(&key) {
-            world.stream(&queue.key(Source::Lane)).append(now, job.fields);
+            world.stream(&queue.key(Inlet::LANE)).append(now, job.fields);
         }
     }
     let next_due = world.waiting(queue).keys().next().map(|(due, _)| due.saturating_sub(now));
-    let in_lane = world.group(queue, Source::Lane)?.pending.len();
-    let waiting = world.stream(&queue.key(Source::Lane)).entries.len().saturating_sub(in_lane);
-    let pending = in_lane + world.group(queue, Source::Stream).map_or(0, |on| on.pending.len());
+    let in_lane = world.group(queue, Inlet::LANE)?.pending.len();
+    let waiting = world.stream(&queue.key(Inlet::LANE)).entries.len().saturating_sub(in_lane);
+    let pending = in_lane + world.group(queue, Inlet::STREAM).map_or(0, |on| on.pending.len());
     let released = world.memory(queue).released;
     let next_due = next_due.filter(|_| !paused).map(Duration::from_millis);
     let now = ServerTime(now);
@@ -253,20 +253,20 @@ pub(super) fn promote(world: &mut World, queue: &Queue, limit: usize) -> Step<Pr
 pub(super) fn has_idle(
     world: &mut World,
     queue: &Queue,
-    source: Source,
+    inlet: Inlet,
     lease: Duration,
     valid: Duration,
 ) -> Step<Idle> {
     let (now, lease) = (world.now(), milliseconds(lease));
-    let note = world.memory(queue).looked.get(&source).filter(|(_, of)| *of <= lease);
+    let note = world.memory(queue).looked.get(&inlet).filter(|(_, of)| *of <= lease);
     let ago = note.and_then(|(at, _)| now.checked_sub(*at)).map(Duration::from_millis);
     if let Some(ago) = ago.filter(|ago| *ago < valid) {
         return Ok(Idle::NotFound { ago });
     }
-    if world.group(queue, source)?.pending.values().any(|row| row.idle(now) >= lease) {
+    if world.group(queue, inlet)?.pending.values().any(|row| row.idle(now) >= lease) {
         return Ok(Idle::Found);
     }
-    world.memory(queue).looked.insert(source, (now, lease));
+    world.memory(queue).looked.insert(inlet, (now, lease));
     Ok(Idle::NotFound { ago: Duration::ZERO })
 }
 
@@ -278,11 +278,16 @@ pub(super) fn set_paused(world: &mut World, queue: &Queue, paused: bool) -> bool
     changes
 }
 
-pub(super) fn beat(world: &mut World, queue: &Queue, consumer: &str, about: &str) -> Step<Beat> {
+pub(super) fn heartbeat(
+    world: &mut World,
+    queue: &Queue,
+    consumer: &str,
+    about: &str,
+) -> Step<Recorded> {
     let now = world.now();
-    world.group(queue, Source::Stream)?;
+    world.group(queue, Inlet::STREAM)?;
     let trimmed_unread = count_trimmed(world.stream(queue.stream.as_str()), queue);
-    let group = world.group(queue, Source::Stream)?;
+    let group = world.group(queue, Inlet::STREAM)?;
     let floor = match group.pending.keys().next() {
         Some(id) => id.previous().unwrap_or(EntryId::ZERO),
         None => group.delivered,
@@ -292,7 +297,7 @@ pub(super) fn beat(world: &mut World, queue: &Queue, consumer: &str, about: &str
     memory.trimmed_unread += trimmed_unread;
     memory.beats.insert(consumer.to_owned(), now);
     memory.about.insert(consumer.to_owned(), about.to_owned());
-    Ok(Beat { floor, trimmed_unread })
+    Ok(Recorded { floor, trimmed_unread })
 }
 
 /// Entries that went before the group had got them, each told once.
@@ -309,13 +314,13 @@ fn count_trimmed(stream: &mut Stream, queue: &Queue) -> u64 {
 }
 
 pub(super) fn retire(world: &mut World, queue: &Queue, consumer: &str) -> bool {
-    let busy = SOURCES.iter().any(|source| {
-        let group = world.group(queue, *source);
+    let busy = SOURCES.iter().any(|inlet| {
+        let group = world.group(queue, *inlet);
         group.is_ok_and(|group| group.pending.values().any(|row| row.consumer == consumer))
     });
     if !busy {
-        for source in SOURCES {
-            if let Ok(group) = world.group(queue, source) {
+        for inlet in SOURCES {
+            if let Ok(group) = world.group(queue, inlet) {
                 group.consumers.remove(consumer);
             }
         }
@@ -328,8 +333,8 @@ pub(super) fn retire(world: &mut World, queue: &Queue, consumer: &str) -> bool {
 pub(super) fn retire_dead(world: &mut World, queue: &Queue, silence: u64) -> usize {
     let now = world.now();
     let mut consumers = std::collections::BTreeSet::new();
-    for source in SOURCES {
-        if let Ok(group) = world.group(queue, source) {
+    for inlet in SOURCES {
+        if let Ok(group) = world.group(queue, inlet) {
             consumers.extend(group.consumers.iter().cloned());
         }
     }
@@ -361,11 +366,11 @@ pub(super) fn redrive(
     job: &Fields,
 ) -> Option<EntryId> {
     world.dead(queue).entries.remove(&id)?;
-    world.ensure_group(queue, Source::Lane, EntryId::ZERO);
+    world.ensure_group(queue, Inlet::LANE, EntryId::ZERO);
     let now = world.now();
-    Some(world.stream(&queue.key(Source::Lane)).append(now, job.clone()))
+    Some(world.stream(&queue.key(Inlet::LANE)).append(now, job.clone()))
 }
 
-pub(super) const SOURCES: [Source; 2] = [Source::Stream, Source::Lane];
+pub(super) const SOURCES: [Inlet; 2] = [Inlet::STREAM, Inlet::LANE];
 const ROWS_MAX: usize = 1_000;
 pub(super) const DAY: u64 = 24 * 60 * 60 * 1_000;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::entry::{EntryId, Fields};
+use crate::model::entry::{EntryId, Fields};
 
 /// A stream.
 #[derive(Debug, Default)]

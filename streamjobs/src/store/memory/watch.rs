@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use super::world::World;
 use super::{Fault, MemoryStore};
-use crate::entry::{EntryId, Fields};
+use crate::model::entry::{EntryId, Fields};
 use crate::store::Queue;
 
 /// Who watches a store. Its methods must not call the store.
@@ -87,7 +87,7 @@ impl<'a> View<'a> {
     }
 
     /// The jobs that are set aside, in the order in which they are due.
-    pub fn set_aside(self, queue: &Queue) -> impl Iterator<Item = &'a Fields> + use<'a> {
+    pub fn retries(self, queue: &Queue) -> impl Iterator<Item = &'a Fields> + use<'a> {
         let key = queue.stream.retry_key(&queue.group);
         self.world
             .waiting

@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use super::Fault;
 use super::marks::Mark;
 use super::stream::{Group, Pending, Stream};
-use crate::entry::{Delivery, Entry, EntryId, Fields, Hold, Source};
-use crate::store::{Checked, Queue, StoreError};
+use crate::model::entry::{Delivery, Entry, EntryId, Fields, Hold, Inlet};
+use crate::store::{FenceResult, Queue, StoreError};
 
 /// Everything that a server would hold.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub(super) struct World {
     pub(super) down: bool,
     pub(super) woken: HashSet<u64>,
     pub(super) readers: u64,
-    pub(super) set_aside: u64,
+    pub(super) retrying: u64,
     began: Instant,
     skew: i64,
 }
@@ -44,7 +44,7 @@ pub(super) struct Memory {
     /// Entries that went before they were delivered.
     pub(super) trimmed_unread: u64,
     /// When a look last found nothing idle, and for which lease, both in milliseconds.
-    pub(super) looked: HashMap<Source, (u64, u64)>,
+    pub(super) looked: HashMap<Inlet, (u64, u64)>,
 }
 
 /// A job that waits for its back-off.
@@ -66,7 +66,7 @@ impl World {
             down: false,
             woken: HashSet::new(),
             readers: 0,
-            set_aside: 0,
+            retrying: 0,
             began: Instant::now(),
             skew: 0,
         }
@@ -111,19 +111,15 @@ impl World {
         name: Option<&str>,
         fields: Fields,
     ) {
-        self.set_aside += 1;
-        let number = self.set_aside;
+        self.retrying += 1;
+        let number = self.retrying;
         let name = name.map_or_else(|| format!("s:0-{number}"), str::to_owned);
         self.waiting(queue).insert((due, number), Waiting { name, fields });
     }
 
     /// The group of a queue on one of its streams.
-    pub(super) fn group(
-        &mut self,
-        queue: &Queue,
-        source: Source,
-    ) -> Result<&mut Group, StoreError> {
-        let stream = self.streams.get_mut(&queue.key(source));
+    pub(super) fn group(&mut self, queue: &Queue, inlet: Inlet) -> Result<&mut Group, StoreError> {
+        let stream = self.streams.get_mut(&queue.key(inlet));
         let group = stream.and_then(|stream| stream.groups.get_mut(queue.group.as_str()));
         group.ok_or(StoreError::GroupMissing)
     }
@@ -133,8 +129,8 @@ impl World {
     }
 
     /// Makes the group unless it is there: true if it was made.
-    pub(super) fn ensure_group(&mut self, queue: &Queue, source: Source, from: EntryId) -> bool {
-        let stream = self.stream(&queue.key(source));
+    pub(super) fn ensure_group(&mut self, queue: &Queue, inlet: Inlet, from: EntryId) -> bool {
+        let stream = self.stream(&queue.key(inlet));
         let made = !stream.groups.contains_key(queue.group.as_str());
         if made {
             let read = match stream.entries.keys().next() {
@@ -154,14 +150,14 @@ impl World {
         queue: &Queue,
         consumer: &str,
         hold: Hold,
-    ) -> Result<Checked, StoreError> {
-        let group = self.group(queue, hold.source)?;
+    ) -> Result<FenceResult, StoreError> {
+        let group = self.group(queue, hold.inlet)?;
         Ok(match group.pending.get(&hold.id) {
-            None => Checked::NotPending,
+            None => FenceResult::NotPending,
             Some(row) if row.consumer == consumer && row.delivery_count == hold.delivery_count => {
-                Checked::Held
+                FenceResult::Owned
             }
-            Some(_) => Checked::TakenOver,
+            Some(_) => FenceResult::TakenOver,
         })
     }
 
@@ -169,28 +165,27 @@ impl World {
     pub(super) fn payload(
         &mut self,
         queue: &Queue,
-        source: Source,
+        inlet: Inlet,
         id: EntryId,
     ) -> Result<Result<Fields, EntryId>, StoreError> {
-        let stored =
-            self.streams.get(&queue.key(source)).and_then(|stream| stream.entries.get(&id));
+        let stored = self.streams.get(&queue.key(inlet)).and_then(|stream| stream.entries.get(&id));
         if let Some(fields) = stored.cloned() {
             return Ok(Ok(fields));
         }
-        let row = self.group(queue, source)?.pending.remove(&id);
+        let row = self.group(queue, inlet)?.pending.remove(&id);
         let row = row.ok_or(StoreError::Protocol { command: "payload" })?;
         let now = self.now();
-        Ok(Err(self.dead(queue).append(now, trimmed(source, id, &row))))
+        Ok(Err(self.dead(queue).append(now, trimmed(inlet, id, &row))))
     }
 
     /// Removes a pending record, and the entry too if it stood in the lane.
-    pub(super) fn acknowledge(&mut self, queue: &Queue, source: Source, id: EntryId) -> bool {
-        let known = match self.group(queue, source) {
+    pub(super) fn acknowledge(&mut self, queue: &Queue, inlet: Inlet, id: EntryId) -> bool {
+        let known = match self.group(queue, inlet) {
             Ok(group) => group.pending.remove(&id).is_some(),
             Err(_) => false,
         };
-        if source == Source::Lane
-            && let Some(lane) = self.streams.get_mut(&queue.key(Source::Lane))
+        if inlet == Inlet::LANE
+            && let Some(lane) = self.streams.get_mut(&queue.key(Inlet::LANE))
         {
             lane.entries.remove(&id);
         }
@@ -205,28 +200,24 @@ impl World {
         fields: Fields,
         change: impl FnOnce(&mut Pending),
     ) -> Result<Delivery, StoreError> {
-        let group = self.group(queue, hold.source)?;
+        let group = self.group(queue, hold.inlet)?;
         let row =
             group.pending.get_mut(&hold.id).ok_or(StoreError::Protocol { command: "claim" })?;
         change(row);
         let (delivery_count, consumer) = (row.delivery_count, row.consumer.clone());
         group.consumers.insert(consumer);
-        Ok(Delivery { source: hold.source, entry: Entry::new(hold.id, fields), delivery_count })
+        Ok(Delivery { inlet: hold.inlet, entry: Entry::new(hold.id, fields), delivery_count })
     }
 }
 
 /// What the step that finds a payload gone writes down.
-fn trimmed(source: Source, id: EntryId, row: &Pending) -> Fields {
-    let source = match source {
-        Source::Stream => "stream",
-        Source::Lane => "lane",
-    };
+fn trimmed(inlet: Inlet, id: EntryId, row: &Pending) -> Fields {
     let pair =
         |name: &'static str, value: String| (Bytes::from_static(name.as_bytes()), value.into());
     vec![
         pair("sj-dead-reason", "trimmed".to_owned()),
         pair("sj-dead-entry", id.to_string()),
-        pair("sj-dead-source", source.to_owned()),
+        pair("sj-dead-source", inlet.as_str().to_owned()),
         pair("sj-dead-deliveries", row.delivery_count.to_string()),
         pair("sj-dead-consumer", row.consumer.clone()),
     ]

@@ -6,8 +6,8 @@ use redis::{Cmd, Pipeline, RedisWrite, ToRedisArgs, Value};
 
 use super::error::refused;
 use super::reply;
-use crate::entry::EntryId;
-use crate::store::{Queue, Source, StoreError};
+use crate::model::entry::EntryId;
+use crate::store::{Inlet, Queue, StoreError};
 
 /// An id as an argument, written without a text of its own: each job's is written once.
 pub(super) struct Id(pub(super) EntryId);
@@ -29,7 +29,7 @@ impl ToRedisArgs for Id {
 /// Acknowledgements that were put into a pipeline, to read their answers.
 #[derive(Debug)]
 pub(super) struct Acknowledgements {
-    answers: Vec<Source>,
+    answers: Vec<Inlet>,
 }
 
 impl Acknowledgements {
@@ -40,25 +40,25 @@ impl Acknowledgements {
     pub(super) fn add_to(
         pipeline: &mut Pipeline,
         queue: &Queue,
-        acks: &[(Source, EntryId)],
+        acks: &[(Inlet, EntryId)],
     ) -> Self {
         let mut answers = Vec::new();
-        for source in [Source::Stream, Source::Lane] {
-            let ids = acks.iter().filter(|(of, _)| *of == source).map(|(_, id)| *id);
+        for inlet in [Inlet::STREAM, Inlet::LANE] {
+            let ids = acks.iter().filter(|(of, _)| *of == inlet).map(|(_, id)| *id);
             let ids = ids.collect::<Vec<_>>();
-            let key = queue.key(source);
+            let key = queue.key(inlet);
             for chunk in ids.chunks(IDS_MAX) {
                 let mut acknowledge = Cmd::with_capacity(chunk.len() + 3, chunk.len() * 16 + 64);
                 acknowledge.arg(XACK).arg(&key).arg(queue.group.as_str());
                 add_ids(&mut acknowledge, chunk);
-                if source == Source::Lane {
+                if inlet == Inlet::LANE {
                     let mut delete = redis::cmd("XDEL");
                     add_ids(delete.arg(&key), chunk);
                     pipeline.cmd("MULTI").add_command(acknowledge).add_command(delete).cmd("EXEC");
                 } else {
                     pipeline.add_command(acknowledge);
                 }
-                answers.push(source);
+                answers.push(inlet);
             }
         }
         Self { answers }
@@ -71,10 +71,11 @@ impl Acknowledgements {
         values: &mut impl Iterator<Item = Value>,
     ) -> Result<usize, StoreError> {
         let mut total = Ok(0);
-        for source in &self.answers {
-            let answer = match source {
-                Source::Stream => values.next().map_or(Err(lost()), count),
-                Source::Lane => transaction(values.by_ref().take(4).collect()),
+        for inlet in &self.answers {
+            let answer = if inlet.is_lane() {
+                transaction(values.by_ref().take(4).collect())
+            } else {
+                values.next().map_or(Err(lost()), count)
             };
             total = match (total, answer) {
                 (Ok(total), Ok(number)) => Ok(total + number),
@@ -132,7 +133,7 @@ const ID_BYTES_MAX: usize = 41;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::name::{GroupName, StreamName};
+    use crate::model::name::{GroupName, StreamName};
 
     fn queue() -> Queue {
         Queue { stream: StreamName::new("orders").unwrap(), group: GroupName::new("mail").unwrap() }
@@ -158,7 +159,7 @@ mod tests {
 
     #[test]
     fn lane_entries_are_acknowledged_and_deleted_in_one_step() {
-        let acks = [(Source::Lane, EntryId::new(2, 0)), (Source::Stream, EntryId::new(1, 0))];
+        let acks = [(Inlet::LANE, EntryId::new(2, 0)), (Inlet::STREAM, EntryId::new(1, 0))];
         let mut pipeline = Pipeline::new();
         let acknowledgements = Acknowledgements::add_to(&mut pipeline, &queue(), &acks);
         let names = pipeline.cmd_iter().map(|command| match command.args_iter().next() {
@@ -174,7 +175,7 @@ mod tests {
 
     #[test]
     fn a_refusal_takes_no_answers_of_others() {
-        let acks = [(Source::Lane, EntryId::new(2, 0)), (Source::Stream, EntryId::new(1, 0))];
+        let acks = [(Inlet::LANE, EntryId::new(2, 0)), (Inlet::STREAM, EntryId::new(1, 0))];
         let acknowledgements = Acknowledgements::add_to(&mut Pipeline::new(), &queue(), &acks);
         let wire = "-MISCONF disk;+OK;-MISCONF disk;-MISCONF disk;-EXECABORT discarded;:99;";
         let mut answers = values(wire);
@@ -188,7 +189,7 @@ mod tests {
 
     #[test]
     fn many_ids_go_in_several_commands() {
-        let acks = vec![(Source::Stream, EntryId::new(1, 0)); IDS_MAX * 2 + 1];
+        let acks = vec![(Inlet::STREAM, EntryId::new(1, 0)); IDS_MAX * 2 + 1];
         let mut pipeline = Pipeline::new();
         Acknowledgements::add_to(&mut pipeline, &queue(), &acks);
         assert_eq!(pipeline.len(), 3);

@@ -9,7 +9,7 @@ use redis::{
     RedisConnectionInfo,
 };
 
-use crate::error::ConnectError;
+use crate::model::error::ConnectError;
 
 /// A checked address. `Debug` and `Display` never show the password.
 #[derive(Clone)]

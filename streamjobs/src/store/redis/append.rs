@@ -12,10 +12,10 @@ use redis::{Cmd, Pipeline, Value};
 use super::connection::{Link, Pinned};
 use super::error::refused;
 use super::reply;
-use crate::cause::chain;
-use crate::config::Retention;
-use crate::mutant::Mutant;
-use crate::name::StreamName;
+use crate::model::cause::chain;
+use crate::model::config::Retention;
+use crate::model::mutant::Mutant;
+use crate::model::name::StreamName;
 use crate::store::{Appended, Appender, NewEntry, StoreError};
 
 /// Appends to one stream, a few chunks of entries ahead of their answers.

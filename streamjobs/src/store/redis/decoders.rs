@@ -5,8 +5,8 @@ use redis::Value;
 use super::address::Address;
 use super::scan::{self, Skim};
 use super::{facts, held, inspect, letters, reply};
-use crate::entry::{Delivery, Entry, Source};
-use crate::error::ConnectError;
+use crate::model::entry::{Delivery, Entry, Inlet};
+use crate::model::error::ConnectError;
 use crate::store::StoreError;
 use crate::store::facts::ServerState;
 
@@ -44,17 +44,17 @@ pub fn every_way(wire: &[u8]) -> Result<Vec<Result<(), StoreError>>, StoreError>
     let copy = || value.clone();
     Ok(vec![
         reply::entries(copy(), PROBE).map(drop),
-        reply::read(copy(), Source::Stream, PROBE).map(drop),
-        reply::deliveries(copy(), Source::Lane, PROBE).map(drop),
+        reply::read(copy(), Inlet::STREAM, PROBE).map(drop),
+        reply::deliveries(copy(), Inlet::LANE, PROBE).map(drop),
         reply::fields(copy(), PROBE).map(drop),
         reply::table(copy(), PROBE).map(drop),
         reply::ids(copy(), PROBE).map(drop),
         reply::number(copy(), PROBE).map(drop),
         reply::size(&value, PROBE).map(drop),
         reply::lossy(copy(), PROBE).map(drop),
-        inspect::set_aside_job(copy(), PROBE).map(drop),
+        inspect::retry_facts(copy(), PROBE).map(drop),
         held::checked(copy(), PROBE).map(drop),
-        held::hold(Source::Stream, copy()).map(drop),
+        held::hold(Inlet::STREAM, copy()).map(drop),
         letters::returned(copy()).map(drop),
     ])
 }
@@ -75,8 +75,8 @@ pub fn scanned(wire: &[u8]) -> Result<Option<usize>, &'static str> {
     }
     let Ok(Some(end)) = end else { return Ok(None) };
     let answer = wire.get(..end).unwrap_or_default();
-    let Ok(scanned) = scan::deliveries(answer, Source::Stream) else { return Ok(None) };
-    let read = reply::read(value(answer).map_err(|_| "it is no answer")?, Source::Stream, PROBE);
+    let Ok(scanned) = scan::deliveries(answer, Inlet::STREAM) else { return Ok(None) };
+    let read = reply::read(value(answer).map_err(|_| "it is no answer")?, Inlet::STREAM, PROBE);
     let read = read.map_err(|_| "the entries cannot be read otherwise")?;
     let parts = |deliveries: &[Delivery]| {
         let part = |one: &Delivery| (one.hold(), one.entry.fields().to_vec());

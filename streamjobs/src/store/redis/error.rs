@@ -2,7 +2,7 @@
 
 use redis::{RedisError, ServerError};
 
-use crate::cause::bounded_text;
+use crate::model::cause::bounded_text;
 use crate::store::StoreError;
 
 /// A server's refusal.

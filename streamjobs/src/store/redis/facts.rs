@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::connection::Link;
 use super::{now, reply, rights};
-use crate::store::facts::{ClockOffset, ServerFacts, ServerSettings, ServerState, Told};
+use crate::model::version::{Product, Release};
+use crate::store::facts::{ClockOffset, Reported, ServerFacts, ServerSettings, ServerState};
 use crate::store::{Queue, ServerTime, StoreError};
-use crate::version::{Product, Release};
 
 /// Names and values as the server says them.
 type Said = HashMap<String, String>;
@@ -24,7 +24,7 @@ pub(super) async fn facts(link: &Link, queues: &[Queue]) -> Result<ServerFacts, 
 }
 
 /// A refusal is an answer; a server that does not answer is none.
-fn told<T>(answer: Result<T, StoreError>) -> Result<Told<T>, StoreError> {
+fn told<T>(answer: Result<T, StoreError>) -> Result<Reported<T>, StoreError> {
     match answer {
         Ok(value) => Ok(Ok(value)),
         Err(error @ (StoreError::Unreachable(_) | StoreError::AnswerLost(_))) => Err(error),
@@ -124,7 +124,7 @@ const CONFIG_GET: &str = "CONFIG GET";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::version::Version;
+    use crate::model::version::Version;
 
     fn said(pairs: &[(&str, &str)]) -> Said {
         pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()

@@ -8,11 +8,11 @@ use super::acknowledge::{IDS_MAX, Id, add_ids};
 use super::connection::Link;
 use super::held::add_fields;
 use super::{milliseconds, reply};
-use crate::config::Start;
-use crate::entry::{EntryId, Fields};
-use crate::name::ConsumerName;
+use crate::model::config::Start;
+use crate::model::entry::{EntryId, Fields};
+use crate::model::name::ConsumerName;
 use crate::store::script;
-use crate::store::{Beat, Promoted, Queue, ServerTime, Source, StoreError, StoredDeadLetter};
+use crate::store::{Inlet, Promoted, Queue, Recorded, ServerTime, StoreError, StoredDeadLetter};
 
 /// One group on one stream.
 pub(super) struct Group<'a> {
@@ -29,7 +29,7 @@ impl<'a> Group<'a> {
         Self {
             link,
             queue,
-            lane: queue.key(Source::Lane),
+            lane: queue.key(Inlet::LANE),
             dead: stream.dead_key(group),
             hash: stream.group_key(group),
         }
@@ -85,18 +85,19 @@ impl<'a> Group<'a> {
         Ok(reply::size(&value, script::SET_PAUSED.name)? > 0)
     }
 
-    pub(super) async fn beat(
+    pub(super) async fn heartbeat(
         &self,
         consumer: &ConsumerName,
         about: &str,
-    ) -> Result<Beat, StoreError> {
-        let name = script::BEAT.name;
+    ) -> Result<Recorded, StoreError> {
+        let name = script::HEARTBEAT.name;
         let keys = [self.stream(), &self.hash];
         let add = |command: &mut Cmd| {
             self.add_group(command).arg(consumer.as_str()).arg(about);
         };
-        let [floor, lost] = reply::tuple(self.link.script(&script::BEAT, &keys, add).await?, name)?;
-        Ok(Beat { floor: reply::id(floor, name)?, trimmed_unread: reply::number(lost, name)? })
+        let [floor, lost] =
+            reply::tuple(self.link.script(&script::HEARTBEAT, &keys, add).await?, name)?;
+        Ok(Recorded { floor: reply::id(floor, name)?, trimmed_unread: reply::number(lost, name)? })
     }
 
     pub(super) async fn retire(&self, consumer: &ConsumerName) -> Result<bool, StoreError> {

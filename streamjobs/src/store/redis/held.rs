@@ -7,11 +7,12 @@ use redis::{Cmd, Value};
 use super::acknowledge::{Acknowledgements, IDS_MAX, Id, add_ids};
 use super::connection::Link;
 use super::{milliseconds, reply};
-use crate::entry::{EntryId, Fields};
-use crate::name::ConsumerName;
+use crate::model::entry::{EntryId, Fields};
+use crate::model::name::ConsumerName;
 use crate::store::script::{self, Script};
 use crate::store::{
-    Checked, Delivery, Hold, Idle, Queue, Renewed, ServerTime, Source, StoreError, Sweep, Swept,
+    ClaimedPage, Delivery, FenceResult, Hold, Idle, IdleClaim, Inlet, Queue, Renewed, ServerTime,
+    StoreError,
 };
 
 /// One consumer's work on one queue.
@@ -33,11 +34,11 @@ struct Settle<'a> {
 impl Held<'_> {
     pub(super) async fn renew(self, holds: &[Hold]) -> Result<Renewed, StoreError> {
         let name = script::RENEW.name;
-        let mut answers = vec![Checked::NotPending; holds.len()];
+        let mut answers = vec![FenceResult::NotPending; holds.len()];
         let mut now = ServerTime(0);
-        for (source, places) in chunks(holds) {
-            let (key, dead) = (self.queue.key(source), self.dead_key());
-            let add = |command: &mut Cmd| self.add_holds(command, source, &[], holds, &places);
+        for (inlet, places) in chunks(holds) {
+            let (key, dead) = (self.queue.key(inlet), self.dead_key());
+            let add = |command: &mut Cmd| self.add_holds(command, inlet, &[], holds, &places);
             let value = self.link.script(&script::RENEW, &[&key, &dead], add).await?;
             let mut items = reply::items(value, name)?.into_iter();
             let clock = items.next().ok_or(StoreError::Protocol { command: name })?;
@@ -54,13 +55,13 @@ impl Held<'_> {
         self,
         lease: Duration,
         holds: &[Hold],
-    ) -> Result<Vec<Checked>, StoreError> {
+    ) -> Result<Vec<FenceResult>, StoreError> {
         let idle = milliseconds(lease.saturating_add(RELEASED_IDLE));
-        let mut answers = vec![Checked::NotPending; holds.len()];
-        for (source, places) in chunks(holds) {
-            let (key, dead) = (self.queue.key(source), self.dead_key());
+        let mut answers = vec![FenceResult::NotPending; holds.len()];
+        for (inlet, places) in chunks(holds) {
+            let (key, dead) = (self.queue.key(inlet), self.dead_key());
             let hash = self.queue.stream.group_key(&self.queue.group);
-            let add = |command: &mut Cmd| self.add_holds(command, source, &[idle], holds, &places);
+            let add = |command: &mut Cmd| self.add_holds(command, inlet, &[idle], holds, &places);
             let value = self.link.script(&script::RELEASE, &[&key, &dead, &hash], add).await?;
             let items = reply::items(value, script::RELEASE.name)?.into_iter();
             fill(&mut answers, &places, items, script::RELEASE.name)?;
@@ -70,48 +71,51 @@ impl Held<'_> {
 
     pub(super) async fn recover(self, holds: &[Hold]) -> Result<Vec<Delivery>, StoreError> {
         let mut deliveries = Vec::with_capacity(holds.len());
-        for (source, places) in chunks(holds) {
-            let (key, dead) = (self.queue.key(source), self.dead_key());
-            let add = |command: &mut Cmd| self.add_holds(command, source, &[], holds, &places);
+        for (inlet, places) in chunks(holds) {
+            let (key, dead) = (self.queue.key(inlet), self.dead_key());
+            let add = |command: &mut Cmd| self.add_holds(command, inlet, &[], holds, &places);
             let value = self.link.script(&script::RECOVER, &[&key, &dead], add).await?;
-            deliveries.extend(reply::deliveries(value, source, script::RECOVER.name)?);
+            deliveries.extend(reply::deliveries(value, inlet, script::RECOVER.name)?);
         }
         Ok(deliveries)
     }
 
-    pub(super) async fn set_aside(
+    pub(super) async fn schedule_retry(
         self,
         hold: Hold,
         trimmed: Option<EntryId>,
         delay: Duration,
         job: &Fields,
-    ) -> Result<Checked, StoreError> {
+    ) -> Result<FenceResult, StoreError> {
         let stream = &self.queue.stream;
         let (retry, records) =
             (stream.retry_key(&self.queue.group), stream.retry_records_key(&self.queue.group));
         let delay = milliseconds(delay).min(DELAY_MAX);
-        let step =
-            Settle { script: &script::SET_ASIDE, keys: &[&retry, &records], delay: Some(delay) };
+        let step = Settle {
+            script: &script::SCHEDULE_RETRY,
+            keys: &[&retry, &records],
+            delay: Some(delay),
+        };
         self.settle(step, hold, trimmed, job).await
     }
 
-    pub(super) async fn bury(
+    pub(super) async fn store_dead_letter(
         self,
         hold: Hold,
         trimmed: Option<EntryId>,
         letter: &Fields,
-    ) -> Result<Checked, StoreError> {
-        let step = Settle { script: &script::BURY, keys: &[], delay: None };
+    ) -> Result<FenceResult, StoreError> {
+        let step = Settle { script: &script::STORE_DEAD_LETTER, keys: &[], delay: None };
         self.settle(step, hold, trimmed, letter).await
     }
 
-    pub(super) async fn sweep(self, sweep: Sweep<'_>) -> Result<Swept, StoreError> {
-        let name = script::SWEEP.name;
-        let (key, dead) = (self.queue.key(sweep.source), self.dead_key());
+    pub(super) async fn claim_idle(self, sweep: IdleClaim<'_>) -> Result<ClaimedPage, StoreError> {
+        let name = script::CLAIM_IDLE.name;
+        let (key, dead) = (self.queue.key(sweep.inlet), self.dead_key());
         // Nothing can come after the highest id, and the server refuses to look there.
         let cursor = if sweep.cursor == EntryId::MAX { EntryId::ZERO } else { sweep.cursor };
         let add = |command: &mut Cmd| {
-            self.add_owner(command, sweep.source).arg(milliseconds(sweep.lease)).arg(Id(cursor));
+            self.add_owner(command, sweep.inlet).arg(milliseconds(sweep.lease)).arg(Id(cursor));
             command.arg(sweep.limit.min(IDS_MAX)).arg(ROWS_MAX);
             match sweep.expected {
                 Some((ServerTime(clock), tolerance)) => {
@@ -121,14 +125,14 @@ impl Held<'_> {
             };
             add_ids(command, sweep.skip);
         };
-        let value = self.link.script(&script::SWEEP, &[&key, &dead], add).await?;
+        let value = self.link.script(&script::CLAIM_IDLE, &[&key, &dead], add).await?;
         let mut items = reply::items(value, name)?.into_iter();
         let mut next = || items.next().ok_or(StoreError::Protocol { command: name });
         match reply::text(next()?, name)?.as_str() {
-            "skew" => Ok(Swept::ClockOff { now: ServerTime(reply::number(next()?, name)?) }),
-            "page" => Ok(Swept::Page {
+            "skew" => Ok(ClaimedPage::ClockOff { now: ServerTime(reply::number(next()?, name)?) }),
+            "page" => Ok(ClaimedPage::Page {
                 cursor: reply::id(next()?, name)?,
-                claimed: reply::deliveries(next()?, sweep.source, name)?,
+                claimed: reply::deliveries(next()?, sweep.inlet, name)?,
                 trimmed: reply::size(&next()?, name)?,
                 left: reply::size(&next()?, name)?,
             }),
@@ -138,7 +142,7 @@ impl Held<'_> {
 
     pub(super) async fn own_pending(
         self,
-        source: Source,
+        inlet: Inlet,
         cursor: EntryId,
         limit: usize,
     ) -> Result<Vec<Hold>, StoreError> {
@@ -146,10 +150,10 @@ impl Held<'_> {
             return Ok(Vec::new());
         }
         let mut command = redis::cmd(XPENDING);
-        command.arg(self.queue.key(source)).arg(self.queue.group.as_str());
+        command.arg(self.queue.key(inlet)).arg(self.queue.group.as_str());
         command.arg(format!("({cursor}")).arg("+").arg(limit).arg(self.consumer.as_str());
         let rows = reply::items(self.link.command(&command).await?, XPENDING)?;
-        rows.into_iter().map(|row| hold(source, row)).collect()
+        rows.into_iter().map(|row| hold(inlet, row)).collect()
     }
 
     async fn settle(
@@ -158,11 +162,11 @@ impl Held<'_> {
         hold: Hold,
         trimmed: Option<EntryId>,
         fields: &Fields,
-    ) -> Result<Checked, StoreError> {
-        let (key, dead) = (self.queue.key(hold.source), self.dead_key());
+    ) -> Result<FenceResult, StoreError> {
+        let (key, dead) = (self.queue.key(hold.inlet), self.dead_key());
         let keys = [&[key.as_str(), &dead], step.keys].concat();
         let add = |command: &mut Cmd| {
-            self.add_owner(command, hold.source).arg(Id(hold.id)).arg(hold.delivery_count);
+            self.add_owner(command, hold.inlet).arg(Id(hold.id)).arg(hold.delivery_count);
             match trimmed {
                 Some(letter) => command.arg(Id(letter)),
                 None => command.arg(""),
@@ -178,39 +182,33 @@ impl Held<'_> {
         self.queue.stream.dead_key(&self.queue.group)
     }
 
-    fn add_owner<'c>(&self, command: &'c mut Cmd, source: Source) -> &'c mut Cmd {
+    fn add_owner<'c>(&self, command: &'c mut Cmd, inlet: Inlet) -> &'c mut Cmd {
         let (group, consumer) = (self.queue.group.as_str(), self.consumer.as_str());
-        command.arg(group).arg(consumer).arg(name_of(source))
+        command.arg(group).arg(consumer).arg(inlet.as_str())
     }
 
     fn add_holds(
         &self,
         command: &mut Cmd,
-        source: Source,
+        inlet: Inlet,
         more: &[u64],
         holds: &[Hold],
         places: &[usize],
     ) {
-        self.add_owner(command, source).arg(more);
+        self.add_owner(command, inlet).arg(more);
         for hold in places.iter().filter_map(|place| holds.get(*place)) {
             command.arg(Id(hold.id)).arg(hold.delivery_count);
         }
     }
 }
 
-/// What scripts call a source.
-fn name_of(source: Source) -> &'static str {
-    match source {
-        Source::Stream => "stream",
-        Source::Lane => "lane",
-    }
-}
+/// What scripts call an inlet.
 
 /// Acknowledges, whoever owns the entries.
 pub(super) async fn acknowledge(
     link: &Link,
     queue: &Queue,
-    acks: &[(Source, EntryId)],
+    acks: &[(Inlet, EntryId)],
 ) -> Result<usize, StoreError> {
     if acks.is_empty() {
         return Ok(0);
@@ -224,14 +222,14 @@ pub(super) async fn acknowledge(
 pub(super) async fn has_idle(
     link: &Link,
     queue: &Queue,
-    source: Source,
+    inlet: Inlet,
     lease: Duration,
     valid: Duration,
 ) -> Result<Idle, StoreError> {
-    let keys = [queue.key(source), queue.stream.group_key(&queue.group)];
+    let keys = [queue.key(inlet), queue.stream.group_key(&queue.group)];
     let [key, hash] = &keys;
     let add = |command: &mut Cmd| {
-        command.arg(queue.group.as_str()).arg(name_of(source));
+        command.arg(queue.group.as_str()).arg(inlet.as_str());
         command.arg(milliseconds(lease)).arg(milliseconds(valid));
     };
     match link.script(&script::HAS_IDLE, &[key, hash], add).await? {
@@ -250,19 +248,19 @@ pub(super) fn add_fields(command: &mut Cmd, fields: &Fields) {
     }
 }
 
-/// The places of holds that one call takes: of one source, and not too many.
-fn chunks(holds: &[Hold]) -> Vec<(Source, Vec<usize>)> {
+/// The places of holds that one call takes: of one inlet, and not too many.
+fn chunks(holds: &[Hold]) -> Vec<(Inlet, Vec<usize>)> {
     let mut chunks = Vec::new();
-    for source in [Source::Stream, Source::Lane] {
-        let places = holds.iter().enumerate().filter(|(_, hold)| hold.source == source);
+    for inlet in [Inlet::STREAM, Inlet::LANE] {
+        let places = holds.iter().enumerate().filter(|(_, hold)| hold.inlet == inlet);
         let places = places.map(|(place, _)| place).collect::<Vec<_>>();
-        chunks.extend(places.chunks(IDS_MAX).map(|chunk| (source, chunk.to_vec())));
+        chunks.extend(places.chunks(IDS_MAX).map(|chunk| (inlet, chunk.to_vec())));
     }
     chunks
 }
 
 fn fill(
-    answers: &mut [Checked],
+    answers: &mut [FenceResult],
     places: &[usize],
     mut items: impl Iterator<Item = Value>,
     command: &'static str,
@@ -276,19 +274,19 @@ fn fill(
     Ok(())
 }
 
-pub(super) fn checked(value: Value, command: &'static str) -> Result<Checked, StoreError> {
+pub(super) fn checked(value: Value, command: &'static str) -> Result<FenceResult, StoreError> {
     match value {
-        Value::Int(1) => Ok(Checked::Held),
-        Value::Int(0) => Ok(Checked::TakenOver),
-        Value::Int(-1) => Ok(Checked::NotPending),
-        value => Ok(Checked::Trimmed(reply::id(value, command)?)),
+        Value::Int(1) => Ok(FenceResult::Owned),
+        Value::Int(0) => Ok(FenceResult::TakenOver),
+        Value::Int(-1) => Ok(FenceResult::NotPending),
+        value => Ok(FenceResult::Trimmed(reply::id(value, command)?)),
     }
 }
 
-pub(super) fn hold(source: Source, row: Value) -> Result<Hold, StoreError> {
+pub(super) fn hold(inlet: Inlet, row: Value) -> Result<Hold, StoreError> {
     let [id, _, _, count] = reply::tuple(row, XPENDING)?;
     Ok(Hold {
-        source,
+        inlet,
         id: reply::id(id, XPENDING)?,
         delivery_count: reply::number(count, XPENDING)?,
     })
@@ -310,15 +308,15 @@ mod tests {
 
     #[test]
     fn holds_of_both_sources_keep_their_places() {
-        let hold = |source, number| Hold { source, id: EntryId::new(number, 0), delivery_count: 1 };
-        let mut holds = vec![hold(Source::Lane, 1), hold(Source::Stream, 2), hold(Source::Lane, 3)];
-        assert_eq!(chunks(&holds), [(Source::Stream, vec![1]), (Source::Lane, vec![0, 2])]);
-        let mut answers = vec![Checked::NotPending; 3];
+        let hold = |inlet, number| Hold { inlet, id: EntryId::new(number, 0), delivery_count: 1 };
+        let mut holds = vec![hold(Inlet::LANE, 1), hold(Inlet::STREAM, 2), hold(Inlet::LANE, 3)];
+        assert_eq!(chunks(&holds), [(Inlet::STREAM, vec![1]), (Inlet::LANE, vec![0, 2])]);
+        let mut answers = vec![FenceResult::NotPending; 3];
         let values = [Value::Int(1), Value::BulkString(b"9-1".to_vec())].into_iter();
         fill(&mut answers, &[0, 2], values, "test").unwrap();
-        let trimmed = Checked::Trimmed(EntryId::new(9, 1));
-        assert_eq!(answers, [Checked::Held, Checked::NotPending, trimmed]);
-        holds.extend(vec![hold(Source::Stream, 4); 1000]);
+        let trimmed = FenceResult::Trimmed(EntryId::new(9, 1));
+        assert_eq!(answers, [FenceResult::Owned, FenceResult::NotPending, trimmed]);
+        holds.extend(vec![hold(Inlet::STREAM, 4); 1000]);
         assert_eq!(
             chunks(&holds).iter().map(|(_, places)| places.len()).collect::<Vec<_>>(),
             [500, 500, 1, 2]
@@ -328,7 +326,7 @@ mod tests {
     #[test]
     fn pending_rows_are_read_as_signed_numbers() {
         let row = b"*4\r\n$3\r\n5-1\r\n$0\r\n\r\n:-1\r\n:9223372036854775807\r\n";
-        let hold = hold(Source::Stream, redis::parse_redis_value(row).unwrap()).unwrap();
+        let hold = hold(Inlet::STREAM, redis::parse_redis_value(row).unwrap()).unwrap();
         assert_eq!((hold.id, hold.delivery_count), (EntryId::new(5, 1), i64::MAX as u64));
     }
 }

@@ -7,11 +7,11 @@ use redis::{Pipeline, Value};
 use super::connection::{Link, RESPONSE_DEADLINE, open_reading};
 use super::reading::Reading;
 use super::{RedisStore, milliseconds, reply};
-use crate::entry::{Entry, EntryId, Source};
-use crate::name::StreamName;
+use crate::model::entry::{Entry, EntryId, Inlet};
+use crate::model::name::StreamName;
 use crate::store::inspect::{
     ConsumerFacts, Consumers, Counted, GroupFacts, Inspect, OldestUnfinished, PendingEntry,
-    PendingLook, SetAside, SetAsideFacts, Span, StreamInfo, TailReader,
+    PendingLook, Retries, RetryFacts, Span, StreamInfo, TailReader,
 };
 use crate::store::{Queue, Reply, ServerTime, StoreError, script};
 
@@ -53,13 +53,13 @@ impl Inspect for RedisStore {
         Box::pin(pending(&self.link, queue, look))
     }
 
-    fn set_aside_jobs<'a>(
+    fn retries<'a>(
         &'a self,
         queue: &'a Queue,
         after: Option<&'a str>,
         limit: usize,
-    ) -> Reply<'a, SetAside> {
-        Box::pin(set_aside_jobs(&self.link, queue, after, limit))
+    ) -> Reply<'a, Retries> {
+        Box::pin(retries(&self.link, queue, after, limit))
     }
 
     fn range<'a>(
@@ -122,7 +122,7 @@ async fn group_names(link: &Link, stream: &StreamName) -> Result<Vec<String>, St
 async fn group_facts(link: &Link, queue: &Queue) -> Result<GroupFacts, StoreError> {
     let name = script::INSPECT_GROUP.name;
     let (stream, group) = (&queue.stream, &queue.group);
-    let (lane, retry) = (queue.key(Source::Lane), stream.retry_key(group));
+    let (lane, retry) = (queue.key(Inlet::LANE), stream.retry_key(group));
     let (dead, hash) = (stream.dead_key(group), stream.group_key(group));
     let keys = [stream.as_str(), &lane, &retry, &dead, &hash];
     let add = |command: &mut redis::Cmd| {
@@ -131,7 +131,7 @@ async fn group_facts(link: &Link, queue: &Queue) -> Result<GroupFacts, StoreErro
     let value = link.script(&script::INSPECT_GROUP, &keys, add).await?;
     let facts: [Value; 18] = reply::tuple(value, name)?;
     let [version, now, length, first, last_id, added, cursor, read, lag, next, rest @ ..] = facts;
-    let [pending, lane_pending, lane_waiting, oldest, set_aside, dead, paused, trimmed] = rest;
+    let [pending, lane_pending, lane_waiting, oldest, retrying, dead, paused, trimmed] = rest;
     Ok(GroupFacts {
         now: ServerTime(reply::number(now, name)?),
         counts_lag_right: counts_lag_right(reply::number(version, name)?),
@@ -147,7 +147,7 @@ async fn group_facts(link: &Link, queue: &Queue) -> Result<GroupFacts, StoreErro
         lane_pending: reply::number(lane_pending, name)?,
         lane_waiting: reply::number(lane_waiting, name)?,
         oldest_pending: reply::unless_nil(oldest, name, reply::number)?.map(Duration::from_millis),
-        set_aside: reply::number(set_aside, name)?,
+        retrying: reply::number(retrying, name)?,
         dead_letters: reply::unless_nil(dead, name, reply::number)?,
         paused: reply::unless_nil(paused, name, reply::number)?,
         trimmed_unread: reply::number(trimmed, name)?,
@@ -164,7 +164,7 @@ fn counts_lag_right(version: u64) -> bool {
 async fn oldest_unfinished(link: &Link, queue: &Queue) -> Result<OldestUnfinished, StoreError> {
     let name = script::OLDEST_UNFINISHED.name;
     let (stream, group) = (&queue.stream, &queue.group);
-    let (lane, records) = (queue.key(Source::Lane), stream.retry_records_key(group));
+    let (lane, records) = (queue.key(Inlet::LANE), stream.retry_records_key(group));
     let add = |command: &mut redis::Cmd| {
         command.arg(group.as_str()).arg(JOBS_LOOKED_AT_MAX).arg(JOBS_BYTES_MAX);
     };
@@ -197,7 +197,7 @@ async fn count_after(
 
 async fn consumers(link: &Link, queue: &Queue) -> Result<Consumers, StoreError> {
     let name = script::INSPECT_CONSUMERS.name;
-    let (lane, hash) = (queue.key(Source::Lane), queue.stream.group_key(&queue.group));
+    let (lane, hash) = (queue.key(Inlet::LANE), queue.stream.group_key(&queue.group));
     let add = |command: &mut redis::Cmd| {
         command.arg(queue.group.as_str());
     };
@@ -228,7 +228,7 @@ async fn pending(
 ) -> Result<Vec<PendingEntry>, StoreError> {
     let Some(from) = look.after.next().filter(|_| look.limit > 0) else { return Ok(Vec::new()) };
     let mut command = redis::cmd(XPENDING);
-    command.arg(queue.key(look.source)).arg(queue.group.as_str());
+    command.arg(queue.key(look.inlet)).arg(queue.group.as_str());
     if !look.idle.is_zero() {
         command.arg("IDLE").arg(milliseconds(look.idle));
     }
@@ -247,35 +247,35 @@ async fn pending(
     rows.into_iter().map(row).collect()
 }
 
-async fn set_aside_jobs(
+async fn retries(
     link: &Link,
     queue: &Queue,
     after: Option<&str>,
     limit: usize,
-) -> Result<SetAside, StoreError> {
-    let name = script::INSPECT_SET_ASIDE.name;
+) -> Result<Retries, StoreError> {
+    let name = script::INSPECT_RETRIES.name;
     let (stream, group) = (&queue.stream, &queue.group);
     let (retry, records) = (stream.retry_key(group), stream.retry_records_key(group));
     let add = |command: &mut redis::Cmd| {
         command.arg(group.as_str()).arg(after.unwrap_or_default()).arg(limit).arg(JOBS_BYTES_MAX);
     };
     let keys = [stream.as_str(), &retry, &records];
-    let value = link.script(&script::INSPECT_SET_ASIDE, &keys, add).await?;
+    let value = link.script(&script::INSPECT_RETRIES, &keys, add).await?;
     let mut items = reply::items(value, name)?.into_iter();
     let mut number = || {
         let item = items.next().ok_or(StoreError::Protocol { command: name })?;
         reply::number(item, name)
     };
     let (now, more) = (ServerTime(number()?), number()? == 1);
-    let jobs = items.map(|row| set_aside_job(row, name)).collect::<Result<_, _>>()?;
-    Ok(SetAside { now, jobs, more })
+    let jobs = items.map(|row| retry_facts(row, name)).collect::<Result<_, _>>()?;
+    Ok(Retries { now, jobs, more })
 }
 
 /// Records are what this crate wrote, or somebody's hand: what cannot be read is none.
-pub(super) fn set_aside_job(row: Value, name: &'static str) -> Result<SetAsideFacts, StoreError> {
+pub(super) fn retry_facts(row: Value, name: &'static str) -> Result<RetryFacts, StoreError> {
     let [member, due, event_type, event_id, failures, origin, error] = reply::tuple(row, name)?;
     let text = |value| reply::unless_nil(value, name, reply::lossy);
-    Ok(SetAsideFacts {
+    Ok(RetryFacts {
         name: reply::lossy(member, name)?,
         due: reply::number(due, name)?,
         event_type: text(event_type)?,
@@ -336,7 +336,7 @@ impl RedisTail {
             Err(elapsed) => return Err(StoreError::Unreachable(elapsed.into())),
         };
         let answer = answers.into_iter().next().ok_or(StoreError::Protocol { command: XREAD })?;
-        let read = answer.deliveries(Source::Stream, XREAD)?;
+        let read = answer.deliveries(Inlet::STREAM, XREAD)?;
         self.connection = Some(connection);
         Ok(read.into_iter().map(|delivery| delivery.entry).collect())
     }

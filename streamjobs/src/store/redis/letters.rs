@@ -12,13 +12,13 @@ use super::connection::Link;
 use super::error::refused;
 use super::held::{DELAY_MAX, add_fields};
 use super::{RedisStore, milliseconds, reply};
-use crate::cause::chain;
-use crate::entry::EntryId;
+use crate::model::cause::chain;
+use crate::model::entry::EntryId;
 use crate::store::letters::{
     LEASES_KEPT, Letters, Returned, ReturningJob, TakenLetters, Taker, WITHHELD,
 };
 use crate::store::operate::ALIVE;
-use crate::store::{Queue, Reply, Source, StoreError, script};
+use crate::store::{Inlet, Queue, Reply, StoreError, script};
 
 impl Letters for RedisStore {
     fn take_letters<'a>(
@@ -97,7 +97,7 @@ async fn put_back(
     jobs: &[ReturningJob],
     keep: Duration,
 ) -> Vec<Returned> {
-    let (stream, lane) = (queue.stream.as_str(), queue.key(Source::Lane));
+    let (stream, lane) = (queue.stream.as_str(), queue.key(Inlet::LANE));
     // The server refuses none and too many, by when the job would be in the lane.
     let keep = milliseconds(keep).clamp(1, DELAY_MAX);
     let mut answers = Vec::with_capacity(jobs.len());

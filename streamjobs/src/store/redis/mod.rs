@@ -55,15 +55,16 @@ use self::connection::{CONNECT_DEADLINE, Link};
 use self::group::Group;
 use self::held::Held;
 use self::reader::RedisReader;
-use crate::cause::BoxError;
-use crate::config::{Retention, Start};
-use crate::entry::{EntryId, Fields};
-use crate::error::ConnectError;
-use crate::name::{ConsumerName, StreamName};
+use crate::model::cause::BoxError;
+use crate::model::config::{Retention, Start};
+use crate::model::entry::{EntryId, Fields};
+use crate::model::error::ConnectError;
+use crate::model::name::{ConsumerName, StreamName};
 use crate::store::facts::{Facts, ServerFacts};
 use crate::store::{
-    Appended, Appender, Beat, Checked, Delivery, Hold, Idle, NewEntry, Promoted, Queue, Renewed,
-    Reply, ServerTime, Source, Store, StoreError, StoredDeadLetter, StreamReader, Sweep, Swept,
+    Appended, Appender, ClaimedPage, Delivery, FenceResult, Hold, Idle, IdleClaim, Inlet, NewEntry,
+    Promoted, Queue, Recorded, Renewed, Reply, ServerTime, Store, StoreError, StoredDeadLetter,
+    StreamReader,
 };
 
 /// Streams on a Redis server.
@@ -146,7 +147,7 @@ impl Store for RedisStore {
         Box::pin(async move { self.group(queue).prepare(start).await.map(|(stream, _)| stream) })
     }
 
-    fn restore<'a>(&'a self, queue: &'a Queue) -> Reply<'a, bool> {
+    fn recreate<'a>(&'a self, queue: &'a Queue) -> Reply<'a, bool> {
         Box::pin(async move {
             let (stream, lane) = self.group(queue).prepare(Start::Beginning).await?;
             Ok(stream || lane)
@@ -175,7 +176,7 @@ impl Store for RedisStore {
     fn acknowledge<'a>(
         &'a self,
         queue: &'a Queue,
-        acks: &'a [(Source, EntryId)],
+        acks: &'a [(Inlet, EntryId)],
     ) -> Reply<'a, usize> {
         Box::pin(held::acknowledge(&self.link, queue, acks))
     }
@@ -195,11 +196,11 @@ impl Store for RedisStore {
         consumer: &'a ConsumerName,
         lease: Duration,
         holds: &'a [Hold],
-    ) -> Reply<'a, Vec<Checked>> {
+    ) -> Reply<'a, Vec<FenceResult>> {
         Box::pin(self.held(queue, consumer).release(lease, holds))
     }
 
-    fn set_aside<'a>(
+    fn schedule_retry<'a>(
         &'a self,
         queue: &'a Queue,
         consumer: &'a ConsumerName,
@@ -207,49 +208,49 @@ impl Store for RedisStore {
         trimmed: Option<EntryId>,
         delay: Duration,
         job: &'a Fields,
-    ) -> Reply<'a, Checked> {
-        Box::pin(self.held(queue, consumer).set_aside(hold, trimmed, delay, job))
+    ) -> Reply<'a, FenceResult> {
+        Box::pin(self.held(queue, consumer).schedule_retry(hold, trimmed, delay, job))
     }
 
-    fn bury<'a>(
+    fn store_dead_letter<'a>(
         &'a self,
         queue: &'a Queue,
         consumer: &'a ConsumerName,
         hold: Hold,
         trimmed: Option<EntryId>,
         letter: &'a Fields,
-    ) -> Reply<'a, Checked> {
-        Box::pin(self.held(queue, consumer).bury(hold, trimmed, letter))
+    ) -> Reply<'a, FenceResult> {
+        Box::pin(self.held(queue, consumer).store_dead_letter(hold, trimmed, letter))
     }
 
     fn has_idle<'a>(
         &'a self,
         queue: &'a Queue,
-        source: Source,
+        inlet: Inlet,
         lease: Duration,
         valid: Duration,
     ) -> Reply<'a, Idle> {
-        Box::pin(held::has_idle(&self.link, queue, source, lease, valid))
+        Box::pin(held::has_idle(&self.link, queue, inlet, lease, valid))
     }
 
-    fn sweep<'a>(
+    fn claim_idle<'a>(
         &'a self,
         queue: &'a Queue,
         consumer: &'a ConsumerName,
-        sweep: Sweep<'a>,
-    ) -> Reply<'a, Swept> {
-        Box::pin(self.held(queue, consumer).sweep(sweep))
+        sweep: IdleClaim<'a>,
+    ) -> Reply<'a, ClaimedPage> {
+        Box::pin(self.held(queue, consumer).claim_idle(sweep))
     }
 
     fn own_pending<'a>(
         &'a self,
         queue: &'a Queue,
         consumer: &'a ConsumerName,
-        source: Source,
+        inlet: Inlet,
         cursor: EntryId,
         limit: usize,
     ) -> Reply<'a, Vec<Hold>> {
-        Box::pin(self.held(queue, consumer).own_pending(source, cursor, limit))
+        Box::pin(self.held(queue, consumer).own_pending(inlet, cursor, limit))
     }
 
     fn recover<'a>(
@@ -269,13 +270,13 @@ impl Store for RedisStore {
         Box::pin(async move { self.group(queue).set_paused(paused).await })
     }
 
-    fn beat<'a>(
+    fn heartbeat<'a>(
         &'a self,
         queue: &'a Queue,
         consumer: &'a ConsumerName,
         about: &'a str,
-    ) -> Reply<'a, Beat> {
-        Box::pin(async move { self.group(queue).beat(consumer, about).await })
+    ) -> Reply<'a, Recorded> {
+        Box::pin(async move { self.group(queue).heartbeat(consumer, about).await })
     }
 
     fn retire<'a>(&'a self, queue: &'a Queue, consumer: &'a ConsumerName) -> Reply<'a, bool> {

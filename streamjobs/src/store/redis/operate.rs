@@ -6,8 +6,8 @@ use super::acknowledge::{IDS_MAX, add_ids};
 use super::connection::Link;
 use super::held::ABANDONED_IDLE;
 use super::{RedisStore, milliseconds, reply};
-use crate::entry::{EntryId, Source};
-use crate::name::{GroupName, StreamName};
+use crate::model::entry::{EntryId, Inlet};
+use crate::model::name::{GroupName, StreamName};
 use crate::store::operate::{
     ALIVE, Cut, Destination, MovedPage, Obstacle, Operate, Permitted, Selected, Trim, Trimmed,
     Unfinished,
@@ -22,11 +22,11 @@ impl Operate for RedisStore {
     fn move_pending<'a>(
         &'a self,
         queue: &'a Queue,
-        source: Source,
+        inlet: Inlet,
         selected: Selected<'a>,
         destination: Destination<'a>,
     ) -> Reply<'a, MovedPage> {
-        Box::pin(move_pending(&self.link, queue, source, selected, destination))
+        Box::pin(move_pending(&self.link, queue, inlet, selected, destination))
     }
 
     fn call_sweep<'a>(&'a self, queue: &'a Queue) -> Reply<'a, ()> {
@@ -113,7 +113,7 @@ async fn shorten(link: &Link, stream: &StreamName, trim: Trim) -> Result<Trimmed
     Ok(Trimmed {
         removed: reply::number(removed, name)?,
         length: reply::number(length, name)?,
-        held_by: group.zip(needed),
+        blocked_by: group.zip(needed),
         more: reply::integer(&more, name)? == 1,
     })
 }
@@ -121,7 +121,7 @@ async fn shorten(link: &Link, stream: &StreamName, trim: Trim) -> Result<Trimmed
 async fn move_pending(
     link: &Link,
     queue: &Queue,
-    source: Source,
+    inlet: Inlet,
     selected: Selected<'_>,
     destination: Destination<'_>,
 ) -> Result<MovedPage, StoreError> {
@@ -129,11 +129,7 @@ async fn move_pending(
     let dead = queue.stream.dead_key(&queue.group);
     let hash = queue.stream.group_key(&queue.group);
     let add = |command: &mut Cmd| {
-        let word = match source {
-            Source::Stream => "stream",
-            Source::Lane => "lane",
-        };
-        command.arg(queue.group.as_str()).arg(word);
+        command.arg(queue.group.as_str()).arg(inlet.as_str());
         command.arg(destination.consumer.map_or("", |consumer| consumer.as_str()));
         match destination.abandoned {
             true => command.arg(milliseconds(ABANDONED_IDLE)),
@@ -149,7 +145,7 @@ async fn move_pending(
             }
         }
     };
-    let key = queue.key(source);
+    let key = queue.key(inlet);
     let value = link.script(&script::MOVE_PENDING, &[&key, &dead, &hash], add).await?;
     let [moved, trimmed, missing, left, next] = reply::tuple(value, name)?;
     Ok(MovedPage {
@@ -184,7 +180,7 @@ async fn move_group(
             group: queue.group.to_string(),
             pending: 0,
             undelivered: true,
-            set_aside: 0,
+            retrying: 0,
             dead_letters: 0,
         }),
     })
@@ -198,7 +194,7 @@ async fn destroy_group(
     let name = script::DESTROY_GROUP.name;
     let (stream, group) = (&queue.stream, &queue.group);
     let (retry, records) = (stream.retry_key(group), stream.retry_records_key(group));
-    let (lane, hash) = (queue.key(Source::Lane), stream.group_key(group));
+    let (lane, hash) = (queue.key(Inlet::LANE), stream.group_key(group));
     let add = |command: &mut Cmd| {
         command.arg(group.as_str()).arg(word(unfinished)).arg(milliseconds(ALIVE));
     };
@@ -217,7 +213,7 @@ async fn destroy_group(
             group: group.to_string(),
             pending: number(next()?)?,
             undelivered: number(next()?)? > 0,
-            set_aside: number(next()?)?,
+            retrying: number(next()?)?,
             dead_letters: 0,
         })),
         _ => Err(StoreError::Protocol { command: name }),

@@ -11,8 +11,8 @@ use super::address::Address;
 use super::connection::open_reading;
 use super::error::{answer_lost, is_wrong_server};
 use super::reading::{Answer, Reading};
-use crate::name::ConsumerName;
-use crate::store::{Queue, ReadReply, ReadRequest, Reply, Source, StoreError, StreamReader};
+use crate::model::name::ConsumerName;
+use crate::store::{Inlet, Queue, ReadReply, ReadRequest, Reply, StoreError, StreamReader};
 
 /// Reads one queue for one consumer.
 pub(super) struct RedisReader {
@@ -38,7 +38,7 @@ impl RedisReader {
             connection: Some(connection),
             id,
             queue: queue.clone(),
-            lane_key: queue.key(Source::Lane),
+            lane_key: queue.key(Inlet::LANE),
             consumer: consumer.clone(),
             margin,
         })
@@ -80,14 +80,15 @@ impl RedisReader {
         }
         let acknowledged = acknowledgements.read(&mut values);
         let deliveries =
-            read.map_or(Ok(Vec::new()), |answer| answer.deliveries(request.source, XREADGROUP));
+            read.map_or(Ok(Vec::new()), |answer| answer.deliveries(request.inlet, XREADGROUP));
         Ok(ReadReply { acknowledged, deliveries })
     }
 
     fn command(&self, request: &ReadRequest<'_>) -> Cmd {
-        let key = match request.source {
-            Source::Stream => self.queue.stream.as_str(),
-            Source::Lane => &self.lane_key,
+        let key = if request.inlet.is_lane() {
+            self.lane_key.as_str()
+        } else {
+            self.queue.stream.as_str()
         };
         let mut command = redis::cmd(XREADGROUP);
         command.arg("GROUP").arg(self.queue.group.as_str()).arg(self.consumer.as_str());

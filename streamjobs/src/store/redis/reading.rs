@@ -7,7 +7,7 @@ use redis::{Pipeline, RedisResult, Value};
 use super::error::{is_wrong_server, refused};
 use super::wire::Wire;
 use super::{reply, scan};
-use crate::store::{Delivery, Source, StoreError};
+use crate::store::{Delivery, Inlet, StoreError};
 
 /// A connection that nobody else uses.
 pub(super) enum Reading {
@@ -62,16 +62,16 @@ impl Answer {
     /// What a read of one stream delivered.
     pub(super) fn deliveries(
         self,
-        source: Source,
+        inlet: Inlet,
         command: &'static str,
     ) -> Result<Vec<Delivery>, StoreError> {
         match self {
             Self::Raw(bytes) if !scan::is_refusal(&bytes) => {
-                scan::deliveries(&bytes, source).map_err(|_| StoreError::Protocol { command })
+                scan::deliveries(&bytes, inlet).map_err(|_| StoreError::Protocol { command })
             }
             answer => match answer.value() {
                 Ok(Value::ServerError(error)) => Err(refused(&error)),
-                Ok(value) => reply::read(value, source, command),
+                Ok(value) => reply::read(value, inlet, command),
                 Err(_) => Err(StoreError::Protocol { command }),
             },
         }

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use redis::Value;
 
-use crate::entry::{Entry, EntryId, Fields};
-use crate::store::{Delivery, Source, StoreError};
+use crate::model::entry::{Entry, EntryId, Fields};
+use crate::store::{Delivery, Inlet, StoreError};
 
 type Parsed<T> = Result<T, StoreError>;
 
@@ -134,7 +134,7 @@ pub(super) fn entries(value: Value, command: &'static str) -> Parsed<Vec<Entry>>
 }
 
 /// What a read of one stream delivered. Nothing at all is an answer too: the wait was over.
-pub(super) fn read(value: Value, source: Source, command: &'static str) -> Parsed<Vec<Delivery>> {
+pub(super) fn read(value: Value, inlet: Inlet, command: &'static str) -> Parsed<Vec<Delivery>> {
     let value = match value {
         Value::Nil => return Ok(Vec::new()),
         Value::Map(streams) => streams.into_iter().next().map(|(_, entries)| entries),
@@ -147,21 +147,21 @@ pub(super) fn read(value: Value, source: Source, command: &'static str) -> Parse
         },
     };
     let entries = value.map_or(Ok(Vec::new()), |value| entries(value, command))?;
-    let first = |entry| Delivery { source, entry, delivery_count: 1 };
+    let first = |entry| Delivery { inlet, entry, delivery_count: 1 };
     Ok(entries.into_iter().map(first).collect())
 }
 
 /// Entries with their delivery counts, as scripts answer them.
 pub(super) fn deliveries(
     value: Value,
-    source: Source,
+    inlet: Inlet,
     command: &'static str,
 ) -> Parsed<Vec<Delivery>> {
     let delivery = |item| {
         let [id_value, fields_value, count] = tuple(item, command)?;
         let fields = fields(fields_value, command)?.ok_or(StoreError::Protocol { command })?;
         let entry = Entry::new(id(id_value, command)?, fields);
-        Ok(Delivery { source, entry, delivery_count: number(count, command)? })
+        Ok(Delivery { inlet, entry, delivery_count: number(count, command)? })
     };
     items(value, command)?.into_iter().map(delivery).collect()
 }
@@ -204,14 +204,14 @@ mod tests {
         let two = [b"*1\r\n*2\r\n$6\r\norders\r\n".as_slice(), ENTRIES].concat();
         let three = [b"%1\r\n$6\r\norders\r\n".as_slice(), ENTRIES].concat();
         for wire in [two, three] {
-            let read = read(parsed(&wire), Source::Lane, "XREADGROUP").unwrap();
+            let read = read(parsed(&wire), Inlet::LANE, "XREADGROUP").unwrap();
             let seen = read
                 .iter()
                 .map(|delivery| (delivery.entry.id().sequence(), delivery.delivery_count));
             assert_eq!(seen.collect::<Vec<_>>(), [(1, 1), (2, 1)]);
         }
         for nothing in [b"*-1\r\n".as_slice(), b"_\r\n", b"*0\r\n"] {
-            assert!(read(parsed(nothing), Source::Stream, "XREADGROUP").unwrap().is_empty());
+            assert!(read(parsed(nothing), Inlet::STREAM, "XREADGROUP").unwrap().is_empty());
         }
     }
 
@@ -220,7 +220,7 @@ mod tests {
         let gone = b"*2\r\n*2\r\n$3\r\n5-1\r\n*-1\r\n*2\r\n$3\r\n5-2\r\n$-1\r\n";
         assert!(entries(parsed(gone), "XRANGE").unwrap().is_empty());
         let claimed = b"*1\r\n*3\r\n$3\r\n5-1\r\n$-1\r\n$1\r\n1\r\n";
-        assert!(deliveries(parsed(claimed), Source::Stream, "sweep").is_err());
+        assert!(deliveries(parsed(claimed), Inlet::STREAM, "claim_idle").is_err());
     }
 
     #[test]

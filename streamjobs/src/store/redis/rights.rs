@@ -6,7 +6,7 @@ use super::connection::Link;
 use super::reply;
 use crate::store::facts::{KeyRights, Rights};
 use crate::store::script::RIGHTS;
-use crate::store::{Queue, Source, StoreError};
+use crate::store::{Inlet, Queue, StoreError};
 
 /// A command as access lists name it, with an example of it in which `KEY` stands for the key.
 type Example = (&'static str, &'static str);
@@ -29,8 +29,8 @@ impl Place {
     fn key(self, queue: &Queue) -> String {
         let (stream, group) = (&queue.stream, &queue.group);
         match self {
-            Self::Stream => queue.key(Source::Stream),
-            Self::Lane => queue.key(Source::Lane),
+            Self::Stream => queue.key(Inlet::STREAM),
+            Self::Lane => queue.key(Inlet::LANE),
             Self::Dead => stream.dead_key(group),
             Self::Retry => stream.retry_key(group),
             Self::Records => stream.retry_records_key(group),

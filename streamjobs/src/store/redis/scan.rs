@@ -5,8 +5,8 @@
 
 use bytes::Bytes;
 
-use crate::entry::{Entry, EntryId, Fields};
-use crate::store::{Delivery, Source};
+use crate::model::entry::{Entry, EntryId, Fields};
+use crate::store::{Delivery, Inlet};
 
 /// Bytes that are no answer, or not the answer that was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,7 +170,7 @@ pub(super) fn is_refusal(answer: &[u8]) -> bool {
 }
 
 /// What a read of one stream delivered. Nothing at all is an answer too: the wait was over.
-pub(super) fn deliveries(answer: &[u8], source: Source) -> Scanned<Vec<Delivery>> {
+pub(super) fn deliveries(answer: &[u8], inlet: Inlet) -> Scanned<Vec<Delivery>> {
     let mut walk = Walk { bytes: answer, at: 0 };
     match walk.array()? {
         None | Some(0) => return Ok(Vec::new()),
@@ -185,7 +185,7 @@ pub(super) fn deliveries(answer: &[u8], source: Source) -> Scanned<Vec<Delivery>
     let mut pairs = Vec::new();
     for _ in 0..count {
         if let Some(entry) = entry(&mut walk, &mut pairs)? {
-            deliveries.push(Delivery { source, entry, delivery_count: 1 });
+            deliveries.push(Delivery { inlet, entry, delivery_count: 1 });
         }
     }
     Ok(deliveries)
@@ -263,9 +263,9 @@ mod tests {
 
     #[test]
     fn entries_are_read_as_the_client_crate_reads_them() {
-        let read = deliveries(READ, Source::Lane).unwrap();
+        let read = deliveries(READ, Inlet::LANE).unwrap();
         let value = redis::parse_redis_value(READ).unwrap();
-        let expected = reply::read(value, Source::Lane, "XREADGROUP").unwrap();
+        let expected = reply::read(value, Inlet::LANE, "XREADGROUP").unwrap();
         let shown = |deliveries: &[Delivery]| {
             let one = |one: &Delivery| (one.hold(), one.entry.fields().to_vec());
             deliveries.iter().map(one).collect::<Vec<_>>()
@@ -277,7 +277,7 @@ mod tests {
     #[test]
     fn nothing_is_an_answer_too() {
         for nothing in [b"*-1\r\n".as_slice(), b"$-1\r\n", b"*0\r\n"] {
-            assert!(deliveries(nothing, Source::Stream).unwrap().is_empty());
+            assert!(deliveries(nothing, Inlet::STREAM).unwrap().is_empty());
             assert_eq!(end(nothing), Ok(Some(nothing.len())));
         }
     }
@@ -325,14 +325,14 @@ mod tests {
             b"*1\r\n*2\r\n$1\r\nx\r\n*1\r\n*2\r\n$3\r\n1-1\r\n*1\r\n$1\r\na\r\n",
             b"*1\r\n*2\r\n$1\r\nx\r\n*999999999\r\n",
         ] {
-            let read = deliveries(wire, Source::Stream);
+            let read = deliveries(wire, Inlet::STREAM);
             assert_eq!(read.err(), Some(Malformed), "{}", String::from_utf8_lossy(wire));
         }
     }
 
     #[test]
     fn an_entry_keeps_its_own_bytes_alone() {
-        let mut read = deliveries(READ, Source::Stream).unwrap();
+        let mut read = deliveries(READ, Inlet::STREAM).unwrap();
         let fields = read.remove(0).entry.fields().to_vec();
         drop(read);
         let first = fields[0].1.as_ptr() as usize;

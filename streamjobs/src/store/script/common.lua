@@ -113,7 +113,7 @@ local function stands(dead, letter)
 end
 
 -- Stores that the payload of an entry was gone before its job was done. Answers the letter's id.
-local function bury_trimmed(dead, source, id, count, owner)
+local function store_trimmed(dead, source, id, count, owner)
   return redis.call('XADD', dead, '*', 'sj-dead-reason', 'trimmed', 'sj-dead-entry', id,
     'sj-dead-source', source, 'sj-dead-deliveries', count, 'sj-dead-consumer', owner)
 end

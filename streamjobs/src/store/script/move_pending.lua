@@ -30,7 +30,7 @@ local function move(row)
   if #claimed > 0 then
     moved[#moved + 1] = id
   else
-    bury_trimmed(dead, source, id, whole(row[4]), owner)
+    store_trimmed(dead, source, id, whole(row[4]), owner)
     trimmed[#trimmed + 1] = id
   end
 end

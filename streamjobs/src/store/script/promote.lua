@@ -49,7 +49,7 @@ for _, member in ipairs(due) do
     promoted = promoted + 1
   elseif can_store then
     local source = string.sub(member, 1, 2) == 'l:' and 'lane' or 'stream'
-    bury_trimmed(dead, source, string.match(member, '%d+%-%d+') or '0-0', '0', '')
+    store_trimmed(dead, source, string.match(member, '%d+%-%d+') or '0-0', '0', '')
   end
   if fields or can_store then
     redis.call('ZREM', retry, member)

@@ -22,7 +22,7 @@ for i = 4, #ARGV, 2 do
     if claimed[1] then
       entries[#entries + 1] = {id, claimed[1][2], count}
     else
-      bury_trimmed(dead, source, id, count, me)
+      store_trimmed(dead, source, id, count, me)
     end
   end
 end

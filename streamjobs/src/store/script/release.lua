@@ -23,7 +23,7 @@ for i = 5, #ARGV, 2 do
     local before = whole(math.max(tonumber(count) - 1, 0))
     local claimed = redis.call('XCLAIM', key, group, me, 0, id, 'IDLE', idle,
       'RETRYCOUNT', before, 'JUSTID')
-    if #claimed == 0 then state = bury_trimmed(dead, source, id, count, me) else released = true end
+    if #claimed == 0 then state = store_trimmed(dead, source, id, count, me) else released = true end
   end
   answers[#answers + 1] = state
 end

@@ -51,6 +51,6 @@ for _, id in ipairs(claims) do gone[id] = true end
 for _, id in ipairs(renewed) do gone[id] = nil end
 for i = 4, #ARGV, 2 do
   local id, count = ARGV[i], ARGV[i + 1]
-  if gone[id] then answers[i / 2] = bury_trimmed(dead, source, id, count, me) end
+  if gone[id] then answers[i / 2] = store_trimmed(dead, source, id, count, me) end
 end
 return answers

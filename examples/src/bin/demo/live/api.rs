@@ -127,7 +127,7 @@ pub(crate) async fn remove_worker(State(shop): Shared, Asked(who): Asked<Who>) -
         Ok(report) => Ok(Json(json!({
             "removed": true,
             "finished": report.finished,
-            "handed_back": report.handed_back,
+            "released": report.released,
             "abandoned": report.abandoned.len(),
         }))),
         Err(CrewError::Unknown { .. }) => {
@@ -267,7 +267,7 @@ pub(crate) async fn trim(State(shop): Shared, Asked(wish): Asked<TrimWish>) -> A
     Ok(Json(json!({
         "deleted": trimmed.removed,
         "length": trimmed.length,
-        "held_by": trimmed.held_by.map(|(group, _)| group),
+        "blocked_by": trimmed.blocked_by.map(|(group, _)| group),
     })))
 }
 

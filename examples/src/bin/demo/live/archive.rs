@@ -48,7 +48,7 @@ impl Archive {
     }
 
     /// The events of a group whose letters came after this one, and the last of these.
-    pub(crate) async fn buried(
+    pub(crate) async fn dead_lettered(
         &self,
         stream: &str,
         group: &str,

@@ -165,8 +165,8 @@ impl Crew {
         let runtimes = std::mem::take(&mut *self.runtimes.write().await);
         let stops = runtimes.into_values().map(Runtime::shutdown);
         let reports = futures_util::future::join_all(stops).await;
-        let handed_back = reports.iter().map(|report| report.handed_back).sum();
-        (handed_back, reports.iter().map(|report| report.abandoned.len()).sum())
+        let released = reports.iter().map(|report| report.released).sum();
+        (released, reports.iter().map(|report| report.abandoned.len()).sum())
     }
 
     /// Stops the workers of one group: which these were.

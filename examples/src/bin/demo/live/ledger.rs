@@ -96,7 +96,7 @@ impl Ledger {
         recent.told.push_front(told);
     }
 
-    pub(crate) fn bury(&mut self, group: &str, event_id: &str) {
+    pub(crate) fn dead_letter(&mut self, group: &str, event_id: &str) {
         self.groups.entry(group.to_owned()).or_default().dead.insert(event_id.to_owned());
     }
 
@@ -192,7 +192,7 @@ mod tests {
             ledger.publish(id, None);
         }
         ledger.tell(told("a", Became::Done));
-        ledger.bury("g", "b");
+        ledger.dead_letter("g", "b");
         let one = figures(&ledger, 1);
         assert_eq!((one.published, one.done, one.dead, one.waiting, one.lost), (4, 1, 1, 1, 1));
         assert_eq!(figures(&ledger, 2).lost, 0);
@@ -218,7 +218,7 @@ mod tests {
     fn what_is_done_twice_is_doubled_and_a_redriven_letter_is_done() {
         let mut ledger = Ledger::default();
         ledger.publish("a", None);
-        ledger.bury("g", "a");
+        ledger.dead_letter("g", "a");
         ledger.tell(told("a", Became::Failed));
         ledger.tell(told("a", Became::Done));
         assert_eq!((figures(&ledger, 0).done, figures(&ledger, 0).dead), (1, 0));

@@ -75,9 +75,9 @@ pub(crate) async fn serve(options: Options) -> Result<(), AnyError> {
     let app = routes(&shop, &alerts).into_make_service_with_connect_info::<SocketAddr>();
     serve_until_asked(listener, app).await?;
     println!("stopping …");
-    let (handed_back, abandoned) = shop.crew.stop().await;
+    let (released, abandoned) = shop.crew.stop().await;
     shop.processes.stop().await?;
-    println!("stopped: {handed_back} jobs handed back, {abandoned} left to others");
+    println!("stopped: {released} jobs handed back, {abandoned} left to others");
     Ok(())
 }
 

@@ -133,7 +133,7 @@ impl Shop {
             for letter in &page.letters {
                 *after = letter.id;
                 if let Some(id) = &letter.event_id {
-                    self.ledger().bury(group, id.as_str());
+                    self.ledger().dead_letter(group, id.as_str());
                 }
             }
             if page.next.is_none() {
@@ -142,9 +142,9 @@ impl Shop {
         }
         if let Some(archive) = &self.archive {
             let stream = self.stream.name().as_str();
-            let (events, last) = archive.buried(stream, group, *archived).await?;
+            let (events, last) = archive.dead_lettered(stream, group, *archived).await?;
             for event in events {
-                self.ledger().bury(group, &event);
+                self.ledger().dead_letter(group, &event);
             }
             *archived = last;
         }

@@ -59,7 +59,7 @@ async fn group_state(
     let group = shop.stream.group(&info.group)?;
     let behind = info.cursor.next().max(first);
     let waiting = Waiting {
-        taken: info.pending + info.set_aside,
+        taken: info.pending + info.retrying,
         backlog: info.backlog.entries,
         undelivered: behind.filter(|_| !info.backlog.exact),
     };
@@ -85,7 +85,7 @@ async fn group_state(
         "backlog": info.backlog.entries,
         "backlog_exact": info.backlog.exact,
         "pending": info.pending,
-        "set_aside": info.set_aside,
+        "retrying": info.retrying,
         "dead_letters": info.dead_letters,
         "paused": info.paused.is_some(),
         "trimmed_unread": info.trimmed_unread,

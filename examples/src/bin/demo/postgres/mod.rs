@@ -40,7 +40,7 @@ async fn play(redis: &RedisServer, place: &Place) -> Result<(), AnyError> {
     let mut story = Story { client, place, desk: Desk::new(place.postgres()), placed: Vec::new() };
     story.charge_and_die(redis).await?;
     let runtime = story.take_over().await?;
-    story.bury_and_redrive().await?;
+    story.dead_letter_and_redrive().await?;
     story.publish_by_commit().await?;
     let report = runtime.shutdown().await;
     println!("\n5. What was charged, of {} orders.", story.placed.len());
@@ -115,7 +115,7 @@ impl Story<'_> {
         if self.desk.runs() > 0 { Err("what was done has run again".into()) } else { Ok(runtime) }
     }
 
-    async fn bury_and_redrive(&mut self) -> Result<(), AnyError> {
+    async fn dead_letter_and_redrive(&mut self) -> Result<(), AnyError> {
         println!(
             "\n3. A card that is declined, twice: a dead letter, and the archive makes it a row."
         );
@@ -180,7 +180,7 @@ impl Story<'_> {
 
     async fn is_done(&self) -> Result<bool, AnyError> {
         let group = self.group().await?;
-        Ok(group.backlog.entries + group.pending + group.set_aside == 0)
+        Ok(group.backlog.entries + group.pending + group.retrying == 0)
     }
 }
 

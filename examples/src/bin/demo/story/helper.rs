@@ -13,6 +13,6 @@ pub(crate) async fn run(url: &str) -> Result<(), AnyError> {
     println!("  [helper] ready");
     tokio::signal::ctrl_c().await?;
     let report = runtime.shutdown().await;
-    println!("  [helper] stopped, {} handed back", report.handed_back);
+    println!("  [helper] stopped, {} handed back", report.released);
     Ok(())
 }

@@ -32,7 +32,7 @@ pub(crate) async fn tell(server: &DemoServer) -> Result<(), AnyError> {
     let mut helper = Helper::start(&server.url()).await?;
     share(&mut shop).await?;
     crash(&mut shop, &mut helper).await?;
-    bury_and_redrive(&mut shop, &client).await?;
+    dead_letter_and_redrive(&mut shop, &client).await?;
 
     println!("\n4. A clean stop. Health says {}", shop.web.health().await?);
     shop.web.stop().await?;
@@ -42,7 +42,7 @@ pub(crate) async fn tell(server: &DemoServer) -> Result<(), AnyError> {
     println!("   shut down in {:?}: {} left to others", report.took, report.abandoned.len());
     println!(
         "   claimed {} from the dead, {} failed attempts, {} dead letters, {} leases lost",
-        counters.claimed, counters.failed, counters.buried, counters.leases_lost
+        counters.claimed, counters.failed, counters.dead_lettered, counters.leases_lost
     );
     let (counted, cents) = shop.book.revenue();
     let lost = shop.placed - shop.book.notified().min(counted);
@@ -122,7 +122,7 @@ async fn crash(shop: &mut Shop, helper: &mut Helper) -> Result<(), AnyError> {
     Ok(())
 }
 
-async fn bury_and_redrive(shop: &mut Shop, client: &Client) -> Result<(), AnyError> {
+async fn dead_letter_and_redrive(shop: &mut Shop, client: &Client) -> Result<(), AnyError> {
     println!("\n3. An order whose customer the mail server does not know.");
     let order_id = shop.place("nobody").await?;
     let letters = client.dead_letters(STREAM, "notifications")?;

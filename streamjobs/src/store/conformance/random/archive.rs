@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::{JUNK, Replay};
-use crate::cause::BoxError;
-use crate::entry::{EntryId, Source};
-use crate::name::{ConsumerName, RedriveToken};
+use crate::model::cause::BoxError;
+use crate::model::entry::{EntryId, Inlet};
+use crate::model::name::{ConsumerName, RedriveToken};
 use crate::store::conformance::{LEASE, fields};
 use crate::store::letters::{ReturningJob, Taker};
 use crate::store::marks::{MarkBegin, Marked};
@@ -68,7 +68,7 @@ impl Replay {
         for answer in store.put_back(&queue, &jobs, LEASE).await {
             text += " ";
             text += &self.answer(answer, |replay, id| {
-                let order = id.map(|id| replay.seen(Some(Source::Lane), id));
+                let order = id.map(|id| replay.seen(Some(Inlet::LANE), id));
                 format!("{order:?}")
             });
         }

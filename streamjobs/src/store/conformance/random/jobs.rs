@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::Replay;
-use crate::config::Retention;
-use crate::entry::{EntryId, Hold, Source};
+use crate::model::config::Retention;
+use crate::model::entry::{EntryId, Hold, Inlet};
 use crate::store::conformance::{LEASE, append, fields};
-use crate::store::{Checked, ReadRequest, Sweep, Swept};
+use crate::store::{ClaimedPage, FenceResult, IdleClaim, ReadRequest};
 
 impl Replay {
     pub(super) async fn append(&mut self) -> String {
@@ -21,17 +21,17 @@ impl Replay {
         let mut text = "append".to_owned();
         for answer in append(store.as_ref(), &stream, Retention::Unlimited, entries).await {
             let answer =
-                self.answer(answer, |replay, id| replay.seen(Some(Source::Stream), id).to_string());
+                self.answer(answer, |replay, id| replay.seen(Some(Inlet::STREAM), id).to_string());
             let _ = write!(text, " {answer}");
         }
         text
     }
 
     pub(super) async fn read(&mut self) -> String {
-        let (consumer, source, count) = (self.consumer(), self.source(), self.rng.usize(0..6));
+        let (consumer, inlet, count) = (self.consumer(), self.inlet(), self.rng.usize(0..6));
         let acks = (0..self.rng.usize(0..2)).map(|_| self.hold()).collect::<Vec<_>>();
-        let acks = acks.into_iter().map(|hold| (hold.source, hold.id)).collect::<Vec<_>>();
-        let request = ReadRequest { acks: &acks, source, count, block: None };
+        let acks = acks.into_iter().map(|hold| (hold.inlet, hold.id)).collect::<Vec<_>>();
+        let request = ReadRequest { acks: &acks, inlet, count, block: None };
         let reply = match self.stage.reader(&consumer).await {
             Ok(mut reader) => reader.read(request).await,
             Err(error) => Err(error),
@@ -41,11 +41,11 @@ impl Replay {
             let delivered = replay.answer(reply.deliveries, Self::delivered);
             format!("{acknowledged} acknowledged, {delivered}")
         });
-        format!("read {count} of {source:?} for {consumer}: {answer}")
+        format!("read {count} of {inlet:?} for {consumer}: {answer}")
     }
 
     pub(super) async fn acknowledge(&mut self) -> String {
-        let acks = self.some_holds().iter().map(|hold| (hold.source, hold.id)).collect::<Vec<_>>();
+        let acks = self.some_holds().iter().map(|hold| (hold.inlet, hold.id)).collect::<Vec<_>>();
         let answer = self.stage.store.acknowledge(&self.stage.queue, &acks).await;
         format!("acknowledge: {}", self.answer(answer, |_, count| count.to_string()))
     }
@@ -57,7 +57,7 @@ impl Replay {
         format!("renew for {consumer}: {}", self.answer(answers, Self::all_checked))
     }
 
-    fn all_checked(&mut self, answers: Vec<Checked>) -> String {
+    fn all_checked(&mut self, answers: Vec<FenceResult>) -> String {
         answers.into_iter().map(|one| self.checked(one)).collect::<Vec<_>>().join(", ")
     }
 
@@ -75,7 +75,7 @@ impl Replay {
         letter.map(|order| self.id(order))
     }
 
-    pub(super) async fn set_aside(&mut self) -> String {
+    pub(super) async fn schedule_retry(&mut self) -> String {
         let (consumer, hold, stand_in) = (self.consumer(), self.hold(), self.stand_in());
         // Due at once, or not at all while this runs.
         let delay = Duration::from_secs(if self.rng.bool() { 0 } else { 1_000_000 });
@@ -86,44 +86,44 @@ impl Replay {
         let (store, queue) = (&self.stage.store, &self.stage.queue);
         self.published += 1;
         let job = fields(&self.published.to_string());
-        let answer = store.set_aside(queue, &consumer, hold, stand_in, delay, &job).await;
+        let answer = store.schedule_retry(queue, &consumer, hold, stand_in, delay, &job).await;
         format!("set aside for {consumer}: {}", self.answer(answer, Self::checked))
     }
 
-    pub(super) async fn bury(&mut self) -> String {
+    pub(super) async fn store_dead_letter(&mut self) -> String {
         let (consumer, hold, stand_in) = (self.consumer(), self.hold(), self.stand_in());
         let (store, queue) = (&self.stage.store, &self.stage.queue);
         let letter = fields("dead");
-        let answer = store.bury(queue, &consumer, hold, stand_in, &letter).await;
-        format!("bury for {consumer}: {}", self.answer(answer, Self::checked))
+        let answer = store.store_dead_letter(queue, &consumer, hold, stand_in, &letter).await;
+        format!("dead-letter for {consumer}: {}", self.answer(answer, Self::checked))
     }
 
-    pub(super) async fn sweep(&mut self) -> String {
-        let (consumer, source) = (self.consumer(), self.source());
+    pub(super) async fn claim_idle(&mut self) -> String {
+        let (consumer, inlet) = (self.consumer(), self.inlet());
         for hold in [self.hold(), self.hold()] {
             self.abandon(hold);
         }
-        // One of the other source may bear the id of another entry here.
-        let skip = Some(self.hold()).filter(|hold| hold.source == source).map(|hold| hold.id);
+        // One of the other inlet may bear the id of another entry here.
+        let skip = Some(self.hold()).filter(|hold| hold.inlet == inlet).map(|hold| hold.id);
         let (skip, limit) = (Vec::from_iter(skip), self.rng.usize(1..4));
         let (cursor, lease) = (EntryId::ZERO, LEASE);
-        let sweep = Sweep { source, lease, cursor, limit, expected: None, skip: &skip };
-        let answer = self.stage.store.sweep(&self.stage.queue, &consumer, sweep).await;
+        let sweep = IdleClaim { inlet, lease, cursor, limit, expected: None, skip: &skip };
+        let answer = self.stage.store.claim_idle(&self.stage.queue, &consumer, sweep).await;
         let answer = self.answer(answer, |replay, swept| match swept {
-            Swept::Page { cursor, claimed, trimmed, left } => {
-                let cursor = (cursor != EntryId::ZERO).then(|| replay.seen(Some(source), cursor));
+            ClaimedPage::Page { cursor, claimed, trimmed, left } => {
+                let cursor = (cursor != EntryId::ZERO).then(|| replay.seen(Some(inlet), cursor));
                 format!("{cursor:?} {trimmed} {left} {}", replay.delivered(claimed))
             }
-            Swept::ClockOff { .. } => "clock off".to_owned(),
+            ClaimedPage::ClockOff { .. } => "clock off".to_owned(),
         });
-        format!("sweep {limit} of {source:?} for {consumer}: {answer}")
+        format!("sweep {limit} of {inlet:?} for {consumer}: {answer}")
     }
 
     /// Makes an entry look abandoned, and takes its payload away now and then. A server cannot make
     /// one look old whose payload is gone.
     fn abandon(&mut self, hold: Hold) {
-        let key = self.stage.key(hold.source);
-        let is_pending = self.stage.pending(hold.source).iter().any(|row| row.id == hold.id);
+        let key = self.stage.key(hold.inlet);
+        let is_pending = self.stage.pending(hold.inlet).iter().any(|row| row.id == hold.id);
         if is_pending && self.stage.hands.has(&key, hold.id) {
             self.stage.abandon(hold);
             if self.rng.u32(0..6) == 0 {
@@ -133,9 +133,9 @@ impl Replay {
     }
 
     pub(super) async fn recover(&mut self) -> String {
-        let (consumer, source) = (self.consumer(), self.source());
+        let (consumer, inlet) = (self.consumer(), self.inlet());
         let (store, queue) = (self.stage.store.clone(), self.stage.queue.clone());
-        let own = store.own_pending(&queue, &consumer, source, EntryId::ZERO, 3).await;
+        let own = store.own_pending(&queue, &consumer, inlet, EntryId::ZERO, 3).await;
         let Ok(holds) = own else {
             return format!("own pending: {}", self.answer(own, |_, _| String::new()));
         };

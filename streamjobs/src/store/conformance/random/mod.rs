@@ -15,12 +15,12 @@ use std::fmt::Write as _;
 use fastrand::Rng;
 
 use super::Stage;
-use crate::entry::{Delivery, EntryId, Hold, Source};
-use crate::name::ConsumerName;
-use crate::store::{Checked, StoreError, StoredDeadLetter};
+use crate::model::entry::{Delivery, EntryId, Hold, Inlet};
+use crate::model::name::ConsumerName;
+use crate::store::{FenceResult, StoreError, StoredDeadLetter};
 
 /// Where an id was given out; none is among the dead letters. Two streams may give out the same.
-type Space = Option<Source>;
+type Space = Option<Inlet>;
 
 /// Carries a random list of operations out, step by step.
 #[derive(Debug)]
@@ -30,8 +30,8 @@ pub struct Replay {
     /// Ids in the order in which they were seen first, and the other way.
     ids: Vec<EntryId>,
     order: BTreeMap<(Space, EntryId), usize>,
-    /// Entries that may be held: a source, the order of an id, a delivery count.
-    holds: Vec<(Source, usize, u64)>,
+    /// Entries that may be held: an inlet, the order of an id, a delivery count.
+    holds: Vec<(Inlet, usize, u64)>,
     letters: Vec<usize>,
     published: u64,
 }
@@ -59,9 +59,9 @@ impl Replay {
             34..=40 => self.acknowledge().await,
             41..=45 => self.renew().await,
             46..=50 => self.release().await,
-            51..=56 => self.set_aside().await,
-            57..=60 => self.bury().await,
-            61..=67 => self.sweep().await,
+            51..=56 => self.schedule_retry().await,
+            57..=60 => self.store_dead_letter().await,
+            61..=67 => self.claim_idle().await,
             68..=70 => self.recover().await,
             71..=74 => self.promote().await,
             75..=76 => self.letters().await,
@@ -71,7 +71,7 @@ impl Replay {
             83 => self.put_back().await,
             84..=86 => self.mark().await,
             87 => self.pause().await,
-            88..=89 => self.beat().await,
+            88..=89 => self.heartbeat().await,
             90 => self.retire().await,
             91 => self.trim().await,
             92 => self.delete(),
@@ -84,14 +84,14 @@ impl Replay {
     /// Everything that both stores have to agree on at the end.
     pub async fn state(&mut self) -> String {
         let mut state = String::new();
-        for source in [Source::Stream, Source::Lane] {
-            let rows = self.stage.pending(source);
+        for inlet in [Inlet::STREAM, Inlet::LANE] {
+            let rows = self.stage.pending(inlet);
             for row in rows {
-                let (id, consumer) = (self.seen(Some(source), row.id), row.consumer);
-                let _ = writeln!(state, "{source:?} {id} {consumer} {}", row.delivery_count);
+                let (id, consumer) = (self.seen(Some(inlet), row.id), row.consumer);
+                let _ = writeln!(state, "{inlet:?} {id} {consumer} {}", row.delivery_count);
             }
-            let key = self.stage.key(source);
-            let _ = writeln!(state, "{source:?} {}", self.stage.hands.length(&key));
+            let key = self.stage.key(inlet);
+            let _ = writeln!(state, "{inlet:?} {}", self.stage.hands.length(&key));
         }
         let letters = self.stage.store.dead_letters(&self.stage.queue, EntryId::ZERO, 10_000).await;
         let letters = letters.unwrap_or_default();
@@ -115,7 +115,7 @@ impl Replay {
 
     /// How many of the ids seen in the stream are lower.
     fn seen_before(&self, id: EntryId) -> usize {
-        let seen = self.order.keys().filter(|(space, _)| *space == Some(Source::Stream));
+        let seen = self.order.keys().filter(|(space, _)| *space == Some(Inlet::STREAM));
         seen.filter(|(_, seen)| *seen < id).count()
     }
 
@@ -127,8 +127,8 @@ impl Replay {
         if self.rng.bool() { self.stage.me.clone() } else { self.stage.other.clone() }
     }
 
-    fn source(&mut self) -> Source {
-        if self.rng.u32(0..4) == 0 { Source::Lane } else { Source::Stream }
+    fn inlet(&mut self) -> Inlet {
+        if self.rng.u32(0..4) == 0 { Inlet::LANE } else { Inlet::STREAM }
     }
 
     fn index(&mut self, length: usize) -> usize {
@@ -145,21 +145,21 @@ impl Replay {
             index
         };
         let known = self.holds.get(index).copied();
-        let (source, order, count) = known.unwrap_or((Source::Stream, usize::MAX, 1));
+        let (inlet, order, count) = known.unwrap_or((Inlet::STREAM, usize::MAX, 1));
         let (id, count) = match self.rng.u32(0..20) {
             0 => (JUNK, count),
             1 => (self.id(order), count + 1),
             _ => (self.id(order), count),
         };
-        Hold { source, id, delivery_count: count }
+        Hold { inlet, id, delivery_count: count }
     }
 
-    /// One or more, all of one source as the loops ask for them.
+    /// One or more, all of one inlet as the loops ask for them.
     fn some_holds(&mut self) -> Vec<Hold> {
         let first = self.hold();
         let more = (0..self.rng.usize(0..3)).map(|_| self.hold()).collect::<Vec<_>>();
         let mut holds = vec![first];
-        holds.extend(more.into_iter().filter(|hold| hold.source == first.source));
+        holds.extend(more.into_iter().filter(|hold| hold.inlet == first.inlet));
         holds.dedup_by_key(|hold| hold.id);
         holds
     }
@@ -175,9 +175,9 @@ impl Replay {
         }
     }
 
-    fn checked(&mut self, checked: Checked) -> String {
+    fn checked(&mut self, checked: FenceResult) -> String {
         match checked {
-            Checked::Trimmed(letter) => format!("trimmed {}", self.seen(None, letter)),
+            FenceResult::Trimmed(letter) => format!("trimmed {}", self.seen(None, letter)),
             other => format!("{other:?}"),
         }
     }
@@ -185,10 +185,10 @@ impl Replay {
     fn delivered(&mut self, deliveries: Vec<Delivery>) -> String {
         let mut text = String::new();
         for delivery in deliveries {
-            let order = self.seen(Some(delivery.source), delivery.entry.id());
-            self.holds.push((delivery.source, order, delivery.delivery_count));
+            let order = self.seen(Some(delivery.inlet), delivery.entry.id());
+            self.holds.push((delivery.inlet, order, delivery.delivery_count));
             let (fields, count) = (delivery.entry.fields(), delivery.delivery_count);
-            let _ = write!(text, "[{:?} {order} {count} {fields:?}]", delivery.source);
+            let _ = write!(text, "[{:?} {order} {count} {fields:?}]", delivery.inlet);
         }
         text
     }
@@ -196,12 +196,12 @@ impl Replay {
     fn letter(&mut self, letter: &StoredDeadLetter) -> String {
         let order = self.seen(None, letter.id());
         let lane = letter.text("sj-dead-source") == Some("lane");
-        let source = if lane { Source::Lane } else { Source::Stream };
+        let inlet = if lane { Inlet::LANE } else { Inlet::STREAM };
         let mut text = format!("letter {order}");
         for (name, value) in letter.fields() {
             let id = std::str::from_utf8(value).ok().and_then(|text| text.parse::<EntryId>().ok());
             let _ = match id.filter(|_| name == ENTRY_FIELD) {
-                Some(id) => write!(text, " {name:?}={}", self.seen(Some(source), id)),
+                Some(id) => write!(text, " {name:?}={}", self.seen(Some(inlet), id)),
                 None => write!(text, " {name:?}={value:?}"),
             };
         }

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::Replay;
-use crate::config::Start;
-use crate::entry::{EntryId, Source};
+use crate::model::config::Start;
+use crate::model::entry::{EntryId, Inlet};
 use crate::store::conformance::{LEASE, fields};
 use crate::store::inspect::PendingLook;
 use crate::store::operate::{Cut, Destination, Selected, Trim, Unfinished};
@@ -37,7 +37,7 @@ impl Replay {
         }
         let answer = store.redrive(&queue, id, &fields("redriven")).await;
         let show = |replay: &mut Self, id: Option<EntryId>| {
-            format!("{:?}", id.map(|id| replay.seen(Some(Source::Lane), id)))
+            format!("{:?}", id.map(|id| replay.seen(Some(Inlet::LANE), id)))
         };
         format!("redrive: {}", self.answer(answer, show))
     }
@@ -48,9 +48,9 @@ impl Replay {
         format!("pause {paused}: {}", self.answer(answer, |_, news| news.to_string()))
     }
 
-    pub(super) async fn beat(&mut self) -> String {
+    pub(super) async fn heartbeat(&mut self) -> String {
         let consumer = self.consumer();
-        let answer = self.stage.store.beat(&self.stage.queue, &consumer, "{}").await;
+        let answer = self.stage.store.heartbeat(&self.stage.queue, &consumer, "{}").await;
         let answer = self.answer(answer, |replay, beat| {
             // The floor may stand before an id, which is no id that was seen.
             let behind = replay.seen_before(beat.floor.next().unwrap_or(EntryId::MAX));
@@ -72,7 +72,7 @@ impl Replay {
         let answer = self.stage.store.trim(&self.stage.queue.stream, trim).await;
         let answer = self.answer(answer, |replay, trimmed| {
             // The first id that is needed may be one that no entry has.
-            let held = trimmed.held_by.map(|(group, id)| (group, replay.seen_before(id)));
+            let held = trimmed.blocked_by.map(|(group, id)| (group, replay.seen_before(id)));
             format!("{} {} {held:?}", trimmed.removed, trimmed.length)
         });
         format!("{trim:?}: {answer}")
@@ -80,20 +80,20 @@ impl Replay {
 
     pub(super) fn delete(&mut self) -> String {
         let hold = self.hold();
-        let key = self.stage.key(hold.source);
+        let key = self.stage.key(hold.inlet);
         self.stage.hands.delete(&key, hold.id);
         "delete".to_owned()
     }
 
     pub(super) async fn lose_group(&mut self) -> String {
         if self.rng.u32(0..3) == 0 {
-            let key = self.stage.key(Source::Stream);
+            let key = self.stage.key(Inlet::STREAM);
             self.stage.hands.destroy_group(&key, self.stage.queue.group.as_str());
         }
         let (store, queue) = (self.stage.store.clone(), self.stage.queue.clone());
         let answer = match self.rng.bool() {
             true => store.prepare(&queue, Start::End).await,
-            false => store.restore(&queue).await,
+            false => store.recreate(&queue).await,
         };
         format!("make the group: {}", self.answer(answer, |_, made| made.to_string()))
     }
@@ -105,7 +105,7 @@ impl Replay {
         let destination = Destination { consumer: to, abandoned };
         let (store, queue) = (self.stage.store.clone(), self.stage.queue.clone());
         let selected = Selected::Ids(&ids);
-        let answer = store.move_pending(&queue, hold.source, selected, destination).await;
+        let answer = store.move_pending(&queue, hold.inlet, selected, destination).await;
         let answer = self.answer(answer, |_, page| {
             let counts = [&page.moved, &page.trimmed, &page.missing, &page.left].map(Vec::len);
             format!("{counts:?}")
@@ -114,9 +114,9 @@ impl Replay {
     }
 
     pub(super) async fn inspect(&mut self) -> String {
-        let (source, consumer) = (self.source(), self.consumer());
+        let (inlet, consumer) = (self.inlet(), self.consumer());
         let look = PendingLook {
-            source,
+            inlet,
             after: EntryId::ZERO,
             idle: Duration::ZERO,
             consumer: self.rng.bool().then_some(consumer.as_str()),
@@ -126,31 +126,31 @@ impl Replay {
         let rows = self.answer(answer, |replay, rows| {
             let mut text = String::new();
             for row in rows {
-                let order = replay.seen(Some(source), row.id);
+                let order = replay.seen(Some(inlet), row.id);
                 let _ = write!(text, "[{order} {} {}]", row.consumer, row.delivery_count);
             }
             text
         });
         let (store, stream) = (self.stage.store.clone(), self.stage.queue.stream.clone());
-        let has_idle = store.has_idle(&self.stage.queue, source, LEASE, Duration::ZERO).await;
+        let has_idle = store.has_idle(&self.stage.queue, inlet, LEASE, Duration::ZERO).await;
         let has_idle = self.answer(has_idle, |_, idle| format!("{idle:?}"));
         let info = store.stream_info(&stream).await;
         let info = self.answer(info, |replay, info| {
             let info = info.map(|info| {
                 let ends = [info.first, info.last]
-                    .map(|id| id.map(|id| replay.seen(Some(Source::Stream), id)));
+                    .map(|id| id.map(|id| replay.seen(Some(Inlet::STREAM), id)));
                 (info.length, ends, info.added, info.groups)
             });
             format!("{info:?}")
         });
-        format!("look at {source:?}: {rows} {has_idle} {info} {}", self.facts().await)
+        format!("look at {inlet:?}: {rows} {has_idle} {info} {}", self.facts().await)
     }
 
     pub(super) async fn facts(&mut self) -> String {
         let answer = self.stage.store.group_facts(&self.stage.queue).await;
         self.answer(answer, |_, facts| {
             let numbers = (facts.length, facts.added, facts.pending, facts.lane_pending);
-            let rest = (facts.lane_waiting, facts.set_aside, facts.dead_letters);
+            let rest = (facts.lane_waiting, facts.retrying, facts.dead_letters);
             format!("{numbers:?} {rest:?} {}", facts.paused.is_some())
         })
     }

@@ -11,7 +11,7 @@ async fn counts(_: Entry) {}
 #[handler(group = "mail", stream = "orders", timeout = 30, backoff = 1..2, lease = 10)]
 async fn durations(_: Entry) {}
 
-#[handler(group = "mail", stream = "orders", start = 0, unhandled = bury)]
+#[handler(group = "mail", stream = "orders", start = 0, unhandled = dead_letter)]
 async fn choices(_: Entry) {}
 
 #[handler(group = "mail", stream = "orders", crate = "streamjobs")]

@@ -43,8 +43,8 @@ async fn start_after(_: OrderPlaced) {}
 #[handler(group = "mail", unhandled = "acknowledge")]
 async fn unhandled_acknowledge(_: OrderPlaced) {}
 
-#[handler(group = "mail", unhandled = "bury")]
-async fn unhandled_bury(_: OrderPlaced) {}
+#[handler(group = "mail", unhandled = "dead-letter")]
+async fn unhandled_dead_letter(_: OrderPlaced) {}
 
 #[handler(group = "mail", unhandled = "leave")]
 async fn unhandled_leave(_: OrderPlaced) {}
@@ -61,7 +61,7 @@ async fn crate_path(_: OrderPlaced) {}
     max_deliveries = 5,
     start = "$",
     timeout = "5m",
-    unhandled = "bury"
+    unhandled = "dead-letter"
 )]
 async fn all_together(_: OrderPlaced) -> Result<(), JobError> {
     Ok(())

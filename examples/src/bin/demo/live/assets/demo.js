@@ -113,7 +113,7 @@
       const lag = group.lag === null ? "?" : group.lag;
       write(element.querySelector(".facts-line"),
         `pending ${group.pending} · lag ${lag} · backlog ${group.backlog_exact ? "" : "≥ "}${group.backlog}` +
-        ` · set aside ${group.set_aside} · dead letters ${group.dead_letters ?? "?"} · last delivered ${group.cursor}`);
+        ` · set aside ${group.retrying} · dead letters ${group.dead_letters ?? "?"} · last delivered ${group.cursor}`);
       element.querySelector("[data-do=pause]").hidden = group.paused;
       element.querySelector("[data-do=resume]").hidden = !group.paused;
       element.querySelector("input[type=hidden]").value = group.name;

@@ -1,0 +1,332 @@
+//! A stream as a log: looking at it, reading its history, following it, and shortening it.
+//!
+//! ```no_run
+//! # async fn example(client: streamjobs::Client) -> Result<(), Box<dyn std::error::Error>> {
+//! let orders = client.stream("orders")?;
+//! for group in orders.groups().await? {
+//!     println!("{}: backlog {}, pending {}", group.group, group.backlog, group.pending);
+//! }
+//! let mut replay = orders.replay(..);
+//! while let Some(entry) = replay.next().await {
+//!     println!("{:?}", entry?.id());
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Every call here is bounded in time and size, and answers an error within 8 seconds when the
+//! server cannot be reached: nothing is ever shown as zero because it could not be asked. Looking
+//! touches no group's state.
+
+mod error;
+mod group;
+mod pending;
+mod replay;
+mod retries;
+
+pub use self::error::StreamError;
+pub use self::group::Group;
+pub use self::pending::{HandedOver, PendingPage, PendingQuery};
+pub use self::replay::{Position, Range, Replay, ReplayEvents, Tail};
+pub use self::retries::{RetryId, RetryIdError, RetryPage, ScheduledRetry};
+pub use crate::insight::diagnosis::{Diagnosis, Trouble};
+pub use crate::insight::view::{Backlog, ConsumerInfo, GroupInfo, Liveness};
+pub use crate::store::inspect::{OldestUnfinished, PendingEntry, StreamInfo};
+pub use crate::store::operate::{Cut, Trimmed, Unfinished};
+
+use std::sync::Arc;
+
+use crate::model::entry::{Entry, EntryId};
+use crate::model::event::Event;
+use crate::model::name::{GroupName, NameError, StreamName};
+use crate::publish::client::Client;
+use crate::store::inspect::Span;
+use crate::store::operate::{Obstacle, Permitted, Trim};
+use crate::store::{Queue, Store, StoreError};
+
+impl Client {
+    /// A stream, to look at it and to work on it. Nothing is asked or made yet.
+    ///
+    /// # Errors
+    ///
+    /// When the name is not one.
+    pub fn stream(&self, name: &str) -> Result<Stream, NameError> {
+        let stream = StreamName::new(name)?;
+        Ok(Stream { store: Arc::clone(self.store()), stream })
+    }
+}
+
+/// A stream, to look at it and to work on it. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Stream {
+    store: Arc<dyn Store>,
+    stream: StreamName,
+}
+
+impl Stream {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &StreamName {
+        &self.stream
+    }
+
+    /// How many entries it holds; none if there is no such stream.
+    ///
+    /// # Errors
+    ///
+    /// When the server cannot be reached or refuses.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
+    pub async fn length(&self) -> Result<u64, StreamError> {
+        let info = self.store.stream_info(&self.stream).await;
+        Ok(info.map_err(|error| self.failed("look at", error))?.map_or(0, |info| info.length))
+    }
+
+    /// Its ends, its length, how much was ever added, and its memory.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such stream, or the server cannot be reached or refuses.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
+    pub async fn info(&self) -> Result<StreamInfo, StreamError> {
+        let info = self.store.stream_info(&self.stream).await;
+        info.map_err(|error| self.failed("look at", error))?
+            .ok_or_else(|| StreamError::Missing { stream: self.stream.to_string() })
+    }
+
+    /// All groups on it, by name, each looked at in one moment. Groups whose name this crate does
+    /// not allow, which only others can have made, are left out.
+    ///
+    /// One request for each group, and one more where its backlog has to be counted.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such stream, or the server cannot be reached or refuses.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
+    pub async fn groups(&self) -> Result<Vec<GroupInfo>, StreamError> {
+        let mut groups = Vec::new();
+        for group in self.group_names().await? {
+            let queue = Queue { stream: self.stream.clone(), group };
+            match GroupInfo::look(self.store.as_ref(), &queue).await {
+                Ok(info) => groups.push(info),
+                // It was destroyed in between.
+                Err(StoreError::GroupMissing) => {}
+                Err(error) => return Err(self.failed("look at the groups of", error)),
+            }
+        }
+        Ok(groups)
+    }
+
+    async fn group_names(&self) -> Result<Vec<GroupName>, StreamError> {
+        self.info().await?;
+        let names = self.store.group_names(&self.stream).await;
+        let names = names.map_err(|error| self.failed("look at the groups of", error))?;
+        Ok(names.into_iter().filter_map(|name| GroupName::new(name).ok()).collect())
+    }
+
+    /// One group on it. Nothing is asked or made yet.
+    ///
+    /// # Errors
+    ///
+    /// When the name is not one.
+    pub fn group(&self, name: &str) -> Result<Group, NameError> {
+        let queue = Queue { stream: self.stream.clone(), group: GroupName::new(name)? };
+        Ok(Group::new(self.clone(), queue))
+    }
+
+    /// One entry; none if there is none with this id.
+    ///
+    /// # Errors
+    ///
+    /// When the server cannot be reached or refuses.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
+    pub async fn entry(&self, id: EntryId) -> Result<Option<Entry>, StreamError> {
+        let span = Span { from: id, to: id };
+        let entries = self.store.range(&self.stream, span, false, 1).await;
+        Ok(entries.map_err(|error| self.failed("read", error))?.into_iter().next())
+    }
+
+    /// The newest entries, newest first: at most `limit` and at most 1,000.
+    ///
+    /// # Errors
+    ///
+    /// When the server cannot be reached or refuses.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
+    pub async fn newest(&self, limit: usize) -> Result<Vec<Entry>, StreamError> {
+        let span = Span { from: EntryId::ZERO, to: EntryId::MAX };
+        let entries = self.store.range(&self.stream, span, true, limit.min(PAGE_MAX)).await;
+        entries.map_err(|error| self.failed("read", error))
+    }
+
+    /// Reads a part of the history, oldest first, page by page. No group is touched, and no handler
+    /// runs.
+    ///
+    /// The ends are entry ids, milliseconds since 1970 by the server's clock, wall-clock times, or
+    /// nothing for the end of the stream. Entries that are appended while it reads are part of it.
+    ///
+    /// ```no_run
+    /// # async fn example(orders: streamjobs::stream::Stream) {
+    /// use std::time::{Duration, SystemTime};
+    ///
+    /// let last_minutes = orders.replay(SystemTime::now() - Duration::from_secs(600)..);
+    /// let everything = orders.replay(..);
+    /// # }
+    /// ```
+    pub fn replay(&self, range: impl Into<Range>) -> Replay {
+        Replay::new(self.clone(), range.into().span())
+    }
+
+    /// Reads a part of the history as events. Entries of other event types are passed over; one
+    /// that cannot be read is an error in its place, and the next ones follow.
+    pub fn replay_events<E: Event>(&self, range: impl Into<Range>) -> ReplayEvents<E> {
+        ReplayEvents::new(self.replay(range))
+    }
+
+    /// Follows the stream from now on, on a connection of its own. No group is touched; what it
+    /// gives cannot be acknowledged.
+    ///
+    /// # Errors
+    ///
+    /// When the server cannot be reached or refuses.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
+    pub async fn tail(&self) -> Result<Tail, StreamError> {
+        let info = self.store.stream_info(&self.stream).await;
+        let info = info.map_err(|error| self.failed("follow", error))?;
+        self.tail_after(info.map_or(EntryId::ZERO, |info| info.last_id)).await
+    }
+
+    /// Follows the stream after an entry.
+    ///
+    /// # Errors
+    ///
+    /// When the server cannot be reached or refuses.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
+    pub async fn tail_after(&self, after: EntryId) -> Result<Tail, StreamError> {
+        let reader = self.store.tail(&self.stream).await;
+        let reader = reader.map_err(|error| self.failed("follow", error))?;
+        Ok(Tail::new(self.clone(), reader, after))
+    }
+
+    /// Shortens the stream in whole nodes of about a hundred entries, which costs the server
+    /// little: up to one node more than asked for stays.
+    ///
+    /// With [`Unfinished::Keep`], nothing goes that some group has not acknowledged, and the answer
+    /// names the group that held the cut up. One call removes at most 100,000 entries and says
+    /// whether there is more.
+    ///
+    /// # Errors
+    ///
+    /// When the server cannot be reached or refuses.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves open whether entries are removed.
+    pub async fn trim(&self, cut: Cut, unfinished: Unfinished) -> Result<Trimmed, StreamError> {
+        self.shorten(Trim { cut, exact: false, unfinished }).await
+    }
+
+    /// Shortens the stream to the entry, which is much dearer than [`trim`](Self::trim). To a
+    /// number of entries with [`Unfinished::Keep`], one call removes at most 1,000.
+    ///
+    /// # Errors
+    ///
+    /// When the server cannot be reached or refuses.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves open whether entries are removed.
+    pub async fn trim_exactly(
+        &self,
+        cut: Cut,
+        unfinished: Unfinished,
+    ) -> Result<Trimmed, StreamError> {
+        self.shorten(Trim { cut, exact: true, unfinished }).await
+    }
+
+    async fn shorten(&self, trim: Trim) -> Result<Trimmed, StreamError> {
+        let trimmed = self.store.trim(&self.stream, trim).await;
+        trimmed.map_err(|error| self.failed("trim", error))
+    }
+
+    /// Deletes the stream with all of its groups, their retries and their dead letters. True if
+    /// there was one.
+    ///
+    /// Only with [`Unfinished::Lose`] does work go that is not done; with [`Unfinished::Keep`],
+    /// dead letters forbid it as well. Groups that processes work for have to be stopped first.
+    ///
+    /// # Errors
+    ///
+    /// When work forbids it, or the server cannot be reached or refuses; some groups may be gone by
+    /// then.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves open which parts are deleted.
+    pub async fn delete(&self, unfinished: Unfinished) -> Result<bool, StreamError> {
+        let groups = match self.group_names().await {
+            Err(StreamError::Missing { .. }) => return Ok(false),
+            groups => groups?,
+        };
+        if unfinished == Unfinished::Keep {
+            for group in self.groups().await? {
+                if let Some(dead_letters) = group.dead_letters.filter(|letters| *letters > 0) {
+                    let obstacle = Obstacle::Unfinished {
+                        group: group.group,
+                        pending: 0,
+                        undelivered: false,
+                        retrying: 0,
+                        dead_letters,
+                    };
+                    return Err(StreamError::refused(self.stream.as_str(), obstacle));
+                }
+            }
+        }
+        for group in &groups {
+            let queue = Queue { stream: self.stream.clone(), group: group.clone() };
+            match self.store.destroy_group(&queue, unfinished).await {
+                Ok(permitted) => self.permitted(permitted)?,
+                Err(StoreError::GroupMissing) => {}
+                Err(error) => return Err(self.failed("delete", error)),
+            }
+        }
+        let deleted = self.store.delete_stream(&self.stream, &groups).await;
+        deleted.map_err(|error| self.failed("delete", error))
+    }
+
+    fn permitted(&self, permitted: Permitted) -> Result<(), StreamError> {
+        match permitted {
+            Permitted::Done => Ok(()),
+            Permitted::Refused(obstacle) => {
+                Err(StreamError::refused(self.stream.as_str(), obstacle))
+            }
+        }
+    }
+
+    fn failed(&self, action: &'static str, error: StoreError) -> StreamError {
+        let unconfirmed = error.is_unconfirmed();
+        let stream = self.stream.to_string();
+        StreamError::Server { action, stream, unconfirmed, source: error.into() }
+    }
+}
+
+const PAGE_MAX: usize = 1_000;

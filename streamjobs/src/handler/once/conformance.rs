@@ -1,0 +1,200 @@
+//! What every place for marks is held to, as a check that runs.
+//!
+//! ```
+//! use streamjobs::once::{ServerMarks, conformance};
+//! use streamjobs::testing::Streams;
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+//! // A place with a state of its own is given it in place of `()`.
+//! conformance::check::<ServerMarks, _>(&Streams::new().client(), ()).await
+//! # }).unwrap();
+//! ```
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::{KEPT, MarkBegin, Marked, Marks};
+use crate::handler::{Job, JobParts, Lease, Place, States};
+use crate::model::cause::BoxError;
+use crate::model::entry::{Delivery, Entry, EntryId, Inlet};
+use crate::model::name::{ConsumerName, EventId, GroupName, StreamName};
+use crate::model::outcome::JobError;
+use crate::publish::client::Client;
+
+/// Checks a place for marks, whose state is given as a runtime would give it. It uses the groups
+/// `conformance` and `conformance-other` of the stream `conformance`, and a new event each time, and
+/// needs about a tenth of a second.
+///
+/// # Errors
+///
+/// Says which part of the contract does not hold.
+///
+/// # Cancel safety
+///
+/// Dropping the future leaves marks behind, which do not disturb the next check.
+pub async fn check<M, S>(client: &Client, state: S) -> Result<(), BoxError>
+where
+    M: Marks,
+    S: Clone + Send + Sync + 'static,
+{
+    let mut states = States::default();
+    states.insert(state);
+    let stage = Stage { client: client.clone(), states: Arc::new(states) };
+    let cases = [
+        ("work is begun by one and done for all", one_begins::<M>(&stage).await),
+        ("the same job takes its work over at once", same_job::<M>(&stage).await),
+        ("abandoned work is taken over", abandoned::<M>(&stage).await),
+        ("of many at once, one begins", many::<M>(&stage).await),
+    ];
+    for (claim, held) in cases {
+        held.map_err(|error| format!("{claim}: {error}"))?;
+    }
+    Ok(())
+}
+
+/// What jobs are made of.
+struct Stage {
+    client: Client,
+    states: Arc<States>,
+}
+
+/// One event, and an attempt at it for each group and entry.
+struct Work<'a> {
+    stage: &'a Stage,
+    event_id: EventId,
+}
+
+impl Stage {
+    fn work(&self) -> Work<'_> {
+        Work { stage: self, event_id: EventId::generate() }
+    }
+}
+
+impl Work<'_> {
+    fn job(&self, group: &str, origin: EntryId) -> Result<Job, BoxError> {
+        let place = Place {
+            stream: StreamName::new("conformance")?,
+            group: GroupName::new(group)?,
+            consumer: ConsumerName::new("conformance")?,
+        };
+        let delivery = Delivery {
+            inlet: Inlet::STREAM,
+            entry: Entry::new(origin, vec![("type".into(), "conformance".into())]),
+            delivery_count: 1,
+        };
+        Ok(Job::new(JobParts {
+            place: Arc::new(place),
+            delivery: Arc::new(delivery),
+            event_id: self.event_id.clone(),
+            origin: None,
+            trace: None,
+            attempt: 1,
+            attempts_max: 5,
+            timeout: None,
+            started: Instant::now(),
+            lease: Arc::new(Lease::new(Duration::from_secs(1), Duration::from_secs(1))),
+            states: Arc::clone(&self.stage.states),
+            client: self.stage.client.clone(),
+        }))
+    }
+
+    fn key(&self) -> &str {
+        self.event_id.as_str()
+    }
+
+    async fn begin<M: Marks>(
+        &self,
+        owner: &str,
+        origin: EntryId,
+        expiry: Duration,
+    ) -> Result<Marked, BoxError> {
+        let job = self.job(GROUP, origin)?;
+        let begin = MarkBegin::new(owner, origin, expiry, KEPT);
+        M::begin(&job, self.key(), begin).await.map_err(boxed)
+    }
+
+    async fn done<M: Marks>(&self) -> Result<(), BoxError> {
+        M::done(&self.job(GROUP, ONE)?, self.key(), KEPT).await.map_err(boxed)
+    }
+
+    async fn undo<M: Marks>(&self, owner: &str) -> Result<(), BoxError> {
+        M::undo(&self.job(GROUP, ONE)?, self.key(), owner).await.map_err(boxed)
+    }
+}
+
+async fn one_begins<M: Marks>(stage: &Stage) -> Result<(), BoxError> {
+    let work = stage.work();
+    is(work.begin::<M>("a", ONE, LONG).await?, Marked::Begun { takeover: false })?;
+    match work.begin::<M>("b", TWO, LONG).await? {
+        Marked::Running { rest } if rest > LONG / 2 && rest <= LONG => {}
+        other => return Err(format!("{other:?} in place of a time that is left").into()),
+    }
+    work.undo::<M>("b").await?;
+    work.done::<M>().await?;
+    work.undo::<M>("a").await?;
+    for (owner, origin) in [("a", ONE), ("b", TWO)] {
+        is(work.begin::<M>(owner, origin, LONG).await?, Marked::Done)?;
+    }
+    let other = work.job("conformance-other", ONE)?;
+    let begun = M::begin(&other, work.key(), MarkBegin::new("a", ONE, LONG, KEPT)).await;
+    is(begun.map_err(boxed)?, Marked::Begun { takeover: false })
+}
+
+async fn same_job<M: Marks>(stage: &Stage) -> Result<(), BoxError> {
+    let work = stage.work();
+    work.begin::<M>("a", ONE, LONG).await?;
+    is(work.begin::<M>("b", ONE, LONG).await?, Marked::Begun { takeover: true })?;
+    work.undo::<M>("a").await?;
+    is(work.begin::<M>("c", ONE, LONG).await?, Marked::Begun { takeover: true })?;
+    work.undo::<M>("c").await?;
+    is(work.begin::<M>("d", TWO, LONG).await?, Marked::Begun { takeover: false })?;
+    work.begin::<M>("e", TWO, LONG).await?;
+    work.done::<M>().await?;
+    is(work.begin::<M>("e", TWO, LONG).await?, Marked::Done)
+}
+
+async fn abandoned<M: Marks>(stage: &Stage) -> Result<(), BoxError> {
+    let work = stage.work();
+    work.begin::<M>("a", ONE, SHORT).await?;
+    sleep(SHORT * 5).await;
+    is(work.begin::<M>("b", TWO, LONG).await?, Marked::Begun { takeover: true })?;
+    match work.begin::<M>("a", ONE, LONG).await? {
+        Marked::Running { .. } => Ok(()),
+        other => Err(format!("{other:?} in place of running").into()),
+    }
+}
+
+async fn many<M: Marks>(stage: &Stage) -> Result<(), BoxError> {
+    let work = stage.work();
+    let owners = (1..=20).map(|number| (number.to_string(), EntryId::new(number, 0)));
+    let owners = owners.collect::<Vec<_>>();
+    let begin = owners.iter().map(|(owner, origin)| work.begin::<M>(owner, *origin, LONG));
+    let mut begun = 0;
+    for marked in futures_util::future::join_all(begin).await {
+        begun += usize::from(matches!(marked?, Marked::Begun { takeover: false }));
+    }
+    match begun {
+        1 => Ok(()),
+        _ => Err(format!("{begun} began").into()),
+    }
+}
+
+fn is(found: Marked, expected: Marked) -> Result<(), BoxError> {
+    match found == expected {
+        true => Ok(()),
+        false => Err(format!("{found:?} in place of {expected:?}").into()),
+    }
+}
+
+fn boxed(error: JobError) -> BoxError {
+    error.text().into()
+}
+
+const GROUP: &str = "conformance";
+/// A first entry of an event, and a second one of the same event.
+const ONE: EntryId = EntryId::new(1, 0);
+const TWO: EntryId = EntryId::new(2, 0);
+const LONG: Duration = Duration::from_secs(60);
+const SHORT: Duration = Duration::from_millis(20);

@@ -1,0 +1,7 @@
+//! What is known of a stream and its groups: their state as it is shown, the conditions that are
+//! derived from it, and the metrics that report it.
+
+pub(crate) mod alert;
+pub(crate) mod diagnosis;
+pub(crate) mod metrics;
+pub(crate) mod view;

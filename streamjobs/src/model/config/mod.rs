@@ -1,0 +1,366 @@
+//! Settings, checked once and all at once.
+
+mod alerts;
+
+pub use self::alerts::AlertRules;
+
+use std::num::{NonZeroU32, NonZeroU64};
+use std::time::Duration;
+
+use crate::model::backoff::Backoff;
+use crate::model::cause::shown;
+use crate::model::entry::EntryId;
+
+/// Where a group begins that does not exist yet. A group that exists keeps its own place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Start {
+    /// With everything that the stream still holds (the default): a job published before the first
+    /// start is done.
+    #[default]
+    Beginning,
+    /// With what is published from the first start on.
+    End,
+    /// With the first entry after this id.
+    After(EntryId),
+}
+
+/// What happens to an event type for which a group has no handler.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unhandled {
+    /// It is acknowledged and counted (the default): the group does not care for it.
+    #[default]
+    Acknowledge,
+    /// It becomes a dead letter.
+    DeadLetter,
+    /// It is left pending for another process, which may know it during a rolling deploy. After
+    /// `max_deliveries` it becomes a dead letter.
+    Leave,
+}
+
+/// How long a stream keeps its entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retention {
+    /// A window of about this many entries, trimmed by running runtimes, and never an entry that
+    /// some group has not acknowledged. The default, with 10,000 entries.
+    History(NonZeroU64),
+    /// About this many entries, trimmed at every append. Entries beyond go even if they have not
+    /// been worked on; what is lost that way is reported.
+    MaxLen(NonZeroU64),
+    /// Exactly this many entries, trimmed at every append: slower than [`Retention::MaxLen`], and
+    /// with the same loss.
+    MaxLenExact(NonZeroU64),
+    /// Entries older than this by the server's clock go, trimmed by running runtimes, even if they
+    /// have not been worked on; what is lost that way is reported.
+    MaxAge(Duration),
+    /// Everything is kept; the server's memory is the limit.
+    Unlimited,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self::History(HISTORY)
+    }
+}
+
+/// The options of a `#[handler]`; none means the default of [`GroupOptions`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HandlerOptions {
+    /// Jobs of the group that may run at once in this process.
+    pub concurrency: Option<NonZeroU32>,
+    /// Recorded failures after which a job becomes a dead letter.
+    pub max_attempts: Option<NonZeroU32>,
+    /// Deliveries of one entry after which it becomes a dead letter without being run again.
+    pub max_deliveries: Option<NonZeroU32>,
+    /// How long one attempt may run.
+    pub timeout: Option<Duration>,
+    /// The delay after a failed attempt.
+    pub backoff: Option<Backoff>,
+    /// How long a delivery stays with a process that is not heard of.
+    pub lease: Option<Duration>,
+    /// Where a group that does not exist yet begins.
+    pub start: Option<Start>,
+    /// What happens to event types for which the group has no handler.
+    pub unhandled: Option<Unhandled>,
+}
+
+/// Settings of one group that stand above what its handlers' attributes say.
+///
+/// What is not set here comes from the attribute, and what the attribute does not say has the
+/// default named below.
+#[derive(Clone, Copy, Debug, Default)]
+#[must_use]
+pub struct GroupOptions {
+    pub(crate) options: HandlerOptions,
+}
+
+impl GroupOptions {
+    /// Settings that change nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Jobs of the group that may run at once in this process, for each stream: 16 by default.
+    ///
+    /// More than the handlers can do only lengthens their waits; fewer leaves work waiting.
+    pub fn concurrency(mut self, concurrency: NonZeroU32) -> Self {
+        self.options.concurrency = Some(concurrency);
+        self
+    }
+
+    /// Recorded failures after which a job becomes a dead letter: 5 by default.
+    pub fn max_attempts(mut self, max_attempts: NonZeroU32) -> Self {
+        self.options.max_attempts = Some(max_attempts);
+        self
+    }
+
+    /// Deliveries of one entry, crashes included, after which it becomes a dead letter without
+    /// being run again: 5 by default.
+    pub fn max_deliveries(mut self, max_deliveries: NonZeroU32) -> Self {
+        self.options.max_deliveries = Some(max_deliveries);
+        self
+    }
+
+    /// How long one attempt may run; without one, as long as it likes (the default).
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.options.timeout = Some(timeout);
+        self
+    }
+
+    /// The delay after a failed attempt: exponential from 1 s to 10 min by default.
+    pub fn backoff(mut self, backoff: Backoff) -> Self {
+        self.options.backoff = Some(backoff);
+        self
+    }
+
+    /// How long a delivery stays with a process that is not heard of: 10 s by default.
+    ///
+    /// Work in hand is renewed at a third of it, so handlers may run for any time. A short lease
+    /// finds dead processes sooner and asks more of the server; one shorter than the pauses of
+    /// your processes makes jobs run twice.
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.options.lease = Some(lease);
+        self
+    }
+
+    /// Where a group begins that does not exist yet: with everything in the stream by default.
+    pub fn start(mut self, start: Start) -> Self {
+        self.options.start = Some(start);
+        self
+    }
+
+    /// What happens to event types without a handler: acknowledged by default.
+    pub fn unhandled(mut self, unhandled: Unhandled) -> Self {
+        self.options.unhandled = Some(unhandled);
+        self
+    }
+}
+
+/// What one attempt may take, for one handler.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct JobLimits {
+    pub(crate) max_attempts: u32,
+    pub(crate) max_deliveries: u32,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) backoff: Backoff,
+}
+
+impl JobLimits {
+    pub(crate) fn new(attribute: &HandlerOptions, group: &GroupOptions) -> Self {
+        let over = &group.options;
+        Self {
+            max_attempts: over
+                .max_attempts
+                .or(attribute.max_attempts)
+                .map_or(ATTEMPTS_MAX, NonZeroU32::get),
+            max_deliveries: over
+                .max_deliveries
+                .or(attribute.max_deliveries)
+                .map_or(DELIVERIES_MAX, NonZeroU32::get),
+            timeout: over.timeout.or(attribute.timeout),
+            backoff: over.backoff.or(attribute.backoff).unwrap_or_default(),
+        }
+    }
+}
+
+/// How one queue is worked on by this process.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct QueueConfig {
+    pub(crate) concurrency: usize,
+    pub(crate) lease: Duration,
+    pub(crate) block: Duration,
+    pub(crate) start: Start,
+    pub(crate) unhandled: Unhandled,
+    pub(crate) max_deliveries: u32,
+}
+
+impl QueueConfig {
+    /// Combines the attribute of a queue's handlers with what the builder says.
+    pub(crate) fn new(attribute: &HandlerOptions, group: &GroupOptions, block: Duration) -> Self {
+        let over = &group.options;
+        let concurrency = over.concurrency.or(attribute.concurrency).unwrap_or(CONCURRENCY);
+        let lease = over.lease.or(attribute.lease).unwrap_or(LEASE);
+        Self {
+            concurrency: slots_of(concurrency),
+            lease,
+            // A read may wait for a third of the lease: an entry that arrives at the end of a wait
+            // is then still fresh when its renewal is due.
+            block: block.min(lease / 3),
+            start: over.start.or(attribute.start).unwrap_or_default(),
+            unhandled: over.unhandled.or(attribute.unhandled).unwrap_or_default(),
+            max_deliveries: JobLimits::new(attribute, group).max_deliveries,
+        }
+    }
+
+    /// How old the last sign of the lease is when it is renewed: what is a quarter of a lease old
+    /// would be older than a third at the next look.
+    pub(crate) fn renewal_age(&self) -> Duration {
+        self.lease / 4
+    }
+
+    /// How long after the last sign of the lease an attempt is told that it is lost.
+    pub(crate) fn fence(&self) -> Duration {
+        self.lease / 6 * 5
+    }
+
+    /// How long an attempt has between the token and the drop of its future. With the fence and
+    /// the pace of the looks at it (a twenty-fourth of the lease) it makes up the lease.
+    pub(crate) fn window(&self) -> Duration {
+        (self.lease / 8).min(WINDOW_MAX)
+    }
+
+    /// What is wrong with the settings.
+    pub(crate) fn faults(&self, place: &str) -> Vec<String> {
+        let mut faults = Vec::new();
+        if self.lease < LEASE_MIN || self.lease > LEASE_MAX {
+            let (lease, min, max) = (shown(self.lease), shown(LEASE_MIN), shown(LEASE_MAX));
+            faults.push(format!("{place}: lease {lease} is not between {min} and {max}"));
+        }
+        faults
+    }
+}
+
+/// How many slots a concurrency makes.
+pub(crate) fn slots_of(concurrency: NonZeroU32) -> usize {
+    usize::try_from(concurrency.get()).unwrap_or(usize::MAX).min(CONCURRENCY_MAX)
+}
+
+/// How the runtime as a whole behaves.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct RuntimeConfig {
+    pub(crate) block: Duration,
+    pub(crate) read_margin: Duration,
+    pub(crate) grace: Duration,
+    pub(crate) promote_interval: Duration,
+    pub(crate) janitor_interval: Duration,
+    pub(crate) watch_interval: Duration,
+    pub(crate) dead_letters_max: Option<NonZeroU64>,
+    pub(crate) alerts: AlertRules,
+}
+
+impl Default for RuntimeConfig {
+    fn default() -> Self {
+        Self {
+            block: Duration::from_secs(3),
+            read_margin: Duration::from_secs(2),
+            grace: Duration::from_secs(25),
+            promote_interval: Duration::from_millis(500),
+            janitor_interval: Duration::from_secs(10),
+            watch_interval: Duration::from_secs(5),
+            dead_letters_max: None,
+            alerts: AlertRules::default(),
+        }
+    }
+}
+
+impl RuntimeConfig {
+    /// What is wrong with the settings, relations between them included.
+    pub(crate) fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut within = |name: &str, value: Duration, min: Duration, max: Duration| {
+            if value < min || value > max {
+                let (value, min, max) = (shown(value), shown(min), shown(max));
+                faults.push(format!("{name} {value} is not between {min} and {max}"));
+            }
+        };
+        within("block", self.block, Duration::from_millis(1), Duration::from_secs(60));
+        within(
+            "read_deadline",
+            self.block + self.read_margin,
+            self.block + READ_MARGIN_MIN,
+            Duration::from_secs(120),
+        );
+        within("grace", self.grace, Duration::ZERO, Duration::from_secs(24 * 60 * 60));
+        within(
+            "promote_interval",
+            self.promote_interval,
+            Duration::from_millis(1),
+            Duration::from_secs(60),
+        );
+        let hour = Duration::from_secs(3600);
+        within("janitor_interval", self.janitor_interval, Duration::from_millis(1), hour);
+        within("watch_interval", self.watch_interval, Duration::from_millis(10), hour);
+        faults
+    }
+}
+
+const HISTORY: NonZeroU64 = NonZeroU64::new(10_000).unwrap();
+const CONCURRENCY: NonZeroU32 = NonZeroU32::new(16).unwrap();
+/// A process that needs more slots than this needs more processes.
+const CONCURRENCY_MAX: usize = 100_000;
+const ATTEMPTS_MAX: u32 = 5;
+const DELIVERIES_MAX: u32 = 5;
+const LEASE: Duration = Duration::from_secs(10);
+const LEASE_MIN: Duration = Duration::from_millis(60);
+const LEASE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// Enough to put a tool down; a handler that needs longer has had its grace.
+const WINDOW_MAX: Duration = Duration::from_secs(1);
+/// A client deadline closer to the block time than this cuts reads off that the server still
+/// serves.
+const READ_MARGIN_MIN: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_builder_stands_above_the_attribute_and_the_attribute_above_the_default() {
+        let attribute = HandlerOptions {
+            concurrency: NonZeroU32::new(4),
+            max_attempts: NonZeroU32::new(2),
+            ..HandlerOptions::default()
+        };
+        let group = GroupOptions::new().concurrency(NonZeroU32::new(8).unwrap());
+        let config = QueueConfig::new(&attribute, &group, Duration::from_secs(2));
+        assert_eq!((config.concurrency, config.lease), (8, LEASE));
+        let limits = JobLimits::new(&attribute, &group);
+        assert_eq!((limits.max_attempts, limits.max_deliveries), (2, DELIVERIES_MAX));
+    }
+
+    #[test]
+    fn a_read_never_waits_longer_than_a_third_of_the_lease() {
+        let group = GroupOptions::new().lease(Duration::from_millis(300));
+        let config = QueueConfig::new(&HandlerOptions::default(), &group, Duration::from_secs(2));
+        assert_eq!(config.block, Duration::from_millis(100));
+        assert!(
+            config.fence() > config.lease / 2
+                && config.fence() + config.lease / 24 + config.window() <= config.lease
+        );
+    }
+
+    #[test]
+    fn all_faults_are_listed_at_once_and_name_their_values() {
+        let config = RuntimeConfig {
+            block: Duration::ZERO,
+            read_margin: Duration::ZERO,
+            ..RuntimeConfig::default()
+        };
+        let faults = config.faults();
+        assert_eq!(faults.len(), 2, "{faults:?}");
+        assert!(faults[1].contains("read_deadline 0ns is not between 100ms"), "{faults:?}");
+        let short = GroupOptions::new().lease(Duration::from_millis(1));
+        let queue = QueueConfig::new(&HandlerOptions::default(), &short, Duration::from_secs(2));
+        assert!(
+            queue.faults("group mail on orders")[0].contains("group mail on orders: lease 1ms")
+        );
+    }
+}

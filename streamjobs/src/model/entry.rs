@@ -1,0 +1,279 @@
+//! Entry ids, entries and deliveries.
+
+use std::fmt;
+use std::str::FromStr;
+
+use bytes::Bytes;
+use thiserror::Error;
+
+/// The server's id of an entry: milliseconds of the server's clock and a sequence number.
+///
+/// It changes when a job is retried or redriven, and after a failover two different entries may
+/// have had the same one: use the [event id](crate::EventId) to recognise an event.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct EntryId {
+    milliseconds: u64,
+    sequence: u64,
+}
+
+/// A text that is not an entry id.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("not an entry id: expected milliseconds-sequence, such as 1700000000000-0")]
+pub struct EntryIdError;
+
+impl EntryId {
+    /// The lowest id; no entry has it.
+    pub const ZERO: Self = Self::new(0, 0);
+    /// The highest id.
+    pub const MAX: Self = Self::new(u64::MAX, u64::MAX);
+
+    /// An id from its two parts.
+    #[must_use]
+    pub const fn new(milliseconds: u64, sequence: u64) -> Self {
+        Self { milliseconds, sequence }
+    }
+
+    /// The server's clock when the entry was appended, in milliseconds since 1970.
+    #[must_use]
+    pub const fn milliseconds(self) -> u64 {
+        self.milliseconds
+    }
+
+    /// The number that tells entries of one millisecond apart.
+    #[must_use]
+    pub const fn sequence(self) -> u64 {
+        self.sequence
+    }
+
+    /// The next possible id, or none after the highest.
+    #[must_use]
+    pub const fn next(self) -> Option<Self> {
+        match self.sequence.checked_add(1) {
+            Some(sequence) => Some(Self::new(self.milliseconds, sequence)),
+            None => match self.milliseconds.checked_add(1) {
+                Some(milliseconds) => Some(Self::new(milliseconds, 0)),
+                None => None,
+            },
+        }
+    }
+
+    /// The id before this one, or none before the lowest.
+    #[must_use]
+    pub const fn previous(self) -> Option<Self> {
+        match self.sequence.checked_sub(1) {
+            Some(sequence) => Some(Self::new(self.milliseconds, sequence)),
+            None => match self.milliseconds.checked_sub(1) {
+                Some(milliseconds) => Some(Self::new(milliseconds, u64::MAX)),
+                None => None,
+            },
+        }
+    }
+}
+
+impl fmt::Display for EntryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.milliseconds, self.sequence)
+    }
+}
+
+impl fmt::Debug for EntryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for EntryId {
+    type Err = EntryIdError;
+
+    /// Reads `milliseconds-sequence`, or milliseconds alone for the first id of that millisecond.
+    fn from_str(text: &str) -> Result<Self, EntryIdError> {
+        let (milliseconds, sequence) = text.split_once('-').unwrap_or((text, "0"));
+        let number = |part: &str| match part.bytes().all(|byte| byte.is_ascii_digit()) {
+            true => part.parse::<u64>().map_err(|_| EntryIdError),
+            false => Err(EntryIdError),
+        };
+        Ok(Self::new(number(milliseconds)?, number(sequence)?))
+    }
+}
+
+/// The fields of an entry, in the server's order; names may repeat and need not be text.
+pub type Fields = Vec<(Bytes, Bytes)>;
+
+/// One record of a stream, as the server holds it.
+///
+/// As a handler's first argument it takes whatever the stream carries, without decoding:
+///
+/// ```
+/// use streamjobs::{Entry, handler};
+///
+/// #[handler(group = "audit", stream = "orders")]
+/// async fn note(entry: Entry) {
+///     println!("{} {:?}", entry.id(), entry.event_type());
+/// }
+/// ```
+///
+/// `Debug` shows the id and the names of the fields, never their values.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Entry {
+    id: EntryId,
+    fields: Fields,
+}
+
+impl Entry {
+    /// An entry from its parts, as tests of handlers need it.
+    #[must_use]
+    pub fn new(id: EntryId, fields: Fields) -> Self {
+        Self { id, fields }
+    }
+
+    /// The size of all fields, names included.
+    pub(crate) fn bytes(&self) -> usize {
+        self.fields.iter().map(|(name, value)| name.len() + value.len()).sum()
+    }
+
+    /// The server's id of the entry.
+    #[must_use]
+    pub fn id(&self) -> EntryId {
+        self.id
+    }
+
+    /// All fields in the server's order.
+    #[must_use]
+    pub fn fields(&self) -> &[(Bytes, Bytes)] {
+        &self.fields
+    }
+
+    /// The value of the first field of that name.
+    #[must_use]
+    pub fn field(&self, name: &str) -> Option<&Bytes> {
+        let found = self.fields.iter().find(|(field, _)| field == name.as_bytes());
+        found.map(|(_, value)| value)
+    }
+
+    /// The value of the first field of that name, if it is UTF-8.
+    #[must_use]
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.field(name).and_then(|value| std::str::from_utf8(value).ok())
+    }
+
+    /// The event type, if the entry has a readable one.
+    #[must_use]
+    pub fn event_type(&self) -> Option<&str> {
+        self.text("type")
+    }
+
+    /// The fields, without the entry around them.
+    #[must_use]
+    pub fn into_fields(self) -> Fields {
+        self.fields
+    }
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.fields.iter().map(|(name, _)| name).collect::<Vec<_>>();
+        f.debug_struct("Entry").field("id", &self.id).field("fields", &names).finish()
+    }
+}
+
+/// One of the keys that a group reads from: an index into the inlets of its queue.
+///
+/// What handles entries goes over [`Inlet::ALL`] and does not spell inlets out, so that an inlet
+/// more is a constant more.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Inlet(u8);
+
+impl Inlet {
+    /// The stream that everybody publishes to.
+    pub const STREAM: Self = Self(0);
+    /// The group's own stream of due retries and redriven jobs; acknowledged entries are deleted.
+    pub const LANE: Self = Self(1);
+    /// Every inlet, in the order in which loops serve them.
+    pub const ALL: [Self; 2] = [Self::STREAM, Self::LANE];
+
+    /// Its place in [`ALL`](Self::ALL).
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+
+    /// Its word in scripts and in stored dead letters.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        if self.is_lane() { "lane" } else { "stream" }
+    }
+
+    /// Whether entries stand in the group's own stream.
+    #[must_use]
+    pub const fn is_lane(self) -> bool {
+        self.0 == Self::LANE.0
+    }
+}
+
+impl fmt::Debug for Inlet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// An entry handed to this consumer.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// Where the entry stands.
+    pub inlet: Inlet,
+    /// The entry.
+    pub entry: Entry,
+    /// How often it was delivered, this time included.
+    pub delivery_count: u64,
+}
+
+impl Delivery {
+    /// What proves that this delivery is still the current one.
+    #[must_use]
+    pub fn hold(&self) -> Hold {
+        Hold { inlet: self.inlet, id: self.entry.id(), delivery_count: self.delivery_count }
+    }
+}
+
+/// An entry that a consumer believes it holds: together with the consumer, one attempt's token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Hold {
+    /// Where the entry stands.
+    pub inlet: Inlet,
+    /// The entry.
+    pub id: EntryId,
+    /// The delivery count under which it is held.
+    pub delivery_count: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_read_as_the_server_writes_them() {
+        assert_eq!("5-3".parse(), Ok(EntryId::new(5, 3)));
+        assert_eq!("5".parse(), Ok(EntryId::new(5, 0)));
+        let max = format!("{0}-{0}", u64::MAX);
+        assert_eq!(max.parse(), Ok(EntryId::MAX));
+        assert_eq!(EntryId::MAX.to_string(), max);
+        for bad in ["", "-", "x", "1-", "-1", "+1-0", "1-2-3", "18446744073709551616-0"] {
+            assert_eq!(bad.parse::<EntryId>(), Err(EntryIdError), "{bad}");
+        }
+    }
+
+    #[test]
+    fn cursor_arithmetic_neither_overflows_nor_wraps() {
+        assert_eq!(EntryId::MAX.next(), None);
+        assert_eq!(EntryId::ZERO.previous(), None);
+        assert_eq!(EntryId::new(1, u64::MAX).next(), Some(EntryId::new(2, 0)));
+        assert_eq!(EntryId::new(2, 0).previous(), Some(EntryId::new(1, u64::MAX)));
+    }
+
+    #[test]
+    fn debug_shows_no_payload() {
+        let fields = vec![(Bytes::from_static(b"data"), Bytes::from_static(b"secret"))];
+        let shown = format!("{:?}", Entry::new(EntryId::new(1, 0), fields));
+        assert!(shown.contains("data") && !shown.contains("secret"), "{shown}");
+    }
+}

@@ -1,0 +1,99 @@
+//! Writing and reading payloads, as `#[derive(Event)]` asks for it.
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::model::cause::BoxError;
+use crate::model::entry::Fields;
+use crate::model::event::content::{Variant, VariantContent};
+use crate::model::event::fields::{self, FieldsDeserializer};
+use crate::model::event::{DecodeError, EncodeError, Payload, json};
+
+/// Writes a value as one `data` field with JSON text.
+///
+/// # Errors
+///
+/// When the value cannot be JSON: a number that is not finite, a map whose keys are no texts.
+pub fn encode_json<T: Serialize>(value: &T) -> Result<Fields, EncodeError> {
+    data(json::to_vec(value))
+}
+
+/// Writes a value as flat fields.
+///
+/// # Errors
+///
+/// When the value has no named parts, or a part cannot be written.
+pub fn encode_fields<T: Serialize>(value: &T) -> Result<Fields, EncodeError> {
+    fields::to_fields(value).map_err(|error| refused("flat fields", error))
+}
+
+/// Writes the content of an enum's variant as one `data` field with JSON text.
+///
+/// # Errors
+///
+/// When the content cannot be JSON.
+pub fn encode_variant_json<T: Serialize>(value: &T) -> Result<Fields, EncodeError> {
+    data(json::variant_to_vec(value))
+}
+
+/// Writes the content of an enum's variant as flat fields.
+///
+/// # Errors
+///
+/// When the content has no named parts, or a part cannot be written.
+pub fn encode_variant_fields<T: Serialize>(value: &T) -> Result<Fields, EncodeError> {
+    fields::to_fields_through(|serializer| value.serialize(VariantContent(serializer)))
+        .map_err(|error| refused("flat fields", error))
+}
+
+/// Reads a value, whichever way it was written.
+///
+/// # Errors
+///
+/// When the payload is not such a value.
+pub fn decode<T: DeserializeOwned>(payload: Payload<'_>) -> Result<T, DecodeError> {
+    match payload {
+        Payload::Json(text) => json::from_slice(text),
+        Payload::Fields(fields) => {
+            let deserializer = FieldsDeserializer::new(fields)?;
+            T::deserialize(deserializer).map_err(Into::into)
+        }
+    }
+}
+
+/// Reads the content of an enum's variant, by its place among the variants.
+///
+/// # Errors
+///
+/// When the payload is not such a content.
+pub fn decode_variant<T: DeserializeOwned>(
+    index: u32,
+    payload: Payload<'_>,
+) -> Result<T, DecodeError> {
+    match payload {
+        Payload::Json(text) => {
+            json::read(text, |content| T::deserialize(Variant { index, content }))
+        }
+        Payload::Fields(fields) => {
+            let content = FieldsDeserializer::new(fields)?;
+            T::deserialize(Variant { index, content }).map_err(Into::into)
+        }
+    }
+}
+
+/// An event type that the Rust type does not hold.
+#[must_use]
+pub fn unexpected_type(event_type: &str, types: &[&str]) -> DecodeError {
+    let expected = types.join(", ");
+    DecodeError::new(format!("event type {event_type:?} is not one of {expected}"))
+}
+
+fn data(json: Result<Vec<u8>, serde_json::Error>) -> Result<Fields, EncodeError> {
+    let json = json.map_err(|error| refused("JSON", error))?;
+    Ok(vec![(Bytes::from_static(b"data"), json.into())])
+}
+
+fn refused(encoding: &'static str, source: impl Into<BoxError>) -> EncodeError {
+    EncodeError { encoding, source: source.into() }
+}

@@ -1,0 +1,189 @@
+//! The fields of ours that travel beside a payload.
+
+use bytes::Bytes;
+
+use crate::model::entry::{Entry, EntryId, Fields};
+use crate::model::event::DecodeError;
+use crate::model::name::{EventId, StreamName};
+use crate::model::trace::TraceContext;
+
+/// What an entry says beside its payload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Envelope {
+    /// The identity of the event.
+    pub(crate) event_id: EventId,
+    /// Failures recorded so far.
+    pub(crate) failures: u32,
+    /// The entry that was published, for retries and redrives.
+    pub(crate) origin: Option<EntryId>,
+}
+
+/// A payload as it stands in an entry.
+///
+/// `Debug` does not show it.
+#[derive(Clone, Copy)]
+pub enum Payload<'a> {
+    /// One `data` field with JSON text.
+    Json(&'a [u8]),
+    /// Flat fields: all of the entry, of which `type` and those with the prefix `sj-` are not part
+    /// of the payload.
+    Fields(&'a [(Bytes, Bytes)]),
+}
+
+impl std::fmt::Debug for Payload<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Json(_) => "Json(..)",
+            Self::Fields(_) => "Fields(..)",
+        })
+    }
+}
+
+impl Envelope {
+    /// Reads the envelope of an entry. Total: an entry that somebody else wrote gets an id from its
+    /// place and content, and fields of ours that cannot be read count as absent.
+    pub(crate) fn of(stream: &StreamName, entry: &Entry) -> Self {
+        let own = entry.text(ID).and_then(|id| EventId::new(id).ok());
+        Self {
+            event_id: own.unwrap_or_else(|| foreign_id(stream, entry)),
+            failures: entry.text(ATTEMPT).and_then(|count| count.parse().ok()).unwrap_or(0),
+            origin: entry.text(ORIGIN).and_then(|id| id.parse().ok()),
+        }
+    }
+
+    /// Finds the payload of an entry.
+    ///
+    /// # Errors
+    ///
+    /// When the entry has two payloads, two types, or more fields than an event has.
+    pub(crate) fn payload(entry: &Entry) -> Result<Payload<'_>, DecodeError> {
+        let fields = entry.fields();
+        // Fields of ours do not count: a retry adds some.
+        let count = fields.iter().filter(|(name, _)| is_payload(name)).count();
+        if count > FIELDS_MAX {
+            return Err(DecodeError::new(format!(
+                "the payload has {count} fields, and an event has at most {FIELDS_MAX}"
+            )));
+        }
+        for name in [TYPE, DATA, ID] {
+            if fields.iter().filter(|(field, _)| field == name.as_bytes()).count() > 1 {
+                return Err(DecodeError::new(format!("the entry has two fields `{name}`")));
+            }
+        }
+        Ok(match entry.field(DATA) {
+            Some(data) => Payload::Json(data),
+            None => Payload::Fields(fields),
+        })
+    }
+
+    /// The fields of a new event: type, payload, then the envelope as far as it is set.
+    pub(crate) fn entry(
+        event_type: &'static str,
+        payload: Fields,
+        id: &EventId,
+        key: Option<String>,
+        trace: Option<&TraceContext>,
+    ) -> Fields {
+        let mut fields = Fields::with_capacity(payload.len() + 4);
+        let name = |name: &'static str| Bytes::from_static(name.as_bytes());
+        fields.push((name(TYPE), name(event_type)));
+        fields.extend(payload);
+        fields.push((name(ID), Bytes::copy_from_slice(id.as_str().as_bytes())));
+        fields.extend(key.map(|key| (name(KEY), key.into())));
+        if let Some(trace) = trace {
+            trace.write(&mut fields);
+        }
+        fields
+    }
+}
+
+/// Whether no part of a flat payload may have this name.
+pub(super) fn is_reserved(name: &[u8]) -> bool {
+    name == DATA.as_bytes() || !is_payload(name)
+}
+
+/// Whether a field is part of a flat payload.
+pub(super) fn is_payload(name: &[u8]) -> bool {
+    name != TYPE.as_bytes() && !name.starts_with(PREFIX.as_bytes())
+}
+
+/// The id of an entry that came without one: the same for every delivery of this entry.
+fn foreign_id(stream: &StreamName, entry: &Entry) -> EventId {
+    let mut content = Vec::new();
+    let mut part = |bytes: &[u8]| {
+        // Lengths in front keep the parts apart, whatever they hold.
+        content.extend_from_slice(&bytes.len().to_be_bytes());
+        content.extend_from_slice(bytes);
+    };
+    part(stream.as_str().as_bytes());
+    part(entry.id().to_string().as_bytes());
+    for (name, value) in entry.fields() {
+        part(name);
+        part(value);
+    }
+    EventId::of_content(&content)
+}
+
+const TYPE: &str = "type";
+const DATA: &str = "data";
+const PREFIX: &str = "sj-";
+const ID: &str = "sj-id";
+const KEY: &str = "sj-key";
+const ATTEMPT: &str = "sj-attempt";
+const ORIGIN: &str = "sj-origin";
+/// More is no event, but something that was put into the stream by mistake.
+pub(super) const FIELDS_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(fields: &[(&'static str, &'static str)]) -> Entry {
+        let fields = fields.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+        Entry::new(EntryId::new(1, 0), fields.collect())
+    }
+
+    fn stream() -> StreamName {
+        StreamName::new("orders").unwrap()
+    }
+
+    #[test]
+    fn fields_stand_in_one_order_and_only_what_is_set_is_written() {
+        let names = |key: Option<String>, trace: Option<&TraceContext>| {
+            let id = EventId::new("e").unwrap();
+            let fields = Envelope::entry("t", vec![("data".into(), "{}".into())], &id, key, trace);
+            fields.into_iter().map(|(name, _)| name).collect::<Vec<_>>()
+        };
+        assert_eq!(names(None, None), ["type", "data", "sj-id"]);
+        let trace = TraceContext::from_ids([1; 16], [2; 8], 1).unwrap();
+        assert_eq!(
+            names(Some("k".into()), Some(&trace)),
+            ["type", "data", "sj-id", "sj-key", "sj-trace"]
+        );
+    }
+
+    #[test]
+    fn an_entry_of_others_has_a_stable_id_of_its_own() {
+        let id = |entry: &Entry| Envelope::of(&stream(), entry).event_id;
+        let one = entry(&[("a", "b"), ("c", "d")]);
+        assert_eq!(id(&one), id(&one.clone()));
+        assert_ne!(id(&one), id(&entry(&[("a", "bc"), ("", "d")])), "parts are kept apart");
+        let elsewhere = Entry::new(EntryId::new(2, 0), one.fields().to_vec());
+        assert_ne!(id(&one), id(&elsewhere));
+        let bad = entry(&[("sj-id", ""), ("sj-attempt", "x"), ("sj-origin", "y")]);
+        let read = Envelope::of(&stream(), &bad);
+        assert_eq!((read.failures, read.origin, read.event_id.as_str().len()), (0, None, 36));
+    }
+
+    #[test]
+    fn two_payloads_and_too_many_fields_are_refused() {
+        assert!(matches!(Envelope::payload(&entry(&[("a", "1")])), Ok(Payload::Fields(_))));
+        assert!(matches!(Envelope::payload(&entry(&[("data", "1")])), Ok(Payload::Json(b"1"))));
+        assert!(Envelope::payload(&entry(&[("data", "1"), ("data", "2")])).is_err());
+        assert!(Envelope::payload(&entry(&[("type", "1"), ("type", "2")])).is_err());
+        let wide = Envelope::payload(&entry(&[("x", ""); 65])).map(|_| ()).unwrap_err();
+        assert!(wide.to_string().contains("65 fields"), "{wide}");
+        let ours = [("x", ""); 64].into_iter().chain([("type", "t"), ("sj-id", "e")]);
+        assert!(Envelope::payload(&entry(&ours.collect::<Vec<_>>())).is_ok());
+    }
+}

@@ -1,0 +1,124 @@
+//! Writing JSON that can be read, and reading it without telling what it holds.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::error::Category;
+use serde_json::{Deserializer, de::SliceRead};
+
+use crate::model::event::DecodeError;
+use crate::model::event::content::VariantContent;
+use crate::model::event::finite::Finite;
+
+/// Writes a value.
+pub(super) fn to_vec<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, serde_json::Error> {
+    let mut text = Vec::with_capacity(BYTES_USUAL);
+    value.serialize(Finite(&mut serde_json::Serializer::new(&mut text)))?;
+    Ok(text)
+}
+
+/// Writes the content of an enum's variant.
+pub(super) fn variant_to_vec<T: Serialize>(value: &T) -> Result<Vec<u8>, serde_json::Error> {
+    let mut text = Vec::with_capacity(BYTES_USUAL);
+    value.serialize(VariantContent(Finite(&mut serde_json::Serializer::new(&mut text))))?;
+    Ok(text)
+}
+
+/// Reads a whole text.
+pub(super) fn from_slice<T: DeserializeOwned>(text: &[u8]) -> Result<T, DecodeError> {
+    serde_json::from_slice(text).map_err(|error| failure(&error))
+}
+
+/// Reads a whole text with a function that drives the deserializer.
+pub(super) fn read<'a, T>(
+    text: &'a [u8],
+    with: impl FnOnce(&mut Deserializer<SliceRead<'a>>) -> Result<T, serde_json::Error>,
+) -> Result<T, DecodeError> {
+    let mut deserializer = Deserializer::from_slice(text);
+    let value = with(&mut deserializer).map_err(|error| failure(&error))?;
+    deserializer.end().map_err(|error| failure(&error))?;
+    Ok(value)
+}
+
+fn failure(error: &serde_json::Error) -> DecodeError {
+    DecodeError::new(described(error))
+}
+
+/// What was wrong and where, without any value: the texts of the library quote what they met.
+pub(super) fn described(error: &serde_json::Error) -> String {
+    let place = format!("line {}, column {}", error.line(), error.column());
+    let text = error.to_string();
+    let text = text.split(" at line ").next().unwrap_or_default();
+    let what = match error.classify() {
+        // These speak of the syntax alone.
+        Category::Syntax | Category::Eof | Category::Io => text.to_owned(),
+        Category::Data => without_value(text),
+    };
+    format!("not the JSON that was expected: {what} ({place})")
+}
+
+fn without_value(text: &str) -> String {
+    let names_no_value = ["missing field `", "duplicate field `"];
+    if names_no_value.iter().any(|start| text.starts_with(start)) {
+        return text.to_owned();
+    }
+    let quotes_a_value = [
+        "invalid type: ",
+        "invalid value: ",
+        "invalid length ",
+        "unknown variant ",
+        "unknown field ",
+    ];
+    let expected = text.rsplit_once(", expected ").filter(|_| {
+        // The value stands in front of the last "expected", which is the library's own.
+        quotes_a_value.iter().any(|start| text.starts_with(start))
+    });
+    match expected {
+        Some((_, expected)) => format!("expected {expected}"),
+        None => "a value is not valid".to_owned(),
+    }
+}
+
+/// Enough for most events without growing.
+const BYTES_USUAL: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Strict {
+        #[expect(dead_code, reason = "only read")]
+        number: u32,
+    }
+
+    #[test]
+    fn errors_tell_place_and_expectation_and_never_a_value() {
+        let cases = [
+            (r#"{"number":"canary"}"#, "expected u32"),
+            (r#"{"number":"canary, expected canary"}"#, "expected u32"),
+            (r#"{"canary":1}"#, "expected `number`"),
+            (r#"{}"#, "missing field `number`"),
+            (r#"{"number":1,"number":2}"#, "duplicate field `number`"),
+            (r#"{"number":1e999}"#, "number out of range"),
+            (r#"{"number":1}x"#, "trailing characters"),
+            (r#"{"number":"#, "EOF"),
+            (r#"{"number":"\ud800"}"#, "hex escape"),
+        ];
+        for (text, expected) in cases {
+            let error = from_slice::<Strict>(text.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(expected) && error.contains("line 1"), "{text}: {error}");
+            assert!(!error.contains("canary"), "{error}");
+        }
+    }
+
+    #[test]
+    fn deep_nesting_and_bad_utf8_are_refused() {
+        let deep = "[".repeat(200);
+        let error = from_slice::<serde_json::Value>(deep.as_bytes()).unwrap_err();
+        assert!(error.to_string().contains("recursion limit"), "{error}");
+        assert!(from_slice::<String>(b"\"\xff\"").is_err());
+    }
+}

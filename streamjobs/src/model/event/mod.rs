@@ -1,0 +1,105 @@
+//! Events: what a user publishes, and how it travels in an entry.
+
+pub(crate) mod codec;
+
+mod content;
+mod envelope;
+mod fields;
+mod finite;
+mod json;
+
+pub(crate) use self::envelope::Envelope;
+pub use self::envelope::Payload;
+
+use thiserror::Error;
+
+use crate::model::cause::BoxError;
+use crate::model::entry::{Entry, Fields};
+
+/// A typed payload that is published to a stream, and that handlers receive.
+///
+/// Derive it beside serde's traits:
+///
+/// ```
+/// use serde::{Deserialize, Serialize};
+/// use streamjobs::Event;
+///
+/// #[derive(Debug, Event, Serialize, Deserialize)]
+/// #[event(stream = "orders", type = "order.placed", key = "customer")]
+/// struct OrderPlaced {
+///     order_id: String,
+///     customer: String,
+/// }
+/// ```
+///
+/// An enum carries a whole flow: one variant for each event type of the stream.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an event",
+    label = "not an event",
+    note = "derive `streamjobs::Event` and serde's `Serialize` and `Deserialize` for it, or take \
+            `streamjobs::Entry` and name the stream with `stream = \"...\"`"
+)]
+pub trait Event: Sized + Send + 'static {
+    /// The stream that events of this type are published to.
+    const STREAM: &'static str;
+    /// Every event type that this Rust type can hold.
+    const TYPES: &'static [&'static str];
+
+    /// The event type of this value.
+    fn event_type(&self) -> &'static str;
+
+    /// The key that keeps related events together, if the event names one.
+    fn key(&self) -> Option<String> {
+        None
+    }
+
+    /// Writes the payload as fields: one `data` field, or flat ones.
+    ///
+    /// # Errors
+    ///
+    /// When the value cannot be written in the event's encoding.
+    fn encode(&self) -> Result<Fields, EncodeError>;
+
+    /// Reads a payload of one of the [types](Self::TYPES), whichever way it was written.
+    ///
+    /// # Errors
+    ///
+    /// When the payload is not what the event type promises.
+    fn decode(event_type: &str, payload: Payload<'_>) -> Result<Self, DecodeError>;
+}
+
+/// Reads an entry as an event.
+pub(crate) fn read<E: Event>(entry: &Entry) -> Result<E, DecodeError> {
+    match entry.event_type() {
+        Some(event_type) => {
+            Envelope::payload(entry).and_then(|payload| E::decode(event_type, payload))
+        }
+        None => Err(DecodeError::new("the entry has no readable `type` field")),
+    }
+}
+
+/// A payload could not be written; nothing was sent.
+#[derive(Debug, Error)]
+#[error("the payload cannot be written as {encoding}")]
+pub struct EncodeError {
+    pub(crate) encoding: &'static str,
+    #[source]
+    pub(crate) source: BoxError,
+}
+
+/// An entry could not be read as the event a handler asked for.
+///
+/// The text says what was expected, never what the payload holds.
+#[derive(Debug, Error)]
+#[error("{message}")]
+pub struct DecodeError {
+    pub(crate) message: String,
+}
+
+impl DecodeError {
+    /// An error with the given text, which must not repeat the payload.
+    #[must_use]
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into() }
+    }
+}

@@ -1,0 +1,20 @@
+//! What the framework is about, without I/O: names, entries, events, outcomes, settings and the
+//! decisions that follow from them. Time and randomness are arguments.
+
+pub mod config;
+pub mod error;
+
+pub(crate) mod backoff;
+pub(crate) mod cause;
+pub(crate) mod entry;
+pub(crate) mod event;
+pub(crate) mod fail_point;
+pub(crate) mod fingerprint;
+pub(crate) mod heartbeat;
+pub(crate) mod mutant;
+pub(crate) mod name;
+pub(crate) mod outcome;
+pub(crate) mod policy;
+pub(crate) mod record;
+pub(crate) mod trace;
+pub(crate) mod version;

@@ -1,0 +1,282 @@
+//! What is done about a job, decided from what happened to it: pure and total.
+
+use std::time::Duration;
+
+use crate::model::cause::bounded_text;
+use crate::model::config::{JobLimits, Unhandled};
+use crate::model::mutant::Mutant;
+use crate::model::outcome::{Outcome, Retry};
+
+/// Why a job became a dead letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Reason {
+    /// It failed as often as it may.
+    Exhausted,
+    /// Its handler said that no retry mends it.
+    Rejected,
+    /// Its entry could not be read; the raw fields are kept.
+    Undecodable,
+    /// It was delivered as often as it may be without ever ending: its processes died.
+    Crashed,
+    /// Its payload was trimmed away before the job ended; whether it was done is unknown.
+    Trimmed,
+    /// The group has no handler for its event type.
+    Unhandled,
+}
+
+impl Reason {
+    /// Every reason, in the order of their declaration.
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Exhausted,
+        Self::Rejected,
+        Self::Undecodable,
+        Self::Crashed,
+        Self::Trimmed,
+        Self::Unhandled,
+    ];
+
+    /// The word that a stored dead letter says.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Exhausted => "exhausted",
+            Self::Rejected => "rejected",
+            Self::Undecodable => "undecodable",
+            Self::Crashed => "crashed",
+            Self::Trimmed => "trimmed",
+            Self::Unhandled => "unhandled",
+        }
+    }
+
+    pub(crate) fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == word)
+    }
+}
+
+/// What is to be done about a delivery.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Verdict {
+    /// The job is done.
+    Acknowledge,
+    /// The job is tried again after the delay.
+    Retry { delay: Duration, error: String },
+    /// The job is not tried again.
+    DeadLetter { reason: Reason, error: Option<String> },
+    /// The job is given up uncounted, at once for others to claim.
+    Release,
+    /// Nothing: another attempt has the job, or shall have it.
+    Leave,
+}
+
+/// Decides about an attempt that ended. `random` is drawn evenly from 0 to 1.
+pub(crate) fn after_attempt(
+    outcome: &Outcome,
+    attempt: u32,
+    limits: &JobLimits,
+    random: f64,
+) -> Verdict {
+    let again = |delay: Duration, error: String| {
+        let error = bounded_text(&error);
+        if attempt >= limits.max_attempts {
+            Verdict::DeadLetter { reason: Reason::Exhausted, error: Some(error) }
+        } else {
+            Verdict::Retry { delay, error }
+        }
+    };
+    let backoff = || limits.backoff.delay(attempt, random);
+    match outcome {
+        Outcome::Failed(_) if Mutant::AckOnError.is_seeded() => Verdict::Acknowledge,
+        Outcome::Undecodable(_) if Mutant::UndecodableSkipped.is_seeded() => Verdict::Acknowledge,
+        Outcome::Done | Outcome::AlreadyDone => Verdict::Acknowledge,
+        Outcome::Failed(error) => match error.asks_for() {
+            Retry::Backoff => again(backoff(), error.text()),
+            Retry::After(delay) => again(delay, error.text()),
+            // However often the job has failed: this was not its doing.
+            Retry::Later(delay) => Verdict::Retry { delay, error: bounded_text(&error.text()) },
+            Retry::Never => Verdict::DeadLetter {
+                reason: Reason::Rejected,
+                error: Some(bounded_text(&error.text())),
+            },
+        },
+        Outcome::Panicked(text) => again(backoff(), format!("the handler panicked: {text}")),
+        Outcome::TimedOut(timeout) => {
+            again(backoff(), format!("the handler ran for longer than {timeout:?}"))
+        }
+        Outcome::Undecodable(error) => Verdict::DeadLetter {
+            reason: Reason::Undecodable,
+            error: Some(bounded_text(&error.to_string())),
+        },
+        Outcome::CutOff => Verdict::Release,
+        Outcome::LeaseLost => Verdict::Leave,
+    }
+}
+
+/// Buries a job that would wait for its back-off, but has more fields than can be handed on.
+pub(crate) fn unless_too_wide(verdict: Verdict, fields: usize, fields_max: usize) -> Verdict {
+    match verdict {
+        Verdict::Retry { error, .. } if fields > fields_max => Verdict::DeadLetter {
+            reason: Reason::Exhausted,
+            error: Some(format!(
+                "{error} (not tried again: the entry has {fields} fields, and at most {fields_max} \
+                 are handed on)"
+            )),
+        },
+        verdict => verdict,
+    }
+}
+
+/// Decides about a delivery before its handler runs: none means that it may run.
+pub(crate) fn before_attempt(delivery_count: u64, max_deliveries: u32) -> Option<Verdict> {
+    (delivery_count > u64::from(max_deliveries)).then(|| Verdict::DeadLetter {
+        reason: Reason::Crashed,
+        error: Some(format!("delivered {} times without an end", delivery_count - 1)),
+    })
+}
+
+/// Decides about a delivery for which the group has no handler.
+pub(crate) fn without_handler(
+    choice: Unhandled,
+    event_type: &str,
+    delivery_count: u64,
+    max_deliveries: u32,
+) -> Verdict {
+    let dead_letter = || Verdict::DeadLetter {
+        reason: Reason::Unhandled,
+        error: Some(bounded_text(&format!("the group has no handler for event type {event_type}"))),
+    };
+    match choice {
+        Unhandled::Acknowledge => Verdict::Acknowledge,
+        Unhandled::DeadLetter => dead_letter(),
+        Unhandled::Leave if delivery_count >= u64::from(max_deliveries) => dead_letter(),
+        Unhandled::Leave => Verdict::Leave,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::backoff::Backoff;
+    use crate::model::event::DecodeError;
+    use crate::model::outcome::JobError;
+
+    const LIMITS: JobLimits = JobLimits {
+        max_attempts: 3,
+        max_deliveries: 5,
+        timeout: None,
+        backoff: Backoff::fixed(Duration::from_secs(7)),
+    };
+
+    fn verdict(outcome: &Outcome, attempt: u32) -> Verdict {
+        after_attempt(outcome, attempt, &LIMITS, 0.5)
+    }
+
+    fn reason(verdict: Verdict) -> Option<Reason> {
+        match verdict {
+            Verdict::DeadLetter { reason, .. } => Some(reason),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn done_is_acknowledged_below_and_at_the_limit() {
+        for attempt in [1, 2, 3, 9] {
+            assert_eq!(verdict(&Outcome::Done, attempt), Verdict::Acknowledge);
+            assert_eq!(verdict(&Outcome::AlreadyDone, attempt), Verdict::Acknowledge);
+        }
+    }
+
+    #[test]
+    fn failures_wait_below_the_limit_and_are_dead_lettered_at_it() {
+        let outcomes = [
+            Outcome::Failed(JobError::retry("no")),
+            Outcome::Panicked("no".into()),
+            Outcome::TimedOut(Duration::from_secs(1)),
+        ];
+        for outcome in &outcomes {
+            for attempt in [1, 2] {
+                assert!(
+                    matches!(verdict(outcome, attempt), Verdict::Retry { delay, .. } if delay.as_secs() == 7)
+                );
+            }
+            assert_eq!(reason(verdict(outcome, 3)), Some(Reason::Exhausted));
+        }
+    }
+
+    #[test]
+    fn a_handler_can_choose_its_delay_but_not_escape_the_limit() {
+        let later = Outcome::Failed(JobError::retry_after(Duration::from_secs(60), "later"));
+        assert!(
+            matches!(verdict(&later, 1), Verdict::Retry { delay, .. } if delay.as_secs() == 60)
+        );
+        assert_eq!(reason(verdict(&later, 3)), Some(Reason::Exhausted));
+    }
+
+    #[test]
+    fn what_is_not_the_jobs_doing_waits_below_at_and_past_the_limit() {
+        let outcome = Outcome::Failed(JobError::later(Duration::from_secs(60), "a deadlock"));
+        for attempt in [1, 3, 4, u32::MAX] {
+            let expected = Duration::from_secs(60);
+            assert!(
+                matches!(verdict(&outcome, attempt), Verdict::Retry { delay, error } if delay == expected && error == "a deadlock")
+            );
+        }
+    }
+
+    #[test]
+    fn dead_and_undecodable_are_dead_lettered_at_once() {
+        assert_eq!(
+            reason(verdict(&Outcome::Failed(JobError::dead("no")), 1)),
+            Some(Reason::Rejected)
+        );
+        assert_eq!(
+            reason(verdict(&Outcome::Undecodable(DecodeError::new("no")), 1)),
+            Some(Reason::Undecodable)
+        );
+    }
+
+    #[test]
+    fn a_cut_off_attempt_is_released_and_a_lost_one_left_alone() {
+        for attempt in [1, 3] {
+            assert_eq!(verdict(&Outcome::CutOff, attempt), Verdict::Release);
+            assert_eq!(verdict(&Outcome::LeaseLost, attempt), Verdict::Leave);
+        }
+    }
+
+    #[test]
+    fn the_delivery_after_the_last_allowed_one_is_dead_lettered_without_running() {
+        assert_eq!(before_attempt(5, 5), None);
+        assert_eq!(before_attempt(6, 5).and_then(reason), Some(Reason::Crashed));
+        assert_eq!(before_attempt(u64::MAX, 5).and_then(reason), Some(Reason::Crashed));
+    }
+
+    #[test]
+    fn unhandled_types_follow_the_choice_of_the_group() {
+        assert_eq!(without_handler(Unhandled::Acknowledge, "t", 1, 5), Verdict::Acknowledge);
+        assert_eq!(
+            reason(without_handler(Unhandled::DeadLetter, "t", 1, 5)),
+            Some(Reason::Unhandled)
+        );
+        assert_eq!(without_handler(Unhandled::Leave, "t", 4, 5), Verdict::Leave);
+        assert_eq!(reason(without_handler(Unhandled::Leave, "t", 5, 5)), Some(Reason::Unhandled));
+    }
+
+    #[test]
+    fn only_a_job_that_would_wait_can_be_too_wide() {
+        let failed = verdict(&Outcome::Failed(JobError::retry("no")), 1);
+        assert_eq!(unless_too_wide(failed.clone(), 9, 9), failed);
+        let Verdict::DeadLetter { reason, error } = unless_too_wide(failed, 10, 9) else {
+            panic!("must be buried")
+        };
+        assert_eq!((reason, error.unwrap().starts_with("no (")), (Reason::Exhausted, true));
+        let done = verdict(&Outcome::Done, 1);
+        assert_eq!(unless_too_wide(done, 10, 9), Verdict::Acknowledge);
+    }
+
+    #[test]
+    fn error_texts_are_escaped_and_cut() {
+        let long = Outcome::Failed(JobError::retry("\u{1b}[31m".repeat(5_000)));
+        let Verdict::Retry { error, .. } = verdict(&long, 1) else { panic!("must wait") };
+        assert!(error.len() <= 4096 && !error.contains('\u{1b}'));
+    }
+}

@@ -1,0 +1,466 @@
+//! Publishing: the application's handle to its streams.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures_util::future::join_all;
+use tracing::{Instrument, Span};
+
+use crate::insight::metrics::{self, SendMetrics, Sending};
+use crate::model::config::Retention;
+use crate::model::entry::{EntryId, Fields};
+use crate::model::error::{ConnectError, PublishError};
+use crate::model::event::Event;
+use crate::model::name::{EventId, NameError, StreamName};
+use crate::model::trace::span::{self, Asking};
+use crate::model::trace::{self, TraceContext};
+use crate::publish::encoded::{self, EncodedEvent, PAYLOAD_BYTES_MAX};
+use crate::store::redis::RedisStore;
+use crate::store::{Store, StoreError};
+
+/// Publishes events, and looks at what became of them.
+///
+/// A client is cheap to clone; clones share one connection, which is opened again by itself when it
+/// breaks. `Debug` never shows the password.
+#[derive(Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Arc<dyn Store>,
+    retention: HashMap<StreamName, Retention>,
+    retention_default: Retention,
+    payload_bytes_max: usize,
+    trace_context: Option<Asking>,
+    metrics: SendMetrics,
+    in_memory: bool,
+}
+
+/// An event that the server has stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// The server's id of the entry.
+    pub entry_id: EntryId,
+    /// The identity of the event.
+    pub event_id: EventId,
+}
+
+impl Client {
+    /// Connects with the default settings.
+    ///
+    /// The address is `redis://`, `rediss://` (with the `tls` feature) or `redis+unix://`, with
+    /// user, password and database as the server needs them.
+    ///
+    /// # Errors
+    ///
+    /// When the address cannot be used, or the server does not answer within 5 seconds.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves nothing behind.
+    pub async fn connect(url: &str) -> Result<Self, ConnectError> {
+        Self::builder(url).connect().await
+    }
+
+    /// Settings for a client.
+    pub fn builder(url: &str) -> ClientBuilder {
+        ClientBuilder {
+            url: url.to_owned(),
+            retention: Vec::new(),
+            retention_default: Retention::default(),
+            payload_bytes_max: PAYLOAD_BYTES_MAX,
+            trace_context: None,
+        }
+    }
+
+    /// Publishes one event under a new event id.
+    ///
+    /// When this returns `Ok`, the server has stored the event, and every group with a handler for
+    /// it will have a job.
+    ///
+    /// # Errors
+    ///
+    /// Certainly not stored, or [unconfirmed](PublishError::is_unconfirmed): then publish it again
+    /// with [`publish_with_id`](Self::publish_with_id) and the id from the error.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves open whether the event is stored.
+    pub async fn publish<E: Event>(&self, event: &E) -> Result<Published, PublishError> {
+        self.publish_with_id(event, EventId::generate()).await
+    }
+
+    /// Publishes one event under the caller's own event id.
+    ///
+    /// Publishing twice under one id stores two entries; guarded handlers do their work once.
+    ///
+    /// # Errors
+    ///
+    /// As [`publish`](Self::publish).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`publish`](Self::publish).
+    pub async fn publish_with_id<E: Event>(
+        &self,
+        event: &E,
+        id: EventId,
+    ) -> Result<Published, PublishError> {
+        self.publish_to(&StreamName::new(E::STREAM)?, event, id).await
+    }
+
+    /// Publishes one event to another stream than its own, such as one of several for each tenant.
+    ///
+    /// Handlers read such streams when the runtime is told so with
+    /// [`read_keys`](crate::RuntimeBuilder::read_keys).
+    ///
+    /// # Errors
+    ///
+    /// As [`publish`](Self::publish).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`publish`](Self::publish).
+    pub async fn publish_to<E: Event>(
+        &self,
+        stream: &StreamName,
+        event: &E,
+        id: EventId,
+    ) -> Result<Published, PublishError> {
+        let span = span::send(stream, 1, Some(&id));
+        let trace = self.trace(&span);
+        let bytes_max = self.inner.payload_bytes_max;
+        let fields = encoded::encode(stream, event, &id, trace.as_deref(), bytes_max);
+        let fields = fields.inspect_err(|_| span::failed(&span, "refused"))?;
+        let store = self.inner.store.as_ref();
+        let sent = Instant::now();
+        let append = store.append_one(stream, self.retention(stream), fields);
+        let answers = [confirm(stream, id, append.instrument(span.clone()).await)];
+        self.note_sent(stream, &answers, sent, &span);
+        let [answer] = answers;
+        answer
+    }
+
+    /// Publishes many events of one type, pipelined: the next are sent while the server works on
+    /// those before them.
+    ///
+    /// There is one answer for each event, in the order of the events, and the server stores them
+    /// in that order. It is not a transaction: some may be stored where others are refused. No
+    /// events make no call.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves open which events are stored.
+    pub async fn publish_all<'e, E, I>(&self, events: I) -> Vec<Result<Published, PublishError>>
+    where
+        E: Event,
+        I: IntoIterator<Item = &'e E>,
+    {
+        let events =
+            events.into_iter().map(|event| (EventId::generate(), event)).collect::<Vec<_>>();
+        self.publish_all_with_ids(events).await
+    }
+
+    /// Publishes many events under the caller's own event ids.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`publish_all`](Self::publish_all).
+    pub async fn publish_all_with_ids<'e, E, I>(
+        &self,
+        events: I,
+    ) -> Vec<Result<Published, PublishError>>
+    where
+        E: Event,
+        I: IntoIterator<Item = (EventId, &'e E)>,
+    {
+        let stream = match StreamName::new(E::STREAM) {
+            Ok(stream) => stream,
+            Err(error) => return events.into_iter().map(|_| Err(error.clone().into())).collect(),
+        };
+        // No iterator of the caller's is held while something is waited for.
+        let events = events.into_iter().collect::<Vec<_>>();
+        if events.is_empty() {
+            return Vec::new();
+        }
+        let span = span::send(&stream, events.len(), None);
+        let trace = self.trace(&span);
+        let entries = events.into_iter().map(|(id, event)| {
+            let bytes_max = self.inner.payload_bytes_max;
+            let fields = encoded::encode(&stream, event, &id, trace.as_deref(), bytes_max)?;
+            Ok((id, fields))
+        });
+        self.send_all(&stream, span, entries).await
+    }
+
+    /// Writes an event as [`publish_with_id`](Self::publish_with_id) would, with this client's limit
+    /// and trace context, and sends nothing.
+    ///
+    /// # Errors
+    ///
+    /// When the payload cannot be written, is too large, or names no stream.
+    pub fn encode<E: Event>(&self, event: &E, id: EventId) -> Result<EncodedEvent, PublishError> {
+        let trace = self.trace(&Span::none());
+        EncodedEvent::encode(event, id, trace.as_deref(), self.inner.payload_bytes_max)
+    }
+
+    /// Publishes events that were written before, each to its own stream: those of one stream
+    /// pipelined and in their order, the streams beside each other.
+    ///
+    /// There is one answer for each event, in the order of the events. It is not a transaction:
+    /// some may be stored where others are refused. No events make no call.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`publish_all`](Self::publish_all).
+    pub async fn publish_encoded(
+        &self,
+        events: Vec<EncodedEvent>,
+    ) -> Vec<Result<Published, PublishError>> {
+        let mut streams = HashMap::<StreamName, (Vec<usize>, Vec<EncodedEvent>)>::new();
+        for (place, event) in events.into_iter().enumerate() {
+            let (places, events) = streams.entry(event.stream().clone()).or_default();
+            places.push(place);
+            events.push(event);
+        }
+        let sending = streams.into_iter().map(async |(stream, (places, events))| {
+            let only = events.first().filter(|_| events.len() == 1);
+            let span = span::send(&stream, events.len(), only.map(EncodedEvent::event_id));
+            let bytes_max = self.inner.payload_bytes_max;
+            let entries = events.into_iter().map(|event| event.within(bytes_max));
+            let answers = self.send_all(&stream, span, entries).await;
+            places.into_iter().zip(answers).collect::<Vec<_>>()
+        });
+        let mut answers = join_all(sending).await.into_iter().flatten().collect::<Vec<_>>();
+        answers.sort_unstable_by_key(|(place, _)| *place);
+        answers.into_iter().map(|(_, answer)| answer).collect()
+    }
+
+    /// Appends to one stream in order, with an answer for each entry.
+    async fn send_all(
+        &self,
+        stream: &StreamName,
+        span: Span,
+        mut entries: impl ExactSizeIterator<Item = Result<(EventId, Fields), PublishError>>,
+    ) -> Vec<Result<Published, PublishError>> {
+        let sent = Instant::now();
+        let mut ids = Vec::with_capacity(entries.len());
+        let sending = async {
+            let mut appender = self.inner.store.appender(stream, self.retention(stream));
+            while entries.len() > 0 {
+                // While the server works on some entries, the next ones are written.
+                let mut step = Vec::with_capacity(PUBLISH_STEP);
+                for entry in entries.by_ref().take(PUBLISH_STEP) {
+                    ids.push(entry.map(|(id, fields)| {
+                        step.push(fields);
+                        id
+                    }));
+                }
+                appender.push(step).await;
+            }
+            appender.finish().await.into_iter()
+        };
+        let mut stored = sending.instrument(span.clone()).await;
+        let lost = || Err(StoreError::Protocol { command: "XADD" });
+        let answer = |id: Result<EventId, PublishError>| {
+            id.and_then(|id| confirm(stream, id, stored.next().unwrap_or_else(lost)))
+        };
+        let answers = ids.into_iter().map(answer).collect::<Vec<_>>();
+        self.note_sent(stream, &answers, sent, &span);
+        answers
+    }
+
+    #[cfg(feature = "testing")]
+    pub(crate) fn in_memory(store: Arc<dyn Store>) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                store,
+                retention: HashMap::new(),
+                retention_default: Retention::default(),
+                payload_bytes_max: PAYLOAD_BYTES_MAX,
+                trace_context: None,
+                metrics: SendMetrics::default(),
+                in_memory: true,
+            }),
+        }
+    }
+
+    /// Whether the streams are in this process' memory, under the executor's own clock.
+    pub(crate) fn is_in_memory(&self) -> bool {
+        self.inner.in_memory
+    }
+
+    pub(crate) fn store(&self) -> &Arc<dyn Store> {
+        &self.inner.store
+    }
+
+    pub(crate) fn retention(&self, stream: &StreamName) -> Retention {
+        self.inner.retention.get(stream).copied().unwrap_or(self.inner.retention_default)
+    }
+
+    /// The trace that what is published now belongs to: the application's, or the job's in which it
+    /// is published.
+    fn trace(&self, span: &Span) -> Option<Arc<TraceContext>> {
+        match &self.inner.trace_context {
+            Some(Asking(ask)) => span.in_scope(|| ask().map(Arc::new)),
+            None => trace::of_job(),
+        }
+    }
+
+    fn note_sent(
+        &self,
+        stream: &StreamName,
+        answers: &[Result<Published, PublishError>],
+        sent: Instant,
+        span: &Span,
+    ) {
+        let outcomes = answers.iter().filter_map(|answer| match answer {
+            Ok(_) => Some(Sending::Ok),
+            Err(PublishError::Rejected { .. }) => Some(Sending::Rejected),
+            Err(PublishError::Unconfirmed { .. }) => Some(Sending::Unconfirmed),
+            // Never sent.
+            Err(_) => None,
+        });
+        self.inner.metrics.stream(stream).sent(outcomes, sent.elapsed());
+        match answers.iter().find_map(|answer| answer.as_ref().err()) {
+            Some(PublishError::Unconfirmed { .. }) => span::failed(span, "unconfirmed"),
+            Some(PublishError::Rejected { .. }) => span::failed(span, "rejected"),
+            Some(_) => span::failed(span, "refused"),
+            None => {}
+        }
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("store", &self.inner.store).finish_non_exhaustive()
+    }
+}
+
+/// Settings of a [`Client`].
+///
+/// `Debug` does not show the address, which may hold a password.
+#[must_use]
+pub struct ClientBuilder {
+    url: String,
+    retention: Vec<(String, Retention)>,
+    retention_default: Retention,
+    payload_bytes_max: usize,
+    trace_context: Option<Asking>,
+}
+
+impl ClientBuilder {
+    /// How long one stream keeps its entries.
+    pub fn retention(mut self, stream: impl Into<String>, retention: Retention) -> Self {
+        self.retention.push((stream.into(), retention));
+        self
+    }
+
+    /// How long streams keep their entries that no [`retention`](Self::retention) names: a history
+    /// of 10,000 entries, never trimming unacknowledged ones, by default.
+    pub fn retention_default(mut self, retention: Retention) -> Self {
+        self.retention_default = retention;
+        self
+    }
+
+    /// The largest event, all fields together, in bytes: 1 MiB by default, at most 256 MiB.
+    ///
+    /// Larger ones are refused before anything is sent.
+    pub fn payload_bytes_max(mut self, bytes: usize) -> Self {
+        self.payload_bytes_max = bytes;
+        self
+    }
+
+    /// How to find the trace that an event belongs to: asked at each call that publishes, within
+    /// its `send` span, for all events of the call. None leaves the event without a trace.
+    ///
+    /// By default, what a handler publishes belongs to the trace of its job (as long as it is
+    /// published in the handler's own task), and anything else to none.
+    ///
+    /// It should be quick, and must not block. `docs/tracing.md` has it for OpenTelemetry.
+    pub fn trace_context(
+        mut self,
+        ask: impl Fn() -> Option<TraceContext> + Send + Sync + 'static,
+    ) -> Self {
+        self.trace_context = Some(Asking(Arc::new(ask)));
+        self
+    }
+
+    /// Connects.
+    ///
+    /// # Errors
+    ///
+    /// When a setting or the address cannot be used, or the server does not answer within 5
+    /// seconds.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves nothing behind.
+    pub async fn connect(self) -> Result<Client, ConnectError> {
+        let store = RedisStore::new(&self.url)?;
+        let client = self.with_store(Arc::new(store.clone()), false)?;
+        store.connect().await?;
+        Ok(client)
+    }
+
+    pub(crate) fn with_store(
+        self,
+        store: Arc<dyn Store>,
+        in_memory: bool,
+    ) -> Result<Client, ConnectError> {
+        metrics::describe();
+        let named = |(name, retention)| Ok((StreamName::new(name)?, retention));
+        let retention = self.retention.into_iter().map(named).collect::<Result<_, NameError>>();
+        let retention = retention.map_err(|error| ConnectError::Setting(error.to_string()))?;
+        if !(1..=PAYLOAD_BYTES_CEILING).contains(&self.payload_bytes_max) {
+            let bytes = self.payload_bytes_max;
+            return Err(ConnectError::Setting(format!(
+                "payload_bytes_max {bytes} is not between 1 and {PAYLOAD_BYTES_CEILING}"
+            )));
+        }
+        Ok(Client {
+            inner: Arc::new(Inner {
+                store,
+                retention,
+                retention_default: self.retention_default,
+                payload_bytes_max: self.payload_bytes_max,
+                trace_context: self.trace_context,
+                metrics: SendMetrics::default(),
+                in_memory,
+            }),
+        })
+    }
+}
+
+impl fmt::Debug for ClientBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientBuilder")
+            .field("retention", &self.retention)
+            .field("payload_bytes_max", &self.payload_bytes_max)
+            .finish_non_exhaustive()
+    }
+}
+
+fn confirm(
+    stream: &StreamName,
+    event_id: EventId,
+    answer: Result<EntryId, StoreError>,
+) -> Result<Published, PublishError> {
+    let error = match answer {
+        Ok(entry_id) => return Ok(Published { entry_id, event_id }),
+        Err(error) => error,
+    };
+    let stream = stream.to_string();
+    match error.is_unconfirmed() {
+        true => Err(PublishError::Unconfirmed { stream, event_id, source: error.into() }),
+        false => Err(PublishError::Rejected { stream, event_id, source: error.into() }),
+    }
+}
+
+/// Events that are written while the server stores as many.
+const PUBLISH_STEP: usize = 256;
+/// Half of what the server takes as one value, so that a dead letter with its notes still fits.
+const PAYLOAD_BYTES_CEILING: usize = 256 * 1024 * 1024;
