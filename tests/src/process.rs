@@ -1,6 +1,7 @@
 //! Another process, for tests of what a crash leaves behind.
 
 use std::collections::VecDeque;
+use std::env;
 use std::ffi::OsStr;
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read};
@@ -182,6 +183,35 @@ impl fmt::Debug for WorkerBuilder {
         let program = self.command.get_program();
         f.debug_struct("WorkerBuilder").field("program", &program).finish_non_exhaustive()
     }
+}
+
+/// Whether this process runs only the test that asks. If not, starts a process that does, and
+/// waits for it.
+///
+/// For tests of what a process has once, such as its recorder of metrics. `module` is the test's
+/// `module_path!()`, `test` its name.
+///
+/// # Panics
+///
+/// If the test fails in its own process, with all it printed.
+#[track_caller]
+pub fn runs_alone(module: &str, test: &str) -> bool {
+    /// Names the test that a process has been started for.
+    const ALONE: &str = "STREAMJOBS_TEST_ALONE";
+    let test = match module.split_once("::") {
+        Some((_, module)) => format!("{module}::{test}"),
+        None => test.to_owned(),
+    };
+    if env::var(ALONE).is_ok_and(|alone| alone == test) {
+        return true;
+    }
+    let mut command = Command::new(env::current_exe().expect("this process has a program"));
+    command.args([&test, "--exact", "--nocapture"]).env(ALONE, &test).stdin(Stdio::null());
+    let output = command.output().expect("a test's program runs");
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    // A name that has no test would pass.
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    false
 }
 
 /// Makes this process end when its parent does, a parent that was killed included.

@@ -26,8 +26,8 @@ struct Guard {
 }
 
 const fn cell(cell: &'static str, says: &'static str) -> Guard {
-    let test = "a_process_may_end_at_any_fail_point_and_nothing_is_lost_or_done_twice";
-    Guard { target: "grid", test, cell: Some(cell), says }
+    let test = "grid::a_process_may_end_at_any_fail_point_and_nothing_is_lost_or_done_twice";
+    Guard { target: "crash", test, cell: Some(cell), says }
 }
 
 const fn test(target: &'static str, test: &'static str, says: &'static str) -> Guard {
@@ -64,7 +64,7 @@ fn guard(mutant: Mutant) -> Guard {
             test("redis", "groups::a_consumer_with_pending_entries_is_never_removed", "pending")
         }
         Mutant::DeadAckedFirst => cell("dead.before_store-Kill", "\"letters\""),
-        Mutant::SweepUntimed => test("loops", "a_moved_clock_steals_nothing", "assertion"),
+        Mutant::SweepUntimed => test("memory", "loops::a_moved_clock_steals_nothing", "assertion"),
         Mutant::GuardApart => cell("guard.after_insert-Kill", "\"lost\""),
         Mutant::GuardByEntry => test(
             "postgres",

@@ -14,6 +14,7 @@ mod actions;
 mod archive;
 mod bounded;
 mod browser;
+mod driver;
 mod live;
 mod pages;
 mod security;

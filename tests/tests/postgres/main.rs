@@ -16,8 +16,10 @@ mod crash;
 mod docs;
 mod durability;
 mod guards;
+mod harness;
 mod letters;
 mod mark;
+mod metrics;
 mod migrate;
 mod once;
 mod outbox;
@@ -25,3 +27,6 @@ mod prune;
 mod redrive;
 mod relay;
 mod rows;
+
+#[path = "../scrape/mod.rs"]
+mod scrape;

@@ -23,6 +23,7 @@ mod faults;
 mod groups;
 mod lease;
 mod log;
+mod metrics;
 mod network;
 mod once;
 mod operate;
@@ -37,4 +38,8 @@ mod server;
 mod services;
 mod shutdown;
 mod tokens;
+mod trace;
 mod workers;
+
+#[path = "../scrape/mod.rs"]
+mod scrape;

@@ -8,7 +8,7 @@ use streamjobs_tests::eventually::eventually;
 use streamjobs_tests::proxy::{FaultProxy, Mode};
 use streamjobs_tests::server::RedisServer;
 
-use crate::DEADLINE;
+use super::DEADLINE;
 
 /// How long to listen before believing that nothing comes.
 const SILENCE: Duration = Duration::from_millis(100);

@@ -7,7 +7,7 @@ use streamjobs_tests::proxy::{FaultProxy, Mode};
 use streamjobs_tests::server::RedisServer;
 use tokio::task::JoinSet;
 
-use crate::DEADLINE;
+use super::DEADLINE;
 
 const INSERT: &str = "INSERT INTO charges VALUES (1)";
 

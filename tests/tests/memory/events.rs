@@ -1,12 +1,5 @@
 //! Events as they are written and read.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    missing_docs,
-    reason = "tests say what is wrong by failing"
-)]
-
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};

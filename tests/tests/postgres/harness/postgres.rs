@@ -9,7 +9,7 @@ use streamjobs_tests::postgres::{Database, PgServer, Role};
 use streamjobs_tests::process::{Worker, is_running};
 use streamjobs_tests::server::ServerError;
 
-use crate::DEADLINE;
+use super::DEADLINE;
 
 /// How long to listen before believing that nothing comes.
 const SILENCE: Duration = Duration::from_millis(100);

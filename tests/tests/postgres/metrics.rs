@@ -1,36 +1,29 @@
 //! One scrape after a scripted history of the Postgres companion, held against its page and against
 //! the history.
 //!
-//! A binary of its own, because a process has one recorder.
-
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    missing_docs,
-    unreachable_pub,
-    reason = "tests say what is wrong by failing"
-)]
+//! The test runs in a process of its own, because a process has one recorder.
 
 use std::time::Duration;
 
 use streamjobs::{Client, EventId, GroupName, Runtime, StreamName, handlers};
 use streamjobs_postgres::{Keep, Postgres, Relay};
 use streamjobs_tests::eventually::eventually_async;
+use streamjobs_tests::process::runs_alone;
 
-#[path = "postgres/app.rs"]
-#[allow(dead_code, reason = "the other tests use more of it")]
-mod app;
-mod scrape;
-
-use app::{App, Charge, DEADLINE, order};
-use scrape::{Scrape, recorder};
+use crate::app::{App, Charge, DEADLINE, order};
+use crate::scrape::{Scrape, recorder};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const TICK: Duration = Duration::from_millis(20);
 
 #[tokio::test]
 async fn one_scrape_shows_every_metric_and_equals_the_history_of_the_run() {
+    if !runs_alone(
+        module_path!(),
+        "one_scrape_shows_every_metric_and_equals_the_history_of_the_run",
+    ) {
+        return;
+    }
     recorder();
     let app = App::start().await;
     let charge = Charge::once();

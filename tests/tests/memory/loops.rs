@@ -1,13 +1,5 @@
 //! The runtime's loops on streams in memory, under a paused clock: hours pass in no time.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    missing_docs,
-    reason = "tests say what is wrong by failing"
-)]
-
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -1,13 +1,4 @@
 //! The harness keeps its own promises.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test that cannot go on ends by panicking"
-)]
-
-mod browser;
 mod held;
 mod postgres;
 mod process;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use streamjobs_tests::eventually::{eventually, eventually_async};
 use streamjobs_tests::process::{Worker, is_running};
 
-use crate::DEADLINE;
+use super::DEADLINE;
 
 #[test]
 fn lines_are_found_whenever_they_were_printed() {

@@ -2,16 +2,6 @@
 //! killed, stands still for two leases, or loses its links. Another process takes over, and the
 //! checker says whether all is as promised.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    clippy::expect_used,
-    missing_docs,
-    reason = "tests say what is wrong by failing"
-)]
-
 mod cell;
 
 use std::collections::VecDeque;

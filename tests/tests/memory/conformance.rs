@@ -1,12 +1,5 @@
 //! The store's contract in memory, on a paused clock.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    missing_docs,
-    reason = "tests say what is wrong by failing"
-)]
-
 use std::sync::Arc;
 
 use streamjobs::__store::conformance::Stage;

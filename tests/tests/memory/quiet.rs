@@ -1,13 +1,6 @@
 //! A group that has nothing to do, on streams in memory under a paused clock: how seldom it is looked
 //! after, and how soon it is noticed that it has something to do again.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    missing_docs,
-    reason = "tests say what is wrong by failing"
-)]
-
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};

@@ -1,8 +1,6 @@
 //! Several processes that look for idle entries of one group, on streams in memory under a paused
 //! clock: one look speaks for all of them, and none comes later for that.
 
-#![allow(clippy::unwrap_used, missing_docs, reason = "tests say what is wrong by failing")]
-
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -1,13 +1,5 @@
 //! Marks of work outside of any database, on streams in memory under a paused clock.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    missing_docs,
-    reason = "tests say what is wrong by failing"
-)]
-
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 

@@ -1,15 +1,6 @@
 //! One scrape after a scripted history, held against the documentation and against the history.
 //!
-//! A binary of its own, because a process has one recorder.
-
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    missing_docs,
-    unreachable_pub,
-    reason = "tests say what is wrong by failing"
-)]
+//! Each test runs in a process of its own, because a process has one recorder.
 
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,14 +11,10 @@ use streamjobs::service::{BoxFuture, Service, ServiceContext};
 use streamjobs::testing::Streams;
 use streamjobs::{Begin, Job, JobError, JobResource, ResultExt, Runtime, handler, handlers};
 use streamjobs_tests::eventually::eventually_async;
+use streamjobs_tests::process::runs_alone;
 
-#[path = "redis/app.rs"]
-#[allow(dead_code, reason = "the tests on a server use more of it")]
-mod app;
-mod scrape;
-
-use app::{App, DEADLINE, Gate, Order, Work, options, order, quick, until};
-use scrape::{Scrape, recorder};
+use crate::app::{App, DEADLINE, Gate, Order, Work, options, order, quick, until};
+use crate::scrape::{Scrape, recorder};
 
 /// Every count of the runtime is in the scrape, over all of its groups.
 fn agrees_with_counters(scrape: &Scrape, counters: &Counters) {
@@ -155,6 +142,12 @@ async fn live(app: &App, id: &str) {
 
 #[tokio::test]
 async fn one_scrape_shows_every_metric_and_equals_the_history_of_the_run() {
+    if !runs_alone(
+        module_path!(),
+        "one_scrape_shows_every_metric_and_equals_the_history_of_the_run",
+    ) {
+        return;
+    }
     recorder();
     let (app, gate) = (App::start().await, Gate::default());
     // A process dies with one entry in hand.
@@ -162,7 +155,7 @@ async fn one_scrape_shows_every_metric_and_equals_the_history_of_the_run() {
     let work = script(&gate);
     // Long enough that a slow machine loses no lease that the script does not take.
     let twice = options().lease(LEASE).max_attempts(NonZeroU32::new(2).unwrap());
-    let builder = Runtime::builder(&app.client).handlers(handlers![app::work, guarded]);
+    let builder = Runtime::builder(&app.client).handlers(handlers![crate::app::work, guarded]);
     let builder = quick(builder.state(work.clone()).group("work", twice));
     let builder = builder.watch_interval(Duration::from_millis(50));
     let builder = builder.group("guarded", options().lease(LEASE)).service(Restless::default());
@@ -317,6 +310,9 @@ struct Tick {}
 
 #[tokio::test(start_paused = true)]
 async fn gauges_go_back_to_nothing_when_a_runtime_is_gone() {
+    if !runs_alone(module_path!(), "gauges_go_back_to_nothing_when_a_runtime_is_gone") {
+        return;
+    }
     recorder();
     let client = Streams::new().client();
     let start = || {

@@ -9,7 +9,7 @@ use streamjobs::{
     Backoff, Entry, EntryId, FromJob, Job, JobError, JobResource, State, handler, handlers,
 };
 
-#[path = "../ui/cases/support.rs"]
+#[path = "../../ui/cases/support.rs"]
 mod support;
 
 use support::{Mailer, OrderPlaced, Tenant, Transaction};
@@ -65,8 +65,8 @@ async fn the_function_is_called_as_it_was_written() {
 #[test]
 fn the_definition_says_where_the_function_stands() {
     let bare = definition::<bare>();
-    assert_eq!((bare.name, bare.module), ("bare", "handlers"));
-    assert!(bare.file.ends_with("tests/handlers.rs"), "{}", bare.file);
+    assert_eq!((bare.name, bare.module), ("bare", "memory::handlers"));
+    assert!(bare.file.ends_with("tests/memory/handlers.rs"), "{}", bare.file);
     assert_eq!(definition::<full>().line, bare.line + 5, "the line of the attribute");
 }
 
@@ -187,8 +187,9 @@ fn a_handler_in_a_function_body_is_found_and_one_that_is_configured_away_is_not(
 fn linked_handlers_and_listed_handlers_are_the_same() {
     let listed = handlers![bare, full, raw, defaults_said_aloud, through_another_path];
     let linked = streamjobs::__private::linked();
-    let linked =
-        linked.iter().filter(|found| listed.iter().any(|handler| handler.name == found.name));
+    let linked = linked
+        .iter()
+        .filter(|found| listed.iter().any(|handler| handler.location() == found.location()));
     let locations = |handler: &HandlerDef| handler.location();
     assert_eq!(
         linked.map(locations).collect::<Vec<_>>(),

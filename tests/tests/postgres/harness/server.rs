@@ -10,7 +10,7 @@ use streamjobs_tests::eventually::eventually;
 use streamjobs_tests::process::{Worker, is_running};
 use streamjobs_tests::server::{DemoServer, RedisServer, ServerError};
 
-use crate::DEADLINE;
+use super::DEADLINE;
 
 #[test]
 fn server_answers_and_is_ours() {

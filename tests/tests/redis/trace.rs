@@ -1,14 +1,5 @@
 //! Trace context in entries, and the spans around publishing, handlers and settlements.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    missing_docs,
-    unreachable_pub,
-    reason = "tests say what is wrong by failing"
-)]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
@@ -23,11 +14,7 @@ use tracing::span::{Attributes, Id, Record};
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 
-#[path = "redis/app.rs"]
-#[allow(dead_code, reason = "the tests on a server use more of it")]
-mod app;
-
-use app::{App, DEADLINE, OtherWork, Work, both, order, quick, until};
+use crate::app::{App, DEADLINE, OtherWork, Work, both, order, quick, until};
 
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
@@ -135,7 +122,7 @@ async fn trace_of_what_a_job_publishes(app: &App, client: &Client) -> Option<Str
         job.client().publish(&Mail {}).await?;
         Ok(())
     });
-    let builder = Runtime::builder(client).handlers(handlers![app::work]);
+    let builder = Runtime::builder(client).handlers(handlers![crate::app::work]);
     let runtime = quick(builder.state(publishing)).start().await.unwrap();
     let entry = ["id", "1", "customer", "alice", "sj-trace", PARENT];
     let entry = ["XADD", "orders", "*", "type", "order.placed"].iter().chain(&entry);
@@ -239,12 +226,12 @@ fn documented(span: &str) -> BTreeSet<String> {
 }
 
 #[handler(group = "work")]
-async fn logging(_order: app::Order, State(OtherWork(work)): State<OtherWork>) {
+async fn logging(_order: crate::app::Order, State(OtherWork(work)): State<OtherWork>) {
     tracing::info!("from within, beside {}", work.count());
 }
 
 #[handler(group = "failing")]
-async fn failing(_order: app::Order) -> Result<(), JobError> {
+async fn failing(_order: crate::app::Order) -> Result<(), JobError> {
     Err::<(), _>("no").dead()
 }
 
@@ -305,7 +292,8 @@ async fn a_hook_that_panics_fails_the_attempt_and_nothing_else() {
     let streams = Streams::new();
     let builder = Client::builder("redis://nowhere").trace_context(|| Some(context()));
     let client = streams.client_with(builder).unwrap();
-    let builder = Runtime::builder(&client).handlers(handlers![app::work]).state(Work::fine());
+    let builder =
+        Runtime::builder(&client).handlers(handlers![crate::app::work]).state(Work::fine());
     let calls = Mutex::new(0);
     let builder = builder.on_process_span(move |_, _| {
         let mut calls = calls.lock().unwrap();

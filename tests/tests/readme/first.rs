@@ -1,19 +1,13 @@
 //! The README's first example, compiled and run as it is printed.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    missing_docs,
-    reason = "tests say what is wrong by failing"
-)]
-
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use streamjobs::{Client, Event, JobError, Runtime, State, handler};
 use streamjobs_tests::eventually::eventually_async;
 use streamjobs_tests::server::RedisServer;
+
+use crate::Stand as Mailer;
 
 // readme: begin
 #[derive(Event, Serialize, Deserialize)]
@@ -28,11 +22,6 @@ async fn email_customer(order: OrderPlaced, State(mailer): State<Mailer>) -> Res
     Ok(mailer.confirm(&order.customer, &order.order_id).await?)
 }
 // readme: end
-
-#[derive(Clone, Default)]
-struct Mailer {
-    sent: Arc<Mutex<Vec<String>>>,
-}
 
 impl Mailer {
     async fn confirm(&self, customer: &str, order_id: &str) -> Result<(), std::io::Error> {
@@ -62,14 +51,14 @@ async fn the_first_example_of_the_readme_sends_its_mail() {
 
 #[test]
 fn the_readme_prints_what_is_run_here() {
-    let printed = include_str!("../../README.md")
+    let printed = include_str!("../../../README.md")
         .split("```rust\n")
         .nth(1)
         .unwrap()
         .split("```")
         .next()
         .unwrap();
-    let run = include_str!("readme.rs")
+    let run = include_str!("first.rs")
         .split("// readme: begin\n")
         .skip(1)
         .filter_map(|part| part.split("// readme: end").next());
@@ -78,7 +67,7 @@ fn the_readme_prints_what_is_run_here() {
 
 #[test]
 fn the_readme_needs_ten_lines_for_the_job() {
-    let printed = include_str!("../../README.md")
+    let printed = include_str!("../../../README.md")
         .split("```rust\n")
         .nth(1)
         .unwrap()

@@ -1,0 +1,21 @@
+//! The framework on streams in memory, most of it under a paused clock: hours pass in no time.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    missing_docs,
+    unreachable_pub,
+    reason = "tests say what is wrong by failing"
+)]
+
+mod conformance;
+mod events;
+mod handlers;
+mod looks;
+mod loops;
+mod once;
+mod quiet;
+mod services;
