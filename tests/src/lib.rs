@@ -27,3 +27,4 @@ pub mod history;
 pub mod process;
 pub mod proof;
 pub mod proxy;
+pub mod seeded;
