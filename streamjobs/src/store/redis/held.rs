@@ -202,8 +202,6 @@ impl Held<'_> {
     }
 }
 
-/// What scripts call an inlet.
-
 /// Acknowledges, whoever owns the entries.
 pub(super) async fn acknowledge(
     link: &Link,
