@@ -52,6 +52,7 @@ fn all_sources() -> Vec<(String, String)> {
         "streamjobs-postgres",
         "examples",
         "peers",
+        "servers",
         "tests",
     ];
     let all = folders.into_iter().flat_map(sources);

@@ -33,12 +33,12 @@ const SOCKET: &str = "redis.sock";
 /// that is installed, else one that is installed now, which one line on standard error announces.
 ///
 /// ```
-/// use streamjobs_tests::server::RedisServer;
+/// use streamjobs_servers::server::RedisServer;
 ///
 /// let server = RedisServer::start()?;
 /// server.command(&["XADD", "orders", "*", "type", "order.placed"]);
 /// assert_eq!(server.length("orders"), 1);
-/// # Ok::<(), streamjobs_tests::server::ServerError>(())
+/// # Ok::<(), streamjobs_servers::server::ServerError>(())
 /// ```
 pub struct RedisServer {
     guardian: Mutex<Guardian>,
@@ -68,7 +68,7 @@ impl RedisServer {
     }
 
     /// As [`url`](Self::url), for something that listens on `port` in front of the server.
-    pub(crate) fn url_at(&self, port: u16) -> String {
+    pub fn url_at(&self, port: u16) -> String {
         match &self.password {
             Some(password) => format!("redis://:{password}@127.0.0.1:{port}"),
             None => format!("redis://127.0.0.1:{port}"),

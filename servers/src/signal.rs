@@ -12,7 +12,7 @@ const DELIVERY: Duration = Duration::from_secs(5);
 ///
 /// It asks the shell, whose `kill` is built in: `unsafe` is forbidden here, a crate for one call
 /// is dear, and slim images carry no `/bin/kill`.
-pub(crate) fn send(pid: u32, signal: &str) {
+pub fn send(pid: u32, signal: &str) {
     let status = Command::new("/bin/sh")
         .args(["-c", "kill -s \"$1\" \"$2\"", "sh", signal, &pid.to_string()])
         .stdin(Stdio::null())
@@ -23,7 +23,7 @@ pub(crate) fn send(pid: u32, signal: &str) {
 }
 
 /// Sends `signal` to all of `pids` that have not ended.
-pub(crate) fn send_all(pids: &[u32], signal: &str) {
+pub fn send_all(pids: &[u32], signal: &str) {
     // Without its standard error it does not say which are gone.
     let _ = Command::new("/bin/sh")
         .args([
@@ -40,29 +40,29 @@ pub(crate) fn send_all(pids: &[u32], signal: &str) {
 }
 
 /// Stops process `pid` in its tracks and returns once it stands still.
-pub(crate) fn freeze(pid: u32) {
+pub fn freeze(pid: u32) {
     send(pid, "STOP");
     // The signal arrives after `kill` returns: without this wait the process might answer still.
     eventually(DELIVERY, "the process is frozen", || state(pid) == Some('T'));
 }
 
 /// Lets process `pid` go on.
-pub(crate) fn thaw(pid: u32) {
+pub fn thaw(pid: u32) {
     send(pid, "CONT");
 }
 
 /// Whether process `pid` exists and has not ended; one that ended but was not waited for has.
-pub(crate) fn is_running(pid: u32) -> bool {
+pub fn is_running(pid: u32) -> bool {
     state(pid).is_some_and(|state| state != 'Z')
 }
 
 /// Whether process `pid` stands still after [`freeze`].
-pub(crate) fn is_frozen(pid: u32) -> bool {
+pub fn is_frozen(pid: u32) -> bool {
     state(pid) == Some('T')
 }
 
 /// The processes that process `pid` has started itself and that have not ended.
-pub(crate) fn children(pid: u32) -> Vec<u32> {
+pub fn children(pid: u32) -> Vec<u32> {
     let is_child = |child: &u32| parent(*child) == Some(pid) && is_running(*child);
     processes().into_iter().filter(is_child).collect()
 }

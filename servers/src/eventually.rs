@@ -22,7 +22,7 @@ const PAUSE: Duration = Duration::from_millis(2);
 ///
 /// ```
 /// use std::time::{Duration, Instant};
-/// use streamjobs_tests::eventually::eventually;
+/// use streamjobs_servers::eventually::eventually;
 ///
 /// let begin = Instant::now();
 /// eventually(Duration::from_secs(5), "the clock moves", || begin.elapsed().as_millis() > 3);
@@ -48,7 +48,7 @@ pub fn eventually(deadline: Duration, what: &str, mut condition: impl FnMut() ->
 ///
 /// ```
 /// use std::time::Duration;
-/// use streamjobs_tests::eventually::eventually_async;
+/// use streamjobs_servers::eventually::eventually_async;
 ///
 /// # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
 /// let begin = tokio::time::Instant::now();

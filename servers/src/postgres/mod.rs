@@ -86,7 +86,7 @@ impl Role {
 /// `postgres` or `nobody`.
 ///
 /// ```
-/// use streamjobs_tests::postgres::PgServer;
+/// use streamjobs_servers::postgres::PgServer;
 ///
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
 /// let database = PgServer::shared().database().await;

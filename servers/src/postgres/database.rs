@@ -86,7 +86,7 @@ impl Database {
     }
 
     /// As [`url`](Self::url), for something that listens on `port` in front of the server.
-    pub(crate) fn url_at(&self, port: u16, role: Role) -> String {
+    pub fn url_at(&self, port: u16, role: Role) -> String {
         url_at(port, role, &self.name)
     }
 
