@@ -13,7 +13,7 @@ use crate::model::error::ConnectError;
 
 /// A checked address. `Debug` and `Display` never show the password.
 #[derive(Clone)]
-pub(super) struct Address {
+pub(crate) struct Address {
     info: ConnectionInfo,
 }
 
@@ -22,7 +22,7 @@ impl Address {
     ///
     /// The texts of its errors are fixed: whatever part of a broken address a text would repeat, it
     /// could be the password.
-    pub(super) fn new(url: &str) -> Result<Self, ConnectError> {
+    pub(crate) fn new(url: &str) -> Result<Self, ConnectError> {
         let read = || {
             check_form(url)?;
             let info = url.into_connection_info().map_err(|error| reason(&error))?;
@@ -33,22 +33,22 @@ impl Address {
     }
 
     /// As whom the server is asked.
-    pub(super) fn user(&self) -> &str {
+    pub(crate) fn user(&self) -> &str {
         self.info.redis_settings().username().unwrap_or("default")
     }
 
     /// Which server it is.
-    pub(super) fn server(&self) -> &ConnectionAddr {
+    pub(crate) fn server(&self) -> &ConnectionAddr {
         self.info.addr()
     }
 
     /// As whom to log in, and to which database.
-    pub(super) fn settings(&self) -> &RedisConnectionInfo {
+    pub(crate) fn settings(&self) -> &RedisConnectionInfo {
         self.info.redis_settings()
     }
 
     /// What makes connections to it. The host's name is resolved at each of them.
-    pub(super) fn client(&self, protocol: ProtocolVersion) -> redis::RedisResult<Client> {
+    pub(crate) fn client(&self, protocol: ProtocolVersion) -> redis::RedisResult<Client> {
         #[cfg(feature = "tls")]
         choose_crypto();
         // Without no-delay, small commands wait for the acknowledgement of the packet before them.
@@ -61,7 +61,7 @@ impl Address {
 }
 
 /// How soon a connection notices that the other end has vanished.
-pub(super) fn keepalive() -> TcpKeepalive {
+pub(crate) fn keepalive() -> TcpKeepalive {
     TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL)
 }
 

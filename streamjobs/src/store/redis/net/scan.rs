@@ -10,14 +10,14 @@ use crate::store::{Delivery, Inlet};
 
 /// Bytes that are no answer, or not the answer that was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Malformed;
+pub(crate) struct Malformed;
 
 type Scanned<T> = Result<T, Malformed>;
 
 /// Looks for the end of one answer in bytes that are still coming in, each of which it looks at
 /// once.
 #[derive(Debug)]
-pub(super) struct Skim {
+pub(crate) struct Skim {
     at: usize,
     /// Elements that have to come before the answer is whole. Those of nested arrays count as well,
     /// so that there is no depth to keep.
@@ -26,12 +26,12 @@ pub(super) struct Skim {
 
 impl Skim {
     /// An answer that begins at the beginning of the bytes.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { at: 0, left: 1 }
     }
 
     /// Where the answer ends, if it does within these bytes: what was there before, and more.
-    pub(super) fn end(&mut self, bytes: &[u8]) -> Scanned<Option<usize>> {
+    pub(crate) fn end(&mut self, bytes: &[u8]) -> Scanned<Option<usize>> {
         while self.left > 0 {
             let Some(head) = Head::at(bytes, self.at)? else { return Ok(None) };
             let (end, more) = match head.element {
@@ -165,12 +165,12 @@ impl<'b> Walk<'b> {
 }
 
 /// Whether the server refused.
-pub(super) fn is_refusal(answer: &[u8]) -> bool {
+pub(crate) fn is_refusal(answer: &[u8]) -> bool {
     answer.first() == Some(&b'-')
 }
 
 /// What a read of one stream delivered. Nothing at all is an answer too: the wait was over.
-pub(super) fn deliveries(answer: &[u8], inlet: Inlet) -> Scanned<Vec<Delivery>> {
+pub(crate) fn deliveries(answer: &[u8], inlet: Inlet) -> Scanned<Vec<Delivery>> {
     let mut walk = Walk { bytes: answer, at: 0 };
     match walk.array()? {
         None | Some(0) => return Ok(Vec::new()),

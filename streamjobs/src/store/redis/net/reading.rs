@@ -4,20 +4,43 @@ use bytes::Bytes;
 use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, RedisResult, Value};
 
-use super::error::{is_wrong_server, refused};
+use super::address::Address;
+use super::dial::{CONNECT_DEADLINE, open_for_reading, within};
+use super::error::{is_wrong_server, refused, unreachable};
+use super::scan;
 use super::wire::Wire;
-use super::{reply, scan};
+use crate::store::redis::reply;
 use crate::store::{Delivery, Inlet, StoreError};
 
-/// A connection that nobody else uses.
-pub(super) enum Reading {
+/// Opens a connection for reads that may wait. Answers also its id on the server, which unblocks it.
+pub(crate) async fn open_reading(address: &Address) -> Result<(Reading, u64), StoreError> {
+    let opening = async {
+        let mut reading = match Wire::open(address).await? {
+            Some(wire) => Reading::Wire(wire),
+            None => Reading::Shared(open_for_reading(address).await?),
+        };
+        let mut identify = Pipeline::with_capacity(1);
+        identify.cmd("CLIENT").arg("ID");
+        let answer = reading.exchange(&identify).await?.pop();
+        let id = answer.map_or(Ok(Value::Nil), Answer::value)?;
+        Ok((reading, id))
+    };
+    let (reading, id) = within(CONNECT_DEADLINE, opening).await.map_err(unreachable)?;
+    match id {
+        Value::ServerError(error) => Err(refused(&error)),
+        id => Ok((reading, reply::number(id, "CLIENT ID")?)),
+    }
+}
+
+/// A connection with one user.
+pub(crate) enum Reading {
     Wire(Wire),
     Shared(MultiplexedConnection),
 }
 
 /// One answer, as it came or as the client crate made it.
 #[derive(Debug)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     Raw(Bytes),
     Value(Value),
 }
@@ -27,7 +50,7 @@ impl Reading {
     /// them.
     ///
     /// Not cancel safe, and of no more use after an error: answers may be on their way.
-    pub(super) async fn exchange(&mut self, pipeline: &Pipeline) -> RedisResult<Vec<Answer>> {
+    pub(crate) async fn exchange(&mut self, pipeline: &Pipeline) -> RedisResult<Vec<Answer>> {
         match self {
             Self::Wire(wire) => {
                 Ok(wire.exchange(pipeline).await?.into_iter().map(Answer::Raw).collect())
@@ -41,7 +64,7 @@ impl Reading {
 }
 
 impl Answer {
-    pub(super) fn value(self) -> RedisResult<Value> {
+    pub(crate) fn value(self) -> RedisResult<Value> {
         match self {
             Self::Raw(bytes) => redis::parse_redis_value(&bytes),
             Self::Value(value) => Ok(value),
@@ -49,7 +72,7 @@ impl Answer {
     }
 
     /// Whether the server says that it is not the one to ask.
-    pub(super) fn is_of_wrong_server(&self) -> bool {
+    pub(crate) fn is_of_wrong_server(&self) -> bool {
         let says_so =
             |value: &Value| matches!(value, Value::ServerError(error) if is_wrong_server(error));
         match self {
@@ -60,7 +83,7 @@ impl Answer {
     }
 
     /// What a read of one stream delivered.
-    pub(super) fn deliveries(
+    pub(crate) fn deliveries(
         self,
         inlet: Inlet,
         command: &'static str,

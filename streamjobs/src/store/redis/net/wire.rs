@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::address::{Address, keepalive};
-use super::connection::set_name;
+use super::dial::set_name;
 use super::scan::Skim;
 
 /// A socket, of whatever kind.
@@ -19,7 +19,7 @@ trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket for S {}
 
 /// A connection with nothing on its way between two exchanges.
-pub(super) struct Wire {
+pub(crate) struct Wire {
     socket: Box<dyn Socket>,
     /// What has come in and was not given out.
     buffer: BytesMut,
@@ -27,7 +27,7 @@ pub(super) struct Wire {
 
 impl Wire {
     /// Connects and logs in; none where only the client crate can, as with TLS.
-    pub(super) async fn open(address: &Address) -> RedisResult<Option<Self>> {
+    pub(crate) async fn open(address: &Address) -> RedisResult<Option<Self>> {
         let Some(socket) = connect(address.server()).await? else { return Ok(None) };
         let mut wire = Self::over(socket);
         let mut login = login(address);
@@ -47,7 +47,7 @@ impl Wire {
     /// Sends commands in one go and waits for an answer to each, as it came.
     ///
     /// Not cancel safe, and of no more use after an error: answers may be on their way.
-    pub(super) async fn exchange(&mut self, pipeline: &Pipeline) -> io::Result<Vec<Bytes>> {
+    pub(crate) async fn exchange(&mut self, pipeline: &Pipeline) -> io::Result<Vec<Bytes>> {
         if !self.buffer.is_empty() {
             // Nobody asked for it, so it would be taken for the answer to something else.
             return Err(io::Error::new(io::ErrorKind::InvalidData, NOT_ASKED_FOR));

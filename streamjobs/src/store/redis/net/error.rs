@@ -6,7 +6,7 @@ use crate::model::cause::bounded_text;
 use crate::store::StoreError;
 
 /// A server's refusal.
-pub(super) fn refused(error: &ServerError) -> StoreError {
+pub(crate) fn refused(error: &ServerError) -> StoreError {
     let (code, text) = (error.code(), error.details().unwrap_or_default());
     let missing = code == "NOGROUP" || (code == "UNBLOCKED" && text.contains("no longer exists"));
     if missing {
@@ -19,18 +19,18 @@ pub(super) fn refused(error: &ServerError) -> StoreError {
 }
 
 /// Nothing was sent.
-pub(super) fn unreachable(error: RedisError) -> StoreError {
+pub(crate) fn unreachable(error: RedisError) -> StoreError {
     StoreError::Unreachable(Box::new(error))
 }
 
 /// Something was sent, or may have been.
-pub(super) fn answer_lost(error: RedisError) -> StoreError {
+pub(crate) fn answer_lost(error: RedisError) -> StoreError {
     StoreError::AnswerLost(Box::new(error))
 }
 
 /// Whether this server is not the one to ask, now or any more: the address has to be resolved
 /// again, which finds the new master after a failover.
-pub(super) fn is_wrong_server(error: &ServerError) -> bool {
+pub(crate) fn is_wrong_server(error: &ServerError) -> bool {
     match error.code() {
         "READONLY" | "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "MOVED" => true,
         "UNBLOCKED" => error.details().is_some_and(|text| text.contains("instance state changed")),
