@@ -8,18 +8,18 @@ use sqlx::{PgConnection, Row as _};
 use streamjobs::{Client, EncodedEvent, StreamName};
 use tokio::time::timeout;
 
-use super::troubles::{Row, Sent, Settled, Troubles};
+use super::failing::{BatchOutcome, FailingStreams, OutboxRow, Sent};
 use crate::postgres::Postgres;
 use crate::schema::READ_COMMITTED;
 use crate::{fault, metrics, text};
 
 /// Moves rows to their streams.
 #[derive(Debug)]
-pub(super) struct Mover {
+pub(super) struct OutboxMover {
     postgres: Postgres,
     client: Client,
     batch: u32,
-    troubles: Troubles,
+    failing: FailingStreams,
 }
 
 /// What came of a round.
@@ -48,20 +48,20 @@ impl Round {
 
 /// What was found, in the order of the ids.
 #[derive(Default)]
-struct Found {
-    rows: Vec<Row>,
+struct OutboxBatch {
+    rows: Vec<OutboxRow>,
     unreadable: Vec<(i64, String)>,
     more: bool,
 }
 
-impl Mover {
+impl OutboxMover {
     pub(super) fn new(postgres: Postgres, client: Client, batch: u32) -> Self {
-        Self { postgres, client, batch, troubles: Troubles::default() }
+        Self { postgres, client, batch, failing: FailingStreams::default() }
     }
 
     /// When a stream is tried again that is left alone at present.
     pub(super) fn next(&self) -> Option<Duration> {
-        self.troubles.next(Instant::now())
+        self.failing.next(Instant::now())
     }
 
     /// Moves at most a batch.
@@ -92,27 +92,27 @@ impl Mover {
         if !self.elect(transaction).await? {
             return Ok(Round { elsewhere: true, ..Round::default() });
         }
-        let Found { rows, unreadable, more } = self.find(transaction).await?;
+        let OutboxBatch { rows, unreadable, more } = self.find(transaction).await?;
         let found = rows.len();
-        let rows = self.troubles.choose(rows);
+        let rows = self.failing.choose(rows);
         let more = more || rows.len() < found;
         if began.elapsed() > SEND_WITHIN {
             return Ok(Round { more: true, ..Round::default() });
         }
-        let mut settled = self.publish(rows).await;
-        settled.refused.extend(unreadable);
-        for (_, why) in &mut settled.refused {
+        let mut outcome = self.publish(rows).await;
+        outcome.refused.extend(unreadable);
+        for (_, why) in &mut outcome.refused {
             // It may name what stands in the row, which need not be text that a column takes.
             *why = text::plain(why, WHY_BYTES_MAX);
         }
-        self.forget(transaction, &settled).await?;
-        self.report(&settled);
+        self.forget(transaction, &outcome).await?;
+        self.report(&outcome);
         Ok(Round {
             elsewhere: false,
-            stored: settled.stored.len(),
-            left: settled.left,
-            refused: settled.refused.len(),
-            failed: settled.failed.len(),
+            stored: outcome.stored.len(),
+            left: outcome.left,
+            refused: outcome.refused.len(),
+            failed: outcome.failed.len(),
             more,
         })
     }
@@ -125,63 +125,63 @@ impl Mover {
             .await
     }
 
-    async fn find(&self, transaction: &mut PgConnection) -> Result<Found, sqlx::Error> {
-        let blocked = self.troubles.blocked(Instant::now());
+    async fn find(&self, transaction: &mut PgConnection) -> Result<OutboxBatch, sqlx::Error> {
+        let blocked = self.failing.blocked(Instant::now());
         let rows = sqlx::query(self.postgres.schema().sql(FIND))
             .bind(i64::from(self.batch))
             .bind(blocked)
             .bind(BATCH_BYTES_MAX)
             .fetch_all(transaction)
             .await?;
-        let mut found = Found::default();
+        let mut found = OutboxBatch::default();
         let count = rows.len();
         for row in rows {
             let (id, due) = (row.try_get::<i64, _>(0)?, row.try_get::<i64, _>(1)?);
             let cut = usize::try_from(due).is_ok_and(|due| due > count);
             found.more = cut || due >= i64::from(self.batch);
             match read(&row) {
-                Ok(event) => found.rows.push(Row { id, event }),
+                Ok(event) => found.rows.push(OutboxRow { id, event }),
                 Err(why) => found.unreadable.push((id, why)),
             }
         }
         Ok(found)
     }
 
-    async fn publish(&mut self, rows: Vec<Row>) -> Settled {
+    async fn publish(&mut self, rows: Vec<OutboxRow>) -> BatchOutcome {
         let sent = rows.iter().map(Sent::of).collect::<Vec<_>>();
         let events = rows.into_iter().map(|row| row.event).collect();
         let answers = match timeout(PUBLISH_MAX, self.client.publish_encoded(events)).await {
             Ok(answers) => answers.into_iter().map(|answer| answer.map(drop)).collect(),
             Err(_) => sent.iter().map(|sent| Err(sent.unanswered())).collect::<Vec<_>>(),
         };
-        self.troubles.settle(sent, answers, Instant::now(), fastrand::f64())
+        self.failing.record(sent, answers, Instant::now(), fastrand::f64())
     }
 
     async fn forget(
         &self,
         transaction: &mut PgConnection,
-        settled: &Settled,
+        outcome: &BatchOutcome,
     ) -> Result<(), sqlx::Error> {
         let schema = self.postgres.schema();
-        if !settled.stored.is_empty() {
-            let delete = sqlx::query(schema.sql(FORGET)).bind(&settled.stored);
+        if !outcome.stored.is_empty() {
+            let delete = sqlx::query(schema.sql(FORGET)).bind(&outcome.stored);
             delete.execute(&mut *transaction).await?;
         }
-        if !settled.refused.is_empty() {
-            let (ids, whys): (Vec<_>, Vec<_>) = settled.refused.iter().cloned().unzip();
+        if !outcome.refused.is_empty() {
+            let (ids, whys): (Vec<_>, Vec<_>) = outcome.refused.iter().cloned().unzip();
             let refuse = sqlx::query(schema.sql(REFUSE)).bind(ids).bind(whys);
             refuse.execute(transaction).await?;
         }
         Ok(())
     }
 
-    fn report(&self, settled: &Settled) {
-        for (stream, stored) in &settled.by_stream {
+    fn report(&self, outcome: &BatchOutcome) {
+        for (stream, stored) in &outcome.by_stream {
             metrics::outbox_relayed(stream, *stored);
         }
-        for (stream, error) in &settled.failed {
+        for (stream, error) in &outcome.failed {
             metrics::outbox_failed(stream);
-            if self.troubles.is_new(stream) {
+            if self.failing.is_new(stream) {
                 let cause = std::error::Error::source(error).map(ToString::to_string);
                 tracing::warn!(
                     %stream,
@@ -191,10 +191,10 @@ impl Mover {
                 );
             }
         }
-        for stream in &settled.healed {
+        for stream in &outcome.recovered {
             tracing::info!(%stream, "events of the outbox are taken by their stream again");
         }
-        for (row, why) in &settled.refused {
+        for (row, why) in &outcome.refused {
             metrics::outbox_refused();
             tracing::error!(row, why, "a row of the outbox can never be published; it is kept");
         }

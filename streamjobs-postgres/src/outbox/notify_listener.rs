@@ -10,12 +10,12 @@ use tokio::time::sleep;
 
 /// A listening connection, as long as there is one. Nothing depends on it but how soon, so a pool
 /// that has no second connection keeps its only one for moving.
-pub(super) struct Ears {
+pub(super) struct NotifyListener {
     pool: PgPool,
     listener: Option<PgListener>,
 }
 
-impl Ears {
+impl NotifyListener {
     pub(super) fn new(pool: PgPool) -> Self {
         Self { pool, listener: None }
     }
@@ -24,7 +24,7 @@ impl Ears {
     /// what was committed before that is not told. Where it cannot listen it returns after a moment.
     ///
     /// Cancel safe.
-    pub(super) async fn hear(&mut self) {
+    pub(super) async fn notified(&mut self) {
         if self.pool.options().get_max_connections() < 2 {
             return std::future::pending().await;
         }
@@ -39,7 +39,7 @@ impl Ears {
             let error = heard.err().map(|error| error.to_string());
             tracing::debug!(error, "not told of what is published; looking instead");
             self.close();
-            sleep(AGAIN).await;
+            sleep(RELISTEN_AFTER).await;
         }
     }
 
@@ -61,9 +61,11 @@ impl Ears {
     }
 }
 
-impl fmt::Debug for Ears {
+impl fmt::Debug for NotifyListener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ears").field("listening", &self.listener.is_some()).finish_non_exhaustive()
+        f.debug_struct("NotifyListener")
+            .field("listening", &self.listener.is_some())
+            .finish_non_exhaustive()
     }
 }
 
@@ -76,7 +78,7 @@ async fn listen(pool: &PgPool) -> Result<PgListener, sqlx::Error> {
 }
 
 /// How long to wait before trying to listen again.
-const AGAIN: Duration = Duration::from_secs(1);
+const RELISTEN_AFTER: Duration = Duration::from_secs(1);
 /// More is drained in the next round.
 const DRAINED_MAX: usize = 10_000;
 /// What publishers notify.

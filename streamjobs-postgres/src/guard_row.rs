@@ -11,35 +11,35 @@ use crate::postgres::Postgres;
 
 /// A note that stands in the way.
 #[derive(Debug)]
-pub(crate) struct Found {
+pub(crate) struct GuardRow {
     pub(crate) done: bool,
     /// The hash of the payload that it was written for.
     pub(crate) hash: Vec<u8>,
     /// How long until one that is not done may be taken over.
-    pub(crate) rest: Duration,
+    pub(crate) remaining: Duration,
 }
 
-impl Found {
-    pub(crate) async fn look(
+impl GuardRow {
+    pub(crate) async fn load(
         postgres: &Postgres,
         group: &GroupName,
         key: &str,
         executor: impl PgExecutor<'_>,
     ) -> Result<Option<Self>, sqlx::Error> {
-        let row = sqlx::query_as::<_, (bool, Vec<u8>, i64)>(postgres.schema().sql(LOOK))
+        let row = sqlx::query_as::<_, (bool, Vec<u8>, i64)>(postgres.schema().sql(LOAD))
             .bind(group.as_str())
             .bind(key)
             .fetch_optional(executor)
             .await?;
-        Ok(row.map(|(done, hash, rest)| {
-            let rest = Duration::from_millis(u64::try_from(rest).unwrap_or(0));
-            Self { done, hash, rest }
+        Ok(row.map(|(done, hash, milliseconds)| {
+            let remaining = Duration::from_millis(u64::try_from(milliseconds).unwrap_or(0));
+            Self { done, hash, remaining }
         }))
     }
 }
 
 /// Tells that an event is skipped as done whose payload is another one.
-pub(crate) fn mismatch(job: &Job) {
+pub(crate) fn report_mismatch(job: &Job) {
     metrics::payload_mismatch(job.stream(), job.group());
     warn!(
         stream = %job.stream(), group = %job.group(), entry_id = %job.entry_id(),
@@ -48,7 +48,7 @@ pub(crate) fn mismatch(job: &Job) {
     );
 }
 
-const LOOK: &str = "\
+const LOAD: &str = "\
 SELECT done_at IS NOT NULL, payload_hash,
        COALESCE(ceil(extract(epoch FROM expires_at - clock_timestamp()) * 1000), 0)::bigint
 FROM streamjobs.once
