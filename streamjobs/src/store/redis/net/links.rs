@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
@@ -16,6 +16,7 @@ use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
 use super::address::Address;
+use super::capabilities::Capabilities;
 use super::dial::{Opened, open_shared};
 use super::error::{answer_lost, is_wrong_server, refused, unreachable};
 use crate::store::StoreError;
@@ -82,6 +83,8 @@ struct Live {
     /// connection that is known to be gone.
     closed: CancellationToken,
     generation: u64,
+    /// What was learned when it was opened. Empty where the server refused to say.
+    capabilities: Arc<OnceLock<Capabilities>>,
 }
 
 /// No attempt is made to connect until then.
@@ -137,6 +140,25 @@ impl Link {
         Ok(Pinned { live: self.live().await?, link: self.clone() })
     }
 
+    /// What the server at the other end can do, without a request where it said so when the
+    /// connection was opened.
+    pub(crate) async fn capabilities(&self) -> Result<Capabilities, StoreError> {
+        let pinned = self.pinned().await?;
+        let known = Arc::clone(&pinned.live.capabilities);
+        if let Some(capabilities) = known.get() {
+            return Ok(capabilities.clone());
+        }
+        let mut request = Pipeline::with_capacity(1);
+        request.add_command(Capabilities::request());
+        match pinned.pipeline(&request).await?.pop() {
+            Some(Value::ServerError(error)) => Err(refused(&error)),
+            answer => {
+                let learned = Capabilities::from_answer(answer.unwrap_or(Value::Nil))?;
+                Ok(known.get_or_init(|| learned).clone())
+            }
+        }
+    }
+
     async fn live(&self) -> Result<Live, StoreError> {
         let opening = {
             let mut state = self.inner.lock();
@@ -178,7 +200,7 @@ impl Inner {
         let mut state = self.lock();
         state.opening = None;
         match opened {
-            Ok(Opened { connection, closed }) => {
+            Ok(Opened { connection, closed, capabilities }) => {
                 state.generation += 1;
                 state.failures = 0;
                 // A server that hangs up at once is not asked again at once.
@@ -186,7 +208,9 @@ impl Inner {
                     until: Instant::now() + pause(1, fastrand::f64()),
                     cause: "the connection broke as soon as it was open".to_owned(),
                 });
-                let live = Live { connection, closed, generation: state.generation };
+                let capabilities = capabilities.map_or_else(OnceLock::new, OnceLock::from).into();
+                let generation = state.generation;
+                let live = Live { connection, closed, generation, capabilities };
                 state.live = Some(live.clone());
                 Ok(live)
             }
@@ -220,7 +244,12 @@ impl Inner {
 
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.inner.address, f)
+        let state = self.inner.lock();
+        let live = state.live.as_ref();
+        f.debug_struct("Link")
+            .field("address", &self.inner.address)
+            .field("capabilities", &live.and_then(|live| live.capabilities.get()))
+            .finish_non_exhaustive()
     }
 }
 
@@ -242,6 +271,11 @@ const PAUSE_AUTHENTICATION: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
+    use bytes::BytesMut;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::super::scan::FrameScanner;
     use super::*;
 
     #[test]
@@ -250,6 +284,49 @@ mod tests {
         assert_eq!(pause(1, 1.0), Duration::from_millis(400));
         assert_eq!(pause(u32::MAX, 1.0), PAUSE_MAX);
         assert!(pause(0, 0.0) >= Duration::from_millis(200));
+    }
+
+    /// Answers one connection's requests as a server of this version does, until it is pinged.
+    async fn serve(listener: &TcpListener, version: &str) {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let info = format!("redis_version:{version}\r\n");
+        let info = format!("${}\r\n{info}\r\n", info.len());
+        let mut asked = BytesMut::new();
+        loop {
+            while let Some(end) = FrameScanner::new().end(&asked).unwrap() {
+                let request = String::from_utf8(asked.split_to(end).to_vec()).unwrap();
+                let answer = match request.split("\r\n").nth(2).unwrap() {
+                    "PING" => return,
+                    "INFO" => info.as_str(),
+                    _ => "+OK\r\n",
+                };
+                socket.write_all(answer.as_bytes()).await.unwrap();
+            }
+            socket.read_buf(&mut asked).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn each_connection_learns_anew_what_the_server_can_do() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let link = Link::new(Address::new(&format!("redis://127.0.0.1:{port}")).unwrap());
+        assert!(format!("{link:?}").contains("capabilities: None"));
+        let asking = async {
+            for version in ["7.0.15", "8.8.0"] {
+                link.inner.lock().pause = None;
+                let release = link.capabilities().await.unwrap().release.unwrap();
+                assert_eq!(release.to_string(), format!("Redis {version}"));
+                assert!(format!("{link:?}").contains(version));
+                link.command(&redis::cmd("PING")).await.unwrap_err();
+                assert!(format!("{link:?}").contains("capabilities: None"));
+            }
+        };
+        let serving = async {
+            serve(&listener, "7.0.15").await;
+            serve(&listener, "8.8.0").await;
+        };
+        tokio::join!(asking, serving);
     }
 
     #[tokio::test]
