@@ -20,10 +20,10 @@ const LAYERS: [&[&str]; 7] =
 /// The layers of the Postgres crate, as ARCHITECTURE.md draws them. Those of the last one are what
 /// users call, and know nothing of each other.
 const POSTGRES_LAYERS: [&[&str]; 5] = [
-    &["fault", "key", "limits", "metrics", "schema", "text", "time"],
+    &["backoff", "fault", "key", "limits", "metrics", "schema", "text", "time"],
     &["migrate"],
     &["postgres"],
-    &["note"],
+    &["guard_row"],
     &["archive", "letters", "mark", "once", "outbox", "prune"],
 ];
 
