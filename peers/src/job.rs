@@ -1,4 +1,4 @@
-//! The job that everybody does, and how its end is noticed.
+//! The job that all peers run, and the counter that notices the last one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -17,7 +17,7 @@ pub(crate) struct Order {
     note: String,
 }
 
-/// So many jobs, numbered from zero.
+/// `jobs` jobs, numbered from zero.
 pub(crate) fn orders(jobs: usize) -> Vec<Order> {
     let order = |number| Order {
         number,
@@ -28,7 +28,7 @@ pub(crate) fn orders(jobs: usize) -> Vec<Order> {
     (0..jobs).map(order).collect()
 }
 
-/// Counts jobs that have run, each once however often it runs, and tells when all have.
+/// Counts jobs that have run, each once even if it runs twice, and notifies when all have.
 #[derive(Clone, Debug)]
 pub(crate) struct Counter(Arc<State>);
 
@@ -42,7 +42,7 @@ struct State {
 }
 
 impl Counter {
-    /// Waits for these jobs, whose numbers follow each other.
+    /// Counts these jobs, whose numbers are consecutive.
     pub(crate) fn of(orders: &[Order]) -> Self {
         Self(Arc::new(State {
             first: orders.first().map_or(0, |order| order.number),
@@ -52,17 +52,17 @@ impl Counter {
         }))
     }
 
-    /// This job has run.
+    /// Records that a job has run.
     pub(crate) fn add(&self, order: &Order) {
         let state = &self.0;
-        let place = order.number.checked_sub(state.first);
-        let Some(ran) = place.and_then(|place| state.ran.get(place)) else { return };
+        let index = order.number.checked_sub(state.first);
+        let Some(ran) = index.and_then(|index| state.ran.get(index)) else { return };
         if !ran.swap(true, Ordering::Relaxed) && state.left.fetch_sub(1, Ordering::AcqRel) == 1 {
             state.reached.notify_one();
         }
     }
 
-    /// Returns when all have run. One task may wait.
+    /// Returns when all jobs have run. One task may wait.
     pub(crate) async fn reached(&self) {
         self.0.reached.notified().await;
     }

@@ -1,8 +1,8 @@
-//! How many jobs a second streamjobs does beside other libraries on Redis.
+//! Jobs per second of streamjobs and of other job libraries on Redis.
 //!
-//! `cargo run --release --manifest-path peers/Cargo.toml`; `-- sea` for the peers whose name begins
-//! so, `-- --rounds 1 --events 10000` for fewer rounds and jobs. The peers alternate, each
-//! measurement on a private server; the table has medians, least and most.
+//! `cargo run --release --manifest-path peers/Cargo.toml`. `-- sea` selects the peers whose name
+//! begins with "sea"; `-- --rounds 1 --events 10000` runs fewer rounds and jobs. The peers
+//! alternate, each measurement on a private server. The table has median, minimum and maximum.
 
 mod job;
 mod measure;
@@ -24,7 +24,7 @@ const SCENARIOS: [(&str, Work); 3] = [
     ("drain, 1,000 at once", Work::Drain(1_000)),
 ];
 
-/// What the command line says.
+/// The arguments of the command line.
 struct Settings {
     only: Option<String>,
     rounds: usize,
@@ -59,7 +59,7 @@ fn main() -> Result<ExitCode, Failure> {
     let settings = Settings::read()?;
     let wanted = Peer::ALL.into_iter().filter(|peer| settings.wants(*peer)).collect::<Vec<_>>();
     if wanted.is_empty() {
-        println!("no peer's name begins with {:?}", settings.only.unwrap_or_default());
+        println!("no peer has a name that begins with {:?}", settings.only.unwrap_or_default());
         return Ok(ExitCode::from(2));
     }
     let began = Instant::now();
@@ -68,18 +68,18 @@ fn main() -> Result<ExitCode, Failure> {
     println!("{} jobs of about 150 bytes, {} rounds", settings.jobs, settings.rounds);
     let table = measure_all(&settings, &wanted);
     println!("\n{}", table.text(versions::version));
-    println!("\nIt took {} s, load after {}", began.elapsed().as_secs(), versions::load());
+    println!("\nfinished in {} s, load after {}", began.elapsed().as_secs(), versions::load());
     Ok(ExitCode::SUCCESS)
 }
 
-/// Every scenario with all peers in turn, who begin one after the other. A peer that fails is not
-/// asked again in that scenario.
+/// Measures every scenario with all peers in turn. Each round starts with the next peer. A peer that
+/// fails is left out of the rest of the scenario.
 fn measure_all(settings: &Settings, wanted: &[Peer]) -> Table {
     let cells = || SCENARIOS.iter().map(|_| Cell::default()).collect();
     let rows = wanted.iter().map(|peer| (*peer, cells())).collect::<Vec<_>>();
     let mut table = Table { scenarios: SCENARIOS.map(|(name, _)| name).to_vec(), rows };
-    for (place, (name, work)) in SCENARIOS.into_iter().enumerate() {
-        // A small round before the others warms up and counts for nothing.
+    for (column, (name, work)) in SCENARIOS.into_iter().enumerate() {
+        // A small round warms up and is not counted.
         for peer in wanted.iter().filter(|peer| peer.takes_part(work)) {
             let _warm = measure::rate(*peer, work, settings.jobs.div_ceil(10));
         }
@@ -87,7 +87,7 @@ fn measure_all(settings: &Settings, wanted: &[Peer]) -> Table {
             let first = round % table.rows.len();
             let (late, early) = table.rows.split_at_mut(first);
             for (peer, cells) in early.iter_mut().chain(late) {
-                let Some(cell) = cells.get_mut(place) else { continue };
+                let Some(cell) = cells.get_mut(column) else { continue };
                 if cell.failed() || !peer.takes_part(work) {
                     continue;
                 }

@@ -3,26 +3,26 @@
 use std::io::{self, BufRead, BufReader};
 use std::net::TcpListener;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
 use crate::peers::Failure;
 
-/// How long a server may take until it answers.
+/// How long a server may take to answer.
 const READY: Duration = Duration::from_secs(10);
 
-/// The programs that serve. The last two are what Debian's tools packages call the same program.
+/// Names of the server program. Debian's tools packages install it under the last two.
 const NAMES: [&str; 4] = ["redis-server", "valkey-server", "redis-check-rdb", "valkey-check-rdb"];
 
-/// Starts the server, says its process id, and ends it with its folder when the input ends: when
-/// the benchmark wants it, and however the benchmark itself ends.
+/// Starts the server, prints its process id, and kills it and removes its folder when the input is
+/// closed, which also happens when the benchmark crashes.
 const GUARD: &str = r#"trap '' INT; dir=$1; shift
 "$@" >/dev/null & echo $!
 read -r line; kill -9 $!; wait; rm -r "$dir""#;
 
-/// A server on a free port of 127.0.0.1 that keeps nothing on disk and ends when this is dropped.
+/// A server on a free port of 127.0.0.1, without persistence. It stops when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Server {
     guard: Child,
@@ -36,7 +36,7 @@ impl Server {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let dir = env::temp_dir().join(format!("streamjobs-peers-{}-{port}", std::process::id()));
         fs::create_dir_all(&dir)?;
-        // The server's program goes by the name it is called with.
+        // The program decides by its name whether it is a server.
         let program = dir.join("redis-server");
         symlink(found, &program)?;
         let mut command = Command::new("sh");
@@ -53,12 +53,12 @@ impl Server {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// As the server tells it, with its name.
+    /// The product and the version that the server reports.
     pub(crate) fn version(&self) -> &str {
         &self.version
     }
 
-    /// Waits until what listens on the port is our own process, and asks for its version.
+    /// Waits until the process on the port is the one that was started, and reads its version.
     fn ready(&mut self) -> Result<(), Failure> {
         let output = self.guard.stdout.take().ok_or("the server's guard has no output")?;
         let mut pid = String::new();
@@ -87,7 +87,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         drop(self.guard.stdin.take());
-        // Nothing more can be done if it fails.
+        // There is no way to handle a failure here.
         let _ended = self.guard.wait();
     }
 }
@@ -97,21 +97,17 @@ fn field<'i>(info: &'i str, name: &str) -> Option<&'i str> {
     info.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix(':'))
 }
 
-/// The program that the environment names, else one that is installed.
+/// The program that `STREAMJOBS_REDIS_SERVER` names, else one on the `PATH`.
 fn find() -> io::Result<PathBuf> {
     if let Some(path) = env::var_os("STREAMJOBS_REDIS_SERVER").filter(|path| !path.is_empty()) {
         return std::path::absolute(path);
     }
     let path = env::var_os("PATH").unwrap_or_default();
     let folders = env::split_paths(&path).collect::<Vec<_>>();
-    let place =
-        |name: &&str| folders.iter().map(|folder| folder.join(name)).find(|path| is_file(path));
-    NAMES.iter().find_map(place).ok_or_else(|| {
+    let installed =
+        |name: &&str| folders.iter().map(|folder| folder.join(name)).find(|path| path.is_file());
+    NAMES.iter().find_map(installed).ok_or_else(|| {
         let advice = "no redis-server: install redis-tools, or set STREAMJOBS_REDIS_SERVER";
         io::Error::new(io::ErrorKind::NotFound, advice)
     })
-}
-
-fn is_file(path: &Path) -> bool {
-    path.is_file()
 }

@@ -1,8 +1,8 @@
-//! What was measured, as a table for people.
+//! The results as a Markdown table.
 
 use crate::peers::{Failure, Peer};
 
-/// What one peer did in one scenario.
+/// The results of one peer in one scenario.
 #[derive(Debug, Default)]
 pub(crate) struct Cell {
     rates: Vec<f64>,
@@ -39,7 +39,7 @@ impl Cell {
     }
 }
 
-/// Peers and what each did in each scenario.
+/// The results of all peers, one cell for each scenario.
 #[derive(Debug)]
 pub(crate) struct Table {
     pub(crate) scenarios: Vec<&'static str>,
@@ -47,7 +47,7 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// As Markdown. `version` tells what a package's version is.
+    /// The table as Markdown. `version` returns the version of a package.
     pub(crate) fn text(&self, version: impl Fn(&str) -> &'static str) -> String {
         let columns = ["Jobs per second", "Crate"].into_iter().chain(self.scenarios.clone());
         let columns = columns.collect::<Vec<_>>();
@@ -66,14 +66,14 @@ impl Table {
         for (peer, _) in &self.rows {
             let about = peer.about();
             lines.push(format!(
-                "- {}. Settings: {}. Promise: {}.",
+                "- {}. Settings: {}. Guarantee: {}.",
                 about.name, about.settings, about.guarantee
             ));
         }
         lines.join("\n")
     }
 
-    /// A line for each cell that has no figure for a reason.
+    /// A line for each cell that failed.
     fn failures(&self) -> impl Iterator<Item = String> {
         self.rows.iter().flat_map(|(peer, cells)| {
             self.scenarios.iter().zip(cells).filter_map(|(scenario, cell)| {
@@ -93,8 +93,8 @@ fn line(words: &[impl AsRef<str>]) -> String {
 fn grouped(number: f64) -> String {
     let digits = format!("{number:.0}");
     let mut text = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

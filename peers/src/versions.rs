@@ -1,4 +1,4 @@
-//! What was measured on what: versions of crates out of the lock file, and the machine.
+//! The conditions of a run: versions of crates from the lock file, and the machine.
 
 use std::fs;
 
@@ -6,8 +6,8 @@ use chrono::Utc;
 
 const LOCK: &str = include_str!("../Cargo.lock");
 
-/// The version of a crate that this was built with: the newest where there are several, which is
-/// the one that our own code uses.
+/// The version of a crate that this was built with. Where there are several, it is the newest, which
+/// is the one that this crate uses.
 pub(crate) fn version(package: &str) -> &'static str {
     let name = format!("name = \"{package}\"");
     let packages = LOCK.split("[[package]]");
@@ -16,7 +16,7 @@ pub(crate) fn version(package: &str) -> &'static str {
     entry.and_then(|entry| entry.lines().find_map(version)).unwrap_or("unknown")
 }
 
-/// The day and the machine.
+/// The date and the machine.
 pub(crate) fn machine() -> String {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let model = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -25,7 +25,7 @@ pub(crate) fn machine() -> String {
     format!("{}, {cores} cores ({model})", Utc::now().format("%Y-%m-%d"))
 }
 
-/// How busy the machine is: the mean number of tasks that would run, over 1, 5 and 15 minutes.
+/// The load average of the machine over 1, 5 and 15 minutes.
 pub(crate) fn load() -> String {
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     load.split_whitespace().take(3).collect::<Vec<_>>().join(" ")

@@ -126,3 +126,8 @@ pub mod __proof {
     pub use crate::model::fail_point::on_fail_point;
     pub use crate::model::mutant::Mutant;
 }
+
+/// Compiles the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,7 +1,7 @@
-//! A whole flow in one handler: an enum of events, an extractor and a resource of one's own.
+//! An enum of events in one handler, with an extractor and a resource of the application.
 //!
-//! `cargo run -p streamjobs-examples --bin own_extractor` prints what the audit wrote down: one line
-//! for each order that was placed, and none for the one that failed before its audit was committed.
+//! `cargo run -p streamjobs-examples --bin own_extractor` prints the lines of committed audits: one for
+//! the order that was placed. The audit of the order that failed is rolled back.
 
 #![allow(clippy::print_stdout, reason = "an example talks to its terminal")]
 
@@ -21,10 +21,10 @@ enum OrderEvent {
     Cancelled { order_id: String },
 }
 
-/// Which try this is, in words.
-struct Try(String);
+/// The number of the attempt, or "the last".
+struct AttemptLabel(String);
 
-impl FromJob for Try {
+impl FromJob for AttemptLabel {
     fn from_job(job: &Job) -> Result<Self, JobError> {
         Ok(Self(if job.is_last_attempt() {
             "the last".to_owned()
@@ -34,7 +34,7 @@ impl FromJob for Try {
     }
 }
 
-/// Lines that are printed only if the handler succeeds.
+/// Lines that are printed when the handler has succeeded.
 #[derive(Default)]
 struct Audit(Vec<String>);
 
@@ -54,10 +54,14 @@ impl JobResource for Audit {
 }
 
 #[handler(group = "audit", max_attempts = 2, backoff = "50ms")]
-async fn audit(event: OrderEvent, attempt: Try, audit: &mut Audit) -> Result<(), JobError> {
+async fn audit(
+    event: OrderEvent,
+    attempt: AttemptLabel,
+    audit: &mut Audit,
+) -> Result<(), JobError> {
     match event {
         OrderEvent::Placed { order_id } => {
-            audit.0.push(format!("{order_id} placed, at try {}", attempt.0));
+            audit.0.push(format!("{order_id} placed, attempt {}", attempt.0));
             Ok(())
         }
         OrderEvent::Cancelled { order_id } => {
@@ -75,7 +79,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     client.publish(&OrderEvent::Placed { order_id: "o-1".to_owned() }).await?;
     client.publish(&OrderEvent::Cancelled { order_id: "o-2".to_owned() }).await?;
     let ended = || runtime.counters().acknowledged == 1 && runtime.counters().dead_lettered == 1;
-    eventually_async(Duration::from_secs(10), "one done, one dead", async || ended()).await;
+    eventually_async(Duration::from_secs(10), "one job done and one dead letter", async || ended())
+        .await;
     let letters = client.dead_letters("orders", "audit")?.list(None, 10).await?.letters;
     for letter in letters {
         println!(
@@ -85,6 +90,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         );
     }
     let report = runtime.shutdown().await;
-    println!("stopped, {} left to others", report.abandoned.len());
+    println!("stopped, {} jobs abandoned", report.abandoned.len());
     Ok(())
 }

@@ -46,6 +46,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         orders += 1;
     }
     let report = runtime.shutdown().await;
-    println!("stopped, {} left to others", report.abandoned.len());
+    println!("stopped, {} jobs abandoned", report.abandoned.len());
     Ok(())
 }

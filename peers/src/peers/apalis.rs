@@ -8,25 +8,25 @@ use apalis_redis::{Config, ConnectionManager, RedisStorage};
 use super::{About, Failure, Took};
 use crate::job::{Counter, Order};
 
-/// Jobs of one call, and of one fetch.
+/// Jobs in one call, and in one fetch.
 const BATCH: usize = 500;
 
-/// Fewer than may wait: with 8,000 the script that fetches fails.
+/// Below the limit of waiting jobs: with 8,000, the fetching script fails.
 const PORTION: usize = 7_500;
 
 pub(super) const ABOUT: About = About {
     name: "apalis-redis",
     package: "apalis-redis",
-    settings: "push_bulk of 500; batch_size 500, lock_tasks and emit_events off, concurrency as \
-        asked",
-    guarantee: "at least once: acknowledged after the job, in batches; what a killed worker held \
-        is queued again after 300 s",
+    settings: "push_bulk of 500; batch_size 500, lock_tasks and emit_events off, concurrency as in \
+        the scenario",
+    guarantee: "at least once: acknowledged after the job, in batches; the jobs of a killed \
+        worker are queued again after 300 s",
 };
 
 pub(super) const ABOUT_PORTIONS: About = About {
     name: "apalis-redis in portions",
-    settings: "the same, but 7,500 jobs are pushed, then drained by a new worker, and so on; only \
-        draining counts",
+    settings: "the same, but each new worker drains 7,500 jobs that were pushed before; only the \
+        drains are timed",
     ..ABOUT
 };
 
@@ -54,12 +54,12 @@ pub(super) async fn drain(url: &str, orders: &[Order], slots: usize) -> Took {
     drain_with("worker", url, orders, slots).await
 }
 
-/// The times of all portions, added up.
+/// The sum of the times of all portions.
 pub(super) async fn drain_portions(url: &str, orders: &[Order], slots: usize) -> Took {
     let mut took = Duration::ZERO;
     for (number, portion) in orders.chunks(PORTION).enumerate() {
         publish(url, portion).await?;
-        // A name may not come back before its worker counts as dead.
+        // A name cannot be used again before its worker counts as dead.
         took += drain_with(&format!("worker-{number}"), url, portion, slots).await?;
     }
     Ok(took)
@@ -78,7 +78,7 @@ async fn drain_with(name: &str, url: &str, orders: &[Order], slots: usize) -> To
         () = counter.reached() => Ok(start.elapsed()),
         ended = worker.run() => {
             ended?;
-            Err("the worker ended before its work".into())
+            Err("the worker ended before all jobs had run".into())
         }
     }
 }

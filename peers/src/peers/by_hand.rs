@@ -1,4 +1,4 @@
-//! A loop over the `redis` crate: read a batch, spawn, decode, acknowledge in batches.
+//! A loop by hand over the `redis` crate: read a batch, spawn, decode, acknowledge in batches.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -19,9 +19,9 @@ pub(super) const ABOUT: About = About {
     name: "by hand",
     package: "redis",
     settings: "XADD in pipelines of 500; XREADGROUP of up to 500, a task for each job, XACK of up \
-        to 500 ids; no delay for small packets",
-    guarantee: "acknowledged after the job; no lease, no retry: what a killed process held stays \
-        pending until somebody claims it",
+        to 500 ids; TCP_NODELAY",
+    guarantee: "acknowledged after the job; no lease, no retry: the entries of a killed process stay \
+        pending",
 };
 
 async fn connection(url: &str) -> Result<MultiplexedConnection, Failure> {
@@ -66,7 +66,7 @@ pub(super) async fn drain(url: &str, orders: &[Order], slots: usize) -> Took {
     }
 }
 
-/// Reads as much as may be in flight, up to a batch, once there is room for a good one.
+/// Reads as many entries as may be in flight, up to a batch, once enough slots are free.
 async fn read(
     mut reading: MultiplexedConnection,
     acking: MultiplexedConnection,
@@ -106,7 +106,7 @@ async fn read(
     }
 }
 
-/// Acknowledges what jobs hand in, in batches.
+/// Acknowledges finished jobs, in batches.
 async fn acknowledge(
     mut connection: MultiplexedConnection,
     mut acks: mpsc::Receiver<Vec<u8>>,
@@ -123,7 +123,7 @@ async fn acknowledge(
     Ok(())
 }
 
-/// Entry ids and payloads out of a reply.
+/// Entry ids and payloads of a reply.
 fn entries(reply: Value) -> Vec<(Vec<u8>, Vec<u8>)> {
     let Value::Array(mut streams) = reply else { return Vec::new() };
     let Some(Value::Array(mut stream)) = streams.pop() else { return Vec::new() };

@@ -1,4 +1,4 @@
-//! Who is compared: one module each, and what is the same for all.
+//! The compared libraries: one module each, and what they have in common.
 
 use std::error::Error;
 use std::time::Duration;
@@ -11,41 +11,41 @@ mod ours;
 mod sea_streamer;
 mod sidekiq;
 
-/// Why a measurement has no figure.
+/// Why a measurement failed.
 pub(crate) type Failure = Box<dyn Error + Send + Sync>;
 
-/// How long some work took.
+/// How long the work took.
 pub(crate) type Took = Result<Duration, Failure>;
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Work {
-    /// All jobs from one program.
+    /// Publish all jobs from one program.
     Publish,
-    /// What waits, with so many jobs at once.
+    /// Run all waiting jobs, with this many at once.
     Drain(usize),
 }
 
-/// What the output says of a peer.
+/// What the output says about a peer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct About {
     pub(crate) name: &'static str,
-    /// The package whose version is told.
+    /// The package whose version is printed.
     pub(crate) package: &'static str,
-    /// What it was told for speed.
+    /// Settings that differ from the defaults, for speed.
     pub(crate) settings: &'static str,
-    /// What it promises with these settings.
+    /// What it guarantees with these settings.
     pub(crate) guarantee: &'static str,
 }
 
-/// Who does it.
+/// A compared library.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Peer {
     Ours,
     ByHand,
     SeaStreamer,
     Apalis,
-    /// The same, which never lets more jobs wait than it can take.
+    /// The same, with at most as many waiting jobs as it can fetch from.
     ApalisPortions,
     Sidekiq,
 }
@@ -71,14 +71,14 @@ impl Peer {
         }
     }
 
-    /// Whether there is something of its own to measure.
+    /// Whether this peer measures the scenario differently from the others.
     pub(crate) fn takes_part(self, work: Work) -> bool {
         self != Self::ApalisPortions || work != Work::Publish
     }
 
-    /// Does the work on the server at `url`, which is empty, and says how long it took: publishing
-    /// from the first call until the last is confirmed, draining from the start of the worker until
-    /// the last job has run.
+    /// Does the work on the empty server at `url` and returns how long it took: publishing from the
+    /// first call until the last confirmation, draining from the start of the worker until the last
+    /// job has run.
     pub(crate) async fn run(self, work: Work, url: String, orders: Vec<Order>) -> Took {
         match (self, work) {
             (Self::Ours, Work::Publish) => ours::publish(&url, &orders).await,

@@ -1,4 +1,4 @@
-//! streamjobs, with every guarantee on.
+//! streamjobs, with all guarantees.
 
 use std::num::NonZeroU32;
 use std::time::Instant;
@@ -15,8 +15,8 @@ pub(super) const ABOUT: About = About {
     name: "streamjobs",
     package: "streamjobs",
     settings: "publish_all in calls of 500; concurrency as asked; retention off",
-    guarantee: "at least once; a job is acknowledged after its handler, and renewed while it runs; \
-        after a kill it runs elsewhere within lease + lease/3 + 1 s (lease 10 s)",
+    guarantee: "at least once: acknowledged after the handler, and renewed while it runs; after a \
+        kill it runs elsewhere within lease + lease/3 + 1 s (lease 10 s)",
 };
 
 async fn client(url: &str) -> Result<Client, Failure> {

@@ -1,4 +1,4 @@
-//! sea-streamer-redis: a stream library, on which the worker's loop is the user's.
+//! sea-streamer-redis: a stream library; the worker's loop is written here.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -25,9 +25,9 @@ pub(super) const ABOUT: About = About {
     name: "sea-streamer-redis",
     package: "sea-streamer-redis",
     settings: "500 sends, then their receipts; LoadBalanced, batch size 1,000, \
-        AutoCommit::Rolling every 100 ms; a task for each job, spawned by a loop of ours",
+        AutoCommit::Rolling every 100 ms; a task for each job, spawned by the benchmark's own loop",
     guarantee: "at least once: acknowledged after the job, committed every 100 ms; another \
-        consumer claims what a killed one held when that is silent for 60 s; no retries",
+        consumer claims the messages of a killed one after 60 s of silence; no retries",
 };
 
 async fn streamer(url: &str) -> Result<RedisStreamer, Failure> {
@@ -59,7 +59,7 @@ pub(super) async fn drain(url: &str, orders: &[Order], slots: usize) -> Took {
     options.set_consumer_group(ConsumerGroup::new("peers"))?;
     options.set_auto_stream_reset(AutoStreamReset::Earliest);
     options.set_auto_commit(AutoCommit::Rolling);
-    // A tenth of the default, so that acknowledgements fall into the measured time.
+    // A tenth of the default, so that acknowledgements happen in the measured time.
     options.set_auto_commit_interval(Duration::from_millis(100));
     options.set_batch_size(1_000);
     let start = Instant::now();
@@ -70,7 +70,7 @@ pub(super) async fn drain(url: &str, orders: &[Order], slots: usize) -> Took {
     }
 }
 
-/// A task for each message, so many at once.
+/// Runs a task for each message, with at most `slots` at once.
 async fn work(
     consumer: RedisConsumer,
     counter: &Counter,

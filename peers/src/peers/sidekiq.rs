@@ -10,14 +10,14 @@ use tokio::task::JoinSet;
 use super::{About, Failure, Took};
 use crate::job::{Counter, Order};
 
-/// Tasks that publish, each with a connection of its own. It was slower with 20, 100 and 200.
+/// Publishing tasks, each with a connection of its own. 20, 100 and 200 were slower.
 const PUBLISHERS: usize = 50;
 
 pub(super) const ABOUT: About = About {
     name: "rusty-sidekiq",
     package: "rusty-sidekiq",
-    settings: "perform_async from 50 tasks, as there are no batches; num_workers as asked, a \
-        connection for each, opened before and not tested when it is taken",
+    settings: "perform_async from 50 tasks, because there are no batches; num_workers as in the \
+        scenario, a connection for each, opened before and not tested on checkout",
     guarantee: "a job leaves Redis when it is fetched and is lost with a killed process; errors \
         are retried",
 };
@@ -68,7 +68,7 @@ pub(super) async fn publish(url: &str, orders: Vec<Order>) -> Took {
 pub(super) async fn drain(url: &str, orders: Vec<Order>, slots: usize) -> Took {
     let counter = Counter::of(&orders);
     publish(url, orders).await?;
-    // Some more for its other loops.
+    // More connections for its other loops.
     let pool = pool(url, slots + 10).await?;
     let mut processor = Processor::new(pool, vec!["default".to_owned()])
         .with_config(ProcessorConfig::default().num_workers(slots));
@@ -76,6 +76,6 @@ pub(super) async fn drain(url: &str, orders: Vec<Order>, slots: usize) -> Took {
     let start = Instant::now();
     tokio::select! {
         () = counter.reached() => Ok(start.elapsed()),
-        () = processor.run() => Err("the processor ended before its work".into()),
+        () = processor.run() => Err("the processor ended before all jobs had run".into()),
     }
 }

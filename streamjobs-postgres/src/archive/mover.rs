@@ -1,4 +1,4 @@
-//! Moves the dead letters of one group on one stream into the table.
+//! Moving the dead letters of one group on one stream into the table.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -11,31 +11,33 @@ use tokio::time::Instant;
 use tracing::error;
 
 use super::insert::{self, Stored};
-use super::row::Row;
+use super::row::LetterRow;
 use super::{ArchiveError, ArchiveReport};
 use crate::metrics;
 use crate::postgres::Postgres;
 
-/// What stands between the two stores: letters that were taken and are not in the table yet, and
-/// letters that are and have not been removed yet. After a failure, the next round goes on there.
-pub(super) struct Mover {
+/// Moves the dead letters of one group on one stream.
+///
+/// It keeps the dead letters that were taken and are not in the table yet, and those that are in the
+/// table and not removed from their stream yet. After a failure, the next round continues there.
+pub(super) struct LetterMover {
     postgres: Postgres,
     letters: DeadLetters,
     taker: Taker,
     lease: Duration,
     stream: StreamName,
     group: GroupName,
-    portion: Portion,
-    waiting: Vec<Row>,
+    sizer: BatchSizer,
+    waiting: Vec<LetterRow>,
     taken_at: Instant,
-    /// Whether there may be more than what was taken.
+    /// Whether there may be more dead letters than were taken.
     more: bool,
     stored: Vec<EntryId>,
-    /// Letters of which it was said that they cannot be stored.
+    /// Dead letters that the database refused, so that each is logged once.
     refused: BTreeSet<EntryId>,
 }
 
-/// What a [`Mover`] works on and with.
+/// The inputs of a [`LetterMover`].
 pub(super) struct Parts {
     pub(super) postgres: Postgres,
     pub(super) letters: DeadLetters,
@@ -46,7 +48,7 @@ pub(super) struct Parts {
     pub(super) batch: usize,
 }
 
-impl Mover {
+impl LetterMover {
     pub(super) fn new(parts: Parts) -> Self {
         let Parts { postgres, letters, taker, lease, stream, group, batch } = parts;
         Self {
@@ -56,7 +58,7 @@ impl Mover {
             lease,
             stream,
             group,
-            portion: Portion::new(batch),
+            sizer: BatchSizer::new(batch),
             waiting: Vec::new(),
             taken_at: Instant::now(),
             more: false,
@@ -73,42 +75,42 @@ impl Mover {
         &self.group
     }
 
-    /// Takes letters, stores them, and removes them: stored first, removed second. True if there may
-    /// be more.
+    /// Takes dead letters, stores them in the table, and then removes them from their stream. Returns
+    /// whether there may be more.
     pub(super) async fn round(
         &mut self,
         turn: &Semaphore,
         report: &mut ArchiveReport,
     ) -> Result<bool, ArchiveError> {
-        self.settle().await?;
+        self.remove_stored().await?;
         if self.waiting.is_empty() || self.taken_at.elapsed() >= self.lease {
             self.take(report).await?;
         }
         self.store(turn, report).await?;
-        self.settle().await?;
+        self.remove_stored().await?;
         Ok(self.more)
     }
 
-    /// Letters whose lease ran out while the database was away are taken again: until now somebody
-    /// may have stored them, or put their jobs back.
+    /// Takes dead letters, including those whose lease ran out while the database was unavailable:
+    /// another process may have stored or redriven them since.
     async fn take(&mut self, report: &mut ArchiveReport) -> Result<(), ArchiveError> {
         self.waiting.clear();
         self.taken_at = Instant::now();
-        let taken = self.letters.take(&self.taker, self.portion.next).await?;
+        let taken = self.letters.take(&self.taker, self.sizer.next).await?;
         report.gone += taken.gone as u64;
         self.more = taken.more;
         let (mut bytes, mut pause_at) = (0, YIELD_BYTES);
         for letter in taken.letters {
-            let row = Row::of(letter);
+            let row = LetterRow::of(letter);
             bytes += row.bytes();
             self.waiting.push(row);
-            // Large payloads take a while to read, and handlers run on the same threads.
+            // Large payloads take a while to parse, and handlers run on the same threads.
             if bytes >= pause_at {
                 pause_at = bytes + YIELD_BYTES;
                 yield_now().await;
             }
         }
-        self.portion.learn(self.waiting.len(), bytes);
+        self.sizer.record(self.waiting.len(), bytes);
         Ok(())
     }
 
@@ -120,10 +122,10 @@ impl Mover {
         while !self.waiting.is_empty() {
             let count = insert::first_chunk(&self.waiting);
             let chunk = self.waiting.get(..count).unwrap_or_default();
-            // The semaphore is never closed; without a permit there would only be less order.
+            // The semaphore is never closed. It only limits how many connections are used.
             let _permit = turn.acquire().await;
             match self.insert(chunk).await {
-                Ok(stored) => self.note(count, stored, report),
+                Ok(stored) => self.record_stored(count, stored, report),
                 Err(error) if insert::is_about_rows(&error) => {
                     for _ in 0..count {
                         self.store_first(report).await?;
@@ -135,28 +137,30 @@ impl Mover {
         Ok(())
     }
 
-    /// Stores the first waiting letter by itself, without its extras if it has to be. One that is
-    /// refused even so stays where it is, and is tried again after the lease.
+    /// Stores the first waiting dead letter by itself. If that is refused, it is stored without the
+    /// optional columns. If that is refused as well, it stays in its stream and is retried after the
+    /// lease.
     async fn store_first(&mut self, report: &mut ArchiveReport) -> Result<(), ArchiveError> {
         let Some(row) = self.waiting.first() else { return Ok(()) };
-        let mut answer = self.insert(std::slice::from_ref(row)).await;
-        if answer.as_ref().is_err_and(insert::is_about_rows) {
-            answer = self.insert(&[row.plain()]).await;
+        let mut result = self.insert(std::slice::from_ref(row)).await;
+        if result.as_ref().is_err_and(insert::is_about_rows) {
+            result = self.insert(&[row.plain()]).await;
         }
-        match answer {
-            Ok(stored) => self.note(1, stored, report),
+        match result {
+            Ok(stored) => self.record_stored(1, stored, report),
             Err(error) if insert::is_about_rows(&error) => self.refuse(&error, report),
             Err(error) => return Err(self.failed(error)),
         }
         Ok(())
     }
 
-    async fn insert(&self, rows: &[Row]) -> Result<Stored, sqlx::Error> {
+    async fn insert(&self, rows: &[LetterRow]) -> Result<Stored, sqlx::Error> {
         insert::insert(&self.postgres, &self.stream, &self.group, rows).await
     }
 
-    /// The first waiting letters are in the table: some only now, the others since before.
-    fn note(&mut self, count: usize, stored: Stored, report: &mut ArchiveReport) {
+    /// Counts the first `count` waiting dead letters as stored; those not in `stored` had a row
+    /// before.
+    fn record_stored(&mut self, count: usize, stored: Stored, report: &mut ArchiveReport) {
         self.stored.extend(self.waiting.drain(..count).map(|row| row.id));
         report.stored += stored.len() as u64;
         report.stored_before += count.saturating_sub(stored.len()) as u64;
@@ -170,7 +174,8 @@ impl Mover {
         }
     }
 
-    /// The error's text may quote the payload, so only its code is told.
+    /// Counts and logs the first waiting dead letter as refused. The error's text may quote the
+    /// payload, so only its code is logged.
     fn refuse(&mut self, error: &sqlx::Error, report: &mut ArchiveReport) {
         let id = self.waiting.remove(0).id;
         report.refused += 1;
@@ -183,12 +188,12 @@ impl Mover {
             error!(
                 stream = %self.stream, group = %self.group, entry_id = %id,
                 code = code.as_deref().unwrap_or("none"),
-                "the database does not take a dead letter: it stays in its stream"
+                "the database refused a dead letter; it stays in its stream"
             );
         }
     }
 
-    async fn settle(&mut self) -> Result<(), ArchiveError> {
+    async fn remove_stored(&mut self) -> Result<(), ArchiveError> {
         if !self.stored.is_empty() {
             self.letters.settle(&self.taker, &self.stored).await?;
             self.stored.clear();
@@ -202,20 +207,20 @@ impl Mover {
     }
 }
 
-/// How many letters to take at a time, so that they fit into memory together: nobody knows how
-/// large they are before they come.
+/// How many dead letters to take at a time, so that they fit into memory. Their size is unknown
+/// before they are read, so it is estimated from the last batch.
 #[derive(Debug, PartialEq, Eq)]
-struct Portion {
+struct BatchSizer {
     next: usize,
     max: usize,
 }
 
-impl Portion {
+impl BatchSizer {
     fn new(max: usize) -> Self {
         Self { next: max.min(FIRST), max }
     }
 
-    fn learn(&mut self, letters: usize, bytes: usize) {
+    fn record(&mut self, letters: usize, bytes: usize) {
         if let Some(each) = bytes.checked_div(letters) {
             let wider = self.next.saturating_mul(GROWTH);
             self.next = (TAKEN_BYTES / each.max(1)).min(wider).clamp(1, self.max);
@@ -227,7 +232,7 @@ const FIRST: usize = 32;
 const GROWTH: usize = 4;
 const TAKEN_BYTES: usize = 16 << 20;
 const YIELD_BYTES: usize = 1 << 20;
-/// How many refused letters are remembered, so that each is told once.
+/// How many refused dead letters are remembered, so that each is logged once.
 const REFUSED_MAX: usize = 1_000;
 
 #[cfg(test)]
@@ -235,17 +240,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn small_letters_are_taken_many_at_a_time_and_large_ones_few() {
-        let mut portion = Portion::new(500);
+    fn batches_of_small_letters_grow_and_of_large_ones_shrink() {
+        let mut sizer = BatchSizer::new(500);
         let sizes = [(32, 32 * 300), (128, 128 * 300), (500, 500 << 20), (16, 16 << 20), (0, 0)];
         let taken = sizes.map(|(letters, bytes)| {
-            let asked = portion.next;
-            portion.learn(letters, bytes);
-            asked
+            let size = sizer.next;
+            sizer.record(letters, bytes);
+            size
         });
         assert_eq!(taken, [32, 128, 500, 16, 16]);
-        portion.learn(1, 600 << 20);
-        assert_eq!(portion, Portion { next: 1, max: 500 });
-        assert_eq!(Portion::new(1), Portion { next: 1, max: 1 });
+        sizer.record(1, 600 << 20);
+        assert_eq!(sizer, BatchSizer { next: 1, max: 500 });
+        assert_eq!(BatchSizer::new(1), BatchSizer { next: 1, max: 1 });
     }
 }

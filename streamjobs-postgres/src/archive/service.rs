@@ -1,17 +1,17 @@
-//! The archive beside the consumers of a runtime.
+//! The archive as a service of a runtime.
 
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use streamjobs::error::BoxError;
 use streamjobs::service::{BoxFuture, Service, ServiceContext};
-use streamjobs::{Backoff, GroupName, StreamName};
+use streamjobs::{GroupName, StreamName};
 use tokio::sync::Semaphore;
 use tracing::{error, info, warn};
 
-use super::mover::Mover;
+use super::mover::LetterMover;
 use super::{Archive, ArchiveError, ArchiveReport};
-use crate::{fault, metrics};
+use crate::{backoff, fault, metrics};
 
 impl Service for Archive {
     fn name(&self) -> &'static str {
@@ -29,13 +29,13 @@ impl Service for Archive {
         Box::pin(async move {
             let movers = match self.movers(context.client(), &self.served(&context)) {
                 Ok(movers) => movers,
-                // It was looked at before the start, and is told again by whoever runs services.
+                // `prepare` checks this before the start. If it fails now, the service ends.
                 Err(_) => return,
             };
-            // One connection of the pool is enough; the others are the handlers'.
+            // One connection of the pool is enough. The others are for the handlers.
             let turn = Semaphore::new(1);
             let runs = movers.into_iter().map(|mover| {
-                let run = Run { mover, turn: &turn, interval: self.interval, failures: 0 };
+                let run = QueueRun { mover, turn: &turn, interval: self.interval, failures: 0 };
                 run.until_stopped(&context)
             });
             join_all(runs).await;
@@ -52,29 +52,29 @@ impl Archive {
 }
 
 /// The rounds of one queue.
-struct Run<'a> {
-    mover: Mover,
+struct QueueRun<'a> {
+    mover: LetterMover,
     turn: &'a Semaphore,
     interval: Duration,
     failures: u32,
 }
 
-impl Run<'_> {
-    /// Goes round until the stop. The last round is for what the last jobs left: the consumers have
-    /// drained by then.
+impl QueueRun<'_> {
+    /// Runs rounds until the stop. The last round archives the dead letters of the last jobs: the
+    /// consumers have drained by then.
     async fn until_stopped(mut self, context: &ServiceContext) {
         loop {
             let last = context.stop().is_cancelled();
             let pause = self.round().await;
             let stopped = context.stopped_within(pause).await;
-            // An outage is not waited for: the letters are taken again by whoever comes next.
+            // The stop does not wait for an outage to end: another process takes the dead letters.
             if last || stopped && self.failures > 0 {
                 return;
             }
         }
     }
 
-    /// One round, and how long to wait until the next.
+    /// Runs one round, and returns how long to wait until the next.
     async fn round(&mut self) -> Duration {
         let mut report = ArchiveReport::default();
         match self.mover.round(self.turn, &mut report).await {
@@ -82,15 +82,15 @@ impl Run<'_> {
                 if self.failures > 0 {
                     info!(
                         stream = %self.mover.stream(), group = %self.mover.group(),
-                        "dead letters are moved into the database again"
+                        "dead letters are archived again"
                     );
                 }
                 self.failures = 0;
-                // Several processes should not look at the same moment.
+                // The jitter spreads the polls of several processes.
                 if more {
                     Duration::ZERO
                 } else {
-                    self.interval.mul_f64(0.4_f64.mul_add(random(), 0.8))
+                    self.interval.mul_f64(0.4_f64.mul_add(fastrand::f64(), 0.8))
                 }
             }
             Err(failure) => {
@@ -101,28 +101,22 @@ impl Run<'_> {
                 if self.failures == 1 {
                     self.report(&failure);
                 }
-                BACKOFF_FIRST + BACKOFF.delay(self.failures, random())
+                backoff::delay(self.failures, fastrand::f64())
             }
         }
     }
 
-    /// Once for each outage.
+    /// Logs a failure, once for each outage.
     fn report(&self, failure: &ArchiveError) {
         let (stream, group) = (self.mover.stream(), self.mover.group());
         let cause: &(dyn std::error::Error + 'static) = failure;
         match failure {
-            ArchiveError::Database { source, .. } if !fault::passes(source) => {
-                error!(%stream, %group, error = cause, "dead letters stay where they are");
+            ArchiveError::Database { source, .. } if !fault::is_transient(source) => {
+                error!(%stream, %group, error = cause, "cannot archive dead letters");
             }
-            _ => warn!(%stream, %group, error = cause, "dead letters wait where they are"),
+            _ => warn!(%stream, %group, error = cause, "cannot archive dead letters; retrying"),
         }
     }
 }
 
-fn random() -> f64 {
-    fastrand::f64()
-}
-
 const NAME: &str = "archive";
-const BACKOFF_FIRST: Duration = Duration::from_millis(100);
-const BACKOFF: Backoff = Backoff::exponential(BACKOFF_FIRST, Duration::from_secs(5));

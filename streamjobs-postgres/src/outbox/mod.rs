@@ -1,12 +1,12 @@
-//! Publishing inside of a transaction: rows that commit with the effects, and the relay that moves
-//! them to their streams.
+//! Publishing inside a transaction: rows that commit with the effects, and the relay that moves them
+//! to their streams.
 
 mod backlog;
-mod ears;
+mod failing;
+mod mover;
+mod notify_listener;
 mod publisher;
 mod relay;
-mod round;
-mod troubles;
 
 pub use self::backlog::OutboxBacklog;
 pub use self::publisher::{PublishInError, Publisher};

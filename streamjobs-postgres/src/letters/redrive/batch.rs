@@ -1,4 +1,4 @@
-//! One batch of a redrive: some letters, put back and noted in one transaction.
+//! One batch of a redrive: some jobs are put back, and that is recorded, in one transaction.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -22,19 +22,19 @@ pub(super) struct Batch<'a> {
     id: RedriveId,
 }
 
-/// How a batch went.
+/// The result of a batch.
 pub(super) enum Step {
-    /// Some letters had their turn, or none may yet: the next batch may begin after this long.
-    Forward(Duration),
-    /// The request is not running, or no longer.
+    /// There may be more: the next batch may begin after this long.
+    Continue(Duration),
+    /// The request has ended.
     Ended,
     /// There is no such request.
     Unknown,
-    /// Redis says nothing about some of the letters; they wait.
+    /// Redis did not answer for some of the dead letters; they wait.
     Unreachable(DeadLetterError),
 }
 
-/// The request, as far as a batch needs it.
+/// The columns of the request that a batch needs.
 struct Terms {
     again: bool,
     token: String,
@@ -47,16 +47,17 @@ impl<'a> Batch<'a> {
         Self { postgres, client, id }
     }
 
-    /// Puts some letters back.
+    /// Puts the jobs of some dead letters back.
     ///
-    /// Before: the request stands in its table with a row for each letter. After: the letters of
-    /// this batch are put back and noted, or, after a crash at any point, noted as waiting. Those
-    /// that were put back by then are known to Redis by their tokens and noted the next time.
+    /// Before: the request is in its table, with a row for each dead letter. After: the jobs of this
+    /// batch are put back and recorded as done. After a crash at any point they are recorded as
+    /// waiting; Redis then knows by their tokens which jobs it put back, and the next batch records
+    /// those.
     ///
-    /// The request's row is locked for as long as the batch takes, so that any number of processes
-    /// may work on one request: their batches follow each other, the rate and the failures count
-    /// for all of them, and cancelling waits for the one that runs. The letters' rows are locked as
-    /// well, in the order of their numbers, against other requests for the same letters.
+    /// The request's row stays locked during the batch, so any number of processes may work on one
+    /// request: their batches run one after the other, the rate and the failures count for all of
+    /// them, and a cancel waits for the running batch. The rows of the dead letters are locked as
+    /// well, in the order of their numbers, against other requests for the same ones.
     pub(super) async fn step(&self) -> Result<Step, sqlx::Error> {
         let mut transaction = self.postgres.pool().begin_with(READ_COMMITTED).await?;
         self.limit(&mut transaction).await?;
@@ -79,20 +80,21 @@ impl<'a> Batch<'a> {
         outcomes.extend(put);
         if outcomes.is_empty() {
             transaction.rollback().await?;
-            return Ok(unreachable.map_or(Step::Forward(Duration::ZERO), Step::Unreachable));
+            return Ok(unreachable.map_or(Step::Continue(Duration::ZERO), Step::Unreachable));
         }
         let pause = pace::pause(u64::try_from(outcomes.len()).unwrap_or(0), terms.rate);
-        self.note(&mut transaction, &outcomes, pause).await?;
+        self.record(&mut transaction, &outcomes, pause).await?;
         transaction.commit().await?;
-        Ok(unreachable.map_or(Step::Forward(pause), Step::Unreachable))
+        Ok(unreachable.map_or(Step::Continue(pause), Step::Unreachable))
     }
 
-    /// A process that hangs between two statements gives its locks up after a minute.
+    /// Sets limits, so that a process that hangs between two statements loses its locks after a
+    /// minute.
     async fn limit(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
         sqlx::query(LIMITS).execute(connection).await.map(|_| ())
     }
 
-    /// Locks the request and reads it, or says why there is no batch to carry out now.
+    /// Locks and reads the request, or returns why no batch can run now.
     async fn terms(
         &self,
         connection: &mut PgConnection,
@@ -107,7 +109,7 @@ impl<'a> Batch<'a> {
         }
         let wait = u64::try_from(row.try_get::<i64, _>("wait_micros")?).unwrap_or(0);
         if wait > 0 {
-            return Ok(Err(Step::Forward(Duration::from_micros(wait))));
+            return Ok(Err(Step::Continue(Duration::from_micros(wait))));
         }
         let bound = |column: &str| {
             let bound = row.try_get::<Option<i64>, _>(column)?;
@@ -143,8 +145,8 @@ impl<'a> Batch<'a> {
         transaction.commit().await
     }
 
-    /// Reads and locks letters, as many as fit into a bounded amount of memory, and notes those
-    /// that are gone.
+    /// Reads and locks dead letters, up to a bounded amount of memory, and skips those that were
+    /// deleted.
     async fn letters(
         &self,
         connection: &mut PgConnection,
@@ -164,14 +166,14 @@ impl<'a> Batch<'a> {
             room = room.saturating_sub(size);
             letters.push(letter);
         }
-        let there = letters.iter().map(|letter| letter.id).collect::<HashSet<_>>();
-        let gone = waiting.iter().filter(|id| **id < end && !there.contains(id));
-        let gone = gone.map(|id| Outcome::skipped(*id, "it was deleted")).collect();
-        Ok((letters, gone))
+        let found = letters.iter().map(|letter| letter.id).collect::<HashSet<_>>();
+        let missing = waiting.iter().filter(|id| **id < end && !found.contains(id));
+        let skipped = missing.map(|id| Outcome::skipped(*id, "it was deleted")).collect();
+        Ok((letters, skipped))
     }
 
-    /// Writes down what became of letters, and when the next batch may begin.
-    async fn note(
+    /// Records the outcomes, and when the next batch may begin.
+    async fn record(
         &self,
         connection: &mut PgConnection,
         outcomes: &[Outcome],
@@ -182,7 +184,7 @@ impl<'a> Batch<'a> {
         let states = outcomes.iter().map(|outcome| outcome.state.as_str()).collect::<Vec<_>>();
         let entries = outcomes.iter().map(|outcome| outcome.entry_id.as_deref());
         let errors = outcomes.iter().map(|outcome| outcome.error.as_deref());
-        sqlx::query(schema.sql(NOTE_OUTCOMES))
+        sqlx::query(schema.sql(RECORD_OUTCOMES))
             .bind(self.id.get())
             .bind(ids)
             .bind(states)
@@ -193,8 +195,8 @@ impl<'a> Batch<'a> {
         let with = |state| outcomes.iter().filter(move |outcome| outcome.state == state);
         let redriven = with(OutcomeState::Done).map(|outcome| outcome.letter).collect::<Vec<_>>();
         let count = |state| i64::try_from(with(state).count()).unwrap_or(i64::MAX);
-        sqlx::query(schema.sql(NOTE_LETTERS)).bind(redriven).execute(&mut *connection).await?;
-        sqlx::query(schema.sql(NOTE_REQUEST))
+        sqlx::query(schema.sql(MARK_REDRIVEN)).bind(redriven).execute(&mut *connection).await?;
+        sqlx::query(schema.sql(RECORD_PROGRESS))
             .bind(self.id.get())
             .bind(count(OutcomeState::Done))
             .bind(count(OutcomeState::Failed))
@@ -228,16 +230,16 @@ const LETTERS: &str =
      ORDER BY id
      FOR NO KEY UPDATE";
 
-const NOTE_OUTCOMES: &str = "UPDATE streamjobs.redrive_letters w
+const RECORD_OUTCOMES: &str = "UPDATE streamjobs.redrive_letters w
      SET state = n.state, entry_id = n.entry_id, error = n.error, changed_at = clock_timestamp()
      FROM unnest($2::bigint[], $3::text[], $4::text[], $5::text[])
          AS n (letter_id, state, entry_id, error)
      WHERE w.redrive_id = $1 AND w.letter_id = n.letter_id";
 
-const NOTE_LETTERS: &str =
+const MARK_REDRIVEN: &str =
     "UPDATE streamjobs.dead_letters SET redriven_at = clock_timestamp() WHERE id = ANY ($1)";
 
-const NOTE_REQUEST: &str = "UPDATE streamjobs.redrives
+const RECORD_PROGRESS: &str = "UPDATE streamjobs.redrives
      SET done = done + $2, failed = failed + $3, skipped = skipped + $4,
          failures = failures + $3,
          state = CASE WHEN stop_after <= failures + $3 THEN 'stopped' ELSE state END,
@@ -248,5 +250,5 @@ const NOTE_REQUEST: &str = "UPDATE streamjobs.redrives
 const FINISH: &str =
     "UPDATE streamjobs.redrives SET state = 'finished', finished_at = now() WHERE id = $1";
 
-/// Payloads that are in memory, and on the way to Redis, at once; one letter may have more.
+/// The payloads in memory, and on the way to Redis, at once; a single larger one is sent alone.
 const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;

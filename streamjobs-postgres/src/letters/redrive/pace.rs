@@ -1,50 +1,49 @@
-//! How many jobs are put back at once, and how long an interrupted redrive is tried.
+//! The pace of a redrive: batch sizes, pauses, and retries while a server is unreachable.
 
 use std::time::Duration;
 
-/// How many letters the next batch has: at most a tenth of a second's worth, so that a rate is even
-/// rather than a burst for every second, and never more than may still fail.
+use crate::backoff;
+
+/// The size of the next batch: at most a tenth of the rate per second, so that the rate is even
+/// rather than a burst each second, and at most the number of failures that are left.
 pub(super) fn batch(rate: Option<u64>, failures_left: Option<u64>) -> u64 {
     let paced = rate.map_or(BATCH_MAX, |rate| (rate / 10).clamp(1, BATCH_MAX));
     failures_left.map_or(paced, |left| paced.min(left.max(1)))
 }
 
-/// How long the batch after one with this many letters waits.
+/// The pause after a batch of this size.
 pub(super) fn pause(letters: u64, rate: Option<u64>) -> Duration {
     let Some(rate) = rate.filter(|rate| *rate > 0) else { return Duration::ZERO };
     let micros = letters.saturating_mul(1_000_000) / rate;
     Duration::from_micros(micros)
 }
 
-/// Waits between tries while a server is out of reach, and their end.
+/// The retries of a redrive while a server is unreachable.
 #[derive(Debug, Default)]
-pub(super) struct Patience {
+pub(super) struct RetryBudget {
     tries: u32,
 }
 
-impl Patience {
-    /// Something went on.
-    pub(super) fn restore(&mut self) {
+impl RetryBudget {
+    /// Starts over after a success.
+    pub(super) fn reset(&mut self) {
         self.tries = 0;
     }
 
-    /// How long to wait before the next try; none when there have been enough. `random` is drawn
-    /// evenly from 0 to 1.
+    /// The delay before the next try; `None` when the retries are used up. `random` is drawn evenly
+    /// from 0 to 1.
     pub(super) fn next(&mut self, random: f64) -> Option<Duration> {
         if self.tries >= TRIES_MAX {
             return None;
         }
-        let full = PAUSE_MAX.min(PAUSE_FIRST * 2_u32.saturating_pow(self.tries));
         self.tries += 1;
-        Some(full.mul_f64(0.5 + random.clamp(0.0, 1.0) / 2.0))
+        Some(backoff::delay(self.tries, random))
     }
 }
 
-/// What one round trip carries to Redis and one transaction notes.
+/// The most jobs in one request to Redis and one transaction.
 const BATCH_MAX: u64 = 100;
-const PAUSE_FIRST: Duration = Duration::from_millis(100);
-const PAUSE_MAX: Duration = Duration::from_secs(5);
-/// About 20 s, beyond the time that each try takes: a restart or a failover, not a lunch break.
+/// About 20 s, plus the time that each try takes: enough for a restart or a failover.
 const TRIES_MAX: u32 = 9;
 
 #[cfg(test)]
@@ -52,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn batches_follow_the_rate_and_what_may_still_fail() {
+    fn batches_follow_the_rate_and_the_failures_left() {
         assert_eq!(batch(None, None), 100);
         assert_eq!([1, 9, 10, 55, 5_000].map(|rate| batch(Some(rate), None)), [1, 1, 1, 5, 100]);
         assert_eq!([0, 1, 3, 500].map(|left| batch(None, Some(left))), [1, 1, 3, 100]);
@@ -73,13 +72,13 @@ mod tests {
     }
 
     #[test]
-    fn patience_ends_and_comes_back() {
-        let mut patience = Patience::default();
-        let pauses = std::iter::from_fn(|| patience.next(1.0)).collect::<Vec<_>>();
+    fn a_retry_budget_ends_and_is_reset() {
+        let mut budget = RetryBudget::default();
+        let pauses = std::iter::from_fn(|| budget.next(1.0)).collect::<Vec<_>>();
         assert_eq!(pauses.len(), 9);
-        assert_eq!((pauses[0], pauses[8]), (PAUSE_FIRST, PAUSE_MAX));
-        assert_eq!(patience.next(0.0), None);
-        patience.restore();
-        assert_eq!(patience.next(0.0), Some(PAUSE_FIRST / 2));
+        assert_eq!((pauses[0], pauses[8]), (Duration::from_millis(100), Duration::from_secs(5)));
+        assert_eq!(budget.next(0.0), None);
+        budget.reset();
+        assert_eq!(budget.next(0.0), Some(Duration::from_millis(50)));
     }
 }

@@ -1,0 +1,177 @@
+//! What a refusal or a broken connection means in this crate's errors.
+
+use std::error::Error;
+
+use redis::{ErrorKind, RedisError, ServerError};
+use thiserror::Error;
+
+use crate::model::cause::bounded_text;
+use crate::store::StoreError;
+
+/// The server refused a command: nothing was changed.
+pub(crate) fn refused(error: &ServerError) -> StoreError {
+    let (code, text) = (error.code(), error.details().unwrap_or_default());
+    let missing = code == "NOGROUP" || (code == "UNBLOCKED" && text.contains("no longer exists"));
+    if missing {
+        return StoreError::GroupMissing;
+    }
+    let (code, text) = refusal(error);
+    StoreError::Refused { code, text }
+}
+
+/// There is no connection: nothing was sent.
+pub(crate) fn unreachable(error: &RedisError) -> StoreError {
+    StoreError::Unreachable(Box::new(ConnectionFailed(cause(error))))
+}
+
+/// A command was sent, or may have been.
+pub(crate) fn answer_lost(error: &RedisError) -> StoreError {
+    StoreError::AnswerLost(Box::new(ConnectionFailed(cause(error))))
+}
+
+/// Why a connection could not be opened, or broke. The client crate's errors repeat their source in
+/// their own text, so this one has no source.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub(crate) struct ConnectionFailed(pub(crate) String);
+
+/// The cause in one line. A refusal during the login is in the server's own words, which tell a wrong
+/// password from a missing right, a full server or one that still loads.
+pub(crate) fn cause(error: &RedisError) -> String {
+    match error.source().and_then(|source| source.downcast_ref()) {
+        Some(error) => refusal_text(error),
+        None if error.kind() == ErrorKind::AuthenticationFailed => WRONG_PASSWORD.to_owned(),
+        None => error.to_string(),
+    }
+}
+
+/// Code and text of a refusal in one line.
+pub(crate) fn refusal_text(error: &ServerError) -> String {
+    let (code, text) = refusal(error);
+    // The server explains its protocol there.
+    if code == "NOAUTH" {
+        "NOAUTH Authentication required.".to_owned()
+    } else {
+        format!("{code} {text}")
+    }
+}
+
+/// Whether the server refused the user or the password.
+pub(crate) fn is_authentication(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::AuthenticationFailed
+        || matches!(error.code(), Some("WRONGPASS" | "NOAUTH"))
+}
+
+/// Code and text. The server quotes the arguments of commands that it does not know, payloads
+/// included, and adds where in a script it happened: both are left out.
+fn refusal(error: &ServerError) -> (String, String) {
+    let text = error.details().unwrap_or_default();
+    let text = until(until(text, ", with args beginning with"), " script: ");
+    (bounded_text(&first(error.code())), bounded_text(&first(text)))
+}
+
+/// Whether the server refuses because it is not the one to ask, now or any more. The address has to
+/// be resolved again, which finds the new primary after a failover.
+pub(crate) fn is_wrong_server(error: &ServerError) -> bool {
+    match error.code() {
+        "READONLY" | "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "MOVED" => true,
+        "UNBLOCKED" => error.details().is_some_and(|text| text.contains("instance state changed")),
+        _ => false,
+    }
+}
+
+fn until<'t>(text: &'t str, end: &str) -> &'t str {
+    text.split_once(end).map_or(text, |(before, _)| before)
+}
+
+fn first(text: &str) -> String {
+    text.chars().take(TEXT_CHARACTERS_MAX).collect()
+}
+
+const TEXT_CHARACTERS_MAX: usize = 256;
+const WRONG_PASSWORD: &str = "WRONGPASS invalid user name or password";
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use redis::Value;
+
+    use super::*;
+    use crate::model::cause::chain;
+
+    fn server_error(line: &str) -> ServerError {
+        match redis::parse_redis_value(format!("-{line}\r\n").as_bytes()) {
+            Ok(Value::ServerError(error)) => error,
+            other => panic!("{line} was read as {other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_text_for_a_lost_group_is_a_missing_group() {
+        for line in [
+            "NOGROUP No such key 'orders' or consumer group 'mail' in XREADGROUP with GROUP option",
+            "NOGROUP No such key 'orders' or consumer group 'mail' script: 5a, on @user_script:95.",
+            "UNBLOCKED the stream key no longer exists",
+        ] {
+            let error = refused(&server_error(line));
+            assert!(matches!(error, StoreError::GroupMissing), "{line}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_keeps_code_and_text_but_never_arguments() {
+        let line = "ERR unknown command 'XADDX', with args beginning with: 'orders' 'secret' ";
+        let text = refused(&server_error(line)).to_string();
+        assert_eq!(text, "the server refused: ERR unknown command 'XADDX'");
+        let line = "OOM not allowed when used memory > 'maxmemory'. script: 8e, on @user_script:9.";
+        let text = refused(&server_error(line)).to_string();
+        assert_eq!(text, "the server refused: OOM not allowed when used memory > 'maxmemory'.");
+        let long = refused(&server_error(&format!("ERR {}", "x".repeat(10_000)))).to_string();
+        assert!(long.len() < 300, "{}", long.len());
+    }
+
+    #[test]
+    fn why_there_is_no_connection_is_said_once_in_words_that_tell_causes_apart() {
+        let said = |error: &RedisError| chain(&unreachable(error));
+        for (line, cause) in [
+            ("WRONGPASS invalid username-password pair or user is disabled.", None),
+            ("NOAUTH HELLO must be called with the", Some("NOAUTH Authentication required.")),
+            ("NOPERM User bob has no permissions to run the 'hello' command", None),
+            ("LOADING Redis is loading the dataset in memory", None),
+            ("READONLY You can't write against a read only replica.", None),
+            ("OOM command not allowed when used memory > 'maxmemory'.", None),
+            ("ERR max number of clients reached", None),
+        ] {
+            let text = said(&server_error(line).into());
+            assert_eq!(text, format!("no connection to the server: {}", cause.unwrap_or(line)));
+        }
+        let password = (ErrorKind::AuthenticationFailed, "Password authentication failed").into();
+        assert!(said(&password).contains("WRONGPASS") && is_authentication(&password));
+        let late = io::Error::from(io::ErrorKind::TimedOut).into();
+        assert_eq!(said(&late), "no connection to the server: timed out");
+        assert_eq!(chain(&answer_lost(&late)), "the server's answer was lost: timed out");
+    }
+
+    #[test]
+    fn a_server_that_may_not_answer_is_left() {
+        for line in [
+            "READONLY You can't write against a read only replica.",
+            "LOADING Redis is loading the dataset in memory",
+            "MASTERDOWN Link with MASTER is down",
+            "CLUSTERDOWN The cluster is down",
+            "MOVED 3999 127.0.0.1:6381",
+            "UNBLOCKED force unblock from blocking operation, \
+             instance state changed (master -> replica?)",
+        ] {
+            assert!(is_wrong_server(&server_error(line)), "{line}");
+        }
+        for line in [
+            "OOM command not allowed",
+            "BUSY a script runs",
+            "UNBLOCKED the stream key no longer exists",
+        ] {
+            assert!(!is_wrong_server(&server_error(line)), "{line}");
+        }
+    }
+}
