@@ -7,8 +7,8 @@ use super::row::LetterRow;
 use crate::fault;
 use crate::postgres::Postgres;
 
-/// The newly stored dead letters of a statement: the reason of each, and whether the guard says that
-/// its job was done. Rows that existed before are not included.
+/// The newly stored dead letters of a statement: the reason of each, and whether the guard says
+/// that its job was done. Rows that existed before are not included.
 pub(super) type Stored = Vec<(String, bool)>;
 
 /// How many of the first rows one request takes: they must fit into memory on both sides, and the
