@@ -15,9 +15,9 @@ type BoxError = Box<dyn Error + Send + Sync + 'static>;
 /// others let go of a row, or the server is back.
 ///
 /// A statement that took too long is not among them: it may always take too long.
-pub(crate) fn passes(error: &sqlx::Error) -> bool {
+pub(crate) fn is_transient(error: &sqlx::Error) -> bool {
     match error {
-        sqlx::Error::Database(error) => error.code().is_some_and(|code| code_passes(&code)),
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| is_transient_code(&code)),
         sqlx::Error::Io(_)
         | sqlx::Error::PoolTimedOut
         | sqlx::Error::PoolClosed
@@ -29,13 +29,13 @@ pub(crate) fn passes(error: &sqlx::Error) -> bool {
 
 /// The error of a step of ours: later if it passes, again with back-off otherwise.
 pub(crate) fn job_error(error: sqlx::Error) -> JobError {
-    if passes(&error) { later(error) } else { JobError::retry(error) }
+    if is_transient(&error) { later(error) } else { JobError::retry(error) }
 }
 
 /// The error of a handler: later if a passing error of the database is among its causes, and the
 /// handler did not say what it means.
 pub(crate) fn judge(error: JobError) -> JobError {
-    if error.is_retry() && has_passing_cause(error.cause()) {
+    if error.is_retry() && has_transient_cause(error.cause()) {
         error.into_later(pause())
     } else {
         error
@@ -60,10 +60,10 @@ pub(crate) async fn within<T>(
     }
 }
 
-fn has_passing_cause(error: &(dyn Error + 'static)) -> bool {
+fn has_transient_cause(error: &(dyn Error + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
-        if error.downcast_ref::<sqlx::Error>().is_some_and(passes) {
+        if error.downcast_ref::<sqlx::Error>().is_some_and(is_transient) {
             return true;
         }
         next = error.source();
@@ -78,7 +78,7 @@ fn pause() -> Duration {
 }
 
 /// By the code of the server's answer: <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
-fn code_passes(code: &str) -> bool {
+fn is_transient_code(code: &str) -> bool {
     let class = code.get(..2).unwrap_or_default();
     // Connection trouble, and a server without memory, disk or connections to spare.
     matches!(class, "08" | "53")
@@ -106,10 +106,10 @@ mod tests {
     #[test]
     fn conflicts_and_outages_pass_and_mistakes_do_not() {
         for code in ["40001", "40P01", "55P03", "57P01", "57P03", "08006", "53300", "25006"] {
-            assert!(code_passes(code), "{code}");
+            assert!(is_transient_code(code), "{code}");
         }
         for code in ["23505", "42601", "22P02", "57014", "25P02", "25P03", "", "0"] {
-            assert!(!code_passes(code), "{code}");
+            assert!(!is_transient_code(code), "{code}");
         }
     }
 
@@ -118,10 +118,10 @@ mod tests {
         #[derive(Debug, thiserror::Error)]
         #[error("could not charge")]
         struct Outer(#[source] sqlx::Error);
-        let passing = || Outer(sqlx::Error::PoolTimedOut);
-        assert!(judge(JobError::retry(passing())).is_later());
-        assert!(judge(JobError::dead(passing())).is_dead());
-        assert!(!judge(JobError::retry_after(Duration::from_secs(9), passing())).is_later());
+        let transient = || Outer(sqlx::Error::PoolTimedOut);
+        assert!(judge(JobError::retry(transient())).is_later());
+        assert!(judge(JobError::dead(transient())).is_dead());
+        assert!(!judge(JobError::retry_after(Duration::from_secs(9), transient())).is_later());
         assert!(!judge(JobError::retry(Outer(sqlx::Error::RowNotFound))).is_later());
     }
 }

@@ -1,7 +1,6 @@
 //! What the guard knows an event by.
 
 use sha2::{Digest, Sha256};
-use streamjobs::__proof::Mutant;
 use streamjobs::{Entry, EventId, Job, JobError};
 
 use crate::text::hex;
@@ -52,7 +51,6 @@ impl GuardKey for ByEventId {
 /// The key as it stands in the table.
 pub(crate) fn of_job<K: GuardKey>(job: &Job) -> Result<String, JobError> {
     Ok(match K::key(job)? {
-        None if Mutant::GuardByEntry.is_seeded() => stored(&job.entry_id().to_string()),
         None => of_event(job.event_id()),
         Some(own) => of_own(job.entry().event_type().unwrap_or_default(), &own),
     })

@@ -3,13 +3,14 @@
 pub mod letters;
 
 mod archive;
+mod backoff;
 mod fault;
+mod guard_row;
 mod key;
 mod limits;
 mod mark;
 mod metrics;
 mod migrate;
-mod note;
 mod once;
 mod outbox;
 mod postgres;

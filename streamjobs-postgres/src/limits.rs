@@ -46,7 +46,7 @@ impl Limits {
     }
 
     /// How long to wait for the answer to a statement, which the server bounds by itself.
-    pub(crate) fn patience(&self) -> Duration {
+    pub(crate) fn timeout(&self) -> Duration {
         self.statement.duration.saturating_add(MARGIN)
     }
 }
@@ -83,6 +83,6 @@ mod tests {
         limits.set_statement(Duration::MAX);
         limits.set_idle(Duration::from_secs(2));
         assert_eq!((limits.lock(), limits.statement()), ("1", "2147483647"));
-        assert_eq!((limits.idle(), limits.patience()), ("2000", Duration::MAX));
+        assert_eq!((limits.idle(), limits.timeout()), ("2000", Duration::MAX));
     }
 }

@@ -7,8 +7,8 @@ use streamjobs::once::{MarkBegin, Marked, Marks};
 use streamjobs::{Job, JobError, Requirements};
 
 use crate::fault;
+use crate::guard_row::{GuardRow, report_mismatch};
 use crate::key;
-use crate::note::{Found, mismatch};
 use crate::postgres::Postgres;
 use crate::time::{Timestamp, seconds};
 
@@ -51,20 +51,20 @@ impl Marks for Postgres {
             .bind(begin.owner)
             .bind(seconds(begin.expiry))
             .fetch_optional(postgres.pool());
-        let takeover = fault::within(postgres.patience(), takeover).await;
+        let takeover = fault::within(postgres.timeout(), takeover).await;
         let takeover = takeover.map_err(fault::job_error)?;
         if let Some(takeover) = takeover {
             return Ok(Marked::Begun { takeover });
         }
-        let found = Found::look(&postgres, job.group(), &key, postgres.pool());
-        match fault::within(postgres.patience(), found).await.map_err(fault::job_error)? {
+        let found = GuardRow::load(&postgres, job.group(), &key, postgres.pool());
+        match fault::within(postgres.timeout(), found).await.map_err(fault::job_error)? {
             Some(found) if found.done => {
                 if found.hash != hash {
-                    mismatch(job);
+                    report_mismatch(job);
                 }
                 Ok(Marked::Done)
             }
-            Some(found) => Ok(Marked::Running { rest: found.rest }),
+            Some(found) => Ok(Marked::Running { rest: found.remaining }),
             // It was undone a moment ago.
             None => Ok(Marked::Running { rest: Duration::ZERO }),
         }
@@ -87,7 +87,7 @@ impl Marks for Postgres {
                 .await?;
             (&mut *transaction).execute(postgres.commit()).await
         };
-        let done = fault::within(postgres.patience(), done).await;
+        let done = fault::within(postgres.timeout(), done).await;
         done.map(drop).map_err(fault::job_error)
     }
 

@@ -146,8 +146,8 @@ pub fn migrations(schema: &SchemaName) -> Vec<MigrationSql> {
         }
         text.push_str(migration.sql.as_str());
         let checksum = hex(&migration.checksum);
-        let note = schema.text(NOTE).replace("$1", &number.to_string());
-        text.push_str(&note.replace("$2", name).replace("$3", &checksum));
+        let record = schema.text(RECORD).replace("$1", &number.to_string());
+        text.push_str(&record.replace("$2", name).replace("$3", &checksum));
         MigrationSql { version: *number, name, sql: text }
     };
     STEPS.iter().map(written).collect()
@@ -285,7 +285,7 @@ const HISTORY: &str = "CREATE TABLE IF NOT EXISTS streamjobs._migrations (
 
 ";
 
-const NOTE: &str = "
+const RECORD: &str = "
 INSERT INTO streamjobs._migrations (version, description, success, checksum, execution_time)
 VALUES ($1, '$2', true, '\\x$3', -1);
 ";

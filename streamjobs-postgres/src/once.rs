@@ -7,13 +7,13 @@ use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
 
 use sqlx::{Executor, PgConnection, Transaction};
-use streamjobs::__proof::{FailPoint, Mutant};
+use streamjobs::__proof::FailPoint;
 use streamjobs::{Begin, Job, JobError, JobResource, Requirements};
 use tokio::time::timeout;
 
 use crate::fault;
+use crate::guard_row::{GuardRow, report_mismatch};
 use crate::key::{self, ByEventId, GuardKey};
-use crate::note::{Found, mismatch};
 use crate::postgres::Postgres;
 use crate::schema::READ_COMMITTED;
 use crate::time::Timestamp;
@@ -76,19 +76,19 @@ impl<K: GuardKey> JobResource for Once<K> {
     async fn begin(job: &Job) -> Result<Begin<Self>, JobError> {
         let postgres = Postgres::of(job)?;
         let begin = begin(&postgres, job);
-        let mut patience = postgres.patience();
+        let mut limit = postgres.timeout();
         if let Some(deadline) = job.deadline() {
             // A handler's time-out is charged; waiting for others must not be.
-            patience = patience.min(deadline.saturating_duration_since(Instant::now()) * 9 / 10);
+            limit = limit.min(deadline.saturating_duration_since(Instant::now()) * 9 / 10);
         }
         let late = "no connection, no lock or no answer was to be had in time";
-        timeout(patience, begin).await.unwrap_or_else(|_| Err(fault::later(late)))
+        timeout(limit, begin).await.unwrap_or_else(|_| Err(fault::later(late)))
     }
 
     async fn commit(mut self) -> Result<(), JobError> {
         FailPoint::GuardBeforeCommit.reached();
         let commit = self.transaction.execute(self.postgres.commit());
-        match timeout(self.postgres.limits().patience(), commit).await {
+        match timeout(self.postgres.limits().timeout(), commit).await {
             Ok(Ok(_)) => {
                 FailPoint::GuardAfterCommit.reached();
                 Ok(())
@@ -145,30 +145,25 @@ fn begin<K: GuardKey>(
         let mut transaction = begun.map_err(fault::job_error)?;
         let hash = key::payload_hash(job.entry());
         if insert(postgres, job, &key, &hash, &mut transaction).await? {
-            if Mutant::GuardApart.is_seeded() {
-                transaction.commit().await.map_err(fault::job_error)?;
-                let begun = postgres.pool().begin_with(READ_COMMITTED).await;
-                transaction = begun.map_err(fault::job_error)?;
-            }
             FailPoint::GuardAfterInsert.reached();
             let postgres = postgres.clone();
             return Ok(Begin::Run(Once { transaction, postgres, key: PhantomData }));
         }
-        let found = Found::look(postgres, job.group(), &key, &mut *transaction).await;
+        let found = GuardRow::load(postgres, job.group(), &key, &mut *transaction).await;
         let Some(found) = found.map_err(fault::job_error)? else {
             // It stood in the way a moment ago, and was undone or pruned since.
             return Err(fault::later("another attempt at this event was undone just now"));
         };
         match found {
-            Found { done: true, hash: before, .. } => {
+            GuardRow { done: true, hash: before, .. } => {
                 if before != hash {
-                    mismatch(job);
+                    report_mismatch(job);
                 }
                 Ok(Begin::AlreadyDone)
             }
-            Found { rest, .. } => {
-                let rest = rest.clamp(fault::PAUSE, RUNNING_MAX);
-                Err(JobError::later(rest, "somebody else is working on this event"))
+            GuardRow { remaining, .. } => {
+                let delay = remaining.clamp(fault::PAUSE, RUNNING_MAX);
+                Err(JobError::later(delay, "another attempt is working on this event"))
             }
         }
     }
@@ -216,7 +211,7 @@ fn explain(error: sqlx::Error) -> JobError {
 /// before the row is written that may have to wait. A note that was left running and whose time is
 /// over is taken over: the transaction that does so does the work.
 const INSERT: &str = "\
-INSERT INTO streamjobs.once AS note
+INSERT INTO streamjobs.once AS guard
     (group_name, key, stream, entry_id, published_at, payload_hash, done_at)
 SELECT $1, $2, $3, $4, $5, $6, now()
 FROM (SELECT set_config('lock_timeout', $7, true),
@@ -226,7 +221,7 @@ ON CONFLICT (group_name, key) DO UPDATE
     SET done_at = EXCLUDED.done_at, stream = EXCLUDED.stream, entry_id = EXCLUDED.entry_id,
         published_at = EXCLUDED.published_at, payload_hash = EXCLUDED.payload_hash,
         owner = NULL, expires_at = NULL
-    WHERE note.done_at IS NULL AND note.expires_at <= clock_timestamp()";
+    WHERE guard.done_at IS NULL AND guard.expires_at <= clock_timestamp()";
 
 /// What the server answers to everything in a transaction in which something failed.
 const ABORTED: &str = "25P02";

@@ -103,9 +103,9 @@ impl Postgres {
 
     /// How long a guarded transaction may take to be begun or ended, with the wait for a connection.
     /// None of its statements may take longer by the server's own limits.
-    pub(crate) fn patience(&self) -> Duration {
+    pub(crate) fn timeout(&self) -> Duration {
         let connection = self.inner.pool.options().get_acquire_timeout();
-        connection.saturating_add(self.inner.limits.patience())
+        connection.saturating_add(self.inner.limits.timeout())
     }
 
     pub(crate) fn limits(&self) -> &Limits {

@@ -4,7 +4,6 @@ use std::fmt;
 use std::str::FromStr;
 
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
-use streamjobs::__proof::Mutant;
 use thiserror::Error;
 
 /// The name of a schema: what an unquoted identifier of Postgres may be, and at most 63 bytes.
@@ -96,7 +95,6 @@ pub(crate) const READ_COMMITTED: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 /// then anyway.
 pub(crate) fn commit(durability: Durability) -> SqlStr {
     SqlStr::from_static(match durability {
-        _ if Mutant::GuardUnforced.is_seeded() => "COMMIT AND CHAIN",
         Durability::Here => "SET LOCAL synchronous_commit = on; COMMIT AND CHAIN",
         Durability::Applied => "SET LOCAL synchronous_commit = remote_apply; COMMIT AND CHAIN",
     })

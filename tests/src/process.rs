@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::{eventually, signal};
+use streamjobs_servers::{eventually, signal};
 
 /// The most lines of standard error that are kept for a failure's message.
 const COMPLAINTS_MAX: usize = 40;

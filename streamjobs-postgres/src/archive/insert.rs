@@ -3,7 +3,7 @@
 use sqlx::{Executor, PgConnection};
 use streamjobs::{GroupName, StreamName};
 
-use super::row::Row;
+use super::row::LetterRow;
 use crate::fault;
 use crate::postgres::Postgres;
 
@@ -13,7 +13,7 @@ pub(super) type Stored = Vec<(String, bool)>;
 
 /// How many of the first rows go into one request: they have to fit into memory on both sides, and
 /// the server walks over all fields of the request to find those of a row.
-pub(super) fn first_chunk(rows: &[Row]) -> usize {
+pub(super) fn first_chunk(rows: &[LetterRow]) -> usize {
     let (mut bytes, mut fields) = (0, 0);
     let fits = rows.iter().take_while(|row| {
         bytes += row.bytes();
@@ -29,7 +29,7 @@ pub(super) async fn insert(
     postgres: &Postgres,
     stream: &StreamName,
     group: &GroupName,
-    rows: &[Row],
+    rows: &[LetterRow],
 ) -> Result<Stored, sqlx::Error> {
     let stored = async {
         let mut transaction = postgres.begin().await?;
@@ -37,7 +37,7 @@ pub(super) async fn insert(
         (&mut *transaction).execute(postgres.commit()).await?;
         Ok(stored)
     };
-    fault::within(postgres.patience(), stored).await
+    fault::within(postgres.timeout(), stored).await
 }
 
 /// Whether the error is about the rows: trying again without a change would meet it again.
@@ -56,7 +56,7 @@ async fn write(
     postgres: &Postgres,
     stream: &StreamName,
     group: &GroupName,
-    rows: &[Row],
+    rows: &[LetterRow],
     connection: &mut PgConnection,
 ) -> Result<Stored, sqlx::Error> {
     let fields = || rows.iter().flat_map(|row| &row.fields);
@@ -117,13 +117,13 @@ SELECT $1, $2, letter_id, digest, event_id, event_type, reason, error, fingerpri
     payload::jsonb,
     CASE WHEN reason IN ('crashed', 'trimmed') THEN
         COALESCE(
-            (SELECT true FROM streamjobs.once AS note
-             WHERE note.group_name = $2 AND note.key = letter.key AND note.done_at IS NOT NULL
+            (SELECT true FROM streamjobs.once AS guard
+             WHERE guard.group_name = $2 AND guard.key = letter.key AND guard.done_at IS NOT NULL
              LIMIT 1),
-            (SELECT true FROM streamjobs.once AS note
-             WHERE note.group_name = $2 AND note.stream = $1
-                 AND note.published_at = letter.published_at AND note.entry_id = letter.origin_id
-                 AND note.done_at IS NOT NULL
+            (SELECT true FROM streamjobs.once AS guard
+             WHERE guard.group_name = $2 AND guard.stream = $1
+                 AND guard.published_at = letter.published_at AND guard.entry_id = letter.origin_id
+                 AND guard.done_at IS NOT NULL
              LIMIT 1),
             false)
     ELSE false END

@@ -14,7 +14,7 @@ use streamjobs::{Client, ConsumerName, GroupName, StreamName};
 use thiserror::Error;
 use tokio::sync::Semaphore;
 
-use self::mover::{Mover, Parts};
+use self::mover::{LetterMover, Parts};
 use crate::postgres::Postgres;
 
 impl Postgres {
@@ -169,7 +169,7 @@ impl Archive {
         &self,
         client: &Client,
         queues: &[(StreamName, GroupName)],
-    ) -> Result<Vec<Mover>, ArchiveError> {
+    ) -> Result<Vec<LetterMover>, ArchiveError> {
         let mut queues = queues.to_vec();
         queues.sort();
         queues.dedup();
@@ -179,7 +179,7 @@ impl Archive {
             taker = taker.group(group.clone());
         }
         let mover = |(stream, group): (StreamName, GroupName)| {
-            Ok(Mover::new(Parts {
+            Ok(LetterMover::new(Parts {
                 postgres: self.postgres.clone(),
                 letters: client.dead_letters(stream.as_str(), group.as_str())?,
                 taker: taker.clone(),

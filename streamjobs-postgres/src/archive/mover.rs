@@ -11,22 +11,22 @@ use tokio::time::Instant;
 use tracing::error;
 
 use super::insert::{self, Stored};
-use super::row::Row;
+use super::row::LetterRow;
 use super::{ArchiveError, ArchiveReport};
 use crate::metrics;
 use crate::postgres::Postgres;
 
 /// What stands between the two stores: letters that were taken and are not in the table yet, and
 /// letters that are and have not been removed yet. After a failure, the next round goes on there.
-pub(super) struct Mover {
+pub(super) struct LetterMover {
     postgres: Postgres,
     letters: DeadLetters,
     taker: Taker,
     lease: Duration,
     stream: StreamName,
     group: GroupName,
-    portion: Portion,
-    waiting: Vec<Row>,
+    sizer: BatchSizer,
+    waiting: Vec<LetterRow>,
     taken_at: Instant,
     /// Whether there may be more than what was taken.
     more: bool,
@@ -35,7 +35,7 @@ pub(super) struct Mover {
     refused: BTreeSet<EntryId>,
 }
 
-/// What a [`Mover`] works on and with.
+/// What a [`LetterMover`] works on and with.
 pub(super) struct Parts {
     pub(super) postgres: Postgres,
     pub(super) letters: DeadLetters,
@@ -46,7 +46,7 @@ pub(super) struct Parts {
     pub(super) batch: usize,
 }
 
-impl Mover {
+impl LetterMover {
     pub(super) fn new(parts: Parts) -> Self {
         let Parts { postgres, letters, taker, lease, stream, group, batch } = parts;
         Self {
@@ -56,7 +56,7 @@ impl Mover {
             lease,
             stream,
             group,
-            portion: Portion::new(batch),
+            sizer: BatchSizer::new(batch),
             waiting: Vec::new(),
             taken_at: Instant::now(),
             more: false,
@@ -80,12 +80,12 @@ impl Mover {
         turn: &Semaphore,
         report: &mut ArchiveReport,
     ) -> Result<bool, ArchiveError> {
-        self.settle().await?;
+        self.remove_stored().await?;
         if self.waiting.is_empty() || self.taken_at.elapsed() >= self.lease {
             self.take(report).await?;
         }
         self.store(turn, report).await?;
-        self.settle().await?;
+        self.remove_stored().await?;
         Ok(self.more)
     }
 
@@ -94,12 +94,12 @@ impl Mover {
     async fn take(&mut self, report: &mut ArchiveReport) -> Result<(), ArchiveError> {
         self.waiting.clear();
         self.taken_at = Instant::now();
-        let taken = self.letters.take(&self.taker, self.portion.next).await?;
+        let taken = self.letters.take(&self.taker, self.sizer.next).await?;
         report.gone += taken.gone as u64;
         self.more = taken.more;
         let (mut bytes, mut pause_at) = (0, YIELD_BYTES);
         for letter in taken.letters {
-            let row = Row::of(letter);
+            let row = LetterRow::of(letter);
             bytes += row.bytes();
             self.waiting.push(row);
             // Large payloads take a while to read, and handlers run on the same threads.
@@ -108,7 +108,7 @@ impl Mover {
                 yield_now().await;
             }
         }
-        self.portion.learn(self.waiting.len(), bytes);
+        self.sizer.record(self.waiting.len(), bytes);
         Ok(())
     }
 
@@ -123,7 +123,7 @@ impl Mover {
             // The semaphore is never closed; without a permit there would only be less order.
             let _permit = turn.acquire().await;
             match self.insert(chunk).await {
-                Ok(stored) => self.note(count, stored, report),
+                Ok(stored) => self.record_stored(count, stored, report),
                 Err(error) if insert::is_about_rows(&error) => {
                     for _ in 0..count {
                         self.store_first(report).await?;
@@ -144,19 +144,19 @@ impl Mover {
             answer = self.insert(&[row.plain()]).await;
         }
         match answer {
-            Ok(stored) => self.note(1, stored, report),
+            Ok(stored) => self.record_stored(1, stored, report),
             Err(error) if insert::is_about_rows(&error) => self.refuse(&error, report),
             Err(error) => return Err(self.failed(error)),
         }
         Ok(())
     }
 
-    async fn insert(&self, rows: &[Row]) -> Result<Stored, sqlx::Error> {
+    async fn insert(&self, rows: &[LetterRow]) -> Result<Stored, sqlx::Error> {
         insert::insert(&self.postgres, &self.stream, &self.group, rows).await
     }
 
     /// The first waiting letters are in the table: some only now, the others since before.
-    fn note(&mut self, count: usize, stored: Stored, report: &mut ArchiveReport) {
+    fn record_stored(&mut self, count: usize, stored: Stored, report: &mut ArchiveReport) {
         self.stored.extend(self.waiting.drain(..count).map(|row| row.id));
         report.stored += stored.len() as u64;
         report.stored_before += count.saturating_sub(stored.len()) as u64;
@@ -188,7 +188,7 @@ impl Mover {
         }
     }
 
-    async fn settle(&mut self) -> Result<(), ArchiveError> {
+    async fn remove_stored(&mut self) -> Result<(), ArchiveError> {
         if !self.stored.is_empty() {
             self.letters.settle(&self.taker, &self.stored).await?;
             self.stored.clear();
@@ -205,17 +205,17 @@ impl Mover {
 /// How many letters to take at a time, so that they fit into memory together: nobody knows how
 /// large they are before they come.
 #[derive(Debug, PartialEq, Eq)]
-struct Portion {
+struct BatchSizer {
     next: usize,
     max: usize,
 }
 
-impl Portion {
+impl BatchSizer {
     fn new(max: usize) -> Self {
         Self { next: max.min(FIRST), max }
     }
 
-    fn learn(&mut self, letters: usize, bytes: usize) {
+    fn record(&mut self, letters: usize, bytes: usize) {
         if let Some(each) = bytes.checked_div(letters) {
             let wider = self.next.saturating_mul(GROWTH);
             self.next = (TAKEN_BYTES / each.max(1)).min(wider).clamp(1, self.max);
@@ -236,16 +236,16 @@ mod tests {
 
     #[test]
     fn small_letters_are_taken_many_at_a_time_and_large_ones_few() {
-        let mut portion = Portion::new(500);
+        let mut sizer = BatchSizer::new(500);
         let sizes = [(32, 32 * 300), (128, 128 * 300), (500, 500 << 20), (16, 16 << 20), (0, 0)];
         let taken = sizes.map(|(letters, bytes)| {
-            let asked = portion.next;
-            portion.learn(letters, bytes);
+            let asked = sizer.next;
+            sizer.record(letters, bytes);
             asked
         });
         assert_eq!(taken, [32, 128, 500, 16, 16]);
-        portion.learn(1, 600 << 20);
-        assert_eq!(portion, Portion { next: 1, max: 500 });
-        assert_eq!(Portion::new(1), Portion { next: 1, max: 1 });
+        sizer.record(1, 600 << 20);
+        assert_eq!(sizer, BatchSizer { next: 1, max: 500 });
+        assert_eq!(BatchSizer::new(1), BatchSizer { next: 1, max: 1 });
     }
 }

@@ -9,7 +9,7 @@ use crate::{key, text};
 
 /// A row to be written: total, since an operator may have written anything into the letter.
 #[derive(Clone)]
-pub(super) struct Row {
+pub(super) struct LetterRow {
     pub(super) id: EntryId,
     pub(super) reason: Reason,
     pub(super) letter_id: String,
@@ -33,7 +33,7 @@ pub(super) struct Row {
     pub(super) fields: Fields,
 }
 
-impl Row {
+impl LetterRow {
     pub(super) fn of(letter: DeadLetter) -> Self {
         let (digest, fingerprint) = (letter.digest(), letter.fingerprint());
         let event_type = letter.fields.iter().find(|(name, _)| name == "type");

@@ -5,13 +5,13 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use streamjobs::error::BoxError;
 use streamjobs::service::{BoxFuture, Service, ServiceContext};
-use streamjobs::{Backoff, GroupName, StreamName};
+use streamjobs::{GroupName, StreamName};
 use tokio::sync::Semaphore;
 use tracing::{error, info, warn};
 
-use super::mover::Mover;
+use super::mover::LetterMover;
 use super::{Archive, ArchiveError, ArchiveReport};
-use crate::{fault, metrics};
+use crate::{backoff, fault, metrics};
 
 impl Service for Archive {
     fn name(&self) -> &'static str {
@@ -35,7 +35,7 @@ impl Service for Archive {
             // One connection of the pool is enough; the others are the handlers'.
             let turn = Semaphore::new(1);
             let runs = movers.into_iter().map(|mover| {
-                let run = Run { mover, turn: &turn, interval: self.interval, failures: 0 };
+                let run = QueueRun { mover, turn: &turn, interval: self.interval, failures: 0 };
                 run.until_stopped(&context)
             });
             join_all(runs).await;
@@ -52,14 +52,14 @@ impl Archive {
 }
 
 /// The rounds of one queue.
-struct Run<'a> {
-    mover: Mover,
+struct QueueRun<'a> {
+    mover: LetterMover,
     turn: &'a Semaphore,
     interval: Duration,
     failures: u32,
 }
 
-impl Run<'_> {
+impl QueueRun<'_> {
     /// Goes round until the stop. The last round is for what the last jobs left: the consumers have
     /// drained by then.
     async fn until_stopped(mut self, context: &ServiceContext) {
@@ -90,7 +90,7 @@ impl Run<'_> {
                 if more {
                     Duration::ZERO
                 } else {
-                    self.interval.mul_f64(0.4_f64.mul_add(random(), 0.8))
+                    self.interval.mul_f64(0.4_f64.mul_add(fastrand::f64(), 0.8))
                 }
             }
             Err(failure) => {
@@ -101,7 +101,7 @@ impl Run<'_> {
                 if self.failures == 1 {
                     self.report(&failure);
                 }
-                BACKOFF_FIRST + BACKOFF.delay(self.failures, random())
+                backoff::delay(self.failures, fastrand::f64())
             }
         }
     }
@@ -111,7 +111,7 @@ impl Run<'_> {
         let (stream, group) = (self.mover.stream(), self.mover.group());
         let cause: &(dyn std::error::Error + 'static) = failure;
         match failure {
-            ArchiveError::Database { source, .. } if !fault::passes(source) => {
+            ArchiveError::Database { source, .. } if !fault::is_transient(source) => {
                 error!(%stream, %group, error = cause, "dead letters stay where they are");
             }
             _ => warn!(%stream, %group, error = cause, "dead letters wait where they are"),
@@ -119,10 +119,4 @@ impl Run<'_> {
     }
 }
 
-fn random() -> f64 {
-    fastrand::f64()
-}
-
 const NAME: &str = "archive";
-const BACKOFF_FIRST: Duration = Duration::from_millis(100);
-const BACKOFF: Backoff = Backoff::exponential(BACKOFF_FIRST, Duration::from_secs(5));

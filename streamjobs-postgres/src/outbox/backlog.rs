@@ -22,9 +22,9 @@ pub struct OutboxBacklog {
 }
 
 /// Counts no further than what is bad enough.
-pub(super) async fn look(postgres: &Postgres) -> Result<OutboxBacklog, sqlx::Error> {
+pub(super) async fn load(postgres: &Postgres) -> Result<OutboxBacklog, sqlx::Error> {
     let (events, age, refused) =
-        sqlx::query_as::<_, (i64, Option<f64>, i64)>(postgres.schema().sql(LOOK))
+        sqlx::query_as::<_, (i64, Option<f64>, i64)>(postgres.schema().sql(LOAD))
             .bind(COUNTED_MAX + 1)
             .fetch_one(postgres.pool())
             .await?;
@@ -42,7 +42,7 @@ pub(super) async fn look(postgres: &Postgres) -> Result<OutboxBacklog, sqlx::Err
 const COUNTED_MAX: i64 = 10_000;
 
 /// The oldest row is the one with the lowest id, but for the moments that transactions overlap.
-const LOOK: &str = "SELECT
+const LOAD: &str = "SELECT
     (SELECT count(*) FROM (
         SELECT FROM streamjobs.outbox WHERE refused IS NULL LIMIT $1) AS waiting),
     (SELECT extract(epoch FROM clock_timestamp() - published_at)::float8

@@ -2,11 +2,11 @@
 //! them to their streams.
 
 mod backlog;
-mod ears;
+mod failing;
+mod mover;
+mod notify_listener;
 mod publisher;
 mod relay;
-mod round;
-mod troubles;
 
 pub use self::backlog::OutboxBacklog;
 pub use self::publisher::{PublishInError, Publisher};

@@ -56,7 +56,7 @@ use crate::postgres::Postgres;
 #[derive(Clone)]
 pub struct Publisher {
     postgres: Postgres,
-    quiet: bool,
+    notify: bool,
 }
 
 /// Why an event was not written into the outbox.
@@ -81,7 +81,7 @@ impl Postgres {
     /// Publishes inside of transactions.
     #[must_use]
     pub fn publisher(&self) -> Publisher {
-        Publisher { postgres: self.clone(), quiet: false }
+        Publisher { postgres: self.clone(), notify: true }
     }
 }
 
@@ -92,8 +92,8 @@ impl Publisher {
     /// The server lets transactions that notify commit one after the other, across all of a
     /// database cluster. Where very many commit at once, this costs less than it delays.
     #[must_use]
-    pub fn quiet(self) -> Self {
-        Self { quiet: true, ..self }
+    pub fn without_notify(self) -> Self {
+        Self { notify: false, ..self }
     }
 
     /// Publishes an event to its own stream, under a new event id.
@@ -219,7 +219,7 @@ impl Publisher {
     ///
     /// Cancel safe: nothing is changed.
     pub async fn backlog(&self) -> Result<OutboxBacklog, sqlx::Error> {
-        backlog::look(&self.postgres).await
+        backlog::load(&self.postgres).await
     }
 
     async fn publish_one(
@@ -237,7 +237,7 @@ impl Publisher {
         events: &[EncodedEvent],
     ) -> Result<(), sqlx::Error> {
         let rows = Rows::of(events);
-        let statement = if self.quiet { INSERT } else { INSERT_AND_NOTIFY };
+        let statement = if self.notify { INSERT_AND_NOTIFY } else { INSERT };
         sqlx::query(self.postgres.schema().sql(statement))
             .bind(rows.streams)
             .bind(rows.event_ids)
@@ -255,7 +255,7 @@ impl fmt::Debug for Publisher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Publisher")
             .field("postgres", &self.postgres)
-            .field("quiet", &self.quiet)
+            .field("notify", &self.notify)
             .finish()
     }
 }

@@ -9,11 +9,10 @@ use thiserror::Error;
 use tokio::time::Instant;
 
 use super::backlog;
-use super::ears::Ears;
-use super::round::{Mover, Round};
-use super::troubles::pause;
+use super::mover::{OutboxMover, Round};
+use super::notify_listener::NotifyListener;
 use crate::postgres::Postgres;
-use crate::{fault, metrics};
+use crate::{backoff, fault, metrics};
 
 /// Moves events from the outbox to their streams: a [`Service`] of the runtime.
 ///
@@ -82,7 +81,7 @@ impl Relay {
 
     /// How often it looks without being notified: every second by default, from 10 ms to an hour.
     ///
-    /// It bounds how late an event of a [quiet](super::Publisher::quiet) publisher can be, and how soon
+    /// It bounds how late an event of a [quiet](super::Publisher::without_notify) publisher can be, and how soon
     /// another process takes over from one that died.
     pub fn poll(mut self, interval: Duration) -> Self {
         self.poll = interval;
@@ -102,7 +101,7 @@ impl Relay {
     /// Dropping the future leaves open which events of the batch in hand are stored: they are stored
     /// again.
     pub async fn sweep(&self, client: &Client) -> Result<Relayed, sqlx::Error> {
-        let mut mover = Mover::new(self.postgres.clone(), client.clone(), self.batch.max(1));
+        let mut mover = OutboxMover::new(self.postgres.clone(), client.clone(), self.batch.max(1));
         let mut relayed = Relayed::default();
         loop {
             let round = mover.round().await?;
@@ -139,8 +138,8 @@ impl Service for Relay {
     fn run(&self, context: ServiceContext) -> BoxFuture<'_, ()> {
         let running = Running {
             poll: self.poll,
-            mover: Mover::new(self.postgres.clone(), context.client().clone(), self.batch),
-            ears: Ears::new(self.postgres.pool().clone()),
+            mover: OutboxMover::new(self.postgres.clone(), context.client().clone(), self.batch),
+            listener: NotifyListener::new(self.postgres.pool().clone()),
             postgres: self.postgres.clone(),
             measured: None,
             failures: 0,
@@ -152,8 +151,8 @@ impl Service for Relay {
 /// A relay at work.
 struct Running {
     poll: Duration,
-    mover: Mover,
-    ears: Ears,
+    mover: OutboxMover,
+    listener: NotifyListener,
     postgres: Postgres,
     measured: Option<Instant>,
     /// Rounds in a row in which nothing went.
@@ -173,7 +172,7 @@ impl Running {
         loop {
             // A round that began before the stop may have looked before the last jobs published.
             let is_last = context.stop().is_cancelled();
-            self.ears.drain();
+            self.listener.drain();
             let round = self.mover.round().await;
             if round.is_ok() {
                 self.measure().await;
@@ -187,7 +186,7 @@ impl Running {
                     tokio::select! {
                         biased;
                         _ = context.stopped_within(longest) => {}
-                        () = self.ears.hear() => {}
+                        () = self.listener.notified() => {}
                     }
                 }
                 Wait::For(pause) => {
@@ -205,13 +204,13 @@ impl Running {
                     tracing::warn!(error = %error, "the outbox cannot be moved; trying again");
                 }
                 // Where connections are what is missing, this one is for moving.
-                self.ears.close();
+                self.listener.close();
                 self.failures = self.failures.saturating_add(1);
-                Wait::For(pause(self.failures, fastrand::f64()))
+                Wait::For(backoff::delay(self.failures, fastrand::f64()))
             }
             Ok(round) if round.is_stuck() => {
                 self.failures = self.failures.saturating_add(1);
-                Wait::For(pause(self.failures, fastrand::f64()))
+                Wait::For(backoff::delay(self.failures, fastrand::f64()))
             }
             Ok(round) => {
                 if self.failures > 0 {
@@ -221,7 +220,7 @@ impl Running {
                 if round.elsewhere {
                     // The one that works is notified, too; and whoever does not take what it is
                     // told holds up the server's queue of notifications.
-                    self.ears.close();
+                    self.listener.close();
                     return Wait::For(self.poll);
                 }
                 if round.more {
@@ -238,7 +237,7 @@ impl Running {
             return;
         }
         self.measured = Some(Instant::now());
-        match fault::within(MEASURE, backlog::look(&self.postgres)).await {
+        match fault::within(MEASURE, backlog::load(&self.postgres)).await {
             Ok(backlog) => {
                 metrics::outbox_backlog(backlog.events, backlog.age.unwrap_or_default());
             }

@@ -49,7 +49,7 @@ impl Bounds {
             Some(bound) => *bound,
             None => {
                 let served = self.served.contains(&names);
-                let bound = ask(client, group, stream, served).await;
+                let bound = query_bound(client, group, stream, served).await;
                 self.known.insert(names, bound);
                 bound
             }
@@ -71,11 +71,11 @@ impl Bound {
     }
 }
 
-async fn ask(client: &Client, group: &str, stream: &str, served: bool) -> Bound {
+async fn query_bound(client: &Client, group: &str, stream: &str, served: bool) -> Bound {
     // What nothing can be called delivers nothing.
-    let Ok(looked_at) = client.stream(stream) else { return Bound::Open };
-    let Ok(looked_at) = looked_at.group(group) else { return Bound::Open };
-    match looked_at.oldest_unfinished().await {
+    let Ok(queue) = client.stream(stream) else { return Bound::Open };
+    let Ok(queue) = queue.group(group) else { return Bound::Open };
+    match queue.oldest_unfinished().await {
         Ok(OldestUnfinished { complete: false, .. }) => {
             tracing::warn!(stream, group, "old rows stay: very many failed jobs wait");
             Bound::Unknown

@@ -49,7 +49,7 @@ pub struct Pruned {
     pub once: u64,
     /// Groups with their streams of which some rows had to stay, because something that was
     /// published before they grew old may still be delivered, or nobody could say.
-    pub held: u64,
+    pub retained: u64,
     /// Dead letters.
     pub letters: u64,
 }
@@ -90,7 +90,7 @@ impl Pruner {
         for kind in [DONE, LEFT_BEHIND] {
             for (group, stream) in self.queues(&kind).await? {
                 let before = bounds.before(client, &group, &stream, old.0).await;
-                pruned.held += u64::from(before.is_none_or(|before| before < old.0));
+                pruned.retained += u64::from(before.is_none_or(|before| before < old.0));
                 let Some(before) = before.map(Timestamp) else { continue };
                 self.forget(&kind, (&group, &stream), before, stop, pruned).await?;
             }
@@ -160,8 +160,8 @@ impl Pruner {
             tracing::warn!(error = %error, "old rows could not be deleted; trying again later");
         }
         if pruned.once + pruned.letters > 0 {
-            let Pruned { once, letters, held, .. } = pruned;
-            tracing::info!(once, letters, held, "old rows were deleted");
+            let Pruned { once, letters, retained, .. } = pruned;
+            tracing::info!(once, letters, retained, "old rows were deleted");
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::model::name::{ConsumerName, EventId, GroupName, StreamName};
 use crate::model::outcome::Outcome;
 use crate::model::trace::TraceContext;
 use crate::publish::client::Client;
+use crate::store::Queue;
 
 /// One attempt at one group's work on one event: what a handler may ask about itself.
 ///
@@ -26,7 +27,7 @@ pub struct Job {
 
 /// What the runtime knows about an attempt when it starts.
 pub(crate) struct JobParts {
-    pub(crate) place: Arc<Place>,
+    pub(crate) identity: Arc<ConsumerIdentity>,
     pub(crate) delivery: Arc<Delivery>,
     pub(crate) event_id: EventId,
     pub(crate) origin: Option<EntryId>,
@@ -40,11 +41,10 @@ pub(crate) struct JobParts {
     pub(crate) client: Client,
 }
 
-/// Where a process run does its jobs: the same for every job of a queue.
+/// Who does the work: one consumer of one group on one stream.
 #[derive(Clone, Debug)]
-pub(crate) struct Place {
-    pub(crate) stream: StreamName,
-    pub(crate) group: GroupName,
+pub(crate) struct ConsumerIdentity {
+    pub(crate) queue: Queue,
     pub(crate) consumer: ConsumerName,
 }
 
@@ -186,19 +186,19 @@ impl Job {
     /// The stream the event was published to.
     #[must_use]
     pub fn stream(&self) -> &StreamName {
-        &self.parts.place.stream
+        &self.parts.identity.queue.stream
     }
 
     /// The group whose job this is.
     #[must_use]
     pub fn group(&self) -> &GroupName {
-        &self.parts.place.group
+        &self.parts.identity.queue.group
     }
 
     /// The name this process run reads under.
     #[must_use]
     pub fn consumer(&self) -> &ConsumerName {
-        &self.parts.place.consumer
+        &self.parts.identity.consumer
     }
 
     /// The id of the entry this attempt was delivered with; another one after a retry or redrive.
@@ -301,8 +301,8 @@ impl Job {
 impl fmt::Debug for Job {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Job")
-            .field("stream", &self.parts.place.stream)
-            .field("group", &self.parts.place.group)
+            .field("stream", &self.parts.identity.queue.stream)
+            .field("group", &self.parts.identity.queue.group)
             .field("entry_id", &self.entry_id())
             .field("event_id", &self.parts.event_id)
             .field("attempt", &self.parts.attempt)

@@ -12,7 +12,7 @@ mod run;
 
 pub use self::extract::{FromJob, State};
 pub use self::job::Job;
-pub(crate) use self::job::{JobParts, Lease, Place};
+pub(crate) use self::job::{ConsumerIdentity, JobParts, Lease};
 pub use self::needs::Requirements;
 pub(crate) use self::needs::States;
 pub use self::resource::{Begin, JobResource};

@@ -21,24 +21,24 @@ use crate::model::trace::TraceContext;
 use crate::model::trace::span::Telling;
 use crate::publish::client::Client;
 use crate::runtime::Runtime;
-use crate::runtime::io::Io;
-use crate::runtime::lookout::Callback;
-use crate::runtime::plan::{PlannedQueue, Wishes, plan};
-use crate::runtime::services::Services;
-use crate::runtime::wiring::Wiring;
-use crate::runtime::worker::Executors;
-use crate::runtime::workers::Workers;
+use crate::runtime::consumer::io::Io;
+use crate::runtime::consumer::plan::{PlannedQueue, RuntimeSpec, plan};
+use crate::runtime::consumer::running::Executors;
+use crate::runtime::consumer::services::Services;
+use crate::runtime::consumer::set::ConsumerSet;
+use crate::runtime::consumer::wiring::Wiring;
+use crate::runtime::observe::monitor::AlertHook;
 
 /// Settings of a [`Runtime`]; every one has a default.
 #[must_use = "a builder does nothing until it is started"]
 pub struct RuntimeBuilder {
     client: Client,
     states: States,
-    wishes: Wishes,
+    spec: RuntimeSpec,
     services: Vec<Arc<dyn Service>>,
     consumer_prefix: Option<String>,
     on_process_span: Option<Telling>,
-    on_alert: Option<Callback>,
+    on_alert: Option<AlertHook>,
 }
 
 impl RuntimeBuilder {
@@ -46,7 +46,7 @@ impl RuntimeBuilder {
         Self {
             client,
             states: States::default(),
-            wishes: Wishes::default(),
+            spec: RuntimeSpec::default(),
             services: Vec::new(),
             consumer_prefix: None,
             on_process_span: None,
@@ -66,27 +66,27 @@ impl RuntimeBuilder {
     /// A process that runs services alone says so with an empty list: `.handlers([])`.
     pub fn service(mut self, service: impl Service) -> Self {
         self.services.push(Arc::new(service));
-        self.wishes.services = true;
+        self.spec.services = true;
         self
     }
 
     /// Runs these handlers, listed with [`handlers!`](crate::handlers), instead of every
     /// `#[handler]` that was linked into the program. Calls add up.
     pub fn handlers(mut self, handlers: impl IntoIterator<Item = HandlerDef>) -> Self {
-        self.wishes.listed.get_or_insert_default().extend(handlers);
+        self.spec.listed.get_or_insert_default().extend(handlers);
         self
     }
 
     /// Runs only the handlers of these groups, so that each deployment can be a pool of its own.
     /// All groups by default.
     pub fn only_groups<G: Into<String>>(mut self, groups: impl IntoIterator<Item = G>) -> Self {
-        self.wishes.only = Some(groups.into_iter().map(Into::into).collect::<HashSet<_>>());
+        self.spec.only = Some(groups.into_iter().map(Into::into).collect::<HashSet<_>>());
         self
     }
 
     /// Settings of one group that stand above those in its handlers' attributes.
     pub fn group(mut self, group: impl Into<String>, options: GroupOptions) -> Self {
-        self.wishes.groups.insert(group.into(), options);
+        self.spec.groups.insert(group.into(), options);
         self
     }
 
@@ -97,7 +97,7 @@ impl RuntimeBuilder {
         stream: impl Into<String>,
         keys: impl IntoIterator<Item = K>,
     ) -> Self {
-        self.wishes.keys.insert(stream.into(), keys.into_iter().map(Into::into).collect());
+        self.spec.keys.insert(stream.into(), keys.into_iter().map(Into::into).collect());
         self
     }
 
@@ -112,21 +112,21 @@ impl RuntimeBuilder {
     /// of the group's lease. Short waits cost idle round trips; long ones nothing but a slower look
     /// at changed circumstances.
     pub fn block(mut self, block: Duration) -> Self {
-        self.wishes.runtime.block = block;
+        self.spec.runtime.block = block;
         self
     }
 
     /// How long after the block time an answer may take before the reading connection is given up:
     /// 2 s by default, at least 100 ms. A short margin takes slow networks for dead ones.
     pub fn read_margin(mut self, margin: Duration) -> Self {
-        self.wishes.runtime.read_margin = margin;
+        self.spec.runtime.read_margin = margin;
         self
     }
 
     /// How long a shutdown waits for running jobs: 25 s by default. What runs longer is told to
     /// stop and handed back.
     pub fn grace(mut self, grace: Duration) -> Self {
-        self.wishes.runtime.grace = grace;
+        self.spec.runtime.grace = grace;
         self
     }
 
@@ -139,14 +139,14 @@ impl RuntimeBuilder {
     /// sixth as often, yet every third of the lease: then a pause or a redrive from elsewhere takes
     /// up to six times as long. New events are not looked for and are read at once.
     pub fn promote_interval(mut self, interval: Duration) -> Self {
-        self.wishes.runtime.promote_interval = interval;
+        self.spec.runtime.promote_interval = interval;
         self
     }
 
     /// How often streams are trimmed to their retention and dead consumers are looked for: 10 s by
     /// default, and for a quiet group a sixth as often.
     pub fn janitor_interval(mut self, interval: Duration) -> Self {
-        self.wishes.runtime.janitor_interval = interval;
+        self.spec.runtime.janitor_interval = interval;
         self
     }
 
@@ -154,20 +154,20 @@ impl RuntimeBuilder {
     /// while it is [quiet](Self::promote_interval). A look is one short script on the server, for each
     /// group of this process on each stream.
     pub fn watch_interval(mut self, interval: Duration) -> Self {
-        self.wishes.runtime.watch_interval = interval;
+        self.spec.runtime.watch_interval = interval;
         self
     }
 
     /// How many dead letters each group keeps, about: the oldest go first. All of them by default:
     /// nothing is deleted.
     pub fn dead_letters_max(mut self, letters: NonZeroU64) -> Self {
-        self.wishes.runtime.dead_letters_max = Some(letters);
+        self.spec.runtime.dead_letters_max = Some(letters);
         self
     }
 
     /// From where on somebody is told; see [`AlertRules`] for the defaults.
     pub fn alerts(mut self, rules: AlertRules) -> Self {
-        self.wishes.runtime.alerts = rules;
+        self.spec.runtime.alerts = rules;
         self
     }
 
@@ -220,7 +220,7 @@ impl RuntimeBuilder {
     ///
     /// Dropping the future stops what was started.
     pub async fn start(self) -> Result<Runtime, StartError> {
-        let planned = plan(&self.wishes, registry::linked(), &self.states)?;
+        let planned = plan(&self.spec, registry::linked(), &self.states)?;
         let queue =
             |planned: &PlannedQueue| planned.served(self.client.retention(&planned.queue.stream));
         let queues = planned.iter().map(queue).collect();
@@ -233,10 +233,10 @@ impl RuntimeBuilder {
         metrics::describe();
         let process = || format!("streamjobs-{}", std::process::id());
         let prefix = self.consumer_prefix.unwrap_or_else(process);
-        let wiring = Wiring::new(self.client, self.states, self.wishes.runtime, &planned)
+        let wiring = Wiring::new(self.client, self.states, self.spec.runtime, &planned)
             .on_process_span(self.on_process_span)
             .on_alert(self.on_alert);
-        let workers = Workers::new(wiring, executors, prefix, planned);
+        let workers = ConsumerSet::new(wiring, executors, prefix, planned);
         let consumer = workers.start().await?;
         services.start(&workers.wiring().tally, &Handle::current());
         Ok(Runtime::new(io, consumer, workers, services))
@@ -245,6 +245,6 @@ impl RuntimeBuilder {
 
 impl fmt::Debug for RuntimeBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RuntimeBuilder").field("wishes", &self.wishes).finish_non_exhaustive()
+        f.debug_struct("RuntimeBuilder").field("spec", &self.spec).finish_non_exhaustive()
     }
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use crate::model::error::ControlError;
 use crate::model::name::{ConsumerName, GroupName, StreamName};
-use crate::runtime::shutdown::ShutdownReport;
-use crate::runtime::worker::Worker;
-use crate::runtime::workers::Workers;
+use crate::runtime::consumer::running::RunningConsumer;
+use crate::runtime::consumer::set::ConsumerSet;
+use crate::runtime::consumer::stop::ShutdownReport;
 
 /// One consumer of a running runtime, as it was at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,11 +37,11 @@ pub struct Consumer {
 /// What is changed here holds for this process, and until it ends.
 #[derive(Clone, Debug)]
 pub struct Control {
-    workers: Arc<Workers>,
+    workers: Arc<ConsumerSet>,
 }
 
 impl Control {
-    pub(crate) fn new(workers: Arc<Workers>) -> Self {
+    pub(crate) fn new(workers: Arc<ConsumerSet>) -> Self {
         Self { workers }
     }
 
@@ -184,7 +184,7 @@ impl Control {
     }
 }
 
-fn describe(worker: &Worker) -> Consumer {
+fn describe(worker: &RunningConsumer) -> Consumer {
     Consumer {
         group: worker.group.clone(),
         streams: worker.queues.iter().map(|context| context.queue.stream.clone()).collect(),

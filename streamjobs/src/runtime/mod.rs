@@ -1,45 +1,21 @@
 //! The embedded runtime: its builder, its wiring, and the handle that the application keeps.
 
-mod acker;
-mod acks;
+mod attempt;
 mod builder;
-mod clock;
+mod consumer;
 mod control;
-mod departed;
-mod dispatcher;
-mod due;
-mod executor;
-mod gate;
-mod given_up;
-mod health;
-mod held;
-mod io;
-mod janitor;
-mod lease;
-mod lookout;
-mod pause;
-mod plan;
-mod queue;
-mod quiet;
-mod reader;
-mod reaper;
-mod report;
-mod retry;
-mod services;
-mod shutdown;
-mod slots;
-mod wake;
-mod watcher;
-mod wiring;
-mod worker;
-mod workers;
+mod intake;
+mod observe;
+mod settle;
+mod state;
+mod upkeep;
 
 pub use self::builder::RuntimeBuilder;
+pub use self::consumer::stop::{Abandoned, ShutdownReport};
 pub use self::control::{Consumer, Control};
-pub use self::health::{Health, QueueHealth};
-pub use self::lookout::Alerts;
-pub use self::report::Counters;
-pub use self::shutdown::{Abandoned, ShutdownReport};
+pub use self::observe::health::{Health, QueueHealth};
+pub use self::observe::monitor::Alerts;
+pub use self::observe::report::Counters;
 pub use crate::insight::alert::{Alert, AlertKind};
 
 use std::fmt;
@@ -48,9 +24,9 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use self::io::Io;
-use self::services::Services;
-use self::workers::Workers;
+use self::consumer::io::Io;
+use self::consumer::services::Services;
+use self::consumer::set::ConsumerSet;
 use crate::model::error::ControlError;
 use crate::model::name::ConsumerName;
 use crate::publish::client::Client;
@@ -62,7 +38,7 @@ use crate::publish::client::Client;
 /// they held is claimed by others when its lease ends, and services are dropped where they wait.
 #[must_use = "dropping the runtime stops it"]
 pub struct Runtime {
-    workers: Arc<Workers>,
+    workers: Arc<ConsumerSet>,
     services: Services,
     consumer: ConsumerName,
     /// Dropped last: everything else runs on it.
@@ -186,7 +162,7 @@ impl Runtime {
         self.control().reap_now(group)
     }
 
-    fn new(io: Io, consumer: ConsumerName, workers: Workers, services: Services) -> Self {
+    fn new(io: Io, consumer: ConsumerName, workers: ConsumerSet, services: Services) -> Self {
         Self { workers: Arc::new(workers), services, consumer, _io: io }
     }
 }

@@ -12,7 +12,7 @@ use crate::place::{Place, order};
 pub async fn relay(place: &Place, events: usize) -> Duration {
     place.redis.command(&["FLUSHALL"]);
     place.truncate("TRUNCATE streamjobs.outbox").await;
-    let publisher = place.postgres.publisher().quiet();
+    let publisher = place.postgres.publisher().without_notify();
     let orders = (0..events).map(order).collect::<Vec<_>>();
     for orders in orders.chunks(100) {
         let mut transaction = place.pool.begin().await.unwrap();

@@ -99,7 +99,7 @@ async fn many_events_keep_their_order_and_every_byte() {
 #[tokio::test]
 async fn an_event_keeps_the_id_and_goes_to_the_stream_that_it_was_given() {
     let app = App::start().await;
-    let publisher = app.postgres.publisher().quiet();
+    let publisher = app.postgres.publisher().without_notify();
     let mut connection = app.pool.acquire().await.unwrap();
     let tenant = StreamName::new("orders:{acme}").unwrap();
     publisher.publish_in_with_id(&mut connection, &order(1), id("own")).await.unwrap();

@@ -62,7 +62,7 @@ async fn a_hundred_thousand_old_rows_go_in_batches_and_younger_ones_stay() {
     .await
     .unwrap();
     let pruned = app.postgres.pruner(Keep::default()).sweep(&app.client).await.unwrap();
-    assert_eq!((pruned.once, pruned.held, rows_of(&app, "billing").await), (100_000, 0, 1_000));
+    assert_eq!((pruned.once, pruned.retained, rows_of(&app, "billing").await), (100_000, 0, 1_000));
     assert_eq!(app.number("SELECT count(*) FROM batches WHERE rows > 0").await, 20);
     assert_eq!(app.number("SELECT max(rows) FROM batches").await, 5_000);
 }
@@ -78,13 +78,13 @@ async fn rows_younger_than_the_oldest_unfinished_job_of_their_group_stay() {
     }
     let pruner = app.postgres.pruner(Keep::default().batch(7));
     let pruned = pruner.sweep(&app.client).await.unwrap();
-    assert_eq!((pruned.once, pruned.held), (90, 1));
+    assert_eq!((pruned.once, pruned.retained), (90, 1));
     assert_eq!((rows_of(&app, "billing").await, rows_of(&app, "mail").await), (30, 0));
     let charge = Charge::once();
     let runtime = app.runtime(&charge).start().await.unwrap();
     app.drained("billing").await;
     let pruned = pruner.sweep(&app.client).await.unwrap();
-    assert_eq!((pruned.once, pruned.held), (30, 0));
+    assert_eq!((pruned.once, pruned.retained), (30, 0));
     // What was done just now, and could be delivered again, is remembered.
     assert_eq!((rows_of(&app, "billing").await, charge.count()), (1, 1));
     let _ = runtime.shutdown().await;
@@ -97,7 +97,7 @@ async fn nothing_is_forgotten_while_the_server_cannot_be_asked() {
     app.server.kill();
     let pruner = app.postgres.pruner(Keep::default());
     let pruned = pruner.sweep(&app.client).await.unwrap();
-    assert_eq!((pruned.once, pruned.held, rows_of(&app, "billing").await), (0, 1, 10));
+    assert_eq!((pruned.once, pruned.retained, rows_of(&app, "billing").await), (0, 1, 10));
     app.server.restart().unwrap();
     eventually_async(DEADLINE, "the rows go", async || {
         pruner.sweep(&app.client).await.unwrap().once == 10

@@ -208,7 +208,7 @@ async fn a_notification_wakes_the_relay_and_what_is_quiet_is_found_by_looking() 
     }
     let _ = relay.shutdown().await;
     let relay = start(&app.client, app.postgres.relay().poll(Duration::from_millis(20))).await;
-    let quiet = app.postgres.publisher().quiet();
+    let quiet = app.postgres.publisher().without_notify();
     let mut connection = app.pool.acquire().await.unwrap();
     quiet.publish_in(&mut connection, &of(0, 4)).await.unwrap();
     emptied(&app).await;
@@ -403,7 +403,7 @@ async fn the_last_jobs_events_are_moved_before_a_runtime_has_stopped() {
     let relay = start(&app.client, app.postgres.relay().poll(Duration::from_secs(3_600))).await;
     listening(&app, 1).await;
     let mut connection = app.pool.acquire().await.unwrap();
-    app.postgres.publisher().quiet().publish_in(&mut connection, &order(1)).await.unwrap();
+    app.postgres.publisher().without_notify().publish_in(&mut connection, &order(1)).await.unwrap();
     let _ = relay.shutdown().await;
     assert_eq!((waiting(&app).await, app.server.length("orders")), (0, 1));
 }
@@ -420,7 +420,7 @@ async fn an_event_that_is_published_during_the_last_round_is_moved_in_one_more()
         WHERE datname = current_database() AND state = 'idle in transaction'";
     eventually_async(DEADLINE, "it sends", async || app.number(sending).await == 1).await;
     let mut connection = app.pool.acquire().await.unwrap();
-    app.postgres.publisher().quiet().publish_in(&mut connection, &order(2)).await.unwrap();
+    app.postgres.publisher().without_notify().publish_in(&mut connection, &order(2)).await.unwrap();
     let _ = relay.shutdown().await;
     assert_eq!((waiting(&app).await, app.server.length("orders")), (0, 2));
 }

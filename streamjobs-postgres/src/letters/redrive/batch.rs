@@ -25,7 +25,7 @@ pub(super) struct Batch<'a> {
 /// How a batch went.
 pub(super) enum Step {
     /// Some letters had their turn, or none may yet: the next batch may begin after this long.
-    Forward(Duration),
+    Continue(Duration),
     /// The request is not running, or no longer.
     Ended,
     /// There is no such request.
@@ -79,12 +79,12 @@ impl<'a> Batch<'a> {
         outcomes.extend(put);
         if outcomes.is_empty() {
             transaction.rollback().await?;
-            return Ok(unreachable.map_or(Step::Forward(Duration::ZERO), Step::Unreachable));
+            return Ok(unreachable.map_or(Step::Continue(Duration::ZERO), Step::Unreachable));
         }
         let pause = pace::pause(u64::try_from(outcomes.len()).unwrap_or(0), terms.rate);
-        self.note(&mut transaction, &outcomes, pause).await?;
+        self.record(&mut transaction, &outcomes, pause).await?;
         transaction.commit().await?;
-        Ok(unreachable.map_or(Step::Forward(pause), Step::Unreachable))
+        Ok(unreachable.map_or(Step::Continue(pause), Step::Unreachable))
     }
 
     /// A process that hangs between two statements gives its locks up after a minute.
@@ -107,7 +107,7 @@ impl<'a> Batch<'a> {
         }
         let wait = u64::try_from(row.try_get::<i64, _>("wait_micros")?).unwrap_or(0);
         if wait > 0 {
-            return Ok(Err(Step::Forward(Duration::from_micros(wait))));
+            return Ok(Err(Step::Continue(Duration::from_micros(wait))));
         }
         let bound = |column: &str| {
             let bound = row.try_get::<Option<i64>, _>(column)?;
@@ -171,7 +171,7 @@ impl<'a> Batch<'a> {
     }
 
     /// Writes down what became of letters, and when the next batch may begin.
-    async fn note(
+    async fn record(
         &self,
         connection: &mut PgConnection,
         outcomes: &[Outcome],
@@ -182,7 +182,7 @@ impl<'a> Batch<'a> {
         let states = outcomes.iter().map(|outcome| outcome.state.as_str()).collect::<Vec<_>>();
         let entries = outcomes.iter().map(|outcome| outcome.entry_id.as_deref());
         let errors = outcomes.iter().map(|outcome| outcome.error.as_deref());
-        sqlx::query(schema.sql(NOTE_OUTCOMES))
+        sqlx::query(schema.sql(RECORD_OUTCOMES))
             .bind(self.id.get())
             .bind(ids)
             .bind(states)
@@ -193,8 +193,8 @@ impl<'a> Batch<'a> {
         let with = |state| outcomes.iter().filter(move |outcome| outcome.state == state);
         let redriven = with(OutcomeState::Done).map(|outcome| outcome.letter).collect::<Vec<_>>();
         let count = |state| i64::try_from(with(state).count()).unwrap_or(i64::MAX);
-        sqlx::query(schema.sql(NOTE_LETTERS)).bind(redriven).execute(&mut *connection).await?;
-        sqlx::query(schema.sql(NOTE_REQUEST))
+        sqlx::query(schema.sql(MARK_REDRIVEN)).bind(redriven).execute(&mut *connection).await?;
+        sqlx::query(schema.sql(RECORD_PROGRESS))
             .bind(self.id.get())
             .bind(count(OutcomeState::Done))
             .bind(count(OutcomeState::Failed))
@@ -228,16 +228,16 @@ const LETTERS: &str =
      ORDER BY id
      FOR NO KEY UPDATE";
 
-const NOTE_OUTCOMES: &str = "UPDATE streamjobs.redrive_letters w
+const RECORD_OUTCOMES: &str = "UPDATE streamjobs.redrive_letters w
      SET state = n.state, entry_id = n.entry_id, error = n.error, changed_at = clock_timestamp()
      FROM unnest($2::bigint[], $3::text[], $4::text[], $5::text[])
          AS n (letter_id, state, entry_id, error)
      WHERE w.redrive_id = $1 AND w.letter_id = n.letter_id";
 
-const NOTE_LETTERS: &str =
+const MARK_REDRIVEN: &str =
     "UPDATE streamjobs.dead_letters SET redriven_at = clock_timestamp() WHERE id = ANY ($1)";
 
-const NOTE_REQUEST: &str = "UPDATE streamjobs.redrives
+const RECORD_PROGRESS: &str = "UPDATE streamjobs.redrives
      SET done = done + $2, failed = failed + $3, skipped = skipped + $4,
          failures = failures + $3,
          state = CASE WHEN stop_after <= failures + $3 THEN 'stopped' ELSE state END,

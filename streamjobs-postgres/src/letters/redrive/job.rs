@@ -94,7 +94,7 @@ impl Outcome {
     fn of(letter: i64, answer: Result<PutBack, DeadLetterError>) -> Result<Self, DeadLetterError> {
         match answer {
             Ok(put) => Ok(Self::done(letter, put)),
-            Err(error) if error.is_final() => Ok(Self::failed(letter, told(&error))),
+            Err(error) if error.is_final() => Ok(Self::failed(letter, error_chain(&error))),
             Err(error) => Err(error),
         }
     }
@@ -123,7 +123,8 @@ pub(super) async fn put_back(
         let queue = match client.dead_letters(stream, group) {
             Ok(queue) => queue,
             Err(error) => {
-                let failed = |(letter, _): &(&Letter, _)| Outcome::failed(letter.id, told(&error));
+                let failed =
+                    |(letter, _): &(&Letter, _)| Outcome::failed(letter.id, error_chain(&error));
                 outcomes.extend(letters.iter().map(failed));
                 continue;
             }
@@ -162,7 +163,7 @@ async fn answers(
 }
 
 /// An error with its causes in one line.
-fn told(error: &dyn std::error::Error) -> String {
+fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -170,8 +171,8 @@ fn told(error: &dyn std::error::Error) -> String {
         text.push_str(&error.to_string());
         cause = error.source();
     }
-    text::clean(&text, TOLD_BYTES_MAX).into_owned()
+    text::clean(&text, ERROR_BYTES_MAX).into_owned()
 }
 
 /// As much of an error as is kept of a letter's own.
-const TOLD_BYTES_MAX: usize = 4096;
+const ERROR_BYTES_MAX: usize = 4096;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::backoff;
+
 /// How many letters the next batch has: at most a tenth of a second's worth, so that a rate is even
 /// rather than a burst for every second, and never more than may still fail.
 pub(super) fn batch(rate: Option<u64>, failures_left: Option<u64>) -> u64 {
@@ -18,13 +20,13 @@ pub(super) fn pause(letters: u64, rate: Option<u64>) -> Duration {
 
 /// Waits between tries while a server is out of reach, and their end.
 #[derive(Debug, Default)]
-pub(super) struct Patience {
+pub(super) struct RetryBudget {
     tries: u32,
 }
 
-impl Patience {
+impl RetryBudget {
     /// Something went on.
-    pub(super) fn restore(&mut self) {
+    pub(super) fn reset(&mut self) {
         self.tries = 0;
     }
 
@@ -34,16 +36,13 @@ impl Patience {
         if self.tries >= TRIES_MAX {
             return None;
         }
-        let full = PAUSE_MAX.min(PAUSE_FIRST * 2_u32.saturating_pow(self.tries));
         self.tries += 1;
-        Some(full.mul_f64(0.5 + random.clamp(0.0, 1.0) / 2.0))
+        Some(backoff::delay(self.tries, random))
     }
 }
 
 /// What one round trip carries to Redis and one transaction notes.
 const BATCH_MAX: u64 = 100;
-const PAUSE_FIRST: Duration = Duration::from_millis(100);
-const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// About 20 s, beyond the time that each try takes: a restart or a failover, not a lunch break.
 const TRIES_MAX: u32 = 9;
 
@@ -73,13 +72,13 @@ mod tests {
     }
 
     #[test]
-    fn patience_ends_and_comes_back() {
-        let mut patience = Patience::default();
-        let pauses = std::iter::from_fn(|| patience.next(1.0)).collect::<Vec<_>>();
+    fn a_retry_budget_ends_and_is_reset() {
+        let mut budget = RetryBudget::default();
+        let pauses = std::iter::from_fn(|| budget.next(1.0)).collect::<Vec<_>>();
         assert_eq!(pauses.len(), 9);
-        assert_eq!((pauses[0], pauses[8]), (PAUSE_FIRST, PAUSE_MAX));
-        assert_eq!(patience.next(0.0), None);
-        patience.restore();
-        assert_eq!(patience.next(0.0), Some(PAUSE_FIRST / 2));
+        assert_eq!((pauses[0], pauses[8]), (Duration::from_millis(100), Duration::from_secs(5)));
+        assert_eq!(budget.next(0.0), None);
+        budget.reset();
+        assert_eq!(budget.next(0.0), Some(Duration::from_millis(50)));
     }
 }

@@ -6,7 +6,7 @@ use streamjobs::Client;
 
 use super::Redrive;
 use super::batch::{Batch, Step};
-use super::pace::Patience;
+use super::pace::RetryBudget;
 use super::report::redrive_columns;
 use crate::fault;
 use crate::letters::error::Interruption;
@@ -35,30 +35,30 @@ impl DeadLetters {
     pub async fn resume(&self, id: RedriveId, client: &Client) -> Result<Redrive, RedriveError> {
         self.change(id, RESUME, "resume a redrive of").await?;
         let batch = Batch::new(&self.postgres, client, id);
-        let mut patience = Patience::default();
+        let mut budget = RetryBudget::default();
         loop {
             let interruption = match fault::within(STEP_MAX, batch.step()).await {
-                Ok(Step::Forward(pause)) => {
-                    patience.restore();
+                Ok(Step::Continue(pause)) => {
+                    budget.reset();
                     tokio::time::sleep(pause).await;
                     continue;
                 }
                 Ok(Step::Ended) => break,
                 Ok(Step::Unknown) => return Err(RedriveError::Unknown { id }),
                 Ok(Step::Unreachable(error)) => Interruption::Redis(error),
-                Err(error) if fault::passes(&error) => Interruption::Database(error),
+                Err(error) if fault::is_transient(&error) => Interruption::Database(error),
                 Err(error) => {
                     let source = Interruption::Database(error);
                     return Err(RedriveError::Interrupted { id, source });
                 }
             };
             tracing::debug!(redrive = id.get(), error = %interruption, "redrive held up");
-            match patience.next(fastrand::f64()) {
+            match budget.next(fastrand::f64()) {
                 Some(pause) => tokio::time::sleep(pause).await,
                 None => return Err(RedriveError::Interrupted { id, source: interruption }),
             }
         }
-        let redrive = self.change(id, LOOK, "read a redrive of").await?;
+        let redrive = self.change(id, LOAD, "read a redrive of").await?;
         let redrive = redrive.ok_or(RedriveError::Unknown { id })?;
         let Redrive { by, state, done, failed, skipped, .. } = &redrive;
         tracing::info!(redrive = id.get(), by, ?state, done, failed, skipped, "redrive ended");
@@ -79,7 +79,7 @@ impl DeadLetters {
         let cancelled = self.change(id, CANCEL, "cancel a redrive of").await?;
         let standing = match cancelled {
             Some(cancelled) => Some(cancelled),
-            None => self.change(id, LOOK, "read a redrive of").await?,
+            None => self.change(id, LOAD, "read a redrive of").await?,
         };
         standing.ok_or(RedriveError::Unknown { id })
     }
@@ -107,7 +107,7 @@ impl DeadLetters {
 /// Longer than anything in a batch may take.
 const STEP_MAX: Duration = Duration::from_secs(90);
 
-const LOOK: &str =
+const LOAD: &str =
     concat!("SELECT ", redrive_columns!(), " FROM streamjobs.redrives WHERE id = $1");
 
 /// Before: the request may be in any state. After: one that was stopped runs again. A batch that is

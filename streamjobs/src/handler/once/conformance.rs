@@ -16,12 +16,13 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::{KEPT, MarkBegin, Marked, Marks};
-use crate::handler::{Job, JobParts, Lease, Place, States};
+use crate::handler::{ConsumerIdentity, Job, JobParts, Lease, States};
 use crate::model::cause::BoxError;
 use crate::model::entry::{Delivery, Entry, EntryId, Inlet};
 use crate::model::name::{ConsumerName, EventId, GroupName, StreamName};
 use crate::model::outcome::JobError;
 use crate::publish::client::Client;
+use crate::store::Queue;
 
 /// Checks a place for marks, whose state is given as a runtime would give it. It uses the groups
 /// `conformance` and `conformance-other` of the stream `conformance`, and a new event each time, and
@@ -74,18 +75,16 @@ impl Stage {
 
 impl Work<'_> {
     fn job(&self, group: &str, origin: EntryId) -> Result<Job, BoxError> {
-        let place = Place {
-            stream: StreamName::new("conformance")?,
-            group: GroupName::new(group)?,
-            consumer: ConsumerName::new("conformance")?,
-        };
+        let queue =
+            Queue { stream: StreamName::new("conformance")?, group: GroupName::new(group)? };
+        let identity = ConsumerIdentity { queue, consumer: ConsumerName::new("conformance")? };
         let delivery = Delivery {
             inlet: Inlet::STREAM,
             entry: Entry::new(origin, vec![("type".into(), "conformance".into())]),
             delivery_count: 1,
         };
         Ok(Job::new(JobParts {
-            place: Arc::new(place),
+            identity: Arc::new(identity),
             delivery: Arc::new(delivery),
             event_id: self.event_id.clone(),
             origin: None,

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use redis::{Cmd, Pipeline, RedisWrite, ToRedisArgs, Value};
 
-use super::error::refused;
+use super::net::refused;
 use super::reply;
 use crate::model::entry::EntryId;
 use crate::store::{Inlet, Queue, StoreError};

@@ -9,8 +9,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use redis::{Cmd, Pipeline, Value};
 
-use super::connection::{Link, Pinned};
-use super::error::refused;
+use super::net::{Link, Pinned, refused};
 use super::reply;
 use crate::model::cause::chain;
 use crate::model::config::Retention;
@@ -192,7 +191,7 @@ mod tests {
 
     use bytes::Bytes;
 
-    use super::super::address::Address;
+    use super::super::net::Address;
     use super::*;
 
     fn entry(bytes: usize) -> NewEntry {

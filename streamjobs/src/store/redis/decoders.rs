@@ -2,8 +2,8 @@
 
 use redis::Value;
 
-use super::address::Address;
-use super::scan::{self, Skim};
+use super::net::Address;
+use super::net::scan::{self, Skim};
 use super::{facts, held, inspect, letters, reply};
 use crate::model::entry::{Delivery, Entry, Inlet};
 use crate::model::error::ConnectError;

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::connection::Link;
-use super::{now, reply, rights};
+use super::net::{Link, rights};
+use super::{now, reply};
 use crate::model::version::{Product, Release};
 use crate::store::facts::{ClockOffset, Reported, ServerFacts, ServerSettings, ServerState};
 use crate::store::{Queue, ServerTime, StoreError};

@@ -5,8 +5,8 @@ use std::time::Duration;
 use redis::Cmd;
 
 use super::acknowledge::{IDS_MAX, Id, add_ids};
-use super::connection::Link;
 use super::held::add_fields;
+use super::net::Link;
 use super::{milliseconds, reply};
 use crate::model::config::Start;
 use crate::model::entry::{EntryId, Fields};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use redis::{Cmd, Value};
 
 use super::acknowledge::{Acknowledgements, IDS_MAX, Id, add_ids};
-use super::connection::Link;
+use super::net::Link;
 use super::{milliseconds, reply};
 use crate::model::entry::{EntryId, Fields};
 use crate::model::name::ConsumerName;
@@ -201,8 +201,6 @@ impl Held<'_> {
         }
     }
 }
-
-/// What scripts call an inlet.
 
 /// Acknowledges, whoever owns the entries.
 pub(super) async fn acknowledge(

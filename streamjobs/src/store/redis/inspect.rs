@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use redis::{Pipeline, Value};
 
-use super::connection::{Link, RESPONSE_DEADLINE, open_reading};
-use super::reading::Reading;
+use super::net::{Link, RESPONSE_DEADLINE, Reading, open_reading, unreachable};
 use super::{RedisStore, milliseconds, reply};
 use crate::model::entry::{Entry, EntryId, Inlet};
 use crate::model::name::StreamName;
@@ -332,7 +331,7 @@ impl RedisTail {
         let deadline = block + RESPONSE_DEADLINE;
         let answers = match tokio::time::timeout(deadline, connection.exchange(&pipeline)).await {
             Ok(Ok(answers)) => answers,
-            Ok(Err(error)) => return Err(StoreError::Unreachable(error.into())),
+            Ok(Err(error)) => return Err(unreachable(error)),
             Err(elapsed) => return Err(StoreError::Unreachable(elapsed.into())),
         };
         let answer = answers.into_iter().next().ok_or(StoreError::Protocol { command: XREAD })?;

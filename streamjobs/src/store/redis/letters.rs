@@ -8,9 +8,8 @@ use redis::{Cmd, Value};
 
 use super::acknowledge::{IDS_MAX, add_ids};
 use super::append::chunk_length;
-use super::connection::Link;
-use super::error::refused;
 use super::held::{DELAY_MAX, add_fields};
+use super::net::{Link, refused};
 use super::{RedisStore, milliseconds, reply};
 use crate::model::cause::chain;
 use crate::model::entry::EntryId;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use redis::Cmd;
 
-use super::connection::Link;
 use super::held::DELAY_MAX;
+use super::net::Link;
 use super::{RedisStore, milliseconds, reply};
 use crate::store::marks::{MarkBegin, MarkStore, Marked};
 use crate::store::{Queue, Reply, StoreError, script};

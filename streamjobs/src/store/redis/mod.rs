@@ -22,25 +22,19 @@
 //! where it is allowed: `PEXPIRE`, and `HGETALL`, `HGET`, `HSET` and `HDEL` on the marks' keys.
 
 mod acknowledge;
-mod address;
 mod append;
-mod connection;
 #[cfg(feature = "testing")]
 pub mod decoders;
-mod error;
 mod facts;
 mod group;
 mod held;
 mod inspect;
 mod letters;
 mod marks;
+mod net;
 mod operate;
 mod reader;
-mod reading;
 mod reply;
-mod rights;
-mod scan;
-mod wire;
 
 use std::fmt;
 use std::sync::Arc;
@@ -49,11 +43,10 @@ use std::time::Duration;
 use ::redis::Value;
 use futures_util::future::BoxFuture;
 
-use self::address::Address;
 use self::append::RedisAppender;
-use self::connection::{CONNECT_DEADLINE, Link};
 use self::group::Group;
 use self::held::Held;
+use self::net::{Address, CONNECT_DEADLINE, Link};
 use self::reader::RedisReader;
 use crate::model::cause::BoxError;
 use crate::model::config::{Retention, Start};

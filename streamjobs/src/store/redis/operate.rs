@@ -3,8 +3,8 @@
 use redis::{Cmd, Value};
 
 use super::acknowledge::{IDS_MAX, add_ids};
-use super::connection::Link;
 use super::held::ABANDONED_IDLE;
+use super::net::Link;
 use super::{RedisStore, milliseconds, reply};
 use crate::model::entry::{EntryId, Inlet};
 use crate::model::name::{GroupName, StreamName};

@@ -7,10 +7,7 @@ use std::time::Duration;
 use redis::{Cmd, Pipeline, RedisResult, Value};
 
 use super::acknowledge::Acknowledgements;
-use super::address::Address;
-use super::connection::open_reading;
-use super::error::{answer_lost, is_wrong_server};
-use super::reading::{Answer, Reading};
+use super::net::{Address, Answer, Reading, answer_lost, is_wrong_server, open_reading};
 use crate::model::name::ConsumerName;
 use crate::store::{Inlet, Queue, ReadReply, ReadRequest, Reply, StoreError, StreamReader};
 

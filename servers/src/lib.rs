@@ -1,0 +1,29 @@
+//! Private servers for tests, examples and benchmarks: Redis, Valkey, Postgres and a browser.
+//!
+//! - [`server`]: a private Redis that ends with the process that started it.
+//! - [`postgres`]: a private Postgres that does too, and a database of its own for each test.
+//! - `browser`, with the feature of that name: a browser without a window, driven as a person would.
+//! - [`eventually`]: waiting for something to become true, with a deadline.
+//! - [`signal`]: signals to processes, and what state a process is in.
+//!
+//! A server that is not installed is fetched or installed, and one line on standard error says so.
+//! The program `servers` (`cargo servers`) runs the tests on every version of Redis and Valkey.
+//!
+//! Everything blocks for milliseconds at most unless it says otherwise, and so may be called from
+//! async tests as well.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on ends by panicking, and so does what serves it"
+)]
+
+#[cfg(feature = "browser")]
+pub mod browser;
+pub mod eventually;
+pub mod postgres;
+pub mod server;
+pub mod signal;
+
+mod machine;

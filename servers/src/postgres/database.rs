@@ -1,0 +1,271 @@
+//! A database for one test.
+
+use std::env;
+use std::fmt;
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
+
+use super::{Role, Running, url_at};
+
+/// How many connections a pool may have that nobody asked for a size of.
+const CONNECTIONS: u32 = 10;
+
+/// How long to wait for a connection before the test is told that there is none.
+const ACQUIRE: Duration = Duration::from_secs(10);
+
+/// How many databases may wait to be dropped. Those beyond stay until the server ends.
+const DROPS_MAX: usize = 1000;
+
+/// How much of a test's name goes into its database's: the server cuts names after 63 bytes.
+const NAME_MAX: usize = 48;
+
+/// Keeps server and databases of a test that failed if it is set, and not to nothing.
+const KEEP: &str = "STREAMJOBS_KEEP_POSTGRES";
+
+/// A database that one test has to itself, empty at first.
+///
+/// It belongs to the owner role; the run role may connect, and use what the owner makes in the
+/// schema `public` or lets it use by [`grant`](Self::grant). Nobody else may do anything. When this
+/// is dropped it goes, except in a panic: then it stays until the server ends, and a line on
+/// standard error says where it is and how to keep it longer.
+pub struct Database {
+    running: Arc<Running>,
+    name: String,
+    admin_pool: OnceLock<PgPool>,
+    owner_pool: OnceLock<PgPool>,
+    run_pool: OnceLock<PgPool>,
+}
+
+impl Database {
+    /// Makes a database on a server that answers.
+    pub(super) async fn create(running: Arc<Running>) -> Self {
+        let name = unique_name(thread::current().name().unwrap_or_default());
+        let owner = Role::Owner.name();
+        let run = Role::Run.name();
+        let statements = [
+            format!("CREATE DATABASE {name} OWNER {owner}"),
+            format!("REVOKE ALL ON DATABASE {name} FROM PUBLIC"),
+            format!("GRANT CONNECT ON DATABASE {name} TO {run}"),
+        ];
+        let made = administer(running.port, &statements).await;
+        made.unwrap_or_else(|error| panic!("no database could be made on {running:?}: {error}"));
+        let [admin_pool, owner_pool, run_pool] = Default::default();
+        Self { running, name, admin_pool, owner_pool, run_pool }
+    }
+
+    /// Its name, which begins like that of the test that made it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where an application connects, as the run role.
+    pub fn run_url(&self) -> String {
+        self.url(Role::Run)
+    }
+
+    /// Where the owner connects, who may change the schema.
+    pub fn owner_url(&self) -> String {
+        self.url(Role::Owner)
+    }
+
+    /// Where the superuser connects.
+    pub fn admin_url(&self) -> String {
+        self.url(Role::Admin)
+    }
+
+    /// Where `role` connects.
+    pub fn url(&self, role: Role) -> String {
+        self.url_at(self.port(), role)
+    }
+
+    /// As [`url`](Self::url), for something that listens on `port` in front of the server.
+    pub fn url_at(&self, port: u16, role: Role) -> String {
+        url_at(port, role, &self.name)
+    }
+
+    /// The port of its server, on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.running.port
+    }
+
+    /// Connections of the run role, as an application has them; the same ones at each call. There
+    /// are 10 at most, each opened when it is first needed.
+    pub fn pool(&self) -> PgPool {
+        self.run_pool.get_or_init(|| self.pool_of(CONNECTIONS)).clone()
+    }
+
+    /// Connections of the owner, as [`pool`](Self::pool).
+    pub fn owner_pool(&self) -> PgPool {
+        self.owner_pool.get_or_init(|| self.new_pool(Role::Owner, CONNECTIONS)).clone()
+    }
+
+    /// Connections of the superuser, as [`pool`](Self::pool).
+    pub fn admin_pool(&self) -> PgPool {
+        self.admin_pool.get_or_init(|| self.new_pool(Role::Admin, CONNECTIONS)).clone()
+    }
+
+    /// A new pool of the run role with up to `max_connections`, which nobody else uses.
+    pub fn pool_of(&self, max_connections: u32) -> PgPool {
+        self.new_pool(Role::Run, max_connections)
+    }
+
+    /// How to connect as `role`, for pools and connections with settings of their own.
+    pub fn options(&self, role: Role) -> PgConnectOptions {
+        options(self.port(), role, &self.name)
+    }
+
+    /// Lets the run role read and write all tables that `schema` has now, and no more: what is to
+    /// be done after a migration by somebody who keeps the two roles apart.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such schema, or the server does not answer.
+    ///
+    /// # Cancel safety
+    ///
+    /// When it is dropped, the role may or may not have the rights.
+    pub async fn grant(&self, schema: &str) {
+        let run = Role::Run.name();
+        let statements = [
+            format!("GRANT USAGE ON SCHEMA {schema} TO {run}"),
+            format!(
+                "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {run}"
+            ),
+        ];
+        let owner = self.options(Role::Owner);
+        let granted = execute(&owner, &statements).await;
+        granted.unwrap_or_else(|error| panic!("no rights on {schema}: {error}"));
+    }
+
+    fn new_pool(&self, role: Role, max_connections: u32) -> PgPool {
+        // Without limits to their lives there is no task to watch over them, for which this would
+        // have to be called within an executor.
+        PgPoolOptions::new()
+            .max_connections(max_connections)
+            .acquire_timeout(ACQUIRE)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .connect_lazy_with(self.options(role))
+    }
+
+    /// Says where the database of a failed test is, past the test runner's capture.
+    fn report(&self) {
+        let url = self.url(Role::Admin);
+        let keep = env::var_os(KEEP).is_some_and(|value| !value.is_empty());
+        let mut guardian = self.running.guardian();
+        let kept = if keep && guardian.keep().is_ok() {
+            let (pid, dir) = (guardian.pid(), guardian.dir().display().to_string());
+            format!("`kill -QUIT {pid}; rm -rf {dir}` ends it")
+        } else {
+            format!("until this process ends; {KEEP}=1 keeps it longer")
+        };
+        // Without a standard error there is nobody to tell.
+        let _ = writeln!(io::stderr(), "the failed test's database is {url} ({kept})");
+    }
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let port = self.port();
+        f.debug_struct("Database").field("name", &self.name).field("port", &port).finish()
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.report();
+        } else if let Some(cleaner) = self.running.cleaner.get() {
+            cleaner.clean(&self.name);
+        }
+        // The databases of a server that is not shared go with it, soon.
+    }
+}
+
+/// Drops databases that are no longer used, so that no test waits for it.
+#[derive(Debug)]
+pub(super) struct Cleaner {
+    names: SyncSender<String>,
+}
+
+impl Cleaner {
+    /// Starts a thread that ends when this is dropped, or else with the process.
+    pub(super) fn start(port: u16) -> Self {
+        let (names, dropped) = sync_channel(DROPS_MAX);
+        thread::spawn(move || drop_all(port, &dropped));
+        Self { names }
+    }
+
+    fn clean(&self, name: &str) {
+        // What does not fit stays until the server ends, and so does what cannot be dropped.
+        let _ = self.names.try_send(name.to_owned());
+    }
+}
+
+fn drop_all(port: u16, names: &Receiver<String>) {
+    let Ok(executor) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
+        return;
+    };
+    for name in names {
+        // By force: pools of the test may live on in tasks that it left behind.
+        let statement = format!("DROP DATABASE {name} WITH (FORCE)");
+        let _ = executor.block_on(administer(port, &[statement]));
+    }
+}
+
+/// Executes statements as the superuser, in no particular database.
+async fn administer(port: u16, statements: &[String]) -> Result<(), sqlx::Error> {
+    execute(&options(port, Role::Admin, "postgres"), statements).await
+}
+
+/// Executes statements one by one on a connection of their own.
+async fn execute(options: &PgConnectOptions, statements: &[String]) -> Result<(), sqlx::Error> {
+    let mut connection = PgConnection::connect_with(options).await?;
+    for statement in statements {
+        // All names in them are ours or a test's.
+        sqlx::raw_sql(AssertSqlSafe(statement.as_str())).execute(&mut connection).await?;
+    }
+    connection.close().await
+}
+
+fn options(port: u16, role: Role, database: &str) -> PgConnectOptions {
+    // No file of passwords, which may be the user's own, has anything to say about this server.
+    PgConnectOptions::new_without_pgpass()
+        .host("127.0.0.1")
+        .port(port)
+        .username(role.name())
+        .database(database)
+        .ssl_mode(PgSslMode::Disable)
+}
+
+/// A name for a database that no other one of this process has, and that tells which test it is
+/// of: test runners name a test's thread after it.
+fn unique_name(thread: &str) -> String {
+    static LAST: AtomicUsize = AtomicUsize::new(0);
+    let number = LAST.fetch_add(1, Ordering::Relaxed) + 1;
+    let letter = |letter: char| if letter.is_ascii_alphanumeric() { letter } else { '_' };
+    let name: String = thread.to_ascii_lowercase().chars().map(letter).collect();
+    // All letters are of one byte now. The last ones tell tests apart.
+    let name = &name[name.len().saturating_sub(NAME_MAX)..];
+    format!("of_{name}_{number}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_the_servers_to_take_and_never_the_same() {
+        let long = unique_name(&format!("postgres::Once::{}::ä", "x".repeat(80)));
+        assert!(long.len() < 63 && long.starts_with("of_xxx"), "{long}");
+        assert!(long.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_'));
+        assert_ne!(unique_name("main"), unique_name("main"));
+    }
+}

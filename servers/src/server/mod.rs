@@ -1,0 +1,305 @@
+//! A private Redis for one test or one demo.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::machine::{Ending, Guardian, PORTS_TRIED, free_port};
+use crate::{eventually, signal};
+
+mod demo;
+mod inspect;
+mod program;
+mod replica;
+
+pub use self::demo::{DemoServer, GivenServer};
+pub use self::inspect::{ClientRow, EntryRow, PendingRow};
+pub use crate::machine::ServerError;
+
+/// How long a server may take until it answers, on a machine that does much else.
+const READY: Duration = Duration::from_secs(10);
+
+/// The name of the Unix socket in the server's folder.
+const SOCKET: &str = "redis.sock";
+
+/// A private Redis, reachable from this machine only, that starts within tens of milliseconds.
+///
+/// It ends with its folder when this is dropped and when this process ends, by an abort or a
+/// `SIGKILL` as well. It is the one that `STREAMJOBS_REDIS_SERVER` names, else a Redis or Valkey
+/// that is installed, else one that is installed now, which one line on standard error announces.
+///
+/// ```
+/// use streamjobs_servers::server::RedisServer;
+///
+/// let server = RedisServer::start()?;
+/// server.command(&["XADD", "orders", "*", "type", "order.placed"]);
+/// assert_eq!(server.length("orders"), 1);
+/// # Ok::<(), streamjobs_servers::server::ServerError>(())
+/// ```
+pub struct RedisServer {
+    guardian: Mutex<Guardian>,
+    port: u16,
+    password: Option<String>,
+    socket: Option<PathBuf>,
+}
+
+impl RedisServer {
+    /// Starts a server that keeps nothing on disk.
+    ///
+    /// # Errors
+    ///
+    /// If there is no server program and none can be installed, or if it does not start.
+    pub fn start() -> Result<Self, ServerError> {
+        Self::builder().start()
+    }
+
+    /// Begins to describe a server with settings of its own.
+    pub fn builder() -> RedisServerBuilder {
+        RedisServerBuilder::default()
+    }
+
+    /// Where clients connect, password included.
+    pub fn url(&self) -> String {
+        self.url_at(self.port)
+    }
+
+    /// As [`url`](Self::url), for something that listens on `port` in front of the server.
+    pub fn url_at(&self, port: u16) -> String {
+        match &self.password {
+            Some(password) => format!("redis://:{password}@127.0.0.1:{port}"),
+            None => format!("redis://127.0.0.1:{port}"),
+        }
+    }
+
+    /// Where clients connect through its Unix socket, if it was started with one.
+    pub fn unix_url(&self) -> Option<String> {
+        let socket = self.socket.as_ref()?.display();
+        Some(match &self.password {
+            Some(password) => format!("redis+unix://{socket}?pass={password}"),
+            None => format!("redis+unix://{socket}"),
+        })
+    }
+
+    /// The port it listens on, on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The id of the server's process, another one after each [`restart`](Self::restart).
+    pub fn pid(&self) -> u32 {
+        self.guardian().pid()
+    }
+
+    /// The folder it keeps its files in, which goes when it does.
+    pub fn dir(&self) -> PathBuf {
+        self.guardian().dir().to_path_buf()
+    }
+
+    /// All it has logged so far.
+    pub fn log(&self) -> String {
+        self.guardian().log()
+    }
+
+    /// Ends the server's process at once (`SIGKILL`) and returns when it is gone.
+    ///
+    /// Port and folder stay reserved for [`restart`](Self::restart).
+    ///
+    /// # Panics
+    ///
+    /// If the shell that keeps the server is gone.
+    pub fn kill(&self) {
+        self.guardian().kill().expect("the guardian obeys");
+    }
+
+    /// Starts it again on the same port and folder, after a [`kill`](Self::kill) if it runs, and
+    /// returns when it answers.
+    ///
+    /// What it held is back only if it was [`append_only`](RedisServerBuilder::append_only).
+    ///
+    /// # Errors
+    ///
+    /// If it does not start.
+    pub fn restart(&self) -> Result<(), ServerError> {
+        self.kill();
+        self.guardian().start_again()?;
+        self.ready()
+    }
+
+    /// Stops it in its tracks (`SIGSTOP`): connections stay open and nothing answers.
+    ///
+    /// # Panics
+    ///
+    /// If it is not running.
+    pub fn freeze(&self) {
+        signal::freeze(self.pid());
+    }
+
+    /// Lets it go on after [`freeze`](Self::freeze).
+    ///
+    /// # Panics
+    ///
+    /// If it is not running.
+    pub fn thaw(&self) {
+        signal::thaw(self.pid());
+    }
+
+    /// Blocks until the server answers and is the one we started.
+    fn ready(&self) -> Result<(), ServerError> {
+        let answered = eventually::poll(READY, || match self.is_ours() {
+            true => Some(true),
+            false => (!self.guardian().alive()).then_some(false),
+        });
+        match answered {
+            Some(true) => Ok(()),
+            Some(false) => Err(ServerError::Ended { log: self.log() }),
+            None => Err(ServerError::Silent { log: self.log() }),
+        }
+    }
+
+    /// Whether what listens on the port is our own process, with its data loaded.
+    fn is_ours(&self) -> bool {
+        // Another server may have taken the port in between; ours is about to end then.
+        let info: String = self.try_query(&["INFO", "server"]).unwrap_or_default();
+        let pid = inspect::value_of(&info, "process_id");
+        // A server that still loads its data answers `INFO` but refuses `PING`.
+        pid == Some(self.pid().to_string()) && self.try_query::<()>(&["PING"]).is_ok()
+    }
+
+    /// The guardian, also after a panic in another thread, since orders are complete or not given.
+    fn guardian(&self) -> MutexGuard<'_, Guardian> {
+        self.guardian.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for RedisServer {
+    /// Leaves the password out.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisServer")
+            .field("port", &self.port)
+            .field("pid", &self.pid())
+            .field("dir", &self.dir())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a [`RedisServer`] is started with.
+#[derive(Default)]
+#[must_use]
+pub struct RedisServerBuilder {
+    append_only: bool,
+    unix_socket: bool,
+    password: Option<String>,
+    config: Vec<(String, String)>,
+}
+
+impl RedisServerBuilder {
+    /// Whether each write is also logged to disk, so that it survives a
+    /// [`restart`](RedisServer::restart). Default: no.
+    pub fn append_only(mut self, append_only: bool) -> Self {
+        self.append_only = append_only;
+        self
+    }
+
+    /// Whether it listens on a Unix socket too. Default: no.
+    pub fn unix_socket(mut self, unix_socket: bool) -> Self {
+        self.unix_socket = unix_socket;
+        self
+    }
+
+    /// The password that clients must give, made of characters that a URL takes as they are.
+    /// Default: none is asked for.
+    pub fn password(mut self, password: impl Into<String>) -> Self {
+        self.password = Some(password.into());
+        self
+    }
+
+    /// One more setting, as redis.conf has it: `.config("maxmemory", "1mb")`.
+    pub fn config(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.config.push((name.into(), value.into()));
+        self
+    }
+
+    /// Starts the server and returns when it answers.
+    ///
+    /// # Errors
+    ///
+    /// If there is no server program and none can be installed, or if it does not start.
+    pub fn start(self) -> Result<RedisServer, ServerError> {
+        let program = program::find_or_install()?;
+        let mut last = None;
+        for _ in 0..PORTS_TRIED {
+            let port = free_port()?;
+            let words = |dir: &Path| {
+                let mut words = vec![named_as_server(&program, dir)?.into_os_string()];
+                words.extend(self.settings(port, dir).into_iter().map(OsString::from));
+                Ok(words)
+            };
+            let guardian = Guardian::start(None, &Ending::KILL, words)?;
+            let socket = self.unix_socket.then(|| guardian.dir().join(SOCKET));
+            let password = self.password.clone();
+            let server = RedisServer { guardian: Mutex::new(guardian), port, password, socket };
+            match server.ready() {
+                Err(ServerError::Ended { log }) if lost_the_port(&log) => {
+                    last = Some(ServerError::Ended { log });
+                }
+                answer => return answer.map(|()| server),
+            }
+        }
+        Err(last.unwrap_or(ServerError::NoPort))
+    }
+
+    /// The server's command line. Of settings given twice the last one counts.
+    fn settings(&self, port: u16, dir: &Path) -> Vec<String> {
+        let append_only = if self.append_only { "yes" } else { "no" };
+        let (port, dir) = (port.to_string(), dir.display().to_string());
+        let mut settings = vec![
+            ("bind", "127.0.0.1"),
+            ("port", &port),
+            ("dir", &dir),
+            ("save", ""),
+            ("appendonly", append_only),
+            ("daemonize", "no"),
+        ];
+        if self.unix_socket {
+            settings.push(("unixsocket", SOCKET));
+        }
+        settings.extend(self.password.as_deref().map(|password| ("requirepass", password)));
+        settings.extend(self.config.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        let words = |(name, value): (&str, &str)| [format!("--{name}"), value.to_owned()];
+        settings.into_iter().flat_map(words).collect()
+    }
+}
+
+impl fmt::Debug for RedisServerBuilder {
+    /// Leaves out the values, among which there may be passwords.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.config.iter().map(|(name, _)| name).collect();
+        f.debug_struct("RedisServerBuilder")
+            .field("append_only", &self.append_only)
+            .field("unix_socket", &self.unix_socket)
+            .field("config", &names)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A name by which `program` acts as a server.
+///
+/// Debian's tools package ships the server as `redis-check-rdb`: the program is one and the same
+/// and goes by the name it is called with. Others keep their own path, which a script may need.
+fn named_as_server(program: &Path, dir: &Path) -> io::Result<PathBuf> {
+    if !program.to_string_lossy().ends_with("-check-rdb") {
+        return Ok(program.to_path_buf());
+    }
+    let alias = dir.join("redis-server");
+    symlink(program, &alias)?;
+    Ok(alias)
+}
+
+/// Whether a server that ended says that someone else has its port.
+fn lost_the_port(log: &str) -> bool {
+    log.contains("Failed listening on port")
+}

@@ -1,0 +1,274 @@
+//! Streams that took not all they were sent: for how long they are left alone, and what the answers
+//! for a batch mean for its rows.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use streamjobs::error::PublishError;
+use streamjobs::{EncodedEvent, EventId, StreamName};
+
+use crate::backoff;
+
+/// A row of the outbox that can be published.
+#[derive(Debug)]
+pub(super) struct OutboxRow {
+    pub(super) id: i64,
+    pub(super) event: EncodedEvent,
+}
+
+/// What is kept of a row while its event is on its way.
+#[derive(Debug)]
+pub(super) struct Sent {
+    id: i64,
+    stream: StreamName,
+    event_id: EventId,
+    key: Option<String>,
+}
+
+impl Sent {
+    pub(super) fn of(row: &OutboxRow) -> Self {
+        let (stream, event_id) = (row.event.stream().clone(), row.event.event_id().clone());
+        Self { id: row.id, stream, event_id, key: row.event.key().map(str::to_owned) }
+    }
+
+    /// The answer of a server that has had longer than it is given: nothing is known of the event.
+    pub(super) fn unanswered(&self) -> PublishError {
+        PublishError::Unconfirmed {
+            stream: self.stream.to_string(),
+            event_id: self.event_id.clone(),
+            source: "no answer in time".into(),
+        }
+    }
+}
+
+/// What the answers for a batch mean for its rows.
+#[derive(Debug, Default)]
+pub(super) struct BatchOutcome {
+    /// Rows to forget: their events are stored.
+    pub(super) stored: Vec<i64>,
+    /// Rows that can never be published here, and why.
+    pub(super) refused: Vec<(i64, String)>,
+    /// Rows to try again.
+    pub(super) left: usize,
+    /// How many were stored, by stream.
+    pub(super) by_stream: HashMap<StreamName, u64>,
+    /// Streams that did not take all, with the first error of each.
+    pub(super) failed: Vec<(StreamName, PublishError)>,
+    /// Streams that take events again.
+    pub(super) recovered: Vec<StreamName>,
+}
+
+/// The streams in failing.
+#[derive(Debug, Default)]
+pub(super) struct FailingStreams {
+    streams: HashMap<StreamName, FailingStream>,
+}
+
+#[derive(Debug)]
+struct FailingStream {
+    failures: u32,
+    until: Instant,
+}
+
+impl FailingStreams {
+    /// The streams that are left alone at present.
+    pub(super) fn blocked(&self, now: Instant) -> Vec<String> {
+        let blocked = self.streams.iter().filter(|(_, failing)| failing.until > now);
+        blocked.map(|(stream, _)| stream.to_string()).collect()
+    }
+
+    /// When the next of them is tried again.
+    pub(super) fn next(&self, now: Instant) -> Option<Duration> {
+        let waits = self.streams.values().map(|failing| failing.until);
+        waits.filter_map(|until| until.checked_duration_since(now)).min()
+    }
+
+    /// The rows to send now: all of them, but of a stream in trouble only the first of each key.
+    ///
+    /// What is sent in one go is not held up by the refusal of what is before it, so a server that
+    /// refuses some and takes some, as one at its memory limit does, would change the order. That
+    /// happens once, and then not before all was taken.
+    pub(super) fn choose(&self, rows: Vec<OutboxRow>) -> Vec<OutboxRow> {
+        if self.streams.is_empty() {
+            return rows;
+        }
+        let mut seen = HashSet::new();
+        let mut first = |row: &OutboxRow| match row.event.key() {
+            Some(key) if self.streams.contains_key(row.event.stream()) => {
+                seen.insert((row.event.stream().clone(), key.to_owned()))
+            }
+            _ => true,
+        };
+        rows.into_iter().filter(|row| first(row)).collect()
+    }
+
+    /// What the answers, one for each row in the same order, mean.
+    ///
+    /// A row that was stored behind one of its key that was not stays, and is published again
+    /// behind it: so every event is followed by all that came after it.
+    pub(super) fn record(
+        &mut self,
+        sent: Vec<Sent>,
+        answers: impl IntoIterator<Item = Result<(), PublishError>>,
+        now: Instant,
+        random: f64,
+    ) -> BatchOutcome {
+        let mut outcome = BatchOutcome::default();
+        let mut held_up = HashSet::new();
+        let mut failed = BTreeMap::<String, (StreamName, PublishError)>::new();
+        let mut streams = HashSet::new();
+        for (Sent { id, stream, key, .. }, answer) in sent.into_iter().zip(answers) {
+            streams.insert(stream.clone());
+            let key = key.map(|key| (stream.clone(), key));
+            match answer {
+                Ok(()) if key.as_ref().is_some_and(|key| held_up.contains(key)) => {
+                    outcome.left += 1;
+                }
+                Ok(()) => {
+                    outcome.stored.push(id);
+                    *outcome.by_stream.entry(stream).or_default() += 1;
+                }
+                // Never sent, and never will be by this client.
+                Err(error @ PublishError::TooLarge { .. }) => {
+                    outcome.refused.push((id, error.to_string()));
+                }
+                Err(error) => {
+                    outcome.left += 1;
+                    held_up.extend(key);
+                    failed.entry(stream.to_string()).or_insert((stream, error));
+                }
+            }
+        }
+        let well = streams.into_iter().filter(|stream| !failed.contains_key(stream.as_str()));
+        outcome.recovered = well.filter(|stream| self.streams.remove(stream).is_some()).collect();
+        outcome.failed = failed.into_values().collect();
+        for (stream, _) in &outcome.failed {
+            self.block(stream, now, random);
+        }
+        outcome
+    }
+
+    /// Whether a stream was well before it failed just now.
+    pub(super) fn is_new(&self, stream: &StreamName) -> bool {
+        self.streams.get(stream).is_none_or(|failing| failing.failures == 1)
+    }
+
+    fn block(&mut self, stream: &StreamName, now: Instant, random: f64) {
+        if !self.streams.contains_key(stream) && self.streams.len() >= STREAMS_MAX {
+            // So many at once are the server's failing, and then the whole relay waits.
+            return;
+        }
+        let failing =
+            self.streams.entry(stream.clone()).or_insert(FailingStream { failures: 0, until: now });
+        failing.failures = failing.failures.saturating_add(1);
+        failing.until = now + backoff::delay(failing.failures, random);
+    }
+}
+
+const STREAMS_MAX: usize = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stream(name: &str) -> StreamName {
+        StreamName::new(name).unwrap()
+    }
+
+    fn row(id: i64, on: &str, key: &'static str) -> OutboxRow {
+        let mut fields =
+            vec![("type".into(), "t".into()), ("sj-id".into(), format!("e-{id}").into())];
+        if !key.is_empty() {
+            fields.push(("sj-key".into(), key.into()));
+        }
+        OutboxRow { id, event: EncodedEvent::from_parts(stream(on), fields).unwrap() }
+    }
+
+    fn refused() -> PublishError {
+        let event_id = EventId::new("e").unwrap();
+        PublishError::Rejected { stream: "a".into(), event_id, source: "OOM".into() }
+    }
+
+    fn too_large() -> PublishError {
+        let (stream, event_type) = ("a".to_owned(), "t".to_owned());
+        PublishError::TooLarge { stream, event_type, bytes: 2, bytes_max: 1 }
+    }
+
+    fn settle(
+        failing: &mut FailingStreams,
+        rows: &[OutboxRow],
+        answers: Vec<Result<(), PublishError>>,
+    ) -> BatchOutcome {
+        failing.record(rows.iter().map(Sent::of).collect(), answers, Instant::now(), 1.0)
+    }
+
+    fn ids(rows: &[OutboxRow]) -> Vec<i64> {
+        rows.iter().map(|row| row.id).collect()
+    }
+
+    #[test]
+    fn what_is_stored_behind_a_refused_one_of_its_key_goes_again() {
+        let mut failing = FailingStreams::default();
+        let rows = [row(1, "a", "k"), row(2, "a", "k"), row(3, "a", "k"), row(4, "a", "l")];
+        let outcome = settle(&mut failing, &rows, vec![Ok(()), Err(refused()), Ok(()), Ok(())]);
+        assert_eq!((outcome.stored, outcome.left), (vec![1, 4], 2));
+        assert_eq!(outcome.failed.len(), 1);
+    }
+
+    #[test]
+    fn what_has_no_key_or_another_stream_is_held_up_by_nobody() {
+        let mut failing = FailingStreams::default();
+        let rows = [row(1, "a", ""), row(2, "a", ""), row(3, "a", "k"), row(4, "b", "k")];
+        let outcome =
+            settle(&mut failing, &rows, vec![Err(refused()), Ok(()), Err(refused()), Ok(())]);
+        assert_eq!((outcome.stored, outcome.left), (vec![2, 4], 2));
+        assert_eq!(failing.blocked(Instant::now()), ["a"]);
+    }
+
+    #[test]
+    fn a_stream_in_trouble_gets_one_event_of_each_key_until_it_takes_all() {
+        let mut failing = FailingStreams::default();
+        let rows = || vec![row(1, "a", "k"), row(2, "a", "k"), row(3, "a", ""), row(4, "b", "k")];
+        assert_eq!(ids(&failing.choose(rows())), [1, 2, 3, 4]);
+        settle(&mut failing, &rows()[..1], vec![Err(refused())]);
+        assert_eq!(ids(&failing.choose(rows())), [1, 3, 4]);
+        let outcome = settle(&mut failing, &rows()[..1], vec![Ok(())]);
+        assert_eq!(outcome.recovered, [stream("a")]);
+        assert_eq!(ids(&failing.choose(rows())), [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn a_stream_is_left_alone_for_longer_with_each_failure() {
+        let mut failing = FailingStreams::default();
+        let now = Instant::now();
+        let mut waits = Vec::new();
+        for failures in 1..=9 {
+            let sent = vec![Sent::of(&row(1, "a", "k"))];
+            let outcome = failing.record(sent, [Err(refused())], now, 1.0);
+            assert_eq!(failing.is_new(&outcome.failed[0].0), failures == 1);
+            waits.push(failing.next(now).unwrap().as_millis());
+        }
+        assert_eq!(waits, [100, 200, 400, 800, 1_600, 3_200, 5_000, 5_000, 5_000]);
+        assert_eq!(failing.blocked(now + Duration::from_secs(5)), <[String; 0]>::default());
+    }
+
+    #[test]
+    fn what_is_too_large_is_put_away_and_holds_nobody_up() {
+        let mut failing = FailingStreams::default();
+        let rows = [row(1, "a", "k"), row(2, "a", "k")];
+        let outcome = settle(&mut failing, &rows, vec![Err(too_large()), Ok(())]);
+        assert_eq!(outcome.stored, [2]);
+        assert_eq!(outcome.refused.len(), 1);
+        assert!(outcome.failed.is_empty() && failing.blocked(Instant::now()).is_empty());
+    }
+
+    #[test]
+    fn the_streams_in_trouble_are_bounded() {
+        let mut failing = FailingStreams::default();
+        for number in 0..STREAMS_MAX + 5 {
+            let rows = [row(1, &format!("s-{number}"), "")];
+            settle(&mut failing, &rows, vec![Err(refused())]);
+        }
+        assert_eq!(failing.streams.len(), STREAMS_MAX);
+    }
+}

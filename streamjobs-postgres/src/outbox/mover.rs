@@ -1,0 +1,265 @@
+//! One round of the relay: elected, find rows, publish them, forget them.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, Row as _};
+use streamjobs::{Client, EncodedEvent, StreamName};
+use tokio::time::timeout;
+
+use super::failing::{BatchOutcome, FailingStreams, OutboxRow, Sent};
+use crate::postgres::Postgres;
+use crate::schema::READ_COMMITTED;
+use crate::{fault, metrics, text};
+
+/// Moves rows to their streams.
+#[derive(Debug)]
+pub(super) struct OutboxMover {
+    postgres: Postgres,
+    client: Client,
+    batch: u32,
+    failing: FailingStreams,
+}
+
+/// What came of a round.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Round {
+    /// Another relay is at work.
+    pub(super) elsewhere: bool,
+    /// Rows whose events were stored and that are gone.
+    pub(super) stored: usize,
+    /// Rows to try again.
+    pub(super) left: usize,
+    /// Rows that can never be published.
+    pub(super) refused: usize,
+    /// Streams that did not take all.
+    pub(super) failed: usize,
+    /// There is more to do at once.
+    pub(super) more: bool,
+}
+
+impl Round {
+    /// Whether nothing goes, rather than one stream.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.stored == 0 && self.failed > 1
+    }
+}
+
+/// What was found, in the order of the ids.
+#[derive(Default)]
+struct OutboxBatch {
+    rows: Vec<OutboxRow>,
+    unreadable: Vec<(i64, String)>,
+    more: bool,
+}
+
+impl OutboxMover {
+    pub(super) fn new(postgres: Postgres, client: Client, batch: u32) -> Self {
+        Self { postgres, client, batch, failing: FailingStreams::default() }
+    }
+
+    /// When a stream is tried again that is left alone at present.
+    pub(super) fn next(&self) -> Option<Duration> {
+        self.failing.next(Instant::now())
+    }
+
+    /// Moves at most a batch.
+    ///
+    /// The whole round is one transaction with a lock that ends with it, so no two relays move the
+    /// same rows. One that hangs loses its transaction, and the lock, to the server's limit on idle
+    /// transactions; it looks at the time before it sends, so that it does not send what its
+    /// successor has sent. What it sent and could not forget is sent again.
+    pub(super) async fn round(&mut self) -> Result<Round, sqlx::Error> {
+        fault::within(ROUND_MAX, self.attempt()).await
+    }
+
+    async fn attempt(&mut self) -> Result<Round, sqlx::Error> {
+        // Under any other isolation the rows would be those of before the election.
+        let mut transaction = self.postgres.pool().begin_with(READ_COMMITTED).await?;
+        match self.within(&mut transaction).await {
+            Ok(round) => transaction.commit().await.map(|()| round),
+            Err(error) => {
+                // At once, and not when the pool comes to it: the next round needs the lock.
+                let _ = transaction.rollback().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn within(&mut self, transaction: &mut PgConnection) -> Result<Round, sqlx::Error> {
+        let began = Instant::now();
+        if !self.elect(transaction).await? {
+            return Ok(Round { elsewhere: true, ..Round::default() });
+        }
+        let OutboxBatch { rows, unreadable, more } = self.find(transaction).await?;
+        let found = rows.len();
+        let rows = self.failing.choose(rows);
+        let more = more || rows.len() < found;
+        if began.elapsed() > SEND_WITHIN {
+            return Ok(Round { more: true, ..Round::default() });
+        }
+        let mut outcome = self.publish(rows).await;
+        outcome.refused.extend(unreadable);
+        for (_, why) in &mut outcome.refused {
+            // It may name what stands in the row, which need not be text that a column takes.
+            *why = text::plain(why, WHY_BYTES_MAX);
+        }
+        self.forget(transaction, &outcome).await?;
+        self.report(&outcome);
+        Ok(Round {
+            elsewhere: false,
+            stored: outcome.stored.len(),
+            left: outcome.left,
+            refused: outcome.refused.len(),
+            failed: outcome.failed.len(),
+            more,
+        })
+    }
+
+    /// Whether this relay is the one that works, until the transaction ends.
+    async fn elect(&self, transaction: &mut PgConnection) -> Result<bool, sqlx::Error> {
+        sqlx::query_scalar(ELECT)
+            .bind(["streamjobs:outbox:", self.postgres.schema().as_str()].concat())
+            .fetch_one(transaction)
+            .await
+    }
+
+    async fn find(&self, transaction: &mut PgConnection) -> Result<OutboxBatch, sqlx::Error> {
+        let blocked = self.failing.blocked(Instant::now());
+        let rows = sqlx::query(self.postgres.schema().sql(FIND))
+            .bind(i64::from(self.batch))
+            .bind(blocked)
+            .bind(BATCH_BYTES_MAX)
+            .fetch_all(transaction)
+            .await?;
+        let mut found = OutboxBatch::default();
+        let count = rows.len();
+        for row in rows {
+            let (id, due) = (row.try_get::<i64, _>(0)?, row.try_get::<i64, _>(1)?);
+            let cut = usize::try_from(due).is_ok_and(|due| due > count);
+            found.more = cut || due >= i64::from(self.batch);
+            match read(&row) {
+                Ok(event) => found.rows.push(OutboxRow { id, event }),
+                Err(why) => found.unreadable.push((id, why)),
+            }
+        }
+        Ok(found)
+    }
+
+    async fn publish(&mut self, rows: Vec<OutboxRow>) -> BatchOutcome {
+        let sent = rows.iter().map(Sent::of).collect::<Vec<_>>();
+        let events = rows.into_iter().map(|row| row.event).collect();
+        let answers = match timeout(PUBLISH_MAX, self.client.publish_encoded(events)).await {
+            Ok(answers) => answers.into_iter().map(|answer| answer.map(drop)).collect(),
+            Err(_) => sent.iter().map(|sent| Err(sent.unanswered())).collect::<Vec<_>>(),
+        };
+        self.failing.record(sent, answers, Instant::now(), fastrand::f64())
+    }
+
+    async fn forget(
+        &self,
+        transaction: &mut PgConnection,
+        outcome: &BatchOutcome,
+    ) -> Result<(), sqlx::Error> {
+        let schema = self.postgres.schema();
+        if !outcome.stored.is_empty() {
+            let delete = sqlx::query(schema.sql(FORGET)).bind(&outcome.stored);
+            delete.execute(&mut *transaction).await?;
+        }
+        if !outcome.refused.is_empty() {
+            let (ids, whys): (Vec<_>, Vec<_>) = outcome.refused.iter().cloned().unzip();
+            let refuse = sqlx::query(schema.sql(REFUSE)).bind(ids).bind(whys);
+            refuse.execute(transaction).await?;
+        }
+        Ok(())
+    }
+
+    fn report(&self, outcome: &BatchOutcome) {
+        for (stream, stored) in &outcome.by_stream {
+            metrics::outbox_relayed(stream, *stored);
+        }
+        for (stream, error) in &outcome.failed {
+            metrics::outbox_failed(stream);
+            if self.failing.is_new(stream) {
+                let cause = std::error::Error::source(error).map(ToString::to_string);
+                tracing::warn!(
+                    %stream,
+                    error = %error,
+                    cause,
+                    "events of the outbox are not taken by their stream; trying again"
+                );
+            }
+        }
+        for stream in &outcome.recovered {
+            tracing::info!(%stream, "events of the outbox are taken by their stream again");
+        }
+        for (row, why) in &outcome.refused {
+            metrics::outbox_refused();
+            tracing::error!(row, why, "a row of the outbox can never be published; it is kept");
+        }
+    }
+}
+
+/// The event of a row, or why it has none; the text shows nothing of the row.
+fn read(row: &PgRow) -> Result<EncodedEvent, String> {
+    let shape = |_| "its fields are not arrays of one dimension without NULL".to_owned();
+    let stream = row.try_get::<String, _>(2).map_err(shape)?;
+    let stream = StreamName::new(stream).map_err(|error| error.to_string())?;
+    let names = row.try_get::<Vec<Vec<u8>>, _>(3).map_err(shape)?;
+    let values = row.try_get::<Vec<Vec<u8>>, _>(4).map_err(shape)?;
+    let fields = names.into_iter().zip(values);
+    let fields = fields.map(|(name, value)| (Bytes::from(name), Bytes::from(value))).collect();
+    EncodedEvent::from_parts(stream, fields).map_err(|error| error.to_string())
+}
+
+/// Longer than anything in it may take.
+const ROUND_MAX: Duration = Duration::from_secs(90);
+/// From the election to the sending. With [`PUBLISH_MAX`] well below the limit on idle transactions
+/// of [`ELECT`].
+const SEND_WITHIN: Duration = Duration::from_secs(10);
+const PUBLISH_MAX: Duration = Duration::from_secs(15);
+/// More of a reason is not stored.
+const WHY_BYTES_MAX: usize = 1_000;
+/// What is in memory at once, but for a single event that is larger.
+const BATCH_BYTES_MAX: i64 = 8 * 1024 * 1024;
+
+/// Limits that replace a relay that hangs, and plans that do not depend on statistics: those of a
+/// queue are of another time, and a scan over all of it is never right.
+const ELECT: &str = "SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0)),
+    set_config('idle_in_transaction_session_timeout', '30s', true),
+    set_config('statement_timeout', '20s', true),
+    set_config('lock_timeout', '5s', true),
+    set_config('enable_seqscan', 'off', true),
+    set_config('enable_hashjoin', 'off', true),
+    set_config('enable_mergejoin', 'off', true),
+    set_config('jit', 'off', true)";
+
+/// The oldest rows of all streams but those that are left alone, however many of theirs stand
+/// before: each stream is looked up in the index by itself.
+const FIND: &str = "WITH RECURSIVE streams (stream) AS (
+        (SELECT o.stream FROM streamjobs.outbox o WHERE o.refused IS NULL
+         ORDER BY o.stream LIMIT 1)
+    UNION ALL
+        SELECT (SELECT o.stream FROM streamjobs.outbox o
+                WHERE o.refused IS NULL AND o.stream > s.stream ORDER BY o.stream LIMIT 1)
+        FROM streams s WHERE s.stream IS NOT NULL
+    ), due (id) AS (
+        SELECT o.id FROM streams s CROSS JOIN LATERAL (
+            SELECT o.id FROM streamjobs.outbox o
+            WHERE o.refused IS NULL AND o.stream = s.stream ORDER BY o.id LIMIT $1
+        ) o
+        WHERE s.stream <> ALL ($2) ORDER BY o.id LIMIT $1
+    ), sized AS (
+        SELECT o.id, count(*) OVER () AS due, o.stream, o.field_names, o.field_values,
+               sum(pg_column_size(o.field_values)) OVER (ORDER BY o.id)
+                   - pg_column_size(o.field_values) AS bytes_before
+        FROM due JOIN streamjobs.outbox o ON o.id = due.id
+    )
+    SELECT id, due, stream, field_names, field_values FROM sized
+    WHERE bytes_before < $3 ORDER BY id";
+
+const FORGET: &str = "DELETE FROM streamjobs.outbox WHERE id = ANY ($1)";
+
+const REFUSE: &str = "UPDATE streamjobs.outbox o SET refused = r.why
+    FROM unnest($1::bigint[], $2::text[]) AS r (id, why) WHERE o.id = r.id";

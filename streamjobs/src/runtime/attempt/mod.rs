@@ -1,0 +1,4 @@
+//! Attempts: from a delivery with a slot to the verdict on its job.
+
+pub(crate) mod dispatcher;
+pub(crate) mod executor;

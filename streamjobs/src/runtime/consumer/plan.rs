@@ -1,0 +1,429 @@
+//! From handlers to queues: what runs where, and what cannot run.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::Histogram;
+
+use crate::handler::service::ServedQueue;
+use crate::handler::{HandlerDef, Requirements, States};
+use crate::model::config::{
+    GroupOptions, HandlerOptions, JobLimits, QueueConfig, Retention, RuntimeConfig,
+};
+use crate::model::error::StartError;
+use crate::model::name::{GroupName, NameError, StreamName};
+use crate::runtime::consumer::queue::{BoundHandler, Handlers};
+use crate::store::Queue;
+
+/// What the builder was told.
+#[derive(Debug, Default)]
+pub(crate) struct RuntimeSpec {
+    /// Handlers listed by hand; none means those found at link time.
+    pub(crate) listed: Option<Vec<HandlerDef>>,
+    /// Only these groups run; none means all.
+    pub(crate) only: Option<HashSet<String>>,
+    pub(crate) groups: HashMap<String, GroupOptions>,
+    /// Streams that stand for a handler's own.
+    pub(crate) keys: HashMap<String, Vec<String>>,
+    pub(crate) runtime: RuntimeConfig,
+    /// Something runs beside the consumers.
+    pub(crate) services: bool,
+}
+
+/// One queue to be worked on.
+#[derive(Clone, Debug)]
+pub(crate) struct PlannedQueue {
+    pub(crate) queue: Queue,
+    pub(crate) config: QueueConfig,
+    pub(crate) handlers: Arc<Handlers>,
+}
+
+impl PlannedQueue {
+    /// What services are told of the queue.
+    pub(crate) fn served(&self, retention: Retention) -> ServedQueue {
+        let Queue { stream, group } = self.queue.clone();
+        let horizon = match retention {
+            Retention::MaxAge(age) => Some(age.saturating_add(self.after_the_stream())),
+            Retention::History(_)
+            | Retention::MaxLen(_)
+            | Retention::MaxLenExact(_)
+            | Retention::Unlimited => None,
+        };
+        ServedQueue { stream, group, horizon }
+    }
+
+    /// How long a job may go on that has left its entry or is about to, as far as settings tell:
+    /// every allowed attempt may be followed by a back-off, and each of its deliveries may end with
+    /// the death of a process.
+    fn after_the_stream(&self) -> Duration {
+        let all = self.handlers.by_type.values().chain(&self.handlers.any);
+        let longest = all.map(|BoundHandler { limits, .. }| {
+            let deaths = self.config.lease.saturating_mul(limits.max_deliveries);
+            let attempt = limits.backoff.longest().saturating_add(deaths);
+            let attempt = attempt.saturating_add(limits.timeout.unwrap_or_default());
+            attempt.saturating_mul(limits.max_attempts)
+        });
+        longest.max().unwrap_or_default()
+    }
+}
+
+/// IdleTurns handlers into queues.
+///
+/// # Errors
+///
+/// Every fault at once: none to run, two for the same work, missing states, settings that
+/// contradict each other, names that are none.
+pub(crate) fn plan(
+    spec: &RuntimeSpec,
+    linked: Vec<HandlerDef>,
+    states: &States,
+) -> Result<Vec<PlannedQueue>, StartError> {
+    let all = spec.listed.clone().unwrap_or(linked);
+    let wanted =
+        |handler: &HandlerDef| spec.only.as_ref().is_none_or(|only| only.contains(handler.group));
+    let handlers = all.iter().copied().filter(wanted).collect::<Vec<_>>();
+    let mut faults = Vec::new();
+    no_handlers(&all, &handlers, spec, &mut faults);
+    unknown_names(&all, spec, &mut faults);
+    for handler in &handlers {
+        let mut requirements = Requirements::default();
+        (handler.require)(&mut requirements);
+        for state in requirements.missing_from(states) {
+            faults.push(format!(
+                "{} needs State<{state}>, which the builder was not given",
+                handler.location()
+            ));
+        }
+    }
+    let mut by_queue = BTreeMap::<(&str, &str), Vec<HandlerDef>>::new();
+    for handler in handlers {
+        by_queue.entry((handler.stream, handler.group)).or_default().push(handler);
+    }
+    let mut planned = Vec::new();
+    let mut settings = spec.runtime.faults();
+    for ((stream, group), handlers) in by_queue {
+        let options = spec.groups.get(group).copied().unwrap_or_default();
+        let attribute = merged(&handlers, &mut faults);
+        let config = QueueConfig::new(&attribute, &options, spec.runtime.block);
+        settings.extend(config.faults(&format!("group {group} on stream {stream}")));
+        let keys = spec.keys.get(stream).cloned().unwrap_or_else(|| vec![stream.to_owned()]);
+        for key in keys {
+            match queue(&key, group) {
+                Ok(queue) => planned.push(PlannedQueue {
+                    queue,
+                    config,
+                    handlers: Arc::new(bind(&handlers, &options, &mut faults)),
+                }),
+                Err(error) => faults.push(error.to_string()),
+            }
+        }
+    }
+    faults.sort();
+    faults.dedup();
+    match (faults.is_empty(), settings.is_empty()) {
+        (false, _) => Err(StartError::Handlers(faults)),
+        (true, false) => Err(StartError::Settings(settings)),
+        (true, true) => Ok(planned),
+    }
+}
+
+fn queue(stream: &str, group: &str) -> Result<Queue, NameError> {
+    Ok(Queue { stream: StreamName::new(stream)?, group: GroupName::new(group)? })
+}
+
+fn no_handlers(
+    all: &[HandlerDef],
+    handlers: &[HandlerDef],
+    spec: &RuntimeSpec,
+    faults: &mut Vec<String>,
+) {
+    // Whoever lists no handlers and has services wants these alone. That none was linked in says
+    // nothing: it is what a forgotten crate looks like.
+    let services_alone = spec.services && spec.listed.as_ref().is_some_and(Vec::is_empty);
+    if !handlers.is_empty() || services_alone {
+        return;
+    }
+    faults.push(match (&spec.only, all.is_empty()) {
+        (_, true) if spec.listed.is_some() => "the list of handlers is empty".to_owned(),
+        (_, true) => {
+            "no #[handler] was found in this program. The linker leaves out crates that nothing \
+                      mentions: `use your_crate as _;`, or list handlers with `handlers![...]`"
+                .to_owned()
+        }
+        (Some(only), false) => {
+            let mut groups = only.iter().map(String::as_str).collect::<Vec<_>>();
+            groups.sort_unstable();
+            format!("no handler belongs to the wanted groups: {}", groups.join(", "))
+        }
+        (None, false) => "no handler is left to run".to_owned(),
+    });
+}
+
+/// Names in the settings that no handler has are mistakes, not spec for the future.
+fn unknown_names(all: &[HandlerDef], spec: &RuntimeSpec, faults: &mut Vec<String>) {
+    let groups = all.iter().map(|handler| handler.group).collect::<HashSet<_>>();
+    let streams = all.iter().map(|handler| handler.stream).collect::<HashSet<_>>();
+    let only = spec.only.iter().flatten();
+    for group in spec.groups.keys().chain(only).filter(|group| !groups.contains(group.as_str())) {
+        faults.push(format!(
+            "no handler belongs to group {group:?}, for which the builder has settings"
+        ));
+    }
+    for (stream, keys) in &spec.keys {
+        if !streams.contains(stream.as_str()) {
+            faults.push(format!(
+                "no handler reads stream {stream:?}, for which the builder has other keys"
+            ));
+        }
+        if keys.is_empty() {
+            faults.push(format!("the builder has no keys to read for stream {stream:?}"));
+        }
+    }
+}
+
+/// What the attributes of a queue's handlers say together. Settings of the queue must agree.
+fn merged(handlers: &[HandlerDef], faults: &mut Vec<String>) -> HandlerOptions {
+    let mut merged = HandlerOptions::default();
+    let mut said_by = HashMap::<&'static str, &HandlerDef>::new();
+    for handler in handlers {
+        let options = handler.options;
+        macro_rules! agree {
+            ($field:ident) => {
+                match (merged.$field, options.$field) {
+                    (Some(one), Some(other)) if one != other => faults.push(format!(
+                        "{} and {} belong to group {} on stream {}, and differ in {}",
+                        said_by
+                            .get(stringify!($field))
+                            .map_or_else(String::new, |first| first.location()),
+                        handler.location(),
+                        handler.group,
+                        handler.stream,
+                        stringify!($field),
+                    )),
+                    (None, Some(_)) => {
+                        merged.$field = options.$field;
+                        said_by.insert(stringify!($field), handler);
+                    }
+                    _ => {}
+                }
+            };
+        }
+        agree!(concurrency);
+        agree!(lease);
+        agree!(start);
+        agree!(unhandled);
+        // The group's own count, for entries without a handler, is the largest of its handlers'.
+        merged.max_deliveries = merged.max_deliveries.max(options.max_deliveries);
+    }
+    merged
+}
+
+/// Gives every event type its handler; two for one type are a fault that names both.
+fn bind(handlers: &[HandlerDef], options: &GroupOptions, faults: &mut Vec<String>) -> Handlers {
+    let mut bound = Handlers::default();
+    for handler in handlers {
+        let limits = JobLimits::new(&handler.options, options);
+        let this = BoundHandler { handler: *handler, limits, durations: Histogram::noop() };
+        let mut twice = |what: &str, other: &BoundHandler| {
+            faults.push(format!(
+                "{} and {} both take {what} of stream {} for group {}",
+                other.handler.location(),
+                handler.location(),
+                handler.stream,
+                handler.group
+            ));
+        };
+        match handler.types {
+            None => match &bound.any {
+                Some(other) => twice("every entry", other),
+                None => bound.any = Some(this),
+            },
+            Some(types) => {
+                for event_type in types {
+                    match bound.by_type.get(event_type) {
+                        Some(other) => twice(&format!("event type {event_type}"), other),
+                        None => {
+                            bound.by_type.insert(event_type, this.clone());
+                        }
+                    }
+                }
+            }
+        }
+    }
+    bound
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::{NonZeroU32, NonZeroU64};
+
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::model::backoff::Backoff;
+    use crate::model::outcome::Outcome;
+
+    fn handler(
+        name: &'static str,
+        group: &'static str,
+        types: Option<&'static [&'static str]>,
+    ) -> HandlerDef {
+        HandlerDef {
+            name,
+            module: "app",
+            file: "src/app.rs",
+            line: 7,
+            group,
+            stream: "orders",
+            types,
+            options: HandlerOptions::default(),
+            require: |_| {},
+            run: |_| async { Outcome::Done }.boxed(),
+        }
+    }
+
+    fn faults(spec: &RuntimeSpec, handlers: Vec<HandlerDef>) -> String {
+        plan(spec, handlers, &States::default()).unwrap_err().to_string()
+    }
+
+    const PLACED: Option<&[&str]> = Some(&["order.placed"]);
+
+    #[test]
+    fn two_handlers_for_one_type_are_refused_naming_both_places() {
+        let error = faults(
+            &RuntimeSpec::default(),
+            vec![handler("one", "mail", PLACED), handler("two", "mail", PLACED)],
+        );
+        assert!(
+            error.contains("app::one (src/app.rs:7) and app::two (src/app.rs:7) both take"),
+            "{error}"
+        );
+        assert!(
+            error.contains("order.placed") && error.contains("orders") && error.contains("mail"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn the_same_type_in_two_groups_and_a_catch_all_beside_types_are_fine() {
+        let handlers = vec![
+            handler("a", "mail", PLACED),
+            handler("b", "mail", None),
+            handler("c", "stats", PLACED),
+        ];
+        let planned = plan(&RuntimeSpec::default(), handlers, &States::default()).unwrap();
+        assert_eq!(planned.len(), 2);
+        let mail = &planned[0].handlers;
+        assert_eq!(mail.find(Some("order.placed")).map(|bound| bound.handler.name), Some("a"));
+        assert_eq!(mail.find(Some("else")).map(|bound| bound.handler.name), Some("b"));
+        assert_eq!(mail.find(None).map(|bound| bound.handler.name), Some("b"));
+    }
+
+    #[test]
+    fn no_handlers_at_all_are_refused_with_the_reason() {
+        assert!(faults(&RuntimeSpec::default(), vec![]).contains("use your_crate as _;"));
+        let empty = RuntimeSpec { listed: Some(vec![]), ..RuntimeSpec::default() };
+        assert!(
+            faults(&empty, vec![handler("a", "mail", None)]).contains("list of handlers is empty")
+        );
+        let alone = RuntimeSpec { services: true, ..empty };
+        assert!(plan(&alone, vec![], &States::default()).unwrap().is_empty());
+        let forgotten = RuntimeSpec { services: true, ..RuntimeSpec::default() };
+        assert!(faults(&forgotten, vec![]).contains("use your_crate as _;"));
+        let other = RuntimeSpec {
+            only: Some(HashSet::from(["stats".to_owned()])),
+            ..RuntimeSpec::default()
+        };
+        assert!(faults(&other, vec![handler("a", "mail", None)]).contains("wanted groups: stats"));
+    }
+
+    #[test]
+    fn a_missing_state_is_refused_naming_the_handler_and_the_type() {
+        let needs = HandlerDef {
+            require: |requirements| requirements.state::<String>(),
+            ..handler("a", "mail", None)
+        };
+        let error = faults(&RuntimeSpec::default(), vec![needs]);
+        assert!(
+            error.contains("app::a (src/app.rs:7) needs State<alloc::string::String>"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn settings_of_one_queue_must_agree_and_both_places_are_named() {
+        let mut one = handler("one", "mail", Some(&["a"]));
+        let mut two = handler("two", "mail", Some(&["b"]));
+        one.options.concurrency = NonZeroU32::new(1);
+        two.options.concurrency = NonZeroU32::new(2);
+        let error = faults(&RuntimeSpec::default(), vec![one, two]);
+        assert!(
+            error.contains("app::one")
+                && error.contains("app::two")
+                && error.contains("differ in concurrency"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn settings_for_unknown_groups_and_streams_are_refused() {
+        let mut spec = RuntimeSpec::default();
+        spec.groups.insert("mial".into(), GroupOptions::new());
+        spec.keys.insert("order".into(), vec!["x".into()]);
+        let error = faults(&spec, vec![handler("a", "mail", None)]);
+        assert!(error.contains("\"mial\"") && error.contains("\"order\""), "{error}");
+    }
+
+    #[test]
+    fn a_stream_can_stand_for_several_keys() {
+        let mut spec = RuntimeSpec::default();
+        spec.keys.insert("orders".into(), vec!["orders:{a}".into(), "orders:{b}".into()]);
+        let planned = plan(&spec, vec![handler("a", "mail", None)], &States::default()).unwrap();
+        let keys = planned.iter().map(|planned| planned.queue.stream.as_str()).collect::<Vec<_>>();
+        assert_eq!(keys, ["orders:{a}", "orders:{b}"]);
+    }
+
+    #[test]
+    fn the_horizon_is_the_age_and_all_that_the_slowest_handler_may_take() {
+        let seconds = Duration::from_secs;
+        let mut slow = handler("slow", "mail", None);
+        slow.options.backoff = Some(Backoff::exponential(seconds(1), seconds(60)));
+        slow.options.timeout = Some(seconds(30));
+        slow.options.max_attempts = NonZeroU32::new(4);
+        let mut quick = handler("quick", "mail", PLACED);
+        quick.options.backoff = Some(Backoff::fixed(seconds(7)));
+        let mut spec = RuntimeSpec::default();
+        spec.groups.insert("mail".into(), GroupOptions::new().lease(seconds(2)));
+        let plan = plan(&spec, vec![slow, quick], &States::default());
+        let planned = plan.unwrap().remove(0);
+        // Four times a back-off, a timeout, and five deliveries of a lease each.
+        let day = seconds(24 * 60 * 60);
+        let served = planned.served(Retention::MaxAge(day));
+        assert_eq!((served.stream.as_str(), served.group.as_str()), ("orders", "mail"));
+        assert_eq!(served.horizon, Some(day + 4 * seconds(60 + 30 + 5 * 2)));
+        let endless = planned.served(Retention::MaxAge(Duration::MAX));
+        assert_eq!(endless.horizon, Some(Duration::MAX));
+        let entries = NonZeroU64::new(9).unwrap();
+        for retention in [
+            Retention::default(),
+            Retention::MaxLen(entries),
+            Retention::MaxLenExact(entries),
+            Retention::Unlimited,
+        ] {
+            assert_eq!(planned.served(retention).horizon, None, "{retention:?}");
+        }
+    }
+
+    #[test]
+    fn bad_settings_are_all_listed() {
+        let mut spec = RuntimeSpec::default();
+        spec.groups.insert("mail".into(), GroupOptions::new().lease(Duration::ZERO));
+        spec.runtime.block = Duration::ZERO;
+        let error = faults(&spec, vec![handler("a", "mail", None)]);
+        assert!(
+            error.contains("block 0ns") && error.contains("group mail on stream orders: lease 0ns"),
+            "{error}"
+        );
+    }
+}

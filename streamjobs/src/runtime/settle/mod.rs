@@ -1,0 +1,3 @@
+//! Settling: verdicts are carried out on the server.
+
+pub(crate) mod settler;

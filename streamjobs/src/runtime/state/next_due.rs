@@ -1,0 +1,86 @@
+//! When the next job is due that this process knows of.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+
+/// What the acker tells the promoter: it would find a job that is due soon only at its next look.
+#[derive(Debug, Default)]
+pub(crate) struct NextDue {
+    at: Mutex<Option<Instant>>,
+    sooner: Notify,
+}
+
+impl NextDue {
+    /// A job was set aside for so long.
+    pub(crate) fn note(&self, delay: Duration) {
+        let at = Instant::now() + delay.clamp(COALESCE, DELAY_MAX);
+        let mut earliest = self.lock();
+        if earliest.is_none_or(|earliest| at < earliest) {
+            *earliest = Some(at);
+            self.sooner.notify_one();
+        }
+    }
+
+    /// A look begins, which finds whatever was set aside before.
+    pub(crate) fn forget(&self) {
+        *self.lock() = None;
+    }
+
+    /// Waits until a job is due, and at the latest until then.
+    pub(crate) async fn reached(&self, latest: Instant) {
+        loop {
+            let at = self.lock().map_or(latest, |due| due.min(latest));
+            tokio::select! {
+                biased;
+                () = sleep_until(at) => return,
+                () = self.sooner.notified() => {}
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Jobs that are due within this time of each other are promoted together.
+pub(crate) const COALESCE: Duration = Duration::from_millis(5);
+/// The promoter looks before that anyway.
+const DELAY_MAX: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_earliest_job_ends_the_wait() {
+        let due = NextDue::default();
+        let begun = Instant::now();
+        let seconds = |count| begun + Duration::from_secs(count);
+        due.reached(seconds(3)).await;
+        assert_eq!(Instant::now(), seconds(3), "nothing is due");
+        for delay in [5, 2, 6] {
+            due.note(Duration::from_secs(delay));
+        }
+        due.reached(seconds(60)).await;
+        assert_eq!(Instant::now(), seconds(5));
+        due.forget();
+        due.reached(seconds(12)).await;
+        assert_eq!(Instant::now(), seconds(12), "a look has found them");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_job_that_is_scheduled_for_retry_meanwhile_ends_the_wait_sooner() {
+        let due = NextDue::default();
+        let begun = Instant::now();
+        let retrying = async {
+            sleep_until(begun + Duration::from_secs(1)).await;
+            due.note(Duration::from_secs(1));
+        };
+        tokio::join!(due.reached(begun + Duration::from_secs(60)), retrying);
+        assert_eq!(Instant::now(), begun + Duration::from_secs(2));
+    }
+}

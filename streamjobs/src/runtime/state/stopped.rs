@@ -1,0 +1,35 @@
+//! Consumers that have stopped here, and whose names the server still has.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::model::name::ConsumerName;
+use crate::store::Queue;
+
+/// Names to be removed from the server as soon as nothing is pending for them: what a consumer has
+/// handed back stays in its name until somebody claims it. Names are never used again.
+#[derive(Debug, Default)]
+pub(crate) struct StoppedConsumers {
+    names: Mutex<Vec<(Queue, ConsumerName)>>,
+}
+
+impl StoppedConsumers {
+    pub(crate) fn add(&self, queue: &Queue, consumer: &ConsumerName) {
+        self.lock().push((queue.clone(), consumer.clone()));
+    }
+
+    /// The server has the name no more.
+    pub(crate) fn remove(&self, queue: &Queue, consumer: &ConsumerName) {
+        self.lock().retain(|(of, name)| of != queue || name != consumer);
+    }
+
+    /// The names that are left of a queue.
+    pub(crate) fn of(&self, queue: &Queue) -> Vec<ConsumerName> {
+        let names = self.lock();
+        let left = names.iter().filter(|(of, _)| of == queue);
+        left.map(|(_, name)| name.clone()).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(Queue, ConsumerName)>> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,229 @@
+//! Where the server is, and as whom to speak to it.
+
+use std::fmt;
+use std::time::Duration;
+
+use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
+use redis::{
+    Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion,
+    RedisConnectionInfo,
+};
+
+use crate::model::error::ConnectError;
+
+/// A checked address. `Debug` and `Display` never show the password.
+#[derive(Clone)]
+pub(crate) struct Address {
+    info: ConnectionInfo,
+}
+
+impl Address {
+    /// Reads an address.
+    ///
+    /// The texts of its errors are fixed: whatever part of a broken address a text would repeat, it
+    /// could be the password.
+    pub(crate) fn new(url: &str) -> Result<Self, ConnectError> {
+        let read = || {
+            check_form(url)?;
+            let info = url.into_connection_info().map_err(|error| reason(&error))?;
+            check_parts(url, &info)?;
+            Ok(Self { info })
+        };
+        read().map_err(|fault: String| ConnectError::Address(fault))
+    }
+
+    /// As whom the server is asked.
+    pub(crate) fn user(&self) -> &str {
+        self.info.redis_settings().username().unwrap_or("default")
+    }
+
+    /// Which server it is.
+    pub(crate) fn server(&self) -> &ConnectionAddr {
+        self.info.addr()
+    }
+
+    /// As whom to log in, and to which database.
+    pub(crate) fn settings(&self) -> &RedisConnectionInfo {
+        self.info.redis_settings()
+    }
+
+    /// What makes connections to it. The host's name is resolved at each of them.
+    pub(crate) fn client(&self, protocol: ProtocolVersion) -> redis::RedisResult<Client> {
+        #[cfg(feature = "tls")]
+        choose_crypto();
+        // Without no-delay, small commands wait for the acknowledgement of the packet before them.
+        let tcp = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive());
+        let settings = self.info.redis_settings().clone();
+        let settings = settings.set_protocol(protocol).set_skip_set_lib_name();
+        let info = self.info.clone().set_tcp_settings(tcp);
+        Client::open(info.set_redis_settings(settings))
+    }
+}
+
+/// How soon a connection notices that the other end has vanished.
+pub(crate) fn keepalive() -> TcpKeepalive {
+    TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL)
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self.info.addr(), f)
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let settings = self.info.redis_settings();
+        f.debug_struct("Address")
+            .field("server", &format_args!("{self}"))
+            .field("tls", &matches!(self.info.addr(), ConnectionAddr::TcpTls { .. }))
+            .field("user", &settings.username())
+            .field("database", &settings.db())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What can be said before parsing: a `#` or `?` in a password moves its end out of the password,
+/// and the parser would connect to a wrong host without complaint.
+fn check_form(url: &str) -> Result<(), &'static str> {
+    match url.split_once("://").map(|(scheme, _)| scheme) {
+        Some("rediss") if cfg!(not(feature = "tls")) => {
+            Err("rediss:// needs the feature `tls` of streamjobs")
+        }
+        Some("redis" | "rediss" | "redis+unix" | "unix") if url.contains('#') => {
+            Err("it has a fragment; in a user or password write %23 for #")
+        }
+        Some("redis" | "rediss" | "redis+unix" | "unix") => Ok(()),
+        _ => Err("it does not begin with redis://, rediss://, redis+unix:// or unix://"),
+    }
+}
+
+fn check_parts(url: &str, info: &ConnectionInfo) -> Result<(), &'static str> {
+    let known: &[&str] = match info.addr() {
+        ConnectionAddr::Unix(_) => &["db", "user", "pass", "protocol"],
+        ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. }
+            if host.is_empty() || *port == 0 =>
+        {
+            return Err("the host or the port is missing");
+        }
+        _ => &["protocol"],
+    };
+    let is_known = |setting: &str| known.contains(&setting.split('=').next().unwrap_or_default());
+    if url.split_once('?').is_some_and(|(_, query)| !query.split('&').all(is_known)) {
+        return Err("it has an unknown setting; in a user or password write %3F for ?");
+    }
+    let settings = info.redis_settings();
+    if settings.db() < 0 {
+        return Err("the database is a negative number");
+    }
+    if settings.username().is_some() && settings.password().is_none() {
+        return Err("it names a user without a password");
+    }
+    Ok(())
+}
+
+/// What the parser complains about, without the parts that it quotes.
+fn reason(error: &redis::RedisError) -> String {
+    let text = error.to_string();
+    match text.split(" - ").next() {
+        Some("Redis URL did not parse") | None => PARSE_HINT.to_owned(),
+        Some(reason) => reason.to_lowercase(),
+    }
+}
+
+/// TLS needs a provider of cryptography chosen for the process; without one, connecting panics.
+#[cfg(feature = "tls")]
+fn choose_crypto() {
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        // Someone else may have chosen in between; their choice is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    }
+}
+
+const PARSE_HINT: &str = "it is not of the form redis://[user:password@]host[:port][/database]; \
+    special characters in user and password are written as %XX";
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(url: &str) -> String {
+        format!("{:?}", Address::new(url).unwrap())
+    }
+
+    #[test]
+    fn usual_addresses_are_understood() {
+        assert_eq!(Address::new("redis://127.0.0.1").unwrap().to_string(), "127.0.0.1:6379");
+        assert_eq!(Address::new("redis://h:1/3?protocol=resp3").unwrap().to_string(), "h:1");
+        assert_eq!(
+            Address::new("redis+unix:///run/r.sock?db=2").unwrap().to_string(),
+            "/run/r.sock"
+        );
+        assert_eq!(Address::new("unix:///run/r.sock").unwrap().to_string(), "/run/r.sock");
+        let address = Address::new("redis://al%40ce:p%23%3F%2Fs%20s%40@[::1]:7/4").unwrap();
+        let settings = address.info.redis_settings();
+        assert_eq!((settings.username(), settings.password()), (Some("al@ce"), Some("p#?/s s@")));
+        assert_eq!((settings.db(), address.to_string().as_str()), (4, "::1:7"));
+    }
+
+    #[test]
+    fn bad_addresses_are_refused_without_repeating_them() {
+        let bad = [
+            "",
+            "canary",
+            "http://:canary@host",
+            "valkey://:canary@host",
+            "redis://",
+            "redis:///0",
+            "redis://:canary@",
+            "redis://:canary@host:99999",
+            "redis://:canary@host:port",
+            "redis://:canary@host:0",
+            "redis://:canary@host/x",
+            "redis://:canary@host/-1",
+            "redis://:canary@host/0/1",
+            "redis://:canary@0.0.0.0",
+            "redis://:canary#1@host",
+            "redis://u:12#canary@host",
+            "redis://u:12?canary@host",
+            "redis://u:12/canary@host",
+            "redis://host?protocol=canary",
+            "redis://host?canary=1",
+            "redis://canary@host",
+            "redis://:canary%FF@host",
+            "redis+unix://host/canary",
+            "redis+unix:///r.sock?db=canary",
+            "redis+unix:///r.sock?password=canary",
+            "rediss://:canary@host#insecure",
+        ];
+        for url in bad {
+            let error = Address::new(url).unwrap_err();
+            assert!(matches!(error, ConnectError::Address(_)), "{url}");
+            let text = format!("{error} {error:?}");
+            assert!(!text.contains("canary"), "{url}: {text}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_everything_but_the_password() {
+        let text = shown("redis://alice:canary@host:1/2");
+        assert!(
+            text.contains("host:1") && text.contains("alice") && !text.contains("canary"),
+            "{text}"
+        );
+        let text = shown("redis+unix:///r.sock?user=alice&pass=canary");
+        assert!(text.contains("alice") && !text.contains("canary"), "{text}");
+    }
+
+    #[test]
+    fn tls_without_its_feature_says_which_feature() {
+        let address = Address::new("rediss://host");
+        if cfg!(feature = "tls") {
+            assert!(address.is_ok());
+        } else {
+            assert!(address.unwrap_err().to_string().contains("feature `tls`"));
+        }
+    }
+}

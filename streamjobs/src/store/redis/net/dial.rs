@@ -1,0 +1,86 @@
+//! Opens connections, each within a deadline.
+
+use std::io;
+use std::time::Duration;
+
+use redis::aio::{MultiplexedConnection, SendError};
+use redis::{AsyncConnectionConfig, Cmd, ProtocolVersion, RedisResult, Value};
+use tokio_util::sync::CancellationToken;
+
+use super::address::Address;
+
+/// A new connection for many callers at once.
+pub(crate) struct Opened {
+    pub(crate) connection: MultiplexedConnection,
+    /// Cancelled when the connection's task ends.
+    pub(crate) closed: CancellationToken,
+}
+
+/// Opens a connection for many callers.
+///
+/// It speaks version 3 of the protocol, with which the client crate reports at once that the server
+/// has hung up: the listener for pushed messages is dropped when the connection's task ends.
+pub(crate) async fn open_shared(address: &Address) -> RedisResult<Opened> {
+    let closed = CancellationToken::new();
+    let guard = closed.clone().drop_guard();
+    let config = AsyncConnectionConfig::new()
+        .set_response_timeout(Some(RESPONSE_DEADLINE))
+        .set_pipeline_buffer_size(COMMANDS_WAITING_MAX)
+        .set_push_sender(move |_| -> Result<(), SendError> {
+            let _ = &guard;
+            Ok(())
+        });
+    let opening = async {
+        let mut connection = connect(address, ProtocolVersion::RESP3, config).await?;
+        let _refused: Value = connection.send_packed_command(&set_name()).await?;
+        Ok(Opened { connection, closed })
+    };
+    within(CONNECT_DEADLINE, opening).await
+}
+
+/// Opens a connection of the client crate for reads that may wait.
+///
+/// The crate's own response timeout is off: it would end the wait, but keep the connection with the
+/// read still on it.
+pub(crate) async fn open_for_reading(address: &Address) -> RedisResult<MultiplexedConnection> {
+    let config = AsyncConnectionConfig::new().set_response_timeout(None);
+    let mut connection = connect(address, ProtocolVersion::RESP2, config).await?;
+    let _refused: Value = connection.send_packed_command(&set_name()).await?;
+    Ok(connection)
+}
+
+async fn connect(
+    address: &Address,
+    protocol: ProtocolVersion,
+    config: AsyncConnectionConfig,
+) -> RedisResult<MultiplexedConnection> {
+    let config = config.set_connection_timeout(Some(CONNECT_DEADLINE));
+    let client = address.client(protocol)?;
+    client.get_multiplexed_async_connection_with_config(&config).await
+}
+
+/// Names the connection for operators. A server that refuses the name still serves.
+pub(crate) fn set_name() -> Cmd {
+    let mut command = redis::cmd("CLIENT");
+    command.arg("SETNAME").arg(CONNECTION_NAME);
+    command
+}
+
+/// Fails with a timeout when the work takes longer than the deadline.
+pub(crate) async fn within<T>(
+    deadline: Duration,
+    work: impl Future<Output = RedisResult<T>>,
+) -> RedisResult<T> {
+    match tokio::time::timeout(deadline, work).await {
+        Ok(done) => done,
+        Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
+    }
+}
+
+/// Covers resolving, connecting, TLS, login and the first requests.
+pub(crate) const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+/// How long a command may take that does not wait for anything.
+pub(crate) const RESPONSE_DEADLINE: Duration = Duration::from_secs(3);
+const CONNECTION_NAME: &str = "streamjobs";
+/// The client crate's default of 50 makes publishers queue up behind each other.
+const COMMANDS_WAITING_MAX: usize = 1024;

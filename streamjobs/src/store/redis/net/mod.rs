@@ -1,0 +1,17 @@
+//! Connections to the server: where it is, what it can do, what its bytes and its refusals mean.
+
+mod address;
+mod dial;
+mod error;
+mod links;
+mod reading;
+pub(super) mod rights;
+pub(super) mod scan;
+mod scripts;
+mod wire;
+
+pub(super) use self::address::Address;
+pub(super) use self::dial::{CONNECT_DEADLINE, RESPONSE_DEADLINE};
+pub(super) use self::error::{answer_lost, is_wrong_server, refused, unreachable};
+pub(super) use self::links::{Link, Pinned};
+pub(super) use self::reading::{Answer, Reading, open_reading};

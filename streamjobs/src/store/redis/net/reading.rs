@@ -1,0 +1,102 @@
+//! What a reader reads from: its own connection, or the client crate's where only that can connect.
+
+use bytes::Bytes;
+use redis::aio::MultiplexedConnection;
+use redis::{Pipeline, RedisResult, Value};
+
+use super::address::Address;
+use super::dial::{CONNECT_DEADLINE, open_for_reading, within};
+use super::error::{is_wrong_server, refused, unreachable};
+use super::scan;
+use super::wire::Wire;
+use crate::store::redis::reply;
+use crate::store::{Delivery, Inlet, StoreError};
+
+/// Opens a connection for reads that may wait. Answers also its id on the server, which unblocks it.
+pub(crate) async fn open_reading(address: &Address) -> Result<(Reading, u64), StoreError> {
+    let opening = async {
+        let mut reading = match Wire::open(address).await? {
+            Some(wire) => Reading::Wire(wire),
+            None => Reading::Shared(open_for_reading(address).await?),
+        };
+        let mut identify = Pipeline::with_capacity(1);
+        identify.cmd("CLIENT").arg("ID");
+        let answer = reading.exchange(&identify).await?.pop();
+        let id = answer.map_or(Ok(Value::Nil), Answer::value)?;
+        Ok((reading, id))
+    };
+    let (reading, id) = within(CONNECT_DEADLINE, opening).await.map_err(unreachable)?;
+    match id {
+        Value::ServerError(error) => Err(refused(&error)),
+        id => Ok((reading, reply::number(id, "CLIENT ID")?)),
+    }
+}
+
+/// A connection with one user.
+pub(crate) enum Reading {
+    Wire(Wire),
+    Shared(MultiplexedConnection),
+}
+
+/// One answer, as it came or as the client crate made it.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Raw(Bytes),
+    Value(Value),
+}
+
+impl Reading {
+    /// Sends commands in one go and waits for an answer to each. The server's refusals stand among
+    /// them.
+    ///
+    /// Not cancel safe, and of no more use after an error: answers may be on their way.
+    pub(crate) async fn exchange(&mut self, pipeline: &Pipeline) -> RedisResult<Vec<Answer>> {
+        match self {
+            Self::Wire(wire) => {
+                Ok(wire.exchange(pipeline).await?.into_iter().map(Answer::Raw).collect())
+            }
+            Self::Shared(connection) => {
+                let answers = connection.send_packed_commands(pipeline, 0, pipeline.len());
+                Ok(answers.await?.into_iter().map(Answer::Value).collect())
+            }
+        }
+    }
+}
+
+impl Answer {
+    pub(crate) fn value(self) -> RedisResult<Value> {
+        match self {
+            Self::Raw(bytes) => redis::parse_redis_value(&bytes),
+            Self::Value(value) => Ok(value),
+        }
+    }
+
+    /// Whether the server says that it is not the one to ask.
+    pub(crate) fn is_of_wrong_server(&self) -> bool {
+        let says_so =
+            |value: &Value| matches!(value, Value::ServerError(error) if is_wrong_server(error));
+        match self {
+            Self::Raw(bytes) if !scan::is_refusal(bytes) => false,
+            Self::Raw(bytes) => redis::parse_redis_value(bytes).is_ok_and(|value| says_so(&value)),
+            Self::Value(value) => says_so(value),
+        }
+    }
+
+    /// What a read of one stream delivered.
+    pub(crate) fn deliveries(
+        self,
+        inlet: Inlet,
+        command: &'static str,
+    ) -> Result<Vec<Delivery>, StoreError> {
+        match self {
+            Self::Raw(bytes) if !scan::is_refusal(&bytes) => {
+                scan::deliveries(&bytes, inlet).map_err(|_| StoreError::Protocol { command })
+            }
+            answer => match answer.value() {
+                Ok(Value::ServerError(error)) => Err(refused(&error)),
+                Ok(value) => reply::read(value, inlet, command),
+                Err(_) => Err(StoreError::Protocol { command }),
+            },
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! Which commands are needed on which keys, and which of them the user may run.
+
+use redis::Cmd;
+
+use super::links::Link;
+use crate::store::facts::{KeyRights, Rights};
+use crate::store::redis::reply;
+use crate::store::script::RIGHTS;
+use crate::store::{Inlet, Queue, StoreError};
+
+/// A command as access lists name it, with an example of it in which `KEY` stands for the key.
+type Example = (&'static str, &'static str);
+
+/// The keys of a queue that have commands of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Stream,
+    Lane,
+    Dead,
+    Retry,
+    Records,
+    Hash,
+}
+
+impl Place {
+    const ALL: [Self; 6] =
+        [Self::Stream, Self::Lane, Self::Dead, Self::Retry, Self::Records, Self::Hash];
+
+    fn key(self, queue: &Queue) -> String {
+        let (stream, group) = (&queue.stream, &queue.group);
+        match self {
+            Self::Stream => queue.key(Inlet::STREAM),
+            Self::Lane => queue.key(Inlet::LANE),
+            Self::Dead => stream.dead_key(group),
+            Self::Retry => stream.retry_key(group),
+            Self::Records => stream.retry_records_key(group),
+            Self::Hash => stream.group_key(group),
+        }
+    }
+
+    fn examples(self) -> Vec<Example> {
+        let lists: &[&[Example]] = match self {
+            Self::Stream => &[WORKED_ON, STREAM_ALONE],
+            Self::Lane => &[WORKED_ON, LANE_ALONE],
+            Self::Dead => &[LETTERS],
+            Self::Retry => &[RETRY],
+            Self::Records => &[RECORDS],
+            Self::Hash => &[HASH],
+        };
+        lists.concat()
+    }
+}
+
+/// Tries every needed command without running it. Without queues, those on a stream are tried on
+/// one key that nobody has: a user who is bound to some keys is refused them all.
+pub(crate) async fn rights(link: &Link, queues: &[Queue]) -> Result<Rights, StoreError> {
+    let (mut tried, mut keys) = (examples_of(KEYLESS, ""), Vec::<(String, Vec<Example>)>::new());
+    for queue in queues {
+        for place in Place::ALL {
+            let key = place.key(queue);
+            // Groups share their stream's key.
+            if keys.iter().all(|(known, _)| *known != key) {
+                keys.push((key, place.examples()));
+            }
+        }
+    }
+    if keys.is_empty() {
+        let mut every = Place::ALL.into_iter().flat_map(Place::examples).collect::<Vec<_>>();
+        every.sort_unstable();
+        every.dedup();
+        keys.push((NO_KEY.to_owned(), every));
+    }
+    for (key, examples) in &keys {
+        tried.extend(examples_of(examples, key));
+    }
+    let mut answers = Vec::with_capacity(tried.len());
+    for part in tried.chunks(TRIED_MAX) {
+        answers.extend(allowed(link, part).await?);
+    }
+    let mut answers = answers.into_iter();
+    let mut missing_of = |examples: &[Example]| {
+        let answered = examples.iter().zip(answers.by_ref().take(examples.len()));
+        answered.filter(|(_, allowed)| !allowed).map(|((name, _), _)| *name).collect::<Vec<_>>()
+    };
+    let missing = missing_of(KEYLESS);
+    let keys = keys.into_iter().map(|(key, examples)| {
+        let missing = missing_of(&examples);
+        let publishing = !missing.contains(&XADD);
+        KeyRights { key, missing, tried: examples.len(), publishing }
+    });
+    Ok(Rights { missing, keys: keys.collect(), named: !queues.is_empty() })
+}
+
+/// An answer for each command.
+async fn allowed(link: &Link, commands: &[Vec<String>]) -> Result<Vec<bool>, StoreError> {
+    let add = |call: &mut Cmd| {
+        for words in commands {
+            call.arg(words.len()).arg(words);
+        }
+    };
+    let answers = reply::items(link.script(&RIGHTS, &[], add).await?, RIGHTS.name)?;
+    if answers.len() != commands.len() {
+        return Err(StoreError::Protocol { command: RIGHTS.name });
+    }
+    answers.iter().map(|answer| Ok(reply::size(answer, RIGHTS.name)? > 0)).collect()
+}
+
+fn examples_of(examples: &[Example], key: &str) -> Vec<Vec<String>> {
+    let words = |(_, example): &Example| {
+        let words = example.split(' ').map(|word| if word == "KEY" { key } else { word });
+        words.map(str::to_owned).collect()
+    };
+    examples.iter().map(words).collect()
+}
+
+/// Small enough for what a script takes as arguments, many times over.
+const TRIED_MAX: usize = 256;
+const XADD: &str = "XADD";
+const NO_KEY: &str = "streamjobs";
+
+const KEYLESS: &[Example] = &[
+    ("PING", "PING"),
+    ("INFO", "INFO server"),
+    ("TIME", "TIME"),
+    ("EVALSHA", "EVALSHA 0 0"),
+    ("SCRIPT|LOAD", "SCRIPT LOAD x"),
+    ("MULTI", "MULTI"),
+    ("EXEC", "EXEC"),
+    ("CLIENT|ID", "CLIENT ID"),
+    ("CLIENT|UNBLOCK", "CLIENT UNBLOCK 1"),
+    ("CLIENT|SETNAME", "CLIENT SETNAME x"),
+];
+
+/// On the stream and on the lane.
+const WORKED_ON: &[Example] = &[
+    (XADD, "XADD KEY * field value"),
+    ("XREADGROUP", "XREADGROUP GROUP g c STREAMS KEY >"),
+    ("XACK", "XACK KEY g 1-1"),
+    ("XRANGE", "XRANGE KEY - +"),
+    ("XLEN", "XLEN KEY"),
+    ("XPENDING", "XPENDING KEY g"),
+    ("XCLAIM", "XCLAIM KEY g c 0 1-1"),
+    ("XGROUP|CREATE", "XGROUP CREATE KEY g 0 MKSTREAM"),
+    ("XGROUP|SETID", "XGROUP SETID KEY g 0"),
+    ("XGROUP|DELCONSUMER", "XGROUP DELCONSUMER KEY g c"),
+];
+const STREAM_ALONE: &[Example] = &[
+    ("XTRIM", "XTRIM KEY MAXLEN 1"),
+    ("XINFO|STREAM", "XINFO STREAM KEY"),
+    ("XINFO|GROUPS", "XINFO GROUPS KEY"),
+    ("XINFO|CONSUMERS", "XINFO CONSUMERS KEY g"),
+];
+const LANE_ALONE: &[Example] = &[("XDEL", "XDEL KEY 1-1")];
+const LETTERS: &[Example] = &[
+    (XADD, "XADD KEY * field value"),
+    ("XRANGE", "XRANGE KEY - +"),
+    ("XLEN", "XLEN KEY"),
+    ("XDEL", "XDEL KEY 1-1"),
+    ("XTRIM", "XTRIM KEY MAXLEN 1"),
+];
+const RETRY: &[Example] = &[
+    ("ZADD", "ZADD KEY 1 member"),
+    ("ZREM", "ZREM KEY member"),
+    ("ZCARD", "ZCARD KEY"),
+    ("ZRANGE", "ZRANGE KEY 0 1"),
+    ("ZRANGEBYSCORE", "ZRANGEBYSCORE KEY 0 1"),
+];
+const RECORDS: &[Example] = &[
+    ("HSETNX", "HSETNX KEY field value"),
+    ("HGET", "HGET KEY field"),
+    ("HDEL", "HDEL KEY field"),
+    ("HLEN", "HLEN KEY"),
+];
+const HASH: &[Example] = &[
+    ("HSET", "HSET KEY field value"),
+    ("HGET", "HGET KEY field"),
+    ("HGETALL", "HGETALL KEY"),
+    ("HEXISTS", "HEXISTS KEY field"),
+    ("HINCRBY", "HINCRBY KEY field 1"),
+    ("HDEL", "HDEL KEY field"),
+    ("HLEN", "HLEN KEY"),
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::PathBuf;
+
+    /// What scripts use that no runtime needs: looking, operating, archiving, marks.
+    const OPERATING: [&str; 8] =
+        ["MEMORY|USAGE", "XGROUP|DESTROY", "DEL", "GET", "SET", "PEXPIRE", "HSCAN", "ZRANK"];
+
+    use super::*;
+    use crate::store::script;
+
+    fn tried() -> BTreeSet<&'static str> {
+        let keyed = Place::ALL.into_iter().flat_map(Place::examples);
+        keyed.chain(KEYLESS.iter().copied()).map(|(name, _)| name).collect()
+    }
+
+    #[test]
+    fn what_is_tried_is_what_the_documentation_lists() {
+        let docs = include_str!("../mod.rs").lines().take_while(|line| line.starts_with("//!"));
+        let docs = docs.filter(|line| !line.contains("where it is allowed"));
+        let listed = docs.skip(3).flat_map(|line| line.split('`').skip(1).step_by(2));
+        let listed = listed.filter(|name| !name.contains(':') && *name != "SELECT");
+        assert_eq!(listed.collect::<BTreeSet<_>>(), tried());
+    }
+
+    #[test]
+    fn every_command_of_the_scripts_is_tried() {
+        for script in script::ALL {
+            let calls = script.text.split("call('").skip(1).map(|rest| {
+                let mut words = rest.split('\'');
+                let name = words.next().unwrap_or_default();
+                match (name, words.next(), words.next()) {
+                    ("XINFO" | "XGROUP" | "MEMORY", Some(", "), Some(part)) => {
+                        format!("{name}|{part}")
+                    }
+                    _ => name.to_owned(),
+                }
+            });
+            for call in calls {
+                let known = tried().contains(call.as_str()) || OPERATING.contains(&call.as_str());
+                assert!(known, "{}: {call}", script.name);
+            }
+        }
+    }
+
+    #[test]
+    fn commands_with_known_faults_are_neither_listed_nor_sent() {
+        let sources = sources();
+        for word in ["XACKDEL", "XDELEX", "ACKED", "DELREF", "XAUTOCLAIM", "IDMP"] {
+            assert!(tried().iter().all(|name| !name.contains(word)));
+            let quoted = [format!("'{word}'"), format!("\"{word}\"")];
+            let scripts = script::ALL.iter().map(|script| script.text);
+            for text in scripts.chain(sources.iter().map(String::as_str)) {
+                assert!(quoted.iter().all(|quoted| !text.contains(quoted)), "{word} is sent");
+            }
+        }
+    }
+
+    /// The files of this store that send commands: those here only name what a server can do.
+    fn sources() -> Vec<String> {
+        let mut folders = vec![concat!(env!("CARGO_MANIFEST_DIR"), "/src/store/redis").into()];
+        let mut sources = Vec::new();
+        while let Some(folder) = folders.pop() {
+            for file in std::fs::read_dir::<PathBuf>(folder).unwrap() {
+                let path = file.unwrap().path();
+                if path.is_dir() && !path.ends_with("net") {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|extension| extension == "rs") {
+                    sources.push(std::fs::read_to_string(path).unwrap());
+                }
+            }
+        }
+        assert!(sources.len() > 5, "{} files", sources.len());
+        sources
+    }
+
+    #[test]
+    fn an_example_names_its_command_and_its_key() {
+        for place in Place::ALL {
+            for (name, example) in place.examples() {
+                assert!(example.replace(' ', "|").starts_with(name), "{example}");
+                assert_eq!(example.matches("KEY").count(), 1, "{example}");
+            }
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! Scans answers where they lie, without making values of them: what a reader takes in is most of
+//! what a process reads at all.
+//!
+//! Only version 2 of the protocol is understood, which is what the reader's connection speaks.
+
+use bytes::Bytes;
+
+use crate::model::entry::{Entry, EntryId, Fields};
+use crate::store::{Delivery, Inlet};
+
+/// Bytes that are no answer, or not the answer that was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Malformed;
+
+type Scanned<T> = Result<T, Malformed>;
+
+/// Looks for the end of one answer in bytes that are still coming in, each of which it looks at
+/// once.
+#[derive(Debug)]
+pub(crate) struct Skim {
+    at: usize,
+    /// Elements that have to come before the answer is whole. Those of nested arrays count as well,
+    /// so that there is no depth to keep.
+    left: usize,
+}
+
+impl Skim {
+    /// An answer that begins at the beginning of the bytes.
+    pub(crate) fn new() -> Self {
+        Self { at: 0, left: 1 }
+    }
+
+    /// Where the answer ends, if it does within these bytes: what was there before, and more.
+    pub(crate) fn end(&mut self, bytes: &[u8]) -> Scanned<Option<usize>> {
+        while self.left > 0 {
+            let Some(head) = Head::at(bytes, self.at)? else { return Ok(None) };
+            let (end, more) = match head.element {
+                Element::Bulk(Some(length)) => (bulk_end(bytes, head.end, length)?, 0),
+                Element::Array(Some(length)) => (Some(head.end), length),
+                _ => (Some(head.end), 0),
+            };
+            let Some(end) = end else { return Ok(None) };
+            self.at = end;
+            self.left = (self.left - 1).checked_add(more).ok_or(Malformed)?;
+        }
+        Ok(Some(self.at))
+    }
+}
+
+/// What the first line of an element says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Element {
+    /// A status, an error or a number: all of it is on this line.
+    Line,
+    /// The length of the bytes behind the line.
+    Bulk(Option<usize>),
+    /// The number of elements behind the line.
+    Array(Option<usize>),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Head {
+    element: Element,
+    /// Where the line ends, its end included.
+    end: usize,
+}
+
+impl Head {
+    fn at(bytes: &[u8], at: usize) -> Scanned<Option<Self>> {
+        let rest = bytes.get(at..).unwrap_or_default();
+        let Some((&kind, line)) = rest.split_first() else { return Ok(None) };
+        let element = match kind {
+            b'+' | b'-' | b':' => {
+                let looked_at = line.get(..LINE_MAX).unwrap_or(line);
+                let Some(length) = looked_at.windows(2).position(|two| two == b"\r\n") else {
+                    return if line.len() >= LINE_MAX { Err(Malformed) } else { Ok(None) };
+                };
+                return Ok(Some(Self { element: Element::Line, end: at + 1 + length + 2 }));
+            }
+            b'$' => Element::Bulk,
+            b'*' => Element::Array,
+            _ => return Err(Malformed),
+        };
+        let Some((length, digits)) = length(line)? else { return Ok(None) };
+        Ok(Some(Self { element: element(length), end: at + 1 + digits }))
+    }
+}
+
+/// A length and how many bytes its line takes; no length at all is written as -1.
+fn length(line: &[u8]) -> Scanned<Option<(Option<usize>, usize)>> {
+    let mut length = 0_usize;
+    for (place, byte) in line.iter().enumerate() {
+        match byte {
+            b'0'..=b'9' if place < DIGITS_MAX => length = length * 10 + usize::from(byte - b'0'),
+            b'\r' if place > 0 => return end_of_line(line, place, Some(length)),
+            b'-' if place == 0 => return absent(line),
+            _ => return Err(Malformed),
+        }
+    }
+    Ok(None)
+}
+
+fn absent(line: &[u8]) -> Scanned<Option<(Option<usize>, usize)>> {
+    match line.get(1) {
+        None => Ok(None),
+        Some(b'1') => end_of_line(line, 2, None),
+        Some(_) => Err(Malformed),
+    }
+}
+
+fn end_of_line(
+    line: &[u8],
+    place: usize,
+    length: Option<usize>,
+) -> Scanned<Option<(Option<usize>, usize)>> {
+    match (line.get(place), line.get(place + 1)) {
+        (Some(b'\r'), Some(b'\n')) => Ok(Some((length, place + 2))),
+        (None, _) | (Some(b'\r'), None) => Ok(None),
+        _ => Err(Malformed),
+    }
+}
+
+/// Where the bytes of a string end, with the line end behind them.
+fn bulk_end(bytes: &[u8], begin: usize, length: usize) -> Scanned<Option<usize>> {
+    match bytes.get(begin + length..begin + length + 2) {
+        Some(b"\r\n") => Ok(Some(begin + length + 2)),
+        Some(_) => Err(Malformed),
+        None => Ok(None),
+    }
+}
+
+/// Walks through an answer that is whole.
+struct Walk<'b> {
+    bytes: &'b [u8],
+    at: usize,
+}
+
+impl<'b> Walk<'b> {
+    fn head(&mut self) -> Scanned<Element> {
+        let head = Head::at(self.bytes, self.at)?.ok_or(Malformed)?;
+        self.at = head.end;
+        Ok(head.element)
+    }
+
+    /// An array, or nothing.
+    fn array(&mut self) -> Scanned<Option<usize>> {
+        match self.head()? {
+            Element::Array(length) => Ok(length),
+            Element::Bulk(None) => Ok(None),
+            Element::Bulk(Some(_)) | Element::Line => Err(Malformed),
+        }
+    }
+
+    fn array_of(&mut self, length: usize) -> Scanned<()> {
+        (self.array()? == Some(length)).then_some(()).ok_or(Malformed)
+    }
+
+    fn bulk(&mut self) -> Scanned<&'b [u8]> {
+        let Element::Bulk(Some(length)) = self.head()? else { return Err(Malformed) };
+        let end = bulk_end(self.bytes, self.at, length)?.ok_or(Malformed)?;
+        let bulk = self.bytes.get(self.at..self.at + length).ok_or(Malformed)?;
+        self.at = end;
+        Ok(bulk)
+    }
+}
+
+/// Whether the server refused.
+pub(crate) fn is_refusal(answer: &[u8]) -> bool {
+    answer.first() == Some(&b'-')
+}
+
+/// What a read of one stream delivered. Nothing at all is an answer too: the wait was over.
+pub(crate) fn deliveries(answer: &[u8], inlet: Inlet) -> Scanned<Vec<Delivery>> {
+    let mut walk = Walk { bytes: answer, at: 0 };
+    match walk.array()? {
+        None | Some(0) => return Ok(Vec::new()),
+        Some(1) => walk.array_of(2)?,
+        // One stream was asked for.
+        Some(_) => return Err(Malformed),
+    }
+    let _stream = walk.bulk()?;
+    let count = walk.array()?.ok_or(Malformed)?;
+    // What is announced takes up bytes, so that a lie about it reserves nothing.
+    let mut deliveries = Vec::with_capacity(count.min(answer.len() / ENTRY_BYTES_MIN));
+    let mut pairs = Vec::new();
+    for _ in 0..count {
+        if let Some(entry) = entry(&mut walk, &mut pairs)? {
+            deliveries.push(Delivery { inlet, entry, delivery_count: 1 });
+        }
+    }
+    Ok(deliveries)
+}
+
+/// One entry, or nothing if its payload is gone. `pairs` is only there to be used again.
+fn entry<'b>(walk: &mut Walk<'b>, pairs: &mut Vec<(&'b [u8], &'b [u8])>) -> Scanned<Option<Entry>> {
+    walk.array_of(2)?;
+    let id = std::str::from_utf8(walk.bulk()?).ok().and_then(|id| id.parse::<EntryId>().ok());
+    let id = id.ok_or(Malformed)?;
+    let Some(length) = walk.array()? else { return Ok(None) };
+    if length % 2 != 0 {
+        return Err(Malformed);
+    }
+    pairs.clear();
+    for _ in 0..length / 2 {
+        pairs.push((walk.bulk()?, walk.bulk()?));
+    }
+    Ok(Some(Entry::new(id, own(pairs))))
+}
+
+/// One buffer for each entry: slices of the answer would keep all of it alive for as long as one of
+/// its jobs runs.
+fn own(pairs: &[(&[u8], &[u8])]) -> Fields {
+    let name_bytes = |name: &[u8]| known(name).map_or(name.len(), |_| 0);
+    let length = pairs.iter().map(|(name, value)| name_bytes(name) + value.len()).sum();
+    let mut buffer = Vec::with_capacity(length);
+    for (name, value) in pairs {
+        if known(name).is_none() {
+            buffer.extend_from_slice(name);
+        }
+        buffer.extend_from_slice(value);
+    }
+    let mut rest = Bytes::from(buffer);
+    let field = |(name, value): &(&[u8], &[u8])| {
+        let name = match known(name) {
+            Some(known) => Bytes::from_static(known),
+            None => rest.split_to(name.len()),
+        };
+        (name, rest.split_to(value.len()))
+    };
+    pairs.iter().map(field).collect()
+}
+
+/// Names that nearly every entry has.
+fn known(name: &[u8]) -> Option<&'static [u8]> {
+    match name {
+        b"type" => Some(b"type"),
+        b"data" => Some(b"data"),
+        b"sj-id" => Some(b"sj-id"),
+        _ => None,
+    }
+}
+
+/// Statuses and errors are short; this much without an end of line is something else.
+const LINE_MAX: usize = 16 * 1024;
+/// Enough for every length that a server accepts, and too little to overflow.
+const DIGITS_MAX: usize = 12;
+/// `*2`, an id of three bytes, and no fields.
+const ENTRY_BYTES_MIN: usize = 17;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::redis::reply;
+
+    const READ: &[u8] = b"*1\r\n*2\r\n$6\r\norders\r\n*3\r\n\
+        *2\r\n$3\r\n5-1\r\n*8\r\n$4\r\ntype\r\n$1\r\nt\r\n$1\r\nb\r\n$1\r\n1\r\n$1\r\na\r\n$0\r\n\r\n$1\r\nb\r\n$2\r\n\xff\x00\r\n\
+        *2\r\n$3\r\n5-2\r\n*-1\r\n\
+        *2\r\n$3\r\n5-3\r\n*2\r\n$0\r\n\r\n$2\r\n\r\n\r\n";
+
+    fn end(bytes: &[u8]) -> Scanned<Option<usize>> {
+        Skim::new().end(bytes)
+    }
+
+    #[test]
+    fn entries_are_read_as_the_client_crate_reads_them() {
+        let read = deliveries(READ, Inlet::LANE).unwrap();
+        let value = redis::parse_redis_value(READ).unwrap();
+        let expected = reply::read(value, Inlet::LANE, "XREADGROUP").unwrap();
+        let shown = |deliveries: &[Delivery]| {
+            let one = |one: &Delivery| (one.hold(), one.entry.fields().to_vec());
+            deliveries.iter().map(one).collect::<Vec<_>>()
+        };
+        assert_eq!(shown(&read), shown(&expected));
+        assert_eq!(read.len(), 2);
+    }
+
+    #[test]
+    fn nothing_is_an_answer_too() {
+        for nothing in [b"*-1\r\n".as_slice(), b"$-1\r\n", b"*0\r\n"] {
+            assert!(deliveries(nothing, Inlet::STREAM).unwrap().is_empty());
+            assert_eq!(end(nothing), Ok(Some(nothing.len())));
+        }
+    }
+
+    #[test]
+    fn an_answer_in_pieces_of_any_size_ends_where_it_ends() {
+        let two = [READ, b":1\r\n"].concat();
+        for piece in 1..READ.len() {
+            let mut skim = Skim::new();
+            let mut ends = (0..=two.len()).step_by(piece).chain([two.len()]);
+            let found = ends.find_map(|length| skim.end(&two[..length]).unwrap());
+            assert_eq!(found, Some(READ.len()), "in pieces of {piece}");
+        }
+        for length in 0..READ.len() {
+            assert_eq!(end(&READ[..length]), Ok(None));
+        }
+    }
+
+    #[test]
+    fn what_is_no_answer_is_refused_without_waiting_for_more() {
+        for wire in [
+            b"%1\r\n".as_slice(),
+            b"HTTP/1.1 400",
+            b"*x\r\n",
+            b"*\r\n",
+            b"$-2\r\n",
+            b"$3\rx",
+            b"$3\r\nabcd\r\n",
+            b"*9999999999999\r\n",
+            b"*2\r\n:1\r\n*-7\r\n",
+        ] {
+            assert_eq!(end(wire), Err(Malformed), "{}", String::from_utf8_lossy(wire));
+        }
+        assert_eq!(end(&[b'+'; LINE_MAX + 1]), Err(Malformed));
+    }
+
+    #[test]
+    fn answers_to_something_else_are_malformed() {
+        for wire in [
+            b":1\r\n".as_slice(),
+            b"+OK\r\n",
+            b"*1\r\n:1\r\n",
+            b"*1\r\n*2\r\n$1\r\nx\r\n:1\r\n",
+            b"*1\r\n*2\r\n$1\r\nx\r\n*1\r\n*2\r\n$1\r\nx\r\n*0\r\n",
+            b"*1\r\n*2\r\n$1\r\nx\r\n*1\r\n*2\r\n$3\r\n1-1\r\n*1\r\n$1\r\na\r\n",
+            b"*1\r\n*2\r\n$1\r\nx\r\n*999999999\r\n",
+        ] {
+            let read = deliveries(wire, Inlet::STREAM);
+            assert_eq!(read.err(), Some(Malformed), "{}", String::from_utf8_lossy(wire));
+        }
+    }
+
+    #[test]
+    fn an_entry_keeps_its_own_bytes_alone() {
+        let mut read = deliveries(READ, Inlet::STREAM).unwrap();
+        let fields = read.remove(0).entry.fields().to_vec();
+        drop(read);
+        let first = fields[0].1.as_ptr() as usize;
+        let last = fields[3].1.as_ptr() as usize;
+        assert!(last - first < 16, "all in one buffer");
+    }
+}

@@ -1,0 +1,97 @@
+//! Runs scripts by their digests, and loads them where the server does not know them.
+
+use redis::{Cmd, Pipeline, Value};
+
+use super::error::refused;
+use super::links::Link;
+use crate::store::StoreError;
+use crate::store::redis::reply;
+use crate::store::script::{ALL, Script};
+
+impl Link {
+    /// Runs a script. A server that does not know it, or has forgotten it, is given all of them
+    /// first: a renewal that has to be quick then finds its script there.
+    pub(crate) async fn script(
+        &self,
+        script: &'static Script,
+        keys: &[&str],
+        add_arguments: impl FnOnce(&mut Cmd) + Send,
+    ) -> Result<Value, StoreError> {
+        if script.digest.get().is_none() {
+            self.load_scripts().await?;
+        }
+        let digest = script.digest.get().ok_or(StoreError::Protocol { command: SCRIPT_LOAD })?;
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(digest).arg(keys.len()).arg(keys);
+        add_arguments(&mut command);
+        for _ in 1..SCRIPT_ATTEMPTS_MAX {
+            match self.command(&command).await {
+                Err(StoreError::Refused { code, .. }) if code == "NOSCRIPT" => {
+                    self.load_scripts().await?;
+                }
+                answer => return answer,
+            }
+        }
+        self.command(&command).await
+    }
+
+    /// Runs a script many times in one go; each call adds its keys and arguments. The server's
+    /// refusals stand among the answers.
+    pub(crate) async fn scripts(
+        &self,
+        script: &'static Script,
+        calls: &[impl Fn(&mut Cmd) + Sync],
+    ) -> Result<Vec<Value>, StoreError> {
+        if script.digest.get().is_none() {
+            self.load_scripts().await?;
+        }
+        let digest = script.digest.get().ok_or(StoreError::Protocol { command: SCRIPT_LOAD })?;
+        let mut answers = vec![Value::Nil; calls.len()];
+        let mut open = calls.iter().zip(&mut answers).collect::<Vec<_>>();
+        for _ in 0..SCRIPT_ATTEMPTS_MAX {
+            let mut pipeline = Pipeline::with_capacity(open.len());
+            for (call, _) in &open {
+                let mut command = redis::cmd("EVALSHA");
+                call(command.arg(digest));
+                pipeline.add_command(command);
+            }
+            for ((_, answer), value) in open.iter_mut().zip(self.pipeline(&pipeline).await?) {
+                **answer = value;
+            }
+            open.retain(|(_, answer)| is_forgotten(answer));
+            if open.is_empty() {
+                break;
+            }
+            self.load_scripts().await?;
+        }
+        Ok(answers)
+    }
+
+    async fn load_scripts(&self) -> Result<(), StoreError> {
+        let mut pipeline = Pipeline::with_capacity(ALL.len());
+        for script in ALL {
+            pipeline.cmd("SCRIPT").arg("LOAD").arg(script.source().as_ref());
+        }
+        let answers = match self.pipeline(&pipeline).await {
+            // No script has certainly run.
+            Err(StoreError::AnswerLost(cause)) => return Err(StoreError::Unreachable(cause)),
+            answers => answers?,
+        };
+        for (script, answer) in ALL.iter().zip(answers) {
+            if let Value::ServerError(error) = answer {
+                return Err(refused(&error));
+            }
+            let digest = reply::text(answer, SCRIPT_LOAD)?;
+            script.digest.get_or_init(|| digest);
+        }
+        Ok(())
+    }
+}
+
+fn is_forgotten(answer: &Value) -> bool {
+    matches!(answer, Value::ServerError(error) if error.code() == "NOSCRIPT")
+}
+
+const SCRIPT_LOAD: &str = "SCRIPT LOAD";
+/// A script that is forgotten this often in a row is refused.
+const SCRIPT_ATTEMPTS_MAX: usize = 3;

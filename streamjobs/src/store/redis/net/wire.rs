@@ -1,0 +1,196 @@
+//! The reader's own connection: commands are written as the client crate packs them, and answers are
+//! left as they came until somebody scans them.
+
+use std::io;
+
+use bytes::{Bytes, BytesMut};
+use redis::io::tcp::socket2::SockRef;
+use redis::{ConnectionAddr, Pipeline, RedisResult};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::address::{Address, keepalive};
+use super::dial::set_name;
+use super::scan::Skim;
+
+/// A socket, of whatever kind.
+trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket for S {}
+
+/// A connection with nothing on its way between two exchanges.
+pub(crate) struct Wire {
+    socket: Box<dyn Socket>,
+    /// What has come in and was not given out.
+    buffer: BytesMut,
+}
+
+impl Wire {
+    /// Connects and logs in; none where only the client crate can, as with TLS.
+    pub(crate) async fn open(address: &Address) -> RedisResult<Option<Self>> {
+        let Some(socket) = connect(address.server()).await? else { return Ok(None) };
+        let mut wire = Self::over(socket);
+        let mut login = login(address);
+        let required = login.len();
+        // A name helps operators; a server that forbids it still serves.
+        login.add_command(set_name());
+        for answer in wire.exchange(&login).await?.iter().take(required) {
+            redis::parse_redis_value(answer)?.extract_error()?;
+        }
+        Ok(Some(wire))
+    }
+
+    fn over(socket: Box<dyn Socket>) -> Self {
+        Self { socket, buffer: BytesMut::new() }
+    }
+
+    /// Sends commands in one go and waits for an answer to each, as it came.
+    ///
+    /// Not cancel safe, and of no more use after an error: answers may be on their way.
+    pub(crate) async fn exchange(&mut self, pipeline: &Pipeline) -> io::Result<Vec<Bytes>> {
+        if !self.buffer.is_empty() {
+            // Nobody asked for it, so it would be taken for the answer to something else.
+            return Err(io::Error::new(io::ErrorKind::InvalidData, NOT_ASKED_FOR));
+        }
+        self.socket.write_all(&pipeline.get_packed_pipeline()).await?;
+        let mut answers = Vec::with_capacity(pipeline.len());
+        while answers.len() < pipeline.len() {
+            answers.push(self.answer().await?);
+        }
+        Ok(answers)
+    }
+
+    async fn answer(&mut self) -> io::Result<Bytes> {
+        let mut skim = Skim::new();
+        loop {
+            let end = skim.end(&self.buffer);
+            let end = end.map_err(|_| io::Error::new(io::ErrorKind::InvalidData, NO_ANSWER))?;
+            if let Some(end) = end {
+                let answer = self.buffer.split_to(end).freeze();
+                if self.buffer.is_empty() && answer.len() > KEPT_BYTES_MAX {
+                    self.buffer = BytesMut::new();
+                }
+                return Ok(answer);
+            }
+            // Used again when all that was given out of it has been dropped.
+            self.buffer.reserve(READ_BYTES);
+            if self.socket.read_buf(&mut self.buffer).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+}
+
+async fn connect(server: &ConnectionAddr) -> io::Result<Option<Box<dyn Socket>>> {
+    match server {
+        ConnectionAddr::Tcp(host, port) => {
+            let socket = TcpStream::connect((host.as_str(), *port)).await?;
+            // Without no-delay, small commands wait for the acknowledgement of the packet before.
+            socket.set_nodelay(true)?;
+            SockRef::from(&socket).set_tcp_keepalive(&keepalive())?;
+            Ok(Some(Box::new(socket)))
+        }
+        #[cfg(unix)]
+        ConnectionAddr::Unix(path) => {
+            Ok(Some(Box::new(tokio::net::UnixStream::connect(path).await?)))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// What has to be accepted before anything else is.
+fn login(address: &Address) -> Pipeline {
+    let settings = address.settings();
+    let mut pipeline = Pipeline::with_capacity(2);
+    if let Some(password) = settings.password() {
+        pipeline.cmd("AUTH").arg(settings.username()).arg(password);
+    }
+    if settings.db() != 0 {
+        pipeline.cmd("SELECT").arg(settings.db());
+    }
+    pipeline
+}
+
+/// What one read of the socket may bring at least.
+const READ_BYTES: usize = 64 * 1024;
+/// A buffer that one large answer made larger than this goes with the answer.
+const KEPT_BYTES_MAX: usize = 4 * 1024 * 1024;
+const NO_ANSWER: &str = "the bytes are no answer of a server";
+const NOT_ASKED_FOR: &str = "the server has sent more than it was asked for";
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::DuplexStream;
+
+    use super::*;
+
+    fn wire() -> (Wire, DuplexStream) {
+        let (near, far) = tokio::io::duplex(1024);
+        (Wire::over(Box::new(near)), far)
+    }
+
+    fn pings(count: usize) -> Pipeline {
+        let mut pipeline = Pipeline::new();
+        for _ in 0..count {
+            pipeline.cmd("PING");
+        }
+        pipeline
+    }
+
+    #[tokio::test]
+    async fn each_command_gets_its_answer_in_whatever_pieces_they_come() {
+        let (mut wire, mut far) = wire();
+        let server = async {
+            let mut asked = vec![0; pings(2).get_packed_pipeline().len()];
+            far.read_exact(&mut asked).await.unwrap();
+            assert_eq!(asked, pings(2).get_packed_pipeline());
+            for piece in [b"+PO".as_slice(), b"NG\r\n*2\r\n:1\r\n$3", b"\r\na\r\n\r\n"] {
+                far.write_all(piece).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+        };
+        let pings = pings(2);
+        let (answers, ()) = tokio::join!(wire.exchange(&pings), server);
+        assert_eq!(answers.unwrap(), [b"+PONG\r\n".as_slice(), b"*2\r\n:1\r\n$3\r\na\r\n\r\n"]);
+    }
+
+    #[tokio::test]
+    async fn what_nobody_asked_for_ends_the_connection_and_is_no_answer() {
+        let (mut wire, mut far) = wire();
+        far.write_all(b"+PONG\r\n+OK\r\n").await.unwrap();
+        assert_eq!(wire.exchange(&pings(1)).await.unwrap().len(), 1);
+        let error = wire.exchange(&pings(1)).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_ends_or_speaks_otherwise_is_an_error() {
+        let (mut wire, mut far) = wire();
+        far.write_all(b"$5\r\nab").await.unwrap();
+        drop(far);
+        let error = wire.exchange(&pings(1)).await.unwrap_err();
+        assert!(
+            matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe),
+            "{error}"
+        );
+        let (mut wire, mut far) = self::wire();
+        far.write_all(b"HTTP/1.1 400 Bad Request\r\n").await.unwrap();
+        let error = wire.exchange(&pings(1)).await.unwrap_err();
+        assert_eq!(error.to_string(), NO_ANSWER);
+    }
+
+    #[tokio::test]
+    async fn a_large_answer_takes_its_buffer_with_it() {
+        let (mut wire, mut far) = wire();
+        let large = KEPT_BYTES_MAX + 1;
+        let server = async {
+            far.write_all(format!("${large}\r\n").as_bytes()).await.unwrap();
+            far.write_all(&vec![b'x'; large]).await.unwrap();
+            far.write_all(b"\r\n").await.unwrap();
+        };
+        let ping = pings(1);
+        let (answers, ()) = tokio::join!(wire.exchange(&ping), server);
+        assert!(answers.unwrap().concat().len() > large);
+        assert!(wire.buffer.capacity() < KEPT_BYTES_MAX, "{}", wire.buffer.capacity());
+    }
+}
