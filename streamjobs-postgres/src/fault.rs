@@ -1,4 +1,4 @@
-//! What an error of the database means for the job in whose attempt it happened.
+//! What a database error means for the job whose attempt it interrupted.
 
 use std::error::Error;
 use std::future::Future;
@@ -8,13 +8,13 @@ use std::time::Duration;
 use streamjobs::JobError;
 use tokio::time::timeout;
 
-/// What an error may be caused by.
+/// The cause of an error.
 type BoxError = Box<dyn Error + Send + Sync + 'static>;
 
-/// Whether the error says nothing about the job: another try, unchanged, can succeed as soon as
-/// others let go of a row, or the server is back.
+/// Whether the same attempt can succeed later: as soon as another transaction releases a row, or the
+/// server is available again.
 ///
-/// A statement that took too long is not among them: it may always take too long.
+/// A statement timeout is not transient: the statement may take too long every time.
 pub(crate) fn is_transient(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Database(error) => error.code().is_some_and(|code| is_transient_code(&code)),
@@ -27,13 +27,13 @@ pub(crate) fn is_transient(error: &sqlx::Error) -> bool {
     }
 }
 
-/// The error of a step of ours: later if it passes, again with back-off otherwise.
+/// The error of a statement of this crate: snoozed if it is transient, a failure otherwise.
 pub(crate) fn job_error(error: sqlx::Error) -> JobError {
     if is_transient(&error) { later(error) } else { JobError::retry(error) }
 }
 
-/// The error of a handler: later if a passing error of the database is among its causes, and the
-/// handler did not say what it means.
+/// The error of a handler: snoozed if a transient database error is among its causes and the handler
+/// did not decide otherwise.
 pub(crate) fn judge(error: JobError) -> JobError {
     if error.is_retry() && has_transient_cause(error.cause()) {
         error.into_later(pause())
@@ -42,14 +42,15 @@ pub(crate) fn judge(error: JobError) -> JobError {
     }
 }
 
-/// Not this job's doing: tried again soon, and not counted.
+/// Snoozes the job for a short time, without counting a failure.
 pub(crate) fn later(cause: impl Into<BoxError>) -> JobError {
     JobError::later(pause(), cause)
 }
 
-/// Waits for the database no longer than this. The server keeps to limits of its own; this is for
-/// one that cannot be heard at all, whose silence a connection may not notice for a quarter of an
-/// hour.
+/// Waits for the database no longer than `limit`.
+///
+/// The server enforces limits of its own. This one is for a server that cannot be reached at all,
+/// which a connection may not notice for a quarter of an hour.
 pub(crate) async fn within<T>(
     limit: Duration,
     work: impl Future<Output = Result<T, sqlx::Error>>,
@@ -71,32 +72,32 @@ fn has_transient_cause(error: &(dyn Error + 'static)) -> bool {
     false
 }
 
-/// How long a job waits that was in the way of another, or found no server: 0.5 s to 1.5 s, drawn
-/// evenly so that those who met do not meet again.
+/// How long a job is snoozed after a conflict or an outage: 0.5 s to 1.5 s, drawn evenly, so that
+/// two jobs in conflict do not meet again.
 fn pause() -> Duration {
     PAUSE + PAUSE.mul_f64(2.0 * fastrand::f64())
 }
 
-/// By the code of the server's answer: <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
+/// By the server's error code: <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
 fn is_transient_code(code: &str) -> bool {
     let class = code.get(..2).unwrap_or_default();
-    // Connection trouble, and a server without memory, disk or connections to spare.
+    // A lost connection, and a server that is out of memory, disk or connections.
     matches!(class, "08" | "53")
         || matches!(
             code,
             "40001"       // serialization failure
                 | "40P01" // deadlock
-                | "55P03" // lock not available within the lock time-out
+                | "55P03" // lock not available within the lock timeout
                 | "57P01" // shut down by an administrator
                 | "57P02" // shut down by a crash
                 | "57P03" // starts up or shuts down
-                | "57P05" // idle session time-out
-                | "25006" // read only: a standby, as during a fail-over
+                | "57P05" // idle session timeout
+                | "25006" // read only: a standby, as during a failover
                 | "58030" // input or output error
         )
 }
 
-/// The shortest time after which another try makes sense.
+/// The shortest time for which a job is snoozed.
 pub(crate) const PAUSE: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
@@ -104,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn conflicts_and_outages_pass_and_mistakes_do_not() {
+    fn conflicts_and_outages_are_transient_and_mistakes_are_not() {
         for code in ["40001", "40P01", "55P03", "57P01", "57P03", "08006", "53300", "25006"] {
             assert!(is_transient_code(code), "{code}");
         }
@@ -114,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cause_deep_inside_is_found_and_the_handlers_own_word_counts() {
+    fn a_nested_cause_is_found_and_the_handlers_decision_is_kept() {
         #[derive(Debug, thiserror::Error)]
         #[error("could not charge")]
         struct Outer(#[source] sqlx::Error);

@@ -1,4 +1,4 @@
-//! Notes of what was done, as `Once` and `OnceMark` find them.
+//! The guard row of an event, as `Once` and `OnceMark` read it.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use tracing::warn;
 use crate::metrics;
 use crate::postgres::Postgres;
 
-/// A note that stands in the way.
+/// The existing guard row of an event.
 #[derive(Debug)]
 pub(crate) struct GuardRow {
     pub(crate) done: bool,
-    /// The hash of the payload that it was written for.
+    /// The hash of the payload for which the row was written.
     pub(crate) hash: Vec<u8>,
-    /// How long until one that is not done may be taken over.
+    /// The time until an unfinished row may be taken over.
     pub(crate) remaining: Duration,
 }
 
@@ -38,13 +38,13 @@ impl GuardRow {
     }
 }
 
-/// Tells that an event is skipped as done whose payload is another one.
+/// Counts and logs a duplicate whose payload differs from the one that was done.
 pub(crate) fn report_mismatch(job: &Job) {
     metrics::payload_mismatch(job.stream(), job.group());
     warn!(
         stream = %job.stream(), group = %job.group(), entry_id = %job.entry_id(),
         event_id = %job.event_id(),
-        "an event was skipped as done, but its payload is not the one that was done"
+        "event skipped as a duplicate, but its payload differs from the one that was done"
     );
 }
 

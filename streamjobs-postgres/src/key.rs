@@ -1,15 +1,15 @@
-//! What the guard knows an event by.
+//! The key by which the guard recognizes an event.
 
 use sha2::{Digest, Sha256};
 use streamjobs::{Entry, EventId, Job, JobError};
 
 use crate::text::hex;
 
-/// By what a guarded handler knows that it has done its work before.
+/// The key by which a guarded handler recognizes work that was done before.
 ///
-/// [`Once`](crate::Once) goes by the event id, which is right for everything that is published with
-/// this framework. Write a key of your own where one piece of work can come as several events, as
-/// when somebody else's program writes an order to the stream twice:
+/// [`Once`](crate::Once) uses the event id, which is right for everything that is published with
+/// this framework. Implement your own key where one piece of work can arrive as several events, for
+/// example if another program writes an order to the stream twice:
 ///
 /// ```
 /// use streamjobs::{Event, Job, JobError, ResultExt};
@@ -27,14 +27,14 @@ use crate::text::hex;
 /// }
 /// ```
 ///
-/// The handler then takes `&mut Once<ByOrder>`. Keys count within one group and event type, so that
-/// two handlers of a group do not take each other's work for their own.
+/// The handler then takes `&mut Once<ByOrder>`. A key is unique within one group and event type, so
+/// two handlers of a group can use the same keys.
 pub trait GuardKey: Send + 'static {
-    /// The key for this job; none for its event id.
+    /// The key for this job; `None` uses the event id.
     ///
     /// # Errors
     ///
-    /// The attempt fails with the error, and the handler is not run.
+    /// The attempt fails with the error, and the handler does not run.
     fn key(job: &Job) -> Result<Option<String>, JobError>;
 }
 
@@ -48,7 +48,7 @@ impl GuardKey for ByEventId {
     }
 }
 
-/// The key as it stands in the table.
+/// The key as it is stored in the table.
 pub(crate) fn of_job<K: GuardKey>(job: &Job) -> Result<String, JobError> {
     Ok(match K::key(job)? {
         None => of_event(job.event_id()),
@@ -61,24 +61,25 @@ pub(crate) fn of_event(id: &EventId) -> String {
     stored(id.as_str())
 }
 
-/// The key that an application derived from an event. The line break keeps it apart from event ids,
-/// which have none.
+/// The key that an application derived from an event. The line break separates such keys from event
+/// ids, which contain none.
 fn of_own(event_type: &str, key: &str) -> String {
     stored(&[event_type, "\n", key].concat())
 }
 
-/// Short keys as they are, for people to read; others as a hash, since an index takes only so much.
+/// A short key as it is, for people to read; a long one as a hash, since index entries are limited
+/// in size.
 pub(crate) fn stored(key: &str) -> String {
     let plain = key.len() <= KEY_BYTES_MAX && !key.starts_with(HASHED) && !key.contains('\0');
     if plain { key.to_owned() } else { [HASHED, &hex(&Sha256::digest(key))].concat() }
 }
 
-/// Tells one payload from another: nothing that a retry or a redrive changes is part of it.
+/// A hash of the payload, without the fields that a retry or a redrive changes.
 pub(crate) fn payload_hash(entry: &Entry) -> [u8; 16] {
     let mut hash = Sha256::new();
     let payload = entry.fields().iter().filter(|(name, _)| !name.starts_with(b"sj-"));
     for part in payload.flat_map(|(name, value)| [name, value]) {
-        // Lengths in front keep the parts apart, whatever they hold.
+        // The length in front makes the boundary of each part unambiguous.
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part);
     }
@@ -109,17 +110,21 @@ mod tests {
         let long = of_event(&EventId::new("x".repeat(128)).unwrap());
         assert!(long.starts_with("sha256:") && long.len() == 7 + 64);
         assert_ne!(long, of_event(&EventId::new("x".repeat(127)).unwrap()));
-        assert_ne!(of_event(&EventId::new(long.clone()).unwrap()), long, "nobody can name a hash");
+        assert_ne!(
+            of_event(&EventId::new(long.clone()).unwrap()),
+            long,
+            "an id cannot forge a hash"
+        );
     }
 
     #[test]
-    fn a_key_of_ones_own_belongs_to_its_event_type() {
+    fn an_applications_key_belongs_to_its_event_type() {
         assert_ne!(of_own("order.placed", "7"), of_own("order.cancelled", "7"));
         assert!(of_own("t", "a\0").starts_with("sha256:"));
     }
 
     #[test]
-    fn the_hash_is_of_the_payload_alone() {
+    fn the_hash_covers_the_payload_alone() {
         let first = entry(&[("type", "t"), ("data", "{}"), ("sj-id", "e-1")]);
         let retried =
             entry(&[("type", "t"), ("data", "{}"), ("sj-id", "e-1"), ("sj-attempt", "2")]);

@@ -30,3 +30,8 @@ pub use self::outbox::{OutboxBacklog, PublishInError, Publisher, Relay, Relayed}
 pub use self::postgres::{Postgres, PostgresBuilder};
 pub use self::prune::{Keep, Pruned, Pruner};
 pub use self::schema::{SchemaName, SchemaNameError};
+
+/// Compiles the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

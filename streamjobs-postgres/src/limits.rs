@@ -1,8 +1,8 @@
-//! How long a guarded transaction may wait and work.
+//! The time limits of a guarded transaction.
 
 use std::time::Duration;
 
-/// The limits of a guarded transaction, as the server is told them.
+/// The time limits of a guarded transaction, which the database enforces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Limits {
     lock: Limit,
@@ -10,7 +10,7 @@ pub(crate) struct Limits {
     idle: Limit,
 }
 
-/// A duration, and how the server's settings have it.
+/// A duration, and its text for a setting of the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Limit {
     duration: Duration,
@@ -45,7 +45,7 @@ impl Limits {
         &self.idle.setting
     }
 
-    /// How long to wait for the answer to a statement, which the server bounds by itself.
+    /// How long to wait for the reply to a statement: longer than the server lets it run.
     pub(crate) fn timeout(&self) -> Duration {
         self.statement.duration.saturating_add(MARGIN)
     }
@@ -63,13 +63,13 @@ impl Default for Limits {
 
 impl Limit {
     fn new(duration: Duration) -> Self {
-        // Zero would mean no limit at all, and the server's settings are numbers of 32 bits.
+        // Zero would mean no limit, and the server's settings are 32-bit integers.
         let milliseconds = duration.as_millis().clamp(1, i32::MAX as u128);
         Self { duration, setting: milliseconds.to_string() }
     }
 }
 
-/// Beyond the limit that the server keeps to.
+/// The time beyond the server's own limit.
 const MARGIN: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_limit_is_none() {
+    fn zero_and_too_large_are_limits_too() {
         let mut limits = Limits::default();
         limits.set_lock(Duration::ZERO);
         limits.set_statement(Duration::MAX);

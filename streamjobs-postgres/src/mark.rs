@@ -1,4 +1,4 @@
-//! Marks of work outside of the database, kept in it.
+//! Marks in the database for work outside of it.
 
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ use crate::key;
 use crate::postgres::Postgres;
 use crate::time::{Timestamp, seconds};
 
-/// Lets a handler do work outside of the database once for each event, such as sending mail.
+/// Lets a handler do work outside the database once for each event, such as sending mail.
 ///
-/// It is [`streamjobs::once::OnceMark`] with its marks in Postgres: as durable as the database,
-/// whatever becomes of the streams' server. **The window is the same**: a process that dies between
-/// its work and the note that it is done does the work again, or learns of it by
-/// [`is_takeover`](streamjobs::once::OnceMark::is_takeover). Effects in this database want
-/// [`Once`](crate::Once), which has no window.
+/// It is [`streamjobs::once::OnceMark`] with its marks in Postgres: they are as durable as the
+/// database, whatever happens to the Redis server. **The window is the same**: if a process dies
+/// after its work and before the mark says "done", the work runs again; the next attempt can ask
+/// [`is_takeover`](streamjobs::once::OnceMark::is_takeover). For effects in this database use
+/// [`Once`](crate::Once), which has no such window.
 ///
 /// ```
 /// use streamjobs::{Event, JobError, handler};
@@ -34,7 +34,7 @@ use crate::time::{Timestamp, seconds};
 /// }
 /// ```
 ///
-/// Marks are kept until a pruner forgets them.
+/// Marks are kept until a [`Pruner`](crate::Pruner) deletes them.
 pub type OnceMark = streamjobs::once::OnceMark<Postgres>;
 
 impl Marks for Postgres {
@@ -65,7 +65,7 @@ impl Marks for Postgres {
                 Ok(Marked::Done)
             }
             Some(found) => Ok(Marked::Running { rest: found.remaining }),
-            // It was undone a moment ago.
+            // The row that caused the conflict was deleted since.
             None => Ok(Marked::Running { rest: Duration::ZERO }),
         }
     }
@@ -74,7 +74,7 @@ impl Marks for Postgres {
         let postgres = Self::of(job)?;
         let origin = job.origin().unwrap_or(job.entry_id());
         let done = async {
-            // A note that a crash of the server could take would be no note.
+            // The mark must survive a crash of the database server.
             let mut transaction = postgres.begin().await?;
             sqlx::query(postgres.schema().sql(DONE))
                 .bind(job.group().as_str())
@@ -98,7 +98,7 @@ impl Marks for Postgres {
             .bind(key::stored(key))
             .bind(owner)
             .execute(postgres.pool());
-        // The job's retry is held up meanwhile, and takes over what stays.
+        // The job's retry waits for this. If the row stays, the retry takes it over.
         let undone = fault::within(UNDO_MAX, undone).await;
         undone.map(drop).map_err(fault::job_error)
     }
@@ -108,8 +108,9 @@ impl Marks for Postgres {
     }
 }
 
-/// Answers whether the work had been begun before, and nothing where it is not to be begun. A row of
-/// the same entry is one of this job: that it was delivered again says that its owner is gone.
+/// Returns one row, which says whether the work was begun before, or no row if the work must not
+/// begin. A row of the same entry belongs to this job: since the entry was delivered again, the
+/// owner has lost it.
 const BEGIN: &str = "\
 INSERT INTO streamjobs.once AS mark
     (group_name, key, stream, entry_id, published_at, payload_hash, owner, expires_at)
@@ -123,7 +124,7 @@ ON CONFLICT (group_name, key) DO UPDATE
             OR (mark.stream = EXCLUDED.stream AND mark.entry_id = EXCLUDED.entry_id))
 RETURNING xmax <> 0";
 
-/// Whoever has begun it, and even if nobody remembers: it is done.
+/// Marks the work as done, whichever attempt began it, and also if its row was pruned.
 const DONE: &str = "\
 INSERT INTO streamjobs.once AS mark
     (group_name, key, stream, entry_id, published_at, payload_hash, done_at)

@@ -1,49 +1,49 @@
-//! The names of every metric of this crate, and how they are raised.
+//! The names of all metrics of this crate, and the functions that record them.
 
 use std::time::Duration;
 
 use metrics::{counter, gauge};
 use streamjobs::{GroupName, StreamName};
 
-/// An event was skipped as done whose payload is another one than that which was done.
+/// A duplicate was skipped whose payload differs from the one that was done.
 pub(crate) fn payload_mismatch(stream: &StreamName, group: &GroupName) {
     let labels = [("stream", stream.to_string()), ("group", group.to_string())];
     counter!(PAYLOAD_MISMATCH, &labels).increment(1);
 }
 
-/// The database cut a round of a service short.
+/// A round of a service failed because of the database.
 pub(crate) fn database_error(service: &'static str) {
     counter!(ERRORS, "service" => service).increment(1);
 }
 
-/// Dead letters became rows.
+/// Dead letters were stored in the archive.
 pub(crate) fn archived(stream: &StreamName, group: &GroupName, reason: String, letters: u64) {
     let labels = [("stream", stream.to_string()), ("group", group.to_string()), ("reason", reason)];
     counter!(ARCHIVED, &labels).increment(letters);
 }
 
-/// The database does not take a dead letter.
+/// The database refused a dead letter.
 pub(crate) fn archive_refused(stream: &StreamName, group: &GroupName) {
     let labels = [("stream", stream.to_string()), ("group", group.to_string())];
     counter!(ARCHIVE_REFUSED, &labels).increment(1);
 }
 
-/// Events of the outbox were stored in their stream.
+/// Events from the outbox were stored in their stream.
 pub(crate) fn outbox_relayed(stream: &StreamName, events: u64) {
     counter!(OUTBOX_RELAYED, "stream" => stream.to_string()).increment(events);
 }
 
-/// A stream did not take all of its events.
+/// A stream refused some of its events.
 pub(crate) fn outbox_failed(stream: &StreamName) {
     counter!(OUTBOX_FAILED, "stream" => stream.to_string()).increment(1);
 }
 
-/// A row of the outbox can never be published.
+/// A row of the outbox cannot be published.
 pub(crate) fn outbox_refused() {
     counter!(OUTBOX_REFUSED).increment(1);
 }
 
-/// What waits in the outbox, and how long the oldest of it has.
+/// The number of events waiting in the outbox, and the age of the oldest.
 pub(crate) fn outbox_backlog(events: u64, age: Duration) {
     gauge!(OUTBOX_EVENTS).set(events as f64);
     gauge!(OUTBOX_AGE).set(age.as_secs_f64());

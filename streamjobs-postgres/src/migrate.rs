@@ -1,4 +1,4 @@
-//! Numbered migrations with a history table of their own, applied once by whoever comes first.
+//! Numbered migrations with a history table of their own; the first process applies them.
 
 use std::borrow::Cow;
 
@@ -9,7 +9,7 @@ use thiserror::Error;
 use crate::schema::{READ_COMMITTED, SchemaName};
 use crate::text::hex;
 
-/// One step of the schema's history, for teams that apply migrations with a tool of their own.
+/// One migration, for teams that apply migrations with their own tool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MigrationSql {
@@ -17,8 +17,8 @@ pub struct MigrationSql {
     pub version: i64,
     /// Its name, such as `once`.
     pub name: &'static str,
-    /// What to run, in one transaction. It writes its own line into the history table, so that
-    /// [`migrate`] and [`Postgres::open`](crate::Postgres::open) know of it.
+    /// The SQL to run, in one transaction. It also adds its row to the history table, where
+    /// [`migrate`] and [`Postgres::open`](crate::Postgres::open) look for it.
     pub sql: String,
 }
 
@@ -31,7 +31,7 @@ pub enum MigrationError {
     Database {
         /// The schema.
         schema: SchemaName,
-        /// What the database said.
+        /// The error of the database.
         #[source]
         source: sqlx::Error,
     },
@@ -42,23 +42,23 @@ pub enum MigrationError {
         schema: SchemaName,
         /// Number and name of the migration, such as `0001_once`.
         name: String,
-        /// What the database said.
+        /// The error of the database.
         #[source]
         source: sqlx::Error,
     },
-    /// The schema is not what these migrations make of it.
+    /// The schema does not fit these migrations.
     #[error(transparent)]
     Schema(#[from] SchemaError),
 }
 
-/// What is wrong with a schema that is to be used.
+/// Why a schema cannot be used.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum SchemaError {
-    /// There is no such schema, or nothing of ours in it.
+    /// The schema does not exist, or has no streamjobs tables.
     #[error(
         "schema {schema} has no streamjobs tables: run `streamjobs_postgres::migrate` or the SQL of \
-         its migrations, beginning with {first}"
+         its migrations, starting with {first}"
     )]
     Missing {
         /// The schema.
@@ -71,7 +71,7 @@ pub enum SchemaError {
     Older {
         /// The schema.
         schema: SchemaName,
-        /// The first migration that is missing.
+        /// The first missing migration.
         name: String,
     },
     /// Migrations of a later version have been applied.
@@ -82,11 +82,11 @@ pub enum SchemaError {
     Newer {
         /// The schema.
         schema: SchemaName,
-        /// The first migration that is unknown.
+        /// The first unknown migration.
         name: String,
     },
-    /// A migration was applied with another text.
-    #[error("migration {name} of schema {schema} was applied with another text")]
+    /// A migration was applied with different SQL.
+    #[error("migration {name} of schema {schema} was applied with different SQL")]
     Changed {
         /// The schema.
         schema: SchemaName,
@@ -94,25 +94,25 @@ pub enum SchemaError {
         name: String,
     },
     /// The database refused, or could not be reached.
-    #[error("cannot look at schema {schema}")]
+    #[error("cannot read schema {schema}")]
     Database {
         /// The schema.
         schema: SchemaName,
-        /// What the database said.
+        /// The error of the database.
         #[source]
         source: sqlx::Error,
     },
 }
 
-/// Brings the schema `streamjobs` up to date; any number of processes may do so at once.
+/// Brings the schema `streamjobs` up to date. Any number of processes may do this at once.
 ///
-/// The role needs the right to create a schema, or to create in it. It is not the role that the
-/// application runs under: that one needs `SELECT`, `INSERT`, `UPDATE` and `DELETE` on the tables.
+/// The role needs the right to create the schema, or to create tables in an existing one. The role
+/// that the application runs as needs only `SELECT`, `INSERT`, `UPDATE` and `DELETE` on the tables.
 ///
 /// # Errors
 ///
 /// When the database refuses or cannot be reached, and when a newer version of this crate has
-/// migrated the schema before. Nothing is changed then.
+/// already migrated the schema. Nothing is changed then.
 ///
 /// # Cancel safety
 ///
@@ -121,7 +121,7 @@ pub async fn migrate(pool: &PgPool) -> Result<(), MigrationError> {
     migrate_schema(pool, &SchemaName::default()).await
 }
 
-/// As [`migrate`], for a schema with a name of its own.
+/// As [`migrate`], for a schema with another name.
 ///
 /// # Errors
 ///
@@ -153,7 +153,7 @@ pub fn migrations(schema: &SchemaName) -> Vec<MigrationSql> {
     STEPS.iter().map(written).collect()
 }
 
-/// Compares what has been applied with what there is.
+/// Compares the applied migrations with those of this version.
 pub(crate) async fn check(pool: &PgPool, schema: &SchemaName) -> Result<(), SchemaError> {
     let applied = match sqlx::query_as::<_, (i64, String, Vec<u8>)>(schema.sql(APPLIED))
         .fetch_all(pool)
@@ -190,9 +190,11 @@ fn compare(schema: &SchemaName, applied: &[(i64, String, Vec<u8>)]) -> Result<()
     Ok(())
 }
 
-/// Applies what is missing, all of it in one transaction. Its lock ends with it: one that belongs to
-/// the session would stay with the pool's connection after an error, and would not work behind a
-/// pooler. Whoever waited for it has to see what was done meanwhile.
+/// Applies the missing migrations in one transaction.
+///
+/// Its lock ends with the transaction: a session's lock would stay with the pool's connection after
+/// an error, and would not work behind a pooler. The transaction is `READ COMMITTED`, so that a
+/// process that waited for the lock sees what the one before it has applied.
 async fn apply(pool: &PgPool, schema: &SchemaName) -> Result<(), MigrateError> {
     let mut connection = pool.acquire().await?;
     let mut transaction = connection.begin_with(READ_COMMITTED).await?;
@@ -203,7 +205,7 @@ async fn apply(pool: &PgPool, schema: &SchemaName) -> Result<(), MigrateError> {
     let steps = STEPS.iter().map(|(number, name, sql)| migration(schema, *number, name, sql));
     let mut migrator = Migrator::with_migrations(steps.collect());
     migrator.set_locking(false);
-    // The server asks for the right to create schemas even where the schema is there.
+    // `CREATE SCHEMA IF NOT EXISTS` needs the right to create schemas even if the schema exists.
     if !exists(schema, &mut transaction).await? {
         migrator.create_schema(quoted(schema));
     }
@@ -246,7 +248,7 @@ fn migration(schema: &SchemaName, number: i64, name: &str, sql: &'static str) ->
     Migration::new(number, name, MigrationType::Simple, schema.sql(sql), false)
 }
 
-/// Whether the history table, or its schema, is not there.
+/// Whether the history table, or its schema, does not exist.
 fn is_undefined(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(|error| error.code());
     code.is_some_and(|code| matches!(code.as_ref(), "42P01" | "3F000"))
@@ -262,8 +264,8 @@ fn label(version: i64, name: &str) -> String {
 
 type Step = (i64, &'static str, &'static str);
 
-/// Number, name and text of each migration. What was published is never changed: it is followed by
-/// another one.
+/// Number, name and text of each migration. A published migration never changes; a new one follows
+/// it.
 const STEPS: &[Step] = &[
     (1, "once", include_str!("../migrations/0001_once.sql")),
     (2, "dead_letters", include_str!("../migrations/0002_dead_letters.sql")),
@@ -273,7 +275,7 @@ const STEPS: &[Step] = &[
 const APPLIED: &str =
     "SELECT version, description, checksum FROM streamjobs._migrations ORDER BY version";
 
-/// The history table as the migrator makes it.
+/// The history table as sqlx's migrator creates it.
 const HISTORY: &str = "CREATE TABLE IF NOT EXISTS streamjobs._migrations (
     version        bigint      PRIMARY KEY,
     description    text        NOT NULL,
@@ -303,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_schema_that_does_not_fit_says_which_migration_is_why() {
+    fn the_error_of_a_schema_that_does_not_fit_names_the_migration() {
         let schema = SchemaName::new("jobs").unwrap();
         let said = |rows: &[(i64, String, Vec<u8>)]| match compare(&schema, rows) {
             Ok(()) => String::from("fits"),
@@ -321,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sql_names_the_schema_and_notes_itself() {
+    fn the_sql_names_the_schema_and_records_itself() {
         let sql = migrations(&SchemaName::new("jobs").unwrap());
         assert_eq!(sql.len(), STEPS.len());
         for migration in &sql {

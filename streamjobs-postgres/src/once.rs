@@ -1,4 +1,4 @@
-//! The guard: a handler's effects and the note that they were made, in one transaction.
+//! The guard: a handler's effects and the guard row of its event, in one transaction.
 
 use std::fmt;
 use std::future::Future;
@@ -20,7 +20,7 @@ use crate::time::Timestamp;
 
 /// A transaction in which a handler does its work once for each event.
 ///
-/// Take it as `&mut Once`, and hand it to sqlx as a connection:
+/// Take it as `&mut Once`, and pass it to sqlx as a connection:
 ///
 /// ```
 /// use streamjobs::{Event, JobError, handler};
@@ -40,32 +40,33 @@ use crate::time::Timestamp;
 /// }
 /// ```
 ///
-/// Before the handler runs, the transaction writes down that its group has done this event. When the
-/// handler returns `Ok`, note and effects are committed together, and then the job is acknowledged;
-/// otherwise both are rolled back. Only the runtime commits: a handler that begins a transaction on
-/// this connection gets a savepoint.
+/// Before the handler runs, the transaction writes the guard row: this group has done this event.
+/// When the handler returns `Ok`, guard row and effects commit together, and then the job is
+/// acknowledged; otherwise both are rolled back. Only the runtime commits: a handler that begins a
+/// transaction on this connection gets a savepoint.
 ///
 /// # Delivery
 ///
 /// What is written through this transaction happens exactly once for each group and event id, as
-/// long as the note is kept and the database loses no committed transaction. Everything else that the handler does happens at least once: see
-/// [`OnceMark`](crate::OnceMark) for mail and the like.
+/// long as the guard row is kept and the database loses no committed transaction. Everything else
+/// that the handler does happens at least once: see [`OnceMark`](crate::OnceMark) for mail and the
+/// like.
 ///
-/// Event ids count for a group across all of its streams: those that an application makes itself have
-/// to be unlike each other on every stream that the group reads.
+/// Event ids count for a group across all of its streams: ids that an application chooses must be
+/// unique over all streams that the group reads.
 ///
 /// - A job that was done before is acknowledged without running.
-/// - One that is being done elsewhere waits, at most
+/// - A job that another attempt is working on waits for it, at most
 ///   [`lock_timeout`](crate::PostgresBuilder::lock_timeout), and then is skipped or runs.
 /// - An attempt whose lease was lost does not commit.
-/// - Deadlocks, serialization failures, lock time-outs, an exhausted pool and an unreachable
-///   database are nobody's fault: the job is tried again about a second later, and that is not
-///   counted as a failed attempt. A handler that decides for itself, with
-///   [`JobError::dead`] or [`JobError::retry_after`], is taken at its word.
-/// - A handler that goes on after a failed statement cannot commit: the attempt fails.
+/// - After a deadlock, a serialization failure, a lock timeout, an exhausted pool or with an
+///   unreachable database, the job is snoozed for about a second, and no failure is counted. A
+///   handler that decides for itself, with [`JobError::dead`] or [`JobError::retry_after`], keeps
+///   its decision.
+/// - A handler that continues after a failed statement cannot commit: the attempt fails.
 ///
-/// The transaction is `READ COMMITTED`, whatever the session's default, and waits until its commit
-/// is on disk, whatever `synchronous_commit` is set to.
+/// The transaction is `READ COMMITTED`, whatever the session's default is, and its commit waits for
+/// the disk, whatever `synchronous_commit` is set to.
 pub struct Once<K = ByEventId> {
     transaction: Transaction<'static, sqlx::Postgres>,
     postgres: Postgres,
@@ -78,10 +79,10 @@ impl<K: GuardKey> JobResource for Once<K> {
         let begin = begin(&postgres, job);
         let mut limit = postgres.timeout();
         if let Some(deadline) = job.deadline() {
-            // A handler's time-out is charged; waiting for others must not be.
+            // A handler's timeout counts as a failure; waiting for other attempts must not.
             limit = limit.min(deadline.saturating_duration_since(Instant::now()) * 9 / 10);
         }
-        let late = "no connection, no lock or no answer was to be had in time";
+        let late = "timed out before the guarded transaction began";
         timeout(limit, begin).await.unwrap_or_else(|_| Err(fault::later(late)))
     }
 
@@ -94,8 +95,8 @@ impl<K: GuardKey> JobResource for Once<K> {
                 Ok(())
             }
             Ok(Err(error)) => Err(explain(error)),
-            // It may be committed; the next attempt finds out.
-            Err(_) => Err(fault::later("the database did not answer the commit")),
+            // It may be committed; the next attempt finds the guard row if it is.
+            Err(_) => Err(fault::later("timed out waiting for the commit")),
         }
     }
 
@@ -104,7 +105,7 @@ impl<K: GuardKey> JobResource for Once<K> {
     }
 
     async fn rollback(self) {
-        // If this fails, the connection is gone, and the server rolls back by itself.
+        // If this fails, the connection is lost, and the server rolls back by itself.
         let _ended = timeout(ROLLBACK_MAX, self.transaction.rollback()).await;
     }
 
@@ -137,7 +138,7 @@ fn begin<K: GuardKey>(
     postgres: &Postgres,
     job: &Job,
 ) -> impl Future<Output = Result<Begin<Once<K>>, JobError>> + Send {
-    // Before anything is waited for, so that nothing borrowed from the payload is held.
+    // Before the first await, so that the future borrows nothing from the payload.
     let key = key::of_job::<K>(job);
     async move {
         let key = key?;
@@ -151,8 +152,8 @@ fn begin<K: GuardKey>(
         }
         let found = GuardRow::load(postgres, job.group(), &key, &mut *transaction).await;
         let Some(found) = found.map_err(fault::job_error)? else {
-            // It stood in the way a moment ago, and was undone or pruned since.
-            return Err(fault::later("another attempt at this event was undone just now"));
+            // The row that caused the conflict was rolled back or pruned since.
+            return Err(fault::later("another attempt at this event was rolled back just now"));
         };
         match found {
             GuardRow { done: true, hash: before, .. } => {
@@ -169,7 +170,8 @@ fn begin<K: GuardKey>(
     }
 }
 
-/// Writes the note, unless there is one. Waits for a transaction that wrote it and has not ended.
+/// Writes the guard row, unless there is one. Waits for a transaction that wrote it and has not
+/// ended.
 async fn insert(
     postgres: &Postgres,
     job: &Job,
@@ -200,16 +202,16 @@ fn explain(error: sqlx::Error) -> JobError {
     let code = error.as_database_error().and_then(|error| error.code());
     if code.as_deref() == Some(ABORTED) {
         return JobError::retry(
-            "a statement failed and the handler went on: nothing of the transaction was committed",
+            "the transaction was rolled back: a statement failed and the handler ignored its error",
         );
     }
     fault::job_error(error)
 }
 
-/// The limits of the transaction are set in the same request, since each statement has its price: the
-/// functions that set them are volatile, so they are called although nothing reads their answers, and
-/// before the row is written that may have to wait. A note that was left running and whose time is
-/// over is taken over: the transaction that does so does the work.
+/// The limits of the transaction are set in the same statement, to save a round trip. The functions
+/// that set them are volatile, so they run although their results are unused, and they run before
+/// the insert that may have to wait. An unfinished row that has expired is taken over, and the
+/// transaction that does so does the work.
 const INSERT: &str = "\
 INSERT INTO streamjobs.once AS guard
     (group_name, key, stream, entry_id, published_at, payload_hash, done_at)
@@ -223,8 +225,8 @@ ON CONFLICT (group_name, key) DO UPDATE
         owner = NULL, expires_at = NULL
     WHERE guard.done_at IS NULL AND guard.expires_at <= clock_timestamp()";
 
-/// What the server answers to everything in a transaction in which something failed.
+/// The server's code for every statement in a transaction in which a statement failed.
 const ABORTED: &str = "25P02";
 const ROLLBACK_MAX: Duration = Duration::from_secs(5);
-/// The longest time after which a job looks again whether another attempt is over.
+/// The longest time after which a job checks again whether another attempt has ended.
 const RUNNING_MAX: Duration = Duration::from_secs(5);

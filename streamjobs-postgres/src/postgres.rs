@@ -1,4 +1,4 @@
-//! The handle to a database whose schema fits.
+//! The handle to a database with the tables of this crate.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,7 +11,8 @@ use crate::limits::Limits;
 use crate::migrate::{self, SchemaError};
 use crate::schema::{Durability, READ_COMMITTED, SchemaName, commit};
 
-/// A database with the tables of this crate: what everything else here starts from.
+/// A database with the tables of this crate: the entry point to the guard, the archive and the
+/// outbox.
 ///
 /// Cheap to clone. Give it to the runtime as a state, and handlers can take `&mut Once`:
 ///
@@ -30,8 +31,9 @@ use crate::schema::{Durability, READ_COMMITTED, SchemaName, commit};
 /// # }
 /// ```
 ///
-/// A guarded handler holds one connection of the pool for as long as it runs, and an outbox relay
-/// two for good. Give the pool as many as the handlers have slots, and some for the application.
+/// A guarded handler uses one connection of the pool for as long as it runs, and a relay uses up to
+/// two all the time. Size the pool for the slots of the guarded groups plus what the application
+/// needs.
 #[derive(Clone)]
 pub struct Postgres {
     inner: Arc<Inner>,
@@ -45,13 +47,13 @@ struct Inner {
 }
 
 impl Postgres {
-    /// Looks at the schema `streamjobs` of a database and makes a handle to it, with the default
+    /// Checks the schema `streamjobs` of a database and returns a handle to it, with the default
     /// settings.
     ///
     /// # Errors
     ///
-    /// When the schema is missing, older or newer than this program, and when the database cannot
-    /// be asked.
+    /// When the schema is missing, or older or newer than this program, and when the database
+    /// refuses or cannot be reached.
     ///
     /// # Cancel safety
     ///
@@ -60,7 +62,7 @@ impl Postgres {
         Self::builder(pool).open().await
     }
 
-    /// Settings for a handle.
+    /// A builder with settings for a handle.
     pub fn builder(pool: PgPool) -> PostgresBuilder {
         PostgresBuilder { pool, schema: SchemaName::default(), limits: Limits::default() }
     }
@@ -77,14 +79,14 @@ impl Postgres {
         &self.inner.schema
     }
 
-    /// The handle that the runtime was given as a state.
+    /// The handle among the states of the runtime.
     pub(crate) fn of(job: &Job) -> Result<Self, JobError> {
-        // The start is refused without it.
+        // A runtime without it does not start.
         let missing = || JobError::dead("the runtime has no `streamjobs_postgres::Postgres` state");
         job.state::<Self>().ok_or_else(missing)
     }
 
-    /// Begins a transaction that keeps to the limits, for [`commit`](Self::commit).
+    /// Begins a transaction with the limits set, to be ended with [`commit`](Self::commit).
     pub(crate) async fn begin(&self) -> Result<Transaction<'static, sqlx::Postgres>, sqlx::Error> {
         let mut transaction = self.pool().begin_with(READ_COMMITTED).await?;
         sqlx::query(LIMIT)
@@ -101,8 +103,8 @@ impl Postgres {
         commit(self.inner.durability)
     }
 
-    /// How long a guarded transaction may take to be begun or ended, with the wait for a connection.
-    /// None of its statements may take longer by the server's own limits.
+    /// How long the begin or the end of a guarded transaction may take: the wait for a connection,
+    /// and the server's own limit for one statement.
     pub(crate) fn timeout(&self) -> Duration {
         let connection = self.inner.pool.options().get_acquire_timeout();
         connection.saturating_add(self.inner.limits.timeout())
@@ -119,7 +121,7 @@ impl fmt::Debug for Postgres {
     }
 }
 
-/// Settings of a [`Postgres`]; every one has a default.
+/// Settings of a [`Postgres`]. Each has a default.
 #[must_use = "a builder does nothing until it is opened"]
 pub struct PostgresBuilder {
     pool: PgPool,
@@ -135,34 +137,34 @@ impl PostgresBuilder {
     }
 
     /// How long a statement of a guarded transaction waits for a lock: 5 s by default, at least
-    /// 1 ms. The job is tried again later then, uncounted.
+    /// 1 ms. After that, the job is snoozed, and no failure is counted.
     ///
-    /// A duplicate waits this long for the attempt that runs. Short waits cost another delivery;
-    /// long ones hold a connection of the pool.
+    /// A duplicate waits this long for the running attempt. A short timeout costs another delivery;
+    /// a long one occupies a connection of the pool.
     pub fn lock_timeout(mut self, timeout: Duration) -> Self {
         self.limits.set_lock(timeout);
         self
     }
 
     /// How long one statement of a guarded transaction may take: 60 s by default, at least 1 ms.
-    /// The attempt fails then.
+    /// After that, the attempt fails.
     pub fn statement_timeout(mut self, timeout: Duration) -> Self {
         self.limits.set_statement(timeout);
         self
     }
 
-    /// How long a guarded transaction may do nothing in the database, as while its handler waits
-    /// for something else: 60 s by default, at least 1 ms. The database ends it then, and the
-    /// attempt fails.
+    /// How long a guarded transaction may be idle between two statements, for example while its
+    /// handler calls another system: 60 s by default, at least 1 ms. After that, the database ends
+    /// the transaction, and the attempt fails.
     ///
-    /// It bounds how long the rows of a process that hangs stay locked. A handler that has to do
-    /// more elsewhere should do that before its first statement, or without a guard.
+    /// It bounds how long a process that hangs keeps its rows locked. A handler that calls other
+    /// systems for longer should do so before its first statement, or without a guard.
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.limits.set_idle(timeout);
         self
     }
 
-    /// Looks at the schema and makes the handle.
+    /// Checks the schema and returns the handle.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! The schema that the tables are in, and the only place where SQL text is made.
+//! The name of the schema, and the statements for it: the only module that builds SQL text.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 use thiserror::Error;
 
-/// The name of a schema: what an unquoted identifier of Postgres may be, and at most 63 bytes.
+/// The name of a schema: a valid unquoted Postgres identifier of at most 63 bytes.
 ///
 /// ```
 /// use streamjobs_postgres::SchemaName;
@@ -18,11 +18,11 @@ use thiserror::Error;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SchemaName(String);
 
-/// Why something is not the name of a schema.
+/// Why a text is not a valid [`SchemaName`].
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
-    "schema name {shown:?} must begin with a-z or _, go on with a-z, 0-9 and _, have at most \
-     {NAME_BYTES_MAX} bytes, and not begin with pg_"
+    "schema name {shown:?} is invalid: it must start with a-z or _, contain only a-z, 0-9 and _, \
+     have at most {NAME_BYTES_MAX} bytes, and not start with pg_"
 )]
 pub struct SchemaNameError {
     shown: String,
@@ -33,15 +33,15 @@ impl SchemaName {
     ///
     /// # Errors
     ///
-    /// When it has other characters than `a-z`, `0-9` and `_`, begins with a digit or with `pg_`,
-    /// or is empty or longer than 63 bytes.
+    /// When the name has characters other than `a-z`, `0-9` and `_`, starts with a digit or with
+    /// `pg_`, is empty, or is longer than 63 bytes.
     pub fn new(name: impl Into<String>) -> Result<Self, SchemaNameError> {
         let name = name.into();
         let first =
             name.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase() || byte == b'_');
         let rest = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
         let fits = first && name.bytes().all(rest) && name.len() <= NAME_BYTES_MAX;
-        // The server keeps these names for itself.
+        // Postgres reserves these names.
         if !fits || name.starts_with("pg_") {
             return Err(SchemaNameError { shown: name.chars().take(NAME_BYTES_MAX).collect() });
         }
@@ -56,9 +56,9 @@ impl SchemaName {
 
     /// The statement for this schema.
     ///
-    /// Statements are written for the default schema, and so can be read and run as they stand in
-    /// the source. For another one its name, which is an identifier and quoted, takes the place of
-    /// the default name wherever that qualifies something.
+    /// Statements are written for the default schema, so they can be read and run as they stand in
+    /// the source. For another schema, its quoted name replaces the default name wherever that
+    /// qualifies a table or a view.
     pub(crate) fn sql(&self, statement: &'static str) -> SqlStr {
         if self.0 == DEFAULT {
             statement.into_sql_str()
@@ -67,7 +67,7 @@ impl SchemaName {
         }
     }
 
-    /// As [`sql`](Self::sql), for somebody to read.
+    /// As [`sql`](Self::sql), as plain text.
     pub(crate) fn text(&self, statement: &str) -> String {
         if self.0 == DEFAULT {
             statement.to_owned()
@@ -77,22 +77,23 @@ impl SchemaName {
     }
 }
 
-/// How transactions begin that meet others, whatever the session's own level is: what the others
-/// have committed is seen, and is no reason to fail. It does not ask for writing: a standby would
-/// refuse that as something it cannot do at all, and says of a write that it is no time for one.
+/// Begins a transaction that sees what concurrent transactions have committed, and does not fail
+/// because of it, whatever isolation level the session has.
+///
+/// It does not say `READ WRITE`: a standby rejects that with an error that looks permanent, while
+/// it rejects a write with 25006, which is transient.
 pub(crate) const READ_COMMITTED: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 
 /// Commits such a transaction, in one request.
 ///
-/// Before: the transaction is open, whatever was done in it. After, when it is answered without an
-/// error: what was done is committed and on disk, whatever the session's default is, and another
-/// transaction is open that has done nothing.
+/// Before: the transaction is open, whatever was done in it. After a reply without an error: its
+/// changes are committed and on disk, whatever the session's default is, and a new transaction is
+/// open that has done nothing.
 ///
-/// A statement that failed leaves a transaction that cannot be committed, and the server answers its
-/// `COMMIT` with a roll-back that looks like success; but it refuses every other statement in it, and
-/// with that the rest of the request. The other transaction is there for the client library, which
-/// ends the one that it began when the connection goes back to its pool, in a request that it sends
-/// then anyway.
+/// After a failed statement a transaction cannot commit, and Postgres answers its `COMMIT` with a
+/// rollback that looks like success. It rejects every other statement, however, so the `SET` in
+/// front makes the whole request fail. The new transaction exists for sqlx, which ends the
+/// transaction that it began when the connection returns to its pool.
 pub(crate) fn commit(durability: Durability) -> SqlStr {
     SqlStr::from_static(match durability {
         Durability::Here => "SET LOCAL synchronous_commit = on; COMMIT AND CHAIN",
@@ -100,12 +101,12 @@ pub(crate) fn commit(durability: Durability) -> SqlStr {
     })
 }
 
-/// When a commit is answered.
+/// What a commit waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Durability {
-    /// When it is on disk here, and on the standbys that the server waits for.
+    /// The commit is on disk on this server and on its synchronous standbys.
     Here,
-    /// When those standbys show it as well: where the database asks for that, it gets it.
+    /// The synchronous standbys have applied it as well, where `synchronous_commit` asks for that.
     Applied,
 }
 

@@ -1,8 +1,8 @@
-//! Text fit for a column of text.
+//! Text that a `text` column accepts.
 
 use std::borrow::Cow;
 
-/// Control characters escaped, the NUL that no column takes among them, and at most so many bytes.
+/// Escapes control characters (no column accepts NUL) and cuts the text to at most `bytes_max`.
 pub(crate) fn clean(text: &str, bytes_max: usize) -> Cow<'_, str> {
     if text.len() <= bytes_max && !text.chars().any(char::is_control) {
         return Cow::Borrowed(text);
@@ -10,7 +10,7 @@ pub(crate) fn clean(text: &str, bytes_max: usize) -> Cow<'_, str> {
     escaped(text, bytes_max, char::is_control).into()
 }
 
-/// As [`clean`], with everything escaped that an old encoding of a database cannot say.
+/// As [`clean`], and also escapes what a database with an encoding other than UTF-8 cannot store.
 pub(crate) fn plain(text: &str, bytes_max: usize) -> String {
     escaped(text, bytes_max, |character| character.is_control() || !character.is_ascii())
 }
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_column_cannot_hold_is_escaped_and_what_is_too_long_cut() {
+    fn what_a_column_refuses_is_escaped_and_long_text_is_cut() {
         assert!(matches!(clean("déjà vu", 100), Cow::Borrowed("déjà vu")));
         assert_eq!(clean("a\0b\u{1b}[1m\n", 100), "a\\u{0}b\\u{1b}[1m\\n");
         assert_eq!(clean("éé", 3), "é");

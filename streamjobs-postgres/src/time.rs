@@ -1,4 +1,4 @@
-//! Points in time, as the server and the standard library write them.
+//! Conversions between the standard library's times and the database's.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,18 +9,18 @@ use sqlx::{Decode, Encode, Type};
 
 /// A `timestamptz`, to the microsecond.
 ///
-/// The library's own types for it need a calendar, which nothing here does.
+/// The types that sqlx offers for it need a calendar library, which nothing else here uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Timestamp(pub(crate) SystemTime);
 
 impl Timestamp {
-    /// From milliseconds since 1970, as the ids of entries have them.
+    /// From milliseconds since 1970, as in entry ids.
     pub(crate) fn from_millis(milliseconds: u64) -> Self {
         let since = Duration::from_millis(milliseconds.min(MILLISECONDS_MAX));
         Self(UNIX_EPOCH + since)
     }
 
-    /// Microseconds since 2000, the server's own count.
+    /// Microseconds since 2000, as the server counts.
     fn to_server(self) -> i64 {
         let epoch = UNIX_EPOCH + SERVER_EPOCH;
         let micros =
@@ -31,7 +31,7 @@ impl Timestamp {
         }
     }
 
-    /// None for a time that the standard library cannot say, as the server's infinities.
+    /// `None` for a time that the standard library cannot represent, such as `infinity`.
     fn from_server(micros: i64) -> Option<Self> {
         let epoch = UNIX_EPOCH + SERVER_EPOCH;
         let distance = Duration::from_micros(micros.unsigned_abs());
@@ -41,8 +41,7 @@ impl Timestamp {
     }
 }
 
-/// A span for the server's `make_interval`. It refuses what it cannot say; a thousand years are for
-/// ever.
+/// A span for the server's `make_interval`, which refuses very large ones: at most 1,000 years.
 pub(crate) fn seconds(span: Duration) -> f64 {
     span.min(SPAN_MAX).as_secs_f64()
 }
@@ -67,7 +66,7 @@ impl Encode<'_, sqlx::Postgres> for Timestamp {
 
 impl<'r> Decode<'r, sqlx::Postgres> for Timestamp {
     fn decode(value: PgValueRef<'r>) -> Result<Self, BoxDynError> {
-        // Every statement with a result of this type is prepared, and those answer in binary.
+        // Every statement with a result of this type is prepared, and so its result is binary.
         let micros = <[u8; 8]>::try_from(value.as_bytes()?)?;
         Self::from_server(i64::from_be_bytes(micros)).ok_or_else(|| "the time is infinite".into())
     }
@@ -76,7 +75,7 @@ impl<'r> Decode<'r, sqlx::Postgres> for Timestamp {
 /// From 1970 to 2000.
 const SERVER_EPOCH: Duration = Duration::from_secs(946_684_800);
 const SPAN_MAX: Duration = Duration::from_secs(1_000 * 366 * 24 * 60 * 60);
-/// The year 9999, far below what the server takes.
+/// The year 9999, far below the server's limit.
 const MILLISECONDS_MAX: u64 = 253_370_764_800_000;
 
 #[cfg(test)]
@@ -84,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_survive_the_server_s_count() {
+    fn times_survive_the_conversion_to_server_time_and_back() {
         for milliseconds in [0, 1, 946_684_799_999, 946_684_800_000, 1_795_000_000_123] {
             let time = Timestamp::from_millis(milliseconds);
             assert_eq!(Timestamp::from_server(time.to_server()), Some(time));
@@ -97,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn no_id_of_an_entry_is_too_late() {
+    fn the_time_of_every_entry_id_can_be_represented() {
         assert!(Timestamp::from_millis(u64::MAX) > Timestamp::from_millis(1_795_000_000_123));
     }
 }

@@ -1,4 +1,4 @@
-//! Rows into the table: one statement for many, and one by one where one of them is refused.
+//! Inserting dead letters: many rows in one statement, in a transaction that is on disk afterwards.
 
 use sqlx::{Executor, PgConnection};
 use streamjobs::{GroupName, StreamName};
@@ -7,12 +7,12 @@ use super::row::LetterRow;
 use crate::fault;
 use crate::postgres::Postgres;
 
-/// What one statement has stored, each letter by its reason and whether the guard knows it as done.
-/// Letters that were there before are not among them.
+/// The newly stored dead letters of a statement: the reason of each, and whether the guard says that
+/// its job was done. Rows that existed before are not included.
 pub(super) type Stored = Vec<(String, bool)>;
 
-/// How many of the first rows go into one request: they have to fit into memory on both sides, and
-/// the server walks over all fields of the request to find those of a row.
+/// How many of the first rows one request takes: they must fit into memory on both sides, and the
+/// server scans all fields of the request to find those of a row.
 pub(super) fn first_chunk(rows: &[LetterRow]) -> usize {
     let (mut bytes, mut fields) = (0, 0);
     let fits = rows.iter().take_while(|row| {
@@ -23,8 +23,8 @@ pub(super) fn first_chunk(rows: &[LetterRow]) -> usize {
     fits.count().max(1).min(rows.len())
 }
 
-/// Stores rows of one queue in one transaction that is on disk when this returns: the letters are
-/// deleted elsewhere next, whatever `synchronous_commit` is by default.
+/// Stores rows of one queue in one transaction. It is on disk when this returns, whatever
+/// `synchronous_commit` is by default, because the dead letters are removed from Redis next.
 pub(super) async fn insert(
     postgres: &Postgres,
     stream: &StreamName,
@@ -40,12 +40,12 @@ pub(super) async fn insert(
     fault::within(postgres.timeout(), stored).await
 }
 
-/// Whether the error is about the rows: trying again without a change would meet it again.
+/// Whether the rows cause the error, so that a retry with the same rows fails again.
 pub(super) fn is_about_rows(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Encode(_) => true,
         sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-            // What cannot be said in a column, what is too large, what a constraint forbids.
+            // Invalid data, a program limit exceeded, a constraint violated.
             ["22", "54", "23"].iter().any(|class| code.starts_with(class))
         }),
         _ => false,
@@ -100,10 +100,10 @@ async fn write(
         .await
 }
 
-/// The fields of all rows come one after the other, since arrays of arrays of different lengths are
-/// none: a row's are cut out by where they end. The guard is asked where a job may be done though it
-/// is dead, by the event's key and by the entry that was published; a scalar query for each row, so
-/// that no plan reads the whole table.
+/// The fields of all rows are in one array, since Postgres has no arrays of arrays of different
+/// lengths: those of a row are a slice. For jobs that may be done although they were dead-lettered,
+/// it looks for a guard row by the event's key and by the published entry. It uses a scalar query
+/// for each row, so that no plan reads the whole table.
 const INSERT: &str = "\
 INSERT INTO streamjobs.dead_letters (
     stream, group_name, letter_id, digest, event_id, event_type, reason, error, fingerprint,

@@ -1,4 +1,4 @@
-//! Dead letters into the table: stored there first, removed from their stream second.
+//! The archive: stores dead letters in the table first, and removes them from their stream second.
 
 mod insert;
 mod mover;
@@ -18,7 +18,7 @@ use self::mover::{LetterMover, Parts};
 use crate::postgres::Postgres;
 
 impl Postgres {
-    /// Moves dead letters into the table `dead_letters`.
+    /// A service that moves dead letters into the table `dead_letters`.
     pub fn archive(&self) -> Archive {
         Archive {
             postgres: self.clone(),
@@ -33,7 +33,7 @@ impl Postgres {
 
 /// Moves dead letters into the table `dead_letters`, where they can be searched and joined.
 ///
-/// Give it to the runtime, and it takes the dead letters of every group that the runtime works for:
+/// Given to a runtime, it archives the dead letters of all groups that the runtime serves:
 ///
 /// ```no_run
 /// # async fn example(
@@ -48,16 +48,16 @@ impl Postgres {
 /// # }
 /// ```
 ///
-/// A letter is removed from its stream when its row is on disk, and not before. While the database
-/// is away, letters wait in Redis; bound them there with
+/// A dead letter is removed from its stream only after its row is on disk. While the database is
+/// unavailable, dead letters wait in Redis. Bound their number there with
 /// [`dead_letters_max`](streamjobs::RuntimeBuilder::dead_letters_max) only if losing the oldest is
-/// better than running out of memory. A process that dies between the two steps leaves the letter to
-/// another one, which finds the row. Any number of processes may run an archive of the same table.
+/// better than running out of memory. If a process dies between the two steps, another one takes the
+/// dead letter and finds its row. Any number of processes may run an archive of the same table.
 ///
-/// The fields of the entry are stored byte for byte, and beside them as JSON to be searched where
-/// they are JSON that Postgres takes.
+/// The fields of the entry are stored byte for byte. The payload is also stored as `jsonb` for
+/// searching, if it is JSON that Postgres accepts.
 #[derive(Clone, Debug)]
-#[must_use = "an archive does nothing until a runtime has it, or it is told to sweep"]
+#[must_use = "an archive does nothing before it is given to a runtime or swept"]
 pub struct Archive {
     postgres: Postgres,
     queues: Vec<(StreamName, GroupName)>,
@@ -67,95 +67,96 @@ pub struct Archive {
     lease: Duration,
 }
 
-/// What was moved.
+/// What a [sweep](Archive::sweep) moved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-#[must_use = "it says whether letters were refused"]
+#[must_use = "it says whether dead letters were refused"]
 pub struct ArchiveReport {
-    /// Letters that are rows now.
+    /// Dead letters that were stored.
     pub stored: u64,
-    /// Letters that were rows already and had not been removed from their stream.
+    /// Dead letters that had a row already and were still in their stream.
     pub stored_before: u64,
-    /// Of those that are rows now, how many the guard knows as done: nothing is lost with them.
+    /// Of the stored ones, those whose job was done according to the guard: nothing is lost.
     pub known_done: u64,
-    /// Letters that the database does not take. They stay in their stream.
+    /// Dead letters that the database refused. They stay in their stream.
     pub refused: u64,
-    /// Letters that were taken before and are gone since: redriven, purged, or moved by another
-    /// process.
+    /// Dead letters that were taken before and no longer exist: redriven, purged, or moved by
+    /// another process.
     pub gone: u64,
 }
 
-/// Why dead letters were not moved. Those that were not stay in their stream.
+/// Why dead letters were not moved. Those that were not moved stay in their stream.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ArchiveError {
-    /// The letters could not be taken, or not be removed.
+    /// Redis could not be reached or refused to return or to remove dead letters.
     #[error(transparent)]
     Letters(#[from] DeadLetterError),
-    /// The letters could not be stored.
+    /// The database could not be reached or refused.
     #[error("cannot store dead letters of group {group} on stream {stream}")]
     Database {
         /// The stream.
         stream: String,
         /// The group.
         group: String,
-        /// What the database said.
+        /// The error of the database.
         #[source]
         source: sqlx::Error,
     },
 }
 
 impl Archive {
-    /// Takes the dead letters of this group on this stream too. The groups of the runtime that has
-    /// the archive need not be named.
+    /// Adds a group on a stream whose dead letters are archived. The groups of the runtime that runs
+    /// the archive are included without this.
     pub fn queue(mut self, stream: StreamName, group: GroupName) -> Self {
         self.queues.push((stream, group));
         self
     }
 
-    /// The consumer group that the archive makes on dead-letter streams: `archive` by default.
+    /// The consumer group that the archive creates on dead-letter streams: `archive` by default.
     ///
-    /// It only matters to a program of yours that reads these streams with a group of that name.
+    /// Change it only if another program reads these streams with a group of that name.
     pub fn group(mut self, group: GroupName) -> Self {
         self.taken_by = Some(group);
         self
     }
 
-    /// How many letters are moved at a time: 500 by default and at most, at least 1. Fewer are if
-    /// they are large.
+    /// How many dead letters are moved at a time: 500 by default and at most, at least 1. Large ones
+    /// are moved in smaller batches.
     pub fn batch(mut self, letters: usize) -> Self {
         self.batch = letters.clamp(1, BATCH_MAX);
         self
     }
 
-    /// How often streams without new dead letters are looked at: every second by default, at least
-    /// every 10 ms. Each look is one cheap request for each group.
+    /// The time between two polls of a stream without new dead letters: 1 s by default, at least
+    /// 10 ms. A poll is one cheap request for each group.
     pub fn interval(mut self, interval: Duration) -> Self {
         self.interval = interval.max(INTERVAL_MIN);
         self
     }
 
-    /// After how long letters that a process took and did not move are taken by another one: 30 s by
-    /// default, at least 10 ms.
+    /// The time after which another process takes the dead letters that a process took and did not
+    /// move: 30 s by default, at least 10 ms.
     ///
-    /// Too short, and processes move the same letters at the same time, which is only wasted work;
-    /// too long, and the letters of one that died appear late.
+    /// If it is too short, several processes move the same dead letters, which wastes work. If it is
+    /// too long, the dead letters of a crashed process are archived late.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.lease = lease.max(INTERVAL_MIN);
         self
     }
 
-    /// Moves all letters of the named [queues](Self::queue) that are there now, for programs that
-    /// are no service: a scheduled job, or a command.
+    /// Moves the present dead letters of the named [queues](Self::queue) and returns: for programs
+    /// without a runtime, such as a scheduled command.
     ///
     /// # Errors
     ///
-    /// When Redis or the database cannot be reached or refuses. What was moved until then is moved.
+    /// When Redis or the database cannot be reached or refuses. Dead letters moved before that stay
+    /// moved.
     ///
     /// # Cancel safety
     ///
-    /// Letters in the middle of which the future was dropped are moved by whoever sweeps after the
-    /// lease: each becomes one row.
+    /// After the future is dropped, the next sweep after the lease moves the rest. Each dead letter
+    /// becomes one row.
     pub async fn sweep(&self, client: &Client) -> Result<ArchiveReport, ArchiveError> {
         let turn = Semaphore::new(1);
         let mut report = ArchiveReport::default();

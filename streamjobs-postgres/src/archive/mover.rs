@@ -1,4 +1,4 @@
-//! Moves the dead letters of one group on one stream into the table.
+//! Moving the dead letters of one group on one stream into the table.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -16,8 +16,10 @@ use super::{ArchiveError, ArchiveReport};
 use crate::metrics;
 use crate::postgres::Postgres;
 
-/// What stands between the two stores: letters that were taken and are not in the table yet, and
-/// letters that are and have not been removed yet. After a failure, the next round goes on there.
+/// Moves the dead letters of one group on one stream.
+///
+/// It keeps the dead letters that were taken and are not in the table yet, and those that are in the
+/// table and not removed from their stream yet. After a failure, the next round continues there.
 pub(super) struct LetterMover {
     postgres: Postgres,
     letters: DeadLetters,
@@ -28,14 +30,14 @@ pub(super) struct LetterMover {
     sizer: BatchSizer,
     waiting: Vec<LetterRow>,
     taken_at: Instant,
-    /// Whether there may be more than what was taken.
+    /// Whether there may be more dead letters than were taken.
     more: bool,
     stored: Vec<EntryId>,
-    /// Letters of which it was said that they cannot be stored.
+    /// Dead letters that the database refused, so that each is logged once.
     refused: BTreeSet<EntryId>,
 }
 
-/// What a [`LetterMover`] works on and with.
+/// The inputs of a [`LetterMover`].
 pub(super) struct Parts {
     pub(super) postgres: Postgres,
     pub(super) letters: DeadLetters,
@@ -73,8 +75,8 @@ impl LetterMover {
         &self.group
     }
 
-    /// Takes letters, stores them, and removes them: stored first, removed second. True if there may
-    /// be more.
+    /// Takes dead letters, stores them in the table, and then removes them from their stream. Returns
+    /// whether there may be more.
     pub(super) async fn round(
         &mut self,
         turn: &Semaphore,
@@ -89,8 +91,8 @@ impl LetterMover {
         Ok(self.more)
     }
 
-    /// Letters whose lease ran out while the database was away are taken again: until now somebody
-    /// may have stored them, or put their jobs back.
+    /// Takes dead letters, including those whose lease ran out while the database was unavailable:
+    /// another process may have stored or redriven them since.
     async fn take(&mut self, report: &mut ArchiveReport) -> Result<(), ArchiveError> {
         self.waiting.clear();
         self.taken_at = Instant::now();
@@ -102,7 +104,7 @@ impl LetterMover {
             let row = LetterRow::of(letter);
             bytes += row.bytes();
             self.waiting.push(row);
-            // Large payloads take a while to read, and handlers run on the same threads.
+            // Large payloads take a while to parse, and handlers run on the same threads.
             if bytes >= pause_at {
                 pause_at = bytes + YIELD_BYTES;
                 yield_now().await;
@@ -120,7 +122,7 @@ impl LetterMover {
         while !self.waiting.is_empty() {
             let count = insert::first_chunk(&self.waiting);
             let chunk = self.waiting.get(..count).unwrap_or_default();
-            // The semaphore is never closed; without a permit there would only be less order.
+            // The semaphore is never closed. It only limits how many connections are used.
             let _permit = turn.acquire().await;
             match self.insert(chunk).await {
                 Ok(stored) => self.record_stored(count, stored, report),
@@ -135,15 +137,16 @@ impl LetterMover {
         Ok(())
     }
 
-    /// Stores the first waiting letter by itself, without its extras if it has to be. One that is
-    /// refused even so stays where it is, and is tried again after the lease.
+    /// Stores the first waiting dead letter by itself. If that is refused, it is stored without the
+    /// optional columns. If that is refused as well, it stays in its stream and is retried after the
+    /// lease.
     async fn store_first(&mut self, report: &mut ArchiveReport) -> Result<(), ArchiveError> {
         let Some(row) = self.waiting.first() else { return Ok(()) };
-        let mut answer = self.insert(std::slice::from_ref(row)).await;
-        if answer.as_ref().is_err_and(insert::is_about_rows) {
-            answer = self.insert(&[row.plain()]).await;
+        let mut result = self.insert(std::slice::from_ref(row)).await;
+        if result.as_ref().is_err_and(insert::is_about_rows) {
+            result = self.insert(&[row.plain()]).await;
         }
-        match answer {
+        match result {
             Ok(stored) => self.record_stored(1, stored, report),
             Err(error) if insert::is_about_rows(&error) => self.refuse(&error, report),
             Err(error) => return Err(self.failed(error)),
@@ -155,7 +158,8 @@ impl LetterMover {
         insert::insert(&self.postgres, &self.stream, &self.group, rows).await
     }
 
-    /// The first waiting letters are in the table: some only now, the others since before.
+    /// Counts the first `count` waiting dead letters as stored; those not in `stored` had a row
+    /// before.
     fn record_stored(&mut self, count: usize, stored: Stored, report: &mut ArchiveReport) {
         self.stored.extend(self.waiting.drain(..count).map(|row| row.id));
         report.stored += stored.len() as u64;
@@ -170,7 +174,8 @@ impl LetterMover {
         }
     }
 
-    /// The error's text may quote the payload, so only its code is told.
+    /// Counts and logs the first waiting dead letter as refused. The error's text may quote the
+    /// payload, so only its code is logged.
     fn refuse(&mut self, error: &sqlx::Error, report: &mut ArchiveReport) {
         let id = self.waiting.remove(0).id;
         report.refused += 1;
@@ -183,7 +188,7 @@ impl LetterMover {
             error!(
                 stream = %self.stream, group = %self.group, entry_id = %id,
                 code = code.as_deref().unwrap_or("none"),
-                "the database does not take a dead letter: it stays in its stream"
+                "the database refused a dead letter; it stays in its stream"
             );
         }
     }
@@ -202,8 +207,8 @@ impl LetterMover {
     }
 }
 
-/// How many letters to take at a time, so that they fit into memory together: nobody knows how
-/// large they are before they come.
+/// How many dead letters to take at a time, so that they fit into memory. Their size is unknown
+/// before they are read, so it is estimated from the last batch.
 #[derive(Debug, PartialEq, Eq)]
 struct BatchSizer {
     next: usize,
@@ -227,7 +232,7 @@ const FIRST: usize = 32;
 const GROWTH: usize = 4;
 const TAKEN_BYTES: usize = 16 << 20;
 const YIELD_BYTES: usize = 1 << 20;
-/// How many refused letters are remembered, so that each is told once.
+/// How many refused dead letters are remembered, so that each is logged once.
 const REFUSED_MAX: usize = 1_000;
 
 #[cfg(test)]
@@ -235,13 +240,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn small_letters_are_taken_many_at_a_time_and_large_ones_few() {
+    fn batches_of_small_letters_grow_and_of_large_ones_shrink() {
         let mut sizer = BatchSizer::new(500);
         let sizes = [(32, 32 * 300), (128, 128 * 300), (500, 500 << 20), (16, 16 << 20), (0, 0)];
         let taken = sizes.map(|(letters, bytes)| {
-            let asked = sizer.next;
+            let size = sizer.next;
             sizer.record(letters, bytes);
-            asked
+            size
         });
         assert_eq!(taken, [32, 128, 500, 16, 16]);
         sizer.record(1, 600 << 20);

@@ -1,4 +1,4 @@
-//! A dead letter as the row that is written of it.
+//! The row of a dead letter.
 
 use streamjobs::dead_letter::{DeadLetter, Reason};
 use streamjobs::{EntryId, Fields};
@@ -7,7 +7,7 @@ use super::view;
 use crate::time::Timestamp;
 use crate::{key, text};
 
-/// A row to be written: total, since an operator may have written anything into the letter.
+/// A row to write. Every dead letter has one, whatever an operator may have changed in it.
 #[derive(Clone)]
 pub(super) struct LetterRow {
     pub(super) id: EntryId,
@@ -15,7 +15,7 @@ pub(super) struct LetterRow {
     pub(super) letter_id: String,
     pub(super) digest: [u8; 16],
     pub(super) event_id: Option<String>,
-    /// What the guard knows the event by.
+    /// The key of the event in the guard's table.
     pub(super) key: Option<String>,
     pub(super) event_type: Option<String>,
     pub(super) error: Option<String>,
@@ -66,8 +66,8 @@ impl LetterRow {
         }
     }
 
-    /// The row without anything that a database may refuse though the letter is sound: no view of
-    /// the payload, and text that every encoding can say.
+    /// The row without what a database may refuse although the dead letter is valid: without the
+    /// payload as JSON, and with text that every encoding can store.
     pub(super) fn plain(&self) -> Self {
         let plain = |text: &Option<String>, bytes_max| {
             text.as_deref().map(|text| text::plain(text, bytes_max))
@@ -83,7 +83,7 @@ impl LetterRow {
         }
     }
 
-    /// About how much of a request the row takes.
+    /// The approximate size of the row in a request.
     pub(super) fn bytes(&self) -> usize {
         let fields = self.fields.iter().map(|(name, value)| name.len() + value.len());
         let payload = self.payload.as_ref().map_or(0, String::len);
@@ -91,9 +91,9 @@ impl LetterRow {
     }
 }
 
-/// As errors are cut before they are stored.
+/// The length to which errors are cut.
 const ERROR_BYTES_MAX: usize = 4096;
-/// More than any name that this framework takes.
+/// Longer than any name that this framework accepts.
 const NAME_BYTES_MAX: usize = 512;
-/// Everything else in a row.
+/// An estimate for the other columns of a row.
 const ROW_BYTES: usize = 256;

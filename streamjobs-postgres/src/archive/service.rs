@@ -1,4 +1,4 @@
-//! The archive beside the consumers of a runtime.
+//! The archive as a service of a runtime.
 
 use std::time::Duration;
 
@@ -29,10 +29,10 @@ impl Service for Archive {
         Box::pin(async move {
             let movers = match self.movers(context.client(), &self.served(&context)) {
                 Ok(movers) => movers,
-                // It was looked at before the start, and is told again by whoever runs services.
+                // `prepare` checks this before the start. If it fails now, the service ends.
                 Err(_) => return,
             };
-            // One connection of the pool is enough; the others are the handlers'.
+            // One connection of the pool is enough. The others are for the handlers.
             let turn = Semaphore::new(1);
             let runs = movers.into_iter().map(|mover| {
                 let run = QueueRun { mover, turn: &turn, interval: self.interval, failures: 0 };
@@ -60,21 +60,21 @@ struct QueueRun<'a> {
 }
 
 impl QueueRun<'_> {
-    /// Goes round until the stop. The last round is for what the last jobs left: the consumers have
-    /// drained by then.
+    /// Runs rounds until the stop. The last round archives the dead letters of the last jobs: the
+    /// consumers have drained by then.
     async fn until_stopped(mut self, context: &ServiceContext) {
         loop {
             let last = context.stop().is_cancelled();
             let pause = self.round().await;
             let stopped = context.stopped_within(pause).await;
-            // An outage is not waited for: the letters are taken again by whoever comes next.
+            // The stop does not wait for an outage to end: another process takes the dead letters.
             if last || stopped && self.failures > 0 {
                 return;
             }
         }
     }
 
-    /// One round, and how long to wait until the next.
+    /// Runs one round, and returns how long to wait until the next.
     async fn round(&mut self) -> Duration {
         let mut report = ArchiveReport::default();
         match self.mover.round(self.turn, &mut report).await {
@@ -82,11 +82,11 @@ impl QueueRun<'_> {
                 if self.failures > 0 {
                     info!(
                         stream = %self.mover.stream(), group = %self.mover.group(),
-                        "dead letters are moved into the database again"
+                        "dead letters are archived again"
                     );
                 }
                 self.failures = 0;
-                // Several processes should not look at the same moment.
+                // The jitter spreads the polls of several processes.
                 if more {
                     Duration::ZERO
                 } else {
@@ -106,15 +106,15 @@ impl QueueRun<'_> {
         }
     }
 
-    /// Once for each outage.
+    /// Logs a failure, once for each outage.
     fn report(&self, failure: &ArchiveError) {
         let (stream, group) = (self.mover.stream(), self.mover.group());
         let cause: &(dyn std::error::Error + 'static) = failure;
         match failure {
             ArchiveError::Database { source, .. } if !fault::is_transient(source) => {
-                error!(%stream, %group, error = cause, "dead letters stay where they are");
+                error!(%stream, %group, error = cause, "cannot archive dead letters");
             }
-            _ => warn!(%stream, %group, error = cause, "dead letters wait where they are"),
+            _ => warn!(%stream, %group, error = cause, "cannot archive dead letters; retrying"),
         }
     }
 }

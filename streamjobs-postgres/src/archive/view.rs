@@ -1,14 +1,14 @@
-//! The part of a payload that can be searched as JSON: a view, never what is run again.
+//! The payload as JSON for searching. A redrive uses the original bytes instead.
 
 use bytes::Bytes;
 use serde_json::{Map, Number, Value};
 
-/// The payload as JSON text that every `jsonb` column takes; none where there is no such text.
+/// The payload as JSON text that every `jsonb` column accepts; `None` if there is no such text.
 ///
-/// It is written anew from what was read, since the server refuses JSON that others take: NUL in a
-/// string, half of a surrogate pair, numbers out of range, deep nesting. The reader here refuses all
-/// of them but the first. Of a name that stands twice in an object, the last value is seen; integers
-/// beyond 64 bits are rounded.
+/// It is parsed and serialized again, since Postgres refuses JSON that other parsers accept: NUL in a
+/// string, half of a surrogate pair, numbers out of range, deep nesting. The parser here refuses all
+/// of them except NUL. If an object has a name twice, the last value counts; integers beyond 64 bits
+/// are rounded.
 pub(super) fn json(fields: &[(Bytes, Bytes)]) -> Option<String> {
     let data = fields.iter().find(|(name, _)| name == DATA).map(|(_, data)| data);
     let value = match data {
@@ -50,8 +50,8 @@ fn fits(value: &Value) -> bool {
     }
 }
 
-/// Whether the server can say the number. An application may have told the reader to keep numbers as
-/// their text, and then nothing has been refused yet.
+/// Whether Postgres accepts the number. With the feature `arbitrary_precision` of `serde_json`, which
+/// an application may turn on, the parser accepts numbers of any size.
 fn is_small(number: &Number) -> bool {
     number.is_i64()
         || number.is_u64()
@@ -61,7 +61,7 @@ fn is_small(number: &Number) -> bool {
 const TYPE: &str = "type";
 const DATA: &str = "data";
 const PREFIX: &[u8] = b"sj-";
-/// More is not searched as JSON.
+/// Larger payloads are not stored as JSON.
 const BYTES_MAX: usize = 1 << 20;
 /// The longest text of a number of 64 bits has about 330 bytes.
 const DIGITS_MAX: usize = 400;
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn sound_json_is_written_anew() {
+    fn valid_json_is_serialized_again() {
         assert_eq!(of_data(b" {\"a\" : [1, -2.5, null]} ").unwrap(), r#"{"a":[1,-2.5,null]}"#);
         assert_eq!(of_data(br#"{"a":1,"a":2}"#).unwrap(), r#"{"a":2}"#);
         assert_eq!(of_data(br#""\u00e9\ud83d\ude00""#).unwrap(), "\"é😀\"");
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_server_would_refuse_has_no_view() {
+    fn what_postgres_would_refuse_has_no_view() {
         let deep = [&[b'['; 200][..], &[b']'; 200]].concat();
         let big = [&b"\""[..], &vec![b'x'; BYTES_MAX], b"\""].concat();
         let bad: [&[u8]; 11] = [

@@ -1,4 +1,4 @@
-//! How many dead letters there are, by group and by kind of failure.
+//! Counting dead letters, by group and by kind of failure.
 
 use std::time::SystemTime;
 
@@ -9,7 +9,7 @@ use super::selection::matching;
 use super::{DeadLetters, QueryError, Selection};
 use crate::time::Timestamp;
 
-/// The dead letters of one group on one stream.
+/// The number of dead letters of one group on one stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GroupCount {
@@ -17,15 +17,16 @@ pub struct GroupCount {
     pub stream: String,
     /// The group.
     pub group: String,
-    /// How many there are.
+    /// The number of dead letters.
     pub letters: u64,
-    /// When the first of them was buried.
+    /// When the first of them was dead-lettered.
     pub first_seen: SystemTime,
-    /// When the last of them was buried.
+    /// When the last of them was dead-lettered.
     pub last_seen: SystemTime,
 }
 
-/// One kind of failure: letters of one group and event type with the same reason and fingerprint.
+/// The number of dead letters of one kind of failure: of one group and event type, with the same
+/// reason and fingerprint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct KindCount {
@@ -33,28 +34,28 @@ pub struct KindCount {
     pub stream: String,
     /// The group.
     pub group: String,
-    /// The event type, where it is known.
+    /// The event type, if it is known.
     pub event_type: Option<String>,
-    /// Why the jobs were buried, in the word of a [`Reason`](streamjobs::dead_letter::Reason).
+    /// Why they were dead-lettered: the name of a [`Reason`](streamjobs::dead_letter::Reason).
     pub reason: String,
-    /// What their errors have in common.
+    /// The fingerprint of their errors.
     pub fingerprint: String,
-    /// How many there are.
+    /// The number of dead letters.
     pub letters: u64,
-    /// When the first of them was buried.
+    /// When the first of them was dead-lettered.
     pub first_seen: SystemTime,
-    /// When the last of them was buried.
+    /// When the last of them was dead-lettered.
     pub last_seen: SystemTime,
     /// The error of the one that was archived last.
     pub error: Option<String>,
 }
 
 impl DeadLetters {
-    /// How many letters there are.
+    /// The number of dead letters of a selection.
     ///
     /// # Errors
     ///
-    /// When the selection cannot be asked for, or the database refuses or cannot be reached.
+    /// When the selection is invalid, or the database refuses or cannot be reached.
     ///
     /// # Cancel safety
     ///
@@ -67,11 +68,11 @@ impl DeadLetters {
         number(&row, "letters").map_err(failed)
     }
 
-    /// How many letters each group has, most first.
+    /// The number of dead letters of each group, largest first.
     ///
     /// # Errors
     ///
-    /// When the selection cannot be asked for, or the database refuses or cannot be reached.
+    /// When the selection is invalid, or the database refuses or cannot be reached.
     ///
     /// # Cancel safety
     ///
@@ -83,12 +84,11 @@ impl DeadLetters {
         self.counted(selection, BY_GROUP, GroupCount::of).await
     }
 
-    /// How many letters there are of each kind of failure, most first: at most the 1,000 that have
-    /// most.
+    /// The number of dead letters of each kind of failure, largest first: at most 1,000 kinds.
     ///
     /// # Errors
     ///
-    /// When the selection cannot be asked for, or the database refuses or cannot be reached.
+    /// When the selection is invalid, or the database refuses or cannot be reached.
     ///
     /// # Cancel safety
     ///
@@ -142,7 +142,7 @@ impl KindCount {
     }
 }
 
-/// A count, which the database gives as a signed number.
+/// A count, which the database returns as a signed number.
 pub(super) fn number(row: &PgRow, column: &str) -> Result<u64, sqlx::Error> {
     Ok(u64::try_from(row.try_get::<i64, _>(column)?).unwrap_or(0))
 }
@@ -159,8 +159,8 @@ pub(super) const BY_GROUP: &str = concat!(
      ORDER BY letters DESC, l.stream, l.group_name",
 );
 
-/// The sample error is read by the letter's number once the kinds are counted: collecting the
-/// errors of all letters would keep every one of them in memory.
+/// The sample error is read by its row's number after the kinds are counted: an aggregate of the
+/// errors would keep all of them in memory.
 const BY_FINGERPRINT: &str = concat!(
     "WITH kinds AS (
          SELECT l.stream, l.group_name, l.event_type, l.reason, l.fingerprint,

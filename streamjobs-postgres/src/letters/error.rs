@@ -1,4 +1,4 @@
-//! Why the archive did not do what it was asked.
+//! Errors of queries and redrives.
 
 use streamjobs::error::DeadLetterError;
 use thiserror::Error;
@@ -10,66 +10,66 @@ use super::selection::SelectionError;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum QueryError {
-    /// The selection cannot be asked for.
+    /// The selection is invalid.
     #[error(transparent)]
     Selection(#[from] SelectionError),
     /// The database refused, or could not be reached.
     #[error("cannot {action} the archive of dead letters")]
     Database {
-        /// What was to be done.
+        /// The operation, such as `list`.
         action: &'static str,
-        /// What the database said.
+        /// The error of the database.
         #[source]
         source: sqlx::Error,
     },
 }
 
-/// Why jobs were not put back.
+/// Why a redrive failed.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum RedriveError {
-    /// The request says too little or too much. Nothing was changed.
-    #[error("a redrive says who asks and why: `{part}` must have 1 to {max} bytes and no U+0000")]
+    /// A text of the request is empty, too long or invalid. Nothing was changed.
+    #[error("`{part}` of a redrive request must have 1 to {max} bytes and no U+0000")]
     Request {
         /// `by` or `why`.
         part: &'static str,
-        /// The most bytes it may have.
+        /// The maximum length in bytes.
         max: usize,
     },
-    /// Letters are selected that may have been put back before. Nothing was changed.
+    /// The selection includes dead letters that are not open. Nothing was changed.
     #[error(
-        "the selection goes beyond open letters: name the letters by `ids` and say `again` to put \
-         back what was put back before or is known as done"
+        "the selection includes dead letters that are redriven or known as done: name them by `ids` \
+         and use `again` to redrive them"
     )]
     NotOpen,
     /// No request has this number.
     #[error("there is no redrive {id}")]
     Unknown {
-        /// The number that was asked for.
+        /// The given number.
         id: RedriveId,
     },
-    /// The request could not be written or read. It may have been written if the answer was lost:
-    /// [`DeadLetters::redrives`](super::DeadLetters::redrives) shows it.
+    /// The request could not be written or read. If the reply was lost, it may have been written:
+    /// see [`DeadLetters::redrives`](super::DeadLetters::redrives).
     #[error(transparent)]
     Query(#[from] QueryError),
-    /// A server could not be reached for too long. What was put back is noted;
-    /// [`DeadLetters::resume`](super::DeadLetters::resume) goes on.
+    /// A server was unreachable for too long. The progress is recorded, and
+    /// [`DeadLetters::resume`](super::DeadLetters::resume) continues from there.
     #[error("redrive {id} was interrupted and can be resumed")]
     Interrupted {
         /// The request.
         id: RedriveId,
-        /// What the database or Redis said last.
+        /// The last error of the database or of Redis.
         #[source]
         source: Interruption,
     },
 }
 
-/// What kept a redrive from going on.
+/// What interrupted a redrive.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Interruption {
     /// The database refused, or could not be reached.
-    #[error("the archive of dead letters does not answer as it should")]
+    #[error("the database of the archive failed")]
     Database(#[source] sqlx::Error),
     /// Redis could not be reached.
     #[error(transparent)]

@@ -1,16 +1,16 @@
-//! The numbers that tables give to letters and redrives, kept apart.
+//! The numbers of dead letters and redrives in their tables, as distinct types.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// The archive's own number of a dead letter (`dead_letters.id`). Later ones are higher.
+/// The number of an archived dead letter (`dead_letters.id`). Later ones are higher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct LetterId(i64);
 
-/// The number of a request to put jobs back (`redrives.id`). Later ones are higher.
+/// The number of a redrive (`redrives.id`). Later ones are higher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RedriveId(i64);

@@ -1,4 +1,4 @@
-//! One dead letter as the archive has it.
+//! One archived dead letter.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,72 +14,72 @@ use super::id::LetterId;
 use super::selection::LetterState;
 use crate::time::Timestamp;
 
-/// A dead letter that is stored in the database.
+/// A dead letter in the archive.
 ///
-/// `Debug` shows everything but the payload.
+/// `Debug` shows everything except the payload.
 #[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub struct ArchivedLetter {
-    /// The archive's own number.
+    /// The number of its row.
     pub id: LetterId,
     /// The stream that the event was published to.
     pub stream: String,
-    /// The group whose job was buried.
+    /// The group whose job was dead-lettered.
     pub group: String,
-    /// The letter's own entry in the group's dead-letter stream.
+    /// Its own entry in the group's dead-letter stream.
     pub dead_letter_id: Option<EntryId>,
-    /// The identity of the event; unknown where the payload was trimmed.
+    /// The event id; unknown if the payload was trimmed.
     pub event_id: Option<String>,
-    /// The event type, if the payload is known and says one.
+    /// The event type, if the entry has one.
     pub event_type: Option<String>,
-    /// Why the job was buried, in the word of a [`Reason`](streamjobs::dead_letter::Reason).
+    /// Why the job was dead-lettered: the name of a [`Reason`](streamjobs::dead_letter::Reason).
     pub reason: String,
     /// The last error with its causes, in one line.
     pub error: Option<String>,
     /// The same for errors that differ only in numbers, ids and quoted values.
     pub fingerprint: String,
-    /// Failures recorded before the burial.
+    /// The number of failures recorded before it was dead-lettered.
     pub attempts: u32,
-    /// How often the buried entry had been delivered.
+    /// How often the dead-lettered entry had been delivered.
     pub deliveries: u64,
     /// The consumer that had the entry.
     pub consumer: Option<String>,
-    /// The entry that was buried.
+    /// The entry that was dead-lettered.
     pub entry_id: Option<EntryId>,
-    /// The entry that was published; another one than the buried entry after a retry.
+    /// The entry that was published. After a retry it differs from the dead-lettered entry.
     pub origin: Option<EntryId>,
     /// When the event was published, by the clock of the Redis server.
     pub published_at: Option<SystemTime>,
-    /// When the job was first taken up, by the clock of the Redis server.
+    /// When the job was first delivered, by the clock of the Redis server.
     pub first_delivery: Option<SystemTime>,
-    /// When the job was last taken up, by the clock of the Redis server.
+    /// When the job was last delivered, by the clock of the Redis server.
     pub last_delivery: Option<SystemTime>,
-    /// When the job was buried, by the clock of the Redis server.
+    /// When the job was dead-lettered, by the clock of the Redis server. The column is `buried_at`.
     pub dead_lettered_at: SystemTime,
-    /// When the letter came into the archive, by the clock of the database.
+    /// When the row was written, by the clock of the database.
     pub archived_at: SystemTime,
-    /// Whether the guard says that the job was done all the same.
+    /// Whether the guard says that the job was done.
     pub known_done: bool,
-    /// When the job was put back for its group, by the clock of the database.
+    /// When the job was redriven, by the clock of the database.
     pub redriven_at: Option<SystemTime>,
     fields: Fields,
     payload: Option<Value>,
 }
 
 impl ArchivedLetter {
-    /// The fields of the entry, byte for byte; none where the payload was trimmed.
+    /// The fields of the entry, byte for byte; empty if the payload was trimmed.
     #[must_use]
     pub fn fields(&self) -> &Fields {
         &self.fields
     }
 
-    /// The payload, as far as it is JSON that can be queried.
+    /// The payload as JSON, if it has a form that Postgres accepts.
     #[must_use]
     pub fn payload(&self) -> Option<&Value> {
         self.payload.as_ref()
     }
 
-    /// What has become of it; a letter that was put back counts as that.
+    /// Its state. A dead letter that is both redriven and known as done counts as redriven.
     #[must_use]
     pub fn state(&self) -> LetterState {
         match (self.redriven_at, self.known_done) {
@@ -89,7 +89,7 @@ impl ArchivedLetter {
         }
     }
 
-    /// Reads a row of [`columns!`]. What somebody wrote by hand and cannot be is left out.
+    /// Reads a row of [`columns!`]. A value that was written by hand and is invalid becomes `None`.
     pub(super) fn of(row: &PgRow) -> Result<Self, sqlx::Error> {
         let text = |column: &str| row.try_get::<Option<String>, _>(column);
         let entry = |column: &str| {
@@ -160,10 +160,10 @@ pub(super) fn fields(row: &PgRow) -> Result<Fields, sqlx::Error> {
     Ok(names.into_iter().zip(values).map(field).collect())
 }
 
-/// The columns that make an [`ArchivedLetter`], of the letters `l`.
+/// The columns of an [`ArchivedLetter`], of the table `l`.
 ///
-/// The payload comes as text: a number in it that somebody wrote by hand may be one that no client
-/// can read, which must not make the whole page unreadable.
+/// The payload is read as text: a row written by hand can have a number that no client can parse, and
+/// that must not make the whole page fail.
 macro_rules! columns {
     () => {
         "l.id, l.stream, l.group_name, l.letter_id, l.event_id, l.event_type, l.reason, l.error,

@@ -1,5 +1,4 @@
-//! The archive of dead letters: asking for them, counting them, deleting them, and putting their
-//! jobs back.
+//! The archived dead letters: querying, counting, deleting and redriving them.
 //!
 //! ```no_run
 //! # async fn example(
@@ -17,9 +16,9 @@
 //! let declined = Selection::new().group("billing").error_contains("card declined");
 //! let request = Request::new("alice", "the bank is back, ticket 4711");
 //! let redrive = letters.redrive(declined, request).rate(50.try_into()?).stop_after(10.try_into()?);
-//! println!("{} jobs would be put back", redrive.dry_run().await?.letters);
+//! println!("would redrive {} dead letters", redrive.dry_run().await?.letters);
 //! let report = redrive.start(&client).await?;
-//! println!("{} were, {} failed", report.done, report.failed);
+//! println!("{} jobs put back, {} failed", report.done, report.failed);
 //! # Ok(())
 //! # }
 //! ```
@@ -49,40 +48,40 @@ use self::letter::columns;
 use self::selection::matching;
 
 impl Postgres {
-    /// The dead letters in this database.
+    /// The dead letters that are archived in this database.
     pub fn dead_letters(&self) -> DeadLetters {
         DeadLetters { postgres: self.clone() }
     }
 }
 
-/// The dead letters in a database: what the archive has stored of every group on every stream.
+/// The archived dead letters of all groups on all streams.
 ///
-/// Cheap to clone. Each call takes a connection of the pool for as long as it runs.
+/// Cheap to clone. Each call uses a connection of the pool for as long as it runs.
 #[derive(Clone, Debug)]
 pub struct DeadLetters {
     postgres: Postgres,
 }
 
-/// Some dead letters, newest first.
+/// A page of dead letters, newest first.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Page {
     /// The dead letters.
     pub letters: Vec<ArchivedLetter>,
-    /// What to ask for next; none at the end.
+    /// Where the next page begins; `None` on the last page.
     pub next: Option<LetterId>,
 }
 
 impl DeadLetters {
-    /// Dead letters older in the archive than the given one, newest first: at most `limit` and at
-    /// most 1,000, with their payloads.
+    /// Dead letters with their payloads, newest first: those archived before `after`, at most `limit`
+    /// and at most 1,000.
     ///
-    /// Going on after [`Page::next`] shows each letter once, whatever is archived meanwhile: that
-    /// comes before the first page.
+    /// Pass [`Page::next`] as `after` to get the next page. Each dead letter is on one page; those
+    /// that are archived meanwhile come before the first page.
     ///
     /// # Errors
     ///
-    /// When the selection cannot be asked for, or the database refuses or cannot be reached.
+    /// When the selection is invalid, or the database refuses or cannot be reached.
     ///
     /// # Cancel safety
     ///
@@ -108,7 +107,7 @@ impl DeadLetters {
         Ok(Page { letters, next })
     }
 
-    /// One dead letter, whatever has become of it; none if the archive has none with this number.
+    /// One dead letter, in any state; `None` if the archive has none with this number.
     ///
     /// # Errors
     ///
@@ -127,9 +126,10 @@ impl DeadLetters {
         row.as_ref().map(ArchivedLetter::of).transpose().map_err(failed)
     }
 
-    /// Whether a selection can be asked for: values first, then the paths, which only the database
-    /// can read. They are tried on an empty document as well: a variable that nobody has set is
-    /// found when a path is followed, which for the letters depends on what they hold.
+    /// Whether a selection is valid: first its values, then its paths, which the database parses.
+    ///
+    /// The paths are also evaluated on an empty document, which finds variables that are not set. On
+    /// the payloads, that error would depend on what they contain.
     async fn check(&self, selection: &Selection) -> Result<(), QueryError> {
         selection.check()?;
         for (filter, path) in selection.paths() {
@@ -156,8 +156,8 @@ fn letters(rows: &[PgRow]) -> Result<Vec<ArchivedLetter>, QueryError> {
     letters.map_err(|source| QueryError::database("read", source))
 }
 
-/// Whether the database could not make sense of a value: a syntax error, a variable that is not set,
-/// or a class 22 error, as for a regular expression or a number that is none.
+/// Whether the database could not parse a value: a syntax error, a variable that is not set, or an
+/// error of class 22, such as an invalid regular expression or number.
 fn is_syntax(code: Option<&str>) -> bool {
     code.is_some_and(|code| code.starts_with("22") || matches!(code, "42601" | "42704"))
 }

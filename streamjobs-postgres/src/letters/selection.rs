@@ -1,4 +1,4 @@
-//! Which dead letters are meant, and how that is said to the database.
+//! Filters for dead letters, and their SQL.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,11 +12,11 @@ use thiserror::Error;
 use super::id::LetterId;
 use crate::time::Timestamp;
 
-/// Which dead letters are meant: every filter that is set must hold. By default all that are open.
+/// Selects dead letters: those that match all filters that are set. By default, all open ones.
 ///
-/// It can be stored and sent (`serde`), and a redrive's audit row has it as it was asked for. One with
-/// a filter that is unknown here is not read: without it, more letters would be meant. Each
-/// value is bound to a fixed statement, never written into one, and so may come from anywhere.
+/// It can be serialized, and the audit row of a redrive contains it. Deserializing fails if a filter
+/// is unknown to this version: without that filter, more dead letters would match. Values are bound
+/// as parameters and never become part of a statement, so they may come from untrusted input.
 ///
 /// ```
 /// use streamjobs::dead_letter::Reason;
@@ -32,7 +32,7 @@ use crate::time::Timestamp;
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-#[must_use = "a selection does nothing until it is asked for"]
+#[must_use = "a selection does nothing before it is passed to a query"]
 pub struct Selection {
     #[serde(skip_serializing_if = "Option::is_none")]
     stream: Option<String>,
@@ -63,137 +63,139 @@ pub struct Selection {
     state: LetterState,
 }
 
-/// What has become of a dead letter.
+/// The state of a dead letter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum LetterState {
-    /// Somebody has to look at it: neither put back nor known as done.
+    /// Neither redriven nor known as done: it needs a decision.
     #[default]
     Open,
-    /// Its job was put back for its group.
+    /// Its job was redriven.
     Redriven,
-    /// The guard says that its job was done all the same.
+    /// The guard says that its job was done.
     KnownDone,
     /// Any.
     All,
 }
 
-/// Why a selection cannot be asked for. Nothing has run then.
+/// Why a selection is invalid. Nothing has run then.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum SelectionError {
-    /// The database can store no text with the character U+0000, and so cannot look for it either.
-    #[error("filter {filter} of the selection has the character U+0000")]
+    /// A value contains the character U+0000, which Postgres text cannot contain.
+    #[error("filter {filter} of the selection contains the character U+0000")]
     Nul {
         /// The setter's name.
         filter: &'static str,
     },
-    /// A path into the payload is not one.
+    /// A path into the payload is invalid.
     #[error("filter {filter} of the selection is not an SQL/JSON path: {message}")]
     Path {
         /// The setter's name.
         filter: &'static str,
-        /// What the database says about it.
+        /// The database's message.
         message: String,
     },
-    /// More letters are named than one selection may name.
-    #[error("the selection names {count} letters; {max} are the most")]
+    /// The selection names too many dead letters.
+    #[error("the selection names {count} dead letters, more than {max}")]
     TooMany {
-        /// How many are named.
+        /// The number of ids.
         count: usize,
-        /// How many may be.
+        /// The maximum.
         max: usize,
     },
 }
 
 impl Selection {
-    /// All open dead letters.
+    /// Selects all open dead letters.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Those of one stream.
+    /// Only those of one stream.
     pub fn stream(mut self, stream: impl Into<String>) -> Self {
         self.stream = Some(stream.into());
         self
     }
 
-    /// Those of one group.
+    /// Only those of one group.
     pub fn group(mut self, group: impl Into<String>) -> Self {
         self.group = Some(group.into());
         self
     }
 
-    /// Those of one event type, such as `order.placed`.
+    /// Only those of one event type, such as `order.placed`.
     pub fn event_type(mut self, event_type: impl Into<String>) -> Self {
         self.event_type = Some(event_type.into());
         self
     }
 
-    /// Those that were buried for one reason.
+    /// Only those that were dead-lettered for one reason.
     pub fn reason(mut self, reason: Reason) -> Self {
         self.reason = Some(reason.as_str().to_owned());
         self
     }
 
-    /// Those with one fingerprint: errors that differ only in numbers, ids and quoted values.
+    /// Only those with one fingerprint: errors that differ only in numbers, ids and quoted values.
     pub fn fingerprint(mut self, fingerprint: impl Into<String>) -> Self {
         self.fingerprint = Some(fingerprint.into());
         self
     }
 
-    /// Those of one event.
+    /// Only those of one event.
     pub fn event_id(mut self, event_id: impl Into<String>) -> Self {
         self.event_id = Some(event_id.into());
         self
     }
 
-    /// Those that were buried at this time or later, to the millisecond.
+    /// Only those that were dead-lettered at this time or later, to the millisecond.
     pub fn dead_lettered_from(mut self, time: SystemTime) -> Self {
         self.dead_lettered_from = Some(milliseconds(time));
         self
     }
 
-    /// Those that were buried before this time, to the millisecond.
+    /// Only those that were dead-lettered before this time, to the millisecond.
     pub fn dead_lettered_before(mut self, time: SystemTime) -> Self {
         self.dead_lettered_before = Some(milliseconds(time));
         self
     }
 
-    /// Those whose error has this text in it, in upper or lower case. `%` and `_` mean themselves.
+    /// Only those whose error contains this text, ignoring case. `%` and `_` are not wildcards.
     ///
-    /// The letters that the other filters leave are read for it.
+    /// No index serves this filter: the database reads the errors of all rows that match the others.
     pub fn error_contains(mut self, text: impl Into<String>) -> Self {
         self.error_contains = Some(text.into());
         self
     }
 
-    /// Those for whose payload an SQL/JSON predicate is true, such as `$.amount > 100`.
+    /// Only those for whose payload an SQL/JSON predicate is true, such as `$.amount > 100`.
     ///
-    /// A payload that is no JSON, or that the predicate does not fit, does not match. The letters
-    /// that the other filters leave are read for it.
+    /// A payload that is not JSON, or to which the predicate does not apply, does not match. No index
+    /// serves this filter unless you create one: the database reads the payloads of all rows that
+    /// match the others.
     pub fn payload_matches(mut self, predicate: impl Into<String>) -> Self {
         self.payload_matches = Some(predicate.into());
         self
     }
 
-    /// Those in whose payload an SQL/JSON path finds something, such as `$.lines[*] ? (@.count > 3)`.
+    /// Only those in whose payload an SQL/JSON path finds an item, such as
+    /// `$.lines[*] ? (@.count > 3)`.
     ///
-    /// A predicate always finds something, namely its own answer: it belongs in
-    /// [`payload_matches`](Self::payload_matches).
+    /// Pass a predicate to [`payload_matches`](Self::payload_matches) instead: as a path it always
+    /// finds an item, its own result.
     pub fn payload_has(mut self, path: impl Into<String>) -> Self {
         self.payload_has = Some(path.into());
         self
     }
 
-    /// Those with one of these numbers: at most 10,000, and no letter if there are none.
+    /// Only those with one of these numbers, at most 10,000. Without numbers, none match.
     pub fn ids(mut self, ids: impl IntoIterator<Item = LetterId>) -> Self {
         self.ids = Some(ids.into_iter().collect());
         self
     }
 
-    /// What has become of them: [`LetterState::Open`] by default.
+    /// Only those in this state: [`LetterState::Open`] by default.
     pub fn state(mut self, state: LetterState) -> Self {
         self.state = state;
         self
@@ -214,7 +216,7 @@ impl Selection {
         matches.into_iter().chain(has)
     }
 
-    /// Whether the values are such that the database can be asked for them.
+    /// Whether the values can be bound as parameters.
     pub(super) fn check(&self) -> Result<(), SelectionError> {
         let texts = [
             ("stream", &self.stream),
@@ -239,12 +241,12 @@ impl Selection {
         Ok(())
     }
 
-    /// Binds the values of [`matching!`], which are the statement's first.
+    /// Binds the values of [`matching!`], which are the first parameters of the statement.
     ///
-    /// The statement is not kept prepared: it is planned for these values, so that what is not asked
-    /// for folds away and an index serves what is. One that is kept may be planned for any values
-    /// from its sixth run on, and such a plan can use none of the indexes. Planning took 0.1 to
-    /// 0.9 ms with a million letters.
+    /// The statement is not kept prepared, so it is planned for these values: filters that are not
+    /// set are removed, and an index serves the others. From its sixth run on, Postgres may plan a
+    /// prepared statement for any values, and such a plan can use no index. Planning took 0.1 to
+    /// 0.9 ms with a million dead letters.
     pub(super) fn bind<'q>(&self, query: Select<'q>) -> Select<'q> {
         let time = |milliseconds: Option<u64>| milliseconds.map(Timestamp::from_millis);
         let ids = self.ids.as_ref().map(|ids| ids.iter().map(|id| id.get()).collect::<Vec<_>>());
@@ -267,7 +269,7 @@ impl Selection {
 }
 
 impl LetterState {
-    /// The word for it in a stored selection.
+    /// Its name in a serialized selection.
     const fn as_str(self) -> &'static str {
         match self {
             Self::Open => "open",
@@ -278,12 +280,12 @@ impl LetterState {
     }
 }
 
-/// A statement whose values are bound.
+/// A statement with its parameters.
 pub(super) type Select<'q> = Query<'q, Postgres, PgArguments>;
 
-/// The condition of a selection on the letters `l`, with the values $1 to $13.
+/// The condition of a selection on the table `l`, with the parameters $1 to $13.
 ///
-/// The paths are read once, in a sub-query, rather than once for each letter.
+/// The paths are parsed once, in a sub-query, rather than once for each row.
 macro_rules! matching {
     () => {
         "($1::text IS NULL OR l.stream = $1)
@@ -310,7 +312,7 @@ fn milliseconds(time: SystemTime) -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A pattern for texts that contain this one.
+/// An `ILIKE` pattern for texts that contain this one.
 fn containing(text: &str) -> String {
     let mut pattern = String::with_capacity(text.len() + 2);
     pattern.push('%');
@@ -324,7 +326,8 @@ fn containing(text: &str) -> String {
     pattern
 }
 
-/// What one selection may name: what a person or a page picks, and no audit row grows past 200 kB.
+/// The most ids in a selection: enough for what a person or a page picks, and an audit row stays
+/// below 200 kB.
 const IDS_MAX: usize = 10_000;
 
 #[cfg(test)]
@@ -332,13 +335,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wildcards_in_a_text_mean_themselves() {
+    fn wildcards_in_a_text_are_escaped() {
         assert_eq!(containing("100%_\\"), "%100\\%\\_\\\\%");
         assert_eq!(containing(""), "%%");
     }
 
     #[test]
-    fn a_selection_is_stored_as_it_was_asked_for() {
+    fn a_selection_survives_serialization() {
         let time = UNIX_EPOCH + Duration::from_millis(1_795_000_000_123);
         let selection = Selection::new()
             .group("billing")
@@ -372,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_asked_for_is_refused_by_name() {
+    fn the_error_of_an_invalid_selection_names_the_filter() {
         let nul = Selection::new().error_contains("a\0b").check();
         assert_eq!(nul, Err(SelectionError::Nul { filter: "error_contains" }));
         let ids = (0..=10_000).map(LetterId::new);
@@ -382,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn times_before_1970_are_1970() {
+    fn times_before_1970_count_as_1970() {
         let early = UNIX_EPOCH - Duration::from_secs(1);
         assert_eq!(
             Selection::new().dead_lettered_from(early),

@@ -1,4 +1,4 @@
-//! Deleting letters: those of one event for good, and old ones in batches.
+//! Deleting dead letters: all of one event, and old ones in batches.
 
 use std::time::Duration;
 
@@ -9,14 +9,13 @@ use crate::schema::READ_COMMITTED;
 use crate::time::seconds;
 
 impl DeadLetters {
-    /// Deletes everything the archive knows of one event, as a request for privacy asks for: its
-    /// letters with their payloads and errors, and its id in the records of redrives. Returns how
-    /// many letters there were.
+    /// Deletes everything that the archive has of one event, for example for a privacy request: its
+    /// dead letters with payloads and errors, and its id in the records of redrives. Returns the
+    /// number of deleted dead letters.
     ///
-    /// What is elsewhere stays there: the event in its stream, dead letters that are still in
-    /// Redis and come into the archive later, and the guard's row, which holds its id and no payload
-    /// and is pruned with age. Texts that people wrote into a request, and paths and words that
-    /// they searched for, stay as well.
+    /// It does not delete the event in its stream, dead letters that are still in Redis and are
+    /// archived later, or the guard row, which has the event id and no payload and is pruned by age.
+    /// Texts of redrive requests, and the paths and words that they searched for, stay as well.
     ///
     /// # Errors
     ///
@@ -24,13 +23,14 @@ impl DeadLetters {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves open whether it was deleted: all of it or nothing.
+    /// After the future is dropped, either everything or nothing is deleted.
     pub async fn forget(&self, event_id: &EventId) -> Result<u64, QueryError> {
         let schema = self.postgres.schema();
         let deleted = async {
             let mut transaction = self.postgres.pool().begin_with(READ_COMMITTED).await?;
             let mut letters = 0;
-            // In the order in which a batch of a redrive takes its locks: none waits for the other.
+            // In the order in which a batch of a redrive takes its locks, so that they cannot
+            // deadlock.
             for statement in [FORGET_SELECTIONS, FORGET_LETTERS, FORGET_OUTCOMES] {
                 let query = sqlx::query(schema.sql(statement)).bind(event_id.as_str());
                 let changed = query.execute(&mut *transaction).await?.rows_affected();
@@ -44,12 +44,13 @@ impl DeadLetters {
         deleted.await.map_err(|source| QueryError::database("forget an event in", source))
     }
 
-    /// Deletes letters that were buried, and came into the archive, longer ago than this: at most
-    /// `batch` of them, the oldest first. Returns how many: fewer than `batch` when none is left.
+    /// Deletes dead letters that were dead-lettered, and archived, longer ago than this: at most
+    /// `batch` of them, the oldest first. Returns the number deleted: fewer than `batch` when no more
+    /// are left.
     ///
-    /// A letter that waits to be put back is deleted as well; its redrive skips it. Several may
-    /// prune at once: each takes other letters. Large batches hold locks and write ahead for long,
-    /// small ones cost a round trip each; 5,000 take some tens of milliseconds.
+    /// A dead letter that waits in a redrive is deleted as well, and the redrive skips it. Several
+    /// processes may prune at once: each deletes other rows. Large batches hold locks for long; small
+    /// ones cost a round trip each. 5,000 take some tens of milliseconds.
     ///
     /// # Errors
     ///
@@ -57,13 +58,13 @@ impl DeadLetters {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves open whether the batch was deleted.
+    /// After the future is dropped, the batch may or may not be deleted.
     pub async fn prune(&self, older_than: Duration, batch: u32) -> Result<u64, QueryError> {
         let deleted = self.delete_older(older_than, batch).await;
         deleted.map_err(|source| QueryError::database("prune", source))
     }
 
-    /// As [`prune`](Self::prune), for a sweep that meets the same errors at other tables.
+    /// As [`prune`](Self::prune), for the pruner, which has the same error type for all tables.
     pub(crate) async fn delete_older(
         &self,
         than: Duration,
@@ -84,8 +85,8 @@ const FORGET_SELECTIONS: &str =
     "UPDATE streamjobs.redrives SET selection = jsonb_set(selection, '{event_id}', '\"forgotten\"')
      WHERE selection ->> 'event_id' = $1";
 
-/// Both times count: a letter that came into the archive late, as after a long outage, is not
-/// deleted before somebody could see it.
+/// Both times count: a dead letter that was archived late, for example after a long outage, stays
+/// visible for the whole time.
 const PRUNE: &str = "DELETE FROM streamjobs.dead_letters WHERE id IN (
          SELECT id FROM streamjobs.dead_letters
          WHERE buried_at < now() - make_interval(secs => $1)

@@ -1,27 +1,27 @@
-//! What waits in the outbox.
+//! The number and age of the events in the outbox.
 
 use std::time::Duration;
 
 use crate::postgres::Postgres;
 
-/// What waits in the outbox, of all publishers and for all streams.
+/// The events waiting in the outbox, of all publishers and for all streams.
 ///
-/// The view `outbox_backlog` says it for each stream, and counts to the end.
+/// The view `outbox_backlog` has the figures for each stream, without an upper bound.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OutboxBacklog {
-    /// Events that wait, counted up to 10,000.
+    /// The number of waiting events, counted up to 10,000.
     pub events: u64,
     /// Whether there are more than were counted.
     pub more: bool,
-    /// How long the oldest has waited, by the database's clock; none when nothing waits.
+    /// How long the oldest event has waited, by the database's clock; `None` if no event waits.
     pub age: Option<Duration>,
-    /// Rows that will never be published, and are kept for somebody to look at; counted up to
+    /// The number of rows that cannot be published and are kept for inspection, counted up to
     /// 10,000.
     pub refused: u64,
 }
 
-/// Counts no further than what is bad enough.
+/// Reads the backlog, with a bound on how many rows are counted.
 pub(super) async fn load(postgres: &Postgres) -> Result<OutboxBacklog, sqlx::Error> {
     let (events, age, refused) =
         sqlx::query_as::<_, (i64, Option<f64>, i64)>(postgres.schema().sql(LOAD))
@@ -41,7 +41,8 @@ pub(super) async fn load(postgres: &Postgres) -> Result<OutboxBacklog, sqlx::Err
 
 const COUNTED_MAX: i64 = 10_000;
 
-/// The oldest row is the one with the lowest id, but for the moments that transactions overlap.
+/// The row with the lowest id counts as the oldest, which is right up to the overlap of concurrent
+/// transactions.
 const LOAD: &str = "SELECT
     (SELECT count(*) FROM (
         SELECT FROM streamjobs.outbox WHERE refused IS NULL LIMIT $1) AS waiting),

@@ -1,5 +1,4 @@
-//! Streams that took not all they were sent: for how long they are left alone, and what the answers
-//! for a batch mean for its rows.
+//! Streams that refuse events: their back-off, and what the replies to a batch mean for its rows.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -16,7 +15,7 @@ pub(super) struct OutboxRow {
     pub(super) event: EncodedEvent,
 }
 
-/// What is kept of a row while its event is on its way.
+/// What is needed from a row after its event was sent.
 #[derive(Debug)]
 pub(super) struct Sent {
     id: i64,
@@ -31,34 +30,34 @@ impl Sent {
         Self { id: row.id, stream, event_id, key: row.event.key().map(str::to_owned) }
     }
 
-    /// The answer of a server that has had longer than it is given: nothing is known of the event.
+    /// The result for a server that did not reply in time: the event may or may not be stored.
     pub(super) fn unanswered(&self) -> PublishError {
         PublishError::Unconfirmed {
             stream: self.stream.to_string(),
             event_id: self.event_id.clone(),
-            source: "no answer in time".into(),
+            source: "timed out".into(),
         }
     }
 }
 
-/// What the answers for a batch mean for its rows.
+/// What the replies to a batch mean for its rows.
 #[derive(Debug, Default)]
 pub(super) struct BatchOutcome {
-    /// Rows to forget: their events are stored.
+    /// Rows to delete: their events are stored.
     pub(super) stored: Vec<i64>,
-    /// Rows that can never be published here, and why.
+    /// Rows that this client cannot publish, and why.
     pub(super) refused: Vec<(i64, String)>,
-    /// Rows to try again.
+    /// The number of rows to retry.
     pub(super) left: usize,
-    /// How many were stored, by stream.
+    /// The number of stored events, by stream.
     pub(super) by_stream: HashMap<StreamName, u64>,
-    /// Streams that did not take all, with the first error of each.
+    /// Streams that refused events, with the first error of each.
     pub(super) failed: Vec<(StreamName, PublishError)>,
-    /// Streams that take events again.
+    /// Streams that failed before and accepted all events now.
     pub(super) recovered: Vec<StreamName>,
 }
 
-/// The streams in failing.
+/// The streams that refused events, until they accept all of a batch.
 #[derive(Debug, Default)]
 pub(super) struct FailingStreams {
     streams: HashMap<StreamName, FailingStream>,
@@ -71,23 +70,23 @@ struct FailingStream {
 }
 
 impl FailingStreams {
-    /// The streams that are left alone at present.
+    /// The streams in back-off now.
     pub(super) fn blocked(&self, now: Instant) -> Vec<String> {
         let blocked = self.streams.iter().filter(|(_, failing)| failing.until > now);
         blocked.map(|(stream, _)| stream.to_string()).collect()
     }
 
-    /// When the next of them is tried again.
+    /// The time until the first of them is retried.
     pub(super) fn next(&self, now: Instant) -> Option<Duration> {
         let waits = self.streams.values().map(|failing| failing.until);
         waits.filter_map(|until| until.checked_duration_since(now)).min()
     }
 
-    /// The rows to send now: all of them, but of a stream in trouble only the first of each key.
+    /// The rows to send now: all of them, but for a failing stream only the first row of each key.
     ///
-    /// What is sent in one go is not held up by the refusal of what is before it, so a server that
-    /// refuses some and takes some, as one at its memory limit does, would change the order. That
-    /// happens once, and then not before all was taken.
+    /// Events are sent in one request, and the refusal of one does not stop the next. A server that
+    /// refuses some and accepts some, as it can at its memory limit, would change the order of a key.
+    /// With one event per key, this cannot happen again while the stream is failing.
     pub(super) fn choose(&self, rows: Vec<OutboxRow>) -> Vec<OutboxRow> {
         if self.streams.is_empty() {
             return rows;
@@ -102,45 +101,46 @@ impl FailingStreams {
         rows.into_iter().filter(|row| first(row)).collect()
     }
 
-    /// What the answers, one for each row in the same order, mean.
+    /// Applies the replies, one for each row in the same order.
     ///
-    /// A row that was stored behind one of its key that was not stays, and is published again
-    /// behind it: so every event is followed by all that came after it.
+    /// A row that was stored after a refused row of its key is kept and published again later, so
+    /// that every event is followed by all later events of its key.
     pub(super) fn record(
         &mut self,
         sent: Vec<Sent>,
-        answers: impl IntoIterator<Item = Result<(), PublishError>>,
+        replies: impl IntoIterator<Item = Result<(), PublishError>>,
         now: Instant,
         random: f64,
     ) -> BatchOutcome {
         let mut outcome = BatchOutcome::default();
-        let mut held_up = HashSet::new();
+        let mut delayed = HashSet::new();
         let mut failed = BTreeMap::<String, (StreamName, PublishError)>::new();
         let mut streams = HashSet::new();
-        for (Sent { id, stream, key, .. }, answer) in sent.into_iter().zip(answers) {
+        for (Sent { id, stream, key, .. }, reply) in sent.into_iter().zip(replies) {
             streams.insert(stream.clone());
             let key = key.map(|key| (stream.clone(), key));
-            match answer {
-                Ok(()) if key.as_ref().is_some_and(|key| held_up.contains(key)) => {
+            match reply {
+                Ok(()) if key.as_ref().is_some_and(|key| delayed.contains(key)) => {
                     outcome.left += 1;
                 }
                 Ok(()) => {
                     outcome.stored.push(id);
                     *outcome.by_stream.entry(stream).or_default() += 1;
                 }
-                // Never sent, and never will be by this client.
+                // The client never sends an event that is too large.
                 Err(error @ PublishError::TooLarge { .. }) => {
                     outcome.refused.push((id, error.to_string()));
                 }
                 Err(error) => {
                     outcome.left += 1;
-                    held_up.extend(key);
+                    delayed.extend(key);
                     failed.entry(stream.to_string()).or_insert((stream, error));
                 }
             }
         }
-        let well = streams.into_iter().filter(|stream| !failed.contains_key(stream.as_str()));
-        outcome.recovered = well.filter(|stream| self.streams.remove(stream).is_some()).collect();
+        let healthy = streams.into_iter().filter(|stream| !failed.contains_key(stream.as_str()));
+        outcome.recovered =
+            healthy.filter(|stream| self.streams.remove(stream).is_some()).collect();
         outcome.failed = failed.into_values().collect();
         for (stream, _) in &outcome.failed {
             self.block(stream, now, random);
@@ -148,14 +148,14 @@ impl FailingStreams {
         outcome
     }
 
-    /// Whether a stream was well before it failed just now.
+    /// Whether this failure of a stream is its first in a row.
     pub(super) fn is_new(&self, stream: &StreamName) -> bool {
         self.streams.get(stream).is_none_or(|failing| failing.failures == 1)
     }
 
     fn block(&mut self, stream: &StreamName, now: Instant, random: f64) {
         if !self.streams.contains_key(stream) && self.streams.len() >= STREAMS_MAX {
-            // So many at once are the server's failing, and then the whole relay waits.
+            // With this many failing streams the server itself fails, and the whole relay backs off.
             return;
         }
         let failing =
@@ -194,12 +194,12 @@ mod tests {
         PublishError::TooLarge { stream, event_type, bytes: 2, bytes_max: 1 }
     }
 
-    fn settle(
+    fn record(
         failing: &mut FailingStreams,
         rows: &[OutboxRow],
-        answers: Vec<Result<(), PublishError>>,
+        replies: Vec<Result<(), PublishError>>,
     ) -> BatchOutcome {
-        failing.record(rows.iter().map(Sent::of).collect(), answers, Instant::now(), 1.0)
+        failing.record(rows.iter().map(Sent::of).collect(), replies, Instant::now(), 1.0)
     }
 
     fn ids(rows: &[OutboxRow]) -> Vec<i64> {
@@ -207,38 +207,38 @@ mod tests {
     }
 
     #[test]
-    fn what_is_stored_behind_a_refused_one_of_its_key_goes_again() {
+    fn an_event_stored_after_a_refused_one_of_its_key_is_published_again() {
         let mut failing = FailingStreams::default();
         let rows = [row(1, "a", "k"), row(2, "a", "k"), row(3, "a", "k"), row(4, "a", "l")];
-        let outcome = settle(&mut failing, &rows, vec![Ok(()), Err(refused()), Ok(()), Ok(())]);
+        let outcome = record(&mut failing, &rows, vec![Ok(()), Err(refused()), Ok(()), Ok(())]);
         assert_eq!((outcome.stored, outcome.left), (vec![1, 4], 2));
         assert_eq!(outcome.failed.len(), 1);
     }
 
     #[test]
-    fn what_has_no_key_or_another_stream_is_held_up_by_nobody() {
+    fn events_without_a_key_or_of_other_streams_are_not_delayed() {
         let mut failing = FailingStreams::default();
         let rows = [row(1, "a", ""), row(2, "a", ""), row(3, "a", "k"), row(4, "b", "k")];
         let outcome =
-            settle(&mut failing, &rows, vec![Err(refused()), Ok(()), Err(refused()), Ok(())]);
+            record(&mut failing, &rows, vec![Err(refused()), Ok(()), Err(refused()), Ok(())]);
         assert_eq!((outcome.stored, outcome.left), (vec![2, 4], 2));
         assert_eq!(failing.blocked(Instant::now()), ["a"]);
     }
 
     #[test]
-    fn a_stream_in_trouble_gets_one_event_of_each_key_until_it_takes_all() {
+    fn a_failing_stream_gets_one_event_of_each_key_until_it_accepts_all() {
         let mut failing = FailingStreams::default();
         let rows = || vec![row(1, "a", "k"), row(2, "a", "k"), row(3, "a", ""), row(4, "b", "k")];
         assert_eq!(ids(&failing.choose(rows())), [1, 2, 3, 4]);
-        settle(&mut failing, &rows()[..1], vec![Err(refused())]);
+        record(&mut failing, &rows()[..1], vec![Err(refused())]);
         assert_eq!(ids(&failing.choose(rows())), [1, 3, 4]);
-        let outcome = settle(&mut failing, &rows()[..1], vec![Ok(())]);
+        let outcome = record(&mut failing, &rows()[..1], vec![Ok(())]);
         assert_eq!(outcome.recovered, [stream("a")]);
         assert_eq!(ids(&failing.choose(rows())), [1, 2, 3, 4]);
     }
 
     #[test]
-    fn a_stream_is_left_alone_for_longer_with_each_failure() {
+    fn the_back_off_of_a_stream_grows_with_each_failure() {
         let mut failing = FailingStreams::default();
         let now = Instant::now();
         let mut waits = Vec::new();
@@ -253,21 +253,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_large_is_put_away_and_holds_nobody_up() {
+    fn an_event_that_is_too_large_is_refused_and_delays_no_other() {
         let mut failing = FailingStreams::default();
         let rows = [row(1, "a", "k"), row(2, "a", "k")];
-        let outcome = settle(&mut failing, &rows, vec![Err(too_large()), Ok(())]);
+        let outcome = record(&mut failing, &rows, vec![Err(too_large()), Ok(())]);
         assert_eq!(outcome.stored, [2]);
         assert_eq!(outcome.refused.len(), 1);
         assert!(outcome.failed.is_empty() && failing.blocked(Instant::now()).is_empty());
     }
 
     #[test]
-    fn the_streams_in_trouble_are_bounded() {
+    fn the_number_of_failing_streams_is_bounded() {
         let mut failing = FailingStreams::default();
         for number in 0..STREAMS_MAX + 5 {
             let rows = [row(1, &format!("s-{number}"), "")];
-            settle(&mut failing, &rows, vec![Err(refused())]);
+            record(&mut failing, &rows, vec![Err(refused())]);
         }
         assert_eq!(failing.streams.len(), STREAMS_MAX);
     }

@@ -1,4 +1,4 @@
-//! One round of the relay: elected, find rows, publish them, forget them.
+//! One round of the relay: be elected, find rows, publish their events, delete the rows.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use crate::postgres::Postgres;
 use crate::schema::READ_COMMITTED;
 use crate::{fault, metrics, text};
 
-/// Moves rows to their streams.
+/// Moves events from the outbox to their streams.
 #[derive(Debug)]
 pub(super) struct OutboxMover {
     postgres: Postgres,
@@ -22,31 +22,31 @@ pub(super) struct OutboxMover {
     failing: FailingStreams,
 }
 
-/// What came of a round.
+/// The result of a round.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Round {
-    /// Another relay is at work.
+    /// Another relay was elected.
     pub(super) elsewhere: bool,
-    /// Rows whose events were stored and that are gone.
+    /// Rows whose events were stored; the rows are deleted.
     pub(super) stored: usize,
-    /// Rows to try again.
+    /// Rows to retry.
     pub(super) left: usize,
-    /// Rows that can never be published.
+    /// Rows that cannot be published.
     pub(super) refused: usize,
-    /// Streams that did not take all.
+    /// Streams that refused events.
     pub(super) failed: usize,
-    /// There is more to do at once.
+    /// Another round can move more at once.
     pub(super) more: bool,
 }
 
 impl Round {
-    /// Whether nothing goes, rather than one stream.
+    /// Whether the server as a whole fails, rather than one stream.
     pub(super) fn is_stuck(&self) -> bool {
         self.stored == 0 && self.failed > 1
     }
 }
 
-/// What was found, in the order of the ids.
+/// The rows of a batch, in the order of their ids.
 #[derive(Default)]
 struct OutboxBatch {
     rows: Vec<OutboxRow>,
@@ -59,28 +59,28 @@ impl OutboxMover {
         Self { postgres, client, batch, failing: FailingStreams::default() }
     }
 
-    /// When a stream is tried again that is left alone at present.
+    /// The time until a stream is retried that is in back-off now.
     pub(super) fn next(&self) -> Option<Duration> {
         self.failing.next(Instant::now())
     }
 
-    /// Moves at most a batch.
+    /// Moves at most one batch.
     ///
-    /// The whole round is one transaction with a lock that ends with it, so no two relays move the
-    /// same rows. One that hangs loses its transaction, and the lock, to the server's limit on idle
-    /// transactions; it looks at the time before it sends, so that it does not send what its
-    /// successor has sent. What it sent and could not forget is sent again.
+    /// The whole round is one transaction, and its lock ends with it, so no two relays move the same
+    /// rows. A relay that hangs loses its transaction and the lock through the server's limit on
+    /// idle transactions. It checks the time before it publishes, so that it does not publish what
+    /// its successor has published. Events whose rows could not be deleted are published again.
     pub(super) async fn round(&mut self) -> Result<Round, sqlx::Error> {
         fault::within(ROUND_MAX, self.attempt()).await
     }
 
     async fn attempt(&mut self) -> Result<Round, sqlx::Error> {
-        // Under any other isolation the rows would be those of before the election.
+        // At another isolation level the rows would be those from before the election.
         let mut transaction = self.postgres.pool().begin_with(READ_COMMITTED).await?;
         match self.within(&mut transaction).await {
             Ok(round) => transaction.commit().await.map(|()| round),
             Err(error) => {
-                // At once, and not when the pool comes to it: the next round needs the lock.
+                // Now, rather than when the pool gets to it: the next round needs the lock.
                 let _ = transaction.rollback().await;
                 Err(error)
             }
@@ -102,10 +102,10 @@ impl OutboxMover {
         let mut outcome = self.publish(rows).await;
         outcome.refused.extend(unreadable);
         for (_, why) in &mut outcome.refused {
-            // It may name what stands in the row, which need not be text that a column takes.
+            // The text may quote the row, which may contain characters that a column refuses.
             *why = text::plain(why, WHY_BYTES_MAX);
         }
-        self.forget(transaction, &outcome).await?;
+        self.update_rows(transaction, &outcome).await?;
         self.report(&outcome);
         Ok(Round {
             elsewhere: false,
@@ -117,7 +117,7 @@ impl OutboxMover {
         })
     }
 
-    /// Whether this relay is the one that works, until the transaction ends.
+    /// Whether this relay is elected, until the transaction ends.
     async fn elect(&self, transaction: &mut PgConnection) -> Result<bool, sqlx::Error> {
         sqlx::query_scalar(ELECT)
             .bind(["streamjobs:outbox:", self.postgres.schema().as_str()].concat())
@@ -150,14 +150,15 @@ impl OutboxMover {
     async fn publish(&mut self, rows: Vec<OutboxRow>) -> BatchOutcome {
         let sent = rows.iter().map(Sent::of).collect::<Vec<_>>();
         let events = rows.into_iter().map(|row| row.event).collect();
-        let answers = match timeout(PUBLISH_MAX, self.client.publish_encoded(events)).await {
-            Ok(answers) => answers.into_iter().map(|answer| answer.map(drop)).collect(),
+        let replies = match timeout(PUBLISH_MAX, self.client.publish_encoded(events)).await {
+            Ok(replies) => replies.into_iter().map(|reply| reply.map(drop)).collect(),
             Err(_) => sent.iter().map(|sent| Err(sent.unanswered())).collect::<Vec<_>>(),
         };
-        self.failing.record(sent, answers, Instant::now(), fastrand::f64())
+        self.failing.record(sent, replies, Instant::now(), fastrand::f64())
     }
 
-    async fn forget(
+    /// Deletes the rows whose events were stored, and marks those that cannot be published.
+    async fn update_rows(
         &self,
         transaction: &mut PgConnection,
         outcome: &BatchOutcome,
@@ -187,21 +188,21 @@ impl OutboxMover {
                     %stream,
                     error = %error,
                     cause,
-                    "events of the outbox are not taken by their stream; trying again"
+                    "the stream refused events from the outbox; retrying"
                 );
             }
         }
         for stream in &outcome.recovered {
-            tracing::info!(%stream, "events of the outbox are taken by their stream again");
+            tracing::info!(%stream, "the stream accepts events from the outbox again");
         }
         for (row, why) in &outcome.refused {
             metrics::outbox_refused();
-            tracing::error!(row, why, "a row of the outbox can never be published; it is kept");
+            tracing::error!(row, why, "cannot publish a row of the outbox; it is kept as refused");
         }
     }
 }
 
-/// The event of a row, or why it has none; the text shows nothing of the row.
+/// The event of a row, or why the row is not an event. The text quotes nothing from the payload.
 fn read(row: &PgRow) -> Result<EncodedEvent, String> {
     let shape = |_| "its fields are not arrays of one dimension without NULL".to_owned();
     let stream = row.try_get::<String, _>(2).map_err(shape)?;
@@ -213,19 +214,19 @@ fn read(row: &PgRow) -> Result<EncodedEvent, String> {
     EncodedEvent::from_parts(stream, fields).map_err(|error| error.to_string())
 }
 
-/// Longer than anything in it may take.
+/// Longer than the steps of a round may take together.
 const ROUND_MAX: Duration = Duration::from_secs(90);
-/// From the election to the sending. With [`PUBLISH_MAX`] well below the limit on idle transactions
-/// of [`ELECT`].
+/// The longest time from the election to the start of publishing. Together with [`PUBLISH_MAX`] it
+/// stays well below the limit on idle transactions that [`ELECT`] sets.
 const SEND_WITHIN: Duration = Duration::from_secs(10);
 const PUBLISH_MAX: Duration = Duration::from_secs(15);
-/// More of a reason is not stored.
+/// The stored reason is cut to this length.
 const WHY_BYTES_MAX: usize = 1_000;
-/// What is in memory at once, but for a single event that is larger.
+/// The payloads in memory at once; a single larger event is moved alone.
 const BATCH_BYTES_MAX: i64 = 8 * 1024 * 1024;
 
-/// Limits that replace a relay that hangs, and plans that do not depend on statistics: those of a
-/// queue are of another time, and a scan over all of it is never right.
+/// Sets limits so that a relay that hangs is replaced, and turns off plans that depend on statistics:
+/// those of a queue are outdated, and a scan of the whole table is never right.
 const ELECT: &str = "SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0)),
     set_config('idle_in_transaction_session_timeout', '30s', true),
     set_config('statement_timeout', '20s', true),
@@ -235,8 +236,8 @@ const ELECT: &str = "SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0)),
     set_config('enable_mergejoin', 'off', true),
     set_config('jit', 'off', true)";
 
-/// The oldest rows of all streams but those that are left alone, however many of theirs stand
-/// before: each stream is looked up in the index by itself.
+/// The oldest rows of all streams that are not in back-off. Each stream is searched in the index by
+/// itself, so the rows of a stream in back-off are not read, however many there are.
 const FIND: &str = "WITH RECURSIVE streams (stream) AS (
         (SELECT o.stream FROM streamjobs.outbox o WHERE o.refused IS NULL
          ORDER BY o.stream LIMIT 1)

@@ -1,4 +1,4 @@
-//! Listening for what publishers notify.
+//! Listening for the notifications of publishers.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,8 +8,10 @@ use sqlx::PgPool;
 use sqlx::postgres::PgListener;
 use tokio::time::sleep;
 
-/// A listening connection, as long as there is one. Nothing depends on it but how soon, so a pool
-/// that has no second connection keeps its only one for moving.
+/// A connection that listens for notifications, opened when needed.
+///
+/// Notifications only save time: the relay polls as well. So with a pool of one connection it does
+/// not listen, and uses the connection to move events.
 pub(super) struct NotifyListener {
     pool: PgPool,
     listener: Option<PgListener>,
@@ -20,30 +22,30 @@ impl NotifyListener {
         Self { pool, listener: None }
     }
 
-    /// Waits until something may have been published. Returns once when it begins to listen, too:
-    /// what was committed before that is not told. Where it cannot listen it returns after a moment.
+    /// Waits until something may have been published.
     ///
-    /// Cancel safe.
+    /// It also returns when it starts to listen, since commits before that send no notification to
+    /// it, and a second after it failed to listen. Cancel safe.
     pub(super) async fn notified(&mut self) {
         if self.pool.options().get_max_connections() < 2 {
             return std::future::pending().await;
         }
-        let heard = match &mut self.listener {
-            Some(listener) => listener.try_recv().await.map(|heard| heard.is_some()),
+        let received = match &mut self.listener {
+            Some(listener) => listener.try_recv().await.map(|received| received.is_some()),
             None => listen(&self.pool).await.map(|listener| {
                 self.listener = Some(listener);
                 true
             }),
         };
-        if !matches!(heard, Ok(true)) {
-            let error = heard.err().map(|error| error.to_string());
-            tracing::debug!(error, "not told of what is published; looking instead");
+        if !matches!(received, Ok(true)) {
+            let error = received.err().map(|error| error.to_string());
+            tracing::debug!(error, "cannot listen for notifications; polling the outbox instead");
             self.close();
             sleep(RELISTEN_AFTER).await;
         }
     }
 
-    /// Takes what has been told until now, which is about what is looked for next.
+    /// Discards the notifications received so far: the next round finds their events.
     pub(super) fn drain(&mut self) {
         let Some(listener) = &mut self.listener else { return };
         for _ in 0..DRAINED_MAX {
@@ -55,7 +57,8 @@ impl NotifyListener {
         }
     }
 
-    /// Stops listening: the server keeps what nobody takes, for everybody.
+    /// Stops listening. A listener that does not read would make the server's notification queue
+    /// grow, which all of its databases share.
     pub(super) fn close(&mut self) {
         self.listener = None;
     }
@@ -71,17 +74,17 @@ impl fmt::Debug for NotifyListener {
 
 async fn listen(pool: &PgPool) -> Result<PgListener, sqlx::Error> {
     let mut listener = PgListener::connect_with(pool).await?;
-    // A loss is to be seen, so that what was not told meanwhile is looked for.
+    // A lost connection must be reported, since notifications may have been missed meanwhile.
     listener.eager_reconnect(false);
     listener.listen(CHANNEL).await?;
     Ok(listener)
 }
 
-/// How long to wait before trying to listen again.
+/// How long to wait before listening again after a failure.
 const RELISTEN_AFTER: Duration = Duration::from_secs(1);
-/// More is drained in the next round.
+/// The rest is discarded in the next round.
 const DRAINED_MAX: usize = 10_000;
-/// What publishers notify.
+/// The channel that publishers notify.
 const CHANNEL: &str = "streamjobs_outbox";
 
 #[cfg(test)]
@@ -90,7 +93,7 @@ mod tests {
     use super::CHANNEL;
 
     #[test]
-    fn relays_listen_to_what_publishers_notify() {
+    fn relays_listen_on_the_channel_that_publishers_notify() {
         assert!(INSERT_AND_NOTIFY.contains(&format!("pg_notify('{CHANNEL}'")));
     }
 }

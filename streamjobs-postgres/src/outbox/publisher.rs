@@ -1,4 +1,4 @@
-//! Events that are published by the commit of a transaction.
+//! Publishing events by the commit of a transaction.
 
 use std::fmt;
 
@@ -10,11 +10,11 @@ use thiserror::Error;
 use super::backlog::{self, OutboxBacklog};
 use crate::postgres::Postgres;
 
-/// Publishes events inside of the caller's transaction: they are published if it commits, and never
-/// if it does not.
+/// Publishes events inside the caller's transaction: they are published if it commits, and never if
+/// it rolls back.
 ///
-/// An event is written into the table `outbox`; a [`Relay`](super::Relay) moves it to its stream,
-/// under the event id that it has from the beginning. No Redis server is needed for writing.
+/// An event is written into the table `outbox`. A [`Relay`](super::Relay) moves it to its stream,
+/// under the event id that it was written with. Writing needs no Redis server.
 ///
 /// ```no_run
 /// # use serde::{Deserialize, Serialize};
@@ -39,20 +39,20 @@ use crate::postgres::Postgres;
 /// # }
 /// ```
 ///
-/// On a connection without a transaction each call commits by itself, which is allowed: the event
-/// is then published whatever comes later.
+/// On a connection without a transaction, each call commits by itself: the event is published
+/// whatever happens afterwards.
 ///
 /// # Order
 ///
 /// Events with one key reach their stream in the order in which they were written, as far as that
-/// is defined: within one transaction, and between transactions of which one began to publish after
-/// the other had committed, as they do when both lock the row that the key stands for first.
+/// order is defined: within one transaction, and between two transactions if one begins to publish
+/// after the other has committed. Lock the row that the key stands for first to get that order.
 ///
 /// # Delivery
 ///
-/// At least once, as everything: when the relay, the server or the database fails between storing
-/// an event in its stream and forgetting its row, it is stored again under the same event id, which
-/// guarded handlers notice.
+/// At least once. If the relay, Redis or the database fails after an event was stored in its stream
+/// and before its row was deleted, the event is stored again under the same event id. Guarded
+/// handlers skip the duplicate.
 #[derive(Clone)]
 pub struct Publisher {
     postgres: Postgres,
@@ -63,22 +63,22 @@ pub struct Publisher {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum PublishInError {
-    /// The event cannot be published at all. The transaction is as it was.
+    /// The event cannot be published at all. The transaction is unchanged.
     #[error(transparent)]
     Event(#[from] PublishError),
     /// The database refused, or could not be reached. The transaction can only be rolled back.
-    #[error("cannot write into the outbox of schema {schema}")]
+    #[error("cannot write to the outbox of schema {schema}")]
     Database {
         /// The schema.
         schema: String,
-        /// What the database said.
+        /// The error of the database.
         #[source]
         source: sqlx::Error,
     },
 }
 
 impl Postgres {
-    /// Publishes inside of transactions.
+    /// A publisher that writes events inside transactions.
     #[must_use]
     pub fn publisher(&self) -> Publisher {
         Publisher { postgres: self.clone(), notify: true }
@@ -86,11 +86,11 @@ impl Postgres {
 }
 
 impl Publisher {
-    /// Does not tell the relay of what was written: it comes upon it when it looks the next time,
-    /// which by default is within a second.
+    /// Sends no notification to the relay, which then finds the events at its next poll: within a
+    /// second by default.
     ///
-    /// The server lets transactions that notify commit one after the other, across all of a
-    /// database cluster. Where very many commit at once, this costs less than it delays.
+    /// Postgres serializes the commits of transactions that notify, across the whole database
+    /// cluster. Use this where that limits the commit rate.
     #[must_use]
     pub fn without_notify(self) -> Self {
         Self { notify: false, ..self }
@@ -98,16 +98,17 @@ impl Publisher {
 
     /// Publishes an event to its own stream, under a new event id.
     ///
-    /// Takes whatever is a connection within: `&mut transaction`, or the `&mut Once` of a handler.
-    /// Within a handler the event belongs to the trace of the job.
+    /// The connection may be `&mut transaction` or the `&mut Once` of a handler. Within a handler,
+    /// the event belongs to the trace of the job.
     ///
     /// # Errors
     ///
-    /// When the event cannot be written (larger than 1 MiB, say), and when the database refuses.
+    /// When the event is invalid (larger than 1 MiB, for example), and when the database refuses or
+    /// cannot be reached.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves open whether the event is in the transaction: roll it back.
+    /// After the future is dropped, the transaction may or may not contain the event: roll it back.
     pub async fn publish_in<E: Event>(
         &self,
         connection: &mut PgConnection,
@@ -118,7 +119,7 @@ impl Publisher {
 
     /// Publishes an event to its own stream, under the caller's own event id.
     ///
-    /// Publishing twice under one id stores two entries; guarded handlers do their work once.
+    /// Publishing twice under one id stores two entries. Guarded handlers do their work once.
     ///
     /// # Errors
     ///
@@ -136,7 +137,7 @@ impl Publisher {
         self.publish_one(connection, EncodedEvent::with_id(event, id)?).await
     }
 
-    /// Publishes an event to another stream than its own, such as one of several for each tenant.
+    /// Publishes an event to another stream than its own, for example one per tenant.
     ///
     /// # Errors
     ///
@@ -158,7 +159,7 @@ impl Publisher {
 
     /// Publishes many events, in their order and each under a new event id: all or none.
     ///
-    /// No events make no call.
+    /// Without events, it sends nothing to the database.
     ///
     /// # Errors
     ///
@@ -182,12 +183,12 @@ impl Publisher {
         Ok(events.into_iter().map(|event| event.event_id().clone()).collect())
     }
 
-    /// Publishes events that were written before: of several types, for several streams, or with
-    /// the limit and the trace of a client ([`Client::encode`](streamjobs::Client::encode)).
+    /// Publishes encoded events: of several types, for several streams, or with the size limit and
+    /// the trace of a client ([`Client::encode`](streamjobs::Client::encode)).
     ///
     /// # Errors
     ///
-    /// When the database refuses.
+    /// When the database refuses or cannot be reached.
     ///
     /// # Cancel safety
     ///
@@ -209,7 +210,7 @@ impl Publisher {
         Ok(())
     }
 
-    /// What waits in the outbox, of all publishers.
+    /// The number and age of the events in the outbox, of all publishers.
     ///
     /// # Errors
     ///
@@ -260,7 +261,8 @@ impl fmt::Debug for Publisher {
     }
 }
 
-/// Events as the statement takes them: the fields of all in one row, and where those of each are.
+/// Events as the statement takes them: the fields of all events in one array, and where the fields
+/// of each event begin and end.
 #[derive(Default)]
 struct Rows<'e> {
     streams: Vec<&'e str>,
@@ -273,7 +275,7 @@ struct Rows<'e> {
 
 impl<'e> Rows<'e> {
     fn of(events: &'e [EncodedEvent]) -> Self {
-        // A step has far fewer fields than this type can count.
+        // The fields of one statement are limited to far fewer.
         let place = |fields: usize| i32::try_from(fields).unwrap_or(i32::MAX);
         let mut rows = Self::default();
         for event in events {
@@ -290,7 +292,7 @@ impl<'e> Rows<'e> {
     }
 }
 
-/// How many of the events go in one statement: at least one.
+/// How many of the events one statement takes: at least one.
 fn step_length(events: &[EncodedEvent]) -> usize {
     let (mut fields, mut bytes) = (0, 0);
     let fits = |event: &&EncodedEvent| {
@@ -311,13 +313,13 @@ macro_rules! insert {
     };
 }
 
-/// Ids are given in the order of the events.
+/// Assigns ids in the order of the events.
 const INSERT: &str = insert!();
 /// The notification goes out with the commit, once for each transaction.
 pub(super) const INSERT_AND_NOTIFY: &str =
     concat!("WITH written AS (", insert!(), ") SELECT pg_notify('streamjobs_outbox', '')");
 
-/// The server walks over what is before a slice, for each slice.
+/// Bounded because the server scans the array from its beginning for each slice.
 const STEP_FIELDS_MAX: usize = 2_000;
 const STEP_BYTES_MAX: usize = 8 * 1024 * 1024;
 
@@ -335,14 +337,14 @@ mod tests {
     }
 
     #[test]
-    fn a_step_is_bounded_in_fields_and_bytes_and_never_empty() {
+    fn a_statement_is_bounded_in_fields_and_bytes_and_never_empty() {
         assert_eq!(step_length(&vec![event(1); 1_000]), STEP_FIELDS_MAX / 3);
         assert_eq!(step_length(&vec![event(STEP_BYTES_MAX / 4); 9]), 3);
         assert_eq!(step_length(&[event(STEP_BYTES_MAX * 2), event(1)]), 1);
     }
 
     #[test]
-    fn the_fields_of_each_event_are_found_again() {
+    fn the_bounds_select_the_fields_of_each_event() {
         let events = [event(1), event(2)];
         let rows = Rows::of(&events);
         assert_eq!((rows.firsts, rows.lasts), (vec![1, 4], vec![3, 6]));

@@ -25,20 +25,22 @@ use crate::{backoff, fault, metrics};
 /// # }
 /// ```
 ///
-/// Give it to every process: one of them moves, elected anew for each batch, and the others take
-/// over within [`poll`](Self::poll) when it dies. Events of one key keep their order; what a stream
-/// does not take is tried again, with a back-off up to 5 s, and holds no other stream up.
+/// Give it to every process. One relay at a time moves events, elected for each batch, and another
+/// one continues within [`poll`](Self::poll) if that process dies. Events of one key keep their
+/// order. Events that a stream refuses are retried, with a back-off of up to 5 s, and delay no other
+/// stream.
 ///
-/// It holds one connection of the pool while it moves a batch, and one to be notified on while it is
-/// the one that works: not from a pool of one connection, and not after a round that failed. Behind a pooler that lends connections for one transaction it is not
-/// notified, and looks every `poll`.
+/// It uses one connection of the pool while it moves a batch. The relay that is elected uses a second
+/// one to listen for notifications, unless the pool has only one connection or the last round failed.
+/// Behind a pooler that assigns connections per transaction no notifications arrive, and the relay
+/// polls.
 ///
 /// # Delivery
 ///
-/// At least once, under the event id from publishing: see [`Publisher`](super::Publisher). The order of a key can show
-/// once when a server refuses an event and takes a later one that was sent with it, as at its memory
-/// limit: the later one is then stored again behind the refused one, so that every event is still
-/// followed by all that came after it.
+/// At least once, under the event id from publishing: see [`Publisher`](super::Publisher). If a
+/// server refuses an event and accepts a later one of the same key from the same batch, as it can at
+/// its memory limit, then the later event is stored again behind the refused one. Every event is
+/// still followed by all later events of its key.
 #[derive(Clone, Debug)]
 #[must_use = "a relay moves nothing before it is given to a runtime"]
 pub struct Relay {
@@ -49,21 +51,21 @@ pub struct Relay {
 
 /// What a [sweep](Relay::sweep) did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[must_use = "events may have been left"]
+#[must_use = "some events may not have been moved"]
 #[non_exhaustive]
 pub struct Relayed {
-    /// Events that are stored in their streams now.
+    /// Events that were stored in their streams.
     pub events: u64,
-    /// Events that a stream did not take, and that will be tried again.
+    /// Events that a stream refused and that will be retried.
     pub left: u64,
-    /// Rows that can never be published. They stay, with the reason in the column `refused`.
+    /// Rows that cannot be published. They stay, with the reason in the column `refused`.
     pub refused: u64,
-    /// Whether another relay was at work, which moves the rest.
+    /// Whether another relay is working on the outbox. It moves the rest.
     pub elsewhere: bool,
 }
 
 impl Postgres {
-    /// Moves what was published inside of transactions to its streams, with the default settings.
+    /// A relay that moves events from the outbox to their streams, with the default settings.
     pub fn relay(&self) -> Relay {
         Relay { postgres: self.clone(), batch: 500, poll: Duration::from_secs(1) }
     }
@@ -72,34 +74,36 @@ impl Postgres {
 impl Relay {
     /// How many events are moved in one transaction: 500 by default, from 1 to 10,000.
     ///
-    /// Few cost a commit for few events. Many are stored again when something fails in between. At
-    /// most 8 MiB are moved at once in any case.
+    /// A small batch costs a commit for few events. A large one means that more events are stored
+    /// twice after a failure. A batch has at most 8 MiB in any case.
     pub fn batch(mut self, events: u32) -> Self {
         self.batch = events;
         self
     }
 
-    /// How often it looks without being notified: every second by default, from 10 ms to an hour.
+    /// How often the relay reads the outbox without a notification: every second by default, from
+    /// 10 ms to an hour.
     ///
-    /// It bounds how late an event of a [quiet](super::Publisher::without_notify) publisher can be, and how soon
-    /// another process takes over from one that died.
+    /// It bounds the delay of events that were published
+    /// [without notification](super::Publisher::without_notify), and the time until another process
+    /// continues after a crash.
     pub fn poll(mut self, interval: Duration) -> Self {
         self.poll = interval;
         self
     }
 
-    /// Moves what there is now and returns: for programs without a runtime, such as one that is run
-    /// by a timer.
+    /// Moves the waiting events once and returns: for programs without a runtime, such as a
+    /// scheduled command.
     ///
     /// # Errors
     ///
-    /// When the database refuses or cannot be reached. What was moved before that is moved. A server
-    /// that takes nothing is no error: see [`Relayed::left`].
+    /// When the database refuses or cannot be reached. Events of earlier batches stay moved. A Redis
+    /// server that refuses events is not an error: see [`Relayed::left`].
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves open which events of the batch in hand are stored: they are stored
-    /// again.
+    /// After the future is dropped, events of the current batch may be stored and their rows still
+    /// exist: those are stored again.
     pub async fn sweep(&self, client: &Client) -> Result<Relayed, sqlx::Error> {
         let mut mover = OutboxMover::new(self.postgres.clone(), client.clone(), self.batch.max(1));
         let mut relayed = Relayed::default();
@@ -148,21 +152,21 @@ impl Service for Relay {
     }
 }
 
-/// A relay at work.
+/// The running service.
 struct Running {
     poll: Duration,
     mover: OutboxMover,
     listener: NotifyListener,
     postgres: Postgres,
     measured: Option<Instant>,
-    /// Rounds in a row in which nothing went.
+    /// Rounds in a row in which no event was moved.
     failures: u32,
 }
 
-/// What to do between two rounds.
+/// The wait between two rounds.
 enum Wait {
     Nothing,
-    /// For what is published, at most so long.
+    /// For a notification, at most this long.
     Notified(Duration),
     For(Duration),
 }
@@ -170,7 +174,8 @@ enum Wait {
 impl Running {
     async fn run(mut self, context: ServiceContext) {
         loop {
-            // A round that began before the stop may have looked before the last jobs published.
+            // A round that began before the stop may have read the outbox before the last jobs
+            // published.
             let is_last = context.stop().is_cancelled();
             self.listener.drain();
             let round = self.mover.round().await;
@@ -201,9 +206,9 @@ impl Running {
             Err(error) => {
                 metrics::database_error(NAME);
                 if self.failures == 0 {
-                    tracing::warn!(error = %error, "the outbox cannot be moved; trying again");
+                    tracing::warn!(error = %error, "cannot relay the outbox; retrying");
                 }
-                // Where connections are what is missing, this one is for moving.
+                // If the pool has run out of connections, this frees one for moving events.
                 self.listener.close();
                 self.failures = self.failures.saturating_add(1);
                 Wait::For(backoff::delay(self.failures, fastrand::f64()))
@@ -214,12 +219,12 @@ impl Running {
             }
             Ok(round) => {
                 if self.failures > 0 {
-                    tracing::info!("the outbox is moved again");
+                    tracing::info!("the outbox is relayed again");
                 }
                 self.failures = 0;
                 if round.elsewhere {
-                    // The one that works is notified, too; and whoever does not take what it is
-                    // told holds up the server's queue of notifications.
+                    // The elected relay listens. A listener here that does not read would make the
+                    // server's notification queue grow.
                     self.listener.close();
                     return Wait::For(self.poll);
                 }
@@ -231,7 +236,7 @@ impl Running {
         }
     }
 
-    /// Every process says the same of the outbox, so that none goes on with an old figure.
+    /// Sets the gauges, in every process, so that no process keeps exporting an old figure.
     async fn measure(&mut self) {
         if self.measured.is_some_and(|measured| measured.elapsed() < MEASURE) {
             return;
@@ -241,7 +246,7 @@ impl Running {
             Ok(backlog) => {
                 metrics::outbox_backlog(backlog.events, backlog.age.unwrap_or_default());
             }
-            Err(error) => tracing::debug!(error = %error, "the outbox cannot be measured"),
+            Err(error) => tracing::debug!(error = %error, "cannot count the events in the outbox"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Which rows of the guard may go, by what their groups have not finished.
+//! Which guard rows may be deleted, by the oldest unfinished entry of their groups.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, SystemTime};
@@ -9,10 +9,10 @@ use streamjobs::stream::{OldestUnfinished, StreamError};
 
 use crate::time::Timestamp;
 
-/// From when on the rows of each group stay. Asked once for each, and good for one sweep.
+/// The bound of each group, cached for one sweep: rows as old as that stay.
 #[derive(Debug, Default)]
 pub(super) struct Bounds {
-    /// Groups and streams that the runtime works for.
+    /// Groups and streams that this runtime serves.
     served: HashSet<Names>,
     known: HashMap<Names, Bound>,
 }
@@ -22,11 +22,11 @@ type Names = (String, String);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Bound {
-    /// Nothing is left to do.
+    /// The group has finished everything.
     Open,
-    /// Something published then is left to do.
+    /// The oldest unfinished entry was published at this time.
     Unfinished(SystemTime),
-    /// Nobody could tell.
+    /// Redis did not say.
     Unknown,
 }
 
@@ -36,7 +36,7 @@ impl Bounds {
         Self { served: served.iter().map(names).collect(), known: HashMap::new() }
     }
 
-    /// Before when rows of the group may go, of those that are old enough; none where none may.
+    /// The time before which rows of the group may be deleted, at most `old`; `None` if all stay.
     pub(super) async fn before(
         &mut self,
         client: &Client,
@@ -59,9 +59,9 @@ impl Bounds {
 }
 
 impl Bound {
-    /// An event whose row was written before the oldest unfinished entry was published was
-    /// published before that, too: none of its own entries is left. The row's time is the
-    /// database's, the entry's is the server's.
+    /// If a row was written before the oldest unfinished entry was published, then its event was
+    /// published before that as well, and the group has finished all of its entries. The row's time
+    /// is from the database's clock, the entry's from the Redis server's.
     fn before(self, old: SystemTime) -> Option<SystemTime> {
         match self {
             Self::Open => Some(old),
@@ -72,19 +72,19 @@ impl Bound {
 }
 
 async fn query_bound(client: &Client, group: &str, stream: &str, served: bool) -> Bound {
-    // What nothing can be called delivers nothing.
+    // A name that is invalid has no stream or group behind it, and so delivers nothing.
     let Ok(queue) = client.stream(stream) else { return Bound::Open };
     let Ok(queue) = queue.group(group) else { return Bound::Open };
     match queue.oldest_unfinished().await {
         Ok(OldestUnfinished { complete: false, .. }) => {
-            tracing::warn!(stream, group, "old rows stay: very many failed jobs wait");
+            tracing::warn!(stream, group, "old guard rows kept: too many retries to read them all");
             Bound::Unknown
         }
         Ok(OldestUnfinished { published: None, .. }) => Bound::Open,
         Ok(OldestUnfinished { published: Some(entry), .. }) => {
             Bound::Unfinished(Timestamp::from_millis(entry.milliseconds()).0)
         }
-        // It was given up, unless it is one that a runtime is about to make again.
+        // The group was removed, unless this runtime serves it and is about to recreate it.
         Err(StreamError::Missing { .. } | StreamError::GroupMissing { .. }) if !served => {
             Bound::Open
         }
@@ -94,14 +94,14 @@ async fn query_bound(client: &Client, group: &str, stream: &str, served: bool) -
                 stream,
                 group,
                 error,
-                "old rows stay: the server does not say what is unfinished"
+                "old guard rows kept: cannot read the oldest unfinished entry"
             );
             Bound::Unknown
         }
     }
 }
 
-/// How far the clocks of database and server may be apart.
+/// The greatest difference between the clocks of the database and the Redis server.
 const CLOCKS_APART_MAX: Duration = Duration::from_secs(600);
 
 #[cfg(test)]
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_younger_than_anything_unfinished_stay_and_all_where_nobody_can_tell() {
+    fn rows_younger_than_the_oldest_unfinished_stay_and_all_if_it_is_unknown() {
         let at = |minutes: u64| UNIX_EPOCH + Duration::from_secs(minutes * 60);
         assert_eq!(Bound::Open.before(at(100)), Some(at(100)));
         assert_eq!(Bound::Unknown.before(at(100)), None);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use streamjobs::service::ServedQueue;
 use thiserror::Error;
 
-/// How long rows are kept; every setting has a default.
+/// How long rows are kept. Each setting has a default.
 ///
 /// ```
 /// use std::time::Duration;
@@ -15,7 +15,7 @@ use thiserror::Error;
 /// let keep = Keep::default().done(14 * day).letters(90 * day);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[must_use = "it is for a pruner"]
+#[must_use = "the settings do nothing until a pruner has them"]
 pub struct Keep {
     pub(super) done: Duration,
     pub(super) letters: Option<Duration>,
@@ -24,25 +24,25 @@ pub struct Keep {
 }
 
 impl Keep {
-    /// How long after the work was done a guard remembers it: 7 days by default, at least a minute.
+    /// How long a guard row is kept after its work was done: 7 days by default, at least a minute.
     ///
-    /// An event that is published again, or redriven, after that is done again. A runtime refuses to
-    /// start where this is shorter than a job can be delivered after its publication, as far as
-    /// retention by age tells; and whatever is set here, nothing is forgotten that is younger than
-    /// the oldest job its group has not finished. Longer costs about 270 bytes for each job.
+    /// An event that is published again, or redriven, after that is done again. A runtime does not
+    /// start if its streams keep entries by age and this is shorter than the time in which a job can
+    /// be delivered. Whatever is set here, rows younger than the oldest unfinished job of their group
+    /// stay. A longer time costs about 270 bytes for each job.
     pub fn done(mut self, age: Duration) -> Self {
         self.done = age;
         self
     }
 
-    /// How long after its burial a dead letter stays in the archive, redriven or not: for ever by
-    /// default, at least a minute.
+    /// How long a dead letter stays in the archive after it was dead-lettered, redriven or not: at
+    /// least a minute. Without this setting, dead letters are never deleted.
     pub fn letters(mut self, age: Duration) -> Self {
         self.letters = Some(age);
         self
     }
 
-    /// How long to wait between two sweeps: 10 minutes by default, at least a second.
+    /// The time between two sweeps: 10 minutes by default, at least a second.
     pub fn interval(mut self, interval: Duration) -> Self {
         self.interval = interval;
         self
@@ -50,13 +50,13 @@ impl Keep {
 
     /// How many rows are deleted in one transaction: 5,000 by default, from 1 to 50,000.
     ///
-    /// Many at once delay others who write, and replicas; few take longer for the same.
+    /// A large batch delays concurrent writers and replicas; with small ones a sweep takes longer.
     pub fn batch(mut self, rows: u32) -> Self {
         self.batch = rows;
         self
     }
 
-    /// What speaks against these settings, for the groups that a runtime works for.
+    /// Checks the settings against each other and against the groups that the runtime serves.
     pub(super) fn check(&self, queues: &[ServedQueue]) -> Result<(), KeepError> {
         if !(1..=BATCH_MAX).contains(&self.batch) {
             return Err(KeepError::Batch(self.batch));
@@ -100,12 +100,12 @@ pub(super) enum KeepError {
     Batch(u32),
     #[error("interval {0:?} is shorter than {INTERVAL_MIN:?}")]
     Interval(Duration),
-    #[error("rows cannot be kept for {0:?}: less than {AGE_MIN:?}")]
+    #[error("age {0:?} is shorter than {AGE_MIN:?}")]
     Age(Duration),
     #[error(
-        "guards forget after {done:?}, but jobs of group {group} on stream {stream} can be delivered \
-         for {horizon:?} after their publication: keep them longer with `Keep::done`, or the entries \
-         of the stream for less"
+        "guard rows are kept for {done:?}, but jobs of group {group} on stream {stream} can be \
+         delivered for {horizon:?} after they are published: increase `Keep::done`, or shorten the \
+         retention of the stream"
     )]
     Horizon { done: Duration, horizon: Duration, stream: String, group: String },
 }

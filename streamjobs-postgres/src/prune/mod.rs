@@ -1,4 +1,4 @@
-//! Forgetting old rows.
+//! Deleting old rows.
 
 mod bounds;
 mod keep;

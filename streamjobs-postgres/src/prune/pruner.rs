@@ -13,8 +13,8 @@ use crate::postgres::Postgres;
 use crate::time::{Timestamp, seconds};
 use crate::{fault, metrics};
 
-/// Deletes old rows: what guards remember of work long done, marks that were left behind, and, where
-/// [`Keep`] says so, dead letters. A [`Service`] of the runtime.
+/// Deletes old rows: guard rows of finished work, expired marks of abandoned work and, if [`Keep`]
+/// says so, dead letters. A [`Service`] of the runtime.
 ///
 /// ```no_run
 /// # use streamjobs::{Client, Runtime};
@@ -26,14 +26,14 @@ use crate::{fault, metrics};
 /// # }
 /// ```
 ///
-/// Any number of processes may have one; none waits for another one's rows.
+/// Any number of processes may run a pruner. Each skips rows that another one has locked.
 ///
 /// # Delivery
 ///
-/// A job whose guard has forgotten it would be done again, so nothing is forgotten that can still be
-/// delivered: rows younger than the oldest entry that their group has not finished stay, and so do
-/// all rows of a group for which the server cannot be asked. What somebody publishes again, or
-/// redrives, after [`Keep::done`] is done again.
+/// Without its guard row a job would be done again, so the rows of jobs that can still be delivered
+/// stay: those younger than the oldest unfinished entry of their group, and all rows of a group while
+/// Redis cannot be asked. An event that is published again, or redriven, after [`Keep::done`] is done
+/// again.
 #[derive(Clone, Debug)]
 #[must_use = "a pruner deletes nothing before it is given to a runtime"]
 pub struct Pruner {
@@ -45,33 +45,33 @@ pub struct Pruner {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Pruned {
-    /// Rows of guards: work that was done, and marks of work that nobody finished.
+    /// Guard rows: those of finished work, and expired marks of abandoned work.
     pub once: u64,
-    /// Groups with their streams of which some rows had to stay, because something that was
-    /// published before they grew old may still be delivered, or nobody could say.
+    /// The number of groups and streams of which old rows were retained, because a job may still
+    /// need them or because Redis could not be asked.
     pub retained: u64,
     /// Dead letters.
     pub letters: u64,
 }
 
 impl Postgres {
-    /// Deletes what is older than said.
+    /// A pruner that deletes rows older than `keep` says.
     pub fn pruner(&self, keep: Keep) -> Pruner {
         Pruner { postgres: self.clone(), keep }
     }
 }
 
 impl Pruner {
-    /// Deletes what is old now and returns: for programs without a runtime, such as one that is run
-    /// by a timer.
+    /// Deletes old rows once and returns: for programs without a runtime, such as a scheduled
+    /// command.
     ///
     /// # Errors
     ///
-    /// When the database refuses or cannot be reached. What was deleted before that is deleted.
+    /// When the database refuses or cannot be reached. Earlier batches stay deleted.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves open whether the batch in hand is deleted.
+    /// After the future is dropped, the current batch may or may not be deleted.
     pub async fn sweep(&self, client: &Client) -> Result<Pruned, sqlx::Error> {
         let mut pruned = Pruned::default();
         let swept = self.sweep_until(client, &[], &CancellationToken::new(), &mut pruned).await;
@@ -101,13 +101,13 @@ impl Pruner {
         Ok(())
     }
 
-    /// By the clock that wrote the rows.
+    /// The time this long ago, by the database's clock, which also wrote the rows.
     async fn before(&self, age: Duration) -> Result<Timestamp, sqlx::Error> {
         let before = sqlx::query_scalar("SELECT clock_timestamp() - make_interval(secs => $1)");
         fault::within(STEP_MAX, before.bind(seconds(age)).fetch_one(self.postgres.pool())).await
     }
 
-    /// Every group that has rows, with the streams of their events.
+    /// The groups that have rows, with the streams of their events.
     async fn queues(&self, kind: &Kind) -> Result<Vec<(String, String)>, sqlx::Error> {
         let queues = sqlx::query_as(self.postgres.schema().sql(kind.queues));
         fault::within(STEP_MAX, queues.fetch_all(self.postgres.pool())).await
@@ -155,13 +155,13 @@ impl Pruner {
         let swept =
             self.sweep_until(context.client(), context.queues(), context.stop(), &mut pruned).await;
         if let Err(error) = swept {
-            // The next sweep goes on where this one ended.
+            // The next sweep continues where this one ended.
             metrics::database_error(NAME);
-            tracing::warn!(error = %error, "old rows could not be deleted; trying again later");
+            tracing::warn!(error = %error, "cannot delete old rows; the next sweep retries");
         }
         if pruned.once + pruned.letters > 0 {
             let Pruned { once, letters, retained, .. } = pruned;
-            tracing::info!(once, letters, retained, "old rows were deleted");
+            tracing::info!(once, letters, retained, "old rows deleted");
         }
     }
 }
@@ -178,7 +178,7 @@ impl Service for Pruner {
 
     fn run(&self, context: ServiceContext) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            // Processes that start together need not sweep together.
+            // Spreads the sweeps of processes that start together.
             let mut pause = self.keep.interval.mul_f64(fastrand::f64());
             while !context.stopped_within(pause).await {
                 self.sweep_and_report(&context).await;
@@ -188,15 +188,15 @@ impl Service for Pruner {
     }
 }
 
-/// Rows of the guard that grow old in the same way.
+/// The statements for one kind of guard row.
 struct Kind {
     queues: &'static str,
     delete: &'static str,
 }
 
-/// The statements for rows in that state, which grow old by that column, and are found by that one, in
-/// whose order an index has them. Groups are stepped through in the index, and
-/// rows that another pruner, or an attempt, has in hand are left to it.
+/// The statements for rows in `$state`, whose age is in the column `$written`. `$found` is the column
+/// that their index is ordered by. The groups are read by skipping through that index, and rows that
+/// another pruner or an attempt has locked are skipped.
 macro_rules! kind {
     ($state:literal, $written:literal, $found:literal) => {
         Kind {
@@ -230,13 +230,13 @@ macro_rules! kind {
     };
 }
 
-/// What was done was published before, give or take the difference of two clocks, within which a row
-/// may stay for longer.
+/// Finished work. It was published before it was done, so the index on `published_at` finds it. Where
+/// the clocks of the database and the Redis server differ, a row may stay for that much longer.
 const DONE: Kind = kind!("done_at IS NOT NULL", "done_at", "published_at");
-/// Work that somebody began and nobody finished, nor took over.
+/// Work that was begun, not finished, and not taken over after it expired.
 const LEFT_BEHIND: Kind = kind!("done_at IS NULL", "expires_at", "expires_at");
 
-/// Longer than one step of a sweep may take.
+/// The longest time for one step of a sweep.
 const STEP_MAX: Duration = Duration::from_secs(300);
 
 const NAME: &str = "pruner";

@@ -422,7 +422,7 @@ pub enum StoreError {
         text: String,
     },
     /// The server could not be asked: nothing was changed.
-    #[error("the server could not be reached")]
+    #[error("no connection to the server")]
     Unreachable(#[source] BoxError),
     /// The server was asked, and the answer was lost: it may have been done.
     #[error("the server's answer was lost")]

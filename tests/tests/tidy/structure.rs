@@ -31,10 +31,10 @@ const ORDERS: [(&str, &str, Layers); 3] = [
         "streamjobs-postgres",
         "",
         &[
-            &["fault", "key", "limits", "metrics", "schema", "text", "time"],
+            &["backoff", "fault", "key", "limits", "metrics", "schema", "text", "time"],
             &["migrate"],
             &["postgres"],
-            &["note"],
+            &["guard_row"],
             &["archive", "letters", "mark", "once", "outbox", "prune"],
             &["lib"],
         ],
@@ -60,7 +60,7 @@ const ORDERS: [(&str, &str, Layers); 3] = [
 const APART: [(&str, &str, &[&str]); 1] = [(
     "streamjobs-postgres",
     "",
-    &["fault", "key", "limits", "metrics", "schema", "text", "time", "migrate", "postgres", "note"],
+    &["fault", "key", "limits", "metrics", "schema", "text", "time", "migrate", "postgres", "guard_row", "backoff"],
 )];
 
 const CRATES: [&str; 5] = [

@@ -1,4 +1,4 @@
-//! One batch of a redrive: some letters, put back and noted in one transaction.
+//! One batch of a redrive: some jobs are put back, and that is recorded, in one transaction.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -22,19 +22,19 @@ pub(super) struct Batch<'a> {
     id: RedriveId,
 }
 
-/// How a batch went.
+/// The result of a batch.
 pub(super) enum Step {
-    /// Some letters had their turn, or none may yet: the next batch may begin after this long.
+    /// There may be more: the next batch may begin after this long.
     Continue(Duration),
-    /// The request is not running, or no longer.
+    /// The request has ended.
     Ended,
     /// There is no such request.
     Unknown,
-    /// Redis says nothing about some of the letters; they wait.
+    /// Redis did not answer for some of the dead letters; they wait.
     Unreachable(DeadLetterError),
 }
 
-/// The request, as far as a batch needs it.
+/// The columns of the request that a batch needs.
 struct Terms {
     again: bool,
     token: String,
@@ -47,16 +47,17 @@ impl<'a> Batch<'a> {
         Self { postgres, client, id }
     }
 
-    /// Puts some letters back.
+    /// Puts the jobs of some dead letters back.
     ///
-    /// Before: the request stands in its table with a row for each letter. After: the letters of
-    /// this batch are put back and noted, or, after a crash at any point, noted as waiting. Those
-    /// that were put back by then are known to Redis by their tokens and noted the next time.
+    /// Before: the request is in its table, with a row for each dead letter. After: the jobs of this
+    /// batch are put back and recorded as done. After a crash at any point they are recorded as
+    /// waiting; Redis then knows by their tokens which jobs it put back, and the next batch records
+    /// those.
     ///
-    /// The request's row is locked for as long as the batch takes, so that any number of processes
-    /// may work on one request: their batches follow each other, the rate and the failures count
-    /// for all of them, and cancelling waits for the one that runs. The letters' rows are locked as
-    /// well, in the order of their numbers, against other requests for the same letters.
+    /// The request's row stays locked during the batch, so any number of processes may work on one
+    /// request: their batches run one after the other, the rate and the failures count for all of
+    /// them, and a cancel waits for the running batch. The rows of the dead letters are locked as
+    /// well, in the order of their numbers, against other requests for the same ones.
     pub(super) async fn step(&self) -> Result<Step, sqlx::Error> {
         let mut transaction = self.postgres.pool().begin_with(READ_COMMITTED).await?;
         self.limit(&mut transaction).await?;
@@ -87,12 +88,13 @@ impl<'a> Batch<'a> {
         Ok(unreachable.map_or(Step::Continue(pause), Step::Unreachable))
     }
 
-    /// A process that hangs between two statements gives its locks up after a minute.
+    /// Sets limits, so that a process that hangs between two statements loses its locks after a
+    /// minute.
     async fn limit(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
         sqlx::query(LIMITS).execute(connection).await.map(|_| ())
     }
 
-    /// Locks the request and reads it, or says why there is no batch to carry out now.
+    /// Locks and reads the request, or returns why no batch can run now.
     async fn terms(
         &self,
         connection: &mut PgConnection,
@@ -143,8 +145,8 @@ impl<'a> Batch<'a> {
         transaction.commit().await
     }
 
-    /// Reads and locks letters, as many as fit into a bounded amount of memory, and notes those
-    /// that are gone.
+    /// Reads and locks dead letters, up to a bounded amount of memory, and skips those that were
+    /// deleted.
     async fn letters(
         &self,
         connection: &mut PgConnection,
@@ -164,13 +166,13 @@ impl<'a> Batch<'a> {
             room = room.saturating_sub(size);
             letters.push(letter);
         }
-        let there = letters.iter().map(|letter| letter.id).collect::<HashSet<_>>();
-        let gone = waiting.iter().filter(|id| **id < end && !there.contains(id));
-        let gone = gone.map(|id| Outcome::skipped(*id, "it was deleted")).collect();
-        Ok((letters, gone))
+        let found = letters.iter().map(|letter| letter.id).collect::<HashSet<_>>();
+        let missing = waiting.iter().filter(|id| **id < end && !found.contains(id));
+        let skipped = missing.map(|id| Outcome::skipped(*id, "it was deleted")).collect();
+        Ok((letters, skipped))
     }
 
-    /// Writes down what became of letters, and when the next batch may begin.
+    /// Records the outcomes, and when the next batch may begin.
     async fn record(
         &self,
         connection: &mut PgConnection,
@@ -248,5 +250,5 @@ const RECORD_PROGRESS: &str = "UPDATE streamjobs.redrives
 const FINISH: &str =
     "UPDATE streamjobs.redrives SET state = 'finished', finished_at = now() WHERE id = $1";
 
-/// Payloads that are in memory, and on the way to Redis, at once; one letter may have more.
+/// The payloads in memory, and on the way to Redis, at once; a single larger one is sent alone.
 const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;

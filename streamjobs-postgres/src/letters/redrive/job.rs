@@ -1,4 +1,4 @@
-//! What is to be done about each letter of a batch, and what became of it.
+//! Putting the job of each dead letter of a batch back, and the outcome.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -13,7 +13,7 @@ use super::OutcomeState;
 use crate::letters::letter::fields;
 use crate::text;
 
-/// A letter as far as a redrive needs it.
+/// The columns of a dead letter that a redrive needs.
 pub(super) struct Letter {
     pub(super) id: i64,
     stream: String,
@@ -25,7 +25,7 @@ pub(super) struct Letter {
     known_done: bool,
 }
 
-/// What became of one letter of a batch.
+/// The outcome of one dead letter of a batch.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Outcome {
     pub(super) letter: i64,
@@ -50,21 +50,21 @@ impl Letter {
         })
     }
 
-    /// What it takes in memory and on the way to Redis.
+    /// Its size in memory and on the way to Redis.
     pub(super) fn size(&self) -> usize {
         self.fields.iter().map(|(name, value)| name.len() + value.len()).sum()
     }
 
-    /// The event under whose id its job is put back, or what became of the letter without that.
+    /// The event id under which its job is put back, or the outcome if it cannot be.
     fn runnable(&self, again: bool) -> Result<&EventId, Outcome> {
         if self.redriven && !again {
             return Err(Outcome::skipped(self.id, "another request put it back"));
         }
         if self.known_done && !again {
-            return Err(Outcome::skipped(self.id, "the guard knows its job as done"));
+            return Err(Outcome::skipped(self.id, "the guard says that its job was done"));
         }
         if self.fields.is_empty() {
-            return Err(Outcome::failed(self.id, "its payload was trimmed away"));
+            return Err(Outcome::failed(self.id, "its payload was trimmed"));
         }
         self.event_id.as_ref().ok_or_else(|| Outcome::failed(self.id, "its event has no id"))
     }
@@ -84,15 +84,15 @@ impl Outcome {
     fn done(letter: i64, put: PutBack) -> Self {
         let entry_id = match put {
             PutBack::Put(id) => Some(id.to_string()),
-            // The answer to an earlier try was lost, and with it the entry.
+            // The reply to an earlier try was lost, and with it the entry id.
             PutBack::PutBefore => None,
         };
         Self { letter, state: OutcomeState::Done, entry_id, error: None }
     }
 
-    /// Reads an answer; it comes back as an error if it says nothing about the letter.
-    fn of(letter: i64, answer: Result<PutBack, DeadLetterError>) -> Result<Self, DeadLetterError> {
-        match answer {
+    /// The outcome of a reply, or its error if that is about the server and not the dead letter.
+    fn of(letter: i64, reply: Result<PutBack, DeadLetterError>) -> Result<Self, DeadLetterError> {
+        match reply {
             Ok(put) => Ok(Self::done(letter, put)),
             Err(error) if error.is_final() => Ok(Self::failed(letter, error_chain(&error))),
             Err(error) => Err(error),
@@ -100,8 +100,8 @@ impl Outcome {
     }
 }
 
-/// Puts the jobs of some letters back, each under its own token, in their order for each group.
-/// Letters without an outcome, if there is an error, are to be tried again under the same token.
+/// Puts the jobs of some dead letters back, each under its own token, in order within each group.
+/// If an error is returned, those without an outcome are retried later under the same token.
 pub(super) async fn put_back(
     client: &Client,
     letters: &[Letter],
@@ -129,22 +129,22 @@ pub(super) async fn put_back(
                 continue;
             }
         };
-        for (letter, answer) in answers(&queue, &letters, token).await {
-            match Outcome::of(letter, answer) {
+        for (letter, reply) in replies(&queue, &letters, token).await {
+            match Outcome::of(letter, reply) {
                 Ok(outcome) => outcomes.push(outcome),
                 Err(error) => unreachable = Some(error),
             }
         }
         if unreachable.is_some() {
-            // The other groups would each wait for their deadline, with rows locked meanwhile.
+            // Each other group would wait for its own timeout, with rows locked meanwhile.
             break;
         }
     }
     (outcomes, unreachable)
 }
 
-/// One answer for each letter of one group on one stream.
-async fn answers(
+/// One reply for each dead letter of one group on one stream.
+async fn replies(
     queue: &DeadLetters,
     letters: &[(&Letter, &EventId)],
     token: &str,
@@ -158,8 +158,8 @@ async fn answers(
         token,
     });
     let jobs = jobs.collect::<Vec<_>>();
-    let answers = queue.put_back_all(&jobs, TOKEN_KEPT).await;
-    letters.iter().map(|(letter, _)| letter.id).zip(answers).collect()
+    let replies = queue.put_back_all(&jobs, TOKEN_KEPT).await;
+    letters.iter().map(|(letter, _)| letter.id).zip(replies).collect()
 }
 
 /// An error with its causes in one line.
@@ -174,5 +174,5 @@ fn error_chain(error: &dyn std::error::Error) -> String {
     text::clean(&text, ERROR_BYTES_MAX).into_owned()
 }
 
-/// As much of an error as is kept of a letter's own.
+/// The length to which errors are cut, as in the archive.
 const ERROR_BYTES_MAX: usize = 4096;

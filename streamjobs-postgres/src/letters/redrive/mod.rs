@@ -1,4 +1,4 @@
-//! Putting jobs back for their groups: asked for once, carried out in batches, and told.
+//! Redriving dead letters: a request is recorded once, carried out in batches, and reported.
 
 mod batch;
 mod job;
@@ -21,7 +21,7 @@ use crate::schema::READ_COMMITTED;
 pub use self::plan::RedrivePlan;
 pub use self::report::{LetterOutcome, OutcomeState, Redrive, RedriveState};
 
-/// Who wants jobs to be put back, and why. It stays in the audit table.
+/// Who requests a redrive, and why. It is stored in the audit table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     by: String,
@@ -29,7 +29,8 @@ pub struct Request {
 }
 
 impl Request {
-    /// Who asks and why: each 1 to 1,000 bytes, such as a user's name and a ticket.
+    /// A request by a person or a program, for a reason: each 1 to 1,000 bytes, such as a user name
+    /// and a ticket.
     pub fn new(by: impl Into<String>, why: impl Into<String>) -> Self {
         Self { by: by.into(), why: why.into() }
     }
@@ -44,9 +45,9 @@ impl Request {
     }
 }
 
-/// A redrive that is being put together; nothing has happened yet.
+/// A builder for a redrive.
 #[derive(Clone, Debug)]
-#[must_use = "nothing is put back until it is started"]
+#[must_use = "a redrive does nothing before it is started"]
 pub struct Redriving {
     letters: DeadLetters,
     selection: Selection,
@@ -57,8 +58,8 @@ pub struct Redriving {
 }
 
 impl DeadLetters {
-    /// Begins to describe a redrive of the letters of a selection: one (by its id), some, or all
-    /// that are open ([`Selection::new`]).
+    /// A builder for a redrive of the selected dead letters: one (by its id), some, or all open ones
+    /// ([`Selection::new`]).
     pub fn redrive(&self, selection: Selection, request: Request) -> Redriving {
         let letters = self.clone();
         Redriving { letters, selection, request, again: false, rate: None, stop_after: None }
@@ -66,25 +67,25 @@ impl DeadLetters {
 }
 
 impl Redriving {
-    /// At most how many jobs a second are put back, by all processes that work on the request
-    /// together. By default as many as the servers take, which may be more than the handlers can
-    /// do: the group's new events wait behind none of them, but share its slots with them.
+    /// The maximum number of jobs put back per second, over all processes that work on the request.
+    /// By default it is unlimited, which may be more than the handlers can do. New events of the
+    /// group do not wait behind redriven jobs, but share the group's slots with them.
     pub fn rate(mut self, per_second: NonZeroU32) -> Self {
         self.rate = Some(per_second);
         self
     }
 
-    /// Stops when this many jobs could not be put back, as when their group is gone. By default
-    /// each letter has its turn.
+    /// Stops after this many dead letters could not be redriven, for example because their group does
+    /// not exist any more. By default all of them are tried.
     ///
-    /// A server that cannot be reached is no failure: see [`start`](Self::start).
+    /// An unreachable server does not count as a failure: see [`start`](Self::start).
     pub fn stop_after(mut self, failures: NonZeroU32) -> Self {
         self.stop_after = Some(failures);
         self
     }
 
-    /// Puts the letters back even if that was done before, or if the guard knows their jobs as
-    /// done. They must be named by [`Selection::ids`].
+    /// Redrives dead letters even if they were redriven before, or are known as done. They must be
+    /// named by [`Selection::ids`].
     ///
     /// # Delivery
     ///
@@ -95,33 +96,33 @@ impl Redriving {
         self
     }
 
-    /// Writes the request down, with one row for each letter that matches now, and puts nothing
-    /// back: [`DeadLetters::resume`] does, in this process or in another one.
+    /// Records the request, with a row for each dead letter that matches now, and puts no job back.
+    /// [`DeadLetters::resume`] carries it out, in this process or in another one.
     ///
     /// # Errors
     ///
-    /// When the request or the selection cannot be asked for, or the database refuses or cannot be
-    /// reached. Nothing is written then, unless the answer was lost.
+    /// When the request or the selection is invalid, or the database refuses or cannot be reached.
+    /// Nothing is written then, unless the reply was lost.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves open whether the request was written: all of it or nothing.
+    /// After the future is dropped, either the whole request or nothing is recorded.
     pub async fn record(&self) -> Result<RedriveId, RedriveError> {
         self.check().await?;
         let recorded = self.write().await;
         Ok(recorded.map_err(|source| QueryError::database("record a redrive in", source))?)
     }
 
-    /// Writes the request down and carries it out, oldest letters first, until each had its turn,
-    /// as many failed as may, or somebody [cancels](DeadLetters::cancel) it.
+    /// Records the request and carries it out, oldest dead letters first, until all were tried, the
+    /// limit of failures is reached, or the request is [cancelled](DeadLetters::cancel).
     ///
-    /// Letters that are archived meanwhile are not part of it. While a server cannot be reached it
-    /// is tried for about 20 s.
+    /// Dead letters that are archived later are not part of it. While a server is unreachable, the
+    /// redrive retries for about 20 s.
     ///
     /// # Errors
     ///
-    /// As [`record`](Self::record), and [`RedriveError::Interrupted`] when a server could not be
-    /// reached for too long. What was put back is noted, and [`DeadLetters::resume`] goes on.
+    /// As [`record`](Self::record), and [`RedriveError::Interrupted`] if a server was unreachable for
+    /// too long. The progress is recorded, and [`DeadLetters::resume`] continues.
     ///
     /// # Cancel safety
     ///
@@ -129,10 +130,9 @@ impl Redriving {
     ///
     /// # Delivery
     ///
-    /// Each job is put back once for a request, under its own event id and with its failures
-    /// forgotten, also when processes or servers die in the middle: the server remembers for 7 days
-    /// what it put back. A request that is resumed later than that may put up to 100 jobs back that
-    /// it put back before.
+    /// Each job is put back once per request, under its own event id and with its failures reset,
+    /// even if processes or servers crash: Redis remembers for 7 days which jobs it put back. A
+    /// request that is resumed later than that may put up to 100 jobs back a second time.
     pub async fn start(&self, client: &Client) -> Result<Redrive, RedriveError> {
         let id = self.record().await?;
         self.letters.resume(id, client).await
@@ -140,8 +140,7 @@ impl Redriving {
 
     async fn check(&self) -> Result<(), RedriveError> {
         self.request.check()?;
-        let reaches_further = !self.selection.is_open();
-        if reaches_further && !(self.again && self.selection.is_by_id()) {
+        if !self.selection.is_open() && !(self.again && self.selection.is_by_id()) {
             return Err(RedriveError::NotOpen);
         }
         Ok(self.letters.check(&self.selection).await?)
@@ -170,7 +169,8 @@ impl Redriving {
             .bind(i64::try_from(letters).unwrap_or(i64::MAX))
             .execute(&mut *transaction)
             .await?;
-        // Jobs go back next; who asked for that is on disk by then, whatever the session's default is.
+        // The audit row must be on disk before the first job is put back, whatever the session's
+        // default is.
         (&mut *transaction).execute(postgres.commit()).await?;
         Ok(RedriveId::new(id))
     }

@@ -1,37 +1,37 @@
-//! How many jobs are put back at once, and how long an interrupted redrive is tried.
+//! The pace of a redrive: batch sizes, pauses, and retries while a server is unreachable.
 
 use std::time::Duration;
 
 use crate::backoff;
 
-/// How many letters the next batch has: at most a tenth of a second's worth, so that a rate is even
-/// rather than a burst for every second, and never more than may still fail.
+/// The size of the next batch: at most a tenth of the rate per second, so that the rate is even
+/// rather than a burst each second, and at most the number of failures that are left.
 pub(super) fn batch(rate: Option<u64>, failures_left: Option<u64>) -> u64 {
     let paced = rate.map_or(BATCH_MAX, |rate| (rate / 10).clamp(1, BATCH_MAX));
     failures_left.map_or(paced, |left| paced.min(left.max(1)))
 }
 
-/// How long the batch after one with this many letters waits.
+/// The pause after a batch of this size.
 pub(super) fn pause(letters: u64, rate: Option<u64>) -> Duration {
     let Some(rate) = rate.filter(|rate| *rate > 0) else { return Duration::ZERO };
     let micros = letters.saturating_mul(1_000_000) / rate;
     Duration::from_micros(micros)
 }
 
-/// Waits between tries while a server is out of reach, and their end.
+/// The retries of a redrive while a server is unreachable.
 #[derive(Debug, Default)]
 pub(super) struct RetryBudget {
     tries: u32,
 }
 
 impl RetryBudget {
-    /// Something went on.
+    /// Starts over after a success.
     pub(super) fn reset(&mut self) {
         self.tries = 0;
     }
 
-    /// How long to wait before the next try; none when there have been enough. `random` is drawn
-    /// evenly from 0 to 1.
+    /// The delay before the next try; `None` when the retries are used up. `random` is drawn evenly
+    /// from 0 to 1.
     pub(super) fn next(&mut self, random: f64) -> Option<Duration> {
         if self.tries >= TRIES_MAX {
             return None;
@@ -41,9 +41,9 @@ impl RetryBudget {
     }
 }
 
-/// What one round trip carries to Redis and one transaction notes.
+/// The most jobs in one request to Redis and one transaction.
 const BATCH_MAX: u64 = 100;
-/// About 20 s, beyond the time that each try takes: a restart or a failover, not a lunch break.
+/// About 20 s, plus the time that each try takes: enough for a restart or a failover.
 const TRIES_MAX: u32 = 9;
 
 #[cfg(test)]
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn batches_follow_the_rate_and_what_may_still_fail() {
+    fn batches_follow_the_rate_and_the_failures_left() {
         assert_eq!(batch(None, None), 100);
         assert_eq!([1, 9, 10, 55, 5_000].map(|rate| batch(Some(rate), None)), [1, 1, 1, 5, 100]);
         assert_eq!([0, 1, 3, 500].map(|left| batch(None, Some(left))), [1, 1, 3, 100]);

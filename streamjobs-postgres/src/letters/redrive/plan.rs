@@ -1,4 +1,4 @@
-//! What a redrive would do.
+//! The dry run of a redrive.
 
 use sqlx::Row;
 
@@ -8,27 +8,27 @@ use crate::letters::letter::columns;
 use crate::letters::selection::matching;
 use crate::letters::{ArchivedLetter, QueryError, RedriveError};
 
-/// What a redrive would do if it were started now. Letters may come and go until it is.
+/// What a redrive would do if it were started now. Later, other dead letters may match.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct RedrivePlan {
-    /// How many letters match.
+    /// The number of matching dead letters.
     pub letters: u64,
-    /// How many of them hold nothing that can be run again, because their payload was trimmed away
-    /// or has more than 1,000 fields. They would fail.
+    /// The number of those that would fail, because their payload was trimmed or has more than 1,000
+    /// fields.
     pub not_runnable: u64,
-    /// How many letters of each group match, most first.
+    /// The number of matching dead letters of each group, largest first.
     pub by_group: Vec<GroupCount>,
-    /// The ten that would be put back first.
+    /// The ten that would be redriven first.
     pub sample: Vec<ArchivedLetter>,
 }
 
 impl Redriving {
-    /// What would happen. Nothing is written, in either server.
+    /// What the redrive would do. It writes nothing, in Postgres or in Redis.
     ///
     /// # Errors
     ///
-    /// When the request or the selection cannot be asked for, or the database refuses or cannot be
+    /// When the request or the selection is invalid, or the database refuses or cannot be
     /// reached.
     ///
     /// # Cancel safety
@@ -40,7 +40,7 @@ impl Redriving {
         Ok(plan.map_err(|source| QueryError::database("plan a redrive of", source))?)
     }
 
-    /// Looks at one moment of the database, so that the numbers agree.
+    /// Reads one snapshot of the database, so that the numbers are consistent.
     async fn plan(&self) -> Result<RedrivePlan, sqlx::Error> {
         let (postgres, selection) = (&self.letters.postgres, &self.selection);
         let statement = |statement| sqlx::query(postgres.schema().sql(statement));

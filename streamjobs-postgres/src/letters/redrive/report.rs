@@ -1,4 +1,4 @@
-//! Requests to put jobs back, and what became of them.
+//! The progress and the outcomes of redrives.
 
 use std::str::FromStr;
 use std::time::SystemTime;
@@ -12,83 +12,84 @@ use crate::letters::counts::number;
 use crate::letters::{DeadLetters, LetterId, QueryError, RedriveId};
 use crate::time::Timestamp;
 
-/// A request to put jobs back, as its audit row has it.
+/// A redrive, as its audit row describes it.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Redrive {
     /// Its number.
     pub id: RedriveId,
-    /// Who asked.
+    /// Who requested it.
     pub by: String,
-    /// Why.
+    /// Why it was requested.
     pub why: String,
-    /// Which letters were asked for: a stored [`Selection`](crate::letters::Selection).
+    /// The selection: a serialized [`Selection`](crate::letters::Selection).
     pub selection: Value,
-    /// When it was asked for, by the clock of the database.
+    /// When it was requested, by the clock of the database.
     pub requested_at: SystemTime,
-    /// Where it stands.
+    /// Its state.
     pub state: RedriveState,
     /// When it ended, by the clock of the database.
     pub finished_at: Option<SystemTime>,
-    /// How many letters it is about.
+    /// The number of dead letters in it.
     pub letters: u64,
-    /// How many jobs were put back.
+    /// The number of jobs put back.
     pub done: u64,
-    /// How many could not be.
+    /// The number of jobs that could not be put back.
     pub failed: u64,
-    /// How many were deleted, or put back by another request, before their turn came.
+    /// The number of dead letters that were deleted, or redriven by another request, before this one
+    /// reached them.
     pub skipped: u64,
 }
 
-/// Where a request to put jobs back stands.
+/// The state of a redrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RedriveState {
-    /// Some letters wait. Whether a process works on them is not known here: it can be resumed at
-    /// any time.
+    /// Some dead letters wait. A process may or may not be working on them: it can be resumed at any
+    /// time.
     Running,
-    /// Every letter had its turn.
+    /// All dead letters were tried.
     Finished,
-    /// As many failed as were allowed to. It can be resumed.
+    /// It reached the limit of failures. It can be resumed.
     Stopped,
-    /// Somebody called it off.
+    /// It was cancelled.
     Cancelled,
 }
 
-/// What became of one letter in one request.
+/// The outcome of one dead letter in a redrive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LetterOutcome {
-    /// The letter's number; the letter itself may be pruned.
+    /// The number of the dead letter, which may have been pruned since.
     pub letter: LetterId,
-    /// The letter's event.
+    /// Its event.
     pub event_id: Option<String>,
-    /// What became of it.
+    /// Its state in this redrive.
     pub state: OutcomeState,
-    /// The job's new entry; none where it was put back and the answer was lost.
+    /// The job's new entry; `None` if it was put back and the reply was lost.
     pub entry_id: Option<EntryId>,
     /// Why it failed or was skipped.
     pub error: Option<String>,
-    /// When, by the clock of the database.
+    /// When the state last changed, by the clock of the database.
     pub changed_at: Option<SystemTime>,
 }
 
-/// What became of a letter in a request.
+/// The state of a dead letter in a redrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OutcomeState {
-    /// Its turn has not come.
+    /// It was not tried yet.
     Waiting,
     /// Its job was put back.
     Done,
-    /// Its job could not be put back. The letter is as it was.
+    /// Its job could not be put back. The dead letter is unchanged.
     Failed,
-    /// There was nothing to do any more.
+    /// It was deleted, or redriven by another request, before.
     Skipped,
 }
 
 impl Redrive {
-    /// How many letters wait for their turn.
+    /// The number of dead letters that were not tried yet.
     #[must_use]
     pub fn waiting(&self) -> u64 {
         self.letters.saturating_sub(self.done + self.failed + self.skipped)
@@ -149,8 +150,8 @@ impl LetterOutcome {
 }
 
 impl DeadLetters {
-    /// Requests to put jobs back with their progress, the last one first: those before the given
-    /// one, at most `limit` and at most 1,000.
+    /// Redrives with their progress, newest first: those before the given one, at most `limit` and at
+    /// most 1,000.
     ///
     /// # Errors
     ///
@@ -173,7 +174,7 @@ impl DeadLetters {
         redrives.map_err(|source| QueryError::database("list the redrives of", source))
     }
 
-    /// What became of the letters of a request, by their numbers: those after the given one, at
+    /// The outcomes of the dead letters of a redrive, by their numbers: those after the given one, at
     /// most `limit` and at most 1,000.
     ///
     /// # Errors
@@ -204,7 +205,7 @@ fn page(limit: usize) -> i64 {
     i64::try_from(limit.clamp(1, PAGE_MAX)).unwrap_or(i64::MAX)
 }
 
-/// The columns that make a [`Redrive`].
+/// The columns of a [`Redrive`].
 macro_rules! redrive_columns {
     () => {
         "id, requested_by, reason, selection, requested_at, state, finished_at,

@@ -1,4 +1,4 @@
-//! Carrying requests out until they end, and calling them off.
+//! Carrying redrives out until they end, and cancelling them.
 
 use std::time::Duration;
 
@@ -14,16 +14,17 @@ use crate::letters::{DeadLetters, QueryError, RedriveError, RedriveId};
 use crate::schema::READ_COMMITTED;
 
 impl DeadLetters {
-    /// Carries a request out that was recorded, interrupted or stopped, with the settings that it
-    /// was asked for with. One that ended is answered with its end.
+    /// Carries out a redrive that was recorded, interrupted or stopped, with the settings of its
+    /// request, and returns it when it has ended. If it has ended before, this returns it at once.
     ///
-    /// Any number of processes may resume one request: a batch belongs to one of them. One that was
-    /// stopped by failures may have as many again; those that failed are not tried again.
+    /// Any number of processes may resume one redrive at the same time; each batch is carried out by
+    /// one of them. After a stop, its count of failures starts again from zero, and the dead letters
+    /// that failed are not tried again.
     ///
     /// # Errors
     ///
-    /// When there is no such request, and [`RedriveError::Interrupted`] when the database refuses, or
-    /// a server could not be reached for about 20 s.
+    /// When there is no such redrive, and [`RedriveError::Interrupted`] when the database refuses, or
+    /// a server was unreachable for about 20 s.
     ///
     /// # Cancel safety
     ///
@@ -52,7 +53,7 @@ impl DeadLetters {
                     return Err(RedriveError::Interrupted { id, source });
                 }
             };
-            tracing::debug!(redrive = id.get(), error = %interruption, "redrive held up");
+            tracing::debug!(redrive = id.get(), error = %interruption, "redrive interrupted");
             match budget.next(fastrand::f64()) {
                 Some(pause) => tokio::time::sleep(pause).await,
                 None => return Err(RedriveError::Interrupted { id, source: interruption }),
@@ -65,26 +66,26 @@ impl DeadLetters {
         Ok(redrive)
     }
 
-    /// Calls a request off: when this returns, nothing more is put back for it. Returns the request
-    /// as it stands. One that ended before is left as it is.
+    /// Cancels a redrive: after this returns, it puts no more jobs back. Returns the redrive in its
+    /// current state. A redrive that has ended is not changed.
     ///
     /// # Errors
     ///
-    /// When there is no such request, or the database refuses or cannot be reached.
+    /// When there is no such redrive, or the database refuses or cannot be reached.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves open whether the request was called off.
+    /// After the future is dropped, the redrive may or may not be cancelled.
     pub async fn cancel(&self, id: RedriveId) -> Result<Redrive, RedriveError> {
         let cancelled = self.change(id, CANCEL, "cancel a redrive of").await?;
-        let standing = match cancelled {
+        let redrive = match cancelled {
             Some(cancelled) => Some(cancelled),
             None => self.change(id, LOAD, "read a redrive of").await?,
         };
-        standing.ok_or(RedriveError::Unknown { id })
+        redrive.ok_or(RedriveError::Unknown { id })
     }
 
-    /// Runs a statement that answers with the request, if it changed or found it.
+    /// Runs a statement that returns the redrive if it changed or found it.
     async fn change(
         &self,
         id: RedriveId,
@@ -104,21 +105,21 @@ impl DeadLetters {
     }
 }
 
-/// Longer than anything in a batch may take.
+/// The longest time for one batch.
 const STEP_MAX: Duration = Duration::from_secs(90);
 
 const LOAD: &str =
     concat!("SELECT ", redrive_columns!(), " FROM streamjobs.redrives WHERE id = $1");
 
-/// Before: the request may be in any state. After: one that was stopped runs again. A batch that is
-/// being carried out holds the row, so that this waits for its end.
+/// Before: the redrive may be in any state. After: a stopped one runs again. A running batch has the
+/// row locked, so this waits for the batch to end.
 const RESUME: &str = concat!(
     "UPDATE streamjobs.redrives SET state = 'running', finished_at = NULL, failures = 0
      WHERE id = $1 AND state = 'stopped' RETURNING ",
     redrive_columns!(),
 );
 
-/// As [`RESUME`], for one that is called off.
+/// As [`RESUME`], for a cancel.
 const CANCEL: &str = concat!(
     "UPDATE streamjobs.redrives SET state = 'cancelled', finished_at = now()
      WHERE id = $1 AND state IN ('running', 'stopped') RETURNING ",

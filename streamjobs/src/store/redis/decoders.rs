@@ -2,8 +2,8 @@
 
 use redis::Value;
 
-use super::net::Address;
-use super::net::scan::{self, Skim};
+use super::net::scan::{self, FrameScanner};
+use super::net::{Address, Capabilities, Info};
 use super::{facts, held, inspect, letters, reply};
 use crate::model::entry::{Delivery, Entry, Inlet};
 use crate::model::error::ConnectError;
@@ -22,7 +22,8 @@ pub fn address(url: &str) -> Result<String, ConnectError> {
 /// Reads an answer to `INFO`.
 #[must_use]
 pub fn info(text: &str) -> ServerState {
-    facts::state_in(text)
+    let info = Info::new(text);
+    facts::state_of(&Capabilities::from_info(&info), &info)
 }
 
 /// Reads an answer as a range of entries.
@@ -66,10 +67,10 @@ pub fn every_way(wire: &[u8]) -> Result<Vec<Result<(), StoreError>>, StoreError>
 ///
 /// What differs.
 pub fn scanned(wire: &[u8]) -> Result<Option<usize>, &'static str> {
-    let end = Skim::new().end(wire);
-    let (mut skim, step) = (Skim::new(), wire.len() / PIECES_MAX + 1);
+    let end = FrameScanner::new().end(wire);
+    let (mut scanner, step) = (FrameScanner::new(), wire.len() / PIECES_MAX + 1);
     let lengths = (0..wire.len()).step_by(step).chain([wire.len()]);
-    let mut in_pieces = lengths.map(|length| skim.end(wire.get(..length).unwrap_or_default()));
+    let mut in_pieces = lengths.map(|length| scanner.end(wire.get(..length).unwrap_or_default()));
     if in_pieces.find(|end| *end != Ok(None)).unwrap_or(Ok(None)) != end {
         return Err("in pieces it ends elsewhere");
     }

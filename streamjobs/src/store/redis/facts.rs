@@ -3,9 +3,8 @@
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::net::{Link, rights};
+use super::net::{Capabilities, Info, Link, Mode, rights};
 use super::{now, reply};
-use crate::model::version::{Product, Release};
 use crate::store::facts::{ClockOffset, Reported, ServerFacts, ServerSettings, ServerState};
 use crate::store::{Queue, ServerTime, StoreError};
 
@@ -33,53 +32,31 @@ fn told<T>(answer: Result<T, StoreError>) -> Result<Reported<T>, StoreError> {
 }
 
 async fn state(link: &Link) -> Result<ServerState, StoreError> {
+    let capabilities = link.capabilities().await?;
     let mut command = redis::cmd(INFO);
-    command.arg(&["server", "clients", "memory", "persistence", "replication", "cluster"]);
+    command.arg(&["clients", "memory", "persistence", "replication"]);
     let text = reply::text(link.command(&command).await?, INFO)?;
-    Ok(state_in(&text))
+    Ok(state_of(&capabilities, &Info::new(&text)))
 }
 
-/// Reads the lines of an answer to `INFO`.
-pub(super) fn state_in(text: &str) -> ServerState {
-    let lines = text.lines().filter_map(|line| line.trim_end().split_once(':'));
-    let pairs = lines.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    state_of(&pairs.collect())
-}
-
-fn state_of(said: &Said) -> ServerState {
-    let text = |name: &str| said.get(name).map(String::as_str);
-    let number = |name: &str| text(name)?.parse::<u64>().ok();
-    let ok = |name: &str| text(name).map(|status| status == "ok");
+/// What the answers to `INFO` say.
+pub(super) fn state_of(capabilities: &Capabilities, info: &Info) -> ServerState {
+    let ok = |name: &str| info.text(name).map(|status| status == "ok");
     ServerState {
-        release: release(said),
-        replica: text("role").map(|role| role != "master"),
-        cluster: number("cluster_enabled").map(|enabled| enabled > 0),
-        replicas: number("connected_slaves"),
-        connections: number("connected_clients"),
-        connections_max: number("maxclients"),
-        memory: number("used_memory"),
-        memory_max: number("maxmemory"),
-        eviction: text("maxmemory_policy").map(str::to_owned),
-        append_only: number("aof_enabled").map(|enabled| enabled > 0),
+        release: capabilities.release.clone(),
+        replica: info.text("role").map(|role| role != "master"),
+        cluster: capabilities.mode.map(|mode| mode == Mode::Cluster),
+        replicas: info.number("connected_slaves"),
+        connections: info.number("connected_clients"),
+        connections_max: info.number("maxclients"),
+        memory: info.number("used_memory"),
+        memory_max: info.number("maxmemory"),
+        eviction: info.text("maxmemory_policy").map(str::to_owned),
+        append_only: info.number("aof_enabled").map(|enabled| enabled > 0),
         append_ok: ok("aof_last_write_status"),
         rewrite_ok: ok("aof_last_bgrewrite_status"),
         snapshot_ok: ok("rdb_last_bgsave_status"),
     }
-}
-
-/// Redis does not say its name. Others say theirs, and beside it the version of Redis that they
-/// stand for.
-fn release(said: &Said) -> Option<Release> {
-    let product = match said.get("server_name").map(String::as_str) {
-        None | Some("redis") => Product::Redis,
-        Some("valkey") => Product::Valkey,
-        Some(other) => Product::Other(other.to_owned()),
-    };
-    let version = match product {
-        Product::Valkey => said.get("valkey_version"),
-        _ => said.get("redis_version"),
-    };
-    Some(Release { product, version: version?.parse().ok()? })
 }
 
 async fn settings(link: &Link) -> Result<ServerSettings, StoreError> {
@@ -124,29 +101,15 @@ const CONFIG_GET: &str = "CONFIG GET";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::version::Version;
 
     fn said(pairs: &[(&str, &str)]) -> Said {
         pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     }
 
     #[test]
-    fn a_server_is_what_it_calls_itself_by_its_own_count() {
-        let of = |pairs: &[(&str, &str)]| release(&said(pairs));
-        let redis = of(&[("redis_version", "7.0.15")]).unwrap();
-        assert_eq!(redis, Release { product: Product::Redis, version: Version(7, 0, 15) });
-        let valkey =
-            [("redis_version", "7.2.4"), ("server_name", "valkey"), ("valkey_version", "9.1.2")];
-        assert_eq!(of(&valkey).unwrap().to_string(), "Valkey 9.1.2");
-        let other = of(&[("redis_version", "6.2.0"), ("server_name", "x")]).unwrap();
-        assert_eq!(other.to_string(), "x 6.2.0");
-        assert_eq!(of(&[("redis_version", "unstable")]), None);
-        assert_eq!(of(&[]), None);
-    }
-
-    #[test]
     fn what_is_not_said_is_not_made_up() {
-        let state = state_of(&said(&[("role", "slave"), ("maxmemory", "0"), ("used_memory", "x")]));
+        let info = Info::new("role:slave\r\nmaxmemory:0\r\nused_memory:x\r\n");
+        let state = state_of(&Capabilities::from_info(&info), &info);
         assert_eq!((state.replica, state.memory_max, state.memory), (Some(true), Some(0), None));
         assert_eq!((state.append_only, state.cluster, state.eviction), (None, None, None));
         let settings = settings_of(&said(&[("save", ""), ("timeout", "30")]));

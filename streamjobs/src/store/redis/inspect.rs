@@ -331,7 +331,7 @@ impl RedisTail {
         let deadline = block + RESPONSE_DEADLINE;
         let answers = match tokio::time::timeout(deadline, connection.exchange(&pipeline)).await {
             Ok(Ok(answers)) => answers,
-            Ok(Err(error)) => return Err(unreachable(error)),
+            Ok(Err(error)) => return Err(unreachable(&error)),
             Err(elapsed) => return Err(StoreError::Unreachable(elapsed.into())),
         };
         let answer = answers.into_iter().next().ok_or(StoreError::Protocol { command: XREAD })?;

@@ -88,8 +88,7 @@ impl RedisStore {
 
     async fn check(&self) -> Result<(), BoxError> {
         self.link.command(&::redis::cmd("PING")).await?;
-        let info = self.link.command(::redis::cmd("INFO").arg("server")).await?;
-        check_version(&reply::text(info, "INFO")?)
+        self.link.capabilities().await?.check_version().map_err(BoxError::from)
     }
 
     fn held<'a>(&'a self, queue: &'a Queue, consumer: &'a ConsumerName) -> Held<'a> {
@@ -323,39 +322,11 @@ fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Refuses servers whose claims of entries without payload do not do what the scripts rest on.
-fn check_version(info: &str) -> Result<(), BoxError> {
-    let version = info.lines().find_map(|line| line.strip_prefix("redis_version:"));
-    let version = version.map(str::trim).ok_or("the server does not tell its version")?;
-    let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
-    match major {
-        Some(major) if major >= VERSION_MIN => Ok(()),
-        Some(_) => {
-            Err(format!("the server has version {version}, and {VERSION_MIN}.0 or newer is needed")
-                .into())
-        }
-        None => Err("the server's version cannot be read".into()),
-    }
-}
-
 const TIME: &str = "TIME";
-const VERSION_MIN: u32 = 7;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn servers_from_seven_on_are_good_enough() {
-        assert!(
-            check_version("# Server\r\nredis_version:7.0.15\r\nredis_mode:standalone\r\n").is_ok()
-        );
-        assert!(check_version("redis_version:7.2.4\r\nserver_name:valkey\r\n").is_ok());
-        assert!(check_version("redis_version:255.255.255\r\n").is_ok());
-        let error = check_version("redis_version:6.2.16\r\n").unwrap_err();
-        assert_eq!(error.to_string(), "the server has version 6.2.16, and 7.0 or newer is needed");
-        assert!(check_version("").is_err());
-    }
 
     #[test]
     fn debug_never_shows_the_password() {

@@ -62,12 +62,12 @@ impl RedisReader {
         let deadline = request.block.unwrap_or_default() + self.margin;
         let mut answers = match tokio::time::timeout(deadline, connection.exchange(&pipeline)).await
         {
-            Ok(answers) => answers.map_err(answer_lost)?,
+            Ok(answers) => answers.map_err(|error| answer_lost(&error))?,
             Err(elapsed) => return Err(StoreError::AnswerLost(elapsed.into())),
         };
         let read = if reads { answers.pop() } else { None };
         let values = answers.into_iter().map(Answer::value).collect::<RedisResult<Vec<_>>>();
-        let mut values = values.map_err(answer_lost)?.into_iter();
+        let mut values = values.map_err(|error| answer_lost(&error))?.into_iter();
         let wrong =
             |value: &Value| matches!(value, Value::ServerError(error) if is_wrong_server(error));
         if !values.as_slice().iter().any(wrong)

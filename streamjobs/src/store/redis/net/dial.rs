@@ -4,19 +4,22 @@ use std::io;
 use std::time::Duration;
 
 use redis::aio::{MultiplexedConnection, SendError};
-use redis::{AsyncConnectionConfig, Cmd, ProtocolVersion, RedisResult, Value};
+use redis::{AsyncConnectionConfig, Cmd, Pipeline, ProtocolVersion, RedisResult, Value};
 use tokio_util::sync::CancellationToken;
 
 use super::address::Address;
+use super::capabilities::Capabilities;
 
 /// A new connection for many callers at once.
 pub(crate) struct Opened {
     pub(crate) connection: MultiplexedConnection,
     /// Cancelled when the connection's task ends.
     pub(crate) closed: CancellationToken,
+    /// None where the server refuses `INFO`, or answers it with something else.
+    pub(crate) capabilities: Option<Capabilities>,
 }
 
-/// Opens a connection for many callers.
+/// Opens a connection for many callers, and learns what the server can do.
 ///
 /// It speaks version 3 of the protocol, with which the client crate reports at once that the server
 /// has hung up: the listener for pushed messages is dropped when the connection's task ends.
@@ -32,8 +35,11 @@ pub(crate) async fn open_shared(address: &Address) -> RedisResult<Opened> {
         });
     let opening = async {
         let mut connection = connect(address, ProtocolVersion::RESP3, config).await?;
-        let _refused: Value = connection.send_packed_command(&set_name()).await?;
-        Ok(Opened { connection, closed })
+        let mut first = Pipeline::with_capacity(2);
+        first.add_command(set_name()).add_command(Capabilities::request());
+        let mut answers = connection.send_packed_commands(&first, 0, 2).await?;
+        let capabilities = answers.pop().and_then(|answer| Capabilities::from_answer(answer).ok());
+        Ok(Opened { connection, closed, capabilities })
     };
     within(CONNECT_DEADLINE, opening).await
 }

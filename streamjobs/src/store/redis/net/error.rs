@@ -1,35 +1,77 @@
-//! What a refusal or a broken connection means in this crate's words.
+//! What a refusal or a broken connection means in this crate's errors.
 
-use redis::{RedisError, ServerError};
+use std::error::Error;
+
+use redis::{ErrorKind, RedisError, ServerError};
+use thiserror::Error;
 
 use crate::model::cause::bounded_text;
 use crate::store::StoreError;
 
-/// A server's refusal.
+/// The server refused a command: nothing was changed.
 pub(crate) fn refused(error: &ServerError) -> StoreError {
     let (code, text) = (error.code(), error.details().unwrap_or_default());
     let missing = code == "NOGROUP" || (code == "UNBLOCKED" && text.contains("no longer exists"));
     if missing {
         return StoreError::GroupMissing;
     }
-    // The server quotes the arguments of commands that it does not know, payloads included, and
-    // says where in a script it happened.
+    let (code, text) = refusal(error);
+    StoreError::Refused { code, text }
+}
+
+/// There is no connection: nothing was sent.
+pub(crate) fn unreachable(error: &RedisError) -> StoreError {
+    StoreError::Unreachable(Box::new(ConnectionFailed(cause(error))))
+}
+
+/// A command was sent, or may have been.
+pub(crate) fn answer_lost(error: &RedisError) -> StoreError {
+    StoreError::AnswerLost(Box::new(ConnectionFailed(cause(error))))
+}
+
+/// Why a connection could not be opened, or broke. The client crate's errors repeat their source in
+/// their own text, so this one has no source.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub(crate) struct ConnectionFailed(pub(crate) String);
+
+/// The cause in one line. A refusal during the login is in the server's own words, which tell a wrong
+/// password from a missing right, a full server or one that still loads.
+pub(crate) fn cause(error: &RedisError) -> String {
+    match error.source().and_then(|source| source.downcast_ref()) {
+        Some(error) => refusal_text(error),
+        None if error.kind() == ErrorKind::AuthenticationFailed => WRONG_PASSWORD.to_owned(),
+        None => error.to_string(),
+    }
+}
+
+/// Code and text of a refusal in one line.
+pub(crate) fn refusal_text(error: &ServerError) -> String {
+    let (code, text) = refusal(error);
+    // The server explains its protocol there.
+    if code == "NOAUTH" {
+        "NOAUTH Authentication required.".to_owned()
+    } else {
+        format!("{code} {text}")
+    }
+}
+
+/// Whether the server refused the user or the password.
+pub(crate) fn is_authentication(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::AuthenticationFailed
+        || matches!(error.code(), Some("WRONGPASS" | "NOAUTH"))
+}
+
+/// Code and text. The server quotes the arguments of commands that it does not know, payloads
+/// included, and adds where in a script it happened: both are left out.
+fn refusal(error: &ServerError) -> (String, String) {
+    let text = error.details().unwrap_or_default();
     let text = until(until(text, ", with args beginning with"), " script: ");
-    StoreError::Refused { code: bounded_text(&first(code)), text: bounded_text(&first(text)) }
+    (bounded_text(&first(error.code())), bounded_text(&first(text)))
 }
 
-/// Nothing was sent.
-pub(crate) fn unreachable(error: RedisError) -> StoreError {
-    StoreError::Unreachable(Box::new(error))
-}
-
-/// Something was sent, or may have been.
-pub(crate) fn answer_lost(error: RedisError) -> StoreError {
-    StoreError::AnswerLost(Box::new(error))
-}
-
-/// Whether this server is not the one to ask, now or any more: the address has to be resolved
-/// again, which finds the new master after a failover.
+/// Whether the server refuses because it is not the one to ask, now or any more. The address has to
+/// be resolved again, which finds the new primary after a failover.
 pub(crate) fn is_wrong_server(error: &ServerError) -> bool {
     match error.code() {
         "READONLY" | "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "MOVED" => true,
@@ -47,12 +89,16 @@ fn first(text: &str) -> String {
 }
 
 const TEXT_CHARACTERS_MAX: usize = 256;
+const WRONG_PASSWORD: &str = "WRONGPASS invalid user name or password";
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use redis::Value;
 
     use super::*;
+    use crate::model::cause::chain;
 
     fn server_error(line: &str) -> ServerError {
         match redis::parse_redis_value(format!("-{line}\r\n").as_bytes()) {
@@ -83,6 +129,28 @@ mod tests {
         assert_eq!(text, "the server refused: OOM not allowed when used memory > 'maxmemory'.");
         let long = refused(&server_error(&format!("ERR {}", "x".repeat(10_000)))).to_string();
         assert!(long.len() < 300, "{}", long.len());
+    }
+
+    #[test]
+    fn why_there_is_no_connection_is_said_once_in_words_that_tell_causes_apart() {
+        let said = |error: &RedisError| chain(&unreachable(error));
+        for (line, cause) in [
+            ("WRONGPASS invalid username-password pair or user is disabled.", None),
+            ("NOAUTH HELLO must be called with the", Some("NOAUTH Authentication required.")),
+            ("NOPERM User bob has no permissions to run the 'hello' command", None),
+            ("LOADING Redis is loading the dataset in memory", None),
+            ("READONLY You can't write against a read only replica.", None),
+            ("OOM command not allowed when used memory > 'maxmemory'.", None),
+            ("ERR max number of clients reached", None),
+        ] {
+            let text = said(&server_error(line).into());
+            assert_eq!(text, format!("no connection to the server: {}", cause.unwrap_or(line)));
+        }
+        let password = (ErrorKind::AuthenticationFailed, "Password authentication failed").into();
+        assert!(said(&password).contains("WRONGPASS") && is_authentication(&password));
+        let late = io::Error::from(io::ErrorKind::TimedOut).into();
+        assert_eq!(said(&late), "no connection to the server: timed out");
+        assert_eq!(chain(&answer_lost(&late)), "the server's answer was lost: timed out");
     }
 
     #[test]

@@ -5,22 +5,25 @@
 
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, WeakShared};
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Pipeline, RedisError, Value};
-use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
 use super::address::Address;
+use super::capabilities::Capabilities;
 use super::dial::{Opened, open_shared};
-use super::error::{answer_lost, is_wrong_server, refused, unreachable};
+use super::error::{
+    ConnectionFailed, answer_lost, cause, is_authentication, is_wrong_server, refusal_text,
+    refused, unreachable,
+};
 use crate::store::StoreError;
 
-/// A connection to one address that is opened when it is needed.
+/// A connection to one address, opened when it is needed.
 #[derive(Clone)]
 pub(crate) struct Link {
     inner: Arc<Inner>,
@@ -34,15 +37,15 @@ struct Inner {
 #[derive(Default)]
 struct State {
     live: Option<Live>,
-    /// Callers who come while a connection is being opened wait for the same attempt. It is held
-    /// weakly: when all of them have gone, the attempt is over.
+    /// The attempt to connect that callers share. Kept weakly: it ends when no caller waits for it
+    /// any more.
     opening: Option<WeakShared<Opening>>,
     generation: u64,
     failures: u32,
     pause: Option<Pause>,
 }
 
-/// One connection of a link, which is not replaced when it breaks.
+/// One connection of a link. It is not replaced when it breaks.
 #[derive(Clone)]
 pub(crate) struct Pinned {
     live: Live,
@@ -50,7 +53,7 @@ pub(crate) struct Pinned {
 }
 
 impl Pinned {
-    /// Sends commands in one go. The server's refusals stand among the answers.
+    /// Sends commands in one go. Refusals by the server are among the answers.
     pub(crate) async fn pipeline(mut self, pipeline: &Pipeline) -> Result<Vec<Value>, StoreError> {
         let (inner, generation) = (&self.link.inner, self.live.generation);
         if self.live.closed.is_cancelled() {
@@ -60,10 +63,10 @@ impl Pinned {
         let answer = self.live.connection.send_packed_commands(pipeline, 0, pipeline.len()).await;
         let values = answer.map_err(|error| {
             inner.leave(generation, None);
-            answer_lost(error)
+            answer_lost(&error)
         })?;
         let wrong = values.iter().find_map(|value| match value {
-            Value::ServerError(error) if is_wrong_server(error) => Some(error.to_string()),
+            Value::ServerError(error) if is_wrong_server(error) => Some(refusal_text(error)),
             _ => None,
         });
         if wrong.is_some() {
@@ -78,23 +81,18 @@ type Opening = BoxFuture<'static, Result<Live, RedisError>>;
 #[derive(Clone)]
 struct Live {
     connection: MultiplexedConnection,
-    /// Cancelled as soon as the connection's task has ended, so that nothing is sent into a
-    /// connection that is known to be gone.
+    /// Cancelled when the connection's task ends, so that nothing is sent over a closed connection.
     closed: CancellationToken,
     generation: u64,
+    /// Learned when the connection was opened. Empty if the server refused to say.
+    capabilities: Arc<OnceLock<Capabilities>>,
 }
 
-/// No attempt is made to connect until then.
-#[derive(Clone)]
+/// Until when no attempt to connect is made, and why.
 struct Pause {
     until: Instant,
     cause: String,
 }
-
-/// Why no attempt is made to connect.
-#[derive(Debug, Error)]
-#[error("waiting before the next attempt to connect, after: {0}")]
-struct Waiting(String);
 
 impl Link {
     /// A link that has not connected yet.
@@ -103,68 +101,86 @@ impl Link {
         Self { inner: Arc::new(Inner { address, state }) }
     }
 
-    /// Where it leads.
+    /// The server's address.
     pub(crate) fn address(&self) -> &Address {
         &self.inner.address
     }
 
-    /// Sends one command. The server's refusals are errors.
+    /// Sends one command. A refusal by the server is an error.
     pub(crate) async fn command(&self, command: &Cmd) -> Result<Value, StoreError> {
         let mut live = self.live().await?;
         let answer = live.connection.send_packed_command(command).await;
         match answer {
             Ok(Value::ServerError(error)) => {
                 if is_wrong_server(&error) {
-                    self.inner.leave(live.generation, Some(error.to_string()));
+                    self.inner.leave(live.generation, Some(refusal_text(&error)));
                 }
                 Err(refused(&error))
             }
             Ok(value) => Ok(value),
             Err(error) => {
                 self.inner.leave(live.generation, None);
-                Err(answer_lost(error))
+                Err(answer_lost(&error))
             }
         }
     }
 
-    /// Sends commands in one go. The server's refusals stand among the answers.
+    /// Sends commands in one go. Refusals by the server are among the answers.
     pub(crate) async fn pipeline(&self, pipeline: &Pipeline) -> Result<Vec<Value>, StoreError> {
         self.pinned().await?.pipeline(pipeline).await
     }
 
-    /// The present connection, for commands that must not go over different ones.
+    /// The current connection, for commands that must all use the same one.
     pub(crate) async fn pinned(&self) -> Result<Pinned, StoreError> {
         Ok(Pinned { live: self.live().await?, link: self.clone() })
+    }
+
+    /// What the server at the other end of the current connection can do. Sends a request only if
+    /// the server did not say it when the connection was opened.
+    pub(crate) async fn capabilities(&self) -> Result<Capabilities, StoreError> {
+        let pinned = self.pinned().await?;
+        let known = Arc::clone(&pinned.live.capabilities);
+        if let Some(capabilities) = known.get() {
+            return Ok(capabilities.clone());
+        }
+        let mut request = Pipeline::with_capacity(1);
+        request.add_command(Capabilities::request());
+        match pinned.pipeline(&request).await?.pop() {
+            Some(Value::ServerError(error)) => Err(refused(&error)),
+            answer => {
+                let learned = Capabilities::from_answer(answer.unwrap_or(Value::Nil))?;
+                Ok(known.get_or_init(|| learned).clone())
+            }
+        }
     }
 
     async fn live(&self) -> Result<Live, StoreError> {
         let opening = {
             let mut state = self.inner.lock();
-            match state.live.take() {
-                Some(live) if !live.closed.is_cancelled() => {
-                    state.live = Some(live.clone());
-                    return Ok(live);
-                }
-                _ => {}
+            if let Some(live) = &state.live
+                && !live.closed.is_cancelled()
+            {
+                return Ok(live.clone());
             }
-            let opening = state.opening.as_ref().and_then(WeakShared::upgrade);
-            match opening {
-                Some(opening) => opening,
-                None => {
-                    if let Some(pause) =
-                        state.pause.as_ref().filter(|pause| Instant::now() < pause.until)
-                    {
-                        return Err(StoreError::Unreachable(Box::new(Waiting(
-                            pause.cause.clone(),
-                        ))));
-                    }
+            state.live = None;
+            match (state.opening.as_ref().and_then(WeakShared::upgrade), &state.pause) {
+                (Some(opening), _) => opening,
+                (None, Some(pause)) if Instant::now() < pause.until => return Err(pause.error()),
+                (None, _) => {
                     let opening = Arc::clone(&self.inner).open().boxed().shared();
                     state.opening = opening.downgrade();
                     opening
                 }
             }
         };
-        opening.await.map_err(unreachable)
+        opening.await.map_err(|error| unreachable(&error))
+    }
+}
+
+impl Pause {
+    fn error(&self) -> StoreError {
+        let text = format!("{}; waiting before the next attempt to connect", self.cause);
+        StoreError::Unreachable(Box::new(ConnectionFailed(text)))
     }
 }
 
@@ -178,34 +194,34 @@ impl Inner {
         let mut state = self.lock();
         state.opening = None;
         match opened {
-            Ok(Opened { connection, closed }) => {
+            Ok(Opened { connection, closed, capabilities }) => {
                 state.generation += 1;
                 state.failures = 0;
-                // A server that hangs up at once is not asked again at once.
+                // Limits the attempts to a server that closes each connection at once.
                 state.pause = Some(Pause {
                     until: Instant::now() + pause(1, fastrand::f64()),
                     cause: "the connection broke as soon as it was open".to_owned(),
                 });
-                let live = Live { connection, closed, generation: state.generation };
+                let capabilities = capabilities.map_or_else(OnceLock::new, OnceLock::from).into();
+                let generation = state.generation;
+                let live = Live { connection, closed, generation, capabilities };
                 state.live = Some(live.clone());
                 Ok(live)
             }
             Err(error) => {
                 state.failures = state.failures.saturating_add(1);
-                let wait = match error.kind() {
-                    redis::ErrorKind::AuthenticationFailed => PAUSE_AUTHENTICATION,
-                    _ if is_authentication(&error) => PAUSE_AUTHENTICATION,
-                    _ => pause(state.failures, fastrand::f64()),
+                let wait = match is_authentication(&error) {
+                    true => PAUSE_AUTHENTICATION,
+                    false => pause(state.failures, fastrand::f64()),
                 };
-                state.pause =
-                    Some(Pause { until: Instant::now() + wait, cause: error.to_string() });
+                state.pause = Some(Pause { until: Instant::now() + wait, cause: cause(&error) });
                 Err(error)
             }
         }
     }
 
-    /// Leaves a connection that is of no more use, unless a newer one has taken its place. After a
-    /// refusal by the server itself there is a pause before the next one.
+    /// Drops a connection that cannot be used any more, unless a newer one has replaced it. After a
+    /// refusal, the next attempt to connect waits.
     fn leave(&self, generation: u64, refusal: Option<String>) {
         let mut state = self.lock();
         if state.live.as_ref().is_none_or(|live| live.generation != generation) {
@@ -220,15 +236,16 @@ impl Inner {
 
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.inner.address, f)
+        let state = self.inner.lock();
+        let live = state.live.as_ref();
+        f.debug_struct("Link")
+            .field("address", &self.inner.address)
+            .field("capabilities", &live.and_then(|live| live.capabilities.get()))
+            .finish_non_exhaustive()
     }
 }
 
-fn is_authentication(error: &RedisError) -> bool {
-    matches!(error.code(), Some("WRONGPASS" | "NOAUTH"))
-}
-
-/// How long no attempt is made after this many failures; `random` is drawn evenly from 0 to 1.
+/// The wait before the next attempt, after this many failures; `random` is uniform in 0 to 1.
 fn pause(failures: u32, random: f64) -> Duration {
     let doublings = failures.saturating_sub(1).min(8);
     let bound = PAUSE_FIRST.saturating_mul(1 << doublings).min(PAUSE_MAX);
@@ -242,6 +259,11 @@ const PAUSE_AUTHENTICATION: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
+    use bytes::BytesMut;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::super::scan::FrameScanner;
     use super::*;
 
     #[test]
@@ -252,8 +274,51 @@ mod tests {
         assert!(pause(0, 0.0) >= Duration::from_millis(200));
     }
 
+    /// Answers one connection's requests as a server of this version does, until it is pinged.
+    async fn serve(listener: &TcpListener, version: &str) {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let info = format!("redis_version:{version}\r\n");
+        let info = format!("${}\r\n{info}\r\n", info.len());
+        let mut asked = BytesMut::new();
+        loop {
+            while let Some(end) = FrameScanner::new().end(&asked).unwrap() {
+                let request = String::from_utf8(asked.split_to(end).to_vec()).unwrap();
+                let answer = match request.split("\r\n").nth(2).unwrap() {
+                    "PING" => return,
+                    "INFO" => info.as_str(),
+                    _ => "+OK\r\n",
+                };
+                socket.write_all(answer.as_bytes()).await.unwrap();
+            }
+            socket.read_buf(&mut asked).await.unwrap();
+        }
+    }
+
     #[tokio::test]
-    async fn callers_during_the_pause_are_told_at_once() {
+    async fn each_connection_learns_anew_what_the_server_can_do() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let link = Link::new(Address::new(&format!("redis://127.0.0.1:{port}")).unwrap());
+        assert!(format!("{link:?}").contains("capabilities: None"));
+        let asking = async {
+            for version in ["7.0.15", "8.8.0"] {
+                link.inner.lock().pause = None;
+                let release = link.capabilities().await.unwrap().release.unwrap();
+                assert_eq!(release.to_string(), format!("Redis {version}"));
+                assert!(format!("{link:?}").contains(version));
+                link.command(&redis::cmd("PING")).await.unwrap_err();
+                assert!(format!("{link:?}").contains("capabilities: None"));
+            }
+        };
+        let serving = async {
+            serve(&listener, "7.0.15").await;
+            serve(&listener, "8.8.0").await;
+        };
+        tokio::join!(asking, serving);
+    }
+
+    #[tokio::test]
+    async fn callers_during_the_pause_get_the_cause_at_once() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         drop(listener);

@@ -1,6 +1,7 @@
 //! Connections to the server: where it is, what it can do, what its bytes and its refusals mean.
 
 mod address;
+mod capabilities;
 mod dial;
 mod error;
 mod links;
@@ -11,6 +12,7 @@ mod scripts;
 mod wire;
 
 pub(super) use self::address::Address;
+pub(super) use self::capabilities::{Capabilities, Info, Mode};
 pub(super) use self::dial::{CONNECT_DEADLINE, RESPONSE_DEADLINE};
 pub(super) use self::error::{answer_lost, is_wrong_server, refused, unreachable};
 pub(super) use self::links::{Link, Pinned};

@@ -25,7 +25,8 @@ pub(crate) async fn open_reading(address: &Address) -> Result<(Reading, u64), St
         let id = answer.map_or(Ok(Value::Nil), Answer::value)?;
         Ok((reading, id))
     };
-    let (reading, id) = within(CONNECT_DEADLINE, opening).await.map_err(unreachable)?;
+    let (reading, id) =
+        within(CONNECT_DEADLINE, opening).await.map_err(|error| unreachable(&error))?;
     match id {
         Value::ServerError(error) => Err(refused(&error)),
         id => Ok((reading, reply::number(id, "CLIENT ID")?)),

@@ -17,14 +17,14 @@ type Scanned<T> = Result<T, Malformed>;
 /// Looks for the end of one answer in bytes that are still coming in, each of which it looks at
 /// once.
 #[derive(Debug)]
-pub(crate) struct Skim {
+pub(crate) struct FrameScanner {
     at: usize,
     /// Elements that have to come before the answer is whole. Those of nested arrays count as well,
     /// so that there is no depth to keep.
     left: usize,
 }
 
-impl Skim {
+impl FrameScanner {
     /// An answer that begins at the beginning of the bytes.
     pub(crate) fn new() -> Self {
         Self { at: 0, left: 1 }
@@ -258,7 +258,7 @@ mod tests {
         *2\r\n$3\r\n5-3\r\n*2\r\n$0\r\n\r\n$2\r\n\r\n\r\n";
 
     fn end(bytes: &[u8]) -> Scanned<Option<usize>> {
-        Skim::new().end(bytes)
+        FrameScanner::new().end(bytes)
     }
 
     #[test]
@@ -286,9 +286,9 @@ mod tests {
     fn an_answer_in_pieces_of_any_size_ends_where_it_ends() {
         let two = [READ, b":1\r\n"].concat();
         for piece in 1..READ.len() {
-            let mut skim = Skim::new();
+            let mut scanner = FrameScanner::new();
             let mut ends = (0..=two.len()).step_by(piece).chain([two.len()]);
-            let found = ends.find_map(|length| skim.end(&two[..length]).unwrap());
+            let found = ends.find_map(|length| scanner.end(&two[..length]).unwrap());
             assert_eq!(found, Some(READ.len()), "in pieces of {piece}");
         }
         for length in 0..READ.len() {

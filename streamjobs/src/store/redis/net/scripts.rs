@@ -9,8 +9,8 @@ use crate::store::redis::reply;
 use crate::store::script::{ALL, Script};
 
 impl Link {
-    /// Runs a script. A server that does not know it, or has forgotten it, is given all of them
-    /// first: a renewal that has to be quick then finds its script there.
+    /// Runs a script. If the server does not know it, all scripts are loaded first, so that an urgent
+    /// renewal finds its own there.
     pub(crate) async fn script(
         &self,
         script: &'static Script,
@@ -35,8 +35,8 @@ impl Link {
         self.command(&command).await
     }
 
-    /// Runs a script many times in one go; each call adds its keys and arguments. The server's
-    /// refusals stand among the answers.
+    /// Runs a script many times in one go; each call adds its keys and arguments. Refusals by the
+    /// server are among the answers.
     pub(crate) async fn scripts(
         &self,
         script: &'static Script,
@@ -73,7 +73,7 @@ impl Link {
             pipeline.cmd("SCRIPT").arg("LOAD").arg(script.source().as_ref());
         }
         let answers = match self.pipeline(&pipeline).await {
-            // No script has certainly run.
+            // Loading runs no script, so nothing was changed.
             Err(StoreError::AnswerLost(cause)) => return Err(StoreError::Unreachable(cause)),
             answers => answers?,
         };
@@ -93,5 +93,5 @@ fn is_forgotten(answer: &Value) -> bool {
 }
 
 const SCRIPT_LOAD: &str = "SCRIPT LOAD";
-/// A script that is forgotten this often in a row is refused.
+/// After this many attempts, a script that the server keeps forgetting is an error.
 const SCRIPT_ATTEMPTS_MAX: usize = 3;

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 
 use super::address::{Address, keepalive};
 use super::dial::set_name;
-use super::scan::Skim;
+use super::scan::FrameScanner;
 
 /// A socket, of whatever kind.
 trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -61,9 +61,9 @@ impl Wire {
     }
 
     async fn answer(&mut self) -> io::Result<Bytes> {
-        let mut skim = Skim::new();
+        let mut scanner = FrameScanner::new();
         loop {
-            let end = skim.end(&self.buffer);
+            let end = scanner.end(&self.buffer);
             let end = end.map_err(|_| io::Error::new(io::ErrorKind::InvalidData, NO_ANSWER))?;
             if let Some(end) = end {
                 let answer = self.buffer.split_to(end).freeze();
