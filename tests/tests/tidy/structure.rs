@@ -60,7 +60,19 @@ const ORDERS: [(&str, &str, Layers); 3] = [
 const APART: [(&str, &str, &[&str]); 1] = [(
     "streamjobs-postgres",
     "",
-    &["fault", "key", "limits", "metrics", "schema", "text", "time", "migrate", "postgres", "guard_row", "backoff"],
+    &[
+        "fault",
+        "key",
+        "limits",
+        "metrics",
+        "schema",
+        "text",
+        "time",
+        "migrate",
+        "postgres",
+        "guard_row",
+        "backoff",
+    ],
 )];
 
 const CRATES: [&str; 5] = [
