@@ -16,18 +16,17 @@ use crate::insight::alert::Alert;
 use crate::insight::metrics;
 use crate::model::config::{AlertRules, GroupOptions};
 use crate::model::error::StartError;
-use crate::model::mutant::Mutant;
 use crate::model::trace::TraceContext;
 use crate::model::trace::span::Telling;
 use crate::publish::client::Client;
-use crate::runtime::Runtime;
-use crate::runtime::consumer::io::Io;
+use crate::runtime::consumer::consumer_set::ConsumerSet;
+use crate::runtime::consumer::io_thread::IoThread;
 use crate::runtime::consumer::plan::{PlannedQueue, RuntimeSpec, plan};
-use crate::runtime::consumer::running::Executors;
+use crate::runtime::consumer::queue_loops::Executors;
 use crate::runtime::consumer::services::Services;
-use crate::runtime::consumer::set::ConsumerSet;
 use crate::runtime::consumer::wiring::Wiring;
-use crate::runtime::observe::monitor::AlertHook;
+use crate::runtime::observe::alert_subscribers::AlertHook;
+use crate::runtime::running::Runtime;
 
 /// Settings of a [`Runtime`]; every one has a default.
 #[must_use = "a builder does nothing until it is started"]
@@ -41,8 +40,15 @@ pub struct RuntimeBuilder {
     on_alert: Option<AlertHook>,
 }
 
+impl Runtime {
+    /// Settings for a runtime on this client's server.
+    pub fn builder(client: &Client) -> RuntimeBuilder {
+        RuntimeBuilder::new(client.clone())
+    }
+}
+
 impl RuntimeBuilder {
-    pub(crate) fn new(client: Client) -> Self {
+    fn new(client: Client) -> Self {
         Self {
             client,
             states: States::default(),
@@ -227,8 +233,8 @@ impl RuntimeBuilder {
         let services = Services::new(self.services, self.client.clone(), queues);
         // Nothing is on the server yet, and nothing runs, when one of them refuses.
         services.prepare().await?;
-        let inline = self.client.is_in_memory() || Mutant::RenewalsStarve.is_seeded();
-        let io = if inline { Io::inline() } else { Io::thread()? };
+        let inline = self.client.is_in_memory();
+        let io = if inline { IoThread::inline() } else { IoThread::start()? };
         let executors = Executors { io: io.handle().clone(), app: Handle::current() };
         metrics::describe();
         let process = || format!("streamjobs-{}", std::process::id());
@@ -236,10 +242,10 @@ impl RuntimeBuilder {
         let wiring = Wiring::new(self.client, self.states, self.spec.runtime, &planned)
             .on_process_span(self.on_process_span)
             .on_alert(self.on_alert);
-        let workers = ConsumerSet::new(wiring, executors, prefix, planned);
-        let consumer = workers.start().await?;
-        services.start(&workers.wiring().tally, &Handle::current());
-        Ok(Runtime::new(io, consumer, workers, services))
+        let consumers = ConsumerSet::new(wiring, executors, prefix, planned);
+        let first = consumers.start().await?;
+        services.start(&consumers.wiring().tally, &Handle::current());
+        Ok(Runtime::new(io, first, consumers, services))
     }
 }
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use crate::model::error::ControlError;
 use crate::model::name::{ConsumerName, GroupName, StreamName};
-use crate::runtime::consumer::running::RunningConsumer;
-use crate::runtime::consumer::set::ConsumerSet;
-use crate::runtime::consumer::stop::ShutdownReport;
+use crate::runtime::consumer::consumer_set::ConsumerSet;
+use crate::runtime::consumer::running_consumer::RunningConsumer;
+use crate::runtime::consumer::shutdown_report::ShutdownReport;
 
 /// One consumer of a running runtime, as it was at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,18 +37,18 @@ pub struct Consumer {
 /// What is changed here holds for this process, and until it ends.
 #[derive(Clone, Debug)]
 pub struct Control {
-    workers: Arc<ConsumerSet>,
+    set: Arc<ConsumerSet>,
 }
 
 impl Control {
-    pub(crate) fn new(workers: Arc<ConsumerSet>) -> Self {
-        Self { workers }
+    pub(crate) fn new(set: Arc<ConsumerSet>) -> Self {
+        Self { set }
     }
 
     /// The consumers of this moment, in the order of their starts.
     #[must_use]
     pub fn consumers(&self) -> Vec<Consumer> {
-        self.workers.running().iter().map(|worker| describe(worker)).collect()
+        self.set.running().iter().map(|consumer| describe(consumer)).collect()
     }
 
     /// Starts another consumer of a group in this process: its name.
@@ -68,7 +68,7 @@ impl Control {
     ///
     /// Dropping the future adds no consumer; the group may have been made.
     pub async fn add_consumer(&self, group: &str) -> Result<ConsumerName, ControlError> {
-        self.workers.add(group, None).await
+        self.set.add(group, None).await
     }
 
     /// As [`add_consumer`](Self::add_consumer), with a first part of its name of its own in place of
@@ -87,7 +87,7 @@ impl Control {
         group: &str,
         prefix: &str,
     ) -> Result<ConsumerName, ControlError> {
-        self.workers.add(group, Some(prefix)).await
+        self.set.add(group, Some(prefix)).await
     }
 
     /// Stops one consumer of this process in the stages of a shutdown, and removes it from the
@@ -117,7 +117,7 @@ impl Control {
         &self,
         name: &ConsumerName,
     ) -> Result<ShutdownReport, ControlError> {
-        self.workers.remove(name).await
+        self.set.remove(name).await
     }
 
     /// Changes how many jobs of a group each of its consumers may have in flight at once, on each
@@ -134,7 +134,7 @@ impl Control {
         group: &str,
         concurrency: NonZeroU32,
     ) -> Result<(), ControlError> {
-        self.workers.set_concurrency(group, concurrency)
+        self.set.set_concurrency(group, concurrency)
     }
 
     /// Pauses a group in this process: true unless it was paused already.
@@ -150,7 +150,7 @@ impl Control {
     ///
     /// When this runtime has no handlers for the group, or the shutdown has begun.
     pub fn pause(&self, group: &str) -> Result<bool, ControlError> {
-        self.workers.set_paused(group, true)
+        self.set.set_paused(group, true)
     }
 
     /// Ends a pause of this process: true if there was one.
@@ -159,7 +159,7 @@ impl Control {
     ///
     /// When this runtime has no handlers for the group, or the shutdown has begun.
     pub fn resume(&self, group: &str) -> Result<bool, ControlError> {
-        self.workers.set_paused(group, false)
+        self.set.set_paused(group, false)
     }
 
     /// Has this process look for idle entries of a group now instead of with its next sweep, which
@@ -170,7 +170,7 @@ impl Control {
     ///
     /// When this runtime has no handlers for the group, or the shutdown has begun.
     pub fn reap_now(&self, group: &str) -> Result<(), ControlError> {
-        self.workers.reap_now(group)
+        self.set.reap_now(group)
     }
 
     /// As [`reap_now`](Self::reap_now), for one consumer of this process: what is idle is claimed for
@@ -180,18 +180,18 @@ impl Control {
     ///
     /// When no consumer of this runtime has the name, or the shutdown has begun.
     pub fn reap_now_by(&self, consumer: &ConsumerName) -> Result<(), ControlError> {
-        self.workers.reap_now_by(consumer)
+        self.set.reap_now_by(consumer)
     }
 }
 
-fn describe(worker: &RunningConsumer) -> Consumer {
+fn describe(consumer: &RunningConsumer) -> Consumer {
     Consumer {
-        group: worker.group.clone(),
-        streams: worker.queues.iter().map(|context| context.queue.stream.clone()).collect(),
-        name: worker.name.clone(),
-        concurrency: worker.concurrency(),
-        paused: worker.is_paused(),
-        in_flight: worker.in_flight(),
-        leaving: worker.is_leaving(),
+        group: consumer.group.clone(),
+        streams: consumer.queues.iter().map(|queue| queue.context.queue().stream.clone()).collect(),
+        name: consumer.name.clone(),
+        concurrency: consumer.concurrency(),
+        paused: consumer.is_paused(),
+        in_flight: consumer.in_flight(),
+        leaving: consumer.is_leaving(),
     }
 }

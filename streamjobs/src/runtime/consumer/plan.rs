@@ -13,7 +13,7 @@ use crate::model::config::{
 };
 use crate::model::error::StartError;
 use crate::model::name::{GroupName, NameError, StreamName};
-use crate::runtime::consumer::queue::{BoundHandler, Handlers};
+use crate::runtime::attempt::handlers::{BoundHandler, Handlers};
 use crate::store::Queue;
 
 /// What the builder was told.
