@@ -86,7 +86,7 @@ pub mod __store {
         let attempted = crate::model::record::Attempted {
             delivery: &delivery,
             envelope: &envelope,
-            taken_up: 77,
+            started_at: 77,
             failures,
         };
         attempted.retry(Some(error), Some(99))

@@ -95,8 +95,8 @@ impl Mover {
         self.waiting.clear();
         self.taken_at = Instant::now();
         let taken = self.letters.take(&self.taker, self.portion.next).await?;
-        report.gone += taken.gone as u64;
-        self.more = taken.more;
+        report.gone += taken.missing as u64;
+        self.more = taken.has_more;
         let (mut bytes, mut pause_at) = (0, YIELD_BYTES);
         for letter in taken.letters {
             let row = Row::of(letter);

@@ -67,10 +67,10 @@ pub struct Taken {
     pub letters: Vec<DeadLetter>,
     /// Letters that were taken before and not settled, and that are gone: redriven, purged, or
     /// settled with a lost answer.
-    pub gone: usize,
+    pub missing: usize,
     /// Whether there may be more to take at once. Where no letters came, there may be: those that
     /// wait for the consumer that had their entries are passed over.
-    pub more: bool,
+    pub has_more: bool,
 }
 
 /// A job of an archive, to be put back.
@@ -100,11 +100,11 @@ impl fmt::Debug for ArchivedJob<'_> {
 
 /// What became of a job that was to be put back. Closed on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PutBack {
-    /// It was put back, as this entry of the group's lane.
-    Put(EntryId),
-    /// A job was put back under the same token before; nothing was changed.
-    PutBefore,
+pub enum RedriveOutcome {
+    /// It was redriven, as this entry of the group's lane.
+    Redriven(EntryId),
+    /// A job was redriven under the same token before; nothing was changed.
+    AlreadyRedriven,
 }
 
 impl DeadLetters {
@@ -266,7 +266,7 @@ impl DeadLetters {
         let taken = self.store.take_letters(&self.queue, by, limit).await;
         let taken = taken.map_err(|error| self.failed("take", error))?;
         let letters = taken.letters.iter().map(DeadLetter::of).collect();
-        Ok(Taken { letters, gone: taken.gone, more: taken.more })
+        Ok(Taken { letters, missing: taken.gone, has_more: taken.more })
     }
 
     /// Removes dead letters that are stored elsewhere: how many of them were still there. Doing it
@@ -303,16 +303,17 @@ impl DeadLetters {
     ///
     /// Dropping the future leaves open whether the job was put back; asking again with the token
     /// tells.
-    pub async fn put_back(
+    pub async fn redrive_archived(
         &self,
         fields: &Fields,
         event_id: &EventId,
         origin: Option<EntryId>,
         token: &str,
         keep: Duration,
-    ) -> Result<PutBack, DeadLetterError> {
-        let mut answers =
-            self.put_back_all(&[ArchivedJob { fields, event_id, origin, token }], keep).await;
+    ) -> Result<RedriveOutcome, DeadLetterError> {
+        let mut answers = self
+            .redrive_archived_all(&[ArchivedJob { fields, event_id, origin, token }], keep)
+            .await;
         let lost = StoreError::Protocol { command: "put_back" };
         answers.pop().unwrap_or_else(|| Err(self.failed("put back", lost)))
     }
@@ -324,12 +325,12 @@ impl DeadLetters {
     ///
     /// # Cancel safety
     ///
-    /// As [`put_back`](Self::put_back).
-    pub async fn put_back_all(
+    /// As [`redrive_archived`](Self::redrive_archived).
+    pub async fn redrive_archived_all(
         &self,
         jobs: &[ArchivedJob<'_>],
         keep: Duration,
-    ) -> Vec<Result<PutBack, DeadLetterError>> {
+    ) -> Vec<Result<RedriveOutcome, DeadLetterError>> {
         let mut returning = Vec::with_capacity(jobs.len());
         let prepared = jobs.iter().map(|job| self.returning(job).map(|job| returning.push(job)));
         let prepared = prepared.collect::<Vec<_>>();
@@ -352,10 +353,10 @@ impl DeadLetters {
         }
     }
 
-    fn returned(&self, returned: Returned) -> Result<PutBack, DeadLetterError> {
+    fn returned(&self, returned: Returned) -> Result<RedriveOutcome, DeadLetterError> {
         match returned {
-            Ok(Some(id)) => Ok(PutBack::Put(id)),
-            Ok(None) => Ok(PutBack::PutBefore),
+            Ok(Some(id)) => Ok(RedriveOutcome::Redriven(id)),
+            Ok(None) => Ok(RedriveOutcome::AlreadyRedriven),
             Err(StoreError::GroupMissing) => {
                 let (stream, group) = self.names();
                 Err(DeadLetterError::UnknownGroup { stream, group })
@@ -388,14 +389,14 @@ impl DeadLetterError {
         let Self::Server { source, .. } = self else { return true };
         match source.downcast_ref::<StoreError>() {
             Some(StoreError::GroupMissing) => true,
-            Some(StoreError::Refused { code, .. }) => !PASSING.contains(&code.as_str()),
+            Some(StoreError::Refused { code, .. }) => !TRANSIENT.contains(&code.as_str()),
             Some(_) | None => false,
         }
     }
 }
 
 /// Refusals that are about the server's state and not about what was asked.
-const PASSING: [&str; 12] = [
+const TRANSIENT: [&str; 12] = [
     "ASK",
     "BUSY",
     "CLUSTERDOWN",

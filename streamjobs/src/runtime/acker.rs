@@ -219,7 +219,7 @@ async fn carry_out(
     let attempted = Attempted {
         delivery: &settlement.delivery,
         envelope: &settlement.envelope,
-        taken_up: settlement.taken_up,
+        started_at: settlement.taken_up,
         failures: settlement.failures,
     };
     match &settlement.verdict {

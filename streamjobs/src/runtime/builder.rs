@@ -18,7 +18,7 @@ use crate::model::config::{AlertRules, GroupOptions};
 use crate::model::error::StartError;
 use crate::model::mutant::Mutant;
 use crate::model::trace::TraceContext;
-use crate::model::trace::span::Telling;
+use crate::model::trace::span::SpanHook;
 use crate::publish::client::Client;
 use crate::runtime::Runtime;
 use crate::runtime::io::Io;
@@ -37,7 +37,7 @@ pub struct RuntimeBuilder {
     wishes: Wishes,
     services: Vec<Arc<dyn Service>>,
     consumer_prefix: Option<String>,
-    on_process_span: Option<Telling>,
+    on_process_span: Option<SpanHook>,
     on_alert: Option<Callback>,
 }
 
@@ -197,7 +197,7 @@ impl RuntimeBuilder {
         mut self,
         tell: impl Fn(&Span, &TraceContext) + Send + Sync + 'static,
     ) -> Self {
-        self.on_process_span = Some(Telling(Arc::new(tell)));
+        self.on_process_span = Some(SpanHook(Arc::new(tell)));
         self
     }
 

@@ -16,10 +16,10 @@ use crate::model::fail_point::FailPoint;
 use crate::model::mutant::Mutant;
 use crate::model::outcome::Outcome;
 use crate::model::policy::{
-    Reason, Verdict, after_attempt, before_attempt, unless_too_wide, without_handler,
+    Reason, Verdict, after_attempt, before_attempt, reject_if_too_wide, without_handler,
 };
 use crate::model::record::FIELDS_CARRIED_MAX;
-use crate::model::trace::span::{self, Processing, Telling};
+use crate::model::trace::span::{self, Processing, SpanHook};
 use crate::model::trace::{TraceContext, within};
 use crate::runtime::acks::Ack;
 use crate::runtime::queue::{Assignment, BoundHandler, QueueContext, Settlement};
@@ -132,7 +132,7 @@ async fn judge(
     };
     let verdict = after_attempt(&outcome, attempt, &bound.limits, fastrand::f64());
     let fields = assignment.delivery.entry.fields().len();
-    (failures, unless_too_wide(verdict, fields, FIELDS_CARRIED_MAX))
+    (failures, reject_if_too_wide(verdict, fields, FIELDS_CARRIED_MAX))
 }
 
 /// What is to be done about an entry that no handler of the group takes.
@@ -173,7 +173,7 @@ async fn attempt_once(
         client: context.client.clone(),
     });
     let run = async {
-        if let (Some(Telling(tell)), Some(trace)) = (&context.on_process_span, &trace) {
+        if let (Some(SpanHook(tell)), Some(trace)) = (&context.on_process_span, &trace) {
             tell(&span, trace);
         }
         FailPoint::HandlerBefore.reached();

@@ -49,7 +49,7 @@ struct HeldEntry {
 impl HeldEntry {
     fn set_adrift(&mut self) {
         self.adrift = true;
-        self.lease.set_adrift();
+        self.lease.set_untracked();
     }
 }
 
@@ -111,7 +111,7 @@ impl Held {
             renewing: false,
         };
         entries.insert(key(hold), entry);
-        self.metrics.took();
+        self.metrics.add_in_flight();
         Registered::New
     }
 
@@ -145,7 +145,7 @@ impl Held {
     /// Forgets an entry.
     pub(crate) fn remove(&self, inlet: Inlet, id: EntryId) {
         if self.lock().entries.remove(&(inlet, id)).is_some() {
-            self.metrics.gave_up(1);
+            self.metrics.remove_in_flight(1);
         }
     }
 
@@ -154,7 +154,7 @@ impl Held {
         let mut inner = self.lock();
         if let Some(entry) = inner.entries.remove(&key(delivered)) {
             inner.given_up.insert(key(delivered), entry.delivery_count);
-            self.metrics.gave_up(1);
+            self.metrics.remove_in_flight(1);
         }
     }
 
@@ -164,7 +164,7 @@ impl Held {
         let mut inner = self.lock();
         if inner.entries.remove(&key(hold)).is_some() {
             inner.given_up.insert(key(hold), hold.delivery_count.saturating_sub(1));
-            self.metrics.gave_up(1);
+            self.metrics.remove_in_flight(1);
         }
     }
 
@@ -193,7 +193,7 @@ impl Held {
     pub(crate) fn remove_acknowledged(&self, inlet: Inlet, id: EntryId) -> Option<EntryId> {
         let mut inner = self.lock();
         let entry = inner.entries.remove(&(inlet, id))?;
-        self.metrics.gave_up(1);
+        self.metrics.remove_in_flight(1);
         if entry.renewing {
             inner.acknowledged.insert((inlet, id));
         }
@@ -334,7 +334,7 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.metrics.gave_up(self.len());
+        self.metrics.remove_in_flight(self.len());
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::broadcast;
 use tokio::time::Instant;
 
-use crate::insight::alert::{Alert, Happened, Reading, Watch};
+use crate::insight::alert::{Alert, AlertState, EventCounts, QueueSample};
 
 /// What is known of a queue beside its loops. Two consumers of one queue watch it once.
 #[derive(Debug)]
@@ -26,11 +26,11 @@ pub(crate) struct Lookout {
 #[derive(Debug)]
 struct State {
     looked: Option<Instant>,
-    watch: Watch,
+    watch: AlertState,
 }
 
 impl Lookout {
-    pub(crate) fn new(watch: Watch, leads: bool) -> Self {
+    pub(crate) fn new(watch: AlertState, leads: bool) -> Self {
         Self {
             leads,
             claimed: AtomicU64::new(0),
@@ -57,8 +57,8 @@ impl Lookout {
         self.trimmed_unread.fetch_add(entries, Ordering::Relaxed);
     }
 
-    pub(crate) fn happened(&self) -> Happened {
-        Happened {
+    pub(crate) fn happened(&self) -> EventCounts {
+        EventCounts {
             claimed: self.claimed.load(Ordering::Relaxed),
             dead_lettered: self.dead_lettered.load(Ordering::Relaxed),
             groups_recreated: self.groups_recreated.load(Ordering::Relaxed),
@@ -79,8 +79,8 @@ impl Lookout {
     }
 
     /// What begins and what ends with a reading.
-    pub(crate) fn look(&self, now: Instant, reading: &Reading<'_>) -> Vec<Alert> {
-        self.lock().watch.look(now, reading)
+    pub(crate) fn look(&self, now: Instant, reading: &QueueSample<'_>) -> Vec<Alert> {
+        self.lock().watch.update(now, reading)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -40,7 +40,7 @@ pub use self::health::{Health, QueueHealth};
 pub use self::lookout::Alerts;
 pub use self::report::Counters;
 pub use self::shutdown::{Abandoned, ShutdownReport};
-pub use crate::insight::alert::{Alert, AlertKind};
+pub use crate::insight::alert::Alert;
 
 use std::fmt;
 use std::num::NonZeroU32;

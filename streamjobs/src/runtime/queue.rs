@@ -16,7 +16,7 @@ use crate::model::entry::{Delivery, EntryId, Hold};
 use crate::model::event::Envelope;
 use crate::model::fail_point::FailPoint;
 use crate::model::policy::Verdict;
-use crate::model::trace::span::{self, Telling};
+use crate::model::trace::span::{self, SpanHook};
 use crate::publish::client::Client;
 use crate::runtime::acks::{Ack, Acks};
 use crate::runtime::clock::Clock;
@@ -59,7 +59,7 @@ pub(crate) struct QueueContext {
     pub(crate) health: LoopHealth,
     pub(crate) report: Report,
     /// Told of the span of each run whose event came with a trace.
-    pub(crate) on_process_span: Option<Telling>,
+    pub(crate) on_process_span: Option<SpanHook>,
     /// Entries may have been delivered to nobody, because an answer was lost: the reader looks at
     /// the own pending list before it reads on.
     pub(crate) suspect: AtomicBool,

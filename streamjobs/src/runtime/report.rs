@@ -8,7 +8,9 @@ use tracing::{debug, error, info, warn};
 
 use crate::handler::Place;
 use crate::insight::alert::Alert;
-use crate::insight::metrics::{Failure, Finish, QueueMetrics, Reclaim, Running, Stage};
+use crate::insight::metrics::{
+    ClaimReason, DuplicateStage, Failure, Finish, QueueMetrics, Running,
+};
 use crate::insight::view::GroupInfo;
 use crate::model::cause::chain;
 use crate::model::entry::{Delivery, EntryId, Hold};
@@ -198,7 +200,7 @@ impl Report {
     pub(crate) fn done_before(&self, hold: Hold) {
         count!(self, succeeded, 1);
         self.metrics.finished(Finish::Duplicate);
-        self.metrics.suppressed(Stage::Handle);
+        self.metrics.duplicate(DuplicateStage::Handle);
         log!(debug, self, entry_id = %hold.id, delivery_count = hold.delivery_count, "known as done");
     }
 
@@ -245,27 +247,27 @@ impl Report {
     ) {
         count!(self, dead_lettered, 1);
         self.metrics.finished(Finish::Dead);
-        self.metrics.quarantined(reason);
+        self.metrics.dead_lettered(reason);
         self.lookout.dead_lettered(1);
         log!(info, self, entry_id = %hold.id, event_id, reason = reason.as_str(), error, "stored as a dead letter");
     }
 
     pub(crate) fn claimed(&self, entries: usize) {
         count!(self, claimed, entries);
-        self.metrics.reclaimed(Reclaim::Idle, wide(entries));
+        self.metrics.claimed(ClaimReason::Idle, wide(entries));
         self.lookout.claimed(wide(entries));
         log!(warn, self, entries, "claimed entries of consumers that were not heard of");
     }
 
     pub(crate) fn recovered(&self, entries: usize) {
         count!(self, recovered, entries);
-        self.metrics.reclaimed(Reclaim::LostReply, wide(entries));
+        self.metrics.claimed(ClaimReason::LostReply, wide(entries));
         log!(warn, self, entries, "took up entries whose delivery had been lost");
     }
 
     pub(crate) fn delivered_again(&self, hold: Hold) {
         count!(self, delivered_again, 1);
-        self.metrics.suppressed(Stage::Delivery);
+        self.metrics.duplicate(DuplicateStage::Delivery);
         log!(warn, self, entry_id = %hold.id, delivery_count = hold.delivery_count, "delivered again while in flight here");
     }
 
@@ -297,7 +299,7 @@ impl Report {
 
     pub(crate) fn left(&self, jobs: usize) {
         if jobs > 0 {
-            count!(self, left as left, jobs);
+            count!(self, left as payloads_unstored, jobs);
             log!(
                 error,
                 self,
@@ -363,7 +365,7 @@ impl Report {
     }
 
     pub(crate) fn read_timeouts(&self) {
-        count!(self, read_timeouts as watchdog, 1);
+        count!(self, read_timeouts as read_timeouts, 1);
         log!(warn, self, "the server was silent: gave the reading connection up");
     }
 
@@ -404,7 +406,7 @@ impl Report {
     }
 
     pub(crate) fn alert(&self, alert: &Alert) {
-        let (kind, text) = (alert.kind.as_str(), &alert.text);
+        let (kind, text) = (alert.condition.as_str(), &alert.text);
         match alert.raised {
             true => log!(error, self, kind, text, "alert"),
             false => log!(info, self, kind, text, "alert is over"),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::insight::alert::Reading;
+use crate::insight::alert::QueueSample;
 use crate::insight::view::GroupInfo;
 use crate::model::config::Retention;
 use crate::runtime::pause::{jittered, stopped_within};
@@ -38,7 +38,7 @@ impl Watcher {
 
     async fn look(&self, begun: Instant) {
         let context = &self.context;
-        let group = GroupInfo::look(context.store.as_ref(), &context.queue).await;
+        let group = GroupInfo::load(context.store.as_ref(), &context.queue).await;
         let group = context.report.unless_failed("look at the group", group);
         let stream = match context.lookout.leads {
             true => {
@@ -50,7 +50,7 @@ impl Watcher {
         context.report.seen(group.as_ref(), stream.as_ref());
         let now = Instant::now();
         let blocked_by = context.trims.blocked_by();
-        let reading = Reading {
+        let reading = QueueSample {
             happened: context.lookout.happened(),
             group: group.as_ref(),
             reads: self.reads(begun, now),

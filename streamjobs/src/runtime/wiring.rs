@@ -9,14 +9,14 @@ use tokio::time::Instant;
 use tracing::info;
 
 use crate::handler::{Place, States};
-use crate::insight::alert::Watch;
+use crate::insight::alert::AlertState;
 use crate::insight::metrics::QueueMetrics;
 use crate::model::cause::BoxError;
 use crate::model::config::RuntimeConfig;
 use crate::model::error::{ControlError, StartError};
 use crate::model::heartbeat::Heartbeat;
 use crate::model::name::{ConsumerName, StreamName};
-use crate::model::trace::span::Telling;
+use crate::model::trace::span::SpanHook;
 use crate::publish::client::Client;
 use crate::runtime::acks::Acks;
 use crate::runtime::clock::Clock;
@@ -44,7 +44,7 @@ pub(crate) struct Wiring {
     /// Counts for the runtime as a whole.
     pub(crate) tally: Arc<Tally>,
     pub(crate) runtime: RuntimeConfig,
-    on_process_span: Option<Telling>,
+    on_process_span: Option<SpanHook>,
     pub(crate) audience: Arc<Audience>,
     departed: Arc<Departed>,
     /// One for each queue, whichever consumers it has.
@@ -64,7 +64,7 @@ impl Wiring {
         let mut led = HashSet::new();
         let lookouts = planned.iter().map(|PlannedQueue { queue, .. }| {
             let (stream, group) = (queue.stream.to_string(), queue.group.to_string());
-            let watch = Watch::new(stream, group, runtime.alerts);
+            let watch = AlertState::new(stream, group, runtime.alerts);
             let lookout = Lookout::new(watch, led.insert(queue.stream.clone()));
             (queue.clone(), Arc::new(lookout))
         });
@@ -84,7 +84,7 @@ impl Wiring {
     }
 
     /// Who is told of each handler's span.
-    pub(crate) fn on_process_span(mut self, telling: Option<Telling>) -> Self {
+    pub(crate) fn on_process_span(mut self, telling: Option<SpanHook>) -> Self {
         self.on_process_span = telling;
         self
     }
@@ -116,7 +116,7 @@ impl Wiring {
         // Every planned queue has one.
         let lookout = self.lookouts.get(&queue).cloned().unwrap_or_else(|| {
             let (stream, group) = (queue.stream.to_string(), queue.group.to_string());
-            Arc::new(Lookout::new(Watch::new(stream, group, self.runtime.alerts), false))
+            Arc::new(Lookout::new(AlertState::new(stream, group, self.runtime.alerts), false))
         });
         QueueContext {
             report: Report::new(tallies, Arc::clone(&metrics), &lookout, Arc::clone(&place)),

@@ -1,7 +1,10 @@
 //! Start-up checks: whether jobs can be trusted to this server, as it is set up now.
 
+mod finding;
 mod rights;
 mod rules;
+
+pub use self::finding::{Check, Finding, Severity};
 
 use std::fmt;
 use std::time::Duration;
@@ -85,117 +88,6 @@ pub struct Checkup {
     pub findings: Vec<Finding>,
 }
 
-/// Something that those who run the jobs should know.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Finding {
-    /// How bad it is.
-    pub severity: Severity,
-    /// What was checked.
-    pub check: Check,
-    /// What was found.
-    pub what: String,
-    /// What it means for jobs.
-    pub meaning: String,
-    /// What to do about it; nothing where it is as well left alone.
-    pub advice: Option<String>,
-}
-
-/// How bad a finding is. Closed on purpose: what is between two of them is the worse one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Severity {
-    /// Worth knowing; jobs are as safe as they are promised to be.
-    Info,
-    /// Jobs can be lost, delayed or done again in a situation that will come one day.
-    Warning,
-    /// Jobs are lost, refused or not worked on, now or at the next restart.
-    Critical,
-}
-
-impl Severity {
-    /// The word for it, the same for ever.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Info => "info",
-            Self::Warning => "warning",
-            Self::Critical => "critical",
-        }
-    }
-}
-
-impl fmt::Display for Severity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// What is checked of a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Check {
-    /// Whether this crate knows the product, and its version is new enough.
-    Version,
-    /// Faults of this version that are fixed in later ones.
-    KnownFault,
-    /// Security fixes that this version lacks.
-    Security,
-    /// Whether the server throws keys with jobs away when its memory is full.
-    Eviction,
-    /// Whether jobs outlast a restart, and what a crash of the machine loses.
-    Persistence,
-    /// Whether what is written to disk gets there.
-    DiskWrites,
-    /// Whether it takes writes, or is a replica.
-    Role,
-    /// Whether as many replicas follow as writes need.
-    Replicas,
-    /// Whether it is one of several servers that share the keys.
-    Cluster,
-    /// How much of the allowed memory is used.
-    Memory,
-    /// How many of the allowed connections are used.
-    Connections,
-    /// Whether the server closes connections that are silent.
-    IdleTimeout,
-    /// How far its clock is from ours.
-    Clock,
-    /// What the user may not do.
-    Rights,
-    /// What could not be checked.
-    Unchecked,
-}
-
-impl Check {
-    /// The word for it, the same for ever.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Version => "version",
-            Self::KnownFault => "known_fault",
-            Self::Security => "security",
-            Self::Eviction => "eviction",
-            Self::Persistence => "persistence",
-            Self::DiskWrites => "disk_writes",
-            Self::Role => "role",
-            Self::Replicas => "replicas",
-            Self::Cluster => "cluster",
-            Self::Memory => "memory",
-            Self::Connections => "connections",
-            Self::IdleTimeout => "idle_timeout",
-            Self::Clock => "clock",
-            Self::Rights => "rights",
-            Self::Unchecked => "unchecked",
-        }
-    }
-}
-
-impl fmt::Display for Check {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
 impl Checkup {
     /// How bad the worst finding is; none if there is no finding.
     #[must_use]
@@ -224,17 +116,6 @@ impl fmt::Display for Checkup {
             f.write_str("\nnothing found")?;
         }
         Ok(())
-    }
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { severity, check, what, meaning, advice } = self;
-        write!(f, "{severity} {check}: {what}\n  {meaning}")?;
-        match advice {
-            Some(advice) => write!(f, "\n  -> {advice}"),
-            None => Ok(()),
-        }
     }
 }
 

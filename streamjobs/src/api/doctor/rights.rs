@@ -1,7 +1,6 @@
 //! What missing rights mean.
 
-use super::rules::{critical, info, warning};
-use super::{Check, Finding};
+use super::finding::{Check, Finding, Severity};
 use crate::store::facts::{KeyRights, Rights};
 
 /// A finding for commands that touch no key, and one for each key.
@@ -24,7 +23,7 @@ fn on_a_key(user: &str, key: &KeyRights) -> Option<Finding> {
     if key.missing.len() < key.tried {
         return Some(missing(user, &key.missing, &format!(" on {}", key.key)));
     }
-    Some(critical(
+    Some(Finding::critical(
         Check::Rights,
         format!("user {user} may do nothing on {}", key.key),
         "the runtime keeps a group's work there and cannot go on without it",
@@ -38,27 +37,27 @@ fn on_no_key(user: &str, key: &KeyRights) -> Option<Finding> {
         return None;
     }
     if key.missing.len() == key.tried {
-        return Some(info(
+        return Some(Finding::info(
             Check::Unchecked,
             format!("whether user {user} may work on streams could not be checked"),
             "the user is bound to some keys, and no stream was named",
             Some("name the streams and groups that are worked on".to_owned()),
         ));
     }
-    let mut finding = warning(
+    let mut finding = Finding::warning(
         Check::Rights,
         format!("user {user} may not run {}", key.missing.join(", ")),
         "a runtime needs them all; a process that only publishes needs to append",
         grant(user, &key.missing),
     );
     if !key.publishing {
-        finding.severity = super::Severity::Critical;
+        finding.severity = Severity::Critical;
     }
     Some(finding)
 }
 
 fn missing(user: &str, commands: &[&'static str], place: &str) -> Finding {
-    critical(
+    Finding::critical(
         Check::Rights,
         format!("user {user} may not run {}{place}", commands.join(", ")),
         "the runtime cannot do without: jobs stay where they are, or are done again",
@@ -73,7 +72,6 @@ fn grant(user: &str, commands: &[&'static str]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Severity;
     use super::*;
 
     fn key(missing: &[&'static str], tried: usize) -> KeyRights {

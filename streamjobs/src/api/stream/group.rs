@@ -47,7 +47,7 @@ impl Group {
     ///
     /// Cancel safe: nothing is changed.
     pub async fn info(&self) -> Result<GroupInfo, StreamError> {
-        GroupInfo::look(self.store(), &self.queue)
+        GroupInfo::load(self.store(), &self.queue)
             .await
             .map_err(|error| self.failed("look at a group of", error))
     }
@@ -200,7 +200,7 @@ impl Group {
     }
 
     /// A group that others made has no lane yet: nothing is pending in it.
-    pub(super) async fn unless_lane_missing(&self, error: StoreError) -> Result<(), StoreError> {
+    pub(super) async fn allow_missing_lane(&self, error: StoreError) -> Result<(), StoreError> {
         match error {
             StoreError::GroupMissing if self.inlet == Inlet::LANE => {
                 self.store().group_facts(&self.queue).await.map(drop)

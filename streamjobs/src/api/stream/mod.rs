@@ -29,7 +29,8 @@ pub use self::group::Group;
 pub use self::pending::{HandedOver, PendingPage, PendingQuery};
 pub use self::replay::{Position, Range, Replay, ReplayEvents, Tail};
 pub use self::retries::{RetryId, RetryIdError, RetryPage, ScheduledRetry};
-pub use crate::insight::diagnosis::{Diagnosis, Trouble};
+pub use crate::insight::condition::Condition;
+pub use crate::insight::diagnosis::{Diagnosis, Problem};
 pub use crate::insight::view::{Backlog, ConsumerInfo, GroupInfo, Liveness};
 pub use crate::store::inspect::{OldestUnfinished, PendingEntry, StreamInfo};
 pub use crate::store::operate::{Cut, Trimmed, Unfinished};
@@ -115,7 +116,7 @@ impl Stream {
         let mut groups = Vec::new();
         for group in self.group_names().await? {
             let queue = Queue { stream: self.stream.clone(), group };
-            match GroupInfo::look(self.store.as_ref(), &queue).await {
+            match GroupInfo::load(self.store.as_ref(), &queue).await {
                 Ok(info) => groups.push(info),
                 // It was destroyed in between.
                 Err(StoreError::GroupMissing) => {}

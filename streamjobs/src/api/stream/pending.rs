@@ -81,7 +81,7 @@ pub struct HandedOver {
     pub missing: Vec<EntryId>,
     /// Entries whose payload was trimmed away and that stay as they are, because the key of the
     /// dead letters holds something else.
-    pub left: Vec<EntryId>,
+    pub unstored: Vec<EntryId>,
 }
 
 impl HandedOver {
@@ -89,7 +89,7 @@ impl HandedOver {
         self.moved.extend(page.moved);
         self.trimmed.extend(page.trimmed);
         self.missing.extend(page.missing);
-        self.left.extend(page.left);
+        self.unstored.extend(page.left);
     }
 }
 
@@ -113,7 +113,7 @@ impl Group {
             limit,
         };
         let entries = match self.store().pending(&self.queue, look).await {
-            Err(error) => self.unless_lane_missing(error).await.map(|()| Vec::new()),
+            Err(error) => self.allow_missing_lane(error).await.map(|()| Vec::new()),
             entries => entries,
         };
         let mut entries =
@@ -239,7 +239,7 @@ impl Group {
             let moved = self.move_all(name, to).await?;
             all.moved.extend(moved.moved);
             all.trimmed.extend(moved.trimmed);
-            all.left.extend(moved.left);
+            all.unstored.extend(moved.unstored);
             let retired = self.store().retire(&self.queue, name).await;
             if retired.map_err(|error| self.failed("remove a consumer of", error))? {
                 return Ok(all);
@@ -263,7 +263,7 @@ impl Group {
             let page = match self.store().move_pending(&self.queue, self.inlet, selected, to).await
             {
                 Err(error) => self
-                    .unless_lane_missing(error)
+                    .allow_missing_lane(error)
                     .await
                     .map(|()| MovedPage { missing: ids.to_vec(), ..MovedPage::default() }),
                 page => page,

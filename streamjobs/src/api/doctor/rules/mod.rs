@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Check, Finding, Severity, rights};
+use super::finding::{Check, Finding, Severity};
+use super::rights;
 use crate::model::cause::shown;
-use crate::model::version::{FAULTS, Product, Reach, Release, Security, Version, security};
+use crate::model::version::{KNOWN_FAULTS, Product, Reach, Release, Security, Version, security};
 use crate::store::facts::{ClockOffset, ServerFacts, ServerSettings, ServerState};
 
 /// Everything that is to be said of a server, in the order of the checks.
@@ -35,38 +36,9 @@ pub(super) fn examine(facts: &ServerFacts) -> Vec<Finding> {
     findings
 }
 
-pub(super) fn critical(
-    check: Check,
-    what: impl Into<String>,
-    meaning: impl Into<String>,
-    advice: impl Into<String>,
-) -> Finding {
-    let (what, meaning, advice) = (what.into(), meaning.into(), Some(advice.into()));
-    Finding { severity: Severity::Critical, check, what, meaning, advice }
-}
-
-pub(super) fn warning(
-    check: Check,
-    what: impl Into<String>,
-    meaning: impl Into<String>,
-    advice: impl Into<String>,
-) -> Finding {
-    Finding { severity: Severity::Warning, ..critical(check, what, meaning, advice) }
-}
-
-pub(super) fn info(
-    check: Check,
-    what: impl Into<String>,
-    meaning: impl Into<String>,
-    advice: Option<String>,
-) -> Finding {
-    let (what, meaning) = (what.into(), meaning.into());
-    Finding { severity: Severity::Info, check, what, meaning, advice }
-}
-
 fn role(state: &ServerState) -> Option<Finding> {
     state.replica.filter(|replica| *replica).map(|_| {
-        critical(
+        Finding::critical(
             Check::Role,
             "the server is a replica",
             "it refuses to publish and to hand out jobs, since both are writes",
@@ -76,7 +48,7 @@ fn role(state: &ServerState) -> Option<Finding> {
 }
 
 fn scripts_refused(why: &str) -> Finding {
-    critical(
+    Finding::critical(
         Check::Rights,
         format!("scripts cannot be run, so that no other right could be checked: {why}"),
         "every step on a job that is held is a script: nothing is retried, renewed or buried",
@@ -91,7 +63,7 @@ fn eviction(state: &ServerState) -> Option<Finding> {
         return None;
     }
     if policy.starts_with("volatile-") {
-        return Some(info(
+        return Some(Finding::info(
             Check::Eviction,
             format!("maxmemory-policy is {policy}"),
             "only keys with an expiry are evicted, and streamjobs sets none: jobs are safe as long \
@@ -101,14 +73,14 @@ fn eviction(state: &ServerState) -> Option<Finding> {
     }
     let what = format!("maxmemory-policy is {policy}");
     if state.memory_max == Some(0) {
-        return Some(warning(
+        return Some(Finding::warning(
             Check::Eviction,
             what,
             "as soon as maxmemory is set, whole streams can be evicted with every job in them",
             advice,
         ));
     }
-    Some(critical(
+    Some(Finding::critical(
         Check::Eviction,
         what,
         "when the memory is full, whole streams are evicted with every job and every group in them",
@@ -120,20 +92,20 @@ fn persistence(state: &ServerState, settings: &ServerSettings) -> Option<Finding
     let advice = "set appendonly to yes";
     match (state.append_only?, settings.snapshots) {
         (true, _) => fsync(settings.fsync.as_deref()?),
-        (false, Some(false)) => Some(critical(
+        (false, Some(false)) => Some(Finding::critical(
             Check::Persistence,
             "nothing is written to disk: appendonly is off and there are no save points",
             "a restart of the server loses every job and every group",
             advice,
         )),
-        (false, Some(true)) => Some(warning(
+        (false, Some(true)) => Some(Finding::warning(
             Check::Persistence,
             "appendonly is off; only snapshots are written",
             "a crash of the server loses what was published since the last snapshot, and jobs that \
              were done since then run again",
             advice,
         )),
-        (false, None) => Some(warning(
+        (false, None) => Some(Finding::warning(
             Check::Persistence,
             "appendonly is off, and whether there are snapshots could not be learnt",
             "a crash of the server loses what was published since the last snapshot, or everything",
@@ -145,14 +117,14 @@ fn persistence(state: &ServerState, settings: &ServerSettings) -> Option<Finding
 fn fsync(policy: &str) -> Option<Finding> {
     match policy {
         "always" => None,
-        "no" => Some(warning(
+        "no" => Some(Finding::warning(
             Check::Persistence,
             "appendfsync is no",
             "a crash of the machine loses what the operating system had not written yet, half a \
              minute as a rule",
             "set appendfsync to everysec, or to always",
         )),
-        _ => Some(info(
+        _ => Some(Finding::info(
             Check::Persistence,
             format!("appendfsync is {policy}"),
             "a crash of the machine can lose the last second of what was published",
@@ -164,7 +136,7 @@ fn fsync(policy: &str) -> Option<Finding> {
 fn disk_writes(state: &ServerState, settings: &ServerSettings) -> Vec<Finding> {
     let mut findings = Vec::new();
     if state.append_only == Some(true) && state.append_ok == Some(false) {
-        findings.push(critical(
+        findings.push(Finding::critical(
             Check::DiskWrites,
             "the last write to the append-only file failed",
             "the server refuses to publish and to hand out jobs until it succeeds",
@@ -173,7 +145,7 @@ fn disk_writes(state: &ServerState, settings: &ServerSettings) -> Vec<Finding> {
     }
     // Without save points, a failed snapshot was somebody's own request, and stops no writes.
     if state.snapshot_ok == Some(false) && settings.snapshots != Some(false) {
-        findings.push(critical(
+        findings.push(Finding::critical(
             Check::DiskWrites,
             "the last snapshot failed",
             "the server refuses to publish and to hand out jobs until one succeeds, unless \
@@ -182,7 +154,7 @@ fn disk_writes(state: &ServerState, settings: &ServerSettings) -> Vec<Finding> {
         ));
     }
     if state.append_only == Some(true) && state.rewrite_ok == Some(false) {
-        findings.push(warning(
+        findings.push(Finding::warning(
             Check::DiskWrites,
             "the append-only file could not be rewritten",
             "it grows with every job until the disk is full",
@@ -196,7 +168,7 @@ fn replicas(state: &ServerState, settings: &ServerSettings) -> Option<Finding> {
     let needed = settings.replicas_to_write.filter(|needed| *needed > 0)?;
     let following = state.replicas?;
     (following < needed).then(|| {
-        critical(
+        Finding::critical(
             Check::Replicas,
             format!("min-replicas-to-write is {needed}, and {following} follow"),
             "the server refuses to publish and to hand out jobs",
@@ -207,7 +179,7 @@ fn replicas(state: &ServerState, settings: &ServerSettings) -> Option<Finding> {
 
 fn cluster(state: &ServerState) -> Option<Finding> {
     state.cluster.filter(|cluster| *cluster).map(|_| {
-        warning(
+        Finding::warning(
             Check::Cluster,
             "the server is a node of a cluster",
             "only streams whose slot this node serves can be used through this address; they move \
@@ -222,14 +194,14 @@ fn nearly_used(state: &ServerState) -> Vec<Finding> {
         let meaning = "when it is full, publishing is refused; jobs that are stored are still done";
         let what = format!("{percent} % of maxmemory is used");
         let advice = "raise maxmemory, or keep less history";
-        Finding { severity, ..warning(Check::Memory, what, meaning, advice) }
+        Finding { severity, ..Finding::warning(Check::Memory, what, meaning, advice) }
     });
     let connections = share(state.connections, state.connections_max).map(|(severity, percent)| {
         let meaning = "when none is left, new processes cannot connect, nor can this one again \
                        after it lost a connection";
         let what = format!("{percent} % of maxclients are connected");
         let advice = "raise maxclients, or find out who connects so often";
-        Finding { severity, ..warning(Check::Connections, what, meaning, advice) }
+        Finding { severity, ..Finding::warning(Check::Connections, what, meaning, advice) }
     });
     memory.into_iter().chain(connections).collect()
 }
@@ -248,13 +220,13 @@ fn share(used: Option<u64>, most: Option<u64>) -> Option<(Severity, u64)> {
 
 fn version(release: &Release) -> Option<Finding> {
     match release.product {
-        Product::Redis if release.version < VERSION_MIN => Some(critical(
+        Product::Redis if release.version < VERSION_MIN => Some(Finding::critical(
             Check::Version,
             format!("the server is {release}, and {VERSION_MIN} or newer is needed"),
             "claims of entries whose payload is gone do not do what the scripts rest on",
             "update the server",
         )),
-        Product::Other(_) => Some(info(
+        Product::Other(_) => Some(Finding::info(
             Check::Version,
             format!("the server calls itself {release}"),
             "streamjobs is tested on Redis and on Valkey; faults of others are not known here",
@@ -265,7 +237,7 @@ fn version(release: &Release) -> Option<Finding> {
 }
 
 fn known_faults(release: &Release, replicas: u64) -> Vec<Finding> {
-    let found = FAULTS.iter().filter_map(|fault| {
+    let found = KNOWN_FAULTS.iter().filter_map(|fault| {
         let fixed = fault.fixed_in(release)?;
         let severity = match fault.reach {
             Reach::Used => Severity::Warning,
@@ -274,7 +246,7 @@ fn known_faults(release: &Release, replicas: u64) -> Vec<Finding> {
         };
         let what = format!("{release}: {}", fault.what);
         let advice = Some(format!("update to {fixed} or later"));
-        Some(Finding { severity, ..info(Check::KnownFault, what, fault.meaning, advice) })
+        Some(Finding { severity, ..Finding::info(Check::KnownFault, what, fault.meaning, advice) })
     });
     found.collect()
 }
@@ -282,13 +254,13 @@ fn known_faults(release: &Release, replicas: u64) -> Vec<Finding> {
 fn security_fixes(release: &Release) -> Option<Finding> {
     match security(release) {
         Security::Fixed => None,
-        Security::Behind(secure) => Some(warning(
+        Security::Behind(secure) => Some(Finding::warning(
             Check::Security,
             format!("{release} lacks security fixes that {secure} has"),
             "whoever may send commands may be able to read other keys or to run code on the server",
             format!("update to {secure} or later"),
         )),
-        Security::LineLeftBehind => Some(info(
+        Security::LineLeftBehind => Some(Finding::info(
             Check::Security,
             format!(
                 "no release in the line of {release} is known to have the security fixes of August 2026"
@@ -302,7 +274,7 @@ fn security_fixes(release: &Release) -> Option<Finding> {
 
 fn idle_timeout(settings: &ServerSettings) -> Option<Finding> {
     let timeout = settings.idle_timeout.filter(|timeout| !timeout.is_zero())?;
-    Some(info(
+    Some(Finding::info(
         Check::IdleTimeout,
         format!("connections that are silent for {} are closed", shown(timeout)),
         "readers that wait for jobs are spared; a client that publishes seldom connects anew each \
@@ -315,7 +287,7 @@ fn clock(offset: &ClockOffset) -> Option<Finding> {
     let apart = offset.apart.saturating_sub(offset.error);
     let way = if offset.ahead { "ahead of" } else { "behind" };
     (apart > CLOCKS_APART_MAX).then(|| {
-        info(
+        Finding::info(
             Check::Clock,
             format!("the server's clock is about {} {way} ours", shown(whole(offset.apart))),
             "leases, back-offs and retention by age go by the server's clock and are right; dates \
@@ -369,7 +341,7 @@ fn left_out(state: &ServerState) -> Vec<&'static str> {
 }
 
 fn not_checked(what: &str, why: &str) -> Finding {
-    info(
+    Finding::info(
         Check::Unchecked,
         format!("{what} could not be checked: {why}"),
         "what is wrong there is not in this report",

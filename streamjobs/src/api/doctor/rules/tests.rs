@@ -158,7 +158,7 @@ fn a_fault_says_what_it_is_and_what_has_the_fix() {
     facts.state.as_mut().unwrap().release = Some(release);
     let findings = examine(&facts);
     let acked = findings.iter().find(|finding| finding.what.contains("ACKED")).unwrap();
-    assert!(acked.what.starts_with("Redis 8.2.3: trimming by an estimate"), "{acked}");
+    assert!(acked.what.starts_with("Redis 8.2.3: approximate trimming"), "{acked}");
     assert!(acked.meaning.contains("never sends it"), "{acked}");
     assert_eq!(acked.advice.as_deref(), Some("update to 8.2.7 or later"));
     assert!(findings.iter().all(|finding| !finding.what.contains("XACKDEL")));
