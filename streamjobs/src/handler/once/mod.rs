@@ -61,6 +61,7 @@
 //! may run twice at the same time.
 
 #[cfg(feature = "testing")]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod conformance;
 
 mod server;
