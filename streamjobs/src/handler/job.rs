@@ -40,7 +40,7 @@ pub(crate) struct JobParts {
     pub(crate) client: Client,
 }
 
-/// Where a process run does its jobs: the same for every job of a queue.
+/// Where a process does its jobs: the same for every job of a queue.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
     pub(crate) stream: StreamName,

@@ -308,7 +308,7 @@ mod tests {
             conditions(&state.update(now, &QueueSample { happened, ..sample(&info) }))
         };
         assert_eq!(update(0, 1), [(Condition::DeadLetters, true)]);
-        assert_eq!(update(200, 2), [], "it goes on");
+        assert_eq!(update(200, 2), [], "it still happens");
         assert_eq!(update(499, 2), []);
         assert_eq!(update(500, 2), [(Condition::DeadLetters, false)]);
         assert_eq!(update(501, 3), [(Condition::DeadLetters, true)]);

@@ -39,7 +39,7 @@ impl EntryId {
         self.milliseconds
     }
 
-    /// The number that tells entries of one millisecond apart.
+    /// The number that distinguishes entries of one millisecond.
     #[must_use]
     pub const fn sequence(self) -> u64 {
         self.sequence
@@ -219,7 +219,7 @@ impl fmt::Debug for Inlet {
 /// An entry delivered to this consumer.
 #[derive(Clone, Debug)]
 pub struct Delivery {
-    /// Where the entry stands.
+    /// The inlet of the entry.
     pub inlet: Inlet,
     /// The entry.
     pub entry: Entry,
@@ -238,7 +238,7 @@ impl Delivery {
 /// A claim to an entry: together with the consumer, it identifies one attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Hold {
-    /// Where the entry stands.
+    /// The inlet of the entry.
     pub inlet: Inlet,
     /// The entry.
     pub id: EntryId,

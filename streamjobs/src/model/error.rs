@@ -219,7 +219,7 @@ pub enum DeadLetterError {
         token: String,
     },
     /// The group does not exist, so that no process would run the job.
-    #[error("stream {stream} has no group {group}")]
+    #[error("there is no group {group} on stream {stream}")]
     UnknownGroup {
         /// The stream.
         stream: String,

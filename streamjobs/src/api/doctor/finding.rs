@@ -1,12 +1,12 @@
-//! What an examination finds, and how severe it is.
+//! Findings of an examination, and their severity.
 
 use std::fmt;
 
-/// Something that those who run the jobs should know.
+/// Something that the operator of the jobs should know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Finding {
-    /// How bad it is.
+    /// Its severity.
     pub severity: Severity,
     /// What was checked.
     pub check: Check,
@@ -14,7 +14,7 @@ pub struct Finding {
     pub what: String,
     /// What it means for jobs.
     pub meaning: String,
-    /// What to do about it; nothing where it is as well left alone.
+    /// What to do about it; `None` where nothing needs to be done.
     pub advice: Option<String>,
 }
 
@@ -60,19 +60,19 @@ impl fmt::Display for Finding {
     }
 }
 
-/// How bad a finding is. Closed on purpose: what is between two of them is the worse one.
+/// How severe a finding is. Exhaustive: adding a variant is a breaking change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
-    /// Worth knowing; jobs are as safe as they are promised to be.
+    /// Worth knowing; jobs are safe.
     Info,
-    /// Jobs can be lost, delayed or done again in a situation that will come one day.
+    /// Jobs can be lost, delayed or repeated in a situation that will occur at some time.
     Warning,
-    /// Jobs are lost, refused or not worked on, now or at the next restart.
+    /// Jobs are lost, refused or not handled, now or at the next restart.
     Critical,
 }
 
 impl Severity {
-    /// The word for it, the same for ever.
+    /// The word for programs and logs. It does not change between releases.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -93,40 +93,40 @@ impl fmt::Display for Severity {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Check {
-    /// Whether this crate knows the product, and its version is new enough.
+    /// Whether this crate supports the product and its version.
     Version,
     /// Faults of this version that are fixed in later ones.
     KnownFault,
     /// Security fixes that this version lacks.
     Security,
-    /// Whether the server throws keys with jobs away when its memory is full.
+    /// Whether the server evicts keys with jobs when its memory is full.
     Eviction,
-    /// Whether jobs outlast a restart, and what a crash of the machine loses.
+    /// Whether jobs survive a restart, and what a crash of the host loses.
     Persistence,
-    /// Whether what is written to disk gets there.
+    /// Whether writes to disk succeed.
     DiskWrites,
-    /// Whether it takes writes, or is a replica.
+    /// Whether the server accepts writes, or is a replica.
     Role,
-    /// Whether as many replicas follow as writes need.
+    /// Whether enough replicas are connected for writes.
     Replicas,
-    /// Whether it is one of several servers that share the keys.
+    /// Whether the server is a node of a cluster.
     Cluster,
-    /// How much of the allowed memory is used.
+    /// How much of `maxmemory` is used.
     Memory,
-    /// How many of the allowed connections are used.
+    /// How many of `maxclients` are connected.
     Connections,
-    /// Whether the server closes connections that are silent.
+    /// Whether the server closes idle connections.
     IdleTimeout,
-    /// How far its clock is from ours.
+    /// The difference between the server's clock and this host's.
     Clock,
-    /// What the user may not do.
+    /// Commands and keys that the user may not use.
     Rights,
     /// What could not be checked.
     Unchecked,
 }
 
 impl Check {
-    /// The word for it, the same for ever.
+    /// The word for programs and logs. It does not change between releases.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

@@ -1,4 +1,4 @@
-//! Start-up checks: whether jobs can be trusted to this server, as it is set up now.
+//! The doctor: checks whether a server, as it is configured, keeps jobs safe.
 
 mod finding;
 mod rights;
@@ -17,11 +17,11 @@ use crate::store::facts::ServerFacts;
 use crate::store::{Queue, StoreError};
 
 impl Client {
-    /// Examines the server: its version and the faults known of it, eviction, persistence, limits
-    /// that are nearly reached, and the user's rights on the keys of every linked handler.
+    /// Examines the server: its version and known faults, eviction, persistence, limits that are
+    /// nearly reached, and the user's rights on the keys of every linked handler.
     ///
-    /// Nothing is changed, and a dozen requests are made at most: call it at each start, and refuse
-    /// to start or log what it finds. What the server does not tell is a finding as well.
+    /// It changes nothing and sends at most a dozen requests. Call it at each start, and log the
+    /// findings or refuse to start. What the server does not report is a finding as well.
     ///
     /// ```no_run
     /// # async fn example(client: streamjobs::Client) -> Result<(), Box<dyn std::error::Error>> {
@@ -48,11 +48,11 @@ impl Client {
     }
 
     /// Examines the server as [`doctor`](Self::doctor) does, with the rights on the keys of these
-    /// streams and groups. Without any, rights are tried on a key that does not exist.
+    /// streams and groups. Without any, rights are checked on a key that does not exist.
     ///
     /// # Errors
     ///
-    /// When one of the names is not one, or the server does not answer within 10 seconds.
+    /// When one of the names is invalid, or the server does not answer within 10 seconds.
     ///
     /// # Cancel safety
     ///
@@ -75,21 +75,21 @@ impl Client {
     }
 }
 
-/// What an examination of a server has found, the worst first.
+/// The result of an examination.
 ///
 /// `Display` is a report for people, a few lines for each finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 #[non_exhaustive]
 pub struct Checkup {
-    /// Product, version and address of the server, and the user who asked.
+    /// Product, version and address of the server, and the user of the connection.
     pub server: String,
-    /// What was found.
+    /// The findings, the most severe first.
     pub findings: Vec<Finding>,
 }
 
 impl Checkup {
-    /// How bad the worst finding is; none if there is no finding.
+    /// The highest severity of all findings; `None` without findings.
     #[must_use]
     pub fn worst(&self) -> Option<Severity> {
         self.findings.iter().map(|finding| finding.severity).max()
@@ -100,7 +100,7 @@ impl Checkup {
         let release = release.map_or_else(|| "a server".to_owned(), ToString::to_string);
         let server = format!("{release} at {} as user {}", facts.address, facts.user);
         let mut findings = rules::examine(facts);
-        // The order of the rules is kept among equals: it is the order in which to read them.
+        // The sort is stable, so that findings of one severity keep the order of the rules.
         findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
         Self { server, findings }
     }
@@ -113,11 +113,11 @@ impl fmt::Display for Checkup {
             write!(f, "\n{finding}")?;
         }
         if self.findings.is_empty() {
-            f.write_str("\nnothing found")?;
+            f.write_str("\nno findings")?;
         }
         Ok(())
     }
 }
 
-/// More than a connection and one request may take.
+/// More than a connection and one request need.
 const DEADLINE: Duration = Duration::from_secs(10);
