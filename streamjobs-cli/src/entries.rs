@@ -168,7 +168,7 @@ fn report(
     moved: &HandedOver,
     output: &mut Output,
 ) -> Result<Exit, Failure> {
-    let HandedOver { moved, trimmed, missing, left, .. } = moved;
+    let HandedOver { moved, trimmed, missing, unstored: left, .. } = moved;
     let (done, all) = (moved.len(), moved.len() + trimmed.len() + missing.len() + left.len());
     let beside = json!({
         "chosen": all,

@@ -241,7 +241,7 @@ async fn diagnose(client: &Client, queue: &Queue, output: &mut Output) -> Result
     let diagnosis = group(client, queue)?.diagnose().await?;
     if output.is_json() {
         let troubles = diagnosis
-            .troubles
+            .problems
             .iter()
             .map(|trouble| json!({ "trouble": trouble.as_str(), "what": trouble.to_string() }));
         output.document(&json!({
@@ -253,7 +253,7 @@ async fn diagnose(client: &Client, queue: &Queue, output: &mut Output) -> Result
     } else if diagnosis.is_healthy() {
         output.line(&format!("{queue} is well"))?;
     } else {
-        for trouble in &diagnosis.troubles {
+        for trouble in &diagnosis.problems {
             output.line(&trouble.to_string())?;
         }
     }

@@ -117,7 +117,7 @@ fn wrong_arguments_end_with_two_and_are_named() {
         ("dead purge orders billing", "<IDS|--all|--reason <REASON>>"),
         ("dead purge orders billing 1-0 --all", "--all"),
         ("pending orders billing --idle-min 30", "such as 30s, 10m"),
-        ("retries orders billing --after 1-0", "a job that is set aside is known by"),
+        ("retries orders billing --after 1-0", "not a retry id"),
         ("replay orders --from yesterday", "how long ago, such as 10m"),
         ("trim orders --yes", "<--length <COUNT>|--age <DURATION>|--before <PLACE>>"),
         ("trim orders --length 1 --age 1h", "--age"),

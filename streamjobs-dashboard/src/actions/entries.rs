@@ -103,7 +103,7 @@ fn told(handed: &HandedOver, what: &str) -> String {
         (handed.trimmed.len(), "had lost their payload and are dead letters now"),
         (handed.missing.len(), "were not pending any more"),
         (
-            handed.left.len(),
+            handed.unstored.len(),
             "had lost their payload and stay, because the key of the dead letters holds something else",
         ),
     ];

@@ -41,11 +41,11 @@ fn alerts(visit: &Visit, alerts: &[Noted]) -> Markup {
             div.scroll { table {
                 thead { tr { th { "When" } th { "Alert" } th { "Group" } th { "What" } } }
                 tbody { @for Noted { at, alert } in alerts {
-                    tr data-alert=(alert.kind.as_str()) {
+                    tr data-alert=(alert.condition.as_str()) {
                         td { (moment(*at)) }
                         td {
-                            @if alert.raised { span.state.bad { (alert.kind.as_str()) } }
-                            @else { span.state { (alert.kind.as_str()) " over" } }
+                            @if alert.raised { span.state.bad { (alert.condition.as_str()) } }
+                            @else { span.state { (alert.condition.as_str()) " over" } }
                         }
                         td { a href=(overview::link(&visit.base, &alert.stream, &alert.group)) {
                             (Foreign(&alert.group)) " on " (Foreign(&alert.stream))

@@ -115,7 +115,7 @@ fn banner(diagnosis: &Diagnosis) -> Markup {
         } @else {
             section.banner role="alert" {
                 h2 { "Why is this not running?" }
-                ul { @for trouble in &diagnosis.troubles {
+                ul { @for trouble in &diagnosis.problems {
                     li data-trouble=(trouble.as_str()) { (Foreign(&trouble.to_string())) }
                 } }
             }

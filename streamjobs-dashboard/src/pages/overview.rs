@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::response::Response;
 use maud::{Markup, html};
-use streamjobs::stream::Trouble as Wrong;
+use streamjobs::stream::Problem as Wrong;
 
 use crate::base::Base;
 use crate::fault::Fault;
@@ -79,7 +79,7 @@ pub(crate) fn banner(base: &Base, snapshot: &Snapshot) -> Markup {
                 h2 { "Why is this not running?" }
                 ul {
                     @for group in ill {
-                        @for trouble in &group.diagnosis.troubles {
+                        @for trouble in &group.diagnosis.problems {
                             li data-trouble=(trouble.as_str()) {
                                 a href=(link(base, &group.info.stream, &group.info.group)) {
                                     (Foreign(&group.info.group)) " on " (Foreign(&group.info.stream))
@@ -189,13 +189,13 @@ pub(crate) fn backlog(group: &GroupSight) -> Markup {
 
 /// The worst of a group in one word; the banner says it in many.
 pub(crate) fn state_of(group: &GroupSight) -> Markup {
-    let worst = group.diagnosis.troubles.first();
+    let worst = group.diagnosis.problems.first();
     let (word, kind) = match worst {
         None => ("well", ""),
         Some(Wrong::Paused { .. }) => ("paused", "warn"),
         Some(Wrong::TooFewConsumers { .. }) => ("too few consumers", "warn"),
         Some(Wrong::DeadConsumer { .. }) => ("recovering", "warn"),
-        Some(Wrong::Lost { .. }) => ("lost entries", "bad"),
+        Some(Wrong::TrimmedUnread { .. }) => ("lost entries", "bad"),
         Some(Wrong::Stalled { .. }) => ("stalled", "bad"),
         Some(Wrong::NotReading { .. }) => ("not reading", "bad"),
         Some(Wrong::NotAcknowledging { .. }) => ("not acknowledging", "bad"),

@@ -98,8 +98,8 @@ impl LetterMover {
         self.waiting.clear();
         self.taken_at = Instant::now();
         let taken = self.letters.take(&self.taker, self.sizer.next).await?;
-        report.gone += taken.gone as u64;
-        self.more = taken.more;
+        report.gone += taken.missing as u64;
+        self.more = taken.has_more;
         let (mut bytes, mut pause_at) = (0, YIELD_BYTES);
         for letter in taken.letters {
             let row = LetterRow::of(letter);

@@ -17,7 +17,7 @@ use crate::insight::metrics;
 use crate::model::config::{AlertRules, GroupOptions};
 use crate::model::error::StartError;
 use crate::model::trace::TraceContext;
-use crate::model::trace::span::Telling;
+use crate::model::trace::span::SpanHook;
 use crate::publish::client::Client;
 use crate::runtime::consumer::consumer_set::ConsumerSet;
 use crate::runtime::consumer::io_thread::IoThread;
@@ -36,7 +36,7 @@ pub struct RuntimeBuilder {
     spec: RuntimeSpec,
     services: Vec<Arc<dyn Service>>,
     consumer_prefix: Option<String>,
-    on_process_span: Option<Telling>,
+    on_process_span: Option<SpanHook>,
     on_alert: Option<AlertHook>,
 }
 
@@ -203,7 +203,7 @@ impl RuntimeBuilder {
         mut self,
         tell: impl Fn(&Span, &TraceContext) + Send + Sync + 'static,
     ) -> Self {
-        self.on_process_span = Some(Telling(Arc::new(tell)));
+        self.on_process_span = Some(SpanHook(Arc::new(tell)));
         self
     }
 

@@ -22,4 +22,4 @@ pub use self::observe::alert_subscribers::Alerts;
 pub use self::observe::health::{Health, QueueHealth};
 pub use self::observe::tally::Counters;
 pub use self::running::Runtime;
-pub use crate::insight::alert::{Alert, AlertKind};
+pub use crate::insight::alert::Alert;

@@ -272,7 +272,7 @@ async fn without_replies(proxy: &FaultProxy) -> Client {
     let client = Client::connect(proxy.url()).await.unwrap();
     let gone = client.dead_letters("orders", "gone").unwrap();
     let (fields, event) = (vec![("type".into(), "t".into())], EventId::new("e").unwrap());
-    gone.put_back(&fields, &event, None, "t", TOKEN_KEPT).await.unwrap_err();
+    gone.redrive_archived(&fields, &event, None, "t", TOKEN_KEPT).await.unwrap_err();
     proxy.set(Mode::HoldReplyTo(String::from("amount")));
     client
 }

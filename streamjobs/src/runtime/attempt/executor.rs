@@ -15,10 +15,10 @@ use crate::model::event::Envelope;
 use crate::model::fail_point::FailPoint;
 use crate::model::outcome::Outcome;
 use crate::model::policy::{
-    Reason, Verdict, after_attempt, before_attempt, unless_too_wide, without_handler,
+    Reason, Verdict, after_attempt, before_attempt, reject_if_too_wide, without_handler,
 };
 use crate::model::record::FIELDS_CARRIED_MAX;
-use crate::model::trace::span::{self, Processing, Telling};
+use crate::model::trace::span::{self, Processing, SpanHook};
 use crate::model::trace::{TraceContext, within};
 use crate::publish::client::Client;
 use crate::runtime::attempt::handlers::{BoundHandler, Handlers};
@@ -39,7 +39,7 @@ pub(crate) struct Executor {
     /// The application's client, for handlers.
     pub(crate) client: Client,
     /// Called with the span of each run whose event came with a trace.
-    pub(crate) span_hook: Option<Telling>,
+    pub(crate) span_hook: Option<SpanHook>,
     pub(crate) in_flight: Arc<InFlight>,
     pub(crate) clock: Arc<Clock>,
     pub(crate) acks: Arc<Acks>,
@@ -113,7 +113,7 @@ impl Executor {
             if self.report(assignment, envelope, attempt, &outcome) { attempt } else { failures };
         let verdict = after_attempt(&outcome, attempt, &bound.limits, fastrand::f64());
         let fields = assignment.delivery.entry.fields().len();
-        (failures, unless_too_wide(verdict, fields, FIELDS_CARRIED_MAX))
+        (failures, reject_if_too_wide(verdict, fields, FIELDS_CARRIED_MAX))
     }
 
     /// Reports the outcome of an attempt: whether it counts as a failure.
@@ -184,7 +184,7 @@ impl Executor {
             client: self.client.clone(),
         });
         let run = async {
-            if let (Some(Telling(hook)), Some(trace)) = (&self.span_hook, &trace) {
+            if let (Some(SpanHook(hook)), Some(trace)) = (&self.span_hook, &trace) {
                 hook(&span, trace);
             }
             FailPoint::HandlerBefore.reached();

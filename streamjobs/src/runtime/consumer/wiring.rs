@@ -6,11 +6,11 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use crate::handler::{ConsumerIdentity, States};
-use crate::insight::alert::Watch;
+use crate::insight::alert::AlertState;
 use crate::insight::metrics::QueueMetrics;
 use crate::model::config::{Retention, RuntimeConfig};
 use crate::model::name::{ConsumerName, StreamName};
-use crate::model::trace::span::Telling;
+use crate::model::trace::span::SpanHook;
 use crate::publish::client::Client;
 use crate::runtime::attempt::dispatcher::Dispatcher;
 use crate::runtime::attempt::executor::Executor;
@@ -48,7 +48,7 @@ pub(crate) struct Wiring {
     states: Arc<States>,
     /// The store of the thread that does all of the runtime's input and output.
     store: Arc<dyn Store>,
-    span_hook: Option<Telling>,
+    span_hook: Option<SpanHook>,
     stopped: Arc<StoppedConsumers>,
     /// One for each queue, shared by its consumers.
     monitors: HashMap<Queue, Arc<QueueMonitor>>,
@@ -92,7 +92,7 @@ impl Wiring {
     }
 
     /// Sets what is called with each handler's span.
-    pub(crate) fn on_process_span(mut self, hook: Option<Telling>) -> Self {
+    pub(crate) fn on_process_span(mut self, hook: Option<SpanHook>) -> Self {
         self.span_hook = hook;
         self
     }
@@ -271,7 +271,7 @@ impl Wiring {
 
 fn monitor(queue: &Queue, runtime: RuntimeConfig, watches_stream: bool) -> QueueMonitor {
     let (stream, group) = (queue.stream.to_string(), queue.group.to_string());
-    QueueMonitor::new(Watch::new(stream, group, runtime.alerts), watches_stream)
+    QueueMonitor::new(AlertState::new(stream, group, runtime.alerts), watches_stream)
 }
 
 /// Batches on their way to the dispatcher.

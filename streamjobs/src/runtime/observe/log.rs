@@ -147,7 +147,7 @@ pub(super) fn log_queue(identity: &ConsumerIdentity, event: &QueueEvent<'_>) {
             );
         }
         QueueEvent::Alerted { alert } => {
-            let (kind, text) = (alert.kind.as_str(), &alert.text);
+            let (kind, text) = (alert.condition.as_str(), &alert.text);
             match alert.raised {
                 true => log!(error, identity, kind, text, "alert"),
                 false => log!(info, identity, kind, text, "alert ended"),

@@ -1,6 +1,6 @@
 //! Events as metrics.
 
-use crate::insight::metrics::{Finish, QueueMetrics, Reclaim, Stage};
+use crate::insight::metrics::{Finish, QueueMetrics, ClaimReason, DuplicateStage};
 use crate::runtime::observe::events::{JobEvent, QueueEvent};
 
 /// Moves the metrics of an event of one job.
@@ -9,16 +9,16 @@ pub(super) fn record_job(metrics: &QueueMetrics, event: &JobEvent<'_>) {
         JobEvent::Succeeded => metrics.finished(Finish::Ok),
         JobEvent::Duplicate => {
             metrics.finished(Finish::Duplicate);
-            metrics.suppressed(Stage::Handle);
+            metrics.duplicate(DuplicateStage::Handle);
         }
         JobEvent::Failed { failure, .. } => metrics.failed(failure),
         JobEvent::Snoozed { .. } => metrics.snoozed.increment(1),
         JobEvent::RetryScheduled { .. } => metrics.finished(Finish::Retry),
         JobEvent::DeadLettered { reason, .. } => {
             metrics.finished(Finish::Dead);
-            metrics.quarantined(reason);
+            metrics.dead_lettered(reason);
         }
-        JobEvent::DeliveredAgain => metrics.suppressed(Stage::Delivery),
+        JobEvent::DeliveredAgain => metrics.duplicate(DuplicateStage::Delivery),
         JobEvent::LeaseLost { .. } => metrics.leases_lost.increment(1),
         JobEvent::RefusedLate { .. } => {
             metrics.refused_late.increment(1);
@@ -38,16 +38,16 @@ pub(super) fn record_queue(metrics: &QueueMetrics, event: &QueueEvent<'_>, by: u
         QueueEvent::Delivered { .. } => metrics.consumed.increment(by),
         QueueEvent::Acknowledged { .. } => metrics.acknowledged.increment(by),
         QueueEvent::AcknowledgedLate { .. } => metrics.acknowledged_late.increment(by),
-        QueueEvent::Claimed { .. } => metrics.reclaimed(Reclaim::Idle, by),
-        QueueEvent::Recovered { .. } => metrics.reclaimed(Reclaim::LostReply, by),
+        QueueEvent::Claimed { .. } => metrics.claimed(ClaimReason::Idle, by),
+        QueueEvent::Recovered { .. } => metrics.claimed(ClaimReason::LostReply, by),
         QueueEvent::Trimmed { .. } => metrics.trimmed.increment(by),
         QueueEvent::TrimmedUnread { .. } => metrics.trimmed_unread.increment(by),
-        QueueEvent::PayloadsUnstored { .. } => metrics.left.increment(by),
+        QueueEvent::PayloadsUnstored { .. } => metrics.payloads_unstored.increment(by),
         QueueEvent::GroupRecreated => metrics.groups_recreated.increment(by),
         QueueEvent::ClaimRefused { .. } => metrics.claims_refused.increment(by),
         QueueEvent::StoreFailed { .. } => metrics.server_errors.increment(by),
         QueueEvent::Reconnected => metrics.reconnects.increment(by),
-        QueueEvent::ReadTimedOut => metrics.watchdog.increment(by),
+        QueueEvent::ReadTimedOut => metrics.read_timeouts.increment(by),
         QueueEvent::EntriesTrimmed { .. } => metrics.entries_trimmed.increment(by),
         QueueEvent::DeadLettersTrimmed { .. } => metrics.letters_trimmed.increment(by),
         QueueEvent::ConsumersRemoved { .. } => metrics.consumers_retired.increment(by),

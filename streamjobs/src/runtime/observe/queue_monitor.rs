@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::time::Instant;
 
-use crate::insight::alert::{Alert, Happened, Reading, Watch};
+use crate::insight::alert::{Alert, AlertState, EventCounts, QueueSample};
 use crate::runtime::observe::events::{JobEvent, QueueEvent};
 use crate::runtime::state::once_per_interval::OncePerInterval;
 
@@ -25,7 +25,7 @@ pub(crate) struct QueueMonitor {
 }
 
 impl QueueMonitor {
-    pub(crate) fn new(watch: Watch, watches_stream: bool) -> Self {
+    pub(crate) fn new(watch: AlertState, watches_stream: bool) -> Self {
         Self {
             watches_stream,
             turn: OncePerInterval::default(),
@@ -54,8 +54,8 @@ impl QueueMonitor {
         counter.fetch_add(by, Ordering::Relaxed);
     }
 
-    pub(crate) fn happened(&self) -> Happened {
-        Happened {
+    pub(crate) fn happened(&self) -> EventCounts {
+        EventCounts {
             claimed: self.claimed.load(Ordering::Relaxed),
             dead_lettered: self.dead_lettered.load(Ordering::Relaxed),
             groups_recreated: self.groups_recreated.load(Ordering::Relaxed),
@@ -64,7 +64,7 @@ impl QueueMonitor {
     }
 
     /// The alerts that begin or end with a reading.
-    pub(crate) fn changes(&self, now: Instant, reading: &Reading<'_>) -> Vec<Alert> {
+    pub(crate) fn changes(&self, now: Instant, reading: &QueueSample<'_>) -> Vec<Alert> {
         self.watch.lock().unwrap_or_else(PoisonError::into_inner).look(now, reading)
     }
 }

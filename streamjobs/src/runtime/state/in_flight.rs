@@ -49,7 +49,7 @@ struct InFlightEntry {
 impl InFlightEntry {
     fn set_untracked(&mut self) {
         self.untracked = true;
-        self.lease.set_adrift();
+        self.lease.set_untracked();
     }
 }
 
@@ -120,7 +120,7 @@ impl InFlight {
             renewing: false,
         };
         entries.insert(key(hold), entry);
-        self.metrics.took();
+        self.metrics.add_in_flight();
         Registered::New
     }
 
@@ -154,7 +154,7 @@ impl InFlight {
     /// Removes an entry whose verdict was carried out.
     pub(crate) fn remove(&self, inlet: Inlet, id: EntryId) {
         if self.lock().entries.remove(&(inlet, id)).is_some() {
-            self.metrics.gave_up(1);
+            self.metrics.remove_in_flight(1);
         }
     }
 
@@ -163,7 +163,7 @@ impl InFlight {
         let mut inner = self.lock();
         if let Some(entry) = inner.entries.remove(&key(delivered)) {
             inner.abandoned.insert(key(delivered), entry.delivery_count);
-            self.metrics.gave_up(1);
+            self.metrics.remove_in_flight(1);
         }
     }
 
@@ -173,7 +173,7 @@ impl InFlight {
         let mut inner = self.lock();
         if inner.entries.remove(&key(hold)).is_some() {
             inner.abandoned.insert(key(hold), hold.delivery_count.saturating_sub(1));
-            self.metrics.gave_up(1);
+            self.metrics.remove_in_flight(1);
         }
     }
 
@@ -202,7 +202,7 @@ impl InFlight {
     pub(crate) fn remove_acknowledged(&self, inlet: Inlet, id: EntryId) -> Option<EntryId> {
         let mut inner = self.lock();
         let entry = inner.entries.remove(&(inlet, id))?;
-        self.metrics.gave_up(1);
+        self.metrics.remove_in_flight(1);
         if entry.renewing {
             inner.acknowledged.insert((inlet, id));
         }
@@ -343,7 +343,7 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.metrics.gave_up(self.len());
+        self.metrics.remove_in_flight(self.len());
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::insight::alert::Reading;
+use crate::insight::alert::QueueSample;
 use crate::insight::view::GroupInfo;
 use crate::runtime::observe::alert_subscribers::AlertSubscribers;
 use crate::runtime::observe::events::QueueEvent;
@@ -52,7 +52,7 @@ impl Watcher {
     async fn watch(&self, begun: Instant) {
         let (report, store) = (&self.context.report, self.context.store.as_ref());
         let queue = self.context.queue();
-        let group = GroupInfo::look(store, queue).await;
+        let group = GroupInfo::load(store, queue).await;
         let group = report.ok_or_report("read the group's figures", group);
         let stream = match self.monitor.watches_stream {
             true => {
@@ -64,7 +64,7 @@ impl Watcher {
         report.seen(group.as_ref(), stream.as_ref());
         let now = Instant::now();
         let blocked_by = self.blocker.group();
-        let reading = Reading {
+        let reading = QueueSample {
             happened: self.monitor.happened(),
             group: group.as_ref(),
             reads: self.reads(begun, now),
