@@ -91,7 +91,10 @@ impl Outcome {
     }
 
     /// The outcome of a reply, or its error if that is about the server and not the dead letter.
-    fn of(letter: i64, reply: Result<RedriveOutcome, DeadLetterError>) -> Result<Self, DeadLetterError> {
+    fn of(
+        letter: i64,
+        reply: Result<RedriveOutcome, DeadLetterError>,
+    ) -> Result<Self, DeadLetterError> {
         match reply {
             Ok(put) => Ok(Self::done(letter, put)),
             Err(error) if error.is_final() => Ok(Self::failed(letter, error_chain(&error))),

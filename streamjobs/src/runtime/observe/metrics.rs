@@ -1,6 +1,6 @@
 //! Events as metrics.
 
-use crate::insight::metrics::{Finish, QueueMetrics, ClaimReason, DuplicateStage};
+use crate::insight::metrics::{ClaimReason, DuplicateStage, Finish, QueueMetrics};
 use crate::runtime::observe::events::{JobEvent, QueueEvent};
 
 /// Moves the metrics of an event of one job.

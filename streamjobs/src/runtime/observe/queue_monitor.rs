@@ -21,7 +21,7 @@ pub(crate) struct QueueMonitor {
     dead_lettered: AtomicU64,
     groups_recreated: AtomicU64,
     trimmed_unread: AtomicU64,
-    watch: Mutex<Watch>,
+    watch: Mutex<AlertState>,
 }
 
 impl QueueMonitor {

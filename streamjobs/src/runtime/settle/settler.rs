@@ -152,7 +152,7 @@ impl SettlingSteps {
         let attempted = Attempted {
             delivery: &settlement.delivery,
             envelope: &settlement.envelope,
-            taken_up: settlement.began_at,
+            started_at: settlement.began_at,
             failures: settlement.failures,
         };
         match &settlement.verdict {
