@@ -65,6 +65,6 @@ impl QueueMonitor {
 
     /// The alerts that begin or end with a reading.
     pub(crate) fn changes(&self, now: Instant, reading: &QueueSample<'_>) -> Vec<Alert> {
-        self.watch.lock().unwrap_or_else(PoisonError::into_inner).look(now, reading)
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner).update(now, reading)
     }
 }
