@@ -14,7 +14,7 @@ use crate::model::error::{ControlError, StartError};
 use crate::model::name::{ConsumerName, GroupName, NameError};
 use crate::runtime::consumer::plan::PlannedQueue;
 use crate::runtime::consumer::prepare::{Unprepared, prepare};
-use crate::runtime::consumer::queue_loops::Executors;
+use crate::runtime::consumer::queue_loops::TokioHandles;
 use crate::runtime::consumer::running_consumer::{NewConsumer, RunningConsumer};
 use crate::runtime::consumer::shutdown_report::ShutdownReport;
 use crate::runtime::consumer::wiring::Wiring;
@@ -22,7 +22,7 @@ use crate::runtime::consumer::wiring::Wiring;
 /// The consumers of a runtime.
 pub(crate) struct ConsumerSet {
     wiring: Wiring,
-    executors: Executors,
+    handles: TokioHandles,
     /// The first part of every consumer's name.
     prefix: String,
     /// Preparations and removals.
@@ -50,7 +50,7 @@ struct Group {
 impl ConsumerSet {
     pub(crate) fn new(
         wiring: Wiring,
-        executors: Executors,
+        handles: TokioHandles,
         prefix: String,
         planned: Vec<PlannedQueue>,
     ) -> Self {
@@ -59,7 +59,7 @@ impl ConsumerSet {
             groups.entry(queue.queue.group.clone()).or_default().queues.push(queue);
         }
         let set = Mutex::new(Set { closed: false, groups, running: Vec::new() });
-        Self { wiring, executors, prefix, tasks: TaskTracker::new(), set }
+        Self { wiring, handles, prefix, tasks: TaskTracker::new(), set }
     }
 
     /// Starts the first consumer of every group, once all groups are prepared: the first's name.
@@ -121,7 +121,7 @@ impl ConsumerSet {
             drop(set);
             report
         };
-        let stopped = self.tasks.spawn_on(stop, &self.executors.io).await;
+        let stopped = self.tasks.spawn_on(stop, &self.handles.io).await;
         stopped.map_err(|_ended| ControlError::ShutDown)
     }
 
@@ -201,7 +201,7 @@ impl ConsumerSet {
         let (tally, group) = (Arc::default(), group.clone());
         let wired = queues.iter().map(|planned| self.wiring.queue(planned, &name, &tally));
         let (queues, loops) = wired.map(|(queue, loops)| (Arc::new(queue), loops)).unzip();
-        let consumer = RunningConsumer::new(name, group, queues, tally, self.executors.clone());
+        let consumer = RunningConsumer::new(name, group, queues, tally, self.handles.clone());
         Ok(NewConsumer { consumer, loops })
     }
 
@@ -221,7 +221,7 @@ impl ConsumerSet {
             }
             Ok(())
         };
-        self.tasks.spawn_on(prepare, &self.executors.io).await.ok()
+        self.tasks.spawn_on(prepare, &self.handles.io).await.ok()
     }
 
     /// Starts a prepared consumer and adds it to the set in one step, so that a shutdown knows of

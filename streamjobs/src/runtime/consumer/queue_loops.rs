@@ -22,7 +22,7 @@ use crate::runtime::upkeep::watcher::Watcher;
 
 /// Where a consumer's tasks run.
 #[derive(Clone, Debug)]
-pub(crate) struct Executors {
+pub(crate) struct TokioHandles {
     /// The thread of the loops, which handlers cannot block.
     pub(crate) io: Handle,
     /// The application's own executor, for handlers.
@@ -71,11 +71,11 @@ impl QueueLoops {
         queue: &Arc<QueueHandle>,
         supervisor: &LoopSupervisor,
         tasks: &Tasks,
-        executors: &Executors,
+        handles: &TokioHandles,
     ) {
         let [stop, settled, abort] = &supervisor.tokens;
         let watched = |name, body| supervisor.clone().watch(Arc::clone(queue), name, body);
-        let Executors { io, app } = executors;
+        let TokioHandles { io, app } = handles;
         self.dispatcher.executor.handlers.log_started(&queue.context, queue.slots.size());
         for (name, body) in [
             ("reader", self.reader.run(stop.clone()).boxed()),

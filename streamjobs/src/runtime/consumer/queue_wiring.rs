@@ -67,7 +67,7 @@ impl QueueState {
     }
 }
 
-/// What the loops of one queue tell each other: from whom, to whom.
+/// The signals between the loops of one queue, each with its senders and its receiver.
 #[derive(Debug, Default)]
 pub(crate) struct QueueSignals {
     /// Promoter → reader.

@@ -9,7 +9,7 @@ use tokio::sync::OnceCell;
 use crate::model::name::{ConsumerName, GroupName};
 use crate::runtime::consumer::loop_supervisor::LoopSupervisor;
 use crate::runtime::consumer::queue_handle::QueueHandle;
-use crate::runtime::consumer::queue_loops::{Executors, QueueLoops, StopTokens, Tasks};
+use crate::runtime::consumer::queue_loops::{QueueLoops, StopTokens, Tasks, TokioHandles};
 use crate::runtime::consumer::shutdown_report::ShutdownReport;
 use crate::runtime::observe::tally::Tally;
 
@@ -29,7 +29,7 @@ impl NewConsumer {
         let supervisor =
             LoopSupervisor { queues: consumer.queues.clone(), tokens: [stop, settled, abort] };
         for (queue, loops) in consumer.queues.iter().zip(loops) {
-            loops.start(queue, &supervisor, &consumer.tasks, &consumer.executors);
+            loops.start(queue, &supervisor, &consumer.tasks, &consumer.handles);
         }
         consumer
     }
@@ -43,7 +43,7 @@ pub(crate) struct RunningConsumer {
     pub(crate) queues: Vec<Arc<QueueHandle>>,
     /// Counts for this consumer alone.
     pub(crate) tally: Arc<Tally>,
-    pub(crate) executors: Executors,
+    pub(crate) handles: TokioHandles,
     pub(crate) tokens: StopTokens,
     pub(crate) tasks: Tasks,
     /// Its stop has begun, and it takes in no more work.
@@ -59,14 +59,14 @@ impl RunningConsumer {
         group: GroupName,
         queues: Vec<Arc<QueueHandle>>,
         tally: Arc<Tally>,
-        executors: Executors,
+        handles: TokioHandles,
     ) -> Self {
         Self {
             name,
             group,
             queues,
             tally,
-            executors,
+            handles,
             tokens: StopTokens::default(),
             tasks: Tasks::default(),
             leaving: AtomicBool::new(false),
@@ -105,7 +105,7 @@ impl RunningConsumer {
         for queue in &self.queues {
             let queue = Arc::clone(queue);
             let unblock = async move { queue.unblock_reader().await };
-            self.tasks.keeping.spawn_on(unblock, &self.executors.io);
+            self.tasks.keeping.spawn_on(unblock, &self.handles.io);
         }
     }
 

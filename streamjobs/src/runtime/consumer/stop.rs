@@ -61,7 +61,7 @@ impl RunningConsumer {
         let unblock = self.queues.iter().map(|queue| {
             let queue = Arc::clone(queue);
             let unblock = async move { queue.unblock_reader().await };
-            self.tasks.keeping.spawn_on(unblock, &self.executors.io)
+            self.tasks.keeping.spawn_on(unblock, &self.handles.io)
         });
         let unblocked = join_all(unblock);
         let longest = self.queues.iter().map(|queue| queue.read_timeout()).max();
@@ -96,7 +96,7 @@ impl RunningConsumer {
             let queue = Arc::clone(queue);
             queue.stopped.add(queue.context.queue(), &self.name);
             let remove = async move { queue.remove_consumer().await };
-            self.tasks.keeping.spawn_on(remove, &self.executors.io)
+            self.tasks.keeping.spawn_on(remove, &self.handles.io)
         });
         let _late = timeout(STEP_MAX, join_all(remove)).await.is_err();
     }

@@ -49,7 +49,7 @@ impl LeaseKeeper {
                 _ = ticks.tick() => {}
             }
             let due = self.in_flight.due_for_renewal(Instant::now(), context.config.renewal_age());
-            if let Err(error) = self.renew(&due).await {
+            if let Err(error) = self.renew_due(&due).await {
                 context.report.store_failed("renew leases", &error);
             }
         }
@@ -88,7 +88,7 @@ impl LeaseKeeper {
     }
 
     /// Renews in bounded steps.
-    async fn renew(&self, due: &[Hold]) -> Result<(), StoreError> {
+    async fn renew_due(&self, due: &[Hold]) -> Result<(), StoreError> {
         for holds in due.chunks(BATCH_MAX) {
             let (epoch, sent) = (self.epoch.current(), Instant::now());
             self.in_flight.begin_renewing(holds);

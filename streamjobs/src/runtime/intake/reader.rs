@@ -46,7 +46,7 @@ struct Intake {
 }
 
 /// What a round asks for.
-struct Plan {
+struct ReadPlan {
     inlet: Inlet,
     count: usize,
     /// Entries wait in the lane.
@@ -198,7 +198,7 @@ impl Reader {
     }
 
     /// What to read; none if nothing may be read now.
-    fn plan(&self, slots: &[Slot], acks: &[Ack], stop: &CancellationToken) -> Option<Plan> {
+    fn plan(&self, slots: &[Slot], acks: &[Ack], stop: &CancellationToken) -> Option<ReadPlan> {
         let (inlet, lane_waits) = self.lane.next();
         // A slot that an acknowledgement frees here goes to the next job without being free in
         // between. Slots that the reaper waits for, or that are to be removed, are left out.
@@ -206,7 +206,7 @@ impl Reader {
         let free = (slots.len() + acks.len()).saturating_sub(withheld);
         let count = free.min(self.batch.entries_max());
         let may_read = count > 0 && !stop.is_cancelled() && !self.gate.is_shut();
-        may_read.then_some(Plan { inlet, count, lane_waits })
+        may_read.then_some(ReadPlan { inlet, count, lane_waits })
     }
 
     /// Admits what a read gave, and learns from it.
@@ -214,7 +214,7 @@ impl Reader {
         &mut self,
         deliveries: Vec<Delivery>,
         slots: Vec<Slot>,
-        plan: &Plan,
+        plan: &ReadPlan,
         sent: Instant,
     ) {
         self.batch.observe(&deliveries);

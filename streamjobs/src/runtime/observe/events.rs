@@ -73,7 +73,7 @@ pub(crate) enum JobEvent<'a> {
 /// did not happen.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum QueueEvent<'a> {
-    /// Entries were handed to this process, claims included.
+    /// Entries were delivered to this process, claims included.
     Delivered {
         entries: usize,
     },

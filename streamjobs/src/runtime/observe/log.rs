@@ -3,6 +3,7 @@
 use tracing::{debug, error, info, warn};
 
 use crate::handler::ConsumerIdentity;
+use crate::insight::alert::Alert;
 use crate::model::cause::chain;
 use crate::model::entry::Hold;
 use crate::runtime::observe::events::{JobEvent, QueueEvent};
@@ -133,10 +134,10 @@ pub(super) fn log_queue(identity: &ConsumerIdentity, event: &QueueEvent<'_>) {
         QueueEvent::ConsumersRemoved { consumers } => {
             log!(info, identity, consumers, "removed dead consumers with nothing pending");
         }
-        QueueEvent::PauseChanged { paused: true, scope } => {
-            log!(info, identity, scope, "paused: takes in no new work");
+        QueueEvent::PauseChanged { paused, scope } => {
+            let what = if paused { "paused: takes in no new work" } else { "resumed" };
+            log!(info, identity, scope, "{what}");
         }
-        QueueEvent::PauseChanged { paused: false, scope } => log!(info, identity, scope, "resumed"),
         QueueEvent::LoopEnded { name, panic } => {
             log!(
                 error,
@@ -146,12 +147,14 @@ pub(super) fn log_queue(identity: &ConsumerIdentity, event: &QueueEvent<'_>) {
                 "a loop of the runtime panicked: restart the process"
             );
         }
-        QueueEvent::Alerted { alert } => {
-            let (kind, text) = (alert.condition.as_str(), &alert.text);
-            match alert.raised {
-                true => log!(error, identity, kind, text, "alert"),
-                false => log!(info, identity, kind, text, "alert ended"),
-            }
-        }
+        QueueEvent::Alerted { alert } => log_alert(identity, alert),
+    }
+}
+
+fn log_alert(identity: &ConsumerIdentity, alert: &Alert) {
+    let (kind, text) = (alert.condition.as_str(), &alert.text);
+    match alert.raised {
+        true => log!(error, identity, kind, text, "alert"),
+        false => log!(info, identity, kind, text, "alert ended"),
     }
 }

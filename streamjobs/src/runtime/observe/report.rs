@@ -89,7 +89,7 @@ impl Report {
     /// A handler is about to run, at this time of the server's clock in milliseconds. It counts as
     /// running until the guard is dropped.
     pub(crate) fn started(&self, delivery: &Delivery, server_now: u64) -> Running<'_> {
-        // A later delivery tells when another process died, not how long the job waited.
+        // The time of a later delivery depends on a crash, and not on how long the job waited.
         if delivery.delivery_count == 1 {
             let (metric, from) = if delivery.inlet.is_lane() {
                 (&self.metrics.lateness, due(&delivery.entry))

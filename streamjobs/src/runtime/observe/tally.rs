@@ -32,7 +32,7 @@ macro_rules! counters {
 }
 
 counters! {
-    /// Entries handed to this process, claims included.
+    /// Entries delivered to this process, claims included.
     delivered: Delivered,
     /// Handlers that returned successfully, or whose guard found that the job was done before.
     succeeded: Succeeded,

@@ -94,24 +94,18 @@ impl InFlight {
             // The same consumer has the entry again. The running attempt goes on under the new
             // count, unless its lease is lost: then the reaper claims the entry later.
             if !entry.lease.is_lost() {
-                let delivery_count = hold.delivery_count;
                 entry.lease.prove(renewed_at);
-                *entry = InFlightEntry {
-                    delivery_count,
-                    renewed_at,
-                    epoch,
-                    untracked: false,
-                    ..same(entry)
-                };
+                entry.delivery_count = hold.delivery_count;
+                entry.renewed_at = renewed_at;
+                entry.epoch = epoch;
+                entry.untracked = false;
             }
             return Registered::InFlight;
         }
-        let lease = Arc::clone(lease);
         lease.prove(renewed_at);
-        let delivery_count = hold.delivery_count;
         let entry = InFlightEntry {
-            delivery_count,
-            lease,
+            delivery_count: hold.delivery_count,
+            lease: Arc::clone(lease),
             renewed_at,
             epoch,
             settling: false,
@@ -144,10 +138,10 @@ impl InFlight {
     }
 
     /// The payload was trimmed, and this dead letter was stored for it.
-    pub(crate) fn mark_trimmed(&self, hold: Hold, letter: EntryId) {
+    pub(crate) fn mark_trimmed(&self, hold: Hold, dead_letter: EntryId) {
         if let Some(entry) = self.lock().entries.get_mut(&key(hold)) {
             entry.set_untracked();
-            entry.dead_letter = Some(letter);
+            entry.dead_letter = Some(dead_letter);
         }
     }
 
@@ -221,12 +215,7 @@ impl InFlight {
                 && !entry.lease.is_lost()
                 && now.saturating_duration_since(entry.renewed_at) >= age
         });
-        due.map(|((inlet, id), entry)| Hold {
-            inlet: *inlet,
-            id: *id,
-            delivery_count: entry.delivery_count,
-        })
-        .collect()
+        due.map(hold_of).collect()
     }
 
     /// Entries of an inlet that are in flight here although others may claim them by now.
@@ -241,11 +230,11 @@ impl InFlight {
     /// Ends the lease of every attempt that was not renewed for this long: their holds.
     pub(crate) fn fence(&self, now: Instant, fence: Duration) -> Vec<Hold> {
         let mut fenced = Vec::new();
-        for ((inlet, id), entry) in &self.lock().entries {
-            let silent = now.saturating_duration_since(entry.renewed_at) >= fence;
-            if silent && !entry.untracked && !entry.settling && !entry.lease.is_lost() {
+        for (key, entry) in &self.lock().entries {
+            let overdue = now.saturating_duration_since(entry.renewed_at) >= fence;
+            if overdue && !entry.untracked && !entry.settling && !entry.lease.is_lost() {
                 entry.lease.lose();
-                fenced.push(Hold { inlet: *inlet, id: *id, delivery_count: entry.delivery_count });
+                fenced.push(hold_of((key, entry)));
             }
         }
         fenced
@@ -284,7 +273,7 @@ impl InFlight {
         let acknowledged = inner.acknowledged.remove(&key(hold));
         let Some(entry) = inner.entries.get_mut(&key(hold)) else {
             return match answer {
-                FenceResult::Trimmed(letter) if acknowledged => Renewal::Obsolete(letter),
+                FenceResult::Trimmed(dead_letter) if acknowledged => Renewal::Obsolete(dead_letter),
                 _ => Renewal::Kept,
             };
         };
@@ -299,10 +288,10 @@ impl InFlight {
                 entry.lease.prove(entry.renewed_at);
                 Renewal::Kept
             }
-            FenceResult::Trimmed(letter) => {
+            FenceResult::Trimmed(dead_letter) => {
                 entry.set_untracked();
-                entry.dead_letter = Some(letter);
-                Renewal::Trimmed(letter)
+                entry.dead_letter = Some(dead_letter);
+                Renewal::Trimmed(dead_letter)
             }
             // The attempt has ended, and its acknowledgement may have come first.
             FenceResult::NotPending | FenceResult::TakenOver if entry.settling => Renewal::Kept,
@@ -327,13 +316,7 @@ impl InFlight {
 
     /// Every entry in flight now.
     pub(crate) fn holds(&self) -> Vec<Hold> {
-        let inner = self.lock();
-        let hold = |(&(inlet, id), entry): (&(Inlet, EntryId), &InFlightEntry)| Hold {
-            inlet,
-            id,
-            delivery_count: entry.delivery_count,
-        };
-        inner.entries.iter().map(hold).collect()
+        self.lock().entries.iter().map(hold_of).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -351,9 +334,8 @@ fn key(hold: Hold) -> (Inlet, EntryId) {
     (hold.inlet, hold.id)
 }
 
-/// The entry, for the fields that a new delivery does not change.
-fn same(entry: &InFlightEntry) -> InFlightEntry {
-    InFlightEntry { lease: Arc::clone(&entry.lease), ..*entry }
+fn hold_of((&(inlet, id), entry): (&(Inlet, EntryId), &InFlightEntry)) -> Hold {
+    Hold { inlet, id, delivery_count: entry.delivery_count }
 }
 
 #[cfg(test)]
@@ -461,25 +443,28 @@ mod tests {
     #[test]
     fn trimming_leaves_the_handler_running_and_remembers_the_dead_letter() {
         let (in_flight, lease, now) = table();
-        let letter = EntryId::new(7, 7);
+        let dead_letter = EntryId::new(7, 7);
         assert_eq!(
-            in_flight.renewed(hold(1), FenceResult::Trimmed(letter), now, 0),
-            Renewal::Trimmed(letter)
+            in_flight.renewed(hold(1), FenceResult::Trimmed(dead_letter), now, 0),
+            Renewal::Trimmed(dead_letter)
         );
         assert!(!lease.is_lost());
-        assert_eq!(in_flight.remove_acknowledged(Inlet::STREAM, EntryId::new(1, 0)), Some(letter));
+        assert_eq!(
+            in_flight.remove_acknowledged(Inlet::STREAM, EntryId::new(1, 0)),
+            Some(dead_letter)
+        );
         assert_eq!(in_flight.len(), 0);
     }
 
     #[test]
     fn the_dead_letter_of_a_job_acknowledged_before_its_renewal_is_answered_is_obsolete() {
         let (in_flight, _lease, now) = table();
-        let letter = EntryId::new(7, 7);
+        let dead_letter = EntryId::new(7, 7);
         in_flight.begin_renewing(&[hold(1)]);
         assert!(in_flight.is_renewing(hold(1)));
         assert_eq!(in_flight.remove_acknowledged(Inlet::STREAM, EntryId::new(1, 0)), None);
-        let answer = FenceResult::Trimmed(letter);
-        assert_eq!(in_flight.renewed(hold(1), answer, now, 0), Renewal::Obsolete(letter));
+        let answer = FenceResult::Trimmed(dead_letter);
+        assert_eq!(in_flight.renewed(hold(1), answer, now, 0), Renewal::Obsolete(dead_letter));
         assert_eq!(in_flight.renewed(hold(1), answer, now, 0), Renewal::Kept);
     }
 

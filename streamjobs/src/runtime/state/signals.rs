@@ -1,4 +1,4 @@
-//! Signals: what one loop tells another. Each is given only to the loops named in its first line.
+//! Signals between loops. Each is given only to the loops that its first line names.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
