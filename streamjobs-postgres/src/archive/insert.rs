@@ -94,7 +94,7 @@ async fn write(
         .bind(column!(row => row.published_at))
         .bind(column!(row => row.first_delivery))
         .bind(column!(row => row.last_delivery))
-        .bind(column!(row => row.buried_at))
+        .bind(column!(row => row.dead_lettered_at))
         .bind(column!(row => row.payload.as_deref()))
         .fetch_all(connection)
         .await
