@@ -124,7 +124,7 @@ fn banner(diagnosis: &Diagnosis) -> Markup {
         } @else {
             section.banner role="alert" {
                 h2 { "Problems" }
-                ul { @for trouble in &diagnosis.troubles {
+                ul { @for problem in &diagnosis.problems {
                     li data-trouble=(trouble.as_str()) { (Untrusted(&trouble.to_string())) }
                 } }
             }

@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::response::Response;
 use maud::{Markup, html};
-use streamjobs::stream::Trouble;
+use streamjobs::stream::Problem;
 
 use crate::base::Base;
 use crate::fault::Fault;
@@ -79,7 +79,7 @@ pub(crate) fn banner(base: &Base, snapshot: &Snapshot) -> Markup {
                 h2 { "Problems" }
                 ul {
                     @for group in unhealthy {
-                        @for trouble in &group.diagnosis.troubles {
+                        @for problem in &group.diagnosis.problems {
                             li data-trouble=(trouble.as_str()) {
                                 a href=(link(base, &group.info.stream, &group.info.group)) {
                                     (Untrusted(&group.info.group)) " on " (Untrusted(&group.info.stream))
@@ -189,16 +189,16 @@ pub(crate) fn backlog(group: &GroupSnapshot) -> Markup {
 
 /// The group's worst problem as a short label. The banner has the full text.
 pub(crate) fn state_of(group: &GroupSnapshot) -> Markup {
-    let worst = group.diagnosis.troubles.first();
+    let worst = group.diagnosis.problems.first();
     let (word, kind) = match worst {
         None => ("healthy", ""),
-        Some(Trouble::Paused { .. }) => ("paused", "warn"),
-        Some(Trouble::TooFewConsumers { .. }) => ("too few consumers", "warn"),
-        Some(Trouble::DeadConsumer { .. }) => ("recovering", "warn"),
-        Some(Trouble::Lost { .. }) => ("lost entries", "bad"),
-        Some(Trouble::Stalled { .. }) => ("stalled", "bad"),
-        Some(Trouble::NotReading { .. }) => ("not reading", "bad"),
-        Some(Trouble::NotAcknowledging { .. }) => ("not acknowledging", "bad"),
+        Some(Problem::Paused { .. }) => ("paused", "warn"),
+        Some(Problem::TooFewConsumers { .. }) => ("too few consumers", "warn"),
+        Some(Problem::DeadConsumer { .. }) => ("recovering", "warn"),
+        Some(Problem::TrimmedUnread { .. }) => ("lost entries", "bad"),
+        Some(Problem::Stalled { .. }) => ("stalled", "bad"),
+        Some(Problem::NotReading { .. }) => ("not reading", "bad"),
+        Some(Problem::NotAcknowledging { .. }) => ("not acknowledging", "bad"),
         Some(other) => (other.as_str(), "bad"),
     };
     html! { span class={ "state " (kind) } { (word) } }
