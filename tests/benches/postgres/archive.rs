@@ -6,7 +6,7 @@ use streamjobs::{GroupName, StreamName};
 
 use crate::place::Place;
 
-/// Buries so many jobs, as a runtime writes it, and moves them.
+/// Dead-letters so many jobs, as a runtime does, and moves them.
 pub async fn move_letters(place: &Place, letters: usize) -> Duration {
     place.redis.command(&["FLUSHALL"]);
     place.truncate("TRUNCATE streamjobs.dead_letters").await;

@@ -45,10 +45,10 @@ pub async fn ours(place: &Place, jobs: usize) -> Duration {
 /// How much one writes by hand.
 #[derive(Clone, Copy)]
 pub enum Care {
-    /// A table of ids, for ever, and a transaction without limits.
+    /// A table of ids without an end, and a transaction without limits.
     Bare,
     /// What the framework does as well: rows that can be forgotten by age and that tell another
-    /// payload, and a transaction that waits for nothing for ever.
+    /// payload, and a transaction without a limit on its waits.
     Same,
 }
 

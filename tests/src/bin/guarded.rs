@@ -23,7 +23,7 @@ struct Order {
     customer: String,
 }
 
-/// Whether handlers wait for ever before their effect.
+/// Whether handlers wait without an end before their effect.
 #[derive(Clone)]
 struct Hold(bool);
 
@@ -49,7 +49,7 @@ async fn charge(
 
 fn say(line: &str) {
     let mut out = std::io::stdout().lock();
-    // Nobody listening is no reason to stop working.
+    // A process without a reader goes on working.
     let _closed = writeln!(out, "{line}").and_then(|()| out.flush()).is_err();
 }
 

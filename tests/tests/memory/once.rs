@@ -107,7 +107,7 @@ async fn a_second_job_of_an_event_waits_uncharged_until_the_first_is_done() {
     for _ in 0..2 {
         client.publish_with_id(&Order { id: 1 }, id.clone()).await.unwrap();
     }
-    until("put off many times", || runtime.counters().snoozed >= 8).await;
+    until("snoozed many times", || runtime.counters().snoozed >= 8).await;
     assert_eq!((mails.count(), runtime.counters().dead_lettered), (1, 0));
     mails.gate.add_permits(9);
     until("skipped", || runtime.counters().succeeded == 2).await;
