@@ -1,4 +1,4 @@
-//! `streamjobs dead`: dead letters, listed, shown, redriven, purged.
+//! `streamjobs dead`: list, show, redrive and purge dead letters.
 
 mod change;
 mod show;
@@ -8,7 +8,7 @@ use streamjobs::dead_letter::{DeadLetter, DeadLetters};
 use streamjobs::{Client, EntryId};
 
 use crate::arguments::{Dead, DeadList, Queue};
-use crate::output::{Output, cut, note, time};
+use crate::output::{Output, cut, print_note, time};
 use crate::{Exit, Failure};
 
 pub(crate) async fn run(
@@ -61,14 +61,14 @@ async fn list(
             table(&listed, output)?;
             if let Some(id) = more {
                 output.flush()?;
-                note(&format!("there are more: --after {id}"));
+                print_note(&format!("more results: --after {id}"));
             }
         }
     }
     Ok(Exit::Ok)
 }
 
-/// Whether a letter has the reason, if one is asked for.
+/// Whether a letter has the requested reason, if any.
 fn is_of(letter: &DeadLetter, reason: Option<&str>) -> bool {
     reason.is_none_or(|reason| letter.reason.as_str() == reason)
 }
@@ -85,17 +85,17 @@ fn table(letters: &[DeadLetter], output: &mut Output) -> Result<(), Failure> {
             cut(letter.error.as_deref().unwrap_or("-"), ERROR_CHARACTERS_MAX),
         ]
     };
-    let head = ["ID", "BURIED", "REASON", "TYPE", "ATTEMPTS", "DELIVERIES", "ERROR"];
+    let head = ["ID", "DEAD-LETTERED", "REASON", "TYPE", "ATTEMPTS", "DELIVERIES", "ERROR"];
     Ok(output.table(head, letters.iter().map(row).collect())?)
 }
 
 fn document(letters: &[DeadLetter], more: Option<EntryId>) -> serde_json::Value {
     json!({
-        "letters": letters.iter().map(show::notes).collect::<Vec<_>>(),
+        "letters": letters.iter().map(show::summary).collect::<Vec<_>>(),
         "more_after": more.map(|id| id.to_string()),
     })
 }
 
-/// Letters in one request: they come with their payloads, a mebibyte each at worst.
+/// Letters in one request. They include payloads of up to a mebibyte each.
 const PAGE: usize = 100;
 const ERROR_CHARACTERS_MAX: usize = 60;

@@ -1,4 +1,4 @@
-//! `streamjobs doctor`: is the server fit for jobs?
+//! `streamjobs doctor`: checks whether the server is set up for jobs.
 
 use serde_json::json;
 use streamjobs::Client;

@@ -1,13 +1,13 @@
-//! `streamjobs claim`, `release`, `acknowledge`, `hand-over`, `remove-consumer`, `reap`, `pause`,
-//! `resume`: pending entries, and those who have them or shall have none.
+//! `streamjobs claim`, `release`, `acknowledge`, `hand-over`, `remove-consumer`, `reap`, `pause` and
+//! `resume`: actions on pending entries, consumers and processes.
 
 use serde_json::{Value, json};
 use streamjobs::stream::{ConsumerInfo, Group, HandedOver, Liveness};
 use streamjobs::{Client, ConsumerName, EntryId};
 
-use crate::act::{distinct, document, existing, group, planned, refused};
+use crate::action::{distinct, document, existing, group, planned, refused};
 use crate::arguments::{Chosen, Claim, Entries, HandOver, Queue, RemoveConsumer};
-use crate::output::{Output, complain, note};
+use crate::output::{Output, print_error, print_note};
 use crate::{Exit, Failure};
 
 pub(crate) async fn run(
@@ -31,21 +31,21 @@ async fn claim(client: &Client, command: &Claim, output: &mut Output) -> Result<
     let Claim { queue, consumer, ids, lane, consent } = command;
     let (group, ids) = (of(existing(client, queue).await?, *lane), distinct(ids));
     if !consent.yes {
-        let what = format!("give {} of {queue} to consumer {consumer}", counted(ids.len()));
-        return planned(&what, &document("claim", queue, true, chosen(ids.len())), output);
+        let what = format!("move {} of {queue} to consumer {consumer}", counted(ids.len()));
+        return planned(&what, &document("claim", queue, true, selected(ids.len())), output);
     }
     let moved = group.claim(&ids, consumer).await?;
-    report("claim", queue, &format!("to consumer {consumer}"), &moved, output)
+    report("claim", queue, Some(consumer), &moved, output)
 }
 
 async fn release(client: &Client, command: &Chosen, output: &mut Output) -> Result<Exit, Failure> {
     let Chosen { queue, ids, lane, consent } = command;
     let (group, ids) = (of(existing(client, queue).await?, *lane), distinct(ids));
     if !consent.yes {
-        let what = format!("give {} of {queue} {ANYBODY}", counted(ids.len()));
-        return planned(&what, &document("release", queue, true, chosen(ids.len())), output);
+        let what = format!("release {} of {queue}", counted(ids.len()));
+        return planned(&what, &document("release", queue, true, selected(ids.len())), output);
     }
-    report("release", queue, ANYBODY, &group.release(&ids).await?, output)
+    report("release", queue, None, &group.release(&ids).await?, output)
 }
 
 async fn acknowledge(
@@ -57,16 +57,16 @@ async fn acknowledge(
     let (group, ids) = (of(existing(client, queue).await?, *lane), distinct(ids));
     let all = counted(ids.len());
     if !consent.yes {
-        let document = document("acknowledge", queue, true, chosen(ids.len()));
+        let document = document("acknowledge", queue, true, selected(ids.len()));
         return planned(&format!("acknowledge {all} of {queue}"), &document, output);
     }
     let done = group.acknowledge(&ids).await?;
-    let beside = json!({ "chosen": ids.len(), "done": done });
-    let said = format!("acknowledged {done} of {all} of {queue}");
-    output.answer(&said, &document("acknowledge", queue, false, beside))?;
+    let fields = json!({ "selected": ids.len(), "done": done });
+    let text = format!("acknowledged {done} of {all} of {queue}");
+    output.answer(&text, &document("acknowledge", queue, false, fields))?;
     if done < ids.len() && !output.is_json() {
         output.flush()?;
-        complain(&format!("not pending: {}", counted(ids.len() - done)));
+        print_error(&format!("not pending: {}", counted(ids.len() - done)));
     }
     Ok(if done == ids.len() { Exit::Ok } else { Exit::Findings })
 }
@@ -81,11 +81,11 @@ async fn hand_over(
     let pending = usize::try_from(present(&group, queue, from).await?.pending)?;
     if !consent.yes {
         let all = counted(pending);
-        let what = format!("give {all} of consumer {from} of {queue} to consumer {to}");
-        return planned(&what, &document("hand-over", queue, true, chosen(pending)), output);
+        let what = format!("move {all} of consumer {from} of {queue} to consumer {to}");
+        return planned(&what, &document("hand-over", queue, true, selected(pending)), output);
     }
     let moved = group.hand_over(from, to).await?;
-    report("hand-over", queue, &format!("to consumer {to}"), &moved, output)
+    report("hand-over", queue, Some(to), &moved, output)
 }
 
 async fn remove_consumer(
@@ -98,8 +98,12 @@ async fn remove_consumer(
     let pending = usize::try_from(present(&group, queue, consumer).await?.pending)?;
     if !consent.yes {
         let all = counted(pending);
-        let what = format!("remove consumer {consumer} of {queue}, and give {all} {ANYBODY}");
-        return planned(&what, &document("remove-consumer", queue, true, chosen(pending)), output);
+        let what = format!("remove consumer {consumer} of {queue} and release {all}");
+        return planned(
+            &what,
+            &document("remove-consumer", queue, true, selected(pending)),
+            output,
+        );
     }
     let moved = match group.remove_consumer(consumer).await {
         Ok(moved) => moved,
@@ -108,35 +112,35 @@ async fn remove_consumer(
     if !output.is_json() {
         output.line(&format!("removed consumer {consumer} of {queue}"))?;
     }
-    report("remove-consumer", queue, ANYBODY, &moved, output)
+    report("remove-consumer", queue, None, &moved, output)
 }
 
 async fn reap(client: &Client, queue: &Queue, output: &mut Output) -> Result<Exit, Failure> {
     group(client, queue)?.reap_now().await?;
-    let said = format!("asked the processes of {queue} to take up abandoned entries");
-    output.answer(&said, &document("reap", queue, false, json!({ "done": 1 })))?;
+    let text = format!("asked the processes of {queue} to claim idle entries");
+    output.answer(&text, &document("reap", queue, false, json!({ "done": 1 })))?;
     Ok(Exit::Ok)
 }
 
 async fn pause(client: &Client, queue: &Queue, output: &mut Output) -> Result<Exit, Failure> {
     let changed = group(client, queue)?.pause().await?;
-    let said = match changed {
-        true => format!("paused {queue}: what runs ends, and nothing new starts"),
-        false => format!("{queue} was paused already"),
+    let text = match changed {
+        true => format!("paused {queue}: running jobs finish, no new jobs start"),
+        false => format!("{queue} was already paused"),
     };
     output
-        .answer(&said, &document("pause", queue, false, json!({ "done": usize::from(changed) })))?;
+        .answer(&text, &document("pause", queue, false, json!({ "done": usize::from(changed) })))?;
     Ok(Exit::Ok)
 }
 
 async fn resume(client: &Client, queue: &Queue, output: &mut Output) -> Result<Exit, Failure> {
     let changed = group(client, queue)?.resume().await?;
-    let said = match changed {
+    let text = match changed {
         true => format!("resumed {queue}"),
         false => format!("{queue} was not paused"),
     };
     output.answer(
-        &said,
+        &text,
         &document("resume", queue, false, json!({ "done": usize::from(changed) })),
     )?;
     Ok(Exit::Ok)
@@ -146,7 +150,7 @@ fn of(group: Group, lane: bool) -> Group {
     if lane { group.lane() } else { group }
 }
 
-/// A consumer, when it is there. One that lives goes on getting entries.
+/// A consumer, which must exist. Warns if it is alive, because it then keeps receiving entries.
 async fn present(
     group: &Group,
     queue: &Queue,
@@ -156,7 +160,9 @@ async fn present(
     let found = consumers.into_iter().find(|consumer| consumer.name == name.as_str());
     let found = found.ok_or_else(|| format!("{queue} has no consumer {name}"))?;
     if found.liveness == Liveness::Alive {
-        note(&format!("consumer {name} lives, and gets entries again unless it is stopped first"));
+        print_note(&format!(
+            "consumer {name} is alive and will receive entries again unless its process is stopped first"
+        ));
     }
     Ok(found)
 }
@@ -164,30 +170,36 @@ async fn present(
 fn report(
     action: &str,
     queue: &Queue,
-    whither: &str,
+    to: Option<&ConsumerName>,
     moved: &HandedOver,
     output: &mut Output,
 ) -> Result<Exit, Failure> {
-    let HandedOver { moved, trimmed, missing, left, .. } = moved;
+    let HandedOver { moved, trimmed, missing, unstored: left, .. } = moved;
     let (done, all) = (moved.len(), moved.len() + trimmed.len() + missing.len() + left.len());
-    let beside = json!({
-        "chosen": all,
+    let fields = json!({
+        "selected": all,
         "done": done,
         "moved": texts(moved),
         "trimmed": texts(trimmed),
         "missing": texts(missing),
-        "left": texts(left),
+        "kept": texts(left),
     });
-    let said = format!("gave {done} of {} of {queue} {whither}", counted(all));
-    output.answer(&said, &document(action, queue, false, beside))?;
+    let all_entries = counted(all);
+    let text = match to {
+        Some(consumer) => {
+            format!("moved {done} of {all_entries} of {queue} to consumer {consumer}")
+        }
+        None => format!("released {done} of {all_entries} of {queue}"),
+    };
+    output.answer(&text, &document(action, queue, false, fields))?;
     if !output.is_json() {
         output.flush()?;
         for (ids, what) in [
-            (trimmed, "lost its payload to retention: a dead letter tells of it now"),
+            (trimmed, "was trimmed from the stream: it is a dead letter now"),
             (missing, "is not pending"),
-            (left, "lost its payload to retention and stays: no dead letter can be stored"),
+            (left, "was trimmed from the stream and stays pending: no dead letter can be stored"),
         ] {
-            ids.iter().for_each(|id| complain(&format!("entry {id} {what}")));
+            ids.iter().for_each(|id| print_error(&format!("entry {id} {what}")));
         }
     }
     Ok(if done == all { Exit::Ok } else { Exit::Findings })
@@ -197,12 +209,10 @@ fn texts(ids: &[EntryId]) -> Vec<String> {
     ids.iter().map(ToString::to_string).collect()
 }
 
-fn chosen(count: usize) -> Value {
-    json!({ "chosen": count, "done": 0 })
+fn selected(count: usize) -> Value {
+    json!({ "selected": count, "done": 0 })
 }
 
 fn counted(entries: usize) -> String {
     format!("{entries} {}", if entries == 1 { "entry" } else { "entries" })
 }
-
-const ANYBODY: &str = "to whoever is next";

@@ -1,4 +1,4 @@
-//! Fields of entries and dead letters, as people and as programs read them.
+//! Fields of entries and dead letters as text and as JSON.
 
 use std::io;
 
@@ -6,21 +6,21 @@ use serde_json::{Map, Value};
 
 use crate::output::Output;
 
-/// All fields in their order, payload included. A line begins with the text before the name.
+/// Prints all fields in their order, including the payload. Each line starts with `prefix`.
 pub(crate) fn print<B: AsRef<[u8]>>(
-    before: &str,
+    prefix: &str,
     fields: &[(B, B)],
     output: &mut Output,
 ) -> io::Result<()> {
     for (name, value) in fields {
         let (name, value) = (name.as_ref(), value.as_ref());
         let (name, value) = (String::from_utf8_lossy(name), String::from_utf8_lossy(value));
-        output.line(&format!("{before}{name}: {value}"))?;
+        output.line(&format!("{prefix}{name}: {value}"))?;
     }
     Ok(())
 }
 
-/// All fields in their order: names may repeat, so they are no object.
+/// All fields in their order, as an array because names can repeat.
 pub(crate) fn document<B: AsRef<[u8]>>(fields: &[(B, B)]) -> Value {
     let fields = fields.iter().map(|(name, value)| {
         let mut field = Map::new();
@@ -31,7 +31,7 @@ pub(crate) fn document<B: AsRef<[u8]>>(fields: &[(B, B)]) -> Value {
     fields.collect()
 }
 
-/// Text as it is; bytes that are no text under another name, in hexadecimal digits.
+/// Text as a string. Other bytes as hexadecimal digits, under the name with the suffix `_hex`.
 fn insert_bytes(object: &mut Map<String, Value>, name: &str, bytes: &[u8]) {
     match std::str::from_utf8(bytes) {
         Ok(text) => object.insert(name.to_owned(), text.into()),

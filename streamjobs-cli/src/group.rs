@@ -1,11 +1,11 @@
-//! `streamjobs group`: making, moving and destroying groups.
+//! `streamjobs group`: create, move and destroy groups.
 
 use serde_json::json;
 use streamjobs::Client;
 use streamjobs::config::Start;
 use streamjobs::stream::StreamError;
 
-use crate::act::{document, existing, group, planned, refused, unfinished};
+use crate::action::{document, existing, group, planned, refused, unfinished};
 use crate::arguments::{GroupCreate, GroupDestroy, GroupMove, Groups, Queue};
 use crate::output::Output;
 use crate::{Exit, Failure};
@@ -28,13 +28,13 @@ async fn create(
     output: &mut Output,
 ) -> Result<Exit, Failure> {
     let GroupCreate { queue, start } = command;
-    let made = group(client, queue)?.create(*start).await?;
-    let said = match made {
-        true => format!("made {queue}, which begins {}", place(*start)),
-        false => format!("{queue} was there already"),
+    let created = group(client, queue)?.create(*start).await?;
+    let text = match created {
+        true => format!("created {queue}, starting {}", position(*start)),
+        false => format!("{queue} already exists"),
     };
-    let beside = json!({ "done": usize::from(made) });
-    output.answer(&said, &document("create", queue, false, beside))?;
+    let fields = json!({ "done": usize::from(created) });
+    output.answer(&text, &document("create", queue, false, fields))?;
     Ok(Exit::Ok)
 }
 
@@ -43,15 +43,15 @@ async fn move_to(
     command: &GroupMove,
     output: &mut Output,
 ) -> Result<Exit, Failure> {
-    let GroupMove { queue, place: to, lose_unfinished, consent } = command;
+    let GroupMove { queue, position: to, lose_unfinished, consent } = command;
     let group = existing(client, queue).await?;
-    let place = place(*to);
+    let position = position(*to);
     if !consent.yes {
-        let what = format!("move {queue}, so that it goes on {place}");
+        let what = format!("move {queue}, to continue {position}");
         return planned(&what, &document("move", queue, true, json!({ "done": 0 })), output);
     }
     let moved = group.move_to(*to, unfinished(*lose_unfinished)).await;
-    done("move", queue, moved, &format!("moved {queue}: it goes on {place}"), output)
+    done("move", queue, moved, &format!("moved {queue}: it continues {position}"), output)
 }
 
 async fn destroy(
@@ -64,8 +64,8 @@ async fn destroy(
     let info = group.info().await?;
     if !consent.yes {
         let (backlog, pending, retrying) = (info.backlog, info.pending, info.retrying);
-        let work = format!("backlog {backlog}, pending {pending}, set aside {retrying}");
-        let what = format!("destroy {queue}, which has: {work}");
+        let work = format!("backlog {backlog}, pending {pending}, retries {retrying}");
+        let what = format!("destroy {queue} with {work}");
         return planned(&what, &document("destroy", queue, true, json!({ "done": 0 })), output);
     }
     let destroyed = group.destroy(unfinished(*lose_unfinished)).await;
@@ -76,17 +76,17 @@ fn done(
     action: &str,
     queue: &Queue,
     answer: Result<(), StreamError>,
-    said: &str,
+    text: &str,
     output: &mut Output,
 ) -> Result<Exit, Failure> {
     if let Err(error) = answer {
         return refused(action, queue, error, output);
     }
-    output.answer(said, &document(action, queue, false, json!({ "done": 1 })))?;
+    output.answer(text, &document(action, queue, false, json!({ "done": 1 })))?;
     Ok(Exit::Ok)
 }
 
-fn place(start: Start) -> String {
+fn position(start: Start) -> String {
     match start {
         Start::Beginning => "at the beginning".to_owned(),
         Start::End => "at the end".to_owned(),

@@ -1,4 +1,4 @@
-//! `streamjobs replay`, `tail`: a stream's history, and what comes, with payloads.
+//! `streamjobs replay` and `tail`: past and new entries of a stream, with payloads.
 
 use std::io;
 use std::ops::Bound;
@@ -8,7 +8,7 @@ use streamjobs::stream::Position;
 use streamjobs::{Client, Entry};
 
 use crate::arguments::{History, Replay, Tail};
-use crate::output::{Output, note, time};
+use crate::output::{Output, print_note, time};
 use crate::{Exit, Failure, fields, trim};
 
 pub(crate) async fn run(
@@ -25,9 +25,9 @@ pub(crate) async fn run(
 
 async fn replay(client: &Client, command: &Replay, output: &mut Output) -> Result<Exit, Failure> {
     let stream = client.stream(command.stream.as_str())?;
-    // An empty answer would hide a misspelt name.
+    // Without this, a misspelt name would look like an empty stream.
     stream.info().await?;
-    let bound = |place: Option<_>| place.map_or(Bound::Unbounded, Bound::Included);
+    let bound = |position: Option<_>| position.map_or(Bound::Unbounded, Bound::Included);
     let range: (Bound<Position>, Bound<Position>) =
         (bound(command.from.map(Into::into)), bound(command.to.map(Into::into)));
     let mut replay = stream.replay(range);
@@ -39,7 +39,7 @@ async fn replay(client: &Client, command: &Replay, output: &mut Output) -> Resul
         }
         if command.limit == Some(printed) {
             output.flush()?;
-            note(&format!("there are more: --from {}", entry.id()));
+            print_note(&format!("more results: --from {}", entry.id()));
             break;
         }
         print(&entry, output)?;
@@ -51,20 +51,20 @@ async fn replay(client: &Client, command: &Replay, output: &mut Output) -> Resul
 async fn tail(client: &Client, command: &Tail, output: &mut Output) -> Result<Exit, Failure> {
     let stream = client.stream(command.stream.as_str())?;
     let mut tail = match command.after {
-        Some(place) => stream.tail_after(place.after()).await?,
+        Some(position) => stream.tail_after(position.after()).await?,
         None => stream.tail().await?,
     };
     let mut printed = 0;
     while command.count != Some(printed) {
         print(&tail.next().await?, output)?;
-        // Who follows wants to see it now.
+        // Print each entry at once.
         output.flush()?;
         printed += 1;
     }
     Ok(Exit::Ok)
 }
 
-/// Whether an entry is of one of the types, if some are asked for.
+/// Whether an entry has one of the requested types, if any.
 fn is_of(entry: &Entry, types: &[String]) -> bool {
     types.is_empty() || entry.event_type().is_some_and(|of| types.iter().any(|name| name == of))
 }

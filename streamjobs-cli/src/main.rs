@@ -1,6 +1,6 @@
-//! The command line `streamjobs`: what an operator asks of streams, groups and dead letters.
+//! The command line `streamjobs`: inspects and manages streams, groups and dead letters.
 
-mod act;
+mod action;
 mod arguments;
 mod dead;
 mod doctor;
@@ -8,7 +8,7 @@ mod entries;
 mod fields;
 mod group;
 mod history;
-mod look;
+mod inspect;
 mod output;
 mod retries;
 mod trim;
@@ -25,25 +25,25 @@ use streamjobs::error::ConnectError;
 use self::arguments::{Arguments, Command};
 use self::output::Output;
 
-/// How a command ended that could be carried out. The numbers are the program's exit codes.
+/// The result of a command that ran. The numbers are the program's exit codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Exit {
-    /// Nothing is left to say.
+    /// Everything was done, and no problem was found.
     Ok = 0,
-    /// Something was found, or was not done.
+    /// A problem was found, or something was not done.
     Findings = 3,
 }
 
-/// Why a command could not be carried out.
+/// Why a command could not run.
 type Failure = Box<dyn Error + Send + Sync>;
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(error) => return explain(&error),
+        Err(error) => return print_usage(&error),
     };
     match run(arguments) {
-        Ok(ended) => ExitCode::from(ended as u8),
+        Ok(exit) => ExitCode::from(exit as u8),
         Err(failure) => fail(failure.as_ref()),
     }
 }
@@ -53,22 +53,22 @@ fn run(arguments: Arguments) -> Result<Exit, Failure> {
     let mut output = Output::new(arguments.json);
     runtime.block_on(async {
         let client = Client::connect(&arguments.url).await?;
-        let ended = match arguments.command {
+        let exit = match arguments.command {
             Command::Doctor(command) => doctor::run(&client, &command, &mut output).await?,
-            Command::Look(command) => look::run(&client, command, &mut output).await?,
+            Command::Inspect(command) => inspect::run(&client, command, &mut output).await?,
             Command::History(command) => history::run(&client, command, &mut output).await?,
             Command::Entries(command) => entries::run(&client, command, &mut output).await?,
             Command::Group(command) => group::run(&client, command, &mut output).await?,
             Command::Dead(command) => dead::run(&client, command, &mut output).await?,
         };
         output.flush()?;
-        Ok(ended)
+        Ok(exit)
     })
 }
 
-/// Help is an answer, and a wrong argument is not.
-fn explain(error: &clap::Error) -> ExitCode {
-    // Without anybody to read it, it is as well left unsaid.
+/// Prints help or what is wrong with the arguments. Help is a success.
+fn print_usage(error: &clap::Error) -> ExitCode {
+    // A closed output changes nothing about the exit code.
     let _ = error.print();
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
@@ -76,13 +76,13 @@ fn explain(error: &clap::Error) -> ExitCode {
     }
 }
 
-/// A reader that has seen enough, such as `head`, is no failure.
+/// Prints the error. A reader that closes the output early, such as `head`, is not a failure.
 fn fail(failure: &(dyn Error + 'static)) -> ExitCode {
     let output = failure.downcast_ref::<io::Error>().map(io::Error::kind);
     if output == Some(io::ErrorKind::BrokenPipe) {
         return ExitCode::SUCCESS;
     }
-    output::complain(&output::chain(failure));
+    output::print_error(&output::chain(failure));
     match failure.downcast_ref() {
         Some(ConnectError::Address(_) | ConnectError::Setting(_)) => ExitCode::from(USAGE),
         _ => ExitCode::from(FAILED),

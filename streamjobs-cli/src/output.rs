@@ -1,4 +1,4 @@
-//! What is printed: tables and texts for people, JSON for programs, complaints and progress.
+//! Output: text and tables, JSON, errors and progress.
 
 use std::error::Error;
 use std::io::{self, BufWriter, Stdout, Write};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-/// The standard output, and who reads it.
+/// The standard output, as text or as JSON.
 #[derive(Debug)]
 pub(crate) struct Output {
     json: bool,
@@ -19,22 +19,22 @@ impl Output {
         Self { json, out: BufWriter::new(io::stdout()) }
     }
 
-    /// Whether a program reads it.
+    /// Whether the output is JSON.
     pub(crate) fn is_json(&self) -> bool {
         self.json
     }
 
-    /// One document, on one line.
+    /// Prints one document on one line.
     pub(crate) fn document(&mut self, document: &Value) -> io::Result<()> {
         writeln!(self.out, "{document}")
     }
 
-    /// One line. Its control characters are escaped.
+    /// Prints one line with control characters escaped.
     pub(crate) fn line(&mut self, text: &str) -> io::Result<()> {
         writeln!(self.out, "{}", escaped(text))
     }
 
-    /// The same for people as a line, and for programs as a document.
+    /// Prints the text, or the document if the output is JSON.
     pub(crate) fn answer(&mut self, text: &str, document: &Value) -> io::Result<()> {
         match self.json {
             true => self.document(document),
@@ -42,13 +42,13 @@ impl Output {
         }
     }
 
-    /// One line for each name with its value.
+    /// Prints a line for each name with its value.
     pub(crate) fn pairs<const N: usize>(&mut self, pairs: [(&str, String); N]) -> io::Result<()> {
         let width = pairs.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
         pairs.iter().try_for_each(|(name, value)| self.line(&format!("{name:width$}  {value}")))
     }
 
-    /// A table whose columns are as wide as their widest cell; the last one is not filled up.
+    /// Prints a table. Each column is as wide as its widest cell; the last one is not padded.
     pub(crate) fn table<const N: usize>(
         &mut self,
         head: [&str; N],
@@ -77,47 +77,47 @@ impl Output {
     }
 }
 
-/// Says on standard error how far something is that takes longer than a second.
+/// Prints progress to standard error, at most once a second.
 #[derive(Debug)]
 pub(crate) struct Progress {
     what: &'static str,
     total: Option<usize>,
-    told: Instant,
+    printed: Instant,
 }
 
 impl Progress {
-    /// Of so many, where that is known.
+    /// `total` is the number of steps, if it is known.
     pub(crate) fn new(what: &'static str, total: Option<usize>) -> Self {
-        Self { what, total, told: Instant::now() }
+        Self { what, total, printed: Instant::now() }
     }
 
     pub(crate) fn at(&mut self, done: usize) {
-        if self.told.elapsed() >= PROGRESS_EVERY {
-            self.told = Instant::now();
+        if self.printed.elapsed() >= PROGRESS_EVERY {
+            self.printed = Instant::now();
             let of = self.total.map(|total| format!(" of {total}")).unwrap_or_default();
-            note(&format!("{} {done}{of}", self.what));
+            print_note(&format!("{} {done}{of}", self.what));
         }
     }
 }
 
-/// Something beside the answer, for people.
-pub(crate) fn note(text: &str) {
-    // Without a standard error there is nobody to tell.
+/// Prints a line to standard error.
+pub(crate) fn print_note(text: &str) {
+    // A closed standard error is ignored.
     let _ = writeln!(io::stderr(), "{}", escaped(text));
 }
 
-/// Why it did not work.
-pub(crate) fn complain(text: &str) {
-    note(&format!("streamjobs: {text}"));
+/// Prints an error to standard error.
+pub(crate) fn print_error(text: &str) {
+    print_note(&format!("streamjobs: {text}"));
 }
 
-/// An error and its causes in one line.
+/// An error with its causes in one line.
 pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
         let cause_text = cause.to_string();
-        // Many errors repeat their cause in their own text; once is enough.
+        // Many errors repeat their cause in their own text.
         if !text.ends_with(&cause_text) {
             text = format!("{text}: {cause_text}");
         }
@@ -126,13 +126,13 @@ pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
     text
 }
 
-/// A text that moves no cursor and turns no reading direction.
+/// The text with control characters and direction marks escaped.
 pub(crate) fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for letter in text.chars() {
-        let turns = matches!(letter, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
+        let redirects = matches!(letter, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
             || matches!(letter, '\u{2066}'..='\u{2069}');
-        match letter.is_control() || turns {
+        match letter.is_control() || redirects {
             true => safe.extend(letter.escape_default()),
             false => safe.push(letter),
         }
@@ -140,7 +140,7 @@ pub(crate) fn escaped(text: &str) -> String {
     safe
 }
 
-/// At most so many characters; three dots stand for the rest.
+/// The text, cut to `most` characters with three dots at the end.
 pub(crate) fn cut(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {
         None => text.to_owned(),
@@ -148,7 +148,7 @@ pub(crate) fn cut(text: &str, most: usize) -> String {
     }
 }
 
-/// Milliseconds since 1970 as a date and a time, in UTC. Ids can name times that no calendar has.
+/// Milliseconds since 1970 as a date and time in UTC. Ids can hold times outside of the calendar.
 pub(crate) fn time(milliseconds: u64) -> String {
     let time = i64::try_from(milliseconds).ok().and_then(|at| Timestamp::from_millisecond(at).ok());
     match time {
@@ -157,7 +157,7 @@ pub(crate) fn time(milliseconds: u64) -> String {
     }
 }
 
-/// How long something is or lasts, in whole seconds where it is longer than one.
+/// A duration, in whole seconds if it is a second or longer.
 pub(crate) fn span(duration: Option<Duration>) -> String {
     let Some(duration) = duration else { return "-".to_owned() };
     let whole = match duration.as_secs() {
@@ -170,12 +170,12 @@ pub(crate) fn span(duration: Option<Duration>) -> String {
     }
 }
 
-/// How long something is or lasts, for programs.
+/// A duration in milliseconds, for JSON.
 pub(crate) fn milliseconds(duration: Option<Duration>) -> Option<u64> {
     duration.map(|duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// A number that the server may not tell.
+/// A number that may be unknown.
 pub(crate) fn or_unknown(number: Option<u64>) -> String {
     number.map_or_else(|| "unknown".to_owned(), |number| number.to_string())
 }
@@ -194,13 +194,13 @@ mod tests {
     }
 
     #[test]
-    fn long_texts_are_cut_on_a_character() {
+    fn long_texts_are_cut_at_a_character() {
         assert_eq!(cut("äbcdef", 6), "äbcdef");
         assert_eq!(cut("äbcdefg", 6), "äbc...");
     }
 
     #[test]
-    fn times_are_dates_where_the_calendar_has_them() {
+    fn times_outside_of_the_calendar_are_milliseconds() {
         assert_eq!(time(0), "1970-01-01 00:00:00Z");
         assert_eq!(time(951_782_400_999), "2000-02-29 00:00:00Z");
         assert_eq!(time(1_764_000_000_000), "2025-11-24 16:00:00Z");
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn spans_are_as_exact_as_they_matter() {
+    fn durations_are_in_seconds_or_milliseconds() {
         assert_eq!(span(None), "-");
         assert_eq!(span(Some(Duration::ZERO)), "0s");
         assert_eq!(span(Some(Duration::from_micros(7_900))), "7ms");

@@ -1,4 +1,4 @@
-//! `streamjobs retries`: the jobs that wait for their back-off, and why.
+//! `streamjobs retries`: failed jobs that wait for a retry.
 
 use std::collections::HashSet;
 
@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 use streamjobs::Client;
 use streamjobs::stream::{RetryId, ScheduledRetry};
 
-use crate::act::group;
+use crate::action::group;
 use crate::arguments::Retries;
-use crate::output::{Output, cut, milliseconds, note, span};
+use crate::output::{Output, cut, milliseconds, print_note, span};
 use crate::{Exit, Failure};
 
 pub(crate) async fn run(
@@ -20,7 +20,7 @@ pub(crate) async fn run(
     let limit = usize::try_from(command.limit)?;
     let page = PAGE.min(limit.saturating_add(1));
     let (mut listed, mut after, mut more) = (Vec::new(), command.after.clone(), None);
-    // Where the last job of a page has left, the next page begins with the first job again.
+    // If the last job of a page no longer waits, the next page starts at the beginning again.
     let mut seen = HashSet::new();
     loop {
         let page = group.retries(after.as_ref(), page).await?;
@@ -43,7 +43,7 @@ pub(crate) async fn run(
     table(&listed, output)?;
     if let Some(id) = more {
         output.flush()?;
-        note(&format!("there are more: --after {id}"));
+        print_note(&format!("more results: --after {id}"));
     }
     Ok(Exit::Ok)
 }
@@ -80,6 +80,6 @@ fn document(jobs: &[ScheduledRetry], more: Option<&RetryId>) -> Value {
     json!({ "jobs": jobs.collect::<Vec<_>>(), "more_after": more.map(ToString::to_string) })
 }
 
-/// Jobs in one request; they come without payloads.
+/// Jobs in one request, which returns no payloads.
 const PAGE: usize = 1_000;
 const ERROR_CHARACTERS_MAX: usize = 60;

@@ -1,12 +1,12 @@
-//! `streamjobs trim`: shortens a stream, and says who holds the cut up.
+//! `streamjobs trim`: shortens a stream, and reports what stopped it.
 
 use serde_json::json;
 use streamjobs::Client;
 use streamjobs::stream::{Cut, Stream, StreamError, Trimmed};
 
-use crate::act::{planned, unfinished};
+use crate::action::{planned, unfinished};
 use crate::arguments::Trim;
-use crate::output::{Output, Progress, complain, span};
+use crate::output::{Output, Progress, print_error, span};
 use crate::{Exit, Failure};
 
 pub(crate) async fn run(
@@ -16,11 +16,14 @@ pub(crate) async fn run(
 ) -> Result<Exit, Failure> {
     let stream = client.stream(command.stream.as_str())?;
     let present = stream.info().await?;
-    let Some((cut, wanted)) = cut(command) else { return Err("no cut was given".into()) };
+    let Some((cut, wanted)) = cut(command) else {
+        return Err("give one of --length, --age and --before".into());
+    };
     if !command.consent.yes {
-        let lost = if command.lose_unfinished { ", work that is not done included" } else { "" };
+        let lost = if command.lose_unfinished { ", including unfinished jobs" } else { "" };
         let length = present.length;
-        let what = format!("trim stream {} of {length} entries to {wanted}{lost}", command.stream);
+        let what =
+            format!("trim stream {} with {length} entries to {wanted}{lost}", command.stream);
         let mut nothing = Trimmed::default();
         nothing.length = length;
         return planned(&what, &document(command, 0, &nothing), output);
@@ -30,12 +33,12 @@ pub(crate) async fn run(
         let trimmed = match once(&stream, command, cut).await {
             Ok(trimmed) => trimmed,
             Err(error) => {
-                complain(&format!("removed {removed} entries before it failed"));
+                print_error(&format!("removed {removed} entries before the failure"));
                 return Err(error.into());
             }
         };
         removed += trimmed.removed;
-        // A step that removes nothing has no successor that would.
+        // If a step removes nothing, the next one would not either.
         if !trimmed.more || trimmed.removed == 0 {
             return report(command, removed, &trimmed, output);
         }
@@ -51,16 +54,16 @@ async fn once(stream: &Stream, command: &Trim, cut: Cut) -> Result<Trimmed, Stre
     }
 }
 
-/// What is asked for, and what stays of it, in words. The arguments hold exactly one cut.
+/// The requested cut, and what remains, as text. The arguments contain exactly one cut.
 fn cut(command: &Trim) -> Option<(Cut, String)> {
     let length = command.length.map(|length| (Cut::Length(length), format!("{length}")));
     let age = || {
-        let younger = |age| format!("those younger than {}", span(Some(age)));
+        let younger = |age| format!("entries younger than {}", span(Some(age)));
         command.age.map(|age| (Cut::Age(age), younger(age)))
     };
     let before = || {
         let first = command.before?.first();
-        Some((Cut::Before(first), format!("those from {first} on")))
+        Some((Cut::Before(first), format!("entries from {first} on")))
     };
     length.or_else(age).or_else(before)
 }
@@ -75,11 +78,13 @@ fn report(
         true => output.document(&document(command, removed, trimmed))?,
         false => {
             let (stream, length) = (&command.stream, trimmed.length);
-            output.line(&format!("removed {removed} entries of stream {stream}, {length} stay"))?;
+            output.line(&format!(
+                "removed {removed} entries from stream {stream}, {length} remain"
+            ))?;
             output.flush()?;
             if let Some((group, entry)) = &trimmed.blocked_by {
-                complain(&format!(
-                    "group {group} has not done entry {entry}: it and all after stay"
+                print_error(&format!(
+                    "stopped at entry {entry}: group {group} has not finished it"
                 ));
             }
         }

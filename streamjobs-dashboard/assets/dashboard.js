@@ -1,5 +1,5 @@
-// Follows the page it stands on: the same address, asked for as an event stream, tells the changing
-// part again and again. What somebody types, has in focus, has selected or opened stays as it is.
+// Live updates: requests the address of the page as an event stream and replaces the part that changes.
+// Typed text, focus, selection and opened details are kept.
 "use strict";
 
 (() => {
@@ -7,21 +7,21 @@
   const liveness = document.getElementById("liveness");
   const pause = document.getElementById("pause");
   let source = null;
-  let again = null;
+  let timer = null;
 
-  function say(word, state) {
+  function show(word, state) {
     liveness.textContent = word;
     liveness.dataset.state = state;
   }
 
-  const kept = new Set(["INPUT", "SELECT", "TEXTAREA"]);
+  const inputs = new Set(["INPUT", "SELECT", "TEXTAREA"]);
   const morphing = {
     morphStyle: "innerHTML",
     restoreFocus: true,
     callbacks: {
-      // A form belongs to whoever fills it in.
+      // Never change what a user is filling in.
       beforeNodeMorphed: (old) =>
-        !(old.nodeType === 1 && (kept.has(old.tagName) || "keep" in old.dataset)),
+        !(old.nodeType === 1 && (inputs.has(old.tagName) || "keep" in old.dataset)),
       beforeAttributeUpdated: (name, node) => !(name === "open" && node.tagName === "DETAILS"),
     },
   };
@@ -36,15 +36,15 @@
     stop();
     source = new EventSource(location.href);
     source.addEventListener("page", (event) => {
-      say("live", "live");
+      show("live", "live");
       live.classList.remove("stale");
       document.getElementById("stale")?.remove();
       draw(event.data);
     });
-    source.addEventListener("same", () => say("live", "live"));
+    source.addEventListener("same", () => show("live", "live"));
     source.addEventListener("fault", (event) => {
-      // What was seen last stays, marked as old, below what is wrong.
-      say("fault", "fault");
+      // Keep the last values, marked as stale, below the error.
+      show("error", "fault");
       live.classList.add("stale");
       let box = document.getElementById("stale");
       if (!box) {
@@ -56,17 +56,17 @@
     });
     source.onerror = () => {
       if (source && source.readyState === EventSource.CLOSED) {
-        say("not connected", "fault");
-        again = setTimeout(follow, 10000);
+        show("disconnected", "fault");
+        timer = setTimeout(follow, 10000);
       } else {
-        again = setTimeout(() => say("not connected", "fault"), 5000);
+        timer = setTimeout(() => show("disconnected", "fault"), 5000);
       }
     };
-    source.onopen = () => clearTimeout(again);
+    source.onopen = () => clearTimeout(timer);
   }
 
   function stop() {
-    clearTimeout(again);
+    clearTimeout(timer);
     if (source) source.close();
     source = null;
   }
@@ -81,7 +81,7 @@
     pause.setAttribute("aria-pressed", String(paused()));
     if (paused() || document.hidden) {
       stop();
-      say(paused() ? "paused" : "still", "paused");
+      show(paused() ? "paused" : "in background", "paused");
     } else if (!source) {
       follow();
     }
@@ -127,6 +127,6 @@
     }
   });
 
-  if (document.querySelector("[data-still]")) say("still", "paused");
+  if (document.querySelector("[data-still]")) show("static", "paused");
   else apply();
 })();

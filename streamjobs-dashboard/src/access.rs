@@ -1,22 +1,23 @@
-//! Who looks, what they may see, and what they may do.
+//! Who sends a request, and what they may see and do.
 
 use std::fmt;
 use std::future::Future;
 
 use axum::http::request::Parts;
 
-/// Decides for every single request who sends it, and what they may see and do: the application's
-/// own login, an identity that a proxy in front of it vouches for, or one of [`Auth`](crate::Auth).
+/// Identifies the sender of each request and decides what they may see and do.
 ///
-/// Nothing is answered before it has decided; what it denies learns nothing but that. A closure is
-/// one, if it needs not wait:
+/// Implement it over the application's own login or over an identity that a proxy adds to requests,
+/// or use [`Auth`](crate::Auth). It is called for every request before anything else; a denied
+/// request gets a status code and no other information. A closure that does not need to wait
+/// implements it:
 ///
 /// ```
 /// use axum::http::request::Parts;
 /// use streamjobs_dashboard::{Access, Action, Denied};
 ///
-/// /// The proxy in front of the application has checked who this is.
-/// fn vouched(request: &Parts) -> Result<Access, Denied> {
+/// /// The proxy in front of the application has authenticated the user.
+/// fn from_proxy(request: &Parts) -> Result<Access, Denied> {
 ///     let user = request.headers.get("x-user").and_then(|user| user.to_str().ok());
 ///     match user.ok_or(Denied::Forbidden)? {
 ///         "root" => Ok(Access::read_only("root").payloads().allow_all()),
@@ -25,11 +26,11 @@ use axum::http::request::Parts;
 /// }
 /// ```
 pub trait Authorizer: Send + Sync + 'static {
-    /// What the sender of the request may see and do.
+    /// Returns what the sender of the request may see and do.
     ///
     /// # Errors
     ///
-    /// Says that the sender may not even look.
+    /// The sender may not see the dashboard at all.
     fn authorize(&self, request: &Parts) -> impl Future<Output = Result<Access, Denied>> + Send;
 }
 
@@ -42,30 +43,30 @@ where
     }
 }
 
-/// Something that changes what the server holds; each needs its own permission.
+/// An operation that changes data on the server. Each needs a permission of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Action {
-    /// Pausing a group in every process, and ending that.
+    /// Pause and resume a group in every process.
     Pause,
-    /// Asking every process of a group to look for abandoned entries now.
+    /// Ask every process of a group to claim idle entries now.
     Reap,
-    /// Giving pending entries to another consumer.
+    /// Move pending entries to another consumer.
     Claim,
-    /// Making pending entries look abandoned.
+    /// Release pending entries, so that any consumer can claim them at once.
     Release,
-    /// Letting a job that waits for its back-off run now.
+    /// Run a job that waits for a retry now.
     RunNow,
-    /// Putting the jobs of dead letters back.
+    /// Redrive dead letters.
     Redrive,
-    /// Deleting dead letters.
+    /// Delete dead letters.
     Purge,
-    /// Removing a consumer that does not live.
+    /// Remove a consumer that is not alive.
     RemoveConsumer,
 }
 
 impl Action {
-    /// Every action there is.
+    /// All actions.
     pub const ALL: [Self; 8] = [
         Self::Pause,
         Self::Reap,
@@ -77,7 +78,7 @@ impl Action {
         Self::RemoveConsumer,
     ];
 
-    /// The word for it in logs; it does not change between releases.
+    /// The action's name in logs. It is stable between releases.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -103,8 +104,8 @@ impl fmt::Display for Action {
     }
 }
 
-/// Somebody, and what they may see and do. Nothing but looking at everything except payloads, until
-/// more is allowed.
+/// A user, and what they may see and do. By default, everything except payloads is visible and no
+/// action is allowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Access {
@@ -114,57 +115,57 @@ pub struct Access {
 }
 
 impl Access {
-    /// Somebody who may look. The name stands in the audit events of what they do.
+    /// A user with this name who may see everything except payloads. Audit events carry the name.
     pub fn read_only(who: impl Into<String>) -> Self {
         Self { who: who.into(), payloads: false, actions: 0 }
     }
 
-    /// They may also see what events hold, and the errors of dead letters, which may quote it.
+    /// Also shows payloads of events, and errors of failed jobs, which may quote payloads.
     pub fn payloads(mut self) -> Self {
         self.payloads = true;
         self
     }
 
-    /// They may also do this.
+    /// Also allows this action.
     pub fn allow(mut self, action: Action) -> Self {
         self.actions |= action.bit();
         self
     }
 
-    /// They may do everything that there is, also what a later release adds. Payloads are apart.
+    /// Allows every action, including those that later releases add. Payloads are a separate permission.
     pub fn allow_all(mut self) -> Self {
         self.actions = u16::MAX;
         self
     }
 
-    /// Their name.
+    /// The user's name.
     #[must_use]
     pub fn who(&self) -> &str {
         &self.who
     }
 
-    /// Whether they may see what events hold.
+    /// Whether the user may see payloads.
     #[must_use]
     pub fn sees_payloads(&self) -> bool {
         self.payloads
     }
 
-    /// Whether they may do this.
+    /// Whether the user may do this.
     #[must_use]
     pub fn may(&self, action: Action) -> bool {
         self.actions & action.bit() != 0
     }
 }
 
-/// Why somebody may not even look.
+/// Why a request is denied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Denied {
-    /// Nobody knows who they are: 401. The value of the `WWW-Authenticate` header says how they can
-    /// tell; where the application logs people in by itself, none. A text that is no header value is
-    /// left out.
+    /// The sender is unknown: 401, with this value of the `WWW-Authenticate` header. `None` sends no
+    /// such header, for applications with a login page of their own. Text that is not a valid header
+    /// value is left out.
     Unauthorized(Option<&'static str>),
-    /// Whoever they are, they may not: 403.
+    /// The sender is known and has no access: 403.
     Forbidden,
 }
 
@@ -173,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_allowed_that_was_not_said() {
+    fn only_what_was_granted_is_allowed() {
         let access = Access::read_only("alice");
         assert!(!access.sees_payloads());
         assert!(Action::ALL.iter().all(|action| !access.may(*action)));
@@ -188,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn every_action_has_a_word_of_its_own() {
+    fn every_action_has_a_name_of_its_own() {
         let words = Action::ALL.map(Action::as_str);
         let distinct = words.iter().collect::<std::collections::HashSet<_>>();
         assert_eq!(distinct.len(), Action::ALL.len());

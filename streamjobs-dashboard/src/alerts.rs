@@ -1,4 +1,4 @@
-//! The alerts of a runtime, kept for the page.
+//! The log of a runtime's alerts, for the alerts page.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use streamjobs::runtime::Alert;
 
-/// The latest alerts of the runtimes of this process, for the dashboard's page of alerts.
+/// The latest alerts of this process' runtimes, for the alerts page.
 ///
 /// ```no_run
 /// # async fn example(client: streamjobs::Client, auth: streamjobs_dashboard::Auth)
@@ -22,43 +22,43 @@ use streamjobs::runtime::Alert;
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct AlertLog {
-    kept: Arc<Mutex<VecDeque<Noted>>>,
+    kept: Arc<Mutex<VecDeque<RecordedAlert>>>,
 }
 
-/// An alert, and when it came.
+/// An alert and when it was recorded.
 #[derive(Clone, Debug)]
-pub(crate) struct Noted {
+pub(crate) struct RecordedAlert {
     pub(crate) at: SystemTime,
     pub(crate) alert: Alert,
 }
 
 impl AlertLog {
-    /// An empty log. It keeps the latest 200 alerts; clones are handles on the same one.
+    /// An empty log. It keeps the latest 200 alerts. Clones share one log.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// What a runtime calls with each alert: for
-    /// [`RuntimeBuilder::on_alert`](streamjobs::RuntimeBuilder::on_alert). It never waits.
+    /// A callback for [`RuntimeBuilder::on_alert`](streamjobs::RuntimeBuilder::on_alert) that records
+    /// each alert. It does not block.
     pub fn recorder(&self) -> impl Fn(&Alert) + Send + Sync + 'static {
         let log = self.clone();
         move |alert| log.record(alert)
     }
 
-    /// Keeps an alert, for applications that are told of them in another way.
+    /// Records an alert, for applications that receive alerts in another way.
     pub fn record(&self, alert: &Alert) {
         let mut kept = self.lock();
         kept.truncate(KEPT_MAX - 1);
-        kept.push_front(Noted { at: SystemTime::now(), alert: alert.clone() });
+        kept.push_front(RecordedAlert { at: SystemTime::now(), alert: alert.clone() });
     }
 
-    /// The alerts that are kept, newest first.
-    pub(crate) fn latest(&self) -> Vec<Noted> {
+    /// The recorded alerts, newest first.
+    pub(crate) fn latest(&self) -> Vec<RecordedAlert> {
         self.lock().iter().cloned().collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Noted>> {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<RecordedAlert>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! How many dead letters of each group stand open in the archive, where there is one.
+//! Counts of open dead letters in the archive, by group.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -7,26 +7,26 @@ use tokio::time::Instant;
 
 use crate::fault::Fault;
 
-/// Where dead letters are archived.
+/// The archive of dead letters.
 #[cfg(feature = "postgres")]
 pub(crate) type Archive = streamjobs_postgres::Postgres;
-/// There is none without the feature.
+/// Uninhabited: without the feature there is no archive.
 #[cfg(not(feature = "postgres"))]
 #[derive(Clone, Debug)]
 pub(crate) enum Archive {}
 
-/// Open letters by stream and group, or why they could not be counted.
+/// Open letters by stream and group, or why the count failed.
 pub(crate) type Counts = Result<HashMap<(String, String), u64>, Fault>;
 
-/// The last count, which is taken less often than Redis is looked at: it reads what is open.
+/// The last count. It is taken less often than Redis is sampled, because it reads all open rows.
 #[derive(Debug, Default)]
 pub(crate) struct Archived {
     last: Option<(Instant, Counts)>,
 }
 
 impl Archived {
-    /// The last count, or a new one if that is too old; none without an archive.
-    pub(crate) async fn look(&mut self, archive: Option<&Archive>) -> Option<&Counts> {
+    /// The last count, or a new one if that is older than ten seconds. `None` without an archive.
+    pub(crate) async fn counts(&mut self, archive: Option<&Archive>) -> Option<&Counts> {
         let archive = archive?;
         if self.last.as_ref().is_none_or(|(taken, _)| taken.elapsed() >= EVERY) {
             self.last = Some((Instant::now(), count(archive).await));
@@ -44,8 +44,8 @@ async fn count(archive: &Archive) -> Counts {
             .into_iter()
             .map(|count| ((count.stream, count.group), count.letters))
             .collect()),
-        Ok(Err(error)) => Err(Fault::unavailable(Fault::in_words(&error))),
-        Err(_) => Err(Fault::unavailable("The archive did not answer in time.")),
+        Ok(Err(error)) => Err(Fault::archive(Fault::error_chain(&error))),
+        Err(_) => Err(Fault::archive("The archive did not answer within 2 s.")),
     }
 }
 

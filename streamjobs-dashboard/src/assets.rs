@@ -1,4 +1,4 @@
-//! What pages load, served from the program.
+//! Static files of the pages, compiled into the program.
 
 use axum::extract::Path;
 use axum::http::StatusCode;
@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 
 use crate::base::Base;
 
-/// A file in the program.
+/// A file that is compiled into the program.
 #[derive(Debug)]
 pub(crate) struct Asset {
     name: &'static str,

@@ -1,4 +1,4 @@
-//! Who did what: an event in the log, a call into the application, and a list on a page.
+//! The audit trail of actions: a log event, a callback, and a list on the alerts page.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -8,28 +8,28 @@ use std::time::SystemTime;
 
 use crate::access::Action;
 
-/// Something that somebody did, or tried to do, through the dashboard.
+/// An action that a user took, or tried to take, through the dashboard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Audited {
-    /// When it was over.
+    /// When it ended.
     pub at: SystemTime,
-    /// Who did it: the name of their [`Access`](crate::Access).
+    /// The user: the name in their [`Access`](crate::Access).
     pub who: String,
-    /// What they did.
+    /// The action.
     pub action: Action,
-    /// The stream, and the group on it; none for what the archive holds of several.
-    pub place: Option<(String, String)>,
-    /// To what they did it, in words: entries, a consumer, a selection.
+    /// The stream and the group. `None` for actions on the archive, which may span several.
+    pub queue: Option<(String, String)>,
+    /// What it was applied to, as text: entries, a consumer, a selection.
     pub target: String,
-    /// What came of it, in words. An error may leave open whether it was done.
+    /// The result, as text. After an error, the action may have been applied in part.
     pub outcome: Result<String, String>,
 }
 
-/// What the application does with each of them.
+/// The application's callback for each action.
 pub(crate) type OnAction = Arc<dyn Fn(&Audited) + Send + Sync>;
 
-/// Who did what through this dashboard, as far back as is kept.
+/// The latest actions.
 #[derive(Default)]
 pub(crate) struct Audit {
     kept: Mutex<VecDeque<Audited>>,
@@ -37,30 +37,30 @@ pub(crate) struct Audit {
 }
 
 impl Audit {
-    /// Tells the log, the application and the page.
-    pub(crate) fn note(&self, done: Audited) {
-        let (stream, group) = done.place.as_ref().map_or(("", ""), |(s, g)| (s, g));
+    /// Writes the log event, calls the application, and keeps the action for the page.
+    pub(crate) fn record(&self, done: Audited) {
+        let (stream, group) = done.queue.as_ref().map_or(("", ""), |(s, g)| (s, g));
         match &done.outcome {
             Ok(outcome) => tracing::info!(
                 target: TARGET,
                 who = done.who, action = %done.action, stream, group, target = done.target, outcome,
-                "done through the dashboard"
+                "dashboard action done"
             ),
             Err(error) => tracing::warn!(
                 target: TARGET,
                 who = done.who, action = %done.action, stream, group, target = done.target, error,
-                "failed through the dashboard"
+                "dashboard action failed"
             ),
         }
-        if let Some(tell) = &self.on_action {
-            // A deed that was cut off is noted while its request unwinds: a second panic would end
-            // the process. One callback that panics is no reason to end a request either.
-            let told = catch_unwind(AssertUnwindSafe(|| tell(&done)));
-            if told.is_err() {
+        if let Some(on_action) = &self.on_action {
+            // This may run while a request unwinds, where a second panic would abort the process. A
+            // callback that panics does not fail the request either.
+            let called = catch_unwind(AssertUnwindSafe(|| on_action(&done)));
+            if called.is_err() {
                 tracing::error!(
                     target: TARGET,
                     who = done.who, action = %done.action, stream, group, target = done.target,
-                    "what the application does with an action has panicked"
+                    "the on_action callback panicked"
                 );
             }
         }
@@ -69,7 +69,7 @@ impl Audit {
         kept.push_front(done);
     }
 
-    /// What is kept, newest first.
+    /// The kept actions, newest first.
     pub(crate) fn latest(&self) -> Vec<Audited> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
@@ -81,7 +81,7 @@ impl fmt::Debug for Audit {
     }
 }
 
-/// The target of the audit events, for a filter that keeps them apart from other logs.
+/// The target of audit events, so that a filter can route them separately.
 const TARGET: &str = "streamjobs::audit";
 const KEPT_MAX: usize = 100;
 
@@ -93,36 +93,36 @@ mod tests {
         Audit { on_action: Some(Arc::new(|_| panic!("by the application"))), ..Audit::default() }
     }
 
-    fn deed(who: &str) -> Audited {
+    fn audited(who: &str) -> Audited {
         Audited {
             at: SystemTime::UNIX_EPOCH,
             who: who.to_owned(),
             action: Action::Pause,
-            place: None,
+            queue: None,
             target: "pause".to_owned(),
             outcome: Ok("done".to_owned()),
         }
     }
 
     #[test]
-    fn a_deed_is_kept_although_the_application_panics_over_it() {
+    fn an_action_is_kept_when_the_callback_panics() {
         let audit = audit();
-        audit.note(deed("alice"));
-        audit.note(deed("bob"));
-        assert_eq!(audit.latest(), [deed("bob"), deed("alice")]);
+        audit.record(audited("alice"));
+        audit.record(audited("bob"));
+        assert_eq!(audit.latest(), [audited("bob"), audited("alice")]);
     }
 
     #[test]
-    fn a_deed_can_be_noted_while_a_request_unwinds() {
-        struct Begun(Audit);
-        impl Drop for Begun {
+    fn an_action_can_be_recorded_while_a_request_unwinds() {
+        struct AuditGuard(Audit);
+        impl Drop for AuditGuard {
             fn drop(&mut self) {
-                self.0.note(deed("alice"));
+                self.0.record(audited("alice"));
             }
         }
-        // Without the catch, this process aborts.
+        // Without `catch_unwind`, the second panic aborts the process.
         let ended = catch_unwind(|| {
-            let _begun = Begun(audit());
+            let _begun = AuditGuard(audit());
             panic!("by a page");
         });
         assert!(ended.is_err());

@@ -1,4 +1,4 @@
-//! Authorizers for applications that have none of their own.
+//! Authorizers for applications without a login of their own.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -12,65 +12,65 @@ use subtle::ConstantTimeEq as _;
 
 use crate::access::{Access, Authorizer, Denied};
 
-/// Authorizers for applications that have none of their own.
+/// Authorizers for applications without a login of their own.
 pub struct Auth {
-    way: Way,
+    method: Method,
     access: Access,
 }
 
-enum Way {
-    /// The name and the password as browsers send them.
+enum Method {
+    /// User name and password, as browsers send them.
     Basic(String),
     Loopback,
 }
 
 impl Auth {
-    /// One name and one password, which the browser asks for: HTTP basic authentication. What they
-    /// may see and do stands in the access, whose name is the user's.
+    /// HTTP basic authentication with one user name and one password. The user name is the one in
+    /// `access`, which also says what the user may see and do.
     ///
-    /// The browser sends the password with every request, so use it behind TLS, or on one machine.
-    /// Guessing is not slowed down: take a password that is a long random text.
+    /// The browser sends the password with every request: use TLS, or only local connections. There
+    /// is no limit on attempts, so choose a long random password.
     pub fn basic(password: &str, access: Access) -> Self {
-        Self { way: Way::Basic(format!("{}:{password}", access.who())), access }
+        Self { method: Method::Basic(format!("{}:{password}", access.who())), access }
     }
 
-    /// Nobody is asked who they are: for a laptop.
+    /// No authentication, for local development: only browsers on this machine have access.
     ///
-    /// Only browsers on this machine are served: the peer's address is a loopback one, the request
-    /// names this machine as its host, and no proxy has passed it on. All others are denied, and so
-    /// is everybody if the application does not tell who its peers are, as
-    /// `into_make_service_with_connect_info::<SocketAddr>()` does.
-    pub fn none_i_know(access: Access) -> Self {
-        Self { way: Way::Loopback, access }
+    /// A request is accepted if the peer's address is a loopback address, the `Host` header names this
+    /// machine, and no header shows that a proxy forwarded it. All other requests are denied. Serve
+    /// the application with `into_make_service_with_connect_info::<SocketAddr>()`; without it, the
+    /// peer's address is unknown and every request is denied.
+    pub fn loopback_only(access: Access) -> Self {
+        Self { method: Method::Loopback, access }
     }
 }
 
 impl fmt::Debug for Auth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let way = match self.way {
-            Way::Basic(_) => "basic",
-            Way::Loopback => "none",
+        let method = match self.method {
+            Method::Basic(_) => "basic",
+            Method::Loopback => "none",
         };
-        f.debug_struct("Auth").field("way", &way).field("access", &self.access).finish()
+        f.debug_struct("Auth").field("method", &method).field("access", &self.access).finish()
     }
 }
 
 impl Authorizer for Auth {
     async fn authorize(&self, request: &Parts) -> Result<Access, Denied> {
-        let may = match &self.way {
-            Way::Basic(expected) => knows(request, expected),
-            Way::Loopback => is_local(request),
+        let may = match &self.method {
+            Method::Basic(expected) => has_credentials(request, expected),
+            Method::Loopback => is_local(request),
         };
-        match (may, &self.way) {
+        match (may, &self.method) {
             (true, _) => Ok(self.access.clone()),
-            (false, Way::Basic(_)) => Err(Denied::Unauthorized(Some(CHALLENGE))),
-            (false, Way::Loopback) => Err(Denied::Forbidden),
+            (false, Method::Basic(_)) => Err(Denied::Unauthorized(Some(CHALLENGE))),
+            (false, Method::Loopback) => Err(Denied::Forbidden),
         }
     }
 }
 
-/// Whether the request brings these credentials. It takes as long wherever they differ.
-fn knows(request: &Parts, expected: &str) -> bool {
+/// Whether the request has these credentials, compared in constant time.
+fn has_credentials(request: &Parts, expected: &str) -> bool {
     let header = request.headers.get(AUTHORIZATION).and_then(|header| header.to_str().ok());
     let encoded = header.and_then(|header| {
         let (scheme, encoded) = header.split_once(' ')?;
@@ -80,17 +80,17 @@ fn knows(request: &Parts, expected: &str) -> bool {
     given.is_some_and(|given| given.ct_eq(expected.as_bytes()).into())
 }
 
-/// Whether a browser on this machine asks for something on this machine. The host's name is looked
-/// at because a page elsewhere can make its own name mean this machine.
+/// Whether the request comes from a browser on this machine. The host name is checked because of
+/// DNS rebinding: another site can make its own name resolve to this machine.
 fn is_local(request: &Parts) -> bool {
     let peer = request.extensions.get::<ConnectInfo<SocketAddr>>();
-    let near = peer.is_some_and(|ConnectInfo(peer)| peer.ip().to_canonical().is_loopback());
-    let passed_on = request.headers.contains_key(FORWARDED)
+    let is_loopback = peer.is_some_and(|ConnectInfo(peer)| peer.ip().to_canonical().is_loopback());
+    let forwarded = request.headers.contains_key(FORWARDED)
         || request.headers.keys().any(|name| name.as_str().starts_with("x-forwarded-"))
         || request.headers.contains_key("x-real-ip");
     let host = request.headers.get(HOST).and_then(|host| host.to_str().ok());
     let host = host.or_else(|| request.uri.host());
-    near && !passed_on && host.is_some_and(is_this_machine)
+    is_loopback && !forwarded && host.is_some_and(is_this_machine)
 }
 
 fn is_this_machine(host: &str) -> bool {
@@ -124,37 +124,40 @@ mod tests {
 
     fn basic(text: &str) -> bool {
         let header = format!("bAsIc {}", STANDARD.encode(text));
-        knows(&request(&[("authorization", &header)], None), "alice:pass:word")
+        has_credentials(&request(&[("authorization", &header)], None), "alice:pass:word")
     }
 
     #[test]
-    fn only_the_very_name_and_password_are_let_in() {
+    fn only_the_exact_name_and_password_are_accepted() {
         assert!(basic("alice:pass:word"));
         for wrong in ["alice:pass", "Alice:pass:word", "alice", "", "alice:pass:word "] {
             assert!(!basic(wrong), "{wrong}");
         }
         for header in ["Basic !!!", "Bearer YWxpY2U6cGFzczp3b3Jk", "Basic"] {
-            assert!(!knows(&request(&[("authorization", header)], None), "alice:pass:word"));
+            assert!(!has_credentials(
+                &request(&[("authorization", header)], None),
+                "alice:pass:word"
+            ));
         }
-        assert!(!knows(&request(&[], None), "alice:pass:word"));
+        assert!(!has_credentials(&request(&[], None), "alice:pass:word"));
     }
 
     #[test]
-    fn without_a_login_only_browsers_of_this_machine_are_served() {
-        let near = Some("127.0.0.1:5000");
+    fn without_a_login_only_browsers_on_this_machine_are_served() {
+        let local = Some("127.0.0.1:5000");
         for host in ["localhost", "localhost:8083", "127.0.0.1:1", "[::1]:80", "[::1]"] {
-            assert!(is_local(&request(&[("host", host)], near)), "{host}");
+            assert!(is_local(&request(&[("host", host)], local)), "{host}");
         }
         assert!(is_local(&request(&[("host", "localhost")], Some("[::ffff:127.0.0.1]:9"))));
         for host in
             ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "", "10.0.0.1"]
         {
-            assert!(!is_local(&request(&[("host", host)], near)), "{host}");
+            assert!(!is_local(&request(&[("host", host)], local)), "{host}");
         }
         assert!(!is_local(&request(&[("host", "localhost")], Some("10.0.0.1:5"))));
-        assert!(!is_local(&request(&[("host", "localhost")], None)), "nobody says who asks");
+        assert!(!is_local(&request(&[("host", "localhost")], None)), "the peer is unknown");
         for header in ["forwarded", "x-forwarded-for", "X-Forwarded-Host", "x-real-ip"] {
-            assert!(!is_local(&request(&[("host", "localhost"), (header, "x")], near)), "{header}");
+            assert!(!is_local(&request(&[("host", "localhost"), (header, "x")], local)), "{header}");
         }
     }
 

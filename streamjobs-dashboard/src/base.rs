@@ -1,40 +1,39 @@
-//! Links that hold under whatever path the dashboard is mounted, behind whatever proxy.
+//! Relative links, which work under any mount path and behind any proxy.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// The way from a page back to where the dashboard is mounted, as a relative reference. A proxy may
-/// put anything in front of the path; what a page links to stays beside it.
+/// The relative reference from a page to the path at which the dashboard is mounted. It stays correct
+/// when a proxy adds or removes a path prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Base(String);
 
 impl Base {
-    /// From the path that the application was asked for, and the part of it that is the
-    /// dashboard's.
+    /// From the path of the request, and the part of it below the mount.
     pub(crate) fn of(asked: &str, own: &str) -> Self {
         let depth = own.bytes().filter(|byte| *byte == b'/').count();
         let at_root = own.trim_matches('/').is_empty();
         match asked.rsplit('/').next() {
-            // Mounted at `/jobs` and asked for just that: links are beside `jobs`, not in it.
+            // At `/jobs` without a slash, a relative link resolves beside `jobs` and not below it.
             Some(last) if at_root && !last.is_empty() => Self(format!("./{last}/")),
             _ if at_root => Self("./".to_owned()),
             _ => Self(format!("./{}", "../".repeat(depth.saturating_sub(1)))),
         }
     }
 
-    /// A link to what these segments name.
+    /// A link to the page at these path segments.
     pub(crate) fn to(&self, segments: &[&str]) -> String {
         let segments = segments.iter().map(|segment| segment_of(segment));
         format!("{}{}", self.0, segments.collect::<Vec<_>>().join("/"))
     }
 
-    /// A link to what these segments name, with a query.
+    /// A link to the page at these path segments, with a query.
     pub(crate) fn with_query(&self, segments: &[&str], query: &[(&str, &str)]) -> String {
         let pairs = query.iter().map(|(name, value)| format!("{name}={}", segment_of(value)));
         format!("{}?{}", self.to(segments), pairs.collect::<Vec<_>>().join("&"))
     }
 
-    /// A link to the first page. It has an address of its own below the mount, because nobody but
-    /// the application knows whether it answers to the mount with a slash or without one.
+    /// A link to the overview. The overview has an address of its own below the mount, because
+    /// whether the mount works with or without a trailing slash depends on the application.
     pub(crate) fn root(&self) -> String {
         self.to(&["overview"])
     }
@@ -62,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_data_in_links_too() {
+    fn names_are_escaped_in_links() {
         let base = Base::of("/jobs/alerts", "/alerts");
         assert_eq!(base.to(&["streams", "a/b?c#\"<é"]), "./streams/a%2Fb%3Fc%23%22%3C%C3%A9");
         assert_eq!(base.with_query(&["x"], &[("a", "1&b=2")]), "./x?a=1%26b%3D2");

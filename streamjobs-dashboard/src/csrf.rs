@@ -1,4 +1,4 @@
-//! Whether a request that changes something was sent by a page of ours.
+//! Protection against cross-site request forgery.
 
 use axum::http::header::{COOKIE, HOST, ORIGIN};
 use axum::http::request::Parts;
@@ -6,18 +6,18 @@ use axum::http::{HeaderMap, HeaderName, Uri};
 use subtle::ConstantTimeEq as _;
 use uuid::Uuid;
 
-/// What a browser is given to prove that it sends our own form: the same in a cookie and in the
-/// form. Another site can have the cookie sent along, but cannot read it to put it into a form.
+/// A double-submit token: the same value in a cookie and in each form. Another site can make a browser
+/// send the cookie, but cannot read it to put it into a form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Token(String);
 
 impl Token {
-    /// The one that the request brings in its cookie, or a new one.
-    pub(crate) fn of(headers: &HeaderMap) -> (Self, Brought) {
-        let brought = cookie(headers, TOKEN_COOKIE).and_then(|text| Uuid::try_parse(&text).ok());
-        match brought {
-            Some(token) => (Self(token.simple().to_string()), Brought::Yes),
-            None => (Self(Uuid::new_v4().simple().to_string()), Brought::No),
+    /// The token in the request's cookie, or a new one.
+    pub(crate) fn of(headers: &HeaderMap) -> (Self, TokenSource) {
+        let source = cookie(headers, TOKEN_COOKIE).and_then(|text| Uuid::try_parse(&text).ok());
+        match source {
+            Some(token) => (Self(token.simple().to_string()), TokenSource::Cookie),
+            None => (Self(Uuid::new_v4().simple().to_string()), TokenSource::New),
         }
     }
 
@@ -34,15 +34,17 @@ impl Token {
     }
 }
 
-/// Whether the browser had a token. Closed on purpose.
+/// Where a token comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Brought {
-    Yes,
-    No,
+pub(crate) enum TokenSource {
+    /// The browser sent it.
+    Cookie,
+    /// It was created for this request, and has to be sent to the browser.
+    New,
 }
 
-/// Whether a page of the same origin sent the request, as the browser says. One that says nothing
-/// at all is no browser of this decade, or hides it.
+/// Whether a page of the same origin sent the request, by the headers that browsers set. A request
+/// without any of them is refused: current browsers send `Sec-Fetch-Site` or `Origin`.
 pub(crate) fn is_same_origin(request: &Parts) -> bool {
     let header = |name| request.headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     if let Some(site) = header(HeaderName::from_static("sec-fetch-site")) {
@@ -58,7 +60,7 @@ pub(crate) fn is_same_origin(request: &Parts) -> bool {
     }
 }
 
-/// The value of a cookie that the request brings.
+/// The value of a cookie of the request.
 pub(crate) fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
     let texts = headers.get_all(COOKIE).into_iter().filter_map(|header| header.to_str().ok());
     let mut cookies = texts.flat_map(|text| text.split(';'));
@@ -68,7 +70,7 @@ pub(crate) fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
     })
 }
 
-/// The name of the field in which a form brings its token.
+/// The name of the form field that holds the token.
 pub(crate) const TOKEN_FIELD: &str = "token";
 const TOKEN_COOKIE: &str = "streamjobs-token";
 
@@ -85,44 +87,44 @@ mod tests {
         request.body(()).unwrap().into_parts().0
     }
 
-    fn passes(headers: &[(&str, &str)]) -> bool {
+    fn is_accepted(headers: &[(&str, &str)]) -> bool {
         is_same_origin(&request(headers))
     }
 
     #[test]
-    fn only_what_a_page_of_the_same_origin_sent_passes() {
-        assert!(passes(&[("sec-fetch-site", "same-origin"), ("host", "a")]));
+    fn only_requests_from_the_same_origin_are_accepted() {
+        assert!(is_accepted(&[("sec-fetch-site", "same-origin"), ("host", "a")]));
         for site in ["cross-site", "same-site", "none", "", "same-origin, cross-site"] {
-            // An origin that fits does not make up for it.
+            // A matching origin does not override it.
             let headers = [("sec-fetch-site", site), ("host", "a"), ("origin", "http://a")];
-            assert!(!passes(&headers), "{site}");
+            assert!(!is_accepted(&headers), "{site}");
         }
     }
 
     #[test]
-    fn an_older_browser_passes_with_the_origin_of_the_host() {
-        assert!(passes(&[("host", "a.example:8080"), ("origin", "https://A.example:8080")]));
+    fn an_older_browser_is_accepted_with_the_origin_of_the_host() {
+        assert!(is_accepted(&[("host", "a.example:8080"), ("origin", "https://A.example:8080")]));
         for origin in
             ["null", "https://b", "https://a:81", "", "https://a.evil", "file://", "a.example"]
         {
-            assert!(!passes(&[("host", "a.example"), ("origin", origin)]), "{origin}");
+            assert!(!is_accepted(&[("host", "a.example"), ("origin", origin)]), "{origin}");
         }
-        assert!(!passes(&[("host", "a")]), "nothing says where it comes from");
-        assert!(!passes(&[("origin", "http://a")]), "nothing says where it goes");
+        assert!(!is_accepted(&[("host", "a")]), "no origin");
+        assert!(!is_accepted(&[("origin", "http://a")]), "no host");
     }
 
     #[test]
-    fn a_token_is_kept_once_the_browser_has_it_and_no_other_matches() {
-        let (token, brought) = Token::of(&HeaderMap::new());
-        assert_eq!(brought, Brought::No);
+    fn a_token_is_kept_while_the_browser_sends_it_and_no_other_matches() {
+        let (token, source) = Token::of(&HeaderMap::new());
+        assert_eq!(source, TokenSource::New);
         let (pair, rest) =
             token.cookie().split_once(';').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
         assert!(rest.contains("HttpOnly") && rest.contains("SameSite=Strict"), "{rest}");
         let cookies = format!("other=1; {pair}");
         let again = Token::of(&request(&[("cookie", &cookies)]).headers);
-        assert_eq!(again, (token.clone(), Brought::Yes));
+        assert_eq!(again, (token.clone(), TokenSource::Cookie));
         assert!(token.matches(again.0.as_str()) && !token.matches("") && !token.matches("x"));
         let forged = request(&[("cookie", "streamjobs-token=<script>")]);
-        assert_eq!(Token::of(&forged.headers).1, Brought::No);
+        assert_eq!(Token::of(&forged.headers).1, TokenSource::New);
     }
 }

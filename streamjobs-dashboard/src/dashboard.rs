@@ -1,4 +1,4 @@
-//! Putting the dashboard together.
+//! The public entry point: `router`, `Dashboard` and its builder.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -17,10 +17,10 @@ use crate::archived::Archive;
 use crate::audit::{Audit, Audited};
 use crate::payload::{Redactor, Shown};
 use crate::routes;
-use crate::sampler::{Sampler, Sampling};
+use crate::sampler::{Sampler, SamplerService};
 use crate::state::{AnyAuthorizer, FOLLOWERS_MAX, PAGES_AT_ONCE, Shared, State};
 
-/// The dashboard over the streams of every handler that is linked into this program: for
+/// A dashboard for the streams of all handlers that are linked into this program, as a router for
 /// `Router::nest`.
 ///
 /// ```no_run
@@ -36,7 +36,7 @@ pub fn router(client: Client, auth: impl Authorizer) -> Router {
     Dashboard::builder(client, auth).build().router()
 }
 
-/// A dashboard over some streams.
+/// A dashboard for a set of streams.
 ///
 /// ```no_run
 /// # async fn example(client: streamjobs::Client, jobs: streamjobs::Client)
@@ -68,19 +68,18 @@ pub fn router(client: Client, auth: impl Authorizer) -> Router {
 /// # }
 /// ```
 ///
-/// Cheap to clone; clones share what they have seen.
+/// Cheap to clone. Clones share their state.
 #[derive(Clone, Debug)]
 pub struct Dashboard {
     state: Shared,
 }
 
 impl Dashboard {
-    /// Settings for a dashboard that asks through this client, and lets in whom the authorizer lets
-    /// in.
+    /// Settings for a dashboard that uses this client, and whose users are decided by `auth`.
     ///
-    /// Looking is bounded: however many look, four pages are made at once, and none asks for more
-    /// than fits on it. Give it a client of its own where even that must not share a connection
-    /// with publishing.
+    /// The load on Redis is bounded: four pages are rendered at once, however many are open, and each
+    /// requests only what it shows. Pass a separate client if the dashboard must not share a
+    /// connection with publishing.
     pub fn builder(client: Client, auth: impl Authorizer) -> DashboardBuilder {
         DashboardBuilder {
             client,
@@ -94,16 +93,17 @@ impl Dashboard {
         }
     }
 
-    /// Its pages, for `Router::nest`. Every request is put before the authorizer.
+    /// The pages, for `Router::nest`. The authorizer is called for every request.
     pub fn router(&self) -> Router {
         routes::of(Arc::clone(&self.state))
     }
 
-    /// Goes on looking while nobody does, so that the first one to come sees the last five minutes:
-    /// for [`RuntimeBuilder::service`](streamjobs::RuntimeBuilder::service). It asks a few times
-    /// for each group in each refresh interval.
+    /// A service that samples in the background, for
+    /// [`RuntimeBuilder::service`](streamjobs::RuntimeBuilder::service). With it, a page shows the last
+    /// five minutes from the first view on; without it, history starts with the first view. It sends
+    /// a few requests for each group in each refresh interval.
     pub fn sampler(&self) -> impl Service {
-        Sampling { sampler: Arc::clone(&self.state.sampler) }
+        SamplerService { sampler: Arc::clone(&self.state.sampler) }
     }
 }
 
@@ -121,32 +121,33 @@ pub struct DashboardBuilder {
 }
 
 impl DashboardBuilder {
-    /// The streams to show, and no others: by default those of every handler that is linked into
-    /// this program. Streams that their groups read under other keys have to be named.
+    /// The streams to show, and no others. By default, those of all handlers that are linked into this
+    /// program. Streams whose name is set at run time have to be listed here.
     pub fn streams(mut self, streams: impl IntoIterator<Item = StreamName>) -> Self {
         self.streams = Some(streams.into_iter().collect());
         self
     }
 
-    /// Shows the dead letters of this archive, too; none by default.
+    /// The archive whose dead letters are shown as well. None by default.
     #[cfg(feature = "postgres")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
     pub fn archive(mut self, postgres: &streamjobs_postgres::Postgres) -> Self {
         self.archive = Some(postgres.clone());
         self
     }
 
-    /// Shows the alerts of this log; none by default.
+    /// The log whose alerts are shown. None by default.
     pub fn alerts(mut self, alerts: &AlertLog) -> Self {
         self.alerts = alerts.clone();
         self
     }
 
-    /// Takes out of payloads what nobody is to see, whoever looks; nothing by default.
+    /// A function that removes confidential parts of payloads, for all users. None by default.
     ///
-    /// It is given what `data` holds as JSON, or, of an entry with flat fields, one field at a time
-    /// in an object. Numbers are then shown as JSON numbers are, with about 17 digits. A payload
-    /// that is no JSON is not shown at all. Errors of dead letters are not payloads; a handler that
-    /// quotes a payload in its error shows it.
+    /// It gets the JSON value of the field `data`, or, for an entry with flat fields, an object with
+    /// one field at a time. With a redactor, numbers are shown with about 17 digits, and a payload that
+    /// is not JSON is not shown. Errors are not redacted: a handler that quotes a payload in its
+    /// error reveals it to users with [`Access::payloads`](crate::Access::payloads).
     pub fn redact(
         mut self,
         redact: impl Fn(&Shown<'_>, &mut Value) + Send + Sync + 'static,
@@ -155,23 +156,23 @@ impl DashboardBuilder {
         self
     }
 
-    /// Called with everything that somebody did through the dashboard, beside the log event of the
-    /// target `streamjobs::audit`: to keep it. It must not block. Where it panics, the log says so and
-    /// the request goes on.
-    pub fn on_action(mut self, tell: impl Fn(&Audited) + Send + Sync + 'static) -> Self {
-        self.audit.on_action = Some(Arc::new(tell));
+    /// A callback for each action that a user takes or tries to take, in addition to the log event
+    /// with the target `streamjobs::audit`. Use it to store an audit trail. It must not block. If it
+    /// panics, the panic is logged and the request continues.
+    pub fn on_action(mut self, callback: impl Fn(&Audited) + Send + Sync + 'static) -> Self {
+        self.audit.on_action = Some(Arc::new(callback));
         self
     }
 
-    /// How often pages that are followed are made again: every 2 s by default. Less is 2 s, and more
-    /// than 15 s is 15 s: a page is followed for 20 s before it is asked for anew. Longer is a little
-    /// cheaper and a little later.
+    /// How often an open page is updated: from 2 s (the default) to 15 s; other values are clamped. The
+    /// upper limit exists because an event stream lasts 20 s before the browser reconnects. A longer
+    /// interval costs fewer requests and shows changes later.
     pub fn refresh(mut self, refresh: Duration) -> Self {
         self.refresh = refresh.clamp(REFRESH, REFRESH_MAX);
         self
     }
 
-    /// The dashboard.
+    /// Builds the dashboard.
     pub fn build(self) -> Dashboard {
         let streams = self.streams.unwrap_or_else(linked).into_iter().collect::<Vec<_>>();
         let sampler =
@@ -202,12 +203,12 @@ impl fmt::Debug for DashboardBuilder {
     }
 }
 
-/// The streams of the handlers in this program. The macro has checked their names.
+/// The streams of the handlers in this program. The macro has validated their names.
 fn linked() -> BTreeSet<StreamName> {
     let handlers = HandlerDef::linked().into_iter();
     handlers.filter_map(|handler| StreamName::new(handler.stream).ok()).collect()
 }
 
 const REFRESH: Duration = Duration::from_secs(2);
-/// A page is followed for 20 seconds, so a longer interval would never come round.
+/// An event stream lasts 20 seconds, so with a longer interval there would be no update.
 const REFRESH_MAX: Duration = Duration::from_secs(15);

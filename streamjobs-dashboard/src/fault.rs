@@ -1,50 +1,73 @@
-//! Why a page cannot be shown, or an action was not done: what the browser is told of it.
+//! Errors as pages show them.
 
 use axum::http::StatusCode;
 use streamjobs::NameError;
 use streamjobs::error::DeadLetterError;
 use streamjobs::stream::StreamError;
 
-/// Why a page cannot be shown, or an action was not done.
+/// Why a page cannot be shown, or an action failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fault {
     pub(crate) status: StatusCode,
-    /// In words, for the page. It may name streams, groups and entries, and never a payload.
+    pub(crate) heading: &'static str,
+    /// The message for the page. It may name streams, groups and entries, never a payload.
     pub(crate) text: String,
 }
 
 impl Fault {
-    /// What was asked for makes no sense. The text is fixed, so that nothing sent comes back.
+    /// The request is invalid. The message is fixed, so that input is never echoed.
     pub(crate) fn bad_request(text: &'static str) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, text: text.to_owned() }
+        Self::new(StatusCode::BAD_REQUEST, "Bad request", text)
     }
 
     pub(crate) fn not_found(text: impl Into<String>) -> Self {
-        Self { status: StatusCode::NOT_FOUND, text: text.into() }
+        Self::new(StatusCode::NOT_FOUND, "Not found", text)
     }
 
     pub(crate) fn forbidden(text: &'static str) -> Self {
-        Self { status: StatusCode::FORBIDDEN, text: text.to_owned() }
+        Self::new(StatusCode::FORBIDDEN, "Not allowed", text)
     }
 
-    /// It would be wrong to do it now.
+    /// The current state forbids the action.
     pub(crate) fn conflict(text: impl Into<String>) -> Self {
-        Self { status: StatusCode::CONFLICT, text: text.into() }
+        Self::new(StatusCode::CONFLICT, "Not possible now", text)
     }
 
-    /// What is behind the page could not be asked.
-    pub(crate) fn unavailable(text: impl Into<String>) -> Self {
-        Self { status: StatusCode::SERVICE_UNAVAILABLE, text: text.into() }
+    /// Redis cannot be read.
+    pub(crate) fn redis(text: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "Redis did not answer", text)
     }
 
-    /// The error with all of its causes in one line.
-    pub(crate) fn in_words(error: &dyn std::error::Error) -> String {
+    /// Redis failed or refused a part of an action.
+    pub(crate) fn incomplete(text: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "Redis request failed", text)
+    }
+
+    /// The database of the archive cannot be read.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn archive(text: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "The archive did not answer", text)
+    }
+
+    /// There are more requests than the dashboard serves at once.
+    pub(crate) fn overloaded(text: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "The dashboard is overloaded", text)
+    }
+
+    fn new(status: StatusCode, heading: &'static str, text: impl Into<String>) -> Self {
+        Self { status, heading, text: text.into() }
+    }
+
+    /// The error with its causes in one line. A cause that the text before it ends with is not repeated.
+    pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
         let mut text = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            cause = error.source();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            let cause_text = cause.to_string();
+            if !text.ends_with(&cause_text) {
+                text = format!("{text}: {cause_text}");
+            }
+            source = cause.source();
         }
         text
     }
@@ -52,30 +75,30 @@ impl Fault {
 
 impl From<StreamError> for Fault {
     fn from(error: StreamError) -> Self {
-        let text = Self::in_words(&error);
+        let text = Self::error_chain(&error);
         match error {
             StreamError::Missing { .. } | StreamError::GroupMissing { .. } => Self::not_found(text),
             StreamError::Unfinished { .. } | StreamError::Alive { .. } => Self::conflict(text),
             StreamError::Name(name) => name.into(),
-            _ => Self::unavailable(text),
+            _ => Self::redis(text),
         }
     }
 }
 
 impl From<NameError> for Fault {
     fn from(_: NameError) -> Self {
-        Self::bad_request("that is no name of a stream, a group or a consumer")
+        Self::bad_request("Invalid name of a stream, a group or a consumer.")
     }
 }
 
 impl From<DeadLetterError> for Fault {
     fn from(error: DeadLetterError) -> Self {
-        let text = Self::in_words(&error);
+        let text = Self::error_chain(&error);
         match error {
             DeadLetterError::Unknown { .. } => Self::not_found(text),
             DeadLetterError::NotRunnable { .. } => Self::conflict(text),
             DeadLetterError::Name(name) => name.into(),
-            _ => Self::unavailable(text),
+            _ => Self::redis(text),
         }
     }
 }

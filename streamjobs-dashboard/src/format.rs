@@ -1,23 +1,22 @@
-//! How numbers, times and foreign texts are written.
+//! Formats numbers, times and untrusted text for pages.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use maud::{Markup, PreEscaped, Render, html};
 
-/// A text that somebody else wrote: what would not be seen, or would turn the line around, is
-/// spelled out. Escaping for HTML comes on top, as for every text.
+/// Text that the dashboard did not write, such as names and errors. Invisible characters and those
+/// that change the text direction are written as escapes. HTML is escaped as well, as for all text.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Foreign<'a>(pub(crate) &'a str);
+pub(crate) struct Untrusted<'a>(pub(crate) &'a str);
 
-impl Render for Foreign<'_> {
+impl Render for Untrusted<'_> {
     fn render_to(&self, buffer: &mut String) {
         visible(self.0).render_to(buffer);
     }
 }
 
-/// The text with control characters, and with those that direct or hide others, spelled out. Line
-/// ends and tabs stay.
+/// The text with invisible, control and direction characters as escapes. Line ends and tabs stay.
 pub(crate) fn visible(text: &str) -> String {
     let mut seen = String::with_capacity(text.len());
     for character in text.chars() {
@@ -38,7 +37,7 @@ fn is_hidden(character: char) -> bool {
             | '\u{e0000}'..='\u{e007f}')
 }
 
-/// A span of time as one reads it: two units at most.
+/// A duration with at most two units.
 pub(crate) fn span(duration: Duration) -> String {
     let (seconds, millis) = (duration.as_secs(), duration.as_millis());
     match seconds {
@@ -51,7 +50,7 @@ pub(crate) fn span(duration: Duration) -> String {
     }
 }
 
-/// A moment in milliseconds since 1970, in UTC to the second.
+/// A time in milliseconds since 1970, as UTC to the second.
 pub(crate) fn moment(millis: u64) -> String {
     let timestamp = i64::try_from(millis).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
     match timestamp {
@@ -60,12 +59,12 @@ pub(crate) fn moment(millis: u64) -> String {
     }
 }
 
-/// A number with its thousands apart.
+/// A number with thousands separated by a thin space.
 pub(crate) fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             grouped.push('\u{2009}');
         }
         grouped.push(digit);
@@ -73,7 +72,7 @@ pub(crate) fn count(number: u64) -> String {
     grouped
 }
 
-/// How often something happens in a second; below one, in a minute.
+/// A rate per second; below one, per minute.
 pub(crate) fn rate(per_second: f64) -> String {
     match per_second {
         rate if rate <= 0.0 => "0/s".to_owned(),
@@ -83,7 +82,7 @@ pub(crate) fn rate(per_second: f64) -> String {
     }
 }
 
-/// A size in bytes as one reads it.
+/// A size in bytes with a binary unit.
 pub(crate) fn size(bytes: u64) -> String {
     match bytes {
         0..1_024 => format!("{bytes} B"),
@@ -93,7 +92,7 @@ pub(crate) fn size(bytes: u64) -> String {
     }
 }
 
-/// A number, or a dash that says what is not known.
+/// A number, or a question mark whose tooltip says why it is unknown.
 pub(crate) fn known(number: Option<u64>, why_not: &str) -> Markup {
     match number {
         Some(number) => PreEscaped(count(number)),
@@ -106,24 +105,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_would_hide_or_turn_a_text_around_is_spelled_out() {
+    fn invisible_and_direction_characters_are_escaped() {
         assert_eq!(visible("a\u{202e}b\u{0}\u{1b}[31m\tc\n"), "a\\u{202e}b\\u{0}\\u{1b}[31m\tc\n");
         assert_eq!(visible("\u{200b}\u{feff}\u{2066}é漢🦀"), "\\u{200b}\\u{feff}\\u{2066}é漢🦀");
-        let shown = html! { (Foreign("<script>\u{202e}")) }.into_string();
+        let shown = html! { (Untrusted("<script>\u{202e}")) }.into_string();
         assert_eq!(shown, "&lt;script&gt;\\u{202e}");
-        let attribute = html! { a title=(Foreign("\" onmouseover=\"x")) {} }.into_string();
+        let attribute = html! { a title=(Untrusted("\" onmouseover=\"x")) {} }.into_string();
         assert_eq!(attribute, "<a title=\"&quot; onmouseover=&quot;x\"></a>");
     }
 
     #[test]
-    fn spans_have_two_units_at_most() {
+    fn durations_have_two_units_at_most() {
         let spans = [(0, 250), (3, 290), (11, 0), (119, 0), (600, 0), (7_260, 0), (200_000, 0)];
         let spans = spans.map(|(s, ms)| span(Duration::from_millis(s * 1_000 + ms)));
         assert_eq!(spans, ["250 ms", "3.2 s", "11 s", "119 s", "10 min", "2 h 1 min", "2 d 7 h"]);
     }
 
     #[test]
-    fn numbers_read_well() {
+    fn numbers_rates_and_sizes_have_their_units() {
         assert_eq!(count(1_234_567), "1\u{2009}234\u{2009}567");
         assert_eq!((count(999), count(1_000)), ("999".into(), "1\u{2009}000".into()));
         assert_eq!([0.0, 0.25, 3.12, 250.4].map(rate), ["0/s", "15.0/min", "3.1/s", "250/s"]);

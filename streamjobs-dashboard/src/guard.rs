@@ -1,4 +1,4 @@
-//! In front of everything: who asks, what every answer says to the browser, and whose form it is.
+//! Middleware before every route: authorization, the origin check, and security headers.
 
 use axum::extract::Request;
 use axum::http::header::{
@@ -10,14 +10,14 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use crate::access::Denied;
-use crate::csrf::{Brought, is_same_origin};
+use crate::csrf::{TokenSource, is_same_origin};
 use crate::fault::Fault;
 use crate::layout;
 use crate::notice;
+use crate::request::RequestContext;
 use crate::state::Shared;
-use crate::visit::Visit;
 
-/// Lets in whom the authorizer lets in, and refuses forms that other sites sent.
+/// Authorizes the request, refuses forms from other sites, and sets headers and cookies.
 pub(crate) async fn guard(
     axum::extract::State(state): axum::extract::State<Shared>,
     request: Request,
@@ -28,21 +28,21 @@ pub(crate) async fn guard(
         Ok(access) => access,
         Err(denied) => return with_headers(deny(denied)),
     };
-    let (visit, brought) = Visit::of(&parts, access);
+    let (ctx, token_source) = RequestContext::of(&parts, access);
     if !matches!(parts.method, Method::GET | Method::HEAD) && !is_same_origin(&parts) {
-        let foreign = Fault::forbidden("Only a page of this dashboard may send this.");
-        return with_headers(layout::failed(&visit, &state, &foreign));
+        let fault = Fault::forbidden("Only a page of this dashboard may send this.");
+        return with_headers(layout::error_page(&ctx, &state, &fault));
     }
-    let had_notice = visit.notice.is_some();
-    let token = visit.token.clone();
-    parts.extensions.insert(visit);
+    let had_notice = ctx.notice.is_some();
+    let token = ctx.token.clone();
+    parts.extensions.insert(ctx);
     let mut response = next.run(Request::from_parts(parts, body)).await;
-    if brought == Brought::No {
+    if token_source == TokenSource::New {
         set_cookie(response.headers_mut(), &token.cookie());
     }
-    // An answer that leaves a notice has its own cookie; one that showed it takes it away.
+    // The page that shows a notice removes its cookie. A redirect sets a new one instead.
     if had_notice && response.status() == StatusCode::OK {
-        set_cookie(response.headers_mut(), &notice::forget());
+        set_cookie(response.headers_mut(), &notice::clear());
     }
     with_headers(response)
 }
@@ -53,18 +53,21 @@ pub(crate) fn set_cookie(headers: &mut HeaderMap, cookie: &str) {
     }
 }
 
-/// Whoever is denied learns nothing but that.
+/// The answer to a denied request, which reveals nothing else.
 fn deny(denied: Denied) -> Response {
     match denied {
         Denied::Unauthorized(challenge) => {
-            let mut response = (StatusCode::UNAUTHORIZED, "You have to log in.").into_response();
-            // The text is the application's own. One that is no header is left out.
+            let mut response =
+                (StatusCode::UNAUTHORIZED, "Authentication is required.").into_response();
+            // The application chose the text. Text that is not a valid header value is left out.
             if let Some(Ok(challenge)) = challenge.map(HeaderValue::from_str) {
                 response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
             }
             response
         }
-        Denied::Forbidden => (StatusCode::FORBIDDEN, "You may not look at this.").into_response(),
+        Denied::Forbidden => {
+            (StatusCode::FORBIDDEN, "You do not have access to this page.").into_response()
+        }
     }
 }
 
@@ -86,7 +89,7 @@ const HEADERS: [(HeaderName, &str); 6] = [
     (X_FRAME_OPTIONS, "DENY"),
     (REFERRER_POLICY, "no-referrer"),
     (CACHE_CONTROL, "no-store"),
-    // One address gives the page, and what follows it.
+    // The same address serves the page and its event stream.
     (VARY, "Accept"),
 ];
 
@@ -95,8 +98,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_challenge_that_is_no_header_is_left_out_and_nobody_is_let_in() {
-        for (challenge, told) in [
+    fn a_challenge_that_is_not_a_header_value_is_left_out_and_the_request_is_denied() {
+        for (challenge, expected) in [
             (None, None),
             (Some("Basic realm=\"jobs\""), Some("Basic realm=\"jobs\"")),
             (Some("Basic\r\nset-cookie: a=b"), None),
@@ -105,7 +108,7 @@ mod tests {
             let response = deny(Denied::Unauthorized(challenge));
             assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
             let header = response.headers().get(WWW_AUTHENTICATE);
-            assert_eq!(header.map(|header| header.to_str().unwrap()), told, "{challenge:?}");
+            assert_eq!(header.map(|header| header.to_str().unwrap()), expected, "{challenge:?}");
         }
     }
 }

@@ -1,11 +1,11 @@
-//! Rates from totals that somebody else counts: pure.
+//! Rates from counters that consumers report. Pure.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Totals of one moment, each known by who counts it.
+/// Counters at one moment, by the consumer that reports them.
 #[derive(Clone, Debug)]
 pub(crate) struct Point {
     at: Instant,
@@ -18,7 +18,7 @@ struct Totals {
     failed: u64,
 }
 
-/// How often something happens in a second.
+/// Events per second.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Rates {
     pub(crate) done: f64,
@@ -30,21 +30,21 @@ impl Point {
         Self { at, totals: HashMap::new() }
     }
 
-    /// What somebody has counted up to now.
-    pub(crate) fn count(&mut self, by: &str, done: u64, failed: u64) {
-        self.totals.insert(by.to_owned(), Totals { done, failed });
+    /// Adds a consumer's counters.
+    pub(crate) fn count(&mut self, consumer: &str, done: u64, failed: u64) {
+        self.totals.insert(consumer.to_owned(), Totals { done, failed });
     }
 
-    /// What was counted since an earlier moment. Who was not there then counted all of it since, as
-    /// a process that started did; who is not there any more took what they counted last with them.
+    /// Rates since an earlier moment. A consumer that is new since then started from zero. What a
+    /// consumer counted after its last report is lost when it goes.
     fn since(&self, before: &Self) -> Rates {
         let seconds = self.at.saturating_duration_since(before.at).as_secs_f64();
         if seconds <= 0.0 {
             return Rates::default();
         }
         let (mut done, mut failed) = (0, 0);
-        for (by, totals) in &self.totals {
-            let earlier = before.totals.get(by).copied().unwrap_or_default();
+        for (consumer, totals) in &self.totals {
+            let earlier = before.totals.get(consumer).copied().unwrap_or_default();
             done += totals.done.saturating_sub(earlier.done);
             failed += totals.failed.saturating_sub(earlier.failed);
         }
@@ -52,7 +52,7 @@ impl Point {
     }
 }
 
-/// Totals of the last five minutes.
+/// Counters of the last five minutes.
 #[derive(Debug, Default)]
 pub(crate) struct History {
     points: VecDeque<Point>,
@@ -68,7 +68,7 @@ impl History {
         }
     }
 
-    /// Over the last ten seconds or so: consumers tell their totals every few seconds.
+    /// Rates over about ten seconds, because consumers report their counters every few seconds.
     pub(crate) fn rates(&self) -> Option<Rates> {
         let last = self.points.back()?;
         let recent = |point: &&Point| last.at.saturating_duration_since(point.at) <= RECENT;
@@ -77,7 +77,7 @@ impl History {
         Some(last.since(before))
     }
 
-    /// What was done in a second between one moment and the next, over a few seconds each.
+    /// Jobs done per second in each step of a few seconds, oldest first.
     pub(crate) fn done(&self) -> Vec<f64> {
         let mut rates = Vec::new();
         let mut points = self.points.iter();
@@ -92,14 +92,15 @@ impl History {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "nobody reads a rate to 16 digits")]
+#[expect(clippy::cast_precision_loss, reason = "a rate needs no 16 digits")]
 fn per_second(count: u64, seconds: f64) -> f64 {
     count as f64 / seconds
 }
 
 const KEPT: Duration = Duration::from_secs(300);
 const RECENT: Duration = Duration::from_secs(11);
-/// Consumers beat every third of a lease, so a shorter step would show combs.
+/// Consumers send a heartbeat every third of a lease; a shorter step would alternate between zero and
+/// a peak.
 const STEP: Duration = Duration::from_secs(5);
 const POINTS_MAX: usize = 200;
 
@@ -107,37 +108,37 @@ const POINTS_MAX: usize = 200;
 mod tests {
     use super::*;
 
-    fn point(began: Instant, seconds: u64, totals: &[(&str, u64, u64)]) -> Point {
-        let mut point = Point::new(began + Duration::from_secs(seconds));
-        for (by, done, failed) in totals {
-            point.count(by, *done, *failed);
+    fn point(start: Instant, seconds: u64, totals: &[(&str, u64, u64)]) -> Point {
+        let mut point = Point::new(start + Duration::from_secs(seconds));
+        for (consumer, done, failed) in totals {
+            point.count(consumer, *done, *failed);
         }
         point
     }
 
     #[test]
-    fn a_rate_is_what_all_have_done_since() {
-        let (mut history, began) = (History::default(), Instant::now());
-        history.add(point(began, 0, &[("a", 100, 1)]));
-        assert_eq!(history.rates(), None, "one look tells no rate");
-        history.add(point(began, 10, &[("a", 150, 2), ("b", 20, 0)]));
+    fn a_rate_sums_what_all_consumers_have_done() {
+        let (mut history, start) = (History::default(), Instant::now());
+        history.add(point(start, 0, &[("a", 100, 1)]));
+        assert_eq!(history.rates(), None, "one sample gives no rate");
+        history.add(point(start, 10, &[("a", 150, 2), ("b", 20, 0)]));
         assert_eq!(history.rates(), Some(Rates { done: 7.0, failed: 0.1 }));
     }
 
     #[test]
-    fn who_leaves_or_starts_anew_takes_nothing_back() {
-        let (mut history, began) = (History::default(), Instant::now());
-        history.add(point(began, 0, &[("a", 1_000, 0), ("b", 500, 0)]));
-        history.add(point(began, 10, &[("b", 10, 0)]));
+    fn a_consumer_that_leaves_or_restarts_does_not_lower_the_rate() {
+        let (mut history, start) = (History::default(), Instant::now());
+        history.add(point(start, 0, &[("a", 1_000, 0), ("b", 500, 0)]));
+        history.add(point(start, 10, &[("b", 10, 0)]));
         assert_eq!(history.rates(), Some(Rates::default()));
     }
 
     #[test]
     fn only_five_minutes_are_kept_and_recent_is_ten_seconds() {
-        let (mut history, began) = (History::default(), Instant::now());
+        let (mut history, start) = (History::default(), Instant::now());
         for second in 0..1_000 {
             let done = if second > 900 { 900 + (second - 900) * 10 } else { second };
-            history.add(point(began, second, &[("a", done, 0)]));
+            history.add(point(start, second, &[("a", done, 0)]));
         }
         assert_eq!(history.rates(), Some(Rates { done: 10.0, failed: 0.0 }));
         assert!(history.points.len() <= POINTS_MAX);
@@ -146,10 +147,10 @@ mod tests {
     }
 
     #[test]
-    fn a_look_after_a_long_time_counts_the_time_between() {
-        let (mut history, began) = (History::default(), Instant::now());
-        history.add(point(began, 0, &[("a", 0, 0)]));
-        history.add(point(began, 100, &[("a", 100, 0)]));
+    fn a_sample_after_a_long_gap_divides_by_the_whole_gap() {
+        let (mut history, start) = (History::default(), Instant::now());
+        history.add(point(start, 0, &[("a", 0, 0)]));
+        history.add(point(start, 100, &[("a", 100, 0)]));
         assert_eq!(history.rates(), Some(Rates { done: 1.0, failed: 0.0 }));
     }
 }

@@ -1,4 +1,4 @@
-//! What stands around every page, and the pages that say that there is nothing else to show.
+//! The frame around every page, error pages, and parts that pages share.
 
 use axum::http::StatusCode;
 use axum::response::{Html, IntoResponse, Response};
@@ -8,62 +8,57 @@ use crate::access::Action;
 use crate::assets;
 use crate::csrf::TOKEN_FIELD;
 use crate::fault::Fault;
-use crate::format::Foreign;
+use crate::format::Untrusted;
+use crate::request::RequestContext;
 use crate::state::State;
-use crate::visit::Visit;
 
-/// A page: what it is called, where it stands, and what it shows.
+/// A page: its title, its breadcrumbs and its body.
 #[derive(Debug)]
 pub(crate) struct View {
     pub(crate) title: String,
-    /// The way down to it: texts with their links.
+    /// The breadcrumbs: texts with their links.
     pub(crate) trail: Vec<(String, String)>,
-    /// What changes while somebody follows the page.
+    /// The part that live updates replace.
     pub(crate) body: Markup,
 }
 
-/// The page, whole.
-pub(crate) fn page(visit: &Visit, state: &State, view: &View) -> Response {
-    Html(document(visit, state, view).into_string()).into_response()
+/// The whole page.
+pub(crate) fn page(ctx: &RequestContext, state: &State, view: &View) -> Response {
+    Html(document(ctx, state, view).into_string()).into_response()
 }
 
-/// A page that says why there is nothing else to show.
-pub(crate) fn failed(visit: &Visit, state: &State, fault: &Fault) -> Response {
-    let title = heading(fault.status).to_owned();
+/// A page that shows an error and nothing else.
+pub(crate) fn error_page(ctx: &RequestContext, state: &State, fault: &Fault) -> Response {
+    let title = fault.heading.to_owned();
     let body = html! { (fault_box(fault)) };
     let view = View { title, trail: Vec::new(), body };
-    (fault.status, page(visit, state, &view)).into_response()
+    (fault.status, page(ctx, state, &view)).into_response()
 }
 
-/// Why something could not be shown, for a part of a page.
+/// An error as a part of a page.
 pub(crate) fn fault_box(fault: &Fault) -> Markup {
     html! {
         section.fault role="alert" {
-            h2 { (heading(fault.status)) }
-            p { (Foreign(&fault.text)) }
+            h2 { (fault.heading) }
+            p { (Untrusted(&fault.text)) }
             @if fault.status == StatusCode::SERVICE_UNAVAILABLE {
-                p.hint { "Nothing is shown rather than zeros. This page tries again by itself." }
+                p.hint { "No values are shown, because they would be wrong. The page retries automatically." }
             }
         }
     }
 }
 
-fn heading(status: StatusCode) -> &'static str {
-    match status {
-        StatusCode::NOT_FOUND => "There is nothing here",
-        StatusCode::FORBIDDEN => "You may not do this",
-        StatusCode::CONFLICT => "Refused",
-        StatusCode::SERVICE_UNAVAILABLE => "This could not be asked",
-        _ => "That makes no sense",
-    }
-}
-
-/// A form with one button: nothing at all for somebody who may not do it.
-pub(crate) fn button(visit: &Visit, action: Action, to: &str, button: &Button<'_>) -> Markup {
+/// A form with one button. Empty if the user may not do the action.
+pub(crate) fn button(
+    ctx: &RequestContext,
+    action: Action,
+    to: &str,
+    button: &Button<'_>,
+) -> Markup {
     html! {
-        @if visit.access.may(action) {
+        @if ctx.access.may(action) {
             form.inline method="post" action=(to) data-confirm=[button.confirm] {
-                (token(visit))
+                (token(ctx))
                 @for (name, value) in button.fields { input type="hidden" name=(name) value=(value); }
                 button type="submit" class=[button.danger.then_some("danger")] { (button.text) }
             }
@@ -71,28 +66,28 @@ pub(crate) fn button(visit: &Visit, action: Action, to: &str, button: &Button<'_
     }
 }
 
-/// What a form with one button says and sends.
+/// The text and the fields of a form with one button.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Button<'a> {
     pub(crate) text: &'a str,
     pub(crate) fields: &'a [(&'a str, &'a str)],
-    /// What is asked before it is sent.
+    /// The question of a confirmation dialog.
     pub(crate) confirm: Option<&'a str>,
     pub(crate) danger: bool,
 }
 
-/// The field that every form of ours needs.
-pub(crate) fn token(visit: &Visit) -> Markup {
-    html! { input type="hidden" name=(TOKEN_FIELD) value=(visit.token.as_str()); }
+/// The hidden field with the token, which every form needs.
+pub(crate) fn token(ctx: &RequestContext) -> Markup {
+    html! { input type="hidden" name=(TOKEN_FIELD) value=(ctx.token.as_str()); }
 }
 
-/// A list that is empty, and what that means.
-pub(crate) fn nothing(text: &str) -> Markup {
+/// The text in place of an empty list.
+pub(crate) fn empty(text: &str) -> Markup {
     html! { p.empty { (text) } }
 }
 
-fn document(visit: &Visit, state: &State, view: &View) -> Markup {
-    let base = &visit.base;
+fn document(ctx: &RequestContext, state: &State, view: &View) -> Markup {
+    let base = &ctx.base;
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -101,30 +96,30 @@ fn document(visit: &Visit, state: &State, view: &View) -> Markup {
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
                 meta name="robots" content="noindex";
-                title { (Foreign(&view.title)) " · streamjobs" }
+                title { (Untrusted(&view.title)) " · streamjobs" }
                 link rel="stylesheet" href=(assets::link(base, &assets::STYLE));
                 link rel="icon" href=(assets::link(base, &assets::ICON));
                 script src=(assets::link(base, &assets::MORPH)) defer {}
                 script src=(assets::link(base, &assets::SCRIPT)) defer {}
             }
             body data-refresh=(state.refresh.as_millis()) {
-                a.skip href="#main" { "Skip to the page" }
-                (header(visit, state))
-                @if let Some(notice) = &visit.notice {
-                    p.notice role="status" { (Foreign(&notice.0)) }
+                a.skip href="#main" { "Skip to content" }
+                (header(ctx, state))
+                @if let Some(notice) = &ctx.notice {
+                    p.notice role="status" { (Untrusted(&notice.0)) }
                 }
                 main #main tabindex="-1" {
                     (trail(view))
                     div #live { (view.body) }
                 }
-                (footer(visit))
+                (footer(ctx))
             }
         }
     }
 }
 
-fn header(visit: &Visit, state: &State) -> Markup {
-    let base = &visit.base;
+fn header(ctx: &RequestContext, state: &State) -> Markup {
+    let base = &ctx.base;
     html! {
         header.top {
             a.brand href=(base.root()) { "streamjobs" }
@@ -137,7 +132,7 @@ fn header(visit: &Visit, state: &State) -> Markup {
                 a href=(base.to(&["alerts"])) data-key="a" { "Alerts" }
             }
             div.live {
-                span #liveness role="status" { "still" }
+                span #liveness role="status" { "static" }
                 button #pause type="button" hidden { "Pause" }
             }
         }
@@ -147,20 +142,19 @@ fn header(visit: &Visit, state: &State) -> Markup {
 fn trail(view: &View) -> Markup {
     html! {
         @if !view.trail.is_empty() {
-            nav.trail aria-label="Where this is" {
-                @for (text, link) in &view.trail { a href=(link) { (Foreign(text)) } " / " }
-                span aria-current="page" { (Foreign(&view.title)) }
+            nav.trail aria-label="Breadcrumbs" {
+                @for (text, link) in &view.trail { a href=(link) { (Untrusted(text)) } " / " }
+                span aria-current="page" { (Untrusted(&view.title)) }
             }
         }
     }
 }
 
-fn footer(visit: &Visit) -> Markup {
+fn footer(ctx: &RequestContext) -> Markup {
     html! {
         footer {
             p {
-                (Foreign(visit.access.who()))
-                " · keys: " kbd { "p" } " pause, " kbd { "/" } " filter, " kbd { "o" } " overview, "
+                "Signed in as " (Untrusted(ctx.access.who())) " · Keys: " kbd { "p" } " pause, " kbd { "/" } " filter, " kbd { "o" } " overview, "
                 kbd { "c" } " processes, " kbd { "a" } " alerts, " kbd { "d" } " dead letters"
             }
         }

@@ -1,4 +1,5 @@
 #![doc = include_str!("../docs/front.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod access;
 mod actions;
@@ -20,10 +21,10 @@ mod live;
 mod notice;
 mod pages;
 mod payload;
+mod request;
 mod routes;
 mod sampler;
 mod state;
-mod visit;
 
 pub use self::access::{Access, Action, Authorizer, Denied};
 pub use self::alerts::AlertLog;
@@ -31,3 +32,8 @@ pub use self::audit::Audited;
 pub use self::auth::Auth;
 pub use self::dashboard::{Dashboard, DashboardBuilder, router};
 pub use self::payload::Shown;
+
+/// Compiles the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,4 +1,4 @@
-//! A page, once or as it changes.
+//! Answers with a page, or with an event stream of its changes.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -15,79 +15,86 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::fault::Fault;
 use crate::layout::{self, View};
+use crate::request::RequestContext;
 use crate::state::Shared;
-use crate::visit::Visit;
 
-/// What makes a page, as often as it is asked to.
-type Maker =
+/// Renders a page each time it is called.
+type Renderer =
     dyn Fn() -> Pin<Box<dyn Future<Output = Result<View, Fault>> + Send>> + Send + Sync + 'static;
 
-/// Answers with the page; or, to a browser that follows it, with its changing part again and again.
+/// Answers with the page. A browser that accepts `text/event-stream` gets the page's body instead, each
+/// time it changes.
 ///
-/// What is asked for is handed to the view each time.
+/// `view` is called with `asked` for each rendering.
 ///
-/// A page is followed for 20 seconds at most. Then the browser asks again and is looked at again, so
-/// that nobody sees more than they may for long, and a server that is to stop has not to wait.
-pub(crate) async fn show<A, F, Fut>(visit: Visit, state: Shared, asked: A, view: F) -> Response
+/// An event stream lasts 20 seconds at most; then the browser reconnects. This bounds how long a user
+/// whose access was revoked still sees updates, and how long a graceful stop of the server takes.
+pub(crate) async fn render_or_follow<A, F, Fut>(
+    ctx: RequestContext,
+    state: Shared,
+    asked: A,
+    view: F,
+) -> Response
 where
     A: Clone + Send + Sync + 'static,
-    F: Fn(Shared, Visit, A) -> Fut + Send + Sync + 'static,
+    F: Fn(Shared, RequestContext, A) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<View, Fault>> + Send + 'static,
 {
-    let (shared, visitor) = (Arc::clone(&state), visit.clone());
-    let maker: Box<Maker> = Box::new(move || {
+    let (shared, visitor) = (Arc::clone(&state), ctx.clone());
+    let render: Box<Renderer> = Box::new(move || {
         let state = Arc::clone(&shared);
         let page = view(Arc::clone(&shared), visitor.clone(), asked.clone());
         Box::pin(async move { within_budget(&state.budget, page).await })
     });
-    if visit.follows {
-        return follow(&state, maker);
+    if ctx.follows {
+        return follow(&state, render);
     }
-    match maker().await {
-        Ok(view) => layout::page(&visit, &state, &view),
-        Err(fault) => layout::failed(&visit, &state, &fault),
+    match render().await {
+        Ok(view) => layout::page(&ctx, &state, &view),
+        Err(fault) => layout::error_page(&ctx, &state, &fault),
     }
 }
 
-/// Makes a page when it is its turn. Where the server is slow, those before it may take so long that
-/// an answer is better than a place in the queue.
+/// Renders a page once there is a free permit. If none is free within ten seconds, because the server
+/// is slow or too many pages are requested, it fails rather than waiting longer.
 async fn within_budget<T>(
     budget: &Semaphore,
     page: impl Future<Output = Result<T, Fault>>,
 ) -> Result<T, Fault> {
-    // It is never closed: what does not come is only late.
+    // The semaphore is never closed, so an error can only be the timeout.
     let Ok(Ok(_permit)) = timeout(TURN_MAX, budget.acquire()).await else {
-        return Err(Fault::unavailable(
-            "Its turn did not come within 10 s: too many pages are being made at once, or the server \
-             is slow to answer.",
+        return Err(Fault::overloaded(
+            "The page was not rendered within 10 s: too many pages are requested at once, or Redis \
+             answers slowly.",
         ));
     };
     page.await
 }
 
-struct Following {
-    maker: Box<Maker>,
+struct PageFeed {
+    render: Box<Renderer>,
     until: Instant,
     every: Duration,
     last: Option<String>,
-    _place: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 }
 
-fn follow(state: &Shared, maker: Box<Maker>) -> Response {
-    let Ok(place) = Arc::clone(&state.followers).try_acquire_owned() else {
-        return (StatusCode::SERVICE_UNAVAILABLE, "Too many pages are followed.").into_response();
+fn follow(state: &Shared, render: Box<Renderer>) -> Response {
+    let Ok(permit) = Arc::clone(&state.followers).try_acquire_owned() else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "Too many pages are open with live updates.")
+            .into_response();
     };
     let until = Instant::now() + FOLLOWED_MAX;
-    let following = Following { maker, until, every: state.refresh, last: None, _place: place };
-    let events = stream::unfold(following, |mut following| async move {
-        let event = following.next().await?;
-        Some((Ok::<_, Infallible>(event), following))
+    let feed = PageFeed { render, until, every: state.refresh, last: None, _permit: permit };
+    let events = stream::unfold(feed, |mut feed| async move {
+        let event = feed.next().await?;
+        Some((Ok::<_, Infallible>(event), feed))
     });
     Sse::new(events).into_response()
 }
 
-impl Following {
-    /// What is to be told next: the page if it has changed, else only that it has not.
+impl PageFeed {
+    /// The next event: the page's body if it has changed, otherwise a short event that says so.
     async fn next(&mut self) -> Option<Event> {
         if self.last.is_some() {
             if Instant::now() + self.every > self.until {
@@ -95,7 +102,7 @@ impl Following {
             }
             sleep(self.every).await;
         }
-        let (kind, text) = match (self.maker)().await {
+        let (kind, text) = match (self.render)().await {
             Ok(view) => ("page", view.body.into_string()),
             Err(fault) => ("fault", layout::fault_box(&fault).into_string()),
         };
@@ -110,9 +117,9 @@ impl Following {
 }
 
 const FOLLOWED_MAX: Duration = Duration::from_secs(20);
-/// How long a page may wait until it is made.
+/// How long a page may wait for a permit.
 const TURN_MAX: Duration = Duration::from_secs(10);
-/// How long a browser waits before it asks again.
+/// How long a browser waits before it reconnects.
 const RETRY: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
@@ -124,22 +131,22 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_page_that_does_not_get_its_turn_in_time_is_refused_with_its_reason() {
-        let (budget, began) = (Semaphore::new(1), Instant::now());
+    async fn a_page_without_a_permit_in_time_fails_with_a_reason() {
+        let (budget, start) = (Semaphore::new(1), Instant::now());
         let stuck = budget.acquire().await.unwrap();
         let fault = within_budget(&budget, page()).await.unwrap_err();
-        assert_eq!((fault.status, began.elapsed()), (StatusCode::SERVICE_UNAVAILABLE, TURN_MAX));
+        assert_eq!((fault.status, start.elapsed()), (StatusCode::SERVICE_UNAVAILABLE, TURN_MAX));
         assert!(fault.text.contains("within 10 s"), "{}", fault.text);
         drop(stuck);
         assert_eq!(
             within_budget(&budget, page()).await,
             Ok("a page"),
-            "who gives up keeps no turn"
+            "a page that gave up keeps no permit"
         );
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_page_that_was_begun_has_its_time() {
+    async fn a_page_that_has_its_permit_is_not_timed_out() {
         let budget = Semaphore::new(1);
         let slow = async {
             sleep(2 * TURN_MAX).await;

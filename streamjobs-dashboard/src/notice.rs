@@ -1,36 +1,36 @@
-//! What came of an action, told on the page that follows it.
+//! The result of an action, shown once on the next page.
 
 use axum::http::HeaderMap;
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use crate::csrf::cookie;
 
-/// What came of an action. It travels in a cookie for one page: an address with the text in it
-/// would let anybody put words into this page's mouth.
+/// The result of an action. It travels in a cookie and not in the address, so that a link cannot make
+/// a page show text of its author's choice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Notice(pub(crate) String);
 
-/// The notice that the browser brings.
+/// The notice in the request's cookie.
 pub(crate) fn read(headers: &HeaderMap) -> Option<Notice> {
     let encoded = cookie(headers, COOKIE).filter(|encoded| !encoded.is_empty())?;
     let text = percent_decode_str(&encoded).decode_utf8().ok()?;
     Some(Notice(text.into_owned()))
 }
 
-/// The cookie that leaves a notice for the next page.
-pub(crate) fn leave(text: &str) -> String {
+/// The cookie that carries a notice to the next page.
+pub(crate) fn set(text: &str) -> String {
     let end = text.floor_char_boundary(TEXT_MAX);
     let text = utf8_percent_encode(text.get(..end).unwrap_or_default(), NON_ALPHANUMERIC);
     format!("{COOKIE}={text}; Path=/; Max-Age=60; HttpOnly; SameSite=Strict")
 }
 
-/// The cookie that takes the notice away.
-pub(crate) fn forget() -> String {
+/// The cookie that removes the notice.
+pub(crate) fn clear() -> String {
     format!("{COOKIE}=; Path=/; Max-Age=0; HttpOnly; SameSite=Strict")
 }
 
 const COOKIE: &str = "streamjobs-notice";
-/// A browser keeps cookies of 4 KiB; each byte can take three.
+/// Browsers keep cookies of up to 4 KiB; percent-encoding makes three bytes of one.
 const TEXT_MAX: usize = 1_000;
 
 #[cfg(test)]
@@ -39,15 +39,15 @@ mod tests {
     use axum::http::header::COOKIE as COOKIES;
 
     #[test]
-    fn a_notice_comes_back_as_it_was_and_can_be_taken_away() {
-        let bring = |cookie: &str| {
+    fn a_notice_is_read_back_unchanged_and_can_be_removed() {
+        let request = |cookie: &str| {
             let pair = cookie.split(';').next().unwrap().to_owned();
             HeaderMap::from_iter([(COOKIES, pair.parse().unwrap())])
         };
         let text = "3 jobs; \"ü\" <script>\r\n";
-        assert_eq!(read(&bring(&leave(text))), Some(Notice(text.into())));
-        assert_eq!(read(&bring(&forget())), None);
+        assert_eq!(read(&request(&set(text))), Some(Notice(text.into())));
+        assert_eq!(read(&request(&clear())), None);
         assert_eq!(read(&HeaderMap::new()), None);
-        assert!(leave(&"é".repeat(5_000)).len() < 4_000 * 2);
+        assert!(set(&"é".repeat(5_000)).len() < 4_000 * 2);
     }
 }

@@ -1,4 +1,4 @@
-//! What events hold, as it is shown: redacted, exact, and as text.
+//! Renders the fields of entries: payloads are redacted, exact, and escaped.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,21 +9,21 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use crate::access::Access;
-use crate::format::{Foreign, visible};
+use crate::format::{Untrusted, visible};
 
-/// An event whose payload is about to be shown: for a redactor.
+/// The event whose payload a redactor is called for.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Shown<'a> {
     /// The stream that it was published to.
     pub stream: &'a str,
-    /// The event type, if it says one.
+    /// The event type, if the entry has one.
     pub event_type: Option<&'a str>,
 }
 
 type Redact = dyn Fn(&Shown<'_>, &mut Value) + Send + Sync;
 
-/// Takes out of payloads what nobody is to see.
+/// Removes confidential parts of payloads.
 #[derive(Clone, Default)]
 pub(crate) struct Redactor(Option<Arc<Redact>>);
 
@@ -32,7 +32,7 @@ impl Redactor {
         Self(Some(Arc::new(redact)))
     }
 
-    /// The fields of an entry for somebody who may or may not see payloads.
+    /// The fields of an entry. Without permission to see payloads, only the framework's own fields.
     pub(crate) fn show(&self, access: &Access, stream: &str, fields: &[(Bytes, Bytes)]) -> Markup {
         let fields = fields.iter().map(|(name, value)| (String::from_utf8_lossy(name), value));
         let (own, payload) = fields.partition::<Vec<_>, _>(|(name, _)| is_framework(name));
@@ -41,15 +41,15 @@ impl Redactor {
         html! {
             dl.fields {
                 @for (name, value) in &own {
-                    dt { (Foreign(name)) }
-                    dd { (Foreign(&cut(&String::from_utf8_lossy(value)))) }
+                    dt { (Untrusted(name)) }
+                    dd { (Untrusted(&cut(&String::from_utf8_lossy(value)))) }
                 }
                 @if !access.sees_payloads() {
                     dt { "payload" }
-                    dd.unknown { "You may not see payloads here." }
+                    dd.unknown { "You do not have permission to see payloads." }
                 } @else {
                     @for (name, value) in &payload {
-                        dt { (Foreign(name)) }
+                        dt { (Untrusted(name)) }
                         dd { pre { (self.value(&Shown { stream, event_type }, name, value)) } }
                     }
                 }
@@ -61,12 +61,14 @@ impl Redactor {
     fn value(&self, shown: &Shown<'_>, name: &str, value: &[u8]) -> String {
         let text = String::from_utf8_lossy(value);
         let Some(redact) = &self.0 else { return visible(&cut(&pretty(&text))) };
-        // A flat field is handed over under its name, so that one redactor does for both layouts.
+        // A flat field is passed as an object with one member, so that one redactor fits both encodings.
         let mut payload = if name == "data" {
             match serde_json::from_slice::<Value>(value) {
                 Ok(payload) => payload,
-                // What cannot be read cannot be redacted.
-                Err(_) => return "not JSON, so it cannot be redacted, and is not shown".to_owned(),
+                // What cannot be parsed cannot be redacted.
+                Err(_) => {
+                    return "not shown: the payload is not JSON and cannot be redacted".to_owned();
+                }
             }
         } else {
             Value::Object(
@@ -93,7 +95,7 @@ fn is_framework(name: &str) -> bool {
     name == "type" || name.starts_with("sj-")
 }
 
-/// JSON over several lines, digit for digit as it was written; anything else as it is.
+/// JSON over several lines, with numbers exactly as written. Other text is unchanged.
 pub(crate) fn pretty(text: &str) -> String {
     if !text.trim_start().starts_with(['{', '['])
         || serde_json::from_str::<IgnoredAny>(text).is_err()
@@ -146,13 +148,13 @@ fn new_line(lines: &mut String, depth: usize) {
     lines.push_str(&"  ".repeat(depth.min(DEPTH_SHOWN)));
 }
 
-/// The beginning of a long text, and how long it is.
+/// The beginning of a long text, with its full length.
 pub(crate) fn cut(text: &str) -> String {
     if text.len() <= SHOWN_MAX {
         return text.to_owned();
     }
     let end = text.floor_char_boundary(SHOWN_MAX);
-    format!("{}\n… {} bytes in all", text.get(..end).unwrap_or_default(), text.len())
+    format!("{}\n… {} bytes in total", text.get(..end).unwrap_or_default(), text.len())
 }
 
 /// Bytes of one value that a page shows.
@@ -175,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_laid_out_digit_for_digit() {
+    fn json_is_indented_and_its_numbers_stay_exact() {
         let text = r#"{"a":12345678901234567890.10,"b":[],"c":{ },"d":["x, {y}: \"z\\",null]}"#;
         assert_eq!(
             pretty(text),
@@ -188,17 +190,17 @@ mod tests {
     }
 
     #[test]
-    fn payloads_are_for_those_who_may_see_them() {
+    fn payloads_need_their_permission() {
         let pairs = [("type", "order.placed"), ("data", "{\"card\":\"canary\"}"), ("sj-id", "e-1")];
         let (redactor, access) = (Redactor::default(), Access::read_only("alice"));
-        let blind = shown(&redactor, &access, &pairs);
-        assert!(blind.contains("order.placed") && blind.contains("e-1"), "{blind}");
-        assert!(!blind.contains("canary"), "{blind}");
+        let without = shown(&redactor, &access, &pairs);
+        assert!(without.contains("order.placed") && without.contains("e-1"), "{without}");
+        assert!(!without.contains("canary"), "{without}");
         assert!(shown(&redactor, &access.payloads(), &pairs).contains("canary"));
     }
 
     #[test]
-    fn what_is_redacted_is_in_neither_layout() {
+    fn redaction_applies_to_both_encodings() {
         let redactor = Redactor::new(|shown, payload| {
             assert_eq!((shown.stream, shown.event_type), ("orders", Some("paid")));
             if let Some(card) = payload.get_mut("card") {
@@ -220,10 +222,10 @@ mod tests {
     }
 
     #[test]
-    fn a_long_value_is_cut_on_a_character() {
+    fn a_long_value_is_cut_at_a_character() {
         let long = "é".repeat(SHOWN_MAX);
         let cut = cut(&long);
-        assert!(cut.ends_with(&format!("… {} bytes in all", 2 * SHOWN_MAX)));
+        assert!(cut.ends_with(&format!("… {} bytes in total", 2 * SHOWN_MAX)));
         assert!(cut.len() < SHOWN_MAX + 40);
     }
 }

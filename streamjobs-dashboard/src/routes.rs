@@ -1,4 +1,4 @@
-//! Which address shows what.
+//! The router: which address leads to which page or action.
 
 use std::sync::Arc;
 
@@ -10,11 +10,11 @@ use axum::routing::{get, post};
 
 use crate::fault::Fault;
 use crate::guard::guard;
+use crate::request::RequestContext;
 use crate::state::Shared;
-use crate::visit::Visit;
 use crate::{actions, assets, layout, pages};
 
-/// Everything, behind the guard.
+/// All routes, behind the guard.
 pub(crate) fn of(state: Shared) -> Router {
     let guarded = middleware::from_fn_with_state(Arc::clone(&state), guard);
     let pages = Router::new()
@@ -29,13 +29,13 @@ pub(crate) fn of(state: Shared) -> Router {
     #[cfg(feature = "postgres")]
     let pages = pages.nest("/archive", archive());
     pages
-        .fallback(elsewhere)
+        .fallback(not_found)
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .layer(guarded)
         .with_state(state)
 }
 
-/// What is about one group.
+/// Routes below one group.
 fn group() -> Router<Shared> {
     Router::new()
         .route("/", get(pages::group::show))
@@ -49,12 +49,12 @@ fn group() -> Router<Shared> {
         .route("/retries", get(pages::retries::show))
         .route("/retries/run-now", post(actions::entries::run_now))
         .route("/dead", get(pages::dead::show))
-        .route("/dead/redrive", post(actions::letters::redrive))
-        .route("/dead/purge", post(actions::letters::purge))
+        .route("/dead/redrive", post(actions::dead::redrive))
+        .route("/dead/purge", post(actions::dead::purge))
         .route("/dead/{letter}", get(pages::dead::one))
 }
 
-/// What is about the archive.
+/// Routes of the archive.
 #[cfg(feature = "postgres")]
 fn archive() -> Router<Shared> {
     Router::new()
@@ -65,12 +65,12 @@ fn archive() -> Router<Shared> {
         .route("/{letter}", get(pages::archive::one))
 }
 
-/// Also where a nested service is asked for with a slash behind its mount.
-async fn elsewhere(state: State<Shared>, visit: Visit, uri: axum::http::Uri) -> Response {
+/// Also answers for the mount path with a trailing slash, which a nested router does not match.
+async fn not_found(state: State<Shared>, ctx: RequestContext, uri: axum::http::Uri) -> Response {
     if uri.path().trim_matches('/').is_empty() {
-        return pages::overview::show(state, visit).await;
+        return pages::overview::show(state, ctx).await;
     }
-    layout::failed(&visit, &state, &Fault::not_found("No page has this address."))
+    layout::error_page(&ctx, &state, &Fault::not_found("There is no page at this address."))
 }
 
 const BODY_MAX: usize = 64 * 1024;

@@ -1,7 +1,7 @@
-//! What all streams and groups look like now, and looked like lately.
+//! Samples the state of all streams and groups, and keeps recent samples for rates.
 //!
-//! Everybody who looks shares one look: it is taken when somebody wants one and the last is older
-//! than the refresh interval. Nothing is asked while nobody looks, unless the application runs the
+//! All pages share one snapshot: it is taken when a page needs one and the last is older than the
+//! refresh interval. Without open pages no requests are sent, unless the application runs the
 //! sampler as a service.
 
 use std::collections::HashMap;
@@ -18,18 +18,18 @@ use crate::archived::{Archive, Archived, Counts};
 use crate::fault::Fault;
 use crate::history::{History, Point, Rates};
 
-/// One look at everything.
+/// The state of all streams at one moment.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     taken: Instant,
-    pub(crate) streams: Vec<StreamSight>,
-    /// Open letters of the archive; none without one.
+    pub(crate) streams: Vec<StreamSnapshot>,
+    /// Open letters of the archive. `None` without an archive.
     pub(crate) archived: Option<Counts>,
 }
 
 impl Snapshot {
-    /// Dead letters of a group, in Redis and open in the archive; none where one of them cannot be
-    /// told.
+    /// Dead letters of a group: those in Redis and the open ones of the archive. `None` if either
+    /// count is unknown.
     pub(crate) fn dead(&self, info: &GroupInfo) -> Option<u64> {
         let group = (info.stream.clone(), info.group.clone());
         let archived = match &self.archived {
@@ -40,39 +40,39 @@ impl Snapshot {
     }
 }
 
-/// A stream as it was at that moment, or why it could not be looked at.
+/// A stream at that moment, or why it could not be read.
 #[derive(Debug)]
-pub(crate) struct StreamSight {
+pub(crate) struct StreamSnapshot {
     pub(crate) name: StreamName,
     pub(crate) found: Result<StreamFound, Fault>,
 }
 
 #[derive(Debug)]
 pub(crate) struct StreamFound {
-    /// Entries added in a second, lately; none before the second look.
+    /// Entries added per second, recently. `None` until the second sample.
     pub(crate) published: Option<f64>,
-    pub(crate) groups: Vec<GroupSight>,
+    pub(crate) groups: Vec<GroupSnapshot>,
 }
 
-/// A group as it was at that moment.
+/// A group at that moment.
 #[derive(Debug)]
-pub(crate) struct GroupSight {
+pub(crate) struct GroupSnapshot {
     pub(crate) info: GroupInfo,
     pub(crate) consumers: Vec<ConsumerInfo>,
     pub(crate) diagnosis: Diagnosis,
-    /// What happened in a second, lately; none before the second look.
+    /// Jobs per second, recently. `None` until the second sample.
     pub(crate) rates: Option<Rates>,
-    /// Jobs done in a second, over the last minutes, oldest first.
-    pub(crate) done_lately: Vec<f64>,
+    /// Jobs done per second over the last five minutes, oldest first.
+    pub(crate) done_history: Vec<f64>,
 }
 
-impl GroupSight {
-    /// Jobs that run, as far as their consumers say.
+impl GroupSnapshot {
+    /// Running jobs, as reported by the consumers' heartbeats.
     pub(crate) fn running(&self) -> u64 {
         self.consumers.iter().filter_map(|consumer| consumer.in_flight).sum()
     }
 
-    /// Jobs that its living consumers may run at once.
+    /// Jobs that the live consumers can run at once.
     pub(crate) fn slots(&self) -> u64 {
         let living = self.consumers.iter().filter(|consumer| is_alive(consumer));
         living.filter_map(|consumer| consumer.slots).sum()
@@ -83,19 +83,19 @@ fn is_alive(consumer: &ConsumerInfo) -> bool {
     consumer.liveness == streamjobs::stream::Liveness::Alive
 }
 
-/// Looks, and remembers.
+/// Takes snapshots and keeps recent ones.
 #[derive(Debug)]
 pub(crate) struct Sampler {
     client: Client,
     streams: Vec<StreamName>,
     every: Duration,
     archive: Option<Archive>,
-    /// Held while somebody looks, so that everybody else waits for the same look.
-    memory: Mutex<Memory>,
+    /// Locked while a snapshot is taken, so that concurrent requests wait for the same one.
+    cache: Mutex<SamplerState>,
 }
 
 #[derive(Debug, Default)]
-struct Memory {
+struct SamplerState {
     last: Option<Arc<Snapshot>>,
     published: HashMap<StreamName, History>,
     groups: HashMap<(StreamName, String), History>,
@@ -109,39 +109,39 @@ impl Sampler {
         every: Duration,
         archive: Option<Archive>,
     ) -> Self {
-        Self { client, streams, every, archive, memory: Mutex::default() }
+        Self { client, streams, every, archive, cache: Mutex::default() }
     }
 
-    /// The last look, or a new one if that is too old.
-    pub(crate) async fn look(&self) -> Arc<Snapshot> {
-        let mut memory = self.memory.lock().await;
-        if let Some(last) = memory.last.as_ref().filter(|last| last.taken.elapsed() < self.every) {
+    /// The last snapshot, or a new one if that is older than the refresh interval.
+    pub(crate) async fn sample(&self) -> Arc<Snapshot> {
+        let mut cache = self.cache.lock().await;
+        if let Some(last) = cache.last.as_ref().filter(|last| last.taken.elapsed() < self.every) {
             return Arc::clone(last);
         }
         let mut streams = Vec::with_capacity(self.streams.len());
-        let mut gone = None::<Fault>;
+        let mut unavailable = None::<Fault>;
         for name in &self.streams {
-            let found = match (&gone, self.client.stream(name.as_str())) {
-                // A server that did not answer for one stream is not waited for with the next.
+            let found = match (&unavailable, self.client.stream(name.as_str())) {
+                // If the server did not answer for one stream, the others fail without another timeout.
                 (Some(fault), _) => Err(fault.clone()),
-                (None, Ok(stream)) => memory.look_at(&stream).await.map_err(Fault::from),
+                (None, Ok(stream)) => cache.sample_stream(&stream).await.map_err(Fault::from),
                 (None, Err(error)) => Err(error.into()),
             };
-            gone = gone.or_else(|| {
+            unavailable = unavailable.or_else(|| {
                 found.as_ref().err().filter(|fault| fault.status.is_server_error()).cloned()
             });
-            streams.push(StreamSight { name: name.clone(), found });
+            streams.push(StreamSnapshot { name: name.clone(), found });
         }
-        let archived = memory.archived.look(self.archive.as_ref()).await.cloned();
+        let archived = cache.archived.counts(self.archive.as_ref()).await.cloned();
         let snapshot = Snapshot { taken: Instant::now(), streams, archived };
         let snapshot = Arc::new(snapshot);
-        memory.last = Some(Arc::clone(&snapshot));
+        cache.last = Some(Arc::clone(&snapshot));
         snapshot
     }
 }
 
-impl Memory {
-    async fn look_at(&mut self, stream: &Stream) -> Result<StreamFound, StreamError> {
+impl SamplerState {
+    async fn sample_stream(&mut self, stream: &Stream) -> Result<StreamFound, StreamError> {
         let info = stream.info().await?;
         let now = Instant::now();
         let mut point = Point::new(now);
@@ -151,25 +151,25 @@ impl Memory {
         let published = history.rates().map(|rates| rates.done);
         let mut groups = Vec::new();
         for info in stream.groups().await? {
-            match self.look_at_group(stream, info).await {
-                Ok(sight) => groups.push(sight),
-                // It was destroyed in between.
+            match self.sample_group(stream, info).await {
+                Ok(sampled) => groups.push(sampled),
+                // The group was destroyed meanwhile.
                 Err(StreamError::GroupMissing { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
         let named = |(of, group): &(StreamName, String)| {
-            of != stream.name() || groups.iter().any(|sight| sight.info.group == *group)
+            of != stream.name() || groups.iter().any(|sampled| sampled.info.group == *group)
         };
         self.groups.retain(|queue, _| named(queue));
         Ok(StreamFound { published, groups })
     }
 
-    async fn look_at_group(
+    async fn sample_group(
         &mut self,
         stream: &Stream,
         info: GroupInfo,
-    ) -> Result<GroupSight, StreamError> {
+    ) -> Result<GroupSnapshot, StreamError> {
         let consumers = stream.group(&info.group)?.consumers().await?;
         let mut point = Point::new(Instant::now());
         for consumer in &consumers {
@@ -180,17 +180,17 @@ impl Memory {
         let history = self.groups.entry((stream.name().clone(), info.group.clone())).or_default();
         history.add(point);
         let diagnosis = Diagnosis::of(&info, &consumers);
-        let (rates, done_lately) = (history.rates(), history.done());
-        Ok(GroupSight { info, consumers, diagnosis, rates, done_lately })
+        let (rates, done_history) = (history.rates(), history.done());
+        Ok(GroupSnapshot { info, consumers, diagnosis, rates, done_history })
     }
 }
 
-/// Goes on looking while nobody does.
-pub(crate) struct Sampling {
+/// Samples in the background, so that history exists before the first page is opened.
+pub(crate) struct SamplerService {
     pub(crate) sampler: Arc<Sampler>,
 }
 
-impl Service for Sampling {
+impl Service for SamplerService {
     fn name(&self) -> &'static str {
         "dashboard"
     }
@@ -198,7 +198,7 @@ impl Service for Sampling {
     fn run(&self, context: ServiceContext) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             while !context.stopped_within(self.sampler.every).await {
-                self.sampler.look().await;
+                self.sampler.sample().await;
             }
         })
     }

@@ -1,4 +1,4 @@
-//! What every page works with.
+//! State that all pages share.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::fault::Fault;
 use crate::payload::Redactor;
 use crate::sampler::Sampler;
 
-/// What every page works with.
+/// State that all pages share.
 pub(crate) struct State {
     pub(crate) client: Client,
     pub(crate) streams: Vec<StreamName>,
@@ -29,29 +29,30 @@ pub(crate) struct State {
     pub(crate) redactor: Redactor,
     pub(crate) refresh: Duration,
     pub(crate) sampler: Arc<Sampler>,
-    /// One for each page that is made at present, so that many viewers are not many askers.
+    /// Limits pages that are rendered at once, so that many viewers do not send many requests.
     pub(crate) budget: Semaphore,
-    /// One for each page that is followed.
+    /// Limits pages with an open event stream.
     pub(crate) followers: Arc<Semaphore>,
 }
 
 pub(crate) type Shared = Arc<State>;
 
 impl State {
-    /// A stream that this dashboard shows. Others are none, whatever the server holds: a dashboard
-    /// is no way to look into keys that it was not given.
+    /// A stream that this dashboard was configured to show. Other keys on the server are not
+    /// accessible.
     pub(crate) fn stream(&self, name: &str) -> Result<Stream, Fault> {
         let shown = self.streams.iter().any(|stream| stream.as_str() == name);
         let stream = self.client.stream(name).ok().filter(|_| shown);
-        stream.ok_or_else(|| Fault::not_found("This dashboard shows no stream of that name."))
+        stream
+            .ok_or_else(|| Fault::not_found("This dashboard does not show a stream of that name."))
     }
 
-    /// A group on a stream that this dashboard shows; it need not be there.
+    /// A group on a stream that this dashboard shows. It need not exist.
     pub(crate) fn group(&self, stream: &str, group: &str) -> Result<Group, Fault> {
         Ok(self.stream(stream)?.group(group)?)
     }
 
-    /// Whether there is an archive of dead letters to look at.
+    /// Whether there is an archive of dead letters.
     pub(crate) fn has_archive(&self) -> bool {
         self.archive.is_some()
     }
@@ -63,7 +64,7 @@ impl fmt::Debug for State {
     }
 }
 
-/// An authorizer of whatever type.
+/// An [`Authorizer`] of any type, as a trait object.
 pub(crate) trait AnyAuthorizer: Send + Sync {
     fn decide<'a>(&'a self, request: &'a Parts) -> BoxFuture<'a, Result<Access, Denied>>;
 }
@@ -74,7 +75,7 @@ impl<A: Authorizer> AnyAuthorizer for A {
     }
 }
 
-/// Pages made at once: each takes a few requests to the server.
+/// Pages rendered at once: each sends a few requests to the server.
 pub(crate) const PAGES_AT_ONCE: usize = 4;
-/// Pages followed at once.
+/// Event streams open at once.
 pub(crate) const FOLLOWERS_MAX: usize = 64;

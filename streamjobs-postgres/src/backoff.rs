@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use streamjobs::Backoff;
 
-/// The delay after this many failures in a row (from 1): drawn evenly from the upper half of a bound
-/// that doubles from 100 ms to 5 s. `random` is drawn evenly from 0 to 1.
+/// The delay after this many failures in a row (from 1): drawn evenly from the upper half of a
+/// bound that doubles from 100 ms to 5 s. `random` is drawn evenly from 0 to 1.
 ///
 /// The lower half is left out: an unreachable server is not asked again at once.
 pub(crate) fn delay(failures: u32, random: f64) -> Duration {

@@ -11,8 +11,8 @@ use tokio::time::timeout;
 /// The cause of an error.
 type BoxError = Box<dyn Error + Send + Sync + 'static>;
 
-/// Whether the same attempt can succeed later: as soon as another transaction releases a row, or the
-/// server is available again.
+/// Whether the same attempt can succeed later: as soon as another transaction releases a row, or
+/// the server is available again.
 ///
 /// A statement timeout is not transient: the statement may take too long every time.
 pub(crate) fn is_transient(error: &sqlx::Error) -> bool {
@@ -32,8 +32,8 @@ pub(crate) fn job_error(error: sqlx::Error) -> JobError {
     if is_transient(&error) { later(error) } else { JobError::retry(error) }
 }
 
-/// The error of a handler: snoozed if a transient database error is among its causes and the handler
-/// did not decide otherwise.
+/// The error of a handler: snoozed if a transient database error is among its causes and the
+/// handler did not decide otherwise.
 pub(crate) fn judge(error: JobError) -> JobError {
     if error.is_retry() && has_transient_cause(error.cause()) {
         error.into_later(pause())

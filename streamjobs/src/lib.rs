@@ -1,9 +1,10 @@
 #![doc = include_str!("../docs/front.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(
     not(feature = "testing"),
     allow(
         unreachable_pub,
-        reason = "with `testing`, the suites that hold both stores to their contract reach it"
+        reason = "with `testing`, the conformance suites of both stores use it"
     )
 )]
 
@@ -17,6 +18,7 @@ mod publish;
 mod store;
 
 #[cfg(feature = "testing")]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub use self::api::testing;
 pub use self::api::{dead_letter, doctor, stream};
 pub use self::handler::{once, service};
@@ -38,7 +40,7 @@ pub use streamjobs_macros::Event;
 #[doc = include_str!("../docs/handler.md")]
 pub use streamjobs_macros::handler;
 
-/// What the macros write paths to. Not part of the public API.
+/// The items that generated code refers to. Not part of the public API.
 #[doc(hidden)]
 pub mod __private {
     #[cfg(feature = "inventory")]
@@ -61,7 +63,7 @@ pub mod __private {
     pub use inventory;
 }
 
-/// The store's contract, for the suites that hold both stores to it. Not part of the public API.
+/// The store's contract, for its conformance suites. Not part of the public API.
 #[cfg(feature = "testing")]
 #[doc(hidden)]
 pub mod __store {
@@ -76,7 +78,7 @@ pub mod __store {
         crate::model::record::DeadLetter::of(entry)
     }
 
-    /// What the lane will hold of an entry when its job is tried again after this error.
+    /// The entry that a retry of this entry puts into the lane, after this error.
     #[must_use]
     pub fn retried(stream: &crate::StreamName, entry: &crate::Entry, error: &str) -> crate::Fields {
         let envelope = crate::model::event::Envelope::of(stream, entry);
@@ -86,38 +88,38 @@ pub mod __store {
         let attempted = crate::model::record::Attempted {
             delivery: &delivery,
             envelope: &envelope,
-            taken_up: 77,
+            started_at: 77,
             failures,
         };
         attempted.retry(Some(error), Some(99))
     }
 
-    /// Reads what a consumer says about itself, as it would be written again.
+    /// Reads a heartbeat, and writes it again.
     #[must_use]
     pub fn heartbeat_of(text: &str) -> Option<String> {
-        crate::model::heartbeat::Heartbeat::read(text).map(|about| about.write())
+        crate::model::heartbeat::Heartbeat::read(text).map(|heartbeat| heartbeat.write())
     }
 
-    /// The store that a client uses.
+    /// The store of a client.
     #[must_use]
     pub fn of(client: &crate::Client) -> Arc<dyn Store> {
         Arc::clone(client.store())
     }
 
-    /// The store behind streams in memory, whose every call can be told to fail.
+    /// The store of streams in memory, whose calls can be made to fail.
     #[must_use]
     pub fn behind(streams: &crate::api::testing::Streams) -> &memory::MemoryStore {
         streams.store()
     }
 
-    /// A client of a store in memory.
+    /// A client of an in-memory store.
     #[must_use]
     pub fn client(store: &memory::MemoryStore) -> crate::Client {
         crate::Client::in_memory(Arc::new(store.clone()))
     }
 }
 
-/// Places at which tests of this crate and of its companions break things. Not part of the public
+/// Fail points and seeded bugs for the tests of this crate and its companions. Not part of the public
 /// API.
 #[doc(hidden)]
 pub mod __proof {

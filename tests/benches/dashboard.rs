@@ -1,8 +1,8 @@
-//! Every page of the dashboard over loopback, on a stream with much in it.
+//! Every page of the dashboard over loopback, on a large stream.
 //!
 //! `cargo bench -p streamjobs-tests --bench dashboard`; `-- --entries 100000 --pending 10000` for a
-//! shorter run. Beside the time of a page stand the commands that it has the server run, those in scripts
-//! included, and the longest that one of them takes it.
+//! shorter run. Reports the time of each page, the number of commands that the server ran for it (including
+//! those in scripts), and the longest command.
 
 #![allow(
     clippy::unwrap_used,
@@ -12,7 +12,7 @@
     missing_debug_implementations,
     missing_docs,
     unreachable_pub,
-    reason = "a benchmark reports on its output and fails by stopping"
+    reason = "a benchmark prints its results and fails by panicking"
 )]
 
 use std::io::{Read as _, Write as _};
@@ -86,16 +86,16 @@ fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1_000.0
 }
 
-/// How long a page takes to be there whole.
+/// The time until a page has been received completely.
 fn ask(address: &str, path: &str) -> Duration {
-    let began = Instant::now();
+    let start = Instant::now();
     let mut connection = TcpStream::connect(address).unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
     connection.write_all(request.as_bytes()).unwrap();
     let mut answer = Vec::new();
     connection.read_to_end(&mut answer).unwrap();
     assert!(answer.starts_with(b"HTTP/1.1 200"), "{path}");
-    began.elapsed()
+    start.elapsed()
 }
 
 fn commands(server: &RedisServer) -> u64 {
@@ -106,7 +106,7 @@ fn commands(server: &RedisServer) -> u64 {
     calls.sum()
 }
 
-/// In milliseconds, of what was slower than one, since the stream was filled.
+/// The longest command in milliseconds since the stream was filled; commands below 1 ms count as zero.
 fn slowest_command(server: &RedisServer) -> f64 {
     let log = server
         .query::<Vec<(u64, u64, u64, Vec<Vec<u8>>, String, String)>>(&["SLOWLOG", "GET", "100"]);
@@ -137,5 +137,5 @@ const STORE_DEAD_LETTER: &str = "for i = 1, tonumber(ARGV[1]) do
     redis.call('XADD', KEYS[1], '*', 'sj-dead-reason', 'exhausted', 'sj-dead-error', 'order ' .. i .. ' not found',
         'sj-dead-attempts', '5', 'sj-dead-event', 'e' .. i, 'type', 'order.placed', 'data', '{\"a\":1}')
 end";
-/// The last id that is pending: behind it, there is nothing to find.
+/// The last pending id. Nothing is pending after it.
 const LAST: &str = "return redis.call('XPENDING', KEYS[1], 'work')[3]";

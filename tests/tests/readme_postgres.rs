@@ -1,10 +1,10 @@
-//! The README's example of the Postgres crate, compiled and run as it is printed.
+//! Compiles and runs the README's example of the Postgres crate as it is printed.
 
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
     missing_docs,
-    reason = "tests say what is wrong by failing"
+    reason = "tests report errors by failing"
 )]
 
 use std::time::Duration;
@@ -65,7 +65,7 @@ async fn application(
 }
 
 #[tokio::test]
-async fn an_order_that_is_published_twice_is_charged_once_and_told_once() {
+async fn an_order_that_is_published_twice_is_charged_once_and_announced_once() {
     let (server, database) = (RedisServer::start().unwrap(), PgServer::shared().database().await);
     let (owner, pool) = (database.owner_pool(), database.pool());
     for statement in [
@@ -85,9 +85,11 @@ async fn an_order_that_is_published_twice_is_charged_once_and_told_once() {
         client.publish_with_id(&order, id.clone()).await.unwrap();
     }
     let payments = client.stream("payments").unwrap();
-    eventually_async(Duration::from_secs(20), "both are done, and told of", async || {
-        runtime.counters().succeeded == 2 && payments.length().await.unwrap() > 0
-    })
+    eventually_async(
+        Duration::from_secs(20),
+        "both are done, and an event is published",
+        async || runtime.counters().succeeded == 2 && payments.length().await.unwrap() > 0,
+    )
     .await;
     let charges = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM charges");
     assert_eq!(charges.fetch_one(&pool).await.unwrap(), 1);
@@ -103,7 +105,7 @@ fn the_readme_prints_what_is_run_here() {
     let printed = printed.filter(|code| code.contains("streamjobs_postgres"));
     let run = include_str!("readme_postgres.rs").split("// readme: begin\n").skip(1);
     let run = run.filter_map(|part| part.split("// readme: end").next()).collect::<String>();
-    // Without comments, white space and trailing commas, which are the formatter's.
+    // Compared without comments, white space and trailing commas.
     let bare = |code: &str| {
         let lines = code.lines().map(|line| line.split("   //").next().unwrap_or_default());
         let dense = lines.flat_map(str::chars).filter(|letter| !letter.is_whitespace());

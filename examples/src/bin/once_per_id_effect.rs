@@ -1,14 +1,14 @@
-//! An effect once per event id: one order that is published three times and charged once.
+//! An effect once per event id: one order is published three times and charged once.
 //!
-//! `cargo run -p streamjobs-examples --bin once_per_id_effect` starts a Redis and a Postgres of its
-//! own and prints:
+//! `cargo run -p streamjobs-examples --bin once_per_id_effect` starts a private Redis and a private
+//! Postgres and prints:
 //!
 //! ```text
 //! o-1 published 3 times, charged 1 time(s): 4950 cents
-//! receipts waiting: 0, jobs left to others: 0
+//! receipts waiting: 0, jobs abandoned: 0
 //! ```
 
-#![allow(clippy::print_stdout, reason = "an example talks to its terminal")]
+#![allow(clippy::print_stdout, reason = "an example prints to the terminal")]
 
 use std::time::Duration;
 
@@ -34,8 +34,8 @@ struct OrderCharged {
     order_id: String,
 }
 
-/// Runs in a transaction that also writes down that `billing` has done this event. Both are
-/// committed, and then the job is acknowledged; or neither is.
+/// Runs in a transaction that also has the guard row: `billing` has done this event. Both commit
+/// together, and then the job is acknowledged; or both are rolled back.
 #[handler(group = "billing")]
 async fn charge(
     order: OrderPlaced,
@@ -65,14 +65,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let pool = prepare(&database).await?;
     let (sent, mut receipts) = mpsc::channel::<String>(8);
 
-    let postgres = Postgres::open(pool.clone()).await?; // refuses a schema that does not fit
+    let postgres = Postgres::open(pool.clone()).await?; // fails if the schema has another version
     let client = Client::connect(&redis.url()).await?;
     let runtime = Runtime::builder(&client)
         .state(postgres.clone()) // for `&mut Once`
         .state(postgres.publisher())
         .state(sent)
-        .service(postgres.relay()) // moves what was published to its stream
-        .service(postgres.pruner(Keep::default())) // forgets what nobody needs
+        .service(postgres.relay()) // moves the outbox into streams
+        .service(postgres.pruner(Keep::default())) // deletes old guard rows
         .start()
         .await?;
 
@@ -82,7 +82,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         client.publish_with_id(&order, id.clone()).await?;
     }
     let receipt = timeout(DEADLINE, receipts.recv()).await?.ok_or("no receipt")?;
-    // Three jobs of the billing and one of the receipts; two of them were done already.
+    // Three jobs of `billing`, of which two are duplicates, and one of `receipts`.
     let done = async {
         while runtime.counters().succeeded < 4 {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -94,15 +94,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (charges, cents): (i64, i64) =
         sqlx::query_as("SELECT count(*), sum(cents)::bigint FROM charges").fetch_one(&pool).await?;
     println!("{receipt} published 3 times, charged {charges} time(s): {cents} cents");
-    println!(
-        "receipts waiting: {}, jobs left to others: {}",
-        receipts.len(),
-        report.abandoned.len()
-    );
+    println!("receipts waiting: {}, jobs abandoned: {}", receipts.len(), report.abandoned.len());
     if charges == 1 && receipts.is_empty() { Ok(()) } else { Err("not once".into()) }
 }
 
-/// What a deployment does, as the role that may change the schema.
+/// Migrates, as a deployment does, with the role that may change the schema.
 async fn prepare(database: &Database) -> Result<PgPool, Box<dyn std::error::Error>> {
     let owner = database.owner_pool();
     streamjobs_postgres::migrate(&owner).await?;

@@ -1,4 +1,4 @@
-//! What a private Postgres is started with.
+//! The settings of a private Postgres server.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -8,13 +8,13 @@ use super::cluster::Cluster;
 use super::{DATA, ENDING, PgServer, Running};
 use crate::machine::{Guardian, PORTS_TRIED, ServerError, free_port};
 
-/// What a server is started with, before the settings of its own. It has little memory for itself,
-/// since many run at once, and what a crash of the whole machine would take is a test's anyway.
+/// The default settings. The server uses little memory, since many run at once, and need not
+/// survive a crash of the machine.
 const SETTINGS: [(&str, &str); 9] = [
     ("listen_addresses", "127.0.0.1"),
     ("max_connections", "200"),
     ("shared_buffers", "16MB"),
-    // In the server's folder, where it goes with the rest even after a SIGKILL.
+    // In the server's folder, which is removed even after a SIGKILL.
     ("dynamic_shared_memory_type", "mmap"),
     ("jit", "off"),
     ("log_line_prefix", "%m [%p] %q%u@%d "),
@@ -23,7 +23,7 @@ const SETTINGS: [(&str, &str); 9] = [
     ("ssl", "off"),
 ];
 
-/// What a [`PgServer`] is started with.
+/// A builder for a [`PgServer`].
 #[derive(Debug, Default)]
 #[must_use]
 pub struct PgServerBuilder {
@@ -32,25 +32,25 @@ pub struct PgServerBuilder {
 }
 
 impl PgServerBuilder {
-    /// Whether the server waits for the disk as one in production does. Default: no, which is many
-    /// times faster. What is committed outlives a [`kill`](PgServer::kill) in any case, since the
-    /// kernel has it; but only with this no page can be found half written.
+    /// Whether the server waits for the disk, as in production. Default: no, which is many times
+    /// faster. Committed data survives a [`kill`](PgServer::kill) in any case, since the kernel has
+    /// it. Without this setting, a page can be half written after a kill.
     pub fn fsync(mut self, fsync: bool) -> Self {
         self.fsync = fsync;
         self
     }
 
-    /// One more setting, as postgresql.conf has it: `.config("deadlock_timeout", "50ms")`.
+    /// Adds a setting as in `postgresql.conf`: `.config("deadlock_timeout", "50ms")`.
     pub fn config(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.config.push((name.into(), value.into()));
         self
     }
 
-    /// Starts the server and returns when it answers.
+    /// Starts the server and returns when it accepts connections.
     ///
     /// # Errors
     ///
-    /// If there is no server program and none can be had, or if it does not start.
+    /// If no server program is found or can be installed, or if it does not start.
     pub fn start(self) -> Result<PgServer, ServerError> {
         let cluster = Cluster::find_or_make()?;
         let mut last = None;
@@ -72,7 +72,7 @@ impl PgServerBuilder {
         Err(last.unwrap_or(ServerError::NoPort))
     }
 
-    /// The server's command line. Of settings given twice the last one counts.
+    /// The server's command line. If a setting is given twice, the last one counts.
     fn words(&self, cluster: &Cluster, port: u16, dir: &Path) -> Vec<OsString> {
         let port = port.to_string();
         let socket = dir.display().to_string();
@@ -82,7 +82,7 @@ impl PgServerBuilder {
             ("port", port.as_str()),
             ("unix_socket_directories", &socket),
             ("fsync", switch),
-            // A process can be killed between the two halves of a page that it writes.
+            // A process can be killed while it writes a page, which is then half written.
             ("full_page_writes", switch),
         ]);
         let mut words = cluster.words();
@@ -94,7 +94,7 @@ impl PgServerBuilder {
     }
 }
 
-/// Whether a server that ended says that someone else has its port.
+/// Whether a server ended because another process uses its port.
 fn lost_the_port(log: &str) -> bool {
     log.contains("could not create any TCP/IP sockets")
 }

@@ -1,4 +1,4 @@
-//! The files of a new server: made once on each machine, copied for each server.
+//! The data directory of a new server: created once per machine, copied for each server.
 
 use std::ffi::OsString;
 use std::fs;
@@ -10,17 +10,17 @@ use std::process::Command;
 use super::program::Programs;
 use crate::machine::{Account, ServerError, complete, locked, private_dir, temp_dir, uid};
 
-/// Which form of [`MAKE`] a cluster is of. To be raised with each change of it, so that what an
-/// older form made is left alone.
+/// The version of [`MAKE`]. Increase it with each change, so that templates of an older version are
+/// not used.
 const FORM: u32 = 2;
 
-/// Files by whose presence one knows that the others are there too, from the top and from below.
+/// Files that exist only in a complete template.
 const KEPT: [&str; 3] = ["PG_VERSION", "pg_hba.conf", "global/pg_control"];
 
-/// Before: `$1` is the folder of the programs, `$2` the one to be made.
-/// After: a cluster that is small to copy and that nobody can enter from elsewhere, with the three
-/// roles. What the owner makes in the schema `public`, where tests keep tables of their own, the
-/// run role may read and write; the schema itself is the owner's alone, on versions before 15 too.
+/// Before: `$1` is the folder of the programs, `$2` the folder to create. After: `$2` is a small
+/// cluster with the three roles that accepts only local connections. The run role may read and
+/// write what the owner creates in the schema `public`, where tests have tables of their own. Only
+/// the owner may create in that schema, also on versions before 15.
 const MAKE: &str = r#"
 set -e
 "$1/initdb" -D "$2" -U streamjobs_admin -A trust -E UTF8 --locale=C --wal-segsize=4 --no-sync
@@ -37,23 +37,23 @@ GRANT USAGE ON SEQUENCES TO streamjobs_run
 SQL
 "#;
 
-/// The files of a server that has never run, and what runs on copies of them.
+/// The template of a data directory, and the programs that run on copies of it.
 #[derive(Debug)]
 pub(super) struct Cluster {
     programs: Programs,
-    /// Who owns the files and runs the server, if not we.
+    /// The account that owns the files and runs the server, if it is not the current one.
     account: Option<Account>,
-    /// The number of whoever owns the files.
+    /// The user id of the owner of the files.
     owner: u32,
     template: PathBuf,
 }
 
 impl Cluster {
-    /// The one that was made by an earlier call, by another process too, else a new one.
+    /// The template that an earlier call of any process created, or else a new one.
     pub(super) fn find_or_make() -> Result<Self, ServerError> {
         let programs = Programs::find_or_install()?;
         let account = Account::instead_of_root()?;
-        // Whoever runs the server has to own its files.
+        // The account that runs the server must own its files.
         let owner = account.map_or_else(uid, |account| Ok(account.uid()))?;
         let version = programs.version()?;
         let name = format!("streamjobs-postgres-{version}-{owner}-{FORM}");
@@ -65,7 +65,7 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// How the server's command line begins.
+    /// The first words of the server's command line.
     pub(super) fn words(&self) -> Vec<OsString> {
         let mut words = vec!["/usr/bin/env".into()];
         words.extend(self.programs.environment().map(|(name, value)| {
@@ -78,7 +78,7 @@ impl Cluster {
         words
     }
 
-    /// Who runs the server, if not we.
+    /// The account that runs the server, if it is not the current one.
     pub(super) fn account(&self) -> Option<Account> {
         self.account
     }
@@ -88,21 +88,21 @@ impl Cluster {
         self.complete(Command::new("cp").arg("-Rp").args([&self.template, data]))
     }
 
-    /// Whether all files are there. Some systems remove what nobody has read for days.
+    /// Whether the template is complete. Some systems delete files that were not read for days.
     fn is_made(&self) -> io::Result<bool> {
         let owner = match fs::symlink_metadata(&self.template) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             found => found?.uid(),
         };
         if owner != self.owner {
-            let what = format!("{} belongs to somebody else", self.template.display());
+            let what = format!("{} belongs to another user", self.template.display());
             return Err(io::Error::other(what));
         }
         Ok(KEPT.iter().all(|file| self.template.join(file).exists()))
     }
 
-    /// Makes the files where nobody looks and then puts them in their place in one step, so that
-    /// who finds them finds all of them, even if we are killed in between.
+    /// Creates the files in a private folder and then moves them into place in one step, so that
+    /// the template is complete whenever it exists, even if this process is killed.
     fn make(&self) -> Result<(), ServerError> {
         let dir = private_dir()?;
         let made = self.make_in(&dir);

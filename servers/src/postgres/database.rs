@@ -14,27 +14,27 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 
 use super::{Role, Running, url_at};
 
-/// How many connections a pool may have that nobody asked for a size of.
+/// The default maximum of connections in a pool.
 const CONNECTIONS: u32 = 10;
 
-/// How long to wait for a connection before the test is told that there is none.
+/// How long to wait for a connection before it is an error.
 const ACQUIRE: Duration = Duration::from_secs(10);
 
-/// How many databases may wait to be dropped. Those beyond stay until the server ends.
+/// How many databases may wait to be dropped. Further ones stay until the server ends.
 const DROPS_MAX: usize = 1000;
 
-/// How much of a test's name goes into its database's: the server cuts names after 63 bytes.
+/// How much of a test's name is in the name of its database, which the server cuts at 63 bytes.
 const NAME_MAX: usize = 48;
 
-/// Keeps server and databases of a test that failed if it is set, and not to nothing.
+/// Keeps the server and the database of a failed test, if it is set to a non-empty value.
 const KEEP: &str = "STREAMJOBS_KEEP_POSTGRES";
 
-/// A database that one test has to itself, empty at first.
+/// An empty database for one test.
 ///
-/// It belongs to the owner role; the run role may connect, and use what the owner makes in the
-/// schema `public` or lets it use by [`grant`](Self::grant). Nobody else may do anything. When this
-/// is dropped it goes, except in a panic: then it stays until the server ends, and a line on
-/// standard error says where it is and how to keep it longer.
+/// It belongs to the owner role. The run role may connect, and use what the owner creates in the
+/// schema `public` or permits by [`grant`](Self::grant). Other roles have no rights. The database
+/// is dropped with this value, except in a panic: it then stays until the server ends, and a line
+/// on standard error has its address and says how to keep it longer.
 pub struct Database {
     running: Arc<Running>,
     name: String,
@@ -44,7 +44,7 @@ pub struct Database {
 }
 
 impl Database {
-    /// Makes a database on a server that answers.
+    /// Creates a database on a running server.
     pub(super) async fn create(running: Arc<Running>) -> Self {
         let name = unique_name(thread::current().name().unwrap_or_default());
         let owner = Role::Owner.name();
@@ -60,27 +60,27 @@ impl Database {
         Self { running, name, admin_pool, owner_pool, run_pool }
     }
 
-    /// Its name, which begins like that of the test that made it.
+    /// Its name, which contains the name of the test that created it.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Where an application connects, as the run role.
+    /// The URL for an application: the run role.
     pub fn run_url(&self) -> String {
         self.url(Role::Run)
     }
 
-    /// Where the owner connects, who may change the schema.
+    /// The URL for the owner role, which may change the schema.
     pub fn owner_url(&self) -> String {
         self.url(Role::Owner)
     }
 
-    /// Where the superuser connects.
+    /// The URL for the superuser.
     pub fn admin_url(&self) -> String {
         self.url(Role::Admin)
     }
 
-    /// Where `role` connects.
+    /// The URL for `role`.
     pub fn url(&self, role: Role) -> String {
         self.url_at(self.port(), role)
     }
@@ -95,34 +95,34 @@ impl Database {
         self.running.port
     }
 
-    /// Connections of the run role, as an application has them; the same ones at each call. There
-    /// are 10 at most, each opened when it is first needed.
+    /// The pool of the run role, as an application has it; the same pool at each call. It has at
+    /// most 10 connections, opened on demand.
     pub fn pool(&self) -> PgPool {
         self.run_pool.get_or_init(|| self.pool_of(CONNECTIONS)).clone()
     }
 
-    /// Connections of the owner, as [`pool`](Self::pool).
+    /// The pool of the owner role, like [`pool`](Self::pool).
     pub fn owner_pool(&self) -> PgPool {
         self.owner_pool.get_or_init(|| self.new_pool(Role::Owner, CONNECTIONS)).clone()
     }
 
-    /// Connections of the superuser, as [`pool`](Self::pool).
+    /// The pool of the superuser, like [`pool`](Self::pool).
     pub fn admin_pool(&self) -> PgPool {
         self.admin_pool.get_or_init(|| self.new_pool(Role::Admin, CONNECTIONS)).clone()
     }
 
-    /// A new pool of the run role with up to `max_connections`, which nobody else uses.
+    /// A new pool of the run role with up to `max_connections`.
     pub fn pool_of(&self, max_connections: u32) -> PgPool {
         self.new_pool(Role::Run, max_connections)
     }
 
-    /// How to connect as `role`, for pools and connections with settings of their own.
+    /// Connection options for `role`, for pools and connections with other settings.
     pub fn options(&self, role: Role) -> PgConnectOptions {
         options(self.port(), role, &self.name)
     }
 
-    /// Lets the run role read and write all tables that `schema` has now, and no more: what is to
-    /// be done after a migration by somebody who keeps the two roles apart.
+    /// Lets the run role read and write all tables that `schema` has now, as a deployment with two
+    /// roles does after a migration.
     ///
     /// # Panics
     ///
@@ -145,8 +145,7 @@ impl Database {
     }
 
     fn new_pool(&self, role: Role, max_connections: u32) -> PgPool {
-        // Without limits to their lives there is no task to watch over them, for which this would
-        // have to be called within an executor.
+        // With limits on their lifetime the pool would spawn a task, which needs an executor.
         PgPoolOptions::new()
             .max_connections(max_connections)
             .acquire_timeout(ACQUIRE)
@@ -155,7 +154,7 @@ impl Database {
             .connect_lazy_with(self.options(role))
     }
 
-    /// Says where the database of a failed test is, past the test runner's capture.
+    /// Prints the address of a failed test's database, bypassing the capture of the test runner.
     fn report(&self) {
         let url = self.url(Role::Admin);
         let keep = env::var_os(KEEP).is_some_and(|value| !value.is_empty());
@@ -166,7 +165,7 @@ impl Database {
         } else {
             format!("until this process ends; {KEEP}=1 keeps it longer")
         };
-        // Without a standard error there is nobody to tell.
+        // Without a standard error, the line is lost.
         let _ = writeln!(io::stderr(), "the failed test's database is {url} ({kept})");
     }
 }
@@ -185,18 +184,18 @@ impl Drop for Database {
         } else if let Some(cleaner) = self.running.cleaner.get() {
             cleaner.clean(&self.name);
         }
-        // The databases of a server that is not shared go with it, soon.
+        // The databases of a server that is not shared are removed with it.
     }
 }
 
-/// Drops databases that are no longer used, so that no test waits for it.
+/// Drops unused databases in the background, so that no test waits for that.
 #[derive(Debug)]
 pub(super) struct Cleaner {
     names: SyncSender<String>,
 }
 
 impl Cleaner {
-    /// Starts a thread that ends when this is dropped, or else with the process.
+    /// Starts a thread that ends when this is dropped, or with the process.
     pub(super) fn start(port: u16) -> Self {
         let (names, dropped) = sync_channel(DROPS_MAX);
         thread::spawn(move || drop_all(port, &dropped));
@@ -204,7 +203,7 @@ impl Cleaner {
     }
 
     fn clean(&self, name: &str) {
-        // What does not fit stays until the server ends, and so does what cannot be dropped.
+        // If the channel is full, or the drop fails, the database stays until the server ends.
         let _ = self.names.try_send(name.to_owned());
     }
 }
@@ -214,7 +213,7 @@ fn drop_all(port: u16, names: &Receiver<String>) {
         return;
     };
     for name in names {
-        // By force: pools of the test may live on in tasks that it left behind.
+        // By force: tasks that the test left running may still have connections.
         let statement = format!("DROP DATABASE {name} WITH (FORCE)");
         let _ = executor.block_on(administer(port, &[statement]));
     }
@@ -229,14 +228,14 @@ async fn administer(port: u16, statements: &[String]) -> Result<(), sqlx::Error>
 async fn execute(options: &PgConnectOptions, statements: &[String]) -> Result<(), sqlx::Error> {
     let mut connection = PgConnection::connect_with(options).await?;
     for statement in statements {
-        // All names in them are ours or a test's.
+        // All names in the statements come from this module.
         sqlx::raw_sql(AssertSqlSafe(statement.as_str())).execute(&mut connection).await?;
     }
     connection.close().await
 }
 
 fn options(port: u16, role: Role, database: &str) -> PgConnectOptions {
-    // No file of passwords, which may be the user's own, has anything to say about this server.
+    // Without a password file: the user's own does not apply to this server.
     PgConnectOptions::new_without_pgpass()
         .host("127.0.0.1")
         .port(port)
@@ -245,14 +244,14 @@ fn options(port: u16, role: Role, database: &str) -> PgConnectOptions {
         .ssl_mode(PgSslMode::Disable)
 }
 
-/// A name for a database that no other one of this process has, and that tells which test it is
-/// of: test runners name a test's thread after it.
+/// A name for a database, unique within this process, with the name of the test in it: test runners
+/// name a test's thread after the test.
 fn unique_name(thread: &str) -> String {
     static LAST: AtomicUsize = AtomicUsize::new(0);
     let number = LAST.fetch_add(1, Ordering::Relaxed) + 1;
     let letter = |letter: char| if letter.is_ascii_alphanumeric() { letter } else { '_' };
     let name: String = thread.to_ascii_lowercase().chars().map(letter).collect();
-    // All letters are of one byte now. The last ones tell tests apart.
+    // All characters have one byte now. The last ones differ between tests.
     let name = &name[name.len().saturating_sub(NAME_MAX)..];
     format!("of_{name}_{number}")
 }
@@ -262,7 +261,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_the_servers_to_take_and_never_the_same() {
+    fn names_are_valid_and_unique() {
         let long = unique_name(&format!("postgres::Once::{}::ä", "x".repeat(80)));
         assert!(long.len() < 63 && long.starts_with("of_xxx"), "{long}");
         assert!(long.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_'));

@@ -1,4 +1,4 @@
-//! Fetches a Postgres where there is none, and changes as little of the machine as can be.
+//! Downloads or installs Postgres if it is missing, with few changes to the machine.
 
 use std::env;
 use std::ffi::OsString;
@@ -10,13 +10,13 @@ use std::process::Command;
 use super::program::{POSTGRES, Programs, newest};
 use crate::machine::{ServerError, apt, complete, private_dir, search_path, temp_dir, uid, which};
 
-/// Before: `$1` is an empty folder of ours.
-/// After: `$1/unpacked` has Debian's Postgres and all it needs that this machine does not have.
+/// Before: `$1` is an empty private folder.
+/// After: `$1/unpacked` has Debian's Postgres and the libraries that this machine lacks.
 ///
-/// To install the package would make a cluster on port 5432 and start it, now and at each boot. To
-/// download and unpack it takes no rights at all, as long as apt keeps its lists in our folder too,
-/// and leaves nothing but files. What is only for compiling queries, for Perl and for other
-/// languages is half of it and is left packed.
+/// Installing the package would create a cluster on port 5432 and start it, now and at each boot.
+/// Downloading and unpacking needs no privileges, since apt's lists are in the private folder too,
+/// and leaves only files. The packages for query compilation, Perl and other languages are half of
+/// the download and are not unpacked.
 const DOWNLOAD: &str = r#"
 set -e
 cd "$1"
@@ -34,21 +34,21 @@ for package in cache/archives/*.deb; do
 done
 "#;
 
-/// Where systems keep the names and rules of time zones. Debian's Postgres looks nowhere else, and
-/// clients ask it for UTC by its name.
+/// A file of the time zone database. Debian's Postgres reads only the system's, and clients set the
+/// time zone UTC by its name.
 const ZONES: &str = "/usr/share/zoneinfo/UTC";
 
-/// What an earlier call has fetched, by another process too, if it is complete and still runs.
+/// The programs that an earlier call of any process downloaded, if they are complete and run.
 pub(super) fn fetched() -> Option<Programs> {
     let folder = folder().ok()?;
-    // Whoever else made a folder of that name may have put anything into it.
+    // A folder of that name that another user created may contain anything.
     let ours = fs::symlink_metadata(&folder).ok()?.uid() == uid().ok()?;
     let programs = newest(&folder.join("usr/lib/postgresql"), "", "bin").filter(|_| ours)?;
     let programs = programs.with_libraries(libraries(&folder));
     programs.version().is_ok().then_some(programs)
 }
 
-/// Fetches a Postgres, or installs one where that cannot be done without.
+/// Downloads Postgres, or installs it where a download is not possible.
 pub(super) fn install() -> Result<(), ServerError> {
     if which("apt-get").is_some() && which("dpkg-deb").is_some() {
         let folder = folder()?;
@@ -63,8 +63,8 @@ pub(super) fn install() -> Result<(), ServerError> {
     Err(POSTGRES.not_found())
 }
 
-/// Where what was fetched is kept: everybody's own, but for the account that root runs a server as,
-/// which has to reach it.
+/// The folder for downloaded programs, one per user. Root's is also readable by the account that
+/// runs the server for root.
 fn folder() -> Result<PathBuf, ServerError> {
     Ok(temp_dir()?.join(format!("streamjobs-postgres-bin-{}", uid()?)))
 }
@@ -76,7 +76,7 @@ fn download(folder: &Path) -> Result<(), ServerError> {
     downloaded
 }
 
-/// Downloads where nobody looks and puts all of it in its place in one step.
+/// Downloads into a private folder, and moves the result into place in one step.
 fn download_in(dir: &Path, folder: &Path) -> Result<(), ServerError> {
     let mut command = Command::new("/bin/sh");
     command.args(["-c", DOWNLOAD, "download"]).arg(dir).env("PATH", search_path());
@@ -89,7 +89,7 @@ fn download_in(dir: &Path, folder: &Path) -> Result<(), ServerError> {
     Ok(())
 }
 
-/// Installs the one part that is of no use in a folder of ours, where a slim image lacks it.
+/// Installs the time zone database if a slim image lacks it: it is read only from its system path.
 fn ensure_zones() -> Result<(), ServerError> {
     match apt() {
         Some(apt) if !Path::new(ZONES).exists() => {
@@ -100,8 +100,7 @@ fn ensure_zones() -> Result<(), ServerError> {
     }
 }
 
-/// The folders of libraries below `root`, as the loader wants them: on Debian each processor's
-/// libraries have their own.
+/// The library folders below `root` for the loader: Debian has one for each processor architecture.
 fn libraries(root: &Path) -> OsString {
     let folders = ["usr/lib", "lib"].iter().filter_map(|lib| fs::read_dir(root.join(lib)).ok());
     let names = folders.flatten().filter_map(Result::ok).map(|item| item.path());

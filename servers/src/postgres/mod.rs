@@ -1,4 +1,4 @@
-//! A private Postgres for one test, for all tests of one process, or for one demo.
+//! A private Postgres server for one test, for all tests of one process, or for a demo.
 
 use std::fmt;
 use std::fs;
@@ -19,24 +19,24 @@ mod program;
 pub use self::builder::PgServerBuilder;
 pub use self::database::Database;
 
-/// How long a server may take until it answers, on a machine that does much else.
+/// The longest time until a server accepts connections, on a loaded machine.
 const READY: Duration = Duration::from_secs(20);
 
-/// How long a server may take to end that was asked to. It closes all connections and writes all
-/// it has in memory.
+/// The longest time for an orderly stop, in which the server closes all connections and writes its
+/// buffers to disk.
 const STOPPED: Duration = Duration::from_secs(30);
 
-/// How long the kernel may take to end what was killed: something may be in the middle of a write.
+/// The longest time until killed processes have ended: one may be in the middle of a write.
 const KILLED: Duration = Duration::from_secs(10);
 
-/// The server's files in its folder.
+/// The data directory within the server's folder.
 const DATA: &str = "data";
 
-/// A server takes its last leave by `SIGQUIT`: it ends without writing anything more, but unlike
-/// after a `SIGKILL` it has seen its children end and has freed its shared memory, of which a
-/// machine has a few thousand pieces only. Before it has written its number it has neither, and
-/// may not even have learnt what `SIGQUIT` means to it. One that was killed left the piece whose
-/// number is in line 7 of its file.
+/// A server is ended with `SIGQUIT`. It then writes nothing more, but unlike after a `SIGKILL` it
+/// waits for its children and frees its shared memory, of which a machine has only a few thousand
+/// segments. Before `postmaster.pid` exists it has neither children nor shared memory, and may not
+/// handle `SIGQUIT` yet, so it is killed. After a kill, the segment whose id is in line 7 of
+/// `postmaster.pid` is removed.
 const ENDING: Ending = Ending {
     farewell: r#"
         if read -r first <"$dir/data/postmaster.pid" && [ "$first" = "$pid" ]
@@ -52,16 +52,16 @@ const ENDING: Ending = Ending {
     "#,
 };
 
-/// Who connects. Each has the password of nobody: the server trusts this machine.
+/// The role of a connection. No password is needed: the server trusts local connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Role {
-    /// `streamjobs_admin`, the superuser: for what tests do to the server itself.
+    /// `streamjobs_admin`, the superuser, for administration of the server.
     Admin,
-    /// `streamjobs_migrate`, the owner of the databases, who may change their schemas.
+    /// `streamjobs_migrate`, the owner of the databases, which may change their schemas.
     Owner,
-    /// `streamjobs_run`, who may read and write rows as far as the owner lets it: what an
-    /// application runs as.
+    /// `streamjobs_run`, the role of an application, which may read and write rows where the owner
+    /// grants that.
     Run,
 }
 
@@ -76,14 +76,14 @@ impl Role {
     }
 }
 
-/// A private Postgres, reachable from this machine only, that starts within a few hundred
+/// A private Postgres server, reachable only from this machine, that starts within a few hundred
 /// milliseconds.
 ///
-/// It ends with its folder when this and all its [`Database`]s are dropped and when this process
-/// ends, by an abort or a `SIGKILL` as well. It is the one in the folder that
-/// `STREAMJOBS_POSTGRES_BIN` names, else one that is installed, else one that is fetched now, which
-/// one line on standard error announces. It never runs as root: if we do, it runs as the user
-/// `postgres` or `nobody`.
+/// The server ends, and its folder is removed, when this and all its [`Database`]s are dropped, and
+/// when this process ends, even by an abort or a `SIGKILL`. Its programs come from the folder that
+/// `STREAMJOBS_POSTGRES_BIN` names, or else are installed ones, or else are downloaded, which one
+/// line on standard error announces. It never runs as root: if this process does, the server runs
+/// as the user `postgres` or `nobody`.
 ///
 /// ```
 /// use streamjobs_servers::postgres::PgServer;
@@ -102,22 +102,22 @@ pub struct PgServer {
 }
 
 impl PgServer {
-    /// Starts a server of one's own, to be killed, stopped and frozen at will.
+    /// Starts a server for one test, which may kill, stop and freeze it.
     ///
     /// # Errors
     ///
-    /// If there is no server program and none can be had, or if it does not start.
+    /// If no server program is found or can be installed, or if it does not start.
     pub fn start() -> Result<Self, ServerError> {
         Self::builder().start()
     }
 
-    /// Begins to describe a server with settings of its own.
+    /// A builder for a server with other settings.
     pub fn builder() -> PgServerBuilder {
         PgServerBuilder::default()
     }
 
-    /// The server of all tests in this process that need a database and no server, started when
-    /// it is first asked for. Nobody may stop it.
+    /// The server that the tests of this process share, started at the first call. It cannot be
+    /// stopped.
     ///
     /// # Panics
     ///
@@ -131,7 +131,7 @@ impl PgServer {
         })
     }
 
-    /// Makes a database that is empty and nobody else's.
+    /// Creates an empty database for one test.
     ///
     /// # Panics
     ///
@@ -144,7 +144,7 @@ impl PgServer {
         Database::create(Arc::clone(&self.running)).await
     }
 
-    /// Where `role` connects to the database called `database`.
+    /// The URL by which `role` connects to `database`.
     pub fn url(&self, role: Role, database: &str) -> String {
         url_at(self.port(), role, database)
     }
@@ -154,30 +154,30 @@ impl PgServer {
         self.running.port
     }
 
-    /// The id of the server's first process, another one after each [`restart`](Self::restart).
+    /// The id of the server's main process. It changes with each [`restart`](Self::restart).
     pub fn pid(&self) -> u32 {
         self.running.guardian().pid()
     }
 
-    /// The ids of the server's processes, the first one first, connections' included.
+    /// The ids of all processes of the server, the main one first.
     pub fn processes(&self) -> Vec<u32> {
         let pid = self.pid();
         [vec![pid], signal::children(pid)].concat()
     }
 
-    /// The folder it keeps its files in, which goes when it does.
+    /// The folder with its files, which is removed when the server ends.
     pub fn dir(&self) -> PathBuf {
         self.running.guardian().dir().to_path_buf()
     }
 
-    /// All it has logged so far.
+    /// The server's log so far.
     pub fn log(&self) -> String {
         self.running.guardian().log()
     }
 
-    /// Ends all processes of the server at once (`SIGKILL`) and returns when they are gone.
+    /// Kills all processes of the server (`SIGKILL`) and returns when they have ended.
     ///
-    /// What was committed is back after a [`restart`](Self::restart), what was not is not. Port and
+    /// After a [`restart`](Self::restart), the server has exactly the committed data. Port and
     /// folder stay reserved.
     ///
     /// # Panics
@@ -187,9 +187,9 @@ impl PgServer {
         let mut guardian = self.running.own_guardian();
         if guardian.alive() {
             let pid = guardian.pid();
-            // Its children would go on for as long as they are busy, and the next server refuses to
-            // start meanwhile. While it stands still there are no new ones, and it does not answer
-            // the death of one by ending the others in its own way.
+            // Busy children would continue, and the next server does not start while they run. The
+            // main process is frozen first, so that it starts no new ones and does not react to the
+            // death of a child.
             signal::freeze(pid);
             let children = signal::children(pid);
             signal::send_all(&children, "KILL");
@@ -200,7 +200,8 @@ impl PgServer {
         guardian.kill().expect("the guardian obeys");
     }
 
-    /// Shuts it down in order, closing all connections, and returns when it has ended.
+    /// Stops the server in an orderly way, which closes all connections, and returns when it has
+    /// ended.
     ///
     /// # Panics
     ///
@@ -212,8 +213,8 @@ impl PgServer {
         assert!(ended.is_some(), "the server did not stop; its log:\n{}", guardian.log());
     }
 
-    /// Starts it again on the same port and folder, after a [`kill`](Self::kill) if it runs, and
-    /// returns when it answers. All that was committed is back.
+    /// Starts the server again on the same port and folder, after a [`kill`](Self::kill) if it
+    /// runs, and returns when it accepts connections. It has all committed data.
     ///
     /// # Errors
     ///
@@ -228,15 +229,14 @@ impl PgServer {
         self.running.ready()
     }
 
-    /// Stops all its processes in their tracks (`SIGSTOP`): connections stay open and nothing
-    /// answers.
+    /// Freezes all processes of the server (`SIGSTOP`): connections stay open without replies.
     ///
     /// # Panics
     ///
     /// If the server is shared or not running.
     pub fn freeze(&self) {
         let pid = self.running.own_guardian().pid();
-        // It first, so that it makes no more processes.
+        // The main process first, so that it starts no more children.
         signal::freeze(pid);
         let children = signal::children(pid);
         signal::send_all(&children, "STOP");
@@ -245,7 +245,7 @@ impl PgServer {
         });
     }
 
-    /// Lets it go on after [`freeze`](Self::freeze).
+    /// Resumes the processes after [`freeze`](Self::freeze).
     ///
     /// # Panics
     ///
@@ -255,11 +255,11 @@ impl PgServer {
     }
 }
 
-/// A server, for as long as somebody uses it.
+/// A running server, shared by its handles.
 struct Running {
     guardian: Mutex<Guardian>,
     port: u16,
-    /// Drops databases, if this is the shared server, whose databases would else gather.
+    /// Drops the databases of the shared server, which would otherwise accumulate.
     cleaner: OnceLock<database::Cleaner>,
 }
 
@@ -268,12 +268,13 @@ impl Running {
         self.cleaner.get_or_init(|| database::Cleaner::start(self.port));
     }
 
-    /// The guardian, also after a panic in another thread, since orders are complete or not given.
+    /// The guardian. A panic in another thread does not matter: a command is sent completely or not
+    /// at all.
     fn guardian(&self) -> MutexGuard<'_, Guardian> {
         self.guardian.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The guardian of a server that is one test's alone.
+    /// The guardian of a server that is not shared.
     #[track_caller]
     fn own_guardian(&self) -> MutexGuard<'_, Guardian> {
         assert!(self.cleaner.get().is_none(), "other tests use the shared server: start your own");
@@ -286,7 +287,7 @@ impl Running {
         signal::thaw(pid);
     }
 
-    /// Blocks until the server answers and is the one we started.
+    /// Blocks until the server that was started here accepts connections.
     fn ready(&self) -> Result<(), ServerError> {
         let mut guardian = self.guardian();
         let answered = poll(READY, || match is_ready(guardian.dir(), guardian.pid()) {
@@ -314,20 +315,20 @@ impl fmt::Debug for Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Its frozen children would not hear that it ends, and it would wait for them.
+        // Frozen children would not receive the signal to end, and the server would wait for them.
         if signal::is_frozen(self.guardian().pid()) {
             self.thaw();
         }
     }
 }
 
-/// Where `role` connects to a database of the server at `port`, or at what is in front of it.
+/// The URL by which `role` connects to a database of the server, or of a proxy, at `port`.
 fn url_at(port: u16, role: Role, database: &str) -> String {
     format!("postgres://{}@127.0.0.1:{port}/{database}", role.name())
 }
 
-/// Whether the server in `dir` is process `pid` and says that it takes connections, which is also
-/// what its own tools go by.
+/// Whether the server in `dir` is process `pid` and accepts connections, by the file that `pg_ctl`
+/// reads as well.
 fn is_ready(dir: &Path, pid: u32) -> bool {
     let file = fs::read_to_string(dir.join(DATA).join("postmaster.pid")).unwrap_or_default();
     let mut lines = file.lines().map(str::trim);

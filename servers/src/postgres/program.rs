@@ -1,4 +1,4 @@
-//! Finds the programs of a Postgres.
+//! Finds the programs of Postgres.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -11,7 +11,7 @@ use std::sync::Mutex;
 use super::install;
 use crate::machine::{Missing, ServerError, is_program, search_path};
 
-/// What to say of a server that is not there.
+/// The texts about a missing server.
 pub(super) static POSTGRES: Missing = Missing {
     program: "Postgres",
     variable: "STREAMJOBS_POSTGRES_BIN",
@@ -22,8 +22,8 @@ pub(super) static POSTGRES: Missing = Missing {
     outcome: Mutex::new(None),
 };
 
-/// Where systems keep the programs of each version of Postgres, out of the `PATH`: a folder, how
-/// the names in it begin that end with a version, and where the programs are below.
+/// Where systems install the programs of each version of Postgres outside of the `PATH`: a folder,
+/// the prefix of the names in it that end with a version, and the folder of the programs below.
 const BY_VERSION: [(&str, &str, &str); 6] = [
     ("/usr/lib/postgresql", "", "bin"),
     ("/usr", "pgsql-", "bin"),
@@ -37,13 +37,13 @@ const BY_VERSION: [(&str, &str, &str); 6] = [
 #[derive(Debug, Clone)]
 pub(super) struct Programs {
     bin: PathBuf,
-    /// Where the loader finds libraries that this machine does not have where it looks.
+    /// Folders with libraries that the loader does not find by itself.
     libraries: OsString,
 }
 
 impl Programs {
-    /// The ones in the folder that the environment names, else those that are installed, else those
-    /// that are fetched now.
+    /// Those in the folder that the environment names, or else installed ones, or else downloaded
+    /// ones.
     pub(super) fn find_or_install() -> Result<Self, ServerError> {
         let variable = POSTGRES.variable;
         if let Some(path) = env::var_os(variable).filter(|path| !path.is_empty()) {
@@ -54,8 +54,8 @@ impl Programs {
         POSTGRES.find_or_install(|| installed().or_else(install::fetched), install::install)
     }
 
-    /// The programs that a folder has or links to. They have to be in one folder in the end, since
-    /// they look for each other and for their libraries from where they are.
+    /// The programs that a folder contains or links to. After links are resolved they must be in
+    /// one folder, since they find each other and their libraries relative to it.
     fn of(folder: &Path) -> Option<Self> {
         let initdb = fs::canonicalize(folder.join("initdb")).ok()?;
         let bin = initdb.parent()?.to_path_buf();
@@ -63,17 +63,17 @@ impl Programs {
         complete.then_some(Self { bin, libraries: OsString::new() })
     }
 
-    /// The same ones, which find libraries in these folders too.
+    /// The same programs, with more folders of libraries.
     pub(super) fn with_libraries(self, libraries: OsString) -> Self {
         Self { libraries, ..self }
     }
 
-    /// The folder they are in.
+    /// The folder of the programs.
     pub(super) fn bin(&self) -> &Path {
         &self.bin
     }
 
-    /// What has to be in the environment of a command that runs one of them.
+    /// The environment variable that a command needs to run one of them.
     pub(super) fn environment(&self) -> Option<(&'static str, &OsStr)> {
         (!self.libraries.is_empty()).then_some(("LD_LIBRARY_PATH", &self.libraries))
     }
@@ -91,7 +91,7 @@ impl Programs {
     }
 }
 
-/// What is installed: where the `PATH` says so, else the newest one where systems keep several.
+/// The installed programs: those in the `PATH`, or else the newest version elsewhere.
 fn installed() -> Option<Programs> {
     let on_path = env::split_paths(&search_path()).find_map(|folder| Programs::of(&folder));
     on_path.or_else(|| {
@@ -99,7 +99,7 @@ fn installed() -> Option<Programs> {
     })
 }
 
-/// The newest version of those in `folder`.
+/// The newest version in `folder`.
 pub(super) fn newest(folder: &Path, begin: &str, rest: &str) -> Option<Programs> {
     let version = |name: OsString| {
         let version: u32 = name.to_str()?.strip_prefix(begin)?.parse().ok()?;
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_version_is_taken_by_number_and_only_if_complete() {
+    fn the_newest_complete_version_is_chosen_by_number() {
         let folder = private_dir().unwrap();
         install(&folder.join("9/bin"));
         install(&folder.join("15/bin"));
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn programs_are_taken_from_where_their_links_lead() {
+    fn links_to_programs_are_resolved() {
         let folder = private_dir().unwrap();
         install(&folder.join("real"));
         fs::create_dir(folder.join("links")).unwrap();

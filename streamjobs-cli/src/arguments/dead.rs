@@ -1,31 +1,31 @@
-//! `streamjobs dead ...`: what can be asked of dead letters.
+//! Arguments of `streamjobs dead ...`.
 
 use clap::{ArgGroup, Args, Subcommand};
 use streamjobs::EntryId;
 
 use super::{Consent, Queue};
 
-/// Look at dead letters, run their jobs again, delete them.
+/// List, show, redrive and purge dead letters.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Dead {
     List(DeadList),
     Show(DeadShow),
-    /// Put dead letters' jobs back for their group alone, under their event ids.
+    /// Run the jobs of dead letters again, in their group only and with their event ids.
     #[command(
         override_usage = "streamjobs dead redrive [OPTIONS] <STREAM> <GROUP> <IDS|--all|--reason <REASON>>"
     )]
     #[command(after_help = "\
-Ends with 3 without --yes, and if something that was chosen could not be put back.
+Exits with 3 without --yes, or if a selected letter could not be redriven.
 
 Example:
   streamjobs dead redrive orders billing --reason exhausted --yes")]
     Redrive(DeadChange),
-    /// Delete dead letters for good.
+    /// Delete dead letters; this cannot be undone.
     #[command(
         override_usage = "streamjobs dead purge [OPTIONS] <STREAM> <GROUP> <IDS|--all|--reason <REASON>>"
     )]
     #[command(after_help = "\
-Ends with 3 without --yes, and if something that was chosen was gone already.
+Exits with 3 without --yes, or if a selected letter does not exist.
 
 Example:
   streamjobs dead purge orders billing 1764000000000-0 --yes")]
@@ -40,13 +40,13 @@ Example:
 pub(crate) struct DeadList {
     #[command(flatten)]
     pub(crate) queue: Queue,
-    /// Only those after this one.
+    /// Only letters after this one.
     #[arg(long, value_name = "ID")]
     pub(crate) after: Option<EntryId>,
-    /// How many at most.
+    /// Maximum number of letters.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) limit: u64,
-    /// Only those that were buried for this reason.
+    /// Only letters with this reason.
     #[arg(long, value_parser = REASONS)]
     pub(crate) reason: Option<String>,
 }
@@ -59,22 +59,22 @@ Example:
 pub(crate) struct DeadShow {
     #[command(flatten)]
     pub(crate) queue: Queue,
-    /// The dead letter's id.
+    /// The letter's id.
     pub(crate) id: EntryId,
 }
 
-/// Which dead letters to change, and whether to.
+/// The dead letters to change.
 #[derive(Args, Debug)]
 #[command(group = ArgGroup::new("choice").required(true).args(["ids", "all", "reason"]))]
 pub(crate) struct DeadChange {
     #[command(flatten)]
     pub(crate) queue: Queue,
-    /// The dead letters' ids.
+    /// The letters' ids.
     pub(crate) ids: Vec<EntryId>,
-    /// All of the group.
+    /// All letters of the group.
     #[arg(long)]
     pub(crate) all: bool,
-    /// All that were buried for this reason.
+    /// All letters with this reason.
     #[arg(long, value_parser = REASONS)]
     pub(crate) reason: Option<String>,
     #[command(flatten)]

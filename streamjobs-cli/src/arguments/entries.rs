@@ -1,4 +1,4 @@
-//! What can be done with pending entries and with those who have them.
+//! Arguments of the commands on pending entries, consumers and processes.
 
 use clap::{Args, Subcommand};
 use streamjobs::{ConsumerName, EntryId};
@@ -9,60 +9,59 @@ use super::{Consent, Queue};
 #[derive(Debug, Subcommand)]
 pub(crate) enum Entries {
     Claim(Claim),
-    /// Make pending entries look abandoned, so that any process takes them up at once.
+    /// Release pending entries, so that any process can claim them at once.
     #[command(after_help = "\
-An entry that a handler is at work on may be done twice. Ends with 3 without --yes, and if some entry
-is not pending.
+A job that is running now may run twice. Exits with 3 without --yes, or if an entry is not pending.
 
 Example:
   streamjobs release orders billing 1764000000000-0 --yes")]
     Release(Chosen),
-    /// Acknowledge pending entries by hand, whoever has them: they count as done.
+    /// Acknowledge pending entries of any consumer, so that they count as done.
     #[command(after_help = "\
-Ends with 3 without --yes, and if some entry is not pending.
+Exits with 3 without --yes, or if an entry is not pending.
 
 Example:
   streamjobs acknowledge orders billing 1764000000000-0 --yes")]
     Acknowledge(Chosen),
     HandOver(HandOver),
     RemoveConsumer(RemoveConsumer),
-    /// Ask every process of a group to take up abandoned entries now.
+    /// Ask every process of a group to claim idle entries now.
     #[command(after_help = "\
 Example:
   streamjobs reap orders billing")]
     Reap(Queue),
-    /// Pause a group in every process: running jobs end, and nothing new starts.
+    /// Pause a group in every process: running jobs finish, no new jobs start.
     #[command(after_help = "\
-It takes effect within half a second, or three where there was nothing to do, unless processes say
-otherwise, and holds for processes that start later, until it is resumed.
+Takes effect within half a second, or three seconds in an idle group, by the default settings. Applies
+to processes that start later as well, until the group is resumed.
 
 Example:
   streamjobs pause orders billing")]
     Pause(Queue),
-    /// End the pause of a group in every process.
+    /// Resume a paused group in every process.
     #[command(after_help = "\
 Example:
   streamjobs resume orders billing")]
     Resume(Queue),
 }
 
-/// Give pending entries to a consumer, whoever has them; no delivery count is raised.
+/// Move pending entries of any consumer to one consumer; delivery counts stay the same.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Ends with 3 without --yes, and if some entry is not pending.
+Exits with 3 without --yes, or if an entry is not pending.
 
 Example:
   streamjobs claim orders billing web-1 1764000000000-0 --yes")]
 pub(crate) struct Claim {
     #[command(flatten)]
     pub(crate) queue: Queue,
-    /// The consumer that gets them.
+    /// The consumer to move them to.
     #[arg(value_parser = consumer)]
     pub(crate) consumer: ConsumerName,
     /// The entries' ids.
     #[arg(required = true)]
     pub(crate) ids: Vec<EntryId>,
-    /// Entries of the group's lane, where retries and redriven jobs are, instead of the stream's.
+    /// Entries of the group's lane (due retries, redriven jobs) instead of the stream.
     #[arg(long)]
     pub(crate) lane: bool,
     #[command(flatten)]
@@ -77,38 +76,38 @@ pub(crate) struct Chosen {
     /// The entries' ids.
     #[arg(required = true)]
     pub(crate) ids: Vec<EntryId>,
-    /// Entries of the group's lane, where retries and redriven jobs are, instead of the stream's.
+    /// Entries of the group's lane (due retries, redriven jobs) instead of the stream.
     #[arg(long)]
     pub(crate) lane: bool,
     #[command(flatten)]
     pub(crate) consent: Consent,
 }
 
-/// Give all that is pending for one consumer to another; stop the first one's process before.
+/// Move all pending entries of one consumer to another; stop the first one's process before.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Ends with 3 without --yes, and if some entry's payload was trimmed away.
+Exits with 3 without --yes, or if an entry was trimmed from the stream.
 
 Example:
   streamjobs hand-over orders billing web-1 web-2 --yes")]
 pub(crate) struct HandOver {
     #[command(flatten)]
     pub(crate) queue: Queue,
-    /// The consumer that has them.
+    /// The consumer that owns them.
     #[arg(value_parser = consumer)]
     pub(crate) from: ConsumerName,
-    /// The consumer that gets them.
+    /// The consumer to move them to.
     #[arg(value_parser = consumer)]
     pub(crate) to: ConsumerName,
     #[command(flatten)]
     pub(crate) consent: Consent,
 }
 
-/// Remove a consumer; what is pending for it is for any process to take up at once.
+/// Remove a consumer and release its pending entries.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Ends with 3 without --yes, if the consumer keeps getting entries, and if some entry's payload was
-trimmed away.
+Exits with 3 without --yes, if the consumer keeps receiving entries, or if an entry was trimmed from
+the stream.
 
 Example:
   streamjobs remove-consumer orders billing web-1 --yes")]

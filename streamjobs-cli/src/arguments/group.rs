@@ -1,4 +1,4 @@
-//! `streamjobs group ...`: what can be done with a group as a whole.
+//! Arguments of `streamjobs group ...`.
 
 use clap::{Args, Subcommand};
 use streamjobs::config::Start;
@@ -6,7 +6,7 @@ use streamjobs::config::Start;
 use super::values::start;
 use super::{Consent, Queue};
 
-/// Make, move and destroy groups.
+/// Create, move and destroy groups.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Groups {
     Create(GroupCreate),
@@ -14,7 +14,7 @@ pub(crate) enum Groups {
     Destroy(GroupDestroy),
 }
 
-/// Make a group, unless it is there already; then it goes on where it stopped.
+/// Create a group, unless it exists; an existing group keeps its position.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Example:
@@ -22,44 +22,44 @@ Example:
 pub(crate) struct GroupCreate {
     #[command(flatten)]
     pub(crate) queue: Queue,
-    /// Where it begins: 0, $ for the end, an entry id to go on after, a time, or how long ago.
-    #[arg(long, value_name = "PLACE", value_parser = start, default_value = "0")]
+    /// Where to start: 0, $ for the end, after an entry id, a time, or an age.
+    #[arg(long, value_name = "POSITION", value_parser = start, default_value = "0")]
     pub(crate) start: Start,
 }
 
-/// Let a group go on at another place; back is again, and forward skips.
+/// Move a group to another position: backward to repeat entries, forward to skip them.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Entries behind the new place are delivered once more. Entries that would be skipped forbid it, unless
---lose-unfinished is given. Ends with 3 if it is not done.
+Entries after the new position are delivered again. A move that would skip undelivered entries is
+refused without --lose-unfinished. Exits with 3 if the group was not moved.
 
 Example:
   streamjobs group move orders billing 2025-11-24T16:00:00Z --yes")]
 pub(crate) struct GroupMove {
     #[command(flatten)]
     pub(crate) queue: Queue,
-    /// Where: 0, $ for the end, an entry id to go on after, a time, or how long ago.
+    /// 0, $ for the end, after an entry id, a time, or an age.
     #[arg(value_parser = start)]
-    pub(crate) place: Start,
-    /// Skip entries that the group has not got yet.
+    pub(crate) position: Start,
+    /// Skip undelivered entries.
     #[arg(long)]
     pub(crate) lose_unfinished: bool,
     #[command(flatten)]
     pub(crate) consent: Consent,
 }
 
-/// Destroy a group with its retries; its dead letters stay.
+/// Destroy a group with its retries; its dead letters are kept.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Work that is not done forbids it, unless --lose-unfinished is given; so does a process that works for
-the group, in any case. Ends with 3 if it is not done.
+Refused while a process works for the group, and while the group has unfinished jobs unless
+--lose-unfinished is given. Exits with 3 if the group was not destroyed.
 
 Example:
   streamjobs group destroy orders billing --yes")]
 pub(crate) struct GroupDestroy {
     #[command(flatten)]
     pub(crate) queue: Queue,
-    /// Lose work that is not done. There is no way back.
+    /// Lose unfinished jobs; this cannot be undone.
     #[arg(long)]
     pub(crate) lose_unfinished: bool,
     #[command(flatten)]

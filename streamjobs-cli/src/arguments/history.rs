@@ -1,4 +1,4 @@
-//! What can be done with a stream's history: reading it, following it, shortening it.
+//! Arguments of the commands that read, follow and trim a stream.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use clap::{ArgGroup, Args, Subcommand};
 use streamjobs::StreamName;
 
 use super::Consent;
-use super::values::{Place, duration, place, stream};
+use super::values::{PositionArg, duration, position, stream};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum History {
@@ -15,11 +15,11 @@ pub(crate) enum History {
     Trim(Trim),
 }
 
-/// Print a part of a stream's history with its payloads, oldest first; no group is touched.
+/// Print a range of a stream with payloads, oldest first, without changing any group.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-A place is an entry id, milliseconds since 1970, a time such as 2025-11-24T16:00:00Z, or how long
-ago, such as 10m. With --json, one document for each entry.
+A position is an entry id, milliseconds since 1970, a time such as 2025-11-24T16:00:00Z, or an age
+such as 10m. With --json, prints one document for each entry.
 
 Example:
   streamjobs replay orders --from 10m --type order.placed")]
@@ -27,48 +27,48 @@ pub(crate) struct Replay {
     /// The stream.
     #[arg(value_parser = stream)]
     pub(crate) stream: StreamName,
-    /// Where to begin, with that entry; at the beginning by default.
-    #[arg(long, value_name = "PLACE", value_parser = place)]
-    pub(crate) from: Option<Place>,
-    /// Where to end, with that entry; at the end by default.
-    #[arg(long, value_name = "PLACE", value_parser = place)]
-    pub(crate) to: Option<Place>,
-    /// How many entries at most; all by default.
+    /// The first entry to print; by default, the first of the stream.
+    #[arg(long, value_name = "POSITION", value_parser = position)]
+    pub(crate) from: Option<PositionArg>,
+    /// The last entry to print; by default, the last of the stream.
+    #[arg(long, value_name = "POSITION", value_parser = position)]
+    pub(crate) to: Option<PositionArg>,
+    /// Maximum number of entries; all by default.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) limit: Option<u64>,
-    /// Only entries of this event type; may be given several times.
+    /// Only entries of this event type; can be repeated.
     #[arg(long = "type", value_name = "TYPE")]
     pub(crate) types: Vec<String>,
 }
 
-/// Follow a stream: print entries with their payloads as they are appended; no group is touched.
+/// Print entries with payloads as they are added to a stream, without changing any group.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-A place is an entry id to go on after, milliseconds since 1970, a time such as 2025-11-24T16:00:00Z,
-or how long ago, such as 10m. With --json, one document for each entry.
+A position is an entry id to continue after, milliseconds since 1970, a time such as
+2025-11-24T16:00:00Z, or an age such as 10m. With --json, prints one document for each entry.
 
 Example:
   streamjobs tail orders --after 1m --count 10")]
 pub(crate) struct Tail {
-    /// The stream; it need not be there yet.
+    /// The stream, which need not exist yet.
     #[arg(value_parser = stream)]
     pub(crate) stream: StreamName,
-    /// Where to begin; with what comes from now on by default.
-    #[arg(long, value_name = "PLACE", value_parser = place)]
-    pub(crate) after: Option<Place>,
-    /// After how many entries to end; never by default.
+    /// Where to start; by default, only entries that are added from now on.
+    #[arg(long, value_name = "POSITION", value_parser = position)]
+    pub(crate) after: Option<PositionArg>,
+    /// Exit after this many entries; by default, never.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,
 }
 
-/// Shorten a stream, as far as every group has done its work.
+/// Shorten a stream, up to the first entry that a group has not finished.
 #[derive(Args, Debug)]
 #[command(group = ArgGroup::new("cut").required(true).args(["length", "age", "before"]))]
 #[command(
-    override_usage = "streamjobs trim [OPTIONS] <STREAM> <--length <COUNT>|--age <DURATION>|--before <PLACE>>"
+    override_usage = "streamjobs trim [OPTIONS] <STREAM> <--length <COUNT>|--age <DURATION>|--before <POSITION>>"
 )]
 #[command(after_help = "\
-Ends with 3 without --yes, and if a group that has work left held the cut up.
+Exits with 3 without --yes, or if an unfinished entry stopped the trim.
 
 Example:
   streamjobs trim orders --age 7d --yes")]
@@ -76,19 +76,19 @@ pub(crate) struct Trim {
     /// The stream.
     #[arg(value_parser = stream)]
     pub(crate) stream: StreamName,
-    /// Keep so many of the newest entries.
+    /// Keep this many of the newest entries.
     #[arg(long, value_name = "COUNT")]
     pub(crate) length: Option<u64>,
-    /// Keep entries that are younger than this, by the server's clock.
+    /// Keep entries younger than this, by the server's clock.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) age: Option<Duration>,
-    /// Keep entries from this one on: an id, a time, or how long ago.
-    #[arg(long, value_name = "PLACE", value_parser = place)]
-    pub(crate) before: Option<Place>,
-    /// Cut to the entry, which is much dearer; otherwise up to about a hundred more stay.
+    /// Keep entries from this position on: an entry id, a time, or an age.
+    #[arg(long, value_name = "POSITION", value_parser = position)]
+    pub(crate) before: Option<PositionArg>,
+    /// Trim to the exact entry, which is slower; otherwise up to about a hundred more are kept.
     #[arg(long)]
     pub(crate) exact: bool,
-    /// Remove entries that groups have not done as well. There is no way back.
+    /// Also remove entries that groups have not finished; this cannot be undone.
     #[arg(long)]
     pub(crate) lose_unfinished: bool,
     #[command(flatten)]

@@ -1,10 +1,10 @@
-//! What can be asked on the command line: one file for each family of commands.
+//! The arguments of the command line: one file for each family of commands.
 
 mod dead;
 mod entries;
 mod group;
 mod history;
-mod look;
+mod inspect;
 mod values;
 
 use std::fmt;
@@ -16,14 +16,14 @@ pub(crate) use self::dead::{Dead, DeadChange, DeadList};
 pub(crate) use self::entries::{Chosen, Claim, Entries, HandOver, RemoveConsumer};
 pub(crate) use self::group::{GroupCreate, GroupDestroy, GroupMove, Groups};
 pub(crate) use self::history::{History, Replay, Tail, Trim};
-pub(crate) use self::look::{Look, Pending, Retries};
+pub(crate) use self::inspect::{Inspect, Pending, Retries};
 use self::values::{group, stream};
 
-/// Looks after jobs on Redis Streams.
+/// Inspects and manages jobs on Redis Streams.
 #[derive(Debug, Parser)]
 #[command(name = "streamjobs", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
 pub(crate) struct Arguments {
-    /// Where the server is; a password in it is never printed.
+    /// The server's address; a password in it is never printed.
     #[arg(
         long,
         global = true,
@@ -33,7 +33,7 @@ pub(crate) struct Arguments {
         default_value = "redis://127.0.0.1:6379"
     )]
     pub(crate) url: String,
-    /// Print JSON for programs instead of text for people.
+    /// Print JSON instead of text.
     #[arg(long, global = true)]
     pub(crate) json: bool,
     #[command(subcommand)]
@@ -44,7 +44,7 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     Doctor(Doctor),
     #[command(flatten)]
-    Look(Look),
+    Inspect(Inspect),
     #[command(flatten)]
     History(History),
     #[command(flatten)]
@@ -55,18 +55,18 @@ pub(crate) enum Command {
     Dead(Dead),
 }
 
-/// Examine the server: version, eviction, persistence, limits, rights.
+/// Check the server: version, eviction, persistence, limits, permissions.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Ends with 3 if there is a warning or worse.
+Exits with 3 if there is a warning or worse.
 
 Example:
   streamjobs doctor --stream orders --group billing --group notifications")]
 pub(crate) struct Doctor {
-    /// Try the user's rights on the keys of this stream.
+    /// Check the user's permissions for the keys of this stream.
     #[arg(long, requires = "group", value_parser = stream)]
     pub(crate) stream: Option<StreamName>,
-    /// Try them for this group; may be given several times.
+    /// Check them for this group as well; can be repeated.
     #[arg(long, requires = "stream", value_parser = group)]
     pub(crate) group: Vec<GroupName>,
 }
@@ -88,20 +88,20 @@ impl fmt::Display for Queue {
     }
 }
 
-/// Whether to do it.
+/// Confirmation of a change.
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct Consent {
-    /// Do it; without this, only say what would be done, and end with 3.
+    /// Apply the change; without this, only print what would change and exit with 3.
     #[arg(long)]
     pub(crate) yes: bool,
 }
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  done, or nothing found
-  1  failed: the server cannot be reached, or refuses
+  0  success, or no problem found
+  1  failure: the server cannot be reached, or refuses
   2  wrong arguments
-  3  something was found, or was not done, or waits for --yes
+  3  a problem was found, something was not done, or --yes is needed
 
 Example:
   streamjobs --url redis://127.0.0.1:6379 doctor";
@@ -113,21 +113,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_arguments_contradict_each_other_nowhere() {
+    fn the_arguments_are_consistent() {
         Arguments::command().debug_assert();
     }
 
     #[test]
     fn every_command_has_an_example() {
-        fn look(command: &clap::Command) {
+        fn check(command: &clap::Command) {
             if command.has_subcommands() {
-                command.get_subcommands().for_each(look);
+                command.get_subcommands().for_each(check);
                 return;
             }
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             let example = "Example:\n  streamjobs ";
             assert!(help.contains(example) && help.contains(command.get_name()), "{command}");
         }
-        look(&Arguments::command());
+        check(&Arguments::command());
     }
 }

@@ -1,4 +1,4 @@
-//! Words of the command line that stand for names, places, times and durations.
+//! Parsers for names, positions, times and durations.
 
 use std::time::Duration;
 
@@ -7,16 +7,16 @@ use streamjobs::config::Start;
 use streamjobs::stream::Position;
 use streamjobs::{ConsumerName, EntryId, GroupName, NameError, StreamName};
 
-/// A place in a stream.
+/// A position in a stream, as the command line takes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum PositionArg {
     Id(EntryId),
     /// Milliseconds since 1970.
     Time(u64),
 }
 
-impl Place {
-    /// The first entry that may be meant.
+impl PositionArg {
+    /// The first id at the position.
     pub(crate) fn first(self) -> EntryId {
         match self {
             Self::Id(id) => id,
@@ -24,7 +24,7 @@ impl Place {
         }
     }
 
-    /// After which entry to go on: after the one that is named, or with the first one of a time.
+    /// The id to continue after: the given one, or the last one before a time.
     pub(crate) fn after(self) -> EntryId {
         match self {
             Self::Id(id) => id,
@@ -33,11 +33,11 @@ impl Place {
     }
 }
 
-impl From<Place> for Position {
-    fn from(place: Place) -> Self {
-        match place {
-            Place::Id(id) => Self::Id(id),
-            Place::Time(milliseconds) => Self::Milliseconds(milliseconds),
+impl From<PositionArg> for Position {
+    fn from(position: PositionArg) -> Self {
+        match position {
+            PositionArg::Id(id) => Self::Id(id),
+            PositionArg::Time(milliseconds) => Self::Milliseconds(milliseconds),
         }
     }
 }
@@ -54,17 +54,17 @@ pub(super) fn consumer(name: &str) -> Result<ConsumerName, NameError> {
     ConsumerName::new(name)
 }
 
-/// An entry id, milliseconds since 1970, an RFC 3339 time, or how long ago by this machine's clock.
-pub(super) fn place(text: &str) -> Result<Place, &'static str> {
-    place_at(text, Timestamp::now())
+/// An entry id, milliseconds since 1970, an RFC 3339 time, or an age by this machine's clock.
+pub(super) fn position(text: &str) -> Result<PositionArg, &'static str> {
+    position_at(text, Timestamp::now())
 }
 
-/// `$` for the end of the stream, or a place; 0 is the beginning.
+/// `$` for the end of the stream, or a position; 0 is the beginning.
 pub(super) fn start(text: &str) -> Result<Start, &'static str> {
     if text == "$" {
         return Ok(Start::End);
     }
-    let after = place(text).map_err(|_| NOT_A_START)?.after();
+    let after = position(text).map_err(|_| NOT_A_START)?.after();
     Ok(if after == EntryId::ZERO { Start::Beginning } else { Start::After(after) })
 }
 
@@ -74,24 +74,28 @@ pub(super) fn duration(text: &str) -> Result<Duration, &'static str> {
     duration.ok().and_then(|duration| Duration::try_from(duration).ok()).ok_or(NOT_A_DURATION)
 }
 
-fn place_at(text: &str, now: Timestamp) -> Result<Place, &'static str> {
+fn position_at(text: &str, now: Timestamp) -> Result<PositionArg, &'static str> {
     if let Ok(id) = text.parse::<EntryId>() {
-        return Ok(if text.contains('-') { Place::Id(id) } else { Place::Time(id.milliseconds()) });
+        return Ok(if text.contains('-') {
+            PositionArg::Id(id)
+        } else {
+            PositionArg::Time(id.milliseconds())
+        });
     }
     let time = match text.parse::<Timestamp>() {
         Ok(time) => time,
         Err(_) => {
             let ago = duration(text.strip_suffix("ago").unwrap_or(text).trim());
-            now.checked_sub(ago.map_err(|_| NOT_A_PLACE)?).map_err(|_| NOT_A_PLACE)?
+            now.checked_sub(ago.map_err(|_| NOT_A_POSITION)?).map_err(|_| NOT_A_POSITION)?
         }
     };
-    Ok(Place::Time(u64::try_from(time.as_millisecond()).unwrap_or(0)))
+    Ok(PositionArg::Time(u64::try_from(time.as_millisecond()).unwrap_or(0)))
 }
 
-const NOT_A_PLACE: &str = "expected an entry id such as 1764000000000-0, milliseconds since 1970, \
-    a time such as 2025-11-24T16:00:00Z, or how long ago, such as 10m";
-const NOT_A_START: &str = "expected 0 for the beginning, $ for the end, an entry id to go on after, \
-    a time such as 2025-11-24T16:00:00Z, or how long ago, such as 10m";
+const NOT_A_POSITION: &str = "expected an entry id such as 1764000000000-0, milliseconds since 1970, \
+    a time such as 2025-11-24T16:00:00Z, or an age such as 10m";
+const NOT_A_START: &str = "expected 0 for the beginning, $ for the end, an entry id to continue after, \
+    a time such as 2025-11-24T16:00:00Z, or an age such as 10m";
 const NOT_A_DURATION: &str = "expected a duration such as 30s, 10m, 2h30m or 7d";
 
 #[cfg(test)]
@@ -99,33 +103,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_ids_times_or_so_long_ago() {
+    fn positions_are_ids_times_or_ages() {
         let now = Timestamp::from_second(1_764_000_000).unwrap();
-        let at = |text| place_at(text, now);
-        assert_eq!(at("5-3"), Ok(Place::Id(EntryId::new(5, 3))));
-        assert_eq!(at("1764000000123"), Ok(Place::Time(1_764_000_000_123)));
+        let at = |text| position_at(text, now);
+        assert_eq!(at("5-3"), Ok(PositionArg::Id(EntryId::new(5, 3))));
+        assert_eq!(at("1764000000123"), Ok(PositionArg::Time(1_764_000_000_123)));
         for noon in ["2025-11-24T16:00:00Z", "2025-11-24 16:00:00Z", "2025-11-24T18:00:00+02:00"] {
-            assert_eq!(at(noon), Ok(Place::Time(1_764_000_000_000)), "{noon}");
+            assert_eq!(at(noon), Ok(PositionArg::Time(1_764_000_000_000)), "{noon}");
         }
         for ago in ["10m", "10m ago", "10 minutes ago", "600s"] {
-            assert_eq!(at(ago), Ok(Place::Time(1_763_999_400_000)), "{ago}");
+            assert_eq!(at(ago), Ok(PositionArg::Time(1_763_999_400_000)), "{ago}");
         }
-        assert_eq!(at("2d"), Ok(Place::Time(1_763_827_200_000)));
-        assert_eq!(at("1969-01-01T00:00:00Z"), Ok(Place::Time(0)));
+        assert_eq!(at("2d"), Ok(PositionArg::Time(1_763_827_200_000)));
+        assert_eq!(at("1969-01-01T00:00:00Z"), Ok(PositionArg::Time(0)));
         for wrong in ["", "ago", "-10m", "yesterday", "5-", "2025-11-24T16:00:00", "99999y"] {
-            assert_eq!(at(wrong), Err(NOT_A_PLACE), "{wrong}");
+            assert_eq!(at(wrong), Err(NOT_A_POSITION), "{wrong}");
         }
     }
 
     #[test]
-    fn going_on_after_a_time_begins_with_its_first_entry() {
-        assert_eq!(Place::Time(7).after(), EntryId::new(6, u64::MAX));
-        assert_eq!(Place::Id(EntryId::new(7, 2)).after(), EntryId::new(7, 2));
-        assert_eq!(Place::Time(0).after(), EntryId::ZERO);
+    fn continuing_after_a_time_starts_with_its_first_entry() {
+        assert_eq!(PositionArg::Time(7).after(), EntryId::new(6, u64::MAX));
+        assert_eq!(PositionArg::Id(EntryId::new(7, 2)).after(), EntryId::new(7, 2));
+        assert_eq!(PositionArg::Time(0).after(), EntryId::ZERO);
     }
 
     #[test]
-    fn starts_are_written_as_handlers_write_them() {
+    fn start_positions_are_written_as_in_handlers() {
         assert_eq!(start("0"), Ok(Start::Beginning));
         assert_eq!(start("$"), Ok(Start::End));
         assert_eq!(start("5-3"), Ok(Start::After(EntryId::new(5, 3))));

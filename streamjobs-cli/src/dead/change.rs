@@ -1,4 +1,4 @@
-//! Changes to dead letters, which are only made with `--yes`.
+//! `streamjobs dead redrive` and `purge`, which change something only with `--yes`.
 
 use serde_json::json;
 use streamjobs::dead_letter::DeadLetters;
@@ -6,29 +6,29 @@ use streamjobs::error::DeadLetterError;
 use streamjobs::{Client, EntryId};
 
 use super::{PAGE, is_of, of};
-use crate::act::{self, distinct, planned};
+use crate::action::{self, distinct, planned};
 use crate::arguments::DeadChange;
-use crate::output::{Output, Progress, complain};
+use crate::output::{Output, Progress, print_error};
 use crate::{Exit, Failure};
 
-/// What became of the letters that were chosen.
+/// The result for the selected letters.
 #[derive(Debug, Default)]
 struct Change {
-    chosen: usize,
+    selected: usize,
     done: usize,
-    /// What was not done, and why.
-    left: Vec<(EntryId, String)>,
+    /// Letters that were not changed, and why.
+    skipped: Vec<(EntryId, String)>,
 }
 
-/// Runs jobs again.
+/// Runs the jobs of letters again.
 pub(super) async fn redrive(
     client: &Client,
     command: &DeadChange,
     output: &mut Output,
 ) -> Result<Exit, Failure> {
     let letters = of(client, &command.queue)?;
-    let ids = chosen(&letters, command).await?;
-    let mut change = Change { chosen: ids.len(), ..Change::default() };
+    let ids = selected(&letters, command).await?;
+    let mut change = Change { selected: ids.len(), ..Change::default() };
     if !command.consent.yes {
         return plan("redrive", &change, command, output);
     }
@@ -39,7 +39,7 @@ pub(super) async fn redrive(
             Err(
                 error @ (DeadLetterError::Unknown { .. } | DeadLetterError::NotRunnable { .. }),
             ) => {
-                change.left.push((id, error.to_string()));
+                change.skipped.push((id, error.to_string()));
             }
             Err(error) => return Err(interrupted("redriven", &change, error)),
         }
@@ -48,15 +48,15 @@ pub(super) async fn redrive(
     report("redrive", "redriven", &change, command, output)
 }
 
-/// Deletes letters for good.
+/// Deletes letters.
 pub(super) async fn purge(
     client: &Client,
     command: &DeadChange,
     output: &mut Output,
 ) -> Result<Exit, Failure> {
     let letters = of(client, &command.queue)?;
-    let ids = chosen(&letters, command).await?;
-    let mut change = Change { chosen: ids.len(), ..Change::default() };
+    let ids = selected(&letters, command).await?;
+    let mut change = Change { selected: ids.len(), ..Change::default() };
     if !command.consent.yes {
         return plan("purge", &change, command, output);
     }
@@ -71,16 +71,17 @@ pub(super) async fn purge(
     report("purge", "purged", &change, command, output)
 }
 
-/// The letters that are meant, as they are now: jobs that die again meanwhile are not among them.
-async fn chosen(letters: &DeadLetters, command: &DeadChange) -> Result<Vec<EntryId>, Failure> {
+/// The selected letters at this moment. Letters that are stored later are not included.
+async fn selected(letters: &DeadLetters, command: &DeadChange) -> Result<Vec<EntryId>, Failure> {
     if !command.ids.is_empty() {
         return Ok(distinct(&command.ids));
     }
     let (mut ids, mut after) = (Vec::new(), None);
     loop {
         let page = letters.list(after, PAGE).await?;
-        let meant = page.letters.iter().filter(|letter| is_of(letter, command.reason.as_deref()));
-        ids.extend(meant.map(|letter| letter.id));
+        let matching =
+            page.letters.iter().filter(|letter| is_of(letter, command.reason.as_deref()));
+        ids.extend(matching.map(|letter| letter.id));
         after = page.next;
         if after.is_none() {
             return Ok(ids);
@@ -94,7 +95,7 @@ fn plan(
     command: &DeadChange,
     output: &mut Output,
 ) -> Result<Exit, Failure> {
-    let what = format!("{action} {} of {}", counted(change.chosen), command.queue);
+    let what = format!("{action} {} of {}", counted(change.selected), command.queue);
     planned(&what, &document(action, change, command), output)
 }
 
@@ -108,27 +109,32 @@ fn report(
     match output.is_json() {
         true => output.document(&document(action, change, command))?,
         false => {
-            let letters = counted(change.chosen);
+            let letters = counted(change.selected);
             output.line(&format!("{done} {} of {letters} of {}", change.done, command.queue))?;
             output.flush()?;
-            for (_, why) in &change.left {
-                complain(why);
+            for (_, reason) in &change.skipped {
+                print_error(reason);
             }
         }
     }
-    Ok(if change.done == change.chosen { Exit::Ok } else { Exit::Findings })
+    Ok(if change.done == change.selected { Exit::Ok } else { Exit::Findings })
 }
 
 fn document(action: &str, change: &Change, command: &DeadChange) -> serde_json::Value {
-    let left = change.left.iter().map(|(id, why)| json!({ "id": id.to_string(), "why": why }));
-    let left = left.collect::<Vec<_>>();
-    let beside = json!({ "chosen": change.chosen, "done": change.done, "left": left });
-    act::document(action, &command.queue, !command.consent.yes, beside)
+    let skipped = change.skipped.iter();
+    let skipped = skipped.map(|(id, reason)| json!({ "id": id.to_string(), "reason": reason }));
+    let skipped = skipped.collect::<Vec<_>>();
+    let fields = json!({ "selected": change.selected, "done": change.done, "skipped": skipped });
+    action::document(action, &command.queue, !command.consent.yes, fields)
 }
 
-/// The connection or the server failed on the way.
+/// Prints how far the command got before the server failed.
 fn interrupted(done: &str, change: &Change, error: DeadLetterError) -> Failure {
-    complain(&format!("{done} {} of {} before it failed", change.done, counted(change.chosen)));
+    print_error(&format!(
+        "{done} {} of {} before the failure",
+        change.done,
+        counted(change.selected)
+    ));
     error.into()
 }
 

@@ -1,4 +1,4 @@
-//! One dead letter, as people and as programs read it.
+//! One dead letter as text and as JSON.
 
 use std::io;
 
@@ -9,10 +9,10 @@ use streamjobs::dead_letter::DeadLetter;
 use crate::fields;
 use crate::output::{Output, time};
 
-/// Everything that is known of a letter, its payload included.
+/// All details of a letter, including its payload.
 pub(super) fn show(letter: &DeadLetter, output: &mut Output) -> io::Result<()> {
     if output.is_json() {
-        let mut document = notes(letter);
+        let mut document = summary(letter);
         if let Value::Object(document) = &mut document {
             document.insert("fields".to_owned(), fields::document(&letter.fields));
         }
@@ -28,22 +28,22 @@ pub(super) fn show(letter: &DeadLetter, output: &mut Output) -> io::Result<()> {
         ("error", text(letter.error.as_deref())),
         ("attempts", letter.attempts.to_string()),
         ("deliveries", letter.delivery_count.to_string()),
-        ("entry", shown(letter.entry_id)),
-        ("published as", shown(letter.origin)),
+        ("last entry", shown(letter.entry_id)),
+        ("original entry", shown(letter.origin)),
         ("event id", text(letter.event_id.as_ref().map(AsRef::as_ref))),
-        ("first taken up", at(letter.first_delivery)),
-        ("last taken up", at(letter.last_delivery)),
+        ("first delivered", at(letter.first_delivery)),
+        ("last delivered", at(letter.last_delivery)),
         ("consumer", text(letter.consumer.as_deref())),
     ])?;
     fields::print("field ", &letter.fields, output)
 }
 
-/// What is known of a letter beside its payload.
-pub(super) fn notes(letter: &DeadLetter) -> Value {
+/// The details of a letter without its payload.
+pub(super) fn summary(letter: &DeadLetter) -> Value {
     let id = |id: Option<EntryId>| id.map(|id| id.to_string());
     json!({
         "id": letter.id.to_string(),
-        "buried_ms": letter.id.milliseconds(),
+        "dead_lettered_ms": letter.id.milliseconds(),
         "reason": letter.reason.as_str(),
         "error": letter.error,
         "type": letter.event_type(),

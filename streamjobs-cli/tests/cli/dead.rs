@@ -1,3 +1,5 @@
+//! `streamjobs dead`: listing, showing, redriving and purging dead letters.
+
 use streamjobs_tests::server::RedisServer;
 
 use crate::program::run;
@@ -32,15 +34,15 @@ fn server() -> RedisServer {
 #[test]
 fn letters_are_listed_without_their_payloads() {
     let server = server();
-    let said = run(&server, "dead list orders billing").ended(0);
-    let lines = said.out.lines().collect::<Vec<_>>();
-    assert_eq!(lines.len(), 4, "{said:?}");
-    assert!(lines[0].starts_with("ID   BURIED"), "{said:?}");
+    let ran = run(&server, "dead list orders billing").ended(0);
+    let lines = ran.out.lines().collect::<Vec<_>>();
+    assert_eq!(lines.len(), 4, "{ran:?}");
+    assert!(lines[0].starts_with("ID   DEAD-LETTERED"), "{ran:?}");
     let cells = lines[1].split_whitespace().collect::<Vec<_>>();
     let expected = ["1-0", "1970-01-01", "00:00:00Z", "exhausted", "order.placed", "5", "6"];
     assert_eq!(cells[..7], expected);
-    assert!(said.out.contains("red \\u{1b}[31m\\nalert"), "{said:?}");
-    assert!(!said.out.contains("4711"), "{said:?}");
+    assert!(ran.out.contains("red \\u{1b}[31m\\nalert"), "{ran:?}");
+    assert!(!ran.out.contains("4711"), "{ran:?}");
     let document = run(&server, "dead list orders billing --json").ended(0).json();
     let letters = document["letters"].as_array().unwrap();
     assert_eq!((letters.len(), &letters[2]["reason"]), (3, &"trimmed".into()));
@@ -48,18 +50,18 @@ fn letters_are_listed_without_their_payloads() {
 }
 
 #[test]
-fn a_list_goes_on_where_it_was_cut() {
+fn a_list_continues_after_the_last_letter_shown() {
     let server = server();
-    let said = run(&server, "dead list orders billing --limit 2").ended(0);
-    assert_eq!((said.out.lines().count(), said.err.trim()), (3, "there are more: --after 2-0"));
+    let ran = run(&server, "dead list orders billing --limit 2").ended(0);
+    assert_eq!((ran.out.lines().count(), ran.err.trim()), (3, "more results: --after 2-0"));
     let rest = run(&server, "dead list orders billing --json --after 2-0").ended(0).json();
     assert_eq!(rest["letters"][0]["id"], "3-0");
     let exact = run(&server, "dead list orders billing --limit 3").ended(0);
     assert_eq!(exact.err, "");
     let one = run(&server, "dead list orders billing --reason rejected --json").json();
     assert_eq!((one["letters"].as_array().unwrap().len(), &one["more_after"]), (1, &().into()));
-    let none = run(&server, "dead list orders nobody").ended(0);
-    assert_eq!(none.out.lines().count(), 1, "a head alone: {none:?}");
+    let none = run(&server, "dead list orders missing").ended(0);
+    assert_eq!(none.out.lines().count(), 1, "a table head only: {none:?}");
 }
 
 #[test]
@@ -87,10 +89,10 @@ fn many_letters_are_listed_over_several_pages() {
 #[test]
 fn one_letter_is_shown_with_its_payload() {
     let server = server();
-    let said = run(&server, "dead show orders billing 1-0").ended(0);
-    assert!(said.out.contains("reason          exhausted"), "{said:?}");
-    assert!(said.out.contains("field data: {\"card\":\"4711\"}"), "{said:?}");
-    assert!(!said.out.contains('\u{1b}'), "{said:?}");
+    let ran = run(&server, "dead show orders billing 1-0").ended(0);
+    assert!(ran.out.contains("reason           exhausted"), "{ran:?}");
+    assert!(ran.out.contains("field data: {\"card\":\"4711\"}"), "{ran:?}");
+    assert!(!ran.out.contains('\u{1b}'), "{ran:?}");
     server.command(&[b"XADD".as_slice(), DEAD.as_bytes(), b"4-0", b"raw", b"\xff\x00"]);
     let document = run(&server, "dead show orders billing 4-0 --json").ended(0).json();
     let expected = serde_json::json!([{ "name": "raw", "value_hex": "ff00" }]);
@@ -109,9 +111,9 @@ fn nothing_is_changed_without_yes() {
         ("purge", "1-0 2-0 2-0", "2 dead letters"),
     ] {
         let line = format!("dead {action} orders billing {choice}");
-        let said = run(&server, &line).ended(3);
+        let ran = run(&server, &line).ended(3);
         let would = format!("would {action} {chosen} of group billing on stream orders\n");
-        assert!(said.out.starts_with(&would) && said.out.contains("--yes"), "{said:?}");
+        assert!(ran.out.starts_with(&would) && ran.out.contains("--yes"), "{ran:?}");
         let document = run(&server, &format!("{line} --json")).ended(3).json();
         assert_eq!((&document["dry_run"], &document["done"]), (&true.into(), &0.into()));
         assert_eq!((server.length(DEAD), server.length(LANE)), (3, 0));
@@ -119,15 +121,15 @@ fn nothing_is_changed_without_yes() {
 }
 
 #[test]
-fn letters_are_redriven_and_what_cannot_be_is_told() {
+fn letters_are_redriven_and_those_that_cannot_be_are_reported() {
     let server = server();
-    let said = run(&server, "dead redrive orders billing 1-0 --yes").ended(0);
-    assert_eq!(said.out, "redriven 1 of 1 dead letter of group billing on stream orders\n");
+    let ran = run(&server, "dead redrive orders billing 1-0 --yes").ended(0);
+    assert_eq!(ran.out, "redriven 1 of 1 dead letter of group billing on stream orders\n");
     assert_eq!((server.length(DEAD), server.length(LANE)), (2, 1));
     assert_eq!(server.entries(LANE)[0].text("sj-id").as_deref(), Some("1-0"));
     let document = run(&server, "dead redrive orders billing --all --yes --json").ended(3).json();
-    assert_eq!((&document["chosen"], &document["done"]), (&2.into(), &1.into()));
-    assert_eq!(document["left"][0]["id"], "3-0");
+    assert_eq!((&document["selected"], &document["done"]), (&2.into(), &1.into()));
+    assert_eq!(document["skipped"][0]["id"], "3-0");
     assert_eq!((server.length(DEAD), server.length(LANE)), (1, 2));
     let again = run(&server, "dead redrive orders billing 1-0 --yes").ended(3);
     assert!(again.err.contains("has no dead letter 1-0"), "{again:?}");
@@ -137,10 +139,10 @@ fn letters_are_redriven_and_what_cannot_be_is_told() {
 #[test]
 fn letters_are_purged_by_id_and_by_reason() {
     let server = server();
-    let said = run(&server, "dead purge orders billing --reason trimmed --yes").ended(0);
-    assert_eq!(said.out, "purged 1 of 1 dead letter of group billing on stream orders\n");
+    let ran = run(&server, "dead purge orders billing --reason trimmed --yes").ended(0);
+    assert_eq!(ran.out, "purged 1 of 1 dead letter of group billing on stream orders\n");
     let document = run(&server, "dead purge orders billing 1-0 77-0 --yes --json").ended(3).json();
-    assert_eq!((&document["chosen"], &document["done"]), (&2.into(), &1.into()));
+    assert_eq!((&document["selected"], &document["done"]), (&2.into(), &1.into()));
     let left = server.entries(DEAD).into_iter().map(|row| row.id).collect::<Vec<_>>();
     assert_eq!(left, ["2-0"]);
     assert_eq!(server.length(LANE), 0);

@@ -1,3 +1,5 @@
+//! `streamjobs doctor`: findings, exit codes and permissions.
+
 use streamjobs_tests::server::RedisServer;
 
 use crate::program::{run, run_at};
@@ -5,9 +7,9 @@ use crate::program::{run, run_at};
 #[test]
 fn a_server_that_loses_jobs_is_reported_and_ends_with_three() {
     let server = RedisServer::start().unwrap();
-    let said = run(&server, "doctor").ended(3);
-    assert!(said.out.contains("critical persistence: nothing is written to disk"), "{said:?}");
-    assert!(said.out.contains("  -> set appendonly to yes"), "{said:?}");
+    let ran = run(&server, "doctor").ended(3);
+    assert!(ran.out.contains("critical persistence: nothing is written to disk"), "{ran:?}");
+    assert!(ran.out.contains("  -> set appendonly to yes"), "{ran:?}");
     let document = run(&server, "doctor --json").ended(3).json();
     assert_eq!(document["worst"], "critical");
     assert_eq!(document["findings"][0]["check"], "persistence");
@@ -19,7 +21,7 @@ fn notes_alone_end_with_zero() {
     let server = RedisServer::builder().append_only(true).start().unwrap();
     let document = run(&server, "doctor --json --stream orders --group billing").json();
     let findings = document["findings"].as_array().unwrap();
-    // What is wrong with the release itself depends on the machine.
+    // Findings about the server's release depend on the machine.
     let of_the_release = ["known_fault", "security"];
     let worse = findings.iter().any(|found| {
         found["severity"] != "info" && !of_the_release.contains(&found["check"].as_str().unwrap())
@@ -31,13 +33,13 @@ fn notes_alone_end_with_zero() {
 }
 
 #[test]
-fn missing_rights_are_tried_on_the_keys_that_are_named() {
+fn missing_permissions_are_found_on_the_given_keys() {
     let server = RedisServer::builder().append_only(true).start().unwrap();
     let words = ["ACL", "SETUSER", "bob", "on", ">canary", "~orders", "~{orders}:*", "+@all"];
     server.command(&[&words[..], &["-xclaim"]].concat());
     let url = format!("redis://bob:canary@127.0.0.1:{}", server.port());
-    let said = run_at(&url, "doctor --stream orders --group billing --group mail").ended(3);
-    assert!(said.out.contains("user bob may not run XCLAIM on orders"), "{said:?}");
-    assert!(said.out.contains("may not run XCLAIM on {orders}:lane:mail"), "{said:?}");
-    assert!(!said.out.contains("canary") && !said.err.contains("canary"), "{said:?}");
+    let ran = run_at(&url, "doctor --stream orders --group billing --group mail").ended(3);
+    assert!(ran.out.contains("user bob may not run XCLAIM on orders"), "{ran:?}");
+    assert!(ran.out.contains("may not run XCLAIM on {orders}:lane:mail"), "{ran:?}");
+    assert!(!ran.out.contains("canary") && !ran.err.contains("canary"), "{ran:?}");
 }

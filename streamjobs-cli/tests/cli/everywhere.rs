@@ -1,3 +1,5 @@
+//! What holds for every command: help, exit codes, unreachable servers.
+
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -5,7 +7,7 @@ use streamjobs_tests::server::RedisServer;
 
 use crate::program::{program, run, run_at};
 
-/// One line for each command, with everything that it needs.
+/// One line for each command, with all its required arguments.
 const COMMANDS: [&str; 25] = [
     "doctor",
     "info orders",
@@ -34,10 +36,10 @@ const COMMANDS: [&str; 25] = [
     "dead purge orders billing --all --yes",
 ];
 
-/// The commands that the program names in its help, with what it says of them.
+/// The commands in the program's help, with their descriptions.
 fn commands(above: &str) -> Vec<(String, String)> {
-    let said = run_at("redis://127.0.0.1:1", &format!("{above} --help")).ended(0);
-    let lines = said.out.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let ran = run_at("redis://127.0.0.1:1", &format!("{above} --help")).ended(0);
+    let lines = ran.out.lines().skip_while(|line| *line != "Commands:").skip(1);
     let lines = lines.take_while(|line| !line.is_empty()).map(str::trim);
     let mut found = Vec::new();
     for (name, about) in lines.map(|line| line.split_once("  ").unwrap()) {
@@ -57,28 +59,28 @@ fn name(command: &str) -> String {
 }
 
 #[test]
-fn every_command_of_the_program_is_tried() {
+fn every_command_of_the_program_is_tested() {
     let named = commands("").into_iter().map(|(name, _)| name).collect::<Vec<_>>();
     assert_eq!(named, COMMANDS.map(name));
 }
 
 #[test]
-fn the_page_of_all_commands_is_what_the_program_says() {
+fn the_page_of_all_commands_matches_the_help() {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/cli.md");
     let page = std::fs::read_to_string(page).unwrap();
     let rows = page.lines().filter(|line| line.starts_with("| `streamjobs "));
-    let told = commands("").into_iter().zip(COMMANDS).map(|((name, about), command)| {
+    let rows_of_help = commands("").into_iter().zip(COMMANDS).map(|((name, about), command)| {
         let words = run_at("redis://127.0.0.1:1", &format!("{name} --help"));
         assert!(command.starts_with(&name), "{command}");
         let usage = words.out.lines().find_map(|line| line.strip_prefix("Usage: ")).unwrap();
         let usage = usage.replace(" [OPTIONS]", "").replace('|', "\\|");
         format!("| `{usage}` | {about} |")
     });
-    assert_eq!(rows.collect::<Vec<_>>().join("\n"), told.collect::<Vec<_>>().join("\n"));
+    assert_eq!(rows.collect::<Vec<_>>().join("\n"), rows_of_help.collect::<Vec<_>>().join("\n"));
 }
 
 #[test]
-fn a_server_that_cannot_be_reached_ends_with_one_and_prints_no_answer() {
+fn an_unreachable_server_ends_with_one_and_prints_no_output() {
     let server = RedisServer::builder().password("canary").start().unwrap();
     let lines =
         COMMANDS.iter().flat_map(|command| [(*command).to_owned(), format!("{command} --json")]);
@@ -86,19 +88,19 @@ fn a_server_that_cannot_be_reached_ends_with_one_and_prints_no_answer() {
     for stop in [RedisServer::freeze, RedisServer::kill] {
         stop(&server);
         let begin = Instant::now();
-        let said = std::thread::scope(|threads| {
+        let ran = std::thread::scope(|threads| {
             let server = &server;
             let started = lines.iter().map(|line| threads.spawn(move || run(server, line)));
             let started = started.collect::<Vec<_>>();
             started.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
         });
         assert!(begin.elapsed() < Duration::from_secs(12), "{:?}", begin.elapsed());
-        for said in said {
-            let said = said.ended(1);
-            assert_eq!(said.out, "", "no answer, and no zeros");
+        for ran in ran {
+            let ran = ran.ended(1);
+            assert_eq!(ran.out, "", "no output, and no zeros");
             let server = format!("streamjobs: cannot connect to 127.0.0.1:{}", server.port());
-            assert!(said.err.starts_with(&server), "{said:?}");
-            assert!(!said.err.contains("canary"), "{said:?}");
+            assert!(ran.err.starts_with(&server), "{ran:?}");
+            assert!(!ran.err.contains("canary"), "{ran:?}");
         }
     }
 }
@@ -117,42 +119,42 @@ fn wrong_arguments_end_with_two_and_are_named() {
         ("dead purge orders billing", "<IDS|--all|--reason <REASON>>"),
         ("dead purge orders billing 1-0 --all", "--all"),
         ("pending orders billing --idle-min 30", "such as 30s, 10m"),
-        ("retries orders billing --after 1-0", "a job that is set aside is known by"),
-        ("replay orders --from yesterday", "how long ago, such as 10m"),
-        ("trim orders --yes", "<--length <COUNT>|--age <DURATION>|--before <PLACE>>"),
+        ("retries orders billing --after 1-0", "not a retry id"),
+        ("replay orders --from yesterday", "an age such as 10m"),
+        ("trim orders --yes", "<--length <COUNT>|--age <DURATION>|--before <POSITION>>"),
         ("trim orders --length 1 --age 1h", "--age"),
         ("claim orders billing web-1", "<IDS>"),
         ("group", "Usage: streamjobs group"),
-        ("group move orders billing", "<PLACE>"),
+        ("group move orders billing", "<POSITION>"),
         ("group create orders billing --start end", "0 for the beginning"),
         ("doctor --stream orders", "--group"),
         ("doctor --group billing", "--stream"),
         ("--url http://canary@host doctor", "it does not begin with redis://"),
     ] {
-        let said = run_at("redis://127.0.0.1:1", line).ended(2);
-        assert!(said.err.contains(named) && said.out.is_empty(), "{line}: {said:?}");
-        assert!(!said.err.contains("canary"), "{said:?}");
+        let ran = run_at("redis://127.0.0.1:1", line).ended(2);
+        assert!(ran.err.contains(named) && ran.out.is_empty(), "{line}: {ran:?}");
+        assert!(!ran.err.contains("canary"), "{ran:?}");
     }
 }
 
 #[test]
-fn help_tells_everything_and_no_password() {
+fn help_has_examples_and_no_password() {
     for line in ["--help", "dead --help", "group --help", "--version"] {
-        let said = run_at("redis://:canary@127.0.0.1:1", line).ended(0);
-        assert!(!said.out.is_empty() && !said.out.contains("canary"), "{said:?}");
+        let ran = run_at("redis://:canary@127.0.0.1:1", line).ended(0);
+        assert!(!ran.out.is_empty() && !ran.out.contains("canary"), "{ran:?}");
     }
-    let said = run_at("redis://:canary@127.0.0.1:1", "--help");
-    assert!(said.out.contains("Exit codes:") && said.out.contains("STREAMJOBS_URL"), "{said:?}");
+    let ran = run_at("redis://:canary@127.0.0.1:1", "--help");
+    assert!(ran.out.contains("Exit codes:") && ran.out.contains("STREAMJOBS_URL"), "{ran:?}");
     for command in COMMANDS {
         let name = name(command);
-        let said = run_at("redis://:canary@127.0.0.1:1", &format!("{name} --help")).ended(0);
-        assert!(said.out.contains(&format!("Example:\n  streamjobs {name}")), "{said:?}");
-        assert!(!said.out.contains("canary"), "{said:?}");
+        let ran = run_at("redis://:canary@127.0.0.1:1", &format!("{name} --help")).ended(0);
+        assert!(ran.out.contains(&format!("Example:\n  streamjobs {name}")), "{ran:?}");
+        assert!(!ran.out.contains("canary"), "{ran:?}");
     }
 }
 
 #[test]
-fn the_address_of_the_command_line_stands_above_that_of_the_environment() {
+fn the_url_option_overrides_the_environment() {
     let server = RedisServer::start().unwrap();
     let url = server.url();
     let _ = run_at("redis://127.0.0.1:1", &format!("dead list o g --url {url}")).ended(0);
@@ -160,16 +162,16 @@ fn the_address_of_the_command_line_stands_above_that_of_the_environment() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_failure() {
+fn a_closed_output_is_not_a_failure() {
     let server = RedisServer::start().unwrap();
     let mut tool = program(&server.url());
     tool.args(["dead", "list", "orders", "billing"]).stdout(Stdio::piped()).stderr(Stdio::piped());
-    // A frozen server answers when it is thawed: by then the reading end is closed.
+    // A frozen server answers after it is thawed, when the reading end is closed.
     server.freeze();
     let mut child = tool.spawn().unwrap();
     drop(child.stdout.take());
     server.thaw();
     let output = child.wait_with_output().unwrap();
-    let told = String::from_utf8(output.stderr).unwrap();
-    assert_eq!((output.status.code(), told.as_str()), (Some(0), ""));
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), errors.as_str()), (Some(0), ""));
 }

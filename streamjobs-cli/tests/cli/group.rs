@@ -1,47 +1,49 @@
+//! `streamjobs group`: creating, moving and destroying groups.
+
 use serde_json::json;
 use streamjobs_tests::server::RedisServer;
 
 use crate::orders::{heartbeat, read, server};
 use crate::program::run;
 
-/// The id after which the group goes on.
+/// The id after which the group continues.
 fn cursor(server: &RedisServer) -> String {
     let document = run(server, "groups orders --json").ended(0).json();
     document["groups"][0]["cursor"].as_str().unwrap().to_owned()
 }
 
 #[test]
-fn a_group_is_made_once_where_it_is_told() {
+fn a_group_is_created_once_at_the_given_position() {
     let server = RedisServer::start().unwrap();
     server.command(&["XADD", "orders", "5-0", "f", "v"]);
-    let said = run(&server, "group create orders billing --start $").ended(0);
-    assert_eq!(said.out, "made group billing on stream orders, which begins at the end\n");
+    let ran = run(&server, "group create orders billing --start $").ended(0);
+    assert_eq!(ran.out, "created group billing on stream orders, starting at the end\n");
     assert_eq!(cursor(&server), "5-0");
     let again = run(&server, "group create orders billing").ended(0);
-    assert_eq!(again.out, "group billing on stream orders was there already\n");
+    assert_eq!(again.out, "group billing on stream orders already exists\n");
     let document = run(&server, "group create orders billing --json").ended(0).json();
     assert_eq!((&document["done"], cursor(&server)), (&json!(0), "5-0".to_owned()));
 }
 
 #[test]
-fn a_group_is_moved_only_with_yes_and_skips_only_when_told() {
+fn a_group_is_moved_only_with_yes_and_skips_only_with_lose_unfinished() {
     let server = server();
     let would = run(&server, "group move orders billing $").ended(3);
     assert!(would.out.starts_with("would move group billing on stream orders"), "{would:?}");
     let refused = run(&server, "group move orders billing $ --yes").ended(3);
     assert!(refused.err.contains("undelivered entries") && refused.out.is_empty(), "{refused:?}");
     let document = run(&server, "group move orders billing $ --yes --json").ended(3).json();
-    assert!(document["why"].as_str().unwrap().contains("undelivered"), "{document}");
+    assert!(document["reason"].as_str().unwrap().contains("undelivered"), "{document}");
     assert_eq!(cursor(&server), "3-0");
     let moved = run(&server, "group move orders billing $ --yes --lose-unfinished").ended(0);
-    assert_eq!(moved.out, "moved group billing on stream orders: it goes on at the end\n");
+    assert_eq!(moved.out, "moved group billing on stream orders: it continues at the end\n");
     assert_eq!(cursor(&server), "6-0");
     let document = run(&server, "group move orders billing 0 --yes --json").ended(0).json();
     assert_eq!((&document["done"], cursor(&server)), (&json!(1), "0-0".to_owned()));
 }
 
 #[test]
-fn a_group_moved_to_a_time_goes_on_with_its_first_entry() {
+fn a_group_moved_to_a_time_continues_with_its_first_entry() {
     let server = server();
     let _ = run(&server, "group move orders billing 2 --yes").ended(0);
     read(&server, "web-2", 1);
@@ -50,10 +52,10 @@ fn a_group_moved_to_a_time_goes_on_with_its_first_entry() {
 }
 
 #[test]
-fn a_group_is_destroyed_only_with_yes_and_loses_work_only_when_told() {
+fn a_group_is_destroyed_only_with_yes_and_loses_work_only_with_lose_unfinished() {
     let server = server();
     let would = run(&server, "group destroy orders billing").ended(3);
-    assert!(would.out.contains("which has: backlog 3, pending 3, set aside 0"), "{would:?}");
+    assert!(would.out.contains("with backlog 3, pending 3, retries 0"), "{would:?}");
     let refused = run(&server, "group destroy orders billing --yes").ended(3);
     assert!(refused.err.contains("3 pending entries"), "{refused:?}");
     heartbeat(&server, "web-1");

@@ -1,3 +1,5 @@
+//! `streamjobs replay` and `tail`.
+
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
@@ -6,9 +8,9 @@ use crate::program::{program, run};
 
 /// The ids of the documents, one a line.
 fn replayed(server: &streamjobs_tests::server::RedisServer, options: &str) -> Vec<String> {
-    let said = run(server, &format!("replay orders --json {options}")).ended(0);
+    let ran = run(server, &format!("replay orders --json {options}")).ended(0);
     let id = |line| serde_json::from_str::<serde_json::Value>(line).unwrap()["id"].clone();
-    said.out.lines().map(|line| id(line).as_str().unwrap().to_owned()).collect()
+    ran.out.lines().map(|line| id(line).as_str().unwrap().to_owned()).collect()
 }
 
 #[test]
@@ -16,11 +18,11 @@ fn history_is_replayed_by_ids_times_and_types_with_its_payloads() {
     let server = server();
     server.command(&["XADD", "orders", "*", "type", "order.placed", "note", "a\u{1b}[31m"]);
     let latest = ids(&server).pop().unwrap();
-    let said = run(&server, "replay orders --from 2-0 --to 3").ended(0);
+    let ran = run(&server, "replay orders --from 2-0 --to 3").ended(0);
     let expected = "2-0  1970-01-01 00:00:00Z  order.paid\n  type: order.paid\n  \
                     data: {\"card\":\"472\"}\n3-0  1970-01-01 00:00:00Z  order.placed\n  \
                     type: order.placed\n  data: {\"card\":\"473\"}\n";
-    assert_eq!(said.out, expected);
+    assert_eq!(ran.out, expected);
     assert_eq!(replayed(&server, "--from 10m"), [&*latest]);
     assert_eq!(replayed(&server, "--to 1970-01-01T02:00:00+02:00"), Vec::<String>::new());
     assert_eq!(replayed(&server, "--type order.paid --type none"), ["2-0", "4-0", "6-0"]);
@@ -28,31 +30,31 @@ fn history_is_replayed_by_ids_times_and_types_with_its_payloads() {
     let coloured = run(&server, "replay orders --from 10m").ended(0);
     assert!(coloured.out.contains("note: a\\u{1b}[31m"), "{coloured:?}");
     let cut = run(&server, "replay orders --limit 2").ended(0);
-    assert_eq!(cut.err, "there are more: --from 3-0\n");
-    assert_eq!(server.pending("orders", "billing").len(), 3, "no group was touched");
+    assert_eq!(cut.err, "more results: --from 3-0\n");
+    assert_eq!(server.pending("orders", "billing").len(), 3, "no group was changed");
 }
 
 #[test]
-fn a_tail_prints_what_comes_at_once_and_ends_when_it_has_enough() {
+fn a_tail_prints_each_entry_at_once_and_ends_after_count() {
     let server = server();
-    let said = run(&server, "tail orders --after 4-0 --count 2").ended(0);
-    assert!(said.out.starts_with("5-0  ") && said.out.contains("data: {\"card\":\"476\"}"));
+    let ran = run(&server, "tail orders --after 4-0 --count 2").ended(0);
+    assert!(ran.out.starts_with("5-0  ") && ran.out.contains("data: {\"card\":\"476\"}"));
     let mut tool = program(&server.url());
     tool.args(["tail", "orders", "--count", "2", "--json", "--after", "5-0"])
         .stdout(Stdio::piped());
     let mut child = tool.spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    // The first line is there while the second entry is not.
+    // The first line is printed before the second entry exists.
     assert!(lines.next().unwrap().unwrap().starts_with("{\"fields\":"));
     server.command(&[b"XADD".as_slice(), b"orders", b"7-0", b"raw", b"\xff\x00"]);
     let second = serde_json::from_str::<serde_json::Value>(&lines.next().unwrap().unwrap());
     assert_eq!(second.unwrap()["fields"][0]["value_hex"], "ff00");
     assert_eq!(child.wait().unwrap().code(), Some(0));
-    assert_eq!(server.pending("orders", "billing").len(), 3, "no group was touched");
+    assert_eq!(server.pending("orders", "billing").len(), 3, "no group was changed");
 }
 
 #[test]
-fn a_tail_whose_server_goes_away_ends_with_one() {
+fn a_tail_without_its_server_ends_with_one() {
     let server = server();
     let mut tool = program(&server.url());
     tool.args(["tail", "orders", "--after", "5-0", "--json"]);
@@ -61,7 +63,7 @@ fn a_tail_whose_server_goes_away_ends_with_one() {
     assert!(lines.next().unwrap().unwrap().contains("\"id\":\"6-0\""));
     server.kill();
     let output = child.wait_with_output().unwrap();
-    let told = String::from_utf8(output.stderr).unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
     assert_eq!((output.status.code(), lines.count()), (Some(1), 0));
-    assert!(told.starts_with("streamjobs: cannot follow stream orders: "), "{told}");
+    assert!(errors.starts_with("streamjobs: cannot follow stream orders: "), "{errors}");
 }

@@ -1,4 +1,4 @@
-//! The command line on a private server, as people and as programs use it.
+//! The command line on a private server, with text and with JSON output.
 
 #![allow(
     clippy::unwrap_used,
@@ -6,7 +6,7 @@
     clippy::indexing_slicing,
     missing_docs,
     unreachable_pub,
-    reason = "tests say what is wrong by failing"
+    reason = "tests report problems by failing"
 )]
 
 mod dead;
@@ -15,7 +15,7 @@ mod entries;
 mod everywhere;
 mod group;
 mod history;
-mod look;
+mod inspect;
 mod orders;
 mod program;
 mod retries;

@@ -1,8 +1,8 @@
-//! A stream with a group that others made, as the tests of streams and groups find it.
+//! A stream with entries and a group, written without the framework.
 
 use streamjobs_tests::server::RedisServer;
 
-/// Six entries, of which consumer `web-1` holds the first three.
+/// Six entries, of which the first three are pending for consumer `web-1`.
 pub fn server() -> RedisServer {
     let server = RedisServer::start().unwrap();
     server.command(&["XGROUP", "CREATE", "orders", "billing", "0", "MKSTREAM"]);
@@ -22,13 +22,13 @@ pub fn read(server: &RedisServer, consumer: &str, count: usize) {
     server.command(&words);
 }
 
-/// What a consumer of an older version says about itself, just now.
+/// Writes a heartbeat as an older version does, without counters.
 pub fn heartbeat(server: &RedisServer, consumer: &str) {
-    beat_with(server, consumer, "");
+    heartbeat_with(server, consumer, "");
 }
 
-/// The same with more fields, each after a comma.
-pub fn beat_with(server: &RedisServer, consumer: &str, more: &str) {
+/// Writes a heartbeat with more fields, each after a comma.
+pub fn heartbeat_with(server: &RedisServer, consumer: &str, more: &str) {
     let (seconds, _): (u64, u64) = server.query(&["TIME"]);
     let about = "{\"host\":\"a\\u001b[1m\",\"process\":7,\"version\":\"0.1.0\",\"slots\":16,\
                  \"in_flight\":2,\"started\":1764000000000,\"beat_every\":60000";
@@ -38,13 +38,13 @@ pub fn beat_with(server: &RedisServer, consumer: &str, more: &str) {
     server.command(&["HSET", "{orders}:group:billing", &beat, &now, &about_field, &about]);
 }
 
-/// Whose the pending entries are, in the order of their ids.
+/// The pending entries with their consumers, by id.
 pub fn owners(server: &RedisServer) -> Vec<(String, String)> {
     let pending = server.pending("orders", "billing");
     pending.into_iter().map(|row| (row.id, row.consumer)).collect()
 }
 
-/// The same to write down.
+/// The expected value of [`owners`].
 pub fn owned(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     pairs.iter().map(|(id, owner)| ((*id).to_owned(), (*owner).to_owned())).collect()
 }

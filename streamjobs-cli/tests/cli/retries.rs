@@ -1,10 +1,12 @@
+//! `streamjobs retries`: jobs that wait for a retry.
+
 use serde_json::json;
 use streamjobs_tests::server::RedisServer;
 
 use crate::orders;
 use crate::program::run;
 
-/// The orders, and so many jobs that are set aside, each due an hour after the one before.
+/// A server with orders and jobs that wait for a retry, each due an hour after the one before.
 fn server(jobs: u32) -> RedisServer {
     let server = orders::server();
     let script = "local now = redis.call('TIME')[1] * 1000
@@ -23,48 +25,48 @@ fn server(jobs: u32) -> RedisServer {
 #[test]
 fn jobs_waiting_for_retry_are_shown_with_their_errors_and_without_their_payloads() {
     let server = server(2);
-    let said = run(&server, "retries orders billing").ended(0);
-    let lines = said.out.lines().collect::<Vec<_>>();
-    assert_eq!((lines.len(), &*said.err), (3, ""), "{said:?}");
-    assert!(lines[0].starts_with("ID     DUE IN"), "{said:?}");
-    assert!(lines[1].starts_with("s:1-7  1h "), "{said:?}");
+    let ran = run(&server, "retries orders billing").ended(0);
+    let lines = ran.out.lines().collect::<Vec<_>>();
+    assert_eq!((lines.len(), &*ran.err), (3, ""), "{ran:?}");
+    assert!(lines[0].starts_with("ID     DUE IN"), "{ran:?}");
+    assert!(lines[1].starts_with("s:1-7  1h "), "{ran:?}");
     let end = "  order.placed  event-1  2         red \\u{1b}[31m alert";
-    assert!(lines[1].ends_with(end), "{said:?}");
+    assert!(lines[1].ends_with(end), "{ran:?}");
     let document = run(&server, "retries orders billing --json").ended(0).json();
     let job = &document["jobs"][1];
     assert_eq!((&job["id"], &job["event_id"]), (&json!("s:2-7"), &json!("event-2")));
     assert_eq!((&job["attempts"], &job["origin"]), (&json!(2), &json!("2-0")));
     let due_in = job["due_in_ms"].as_u64().unwrap();
     assert!(due_in > 7_200_000 && due_in <= 7_260_000, "{job}");
-    assert!(!format!("{said:?}{document}").contains("4711"), "no payload");
+    assert!(!format!("{ran:?}{document}").contains("4711"), "no payload");
     let left = server.query::<Vec<String>>(&["ZRANGE", "{orders}:retry:billing", "0", "-1"]);
-    assert_eq!(left, ["s:1-7", "s:2-7"], "looking moves nothing");
+    assert_eq!(left, ["s:1-7", "s:2-7"], "listing moves nothing");
 }
 
 #[test]
-fn jobs_whose_record_is_gone_are_shown_with_what_is_left() {
+fn jobs_without_their_record_are_shown_with_unknown_fields() {
     let server = server(1);
     server.command(&["DEL", "{orders}:retry-records:billing"]);
     server.command(&["ZADD", "{orders}:retry:billing", "0", "s:1-7"]);
-    let said = run(&server, "retries orders billing").ended(0);
-    assert_eq!(said.out.lines().nth(1), Some("s:1-7  0s      -     -      0         -"));
+    let ran = run(&server, "retries orders billing").ended(0);
+    assert_eq!(ran.out.lines().nth(1), Some("s:1-7  0s      -     -      0         -"));
     let document = run(&server, "retries orders billing --json").ended(0).json();
     let job = &document["jobs"][0];
     assert_eq!((&job["type"], &job["due_in_ms"]), (&json!(null), &json!(0)));
 }
 
 #[test]
-fn a_list_of_jobs_waiting_for_retry_goes_on_where_it_was_cut() {
+fn a_list_of_jobs_waiting_for_retry_continues_after_the_last_one_shown() {
     let server = server(3);
     let cut = run(&server, "retries orders billing --limit 2").ended(0);
-    assert_eq!((cut.out.lines().count(), &*cut.err), (3, "there are more: --after s:2-7\n"));
+    assert_eq!((cut.out.lines().count(), &*cut.err), (3, "more results: --after s:2-7\n"));
     let rest = run(&server, "retries orders billing --after s:2-7 --json").ended(0).json();
     let (jobs, more) = (rest["jobs"].as_array().unwrap(), &rest["more_after"]);
     assert_eq!((jobs.len(), &jobs[0]["id"], more), (1, &json!("s:3-7"), &json!(null)));
     let exact = run(&server, "retries orders billing --limit 3").ended(0);
     assert_eq!(exact.err, "");
     let gone = run(&server, "retries orders billing --after s:9-9 --json").ended(0).json();
-    assert_eq!(gone["jobs"].as_array().unwrap().len(), 3, "nothing is passed over");
+    assert_eq!(gone["jobs"].as_array().unwrap().len(), 3, "nothing is skipped");
 }
 
 #[test]
@@ -79,11 +81,11 @@ fn many_jobs_waiting_for_retry_are_listed_over_several_pages() {
 }
 
 #[test]
-fn no_jobs_waiting_for_retry_are_a_head_alone_and_a_missing_group_is_an_error() {
+fn an_empty_list_of_retries_is_a_table_head_and_a_missing_group_is_an_error() {
     let server = orders::server();
     let none = run(&server, "retries orders billing").ended(0);
     assert_eq!(none.out.lines().count(), 1, "{none:?}");
-    let missing = run(&server, "retries orders nobody").ended(1);
-    assert_eq!(missing.err, "streamjobs: stream orders has no group nobody\n");
+    let missing = run(&server, "retries orders missing").ended(1);
+    assert_eq!(missing.err, "streamjobs: stream orders has no group missing\n");
     assert_eq!(missing.out, "");
 }

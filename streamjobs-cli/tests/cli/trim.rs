@@ -1,3 +1,5 @@
+//! `streamjobs trim`: dry runs, what stops a trim, long trims.
+
 use serde_json::json;
 use streamjobs_tests::server::RedisServer;
 
@@ -9,12 +11,12 @@ fn nothing_is_trimmed_without_yes() {
     let server = server();
     for (cut, wanted) in [
         ("--length 2 --exact", "to 2"),
-        ("--age 1h", "to those younger than 1h"),
-        ("--before 5-0 --lose-unfinished", "to those from 5-0 on, work that is not done included"),
+        ("--age 1h", "to entries younger than 1h"),
+        ("--before 5-0 --lose-unfinished", "to entries from 5-0 on, including unfinished jobs"),
     ] {
-        let said = run(&server, &format!("trim orders {cut}")).ended(3);
-        let would = format!("would trim stream orders of 6 entries {wanted}\n");
-        assert!(said.out.starts_with(&would) && said.out.contains("--yes"), "{said:?}");
+        let ran = run(&server, &format!("trim orders {cut}")).ended(3);
+        let would = format!("would trim stream orders with 6 entries {wanted}\n");
+        assert!(ran.out.starts_with(&would) && ran.out.contains("--yes"), "{ran:?}");
         let document = run(&server, &format!("trim orders {cut} --json")).ended(3).json();
         assert_eq!((&document["dry_run"], &document["removed"]), (&json!(true), &json!(0)));
     }
@@ -22,22 +24,22 @@ fn nothing_is_trimmed_without_yes() {
 }
 
 #[test]
-fn a_cut_that_a_group_holds_up_is_told_with_its_group_and_entry() {
+fn a_trim_that_a_group_stops_reports_the_group_and_the_entry() {
     let server = server();
     server.command(&["XACK", "orders", "billing", "1-0"]);
-    let said = run(&server, "trim orders --length 1 --exact --yes").ended(3);
-    assert_eq!(said.out, "removed 1 entries of stream orders, 5 stay\n");
-    let held = "streamjobs: group billing has not done entry 2-0: it and all after stay\n";
-    assert_eq!(said.err, held);
+    let ran = run(&server, "trim orders --length 1 --exact --yes").ended(3);
+    assert_eq!(ran.out, "removed 1 entries from stream orders, 5 remain\n");
+    let stopped = "streamjobs: stopped at entry 2-0: group billing has not finished it\n";
+    assert_eq!(ran.err, stopped);
     let document = run(&server, "trim orders --before 6-0 --exact --yes --json").ended(3).json();
     assert_eq!(document["blocked_by"], json!({ "group": "billing", "entry": "2-0" }));
     let lost = run(&server, "trim orders --before 6-0 --exact --yes --lose-unfinished").ended(0);
-    assert_eq!(lost.out, "removed 4 entries of stream orders, 1 stay\n");
+    assert_eq!(lost.out, "removed 4 entries from stream orders, 1 remain\n");
     assert_eq!(ids(&server), ["6-0"]);
 }
 
 #[test]
-fn a_long_trim_goes_on_until_nothing_is_left_to_remove() {
+fn a_long_trim_runs_until_nothing_is_left_to_remove() {
     let server = RedisServer::start().unwrap();
     let words = ["EVAL", "for i = 1, 2500 do redis.call('XADD', KEYS[1], '*', 'f', i) end", "1"];
     server.command(&[&words[..], &["orders"]].concat());
@@ -45,5 +47,5 @@ fn a_long_trim_goes_on_until_nothing_is_left_to_remove() {
     assert_eq!((&document["removed"], &document["length"]), (&json!(2_400), &json!(100)));
     assert_eq!(server.length("orders"), 100);
     let aged = run(&server, "trim orders --age 1h --exact --yes").ended(0);
-    assert_eq!(aged.out, "removed 0 entries of stream orders, 100 stay\n");
+    assert_eq!(aged.out, "removed 0 entries from stream orders, 100 remain\n");
 }

@@ -1,4 +1,4 @@
-//! What is done to dead letters in the archive.
+//! Actions on dead letters in the archive.
 
 use axum::extract::State;
 use axum::response::Response;
@@ -8,97 +8,109 @@ use streamjobs_postgres::letters::{
     LetterId, Redrive, RedriveError, RedriveId, RedrivePlan, Request, Selection,
 };
 
-use super::{Deed, act};
+use super::{ActionRequest, act};
 use crate::access::Action;
 use crate::fault::Fault;
-use crate::form::{Fields, Posted};
-use crate::format::{self, Foreign};
+use crate::form::{Fields, PostedForm};
+use crate::format::{self, Untrusted};
 use crate::layout::{self, View, token};
 use crate::pages::archive::{self, in_time};
+use crate::request::RequestContext;
 use crate::state::Shared;
-use crate::visit::Visit;
 
 impl From<RedriveError> for Fault {
     fn from(error: RedriveError) -> Self {
         match error {
             RedriveError::Query(query) => query.into(),
             RedriveError::Request { .. } => {
-                Self::bad_request("A redrive says why, in at most 1,000 bytes.")
+                Self::bad_request("A redrive needs a reason of at most 1,000 bytes.")
             }
             RedriveError::NotOpen => Self::conflict(error.to_string()),
             RedriveError::Unknown { .. } => Self::not_found(error.to_string()),
-            error => Self::unavailable(Self::in_words(&error)),
+            error => Self::incomplete(Self::error_chain(&error)),
         }
     }
 }
 
-fn deed(visit: &Visit, action: Action, target: String) -> Deed {
-    Deed { action, place: None, target, back: visit.base.to(&["archive"]) }
+fn action_request(ctx: &RequestContext, action: Action, target: String) -> ActionRequest {
+    ActionRequest { action, queue: None, target, back: ctx.base.to(&["archive"]) }
 }
 
-/// The letters that a form names one by one.
+/// The letters that are selected in a form.
 fn ids(form: &Fields) -> Result<Vec<LetterId>, Fault> {
-    form.chosen("That is no number of a letter.")
+    form.selected("Invalid letter id.")
 }
 
-/// Puts jobs back: those that are named, or all that are like what is asked for, after a look at
-/// what that would be.
-pub(crate) async fn redrive(State(state): State<Shared>, visit: Visit, form: Posted) -> Response {
-    if form.get("dry_run").is_some() && visit.access.may(Action::Redrive) {
-        return match plan(&state, &visit, &form).await {
-            Ok(view) => layout::page(&visit, &state, &view),
-            Err(fault) => layout::failed(&visit, &state, &fault),
+/// Redrives the selected letters, or all that match the filter. With `dry_run`, shows what would be
+/// redriven.
+pub(crate) async fn redrive(
+    State(state): State<Shared>,
+    ctx: RequestContext,
+    form: PostedForm,
+) -> Response {
+    if form.get("dry_run").is_some() && ctx.access.may(Action::Redrive) {
+        return match plan(&state, &ctx, &form).await {
+            Ok(view) => layout::page(&ctx, &state, &view),
+            Err(fault) => layout::error_page(&ctx, &state, &fault),
         };
     }
     let why = form.get("why").unwrap_or("through the dashboard").to_owned();
-    let target = format!("archived letters, because: {why}");
-    act(&visit, &state, deed(&visit, Action::Redrive, target), async {
+    let target = format!("archived letters, reason: {why}");
+    act(&ctx, &state, action_request(&ctx, Action::Redrive, target), async {
         let ids = ids(&form)?;
         let selection = match ids.is_empty() {
             false => Selection::new().ids(ids),
             true if form.get("all") == Some("1") => archive::selection(&form),
-            true => return Err(Fault::bad_request("No letter is chosen.")),
+            true => return Err(Fault::bad_request("No letter is selected.")),
         };
-        let request = Request::new(visit.access.who(), why);
+        let request = Request::new(ctx.access.who(), why);
         let redriving = archive::letters(&state)?.redrive(selection, request);
-        // From here on it is on record and can be gone on with, whatever becomes of this request.
-        Ok(told(&redriving.start(&state.client).await?))
+        // The redrive is stored from here on, and can be resumed if this request is cancelled.
+        Ok(summary(&redriving.start(&state.client).await?))
     })
     .await
 }
 
-/// Goes on with a request that was interrupted.
-pub(crate) async fn resume(State(state): State<Shared>, visit: Visit, form: Posted) -> Response {
+/// Resumes an interrupted redrive.
+pub(crate) async fn resume(
+    State(state): State<Shared>,
+    ctx: RequestContext,
+    form: PostedForm,
+) -> Response {
     let id = form.get("redrive").unwrap_or_default().to_owned();
-    act(&visit, &state, deed(&visit, Action::Redrive, format!("redrive {id}")), async {
+    act(&ctx, &state, action_request(&ctx, Action::Redrive, format!("redrive {id}")), async {
         let id = id.parse::<RedriveId>();
-        let id = id.map_err(|_| Fault::bad_request("That is no number of a redrive."))?;
-        Ok(told(&archive::letters(&state)?.resume(id, &state.client).await?))
+        let id = id.map_err(|_| Fault::bad_request("Invalid redrive id."))?;
+        Ok(summary(&archive::letters(&state)?.resume(id, &state.client).await?))
     })
     .await
 }
 
-/// Deletes everything that the archive knows of the event of a letter.
-pub(crate) async fn forget(State(state): State<Shared>, visit: Visit, form: Posted) -> Response {
+/// Deletes all letters of a letter's event.
+pub(crate) async fn forget(
+    State(state): State<Shared>,
+    ctx: RequestContext,
+    form: PostedForm,
+) -> Response {
     let target = format!("the event of letter {}", form.get("id").unwrap_or_default());
-    act(&visit, &state, deed(&visit, Action::Purge, target), async {
+    act(&ctx, &state, action_request(&ctx, Action::Purge, target), async {
         let [id] = ids(&form)?[..] else {
-            return Err(Fault::bad_request("One letter is to be named."));
+            return Err(Fault::bad_request("Select one letter."));
         };
         let letters = archive::letters(&state)?;
         let letter = in_time(letters.get(id)).await?;
         let event_id = letter.and_then(|letter| EventId::new(letter.event_id?).ok());
         let event_id =
-            event_id.ok_or_else(|| Fault::not_found("The archive has no such letter."))?;
+            event_id.ok_or_else(|| Fault::not_found("The archive does not have this letter."))?;
         let forgotten = in_time(letters.forget(&event_id)).await?;
-        Ok(format!("{forgotten} letters of the event are gone for good."))
+        Ok(format!("Deleted {forgotten} letters of the event."))
     })
     .await
 }
 
-fn told(redrive: &Redrive) -> String {
-    let mut text = format!("{} jobs were put back for their groups.", redrive.done);
-    for (count, what) in [(redrive.failed, "failed"), (redrive.skipped, "were skipped")] {
+fn summary(redrive: &Redrive) -> String {
+    let mut text = format!("Redrove {} jobs.", redrive.done);
+    for (count, what) in [(redrive.failed, "failed"), (redrive.skipped, "skipped")] {
         if count > 0 {
             text.push_str(&format!(" {count} {what}."));
         }
@@ -106,39 +118,39 @@ fn told(redrive: &Redrive) -> String {
     text
 }
 
-async fn plan(state: &Shared, visit: &Visit, form: &Fields) -> Result<View, Fault> {
-    let request = Request::new(visit.access.who(), "dry run");
+async fn plan(state: &Shared, ctx: &RequestContext, form: &Fields) -> Result<View, Fault> {
+    let request = Request::new(ctx.access.who(), "dry run");
     let redriving = archive::letters(state)?.redrive(archive::selection(form), request);
     let plan = in_time(redriving.dry_run()).await?;
-    let archive = ("Archive".to_owned(), visit.base.to(&["archive"]));
-    let trail = vec![("Overview".to_owned(), visit.base.root()), archive];
-    Ok(View { title: "Dry run".to_owned(), trail, body: plan_body(visit, form, &plan) })
+    let archive = ("Archive".to_owned(), ctx.base.to(&["archive"]));
+    let trail = vec![("Overview".to_owned(), ctx.base.root()), archive];
+    Ok(View { title: "Dry run".to_owned(), trail, body: plan_body(ctx, form, &plan) })
 }
 
-fn plan_body(visit: &Visit, form: &Fields, plan: &RedrivePlan) -> maud::Markup {
+fn plan_body(ctx: &RequestContext, form: &Fields, plan: &RedrivePlan) -> maud::Markup {
     html! {
         div data-still {}
-        h1 { "What would be done" }
+        h1 { "Dry run: redrive" }
         p #plan {
-            "The jobs of " (format::count(plan.letters)) " letters would be put back, each for its group alone, \
-             under their event ids and with no failures counted."
+            "This redrives " (format::count(plan.letters)) " letters, each to its own group. Jobs keep their \
+             event ids; their failure counts start at zero."
             @if plan.not_runnable > 0 {
-                " " (format::count(plan.not_runnable)) " of them hold nothing that can be run, and would fail."
+                " " (format::count(plan.not_runnable)) " of them have no payload left and will fail."
             }
         }
         ul { @for group in &plan.by_group {
-            li { (Foreign(&group.group)) " on " (Foreign(&group.stream)) ": " (format::count(group.letters)) }
+            li { (Untrusted(&group.group)) " on " (Untrusted(&group.stream)) ": " (format::count(group.letters)) }
         } }
-        p.soft { "Nothing has been done yet. Letters like these that are archived until the button is pressed are put back with them." }
+        p.soft { "Nothing has been changed yet. Matching letters that are archived before you press the button are included." }
         @if plan.letters > 0 {
-            form.filter method="post" action=(visit.base.to(&["archive", "redrive"])) {
-                (token(visit))
+            form.filter method="post" action=(ctx.base.to(&["archive", "redrive"])) {
+                (token(ctx))
                 @for (name, value) in archive::pairs(form, &[]) { input type="hidden" name=(name) value=(value); }
                 input type="hidden" name="all" value="1";
-                label { "Why" input name="why" required maxlength="200" placeholder="the bank is back, ticket 4711"; }
-                button type="submit" { "Put them back" }
+                label { "Reason" input name="why" required maxlength="200" placeholder="bank API is back, ticket 4711"; }
+                button type="submit" { "Redrive" }
             }
         }
-        p { a href=(visit.base.to(&["archive"])) { "Back" } }
+        p { a href=(ctx.base.to(&["archive"])) { "Back" } }
     }
 }

@@ -1,82 +1,91 @@
-//! What is done to pending entries and to jobs that are set aside.
+//! Actions on pending entries and on jobs that wait for a retry.
 
 use axum::extract::{Path, State};
 use axum::response::Response;
 use streamjobs::stream::{Group, HandedOver, RetryId};
 use streamjobs::{ConsumerName, EntryId};
 
-use super::{Deed, act};
+use super::{ActionRequest, act};
 use crate::access::Action;
 use crate::fault::Fault;
-use crate::form::{Fields, Posted};
+use crate::form::{Fields, PostedForm};
+use crate::request::RequestContext;
 use crate::state::Shared;
-use crate::visit::Visit;
 
-type Place = Path<(String, String)>;
+type QueuePath = Path<(String, String)>;
 
 pub(crate) async fn claim(
     State(state): State<Shared>,
-    visit: Visit,
-    Path(place): Place,
-    form: Posted,
+    ctx: RequestContext,
+    Path(queue): QueuePath,
+    form: PostedForm,
 ) -> Response {
     let consumer = form.get("consumer").unwrap_or_default().to_owned();
     let target = format!("{} for {consumer}", named(&form));
-    act(&visit, &state, deed(&visit, &place, Action::Claim, target), async {
-        let (group, ids) = selected(&state, &place, &form)?;
+    act(&ctx, &state, action_request(&ctx, &queue, Action::Claim, target), async {
+        let (group, ids) = selected(&state, &queue, &form)?;
         let consumer = ConsumerName::new(&consumer)?;
-        // An unknown name would make a consumer that nobody is.
+        // Claiming for an unknown name would create a consumer without a process.
         let consumers = group.consumers().await?;
         if !consumers.iter().any(|known| known.name == consumer.as_str()) {
-            return Err(Fault::not_found("The group has no such consumer."));
+            return Err(Fault::not_found("The group does not have this consumer."));
         }
-        Ok(told(&group.claim(&ids, &consumer).await?, "given to the consumer"))
+        Ok(summary(&group.claim(&ids, &consumer).await?, &format!("moved to {consumer}")))
     })
     .await
 }
 
 pub(crate) async fn release(
     State(state): State<Shared>,
-    visit: Visit,
-    Path(place): Place,
-    form: Posted,
+    ctx: RequestContext,
+    Path(queue): QueuePath,
+    form: PostedForm,
 ) -> Response {
-    act(&visit, &state, deed(&visit, &place, Action::Release, named(&form)), async {
-        let (group, ids) = selected(&state, &place, &form)?;
-        Ok(told(&group.release(&ids).await?, "for any process to take up"))
+    act(&ctx, &state, action_request(&ctx, &queue, Action::Release, named(&form)), async {
+        let (group, ids) = selected(&state, &queue, &form)?;
+        Ok(summary(&group.release(&ids).await?, "released: any consumer can claim them now"))
     })
     .await
 }
 
 pub(crate) async fn run_now(
     State(state): State<Shared>,
-    visit: Visit,
-    Path(place): Place,
-    form: Posted,
+    ctx: RequestContext,
+    Path(queue): QueuePath,
+    form: PostedForm,
 ) -> Response {
-    let ids = form.chosen::<RetryId>("That is no job that is set aside.");
+    let ids = form.selected::<RetryId>("Invalid retry id.");
     let count = ids.as_ref().map_or(0, Vec::len);
-    let mut deed = deed(&visit, &place, Action::RunNow, format!("{count} jobs set aside"));
-    deed.back = visit.base.to(&["streams", &place.0, "groups", &place.1, "retries"]);
-    act(&visit, &state, deed, async {
+    let mut request =
+        action_request(&ctx, &queue, Action::RunNow, format!("{count} jobs that wait for a retry"));
+    request.back = ctx.base.to(&["streams", &queue.0, "groups", &queue.1, "retries"]);
+    act(&ctx, &state, request, async {
         let ids = ids?;
         if ids.is_empty() {
-            return Err(Fault::bad_request("No job is chosen."));
+            return Err(Fault::bad_request("No job is selected."));
         }
-        let due = state.group(&place.0, &place.1)?.run_now(&ids).await?;
-        Ok(format!("{due} of {count} jobs are due now; the others had left already."))
+        let due = state.group(&queue.0, &queue.1)?.run_now(&ids).await?;
+        Ok(match count - due {
+            0 => format!("Scheduled {due} jobs to run now."),
+            gone => format!("Scheduled {due} jobs to run now. {gone} were no longer waiting."),
+        })
     })
     .await
 }
 
-fn deed(visit: &Visit, (stream, group): &(String, String), action: Action, target: String) -> Deed {
-    let back = visit.base.to(&["streams", stream, "groups", group, "pending"]);
-    Deed { action, place: Some((stream.clone(), group.clone())), target, back }
+fn action_request(
+    ctx: &RequestContext,
+    (stream, group): &(String, String),
+    action: Action,
+    target: String,
+) -> ActionRequest {
+    let back = ctx.base.to(&["streams", stream, "groups", group, "pending"]);
+    ActionRequest { action, queue: Some((stream.clone(), group.clone())), target, back }
 }
 
-/// The entries that the form names, for the audit.
+/// The selected entries, as text for the audit.
 fn named(form: &Fields) -> String {
-    let Ok(ids) = form.ids() else { return "entries that were refused".to_owned() };
+    let Ok(ids) = form.ids() else { return "invalid entry ids".to_owned() };
     let some = ids.iter().take(NAMED_MAX).map(ToString::to_string).collect::<Vec<_>>().join(" ");
     match ids.len() {
         0..=NAMED_MAX => format!("entries {some}"),
@@ -91,20 +100,20 @@ fn selected(
 ) -> Result<(Group, Vec<EntryId>), Fault> {
     let ids = form.ids()?;
     if ids.is_empty() {
-        return Err(Fault::bad_request("No entry is chosen."));
+        return Err(Fault::bad_request("No entry is selected."));
     }
     let group = state.group(stream, group)?;
     Ok((if form.get("lane").is_some() { group.lane() } else { group }, ids))
 }
 
-fn told(handed: &HandedOver, what: &str) -> String {
-    let mut text = format!("{} entries are {what}.", handed.moved.len());
+fn summary(result: &HandedOver, what: &str) -> String {
+    let mut text = format!("{} entries {what}.", result.moved.len());
     let rest = [
-        (handed.trimmed.len(), "had lost their payload and are dead letters now"),
-        (handed.missing.len(), "were not pending any more"),
+        (result.trimmed.len(), "had been trimmed and are dead letters now"),
+        (result.missing.len(), "were not pending"),
         (
-            handed.left.len(),
-            "had lost their payload and stay, because the key of the dead letters holds something else",
+            result.unstored.len(),
+            "had been trimmed and stay pending, because the key for dead letters has another type",
         ),
     ];
     for (count, what) in rest.into_iter().filter(|(count, _)| *count > 0) {

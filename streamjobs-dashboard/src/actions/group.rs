@@ -1,90 +1,95 @@
-//! What is done to a group and to its consumers.
+//! Actions on a group and on its consumers.
 
 use axum::extract::{Path, State};
 use axum::response::Response;
 use streamjobs::ConsumerName;
 use streamjobs::stream::Liveness;
 
-use super::{Deed, act};
+use super::{ActionRequest, act};
 use crate::access::Action;
 use crate::fault::Fault;
-use crate::form::Posted;
+use crate::form::PostedForm;
+use crate::request::RequestContext;
 use crate::state::Shared;
-use crate::visit::Visit;
 
-type Place = Path<(String, String)>;
+type QueuePath = Path<(String, String)>;
 
-fn deed(visit: &Visit, (stream, group): &(String, String), action: Action, target: &str) -> Deed {
-    let back = visit.base.to(&["streams", stream, "groups", group]);
-    let place = Some((stream.clone(), group.clone()));
-    Deed { action, place, target: target.to_owned(), back }
+fn action_request(
+    ctx: &RequestContext,
+    (stream, group): &(String, String),
+    action: Action,
+    target: &str,
+) -> ActionRequest {
+    let back = ctx.base.to(&["streams", stream, "groups", group]);
+    let queue = Some((stream.clone(), group.clone()));
+    ActionRequest { action, queue, target: target.to_owned(), back }
 }
 
 pub(crate) async fn pause(
     State(state): State<Shared>,
-    visit: Visit,
-    Path(place): Place,
-    _form: Posted,
+    ctx: RequestContext,
+    Path(queue): QueuePath,
+    _form: PostedForm,
 ) -> Response {
-    act(&visit, &state, deed(&visit, &place, Action::Pause, "pause"), async {
-        let paused = state.group(&place.0, &place.1)?.pause().await?;
-        Ok(if paused { "Paused in every process." } else { "It was paused already." }.to_owned())
+    act(&ctx, &state, action_request(&ctx, &queue, Action::Pause, "pause"), async {
+        let paused = state.group(&queue.0, &queue.1)?.pause().await?;
+        Ok(if paused { "Paused in all processes." } else { "The group was already paused." }
+            .to_owned())
     })
     .await
 }
 
 pub(crate) async fn resume(
     State(state): State<Shared>,
-    visit: Visit,
-    Path(place): Place,
-    _form: Posted,
+    ctx: RequestContext,
+    Path(queue): QueuePath,
+    _form: PostedForm,
 ) -> Response {
-    act(&visit, &state, deed(&visit, &place, Action::Pause, "resume"), async {
-        let resumed = state.group(&place.0, &place.1)?.resume().await?;
-        Ok(if resumed { "Its jobs run again." } else { "It was not paused." }.to_owned())
+    act(&ctx, &state, action_request(&ctx, &queue, Action::Pause, "resume"), async {
+        let resumed = state.group(&queue.0, &queue.1)?.resume().await?;
+        Ok(if resumed { "Resumed." } else { "The group was not paused." }.to_owned())
     })
     .await
 }
 
 pub(crate) async fn reap(
     State(state): State<Shared>,
-    visit: Visit,
-    Path(place): Place,
-    _form: Posted,
+    ctx: RequestContext,
+    Path(queue): QueuePath,
+    _form: PostedForm,
 ) -> Response {
-    act(&visit, &state, deed(&visit, &place, Action::Reap, "claim_idle"), async {
-        state.group(&place.0, &place.1)?.reap_now().await?;
-        Ok("Every process of the group looks for abandoned entries now.".to_owned())
+    act(&ctx, &state, action_request(&ctx, &queue, Action::Reap, "claim_idle"), async {
+        state.group(&queue.0, &queue.1)?.reap_now().await?;
+        Ok("Asked all processes of the group to claim idle entries now.".to_owned())
     })
     .await
 }
 
 pub(crate) async fn remove_consumer(
     State(state): State<Shared>,
-    visit: Visit,
+    ctx: RequestContext,
     Path((stream, group, consumer)): Path<(String, String, String)>,
-    _form: Posted,
+    _form: PostedForm,
 ) -> Response {
-    let place = (stream, group);
-    act(&visit, &state, deed(&visit, &place, Action::RemoveConsumer, &consumer), async {
-        let group = state.group(&place.0, &place.1)?;
+    let queue = (stream, group);
+    act(&ctx, &state, action_request(&ctx, &queue, Action::RemoveConsumer, &consumer), async {
+        let group = state.group(&queue.0, &queue.1)?;
         let name = ConsumerName::new(&consumer)?;
         let consumers = group.consumers().await?;
         let found = consumers.iter().find(|found| found.name == consumer);
         match found.map(|found| found.liveness) {
-            None => return Err(Fault::not_found("The group has no such consumer.")),
+            None => return Err(Fault::not_found("The group does not have this consumer.")),
             Some(Liveness::Alive) => {
-                let text = "It is alive; stop its process, or let that remove it.";
+                let text =
+                    "The consumer is alive. Stop its process instead; it removes its consumer.";
                 return Err(Fault::conflict(text));
             }
-            // What other software reads under a name of its own is for whoever knows it to judge.
+            // A consumer of other software sends no heartbeat; the user decides.
             Some(_) => {}
         }
-        let handed = group.remove_consumer(&name).await?;
-        let (moved, trimmed) = (handed.moved.len(), handed.trimmed.len());
-        Ok(format!(
-            "Removed; {moved} entries are for others to take up, {trimmed} had lost their payload."
-        ))
+        let result = group.remove_consumer(&name).await?;
+        let (moved, trimmed) = (result.moved.len(), result.trimmed.len());
+        Ok(format!("Removed the consumer. Released {moved} entries; {trimmed} had been trimmed."))
     })
     .await
 }

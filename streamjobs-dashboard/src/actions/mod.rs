@@ -1,10 +1,10 @@
-//! What changes something: permission first, then the deed, then the audit, then back to the page.
+//! Actions: check the permission, act, record the audit event, redirect to the page.
 
 #[cfg(feature = "postgres")]
 pub(crate) mod archive;
+pub(crate) mod dead;
 pub(crate) mod entries;
 pub(crate) mod group;
-pub(crate) mod letters;
 
 use std::future::Future;
 use std::time::SystemTime;
@@ -19,79 +19,80 @@ use crate::fault::Fault;
 use crate::guard::set_cookie;
 use crate::layout;
 use crate::notice;
+use crate::request::RequestContext;
 use crate::state::Shared;
-use crate::visit::Visit;
 
-/// Something that somebody wants done.
+/// An action that a user requests.
 #[derive(Debug)]
-pub(crate) struct Deed {
+pub(crate) struct ActionRequest {
     pub(crate) action: Action,
-    /// The stream and the group, if it is about one.
-    pub(crate) place: Option<(String, String)>,
-    /// To what it is done, in words.
+    /// The stream and the group, if the action is on one.
+    pub(crate) queue: Option<(String, String)>,
+    /// What it applies to, as text for the audit.
     pub(crate) target: String,
-    /// The page that follows it, from the address that was posted to.
+    /// The page to redirect to, relative to the address of the form.
     pub(crate) back: String,
 }
 
-/// Does it, if they may: the answer leads back to its page, which tells what came of it.
+/// Runs `work` if the user has the permission, and redirects to the request's page with the result.
 ///
-/// A browser that goes away can cut it off between two steps, each of which is whole in itself. The
-/// audit tells of that, too.
+/// A browser that disconnects cancels `work` between two of its steps, each of which is complete in
+/// itself. The audit records that as well.
 pub(crate) async fn act(
-    visit: &Visit,
+    ctx: &RequestContext,
     state: &Shared,
-    deed: Deed,
+    request: ActionRequest,
     work: impl Future<Output = Result<String, Fault>>,
 ) -> Response {
-    let back = deed.back.clone();
-    let mut begun = Begun { visit, state, deed, over: false };
-    if !visit.access.may(begun.deed.action) {
-        let fault = Fault::forbidden("You may look at this, and not change it.");
-        begun.note(Err(fault.text.clone()));
-        return layout::failed(visit, state, &fault);
+    let back = request.back.clone();
+    let mut guard = AuditGuard { ctx, state, request, recorded: false };
+    if !ctx.access.may(guard.request.action) {
+        let fault = Fault::forbidden("You do not have permission for this action.");
+        guard.record(Err(fault.text.clone()));
+        return layout::error_page(ctx, state, &fault);
     }
     match work.await {
         Ok(outcome) => {
             let mut response = (StatusCode::SEE_OTHER, [(LOCATION, back)]).into_response();
-            set_cookie(response.headers_mut(), &notice::leave(&outcome));
-            begun.note(Ok(outcome));
+            set_cookie(response.headers_mut(), &notice::set(&outcome));
+            guard.record(Ok(outcome));
             response
         }
         Err(fault) => {
-            begun.note(Err(fault.text.clone()));
-            layout::failed(visit, state, &fault)
+            guard.record(Err(fault.text.clone()));
+            layout::error_page(ctx, state, &fault)
         }
     }
 }
 
-/// A deed whose end is noted, whatever that is.
-struct Begun<'a> {
-    visit: &'a Visit,
+/// Records how an action ended, also when its request is cancelled.
+struct AuditGuard<'a> {
+    ctx: &'a RequestContext,
     state: &'a Shared,
-    deed: Deed,
-    over: bool,
+    request: ActionRequest,
+    recorded: bool,
 }
 
-impl Begun<'_> {
-    fn note(&mut self, outcome: Result<String, String>) {
-        self.over = true;
-        self.state.audit.note(Audited {
+impl AuditGuard<'_> {
+    fn record(&mut self, outcome: Result<String, String>) {
+        self.recorded = true;
+        self.state.audit.record(Audited {
             at: SystemTime::now(),
-            who: self.visit.access.who().to_owned(),
-            action: self.deed.action,
-            place: self.deed.place.clone(),
-            target: self.deed.target.clone(),
+            who: self.ctx.access.who().to_owned(),
+            action: self.request.action,
+            queue: self.request.queue.clone(),
+            target: self.request.target.clone(),
             outcome,
         });
     }
 }
 
-impl Drop for Begun<'_> {
+impl Drop for AuditGuard<'_> {
     fn drop(&mut self) {
-        if !self.over {
-            self.note(Err(
-                "the browser went away; it may have been done, or a part of it".to_owned()
+        if !self.recorded {
+            self.record(Err(
+                "the browser disconnected; the action may have been done in part or in whole"
+                    .to_owned(),
             ));
         }
     }

@@ -1,4 +1,4 @@
-//! What somebody should look at, what was over again, and what was done here.
+//! Problems now, recent alerts, and recent actions.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -6,51 +6,51 @@ use axum::extract::State;
 use axum::response::Response;
 use maud::{Markup, html};
 
-use crate::alerts::Noted;
+use crate::alerts::RecordedAlert;
 use crate::audit::Audited;
-use crate::format::{self, Foreign};
-use crate::layout::{View, nothing};
+use crate::format::{self, Untrusted};
+use crate::layout::{View, empty};
 use crate::live;
 use crate::pages::overview;
+use crate::request::RequestContext;
 use crate::state::Shared;
-use crate::visit::Visit;
 
-pub(crate) async fn show(State(state): State<Shared>, visit: Visit) -> Response {
-    live::show(visit, state, (), |state, visit, ()| async move {
-        let snapshot = state.sampler.look().await;
-        let trail = vec![("Overview".to_owned(), visit.base.root())];
+pub(crate) async fn show(State(state): State<Shared>, ctx: RequestContext) -> Response {
+    live::render_or_follow(ctx, state, (), |state, ctx, ()| async move {
+        let snapshot = state.sampler.sample().await;
+        let trail = vec![("Overview".to_owned(), ctx.base.root())];
         let body = html! {
             h1 { "Alerts" }
-            h2 { "Now" }
-            (overview::banner(&visit.base, &snapshot))
-            h2 { "Alerts of this process" }
-            (alerts(&visit, &state.alerts.latest()))
-            h2 { "Done through this dashboard" }
-            (deeds(&state.audit.latest()))
+            h2 { "Problems now" }
+            (overview::banner(&ctx.base, &snapshot))
+            h2 { "Recent alerts of this process" }
+            (alerts(&ctx, &state.alerts.latest()))
+            h2 { "Recent actions in this dashboard" }
+            (actions(&state.audit.latest()))
         };
         Ok(View { title: "Alerts".to_owned(), trail, body })
     })
     .await
 }
 
-fn alerts(visit: &Visit, alerts: &[Noted]) -> Markup {
+fn alerts(ctx: &RequestContext, alerts: &[RecordedAlert]) -> Markup {
     html! {
         @if alerts.is_empty() {
-            (nothing("None has come since this process started, or its runtime does not tell this dashboard."))
+            (empty("No alerts since this process started, or no runtime is connected to this dashboard."))
         } @else {
             div.scroll { table {
-                thead { tr { th { "When" } th { "Alert" } th { "Group" } th { "What" } } }
-                tbody { @for Noted { at, alert } in alerts {
-                    tr data-alert=(alert.kind.as_str()) {
+                thead { tr { th { "When" } th { "Alert" } th { "Group" } th { "Details" } } }
+                tbody { @for RecordedAlert { at, alert } in alerts {
+                    tr data-alert=(alert.condition.as_str()) {
                         td { (moment(*at)) }
                         td {
-                            @if alert.raised { span.state.bad { (alert.kind.as_str()) } }
-                            @else { span.state { (alert.kind.as_str()) " over" } }
+                            @if alert.raised { span.state.bad { (alert.condition.as_str()) } }
+                            @else { span.state { (alert.condition.as_str()) " resolved" } }
                         }
-                        td { a href=(overview::link(&visit.base, &alert.stream, &alert.group)) {
-                            (Foreign(&alert.group)) " on " (Foreign(&alert.stream))
+                        td { a href=(overview::link(&ctx.base, &alert.stream, &alert.group)) {
+                            (Untrusted(&alert.group)) " on " (Untrusted(&alert.stream))
                         } }
-                        td { (Foreign(&alert.text)) }
+                        td { (Untrusted(&alert.text)) }
                     }
                 } }
             } }
@@ -58,23 +58,23 @@ fn alerts(visit: &Visit, alerts: &[Noted]) -> Markup {
     }
 }
 
-fn deeds(deeds: &[Audited]) -> Markup {
+fn actions(actions: &[Audited]) -> Markup {
     html! {
-        @if deeds.is_empty() {
-            (nothing("Nothing since this process started. The log has all of it under streamjobs::audit."))
+        @if actions.is_empty() {
+            (empty("No actions since this process started. All actions are logged with the target streamjobs::audit."))
         } @else {
             div.scroll { table {
-                thead { tr { th { "When" } th { "Who" } th { "What" } th { "Where" } th { "Of what" } th { "Outcome" } } }
-                tbody { @for deed in deeds {
-                    tr data-action=(deed.action) {
-                        td { (moment(deed.at)) }
-                        td { (Foreign(&deed.who)) }
-                        td { (deed.action) }
-                        td { @if let Some((stream, group)) = &deed.place { (Foreign(group)) " on " (Foreign(stream)) } @else { "archive" } }
-                        td { (Foreign(&deed.target)) }
-                        td { @match &deed.outcome {
-                            Ok(outcome) => (Foreign(outcome)),
-                            Err(error) => { span.bad-number { (Foreign(error)) } },
+                thead { tr { th { "When" } th { "User" } th { "Action" } th { "Group" } th { "Target" } th { "Result" } } }
+                tbody { @for action in actions {
+                    tr data-action=(action.action) {
+                        td { (moment(action.at)) }
+                        td { (Untrusted(&action.who)) }
+                        td { (action.action) }
+                        td { @if let Some((stream, group)) = &action.queue { (Untrusted(group)) " on " (Untrusted(stream)) } @else { "archive" } }
+                        td { (Untrusted(&action.target)) }
+                        td { @match &action.outcome {
+                            Ok(outcome) => (Untrusted(outcome)),
+                            Err(error) => { span.bad-number { (Untrusted(error)) } },
                         } }
                     }
                 } }

@@ -1,4 +1,4 @@
-//! One group on a stream: how far it is, what it has in hand, and who works for it.
+//! One group on a stream: its progress, its pending and failed jobs, and its consumers.
 
 use axum::extract::State;
 use axum::response::Response;
@@ -7,61 +7,66 @@ use streamjobs::stream::{ConsumerInfo, Diagnosis, GroupInfo, Liveness};
 
 use crate::access::Action;
 use crate::fault::Fault;
-use crate::form::Asked;
-use crate::format::{self, Foreign};
-use crate::layout::{Button, View, button, nothing};
+use crate::form::GroupQuery;
+use crate::format::{self, Untrusted};
+use crate::layout::{Button, View, button, empty};
 use crate::live;
 use crate::pages::overview;
+use crate::request::RequestContext;
 use crate::sampler::Snapshot;
 use crate::state::{Shared, State as All};
-use crate::visit::Visit;
 
-pub(crate) async fn show(State(state): State<Shared>, visit: Visit, asked: Asked) -> Response {
-    live::show(visit, state, asked, |state, visit, asked| async move {
-        view(&state, &visit, &asked.stream, &asked.group).await
+pub(crate) async fn show(
+    State(state): State<Shared>,
+    ctx: RequestContext,
+    asked: GroupQuery,
+) -> Response {
+    live::render_or_follow(ctx, state, asked, |state, ctx, asked| async move {
+        view(&state, &ctx, &asked.stream, &asked.group).await
     })
     .await
 }
 
-async fn view(state: &All, visit: &Visit, stream: &str, name: &str) -> Result<View, Fault> {
+async fn view(state: &All, ctx: &RequestContext, stream: &str, name: &str) -> Result<View, Fault> {
     let group = state.group(stream, name)?;
     let info = group.info().await?;
     let consumers = group.consumers().await?;
     let next = group.retries(None, 1).await?.jobs.into_iter().next();
     let diagnosis = Diagnosis::of(&info, &consumers);
-    let snapshot = state.sampler.look().await;
-    let sight = snapshot.streams.iter().find(|sight| sight.name.as_str() == stream);
-    let sight = sight.and_then(|sight| sight.found.as_ref().ok());
-    let sight = sight.and_then(|found| found.groups.iter().find(|group| group.info.group == name));
+    let snapshot = state.sampler.sample().await;
+    let sampled = snapshot.streams.iter().find(|sampled| sampled.name.as_str() == stream);
+    let sampled = sampled.and_then(|sampled| sampled.found.as_ref().ok());
+    let sampled =
+        sampled.and_then(|found| found.groups.iter().find(|group| group.info.group == name));
     let body = html! {
-        h1 { "Group " (Foreign(name)) " on " (Foreign(stream)) }
+        h1 { "Group " (Untrusted(name)) " on " (Untrusted(stream)) }
         (banner(&diagnosis))
-        (levers(visit, &info))
+        (actions(ctx, &info))
         dl.tiles {
             div { dt { "Waiting" } dd #waiting {
                 @if !info.backlog.exact { "≥ " } (format::count(info.backlog.entries))
             } }
-            div { dt { "Oldest waits" } dd { (info.oldest_waiting.map_or("–".into(), format::span)) } }
-            div { dt { "Pending" } dd { a #pending href=(to(visit, &info, "pending")) { (format::count(info.pending)) } } }
-            div { dt { "Set aside" } dd { a #retries href=(to(visit, &info, "retries")) { (format::count(info.retrying)) } } }
+            div { dt { "Oldest waiting" } dd { (info.oldest_waiting.map_or("–".into(), format::span)) } }
+            div { dt { "Pending" } dd { a #pending href=(to(ctx, &info, "pending")) { (format::count(info.pending)) } } }
+            div { dt { "Waiting for retry" } dd { a #retries href=(to(ctx, &info, "retries")) { (format::count(info.retrying)) } } }
             div { dt { "Dead letters" } dd {
-                a #dead href=(to(visit, &info, "dead")) { (format::known(info.dead_letters, "Their key holds something else.")) }
+                a #dead href=(to(ctx, &info, "dead")) { (format::known(info.dead_letters, "The key for dead letters has another type.")) }
             } }
-            @if let Some(rates) = sight.and_then(|sight| sight.rates) {
+            @if let Some(rates) = sampled.and_then(|sampled| sampled.rates) {
                 div { dt { "Done" } dd { (format::rate(rates.done)) } }
-                div { dt { "Failing" } dd { (format::rate(rates.failed)) } }
+                div { dt { "Failed" } dd { (format::rate(rates.failed)) } }
             }
         }
-        @if let Some(sight) = sight.filter(|sight| sight.done_lately.len() > 1) {
-            (overview::spark(&sight.done_lately))
+        @if let Some(sampled) = sampled.filter(|sampled| sampled.done_history.len() > 1) {
+            (overview::spark(&sampled.done_history))
         }
         dl.fields {
-            dt { "Cursor" } dd #cursor { code { (info.cursor.to_string()) } }
-            dt { "Lag as the server says" } dd #lag {
-                (format::known(info.lag, "The server does not know it, or names a negative one."))
-                @if info.lag.is_none() { span.soft { " unknown to the server; waiting entries are counted instead" } }
+            dt { "Last delivered" } dd #cursor { code { (info.cursor.to_string()) } }
+            dt { "Lag reported by Redis" } dd #lag {
+                (format::known(info.lag, "Redis does not know the lag, or reports a negative one."))
+                @if info.lag.is_none() { span.soft { " unknown to Redis; waiting entries are counted instead" } }
             }
-            dt { "Next job set aside is due" }
+            dt { "Next retry" }
             dd #next-due {
                 @match next {
                     None => "–",
@@ -69,21 +74,21 @@ async fn view(state: &All, visit: &Visit, stream: &str, name: &str) -> Result<Vi
                     Some(job) => { "in " (format::span(job.due_in)) },
                 }
             }
-            dt { "Oldest pending, unheard of for" } dd { (info.oldest_pending.map_or("–".into(), format::span)) }
+            dt { "Oldest pending entry, idle for" } dd { (info.oldest_pending.map_or("–".into(), format::span)) }
             @if state.has_archive() {
-                dt { "Open in the archive" }
+                dt { "Open letters in the archive" }
                 dd #archived {
-                    a href=(visit.base.with_query(&["archive"], &[("stream", stream), ("group", name)])) {
-                        (format::known(archived(&snapshot, &info), "The archive does not say."))
+                    a href=(ctx.base.with_query(&["archive"], &[("stream", stream), ("group", name)])) {
+                        (format::known(archived(&snapshot, &info), "The archive did not answer."))
                     }
                 }
             }
-            dt { "Trimmed before it got them" } dd { (format::count(info.trimmed_unread)) }
+            dt { "Trimmed before delivery" } dd { (format::count(info.trimmed_unread)) }
         }
         h2 { "Consumers" }
-        (consumers_table(visit, &info, &consumers))
+        (consumers_table(ctx, &info, &consumers))
     };
-    Ok(View { title: name.to_owned(), trail: trail(visit, stream), body })
+    Ok(View { title: name.to_owned(), trail: trail(ctx, stream), body })
 }
 
 fn archived(snapshot: &Snapshot, info: &GroupInfo) -> Option<u64> {
@@ -91,131 +96,135 @@ fn archived(snapshot: &Snapshot, info: &GroupInfo) -> Option<u64> {
     Some(counts.get(&(info.stream.clone(), info.group.clone())).copied().unwrap_or(0))
 }
 
-/// The way down to a group.
-pub(crate) fn trail(visit: &Visit, stream: &str) -> Vec<(String, String)> {
-    let overview = ("Overview".to_owned(), visit.base.root());
-    vec![overview, (stream.to_owned(), visit.base.to(&["streams", stream]))]
+/// The breadcrumbs above a group.
+pub(crate) fn trail(ctx: &RequestContext, stream: &str) -> Vec<(String, String)> {
+    let overview = ("Overview".to_owned(), ctx.base.root());
+    vec![overview, (stream.to_owned(), ctx.base.to(&["streams", stream]))]
 }
 
-/// The way down to a page of a group.
-pub(crate) fn trail_below(visit: &Visit, stream: &str, group: &str) -> Vec<(String, String)> {
-    let mut trail = trail(visit, stream);
-    trail.push((group.to_owned(), overview::link(&visit.base, stream, group)));
+/// The breadcrumbs above a page of a group.
+pub(crate) fn trail_below(
+    ctx: &RequestContext,
+    stream: &str,
+    group: &str,
+) -> Vec<(String, String)> {
+    let mut trail = trail(ctx, stream);
+    trail.push((group.to_owned(), overview::link(&ctx.base, stream, group)));
     trail
 }
 
-fn to(visit: &Visit, info: &GroupInfo, page: &str) -> String {
-    visit.base.to(&["streams", &info.stream, "groups", &info.group, page])
+fn to(ctx: &RequestContext, info: &GroupInfo, page: &str) -> String {
+    ctx.base.to(&["streams", &info.stream, "groups", &info.group, page])
 }
 
 fn banner(diagnosis: &Diagnosis) -> Markup {
     html! {
         @if diagnosis.is_healthy() {
-            section.well { p { "Nothing is wrong that can be seen." } }
+            section.healthy { p { "No problems detected." } }
         } @else {
             section.banner role="alert" {
-                h2 { "Why is this not running?" }
+                h2 { "Problems" }
                 ul { @for trouble in &diagnosis.troubles {
-                    li data-trouble=(trouble.as_str()) { (Foreign(&trouble.to_string())) }
+                    li data-trouble=(trouble.as_str()) { (Untrusted(&trouble.to_string())) }
                 } }
             }
         }
     }
 }
 
-fn levers(visit: &Visit, info: &GroupInfo) -> Markup {
-    let reap = Button { text: "Look for abandoned entries now", ..Button::default() };
+fn actions(ctx: &RequestContext, info: &GroupInfo) -> Markup {
+    let reap = Button { text: "Claim idle entries", ..Button::default() };
     let resume = Button { text: "Resume", ..Button::default() };
     let pause = Button {
-        text: "Pause in every process",
-        confirm: Some("Pause this group in every process? Running jobs go on, nothing new starts."),
+        text: "Pause in all processes",
+        confirm: Some("Pause this group in all processes? Running jobs finish; no new jobs start."),
         ..Button::default()
     };
     html! {
         div.actions {
             @if info.paused.is_some() {
-                (button(visit, Action::Pause, &to(visit, info, "resume"), &resume))
+                (button(ctx, Action::Pause, &to(ctx, info, "resume"), &resume))
             } @else {
-                (button(visit, Action::Pause, &to(visit, info, "pause"), &pause))
+                (button(ctx, Action::Pause, &to(ctx, info, "pause"), &pause))
             }
-            (button(visit, Action::Reap, &to(visit, info, "reap"), &reap))
+            (button(ctx, Action::Reap, &to(ctx, info, "reap"), &reap))
         }
     }
 }
 
-fn consumers_table(visit: &Visit, info: &GroupInfo, consumers: &[ConsumerInfo]) -> Markup {
+fn consumers_table(ctx: &RequestContext, info: &GroupInfo, consumers: &[ConsumerInfo]) -> Markup {
     html! {
         @if consumers.is_empty() {
-            (nothing("The group has no consumer: start a process with its handlers."))
+            (empty("This group has no consumers. Start a process with its handlers."))
         } @else {
             div.scroll {
                 table {
                     thead { tr {
-                        th { "Consumer" } th { "State" } th { "Process" } th.number { "Last beat" }
+                        th { "Consumer" } th { "State" } th { "Process" } th.number { "Last heartbeat" }
                         th.number { "Running" } th.number { "Pending" } th.number { "Done" }
                         th.number { "Failed" } th.number { "Claimed" } th.number { "Idle" } th {}
                     } }
                     tbody { @for consumer in consumers.iter().take(CONSUMERS_MAX) {
-                        (consumer_row(visit, info, consumer))
+                        (consumer_row(ctx, info, consumer))
                     } }
                 }
             }
             @if consumers.len() > CONSUMERS_MAX {
-                p.soft { "The first " (CONSUMERS_MAX) " of " (consumers.len()) " are shown." }
+                p.soft { "Showing " (CONSUMERS_MAX) " of " (consumers.len()) " consumers." }
             }
         }
     }
 }
 
-fn consumer_row(visit: &Visit, info: &GroupInfo, consumer: &ConsumerInfo) -> Markup {
+fn consumer_row(ctx: &RequestContext, info: &GroupInfo, consumer: &ConsumerInfo) -> Markup {
     let path =
         ["streams", &info.stream, "groups", &info.group, "consumers", &consumer.name, "remove"];
     let remove = Button {
         text: "Remove",
         confirm: Some(
-            "Remove this consumer? What is pending for it is for others to take up; nothing is lost.",
+            "Remove this consumer? Its pending entries are released for other consumers.",
         ),
         danger: true,
         ..Button::default()
     };
-    let unsaid = "Its version does not say.";
+    let unreported = "Not reported by this version.";
     html! {
-        tr id={ "c-" (Foreign(&consumer.name)) } data-consumer=(Foreign(&consumer.name)) {
-            td.id { (Foreign(&consumer.name)) }
+        tr id={ "c-" (Untrusted(&consumer.name)) } data-consumer=(Untrusted(&consumer.name)) {
+            td.id { (Untrusted(&consumer.name)) }
             td { (liveness(consumer.liveness)) }
             td { (process(consumer)) }
             td.number { (consumer.last_heartbeat.map_or("–".into(), format::span)) }
-            td.number { (format::known(consumer.in_flight, unsaid)) " / " (format::known(consumer.slots, unsaid)) }
+            td.number { (format::known(consumer.in_flight, unreported)) " / " (format::known(consumer.slots, unreported)) }
             td.number {
                 @if consumer.pending > 0 {
-                    a href=(visit.base.with_query(&["streams", &info.stream, "groups", &info.group, "pending"], &[("consumer", &consumer.name)])) {
+                    a href=(ctx.base.with_query(&["streams", &info.stream, "groups", &info.group, "pending"], &[("consumer", &consumer.name)])) {
                         (format::count(consumer.pending))
                     }
                 } @else { "0" }
             }
-            td.number { (format::known(consumer.done, unsaid)) }
-            td.number { (format::known(consumer.failed, unsaid)) }
-            td.number { (format::known(consumer.claimed, unsaid)) }
+            td.number { (format::known(consumer.done, unreported)) }
+            td.number { (format::known(consumer.failed, unreported)) }
+            td.number { (format::known(consumer.claimed, unreported)) }
             td.number { (format::span(consumer.idle)) }
-            td { @if consumer.liveness != Liveness::Alive { (button(visit, Action::RemoveConsumer, &visit.base.to(&path), &remove)) } }
+            td { @if consumer.liveness != Liveness::Alive { (button(ctx, Action::RemoveConsumer, &ctx.base.to(&path), &remove)) } }
         }
     }
 }
 
 pub(crate) fn liveness(liveness: Liveness) -> Markup {
     let (kind, title) = match liveness {
-        Liveness::Alive => ("", "It has beaten lately."),
+        Liveness::Alive => ("", "Heartbeat received recently."),
         Liveness::Silent => {
-            ("bad", "It has missed its beats: its process died, or cannot reach Redis.")
+            ("bad", "Heartbeats are overdue: its process died or cannot reach Redis.")
         }
-        _ => ("warn", "It never beat: it belongs to other software."),
+        _ => ("warn", "No heartbeat was ever received: the consumer belongs to other software."),
     };
     html! { span class={ "state " (kind) } title=(title) { (liveness.as_str()) } }
 }
 
 fn process(consumer: &ConsumerInfo) -> Markup {
     html! {
-        @if let Some(host) = &consumer.host { (Foreign(host)) }
+        @if let Some(host) = &consumer.host { (Untrusted(host)) }
         @if let Some(process) = consumer.process { " · " (process) }
         @if consumer.host.is_none() && consumer.process.is_none() { span.unknown { "unknown" } }
     }

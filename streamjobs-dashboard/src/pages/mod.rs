@@ -1,4 +1,4 @@
-//! The pages.
+//! The pages, one module each.
 
 pub(crate) mod alerts;
 #[cfg(feature = "postgres")]

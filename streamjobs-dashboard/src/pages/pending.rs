@@ -1,4 +1,4 @@
-//! What a group has in hand: its pending entries, page by page.
+//! The pending entries of a group, page by page.
 
 use std::time::Duration;
 
@@ -9,46 +9,50 @@ use streamjobs::stream::{ConsumerInfo, PendingEntry, PendingPage, PendingQuery};
 
 use crate::access::Action;
 use crate::fault::Fault;
-use crate::form::{Asked, Fields};
-use crate::format::{self, Foreign};
-use crate::layout::{View, nothing, token};
+use crate::form::{Fields, GroupQuery};
+use crate::format::{self, Untrusted};
+use crate::layout::{View, empty, token};
 use crate::live;
 use crate::pages::group;
+use crate::request::RequestContext;
 use crate::state::{Shared, State as All};
-use crate::visit::Visit;
 
-pub(crate) async fn show(State(state): State<Shared>, visit: Visit, asked: Asked) -> Response {
-    live::show(visit, state, asked, |state, visit, asked| async move {
-        view(&state, &visit, &asked).await
+pub(crate) async fn show(
+    State(state): State<Shared>,
+    ctx: RequestContext,
+    asked: GroupQuery,
+) -> Response {
+    live::render_or_follow(ctx, state, asked, |state, ctx, asked| async move {
+        view(&state, &ctx, &asked).await
     })
     .await
 }
 
-async fn view(state: &All, visit: &Visit, asked: &Asked) -> Result<View, Fault> {
-    let Asked { stream, group: name, fields: asked } = asked;
+async fn view(state: &All, ctx: &RequestContext, asked: &GroupQuery) -> Result<View, Fault> {
+    let GroupQuery { stream, group: name, fields: asked } = asked;
     let group = state.group(stream, name)?;
     let consumers = group.consumers().await?;
     let in_lane = asked.get("lane").is_some();
     let group = if in_lane { group.lane() } else { group };
-    let page = looked_through(group.pending(query(asked)?).await?, asked)?;
+    let page = filtered(group.pending(query(asked)?).await?, asked)?;
     let body = html! {
-        h1 { "Pending entries of " (Foreign(name)) }
+        h1 { "Pending entries of " (Untrusted(name)) }
         p.soft {
-            "Delivered and not acknowledged. Work in hand is renewed at a third of its lease, so an \
-             entry that is idle for longer belongs to nobody who lives; it is taken up by itself."
+            "Delivered and not acknowledged. A live process renews its entries every third of a lease. \
+             Entries that are idle for a whole lease are claimed by another process."
         }
-        (filter(visit, stream, name, asked))
-        (entries(visit, stream, name, &page, &consumers, in_lane))
-        @if let Some(next) = page.next { p.more { a rel="next" href=(more(visit, stream, name, asked, &next.to_string())) { "Next page" } } }
+        (filter(ctx, stream, name, asked))
+        (entries(ctx, stream, name, &page, &consumers, in_lane))
+        @if let Some(next) = page.next { p.more { a rel="next" href=(more(ctx, stream, name, asked, &next.to_string())) { "Next page" } } }
     };
-    Ok(View { title: "Pending".to_owned(), trail: group::trail_below(visit, stream, name), body })
+    Ok(View { title: "Pending".to_owned(), trail: group::trail_below(ctx, stream, name), body })
 }
 
-/// The server is never asked to look for entries, only for the next ones: what it would have to pass
-/// over grows with the backlog. One page looks at so many, and can be empty and not the last.
+/// Entries are read in order and filtered here, because the server's own filter scans the whole list.
+/// One page reads a bounded number, so a filtered page can be empty although there are more.
 fn query(asked: &Fields) -> Result<PendingQuery, Fault> {
-    let looks = asked.get("idle").is_some() || asked.get("deliveries").is_some();
-    let limit = if looks { LOOKED_AT } else { asked.page_size()? };
+    let is_filtered = asked.get("idle").is_some() || asked.get("deliveries").is_some();
+    let limit = if is_filtered { SCANNED } else { asked.page_size()? };
     let mut query = PendingQuery::new().limit(limit);
     if let Some(after) = asked.id("after")? {
         query = query.after(after);
@@ -62,12 +66,12 @@ fn query(asked: &Fields) -> Result<PendingQuery, Fault> {
     Ok(query)
 }
 
-/// What fits on a page of what was looked at, and where to go on.
-fn looked_through(mut page: PendingPage, asked: &Fields) -> Result<PendingPage, Fault> {
+/// The scanned entries that match, cut to the page size, and where the next page starts.
+fn filtered(mut page: PendingPage, asked: &Fields) -> Result<PendingPage, Fault> {
     let size = asked.page_size()?;
     if let Some(seconds) = asked.number("idle", SECONDS_MAX)? {
         let idle = Duration::from_secs(seconds);
-        page.entries.retain(|entry| entry.idle.is_none_or(|unheard| unheard >= idle));
+        page.entries.retain(|entry| entry.idle.is_none_or(|elapsed| elapsed >= idle));
     }
     if page.entries.len() > size {
         page.entries.truncate(size);
@@ -80,58 +84,58 @@ fn path<'a>(stream: &'a str, group: &'a str) -> [&'a str; 5] {
     ["streams", stream, "groups", group, "pending"]
 }
 
-fn more(visit: &Visit, stream: &str, group: &str, asked: &Fields, after: &str) -> String {
+fn more(ctx: &RequestContext, stream: &str, group: &str, asked: &Fields, after: &str) -> String {
     let mut query = vec![("after", after)];
     for name in ["idle", "deliveries", "consumer", "lane", "limit"] {
         query.extend(asked.get(name).map(|value| (name, value)));
     }
-    visit.base.with_query(&path(stream, group), &query)
+    ctx.base.with_query(&path(stream, group), &query)
 }
 
-fn filter(visit: &Visit, stream: &str, group: &str, asked: &Fields) -> Markup {
+fn filter(ctx: &RequestContext, stream: &str, group: &str, asked: &Fields) -> Markup {
     html! {
-        form.filter method="get" action=(visit.base.to(&path(stream, group))) data-keep {
+        form.filter method="get" action=(ctx.base.to(&path(stream, group))) data-keep {
             label { "Idle for at least (s)" input name="idle" type="number" min="0" value=[asked.get("idle")]; }
-            label { "Deliveries at least" input name="deliveries" type="number" min="0" value=[asked.get("deliveries")]; }
+            label { "Deliveries, at least" input name="deliveries" type="number" min="0" value=[asked.get("deliveries")]; }
             label { "Consumer" input name="consumer" value=[asked.get("consumer")] maxlength="300"; }
-            label { "Where" select name="lane" {
-                option value="" { "the stream" }
-                option value="1" selected[asked.get("lane").is_some()] { "the lane (retries, redriven jobs)" }
+            label { "Location" select name="lane" {
+                option value="" { "stream" }
+                option value="1" selected[asked.get("lane").is_some()] { "lane (due retries, redriven jobs)" }
             } }
-            button type="submit" { "Show" }
+            button type="submit" { "Filter" }
         }
     }
 }
 
 fn entries(
-    visit: &Visit,
+    ctx: &RequestContext,
     stream: &str,
     group: &str,
     page: &PendingPage,
     consumers: &[ConsumerInfo],
     in_lane: bool,
 ) -> Markup {
-    let may = visit.access.may(Action::Claim) || visit.access.may(Action::Release);
+    let may = ctx.access.may(Action::Claim) || ctx.access.may(Action::Release);
     let to = |action| {
         let [a, b, c, d, e] = path(stream, group);
-        visit.base.to(&[a, b, c, d, e, action])
+        ctx.base.to(&[a, b, c, d, e, action])
     };
     html! {
         @if page.entries.is_empty() {
             @if page.next.is_some() {
-                (nothing("None of this page's entries is what was asked for; there are more behind it."))
+                (empty("No matches among the entries scanned for this page. The next page scans further."))
             } @else {
-                (nothing("Nothing is pending that is what was asked for."))
+                (empty("No pending entries match."))
             }
         } @else {
             form #entries method="post" {
-                (token(visit))
+                (token(ctx))
                 @if in_lane { input type="hidden" name="lane" value="1"; }
-                @if may { (levers(visit, &to, consumers)) }
+                @if may { (actions(ctx, &to, consumers)) }
                 div.scroll { table {
                     thead { tr {
-                        @if may { th { input type="checkbox" data-all="id" aria-label="All entries of this page"; } }
-                        th { "Entry" } th { "Consumer" } th.number { "Unheard of for" } th.number { "Deliveries" }
+                        @if may { th { input type="checkbox" data-all="id" aria-label="Select all entries on this page"; } }
+                        th { "Entry" } th { "Consumer" } th.number { "Idle" } th.number { "Deliveries" }
                     } }
                     tbody { @for entry in &page.entries { (row(entry, may)) } }
                 } }
@@ -140,27 +144,27 @@ fn entries(
     }
 }
 
-fn levers(
-    visit: &Visit,
+fn actions(
+    ctx: &RequestContext,
     to: &dyn Fn(&'static str) -> String,
     consumers: &[ConsumerInfo],
 ) -> Markup {
     html! {
         div.actions {
-            @if visit.access.may(Action::Claim) {
-                select name="consumer" aria-label="Consumer that gets them" {
+            @if ctx.access.may(Action::Claim) {
+                select name="consumer" aria-label="Target consumer" {
                     @for consumer in consumers.iter().take(CHOICES_MAX) {
-                        option value=(consumer.name) { (Foreign(&consumer.name)) " (" (consumer.liveness.as_str()) ")" }
+                        option value=(consumer.name) { (Untrusted(&consumer.name)) " (" (consumer.liveness.as_str()) ")" }
                     }
                 }
                 button type="submit" formaction=(to("claim"))
-                    data-confirm="Give the chosen entries to this consumer? A handler that is at work on one loses its lease." {
-                    "Claim for it"
+                    data-confirm="Move the selected entries to this consumer? Handlers that are running for them lose their lease." {
+                    "Claim for consumer"
                 }
             }
-            @if visit.access.may(Action::Release) {
+            @if ctx.access.may(Action::Release) {
                 button type="submit" formaction=(to("release"))
-                    data-confirm="Make the chosen entries look abandoned? Any process takes them up at once; what a handler is at work on may run twice." {
+                    data-confirm="Release the selected entries? Any process can claim them at once; jobs that are running now may run twice." {
                     "Release"
                 }
             }
@@ -174,16 +178,16 @@ fn row(entry: &PendingEntry, may: bool) -> Markup {
         tr id={ "p-" (id) } data-entry=(id) {
             @if may { td { input type="checkbox" name="id" value=(id) aria-label={ "Entry " (id) }; } }
             td.id { (id) }
-            td.id { @if entry.consumer.is_empty() { span.unknown { "released" } } @else { (Foreign(&entry.consumer)) } }
+            td.id { @if entry.consumer.is_empty() { span.unknown { "released" } } @else { (Untrusted(&entry.consumer)) } }
             td.number { (entry.idle.map_or("–".into(), format::span)) }
             td.number { (format::count(entry.delivery_count)) }
         }
     }
 }
 
-/// Pending entries that one page looks at for those that are asked for.
-const LOOKED_AT: usize = 1_000;
-/// Ten years: beyond that, no server's clock can tell.
+/// Pending entries that one filtered page scans.
+const SCANNED: usize = 1_000;
+/// Ten years, so that the arithmetic cannot overflow.
 const SECONDS_MAX: u64 = 315_360_000;
-/// Consumers to choose from.
+/// Consumers in the menu.
 const CHOICES_MAX: usize = 200;

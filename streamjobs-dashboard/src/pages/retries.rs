@@ -1,4 +1,4 @@
-//! Jobs of a group that wait for their back-off, and when each is due.
+//! Jobs of a group that wait for a retry, and when each is due.
 
 use axum::extract::State;
 use axum::response::Response;
@@ -7,59 +7,63 @@ use streamjobs::stream::{RetryId, ScheduledRetry};
 
 use crate::access::Action;
 use crate::fault::Fault;
-use crate::form::Asked;
-use crate::format::{self, Foreign};
-use crate::layout::{View, nothing, token};
+use crate::form::GroupQuery;
+use crate::format::{self, Untrusted};
+use crate::layout::{View, empty, token};
 use crate::live;
 use crate::pages::group;
 use crate::payload::cut;
+use crate::request::RequestContext;
 use crate::state::{Shared, State as All};
-use crate::visit::Visit;
 
-pub(crate) async fn show(State(state): State<Shared>, visit: Visit, asked: Asked) -> Response {
-    live::show(visit, state, asked, |state, visit, asked| async move {
-        view(&state, &visit, &asked).await
+pub(crate) async fn show(
+    State(state): State<Shared>,
+    ctx: RequestContext,
+    asked: GroupQuery,
+) -> Response {
+    live::render_or_follow(ctx, state, asked, |state, ctx, asked| async move {
+        view(&state, &ctx, &asked).await
     })
     .await
 }
 
-async fn view(state: &All, visit: &Visit, asked: &Asked) -> Result<View, Fault> {
-    let Asked { stream, group: name, fields: asked } = asked;
+async fn view(state: &All, ctx: &RequestContext, asked: &GroupQuery) -> Result<View, Fault> {
+    let GroupQuery { stream, group: name, fields: asked } = asked;
     let group = state.group(stream, name)?;
     let after = asked.get("after").map(str::parse::<RetryId>).transpose();
-    let after = after.map_err(|_| Fault::bad_request("That is no job that is set aside."))?;
+    let after = after.map_err(|_| Fault::bad_request("Invalid retry id."))?;
     let page = group.retries(after.as_ref(), asked.page_size()?).await?;
     let path = ["streams", stream, "groups", name, "retries"];
     let body = html! {
-        h1 { "Set aside for " (Foreign(name)) }
-        p.soft { "Failed jobs, out of the stream until their back-off is over. The next one due comes first." }
+        h1 { "Jobs of " (Untrusted(name)) " that wait for a retry" }
+        p.soft { "Failed jobs during their back-off. The job that is due next comes first." }
         @if page.jobs.is_empty() {
-            (nothing("No job waits for its back-off."))
+            (empty("No jobs wait for a retry."))
         } @else {
             form method="post" {
-                (token(visit))
-                @if visit.access.may(Action::RunNow) {
+                (token(ctx))
+                @if ctx.access.may(Action::RunNow) {
                     div.actions {
-                        button type="submit" formaction=(visit.base.to(&[&path[..], &["run-now"]].concat())) { "Run the chosen now" }
+                        button type="submit" formaction=(ctx.base.to(&[&path[..], &["run-now"]].concat())) { "Run selected now" }
                     }
                 }
-                (table(visit, &page.jobs))
+                (table(ctx, &page.jobs))
             }
             @if let Some(next) = &page.next {
-                p.more { a rel="next" href=(visit.base.with_query(&path, &[("after", &next.to_string())])) { "Next page" } }
+                p.more { a rel="next" href=(ctx.base.with_query(&path, &[("after", &next.to_string())])) { "Next page" } }
             }
         }
     };
-    Ok(View { title: "Set aside".to_owned(), trail: group::trail_below(visit, stream, name), body })
+    Ok(View { title: "Retries".to_owned(), trail: group::trail_below(ctx, stream, name), body })
 }
 
-fn table(visit: &Visit, jobs: &[ScheduledRetry]) -> Markup {
-    let may = visit.access.may(Action::RunNow);
+fn table(ctx: &RequestContext, jobs: &[ScheduledRetry]) -> Markup {
+    let may = ctx.access.may(Action::RunNow);
     html! {
         div.scroll { table {
             thead { tr {
-                @if may { th { input type="checkbox" data-all="id" aria-label="All jobs of this page"; } }
-                th { "Due" } th { "Type" } th { "Event" } th.number { "Failures" } th { "Last error" } th { "Published as" }
+                @if may { th { input type="checkbox" data-all="id" aria-label="Select all jobs on this page"; } }
+                th { "Due" } th { "Type" } th { "Event" } th.number { "Failures" } th { "Last error" } th { "Original entry" }
             } }
             tbody { @for job in jobs {
                 tr id={ "s-" (job.id) } {
@@ -67,10 +71,10 @@ fn table(visit: &Visit, jobs: &[ScheduledRetry]) -> Markup {
                     td title=(format::moment(job.due)) {
                         @if job.due_in.is_zero() { "now" } @else { "in " (format::span(job.due_in)) }
                     }
-                    td { (Foreign(job.event_type.as_deref().unwrap_or("unknown"))) }
-                    td.id { (Foreign(job.event_id.as_deref().unwrap_or("unknown"))) }
+                    td { (Untrusted(job.event_type.as_deref().unwrap_or("unknown"))) }
+                    td.id { (Untrusted(job.event_id.as_deref().unwrap_or("unknown"))) }
                     td.number { (job.attempts) }
-                    td { (error(visit, job.error.as_deref())) }
+                    td { (error(ctx, job.error.as_deref())) }
                     td.id { (job.origin.map_or("unknown".into(), |origin| origin.to_string())) }
                 }
             } }
@@ -78,13 +82,13 @@ fn table(visit: &Visit, jobs: &[ScheduledRetry]) -> Markup {
     }
 }
 
-/// An error as it is shown: it may quote a payload.
-pub(crate) fn error(visit: &Visit, error: Option<&str>) -> Markup {
+/// An error, which is hidden without permission to see payloads because it may quote one.
+pub(crate) fn error(ctx: &RequestContext, error: Option<&str>) -> Markup {
     html! {
         @match error {
-            None => { span.unknown { "none is known" } },
-            Some(_) if !visit.access.sees_payloads() => { span.unknown { "You may not see it; it may quote a payload." } },
-            Some(error) => { pre { (Foreign(&cut(error))) } },
+            None => { span.unknown { "unknown" } },
+            Some(_) if !ctx.access.sees_payloads() => { span.unknown { "You do not have permission to see errors, which may quote payloads." } },
+            Some(error) => { pre { (Untrusted(&cut(error))) } },
         }
     }
 }

@@ -1,4 +1,4 @@
-//! One stream: its length, its ends, its newest entries, and any part of its history.
+//! One stream: its size, its newest entries, and its history.
 
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
@@ -8,42 +8,39 @@ use streamjobs::{Entry, EntryId};
 
 use crate::fault::Fault;
 use crate::form::Fields;
-use crate::format::{self, Foreign};
-use crate::layout::{View, nothing};
+use crate::format::{self, Untrusted};
+use crate::layout::{View, empty};
 use crate::live;
 use crate::pages::overview;
+use crate::request::RequestContext;
 use crate::state::{Shared, State as All};
-use crate::visit::Visit;
 
-type Asked = Query<Vec<(String, String)>>;
+type GroupQuery = Query<Vec<(String, String)>>;
 
 pub(crate) async fn show(
     State(state): State<Shared>,
-    visit: Visit,
+    ctx: RequestContext,
     Path(name): Path<String>,
 ) -> Response {
-    live::show(
-        visit,
-        state,
-        name,
-        |state, visit, name| async move { view(&state, &visit, &name).await },
-    )
+    live::render_or_follow(ctx, state, name, |state, ctx, name| async move {
+        view(&state, &ctx, &name).await
+    })
     .await
 }
 
-async fn view(state: &All, visit: &Visit, name: &str) -> Result<View, Fault> {
+async fn view(state: &All, ctx: &RequestContext, name: &str) -> Result<View, Fault> {
     let stream = state.stream(name)?;
     let info = stream.info().await?;
     let newest = stream.newest(TAIL).await?;
-    let snapshot = state.sampler.look().await;
-    let sight = snapshot.streams.iter().find(|sight| sight.name.as_str() == name);
-    let sight = sight.and_then(|sight| sight.found.as_ref().ok());
-    let published = sight.and_then(|found| found.published);
+    let snapshot = state.sampler.sample().await;
+    let sampled = snapshot.streams.iter().find(|sampled| sampled.name.as_str() == name);
+    let sampled = sampled.and_then(|sampled| sampled.found.as_ref().ok());
+    let published = sampled.and_then(|found| found.published);
     let body = html! {
-        h1 { "Stream " (Foreign(name)) }
+        h1 { "Stream " (Untrusted(name)) }
         dl.tiles {
             div { dt { "Entries" } dd #length { (format::count(info.length)) } }
-            div { dt { "Ever added" } dd #added { (format::count(info.added)) } }
+            div { dt { "Added in total" } dd #added { (format::count(info.added)) } }
             div { dt { "Published" } dd { (published.map_or("–".into(), format::rate)) } }
             div { dt { "Groups" } dd { (info.groups) } }
             div { dt { "Memory" } dd { (info.bytes.map_or("–".into(), format::size)) } }
@@ -51,34 +48,37 @@ async fn view(state: &All, visit: &Visit, name: &str) -> Result<View, Fault> {
         dl.fields {
             dt { "First entry" } dd #first { (info.first.map_or("none".into(), |id| id.to_string())) }
             dt { "Last entry" } dd #last { (info.last.map_or("none".into(), |id| id.to_string())) }
-            dt { "Last id given" } dd { (info.last_id.to_string()) }
+            dt { "Last generated id" } dd { (info.last_id.to_string()) }
         }
         h2 { "Groups" }
-        @if let Some(found) = sight { (overview::groups(&visit.base, name, &snapshot, found)) }
+        @if let Some(found) = sampled { (overview::groups(&ctx.base, name, &snapshot, found)) }
         h2 { "Replay" }
-        (replay_form(visit, name, &Fields::default()))
+        (replay_form(ctx, name, &Fields::default()))
         h2 { "Newest entries" }
-        (entries(state, visit, name, &newest))
+        (entries(state, ctx, name, &newest))
     };
-    Ok(View { title: name.to_owned(), trail: trail(visit), body })
+    Ok(View { title: name.to_owned(), trail: trail(ctx), body })
 }
 
-/// A part of the history: no group is touched, and no handler runs.
+/// A range of the history. Reading it changes no group and runs no handler.
 pub(crate) async fn replay(
     State(state): State<Shared>,
-    visit: Visit,
+    ctx: RequestContext,
     Path(name): Path<String>,
-    Query(asked): Asked,
+    Query(asked): GroupQuery,
 ) -> Response {
-    live::show(visit, state, (name, Fields(asked)), |state, visit, (name, asked)| async move {
-        replay_view(&state, &visit, &name, &asked).await
-    })
+    live::render_or_follow(
+        ctx,
+        state,
+        (name, Fields(asked)),
+        |state, ctx, (name, asked)| async move { replay_view(&state, &ctx, &name, &asked).await },
+    )
     .await
 }
 
 async fn replay_view(
     state: &All,
-    visit: &Visit,
+    ctx: &RequestContext,
     name: &str,
     asked: &Fields,
 ) -> Result<View, Fault> {
@@ -99,47 +99,46 @@ async fn replay_view(
     let more = next.map(|id| {
         let start = format!("({id}");
         let query = [("start", start.as_str()), ("end", end), ("limit", size.as_str())];
-        visit.base.with_query(&["streams", name, "replay"], &query)
+        ctx.base.with_query(&["streams", name, "replay"], &query)
     });
-    let mut trail = trail(visit);
-    trail.push((name.to_owned(), visit.base.to(&["streams", name])));
+    let mut trail = trail(ctx);
+    trail.push((name.to_owned(), ctx.base.to(&["streams", name])));
     let body = html! {
         div data-still {}
-        h1 { "History of " (Foreign(name)) }
-        p.soft { "Reading the history touches no group and runs no handler." }
-        (replay_form(visit, name, asked))
+        h1 { "History of " (Untrusted(name)) }
+        p.soft { "Reading the history does not change any group and does not run handlers." }
+        (replay_form(ctx, name, asked))
         @if found.is_empty() {
-            (nothing("No entry lies in this range."))
+            (empty("No entries in this range."))
         } @else {
-            (entries(state, visit, name, &found))
-            @if let Some(more) = more { p.more { a href=(more) rel="next" { "Next " (limit) } } }
+            (entries(state, ctx, name, &found))
+            @if let Some(more) = more { p.more { a href=(more) rel="next" { "Next page" } } }
         }
     };
     Ok(View { title: "Replay".to_owned(), trail, body })
 }
 
-fn trail(visit: &Visit) -> Vec<(String, String)> {
-    vec![("Overview".to_owned(), visit.base.root())]
+fn trail(ctx: &RequestContext) -> Vec<(String, String)> {
+    vec![("Overview".to_owned(), ctx.base.root())]
 }
 
-fn replay_form(visit: &Visit, name: &str, asked: &Fields) -> Markup {
+fn replay_form(ctx: &RequestContext, name: &str, asked: &Fields) -> Markup {
     html! {
-        form.filter method="get" action=(visit.base.to(&["streams", name, "replay"])) data-keep {
+        form.filter method="get" action=(ctx.base.to(&["streams", name, "replay"])) data-keep {
             label { "From (entry id, milliseconds, or -)"
                 input name="start" placeholder="-" value=[asked.get("start")] maxlength="60"; }
             label { "To (or +)" input name="end" placeholder="+" value=[asked.get("end")] maxlength="60"; }
-            label { "At most" input name="limit" type="number" min="1" max="200" value=(asked.get("limit").unwrap_or("20")); }
+            label { "Limit" input name="limit" type="number" min="1" max="200" value=(asked.get("limit").unwrap_or("20")); }
             button type="submit" { "Replay" }
         }
     }
 }
 
-/// The range that is asked for, in the notation of Redis: `-` and `+` are the ends, `(` excludes,
-/// and milliseconds alone are all entries of theirs.
+/// The requested range, in the notation of Redis: `-` and `+` are the ends, `(` excludes, and
+/// milliseconds without a sequence number include all entries of that millisecond.
 fn range(asked: &Fields) -> Result<Range, Fault> {
     use std::ops::Bound;
-    let bad =
-        || Fault::bad_request("A range is made of entry ids, of milliseconds, or of - and +.");
+    let bad = || Fault::bad_request("Give a range as entry ids, milliseconds, or - and +.");
     let bound = |text: Option<&str>, open: &str, fill: u64| -> Result<Bound<EntryId>, Fault> {
         let Some(text) = text.filter(|text| *text != open) else { return Ok(Bound::Unbounded) };
         let (text, excluded) = text.strip_prefix('(').map_or((text, false), |text| (text, true));
@@ -154,11 +153,16 @@ fn range(asked: &Fields) -> Result<Range, Fault> {
     Ok(Range::from((start, end)))
 }
 
-/// Entries with their fields, which open on demand.
-pub(crate) fn entries(state: &All, visit: &Visit, stream: &str, entries: &[Entry]) -> Markup {
+/// A table of entries, with their fields in collapsed details.
+pub(crate) fn entries(
+    state: &All,
+    ctx: &RequestContext,
+    stream: &str,
+    entries: &[Entry],
+) -> Markup {
     html! {
         @if entries.is_empty() {
-            (nothing("It holds no entries."))
+            (empty("No entries."))
         } @else {
             div.scroll {
                 table {
@@ -169,8 +173,8 @@ pub(crate) fn entries(state: &All, visit: &Visit, stream: &str, entries: &[Entry
                             td { (format::moment(entry.id().milliseconds())) }
                             td {
                                 details {
-                                    summary { (Foreign(entry.event_type().unwrap_or("(no type)"))) }
-                                    (state.redactor.show(&visit.access, stream, entry.fields()))
+                                    summary { (Untrusted(entry.event_type().unwrap_or("(no type)"))) }
+                                    (state.redactor.show(&ctx.access, stream, entry.fields()))
                                 }
                             }
                         }
@@ -192,16 +196,15 @@ mod tests {
     }
 
     #[test]
-    fn a_range_is_read_as_redis_reads_it_and_nonsense_is_refused() {
+    fn a_range_is_read_as_redis_reads_it_and_invalid_ones_are_refused() {
         let id = |ms, seq| EntryId::new(ms, seq);
         assert_eq!(asked("-", "+"), Ok(Range::from(..)));
         assert_eq!(asked("", ""), Ok(Range::from(..)));
         assert_eq!(asked("5", "6"), Ok(Range::from(id(5, 0)..=id(6, u64::MAX))));
         assert_eq!(asked("1-2", "3-4"), Ok(Range::from(id(1, 2)..=id(3, 4))));
-        for nonsense in ["x", "(", "1-", "-1", "1-2-3", "'; drop table", "99999999999999999999999"]
-        {
-            assert!(asked(nonsense, "+").is_err(), "{nonsense}");
-            assert!(asked("-", nonsense).is_err(), "{nonsense}");
+        for invalid in ["x", "(", "1-", "-1", "1-2-3", "'; drop table", "99999999999999999999999"] {
+            assert!(asked(invalid, "+").is_err(), "{invalid}");
+            assert!(asked("-", invalid).is_err(), "{invalid}");
         }
     }
 }

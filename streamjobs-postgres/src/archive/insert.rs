@@ -7,8 +7,8 @@ use super::row::LetterRow;
 use crate::fault;
 use crate::postgres::Postgres;
 
-/// The newly stored dead letters of a statement: the reason of each, and whether the guard says that
-/// its job was done. Rows that existed before are not included.
+/// The newly stored dead letters of a statement: the reason of each, and whether the guard says
+/// that its job was done. Rows that existed before are not included.
 pub(super) type Stored = Vec<(String, bool)>;
 
 /// How many of the first rows one request takes: they must fit into memory on both sides, and the
@@ -94,7 +94,7 @@ async fn write(
         .bind(column!(row => row.published_at))
         .bind(column!(row => row.first_delivery))
         .bind(column!(row => row.last_delivery))
-        .bind(column!(row => row.buried_at))
+        .bind(column!(row => row.dead_lettered_at))
         .bind(column!(row => row.payload.as_deref()))
         .fetch_all(connection)
         .await

@@ -51,8 +51,8 @@ impl Postgres {
 /// A dead letter is removed from its stream only after its row is on disk. While the database is
 /// unavailable, dead letters wait in Redis. Bound their number there with
 /// [`dead_letters_max`](streamjobs::RuntimeBuilder::dead_letters_max) only if losing the oldest is
-/// better than running out of memory. If a process dies between the two steps, another one takes the
-/// dead letter and finds its row. Any number of processes may run an archive of the same table.
+/// better than running out of memory. If a process dies between the two steps, another one takes
+/// the dead letter and finds its row. Any number of processes may run an archive of the same table.
 ///
 /// The fields of the entry are stored byte for byte. The payload is also stored as `jsonb` for
 /// searching, if it is JSON that Postgres accepts.
@@ -106,8 +106,8 @@ pub enum ArchiveError {
 }
 
 impl Archive {
-    /// Adds a group on a stream whose dead letters are archived. The groups of the runtime that runs
-    /// the archive are included without this.
+    /// Adds a group on a stream whose dead letters are archived. The groups of the runtime that
+    /// runs the archive are included without this.
     pub fn queue(mut self, stream: StreamName, group: GroupName) -> Self {
         self.queues.push((stream, group));
         self
@@ -121,8 +121,8 @@ impl Archive {
         self
     }
 
-    /// How many dead letters are moved at a time: 500 by default and at most, at least 1. Large ones
-    /// are moved in smaller batches.
+    /// How many dead letters are moved at a time: 500 by default and at most, at least 1. Large
+    /// ones are moved in smaller batches.
     pub fn batch(mut self, letters: usize) -> Self {
         self.batch = letters.clamp(1, BATCH_MAX);
         self
@@ -138,8 +138,8 @@ impl Archive {
     /// The time after which another process takes the dead letters that a process took and did not
     /// move: 30 s by default, at least 10 ms.
     ///
-    /// If it is too short, several processes move the same dead letters, which wastes work. If it is
-    /// too long, the dead letters of a crashed process are archived late.
+    /// If it is too short, several processes move the same dead letters, which wastes work. If it
+    /// is too long, the dead letters of a crashed process are archived late.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.lease = lease.max(INTERVAL_MIN);
         self

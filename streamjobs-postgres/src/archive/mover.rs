@@ -18,8 +18,9 @@ use crate::postgres::Postgres;
 
 /// Moves the dead letters of one group on one stream.
 ///
-/// It keeps the dead letters that were taken and are not in the table yet, and those that are in the
-/// table and not removed from their stream yet. After a failure, the next round continues there.
+/// It keeps the dead letters that were taken and are not in the table yet, and those that are in
+/// the table and not removed from their stream yet. After a failure, the next round continues
+/// there.
 pub(super) struct LetterMover {
     postgres: Postgres,
     letters: DeadLetters,
@@ -75,8 +76,8 @@ impl LetterMover {
         &self.group
     }
 
-    /// Takes dead letters, stores them in the table, and then removes them from their stream. Returns
-    /// whether there may be more.
+    /// Takes dead letters, stores them in the table, and then removes them from their stream.
+    /// Returns whether there may be more.
     pub(super) async fn round(
         &mut self,
         turn: &Semaphore,
@@ -97,8 +98,8 @@ impl LetterMover {
         self.waiting.clear();
         self.taken_at = Instant::now();
         let taken = self.letters.take(&self.taker, self.sizer.next).await?;
-        report.gone += taken.gone as u64;
-        self.more = taken.more;
+        report.gone += taken.missing as u64;
+        self.more = taken.has_more;
         let (mut bytes, mut pause_at) = (0, YIELD_BYTES);
         for letter in taken.letters {
             let row = LetterRow::of(letter);
@@ -138,8 +139,8 @@ impl LetterMover {
     }
 
     /// Stores the first waiting dead letter by itself. If that is refused, it is stored without the
-    /// optional columns. If that is refused as well, it stays in its stream and is retried after the
-    /// lease.
+    /// optional columns. If that is refused as well, it stays in its stream and is retried after
+    /// the lease.
     async fn store_first(&mut self, report: &mut ArchiveReport) -> Result<(), ArchiveError> {
         let Some(row) = self.waiting.first() else { return Ok(()) };
         let mut result = self.insert(std::slice::from_ref(row)).await;

@@ -28,7 +28,7 @@ pub(super) struct LetterRow {
     pub(super) published_at: Option<Timestamp>,
     pub(super) first_delivery: Option<Timestamp>,
     pub(super) last_delivery: Option<Timestamp>,
-    pub(super) buried_at: Timestamp,
+    pub(super) dead_lettered_at: Timestamp,
     pub(super) payload: Option<String>,
     pub(super) fields: Fields,
 }
@@ -60,7 +60,7 @@ impl LetterRow {
             published_at: letter.origin.map(|id| Timestamp::from_millis(id.milliseconds())),
             first_delivery: letter.first_delivery.map(Timestamp::from_millis),
             last_delivery: letter.last_delivery.map(Timestamp::from_millis),
-            buried_at: Timestamp::from_millis(letter.id.milliseconds()),
+            dead_lettered_at: Timestamp::from_millis(letter.id.milliseconds()),
             payload: view::json(&letter.fields),
             fields: letter.fields,
         }

@@ -5,10 +5,10 @@ use serde_json::{Map, Number, Value};
 
 /// The payload as JSON text that every `jsonb` column accepts; `None` if there is no such text.
 ///
-/// It is parsed and serialized again, since Postgres refuses JSON that other parsers accept: NUL in a
-/// string, half of a surrogate pair, numbers out of range, deep nesting. The parser here refuses all
-/// of them except NUL. If an object has a name twice, the last value counts; integers beyond 64 bits
-/// are rounded.
+/// It is parsed and serialized again, since Postgres refuses JSON that other parsers accept: NUL in
+/// a string, half of a surrogate pair, numbers out of range, deep nesting. The parser here refuses
+/// all of them except NUL. If an object has a name twice, the last value counts; integers beyond 64
+/// bits are rounded.
 pub(super) fn json(fields: &[(Bytes, Bytes)]) -> Option<String> {
     let data = fields.iter().find(|(name, _)| name == DATA).map(|(_, data)| data);
     let value = match data {
@@ -50,8 +50,8 @@ fn fits(value: &Value) -> bool {
     }
 }
 
-/// Whether Postgres accepts the number. With the feature `arbitrary_precision` of `serde_json`, which
-/// an application may turn on, the parser accepts numbers of any size.
+/// Whether Postgres accepts the number. With the feature `arbitrary_precision` of `serde_json`,
+/// which an application may turn on, the parser accepts numbers of any size.
 fn is_small(number: &Number) -> bool {
     number.is_i64()
         || number.is_u64()

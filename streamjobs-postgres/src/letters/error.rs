@@ -38,8 +38,8 @@ pub enum RedriveError {
     },
     /// The selection includes dead letters that are not open. Nothing was changed.
     #[error(
-        "the selection includes dead letters that are redriven or known as done: name them by `ids` \
-         and use `again` to redrive them"
+        "the selection includes dead letters that are redriven or known as done: name them by \
+         `ids` and use `again` to redrive them"
     )]
     NotOpen,
     /// No request has this number.

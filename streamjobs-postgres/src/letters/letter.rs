@@ -162,8 +162,8 @@ pub(super) fn fields(row: &PgRow) -> Result<Fields, sqlx::Error> {
 
 /// The columns of an [`ArchivedLetter`], of the table `l`.
 ///
-/// The payload is read as text: a row written by hand can have a number that no client can parse, and
-/// that must not make the whole page fail.
+/// The payload is read as text: a row written by hand can have a number that no client can parse,
+/// and that must not make the whole page fail.
 macro_rules! columns {
     () => {
         "l.id, l.stream, l.group_name, l.letter_id, l.event_id, l.event_type, l.reason, l.error,

@@ -73,8 +73,8 @@ pub struct Page {
 }
 
 impl DeadLetters {
-    /// Dead letters with their payloads, newest first: those archived before `after`, at most `limit`
-    /// and at most 1,000.
+    /// Dead letters with their payloads, newest first: those archived before `after`, at most
+    /// `limit` and at most 1,000.
     ///
     /// Pass [`Page::next`] as `after` to get the next page. Each dead letter is on one page; those
     /// that are archived meanwhile come before the first page.
@@ -128,8 +128,8 @@ impl DeadLetters {
 
     /// Whether a selection is valid: first its values, then its paths, which the database parses.
     ///
-    /// The paths are also evaluated on an empty document, which finds variables that are not set. On
-    /// the payloads, that error would depend on what they contain.
+    /// The paths are also evaluated on an empty document, which finds variables that are not set.
+    /// On the payloads, that error would depend on what they contain.
     async fn check(&self, selection: &Selection) -> Result<(), QueryError> {
         selection.check()?;
         for (filter, path) in selection.paths() {

@@ -14,9 +14,10 @@ use crate::time::Timestamp;
 
 /// Selects dead letters: those that match all filters that are set. By default, all open ones.
 ///
-/// It can be serialized, and the audit row of a redrive contains it. Deserializing fails if a filter
-/// is unknown to this version: without that filter, more dead letters would match. Values are bound
-/// as parameters and never become part of a statement, so they may come from untrusted input.
+/// It can be serialized, and the audit row of a redrive contains it. Deserializing fails if a
+/// filter is unknown to this version: without that filter, more dead letters would match. Values
+/// are bound as parameters and never become part of a statement, so they may come from untrusted
+/// input.
 ///
 /// ```
 /// use streamjobs::dead_letter::Reason;
@@ -163,7 +164,8 @@ impl Selection {
 
     /// Only those whose error contains this text, ignoring case. `%` and `_` are not wildcards.
     ///
-    /// No index serves this filter: the database reads the errors of all rows that match the others.
+    /// No index serves this filter: the database reads the errors of all rows that match the
+    /// others.
     pub fn error_contains(mut self, text: impl Into<String>) -> Self {
         self.error_contains = Some(text.into());
         self
@@ -171,9 +173,9 @@ impl Selection {
 
     /// Only those for whose payload an SQL/JSON predicate is true, such as `$.amount > 100`.
     ///
-    /// A payload that is not JSON, or to which the predicate does not apply, does not match. No index
-    /// serves this filter unless you create one: the database reads the payloads of all rows that
-    /// match the others.
+    /// A payload that is not JSON, or to which the predicate does not apply, does not match. No
+    /// index serves this filter unless you create one: the database reads the payloads of all rows
+    /// that match the others.
     pub fn payload_matches(mut self, predicate: impl Into<String>) -> Self {
         self.payload_matches = Some(predicate.into());
         self

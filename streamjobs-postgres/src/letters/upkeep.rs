@@ -14,8 +14,9 @@ impl DeadLetters {
     /// number of deleted dead letters.
     ///
     /// It does not delete the event in its stream, dead letters that are still in Redis and are
-    /// archived later, or the guard row, which has the event id and no payload and is pruned by age.
-    /// Texts of redrive requests, and the paths and words that they searched for, stay as well.
+    /// archived later, or the guard row, which has the event id and no payload and is pruned by
+    /// age. Texts of redrive requests, and the paths and words that they searched for, stay as
+    /// well.
     ///
     /// # Errors
     ///
@@ -45,12 +46,12 @@ impl DeadLetters {
     }
 
     /// Deletes dead letters that were dead-lettered, and archived, longer ago than this: at most
-    /// `batch` of them, the oldest first. Returns the number deleted: fewer than `batch` when no more
-    /// are left.
+    /// `batch` of them, the oldest first. Returns the number deleted: fewer than `batch` when no
+    /// more are left.
     ///
     /// A dead letter that waits in a redrive is deleted as well, and the redrive skips it. Several
-    /// processes may prune at once: each deletes other rows. Large batches hold locks for long; small
-    /// ones cost a round trip each. 5,000 take some tens of milliseconds.
+    /// processes may prune at once: each deletes other rows. Large batches hold locks for long;
+    /// small ones cost a round trip each. 5,000 take some tens of milliseconds.
     ///
     /// # Errors
     ///

@@ -85,8 +85,8 @@ impl FailingStreams {
     /// The rows to send now: all of them, but for a failing stream only the first row of each key.
     ///
     /// Events are sent in one request, and the refusal of one does not stop the next. A server that
-    /// refuses some and accepts some, as it can at its memory limit, would change the order of a key.
-    /// With one event per key, this cannot happen again while the stream is failing.
+    /// refuses some and accepts some, as it can at its memory limit, would change the order of a
+    /// key. With one event per key, this cannot happen again while the stream is failing.
     pub(super) fn choose(&self, rows: Vec<OutboxRow>) -> Vec<OutboxRow> {
         if self.streams.is_empty() {
             return rows;
@@ -155,7 +155,8 @@ impl FailingStreams {
 
     fn block(&mut self, stream: &StreamName, now: Instant, random: f64) {
         if !self.streams.contains_key(stream) && self.streams.len() >= STREAMS_MAX {
-            // With this many failing streams the server itself fails, and the whole relay backs off.
+            // With this many failing streams the server itself fails, and the whole relay backs
+            // off.
             return;
         }
         let failing =

@@ -1,5 +1,5 @@
-//! Publishing inside a transaction: rows that commit with the effects, and the relay that moves them
-//! to their streams.
+//! Publishing inside a transaction: rows that commit with the effects, and the relay that moves
+//! them to their streams.
 
 mod backlog;
 mod failing;

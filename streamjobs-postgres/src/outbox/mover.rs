@@ -66,10 +66,11 @@ impl OutboxMover {
 
     /// Moves at most one batch.
     ///
-    /// The whole round is one transaction, and its lock ends with it, so no two relays move the same
-    /// rows. A relay that hangs loses its transaction and the lock through the server's limit on
-    /// idle transactions. It checks the time before it publishes, so that it does not publish what
-    /// its successor has published. Events whose rows could not be deleted are published again.
+    /// The whole round is one transaction, and its lock ends with it, so no two relays move the
+    /// same rows. A relay that hangs loses its transaction and the lock through the server's limit
+    /// on idle transactions. It checks the time before it publishes, so that it does not publish
+    /// what its successor has published. Events whose rows could not be deleted are published
+    /// again.
     pub(super) async fn round(&mut self) -> Result<Round, sqlx::Error> {
         fault::within(ROUND_MAX, self.attempt()).await
     }
@@ -225,8 +226,8 @@ const WHY_BYTES_MAX: usize = 1_000;
 /// The payloads in memory at once; a single larger event is moved alone.
 const BATCH_BYTES_MAX: i64 = 8 * 1024 * 1024;
 
-/// Sets limits so that a relay that hangs is replaced, and turns off plans that depend on statistics:
-/// those of a queue are outdated, and a scan of the whole table is never right.
+/// Sets limits so that a relay that hangs is replaced, and turns off plans that depend on
+/// statistics: those of a queue are outdated, and a scan of the whole table is never right.
 const ELECT: &str = "SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0)),
     set_config('idle_in_transaction_session_timeout', '30s', true),
     set_config('statement_timeout', '20s', true),

@@ -27,19 +27,19 @@ use crate::{backoff, fault, metrics};
 ///
 /// Give it to every process. One relay at a time moves events, elected for each batch, and another
 /// one continues within [`poll`](Self::poll) if that process dies. Events of one key keep their
-/// order. Events that a stream refuses are retried, with a back-off of up to 5 s, and delay no other
-/// stream.
+/// order. Events that a stream refuses are retried, with a back-off of up to 5 s, and delay no
+/// other stream.
 ///
-/// It uses one connection of the pool while it moves a batch. The relay that is elected uses a second
-/// one to listen for notifications, unless the pool has only one connection or the last round failed.
-/// Behind a pooler that assigns connections per transaction no notifications arrive, and the relay
-/// polls.
+/// It uses one connection of the pool while it moves a batch. The relay that is elected uses a
+/// second one to listen for notifications, unless the pool has only one connection or the last
+/// round failed. Behind a pooler that assigns connections per transaction no notifications arrive,
+/// and the relay polls.
 ///
 /// # Delivery
 ///
 /// At least once, under the event id from publishing: see [`Publisher`](super::Publisher). If a
-/// server refuses an event and accepts a later one of the same key from the same batch, as it can at
-/// its memory limit, then the later event is stored again behind the refused one. Every event is
+/// server refuses an event and accepts a later one of the same key from the same batch, as it can
+/// at its memory limit, then the later event is stored again behind the refused one. Every event is
 /// still followed by all later events of its key.
 #[derive(Clone, Debug)]
 #[must_use = "a relay moves nothing before it is given to a runtime"]
@@ -97,8 +97,8 @@ impl Relay {
     ///
     /// # Errors
     ///
-    /// When the database refuses or cannot be reached. Events of earlier batches stay moved. A Redis
-    /// server that refuses events is not an error: see [`Relayed::left`].
+    /// When the database refuses or cannot be reached. Events of earlier batches stay moved. A
+    /// Redis server that refuses events is not an error: see [`Relayed::left`].
     ///
     /// # Cancel safety
     ///

@@ -27,9 +27,9 @@ impl Keep {
     /// How long a guard row is kept after its work was done: 7 days by default, at least a minute.
     ///
     /// An event that is published again, or redriven, after that is done again. A runtime does not
-    /// start if its streams keep entries by age and this is shorter than the time in which a job can
-    /// be delivered. Whatever is set here, rows younger than the oldest unfinished job of their group
-    /// stay. A longer time costs about 270 bytes for each job.
+    /// start if its streams keep entries by age and this is shorter than the time in which a job
+    /// can be delivered. Whatever is set here, rows younger than the oldest unfinished job of their
+    /// group stay. A longer time costs about 270 bytes for each job.
     pub fn done(mut self, age: Duration) -> Self {
         self.done = age;
         self

@@ -31,9 +31,9 @@ use crate::{fault, metrics};
 /// # Delivery
 ///
 /// Without its guard row a job would be done again, so the rows of jobs that can still be delivered
-/// stay: those younger than the oldest unfinished entry of their group, and all rows of a group while
-/// Redis cannot be asked. An event that is published again, or redriven, after [`Keep::done`] is done
-/// again.
+/// stay: those younger than the oldest unfinished entry of their group, and all rows of a group
+/// while Redis cannot be asked. An event that is published again, or redriven, after [`Keep::done`]
+/// is done again.
 #[derive(Clone, Debug)]
 #[must_use = "a pruner deletes nothing before it is given to a runtime"]
 pub struct Pruner {
@@ -194,9 +194,9 @@ struct Kind {
     delete: &'static str,
 }
 
-/// The statements for rows in `$state`, whose age is in the column `$written`. `$found` is the column
-/// that their index is ordered by. The groups are read by skipping through that index, and rows that
-/// another pruner or an attempt has locked are skipped.
+/// The statements for rows in `$state`, whose age is in the column `$written`. `$found` is the
+/// column that their index is ordered by. The groups are read by skipping through that index, and
+/// rows that another pruner or an attempt has locked are skipped.
 macro_rules! kind {
     ($state:literal, $written:literal, $found:literal) => {
         Kind {
@@ -230,8 +230,9 @@ macro_rules! kind {
     };
 }
 
-/// Finished work. It was published before it was done, so the index on `published_at` finds it. Where
-/// the clocks of the database and the Redis server differ, a row may stay for that much longer.
+/// Finished work. It was published before it was done, so the index on `published_at` finds it.
+/// Where the clocks of the database and the Redis server differ, a row may stay for that much
+/// longer.
 const DONE: Kind = kind!("done_at IS NOT NULL", "done_at", "published_at");
 /// Work that was begun, not finished, and not taken over after it expired.
 const LEFT_BEHIND: Kind = kind!("done_at IS NULL", "expires_at", "expires_at");

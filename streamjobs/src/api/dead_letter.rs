@@ -1,4 +1,4 @@
-//! Dead letters: looking at them, running their jobs again, and deleting them.
+//! Dead letters: listing, redriving, archiving and purging them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// When one of the names is not one.
+    /// When one of the names is invalid.
     pub fn dead_letters(&self, stream: &str, group: &str) -> Result<DeadLetters, DeadLetterError> {
         let queue = Queue { stream: StreamName::new(stream)?, group: GroupName::new(group)? };
         Ok(DeadLetters::new(Arc::clone(self.store()), queue))
@@ -48,43 +48,44 @@ pub struct DeadLetters {
     queue: Queue,
 }
 
-/// Some dead letters, oldest first.
+/// A page of dead letters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Page {
     /// The dead letters.
     pub letters: Vec<DeadLetter>,
-    /// What to ask for next; none at the end.
+    /// Where the next page begins; `None` at the end.
     pub next: Option<EntryId>,
 }
 
-/// Dead letters that were taken to be stored elsewhere.
+/// Dead letters that were taken to be stored in an archive.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-#[must_use = "what is taken and not settled is taken again after the lease"]
+#[must_use = "dead letters that are not settled are taken again after the lease"]
 pub struct Taken {
-    /// The letters, those that were taken before first.
+    /// The dead letters, those that were taken before first.
     pub letters: Vec<DeadLetter>,
-    /// Letters that were taken before and not settled, and that are gone: redriven, purged, or
-    /// settled with a lost answer.
-    pub gone: usize,
-    /// Whether there may be more to take at once. Where no letters came, there may be: those that
-    /// wait for the consumer that had their entries are passed over.
-    pub more: bool,
+    /// Dead letters that were taken before and not settled, and that no longer exist: redriven,
+    /// purged, or settled with a lost answer.
+    pub missing: usize,
+    /// Whether there may be more to take at once, even if no letters were returned: those that wait
+    /// for the consumer that owned their entries are skipped.
+    pub has_more: bool,
 }
 
-/// A job of an archive, to be put back.
+/// An archived job, to be redriven.
 ///
-/// `Debug` does not show the payload. Closed on purpose: these are all the parts that a job needs.
+/// `Debug` does not show the payload.
 #[derive(Clone, Copy)]
 pub struct ArchivedJob<'a> {
     /// The fields of its dead letter.
     pub fields: &'a Fields,
-    /// The identity of its event, which it keeps.
+    /// The event id, which it keeps.
     pub event_id: &'a EventId,
-    /// The entry that was published, which it remembers.
+    /// The entry that was published, which it keeps as its origin.
     pub origin: Option<EntryId>,
-    /// Under what it is put back at most once: at most 128 bytes without control characters.
+    /// The token under which it is redriven at most once: at most 128 bytes without control
+    /// characters.
     pub token: &'a str,
 }
 
@@ -98,13 +99,13 @@ impl fmt::Debug for ArchivedJob<'_> {
     }
 }
 
-/// What became of a job that was to be put back. Closed on purpose.
+/// The result of redriving an archived job. Exhaustive: adding a variant is a breaking change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PutBack {
-    /// It was put back, as this entry of the group's lane.
-    Put(EntryId),
-    /// A job was put back under the same token before; nothing was changed.
-    PutBefore,
+pub enum RedriveOutcome {
+    /// It was redriven, as this entry of the group's lane.
+    Redriven(EntryId),
+    /// A job was redriven under the same token before; nothing was changed.
+    AlreadyRedriven,
 }
 
 impl DeadLetters {
@@ -167,7 +168,7 @@ impl DeadLetters {
     ///
     /// # Errors
     ///
-    /// When there is none with this id, or the server cannot be reached or refuses.
+    /// When no dead letter has this id, or the server cannot be reached or refuses.
     ///
     /// # Cancel safety
     ///
@@ -181,19 +182,18 @@ impl DeadLetters {
         stored.as_ref().map(DeadLetter::of).ok_or_else(|| self.unknown(id))
     }
 
-    /// Puts a dead letter's job back for this group alone: its event id is kept, its failures are
-    /// forgotten, and it remembers the entry that was published. Returns the id of its new entry. It
-    /// runs within the processes' promote interval, half a second by default, or six of them where
-    /// there was no work for a lease.
+    /// Redrives a dead letter's job for this group alone: it keeps its event id and the id of the
+    /// published entry, and its failures are reset. Returns the id of its new entry. It runs within
+    /// the processes' promote interval, half a second by default, or six intervals in an idle group.
     ///
     /// # Errors
     ///
-    /// When there is no such dead letter, when it cannot be run again, or when the server cannot be
+    /// When there is no such dead letter, when it cannot be redriven, or when the server cannot be
     /// reached or refuses. After a lost answer, the dead letter is either still there or redriven.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves open whether the job was put back; it is never put back twice.
+    /// If the future is dropped, the job may or may not be redriven; it is never redriven twice.
     pub async fn redrive(&self, id: EntryId) -> Result<EntryId, DeadLetterError> {
         let letter = self.get(id).await?;
         let Some(job) = letter.redriven() else {
@@ -204,11 +204,11 @@ impl DeadLetters {
         redriven.map_err(|error| self.failed("redrive", error))?.ok_or_else(|| self.unknown(id))
     }
 
-    /// Puts many jobs back, one answer for each id in order.
+    /// Redrives many dead letters one after another, with one result for each id in order.
     ///
     /// # Cancel safety
     ///
-    /// As [`redrive`](Self::redrive), for the one in the middle of which it was dropped.
+    /// As [`redrive`](Self::redrive), for the dead letter at which the future was dropped.
     pub async fn redrive_all(
         &self,
         ids: impl IntoIterator<Item = EntryId>,
@@ -220,15 +220,15 @@ impl DeadLetters {
         answers
     }
 
-    /// Deletes dead letters for good: how many of them were there.
+    /// Deletes dead letters, and returns how many of them existed.
     ///
     /// # Errors
     ///
-    /// When the server cannot be reached or refuses; some may be deleted by then.
+    /// When the server cannot be reached or refuses; some may be deleted before.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves open which are deleted.
+    /// If the future is dropped, any of them may or may not be deleted.
     pub async fn purge(&self, ids: &[EntryId]) -> Result<usize, DeadLetterError> {
         let mut purged = 0;
         for ids in ids.chunks(PAGE_MAX) {
@@ -241,13 +241,13 @@ impl DeadLetters {
         Ok(purged)
     }
 
-    /// Takes dead letters to store them elsewhere: at most `limit` and at most 500. First those that
-    /// were taken before and not [settled](Self::settle) within the lease, by whomever; then new
+    /// Takes dead letters to store them in an archive: at most `limit` and at most 500. First those
+    /// that any process took before and did not [settle](Self::settle) within the lease; then new
     /// ones, oldest first.
     ///
-    /// A taken letter is still listed, and can still be redriven and purged. A letter that says that
-    /// a payload was trimmed away waits for up to an hour while the consumer that had the entry
-    /// lives: it may have the job in hand, and take the letter back.
+    /// A taken dead letter is still listed, and can still be redriven and purged. A dead letter of a
+    /// trimmed payload is skipped for up to an hour while the consumer that owned the entry is alive:
+    /// the job may be in flight there, and its end removes the dead letter.
     ///
     /// # Errors
     ///
@@ -255,93 +255,94 @@ impl DeadLetters {
     ///
     /// # Cancel safety
     ///
-    /// What was taken by a dropped future, or by one whose answer was lost, is taken again after
-    /// the lease.
+    /// If the future is dropped, or the answer is lost, the dead letters are taken again after the
+    /// lease.
     ///
     /// # Delivery
     ///
-    /// At least once: store letters under their id and [digest](DeadLetter::digest), and settle them
-    /// when they are stored.
+    /// At least once: store dead letters under their id and [digest](DeadLetter::digest), and settle
+    /// them when they are stored.
     pub async fn take(&self, by: &Taker, limit: usize) -> Result<Taken, DeadLetterError> {
         let taken = self.store.take_letters(&self.queue, by, limit).await;
         let taken = taken.map_err(|error| self.failed("take", error))?;
         let letters = taken.letters.iter().map(DeadLetter::of).collect();
-        Ok(Taken { letters, gone: taken.gone, more: taken.more })
+        Ok(Taken { letters, missing: taken.gone, has_more: taken.more })
     }
 
-    /// Removes dead letters that are stored elsewhere: how many of them were still there. Doing it
-    /// twice does nothing more. A letter that nobody of the taker's group has taken stays.
+    /// Removes dead letters that are stored in an archive, and returns how many still existed. It may
+    /// be repeated. A dead letter that was not taken by the taker's group stays.
     ///
     /// # Errors
     ///
-    /// When the server cannot be reached or refuses; some may be removed by then, and the others
-    /// are taken again after the lease.
+    /// When the server cannot be reached or refuses; some may be removed before, and the others are
+    /// taken again after the lease.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves open which are removed.
+    /// If the future is dropped, any of them may or may not be removed.
     pub async fn settle(&self, by: &Taker, ids: &[EntryId]) -> Result<usize, DeadLetterError> {
         let settled = self.store.settle_letters(&self.queue, by, ids).await;
         settled.map_err(|error| self.failed("settle", error))
     }
 
-    /// Puts a job back that comes from an archive, for this group alone, as
-    /// [`redrive`](Self::redrive) puts back a dead letter's: its event id is kept and its failures
-    /// are forgotten.
+    /// Redrives a job from an archive for this group alone, as [`redrive`](Self::redrive) does for a
+    /// dead letter: it keeps its event id, and its failures are reset.
     ///
-    /// Under one token that happens once, however often it is asked for within `keep`
-    /// ([`TOKEN_KEPT`] for most; one of less than a millisecond is one of a millisecond): write the
-    /// token down before, and repeat the call after a crash or a lost answer.
+    /// Under one token the job is redriven once, however often the call is repeated within `keep`
+    /// (use [`TOKEN_KEPT`]; the minimum is a millisecond). Store the token before the call, and
+    /// repeat the call after a crash or a lost answer.
     ///
     /// # Errors
     ///
-    /// When the token is none, when there is nothing that can be run, when the group is not on the
-    /// stream, or when the server cannot be reached or refuses. Nothing is changed then, unless the
-    /// answer was lost.
+    /// When the token is invalid, when the job cannot be redriven, when the stream has no such group,
+    /// or when the server cannot be reached or refuses. Nothing is changed then, unless the answer
+    /// was lost.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves open whether the job was put back; asking again with the token
-    /// tells.
-    pub async fn put_back(
+    /// If the future is dropped, the job may or may not be redriven; repeating the call with the same
+    /// token is safe.
+    pub async fn redrive_archived(
         &self,
         fields: &Fields,
         event_id: &EventId,
         origin: Option<EntryId>,
         token: &str,
         keep: Duration,
-    ) -> Result<PutBack, DeadLetterError> {
-        let mut answers =
-            self.put_back_all(&[ArchivedJob { fields, event_id, origin, token }], keep).await;
-        let lost = StoreError::Protocol { command: "put_back" };
-        answers.pop().unwrap_or_else(|| Err(self.failed("put back", lost)))
+    ) -> Result<RedriveOutcome, DeadLetterError> {
+        let mut answers = self
+            .redrive_archived_all(&[ArchivedJob { fields, event_id, origin, token }], keep)
+            .await;
+        let lost = StoreError::Protocol { command: "redrive" };
+        answers.pop().unwrap_or_else(|| Err(self.failed("redrive", lost)))
     }
 
-    /// Puts many jobs back, about a hundred in one round trip: one answer for each, in order.
+    /// Redrives many jobs from an archive, about a hundred in one round trip, with one result for each
+    /// in order.
     ///
-    /// It is not a transaction: some may be put back where others are refused. No jobs make no
-    /// call.
+    /// It is not a transaction: some jobs may be redriven while others are refused. Without jobs
+    /// nothing is sent.
     ///
     /// # Cancel safety
     ///
-    /// As [`put_back`](Self::put_back).
-    pub async fn put_back_all(
+    /// As [`redrive_archived`](Self::redrive_archived).
+    pub async fn redrive_archived_all(
         &self,
         jobs: &[ArchivedJob<'_>],
         keep: Duration,
-    ) -> Vec<Result<PutBack, DeadLetterError>> {
+    ) -> Vec<Result<RedriveOutcome, DeadLetterError>> {
         let mut returning = Vec::with_capacity(jobs.len());
-        let prepared = jobs.iter().map(|job| self.returning(job).map(|job| returning.push(job)));
+        let prepared = jobs.iter().map(|job| self.prepare(job).map(|job| returning.push(job)));
         let prepared = prepared.collect::<Vec<_>>();
         let mut returned = self.store.put_back(&self.queue, &returning, keep).await.into_iter();
-        let lost = || Err(StoreError::Protocol { command: "put_back" });
+        let lost = || Err(StoreError::Protocol { command: "redrive" });
         let answer = |prepared: Result<(), DeadLetterError>| {
-            prepared.and_then(|()| self.returned(returned.next().unwrap_or_else(lost)))
+            prepared.and_then(|()| self.outcome(returned.next().unwrap_or_else(lost)))
         };
         prepared.into_iter().map(answer).collect()
     }
 
-    fn returning(&self, job: &ArchivedJob<'_>) -> Result<ReturningJob, DeadLetterError> {
+    fn prepare(&self, job: &ArchivedJob<'_>) -> Result<ReturningJob, DeadLetterError> {
         let token = RedriveToken::new(job.token)?;
         match record::redriven(job.fields, Some(job.event_id), job.origin) {
             Some(fields) => Ok(ReturningJob { fields, token }),
@@ -352,15 +353,15 @@ impl DeadLetters {
         }
     }
 
-    fn returned(&self, returned: Returned) -> Result<PutBack, DeadLetterError> {
+    fn outcome(&self, returned: Returned) -> Result<RedriveOutcome, DeadLetterError> {
         match returned {
-            Ok(Some(id)) => Ok(PutBack::Put(id)),
-            Ok(None) => Ok(PutBack::PutBefore),
+            Ok(Some(id)) => Ok(RedriveOutcome::Redriven(id)),
+            Ok(None) => Ok(RedriveOutcome::AlreadyRedriven),
             Err(StoreError::GroupMissing) => {
                 let (stream, group) = self.names();
                 Err(DeadLetterError::UnknownGroup { stream, group })
             }
-            Err(error) => Err(self.failed("put back", error)),
+            Err(error) => Err(self.failed("redrive", error)),
         }
     }
 
@@ -380,22 +381,22 @@ impl DeadLetters {
 }
 
 impl DeadLetterError {
-    /// Whether asking again is of no use, because of the names, the letter, the group or what the
-    /// server holds. If not, the server could not be reached, or cannot do it for now: it loads its
-    /// data, is full, or is not the primary.
+    /// Whether repeating the call cannot help, because of the names, the dead letter, the group or the
+    /// data on the server. Otherwise the server could not be reached, or refuses temporarily: it is
+    /// loading its data, is full, or is not the primary.
     #[must_use]
     pub fn is_final(&self) -> bool {
         let Self::Server { source, .. } = self else { return true };
         match source.downcast_ref::<StoreError>() {
             Some(StoreError::GroupMissing) => true,
-            Some(StoreError::Refused { code, .. }) => !PASSING.contains(&code.as_str()),
+            Some(StoreError::Refused { code, .. }) => !TRANSIENT.contains(&code.as_str()),
             Some(_) | None => false,
         }
     }
 }
 
-/// Refusals that are about the server's state and not about what was asked.
-const PASSING: [&str; 12] = [
+/// Error codes of the server's temporary states, which say nothing about the request.
+const TRANSIENT: [&str; 12] = [
     "ASK",
     "BUSY",
     "CLUSTERDOWN",
@@ -409,7 +410,7 @@ const PASSING: [&str; 12] = [
     "READONLY",
     "TRYAGAIN",
 ];
-/// How long a token is kept for most: seven days.
+/// The usual time for which a token is kept: seven days.
 pub const TOKEN_KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 const PAGE_MAX: usize = 1_000;
 
@@ -419,11 +420,11 @@ mod tests {
 
     fn server(error: StoreError) -> DeadLetterError {
         let (stream, group) = (String::from("orders"), String::from("mail"));
-        DeadLetterError::Server { action: "put back", stream, group, source: error.into() }
+        DeadLetterError::Server { action: "redrive", stream, group, source: error.into() }
     }
 
     #[test]
-    fn only_what_stays_refused_is_final() {
+    fn only_permanent_refusals_are_final() {
         let refused = |code: &str| {
             server(StoreError::Refused { code: code.to_owned(), text: String::from("no") })
         };
@@ -433,7 +434,7 @@ mod tests {
         for lost in [
             StoreError::Unreachable("gone".into()),
             StoreError::AnswerLost("gone".into()),
-            StoreError::Protocol { command: "put_back" },
+            StoreError::Protocol { command: "redrive" },
         ] {
             assert!(!server(lost).is_final());
         }

@@ -1,7 +1,9 @@
-//! What users call beside the runtime: streams and groups, dead letters, the doctor, the test kit.
+//! What applications call beside client and runtime: streams and groups, dead letters, the doctor, and
+//! streams in memory for tests.
 
 pub mod dead_letter;
 pub mod doctor;
 pub mod stream;
 #[cfg(feature = "testing")]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod testing;

@@ -1,7 +1,6 @@
-//! Testing handlers without a server: streams in memory, under tokio's clock.
+//! Streams in memory, under tokio's clock, to test handlers without a server.
 //!
-//! With the feature `testing`. In a test with a paused clock, leases, back-offs and timeouts take no
-//! real time:
+//! In a test with a paused clock, leases, back-offs and timeouts take no real time:
 //!
 //! ```
 //! use std::time::Duration;
@@ -21,7 +20,7 @@
 //! let client = streams.client();
 //! let runtime = Runtime::builder(&client).handlers(handlers![reject]).start().await?;
 //! client.publish(&OrderPlaced {}).await?;
-//! tokio::time::sleep(Duration::from_secs(180)).await;    // no time at all on a paused clock
+//! tokio::time::sleep(Duration::from_secs(180)).await;    // takes no real time on a paused clock
 //! assert_eq!(client.dead_letters("orders", "audit")?.list(None, 10).await?.letters.len(), 1);
 //! let report = runtime.shutdown().await;
 //! # assert!(report.abandoned.is_empty());
@@ -40,14 +39,14 @@ use crate::publish::client::{Client, ClientBuilder};
 use crate::store::conformance::Hands;
 use crate::store::memory::{Fault, MemoryStore};
 
-/// Streams in memory, and what can happen to them. Clones are the same streams.
+/// Streams in memory, and the faults that can happen to them. Clones share the streams.
 #[derive(Clone, Debug, Default)]
 pub struct Streams {
     store: MemoryStore,
 }
 
 impl Streams {
-    /// No streams yet.
+    /// Empty streams.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -55,17 +54,17 @@ impl Streams {
 
     /// A client on these streams, with the default settings.
     ///
-    /// Handlers and loops of its runtimes all run on the present executor.
+    /// Handlers and loops of its runtimes run on the current executor.
     #[must_use]
     pub fn client(&self) -> Client {
         Client::in_memory(Arc::new(self.store.clone()))
     }
 
-    /// A client with settings; the builder's address is not used.
+    /// A client on these streams, with the builder's settings. The builder's address is ignored.
     ///
     /// # Errors
     ///
-    /// When a setting cannot be used.
+    /// When a setting is invalid.
     pub fn client_with(&self, builder: ClientBuilder) -> Result<Client, ConnectError> {
         builder.with_store(Arc::new(self.store.clone()), true)
     }
@@ -74,27 +73,27 @@ impl Streams {
         &self.store
     }
 
-    /// Stops answering, as a server that is down.
+    /// Stops answering, like a server that is down.
     pub fn stop(&self) {
         self.store.stop_server();
     }
 
-    /// Answers again.
+    /// Starts answering again.
     pub fn start(&self) {
         self.store.start_server();
     }
 
-    /// Lets the next read deliver its entries to nobody: the answer is lost.
+    /// Loses the answer of the next read: its entries are delivered, and no process knows it.
     pub fn lose_next_read(&self) {
         self.store.fail_next("read", Fault::AnswerLost);
     }
 
-    /// Lets the next acknowledgement be carried out without an answer.
+    /// Loses the answer of the next acknowledgement, which takes effect.
     pub fn lose_next_acknowledgement(&self) {
         self.store.fail_next("acknowledge", Fault::AnswerLost);
     }
 
-    /// Moves the server's clock, forwards or backwards.
+    /// Moves the server's clock forwards or backwards.
     pub fn step_clock(&self, milliseconds: i64) {
         self.store.step_clock(milliseconds);
     }
@@ -110,14 +109,14 @@ impl Streams {
         self.store.length(stream)
     }
 
-    /// Entries that are delivered to a group and not acknowledged: id, consumer, delivery count.
+    /// The pending entries of a group: id, consumer, delivery count.
     #[must_use]
     pub fn pending(&self, stream: &str, group: &str) -> Vec<(EntryId, String, u64)> {
         let rows = self.store.pending(stream, group).into_iter();
         rows.map(|row| (row.id, row.consumer, row.delivery_count)).collect()
     }
 
-    /// Makes a pending entry look as if nothing had been heard of it for this long.
+    /// Sets the idle time of a pending entry.
     pub fn age(&self, stream: &str, group: &str, id: EntryId, idle: Duration) {
         self.store.age(stream, group, id, idle);
     }

@@ -1,4 +1,4 @@
-//! Arguments of handlers, made from the job.
+//! Arguments of handlers that are made from the job.
 
 use std::any::type_name;
 
@@ -8,7 +8,7 @@ use crate::model::outcome::JobError;
 
 /// An argument of a handler, made from the job.
 ///
-/// Implement it for what your handlers need over and over, a tenant for example:
+/// Implement it for what several handlers need, a tenant for example:
 ///
 /// ```
 /// use streamjobs::{FromJob, Job, JobError};
@@ -17,7 +17,7 @@ use crate::model::outcome::JobError;
 ///
 /// impl FromJob for Tenant {
 ///     fn from_job(job: &Job) -> Result<Self, JobError> {
-///         let tenant = job.entry().text("tenant").ok_or("the entry names no tenant")?;
+///         let tenant = job.entry().text("tenant").ok_or("the entry has no tenant")?;
 ///         Ok(Self(tenant.to_owned()))
 ///     }
 /// }
@@ -33,10 +33,10 @@ pub trait FromJob: Sized + Send {
     ///
     /// # Errors
     ///
-    /// The attempt fails with the error, and the handler is not run.
+    /// The attempt fails with the error, and the handler does not run.
     fn from_job(job: &Job) -> Result<Self, JobError>;
 
-    /// Names what the argument needs from the runtime, so that a start without it is refused.
+    /// Adds what the argument needs from the runtime, so that a start without it is refused.
     fn require(requirements: &mut Requirements) {
         let _ = requirements;
     }
@@ -48,11 +48,10 @@ impl FromJob for Job {
     }
 }
 
-/// What the application gave to the runtime's builder, by type.
+/// A value that the application gave to the runtime's builder, found by its type.
 ///
-/// A handler asks for it with the pattern `State(mailer): State<Mailer>`. The value is cloned for
-/// each job, so wrap what is expensive to clone in an
-/// [`Arc`](std::sync::Arc).
+/// A handler takes it with the pattern `State(mailer): State<Mailer>`. The value is cloned for each
+/// job, so wrap a value that is expensive to clone in an [`Arc`](std::sync::Arc).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct State<T>(pub T);
 

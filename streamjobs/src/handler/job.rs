@@ -1,4 +1,4 @@
-//! The context of one attempt.
+//! The job: the context of one attempt.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,15 +17,15 @@ use crate::model::trace::TraceContext;
 use crate::publish::client::Client;
 use crate::store::Queue;
 
-/// One attempt at one group's work on one event: what a handler may ask about itself.
+/// One attempt at a job: what a handler can learn about itself.
 ///
-/// Cheap to clone. `Debug` shows ids and counts, never the payload.
+/// A job is cheap to clone. `Debug` shows ids and counts, never the payload.
 #[derive(Clone)]
 pub struct Job {
     parts: Arc<JobParts>,
 }
 
-/// What the runtime knows about an attempt when it starts.
+/// What the runtime knows about an attempt at its start.
 pub(crate) struct JobParts {
     pub(crate) identity: Arc<ConsumerIdentity>,
     pub(crate) delivery: Arc<Delivery>,
@@ -48,19 +48,19 @@ pub(crate) struct ConsumerIdentity {
     pub(crate) consumer: ConsumerName,
 }
 
-/// Whether an attempt may go on: shared by the attempt and the loop that renews its lease.
+/// Whether an attempt may continue: shared by the attempt and the loop that renews its lease.
 #[derive(Debug)]
 pub(crate) struct Lease {
-    /// Made when somebody looks at it: most attempts end before anybody does.
+    /// Made at the first use: most attempts end without one.
     token: OnceLock<CancellationToken>,
     lost: AtomicBool,
     over: AtomicBool,
     /// How long an attempt has between the token and the drop of its future.
     window: Duration,
-    /// How long after its last proof the lease is lost.
+    /// How long after its last renewal the lease is lost.
     fence: Duration,
     made: Instant,
-    /// How long after `made` the lease is lost unless it is proved again, in milliseconds.
+    /// How long after `made` the lease is lost unless it is renewed, in milliseconds.
     ends: AtomicU64,
 }
 
@@ -80,40 +80,40 @@ impl Lease {
         }
     }
 
-    /// The lease was proved by a request that was sent then.
-    pub(crate) fn prove(&self, sign: Instant) {
-        let end = (sign + self.fence).saturating_duration_since(self.made).as_millis();
+    /// The lease was renewed by a request that was sent at this time.
+    pub(crate) fn prove(&self, renewed_at: Instant) {
+        let end = (renewed_at + self.fence).saturating_duration_since(self.made).as_millis();
         self.ends.store(u64::try_from(end).unwrap_or(ENDLESS), Ordering::SeqCst);
     }
 
-    /// The server knows nothing of the entry any more, so nobody else can be given it.
-    pub(crate) fn set_adrift(&self) {
+    /// The server no longer knows the entry, so it cannot be delivered to another consumer.
+    pub(crate) fn set_untracked(&self) {
         self.ends.store(ENDLESS, Ordering::SeqCst);
     }
 
-    /// Whether the attempt may not work any more: it was told so, or its time is over and nobody has
-    /// come to tell it, since its process stood still.
+    /// Whether the attempt must stop: its lease was declared lost, or has expired unnoticed because the
+    /// process stood still.
     fn is_over(&self) -> bool {
         let ends = self.ends.load(Ordering::SeqCst);
         self.is_lost() || (ends != ENDLESS && self.made.elapsed() >= Duration::from_millis(ends))
     }
 
-    /// Loses a lease whose time is over: whether that is news.
+    /// Declares an expired lease lost; true if it was not declared before.
     pub(crate) fn lapse(&self) -> bool {
-        let news = !self.is_lost() && self.is_over();
-        if news {
+        let is_new = !self.is_lost() && self.is_over();
+        if is_new {
             self.lose();
         }
-        news
+        is_new
     }
 
-    /// Tells the attempt that the lease is lost.
+    /// Declares the lease lost and cancels the attempt.
     pub(crate) fn lose(&self) {
         self.lost.store(true, Ordering::SeqCst);
         self.cut_off();
     }
 
-    /// Tells the attempt that its time is over.
+    /// Cancels the attempt.
     pub(crate) fn cut_off(&self) {
         self.over.store(true, Ordering::SeqCst);
         if let Some(token) = self.token.get() {
@@ -127,7 +127,7 @@ impl Lease {
 
     fn token(&self) -> &CancellationToken {
         let token = self.token.get_or_init(CancellationToken::new);
-        // Whoever ended the attempt before there was a token could not cancel it.
+        // An attempt that was cancelled before there was a token still has to cancel it.
         if self.over.load(Ordering::SeqCst) {
             token.cancel();
         }
@@ -140,24 +140,23 @@ impl Job {
         Self { parts: Arc::new(parts) }
     }
 
-    /// The identity of the event: the same for every delivery, retry and redrive.
+    /// The event id: the same for every delivery, retry and redrive.
     ///
-    /// Hand it to other systems as the idempotency key.
+    /// Pass it to other systems as the idempotency key.
     #[must_use]
     pub fn event_id(&self) -> &EventId {
         &self.parts.event_id
     }
 
-    /// The id for something that this job publishes, stable over retries.
+    /// The event id for an event that this job publishes, stable over retries.
     ///
-    /// Number the things a job publishes, and a job that is tried again publishes them under the
-    /// same ids.
+    /// Number the events that a job publishes: a retry then publishes them under the same ids.
     #[must_use]
     pub fn derived_event_id(&self, number: u64) -> EventId {
         self.parts.event_id.derive(number)
     }
 
-    /// Which attempt this is, from 1: recorded failures and this run.
+    /// The number of this attempt, from 1: the recorded failures plus one.
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.parts.attempt
@@ -169,13 +168,13 @@ impl Job {
         self.parts.attempt >= self.parts.attempts_max
     }
 
-    /// How often the server delivered this entry, this time included; more than once after a crash.
+    /// How often the server has delivered this entry, this delivery included; above 1 after a crash.
     #[must_use]
     pub fn delivery_count(&self) -> u64 {
         self.parts.delivery.delivery_count
     }
 
-    /// Whether nobody can have worked on this job before.
+    /// Whether no attempt can have worked on this job before.
     #[must_use]
     pub fn is_first_delivery(&self) -> bool {
         self.parts.attempt == 1
@@ -189,32 +188,32 @@ impl Job {
         &self.parts.identity.queue.stream
     }
 
-    /// The group whose job this is.
+    /// The group of the job.
     #[must_use]
     pub fn group(&self) -> &GroupName {
         &self.parts.identity.queue.group
     }
 
-    /// The name this process run reads under.
+    /// The consumer that runs this attempt.
     #[must_use]
     pub fn consumer(&self) -> &ConsumerName {
         &self.parts.identity.consumer
     }
 
-    /// The id of the entry this attempt was delivered with; another one after a retry or redrive.
+    /// The id of the delivered entry. It changes with a retry or a redrive.
     #[must_use]
     pub fn entry_id(&self) -> EntryId {
         self.parts.delivery.entry.id()
     }
 
-    /// The id of the entry that was published, if this attempt comes from a retry or a redrive.
+    /// The id of the published entry, if this attempt comes from a retry or a redrive.
     #[must_use]
     pub fn origin(&self) -> Option<EntryId> {
         self.parts.origin
     }
 
-    /// The trace in which the event was published, if its entry says so: the same for every retry
-    /// and redrive. A field that cannot be read counts as absent.
+    /// The trace context in which the event was published, if its entry has one: the same for every
+    /// retry and redrive. A field that cannot be read counts as absent.
     #[must_use]
     pub fn trace_context(&self) -> Option<&TraceContext> {
         self.parts.trace.as_deref()
@@ -226,35 +225,35 @@ impl Job {
         &self.parts.delivery.entry
     }
 
-    /// Reads the event out of the entry, for resources that need a part of the payload.
+    /// Decodes the event, for resources that need a part of the payload.
     ///
     /// # Errors
     ///
-    /// When the entry is no event of this type. The text never repeats the payload.
+    /// When the entry is not an event of this type. The message never shows the payload.
     pub fn read<E: Event>(&self) -> Result<E, DecodeError> {
         event::read(self.entry())
     }
 
-    /// A clone of the state of this type that the runtime was given, for resources and extractors;
-    /// handlers take it as [`State<T>`](crate::State).
+    /// A clone of the runtime's state of this type, for resources and extractors; handlers take it as
+    /// [`State<T>`](crate::State).
     ///
-    /// None when the runtime has no such state. Ask for it with
-    /// [`Requirements::state`](crate::Requirements::state), and a start without it is refused.
+    /// `None` when the runtime has no such state. Require it with
+    /// [`Requirements::state`](crate::Requirements::state), so that a start without it is refused.
     #[must_use]
     pub fn state<T: Clone + Send + Sync + 'static>(&self) -> Option<T> {
         self.parts.states.get::<T>()
     }
 
-    /// When the attempt will be ended as timed out, if its handler has a timeout.
+    /// When the attempt times out, if its handler has a timeout.
     #[must_use]
     pub fn deadline(&self) -> Option<std::time::Instant> {
         self.parts.timeout.and_then(|timeout| self.parts.started.into_std().checked_add(timeout))
     }
 
-    /// Fires when the attempt should stop: its lease is lost, or a shutdown ran out of grace.
+    /// Fires when the attempt should stop: its lease is lost, or a shutdown's grace period is over.
     ///
-    /// A moment later (an eighth of the lease, at most a second) the handler's future is dropped
-    /// where it waits.
+    /// Shortly after (an eighth of the lease, at most a second) the handler's future is dropped at its
+    /// current await.
     #[must_use]
     pub fn cancelled(&self) -> &CancellationToken {
         self.parts.lease.token()
@@ -262,19 +261,19 @@ impl Job {
 
     /// Whether another process may be working on this job now.
     ///
-    /// Look before an effect that must not happen twice at once.
+    /// Check it before an effect that must not happen twice at the same time.
     #[must_use]
     pub fn lease_lost(&self) -> bool {
         self.parts.lease.is_over()
     }
 
-    /// The client of the runtime, to publish from within a job.
+    /// The client of the runtime, to publish from a job.
     #[must_use]
     pub fn client(&self) -> &Client {
         &self.parts.client
     }
 
-    /// Waits until the attempt has to end, and says why.
+    /// Waits until the attempt has to end, and returns why.
     pub(crate) async fn time_ended(&self) -> Outcome {
         let timed_out = async {
             match self.parts.timeout {

@@ -1,4 +1,4 @@
-//! What a handler is to the runtime: its description, how it is run, and what its result means.
+//! Handlers: their description, their arguments and resources, and the steps of one attempt.
 
 pub mod once;
 pub mod service;
@@ -26,39 +26,39 @@ use futures_util::future::BoxFuture;
 
 use crate::model::config::HandlerOptions;
 
-/// Everything the runtime knows about one `#[handler]` before it runs.
+/// The description of one `#[handler]`, which the runtime reads when it is built.
 #[derive(Clone, Copy)]
 pub struct HandlerDef {
     /// The function's name.
     pub name: &'static str,
-    /// The module the function stands in.
+    /// The function's module.
     pub module: &'static str,
-    /// The file the function stands in.
+    /// The function's file.
     pub file: &'static str,
     /// The line of the attribute.
     pub line: u32,
-    /// The group whose jobs the function does.
+    /// The group whose jobs the function handles.
     pub group: &'static str,
     /// The stream the group reads.
     pub stream: &'static str,
-    /// The event types the function takes; none means whatever comes.
+    /// The event types that the function takes; `None` means any that no other handler takes.
     pub types: Option<&'static [&'static str]>,
-    /// What the attribute said beside the group.
+    /// The other options of the attribute.
     pub options: HandlerOptions,
-    /// Names what the function's arguments need from the runtime.
+    /// Adds what the function's arguments need from the runtime.
     pub require: fn(&mut Requirements),
     /// Runs the function for one job.
     pub run: fn(Job) -> BoxFuture<'static, Outcome>,
 }
 
-/// Carries a handler's description; implemented by the item that `#[handler]` adds.
+/// Holds a handler's description; implemented by the item that `#[handler]` adds.
 pub trait HandlerItem {
     /// The description.
     const HANDLER: HandlerDef;
 }
 
 impl HandlerDef {
-    /// Where the handler is written: function, file and line.
+    /// The handler's place in the source: function, file and line.
     #[must_use]
     pub fn location(&self) -> String {
         format!("{}::{} ({}:{})", self.module, self.name, self.file, self.line)

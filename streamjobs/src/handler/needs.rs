@@ -1,23 +1,23 @@
-//! What handlers need from the runtime, and what the runtime was given.
+//! The states that handlers need, and those that the runtime was given.
 
 use std::any::{Any, TypeId, type_name};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-/// What the arguments of a handler need from the runtime.
+/// What the arguments of a handler need from the runtime, which is checked at the start.
 #[derive(Debug, Default)]
 pub struct Requirements {
     states: Vec<(TypeId, &'static str)>,
 }
 
 impl Requirements {
-    /// Needs a state of this type.
+    /// Requires a state of this type.
     pub fn state<T: Clone + Send + Sync + 'static>(&mut self) {
         self.states.push((TypeId::of::<T>(), type_name::<T>()));
     }
 
-    /// The names of the needed types that are not there.
+    /// The names of the required types that are missing.
     pub(crate) fn missing_from(&self, states: &States) -> Vec<&'static str> {
         let missing = self.states.iter().filter(|(id, _)| !states.values.contains_key(id));
         missing.map(|(_, name)| *name).collect()

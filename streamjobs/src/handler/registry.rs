@@ -1,4 +1,4 @@
-//! Which handlers there are: collected at link time, or listed by hand.
+//! The handlers of a program: found at link time, or listed by hand.
 
 use crate::handler::HandlerDef;
 
@@ -11,15 +11,15 @@ pub struct Registered(pub HandlerDef);
 inventory::collect!(Registered);
 
 impl HandlerDef {
-    /// Every handler that is linked into this program, in the order of their places in the source;
-    /// none without the feature `inventory`.
+    /// Every handler that is linked into this program, ordered by file and line. Empty without the
+    /// feature `inventory`.
     #[must_use]
     pub fn linked() -> Vec<Self> {
         linked()
     }
 }
 
-/// Every handler that was linked into this program, in the order of their places in the source.
+/// Every handler that is linked into this program, ordered by file and line.
 #[must_use]
 pub fn linked() -> Vec<HandlerDef> {
     #[cfg(feature = "inventory")]

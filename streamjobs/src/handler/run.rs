@@ -1,7 +1,7 @@
-//! The steps that the code written by `#[handler]` takes for one attempt.
+//! The steps of one attempt, which the code written by `#[handler]` calls.
 //!
-//! The futures are boxed: through an opaque one the compiler reports each wrong type of the user's
-//! once more, at the attribute.
+//! The futures are boxed: with an opaque type, the compiler would report each type error in the user's
+//! code a second time, at the attribute.
 
 use std::any::Any;
 use std::future::Future;
@@ -17,11 +17,11 @@ use crate::model::entry::Entry;
 use crate::model::event::Event;
 use crate::model::outcome::{IntoOutcome, Outcome};
 
-/// Reads the event out of the job's entry.
+/// Decodes the event of the job's entry.
 ///
 /// # Errors
 ///
-/// The outcome of an attempt whose entry cannot be read.
+/// The outcome of an attempt whose entry cannot be decoded.
 pub fn input<E: Event>(job: &Job) -> Result<E, Outcome> {
     job.read::<E>().map_err(Outcome::Undecodable)
 }
@@ -30,10 +30,10 @@ pub fn input<E: Event>(job: &Job) -> Result<E, Outcome> {
 #[diagnostic::on_unimplemented(
     message = "a handler with the option `stream` cannot take `{Self}`",
     label = "expected `streamjobs::Entry`",
-    note = "an event knows its own stream: remove the option `stream`, or take the entry itself"
+    note = "an event has a stream of its own: remove the option `stream`, or take the entry itself"
 )]
 pub trait RawInput: Sized {
-    /// The argument, which is the entry whatever it holds.
+    /// The argument for an entry, whatever it holds.
     fn of_entry(entry: &Entry) -> Self;
 }
 
@@ -43,11 +43,11 @@ impl RawInput for Entry {
     }
 }
 
-/// Hands out the entry itself.
+/// Returns the entry itself.
 ///
 /// # Errors
 ///
-/// None: any entry will do.
+/// None: every entry is accepted.
 pub fn raw_input<E: RawInput>(job: &Job) -> Result<E, Outcome> {
     Ok(E::of_entry(job.entry()))
 }
@@ -65,7 +65,7 @@ pub fn extract<A: FromJob>(job: &Job) -> Result<A, Outcome> {
 ///
 /// # Errors
 ///
-/// The outcome of an attempt that is over before it began.
+/// The outcome of an attempt whose handler does not run.
 pub fn begin<'a, R: JobResource + 'a>(job: &'a Job) -> BoxFuture<'a, Result<R, Outcome>> {
     Box::pin(async move {
         match interruptible(job, R::begin(job)).await {
@@ -77,9 +77,9 @@ pub fn begin<'a, R: JobResource + 'a>(job: &'a Job) -> BoxFuture<'a, Result<R, O
     })
 }
 
-/// Runs the handler's body until it returns, panics, or has to go.
+/// Runs the handler's body until it returns, panics, or has to stop.
 ///
-/// What the body returns is a parameter of its own, so that the compiler complains about it at the
+/// The return type is a parameter of its own, so that the compiler reports an error about it at the
 /// type that the user wrote.
 pub fn run<'a, F, T>(job: &'a Job, body: F) -> BoxFuture<'a, Outcome>
 where
@@ -87,7 +87,8 @@ where
     T: IntoOutcome,
 {
     Box::pin(async move {
-        // Resources take time, and the process may have stood still: somebody else may have the job.
+        // Beginning resources takes time, and the process may have stood still: another attempt may
+        // own the job.
         if job.lease_lost() {
             return Outcome::LeaseLost;
         }
@@ -98,8 +99,8 @@ where
     })
 }
 
-/// Commits a resource when the attempt went well so far, and rolls it back otherwise. What went
-/// wrong is judged before, while the resource still knows of it.
+/// Commits a resource when the attempt has succeeded so far, and rolls it back otherwise. An error is
+/// judged by the resource before the rollback.
 pub fn settle<'a, R: JobResource + 'a>(
     job: &'a Job,
     resource: R,
@@ -114,7 +115,7 @@ pub fn settle<'a, R: JobResource + 'a>(
             resource.rollback().await;
             return outcome;
         }
-        // A commit after the lease was lost would race with the attempt that has the lease now.
+        // A commit after the lease was lost would race with the attempt that owns the job now.
         if job.lease_lost() {
             resource.rollback().await;
             return Outcome::LeaseLost;
@@ -126,7 +127,7 @@ pub fn settle<'a, R: JobResource + 'a>(
     })
 }
 
-/// Waits for a future of the attempt, unless the attempt's time ends first or it panics.
+/// Waits for a future of the attempt, unless the attempt has to end first or the future panics.
 async fn interruptible<F: Future + Send>(job: &Job, future: F) -> Result<F::Output, Outcome> {
     let guarded = AssertUnwindSafe(future).catch_unwind();
     tokio::select! {
@@ -136,13 +137,13 @@ async fn interruptible<F: Future + Send>(job: &Job, future: F) -> Result<F::Outp
     }
 }
 
-/// What a panic said, as far as it is text.
+/// The message of a panic, if it is a string.
 pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
     if let Some(text) = panic.downcast_ref::<&'static str>() {
         String::from(*text)
     } else if let Some(text) = panic.downcast_ref::<String>() {
         text.clone()
     } else {
-        String::from("a panic without a text")
+        String::from("a panic without a message")
     }
 }

@@ -1,4 +1,4 @@
-//! Work beside the jobs: what a runtime starts, supervises and stops with its consumers.
+//! Services: background work that a runtime starts, supervises and stops with its consumers.
 
 pub use futures_util::future::BoxFuture;
 
@@ -12,25 +12,24 @@ use crate::model::error::BoxError;
 use crate::model::name::{GroupName, StreamName};
 use crate::publish::client::Client;
 
-/// Something that runs beside the consumers of a runtime for as long as it does: moving dead letters
-/// into an archive, publishing what waits in a table, forgetting what is old.
+/// Background work that runs as long as the runtime: moving dead letters into an archive, publishing
+/// the rows of an outbox, pruning old rows.
 ///
-/// It is given to [`RuntimeBuilder::service`](crate::RuntimeBuilder::service), and it has the
-/// runtime's life: prepared before the start, run on the application's own executor, run again when
-/// it ends too soon, and stopped once the consumers have drained, so that it can still take what the
-/// last jobs left. Several processes run it at once; what must not be done twice is its own to see
-/// to.
+/// Give it to [`RuntimeBuilder::service`](crate::RuntimeBuilder::service). It is prepared before the
+/// start, runs on the application's executor, is restarted when it ends early, and is stopped after
+/// the consumers have drained, so that it can process what the last jobs left. Several processes run
+/// it at the same time; the service itself has to prevent work from being done twice.
 ///
 /// ```
 /// use std::time::Duration;
 /// use streamjobs::service::{BoxFuture, Service, ServiceContext};
 ///
-/// /// Says every minute how much there is to do.
-/// struct Gossip;
+/// /// Prints the queues of this runtime every minute.
+/// struct ListQueues;
 ///
-/// impl Service for Gossip {
+/// impl Service for ListQueues {
 ///     fn name(&self) -> &'static str {
-///         "gossip"
+///         "list-queues"
 ///     }
 ///
 ///     fn run(&self, context: ServiceContext) -> BoxFuture<'_, ()> {
@@ -47,24 +46,24 @@ use crate::publish::client::Client;
 ///
 /// # Delivery
 ///
-/// It can be dropped wherever it waits: when the runtime is dropped, or when it has not ended within
-/// 5 seconds of the stop. That is what a dying process does too, so it has to bear it anyway: store
-/// first, acknowledge second.
+/// The future can be dropped at any await: when the runtime is dropped, or when it has not ended within
+/// 5 seconds after the stop. A crash has the same effect, so a service must tolerate it: store first,
+/// acknowledge second.
 pub trait Service: Send + Sync + 'static {
     /// Its name in logs, metrics and errors: one word, such as `archive`.
     fn name(&self) -> &'static str;
 
-    /// Makes sure that it can run: called once, before the runtime has touched the server and before
-    /// any job runs. It has 30 seconds. Nothing to be sure of by default.
+    /// Checks that the service can run. It is called once, before the runtime sends anything to the
+    /// server and before any job runs, and has 30 seconds. Does nothing by default.
     ///
     /// # Errors
     ///
-    /// Refuses the start, as [`StartError::Service`](crate::model::error::StartError::Service). So does a
-    /// panic.
+    /// An error refuses the start with
+    /// [`StartError::Service`](crate::model::error::StartError::Service), and so does a panic.
     ///
     /// # Cancel safety
     ///
-    /// The future is dropped when the start is given up, or when its time is over.
+    /// The future is dropped when the start is cancelled, or after 30 seconds.
     fn prepare<'a>(&'a self, context: &'a ServiceContext) -> BoxFuture<'a, Result<(), BoxError>> {
         let _ = context;
         Box::pin(std::future::ready(Ok(())))
@@ -72,17 +71,17 @@ pub trait Service: Send + Sync + 'static {
 
     /// Runs until the context's [stop](ServiceContext::stop).
     ///
-    /// When it returns earlier, or panics, that is logged and counted, and it is run again after a
-    /// pause, which grows from 1 s to 30 s while that goes on. What it meets every day, a database
-    /// that is away for example, it should wait for by itself.
+    /// A run that returns early or panics is logged and counted, and restarted after a delay that grows
+    /// from 1 s to 30 s while that repeats. The service should wait by itself for conditions that it
+    /// expects, such as a database that is unavailable.
     ///
     /// # Cancel safety
     ///
-    /// See above: it may be dropped wherever it waits.
+    /// The future may be dropped at any await, as said above.
     fn run(&self, context: ServiceContext) -> BoxFuture<'_, ()>;
 }
 
-/// What a [`Service`] knows of the runtime that it is part of. Clones are the same.
+/// What a [`Service`] knows of its runtime. Clones refer to the same runtime.
 #[derive(Clone, Debug)]
 pub struct ServiceContext {
     client: Client,
@@ -95,7 +94,7 @@ impl ServiceContext {
         Self { client, queues: queues.into(), stop }
     }
 
-    /// The same with a stop of its own, so that no service can stop another one.
+    /// A context with a stop token of its own, so that one service cannot stop another.
     pub(crate) fn for_one_run(&self) -> Self {
         Self { stop: self.stop.child_token(), ..self.clone() }
     }
@@ -106,23 +105,23 @@ impl ServiceContext {
         &self.client
     }
 
-    /// Every group that the runtime works for, on every stream that it reads.
+    /// Every group that the runtime serves, on every stream that it reads.
     #[must_use]
     pub fn queues(&self) -> &[ServedQueue] {
         &self.queues
     }
 
-    /// Fires when the service has to end: within 5 seconds, or it is dropped where it waits.
+    /// Fires when the service has to end. After 5 seconds its future is dropped.
     #[must_use]
     pub fn stop(&self) -> &CancellationToken {
         &self.stop
     }
 
-    /// Waits for the given time, at most until the stop: true once it has fired.
+    /// Waits for this time, but at most until the stop; true if the stop has fired.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future ends the wait and nothing else.
+    /// Cancel safe: only the wait ends.
     pub async fn stopped_within(&self, delay: Duration) -> bool {
         tokio::select! {
             biased;
@@ -132,7 +131,7 @@ impl ServiceContext {
     }
 }
 
-/// A group that a runtime works for, on one stream.
+/// A group that a runtime serves, on one stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServedQueue {
@@ -140,14 +139,14 @@ pub struct ServedQueue {
     pub stream: StreamName,
     /// The group.
     pub group: GroupName,
-    /// How long after its publication a job may still be delivered, as far as the settings tell.
+    /// How long after its publication a job may still be delivered, computed from the settings.
     ///
-    /// Where the stream's retention is by [age](crate::model::config::Retention::MaxAge), that age, and for
-    /// every allowed attempt the longest back-off, the timeout, and a lease for every allowed
-    /// delivery. None for any other retention: an entry may then be there for ever.
+    /// With a retention by [age](crate::model::config::Retention::MaxAge) it is that age, plus the
+    /// longest back-off and the timeout for every allowed attempt, plus a lease for every allowed
+    /// delivery. `None` for any other retention, with which an entry may stay indefinitely.
     ///
-    /// What the settings do not tell comes on top: processes or a server that were away, a pause,
-    /// handlers without a timeout, delays that a handler chose itself, history that is trimmed in
-    /// whole blocks and therefore late, and letters that somebody redrives.
+    /// What the settings do not show is not included: downtime of processes or the server, a pause,
+    /// handlers without a timeout, delays that a handler chose, history that is trimmed late because
+    /// it is trimmed in whole blocks, and redriven dead letters.
     pub horizon: Option<Duration>,
 }

@@ -1,4 +1,4 @@
-//! When somebody should look: thresholds with hysteresis, decided from what was read. Pure.
+//! When an alert begins and ends: thresholds with hysteresis, decided from what was read. Pure.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -6,70 +6,24 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::insight::condition::Condition;
+use crate::insight::phrase;
 use crate::insight::view::GroupInfo;
 use crate::model::config::AlertRules;
 
-/// What an alert is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum AlertKind {
-    /// Many entries wait for the group.
-    Backlog,
-    /// Many entries are delivered and not acknowledged.
-    Pending,
-    /// An entry has waited for long.
-    OldestWaiting,
-    /// Nothing has been heard of a pending entry for long.
-    OldestPending,
-    /// This process claims much from processes that are not heard of: they die, or stall.
-    Claims,
-    /// Jobs were stored as dead letters by this process.
-    DeadLetters,
-    /// The group was lost and made again.
-    GroupLost,
-    /// Entries were trimmed before the group had got them.
-    TrimmedUnread,
-    /// No read of this process has succeeded within its time.
-    NoRead,
-    /// A group keeps the stream from being trimmed to its history.
-    TrimBlocked,
-    /// The stream is longer than its ceiling.
-    StreamLength,
-}
-
-impl AlertKind {
-    /// The word for it in logs.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Backlog => "backlog",
-            Self::Pending => "pending",
-            Self::OldestWaiting => "oldest_waiting",
-            Self::OldestPending => "oldest_pending",
-            Self::Claims => "claims",
-            Self::DeadLetters => "dead_letters",
-            Self::GroupLost => "group_lost",
-            Self::TrimmedUnread => "trimmed_unread",
-            Self::NoRead => "no_read",
-            Self::TrimBlocked => "trim_blocked",
-            Self::StreamLength => "stream_length",
-        }
-    }
-}
-
-/// Something that somebody should look at, or that is over.
+/// A condition that has begun, or is over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Alert {
-    /// What it is about.
-    pub kind: AlertKind,
+    /// What is wrong.
+    pub condition: Condition,
     /// The stream.
     pub stream: String,
     /// The group.
     pub group: String,
-    /// Whether it began; else it is over.
+    /// Whether the condition has begun; otherwise it is over.
     pub raised: bool,
-    /// What was found, in words.
+    /// What was found, with its figures.
     pub text: String,
 }
 
@@ -80,20 +34,20 @@ impl fmt::Display for Alert {
     }
 }
 
-/// What happened in a queue since the process started.
+/// How often something happened in a queue since the process started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Happened {
+pub(crate) struct EventCounts {
     pub(crate) claimed: u64,
     pub(crate) dead_lettered: u64,
     pub(crate) groups_recreated: u64,
     pub(crate) trimmed_unread: u64,
 }
 
-/// One look at a queue.
+/// What was read of a queue at one time.
 #[derive(Debug)]
-pub(crate) struct Reading<'a> {
-    pub(crate) happened: Happened,
-    /// None where the server could not be asked.
+pub(crate) struct QueueSample<'a> {
+    pub(crate) happened: EventCounts,
+    /// None where the server did not answer.
     pub(crate) group: Option<&'a GroupInfo>,
     /// Whether the reading connection reads.
     pub(crate) reads: bool,
@@ -104,184 +58,144 @@ pub(crate) struct Reading<'a> {
     pub(crate) blocked_by: Option<&'a str>,
 }
 
-/// What is raised at present in one queue.
+/// The conditions of one queue that have begun and are not over.
 #[derive(Debug)]
-pub(crate) struct Watch {
+pub(crate) struct AlertState {
     stream: String,
     group: String,
     rules: AlertRules,
-    /// Since when each alert has been raised, or when it last happened.
-    raised: HashMap<AlertKind, Instant>,
-    happened: Happened,
+    /// When each condition began; for one that counts events, when it last happened.
+    raised: HashMap<Condition, Instant>,
+    happened: EventCounts,
     claims: VecDeque<(Instant, u64)>,
 }
 
-/// What a reading says of one alert.
-enum Found {
-    /// It is there, and in words.
-    Yes(String),
-    /// Neither there nor over.
+/// A sample compared with the threshold of one condition.
+enum Level {
+    /// At or above the threshold; in words.
+    Over(String),
+    /// Below the threshold and above half of it: nothing changes.
     Between,
-    No,
+    Under,
 }
 
-impl Watch {
+impl AlertState {
     pub(crate) fn new(stream: String, group: String, rules: AlertRules) -> Self {
         Self {
             stream,
             group,
             rules,
             raised: HashMap::new(),
-            happened: Happened::default(),
+            happened: EventCounts::default(),
             claims: VecDeque::new(),
         }
     }
 
-    /// What begins and what ends with this reading.
-    pub(crate) fn look(&mut self, now: Instant, reading: &Reading<'_>) -> Vec<Alert> {
+    /// Takes a sample: what begins with it and what is over.
+    pub(crate) fn update(&mut self, now: Instant, sample: &QueueSample<'_>) -> Vec<Alert> {
         let mut alerts = Vec::new();
-        for (kind, found) in self.levels(now, reading) {
-            alerts.extend(self.level(now, kind, found));
+        for (condition, level) in self.levels(now, sample) {
+            alerts.extend(self.compare(now, condition, level));
         }
-        for (kind, text) in self.happenings(&reading.happened) {
-            alerts.extend(self.happening(now, kind, text));
+        for (condition, text) in self.events(&sample.happened) {
+            alerts.extend(self.count(now, condition, text));
         }
-        self.happened = reading.happened;
+        self.happened = sample.happened;
         alerts
     }
 
-    fn level(&mut self, now: Instant, kind: AlertKind, found: Found) -> Option<Alert> {
-        match found {
-            Found::Yes(text) if !self.raised.contains_key(&kind) => {
-                self.raised.insert(kind, now);
-                Some(self.alert(kind, true, text))
+    fn compare(&mut self, now: Instant, condition: Condition, level: Level) -> Option<Alert> {
+        match level {
+            Level::Over(text) if !self.raised.contains_key(&condition) => {
+                self.raised.insert(condition, now);
+                Some(self.alert(condition, true, text))
             }
-            Found::No => {
-                let since = self.raised.remove(&kind)?;
+            Level::Under => {
+                let since = self.raised.remove(&condition)?;
                 let lasted = now.saturating_duration_since(since).as_secs();
-                Some(self.alert(kind, false, format!("it lasted for {lasted} s")))
+                Some(self.alert(condition, false, format!("it lasted for {lasted} s")))
             }
-            Found::Yes(_) | Found::Between => None,
+            Level::Over(_) | Level::Between => None,
         }
     }
 
-    fn happening(&mut self, now: Instant, kind: AlertKind, text: Option<String>) -> Option<Alert> {
+    fn count(&mut self, now: Instant, condition: Condition, text: Option<String>) -> Option<Alert> {
         match text {
             Some(text) => {
-                let before = self.raised.insert(kind, now);
-                before.is_none().then(|| self.alert(kind, true, text))
+                let before = self.raised.insert(condition, now);
+                before.is_none().then(|| self.alert(condition, true, text))
             }
             None => {
-                let last = *self.raised.get(&kind)?;
-                if now.saturating_duration_since(last) < self.rules.quiet {
+                let last = *self.raised.get(&condition)?;
+                let clear_after = self.rules.clear_after;
+                if now.saturating_duration_since(last) < clear_after {
                     return None;
                 }
-                self.raised.remove(&kind);
-                let quiet = self.rules.quiet.as_secs();
-                Some(self.alert(kind, false, format!("it has not happened for {quiet} s")))
+                self.raised.remove(&condition);
+                let text = format!("it has not happened for {} s", clear_after.as_secs());
+                Some(self.alert(condition, false, text))
             }
         }
     }
 
-    fn levels(&mut self, now: Instant, reading: &Reading<'_>) -> Vec<(AlertKind, Found)> {
-        let claims = self.claims_of_a_minute(now, reading.happened.claimed);
+    fn levels(&mut self, now: Instant, sample: &QueueSample<'_>) -> Vec<(Condition, Level)> {
+        let claims = self.claims_of_a_minute(now, sample.happened.claimed);
         let rules = self.rules;
+        let no_read = || "no read of this process has succeeded in time".to_owned();
         let mut found = vec![
+            (Condition::NoRead, over((!sample.reads).then(no_read))),
             (
-                AlertKind::NoRead,
-                match reading.reads {
-                    false => {
-                        Found::Yes("no read of this process has succeeded within its time".into())
-                    }
-                    true => Found::No,
-                },
-            ),
-            (
-                AlertKind::Claims,
+                Condition::Claims,
                 count(rules.claims, claims, |entries| {
                     format!(
-                        "{entries} entries were claimed within a minute from processes not heard of"
+                        "{entries} entries were claimed within a minute from processes that \
+                         stopped renewing"
                     )
                 }),
             ),
         ];
-        // What could not be asked is neither there nor over.
-        let Some(group) = reading.group else { return found };
-        let age = |age: Option<Duration>| age.unwrap_or_default();
-        found.push((
-            AlertKind::Backlog,
-            count(rules.backlog, group.backlog.entries, |_| {
-                format!("{} entries wait", group.backlog)
-            }),
-        ));
-        found.push((
-            AlertKind::Pending,
-            count(rules.pending, group.pending, |entries| {
-                format!("{entries} entries are delivered and not acknowledged")
-            }),
-        ));
-        let waiting = span(rules.oldest_waiting, age(group.oldest_waiting), |seconds| {
-            format!("the oldest entry has waited for {seconds} s")
-        });
-        found.push((AlertKind::OldestWaiting, waiting));
-        let pending = span(rules.oldest_pending, age(group.oldest_pending), |seconds| {
-            format!("nothing has been heard of the oldest pending entry for {seconds} s")
-        });
-        found.push((AlertKind::OldestPending, pending));
-        if let Some(length) = reading.length {
-            let ceiling = reading.length_max;
-            let long = match ceiling {
-                Some(max) if length > max => {
-                    Found::Yes(format!("the stream holds {length} entries, more than {max}"))
-                }
-                _ => Found::No,
+        // Without an answer, the other conditions neither begin nor end.
+        let Some(group) = sample.group else { return found };
+        let waiting = |_| format!("{} entries wait", group.backlog);
+        found.push((Condition::Backlog, count(rules.backlog, group.backlog.entries, waiting)));
+        found.push((Condition::Pending, count(rules.pending, group.pending, phrase::pending)));
+        let waiting = age(rules.oldest_waiting, group.oldest_waiting, phrase::oldest_waiting);
+        found.push((Condition::OldestWaiting, waiting));
+        let pending = age(rules.oldest_pending, group.oldest_pending, phrase::oldest_pending);
+        found.push((Condition::OldestPending, pending));
+        if let Some(length) = sample.length {
+            let exceeded = sample.length_max.filter(|max| length > *max);
+            let text = |max: u64| format!("the stream holds {length} entries, more than {max}");
+            found.push((Condition::StreamLength, over(exceeded.map(text))));
+            let holder = sample.blocked_by.filter(|_| exceeded.is_some());
+            let text = |holder: &str| {
+                format!("group {holder} needs old entries; the stream cannot be trimmed")
             };
-            found.push((AlertKind::StreamLength, long));
-            let held = reading.blocked_by.filter(|_| ceiling.is_some_and(|max| length > max));
-            let held = held.map_or(Found::No, |holder| {
-                Found::Yes(format!(
-                    "group {holder} needs old entries: the stream cannot be trimmed to its history"
-                ))
-            });
-            found.push((AlertKind::TrimBlocked, held));
+            found.push((Condition::TrimBlocked, over(holder.map(text))));
         }
         found
     }
 
-    fn happenings(&self, new: &Happened) -> [(AlertKind, Option<String>); 3] {
-        let more = |before: u64, now: u64, what: &str| {
-            let more = now.saturating_sub(before);
-            (more > 0).then(|| format!("{more} {what}"))
-        };
+    fn events(&self, new: &EventCounts) -> [(Condition, Option<String>); 3] {
         let old = &self.happened;
+        let more =
+            |before: u64, now: u64| Some(now.saturating_sub(before)).filter(|more| *more > 0);
+        let dead_lettered = more(old.dead_lettered, new.dead_lettered)
+            .map(|jobs| format!("{jobs} jobs were stored as dead letters"));
+        let recreated = more(old.groups_recreated, new.groups_recreated)
+            .map(|times| format!("the group was lost and recreated {times} times"));
+        let trimmed = more(old.trimmed_unread, new.trimmed_unread).map(phrase::trimmed_unread);
         [
-            (
-                AlertKind::DeadLetters,
-                more(old.dead_lettered, new.dead_lettered, "jobs were stored as dead letters"),
-            ),
-            (
-                AlertKind::GroupLost,
-                more(
-                    old.groups_recreated,
-                    new.groups_recreated,
-                    "times the group was lost and made again",
-                ),
-            ),
-            (
-                AlertKind::TrimmedUnread,
-                more(
-                    old.trimmed_unread,
-                    new.trimmed_unread,
-                    "entries were trimmed before they were delivered, and are lost for the group",
-                ),
-            ),
+            (Condition::DeadLetters, dead_lettered),
+            (Condition::GroupLost, recreated),
+            (Condition::TrimmedUnread, trimmed),
         ]
     }
 
     fn claims_of_a_minute(&mut self, now: Instant, claimed: u64) -> u64 {
         self.claims.push_back((now, claimed));
         let old = |(then, _): &(Instant, u64)| now.saturating_duration_since(*then) > MINUTE;
-        // The last one before the minute is where the minute begins.
+        // The last sample before the minute is where the minute begins.
         while self.claims.len() > 2 && self.claims.get(1).is_some_and(old) {
             self.claims.pop_front();
         }
@@ -289,24 +203,33 @@ impl Watch {
         claimed.saturating_sub(before.map_or(0, |(_, before)| *before))
     }
 
-    fn alert(&self, kind: AlertKind, raised: bool, text: String) -> Alert {
-        Alert { kind, stream: self.stream.clone(), group: self.group.clone(), raised, text }
+    fn alert(&self, condition: Condition, raised: bool, text: String) -> Alert {
+        Alert { condition, stream: self.stream.clone(), group: self.group.clone(), raised, text }
     }
 }
 
-fn count(threshold: Option<u64>, value: u64, text: impl FnOnce(u64) -> String) -> Found {
+fn over(text: Option<String>) -> Level {
+    text.map_or(Level::Under, Level::Over)
+}
+
+fn count(threshold: Option<u64>, value: u64, text: impl FnOnce(u64) -> String) -> Level {
     match threshold {
-        Some(threshold) if value >= threshold => Found::Yes(text(value)),
-        Some(threshold) if value >= threshold.div_ceil(2) => Found::Between,
-        _ => Found::No,
+        Some(threshold) if value >= threshold => Level::Over(text(value)),
+        Some(threshold) if value >= threshold.div_ceil(2) => Level::Between,
+        _ => Level::Under,
     }
 }
 
-fn span(threshold: Option<Duration>, value: Duration, text: impl FnOnce(u64) -> String) -> Found {
+fn age(
+    threshold: Option<Duration>,
+    value: Option<Duration>,
+    text: impl FnOnce(Duration) -> String,
+) -> Level {
+    let value = value.unwrap_or_default();
     match threshold {
-        Some(threshold) if value >= threshold => Found::Yes(text(value.as_secs())),
-        Some(threshold) if value >= threshold / 2 => Found::Between,
-        _ => Found::No,
+        Some(threshold) if value >= threshold => Level::Over(text(value)),
+        Some(threshold) if value >= threshold / 2 => Level::Between,
+        _ => Level::Under,
     }
 }
 
@@ -321,9 +244,9 @@ mod tests {
         GroupInfo { backlog: Backlog { entries, exact: true }, ..GroupInfo::idle() }
     }
 
-    fn reading(group: &GroupInfo) -> Reading<'_> {
-        Reading {
-            happened: Happened::default(),
+    fn sample(group: &GroupInfo) -> QueueSample<'_> {
+        QueueSample {
+            happened: EventCounts::default(),
             group: Some(group),
             reads: true,
             length: Some(10),
@@ -332,104 +255,108 @@ mod tests {
         }
     }
 
-    fn watch() -> Watch {
-        Watch::new("orders".into(), "mail".into(), AlertRules::new().backlog(100).pending(50))
+    fn alert_state() -> AlertState {
+        AlertState::new("orders".into(), "mail".into(), AlertRules::new().backlog(100).pending(50))
     }
 
-    fn kinds(alerts: &[Alert]) -> Vec<(AlertKind, bool)> {
-        alerts.iter().map(|alert| (alert.kind, alert.raised)).collect()
+    fn conditions(alerts: &[Alert]) -> Vec<(Condition, bool)> {
+        alerts.iter().map(|alert| (alert.condition, alert.raised)).collect()
     }
 
     #[test]
-    fn a_level_is_told_once_and_is_over_below_half() {
-        let (mut watch, now) = (watch(), Instant::now());
-        let mut look = |entries| kinds(&watch.look(now, &reading(&group(entries))));
-        assert_eq!(look(99), []);
-        assert_eq!(look(100), [(AlertKind::Backlog, true)]);
+    fn a_level_is_reported_once_and_is_over_below_half() {
+        let (mut state, now) = (alert_state(), Instant::now());
+        let mut update = |entries| conditions(&state.update(now, &sample(&group(entries))));
+        assert_eq!(update(99), []);
+        assert_eq!(update(100), [(Condition::Backlog, true)]);
         for between in [500, 99, 50] {
-            assert_eq!(look(between), [], "{between}");
+            assert_eq!(update(between), [], "{between}");
         }
-        assert_eq!(look(49), [(AlertKind::Backlog, false)]);
-        assert_eq!(look(99), [], "between is not enough to begin");
+        assert_eq!(update(49), [(Condition::Backlog, false)]);
+        assert_eq!(update(99), [], "between is not enough to begin");
     }
 
     #[test]
-    fn every_level_is_raised_by_its_own_reading() {
+    fn every_level_is_raised_by_its_own_sample() {
         let now = Instant::now();
         let minutes = Some(Duration::from_secs(600));
-        for (kind, info) in [
-            (AlertKind::Pending, GroupInfo { pending: 50, ..group(0) }),
-            (AlertKind::OldestWaiting, GroupInfo { oldest_waiting: minutes, ..group(0) }),
-            (AlertKind::OldestPending, GroupInfo { oldest_pending: minutes, ..group(0) }),
+        for (condition, info) in [
+            (Condition::Pending, GroupInfo { pending: 50, ..group(0) }),
+            (Condition::OldestWaiting, GroupInfo { oldest_waiting: minutes, ..group(0) }),
+            (Condition::OldestPending, GroupInfo { oldest_pending: minutes, ..group(0) }),
         ] {
-            assert_eq!(kinds(&watch().look(now, &reading(&info))), [(kind, true)]);
+            assert_eq!(conditions(&alert_state().update(now, &sample(&info))), [(condition, true)]);
         }
         let info = group(0);
-        let blind = Reading { reads: false, ..reading(&info) };
-        assert_eq!(kinds(&watch().look(now, &blind)), [(AlertKind::NoRead, true)]);
-        let long = Reading { length: Some(101), blocked_by: Some("slow"), ..reading(&info) };
-        let alerts = watch().look(now, &long);
+        let blind = QueueSample { reads: false, ..sample(&info) };
+        assert_eq!(conditions(&alert_state().update(now, &blind)), [(Condition::NoRead, true)]);
+        let long = QueueSample { length: Some(101), blocked_by: Some("slow"), ..sample(&info) };
+        let alerts = alert_state().update(now, &long);
         assert_eq!(
-            kinds(&alerts),
-            [(AlertKind::StreamLength, true), (AlertKind::TrimBlocked, true)]
+            conditions(&alerts),
+            [(Condition::StreamLength, true), (Condition::TrimBlocked, true)]
         );
         assert!(alerts[1].text.contains("group slow"), "{}", alerts[1]);
     }
 
     #[test]
-    fn what_happens_is_told_once_until_it_has_been_quiet() {
-        let (mut watch, began, info) = (watch(), Instant::now(), group(0));
-        let mut look = |seconds, dead_lettered| {
-            let happened = Happened { dead_lettered, ..Happened::default() };
+    fn an_event_is_reported_once_until_it_has_not_happened_for_a_time() {
+        let (mut state, began, info) = (alert_state(), Instant::now(), group(0));
+        let mut update = |seconds, dead_lettered| {
+            let happened = EventCounts { dead_lettered, ..EventCounts::default() };
             let now = began + Duration::from_secs(seconds);
-            kinds(&watch.look(now, &Reading { happened, ..reading(&info) }))
+            conditions(&state.update(now, &QueueSample { happened, ..sample(&info) }))
         };
-        assert_eq!(look(0, 1), [(AlertKind::DeadLetters, true)]);
-        assert_eq!(look(200, 2), [], "it goes on");
-        assert_eq!(look(499, 2), []);
-        assert_eq!(look(500, 2), [(AlertKind::DeadLetters, false)]);
-        assert_eq!(look(501, 3), [(AlertKind::DeadLetters, true)]);
+        assert_eq!(update(0, 1), [(Condition::DeadLetters, true)]);
+        assert_eq!(update(200, 2), [], "it still happens");
+        assert_eq!(update(499, 2), []);
+        assert_eq!(update(500, 2), [(Condition::DeadLetters, false)]);
+        assert_eq!(update(501, 3), [(Condition::DeadLetters, true)]);
     }
 
     #[test]
-    fn losses_and_lost_groups_are_told() {
-        let (mut watch, info) = (watch(), group(0));
-        let happened = Happened { groups_recreated: 1, trimmed_unread: 9, ..Happened::default() };
-        let alerts = watch.look(Instant::now(), &Reading { happened, ..reading(&info) });
+    fn losses_and_lost_groups_are_reported() {
+        let (mut state, info) = (alert_state(), group(0));
+        let happened =
+            EventCounts { groups_recreated: 1, trimmed_unread: 9, ..EventCounts::default() };
+        let alerts = state.update(Instant::now(), &QueueSample { happened, ..sample(&info) });
         assert_eq!(
-            kinds(&alerts),
-            [(AlertKind::GroupLost, true), (AlertKind::TrimmedUnread, true)]
+            conditions(&alerts),
+            [(Condition::GroupLost, true), (Condition::TrimmedUnread, true)]
         );
     }
 
     #[test]
     fn claims_are_counted_over_a_minute() {
-        let (mut watch, began, info) = (watch(), Instant::now(), group(0));
-        let mut look = |seconds, claimed| {
-            let happened = Happened { claimed, ..Happened::default() };
+        let (mut state, began, info) = (alert_state(), Instant::now(), group(0));
+        let mut update = |seconds, claimed| {
+            let happened = EventCounts { claimed, ..EventCounts::default() };
             let now = began + Duration::from_secs(seconds);
-            kinds(&watch.look(now, &Reading { happened, ..reading(&info) }))
+            conditions(&state.update(now, &QueueSample { happened, ..sample(&info) }))
         };
-        assert_eq!(look(0, 0), []);
-        assert_eq!(look(30, 99), []);
-        assert_eq!(look(60, 100), [(AlertKind::Claims, true)]);
-        assert_eq!(look(89, 101), []);
-        assert_eq!(look(180, 101), [(AlertKind::Claims, false)]);
+        assert_eq!(update(0, 0), []);
+        assert_eq!(update(30, 99), []);
+        assert_eq!(update(60, 100), [(Condition::Claims, true)]);
+        assert_eq!(update(89, 101), []);
+        assert_eq!(update(180, 101), [(Condition::Claims, false)]);
     }
 
     #[test]
-    fn what_cannot_be_asked_is_neither_there_nor_over() {
-        let (mut watch, now, info) = (watch(), Instant::now(), group(500));
-        watch.look(now, &reading(&info));
-        let unknown = Reading { group: None, length: None, ..reading(&info) };
-        assert!(watch.look(now, &unknown).is_empty());
-        assert_eq!(kinds(&watch.look(now, &reading(&group(0)))), [(AlertKind::Backlog, false)]);
+    fn without_an_answer_no_condition_begins_or_ends() {
+        let (mut state, now, info) = (alert_state(), Instant::now(), group(500));
+        state.update(now, &sample(&info));
+        let unknown = QueueSample { group: None, length: None, ..sample(&info) };
+        assert!(state.update(now, &unknown).is_empty());
+        assert_eq!(
+            conditions(&state.update(now, &sample(&group(0)))),
+            [(Condition::Backlog, false)]
+        );
     }
 
     #[test]
-    fn a_rule_that_is_off_tells_nothing() {
+    fn a_rule_that_is_off_reports_nothing() {
         let rules = AlertRules::new().backlog(None).pending(None);
-        let mut watch = Watch::new("orders".into(), "mail".into(), rules);
-        assert!(watch.look(Instant::now(), &reading(&group(1_000_000))).is_empty());
+        let mut state = AlertState::new("orders".into(), "mail".into(), rules);
+        assert!(state.update(Instant::now(), &sample(&group(1_000_000))).is_empty());
     }
 }

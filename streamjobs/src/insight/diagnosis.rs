@@ -1,206 +1,195 @@
-//! What is wrong with a group, said in words: pure.
+//! What is wrong with a group, decided from what was read: pure.
 
 use std::fmt;
 use std::time::Duration;
 
+use crate::insight::condition::Condition;
+use crate::insight::phrase;
 use crate::insight::view::{ConsumerInfo, GroupInfo, Liveness};
 
-/// What is wrong with a group, the worst first; nothing is a group that is well.
+/// What is wrong with a group, the worst first. A healthy group has no problems.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Diagnosis {
     /// What is wrong.
-    pub troubles: Vec<Trouble>,
+    pub problems: Vec<Problem>,
 }
 
-/// One thing that is wrong with a group. Its `Display` says what it means and what helps.
+/// One thing that is wrong with a group: a [`Condition`] with its figures.
+///
+/// `Display` says what was found and what helps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Trouble {
-    /// Entries were trimmed before the group had got them.
-    Lost {
+pub enum Problem {
+    /// Entries were trimmed before they were delivered to the group.
+    TrimmedUnread {
         /// How many.
         entries: u64,
     },
-    /// There is work, and no consumer lives.
+    /// There is work, and no consumer is alive.
     Stalled {
-        /// Consumers that have missed their beats.
+        /// Consumers whose heartbeat is missing.
         silent: usize,
     },
-    /// Somebody has paused the group.
+    /// The group is paused in every process.
     Paused {
         /// How long ago.
         paused: Duration,
     },
-    /// A consumer has died with work in hand.
+    /// A consumer died with pending entries.
     DeadConsumer {
         /// Its name.
         consumer: String,
-        /// What is pending for it.
+        /// Its pending entries.
         pending: u64,
     },
-    /// Entries are received and not acknowledged: pending grows while little waits.
+    /// Entries are delivered and not acknowledged: pending grows while little waits.
     NotAcknowledging {
-        /// What is pending.
+        /// Pending entries.
         pending: u64,
-        /// How long nothing has been heard of the oldest.
+        /// The idle time of the oldest.
         oldest: Duration,
     },
-    /// Work waits longer than it should, and every slot is taken.
+    /// The oldest entry waits for too long, and nearly every slot is taken.
     TooFewConsumers {
-        /// Jobs running.
+        /// Jobs in flight.
         in_flight: u64,
-        /// Slots of all consumers that live.
+        /// Slots of all consumers that are alive.
         slots: u64,
-        /// How long the oldest waits.
+        /// How long the oldest entry has waited.
         oldest: Duration,
     },
-    /// Work waits longer than it should, although slots are free.
+    /// The oldest entry waits for too long although slots are free.
     NotReading {
-        /// How long the oldest waits.
+        /// How long the oldest entry has waited.
         oldest: Duration,
     },
 }
 
 impl Diagnosis {
-    /// Whether nothing is wrong.
+    /// Whether no problem was found.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
-        self.troubles.is_empty()
+        self.problems.is_empty()
     }
 
-    /// What is wrong with a group that was looked at, as
-    /// [`Group::diagnose`](crate::api::stream::Group::diagnose) says of one that it looks at itself.
+    /// Diagnoses a group from what was read before, as
+    /// [`Group::diagnose`](crate::stream::Group::diagnose) does after reading it.
     #[must_use]
     pub fn of(group: &GroupInfo, consumers: &[ConsumerInfo]) -> Self {
-        let mut troubles = Vec::new();
+        let mut problems = Vec::new();
         if group.trimmed_unread > 0 {
-            troubles.push(Trouble::Lost { entries: group.trimmed_unread });
+            problems.push(Problem::TrimmedUnread { entries: group.trimmed_unread });
         }
         let has = |liveness| move |consumer: &&ConsumerInfo| consumer.liveness == liveness;
         let silent = consumers.iter().filter(has(Liveness::Silent));
-        let nobody = consumers.iter().all(|consumer| consumer.liveness == Liveness::Silent);
-        let works = group.backlog.entries > 0 || group.pending > 0 || group.retrying > 0;
+        let none_alive = consumers.iter().all(|consumer| consumer.liveness == Liveness::Silent);
+        let has_work = group.backlog.entries > 0 || group.pending > 0 || group.retrying > 0;
         if let Some(paused) = group.paused {
-            troubles.push(Trouble::Paused { paused });
-        } else if works && nobody {
-            troubles.push(Trouble::Stalled { silent: silent.clone().count() });
+            problems.push(Problem::Paused { paused });
+        } else if has_work && none_alive {
+            problems.push(Problem::Stalled { silent: silent.clone().count() });
         }
         let dead = silent.filter(|consumer| consumer.pending > 0);
-        troubles.extend(dead.map(|consumer| Trouble::DeadConsumer {
+        problems.extend(dead.map(|consumer| Problem::DeadConsumer {
             consumer: consumer.name.clone(),
             pending: consumer.pending,
         }));
-        if group.paused.is_none() && !nobody {
-            troubles.extend(not_acknowledging(group));
-            troubles.extend(waiting(group, consumers));
+        if group.paused.is_none() && !none_alive {
+            problems.extend(not_acknowledging(group));
+            problems.extend(waiting(group, consumers));
         }
-        Self { troubles }
+        Self { problems }
     }
 }
 
-/// Nothing is heard of what is pending, and it is more than what waits.
-fn not_acknowledging(group: &GroupInfo) -> Option<Trouble> {
+/// The oldest pending entry is not renewed, and more is pending than waits.
+fn not_acknowledging(group: &GroupInfo) -> Option<Problem> {
     let oldest = group.oldest_pending.filter(|oldest| *oldest >= PENDING_MAX)?;
     let pending = group.pending;
-    (pending >= group.backlog.entries).then_some(Trouble::NotAcknowledging { pending, oldest })
+    (pending >= group.backlog.entries).then_some(Problem::NotAcknowledging { pending, oldest })
 }
 
-/// Work waits: either everybody is busy, or somebody does not read.
-fn waiting(group: &GroupInfo, consumers: &[ConsumerInfo]) -> Option<Trouble> {
+/// Work waits: either the consumers are busy, or they do not read.
+fn waiting(group: &GroupInfo, consumers: &[ConsumerInfo]) -> Option<Problem> {
     let oldest = group.oldest_waiting.filter(|oldest| *oldest >= WAITING_MAX)?;
     let alive = consumers.iter().filter(|consumer| consumer.liveness != Liveness::Silent);
     let slots = alive.clone().filter_map(|consumer| consumer.slots).sum::<u64>();
     let in_flight = alive.filter_map(|consumer| consumer.in_flight).sum::<u64>().max(group.pending);
     Some(match in_flight >= slots.saturating_mul(BUSY_PERCENT) / 100 {
-        true => Trouble::TooFewConsumers { in_flight, slots, oldest },
-        false => Trouble::NotReading { oldest },
+        true => Problem::TooFewConsumers { in_flight, slots, oldest },
+        false => Problem::NotReading { oldest },
     })
 }
 
-impl Trouble {
-    /// The trouble in one word, for programs; it does not change between releases.
+impl Problem {
+    /// The condition, with its word for programs and its advice.
+    #[must_use]
+    pub fn condition(&self) -> Condition {
+        match self {
+            Self::TrimmedUnread { .. } => Condition::TrimmedUnread,
+            Self::Stalled { .. } => Condition::Stalled,
+            Self::Paused { .. } => Condition::Paused,
+            Self::DeadConsumer { .. } => Condition::DeadConsumer,
+            Self::NotAcknowledging { .. } => Condition::NotAcknowledging,
+            Self::TooFewConsumers { .. } => Condition::TooFewConsumers,
+            Self::NotReading { .. } => Condition::NotReading,
+        }
+    }
+
+    /// The word of its [condition](Self::condition).
     #[must_use]
     pub fn as_str(&self) -> &'static str {
-        match self {
-            Self::Lost { .. } => "lost",
-            Self::Stalled { .. } => "stalled",
-            Self::Paused { .. } => "paused",
-            Self::DeadConsumer { .. } => "dead_consumer",
-            Self::NotAcknowledging { .. } => "not_acknowledging",
-            Self::TooFewConsumers { .. } => "too_few_consumers",
-            Self::NotReading { .. } => "not_reading",
-        }
+        self.condition().as_str()
     }
 }
 
 impl fmt::Display for Diagnosis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_healthy() {
-            return f.write_str("well");
+            return f.write_str("healthy");
         }
-        let troubles = self.troubles.iter().map(ToString::to_string);
-        f.write_str(&troubles.collect::<Vec<_>>().join("\n"))
+        let problems = self.problems.iter().map(ToString::to_string);
+        f.write_str(&problems.collect::<Vec<_>>().join("\n"))
     }
 }
 
-impl fmt::Display for Trouble {
+impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Lost { entries } => write!(
-                f,
-                "{entries} entries were trimmed before the group had got them: they are lost for it; \
-                 give the stream more room, or keep what groups need"
-            ),
+            Self::TrimmedUnread { entries } => f.write_str(&phrase::trimmed_unread(*entries))?,
             Self::Stalled { silent: 0 } => {
-                write!(
-                    f,
-                    "work waits and the group has no consumer: start a process with its handlers"
-                )
+                f.write_str("work waits and the group has no consumer")?
             }
-            Self::Stalled { silent } => write!(
-                f,
-                "work waits and none of its {silent} consumers lives: start a process with its handlers"
-            ),
-            Self::Paused { paused } => {
-                write!(f, "paused for {}: resume it to let its jobs run", seconds(*paused))
+            Self::Stalled { silent } => {
+                write!(f, "work waits and all consumers of the group ({silent}) are dead")?;
             }
-            Self::DeadConsumer { consumer, pending } => write!(
-                f,
-                "consumer {consumer} died with {pending} entries: a living process claims them when \
-                 their lease is over"
-            ),
-            Self::NotAcknowledging { pending, oldest } => write!(
-                f,
-                "{pending} entries are delivered and not acknowledged, and nothing has been heard of \
-                 the oldest for {}: they belong to nobody who renews them",
-                seconds(*oldest)
-            ),
-            Self::TooFewConsumers { in_flight, slots, oldest } => write!(
-                f,
-                "the oldest entry has waited for {} while {in_flight} of {slots} slots are taken: too \
-                 few consumers; add processes or raise the concurrency",
-                seconds(*oldest)
-            ),
-            Self::NotReading { oldest } => write!(
-                f,
-                "the oldest entry has waited for {} although slots are free: no consumer reads; look \
-                 at the health of its processes",
-                seconds(*oldest)
-            ),
+            Self::Paused { paused } => write!(f, "paused for {} s", paused.as_secs())?,
+            Self::DeadConsumer { consumer, pending } => {
+                write!(f, "consumer {consumer} died with {pending} pending entries")?;
+            }
+            Self::NotAcknowledging { pending, oldest } => {
+                let (pending, oldest) =
+                    (phrase::pending(*pending), phrase::oldest_pending(*oldest));
+                write!(f, "{pending}; {oldest}")?;
+            }
+            Self::TooFewConsumers { in_flight, slots, oldest } => {
+                let oldest = phrase::oldest_waiting(*oldest);
+                write!(f, "{oldest} while {in_flight} of {slots} slots are taken")?;
+            }
+            Self::NotReading { oldest } => {
+                write!(f, "{} although slots are free", phrase::oldest_waiting(*oldest))?;
+            }
         }
+        write!(f, "; {}", self.condition().advice())
     }
 }
 
-fn seconds(duration: Duration) -> String {
-    format!("{} s", duration.as_secs())
-}
-
-/// Work in hand is renewed at a third of its lease; of what is older, nobody takes care.
+/// Entries in flight are renewed at a third of their lease; an older one has no live owner.
 const PENDING_MAX: Duration = Duration::from_secs(60);
-/// A job that waits longer than this waits too long.
+/// A job that waits longer than this waits for too long.
 const WAITING_MAX: Duration = Duration::from_secs(10);
-/// From this part of all slots on, everybody is busy.
+/// From this percentage of taken slots on, the consumers count as busy.
 const BUSY_PERCENT: u64 = 80;
 
 #[cfg(test)]
@@ -240,15 +229,15 @@ mod tests {
         }
     }
 
-    fn troubles(group: &GroupInfo, consumers: &[ConsumerInfo]) -> Vec<Trouble> {
-        Diagnosis::of(group, consumers).troubles
+    fn problems(group: &GroupInfo, consumers: &[ConsumerInfo]) -> Vec<Problem> {
+        Diagnosis::of(group, consumers).problems
     }
 
     #[test]
-    fn a_group_that_keeps_up_is_well() {
+    fn a_group_that_keeps_up_is_healthy() {
         let alive = [consumer(Liveness::Alive, 3, 16)];
-        assert!(troubles(&GroupInfo { pending: 3, ..waiting(50, 1) }, &alive).is_empty());
-        assert!(troubles(&group(), &[]).is_empty(), "no work needs no consumer");
+        assert!(problems(&GroupInfo { pending: 3, ..waiting(50, 1) }, &alive).is_empty());
+        assert!(problems(&group(), &[]).is_empty(), "no work needs no consumer");
     }
 
     #[test]
@@ -260,41 +249,41 @@ mod tests {
             ..waiting(900, 40)
         };
         assert!(matches!(
-            troubles(&grows, &busy)[..],
-            [Trouble::TooFewConsumers { in_flight: 16, slots: 16, .. }]
+            problems(&grows, &busy)[..],
+            [Problem::TooFewConsumers { in_flight: 16, slots: 16, .. }]
         ));
     }
 
     #[test]
     fn work_that_waits_while_slots_are_free_is_not_read() {
         let free = [consumer(Liveness::Alive, 0, 16)];
-        assert!(matches!(troubles(&waiting(5, 40), &free)[..], [Trouble::NotReading { .. }]));
+        assert!(matches!(problems(&waiting(5, 40), &free)[..], [Problem::NotReading { .. }]));
     }
 
     #[test]
     fn pending_that_grows_while_little_waits_is_not_acknowledged() {
-        let foreign = [consumer(Liveness::Unknown, 80, 0)];
+        let other = [consumer(Liveness::Unknown, 80, 0)];
         let pending = GroupInfo {
             pending: 80,
             oldest_pending: Some(Duration::from_secs(600)),
             ..waiting(1, 0)
         };
-        let found = troubles(&pending, &foreign);
-        assert!(matches!(found[..], [Trouble::NotAcknowledging { pending: 80, .. }]), "{found:?}");
+        let found = problems(&pending, &other);
+        assert!(matches!(found[..], [Problem::NotAcknowledging { pending: 80, .. }]), "{found:?}");
     }
 
     #[test]
-    fn dead_consumers_and_stalled_groups_are_told_apart() {
+    fn dead_consumers_and_stalled_groups_are_distinguished() {
         let dead = consumer(Liveness::Silent, 4, 16);
         let works = GroupInfo { pending: 4, ..group() };
-        let stalled = troubles(&works, std::slice::from_ref(&dead));
+        let stalled = problems(&works, std::slice::from_ref(&dead));
         assert!(matches!(
             stalled[..],
-            [Trouble::Stalled { silent: 1 }, Trouble::DeadConsumer { pending: 4, .. }]
+            [Problem::Stalled { silent: 1 }, Problem::DeadConsumer { pending: 4, .. }]
         ));
-        let helped = troubles(&works, &[dead, consumer(Liveness::Alive, 0, 16)]);
-        assert!(matches!(helped[..], [Trouble::DeadConsumer { .. }]));
-        assert!(matches!(troubles(&works, &[])[..], [Trouble::Stalled { silent: 0 }]));
+        let helped = problems(&works, &[dead, consumer(Liveness::Alive, 0, 16)]);
+        assert!(matches!(helped[..], [Problem::DeadConsumer { .. }]));
+        assert!(matches!(problems(&works, &[])[..], [Problem::Stalled { silent: 0 }]));
     }
 
     #[test]
@@ -306,12 +295,12 @@ mod tests {
         };
         let diagnosis = Diagnosis::of(&paused, &[consumer(Liveness::Alive, 0, 16)]);
         assert!(matches!(
-            diagnosis.troubles[..],
-            [Trouble::Lost { entries: 7 }, Trouble::Paused { .. }]
+            diagnosis.problems[..],
+            [Problem::TrimmedUnread { entries: 7 }, Problem::Paused { .. }]
         ));
         assert!(diagnosis.to_string().contains("paused for 90 s"), "{diagnosis}");
-        let words = diagnosis.troubles.iter().map(Trouble::as_str).collect::<Vec<_>>();
-        assert_eq!(words, ["lost", "paused"]);
+        let words = diagnosis.problems.iter().map(Problem::as_str).collect::<Vec<_>>();
+        assert_eq!(words, ["trimmed_unread", "paused"]);
         assert!(!diagnosis.is_healthy());
     }
 }

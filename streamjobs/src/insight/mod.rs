@@ -2,6 +2,9 @@
 //! derived from it, and the metrics that report it.
 
 pub(crate) mod alert;
+pub(crate) mod condition;
 pub(crate) mod diagnosis;
 pub(crate) mod metrics;
 pub(crate) mod view;
+
+mod phrase;

@@ -1,4 +1,4 @@
-//! How streams, groups and consumers are shown: what the server says, and what can be said of it.
+//! The state of groups and consumers as it is shown, computed from what the server reports.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,18 +8,17 @@ use crate::model::heartbeat::Heartbeat;
 use crate::store::inspect::{ConsumerFacts, Consumers, GroupFacts};
 use crate::store::{Queue, Store, StoreError};
 
-/// Entries of a stream that a group has not got yet.
+/// Entries of a stream that were not delivered to a group yet.
 ///
-/// Nothing if the group's cursor is at the stream's last entry; all of them if it stands before the
-/// first; the server's own lag where its version counts that right (7.4.4 and newer in that line,
-/// 8.0 and newer); and otherwise as many as can be counted within a few milliseconds, at most
-/// 1,000.
+/// Zero if the group's cursor is at the stream's last entry; the stream's length if it is before the
+/// first; the server's lag where its version computes that correctly (7.4.4 and newer in that line,
+/// 8.0 and newer); otherwise a count of at most 1,000 entries, which takes a few milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Backlog {
-    /// How many there are; at least so many if that is not exact.
+    /// The number of entries, or a lower bound of it.
     pub entries: u64,
-    /// Whether these are all of them.
+    /// Whether `entries` is exact; otherwise it is a lower bound.
     pub exact: bool,
 }
 
@@ -30,7 +29,7 @@ impl fmt::Display for Backlog {
     }
 }
 
-/// A group on a stream, all in one moment.
+/// The state of a group on a stream at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GroupInfo {
@@ -40,33 +39,33 @@ pub struct GroupInfo {
     pub group: String,
     /// The last entry that was delivered to the group.
     pub cursor: EntryId,
-    /// Entries that the group has not got yet.
+    /// Entries that were not delivered to the group yet.
     pub backlog: Backlog,
-    /// The lag as the server names it; none where it says that it does not know, or names a
-    /// negative one. It can be wrong on servers before 7.4.4 and on Valkey:
-    /// [`backlog`](Self::backlog) is not.
+    /// The lag as the server reports it; `None` where it reports none or a negative one. It can be
+    /// wrong on Redis before 7.4.4 and on Valkey; [`backlog`](Self::backlog) is right on all.
     pub lag: Option<u64>,
-    /// How long the first entry that the group has not got has been waiting, by the server's clock.
+    /// How long the oldest undelivered entry has waited, by the server's clock.
     pub oldest_waiting: Option<Duration>,
     /// Entries delivered and not acknowledged, those of the lane included.
     pub pending: u64,
-    /// How long nothing has been heard of the oldest pending entry. Work in hand is renewed, so one
-    /// older than the lease belongs to nobody who lives.
+    /// The idle time of the oldest pending entry. Entries in flight are renewed, so one that is idle
+    /// for longer than the lease has no live owner.
     pub oldest_pending: Option<Duration>,
-    /// Failed jobs that wait for their back-off, and those in the lane that nobody has got yet.
+    /// Jobs that wait for a retry, and undelivered entries of the lane.
     pub retrying: u64,
-    /// Dead letters; none where their key holds something else.
+    /// Dead letters; `None` where their key holds another type.
     pub dead_letters: Option<u64>,
-    /// Entries that retention took before the group had got them, as far as the server's counts
-    /// tell: lost for this group. Entries deleted one by one in front of the cursor are included.
+    /// Entries that were trimmed before they were delivered to the group, as far as the server's
+    /// counts show it: the group has lost them. Undelivered entries that were deleted one by one are
+    /// included.
     pub trimmed_unread: u64,
     /// How long the group has been paused.
     pub paused: Option<Duration>,
 }
 
 impl GroupInfo {
-    /// Looks at a group.
-    pub(crate) async fn look(store: &dyn Store, queue: &Queue) -> Result<Self, StoreError> {
+    /// Reads the state of a group.
+    pub(crate) async fn load(store: &dyn Store, queue: &Queue) -> Result<Self, StoreError> {
         let facts = store.group_facts(queue).await?;
         let backlog = match undelivered(&facts) {
             Some(entries) => Backlog { entries, exact: true },
@@ -78,7 +77,7 @@ impl GroupInfo {
         Ok(Self::new(queue, &facts, backlog))
     }
 
-    /// A group of which nothing is to be told.
+    /// A group without work.
     #[cfg(test)]
     pub(crate) fn idle() -> Self {
         Self {
@@ -110,13 +109,13 @@ impl GroupInfo {
             oldest_pending: facts.oldest_pending,
             retrying: facts.retrying + facts.lane_waiting,
             dead_letters: facts.dead_letters,
-            trimmed_unread: facts.trimmed_unread + passed(facts),
+            trimmed_unread: facts.trimmed_unread + trimmed_undelivered(facts),
             paused: facts.paused.map(since),
         }
     }
 }
 
-/// How many entries stand behind the cursor, where the facts tell.
+/// The number of entries after the cursor, where the facts give it.
 fn undelivered(facts: &GroupFacts) -> Option<u64> {
     if facts.next.is_none() {
         return Some(0);
@@ -124,13 +123,12 @@ fn undelivered(facts: &GroupFacts) -> Option<u64> {
     if facts.first.is_some_and(|first| facts.cursor < first) {
         return Some(facts.length);
     }
-    // No lag although an entry waits, or less than none: somebody has told the server a wrong
-    // count.
+    // A lag of zero or less although an entry waits: a client has set a wrong count on the server.
     facts.lag.filter(|lag| facts.counts_lag_right && *lag > 0).and_then(|lag| lag.try_into().ok())
 }
 
-/// Entries that went before the group had got them and that no beat has counted yet.
-fn passed(facts: &GroupFacts) -> u64 {
+/// Entries that were trimmed before they were delivered, and that no heartbeat has counted yet.
+fn trimmed_undelivered(facts: &GroupFacts) -> u64 {
     let gone = facts.added.saturating_sub(facts.length);
     match facts.read {
         Some(read) if facts.cursor < facts.first.unwrap_or(facts.last_id) => {
@@ -140,21 +138,21 @@ fn passed(facts: &GroupFacts) -> u64 {
     }
 }
 
-/// Whether a consumer lives. Its own beat decides, never the server's idle time: that says nothing
-/// about a consumer of a quiet stream on servers before 7.2.
+/// Whether a consumer is alive. Its heartbeat decides, never the server's idle time, which on servers
+/// before 7.2 says nothing about a consumer of an idle stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Liveness {
-    /// It has beaten lately.
+    /// It sent a heartbeat recently.
     Alive,
-    /// It has missed its beats.
+    /// Its heartbeat is missing: it is dead or cut off.
     Silent,
-    /// It never beat: it belongs to other software.
+    /// It has no heartbeat: it belongs to another client.
     Unknown,
 }
 
 impl Liveness {
-    /// The word for it, for programs; it does not change between releases.
+    /// The word for programs and logs. It does not change between releases.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -177,33 +175,33 @@ impl fmt::Display for Liveness {
 pub struct ConsumerInfo {
     /// Its name.
     pub name: String,
-    /// Entries that are pending for it, those of the lane included.
+    /// Its pending entries, those of the lane included.
     pub pending: u64,
-    /// Since when the server has not heard of it: since its last successful read on servers before
-    /// 7.2, since its last try on newer ones.
+    /// How long it has been idle by the server: since its last successful read on servers before 7.2,
+    /// since its last attempt to read on newer ones.
     pub idle: Duration,
-    /// Since when nothing was delivered to it; none where the server does not say, or never.
+    /// How long ago an entry was last delivered to it; `None` where the server does not say, or never.
     pub inactive: Option<Duration>,
-    /// Whether it lives.
+    /// Whether it is alive.
     pub liveness: Liveness,
-    /// How long ago its last beat was.
+    /// How long ago its last heartbeat was.
     pub last_heartbeat: Option<Duration>,
-    /// Jobs that it held at its last beat.
+    /// Jobs in flight at its last heartbeat.
     pub in_flight: Option<u64>,
-    /// Jobs that it may hold at once.
+    /// Jobs that it may have in flight at once.
     pub slots: Option<u64>,
-    /// Jobs that it has done on this stream since it started, as of its last beat; none of an older
-    /// version, which does not say.
+    /// Jobs that it has done on this stream since it started, as of its last heartbeat; `None` for an
+    /// older version, which does not write it.
     pub done: Option<u64>,
-    /// Attempts of its own that failed since then.
+    /// Its attempts that failed since it started.
     pub failed: Option<u64>,
-    /// Entries that it claimed from consumers that were not heard of.
+    /// Entries that it claimed from consumers that stopped renewing.
     pub claimed: Option<u64>,
-    /// The machine that it runs on.
+    /// The host that it runs on.
     pub host: Option<String>,
-    /// Its process id there.
+    /// Its process id on that host.
     pub process: Option<u32>,
-    /// The version of this crate in it.
+    /// The version of this crate that it runs.
     pub version: Option<String>,
     /// When it started, by the server's clock in milliseconds since 1970.
     pub started: Option<u64>,
@@ -216,13 +214,13 @@ impl ConsumerInfo {
     }
 
     fn new(facts: ConsumerFacts, now: u64) -> Self {
-        let about = facts.about.as_deref().and_then(Heartbeat::read);
+        let heartbeat = facts.about.as_deref().and_then(Heartbeat::read);
         let last_heartbeat = facts.beat.map(|beat| Duration::from_millis(now.saturating_sub(beat)));
-        let liveness = match (last_heartbeat, &about) {
+        let liveness = match (last_heartbeat, &heartbeat) {
             (None, _) => Liveness::Unknown,
-            // A beat that was written for a consumer that never beat says nothing about it.
+            // A heartbeat without its details was not written by the consumer.
             (Some(_), None) => Liveness::Unknown,
-            (Some(age), Some(about)) if about.lives(age) => Liveness::Alive,
+            (Some(age), Some(heartbeat)) if heartbeat.is_alive(age) => Liveness::Alive,
             (Some(_), Some(_)) => Liveness::Silent,
         };
         Self {
@@ -232,20 +230,20 @@ impl ConsumerInfo {
             inactive: facts.inactive,
             liveness,
             last_heartbeat,
-            in_flight: about.as_ref().map(|about| about.in_flight),
-            slots: about.as_ref().map(|about| about.slots),
-            done: about.as_ref().and_then(|about| about.done),
-            failed: about.as_ref().and_then(|about| about.failed),
-            claimed: about.as_ref().and_then(|about| about.claimed),
-            started: about.as_ref().map(|about| about.started),
-            process: about.as_ref().map(|about| about.process),
-            host: about.as_ref().map(|about| about.host.clone()),
-            version: about.map(|about| about.version),
+            in_flight: heartbeat.as_ref().map(|heartbeat| heartbeat.in_flight),
+            slots: heartbeat.as_ref().map(|heartbeat| heartbeat.slots),
+            done: heartbeat.as_ref().and_then(|heartbeat| heartbeat.done),
+            failed: heartbeat.as_ref().and_then(|heartbeat| heartbeat.failed),
+            claimed: heartbeat.as_ref().and_then(|heartbeat| heartbeat.claimed),
+            started: heartbeat.as_ref().map(|heartbeat| heartbeat.started),
+            process: heartbeat.as_ref().map(|heartbeat| heartbeat.process),
+            host: heartbeat.as_ref().map(|heartbeat| heartbeat.host.clone()),
+            version: heartbeat.map(|heartbeat| heartbeat.version),
         }
     }
 }
 
-/// Counting looks at entries: so many are counted where nothing tells.
+/// The most entries that are counted where the facts do not give the backlog.
 const COUNTED_MAX: usize = 1_000;
 
 #[cfg(test)]
@@ -288,7 +286,7 @@ mod tests {
 
     #[test]
     fn a_cursor_at_either_end_needs_no_count() {
-        // The phantom: everything is read, and the server still names a lag.
+        // The server can report a lag although everything was read.
         let ended = GroupFacts { next: None, lag: Some(5), ..facts() };
         assert_eq!(undelivered(&ended), Some(0));
         let passed_by = GroupFacts { cursor: EntryId::new(3, 0), lag: Some(7), ..facts() };
@@ -296,17 +294,21 @@ mod tests {
     }
 
     #[test]
-    fn what_was_passed_by_is_what_went_and_was_not_read() {
-        assert_eq!(passed(&facts()), 0);
+    fn entries_that_were_trimmed_and_not_read_are_lost() {
+        assert_eq!(trimmed_undelivered(&facts()), 0);
         let passed_by = GroupFacts { cursor: EntryId::new(3, 0), read: Some(3), ..facts() };
-        assert_eq!(passed(&passed_by), 2);
-        assert_eq!(passed(&GroupFacts { read: None, ..passed_by.clone() }), 0, "unknown");
+        assert_eq!(trimmed_undelivered(&passed_by), 2);
+        assert_eq!(
+            trimmed_undelivered(&GroupFacts { read: None, ..passed_by.clone() }),
+            0,
+            "unknown"
+        );
         let emptied = GroupFacts { length: 0, first: None, next: None, ..passed_by };
-        assert_eq!(passed(&emptied), 7);
+        assert_eq!(trimmed_undelivered(&emptied), 7);
     }
 
     #[test]
-    fn only_a_beat_with_words_says_that_a_consumer_lives() {
+    fn only_a_heartbeat_with_details_shows_that_a_consumer_is_alive() {
         let consumer = |beat, about: Option<&str>| {
             let facts = ConsumerFacts {
                 name: "a".into(),

@@ -1,11 +1,11 @@
-//! How long a failed job waits.
+//! The delay before a retry.
 
 use std::time::Duration;
 
 /// The delay after a failed attempt: exponential with full jitter, or fixed.
 ///
-/// The default doubles from 1 s to 10 min. Full jitter means that the delay is drawn evenly from
-/// nothing up to the doubled bound, so that jobs that failed together do not come back together.
+/// The default doubles from 1 s to 10 min. Full jitter draws the delay evenly from zero to the doubled
+/// bound, so that jobs that failed at the same time are not retried at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
     first: Duration,
@@ -46,7 +46,7 @@ impl Default for Backoff {
     }
 }
 
-/// Enough to take the smallest sensible delay past any ceiling.
+/// After this many doublings, any useful first delay is past any useful maximum.
 const DOUBLINGS_MAX: u32 = 30;
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
-//! Causes of errors, and how they are written down.
+//! Causes of errors, and how they are shown.
 
 use std::error::Error;
 use std::time::Duration;
 
-/// Any error, as the cause of one of ours.
+/// Any error, as the cause of an error of this crate.
 pub type BoxError = Box<dyn Error + Send + Sync + 'static>;
 
 /// An error and its causes in one line.
@@ -12,7 +12,7 @@ pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
     let mut source = error.source();
     while let Some(cause) = source {
         let cause_text = cause.to_string();
-        // Many errors repeat their cause in their own text; once is enough.
+        // Many errors repeat their cause in their own message; it is shown once.
         if !text.ends_with(&cause_text) {
             text.push_str(": ");
             text.push_str(&cause_text);
@@ -22,7 +22,7 @@ pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
     text
 }
 
-/// A text fit for a log line or a dead letter: control characters escaped, at most 4 KiB.
+/// A string for a log line or a dead letter: control characters escaped, at most 4 KiB.
 pub(crate) fn bounded_text(text: &str) -> String {
     let mut bounded = String::new();
     for character in text.chars() {
@@ -40,7 +40,7 @@ pub(crate) fn bounded_text(text: &str) -> String {
     bounded
 }
 
-/// A duration as it is written in settings.
+/// A duration as a settings error shows it.
 pub(crate) fn shown(duration: Duration) -> String {
     format!("{duration:?}")
 }

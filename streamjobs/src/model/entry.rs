@@ -16,7 +16,7 @@ pub struct EntryId {
     sequence: u64,
 }
 
-/// A text that is not an entry id.
+/// A string that is not an entry id.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("not an entry id: expected milliseconds-sequence, such as 1700000000000-0")]
 pub struct EntryIdError;
@@ -39,13 +39,13 @@ impl EntryId {
         self.milliseconds
     }
 
-    /// The number that tells entries of one millisecond apart.
+    /// The number that distinguishes entries of one millisecond.
     #[must_use]
     pub const fn sequence(self) -> u64 {
         self.sequence
     }
 
-    /// The next possible id, or none after the highest.
+    /// The next possible id, or `None` after the highest.
     #[must_use]
     pub const fn next(self) -> Option<Self> {
         match self.sequence.checked_add(1) {
@@ -57,7 +57,7 @@ impl EntryId {
         }
     }
 
-    /// The id before this one, or none before the lowest.
+    /// The id before this one, or `None` before the lowest.
     #[must_use]
     pub const fn previous(self) -> Option<Self> {
         match self.sequence.checked_sub(1) {
@@ -96,12 +96,12 @@ impl FromStr for EntryId {
     }
 }
 
-/// The fields of an entry, in the server's order; names may repeat and need not be text.
+/// The fields of an entry, in the server's order. Names may repeat and need not be text.
 pub type Fields = Vec<(Bytes, Bytes)>;
 
 /// One record of a stream, as the server holds it.
 ///
-/// As a handler's first argument it takes whatever the stream carries, without decoding:
+/// As a handler's first argument it takes every entry of the stream, without decoding:
 ///
 /// ```
 /// use streamjobs::{Entry, handler};
@@ -216,10 +216,10 @@ impl fmt::Debug for Inlet {
     }
 }
 
-/// An entry handed to this consumer.
+/// An entry delivered to this consumer.
 #[derive(Clone, Debug)]
 pub struct Delivery {
-    /// Where the entry stands.
+    /// The inlet of the entry.
     pub inlet: Inlet,
     /// The entry.
     pub entry: Entry,
@@ -228,21 +228,21 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// What proves that this delivery is still the current one.
+    /// What the server compares to see that this delivery is still the current one.
     #[must_use]
     pub fn hold(&self) -> Hold {
         Hold { inlet: self.inlet, id: self.entry.id(), delivery_count: self.delivery_count }
     }
 }
 
-/// An entry that a consumer believes it holds: together with the consumer, one attempt's token.
+/// A claim to an entry: together with the consumer, it identifies one attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Hold {
-    /// Where the entry stands.
+    /// The inlet of the entry.
     pub inlet: Inlet,
     /// The entry.
     pub id: EntryId,
-    /// The delivery count under which it is held.
+    /// The delivery count of that attempt.
     pub delivery_count: u64,
 }
 

@@ -1,4 +1,4 @@
-//! One error type for each operation.
+//! The error types, one for each operation.
 
 use thiserror::Error;
 
@@ -6,7 +6,7 @@ pub use crate::model::cause::BoxError;
 use crate::model::event::EncodeError;
 use crate::model::name::{ConsumerName, EventId, NameError};
 
-/// Why [`Client::connect`](crate::Client::connect) failed. No text ever holds the password.
+/// Why [`Client::connect`](crate::Client::connect) failed. No message shows the password.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ConnectError {
@@ -21,44 +21,43 @@ pub enum ConnectError {
     Server {
         /// Host and port, or the socket's path.
         server: String,
-        /// What the connection said.
+        /// The error of the connection.
         #[source]
         source: BoxError,
     },
 }
 
-/// Why publishing failed: certainly not stored, or possibly stored.
-///
-/// [`PublishError::is_unconfirmed`] tells the two apart.
+/// Why publishing failed. The event is certainly not stored, or its storage is unconfirmed:
+/// [`PublishError::is_unconfirmed`] says which.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum PublishError {
-    /// The stream's name is not one.
+    /// The stream's name is invalid.
     #[error(transparent)]
     Name(#[from] NameError),
-    /// The payload could not be written. Nothing was sent.
+    /// The payload could not be encoded. Nothing was sent.
     #[error("cannot publish {event_type} to {stream}")]
     Encode {
         /// The stream.
         stream: String,
         /// The event type.
         event_type: String,
-        /// What the encoder said.
+        /// The error of the encoder.
         #[source]
         source: EncodeError,
     },
     /// The payload is larger than the client allows. Nothing was sent.
     #[error(
-        "cannot publish {event_type} to {stream}: {bytes} bytes are more than the allowed {bytes_max}"
+        "cannot publish {event_type} to {stream}: {bytes} bytes exceed the limit of {bytes_max}"
     )]
     TooLarge {
         /// The stream.
         stream: String,
         /// The event type.
         event_type: String,
-        /// The size of all its fields.
+        /// The size of all fields in bytes.
         bytes: usize,
-        /// The client's cap.
+        /// The client's limit in bytes.
         bytes_max: usize,
     },
     /// The server refused the event, or could not be reached. It is certainly not stored.
@@ -68,33 +67,33 @@ pub enum PublishError {
         stream: String,
         /// The id under which it may be published again.
         event_id: EventId,
-        /// What the server or the connection said.
+        /// The error of the server or the connection.
         #[source]
         source: BoxError,
     },
     /// The event was sent, but the answer was lost: it may be stored.
     ///
-    /// Publishing it again with the same event id is safe for handlers that are guarded.
+    /// Publishing it again with the same event id is safe for guarded handlers.
     #[error("event {event_id} may or may not be stored in {stream}")]
     Unconfirmed {
         /// The stream.
         stream: String,
         /// The id under which to publish again.
         event_id: EventId,
-        /// What the connection said.
+        /// The error of the connection.
         #[source]
         source: BoxError,
     },
 }
 
 impl PublishError {
-    /// Whether the event may be stored all the same.
+    /// Whether the event may be stored despite the error.
     #[must_use]
     pub fn is_unconfirmed(&self) -> bool {
         matches!(self, Self::Unconfirmed { .. })
     }
 
-    /// The id of the event, to publish it again under the same one.
+    /// The event id, to publish the event again under the same id.
     #[must_use]
     pub fn event_id(&self) -> Option<&EventId> {
         match self {
@@ -108,18 +107,18 @@ impl PublishError {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// Settings that cannot be used, or that contradict each other: all of them, one a line.
-    #[error("the runtime's settings cannot be used:\n{}", lines(.0))]
+    /// Settings that are invalid or contradict each other: all of them, one a line.
+    #[error("invalid runtime settings:\n{}", lines(.0))]
     Settings(Vec<String>),
-    /// Handlers that cannot run together: every reason, one a line.
-    #[error("the handlers cannot be started:\n{}", lines(.0))]
+    /// Handlers that cannot be started, or not together: every reason, one a line.
+    #[error("cannot start the handlers:\n{}", lines(.0))]
     Handlers(Vec<String>),
-    /// A service cannot run.
-    #[error("cannot prepare the service {name}")]
+    /// A service could not be prepared.
+    #[error("cannot prepare service {name}")]
     Service {
         /// Its name.
         name: &'static str,
-        /// What it said.
+        /// The service's error.
         #[source]
         source: BoxError,
     },
@@ -130,32 +129,32 @@ pub enum StartError {
         stream: String,
         /// The group.
         group: String,
-        /// What the server said.
+        /// The error of the server or the connection.
         #[source]
         source: BoxError,
     },
     /// The server could not be reached, or cannot be used.
     #[error("cannot start on this server")]
     Server(#[source] BoxError),
-    /// The thread for the runtime's own input and output could not be started.
-    #[error("cannot start the runtime's thread")]
+    /// The thread for the runtime's own I/O could not be started.
+    #[error("cannot start the runtime's I/O thread")]
     Thread(#[source] BoxError),
 }
 
-/// Why a running runtime was not changed.
+/// Why a running runtime could not be changed.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ControlError {
     /// The runtime has no handlers for the group.
     #[error("this runtime has no handlers for group {group:?}")]
     UnknownGroup {
-        /// The group that was asked for.
+        /// The requested group.
         group: String,
     },
-    /// No consumer of the runtime has the name.
-    #[error("consumer {consumer} was not found in this runtime")]
+    /// No consumer of this runtime has the name.
+    #[error("this runtime has no consumer {consumer}")]
     UnknownConsumer {
-        /// The name that was asked for.
+        /// The requested name.
         consumer: ConsumerName,
     },
     /// The group could not be prepared on the server.
@@ -165,11 +164,11 @@ pub enum ControlError {
         stream: String,
         /// The group.
         group: String,
-        /// What the server said.
+        /// The error of the server or the connection.
         #[source]
         source: BoxError,
     },
-    /// No name can be made for another consumer.
+    /// No valid name could be made for another consumer.
     #[error(transparent)]
     Name(#[from] NameError),
     /// The shutdown has begun.
@@ -177,11 +176,11 @@ pub enum ControlError {
     ShutDown,
 }
 
-/// Why work on dead letters failed.
+/// Why an operation on dead letters failed.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum DeadLetterError {
-    /// A name is not one.
+    /// A name is invalid.
     #[error(transparent)]
     Name(#[from] NameError),
     /// No dead letter has this id.
@@ -191,33 +190,35 @@ pub enum DeadLetterError {
         stream: String,
         /// The group.
         group: String,
-        /// The id that was asked for.
+        /// The requested id.
         id: crate::model::entry::EntryId,
     },
-    /// The dead letter cannot be run again: its payload was trimmed away, or it has more than 1,000
+    /// The dead letter cannot be redriven: its payload was trimmed, or it has more than 1,000
     /// fields.
     #[error(
-        "dead letter {id} of group {group} on stream {stream} holds nothing that can be run again"
+        "cannot redrive dead letter {id} of group {group} on stream {stream}: it has no payload, or too many fields"
     )]
     NotRunnable {
         /// The stream.
         stream: String,
         /// The group.
         group: String,
-        /// The id that was asked for.
+        /// The requested id.
         id: crate::model::entry::EntryId,
     },
-    /// What is to be put back has no fields, or more than 1,000: nothing can be run again.
-    #[error("nothing can be run again for group {group} on stream {stream} under token {token:?}")]
+    /// The archived job cannot be redriven: it has no fields, or more than 1,000.
+    #[error(
+        "cannot redrive the archived job of token {token:?} for group {group} on stream {stream}: it has no payload, or too many fields"
+    )]
     NothingToRun {
         /// The stream.
         stream: String,
         /// The group.
         group: String,
-        /// The token under which the job was to be put back.
+        /// The token of the job.
         token: String,
     },
-    /// The group is not on the stream: nobody would run the job.
+    /// The group does not exist, so that no process would run the job.
     #[error("there is no group {group} on stream {stream}")]
     UnknownGroup {
         /// The stream.
@@ -228,13 +229,13 @@ pub enum DeadLetterError {
     /// The server could not be reached, or refused the request.
     #[error("cannot {action} the dead letters of group {group} on stream {stream}")]
     Server {
-        /// What was to be done.
+        /// The operation.
         action: &'static str,
         /// The stream.
         stream: String,
         /// The group.
         group: String,
-        /// What the server or the connection said.
+        /// The error of the server or the connection.
         #[source]
         source: BoxError,
     },
@@ -244,7 +245,7 @@ pub enum DeadLetterError {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum DoctorError {
-    /// A name is not one.
+    /// A name is invalid.
     #[error(transparent)]
     Name(#[from] NameError),
     /// The server could not be reached, or stopped answering.

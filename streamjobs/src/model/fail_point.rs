@@ -1,20 +1,20 @@
-//! Named places at which a test may stop, break or end the process.
+//! Named points at which a test may stop, break or end the process.
 //!
-//! Without the feature `fail-points`, reaching one is nothing at all.
+//! Without the feature `fail-points`, reaching one has no cost.
 
-/// A place between two steps of a job, at which a process may die without losing it.
+/// A point between two steps of a job, at which a process may die without losing the job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FailPoint {
-    /// A read has brought entries, and nothing here knows of them yet.
+    /// A read has returned entries that are not registered yet.
     ReadAfterReply,
     /// A job is about to be started.
     SpawnBefore,
     /// The handler is about to run.
     HandlerBefore,
-    /// The handler has ended well, and nobody has been told.
+    /// The handler has succeeded, and the outcome is not processed yet.
     HandlerAfterOk,
-    /// The guard's note is written in its transaction.
+    /// The guard row is written in its transaction.
     GuardAfterInsert,
     /// The guard's transaction is about to be committed.
     GuardBeforeCommit,
@@ -22,17 +22,17 @@ pub enum FailPoint {
     GuardAfterCommit,
     /// Acknowledgements are about to be sent.
     AckBeforeSend,
-    /// Acknowledgements have been carried out.
+    /// Acknowledgements have been answered.
     AckAfterSend,
     /// A dead letter is about to be stored.
     DeadBeforeStore,
     /// A dead letter is stored and its entry acknowledged.
     DeadAfterStore,
-    /// A sweep has claimed entries, and nothing here knows of them yet.
+    /// The reaper has claimed entries that are not registered yet.
     ClaimAfterReply,
-    /// A job is about to be handed back.
+    /// A job is about to be released.
     ReleaseBefore,
-    /// A stop has ended the intake, and jobs still run.
+    /// A stop has ended the intake, and jobs are still running.
     ShutdownMidDrain,
 }
 
@@ -76,11 +76,11 @@ impl FailPoint {
         }
     }
 
-    /// The process is here.
+    /// Calls the hook of this process, if there is one.
     #[inline]
     #[cfg_attr(
         not(feature = "fail-points"),
-        allow(clippy::unused_self, reason = "nothing breaks in what users build")
+        allow(clippy::unused_self, reason = "without the feature there is no hook")
     )]
     pub fn reached(self) {
         #[cfg(feature = "fail-points")]
@@ -96,8 +96,8 @@ type Hook = Box<dyn Fn(FailPoint) + Send + Sync>;
 #[cfg(feature = "fail-points")]
 static HOOK: std::sync::OnceLock<Hook> = std::sync::OnceLock::new();
 
-/// Has `hook` called at every fail point of this process, on whatever thread comes there. The first
-/// hook stays. It may block, panic or end the process.
+/// Sets the hook that is called at every fail point of this process, on the thread that reaches it.
+/// Later calls change nothing. The hook may block, panic or end the process.
 #[cfg(feature = "fail-points")]
 pub fn on_fail_point(hook: impl Fn(FailPoint) + Send + Sync + 'static) {
     let _first = HOOK.set(Box::new(hook)).is_ok();

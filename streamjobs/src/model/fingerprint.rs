@@ -1,17 +1,17 @@
-//! One short name for all failures of one kind.
+//! The fingerprint: one short name for all failures of one kind.
 
 use uuid::Uuid;
 
 use crate::model::policy::Reason;
 
-/// The same for failures that differ only in numbers, ids, quoted values, addresses and paths: 16
-/// characters of the hash of what is left of the error.
+/// 16 characters of a hash of the error without its numbers, ids, quoted values, addresses and paths.
 ///
-/// A letter whose error says nothing about its job, or that has none, is known by its reason and its
-/// event type. Changing the rule changes every fingerprint and parts new letters from old ones.
+/// A dead letter without an error, or whose error says nothing about its job, is named by its reason
+/// and event type. A change of the rule changes every fingerprint, so that new dead letters no longer
+/// match old ones.
 pub(crate) fn fingerprint(reason: Reason, event_type: Option<&str>, error: Option<&str>) -> String {
-    let tells = !matches!(reason, Reason::Crashed | Reason::Trimmed | Reason::Unhandled);
-    let kind = match error.filter(|error| tells && !error.is_empty()) {
+    let says_cause = !matches!(reason, Reason::Crashed | Reason::Trimmed | Reason::Unhandled);
+    let kind = match error.filter(|error| says_cause && !error.is_empty()) {
         Some(error) => ["error\0", &kind_of(error)].concat(),
         None => {
             let event_type = event_type.unwrap_or_default();
@@ -22,7 +22,7 @@ pub(crate) fn fingerprint(reason: Reason, event_type: Option<&str>, error: Optio
     hash.simple().to_string().chars().take(16).collect()
 }
 
-/// The error with everything replaced that differs from one job to the next.
+/// The error with all parts replaced that differ from one job to the next.
 fn kind_of(error: &str) -> String {
     let mut kind = String::with_capacity(error.len());
     let mut before = ' ';
@@ -49,10 +49,10 @@ fn kind_of(error: &str) -> String {
     kind
 }
 
-/// The length of a quoted value that begins here. An apostrophe inside of a word quotes nothing.
+/// The length of a quoted value that begins here. An apostrophe inside a word is not a quote.
 ///
-/// A quote that nothing closes is added to `open`: nothing closes later ones of its kind either, and
-/// a search to the end for each of them would take the square of the time.
+/// An unclosed quote is added to `open`: later quotes of its kind are unclosed too, and searching to
+/// the end for each of them would take quadratic time.
 fn quoted(before: char, text: &str, open: &mut String) -> Option<usize> {
     let quote = text.chars().next().filter(|first| matches!(first, '"' | '\'' | '`'))?;
     if before.is_alphanumeric() || open.contains(quote) {
@@ -73,7 +73,7 @@ fn is_word(character: char) -> bool {
     character.is_alphanumeric() || "_-./\\:@+%~#$&?".contains(character)
 }
 
-/// How long the word is with which the text begins. An address of the web goes on to the next space.
+/// The length of the word at the beginning. A URL extends to the next space.
 fn word_length(text: &str) -> usize {
     let end = |stop: &dyn Fn(char) -> bool| text.find(stop).unwrap_or(text.len());
     let length = end(&|character| !is_word(character));
@@ -149,8 +149,8 @@ fn part(part: &str, kind: &mut String) {
     }
 }
 
-/// Whether a part is an id rather than a word with a number: it goes back and forth between letters
-/// and digits, or is a long hexadecimal number.
+/// Whether a part is an id rather than a word with a number: it alternates between letters and
+/// digits, or is a long hexadecimal number.
 fn is_id(part: &str) -> bool {
     let digits = |letter: char| letter.is_ascii_digit();
     let changes = part.chars().zip(part.chars().skip(1));
@@ -162,7 +162,7 @@ fn is_id(part: &str) -> bool {
     part.len() >= 6 && changes >= 2 || part.len() >= 8 && hexadecimal || tagged
 }
 
-/// Numbers that only a mark separates, as in a time or a network address, are one.
+/// Numbers that only punctuation separates, as in a time or a network address, count as one.
 fn number(kind: &mut String) {
     let mut letters = kind.chars().rev();
     let (last, before) = (letters.next(), letters.next());
@@ -187,7 +187,7 @@ fn starts_with_uuid(text: &str) -> bool {
 const UUID_BYTES: usize = 36;
 /// The name space of fingerprints.
 const FINGERPRINTS: Uuid = Uuid::from_u128(0x8f1d_2a57_6c3e_4b09_9d42_51c7_e0b6_a318);
-/// How durations end as they are usually printed: 950ms and 1.2s are of one kind.
+/// The units of printed durations: 950ms and 1.2s are of one kind.
 const UNITS: [&str; 8] = ["ns", "us", "µs", "ms", "s", "m", "h", "d"];
 
 #[cfg(test)]
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_letter_without_an_error_of_its_own_is_known_by_reason_and_type() {
+    fn a_dead_letter_without_an_error_is_named_by_reason_and_type() {
         let of = |reason, event_type| fingerprint(reason, event_type, Some("delivered 5 times"));
         assert_ne!(of(Reason::Crashed, Some("a")), of(Reason::Crashed, Some("b")));
         assert_ne!(of(Reason::Crashed, Some("a")), of(Reason::Trimmed, Some("a")));
@@ -271,8 +271,8 @@ mod tests {
     }
 
     #[test]
-    fn a_quote_that_nothing_closes_is_looked_for_once() {
-        // A search for each of them would go through six thousand million characters.
+    fn an_unclosed_quote_is_searched_for_once() {
+        // A search for each of them would read six thousand million characters.
         let began = Instant::now();
         let kind = kind_of(&"'a \"b `c ".repeat(20_000));
         assert!(kind.starts_with("'a \"b `c 'a"));

@@ -1,29 +1,30 @@
-//! What a consumer says about itself with every beat, and whether it lives by that.
+//! The heartbeat: what a consumer writes about itself, and whether it is alive by it.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// What a consumer says about itself. Read totally: what an older or newer version does not say has
-/// its default.
+/// What a consumer writes about itself. Fields that an older or newer version does not write have
+/// their defaults.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Heartbeat {
-    /// The machine.
+    /// The host name.
     pub(crate) host: String,
-    /// The process id there.
+    /// The process id on that host.
     pub(crate) process: u32,
     /// This crate's version.
     pub(crate) version: String,
     /// When the consumer started, by the server's clock in milliseconds.
     pub(crate) started: u64,
-    /// How often it beats, in milliseconds.
-    pub(crate) beat_every: u64,
-    /// Jobs that it holds.
+    /// The interval between heartbeats, in milliseconds. The stored name is older than this one.
+    #[serde(rename = "beat_every")]
+    pub(crate) interval_millis: u64,
+    /// Jobs in flight.
     pub(crate) in_flight: u64,
-    /// Jobs that it may hold at once.
+    /// Jobs that may be in flight at once.
     pub(crate) slots: u64,
-    /// Handlers that succeeded since it started; older versions do not say.
+    /// Handlers that succeeded since it started; older versions do not write it.
     pub(crate) done: Option<u64>,
     /// Attempts that failed since it started.
     pub(crate) failed: Option<u64>,
@@ -32,9 +33,9 @@ pub(crate) struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// What this process says: `started` is the server's clock in milliseconds.
-    pub(crate) fn this_process(started: u64, beat_every: Duration) -> Self {
-        // A machine without a readable name is still one.
+    /// The heartbeat of this process: `started` is the server's clock in milliseconds.
+    pub(crate) fn this_process(started: u64, interval: Duration) -> Self {
+        // A host may have no readable name.
         let host = hostname::get().map(|name| name.to_string_lossy().into_owned());
         Self {
             host: host.unwrap_or_default(),
@@ -43,17 +44,17 @@ impl Heartbeat {
             started,
             ..Self::default()
         }
-        .with_interval(beat_every)
+        .with_interval(interval)
     }
 
-    /// What a consumer says whose beats come at another pace from now on.
+    /// The same heartbeat with another interval from now on.
     pub(crate) fn with_interval(self, interval: Duration) -> Self {
-        let beat_every = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
-        Self { beat_every, ..self }
+        let interval_millis = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
+        Self { interval_millis, ..self }
     }
 
     pub(crate) fn write(&self) -> String {
-        // Numbers and texts can always be written.
+        // Serializing numbers and strings does not fail.
         serde_json::to_string(self).unwrap_or_default()
     }
 
@@ -61,41 +62,44 @@ impl Heartbeat {
         serde_json::from_str(text).ok()
     }
 
-    /// Whether a consumer with a beat of this age lives: it may have missed two.
-    pub(crate) fn lives(&self, age: Duration) -> bool {
-        let every = match self.beat_every {
-            0 => BEAT_EVERY,
-            every => Duration::from_millis(every),
+    /// Whether a consumer whose last heartbeat has this age is alive: it may have missed two.
+    pub(crate) fn is_alive(&self, age: Duration) -> bool {
+        let interval = match self.interval_millis {
+            0 => INTERVAL_DEFAULT,
+            interval => Duration::from_millis(interval),
         };
-        age <= every.saturating_mul(3).saturating_add(BEAT_MARGIN)
+        age <= interval.saturating_mul(3).saturating_add(MARGIN)
     }
 }
 
-/// What is assumed of a consumer that does not say how often it beats.
-const BEAT_EVERY: Duration = Duration::from_secs(10);
-/// Jitter, and a slow answer.
-const BEAT_MARGIN: Duration = Duration::from_secs(1);
+/// Assumed of a consumer that does not write its interval.
+const INTERVAL_DEFAULT: Duration = Duration::from_secs(10);
+/// Allowance for jitter and a slow answer.
+const MARGIN: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read_again_and_what_is_missing_has_its_default() {
-        let about = Heartbeat::this_process(7, Duration::from_secs(3));
-        assert!(about.process > 0 && !about.version.is_empty());
-        assert_eq!(Heartbeat::read(&about.write()), Some(about));
+    fn a_heartbeat_is_read_as_written_and_missing_fields_have_defaults() {
+        let heartbeat = Heartbeat::this_process(7, Duration::from_secs(3));
+        assert!(heartbeat.process > 0 && !heartbeat.version.is_empty());
+        assert_eq!(Heartbeat::read(&heartbeat.write()), Some(heartbeat));
         assert_eq!(
-            Heartbeat::read(r#"{"host":"a","new":1}"#).map(|about| about.host),
+            Heartbeat::read(r#"{"host":"a","new":1}"#).map(|heartbeat| heartbeat.host),
             Some("a".into())
         );
         assert_eq!(Heartbeat::read("nonsense"), None);
     }
 
     #[test]
-    fn a_consumer_lives_until_it_has_missed_two_beats() {
-        let about = Heartbeat { beat_every: 3_000, ..Heartbeat::default() };
-        assert!(about.lives(Duration::from_secs(10)) && !about.lives(Duration::from_secs(11)));
-        assert!(Heartbeat::default().lives(Duration::from_secs(31)));
+    fn a_consumer_is_alive_until_it_has_missed_two_heartbeats() {
+        let heartbeat = Heartbeat { interval_millis: 3_000, ..Heartbeat::default() };
+        assert!(
+            heartbeat.is_alive(Duration::from_secs(10))
+                && !heartbeat.is_alive(Duration::from_secs(11))
+        );
+        assert!(Heartbeat::default().is_alive(Duration::from_secs(31)));
     }
 }

@@ -1,5 +1,5 @@
-//! What the framework is about, without I/O: names, entries, events, outcomes, settings and the
-//! decisions that follow from them. Time and randomness are arguments.
+//! The domain, without I/O: names, entries, events, outcomes, settings, and the decisions that follow
+//! from them. Time and randomness are arguments.
 
 pub mod config;
 pub mod error;

@@ -1,4 +1,4 @@
-//! Checked names, and the keys that are derived from them.
+//! Validated names, and the keys that are derived from them.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 /// Why a name was refused.
 ///
-/// The text says which name and which rule. It never repeats the name's control characters.
+/// The message names the rule, and shows the name with its control characters escaped.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("invalid {what} name {shown:?}: {rule}")]
 pub struct NameError {
@@ -30,11 +30,11 @@ macro_rules! checked_name {
         pub struct $name(Box<str>);
 
         impl $name {
-            /// Checks a name.
+            /// Validates a name.
             ///
             /// # Errors
             ///
-            /// Says which rule the name breaks.
+            /// When the name breaks a rule; the error says which.
             pub fn new(name: impl Into<String>) -> Result<Self, NameError> {
                 let name = name.into();
                 match $check(&name) {
@@ -43,7 +43,7 @@ macro_rules! checked_name {
                 }
             }
 
-            /// The name as it is written on the server.
+            /// The name as the server stores it.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -71,11 +71,11 @@ macro_rules! checked_name {
 }
 
 checked_name! {
-    /// The key of a stream, exactly as it stands in Redis.
+    /// The key of a stream, exactly as in Redis.
     ///
     /// At most 200 bytes without control characters. Braces are allowed as one cluster hash tag
-    /// (`orders:{acme}`); any other use of them is refused, because the helper keys could then not
-    /// share the stream's cluster slot. A name that looks like a helper key is refused too.
+    /// (`orders:{acme}`). Any other use of braces is refused, because the helper keys could not share
+    /// the stream's cluster slot; so is a name that looks like a helper key.
     StreamName, "stream", stream_rule
 }
 
@@ -87,66 +87,66 @@ checked_name! {
 }
 
 checked_name! {
-    /// The name under which one process run reads: unique for every start.
+    /// The name under which a process reads: unique for every start.
     ConsumerName, "consumer", plain_rule
 }
 
 checked_name! {
-    /// The identity of an event, given by or to its publisher: the once-per-id key.
+    /// The identity of an event, chosen by its publisher or generated: the once-per-id key.
     ///
     /// It survives retries and redrives. At most 128 bytes without control characters.
     EventId, "event id", event_id_rule
 }
 
 checked_name! {
-    /// Under what a job is put back from an archive at most once.
+    /// The token under which an archived job is redriven at most once.
     RedriveToken, "redrive token", event_id_rule
 }
 
 impl StreamName {
-    /// The key of the stream that holds one group's own work: due retries and redriven jobs.
+    /// The key of a group's lane: the stream of its due retries and redriven jobs.
     #[must_use]
     pub fn lane_key(&self, group: &GroupName) -> String {
         self.helper_key("lane", group)
     }
 
-    /// The key of the sorted set of one group's failed jobs, by the time they are due.
+    /// The key of a group's retry set: failed jobs, sorted by when they are due.
     #[must_use]
     pub fn retry_key(&self, group: &GroupName) -> String {
         self.helper_key("retry", group)
     }
 
-    /// The key of the hash with the records of one group's failed jobs.
+    /// The key of the hash with the records of the retry set.
     #[must_use]
     pub fn retry_records_key(&self, group: &GroupName) -> String {
         self.helper_key("retry-records", group)
     }
 
-    /// The key of the stream of one group's dead letters.
+    /// The key of the stream of a group's dead letters.
     #[must_use]
     pub fn dead_key(&self, group: &GroupName) -> String {
         self.helper_key("dead", group)
     }
 
-    /// The stream of one group's dead letters, to be read as any other. No user may name it so.
+    /// The stream of a group's dead letters, to be read as any other. Users cannot make this name.
     pub(crate) fn dead_stream(&self, group: &GroupName) -> Self {
         Self(self.dead_key(group).into_boxed_str())
     }
 
-    /// The key of the hash with one group's durable floor, signs of life, hand-backs and pause.
+    /// The key of the hash with a group's durable floor, heartbeats, releases and pause.
     #[must_use]
     pub fn group_key(&self, group: &GroupName) -> String {
         self.helper_key("group", group)
     }
 
-    /// The key that remembers that a job was put back under a token.
+    /// The key that records that a job was redriven under a token.
     ///
-    /// Groups have no braces in their names, which keeps the last two parts apart.
+    /// Group names have no braces, so the last two parts cannot be confused.
     pub(crate) fn redriven_key(&self, group: &GroupName, token: &RedriveToken) -> String {
         format!("{}:{{{}}}", self.helper_key("redriven", group), token.as_str())
     }
 
-    /// The key of the mark that says whether a group has done something.
+    /// The key of the mark that says whether a group has done something once.
     pub(crate) fn once_key(&self, group: &GroupName, key: &str) -> String {
         format!("{}:{{{key}}}", self.helper_key("once", group))
     }
@@ -162,11 +162,11 @@ impl StreamName {
 }
 
 impl ConsumerName {
-    /// A name for this process run: the prefix and 64 random bits.
+    /// A unique name: the prefix and 64 random bits.
     ///
     /// # Errors
     ///
-    /// When the prefix is not a valid name, or too long for the random part to fit.
+    /// When the prefix is invalid, or too long for the random part to fit.
     pub fn unique(prefix: &str) -> Result<Self, NameError> {
         Self::new(format!("{prefix}-{:016x}", fastrand::u64(..)))
     }
@@ -179,10 +179,10 @@ impl EventId {
         Self(text_of(Uuid::now_v7()))
     }
 
-    /// The id of something published from within a job.
+    /// Derives the id of an event that a job publishes.
     ///
-    /// Deriving ids from the parent's id and a number makes a retried handler publish the *same*
-    /// events again, so that guarded handlers do them once.
+    /// The same parent id and number give the same id, so that a retried handler publishes the *same*
+    /// events again, and guarded handlers do them once.
     #[must_use]
     pub fn derive(&self, number: u64) -> Self {
         let name = format!("{}/{number}", self.0);
@@ -190,17 +190,17 @@ impl EventId {
     }
 
     pub(crate) fn of_content(content: &[u8]) -> Self {
-        Self(text_of(Uuid::new_v5(&FOREIGN_IDS, content)))
+        Self(text_of(Uuid::new_v5(&CONTENT_IDS, content)))
     }
 }
 
-/// The usual text of an id, in one allocation: publishing makes one for each event.
+/// The text of an id, in one allocation: publishing makes one for each event.
 fn text_of(id: Uuid) -> Box<str> {
     let mut text = Uuid::encode_buffer();
     Box::from(&*id.hyphenated().encode_lower(&mut text))
 }
 
-/// Where the hash tag of a key ends, if the key has one.
+/// The end of a key's hash tag, if it has one.
 fn hash_tag_end(name: &str) -> Option<usize> {
     let open = name.find('{')?;
     let length = name.get(open + 1..)?.find('}')?;
@@ -221,7 +221,7 @@ fn stream_rule(name: &str) -> Option<&'static str> {
         Some(end) if braces == 2 => {
             let rest = name.get(end + 1..).unwrap_or_default();
             let helper = HELPER_SUFFIXES.iter().any(|suffix| rest.contains(suffix));
-            helper.then_some("it looks like a key that streamjobs keeps beside a stream")
+            helper.then_some("it looks like a helper key of streamjobs")
         }
         _ => Some("braces are only allowed as one hash tag, as in orders:{acme}"),
     }
@@ -257,8 +257,8 @@ const SHOWN_CHARACTERS_MAX: usize = 64;
 const HELPER_SUFFIXES: [&str; 7] =
     [":lane:", ":retry:", ":retry-records:", ":dead:", ":group:", ":redriven:", ":once:"];
 
-/// The name space of ids for entries that someone else wrote without an event id.
-const FOREIGN_IDS: Uuid = Uuid::from_u128(0x8f0e_6f2c_53b1_5d0a_9a6b_6f10_2c1d_7e01);
+/// The name space of ids for entries that other clients wrote without an event id.
+const CONTENT_IDS: Uuid = Uuid::from_u128(0x8f0e_6f2c_53b1_5d0a_9a6b_6f10_2c1d_7e01);
 /// The name space of ids derived from a parent's id.
 const DERIVED_IDS: Uuid = Uuid::from_u128(0x8f0e_6f2c_53b1_5d0a_9a6b_6f10_2c1d_7e02);
 

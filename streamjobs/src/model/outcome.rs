@@ -1,4 +1,4 @@
-//! What running a handler gave.
+//! What an attempt gave: a handler's error, and the outcome.
 
 use std::error::Error;
 use std::fmt;
@@ -9,15 +9,15 @@ use crate::model::event::DecodeError;
 
 /// Why a job failed, and what that means for it.
 ///
-/// Anything that is an error turns into one with `?`, and means: try again with back-off. Say
-/// otherwise with [`JobError::dead`], [`JobError::retry_after`] and [`JobError::later`], or with the
-/// methods of [`ResultExt`].
+/// `?` turns any error into a `JobError` that means: retry with back-off. [`JobError::dead`],
+/// [`JobError::retry_after`], [`JobError::later`] and the methods of [`ResultExt`] give another
+/// meaning.
 ///
 /// ```
 /// use streamjobs::{JobError, ResultExt};
 ///
 /// fn charge(amount: &str) -> Result<u32, JobError> {
-///     let cents = amount.parse::<u32>().dead()?;   // no retry makes this a number
+///     let cents = amount.parse::<u32>().dead()?;   // a retry cannot make this a number
 ///     Ok(cents)
 /// }
 /// # assert!(charge("x").is_err());
@@ -27,89 +27,86 @@ pub struct JobError {
     cause: BoxError,
 }
 
-/// What a failure asks for.
+/// What a failure means for the job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Retry {
-    /// Again after the handler's back-off.
+    /// Retry after the handler's back-off.
     Backoff,
-    /// Again after this delay.
+    /// Retry after this delay.
     After(Duration),
-    /// Again after this delay, and not charged as a failure.
+    /// Retry after this delay, without counting a failure.
     Later(Duration),
-    /// Not again.
+    /// Do not retry.
     Never,
 }
 
 impl JobError {
-    /// A failure that may pass: the job is tried again after its back-off.
+    /// A temporary failure: the job is retried after its back-off.
     #[must_use]
     pub fn retry(cause: impl Into<BoxError>) -> Self {
         Self { retry: Retry::Backoff, cause: cause.into() }
     }
 
-    /// A failure that may pass: the job is tried again after the given delay.
+    /// A temporary failure: the job is retried after this delay.
     ///
-    /// The delay is at most a year; a longer one is cut to that.
+    /// A delay of more than a year is cut to a year.
     #[must_use]
     pub fn retry_after(delay: Duration, cause: impl Into<BoxError>) -> Self {
         Self { retry: Retry::After(delay.min(DELAY_MAX)), cause: cause.into() }
     }
 
-    /// Not the job's doing: it is tried again after the given delay, and this attempt is not charged
-    /// as a failure, so not even the last allowed one makes it a dead letter.
+    /// Snoozes the job: it is retried after this delay, and the attempt does not count as a failure,
+    /// so that even the last allowed attempt does not make it a dead letter.
     ///
-    /// It is for what is wrong around a job, and will pass: a deadlock, an exhausted pool, somebody
-    /// else at work on the same thing. Nothing bounds how often a job is put off, so what the job
-    /// itself brings about must not be answered this way: it would come back for ever. Each time is
-    /// counted as [`snoozed`](crate::runtime::Counters::snoozed).
+    /// Use it for temporary conditions outside the job: a deadlock, an exhausted pool, another job at
+    /// work on the same resource. The number of snoozes is unlimited, so a condition that the job
+    /// itself causes must not be answered with it: the job would never end. Each snooze is counted
+    /// as [`snoozed`](crate::runtime::Counters::snoozed).
     ///
-    /// The delay is at most a year; a longer one is cut to that, and a short one takes some
-    /// milliseconds. Jobs that are put off together come back together: spread the delays where that
-    /// matters.
+    /// A delay of more than a year is cut to a year, and a short one takes some milliseconds. Jobs
+    /// that are snoozed together come back together: spread the delays where that matters.
     ///
-    /// An entry of more than 1,000 fields cannot wait, and becomes a dead letter all the same.
+    /// An entry of more than 1,000 fields cannot be retried and becomes a dead letter.
     ///
     /// # Delivery
     ///
-    /// What the attempt has done already is done again by the next, as after any failure.
+    /// The next attempt repeats what this one has done, as after any failure.
     #[must_use]
     pub fn later(delay: Duration, cause: impl Into<BoxError>) -> Self {
         Self { retry: Retry::Later(delay.min(DELAY_MAX)), cause: cause.into() }
     }
 
-    /// A failure that no retry mends: the job becomes a dead letter at once.
+    /// A permanent failure: the job becomes a dead letter at once.
     #[must_use]
     pub fn dead(cause: impl Into<BoxError>) -> Self {
         Self { retry: Retry::Never, cause: cause.into() }
     }
 
-    /// The same failure, as one that is not the job's doing; see [`later`](Self::later).
+    /// The same cause as a snooze; see [`later`](Self::later).
     #[must_use]
     pub fn into_later(self, delay: Duration) -> Self {
         Self::later(delay, self.cause)
     }
 
-    /// Whether the job is tried again after its ordinary back-off: nobody has said what the failure
-    /// means.
+    /// Whether the job is retried after its ordinary back-off: the error has no other meaning.
     #[must_use]
     pub fn is_retry(&self) -> bool {
         self.retry == Retry::Backoff
     }
 
-    /// Whether the attempt is not charged as a failure.
+    /// Whether the job is snoozed, so that the attempt does not count as a failure.
     #[must_use]
     pub fn is_later(&self) -> bool {
         matches!(self.retry, Retry::Later(_))
     }
 
-    /// Whether the job will not be tried again.
+    /// Whether the job becomes a dead letter without a retry.
     #[must_use]
     pub fn is_dead(&self) -> bool {
         self.retry == Retry::Never
     }
 
-    /// What went wrong, to be looked at: `downcast_ref` finds the error that a handler passed on
-    /// with `?`.
+    /// The underlying error. `downcast_ref` finds the error that a handler passed on with `?`.
     #[must_use]
     pub fn cause(&self) -> &(dyn Error + 'static) {
         self.cause.as_ref()
@@ -146,28 +143,27 @@ where
     }
 }
 
-/// Says in a handler what an error means for the job.
+/// Gives the error of a result its meaning for the job.
 pub trait ResultExt<T> {
-    /// Makes the error final: the job becomes a dead letter at once.
+    /// Makes the error permanent: the job becomes a dead letter at once.
     ///
     /// # Errors
     ///
-    /// Passes the error on, marked.
+    /// The error of the result, with this meaning.
     fn dead(self) -> Result<T, JobError>;
 
-    /// Makes the job wait for the given delay before it is tried again.
+    /// Sets the delay after which the job is retried.
     ///
     /// # Errors
     ///
-    /// Passes the error on, marked.
+    /// The error of the result, with this meaning.
     fn retry_after(self, delay: Duration) -> Result<T, JobError>;
 
-    /// Says that the error is not the job's doing: it waits for the given delay, and the attempt is
-    /// not charged; see [`JobError::later`].
+    /// Snoozes the job for this delay; see [`JobError::later`].
     ///
     /// # Errors
     ///
-    /// Passes the error on, marked.
+    /// The error of the result, with this meaning.
     fn later(self, delay: Duration) -> Result<T, JobError>;
 }
 
@@ -185,28 +181,28 @@ impl<T, E: Into<BoxError>> ResultExt<T> for Result<T, E> {
     }
 }
 
-/// How one attempt ended. Closed on purpose: policy decides about every case.
+/// How one attempt ended. Exhaustive: adding a variant is a breaking change.
 #[derive(Debug)]
 pub enum Outcome {
     /// The handler returned, and its resources were committed.
     Done,
-    /// A resource knew that this group has done this event before.
+    /// A resource found that this group has done this event before.
     AlreadyDone,
     /// The handler returned an error.
     Failed(JobError),
-    /// The entry could not be read as what the handler takes.
+    /// The entry could not be decoded as the handler's event.
     Undecodable(DecodeError),
-    /// The handler panicked, with this text.
+    /// The handler panicked with this message.
     Panicked(String),
-    /// The handler ran for longer than it may.
+    /// The handler exceeded its timeout.
     TimedOut(Duration),
     /// The lease was lost: another attempt may be running.
     LeaseLost,
-    /// Shutdown took the attempt's time away.
+    /// A shutdown ended the attempt.
     CutOff,
 }
 
-/// What a handler may return: nothing, or a result whose error means "try again".
+/// What a handler may return: `()`, or a result whose error means a retry unless it says otherwise.
 #[diagnostic::on_unimplemented(
     message = "a handler cannot return `{Self}`",
     label = "return `()` or `Result<(), E>`",
@@ -244,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn any_error_means_again_with_backoff() {
+    fn any_error_means_a_retry_with_backoff() {
         let parse = || -> Result<(), JobError> {
             "x".parse::<u32>()?;
             Ok(())
@@ -261,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn extensions_say_dead_retry_after_and_later() {
+    fn extensions_give_dead_retry_after_and_later() {
         let parse = || "x".parse::<u32>();
         let dead = parse().dead().unwrap_err();
         assert_eq!((dead.is_dead(), dead.is_later(), dead.is_retry()), (true, false, false));
@@ -274,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_that_is_put_off_keeps_its_cause() {
+    fn a_snoozed_failure_keeps_its_cause() {
         let plain = JobError::from("x".parse::<u32>().unwrap_err());
         assert!(plain.is_retry() && plain.cause().is::<std::num::ParseIntError>());
         let text = plain.text();

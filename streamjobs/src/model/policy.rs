@@ -1,25 +1,24 @@
-//! What is done about a job, decided from what happened to it: pure and total.
+//! The policy: which verdict follows from an outcome. Pure and total.
 
 use std::time::Duration;
 
 use crate::model::cause::bounded_text;
 use crate::model::config::{JobLimits, Unhandled};
-use crate::model::mutant::Mutant;
 use crate::model::outcome::{Outcome, Retry};
 
 /// Why a job became a dead letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reason {
-    /// It failed as often as it may.
+    /// It failed `max_attempts` times.
     Exhausted,
-    /// Its handler said that no retry mends it.
+    /// Its handler returned a permanent failure.
     Rejected,
-    /// Its entry could not be read; the raw fields are kept.
+    /// Its entry could not be decoded; the raw fields are kept.
     Undecodable,
-    /// It was delivered as often as it may be without ever ending: its processes died.
+    /// It was delivered `max_deliveries` times without an end: its processes died.
     Crashed,
-    /// Its payload was trimmed away before the job ended; whether it was done is unknown.
+    /// Its payload was trimmed before the job ended; whether it was done is unknown.
     Trimmed,
     /// The group has no handler for its event type.
     Unhandled,
@@ -36,7 +35,7 @@ impl Reason {
         Self::Unhandled,
     ];
 
-    /// The word that a stored dead letter says.
+    /// The word in a stored dead letter. It does not change between releases.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -54,18 +53,18 @@ impl Reason {
     }
 }
 
-/// What is to be done about a delivery.
+/// What is done with a delivery.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Verdict {
     /// The job is done.
     Acknowledge,
-    /// The job is tried again after the delay.
+    /// The job is retried after the delay.
     Retry { delay: Duration, error: String },
-    /// The job is not tried again.
+    /// The job becomes a dead letter.
     DeadLetter { reason: Reason, error: Option<String> },
-    /// The job is given up uncounted, at once for others to claim.
+    /// The entry is released uncounted, for any consumer to claim at once.
     Release,
-    /// Nothing: another attempt has the job, or shall have it.
+    /// Nothing: another attempt owns the job, or will.
     Leave,
 }
 
@@ -86,13 +85,11 @@ pub(crate) fn after_attempt(
     };
     let backoff = || limits.backoff.delay(attempt, random);
     match outcome {
-        Outcome::Failed(_) if Mutant::AckOnError.is_seeded() => Verdict::Acknowledge,
-        Outcome::Undecodable(_) if Mutant::UndecodableSkipped.is_seeded() => Verdict::Acknowledge,
         Outcome::Done | Outcome::AlreadyDone => Verdict::Acknowledge,
         Outcome::Failed(error) => match error.asks_for() {
             Retry::Backoff => again(backoff(), error.text()),
             Retry::After(delay) => again(delay, error.text()),
-            // However often the job has failed: this was not its doing.
+            // A snooze is independent of the number of failures.
             Retry::Later(delay) => Verdict::Retry { delay, error: bounded_text(&error.text()) },
             Retry::Never => Verdict::DeadLetter {
                 reason: Reason::Rejected,
@@ -112,21 +109,21 @@ pub(crate) fn after_attempt(
     }
 }
 
-/// Buries a job that would wait for its back-off, but has more fields than can be handed on.
-pub(crate) fn unless_too_wide(verdict: Verdict, fields: usize, fields_max: usize) -> Verdict {
+/// Dead-letters a job that would be retried but has more fields than a retry can carry.
+pub(crate) fn reject_if_too_wide(verdict: Verdict, fields: usize, fields_max: usize) -> Verdict {
     match verdict {
         Verdict::Retry { error, .. } if fields > fields_max => Verdict::DeadLetter {
             reason: Reason::Exhausted,
             error: Some(format!(
-                "{error} (not tried again: the entry has {fields} fields, and at most {fields_max} \
-                 are handed on)"
+                "{error} (not retried: the entry has {fields} fields, and a retry carries at most \
+                 {fields_max})"
             )),
         },
         verdict => verdict,
     }
 }
 
-/// Decides about a delivery before its handler runs: none means that it may run.
+/// Decides about a delivery before its handler runs: `None` means that it may run.
 pub(crate) fn before_attempt(delivery_count: u64, max_deliveries: u32) -> Option<Verdict> {
     (delivery_count > u64::from(max_deliveries)).then(|| Verdict::DeadLetter {
         reason: Reason::Crashed,
@@ -213,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_the_jobs_doing_waits_below_at_and_past_the_limit() {
+    fn a_snoozed_job_waits_below_at_and_past_the_limit() {
         let outcome = Outcome::Failed(JobError::later(Duration::from_secs(60), "a deadlock"));
         for attempt in [1, 3, 4, u32::MAX] {
             let expected = Duration::from_secs(60);
@@ -262,15 +259,15 @@ mod tests {
     }
 
     #[test]
-    fn only_a_job_that_would_wait_can_be_too_wide() {
+    fn only_a_job_that_would_be_retried_can_be_too_wide() {
         let failed = verdict(&Outcome::Failed(JobError::retry("no")), 1);
-        assert_eq!(unless_too_wide(failed.clone(), 9, 9), failed);
-        let Verdict::DeadLetter { reason, error } = unless_too_wide(failed, 10, 9) else {
-            panic!("must be buried")
+        assert_eq!(reject_if_too_wide(failed.clone(), 9, 9), failed);
+        let Verdict::DeadLetter { reason, error } = reject_if_too_wide(failed, 10, 9) else {
+            panic!("must be dead-lettered")
         };
         assert_eq!((reason, error.unwrap().starts_with("no (")), (Reason::Exhausted, true));
         let done = verdict(&Outcome::Done, 1);
-        assert_eq!(unless_too_wide(done, 10, 9), Verdict::Acknowledge);
+        assert_eq!(reject_if_too_wide(done, 10, 9), Verdict::Acknowledge);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What is stored of a job that leaves its entry: waiting for a retry, dead, or redriven.
+//! What is stored of a job that leaves its entry: its retry, its dead letter, or its redrive.
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,16 +17,15 @@ use crate::model::policy::Reason;
 pub(crate) struct Attempted<'a> {
     pub(crate) delivery: &'a Delivery,
     pub(crate) envelope: &'a Envelope,
-    /// The server's clock when this attempt was taken up, in milliseconds.
-    pub(crate) taken_up: u64,
-    /// Failures recorded for the job, the present one included if it is one.
+    /// The server's clock when this attempt started, in milliseconds.
+    pub(crate) started_at: u64,
+    /// Failures recorded for the job, this attempt included if it failed.
     pub(crate) failures: u32,
 }
 
 impl Attempted<'_> {
-    /// The entry that the lane will hold when the job's back-off is over. Without an error of this
-    /// attempt, the last one stays.
-    /// `due` is when that should be, by the server's clock in milliseconds.
+    /// The entry that the lane holds when the retry is due. Without an error of this attempt, the
+    /// previous error stays. `due` is the server's clock in milliseconds.
     pub(crate) fn retry(&self, error: Option<&str>, due: Option<u64>) -> Fields {
         let entry = &self.delivery.entry;
         let mut fields = carried(entry.fields());
@@ -43,7 +42,7 @@ impl Attempted<'_> {
         fields
     }
 
-    /// The job's dead letter: notes about its end, then its fields as they were.
+    /// The job's dead letter: fields about its end, then the fields of its entry.
     pub(crate) fn dead_letter(
         &self,
         reason: Reason,
@@ -63,13 +62,13 @@ impl Attempted<'_> {
         push(&mut letter, "sj-dead-source", self.delivery.inlet.as_str());
         push(&mut letter, "sj-dead-origin", self.origin().to_string());
         push(&mut letter, "sj-dead-first", self.first().to_string());
-        push(&mut letter, "sj-dead-last", self.taken_up.to_string());
+        push(&mut letter, "sj-dead-last", self.started_at.to_string());
         push(&mut letter, "sj-dead-consumer", consumer.to_owned());
         push(&mut letter, "sj-dead-event", self.envelope.event_id.as_str().to_owned());
-        let forged = |(name, _): &(Bytes, Bytes)| name.starts_with(NOTES.as_bytes());
+        let forged = |(name, _): &(Bytes, Bytes)| name.starts_with(PREFIX.as_bytes());
         if entry.fields().len() > FIELDS_CARRIED_MAX || entry.fields().iter().any(forged) {
-            // A script can only pass a bounded number of values on, and fields that are called as
-            // our notes would be read as such: these travel as one value.
+            // A script can pass on a bounded number of values only, and fields with the names of a
+            // dead letter's own fields would be read as those: such entries travel as one value.
             push(&mut letter, "sj-dead-raw", pack(entry.fields()));
         } else {
             letter.extend(entry.fields().iter().cloned());
@@ -83,72 +82,72 @@ impl Attempted<'_> {
 
     fn first(&self) -> u64 {
         let known = self.delivery.entry.text("sj-first").and_then(|text| text.parse().ok());
-        known.unwrap_or(self.taken_up)
+        known.unwrap_or(self.started_at)
     }
 }
 
-/// A job that will not be run again, with its reason.
+/// A job that will not run again, stored with its reason.
 ///
 /// `Debug` shows everything but the payload.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DeadLetter {
-    /// The dead letter's own id, whose milliseconds are the time of the burial.
+    /// The id of the dead letter; its milliseconds are the time when it was stored.
     pub id: EntryId,
-    /// Why the job was buried.
+    /// Why the job became a dead letter.
     pub reason: Reason,
-    /// The last error that is known.
+    /// The last known error.
     pub error: Option<String>,
-    /// Failures recorded before the burial.
+    /// Failures recorded for the job.
     pub attempts: u32,
-    /// How often the buried entry had been delivered.
+    /// How often the entry was delivered.
     pub delivery_count: u64,
-    /// The entry that was buried.
+    /// The entry of the last attempt.
     pub entry_id: Option<EntryId>,
-    /// The entry that was published; another one than the buried entry after a retry.
+    /// The entry that was published. After a retry it differs from `entry_id`.
     pub origin: Option<EntryId>,
-    /// The identity of the event; unknown where the payload was trimmed.
+    /// The event id; `None` where the payload was trimmed.
     pub event_id: Option<EventId>,
-    /// When the job was first taken up, by the server's clock in milliseconds since 1970.
+    /// When the first attempt started, by the server's clock in milliseconds since 1970.
     pub first_delivery: Option<u64>,
-    /// When the job was last taken up, by the server's clock in milliseconds since 1970.
+    /// When the last attempt started, by the server's clock in milliseconds since 1970.
     pub last_delivery: Option<u64>,
-    /// The consumer that had the entry.
+    /// The consumer that owned the entry.
     pub consumer: Option<String>,
-    /// The fields of the entry, byte for byte; none where the payload was trimmed.
+    /// The fields of the entry, byte for byte; empty where the payload was trimmed.
     pub fields: Fields,
     stored: Fields,
 }
 
 impl DeadLetter {
-    /// The event type, if the payload is known and says one.
+    /// The event type, if the fields have one.
     #[must_use]
     pub fn event_type(&self) -> Option<&str> {
         let value = self.fields.iter().find(|(name, _)| name == "type").map(|(_, value)| value)?;
         std::str::from_utf8(value).ok()
     }
 
-    /// A digest of everything that is stored of the letter, without its id: the same in every
-    /// process and every release.
+    /// A digest of all stored fields, without the id: the same in every process and every release.
     ///
-    /// Ids can be given out twice, after a failover or a flush. Two letters with the same id and
-    /// the same digest are one.
+    /// After a failover or a flush, the server can assign an id again. Two dead letters with the same
+    /// id and the same digest are the same.
     #[must_use]
     pub fn digest(&self) -> [u8; 16] {
         Uuid::new_v5(&DIGESTS, &pack(&self.stored)).into_bytes()
     }
 
-    /// One short name for all failures of one kind: 16 characters, the same for letters whose errors
-    /// differ only in numbers, ids, quoted values, addresses and paths.
+    /// One short name for all failures of one kind: 16 characters, the same for dead letters whose
+    /// errors differ only in numbers, ids, quoted values, addresses and paths.
     ///
-    /// A letter whose error says nothing about its job, or that has none, is known by its reason and
-    /// its event type. The rule may change with a release, which parts new letters from old ones.
+    /// A dead letter without an error, or whose error says nothing about its job, is named by its
+    /// reason and event type. A release may change the rule; then new dead letters no longer match
+    /// old ones.
     #[must_use]
     pub fn fingerprint(&self) -> String {
         fingerprint(self.reason, self.event_type(), self.error.as_deref())
     }
 
-    /// Reads a stored dead letter; total, since an operator may have written anything there.
+    /// Reads a stored dead letter. It never fails, since an operator may have written anything there.
     pub(crate) fn of(entry: &Entry) -> Self {
         let number = |name: &str| entry.text(name).and_then(|text| u64::from_str(text).ok());
         let id = |name: &str| entry.text(name).and_then(|text| EntryId::from_str(text).ok());
@@ -157,7 +156,7 @@ impl DeadLetter {
             None => entry
                 .fields()
                 .iter()
-                .filter(|(name, _)| !name.starts_with(NOTES.as_bytes()))
+                .filter(|(name, _)| !name.starts_with(PREFIX.as_bytes()))
                 .cloned()
                 .collect(),
         };
@@ -183,7 +182,7 @@ impl DeadLetter {
         }
     }
 
-    /// The entry that the lane will hold when this job is run again; none without a payload.
+    /// The entry that a redrive puts into the lane; `None` without a payload.
     pub(crate) fn redriven(&self) -> Option<Fields> {
         redriven(&self.fields, self.event_id.as_ref(), self.origin)
     }
@@ -205,8 +204,8 @@ impl fmt::Debug for DeadLetter {
     }
 }
 
-/// The entry that the lane will hold when a job is run again whose entry had these fields; none where
-/// there is nothing to run, or more than a script hands on.
+/// The entry that a redrive of a job with these fields puts into the lane; `None` where there are no
+/// fields, or more than a script can carry.
 pub(crate) fn redriven(
     fields: &[(Bytes, Bytes)],
     event_id: Option<&EventId>,
@@ -225,13 +224,13 @@ pub(crate) fn redriven(
     Some(fields)
 }
 
-/// When the back-off of a job was over that stands in the lane, by the server's clock in
-/// milliseconds; none for a job that did not wait for one.
+/// When the retry of an entry in the lane was due, by the server's clock in milliseconds; `None` for
+/// an entry that is not a retry.
 pub(crate) fn due(entry: &Entry) -> Option<u64> {
     entry.text(DUE).and_then(|text| text.parse().ok())
 }
 
-/// The fields of an entry without those that this crate writes anew.
+/// The fields of an entry without those that a retry writes anew.
 fn carried(fields: &[(Bytes, Bytes)]) -> Fields {
     let ours = |name: &Bytes| REWRITTEN.iter().any(|ours| name == ours.as_bytes());
     fields.iter().filter(|(name, _)| !ours(name)).cloned().collect()
@@ -241,7 +240,7 @@ fn push(fields: &mut Fields, name: &'static str, value: impl Into<Bytes>) {
     fields.push((Bytes::from_static(name.as_bytes()), value.into()));
 }
 
-/// An error text short enough to travel with a job.
+/// An error, cut so that it can travel with a job.
 fn cut(error: &str) -> String {
     let mut end = error.len().min(CARRIED_ERROR_BYTES_MAX);
     while !error.is_char_boundary(end) {
@@ -261,7 +260,7 @@ fn pack(fields: &[(Bytes, Bytes)]) -> Bytes {
     packed.freeze()
 }
 
-/// Reads what [`pack`] wrote, as far as it is whole.
+/// Reads what [`pack`] wrote; what follows a damaged part is dropped.
 fn unpack(packed: &Bytes) -> Fields {
     let mut parts = Vec::new();
     let mut rest = packed.clone();
@@ -282,13 +281,13 @@ fn unpack(packed: &Bytes) -> Fields {
 /// Fields that a retry or a redrive writes anew.
 const REWRITTEN: [&str; 6] = ["sj-id", "sj-attempt", "sj-origin", "sj-first", "sj-error", DUE];
 const DUE: &str = "sj-due";
-/// How the names of a dead letter's notes begin.
-const NOTES: &str = "sj-dead-";
-/// What a script hands on in one call; it could hand on 4,000. Entries with more fields are buried
-/// with all of them in one packed value, and are not run again.
+/// The prefix of a dead letter's own fields.
+const PREFIX: &str = "sj-dead-";
+/// The most fields that a script carries in one call, where Lua would allow about 4,000. A dead letter
+/// of an entry with more fields holds them in one packed value, and cannot be redriven.
 pub(crate) const FIELDS_CARRIED_MAX: usize = 1_000;
 const CARRIED_ERROR_BYTES_MAX: usize = 512;
-/// The name space of digests of dead letters.
+/// The UUID name space of digests of dead letters.
 const DIGESTS: Uuid = Uuid::from_u128(0x8f0e_6f2c_53b1_5d0a_9a6b_6f10_2c1d_7e03);
 
 #[cfg(test)]
@@ -315,7 +314,7 @@ mod tests {
     fn letter(fields: Fields) -> DeadLetter {
         let (delivery, envelope) = (delivery(fields), envelope());
         let attempted =
-            Attempted { delivery: &delivery, envelope: &envelope, taken_up: 77, failures: 3 };
+            Attempted { delivery: &delivery, envelope: &envelope, started_at: 77, failures: 3 };
         let stored = attempted.dead_letter(Reason::Exhausted, Some("no"), "web-1");
         DeadLetter::of(&Entry::new(EntryId::new(9, 0), stored))
     }
@@ -347,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_called_as_our_notes_are_kept_byte_for_byte() {
+    fn fields_named_as_those_of_a_dead_letter_are_kept_byte_for_byte() {
         for name in ["sj-dead-", "sj-dead-raw", "sj-dead-error", "sj-dead-of-another"] {
             let fields = vec![field("type", "t"), field(name, "1:a1:b")];
             let letter = letter(fields.clone());
@@ -368,7 +367,7 @@ mod tests {
         ];
         let (delivery, envelope) = (delivery(fields), envelope());
         let attempted =
-            Attempted { delivery: &delivery, envelope: &envelope, taken_up: 77, failures: 2 };
+            Attempted { delivery: &delivery, envelope: &envelope, started_at: 77, failures: 2 };
         let entry = Entry::new(EntryId::new(6, 0), attempted.retry(Some("no"), Some(99)));
         let texts = ["type", "data", "sj-id", "sj-key", "sj-attempt", "sj-origin", "sj-first"]
             .map(|name| entry.text(name));
@@ -399,20 +398,20 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_tells_letters_apart_and_never_changes() {
+    fn a_digest_distinguishes_dead_letters_and_never_changes() {
         let stored = vec![field("sj-dead-reason", "rejected"), field("type", "t")];
         let digest = |id, fields: &Fields| DeadLetter::of(&Entry::new(id, fields.clone())).digest();
         let one = digest(EntryId::new(1, 0), &stored);
         assert_eq!(one, digest(EntryId::new(2, 0), &stored), "the id is not part of it");
         assert_eq!(Uuid::from_bytes(one).to_string(), "a2c576ad-5651-5c55-aaab-151ef7512333");
-        let mut notes = stored.clone();
-        notes.push(field("sj-dead-error", "x"));
-        assert_ne!(one, digest(EntryId::new(1, 0), &notes));
+        let mut changed = stored.clone();
+        changed.push(field("sj-dead-error", "x"));
+        assert_ne!(one, digest(EntryId::new(1, 0), &changed));
         assert_ne!(letter(stored.clone()).digest(), letter(stored[1..].to_vec()).digest());
     }
 
     #[test]
-    fn damaged_letters_are_read_as_far_as_they_go() {
+    fn damaged_dead_letters_are_read_up_to_the_damage() {
         for raw in ["", "x", "3:ab", "1:a", "99999999999999999999:a", "1:a1:b2:c"] {
             let entry = Entry::new(EntryId::new(1, 0), vec![field("sj-dead-raw", raw)]);
             let letter = DeadLetter::of(&entry);

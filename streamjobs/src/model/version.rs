@@ -1,22 +1,22 @@
-//! Servers by product and version, and what is known to be wrong with each.
+//! Servers by product and version, and the known faults of each.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// Whose server it is.
+/// The product of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Product {
     /// Redis.
     Redis,
-    /// Valkey, which counts its own versions and says 7.2.4 where it is asked for Redis'.
+    /// Valkey, which has version numbers of its own and reports 7.2.4 as its Redis version.
     Valkey,
-    /// Streams in this process' memory, which stand in for a server.
+    /// Streams in this process' memory, which replace a server in tests.
     #[cfg_attr(
         not(any(test, feature = "testing")),
         expect(dead_code, reason = "there are no streams in memory without `testing`")
     )]
     Memory,
-    /// One that calls itself something else.
+    /// A server that reports another name.
     Other(String),
 }
 
@@ -36,7 +36,7 @@ impl fmt::Display for Product {
 pub struct Version(pub u32, pub u32, pub u32);
 
 impl Version {
-    /// The releases that get the same fixes.
+    /// The release line, which gets the same fixes.
     fn line(self) -> (u32, u32) {
         (self.0, self.1)
     }
@@ -51,13 +51,14 @@ impl fmt::Display for Version {
 impl FromStr for Version {
     type Err = &'static str;
 
-    /// Reads three numbers; what follows the third, such as `-rc1`, is left out.
+    /// Reads three numbers; a suffix such as `-rc1` is ignored.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut parts = text.trim().splitn(3, '.').map(|part| {
             let digits = part.bytes().take_while(u8::is_ascii_digit).count();
             part.get(..digits).and_then(|digits| digits.parse().ok())
         });
-        let mut next = || parts.next().flatten().ok_or("it is not three numbers with dots");
+        let mut next =
+            || parts.next().flatten().ok_or("not a version: expected three numbers, such as 7.4.0");
         Ok(Self(next()?, next()?, next()?))
     }
 }
@@ -65,9 +66,9 @@ impl FromStr for Version {
 /// A server's product and version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Release {
-    /// Whose server it is.
+    /// The product of a server.
     pub product: Product,
-    /// By the product's own count.
+    /// The product's own version.
     pub version: Version,
 }
 
@@ -77,35 +78,34 @@ impl fmt::Display for Release {
     }
 }
 
-/// What streamjobs has to do with a fault.
+/// Whether streamjobs is affected by a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reach {
-    /// It does what the fault is in.
+    /// It uses what is faulty.
     Used,
-    /// It does what the fault is in, and the fault shows only after a failover.
+    /// It uses what is faulty, and the fault shows only after a failover.
     Failover,
-    /// It never does what the fault is in.
+    /// It never uses what is faulty.
     Unused,
 }
 
-/// A fault of some releases.
+/// A known fault of some releases.
 #[derive(Debug)]
-pub(crate) struct Fault {
+pub(crate) struct KnownFault {
     /// What goes wrong.
     pub(crate) what: &'static str,
     /// What that means for jobs.
     pub(crate) meaning: &'static str,
-    /// Whether jobs are touched.
+    /// Whether jobs are affected.
     pub(crate) reach: Reach,
-    /// From this release of Redis on, up to the one that has the fix.
+    /// Affected releases of Redis: from the first, up to the one with the fix.
     redis: &'static [(Version, Version)],
     /// The same for Valkey.
     valkey: &'static [(Version, Version)],
 }
 
-impl Fault {
-    /// The release of the same product that has the fix; none if this one has it, or never had the
-    /// fault.
+impl KnownFault {
+    /// The release of the same product that has the fix; `None` if this release is not affected.
     pub(crate) fn fixed_in(&self, release: &Release) -> Option<Version> {
         let ranges = match release.product {
             Product::Redis => self.redis,
@@ -117,15 +117,15 @@ impl Fault {
     }
 }
 
-/// What is known of a release's security fixes.
+/// Whether a release has the known security fixes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Security {
-    /// It has those of August 2026, or nothing is known against it.
+    /// It has the fixes of August 2026, or no missing fix is known.
     Fixed,
     /// A later release of its line has them: this one.
     Behind(Version),
-    /// No release of its line is known to have them. Distributions put fixes into such lines
-    /// without changing the number.
+    /// No release of its line is known to have them. Distributions may backport fixes to such lines
+    /// without changing the version.
     LineLeftBehind,
 }
 
@@ -153,57 +153,56 @@ const SECURE: [Version; 6] = [
     Version(8, 10, 1),
 ];
 
-/// Every fault that this crate knows of.
-pub(crate) const FAULTS: &[Fault] = &[
-    Fault {
-        what: "a blocking read that is woken in vain begins its wait anew (redis#12998)",
-        meaning: "reads of a group may outlast their deadline, which costs a connection and \
+/// Every fault that this crate knows.
+pub(crate) const KNOWN_FAULTS: &[KnownFault] = &[
+    KnownFault {
+        what: "a blocking read that wakes without an entry restarts its wait (redis#12998)",
+        meaning: "reads of a group may exceed their timeout, which costs a connection and \
                   redeliveries where several processes wait for the same stream",
         reach: Reach::Used,
         redis: &[(Version(7, 2, 0), Version(7, 2, 5))],
         valkey: &[],
     },
-    Fault {
-        what: "consumers that a read creates or sees are not replicated exactly (redis#14963)",
-        meaning: "after a failover, pending lists may be older than what was delivered: some jobs \
-                  run again, under the event id that they had",
+    KnownFault {
+        what: "consumers that a read creates or updates are not replicated exactly (redis#14963)",
+        meaning: "after a failover, pending lists may lack recent deliveries: some jobs run again, \
+                  with the same event id",
         reach: Reach::Failover,
         redis: &[(Version(7, 0, 0), Version(8, 6, 4))],
         valkey: &[],
     },
-    Fault {
-        what: "the lag of a group stays too high for ever once its stream was trimmed past the \
-               group's place (redis#13958)",
-        meaning: "streamjobs counts the backlog by itself where the server's number cannot be \
-                  trusted; other tools that show the lag are wrong",
+    KnownFault {
+        what: "the lag of a group stays too high after its stream was trimmed past the group's \
+               position (redis#13958)",
+        meaning: "streamjobs counts the backlog itself where the server's lag is unreliable; other \
+                  tools that show the lag are wrong",
         reach: Reach::Unused,
         redis: &[(Version(7, 0, 0), Version(7, 4, 4))],
         valkey: &[(Version(7, 2, 0), Version(9, 0, 0))],
     },
-    Fault {
-        what: "trimming by an estimate (~) with ACKED or DELREF removes nothing (redis#14656)",
-        meaning: "streamjobs never sends it: it looks for what all groups have acknowledged, and \
+    KnownFault {
+        what: "approximate trimming (~) with ACKED or DELREF removes nothing (redis#14656)",
+        meaning: "streamjobs never sends it: it computes what all groups have acknowledged, and \
                   trims below that",
         reach: Reach::Unused,
         redis: &[(Version(8, 2, 0), Version(8, 2, 7)), (Version(8, 4, 0), Version(8, 4, 4))],
         valkey: &[],
     },
-    Fault {
+    KnownFault {
         what: "XACKDEL with more than eight ids overflows the stack (CVE-2025-62507)",
-        meaning: "streamjobs never sends it; any client that may send it can run code on the \
-                  server",
+        meaning: "streamjobs never sends it; any client that may send it can run code on the server",
         reach: Reach::Unused,
         redis: &[(Version(8, 2, 0), Version(8, 2, 3))],
         valkey: &[],
     },
-    Fault {
+    KnownFault {
         what: "idempotent appends (IDMP) are unsafe with an append-only file that has no preamble",
-        meaning: "streamjobs never sends them: repeated events are told by their event id",
+        meaning: "streamjobs never sends them: duplicates are recognised by their event id",
         reach: Reach::Unused,
         redis: &[(Version(8, 6, 0), Version(8, 6, 2))],
         valkey: &[],
     },
-    Fault {
+    KnownFault {
         what: "XAUTOCLAIM overflows the heap (CVE-2022-31144, CVE-2022-35951)",
         meaning: "streamjobs never sends it: it claims entries one by one in a script",
         reach: Reach::Unused,
@@ -224,9 +223,10 @@ mod tests {
         Release { product: Product::Valkey, version: version.parse().unwrap() }
     }
 
-    /// The faults of a release that are told by a word in what they say.
+    /// Whether a release has the fault whose description contains a word.
     fn has(release: &Release, word: &str) -> bool {
-        let known = FAULTS.iter().filter(|fault| fault.what.contains(word)).collect::<Vec<_>>();
+        let known =
+            KNOWN_FAULTS.iter().filter(|fault| fault.what.contains(word)).collect::<Vec<_>>();
         assert_eq!(known.len(), 1, "{word} names one fault");
         known[0].fixed_in(release).is_some()
     }
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn trimming_by_an_estimate_with_acked_is_faulty_up_to_its_fixes() {
+    fn approximate_trimming_with_acked_is_faulty_up_to_its_fixes() {
         for version in ["8.2.0", "8.2.3", "8.2.6", "8.4.0", "8.4.3"] {
             assert!(has(&redis(version), "with ACKED"), "{version}");
         }
@@ -269,9 +269,9 @@ mod tests {
             (redis("8.0.0"), "lag of a group", false),
             (valkey("8.0.1"), "lag of a group", true),
             (valkey("9.1.2"), "lag of a group", false),
-            (redis("7.0.15"), "begins its wait anew", false),
-            (redis("7.2.4"), "begins its wait anew", true),
-            (redis("7.2.5"), "begins its wait anew", false),
+            (redis("7.0.15"), "restarts its wait", false),
+            (redis("7.2.4"), "restarts its wait", true),
+            (redis("7.2.5"), "restarts its wait", false),
             (redis("8.6.1"), "IDMP", true),
             (redis("8.6.2"), "IDMP", false),
             (redis("8.6.3"), "not replicated exactly", true),
@@ -299,12 +299,16 @@ mod tests {
         ] {
             assert_eq!(security(&redis(version)), expected, "{version}");
         }
-        assert_eq!(security(&valkey("8.0.1")), Security::Fixed, "nothing is known of it here");
+        assert_eq!(
+            security(&valkey("8.0.1")),
+            Security::Fixed,
+            "no fixes of Valkey are known here"
+        );
     }
 
     #[test]
-    fn nothing_is_known_of_other_products() {
+    fn no_faults_of_other_products_are_known() {
         let other = Release { product: Product::Other("keydb".into()), version: Version(7, 0, 0) };
-        assert!(FAULTS.iter().all(|fault| fault.fixed_in(&other).is_none()));
+        assert!(KNOWN_FAULTS.iter().all(|fault| fault.fixed_in(&other).is_none()));
     }
 }

@@ -1,4 +1,4 @@
-//! Publishing: the application's handle to its streams.
+//! The client: publishes events.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -8,22 +8,22 @@ use std::time::Instant;
 use futures_util::future::join_all;
 use tracing::{Instrument, Span};
 
-use crate::insight::metrics::{self, SendMetrics, Sending};
+use crate::insight::metrics::{self, PublishMetrics, Sending};
 use crate::model::config::Retention;
 use crate::model::entry::{EntryId, Fields};
 use crate::model::error::{ConnectError, PublishError};
 use crate::model::event::Event;
 use crate::model::name::{EventId, NameError, StreamName};
-use crate::model::trace::span::{self, Asking};
+use crate::model::trace::span::{self, TraceProvider};
 use crate::model::trace::{self, TraceContext};
 use crate::publish::encoded::{self, EncodedEvent, PAYLOAD_BYTES_MAX};
 use crate::store::redis::RedisStore;
 use crate::store::{Store, StoreError};
 
-/// Publishes events, and looks at what became of them.
+/// Publishes events, and gives access to streams, groups and dead letters.
 ///
-/// A client is cheap to clone; clones share one connection, which is opened again by itself when it
-/// breaks. `Debug` never shows the password.
+/// A client is cheap to clone. Clones share one connection, which reconnects by itself. `Debug` never
+/// shows the password.
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<Inner>,
@@ -34,8 +34,8 @@ struct Inner {
     retention: HashMap<StreamName, Retention>,
     retention_default: Retention,
     payload_bytes_max: usize,
-    trace_context: Option<Asking>,
-    metrics: SendMetrics,
+    trace_context: Option<TraceProvider>,
+    metrics: PublishMetrics,
     in_memory: bool,
 }
 
@@ -44,28 +44,28 @@ struct Inner {
 pub struct Published {
     /// The server's id of the entry.
     pub entry_id: EntryId,
-    /// The identity of the event.
+    /// The event id.
     pub event_id: EventId,
 }
 
 impl Client {
     /// Connects with the default settings.
     ///
-    /// The address is `redis://`, `rediss://` (with the `tls` feature) or `redis+unix://`, with
-    /// user, password and database as the server needs them.
+    /// The address is a `redis://`, `rediss://` (with the `tls` feature) or `redis+unix://` URL, with
+    /// user, password and database if the server needs them.
     ///
     /// # Errors
     ///
-    /// When the address cannot be used, or the server does not answer within 5 seconds.
+    /// When the address is invalid, or the server does not answer within 5 seconds.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves nothing behind.
+    /// Cancel safe: nothing is left behind.
     pub async fn connect(url: &str) -> Result<Self, ConnectError> {
         Self::builder(url).connect().await
     }
 
-    /// Settings for a client.
+    /// A builder with the default settings.
     pub fn builder(url: &str) -> ClientBuilder {
         ClientBuilder {
             url: url.to_owned(),
@@ -79,23 +79,24 @@ impl Client {
     /// Publishes one event under a new event id.
     ///
     /// When this returns `Ok`, the server has stored the event, and every group with a handler for
-    /// it will have a job.
+    /// it gets a job.
     ///
     /// # Errors
     ///
-    /// Certainly not stored, or [unconfirmed](PublishError::is_unconfirmed): then publish it again
-    /// with [`publish_with_id`](Self::publish_with_id) and the id from the error.
+    /// When the event is certainly not stored, or its storage is
+    /// [unconfirmed](PublishError::is_unconfirmed): then publish it again with
+    /// [`publish_with_id`](Self::publish_with_id) and the id of the error.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves open whether the event is stored.
+    /// If the future is dropped, the event may or may not be stored.
     pub async fn publish<E: Event>(&self, event: &E) -> Result<Published, PublishError> {
         self.publish_with_id(event, EventId::generate()).await
     }
 
-    /// Publishes one event under the caller's own event id.
+    /// Publishes one event under an event id of the caller.
     ///
-    /// Publishing twice under one id stores two entries; guarded handlers do their work once.
+    /// Publishing twice under one id stores two entries; a guarded handler does its work once.
     ///
     /// # Errors
     ///
@@ -112,9 +113,9 @@ impl Client {
         self.publish_to(&StreamName::new(E::STREAM)?, event, id).await
     }
 
-    /// Publishes one event to another stream than its own, such as one of several for each tenant.
+    /// Publishes one event to another stream than its own, such as the stream of a tenant.
     ///
-    /// Handlers read such streams when the runtime is told so with
+    /// Handlers read such streams when the runtime is built with
     /// [`read_keys`](crate::RuntimeBuilder::read_keys).
     ///
     /// # Errors
@@ -144,16 +145,16 @@ impl Client {
         answer
     }
 
-    /// Publishes many events of one type, pipelined: the next are sent while the server works on
+    /// Publishes many events of one type in a pipeline: the next are sent while the server stores
     /// those before them.
     ///
-    /// There is one answer for each event, in the order of the events, and the server stores them
-    /// in that order. It is not a transaction: some may be stored where others are refused. No
-    /// events make no call.
+    /// Returns one result for each event, in their order, which is also the order of storage. It is
+    /// not a transaction: some events may be stored while others are refused. Without events nothing
+    /// is sent.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves open which events are stored.
+    /// If the future is dropped, any of the events may or may not be stored.
     pub async fn publish_all<'e, E, I>(&self, events: I) -> Vec<Result<Published, PublishError>>
     where
         E: Event,
@@ -164,7 +165,7 @@ impl Client {
         self.publish_all_with_ids(events).await
     }
 
-    /// Publishes many events under the caller's own event ids.
+    /// Publishes many events under event ids of the caller.
     ///
     /// # Cancel safety
     ///
@@ -181,7 +182,7 @@ impl Client {
             Ok(stream) => stream,
             Err(error) => return events.into_iter().map(|_| Err(error.clone().into())).collect(),
         };
-        // No iterator of the caller's is held while something is waited for.
+        // The caller's iterator is not kept across an await.
         let events = events.into_iter().collect::<Vec<_>>();
         if events.is_empty() {
             return Vec::new();
@@ -196,22 +197,22 @@ impl Client {
         self.send_all(&stream, span, entries).await
     }
 
-    /// Writes an event as [`publish_with_id`](Self::publish_with_id) would, with this client's limit
-    /// and trace context, and sends nothing.
+    /// Encodes an event as [`publish_with_id`](Self::publish_with_id) does, with this client's limit
+    /// and trace context, without sending it.
     ///
     /// # Errors
     ///
-    /// When the payload cannot be written, is too large, or names no stream.
+    /// When the payload cannot be encoded or is too large, or the stream's name is invalid.
     pub fn encode<E: Event>(&self, event: &E, id: EventId) -> Result<EncodedEvent, PublishError> {
         let trace = self.trace(&Span::none());
         EncodedEvent::encode(event, id, trace.as_deref(), self.inner.payload_bytes_max)
     }
 
-    /// Publishes events that were written before, each to its own stream: those of one stream
-    /// pipelined and in their order, the streams beside each other.
+    /// Publishes encoded events, each to its own stream: those of one stream in a pipeline and in
+    /// their order, the streams concurrently.
     ///
-    /// There is one answer for each event, in the order of the events. It is not a transaction:
-    /// some may be stored where others are refused. No events make no call.
+    /// Returns one result for each event, in their order. It is not a transaction: some events may be
+    /// stored while others are refused. Without events nothing is sent.
     ///
     /// # Cancel safety
     ///
@@ -239,7 +240,7 @@ impl Client {
         answers.into_iter().map(|(_, answer)| answer).collect()
     }
 
-    /// Appends to one stream in order, with an answer for each entry.
+    /// Appends to one stream in order, with a result for each entry.
     async fn send_all(
         &self,
         stream: &StreamName,
@@ -251,7 +252,7 @@ impl Client {
         let sending = async {
             let mut appender = self.inner.store.appender(stream, self.retention(stream));
             while entries.len() > 0 {
-                // While the server works on some entries, the next ones are written.
+                // While the server stores some entries, the next ones are encoded.
                 let mut step = Vec::with_capacity(PUBLISH_STEP);
                 for entry in entries.by_ref().take(PUBLISH_STEP) {
                     ids.push(entry.map(|(id, fields)| {
@@ -282,13 +283,13 @@ impl Client {
                 retention_default: Retention::default(),
                 payload_bytes_max: PAYLOAD_BYTES_MAX,
                 trace_context: None,
-                metrics: SendMetrics::default(),
+                metrics: PublishMetrics::default(),
                 in_memory: true,
             }),
         }
     }
 
-    /// Whether the streams are in this process' memory, under the executor's own clock.
+    /// Whether the streams are in this process' memory, under the executor's clock.
     pub(crate) fn is_in_memory(&self) -> bool {
         self.inner.in_memory
     }
@@ -301,11 +302,11 @@ impl Client {
         self.inner.retention.get(stream).copied().unwrap_or(self.inner.retention_default)
     }
 
-    /// The trace that what is published now belongs to: the application's, or the job's in which it
-    /// is published.
+    /// The trace context of what is published now: the application's, or that of the job which
+    /// publishes it.
     fn trace(&self, span: &Span) -> Option<Arc<TraceContext>> {
         match &self.inner.trace_context {
-            Some(Asking(ask)) => span.in_scope(|| ask().map(Arc::new)),
+            Some(TraceProvider(provide)) => span.in_scope(|| provide().map(Arc::new)),
             None => trace::of_job(),
         }
     }
@@ -349,7 +350,7 @@ pub struct ClientBuilder {
     retention: Vec<(String, Retention)>,
     retention_default: Retention,
     payload_bytes_max: usize,
-    trace_context: Option<Asking>,
+    trace_context: Option<TraceProvider>,
 }
 
 impl ClientBuilder {
@@ -359,33 +360,34 @@ impl ClientBuilder {
         self
     }
 
-    /// How long streams keep their entries that no [`retention`](Self::retention) names: a history
-    /// of 10,000 entries, never trimming unacknowledged ones, by default.
+    /// How long all other streams keep their entries, those without a
+    /// [`retention`](Self::retention) of their own: by default a history of 10,000 entries that never
+    /// trims an unacknowledged one.
     pub fn retention_default(mut self, retention: Retention) -> Self {
         self.retention_default = retention;
         self
     }
 
-    /// The largest event, all fields together, in bytes: 1 MiB by default, at most 256 MiB.
+    /// The maximum size of an event in bytes, all fields together: 1 MiB by default, at most 256 MiB.
     ///
-    /// Larger ones are refused before anything is sent.
+    /// A larger event is refused before anything is sent.
     pub fn payload_bytes_max(mut self, bytes: usize) -> Self {
         self.payload_bytes_max = bytes;
         self
     }
 
-    /// How to find the trace that an event belongs to: asked at each call that publishes, within
-    /// its `send` span, for all events of the call. None leaves the event without a trace.
+    /// Sets the function that returns the trace context of published events. It is called once for
+    /// each publishing call, within its `send` span; `None` publishes without a trace context.
     ///
-    /// By default, what a handler publishes belongs to the trace of its job (as long as it is
-    /// published in the handler's own task), and anything else to none.
+    /// By default, events that a handler publishes in its own task have the trace context of its job,
+    /// and other events have none.
     ///
-    /// It should be quick, and must not block. `docs/tracing.md` has it for OpenTelemetry.
+    /// The function should be fast and must not block. `docs/tracing.md` shows one for OpenTelemetry.
     pub fn trace_context(
         mut self,
-        ask: impl Fn() -> Option<TraceContext> + Send + Sync + 'static,
+        provide: impl Fn() -> Option<TraceContext> + Send + Sync + 'static,
     ) -> Self {
-        self.trace_context = Some(Asking(Arc::new(ask)));
+        self.trace_context = Some(TraceProvider(Arc::new(provide)));
         self
     }
 
@@ -393,12 +395,11 @@ impl ClientBuilder {
     ///
     /// # Errors
     ///
-    /// When a setting or the address cannot be used, or the server does not answer within 5
-    /// seconds.
+    /// When a setting or the address is invalid, or the server does not answer within 5 seconds.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves nothing behind.
+    /// Cancel safe: nothing is left behind.
     pub async fn connect(self) -> Result<Client, ConnectError> {
         let store = RedisStore::new(&self.url)?;
         let client = self.with_store(Arc::new(store.clone()), false)?;
@@ -428,7 +429,7 @@ impl ClientBuilder {
                 retention_default: self.retention_default,
                 payload_bytes_max: self.payload_bytes_max,
                 trace_context: self.trace_context,
-                metrics: SendMetrics::default(),
+                metrics: PublishMetrics::default(),
                 in_memory,
             }),
         })
@@ -460,7 +461,7 @@ fn confirm(
     }
 }
 
-/// Events that are written while the server stores as many.
+/// The number of events that are encoded while the server stores as many.
 const PUBLISH_STEP: usize = 256;
-/// Half of what the server takes as one value, so that a dead letter with its notes still fits.
+/// Half of the server's limit for one value, so that a dead letter with its own fields still fits.
 const PAYLOAD_BYTES_CEILING: usize = 256 * 1024 * 1024;

@@ -1,4 +1,4 @@
-//! Events in the form of their entries, made without a server.
+//! Encoded events: entries that are made without a server.
 
 use std::fmt;
 
@@ -10,12 +10,11 @@ use crate::model::event::{DecodeError, Envelope, Event};
 use crate::model::name::{EventId, StreamName};
 use crate::model::trace::{self, TraceContext};
 
-/// An event in the form of the entry that it will be, before any server has seen it.
+/// An event encoded as the entry that it will be, before it is sent to a server.
 ///
-/// Write it down where the rest of a piece of work is written down (an outbox table, a file), and
-/// publish it later with [`Client::publish_encoded`](crate::Client::publish_encoded): under the
-/// event id that it has from the beginning, so that publishing it twice is safe for handlers that
-/// are guarded.
+/// Store it together with the other effects of an operation (an outbox table, a file), and publish it
+/// later with [`Client::publish_encoded`](crate::Client::publish_encoded). It keeps its event id, so
+/// that publishing it twice is safe for guarded handlers.
 ///
 /// ```
 /// # use serde::{Deserialize, Serialize};
@@ -27,7 +26,7 @@ use crate::model::trace::{self, TraceContext};
 /// let event = EncodedEvent::new(&OrderPlaced { customer: "alice".into() })?;
 /// assert_eq!((event.event_type(), event.key()), ("order.placed", Some("alice")));
 ///
-/// // Its parts can be stored, and be an event again.
+/// // Its parts can be stored, and read again.
 /// let stream = StreamName::new(event.stream().as_str())?;
 /// let again = EncodedEvent::from_parts(stream, event.fields().to_vec())?;
 /// assert_eq!(again, event);
@@ -43,20 +42,20 @@ pub struct EncodedEvent {
 }
 
 impl EncodedEvent {
-    /// Writes an event for its own stream, under a new event id.
+    /// Encodes an event for its own stream, under a new event id.
     ///
-    /// Within a handler it belongs to the trace of the job, as with
+    /// Within a handler it has the trace context of the job, as with
     /// [`Client::publish`](crate::Client::publish).
     ///
     /// # Errors
     ///
-    /// When the payload cannot be written, is larger than 1 MiB with all its fields, or names no
-    /// stream. [`Client::encode`](crate::Client::encode) has the client's own limit.
+    /// When the payload cannot be encoded, all fields together exceed 1 MiB, or the stream's name is
+    /// invalid. [`Client::encode`](crate::Client::encode) applies the client's own limit.
     pub fn new<E: Event>(event: &E) -> Result<Self, PublishError> {
         Self::with_id(event, EventId::generate())
     }
 
-    /// Writes an event for its own stream, under the caller's own event id.
+    /// Encodes an event for its own stream, under an event id of the caller.
     ///
     /// # Errors
     ///
@@ -65,19 +64,19 @@ impl EncodedEvent {
         Self::encode(event, id, trace::of_job().as_deref(), PAYLOAD_BYTES_MAX)
     }
 
-    /// The same event for another stream than its own, such as one of several for each tenant.
+    /// The same event for another stream than its own, such as the stream of a tenant.
     #[must_use]
     #[expect(clippy::wrong_self_convention, reason = "it names where the event goes")]
     pub fn to_stream(self, stream: StreamName) -> Self {
         Self { stream, ..self }
     }
 
-    /// An event from the parts that were stored of one.
+    /// An event from its stored parts.
     ///
     /// # Errors
     ///
-    /// When the fields are not those of an event: without a readable `type` or `sj-id`, or with two
-    /// of a kind. The text never says what they hold.
+    /// When the fields are not those of an event: without a readable `type` or `sj-id`, or with
+    /// duplicates of these. The message never shows their values.
     pub fn from_parts(stream: StreamName, fields: Fields) -> Result<Self, DecodeError> {
         let entry = Entry::new(EntryId::ZERO, fields);
         if entry.event_type().is_none() {
@@ -90,13 +89,13 @@ impl EncodedEvent {
         Ok(Self { stream, event_id, fields: entry.into_fields() })
     }
 
-    /// The stream that it is for.
+    /// Its stream.
     #[must_use]
     pub fn stream(&self) -> &StreamName {
         &self.stream
     }
 
-    /// Its identity.
+    /// Its event id.
     #[must_use]
     pub fn event_id(&self) -> &EventId {
         &self.event_id
@@ -114,13 +113,13 @@ impl EncodedEvent {
         self.text("sj-key")
     }
 
-    /// Everything that its entry will hold, in order.
+    /// All fields of its entry, in order.
     #[must_use]
     pub fn fields(&self) -> &[(Bytes, Bytes)] {
         &self.fields
     }
 
-    /// The size of all its fields, names included.
+    /// The size of all fields in bytes, names included.
     #[must_use]
     pub fn bytes(&self) -> usize {
         bytes_of(&self.fields)
@@ -137,7 +136,7 @@ impl EncodedEvent {
         Ok(Self { stream, event_id: id, fields })
     }
 
-    /// Its parts, unless it is larger than a client allows.
+    /// Its parts, unless it exceeds a client's limit.
     pub(crate) fn within(self, bytes_max: usize) -> Result<(EventId, Fields), PublishError> {
         check_size(&self.stream, self.event_type(), &self.fields, bytes_max)?;
         Ok((self.event_id, self.fields))
@@ -160,7 +159,7 @@ impl fmt::Debug for EncodedEvent {
     }
 }
 
-/// The fields of the entry that an event will be.
+/// The fields of an event's entry.
 pub(crate) fn encode<E: Event>(
     stream: &StreamName,
     event: &E,
@@ -201,7 +200,7 @@ fn bytes_of(fields: &Fields) -> usize {
     fields.iter().map(|(name, value)| name.len() + value.len()).sum()
 }
 
-/// The largest event, where nobody says otherwise.
+/// The default maximum size of an event.
 pub(crate) const PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
 
 #[cfg(test)]
@@ -242,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_knows_what_its_entry_will_hold() {
+    fn an_encoded_event_has_the_fields_of_its_entry() {
         let id = EventId::new("e-1").unwrap();
         let event = EncodedEvent::with_id(&Placed("{}"), id.clone()).unwrap();
         assert_eq!((event.stream().as_str(), event.event_id()), ("orders", &id));

@@ -1,4 +1,4 @@
-//! Publishing: events in the form of their entries, and the client that appends them.
+//! Publishing: encoded events, and the client that appends them.
 
 pub(crate) mod client;
 pub(crate) mod encoded;

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use crate::model::error::ControlError;
 use crate::model::name::{ConsumerName, GroupName, StreamName};
-use crate::runtime::consumer::running::RunningConsumer;
-use crate::runtime::consumer::set::ConsumerSet;
-use crate::runtime::consumer::stop::ShutdownReport;
+use crate::runtime::consumer::consumer_set::ConsumerSet;
+use crate::runtime::consumer::running_consumer::RunningConsumer;
+use crate::runtime::consumer::shutdown_report::ShutdownReport;
 
-/// One consumer of a running runtime, as it was at one moment.
+/// One consumer of a running runtime, at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Consumer {
@@ -26,58 +26,60 @@ pub struct Consumer {
     pub paused: bool,
     /// Jobs that it has in flight.
     pub in_flight: usize,
-    /// Whether it is being removed, and takes in no more work.
+    /// Whether it is being removed and takes in no more work.
     pub leaving: bool,
 }
 
 /// Changes a running runtime: adds and removes consumers, changes concurrency, pauses.
 ///
-/// Clones are handles on the same runtime, for an admin page or a signal handler; the runtime
-/// itself stays with whoever shuts it down. Once that has begun, nothing can be changed any more.
-/// What is changed here holds for this process, and until it ends.
+/// Clones are handles on the same runtime, for an admin page or a signal handler. The [`Runtime`]
+/// itself stays with the caller that shuts it down. Once the shutdown has begun, changes are
+/// refused. A change holds for this process until it ends.
+///
+/// [`Runtime`]: crate::Runtime
 #[derive(Clone, Debug)]
 pub struct Control {
-    workers: Arc<ConsumerSet>,
+    set: Arc<ConsumerSet>,
 }
 
 impl Control {
-    pub(crate) fn new(workers: Arc<ConsumerSet>) -> Self {
-        Self { workers }
+    pub(crate) fn new(set: Arc<ConsumerSet>) -> Self {
+        Self { set }
     }
 
-    /// The consumers of this moment, in the order of their starts.
+    /// The present consumers, in the order in which they were started.
     #[must_use]
     pub fn consumers(&self) -> Vec<Consumer> {
-        self.workers.running().iter().map(|worker| describe(worker)).collect()
+        self.set.running().iter().map(|consumer| describe(consumer)).collect()
     }
 
     /// Starts another consumer of a group in this process: its name.
     ///
-    /// It reads every stream that the group reads here, each through a connection of its own, and
-    /// has slots of its own: as many on each stream as the group's concurrency says. A group that
-    /// is missing on the server is made. More slots for the consumer there is
-    /// ([`set_concurrency`](Self::set_concurrency)) are cheaper; another consumer is worth its
-    /// connections where one connection cannot bring enough.
+    /// It reads every stream that the group reads here, each through a connection of its own. It has
+    /// slots of its own: as many on each stream as the group's concurrency. A group that is missing
+    /// on the server is created. More slots for the present consumer
+    /// ([`set_concurrency`](Self::set_concurrency)) are cheaper. Another consumer is worth its
+    /// connections when one connection cannot deliver enough.
     ///
     /// # Errors
     ///
     /// When this runtime has no handlers for the group, the server cannot be reached or refuses the
-    /// group, or the shutdown has begun. No consumer is there then.
+    /// group, or the shutdown has begun. Then no consumer was added.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future adds no consumer; the group may have been made.
+    /// Dropping the future adds no consumer; the group may have been created.
     pub async fn add_consumer(&self, group: &str) -> Result<ConsumerName, ControlError> {
-        self.workers.add(group, None).await
+        self.set.add(group, None).await
     }
 
-    /// As [`add_consumer`](Self::add_consumer), with a first part of its name of its own in place of
+    /// As [`add_consumer`](Self::add_consumer), with a name that begins with this prefix instead of
     /// the runtime's [prefix](crate::RuntimeBuilder::consumer_prefix): to tell consumers of one
     /// group and process apart.
     ///
     /// # Errors
     ///
-    /// When the prefix makes no name, and as there.
+    /// When the prefix is not valid in a name, and as there.
     ///
     /// # Cancel safety
     ///
@@ -87,24 +89,23 @@ impl Control {
         group: &str,
         prefix: &str,
     ) -> Result<ConsumerName, ControlError> {
-        self.workers.add(group, Some(prefix)).await
+        self.set.add(group, Some(prefix)).await
     }
 
     /// Stops one consumer of this process in the stages of a shutdown, and removes it from the
     /// server.
     ///
-    /// It reads no more; once its last read has ended, its handlers have the runtime's grace to end
-    /// by themselves; the rest is told to stop and handed back, uncounted, for any other consumer
-    /// of the group to claim at once. The server forgets its name in one step with seeing that
-    /// nothing is pending for it: now, or as soon as what it handed back has been claimed.
+    /// It stops reading. When its last read has ended, its handlers have the runtime's grace to end
+    /// by themselves. The others are cancelled and their jobs released, uncounted, for any other
+    /// consumer of the group to claim at once. Its name is removed from the server in one step with
+    /// the check that nothing is pending for it: now, or as soon as the released jobs are claimed.
     ///
-    /// No other consumer is needed. After the last one of a group, its jobs wait for another
-    /// process, or for [`add_consumer`](Self::add_consumer). When the server cannot be reached,
-    /// what could not be handed back is in the report as abandoned; others claim it when its lease
-    /// ends.
+    /// The last consumer of a group can be removed, too. The group's jobs then wait for another
+    /// process, or for [`add_consumer`](Self::add_consumer). When the server cannot be reached, the
+    /// report lists jobs that could not be released as abandoned; others claim them when their
+    /// lease ends.
     ///
-    /// A handler that waits for the removal of its own consumer holds it up until the grace is
-    /// over.
+    /// A handler that waits for the removal of its own consumer delays it until the grace is over.
     ///
     /// # Errors
     ///
@@ -112,19 +113,19 @@ impl Control {
     ///
     /// # Cancel safety
     ///
-    /// The removal goes on when the future is dropped. Asking again waits for the same one.
+    /// The removal goes on when the future is dropped. Another call waits for the same removal.
     pub async fn remove_consumer(
         &self,
         name: &ConsumerName,
     ) -> Result<ShutdownReport, ControlError> {
-        self.workers.remove(name).await
+        self.set.remove(name).await
     }
 
     /// Changes how many jobs of a group each of its consumers may have in flight at once, on each
     /// stream: now, and for consumers that are added later.
     ///
-    /// More slots are there at once. Fewer cut nothing off: slots go as their jobs end. Beyond
-    /// 100,000 there are no more.
+    /// More slots are free at once. Fewer slots cancel no job: slots are removed as their jobs end.
+    /// The maximum is 100,000; a larger number counts as that.
     ///
     /// # Errors
     ///
@@ -134,15 +135,14 @@ impl Control {
         group: &str,
         concurrency: NonZeroU32,
     ) -> Result<(), ControlError> {
-        self.workers.set_concurrency(group, concurrency)
+        self.set.set_concurrency(group, concurrency)
     }
 
     /// Pauses a group in this process: true unless it was paused already.
     ///
-    /// Nothing is read, claimed or promoted any more. What is in flight goes on: running handlers
-    /// end, their leases are renewed and their verdicts reach the server, and what a read brings
-    /// that was under way is done. Other processes go on with the group's work. The health stays
-    /// green.
+    /// Nothing is read, claimed or promoted during a pause. Jobs in flight go on: handlers run to
+    /// their end, leases are renewed, and verdicts are carried out, also for entries of a read that
+    /// had been sent already. Other processes go on with the group's work. The queue stays healthy.
     ///
     /// A group that is also paused in every process works again only when both pauses are over.
     ///
@@ -150,48 +150,48 @@ impl Control {
     ///
     /// When this runtime has no handlers for the group, or the shutdown has begun.
     pub fn pause(&self, group: &str) -> Result<bool, ControlError> {
-        self.workers.set_paused(group, true)
+        self.set.set_paused(group, true)
     }
 
-    /// Ends a pause of this process: true if there was one.
+    /// Resumes a group that was paused in this process: true if it was.
     ///
     /// # Errors
     ///
     /// When this runtime has no handlers for the group, or the shutdown has begun.
     pub fn resume(&self, group: &str) -> Result<bool, ControlError> {
-        self.workers.set_paused(group, false)
+        self.set.set_paused(group, false)
     }
 
-    /// Has this process look for idle entries of a group now instead of with its next sweep, which
-    /// comes every third of a lease. Does not wait for it. While the group is paused, it is done at
-    /// the end of the pause.
+    /// Has this process scan for idle entries of a group now instead of at its next interval, a third
+    /// of a lease. Does not wait for the scan. For a paused group, the scan comes when the pause is
+    /// over.
     ///
     /// # Errors
     ///
     /// When this runtime has no handlers for the group, or the shutdown has begun.
     pub fn reap_now(&self, group: &str) -> Result<(), ControlError> {
-        self.workers.reap_now(group)
+        self.set.reap_now(group)
     }
 
-    /// As [`reap_now`](Self::reap_now), for one consumer of this process: what is idle is claimed for
-    /// it, as far as it has free slots.
+    /// As [`reap_now`](Self::reap_now), for one consumer of this process: it claims idle entries as
+    /// far as it has free slots.
     ///
     /// # Errors
     ///
     /// When no consumer of this runtime has the name, or the shutdown has begun.
     pub fn reap_now_by(&self, consumer: &ConsumerName) -> Result<(), ControlError> {
-        self.workers.reap_now_by(consumer)
+        self.set.reap_now_by(consumer)
     }
 }
 
-fn describe(worker: &RunningConsumer) -> Consumer {
+fn describe(consumer: &RunningConsumer) -> Consumer {
     Consumer {
-        group: worker.group.clone(),
-        streams: worker.queues.iter().map(|context| context.queue.stream.clone()).collect(),
-        name: worker.name.clone(),
-        concurrency: worker.concurrency(),
-        paused: worker.is_paused(),
-        in_flight: worker.in_flight(),
-        leaving: worker.is_leaving(),
+        group: consumer.group.clone(),
+        streams: consumer.queues.iter().map(|queue| queue.context.queue().stream.clone()).collect(),
+        name: consumer.name.clone(),
+        concurrency: consumer.concurrency(),
+        paused: consumer.is_paused(),
+        in_flight: consumer.in_flight(),
+        leaving: consumer.is_leaving(),
     }
 }

@@ -1,4 +1,4 @@
-//! Dead letters on their way from Redis into the table.
+//! Benchmark: moving dead letters from Redis into the table.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use streamjobs::{GroupName, StreamName};
 
 use crate::place::Place;
 
-/// Dead-letters so many jobs, as a runtime does, and moves them.
+/// Dead-letters this many jobs, as a runtime does, and archives them.
 pub async fn move_letters(place: &Place, letters: usize) -> Duration {
     place.redis.command(&["FLUSHALL"]);
     place.truncate("TRUNCATE streamjobs.dead_letters").await;

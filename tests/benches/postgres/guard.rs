@@ -1,4 +1,5 @@
-//! One guarded insert for each job: by the framework, and by a loop over `redis` and sqlx.
+//! One guarded insert per job: with the framework, and with a hand-written loop over `redis` and
+//! sqlx.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ async fn charge(order: Order, tx: &mut Once) -> Result<(), JobError> {
     Ok(())
 }
 
-/// How long a round may take.
+/// The longest time for a round.
 const DEADLINE: Duration = Duration::from_secs(600);
 
 const EFFECT: &str = "INSERT INTO charges (order_id, cents) VALUES ($1, $2)";
@@ -42,17 +43,17 @@ pub async fn ours(place: &Place, jobs: usize) -> Duration {
     took
 }
 
-/// How much one writes by hand.
+/// What the hand-written loop does.
 #[derive(Clone, Copy)]
 pub enum Care {
-    /// A table of ids without an end, and a transaction without limits.
+    /// A table of ids without pruning, and a transaction without limits.
     Bare,
-    /// What the framework does as well: rows that can be forgotten by age and that tell another
-    /// payload, and a transaction without a limit on its waits.
+    /// The same as the framework: rows that can be pruned by age and that detect another payload,
+    /// and a transaction with limits.
     Same,
 }
 
-/// Reads as many as there are slots free, and acknowledges in batches.
+/// Reads as many entries as slots are free, and acknowledges in batches.
 pub async fn by_hand(place: &Place, jobs: usize, care: Care) -> Duration {
     place.fill(jobs).await;
     let client = redis::Client::open(place.redis.url()).unwrap();
@@ -111,7 +112,7 @@ pub async fn by_hand(place: &Place, jobs: usize, care: Care) -> Duration {
     took
 }
 
-/// Four round trips, as on the other side.
+/// Four round trips, as many as the framework makes.
 async fn bare(pool: &PgPool, event_id: &str, order: &Order) -> Result<(), sqlx::Error> {
     let mut transaction = pool.begin().await?;
     let seen = sqlx::query("INSERT INTO seen VALUES ('hand', $1) ON CONFLICT DO NOTHING")
@@ -155,7 +156,7 @@ const LIMITED: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL synchrono
     SET LOCAL lock_timeout = 5000; SET LOCAL statement_timeout = 60000;
     SET LOCAL idle_in_transaction_session_timeout = 60000";
 
-/// Entry ids and fields out of a reply.
+/// The entry ids and fields of a reply.
 fn entries(reply: Value) -> Vec<(String, Vec<Vec<u8>>)> {
     type Reply = Vec<(String, Vec<(String, Vec<Vec<u8>>)>)>;
     let streams: Reply = redis::from_redis_value(reply).unwrap_or_default();

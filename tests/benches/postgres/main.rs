@@ -1,8 +1,9 @@
-//! Guarded jobs beside the same work by hand in sqlx, the archive, and the outbox.
+//! Benchmarks: guarded jobs compared with the same work by hand in sqlx, the archive, and the
+//! outbox.
 //!
 //! `cargo bench -p streamjobs-tests --bench postgres`; `-- --jobs 5000 --rounds 3` for a shorter
-//! run, `--fsync off` without waiting for the disk. Both sides alternate on the same private servers,
-//! and what counts is the ratio of their medians.
+//! run, `--fsync off` to not wait for the disk. Both sides alternate on the same private servers;
+//! the result is the ratio of their medians.
 
 #![allow(
     clippy::unwrap_used,
@@ -12,7 +13,7 @@
     missing_debug_implementations,
     missing_docs,
     unreachable_pub,
-    reason = "a benchmark reports on its output and fails by stopping"
+    reason = "a benchmark prints its results and fails by panicking"
 )]
 
 mod archive;
@@ -56,10 +57,10 @@ async fn main() {
     let settings = settings();
     let place = Place::start(settings.fsync).await;
     println!("jobs {}, rounds {}, fsync {}", settings.jobs, settings.rounds, settings.fsync);
-    for (care, what) in [(Care::Same, "the same by hand"), (Care::Bare, "the least by hand")] {
+    for (care, what) in [(Care::Same, "the same by hand"), (Care::Bare, "the minimum by hand")] {
         let mut guarded = Pairs::default();
         for round in 0..settings.rounds {
-            // Which side goes first alternates.
+            // The side that goes first alternates.
             if round % 2 == 0 {
                 let ours = guard::ours(&place, settings.jobs).await;
                 guarded.push(ours, guard::by_hand(&place, settings.jobs, care).await);

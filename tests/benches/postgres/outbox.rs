@@ -1,4 +1,4 @@
-//! Events on their way from the outbox into their stream.
+//! Benchmark: moving events from the outbox into their stream.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use crate::place::{Place, order};
 
-/// Publishes so many events in transactions of a hundred, and moves them.
+/// Publishes this many events in transactions of a hundred, and moves them.
 pub async fn relay(place: &Place, events: usize) -> Duration {
     place.redis.command(&["FLUSHALL"]);
     place.truncate("TRUNCATE streamjobs.outbox").await;
@@ -26,7 +26,7 @@ pub async fn relay(place: &Place, events: usize) -> Duration {
     took
 }
 
-/// How long after its commit each event is in its stream, a hundred a second.
+/// The time from the commit of each event until it is in its stream, at 100 events per second.
 pub async fn lags(place: &Place, events: usize) -> Vec<Duration> {
     place.redis.command(&["FLUSHALL"]);
     let builder = Runtime::builder(&place.client).handlers([]).service(place.postgres.relay());
@@ -46,7 +46,7 @@ pub async fn lags(place: &Place, events: usize) -> Vec<Duration> {
     let arrived = watching.join_next().await.unwrap().unwrap();
     let _ = runtime.shutdown().await;
     let lag = |(committed, arrived): (&Instant, &Instant)| {
-        // The relay may be quicker than the answer to the commit.
+        // The relay may be faster than the reply to the commit.
         arrived.saturating_duration_since(*committed)
     };
     committed.iter().zip(&arrived).map(lag).collect()

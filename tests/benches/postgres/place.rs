@@ -1,4 +1,4 @@
-//! The servers that everything runs on, and what is put on them.
+//! The servers of the benchmarks, and their data.
 
 use serde::{Deserialize, Serialize};
 use sqlx::{Executor, PgPool};
@@ -8,7 +8,7 @@ use streamjobs_postgres::Postgres;
 use streamjobs_tests::postgres::{Database, PgServer};
 use streamjobs_tests::server::RedisServer;
 
-/// How many jobs are in work at once, each with a connection of its own.
+/// How many jobs run at once, each with a connection of its own.
 pub const SLOTS: u32 = 16;
 
 /// An event of about 60 bytes as JSON.
@@ -60,7 +60,7 @@ impl Place {
         Self { redis, client, pool, postgres, database, _server: server }
     }
 
-    /// Forgets everything, and publishes so many orders.
+    /// Deletes all data, and publishes this many orders.
     pub async fn fill(&self, jobs: usize) {
         self.redis.command(&["FLUSHALL"]);
         self.truncate("TRUNCATE charges, seen, noted, streamjobs.once").await;
@@ -70,7 +70,7 @@ impl Place {
         }
     }
 
-    /// Empties tables, and lets no later round pay for what earlier ones wrote.
+    /// Empties tables, and writes a checkpoint, so that a round does not pay for earlier ones.
     pub async fn truncate(&self, statement: &'static str) {
         self.database.owner_pool().execute(statement).await.unwrap();
         self.database.admin_pool().execute("CHECKPOINT").await.unwrap();

@@ -1,9 +1,9 @@
-//! A process of its own for the crash tests of the guard: charges each order once.
+//! The worker process of the guard's crash tests: charges each order once.
 
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a test program reports by its output and its end"
+    reason = "a test program reports by its output and its exit"
 )]
 
 use std::env;
@@ -23,7 +23,7 @@ struct Order {
     customer: String,
 }
 
-/// Whether handlers wait without an end before their effect.
+/// Whether handlers wait before their effect until the process is killed.
 #[derive(Clone)]
 struct Hold(bool);
 
@@ -49,7 +49,7 @@ async fn charge(
 
 fn say(line: &str) {
     let mut out = std::io::stdout().lock();
-    // A process without a reader goes on working.
+    // A closed output does not stop the worker.
     let _closed = writeln!(out, "{line}").and_then(|()| out.flush()).is_err();
 }
 
@@ -71,6 +71,6 @@ async fn main() {
         .await
         .unwrap();
     say(&format!("ready {}", runtime.consumer()));
-    // It ends by being killed.
+    // It runs until it is killed.
     std::future::pending::<()>().await;
 }

@@ -1,4 +1,4 @@
-//! What the levers do, and what is left of each in the audit.
+//! What each action does, and what it leaves in the audit.
 
 use std::time::Duration;
 
@@ -12,28 +12,28 @@ use crate::site::{DEADLINE, GROUP, Site, by_name};
 
 /// Fails once.
 #[handler(group = "work", stream = "orders")]
-async fn stumble(_entry: Entry, job: Job) -> Result<(), JobError> {
-    if job.attempt() == 1 { Err("stumbled over <b>it</b>".into()) } else { Ok(()) }
+async fn fail_once(_entry: Entry, job: Job) -> Result<(), JobError> {
+    if job.attempt() == 1 { Err("failed on <b>it</b>".into()) } else { Ok(()) }
 }
 
 #[tokio::test]
-async fn a_group_is_paused_and_resumed_and_the_audit_tells_by_whom() {
+async fn a_group_is_paused_and_resumed_and_the_audit_names_the_user() {
     let site = Site::start().await;
     let paused = site.post_as("pause", &format!("{GROUP}/pause"), &[]).await;
     assert_eq!(paused.is(303).headers["location"], "./../../../../streams/orders/groups/work");
-    assert_eq!(paused.notice(), "Paused in every process.");
+    assert_eq!(paused.notice(), "Paused in all processes.");
     assert!(site.group().info().await.unwrap().paused.is_some());
     site.get(GROUP).await.says("data-trouble=\"paused\"").says("Resume");
     let again = site.post(&format!("{GROUP}/pause"), &[]).await;
-    assert_eq!(again.notice(), "It was paused already.");
+    assert_eq!(again.notice(), "The group was already paused.");
     site.post(&format!("{GROUP}/resume"), &[]).await.is(303);
     assert!(site.group().info().await.unwrap().paused.is_none());
     let done = site.done.lock().unwrap().clone();
     let first = &done[0];
     assert_eq!((first.who.as_str(), first.action), ("pause", Action::Pause));
-    assert_eq!(first.place, Some(("orders".to_owned(), "work".to_owned())));
-    assert_eq!((done.len(), first.outcome.as_deref()), (3, Ok("Paused in every process.")));
-    site.get("/jobs/alerts").await.says("data-action=\"pause\"").says("Paused in every process.");
+    assert_eq!(first.queue, Some(("orders".to_owned(), "work".to_owned())));
+    assert_eq!((done.len(), first.outcome.as_deref()), (3, Ok("Paused in all processes.")));
+    site.get("/jobs/alerts").await.says("data-action=\"pause\"").says("Paused in all processes.");
 }
 
 #[tokio::test]
@@ -45,14 +45,14 @@ async fn pending_entries_are_claimed_for_a_consumer_and_released() {
     let path = format!("{GROUP}/pending/claim");
     let fields = [("consumer", "other"), ("id", ids[0].as_str()), ("id", ids[2].as_str())];
     let claimed = site.post_as("claim", &path, &fields).await;
-    assert_eq!(claimed.is(303).notice(), "2 entries are given to the consumer.");
+    assert_eq!(claimed.is(303).notice(), "2 entries moved to other.");
     let owners = site.server.pending("orders", "work").into_iter().map(|row| row.consumer);
     assert_eq!(owners.collect::<Vec<_>>(), ["other", "ghost", "other"]);
-    let unknown = [("consumer", "nobody"), ("id", ids[0].as_str())];
-    site.post(&path, &unknown).await.is(404).says("no such consumer");
+    let unknown = [("consumer", "missing"), ("id", ids[0].as_str())];
+    site.post(&path, &unknown).await.is(404).says("does not have this consumer");
     site.post(&path, &[("consumer", "other"), ("id", "9-9")]).await.is(303);
     let released = site.post(&format!("{GROUP}/pending/release"), &[("id", &ids[1])]).await;
-    assert_eq!(released.is(303).notice(), "1 entries are for any process to take up.");
+    assert_eq!(released.is(303).notice(), "1 entries released: any consumer can claim them now.");
     let row = site.server.pending("orders", "work").remove(1);
     assert_eq!(row.deliveries, 1, "it is not counted");
     assert!(
@@ -70,26 +70,26 @@ async fn pending_entries_are_claimed_for_a_consumer_and_released() {
 async fn a_job_that_is_scheduled_for_retry_is_shown_with_its_time_and_can_run_now() {
     let site = Site::start().await;
     let slow = GroupOptions::new().backoff(Backoff::fixed(Duration::from_secs(3_600)));
-    let builder = Runtime::builder(&site.client).handlers(handlers![stumble]).group("work", slow);
+    let builder = Runtime::builder(&site.client).handlers(handlers![fail_once]).group("work", slow);
     let runtime = builder.start().await.unwrap();
     site.append("order.placed", "{}");
     let path = format!("{GROUP}/retries");
     let shown = async || site.get(&path).await.text.contains("name=\"id\" value=\"s:");
     eventually_async(DEADLINE, "it is shown", shown).await;
     let page = site.get(&path).await;
-    page.says("in 59 min").says("stumbled over &lt;b&gt;it&lt;/b&gt;").says("order.placed");
-    site.get_as("blind", &path).await.is(200).says_not("stumbled");
+    page.says("in 59 min").says("failed on &lt;b&gt;it&lt;/b&gt;").says("order.placed");
+    site.get_as("blind", &path).await.is(200).says_not("failed on");
     site.get(GROUP).await.says("<dd id=\"next-due\">in 59 min</dd>");
     let id = page.text.split("name=\"id\" value=\"").nth(1).unwrap().split('"').next().unwrap();
     let ran = site.post_as("run_now", &format!("{path}/run-now"), &[("id", id)]).await;
-    assert!(ran.is(303).notice().starts_with("1 of 1 jobs are due now"), "{}", ran.notice());
+    assert!(ran.is(303).notice().starts_with("Scheduled 1 jobs to run now."), "{}", ran.notice());
     let done = async || {
         site.server.length("{orders}:lane:work") == 0
             && site.group().info().await.unwrap().retrying == 0
     };
     eventually_async(DEADLINE, "it is done", done).await;
-    site.post(&format!("{path}/run-now"), &[("id", "nonsense")]).await.is(400);
-    site.post(&format!("{path}/run-now"), &[]).await.is(400).says("No job is chosen");
+    site.post(&format!("{path}/run-now"), &[("id", "invalid")]).await.is(400);
+    site.post(&format!("{path}/run-now"), &[]).await.is(400).says("No job is selected");
     let _ = runtime.shutdown().await;
 }
 
@@ -105,50 +105,49 @@ async fn letters_are_redriven_after_a_dry_run_that_changes_nothing() {
     let path = format!("{GROUP}/dead/redrive");
     let dry = site.post(&path, &[("fingerprint", kind), ("dry_run", "1")]).await;
     dry.is(200)
-        .says("The jobs of 3 dead letters")
-        .says("Nothing has been done yet")
+        .says("This redrives 3 dead letters")
+        .says("Nothing has been changed yet")
         .says("name=\"all\" value=\"1\"");
     assert_eq!(site.server.length("{orders}:dead:work"), 4);
     let until = dry.field("until");
     site.store_dead_letter("order 4 not found", "{}");
     let fields = [("fingerprint", kind), ("all", "1"), ("until", &until)];
     let done = site.post_as("redrive", &path, &fields).await;
-    let told =
-        "3 jobs were put back for this group alone. There may be more: look again for those.";
-    assert_eq!(done.is(303).notice(), told);
+    let notice = "Redrove 3 jobs to this group. There may be more: start another dry run.";
+    assert_eq!(done.is(303).notice(), notice);
     assert_eq!(
         (site.server.length("{orders}:lane:work"), site.server.length("{orders}:dead:work")),
         (3, 2),
-        "what was buried after the dry run was not meant"
+        "letters that were stored after the dry run are not included"
     );
     let one = site.post(&path, &[("id", &other), ("id", "1-1")]).await;
     assert!(
         one.notice()
-            .starts_with("1 jobs were put back for this group alone. 1 were not, such as 1-1")
+            .starts_with("Redrove 1 jobs to this group. 1 could not be redriven, for example 1-1")
     );
-    site.post(&path, &[("id", "nonsense")]).await.is(400);
+    site.post(&path, &[("id", "invalid")]).await.is(400);
 }
 
 #[tokio::test]
-async fn a_redrive_stops_when_the_server_cannot_do_it_and_says_how_many_were_not_tried() {
+async fn a_redrive_stops_when_the_server_refuses_and_reports_how_many_were_not_tried() {
     let site = Site::start().await;
     let ids = (0..3).map(|_| site.store_dead_letter("no", "{}")).collect::<Vec<_>>();
     let fields = ["1-1", &ids[0], &ids[1], &ids[2]].map(|id| ("id", id));
     site.server.command(&["CONFIG", "SET", "maxmemory", "1"]);
     let full = site.post(&format!("{GROUP}/dead/redrive"), &fields).await;
-    full.is(503).says("0 jobs were put back").says("1 were not, such as 1-1");
-    full.says(&format!("It stopped at {}", ids[0])).says("2 were not tried.");
+    full.is(503).says("Redrove 0 jobs").says("1 could not be redriven, for example 1-1");
+    full.says(&format!("Stopped at {}", ids[0])).says("2 were not tried.");
     let outcome = site.done.lock().unwrap()[0].outcome.clone();
     assert!(outcome.is_err_and(|text| text.ends_with("2 were not tried.")));
     site.server.command(&["CONFIG", "SET", "maxmemory", "0"]);
     let all = site.post(&format!("{GROUP}/dead/redrive"), &fields).await;
     assert!(
-        all.is(303).notice().starts_with("3 jobs were put back for this group alone. 1 were not")
+        all.is(303).notice().starts_with("Redrove 3 jobs to this group. 1 could not be redriven")
     );
 }
 
 #[tokio::test]
-async fn a_redrive_on_a_server_that_does_not_answer_waits_for_one_letter_alone() {
+async fn a_redrive_on_a_server_that_does_not_answer_waits_for_one_letter_only() {
     let site = Site::start().await;
     let ids = (0..100).map(|_| site.store_dead_letter("no", "{}")).collect::<Vec<_>>();
     let fields = ids.iter().map(|id| ("id", id.as_str())).collect::<Vec<_>>();
@@ -161,30 +160,30 @@ async fn a_redrive_on_a_server_that_does_not_answer_waits_for_one_letter_alone()
 }
 
 #[tokio::test]
-async fn letters_are_purged_only_when_chosen_or_when_all_of_a_kind_are_meant() {
+async fn letters_are_purged_only_if_selected_or_after_a_dry_run_of_all() {
     let site = Site::start().await;
     let ids = (0..4).map(|_| site.store_dead_letter("no", "{}")).collect::<Vec<_>>();
     let path = format!("{GROUP}/dead/purge");
     let dry = site.post(&path, &[("dry_run", "1")]).await;
-    dry.is(200).says("4 dead letters of the group would be deleted for good");
+    dry.is(200).says("This deletes 4 dead letters of the group.");
     assert_eq!(site.server.length("{orders}:dead:work"), 4);
     let purged = site.post_as("purge", &path, &[("id", &ids[0]), ("id", &ids[1])]).await;
-    assert_eq!(purged.is(303).notice(), "2 dead letters are gone for good.");
+    assert_eq!(purged.is(303).notice(), "Deleted 2 dead letters.");
     let unbounded = site.post(&path, &[("reason", "exhausted"), ("all", "1")]).await;
-    unbounded.is(400).says("up to the last of a dry run");
+    unbounded.is(400).says("give the last one of a dry run");
     assert_eq!(site.server.length("{orders}:dead:work"), 2);
     let rest = [("reason", "exhausted"), ("all", "1"), ("until", ids[3].as_str())];
     let rest = site.post(&path, &rest).await;
-    assert_eq!(rest.notice(), "2 dead letters are gone for good.");
-    site.get(&format!("{GROUP}/dead")).await.is(200).says("There is none");
+    assert_eq!(rest.notice(), "Deleted 2 dead letters.");
+    site.get(&format!("{GROUP}/dead")).await.is(200).says("No dead letters.");
     let targets =
-        site.done.lock().unwrap().iter().map(|deed| deed.target.clone()).collect::<Vec<_>>();
+        site.done.lock().unwrap().iter().map(|action| action.target.clone()).collect::<Vec<_>>();
     let all = "all dead letters with the reason exhausted";
     assert_eq!(targets, ["2 dead letters", all, all]);
 }
 
 #[tokio::test]
-async fn letters_behind_ten_thousand_others_are_found_by_looking_further() {
+async fn letters_after_ten_thousand_others_are_found_by_scanning_further() {
     let site = Site::start().await;
     let many =
         "for _ = 1, 10000 do redis.call('XADD', KEYS[1], '*', 'sj-dead-reason', 'rejected') end";
@@ -192,59 +191,67 @@ async fn letters_behind_ten_thousand_others_are_found_by_looking_further() {
     site.store_dead_letter("rare", "{}");
     let path = format!("{GROUP}/dead/redrive");
     let first = site.post(&path, &[("reason", "exhausted"), ("dry_run", "1")]).await;
-    first.is(200).says("The jobs of 0 dead letters").says("Look further").says_not("name=\"all\"");
+    first
+        .is(200)
+        .says("This redrives 0 dead letters")
+        .says("Scan further")
+        .says_not("name=\"all\"");
     let after = first.field("after");
     let asked = [("reason", "exhausted"), ("dry_run", "1"), ("after", &after)];
     let second = site.post(&path, &asked).await;
-    second.is(200).says("The jobs of 1 dead letters").says_not("Look further");
+    second.is(200).says("This redrives 1 dead letters").says_not("Scan further");
     assert_eq!(second.field("after"), after);
     let until = second.field("until");
     let fields = [("reason", "exhausted"), ("all", "1"), ("after", &after), ("until", &until)];
     let done = site.post(&path, &fields).await;
-    assert_eq!(done.is(303).notice(), "1 jobs were put back for this group alone.");
+    assert_eq!(done.is(303).notice(), "Redrove 1 jobs to this group.");
     assert_eq!(site.server.length("{orders}:dead:work"), 10_000);
 }
 
 #[tokio::test]
-async fn a_dead_consumer_is_removed_without_losing_an_entry_and_a_living_one_is_not() {
+async fn a_dead_consumer_is_removed_without_losing_an_entry_and_a_live_one_is_not() {
     let site = Site::start().await;
     site.append("order.placed", "{}");
     site.deliver("ghost", 1);
     let gone =
         site.post_as("remove_consumer", &format!("{GROUP}/consumers/ghost/remove"), &[]).await;
-    assert!(gone.is(303).notice().starts_with("Removed; 1 entries"), "{}", gone.notice());
+    assert!(
+        gone.is(303).notice().starts_with("Removed the consumer. Released 1 entries"),
+        "{}",
+        gone.notice()
+    );
     let left = site.server.pending("orders", "work");
     assert_eq!((left.len(), left[0].consumer.as_str()), (1, "streamjobs-parking"));
-    site.post(&format!("{GROUP}/consumers/nobody/remove"), &[]).await.is(404);
+    site.post(&format!("{GROUP}/consumers/missing/remove"), &[]).await.is(404);
     let runtime =
-        Runtime::builder(&site.client).handlers(handlers![stumble]).start().await.unwrap();
+        Runtime::builder(&site.client).handlers(handlers![fail_once]).start().await.unwrap();
     let reads = async || site.get(GROUP).await.text.contains(runtime.consumer().as_str());
     eventually_async(DEADLINE, "it reads", reads).await;
-    let living = format!("{GROUP}/consumers/{}/remove", runtime.consumer());
-    site.post(&living, &[]).await.is(409).says("It is alive");
+    let live = format!("{GROUP}/consumers/{}/remove", runtime.consumer());
+    site.post(&live, &[]).await.is(409).says("The consumer is alive");
     let _ = runtime.shutdown().await;
 }
 
 #[tokio::test]
-async fn what_cannot_be_done_is_said_with_its_reason_and_noted() {
+async fn a_failed_action_shows_its_reason_and_is_audited() {
     let site = Site::start().await;
-    site.post("/jobs/streams/orders/groups/nobody/pause", &[])
+    site.post("/jobs/streams/orders/groups/missing/pause", &[])
         .await
         .is(404)
-        .says("no group nobody");
+        .says("no group missing");
     site.post(&format!("{GROUP}/reap"), &[]).await.is(303);
     site.group().destroy(streamjobs::stream::Unfinished::Keep).await.unwrap();
     site.post(&format!("{GROUP}/reap"), &[]).await.is(404);
     site.group().create(Start::Beginning).await.unwrap();
     site.server.kill();
-    site.post(&format!("{GROUP}/pause"), &[]).await.is(503).says("This could not be asked");
+    site.post(&format!("{GROUP}/pause"), &[]).await.is(503).says("Redis did not answer");
     let outcomes =
-        site.done.lock().unwrap().iter().map(|deed| deed.outcome.is_ok()).collect::<Vec<_>>();
+        site.done.lock().unwrap().iter().map(|action| action.outcome.is_ok()).collect::<Vec<_>>();
     assert_eq!(outcomes, [false, true, false, false]);
 }
 
 #[tokio::test]
-async fn what_a_browser_cut_off_is_in_the_audit() {
+async fn an_action_whose_browser_disconnected_is_audited() {
     let site = Site::start().await;
     site.server.freeze();
     let path = format!("{GROUP}/pause");
@@ -252,11 +259,11 @@ async fn what_a_browser_cut_off_is_in_the_audit() {
     assert!(tokio::time::timeout(Duration::from_millis(200), asked).await.is_err());
     site.server.thaw();
     let done = site.done.lock().unwrap();
-    assert!(done[0].outcome.as_ref().is_err_and(|text| text.contains("went away")), "{done:?}");
+    assert!(done[0].outcome.as_ref().is_err_and(|text| text.contains("disconnected")), "{done:?}");
 }
 
 #[tokio::test]
-async fn a_callback_that_panics_ends_no_request() {
+async fn a_callback_that_panics_fails_no_request() {
     let site = Site::start().await;
     let dashboard = Dashboard::builder(site.client.clone(), by_name)
         .streams([StreamName::new("orders").unwrap()])
@@ -264,7 +271,7 @@ async fn a_callback_that_panics_ends_no_request() {
     let app = Router::new().nest("/jobs", dashboard.build().router());
     let site = Site { app, ..site };
     let paused = site.post(&format!("{GROUP}/pause"), &[]).await;
-    assert_eq!(paused.is(303).notice(), "Paused in every process.");
+    assert_eq!(paused.is(303).notice(), "Paused in all processes.");
     site.post_as("guest", &format!("{GROUP}/resume"), &[]).await.is(403);
     site.server.freeze();
     let path = format!("{GROUP}/resume");
@@ -272,11 +279,14 @@ async fn a_callback_that_panics_ends_no_request() {
     assert!(tokio::time::timeout(Duration::from_millis(200), asked).await.is_err());
     site.server.thaw();
     let alerts = site.get("/jobs/alerts").await;
-    alerts.says("Paused in every process.").says("not change it").says("went away");
+    alerts
+        .says("Paused in all processes.")
+        .says("do not have permission for this action")
+        .says("disconnected");
 }
 
 #[tokio::test]
-async fn a_notice_is_shown_once_and_comes_from_no_address() {
+async fn a_notice_is_shown_once_and_cannot_come_from_an_address() {
     let site = Site::start().await;
     let paused = site.post(&format!("{GROUP}/pause"), &[]).await;
     let cookies = paused.headers.get_all("set-cookie").iter();
@@ -285,7 +295,7 @@ async fn a_notice_is_shown_once_and_comes_from_no_address() {
     let pair = notice.split(';').next().unwrap();
     let request = axum::http::Request::get(GROUP).header("x-user", "root").header("cookie", pair);
     let page = site.ask(request.body(axum::body::Body::empty()).unwrap()).await;
-    page.says("role=\"status\">Paused in every process.");
+    page.says("role=\"status\">Paused in all processes.");
     let taken = page
         .headers
         .get_all("set-cookie")

@@ -1,4 +1,4 @@
-//! The archive of dead letters: what is shown of it, and what can be done.
+//! The archive of dead letters: its pages and its actions.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use streamjobs_tests::postgres::{Database, PgServer};
 
 use crate::site::{DEADLINE, Site, body, by_name, form};
 
-/// A site with an archive that has taken these errors.
+/// A site with an archive that holds letters with these errors.
 async fn archived(errors: &[&str]) -> (Site, Database, PgServer) {
     let site = Site::start().await;
     let server = PgServer::start().unwrap();
@@ -47,15 +47,15 @@ async fn client(site: &Site) -> Client {
 const NOT_FOUND: [&str; 3] = ["order 1 not found", "order 2 not found", "order 3 not found"];
 
 #[tokio::test]
-async fn the_archive_is_shown_by_kind_and_each_letter_whole() {
+async fn the_archive_shows_kinds_and_details_of_letters() {
     let errors = [&NOT_FOUND[..], &["<script>the bank is closed</script>"]].concat();
     let (site, _database, _server) = archived(&errors).await;
-    // What the archive has taken is still dead, though there is none in Redis.
+    // Archived letters count as dead letters although none is left in Redis.
     site.get("/jobs").await.is(200).says("./jobs/archive").says("<dd id=\"dead\">4</dd>");
     let group = site.get(crate::site::GROUP).await;
     group.is(200).says("archive?stream=orders&amp;group=work\">4</a>");
     let page = site.get("/jobs/archive").await;
-    page.is(200).says("<span id=\"open\">4</span> open letters of 2 kinds");
+    page.is(200).says("<span id=\"open\">4</span> open letters, 2 kinds of failure");
     page.says("work on orders")
         .says("&lt;script&gt;the bank is closed")
         .says_not("<script>the bank");
@@ -72,9 +72,9 @@ async fn the_archive_is_shown_by_kind_and_each_letter_whole() {
     for bad in ["/jobs/archive/x", "/jobs/archive?before=x", "/jobs/archive?limit=-1"] {
         site.get(bad).await.is(400);
     }
-    site.get_as("stranger", "/jobs/archive").await.is(403);
+    site.get_as("unknown", "/jobs/archive").await.is(403);
     for path in ["redrive", "resume", "forget"].map(|action| format!("/jobs/archive/{action}")) {
-        site.post_as("stranger", &path, &[("id", &id), ("all", "1")]).await.is(403);
+        site.post_as("unknown", &path, &[("id", &id), ("all", "1")]).await.is(403);
         let mut request = form(&path, "root", &[]);
         let headers = request.headers_mut().unwrap();
         headers.insert("sec-fetch-site", "cross-site".parse().unwrap());
@@ -84,7 +84,7 @@ async fn the_archive_is_shown_by_kind_and_each_letter_whole() {
 }
 
 #[tokio::test]
-async fn archived_letters_are_redriven_after_a_dry_run_with_who_and_why() {
+async fn archived_letters_are_redriven_after_a_dry_run_with_user_and_reason() {
     let errors = [&NOT_FOUND[..], &["the bank is closed"]].concat();
     let (site, database, _server) = archived(&errors).await;
     let path = "/jobs/archive/redrive";
@@ -92,16 +92,16 @@ async fn archived_letters_are_redriven_after_a_dry_run_with_who_and_why() {
     let kind = page.text.split("data-fingerprint=\"").nth(1).unwrap().split('"').next().unwrap();
     let dry = site.post(path, &[("fingerprint", kind), ("dry_run", "1")]).await;
     dry.is(200)
-        .says("The jobs of 3 letters")
+        .says("This redrives 3 letters")
         .says("work on orders: 3")
-        .says("Nothing has been done yet")
-        .says("archived until the button is pressed");
+        .says("Nothing has been changed yet")
+        .says("archived before you press the button");
     assert_eq!(site.server.length("{orders}:lane:work"), 0);
     site.post_as("guest", path, &[("all", "1")]).await.is(403);
-    site.post(path, &[]).await.is(400).says("No letter is chosen");
+    site.post(path, &[]).await.is(400).says("No letter is selected");
     let fields = [("fingerprint", kind), ("all", "1"), ("why", "ticket 4711")];
     let done = site.post_as("redrive", path, &fields).await;
-    assert_eq!(done.is(303).notice(), "3 jobs were put back for their groups.");
+    assert_eq!(done.is(303).notice(), "Redrove 3 jobs.");
     assert_eq!(site.server.length("{orders}:lane:work"), 3);
     let page = site.get("/jobs/archive").await;
     page.says("<span id=\"open\">1</span>").says("ticket 4711").says("finished");
@@ -115,11 +115,11 @@ async fn archived_letters_are_redriven_after_a_dry_run_with_who_and_why() {
     site.post("/jobs/archive/resume", &[("redrive", "x")]).await.is(400);
     let again = site.post("/jobs/archive/resume", &[("redrive", "1")]).await;
     again.is(303);
-    assert_eq!(site.server.length("{orders}:lane:work"), 3, "nothing is put back twice");
+    assert_eq!(site.server.length("{orders}:lane:work"), 3, "nothing is redriven twice");
 }
 
 #[tokio::test]
-async fn an_event_is_forgotten_and_a_database_that_is_gone_is_said() {
+async fn an_event_is_deleted_and_an_unreachable_database_is_reported() {
     let (site, _database, server) = archived(&NOT_FOUND).await;
     let page = site.get("/jobs/archive").await;
     let id =
@@ -127,17 +127,17 @@ async fn an_event_is_forgotten_and_a_database_that_is_gone_is_said() {
     site.post_as("redrive", "/jobs/archive/forget", &[("id", &id)]).await.is(403);
     site.post("/jobs/archive/forget", &[]).await.is(400);
     let gone = site.post_as("purge", "/jobs/archive/forget", &[("id", &id)]).await;
-    assert_eq!(gone.is(303).notice(), "3 letters of the event are gone for good.");
-    site.get("/jobs/archive").await.says("No letter is open");
+    assert_eq!(gone.is(303).notice(), "Deleted 3 letters of the event.");
+    site.get("/jobs/archive").await.says("No open letters");
     server.kill();
     let page = site.get("/jobs/archive").await;
-    page.is(503).says("This could not be asked").says_not("No letter is open");
-    // The overview shows what it can, and says what it cannot.
+    page.is(503).says("The archive did not answer").says_not("No open letters");
+    // The overview shows the values of Redis, and the error of the archive.
     let unknown = async || {
         let page = site.get("/jobs").await;
         page.is(200).says("id=\"waiting\"");
         page.text.contains("cannot count the archive of dead letters")
-            || page.text.contains("did not answer in time")
+            || page.text.contains("did not answer within")
     };
-    eventually_async(2 * DEADLINE, "the archive is said to be gone", unknown).await;
+    eventually_async(2 * DEADLINE, "the archive is reported as unreachable", unknown).await;
 }

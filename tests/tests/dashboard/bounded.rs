@@ -1,4 +1,4 @@
-//! No page asks for more when there is more.
+//! The number of a page's requests does not grow with the data.
 
 use std::collections::BTreeMap;
 
@@ -36,7 +36,7 @@ async fn calls_of(site: &Site, path: &str) -> BTreeMap<String, u64> {
     calls(site)
 }
 
-/// A dashboard that has not looked yet, on the same server: looks are shared for two seconds.
+/// A new dashboard on the same server, because a snapshot is shared for two seconds.
 fn fresh(site: Site) -> Site {
     let streams = [streamjobs::StreamName::new("orders").unwrap()];
     let client = site.client.clone();
@@ -45,10 +45,10 @@ fn fresh(site: Site) -> Site {
     Site { app, ..site }
 }
 
-/// Where the server's own lag cannot be believed, up to 1,000 entries are counted, so there are more
-/// than that from the start.
+/// If the server's own lag is unreliable, up to 1,000 entries are counted, so there are more than that
+/// from the start.
 #[tokio::test]
-async fn every_page_asks_as_often_however_much_there_is() {
+async fn the_requests_of_a_page_do_not_grow_with_the_data() {
     let mut site = fresh(Site::start().await);
     fill(&site, 1_500, 300);
     let mut few = Vec::new();
@@ -67,7 +67,7 @@ async fn every_page_asks_as_often_however_much_there_is() {
 }
 
 #[tokio::test]
-async fn a_filter_looks_at_a_part_at_a_time_and_finds_what_is_far_behind() {
+async fn a_filter_scans_a_bounded_part_for_each_page_and_finds_late_entries() {
     let site = fresh(Site::start().await);
     fill(&site, 3_000, 3_000);
     let far = site.server.pending("orders", "work").pop().unwrap().id;
@@ -85,7 +85,7 @@ async fn a_filter_looks_at_a_part_at_a_time_and_finds_what_is_far_behind() {
     assert_eq!(found, 3, "a thousand at a time");
 }
 
-/// Appends entries, and delivers some of them, and buries as many.
+/// Appends entries, delivers some of them, and stores as many dead letters.
 fn fill(site: &Site, entries: usize, pending: usize) {
     let script = "for i = 1, tonumber(ARGV[1]) do redis.call('XADD', KEYS[1], '*', 'type', 'order.placed', 'data', '{}') \
                   redis.call('XADD', KEYS[2], '*', 'sj-dead-reason', 'exhausted', 'sj-dead-error', 'order ' .. i .. ' failed', 'type', 't') end";

@@ -10,8 +10,8 @@ use tokio::net::TcpListener;
 
 use crate::site::Site;
 
-/// The dashboard of a site on a real address, and a browser.
-struct Seat {
+/// The dashboard of a site on a local port, and a browser.
+struct Session {
     site: Site,
     browser: Browser,
     address: String,
@@ -20,8 +20,8 @@ struct Seat {
 
 const GROUP: &str = "/jobs/streams/orders/groups/work";
 
-impl Seat {
-    async fn take() -> Self {
+impl Session {
+    async fn start() -> Self {
         let site = Site::start().await;
         let all =
             |_: &axum::http::request::Parts| Ok(Access::read_only("me").payloads().allow_all());
@@ -40,8 +40,8 @@ impl Seat {
         self.browser.open(&format!("{}{path}", self.address)).await.unwrap();
     }
 
-    /// The browser has nothing to complain of.
-    async fn is_content(&self) {
+    /// The browser's console has no errors.
+    async fn has_no_errors(&self) {
         let complaints = self.browser.complaints().await.unwrap();
         let own = complaints.iter().filter(|text| !text.contains("responded with a status"));
         assert_eq!(own.collect::<Vec<_>>(), Vec::<&String>::new());
@@ -49,8 +49,8 @@ impl Seat {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_that_others_wrote_can_be_executed() {
-    let seat = Seat::take().await;
+async fn no_untrusted_text_can_be_executed() {
+    let session = Session::start().await;
     let hostile = [
         "<script>window.owned = 1</script>",
         "<img src=x onerror=\"window.owned = 1\">",
@@ -60,13 +60,13 @@ async fn nothing_that_others_wrote_can_be_executed() {
         "\u{202e}gnirts\u{2066}\u{0}\u{1b}[31m",
     ];
     for text in hostile {
-        seat.site.append(text, text);
-        seat.site.store_dead_letter(text, text);
+        session.site.append(text, text);
+        session.site.store_dead_letter(text, text);
     }
     for (number, text) in hostile.iter().enumerate() {
-        seat.site.deliver(&format!("{number}{}", text.replace('\u{0}', "")), 1);
+        session.site.deliver(&format!("{number}{}", text.replace('\u{0}', "")), 1);
     }
-    let letter = seat.site.store_dead_letter(hostile[0], hostile[4]);
+    let letter = session.site.store_dead_letter(hostile[0], hostile[4]);
     for path in [
         "/jobs".to_owned(),
         "/jobs/processes".into(),
@@ -81,9 +81,9 @@ async fn nothing_that_others_wrote_can_be_executed() {
         format!("{GROUP}/dead"),
         format!("{GROUP}/dead/{letter}"),
     ] {
-        seat.open(&path).await;
+        session.open(&path).await;
         let open = "for (const part of document.querySelectorAll('details')) part.open = true; return true";
-        seat.browser.run(open).await.unwrap();
+        session.browser.run(open).await.unwrap();
         let executable = "const own = [...document.querySelectorAll('head script')].length;
             const all = document.querySelectorAll('script').length;
             const handlers = [...document.querySelectorAll('*')].filter((element) =>
@@ -92,25 +92,25 @@ async fn nothing_that_others_wrote_can_be_executed() {
                 /^\\s*javascript:/i.test(element.getAttribute('href') ?? element.getAttribute('action') ?? element.getAttribute('formaction')));
             return [own, all - own, handlers.length, links.length, document.querySelectorAll('img, iframe, object').length,
                 /[\\u202e\\u2066]/.test(document.body.innerText) ? 1 : 0, window.owned ?? 0]";
-        let found = seat.browser.run(executable).await.unwrap();
+        let found = session.browser.run(executable).await.unwrap();
         assert_eq!(found, serde_json::json!([2, 0, 0, 0, 0, 0, 0]), "{path}");
     }
-    seat.is_content().await;
+    session.has_no_errors().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_followed_page_changes_under_what_somebody_types_selects_and_opens() {
-    let seat = Seat::take().await;
-    let browser = &seat.browser;
-    let first = seat.site.append("order.placed", "{\"a\":1}");
-    seat.open("/jobs/streams/orders").await;
+async fn a_live_page_keeps_what_the_user_types_selects_and_opens() {
+    let session = Session::start().await;
+    let browser = &session.browser;
+    let first = session.site.append("order.placed", "{\"a\":1}");
+    session.open("/jobs/streams/orders").await;
     browser.shows("#liveness", "live").await;
     browser.fill("main form [name=start]", "half a nu").await.unwrap();
     let prepare = "document.activeElement.setSelectionRange(2, 4);
         document.querySelector('#live details').open = true;
         return true;";
     browser.run(prepare).await.unwrap();
-    seat.site.append("order.paid", "{\"a\":2}");
+    session.site.append("order.paid", "{\"a\":2}");
     browser.shows("#length", "2").await;
     let kept = format!(
         "const field = document.activeElement;
@@ -118,9 +118,9 @@ async fn a_followed_page_changes_under_what_somebody_types_selects_and_opens() {
             && field.selectionEnd === 4 && document.querySelector('[id=\"e-{first}\"] details').open;"
     );
     assert_eq!(browser.run(&kept).await.unwrap(), true);
-    // A selected text and a chosen box stay as well, whatever comes before them.
-    seat.site.deliver("ghost", 2);
-    seat.open(&format!("{GROUP}/pending")).await;
+    // Selected text and checked boxes are kept as well when rows are added.
+    session.site.deliver("ghost", 2);
+    session.open(&format!("{GROUP}/pending")).await;
     browser.shows("#liveness", "live").await;
     let choose = format!(
         "document.querySelector('[value=\"{first}\"]').checked = true;
@@ -128,36 +128,36 @@ async fn a_followed_page_changes_under_what_somebody_types_selects_and_opens() {
         return getSelection().toString().trim()"
     );
     assert_eq!(browser.run(&choose).await.unwrap(), first.as_str());
-    let third = seat.site.append("order.paid", "{}");
-    seat.site.deliver("ghost", 1);
+    let third = session.site.append("order.paid", "{}");
+    session.site.deliver("ghost", 1);
     browser.shows(&format!("[id=\"p-{third}\"]"), &third).await;
     let kept = format!(
         "return document.querySelector('[value=\"{first}\"]').checked && getSelection().toString().trim() === '{first}'"
     );
     assert_eq!(browser.run(&kept).await.unwrap(), true);
-    seat.is_content().await;
+    session.has_no_errors().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn following_can_be_paused_and_says_when_it_cannot_go_on() {
-    let seat = Seat::take().await;
-    let browser = &seat.browser;
-    seat.open(GROUP).await;
+async fn live_updates_can_be_paused_and_show_when_they_fail() {
+    let session = Session::start().await;
+    let browser = &session.browser;
+    session.open(GROUP).await;
     browser.shows("#liveness", "live").await;
     browser.press("p").await.unwrap();
     browser.shows("#liveness", "paused").await;
-    seat.site.append("order.placed", "{}");
-    // Another page is paused as well, and shows what is new when it is loaded.
-    seat.open("/jobs").await;
+    session.site.append("order.placed", "{}");
+    // Other pages are paused as well, and show new data when they are loaded.
+    session.open("/jobs").await;
     browser.shows("#liveness", "paused").await;
     browser.click("#pause").await.unwrap();
     browser.shows("#liveness", "live").await;
     browser.shows("#waiting", "1").await;
-    browser.shows("section.banner", "Why is this not running?").await;
-    // The keys lead from page to page, but not while somebody types.
+    browser.shows("section.banner", "Problems").await;
+    // Keys open pages, but not while the user types.
     browser.press("a").await.unwrap();
     browser.shows("h1", "Alerts").await;
-    seat.open(&format!("{GROUP}/pending")).await;
+    session.open(&format!("{GROUP}/pending")).await;
     browser.press("/").await.unwrap();
     let typing = "return document.activeElement.name === 'idle'";
     browser.until("the filter has the focus", typing).await;
@@ -166,74 +166,71 @@ async fn following_can_be_paused_and_says_when_it_cannot_go_on() {
     browser.press(&Browser::escape()).await.unwrap();
     browser.press("o").await.unwrap();
     browser.shows("h1", "Overview").await;
-    // What was seen stays, marked as old, below what is wrong.
-    seat.open(GROUP).await;
+    // The last values are kept, marked as stale, below the error.
+    session.open(GROUP).await;
     browser.shows("#liveness", "live").await;
-    seat.site.server.kill();
-    browser.shows("#stale", "This could not be asked").await;
+    session.site.server.kill();
+    browser.shows("#stale", "Redis did not answer").await;
     browser.shows("#live.stale", "Consumers").await;
-    seat.site.server.restart().unwrap();
+    session.site.server.restart().unwrap();
     browser
-        .until(
-            "it is asked again",
-            "return document.getElementById('liveness').textContent !== 'still'",
-        )
+        .until("it reconnects", "return document.getElementById('liveness').textContent === 'live'")
         .await;
-    seat.is_content().await;
+    session.has_no_errors().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn levers_are_pulled_through_forms_with_their_questions() {
-    let seat = Seat::take().await;
-    let browser = &seat.browser;
-    seat.open(GROUP).await;
+async fn actions_are_done_through_forms_with_confirmations() {
+    let session = Session::start().await;
+    let browser = &session.browser;
+    session.open(GROUP).await;
     browser.click("form[action$='/pause'] button").await.unwrap();
     browser.dismiss().await.unwrap();
-    assert!(seat.site.group().info().await.unwrap().paused.is_none());
+    assert!(session.site.group().info().await.unwrap().paused.is_none());
     browser.click("form[action$='/pause'] button").await.unwrap();
     browser.accept().await.unwrap();
-    browser.shows(".notice", "Paused in every process.").await;
+    browser.shows(".notice", "Paused in all processes.").await;
     browser.click("form[action$='/resume'] button").await.unwrap();
-    browser.shows(".notice", "Its jobs run again.").await;
-    let ids = (0..3).map(|_| seat.site.append("order.placed", "{}")).collect::<Vec<_>>();
-    seat.site.deliver("ghost", 3);
-    seat.site.server.age("orders", "work", &ids[0], Duration::from_secs(60));
-    seat.open(&format!("{GROUP}/pending")).await;
+    browser.shows(".notice", "Resumed.").await;
+    let ids = (0..3).map(|_| session.site.append("order.placed", "{}")).collect::<Vec<_>>();
+    session.site.deliver("ghost", 3);
+    session.site.server.age("orders", "work", &ids[0], Duration::from_secs(60));
+    session.open(&format!("{GROUP}/pending")).await;
     browser.click("[data-all=id]").await.unwrap();
     browser.click("[formaction$='/release']").await.unwrap();
     browser.accept().await.unwrap();
-    browser.shows(".notice", "3 entries are for any process to take up.").await;
+    browser.shows(".notice", "3 entries released: any consumer can claim them now.").await;
     for order in [1, 2] {
-        seat.site.store_dead_letter(&format!("order {order} not found"), "{}");
+        session.site.store_dead_letter(&format!("order {order} not found"), "{}");
     }
-    seat.open(&format!("{GROUP}/dead")).await;
+    session.open(&format!("{GROUP}/dead")).await;
     browser.click("#kinds form[action$='/redrive'] button").await.unwrap();
-    browser.shows("#plan", "The jobs of 2 dead letters").await;
-    assert_eq!(seat.site.server.length("{orders}:dead:work"), 2);
+    browser.shows("#plan", "This redrives 2 dead letters").await;
+    assert_eq!(session.site.server.length("{orders}:dead:work"), 2);
     browser.click("form[action$='/redrive'] button").await.unwrap();
-    browser.shows(".notice", "2 jobs were put back").await;
-    seat.site.store_dead_letter("no", "{}");
-    seat.open(&format!("{GROUP}/dead")).await;
+    browser.shows(".notice", "Redrove 2 jobs").await;
+    session.site.store_dead_letter("no", "{}");
+    session.open(&format!("{GROUP}/dead")).await;
     browser.click("[name=id]").await.unwrap();
     browser.click("[formaction$='/purge']").await.unwrap();
     browser.accept().await.unwrap();
-    browser.shows(".notice", "1 dead letters are gone for good.").await;
-    seat.open(GROUP).await;
+    browser.shows(".notice", "Deleted 1 dead letters.").await;
+    session.open(GROUP).await;
     browser.click("[data-consumer=ghost] button").await.unwrap();
     browser.accept().await.unwrap();
-    browser.shows(".notice", "Removed;").await;
-    seat.open("/jobs/alerts").await;
-    browser.shows("[data-action=purge]", "1 dead letters are gone for good.").await;
-    seat.is_content().await;
+    browser.shows(".notice", "Removed the consumer.").await;
+    session.open("/jobs/alerts").await;
+    browser.shows("[data-action=purge]", "Deleted 1 dead letters.").await;
+    session.has_no_errors().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_page_fits_a_phone_and_has_a_dark_side() {
-    let seat = Seat::take().await;
-    let browser = &seat.browser;
-    seat.site.append("order.placed", &format!("{{\"long\":\"{}\"}}", "x".repeat(500)));
-    seat.site.deliver("a-consumer-with-quite-a-long-name-0123456789abcdef", 1);
-    let letter = seat.site.store_dead_letter(&"an error without an end ".repeat(30), "{}");
+async fn every_page_fits_a_phone_and_has_a_dark_mode() {
+    let session = Session::start().await;
+    let browser = &session.browser;
+    session.site.append("order.placed", &format!("{{\"long\":\"{}\"}}", "x".repeat(500)));
+    session.site.deliver("a-consumer-with-quite-a-long-name-0123456789abcdef", 1);
+    let letter = session.site.store_dead_letter(&"a very long error ".repeat(30), "{}");
     browser.resize(390, 800).await.unwrap();
     browser.prefer_dark().await.unwrap();
     for path in [
@@ -249,9 +246,9 @@ async fn every_page_fits_a_phone_and_has_a_dark_side() {
         format!("{GROUP}/dead/{letter}"),
         "/jobs/nowhere".into(),
     ] {
-        seat.open(&path).await;
+        session.open(&path).await;
         let address = browser.address().await.unwrap();
-        assert_eq!(address, format!("{}{path}", seat.address));
+        assert_eq!(address, format!("{}{path}", session.address));
         let dark = "return getComputedStyle(document.body).backgroundColor === 'rgb(16, 21, 19)'";
         browser.until("the page is dark", dark).await;
         let seen = "return [document.documentElement.scrollWidth <= window.innerWidth,
@@ -260,5 +257,5 @@ async fn every_page_fits_a_phone_and_has_a_dark_side() {
         let seen = browser.run(seen).await.unwrap();
         assert_eq!(seen, serde_json::json!([true, true, true]), "{path}");
     }
-    seat.is_content().await;
+    session.has_no_errors().await;
 }

@@ -1,4 +1,4 @@
-//! Pages that somebody follows.
+//! Live updates: the event stream of a page.
 
 use axum::body::Body;
 use axum::http::Request;
@@ -8,23 +8,23 @@ use tower::ServiceExt as _;
 
 use crate::site::{DEADLINE, GROUP, Site};
 
-/// A page that is followed, event by event.
-struct Followed {
+/// The event stream of a page.
+struct EventStream {
     body: axum::body::BodyDataStream,
     read: String,
 }
 
-async fn follow(site: &Site, path: &str) -> Followed {
+async fn follow(site: &Site, path: &str) -> EventStream {
     let request = Request::get(path).header("x-user", "root").header("accept", "text/event-stream");
     let response = site.app.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers()["content-type"], "text/event-stream");
     assert_eq!(response.headers()["cache-control"], "no-store");
-    Followed { body: response.into_body().into_data_stream(), read: String::new() }
+    EventStream { body: response.into_body().into_data_stream(), read: String::new() }
 }
 
-impl Followed {
-    /// The kind of the next event, and what it tells.
+impl EventStream {
+    /// The kind and the data of the next event.
     async fn next(&mut self) -> (String, String) {
         while !self.read.contains("\n\n") {
             let chunk = timeout(DEADLINE, self.body.next()).await.unwrap().unwrap().unwrap();
@@ -35,26 +35,26 @@ impl Followed {
             let lines = event.lines().filter_map(|line| line.strip_prefix(name));
             lines.map(str::trim_start).collect::<Vec<_>>().join("\n")
         };
-        let told = (field("event:"), field("data:"));
+        let event = (field("event:"), field("data:"));
         self.read = rest.to_owned();
-        told
+        event
     }
 }
 
 #[tokio::test]
-async fn a_followed_page_tells_what_changed_and_only_that() {
+async fn an_event_stream_sends_a_page_only_if_it_changed() {
     let site = Site::start().await;
-    let mut followed = follow(&site, GROUP).await;
-    let (kind, page) = followed.next().await;
+    let mut events = follow(&site, GROUP).await;
+    let (kind, page) = events.next().await;
     assert_eq!(kind, "page");
     assert!(page.contains("<dd id=\"waiting\">0</dd>") && !page.contains("<html"), "{page}");
-    // Rates are known from the second look on.
-    let quiet = async { while followed.next().await.0 != "same" {} };
-    timeout(DEADLINE, quiet).await.unwrap();
+    // Rates are known from the second sample on.
+    let unchanged = async { while events.next().await.0 != "same" {} };
+    timeout(DEADLINE, unchanged).await.unwrap();
     site.append("order.placed", "{}");
     let changed = async {
         loop {
-            let (kind, page) = followed.next().await;
+            let (kind, page) = events.next().await;
             if kind == "page" {
                 return page;
             }
@@ -65,25 +65,25 @@ async fn a_followed_page_tells_what_changed_and_only_that() {
 }
 
 #[tokio::test]
-async fn a_followed_page_tells_that_its_server_cannot_be_asked() {
+async fn an_event_stream_sends_an_error_when_the_server_does_not_answer() {
     let site = Site::start().await;
-    let mut followed = follow(&site, GROUP).await;
-    assert_eq!(followed.next().await.0, "page");
+    let mut events = follow(&site, GROUP).await;
+    assert_eq!(events.next().await.0, "page");
     site.server.kill();
     let fault = async {
         loop {
-            let (kind, text) = followed.next().await;
+            let (kind, text) = events.next().await;
             if kind == "fault" {
                 return text;
             }
         }
     };
     let text = timeout(2 * DEADLINE, fault).await.unwrap();
-    assert!(text.contains("This could not be asked") && text.contains("role=\"alert\""), "{text}");
+    assert!(text.contains("Redis did not answer") && text.contains("role=\"alert\""), "{text}");
 }
 
 #[tokio::test]
-async fn too_many_followers_are_turned_away_and_pages_are_not() {
+async fn too_many_event_streams_are_refused_and_pages_are_not() {
     let site = Site::start().await;
     let mut followers = Vec::new();
     for _ in 0..64 {
@@ -98,11 +98,11 @@ async fn too_many_followers_are_turned_away_and_pages_are_not() {
 }
 
 #[tokio::test]
-async fn a_page_is_followed_for_a_while_and_then_ends_so_that_it_is_asked_for_anew() {
+async fn an_event_stream_ends_after_a_while_so_that_the_browser_reconnects() {
     let site = Site::start().await;
-    let mut followed = follow(&site, GROUP).await;
+    let mut events = follow(&site, GROUP).await;
     let began = tokio::time::Instant::now();
-    let end = async { while followed.body.next().await.is_some() {} };
+    let end = async { while events.body.next().await.is_some() {} };
     timeout(3 * DEADLINE, end).await.unwrap();
-    assert!(began.elapsed() > DEADLINE, "it is not for a moment only");
+    assert!(began.elapsed() > DEADLINE, "it lasts for a while");
 }

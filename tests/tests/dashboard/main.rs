@@ -7,7 +7,7 @@
     clippy::indexing_slicing,
     missing_docs,
     unreachable_pub,
-    reason = "tests say what is wrong by failing"
+    reason = "tests report problems by failing"
 )]
 
 mod actions;

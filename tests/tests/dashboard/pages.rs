@@ -1,4 +1,4 @@
-//! What the pages say.
+//! What the pages show.
 
 use std::time::Duration;
 
@@ -13,17 +13,21 @@ use streamjobs_tests::eventually::eventually_async;
 use crate::site::{DEADLINE, GROUP, Site, by_name};
 
 #[tokio::test]
-async fn the_overview_says_what_waits_and_why_it_does_not_run() {
+async fn the_overview_shows_waiting_jobs_and_why_they_do_not_run() {
     let site = Site::start().await;
-    site.get("/jobs").await.is(200).says("Nothing is wrong").says("There is no such stream yet");
+    site.get("/jobs")
+        .await
+        .is(200)
+        .says("No problems detected")
+        .says("This stream does not exist yet");
     for _ in 0..3 {
         site.append("order.placed", "{}");
     }
     site.store_dead_letter("no", "{}");
-    // A look is shared for two seconds, so a dashboard of its own looks now.
+    // A snapshot is shared for two seconds, so a new dashboard takes one now.
     let fresh = Site { app: fresh(&site), ..site };
     let page = fresh.get("/jobs").await;
-    page.is(200).says("Why is this not running?").says("the group has no consumer");
+    page.is(200).says(">Problems</h2>").says("no consumer");
     page.says("data-trouble=\"stalled\"")
         .says("<dd id=\"waiting\">3</dd>")
         .says("<dd id=\"dead\">1</dd>");
@@ -36,7 +40,7 @@ fn fresh(site: &Site) -> Router {
 }
 
 #[tokio::test]
-async fn a_stream_shows_its_ends_its_tail_and_its_groups() {
+async fn a_stream_shows_its_first_last_and_newest_entries() {
     let site = Site::start().await;
     let ids = (0..12).map(|n| site.append("order.placed", &format!("{{\"n\":{n}}}")));
     let ids = ids.collect::<Vec<_>>();
@@ -47,12 +51,12 @@ async fn a_stream_shows_its_ends_its_tail_and_its_groups() {
     page.says(&format!("<dd id=\"last\">{}</dd>", ids[11])).says("./../streams/orders/groups/work");
     page.says(&format!("id=\"e-{}\"", ids[2])).says_not(&format!("id=\"e-{}\"", ids[1]));
     site.get("/jobs/streams/missing").await.is(404).says("there is no stream missing");
-    site.get("/jobs/streams/other").await.is(404).says("no stream of that name");
+    site.get("/jobs/streams/other").await.is(404).says("a stream of that name");
     site.get("/jobs/nowhere").await.is(404);
 }
 
 #[tokio::test]
-async fn a_range_is_replayed_page_by_page_and_touches_no_group() {
+async fn a_range_is_replayed_page_by_page_and_changes_no_group() {
     let site = Site::start().await;
     let ids = (0..30).map(|n| site.append("order.placed", &format!("{{\"n\":{n}}}")));
     let ids = ids.collect::<Vec<_>>();
@@ -64,7 +68,7 @@ async fn a_range_is_replayed_page_by_page_and_touches_no_group() {
     rest.says(&format!("id=\"e-{}\"", ids[20])).says(&format!("id=\"e-{}\"", ids[29]));
     rest.says_not(&format!("id=\"e-{}\"", ids[19])).says_not("rel=\"next\"");
     let empty = site.get("/jobs/streams/orders/replay?start=1&end=2").await;
-    empty.is(200).says("No entry lies in this range");
+    empty.is(200).says("No entries in this range");
     let info = site.group().info().await.unwrap();
     assert_eq!((info.pending, info.backlog.entries), (0, 30));
 }
@@ -77,7 +81,7 @@ async fn a_group_shows_its_cursor_and_consumers_that_exist_only_on_the_server() 
     let page = site.get(GROUP).await;
     page.is(200).says("id=\"cursor\"").says("data-consumer=\"ghost\"").says("unknown");
     page.says("<a id=\"pending\" href=\"./../../../streams/orders/groups/work/pending\">1</a>");
-    site.get("/jobs/streams/orders/groups/nobody").await.is(404).says("has no group nobody");
+    site.get("/jobs/streams/orders/groups/missing").await.is(404).says("has no group missing");
 }
 
 #[tokio::test]
@@ -99,11 +103,11 @@ async fn pending_entries_are_paged_and_filtered() {
         .says_not(&format!("data-entry=\"{}\"", ids[1]));
     let two = site.get(&format!("{GROUP}/pending?consumer=two")).await;
     two.says(&format!("data-entry=\"{}\"", ids[4])).says_not(&format!("data-entry=\"{}\"", ids[0]));
-    site.get(&format!("{GROUP}/pending?lane=1")).await.is(200).says("Nothing is pending");
+    site.get(&format!("{GROUP}/pending?lane=1")).await.is(200).says("No pending entries match");
 }
 
 #[tokio::test]
-async fn dead_letters_are_shown_by_kind_and_each_whole() {
+async fn dead_letters_are_shown_by_kind_and_in_detail() {
     let site = Site::start().await;
     for order in [17, 18, 19] {
         site.store_dead_letter(&format!("order {order} not found"), "{\"n\":1}");
@@ -123,7 +127,7 @@ async fn dead_letters_are_shown_by_kind_and_each_whole() {
 }
 
 #[tokio::test]
-async fn a_server_that_cannot_be_asked_is_said_and_never_shown_as_zero() {
+async fn an_unreachable_server_is_an_error_and_never_shown_as_zero() {
     let site = Site::start().await;
     site.append("order.placed", "{}");
     site.server.kill();
@@ -136,15 +140,15 @@ async fn a_server_that_cannot_be_asked_is_said_and_never_shown_as_zero() {
     ] {
         let page = site.get(path).await;
         page.is(503)
-            .says("This could not be asked")
+            .says("Redis did not answer")
             .says_not("id=\"waiting\"")
-            .says_not("Nothing is wrong");
+            .says_not("No problems");
     }
-    site.get("/jobs/alerts").await.says_not("Nothing is wrong");
+    site.get("/jobs/alerts").await.says_not("No problems");
 }
 
 #[tokio::test]
-async fn links_lead_to_pages_under_any_mount() {
+async fn links_work_under_any_mount_path() {
     let site = Site::start().await;
     let dashboard = |path: &str| {
         let streams = [StreamName::new("orders").unwrap()];
@@ -174,7 +178,7 @@ async fn links_lead_to_pages_under_any_mount() {
     }
 }
 
-/// Where a relative link leads, as a browser has it.
+/// Resolves a relative link as a browser does.
 fn resolved(page: &str, link: &str) -> String {
     let (folder, _) = page.rsplit_once('/').unwrap();
     let mut parts = folder.split('/').collect::<Vec<_>>();
@@ -190,14 +194,14 @@ fn resolved(page: &str, link: &str) -> String {
     parts.join("/")
 }
 
-/// Every second order is right.
+/// Fails for every second entry.
 #[handler(group = "work", stream = "orders", max_attempts = 1)]
 async fn even(entry: Entry) -> Result<(), JobError> {
     if entry.text("data") == Some("0") { Ok(()) } else { Err(JobError::dead("odd")) }
 }
 
 #[tokio::test]
-async fn rates_are_what_all_consumers_say_that_they_did() {
+async fn rates_sum_the_counters_of_all_consumers() {
     let site = Site::start().await;
     let streams = [StreamName::new("orders").unwrap()];
     let dashboard = Dashboard::builder(site.client.clone(), by_name).streams(streams).build();
@@ -209,31 +213,31 @@ async fn rates_are_what_all_consumers_say_that_they_did() {
     for number in 0..100 {
         site.append("order.placed", &(number % 2).to_string());
     }
-    let told = async || {
+    let known = async || {
         let page = site.get("/jobs").await.text;
         let rates = ["published", "done", "failing"];
         rates.iter().all(|name| !page.contains(&format!("<dd id=\"{name}\">0/s</dd>")))
     };
-    eventually_async(DEADLINE, "rates are told", told).await;
+    eventually_async(DEADLINE, "rates are shown", known).await;
     let drawn = async || site.get("/jobs").await.text.contains("<polyline points=");
-    eventually_async(2 * DEADLINE, "the last minutes are drawn", drawn).await;
+    eventually_async(2 * DEADLINE, "the sparkline is shown", drawn).await;
     let _ = runtime.shutdown().await;
 }
 
-/// Nobody's order is right.
+/// Dead-letters every entry.
 #[handler(group = "work", stream = "orders", max_attempts = 1)]
 async fn refuse(_entry: Entry) -> Result<(), JobError> {
     Err(JobError::dead("never"))
 }
 
 #[tokio::test]
-async fn alerts_of_the_runtime_are_kept_for_the_page_and_processes_tell_of_themselves() {
+async fn alerts_of_the_runtime_and_its_process_are_shown() {
     let site = Site::start().await;
     let (streams, alerts) = ([StreamName::new("orders").unwrap()], AlertLog::new());
     let dashboard =
         Dashboard::builder(site.client.clone(), by_name).streams(streams).alerts(&alerts).build();
     let site = Site { app: Router::new().nest("/jobs", dashboard.router()), ..site };
-    site.get("/jobs/alerts").await.is(200).says("None has come since");
+    site.get("/jobs/alerts").await.is(200).says("No alerts since");
     let builder = Runtime::builder(&site.client).handlers(handlers![refuse]);
     let builder = builder.watch_interval(Duration::from_millis(20)).on_alert(alerts.recorder());
     let runtime = builder.service(dashboard.sampler()).start().await.unwrap();
@@ -243,7 +247,7 @@ async fn alerts_of_the_runtime_are_kept_for_the_page_and_processes_tell_of_thems
     let process = format!("data-process=\"{}\"", std::process::id());
     let known = async || {
         let page = site.get("/jobs/processes").await;
-        page.text.contains(&process) && page.text.contains("of 16 slots taken")
+        page.text.contains(&process) && page.text.contains("of 16 slots in use")
     };
     eventually_async(DEADLINE, "the process is shown", known).await;
     site.get("/jobs/processes").await.is(200).says("streamjobs 0.1.0").says("alive");

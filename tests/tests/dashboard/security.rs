@@ -1,4 +1,4 @@
-//! Who may do what, and what the dashboard does with what others wrote.
+//! Permissions, forged requests, and untrusted text.
 
 use std::net::SocketAddr;
 
@@ -11,7 +11,7 @@ use tower::ServiceExt as _;
 
 use crate::site::{GROUP, Site, body, form};
 
-/// Every address that shows something.
+/// Every address of a page.
 const PAGES: [&str; 12] = [
     "/jobs",
     "/jobs/overview",
@@ -27,7 +27,7 @@ const PAGES: [&str; 12] = [
     "/jobs/nowhere",
 ];
 
-/// Every address that changes something, with what it needs.
+/// Every address of an action, with the permission that it needs.
 const ACTIONS: [(&str, Action); 9] = [
     ("/pause", Action::Pause),
     ("/resume", Action::Pause),
@@ -41,26 +41,26 @@ const ACTIONS: [(&str, Action); 9] = [
 ];
 
 #[tokio::test]
-async fn nothing_is_answered_without_the_authorizers_consent() {
+async fn nothing_is_answered_without_authorization() {
     let site = Site::start().await;
     for path in PAGES {
         let request = Request::get(path).header("host", "app.test").body(Body::empty()).unwrap();
         let answer = site.ask(request).await;
         answer.is(401).says_not("orders").says_not("streamjobs");
-        site.get_as("stranger", path).await.is(403).says_not("orders");
+        site.get_as("unknown", path).await.is(403).says_not("orders");
     }
     for (path, _) in ACTIONS {
         let path = format!("{GROUP}{path}");
         let mut request = form(&path, "", &[]);
         request.headers_mut().unwrap().remove("x-user");
         site.ask(request.body(body(&[("id", "1-1")])).unwrap()).await.is(401);
-        site.post_as("stranger", &path, &[("id", "1-1")]).await.is(403);
+        site.post_as("unknown", &path, &[("id", "1-1")]).await.is(403);
     }
     assert!(site.done.lock().unwrap().is_empty());
 }
 
 #[tokio::test]
-async fn every_action_needs_its_own_permission_and_a_refusal_is_noted() {
+async fn every_action_needs_its_own_permission_and_a_refusal_is_audited() {
     let site = Site::start().await;
     let entry = site.append("order.placed", "{}");
     site.deliver("ghost", 1);
@@ -73,18 +73,21 @@ async fn every_action_needs_its_own_permission_and_a_refusal_is_noted() {
             let fields = [("id", entry.as_str()), ("id", letter.as_str()), ("consumer", "ghost")];
             site.post_as(user.as_str(), &path, &fields).await.is(403);
         }
-        site.post_as("guest", &path, &[]).await.is(403).says("not change it");
+        site.post_as("guest", &path, &[])
+            .await
+            .is(403)
+            .says("do not have permission for this action");
     }
     let info = site.group().info().await.unwrap();
     assert_eq!((info.pending, site.server.length("{orders}:dead:work")), before);
     assert!(info.paused.is_none());
     let done = site.done.lock().unwrap();
     assert_eq!(done.len(), ACTIONS.len() * Action::ALL.len());
-    assert!(done.iter().all(|deed| deed.outcome.is_err()));
+    assert!(done.iter().all(|action| action.outcome.is_err()));
 }
 
 #[tokio::test]
-async fn levers_are_shown_to_those_who_may_pull_them() {
+async fn buttons_are_shown_only_to_users_with_the_permission() {
     let site = Site::start().await;
     site.append("order.placed", "{}");
     site.deliver("ghost", 1);
@@ -102,7 +105,7 @@ async fn levers_are_shown_to_those_who_may_pull_them() {
 }
 
 #[tokio::test]
-async fn a_post_that_another_site_sent_is_refused() {
+async fn a_form_from_another_site_is_refused() {
     let site = Site::start().await;
     let path = format!("{GROUP}/pause");
     let with = |headers: &[(&'static str, &'static str)]| {
@@ -141,7 +144,7 @@ async fn a_form_without_the_token_of_its_browser_is_refused() {
     request.headers_mut().unwrap().remove("cookie");
     site.ask(request.body(body(&[])).unwrap()).await.is(403);
     assert!(site.group().info().await.unwrap().paused.is_none());
-    // A page gives the token in both places.
+    // A page has the token in the form and in the cookie.
     let page = site.get(GROUP).await;
     let cookie = page.headers["set-cookie"].to_str().unwrap();
     let token = cookie.strip_prefix("streamjobs-token=").unwrap().split(';').next().unwrap();
@@ -150,12 +153,12 @@ async fn a_form_without_the_token_of_its_browser_is_refused() {
 }
 
 #[tokio::test]
-async fn every_answer_says_what_a_browser_may_do_with_it() {
+async fn every_answer_has_the_security_headers() {
     let site = Site::start().await;
     let mut answers = vec![site.post(&format!("{GROUP}/pause"), &[]).await];
     for path in PAGES {
         answers.push(site.get(path).await);
-        answers.push(site.get_as("stranger", path).await);
+        answers.push(site.get_as("unknown", path).await);
     }
     for answer in answers {
         let header = |name: &str| answer.headers[name].to_str().unwrap();
@@ -172,7 +175,7 @@ async fn every_answer_says_what_a_browser_may_do_with_it() {
 }
 
 #[tokio::test]
-async fn what_is_too_large_or_makes_no_sense_is_refused_and_not_repeated() {
+async fn invalid_or_too_large_input_is_refused_and_not_repeated() {
     let site = Site::start().await;
     let large = "x".repeat(100_000);
     site.post(&format!("{GROUP}/pending/release"), &[("id", &large)])
@@ -182,7 +185,7 @@ async fn what_is_too_large_or_makes_no_sense_is_refused_and_not_repeated() {
     let many = vec![("id", "1-1"); 1_001];
     for path in ["pending/release", "dead/purge"] {
         let refused = site.post(&format!("{GROUP}/{path}"), &many).await;
-        refused.is(400).says("More than 1,000 are chosen; nothing was done.");
+        refused.is(400).says("More than 1,000 are selected. Nothing was changed.");
     }
     let long = "9".repeat(50_000);
     for bad in ["-1", "drop%20table", "%3Cscript%3E", "1e3", long.as_str()] {
@@ -198,12 +201,12 @@ async fn what_is_too_large_or_makes_no_sense_is_refused_and_not_repeated() {
         site.get(&format!("{GROUP}/dead/{bad}")).await.is(400);
     }
     site.get(&format!("{GROUP}/pending?limit=1000000000&idle=")).await.is(200);
-    site.post(&format!("{GROUP}/pending/release"), &[]).await.is(400).says("No entry is chosen");
-    site.post(&format!("{GROUP}/dead/purge"), &[]).await.is(400).says("No dead letter is chosen");
+    site.post(&format!("{GROUP}/pending/release"), &[]).await.is(400).says("No entry is selected");
+    site.post(&format!("{GROUP}/dead/purge"), &[]).await.is(400).says("No dead letter is selected");
 }
 
 #[tokio::test]
-async fn a_dashboard_shows_no_key_that_it_was_not_given() {
+async fn streams_that_were_not_configured_are_not_accessible() {
     let site = Site::start().await;
     site.server.command(&["XADD", "secret", "*", "type", "canary", "data", "canary"]);
     for path in [
@@ -216,7 +219,7 @@ async fn a_dashboard_shows_no_key_that_it_was_not_given() {
 }
 
 #[tokio::test]
-async fn texts_of_others_are_data_on_every_page() {
+async fn untrusted_text_is_escaped_on_every_page() {
     let site = Site::start().await;
     let hostile = "<script>alert(1)</script>\" onmouseover=\"alert(2)\u{202e}\u{0}";
     let consumer = "<img src=x onerror=alert(3)>\u{202e}";
@@ -239,7 +242,7 @@ async fn texts_of_others_are_data_on_every_page() {
         let mut answer = site.get(path).await;
         answer.is(200).says_not("<script>alert").says_not("<img src=x");
         answer.says_not("\" onmouseover=\"");
-        // What a form sends back has to be what it was.
+        // The value of a form field stays unchanged.
         answer.text =
             answer.text.replace("value=\"&lt;img src=x onerror=alert(3)&gt;\u{202e}\"", "");
         answer.says_not("\u{202e}").says_not("\0");
@@ -249,7 +252,7 @@ async fn texts_of_others_are_data_on_every_page() {
 }
 
 #[tokio::test]
-async fn payloads_and_errors_are_for_those_who_may_see_them() {
+async fn payloads_and_errors_need_their_permission() {
     let site = Site::start().await;
     site.append("order.placed", "{\"card\":\"canary\"}");
     let letter = site.store_dead_letter("canary is wrong", "{\"card\":\"canary\"}");
@@ -261,12 +264,16 @@ async fn payloads_and_errors_are_for_those_who_may_see_them() {
     ];
     for path in paths {
         site.get_as("guest", &path).await.is(200).says("canary");
-        site.get_as("blind", &path).await.is(200).says_not("canary").says("may not see");
+        site.get_as("blind", &path)
+            .await
+            .is(200)
+            .says_not("canary")
+            .says("do not have permission to see");
     }
 }
 
 #[tokio::test]
-async fn without_a_login_only_this_machine_is_served_and_a_password_is_asked_for() {
+async fn loopback_only_serves_this_machine_and_basic_asks_for_a_password() {
     let site = Site::start().await;
     let status = async |auth: Auth, peer: Option<&str>, headers: &[(&str, &str)]| {
         let app = Router::new().nest("/jobs", router(site.client.clone(), auth));
@@ -280,7 +287,7 @@ async fn without_a_login_only_this_machine_is_served_and_a_password_is_asked_for
         }
         app.oneshot(request).await.unwrap().status().as_u16()
     };
-    let open = || Auth::none_i_know(Access::read_only("me"));
+    let open = || Auth::loopback_only(Access::read_only("me"));
     let here = [("host", "localhost:80")];
     assert_eq!(status(open(), Some("127.0.0.1:9"), &here).await, 200);
     assert_eq!(status(open(), Some("10.1.2.3:9"), &here).await, 403);

@@ -1,4 +1,4 @@
-//! What the tests share: a dashboard in an application on a private server, and a browser's manners.
+//! A dashboard in an application on a private server, and requests as a browser sends them.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use tower::ServiceExt as _;
 
 pub const GROUP: &str = "/jobs/streams/orders/groups/work";
 
-/// A dashboard at `/jobs` over the stream `orders`, on which the group `work` stands.
+/// A dashboard at `/jobs` for the stream `orders` with the group `work`.
 pub struct Site {
     pub server: RedisServer,
     pub client: Client,
@@ -24,7 +24,7 @@ pub struct Site {
     pub done: Arc<Mutex<Vec<Audited>>>,
 }
 
-/// What came back.
+/// A response.
 #[derive(Debug)]
 pub struct Answer {
     pub status: StatusCode,
@@ -32,7 +32,7 @@ pub struct Answer {
     pub text: String,
 }
 
-/// The header `x-user` says who asks; the names say what they may.
+/// Authorizes by the header `x-user`: names of actions, and a few others.
 pub fn by_name(request: &Parts) -> Result<Access, Denied> {
     let user = request.headers.get("x-user").and_then(|user| user.to_str().ok());
     match user {
@@ -52,11 +52,11 @@ impl Site {
         let server = RedisServer::start().unwrap();
         let client = Client::connect(&server.url()).await.unwrap();
         let done = Arc::<Mutex<Vec<Audited>>>::default();
-        let noted = Arc::clone(&done);
+        let recorded = Arc::clone(&done);
         let streams = ["orders", "missing"].map(|name| StreamName::new(name).unwrap());
         let dashboard = Dashboard::builder(client.clone(), by_name)
             .streams(streams)
-            .on_action(move |audited| noted.lock().unwrap().push(audited.clone()))
+            .on_action(move |audited| recorded.lock().unwrap().push(audited.clone()))
             .build();
         let app = Router::new().nest("/jobs", dashboard.router());
         let site = Self { server, client, app, done };
@@ -68,13 +68,13 @@ impl Site {
         self.client.stream("orders").unwrap().group("work").unwrap()
     }
 
-    /// Appends an entry: its id.
+    /// Appends an entry and returns its id.
     pub fn append(&self, event_type: &str, data: &str) -> String {
         let words = ["XADD", "orders", "*", "type", event_type, "data", data];
         self.server.query::<String>(&words)
     }
 
-    /// Delivers up to so many entries to a consumer that is nobody.
+    /// Delivers up to `count` entries to a consumer without a process.
     pub fn deliver(&self, consumer: &str, count: usize) {
         let count = count.to_string();
         let words =
@@ -82,7 +82,7 @@ impl Site {
         self.server.command(&words);
     }
 
-    /// Writes a dead letter as a runtime does: its id.
+    /// Stores a dead letter as a runtime does and returns its id.
     pub fn store_dead_letter(&self, error: &str, data: &str) -> String {
         self.server.query(&[
             "XADD",
@@ -124,7 +124,7 @@ impl Site {
         self.get_as("root", path).await
     }
 
-    /// Sends a form as a browser does from a page of ours.
+    /// Posts a form as a browser does from a page of the dashboard.
     pub async fn post_as(&self, user: &str, path: &str, fields: &[(&str, &str)]) -> Answer {
         self.ask(form(path, user, fields).body(body(fields)).unwrap()).await
     }
@@ -136,7 +136,7 @@ impl Site {
 
 const TOKEN: &str = "0199ab3e11117abc8def000000000001";
 
-/// A request as a browser makes it for a form of ours, without its body.
+/// The request of a posted form, without its body.
 pub fn form(path: &str, user: &str, _fields: &[(&str, &str)]) -> axum::http::request::Builder {
     Request::post(path)
         .header("x-user", user)
@@ -158,16 +158,16 @@ fn encoded(text: &str) -> String {
 }
 
 impl Answer {
-    /// The page is there and says this.
+    /// Asserts that the page contains the text.
     #[track_caller]
     pub fn says(&self, text: &str) -> &Self {
-        assert!(self.text.contains(text), "{} does not say {text:?}:\n{}", self.status, self.text);
+        assert!(self.text.contains(text), "{} without {text:?}:\n{}", self.status, self.text);
         self
     }
 
     #[track_caller]
     pub fn says_not(&self, text: &str) -> &Self {
-        assert!(!self.text.contains(text), "it says {text:?}:\n{}", self.text);
+        assert!(!self.text.contains(text), "unexpected {text:?}:\n{}", self.text);
         self
     }
 
@@ -177,14 +177,14 @@ impl Answer {
         self
     }
 
-    /// The value of the first field of this name that a form of the page sends unseen.
+    /// The value of the first hidden field with this name.
     #[track_caller]
     pub fn field(&self, name: &str) -> String {
         let value = self.text.split(&format!("name=\"{name}\" value=\"")).nth(1);
         value.expect(name).split('"').next().unwrap().to_owned()
     }
 
-    /// What the notice for the next page says.
+    /// The notice for the next page.
     pub fn notice(&self) -> String {
         let cookies = self.headers.get_all("set-cookie").iter();
         let mut notices = cookies.filter_map(|cookie| {

@@ -1,4 +1,4 @@
-//! Marks of work outside of any database, on streams in memory under a paused clock.
+//! Marks for work outside a database, on streams in memory under a paused clock.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -20,11 +20,11 @@ struct Order {
     id: usize,
 }
 
-/// What the handler did: when, and whether it was told that it may have been done before.
+/// The runs of the handler: when, and whether the work may have been done before.
 #[derive(Clone)]
 struct Mails {
     sent: Arc<Mutex<Vec<(Instant, bool)>>>,
-    /// What the first runs end with.
+    /// The errors of the first runs.
     failures: Arc<Mutex<Vec<JobError>>>,
     gate: Arc<Semaphore>,
 }
@@ -35,7 +35,7 @@ impl Mails {
         Self { sent: Arc::default(), failures: Arc::default(), gate }
     }
 
-    fn held_back() -> Self {
+    fn blocked() -> Self {
         Self { gate: Arc::new(Semaphore::new(0)), ..Self::new() }
     }
 
@@ -99,8 +99,8 @@ async fn an_event_that_comes_again_is_acknowledged_without_running() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_second_job_of_an_event_waits_uncharged_until_the_first_is_done() {
-    let (streams, mails) = (Streams::new(), Mails::held_back());
+async fn a_second_job_of_an_event_is_snoozed_until_the_first_is_done() {
+    let (streams, mails) = (Streams::new(), Mails::blocked());
     let client = streams.client();
     let runtime = runtime(&client, &mails).start().await.unwrap();
     let id = EventId::generate();
@@ -116,7 +116,7 @@ async fn a_second_job_of_an_event_waits_uncharged_until_the_first_is_done() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_attempt_leaves_no_mark_and_the_next_begins_anew() {
+async fn a_failed_attempt_leaves_no_mark_and_the_next_one_begins_again() {
     let client = Streams::new().client();
     let mails = Mails::failing([JobError::retry("no"), JobError::retry("no")]);
     let runtime = runtime(&client, &mails).start().await.unwrap();
@@ -127,8 +127,8 @@ async fn a_failed_attempt_leaves_no_mark_and_the_next_begins_anew() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_that_timed_out_begins_anew() {
-    let (streams, mails) = (Streams::new(), Mails::held_back());
+async fn a_job_that_timed_out_begins_again() {
+    let (streams, mails) = (Streams::new(), Mails::blocked());
     let client = streams.client();
     let runtime = runtime(&client, &mails).start().await.unwrap();
     client.publish(&Order { id: 1 }).await.unwrap();
@@ -140,7 +140,7 @@ async fn a_job_that_timed_out_begins_anew() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_note_that_work_is_done_is_tried_again_before_the_work_is() {
+async fn recording_that_work_is_done_is_retried_before_the_work_runs_again() {
     let (streams, mails) = (Streams::new(), Mails::new());
     let client = streams.client();
     let store = streamjobs::__store::behind(&streams);
@@ -155,7 +155,7 @@ async fn the_note_that_work_is_done_is_tried_again_before_the_work_is() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_could_not_note_that_work_is_done_tells_the_next_attempt() {
+async fn an_attempt_that_could_not_record_its_work_tells_the_next_one() {
     let (streams, mails) = (Streams::new(), Mails::new());
     let client = streams.client();
     let store = streamjobs::__store::behind(&streams);
@@ -166,12 +166,12 @@ async fn who_could_not_note_that_work_is_done_tells_the_next_attempt() {
     client.publish(&Order { id: 1 }).await.unwrap();
     until("done", || runtime.counters().succeeded == 1).await;
     assert_eq!(mails.takeovers(), [false, true]);
-    assert_eq!(runtime.counters().snoozed, 1, "that was not the job's doing");
+    assert_eq!(runtime.counters().snoozed, 1, "that is no failure of the job");
     let _ = runtime.shutdown().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_mark_that_cannot_be_made_runs_nothing_and_charges_nothing() {
+async fn a_mark_that_cannot_be_written_runs_nothing_and_counts_no_failure() {
     let (streams, mails) = (Streams::new(), Mails::new());
     let client = streams.client();
     let store = streamjobs::__store::behind(&streams);
@@ -187,7 +187,7 @@ async fn a_mark_that_cannot_be_made_runs_nothing_and_charges_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn marks_are_forgotten_after_the_time_that_the_runtime_was_given() {
+async fn marks_expire_after_the_time_that_the_runtime_was_given() {
     let (streams, mails) = (Streams::new(), Mails::new());
     let client = streams.client();
     let keep = Duration::from_secs(600);

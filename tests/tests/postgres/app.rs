@@ -1,4 +1,4 @@
-//! What the tests share: both servers, an event, and a guarded handler whose body each test chooses.
+//! Shared by the tests: both servers, an event, and a guarded handler whose body each test chooses.
 
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
@@ -32,7 +32,7 @@ pub fn order(id: impl ToString) -> Order {
 type Body =
     dyn for<'a> Fn(Order, &'a mut Once, Job) -> BoxFuture<'a, Result<(), JobError>> + Send + Sync;
 
-/// What the guarded handler does in one test, and how often it was started.
+/// The body of the guarded handler in one test, and a record of its runs.
 #[derive(Clone)]
 pub struct Charge {
     body: Arc<Body>,
@@ -58,7 +58,7 @@ impl Charge {
     }
 
     /// Writes one effect, and waits for the gate in its transaction.
-    pub fn held(gate: &Gate) -> Self {
+    pub fn waiting_for(gate: &Gate) -> Self {
         let gate = gate.clone();
         Self::new(move |order, tx, job| {
             let gate = gate.clone();
@@ -70,7 +70,7 @@ impl Charge {
         })
     }
 
-    /// Order and attempt of every start.
+    /// The order and the attempt of each run.
     pub fn runs(&self) -> Vec<(String, u32)> {
         self.runs.lock().unwrap().clone()
     }
@@ -84,7 +84,7 @@ impl Charge {
     }
 }
 
-/// The effect that must be there once.
+/// Writes the effect that must exist once per event.
 pub async fn write_effect(
     tx: &mut sqlx::PgConnection,
     order: &Order,
@@ -109,7 +109,7 @@ pub async fn charge(
     (charge.body)(order, tx, job).await
 }
 
-/// A private Redis, a database of its own, and the client and the pool to them.
+/// A private Redis, a private database, and the client and the pool for them.
 pub struct App {
     pub server: RedisServer,
     pub database: Database,
@@ -123,7 +123,7 @@ impl App {
         Self::on(PgServer::shared().database().await).await
     }
 
-    /// With at most so many connections to the database.
+    /// As [`start`](Self::start), with at most `max` connections to the database.
     pub async fn with_connections(max: u32) -> Self {
         let mut app = Self::start().await;
         app.pool = app.database.pool_of(max);
@@ -148,12 +148,12 @@ impl App {
     }
 
     pub async fn publish(&self, orders: &[Order]) {
-        for answer in self.client.publish_all(orders).await {
-            answer.unwrap();
+        for reply in self.client.publish_all(orders).await {
+            reply.unwrap();
         }
     }
 
-    /// Waits until nothing is pending, undelivered or set aside for the group.
+    /// Waits until the group has no pending or undelivered entries and no retries.
     pub async fn drained(&self, group: &str) {
         eventually_async(DEADLINE, "drained", async || {
             let stream = self.client.stream("orders").unwrap();
@@ -181,7 +181,7 @@ impl App {
     }
 }
 
-/// The schema of the companion, the table of the effects, and the rights of the role that runs.
+/// Creates the schema of the crate and the table of effects, and grants rights to the run role.
 pub async fn prepare(database: &Database) {
     let owner = database.owner_pool();
     streamjobs_postgres::migrate(&owner).await.unwrap();
@@ -213,7 +213,7 @@ pub fn quick(builder: RuntimeBuilder) -> RuntimeBuilder {
         .grace(Duration::from_secs(10))
 }
 
-/// Holds handlers back until it is opened.
+/// Blocks handlers until it is opened.
 #[derive(Clone)]
 pub struct Gate(Arc<Semaphore>);
 
@@ -231,30 +231,30 @@ impl Gate {
     }
 }
 
-/// How long a named event may take before the test fails.
+/// The longest wait for a condition before the test fails.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 pub const LEASE: Duration = Duration::from_millis(600);
 
-/// Waits until something holds, leaving the executor free.
+/// Waits until a condition holds, without blocking the executor.
 pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     eventually_async(DEADLINE, what, async || condition()).await;
 }
 
-/// Notes for each row of a table what its commit waits for.
+/// Records for each row of a table what its commit waits for.
 pub async fn watch_commits(database: &Database, table: &str) {
     let sql = format!(
         "CREATE TABLE commits (waits text);
          GRANT INSERT, SELECT ON commits TO PUBLIC;
-         CREATE FUNCTION note_commit() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+         CREATE FUNCTION record_commit() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
              INSERT INTO commits VALUES (current_setting('synchronous_commit')); RETURN NULL;
          END $$;
-         CREATE CONSTRAINT TRIGGER note_commit AFTER INSERT ON streamjobs.{table}
-             DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION note_commit()"
+         CREATE CONSTRAINT TRIGGER record_commit AFTER INSERT ON streamjobs.{table}
+             DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION record_commit()"
     );
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(&database.owner_pool()).await.unwrap();
 }
 
-/// What was noted, for each row.
+/// The recorded setting for each row.
 pub async fn commits(pool: &PgPool) -> Vec<String> {
     sqlx::query_scalar("SELECT waits FROM commits").fetch_all(pool).await.unwrap()
 }

@@ -28,7 +28,7 @@ async fn reject(order: Placed) -> Result<(), JobError> {
     Err(JobError::retry(format!("order {} of '{}' has\0no price", order.id, order.customer)))
 }
 
-/// A private Redis, a database of its own with the schema, and the archive between them.
+/// A private Redis, a private database with the schema, and the archive between them.
 struct Desk {
     redis: RedisServer,
     client: Client,
@@ -71,7 +71,7 @@ impl Desk {
             .promote_interval(Duration::from_millis(20))
     }
 
-    /// Buries so many jobs as a runtime would.
+    /// Dead-letters this many jobs as a runtime does.
     fn store_dead_letter(&self, from: usize, count: usize) {
         const STORE_DEAD_LETTER: &str = "for i = ARGV[1], ARGV[1] + ARGV[2] - 1 do \
             redis.call('XADD', KEYS[1], '*', 'sj-dead-reason', 'rejected', \
@@ -82,7 +82,7 @@ impl Desk {
         self.redis.command(&["EVAL", STORE_DEAD_LETTER, "1", DEAD, &from, &count]);
     }
 
-    /// Writes a letter as it stands.
+    /// Writes a dead letter with these fields.
     fn write(&self, id: &str, fields: &[(&str, &str)]) {
         let fields = fields.iter().flat_map(|(name, value)| [*name, *value]);
         self.redis.command(&["XADD", DEAD, id].into_iter().chain(fields).collect::<Vec<_>>());
@@ -178,7 +178,7 @@ async fn ten_thousand_letters_survive_two_stops_of_the_database() {
         eventually_async(DEADLINE, "under way", async || desk.rows().await > stored).await;
         tokio::task::block_in_place(|| postgres.stop());
         desk.store_dead_letter(round * 5_000 + 4_000, 1_000);
-        assert!(desk.left() >= 1_000, "what is buried now waits in Redis");
+        assert!(desk.left() >= 1_000, "new dead letters wait in Redis");
         postgres.restart().unwrap();
     }
     eventually_async(DEADLINE, "all removed", async || desk.left() == 0).await;
@@ -216,7 +216,7 @@ async fn letters_whose_commit_was_not_confirmed_are_one_row_each() {
     proxy.set(Mode::LoseReplyTo("COMMIT".to_owned()));
     desk.store_dead_letter(0, 100);
     eventually_async(DEADLINE, "removed", async || desk.left() == 0).await;
-    assert_eq!((desk.rows().await, proxy.faults()), (100, 1), "kept and tried again at once");
+    assert_eq!((desk.rows().await, proxy.faults()), (100, 1), "kept and retried at once");
     let _ = runtime.shutdown().await;
 }
 
@@ -251,7 +251,7 @@ async fn a_letter_that_was_stored_and_not_removed_is_one_row() {
     desk.redis.command(&user);
     let url = format!("redis://archiver:pass@127.0.0.1:{}", desk.redis.port());
     let client = Client::connect(&url).await.unwrap();
-    // Its process dies after the commit, for all that anybody else can see.
+    // To other processes, this looks like a crash after the commit.
     let dying = desk.archive();
     assert!(dying.sweep(&client).await.is_err());
     assert_eq!((desk.rows().await, desk.left()), (3, 3), "stored first");
@@ -324,15 +324,15 @@ async fn every_payload_is_archived_as_it_was_sent_byte_for_byte() {
 #[tokio::test]
 async fn a_lost_job_that_the_guard_knows_as_done_is_not_lost() {
     let desk = Desk::new().await;
-    let note = "INSERT INTO streamjobs.once
+    let rows = "INSERT INTO streamjobs.once
             (group_name, key, stream, entry_id, published_at, payload_hash, owner, expires_at, done_at)
         SELECT group_name, key, 'orders', entry_id,
             'epoch'::timestamptz + make_interval(secs => split_part(entry_id, '-', 1)::int / 1000.0),
             '', 'x', now(), done_at
         FROM (VALUES ('billing', 'done-key', '1-0', now()), ('billing', 'by-entry', '2-0', now()),
             ('billing', 'running', '3-0', NULL), ('mail', 'other', '4-0', now()))
-            AS note (group_name, key, entry_id, done_at)";
-    sqlx::query(note).execute(&desk.pool).await.unwrap();
+            AS done (group_name, key, entry_id, done_at)";
+    sqlx::query(rows).execute(&desk.pool).await.unwrap();
     let letter = |id: &str, reason: &str, event: Option<&str>, origin: &str| {
         let mut fields = vec![("sj-dead-reason", reason), ("sj-dead-origin", origin)];
         fields.extend(event.map(|event| ("sj-dead-event", event)));
@@ -365,21 +365,21 @@ async fn two_archives_at_once_move_every_letter_once() {
 }
 
 #[tokio::test]
-async fn another_letter_under_an_id_that_was_given_out_before_is_stored_too() {
+async fn another_letter_with_a_reused_id_is_stored_too() {
     let desk = Desk::new().await;
     let letter = |event| [("sj-dead-reason", "rejected"), ("sj-dead-event", event)];
     for event in ["a", "b", "b"] {
         desk.write("5-0", &letter(event));
         let report = desk.archive().sweep(&desk.client).await.unwrap();
         assert_eq!(report.stored + report.stored_before, 1);
-        // A server that was failed over to, or emptied, begins again.
+        // After a failover or a flush, a server can assign the same ids again.
         desk.redis.command(&["FLUSHALL"]);
     }
-    assert_eq!(desk.rows().await, 2, "one letter that comes again is one row");
+    assert_eq!(desk.rows().await, 2, "a letter that is stored twice is one row");
 }
 
 #[tokio::test]
-async fn a_letter_that_the_database_refuses_holds_up_no_other() {
+async fn a_letter_that_the_database_refuses_delays_no_other() {
     let desk = Desk::new().await;
     desk.owner(
         "ALTER TABLE streamjobs.dead_letters ADD CHECK (event_id <> 'e-5'),
@@ -389,10 +389,10 @@ async fn a_letter_that_the_database_refuses_holds_up_no_other() {
     desk.store_dead_letter(0, 10);
     let report = desk.archive().sweep(&desk.client).await.unwrap();
     assert_eq!((report.stored, report.refused), (9, 1));
-    assert_eq!((desk.rows().await, desk.left()), (9, 1), "it stays where it is");
+    assert_eq!((desk.rows().await, desk.left()), (9, 1), "it stays in its stream");
     let bare = "SELECT count(*) FROM streamjobs.dead_letters
         WHERE payload IS NULL AND event_id = 'e-6' AND cardinality(field_names) = 3";
-    assert_eq!(desk.number(bare).await, 1, "one whose view is refused goes without it");
+    assert_eq!(desk.number(bare).await, 1, "one whose JSON is refused is stored without it");
     desk.owner("ALTER TABLE streamjobs.dead_letters DROP CONSTRAINT dead_letters_event_id_check")
         .await;
     let patient = desk.archive().lease(Duration::from_millis(10));
@@ -435,7 +435,7 @@ async fn letters_leave_redis_only_after_a_commit_that_waits_for_the_disk() {
 }
 
 #[tokio::test]
-async fn a_sweep_passes_letters_that_are_left_for_now() {
+async fn a_sweep_continues_past_letters_that_must_wait() {
     let desk = Desk::new().await;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis().to_string();
     desk.redis.command(&["HSET", "{orders}:group:billing", "beat:alive", &now]);

@@ -1,4 +1,4 @@
-//! Processes killed at each step between the guard's note and the acknowledgement.
+//! Processes killed at each step between the guard row and the acknowledgement.
 
 use streamjobs_tests::eventually::{eventually, eventually_async};
 use streamjobs_tests::process::Worker;
@@ -6,18 +6,18 @@ use streamjobs_tests::proxy::{FaultProxy, Mode};
 
 use crate::app::{App, DEADLINE, order};
 
-/// Where a process is killed.
+/// The step at which a process is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Point {
-    /// The note is written, the effect is not.
+    /// The guard row is written, the effect is not.
     GuardAfterInsert,
-    /// The commit is on its way and has not reached the database.
+    /// The commit was sent and has not reached the database.
     GuardBeforeCommit,
-    /// It is committed, and the process does not know.
+    /// The database committed, and the process has no reply.
     GuardAfterCommit,
-    /// The acknowledgement is on its way and has not reached the server.
+    /// The acknowledgement was sent and has not reached the server.
     AckBeforeSend,
-    /// It is acknowledged, and the process does not know.
+    /// The server acknowledged, and the process has no reply.
     AckAfterSend,
 }
 
@@ -27,7 +27,7 @@ struct Guarded {
     database: FaultProxy,
 }
 
-/// How a guarded transaction ends.
+/// The command that ends a guarded transaction.
 const COMMIT: &str = "COMMIT AND CHAIN";
 
 impl Guarded {
@@ -47,15 +47,15 @@ impl Guarded {
         ready(builder.start().unwrap())
     }
 
-    /// A process that nothing comes between.
-    fn heir(&self) -> Worker {
+    /// A process without proxies.
+    fn successor(&self) -> Worker {
         let builder = Worker::builder(env!("CARGO_BIN_EXE_guarded"))
             .env("WORKER_URL", self.app.server.url())
             .env("WORKER_DATABASE_URL", self.app.database.run_url());
         ready(builder.start().unwrap())
     }
 
-    /// Lets a process go as far as the point with its one job.
+    /// Lets a process run its job up to the point.
     async fn reach(&self, point: Point, victim: &Worker) {
         match point {
             Point::GuardAfterInsert => {}
@@ -70,20 +70,20 @@ impl Guarded {
         match point {
             Point::GuardAfterInsert => {}
             Point::GuardBeforeCommit => {
-                eventually(DEADLINE, "the commit is held", || self.database.held() > 0);
+                eventually(DEADLINE, "the proxy has the commit", || self.database.held() > 0);
                 assert_eq!(effects().await, 0, "not committed yet");
             }
             Point::GuardAfterCommit => {
                 eventually_async(DEADLINE, "committed", async || effects().await == 1).await;
-                eventually(DEADLINE, "its answer is held", || self.database.held() > 0);
+                eventually(DEADLINE, "the proxy has the reply", || self.database.held() > 0);
             }
             Point::AckBeforeSend => {
-                eventually(DEADLINE, "the acknowledgement is held", || self.redis.held() > 0);
+                eventually(DEADLINE, "the proxy has the request", || self.redis.held() > 0);
                 assert_eq!((effects().await, self.app.pending()), (1, 1));
             }
             Point::AckAfterSend => {
                 eventually(DEADLINE, "acknowledged", || self.app.pending() == 0);
-                eventually(DEADLINE, "its answer is held", || self.redis.held() > 0);
+                eventually(DEADLINE, "the proxy has the reply", || self.redis.held() > 0);
             }
         }
     }
@@ -94,30 +94,30 @@ fn ready(worker: Worker) -> Worker {
     worker
 }
 
-/// How often handlers wrote their effect into their transaction, whether that was committed or not.
+/// How often handlers wrote their effect, whether their transaction committed or not.
 fn bodies(workers: [&Worker; 2]) -> usize {
     let lines = workers.into_iter().flat_map(Worker::lines);
     lines.filter(|line| line.starts_with("effect ")).count()
 }
 
-/// Kills a process at the point, lets another one finish, and says how often the body ran.
+/// Kills a process at the point, lets another one finish, and returns how often the body ran.
 async fn killed_at(point: Point) -> usize {
     let guarded = Guarded::start().await;
     let mut victim = guarded.victim(point == Point::GuardAfterInsert);
     guarded.reach(point, &victim).await;
     victim.kill();
-    // What is held goes on its way, to a link whose process is gone.
+    // The proxies drop what they have not passed on.
     guarded.redis.sever();
     guarded.database.sever();
-    let heir = guarded.heir();
+    let successor = guarded.successor();
     guarded.app.drained("billing").await;
     assert_eq!(guarded.app.effects().await, 1, "{point:?}");
     assert_eq!(guarded.app.guard_rows().await, 1, "{point:?}");
-    bodies([&victim, &heir])
+    bodies([&victim, &successor])
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_after_the_note_and_before_the_effect_both_are_done_by_the_next() {
+async fn killed_after_the_guard_row_and_before_the_effect_the_next_attempt_does_both() {
     assert_eq!(killed_at(Point::GuardAfterInsert).await, 1);
 }
 

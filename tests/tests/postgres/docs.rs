@@ -1,4 +1,4 @@
-//! The SQL and the code that users copy, run as they are printed.
+//! Runs the SQL and the code of the pages as they are printed.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use streamjobs_tests::postgres::{PgServer, Role};
 
 use crate::rows::{Archive, Row};
 
-/// One block of SQL in a page, and what the page says that it answers.
+/// One block of SQL in a page, and the output that the page prints for it.
 struct Block {
     sql: String,
     output: Option<String>,
@@ -29,17 +29,17 @@ fn blocks(page: &str) -> Vec<Block> {
     text.split("```sql\n").skip(1).map(block).collect()
 }
 
-/// Who runs a block, as its first line says: the application where it says nothing.
+/// The role that runs a block, from the comment in its first line; the application's by default.
 fn runs_as(sql: &str) -> &'static str {
     match sql.lines().next().and_then(|line| line.strip_prefix("-- by ")) {
         Some(who) if who.starts_with("an administrator") => Role::Admin.name(),
         Some(who) if who.starts_with("the role that migrates") => "shop_migrate",
-        Some(who) => panic!("who is {who}?"),
+        Some(role) => panic!("unknown role: {role}"),
         None => "shop_run",
     }
 }
 
-/// A server where nobody has made the roles yet, with the database `shop`.
+/// A server without the roles of the page, with the database `shop`.
 struct Shop {
     server: PgServer,
 }
@@ -68,8 +68,8 @@ impl Shop {
         run.unwrap_or_else(|error| panic!("{error}\n{sql}"));
     }
 
-    /// The answer's rows, each value as text, in the order of the printed header.
-    async fn ask(&self, sql: &str, header: &[&str]) -> Vec<Vec<String>> {
+    /// The rows of a query, each value as text, in the order of the printed header.
+    async fn query(&self, sql: &str, header: &[&str]) -> Vec<Vec<String>> {
         let query = sql.trim().trim_end_matches(';');
         let query = format!("SELECT to_jsonb(q) FROM (\n{query}\n) q");
         let rows = sqlx::query_scalar::<_, Value>(AssertSqlSafe(query));
@@ -119,13 +119,13 @@ async fn sample(pool: &PgPool) {
 }
 
 #[tokio::test]
-async fn every_sql_example_runs_and_answers_what_is_printed() {
+async fn every_sql_example_runs_and_returns_what_is_printed() {
     let shop = Shop::start().await;
     let all = ["docs/postgres.md", "README.md"].map(blocks);
     let (roles, queries) =
         all.iter().flatten().partition::<Vec<_>, _>(|block| runs_as(&block.sql) != "shop_run");
     assert!(!roles.is_empty() && !queries.is_empty());
-    // The first two make the roles; what comes after is for tables that are there.
+    // The first two blocks create the roles; the later ones need the tables.
     for (place, block) in roles.iter().enumerate() {
         if place == 2 {
             streamjobs_postgres::migrate(&shop.pool("shop_migrate")).await.unwrap();
@@ -146,11 +146,11 @@ async fn every_sql_example_runs_and_answers_what_is_printed() {
         let mut lines = output.lines().filter(|line| !line.starts_with('-') && !line.is_empty());
         let header = cells(lines.next().unwrap());
         let printed = lines.map(cells).collect::<Vec<_>>();
-        assert_eq!(shop.ask(sql, &header).await, printed, "{sql}");
+        assert_eq!(shop.query(sql, &header).await, printed, "{sql}");
     }
 }
 
-async fn look_and_redrive(
+async fn query_and_redrive(
     postgres: Postgres,
     client: Client,
 ) -> Result<(Page, RedrivePlan, Redrive), Box<dyn std::error::Error>> {
@@ -177,12 +177,12 @@ async fn look_and_redrive(
 }
 
 #[tokio::test]
-async fn the_examples_of_query_and_redrive_do_what_is_said() {
+async fn the_examples_of_query_and_redrive_do_what_the_page_says() {
     let (archive, _server, client) = Archive::with_redis().await;
     archive.fill(1).await;
     Row { payload: Some("{\"amount\":700}"), ..Row::new(2) }.insert(&archive.pool).await;
     let postgres = Postgres::open(archive.pool.clone()).await.unwrap();
-    let (page, plan, report) = look_and_redrive(postgres, client).await.unwrap();
+    let (page, plan, report) = query_and_redrive(postgres, client).await.unwrap();
     assert_eq!((page.letters.len(), plan.letters, report.done), (1, 1, 1));
 }
 
@@ -198,7 +198,7 @@ fn the_page_prints_the_examples_that_are_run_here() {
     let printed = printed.map(bare).collect::<Vec<_>>();
     let run = include_str!("docs.rs").split("    // docs: begin\n").skip(1);
     let run = run.filter_map(|part| part.split("    // docs: end").next()).map(bare);
-    // This file names the marks as well.
+    // The markers in this function's own code are not examples.
     let run = run.filter(|example| example.starts_with("let")).collect::<Vec<_>>();
     assert_eq!(run.len(), 2);
     for example in run {

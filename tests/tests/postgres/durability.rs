@@ -1,4 +1,4 @@
-//! What is committed is on disk, whatever a session or a handler has set.
+//! Committed work is on disk, whatever a session or a handler has set.
 
 use sqlx::Executor;
 use streamjobs_tests::eventually::eventually_async;
@@ -13,7 +13,7 @@ async fn what_a_guarded_handler_committed_survives_the_servers_crash() {
     let app = App::on(server.database().await).await;
     let charge = Charge::new(|order, tx, job| {
         Box::pin(async move {
-            // Neither the server's setting nor the handler's own decides.
+            // Neither the server's setting nor the handler's takes effect.
             (&mut **tx).execute("SET LOCAL synchronous_commit = off").await?;
             Ok(write_effect(tx, &order, &job).await?)
         })
@@ -34,17 +34,17 @@ async fn what_a_guarded_handler_committed_survives_the_servers_crash() {
 #[tokio::test]
 async fn a_guarded_commit_waits_for_the_disk_whatever_the_session_says() {
     let app = App::start().await;
-    // A deferred trigger runs at the commit, and notes the setting that decides about it.
+    // A deferred trigger runs at the commit, and records the setting that applies to it.
     let owner = app.database.owner_pool();
     sqlx::raw_sql(
         "CREATE TABLE commits (setting text NOT NULL);
          GRANT SELECT, INSERT ON commits TO streamjobs_run;
-         CREATE FUNCTION note_commit() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+         CREATE FUNCTION record_commit() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
              INSERT INTO commits VALUES (current_setting('synchronous_commit'));
              RETURN NULL;
          END $$;
-         CREATE CONSTRAINT TRIGGER note_commit AFTER INSERT ON effects
-             DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION note_commit()",
+         CREATE CONSTRAINT TRIGGER record_commit AFTER INSERT ON effects
+             DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION record_commit()",
     )
     .execute(&owner)
     .await

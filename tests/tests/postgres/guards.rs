@@ -1,4 +1,4 @@
-//! The guard in company: keys of the application's own, children, outages and idle handlers.
+//! The guard with an application's keys, child events, outages and idle handlers.
 
 use std::time::Duration;
 
@@ -44,10 +44,10 @@ async fn refund(event: Cancelled, tx: &mut Once<ByCancelled>, job: Job) -> Resul
 }
 
 #[tokio::test]
-async fn a_key_of_ones_own_makes_one_effect_of_two_entries_and_keeps_event_types_apart() {
+async fn an_applications_key_makes_one_effect_of_two_entries_and_separates_event_types() {
     let app = App::start().await;
     for _ in 0..2 {
-        // Somebody else's program, which writes no event id.
+        // Written by another client, without an event id.
         let words = ["type", "order.placed", "id", "o-1", "customer", "alice"];
         app.server.command(&[&["XADD", "orders", "*"], &words[..]].concat());
     }
@@ -99,16 +99,16 @@ async fn children_of_a_job_that_is_tried_again_have_one_effect_each() {
 }
 
 #[tokio::test]
-async fn jobs_wait_for_a_database_that_is_down_and_are_charged_with_nothing() {
+async fn jobs_wait_for_a_database_that_is_down_and_no_failure_is_counted() {
     let server = PgServer::start().unwrap();
     let mut app = App::on(server.database().await).await;
     let pool = sqlx::postgres::PgPoolOptions::new().acquire_timeout(Duration::from_secs(1));
     app.pool = pool.connect(&app.database.run_url()).await.unwrap();
     app.postgres = Postgres::open(app.pool.clone()).await.unwrap();
     let gate = Gate::shut();
-    let held = gate.clone();
+    let shared = gate.clone();
     let charge = Charge::new(move |order, tx, job| {
-        let gate = held.clone();
+        let gate = shared.clone();
         Box::pin(async move {
             gate.passed().await;
             Ok(write_effect(tx, &order, &job).await?)
@@ -120,7 +120,7 @@ async fn jobs_wait_for_a_database_that_is_down_and_are_charged_with_nothing() {
     server.kill();
     gate.open();
     app.publish(&[order("third")]).await;
-    until("all are put off", || runtime.counters().snoozed >= 4).await;
+    until("all are snoozed", || runtime.counters().snoozed >= 4).await;
     server.restart().unwrap();
     app.drained("billing").await;
     eventually_async(DEADLINE, "three effects", async || app.effects().await == 3).await;
@@ -130,7 +130,7 @@ async fn jobs_wait_for_a_database_that_is_down_and_are_charged_with_nothing() {
 }
 
 #[tokio::test]
-async fn a_guard_that_the_database_does_not_answer_is_put_off() {
+async fn a_guard_that_the_database_does_not_answer_snoozes_its_job() {
     let mut app = App::start().await;
     let proxy = FaultProxy::start(&app.database).unwrap();
     let options = app.database.options(Role::Run).port(proxy.port());
@@ -141,7 +141,7 @@ async fn a_guard_that_the_database_does_not_answer_is_put_off() {
     let runtime = app.runtime(&charge).start().await.unwrap();
     proxy.set(Mode::HoldRequest("INSERT INTO streamjobs.once".into()));
     app.publish(&[order("1")]).await;
-    until("put off", || runtime.counters().snoozed >= 1).await;
+    until("snoozed", || runtime.counters().snoozed >= 1).await;
     proxy.set(Mode::Pass);
     app.drained("billing").await;
     assert_eq!((app.effects().await, runtime.counters().failed), (1, 0));
@@ -169,12 +169,12 @@ async fn a_handler_that_ends_its_transaction_itself_is_not_taken_for_done() {
 }
 
 #[tokio::test]
-async fn a_handler_that_idles_in_its_transaction_is_ended_and_charged() {
+async fn a_handler_that_idles_in_its_transaction_is_ended_and_fails() {
     let mut app = App::start().await;
     let strict = Postgres::builder(app.pool.clone()).idle_timeout(Duration::from_millis(400));
     app.postgres = strict.open().await.unwrap();
     let gate = Gate::shut();
-    let charge = Charge::held(&gate);
+    let charge = Charge::waiting_for(&gate);
     let runtime = app.runtime(&charge).start().await.unwrap();
     app.publish(&[order("1")]).await;
     charge.wait_for(1).await;
@@ -185,15 +185,15 @@ async fn a_handler_that_idles_in_its_transaction_is_ended_and_charged() {
     gate.open();
     app.drained("billing").await;
     assert_eq!((app.effects().await, charge.count()), (1, 2));
-    assert_eq!(runtime.counters().failed, 1, "else it would be tried for ever");
+    assert_eq!(runtime.counters().failed, 1, "else it would be retried without end");
     let _ = runtime.shutdown().await;
 }
 
 #[tokio::test]
-async fn jobs_wait_for_a_database_that_takes_no_writes_and_are_charged_with_nothing() {
+async fn jobs_wait_for_a_read_only_database_and_no_failure_is_counted() {
     let app = App::start().await;
     let name = app.database.name();
-    // What a session meets on a standby, as while a fail-over is under way.
+    // As on a standby, for example during a failover.
     let read_only = async |setting: &str| {
         let set = ["ALTER DATABASE \"", name, "\" ", setting].concat();
         let admin = app.database.admin_pool();
@@ -206,7 +206,7 @@ async fn jobs_wait_for_a_database_that_takes_no_writes_and_are_charged_with_noth
     let charge = Charge::once();
     let runtime = app.runtime(&charge).start().await.unwrap();
     app.publish(&[order("1")]).await;
-    until("put off", || runtime.counters().snoozed >= 2).await;
+    until("snoozed", || runtime.counters().snoozed >= 2).await;
     assert_eq!((charge.count(), runtime.counters().failed), (0, 0));
     read_only("RESET default_transaction_read_only").await;
     app.drained("billing").await;

@@ -1,4 +1,4 @@
-//! The archive of dead letters: what is found, counted, and deleted.
+//! Querying, counting and deleting archived dead letters.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use streamjobs_postgres::letters::{
 
 use crate::rows::{Archive, Row, dead_lettered};
 
-/// The numbers of the letters that a selection finds, oldest first.
+/// The numbers of the dead letters that a selection matches, oldest first.
 async fn found(archive: &Archive, selection: Selection) -> Vec<i64> {
     let page = archive.letters.list(&selection, None, 1_000).await.unwrap();
     assert_eq!(archive.letters.count(&selection).await.unwrap(), page.letters.len() as u64);
@@ -106,7 +106,7 @@ async fn values_are_never_read_as_sql_or_as_patterns() {
             [Selection::new().payload_matches(hostile), Selection::new().payload_has(hostile)];
         for selection in paths {
             let refused = archive.letters.count(&selection).await;
-            // Some are paths, such as a variable; the others are refused as none.
+            // Some are valid paths, such as a variable; the others are refused.
             let by_path =
                 matches!(refused, Err(QueryError::Selection(SelectionError::Path { .. })));
             assert!(by_path || refused.is_ok(), "{refused:?}");
@@ -114,12 +114,12 @@ async fn values_are_never_read_as_sql_or_as_patterns() {
     }
     let nul = archive.letters.count(&Selection::new().group("a\0b")).await;
     let nul = nul.unwrap_err().to_string();
-    assert_eq!(nul, "filter group of the selection has the character U+0000");
+    assert_eq!(nul, "filter group of the selection contains the character U+0000");
     assert_eq!(archive.number("SELECT count(*) FROM streamjobs.dead_letters").await, 2);
 }
 
 #[tokio::test]
-async fn a_path_that_is_none_is_refused_before_anything_runs() {
+async fn an_invalid_path_is_refused_before_anything_runs() {
     let archive = Archive::start().await;
     let variables = ["$1", "$x"];
     for path in
@@ -179,7 +179,7 @@ async fn paging_shows_each_letter_once_while_others_are_archived() {
         let page = archive.letters.list(&selection, after, 10).await.unwrap();
         seen.extend(page.letters.iter().map(|letter| letter.entry_id.unwrap().milliseconds()));
         pages += 1;
-        // What comes and goes meanwhile moves no page.
+        // Rows that are added or deleted between two pages do not shift the next page.
         Row::new(100 + pages).insert(&archive.pool).await;
         let Some(next) = page.next else { break };
         after = Some(next);
@@ -258,7 +258,7 @@ async fn common_filters_use_indexes_however_often_they_are_asked() {
         FROM generate_series(1, 30000) n";
     archive.pool.execute(fill).await.unwrap();
     archive.database.owner_pool().execute("ANALYZE streamjobs.dead_letters").await.unwrap();
-    // One connection, so that its statements would be planned for any values from the sixth on.
+    // One connection, whose prepared statements would get generic plans from the sixth run on.
     let pool = archive.database.pool_of(1);
     let letters = Postgres::open(pool.clone()).await.unwrap().dead_letters();
     let selections = [
@@ -278,9 +278,9 @@ async fn common_filters_use_indexes_however_often_they_are_asked() {
     pool.execute("SELECT pg_stat_force_next_flush()").await.unwrap();
     let read = "SELECT seq_tup_read, idx_tup_fetch FROM pg_stat_user_tables
         WHERE relid = 'streamjobs.dead_letters'::regclass";
-    // Another transaction, since numbers are written at the end of one.
+    // Another transaction, since statistics are written at the end of one.
     let (by_scan, by_index) = sqlx::query_as::<_, (i64, i64)>(read).fetch_one(&pool).await.unwrap();
-    // Making indexes and the rows' statistics reads nothing that counts here.
+    // `CREATE INDEX` and `ANALYZE` do not count as scans here.
     assert_eq!(by_scan, 0, "a table was read from end to end");
     assert!((1..60 * 1_000).contains(&by_index), "{by_index} rows for 60 pages of 20");
 }
@@ -310,7 +310,7 @@ async fn old_letters_are_pruned_in_batches_and_young_ones_stay() {
     let archive = Archive::start().await;
     archive.fill(7).await;
     let owner = archive.database.owner_pool();
-    // 1 to 5 came long ago, 6 came late, 7 was buried just now.
+    // 1 to 5 are old, 6 was archived late, 7 was dead-lettered just now.
     owner
         .execute(
             "UPDATE streamjobs.dead_letters SET archived_at = buried_at WHERE event_id <= 'e-5';

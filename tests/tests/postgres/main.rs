@@ -1,4 +1,4 @@
-//! What holds on real servers: a Postgres and a Redis of the tests' own.
+//! Tests of the Postgres crate on real servers: a private Postgres and a private Redis.
 
 #![allow(
     clippy::unwrap_used,
@@ -7,7 +7,7 @@
     clippy::indexing_slicing,
     missing_docs,
     unreachable_pub,
-    reason = "tests say what is wrong by failing"
+    reason = "tests report errors by failing"
 )]
 
 mod app;

@@ -1,4 +1,4 @@
-//! Marks in the database: work outside of it, once for each event but for the window that remains.
+//! Marks in the database for work outside of it.
 
 use std::sync::{Arc, Mutex};
 
@@ -10,7 +10,7 @@ use streamjobs_tests::proxy::{FaultProxy, Mode};
 
 use crate::app::{App, Gate, Order, options, order, quick, until};
 
-/// What was sent, and a gate that holds the sending back.
+/// The sent mails, and a gate that blocks the sending.
 #[derive(Clone)]
 struct Mail {
     sent: Arc<Mutex<Vec<(String, bool)>>>,
@@ -49,7 +49,7 @@ async fn runtime(app: &App, mail: &Mail) -> Runtime {
 }
 
 #[tokio::test]
-async fn marks_in_the_database_are_what_marks_must_be() {
+async fn marks_in_the_database_keep_their_contract() {
     let app = App::start().await;
     conformance::check::<Postgres, _>(&app.client, app.postgres.clone()).await.unwrap();
 }
@@ -62,8 +62,8 @@ async fn an_event_that_is_published_twice_is_worked_on_once() {
     for _ in 0..3 {
         app.client.publish_with_id(&order("1"), id.clone()).await.unwrap();
     }
-    until("two are put off", || runtime.counters().snoozed >= 2).await;
-    assert_eq!(mail.sent(), [("1".to_owned(), false)], "while one is at it, the others wait");
+    until("two are snoozed", || runtime.counters().snoozed >= 2).await;
+    assert_eq!(mail.sent(), [("1".to_owned(), false)], "the others wait for the running one");
     mail.gate.open();
     app.drained("billing").await;
     app.client.publish_with_id(&order("1"), id).await.unwrap();
@@ -74,7 +74,7 @@ async fn an_event_that_is_published_twice_is_worked_on_once() {
 }
 
 #[tokio::test]
-async fn work_that_failed_begins_anew() {
+async fn failed_work_begins_again() {
     let (app, mail) = (App::start().await, Mail::new());
     mail.gate.open();
     let runtime = runtime(&app, &mail).await;
@@ -86,7 +86,7 @@ async fn work_that_failed_begins_anew() {
 }
 
 #[tokio::test]
-async fn a_mark_that_cannot_be_removed_holds_its_job_up_for_seconds_only() {
+async fn a_mark_that_cannot_be_removed_delays_its_job_for_seconds_only() {
     let (mut app, mail) = (App::start().await, Mail::new());
     let proxy = FaultProxy::start(&app.database).unwrap();
     let pool = PgPool::connect(proxy.url()).await.unwrap();
@@ -107,7 +107,7 @@ async fn work_whose_process_died_is_taken_over_at_once() {
     mail.gate.open();
     let id = EventId::new("e-1").unwrap();
     let published = app.client.publish_with_id(&order("1"), id).await.unwrap();
-    // What a process leaves that dies at its work.
+    // The mark that a process leaves when it dies during its work.
     sqlx::query(
         "INSERT INTO streamjobs.once (group_name, key, stream, entry_id, published_at,
             payload_hash, owner, expires_at) VALUES ('billing', 'e-1', 'orders', $1, now(), '', 'dead', now() + '1 hour')",

@@ -1,5 +1,5 @@
-//! One scrape after a scripted history of the Postgres companion, held against its page and against
-//! the history.
+//! One scrape after a scripted history of the Postgres crate, compared with its page and with the
+//! history.
 //!
 //! The test runs in a process of its own, because a process has one recorder.
 
@@ -29,11 +29,11 @@ async fn one_scrape_shows_every_metric_and_equals_the_history_of_the_run() {
     let charge = Charge::once();
     let runtime = app.runtime(&charge).service(app.postgres.archive().interval(TICK));
     let runtime = runtime.start().await.unwrap();
-    a_job_is_skipped_that_is_another_one(&app).await;
+    a_duplicate_with_another_payload_is_skipped(&app).await;
     letters_are_archived_but_one(&app).await;
     let relay = app.postgres.relay().poll(TICK);
-    the_outbox_is_moved_but_for_what_cannot(&app, &relay).await;
-    old_rows_go(&app).await;
+    the_outbox_is_relayed_except_for_bad_rows(&app, &relay).await;
+    old_rows_are_pruned(&app).await;
     let _ = runtime.shutdown().await;
     every_service_meets_a_database_that_refuses(&app, relay).await;
     let scrape = Scrape::take();
@@ -60,8 +60,8 @@ async fn execute(app: &App, sql: &'static str) {
     sqlx::raw_sql(sql).execute(&app.database.owner_pool()).await.unwrap();
 }
 
-/// Two payloads come under one event id.
-async fn a_job_is_skipped_that_is_another_one(app: &App) {
+/// Publishes two payloads under one event id.
+async fn a_duplicate_with_another_payload_is_skipped(app: &App) {
     let id = EventId::new("twice").unwrap();
     for number in [1, 2] {
         app.client.publish_with_id(&order(number), id.clone()).await.unwrap();
@@ -69,7 +69,7 @@ async fn a_job_is_skipped_that_is_another_one(app: &App) {
     }
 }
 
-/// Three become rows; the fourth is refused by its column.
+/// Three are stored; a constraint refuses the fourth.
 async fn letters_are_archived_but_one(app: &App) {
     execute(
         app,
@@ -91,8 +91,8 @@ async fn letters_are_archived_but_one(app: &App) {
     .await;
 }
 
-/// Two events are stored, one waits for a key that is no stream, and one row is no event.
-async fn the_outbox_is_moved_but_for_what_cannot(app: &App, relay: &Relay) {
+/// Two events are stored, one waits because its key has another type, and one row is not an event.
+async fn the_outbox_is_relayed_except_for_bad_rows(app: &App, relay: &Relay) {
     app.server.command(&["SET", "broken", "x"]);
     execute(
         app,
@@ -126,8 +126,8 @@ async fn the_outbox_is_moved_but_for_what_cannot(app: &App, relay: &Relay) {
     let _ = runtime.shutdown().await;
 }
 
-/// Notes of five jobs and the four letters that are long past go.
-async fn old_rows_go(app: &App) {
+/// Deletes the old guard rows of five jobs, and four old dead letters.
+async fn old_rows_are_pruned(app: &App) {
     execute(
         app,
         "INSERT INTO streamjobs.once

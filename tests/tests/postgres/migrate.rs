@@ -1,4 +1,4 @@
-//! Migrations: once, whoever comes first; and no start on a schema that does not fit.
+//! Migrations: each is applied once, and no handle opens on a schema that does not fit.
 
 use futures_util::future::join_all;
 use sqlx::postgres::PgPoolOptions;
@@ -24,7 +24,7 @@ fn count() -> i64 {
 #[tokio::test]
 async fn eight_starters_at_once_apply_each_migration_once() {
     let database = database().await;
-    // What the one before has done must be seen, whatever sessions see by default.
+    // Each must see what the one before has committed, whatever the default isolation is.
     let strict = [("default_transaction_isolation", "serializable")];
     let strict = database.options(Role::Owner).options(strict);
     let pool = PgPoolOptions::new().connect_lazy_with(strict);
@@ -36,7 +36,7 @@ async fn eight_starters_at_once_apply_each_migration_once() {
 }
 
 #[tokio::test]
-async fn no_handle_is_had_to_a_schema_that_is_missing_older_newer_or_changed() {
+async fn opening_a_schema_that_is_missing_older_newer_or_changed_fails() {
     let database = database().await;
     let pool = database.owner_pool();
     let refused = Postgres::open(pool.clone()).await.unwrap_err();
@@ -83,7 +83,7 @@ async fn a_schema_that_lacks_a_migration_says_which() {
 }
 
 #[tokio::test]
-async fn sql_that_a_team_runs_itself_is_as_good_as_ours() {
+async fn the_sql_of_the_migrations_gives_the_same_schema_as_migrate() {
     for name in ["streamjobs", "jobs_2"] {
         let database = database().await;
         let (pool, schema) = (database.owner_pool(), SchemaName::new(name).unwrap());

@@ -37,7 +37,7 @@ async fn fifty_concurrent_deliveries_have_one_effect_and_one_guard_row() {
 async fn a_second_attempt_waits_and_skips_when_the_first_commits() {
     let app = App::start().await;
     let gate = Gate::shut();
-    let charge = Charge::held(&gate);
+    let charge = Charge::waiting_for(&gate);
     let runtime = app.runtime(&charge).start().await.unwrap();
     app.client.publish_with_id(&order("o-1"), id("e-1")).await.unwrap();
     charge.wait_for(1).await;
@@ -54,9 +54,9 @@ async fn a_second_attempt_waits_and_skips_when_the_first_commits() {
 async fn a_second_attempt_waits_and_runs_when_the_first_fails() {
     let app = App::start().await;
     let gate = Gate::shut();
-    let (held, runs) = (gate.clone(), Arc::new(AtomicUsize::new(0)));
+    let (shared, runs) = (gate.clone(), Arc::new(AtomicUsize::new(0)));
     let charge = Charge::new(move |order, tx, job| {
-        let (gate, run) = (held.clone(), runs.fetch_add(1, Ordering::SeqCst));
+        let (gate, run) = (shared.clone(), runs.fetch_add(1, Ordering::SeqCst));
         Box::pin(async move {
             write_effect(tx, &order, &job).await?;
             if run == 0 {
@@ -83,12 +83,12 @@ async fn a_wait_for_a_lock_that_takes_too_long_is_no_failed_attempt() {
     let impatient = Postgres::builder(app.pool.clone()).lock_timeout(Duration::from_millis(20));
     app.postgres = impatient.open().await.unwrap();
     let gate = Gate::shut();
-    let charge = Charge::held(&gate);
+    let charge = Charge::waiting_for(&gate);
     let runtime = app.runtime(&charge).start().await.unwrap();
     app.client.publish_with_id(&order("o-1"), id("e-1")).await.unwrap();
     charge.wait_for(1).await;
     app.client.publish_with_id(&order("o-1"), id("e-1")).await.unwrap();
-    until("the second was put off", || runtime.counters().snoozed >= 2).await;
+    until("the second was snoozed", || runtime.counters().snoozed >= 2).await;
     gate.open();
     app.drained("billing").await;
     assert_eq!((app.effects().await, runtime.counters().failed), (1, 0));
@@ -99,9 +99,9 @@ async fn a_wait_for_a_lock_that_takes_too_long_is_no_failed_attempt() {
 async fn when_the_session_of_an_attempt_is_killed_the_next_one_runs() {
     let app = App::start().await;
     let (gate, sessions) = (Gate::shut(), Arc::new(Mutex::new(Vec::new())));
-    let (held, known) = (gate.clone(), Arc::clone(&sessions));
+    let (shared, known) = (gate.clone(), Arc::clone(&sessions));
     let charge = Charge::new(move |order, tx, job| {
-        let (gate, known) = (held.clone(), Arc::clone(&known));
+        let (gate, known) = (shared.clone(), Arc::clone(&known));
         Box::pin(async move {
             write_effect(tx, &order, &job).await?;
             let session = sqlx::query_scalar::<_, i32>("SELECT pg_backend_pid()");
@@ -129,7 +129,7 @@ async fn when_the_session_of_an_attempt_is_killed_the_next_one_runs() {
     gate.open();
     app.drained("billing").await;
     assert_eq!((app.effects().await, app.guard_rows().await), (1, 1));
-    assert_eq!(runtime.counters().failed, 0, "a session that is killed is nobody's fault");
+    assert_eq!(runtime.counters().failed, 0, "a killed session counts as no failure");
     let _ = runtime.shutdown().await;
 }
 
@@ -214,7 +214,7 @@ async fn an_exhausted_pool_is_no_failed_attempt() {
     let charge = Charge::once();
     let runtime = app.runtime(&charge).start().await.unwrap();
     app.publish(&[order("1")]).await;
-    until("put off twice", || runtime.counters().snoozed >= 2).await;
+    until("snoozed twice", || runtime.counters().snoozed >= 2).await;
     drop(taken);
     app.drained("billing").await;
     assert_eq!((app.effects().await, runtime.counters().failed), (1, 0));
@@ -223,7 +223,7 @@ async fn an_exhausted_pool_is_no_failed_attempt() {
 }
 
 #[tokio::test]
-async fn a_handler_that_wants_the_only_connection_of_the_pool_is_told_and_nothing_hangs() {
+async fn a_handler_that_wants_the_only_connection_of_the_pool_fails_and_nothing_hangs() {
     let app = App::start().await;
     let pool = sqlx::postgres::PgPoolOptions::new()
         .max_connections(1)
@@ -277,9 +277,9 @@ async fn an_error_that_the_handler_hides_does_not_make_the_job_done() {
 async fn an_attempt_that_lost_its_lease_does_not_commit() {
     let app = App::start().await;
     let gate = Gate::shut();
-    let held = gate.clone();
+    let shared = gate.clone();
     let charge = Charge::new(move |order, tx, job| {
-        let gate = held.clone();
+        let gate = shared.clone();
         Box::pin(async move {
             write_effect(tx, &order, &job).await?;
             job.cancelled().cancelled().await;
@@ -319,7 +319,7 @@ async fn a_transaction_that_the_handler_begins_is_a_savepoint() {
     let runtime = app.runtime(&charge).start().await.unwrap();
     app.publish(&[order("1")]).await;
     app.drained("billing").await;
-    assert_eq!(app.effects().await, 2, "two of three in the attempt that succeeded, else none");
+    assert_eq!(app.effects().await, 2, "two of three from the attempt that succeeded");
     let _ = runtime.shutdown().await;
 }
 
@@ -353,7 +353,7 @@ async fn an_entry_id_that_the_server_gives_twice_skips_nothing() {
     };
     add("e-1");
     until("the first is done", || runtime.counters().succeeded == 1).await;
-    // As after a fail-over to a server whose clock is behind: everything is gone, and the id free.
+    // As after a failover to a server whose clock is behind: the data is lost, and the id is free.
     app.server.command(&["FLUSHALL"]);
     add("e-2");
     until("the second is done", || charge.count() == 2).await;
@@ -366,9 +366,9 @@ async fn an_entry_id_that_the_server_gives_twice_skips_nothing() {
 async fn when_a_failover_undoes_the_acknowledgement_the_effect_stays_one() {
     let app = App::start().await;
     let (gate, started) = (Gate::shut(), Charge::once());
-    let held = gate.clone();
+    let shared = gate.clone();
     let charge = Charge::new(move |order, tx, job| {
-        let gate = held.clone();
+        let gate = shared.clone();
         Box::pin(async move {
             gate.passed().await;
             Ok(write_effect(tx, &order, &job).await?)
@@ -377,7 +377,7 @@ async fn when_a_failover_undoes_the_acknowledgement_the_effect_stays_one() {
     let runtime = app.runtime(&charge).start().await.unwrap();
     app.publish(&[order("1")]).await;
     charge.wait_for(1).await;
-    // What a replica knows that lags: the entry is pending, with the old owner and the old count.
+    // The state of a replica that lags: the entry is pending, with the old owner and count.
     let lagging = RedisServer::start().unwrap();
     copy(&app.server, &lagging, "orders");
     gate.open();
@@ -394,7 +394,7 @@ async fn when_a_failover_undoes_the_acknowledgement_the_effect_stays_one() {
 }
 
 #[tokio::test]
-async fn another_payload_under_a_known_event_id_is_skipped_and_told() {
+async fn another_payload_under_a_known_event_id_is_skipped() {
     let app = App::start().await;
     let charge = Charge::once();
     let runtime = app.runtime(&charge).start().await.unwrap();
@@ -409,7 +409,7 @@ async fn another_payload_under_a_known_event_id_is_skipped_and_told() {
     let _ = runtime.shutdown().await;
 }
 
-/// Waits until so many sessions wait for somebody else's transaction.
+/// Waits until this many sessions wait for another transaction.
 async fn waits_for_a_lock(app: &App, sessions: i64) {
     let waiting = "SELECT count(*) FROM pg_stat_activity
         WHERE datname = current_database() AND wait_event_type = 'Lock'";
@@ -417,7 +417,7 @@ async fn waits_for_a_lock(app: &App, sessions: i64) {
         .await;
 }
 
-/// Copies a key with everything that belongs to it, groups and pending entries included.
+/// Copies a key, including groups and pending entries.
 fn copy(from: &RedisServer, to: &RedisServer, key: &str) {
     let open =
         |server: &RedisServer| redis::Client::open(server.url()).unwrap().get_connection().unwrap();

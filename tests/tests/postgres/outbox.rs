@@ -1,4 +1,4 @@
-//! Publishing inside of a transaction: what commits with it, and in which form.
+//! Publishing inside a transaction: what commits with it, and in which form.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ fn id(name: &str) -> EventId {
     EventId::new(name).unwrap()
 }
 
-/// What a handler tells others of its work.
+/// The event that a handler publishes about its work.
 #[derive(Debug, Event, serde::Serialize, serde::Deserialize)]
 #[event(stream = "charges", type = "order.charged", key = "customer")]
 struct Charged {

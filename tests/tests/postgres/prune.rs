@@ -1,4 +1,4 @@
-//! Forgetting: old rows go in batches, and nothing goes that a job may still need.
+//! Pruning: old rows are deleted in batches, and rows that a job may still need stay.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,7 +11,7 @@ use crate::app::{App, Charge, DEADLINE, order};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Writes notes of work that a group did so many days ago.
+/// Writes guard rows of work that a group did this many days ago.
 async fn done(app: &App, group: &str, days: i32, rows: i64) {
     sqlx::query(
         "INSERT INTO streamjobs.once (group_name, key, stream, entry_id, published_at,
@@ -35,7 +35,7 @@ async fn rows_of(app: &App, group: &str) -> i64 {
     rows.bind(group).fetch_one(&app.pool).await.unwrap()
 }
 
-/// Adds an order as if it had been published so many days ago.
+/// Adds an order as if it had been published this many days ago.
 fn publish_in_the_past(app: &App, days: u32) {
     let then = SystemTime::now() - days * DAY;
     let id = format!("{}-0", then.duration_since(UNIX_EPOCH).unwrap().as_millis());
@@ -52,10 +52,10 @@ async fn a_hundred_thousand_old_rows_go_in_batches_and_younger_ones_stay() {
     done(&app, "billing", 6, 1_000).await;
     sqlx::raw_sql(
         "CREATE TABLE batches (rows bigint);
-         CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS
+         CREATE FUNCTION count_batch() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS
              $$ BEGIN INSERT INTO public.batches SELECT count(*) FROM gone; RETURN NULL; END $$;
-         CREATE TRIGGER note AFTER DELETE ON streamjobs.once
-             REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION note();
+         CREATE TRIGGER count_batch AFTER DELETE ON streamjobs.once
+             REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION count_batch();
          GRANT SELECT ON batches TO streamjobs_run",
     )
     .execute(&app.database.admin_pool())
@@ -85,13 +85,13 @@ async fn rows_younger_than_the_oldest_unfinished_job_of_their_group_stay() {
     app.drained("billing").await;
     let pruned = pruner.sweep(&app.client).await.unwrap();
     assert_eq!((pruned.once, pruned.retained), (30, 0));
-    // What was done just now, and could be delivered again, is remembered.
+    // Guard rows of recent work stay: its events could be delivered again.
     assert_eq!((rows_of(&app, "billing").await, charge.count()), (1, 1));
     let _ = runtime.shutdown().await;
 }
 
 #[tokio::test]
-async fn nothing_is_forgotten_while_the_server_cannot_be_asked() {
+async fn no_row_is_deleted_while_redis_cannot_be_asked() {
     let app = App::start().await;
     done(&app, "billing", 30, 10).await;
     app.server.kill();
@@ -99,14 +99,14 @@ async fn nothing_is_forgotten_while_the_server_cannot_be_asked() {
     let pruned = pruner.sweep(&app.client).await.unwrap();
     assert_eq!((pruned.once, pruned.retained, rows_of(&app, "billing").await), (0, 1, 10));
     app.server.restart().unwrap();
-    eventually_async(DEADLINE, "the rows go", async || {
+    eventually_async(DEADLINE, "the rows are deleted", async || {
         pruner.sweep(&app.client).await.unwrap().once == 10
     })
     .await;
 }
 
 #[tokio::test]
-async fn marks_that_nobody_finished_go_and_those_in_hand_stay() {
+async fn expired_marks_are_deleted_and_those_of_running_work_stay() {
     let app = App::start().await;
     let left = "INSERT INTO streamjobs.once
             (group_name, key, stream, entry_id, published_at, payload_hash, owner, expires_at)
@@ -133,23 +133,23 @@ async fn dead_letters_stay_unless_said_otherwise() {
     let keep = Keep::default();
     assert_eq!(app.postgres.pruner(keep.clone()).sweep(&app.client).await.unwrap().letters, 0);
     let pruner = app.postgres.pruner(keep.letters(30 * DAY).batch(9));
-    // One of the 71 came into the archive yesterday.
+    // One of the 71 was archived yesterday.
     assert_eq!(pruner.sweep(&app.client).await.unwrap().letters, 70);
     assert_eq!(app.number("SELECT count(*) FROM streamjobs.dead_letters").await, 30);
 }
 
 #[tokio::test]
-async fn what_is_kept_for_ever_stays_and_the_rest_goes() {
+async fn rows_with_an_unlimited_age_stay_and_the_rest_is_deleted() {
     let app = App::start().await;
     done(&app, "billing", 30, 3).await;
-    let ever = Keep::default().done(Duration::MAX).letters(Duration::MAX);
-    assert_eq!(app.postgres.pruner(ever).sweep(&app.client).await.unwrap(), Pruned::default());
+    let unlimited = Keep::default().done(Duration::MAX).letters(Duration::MAX);
+    assert_eq!(app.postgres.pruner(unlimited).sweep(&app.client).await.unwrap(), Pruned::default());
     let week = Keep::default().letters(Duration::MAX);
     assert_eq!(app.postgres.pruner(week).sweep(&app.client).await.unwrap().once, 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pruners_at_once_wait_for_nobody_and_forget_all() {
+async fn pruners_at_once_do_not_block_each_other_and_delete_all() {
     let app = App::start().await;
     done(&app, "billing", 8, 3_000).await;
     let pruner = app.postgres.pruner(Keep::default().batch(50));
@@ -163,17 +163,17 @@ async fn pruners_at_once_wait_for_nobody_and_forget_all() {
 }
 
 #[tokio::test]
-async fn a_runtime_with_a_pruner_forgets_by_itself() {
+async fn a_runtime_with_a_pruner_deletes_old_rows() {
     let app = App::start().await;
     done(&app, "billing", 8, 100).await;
     let pruner = app.postgres.pruner(Keep::default().interval(Duration::from_secs(1)));
     let runtime = app.runtime(&Charge::once()).service(pruner).start().await.unwrap();
-    eventually_async(DEADLINE, "the rows go", async || app.guard_rows().await == 0).await;
+    eventually_async(DEADLINE, "the rows are deleted", async || app.guard_rows().await == 0).await;
     let _ = runtime.shutdown().await;
 }
 
 #[tokio::test]
-async fn a_runtime_that_would_forget_sooner_than_it_delivers_does_not_start() {
+async fn a_runtime_that_would_prune_sooner_than_it_delivers_does_not_start() {
     let app = App::start().await;
     let client = Client::builder(&app.server.url())
         .retention("orders", Retention::MaxAge(14 * DAY))
@@ -190,7 +190,7 @@ async fn a_runtime_that_would_forget_sooner_than_it_delivers_does_not_start() {
 }
 
 #[tokio::test]
-async fn a_pruner_with_settings_that_make_no_sense_does_not_start() {
+async fn a_pruner_with_invalid_settings_does_not_start() {
     let app = App::start().await;
     let pruners: [fn(&Postgres) -> Pruner; 4] = [
         |postgres| postgres.pruner(Keep::default().batch(0)),

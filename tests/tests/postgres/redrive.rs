@@ -1,4 +1,4 @@
-//! Putting jobs back from the archive: each once, paced, stopped, resumed, and written down.
+//! Redriving archived dead letters: each job goes back once; pace, stop, resume and audit.
 
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
@@ -98,7 +98,7 @@ async fn one_letter_is_put_back_once_and_again_only_when_that_is_said() {
 }
 
 #[tokio::test]
-async fn a_request_says_who_and_why() {
+async fn a_request_needs_who_and_why() {
     let (archive, _server, client) = Archive::with_redis().await;
     let long = "x".repeat(1_001);
     for (by, why) in [("", "y"), ("x", " "), ("x", "y\0"), (long.as_str(), "y")] {
@@ -110,7 +110,7 @@ async fn a_request_says_who_and_why() {
 }
 
 #[tokio::test]
-async fn a_dry_run_tells_and_changes_nothing() {
+async fn a_dry_run_reports_and_changes_nothing() {
     let (archive, server, _client) = Archive::with_redis().await;
     archive.fill(12).await;
     Row { group: "mail", fields: Vec::new(), ..Row::new(13) }.insert(&archive.pool).await;
@@ -148,14 +148,14 @@ async fn a_letter_that_cannot_be_put_back_fails_and_stays_as_it_was() {
     let errors = errors.collect::<Vec<_>>();
     assert_eq!(errors[0], "there is no group gone on stream orders");
     assert_eq!(errors[1], "there is no group billing on stream nowhere");
-    assert_eq!(errors[2..4], ["its payload was trimmed away", "its event has no id"]);
+    assert_eq!(errors[2..4], ["its payload was trimmed", "its event has no id"]);
     assert!(errors[4].contains("group"), "{errors:?}");
     assert_eq!(archive.letters.count(&Selection::new()).await.unwrap(), 5);
     assert_eq!(server.length("nowhere"), 0);
 }
 
 #[tokio::test]
-async fn a_redrive_stops_after_as_many_failures_as_may_be_and_can_be_resumed() {
+async fn a_redrive_stops_at_its_limit_of_failures_and_can_be_resumed() {
     let (archive, server, client) = Archive::with_redis().await;
     for number in 1..=10 {
         Row { group: if number <= 7 { "gone" } else { "billing" }, ..Row::new(number) }
@@ -172,11 +172,11 @@ async fn a_redrive_stops_after_as_many_failures_as_may_be_and_can_be_resumed() {
     assert_eq!(counts(&ended), (RedriveState::Finished, 10, 3, 7, 0));
     assert_eq!(lane(&server), events([8, 9, 10]));
     let same = archive.letters.resume(stopped.id, &client).await.unwrap();
-    assert_eq!(same, ended, "what ended is answered with its end");
+    assert_eq!(same, ended, "a redrive that ended is returned unchanged");
     assert_eq!(server.length(LANE), 3);
 }
 
-/// Asserts a lower bound only: a slow machine makes it take longer, never shorter.
+/// Asserts a lower bound only: on a slow machine it takes longer, never shorter.
 #[tokio::test]
 async fn a_rate_bounds_how_fast_all_processes_together_put_back() {
     let (archive, server, client) = Archive::with_redis().await;
@@ -214,7 +214,7 @@ async fn two_requests_for_the_same_letters_put_each_job_back_once() {
 }
 
 #[tokio::test]
-async fn who_asked_is_on_disk_before_a_job_goes_back() {
+async fn the_request_is_on_disk_before_a_job_goes_back() {
     let archive = Archive::start().await;
     watch_commits(&archive.database, "redrives").await;
     archive.fill(1).await;
@@ -253,33 +253,33 @@ async fn put_back_by_two_requests(letters: &DeadLetters, client: &Client) {
     assert_eq!((done, skipped), (250, 250));
 }
 
-/// Starts a redrive of all letters and drops it where Redis has put a batch back and the answer is
-/// on its way: what a process leaves that dies there.
+/// Starts a redrive of all dead letters and drops it after Redis has put a batch back and before
+/// the reply arrives, as if its process had crashed there.
 async fn killed_in_the_middle(archive: &Archive, server: &RedisServer) -> RedriveId {
     let proxy = FaultProxy::start(server).unwrap();
-    let client = unheard(&proxy).await;
+    let client = without_replies(&proxy).await;
     let id = archive.letters.redrive(Selection::new(), request()).record().await.unwrap();
     tokio::select! {
         ended = archive.letters.resume(id, &client) => panic!("it ended: {ended:?}"),
-        () = put_back_unheard(&proxy, server) => {}
+        () = put_back_without_reply(&proxy, server) => {}
     }
     id
 }
 
-/// A client whose jobs go back and whose answers about that are held. Its server knows the script,
-/// so that what is held is not the answer that it does not.
-async fn unheard(proxy: &FaultProxy) -> Client {
+/// A client whose replies about redriven jobs the proxy does not pass on. The script is loaded
+/// before, so that the first reply is not NOSCRIPT.
+async fn without_replies(proxy: &FaultProxy) -> Client {
     let client = Client::connect(proxy.url()).await.unwrap();
     let gone = client.dead_letters("orders", "gone").unwrap();
     let (fields, event) = (vec![("type".into(), "t".into())], EventId::new("e").unwrap());
-    gone.put_back(&fields, &event, None, "t", TOKEN_KEPT).await.unwrap_err();
+    gone.redrive_archived(&fields, &event, None, "t", TOKEN_KEPT).await.unwrap_err();
     proxy.set(Mode::HoldReplyTo(String::from("amount")));
     client
 }
 
-async fn put_back_unheard(proxy: &FaultProxy, server: &RedisServer) {
-    let is_so = async || proxy.held() > 0 && server.length(LANE) > 0;
-    eventually_async(DEADLINE, "a batch is put back and the answer is held", is_so).await;
+async fn put_back_without_reply(proxy: &FaultProxy, server: &RedisServer) {
+    let put = async || proxy.held() > 0 && server.length(LANE) > 0;
+    eventually_async(DEADLINE, "a batch is put back without a reply", put).await;
 }
 
 #[tokio::test]
@@ -295,18 +295,18 @@ async fn a_redrive_killed_in_the_middle_is_resumed_and_puts_each_job_back_once()
     assert_eq!(lane(&server), events(1..=250));
     let outcomes = archive.letters.outcomes(id, None, 1_000).await.unwrap();
     let unknown = outcomes.iter().filter(|outcome| outcome.entry_id.is_none()).count();
-    assert_eq!(unknown, put, "their entries went with the answer");
+    assert_eq!(unknown, put, "their entry ids were lost with the reply");
 }
 
 #[tokio::test]
-async fn a_database_that_dies_before_the_note_makes_no_job_go_back_twice() {
+async fn a_database_that_dies_before_the_commit_makes_no_job_go_back_twice() {
     let (postgres, (server, _)) = (PgServer::start().unwrap(), redis().await);
     let (archive, proxy) = (Archive::on(&postgres).await, FaultProxy::start(&server).unwrap());
     archive.fill(150).await;
-    let client = unheard(&proxy).await;
+    let client = without_replies(&proxy).await;
     let redriving = archive.letters.redrive(Selection::new(), request());
     let die = async {
-        put_back_unheard(&proxy, &server).await;
+        put_back_without_reply(&proxy, &server).await;
         postgres.kill();
         proxy.set(Mode::Pass);
         postgres.restart().unwrap();
@@ -363,7 +363,7 @@ async fn a_cancelled_redrive_puts_nothing_more_back() {
 }
 
 #[tokio::test]
-async fn a_letter_that_is_gone_before_its_turn_is_skipped() {
+async fn a_letter_that_was_deleted_before_its_turn_is_skipped() {
     let (archive, server, client) = Archive::with_redis().await;
     archive.fill(3).await;
     let id = archive.letters.redrive(Selection::new(), request()).record().await.unwrap();
@@ -376,7 +376,10 @@ async fn a_letter_that_is_gone_before_its_turn_is_skipped() {
     assert_eq!(lane(&server), events([1]));
     let outcomes = archive.letters.outcomes(id, None, 10).await.unwrap();
     let errors = outcomes.iter().filter_map(|outcome| outcome.error.as_deref());
-    assert_eq!(errors.collect::<Vec<_>>(), ["it was deleted", "the guard knows its job as done"]);
+    assert_eq!(
+        errors.collect::<Vec<_>>(),
+        ["it was deleted", "the guard says that its job was done"]
+    );
 }
 
 #[tokio::test]

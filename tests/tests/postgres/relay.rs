@@ -1,4 +1,4 @@
-//! The relay: every event reaches its stream, in the order of its key, whatever fails.
+//! The relay: each event reaches its stream, in the order of its key, despite failures.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -16,7 +16,7 @@ fn of(customer: usize, id: impl ToString) -> Order {
     Order { id: id.to_string(), customer: format!("c-{customer}") }
 }
 
-/// The orders in the stream with their customers, in order, and how many event ids there are.
+/// The orders in the stream, in its order, and the number of distinct event ids.
 fn stored(app: &App, stream: &str) -> (Vec<Order>, usize) {
     let entries = app.server.entries(stream);
     let ids = entries.iter().map(|entry| entry.text("sj-id").unwrap()).collect::<BTreeSet<_>>();
@@ -33,7 +33,7 @@ fn each_customers_orders_rise(orders: &[Order]) {
     }
 }
 
-/// Each event is followed by all that came after it, however often it is there.
+/// Asserts that each event is followed by all later ones, however often it was stored.
 fn each_is_followed_by_its_successors(orders: &[Order]) {
     let last = |place: usize| !orders[place + 1..].contains(&orders[place]);
     let last = (0..orders.len()).filter(|place| last(*place));
@@ -61,7 +61,7 @@ async fn execute(app: &App, sql: &'static str) {
     sqlx::raw_sql(sql).execute(&app.database.admin_pool()).await.unwrap();
 }
 
-/// Publishes the next order of a customer, as applications do that lock the customer's row first.
+/// Publishes the next order of a customer, and locks the customer's row first, as applications do.
 async fn publish_next(app: &App, customer: usize) {
     let mut transaction = app.pool.begin().await.unwrap();
     let next = sqlx::query_scalar::<_, i64>(
@@ -118,7 +118,7 @@ async fn relays_at_once_store_every_event_once() {
 }
 
 #[tokio::test]
-async fn what_was_stored_and_not_forgotten_is_stored_again_under_its_event_id() {
+async fn an_event_stored_and_not_deleted_is_stored_again_under_its_event_id() {
     let app = App::start().await;
     publish(&app, &(0..9).map(|id| of(0, id)).collect::<Vec<_>>()).await;
     execute(
@@ -138,7 +138,7 @@ async fn what_was_stored_and_not_forgotten_is_stored_again_under_its_event_id() 
 }
 
 #[tokio::test]
-async fn a_lost_answer_publishes_again_and_a_guarded_handler_does_it_once() {
+async fn a_lost_reply_publishes_again_and_a_guarded_handler_does_it_once() {
     let app = App::start().await;
     let charge = Charge::once();
     let runtime = app.runtime(&charge).start().await.unwrap();
@@ -198,7 +198,7 @@ async fn a_server_at_its_memory_limit_takes_the_rest_later_and_in_order() {
 }
 
 #[tokio::test]
-async fn a_notification_wakes_the_relay_and_what_is_quiet_is_found_by_looking() {
+async fn a_notification_wakes_the_relay_and_events_without_one_are_found_by_polling() {
     let app = App::start().await;
     let relay = start(&app.client, app.postgres.relay().poll(Duration::from_secs(3_600))).await;
     listening(&app, 1).await;
@@ -208,15 +208,15 @@ async fn a_notification_wakes_the_relay_and_what_is_quiet_is_found_by_looking() 
     }
     let _ = relay.shutdown().await;
     let relay = start(&app.client, app.postgres.relay().poll(Duration::from_millis(20))).await;
-    let quiet = app.postgres.publisher().without_notify();
+    let publisher = app.postgres.publisher().without_notify();
     let mut connection = app.pool.acquire().await.unwrap();
-    quiet.publish_in(&mut connection, &of(0, 4)).await.unwrap();
+    publisher.publish_in(&mut connection, &of(0, 4)).await.unwrap();
     emptied(&app).await;
     assert_eq!(stored(&app, "orders").0.len(), 4);
     let _ = relay.shutdown().await;
 }
 
-/// Waits until so many connections listen, other than the one that is named.
+/// Waits until this many connections listen.
 async fn listening(app: &App, number: i64) {
     eventually_async(DEADLINE, "it listens", async || app.number(LISTENING).await == number).await;
 }
@@ -242,9 +242,9 @@ async fn a_relay_listens_again_when_its_connection_died() {
 }
 
 #[tokio::test]
-async fn a_standby_takes_over_when_the_one_that_works_is_gone() {
+async fn another_relay_takes_over_when_the_elected_one_hangs() {
     let app = App::start().await;
-    // A relay that hangs, as far as the others can tell.
+    // To other relays, this looks like a relay that hangs.
     let mut hanging = app.pool.begin().await.unwrap();
     let elected =
         "SELECT pg_try_advisory_xact_lock(hashtextextended('streamjobs:outbox:streamjobs', 0))";
@@ -261,12 +261,12 @@ async fn a_standby_takes_over_when_the_one_that_works_is_gone() {
 }
 
 #[tokio::test]
-async fn a_relay_whose_transaction_was_ended_while_it_hung_forgets_nothing() {
+async fn a_relay_whose_transaction_was_ended_while_it_hung_deletes_nothing() {
     let app = App::start().await;
     let relay = start(&app.client, app.postgres.relay().poll(Duration::from_millis(20))).await;
     app.server.freeze();
     publish(&app, &(0..5).map(|id| of(0, id)).collect::<Vec<_>>()).await;
-    // As the server does by itself after 30 s.
+    // The server does the same after 30 s.
     let end = "SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity
         WHERE datname = current_database() AND state = 'idle in transaction'
             AND query LIKE 'WITH RECURSIVE streams%'";
@@ -285,9 +285,9 @@ async fn a_relay_whose_transaction_was_ended_while_it_hung_forgets_nothing() {
 }
 
 #[tokio::test]
-async fn a_stream_that_takes_nothing_holds_no_other_stream_up() {
+async fn a_stream_that_refuses_everything_delays_no_other_stream() {
     let app = App::start().await;
-    app.server.command(&["SET", "taken", "by something else"]);
+    app.server.command(&["SET", "taken", "another type"]);
     let mut connection = app.pool.acquire().await.unwrap();
     let taken = StreamName::new("taken").unwrap();
     let encode = |order: Order| EncodedEvent::new(&order).unwrap();
@@ -313,7 +313,7 @@ async fn a_stream_that_takes_nothing_holds_no_other_stream_up() {
 }
 
 #[tokio::test]
-async fn rows_that_are_no_events_are_put_away_with_the_reason_and_hold_nobody_up() {
+async fn rows_that_are_no_events_are_refused_with_a_reason_and_delay_no_other() {
     let app = App::start().await;
     execute(
         &app,
@@ -360,7 +360,7 @@ async fn a_row_that_a_program_in_another_language_wrote_is_published() {
 }
 
 #[tokio::test]
-async fn what_is_too_large_for_the_relays_client_is_put_away() {
+async fn an_event_too_large_for_the_relays_client_is_refused() {
     let app = App::start().await;
     let small = Client::builder(&app.server.url()).payload_bytes_max(1_000);
     let small = small.connect().await.unwrap();
@@ -372,7 +372,7 @@ async fn what_is_too_large_for_the_relays_client_is_put_away() {
 }
 
 #[tokio::test]
-async fn a_reason_that_no_column_takes_holds_nobody_up() {
+async fn a_reason_that_no_column_accepts_delays_no_other_row() {
     let app = App::start().await;
     let small = Client::builder(&app.server.url()).payload_bytes_max(1_000);
     let small = small.connect().await.unwrap();
@@ -413,7 +413,7 @@ async fn an_event_that_is_published_during_the_last_round_is_moved_in_one_more()
     let app = App::start().await;
     let relay = start(&app.client, app.postgres.relay().poll(Duration::from_secs(3_600))).await;
     listening(&app, 1).await;
-    // The round of the first order has looked, and cannot send for a while.
+    // The round of the first order has read the outbox, and cannot publish for a while.
     app.server.command(&["CLIENT", "PAUSE", "2000", "WRITE"]);
     publish(&app, &[of(1, 1)]).await;
     let sending = "SELECT count(*) FROM pg_stat_activity
@@ -426,7 +426,7 @@ async fn an_event_that_is_published_during_the_last_round_is_moved_in_one_more()
 }
 
 #[tokio::test]
-async fn a_relay_with_settings_that_make_no_sense_does_not_start() {
+async fn a_relay_with_invalid_settings_does_not_start() {
     let app = App::start().await;
     let relays: [fn(&Postgres) -> Relay; 3] = [
         |postgres| postgres.relay().batch(0),
@@ -442,7 +442,7 @@ async fn a_relay_with_settings_that_make_no_sense_does_not_start() {
 }
 
 #[tokio::test]
-async fn a_relay_with_a_single_connection_goes_on_for_ever() {
+async fn a_relay_with_a_single_connection_keeps_moving_events() {
     let app = App::start().await;
     let pool = app.database.pool_of(1);
     let postgres = Postgres::open(pool).await.unwrap();
@@ -453,7 +453,7 @@ async fn a_relay_with_a_single_connection_goes_on_for_ever() {
         emptied(&app).await;
         let listening = "SELECT count(*) FROM pg_stat_activity
             WHERE datname = current_database() AND query LIKE 'LISTEN%'";
-        assert_eq!(app.number(listening).await, 0, "its only connection is for moving");
+        assert_eq!(app.number(listening).await, 0, "its only connection is for moving events");
     }
     let _ = runtime.shutdown().await;
 }

@@ -1,4 +1,4 @@
-//! Dead letters written by hand, and both servers for those who ask for them.
+//! Dead letters written with SQL, and both servers for tests that need them.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,7 +9,7 @@ use streamjobs_postgres::letters::{DeadLetters, LetterId};
 use streamjobs_tests::postgres::{Database, PgServer};
 use streamjobs_tests::server::RedisServer;
 
-/// A database with the archive, which the run role reads and writes.
+/// A database with the archive, which the run role can read and write.
 pub struct Archive {
     pub database: Database,
     pub pool: PgPool,
@@ -36,7 +36,7 @@ impl Archive {
         (Self::start().await, server, client)
     }
 
-    /// Writes letters `1..=count` that differ in nothing else.
+    /// Writes dead letters `1..=count`, which differ only in their numbers.
     pub async fn fill(&self, count: i64) -> Vec<LetterId> {
         let mut ids = Vec::new();
         for number in 1..=count {
@@ -58,7 +58,7 @@ pub async fn redis() -> (RedisServer, Client) {
     (server, client)
 }
 
-/// One dead letter, buried `number` minutes after a day in the past.
+/// One dead letter, dead-lettered `number` minutes after a day in the past.
 #[derive(Clone)]
 pub struct Row {
     pub number: i64,
@@ -120,7 +120,7 @@ impl Row {
     }
 }
 
-/// When the letter with a number was buried.
+/// When the dead letter with this number was dead-lettered.
 pub fn dead_lettered(number: i64) -> SystemTime {
     UNIX_EPOCH + EPOCH + Duration::from_secs(60 * u64::try_from(number).unwrap())
 }

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use streamjobs::config::{AlertRules, Retention};
-use streamjobs::runtime::{Alert, AlertKind, Alerts};
-use streamjobs::stream::Trouble;
+use streamjobs::runtime::{Alert, Alerts};
+use streamjobs::stream::{Condition, Problem};
 use streamjobs::{Client, JobError, RuntimeBuilder};
 use streamjobs_tests::eventually::eventually_async;
 use streamjobs_tests::server::RedisServer;
@@ -18,19 +18,19 @@ use crate::app::{App, DEADLINE, Gate, Work, until};
 struct Told(Arc<Mutex<Vec<Alert>>>);
 
 impl Told {
-    fn of(&self, kind: AlertKind) -> Vec<bool> {
+    fn of(&self, kind: Condition) -> Vec<bool> {
         let alerts = self.0.lock().unwrap();
-        alerts.iter().filter(|alert| alert.kind == kind).map(|alert| alert.raised).collect()
+        alerts.iter().filter(|alert| alert.condition == kind).map(|alert| alert.raised).collect()
     }
 
     /// Waits until it is over. A reading that goes up and down may begin and end several times.
-    async fn until_over(&self, kind: AlertKind) {
+    async fn until_over(&self, kind: Condition) {
         until(DEADLINE, &format!("{kind:?} is over"), || self.of(kind).last() == Some(&false))
             .await;
         assert!(self.of(kind).is_sorted_by(|one, next| one != next), "{kind:?} is told once");
     }
 
-    async fn until(&self, kind: AlertKind, expected: &[bool]) {
+    async fn until(&self, kind: Condition, expected: &[bool]) {
         until(DEADLINE, &format!("{kind:?} {expected:?}"), || self.of(kind) == expected).await;
     }
 }
@@ -44,14 +44,14 @@ fn watched(builder: RuntimeBuilder, rules: AlertRules) -> (RuntimeBuilder, Told)
 
 /// Rules under which whatever happens is over soon.
 fn rules() -> AlertRules {
-    AlertRules::new().quiet(Duration::from_millis(100))
+    AlertRules::new().clear_after(Duration::from_millis(100))
 }
 
-async fn next(alerts: &mut Alerts, kind: AlertKind) -> Alert {
+async fn next(alerts: &mut Alerts, kind: Condition) -> Alert {
     let search = async {
         loop {
             let alert = alerts.next().await.unwrap();
-            if alert.kind == kind {
+            if alert.condition == kind {
                 return alert;
             }
         }
@@ -74,18 +74,18 @@ async fn a_backlog_and_what_is_pending_are_told_once_and_are_over_below_half() {
     let runtime = builder.start().await.unwrap();
     let mut alerts = runtime.alerts();
     app.publish(200).await;
-    let alert = next(&mut alerts, AlertKind::Backlog).await;
+    let alert = next(&mut alerts, Condition::Backlog).await;
     assert_eq!(
         (alert.stream.as_str(), alert.group.as_str(), alert.raised),
         ("orders", "work", true)
     );
     assert!(alert.to_string().contains("entries wait"), "{alert}");
-    told.until(AlertKind::Pending, &[true]).await;
+    told.until(Condition::Pending, &[true]).await;
     gate.open();
     app.drained("work").await;
-    told.until(AlertKind::Backlog, &[true, false]).await;
-    told.until_over(AlertKind::Pending).await;
-    assert!(!next(&mut alerts, AlertKind::Backlog).await.raised);
+    told.until(Condition::Backlog, &[true, false]).await;
+    told.until_over(Condition::Pending).await;
+    assert!(!next(&mut alerts, Condition::Backlog).await.raised);
     let _ = runtime.shutdown().await;
 }
 
@@ -98,18 +98,18 @@ async fn ages_of_what_waits_and_of_what_is_pending_are_told() {
     let (builder, told) = watched(app.runtime(&Work::gated(&gate)), rules);
     let runtime = builder.start().await.unwrap();
     app.publish(30).await;
-    told.until(AlertKind::OldestWaiting, &[true]).await;
-    assert!(told.of(AlertKind::OldestPending).is_empty(), "what is held is renewed");
+    told.until(Condition::OldestWaiting, &[true]).await;
+    assert!(told.of(Condition::OldestPending).is_empty(), "what is held is renewed");
     gate.open();
     app.drained("work").await;
-    told.until(AlertKind::OldestWaiting, &[true, false]).await;
+    told.until(Condition::OldestWaiting, &[true, false]).await;
     runtime.pause("work").unwrap();
     app.client.stream("orders").unwrap().group("work").unwrap().pause().await.unwrap();
     no_read_waits(&app).await;
     app.publish(1).await;
     let words = ["XREADGROUP", "GROUP", "work", "stranger", "COUNT", "1", "STREAMS", "orders", ">"];
     app.server.command(&words);
-    told.until(AlertKind::OldestPending, &[true]).await;
+    told.until(Condition::OldestPending, &[true]).await;
     let _ = runtime.shutdown().await;
 }
 
@@ -122,15 +122,15 @@ async fn dead_letters_losses_and_lost_groups_are_told_until_it_is_quiet() {
     let (builder, told) = watched(app.runtime(&work), rules());
     let runtime = builder.start().await.unwrap();
     app.publish(1).await;
-    told.until(AlertKind::DeadLetters, &[true, false]).await;
+    told.until(Condition::DeadLetters, &[true, false]).await;
     app.server.command(&["XGROUP", "DESTROY", "orders", "work"]);
-    told.until(AlertKind::GroupLost, &[true, false]).await;
+    told.until(Condition::GroupLost, &[true, false]).await;
     app.client.stream("orders").unwrap().group("work").unwrap().pause().await.unwrap();
     until(DEADLINE, "paused", || runtime.health().queues[0].paused).await;
     no_read_waits(&app).await;
     app.publish(20).await;
     app.server.command(&["XTRIM", "orders", "MAXLEN", "=", "2"]);
-    told.until(AlertKind::TrimmedUnread, &[true, false]).await;
+    told.until(Condition::TrimmedUnread, &[true, false]).await;
     let _ = runtime.shutdown().await;
 }
 
@@ -138,7 +138,7 @@ async fn dead_letters_losses_and_lost_groups_are_told_until_it_is_quiet() {
 async fn claims_from_the_dead_and_reads_that_fail_are_told() {
     let app = App::start().await;
     let work = Work::fine();
-    let (builder, told) = watched(app.runtime(&work), rules().reclaims_per_minute(5));
+    let (builder, told) = watched(app.runtime(&work), rules().claims_per_minute(5));
     let runtime = builder.start().await.unwrap();
     runtime.pause("work").unwrap();
     no_read_waits(&app).await;
@@ -149,12 +149,12 @@ async fn claims_from_the_dead_and_reads_that_fail_are_told() {
         app.server.age("orders", "work", &row.id, Duration::from_secs(60));
     }
     runtime.resume("work").unwrap();
-    told.until(AlertKind::Claims, &[true]).await;
+    told.until(Condition::Claims, &[true]).await;
     app.drained("work").await;
     app.server.kill();
-    until(DEADLINE, "no read", || told.of(AlertKind::NoRead).last() == Some(&true)).await;
+    until(DEADLINE, "no read", || told.of(Condition::NoRead).last() == Some(&true)).await;
     app.server.restart().unwrap();
-    told.until_over(AlertKind::NoRead).await;
+    told.until_over(Condition::NoRead).await;
     let _ = runtime.shutdown().await;
 }
 
@@ -173,14 +173,14 @@ async fn a_group_that_holds_trimming_up_is_told_by_name_and_nothing_is_lost() {
     let runtime = builder.start().await.unwrap();
     app.publish(1_000).await;
     app.drained("work").await;
-    told.until(AlertKind::StreamLength, &[true]).await;
-    told.until(AlertKind::TrimBlocked, &[true]).await;
+    told.until(Condition::StreamLength, &[true]).await;
+    told.until(Condition::TrimBlocked, &[true]).await;
     let named = told.0.lock().unwrap().iter().any(|alert| alert.text.contains("group sleeping"));
     assert!(named);
     assert_eq!(app.server.length("orders"), 1_000);
     app.server.command(&["XGROUP", "SETID", "orders", "sleeping", "$"]);
-    told.until(AlertKind::StreamLength, &[true, false]).await;
-    told.until(AlertKind::TrimBlocked, &[true, false]).await;
+    told.until(Condition::StreamLength, &[true, false]).await;
+    told.until(Condition::TrimBlocked, &[true, false]).await;
     let _ = runtime.shutdown().await;
 }
 
@@ -191,7 +191,7 @@ async fn the_first_read_of_a_quiet_stream_has_its_time() {
     let runtime = builder.start().await.unwrap();
     let has_read = || runtime.health().queues.iter().all(|queue| queue.last_read.is_some());
     until(DEADLINE, "the first read has ended", has_read).await;
-    assert_eq!(told.of(AlertKind::NoRead), [] as [bool; 0]);
+    assert_eq!(told.of(Condition::NoRead), [] as [bool; 0]);
     let _ = runtime.shutdown().await;
 }
 
@@ -203,7 +203,7 @@ async fn a_callback_that_panics_ends_no_loop() {
     let runtime = builder.on_alert(|alert| panic!("{alert}")).start().await.unwrap();
     let mut alerts = runtime.alerts();
     app.publish(1).await;
-    assert!(next(&mut alerts, AlertKind::DeadLetters).await.raised);
+    assert!(next(&mut alerts, Condition::DeadLetters).await.raised);
     app.publish(1).await;
     app.drained("work").await;
     assert!(runtime.health().is_healthy());
@@ -245,8 +245,8 @@ async fn a_group_is_paused_and_resumed_in_every_process_by_any_client() {
     no_read_waits(&app).await;
     app.publish(20).await;
     eventually_async(DEADLINE, "seen", async || {
-        let troubles = group.diagnose().await.unwrap().troubles;
-        matches!(troubles[..], [Trouble::Paused { .. }])
+        let troubles = group.diagnose().await.unwrap().problems;
+        matches!(troubles[..], [Problem::Paused { .. }])
     })
     .await;
     assert_eq!((work.count(), group.info().await.unwrap().backlog.entries), (0, 20));

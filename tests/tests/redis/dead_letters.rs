@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use streamjobs::dead_letter::{ArchivedJob, DeadLetter, PutBack, TOKEN_KEPT, Taker};
+use streamjobs::dead_letter::{ArchivedJob, DeadLetter, RedriveOutcome, TOKEN_KEPT, Taker};
 use streamjobs::error::DeadLetterError;
 use streamjobs::{ConsumerName, EntryId};
 use streamjobs_tests::eventually::eventually_async;
@@ -242,10 +242,10 @@ async fn a_job_put_back_from_an_archive_is_the_job_that_a_redrive_gives() {
     let letter = archived(&app, &work).await;
     let (event_id, origin) = (letter.event_id.clone().unwrap(), letter.origin);
     let letters = app.client.dead_letters("orders", "work").unwrap();
-    let put = letters.put_back(&letter.fields, &event_id, origin, "t-1", TOKEN_KEPT);
-    let PutBack::Put(id) = put.await.unwrap() else { panic!("put before") };
-    let again = letters.put_back(&letter.fields, &event_id, origin, "t-1", TOKEN_KEPT);
-    assert_eq!(again.await.unwrap(), PutBack::PutBefore);
+    let put = letters.redrive_archived(&letter.fields, &event_id, origin, "t-1", TOKEN_KEPT);
+    let RedriveOutcome::Redriven(id) = put.await.unwrap() else { panic!("put before") };
+    let again = letters.redrive_archived(&letter.fields, &event_id, origin, "t-1", TOKEN_KEPT);
+    assert_eq!(again.await.unwrap(), RedriveOutcome::AlreadyRedriven);
     let kept: i64 = app.server.query(&["PTTL", "{orders}:redriven:work:{t-1}"]);
     assert!((6..=7).contains(&(kept / 86_400_000)), "{kept}");
     let lane = app.server.entries("{orders}:lane:work");
@@ -270,11 +270,12 @@ async fn a_job_whose_answer_was_lost_comes_back_once_under_its_token() {
     let client = streamjobs::Client::connect(proxy.url()).await.unwrap();
     let letters = client.dead_letters("orders", "work").unwrap();
     proxy.set(Mode::LoseReply);
-    let put = async || letters.put_back(&letter.fields, &event_id, None, "t", TOKEN_KEPT).await;
+    let put =
+        async || letters.redrive_archived(&letter.fields, &event_id, None, "t", TOKEN_KEPT).await;
     assert!(matches!(put().await, Err(DeadLetterError::Server { .. })));
     proxy.set(Mode::Pass);
     eventually_async(DEADLINE, "an answer", async || {
-        put().await.is_ok_and(|put| put == PutBack::PutBefore)
+        put().await.is_ok_and(|put| put == RedriveOutcome::AlreadyRedriven)
     })
     .await;
     assert_eq!(app.server.length("{orders}:lane:work"), 1);
@@ -293,14 +294,15 @@ async fn many_jobs_come_back_in_a_few_round_trips_also_to_a_server_that_forgot_t
     let mut jobs = tokens.iter().map(|token| job(token)).collect::<Vec<_>>();
     jobs[7].fields = &nothing;
     jobs[8].token = "";
-    assert!(letters.put_back_all(&jobs[..1], TOKEN_KEPT).await[0].is_ok());
+    assert!(letters.redrive_archived_all(&jobs[..1], TOKEN_KEPT).await[0].is_ok());
     app.server.command(&["SCRIPT", "FLUSH"]);
-    let answers = letters.put_back_all(&jobs, TOKEN_KEPT).await;
+    let answers = letters.redrive_archived_all(&jobs, TOKEN_KEPT).await;
     assert_eq!(answers.len(), 300);
-    assert!(matches!(answers[0], Ok(PutBack::PutBefore)));
+    assert!(matches!(answers[0], Ok(RedriveOutcome::AlreadyRedriven)));
     assert!(matches!(answers[7], Err(DeadLetterError::NothingToRun { .. })));
     assert!(matches!(answers[8], Err(DeadLetterError::Name(_))));
-    let put = answers.iter().filter(|answer| matches!(answer, Ok(PutBack::Put(_)))).count();
+    let put =
+        answers.iter().filter(|answer| matches!(answer, Ok(RedriveOutcome::Redriven(_)))).count();
     assert_eq!((put, app.server.length("{orders}:lane:work")), (297, 298));
 }
 
@@ -311,17 +313,19 @@ async fn a_job_that_cannot_come_back_changes_nothing() {
     let letter = archived(&app, &work).await;
     let event_id = letter.event_id.clone().unwrap();
     let nobody = app.client.dead_letters("orders", "nobody").unwrap();
-    let error =
-        nobody.put_back(&letter.fields, &event_id, None, "t", TOKEN_KEPT).await.unwrap_err();
+    let error = nobody
+        .redrive_archived(&letter.fields, &event_id, None, "t", TOKEN_KEPT)
+        .await
+        .unwrap_err();
     assert_eq!(error.to_string(), "there is no group nobody on stream orders");
     let keys = || app.server.query::<u64>(&["DBSIZE"]);
     let before = keys();
     app.server.command(&["CONFIG", "SET", "maxmemory", "1"]);
     let letters = app.client.dead_letters("orders", "work").unwrap();
-    let full = letters.put_back(&letter.fields, &event_id, None, "t", TOKEN_KEPT).await;
+    let full = letters.redrive_archived(&letter.fields, &event_id, None, "t", TOKEN_KEPT).await;
     assert!(matches!(full, Err(DeadLetterError::Server { .. })));
     assert_eq!((keys(), app.server.length("{orders}:lane:work")), (before, 0));
     app.server.command(&["CONFIG", "SET", "maxmemory", "0"]);
-    let put = letters.put_back(&letter.fields, &event_id, None, "t", TOKEN_KEPT).await;
-    assert!(matches!(put, Ok(PutBack::Put(_))), "the token was not used up");
+    let put = letters.redrive_archived(&letter.fields, &event_id, None, "t", TOKEN_KEPT).await;
+    assert!(matches!(put, Ok(RedriveOutcome::Redriven(_))), "the token was not used up");
 }

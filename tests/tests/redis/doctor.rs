@@ -121,7 +121,7 @@ async fn limits_that_are_nearly_reached_are_told() {
     server.command(&["CONFIG", "SET", "maxmemory", "1", "timeout", "30"]);
     let checkup = examined(&server.url()).await;
     assert_eq!(of(&checkup, Check::Memory)[0].0, Severity::Critical);
-    let expected = [(Severity::Info, "connections that are silent for 30s are closed")];
+    let expected = [(Severity::Info, "connections that are idle for 30s are closed")];
     assert_eq!(of(&checkup, Check::IdleTimeout), expected);
 }
 

@@ -127,7 +127,7 @@ async fn what_is_trimmed_before_its_delivery_is_counted_for_each_group() {
     until(DEADLINE, "counted", || runtime.counters().trimmed_unread == 900).await;
     let info = group.info().await.unwrap();
     assert_eq!((info.trimmed_unread, info.backlog.entries), (900, 0), "and not twice");
-    assert_eq!(group.diagnose().await.unwrap().troubles.len(), 1);
+    assert_eq!(group.diagnose().await.unwrap().problems.len(), 1);
     let _ = runtime.shutdown().await;
 }
 

@@ -96,7 +96,7 @@ async fn removing_a_consumer_under_load_loses_no_entry() {
         app.publish(30).await;
         read(&app, &name, 10);
         let removed = group(&app).remove_consumer(&named(&name)).await.unwrap();
-        lost += removed.trimmed.len() + removed.left.len();
+        lost += removed.trimmed.len() + removed.unstored.len();
     }
     app.drained("work").await;
     until(DEADLINE, "all done", || work.distinct() == 30 && work.count() >= 600).await;

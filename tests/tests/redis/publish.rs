@@ -124,7 +124,7 @@ async fn one_refused_event_does_not_hide_the_others() {
     let answers = client.publish_all(&events).await;
     assert!(answers[0].is_ok() && answers[2].is_ok());
     let error = answers[1].as_ref().unwrap_err().to_string();
-    assert!(error.contains("more than the allowed 200") && error.contains("orders"), "{error}");
+    assert!(error.contains("exceed the limit of 200") && error.contains("orders"), "{error}");
     assert_eq!(server.length("orders"), 2);
 }
 

@@ -90,7 +90,7 @@ async fn a_service_that_cannot_be_prepared_refuses_the_start_before_the_server_i
     let (app, work) = (App::start().await, Work::fine());
     let refused = app.runtime(&work).service(Unready).start().await.unwrap_err();
     assert!(matches!(refused, StartError::Service { name: "unready", .. }), "{refused:?}");
-    assert_eq!(refused.to_string(), "cannot prepare the service unready");
+    assert_eq!(refused.to_string(), "cannot prepare service unready");
     // Its own event is all that there is: no group, no floor, no connection beside the client's.
     assert_eq!((app.number(&["DBSIZE"]), app.server.length("orders")), (1, 1));
     let groups = app.server.command(&["XINFO", "GROUPS", "orders"]);

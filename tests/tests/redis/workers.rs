@@ -198,7 +198,7 @@ async fn unknown_groups_and_names_are_refused_and_change_nothing() {
     assert!(matches!(&error, ControlError::UnknownGroup { group } if group == "ghost"));
     let stranger = ConsumerName::new("stranger").unwrap();
     let error = runtime.remove_consumer(&stranger).await.unwrap_err();
-    assert_eq!(error.to_string(), "consumer stranger was not found in this runtime");
+    assert_eq!(error.to_string(), "this runtime has no consumer stranger");
     assert!(runtime.set_concurrency("ghost", many(1)).is_err());
     assert!(runtime.pause("ghost").is_err() && runtime.resume("ghost").is_err());
     assert!(runtime.reap_now("ghost").is_err());

@@ -45,7 +45,7 @@ const ORDERS: [(&str, &str, Layers); 3] = [
         &[
             &["access", "base", "fault", "format", "history"],
             &["alerts", "archived", "assets", "audit", "auth", "csrf", "payload", "sampler"],
-            &["notice", "state", "visit"],
+            &["notice", "request", "state"],
             &["layout"],
             &["form", "guard", "live"],
             &["pages"],

@@ -49,10 +49,10 @@ impl<'a> Batch<'a> {
 
     /// Puts the jobs of some dead letters back.
     ///
-    /// Before: the request is in its table, with a row for each dead letter. After: the jobs of this
-    /// batch are put back and recorded as done. After a crash at any point they are recorded as
-    /// waiting; Redis then knows by their tokens which jobs it put back, and the next batch records
-    /// those.
+    /// Before: the request is in its table, with a row for each dead letter. After: the jobs of
+    /// this batch are put back and recorded as done. After a crash at any point they are recorded
+    /// as waiting; Redis then knows by their tokens which jobs it put back, and the next batch
+    /// records those.
     ///
     /// The request's row stays locked during the batch, so any number of processes may work on one
     /// request: their batches run one after the other, the rate and the failures count for all of

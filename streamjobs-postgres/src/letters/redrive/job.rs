@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use sqlx::Row;
 use sqlx::postgres::PgRow;
-use streamjobs::dead_letter::{ArchivedJob, DeadLetters, PutBack, TOKEN_KEPT};
+use streamjobs::dead_letter::{ArchivedJob, DeadLetters, RedriveOutcome, TOKEN_KEPT};
 use streamjobs::error::DeadLetterError;
 use streamjobs::{Client, EntryId, EventId, Fields};
 
@@ -81,17 +81,20 @@ impl Outcome {
         Self { letter, state: OutcomeState::Failed, entry_id: None, error }
     }
 
-    fn done(letter: i64, put: PutBack) -> Self {
+    fn done(letter: i64, put: RedriveOutcome) -> Self {
         let entry_id = match put {
-            PutBack::Put(id) => Some(id.to_string()),
+            RedriveOutcome::Redriven(id) => Some(id.to_string()),
             // The reply to an earlier try was lost, and with it the entry id.
-            PutBack::PutBefore => None,
+            RedriveOutcome::AlreadyRedriven => None,
         };
         Self { letter, state: OutcomeState::Done, entry_id, error: None }
     }
 
     /// The outcome of a reply, or its error if that is about the server and not the dead letter.
-    fn of(letter: i64, reply: Result<PutBack, DeadLetterError>) -> Result<Self, DeadLetterError> {
+    fn of(
+        letter: i64,
+        reply: Result<RedriveOutcome, DeadLetterError>,
+    ) -> Result<Self, DeadLetterError> {
         match reply {
             Ok(put) => Ok(Self::done(letter, put)),
             Err(error) if error.is_final() => Ok(Self::failed(letter, error_chain(&error))),
@@ -148,7 +151,7 @@ async fn replies(
     queue: &DeadLetters,
     letters: &[(&Letter, &EventId)],
     token: &str,
-) -> Vec<(i64, Result<PutBack, DeadLetterError>)> {
+) -> Vec<(i64, Result<RedriveOutcome, DeadLetterError>)> {
     let tokens = letters.iter().map(|(letter, _)| format!("{token}-{}", letter.id));
     let tokens = tokens.collect::<Vec<_>>();
     let jobs = letters.iter().zip(&tokens).map(|((letter, event_id), token)| ArchivedJob {
@@ -158,7 +161,7 @@ async fn replies(
         token,
     });
     let jobs = jobs.collect::<Vec<_>>();
-    let replies = queue.put_back_all(&jobs, TOKEN_KEPT).await;
+    let replies = queue.redrive_archived_all(&jobs, TOKEN_KEPT).await;
     letters.iter().map(|(letter, _)| letter.id).zip(replies).collect()
 }
 

@@ -58,8 +58,8 @@ pub struct Redriving {
 }
 
 impl DeadLetters {
-    /// A builder for a redrive of the selected dead letters: one (by its id), some, or all open ones
-    /// ([`Selection::new`]).
+    /// A builder for a redrive of the selected dead letters: one (by its id), some, or all open
+    /// ones ([`Selection::new`]).
     pub fn redrive(&self, selection: Selection, request: Request) -> Redriving {
         let letters = self.clone();
         Redriving { letters, selection, request, again: false, rate: None, stop_after: None }
@@ -75,8 +75,8 @@ impl Redriving {
         self
     }
 
-    /// Stops after this many dead letters could not be redriven, for example because their group does
-    /// not exist any more. By default all of them are tried.
+    /// Stops after this many dead letters could not be redriven, for example because their group
+    /// does not exist any more. By default all of them are tried.
     ///
     /// An unreachable server does not count as a failure: see [`start`](Self::start).
     pub fn stop_after(mut self, failures: NonZeroU32) -> Self {
@@ -121,8 +121,8 @@ impl Redriving {
     ///
     /// # Errors
     ///
-    /// As [`record`](Self::record), and [`RedriveError::Interrupted`] if a server was unreachable for
-    /// too long. The progress is recorded, and [`DeadLetters::resume`] continues.
+    /// As [`record`](Self::record), and [`RedriveError::Interrupted`] if a server was unreachable
+    /// for too long. The progress is recorded, and [`DeadLetters::resume`] continues.
     ///
     /// # Cancel safety
     ///

@@ -14,8 +14,8 @@ use crate::letters::{ArchivedLetter, QueryError, RedriveError};
 pub struct RedrivePlan {
     /// The number of matching dead letters.
     pub letters: u64,
-    /// The number of those that would fail, because their payload was trimmed or has more than 1,000
-    /// fields.
+    /// The number of those that would fail, because their payload was trimmed or has more than
+    /// 1,000 fields.
     pub not_runnable: u64,
     /// The number of matching dead letters of each group, largest first.
     pub by_group: Vec<GroupCount>,

@@ -36,8 +36,8 @@ pub struct Redrive {
     pub done: u64,
     /// The number of jobs that could not be put back.
     pub failed: u64,
-    /// The number of dead letters that were deleted, or redriven by another request, before this one
-    /// reached them.
+    /// The number of dead letters that were deleted, or redriven by another request, before this
+    /// one reached them.
     pub skipped: u64,
 }
 
@@ -45,8 +45,8 @@ pub struct Redrive {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RedriveState {
-    /// Some dead letters wait. A process may or may not be working on them: it can be resumed at any
-    /// time.
+    /// Some dead letters wait. A process may or may not be working on them: it can be resumed at
+    /// any time.
     Running,
     /// All dead letters were tried.
     Finished,
@@ -150,8 +150,8 @@ impl LetterOutcome {
 }
 
 impl DeadLetters {
-    /// Redrives with their progress, newest first: those before the given one, at most `limit` and at
-    /// most 1,000.
+    /// Redrives with their progress, newest first: those before the given one, at most `limit` and
+    /// at most 1,000.
     ///
     /// # Errors
     ///
@@ -174,8 +174,8 @@ impl DeadLetters {
         redrives.map_err(|source| QueryError::database("list the redrives of", source))
     }
 
-    /// The outcomes of the dead letters of a redrive, by their numbers: those after the given one, at
-    /// most `limit` and at most 1,000.
+    /// The outcomes of the dead letters of a redrive, by their numbers: those after the given one,
+    /// at most `limit` and at most 1,000.
     ///
     /// # Errors
     ///

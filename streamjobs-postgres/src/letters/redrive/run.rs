@@ -17,14 +17,14 @@ impl DeadLetters {
     /// Carries out a redrive that was recorded, interrupted or stopped, with the settings of its
     /// request, and returns it when it has ended. If it has ended before, this returns it at once.
     ///
-    /// Any number of processes may resume one redrive at the same time; each batch is carried out by
-    /// one of them. After a stop, its count of failures starts again from zero, and the dead letters
-    /// that failed are not tried again.
+    /// Any number of processes may resume one redrive at the same time; each batch is carried out
+    /// by one of them. After a stop, its count of failures starts again from zero, and the dead
+    /// letters that failed are not tried again.
     ///
     /// # Errors
     ///
-    /// When there is no such redrive, and [`RedriveError::Interrupted`] when the database refuses, or
-    /// a server was unreachable for about 20 s.
+    /// When there is no such redrive, and [`RedriveError::Interrupted`] when the database refuses,
+    /// or a server was unreachable for about 20 s.
     ///
     /// # Cancel safety
     ///
@@ -111,8 +111,8 @@ const STEP_MAX: Duration = Duration::from_secs(90);
 const LOAD: &str =
     concat!("SELECT ", redrive_columns!(), " FROM streamjobs.redrives WHERE id = $1");
 
-/// Before: the redrive may be in any state. After: a stopped one runs again. A running batch has the
-/// row locked, so this waits for the batch to end.
+/// Before: the redrive may be in any state. After: a stopped one runs again. A running batch has
+/// the row locked, so this waits for the batch to end.
 const RESUME: &str = concat!(
     "UPDATE streamjobs.redrives SET state = 'running', finished_at = NULL, failures = 0
      WHERE id = $1 AND state = 'stopped' RETURNING ",

@@ -1,10 +1,9 @@
-//! What missing rights mean.
+//! The rules about missing rights.
 
-use super::rules::{critical, info, warning};
-use super::{Check, Finding};
+use super::finding::{Check, Finding, Severity};
 use crate::store::facts::{KeyRights, Rights};
 
-/// A finding for commands that touch no key, and one for each key.
+/// One finding for commands without a key, and one for each key.
 pub(super) fn examine(user: &str, rights: &Rights) -> Vec<Finding> {
     let mut findings = Vec::new();
     if !rights.missing.is_empty() {
@@ -24,44 +23,44 @@ fn on_a_key(user: &str, key: &KeyRights) -> Option<Finding> {
     if key.missing.len() < key.tried {
         return Some(missing(user, &key.missing, &format!(" on {}", key.key)));
     }
-    Some(critical(
+    Some(Finding::critical(
         Check::Rights,
         format!("user {user} may do nothing on {}", key.key),
-        "the runtime keeps a group's work there and cannot go on without it",
+        "the runtime stores a group's jobs there and cannot run without it",
         format!("add a pattern for the key: ACL SETUSER {user} ~{}", key.key),
     ))
 }
 
-/// No queue was named. Who is bound to some keys is refused everything on any other.
+/// No queue was named. A user who is restricted to some keys is refused every command on others.
 fn on_no_key(user: &str, key: &KeyRights) -> Option<Finding> {
     if key.missing.is_empty() {
         return None;
     }
     if key.missing.len() == key.tried {
-        return Some(info(
+        return Some(Finding::info(
             Check::Unchecked,
             format!("whether user {user} may work on streams could not be checked"),
-            "the user is bound to some keys, and no stream was named",
-            Some("name the streams and groups that are worked on".to_owned()),
+            "the user is restricted to some keys, and no stream was named",
+            Some("name the streams and groups that are used".to_owned()),
         ));
     }
-    let mut finding = warning(
+    let mut finding = Finding::warning(
         Check::Rights,
         format!("user {user} may not run {}", key.missing.join(", ")),
-        "a runtime needs them all; a process that only publishes needs to append",
+        "a runtime needs all of them; a process that only publishes needs XADD",
         grant(user, &key.missing),
     );
     if !key.publishing {
-        finding.severity = super::Severity::Critical;
+        finding.severity = Severity::Critical;
     }
     Some(finding)
 }
 
 fn missing(user: &str, commands: &[&'static str], place: &str) -> Finding {
-    critical(
+    Finding::critical(
         Check::Rights,
         format!("user {user} may not run {}{place}", commands.join(", ")),
-        "the runtime cannot do without: jobs stay where they are, or are done again",
+        "the runtime needs them: without them jobs do not run, or run again",
         grant(user, commands),
     )
 }
@@ -73,7 +72,6 @@ fn grant(user: &str, commands: &[&'static str]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Severity;
     use super::*;
 
     fn key(missing: &[&'static str], tried: usize) -> KeyRights {
@@ -86,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_may_do_everything_is_not_mentioned() {
+    fn a_user_with_all_rights_has_no_finding() {
         for named in [true, false] {
             let rights = Rights { named, keys: vec![key(&[], 9)], missing: Vec::new() };
             assert_eq!(found(&rights), []);
@@ -112,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_named_queue_a_bound_user_is_no_fault() {
+    fn without_a_named_queue_a_restricted_user_is_not_a_fault() {
         let all = Rights { keys: vec![key(&["XLEN", "XTRIM"], 2)], ..no_rights() };
         assert_eq!(found(&all)[0].0, Severity::Info);
         let some = Rights { keys: vec![key(&["XCLAIM"], 2)], ..no_rights() };
@@ -123,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn commands_without_a_key_are_needed_always() {
+    fn commands_without_a_key_are_always_needed() {
         let rights = Rights { missing: vec!["CLIENT|UNBLOCK"], ..no_rights() };
         let expected = (Severity::Critical, "user bob may not run CLIENT|UNBLOCK".to_owned());
         assert_eq!(found(&rights), [expected]);

@@ -1,4 +1,4 @@
-//! Why looking at a stream, or working on it, failed.
+//! The error of operations on streams and groups.
 
 use thiserror::Error;
 
@@ -8,21 +8,21 @@ use crate::model::event::DecodeError;
 use crate::model::name::NameError;
 use crate::store::operate::Obstacle;
 
-/// Why looking at a stream, or working on it, failed. Nothing was changed, unless
-/// [`is_unconfirmed`](Self::is_unconfirmed) says otherwise.
+/// Why an operation on a stream or a group failed. Nothing was changed, unless
+/// [`is_unconfirmed`](Self::is_unconfirmed) is true.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum StreamError {
-    /// A name is not one.
+    /// A name is invalid.
     #[error(transparent)]
     Name(#[from] NameError),
-    /// There is no such stream.
+    /// The stream does not exist.
     #[error("there is no stream {stream}")]
     Missing {
         /// The stream.
         stream: String,
     },
-    /// There is no such group.
+    /// The group does not exist.
     #[error("stream {stream} has no group {group}")]
     GroupMissing {
         /// The stream.
@@ -30,20 +30,20 @@ pub enum StreamError {
         /// The group.
         group: String,
     },
-    /// It would lose work, and was not told that it may.
+    /// The operation would lose unfinished work.
     #[error("refused on stream {stream}: group {group} has {what}")]
     Unfinished {
         /// The stream.
         stream: String,
         /// The group.
         group: String,
-        /// What there is, in words.
+        /// The unfinished work.
         what: String,
     },
-    /// A process works for the group.
+    /// A process serves the group.
     #[error(
-        "refused on stream {stream}: consumer {consumer} of group {group} is alive and would make \
-         the group again; stop it first"
+        "refused on stream {stream}: consumer {consumer} of group {group} is alive and would \
+         recreate the group; stop it first"
     )]
     Alive {
         /// The stream.
@@ -53,8 +53,8 @@ pub enum StreamError {
         /// The process' consumer.
         consumer: String,
     },
-    /// An entry is not the event that was asked for.
-    #[error("entry {entry_id} of stream {stream} cannot be read")]
+    /// An entry cannot be decoded as the requested event.
+    #[error("cannot decode entry {entry_id} of stream {stream}")]
     Decode {
         /// The stream.
         stream: String,
@@ -67,20 +67,20 @@ pub enum StreamError {
     /// The server could not be reached, or refused.
     #[error("cannot {action} stream {stream}")]
     Server {
-        /// What was to be done.
+        /// The operation.
         action: &'static str,
         /// The stream.
         stream: String,
-        /// Whether it may have been done all the same.
+        /// Whether it may have taken effect.
         unconfirmed: bool,
-        /// What the server or the connection said.
+        /// The error of the server or the connection.
         #[source]
         source: BoxError,
     },
 }
 
 impl StreamError {
-    /// Whether what was to be done may have been done all the same: the answer was lost.
+    /// Whether the operation may have taken effect: its answer was lost.
     #[must_use]
     pub fn is_unconfirmed(&self) -> bool {
         matches!(self, Self::Server { unconfirmed: true, .. })
@@ -93,7 +93,7 @@ impl StreamError {
             Obstacle::Unfinished { group, pending, undelivered, retrying, dead_letters } => {
                 let counts = [
                     (pending, "pending entries"),
-                    (retrying, "jobs set aside"),
+                    (retrying, "jobs waiting for retry"),
                     (dead_letters, "dead letters"),
                 ];
                 let counts = counts.into_iter().filter(|(count, _)| *count > 0);
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_names_all_that_is_left() {
+    fn a_refusal_names_all_unfinished_work() {
         let obstacle = Obstacle::Unfinished {
             group: "mail".into(),
             pending: 2,

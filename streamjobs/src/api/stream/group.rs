@@ -1,4 +1,4 @@
-//! A group on a stream: looking at it, making it, moving it, pausing it.
+//! Groups: their state, creating, moving, pausing and removing them.
 
 use std::sync::Arc;
 
@@ -12,9 +12,9 @@ use crate::store::inspect::OldestUnfinished;
 use crate::store::operate::Unfinished;
 use crate::store::{Queue, Store, StoreError};
 
-/// A group on a stream. Cheap to clone.
+/// A handle to a group on a stream. It is cheap to clone.
 ///
-/// Its pending entries stand in the stream; those of due retries and redriven jobs stand in its
+/// Its pending entries are in the stream; those of due retries and redriven jobs are in its
 /// [`lane`](Self::lane).
 #[derive(Clone, Debug)]
 pub struct Group {
@@ -28,7 +28,7 @@ impl Group {
         Self { stream, queue, inlet: Inlet::STREAM }
     }
 
-    /// The same group, with the entries of its lane in place of those of the stream: for
+    /// The same group, with the entries of its lane instead of those of the stream, for
     /// [`pending`](Self::pending), [`claim`](Self::claim), [`release`](Self::release) and
     /// [`acknowledge`](Self::acknowledge).
     #[must_use]
@@ -36,8 +36,8 @@ impl Group {
         Self { inlet: Inlet::LANE, ..self.clone() }
     }
 
-    /// What is known of the group, all in one moment: one request, and one more where the backlog
-    /// has to be counted.
+    /// The state of the group at one moment. It sends one request, and one more where the backlog has
+    /// to be counted.
     ///
     /// # Errors
     ///
@@ -47,16 +47,16 @@ impl Group {
     ///
     /// Cancel safe: nothing is changed.
     pub async fn info(&self) -> Result<GroupInfo, StreamError> {
-        GroupInfo::look(self.store(), &self.queue)
+        GroupInfo::load(self.store(), &self.queue)
             .await
-            .map_err(|error| self.failed("look at a group of", error))
+            .map_err(|error| self.failed("read a group of", error))
     }
 
-    /// The oldest entry that the group may still run, by when it was published: one that it has not
-    /// got yet, one that is pending, or one whose job is set aside or in the lane.
+    /// The oldest entry that the group may still run, by its publication: undelivered, pending, waiting
+    /// for a retry, or in the lane.
     ///
-    /// What was remembered of events that were published before is of no more use, but for dead
-    /// letters: redriven ones run, however old they are.
+    /// Guards of events that were published before it are no longer needed, except for dead letters:
+    /// redriven ones run, however old they are.
     ///
     /// # Errors
     ///
@@ -67,7 +67,7 @@ impl Group {
     /// Cancel safe: nothing is changed.
     pub async fn oldest_unfinished(&self) -> Result<OldestUnfinished, StreamError> {
         let oldest = self.store().oldest_unfinished(&self.queue).await;
-        oldest.map_err(|error| self.failed("look at a group of", error))
+        oldest.map_err(|error| self.failed("read a group of", error))
     }
 
     /// Its consumers, by name.
@@ -83,10 +83,10 @@ impl Group {
         let consumers = self.store().consumers(&self.queue).await;
         consumers
             .map(ConsumerInfo::all)
-            .map_err(|error| self.failed("look at the consumers of", error))
+            .map_err(|error| self.failed("read the consumers of", error))
     }
 
-    /// What is wrong with the group, in words: why its jobs do not run, or not fast enough.
+    /// Diagnoses the group: why its jobs do not run, or not fast enough.
     ///
     /// # Errors
     ///
@@ -105,8 +105,8 @@ impl Group {
         DeadLetters::new(Arc::clone(&self.stream.store), self.queue.clone())
     }
 
-    /// Makes the group unless it is there: true if it was made. A group that had been there before
-    /// goes on where it stopped.
+    /// Creates the group unless it exists; true if it was created. A group that was lost before
+    /// continues at its durable floor.
     ///
     /// # Errors
     ///
@@ -114,18 +114,18 @@ impl Group {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves open whether the group is made.
+    /// If the future is dropped, the group may or may not be created.
     pub async fn create(&self, start: Start) -> Result<bool, StreamError> {
         let made = self.store().prepare(&self.queue, start).await;
-        made.map_err(|error| self.failed("make a group of", error))
+        made.map_err(|error| self.failed("create a group of", error))
     }
 
-    /// Lets the group go on after another entry; [`Start::End`] skips all that it has not got.
-    /// Pending entries stay pending, and entries behind the new place are delivered once more.
+    /// Moves the group's cursor to another position; [`Start::End`] skips all undelivered entries.
+    /// Pending entries stay pending, and entries after the new position are delivered again.
     ///
     /// # Errors
     ///
-    /// When entries would never be delivered and `unfinished` does not allow that, when there is no
+    /// When entries would never be delivered and `unfinished` does not allow it, when there is no
     /// such group, or when the server cannot be reached or refuses.
     ///
     /// # Delivery
@@ -134,7 +134,7 @@ impl Group {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves open whether the group is moved.
+    /// If the future is dropped, the group may or may not be moved.
     pub async fn move_to(&self, place: Start, unfinished: Unfinished) -> Result<(), StreamError> {
         let after = match place {
             Start::Beginning => Some(EntryId::ZERO),
@@ -149,23 +149,23 @@ impl Group {
     ///
     /// # Errors
     ///
-    /// When work is not done and `unfinished` does not allow to lose it; when a process works for
-    /// the group, or did within the last 15 seconds, because it would make the group again; when
-    /// there is no such group; or when the server cannot be reached or refuses.
+    /// When there is unfinished work and `unfinished` does not allow losing it; when a process serves
+    /// the group, or did within the last 15 seconds, because it would recreate the group; when there
+    /// is no such group; or when the server cannot be reached or refuses.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves open whether the group is removed.
+    /// If the future is dropped, the group may or may not be removed.
     pub async fn destroy(&self, unfinished: Unfinished) -> Result<(), StreamError> {
         let destroyed = self.store().destroy_group(&self.queue, unfinished).await;
         let permitted = destroyed.map_err(|error| self.failed("remove a group of", error))?;
         self.stream.permitted(permitted)
     }
 
-    /// Pauses the group in every process: true if it was not paused. Running handlers go on,
-    /// nothing new starts, and what is due waits. It takes effect within the processes' promote
-    /// interval, half a second by default, or six of them where there was no work for a lease; and
-    /// it holds until [`resume`](Self::resume), also for processes that start later.
+    /// Pauses the group in every process; true if it was not paused. Running handlers continue, no new
+    /// job starts, and due retries wait. The pause takes effect within the processes' promote
+    /// interval, half a second by default, or six intervals in an idle group. It lasts until
+    /// [`resume`](Self::resume), also for processes that start later.
     ///
     /// # Errors
     ///
@@ -173,13 +173,12 @@ impl Group {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves open whether the group is paused; pausing twice is as good as
-    /// once.
+    /// If the future is dropped, the group may or may not be paused. The call may be repeated.
     pub async fn pause(&self) -> Result<bool, StreamError> {
         self.set_paused(true).await
     }
 
-    /// Ends a pause of the group in every process: true if it was paused.
+    /// Ends a pause of the group in every process; true if it was paused.
     ///
     /// # Errors
     ///
@@ -193,14 +192,15 @@ impl Group {
     }
 
     async fn set_paused(&self, paused: bool) -> Result<bool, StreamError> {
-        // A pause outlives its group, so one of a group that is not there would be a trap.
+        // A pause outlives its group, so a pause of a missing group would surprise a later one.
         self.info().await?;
         let changed = self.store().set_paused(&self.queue, paused).await;
         changed.map_err(|error| self.failed("pause a group of", error))
     }
 
-    /// A group that others made has no lane yet: nothing is pending in it.
-    pub(super) async fn unless_lane_missing(&self, error: StoreError) -> Result<(), StoreError> {
+    /// Accepts a missing lane, in which nothing is pending: a group that another client created has
+    /// none yet.
+    pub(super) async fn allow_missing_lane(&self, error: StoreError) -> Result<(), StoreError> {
         match error {
             StoreError::GroupMissing if self.inlet == Inlet::LANE => {
                 self.store().group_facts(&self.queue).await.map(drop)

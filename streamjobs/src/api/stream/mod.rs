@@ -1,4 +1,4 @@
-//! A stream as a log: looking at it, reading its history, following it, and shortening it.
+//! Streams and groups: their state, the history of a stream, pending entries, retries and trimming.
 //!
 //! ```no_run
 //! # async fn example(client: streamjobs::Client) -> Result<(), Box<dyn std::error::Error>> {
@@ -14,9 +14,9 @@
 //! # }
 //! ```
 //!
-//! Every call here is bounded in time and size, and answers an error within 8 seconds when the
-//! server cannot be reached: nothing is ever shown as zero because it could not be asked. Looking
-//! touches no group's state.
+//! Every call is bounded in time and size, and fails within 8 seconds when the server cannot be
+//! reached; a value that could not be read is never shown as zero. Reading does not change the state of
+//! a group.
 
 mod error;
 mod group;
@@ -29,7 +29,8 @@ pub use self::group::Group;
 pub use self::pending::{HandedOver, PendingPage, PendingQuery};
 pub use self::replay::{Position, Range, Replay, ReplayEvents, Tail};
 pub use self::retries::{RetryId, RetryIdError, RetryPage, ScheduledRetry};
-pub use crate::insight::diagnosis::{Diagnosis, Trouble};
+pub use crate::insight::condition::Condition;
+pub use crate::insight::diagnosis::{Diagnosis, Problem};
 pub use crate::insight::view::{Backlog, ConsumerInfo, GroupInfo, Liveness};
 pub use crate::store::inspect::{OldestUnfinished, PendingEntry, StreamInfo};
 pub use crate::store::operate::{Cut, Trimmed, Unfinished};
@@ -45,18 +46,18 @@ use crate::store::operate::{Obstacle, Permitted, Trim};
 use crate::store::{Queue, Store, StoreError};
 
 impl Client {
-    /// A stream, to look at it and to work on it. Nothing is asked or made yet.
+    /// A handle to a stream. Nothing is sent or created.
     ///
     /// # Errors
     ///
-    /// When the name is not one.
+    /// When the name is invalid.
     pub fn stream(&self, name: &str) -> Result<Stream, NameError> {
         let stream = StreamName::new(name)?;
         Ok(Stream { store: Arc::clone(self.store()), stream })
     }
 }
 
-/// A stream, to look at it and to work on it. Cheap to clone.
+/// A handle to a stream. It is cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Stream {
     store: Arc<dyn Store>,
@@ -70,7 +71,7 @@ impl Stream {
         &self.stream
     }
 
-    /// How many entries it holds; none if there is no such stream.
+    /// The number of entries; 0 if there is no such stream.
     ///
     /// # Errors
     ///
@@ -81,10 +82,10 @@ impl Stream {
     /// Cancel safe: nothing is changed.
     pub async fn length(&self) -> Result<u64, StreamError> {
         let info = self.store.stream_info(&self.stream).await;
-        Ok(info.map_err(|error| self.failed("look at", error))?.map_or(0, |info| info.length))
+        Ok(info.map_err(|error| self.failed("read", error))?.map_or(0, |info| info.length))
     }
 
-    /// Its ends, its length, how much was ever added, and its memory.
+    /// The first and last entry, the length, the number of entries ever added, and the memory.
     ///
     /// # Errors
     ///
@@ -95,14 +96,14 @@ impl Stream {
     /// Cancel safe: nothing is changed.
     pub async fn info(&self) -> Result<StreamInfo, StreamError> {
         let info = self.store.stream_info(&self.stream).await;
-        info.map_err(|error| self.failed("look at", error))?
+        info.map_err(|error| self.failed("read", error))?
             .ok_or_else(|| StreamError::Missing { stream: self.stream.to_string() })
     }
 
-    /// All groups on it, by name, each looked at in one moment. Groups whose name this crate does
-    /// not allow, which only others can have made, are left out.
+    /// The state of all groups on the stream, by name, each at one moment. Groups with a name that
+    /// this crate does not allow, which other clients can create, are left out.
     ///
-    /// One request for each group, and one more where its backlog has to be counted.
+    /// It sends one request for each group, and one more where the backlog has to be counted.
     ///
     /// # Errors
     ///
@@ -115,11 +116,11 @@ impl Stream {
         let mut groups = Vec::new();
         for group in self.group_names().await? {
             let queue = Queue { stream: self.stream.clone(), group };
-            match GroupInfo::look(self.store.as_ref(), &queue).await {
+            match GroupInfo::load(self.store.as_ref(), &queue).await {
                 Ok(info) => groups.push(info),
-                // It was destroyed in between.
+                // It was destroyed meanwhile.
                 Err(StoreError::GroupMissing) => {}
-                Err(error) => return Err(self.failed("look at the groups of", error)),
+                Err(error) => return Err(self.failed("read the groups of", error)),
             }
         }
         Ok(groups)
@@ -128,21 +129,21 @@ impl Stream {
     async fn group_names(&self) -> Result<Vec<GroupName>, StreamError> {
         self.info().await?;
         let names = self.store.group_names(&self.stream).await;
-        let names = names.map_err(|error| self.failed("look at the groups of", error))?;
+        let names = names.map_err(|error| self.failed("read the groups of", error))?;
         Ok(names.into_iter().filter_map(|name| GroupName::new(name).ok()).collect())
     }
 
-    /// One group on it. Nothing is asked or made yet.
+    /// A handle to a group on the stream. Nothing is sent or created.
     ///
     /// # Errors
     ///
-    /// When the name is not one.
+    /// When the name is invalid.
     pub fn group(&self, name: &str) -> Result<Group, NameError> {
         let queue = Queue { stream: self.stream.clone(), group: GroupName::new(name)? };
         Ok(Group::new(self.clone(), queue))
     }
 
-    /// One entry; none if there is none with this id.
+    /// One entry; `None` if no entry has this id.
     ///
     /// # Errors
     ///
@@ -172,11 +173,11 @@ impl Stream {
         entries.map_err(|error| self.failed("read", error))
     }
 
-    /// Reads a part of the history, oldest first, page by page. No group is touched, and no handler
+    /// Reads a part of the history, oldest first, page by page. No group is changed, and no handler
     /// runs.
     ///
-    /// The ends are entry ids, milliseconds since 1970 by the server's clock, wall-clock times, or
-    /// nothing for the end of the stream. Entries that are appended while it reads are part of it.
+    /// The bounds are entry ids, milliseconds since 1970 by the server's clock, or wall-clock times;
+    /// without a bound it is the end of the stream. Entries that are appended meanwhile are included.
     ///
     /// ```no_run
     /// # async fn example(orders: streamjobs::stream::Stream) {
@@ -190,14 +191,14 @@ impl Stream {
         Replay::new(self.clone(), range.into().span())
     }
 
-    /// Reads a part of the history as events. Entries of other event types are passed over; one
-    /// that cannot be read is an error in its place, and the next ones follow.
+    /// Reads a part of the history as events. Entries of other event types are skipped; an entry that
+    /// cannot be decoded is an error in its place, and the next ones follow.
     pub fn replay_events<E: Event>(&self, range: impl Into<Range>) -> ReplayEvents<E> {
         ReplayEvents::new(self.replay(range))
     }
 
-    /// Follows the stream from now on, on a connection of its own. No group is touched; what it
-    /// gives cannot be acknowledged.
+    /// Follows the stream from now on, on a connection of its own. No group is changed, and its entries
+    /// cannot be acknowledged.
     ///
     /// # Errors
     ///
@@ -227,12 +228,12 @@ impl Stream {
         Ok(Tail::new(self.clone(), reader, after))
     }
 
-    /// Shortens the stream in whole nodes of about a hundred entries, which costs the server
-    /// little: up to one node more than asked for stays.
+    /// Trims the stream in whole nodes of about a hundred entries, which is cheap for the server: up to
+    /// one node more than requested stays.
     ///
-    /// With [`Unfinished::Keep`], nothing goes that some group has not acknowledged, and the answer
-    /// names the group that held the cut up. One call removes at most 100,000 entries and says
-    /// whether there is more.
+    /// With [`Unfinished::Keep`], entries that some group has not acknowledged stay, and the result
+    /// names the group that needs them. One call removes at most 100,000 entries and says whether
+    /// there is more.
     ///
     /// # Errors
     ///
@@ -240,13 +241,13 @@ impl Stream {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves open whether entries are removed.
+    /// If the future is dropped, the entries may or may not be removed.
     pub async fn trim(&self, cut: Cut, unfinished: Unfinished) -> Result<Trimmed, StreamError> {
-        self.shorten(Trim { cut, exact: false, unfinished }).await
+        self.trim_with(Trim { cut, exact: false, unfinished }).await
     }
 
-    /// Shortens the stream to the entry, which is much dearer than [`trim`](Self::trim). To a
-    /// number of entries with [`Unfinished::Keep`], one call removes at most 1,000.
+    /// Trims the stream exactly, which is much more expensive than [`trim`](Self::trim). To a number of
+    /// entries with [`Unfinished::Keep`], one call removes at most 1,000.
     ///
     /// # Errors
     ///
@@ -254,34 +255,34 @@ impl Stream {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves open whether entries are removed.
+    /// If the future is dropped, the entries may or may not be removed.
     pub async fn trim_exactly(
         &self,
         cut: Cut,
         unfinished: Unfinished,
     ) -> Result<Trimmed, StreamError> {
-        self.shorten(Trim { cut, exact: true, unfinished }).await
+        self.trim_with(Trim { cut, exact: true, unfinished }).await
     }
 
-    async fn shorten(&self, trim: Trim) -> Result<Trimmed, StreamError> {
+    async fn trim_with(&self, trim: Trim) -> Result<Trimmed, StreamError> {
         let trimmed = self.store.trim(&self.stream, trim).await;
         trimmed.map_err(|error| self.failed("trim", error))
     }
 
-    /// Deletes the stream with all of its groups, their retries and their dead letters. True if
-    /// there was one.
+    /// Deletes the stream with all its groups, their retries and their dead letters; true if it
+    /// existed.
     ///
-    /// Only with [`Unfinished::Lose`] does work go that is not done; with [`Unfinished::Keep`],
-    /// dead letters forbid it as well. Groups that processes work for have to be stopped first.
+    /// With [`Unfinished::Keep`], unfinished work or a dead letter refuses the deletion; with
+    /// [`Unfinished::Lose`] both are deleted. Stop the processes of its groups first.
     ///
     /// # Errors
     ///
-    /// When work forbids it, or the server cannot be reached or refuses; some groups may be gone by
-    /// then.
+    /// When unfinished work or a live process refuses it, or the server cannot be reached or refuses;
+    /// some groups may be deleted before.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves open which parts are deleted.
+    /// If the future is dropped, any part may or may not be deleted.
     pub async fn delete(&self, unfinished: Unfinished) -> Result<bool, StreamError> {
         let groups = match self.group_names().await {
             Err(StreamError::Missing { .. }) => return Ok(false),

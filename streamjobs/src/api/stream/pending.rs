@@ -1,4 +1,4 @@
-//! A group's pending entries: looking at them, and moving them.
+//! Pending entries of a group: listing, acknowledging, claiming, releasing and handing over.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::store::StoreError;
 use crate::store::inspect::{PendingEntry, PendingLook};
 use crate::store::operate::{Destination, MovedPage, Selected};
 
-/// Which pending entries to look at; all of them by default.
+/// Selects pending entries; all of them by default.
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct PendingQuery {
@@ -27,19 +27,19 @@ impl PendingQuery {
         Self::default()
     }
 
-    /// Only those after this entry: where the last page ended.
+    /// Only those after this entry, where the last page ended.
     pub fn after(mut self, id: EntryId) -> Self {
         self.after = id;
         self
     }
 
-    /// Only those of which nothing has been heard for at least this long.
+    /// Only those with at least this idle time.
     pub fn idle_min(mut self, idle: Duration) -> Self {
         self.idle_min = idle;
         self
     }
 
-    /// Only those delivered at least so many times.
+    /// Only those with at least this delivery count.
     pub fn deliveries_min(mut self, deliveries: u64) -> Self {
         self.deliveries_min = deliveries;
         self
@@ -51,37 +51,37 @@ impl PendingQuery {
         self
     }
 
-    /// How many entries are looked at for one page: 100 by default, at most 1,000.
+    /// The number of entries that are read for one page: 100 by default, at most 1,000.
     pub fn limit(mut self, limit: usize) -> Self {
         self.limit = Some(limit);
         self
     }
 }
 
-/// Some pending entries, in the order of their ids.
+/// A page of pending entries, in the order of their ids.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PendingPage {
     /// The entries.
     pub entries: Vec<PendingEntry>,
-    /// After which to go on; none at the end. A page can be empty and not be the last.
+    /// Where the next page begins; `None` at the end. An empty page is not necessarily the last.
     pub next: Option<EntryId>,
 }
 
-/// What became of pending entries that were to change hands.
+/// The result of moving pending entries to another consumer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[must_use]
 #[non_exhaustive]
 pub struct HandedOver {
-    /// Entries that changed hands. Their delivery counts are as they were.
+    /// Entries that were moved, with unchanged delivery counts.
     pub moved: Vec<EntryId>,
-    /// Entries whose payload was trimmed away: dead letters tell of them now.
+    /// Entries whose payload was trimmed; they are stored as dead letters now.
     pub trimmed: Vec<EntryId>,
-    /// Entries that are not pending: they were acknowledged, or never delivered.
+    /// Entries that are not pending: acknowledged, or never delivered.
     pub missing: Vec<EntryId>,
-    /// Entries whose payload was trimmed away and that stay as they are, because the key of the
-    /// dead letters holds something else.
-    pub left: Vec<EntryId>,
+    /// Entries whose payload was trimmed and that stay pending, because the key of the dead letters
+    /// holds another type, so that no dead letter can be stored.
+    pub unstored: Vec<EntryId>,
 }
 
 impl HandedOver {
@@ -89,12 +89,12 @@ impl HandedOver {
         self.moved.extend(page.moved);
         self.trimmed.extend(page.trimmed);
         self.missing.extend(page.missing);
-        self.left.extend(page.left);
+        self.unstored.extend(page.left);
     }
 }
 
 impl Group {
-    /// A page of its pending entries.
+    /// A page of the group's pending entries.
     ///
     /// # Errors
     ///
@@ -113,45 +113,44 @@ impl Group {
             limit,
         };
         let entries = match self.store().pending(&self.queue, look).await {
-            Err(error) => self.unless_lane_missing(error).await.map(|()| Vec::new()),
+            Err(error) => self.allow_missing_lane(error).await.map(|()| Vec::new()),
             entries => entries,
         };
-        let mut entries =
-            entries.map_err(|error| self.failed("look at the pending entries of", error))?;
+        let mut entries = entries.map_err(|error| self.failed("read pending entries of", error))?;
         let next = entries.last().map(|entry| entry.id).filter(|_| entries.len() == limit);
         entries.retain(|entry| entry.delivery_count >= query.deliveries_min);
         Ok(PendingPage { entries, next })
     }
 
-    /// Acknowledges entries by hand, whoever has them: how many were pending. They count as done.
+    /// Acknowledges entries by hand, whichever consumer owns them, and returns how many were pending.
+    /// They count as done.
     ///
     /// # Errors
     ///
-    /// When the server cannot be reached or refuses; some may be acknowledged by then.
+    /// When the server cannot be reached or refuses; some may be acknowledged before.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves open which are acknowledged.
+    /// If the future is dropped, any of them may or may not be acknowledged.
     pub async fn acknowledge(&self, ids: &[EntryId]) -> Result<usize, StreamError> {
         let acks = ids.iter().map(|id| (self.inlet, *id)).collect::<Vec<_>>();
         let acknowledged = self.store().acknowledge(&self.queue, &acks).await;
         acknowledged.map_err(|error| self.failed("acknowledge entries of", error))
     }
 
-    /// Gives entries to a consumer, whoever has them.
+    /// Moves entries to a consumer, whichever consumer owns them.
     ///
-    /// Neither the delivery count is raised nor the idle time reset, so an entry that nobody works
-    /// on is taken up by the next sweep. A handler that is at work on one is told that its lease is
-    /// lost.
+    /// Delivery counts and idle times stay unchanged, so that the reaper claims an entry that is not
+    /// renewed. A handler that is running one of the entries loses its lease.
     ///
     /// # Errors
     ///
-    /// When there is no such group, or the server cannot be reached or refuses; some may be moved
-    /// by then.
+    /// When there is no such group, or the server cannot be reached or refuses; some entries may be
+    /// moved before.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves open which are moved.
+    /// If the future is dropped, any of them may or may not be moved.
     pub async fn claim(
         &self,
         ids: &[EntryId],
@@ -161,7 +160,7 @@ impl Group {
         self.move_ids(ids, to).await
     }
 
-    /// Makes entries look abandoned, so that any process takes them up at once.
+    /// Releases entries, so that any process claims them at once.
     ///
     /// # Errors
     ///
@@ -169,8 +168,8 @@ impl Group {
     ///
     /// # Delivery
     ///
-    /// An entry that a handler is at work on is delivered to another one, unless its next renewal
-    /// comes first. The next delivery counts.
+    /// An entry whose handler is running is delivered again, unless its next renewal comes first. That
+    /// delivery counts.
     ///
     /// # Cancel safety
     ///
@@ -179,8 +178,8 @@ impl Group {
         self.move_ids(ids, Destination { consumer: None, abandoned: true }).await
     }
 
-    /// Asks every process of the group to look for abandoned entries now, instead of within a third
-    /// of the lease. They do within their promote interval, half a second by default.
+    /// Requests that every process of the group claims idle entries now instead of within a third of
+    /// the lease. They do so within their promote interval, half a second by default.
     ///
     /// # Errors
     ///
@@ -188,18 +187,18 @@ impl Group {
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: asking twice is as good as once.
+    /// Cancel safe: the call may be repeated.
     pub async fn reap_now(&self) -> Result<(), StreamError> {
-        let failed = |error| self.failed("call for a sweep of", error);
-        // A call for a group that is not there would be heard by nobody, and leave a key behind.
+        let failed = |error| self.failed("request claims on", error);
+        // A request for a missing group would have no effect, and leave a key behind.
         self.store().group_facts(&self.queue).await.map_err(failed)?;
         self.store().call_sweep(&self.queue).await.map_err(failed)
     }
 
-    /// Gives everything that is pending for one consumer to another, in the stream and in the lane.
+    /// Moves all pending entries of one consumer to another, in the stream and in the lane.
     ///
-    /// Neither are delivery counts raised nor idle times reset. Entries that are delivered to the
-    /// first consumer meanwhile stay with it: stop it before, or call again.
+    /// Delivery counts and idle times stay unchanged. Entries that are delivered to the first consumer
+    /// meanwhile stay with it: stop it before, or call again.
     ///
     /// # Errors
     ///
@@ -207,7 +206,7 @@ impl Group {
     ///
     /// # Cancel safety
     ///
-    /// As [`claim`](Self::claim). Calling again goes on.
+    /// As [`claim`](Self::claim). Calling again continues.
     pub async fn hand_over(
         &self,
         from: &ConsumerName,
@@ -216,21 +215,21 @@ impl Group {
         self.move_all(from, Destination { consumer: Some(to), abandoned: false }).await
     }
 
-    /// Removes a consumer. What is pending for it is for any process to take up at once; no entry
-    /// is lost and no delivery count raised.
+    /// Removes a consumer. Its pending entries are released for any process to claim at once; no entry
+    /// is lost, and delivery counts stay unchanged.
     ///
-    /// The removal and the look whether anything is pending are one step on the server. A consumer
-    /// that still reads keeps getting entries: then this gives up after some rounds with
-    /// [`StreamError::Unfinished`], and nothing is lost either. For one of this process, use
+    /// The server checks that nothing is pending and removes the consumer in one step. A consumer that
+    /// still reads gets new entries: then the call fails after some rounds with
+    /// [`StreamError::Unfinished`], and no entry is lost. For a consumer of this process, use
     /// [`Runtime::remove_consumer`](crate::Runtime::remove_consumer), which stops it first.
     ///
     /// # Errors
     ///
-    /// When it keeps getting entries, or as [`claim`](Self::claim).
+    /// When the consumer still gets entries, or as [`claim`](Self::claim).
     ///
     /// # Cancel safety
     ///
-    /// As [`claim`](Self::claim). Calling again goes on.
+    /// As [`claim`](Self::claim). Calling again continues.
     pub async fn remove_consumer(&self, name: &ConsumerName) -> Result<HandedOver, StreamError> {
         let parking = ConsumerName::new(PARKING)?;
         let to = Destination { consumer: Some(&parking), abandoned: true };
@@ -239,7 +238,7 @@ impl Group {
             let moved = self.move_all(name, to).await?;
             all.moved.extend(moved.moved);
             all.trimmed.extend(moved.trimmed);
-            all.left.extend(moved.left);
+            all.unstored.extend(moved.unstored);
             let retired = self.store().retire(&self.queue, name).await;
             if retired.map_err(|error| self.failed("remove a consumer of", error))? {
                 return Ok(all);
@@ -248,7 +247,7 @@ impl Group {
         Err(StreamError::Unfinished {
             stream: self.queue.stream.to_string(),
             group: self.queue.group.to_string(),
-            what: format!("a consumer {name} that keeps getting entries"),
+            what: format!("a consumer {name} that still gets entries"),
         })
     }
 
@@ -263,7 +262,7 @@ impl Group {
             let page = match self.store().move_pending(&self.queue, self.inlet, selected, to).await
             {
                 Err(error) => self
-                    .unless_lane_missing(error)
+                    .allow_missing_lane(error)
                     .await
                     .map(|()| MovedPage { missing: ids.to_vec(), ..MovedPage::default() }),
                 page => page,
@@ -279,7 +278,7 @@ impl Group {
         to: Destination<'_>,
     ) -> Result<HandedOver, StreamError> {
         let mut all = HandedOver::default();
-        // Whoever still reads gets entries as fast as they are taken away: those stay.
+        // A consumer that still reads gets new entries meanwhile: those stay.
         let pages = self.info().await?.pending / MOVED_MAX as u64 + 1;
         for inlet in [Inlet::STREAM, Inlet::LANE] {
             let mut after = EntryId::ZERO;
@@ -301,10 +300,10 @@ impl Group {
 }
 
 const PENDING_PAGE: usize = 100;
-/// Entries that one step moves at most.
+/// The most entries that one step moves.
 const MOVED_MAX: usize = 500;
 /// A consumer that has been stopped is empty after one round.
 const REMOVAL_ROUNDS: usize = 5;
-/// Has what is taken from a consumer that is removed, until somebody claims it. It never beats, and
-/// goes when it is empty.
+/// The consumer that owns the entries of a removed consumer until they are claimed. It has no
+/// heartbeat, and is removed when it is empty.
 const PARKING: &str = "streamjobs-parking";

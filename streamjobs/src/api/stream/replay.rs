@@ -1,4 +1,4 @@
-//! Reading a stream's history, and following what comes.
+//! Replay: reading a stream's history, and following it.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -17,13 +17,13 @@ use crate::model::event::{self, Event};
 use crate::store::StoreError;
 use crate::store::inspect::{Span, TailReader};
 
-/// A place in a stream: an entry id, or a time by the server's clock.
+/// A position in a stream: an entry id, or a time by the server's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Position {
     /// An entry.
     Id(EntryId),
-    /// All entries of a millisecond, counted from 1970.
+    /// All entries of a millisecond, in milliseconds since 1970.
     Milliseconds(u64),
 }
 
@@ -56,7 +56,7 @@ impl From<u64> for Position {
 }
 
 impl From<SystemTime> for Position {
-    /// Times before 1970 are the beginning.
+    /// A time before 1970 is the beginning.
     fn from(time: SystemTime) -> Self {
         let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
         Self::Milliseconds(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
@@ -64,7 +64,7 @@ impl From<SystemTime> for Position {
 }
 
 /// A part of a stream's history, made from a range of [positions](Position): `..`, `from..`,
-/// `from..to`, `..=to` and so on. One without room holds nothing.
+/// `from..to`, `..=to` and so on. A range whose end precedes its start is empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Range(Span);
 
@@ -132,10 +132,10 @@ impl<P: Into<Position>> From<ops::RangeToInclusive<P>> for Range {
     }
 }
 
-/// A part of a stream's history, read as it is asked for. It is an async stream as well.
+/// A part of a stream's history, read page by page as it is consumed. It is also an async stream.
 ///
-/// After an error it ends.
-#[must_use = "nothing is read before it is asked for"]
+/// It ends after an error.
+#[must_use = "nothing is read until an entry is requested"]
 pub struct Replay {
     stream: Stream,
     entries: BoxStream<'static, Result<Entry, StreamError>>,
@@ -167,7 +167,7 @@ impl Replay {
         Self { stream, entries: entries.boxed() }
     }
 
-    /// The next entry, or none at the end.
+    /// The next entry, or `None` at the end.
     ///
     /// # Errors
     ///
@@ -175,7 +175,7 @@ impl Replay {
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: the entry is given to the next call.
+    /// Cancel safe: the next call returns the entry.
     pub async fn next(&mut self) -> Option<Result<Entry, StreamError>> {
         self.entries.next().await
     }
@@ -195,9 +195,9 @@ impl fmt::Debug for Replay {
     }
 }
 
-/// A part of a stream's history as events. It is an async stream as well.
+/// A part of a stream's history as events. It is also an async stream.
 #[derive(Debug)]
-#[must_use = "nothing is read before it is asked for"]
+#[must_use = "nothing is read until an entry is requested"]
 pub struct ReplayEvents<E> {
     replay: Replay,
     event: PhantomData<fn() -> E>,
@@ -208,16 +208,16 @@ impl<E: Event> ReplayEvents<E> {
         Self { replay, event: PhantomData }
     }
 
-    /// The next event with the id of its entry, or none at the end.
+    /// The next event with the id of its entry, or `None` at the end.
     ///
     /// # Errors
     ///
-    /// When an entry of one of the event's types cannot be read, or the server cannot be reached or
+    /// When an entry of one of the event's types cannot be decoded, or the server cannot be reached or
     /// refuses.
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: the event is given to the next call.
+    /// Cancel safe: the next call returns the event.
     pub async fn next(&mut self) -> Option<Result<(EntryId, E), StreamError>> {
         StreamExt::next(self).await
     }
@@ -262,10 +262,10 @@ impl Tail {
         Self { stream, reader, after, ready: Vec::new().into_iter() }
     }
 
-    /// The next entry. It waits for one, for any time.
+    /// Waits for the next entry, without a time limit.
     ///
-    /// When the connection breaks it is opened again, and what came meanwhile follows, as far as
-    /// retention has kept it.
+    /// A broken connection is reopened, and the entries that were appended meanwhile follow, as far as
+    /// retention has kept them.
     ///
     /// # Errors
     ///
@@ -273,7 +273,7 @@ impl Tail {
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: no entry is lost, and the connection is opened again where that is needed.
+    /// Cancel safe: no entry is lost, and the connection is reopened if necessary.
     pub async fn next(&mut self) -> Result<Entry, StreamError> {
         loop {
             if let Some(entry) = self.ready.next() {
@@ -301,7 +301,7 @@ impl fmt::Debug for Tail {
     }
 }
 
-/// A page of a replay: payloads of a megabyte make it a hundred.
+/// The entries of one page; with payloads of 1 MB a page has 100 MB.
 const REPLAY_PAGE: usize = 100;
 const TAIL_BLOCK: Duration = Duration::from_secs(2);
 
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_without_room_holds_nothing() {
+    fn a_range_whose_end_precedes_its_start_is_empty() {
         let highest = (Bound::Excluded(Position::Id(EntryId::MAX)), Bound::Unbounded);
         let (from, to) = ids(highest);
         assert!(from > to);

@@ -1,4 +1,4 @@
-//! Jobs that are set aside: looking at them, and letting them run before their time.
+//! Jobs that wait for a retry: listing them, and running them before they are due.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,14 +12,13 @@ use crate::model::entry::EntryId;
 use crate::store::ServerTime;
 use crate::store::inspect::RetryFacts;
 
-/// What a job that is set aside is known by among the others of its group. It changes when the job
-/// is set aside again.
+/// Identifies a job in the retry set of its group. It changes with the next retry of the job.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RetryId(String);
 
-/// A text is not what a job that is set aside is known by.
+/// A string that is not a retry id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("that is not what a job that is set aside is known by")]
+#[error("not a retry id: expected s: or l: and an entry id, such as s:1700000000000-0")]
 pub struct RetryIdError;
 
 impl fmt::Display for RetryId {
@@ -41,29 +40,29 @@ impl FromStr for RetryId {
     }
 }
 
-/// A failed job that waits for its back-off, or one that was put off. What its record does not say
-/// is none; its payload is not looked at.
+/// A job that waits for a retry: it failed, or was snoozed. Fields that its record does not have are
+/// `None`; its payload is not read.
 ///
 /// `Debug` does not show the error, which may quote the payload.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ScheduledRetry {
-    /// What it is known by.
+    /// Its id in the retry set.
     pub id: RetryId,
-    /// The identity of its event.
+    /// The event id.
     pub event_id: Option<String>,
     /// The event type.
     pub event_type: Option<String>,
     /// Failures recorded so far.
     pub attempts: u32,
-    /// The last error that is known.
+    /// The last known error.
     pub error: Option<String>,
     /// The entry that was published.
     pub origin: Option<EntryId>,
-    /// When it is due, by the server's clock in milliseconds since 1970; zero after
-    /// [`run_now`](Group::run_now), where `due_in` is right all the same.
+    /// When it is due, by the server's clock in milliseconds since 1970; 0 after
+    /// [`run_now`](Group::run_now).
     pub due: u64,
-    /// How long that is from now; zero for what is due.
+    /// How long until it is due; zero if it is.
     pub due_in: Duration,
 }
 
@@ -82,7 +81,7 @@ impl fmt::Debug for ScheduledRetry {
 }
 
 impl ScheduledRetry {
-    /// None for a name that this crate never gave: nothing can be done to that job here.
+    /// `None` for a name that this crate does not write: such a job cannot be run from here.
     fn of(facts: RetryFacts, now: ServerTime) -> Option<Self> {
         Some(Self {
             id: facts.name.parse().ok()?,
@@ -97,25 +96,25 @@ impl ScheduledRetry {
     }
 }
 
-/// Some jobs that are set aside, in the order in which they are due.
+/// A page of jobs that wait for a retry, in the order in which they are due.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RetryPage {
     /// The jobs.
     pub jobs: Vec<ScheduledRetry>,
-    /// After which to go on; none at the end.
+    /// Where the next page begins; `None` at the end.
     pub next: Option<RetryId>,
 }
 
 impl Group {
-    /// A page of the jobs that are set aside, in the order in which they are due: at most `limit`
-    /// and at most 1,000, fewer where their records are large. Those whose time has come stand in
-    /// the [`lane`](Self::lane).
+    /// A page of the jobs that wait for a retry, in the order in which they are due: at most `limit`
+    /// and at most 1,000, fewer where their records are large. Due retries are moved to the
+    /// [`lane`](Self::lane).
     ///
-    /// What somebody else put among them under a name that this crate never gives is passed over,
-    /// a thousand in each further request.
+    /// Members of the set that another client wrote under a name of another form are skipped, a
+    /// thousand in each further request.
     ///
-    /// Where the job to go on after is gone, the page begins with the first one.
+    /// If the job of `after` no longer waits, the page begins with the first job.
     ///
     /// # Errors
     ///
@@ -130,17 +129,17 @@ impl Group {
         limit: usize,
     ) -> Result<RetryPage, StreamError> {
         let limit = limit.clamp(1, PAGE_MAX);
-        let (mut after, mut looked_at) = (after.map(|id| id.0.clone()), limit);
+        let (mut after, mut page_size) = (after.map(|id| id.0.clone()), limit);
         loop {
-            let page = self.store().retries(&self.queue, after.as_deref(), looked_at).await;
-            let page = page.map_err(|error| self.failed("look at jobs set aside on", error))?;
-            // The end of a page is where to go on, whoever put it there.
+            let page = self.store().retries(&self.queue, after.as_deref(), page_size).await;
+            let page = page.map_err(|error| self.failed("read the retries of", error))?;
+            // The next page begins after the last member, whichever client wrote it.
             after = page.jobs.last().map(|last| last.name.clone()).filter(|_| page.more);
             let jobs =
                 page.jobs.into_iter().filter_map(|facts| ScheduledRetry::of(facts, page.now));
             let mut jobs = jobs.collect::<Vec<_>>();
             if jobs.is_empty() && after.is_some() {
-                looked_at = PAGE_MAX;
+                page_size = PAGE_MAX;
                 continue;
             }
             let more = after.is_some() || jobs.len() > limit;
@@ -150,29 +149,29 @@ impl Group {
         }
     }
 
-    /// Makes jobs that are set aside due at once: how many of them were still set aside. They run
-    /// within the processes' promote interval, half a second by default, unless the group is paused;
-    /// their failures stay counted.
+    /// Makes jobs that wait for a retry due at once, and returns how many still waited. They run within
+    /// the processes' promote interval, half a second by default, unless the group is paused. Their
+    /// recorded failures stay.
     ///
     /// # Errors
     ///
-    /// When the server cannot be reached or refuses; some may be due by then.
+    /// When the server cannot be reached or refuses; some jobs may be due before.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves open which are due. Asking twice is as good as once.
+    /// If the future is dropped, any of them may or may not be due. The call may be repeated.
     pub async fn run_now(&self, ids: &[RetryId]) -> Result<usize, StreamError> {
         let mut due = 0;
         for ids in ids.chunks(PAGE_MAX) {
             let names = ids.iter().map(|id| id.0.as_str()).collect::<Vec<_>>();
             let changed = self.store().run_now(&self.queue, &names).await;
-            due += changed.map_err(|error| self.failed("run jobs set aside on", error))?;
+            due += changed.map_err(|error| self.failed("run retries of", error))?;
         }
         Ok(due)
     }
 }
 
-/// An entry id has at most 41 characters; a name that is taken gets up to 64 marks.
+/// An entry id has at most 41 characters; a name that is taken gets up to 64 plus signs.
 const NAME_MAX: usize = 128;
 
 #[cfg(test)]
@@ -186,7 +185,7 @@ mod tests {
     use crate::store::memory::MemoryStore;
 
     #[tokio::test(start_paused = true)]
-    async fn names_of_others_are_passed_over_however_many_there_are() {
+    async fn names_of_other_clients_are_skipped_however_many_there_are() {
         let store = MemoryStore::new();
         let client = Client::in_memory(Arc::new(store.clone()));
         let group = client.stream("orders").unwrap().group("work").unwrap();
@@ -206,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_quote_a_payload_is_not_in_debug() {
+    fn debug_does_not_show_the_error() {
         let facts = RetryFacts {
             name: "s:1-2".to_owned(),
             due: 5,
@@ -223,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn only_names_that_are_given_are_names() {
+    fn only_names_that_this_crate_writes_are_ids() {
         for name in ["s:1-2", "l:1764000000000-0", "s:1-2+++"] {
             assert_eq!(name.parse::<RetryId>().map(|id| id.to_string()), Ok(name.to_owned()));
         }

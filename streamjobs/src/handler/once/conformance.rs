@@ -1,11 +1,11 @@
-//! What every place for marks is held to, as a check that runs.
+//! A check that a store of marks keeps the contract.
 //!
 //! ```
 //! use streamjobs::once::{ServerMarks, conformance};
 //! use streamjobs::testing::Streams;
 //!
 //! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
-//! // A place with a state of its own is given it in place of `()`.
+//! // For a store that needs a state, pass the state instead of `()`.
 //! conformance::check::<ServerMarks, _>(&Streams::new().client(), ()).await
 //! # }).unwrap();
 //! ```
@@ -24,17 +24,17 @@ use crate::model::outcome::JobError;
 use crate::publish::client::Client;
 use crate::store::Queue;
 
-/// Checks a place for marks, whose state is given as a runtime would give it. It uses the groups
+/// Checks a store of marks, with the state that a runtime would give to its jobs. It uses the groups
 /// `conformance` and `conformance-other` of the stream `conformance`, and a new event each time, and
-/// needs about a tenth of a second.
+/// takes about 100 ms.
 ///
 /// # Errors
 ///
-/// Says which part of the contract does not hold.
+/// When a part of the contract does not hold; the error says which.
 ///
 /// # Cancel safety
 ///
-/// Dropping the future leaves marks behind, which do not disturb the next check.
+/// Dropping the future leaves marks behind, which do not affect the next check.
 pub async fn check<M, S>(client: &Client, state: S) -> Result<(), BoxError>
 where
     M: Marks,
@@ -42,12 +42,12 @@ where
 {
     let mut states = States::default();
     states.insert(state);
-    let stage = Stage { client: client.clone(), states: Arc::new(states) };
+    let fixture = Fixture { client: client.clone(), states: Arc::new(states) };
     let cases = [
-        ("work is begun by one and done for all", one_begins::<M>(&stage).await),
-        ("the same job takes its work over at once", same_job::<M>(&stage).await),
-        ("abandoned work is taken over", abandoned::<M>(&stage).await),
-        ("of many at once, one begins", many::<M>(&stage).await),
+        ("one job begins the work, and it is done for all", one_begins::<M>(&fixture).await),
+        ("the same job takes its work over at once", same_job::<M>(&fixture).await),
+        ("abandoned work is taken over", abandoned::<M>(&fixture).await),
+        ("of many jobs at the same time, one begins", many::<M>(&fixture).await),
     ];
     for (claim, held) in cases {
         held.map_err(|error| format!("{claim}: {error}"))?;
@@ -55,21 +55,21 @@ where
     Ok(())
 }
 
-/// What jobs are made of.
-struct Stage {
+/// What the jobs of the check share.
+struct Fixture {
     client: Client,
     states: Arc<States>,
 }
 
 /// One event, and an attempt at it for each group and entry.
 struct Work<'a> {
-    stage: &'a Stage,
+    fixture: &'a Fixture,
     event_id: EventId,
 }
 
-impl Stage {
+impl Fixture {
     fn work(&self) -> Work<'_> {
-        Work { stage: self, event_id: EventId::generate() }
+        Work { fixture: self, event_id: EventId::generate() }
     }
 }
 
@@ -94,8 +94,8 @@ impl Work<'_> {
             timeout: None,
             started: Instant::now(),
             lease: Arc::new(Lease::new(Duration::from_secs(1), Duration::from_secs(1))),
-            states: Arc::clone(&self.stage.states),
-            client: self.stage.client.clone(),
+            states: Arc::clone(&self.fixture.states),
+            client: self.fixture.client.clone(),
         }))
     }
 
@@ -123,8 +123,8 @@ impl Work<'_> {
     }
 }
 
-async fn one_begins<M: Marks>(stage: &Stage) -> Result<(), BoxError> {
-    let work = stage.work();
+async fn one_begins<M: Marks>(fixture: &Fixture) -> Result<(), BoxError> {
+    let work = fixture.work();
     is(work.begin::<M>("a", ONE, LONG).await?, Marked::Begun { takeover: false })?;
     match work.begin::<M>("b", TWO, LONG).await? {
         Marked::Running { rest } if rest > LONG / 2 && rest <= LONG => {}
@@ -141,8 +141,8 @@ async fn one_begins<M: Marks>(stage: &Stage) -> Result<(), BoxError> {
     is(begun.map_err(boxed)?, Marked::Begun { takeover: false })
 }
 
-async fn same_job<M: Marks>(stage: &Stage) -> Result<(), BoxError> {
-    let work = stage.work();
+async fn same_job<M: Marks>(fixture: &Fixture) -> Result<(), BoxError> {
+    let work = fixture.work();
     work.begin::<M>("a", ONE, LONG).await?;
     is(work.begin::<M>("b", ONE, LONG).await?, Marked::Begun { takeover: true })?;
     work.undo::<M>("a").await?;
@@ -154,19 +154,19 @@ async fn same_job<M: Marks>(stage: &Stage) -> Result<(), BoxError> {
     is(work.begin::<M>("e", TWO, LONG).await?, Marked::Done)
 }
 
-async fn abandoned<M: Marks>(stage: &Stage) -> Result<(), BoxError> {
-    let work = stage.work();
+async fn abandoned<M: Marks>(fixture: &Fixture) -> Result<(), BoxError> {
+    let work = fixture.work();
     work.begin::<M>("a", ONE, SHORT).await?;
     sleep(SHORT * 5).await;
     is(work.begin::<M>("b", TWO, LONG).await?, Marked::Begun { takeover: true })?;
     match work.begin::<M>("a", ONE, LONG).await? {
         Marked::Running { .. } => Ok(()),
-        other => Err(format!("{other:?} in place of running").into()),
+        other => Err(format!("{other:?} instead of running").into()),
     }
 }
 
-async fn many<M: Marks>(stage: &Stage) -> Result<(), BoxError> {
-    let work = stage.work();
+async fn many<M: Marks>(fixture: &Fixture) -> Result<(), BoxError> {
+    let work = fixture.work();
     let owners = (1..=20).map(|number| (number.to_string(), EntryId::new(number, 0)));
     let owners = owners.collect::<Vec<_>>();
     let begin = owners.iter().map(|(owner, origin)| work.begin::<M>(owner, *origin, LONG));
@@ -176,14 +176,14 @@ async fn many<M: Marks>(stage: &Stage) -> Result<(), BoxError> {
     }
     match begun {
         1 => Ok(()),
-        _ => Err(format!("{begun} began").into()),
+        _ => Err(format!("{begun} jobs began").into()),
     }
 }
 
 fn is(found: Marked, expected: Marked) -> Result<(), BoxError> {
     match found == expected {
         true => Ok(()),
-        false => Err(format!("{found:?} in place of {expected:?}").into()),
+        false => Err(format!("{found:?} instead of {expected:?}").into()),
     }
 }
 

@@ -1,7 +1,7 @@
-//! Work outside of any database that should be done once: mail, calls to other systems.
+//! Marks for work outside a database that should be done once: mail, calls to other systems.
 //!
-//! A handler that takes `&mut OnceMark` runs only when its group has not done the event before, and
-//! nobody else of the group is at it:
+//! A handler that takes `&mut OnceMark` runs only when its group has not done the event before and no
+//! other job of the group is doing it:
 //!
 //! ```
 //! use streamjobs::once::OnceMark;
@@ -14,7 +14,7 @@
 //!
 //! #[handler(group = "mails", timeout = "1m")]
 //! async fn confirm(order: OrderPlaced, mark: &mut OnceMark) -> Result<(), JobError> {
-//!     // Somebody began this and was never heard of again: it may be sent already.
+//!     // An earlier attempt began and did not finish: the mail may be sent already.
 //!     if mark.is_takeover() && was_sent(mark.key()).await? {
 //!         return Ok(());
 //!     }
@@ -24,44 +24,44 @@
 //!
 //! # What is guaranteed
 //!
-//! The work is done at least once, and there is one window in which it is done again: a process
-//! that dies, or an attempt that is cut off, **between the work and the note that it is done**. (The
-//! note is tried again for some seconds before an attempt fails for want of it.) No mark can close
-//! the window, because a mail server and a mark have no common transaction. The next attempt learns
-//! of it by [`is_takeover`](OnceMark::is_takeover); a system that takes an idempotency key closes it
-//! when it is given [`key`](OnceMark::key). Outside of the window, a group does each event once:
+//! The work is done at least once. It is repeated in one case: a process dies, or an attempt is cut
+//! off, **between the work and the mark that it is done**. (Setting the mark is retried for some
+//! seconds before the attempt fails.) A mark cannot close this window, because a mail server and a
+//! mark have no common transaction. The next attempt sees it by
+//! [`is_takeover`](OnceMark::is_takeover); a system that takes an idempotency key closes it when it
+//! gets [`key`](OnceMark::key). Outside the window, a group does each event once, whether it is
 //! redelivered, published twice, or redriven.
 //!
-//! How much of that survives a loss depends on where the marks are:
+//! What survives a loss depends on where the marks are:
 //!
-//! - [`ServerMarks`], the default: as durable as the server of the streams. Marks that it loses (in a
-//!   crash without an append-only file, in a failover, by eviction or by a flush) are as if never
-//!   made: the work may be done again, and is never left out. The marks of one stream say nothing
-//!   about another stream.
-//! - The marks of `streamjobs-postgres`: as durable as the database, whatever becomes of the server.
-//!   The window is the same.
-//! - `Once` of `streamjobs-postgres`: the effects stand in the same database, and are committed with
-//!   the note. There is no window: such effects happen exactly once.
-//! - Streams in memory, in tests: as [`ServerMarks`], and gone with the process.
-//! - No guard at all: at least once, without any of this.
+//! - [`ServerMarks`], the default: as durable as the server of the streams. Marks that the server
+//!   loses (in a crash without an append-only file, in a failover, by eviction or by a flush) count
+//!   as never made: the work may be repeated, and is never skipped. Each stream has marks of its own.
+//! - The marks of `streamjobs-postgres`: as durable as the database, independent of the server. The
+//!   window is the same.
+//! - `Once` of `streamjobs-postgres`: the effects are in the same database and are committed with the
+//!   guard row. There is no window: such effects happen exactly once.
+//! - Streams in memory, in tests: as [`ServerMarks`], and lost with the process.
+//! - Without a guard: at least once.
 //!
 //! # States
 //!
 //! A mark is *running*, with its owner and the time after which it counts as abandoned, or *done*:
 //!
-//! - Without a mark, the work begins, and the mark is running.
-//! - Running for the same job (it was delivered again, so its owner is gone or has lost its lease):
-//!   taken over at once.
-//! - Running for another job of the same event (it was published twice): the job is
-//!   [put off](crate::JobError::later), at most 5 seconds at a time, and looks again.
-//! - Running and abandoned: taken over by whoever comes.
+//! - No mark: the work begins, and the mark is running.
+//! - Running for the same job (which was delivered again, so the owner is dead or has lost its
+//!   lease): taken over at once.
+//! - Running for another job of the same event (which was published twice): the job is
+//!   [snoozed](crate::JobError::later), for at most 5 seconds at a time.
+//! - Running and abandoned: taken over by the next attempt.
 //! - Done: the job is acknowledged without running.
 //!
 //! A mark counts as abandoned 30 seconds after the attempt's deadline, or 15 minutes after its begin
-//! where the handler has no timeout: **give it one**. A handler that runs for longer without one may
-//! have company.
+//! where the handler has no timeout: **set a timeout**. Without one, a handler that runs for longer
+//! may run twice at the same time.
 
 #[cfg(feature = "testing")]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod conformance;
 
 mod server;
@@ -80,51 +80,51 @@ use tracing::warn;
 use crate::handler::{Begin, Job, JobResource, Requirements};
 use crate::model::outcome::JobError;
 
-/// Where marks are kept.
+/// A store of marks.
 ///
-/// Its functions have the job for their argument, whose state and client lead to the place.
+/// Its functions take the job, whose state and client lead to the store.
 pub trait Marks: Send + 'static {
-    /// Marks the work of a job as begun, unless it is done, or a job of another entry is at it.
+    /// Marks the work of a job as begun, unless it is done or a job of another entry is doing it.
     ///
     /// # Errors
     ///
-    /// The attempt fails with the error. [`JobError::later`] where the place cannot be reached:
-    /// that is no fault of the job's.
+    /// The attempt fails with the error. Return [`JobError::later`] where the store cannot be reached,
+    /// which is not the job's fault.
     fn begin(
         job: &Job,
         key: &str,
         begin: MarkBegin<'_>,
     ) -> impl Future<Output = Result<Marked, JobError>> + Send;
 
-    /// Marks the work of a job as done, whoever has begun it; the mark is kept for this long.
+    /// Marks the work of a job as done, whichever owner began it; the mark is kept for this long.
     ///
     /// # Errors
     ///
-    /// It is asked again a few times, and then the attempt fails with the error.
+    /// The call is repeated a few times, and then the attempt fails with the error.
     fn done(
         job: &Job,
         key: &str,
         keep: Duration,
     ) -> impl Future<Output = Result<(), JobError>> + Send;
 
-    /// Removes the mark of work that failed, if this owner has begun it and nobody has finished it.
+    /// Removes the mark of failed work, if this owner began it and it is not done.
     ///
     /// # Errors
     ///
-    /// They are logged: a mark that stays is taken over.
+    /// An error is logged; the next attempt takes the mark over.
     fn undo(job: &Job, key: &str, owner: &str)
     -> impl Future<Output = Result<(), JobError>> + Send;
 
-    /// How long marks are kept: seven days unless the place says otherwise.
+    /// How long marks are kept: seven days by default.
     ///
-    /// Shorter than the longest time after which an event can come again (retention, dead letters
-    /// that are redriven, publishers that repeat), and what came later is done twice.
+    /// Keep marks for longer than an event can come again (retention, redriven dead letters,
+    /// publishers that repeat): an event that comes later is done twice.
     fn keep(job: &Job) -> Duration {
         let _ = job;
         KEPT
     }
 
-    /// Names what the place needs from the runtime, so that a start without it is refused.
+    /// Adds what the store needs from the runtime, so that a start without it is refused.
     fn require(requirements: &mut Requirements) {
         let _ = requirements;
     }
@@ -132,10 +132,10 @@ pub trait Marks: Send + 'static {
 
 /// Lets a handler do its work once for each event: see the [module](self).
 ///
-/// It is begun before the handler runs, and marked as done when the handler returns `Ok`, before the
-/// job is acknowledged. After an error, a panic or a time-out the mark is removed, so that the next
-/// attempt begins anew: what the failed one did by then is done again. An attempt that is dropped, or
-/// whose process dies, leaves its mark as it is, and the job's next attempt takes it over.
+/// The mark is begun before the handler runs, and done when the handler returns `Ok`, before the job is
+/// acknowledged. After an error, a panic or a timeout the mark is removed, and the next attempt begins
+/// again: it repeats what the failed attempt did. An attempt that is dropped, or whose process dies,
+/// leaves its mark, which the job's next attempt takes over.
 #[must_use]
 pub struct OnceMark<M: Marks = ServerMarks> {
     job: Job,
@@ -151,7 +151,8 @@ impl<M: Marks> OnceMark<M> {
         key(&self.job)
     }
 
-    /// Whether this work was begun before, and neither finished nor given up: it may have been done.
+    /// Whether an earlier attempt began this work and neither finished nor removed its mark, so that
+    /// the work may be done.
     #[must_use]
     pub fn is_takeover(&self) -> bool {
         self.takeover
@@ -170,14 +171,14 @@ impl<M: Marks> JobResource for OnceMark<M> {
             Marked::Done => Ok(Begin::AlreadyDone),
             Marked::Running { rest } => Err(JobError::later(
                 pause(rest, fastrand::f64()),
-                "another job of the same event is at this work",
+                "another job of the same event is doing this work",
             )),
         }
     }
 
     async fn commit(self) -> Result<(), JobError> {
         let mut failures = 0;
-        // The work is done: forgetting that is worse than a moment's patience.
+        // The work is done: without the mark it would be repeated, which is worse than a short wait.
         while let Err(error) = M::done(&self.job, self.key(), M::keep(&self.job)).await {
             let Some(bound) = DONE_PAUSES.get(failures) else { return Err(error) };
             failures += 1;
@@ -192,7 +193,7 @@ impl<M: Marks> JobResource for OnceMark<M> {
                 stream = %self.job.stream(), group = %self.job.group(),
                 entry_id = %self.job.entry_id(), event_id = %self.job.event_id(),
                 error = %error.text(),
-                "a mark of work that failed could not be removed; the next attempt takes it over"
+                "cannot remove the mark of failed work; the next attempt takes it over"
             );
         }
     }
@@ -215,12 +216,12 @@ fn key(job: &Job) -> &str {
     job.event_id().as_str()
 }
 
-/// What no other attempt is called.
+/// A name that no other attempt has.
 fn owner(job: &Job) -> String {
     format!("{}/{}/{}", job.consumer(), job.entry_id(), job.delivery_count())
 }
 
-/// How long the work of an attempt may take until it counts as abandoned.
+/// How long until the work of an attempt counts as abandoned.
 fn expiry(job: &Job) -> Duration {
     match job.deadline() {
         Some(deadline) => {
@@ -230,7 +231,7 @@ fn expiry(job: &Job) -> Duration {
     }
 }
 
-/// How long a job waits until it looks again; `random` is drawn evenly from 0 to 1, so that jobs of
+/// How long a job waits until its next attempt; `random` is drawn evenly from 0 to 1, so that jobs of
 /// one event do not come back together.
 fn pause(rest: Duration, random: f64) -> Duration {
     rest.clamp(PAUSE_MIN, PAUSE_MAX).mul_f64(0.5 + random.clamp(0.0, 1.0) / 2.0)
@@ -241,7 +242,7 @@ const EXPIRY: Duration = Duration::from_secs(15 * 60);
 const EXPIRY_MARGIN: Duration = Duration::from_secs(30);
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
-/// At most so long before each further attempt to say that work is done.
+/// The longest pause before each further try to mark work as done.
 const DONE_PAUSES: [Duration; 4] = [
     Duration::from_millis(100),
     Duration::from_millis(400),
@@ -254,7 +255,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_job_that_waits_for_another_looks_again_within_five_seconds() {
+    fn a_job_that_waits_for_another_is_retried_within_five_seconds() {
         assert_eq!(pause(Duration::from_secs(900), 1.0), PAUSE_MAX);
         assert_eq!(pause(Duration::from_secs(900), 0.0), PAUSE_MAX / 2);
         assert_eq!(pause(Duration::from_secs(2), 1.0), Duration::from_secs(2));

@@ -1,4 +1,4 @@
-//! Marks beside the streams, on their own server.
+//! Marks on the server of the streams.
 
 use std::time::Duration;
 
@@ -7,21 +7,20 @@ use crate::handler::Job;
 use crate::model::outcome::JobError;
 use crate::store::{Queue, StoreError};
 
-/// Marks on the server of the streams: nothing else is needed.
+/// Marks on the server of the streams, which need no other store.
 ///
 /// They are as durable as that server; the [module](super) says what that means. Each is a key of
-/// about 200 bytes beside its stream (`{orders}:once:<group>:{<event id>}`), which the server forgets
-/// by itself after seven days, or after what [`KeepMarks`] says. A server that evicts keys when it is
-/// full may forget them earlier.
+/// about 200 bytes beside its stream (`{orders}:once:<group>:{<event id>}`), which expires after seven
+/// days, or after the time in [`KeepMarks`]. A server that evicts keys may lose marks earlier.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct ServerMarks;
 
-/// How long marks on the server are kept: give it to the runtime as a
-/// [state](crate::RuntimeBuilder::state) to change the seven days.
+/// How long marks on the server are kept: seven days by default. Give it to the runtime as a
+/// [state](crate::RuntimeBuilder::state).
 ///
-/// Too short, and events that come again after that are done again; long, and every event of a
-/// guarded group takes memory for so long. More than a hundred years are a hundred years.
+/// With a short time, an event that comes again later is done again; with a long one, every event of a
+/// guarded group takes memory for that time. The maximum is a hundred years.
 ///
 /// ```no_run
 /// # async fn example(client: streamjobs::Client) -> Result<(), Box<dyn std::error::Error>> {
@@ -59,22 +58,22 @@ fn queue(job: &Job) -> Queue {
     Queue { stream: job.stream().clone(), group: job.group().clone() }
 }
 
-/// A server that does not answer, or is in a state that will pass, is no fault of the job's. One that
-/// refuses otherwise may do so for ever, as for a user who has no rights on marks: that has to come
-/// to an end, and to be seen.
+/// A server that does not answer, or is in a temporary state, is not the job's fault: the job is
+/// snoozed. Any other refusal may be permanent, such as missing rights on the marks: it counts as a
+/// failure, so that the job ends and is seen.
 fn failed(error: StoreError) -> JobError {
-    let passes = match &error {
+    let is_transient = match &error {
         StoreError::Unreachable(_) | StoreError::AnswerLost(_) => true,
-        StoreError::Refused { code, .. } => PASSING.contains(&code.as_str()),
+        StoreError::Refused { code, .. } => TRANSIENT.contains(&code.as_str()),
         StoreError::GroupMissing | StoreError::Protocol { .. } => false,
     };
-    match passes {
+    match is_transient {
         true => JobError::later(PAUSE.mul_f64(0.5 + fastrand::f64()), error),
         false => JobError::retry(error),
     }
 }
 
-/// What a server answers while it is starting, changing its role, or in want of memory or disk.
-const PASSING: [&str; 8] =
+/// Error codes of a server that is starting, changing its role, or short of memory or disk.
+const TRANSIENT: [&str; 8] =
     ["BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "READONLY"];
 const PAUSE: Duration = Duration::from_secs(1);

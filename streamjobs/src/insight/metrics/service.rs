@@ -1,8 +1,9 @@
-//! Counters of what happens to a service, which belongs to no stream.
+//! The metrics of a service, which belongs to no stream.
 
-use metrics::{Counter, Label};
+use metrics::Counter;
 
-use super::{Labels, SERVICES_ENDED};
+use super::labels::Labels;
+use super::table::SERVICES_ENDED;
 
 /// The handles of one service.
 #[derive(Debug)]
@@ -12,14 +13,14 @@ pub(crate) struct ServiceMetrics {
 }
 
 impl ServiceMetrics {
-    /// Makes every handle with the recorder that is there now.
+    /// Makes every handle with the current recorder.
     pub(crate) fn new(service: &'static str) -> Self {
-        let labels = Labels(vec![Label::from_static_parts("service", service)]);
+        let labels = Labels::fixed("service", service);
         let ended = |reason| labels.and("reason", reason).counter(SERVICES_ENDED);
         Self { returned: ended("returned"), panicked: ended("panic") }
     }
 
-    /// A run ended that should have gone on.
+    /// A run ended before the shutdown.
     pub(crate) fn ended(&self, panicked: bool) {
         let counter = if panicked { &self.panicked } else { &self.returned };
         counter.increment(1);

@@ -1,9 +1,11 @@
-//! From where on somebody is told.
+//! The thresholds from which alerts are raised.
 
 use std::time::Duration;
 
-/// From where on an alert is raised. It is over when the reading has fallen below half of that, or,
-/// for things that happen, when they have not happened for [`quiet`](Self::quiet).
+/// The thresholds from which alerts are raised.
+///
+/// An alert about a level is over when the level falls below half of its threshold; one that counts
+/// events is over when none has happened for [`clear_after`](Self::clear_after).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct AlertRules {
@@ -13,7 +15,7 @@ pub struct AlertRules {
     pub(crate) oldest_pending: Option<Duration>,
     pub(crate) claims: Option<u64>,
     pub(crate) stream_length: Option<u64>,
-    pub(crate) quiet: Duration,
+    pub(crate) clear_after: Duration,
 }
 
 impl Default for AlertRules {
@@ -25,7 +27,7 @@ impl Default for AlertRules {
             oldest_pending: Some(Duration::from_secs(120)),
             claims: Some(100),
             stream_length: None,
-            quiet: Duration::from_secs(300),
+            clear_after: Duration::from_secs(300),
         }
     }
 }
@@ -36,50 +38,50 @@ impl AlertRules {
         Self::default()
     }
 
-    /// Entries that wait for the group: 10,000 by default; none turns it off.
+    /// Entries that wait for the group: 10,000 by default. `None` turns the alert off.
     pub fn backlog(mut self, entries: impl Into<Option<u64>>) -> Self {
         self.backlog = entries.into();
         self
     }
 
-    /// Entries delivered and not acknowledged: 10,000 by default; none turns it off.
+    /// Entries delivered and not acknowledged: 10,000 by default. `None` turns the alert off.
     pub fn pending(mut self, entries: impl Into<Option<u64>>) -> Self {
         self.pending = entries.into();
         self
     }
 
-    /// How long the oldest entry has waited: 60 s by default; none turns it off.
+    /// How long the oldest entry has waited: 60 s by default. `None` turns the alert off.
     pub fn oldest_waiting(mut self, age: impl Into<Option<Duration>>) -> Self {
         self.oldest_waiting = age.into();
         self
     }
 
-    /// How long nothing has been heard of the oldest pending entry: 120 s by default; none turns it
-    /// off. Below the lease it is raised without a reason.
+    /// The idle time of the oldest pending entry: 120 s by default. `None` turns the alert off.
+    ///
+    /// A threshold below the lease raises the alert for entries that are in flight.
     pub fn oldest_pending(mut self, age: impl Into<Option<Duration>>) -> Self {
         self.oldest_pending = age.into();
         self
     }
 
-    /// Entries that this process claims from others within a minute: 100 by default; none turns it
-    /// off.
-    pub fn reclaims_per_minute(mut self, entries: impl Into<Option<u64>>) -> Self {
+    /// Entries that this process claims from others within a minute: 100 by default. `None` turns
+    /// the alert off.
+    pub fn claims_per_minute(mut self, entries: impl Into<Option<u64>>) -> Self {
         self.claims = entries.into();
         self
     }
 
-    /// How long the stream may become. By default twice its history for
-    /// [`Retention::History`](super::Retention::History), and any
-    /// length otherwise; none is that default.
+    /// The most entries that the stream may hold. `None`, the default, means twice the history for
+    /// [`Retention::History`](super::Retention::History), and no limit for other retentions.
     pub fn stream_length(mut self, entries: impl Into<Option<u64>>) -> Self {
         self.stream_length = entries.into();
         self
     }
 
-    /// After how much quiet an alert about something that happens is over: 5 minutes by default.
-    /// Short times repeat it for every burst.
-    pub fn quiet(mut self, quiet: Duration) -> Self {
-        self.quiet = quiet;
+    /// After how long without another event an alert that counts events is over: 5 minutes by
+    /// default. A short time raises it again for every burst.
+    pub fn clear_after(mut self, time: Duration) -> Self {
+        self.clear_after = time;
         self
     }
 }

@@ -11,48 +11,54 @@ use crate::model::backoff::Backoff;
 use crate::model::cause::shown;
 use crate::model::entry::EntryId;
 
-/// Where a group begins that does not exist yet. A group that exists keeps its own place.
+/// Where a new group begins. An existing group keeps its position.
+///
+/// Exhaustive: adding a variant is a breaking change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Start {
-    /// With everything that the stream still holds (the default): a job published before the first
-    /// start is done.
+    /// At the first entry of the stream (the default), so that events published before the first
+    /// start are handled.
     #[default]
     Beginning,
-    /// With what is published from the first start on.
+    /// After the last entry: only events published after the first start are handled.
     End,
-    /// With the first entry after this id.
+    /// After the entry with this id.
     After(EntryId),
 }
 
 /// What happens to an event type for which a group has no handler.
+///
+/// Exhaustive: adding a variant is a breaking change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Unhandled {
-    /// It is acknowledged and counted (the default): the group does not care for it.
+    /// The entry is acknowledged and counted (the default).
     #[default]
     Acknowledge,
-    /// It becomes a dead letter.
+    /// The job becomes a dead letter.
     DeadLetter,
-    /// It is left pending for another process, which may know it during a rolling deploy. After
-    /// `max_deliveries` it becomes a dead letter.
+    /// The entry stays pending for another process, which may have a handler during a rolling
+    /// deploy. After `max_deliveries` it becomes a dead letter.
     Leave,
 }
 
 /// How long a stream keeps its entries.
+///
+/// Exhaustive: adding a variant is a breaking change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retention {
-    /// A window of about this many entries, trimmed by running runtimes, and never an entry that
-    /// some group has not acknowledged. The default, with 10,000 entries.
+    /// About this many entries, trimmed by running runtimes; an entry that some group has not
+    /// acknowledged is never trimmed. The default, with 10,000 entries.
     History(NonZeroU64),
-    /// About this many entries, trimmed at every append. Entries beyond go even if they have not
-    /// been worked on; what is lost that way is reported.
+    /// About this many entries, trimmed at every append. Entries beyond are removed even if they were
+    /// not handled; such losses are reported.
     MaxLen(NonZeroU64),
-    /// Exactly this many entries, trimmed at every append: slower than [`Retention::MaxLen`], and
-    /// with the same loss.
+    /// Exactly this many entries, trimmed at every append: slower than [`Retention::MaxLen`], with
+    /// the same losses.
     MaxLenExact(NonZeroU64),
-    /// Entries older than this by the server's clock go, trimmed by running runtimes, even if they
-    /// have not been worked on; what is lost that way is reported.
+    /// Entries older than this by the server's clock are removed by running runtimes, even if they
+    /// were not handled; such losses are reported.
     MaxAge(Duration),
-    /// Everything is kept; the server's memory is the limit.
+    /// Every entry is kept; the server's memory is the limit.
     Unlimited,
 }
 
@@ -62,7 +68,7 @@ impl Default for Retention {
     }
 }
 
-/// The options of a `#[handler]`; none means the default of [`GroupOptions`].
+/// The options of a `#[handler]`; `None` means the default of [`GroupOptions`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HandlerOptions {
     /// Jobs of the group that may run at once in this process.
@@ -75,18 +81,18 @@ pub struct HandlerOptions {
     pub timeout: Option<Duration>,
     /// The delay after a failed attempt.
     pub backoff: Option<Backoff>,
-    /// How long a delivery stays with a process that is not heard of.
+    /// How long a process that stops renewing keeps its entries.
     pub lease: Option<Duration>,
-    /// Where a group that does not exist yet begins.
+    /// Where a new group begins.
     pub start: Option<Start>,
     /// What happens to event types for which the group has no handler.
     pub unhandled: Option<Unhandled>,
 }
 
-/// Settings of one group that stand above what its handlers' attributes say.
+/// Settings of one group, which override the attributes of its handlers.
 ///
-/// What is not set here comes from the attribute, and what the attribute does not say has the
-/// default named below.
+/// A setting that is not set here comes from the attribute; without one there, it has the default
+/// named below.
 #[derive(Clone, Copy, Debug, Default)]
 #[must_use]
 pub struct GroupOptions {
@@ -94,14 +100,14 @@ pub struct GroupOptions {
 }
 
 impl GroupOptions {
-    /// Settings that change nothing.
+    /// Settings that override nothing.
     pub fn new() -> Self {
         Self::default()
     }
 
     /// Jobs of the group that may run at once in this process, for each stream: 16 by default.
     ///
-    /// More than the handlers can do only lengthens their waits; fewer leaves work waiting.
+    /// Too many wait for each other; too few leave entries waiting.
     pub fn concurrency(mut self, concurrency: NonZeroU32) -> Self {
         self.options.concurrency = Some(concurrency);
         self
@@ -120,7 +126,7 @@ impl GroupOptions {
         self
     }
 
-    /// How long one attempt may run; without one, as long as it likes (the default).
+    /// How long one attempt may run; by default there is no limit.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.options.timeout = Some(timeout);
         self
@@ -132,17 +138,17 @@ impl GroupOptions {
         self
     }
 
-    /// How long a delivery stays with a process that is not heard of: 10 s by default.
+    /// How long a process that stops renewing keeps its entries: 10 s by default, 60 ms to 24 h.
     ///
-    /// Work in hand is renewed at a third of it, so handlers may run for any time. A short lease
-    /// finds dead processes sooner and asks more of the server; one shorter than the pauses of
-    /// your processes makes jobs run twice.
+    /// Entries in flight are renewed at a third of the lease, so handlers may run for any time. A
+    /// short lease recovers the jobs of dead processes sooner and costs the server more requests; a
+    /// lease shorter than the pauses of your processes makes jobs run twice.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.options.lease = Some(lease);
         self
     }
 
-    /// Where a group begins that does not exist yet: with everything in the stream by default.
+    /// Where a new group begins: at the first entry of the stream by default.
     pub fn start(mut self, start: Start) -> Self {
         self.options.start = Some(start);
         self
@@ -155,7 +161,7 @@ impl GroupOptions {
     }
 }
 
-/// What one attempt may take, for one handler.
+/// The limits of one handler's attempts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct JobLimits {
     pub(crate) max_attempts: u32,
@@ -182,7 +188,7 @@ impl JobLimits {
     }
 }
 
-/// How one queue is worked on by this process.
+/// How this process works on one queue.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct QueueConfig {
     pub(crate) concurrency: usize,
@@ -194,7 +200,7 @@ pub(crate) struct QueueConfig {
 }
 
 impl QueueConfig {
-    /// Combines the attribute of a queue's handlers with what the builder says.
+    /// Combines the attribute of a queue's handlers with the builder's settings.
     pub(crate) fn new(attribute: &HandlerOptions, group: &GroupOptions, block: Duration) -> Self {
         let over = &group.options;
         let concurrency = over.concurrency.or(attribute.concurrency).unwrap_or(CONCURRENCY);
@@ -202,8 +208,8 @@ impl QueueConfig {
         Self {
             concurrency: slots_of(concurrency),
             lease,
-            // A read may wait for a third of the lease: an entry that arrives at the end of a wait
-            // is then still fresh when its renewal is due.
+            // A read may wait for a third of the lease, so that an entry which arrives at the end of
+            // a wait is still fresh when its renewal is due.
             block: block.min(lease / 3),
             start: over.start.or(attribute.start).unwrap_or_default(),
             unhandled: over.unhandled.or(attribute.unhandled).unwrap_or_default(),
@@ -211,19 +217,20 @@ impl QueueConfig {
         }
     }
 
-    /// How old the last sign of the lease is when it is renewed: what is a quarter of a lease old
-    /// would be older than a third at the next look.
+    /// The age of the last renewal at which an entry is renewed. An entry whose renewal is a quarter
+    /// of a lease old would be older than a third at the next check.
     pub(crate) fn renewal_age(&self) -> Duration {
         self.lease / 4
     }
 
-    /// How long after the last sign of the lease an attempt is told that it is lost.
+    /// How long after the last renewal an attempt counts as having lost its lease.
     pub(crate) fn fence(&self) -> Duration {
         self.lease / 6 * 5
     }
 
-    /// How long an attempt has between the token and the drop of its future. With the fence and
-    /// the pace of the looks at it (a twenty-fourth of the lease) it makes up the lease.
+    /// How long an attempt has between the cancellation of its token and the drop of its future.
+    /// Together with the fence and the interval of the checks (a twenty-fourth of the lease), this
+    /// adds up to at most one lease.
     pub(crate) fn window(&self) -> Duration {
         (self.lease / 8).min(WINDOW_MAX)
     }
@@ -239,7 +246,7 @@ impl QueueConfig {
     }
 }
 
-/// How many slots a concurrency makes.
+/// The number of slots for a concurrency.
 pub(crate) fn slots_of(concurrency: NonZeroU32) -> usize {
     usize::try_from(concurrency.get()).unwrap_or(usize::MAX).min(CONCURRENCY_MAX)
 }
@@ -312,10 +319,10 @@ const DELIVERIES_MAX: u32 = 5;
 const LEASE: Duration = Duration::from_secs(10);
 const LEASE_MIN: Duration = Duration::from_millis(60);
 const LEASE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
-/// Enough to put a tool down; a handler that needs longer has had its grace.
+/// Time to clean up; a handler that needs longer has had its grace period.
 const WINDOW_MAX: Duration = Duration::from_secs(1);
-/// A client deadline closer to the block time than this cuts reads off that the server still
-/// serves.
+/// With a client timeout closer to the block time than this, reads are cut off while the server
+/// still answers them.
 const READ_MARGIN_MIN: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
@@ -323,7 +330,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_builder_stands_above_the_attribute_and_the_attribute_above_the_default() {
+    fn the_builder_overrides_the_attribute_and_the_attribute_the_default() {
         let attribute = HandlerOptions {
             concurrency: NonZeroU32::new(4),
             max_attempts: NonZeroU32::new(2),

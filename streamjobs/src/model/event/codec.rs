@@ -1,4 +1,4 @@
-//! Writing and reading payloads, as `#[derive(Event)]` asks for it.
+//! Encoding and decoding of payloads, for the code that `#[derive(Event)]` writes.
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -10,25 +10,25 @@ use crate::model::event::content::{Variant, VariantContent};
 use crate::model::event::fields::{self, FieldsDeserializer};
 use crate::model::event::{DecodeError, EncodeError, Payload, json};
 
-/// Writes a value as one `data` field with JSON text.
+/// Encodes a value as one `data` field with JSON.
 ///
 /// # Errors
 ///
-/// When the value cannot be JSON: a number that is not finite, a map whose keys are no texts.
+/// When the value cannot be JSON: a number that is not finite, a map whose keys are not strings.
 pub fn encode_json<T: Serialize>(value: &T) -> Result<Fields, EncodeError> {
     data(json::to_vec(value))
 }
 
-/// Writes a value as flat fields.
+/// Encodes a value as flat fields.
 ///
 /// # Errors
 ///
-/// When the value has no named parts, or a part cannot be written.
+/// When the value has no named parts, or a part cannot be encoded.
 pub fn encode_fields<T: Serialize>(value: &T) -> Result<Fields, EncodeError> {
     fields::to_fields(value).map_err(|error| refused("flat fields", error))
 }
 
-/// Writes the content of an enum's variant as one `data` field with JSON text.
+/// Encodes the content of an enum's variant as one `data` field with JSON.
 ///
 /// # Errors
 ///
@@ -37,21 +37,21 @@ pub fn encode_variant_json<T: Serialize>(value: &T) -> Result<Fields, EncodeErro
     data(json::variant_to_vec(value))
 }
 
-/// Writes the content of an enum's variant as flat fields.
+/// Encodes the content of an enum's variant as flat fields.
 ///
 /// # Errors
 ///
-/// When the content has no named parts, or a part cannot be written.
+/// When the content has no named parts, or a part cannot be encoded.
 pub fn encode_variant_fields<T: Serialize>(value: &T) -> Result<Fields, EncodeError> {
     fields::to_fields_through(|serializer| value.serialize(VariantContent(serializer)))
         .map_err(|error| refused("flat fields", error))
 }
 
-/// Reads a value, whichever way it was written.
+/// Decodes a value in either encoding.
 ///
 /// # Errors
 ///
-/// When the payload is not such a value.
+/// When the payload does not match the type.
 pub fn decode<T: DeserializeOwned>(payload: Payload<'_>) -> Result<T, DecodeError> {
     match payload {
         Payload::Json(text) => json::from_slice(text),
@@ -62,11 +62,11 @@ pub fn decode<T: DeserializeOwned>(payload: Payload<'_>) -> Result<T, DecodeErro
     }
 }
 
-/// Reads the content of an enum's variant, by its place among the variants.
+/// Decodes the content of the enum's variant with this index.
 ///
 /// # Errors
 ///
-/// When the payload is not such a content.
+/// When the payload does not match the variant.
 pub fn decode_variant<T: DeserializeOwned>(
     index: u32,
     payload: Payload<'_>,
@@ -82,7 +82,7 @@ pub fn decode_variant<T: DeserializeOwned>(
     }
 }
 
-/// An event type that the Rust type does not hold.
+/// The error for an event type that the Rust type does not hold.
 #[must_use]
 pub fn unexpected_type(event_type: &str, types: &[&str]) -> DecodeError {
     let expected = types.join(", ");

@@ -1,14 +1,14 @@
-//! Enums as events: the event type stands for the variant, so only its content is written.
+//! Enums as events: the event type names the variant, so only the variant's content is written.
 
 use serde::de::value::U32Deserializer;
 use serde::de::{DeserializeSeed, EnumAccess, Error as _, IgnoredAny, VariantAccess, Visitor};
 use serde::ser::{Error as _, Impossible, SerializeStruct, SerializeStructVariant};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Writes the content of a variant where the whole enum would have been written.
+/// Writes only the content of a variant of the enum that is serialized.
 pub(super) struct VariantContent<S>(pub(super) S);
 
-/// Reads a variant, known by its place, from its content.
+/// Reads the variant with this index from its content.
 pub(super) struct Variant<D> {
     pub(super) index: u32,
     pub(super) content: D,
@@ -171,7 +171,7 @@ impl<'de, D: Deserializer<'de>> EnumAccess<'de> for Variant<D> {
     }
 }
 
-/// The content of the variant that was chosen.
+/// The content of the chosen variant.
 pub(super) struct Content<D>(D);
 
 impl<'de, D: Deserializer<'de>> VariantAccess<'de> for Content<D> {
@@ -199,4 +199,4 @@ impl<'de, D: Deserializer<'de>> VariantAccess<'de> for Content<D> {
 }
 
 const NOT_A_VARIANT: &str =
-    "an event enum has unit, newtype and struct variants, and serde's own tagging";
+    "an event enum has unit, newtype and struct variants, and serde's default tagging";

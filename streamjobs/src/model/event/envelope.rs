@@ -1,4 +1,4 @@
-//! The fields of ours that travel beside a payload.
+//! The envelope: the fields of streamjobs beside a payload.
 
 use bytes::Bytes;
 
@@ -7,10 +7,10 @@ use crate::model::event::DecodeError;
 use crate::model::name::{EventId, StreamName};
 use crate::model::trace::TraceContext;
 
-/// What an entry says beside its payload.
+/// What an entry holds beside its payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Envelope {
-    /// The identity of the event.
+    /// The event id.
     pub(crate) event_id: EventId,
     /// Failures recorded so far.
     pub(crate) failures: u32,
@@ -18,15 +18,15 @@ pub(crate) struct Envelope {
     pub(crate) origin: Option<EntryId>,
 }
 
-/// A payload as it stands in an entry.
+/// A payload as an entry holds it.
 ///
-/// `Debug` does not show it.
+/// `Debug` does not show it. Exhaustive: adding a variant is a breaking change.
 #[derive(Clone, Copy)]
 pub enum Payload<'a> {
-    /// One `data` field with JSON text.
+    /// One `data` field with JSON.
     Json(&'a [u8]),
-    /// Flat fields: all of the entry, of which `type` and those with the prefix `sj-` are not part
-    /// of the payload.
+    /// Flat fields: all fields of the entry. `type` and those with the prefix `sj-` are not part of
+    /// the payload.
     Fields(&'a [(Bytes, Bytes)]),
 }
 
@@ -40,12 +40,12 @@ impl std::fmt::Debug for Payload<'_> {
 }
 
 impl Envelope {
-    /// Reads the envelope of an entry. Total: an entry that somebody else wrote gets an id from its
-    /// place and content, and fields of ours that cannot be read count as absent.
+    /// Reads the envelope of an entry. An entry that another client wrote gets an id derived from its
+    /// stream, entry id and content; fields of the envelope that cannot be read count as absent.
     pub(crate) fn of(stream: &StreamName, entry: &Entry) -> Self {
         let own = entry.text(ID).and_then(|id| EventId::new(id).ok());
         Self {
-            event_id: own.unwrap_or_else(|| foreign_id(stream, entry)),
+            event_id: own.unwrap_or_else(|| derived_id(stream, entry)),
             failures: entry.text(ATTEMPT).and_then(|count| count.parse().ok()).unwrap_or(0),
             origin: entry.text(ORIGIN).and_then(|id| id.parse().ok()),
         }
@@ -55,14 +55,14 @@ impl Envelope {
     ///
     /// # Errors
     ///
-    /// When the entry has two payloads, two types, or more fields than an event has.
+    /// When the entry has two payloads, two types, or more fields than an event may have.
     pub(crate) fn payload(entry: &Entry) -> Result<Payload<'_>, DecodeError> {
         let fields = entry.fields();
-        // Fields of ours do not count: a retry adds some.
+        // Fields of the envelope do not count: a retry adds some.
         let count = fields.iter().filter(|(name, _)| is_payload(name)).count();
         if count > FIELDS_MAX {
             return Err(DecodeError::new(format!(
-                "the payload has {count} fields, and an event has at most {FIELDS_MAX}"
+                "the payload has {count} fields; an event has at most {FIELDS_MAX}"
             )));
         }
         for name in [TYPE, DATA, ID] {
@@ -97,7 +97,7 @@ impl Envelope {
     }
 }
 
-/// Whether no part of a flat payload may have this name.
+/// Whether the name is reserved, so that no part of a flat payload may have it.
 pub(super) fn is_reserved(name: &[u8]) -> bool {
     name == DATA.as_bytes() || !is_payload(name)
 }
@@ -107,11 +107,11 @@ pub(super) fn is_payload(name: &[u8]) -> bool {
     name != TYPE.as_bytes() && !name.starts_with(PREFIX.as_bytes())
 }
 
-/// The id of an entry that came without one: the same for every delivery of this entry.
-fn foreign_id(stream: &StreamName, entry: &Entry) -> EventId {
+/// The event id of an entry without one: the same for every delivery of the entry.
+fn derived_id(stream: &StreamName, entry: &Entry) -> EventId {
     let mut content = Vec::new();
     let mut part = |bytes: &[u8]| {
-        // Lengths in front keep the parts apart, whatever they hold.
+        // The length in front of each part makes the concatenation unambiguous.
         content.extend_from_slice(&bytes.len().to_be_bytes());
         content.extend_from_slice(bytes);
     };
@@ -131,7 +131,7 @@ const ID: &str = "sj-id";
 const KEY: &str = "sj-key";
 const ATTEMPT: &str = "sj-attempt";
 const ORIGIN: &str = "sj-origin";
-/// More is no event, but something that was put into the stream by mistake.
+/// An entry with more fields is not an event, but was put into the stream by mistake.
 pub(super) const FIELDS_MAX: usize = 64;
 
 #[cfg(test)]
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_stand_in_one_order_and_only_what_is_set_is_written() {
+    fn fields_have_one_order_and_only_what_is_set_is_written() {
         let names = |key: Option<String>, trace: Option<&TraceContext>| {
             let id = EventId::new("e").unwrap();
             let fields = Envelope::entry("t", vec![("data".into(), "{}".into())], &id, key, trace);
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_of_others_has_a_stable_id_of_its_own() {
+    fn an_entry_of_another_client_has_a_stable_derived_id() {
         let id = |entry: &Entry| Envelope::of(&stream(), entry).event_id;
         let one = entry(&[("a", "b"), ("c", "d")]);
         assert_eq!(id(&one), id(&one.clone()));

@@ -1,5 +1,5 @@
-//! Numbers that JSON does not have: serde_json writes them as `null`, and whoever reads that finds
-//! no number. Here they are an error before anything is sent.
+//! Numbers that JSON does not have: serde_json writes them as `null`, which a reader cannot read as a
+//! number. Here they are an error before anything is sent.
 
 use serde::ser::{
     Error as _, SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant,
@@ -7,10 +7,10 @@ use serde::ser::{
 };
 use serde::{Serialize, Serializer};
 
-/// Writes what the serializer inside writes, and refuses numbers that are not finite, at any depth.
+/// Writes as the inner serializer does, and refuses numbers that are not finite, at any depth.
 pub(super) struct Finite<S>(pub(super) S);
 
-/// A part of a value, or a value under way: its own parts are looked at too.
+/// A part of a value, whose own parts are checked too.
 struct Part<'a, T: ?Sized>(&'a T);
 
 impl<T: Serialize + ?Sized> Serialize for Part<'_, T> {
@@ -184,7 +184,7 @@ impl<S: SerializeMap> SerializeMap for Finite<S> {
     type Ok = S::Ok;
     type Error = S::Error;
 
-    /// A name of a part has to be a text, of which the serializer inside takes care.
+    /// The inner serializer checks that a key is a string.
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), S::Error> {
         self.0.serialize_key(key)
     }
@@ -243,7 +243,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_finite_is_written_as_ever(number: f64, deep: f32) {
+        fn finite_numbers_are_written_as_serde_json_writes_them(number: f64, deep: f32) {
             let value = named(number, deep);
             match number.is_finite() && deep.is_finite() {
                 true => prop_assert_eq!(to_vec(&value).unwrap(), serde_json::to_vec(&value).unwrap()),

@@ -1,4 +1,4 @@
-//! Writing JSON that can be read, and reading it without telling what it holds.
+//! JSON: encoding that refuses what cannot be read again, and errors that do not show the payload.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -9,26 +9,26 @@ use crate::model::event::DecodeError;
 use crate::model::event::content::VariantContent;
 use crate::model::event::finite::Finite;
 
-/// Writes a value.
+/// Encodes a value.
 pub(super) fn to_vec<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, serde_json::Error> {
     let mut text = Vec::with_capacity(BYTES_USUAL);
     value.serialize(Finite(&mut serde_json::Serializer::new(&mut text)))?;
     Ok(text)
 }
 
-/// Writes the content of an enum's variant.
+/// Encodes the content of an enum's variant.
 pub(super) fn variant_to_vec<T: Serialize>(value: &T) -> Result<Vec<u8>, serde_json::Error> {
     let mut text = Vec::with_capacity(BYTES_USUAL);
     value.serialize(VariantContent(Finite(&mut serde_json::Serializer::new(&mut text))))?;
     Ok(text)
 }
 
-/// Reads a whole text.
+/// Decodes a whole document.
 pub(super) fn from_slice<T: DeserializeOwned>(text: &[u8]) -> Result<T, DecodeError> {
     serde_json::from_slice(text).map_err(|error| failure(&error))
 }
 
-/// Reads a whole text with a function that drives the deserializer.
+/// Decodes a whole document with a function that drives the deserializer.
 pub(super) fn read<'a, T>(
     text: &'a [u8],
     with: impl FnOnce(&mut Deserializer<SliceRead<'a>>) -> Result<T, serde_json::Error>,
@@ -43,17 +43,17 @@ fn failure(error: &serde_json::Error) -> DecodeError {
     DecodeError::new(described(error))
 }
 
-/// What was wrong and where, without any value: the texts of the library quote what they met.
+/// What is wrong and where, without any value: messages of serde_json quote the input.
 pub(super) fn described(error: &serde_json::Error) -> String {
     let place = format!("line {}, column {}", error.line(), error.column());
     let text = error.to_string();
     let text = text.split(" at line ").next().unwrap_or_default();
     let what = match error.classify() {
-        // These speak of the syntax alone.
+        // These messages describe the syntax only.
         Category::Syntax | Category::Eof | Category::Io => text.to_owned(),
         Category::Data => without_value(text),
     };
-    format!("not the JSON that was expected: {what} ({place})")
+    format!("invalid JSON payload: {what} ({place})")
 }
 
 fn without_value(text: &str) -> String {
@@ -69,7 +69,7 @@ fn without_value(text: &str) -> String {
         "unknown field ",
     ];
     let expected = text.rsplit_once(", expected ").filter(|_| {
-        // The value stands in front of the last "expected", which is the library's own.
+        // The value is in front of the last "expected", which serde_json writes.
         quotes_a_value.iter().any(|start| text.starts_with(start))
     });
     match expected {
@@ -78,7 +78,7 @@ fn without_value(text: &str) -> String {
     }
 }
 
-/// Enough for most events without growing.
+/// Most events fit into it, so the buffer rarely grows.
 const BYTES_USUAL: usize = 256;
 
 #[cfg(test)]
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_tell_place_and_expectation_and_never_a_value() {
+    fn errors_say_the_position_and_the_expectation_and_never_a_value() {
         let cases = [
             (r#"{"number":"canary"}"#, "expected u32"),
             (r#"{"number":"canary, expected canary"}"#, "expected u32"),

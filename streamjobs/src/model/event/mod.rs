@@ -1,4 +1,4 @@
-//! Events: what a user publishes, and how it travels in an entry.
+//! Events: what a user publishes, and how an entry carries it.
 
 pub(crate) mod codec;
 
@@ -16,7 +16,7 @@ use thiserror::Error;
 use crate::model::cause::BoxError;
 use crate::model::entry::{Entry, Fields};
 
-/// A typed payload that is published to a stream, and that handlers receive.
+/// A typed payload that is published to a stream and received by handlers.
 ///
 /// Derive it beside serde's traits:
 ///
@@ -32,7 +32,7 @@ use crate::model::entry::{Entry, Fields};
 /// }
 /// ```
 ///
-/// An enum carries a whole flow: one variant for each event type of the stream.
+/// An enum holds several event types of one stream: one variant for each.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an event",
     label = "not an event",
@@ -57,14 +57,14 @@ pub trait Event: Sized + Send + 'static {
     ///
     /// # Errors
     ///
-    /// When the value cannot be written in the event's encoding.
+    /// When the value cannot be encoded.
     fn encode(&self) -> Result<Fields, EncodeError>;
 
-    /// Reads a payload of one of the [types](Self::TYPES), whichever way it was written.
+    /// Reads a payload of one of the [types](Self::TYPES), in either encoding.
     ///
     /// # Errors
     ///
-    /// When the payload is not what the event type promises.
+    /// When the payload does not match the event type.
     fn decode(event_type: &str, payload: Payload<'_>) -> Result<Self, DecodeError>;
 }
 
@@ -78,18 +78,18 @@ pub(crate) fn read<E: Event>(entry: &Entry) -> Result<E, DecodeError> {
     }
 }
 
-/// A payload could not be written; nothing was sent.
+/// A payload could not be encoded; nothing was sent.
 #[derive(Debug, Error)]
-#[error("the payload cannot be written as {encoding}")]
+#[error("cannot encode the payload as {encoding}")]
 pub struct EncodeError {
     pub(crate) encoding: &'static str,
     #[source]
     pub(crate) source: BoxError,
 }
 
-/// An entry could not be read as the event a handler asked for.
+/// An entry could not be decoded as the event that was expected.
 ///
-/// The text says what was expected, never what the payload holds.
+/// The message says what was expected and never repeats the payload.
 #[derive(Debug, Error)]
 #[error("{message}")]
 pub struct DecodeError {
@@ -97,7 +97,7 @@ pub struct DecodeError {
 }
 
 impl DecodeError {
-    /// An error with the given text, which must not repeat the payload.
+    /// An error with this message, which must not repeat the payload.
     #[must_use]
     pub fn new(message: impl Into<String>) -> Self {
         Self { message: message.into() }

@@ -11,10 +11,9 @@ use thiserror::Error;
 
 use crate::model::entry::{Entry, Fields};
 
-/// Where in a distributed trace an event was published: W3C trace context, as it travels in the
-/// entry.
+/// The W3C trace context in which an event was published, as it travels in the entry.
 ///
-/// It stands in the fields `sj-trace` (`traceparent`), `sj-trace-state` (`tracestate`) and
+/// It is stored in the fields `sj-trace` (`traceparent`), `sj-trace-state` (`tracestate`) and
 /// `sj-baggage` (`baggage`), and stays with the job through retries, dead letters and redrives.
 /// Handlers read it with [`Job::trace_context`](crate::Job::trace_context), publishers set it with
 /// [`ClientBuilder::trace_context`](crate::ClientBuilder::trace_context).
@@ -28,7 +27,7 @@ use crate::model::entry::{Entry, Fields};
 /// # Ok::<_, streamjobs::TraceContextError>(())
 /// ```
 ///
-/// `Debug` shows `traceparent` alone: baggage may hold what users said.
+/// `Debug` shows `traceparent` alone, because baggage may hold user data.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TraceContext {
     trace_id: [u8; 16],
@@ -38,7 +37,8 @@ pub struct TraceContext {
     baggage: Option<Arc<str>>,
 }
 
-/// A text or an id that is no trace context. It says what is wrong, and never repeats the text.
+/// A string or an id that is not a trace context. The message says what is wrong and never repeats
+/// the input.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("not a trace context: {0}")]
 pub struct TraceContextError(&'static str);
@@ -46,24 +46,23 @@ pub struct TraceContextError(&'static str);
 impl TraceContext {
     /// Reads a `traceparent`: version, trace id, span id and flags in hexadecimal.
     ///
-    /// Of a version newer than this crate knows, the parts that every version has are taken.
+    /// Of a version that is newer than this crate, only the parts that every version has are read.
     ///
     /// # Errors
     ///
-    /// When the text is not one: wrong length or letters, version `ff`, or an id of nothing but
-    /// zeros.
+    /// When the string has a wrong length or a wrong character, version `ff`, or an id of zeros only.
     pub fn new(traceparent: &str) -> Result<Self, TraceContextError> {
         let bytes = traceparent.as_bytes();
         let version = part::<1>(bytes, 0)?;
         match (version, bytes.len(), bytes.get(TRACEPARENT_LENGTH)) {
-            ([0xff], ..) => return Err(TraceContextError("version ff is not one")),
+            ([0xff], ..) => return Err(TraceContextError("version ff is invalid")),
             ([0], length, _) if length != TRACEPARENT_LENGTH => return Err(WRONG_LENGTH),
             (_, length, _) if length > TRACEPARENT_LENGTH_MAX => return Err(WRONG_LENGTH),
             (_, _, Some(letter)) if *letter != b'-' => return Err(WRONG_LENGTH),
             _ => {}
         }
         if [2, 35, 52].iter().any(|place| bytes.get(*place) != Some(&b'-')) {
-            return Err(TraceContextError("its parts are not where they belong"));
+            return Err(TraceContextError("a separator is missing"));
         }
         let [flags] = part::<1>(bytes, 53)?;
         Self::from_ids(part(bytes, 3)?, part(bytes, 36)?, flags)
@@ -73,53 +72,53 @@ impl TraceContext {
     ///
     /// # Errors
     ///
-    /// When one of the ids is nothing but zeros, which means that there is no trace.
+    /// When one of the ids has zeros only, which means that there is no trace.
     pub fn from_ids(
         trace_id: [u8; 16],
         span_id: [u8; 8],
         flags: u8,
     ) -> Result<Self, TraceContextError> {
         if trace_id == [0; 16] || span_id == [0; 8] {
-            return Err(TraceContextError("an id is nothing but zeros"));
+            return Err(TraceContextError("an id has zeros only"));
         }
         Ok(Self { trace_id, span_id, flags, tracestate: None, baggage: None })
     }
 
-    /// Adds a `tracestate`, in which vendors keep their own notes: at most 512 bytes of visible
-    /// ASCII.
+    /// Adds a `tracestate`, in which tracing vendors keep data of their own: at most 512 bytes of
+    /// visible ASCII.
     ///
     /// # Errors
     ///
-    /// When the text is empty, too long, or holds other letters.
+    /// When the value is empty, too long, or has other characters.
     pub fn with_tracestate(mut self, tracestate: &str) -> Result<Self, TraceContextError> {
         self.tracestate = Some(header(tracestate, TRACESTATE_BYTES_MAX)?);
         Ok(self)
     }
 
     /// Adds `baggage`, the application's own names and values: at most 8,192 bytes of visible
-    /// ASCII. Everybody who may read the stream can read it.
+    /// ASCII. Every client that may read the stream can read it.
     ///
     /// # Errors
     ///
-    /// When the text is empty, too long, or holds other letters.
+    /// When the value is empty, too long, or has other characters.
     pub fn with_baggage(mut self, baggage: &str) -> Result<Self, TraceContextError> {
         self.baggage = Some(header(baggage, BAGGAGE_BYTES_MAX)?);
         Ok(self)
     }
 
-    /// The trace.
+    /// The trace id.
     #[must_use]
     pub fn trace_id(&self) -> [u8; 16] {
         self.trace_id
     }
 
-    /// The span in which the event was published.
+    /// The id of the span in which the event was published.
     #[must_use]
     pub fn span_id(&self) -> [u8; 8] {
         self.span_id
     }
 
-    /// The flags, of which the lowest bit says whether the trace is recorded.
+    /// The flags; the lowest bit says whether the trace is recorded.
     #[must_use]
     pub fn flags(&self) -> u8 {
         self.flags
@@ -131,7 +130,7 @@ impl TraceContext {
         self.flags & 1 == 1
     }
 
-    /// The `traceparent`, to hand on to another system.
+    /// The `traceparent`, to pass on to another system.
     #[must_use]
     pub fn traceparent(&self) -> String {
         self.to_string()
@@ -149,8 +148,8 @@ impl TraceContext {
         self.baggage.as_deref()
     }
 
-    /// Reads the context out of an entry. Total: what cannot be read counts as absent, and the rest
-    /// without it, because an entry of a stranger must not fail for its trace.
+    /// Reads the context of an entry. A field that cannot be read counts as absent, because an entry
+    /// written by another client must not fail for its trace.
     pub(crate) fn of(entry: &Entry) -> Option<Self> {
         let mut context = Self::new(entry.text(TRACE)?).ok()?;
         let kept = |name, bytes_max| header(entry.text(name)?, bytes_max).ok();
@@ -212,7 +211,7 @@ pub(crate) fn of_job() -> Option<Arc<TraceContext>> {
     JOB.try_with(Arc::clone).ok()
 }
 
-/// The bytes that stand in hexadecimal at a place of the text. Capital letters are not allowed.
+/// The hexadecimal bytes at an offset of the string. Capital letters are not allowed.
 fn part<const N: usize>(text: &[u8], place: usize) -> Result<[u8; N], TraceContextError> {
     let mut bytes = [0; N];
     let digits = text.get(place..place + 2 * N).ok_or(WRONG_LENGTH)?;
@@ -221,7 +220,7 @@ fn part<const N: usize>(text: &[u8], place: usize) -> Result<[u8; N], TraceConte
             let digit = match letter {
                 b'0'..=b'9' => letter - b'0',
                 b'a'..=b'f' => letter - b'a' + 10,
-                _ => return Err(TraceContextError("a letter is not hexadecimal")),
+                _ => return Err(TraceContextError("a character is not hexadecimal")),
             };
             Ok(value << 4 | digit)
         })?;
@@ -229,13 +228,13 @@ fn part<const N: usize>(text: &[u8], place: usize) -> Result<[u8; N], TraceConte
     Ok(bytes)
 }
 
-/// A text that can be handed on as a header as it is.
+/// A string that can be passed on as a header unchanged.
 fn header(text: &str, bytes_max: usize) -> Result<Arc<str>, TraceContextError> {
     if text.is_empty() || text.len() > bytes_max {
         return Err(WRONG_LENGTH);
     }
     if !text.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\t')) {
-        return Err(TraceContextError("a letter is not visible ASCII"));
+        return Err(TraceContextError("a character is not visible ASCII"));
     }
     Ok(text.into())
 }
@@ -245,7 +244,7 @@ const TRACE_STATE: &str = "sj-trace-state";
 const BAGGAGE: &str = "sj-baggage";
 const WRONG_LENGTH: TraceContextError = TraceContextError("its length is wrong");
 const TRACEPARENT_LENGTH: usize = 55;
-/// Longer texts of later versions are not worth reading.
+/// A longer `traceparent` of a later version is not read.
 const TRACEPARENT_LENGTH_MAX: usize = 512;
 const TRACESTATE_BYTES_MAX: usize = 512;
 const BAGGAGE_BYTES_MAX: usize = 8_192;
@@ -274,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_later_version_the_known_parts_are_taken() {
+    fn of_a_later_version_the_known_parts_are_read() {
         let later = format!("cc{}-more", &PARENT[2..]);
         assert_eq!(TraceContext::new(&later).unwrap().traceparent(), PARENT);
         let alone = format!("cc{}", &PARENT[2..]);
@@ -282,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_traceparent_is_refused() {
+    fn an_invalid_traceparent_is_refused() {
         let changed = |from: &str, to: &str| PARENT.replacen(from, to, 1);
         let bad = [
             String::new(),
@@ -307,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_says_as_much_as_can_be_read_of_it() {
+    fn fields_of_an_entry_that_cannot_be_read_count_as_absent() {
         let parent = ("sj-trace", PARENT.as_bytes());
         assert_eq!(TraceContext::of(&entry(&[("sj-baggage", b"a=b")])), None);
         assert_eq!(TraceContext::of(&entry(&[("sj-trace", b"\xff\xfe")])), None);

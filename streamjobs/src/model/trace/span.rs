@@ -1,7 +1,7 @@
-//! The spans of this crate, after OpenTelemetry's conventions for messaging.
+//! The spans of this crate, by OpenTelemetry's conventions for messaging.
 //!
-//! Their target is `streamjobs::trace` and their level is info. Without a subscriber that wants
-//! them, a span is a comparison of two numbers: nothing is formatted and nothing is allocated.
+//! Their target is `streamjobs::trace` and their level is info. Without a subscriber that enables
+//! them, a span costs one comparison: nothing is formatted or allocated.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tracing::{Span, info_span};
 use super::TraceContext;
 use crate::model::name::{ConsumerName, EventId, GroupName, StreamName};
 
-/// Around the publishing of one event, or of many in one call.
+/// Covers the publishing of one event, or of many in one call.
 pub(crate) fn send(stream: &StreamName, events: usize, id: Option<&EventId>) -> Span {
     info_span!(
         target: TARGET,
@@ -30,7 +30,7 @@ pub(crate) fn send(stream: &StreamName, events: usize, id: Option<&EventId>) -> 
     )
 }
 
-/// What the span around one run of a handler tells.
+/// The fields of the span that covers one run of a handler.
 #[derive(Clone, Copy)]
 pub(crate) struct Processing<'a> {
     pub(crate) stream: &'a StreamName,
@@ -41,7 +41,7 @@ pub(crate) struct Processing<'a> {
     pub(crate) attempt: u32,
 }
 
-/// Around one run of a handler.
+/// Covers one run of a handler.
 pub(crate) fn process(processing: Processing<'_>) -> Span {
     let Processing { stream, group, consumer, event_id, delivery_count, attempt } = processing;
     info_span!(
@@ -63,7 +63,7 @@ pub(crate) fn process(processing: Processing<'_>) -> Span {
     )
 }
 
-/// Around a request that tells the server how jobs ended. `operation` is one of a few words.
+/// Covers a request that settles jobs on the server. `operation` is one of a few words.
 pub(crate) fn settle(
     operation: &'static str,
     stream: &StreamName,
@@ -88,32 +88,32 @@ pub(crate) fn settle(
     )
 }
 
-/// Says that what the span is around went wrong. `kind` is one of a few words.
+/// Marks the span as failed. `kind` is one of a few words.
 pub(crate) fn failed(span: &Span, kind: &'static str) {
     span.record("otel.status_code", "ERROR");
     span.record("error.type", kind);
 }
 
-type Ask = dyn Fn() -> Option<TraceContext> + Send + Sync;
-type Tell = dyn Fn(&Span, &TraceContext) + Send + Sync;
+type Provide = dyn Fn() -> Option<TraceContext> + Send + Sync;
+type Hook = dyn Fn(&Span, &TraceContext) + Send + Sync;
 
-/// Asks the application for the trace that it is in.
+/// The application's function that returns the current trace.
 #[derive(Clone)]
-pub(crate) struct Asking(pub(crate) Arc<Ask>);
+pub(crate) struct TraceProvider(pub(crate) Arc<Provide>);
 
-/// Tells the application of a span, and of the trace that it continues.
+/// The application's function that is called with a new span and the trace that it continues.
 #[derive(Clone)]
-pub(crate) struct Telling(pub(crate) Arc<Tell>);
+pub(crate) struct SpanHook(pub(crate) Arc<Hook>);
 
-impl fmt::Debug for Asking {
+impl fmt::Debug for TraceProvider {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Asking(..)")
+        f.write_str("TraceProvider(..)")
     }
 }
 
-impl fmt::Debug for Telling {
+impl fmt::Debug for SpanHook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Telling(..)")
+        f.write_str("SpanHook(..)")
     }
 }
 

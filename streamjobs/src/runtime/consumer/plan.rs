@@ -1,4 +1,4 @@
-//! From handlers to queues: what runs where, and what cannot run.
+//! The plan: which handlers run on which queues, and which faults forbid the start.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -13,25 +13,25 @@ use crate::model::config::{
 };
 use crate::model::error::StartError;
 use crate::model::name::{GroupName, NameError, StreamName};
-use crate::runtime::consumer::queue::{BoundHandler, Handlers};
+use crate::runtime::attempt::handlers::{BoundHandler, Handlers};
 use crate::store::Queue;
 
-/// What the builder was told.
+/// The settings of the builder.
 #[derive(Debug, Default)]
 pub(crate) struct RuntimeSpec {
-    /// Handlers listed by hand; none means those found at link time.
+    /// Handlers that were listed; none means those that were linked into the program.
     pub(crate) listed: Option<Vec<HandlerDef>>,
     /// Only these groups run; none means all.
     pub(crate) only: Option<HashSet<String>>,
     pub(crate) groups: HashMap<String, GroupOptions>,
-    /// Streams that stand for a handler's own.
+    /// Streams that are read instead of a handler's own.
     pub(crate) keys: HashMap<String, Vec<String>>,
     pub(crate) runtime: RuntimeConfig,
-    /// Something runs beside the consumers.
+    /// There are services beside the consumers.
     pub(crate) services: bool,
 }
 
-/// One queue to be worked on.
+/// One queue that this process works on.
 #[derive(Clone, Debug)]
 pub(crate) struct PlannedQueue {
     pub(crate) queue: Queue,
@@ -40,7 +40,7 @@ pub(crate) struct PlannedQueue {
 }
 
 impl PlannedQueue {
-    /// What services are told of the queue.
+    /// The queue, as services see it.
     pub(crate) fn served(&self, retention: Retention) -> ServedQueue {
         let Queue { stream, group } = self.queue.clone();
         let horizon = match retention {
@@ -53,14 +53,14 @@ impl PlannedQueue {
         ServedQueue { stream, group, horizon }
     }
 
-    /// How long a job may go on that has left its entry or is about to, as far as settings tell:
-    /// every allowed attempt may be followed by a back-off, and each of its deliveries may end with
-    /// the death of a process.
+    /// How long a job may go on after its entry has left the stream, as far as settings tell: every
+    /// allowed attempt may be followed by a back-off, and each of its deliveries may end with a
+    /// crash.
     fn after_the_stream(&self) -> Duration {
         let all = self.handlers.by_type.values().chain(&self.handlers.any);
         let longest = all.map(|BoundHandler { limits, .. }| {
-            let deaths = self.config.lease.saturating_mul(limits.max_deliveries);
-            let attempt = limits.backoff.longest().saturating_add(deaths);
+            let crashes = self.config.lease.saturating_mul(limits.max_deliveries);
+            let attempt = limits.backoff.longest().saturating_add(crashes);
             let attempt = attempt.saturating_add(limits.timeout.unwrap_or_default());
             attempt.saturating_mul(limits.max_attempts)
         });
@@ -72,8 +72,8 @@ impl PlannedQueue {
 ///
 /// # Errors
 ///
-/// Every fault at once: none to run, two for the same work, missing states, settings that
-/// contradict each other, names that are none.
+/// All faults: no handler to run, two handlers for one event type, missing states, settings that
+/// contradict each other, invalid names.
 pub(crate) fn plan(
     spec: &RuntimeSpec,
     linked: Vec<HandlerDef>,
@@ -138,8 +138,8 @@ fn no_handlers(
     spec: &RuntimeSpec,
     faults: &mut Vec<String>,
 ) {
-    // Whoever lists no handlers and has services wants these alone. That none was linked in says
-    // nothing: it is what a forgotten crate looks like.
+    // An empty list beside services means services alone. A program without linked handlers does
+    // not: that is what a forgotten crate looks like.
     let services_alone = spec.services && spec.listed.as_ref().is_some_and(Vec::is_empty);
     if !handlers.is_empty() || services_alone {
         return;
@@ -160,7 +160,7 @@ fn no_handlers(
     });
 }
 
-/// Names in the settings that no handler has are mistakes, not spec for the future.
+/// Names in the settings that no handler has are faults.
 fn unknown_names(all: &[HandlerDef], spec: &RuntimeSpec, faults: &mut Vec<String>) {
     let groups = all.iter().map(|handler| handler.group).collect::<HashSet<_>>();
     let streams = all.iter().map(|handler| handler.stream).collect::<HashSet<_>>();
@@ -182,7 +182,7 @@ fn unknown_names(all: &[HandlerDef], spec: &RuntimeSpec, faults: &mut Vec<String
     }
 }
 
-/// What the attributes of a queue's handlers say together. Settings of the queue must agree.
+/// The attributes of a queue's handlers, merged. Settings of the queue must agree.
 fn merged(handlers: &[HandlerDef], faults: &mut Vec<String>) -> HandlerOptions {
     let mut merged = HandlerOptions::default();
     let mut said_by = HashMap::<&'static str, &HandlerDef>::new();
@@ -219,7 +219,7 @@ fn merged(handlers: &[HandlerDef], faults: &mut Vec<String>) -> HandlerOptions {
     merged
 }
 
-/// Gives every event type its handler; two for one type are a fault that names both.
+/// Binds every event type to its handler. Two handlers for one type are a fault that names both.
 fn bind(handlers: &[HandlerDef], options: &GroupOptions, faults: &mut Vec<String>) -> Handlers {
     let mut bound = Handlers::default();
     for handler in handlers {

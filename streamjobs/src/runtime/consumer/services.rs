@@ -19,22 +19,22 @@ use crate::model::backoff::Backoff;
 use crate::model::cause::BoxError;
 use crate::model::error::StartError;
 use crate::publish::client::Client;
-use crate::runtime::observe::report::Tally;
+use crate::runtime::observe::tally::{Count, Tally};
 use crate::runtime::state::wait::LoopBackoff;
 
-/// What runs beside the consumers.
+/// The services that run beside the consumers.
 pub(crate) struct Services {
     services: Vec<Arc<dyn Service>>,
     context: ServiceContext,
-    /// Asks them to end.
+    /// Tells them to end.
     stop: CancellationToken,
-    /// Drops those that have not.
+    /// Drops those that have not ended.
     abort: CancellationToken,
     tasks: TaskTracker,
 }
 
 impl Services {
-    /// Services of which none runs yet.
+    /// Services that are not started yet.
     pub(crate) fn new(
         services: Vec<Arc<dyn Service>>,
         client: Client,
@@ -53,7 +53,7 @@ impl Services {
     /// Asks each in turn whether it can run. The first that cannot refuses the start.
     pub(crate) async fn prepare(&self) -> Result<(), StartError> {
         for service in &self.services {
-            // The call may panic, and not only the future that it gives.
+            // The call itself may panic as well as its future.
             let prepared = async { service.prepare(&self.context).await };
             let prepared = timeout(PREPARE_MAX, AssertUnwindSafe(prepared).catch_unwind()).await;
             let refused: BoxError = match prepared {
@@ -82,7 +82,7 @@ impl Services {
         }
     }
 
-    /// Tells all of them to end, waits for that, and drops those that do not.
+    /// Tells all of them to end, waits up to a limit, and drops those that have not ended.
     pub(crate) async fn stop(&self) {
         self.stop.cancel();
         self.tasks.close();
@@ -107,7 +107,7 @@ impl fmt::Debug for Services {
     }
 }
 
-/// One service and what is needed to keep it running.
+/// One service, and what keeps it running.
 struct Supervised {
     service: Arc<dyn Service>,
     context: ServiceContext,
@@ -118,43 +118,43 @@ struct Supervised {
 }
 
 impl Supervised {
-    /// Runs the service again and again until the stop.
+    /// Runs the service until the stop, again after each end.
     async fn run(self) {
         let service = self.service.name();
         info!(service, "service started");
-        let mut pause = LoopBackoff::with(Backoff::exponential(PAUSE_FIRST, PAUSE_MAX));
+        let mut backoff = LoopBackoff::with(Backoff::exponential(DELAY_FIRST, DELAY_MAX));
         while !self.stop.is_cancelled() {
             let began = Instant::now();
             let run = async { self.service.run(self.context.for_one_run()).await };
             let ended = tokio::select! {
                 biased;
                 () = self.abort.cancelled() => {
-                    warn!(service, "the service was dropped before it had ended");
+                    warn!(service, "service dropped before it ended");
                     return;
                 }
                 ended = AssertUnwindSafe(run).catch_unwind() => ended,
             };
             let panic = ended.err().map(|panic| panic_text(panic.as_ref()));
             self.ended(panic);
-            if began.elapsed() >= PAUSE_MAX {
-                pause.reset();
+            if began.elapsed() >= DELAY_MAX {
+                backoff.reset();
             }
-            pause.wait(&self.stop).await;
+            backoff.wait(&self.stop).await;
         }
         info!(service, "service stopped");
     }
 
-    /// Counts and logs the end of a run, unless it ended because it was told to.
+    /// Counts and logs the end of a run, unless the shutdown ended it.
     fn ended(&self, panic: Option<String>) {
         let service = self.service.name();
         if panic.is_none() && self.stop.is_cancelled() {
             return;
         }
         self.metrics.ended(panic.is_some());
-        self.tally.service_ended();
+        self.tally.add(Count::ServicesEnded, 1);
         match panic {
-            Some(panic) => error!(service, panic, "the service panicked"),
-            None => error!(service, "the service returned before it was told to"),
+            Some(panic) => error!(service, panic, "service panicked"),
+            None => error!(service, "service returned before the shutdown"),
         }
     }
 }
@@ -163,9 +163,9 @@ impl Supervised {
 const PREPARE_MAX: Duration = Duration::from_secs(30);
 /// How long services have to end when they are told to.
 const STOP_MAX: Duration = Duration::from_secs(5);
-/// How long it may take until those that did not end are gone.
+/// How long dropping the others may take.
 const DROP_MAX: Duration = Duration::from_secs(2);
-/// A service that ends at once fills no log, and one that died by chance is back soon.
-const PAUSE_FIRST: Duration = Duration::from_secs(1);
-/// The longest pause; a run that lasted as long begins with the shortest again.
-const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// Short enough for a service that failed by chance, and long enough not to fill the log.
+const DELAY_FIRST: Duration = Duration::from_secs(1);
+/// The longest delay. After a run that lasted as long, the delays begin with the shortest again.
+const DELAY_MAX: Duration = Duration::from_secs(30);

@@ -1,56 +1,66 @@
-//! From a plan to a worker: what its queues are made of, and what has to be there before it starts.
+//! From a plan to a queue with its loops: adds what all queues of a runtime share.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
-use tokio::sync::{Notify, Semaphore};
-use tokio::time::Instant;
-use tracing::info;
+use tokio::sync::mpsc;
 
 use crate::handler::{ConsumerIdentity, States};
-use crate::insight::alert::Watch;
+use crate::insight::alert::AlertState;
 use crate::insight::metrics::QueueMetrics;
-use crate::model::cause::BoxError;
-use crate::model::config::RuntimeConfig;
-use crate::model::error::{ControlError, StartError};
-use crate::model::heartbeat::Heartbeat;
+use crate::model::config::{Retention, RuntimeConfig};
 use crate::model::name::{ConsumerName, StreamName};
-use crate::model::trace::span::Telling;
+use crate::model::trace::span::SpanHook;
 use crate::publish::client::Client;
+use crate::runtime::attempt::dispatcher::Dispatcher;
+use crate::runtime::attempt::executor::Executor;
+use crate::runtime::attempt::handlers::Handlers;
 use crate::runtime::consumer::plan::PlannedQueue;
-use crate::runtime::consumer::queue::{Handlers, QueueContext, TrimTurn};
-use crate::runtime::observe::health::LoopHealth;
-use crate::runtime::observe::monitor::{AlertHook, AlertSubscribers, QueueMonitor};
-use crate::runtime::observe::report::{Report, Tally};
-use crate::runtime::state::acks::Acks;
-use crate::runtime::state::activity::Activity;
-use crate::runtime::state::clock::Clock;
-use crate::runtime::state::in_flight::InFlight;
-use crate::runtime::state::next_due::NextDue;
-use crate::runtime::state::pause_gate::PauseGate;
-use crate::runtime::state::reader_unblock::ReaderUnblock;
-use crate::runtime::state::slots::Slots;
-use crate::runtime::state::stopped::StoppedConsumers;
-use crate::store::{Queue, Store, StoreError};
+use crate::runtime::consumer::queue_handle::QueueHandle;
+use crate::runtime::consumer::queue_loops::QueueLoops;
+use crate::runtime::consumer::queue_wiring::{QueueSignals, QueueState, intake, settling};
+use crate::runtime::observe::alert_subscribers::{AlertHook, AlertSubscribers};
+use crate::runtime::observe::health::HealthProbe;
+use crate::runtime::observe::queue_context::QueueContext;
+use crate::runtime::observe::queue_monitor::QueueMonitor;
+use crate::runtime::observe::report::Report;
+use crate::runtime::observe::tally::Tally;
+use crate::runtime::state::assignment::Assignment;
+use crate::runtime::state::once_per_interval::OncePerInterval;
+use crate::runtime::state::settlement::Settlement;
+use crate::runtime::state::signals::TrimBlocker;
+use crate::runtime::state::stopped_consumers::StoppedConsumers;
+use crate::runtime::upkeep::heartbeat_sender::{HeartbeatSender, heartbeat_interval};
+use crate::runtime::upkeep::pause_switch::PauseSwitch;
+use crate::runtime::upkeep::promoter::Promoter;
+use crate::runtime::upkeep::trimmer::Trimmer;
+use crate::runtime::upkeep::watcher::Watcher;
+use crate::store::{Queue, Store};
 
-/// What every queue of a runtime gets.
+/// What all queues of a runtime share.
 #[derive(Debug)]
 pub(crate) struct Wiring {
-    pub(crate) client: Client,
-    pub(crate) states: Arc<States>,
-    /// The store of the thread that does all of the runtime's input and output.
-    pub(crate) store: Arc<dyn Store>,
+    pub(crate) runtime: RuntimeConfig,
     /// Counts for the runtime as a whole.
     pub(crate) tally: Arc<Tally>,
-    pub(crate) runtime: RuntimeConfig,
-    on_process_span: Option<Telling>,
-    pub(crate) audience: Arc<AlertSubscribers>,
-    departed: Arc<StoppedConsumers>,
-    /// One for each queue, whichever consumers it has.
-    lookouts: HashMap<Queue, Arc<QueueMonitor>>,
-    /// One for each stream: whoever reads it, it is trimmed once.
-    trims: HashMap<StreamName, Arc<TrimTurn>>,
+    pub(crate) subscribers: Arc<AlertSubscribers>,
+    client: Client,
+    states: Arc<States>,
+    /// The store of the thread that does all of the runtime's input and output.
+    store: Arc<dyn Store>,
+    span_hook: Option<SpanHook>,
+    stopped: Arc<StoppedConsumers>,
+    /// One for each queue, shared by its consumers.
+    monitors: HashMap<Queue, Arc<QueueMonitor>>,
+    /// One for each stream, shared by its queues.
+    trimming: HashMap<StreamName, Trimming>,
+}
+
+/// What the trimmers of one stream share, with each other and with the watchers.
+#[derive(Clone, Debug, Default)]
+struct Trimming {
+    turn: Arc<OncePerInterval>,
+    blocker: Arc<TrimBlocker>,
 }
 
 impl Wiring {
@@ -61,176 +71,210 @@ impl Wiring {
         planned: &[PlannedQueue],
     ) -> Self {
         let streams = planned.iter().map(|planned| planned.queue.stream.clone());
-        let mut led = HashSet::new();
-        let lookouts = planned.iter().map(|PlannedQueue { queue, .. }| {
-            let (stream, group) = (queue.stream.to_string(), queue.group.to_string());
-            let watch = Watch::new(stream, group, runtime.alerts);
-            let lookout = QueueMonitor::new(watch, led.insert(queue.stream.clone()));
-            (queue.clone(), Arc::new(lookout))
+        let mut watched = HashSet::new();
+        let monitors = planned.iter().map(|PlannedQueue { queue, .. }| {
+            let is_first = watched.insert(queue.stream.clone());
+            (queue.clone(), Arc::new(monitor(queue, runtime, is_first)))
         });
-        let lookouts = lookouts.collect();
+        let monitors = monitors.collect();
         Self {
+            runtime,
+            tally: Arc::default(),
+            subscribers: Arc::new(AlertSubscribers::new(None)),
             store: client.store().fork(),
             client,
             states: Arc::new(states),
-            tally: Arc::default(),
-            runtime,
-            on_process_span: None,
-            audience: Arc::new(AlertSubscribers::new(None)),
-            lookouts,
-            departed: Arc::default(),
-            trims: streams.map(|stream| (stream, Arc::default())).collect(),
+            span_hook: None,
+            stopped: Arc::default(),
+            monitors,
+            trimming: streams.map(|stream| (stream, Trimming::default())).collect(),
         }
     }
 
-    /// Who is told of each handler's span.
-    pub(crate) fn on_process_span(mut self, telling: Option<Telling>) -> Self {
-        self.on_process_span = telling;
+    /// Sets what is called with each handler's span.
+    pub(crate) fn on_process_span(mut self, hook: Option<SpanHook>) -> Self {
+        self.span_hook = hook;
         self
     }
 
-    /// Who is called with alerts.
-    pub(crate) fn on_alert(mut self, callback: Option<AlertHook>) -> Self {
-        self.audience = Arc::new(AlertSubscribers::new(callback));
+    /// Sets what is called with each alert.
+    pub(crate) fn on_alert(mut self, hook: Option<AlertHook>) -> Self {
+        self.subscribers = Arc::new(AlertSubscribers::new(hook));
         self
     }
 
-    /// The queue as one consumer works on it, which counts into `tally` as well.
-    pub(crate) fn context(
+    /// Wires one queue of a consumer, which counts into `tally` as well.
+    pub(crate) fn queue(
         &self,
         planned: &PlannedQueue,
         consumer: &ConsumerName,
         tally: &Arc<Tally>,
-    ) -> QueueContext {
-        let PlannedQueue { queue, config, handlers } = planned.clone();
-        let identity =
-            Arc::new(ConsumerIdentity { queue: queue.clone(), consumer: consumer.clone() });
+    ) -> (QueueHandle, QueueLoops) {
+        let PlannedQueue { queue, config, handlers } = planned;
         let metrics = Arc::new(QueueMetrics::new(&queue.stream, &queue.group));
         metrics.set_slots(config.concurrency);
-        let mut handlers = Handlers::clone(&handlers);
+        let mut handlers = Handlers::clone(handlers);
         handlers.measure(|event_type| metrics.process(event_type));
-        let tallies = [Arc::clone(&self.tally), Arc::clone(tally), Arc::default()];
         // Every planned queue has one.
-        let lookout = self.lookouts.get(&queue).cloned().unwrap_or_else(|| {
-            let (stream, group) = (queue.stream.to_string(), queue.group.to_string());
-            Arc::new(QueueMonitor::new(Watch::new(stream, group, self.runtime.alerts), false))
-        });
-        QueueContext {
-            report: Report::new(tallies, Arc::clone(&metrics), &lookout, Arc::clone(&identity)),
-            lookout,
-            audience: Arc::clone(&self.audience),
-            on_process_span: self.on_process_span.clone(),
-            clock: Clock::new(config.lease, Instant::now()),
-            slots: Arc::new(Slots::new(config.concurrency)),
-            gate: PauseGate::default(),
-            runtime: self.runtime,
-            store: Arc::clone(&self.store),
-            client: self.client.clone(),
+        let known = self.monitors.get(queue).cloned();
+        let monitor = known.unwrap_or_else(|| Arc::new(monitor(queue, self.runtime, false)));
+        let identity =
+            Arc::new(ConsumerIdentity { queue: queue.clone(), consumer: consumer.clone() });
+        let tallies = [Arc::clone(&self.tally), Arc::clone(tally), Arc::default()];
+        let (for_report, for_context) = (Arc::clone(&identity), identity);
+        let report = Report::new(tallies, Arc::clone(&metrics), Arc::clone(&monitor), for_report);
+        let store = Arc::clone(&self.store);
+        let context = QueueContext { identity: for_context, config: *config, store, report };
+        let (state, signals) = (QueueState::new(context, metrics), QueueSignals::default());
+        let handle = self.handle(&state, &signals);
+        let loops = self.loops(&state, &signals, &handle, handlers, monitor);
+        (handle, loops)
+    }
+
+    fn handle(&self, state: &QueueState, signals: &QueueSignals) -> QueueHandle {
+        let QueueState { context, slots, in_flight, acks: _, clock, gate, health, .. } = state;
+        QueueHandle {
+            context: Arc::clone(context),
+            slots: Arc::clone(slots),
+            in_flight: Arc::clone(in_flight),
+            pause: Arc::new(PauseSwitch {
+                context: Arc::clone(context),
+                gate: Arc::clone(gate),
+                health: Arc::clone(health),
+            }),
+            health: Arc::new(HealthProbe {
+                context: Arc::clone(context),
+                read_margin: self.runtime.read_margin,
+                loops: Arc::clone(health),
+                clock: Arc::clone(clock),
+                gate: Arc::clone(gate),
+                in_flight: Arc::clone(in_flight),
+            }),
+            reap: Arc::clone(&signals.reap),
+            unblock: Arc::clone(&signals.unblock),
+            stopped: Arc::clone(&self.stopped),
+        }
+    }
+
+    fn loops(
+        &self,
+        state: &QueueState,
+        signals: &QueueSignals,
+        handle: &QueueHandle,
+        handlers: Handlers,
+        monitor: Arc<QueueMonitor>,
+    ) -> QueueLoops {
+        // A batch carries slots, so neither channel holds more than there are slots. Both receivers
+        // do nothing but receive and start.
+        let (assign, assignments) = mpsc::channel(BATCHES_MAX);
+        let (settle, settlements) = mpsc::channel(SETTLEMENTS_MAX);
+        let (reader, reaper, lease_keeper) =
+            intake(state, signals, self.runtime.read_margin, assign);
+        let (settler, ack_flusher) = settling(state, signals, settlements);
+        let stream = &state.context.queue().stream;
+        let retention = self.client.retention(stream);
+        let trimming = self.trimming.get(stream).cloned().unwrap_or_default();
+        QueueLoops {
+            reader,
+            reaper,
+            lease_keeper,
+            dispatcher: self.dispatcher(state, handlers, assignments, settle),
+            settler,
+            ack_flusher,
+            promoter: self.promoter(state, signals, handle),
+            heartbeat: self.heartbeat(state),
+            watcher: Watcher {
+                context: Arc::clone(&state.context),
+                interval: self.runtime.watch_interval,
+                length_max: self.length_max(retention),
+                activity: Arc::clone(&state.activity),
+                monitor,
+                subscribers: Arc::clone(&self.subscribers),
+                health: Arc::clone(&handle.health),
+                blocker: Arc::clone(&trimming.blocker),
+            },
+            trimmer: Trimmer {
+                context: Arc::clone(&state.context),
+                interval: self.runtime.janitor_interval,
+                retention,
+                dead_letters_max: self.runtime.dead_letters_max,
+                activity: Arc::clone(&state.activity),
+                turn: trimming.turn,
+                blocker: trimming.blocker,
+            },
+        }
+    }
+
+    fn dispatcher(
+        &self,
+        state: &QueueState,
+        handlers: Handlers,
+        assignments: mpsc::Receiver<Vec<Assignment>>,
+        settlements: mpsc::Sender<Settlement>,
+    ) -> Dispatcher {
+        let executor = Arc::new(Executor {
+            context: Arc::clone(&state.context),
+            handlers,
             states: Arc::clone(&self.states),
-            held: InFlight::new(metrics),
-            acks: Acks::default(),
-            wake: ReaderUnblock::default(),
-            quiet: Activity::new(config.lease, Instant::now()),
-            due: NextDue::default(),
-            health: LoopHealth::new(),
-            suspect: AtomicBool::new(false),
-            lane_waits: AtomicBool::new(false),
-            reap_now: Notify::new(),
-            renew_now: Notify::new(),
-            reaper_wants: AtomicUsize::new(0),
-            intake: Semaphore::new(1),
-            epoch: AtomicU64::new(0),
-            departed: Arc::clone(&self.departed),
-            trims: self.trims.get(&queue.stream).cloned().unwrap_or_default(),
-            queue,
-            identity,
-            config,
-            handlers: Arc::new(handlers),
+            client: self.client.clone(),
+            span_hook: self.span_hook.clone(),
+            in_flight: Arc::clone(&state.in_flight),
+            clock: Arc::clone(&state.clock),
+            acks: Arc::clone(&state.acks),
+            settlements,
+        });
+        Dispatcher { executor, assignments }
+    }
+
+    fn promoter(
+        &self,
+        state: &QueueState,
+        signals: &QueueSignals,
+        handle: &QueueHandle,
+    ) -> Promoter {
+        Promoter {
+            context: Arc::clone(&state.context),
+            interval: self.runtime.promote_interval,
+            activity: Arc::clone(&state.activity),
+            clock: Arc::clone(&state.clock),
+            next_due: Arc::clone(&signals.next_due),
+            pause: Arc::clone(&handle.pause),
+            lane: Arc::clone(&signals.lane),
+            reap: Arc::clone(&signals.reap),
+            unblock: Arc::clone(&signals.unblock),
+            released: None,
         }
     }
-}
 
-/// A queue that cannot be worked on, and why.
-#[derive(Debug)]
-pub(crate) struct Unprepared {
-    pub(crate) queue: Queue,
-    pub(crate) source: BoxError,
-}
-
-impl From<Unprepared> for StartError {
-    fn from(Unprepared { queue, source }: Unprepared) -> Self {
-        let (stream, group) = (queue.stream.to_string(), queue.group.to_string());
-        Self::Group { stream, group, source }
-    }
-}
-
-impl From<Unprepared> for ControlError {
-    fn from(Unprepared { queue, source }: Unprepared) -> Self {
-        let (stream, group) = (queue.stream.to_string(), queue.group.to_string());
-        Self::Group { stream, group, source }
-    }
-}
-
-/// Makes the group where it is missing, and learns the server's clock and whether the group is
-/// paused.
-pub(crate) async fn prepare(context: &QueueContext) -> Result<(), Unprepared> {
-    let failed =
-        |error: StoreError| Unprepared { queue: context.queue.clone(), source: error.into() };
-    context.store.prepare(&context.queue, context.config.start).await.map_err(failed)?;
-    // Any of them may be slow; the quickest counts.
-    for _ in 0..CLOCK_LOOKS {
-        let sent = Instant::now();
-        let now = context.store.now().await.map_err(failed)?;
-        context.clock.observe(sent, Instant::now(), now);
-    }
-    // Before the first read: what was trimmed unread is not seen any more once the group reads on,
-    // and a pause holds for processes that start later.
-    let about = Heartbeat::this_process(context.server_now(), context.heartbeat_interval()).write();
-    let beat = context.store.heartbeat(&context.queue, &context.identity.consumer, &about).await;
-    let beat = unless_refused(context, "heartbeat", beat).map_err(failed)?;
-    context.report.trimmed_unread(beat.map_or(0, |beat| beat.trimmed_unread));
-    let look = context.store.promote(&context.queue, 0).await;
-    if let Some(look) = unless_refused(context, "look for a pause", look).map_err(failed)? {
-        context.pause_everywhere(look.paused);
-    }
-    Ok(())
-}
-
-/// A refusal says that something is wrong beside the stream. That is the loops' to tell, and no
-/// reason not to read.
-fn unless_refused<T>(
-    context: &QueueContext,
-    during: &'static str,
-    answer: Result<T, StoreError>,
-) -> Result<Option<T>, StoreError> {
-    match answer {
-        Err(error @ StoreError::Refused { .. }) => {
-            context.report.server_error(during, &error);
-            Ok(None)
+    fn heartbeat(&self, state: &QueueState) -> HeartbeatSender {
+        let lease = state.context.config.lease;
+        HeartbeatSender {
+            context: Arc::clone(&state.context),
+            interval: heartbeat_interval(lease, self.runtime.janitor_interval),
+            clock: Arc::clone(&state.clock),
+            activity: Arc::clone(&state.activity),
+            in_flight: Arc::clone(&state.in_flight),
+            slots: Arc::clone(&state.slots),
+            stopped: Arc::clone(&self.stopped),
         }
-        answer => answer.map(Some),
+    }
+
+    /// From which length on a stream is too long: as the alert rules say, or twice its history.
+    fn length_max(&self, retention: Retention) -> Option<u64> {
+        let history = match retention {
+            Retention::History(entries) => Some(entries.get().saturating_mul(2)),
+            _ => None,
+        };
+        self.runtime.alerts.stream_length.or(history)
     }
 }
 
-/// One line for each handler, so that the log of a deployment says what it runs.
-pub(crate) fn log_table(context: &QueueContext) {
-    let (stream, group) = (&context.queue.stream, &context.queue.group);
-    let typed = context.handlers.by_type.iter().map(|(event_type, bound)| (*event_type, bound));
-    let mut rows =
-        typed.chain(context.handlers.any.iter().map(|bound| ("*", bound))).collect::<Vec<_>>();
-    rows.sort_unstable_by_key(|(event_type, _)| *event_type);
-    for (event_type, bound) in rows {
-        info!(
-            %stream, %group, event_type,
-            handler = bound.handler.location(),
-            concurrency = context.slots.size(),
-            lease = ?context.config.lease,
-            max_attempts = bound.limits.max_attempts,
-            timeout = ?bound.limits.timeout,
-            "handler started"
-        );
-    }
+fn monitor(queue: &Queue, runtime: RuntimeConfig, watches_stream: bool) -> QueueMonitor {
+    let (stream, group) = (queue.stream.to_string(), queue.group.to_string());
+    QueueMonitor::new(AlertState::new(stream, group, runtime.alerts), watches_stream)
 }
 
-/// Looks at the server's clock before the first job.
-const CLOCK_LOOKS: usize = 3;
+/// Batches on their way to the dispatcher.
+const BATCHES_MAX: usize = 16;
+/// Verdicts on their way to the settler.
+const SETTLEMENTS_MAX: usize = 256;

@@ -1,112 +1,130 @@
-//! Keeps what is held: renews it, and tells attempts whose lease is lost.
+//! Keeps leases: renews what is in flight, and cancels attempts whose lease is lost.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::model::entry::Hold;
-use crate::runtime::consumer::queue::QueueContext;
-use crate::runtime::state::in_flight::Renewal;
+use crate::model::entry::{EntryId, Hold};
+use crate::runtime::observe::events::JobEvent;
+use crate::runtime::observe::queue_context::QueueContext;
+use crate::runtime::state::activity::Activity;
+use crate::runtime::state::clock::Clock;
+use crate::runtime::state::in_flight::{InFlight, Renewal};
+use crate::runtime::state::signals::{GroupEpoch, RenewSignal};
 use crate::runtime::state::wait::stopped_within;
 use crate::store::{Renewed, StoreError};
 
 /// The renewing loop of one queue.
+#[derive(Debug)]
 pub(crate) struct LeaseKeeper {
     pub(crate) context: Arc<QueueContext>,
+    pub(crate) in_flight: Arc<InFlight>,
+    pub(crate) clock: Arc<Clock>,
+    pub(crate) activity: Arc<Activity>,
+    pub(crate) epoch: Arc<GroupEpoch>,
+    pub(crate) renew: Arc<RenewSignal>,
 }
 
 impl LeaseKeeper {
     /// Renews until the stop, which comes after the last verdict.
     ///
-    /// Each duty has its own pace: the fence falls by our own clock, also while a renewal waits for
-    /// its answer, and a slow look at the server's clock holds no renewal up.
+    /// Each duty has a pace of its own: the fence falls by the local clock even while a renewal waits
+    /// for its answer, and a slow answer with the server's clock delays no renewal.
     pub(crate) async fn run(self, stop: CancellationToken) {
-        tokio::join!(self.keep_renewing(&stop), self.keep_fencing(&stop), self.keep_looking(&stop));
+        tokio::join!(self.keep_renewing(&stop), self.keep_fencing(&stop), self.keep_clock(&stop));
     }
 
     async fn keep_renewing(&self, stop: &CancellationToken) {
         let (context, lease) = (&self.context, self.context.config.lease);
-        // Twice in each renewal interval: what came in just after one tick is renewed in time. A
-        // slow answer does not move the ticks after it.
+        // Twice in each renewal interval: an entry that came just after one tick is renewed in
+        // time. A slow answer does not move the ticks after it.
         let mut ticks = interval(lease / 6);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                () = context.renew_now.notified() => {}
+                () = self.renew.requested() => {}
                 _ = ticks.tick() => {}
             }
-            let due = context.held.due(Instant::now(), context.config.renewal_age());
-            if let Err(error) = self.renew(&due).await {
-                context.report.server_error("renew leases", &error);
+            let due = self.in_flight.due_for_renewal(Instant::now(), context.config.renewal_age());
+            if let Err(error) = self.renew_due(&due).await {
+                context.report.store_failed("renew leases", &error);
             }
         }
     }
 
     async fn keep_fencing(&self, stop: &CancellationToken) {
-        while !stopped_within(stop, self.context.config.lease / 24).await {
-            let context = &self.context;
-            for hold in context.held.fence(Instant::now(), context.config.fence()) {
-                context.report.lease_lost(hold, "it could not be renewed in time");
+        let context = &self.context;
+        while !stopped_within(stop, context.config.lease / 24).await {
+            for hold in self.in_flight.fence(Instant::now(), context.config.fence()) {
+                let why = "it could not be renewed in time";
+                context.report.job(hold, JobEvent::LeaseLost { why });
             }
         }
     }
 
-    /// Looks at the server's clock where neither a renewal nor the promoter does, which is how
-    /// silences of the server are noticed.
-    async fn keep_looking(&self, stop: &CancellationToken) {
+    /// Asks for the server's clock when neither a renewal nor the promoter has had an answer. This is
+    /// how silences of the server are noticed.
+    async fn keep_clock(&self, stop: &CancellationToken) {
         let (context, lease) = (&self.context, self.context.config.lease);
         let mut delay = lease / 6;
         while !stopped_within(stop, delay).await {
             let sent = Instant::now();
-            // The promoter of a quiet group looks every third of a lease, give or take a fifth.
-            let quiet = context.quiet.is_quiet(sent);
-            let pace = if quiet { lease / 12 * 5 } else { lease / 6 };
-            delay = pace.saturating_sub(context.clock.silence(sent));
+            // The promoter of an idle group runs every third of a lease, give or take a fifth.
+            let idle = self.activity.is_idle(sent);
+            let pace = if idle { lease / 12 * 5 } else { lease / 6 };
+            delay = pace.saturating_sub(self.clock.silence(sent));
             if !delay.is_zero() {
                 continue;
             }
             delay = pace;
             match context.store.now().await {
-                Ok(now) => context.clock.observe(sent, Instant::now(), now),
-                Err(error) => context.report.server_error("look at the clock", &error),
+                Ok(now) => self.clock.observe(sent, Instant::now(), now),
+                Err(error) => context.report.store_failed("read the server's clock", &error),
             }
         }
     }
 
     /// Renews in bounded steps.
-    async fn renew(&self, due: &[Hold]) -> Result<(), StoreError> {
-        let context = &self.context;
+    async fn renew_due(&self, due: &[Hold]) -> Result<(), StoreError> {
         for holds in due.chunks(BATCH_MAX) {
-            let epoch = context.epoch.load(Ordering::Acquire);
-            let sent = Instant::now();
-            context.held.begin_renewing(holds);
-            let renewed =
-                context.store.renew(&context.queue, &context.identity.consumer, holds).await;
-            context.report.renewed(sent.elapsed());
+            let (epoch, sent) = (self.epoch.current(), Instant::now());
+            self.in_flight.begin_renewing(holds);
+            let renewed = self.context.renew(holds, sent).await;
             let Renewed { now, answers } =
-                renewed.inspect_err(|_| context.held.renewal_failed(holds))?;
-            context.clock.observe(sent, Instant::now(), now);
-            let mut needless = Vec::new();
+                renewed.inspect_err(|_| self.in_flight.renewal_failed(holds))?;
+            self.clock.observe(sent, Instant::now(), now);
+            let mut obsolete = Vec::new();
             for (hold, answer) in holds.iter().zip(answers) {
-                match context.held.renewed(*hold, answer, sent, epoch) {
-                    Renewal::Fine => {}
-                    Renewal::Lost => {
-                        context.report.lease_lost(*hold, "another attempt has the entry")
-                    }
-                    Renewal::Trimmed(letter) => context.report.trimmed_while_held(*hold, letter),
-                    Renewal::Needless(letter) => {
-                        context.report.trimmed_while_held(*hold, letter);
-                        needless.push(letter);
-                    }
-                }
+                let renewal = self.in_flight.renewed(*hold, answer, sent, epoch);
+                obsolete.extend(self.report(*hold, renewal));
             }
-            context.take_letters_back(&needless).await;
+            self.context.delete_obsolete(&obsolete).await;
         }
         Ok(())
+    }
+
+    /// Reports what a renewal found: the dead letter to delete, if there is one.
+    fn report(&self, hold: Hold, renewal: Renewal) -> Option<EntryId> {
+        let report = &self.context.report;
+        match renewal {
+            Renewal::Kept => None,
+            Renewal::Lost => {
+                let why = "another attempt has the entry";
+                report.job(hold, JobEvent::LeaseLost { why });
+                None
+            }
+            Renewal::Trimmed(dead_letter) => {
+                report.job(hold, JobEvent::TrimmedInFlight { dead_letter });
+                None
+            }
+            Renewal::Obsolete(dead_letter) => {
+                report.job(hold, JobEvent::TrimmedInFlight { dead_letter });
+                Some(dead_letter)
+            }
+        }
     }
 }
 

@@ -1,83 +1,94 @@
-//! Finds idle entries of consumers that are not heard of, and claims them.
+//! Claims idle entries: those of consumers that stopped renewing their leases.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::model::entry::{EntryId, Inlet};
-use crate::model::fail_point::FailPoint;
-use crate::model::mutant::Mutant;
-use crate::runtime::consumer::queue::{Assignment, QueueContext};
+use crate::runtime::intake::admission::Admission;
+use crate::runtime::intake::slot_request::SlotRequest;
+use crate::runtime::observe::events::QueueEvent;
+use crate::runtime::observe::queue_context::QueueContext;
+use crate::runtime::state::activity::Activity;
+use crate::runtime::state::clock::Clock;
+use crate::runtime::state::in_flight::InFlight;
+use crate::runtime::state::pause_gate::PauseGate;
+use crate::runtime::state::signals::{LostReplies, ReapSignal, TransferLock};
 use crate::runtime::state::slots::Slot;
-use crate::runtime::state::wait::jittered;
+use crate::runtime::state::wait::{jittered, most_of};
 use crate::store::{ClaimedPage, Idle, IdleClaim, StoreError};
 
-/// The reaping loop of one queue.
+/// The claiming loop of one queue.
+#[derive(Debug)]
 pub(crate) struct Reaper {
-    context: Arc<QueueContext>,
-    assignments: mpsc::Sender<Vec<Assignment>>,
-    /// Where the next sweep of the stream goes on, and of the lane.
-    cursors: [EntryId; 2],
+    pub(crate) context: Arc<QueueContext>,
+    pub(crate) slot_request: SlotRequest,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) in_flight: Arc<InFlight>,
+    pub(crate) clock: Arc<Clock>,
+    pub(crate) activity: Arc<Activity>,
+    pub(crate) gate: Arc<PauseGate>,
+    pub(crate) reap: Arc<ReapSignal>,
+    pub(crate) lost_replies: Arc<LostReplies>,
+    pub(crate) transfer: Arc<TransferLock>,
+    /// Where the next scan of the stream continues, and that of the lane.
+    pub(crate) cursors: [EntryId; 2],
 }
 
 impl Reaper {
-    pub(crate) fn new(
-        context: Arc<QueueContext>,
-        assignments: mpsc::Sender<Vec<Assignment>>,
-    ) -> Self {
-        Self { context, assignments, cursors: [EntryId::ZERO; 2] }
-    }
-
-    /// Sweeps every third of a lease, give or take a fifth, and at once when entries were handed
-    /// back or somebody asks, until the stop. A pause puts sweeps off until its end. If another process
-    /// has looked meanwhile and found nothing, the next sweep is due so long after that look.
+    /// Scans every third of a lease, give or take a fifth, and at once on request, until the stop.
+    /// A pause defers scans to its end. When another process has scanned meanwhile and found
+    /// nothing idle, the next scan is due an interval after that one.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let interval = self.context.config.lease / 3;
         let mut delay = jittered(interval);
         loop {
-            let asked = tokio::select! {
+            let requested = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                () = self.context.reap_now.notified() => true,
+                () = self.reap.requested() => true,
                 () = sleep(delay) => false,
             };
             delay = jittered(interval);
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                () = self.context.gate.opened() => {}
+                () = self.gate.opened() => {}
             }
-            if !asked && self.context.quiet.nothing_is_idle(Instant::now()) {
+            if !requested && self.activity.rules_out_claims(Instant::now()) {
                 continue;
             }
-            // Less than any interval, so that one process by itself looks every time.
-            let valid = if asked { Duration::ZERO } else { interval / 4 * 3 };
-            let mut looked = Duration::ZERO;
-            let [mut stream, mut lane] = self.cursors;
-            for (inlet, cursor) in [(Inlet::STREAM, &mut stream), (Inlet::LANE, &mut lane)] {
-                match self.claim_idle(inlet, cursor, valid, &stop).await {
-                    Ok(ago) => looked = looked.max(ago),
-                    // The reader makes a lost group again.
-                    Err(StoreError::GroupMissing) => {}
-                    Err(error) => {
-                        self.context.report.server_error("claim idle entries", &error);
-                        if error.is_unconfirmed() {
-                            self.context.suspect.store(true, Ordering::Release);
-                        }
-                    }
-                }
-            }
-            self.cursors = [stream, lane];
-            delay = delay.saturating_sub(looked);
+            let valid = if requested { Duration::ZERO } else { most_of(interval) };
+            delay = delay.saturating_sub(self.scan(valid, &stop).await);
         }
     }
 
-    /// Goes through the pending list page by page while there are idle entries and free slots. Answers
-    /// how long ago another process has looked, if that look counts.
+    /// Scans the stream and the lane. A scan by another process counts if it is younger than
+    /// `valid`: the age of such a scan.
+    async fn scan(&mut self, valid: Duration, stop: &CancellationToken) -> Duration {
+        let mut scanned_before = Duration::ZERO;
+        let [mut stream, mut lane] = self.cursors;
+        for (inlet, cursor) in [(Inlet::STREAM, &mut stream), (Inlet::LANE, &mut lane)] {
+            match self.claim_idle(inlet, cursor, valid, stop).await {
+                Ok(ago) => scanned_before = scanned_before.max(ago),
+                // The reader recreates a lost group.
+                Err(StoreError::GroupMissing) => {}
+                Err(error) => {
+                    self.context.report.store_failed("claim idle entries", &error);
+                    if error.is_unconfirmed() {
+                        self.lost_replies.suspect();
+                    }
+                }
+            }
+        }
+        self.cursors = [stream, lane];
+        scanned_before
+    }
+
+    /// Goes through the pending list page by page while there are idle entries and free slots: how
+    /// long ago another process has scanned it, if that scan counts.
     async fn claim_idle(
         &self,
         inlet: Inlet,
@@ -85,28 +96,26 @@ impl Reaper {
         mut valid: Duration,
         stop: &CancellationToken,
     ) -> Result<Duration, StoreError> {
-        let context = &self.context;
-        // A pass that begins in the middle of the list goes on at its beginning.
+        let (store, queue, lease) =
+            (&self.context.store, self.context.queue(), self.context.config.lease);
+        // A scan that begins in the middle of the list continues at its beginning.
         let mut ends = usize::from(*cursor == EntryId::ZERO);
         for _page in 0..PAGES_MAX {
-            if stop.is_cancelled() || context.gate.is_shut() {
+            if stop.is_cancelled() || self.gate.is_shut() {
                 break;
             }
-            let (queue, lease) = (&context.queue, context.config.lease);
-            if let Idle::NotFound { ago } =
-                context.store.has_idle(queue, inlet, lease, valid).await?
-            {
+            if let Idle::NotFound { ago } = store.has_idle(queue, inlet, lease, valid).await? {
                 return Ok(ago);
             }
             valid = Duration::ZERO;
-            let slots = self.slots().await;
-            // A pause may have come while it waited for slots.
-            if slots.is_empty() || context.gate.is_shut() {
+            let slots = self.slot_request.take().await;
+            // A pause may have begun during the wait for slots.
+            if slots.is_empty() || self.gate.is_shut() {
                 break;
             }
             let Some(found) = self.claim_page(inlet, cursor, slots).await? else { break };
             ends += usize::from(*cursor == EntryId::ZERO);
-            // What is idle may be in flight here, and is passed by however often it is met.
+            // An idle entry may be in flight here. It is skipped, however often it is found.
             if found == 0 && ends > 1 {
                 break;
             }
@@ -114,83 +123,44 @@ impl Reaper {
         Ok(Duration::ZERO)
     }
 
-    /// Claims what is idle on one page: how much was found, or nothing while claims have to wait.
+    /// Claims what is idle on one page: how much was found, or none while claims have to wait.
     async fn claim_page(
         &self,
         inlet: Inlet,
         cursor: &mut EntryId,
-        mut slots: Vec<Slot>,
+        slots: Vec<Slot>,
     ) -> Result<Option<usize>, StoreError> {
-        let context = &self.context;
-        let Ok(_intake) = context.intake.acquire().await else { return Ok(None) };
+        let lease = self.context.config.lease;
+        let Some(_transfer) = self.transfer.acquire().await else { return Ok(None) };
         let sent = Instant::now();
-        let Some(expected) = context.clock.expectation(sent) else {
-            let why = "the server has been silent, so live owners renew first";
-            context.report.claim_refused(why);
+        let Some(expected) = self.clock.expectation(sent) else {
+            let why = "the server has been silent, so live consumers renew first";
+            self.context.report.queue(QueueEvent::ClaimRefused { why });
             return Ok(None);
         };
-        let in_flight = context.held.silent(inlet, sent, context.config.lease);
-        let sweep = IdleClaim {
+        let skip = self.in_flight.overdue(inlet, sent, lease);
+        let claim = IdleClaim {
             inlet,
-            lease: context.config.lease,
+            lease,
             cursor: *cursor,
             limit: slots.len(),
-            expected: Some(expected).filter(|_| !Mutant::SweepUntimed.is_seeded()),
-            skip: &in_flight,
+            expected: Some(expected),
+            skip: &skip,
         };
-        match context.store.claim_idle(&context.queue, &context.identity.consumer, sweep).await? {
+        match self.context.claim_idle(claim).await? {
             ClaimedPage::ClockOff { now } => {
-                context.clock.stepped(Instant::now(), now);
-                context.report.claim_refused("the server's clock is not where it was expected");
+                self.clock.stepped(Instant::now(), now);
                 Ok(None)
             }
-            ClaimedPage::Page { cursor: next, claimed, trimmed, left } => {
-                *cursor = if Mutant::CursorStays.is_seeded() { EntryId::ZERO } else { next };
-                context.report.left(left);
+            ClaimedPage::Page { cursor: next, claimed, trimmed, left: _ } => {
+                *cursor = next;
                 let found = claimed.len() + trimmed;
-                if trimmed > 0 {
-                    context.report.trimmed(trimmed);
-                }
-                if !claimed.is_empty() {
-                    FailPoint::ClaimAfterReply.reached();
-                    context.report.claimed(claimed.len());
-                    let assignments = context.admit(claimed, &mut slots, sent);
-                    // The dispatcher outlives every reaper; if it is gone, so is the runtime.
-                    let _gone = self.assignments.send(assignments).await.is_err();
-                }
+                self.admission.admit(claimed, slots, sent).await;
                 Ok(Some(found))
             }
         }
     }
-
-    /// Takes free slots. While the reader waits on the server it has them all, so it is woken, and
-    /// whoever queues for a slot before it asks again comes first.
-    async fn slots(&self) -> Vec<Slot> {
-        let context = &self.context;
-        let patience = context.config.lease / 3;
-        let woken = async {
-            context.wake.wake(context.store.as_ref(), patience).await;
-            // The reader has given its slots back by now, or is busy with what it read.
-            sleep(context.config.block.min(patience)).await;
-        };
-        context.reaper_wants.store(context.slots.size().div_ceil(WANTED_SHARE), Ordering::Release);
-        let first = tokio::select! {
-            biased;
-            slot = context.slots.take() => slot,
-            () = woken => None,
-        };
-        context.reaper_wants.store(0, Ordering::Release);
-        let mut slots = Vec::from_iter(first);
-        if !slots.is_empty() {
-            slots.extend(context.free_slots(CLAIMS_MAX - 1));
-        }
-        slots
-    }
 }
 
-/// A claim of one step, payloads included, stays a short pause for the server.
-const CLAIMS_MAX: usize = 100;
-/// One run goes through at most this many pages of 1,000 pending entries; the next goes on.
+/// One scan goes through at most this many pages of 1,000 pending entries; the next continues.
 const PAGES_MAX: usize = 20;
-/// Under load the reaper asks the reader for this part of all slots.
-const WANTED_SHARE: usize = 8;

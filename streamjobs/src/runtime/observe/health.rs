@@ -1,26 +1,15 @@
 //! Whether the runtime reads, and whether all of its loops run.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// What is known of the loops of one queue.
-#[derive(Debug)]
-pub(crate) struct LoopHealth {
-    state: Mutex<State>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct State {
-    read: Option<Instant>,
-    /// Reading began, or began again, so the first answer has its time from here.
-    expected: Option<Instant>,
-    /// Every slot is taken, so there is nothing to read for.
-    saturated: bool,
-    /// A loop ended that never should.
-    broken: bool,
-}
+use crate::runtime::observe::queue_context::QueueContext;
+use crate::runtime::state::clock::Clock;
+use crate::runtime::state::in_flight::InFlight;
+use crate::runtime::state::loop_health::LoopHealth;
+use crate::runtime::state::pause_gate::PauseGate;
 
 /// The state of one group on one stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,21 +21,21 @@ pub struct QueueHealth {
     pub group: String,
     /// The consumer of this process that reads.
     pub consumer: String,
-    /// How long ago the reading connection last had an answer; none before the first.
+    /// How long ago the read connection last had an answer; none before the first.
     pub last_read: Option<Duration>,
     /// How old the last answer may be: the block time and the margin for the answer.
     pub last_read_max: Duration,
-    /// How long ago the server last answered a renewal or a look at its clock.
+    /// How long ago the server last answered a renewal or a request for its clock.
     pub last_answer: Duration,
-    /// Whether every slot is taken, so that nothing is read at present.
+    /// Whether every slot is taken, so that nothing is read now.
     pub saturated: bool,
-    /// Whether the group is paused, here or in every process, so that nothing is read at present.
+    /// Whether the group is paused, here or in every process, so that nothing is read now.
     pub paused: bool,
     /// Jobs in flight here.
     pub in_flight: usize,
-    /// Whether all is well: the reading connection has read within its time, or every slot is taken
-    /// or the group is paused and the server still answers; and no loop has ended by a fault of
-    /// this crate, which is in the log as an error.
+    /// Whether the queue is healthy. Two conditions must hold. The read connection has read within
+    /// `last_read_max`, or every slot is taken or the group is paused and the server still answers.
+    /// And no loop has ended by a fault of this crate, which is logged as an error.
     pub healthy: bool,
 }
 
@@ -66,47 +55,39 @@ impl Health {
     }
 }
 
-impl LoopHealth {
-    pub(crate) fn new() -> Self {
-        let state = State { read: None, expected: None, saturated: false, broken: false };
-        Self { state: Mutex::new(state) }
-    }
+/// Finds the health of one queue, from what its loops note.
+#[derive(Debug)]
+pub(crate) struct HealthProbe {
+    pub(crate) context: Arc<QueueContext>,
+    /// How long after the block time an answer may take.
+    pub(crate) read_margin: Duration,
+    pub(crate) loops: Arc<LoopHealth>,
+    pub(crate) clock: Arc<Clock>,
+    pub(crate) gate: Arc<PauseGate>,
+    pub(crate) in_flight: Arc<InFlight>,
+}
 
-    pub(crate) fn note_read(&self, now: Instant) {
-        let mut state = self.lock();
-        *state = State { read: Some(now), expected: None, saturated: false, ..*state };
-    }
-
-    /// Nothing was read for a good reason, which is over.
-    pub(crate) fn expect_read(&self, now: Instant) {
-        self.lock().expected = Some(now);
-    }
-
-    /// Whether reading began so lately that its first answer may be on its way.
-    pub(crate) fn is_beginning(&self, now: Instant, patience: Duration) -> bool {
-        let expected = self.lock().expected;
-        expected.is_some_and(|expected| now.saturating_duration_since(expected) <= patience)
-    }
-
-    pub(crate) fn note_saturated(&self) {
-        self.lock().saturated = true;
-    }
-
-    pub(crate) fn note_broken(&self) {
-        self.lock().broken = true;
-    }
-
-    pub(crate) fn is_broken(&self) -> bool {
-        self.lock().broken
-    }
-
-    /// How long ago the last read was, and whether reading waits for slots.
-    pub(crate) fn look(&self, now: Instant) -> (Option<Duration>, bool) {
-        let state = *self.lock();
-        (state.read.map(|read| now.saturating_duration_since(read)), state.saturated)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+impl HealthProbe {
+    pub(crate) fn health_at(&self, now: Instant) -> QueueHealth {
+        let (queue, config) = (self.context.queue(), &self.context.config);
+        let (last_read, saturated) = self.loops.last_read(now);
+        let last_read_max = config.block + self.read_margin;
+        let last_answer = self.clock.silence(now);
+        let reads = last_read.is_some_and(|age| age <= last_read_max)
+            || self.loops.is_beginning(now, last_read_max);
+        let paused = self.gate.is_shut();
+        let answers = last_answer <= config.lease / 2;
+        QueueHealth {
+            stream: queue.stream.to_string(),
+            group: queue.group.to_string(),
+            consumer: self.context.consumer().to_string(),
+            last_read,
+            last_read_max,
+            last_answer,
+            saturated,
+            paused,
+            in_flight: self.in_flight.len(),
+            healthy: (reads || ((saturated || paused) && answers)) && !self.loops.is_broken(),
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Carries verdicts out: acknowledges, sets aside, buries and hands back.
+//! Settles jobs: carries out verdicts that schedule a retry, dead-letter or release.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,293 +6,227 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument;
 
 use crate::insight::metrics::Finish;
 use crate::model::entry::{EntryId, Hold};
 use crate::model::fail_point::FailPoint;
-use crate::model::mutant::Mutant;
 use crate::model::policy::{Reason, Verdict};
 use crate::model::record::{Attempted, FIELDS_CARRIED_MAX};
-use crate::model::trace::span;
-use crate::runtime::consumer::queue::{QueueContext, Settlement};
+use crate::runtime::observe::events::JobEvent;
+use crate::runtime::observe::queue_context::QueueContext;
+use crate::runtime::state::clock::Clock;
+use crate::runtime::state::in_flight::InFlight;
+use crate::runtime::state::next_due::NextDue;
+use crate::runtime::state::settlement::Settlement;
+use crate::runtime::state::signals::SettlingOver;
 use crate::runtime::state::wait::LoopBackoff;
 use crate::store::{FenceResult, StoreError};
 
 /// The settling loop of one queue.
+#[derive(Debug)]
 pub(crate) struct Settler {
-    context: Arc<QueueContext>,
-    settlements: mpsc::Receiver<Settlement>,
-    /// Ends every retry: the runtime gives up.
-    abort: CancellationToken,
+    pub(crate) settlements: mpsc::Receiver<Settlement>,
+    pub(crate) over: Arc<SettlingOver>,
+    pub(crate) steps: SettlingSteps,
+}
+
+/// What each settlement needs.
+#[derive(Debug)]
+pub(crate) struct SettlingSteps {
+    pub(crate) context: Arc<QueueContext>,
+    pub(crate) in_flight: Arc<InFlight>,
+    pub(crate) clock: Arc<Clock>,
+    pub(crate) next_due: Arc<NextDue>,
 }
 
 impl Settler {
-    pub(crate) fn new(
-        context: Arc<QueueContext>,
-        settlements: mpsc::Receiver<Settlement>,
-        abort: CancellationToken,
-    ) -> Self {
-        Self { context, settlements, abort }
-    }
-
     /// Settles until no job can end any more and everything is settled, or until the abort.
-    pub(crate) async fn run(self) {
-        let Self { context, settlements, abort } = self;
-        let over = CancellationToken::new();
-        tokio::join!(
-            keep_settling(&context, settlements, &abort, &over),
-            keep_acknowledging(&context, &abort, &over),
-        );
+    ///
+    /// Verdicts are carried out side by side, so that one that has to be repeated delays no other.
+    /// There are never more of them than slots.
+    pub(crate) async fn run(self, abort: CancellationToken) {
+        let Self { mut settlements, over, steps } = self;
+        let mut settling = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                biased;
+                () = abort.cancelled() => break,
+                Some(()) = settling.next() => {}
+                settlement = settlements.recv() => match settlement {
+                    Some(settlement) => settling.push(steps.settle(settlement, &abort)),
+                    None => break,
+                },
+            }
+        }
+        over.set();
+        while settling.next().await.is_some() {}
     }
 }
 
-/// Carries out verdicts side by side: one that has to be tried again holds no other up. There are
-/// never more of them than slots.
-async fn keep_settling(
-    context: &QueueContext,
-    mut settlements: mpsc::Receiver<Settlement>,
-    abort: &CancellationToken,
-    over: &CancellationToken,
-) {
-    let mut settling = FuturesUnordered::new();
-    loop {
-        tokio::select! {
-            biased;
-            () = abort.cancelled() => break,
-            Some(()) = settling.next() => {}
-            settlement = settlements.recv() => match settlement {
-                Some(settlement) => settling.push(settle(context, settlement, abort)),
-                None => break,
-            },
+impl SettlingSteps {
+    /// Carries one verdict out, repeated until the server says what became of it.
+    async fn settle(&self, settlement: Settlement, abort: &CancellationToken) {
+        let (hold, mut backoff) = (settlement.hold, LoopBackoff::new());
+        let (mut unconfirmed, mut settled) = (false, false);
+        while !settled && !settlement.lease.is_lost() {
+            if abort.is_cancelled() {
+                // The entry stays in flight, so that the report of the shutdown names it.
+                return;
+            }
+            // A renewal may have found the payload trimmed. Then the dead letter that it stored
+            // stands for the entry.
+            let trimmed = self.in_flight.dead_letter(hold);
+            match self.carry_out(&settlement, trimmed).await {
+                Ok(FenceResult::NotPending) if self.may_be_trimmed(hold, trimmed) => {
+                    backoff.wait(abort).await;
+                }
+                Ok(result) => {
+                    let done_before = unconfirmed && was_done_before(&settlement, result);
+                    self.report(&settlement, if done_before { FenceResult::Owned } else { result });
+                    settled = true;
+                }
+                // The group is lost, and its pending list with it. When it is recreated at its
+                // floor, the entry is delivered again.
+                Err(StoreError::GroupMissing) => {
+                    let event = JobEvent::RefusedLate { step: "settle in a lost group" };
+                    self.context.report.job(hold, event);
+                    settled = true;
+                }
+                Err(error) => {
+                    unconfirmed |= error.is_unconfirmed();
+                    self.context.report.store_failed("settle", &error);
+                    backoff.wait(abort).await;
+                }
+            }
+        }
+        self.end(settlement, settled);
+    }
+
+    /// Ends the job here, and frees its slot.
+    fn end(&self, settlement: Settlement, settled: bool) {
+        let hold = settlement.hold;
+        if !settled {
+            let lost = settlement.lease.is_lost();
+            let finish = if lost { Finish::LostLease } else { Finish::Abandoned };
+            self.context.report.job(hold, JobEvent::Ended { finish });
+            self.in_flight.abandon(hold);
+        } else if settlement.verdict == Verdict::Release {
+            self.in_flight.release(hold);
+        } else {
+            self.in_flight.remove(hold.inlet, hold.id);
+        }
+        drop(settlement.slot);
+    }
+
+    /// Whether an entry that is not pending may be one whose payload a renewal found trimmed just
+    /// before: its answer names the dead letter that stands for the entry now.
+    fn may_be_trimmed(&self, hold: Hold, known: Option<EntryId>) -> bool {
+        self.in_flight.is_renewing(hold) || self.in_flight.dead_letter(hold) != known
+    }
+
+    /// Carries one verdict out, under its span and with its duration measured.
+    async fn carry_out(
+        &self,
+        settlement: &Settlement,
+        trimmed: Option<EntryId>,
+    ) -> Result<FenceResult, StoreError> {
+        let operation = match settlement.verdict {
+            Verdict::Retry { .. } => "retry",
+            Verdict::DeadLetter { .. } => "dead_letter",
+            Verdict::Release => "release",
+            Verdict::Acknowledge | Verdict::Leave => "none",
+        };
+        let steps = self.take_steps(settlement, trimmed);
+        self.context.settle_job(operation, &settlement.envelope, steps).await
+    }
+
+    async fn take_steps(
+        &self,
+        settlement: &Settlement,
+        trimmed: Option<EntryId>,
+    ) -> Result<FenceResult, StoreError> {
+        let (context, hold) = (&self.context, settlement.hold);
+        let (queue, consumer) = (context.queue(), context.consumer());
+        let attempted = Attempted {
+            delivery: &settlement.delivery,
+            envelope: &settlement.envelope,
+            started_at: settlement.began_at,
+            failures: settlement.failures,
+        };
+        match &settlement.verdict {
+            Verdict::Retry { delay, error } => {
+                let wait = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+                let due = self.clock.server_now(Instant::now()).saturating_add(wait);
+                let job = attempted.retry(Some(error), Some(due));
+                context.store.schedule_retry(queue, consumer, hold, trimmed, *delay, &job).await
+            }
+            Verdict::DeadLetter { reason, error } => {
+                let fields = attempted.dead_letter(*reason, error.as_deref(), consumer.as_str());
+                context.store_dead_letter(hold, trimmed, &fields).await
+            }
+            Verdict::Release => self.release(hold, trimmed, &attempted).await,
+            // Neither is sent to this loop; both change nothing.
+            Verdict::Acknowledge | Verdict::Leave => Ok(FenceResult::Owned),
         }
     }
-    over.cancel();
-    while settling.next().await.is_some() {}
+
+    /// Releases a job for other consumers to claim at once. An entry without a payload cannot be
+    /// claimed, so its job goes through the retry set, due now.
+    async fn release(
+        &self,
+        hold: Hold,
+        trimmed: Option<EntryId>,
+        attempted: &Attempted<'_>,
+    ) -> Result<FenceResult, StoreError> {
+        FailPoint::ReleaseBefore.reached();
+        if trimmed.is_none() {
+            let result = self.context.release(hold).await?;
+            let FenceResult::Trimmed(dead_letter) = result else { return Ok(result) };
+            self.in_flight.mark_trimmed(hold, dead_letter);
+        }
+        let dead_letter = self.in_flight.dead_letter(hold);
+        let too_wide = attempted.delivery.entry.fields().len() > FIELDS_CARRIED_MAX;
+        if let Some(dead_letter) = dead_letter.filter(|_| too_wide) {
+            return Ok(FenceResult::Trimmed(dead_letter));
+        }
+        let (queue, consumer) = (self.context.queue(), self.context.consumer());
+        let job = attempted.retry(None, None);
+        let store = &self.context.store;
+        store.schedule_retry(queue, consumer, hold, dead_letter, Duration::ZERO, &job).await
+    }
+
+    fn report(&self, settlement: &Settlement, result: FenceResult) {
+        let (event_id, failures) = (settlement.envelope.event_id.as_str(), settlement.failures);
+        let event = match (result, &settlement.verdict) {
+            (FenceResult::Owned, Verdict::Retry { delay, error }) => {
+                self.next_due.note(*delay);
+                JobEvent::RetryScheduled { event_id, failures, delay: *delay, error }
+            }
+            (FenceResult::Owned, Verdict::DeadLetter { reason, error }) => {
+                JobEvent::DeadLettered { event_id, reason: *reason, error: error.as_deref() }
+            }
+            (FenceResult::Owned, Verdict::Release) => JobEvent::Released,
+            (FenceResult::Owned, Verdict::Acknowledge | Verdict::Leave) => return,
+            (FenceResult::Trimmed(_), _) => {
+                JobEvent::DeadLettered { event_id, reason: Reason::Trimmed, error: None }
+            }
+            (FenceResult::NotPending, _) => {
+                JobEvent::RefusedLate { step: "settle: not pending any more" }
+            }
+            (FenceResult::TakenOver, _) => JobEvent::RefusedLate { step: "settle: taken over" },
+        };
+        self.context.report.job(settlement.hold, event);
+    }
 }
 
-/// Acknowledges what the reader does not take along with its next read.
-async fn keep_acknowledging(
-    context: &QueueContext,
-    abort: &CancellationToken,
-    over: &CancellationToken,
-) {
-    let mut pause = LoopBackoff::new();
-    while !over.is_cancelled() || context.acks.len() > 0 {
-        tokio::select! {
-            biased;
-            () = abort.cancelled() => return,
-            () = context.acks.filled(1) => {}
-            () = over.cancelled() => continue,
-        }
-        if !over.is_cancelled() {
-            // The reader may be about to take them along.
-            sleep(LINGER).await;
-        }
-        match acknowledge(context).await {
-            Ok(()) => pause.reset(),
-            Err(error) => {
-                context.report.server_error("acknowledge", &error);
-                pause.wait(abort).await;
-            }
-        }
-    }
-}
-
-/// Acknowledges what waits; on an error it goes on waiting.
-async fn acknowledge(context: &QueueContext) -> Result<(), StoreError> {
-    let acks = context.acks.take();
-    if acks.is_empty() {
-        return Ok(());
-    }
-    let ids = acks.iter().map(|ack| (ack.inlet, ack.id)).collect::<Vec<_>>();
-    match context.acknowledge(&ids).await {
-        Ok(confirmed) => {
-            let (slots, letters) = context.end(acks, confirmed);
-            drop(slots);
-            context.take_letters_back(&letters).await;
-            Ok(())
-        }
-        Err(error) => {
-            context.acks.put_back(acks);
-            Err(error)
-        }
-    }
-}
-
-/// Carries one verdict out, again and again until the server says what became of it.
-async fn settle(context: &QueueContext, settlement: Settlement, abort: &CancellationToken) {
-    let mut pause = LoopBackoff::new();
-    let mut unconfirmed = false;
-    let mut settled = false;
-    while !settled && !settlement.lease.is_lost() {
-        if abort.is_cancelled() {
-            // It stays among what is held here, so that the report of the stop names it.
-            return;
-        }
-        // Where a renewal has found the payload gone, the letter that says so stands for the entry.
-        let trimmed = context.held.letter(settlement.hold);
-        match carry_out_measured(context, &settlement, trimmed).await {
-            Ok(FenceResult::NotPending) if may_be_trimmed(context, settlement.hold, trimmed) => {
-                pause.wait(abort).await;
-            }
-            Ok(checked) => {
-                let done_before = unconfirmed && was_done_before(&settlement, checked);
-                report(
-                    context,
-                    &settlement,
-                    if done_before { FenceResult::Owned } else { checked },
-                );
-                settled = true;
-            }
-            // The group is gone, and the entry's pending record with it: when the group is made
-            // again at its floor, the entry is delivered again.
-            Err(StoreError::GroupMissing) => {
-                context.report.refused_late(settlement.hold, "settle in a lost group");
-                settled = true;
-            }
-            Err(error) => {
-                unconfirmed |= error.is_unconfirmed();
-                context.report.server_error("settle", &error);
-                pause.wait(abort).await;
-            }
-        }
-    }
-    if !settled {
-        let lost = settlement.lease.is_lost();
-        let finish = if lost { Finish::LostLease } else { Finish::Abandoned };
-        context.report.given_up(settlement.hold, finish);
-        context.held.leave(settlement.hold);
-    } else if settlement.verdict == Verdict::Release {
-        context.held.release(settlement.hold);
-    } else {
-        context.held.remove(settlement.hold.inlet, settlement.hold.id);
-    }
-    drop(settlement.slot);
-}
-
-/// Whether an answer says that an earlier try, whose answer was lost, was carried out. A hand-back
-/// lowers the count, so its repetition finds another attempt.
-fn was_done_before(settlement: &Settlement, checked: FenceResult) -> bool {
-    match checked {
+/// Whether a result says that an earlier try, whose answer was lost, was carried out. A release
+/// lowers the delivery count, so its repetition finds another attempt.
+fn was_done_before(settlement: &Settlement, result: FenceResult) -> bool {
+    match result {
         FenceResult::NotPending => true,
         FenceResult::TakenOver => settlement.verdict == Verdict::Release,
         FenceResult::Owned | FenceResult::Trimmed(_) => false,
     }
 }
-
-/// Whether an entry that is not pending may be one whose payload a renewal found gone just before:
-/// its answer, with the letter that now stands for the entry, is on its way or has just come.
-fn may_be_trimmed(context: &QueueContext, hold: Hold, known: Option<EntryId>) -> bool {
-    context.held.is_renewing(hold) || context.held.letter(hold) != known
-}
-
-/// Carries one verdict out, under its span and with its duration measured.
-async fn carry_out_measured(
-    context: &QueueContext,
-    settlement: &Settlement,
-    trimmed: Option<EntryId>,
-) -> Result<FenceResult, StoreError> {
-    let operation = match settlement.verdict {
-        Verdict::Retry { .. } => "retry",
-        Verdict::DeadLetter { .. } => "dead_letter",
-        Verdict::Release => "release",
-        Verdict::Acknowledge | Verdict::Leave => "none",
-    };
-    let (queue, event_id) = (&context.queue, &settlement.envelope.event_id);
-    let span = span::settle(operation, &queue.stream, &queue.group, 1, Some(event_id));
-    let sent = Instant::now();
-    let answer = carry_out(context, settlement, trimmed).instrument(span.clone()).await;
-    context.report.settled(sent.elapsed());
-    answer.inspect_err(|error| span::failed(&span, error.kind()))
-}
-
-async fn carry_out(
-    context: &QueueContext,
-    settlement: &Settlement,
-    trimmed: Option<EntryId>,
-) -> Result<FenceResult, StoreError> {
-    let (store, queue, consumer) = (&context.store, &context.queue, &context.identity.consumer);
-    let hold = settlement.hold;
-    let attempted = Attempted {
-        delivery: &settlement.delivery,
-        envelope: &settlement.envelope,
-        taken_up: settlement.taken_up,
-        failures: settlement.failures,
-    };
-    match &settlement.verdict {
-        Verdict::Retry { delay, error } => {
-            let wait = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
-            let due = context.server_now().saturating_add(wait);
-            let job = attempted.retry(Some(error), Some(due));
-            store.schedule_retry(queue, consumer, hold, trimmed, *delay, &job).await
-        }
-        Verdict::DeadLetter { reason, error } => {
-            let letter = attempted.dead_letter(*reason, error.as_deref(), consumer.as_str());
-            if Mutant::DeadAckedFirst.is_seeded() {
-                store.acknowledge(queue, &[(hold.inlet, hold.id)]).await?;
-            }
-            FailPoint::DeadBeforeStore.reached();
-            let answer = store.store_dead_letter(queue, consumer, hold, trimmed, &letter).await;
-            if answer.is_ok() {
-                FailPoint::DeadAfterStore.reached();
-            }
-            answer
-        }
-        Verdict::Release => release(context, hold, trimmed, &attempted).await,
-        // Neither reaches this loop; both change nothing.
-        Verdict::Acknowledge | Verdict::Leave => Ok(FenceResult::Owned),
-    }
-}
-
-/// Gives a job up for others to claim at once. Nobody can claim an entry without a payload, so its
-/// job goes through the retry set, due now.
-async fn release(
-    context: &QueueContext,
-    hold: Hold,
-    trimmed: Option<EntryId>,
-    attempted: &Attempted<'_>,
-) -> Result<FenceResult, StoreError> {
-    FailPoint::ReleaseBefore.reached();
-    let (store, queue, consumer) = (&context.store, &context.queue, &context.identity.consumer);
-    if trimmed.is_none() {
-        let answers = store.release(queue, consumer, context.config.lease, &[hold]).await?;
-        let answer =
-            answers.into_iter().next().ok_or(StoreError::Protocol { command: "release" })?;
-        let FenceResult::Trimmed(letter) = answer else { return Ok(answer) };
-        context.held.note_trimmed(hold, letter);
-    }
-    let letter = context.held.letter(hold);
-    let too_wide = attempted.delivery.entry.fields().len() > FIELDS_CARRIED_MAX;
-    if let Some(letter) = letter.filter(|_| too_wide) {
-        return Ok(FenceResult::Trimmed(letter));
-    }
-    let job = attempted.retry(None, None);
-    store.schedule_retry(queue, consumer, hold, letter, Duration::ZERO, &job).await
-}
-
-fn report(context: &QueueContext, settlement: &Settlement, checked: FenceResult) {
-    let (hold, event_id) = (settlement.hold, settlement.envelope.event_id.as_str());
-    match (checked, &settlement.verdict) {
-        (FenceResult::Owned, Verdict::Retry { delay, error }) => {
-            context.due.note(*delay);
-            context.report.retry_scheduled(hold, event_id, settlement.failures, *delay, error);
-        }
-        (FenceResult::Owned, Verdict::DeadLetter { reason, error }) => {
-            context.report.dead_lettered(hold, event_id, *reason, error.as_deref());
-        }
-        (FenceResult::Owned, Verdict::Release) => context.report.released(hold),
-        (FenceResult::Owned, Verdict::Acknowledge | Verdict::Leave) => {}
-        (FenceResult::Trimmed(_), _) => {
-            context.report.dead_lettered(hold, event_id, Reason::Trimmed, None)
-        }
-        (FenceResult::NotPending, _) => {
-            context.report.refused_late(hold, "settle: not pending any more")
-        }
-        (FenceResult::TakenOver, _) => context.report.refused_late(hold, "settle: taken over"),
-    }
-}
-
-const LINGER: Duration = Duration::from_millis(1);

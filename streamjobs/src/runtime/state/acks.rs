@@ -1,14 +1,15 @@
-//! Acknowledgements on their way: filled by executors, emptied by the reader or the acker.
+//! Acknowledgements on their way: filled by executors, emptied by the reader or the ack flusher.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
 use crate::model::entry::{EntryId, Inlet};
+use crate::runtime::state::in_flight::InFlight;
 use crate::runtime::state::slots::Slot;
 
-/// A job that is done, with the slot that it still takes up.
+/// A job that is done, with the slot that it occupies until the server has acknowledged it.
 #[derive(Debug)]
 pub(crate) struct Ack {
     pub(crate) inlet: Inlet,
@@ -16,16 +17,26 @@ pub(crate) struct Ack {
     pub(crate) slot: Slot,
 }
 
-/// Done jobs that the server does not know of yet. Bounded by the slots of the queue.
-#[derive(Debug, Default)]
+/// Done jobs that are not acknowledged yet. Bounded by the slots of the queue.
+#[derive(Debug)]
 pub(crate) struct Acks {
     waiting: Mutex<Vec<Ack>>,
-    /// The length at which somebody wants to be told.
+    /// The length at which a waiting loop is notified.
     wanted: AtomicUsize,
     filled: Notify,
+    in_flight: Arc<InFlight>,
 }
 
 impl Acks {
+    pub(crate) fn new(in_flight: Arc<InFlight>) -> Self {
+        Self {
+            waiting: Mutex::default(),
+            wanted: AtomicUsize::new(0),
+            filled: Notify::new(),
+            in_flight,
+        }
+    }
+
     pub(crate) fn push(&self, ack: Ack) {
         let length = {
             let mut waiting = self.lock();
@@ -41,10 +52,23 @@ impl Acks {
         std::mem::take(&mut *self.lock())
     }
 
-    /// Takes acknowledgements back that could not be sent.
+    /// Puts acknowledgements back whose request failed.
     pub(crate) fn put_back(&self, acks: Vec<Ack>) {
         self.lock().extend(acks);
         self.filled.notify_waiters();
+    }
+
+    /// Ends jobs that the server has acknowledged: their slots, and the dead letters to delete.
+    ///
+    /// A dead letter was stored for each whose payload was trimmed while it ran. Such a job is done
+    /// and not lost.
+    pub(crate) fn finish(&self, acks: Vec<Ack>) -> (Vec<Slot>, Vec<EntryId>) {
+        let (mut slots, mut dead_letters) = (Vec::with_capacity(acks.len()), Vec::new());
+        for Ack { inlet, id, slot } in acks {
+            dead_letters.extend(self.in_flight.remove_acknowledged(inlet, id));
+            slots.push(slot);
+        }
+        (slots, dead_letters)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -70,19 +94,28 @@ impl Acks {
     }
 }
 
+/// The entries, as the store is asked to acknowledge them.
+pub(crate) fn entries_of(acks: &[Ack]) -> Vec<(Inlet, EntryId)> {
+    acks.iter().map(|ack| (ack.inlet, ack.id)).collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
 
     use tokio::time::timeout;
 
     use super::*;
+    use crate::insight::metrics::QueueMetrics;
+    use crate::model::name::{GroupName, StreamName};
     use crate::runtime::state::slots::Slots;
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_waits_is_told_at_the_wanted_length() {
-        let (acks, slots) = (Acks::default(), Arc::new(Slots::new(9)));
+    async fn a_waiting_loop_is_notified_at_the_wanted_length() {
+        let (stream, group) = (StreamName::new("orders"), GroupName::new("work"));
+        let metrics = QueueMetrics::new(&stream.unwrap(), &group.unwrap());
+        let acks = Acks::new(Arc::new(InFlight::new(Arc::new(metrics))));
+        let slots = Arc::new(Slots::new(9));
         let push = || {
             let slot = slots.try_take().unwrap();
             acks.push(Ack { inlet: Inlet::STREAM, id: EntryId::ZERO, slot });
@@ -90,11 +123,11 @@ mod tests {
         push();
         acks.filled(1).await;
         let second = timeout(Duration::from_secs(1), acks.filled(3));
-        let (told, ()) = tokio::join!(second, async {
+        let (notified, ()) = tokio::join!(second, async {
             push();
             push();
         });
-        assert!(told.is_ok());
+        assert!(notified.is_ok());
         let taken = acks.take();
         let free = std::iter::from_fn(|| slots.try_take()).collect::<Vec<_>>().len();
         assert_eq!((taken.len(), acks.len(), free), (3, 0, 6));

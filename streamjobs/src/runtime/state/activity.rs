@@ -1,4 +1,4 @@
-//! Whether a group has anything to do, and so how often it is looked after.
+//! Whether a group is active or idle, which decides how often upkeep runs for it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -7,78 +7,80 @@ use tokio::time::Instant;
 
 use crate::store::Promoted;
 
-/// What is known of a queue's business.
+/// When a queue last had work, as far as this process knows.
 #[derive(Debug)]
 pub(crate) struct Activity {
     lease: Duration,
-    state: Mutex<State>,
+    seen: Mutex<Seen>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct State {
-    /// When there was last something to do, or something wrong.
-    stirred: Instant,
-    /// When a look was sent that found nothing pending, if the last one did.
+struct Seen {
+    /// When there was last work, or an error.
+    active: Instant,
+    /// When the last promotion was sent, if it found nothing pending.
     nothing_pending: Option<Instant>,
 }
 
 impl Activity {
     pub(crate) fn new(lease: Duration, now: Instant) -> Self {
-        Self { lease, state: Mutex::new(State { stirred: now, nothing_pending: None }) }
+        Self { lease, seen: Mutex::new(Seen { active: now, nothing_pending: None }) }
     }
 
-    /// There is something to do, or something is wrong: looks come at their full pace for a lease.
-    /// True if it was quiet before.
+    /// There is work, or an error: loops run at their full pace for a lease. True if the group was
+    /// idle before.
     pub(crate) fn mark_active(&self, now: Instant) -> bool {
-        let mut state = self.lock();
-        let stirred = std::mem::replace(&mut state.stirred, now);
-        now.saturating_duration_since(stirred) >= self.lease
+        let mut seen = self.lock();
+        let active = std::mem::replace(&mut seen.active, now);
+        now.saturating_duration_since(active) >= self.lease
     }
 
-    /// Takes what a look at the group found that was sent at this moment.
-    pub(crate) fn looked(&self, sent: Instant, found: &Promoted) {
-        let mut state = self.lock();
-        state.nothing_pending = (found.pending == 0).then_some(sent);
-        let idle = found.pending + found.waiting + found.promoted + found.left == 0;
-        // A paused group waits for its end, and one with jobs set aside for them.
-        if !idle || found.paused || found.next_due.is_some() {
-            state.stirred = sent;
+    /// Takes what a promotion found that was sent at this moment.
+    pub(crate) fn observe(&self, sent: Instant, found: &Promoted) {
+        let mut seen = self.lock();
+        seen.nothing_pending = (found.pending == 0).then_some(sent);
+        let empty = found.pending + found.waiting + found.promoted + found.left == 0;
+        // A paused group waits for its resume, and one with scheduled retries for these.
+        if !empty || found.paused || found.next_due.is_some() {
+            seen.active = sent;
         }
     }
 
-    /// Whether nothing has been there for a lease: this process was given no job, and its looks
-    /// have found none pending, waiting or set aside anywhere.
-    pub(crate) fn is_quiet(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.lock().stirred) >= self.lease
+    /// Whether there was no work for a lease: nothing was delivered to this process, and promotions
+    /// found nothing pending, waiting or scheduled in any process.
+    pub(crate) fn is_idle(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.lock().active) >= self.lease
     }
 
-    /// Whether nothing can have been pending for a lease, because a moment ago nothing was.
-    pub(crate) fn nothing_is_idle(&self, now: Instant) -> bool {
-        let looked = self.lock().nothing_pending;
-        looked.is_some_and(|looked| now.saturating_duration_since(looked) < self.lease / 2)
+    /// Whether no entry can have been pending for a lease, because nothing was pending less than
+    /// half a lease ago.
+    pub(crate) fn rules_out_claims(&self, now: Instant) -> bool {
+        let nothing_pending = self.lock().nothing_pending;
+        nothing_pending.is_some_and(|sent| now.saturating_duration_since(sent) < self.lease / 2)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The turns of a loop that leaves most of them out while its group is quiet.
+/// The turns of a loop that skips most of them while its group is idle.
 #[derive(Debug, Default)]
 pub(crate) struct IdleTurns {
-    left_out: u32,
+    skipped: u32,
 }
 
 impl IdleTurns {
-    /// Whether to take this turn: each one, or while the group is quiet one in so many.
-    pub(crate) fn take(&mut self, quiet: bool, one_in: u32) -> bool {
-        let takes = !quiet || self.left_out + 1 >= one_in;
-        self.left_out = if takes { 0 } else { self.left_out + 1 };
+    /// Whether to take this turn: each one while the group is active, one in `one_in` while it is
+    /// idle.
+    pub(crate) fn take(&mut self, idle: bool, one_in: u32) -> bool {
+        let takes = !idle || self.skipped + 1 >= one_in;
+        self.skipped = if takes { 0 } else { self.skipped + 1 };
         takes
     }
 }
 
-/// How much more seldom a quiet group is looked at.
+/// Upkeep of an idle group runs this many times less often.
 pub(crate) const IDLE_BACKOFF: u32 = 6;
 
 #[cfg(test)]
@@ -88,11 +90,11 @@ mod tests {
     const LEASE: Duration = Duration::from_secs(12);
 
     #[test]
-    fn a_group_is_quiet_when_nothing_was_there_for_a_lease() {
+    fn a_group_is_idle_after_a_lease_without_work() {
         let now = Instant::now();
-        let quiet = Activity::new(LEASE, now);
-        assert!(!quiet.is_quiet(now + LEASE / 2), "it has just begun");
-        assert!(quiet.is_quiet(now + LEASE));
+        let activity = Activity::new(LEASE, now);
+        assert!(!activity.is_idle(now + LEASE / 2), "it has just begun");
+        assert!(activity.is_idle(now + LEASE));
         let nothing = Promoted::default();
         let somethings = [
             Promoted { pending: 1, ..nothing },
@@ -104,34 +106,34 @@ mod tests {
         ];
         for (round, found) in (1..).zip(somethings) {
             let later = now + LEASE * round;
-            quiet.looked(later, &found);
-            assert!(!quiet.is_quiet(later + LEASE / 2), "{found:?}");
-            quiet.looked(later + LEASE / 2, &nothing);
-            assert!(quiet.is_quiet(later + LEASE), "{found:?}");
+            activity.observe(later, &found);
+            assert!(!activity.is_idle(later + LEASE / 2), "{found:?}");
+            activity.observe(later + LEASE / 2, &nothing);
+            assert!(activity.is_idle(later + LEASE), "{found:?}");
         }
-        assert!(quiet.mark_active(now + LEASE * 9), "it was quiet");
-        assert!(!quiet.is_quiet(now + LEASE * 9) && !quiet.mark_active(now + LEASE * 9));
+        assert!(activity.mark_active(now + LEASE * 9), "it was idle");
+        assert!(!activity.is_idle(now + LEASE * 9) && !activity.mark_active(now + LEASE * 9));
     }
 
     #[test]
-    fn only_a_fresh_look_says_that_nothing_is_idle() {
+    fn only_a_recent_promotion_rules_out_claims() {
         let now = Instant::now();
-        let quiet = Activity::new(LEASE, now);
-        assert!(!quiet.nothing_is_idle(now), "nobody has looked");
-        quiet.looked(now, &Promoted::default());
-        assert!(quiet.nothing_is_idle(now + LEASE / 3));
-        assert!(!quiet.nothing_is_idle(now + LEASE / 2), "what came just after may be dying");
-        quiet.looked(now, &Promoted { pending: 1, ..Promoted::default() });
-        assert!(!quiet.nothing_is_idle(now));
+        let activity = Activity::new(LEASE, now);
+        assert!(!activity.rules_out_claims(now), "nothing was promoted yet");
+        activity.observe(now, &Promoted::default());
+        assert!(activity.rules_out_claims(now + LEASE / 3));
+        assert!(!activity.rules_out_claims(now + LEASE / 2), "a later entry may be idle soon");
+        activity.observe(now, &Promoted { pending: 1, ..Promoted::default() });
+        assert!(!activity.rules_out_claims(now));
     }
 
     #[test]
-    fn a_quiet_group_takes_one_turn_in_so_many() {
+    fn an_idle_group_takes_one_turn_in_several() {
         let mut turns = IdleTurns::default();
         let taken = (0..6).map(|_| turns.take(true, 3)).collect::<Vec<_>>();
         assert_eq!(taken, [false, false, true, false, false, true]);
         assert!(!turns.take(true, 3));
-        assert!(turns.take(false, 3), "at once when it is quiet no more");
+        assert!(turns.take(false, 3), "an active group takes each turn");
         assert!(!turns.take(true, 3));
     }
 }

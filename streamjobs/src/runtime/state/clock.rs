@@ -1,14 +1,13 @@
-//! The server's clock as this process knows it, and when it may be trusted for claims.
+//! The server's clock as this process knows it, and when claims may rely on it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
-use crate::model::mutant::Mutant;
 use crate::store::ServerTime;
 
-/// What the server's answers say about its clock and about gaps in its answers.
+/// The server's clock and the gaps in its answers, learned from the answers.
 #[derive(Debug)]
 pub(crate) struct Clock {
     lease: Duration,
@@ -19,7 +18,7 @@ pub(crate) struct Clock {
 struct State {
     known: Option<Known>,
     answered: Instant,
-    /// Claims wait until then, so that everybody whose renewals were held up renews first.
+    /// Claims wait until then, so that consumers whose renewals were delayed renew first.
     claims_from: Instant,
 }
 
@@ -37,12 +36,12 @@ impl Known {
         ServerTime(self.server.0.saturating_add(passed))
     }
 
-    /// How far both clocks may be apart by now.
+    /// How far off the estimate may be by now.
     fn error_at(&self, now: Instant) -> Duration {
         self.error + now.saturating_duration_since(self.moment) / DRIFT
     }
 
-    /// Whether a newer look says more: it is at least as exact, or the two cannot both be right.
+    /// Whether a newer answer is better: it is at least as exact, or the two contradict each other.
     fn is_worse_than(&self, newer: &Self) -> bool {
         let error = self.error_at(newer.moment);
         let apart = newer.server.0.abs_diff(self.at(newer.moment).0);
@@ -55,7 +54,7 @@ impl Clock {
         Self { lease, state: Mutex::new(State { known: None, answered: now, claims_from: now }) }
     }
 
-    /// Takes the server's clock out of an answer.
+    /// Learns from an answer that carries the server's clock.
     pub(crate) fn observe(&self, sent: Instant, received: Instant, server: ServerTime) {
         let mut state = self.lock();
         if received.saturating_duration_since(state.answered) > self.gap() {
@@ -63,7 +62,7 @@ impl Clock {
         }
         state.answered = received;
         let round_trip = received.saturating_duration_since(sent);
-        // A slow answer says little about when in its round trip the server looked at its clock.
+        // A slow answer says little about when in its round trip the server read its clock.
         if round_trip > self.tolerance() / 2 && state.known.is_some() {
             return;
         }
@@ -71,7 +70,7 @@ impl Clock {
         let newer = Known { moment: sent + error, server, error };
         let expected = state.known.map_or(server, |known| known.at(newer.moment));
         if server.0.abs_diff(expected.0) > milliseconds(self.tolerance()) {
-            // Everybody's work looks as old as the step is long.
+            // Every pending entry seems older by the length of the step.
             state.claims_from = received + self.lease;
         }
         if state.known.is_none_or(|known| known.is_worse_than(&newer)) {
@@ -79,26 +78,25 @@ impl Clock {
         }
     }
 
-    /// The server's clock was not where it was expected: learn it anew, and wait a lease.
+    /// The server's clock was not where it was expected: starts anew, and lets claims wait a lease.
     pub(crate) fn stepped(&self, now: Instant, server: ServerTime) {
         let mut state = self.lock();
-        // How long the answer took is not known here; anything that is will be better.
+        // How long the answer took is not known here, so any later answer is better.
         state.known = Some(Known { moment: now, server, error: self.tolerance() });
         state.claims_from = now + self.lease;
     }
 
-    /// What the server's clock should show, and by how much it may be off; none while claims have
-    /// to wait.
+    /// What the server's clock should show, and the tolerance; none while claims have to wait.
     pub(crate) fn expectation(&self, now: Instant) -> Option<(ServerTime, Duration)> {
         let state = self.lock();
         let silent = now.saturating_duration_since(state.answered) > self.gap();
-        if (silent || now < state.claims_from) && !Mutant::SweepUntimed.is_seeded() {
+        if silent || now < state.claims_from {
             return None;
         }
         state.known.map(|known| (known.at(now), self.tolerance()))
     }
 
-    /// The server's clock in milliseconds; our own until the server's is known.
+    /// The server's clock in milliseconds; this machine's until the server's is known.
     pub(crate) fn server_now(&self, now: Instant) -> u64 {
         match self.lock().known {
             Some(known) => known.at(now).0,
@@ -115,7 +113,7 @@ impl Clock {
         self.lease / 3
     }
 
-    /// Answers come every two fifths of a lease at the latest; a longer silence than this was a
+    /// Answers come every two fifths of a lease at the latest. A longer silence than this is a
     /// fault.
     fn gap(&self) -> Duration {
         self.lease / 2
@@ -135,7 +133,7 @@ fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Clocks drift apart by a part in so many: ten times what a cheap quartz does.
+/// Clocks drift apart by at most one part in this many: ten times what a cheap quartz does.
 const DRIFT: u32 = 1_000;
 
 #[cfg(test)]
@@ -153,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn the_expectation_follows_our_own_clock() {
+    fn the_expectation_follows_the_local_clock() {
         let (clock, now) = clock();
         let later = now + Duration::from_secs(2);
         assert_eq!(clock.expectation(later), Some((ServerTime(1_002_000), LEASE / 3)));
@@ -166,9 +164,9 @@ mod tests {
         let late = now + LEASE;
         assert_eq!(clock.expectation(late), None, "the server has been silent");
         clock.observe(late, late, ServerTime(1_012_000));
-        assert_eq!(clock.expectation(late), None, "others have to renew first");
-        let quiet = late + LEASE / 3;
-        clock.observe(quiet, quiet, ServerTime(1_016_000));
+        assert_eq!(clock.expectation(late), None, "other consumers have to renew first");
+        let later = late + LEASE / 3;
+        clock.observe(later, later, ServerTime(1_016_000));
         assert!(clock.expectation(late + LEASE / 2).is_some());
     }
 

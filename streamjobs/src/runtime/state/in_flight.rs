@@ -1,4 +1,4 @@
-//! What this process holds: every entry between its delivery and its verdict's end.
+//! Entries in flight in this process: each from its delivery until its verdict is carried out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,10 +9,10 @@ use tokio::time::Instant;
 use crate::handler::Lease;
 use crate::insight::metrics::QueueMetrics;
 use crate::model::entry::{EntryId, Hold, Inlet};
-use crate::runtime::state::abandoned::AbandonedAttempts;
+use crate::runtime::state::abandoned_attempts::AbandonedAttempts;
 use crate::store::FenceResult;
 
-/// The registry of held entries. Its lock is never held across an await.
+/// The table of entries in flight. Its lock is never held across an await.
 #[derive(Debug)]
 pub(crate) struct InFlight {
     inner: Mutex<Inner>,
@@ -22,54 +22,57 @@ pub(crate) struct InFlight {
 #[derive(Debug, Default)]
 struct Inner {
     entries: BTreeMap<(Inlet, EntryId), InFlightEntry>,
-    /// Entries whose job was acknowledged while their renewal was on its way. The server may have
-    /// found their payload gone first, and then its answer names a dead letter that has to go.
+    /// Entries whose job was acknowledged during their renewal. If the server found a payload
+    /// trimmed first, its answer names a dead letter that has to be deleted.
     acknowledged: BTreeSet<(Inlet, EntryId)>,
-    given_up: AbandonedAttempts,
+    abandoned: AbandonedAttempts,
 }
 
 #[derive(Debug)]
 struct InFlightEntry {
     delivery_count: u64,
     lease: Arc<Lease>,
-    /// When the request was sent that last proved the lease.
-    sign: Instant,
-    /// How often the group had been lost and made again when the entry was delivered.
+    /// When the last request was sent that delivered the entry or renewed it.
+    renewed_at: Instant,
+    /// How often the group had been lost and recreated when the entry was delivered.
     epoch: u64,
-    /// The handler has ended, and its verdict is on the way.
+    /// The handler has ended, and its verdict is being carried out.
     settling: bool,
-    /// The server knows nothing of the entry any more; it is neither renewed nor fenced.
-    adrift: bool,
-    /// The dead letter that says that the payload was trimmed.
-    letter: Option<EntryId>,
-    /// A renewal is on its way: the server may have found the payload gone already.
+    /// The entry is not pending on the server any more; it is neither renewed nor fenced.
+    untracked: bool,
+    /// The dead letter that was stored because the payload was trimmed.
+    dead_letter: Option<EntryId>,
+    /// A renewal was sent: the server may have found the payload trimmed already.
     renewing: bool,
 }
 
 impl InFlightEntry {
-    fn set_adrift(&mut self) {
-        self.adrift = true;
-        self.lease.set_adrift();
+    fn set_untracked(&mut self) {
+        self.untracked = true;
+        self.lease.set_untracked();
     }
 }
 
-/// What registering a delivery found. Closed on purpose.
+/// What registering a delivery found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Registered {
-    /// Nothing here was working on the entry.
+    /// The entry was not in flight here.
     New,
-    /// The entry is in flight here, under this delivery count from now on.
+    /// The entry is in flight here, with this delivery count from now on.
     InFlight,
 }
 
-/// What an answer to a renewal means for the entry. Closed on purpose.
+/// What an answer to a renewal means for the entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Renewal {
-    Fine,
+    /// Nothing changes.
+    Kept,
+    /// Another attempt has the entry.
     Lost,
+    /// The payload was trimmed; this dead letter was stored for it.
     Trimmed(EntryId),
-    /// The job is done, so the dead letter that says its payload was trimmed has to go.
-    Needless(EntryId),
+    /// The job is done, so this dead letter, stored for its trimmed payload, has to be deleted.
+    Obsolete(EntryId),
 }
 
 impl InFlight {
@@ -81,43 +84,42 @@ impl InFlight {
         &self,
         hold: Hold,
         lease: &Arc<Lease>,
-        sign: Instant,
+        renewed_at: Instant,
         epoch: u64,
     ) -> Registered {
         let inner = &mut *self.lock();
-        inner.given_up.remove(key(hold));
+        inner.abandoned.remove(key(hold));
         let entries = &mut inner.entries;
         if let Some(entry) = entries.get_mut(&key(hold)) {
-            // The same consumer has the entry again: the attempt that runs goes on under the new
-            // count, unless it was told to stop, in which case a later sweep finds the entry.
+            // The same consumer has the entry again. The running attempt goes on under the new
+            // count, unless its lease is lost: then the reaper claims the entry later.
             if !entry.lease.is_lost() {
-                let delivery_count = hold.delivery_count;
-                entry.lease.prove(sign);
-                *entry =
-                    InFlightEntry { delivery_count, sign, epoch, adrift: false, ..take(entry) };
+                entry.lease.prove(renewed_at);
+                entry.delivery_count = hold.delivery_count;
+                entry.renewed_at = renewed_at;
+                entry.epoch = epoch;
+                entry.untracked = false;
             }
             return Registered::InFlight;
         }
-        let lease = Arc::clone(lease);
-        lease.prove(sign);
-        let delivery_count = hold.delivery_count;
+        lease.prove(renewed_at);
         let entry = InFlightEntry {
-            delivery_count,
-            lease,
-            sign,
+            delivery_count: hold.delivery_count,
+            lease: Arc::clone(lease),
+            renewed_at,
             epoch,
             settling: false,
-            adrift: false,
-            letter: None,
+            untracked: false,
+            dead_letter: None,
             renewing: false,
         };
         entries.insert(key(hold), entry);
-        self.metrics.took();
+        self.metrics.add_in_flight();
         Registered::New
     }
 
-    /// Marks that the handler has ended: the hold under its present delivery count, or none when
-    /// the lease was lost.
+    /// The handler has ended: the hold under its present delivery count, or none when the lease was
+    /// lost.
     pub(crate) fn begin_settling(&self, hold: Hold) -> Option<Hold> {
         let mut inner = self.lock();
         let entry = inner.entries.get_mut(&key(hold))?;
@@ -125,119 +127,114 @@ impl InFlight {
         (!entry.lease.is_lost()).then_some(Hold { delivery_count: entry.delivery_count, ..hold })
     }
 
-    /// The dead letter that stands for an entry whose payload was found gone.
-    pub(crate) fn letter(&self, hold: Hold) -> Option<EntryId> {
-        self.lock().entries.get(&key(hold)).and_then(|entry| entry.letter)
+    /// The dead letter that was stored for an entry whose payload was trimmed.
+    pub(crate) fn dead_letter(&self, hold: Hold) -> Option<EntryId> {
+        self.lock().entries.get(&key(hold)).and_then(|entry| entry.dead_letter)
     }
 
-    /// Whether a renewal of the entry is on its way.
+    /// Whether a renewal of the entry was sent and is not answered.
     pub(crate) fn is_renewing(&self, hold: Hold) -> bool {
         self.lock().entries.get(&key(hold)).is_some_and(|entry| entry.renewing)
     }
 
-    /// The payload was found gone, which a dead letter says.
-    pub(crate) fn note_trimmed(&self, hold: Hold, letter: EntryId) {
+    /// The payload was trimmed, and this dead letter was stored for it.
+    pub(crate) fn mark_trimmed(&self, hold: Hold, dead_letter: EntryId) {
         if let Some(entry) = self.lock().entries.get_mut(&key(hold)) {
-            entry.set_adrift();
-            entry.letter = Some(letter);
+            entry.set_untracked();
+            entry.dead_letter = Some(dead_letter);
         }
     }
 
-    /// Forgets an entry.
+    /// Removes an entry whose verdict was carried out.
     pub(crate) fn remove(&self, inlet: Inlet, id: EntryId) {
         if self.lock().entries.remove(&(inlet, id)).is_some() {
-            self.metrics.gave_up(1);
+            self.metrics.remove_in_flight(1);
         }
     }
 
-    /// Gives an attempt up that lost its lease, or that nobody here can carry out.
-    pub(crate) fn leave(&self, delivered: Hold) {
+    /// Removes an attempt that ends without a verdict: its lease was lost, or it cannot run here.
+    pub(crate) fn abandon(&self, delivered: Hold) {
         let mut inner = self.lock();
         if let Some(entry) = inner.entries.remove(&key(delivered)) {
-            inner.given_up.insert(key(delivered), entry.delivery_count);
-            self.metrics.gave_up(1);
+            inner.abandoned.insert(key(delivered), entry.delivery_count);
+            self.metrics.remove_in_flight(1);
         }
     }
 
-    /// Forgets an entry that was handed back. Until somebody claims it, it is pending for this
-    /// consumer with one delivery less.
+    /// Removes an entry that was released. Until a consumer claims it, it is pending for this one
+    /// with one delivery less.
     pub(crate) fn release(&self, hold: Hold) {
         let mut inner = self.lock();
         if inner.entries.remove(&key(hold)).is_some() {
-            inner.given_up.insert(key(hold), hold.delivery_count.saturating_sub(1));
-            self.metrics.gave_up(1);
+            inner.abandoned.insert(key(hold), hold.delivery_count.saturating_sub(1));
+            self.metrics.remove_in_flight(1);
         }
     }
 
-    /// Of entries that are pending for this consumer, those whose delivery never arrived.
-    pub(crate) fn lost(&self, pending: Vec<Hold>) -> Vec<Hold> {
+    /// Of entries that are pending for this consumer, those whose delivery did not arrive.
+    pub(crate) fn lost_deliveries(&self, pending: Vec<Hold>) -> Vec<Hold> {
         let inner = self.lock();
         let arrived = |hold: &Hold| {
             inner.entries.contains_key(&key(*hold))
-                || inner.given_up.contains(key(*hold), hold.delivery_count)
+                || inner.abandoned.contains(key(*hold), hold.delivery_count)
         };
         pending.into_iter().filter(|hold| !arrived(hold)).collect()
     }
 
-    /// Forgets attempts of an inlet that were given up, unless their entries are pending still.
-    pub(crate) fn forget_left(&self, inlet: Inlet, pending: &BTreeSet<EntryId>) {
-        self.lock().given_up.retain(|(of, id)| of != inlet || pending.contains(&id));
+    /// Forgets abandoned attempts of an inlet whose entries are not pending any more.
+    pub(crate) fn forget_abandoned(&self, inlet: Inlet, pending: &BTreeSet<EntryId>) {
+        self.lock().abandoned.retain(|(of, id)| of != inlet || pending.contains(&id));
     }
 
-    /// Whether so many attempts have been given up that it is time to see which to forget: most
-    /// entries have gone to others since.
+    /// Whether there are so many abandoned attempts that it is time to
+    /// [forget](Self::forget_abandoned) those whose entries have gone to other consumers.
     pub(crate) fn is_crowded(&self) -> bool {
-        self.lock().given_up.is_crowded()
+        self.lock().abandoned.is_crowded()
     }
 
-    /// Forgets an entry whose job was acknowledged: the dead letter that its trimming left, if any.
+    /// Removes an entry whose job was acknowledged: the dead letter of its trimmed payload, if any.
     pub(crate) fn remove_acknowledged(&self, inlet: Inlet, id: EntryId) -> Option<EntryId> {
         let mut inner = self.lock();
         let entry = inner.entries.remove(&(inlet, id))?;
-        self.metrics.gave_up(1);
+        self.metrics.remove_in_flight(1);
         if entry.renewing {
             inner.acknowledged.insert((inlet, id));
         }
-        entry.letter
+        entry.dead_letter
     }
 
     pub(crate) fn len(&self) -> usize {
         self.lock().entries.len()
     }
 
-    /// Entries whose last sign is at least this old.
-    pub(crate) fn due(&self, now: Instant, age: Duration) -> Vec<Hold> {
+    /// Entries that were last renewed at least this long ago.
+    pub(crate) fn due_for_renewal(&self, now: Instant, age: Duration) -> Vec<Hold> {
         let inner = self.lock();
         let due = inner.entries.iter().filter(|(_, entry)| {
-            !entry.adrift
+            !entry.untracked
                 && !entry.lease.is_lost()
-                && now.saturating_duration_since(entry.sign) >= age
+                && now.saturating_duration_since(entry.renewed_at) >= age
         });
-        due.map(|((inlet, id), entry)| Hold {
-            inlet: *inlet,
-            id: *id,
-            delivery_count: entry.delivery_count,
-        })
-        .collect()
+        due.map(hold_of).collect()
     }
 
-    /// Entries of an inlet that others may take for abandoned, although they are in flight here.
-    pub(crate) fn silent(&self, inlet: Inlet, now: Instant, lease: Duration) -> Vec<EntryId> {
+    /// Entries of an inlet that are in flight here although others may claim them by now.
+    pub(crate) fn overdue(&self, inlet: Inlet, now: Instant, lease: Duration) -> Vec<EntryId> {
         let inner = self.lock();
-        let silent = inner.entries.iter().filter(|((of, _), entry)| {
-            *of == inlet && now.saturating_duration_since(entry.sign) >= lease
+        let overdue = inner.entries.iter().filter(|((of, _), entry)| {
+            *of == inlet && now.saturating_duration_since(entry.renewed_at) >= lease
         });
-        silent.map(|((_, id), _)| *id).collect()
+        overdue.map(|((_, id), _)| *id).collect()
     }
 
-    /// Tells every attempt whose last sign is too old that its lease is lost.
+    /// Ends the lease of every attempt that was not renewed for this long: their holds.
     pub(crate) fn fence(&self, now: Instant, fence: Duration) -> Vec<Hold> {
         let mut fenced = Vec::new();
-        for ((inlet, id), entry) in &self.lock().entries {
-            let silent = now.saturating_duration_since(entry.sign) >= fence;
-            if silent && !entry.adrift && !entry.settling && !entry.lease.is_lost() {
+        for (key, entry) in &self.lock().entries {
+            let overdue = now.saturating_duration_since(entry.renewed_at) >= fence;
+            if overdue && !entry.untracked && !entry.settling && !entry.lease.is_lost() {
                 entry.lease.lose();
-                fenced.push(Hold { inlet: *inlet, id: *id, delivery_count: entry.delivery_count });
+                fenced.push(hold_of((key, entry)));
             }
         }
         fenced
@@ -253,7 +250,7 @@ impl InFlight {
         }
     }
 
-    /// A renewal will not be answered any more.
+    /// A renewal failed and will not be answered.
     pub(crate) fn renewal_failed(&self, holds: &[Hold]) {
         let mut inner = self.lock();
         for hold in holds {
@@ -264,7 +261,7 @@ impl InFlight {
         }
     }
 
-    /// Takes the answer to a renewal that was sent at `sent`.
+    /// Applies the answer to a renewal that was sent at `sent`.
     pub(crate) fn renewed(
         &self,
         hold: Hold,
@@ -276,32 +273,32 @@ impl InFlight {
         let acknowledged = inner.acknowledged.remove(&key(hold));
         let Some(entry) = inner.entries.get_mut(&key(hold)) else {
             return match answer {
-                FenceResult::Trimmed(letter) if acknowledged => Renewal::Needless(letter),
-                _ => Renewal::Fine,
+                FenceResult::Trimmed(dead_letter) if acknowledged => Renewal::Obsolete(dead_letter),
+                _ => Renewal::Kept,
             };
         };
         entry.renewing = false;
         if entry.delivery_count != hold.delivery_count {
-            // Delivered to us again while the renewal was on its way.
-            return Renewal::Fine;
+            // Delivered here again since the renewal was sent.
+            return Renewal::Kept;
         }
         match answer {
             FenceResult::Owned => {
-                entry.sign = entry.sign.max(sent);
-                entry.lease.prove(entry.sign);
-                Renewal::Fine
+                entry.renewed_at = entry.renewed_at.max(sent);
+                entry.lease.prove(entry.renewed_at);
+                Renewal::Kept
             }
-            FenceResult::Trimmed(letter) => {
-                entry.set_adrift();
-                entry.letter = Some(letter);
-                Renewal::Trimmed(letter)
+            FenceResult::Trimmed(dead_letter) => {
+                entry.set_untracked();
+                entry.dead_letter = Some(dead_letter);
+                Renewal::Trimmed(dead_letter)
             }
-            // The acknowledgement of an attempt that has ended may have been quicker.
-            FenceResult::NotPending | FenceResult::TakenOver if entry.settling => Renewal::Fine,
-            // The group was lost under a running handler, which had better finish.
+            // The attempt has ended, and its acknowledgement may have come first.
+            FenceResult::NotPending | FenceResult::TakenOver if entry.settling => Renewal::Kept,
+            // The group was lost while the handler runs, so no other attempt has the entry.
             FenceResult::NotPending if entry.epoch != epoch => {
-                entry.set_adrift();
-                Renewal::Fine
+                entry.set_untracked();
+                Renewal::Kept
             }
             FenceResult::NotPending | FenceResult::TakenOver => {
                 entry.lease.lose();
@@ -310,22 +307,16 @@ impl InFlight {
         }
     }
 
-    /// Tells every attempt that its time is over.
+    /// Cancels every attempt.
     pub(crate) fn cut_off(&self) {
         for entry in self.lock().entries.values() {
             entry.lease.cut_off();
         }
     }
 
-    /// What is held now.
+    /// Every entry in flight now.
     pub(crate) fn holds(&self) -> Vec<Hold> {
-        let inner = self.lock();
-        let hold = |(&(inlet, id), entry): (&(Inlet, EntryId), &InFlightEntry)| Hold {
-            inlet,
-            id,
-            delivery_count: entry.delivery_count,
-        };
-        inner.entries.iter().map(hold).collect()
+        self.lock().entries.iter().map(hold_of).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -335,7 +326,7 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.metrics.gave_up(self.len());
+        self.metrics.remove_in_flight(self.len());
     }
 }
 
@@ -343,9 +334,8 @@ fn key(hold: Hold) -> (Inlet, EntryId) {
     (hold.inlet, hold.id)
 }
 
-/// The parts of an entry that a new delivery does not change.
-fn take(entry: &InFlightEntry) -> InFlightEntry {
-    InFlightEntry { lease: Arc::clone(&entry.lease), ..*entry }
+fn hold_of((&(inlet, id), entry): (&(Inlet, EntryId), &InFlightEntry)) -> Hold {
+    Hold { inlet, id, delivery_count: entry.delivery_count }
 }
 
 #[cfg(test)]
@@ -359,131 +349,142 @@ mod tests {
         Hold { inlet: Inlet::STREAM, id: EntryId::new(1, 0), delivery_count: count }
     }
 
-    fn held() -> (InFlight, Arc<Lease>, Instant) {
+    fn table() -> (InFlight, Arc<Lease>, Instant) {
         let (stream, group) = (StreamName::new("orders"), GroupName::new("work"));
-        let held = InFlight::new(Arc::new(QueueMetrics::new(&stream.unwrap(), &group.unwrap())));
+        let in_flight =
+            InFlight::new(Arc::new(QueueMetrics::new(&stream.unwrap(), &group.unwrap())));
         let (lease, now) = (Arc::new(Lease::new(LEASE, LEASE)), Instant::now());
-        assert_eq!(held.register(hold(1), &lease, now, 0), Registered::New);
-        (held, lease, now)
+        assert_eq!(in_flight.register(hold(1), &lease, now, 0), Registered::New);
+        (in_flight, lease, now)
     }
 
     #[test]
-    fn an_attempt_that_was_given_up_is_no_lost_delivery() {
-        let (held, lease, now) = held();
+    fn an_abandoned_attempt_is_no_lost_delivery() {
+        let (in_flight, lease, now) = table();
         lease.lose();
-        held.leave(hold(1));
-        assert!(held.lost(vec![hold(1)]).is_empty(), "it ran under this token");
-        assert_eq!(held.lost(vec![hold(2)]), [hold(2)], "a claim that did not arrive");
-        held.forget_left(Inlet::STREAM, &BTreeSet::from([hold(1).id]));
-        assert!(held.lost(vec![hold(1)]).is_empty(), "as long as the entry is pending");
+        in_flight.abandon(hold(1));
+        assert!(in_flight.lost_deliveries(vec![hold(1)]).is_empty(), "it ran under this token");
+        assert_eq!(
+            in_flight.lost_deliveries(vec![hold(2)]),
+            [hold(2)],
+            "a claim that did not arrive"
+        );
+        in_flight.forget_abandoned(Inlet::STREAM, &BTreeSet::from([hold(1).id]));
+        assert!(
+            in_flight.lost_deliveries(vec![hold(1)]).is_empty(),
+            "as long as the entry is pending"
+        );
         let lease = Arc::new(Lease::new(LEASE, LEASE));
-        assert_eq!(held.register(hold(2), &lease, now, 0), Registered::New);
-        held.remove(Inlet::STREAM, hold(2).id);
-        assert_eq!(held.lost(vec![hold(2)]), [hold(2)]);
+        assert_eq!(in_flight.register(hold(2), &lease, now, 0), Registered::New);
+        in_flight.remove(Inlet::STREAM, hold(2).id);
+        assert_eq!(in_flight.lost_deliveries(vec![hold(2)]), [hold(2)]);
     }
 
     #[test]
     fn an_entry_that_was_released_is_no_lost_delivery() {
-        let (held, _lease, _now) = held();
-        held.release(hold(1));
-        assert!(held.lost(vec![hold(0)]).is_empty(), "others shall have it");
-        assert_eq!(held.len(), 0);
+        let (in_flight, _lease, _now) = table();
+        in_flight.release(hold(1));
+        assert!(in_flight.lost_deliveries(vec![hold(0)]).is_empty(), "other consumers claim it");
+        assert_eq!(in_flight.len(), 0);
     }
 
     #[test]
     fn an_entry_in_flight_is_adopted_under_its_new_count_and_not_run_twice() {
-        let (held, _lease, now) = held();
+        let (in_flight, _lease, now) = table();
         let other = Arc::new(Lease::new(LEASE, LEASE));
-        assert_eq!(held.register(hold(2), &other, now, 0), Registered::InFlight);
-        assert_eq!(held.begin_settling(hold(1)), Some(hold(2)));
+        assert_eq!(in_flight.register(hold(2), &other, now, 0), Registered::InFlight);
+        assert_eq!(in_flight.begin_settling(hold(1)), Some(hold(2)));
     }
 
     #[test]
     fn a_refused_renewal_loses_the_lease_and_a_stale_answer_does_not() {
-        let (held, lease, now) = held();
-        assert_eq!(held.renewed(hold(9), FenceResult::TakenOver, now, 0), Renewal::Fine);
-        assert_eq!(held.renewed(hold(1), FenceResult::TakenOver, now, 0), Renewal::Lost);
-        assert!(lease.is_lost() && held.begin_settling(hold(1)).is_none());
+        let (in_flight, lease, now) = table();
+        assert_eq!(in_flight.renewed(hold(9), FenceResult::TakenOver, now, 0), Renewal::Kept);
+        assert_eq!(in_flight.renewed(hold(1), FenceResult::TakenOver, now, 0), Renewal::Lost);
+        assert!(lease.is_lost() && in_flight.begin_settling(hold(1)).is_none());
     }
 
     #[test]
-    fn the_fence_falls_by_our_own_clock_and_a_renewal_moves_it() {
-        let (held, lease, now) = held();
-        assert!(held.fence(now + LEASE / 2, LEASE).is_empty());
-        held.renewed(hold(1), FenceResult::Owned, now + LEASE / 2, 0);
-        assert!(held.fence(now + LEASE, LEASE).is_empty());
-        assert_eq!(held.fence(now + LEASE * 2, LEASE), [hold(1)]);
+    fn the_fence_falls_by_the_local_clock_and_a_renewal_moves_it() {
+        let (in_flight, lease, now) = table();
+        assert!(in_flight.fence(now + LEASE / 2, LEASE).is_empty());
+        in_flight.renewed(hold(1), FenceResult::Owned, now + LEASE / 2, 0);
+        assert!(in_flight.fence(now + LEASE, LEASE).is_empty());
+        assert_eq!(in_flight.fence(now + LEASE * 2, LEASE), [hold(1)]);
         assert!(lease.is_lost());
     }
 
     #[test]
-    fn an_attempt_that_has_ended_is_renewed_but_never_told_that_it_lost() {
-        let (held, lease, now) = held();
-        held.begin_settling(hold(1));
-        assert_eq!(held.due(now + LEASE, LEASE), [hold(1)]);
-        assert_eq!(held.renewed(hold(1), FenceResult::NotPending, now, 0), Renewal::Fine);
-        assert!(held.fence(now + LEASE * 9, LEASE).is_empty() && !lease.is_lost());
+    fn an_attempt_that_has_ended_is_renewed_but_never_loses_its_lease() {
+        let (in_flight, lease, now) = table();
+        in_flight.begin_settling(hold(1));
+        assert_eq!(in_flight.due_for_renewal(now + LEASE, LEASE), [hold(1)]);
+        assert_eq!(in_flight.renewed(hold(1), FenceResult::NotPending, now, 0), Renewal::Kept);
+        assert!(in_flight.fence(now + LEASE * 9, LEASE).is_empty() && !lease.is_lost());
     }
 
     #[test]
-    fn a_handler_whose_group_was_lost_finishes_in_peace() {
-        let (held, lease, now) = held();
-        assert_eq!(held.renewed(hold(1), FenceResult::NotPending, now, 1), Renewal::Fine);
-        assert!(held.fence(now + LEASE * 9, LEASE).is_empty() && !lease.is_lost());
-        assert!(held.due(now + LEASE * 9, LEASE).is_empty());
+    fn a_handler_whose_group_was_lost_keeps_its_lease() {
+        let (in_flight, lease, now) = table();
+        assert_eq!(in_flight.renewed(hold(1), FenceResult::NotPending, now, 1), Renewal::Kept);
+        assert!(in_flight.fence(now + LEASE * 9, LEASE).is_empty() && !lease.is_lost());
+        assert!(in_flight.due_for_renewal(now + LEASE * 9, LEASE).is_empty());
     }
 
     #[test]
-    fn an_entry_adrift_is_renewed_again_once_its_group_delivers_it_again() {
-        let (held, lease, now) = held();
-        held.renewed(hold(1), FenceResult::NotPending, now, 1);
-        assert_eq!(held.register(hold(1), &lease, now, 1), Registered::InFlight);
-        assert_eq!(held.due(now + LEASE, LEASE), [hold(1)]);
-        assert_eq!(held.renewed(hold(1), FenceResult::TakenOver, now, 1), Renewal::Lost);
+    fn an_untracked_entry_is_renewed_again_once_its_group_delivers_it_again() {
+        let (in_flight, lease, now) = table();
+        in_flight.renewed(hold(1), FenceResult::NotPending, now, 1);
+        assert_eq!(in_flight.register(hold(1), &lease, now, 1), Registered::InFlight);
+        assert_eq!(in_flight.due_for_renewal(now + LEASE, LEASE), [hold(1)]);
+        assert_eq!(in_flight.renewed(hold(1), FenceResult::TakenOver, now, 1), Renewal::Lost);
     }
 
     #[test]
-    fn trimming_leaves_the_handler_running_and_remembers_the_letter() {
-        let (held, lease, now) = held();
-        let letter = EntryId::new(7, 7);
+    fn trimming_leaves_the_handler_running_and_remembers_the_dead_letter() {
+        let (in_flight, lease, now) = table();
+        let dead_letter = EntryId::new(7, 7);
         assert_eq!(
-            held.renewed(hold(1), FenceResult::Trimmed(letter), now, 0),
-            Renewal::Trimmed(letter)
+            in_flight.renewed(hold(1), FenceResult::Trimmed(dead_letter), now, 0),
+            Renewal::Trimmed(dead_letter)
         );
         assert!(!lease.is_lost());
-        assert_eq!(held.remove_acknowledged(Inlet::STREAM, EntryId::new(1, 0)), Some(letter));
-        assert_eq!(held.len(), 0);
+        assert_eq!(
+            in_flight.remove_acknowledged(Inlet::STREAM, EntryId::new(1, 0)),
+            Some(dead_letter)
+        );
+        assert_eq!(in_flight.len(), 0);
     }
 
     #[test]
-    fn the_letter_of_a_job_acknowledged_before_its_renewal_is_heard_is_needless() {
-        let (held, _lease, now) = held();
-        let letter = EntryId::new(7, 7);
-        held.begin_renewing(&[hold(1)]);
-        assert!(held.is_renewing(hold(1)));
-        assert_eq!(held.remove_acknowledged(Inlet::STREAM, EntryId::new(1, 0)), None);
-        let answer = FenceResult::Trimmed(letter);
-        assert_eq!(held.renewed(hold(1), answer, now, 0), Renewal::Needless(letter));
-        assert_eq!(held.renewed(hold(1), answer, now, 0), Renewal::Fine);
+    fn the_dead_letter_of_a_job_acknowledged_before_its_renewal_is_answered_is_obsolete() {
+        let (in_flight, _lease, now) = table();
+        let dead_letter = EntryId::new(7, 7);
+        in_flight.begin_renewing(&[hold(1)]);
+        assert!(in_flight.is_renewing(hold(1)));
+        assert_eq!(in_flight.remove_acknowledged(Inlet::STREAM, EntryId::new(1, 0)), None);
+        let answer = FenceResult::Trimmed(dead_letter);
+        assert_eq!(in_flight.renewed(hold(1), answer, now, 0), Renewal::Obsolete(dead_letter));
+        assert_eq!(in_flight.renewed(hold(1), answer, now, 0), Renewal::Kept);
     }
 
     #[test]
-    fn the_letter_of_a_job_given_up_before_its_renewal_is_heard_stays() {
-        let (held, _lease, now) = held();
-        held.begin_renewing(&[hold(1)]);
-        held.remove(Inlet::STREAM, EntryId::new(1, 0));
+    fn the_dead_letter_of_a_job_removed_before_its_renewal_is_answered_stays() {
+        let (in_flight, _lease, now) = table();
+        in_flight.begin_renewing(&[hold(1)]);
+        in_flight.remove(Inlet::STREAM, EntryId::new(1, 0));
         let answer = FenceResult::Trimmed(EntryId::new(7, 7));
-        assert_eq!(held.renewed(hold(1), answer, now, 0), Renewal::Fine);
+        assert_eq!(in_flight.renewed(hold(1), answer, now, 0), Renewal::Kept);
     }
 
     #[test]
-    fn a_renewal_is_on_its_way_until_it_is_answered_or_given_up() {
-        let (held, _lease, now) = held();
-        held.begin_renewing(&[hold(1)]);
-        held.renewed(hold(1), FenceResult::Owned, now, 0);
-        assert!(!held.is_renewing(hold(1)));
-        held.begin_renewing(&[hold(1)]);
-        held.renewal_failed(&[hold(1)]);
-        assert!(!held.is_renewing(hold(1)));
+    fn a_renewal_is_open_until_it_is_answered_or_has_failed() {
+        let (in_flight, _lease, now) = table();
+        in_flight.begin_renewing(&[hold(1)]);
+        in_flight.renewed(hold(1), FenceResult::Owned, now, 0);
+        assert!(!in_flight.is_renewing(hold(1)));
+        in_flight.begin_renewing(&[hold(1)]);
+        in_flight.renewal_failed(&[hold(1)]);
+        assert!(!in_flight.is_renewing(hold(1)));
     }
 }

@@ -1,4 +1,4 @@
-//! When the next job is due that this process knows of.
+//! When the next retry is due that this process scheduled.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -6,7 +6,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-/// What the acker tells the promoter: it would find a job that is due soon only at its next look.
+/// Settler and admission to promoter: promote no later than this. Without it the promoter would find
+/// a job that is due soon only at its next interval.
 #[derive(Debug, Default)]
 pub(crate) struct NextDue {
     at: Mutex<Option<Instant>>,
@@ -14,7 +15,7 @@ pub(crate) struct NextDue {
 }
 
 impl NextDue {
-    /// A job was set aside for so long.
+    /// A retry was scheduled after this delay.
     pub(crate) fn note(&self, delay: Duration) {
         let at = Instant::now() + delay.clamp(COALESCE, DELAY_MAX);
         let mut earliest = self.lock();
@@ -24,12 +25,12 @@ impl NextDue {
         }
     }
 
-    /// A look begins, which finds whatever was set aside before.
+    /// The promoter is about to run, and finds every retry that was scheduled before.
     pub(crate) fn forget(&self) {
         *self.lock() = None;
     }
 
-    /// Waits until a job is due, and at the latest until then.
+    /// Waits until a retry is due, and until `latest` at most.
     pub(crate) async fn reached(&self, latest: Instant) {
         loop {
             let at = self.lock().map_or(latest, |due| due.min(latest));
@@ -46,9 +47,9 @@ impl NextDue {
     }
 }
 
-/// Jobs that are due within this time of each other are promoted together.
+/// Retries that are due within this time of each other are promoted together.
 pub(crate) const COALESCE: Duration = Duration::from_millis(5);
-/// The promoter looks before that anyway.
+/// The promoter's interval is shorter.
 const DELAY_MAX: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
@@ -57,30 +58,30 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_earliest_job_ends_the_wait() {
-        let due = NextDue::default();
+        let next_due = NextDue::default();
         let begun = Instant::now();
         let seconds = |count| begun + Duration::from_secs(count);
-        due.reached(seconds(3)).await;
+        next_due.reached(seconds(3)).await;
         assert_eq!(Instant::now(), seconds(3), "nothing is due");
         for delay in [5, 2, 6] {
-            due.note(Duration::from_secs(delay));
+            next_due.note(Duration::from_secs(delay));
         }
-        due.reached(seconds(60)).await;
+        next_due.reached(seconds(60)).await;
         assert_eq!(Instant::now(), seconds(5));
-        due.forget();
-        due.reached(seconds(12)).await;
-        assert_eq!(Instant::now(), seconds(12), "a look has found them");
+        next_due.forget();
+        next_due.reached(seconds(12)).await;
+        assert_eq!(Instant::now(), seconds(12), "the promoter has found them");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_job_that_is_scheduled_for_retry_meanwhile_ends_the_wait_sooner() {
-        let due = NextDue::default();
+        let next_due = NextDue::default();
         let begun = Instant::now();
         let retrying = async {
             sleep_until(begun + Duration::from_secs(1)).await;
-            due.note(Duration::from_secs(1));
+            next_due.note(Duration::from_secs(1));
         };
-        tokio::join!(due.reached(begun + Duration::from_secs(60)), retrying);
+        tokio::join!(next_due.reached(begun + Duration::from_secs(60)), retrying);
         assert_eq!(Instant::now(), begun + Duration::from_secs(2));
     }
 }

@@ -1,4 +1,4 @@
-//! Whether work may be taken in: shut by a pause here, or by one of the group in every process.
+//! Whether a queue takes in work: shut by a pause in this process, or in every process.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 pub(crate) struct PauseGate {
     /// This process has paused the group.
     here: AtomicBool,
-    /// The group is paused in every process, as the server said last.
+    /// The group is paused in every process, by the server's last answer.
     everywhere: AtomicBool,
     changed: Notify,
 }
@@ -33,7 +33,7 @@ impl PauseGate {
         self.changed.notify_waiters();
     }
 
-    /// Takes what the server says of the group.
+    /// Records what the server says of the group.
     pub(crate) fn set_everywhere(&self, shut: bool) {
         self.everywhere.store(shut, Ordering::SeqCst);
         self.changed.notify_waiters();
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn it_opens_only_when_nobody_has_it_shut() {
+    async fn it_opens_only_when_both_pauses_are_over() {
         let gate = PauseGate::default();
         gate.set_here(true);
         gate.set_everywhere(true);

@@ -1,4 +1,4 @@
-//! Ending a reader's wait on the server.
+//! Ends a reader's blocking wait on the server.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -8,11 +8,12 @@ use tokio::time::timeout;
 
 use crate::store::Store;
 
-/// Knows whether the reader waits on the server, and under which name the server knows it.
+/// Promoter, reaper and control to reader: come back from the server. It knows whether the reader
+/// may be waiting there, and the id by which the server knows its connection.
 #[derive(Debug, Default)]
 pub(crate) struct ReaderUnblock {
     waiting: Mutex<Option<u64>>,
-    left: Notify,
+    returned: Notify,
 }
 
 impl ReaderUnblock {
@@ -24,28 +25,28 @@ impl ReaderUnblock {
     /// The reader has its answer.
     pub(crate) fn leave(&self) {
         *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        self.left.notify_waiters();
+        self.returned.notify_waiters();
     }
 
-    /// Ends the reader's present wait. Returns when it has ended, or at the latest after `patience`.
+    /// Ends the reader's present wait. Returns when it has ended, and after `limit` at the latest.
     ///
-    /// The request can overtake the reader's own on the way to the server and find nobody waiting,
-    /// so it is repeated until the reader says that it is back.
-    pub(crate) async fn wake(&self, store: &dyn Store, patience: Duration) {
+    /// The request can reach the server before the reader's own, and then finds no blocked
+    /// connection. It is repeated until the reader has returned.
+    pub(crate) async fn unblock(&self, store: &dyn Store, limit: Duration) {
         let repeat = async {
             loop {
-                let left = self.left.notified();
+                let returned = self.returned.notified();
                 let waiting = *self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
                 let Some(reader) = waiting else { return };
-                // A failed request is repeated like one that found nobody.
+                // A request that fails is repeated as well.
                 let _failed = store.wake(reader).await.is_err();
-                // Once back, the reader sees what it was woken for, even if it waits again by now.
-                if timeout(REPEAT, left).await.is_ok() {
+                // A reader that returned has seen what changed, even if it waits again by now.
+                if timeout(REPEAT, returned).await.is_ok() {
                     return;
                 }
             }
         };
-        let _late = timeout(patience, repeat).await.is_err();
+        let _late = timeout(limit, repeat).await.is_err();
     }
 }
 

@@ -1,4 +1,4 @@
-//! Slots: how many jobs of a queue may be in flight at once, which can change at any time.
+//! Slots: how many jobs of a queue may be in flight at once. The number can change at any time.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,13 +9,13 @@ use tokio::sync::Semaphore;
 #[derive(Debug)]
 pub(crate) struct Slots {
     free: Semaphore,
-    /// Slots that are to go and were not free yet. Each goes when its job gives it back.
+    /// Slots to remove that were not free yet. Each is removed when its job ends.
     debt: AtomicUsize,
-    /// How many there are to be. Its lock keeps two changes apart.
+    /// The configured number. Its lock serialises changes.
     size: Mutex<usize>,
 }
 
-/// The right to have one job in flight. It is given back when it is dropped.
+/// The right to have one job in flight, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Slot {
     slots: Arc<Slots>,
@@ -26,12 +26,12 @@ impl Slots {
         Self { free: Semaphore::new(size), debt: AtomicUsize::new(0), size: Mutex::new(size) }
     }
 
-    /// How many there are to be, whatever is still in flight.
+    /// The configured number, whatever is still in flight.
     pub(crate) fn size(&self) -> usize {
         *self.size.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many are to go, and are not free yet.
+    /// How many are to be removed and are not free yet.
     pub(crate) fn owed(&self) -> usize {
         self.debt.load(Ordering::SeqCst)
     }
@@ -40,7 +40,7 @@ impl Slots {
     ///
     /// Cancel safe: nothing is taken.
     pub(crate) async fn take(self: &Arc<Self>) -> Option<Slot> {
-        // Nobody closes the semaphore.
+        // The semaphore is never closed.
         self.free.acquire().await.ok()?.forget();
         Some(Slot { slots: Arc::clone(self) })
     }
@@ -51,26 +51,38 @@ impl Slots {
         Some(Slot { slots: Arc::clone(self) })
     }
 
-    /// Changes how many there are: more at once, fewer as they become free.
+    /// Takes free slots without waiting, at most `count`.
+    pub(crate) fn take_free(self: &Arc<Self>, count: usize) -> Vec<Slot> {
+        let mut taken = Vec::new();
+        while taken.len() < count {
+            match self.try_take() {
+                Some(slot) => taken.push(slot),
+                None => break,
+            }
+        }
+        taken
+    }
+
+    /// Changes the number: more slots at once, fewer as they become free.
     pub(crate) fn resize(&self, size: usize) {
         let mut present = self.size.lock().unwrap_or_else(PoisonError::into_inner);
         let more = size.saturating_sub(*present);
-        // What was to go may stay.
+        // Slots that were to be removed stay.
         let kept = (0..more).take_while(|_| self.pay()).count();
         self.free.add_permits(more - kept);
         self.debt.fetch_add(present.saturating_sub(size), Ordering::SeqCst);
-        self.settle();
+        self.remove_free();
         *present = size;
     }
 
-    /// Lowers the debt by one slot, which the caller then has to take away.
+    /// Lowers the debt by one slot, which the caller then removes.
     fn pay(&self) -> bool {
         let lower = |debt: usize| debt.checked_sub(1);
         self.debt.fetch_update(Ordering::SeqCst, Ordering::SeqCst, lower).is_ok()
     }
 
-    /// Takes free slots away while some are to go.
-    fn settle(&self) {
+    /// Removes free slots while there is a debt.
+    fn remove_free(&self) {
         while self.owed() > 0 {
             let Ok(free) = self.free.try_acquire() else { return };
             if self.pay() {
@@ -82,14 +94,14 @@ impl Slots {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        // Before it is free: somebody who queues for it would have it at once.
+        // Before it is free: a queued caller would get it at once.
         if self.slots.pay() {
             return;
         }
         self.slots.free.add_permits(1);
-        // The bound may have fallen between the two lines, when this slot was neither owed nor
+        // The number may have fallen between the two lines, when this slot was neither owed nor
         // free.
-        self.slots.settle();
+        self.slots.remove_free();
     }
 }
 
@@ -102,51 +114,51 @@ mod tests {
     }
 
     #[test]
-    fn more_slots_are_there_at_once() {
+    fn more_slots_are_free_at_once() {
         let slots = Arc::new(Slots::new(2));
-        let held = taken(&slots);
+        let used = taken(&slots);
         slots.resize(5);
-        assert_eq!((held.len(), taken(&slots).len(), slots.size()), (2, 3, 5));
+        assert_eq!((used.len(), taken(&slots).len(), slots.size()), (2, 3, 5));
     }
 
     #[test]
-    fn fewer_slots_go_as_they_become_free() {
+    fn fewer_slots_are_removed_as_they_become_free() {
         let slots = Arc::new(Slots::new(4));
-        let mut held = taken(&slots);
+        let mut used = taken(&slots);
         slots.resize(1);
         for _ in 0..3 {
-            held.pop();
+            used.pop();
             assert_eq!(taken(&slots).len(), 0);
         }
-        held.pop();
+        used.pop();
         assert_eq!(taken(&slots).len(), 1);
     }
 
     #[test]
-    fn slots_that_were_to_go_stay_when_the_bound_rises_again() {
+    fn slots_to_be_removed_stay_when_the_number_rises_again() {
         let slots = Arc::new(Slots::new(4));
-        let held = taken(&slots);
+        let used = taken(&slots);
         slots.resize(1);
         slots.resize(3);
-        drop(held);
+        drop(used);
         assert_eq!(taken(&slots).len(), 3);
     }
 
     #[tokio::test]
-    async fn whoever_queues_for_a_slot_does_not_get_one_that_is_to_go() {
+    async fn a_queued_caller_does_not_get_a_slot_that_is_to_be_removed() {
         let slots = Arc::new(Slots::new(2));
-        let mut held = taken(&slots);
+        let mut used = taken(&slots);
         slots.resize(1);
         let mut queued = Box::pin(slots.take());
         assert!(futures_util::poll!(&mut queued).is_pending());
-        held.pop();
+        used.pop();
         assert!(futures_util::poll!(&mut queued).is_pending());
-        held.pop();
+        used.pop();
         assert!(queued.await.is_some());
     }
 
     #[test]
-    fn changes_while_slots_come_and_go_end_at_the_last_bound() {
+    fn changes_while_slots_come_and_go_end_at_the_last_number() {
         let slots = Arc::new(Slots::new(8));
         std::thread::scope(|scope| {
             for _ in 0..4 {

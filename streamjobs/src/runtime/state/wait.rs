@@ -1,4 +1,4 @@
-//! How loops wait: jittered, bounded, and ended by a stop.
+//! How loops wait: with jitter, with a bound, and until a stop.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::model::backoff::Backoff;
 
-/// The pauses between tries of a loop that meets errors.
+/// The delays between tries of a loop that meets errors.
 #[derive(Debug)]
 pub(crate) struct LoopBackoff {
     backoff: Backoff,
@@ -15,9 +15,9 @@ pub(crate) struct LoopBackoff {
 }
 
 impl LoopBackoff {
-    /// The pauses of a loop that talks to the server.
+    /// The delays of a loop that talks to the server: 50 ms to 2 s.
     pub(crate) fn new() -> Self {
-        Self::with(Backoff::exponential(PAUSE_FIRST, PAUSE_MAX))
+        Self::with(Backoff::exponential(DELAY_FIRST, DELAY_MAX))
     }
 
     pub(crate) fn with(backoff: Backoff) -> Self {
@@ -32,13 +32,13 @@ impl LoopBackoff {
     /// Waits before the next try; returns at once at a stop.
     pub(crate) async fn wait(&mut self, stop: &CancellationToken) {
         self.failures = self.failures.saturating_add(1);
-        // Half the bound at least: full jitter could try many times within a millisecond.
+        // At least half the bound: with full jitter a loop could try many times in a millisecond.
         let delay = self.backoff.delay(self.failures, 0.5 + fastrand::f64() / 2.0);
         stopped_within(stop, delay).await;
     }
 }
 
-/// Waits, and says whether a stop ended the wait.
+/// Waits for the delay: true if a stop ended the wait.
 pub(crate) async fn stopped_within(stop: &CancellationToken, delay: Duration) -> bool {
     tokio::select! {
         biased;
@@ -52,6 +52,11 @@ pub(crate) fn jittered(interval: Duration) -> Duration {
     interval.mul_f64(fastrand::f64().mul_add(0.4, 0.8))
 }
 
-const PAUSE_FIRST: Duration = Duration::from_millis(50);
-/// Recovery of the server is noticed within this time.
-const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// Less than any [`jittered`] interval: what one loop did this long ago is due again for it.
+pub(crate) fn most_of(interval: Duration) -> Duration {
+    interval / 4 * 3
+}
+
+const DELAY_FIRST: Duration = Duration::from_millis(50);
+/// A server that is back is noticed within this time.
+const DELAY_MAX: Duration = Duration::from_secs(2);

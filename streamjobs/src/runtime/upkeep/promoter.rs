@@ -1,57 +1,66 @@
-//! Brings failed jobs back when their back-off is over.
+//! Promotes failed jobs to the lane when their back-off is over.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::runtime::consumer::queue::QueueContext;
-use crate::runtime::state::activity::IDLE_BACKOFF;
-use crate::runtime::state::next_due::COALESCE;
+use crate::runtime::observe::events::QueueEvent;
+use crate::runtime::observe::queue_context::QueueContext;
+use crate::runtime::state::activity::{Activity, IDLE_BACKOFF};
+use crate::runtime::state::clock::Clock;
+use crate::runtime::state::next_due::{COALESCE, NextDue};
+use crate::runtime::state::reader_unblock::ReaderUnblock;
+use crate::runtime::state::signals::{LaneSignal, ReapSignal};
 use crate::runtime::state::wait::{LoopBackoff, jittered};
+use crate::runtime::upkeep::pause_switch::PauseSwitch;
 use crate::store::{Promoted, StoreError};
 
 /// The promoting loop of one queue.
+#[derive(Debug)]
 pub(crate) struct Promoter {
-    context: Arc<QueueContext>,
-    /// The last known count of hand-backs.
-    released: Option<u64>,
+    pub(crate) context: Arc<QueueContext>,
+    pub(crate) interval: Duration,
+    pub(crate) activity: Arc<Activity>,
+    pub(crate) clock: Arc<Clock>,
+    pub(crate) next_due: Arc<NextDue>,
+    pub(crate) pause: Arc<PauseSwitch>,
+    pub(crate) lane: Arc<LaneSignal>,
+    pub(crate) reap: Arc<ReapSignal>,
+    pub(crate) unblock: Arc<ReaderUnblock>,
+    /// How many entries had been released in the queue, by the last answer.
+    pub(crate) released: Option<u64>,
 }
 
 impl Promoter {
-    pub(crate) fn new(context: Arc<QueueContext>) -> Self {
-        Self { context, released: None }
-    }
-
     /// Promotes due jobs at the interval, or when the next one is due, until the stop.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let mut next = Instant::now();
-        let mut pause = LoopBackoff::new();
+        let mut backoff = LoopBackoff::new();
         loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                () = self.context.due.reached(next) => {}
+                () = self.next_due.reached(next) => {}
             }
-            self.context.due.forget();
-            // A pause here leaves due jobs to other processes; the look at the server goes on.
-            let limit = if self.context.gate.is_shut_here() { 0 } else { BATCH_MAX };
+            self.next_due.forget();
+            // A pause here leaves due jobs to other processes; what waits is still observed.
+            let limit = if self.pause.gate.is_shut_here() { 0 } else { BATCH_MAX };
             let sent = Instant::now();
-            let delay = match self.context.store.promote(&self.context.queue, limit).await {
+            let delay = match self.context.store.promote(self.context.queue(), limit).await {
                 Ok(promoted) => {
-                    self.context.clock.observe(sent, Instant::now(), promoted.now);
-                    self.context.quiet.looked(sent, &promoted);
-                    pause.reset();
+                    self.clock.observe(sent, Instant::now(), promoted.now);
+                    self.activity.observe(sent, &promoted);
+                    backoff.reset();
                     self.promoted(promoted).await
                 }
-                // The reader makes a lost group again.
+                // The reader recreates a lost group.
                 Err(StoreError::GroupMissing) => self.interval(),
                 Err(error) => {
-                    self.context.report.server_error("promote due jobs", &error);
-                    self.context.quiet.mark_active(Instant::now());
-                    pause.wait(&stop).await;
+                    self.context.report.store_failed("promote due jobs", &error);
+                    self.activity.mark_active(Instant::now());
+                    backoff.wait(&stop).await;
                     self.interval()
                 }
             };
@@ -59,34 +68,32 @@ impl Promoter {
         }
     }
 
-    /// How long until the next look if nothing is due before: more seldom while the group is quiet,
-    /// but never so that the server's clock is looked at too seldom.
+    /// How long until the next promotion if nothing is due before. For an idle group it is longer,
+    /// but at most a third of the lease: the answer also carries the server's clock.
     fn interval(&self) -> Duration {
-        let context = &self.context;
-        let interval = context.runtime.promote_interval;
-        if !context.quiet.is_quiet(Instant::now()) {
-            return jittered(interval);
+        if !self.activity.is_idle(Instant::now()) {
+            return jittered(self.interval);
         }
-        jittered((interval * IDLE_BACKOFF).min(context.config.lease / 3).max(interval))
+        let longest = (self.interval * IDLE_BACKOFF).min(self.context.config.lease / 3);
+        jittered(longest.max(self.interval))
     }
 
-    /// Tells the reader and the reaper what waits for them, or that they have to wait, and says
-    /// when to look again.
+    /// Signals the reader and the reaper what the answer means for them: how long until the next
+    /// promotion.
     async fn promoted(&mut self, promoted: Promoted) -> Duration {
-        let context = &self.context;
-        context.report.left(promoted.left);
-        if context.pause_everywhere(promoted.paused) {
-            context.wake.wake(context.store.as_ref(), context.config.block).await;
+        self.context.report.queue(QueueEvent::PayloadsUnstored { jobs: promoted.left });
+        if self.pause.set_everywhere(promoted.paused) {
+            self.unblock_reader().await;
         }
         if promoted.waiting > 0 {
-            context.lane_waits.store(true, Ordering::Release);
-            context.wake.wake(context.store.as_ref(), context.config.block).await;
+            self.lane.raise();
+            self.unblock_reader().await;
         }
-        // At the start, whatever was ever handed back may still wait.
+        // At the start, every entry that was released before may still be unclaimed.
         if self.released.replace(promoted.released).unwrap_or(0) != promoted.released {
-            context.reap_now.notify_one();
+            self.reap.request();
         }
-        if context.gate.is_shut() {
+        if self.pause.gate.is_shut() {
             return self.interval();
         }
         if promoted.promoted >= BATCH_MAX {
@@ -94,6 +101,10 @@ impl Promoter {
         }
         let interval = self.interval();
         promoted.next_due.map_or(interval, |due| due.max(COALESCE).min(interval))
+    }
+
+    async fn unblock_reader(&self) {
+        self.unblock.unblock(self.context.store.as_ref(), self.context.config.block).await;
     }
 }
 

@@ -1,84 +1,88 @@
-//! Watches a queue as its server sees it: gauges and alerts.
+//! Watches a queue as its server shows it: gauges and alerts.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::insight::alert::Reading;
+use crate::insight::alert::QueueSample;
 use crate::insight::view::GroupInfo;
-use crate::model::config::Retention;
-use crate::runtime::consumer::queue::QueueContext;
-use crate::runtime::state::activity::{IDLE_BACKOFF, IdleTurns};
+use crate::runtime::observe::alert_subscribers::AlertSubscribers;
+use crate::runtime::observe::events::QueueEvent;
+use crate::runtime::observe::health::HealthProbe;
+use crate::runtime::observe::queue_context::QueueContext;
+use crate::runtime::observe::queue_monitor::QueueMonitor;
+use crate::runtime::state::activity::{Activity, IDLE_BACKOFF, IdleTurns};
+use crate::runtime::state::signals::TrimBlocker;
 use crate::runtime::state::wait::{jittered, stopped_within};
 
 /// The watching loop of one queue.
+#[derive(Debug)]
 pub(crate) struct Watcher {
     pub(crate) context: Arc<QueueContext>,
+    pub(crate) interval: Duration,
+    /// From which length on the stream is too long.
+    pub(crate) length_max: Option<u64>,
+    pub(crate) activity: Arc<Activity>,
+    pub(crate) monitor: Arc<QueueMonitor>,
+    pub(crate) subscribers: Arc<AlertSubscribers>,
+    pub(crate) health: Arc<HealthProbe>,
+    pub(crate) blocker: Arc<TrimBlocker>,
 }
 
 impl Watcher {
-    /// Looks at the interval until the stop, more seldom while the group is quiet. Of several
-    /// consumers of one queue, one looks.
+    /// Reads the group's figures at the interval until the stop, less often while the group is idle.
+    /// Of several consumers of one queue in this process, one does.
     pub(crate) async fn run(self, stop: CancellationToken) {
-        let interval = self.context.runtime.watch_interval;
         let begun = Instant::now();
         let mut turns = IdleTurns::default();
         loop {
             let now = Instant::now();
-            let due = turns.take(self.context.quiet.is_quiet(now), IDLE_BACKOFF);
-            if due && self.context.lookout.take_turn(now, interval) {
-                self.look(begun).await;
+            let due = turns.take(self.activity.is_idle(now), IDLE_BACKOFF);
+            if due && self.monitor.turn.take(now, self.interval) {
+                self.watch(begun).await;
             }
-            if stopped_within(&stop, jittered(interval)).await {
+            if stopped_within(&stop, jittered(self.interval)).await {
                 return;
             }
         }
     }
 
-    async fn look(&self, begun: Instant) {
-        let context = &self.context;
-        let group = GroupInfo::look(context.store.as_ref(), &context.queue).await;
-        let group = context.report.unless_failed("look at the group", group);
-        let stream = match context.lookout.watches_stream {
+    async fn watch(&self, begun: Instant) {
+        let (report, store) = (&self.context.report, self.context.store.as_ref());
+        let queue = self.context.queue();
+        let group = GroupInfo::load(store, queue).await;
+        let group = report.ok_or_report("read the group's figures", group);
+        let stream = match self.monitor.watches_stream {
             true => {
-                let info = context.store.stream_info(&context.queue.stream).await;
-                context.report.unless_failed("look at the stream", info).flatten()
+                let info = store.stream_info(&queue.stream).await;
+                report.ok_or_report("read the stream's figures", info).flatten()
             }
             false => None,
         };
-        context.report.seen(group.as_ref(), stream.as_ref());
+        report.seen(group.as_ref(), stream.as_ref());
         let now = Instant::now();
-        let blocked_by = context.trims.blocked_by();
-        let reading = Reading {
-            happened: context.lookout.happened(),
+        let blocked_by = self.blocker.group();
+        let reading = QueueSample {
+            happened: self.monitor.happened(),
             group: group.as_ref(),
             reads: self.reads(begun, now),
             length: stream.as_ref().map(|stream| stream.length),
-            length_max: self.length_max(),
+            length_max: self.length_max,
             blocked_by: blocked_by.as_deref(),
         };
-        for alert in context.lookout.look(now, &reading) {
-            context.report.alert(&alert);
-            context.audience.tell(&alert);
+        for alert in self.monitor.changes(now, &reading) {
+            report.queue(QueueEvent::Alerted { alert: &alert });
+            self.subscribers.send(&alert);
         }
     }
 
-    /// Whether reading is as it should be. On a quiet stream the first answer comes when the block
-    /// time is over, and until then nothing is wrong.
+    /// Whether the queue reads. On an idle stream the first answer comes after the block time; until
+    /// then it counts as reading.
     fn reads(&self, begun: Instant, now: Instant) -> bool {
-        let health = self.context.health_at(now);
+        let health = self.health.health_at(now);
         let begins = now.saturating_duration_since(begun) <= health.last_read_max;
         health.healthy || (health.last_read.is_none() && begins)
-    }
-
-    /// How long the stream may be.
-    fn length_max(&self) -> Option<u64> {
-        let context = &self.context;
-        let history = match context.client.retention(&context.queue.stream) {
-            Retention::History(entries) => Some(entries.get().saturating_mul(2)),
-            _ => None,
-        };
-        context.runtime.alerts.stream_length.or(history)
     }
 }

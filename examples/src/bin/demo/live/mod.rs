@@ -157,7 +157,7 @@ async fn begin(shop: &Shop, options: &Options) -> Result<(), AnyError> {
 }
 
 fn routes(shop: &Arc<Shop>, alerts: &AlertLog) -> Router {
-    let auth = Auth::none_i_know(Access::read_only("demo").payloads().allow_all());
+    let auth = Auth::loopback_only(Access::read_only("demo").payloads().allow_all());
     let streams = StreamName::new(shop.stream.name().as_str()).ok();
     let dashboard = Dashboard::builder(shop.client.clone(), auth).streams(streams).alerts(alerts);
     let dashboard = match &shop.archive {

@@ -1,4 +1,4 @@
-//! The billing of the story: a guarded handler, and one that gets what the first one publishes.
+//! The handlers of the story: a guarded one, and one for the events that it publishes.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -22,11 +22,11 @@ pub(crate) struct OrderCharged {
     pub(crate) cents: i64,
 }
 
-/// What the handlers of one process need, and what they count.
+/// The state of the handlers of one process.
 #[derive(Clone)]
 pub(crate) struct Desk {
     publisher: Publisher,
-    /// Whether mallory's card is good, which it is not at first.
+    /// Whether mallory's card is accepted; it is declined at first.
     funded: Arc<AtomicBool>,
     runs: Arc<AtomicUsize>,
     receipts: Arc<Mutex<BTreeMap<String, i64>>>,
@@ -76,7 +76,7 @@ async fn charge(
         .await?;
     desk.publisher.publish_in(tx, &OrderCharged { order_id, cents }).await?;
     if desk.refuses(&customer) {
-        // Takes the charge back, the event, and the note that this event was done.
+        // Rolls back the charge, the event, and the guard row.
         return Err("card declined: insufficient funds".into());
     }
     Ok(())
@@ -88,7 +88,7 @@ async fn write_receipt(charged: OrderCharged, State(desk): State<Desk>) {
     receipts.insert(charged.order_id, charged.cents);
 }
 
-/// A process of the billing, with a short lease, so that the story does not wait for a crash.
+/// The runtime of a process, with a short lease, so that its jobs are claimed soon after a crash.
 pub(crate) fn runtime(
     client: &Client,
     postgres: &Postgres,
@@ -104,5 +104,5 @@ pub(crate) fn runtime(
         .consumer_prefix(name)
 }
 
-/// Fewer than a process has connections to the database.
+/// Fewer than the connections of a process to the database.
 const SLOTS: NonZeroU32 = NonZeroU32::new(8).unwrap();

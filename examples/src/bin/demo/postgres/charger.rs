@@ -1,4 +1,4 @@
-//! The process that charges orders until it is killed.
+//! The process of the story that charges orders until it is killed.
 
 use std::env;
 use std::io;
@@ -10,7 +10,7 @@ use super::billing::{Desk, runtime};
 use super::place::{Place, open};
 use crate::AnyError;
 
-/// Starts it, with its Redis at another address than ours.
+/// Starts the process, with its own address for Redis: that of the proxy.
 pub(crate) fn start(redis: &str, place: &Place) -> io::Result<Worker> {
     Worker::builder(env::current_exe()?)
         .arg("--charger")
@@ -20,7 +20,7 @@ pub(crate) fn start(redis: &str, place: &Place) -> io::Result<Worker> {
         .start()
 }
 
-/// Works until it is killed.
+/// Runs until it is killed.
 pub(crate) async fn run() -> Result<(), AnyError> {
     end_with_parent();
     let (_pool, postgres) = open(&env::var(POSTGRES)?, &env::var(SCHEMA)?).await?;

@@ -1,4 +1,5 @@
-//! The story of the Postgres companion: charged once, found with SQL, published by a commit.
+//! The story of the Postgres crate: orders charged once, dead letters in SQL, events from the
+//! outbox.
 
 pub(crate) mod charger;
 
@@ -21,18 +22,18 @@ use crate::AnyError;
 use crate::arguments::Wish;
 use crate::story::shop::{LEASE, OrderPlaced, STREAM};
 
-/// Plays every scene; an error means that the companion did not do what it promises.
+/// Runs all scenes; an error means that a guarantee of the crate did not hold.
 pub(crate) async fn tell(wish: Wish) -> Result<(), AnyError> {
     let redis = tokio::task::spawn_blocking(RedisServer::start).await??;
     let place = Place::prepare(wish).await?;
     println!("Redis: a private server on port {}", redis.port());
     println!("Postgres: {place}");
-    // However it ends, a given database is left as it was.
-    let told = tokio::select! {
-        told = play(&redis, &place) => told,
+    // A given database is cleaned up in any case.
+    let result = tokio::select! {
+        result = play(&redis, &place) => result,
         _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
     };
-    told.and(place.leave().await)
+    result.and(place.clean_up().await)
 }
 
 async fn play(redis: &RedisServer, place: &Place) -> Result<(), AnyError> {
@@ -43,7 +44,7 @@ async fn play(redis: &RedisServer, place: &Place) -> Result<(), AnyError> {
     story.dead_letter_and_redrive().await?;
     story.publish_by_commit().await?;
     let report = runtime.shutdown().await;
-    println!("\n5. What was charged, of {} orders.", story.placed.len());
+    println!("\n5. The charges of {} orders.", story.placed.len());
     show(place, CHARGED).await?;
     story.settle_up(report.abandoned.len()).await
 }
@@ -64,10 +65,10 @@ impl Story<'_> {
         Ok(())
     }
 
-    /// The charger is killed when everything is committed and nothing is acknowledged.
+    /// Kills the charger when everything is committed and nothing is acknowledged.
     async fn charge_and_die(&mut self, redis: &RedisServer) -> Result<(), AnyError> {
-        println!("\n1. Five orders, and a process that charges them. It cannot acknowledge them:");
-        println!("   what comes between it and its Redis holds every XACK.");
+        println!("\n1. A process charges five orders and cannot acknowledge them:");
+        println!("   a proxy between the process and its Redis delays every XACK.");
         for _ in 0..5 {
             self.place("alice").await?;
         }
@@ -79,7 +80,7 @@ impl Story<'_> {
         });
         let committed = committed.await;
         charger.kill();
-        // What it was about to send dies with it.
+        // Drops the requests that the proxy has not passed on.
         proxy.sever();
         charger.lines().iter().for_each(|line| println!("{line}"));
         committed.map_err(|error| format!("{error}; {charger:?}"))?;
@@ -90,11 +91,9 @@ impl Story<'_> {
         Ok(())
     }
 
-    /// Another process gets the jobs and finds that their group has done these events.
+    /// Another process claims the jobs and finds the guard rows of their events.
     async fn take_over(&mut self) -> Result<Runtime, AnyError> {
-        println!(
-            "\n2. Another process takes over, with archive, relay and pruner beside its jobs."
-        );
+        println!("\n2. Another process claims the jobs. It also runs archive, relay and pruner.");
         let (postgres, began) = (self.place.postgres(), Instant::now());
         let runtime = runtime(&self.client, postgres, &self.desk, "office")
             .service(postgres.archive().interval(Duration::from_millis(100)))
@@ -108,38 +107,37 @@ impl Story<'_> {
         println!("   handlers run for that: {}", self.desk.runs());
         if let Some((order, event_id)) = self.placed.first() {
             self.client.publish_with_id(order, event_id.clone()).await?;
-            until("the repetition is acknowledged", async || self.is_done().await).await?;
+            until("the duplicate is acknowledged", async || self.is_done().await).await?;
             let (order_id, runs) = (&order.order_id, self.desk.runs());
             println!("   {order_id} published again under its event id; handlers run: {runs}");
         }
-        if self.desk.runs() > 0 { Err("what was done has run again".into()) } else { Ok(runtime) }
+        if self.desk.runs() > 0 { Err("a finished job ran again".into()) } else { Ok(runtime) }
     }
 
     async fn dead_letter_and_redrive(&mut self) -> Result<(), AnyError> {
-        println!(
-            "\n3. A card that is declined, twice: a dead letter, and the archive makes it a row."
-        );
+        println!("\n3. A card is declined twice: the job becomes a dead letter and is archived.");
         self.place("mallory").await?;
         let letters = self.place.postgres().dead_letters();
         let declined = Selection::new().group("billing").error_contains("card declined");
-        until("the letter is a row", async || Ok(letters.count(&declined).await? > 0)).await?;
+        until("the dead letter is archived", async || Ok(letters.count(&declined).await? > 0))
+            .await?;
         show(self.place, KINDS).await?;
         show(self.place, LETTERS).await?;
-        println!("   The customer pays in, and the job is put back:");
+        println!("   The customer pays in, and the dead letter is redriven:");
         self.desk.fund();
         let request = Request::new("alice", "mallory has paid in, ticket 4711");
         let redrive = letters.redrive(declined, request).start(&self.client).await?;
         until("the redriven order is charged", async || Ok(self.charges().await? == 6)).await?;
         show(self.place, REDRIVES).await?;
-        if redrive.done == 1 { Ok(()) } else { Err("not one job was put back".into()) }
+        if redrive.done == 1 { Ok(()) } else { Err("expected one redriven job".into()) }
     }
 
-    /// Each charge published an event in its own transaction, those of the dead process too.
+    /// Each charge has published an event in its transaction, also those of the killed process.
     async fn publish_by_commit(&self) -> Result<(), AnyError> {
         println!(
-            "\n4. Each charge published an event by its own commit; those of attempts that were"
+            "\n4. Each charge published an event in its transaction; rolled-back attempts published"
         );
-        println!("   rolled back went with them. The relay has moved them to their stream:");
+        println!("   none. The relay has moved the events to their stream:");
         until("every charge has its receipt", async || {
             Ok(self.desk.receipts() == self.placed.len())
         })
@@ -184,7 +182,7 @@ impl Story<'_> {
     }
 }
 
-/// Waits until something holds. What does not hold for long ends the story, in order.
+/// Waits until a condition holds. After the deadline it is an error.
 async fn until(
     what: &str,
     mut holds: impl AsyncFnMut() -> Result<bool, AnyError>,
@@ -196,10 +194,10 @@ async fn until(
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    Err(format!("after {DEADLINE:?} still not so: {what}").into())
+    Err(format!("timed out after {DEADLINE:?} waiting until {what}").into())
 }
 
-/// The command as it is sent. Its name alone is part of scripts that have to come through.
+/// The command as it is sent. The name alone also occurs in scripts, which must pass the proxy.
 const ACKNOWLEDGES: &str = "$4\r\nXACK\r\n";
 
 const DEADLINE: Duration = Duration::from_secs(30);

@@ -1,4 +1,4 @@
-//! Where the story keeps its rows: on a private Postgres, or in a schema of its own on a given one.
+//! The database of the story: a private Postgres server, or a separate schema on a given one.
 
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -18,7 +18,7 @@ pub(crate) struct Place {
     schema: SchemaName,
     pool: PgPool,
     postgres: Postgres,
-    /// Ends with this, if it is a private one.
+    /// The private database, if there is one. Its server ends with it.
     private: Option<Database>,
 }
 
@@ -30,7 +30,7 @@ impl Place {
         }
     }
 
-    /// One role migrates and another one runs, as in production.
+    /// Uses one role to migrate and another to run, as in production.
     async fn private() -> Result<Self, AnyError> {
         let server = tokio::task::spawn_blocking(PgServer::start).await??;
         let database = server.database().await;
@@ -42,12 +42,12 @@ impl Place {
         Self::open(url, schema, Some(database)).await
     }
 
-    /// Everything is in a schema that was not there before, and that goes in the end.
+    /// Creates a new schema for the story, which is dropped at the end.
     async fn given(url: String, as_superuser: bool) -> Result<Self, AnyError> {
         let millis = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
         let schema = SchemaName::new(format!("streamjobs_demo_{millis}"))?;
         let pool = pool(&url, schema.as_str())?;
-        look_at_role(&pool, as_superuser).await?;
+        check_role(&pool, as_superuser).await?;
         run(&pool, format!("CREATE SCHEMA {schema}")).await?;
         let made = async {
             migrate_schema(&pool, &schema).await?;
@@ -73,7 +73,7 @@ impl Place {
         Ok(Self { url, role, schema, pool, postgres, private })
     }
 
-    /// Where processes connect, password included.
+    /// The URL for processes, with the password.
     pub(crate) fn url(&self) -> &str {
         &self.url
     }
@@ -90,13 +90,13 @@ impl Place {
         &self.postgres
     }
 
-    /// A query that names the default schema, for this place.
+    /// A query for the default schema, changed to this schema.
     pub(crate) fn sql(&self, query: &str) -> String {
         query.replace("streamjobs.", &format!("{}.", self.schema))
     }
 
-    /// Leaves a given database as it was.
-    pub(crate) async fn leave(self) -> Result<(), AnyError> {
+    /// Drops the schema in a given database.
+    pub(crate) async fn clean_up(self) -> Result<(), AnyError> {
         match self.private {
             Some(_) => Ok(()),
             None => run(&self.pool, drop_schema(&self.schema)).await,
@@ -105,7 +105,7 @@ impl Place {
 }
 
 impl fmt::Display for Place {
-    /// Leaves out the address, which may hold a password.
+    /// Omits the address, which may contain a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { role, schema, .. } = self;
         match &self.private {
@@ -117,7 +117,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// Opens the tables of a schema, with connections that find the story's own table.
+/// Opens the tables of a schema, with connections that also find the story's own table.
 pub(crate) async fn open(url: &str, schema: &str) -> Result<(PgPool, Postgres), AnyError> {
     let pool = pool(url, schema)?;
     let builder = Postgres::builder(pool.clone()).schema(SchemaName::new(schema)?);
@@ -130,13 +130,13 @@ fn pool(url: &str, schema: &str) -> Result<PgPool, sqlx::Error> {
     Ok(PgPoolOptions::new().max_connections(CONNECTIONS).connect_lazy_with(options))
 }
 
-/// Refuses what the user has to decide, before anything is made.
-async fn look_at_role(pool: &PgPool, as_superuser: bool) -> Result<(), AnyError> {
+/// Checks the rights of the role, before anything is created.
+async fn check_role(pool: &PgPool, as_superuser: bool) -> Result<(), AnyError> {
     let found = sqlx::query_as::<_, (String, String, bool, bool)>(ROLE).fetch_one(pool).await?;
     let (role, database, superuser, may_create) = found;
     if superuser && !as_superuser {
         return Err(format!(
-            "the role {role} is a superuser: name another one in the URL, or add --as-superuser"
+            "the role {role} is a superuser: use another role in the URL, or add --as-superuser"
         )
         .into());
     }
@@ -151,7 +151,7 @@ async fn look_at_role(pool: &PgPool, as_superuser: bool) -> Result<(), AnyError>
     Ok(())
 }
 
-/// Runs a statement whose only name is one that we made.
+/// Runs a statement whose only identifier is generated here.
 async fn run(pool: &PgPool, statement: String) -> Result<(), AnyError> {
     pool.execute(AssertSqlSafe(statement)).await?;
     Ok(())
@@ -161,7 +161,7 @@ fn drop_schema(schema: &SchemaName) -> String {
     format!("DROP SCHEMA {schema} CASCADE")
 }
 
-/// Nothing in it keeps an order from being charged twice: that is for the guard to do.
+/// No constraint prevents a second charge of an order: the guard does.
 const CHARGES: &str = "CREATE TABLE charges (order_id text NOT NULL, cents bigint NOT NULL)";
 
 const ROLE: &str = "\
@@ -170,5 +170,5 @@ SELECT current_user::text, current_database()::text, rolsuper,
 FROM pg_roles
 WHERE rolname = current_user";
 
-/// For each of two processes: as many as handlers run at once, and some.
+/// For each of two processes: the slots of its handlers, and some more.
 const CONNECTIONS: u32 = 14;

@@ -1,15 +1,15 @@
-//! Rows on the terminal, as `psql` would show them.
+//! Prints rows on the terminal, as `psql` does.
 
 use sqlx::{AssertSqlSafe, Column, Row, ValueRef};
 
 use super::place::Place;
 use crate::AnyError;
 
-/// Shows a query and what it answers.
+/// Prints a query and its rows.
 pub(crate) async fn show(place: &Place, query: &str) -> Result<(), AnyError> {
     let query = place.sql(query);
     println!("   {}", query.replace('\n', "\n   "));
-    // Sent as a plain text, it is answered in texts, whatever the types are.
+    // The simple query protocol returns all values as text, whatever their types are.
     let rows = sqlx::raw_sql(AssertSqlSafe(query)).fetch_all(place.pool()).await?;
     let mut table = Vec::new();
     if let Some(first) = rows.first() {
@@ -26,7 +26,7 @@ pub(crate) async fn show(place: &Place, query: &str) -> Result<(), AnyError> {
     Ok(())
 }
 
-/// A header and rows of equally many cells, aligned.
+/// A header and rows with the same number of cells, aligned.
 fn render(table: &[Vec<String>]) -> String {
     let columns = table.first().map_or(0, Vec::len);
     let width = |column: usize| {

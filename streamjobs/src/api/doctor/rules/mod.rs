@@ -1,13 +1,14 @@
-//! What the facts mean for jobs: facts in, findings out.
+//! The rules: which findings follow from the facts about a server.
 
 use std::time::Duration;
 
-use super::{Check, Finding, Severity, rights};
+use super::finding::{Check, Finding, Severity};
+use super::rights;
 use crate::model::cause::shown;
-use crate::model::version::{FAULTS, Product, Reach, Release, Security, Version, security};
+use crate::model::version::{KNOWN_FAULTS, Product, Reach, Release, Security, Version, security};
 use crate::store::facts::{ClockOffset, ServerFacts, ServerSettings, ServerState};
 
-/// Everything that is to be said of a server, in the order of the checks.
+/// All findings about a server, in the order of the checks.
 pub(super) fn examine(facts: &ServerFacts) -> Vec<Finding> {
     let mut findings = Vec::new();
     let (unknown, unset) = (ServerState::default(), ServerSettings::default());
@@ -35,52 +36,23 @@ pub(super) fn examine(facts: &ServerFacts) -> Vec<Finding> {
     findings
 }
 
-pub(super) fn critical(
-    check: Check,
-    what: impl Into<String>,
-    meaning: impl Into<String>,
-    advice: impl Into<String>,
-) -> Finding {
-    let (what, meaning, advice) = (what.into(), meaning.into(), Some(advice.into()));
-    Finding { severity: Severity::Critical, check, what, meaning, advice }
-}
-
-pub(super) fn warning(
-    check: Check,
-    what: impl Into<String>,
-    meaning: impl Into<String>,
-    advice: impl Into<String>,
-) -> Finding {
-    Finding { severity: Severity::Warning, ..critical(check, what, meaning, advice) }
-}
-
-pub(super) fn info(
-    check: Check,
-    what: impl Into<String>,
-    meaning: impl Into<String>,
-    advice: Option<String>,
-) -> Finding {
-    let (what, meaning) = (what.into(), meaning.into());
-    Finding { severity: Severity::Info, check, what, meaning, advice }
-}
-
 fn role(state: &ServerState) -> Option<Finding> {
     state.replica.filter(|replica| *replica).map(|_| {
-        critical(
+        Finding::critical(
             Check::Role,
             "the server is a replica",
-            "it refuses to publish and to hand out jobs, since both are writes",
+            "it refuses to publish and to deliver jobs, which are both writes",
             "connect to the primary",
         )
     })
 }
 
 fn scripts_refused(why: &str) -> Finding {
-    critical(
+    Finding::critical(
         Check::Rights,
-        format!("scripts cannot be run, so that no other right could be checked: {why}"),
-        "every step on a job that is held is a script: nothing is retried, renewed or buried",
-        "allow EVALSHA and SCRIPT|LOAD, and ask again",
+        format!("scripts cannot be run, so no other rights could be checked: {why}"),
+        "every step on a job in flight is a script: no job is renewed, retried or dead-lettered",
+        "allow EVALSHA and SCRIPT|LOAD, and run the check again",
     )
 }
 
@@ -91,24 +63,24 @@ fn eviction(state: &ServerState) -> Option<Finding> {
         return None;
     }
     if policy.starts_with("volatile-") {
-        return Some(info(
+        return Some(Finding::info(
             Check::Eviction,
             format!("maxmemory-policy is {policy}"),
-            "only keys with an expiry are evicted, and streamjobs sets none: jobs are safe as long \
-             as nobody else sets one on their keys",
+            "only keys with an expiry are evicted, and the keys of streams have none: jobs are safe \
+             as long as no other client sets one",
             Some(advice.to_owned()),
         ));
     }
     let what = format!("maxmemory-policy is {policy}");
     if state.memory_max == Some(0) {
-        return Some(warning(
+        return Some(Finding::warning(
             Check::Eviction,
             what,
-            "as soon as maxmemory is set, whole streams can be evicted with every job in them",
+            "if maxmemory is set later, whole streams can be evicted with every job in them",
             advice,
         ));
     }
-    Some(critical(
+    Some(Finding::critical(
         Check::Eviction,
         what,
         "when the memory is full, whole streams are evicted with every job and every group in them",
@@ -120,22 +92,22 @@ fn persistence(state: &ServerState, settings: &ServerSettings) -> Option<Finding
     let advice = "set appendonly to yes";
     match (state.append_only?, settings.snapshots) {
         (true, _) => fsync(settings.fsync.as_deref()?),
-        (false, Some(false)) => Some(critical(
+        (false, Some(false)) => Some(Finding::critical(
             Check::Persistence,
             "nothing is written to disk: appendonly is off and there are no save points",
             "a restart of the server loses every job and every group",
             advice,
         )),
-        (false, Some(true)) => Some(warning(
+        (false, Some(true)) => Some(Finding::warning(
             Check::Persistence,
             "appendonly is off; only snapshots are written",
             "a crash of the server loses what was published since the last snapshot, and jobs that \
              were done since then run again",
             advice,
         )),
-        (false, None) => Some(warning(
+        (false, None) => Some(Finding::warning(
             Check::Persistence,
-            "appendonly is off, and whether there are snapshots could not be learnt",
+            "appendonly is off, and whether there are snapshots could not be checked",
             "a crash of the server loses what was published since the last snapshot, or everything",
             advice,
         )),
@@ -145,17 +117,17 @@ fn persistence(state: &ServerState, settings: &ServerSettings) -> Option<Finding
 fn fsync(policy: &str) -> Option<Finding> {
     match policy {
         "always" => None,
-        "no" => Some(warning(
+        "no" => Some(Finding::warning(
             Check::Persistence,
             "appendfsync is no",
-            "a crash of the machine loses what the operating system had not written yet, half a \
-             minute as a rule",
+            "a crash of the host loses what the operating system has not written yet, usually the \
+             last 30 s",
             "set appendfsync to everysec, or to always",
         )),
-        _ => Some(info(
+        _ => Some(Finding::info(
             Check::Persistence,
             format!("appendfsync is {policy}"),
-            "a crash of the machine can lose the last second of what was published",
+            "a crash of the host can lose the last second of what was published",
             None,
         )),
     }
@@ -164,29 +136,29 @@ fn fsync(policy: &str) -> Option<Finding> {
 fn disk_writes(state: &ServerState, settings: &ServerSettings) -> Vec<Finding> {
     let mut findings = Vec::new();
     if state.append_only == Some(true) && state.append_ok == Some(false) {
-        findings.push(critical(
+        findings.push(Finding::critical(
             Check::DiskWrites,
             "the last write to the append-only file failed",
-            "the server refuses to publish and to hand out jobs until it succeeds",
-            "look at the server's log and at its disk",
+            "the server refuses to publish and to deliver jobs until a write succeeds",
+            "check the server's log and its disk",
         ));
     }
-    // Without save points, a failed snapshot was somebody's own request, and stops no writes.
+    // Without save points, a failed snapshot was requested by hand, and does not stop writes.
     if state.snapshot_ok == Some(false) && settings.snapshots != Some(false) {
-        findings.push(critical(
+        findings.push(Finding::critical(
             Check::DiskWrites,
             "the last snapshot failed",
-            "the server refuses to publish and to hand out jobs until one succeeds, unless \
+            "the server refuses to publish and to deliver jobs until a snapshot succeeds, unless \
              stop-writes-on-bgsave-error is off",
-            "look at the server's log and at its disk",
+            "check the server's log and its disk",
         ));
     }
     if state.append_only == Some(true) && state.rewrite_ok == Some(false) {
-        findings.push(warning(
+        findings.push(Finding::warning(
             Check::DiskWrites,
             "the append-only file could not be rewritten",
             "it grows with every job until the disk is full",
-            "look at the server's log and at its disk and memory",
+            "check the server's log, its disk and its memory",
         ));
     }
     findings
@@ -196,51 +168,51 @@ fn replicas(state: &ServerState, settings: &ServerSettings) -> Option<Finding> {
     let needed = settings.replicas_to_write.filter(|needed| *needed > 0)?;
     let following = state.replicas?;
     (following < needed).then(|| {
-        critical(
+        Finding::critical(
             Check::Replicas,
-            format!("min-replicas-to-write is {needed}, and {following} follow"),
-            "the server refuses to publish and to hand out jobs",
-            "bring the replicas back, or lower min-replicas-to-write",
+            format!("min-replicas-to-write is {needed}, and {following} replicas are connected"),
+            "the server refuses to publish and to deliver jobs",
+            "reconnect the replicas, or lower min-replicas-to-write",
         )
     })
 }
 
 fn cluster(state: &ServerState) -> Option<Finding> {
     state.cluster.filter(|cluster| *cluster).map(|_| {
-        warning(
+        Finding::warning(
             Check::Cluster,
             "the server is a node of a cluster",
-            "only streams whose slot this node serves can be used through this address; they move \
-             away when the slot does",
-            "keep streams of jobs on a server that is no cluster",
+            "only streams whose slot this node serves can be used through this address, and a slot \
+             can move to another node",
+            "keep streams of jobs on a server that is not a cluster",
         )
     })
 }
 
 fn nearly_used(state: &ServerState) -> Vec<Finding> {
     let memory = share(state.memory, state.memory_max).map(|(severity, percent)| {
-        let meaning = "when it is full, publishing is refused; jobs that are stored are still done";
+        let meaning = "when the memory is full, publishing is refused; stored jobs still run";
         let what = format!("{percent} % of maxmemory is used");
         let advice = "raise maxmemory, or keep less history";
-        Finding { severity, ..warning(Check::Memory, what, meaning, advice) }
+        Finding { severity, ..Finding::warning(Check::Memory, what, meaning, advice) }
     });
     let connections = share(state.connections, state.connections_max).map(|(severity, percent)| {
-        let meaning = "when none is left, new processes cannot connect, nor can this one again \
-                       after it lost a connection";
+        let meaning = "when none is left, new processes cannot connect, and this one cannot \
+                       reconnect";
         let what = format!("{percent} % of maxclients are connected");
-        let advice = "raise maxclients, or find out who connects so often";
-        Finding { severity, ..warning(Check::Connections, what, meaning, advice) }
+        let advice = "raise maxclients, or find the clients that hold many connections";
+        Finding { severity, ..Finding::warning(Check::Connections, what, meaning, advice) }
     });
     memory.into_iter().chain(connections).collect()
 }
 
-/// How much of it is used, in per cent, if that is much.
+/// The used share in percent, if it is high.
 fn share(used: Option<u64>, most: Option<u64>) -> Option<(Severity, u64)> {
     let most = most.filter(|most| *most > 0)?;
     let percent = u128::from(used?) * 100 / u128::from(most);
     let severity = match percent {
-        ..MUCH => return None,
-        MUCH..NEARLY_ALL => Severity::Warning,
+        ..HIGH => return None,
+        HIGH..NEARLY_ALL => Severity::Warning,
         _ => Severity::Critical,
     };
     Some((severity, u64::try_from(percent).unwrap_or(u64::MAX)))
@@ -248,16 +220,16 @@ fn share(used: Option<u64>, most: Option<u64>) -> Option<(Severity, u64)> {
 
 fn version(release: &Release) -> Option<Finding> {
     match release.product {
-        Product::Redis if release.version < VERSION_MIN => Some(critical(
+        Product::Redis if release.version < VERSION_MIN => Some(Finding::critical(
             Check::Version,
             format!("the server is {release}, and {VERSION_MIN} or newer is needed"),
-            "claims of entries whose payload is gone do not do what the scripts rest on",
+            "claims of entries whose payload was trimmed do not behave as the scripts require",
             "update the server",
         )),
-        Product::Other(_) => Some(info(
+        Product::Other(_) => Some(Finding::info(
             Check::Version,
-            format!("the server calls itself {release}"),
-            "streamjobs is tested on Redis and on Valkey; faults of others are not known here",
+            format!("the server reports itself as {release}"),
+            "streamjobs is tested on Redis and Valkey; faults of other products are not known",
             None,
         )),
         Product::Redis | Product::Valkey | Product::Memory => None,
@@ -265,7 +237,7 @@ fn version(release: &Release) -> Option<Finding> {
 }
 
 fn known_faults(release: &Release, replicas: u64) -> Vec<Finding> {
-    let found = FAULTS.iter().filter_map(|fault| {
+    let found = KNOWN_FAULTS.iter().filter_map(|fault| {
         let fixed = fault.fixed_in(release)?;
         let severity = match fault.reach {
             Reach::Used => Severity::Warning,
@@ -274,7 +246,7 @@ fn known_faults(release: &Release, replicas: u64) -> Vec<Finding> {
         };
         let what = format!("{release}: {}", fault.what);
         let advice = Some(format!("update to {fixed} or later"));
-        Some(Finding { severity, ..info(Check::KnownFault, what, fault.meaning, advice) })
+        Some(Finding { severity, ..Finding::info(Check::KnownFault, what, fault.meaning, advice) })
     });
     found.collect()
 }
@@ -282,19 +254,19 @@ fn known_faults(release: &Release, replicas: u64) -> Vec<Finding> {
 fn security_fixes(release: &Release) -> Option<Finding> {
     match security(release) {
         Security::Fixed => None,
-        Security::Behind(secure) => Some(warning(
+        Security::Behind(secure) => Some(Finding::warning(
             Check::Security,
             format!("{release} lacks security fixes that {secure} has"),
-            "whoever may send commands may be able to read other keys or to run code on the server",
+            "a client that may send commands may be able to read other keys or run code on the server",
             format!("update to {secure} or later"),
         )),
-        Security::LineLeftBehind => Some(info(
+        Security::LineLeftBehind => Some(Finding::info(
             Check::Security,
             format!(
                 "no release in the line of {release} is known to have the security fixes of August 2026"
             ),
-            "whoever may send commands may be able to read other keys or to run code on the server, \
-             unless your distribution has put the fixes in without changing the version",
+            "a client that may send commands may be able to read other keys or run code on the \
+             server, unless your distribution has backported the fixes",
             Some("ask your distribution, or update to a later line".to_owned()),
         )),
     }
@@ -302,11 +274,11 @@ fn security_fixes(release: &Release) -> Option<Finding> {
 
 fn idle_timeout(settings: &ServerSettings) -> Option<Finding> {
     let timeout = settings.idle_timeout.filter(|timeout| !timeout.is_zero())?;
-    Some(info(
+    Some(Finding::info(
         Check::IdleTimeout,
-        format!("connections that are silent for {} are closed", shown(timeout)),
-        "readers that wait for jobs are spared; a client that publishes seldom connects anew each \
-         time, and an event that it sends in that moment can be unconfirmed",
+        format!("connections that are idle for {} are closed", shown(timeout)),
+        "readers that wait for jobs are not affected; a client that publishes less often reconnects \
+         each time, and an event that it sends at that moment can be unconfirmed",
         Some("set timeout to 0".to_owned()),
     ))
 }
@@ -315,11 +287,11 @@ fn clock(offset: &ClockOffset) -> Option<Finding> {
     let apart = offset.apart.saturating_sub(offset.error);
     let way = if offset.ahead { "ahead of" } else { "behind" };
     (apart > CLOCKS_APART_MAX).then(|| {
-        info(
+        Finding::info(
             Check::Clock,
-            format!("the server's clock is about {} {way} ours", shown(whole(offset.apart))),
-            "leases, back-offs and retention by age go by the server's clock and are right; dates \
-             that people compare with their own clock are not",
+            format!("the server's clock is about {} {way} this host's", shown(whole(offset.apart))),
+            "leases, back-offs and retention by age use the server's clock and are right; shown \
+             times differ from this host's clock",
             Some("synchronise both clocks".to_owned()),
         )
     })
@@ -329,7 +301,7 @@ fn whole(duration: Duration) -> Duration {
     Duration::from_secs(duration.as_secs())
 }
 
-/// What the server did not tell: a finding each for what it refused, one for all that it left out.
+/// What the server did not report: one finding for each refusal, and one for all missing values.
 fn unchecked(facts: &ServerFacts) -> Vec<Finding> {
     let mut findings = Vec::new();
     match &facts.state {
@@ -338,16 +310,16 @@ fn unchecked(facts: &ServerFacts) -> Vec<Finding> {
             ..not_checked("version, eviction, persistence, role, memory and connections", why)
         }),
         Ok(state) => {
-            let missing = left_out(state);
+            let missing = missing_values(state);
             if !missing.is_empty() {
-                findings.push(not_checked(&missing.join(", "), "the server does not say"));
+                findings.push(not_checked(&missing.join(", "), "the server does not report it"));
             }
         }
     }
     if let Err(why) = &facts.settings {
         let what = "save points, appendfsync, timeout and min-replicas-to-write";
         let mut finding = not_checked(what, why);
-        finding.advice = Some("allow CONFIG|GET, or look at them by hand".to_owned());
+        finding.advice = Some("allow CONFIG|GET, or check them by hand".to_owned());
         findings.push(finding);
     }
     if let Err(why) = &facts.clock {
@@ -356,8 +328,8 @@ fn unchecked(facts: &ServerFacts) -> Vec<Finding> {
     findings
 }
 
-fn left_out(state: &ServerState) -> Vec<&'static str> {
-    let said = [
+fn missing_values(state: &ServerState) -> Vec<&'static str> {
+    let reported = [
         ("version", state.release.is_some()),
         ("role", state.replica.is_some()),
         ("eviction", state.eviction.is_some() && state.memory_max.is_some()),
@@ -365,22 +337,22 @@ fn left_out(state: &ServerState) -> Vec<&'static str> {
         ("memory", state.memory.is_some()),
         ("connections", state.connections.is_some() && state.connections_max.is_some()),
     ];
-    said.into_iter().filter(|(_, said)| !said).map(|(name, _)| name).collect()
+    reported.into_iter().filter(|(_, reported)| !reported).map(|(name, _)| name).collect()
 }
 
 fn not_checked(what: &str, why: &str) -> Finding {
-    info(
+    Finding::info(
         Check::Unchecked,
         format!("{what} could not be checked: {why}"),
-        "what is wrong there is not in this report",
+        "problems there are not in this report",
         None,
     )
 }
 
 const VERSION_MIN: Version = Version(7, 0, 0);
 const CLOCKS_APART_MAX: Duration = Duration::from_secs(1);
-/// Per cent from which on a limit is worth a look.
-const MUCH: u128 = 80;
+/// The used share of a limit, in percent, from which on it is reported.
+const HIGH: u128 = 80;
 const NEARLY_ALL: u128 = 95;
 
 #[cfg(test)]

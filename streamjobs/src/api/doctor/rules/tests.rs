@@ -1,9 +1,9 @@
-//! Facts of one kind at a time, and what is found in them.
+//! Facts of one kind at a time, and the findings about them.
 
 use super::*;
 use crate::store::facts::Rights;
 
-/// A server that nothing is to be said of.
+/// A server without findings.
 fn healthy() -> ServerFacts {
     let state = ServerState {
         release: Some(Release { product: Product::Redis, version: Version(8, 10, 2) }),
@@ -36,7 +36,7 @@ fn healthy() -> ServerFacts {
     }
 }
 
-/// What is found when the state or the settings are another.
+/// The findings after a change of the state or the settings.
 fn found(change: impl FnOnce(&mut ServerState, &mut ServerSettings)) -> Vec<(Severity, Check)> {
     let mut facts = healthy();
     let (state, settings) = (facts.state.as_mut().unwrap(), facts.settings.as_mut().unwrap());
@@ -51,7 +51,7 @@ fn text(text: &str) -> Option<String> {
 use Severity::{Critical, Info, Warning};
 
 #[test]
-fn nothing_is_said_of_a_healthy_server() {
+fn a_healthy_server_has_no_findings() {
     assert_eq!(found(|_, _| ()), []);
 }
 
@@ -143,7 +143,7 @@ fn a_fault_is_a_warning_only_where_jobs_meet_it() {
     // Redis 7.0.15 as Debian has it.
     assert_eq!(of(Version(7, 0, 15), 0), [(Info, fault), (Info, fault), (Info, security)]);
     assert_eq!(of(Version(7, 0, 15), 1)[0], (Warning, fault), "replicas may be promoted");
-    assert_eq!(of(Version(7, 2, 4), 0)[0], (Warning, fault), "reads that wait begin anew");
+    assert_eq!(of(Version(7, 2, 4), 0)[0], (Warning, fault), "blocking reads restart their wait");
     let early = of(Version(8, 2, 0), 0);
     assert_eq!(early.iter().filter(|found| **found == (Info, fault)).count(), 3, "{early:?}");
     assert_eq!(early.last(), Some(&(Warning, security)));
@@ -158,14 +158,14 @@ fn a_fault_says_what_it_is_and_what_has_the_fix() {
     facts.state.as_mut().unwrap().release = Some(release);
     let findings = examine(&facts);
     let acked = findings.iter().find(|finding| finding.what.contains("ACKED")).unwrap();
-    assert!(acked.what.starts_with("Redis 8.2.3: trimming by an estimate"), "{acked}");
+    assert!(acked.what.starts_with("Redis 8.2.3: approximate trimming"), "{acked}");
     assert!(acked.meaning.contains("never sends it"), "{acked}");
     assert_eq!(acked.advice.as_deref(), Some("update to 8.2.7 or later"));
     assert!(findings.iter().all(|finding| !finding.what.contains("XACKDEL")));
 }
 
 #[test]
-fn products_that_are_not_tested_are_told() {
+fn products_that_are_not_tested_are_reported() {
     let other = found(|state, _| {
         let product = Product::Other("keydb".to_owned());
         state.release = Some(Release { product, version: Version(6, 3, 4) });
@@ -174,7 +174,7 @@ fn products_that_are_not_tested_are_told() {
 }
 
 #[test]
-fn notes_are_made_of_a_cluster_of_timeouts_and_of_clocks() {
+fn a_cluster_an_idle_timeout_and_a_clock_offset_are_reported() {
     assert_eq!(found(|state, _| state.cluster = Some(true)), [(Warning, Check::Cluster)]);
     let timeout = found(|_, settings| settings.idle_timeout = Some(Duration::from_secs(30)));
     assert_eq!(timeout, [(Info, Check::IdleTimeout)]);
@@ -184,12 +184,12 @@ fn notes_are_made_of_a_cluster_of_timeouts_and_of_clocks() {
         facts.clock = Ok(ClockOffset { apart: seconds(apart), error: seconds(error), ahead: true });
         let findings = examine(&facts);
         assert_eq!(!findings.is_empty(), expected, "{apart} ± {error}");
-        assert!(findings.iter().all(|finding| finding.what.contains("ahead of ours")));
+        assert!(findings.iter().all(|finding| finding.what.contains("ahead of this host's")));
     }
 }
 
 #[test]
-fn what_could_not_be_learnt_is_a_finding_and_never_a_pass() {
+fn what_could_not_be_checked_is_a_finding_and_never_a_pass() {
     let refused = || Err("the server refused: NOPERM".to_owned());
     let silent = ServerFacts {
         state: Err("the server refused: NOPERM".to_owned()),

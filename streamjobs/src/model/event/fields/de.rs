@@ -1,4 +1,4 @@
-//! Reading flat fields.
+//! Decoding flat fields.
 
 use std::collections::HashSet;
 use std::str::FromStr;
@@ -18,13 +18,13 @@ pub(in crate::model::event) struct FieldsDeserializer<'a> {
 }
 
 impl<'a> FieldsDeserializer<'a> {
-    /// Looks at the names. Two values for one name would be a guess, so they are refused.
+    /// Checks the names. Two values for one name are ambiguous, so they are refused.
     pub(in crate::model::event) fn new(fields: &'a [(Bytes, Bytes)]) -> Result<Self, FieldsError> {
         let mut names = HashSet::new();
         for (name, _) in fields.iter().filter(|(name, _)| is_payload(name)) {
             if !names.insert(name) {
                 let shown = String::from_utf8_lossy(name);
-                return Err(FieldsError::new("it is there twice").in_field(&shown));
+                return Err(FieldsError::new("duplicate field").in_field(&shown));
             }
         }
         Ok(Self { fields })
@@ -35,7 +35,7 @@ impl<'de> Deserializer<'de> for FieldsDeserializer<'de> {
     type Error = FieldsError;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FieldsError> {
-        visitor.visit_map(Fields { rest: self.fields.iter(), value: None })
+        visitor.visit_map(FieldAccess { rest: self.fields.iter(), value: None })
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FieldsError> {
@@ -72,20 +72,20 @@ impl<'de> Deserializer<'de> for FieldsDeserializer<'de> {
     }
 }
 
-/// Field by field.
-struct Fields<'a> {
+/// Gives serde one field after another.
+struct FieldAccess<'a> {
     rest: std::slice::Iter<'a, (Bytes, Bytes)>,
     value: Option<(&'a str, &'a Bytes)>,
 }
 
-impl<'de> MapAccess<'de> for Fields<'de> {
+impl<'de> MapAccess<'de> for FieldAccess<'de> {
     type Error = FieldsError;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(
         &mut self,
         seed: K,
     ) -> Result<Option<K::Value>, FieldsError> {
-        // No part of an event has a name that is no text.
+        // A part of an event always has a UTF-8 name.
         let part = |(name, value): &'de (Bytes, Bytes)| {
             std::str::from_utf8(name).ok().filter(|_| is_payload(name)).map(|name| (name, value))
         };
@@ -125,7 +125,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// Reads the field as JSON text.
+    /// Reads the field as JSON.
     fn nested<T>(
         &self,
         read: impl FnOnce(
@@ -237,7 +237,7 @@ impl<'de> Deserializer<'de> for Value<'de> {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, FieldsError> {
-        // A variant with content is JSON; a bare name is a variant without.
+        // A variant with content is JSON; a bare name is a unit variant.
         if self.0.starts_with(b"{") {
             return self.nested(|json| json.deserialize_enum(name, variants, visitor));
         }

@@ -1,7 +1,7 @@
-//! Flat fields: a payload whose parts are fields of their own, as other clients write them.
+//! Flat fields: a payload whose parts are entry fields, as other clients write them.
 //!
-//! Text stands as it is, numbers and booleans as text, bytes as they are. What is nothing has no
-//! field. Nested parts are JSON text in their field.
+//! Strings and bytes are written unchanged, numbers and booleans as text, nested parts as JSON.
+//! `None` and the unit value have no field.
 
 mod de;
 mod ser;
@@ -15,7 +15,7 @@ use serde::de::{Expected, Unexpected};
 
 use crate::model::event::DecodeError;
 
-/// What is wrong with a flat payload. Never holds a value.
+/// What is wrong with a flat payload. It never holds a value.
 #[derive(Debug)]
 pub(super) struct FieldsError {
     field: Option<String>,
@@ -27,7 +27,7 @@ impl FieldsError {
         Self { field: None, what: what.into() }
     }
 
-    /// Names the field, unless a deeper place has.
+    /// Names the field, unless an inner error has named one.
     fn in_field(mut self, name: &str) -> Self {
         self.field.get_or_insert_with(|| name.chars().take(NAME_CHARACTERS_MAX).collect());
         self
@@ -53,7 +53,7 @@ impl From<FieldsError> for DecodeError {
 
 impl serde::ser::Error for FieldsError {
     fn custom<T: fmt::Display>(message: T) -> Self {
-        // What is being written is the caller's own; the text reaches nobody else.
+        // The value is the caller's own, so the message may show it to the caller.
         Self::new(message.to_string())
     }
 }
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_add_is_ignored_and_what_is_ours_is_no_payload() {
+    fn unknown_fields_are_ignored_and_the_envelope_is_not_payload() {
         let written = fields(&[("type", "t"), ("inner", "x"), ("ts_ms", "17"), ("sj-id", "e")]);
         assert_eq!(read::<Nested>(&written), Ok(Nested { inner: "x".into() }));
         let map = read::<BTreeMap<String, String>>(&written).unwrap();
@@ -204,13 +204,13 @@ mod tests {
         }
         assert_eq!(read::<Nested>(&fields(&[])), Err("missing field `inner`".into()));
         let twice = fields(&[("inner", "canary"), ("inner", "canary")]);
-        assert_eq!(read::<Nested>(&twice), Err("field \"inner\": it is there twice".into()));
+        assert_eq!(read::<Nested>(&twice), Err("field \"inner\": duplicate field".into()));
         let binary = vec![("inner".into(), Bytes::from_static(b"\xff"))];
         assert!(read::<Nested>(&binary).unwrap_err().contains("UTF-8"));
     }
 
     #[test]
-    fn what_has_no_named_parts_and_what_is_no_number_cannot_be_written() {
+    fn values_without_named_parts_and_nan_cannot_be_written() {
         assert!(encode_fields(&7).is_err());
         assert!(encode_fields(&vec![1]).is_err());
         assert!(encode_fields(&BTreeMap::from([("x", f64::NAN)])).is_err());
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_wide_to_be_read_cannot_be_written() {
+    fn a_payload_with_too_many_fields_cannot_be_written() {
         let wide = |fields: usize| {
             let map = (0..fields).map(|number| (number.to_string(), number));
             encode_fields(&map.collect::<BTreeMap<_, _>>())
@@ -227,7 +227,7 @@ mod tests {
         assert_eq!(wide(64).unwrap().len(), 64);
         let nothing = (0..200).map(|number| (number.to_string(), (number < 64).then_some(number)));
         let mostly = encode_fields(&nothing.collect::<BTreeMap<_, _>>());
-        assert_eq!(mostly.unwrap().len(), 64, "what is nothing has no field");
+        assert_eq!(mostly.unwrap().len(), 64, "`None` has no field");
         let error = wide(65).unwrap_err();
         let text = format!("{:?}", std::error::Error::source(&error));
         assert!(text.contains("at most 64 fields"), "{text}");

@@ -1,4 +1,4 @@
-//! Writing flat fields.
+//! Encoding flat fields.
 
 use bytes::Bytes;
 use serde::ser::{Error as _, Impossible, SerializeMap, SerializeStruct};
@@ -9,19 +9,19 @@ use crate::model::entry::Fields;
 use crate::model::event::envelope::{FIELDS_MAX, is_reserved};
 use crate::model::event::json;
 
-/// Writes a value that has named parts.
+/// Encodes a value that has named parts.
 pub(in crate::model::event) fn to_fields<T: Serialize>(value: &T) -> Result<Fields, FieldsError> {
     value.serialize(FieldsSerializer)
 }
 
-/// Writes what a function gives to the serializer.
+/// Encodes what a function passes to the serializer.
 pub(in crate::model::event) fn to_fields_through(
     write: impl FnOnce(FieldsSerializer) -> Result<Fields, FieldsError>,
 ) -> Result<Fields, FieldsError> {
     write(FieldsSerializer)
 }
 
-/// Takes structs and maps; everything else has no names for its parts.
+/// Takes structs and maps; other values have no named parts.
 pub(in crate::model::event) struct FieldsSerializer;
 
 /// The fields written so far.
@@ -37,7 +37,7 @@ impl Writer {
 
     fn push<T: Serialize + ?Sized>(&mut self, name: Bytes, value: &T) -> Result<(), FieldsError> {
         let shown = || String::from_utf8_lossy(&name).into_owned();
-        // The derive refuses such names where it sees them; maps and flattened parts it cannot see.
+        // The derive refuses reserved names in the struct, but cannot see maps and flattened parts.
         if is_reserved(&name) {
             return Err(FieldsError::new("this name belongs to the envelope").in_field(&shown()));
         }
@@ -179,15 +179,15 @@ impl SerializeMap for Writer {
     }
 }
 
-/// Writes what fits into one field; nothing for what is nothing.
+/// Writes a value that fits into one field, and nothing for `None` and the unit value.
 struct Scalar;
 
 /// Why a value is not a field by itself.
 #[derive(Debug)]
 enum NotScalar {
-    /// It has parts, and is written as JSON.
+    /// It has parts and is written as JSON.
     Nested,
-    /// It cannot be written.
+    /// It cannot be encoded.
     Refused(FieldsError),
 }
 

@@ -1,4 +1,4 @@
-//! The set of running consumers, and what changes it: the only place that adds to it or takes away.
+//! The set of running consumers, and the only place that adds to it or removes from it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,24 +13,26 @@ use crate::model::config::slots_of;
 use crate::model::error::{ControlError, StartError};
 use crate::model::name::{ConsumerName, GroupName, NameError};
 use crate::runtime::consumer::plan::PlannedQueue;
-use crate::runtime::consumer::running::{Executors, RunningConsumer};
-use crate::runtime::consumer::stop::ShutdownReport;
-use crate::runtime::consumer::wiring::{Unprepared, Wiring, prepare};
+use crate::runtime::consumer::prepare::{Unprepared, prepare};
+use crate::runtime::consumer::queue_loops::TokioHandles;
+use crate::runtime::consumer::running_consumer::{NewConsumer, RunningConsumer};
+use crate::runtime::consumer::shutdown_report::ShutdownReport;
+use crate::runtime::consumer::wiring::Wiring;
 
 /// The consumers of a runtime.
 pub(crate) struct ConsumerSet {
     wiring: Wiring,
-    executors: Executors,
+    handles: TokioHandles,
     /// The first part of every consumer's name.
     prefix: String,
-    /// What runs beside the workers: preparations and removals.
+    /// Preparations and removals.
     tasks: TaskTracker,
     set: Mutex<Set>,
 }
 
 #[derive(Debug)]
 struct Set {
-    /// The shutdown has begun, so nothing is added and nothing is changed any more.
+    /// The shutdown has begun: additions and changes are refused.
     closed: bool,
     groups: BTreeMap<GroupName, Group>,
     /// In the order of their starts. One that stops is here until it has stopped.
@@ -48,7 +50,7 @@ struct Group {
 impl ConsumerSet {
     pub(crate) fn new(
         wiring: Wiring,
-        executors: Executors,
+        handles: TokioHandles,
         prefix: String,
         planned: Vec<PlannedQueue>,
     ) -> Self {
@@ -57,29 +59,28 @@ impl ConsumerSet {
             groups.entry(queue.queue.group.clone()).or_default().queues.push(queue);
         }
         let set = Mutex::new(Set { closed: false, groups, running: Vec::new() });
-        Self { wiring, executors, prefix, tasks: TaskTracker::new(), set }
+        Self { wiring, handles, prefix, tasks: TaskTracker::new(), set }
     }
 
     /// Starts the first consumer of every group, once all groups are prepared: the first's name.
     pub(crate) async fn start(&self) -> Result<ConsumerName, StartError> {
         let groups = self.lock().groups.keys().cloned().collect::<Vec<_>>();
-        let mut workers = Vec::new();
+        let mut consumers = Vec::new();
         for group in groups {
-            let built = self.build(group.as_str(), None);
-            workers.push(built.map_err(|error| StartError::Settings(vec![error.to_string()]))?);
+            let wired = self.wire(group.as_str(), None);
+            consumers.push(wired.map_err(|error| StartError::Settings(vec![error.to_string()]))?);
         }
-        match self.prepare(&workers).await {
+        match self.prepare(&consumers).await {
             Some(prepared) => prepared?,
             None => return Err(StartError::Thread("it has ended".into())),
         }
-        let first = workers.first().map(|worker| worker.name.clone());
-        for worker in workers {
-            let begun = self.begin(worker);
+        let first = consumers.first().map(|new| new.consumer.name.clone());
+        for new in consumers {
+            let begun = self.begin(new);
             begun.map_err(|error| StartError::Settings(vec![error.to_string()]))?;
         }
-        // A runtime of services alone reads under no name; it has one all the same.
-        let unused = || self.unused_name();
-        let named = first.map_or_else(unused, Ok);
+        // A runtime of services alone has a name that no consumer has.
+        let named = first.map_or_else(|| self.unused_name(), Ok);
         named.map_err(|error| StartError::Settings(vec![error.to_string()]))
     }
 
@@ -89,42 +90,38 @@ impl ConsumerSet {
         group: &str,
         prefix: Option<&str>,
     ) -> Result<ConsumerName, ControlError> {
-        let worker = self.build(group, prefix)?;
-        let name = worker.name.clone();
-        for context in &worker.queues {
-            // It has not read yet, and nothing is wrong with that.
-            context.health.expect_read(Instant::now());
+        let new = self.wire(group, prefix)?;
+        let name = new.consumer.name.clone();
+        for queue in &new.consumer.queues {
+            // Its first read is still to come, which does not make it unhealthy.
+            queue.health.loops.expect_read(Instant::now());
         }
-        let workers = [worker];
-        self.prepare(&workers).await.ok_or(ControlError::ShutDown)??;
-        for worker in workers {
-            self.begin(worker)?;
-        }
+        let prepared = self.prepare(std::slice::from_ref(&new)).await;
+        prepared.ok_or(ControlError::ShutDown)??;
+        self.begin(new)?;
         Ok(name)
     }
 
-    /// Stops one consumer and takes it out of the set.
+    /// Stops one consumer and removes it from the set.
     pub(crate) async fn remove(
         self: &Arc<Self>,
         name: &ConsumerName,
     ) -> Result<ShutdownReport, ControlError> {
-        let found = self.open()?.running.iter().find(|worker| worker.name == *name).cloned();
-        let worker =
-            found.ok_or_else(|| ControlError::UnknownConsumer { consumer: name.clone() })?;
-        let workers = Arc::clone(self);
-        // A stop that has begun goes on to its end, whether anybody waits for it or not.
+        let consumer = self.open()?.named(name)?;
+        let this = Arc::clone(self);
+        // A stop that has begun goes on to its end, even when its caller is dropped.
         let stop = async move {
-            let report = worker.stop(workers.grace()).await;
-            let mut set = workers.lock();
-            set.running.retain(|other| !Arc::ptr_eq(other, &worker));
+            let report = consumer.stop(this.grace()).await;
+            let mut set = this.lock();
+            set.running.retain(|other| !Arc::ptr_eq(other, &consumer));
             if report.released > 0 {
-                // Others of this process need not hear of it from the server.
-                set.of(worker.group.as_str()).for_each(RunningConsumer::reap_now);
+                // Consumers of this process need not wait for the server's signal.
+                set.of(consumer.group.as_str()).for_each(RunningConsumer::reap_now);
             }
             drop(set);
             report
         };
-        let stopped = self.tasks.spawn_on(stop, &self.executors.io).await;
+        let stopped = self.tasks.spawn_on(stop, &self.handles.io).await;
         stopped.map_err(|_ended| ControlError::ShutDown)
     }
 
@@ -138,12 +135,9 @@ impl ConsumerSet {
         for queue in &mut set.group(group)?.1.queues {
             queue.config.concurrency = slots;
         }
-        for worker in set.of(group) {
-            for context in &worker.queues {
-                context.slots.resize(slots);
-                context.report.slots(slots);
-            }
-            worker.wake_readers();
+        for consumer in set.of(group) {
+            consumer.queues.iter().for_each(|queue| queue.resize(slots));
+            consumer.unblock_readers();
         }
         Ok(())
     }
@@ -152,16 +146,14 @@ impl ConsumerSet {
     pub(crate) fn set_paused(&self, group: &str, paused: bool) -> Result<bool, ControlError> {
         let mut set = self.open()?;
         let changes = std::mem::replace(&mut set.group(group)?.1.paused, paused) != paused;
-        for worker in set.of(group).filter(|_| changes) {
-            for context in &worker.queues {
-                context.pause_here(paused);
-            }
-            worker.wake_readers();
+        for consumer in set.of(group).filter(|_| changes) {
+            consumer.queues.iter().for_each(|queue| queue.pause.set_here(paused));
+            consumer.unblock_readers();
         }
         Ok(changes)
     }
 
-    /// Has the reapers of a group sweep at once.
+    /// Has the reapers of a group scan for idle entries at once.
     pub(crate) fn reap_now(&self, group: &str) -> Result<(), ControlError> {
         let mut set = self.open()?;
         set.group(group)?;
@@ -169,17 +161,13 @@ impl ConsumerSet {
         Ok(())
     }
 
-    /// Has the reaper of one consumer sweep at once.
+    /// Has the reapers of one consumer scan for idle entries at once.
     pub(crate) fn reap_now_by(&self, name: &ConsumerName) -> Result<(), ControlError> {
-        let set = self.open()?;
-        let worker = set.running.iter().find(|worker| worker.name == *name);
-        let worker =
-            worker.ok_or_else(|| ControlError::UnknownConsumer { consumer: name.clone() })?;
-        worker.reap_now();
+        self.open()?.named(name)?.reap_now();
         Ok(())
     }
 
-    /// The consumers of this moment, those that are stopping included.
+    /// The present consumers, those that are stopping included.
     pub(crate) fn running(&self) -> Vec<Arc<RunningConsumer>> {
         self.lock().running.clone()
     }
@@ -192,59 +180,60 @@ impl ConsumerSet {
         self.wiring.runtime.grace
     }
 
-    /// Lets nothing be added or changed any more: the consumers to be stopped.
+    /// Refuses additions and changes from now on: the consumers to be stopped.
     pub(crate) fn close(&self) -> Vec<Arc<RunningConsumer>> {
         let mut set = self.lock();
         set.closed = true;
         set.running.clone()
     }
 
-    /// Waits for what runs beside the workers, after their stop.
+    /// Waits for preparations and removals, after the consumers' stop.
     pub(crate) async fn end(&self) {
         self.tasks.close();
         let _late = timeout(STEP_MAX, self.tasks.wait()).await.is_err();
     }
 
-    /// A consumer of a group, with a name of its own, that has touched nothing yet.
-    fn build(&self, group: &str, prefix: Option<&str>) -> Result<RunningConsumer, ControlError> {
+    /// A new consumer of a group, with a name of its own, that has not contacted the server yet.
+    fn wire(&self, group: &str, prefix: Option<&str>) -> Result<NewConsumer, ControlError> {
         let name = prefix.map_or_else(|| self.unused_name(), ConsumerName::unique)?;
         let mut set = self.open()?;
         let (group, Group { queues, .. }) = set.group(group)?;
-        let tally = Arc::default();
-        let context = |planned| Arc::new(self.wiring.context(planned, &name, &tally));
-        let contexts = queues.iter().map(context).collect();
-        Ok(RunningConsumer::new(name, group.clone(), contexts, tally, self.executors.clone()))
+        let (tally, group) = (Arc::default(), group.clone());
+        let wired = queues.iter().map(|planned| self.wiring.queue(planned, &name, &tally));
+        let (queues, loops) = wired.map(|(queue, loops)| (Arc::new(queue), loops)).unzip();
+        let consumer = RunningConsumer::new(name, group, queues, tally, self.handles.clone());
+        Ok(NewConsumer { consumer, loops })
     }
 
-    /// Random bits make it unlike any other, in this process and elsewhere.
+    /// A consumer name that is unique by its random bits.
     fn unused_name(&self) -> Result<ConsumerName, NameError> {
         ConsumerName::unique(&self.prefix)
     }
 
-    /// Prepares all queues of workers; none if the thread has ended. Connections belong to the
+    /// Prepares all queues of new consumers; none if the thread has ended. Connections belong to the
     /// executor that opens them.
-    async fn prepare(&self, workers: &[RunningConsumer]) -> Option<Result<(), Unprepared>> {
-        let contexts = workers.iter().flat_map(|worker| worker.queues.clone()).collect::<Vec<_>>();
+    async fn prepare(&self, consumers: &[NewConsumer]) -> Option<Result<(), Unprepared>> {
+        let queues = consumers.iter().flat_map(|new| new.consumer.queues.clone());
+        let (queues, interval) = (queues.collect::<Vec<_>>(), self.wiring.runtime.janitor_interval);
         let prepare = async move {
-            for context in &contexts {
-                prepare(context).await?;
+            for queue in &queues {
+                prepare(queue, interval).await?;
             }
             Ok(())
         };
-        self.tasks.spawn_on(prepare, &self.executors.io).await.ok()
+        self.tasks.spawn_on(prepare, &self.handles.io).await.ok()
     }
 
-    /// Starts a prepared worker and puts it into the set, in one step: there is never a loop that a
-    /// shutdown does not know of. What changed while it was prepared holds for it, too.
-    fn begin(&self, worker: RunningConsumer) -> Result<(), ControlError> {
+    /// Starts a prepared consumer and adds it to the set in one step, so that a shutdown knows of
+    /// every loop. Changes that were made during its preparation apply to it as well.
+    fn begin(&self, new: NewConsumer) -> Result<(), ControlError> {
         let mut set = self.open()?;
-        let (_, group) = set.group(worker.group.as_str())?;
-        for (context, planned) in worker.queues.iter().zip(&group.queues) {
-            context.slots.resize(planned.config.concurrency);
-            context.pause_here(group.paused);
+        let (_, group) = set.group(new.consumer.group.as_str())?;
+        for (queue, planned) in new.consumer.queues.iter().zip(&group.queues) {
+            queue.slots.resize(planned.config.concurrency);
+            queue.pause.set_here(group.paused);
         }
-        worker.start();
-        set.running.push(Arc::new(worker));
+        set.running.push(Arc::new(new.start()));
         Ok(())
     }
 
@@ -273,9 +262,14 @@ impl Set {
 
     fn of(&self, group: &str) -> impl Iterator<Item = &RunningConsumer> {
         let all = self.running.iter().map(Arc::as_ref);
-        all.filter(move |worker| worker.group.as_str() == group)
+        all.filter(move |consumer| consumer.group.as_str() == group)
+    }
+
+    fn named(&self, name: &ConsumerName) -> Result<Arc<RunningConsumer>, ControlError> {
+        let found = self.running.iter().find(|consumer| consumer.name == *name).cloned();
+        found.ok_or_else(|| ControlError::UnknownConsumer { consumer: name.clone() })
     }
 }
 
-/// How long what runs beside the workers may take to end.
+/// How long preparations and removals may take to end.
 const STEP_MAX: Duration = Duration::from_secs(2);

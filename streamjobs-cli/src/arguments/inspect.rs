@@ -1,4 +1,4 @@
-//! What can be looked at: streams, groups, consumers, pending entries, jobs that are set aside.
+//! Arguments of the commands that show streams, groups, consumers and jobs.
 
 use std::time::Duration;
 
@@ -10,34 +10,35 @@ use super::Queue;
 use super::values::{duration, stream};
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Look {
-    /// Show a stream: its length, its ends, how much was ever added, its memory.
+pub(crate) enum Inspect {
+    /// Show a stream: length, first and last entry, entries added in total, memory.
     #[command(after_help = "\
 Example:
   streamjobs info orders")]
     Info(OneStream),
-    /// Show the groups of a stream: backlog, lag, pending, set aside, dead, trimmed unread.
+    /// Show the groups of a stream: backlog, lag, pending, retries, dead letters, pause.
     #[command(after_help = "\
-BACKLOG is what a group has not got yet, counted where the server's lag cannot be believed; LAG is
-what the server says. WAITING and IDLE are the ages of the oldest entry not delivered, and of the
-last sign of life of the oldest pending one.
+BACKLOG is the number of undelivered entries, counted if the server's own figure, LAG, is unreliable.
+OLDEST WAITING is the age of the oldest undelivered entry, OLDEST IDLE the idle time of the oldest
+pending entry. TRIMMED UNREAD counts entries that were trimmed before their delivery.
 
 Example:
   streamjobs groups orders")]
     Groups(OneStream),
-    /// Show the consumers of a group: whether they live, what they hold, and what they have done.
+    /// Show the consumers of a group: state, jobs in flight, finished and failed jobs.
     #[command(after_help = "\
-DONE, FAILED and CLAIMED are jobs, failed attempts and entries taken over on this stream since the
-consumer started, as of its last beat.
+STATE is alive or silent by the heartbeats, or unknown without any. DONE, FAILED and CLAIMED count
+jobs, failed attempts and claimed entries on this stream from the consumer's start to its last
+heartbeat.
 
 Example:
   streamjobs consumers orders billing")]
     Consumers(Queue),
     Pending(Pending),
     Retries(Retries),
-    /// Say what is wrong with a group: why its jobs do not run, or not fast enough.
+    /// Explain why a group's jobs do not run, or not fast enough.
     #[command(after_help = "\
-Ends with 3 if something is wrong.
+Exits with 3 if there is a problem.
 
 Example:
   streamjobs diagnose orders billing")]
@@ -60,41 +61,41 @@ Example:
 pub(crate) struct Pending {
     #[command(flatten)]
     pub(crate) queue: Queue,
-    /// Those in the group's lane, where retries and redriven jobs are, instead of the stream's.
+    /// Entries of the group's lane (due retries, redriven jobs) instead of the stream.
     #[arg(long)]
     pub(crate) lane: bool,
-    /// Only those of this consumer.
+    /// Only entries of this consumer.
     #[arg(long, value_name = "NAME")]
     pub(crate) consumer: Option<String>,
-    /// Only those of which nothing has been heard for at least this long.
+    /// Only entries that were not renewed for at least this long.
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "0s")]
     pub(crate) idle_min: Duration,
-    /// Only those that were delivered at least so many times.
+    /// Only entries that were delivered at least this many times.
     #[arg(long, value_name = "COUNT", default_value_t = 0)]
     pub(crate) deliveries_min: u64,
-    /// Only those after this one.
+    /// Only entries after this one.
     #[arg(long, value_name = "ID")]
     pub(crate) after: Option<EntryId>,
-    /// How many at most.
+    /// Maximum number of rows.
     #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) limit: u64,
 }
 
-/// List jobs that are set aside, out of the stream until they are due; the next one due first.
+/// List failed jobs that wait for a retry, the one that is due next first.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-What is due waits for a process to take it up, which a paused group lets nobody do. An ID changes when
-its job is set aside again.
+A due job waits until a process moves it to the group's lane; in a paused group, this does not happen.
+A job gets a new ID with each retry.
 
 Example:
   streamjobs retries orders billing --limit 10")]
 pub(crate) struct Retries {
     #[command(flatten)]
     pub(crate) queue: Queue,
-    /// Only those after this one; all of them if it has left.
+    /// Only jobs after this one; all jobs if this one no longer waits.
     #[arg(long, value_name = "ID")]
     pub(crate) after: Option<RetryId>,
-    /// How many at most.
+    /// Maximum number of rows.
     #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) limit: u64,
 }

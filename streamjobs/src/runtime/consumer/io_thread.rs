@@ -1,4 +1,4 @@
-//! Where the runtime's loops run: a thread of their own, which blocking handlers cannot starve.
+//! The thread of the runtime's loops, which blocking handlers cannot starve.
 
 use std::thread;
 
@@ -7,16 +7,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::model::error::StartError;
 
-/// The executor of the loops.
+/// The executor of the loops, on a thread of its own or the caller's.
 #[derive(Debug)]
-pub(crate) struct Io {
+pub(crate) struct IoThread {
     handle: Handle,
     halt: CancellationToken,
 }
 
-impl Io {
-    /// Starts a thread with an executor of its own, which lives until it is halted or dropped.
-    pub(crate) fn thread() -> Result<Self, StartError> {
+impl IoThread {
+    /// Starts a thread with an executor of its own, which runs until this value is dropped.
+    pub(crate) fn start() -> Result<Self, StartError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| StartError::Thread(error.into()))?;
         let handle = runtime.handle().clone();
@@ -38,7 +38,7 @@ impl Io {
     }
 }
 
-impl Drop for Io {
+impl Drop for IoThread {
     fn drop(&mut self) {
         self.halt.cancel();
     }

@@ -1,19 +1,19 @@
-//! What the commands that change something have in common: asking first, and being refused.
+//! What commands that change something share: dry runs, refusals, JSON documents.
 
 use serde_json::{Value, json};
 use streamjobs::Client;
 use streamjobs::stream::{Group, StreamError, Unfinished};
 
 use crate::arguments::Queue;
-use crate::output::{Output, complain};
+use crate::output::{Output, print_error};
 use crate::{Exit, Failure};
 
-/// The group of a command. Nothing is asked of the server.
+/// The group of a command. Sends no request.
 pub(crate) fn group(client: &Client, queue: &Queue) -> Result<Group, Failure> {
     Ok(client.stream(queue.stream.as_str())?.group(queue.group.as_str())?)
 }
 
-/// The same, when the group is there: what is done to a missing one can look like nothing to do.
+/// The group of a command, which must exist: an action on a missing group can look like success.
 pub(crate) async fn existing(client: &Client, queue: &Queue) -> Result<Group, Failure> {
     let group = group(client, queue)?;
     group.info().await?;
@@ -24,30 +24,30 @@ pub(crate) fn unfinished(lose: bool) -> Unfinished {
     if lose { Unfinished::Lose } else { Unfinished::Keep }
 }
 
-/// What a program reads of an act on a group, with the fields of an object beside the common ones.
-pub(crate) fn document(action: &str, queue: &Queue, dry_run: bool, beside: Value) -> Value {
+/// The JSON document of an action on a group, with more fields besides the common ones.
+pub(crate) fn document(action: &str, queue: &Queue, dry_run: bool, fields: Value) -> Value {
     let mut document = json!({
         "action": action,
         "stream": queue.stream.as_str(),
         "group": queue.group.as_str(),
         "dry_run": dry_run,
     });
-    if let (Value::Object(document), Value::Object(beside)) = (&mut document, beside) {
-        document.extend(beside);
+    if let (Value::Object(document), Value::Object(fields)) = (&mut document, fields) {
+        document.extend(fields);
     }
     document
 }
 
-/// Nothing is done without being told to.
+/// The answer without `--yes`: what would be done.
 pub(crate) fn planned(what: &str, document: &Value, output: &mut Output) -> Result<Exit, Failure> {
     output.answer(&format!("would {what}"), document)?;
     if !output.is_json() {
-        output.line("nothing was done: say --yes to do it")?;
+        output.line("nothing was changed; add --yes to apply")?;
     }
     Ok(Exit::Findings)
 }
 
-/// The library's refusal of what would lose work, which is an answer and no failure.
+/// Reports the library's refusal of an action that would lose work. This is a result, not a failure.
 pub(crate) fn refused(
     action: &str,
     queue: &Queue,
@@ -57,18 +57,18 @@ pub(crate) fn refused(
     if !matches!(error, StreamError::Unfinished { .. } | StreamError::Alive { .. }) {
         return Err(error.into());
     }
-    let why = error.to_string();
+    let reason = error.to_string();
     match output.is_json() {
         true => {
-            let beside = json!({ "done": 0, "why": why });
-            output.document(&document(action, queue, false, beside))?;
+            let fields = json!({ "done": 0, "reason": reason });
+            output.document(&document(action, queue, false, fields))?;
         }
-        false => complain(&why),
+        false => print_error(&reason),
     }
     Ok(Exit::Findings)
 }
 
-/// Only one thing can be meant by saying it twice.
+/// The items without duplicates.
 pub(crate) fn distinct<T: Ord + Clone>(items: &[T]) -> Vec<T> {
     let mut items = items.to_vec();
     items.sort_unstable();

@@ -1,36 +1,35 @@
-//! `streamjobs info`, `groups`, `consumers`, `pending`, `retries`, `diagnose`: looking, which
-//! changes nothing.
+//! `streamjobs info`, `groups`, `consumers`, `pending` and `diagnose`, which change nothing.
 
 use serde_json::{Value, json};
 use streamjobs::Client;
 use streamjobs::stream::{ConsumerInfo, GroupInfo, PendingEntry, PendingQuery, StreamInfo};
 
-use crate::act::group;
-use crate::arguments::{Look, Pending, Queue};
-use crate::output::{Output, milliseconds, note, or_unknown, span, time};
+use crate::action::group;
+use crate::arguments::{Inspect, Pending, Queue};
+use crate::output::{Output, milliseconds, or_unknown, print_note, span, time};
 use crate::{Exit, Failure, retries};
 
 pub(crate) async fn run(
     client: &Client,
-    command: Look,
+    command: Inspect,
     output: &mut Output,
 ) -> Result<Exit, Failure> {
     match command {
-        Look::Info(command) => {
+        Inspect::Info(command) => {
             let stream = client.stream(command.stream.as_str())?;
             info(command.stream.as_str(), &stream.info().await?, output)
         }
-        Look::Groups(command) => {
+        Inspect::Groups(command) => {
             let stream = client.stream(command.stream.as_str())?;
             groups(&stream.groups().await?, output)
         }
-        Look::Consumers(queue) => {
+        Inspect::Consumers(queue) => {
             let consumers = group(client, &queue)?.consumers().await?;
             show_consumers(&consumers, output)
         }
-        Look::Pending(command) => pending(client, &command, output).await,
-        Look::Retries(command) => retries::run(client, &command, output).await,
-        Look::Diagnose(queue) => diagnose(client, &queue, output).await,
+        Inspect::Pending(command) => pending(client, &command, output).await,
+        Inspect::Retries(command) => retries::run(client, &command, output).await,
+        Inspect::Diagnose(queue) => diagnose(client, &queue, output).await,
     }
 }
 
@@ -57,8 +56,8 @@ fn info(name: &str, info: &StreamInfo, output: &mut Output) -> Result<Exit, Fail
         ("entries", info.length.to_string()),
         ("first", end(info.first)),
         ("last", end(info.last)),
-        ("last id given", info.last_id.to_string()),
-        ("ever added", info.added.to_string()),
+        ("last generated id", info.last_id.to_string()),
+        ("added in total", info.added.to_string()),
         ("bytes", or_unknown(info.bytes)),
         ("groups", info.groups.to_string()),
     ])?;
@@ -75,11 +74,11 @@ fn groups(groups: &[GroupInfo], output: &mut Output) -> Result<Exit, Failure> {
         "GROUP",
         "BACKLOG",
         "LAG",
-        "WAITING",
+        "OLDEST WAITING",
         "PENDING",
-        "IDLE",
-        "SET ASIDE",
-        "DEAD",
+        "OLDEST IDLE",
+        "RETRIES",
+        "DEAD LETTERS",
         "TRIMMED UNREAD",
         "PAUSED",
     ];
@@ -129,12 +128,12 @@ fn show_consumers(consumers: &[ConsumerInfo], output: &mut Output) -> Result<Exi
         "CONSUMER",
         "STATE",
         "PENDING",
-        "HELD",
+        "IN FLIGHT",
         "SLOTS",
         "DONE",
         "FAILED",
         "CLAIMED",
-        "LAST BEAT",
+        "HEARTBEAT",
         "IDLE",
         "HOST",
         "PROCESS",
@@ -170,7 +169,7 @@ fn consumer_document(consumer: &ConsumerInfo) -> Value {
         "consumer": consumer.name,
         "state": consumer.liveness.as_str(),
         "pending": consumer.pending,
-        "held": consumer.in_flight,
+        "in_flight": consumer.in_flight,
         "slots": consumer.slots,
         "done": consumer.done,
         "failed": consumer.failed,
@@ -232,7 +231,7 @@ async fn pending(client: &Client, command: &Pending, output: &mut Output) -> Res
     output.table(["ID", "CONSUMER", "IDLE", "DELIVERIES"], listed.iter().map(row).collect())?;
     if let Some(id) = more {
         output.flush()?;
-        note(&format!("there are more: --after {id}"));
+        print_note(&format!("more results: --after {id}"));
     }
     Ok(Exit::Ok)
 }
@@ -241,24 +240,24 @@ async fn diagnose(client: &Client, queue: &Queue, output: &mut Output) -> Result
     let diagnosis = group(client, queue)?.diagnose().await?;
     if output.is_json() {
         let troubles = diagnosis
-            .troubles
+            .problems
             .iter()
             .map(|trouble| json!({ "trouble": trouble.as_str(), "what": trouble.to_string() }));
         output.document(&json!({
             "stream": queue.stream.as_str(),
             "group": queue.group.as_str(),
-            "well": diagnosis.is_healthy(),
+            "healthy": diagnosis.is_healthy(),
             "troubles": troubles.collect::<Vec<_>>(),
         }))?;
     } else if diagnosis.is_healthy() {
-        output.line(&format!("{queue} is well"))?;
+        output.line(&format!("{queue} is healthy"))?;
     } else {
-        for trouble in &diagnosis.troubles {
+        for trouble in &diagnosis.problems {
             output.line(&trouble.to_string())?;
         }
     }
     Ok(if diagnosis.is_healthy() { Exit::Ok } else { Exit::Findings })
 }
 
-/// Pending entries in one request; they come without payloads.
+/// Pending entries in one request, which returns no payloads.
 const PAGE: usize = 1_000;

@@ -1,0 +1,104 @@
+//! The conditions that a stream or a group can be in when something is wrong: one table of words
+//! for diagnosis and alerts, and for what shows them.
+
+use std::fmt;
+
+macro_rules! conditions {
+    ($($(#[$docs:meta])* $condition:ident: $word:literal, $advice:literal;)*) => {
+        /// What is wrong with a stream or a group.
+        ///
+        /// [`Diagnosis`](crate::stream::Diagnosis) finds it when it is asked; an
+        /// [`Alert`](crate::runtime::Alert) reports it when it begins and when it is over. `Display`
+        /// shows the word.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum Condition {
+            $($(#[$docs])* $condition,)*
+        }
+
+        impl Condition {
+            /// Every condition, in the order of declaration.
+            pub const ALL: &[Self] = &[$(Self::$condition),*];
+
+            /// The word for programs and logs. It does not change between releases.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$condition => $word,)*
+                }
+            }
+
+            /// What helps, as a sentence without a full stop.
+            #[must_use]
+            pub const fn advice(self) -> &'static str {
+                match self {
+                    $(Self::$condition => $advice,)*
+                }
+            }
+        }
+    };
+}
+
+conditions! {
+    /// Many entries wait for the group.
+    Backlog: "backlog", "add processes or raise the concurrency";
+    /// Many entries are delivered and not acknowledged.
+    Pending: "pending", "check that handlers finish, and that each entry's process is alive";
+    /// The oldest entry has waited for a long time.
+    OldestWaiting: "oldest_waiting",
+        "add processes or raise the concurrency, and check the health of the processes";
+    /// The oldest pending entry has not been renewed for a long time.
+    OldestPending: "oldest_pending", "check the health of the process that owns it";
+    /// This process claims many entries from processes that stopped renewing: they die or stall.
+    Claims: "claims", "look for processes that crash, stall or lose their connection";
+    /// This process stored jobs as dead letters.
+    DeadLetters: "dead_letters", "read the dead letters, and redrive them when the cause is fixed";
+    /// The group was lost and recreated.
+    GroupLost: "group_lost", "find out who deleted the group or flushed the server";
+    /// Entries were trimmed before they were delivered to the group.
+    TrimmedUnread: "trimmed_unread",
+        "raise the stream's retention, or use one that keeps what groups need";
+    /// No read of this process has succeeded in time.
+    NoRead: "no_read", "check the server and the network between it and this process";
+    /// A group keeps the stream from being trimmed to its history.
+    TrimBlocked: "trim_blocked", "run the group's handlers, or remove the group";
+    /// The stream is longer than its limit.
+    StreamLength: "stream_length", "check that its groups keep up, or trim the stream";
+    /// There is work, and no consumer is alive.
+    Stalled: "stalled", "start a process with the group's handlers";
+    /// The group is paused in every process.
+    Paused: "paused", "resume the group to let its jobs run";
+    /// A consumer died with pending entries.
+    DeadConsumer: "dead_consumer",
+        "wait: a live process claims them when their lease has expired";
+    /// Entries are delivered and not acknowledged: pending grows while little waits.
+    NotAcknowledging: "not_acknowledging",
+        "check the consumers that own them, which neither renew nor acknowledge";
+    /// The oldest entry waits for too long, and nearly every slot is taken.
+    TooFewConsumers: "too_few_consumers", "add processes or raise the concurrency";
+    /// The oldest entry waits for too long although slots are free.
+    NotReading: "not_reading", "check the health of the processes, which do not read";
+}
+
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn each_condition_has_a_word_of_its_own_and_advice() {
+        let words =
+            Condition::ALL.iter().map(|condition| condition.as_str()).collect::<HashSet<_>>();
+        assert_eq!(words.len(), Condition::ALL.len());
+        for condition in Condition::ALL {
+            assert!(!condition.advice().is_empty() && !condition.advice().ends_with('.'));
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! The metrics of one group on one stream.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use metrics::{Counter, Gauge, Histogram};
+
+use super::labels::{Family, Labels};
+use super::server::ServerGauges;
+use super::table::{
+    ACKNOWLEDGED, ACKNOWLEDGED_LATE, BUFFERED, CLAIMED, CLAIMS_REFUSED, CONSUMED,
+    CONSUMERS_RETIRED, DEAD_LETTERS_STORED, DUPLICATES, ENTRIES_TRIMMED, FAILED, FINISHED,
+    GROUPS_RECREATED, LEASES_LOST, LETTERS_TRIMMED, OPERATION, PAYLOADS_UNSTORED, PROCESS,
+    QUEUE_TIME, READ_TIMEOUTS, RECONNECTS, REFUSED_LATE, RENEW, RUNNING, SCHEDULE_LATENESS,
+    SERVER_ERRORS, SLOTS, SNOOZED, TRIMMED, TRIMMED_UNREAD, UNHANDLED,
+};
+use super::words::{ClaimReason, DuplicateStage, Failure, Finish};
+use crate::insight::view::GroupInfo;
+use crate::model::name::{GroupName, StreamName};
+use crate::model::policy::Reason;
+use crate::store::inspect::StreamInfo;
+
+/// The handles of one group on one stream.
+#[derive(Debug)]
+pub(crate) struct QueueMetrics {
+    labels: Labels,
+    slots: Gauge,
+    slots_now: AtomicUsize,
+    running: Gauge,
+    buffered: Gauge,
+    finished: Family,
+    failed: Family,
+    dead_lettered: Family,
+    claimed: Family,
+    duplicates: Family,
+    pub(crate) consumed: Counter,
+    pub(crate) snoozed: Counter,
+    pub(crate) unhandled: Counter,
+    pub(crate) acknowledged: Counter,
+    pub(crate) acknowledged_late: Counter,
+    pub(crate) leases_lost: Counter,
+    pub(crate) refused_late: Counter,
+    pub(crate) trimmed: Counter,
+    pub(crate) trimmed_unread: Counter,
+    pub(crate) payloads_unstored: Counter,
+    pub(crate) groups_recreated: Counter,
+    pub(crate) claims_refused: Counter,
+    pub(crate) server_errors: Counter,
+    pub(crate) reconnects: Counter,
+    pub(crate) read_timeouts: Counter,
+    pub(crate) entries_trimmed: Counter,
+    pub(crate) letters_trimmed: Counter,
+    pub(crate) consumers_retired: Counter,
+    seen: ServerGauges,
+    pub(crate) queue_time: Histogram,
+    pub(crate) lateness: Histogram,
+    pub(crate) renew: Histogram,
+    pub(crate) receive: Histogram,
+    pub(crate) settle: Histogram,
+}
+
+impl QueueMetrics {
+    /// Makes every handle with the current recorder.
+    pub(crate) fn new(stream: &StreamName, group: &GroupName) -> Self {
+        let labels = Labels::of_queue(stream, group);
+        let counter = |metric| labels.counter(metric);
+        let family = |metric, name, words| Family::new(metric, &labels, name, words);
+        let words = |words: &'static [&'static str]| words.iter().copied();
+        let operation = |name| labels.and("operation", name).histogram(OPERATION);
+        let reasons = Reason::ALL.iter().map(|reason| reason.as_str());
+        Self {
+            slots: labels.gauge(SLOTS),
+            slots_now: AtomicUsize::new(0),
+            running: labels.gauge(RUNNING),
+            buffered: labels.gauge(BUFFERED),
+            finished: family(FINISHED, "outcome", words(Finish::WORDS)),
+            failed: family(FAILED, "reason", words(Failure::WORDS)),
+            dead_lettered: Family::new(DEAD_LETTERS_STORED, &labels, "reason", reasons),
+            claimed: family(CLAIMED, "reason", words(ClaimReason::WORDS)),
+            duplicates: family(DUPLICATES, "stage", words(DuplicateStage::WORDS)),
+            consumed: counter(CONSUMED),
+            snoozed: counter(SNOOZED),
+            unhandled: counter(UNHANDLED),
+            acknowledged: counter(ACKNOWLEDGED),
+            acknowledged_late: counter(ACKNOWLEDGED_LATE),
+            leases_lost: counter(LEASES_LOST),
+            refused_late: counter(REFUSED_LATE),
+            trimmed: counter(TRIMMED),
+            trimmed_unread: counter(TRIMMED_UNREAD),
+            payloads_unstored: counter(PAYLOADS_UNSTORED),
+            groups_recreated: counter(GROUPS_RECREATED),
+            claims_refused: counter(CLAIMS_REFUSED),
+            server_errors: counter(SERVER_ERRORS),
+            reconnects: counter(RECONNECTS),
+            read_timeouts: counter(READ_TIMEOUTS),
+            entries_trimmed: counter(ENTRIES_TRIMMED),
+            letters_trimmed: counter(LETTERS_TRIMMED),
+            consumers_retired: counter(CONSUMERS_RETIRED),
+            seen: ServerGauges::new(&labels, stream),
+            queue_time: labels.histogram(QUEUE_TIME),
+            lateness: labels.histogram(SCHEDULE_LATENESS),
+            renew: labels.histogram(RENEW),
+            receive: operation("receive"),
+            settle: operation("settle"),
+            labels,
+        }
+    }
+
+    /// The duration of one handler's runs. `handler` is the event type, or `*` for a handler that
+    /// takes any.
+    pub(crate) fn process(&self, handler: &'static str) -> Histogram {
+        self.labels.and("handler", handler).histogram(PROCESS)
+    }
+
+    pub(crate) fn finished(&self, finish: Finish) {
+        self.finished.add(finish as usize, 1);
+    }
+
+    pub(crate) fn failed(&self, failure: Failure) {
+        self.failed.add(failure as usize, 1);
+    }
+
+    pub(crate) fn dead_lettered(&self, reason: Reason) {
+        self.dead_lettered.add(reason as usize, 1);
+    }
+
+    pub(crate) fn claimed(&self, why: ClaimReason, entries: u64) {
+        self.claimed.add(why as usize, entries);
+    }
+
+    pub(crate) fn duplicate(&self, stage: DuplicateStage) {
+        self.duplicates.add(stage as usize, 1);
+    }
+
+    /// Sets the number of slots. Queues that share a recorder add up, so gauges are moved and never
+    /// set.
+    pub(crate) fn set_slots(&self, slots: usize) {
+        let before = self.slots_now.swap(slots, Ordering::Relaxed);
+        move_gauge(&self.slots, before, slots);
+    }
+
+    /// An entry is in flight from now on.
+    pub(crate) fn add_in_flight(&self) {
+        self.buffered.increment(1.0);
+    }
+
+    /// Entries are no longer in flight.
+    pub(crate) fn remove_in_flight(&self, entries: usize) {
+        move_gauge(&self.buffered, entries, 0);
+    }
+
+    /// The group as the server reports it.
+    pub(crate) fn seen_group(&self, group: &GroupInfo) {
+        self.seen.set_group(group);
+    }
+
+    /// The stream as the server reports it.
+    pub(crate) fn seen_stream(&self, stream: &StreamInfo) {
+        self.seen.set_stream(stream);
+    }
+
+    /// A handler is running until the guard is dropped.
+    pub(crate) fn run(&self) -> Running<'_> {
+        self.buffered.decrement(1.0);
+        self.running.increment(1.0);
+        Running(self)
+    }
+}
+
+impl Drop for QueueMetrics {
+    fn drop(&mut self) {
+        self.set_slots(0);
+    }
+}
+
+/// A running handler, in the gauges.
+#[derive(Debug)]
+pub(crate) struct Running<'m>(&'m QueueMetrics);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.running.decrement(1.0);
+        self.0.buffered.increment(1.0);
+    }
+}
+
+fn move_gauge(gauge: &Gauge, before: usize, after: usize) {
+    // Counts of jobs are far below the range in which an f64 cannot hold every integer.
+    if after >= before {
+        gauge.increment((after - before) as f64);
+    } else {
+        gauge.decrement((before - after) as f64);
+    }
+}

@@ -1,0 +1,80 @@
+//! Gauges of what the server reports about a group and its stream. Every process reports the same
+//! values, so these gauges are set, while gauges of what a process does are moved.
+
+use std::time::Duration;
+
+use metrics::Gauge;
+
+use super::labels::Labels;
+use super::table::{
+    JOBS, LAG, LAG_KNOWN, OLDEST_PENDING, OLDEST_WAITING, PAUSED, STREAM_BYTES, STREAM_LENGTH,
+};
+use crate::insight::view::GroupInfo;
+use crate::model::name::StreamName;
+use crate::store::inspect::StreamInfo;
+
+/// The handles.
+#[derive(Debug)]
+pub(super) struct ServerGauges {
+    waiting: Gauge,
+    pending: Gauge,
+    retrying: Gauge,
+    dead: Gauge,
+    oldest_waiting: Gauge,
+    oldest_pending: Gauge,
+    lag: Gauge,
+    lag_known: Gauge,
+    paused: Gauge,
+    stream_bytes: Gauge,
+    stream_length: Gauge,
+}
+
+impl ServerGauges {
+    pub(super) fn new(labels: &Labels, stream: &StreamName) -> Self {
+        let state = |state| labels.and("state", state).gauge(JOBS);
+        let of_stream = Labels::of_stream(stream);
+        Self {
+            waiting: state("waiting"),
+            pending: state("pending"),
+            retrying: state("retrying"),
+            dead: state("dead"),
+            oldest_waiting: labels.gauge(OLDEST_WAITING),
+            oldest_pending: labels.gauge(OLDEST_PENDING),
+            lag: labels.gauge(LAG),
+            lag_known: labels.gauge(LAG_KNOWN),
+            paused: labels.gauge(PAUSED),
+            stream_bytes: of_stream.gauge(STREAM_BYTES),
+            stream_length: of_stream.gauge(STREAM_LENGTH),
+        }
+    }
+
+    /// The group as the server reports it.
+    pub(super) fn set_group(&self, group: &GroupInfo) {
+        self.waiting.set(whole(group.backlog.entries));
+        self.pending.set(whole(group.pending));
+        self.retrying.set(whole(group.retrying));
+        if let Some(letters) = group.dead_letters {
+            self.dead.set(whole(letters));
+        }
+        self.oldest_waiting.set(group.oldest_waiting.unwrap_or(Duration::ZERO));
+        self.oldest_pending.set(group.oldest_pending.unwrap_or(Duration::ZERO));
+        if let Some(lag) = group.lag {
+            self.lag.set(whole(lag));
+        }
+        self.lag_known.set(f64::from(u8::from(group.lag.is_some())));
+        self.paused.set(f64::from(u8::from(group.paused.is_some())));
+    }
+
+    /// The stream as the server reports it.
+    pub(super) fn set_stream(&self, stream: &StreamInfo) {
+        self.stream_length.set(whole(stream.length));
+        if let Some(bytes) = stream.bytes {
+            self.stream_bytes.set(whole(bytes));
+        }
+    }
+}
+
+/// Counts of jobs and bytes are far below the range in which an f64 cannot hold every integer.
+fn whole(count: u64) -> f64 {
+    count as f64
+}

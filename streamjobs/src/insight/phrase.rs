@@ -1,0 +1,19 @@
+//! How measured facts read in a diagnosis and in an alert.
+
+use std::time::Duration;
+
+pub(super) fn pending(entries: u64) -> String {
+    format!("{entries} entries are delivered and not acknowledged")
+}
+
+pub(super) fn oldest_waiting(age: Duration) -> String {
+    format!("the oldest entry has waited for {} s", age.as_secs())
+}
+
+pub(super) fn oldest_pending(idle: Duration) -> String {
+    format!("the oldest pending entry has been idle for {} s", idle.as_secs())
+}
+
+pub(super) fn trimmed_unread(entries: u64) -> String {
+    format!("{entries} entries were trimmed before they were delivered; the group has lost them")
+}

@@ -1,0 +1,62 @@
+//! The handlers of one queue and their limits.
+
+use std::collections::HashMap;
+
+use metrics::Histogram;
+use tracing::info;
+
+use crate::handler::HandlerDef;
+use crate::model::config::JobLimits;
+use crate::runtime::observe::queue_context::QueueContext;
+
+/// The handlers of one queue, by event type.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Handlers {
+    pub(crate) by_type: HashMap<&'static str, BoundHandler>,
+    /// Takes every entry that no other handler takes.
+    pub(crate) any: Option<BoundHandler>,
+}
+
+/// A handler with its limits.
+#[derive(Clone, Debug)]
+pub(crate) struct BoundHandler {
+    pub(crate) handler: HandlerDef,
+    pub(crate) limits: JobLimits,
+    /// Takes the durations of its runs.
+    pub(crate) durations: Histogram,
+}
+
+impl Handlers {
+    pub(crate) fn find(&self, event_type: Option<&str>) -> Option<&BoundHandler> {
+        event_type.and_then(|event_type| self.by_type.get(event_type)).or(self.any.as_ref())
+    }
+
+    /// Sets what takes the durations of runs, by event type; `*` for every other type.
+    pub(crate) fn measure(&mut self, durations: impl Fn(&'static str) -> Histogram) {
+        for (event_type, bound) in &mut self.by_type {
+            bound.durations = durations(event_type);
+        }
+        if let Some(bound) = &mut self.any {
+            bound.durations = durations("*");
+        }
+    }
+
+    /// Logs one line for each handler, so that the log of a deployment shows what it runs.
+    pub(crate) fn log_started(&self, context: &QueueContext, concurrency: usize) {
+        let (stream, group) = (&context.queue().stream, &context.queue().group);
+        let typed = self.by_type.iter().map(|(event_type, bound)| (*event_type, bound));
+        let mut rows = typed.chain(self.any.iter().map(|bound| ("*", bound))).collect::<Vec<_>>();
+        rows.sort_unstable_by_key(|(event_type, _)| *event_type);
+        for (event_type, bound) in rows {
+            info!(
+                %stream, %group, event_type,
+                handler = bound.handler.location(),
+                concurrency,
+                lease = ?context.config.lease,
+                max_attempts = bound.limits.max_attempts,
+                timeout = ?bound.limits.timeout,
+                "handler started"
+            );
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! What has to be there before the loops of a queue start: its group, and the server's clock.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::model::cause::BoxError;
+use crate::model::error::{ControlError, StartError};
+use crate::model::heartbeat::Heartbeat;
+use crate::runtime::consumer::queue_handle::QueueHandle;
+use crate::runtime::observe::events::QueueEvent;
+use crate::runtime::observe::queue_context::QueueContext;
+use crate::runtime::upkeep::heartbeat_sender::heartbeat_interval;
+use crate::store::{Queue, StoreError};
+
+/// A queue that cannot be started, and why.
+#[derive(Debug)]
+pub(crate) struct Unprepared {
+    pub(crate) queue: Queue,
+    pub(crate) source: BoxError,
+}
+
+impl From<Unprepared> for StartError {
+    fn from(Unprepared { queue, source }: Unprepared) -> Self {
+        let (stream, group) = (queue.stream.to_string(), queue.group.to_string());
+        Self::Group { stream, group, source }
+    }
+}
+
+impl From<Unprepared> for ControlError {
+    fn from(Unprepared { queue, source }: Unprepared) -> Self {
+        let (stream, group) = (queue.stream.to_string(), queue.group.to_string());
+        Self::Group { stream, group, source }
+    }
+}
+
+/// Creates the group where it is missing, and learns the server's clock and whether the group is
+/// paused.
+pub(crate) async fn prepare(
+    handle: &QueueHandle,
+    janitor_interval: Duration,
+) -> Result<(), Unprepared> {
+    let (context, clock) = (&handle.context, &handle.health.clock);
+    let queue = context.queue();
+    let failed = |error: StoreError| Unprepared { queue: queue.clone(), source: error.into() };
+    context.store.prepare(queue, context.config.start).await.map_err(failed)?;
+    // Any answer may be slow; the clock keeps the fastest.
+    for _ in 0..CLOCK_READINGS {
+        let sent = Instant::now();
+        let now = context.store.now().await.map_err(failed)?;
+        clock.observe(sent, Instant::now(), now);
+    }
+    // Before the first read: once the group reads on, the server no longer shows what was trimmed
+    // unread. And a pause holds for processes that start later.
+    let interval = heartbeat_interval(context.config.lease, janitor_interval);
+    let heartbeat = Heartbeat::this_process(clock.server_now(Instant::now()), interval).write();
+    let recorded = context.store.heartbeat(queue, context.consumer(), &heartbeat).await;
+    if let Some(recorded) = allow_refusal(context, "heartbeat", recorded).map_err(failed)? {
+        let entries = recorded.trimmed_unread;
+        context.report.queue(QueueEvent::TrimmedUnread { entries });
+    }
+    let promoted = context.store.promote(queue, 0).await;
+    if let Some(promoted) =
+        allow_refusal(context, "read the pause flag", promoted).map_err(failed)?
+    {
+        handle.pause.set_everywhere(promoted.paused);
+    }
+    Ok(())
+}
+
+/// The answer, or none for a refusal. A refusal concerns a helper key and not the stream, which can
+/// be read all the same; the loops report it again.
+fn allow_refusal<T>(
+    context: &QueueContext,
+    operation: &'static str,
+    answer: Result<T, StoreError>,
+) -> Result<Option<T>, StoreError> {
+    match answer {
+        Err(error @ StoreError::Refused { .. }) => {
+            context.report.store_failed(operation, &error);
+            Ok(None)
+        }
+        answer => answer.map(Some),
+    }
+}
+
+/// How often the server's clock is read before the first job.
+const CLOCK_READINGS: usize = 3;

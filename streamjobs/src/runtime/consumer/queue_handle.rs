@@ -1,0 +1,65 @@
+//! What a running consumer keeps of one of its queues: enough to steer the loops and to ask them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::runtime::observe::events::JobEvent;
+use crate::runtime::observe::health::HealthProbe;
+use crate::runtime::observe::queue_context::QueueContext;
+use crate::runtime::state::in_flight::InFlight;
+use crate::runtime::state::reader_unblock::ReaderUnblock;
+use crate::runtime::state::signals::ReapSignal;
+use crate::runtime::state::slots::Slots;
+use crate::runtime::state::stopped_consumers::StoppedConsumers;
+use crate::runtime::upkeep::pause_switch::PauseSwitch;
+
+/// One queue of a consumer, from outside its loops.
+#[derive(Debug)]
+pub(crate) struct QueueHandle {
+    pub(crate) context: Arc<QueueContext>,
+    pub(crate) slots: Arc<Slots>,
+    pub(crate) in_flight: Arc<InFlight>,
+    pub(crate) pause: Arc<PauseSwitch>,
+    pub(crate) health: Arc<HealthProbe>,
+    pub(crate) reap: Arc<ReapSignal>,
+    pub(crate) unblock: Arc<ReaderUnblock>,
+    pub(crate) stopped: Arc<StoppedConsumers>,
+}
+
+impl QueueHandle {
+    /// Ends the reader's present wait on the server, so that it sees what has changed.
+    pub(crate) async fn unblock_reader(&self) {
+        self.unblock.unblock(self.context.store.as_ref(), self.context.config.block).await;
+    }
+
+    /// How long a read may take.
+    pub(crate) fn read_timeout(&self) -> Duration {
+        self.context.config.block + self.health.read_margin
+    }
+
+    /// Changes how many jobs may be in flight.
+    pub(crate) fn resize(&self, slots: usize) {
+        self.slots.resize(slots);
+        self.context.report.slots(slots);
+    }
+
+    /// Ends every lease at once. Other consumers claim the entries when their leases end.
+    pub(crate) fn abandon_leases(&self, why: &'static str) {
+        for hold in self.in_flight.fence(Instant::now(), Duration::ZERO) {
+            self.context.report.job(hold, JobEvent::LeaseLost { why });
+        }
+    }
+
+    /// Removes the consumer from the group, if nothing is pending for it. Otherwise a heartbeat loop
+    /// of this process removes it later.
+    pub(crate) async fn remove_consumer(&self) {
+        let (queue, consumer) = (self.context.queue(), self.context.consumer());
+        match self.context.store.retire(queue, consumer).await {
+            Ok(true) => self.stopped.remove(queue, consumer),
+            Ok(false) => {}
+            Err(error) => self.context.report.store_failed("remove this consumer", &error),
+        }
+    }
+}

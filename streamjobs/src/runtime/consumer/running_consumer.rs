@@ -1,0 +1,135 @@
+//! One consumer of a group: its loops on every stream that the group reads.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::OnceCell;
+
+use crate::model::name::{ConsumerName, GroupName};
+use crate::runtime::consumer::loop_supervisor::LoopSupervisor;
+use crate::runtime::consumer::queue_handle::QueueHandle;
+use crate::runtime::consumer::queue_loops::{QueueLoops, StopTokens, Tasks, TokioHandles};
+use crate::runtime::consumer::shutdown_report::ShutdownReport;
+use crate::runtime::observe::tally::Tally;
+
+/// A consumer whose loops are wired and not started.
+#[derive(Debug)]
+pub(crate) struct NewConsumer {
+    pub(crate) consumer: RunningConsumer,
+    /// Of each queue, in the order of the consumer's queues.
+    pub(crate) loops: Vec<QueueLoops>,
+}
+
+impl NewConsumer {
+    /// Starts the loops of every queue.
+    pub(crate) fn start(self) -> RunningConsumer {
+        let Self { consumer, loops } = self;
+        let StopTokens { stop, settled, abort } = consumer.tokens.clone();
+        let supervisor =
+            LoopSupervisor { queues: consumer.queues.clone(), tokens: [stop, settled, abort] };
+        for (queue, loops) in consumer.queues.iter().zip(loops) {
+            loops.start(queue, &supervisor, &consumer.tasks, &consumer.handles);
+        }
+        consumer
+    }
+}
+
+/// A running consumer. All of its tokens and trackers are its own, so that it can be stopped alone.
+pub(crate) struct RunningConsumer {
+    pub(crate) name: ConsumerName,
+    pub(crate) group: GroupName,
+    /// The group's queues, one for each stream.
+    pub(crate) queues: Vec<Arc<QueueHandle>>,
+    /// Counts for this consumer alone.
+    pub(crate) tally: Arc<Tally>,
+    pub(crate) handles: TokioHandles,
+    pub(crate) tokens: StopTokens,
+    pub(crate) tasks: Tasks,
+    /// Its stop has begun, and it takes in no more work.
+    pub(crate) leaving: AtomicBool,
+    /// The report of its stop, which every caller gets.
+    pub(crate) stopped: OnceCell<ShutdownReport>,
+}
+
+impl RunningConsumer {
+    /// A consumer without tasks.
+    pub(crate) fn new(
+        name: ConsumerName,
+        group: GroupName,
+        queues: Vec<Arc<QueueHandle>>,
+        tally: Arc<Tally>,
+        handles: TokioHandles,
+    ) -> Self {
+        Self {
+            name,
+            group,
+            queues,
+            tally,
+            handles,
+            tokens: StopTokens::default(),
+            tasks: Tasks::default(),
+            leaving: AtomicBool::new(false),
+            stopped: OnceCell::new(),
+        }
+    }
+
+    /// Jobs in flight, over all queues.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.queues.iter().map(|queue| queue.in_flight.len()).sum()
+    }
+
+    /// Jobs that may be in flight at once, over all queues.
+    pub(crate) fn concurrency(&self) -> usize {
+        self.queues.iter().map(|queue| queue.slots.size()).sum()
+    }
+
+    /// Whether it reads no queue because of a pause.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.queues.iter().all(|queue| queue.pause.gate.is_shut())
+    }
+
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::SeqCst)
+    }
+
+    /// Has the reapers scan for idle entries without waiting for their interval.
+    pub(crate) fn reap_now(&self) {
+        for queue in &self.queues {
+            queue.reap.request();
+        }
+    }
+
+    /// Ends the readers' present waits, so that they see what has changed. Does not wait for it.
+    pub(crate) fn unblock_readers(&self) {
+        for queue in &self.queues {
+            let queue = Arc::clone(queue);
+            let unblock = async move { queue.unblock_reader().await };
+            self.tasks.keeping.spawn_on(unblock, &self.handles.io);
+        }
+    }
+
+    /// Ends everything without waiting: running handlers are cancelled, and other consumers claim
+    /// what is in flight when its lease ends.
+    pub(crate) fn abandon(&self) {
+        self.tokens.stop.cancel();
+        self.tokens.settled.cancel();
+        self.tokens.abort.cancel();
+        self.cancel_handlers();
+    }
+
+    pub(crate) fn cancel_handlers(&self) {
+        for queue in &self.queues {
+            queue.in_flight.cut_off();
+        }
+    }
+}
+
+impl fmt::Debug for RunningConsumer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunningConsumer")
+            .field("name", &self.name)
+            .field("queues", &self.queues.len())
+            .finish_non_exhaustive()
+    }
+}

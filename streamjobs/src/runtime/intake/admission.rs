@@ -1,0 +1,86 @@
+//! Admits deliveries: registers them as in flight and passes them on to the dispatcher.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::handler::Lease;
+use crate::model::entry::Delivery;
+use crate::runtime::observe::events::{JobEvent, QueueEvent};
+use crate::runtime::observe::queue_context::QueueContext;
+use crate::runtime::state::activity::Activity;
+use crate::runtime::state::assignment::Assignment;
+use crate::runtime::state::in_flight::{InFlight, Registered};
+use crate::runtime::state::next_due::NextDue;
+use crate::runtime::state::signals::{GroupEpoch, RenewSignal};
+use crate::runtime::state::slots::Slot;
+
+/// The way of every delivery into this process, whether it was read, recovered or claimed.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    pub(crate) context: Arc<QueueContext>,
+    pub(crate) in_flight: Arc<InFlight>,
+    pub(crate) activity: Arc<Activity>,
+    pub(crate) next_due: Arc<NextDue>,
+    pub(crate) epoch: Arc<GroupEpoch>,
+    pub(crate) renew: Arc<RenewSignal>,
+    pub(crate) assignments: mpsc::Sender<Vec<Assignment>>,
+}
+
+impl Admission {
+    /// Admits deliveries and frees the slots that are left. `sent` is when the request was sent that
+    /// brought them: no delivery is older.
+    pub(crate) async fn admit(&self, deliveries: Vec<Delivery>, slots: Vec<Slot>, sent: Instant) {
+        if deliveries.is_empty() {
+            return;
+        }
+        self.report(deliveries.len());
+        let assignments = self.register(deliveries, slots, sent);
+        if sent.elapsed() >= self.context.config.renewal_age() {
+            self.renew.request();
+        }
+        // The dispatcher outlives every sender. If it is gone, so is the whole runtime.
+        let _gone = self.assignments.send(assignments).await.is_err();
+    }
+
+    fn report(&self, entries: usize) {
+        self.context.report.queue(QueueEvent::Delivered { entries });
+        if self.activity.mark_active(Instant::now()) {
+            // An idle group is promoted less often; now it is not idle any more.
+            self.next_due.note(Duration::ZERO);
+        }
+    }
+
+    /// Registers deliveries. An entry that is in flight here already is not run a second time.
+    fn register(
+        &self,
+        deliveries: Vec<Delivery>,
+        mut slots: Vec<Slot>,
+        sent: Instant,
+    ) -> Vec<Assignment> {
+        let (config, epoch) = (&self.context.config, self.epoch.current());
+        let mut assignments = Vec::with_capacity(deliveries.len());
+        for delivery in deliveries {
+            let lease = Arc::new(Lease::new(config.window(), config.fence()));
+            match self.in_flight.register(delivery.hold(), &lease, sent, epoch) {
+                Registered::InFlight => {
+                    self.context.report.job(delivery.hold(), JobEvent::DeliveredAgain);
+                }
+                Registered::New => match slots.pop() {
+                    Some(slot) => {
+                        let delivery = Arc::new(delivery);
+                        assignments.push(Assignment { delivery, lease, slot });
+                    }
+                    None => {
+                        // More came than was requested. The entry stays pending, is not renewed,
+                        // and is claimed when its lease ends.
+                        self.in_flight.remove(delivery.inlet, delivery.entry.id());
+                    }
+                },
+            }
+        }
+        assignments
+    }
+}

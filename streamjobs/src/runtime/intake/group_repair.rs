@@ -1,0 +1,46 @@
+//! Repairs what a failed read says is broken: recreates a lost group.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use crate::runtime::observe::events::QueueEvent;
+use crate::runtime::observe::queue_context::QueueContext;
+use crate::runtime::state::activity::Activity;
+use crate::runtime::state::signals::GroupEpoch;
+use crate::store::StoreError;
+
+/// Takes the errors of the reader.
+#[derive(Debug)]
+pub(crate) struct GroupRepair {
+    pub(crate) context: Arc<QueueContext>,
+    pub(crate) activity: Arc<Activity>,
+    pub(crate) epoch: Arc<GroupEpoch>,
+}
+
+impl GroupRepair {
+    /// Reports an error, and recreates the group if the error says that it is lost.
+    pub(crate) async fn after(&self, operation: &'static str, error: &StoreError) {
+        self.context.report.store_failed(operation, error);
+        self.activity.mark_active(Instant::now());
+        if error.is_silence() {
+            self.context.report.queue(QueueEvent::ReadTimedOut);
+        }
+        if matches!(error, StoreError::GroupMissing) {
+            self.recreate().await;
+        }
+    }
+
+    /// Recreates the group at its durable floor, unless another process did.
+    async fn recreate(&self) {
+        match self.context.store.recreate(self.context.queue()).await {
+            Ok(recreated) => {
+                self.epoch.advance();
+                if recreated {
+                    self.context.report.queue(QueueEvent::GroupRecreated);
+                }
+            }
+            Err(error) => self.context.report.store_failed("recreate the group", &error),
+        }
+    }
+}

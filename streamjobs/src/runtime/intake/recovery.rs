@@ -1,0 +1,78 @@
+//! Recovers deliveries that were lost on their way: pending for this consumer, unknown here.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use crate::model::entry::{EntryId, Hold, Inlet};
+use crate::runtime::intake::admission::Admission;
+use crate::runtime::intake::batch_sizer::BATCH_MAX;
+use crate::runtime::observe::queue_context::QueueContext;
+use crate::runtime::state::in_flight::InFlight;
+use crate::runtime::state::signals::{LostReplies, TransferLock};
+use crate::runtime::state::slots::Slots;
+use crate::store::StoreError;
+
+/// Compares the consumer's pending list with what is in flight here.
+#[derive(Debug)]
+pub(crate) struct Recovery {
+    pub(crate) context: Arc<QueueContext>,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) in_flight: Arc<InFlight>,
+    pub(crate) slots: Arc<Slots>,
+    pub(crate) lost_replies: Arc<LostReplies>,
+    pub(crate) transfer: Arc<TransferLock>,
+}
+
+impl Recovery {
+    /// Whether an answer was lost since the last call, or the abandoned attempts are so many that
+    /// those whose entries went to others are to be forgotten.
+    pub(crate) fn is_due(&self) -> bool {
+        self.lost_replies.take() || self.in_flight.is_crowded()
+    }
+
+    /// An answer may have been lost.
+    pub(crate) fn suspect(&self) {
+        self.lost_replies.suspect();
+    }
+
+    /// Delivers again, uncounted, what is pending for this consumer and not in flight here. When it
+    /// fails, it is due again.
+    pub(crate) async fn run(&self) -> Result<(), StoreError> {
+        let recovered = self.recover().await;
+        recovered.inspect_err(|_| self.suspect())
+    }
+
+    async fn recover(&self) -> Result<(), StoreError> {
+        let (queue, consumer) = (self.context.queue(), self.context.consumer());
+        let Some(_transfer) = self.transfer.acquire().await else { return Ok(()) };
+        for inlet in [Inlet::STREAM, Inlet::LANE] {
+            let mut cursor = EntryId::ZERO;
+            let mut pending = BTreeSet::new();
+            loop {
+                let store = &self.context.store;
+                let own = store.own_pending(queue, consumer, inlet, cursor, BATCH_MAX).await?;
+                let Some(last) = own.last() else { break };
+                cursor = last.id;
+                pending.extend(own.iter().map(|hold| hold.id));
+                self.deliver(&self.in_flight.lost_deliveries(own)).await?;
+            }
+            self.in_flight.forget_abandoned(inlet, &pending);
+        }
+        Ok(())
+    }
+
+    /// Delivers as many of them as there are free slots. The others are claimed when their lease
+    /// ends.
+    async fn deliver(&self, lost: &[Hold]) -> Result<(), StoreError> {
+        let slots = self.slots.take_free(lost.len());
+        let Some(lost) = lost.get(..slots.len()).filter(|lost| !lost.is_empty()) else {
+            return Ok(());
+        };
+        let sent = Instant::now();
+        let deliveries = self.context.recover(lost).await?;
+        self.admission.admit(deliveries, slots, sent).await;
+        Ok(())
+    }
+}

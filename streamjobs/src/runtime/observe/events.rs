@@ -1,0 +1,142 @@
+//! Events of the runtime: each thing that is counted, measured, watched or logged.
+//!
+//! An event is a variant here and a line in each sink that takes it: `tally` for the counters,
+//! `metrics`, `queue_monitor` for alerts, and `log`.
+
+use std::time::Duration;
+
+use crate::insight::alert::Alert;
+use crate::insight::metrics::{Failure, Finish};
+use crate::model::entry::EntryId;
+use crate::model::policy::Reason;
+use crate::store::StoreError;
+
+/// What happened to one job.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum JobEvent<'a> {
+    /// The handler returned successfully.
+    Succeeded,
+    /// A guard found that the job was done before.
+    Duplicate,
+    /// The attempt ended in an error, a panic or a timeout.
+    Failed {
+        event_id: &'a str,
+        attempt: u32,
+        failure: Failure,
+    },
+    /// The handler asked to be tried again later.
+    Snoozed {
+        event_id: &'a str,
+        attempt: u32,
+    },
+    RetryScheduled {
+        event_id: &'a str,
+        failures: u32,
+        delay: Duration,
+        error: &'a str,
+    },
+    /// The error is the handler's, as the dead letter holds it.
+    DeadLettered {
+        event_id: &'a str,
+        reason: Reason,
+        error: Option<&'a str>,
+    },
+    /// The entry was delivered again while it was in flight here.
+    DeliveredAgain,
+    LeaseLost {
+        why: &'static str,
+    },
+    /// A step was refused because another attempt has the entry, which ends the job here.
+    RefusedLate {
+        step: &'static str,
+    },
+    /// The payload was trimmed while the handler runs, and a dead letter was stored.
+    TrimmedInFlight {
+        dead_letter: EntryId,
+    },
+    Released,
+    /// The group has no handler for the event type.
+    Unhandled {
+        event_type: &'a str,
+    },
+    /// The job ended here without a verdict of its own.
+    Ended {
+        finish: Finish,
+    },
+    /// The job ended by a fault of this crate.
+    Broken {
+        panic: &'a str,
+    },
+}
+
+/// What happened to a queue, or to several of its jobs at once. One that counts zero of something
+/// did not happen.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum QueueEvent<'a> {
+    /// Entries were delivered to this process, claims included.
+    Delivered {
+        entries: usize,
+    },
+    /// The server confirmed acknowledgements.
+    Acknowledged {
+        entries: usize,
+    },
+    /// Acknowledged entries were not pending any more.
+    AcknowledgedLate {
+        entries: usize,
+    },
+    /// The reaper claimed idle entries.
+    Claimed {
+        entries: usize,
+    },
+    /// Own entries were recovered whose delivery had been lost.
+    Recovered {
+        entries: usize,
+    },
+    /// Payloads were trimmed before the jobs were done, and dead letters were stored.
+    Trimmed {
+        entries: usize,
+    },
+    /// Entries were trimmed before they were delivered.
+    TrimmedUnread {
+        entries: u64,
+    },
+    /// Payloads were trimmed, and no dead letter could be stored.
+    PayloadsUnstored {
+        jobs: usize,
+    },
+    GroupRecreated,
+    ClaimRefused {
+        why: &'static str,
+    },
+    StoreFailed {
+        operation: &'static str,
+        error: &'a StoreError,
+    },
+    Reconnected,
+    /// The server did not answer a read within the block time and its margin.
+    ReadTimedOut,
+    EntriesTrimmed {
+        entries: u64,
+    },
+    DeadLettersTrimmed {
+        dead_letters: u64,
+    },
+    /// Dead consumers were removed from the group.
+    ConsumersRemoved {
+        consumers: usize,
+    },
+    /// The pause of the group began or ended, in this process or in every one.
+    PauseChanged {
+        paused: bool,
+        scope: &'static str,
+    },
+    /// A loop ended by a panic.
+    LoopEnded {
+        name: &'static str,
+        panic: &'a str,
+    },
+    Alerted {
+        alert: &'a Alert,
+    },
+}

@@ -1,0 +1,160 @@
+//! Events as log lines. Field names are the same in all of them.
+
+use tracing::{debug, error, info, warn};
+
+use crate::handler::ConsumerIdentity;
+use crate::insight::alert::Alert;
+use crate::model::cause::chain;
+use crate::model::entry::Hold;
+use crate::runtime::observe::events::{JobEvent, QueueEvent};
+
+/// Logs with the names of the queue and the consumer in front.
+macro_rules! log {
+    ($level:ident, $identity:expr, $($rest:tt)*) => {
+        $level!(
+            stream = %$identity.queue.stream,
+            group = %$identity.queue.group,
+            consumer = %$identity.consumer,
+            $($rest)*
+        )
+    };
+}
+
+/// Logs with the entry and its delivery count after the names.
+macro_rules! log_entry {
+    ($level:ident, $identity:expr, $hold:expr, $($rest:tt)*) => {
+        log!(
+            $level, $identity,
+            entry_id = %$hold.id, delivery_count = $hold.delivery_count, $($rest)*
+        )
+    };
+}
+
+/// Logs an event of one job.
+pub(super) fn log_job(identity: &ConsumerIdentity, hold: Hold, event: &JobEvent<'_>) {
+    match *event {
+        JobEvent::Succeeded => log_entry!(debug, identity, hold, "handler succeeded"),
+        JobEvent::Duplicate => {
+            log_entry!(debug, identity, hold, "duplicate: the job was done before");
+        }
+        JobEvent::Failed { event_id, attempt, failure } => {
+            log_entry!(debug, identity, hold, event_id, attempt, ?failure, "attempt failed");
+        }
+        JobEvent::Snoozed { event_id, attempt } => {
+            log_entry!(
+                debug,
+                identity,
+                hold,
+                event_id,
+                attempt,
+                "snoozed, not counted as a failure"
+            );
+        }
+        JobEvent::RetryScheduled { event_id, failures, delay, error } => {
+            log_entry!(debug, identity, hold, event_id, failures, ?delay, error, "retry scheduled");
+        }
+        JobEvent::DeadLettered { event_id, reason, error } => {
+            let reason = reason.as_str();
+            log_entry!(info, identity, hold, event_id, reason, error, "stored as a dead letter");
+        }
+        JobEvent::DeliveredAgain => {
+            log_entry!(warn, identity, hold, "delivered again while in flight here");
+        }
+        JobEvent::LeaseLost { why } => log_entry!(warn, identity, hold, why, "lease lost"),
+        JobEvent::RefusedLate { step } => {
+            log_entry!(warn, identity, hold, step, "refused: another attempt has the entry");
+        }
+        JobEvent::TrimmedInFlight { dead_letter } => {
+            log_entry!(error, identity, hold, %dead_letter, "payload trimmed while its handler runs");
+        }
+        JobEvent::Released => log_entry!(info, identity, hold, "released, uncounted"),
+        JobEvent::Unhandled { event_type } => {
+            log_entry!(debug, identity, hold, event_type, "no handler for this event type");
+        }
+        JobEvent::Ended { finish } => {
+            log_entry!(debug, identity, hold, ?finish, "ended without a verdict");
+        }
+        JobEvent::Broken { panic } => {
+            log_entry!(error, identity, hold, panic, "job ended by a fault of streamjobs");
+        }
+    }
+}
+
+/// Logs an event of a queue.
+pub(super) fn log_queue(identity: &ConsumerIdentity, event: &QueueEvent<'_>) {
+    match *event {
+        QueueEvent::Delivered { entries } => log!(debug, identity, entries, "delivered"),
+        QueueEvent::Acknowledged { entries } => log!(debug, identity, entries, "acknowledged"),
+        QueueEvent::AcknowledgedLate { entries } => {
+            log!(warn, identity, entries, "acknowledged entries that were not pending any more");
+        }
+        QueueEvent::Claimed { entries } => {
+            log!(
+                warn,
+                identity,
+                entries,
+                "claimed idle entries of consumers that stopped renewing"
+            );
+        }
+        QueueEvent::Recovered { entries } => {
+            log!(warn, identity, entries, "recovered own entries whose delivery was lost");
+        }
+        QueueEvent::Trimmed { entries } => {
+            log!(
+                error,
+                identity,
+                entries,
+                "payload trimmed before the job was done, outcome unknown"
+            );
+        }
+        QueueEvent::TrimmedUnread { entries } => {
+            log!(error, identity, entries, "entries trimmed before they were delivered");
+        }
+        QueueEvent::PayloadsUnstored { jobs } => {
+            log!(
+                error,
+                identity,
+                jobs,
+                "payload trimmed, and the dead letters' key holds another type"
+            );
+        }
+        QueueEvent::GroupRecreated => {
+            log!(error, identity, "group was lost and has been recreated at its durable floor");
+        }
+        QueueEvent::ClaimRefused { why } => log!(warn, identity, why, "no idle entries claimed"),
+        QueueEvent::StoreFailed { operation, error } => {
+            log!(warn, identity, operation, "Redis command failed: {}", chain(error));
+        }
+        QueueEvent::Reconnected => log!(info, identity, "read connection reopened"),
+        QueueEvent::ReadTimedOut => log!(warn, identity, "read timed out, connection closed"),
+        QueueEvent::EntriesTrimmed { entries } => log!(debug, identity, entries, "stream trimmed"),
+        QueueEvent::DeadLettersTrimmed { dead_letters } => {
+            log!(warn, identity, dead_letters, "oldest dead letters deleted, over the limit");
+        }
+        QueueEvent::ConsumersRemoved { consumers } => {
+            log!(info, identity, consumers, "removed dead consumers with nothing pending");
+        }
+        QueueEvent::PauseChanged { paused, scope } => {
+            let what = if paused { "paused: takes in no new work" } else { "resumed" };
+            log!(info, identity, scope, "{what}");
+        }
+        QueueEvent::LoopEnded { name, panic } => {
+            log!(
+                error,
+                identity,
+                name,
+                panic,
+                "a loop of the runtime panicked: restart the process"
+            );
+        }
+        QueueEvent::Alerted { alert } => log_alert(identity, alert),
+    }
+}
+
+fn log_alert(identity: &ConsumerIdentity, alert: &Alert) {
+    let (kind, text) = (alert.condition.as_str(), &alert.text);
+    match alert.raised {
+        true => log!(error, identity, kind, text, "alert"),
+        false => log!(info, identity, kind, text, "alert ended"),
+    }
+}

@@ -1,0 +1,58 @@
+//! Events as metrics.
+
+use crate::insight::metrics::{ClaimReason, DuplicateStage, Finish, QueueMetrics};
+use crate::runtime::observe::events::{JobEvent, QueueEvent};
+
+/// Moves the metrics of an event of one job.
+pub(super) fn record_job(metrics: &QueueMetrics, event: &JobEvent<'_>) {
+    match *event {
+        JobEvent::Succeeded => metrics.finished(Finish::Ok),
+        JobEvent::Duplicate => {
+            metrics.finished(Finish::Duplicate);
+            metrics.duplicate(DuplicateStage::Handle);
+        }
+        JobEvent::Failed { failure, .. } => metrics.failed(failure),
+        JobEvent::Snoozed { .. } => metrics.snoozed.increment(1),
+        JobEvent::RetryScheduled { .. } => metrics.finished(Finish::Retry),
+        JobEvent::DeadLettered { reason, .. } => {
+            metrics.finished(Finish::Dead);
+            metrics.dead_lettered(reason);
+        }
+        JobEvent::DeliveredAgain => metrics.duplicate(DuplicateStage::Delivery),
+        JobEvent::LeaseLost { .. } => metrics.leases_lost.increment(1),
+        JobEvent::RefusedLate { .. } => {
+            metrics.refused_late.increment(1);
+            metrics.finished(Finish::LostLease);
+        }
+        JobEvent::TrimmedInFlight { .. } => metrics.trimmed.increment(1),
+        JobEvent::Released => metrics.finished(Finish::Cancelled),
+        JobEvent::Unhandled { .. } => metrics.unhandled.increment(1),
+        JobEvent::Ended { finish } => metrics.finished(finish),
+        JobEvent::Broken { .. } => metrics.finished(Finish::Abandoned),
+    }
+}
+
+/// Moves the metrics of an event of a queue, by the amount that it counts.
+pub(super) fn record_queue(metrics: &QueueMetrics, event: &QueueEvent<'_>, by: u64) {
+    match *event {
+        QueueEvent::Delivered { .. } => metrics.consumed.increment(by),
+        QueueEvent::Acknowledged { .. } => metrics.acknowledged.increment(by),
+        QueueEvent::AcknowledgedLate { .. } => metrics.acknowledged_late.increment(by),
+        QueueEvent::Claimed { .. } => metrics.claimed(ClaimReason::Idle, by),
+        QueueEvent::Recovered { .. } => metrics.claimed(ClaimReason::LostReply, by),
+        QueueEvent::Trimmed { .. } => metrics.trimmed.increment(by),
+        QueueEvent::TrimmedUnread { .. } => metrics.trimmed_unread.increment(by),
+        QueueEvent::PayloadsUnstored { .. } => metrics.payloads_unstored.increment(by),
+        QueueEvent::GroupRecreated => metrics.groups_recreated.increment(by),
+        QueueEvent::ClaimRefused { .. } => metrics.claims_refused.increment(by),
+        QueueEvent::StoreFailed { .. } => metrics.server_errors.increment(by),
+        QueueEvent::Reconnected => metrics.reconnects.increment(by),
+        QueueEvent::ReadTimedOut => metrics.read_timeouts.increment(by),
+        QueueEvent::EntriesTrimmed { .. } => metrics.entries_trimmed.increment(by),
+        QueueEvent::DeadLettersTrimmed { .. } => metrics.letters_trimmed.increment(by),
+        QueueEvent::ConsumersRemoved { .. } => metrics.consumers_retired.increment(by),
+        QueueEvent::PauseChanged { .. }
+        | QueueEvent::LoopEnded { .. }
+        | QueueEvent::Alerted { .. } => {}
+    }
+}

@@ -1,0 +1,29 @@
+//! What every loop of a queue is given: who works, on what, with which settings.
+
+use std::sync::Arc;
+
+use crate::handler::ConsumerIdentity;
+use crate::model::config::QueueConfig;
+use crate::model::name::ConsumerName;
+use crate::runtime::observe::report::Report;
+use crate::store::{Queue, Store};
+
+/// One consumer of one queue: its names, its settings, its store and its report.
+#[derive(Debug)]
+pub(crate) struct QueueContext {
+    pub(crate) identity: Arc<ConsumerIdentity>,
+    pub(crate) config: QueueConfig,
+    /// The store of the thread that does all of the runtime's input and output.
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) report: Report,
+}
+
+impl QueueContext {
+    pub(crate) fn queue(&self) -> &Queue {
+        &self.identity.queue
+    }
+
+    pub(crate) fn consumer(&self) -> &ConsumerName {
+        &self.identity.consumer
+    }
+}

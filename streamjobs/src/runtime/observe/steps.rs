@@ -1,0 +1,159 @@
+//! Steps of the store as the loops take them: each is timed, under its span, reported and with its
+//! fail points in this file alone. Steps that need none of it are called on the store itself.
+
+use tokio::time::Instant;
+use tracing::Instrument;
+
+use crate::model::entry::{Delivery, EntryId, Fields, Hold, Inlet};
+use crate::model::event::Envelope;
+use crate::model::fail_point::FailPoint;
+use crate::model::trace::span;
+use crate::runtime::observe::events::QueueEvent;
+use crate::runtime::observe::queue_context::QueueContext;
+use crate::store::{
+    ClaimedPage, FenceResult, IdleClaim, ReadReply, ReadRequest, Renewed, StoreError, StreamReader,
+};
+
+impl QueueContext {
+    /// Acknowledges, then reads, in one round trip. It is awaited at a stop as well: the answer may
+    /// carry entries.
+    pub(crate) async fn read(
+        &self,
+        reader: &mut dyn StreamReader,
+        request: ReadRequest<'_>,
+        sent: Instant,
+    ) -> Result<ReadReply, StoreError> {
+        let acks = request.acks.len();
+        if acks > 0 {
+            FailPoint::AckBeforeSend.reached();
+        }
+        let answer = reader.read(request).await;
+        self.report.read_took(sent.elapsed());
+        let reply = answer?;
+        match &reply.acknowledged {
+            Ok(confirmed) if acks > 0 => {
+                FailPoint::AckAfterSend.reached();
+                self.acknowledged(acks, *confirmed);
+            }
+            Ok(_) => {}
+            Err(error) => self.report.store_failed("acknowledge", error),
+        }
+        if reply.deliveries.as_ref().is_ok_and(|deliveries| !deliveries.is_empty()) {
+            FailPoint::ReadAfterReply.reached();
+        }
+        Ok(reply)
+    }
+
+    /// Recovers own entries whose delivery was lost.
+    pub(crate) async fn recover(&self, holds: &[Hold]) -> Result<Vec<Delivery>, StoreError> {
+        let deliveries = self.store.recover(self.queue(), self.consumer(), holds).await?;
+        self.report.queue(QueueEvent::Recovered { entries: deliveries.len() });
+        if !deliveries.is_empty() {
+            FailPoint::ReadAfterReply.reached();
+        }
+        Ok(deliveries)
+    }
+
+    /// Claims idle entries of one page of the pending list.
+    pub(crate) async fn claim_idle(&self, claim: IdleClaim<'_>) -> Result<ClaimedPage, StoreError> {
+        let page = self.store.claim_idle(self.queue(), self.consumer(), claim).await?;
+        match &page {
+            ClaimedPage::Page { claimed, trimmed, left, .. } => {
+                self.report.queue(QueueEvent::PayloadsUnstored { jobs: *left });
+                self.report.queue(QueueEvent::Trimmed { entries: *trimmed });
+                if !claimed.is_empty() {
+                    FailPoint::ClaimAfterReply.reached();
+                }
+                self.report.queue(QueueEvent::Claimed { entries: claimed.len() });
+            }
+            ClaimedPage::ClockOff { .. } => {
+                let why = "the server's clock is not where it was expected";
+                self.report.queue(QueueEvent::ClaimRefused { why });
+            }
+        }
+        Ok(page)
+    }
+
+    /// Renews leases.
+    pub(crate) async fn renew(&self, holds: &[Hold], sent: Instant) -> Result<Renewed, StoreError> {
+        let renewed = self.store.renew(self.queue(), self.consumer(), holds).await;
+        self.report.renew_took(sent.elapsed());
+        renewed
+    }
+
+    /// Acknowledges: how many of the entries were still pending.
+    pub(crate) async fn acknowledge(&self, acks: &[(Inlet, EntryId)]) -> Result<usize, StoreError> {
+        FailPoint::AckBeforeSend.reached();
+        let step = self.store.acknowledge(self.queue(), acks);
+        let confirmed = self.settle("ack", acks.len(), None, step).await?;
+        FailPoint::AckAfterSend.reached();
+        self.acknowledged(acks.len(), confirmed);
+        Ok(confirmed)
+    }
+
+    /// Runs the steps that settle a job, under one span and with their duration measured.
+    /// `operation` is one of a few words.
+    pub(crate) async fn settle_job<T>(
+        &self,
+        operation: &'static str,
+        envelope: &Envelope,
+        steps: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        self.settle(operation, 1, Some(envelope), steps).await
+    }
+
+    /// Stores a dead letter and acknowledges its entry.
+    pub(crate) async fn store_dead_letter(
+        &self,
+        hold: Hold,
+        trimmed: Option<EntryId>,
+        dead_letter: &Fields,
+    ) -> Result<FenceResult, StoreError> {
+        FailPoint::DeadBeforeStore.reached();
+        let (queue, consumer) = (self.queue(), self.consumer());
+        let answer =
+            self.store.store_dead_letter(queue, consumer, hold, trimmed, dead_letter).await?;
+        FailPoint::DeadAfterStore.reached();
+        Ok(answer)
+    }
+
+    /// Releases an entry, uncounted.
+    pub(crate) async fn release(&self, hold: Hold) -> Result<FenceResult, StoreError> {
+        let (queue, consumer) = (self.queue(), self.consumer());
+        let answers = self.store.release(queue, consumer, self.config.lease, &[hold]).await?;
+        answers.into_iter().next().ok_or(StoreError::Protocol { command: "release" })
+    }
+
+    /// Deletes dead letters that were stored for trimmed payloads of jobs that are done after all.
+    pub(crate) async fn delete_obsolete(&self, dead_letters: &[EntryId]) {
+        if dead_letters.is_empty() {
+            return;
+        }
+        // Not repeated: one that stays says "outcome unknown", which is not wrong.
+        if let Err(error) = self.store.purge(self.queue(), dead_letters).await {
+            self.report.store_failed("delete an obsolete dead letter", &error);
+        }
+    }
+
+    async fn settle<T>(
+        &self,
+        operation: &'static str,
+        jobs: usize,
+        envelope: Option<&Envelope>,
+        steps: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let event_id = envelope.map(|envelope| &envelope.event_id);
+        let queue = self.queue();
+        let span = span::settle(operation, &queue.stream, &queue.group, jobs, event_id);
+        let sent = Instant::now();
+        let answer = steps.instrument(span.clone()).await;
+        self.report.settle_took(sent.elapsed());
+        answer.inspect_err(|error| span::failed(&span, error.kind()))
+    }
+
+    fn acknowledged(&self, asked: usize, confirmed: usize) {
+        self.report.queue(QueueEvent::Acknowledged { entries: confirmed });
+        let late = asked.saturating_sub(confirmed);
+        self.report.queue(QueueEvent::AcknowledgedLate { entries: late });
+    }
+}

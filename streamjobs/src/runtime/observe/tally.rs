@@ -1,0 +1,164 @@
+//! Counters: how often each thing happened.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::runtime::observe::events::{JobEvent, QueueEvent};
+
+macro_rules! counters {
+    ($($(#[$docs:meta])* $name:ident: $count:ident,)*) => {
+        /// How often each thing happened since the runtime started.
+        ///
+        /// Every one of these also writes a log line when it happens, and moves a metric.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct Counters {
+            $($(#[$docs])* pub $name: u64,)*
+        }
+
+        /// What is counted.
+        #[derive(Clone, Copy, Debug)]
+        pub(crate) enum Count {
+            $($count,)*
+        }
+
+        const COUNTS: usize = [$(Count::$count),*].len();
+
+        impl Tally {
+            pub(crate) fn counters(&self) -> Counters {
+                Counters { $($name: self.get(Count::$count),)* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Entries delivered to this process, claims included.
+    delivered: Delivered,
+    /// Handlers that returned successfully, or whose guard found that the job was done before.
+    succeeded: Succeeded,
+    /// Attempts that ended in an error, a panic or a timeout.
+    failed: Failed,
+    /// Attempts that were snoozed: tried again later and not counted as failures.
+    snoozed: Snoozed,
+    /// Entries that the server confirmed as acknowledged.
+    acknowledged: Acknowledged,
+    /// Acknowledgements of entries that were not pending any more: late, or claimed by another
+    /// consumer.
+    acknowledged_late: AcknowledgedLate,
+    /// Retries that were scheduled: of failed jobs and of snoozed ones.
+    retried: Retried,
+    /// Jobs stored as dead letters.
+    dead_lettered: DeadLettered,
+    /// Idle entries claimed from consumers that stopped renewing them.
+    claimed: Claimed,
+    /// Entries of this consumer whose delivery had been lost, delivered again.
+    recovered: Recovered,
+    /// Deliveries of entries that were in flight in this process already.
+    delivered_again: DeliveredAgain,
+    /// Attempts that lost their lease.
+    leases_lost: LeasesLost,
+    /// Steps of an attempt that were refused because another attempt had the entry.
+    refused_late: RefusedLate,
+    /// Entries whose payload was trimmed before their jobs were done.
+    trimmed: Trimmed,
+    /// Entries that retention trimmed before they were delivered to this group. No dead letter is
+    /// stored for them.
+    ///
+    /// An overrun that begins and ends between two heartbeats, within a third of the lease or two
+    /// thirds for an idle group, is not noticed on servers that forget it at the next read.
+    trimmed_unread: TrimmedUnread,
+    /// Trimmed payloads that were left pending, because the key of the dead letters holds another
+    /// type and no dead letter can be stored. Counted each time one is found.
+    left: PayloadsUnstored,
+    /// Entries released uncounted.
+    released: Released,
+    /// Entries of event types for which the group has no handler.
+    unhandled: Unhandled,
+    /// Groups that were lost and recreated.
+    groups_recreated: GroupsRecreated,
+    /// Scans for idle entries that the server's clock, or a gap in its answers, forbade.
+    claims_refused: ClaimsRefused,
+    /// Requests to the server that failed.
+    server_errors: ServerErrors,
+    /// Read connections that were opened again.
+    reconnects: Reconnects,
+    /// Read connections that were closed because the server did not answer within the block time
+    /// and its margin.
+    read_timeouts: ReadTimeouts,
+    /// Entries that retention trimmed from the stream.
+    entries_trimmed: EntriesTrimmed,
+    /// Dead letters deleted because there were more than the limit.
+    letters_trimmed: DeadLettersTrimmed,
+    /// Dead consumers that were removed.
+    consumers_retired: ConsumersRemoved,
+    /// Runs of a [service](crate::handler::service::Service) that ended before the shutdown, by a
+    /// panic or by returning. The service is run again after a back-off.
+    services_ended: ServicesEnded,
+}
+
+/// The counters of a runtime, a consumer or a queue.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    counts: [AtomicU64; COUNTS],
+}
+
+impl Tally {
+    pub(crate) fn add(&self, count: Count, by: u64) {
+        if let Some(counter) = self.counts.get(count as usize) {
+            counter.fetch_add(by, Ordering::Relaxed);
+        }
+    }
+
+    fn get(&self, count: Count) -> u64 {
+        self.counts.get(count as usize).map_or(0, |counter| counter.load(Ordering::Relaxed))
+    }
+}
+
+/// The counter that an event of one job moves by one.
+pub(crate) fn count_of_job(event: &JobEvent<'_>) -> Option<Count> {
+    Some(match event {
+        JobEvent::Succeeded | JobEvent::Duplicate => Count::Succeeded,
+        JobEvent::Failed { .. } => Count::Failed,
+        JobEvent::Snoozed { .. } => Count::Snoozed,
+        JobEvent::RetryScheduled { .. } => Count::Retried,
+        JobEvent::DeadLettered { .. } => Count::DeadLettered,
+        JobEvent::DeliveredAgain => Count::DeliveredAgain,
+        JobEvent::LeaseLost { .. } => Count::LeasesLost,
+        JobEvent::RefusedLate { .. } => Count::RefusedLate,
+        JobEvent::TrimmedInFlight { .. } => Count::Trimmed,
+        JobEvent::Released => Count::Released,
+        JobEvent::Unhandled { .. } => Count::Unhandled,
+        JobEvent::Ended { .. } | JobEvent::Broken { .. } => return None,
+    })
+}
+
+/// The counter that an event of a queue moves, and by how much.
+pub(crate) fn count_of_queue(event: &QueueEvent<'_>) -> Option<(Count, u64)> {
+    Some(match *event {
+        QueueEvent::Delivered { entries } => (Count::Delivered, wide(entries)),
+        QueueEvent::Acknowledged { entries } => (Count::Acknowledged, wide(entries)),
+        QueueEvent::AcknowledgedLate { entries } => (Count::AcknowledgedLate, wide(entries)),
+        QueueEvent::Claimed { entries } => (Count::Claimed, wide(entries)),
+        QueueEvent::Recovered { entries } => (Count::Recovered, wide(entries)),
+        QueueEvent::Trimmed { entries } => (Count::Trimmed, wide(entries)),
+        QueueEvent::TrimmedUnread { entries } => (Count::TrimmedUnread, entries),
+        QueueEvent::PayloadsUnstored { jobs } => (Count::PayloadsUnstored, wide(jobs)),
+        QueueEvent::GroupRecreated => (Count::GroupsRecreated, 1),
+        QueueEvent::ClaimRefused { .. } => (Count::ClaimsRefused, 1),
+        QueueEvent::StoreFailed { .. } => (Count::ServerErrors, 1),
+        QueueEvent::Reconnected => (Count::Reconnects, 1),
+        QueueEvent::ReadTimedOut => (Count::ReadTimeouts, 1),
+        QueueEvent::EntriesTrimmed { entries } => (Count::EntriesTrimmed, entries),
+        QueueEvent::DeadLettersTrimmed { dead_letters } => {
+            (Count::DeadLettersTrimmed, dead_letters)
+        }
+        QueueEvent::ConsumersRemoved { consumers } => (Count::ConsumersRemoved, wide(consumers)),
+        QueueEvent::PauseChanged { .. }
+        | QueueEvent::LoopEnded { .. }
+        | QueueEvent::Alerted { .. } => return None,
+    })
+}
+
+pub(crate) fn wide(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,196 @@
+//! The handle on a running runtime, which the application keeps.
+
+use std::fmt;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use tokio::time::Instant;
+
+use crate::model::error::ControlError;
+use crate::model::name::ConsumerName;
+use crate::runtime::consumer::consumer_set::ConsumerSet;
+use crate::runtime::consumer::io_thread::IoThread;
+use crate::runtime::consumer::services::Services;
+use crate::runtime::consumer::shutdown_report::ShutdownReport;
+use crate::runtime::control::{Consumer, Control};
+use crate::runtime::observe::alert_subscribers::Alerts;
+use crate::runtime::observe::health::Health;
+use crate::runtime::observe::tally::Counters;
+
+/// A running runtime: reads, runs handlers, settles and recovers until it is shut down.
+///
+/// Keep it as long as the application serves, and end it with [`shutdown`](Self::shutdown).
+/// Dropping it stops everything at once: running handlers are cancelled, services are dropped where
+/// they wait, and other processes claim the jobs in flight when their leases end.
+#[must_use = "dropping the runtime stops it"]
+pub struct Runtime {
+    consumers: Arc<ConsumerSet>,
+    services: Services,
+    first: ConsumerName,
+    /// Dropped last: everything else runs on it.
+    _io: IoThread,
+}
+
+impl Runtime {
+    pub(crate) fn new(
+        io: IoThread,
+        first: ConsumerName,
+        consumers: ConsumerSet,
+        services: Services,
+    ) -> Self {
+        Self { consumers: Arc::new(consumers), services, first, _io: io }
+    }
+
+    /// The name of the first consumer that was started: the only one of a process that works on one
+    /// group. [`consumers`](Self::consumers) lists all of them.
+    #[must_use]
+    pub fn consumer(&self) -> &ConsumerName {
+        &self.first
+    }
+
+    /// How often each thing happened since the start.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.consumers.wiring().tally.counters()
+    }
+
+    /// Whether every group reads: for a health endpoint. Consumers that are being removed do not
+    /// count.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        let now = Instant::now();
+        let consumers = self.consumers.running();
+        let staying = consumers.iter().filter(|consumer| !consumer.is_leaving());
+        let queues = staying.flat_map(|consumer| &consumer.queues);
+        Health { queues: queues.map(|queue| queue.health.health_at(now)).collect() }
+    }
+
+    /// Receives alerts from now on, as they come.
+    #[must_use]
+    pub fn alerts(&self) -> Alerts {
+        self.consumers.wiring().subscribers.subscribe()
+    }
+
+    /// A handle that changes this runtime while it runs, for other parts of the application.
+    #[must_use]
+    pub fn control(&self) -> Control {
+        Control::new(Arc::clone(&self.consumers))
+    }
+
+    /// The present consumers; see [`Control::consumers`].
+    #[must_use]
+    pub fn consumers(&self) -> Vec<Consumer> {
+        self.control().consumers()
+    }
+
+    /// Starts another consumer of a group; see [`Control::add_consumer`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    ///
+    /// # Cancel safety
+    ///
+    /// As there.
+    pub async fn add_consumer(&self, group: &str) -> Result<ConsumerName, ControlError> {
+        self.control().add_consumer(group).await
+    }
+
+    /// Stops one consumer and removes it; see [`Control::remove_consumer`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    ///
+    /// # Cancel safety
+    ///
+    /// As there.
+    pub async fn remove_consumer(
+        &self,
+        name: &ConsumerName,
+    ) -> Result<ShutdownReport, ControlError> {
+        self.control().remove_consumer(name).await
+    }
+
+    /// Changes how many jobs of a group may be in flight; see [`Control::set_concurrency`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn set_concurrency(
+        &self,
+        group: &str,
+        concurrency: NonZeroU32,
+    ) -> Result<(), ControlError> {
+        self.control().set_concurrency(group, concurrency)
+    }
+
+    /// Pauses a group in this process; see [`Control::pause`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn pause(&self, group: &str) -> Result<bool, ControlError> {
+        self.control().pause(group)
+    }
+
+    /// Resumes a group that was paused in this process; see [`Control::resume`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn resume(&self, group: &str) -> Result<bool, ControlError> {
+        self.control().resume(group)
+    }
+
+    /// Scans for idle entries of a group now; see [`Control::reap_now`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn reap_now(&self, group: &str) -> Result<(), ControlError> {
+        self.control().reap_now(group)
+    }
+
+    /// Stops all consumers in stages: takes in no more work, waits for running jobs up to the grace
+    /// period, cancels the others, releases what did not end, and reports what it had to abandon.
+    /// Services are stopped last, when no job can leave them more work, and have 5 seconds to end.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the runtime: other processes claim the jobs in flight when their
+    /// leases end.
+    pub async fn shutdown(self) -> ShutdownReport {
+        let started = Instant::now();
+        let consumers = self.consumers.close();
+        let stops = consumers.iter().map(|consumer| consumer.stop(self.consumers.grace()));
+        let mut whole = ShutdownReport::default();
+        for report in join_all(stops).await {
+            whole.add(report);
+        }
+        self.consumers.end().await;
+        self.services.stop().await;
+        whole.took = started.elapsed();
+        whole
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        for consumer in self.consumers.close() {
+            consumer.abandon();
+        }
+        self.services.abandon();
+    }
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runtime")
+            .field("first", &self.first)
+            .field("consumers", &self.consumers)
+            .field("services", &self.services)
+            .finish_non_exhaustive()
+    }
+}

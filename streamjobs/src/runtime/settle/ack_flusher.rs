@@ -1,0 +1,65 @@
+//! Acknowledges jobs whose acknowledgement the reader does not send with its next read.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::runtime::observe::queue_context::QueueContext;
+use crate::runtime::state::acks::{Acks, entries_of};
+use crate::runtime::state::signals::SettlingOver;
+use crate::runtime::state::wait::LoopBackoff;
+use crate::store::StoreError;
+
+/// The acknowledging loop of one queue.
+#[derive(Debug)]
+pub(crate) struct AckFlusher {
+    pub(crate) context: Arc<QueueContext>,
+    pub(crate) acks: Arc<Acks>,
+    pub(crate) over: Arc<SettlingOver>,
+}
+
+impl AckFlusher {
+    /// Acknowledges until no job can end any more and none waits, or until the abort.
+    pub(crate) async fn run(self, abort: CancellationToken) {
+        let mut backoff = LoopBackoff::new();
+        while !self.over.is_set() || self.acks.len() > 0 {
+            tokio::select! {
+                biased;
+                () = abort.cancelled() => return,
+                () = self.acks.filled(1) => {}
+                () = self.over.reached() => continue,
+            }
+            if !self.over.is_set() {
+                // The reader may be about to send them.
+                sleep(LINGER).await;
+            }
+            match self.flush().await {
+                Ok(()) => backoff.reset(),
+                Err(error) => {
+                    self.context.report.store_failed("acknowledge", &error);
+                    backoff.wait(&abort).await;
+                }
+            }
+        }
+    }
+
+    /// Acknowledges what waits. After an error it waits on.
+    async fn flush(&self) -> Result<(), StoreError> {
+        let acks = self.acks.take();
+        if acks.is_empty() {
+            return Ok(());
+        }
+        if let Err(error) = self.context.acknowledge(&entries_of(&acks)).await {
+            self.acks.put_back(acks);
+            return Err(error);
+        }
+        let (slots, obsolete) = self.acks.finish(acks);
+        drop(slots);
+        self.context.delete_obsolete(&obsolete).await;
+        Ok(())
+    }
+}
+
+const LINGER: Duration = Duration::from_millis(1);

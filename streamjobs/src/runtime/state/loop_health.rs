@@ -1,0 +1,63 @@
+//! What is known of the loops of one queue: whether they read, and whether all of them run.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// The state of the loops of one queue.
+#[derive(Debug, Default)]
+pub(crate) struct LoopHealth {
+    state: Mutex<LoopState>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct LoopState {
+    last_read: Option<Instant>,
+    /// LoopState began, or began again: the first answer is expected from here on.
+    expected: Option<Instant>,
+    /// Every slot is taken, so the reader waits for one.
+    saturated: bool,
+    /// A loop ended that must not.
+    broken: bool,
+}
+
+impl LoopHealth {
+    pub(crate) fn note_read(&self, now: Instant) {
+        let mut state = self.lock();
+        *state = LoopState { last_read: Some(now), expected: None, saturated: false, ..*state };
+    }
+
+    /// LoopState begins, or begins again after a pause.
+    pub(crate) fn expect_read(&self, now: Instant) {
+        self.lock().expected = Some(now);
+    }
+
+    /// Whether reading began so recently that its first answer may be on its way.
+    pub(crate) fn is_beginning(&self, now: Instant, timeout: Duration) -> bool {
+        let expected = self.lock().expected;
+        expected.is_some_and(|expected| now.saturating_duration_since(expected) <= timeout)
+    }
+
+    pub(crate) fn note_saturated(&self) {
+        self.lock().saturated = true;
+    }
+
+    pub(crate) fn note_broken(&self) {
+        self.lock().broken = true;
+    }
+
+    pub(crate) fn is_broken(&self) -> bool {
+        self.lock().broken
+    }
+
+    /// How long ago the last read was, and whether the reader waits for a slot.
+    pub(crate) fn last_read(&self, now: Instant) -> (Option<Duration>, bool) {
+        let state = *self.lock();
+        (state.last_read.map(|read| now.saturating_duration_since(read)), state.saturated)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, LoopState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,180 @@
+//! Signals between loops. Each is given only to the loops that its first line names.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+use tokio_util::sync::CancellationToken;
+
+/// Promoter to reader: undelivered entries are in the lane.
+#[derive(Debug, Default)]
+pub(crate) struct LaneSignal {
+    raised: AtomicBool,
+}
+
+impl LaneSignal {
+    pub(crate) fn raise(&self) {
+        self.raised.store(true, Ordering::Release);
+    }
+
+    /// The lane has been read to its end.
+    pub(crate) fn clear(&self) {
+        self.raised.store(false, Ordering::Release);
+    }
+
+    pub(crate) fn is_raised(&self) -> bool {
+        self.raised.load(Ordering::Acquire)
+    }
+}
+
+/// Promoter and control to reaper: scan for idle entries without waiting for the interval.
+#[derive(Debug, Default)]
+pub(crate) struct ReapSignal {
+    requested: Notify,
+}
+
+impl ReapSignal {
+    pub(crate) fn request(&self) {
+        self.requested.notify_one();
+    }
+
+    /// Waits for a request, which may have been made before.
+    ///
+    /// Cancel safe.
+    pub(crate) async fn requested(&self) {
+        self.requested.notified().await;
+    }
+}
+
+/// Reader and reaper to lease keeper: an entry was delivered whose lease is partly over, so renew
+/// without waiting for the interval.
+#[derive(Debug, Default)]
+pub(crate) struct RenewSignal {
+    requested: Notify,
+}
+
+impl RenewSignal {
+    pub(crate) fn request(&self) {
+        self.requested.notify_one();
+    }
+
+    /// Waits for a request, which may have been made before.
+    ///
+    /// Cancel safe.
+    pub(crate) async fn requested(&self) {
+        self.requested.notified().await;
+    }
+}
+
+/// Reaper to reader: how many slots the reaper waits for. Without it the reader would use each slot
+/// that an acknowledgement frees for its next read, and the reaper of a busy queue would get none.
+#[derive(Debug, Default)]
+pub(crate) struct SlotDemand {
+    slots: AtomicUsize,
+}
+
+impl SlotDemand {
+    pub(crate) fn set(&self, slots: usize) {
+        self.slots.store(slots, Ordering::Release);
+    }
+
+    pub(crate) fn slots(&self) -> usize {
+        self.slots.load(Ordering::Acquire)
+    }
+}
+
+/// Reader and reaper to recovery: an answer was lost, so the server may have delivered entries that
+/// this process does not know of.
+#[derive(Debug, Default)]
+pub(crate) struct LostReplies {
+    suspected: AtomicBool,
+}
+
+impl LostReplies {
+    pub(crate) fn suspect(&self) {
+        self.suspected.store(true, Ordering::Release);
+    }
+
+    /// Whether replies may have been lost since the last call.
+    pub(crate) fn take(&self) -> bool {
+        self.suspected.swap(false, Ordering::AcqRel)
+    }
+}
+
+/// Group repair to admission and lease keeper: how often the group was lost and recreated. Entries
+/// that were delivered in an earlier epoch are not pending any more, and no other consumer has them.
+#[derive(Debug, Default)]
+pub(crate) struct GroupEpoch {
+    count: AtomicU64,
+}
+
+impl GroupEpoch {
+    pub(crate) fn advance(&self) {
+        self.count.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(crate) fn current(&self) -> u64 {
+        self.count.load(Ordering::Acquire)
+    }
+}
+
+/// Between recovery and reaper: held during each step that moves entries to this consumer outside a
+/// plain read, so that recovery never takes an entry for lost that the reaper is about to register.
+#[derive(Debug)]
+pub(crate) struct TransferLock {
+    free: Semaphore,
+}
+
+impl Default for TransferLock {
+    fn default() -> Self {
+        Self { free: Semaphore::new(1) }
+    }
+}
+
+impl TransferLock {
+    /// Waits for the lock. The semaphore is never closed, so the answer is always there.
+    ///
+    /// Cancel safe.
+    pub(crate) async fn acquire(&self) -> Option<SemaphorePermit<'_>> {
+        self.free.acquire().await.ok()
+    }
+}
+
+/// Trimmer to watcher: the group whose unacknowledged entries stopped the last trimming of a stream.
+#[derive(Debug, Default)]
+pub(crate) struct TrimBlocker {
+    group: Mutex<Option<String>>,
+}
+
+impl TrimBlocker {
+    pub(crate) fn set(&self, group: Option<String>) {
+        *self.group.lock().unwrap_or_else(PoisonError::into_inner) = group;
+    }
+
+    pub(crate) fn group(&self) -> Option<String> {
+        self.group.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Settler to ack flusher: no job can end any more, so acknowledge what waits and end.
+#[derive(Debug, Default)]
+pub(crate) struct SettlingOver {
+    token: CancellationToken,
+}
+
+impl SettlingOver {
+    pub(crate) fn set(&self) {
+        self.token.cancel();
+    }
+
+    pub(crate) fn is_set(&self) -> bool {
+        self.token.is_cancelled()
+    }
+
+    /// Waits for the signal.
+    ///
+    /// Cancel safe.
+    pub(crate) async fn reached(&self) {
+        self.token.cancelled().await;
+    }
+}

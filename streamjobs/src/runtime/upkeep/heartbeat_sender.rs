@@ -1,0 +1,89 @@
+//! Sends heartbeats: what this consumer says about itself, and how far the group is done.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::model::heartbeat::Heartbeat;
+use crate::runtime::observe::events::QueueEvent;
+use crate::runtime::observe::queue_context::QueueContext;
+use crate::runtime::observe::tally::wide;
+use crate::runtime::state::activity::{Activity, IdleTurns};
+use crate::runtime::state::clock::Clock;
+use crate::runtime::state::in_flight::InFlight;
+use crate::runtime::state::slots::Slots;
+use crate::runtime::state::stopped_consumers::StoppedConsumers;
+use crate::runtime::state::wait::{jittered, stopped_within};
+
+/// The heartbeat loop of one queue.
+#[derive(Debug)]
+pub(crate) struct HeartbeatSender {
+    pub(crate) context: Arc<QueueContext>,
+    pub(crate) interval: Duration,
+    pub(crate) clock: Arc<Clock>,
+    pub(crate) activity: Arc<Activity>,
+    pub(crate) in_flight: Arc<InFlight>,
+    pub(crate) slots: Arc<Slots>,
+    pub(crate) stopped: Arc<StoppedConsumers>,
+}
+
+impl HeartbeatSender {
+    /// Sends a heartbeat at the interval until the stop, and every second one while the group is
+    /// idle.
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        let started = self.clock.server_now(Instant::now());
+        let mut heartbeat = Heartbeat::this_process(started, self.interval);
+        let mut turns = IdleTurns::default();
+        loop {
+            let idle = self.activity.is_idle(Instant::now());
+            if turns.take(idle, IDLE_HEARTBEATS) {
+                let next = if idle { self.interval * IDLE_HEARTBEATS } else { self.interval };
+                self.send(&mut heartbeat, next).await;
+            }
+            self.remove_stopped().await;
+            if stopped_within(&stop, jittered(self.interval)).await {
+                return;
+            }
+        }
+    }
+
+    /// Sends a heartbeat, which says when the next one is expected.
+    async fn send(&self, heartbeat: &mut Heartbeat, next: Duration) {
+        let (context, counters) = (&self.context, self.context.report.counters());
+        heartbeat.in_flight = wide(self.in_flight.len());
+        heartbeat.slots = wide(self.slots.size());
+        heartbeat.done = Some(counters.succeeded);
+        heartbeat.failed = Some(counters.failed);
+        heartbeat.claimed = Some(counters.claimed);
+        let text = heartbeat.clone().with_interval(next).write();
+        let recorded = context.store.heartbeat(context.queue(), context.consumer(), &text).await;
+        if let Some(recorded) = context.report.ok_or_report("heartbeat", recorded) {
+            let entries = recorded.trimmed_unread;
+            context.report.queue(QueueEvent::TrimmedUnread { entries });
+        }
+    }
+
+    /// Removes the names of consumers that stopped in this process, once nothing is pending for
+    /// them.
+    async fn remove_stopped(&self) {
+        let (context, queue) = (&self.context, self.context.queue());
+        for consumer in self.stopped.of(queue) {
+            let removed = context.store.retire(queue, &consumer).await;
+            let removed = context.report.ok_or_report("remove a stopped consumer", removed);
+            if removed == Some(true) {
+                self.stopped.remove(queue, &consumer);
+            }
+        }
+    }
+}
+
+/// How often a consumer sends a heartbeat.
+pub(crate) fn heartbeat_interval(lease: Duration, janitor_interval: Duration) -> Duration {
+    (lease / 3).min(janitor_interval)
+}
+
+/// While the group is idle, one heartbeat in this many is sent. A consumer may miss no more before
+/// others take it for dead.
+const IDLE_HEARTBEATS: u32 = 2;
