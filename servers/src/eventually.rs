@@ -8,7 +8,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long to leave between two looks: short against what tests wait for, long enough for the
+/// How long to wait between two checks: short against what tests wait for, long enough for the
 /// process under test to get a turn on a machine with one core.
 const PAUSE: Duration = Duration::from_millis(2);
 
@@ -65,10 +65,10 @@ pub async fn eventually_async(
     mut condition: impl AsyncFnMut() -> bool,
 ) {
     let end = tokio::time::Instant::now() + deadline;
-    let mut looks = tokio::time::interval(PAUSE);
-    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut checks = tokio::time::interval(PAUSE);
+    checks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        looks.tick().await;
+        checks.tick().await;
         if condition().await {
             return;
         }
@@ -77,11 +77,11 @@ pub async fn eventually_async(
     }
 }
 
-/// Asks `look` until it has an answer; `None` after `deadline`.
-pub fn poll<T>(deadline: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+/// Calls `check` until it has an answer; `None` after `deadline`.
+pub fn poll<T>(deadline: Duration, mut check: impl FnMut() -> Option<T>) -> Option<T> {
     let end = Instant::now() + deadline;
     loop {
-        let answer = look();
+        let answer = check();
         if answer.is_some() || Instant::now() >= end {
             return answer;
         }
@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn a_condition_is_asked_until_it_holds() {
         let mut left = 3;
-        eventually(Duration::from_secs(5), "three looks were taken", || {
+        eventually(Duration::from_secs(5), "three checks were made", || {
             left -= 1;
             left == 0
         });
@@ -117,7 +117,7 @@ mod tests {
     #[tokio::test]
     async fn an_async_condition_is_asked_until_it_holds() {
         let mut left = 3;
-        eventually_async(Duration::from_secs(5), "three looks were taken", async || {
+        eventually_async(Duration::from_secs(5), "three checks were made", async || {
             left -= 1;
             left == 0
         })

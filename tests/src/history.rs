@@ -13,7 +13,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-/// One thing that somebody did.
+/// One thing that a process did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the fields are named for what they are")]
@@ -22,7 +22,7 @@ pub enum Deed {
     Tried { job: String, fate: Fate },
     /// The server has confirmed it.
     Published { job: String },
-    /// Nobody knows whether it is stored.
+    /// It may or may not be stored.
     Unconfirmed { job: String },
     /// The server refused it.
     Refused { job: String },
@@ -67,7 +67,7 @@ pub struct Attempt {
     pub intact: bool,
 }
 
-/// How a handler ended. Closed on purpose.
+/// How a handler ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum How {
@@ -81,7 +81,7 @@ pub enum How {
     Dropped,
 }
 
-/// What can be broken. Closed on purpose.
+/// What can be broken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the fields are named for what they are")]
@@ -137,7 +137,7 @@ impl Writer {
     ///
     /// If the disk is full: a history with holes proves nothing.
     pub fn write(&self, deed: Deed) {
-        let mut file = self.file.lock().expect("nobody panics while writing");
+        let mut file = self.file.lock().expect("no thread panics while writing");
         let line = Line { at: now(), pid: process::id(), deed };
         let mut text = serde_json::to_vec(&line).expect("it is plain data");
         text.push(b'\n');
@@ -159,7 +159,7 @@ pub fn now() -> u64 {
 ///
 /// # Errors
 ///
-/// If a file cannot be read, or a line but the last of a file makes no sense.
+/// If a file cannot be read, or a line other than the last of a file is malformed.
 pub fn read(folder: &Path) -> io::Result<Vec<Line>> {
     let mut lines = Vec::new();
     for item in fs::read_dir(folder)? {

@@ -104,8 +104,8 @@ pub fn letters(server: &RedisServer, stream: &str, group: &str) -> Vec<(String, 
     letters.map(|row| (text(&row, "sj-id"), text(&row, "sj-dead-reason"))).collect()
 }
 
-/// How many jobs of a group are pending, set aside or not delivered, at one moment: a job that goes
-/// from one of these places to another meanwhile is in neither of two looks.
+/// How many jobs of a group are pending, waiting for retry or not delivered, at one moment: a job that goes
+/// from one of these places to another meanwhile is missed by two separate requests.
 ///
 /// # Errors
 ///

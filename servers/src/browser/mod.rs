@@ -13,6 +13,7 @@ use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
 use thiserror::Error;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::eventually::eventually_async;
 use crate::machine::{Ending, Guardian, PORTS_TRIED, ServerError, free_port};
@@ -26,6 +27,10 @@ use self::command::Extra;
 const READY: Duration = Duration::from_secs(60);
 /// How long a page may take until it shows what it is waited for.
 const SHOWN: Duration = Duration::from_secs(30);
+
+/// How many browsers run at once in one process. Each keeps a core busy for seconds; more of them
+/// would only make each other's waits longer.
+static RUNNING: Semaphore = Semaphore::const_new(2);
 
 /// The driver ends by its number, and so does whatever it started: the browser's processes stay in
 /// the group of the shell that started the driver.
@@ -63,10 +68,12 @@ pub enum BrowserError {
 pub struct Browser {
     client: Client,
     guardian: Guardian,
+    _running: SemaphorePermit<'static>,
 }
 
 impl Browser {
-    /// Starts a browser with an empty profile.
+    /// Starts a browser with an empty profile. Waits while two others of this process run, so a test
+    /// that needs several starts at most two.
     ///
     /// # Errors
     ///
@@ -75,6 +82,7 @@ impl Browser {
         let (chromium, driver) = tokio::task::spawn_blocking(program::find_or_install)
             .await
             .expect("looking for a program does not panic")?;
+        let running = RUNNING.acquire().await.expect("it is never closed");
         let mut last = ServerError::NoPort;
         for _ in 0..PORTS_TRIED {
             let port = free_port().map_err(ServerError::from)?;
@@ -91,7 +99,7 @@ impl Browser {
             let mut guardian = Guardian::start(None, &ENDING, words)?;
             if is_listening(port, &mut guardian).await {
                 let client = connect(port, &chromium, guardian.dir()).await?;
-                return Ok(Self { client, guardian });
+                return Ok(Self { client, guardian, _running: running });
             }
             last = ServerError::Ended { log: guardian.log() };
         }
@@ -142,7 +150,7 @@ impl Browser {
     ///
     /// # Errors
     ///
-    /// If there is none.
+    /// If no element matches.
     pub async fn text(&self, selector: &str) -> Result<String, BrowserError> {
         let what = || format!("read {selector}");
         let found = self.client.find(Locator::Css(selector)).await;
@@ -185,7 +193,7 @@ impl Browser {
     ///
     /// # Errors
     ///
-    /// If there is none, or it cannot be clicked.
+    /// If no element matches, or it cannot be clicked.
     pub async fn click(&self, selector: &str) -> Result<(), BrowserError> {
         let what = || format!("click {selector}");
         let found = self.client.find(Locator::Css(selector)).await;
@@ -197,7 +205,7 @@ impl Browser {
     ///
     /// # Errors
     ///
-    /// If there is none.
+    /// If no element matches.
     pub async fn fill(&self, selector: &str, text: &str) -> Result<(), BrowserError> {
         let what = || format!("fill {selector}");
         let found = self.client.find(Locator::Css(selector)).await;
@@ -210,7 +218,7 @@ impl Browser {
     ///
     /// # Errors
     ///
-    /// If there is none.
+    /// If no element matches.
     pub async fn choose(&self, selector: &str, value: &str) -> Result<(), BrowserError> {
         let script = "const [selector, value] = arguments;
             const select = document.querySelector(selector);
@@ -277,7 +285,7 @@ impl Browser {
         self.devtools("Emulation.setEmulatedMedia", dark).await
     }
 
-    /// What the browser complained of since the last look: errors of scripts, and whatever its policy
+    /// What the browser complained of since the last call: errors of scripts, and whatever its policy
     /// forbade.
     ///
     /// # Errors
@@ -332,9 +340,9 @@ fn failed(what: &str, source: fantoccini::error::CmdError) -> BrowserError {
 /// Whether the driver listens before it ends, as it does when another has taken its port.
 async fn is_listening(port: u16, guardian: &mut Guardian) -> bool {
     let end = tokio::time::Instant::now() + READY;
-    let mut looks = tokio::time::interval(Duration::from_millis(20));
+    let mut polls = tokio::time::interval(Duration::from_millis(20));
     while tokio::time::Instant::now() < end && guardian.alive() {
-        looks.tick().await;
+        polls.tick().await;
         if tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
             return guardian.alive();
         }

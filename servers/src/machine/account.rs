@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_runs_as_root_under_another_name() {
+    fn no_server_runs_as_root_under_another_name() {
         let users = "root:x:0:0::/:\npostgres:x:0:0::/:\nnobody:x:65534:65533:n:/:/bin/false\n";
         assert_eq!(named(users, "postgres"), None);
         assert_eq!(named(users, "nobody"), Some(Account { uid: 65534, gid: 65533 }));

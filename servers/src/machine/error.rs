@@ -9,8 +9,8 @@ use std::{fmt, io};
 #[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServerError {
-    /// The environment names a server program that is none.
-    #[error("{variable} is {path:?}, which is no {wanted}")]
+    /// The environment names a path that is not a server program.
+    #[error("{variable} is {path:?}, which is not a {wanted}")]
     NotAProgram {
         /// The variable of the environment.
         variable: &'static str,
@@ -63,7 +63,7 @@ pub enum ServerError {
         log: String,
     },
 
-    /// Nobody listened to any of the ports tried, yet the server got none of them.
+    /// Every port tried was free, and then taken before the server could bind it.
     #[error("the server found every port taken")]
     NoPort,
 

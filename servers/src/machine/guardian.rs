@@ -66,7 +66,7 @@ pub(crate) struct Guardian {
 
 impl Guardian {
     /// Makes a private folder and starts a server on it: the command line that `words` derives from
-    /// the folder's path, run by `account`, or by ourselves if there is none.
+    /// the folder's path, run by `account`, or by ourselves without one.
     pub(crate) fn start(
         account: Option<Account>,
         ending: &Ending,
@@ -75,7 +75,7 @@ impl Guardian {
         let dir = super::private_dir()?;
         let started = Self::start_in(&dir, account, ending, words);
         if started.is_err() {
-            // Nobody is there to do it later.
+            // The shell that would do it later did not start.
             let _ = fs::remove_dir_all(&dir);
         }
         started

@@ -27,7 +27,7 @@ pub(crate) const PORTS_TRIED: usize = 20;
 /// that connects to it meanwhile may even meet itself.
 const PORTS: std::ops::Range<u64> = 16_000..32_000;
 
-/// A port that was free a moment ago. Someone may take it before the server does.
+/// A port that was free a moment ago. Another process may take it before the server does.
 pub(crate) fn free_port() -> io::Result<u16> {
     let mut last = io::Error::other("no port was tried");
     for _ in 0..PORTS_TRIED {
@@ -50,7 +50,7 @@ pub(crate) fn temp_dir() -> io::Result<PathBuf> {
     Ok(if usual { "/tmp".into() } else { own })
 }
 
-/// Makes a folder that nobody else has or can read.
+/// Makes a new folder that only this user can read.
 pub(crate) fn private_dir() -> io::Result<PathBuf> {
     make_in(&temp_dir()?)
 }

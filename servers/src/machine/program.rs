@@ -25,7 +25,7 @@ pub(crate) struct Missing {
     pub(crate) program: &'static str,
     /// The variable of the environment that names it, before all others.
     pub(crate) variable: &'static str,
-    /// What to tell someone whose machine we cannot prepare.
+    /// What to do on a machine that cannot be prepared from here.
     pub(crate) advice: &'static str,
     /// How its installation ended, if this process tried. What failed once fails again after half
     /// a minute of retries, for each test in this process.
@@ -45,7 +45,7 @@ impl Missing {
             return Ok(found);
         }
         locked(|| {
-            // Whoever held the lock before us may have installed it.
+            // The process that held the lock before us may have installed it.
             if let Some(found) = find() {
                 return Ok(found);
             }
@@ -58,7 +58,7 @@ impl Missing {
     /// Says what is about to happen to the machine, past the test runner's capture.
     pub(crate) fn announce(&self, what: &str) {
         let Self { program, variable, .. } = self;
-        // Without a standard error there is nobody to tell.
+        // Without a standard error the line is lost, and the installation goes on.
         let line = format!("no {program} was found: {what} ({variable} overrides)");
         let _ = writeln!(io::stderr(), "{line}");
     }

@@ -103,7 +103,7 @@ impl RedisServer {
         value_of(&info, field)
     }
 
-    /// The number of entries in `stream`; 0 if there is none.
+    /// The number of entries in `stream`; 0 if the stream does not exist.
     #[track_caller]
     pub fn length(&self, stream: &str) -> usize {
         self.query(&["XLEN", stream])
@@ -134,7 +134,7 @@ impl RedisServer {
         rows.into_iter().map(row).collect()
     }
 
-    /// Makes the pending entry `id` look idle for `idle`, leaving owner and delivery count alone.
+    /// Sets the idle time of the pending entry `id` to `idle`; owner and delivery count stay.
     ///
     /// It stands in for waiting: a lease that is over is an idle time that is long.
     ///

@@ -299,7 +299,7 @@ fn named_as_server(program: &Path, dir: &Path) -> io::Result<PathBuf> {
     Ok(alias)
 }
 
-/// Whether a server that ended says that someone else has its port.
+/// Whether a server that ended says that another process has its port.
 fn lost_the_port(log: &str) -> bool {
     log.contains("Failed listening on port")
 }

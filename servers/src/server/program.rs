@@ -1,4 +1,4 @@
-//! Finds a server program, and installs one where there is none.
+//! Finds a server program, and installs one where it is missing.
 
 use std::env;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! How many instructions of this process one job takes. That needs no quiet machine, so it is kept
+//! How many instructions of this process one job takes. That needs no idle machine, so it is kept
 //! beside this file, and a run that takes more than that says so and fails.
 
 use std::collections::BTreeMap;
@@ -34,7 +34,7 @@ pub fn run(settings: &Settings, table: &mut Table) -> bool {
     }
     if Command::new("valgrind").arg("--version").output().is_err() {
         table.note("instructions", "not counted: valgrind is not here", json!(null));
-        // Whoever asks for them alone has no answer.
+        // Asked for alone, they have no answer.
         return settings.only.is_none();
     }
     let kept = std::fs::read_to_string(KEPT).unwrap_or_default();

@@ -1,5 +1,5 @@
 //! How long it takes from the moment at which an event is due to be published to the start of its
-//! handler, at a steady rate that waits for nobody.
+//! handler, at a steady rate that waits for no handler.
 
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};

@@ -62,7 +62,7 @@ fn totals(server: &RedisServer) -> Cost {
     }
 }
 
-/// Processor time of the threads that a process has now. Whoever compares two moments sees to it that
+/// Processor time of the threads that a process has now. The caller that compares two moments ensures that
 /// none ends between them.
 pub fn processor_time(process: &str) -> Duration {
     let mut total = 0;
@@ -124,6 +124,6 @@ fn status(pid: u32, name: &str) -> u64 {
     line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
 }
 
-/// More than the default lease of 10 s, after which a group is quiet.
+/// More than the default lease of 10 s, after which a group is idle.
 const QUIET_AFTER: Duration = Duration::from_secs(14);
 const WATCHED: Duration = Duration::from_secs(45);

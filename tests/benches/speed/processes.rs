@@ -85,7 +85,7 @@ async fn memory(settings: &Settings, table: &mut Table) {
     }
 }
 
-/// What one of many processes costs when there is work, and when there is none.
+/// What one of many processes costs when there is work, and when there is no work.
 async fn many(settings: &Settings, table: &mut Table) {
     let (server, events) = (server(false), EVENTS / settings.share);
     by_hand::fill(&server, events, 150);

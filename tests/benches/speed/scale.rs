@@ -145,7 +145,7 @@ async fn first_of(server: &RedisServer, client: &Client, wanted: usize, round: u
     cost
 }
 
-/// What it takes to look after entries that live consumers of other processes have.
+/// What it takes to watch entries that live consumers of other processes have.
 async fn pending(settings: &Settings, table: &mut Table) {
     for entries in [1_000, 100_000, 1_000_000].map(|entries| entries / settings.share) {
         let server = server(false);
@@ -157,24 +157,24 @@ async fn pending(settings: &Settings, table: &mut Table) {
         server.command(&[&["EVAL", script, "1", "orders"], &read[1..], &[">"]].concat());
         let client = ours::client(&server).await;
         let builder = Runtime::builder(&client).handlers(handlers![job::count]);
-        // Nobody renews what was read by hand, and with this lease nothing is idle yet.
+        // What was read by hand is not renewed, and with this lease nothing is idle yet.
         let options = GroupOptions::new().lease(Duration::from_secs(600));
         let builder = builder.state(Counter::default()).group("bench", options);
         let runtime = builder.start().await.unwrap();
         let began = Instant::now();
         let idle: Vec<redis::Value> =
             server.query(&["XPENDING", "orders", "bench", "IDLE", "600000", "-", "+", "1"]);
-        let look = began.elapsed();
+        let scan = began.elapsed();
         assert!(idle.is_empty());
         let cost = watch_for(&server).await;
         let _ = runtime.shutdown().await;
-        let (core, look) = (share(cost.server), look.as_secs_f64() * 1e3);
+        let (core, scan) = (share(cost.server), scan.as_secs_f64() * 1e3);
         let text = format!(
-            "{entries} entries pending elsewhere: server {core:.2} % of a core, one look for idle \
-             ones {look:.1} ms"
+            "{entries} entries pending elsewhere: server {core:.2} % of a core, one scan for idle \
+             ones {scan:.1} ms"
         );
         let figures =
-            json!({ "entries": entries, "server_percent": core, "look_milliseconds": look });
+            json!({ "entries": entries, "server_percent": core, "scan_milliseconds": scan });
         table.note("scale: pending", &text, figures);
     }
 }

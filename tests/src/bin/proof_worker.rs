@@ -101,7 +101,7 @@ fn ask_parent() {
 
 fn say(line: &str) {
     let mut out = std::io::stdout().lock();
-    // Nobody listening is no reason to stop working.
+    // A process without a reader goes on working.
     let _closed = writeln!(out, "{line}").and_then(|()| out.flush()).is_err();
 }
 

@@ -90,7 +90,7 @@ fn overflow(depth: u64) -> u64 {
 
 fn say(line: &str) {
     let mut out = std::io::stdout().lock();
-    // Nobody listening is no reason to stop working.
+    // A process without a reader goes on working.
     let _closed = writeln!(out, "{line}").and_then(|()| out.flush()).is_err();
 }
 

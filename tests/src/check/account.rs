@@ -7,7 +7,7 @@ use crate::history::{Attempt, Deed, Disturbance, Fate, How, Line};
 /// What is known of one job.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Job {
-    /// What was to become of it: none if nobody published it.
+    /// What was to become of it: `None` if it was not published.
     pub(super) fate: Option<Fate>,
     /// Whether the server confirmed it.
     pub(super) published: bool,

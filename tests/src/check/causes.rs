@@ -21,7 +21,7 @@ pub enum Cause {
     Link,
     /// The server was down, frozen, another one, or at another time.
     Server,
-    /// The database was down, and nobody knew what became of the commit.
+    /// The database was down, and the outcome of the commit was unknown.
     Database,
     /// A producer published it again, because it was left in the dark.
     Republished,
@@ -102,7 +102,7 @@ pub(super) fn recoveries<'a>(
     let clean = |extra: &&Extra<'_>| {
         ended(extra.cause)
             && extra.since.is_some_and(|since| {
-                // What ended before, or ended a process for good, is in nobody's way.
+                // What ended before, or ended a process for good, hinders no later run.
                 let in_the_way = |fault: &&Fault| match fault.pid() {
                     Some(_) => fault.from > since,
                     None => true,

@@ -45,7 +45,7 @@ pub struct Terms {
 }
 
 impl Terms {
-    /// How long after its owner's end a job may take until it runs again: a lease, a sweep with its
+    /// How long after its owner's end a job may take until it runs again: a lease, a claim interval with its
     /// spread, and the slack.
     pub fn recovery(&self) -> Duration {
         self.lease + self.lease * 2 / 5 + self.slack

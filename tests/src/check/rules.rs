@@ -34,11 +34,11 @@ pub(super) fn none_lost(account: &Account, truth: &Truth, breaches: &mut Breache
     }
 }
 
-/// Nothing comes out that nobody put in, and all as it was put in (I2).
+/// Only published jobs come out, with the payload that they were published with (I2).
 pub(super) fn none_unexpected(account: &Account, breaches: &mut Breaches) {
     for (id, job) in &account.jobs {
         if job.fate.is_none() || (job.refused && job.unconfirmed == 0 && !job.runs.is_empty()) {
-            breach(breaches, "unexpected", format!("{id} came out, and nobody published it"));
+            breach(breaches, "unexpected", format!("{id} came out without having been published"));
         }
         if job.runs.iter().any(|run| !run.attempt.intact) {
             breach(breaches, "payload", format!("{id} is not what was published"));
@@ -46,7 +46,7 @@ pub(super) fn none_unexpected(account: &Account, breaches: &mut Breaches) {
     }
 }
 
-/// No token is given out twice, and those of one entry only rise (I4). A job that a stop handed back
+/// No token is given out twice, and those of one entry only rise (I4). A job that a stop released
 /// keeps its count, under another consumer; one that comes back from a replica may have any.
 pub(super) fn tokens_rise(account: &Account, breaches: &mut Breaches) {
     for job in account.jobs.values() {
@@ -203,7 +203,7 @@ pub(super) fn extra_runs_are_explained(extras: &[Extra<'_>], breaches: &mut Brea
     }
 }
 
-/// A job whose process ended runs again within a lease, a sweep and a second (I8).
+/// A job whose process ended runs again within a lease, a claim interval and a second (I8).
 pub(super) fn recovered_in_time(
     recoveries: &[(&Run, Duration)],
     terms: &Terms,

@@ -162,7 +162,7 @@ impl State {
         Admission::Linked(own)
     }
 
-    /// Looks into bytes that have come. Each chunk must be shown once, in order.
+    /// Reads bytes that have come. Each chunk must be shown once, in order.
     pub(super) fn read<'a>(&mut self, id: u64, direction: Direction, bytes: &'a [u8]) -> Chunk<'a> {
         let requests = match (direction, self.links.get_mut(&id)) {
             (Direction::Request, Some(link)) => link.wire.read(bytes),

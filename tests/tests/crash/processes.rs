@@ -86,7 +86,7 @@ fn jobs_of_killed_processes_are_done_elsewhere_and_none_is_lost() {
 }
 
 #[test]
-fn with_default_settings_a_killed_process_is_noticed_within_lease_and_sweep_and_a_second() {
+fn with_default_settings_a_killed_process_is_noticed_within_lease_claim_interval_and_a_second() {
     let server = RedisServer::start().unwrap();
     let mut victim = worker(&server, &Plan { mode: "hold", lease: None, ..QUICK });
     publish(&server, (0..5).map(|id| id.to_string()));
@@ -97,7 +97,7 @@ fn with_default_settings_a_killed_process_is_noticed_within_lease_and_sweep_and_
     eventually(DEADLINE, "done elsewhere", || ended([&heir]).len() == 5);
     let took = killed.elapsed();
     println!("done elsewhere {took:?} after the kill");
-    // A lease of 10 s, a sweep every third of it give or take a fifth, and a second.
+    // A lease of 10 s, a claim interval of a third of it give or take a fifth, and a second.
     assert!(took < Duration::from_secs(15), "took {took:?}");
 }
 
@@ -212,7 +212,7 @@ fn a_job_that_overflows_the_stack_is_dead_lettered_like_any_that_kills_its_proce
 }
 
 /// Each death counts for all that ran in that process, so a neighbour of the last death has one
-/// delivery more, and neither it nor what comes later is buried with the culprit.
+/// delivery more, and neither it nor what comes later is dead-lettered with the culprit.
 #[test]
 fn neighbours_of_a_poison_job_that_died_with_it_less_often_are_done() {
     let server = RedisServer::start().unwrap();
@@ -224,14 +224,14 @@ fn neighbours_of_a_poison_job_that_died_with_it_less_often_are_done() {
     let current = die_until_dead_lettered(&server, &plan, neighbours);
     let all = || distinct(&ended([&current])) == 4 * 4 + 1;
     eventually(DEADLINE, "every neighbour and the innocent", all);
-    assert_eq!(server.length("{orders}:dead:work"), 1, "buried: the poison job alone");
+    assert_eq!(server.length("{orders}:dead:work"), 1, "dead letters: the poison job alone");
     let oldest = started([&current]).into_iter().filter(|line| line.starts_with("1-"));
     let counts = oldest.map(|line| line.rsplit(' ').next().unwrap().to_owned());
     assert_eq!(counts.collect::<Vec<_>>(), ["5"; 4], "they have died with it four times");
 }
 
 /// Publishes one job that kills its process, starts another process after each of the five deaths,
-/// publishes what `beside` says before each of the last four, and returns the process that buried.
+/// publishes what `beside` says before each of the last four, and returns the process that stored the dead letter.
 fn die_until_dead_lettered(
     server: &RedisServer,
     plan: &Plan<'_>,
@@ -242,7 +242,7 @@ fn die_until_dead_lettered(
     let mut current = worker(server, plan);
     while server.length("{orders}:dead:work") == 0 {
         let dead_lettered = || server.length("{orders}:dead:work") == 1;
-        eventually(DEADLINE, "a death or a burial", || {
+        eventually(DEADLINE, "a death or a dead letter", || {
             dead_lettered() || !is_running(current.pid())
         });
         if !is_running(current.pid()) {

@@ -1,4 +1,4 @@
-//! Decoders of bytes that others write, on inputs that nobody would write: those of the core, without
+//! Decoders of bytes that others write, on inputs that no publisher would write: those of the core, without
 //! rows of Postgres and the forms and queries of the dashboard.
 //!
 //! `FUZZ_SECONDS=60 cargo test -p streamjobs-tests --test fuzz -- --nocapture` tries longer than the

@@ -1,4 +1,4 @@
-//! Entries of strangers on a running runtime, in memory.
+//! Entries of other clients on a running runtime, in memory.
 
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ async fn followed(input: &[u8]) -> FenceResult {
     .await;
     let report = runtime.shutdown().await;
     if !report.abandoned.is_empty() || !streams.pending("orders", "work").is_empty() {
-        return Err("it is still in somebody's hands".to_owned());
+        return Err("it is still pending".to_owned());
     }
     let letters = client.dead_letters("orders", "work").map_err(|error| error.to_string())?;
     let page = letters.list(None, 10).await.map_err(|error| error.to_string())?;
@@ -59,13 +59,15 @@ async fn followed(input: &[u8]) -> FenceResult {
             }
             Ok(error.chars().filter(|letter| !letter.is_ascii_digit()).take(60).collect())
         }
-        [letter] => Err(format!("{} fields were buried as {:?}", fields.len(), letter.fields)),
+        [letter] => {
+            Err(format!("{} fields were dead-lettered as {:?}", fields.len(), letter.fields))
+        }
         letters => Err(format!("one entry became {} letters", letters.len())),
     }
 }
 
 #[test]
-fn an_entry_of_a_stranger_is_done_or_dead_lettered_byte_for_byte_and_never_loops() {
+fn an_entry_of_another_client_is_done_or_dead_lettered_byte_for_byte_and_never_loops() {
     fuzz("entries", |input| {
         // Names of fields are the writer's own and may be shown.
         let named =

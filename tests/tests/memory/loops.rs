@@ -84,7 +84,7 @@ async fn a_thousand_failing_jobs_wait_their_backoff_and_take_no_slot() {
         .max_attempts(NonZeroU32::new(attempts_max).unwrap());
     let runtime = runtime(&client, &failing).group("work", options).start().await.unwrap();
     publish(&client, 1_000).await;
-    until("all buried", || runtime.counters().dead_lettered == 1_000).await;
+    until("all dead-lettered", || runtime.counters().dead_lettered == 1_000).await;
     let mut by_order = std::collections::HashMap::<usize, Vec<Instant>>::new();
     for (id, at) in failing.starts() {
         by_order.entry(id).or_default().push(at);
@@ -138,7 +138,7 @@ async fn when_the_server_is_gone_handlers_stop_by_our_own_clock_and_work_resumes
     let (at, lost) = told.lock().unwrap().unwrap();
     assert!(lost && at - gone < lease && at - gone > lease / 2, "{:?}", at - gone);
     streams.start();
-    until("taken up again", || waiting.count() == 2).await;
+    until("started again", || waiting.count() == 2).await;
     drop(stopped);
 }
 
@@ -182,7 +182,7 @@ async fn a_lost_claim_is_repaired_without_waiting_for_the_lease() {
     drop(dead);
     let heir = runtime(&client, &once).start().await.unwrap();
     streamjobs::__store::behind(&streams).fail_next("claim_idle", Fault::AnswerLost);
-    until("claimed, unheard", || heir.counters().server_errors == 1).await;
+    until("claimed, the reply lost", || heir.counters().server_errors == 1).await;
     let lost = Instant::now();
     until("done", || heir.counters().acknowledged == 1).await;
     assert!(lost.elapsed() < Duration::from_secs(5), "{:?}", lost.elapsed());
@@ -362,7 +362,7 @@ async fn a_job_that_is_put_off_at_its_last_attempt_waits_and_is_never_charged() 
     let _ = runtime.shutdown().await;
 }
 
-/// Takes everything that nobody has decided about for a deadlock, while it is open.
+/// Takes everything that is undecided for a deadlock, while it is open.
 struct Judging(Arc<Mutex<Vec<String>>>);
 
 impl JobResource for Judging {
@@ -419,7 +419,7 @@ async fn a_resource_judges_the_failure_of_its_handler_before_it_is_rolled_back()
     let builder = Runtime::builder(&client).handlers(handlers![judged]);
     let runtime = builder.state(Book::default()).start().await.unwrap();
     publish(&client, 3).await;
-    until("all buried", || runtime.counters().dead_lettered == 3).await;
+    until("all dead-lettered", || runtime.counters().dead_lettered == 3).await;
     let counters = runtime.counters();
     assert_eq!((counters.snoozed, counters.failed), (1, 3));
     let mut notes = JUDGED.lock().unwrap().clone();

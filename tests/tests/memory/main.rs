@@ -14,8 +14,8 @@
 mod conformance;
 mod events;
 mod handlers;
-mod looks;
+mod idle;
 mod loops;
 mod once;
-mod quiet;
+mod scans;
 mod services;

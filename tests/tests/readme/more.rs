@@ -47,7 +47,7 @@ impl Shop {
 
 impl Receipt {
     fn check(&self) -> Result<(), &'static str> {
-        if self.customer.is_empty() { Err("nobody has been charged") } else { Ok(()) }
+        if self.customer.is_empty() { Err("the order has no customer") } else { Ok(()) }
     }
 }
 

@@ -233,7 +233,7 @@ async fn dead_letters_are_kept_unless_a_bound_is_set() {
 }
 
 #[tokio::test]
-async fn a_group_is_paused_and_resumed_in_every_process_by_whoever_has_a_client() {
+async fn a_group_is_paused_and_resumed_in_every_process_by_any_client() {
     let app = App::start().await;
     let work = Work::fine();
     let (one, two) =

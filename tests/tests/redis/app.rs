@@ -183,7 +183,7 @@ impl App {
         }
     }
 
-    /// Waits until nothing is pending, undelivered, set aside or in a lane for the group.
+    /// Waits until nothing is pending, undelivered, waiting for retry or in a lane for the group.
     pub async fn drained(&self, group: &str) {
         until(DEADLINE, &format!("group {group} drained"), || self.left(group) == 0).await;
     }
@@ -280,8 +280,8 @@ pub fn both(app: &App, one: &Work, two: &Work) -> RuntimeBuilder {
     quick(builder.group("work", options()).group("other", options()))
 }
 
-/// Waits until the runtime knows the end of every job it had. The server knows it first, so whoever
-/// looks at counters after waiting for the server waits for this too.
+/// Waits until the runtime knows the end of every job it had. The server knows it first, so a
+/// test that checks counters after waiting for the server waits for this too.
 pub async fn settled(runtime: &Runtime) {
     let in_flight = || runtime.health().queues.iter().map(|queue| queue.in_flight).sum::<usize>();
     until(DEADLINE, "every job has settled", || in_flight() == 0).await;

@@ -179,9 +179,9 @@ async fn an_entry_with_the_highest_id_is_done_and_nothing_overflows() {
     let counted = Work::fine();
     let runtime = app.runtime(&counted).start().await.unwrap();
     until(DEADLINE, "acknowledged", || runtime.counters().acknowledged == 1).await;
-    let beats = || app.calls("hset");
-    let before = beats();
-    until(DEADLINE, "beats and sweeps go on behind it", || beats() > before + 10).await;
+    let heartbeats = || app.calls("hset");
+    let before = heartbeats();
+    until(DEADLINE, "heartbeats and scans go on behind it", || heartbeats() > before + 10).await;
     assert_eq!((counted.count(), runtime.counters().server_errors), (1, 0));
     let full = app.client.publish(&order(2)).await.unwrap_err();
     assert!(!full.is_unconfirmed(), "no id is left for another entry: {full:?}");

@@ -38,7 +38,7 @@ async fn a_group_set_back_runs_no_running_job_again_and_no_attempt_beyond_the_la
     assert_eq!(attempts("held"), [1]);
     let mut bad = attempts("bad");
     bad.sort_unstable();
-    // To go back is to ask for what was set aside once more: each of the two has its own record.
+    // To go back is to ask for what waits for retry once more: each of the two has its own record.
     assert_eq!(bad, [1, 1, 2, 2, 3, 3]);
     assert_eq!(app.server.length("{orders}:dead:work"), 2);
     let _ = runtime.shutdown().await;
@@ -57,7 +57,7 @@ async fn of_large_payloads_about_a_mebibyte_is_read_at_once() {
     let runtime = app.bare(&counted).group("work", many).start().await.unwrap();
     counted.wait_for(120).await;
     app.drained("work").await;
-    // Nobody knows how large the first ones are: 64 at most. Then four at a time.
+    // The size of the first ones is unknown: 64 at most. Then four at a time.
     let reads = app.calls("xreadgroup");
     assert!(reads > (120 - 64) / 4, "{reads} reads for 120 entries of 256 KiB");
     let _ = runtime.shutdown().await;

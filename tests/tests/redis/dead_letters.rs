@@ -212,7 +212,7 @@ async fn names_of_takers_that_are_long_gone_are_removed() {
         assert_eq!(letters.settle(&by, &[taken[0].id]).await.unwrap(), 1);
     }
     assert!(letters.take(&taker(), 9).await.unwrap().letters.is_empty());
-    assert!(names() >= 2, "nobody is gone for long");
+    assert!(names() >= 2, "no consumer is gone for long");
     let last = taker().lease(Duration::from_millis(5));
     eventually_async(DEADLINE, "no name but the last one's", async || {
         assert!(letters.take(&last, 9).await.unwrap().letters.is_empty());

@@ -324,7 +324,7 @@ async fn health_is_green_only_while_the_reading_connection_reads() {
 }
 
 #[tokio::test]
-async fn a_slow_job_takes_one_slot_and_delays_nobody_else() {
+async fn a_slow_job_takes_one_slot_and_delays_no_other_job() {
     let app = App::start().await;
     let gate = Gate::default();
     let held = gate.clone();

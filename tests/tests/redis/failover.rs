@@ -31,7 +31,7 @@ async fn a_reader_unblocked_by_a_demotion_goes_on_without_a_busy_loop() {
     app.client.publish(&order("after")).await.unwrap();
     fine.wait_for(2).await;
     let counters = runtime.counters();
-    // Every loop meets an error twenty times a second at most, as often as it is told to look.
+    // Every loop meets an error twenty times a second at most, as often as its settings make it scan.
     let most = 60 + 100 * begun.elapsed().as_secs();
     assert!(counters.server_errors < most && counters.failed == 0, "{counters:?}");
     let _ = runtime.shutdown().await;

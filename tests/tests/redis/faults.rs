@@ -50,7 +50,7 @@ async fn writes_that_are_paused_are_waited_for_and_nothing_runs_again() {
 }
 
 #[tokio::test]
-async fn a_server_without_room_for_connections_is_asked_seldom_and_charges_no_job() {
+async fn a_server_without_room_for_connections_is_retried_with_back_off_and_fails_no_job() {
     let app = App::start().await;
     let (gate, gated, runtime) = five_held(&app).await;
     // This connection is there before the limit is, so that it can be lifted again.

@@ -129,7 +129,7 @@ async fn a_stream_made_again_by_a_producer_without_the_group_loses_nothing() {
 async fn dead_names_go_when_they_hold_nothing_and_live_ones_stay_on_a_quiet_stream() {
     let app = App::start().await;
     let fine = Work::fine();
-    let quiet = app.runtime(&fine).start().await.unwrap();
+    let idle = app.runtime(&fine).start().await.unwrap();
     app.client.publish(&order(1)).await.unwrap();
     app.drained("work").await;
     for number in 0..1_000 {
@@ -148,10 +148,10 @@ async fn dead_names_go_when_they_hold_nothing_and_live_ones_stay_on_a_quiet_stre
         rows.into_iter().map(|row| redis::from_redis_value(row["name"].clone()).unwrap()).collect()
     };
     until(DEADLINE, "the dead are gone", || consumers().len() == 1).await;
-    assert_eq!(consumers(), [quiet.consumer().to_string()]);
-    until(DEADLINE, "counted", || quiet.counters().consumers_retired == 1_000).await;
+    assert_eq!(consumers(), [idle.consumer().to_string()]);
+    until(DEADLINE, "counted", || idle.counters().consumers_retired == 1_000).await;
     assert_ne!(busy.entry_id.milliseconds(), 0);
-    let _ = quiet.shutdown().await;
+    let _ = idle.shutdown().await;
 }
 
 #[tokio::test]
@@ -166,9 +166,9 @@ async fn a_consumer_with_pending_entries_is_never_removed() {
     // A lease longer than the test: the dead one's entries are not claimed, so it has to stay.
     let long = options().lease(Duration::from_secs(3600));
     let runtime = app.bare(&gated).group("work", long).start().await.unwrap();
-    let beats = || app.calls("hset");
-    let before = beats();
-    until(DEADLINE, "the janitor has been here", || beats() > before + 3).await;
+    let heartbeats = || app.calls("hset");
+    let before = heartbeats();
+    until(DEADLINE, "the next heartbeat", || heartbeats() > before + 3).await;
     assert_eq!(
         app.server.pending("orders", "work").iter().filter(|row| row.consumer == "dead").count(),
         3

@@ -206,7 +206,7 @@ async fn a_process_that_cannot_renew_stops_by_its_own_clock_before_others_may_cl
     let stopped = lost.recv().await.unwrap();
     assert!(stopped < from + lease, "stopped after {:?}", stopped - from);
     let idle = app.server.pending("orders", "work")[0].idle;
-    assert!(idle < lease, "nobody could claim it before: {idle:?}");
+    assert!(idle < lease, "it could not be claimed before: {idle:?}");
     proxy.set(Mode::Pass);
     drop(runtime);
 }
@@ -242,7 +242,7 @@ impl Live {
 }
 
 #[tokio::test]
-async fn no_live_owner_is_robbed_when_the_server_hangs_for_four_leases() {
+async fn no_live_owner_loses_a_job_when_the_server_hangs_for_four_leases() {
     let app = App::start().await;
     let (gate, live) = (Gate::default(), Live::default());
     let working = {

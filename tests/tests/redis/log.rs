@@ -121,7 +121,7 @@ async fn what_is_trimmed_before_its_delivery_is_counted_for_each_group() {
     let group = orders(&app).group("work").unwrap();
     assert!(group.create(streamjobs::config::Start::Beginning).await.unwrap());
     app.publish(1_000).await;
-    assert_eq!(group.info().await.unwrap().trimmed_unread, 900, "nobody runs, and it is seen");
+    assert_eq!(group.info().await.unwrap().trimmed_unread, 900, "it is seen without a runtime");
     let runtime = app.runtime(&Work::fine()).start().await.unwrap();
     app.drained("work").await;
     until(DEADLINE, "counted", || runtime.counters().trimmed_unread == 900).await;
@@ -146,7 +146,7 @@ async fn consumers_tell_who_they_are_and_whether_they_live() {
         let mine = consumers.iter().find(|one| one.name == runtime.consumer().as_str()).cloned();
         (mine, consumers.len())
     };
-    eventually_async(DEADLINE, "a beat tells of three jobs", async || {
+    eventually_async(DEADLINE, "a heartbeat reports three jobs", async || {
         found().await.0.is_some_and(|mine| mine.in_flight == Some(3))
     })
     .await;

@@ -33,7 +33,7 @@ fn agrees_with_counters(scrape: &Scrape, counters: &Counters) {
         (counters.acknowledged_late, sum("streamjobs_acknowledged_late_total"), "late"),
         (counters.retried, finished("retry"), "retrying"),
         (counters.dead_lettered, finished("dead"), "dead-lettered"),
-        (counters.dead_lettered, sum("streamjobs_dead_letters_total"), "buried, by reason"),
+        (counters.dead_lettered, sum("streamjobs_dead_letters_total"), "dead-lettered, by reason"),
         (counters.claimed, reclaimed("idle"), "claimed"),
         (counters.recovered, reclaimed("lost_reply"), "recovered"),
         (
@@ -150,7 +150,7 @@ async fn one_scrape_shows_every_metric_and_equals_the_history_of_the_run() {
     }
     recorder();
     let (app, gate) = (App::start().await, Gate::default());
-    // A process dies with one entry in hand.
+    // A process dies with one entry in flight.
     live_and_die(&app).await;
     let work = script(&gate);
     // Long enough that a slow machine loses no lease that the script does not take.
@@ -165,9 +165,9 @@ async fn one_scrape_shows_every_metric_and_equals_the_history_of_the_run() {
     }
     app.server.command(&["XADD", "orders", "*", "type", "order.placed", "data", "{"]);
     app.server.command(&["XADD", "orders", "*", "type", "order.lost", "data", "{}"]);
-    // Somebody takes a job over, and dies.
+    // Another consumer takes a job over, and dies.
     let stolen = app.client.publish(&order("stolen")).await.unwrap().entry_id.to_string();
-    until(DEADLINE, "taken up", || started(&work, "stolen") == 1).await;
+    until(DEADLINE, "started", || started(&work, "stolen") == 1).await;
     app.server.command(&["XCLAIM", "orders", "work", "thief", "0", &stolen]);
     until(DEADLINE, "taken back", || started(&work, "stolen") == 2).await;
     app.drained("work").await;
@@ -178,12 +178,12 @@ async fn one_scrape_shows_every_metric_and_equals_the_history_of_the_run() {
     live(&app, "after the connections").await;
     floor_is_at_the_end(&app).await;
     app.server.command(&["XGROUP", "DESTROY", "orders", "work"]);
-    until(DEADLINE, "made again", || runtime.counters().groups_recreated == 1).await;
+    until(DEADLINE, "recreated", || runtime.counters().groups_recreated == 1).await;
     live(&app, "after the group").await;
     app.client.publish(&order("gated")).await.unwrap();
-    until(DEADLINE, "taken up", || started(&work, "gated") == 1).await;
+    until(DEADLINE, "started", || started(&work, "gated") == 1).await;
     app.drained("guarded").await;
-    until(DEADLINE, "only one in hand", || in_flight(&runtime) == 1).await;
+    until(DEADLINE, "only one in flight", || in_flight(&runtime) == 1).await;
     until(DEADLINE, "the service is at rest", || runtime.counters().services_ended == 2).await;
     shows_what_the_server_says(&app).await;
     let (scrape, counters) = scrape_at_rest(&runtime).await;
@@ -194,7 +194,7 @@ async fn one_scrape_shows_every_metric_and_equals_the_history_of_the_run() {
     let _ = runtime.shutdown().await;
 }
 
-/// Publishes an order that a process takes up which is never heard of again.
+/// Publishes an order that is delivered to a process which then disappears.
 async fn live_and_die(app: &App) {
     app.client.publish(&order("orphan")).await.unwrap();
     app.server.command(&["XGROUP", "CREATE", "orders", "work", "0"]);
@@ -210,7 +210,7 @@ fn in_flight(runtime: &Runtime) -> usize {
     runtime.health().queues.iter().map(|queue| queue.in_flight).sum()
 }
 
-/// Waits until a group that is lost now would be made again behind everything.
+/// Waits until a group that is lost now would be recreated behind everything.
 async fn floor_is_at_the_end(app: &App) {
     let key = "{orders}:group:work";
     let last = app.cursor("work");
@@ -241,7 +241,7 @@ async fn shows_what_the_server_says(app: &App) {
     .await;
 }
 
-/// A scrape between two looks at the counters that say the same: the loops go on counting.
+/// A scrape between two readings of the counters that agree: the loops go on counting.
 async fn scrape_at_rest(runtime: &Runtime) -> (Scrape, Counters) {
     let mut taken = None;
     eventually_async(DEADLINE, "a moment of rest", async || {
@@ -300,7 +300,7 @@ fn equals_history(scrape: &Scrape, work: &Work) {
 }
 
 #[handler(group = "gauged", stream = "gauges")]
-async fn wait_for_ever(_entry: streamjobs::Entry) {
+async fn wait_without_end(_entry: streamjobs::Entry) {
     std::future::pending().await
 }
 
@@ -316,21 +316,21 @@ async fn gauges_go_back_to_nothing_when_a_runtime_is_gone() {
     recorder();
     let client = Streams::new().client();
     let start = || {
-        let builder = Runtime::builder(&client).handlers(handlers![wait_for_ever]);
+        let builder = Runtime::builder(&client).handlers(handlers![wait_without_end]);
         builder.grace(Duration::from_secs(1)).start()
     };
     let (one, two) = (start().await.unwrap(), start().await.unwrap());
     for answer in client.publish_all(&[Tick {}, Tick {}, Tick {}]).await {
         answer.unwrap();
     }
-    let look = |name: &str| Scrape::take().sum(name, &[("stream", "gauges")]);
-    until(DEADLINE, "all run", || look("streamjobs_running") == 3).await;
-    assert_eq!((look("streamjobs_slots"), look("streamjobs_buffered")), (32, 0));
+    let shown = |name: &str| Scrape::take().sum(name, &[("stream", "gauges")]);
+    until(DEADLINE, "all run", || shown("streamjobs_running") == 3).await;
+    assert_eq!((shown("streamjobs_slots"), shown("streamjobs_buffered")), (32, 0));
     let report = one.shutdown().await;
     assert!(report.abandoned.is_empty());
     drop(two);
     for name in ["streamjobs_running", "streamjobs_buffered", "streamjobs_slots"] {
-        until(DEADLINE, name, || look(name) == 0).await;
+        until(DEADLINE, name, || shown(name) == 0).await;
     }
     let cancelled = [("stream", "gauges"), ("outcome", "cancelled")];
     let cancelled = Scrape::take().sum("streamjobs_jobs_finished_total", &cancelled);

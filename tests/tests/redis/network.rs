@@ -65,7 +65,7 @@ async fn a_lost_reply_to_a_read_costs_neither_a_job_nor_a_delivery() {
     for round in 1..=5 {
         proxy.set(Mode::LoseReply);
         app.client.publish(&order(round)).await.unwrap();
-        until(DEADLINE, "delivered to nobody", || {
+        until(DEADLINE, "delivered, the reply lost", || {
             app.pending("work") > 0 || counted.count() > round
         })
         .await;
@@ -128,7 +128,7 @@ async fn what_a_ghost_of_a_lost_connection_received_is_not_lost() {
     let (proxy, runtime) = reading_for(&app, &counted, lease, block).await;
     let waiting = || app.server.client_list().iter().any(|client| client.flags.contains('b'));
     until(DEADLINE, "a read waits on the server", waiting).await;
-    // The server still serves the waiting read of a connection that nobody listens to.
+    // The server still serves the waiting read of a connection that no process reads.
     proxy.set(Mode::DropReplies);
     app.client.publish(&order("for the ghost")).await.unwrap();
     until(DEADLINE, "delivered to the ghost", || app.pending("work") == 1).await;
@@ -178,7 +178,7 @@ async fn an_acknowledgement_whose_reply_is_lost_runs_nothing_again() {
     gated.wait_for(2).await;
     proxy.set(Mode::DropReplies);
     gate.open();
-    until(DEADLINE, "acknowledged, unheard", || app.pending("work") == 0).await;
+    until(DEADLINE, "acknowledged, the reply lost", || app.pending("work") == 0).await;
     proxy.set(Mode::Pass);
     proxy.sever();
     let settled = || runtime.counters().acknowledged + runtime.counters().acknowledged_late == 2;

@@ -151,7 +151,7 @@ async fn jobs_waiting_for_retry_wait_for_the_end_of_a_pause() {
     paused(&runtime).await;
     gate.open();
     let aside = || app.number(&["ZCARD", "{orders}:retry:work"]);
-    until(DEADLINE, "set aside", || aside() == 2).await;
+    until(DEADLINE, "waiting for retry", || aside() == 2).await;
     a_while(&app).await;
     assert_eq!((aside(), failing.count()), (2, 2), "due, and not promoted");
     set_paused(&app, false).await;

@@ -36,7 +36,7 @@ async fn a_job_that_always_fails_is_dead_lettered_after_its_last_attempt() {
         published.entry_id.milliseconds() <= first + 1
             && first < last
             && last <= letter.id.milliseconds() + 1,
-        "published {}, first {first}, last {last}, buried {}",
+        "published {}, first {first}, last {last}, dead-lettered {}",
         published.entry_id.milliseconds(),
         letter.id.milliseconds()
     );
@@ -152,7 +152,7 @@ async fn an_entry_delivered_too_often_is_dead_lettered_without_being_run() {
     app.server.command(&["XGROUP", "CREATE", "orders", "work", "0"]);
     app.server.command(&["XREADGROUP", "GROUP", "work", "dead", "STREAMS", "orders", ">"]);
     let id = app.server.entries("orders")[0].id.clone();
-    // The server's count after five deliveries that nobody survived.
+    // The server's count after five deliveries that no process survived.
     app.server.command(&[
         "XCLAIM",
         "orders",
@@ -335,7 +335,7 @@ async fn a_rejected_job_whose_payload_was_trimmed_is_dead_lettered_with_the_payl
     let runtime = app.runtime(&rejecting).start().await.unwrap();
     trimmed_while_running(&app, &rejecting).await;
     gate.open();
-    until(DEADLINE, "buried anew", || runtime.counters().dead_lettered == 1).await;
+    until(DEADLINE, "dead-lettered again", || runtime.counters().dead_lettered == 1).await;
     let letter = dead_lettered(&app, 1).await.remove(0);
     assert_eq!((letter.reason, letter.error.as_deref()), (Reason::Rejected, Some("never")));
     assert_eq!(letter.event_type(), Some("order.placed"));
@@ -377,7 +377,7 @@ async fn lost_payloads_that_no_dead_letter_can_tell_of_are_counted_and_wait() {
     app.server.command(&["XGROUP", "CREATE", "orders", "work", "0"]);
     app.server.command(&["XREADGROUP", "GROUP", "work", "dead", "STREAMS", "orders", ">"]);
     app.server.command(&["XTRIM", "orders", "MAXLEN", "0"]);
-    // A job that is due, and whose record somebody has deleted.
+    // A job that is due, and whose record another client has deleted.
     app.server.command(&["ZADD", "{orders}:retry:work", "1", "s:1-1"]);
     app.server.command(&["SET", "{orders}:dead:work", "not a stream"]);
     let runtime = app.runtime(&Work::fine()).start().await.unwrap();

@@ -5,7 +5,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::app::{App, DEADLINE, Gate, LEASE, Work, options, order, settled, until};
 
-/// Delivers entries to a consumer that is gone, as a process does that dies with work in hand.
+/// Delivers entries to a consumer that is gone, as a process does that dies with jobs in flight.
 fn deliver_to_the_dead(app: &App, count: usize) {
     // The group may be there.
     let _exists = app
@@ -70,7 +70,7 @@ async fn an_old_entry_behind_twenty_thousand_fresh_ones_is_found() {
     // The lease is longer than the test, so that only the one entry is old enough.
     let runtime = app.bare(&counted).group("work", options().lease(Duration::from_secs(60)));
     let runtime = runtime.start().await.unwrap();
-    // A hand-back makes the reaper sweep without waiting for its interval.
+    // A release makes the reaper scan without waiting for its interval.
     let nudge = || app.server.command(&["HINCRBY", "{orders}:group:work", "released", "1"]);
     until(DEADLINE, "found", || {
         nudge();
@@ -121,7 +121,7 @@ async fn an_entry_in_flight_here_is_not_run_again_when_it_is_delivered_again() {
     let runtime = app.runtime(&gated).start().await.unwrap();
     let id = app.client.publish(&order(1)).await.unwrap().entry_id.to_string();
     gated.wait_for(1).await;
-    // The entry looks idle to the reaper of its own process, as it does when renewals fail.
+    // The entry seems idle to the reaper of its own process, as it does when renewals fail.
     until(DEADLINE, "delivered again", || {
         app.server.age("orders", "work", &id, Duration::from_secs(60));
         runtime.counters().delivered_again > 0
@@ -139,7 +139,7 @@ async fn an_entry_in_flight_here_is_not_run_again_when_it_is_delivered_again() {
 }
 
 #[tokio::test]
-async fn recovery_comes_within_lease_and_sweep_and_a_second() {
+async fn recovery_comes_within_lease_claim_interval_and_a_second() {
     let app = App::start().await;
     app.publish(5).await;
     let counted = Work::fine();

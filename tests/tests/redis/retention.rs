@@ -56,9 +56,9 @@ async fn history_never_loses_what_some_group_has_not_acknowledged() {
     gated.wait_for(16).await;
     gate.open();
     app.drained("work").await;
-    let beats = || app.calls("hset");
-    let before = beats();
-    until(DEADLINE, "the janitor has been here", || beats() > before + 5).await;
+    let heartbeats = || app.calls("hset");
+    let before = heartbeats();
+    until(DEADLINE, "the next heartbeat", || heartbeats() > before + 5).await;
     assert_eq!(app.server.length("orders"), 1_000, "the sleeping group has read nothing");
     app.server.command(&[
         "XREADGROUP",
@@ -71,8 +71,8 @@ async fn history_never_loses_what_some_group_has_not_acknowledged() {
         "orders",
         ">",
     ]);
-    let before = beats();
-    until(DEADLINE, "the janitor has been here", || beats() > before + 5).await;
+    let before = heartbeats();
+    until(DEADLINE, "the next heartbeat", || heartbeats() > before + 5).await;
     assert_eq!(app.server.length("orders"), 1_000, "it has acknowledged nothing");
     for id in app.server.entries("orders").into_iter().map(|entry| entry.id) {
         app.server.command(&["XACK", "orders", "sleeping", &id]);

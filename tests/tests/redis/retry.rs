@@ -266,7 +266,7 @@ fn add_wide(app: &App, fields: usize) {
 }
 
 #[tokio::test]
-async fn entries_of_others_are_tried_again_however_wide_and_the_widest_block_nobody() {
+async fn entries_of_other_clients_are_retried_however_wide_and_the_widest_block_no_other() {
     let app = App::start().await;
     let done = Wide(std::sync::Arc::default());
     let builder = streamjobs::Runtime::builder(&app.client)
@@ -278,7 +278,7 @@ async fn entries_of_others_are_tried_again_however_wide_and_the_widest_block_nob
     // More than a script can hand on in one call.
     add_wide(&app, 20_000);
     let dead = "{orders}:dead:wide";
-    until(DEADLINE, "the widest is buried", || app.server.length(dead) == 1).await;
+    until(DEADLINE, "the widest is dead-lettered", || app.server.length(dead) == 1).await;
     add_wide(&app, 900);
     add_wide(&app, 70);
     app.drained("wide").await;

@@ -153,7 +153,8 @@ async fn a_verdict_that_has_to_wait_holds_no_other_up() {
     });
     let runtime = app.runtime(&mixed).start().await.unwrap();
     app.client.publish(&order("dead")).await.unwrap();
-    until(DEADLINE, "its burial is refused", || runtime.counters().server_errors > 2).await;
+    until(DEADLINE, "storing its dead letter is refused", || runtime.counters().server_errors > 2)
+        .await;
     for id in ["flaky", "fine"] {
         app.client.publish(&order(id)).await.unwrap();
     }

@@ -5,7 +5,7 @@ use streamjobs::service::{BoxFuture, Service, ServiceContext};
 
 use crate::app::{App, DEADLINE, Gate, Work, order, until};
 
-/// Panics in its first run, and looks at the server when it is told to stop.
+/// Panics in its first run, and checks the server when it is told to stop.
 #[derive(Clone, Default)]
 struct Watching {
     runs: Arc<Mutex<u32>>,

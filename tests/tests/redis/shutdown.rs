@@ -92,7 +92,7 @@ async fn a_job_that_blocks_its_thread_is_reported_as_abandoned() {
     assert_eq!((report.finished, report.released), (0, 0));
     let left = report.abandoned.iter().map(|job| (job.stream.as_str(), job.entry_id));
     assert_eq!(left.collect::<Vec<_>>(), [("orders", entry_id)]);
-    assert_eq!(app.pending("work"), 1, "nobody has acknowledged it");
+    assert_eq!(app.pending("work"), 1, "it is not acknowledged");
     drop(release);
 }
 

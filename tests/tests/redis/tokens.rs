@@ -57,9 +57,9 @@ impl Actors {
         }
     }
 
-    /// What a sweep by one of the actors finds.
+    /// What a scan by one of the actors claims.
     async fn page(&self, actor: usize) -> ClaimedPage {
-        let sweep = IdleClaim {
+        let claim = IdleClaim {
             inlet: Inlet::STREAM,
             lease: Duration::from_secs(60),
             cursor: EntryId::ZERO,
@@ -67,7 +67,7 @@ impl Actors {
             expected: None,
             skip: &[],
         };
-        self.store.claim_idle(&self.queue, &self.names[actor], sweep).await.unwrap()
+        self.store.claim_idle(&self.queue, &self.names[actor], claim).await.unwrap()
     }
 
     async fn renew(&self, actor: usize, hold: Hold) -> FenceResult {
@@ -170,8 +170,8 @@ async fn no_stale_token_ever_changes_an_entry() {
                     tokens.push(present);
                 }
                 1 => {
-                    let nobody = actors.claim_idle(random.usize(..3)).await;
-                    assert_eq!(nobody, None, "seed {seed}: a fresh entry is nobody's prey");
+                    let none = actors.claim_idle(random.usize(..3)).await;
+                    assert_eq!(none, None, "seed {seed}: a fresh entry is not claimed");
                 }
                 _ => {
                     let answer = actors.renew(actor, hold).await;

@@ -33,7 +33,7 @@ fn many(count: u32) -> NonZeroU32 {
     NonZeroU32::new(count).unwrap()
 }
 
-/// Waits until nobody but the runtime's own consumers has a name on the server.
+/// Waits until only the runtime's own consumers have a name on the server.
 async fn only_the_living(app: &App, runtime: &Runtime) {
     until(DEADLINE, "only live names", || names(app).is_subset(&live(runtime))).await;
 }
@@ -253,7 +253,7 @@ async fn a_removal_without_the_server_says_what_it_had_to_leave_and_nothing_is_l
         assert_eq!((row.consumer.as_str(), row.deliveries), (leaving.as_str(), 1));
         app.server.age("orders", "work", &row.id, Duration::from_secs(7200));
     }
-    // A sweep that meets the broken connection comes to nothing.
+    // A scan on the broken connection has no result.
     let reaped = || runtime.reap_now("work").is_ok() && stuck.count() == 6;
     until(DEADLINE, "done by the other", reaped).await;
     app.drained("work").await;
@@ -447,7 +447,7 @@ async fn a_job_that_is_scheduled_for_retry_is_seen_and_can_run_at_once() {
     let published = app.client.publish(&order(7)).await.unwrap();
     let group = app.client.stream("orders").unwrap().group("work").unwrap();
     let there = async || group.retries(None, 10).await.unwrap().jobs.len() == 1;
-    eventually_async(DEADLINE, "set aside", there).await;
+    eventually_async(DEADLINE, "waiting for retry", there).await;
     let page = group.retries(None, 10).await.unwrap();
     let job = &page.jobs[0];
     assert_eq!(job.event_id.as_deref(), Some(published.event_id.as_str()));

@@ -112,7 +112,7 @@ impl Ledger {
         for id in step.before.lane.keys().filter(|id| !step.after.lane.contains_key(id)) {
             if !step.before.pending.contains_key(&(Inlet::LANE, *id)) {
                 let operation = step.operation;
-                self.fail("I1", format!("{operation} deleted {id}, which nobody had"));
+                self.fail("I1", format!("{operation} deleted {id}, which was not pending"));
             }
         }
     }
@@ -131,7 +131,7 @@ impl Ledger {
         // Since the clock was set back, the lane may give a job the id that it has in the stream.
         let is_namesake = key == (Inlet::LANE, origin);
         if self.broken || is_namesake {
-            // Another entry, or the group, or all of it, was made again: tokens begin anew.
+            // Another entry, or the group, or all of it, was recreated: tokens begin anew.
             self.counts.remove(&(group, origin, key.1));
             self.tokens.retain(|token| (token.0, token.1, token.2) != (group, origin, key.1));
         }
@@ -151,7 +151,7 @@ impl Ledger {
         let own = self.owns(step, row);
         let right = match operation {
             "claim_idle" => {
-                self.note(format_args!("sweep: {key:?} of {old:?} goes to {caller}"));
+                self.note(format_args!("claim: {key:?} of {old:?} goes to {caller}"));
                 self.tally(caller).claimed += 1;
                 self.give(group, key, row);
                 if now.saturating_sub(old.since) < lease {
@@ -205,7 +205,7 @@ impl Ledger {
             "schedule_retry" if own => {
                 self.tally(caller).retried += 1;
                 if count(&step.after.waiting, job.1) != count(&step.before.waiting, job.1) + 1 {
-                    self.fail("I3", format!("{key:?} was given up and is not set aside"));
+                    self.fail("I3", format!("{key:?} was given up and does not wait for retry"));
                 }
             }
             "store_dead_letter" if own => {
@@ -315,7 +315,7 @@ impl Ledger {
         let highest = self.counts.insert((job.0, job.1, entry), count).unwrap_or(0);
         let starts = self.started_under.entry(token.clone()).or_default();
         *starts += 1;
-        // Where a group was made again, the same entry is delivered as new, at times to the very consumer
+        // Where a group was recreated, the same entry is delivered as new, at times to the very consumer
         // that has it from before and is done with it when the second delivery arrives.
         let again = match self.broken {
             true => *starts > self.given.get(&token).copied().unwrap_or(0),
@@ -373,24 +373,24 @@ impl Ledger {
         }
     }
 
-    /// Nothing stays with a process that is gone for longer than a lease and a sweep.
+    /// Nothing stays with a process that is gone for longer than a lease and a claim interval.
     pub fn nothing_is_left_with_the_dead(&mut self) {
         let (now, lease) = (Instant::now(), self.plan.lease);
         if now - self.looked_for_orphans < lease / 4 {
             return;
         }
         self.looked_for_orphans = now;
-        // A lease until it is idle, a sweep with its jitter, and a lease in which claims wait after
+        // A lease until it is idle, a claim interval with its jitter, and a lease in which claims wait after
         // a silence of the server.
-        let sweep = lease / 3 * 6 / 5;
-        let bound = lease * 2 + sweep + std::time::Duration::from_secs(1) + self.set_back;
-        let quiet = self.disturbances.iter().map(|one| one.until).max();
+        let interval = lease / 3 * 6 / 5;
+        let bound = lease * 2 + interval + std::time::Duration::from_secs(1) + self.set_back;
+        let calm = self.disturbances.iter().map(|one| one.until).max();
         let free = self.alive.iter().filter(|(caller, since)| {
             let busy = self.runs.iter().any(|run| run.live && run.caller == **caller);
             let since = self.rested.get(caller).copied().unwrap_or(**since).max(**since);
             !busy && now - since > bound
         });
-        if quiet.is_some_and(|quiet| now < quiet + bound) || free.count() == 0 {
+        if calm.is_some_and(|calm| now < calm + bound) || free.count() == 0 {
             return;
         }
         let left = self.moved.iter().find(|((group, key), moved)| {

@@ -13,7 +13,7 @@ impl Ledger {
     /// Whether no job is left that could still run.
     pub fn is_at_rest(&self) -> bool {
         let newest = self.stream.keys().next_back();
-        // A run whose payload was trimmed is pending no more, and may still be set aside.
+        // A run whose payload was trimmed is pending no more, and may still wait for retry.
         let runs = self.runs.iter().any(|run| run.live);
         !runs
             && self.groups.iter().all(|group| {
@@ -77,7 +77,7 @@ impl Ledger {
         let sound = !self.is_disturbed(caller, self.began, Instant::now());
         let pairs = [
             ("acknowledged", counters.acknowledged, tally.acknowledged),
-            ("set aside", counters.retried, tally.retried),
+            ("waiting for retry", counters.retried, tally.retried),
             ("dead-lettered", counters.dead_lettered, tally.dead_lettered),
             ("claimed", counters.claimed, tally.claimed),
             ("recovered", counters.recovered, tally.recovered),

@@ -42,7 +42,7 @@ pub struct Run {
 pub struct Disturbance {
     pub from: Instant,
     pub until: Instant,
-    /// Whose; none for everybody.
+    /// Of which process; `None` for all.
     pub caller: Option<u64>,
 }
 
@@ -76,7 +76,7 @@ pub struct Ledger {
     /// What was ever accepted: its number and its payload.
     pub accepted: BTreeMap<EntryId, (u64, Vec<u8>)>,
     pub done: BTreeSet<JobKey>,
-    /// Lost where a test has deleted something: nobody's fault.
+    /// Lost where a test has deleted something: no fault.
     pub excused: BTreeSet<JobKey>,
     /// Jobs some run of which ended well.
     pub fine: BTreeSet<JobKey>,
@@ -96,7 +96,7 @@ pub struct Ledger {
     pub started_under: BTreeMap<Token, usize>,
     /// What was ever delivered as new.
     pub delivered: BTreeSet<(usize, state::Key)>,
-    /// By how much the server's clock was set back: what is pending looks young for so long.
+    /// By how much the server's clock was set back: pending entries seem young for so long.
     pub set_back: Duration,
     /// The published entries behind everything that ever stood in a lane.
     pub lane_origins: BTreeMap<(usize, EntryId), EntryId>,

@@ -13,10 +13,10 @@
 //! | I5 | effects once | not here: the guard is a database's, see `tests/tests/postgres/once.rs` |
 //! | I6 | dead letters are exact | reason, payload and place of each letter, and of each that goes |
 //! | I7 | bounds | attempt and delivery count of each start |
-//! | I8 | nothing stays with the dead | rows of processes that are gone, while somebody idle lives and nothing is disturbed |
+//! | I8 | nothing stays with the dead | rows of processes that are gone, while an idle process lives and nothing is disturbed |
 //! | I9 | no theft | no claim within a lease; two runs at once only after a disturbance of the first or of the server |
 //! | I10 | the stale change nothing | owner and count before each change of a row |
-//! | I11 | a stop reports what is so | hand-backs and rows left, for stops that nothing disturbed |
+//! | I11 | a stop reports what is so | releases and rows left, for stops that nothing disturbed |
 //! | I12 | order | first starts in seeds of one slot, where nothing goes wrong |
 //! | I13 | bounded | runs at once in each process and group |
 //! | I14 | it goes on | at rest within a bounded time after the last fault |

@@ -160,8 +160,8 @@ async fn a_claim_within_the_lease_is_found() {
     let bench = bench().await;
     let other = bench.bare.watched(3, bench.network.clone());
     let (inlet, cursor, lease) = (Inlet::STREAM, EntryId::ZERO, Duration::ZERO);
-    let sweep = IdleClaim { inlet, lease, cursor, limit: 1, expected: None, skip: &[] };
-    other.claim_idle(&queue(0), &ConsumerName::new("other").unwrap(), sweep).await.unwrap();
+    let claim = IdleClaim { inlet, lease, cursor, limit: 1, expected: None, skip: &[] };
+    other.claim_idle(&queue(0), &ConsumerName::new("other").unwrap(), claim).await.unwrap();
     bench.expect(Some("I9"));
 }
 

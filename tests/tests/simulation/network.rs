@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::ledger::Ledger;
 use crate::plan::Plan;
 
-/// Who looks after the simulation itself, and is never disturbed.
+/// The simulation itself, which is never disturbed.
 pub const OPERATOR: u64 = 0;
 pub const PUBLISHER: u64 = 1;
 
@@ -20,7 +20,7 @@ pub const PUBLISHER: u64 = 1;
 #[derive(Debug)]
 pub struct Network {
     inner: Mutex<Inner>,
-    /// Somebody has died at one of its calls.
+    /// A process has died at one of its calls.
     pub died: Notify,
 }
 
@@ -157,7 +157,7 @@ impl Inner {
         };
         if fault.is_some() {
             self.ledger.disturbed(Some(caller), Duration::ZERO);
-            // Sometimes nobody knows for a while.
+            // Sometimes it is unknown for a while.
             if self.rng.u32(0..4) == 0 {
                 before += self.lease / 10 * self.rng.u32(1..=10);
             }

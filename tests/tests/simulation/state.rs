@@ -43,7 +43,7 @@ pub struct Group {
     pub pending: BTreeMap<Key, Row>,
     /// The published entries behind those of the lane.
     pub lane: BTreeMap<EntryId, EntryId>,
-    /// The published entries of jobs that are set aside.
+    /// The published entries of jobs that wait for retry.
     pub waiting: Vec<EntryId>,
     pub letters: BTreeMap<EntryId, Letter>,
 }

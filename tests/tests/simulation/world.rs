@@ -211,7 +211,7 @@ impl World {
         self.network.ledger(|ledger| ledger.failure.is_some())
     }
 
-    /// Whether no job can run any more, and no process has one in hand: behind a broken link, it may
+    /// Whether no job can run any more, and no process has one in flight: behind a broken link, it may
     /// still set one aside in place of the letter of its loss.
     fn is_at_rest(&self) -> bool {
         let holds =

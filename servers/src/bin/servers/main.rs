@@ -34,7 +34,7 @@ STREAMJOBS_SERVERS (path:path), fetches those that are wanted and missing, and r
   --          what `cargo test` is given instead of the whole suite, such as `-p streamjobs-tests \
 --test redis`";
 
-/// A wanted server that cannot be had, and why.
+/// A wanted server that is not available, and why.
 type Missing = (&'static str, String);
 
 /// What was asked for.
@@ -47,7 +47,7 @@ struct Asked {
 }
 
 impl Asked {
-    /// Reads the command line; `None` where it makes no sense or asks for help.
+    /// Reads the command line; `None` where it is wrong or asks for help.
     fn read(words: impl Iterator<Item = String>) -> Option<Self> {
         let mut asked = Self::default();
         let mut words = words.into_iter();

@@ -48,7 +48,7 @@ const DECK: [(Kind, usize); 13] = [
 ];
 
 /// How often the crew is looked after while nothing happens.
-const LOOK: Duration = Duration::from_millis(100);
+const INTERVAL: Duration = Duration::from_millis(100);
 
 /// Something of a place that is to be mended.
 struct Heal {
@@ -110,13 +110,13 @@ impl<'a> Nemesis<'a> {
         self.deck.pop().expect("it was filled")
     }
 
-    /// Looks after all until a moment.
+    /// Watches all processes until a moment.
     fn attend(&mut self, crew: &mut Crew, until: Instant) {
         while Instant::now() < until {
             self.heal(crew, false);
             crew.tend(self.stand);
-            self.stand.look();
-            pause(LOOK.min(until.saturating_duration_since(Instant::now())));
+            self.stand.sample();
+            pause(INTERVAL.min(until.saturating_duration_since(Instant::now())));
         }
     }
 

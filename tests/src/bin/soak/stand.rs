@@ -85,7 +85,7 @@ impl Stand {
         self.folder.join(group.name)
     }
 
-    /// Removes the histories, which nobody needs of a run that went well.
+    /// Removes the histories, which are of no use after a run without a fault.
     pub(crate) fn forget_histories(&self) {
         fs::remove_dir_all(&self.folder).unwrap();
     }
@@ -133,7 +133,7 @@ impl Stand {
         follow(&pair.replica, &pair.primary);
     }
 
-    /// Whether the replica has what the primary had at this moment. To be asked while nobody
+    /// Whether the replica has what the primary had at this moment. To be asked while no process
     /// writes.
     pub(crate) fn replicated(&self) -> RedisResult<bool> {
         let pair = self.pair();
@@ -152,20 +152,20 @@ impl Stand {
         });
     }
 
-    /// How much waited when somebody looked last.
+    /// How much waited at the last sample.
     pub(crate) fn backlog(&self) -> usize {
         self.waiting.load(Ordering::SeqCst)
     }
 
-    /// Looks how much waits, if the server answers.
-    pub(crate) fn look(&self) {
+    /// Samples how much waits, if the server answers.
+    pub(crate) fn sample(&self) {
         let pair = self.pair();
-        let look = |group: &Group| proof::unfinished(&pair.primary, group.stream, group.name);
-        let waiting = GROUPS.iter().map(|group| look(group).unwrap_or_default());
+        let waits = |group: &Group| proof::unfinished(&pair.primary, group.stream, group.name);
+        let waiting = GROUPS.iter().map(|group| waits(group).unwrap_or_default());
         self.waiting.store(waiting.sum(), Ordering::SeqCst);
     }
 
-    /// How much of a group is pending, set aside or not delivered: much more than there can be, if
+    /// How much of a group is pending, waiting for retry or not delivered: much more than there can be, if
     /// the server does not say.
     pub(crate) fn unfinished_of(&self, group: &Group) -> usize {
         proof::unfinished(&self.pair().primary, group.stream, group.name).unwrap_or(UNKNOWN)

@@ -15,7 +15,7 @@ use crate::stand::Stand;
 /// How many breaches are told in full.
 const TOLD: usize = 20;
 
-/// What a recovery may take nearly always, beside a lease and a sweep.
+/// What a recovery may take nearly always, beside a lease and a claim interval.
 const SLACK: Duration = Duration::from_secs(1);
 
 /// What the whole soak comes to.

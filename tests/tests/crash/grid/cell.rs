@@ -191,7 +191,7 @@ impl Stand {
     /// Waits until a process stands at its fail point and asks.
     fn asked(&self) -> TcpStream {
         let asking = poll(DEADLINE, || self.control.accept().ok());
-        let (mut asking, _) = asking.expect("somebody comes to the fail point");
+        let (mut asking, _) = asking.expect("the process reaches the fail point");
         asking.set_nonblocking(false).unwrap();
         asking.read_exact(&mut [0]).unwrap();
         asking

@@ -24,7 +24,7 @@ fn a_process_may_end_at_any_fail_point_and_nothing_is_lost_or_done_twice() {
     let all = FailPoint::ALL
         .into_iter()
         .flat_map(|point| Action::ALL.into_iter().map(move |action| Cell { point, action }));
-    // One cell alone, such as `GRID_CELL=ack.after_send-Cut`, for who looks for its fault.
+    // One cell alone, such as `GRID_CELL=ack.after_send-Cut`, to look for its fault.
     let chosen = std::env::var("GRID_CELL").ok();
     let wanted = |cell: &Cell| chosen.as_ref().is_none_or(|name| *name == cell.name());
     let cells = Mutex::new(all.filter(wanted).collect::<VecDeque<_>>());

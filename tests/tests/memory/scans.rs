@@ -1,5 +1,5 @@
-//! Several processes that look for idle entries of one group, on streams in memory under a paused
-//! clock: one look speaks for all of them, and none comes later for that.
+//! Several processes that scan for idle entries of one group, on streams in memory under a paused
+//! clock: they share one scan, and recovery is no slower for that.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -67,7 +67,7 @@ impl Watch for CutOff {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_lost_process_had_is_taken_over_in_time_whoever_looked_last() {
+async fn what_a_lost_process_had_is_taken_over_in_time_whichever_process_scanned_last() {
     let (store, starts, cut_off) =
         (MemoryStore::new(), Starts::default(), Arc::new(CutOff::default()));
     let mut runtimes = Vec::new();
@@ -82,14 +82,14 @@ async fn what_a_lost_process_had_is_taken_over_in_time_whoever_looked_last() {
     for order in 1..=50 {
         client.publish(&Order { id: order }).await.unwrap();
         let (owner, started) = starts.of(order, 1).await;
-        // Anywhere between two looks of the others.
+        // Anywhere between two scans of the others.
         sleep_until(started + Duration::from_millis(fastrand::u64(4_000..8_000))).await;
         cut_off.0.store(owner, Ordering::Relaxed);
         let lost = Instant::now();
         let (heir, taken_over) = starts.of(order, 2).await;
         let took = taken_over - lost;
         assert_ne!(heir, owner);
-        // A lease after the last renewal, and a third of it, give or take a fifth, after the last look.
+        // A lease after the last renewal, and a third of it, give or take a fifth, after the last scan.
         assert!(took < LEASE + LEASE / 3 * 6 / 5 + Duration::from_millis(500), "{order}: {took:?}");
         cut_off.0.store(0, Ordering::Relaxed);
     }

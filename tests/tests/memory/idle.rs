@@ -1,5 +1,5 @@
-//! A group that has nothing to do, on streams in memory under a paused clock: how seldom it is looked
-//! after, and how soon it is noticed that it has something to do again.
+//! A group that has nothing to do, on streams in memory under a paused clock: how rarely it is
+//! scanned, and how soon it is noticed that it has something to do again.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -132,21 +132,21 @@ async fn a_job_brings_the_full_pace_back_for_a_lease() {
     stage.pass(30).await;
     stage.client.publish(&Order { id: 2 }).await.unwrap();
     stage.started(2, 1).await;
-    let looks = async || {
+    let scans = async || {
         stage.requests.take();
         stage.pass(8).await;
         stage.requests.take().get("promote").copied().unwrap_or(0)
     };
-    let busy = looks().await;
+    let busy = scans().await;
     assert!((12..24).contains(&busy), "twice a second: {busy}");
     stage.pass(10).await;
-    let quiet = looks().await;
-    assert!((2..4).contains(&quiet), "every three seconds: {quiet}");
+    let idle = scans().await;
+    assert!((2..4).contains(&idle), "every three seconds: {idle}");
     let _ = stage.runtime.shutdown().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_sweep_that_is_asked_for_looks_however_quiet_the_group_is() {
+async fn a_requested_scan_is_made_however_idle_the_group_is() {
     let stage = stage().await;
     stage.pass(30).await;
     stage.requests.take();
