@@ -157,7 +157,10 @@ mod tests {
         assert!(!is_local(&request(&[("host", "localhost")], Some("10.0.0.1:5"))));
         assert!(!is_local(&request(&[("host", "localhost")], None)), "the peer is unknown");
         for header in ["forwarded", "x-forwarded-for", "X-Forwarded-Host", "x-real-ip"] {
-            assert!(!is_local(&request(&[("host", "localhost"), (header, "x")], local)), "{header}");
+            assert!(
+                !is_local(&request(&[("host", "localhost"), (header, "x")], local)),
+                "{header}"
+            );
         }
     }
 
