@@ -245,8 +245,8 @@ async fn a_group_is_paused_and_resumed_in_every_process_by_any_client() {
     no_read_waits(&app).await;
     app.publish(20).await;
     eventually_async(DEADLINE, "seen", async || {
-        let troubles = group.diagnose().await.unwrap().problems;
-        matches!(troubles[..], [Problem::Paused { .. }])
+        let problems = group.diagnose().await.unwrap().problems;
+        matches!(problems[..], [Problem::Paused { .. }])
     })
     .await;
     assert_eq!((work.count(), group.info().await.unwrap().backlog.entries), (0, 20));
