@@ -1,11 +1,11 @@
-//! Durations as attributes write them: `"30s"`, `"500ms"`.
+//! Durations in attributes: `"30s"`, `"500ms"`.
 
 use std::time::Duration;
 
 use proc_macro2::{Span, TokenStream};
 use quote::quote_spanned;
 
-/// Reads a whole number and its unit; the error is the text of a complaint.
+/// Parses a whole number and its unit; the error is a message for the user.
 pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
@@ -15,7 +15,7 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
             "{text:?} is not a duration: expected a whole number and one of the units ms, s, m, h, d, as in \"30s\""
         ));
     };
-    // A number that does not fit is as wrong as one that fits and is too long.
+    // A number that overflows is too long as well.
     let total = number.parse::<u64>().ok().and_then(|number| number.checked_mul(*milliseconds));
     match total.map(Duration::from_millis) {
         Some(duration) if duration <= DURATION_MAX => Ok(duration),
@@ -31,7 +31,7 @@ pub(crate) fn tokens(duration: Duration) -> TokenStream {
 
 const UNITS: [(&str, u64); 5] =
     [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
-/// Nothing that the framework waits for takes longer, and sums with clocks stay far from overflow.
+/// A bound that is above every useful setting and keeps sums with clocks far from overflow.
 const DURATION_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 #[cfg(test)]
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_unit_is_read() {
+    fn every_unit_is_parsed() {
         let seconds = |text: &str| parse(text).unwrap().as_secs_f64();
         assert_eq!(
             ["500ms", "30s", "5m", "1h", "2d", "0s"].map(seconds),
@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_duration_is_refused() {
+    fn invalid_durations_are_refused() {
         for bad in ["", "30", "s", "30 s", "1.5s", "-1s", "+1s", "30S", "1us", "1m30s", "٣s", "30ß"]
         {
             let message = parse(bad).unwrap_err();

@@ -1,6 +1,6 @@
 //! The `#[handler]` attribute and `#[derive(Event)]` of streamjobs.
 //!
-//! Applications use both through the `streamjobs` crate, whose pages also hold their documentation.
+//! Applications use both through the `streamjobs` crate, which also documents them.
 
 mod duration;
 mod errors;
@@ -13,7 +13,7 @@ use proc_macro::TokenStream;
 
 #[expect(
     missing_docs,
-    reason = "its page is streamjobs/docs/handler.md: the examples there need the framework"
+    reason = "documented in streamjobs/docs/handler.md, whose examples need the framework"
 )]
 #[proc_macro_attribute]
 pub fn handler(arguments: TokenStream, item: TokenStream) -> TokenStream {
@@ -22,7 +22,7 @@ pub fn handler(arguments: TokenStream, item: TokenStream) -> TokenStream {
 
 #[expect(
     missing_docs,
-    reason = "its page is streamjobs/docs/event.md: the examples there need the framework"
+    reason = "documented in streamjobs/docs/event.md, whose examples need the framework"
 )]
 #[proc_macro_derive(Event, attributes(event))]
 pub fn event(item: TokenStream) -> TokenStream {

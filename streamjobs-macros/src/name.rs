@@ -1,21 +1,21 @@
-//! Names that are known when the user's code is compiled, checked by the rules of the runtime.
+//! Names in attributes, validated at compile time by the rules of the runtime.
 //!
-//! The rules are those of the `name` module of the core crate. A name that passes here and not
-//! there is refused at the start of the runtime instead.
+//! The rules are those of the `name` module of the core crate. A name that passes here but not there
+//! is refused when the runtime starts.
 
 use syn::LitStr;
 
-/// Checks the key of a stream.
+/// Validates the key of a stream.
 pub(crate) fn stream(name: &LitStr) -> syn::Result<()> {
     check("stream name", name, stream_rule)
 }
 
-/// Checks the name of a consumer group.
+/// Validates the name of a consumer group.
 pub(crate) fn group(name: &LitStr) -> syn::Result<()> {
     check("group name", name, group_rule)
 }
 
-/// Checks an event type, which travels in a field of the entry.
+/// Validates an event type, which is a field of the entry.
 pub(crate) fn event_type(name: &LitStr) -> syn::Result<()> {
     check("event type", name, event_type_rule)
 }
@@ -54,7 +54,7 @@ fn stream_rule(name: &str) -> Option<&'static str> {
         Some(end) if braces == 2 => {
             let rest = name.get(end + 1..).unwrap_or_default();
             let helper = HELPER_SUFFIXES.iter().any(|suffix| rest.contains(suffix));
-            helper.then_some("it looks like a key that streamjobs keeps beside a stream")
+            helper.then_some("it looks like a helper key of streamjobs")
         }
         _ => Some("braces are only allowed as one hash tag, as in orders:{acme}"),
     }
@@ -72,7 +72,7 @@ fn common_rule(name: &str) -> Option<&'static str> {
     }
 }
 
-/// Where the hash tag of a key ends, if the key has one.
+/// The end of a key's hash tag, if it has one.
 fn hash_tag_end(name: &str) -> Option<usize> {
     let open = name.find('{')?;
     let length = name.get(open + 1..)?.find('}')?;

@@ -1,12 +1,12 @@
-//! Every path that generated code names.
+//! The paths in generated code.
 //!
-//! All of them are absolute, so that nothing in the user's scope can get in their way.
+//! All of them are absolute, so that names in the user's scope cannot shadow them.
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote_spanned};
 use syn::Path;
 
-/// Where the framework is found from the user's code.
+/// The path of the framework in the user's code.
 pub(crate) struct Paths {
     root: Option<Path>,
 }
@@ -17,12 +17,12 @@ impl Paths {
         Self { root }
     }
 
-    /// Something that the framework exports for its macros.
+    /// An item that the framework exports for its macros.
     pub(crate) fn private(&self, name: &str) -> TokenStream {
         self.private_at(Span::mixed_site(), name)
     }
 
-    /// The same, so that complaints about its use point at a place of the user's.
+    /// The same, with errors about its use reported at this span.
     pub(crate) fn private_at(&self, span: Span, name: &str) -> TokenStream {
         let span = at(span);
         let (root, name) = (self.root(span), Ident::new(name, span));
@@ -44,8 +44,8 @@ impl Paths {
     }
 }
 
-/// A place of the user's for generated code: complaints point there, but lints know that nobody
-/// wrote it, and its variables are invisible to the user's code.
+/// A span for generated code that is located in the user's code: errors are reported there, while lints
+/// treat the code as generated and its variables are invisible to the user's code.
 pub(crate) fn at(span: Span) -> Span {
     Span::mixed_site().located_at(span)
 }

@@ -1,4 +1,4 @@
-//! Tokens only: the implementation of `Event`.
+//! Writes the implementation of `Event`; the input is valid.
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{quote, quote_spanned};
@@ -46,7 +46,7 @@ pub(crate) fn event(event: &Event, paths: &Paths) -> TokenStream {
     }
 }
 
-/// An implementation that cannot run, so that only the complaints are reported.
+/// A placeholder implementation, so that only the collected errors are reported.
 pub(crate) fn fallback(input: &DeriveInput, paths: &Paths) -> TokenStream {
     let ident = &input.ident;
     let (parameters, arguments, bounds) = input.generics.split_for_impl();
@@ -99,7 +99,7 @@ fn event_type(shape: &Shape) -> TokenStream {
     }
 }
 
-/// The method for the key, unless nothing has one.
+/// The method for the key, if there is a key.
 fn key(shape: &Shape) -> TokenStream {
     let body = match shape {
         Shape::Struct { key: None, .. } => return TokenStream::new(),
@@ -137,11 +137,11 @@ fn encode(event: &Event, paths: &Paths, here: Span) -> TokenStream {
         (Shape::Enum { .. }, Encoding::Fields) => "encode_variant_fields",
     };
     let (function, ident) = (paths.private_at(here, name), &event.ident);
-    // The type stands at the user's own, so that a missing `Serialize` is reported there.
+    // The span of the user's type, so that a missing `Serialize` is reported there.
     quote_spanned!(here=> #function::<#ident>)
 }
 
-/// The payload's name, which nothing in the user's code can see or hide.
+/// The name of the payload argument, which is invisible to the user's code.
 fn argument() -> Ident {
     Ident::new("payload", Span::mixed_site())
 }

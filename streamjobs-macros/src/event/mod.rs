@@ -1,5 +1,5 @@
-//! `#[derive(Event)]`: parse, model, expand; on a complaint, an implementation that lets the rest of
-//! the user's code compile.
+//! `#[derive(Event)]`: parse, model, expand. After an error, a placeholder implementation lets the rest
+//! of the user's code compile.
 
 mod expand;
 mod model;
@@ -13,7 +13,7 @@ use self::model::Event;
 use crate::errors::Errors;
 use crate::paths::Paths;
 
-/// The implementation, or every complaint.
+/// The implementation, or all errors.
 pub(crate) fn derive(item: TokenStream) -> TokenStream {
     let mut errors = Errors::default();
     let Some(input) = errors.keep(syn::parse2::<DeriveInput>(item)) else {

@@ -1,4 +1,4 @@
-//! The checked description of an event.
+//! The validated description of an event.
 
 use proc_macro2::Span;
 use syn::{
@@ -19,7 +19,7 @@ pub(crate) struct Event {
     pub(crate) shape: Shape,
 }
 
-/// How the payload is written.
+/// The encoding of the payload.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Encoding {
     Json,
@@ -41,7 +41,7 @@ pub(crate) struct VariantEvent {
 }
 
 impl Event {
-    /// Checks everything that can be seen, and complains about all of it.
+    /// Validates the whole input and collects all errors.
     pub(crate) fn new(input: &DeriveInput, options: Options, errors: &mut Errors) -> Option<Self> {
         check_generics(&input.generics, errors);
         let here = input.ident.span();
@@ -69,7 +69,7 @@ impl Event {
             }
             Data::Enum(data) => enum_shape(input, data, &options, encoding, errors),
             Data::Union(data) => {
-                let text = "an event is a struct or an enum";
+                let text = "an event must be a struct or an enum";
                 errors.push(Error::new(data.union_token.span, text));
                 None
             }
@@ -82,7 +82,7 @@ fn check_generics(generics: &Generics, errors: &mut Errors) {
     for parameter in &generics.params {
         let text = match parameter {
             syn::GenericParam::Lifetime(_) => {
-                "an event owns what it holds: remove the lifetime and use owned types"
+                "an event cannot borrow: remove the lifetime and use owned types"
             }
             _ => "an event cannot be generic: each event type is one Rust type",
         };
@@ -126,7 +126,7 @@ fn key_of(key: &LitStr, fields: &Fields) -> syn::Result<Member> {
         None => (wanted == index.to_string()).then(|| Member::Unnamed(index.into())),
     };
     fields.iter().enumerate().find_map(named).ok_or_else(|| {
-        let text = format!("`key` names no field: there is no `{wanted}` here");
+        let text = format!("`key` must name a field: there is no field `{wanted}`");
         Error::new(key.span(), text)
     })
 }
@@ -139,20 +139,20 @@ fn enum_shape(
     errors: &mut Errors,
 ) -> Option<Shape> {
     if let Some(event_type) = &options.event_type {
-        let text = "each variant of an event enum has a `type` of its own";
+        let text = "set `type` on each variant of an event enum, not on the enum";
         errors.push(Error::new(event_type.span(), text));
     }
     if let Some(key) = &options.key {
-        let text = "each variant of an event enum names its own `key`";
+        let text = "set `key` on the variants of an event enum, not on the enum";
         errors.push(Error::new(key.span(), text));
     }
     let serde = SerdeView::new(&input.attrs);
     if let Some(tagging) = serde.find(&["tag", "content", "untagged"]) {
-        let text = "an event enum has serde's default tagging: the event type is the tag";
+        let text = "an event enum must have serde's default tagging: the event type is the tag";
         errors.push(Error::new(tagging.span(), text));
     }
     if data.variants.is_empty() {
-        errors.push(Error::new(input.ident.span(), "an event enum has at least one variant"));
+        errors.push(Error::new(input.ident.span(), "an event enum needs at least one variant"));
     }
     let mut variants = Vec::<VariantEvent>::new();
     for variant in &data.variants {
@@ -161,7 +161,7 @@ fn enum_shape(
         };
         let same = |other: &&VariantEvent| other.event_type.value() == variant.event_type.value();
         if let Some(other) = variants.iter().find(same) {
-            let text = format!("variant `{}` has this type already", other.ident);
+            let text = format!("this type is already used by variant `{}`", other.ident);
             errors.push(Error::new(variant.event_type.span(), text));
         }
         variants.push(variant);
@@ -179,7 +179,7 @@ fn variant_event(
     let serde = SerdeView::new(&variant.attrs);
     let hidden = ["skip", "skip_serializing", "skip_deserializing", "other", "untagged"];
     if let Some(option) = serde.find(&hidden) {
-        let text = "a variant of an event enum can always be written and read";
+        let text = "every variant of an event enum must be serializable and deserializable";
         errors.push(Error::new(option.span(), text));
     }
     if let Fields::Unnamed(fields) = &variant.fields
@@ -204,15 +204,14 @@ fn variant_event(
             }
         }
         (Some(key), _) => {
-            errors
-                .push(Error::new(key.span(), "`key` names a field of a variant with named fields"));
+            errors.push(Error::new(key.span(), "`key` needs a variant with named fields"));
             None
         }
     };
     Some(VariantEvent { ident: variant.ident.clone(), event_type, key })
 }
 
-/// Flat fields stand beside ours, so their names must not be ours.
+/// Flat fields share the entry with the envelope, so they must not have its names.
 fn check_flat(fields: &Fields, container: &[Attribute], encoding: Encoding, errors: &mut Errors) {
     if encoding != Encoding::Fields {
         return;
@@ -225,8 +224,8 @@ fn check_flat(fields: &Fields, container: &[Attribute], encoding: Encoding, erro
         let renamed_by_rule = || all.as_ref().map_or(plain.clone(), |rule| renamed(&plain, rule));
         let wire = serde.text("rename").unwrap_or_else(renamed_by_rule);
         let skipped = serde.find(&["skip", "skip_serializing"]).is_some();
-        let ours = wire == "type" || wire == "data" || wire.starts_with("sj-");
-        if ours && !skipped {
+        let is_reserved = wire == "type" || wire == "data" || wire.starts_with("sj-");
+        if is_reserved && !skipped {
             let text = format!(
                 "a flat field cannot be named `{wire}`: `type`, `data` and the prefix `sj-` belong \
                  to the envelope"

@@ -1,4 +1,4 @@
-//! Reads `#[event(...)]`, each option with its place.
+//! Parses `#[event(...)]`, each option with its span.
 
 use syn::ext::IdentExt;
 use syn::parse::{Parse, ParseStream};
@@ -7,7 +7,7 @@ use syn::{Attribute, Error, Expr, ExprLit, Ident, Lit, LitStr, Path, Token};
 
 use crate::errors::Errors;
 
-/// What an `#[event(...)]` says; nothing is checked but the kinds of the values.
+/// The options of an `#[event(...)]`; only the kinds of the values are checked.
 #[derive(Default)]
 pub(crate) struct Options {
     pub(crate) stream: Option<LitStr>,
@@ -15,14 +15,14 @@ pub(crate) struct Options {
     pub(crate) key: Option<LitStr>,
     pub(crate) encoding: Option<LitStr>,
     pub(crate) root: Option<Path>,
-    /// Every option that was named, right or wrong.
+    /// Every named option, valid or not.
     named: Vec<String>,
-    /// Some of it is no list of options at all.
+    /// Whether some of it could not be parsed as a list of options.
     unreadable: bool,
 }
 
 impl Options {
-    /// Whether the option was named, with whatever value, or could have been.
+    /// Whether the option is named with any value, or may be named in what could not be parsed.
     pub(crate) fn names(&self, option: &str) -> bool {
         self.unreadable || self.named.iter().any(|named| named == option)
     }
@@ -41,7 +41,7 @@ impl Options {
             }
             (Some(_), "crate") => return Err(wrong("takes a path", "my::streamjobs")),
             (Some(Expr::Lit(ExprLit { lit: Lit::Str(text), .. })), _) => Some(text.clone()),
-            (Some(_), _) => return Err(wrong("takes a text", "\"...\"")),
+            (Some(_), _) => return Err(wrong("takes a string", "\"...\"")),
         };
         match name.as_str() {
             "stream" => self.stream = text,
@@ -63,7 +63,7 @@ pub(crate) fn variant(attributes: &[Attribute], errors: &mut Errors) -> Options 
     read(attributes, &["type", "key"], errors)
 }
 
-/// One option, as it is written.
+/// One option, as written.
 struct Setting {
     name: Ident,
     value: Option<Expr>,

@@ -1,4 +1,4 @@
-//! What serde's attributes say, as far as it changes what an event looks like on the wire.
+//! The serde attributes that change how an event is encoded.
 
 use syn::{Attribute, LitStr, Meta, Token, punctuated::Punctuated};
 
@@ -8,7 +8,7 @@ pub(crate) struct SerdeView {
 }
 
 impl SerdeView {
-    /// Reads every `#[serde(...)]`. What cannot be read is serde's to complain about.
+    /// Reads every `#[serde(...)]`. What cannot be parsed is an error of serde's.
     pub(crate) fn new(attributes: &[Attribute]) -> Self {
         let serde = attributes.iter().filter(|attribute| attribute.path().is_ident("serde"));
         let options = serde.filter_map(|attribute| {
@@ -17,13 +17,13 @@ impl SerdeView {
         Self { options: options.flatten().collect() }
     }
 
-    /// The first of these options that is there.
+    /// The first option with one of these names.
     pub(crate) fn find(&self, names: &[&str]) -> Option<&Meta> {
         let named = |meta: &&Meta| names.iter().any(|name| meta.path().is_ident(name));
         self.options.iter().find(named)
     }
 
-    /// The text that an option gives for writing: its value, or that of `serialize`.
+    /// The value of an option for serialization: its own, or that of `serialize`.
     pub(crate) fn text(&self, name: &str) -> Option<String> {
         match self.find(&[name])? {
             Meta::NameValue(pair) => literal(&pair.value),
@@ -41,7 +41,7 @@ impl SerdeView {
     }
 }
 
-/// A field's name by one of serde's rules.
+/// A field's name by one of serde's `rename_all` rules.
 pub(crate) fn renamed(field: &str, rule: &str) -> String {
     let words = field.split('_').filter(|word| !word.is_empty());
     let capital = |word: &str| {

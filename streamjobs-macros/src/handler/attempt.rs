@@ -1,4 +1,4 @@
-//! Writes the function that does one attempt.
+//! Writes the function that runs one attempt.
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, format_ident, quote_spanned};
@@ -10,7 +10,7 @@ use super::parse::Function;
 use super::signature::{self, Argument};
 use crate::paths::{Paths, at};
 
-/// Input, arguments, resources, the handler, and the resources again in the same order.
+/// The steps: event, arguments, begin of resources, handler, and commit of resources in the same order.
 pub(super) fn run(function: &Function, handler: &Handler, paths: &Paths) -> TokenStream {
     let span = Span::mixed_site();
     let mut attempt = Attempt { paths, steps: TokenStream::new(), begun: Vec::new() };
@@ -18,7 +18,7 @@ pub(super) fn run(function: &Function, handler: &Handler, paths: &Paths) -> Toke
         Source::Event(event) => attempt.take("__sj_event", event, "input"),
         Source::Raw(entry, _) => attempt.take("__sj_event", entry, "raw_input"),
     };
-    // Nothing is begun before everything is there that the handler takes by value.
+    // Resources are begun after all arguments that the handler takes by value.
     let mut values = Vec::new();
     for (number, argument) in handler.arguments.iter().enumerate() {
         let variable = format!("__sj_argument_{number}");
@@ -38,7 +38,7 @@ pub(super) fn run(function: &Function, handler: &Handler, paths: &Paths) -> Toke
     let (steps, settle) = (&attempt.steps, attempt.settle());
     let (name, run) = (&function.signature.ident, paths.private("run"));
     let output = output(&function.signature.output);
-    // The compiler complains about a future that is not `Send` where its type stands.
+    // The compiler reports a future that is not `Send` at the span of its type.
     let future = quote_spanned!(at(name.span())=> _);
     quote_spanned! {span=>
         |__sj_job| ::std::boxed::Box::pin(async move {
@@ -50,16 +50,16 @@ pub(super) fn run(function: &Function, handler: &Handler, paths: &Paths) -> Toke
     }
 }
 
-/// The steps before the handler runs, as far as they are written.
+/// The steps before the handler runs, while they are written.
 struct Attempt<'a> {
     paths: &'a Paths,
     steps: TokenStream,
-    /// The resources that an attempt which ends here has begun.
+    /// The resources that are begun at this step.
     begun: Vec<(Ident, &'a Type)>,
 }
 
 impl<'a> Attempt<'a> {
-    /// Takes a value from the job, by one of the framework's functions.
+    /// Makes a value from the job with one of the framework's functions.
     fn take(&mut self, variable: &str, ty: &Type, function: &str) -> Ident {
         let span = at(ty.span());
         let (variable, function) =
@@ -73,7 +73,7 @@ impl<'a> Attempt<'a> {
         variable
     }
 
-    /// Begins a resource; when that fails, those before it hear how the attempt ended.
+    /// Begins a resource; when that fails, those before it are settled with the outcome.
     fn begin(&mut self, variable: Ident, ty: &'a Type) {
         let span = at(ty.span());
         let (begin, settle) = (self.paths.private_at(span, "begin"), self.settle());
@@ -89,7 +89,7 @@ impl<'a> Attempt<'a> {
         self.begun.push((variable, ty));
     }
 
-    /// Commits what was begun, or rolls it back; each resource may change the outcome.
+    /// Commits or rolls back the begun resources; each may change the outcome.
     fn settle(&self) -> TokenStream {
         let steps = self.begun.iter().map(|(variable, ty)| {
             let span = at(ty.span());
@@ -102,7 +102,7 @@ impl<'a> Attempt<'a> {
     }
 }
 
-/// The type that the function says it returns, unless that cannot be written a second time.
+/// The declared return type, or `_` if it cannot be repeated.
 fn output(output: &ReturnType) -> TokenStream {
     match output {
         ReturnType::Type(_, ty) if signature::find_impl(ty.to_token_stream()).is_none() => {

@@ -1,4 +1,4 @@
-//! Writes what stands beside the function. Whatever could be wrong was refused before.
+//! Writes the item beside the function; the input is valid.
 
 use proc_macro2::{Span, TokenStream};
 use quote::quote_spanned;
@@ -31,7 +31,7 @@ pub(crate) fn handler(function: &Function, handler: &Handler, paths: &Paths) -> 
     item(function, paths, &rest, &quote_spanned!(Span::mixed_site()=> #submit! { #name }))
 }
 
-/// An item without a meaning, so that lists which name the function say nothing of their own.
+/// A placeholder item, so that lists which name the function cause no further errors.
 pub(crate) fn placeholder(function: &Function, paths: &Paths) -> TokenStream {
     let has_own_item = function.attributes.iter().any(signature::is_handler);
     if has_own_item || function.signature.receiver().is_some() {
@@ -49,7 +49,7 @@ pub(crate) fn placeholder(function: &Function, paths: &Paths) -> TokenStream {
     item(function, paths, &rest, &TokenStream::new())
 }
 
-/// An empty braced struct, which lives beside the function because it is no value.
+/// An empty braced struct with the function's name: types and functions have separate name spaces.
 fn item(
     function: &Function,
     paths: &Paths,
@@ -112,7 +112,7 @@ fn source(source: &Source, paths: &Paths) -> (TokenStream, TokenStream) {
     }
 }
 
-/// A function that names what the arguments need.
+/// A function that adds what the arguments need.
 fn require(arguments: &[Argument], paths: &Paths) -> TokenStream {
     let calls = arguments.iter().map(|argument| {
         let (ty, name) = match argument {

@@ -1,4 +1,4 @@
-//! `#[handler(...)]`: parse, model, expand; the function comes out as it was written in any case.
+//! `#[handler(...)]`: parse, model, expand. The function itself is emitted unchanged in any case.
 
 mod attempt;
 mod expand;
@@ -14,7 +14,7 @@ use self::parse::{Function, Options};
 use crate::errors::Errors;
 use crate::paths::Paths;
 
-/// The function, and beside it what the runtime needs or every complaint.
+/// The function, followed by what the runtime needs, or by all errors.
 pub(crate) fn attribute(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let mut errors = Errors::default();
     let options = Options::parse(arguments, &mut errors);

@@ -1,4 +1,4 @@
-//! The checked description of a handler: what expansion relies on.
+//! The validated description of a handler, which expansion relies on.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use super::signature::{self, Argument, Inputs};
 use crate::errors::Errors;
 use crate::{duration, name};
 
-/// A handler whose options are sound and whose function has the right shape.
+/// A handler with valid options and a valid signature.
 pub(crate) struct Handler {
     pub(crate) group: LitStr,
     pub(crate) source: Source,
@@ -18,15 +18,15 @@ pub(crate) struct Handler {
     pub(crate) arguments: Vec<Argument>,
 }
 
-/// Where the jobs come from, and as what.
+/// The stream of the jobs, and the type of the first argument.
 pub(crate) enum Source {
-    /// An event, which knows its stream.
+    /// An event, which has its stream.
     Event(Type),
-    /// Whatever a named stream carries.
+    /// All entries of a named stream.
     Raw(Type, LitStr),
 }
 
-/// The options that become the handler's settings; none means that the attribute does not say.
+/// The options that become the handler's settings; `None` means that the attribute has no such option.
 #[derive(Default)]
 pub(crate) struct Settings {
     pub(crate) concurrency: Option<NonZeroU32>,
@@ -59,12 +59,13 @@ pub(crate) enum Unhandled {
 }
 
 impl Handler {
-    /// Checks all there is to check; gives a handler unless something that it needs is missing.
+    /// Validates everything; returns a handler unless a required part is missing.
     pub(crate) fn new(options: Options, function: &Function, errors: &mut Errors) -> Option<Self> {
         let settings = Settings::new(&options, errors);
         let inputs = signature::check(function, errors);
         if !options.names("group") {
-            let message = "missing option `group`: name the group whose jobs this is, as in `group = \"mail\"`";
+            let message =
+                "missing option `group`: name the consumer group, as in `group = \"mail\"`";
             errors.push(Error::new(proc_macro2::Span::call_site(), message));
         }
         for (literal, check) in
@@ -122,7 +123,7 @@ fn count(name: &str, literal: &LitInt) -> syn::Result<NonZeroU32> {
 fn timeout(text: &str) -> Result<Duration, String> {
     match duration::parse(text)? {
         Duration::ZERO => {
-            Err(String::from("a timeout of zero ends every attempt: leave it out for no limit"))
+            Err(String::from("a timeout of zero ends every attempt: omit the option for no limit"))
         }
         timeout => Ok(timeout),
     }
@@ -143,12 +144,12 @@ fn backoff(text: &str) -> Result<Backoff, String> {
     let (first, max) = (duration::parse(first)?, duration::parse(max)?);
     if first.is_zero() {
         return Err(String::from(
-            "a back-off that starts at zero never grows: begin with 1ms or more",
+            "a back-off that starts at zero never grows: start with 1ms or more",
         ));
     }
     if first > max {
         return Err(format!(
-            "the first delay is longer than the longest: swap the two of {text:?}"
+            "the first delay is longer than the maximum: swap the two in {text:?}"
         ));
     }
     Ok(Backoff::Exponential(first, max))
@@ -186,7 +187,7 @@ fn unhandled(text: &str) -> Result<Unhandled, String> {
 
 type Check<T> = fn(&LitStr) -> syn::Result<T>;
 
-/// The bounds that the core crate's settings have for a lease.
+/// The bounds of the lease in the core crate's settings.
 const LEASE_MIN: Duration = Duration::from_millis(60);
 const LEASE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 

@@ -1,4 +1,4 @@
-//! Reads the attribute's arguments and the function's head, each with its place.
+//! Parses the attribute's arguments and the function's head, each with its span.
 
 use proc_macro2::{TokenStream, TokenTree};
 use syn::ext::IdentExt;
@@ -10,7 +10,7 @@ use syn::{
 
 use crate::errors::Errors;
 
-/// What stands between the attribute's parentheses; nothing is checked but the kinds of the values.
+/// The options of the attribute; only the kinds of the values are checked.
 #[derive(Default)]
 pub(crate) struct Options {
     pub(crate) group: Option<LitStr>,
@@ -24,11 +24,11 @@ pub(crate) struct Options {
     pub(crate) start: Option<LitStr>,
     pub(crate) unhandled: Option<LitStr>,
     pub(crate) root: Option<Path>,
-    /// Every option that was named, right or wrong.
+    /// Every named option, valid or not.
     named: Vec<String>,
 }
 
-/// The head of the function. Its body is the compiler's business.
+/// The head of the function. Its body is left to the compiler.
 pub(crate) struct Function {
     pub(crate) attributes: Vec<Attribute>,
     pub(crate) visibility: Visibility,
@@ -36,7 +36,7 @@ pub(crate) struct Function {
 }
 
 impl Options {
-    /// Reads as much as can be read, and complains about the rest.
+    /// Parses as much as possible and collects the errors.
     pub(crate) fn parse(arguments: TokenStream, errors: &mut Errors) -> Self {
         let mut options = Self::default();
         let read = |input: ParseStream<'_>| {
@@ -56,7 +56,7 @@ impl Options {
         options
     }
 
-    /// Whether the option was named, with whatever value.
+    /// Whether the option is named, with any value.
     pub(crate) fn names(&self, option: &str) -> bool {
         self.named.iter().any(|named| named == option)
     }
@@ -93,13 +93,13 @@ impl Options {
             let kind = match name.as_str() {
                 "concurrency" | "max_attempts" | "max_deliveries" => "a whole number",
                 "crate" => "a path",
-                _ => "a text",
+                _ => "a string",
             };
             Error::new_spanned(&value, format!("`{name}` takes {kind}, as in `{name} = {example}`"))
         })
     }
 
-    /// Keeps the value, unless it is of the wrong kind.
+    /// Stores the value; `None` if it is of the wrong kind.
     fn set(&mut self, name: &str, value: &Expr) -> Option<()> {
         match name {
             "group" => self.group = Some(text(value)?),
@@ -136,13 +136,13 @@ impl Parse for Function {
     }
 }
 
-/// Looks for `fn` before anything that ends the head of an item.
+/// Whether the head of the item has `fn`.
 fn is_function(input: ParseStream<'_>) -> syn::Result<bool> {
     while let Ok(TokenTree::Ident(word)) = input.parse::<TokenTree>() {
         if word == "fn" {
             return Ok(true);
         }
-        // The name of a calling convention, as in `extern "C" fn`.
+        // The ABI, as in `extern "C" fn`.
         if word == "extern" && input.peek(LitStr) {
             input.parse::<LitStr>()?;
         }
@@ -178,7 +178,7 @@ fn path(value: &Expr) -> Option<Path> {
     }
 }
 
-/// A value that came through `macro_rules!` stands in an invisible group.
+/// A value that was passed through `macro_rules!` is in an invisible group.
 fn ungrouped(value: &Expr) -> &Expr {
     match value {
         Expr::Group(group) => ungrouped(&group.expr),
@@ -186,7 +186,7 @@ fn ungrouped(value: &Expr) -> &Expr {
     }
 }
 
-/// Every option with a value that it might have.
+/// Every option with an example value.
 const EXAMPLES: [(&str, &str); 11] = [
     ("group", "\"mail\""),
     ("stream", "\"orders\""),

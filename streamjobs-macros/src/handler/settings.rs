@@ -9,7 +9,7 @@ use super::model::{Backoff, Settings, Start, Unhandled};
 use crate::duration;
 use crate::paths::Paths;
 
-/// The settings; what the attribute does not say is none.
+/// The settings; an option that the attribute does not have is `None`.
 pub(super) fn options(settings: &Settings, paths: &Paths) -> TokenStream {
     let path = paths.private("HandlerOptions");
     let concurrency = count(settings.concurrency);
@@ -43,7 +43,7 @@ fn optional<T>(value: Option<T>, tokens: impl FnOnce(T) -> TokenStream) -> Token
 }
 
 fn count(count: Option<NonZeroU32>) -> TokenStream {
-    // Zero is what the checked constructor turns into none.
+    // The checked constructor turns zero into `None`.
     let count = count.map_or(0, NonZeroU32::get);
     quote_spanned!(Span::mixed_site()=> ::core::num::NonZeroU32::new(#count))
 }

@@ -1,4 +1,4 @@
-//! Which functions can be handlers, as far as their head shows it.
+//! Validates the signature of a handler.
 
 use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::ToTokens;
@@ -8,7 +8,7 @@ use syn::{Error, FnArg, GenericParam, PatType, Safety, Signature, Type, TypeRefe
 use super::parse::Function;
 use crate::errors::Errors;
 
-/// What a function that can be a handler takes.
+/// The arguments of a handler.
 pub(crate) struct Inputs {
     pub(crate) event: Type,
     pub(crate) arguments: Vec<Argument>,
@@ -22,7 +22,7 @@ pub(crate) enum Argument {
     Resource(Type),
 }
 
-/// Reads the arguments of a function, and complains about all that no handler can have.
+/// Reads the arguments of a function, and collects an error for each part that a handler cannot have.
 pub(crate) fn check(function: &Function, errors: &mut Errors) -> Option<Inputs> {
     let signature = &function.signature;
     check_attributes(function, errors);
@@ -46,10 +46,7 @@ pub(crate) fn check(function: &Function, errors: &mut Errors) -> Option<Inputs> 
         return None;
     };
     if let Type::Reference(reference) = event {
-        errors.push(at_reference(
-            reference,
-            "the first argument is the event, and it is taken by value",
-        ));
+        errors.push(at_reference(reference, "the first argument is the event: take it by value"));
     }
     let arguments = rest.iter().filter_map(|ty| errors.keep(argument(ty))).collect();
     Some(Inputs { event: (*event).clone(), arguments })
@@ -59,7 +56,7 @@ fn check_attributes(function: &Function, errors: &mut Errors) {
     for attribute in &function.attributes {
         if is_handler(attribute) {
             let message =
-                "one `#[handler]` for each function: write a second function for a second group";
+                "a function can have one `#[handler]`: write a second function for a second group";
             errors.push(Error::new_spanned(attribute, message));
         }
     }
@@ -68,15 +65,15 @@ fn check_attributes(function: &Function, errors: &mut Errors) {
 fn check_qualifiers(signature: &Signature, errors: &mut Errors) {
     let mut refuse = |span: Span, message: &str| errors.push(Error::new(span, message));
     if let Some(constness) = signature.constness {
-        refuse(constness.span, "a handler cannot be `const`: it runs when a job comes");
+        refuse(constness.span, "a handler cannot be `const`: it is called at run time");
     }
     if signature.asyncness.is_none() {
-        refuse(signature.fn_token.span, "a handler is async: write `async fn`");
+        refuse(signature.fn_token.span, "a handler must be async: write `async fn`");
     }
     if let Safety::Unsafe(unsafety) = signature.safety {
         refuse(
             unsafety.span,
-            "a handler cannot be `unsafe`: the runtime knows no conditions for calling it",
+            "a handler cannot be `unsafe`: the runtime cannot know the conditions for calling it",
         );
     }
     if let Some(abi) = &signature.abi {
@@ -93,7 +90,7 @@ fn check_generics(signature: &Signature, errors: &mut Errors) {
             GenericParam::Lifetime(_) => {
                 "a handler cannot have lifetime parameters: it takes values, and resources as `&mut T`"
             }
-            _ => "a handler cannot be generic: the runtime would not know the type to call it with",
+            _ => "a handler cannot be generic: the runtime calls it with one concrete type",
         };
         errors.push(Error::new_spanned(parameter, message));
     }
@@ -115,13 +112,13 @@ fn check_input(input: &PatType, errors: &mut Errors) {
     }
 }
 
-/// How the runtime comes by an argument after the event.
+/// How the runtime makes an argument after the event.
 fn argument(ty: &Type) -> syn::Result<Argument> {
     let Type::Reference(reference) = ty else {
         return Ok(Argument::Extracted(ty.clone()));
     };
     if reference.mutability.is_none() {
-        let message = "a handler borrows nothing but resources: take `State<T>` by value, or a resource as `&mut T`";
+        let message = "a handler can borrow only resources: take `State<T>` by value, or a resource as `&mut T`";
         return Err(at_reference(reference, message));
     }
     if let Some(lifetime) = &reference.lifetime {
@@ -131,22 +128,22 @@ fn argument(ty: &Type) -> syn::Result<Argument> {
     Ok(Argument::Resource((*reference.elem).clone()))
 }
 
-/// A complaint at a whole reference type; its first token alone would be just the `&`.
+/// An error at a whole reference type; the span of its first token would be only the `&`.
 fn at_reference(reference: &TypeReference, message: &str) -> Error {
     Error::new_spanned(reference, message)
 }
 
-/// Whether the attribute is ours, by whatever path.
+/// Whether the attribute is `#[handler]`, by any path.
 pub(crate) fn is_handler(attribute: &syn::Attribute) -> bool {
     attribute.path().segments.last().is_some_and(|segment| segment.ident == "handler")
 }
 
-/// Whether the attribute may take away what it stands on.
+/// Whether the attribute may remove its item.
 pub(crate) fn is_conditional(attribute: &syn::Attribute) -> bool {
     attribute.path().is_ident("cfg") || attribute.path().is_ident("cfg_attr")
 }
 
-/// A type without the groups that `macro_rules!` and parentheses leave around it.
+/// A type without surrounding groups from `macro_rules!` and parentheses.
 fn plain(ty: &Type) -> &Type {
     match ty {
         Type::Group(group) => plain(&group.elem),

@@ -1,4 +1,4 @@
-//! Handlers in a second crate: they are found when a program names this crate, and only then.
+//! Handlers in a second crate, which are found only when a program refers to this crate.
 
 use jobs::__private::{DecodeError, EncodeError, Fields, Payload};
 use jobs::{Entry, Event, Job, handler};

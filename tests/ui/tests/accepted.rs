@@ -1,4 +1,4 @@
-//! What is accepted are programs of this package, and each has to be named in its manifest.
+//! The accepted cases are programs of this package; each has to be listed in its manifest.
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests say what is wrong by failing")]
 

@@ -1,31 +1,31 @@
-//! What the macros and the types refuse, and with which words.
+//! The code that the macros and the types refuse, and the messages.
 //!
-//! A case under `fail` shows a message of ours, any other one of the compiler's, whose words belong
-//! to the pinned toolchain. Set `TRYBUILD=overwrite` to write the messages down again, and read what
-//! changed before keeping it.
+//! A case under `fail` has messages of the macros, any other has messages of the compiler, which depend
+//! on the pinned toolchain. Set `TRYBUILD=overwrite` to write the messages again, and read the diff
+//! before accepting it.
 
 #![allow(missing_docs, reason = "tests")]
 
 #[test]
-fn misuse_of_handler_is_told_in_our_words() {
+fn misuse_of_handler_is_reported_by_the_macro() {
     let cases = trybuild::TestCases::new();
     cases.compile_fail("cases/handler/fail/*.rs");
 }
 
 #[test]
-fn wrong_types_in_a_handler_are_told_at_the_type() {
+fn wrong_types_in_a_handler_are_reported_at_the_type() {
     let cases = trybuild::TestCases::new();
     cases.compile_fail("cases/handler/types/*.rs");
 }
 
 #[test]
-fn misuses_of_the_derive_are_told_in_our_words_at_their_place() {
+fn misuse_of_the_derive_is_reported_by_the_macro_at_its_place() {
     let cases = trybuild::TestCases::new();
     cases.compile_fail("cases/event/fail/*.rs");
 }
 
 #[test]
-fn an_event_that_serde_does_not_know_is_told_at_its_name() {
+fn an_event_without_serde_is_reported_at_its_name() {
     let cases = trybuild::TestCases::new();
     cases.compile_fail("cases/event/types/*.rs");
 }

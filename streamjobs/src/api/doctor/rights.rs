@@ -47,7 +47,7 @@ fn on_no_key(user: &str, key: &KeyRights) -> Option<Finding> {
     let mut finding = Finding::warning(
         Check::Rights,
         format!("user {user} may not run {}", key.missing.join(", ")),
-        "a runtime needs all of them; a process that only publishes needs XADD",
+        "a runtime needs all of them; a process that only publishes needs the right to append",
         grant(user, &key.missing),
     );
     if !key.publishing {

@@ -1,4 +1,4 @@
-//! The guard's transaction is the runtime's to end.
+//! A handler cannot end the guard's transaction; the runtime does.
 
 use streamjobs::{Event, JobError, JobResource, handler};
 use streamjobs_postgres::Once;

@@ -1,4 +1,4 @@
-//! Every fault is told in one go, and nothing beside: the function and its name in lists stay usable.
+//! All errors are reported at once and cause no others: the function and its name in lists stay usable.
 
 use streamjobs::{Entry, handler, handlers};
 

@@ -1,4 +1,4 @@
-//! A handler that is configured away leaves nothing behind.
+//! A handler that `cfg` removes leaves nothing behind.
 
 #![allow(clippy::non_minimal_cfg, reason = "conditions of any form")]
 

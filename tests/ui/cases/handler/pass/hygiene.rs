@@ -1,4 +1,4 @@
-//! Nothing that the user's scope holds gets in the way of generated code.
+//! Names in the user's scope do not affect generated code.
 
 #[path = "../../support.rs"]
 mod support;

@@ -1,4 +1,4 @@
-//! Generated code gives no reason to complain, whatever the crate denies.
+//! Generated code passes all lints that a crate may deny.
 
 #![deny(
     warnings,
@@ -40,7 +40,7 @@ async fn private(_: Entry) {}
 async fn old(_: Entry) {}
 
 mod jobs {
-    /// A public function of a private module is the user's own affair, its item is not.
+    /// A public function of a private module may warn, its item may not.
     #[streamjobs::handler(group = "mail", stream = "orders")]
     #[allow(unreachable_pub)]
     pub async fn inner(_: streamjobs::Entry) {}

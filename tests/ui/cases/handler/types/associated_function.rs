@@ -1,4 +1,4 @@
-//! An attribute cannot see that it stands inside an `impl`; the compiler says so.
+//! An attribute cannot see that it is inside an `impl`, so the compiler reports it.
 
 use streamjobs::{Entry, handler};
 

@@ -1,4 +1,4 @@
-//! The item beside the function takes its name among the types.
+//! The item beside the function uses the function's name for a type.
 
 use streamjobs::{Entry, handler};
 
