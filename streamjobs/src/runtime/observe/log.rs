@@ -41,14 +41,7 @@ pub(super) fn log_job(identity: &ConsumerIdentity, hold: Hold, event: &JobEvent<
             log_entry!(debug, identity, hold, event_id, attempt, ?failure, "attempt failed");
         }
         JobEvent::Snoozed { event_id, attempt } => {
-            log_entry!(
-                debug,
-                identity,
-                hold,
-                event_id,
-                attempt,
-                "snoozed, not counted as a failure"
-            );
+            log_entry!(debug, identity, hold, event_id, attempt, "snoozed, no failure counted");
         }
         JobEvent::RetryScheduled { event_id, failures, delay, error } => {
             log_entry!(debug, identity, hold, event_id, failures, ?delay, error, "retry scheduled");
@@ -89,34 +82,19 @@ pub(super) fn log_queue(identity: &ConsumerIdentity, event: &QueueEvent<'_>) {
             log!(warn, identity, entries, "acknowledged entries that were not pending any more");
         }
         QueueEvent::Claimed { entries } => {
-            log!(
-                warn,
-                identity,
-                entries,
-                "claimed idle entries of consumers that stopped renewing"
-            );
+            log!(warn, identity, entries, "idle entries claimed from other consumers");
         }
         QueueEvent::Recovered { entries } => {
             log!(warn, identity, entries, "recovered own entries whose delivery was lost");
         }
         QueueEvent::Trimmed { entries } => {
-            log!(
-                error,
-                identity,
-                entries,
-                "payload trimmed before the job was done, outcome unknown"
-            );
+            log!(error, identity, entries, "payload trimmed, outcome of the job unknown");
         }
         QueueEvent::TrimmedUnread { entries } => {
             log!(error, identity, entries, "entries trimmed before they were delivered");
         }
         QueueEvent::PayloadsUnstored { jobs } => {
-            log!(
-                error,
-                identity,
-                jobs,
-                "payload trimmed, and the dead letters' key holds another type"
-            );
+            log!(error, identity, jobs, "payload trimmed, dead letters' key holds another type");
         }
         QueueEvent::GroupRecreated => {
             log!(error, identity, "group was lost and has been recreated at its durable floor");
@@ -139,13 +117,7 @@ pub(super) fn log_queue(identity: &ConsumerIdentity, event: &QueueEvent<'_>) {
             log!(info, identity, scope, "{what}");
         }
         QueueEvent::LoopEnded { name, panic } => {
-            log!(
-                error,
-                identity,
-                name,
-                panic,
-                "a loop of the runtime panicked: restart the process"
-            );
+            log!(error, identity, name, panic, "a loop panicked: restart the process");
         }
         QueueEvent::Alerted { alert } => log_alert(identity, alert),
     }

@@ -1,5 +1,5 @@
-//! Steps of the store as the loops take them: each is timed, under its span, reported and with its
-//! fail points in this file alone. Steps that need none of it are called on the store itself.
+//! Steps of the store that are timed, run in a span, report what they found, or have fail points.
+//! Loops call the other steps on the store itself.
 
 use tokio::time::Instant;
 use tracing::Instrument;
