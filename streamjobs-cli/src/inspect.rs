@@ -239,21 +239,21 @@ async fn pending(client: &Client, command: &Pending, output: &mut Output) -> Res
 async fn diagnose(client: &Client, queue: &Queue, output: &mut Output) -> Result<Exit, Failure> {
     let diagnosis = group(client, queue)?.diagnose().await?;
     if output.is_json() {
-        let troubles = diagnosis
+        let problems = diagnosis
             .problems
             .iter()
-            .map(|trouble| json!({ "trouble": trouble.as_str(), "what": trouble.to_string() }));
+            .map(|problem| json!({ "problem": problem.as_str(), "what": problem.to_string() }));
         output.document(&json!({
             "stream": queue.stream.as_str(),
             "group": queue.group.as_str(),
             "healthy": diagnosis.is_healthy(),
-            "troubles": troubles.collect::<Vec<_>>(),
+            "problems": problems.collect::<Vec<_>>(),
         }))?;
     } else if diagnosis.is_healthy() {
         output.line(&format!("{queue} is healthy"))?;
     } else {
-        for trouble in &diagnosis.problems {
-            output.line(&trouble.to_string())?;
+        for problem in &diagnosis.problems {
+            output.line(&problem.to_string())?;
         }
     }
     Ok(if diagnosis.is_healthy() { Exit::Ok } else { Exit::Findings })

@@ -124,5 +124,5 @@ fn a_group_without_problems_is_healthy_and_one_with_a_problem_ends_with_three() 
     let unhealthy = run(&server, "diagnose orders billing").ended(3);
     assert!(unhealthy.out.contains("no consumer"), "{unhealthy:?}");
     let document = run(&server, "diagnose orders billing --json").ended(3).json();
-    assert_eq!(document["troubles"][0]["trouble"], "stalled");
+    assert_eq!(document["problems"][0]["problem"], "stalled");
 }

@@ -125,7 +125,7 @@ fn banner(diagnosis: &Diagnosis) -> Markup {
             section.banner role="alert" {
                 h2 { "Problems" }
                 ul { @for problem in &diagnosis.problems {
-                    li data-trouble=(trouble.as_str()) { (Untrusted(&trouble.to_string())) }
+                    li data-problem=(problem.as_str()) { (Untrusted(&problem.to_string())) }
                 } }
             }
         }

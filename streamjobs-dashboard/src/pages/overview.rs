@@ -80,11 +80,11 @@ pub(crate) fn banner(base: &Base, snapshot: &Snapshot) -> Markup {
                 ul {
                     @for group in unhealthy {
                         @for problem in &group.diagnosis.problems {
-                            li data-trouble=(trouble.as_str()) {
+                            li data-problem=(problem.as_str()) {
                                 a href=(link(base, &group.info.stream, &group.info.group)) {
                                     (Untrusted(&group.info.group)) " on " (Untrusted(&group.info.stream))
                                 }
-                                ": " (Untrusted(&trouble.to_string()))
+                                ": " (Untrusted(&problem.to_string()))
                             }
                         }
                     }

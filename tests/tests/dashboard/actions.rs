@@ -23,7 +23,7 @@ async fn a_group_is_paused_and_resumed_and_the_audit_names_the_user() {
     assert_eq!(paused.is(303).headers["location"], "./../../../../streams/orders/groups/work");
     assert_eq!(paused.notice(), "Paused in all processes.");
     assert!(site.group().info().await.unwrap().paused.is_some());
-    site.get(GROUP).await.says("data-trouble=\"paused\"").says("Resume");
+    site.get(GROUP).await.says("data-problem=\"paused\"").says("Resume");
     let again = site.post(&format!("{GROUP}/pause"), &[]).await;
     assert_eq!(again.notice(), "The group was already paused.");
     site.post(&format!("{GROUP}/resume"), &[]).await.is(303);

@@ -28,7 +28,7 @@ async fn the_overview_shows_waiting_jobs_and_why_they_do_not_run() {
     let fresh = Site { app: fresh(&site), ..site };
     let page = fresh.get("/jobs").await;
     page.is(200).says(">Problems</h2>").says("no consumer");
-    page.says("data-trouble=\"stalled\"")
+    page.says("data-problem=\"stalled\"")
         .says("<dd id=\"waiting\">3</dd>")
         .says("<dd id=\"dead\">1</dd>");
 }
