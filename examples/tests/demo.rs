@@ -1,6 +1,6 @@
-//! The demo does what it says.
+//! The stories of the demo.
 
-#![allow(clippy::unwrap_used, missing_docs, reason = "tests say what is wrong by failing")]
+#![allow(clippy::unwrap_used, missing_docs, reason = "tests report problems by failing")]
 
 use std::process::{Command, Output};
 
@@ -9,25 +9,29 @@ use streamjobs_tests::postgres::{Database, PgServer};
 #[test]
 fn the_demo_shows_a_crash_its_recovery_and_no_loss() {
     let output = demo(&["--story"]);
-    let told = told(&output);
-    for scene in ["it died holding", "done by the web process", "repaired, redriven, mailed"] {
-        assert!(told.contains(scene), "{scene}: {told}");
+    let text = text_of(&output);
+    for scene in ["in flight when it died", "done by the web process", "repaired, redriven, mailed"]
+    {
+        assert!(text.contains(scene), "{scene}: {text}");
     }
-    assert!(told.trim_end().ends_with("lost 0"), "{told}");
+    assert!(text.trim_end().ends_with("lost 0"), "{text}");
 }
 
 #[test]
 fn the_postgres_story_charges_each_order_once_and_redrives_with_who_and_why() {
     let output = demo(&["--postgres"]);
-    let told = told(&output);
-    assert_scenes(&told, "as the role streamjobs_run");
+    let text = text_of(&output);
+    assert_scenes(&text, "as the role streamjobs_run");
 }
 
 #[tokio::test]
 async fn the_postgres_story_leaves_a_given_database_as_it_was() {
     let database = PgServer::shared().database().await;
     let output = demo(&["--postgres-url", &database.owner_url()]);
-    assert_scenes(&told(&output), "yours, as the role streamjobs_migrate, in a schema of its own");
+    assert_scenes(
+        &text_of(&output),
+        "yours, as the role streamjobs_migrate, in a schema of its own",
+    );
     assert_eq!(schemas_of_the_demo(&database).await, 0);
 }
 
@@ -58,14 +62,14 @@ fn demo(arguments: &[&str]) -> Output {
     command.args(arguments).env_remove("REDIS_URL").output().unwrap()
 }
 
-/// What a demo told that went well.
-fn told(output: &Output) -> String {
-    let told = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{told}\n{}", String::from_utf8_lossy(&output.stderr));
-    told
+/// The output of a successful run.
+fn text_of(output: &Output) -> String {
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    text
 }
 
-fn assert_scenes(told: &str, place: &str) {
+fn assert_scenes(text: &str, place: &str) {
     for scene in [
         place,
         "5 charges are in the table, 5 jobs are not done",
@@ -76,10 +80,10 @@ fn assert_scenes(told: &str, place: &str) {
         "6 receipts written, 0 events wait",
         "o-6      | 4950  | 1",
     ] {
-        assert!(told.contains(scene), "{scene}: {told}");
+        assert!(text.contains(scene), "{scene}: {text}");
     }
     let end = "placed 6, charged 6 (29700 cents), charged twice 0, lost 0";
-    assert!(told.trim_end().ends_with(end), "{told}");
+    assert!(text.trim_end().ends_with(end), "{text}");
 }
 
 async fn schemas_of_the_demo(database: &Database) -> i64 {

@@ -1,11 +1,11 @@
-//! Every lever of the demo, over HTTP.
+//! Every control of the demo, over HTTP.
 
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 use streamjobs_tests::eventually::eventually;
 
-use crate::stand::{DEADLINE, Demo};
+use crate::harness::{DEADLINE, Demo};
 
 #[test]
 fn it_begins_with_the_seeded_workers_and_shows_everything_in_one_document() {
@@ -24,7 +24,7 @@ fn it_begins_with_the_seeded_workers_and_shows_everything_in_one_document() {
         assert!(page.head.contains("content-security-policy: default-src 'none'"), "{}", page.head);
     }
     assert_eq!(demo.post("/produce", "count=12").json()["produced"], 12);
-    demo.quiet("notifications");
+    demo.wait_until_done("notifications");
     let state = demo.state();
     assert_eq!(
         (&state["stream"]["length"], state["tail"].as_array().unwrap().len()),
@@ -71,7 +71,7 @@ fn events_are_produced_of_one_type_or_of_any_and_the_count_is_clamped() {
     assert_eq!(paid["produced"], 2);
     demo.ask("POST", "/produce", &json, r#"{"count":"two"}"#).is(400);
     assert_eq!(demo.state()["stream"]["length"], 504);
-    demo.quiet("notifications");
+    demo.wait_until_done("notifications");
     assert_eq!(
         (demo.figure("notifications", "done"), demo.figure("notifications", "lost")),
         (504, 0)
@@ -79,7 +79,7 @@ fn events_are_produced_of_one_type_or_of_any_and_the_count_is_clamped() {
 }
 
 #[test]
-fn history_is_replayed_within_limits_and_nonsense_is_refused() {
+fn history_is_replayed_within_limits_and_invalid_ranges_are_refused() {
     let demo = Demo::start(&[]);
     let ids = demo.post("/produce", "count=30").json()["ids"].clone();
     let all = demo.get("/replay").json();
@@ -99,9 +99,9 @@ fn history_is_replayed_within_limits_and_nonsense_is_refused() {
         let refused = demo.get(&format!("/replay?{bad}"));
         assert!(refused.is(400).text.contains("error") && !refused.text.contains("script"));
     }
-    demo.quiet("notifications");
+    demo.wait_until_done("notifications");
     assert_eq!(demo.figure("notifications", "done"), 30, "reading runs no handler a second time");
-    assert_eq!(demo.figure("notifications", "doubled"), 0);
+    assert_eq!(demo.figure("notifications", "duplicates"), 0);
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn workers_come_and_go_and_names_are_taken_once() {
     assert_eq!((&removed["removed"], &removed["abandoned"]), (&json!(true), &json!(0)));
     let again = demo.post("/remove-worker", "group=notifications&name=worker-d").json();
     assert_eq!(again, json!({ "removed": false, "reason": "not-found" }));
-    // A group that nobody knows begins with the first event.
+    // A new group starts with the first event.
     demo.post("/produce", "count=15").json();
     demo.post("/add-worker", "group=audit&name=worker-x").is(200);
     eventually(DEADLINE, "it has done all of history", || demo.figure("audit", "done") == 15);
@@ -131,17 +131,17 @@ fn workers_come_and_go_and_names_are_taken_once() {
 }
 
 #[test]
-fn what_went_before_a_group_was_made_and_what_a_server_cannot_count_are_no_loss() {
+fn trimmed_entries_before_a_new_group_and_uncountable_entries_are_not_lost() {
     let demo = Demo::start(&["--maxlen", "0"]);
     demo.post("/produce", "count=60").json();
-    demo.quiet("notifications");
-    demo.quiet("analytics");
+    demo.wait_until_done("notifications");
+    demo.wait_until_done("analytics");
     assert_eq!(demo.post("/trim", "maxlen=50&exact=1").json()["deleted"], 10);
     demo.post("/add-worker", "group=audit&name=worker-x").is(200);
     eventually(DEADLINE, "it has done what there is", || demo.figure("audit", "done") == 50);
     assert_eq!((demo.figure("audit", "published"), demo.figure("audit", "lost")), (50, 0));
-    // Older servers do not know how much stands behind a cursor within the stream, and more than a
-    // thousand entries are not counted.
+    // Older servers do not know how many entries follow a position within the stream, and at most a
+    // thousand entries are counted.
     demo.pause("notifications", &["worker-a", "worker-b"]);
     for _ in 0..3 {
         demo.post("/produce", "count=500").json();
@@ -149,7 +149,7 @@ fn what_went_before_a_group_was_made_and_what_a_server_cannot_count_are_no_loss(
     let waiting = demo.figure("notifications", "waiting");
     assert_eq!((waiting, demo.figure("notifications", "lost")), (1_500, 0));
     demo.post("/resume", "group=notifications").is(200);
-    demo.quiet("notifications");
+    demo.wait_until_done("notifications");
     assert_eq!(
         (demo.figure("notifications", "done"), demo.figure("notifications", "lost")),
         (1_560, 0)
@@ -157,13 +157,13 @@ fn what_went_before_a_group_was_made_and_what_a_server_cannot_count_are_no_loss(
 }
 
 #[test]
-fn a_group_is_deleted_under_all_who_work_for_it_and_its_successor_does_history_again() {
+fn a_group_is_deleted_while_workers_run_and_a_new_one_processes_history_again() {
     let demo = Demo::start(&[]);
     demo.post("/produce", "count=50").json();
-    demo.quiet("notifications");
+    demo.wait_until_done("notifications");
     demo.post("/delete-group", "group=notifications&confirm=delete").is(200);
     assert!(demo.group("notifications").is_null());
-    // Neither who was there nor who comes makes it again.
+    // Neither existing nor new processes create it again.
     assert_eq!(demo.post("/start-process", "").json()["started"], "process-3");
     eventually(DEADLINE, "the process works", || {
         demo.post("/produce", "count=10").json();
@@ -174,7 +174,7 @@ fn a_group_is_deleted_under_all_who_work_for_it_and_its_successor_does_history_a
     let published = demo.state()["published"].as_u64().unwrap();
     eventually(DEADLINE, "it does all", || demo.figure("notifications", "done") == published);
     assert_eq!(
-        (demo.figure("notifications", "doubled"), demo.figure("notifications", "lost")),
+        (demo.figure("notifications", "duplicates"), demo.figure("notifications", "lost")),
         (0, 0)
     );
     assert_eq!(demo.labels("notifications"), ["worker-a"]);
@@ -183,7 +183,7 @@ fn a_group_is_deleted_under_all_who_work_for_it_and_its_successor_does_history_a
 #[test]
 fn crashed_deliveries_stay_pending_until_they_are_claimed() {
     let demo = Demo::start(&["--claim-idle-ms", "2000"]);
-    demo.post("/crash", "group=notifications&name=nobody").is(404);
+    demo.post("/crash", "group=notifications&name=missing").is(404);
     demo.post("/crash", "group=notifications").is(400);
     let queued = demo.post("/crash", "group=notifications&name=worker-a&count=3").json();
     assert_eq!(queued["queued"], 3);
@@ -197,7 +197,7 @@ fn crashed_deliveries_stay_pending_until_they_are_claimed() {
     eventually(DEADLINE, "three are dropped", dropped);
     let recent = &demo.consumer("notifications", "worker-a")["recent"];
     assert!(!recent.as_array().unwrap().is_empty());
-    demo.quiet("notifications");
+    demo.wait_until_done("notifications");
     assert_eq!(
         (
             demo.figure("notifications", "done") + demo.figure("notifications", "dead"),
@@ -209,7 +209,7 @@ fn crashed_deliveries_stay_pending_until_they_are_claimed() {
 
 #[test]
 fn a_chosen_consumer_claims_what_is_idle() {
-    // So long that nobody sweeps by itself while this runs.
+    // So long that no process claims entries by itself during the test.
     let demo = Demo::start(&["--claim-idle-ms", "600000"]);
     demo.post("/crash", "group=analytics&name=worker-c&count=500").json();
     demo.post("/kill", "name=process-1").json();
@@ -233,33 +233,33 @@ fn a_chosen_consumer_claims_what_is_idle() {
     eventually(DEADLINE, "it has done them", || {
         demo.consumer("analytics", "rescuer")["processed"] == 5
     });
-    demo.quiet("analytics");
+    demo.wait_until_done("analytics");
     assert_eq!(demo.figure("analytics", "lost"), 0);
     demo.post("/reap", "group=analytics").is(400);
-    demo.post("/reap", "group=analytics&consumer=nobody").is(404);
+    demo.post("/reap", "group=analytics&consumer=missing").is(404);
 }
 
 #[test]
-fn a_paused_group_waits_and_handlers_do_as_the_levers_say() {
+fn a_paused_group_waits_and_handlers_follow_the_settings() {
     let demo = Demo::start(&[]);
     demo.pause("notifications", &["worker-a", "worker-b"]);
     assert_eq!(demo.group("notifications")["paused"], true);
     assert_eq!(demo.post("/pause", "group=notifications").json()["changed"], false);
     demo.post("/produce", "count=10").json();
-    demo.quiet("analytics");
+    demo.wait_until_done("analytics");
     assert_eq!(demo.figure("notifications", "waiting"), 10);
-    demo.post("/levers", "latency_ms=1&failure_percent=100").json();
+    demo.post("/settings", "latency_ms=1&failure_percent=100").json();
     assert_eq!(demo.post("/resume", "group=notifications").json()["changed"], true);
     eventually(DEADLINE, "all are dead", || demo.group("notifications")["dead_letters"] == 10);
-    let set = demo.post("/levers", "latency_ms=999999&failure_percent=0").json();
+    let set = demo.post("/settings", "latency_ms=999999&failure_percent=0").json();
     assert_eq!((&set["latency_ms"], &set["failure_percent"]), (&json!(30000), &json!(0)));
-    demo.post("/levers", "latency_ms=1").json();
+    demo.post("/settings", "latency_ms=1").json();
     assert_eq!(demo.post("/redrive", "group=notifications").json()["redriven"], 10);
     eventually(DEADLINE, "all are done", || demo.figure("notifications", "done") == 10);
     assert_eq!(demo.figure("notifications", "lost"), 0);
-    demo.post("/pause", "group=nobody").is(404);
+    demo.post("/pause", "group=missing").is(404);
     demo.post("/pause", "").is(400);
-    demo.post("/levers", "latency_ms=x").is(400);
+    demo.post("/settings", "latency_ms=x").is(400);
 }
 
 #[test]
@@ -269,11 +269,11 @@ fn poison_becomes_a_dead_letter_and_is_done_once_it_is_repaired() {
     for group in ["notifications", "analytics"] {
         eventually(DEADLINE, "it is dead", || demo.figure(group, "dead") == 1);
     }
-    demo.post("/levers", "repaired=perhaps").is(400);
-    demo.post("/levers", "repaired=1").json();
+    demo.post("/settings", "repaired=perhaps").is(400);
+    demo.post("/settings", "repaired=1").json();
     demo.post("/redrive", "group=notifications&id=x").is(400);
     demo.post("/redrive", "group=notifications&id=1-1").is(404);
-    demo.post("/redrive", "group=nobody").is(404);
+    demo.post("/redrive", "group=missing").is(404);
     let letter = demo.server.query::<Vec<(String, Vec<String>)>>(&[
         "XRANGE",
         "{streamjobs-demo:shop}:dead:analytics",
@@ -290,11 +290,11 @@ fn poison_becomes_a_dead_letter_and_is_done_once_it_is_repaired() {
 }
 
 #[test]
-fn a_trim_keeps_what_is_not_done_unless_told_and_then_the_counter_says_so() {
+fn a_trim_keeps_unfinished_jobs_unless_told_otherwise_and_the_counter_shows_the_loss() {
     let demo = Demo::start(&["--maxlen", "0"]);
     demo.post("/produce", "count=300").json();
-    demo.quiet("notifications");
-    demo.quiet("analytics");
+    demo.wait_until_done("notifications");
+    demo.wait_until_done("analytics");
     let trimmed = demo.post("/trim", "maxlen=50").json();
     let length = trimmed["length"].as_u64().unwrap();
     assert!((50..=150).contains(&length) && trimmed["deleted"] == 300 - length, "{trimmed}");
@@ -302,7 +302,7 @@ fn a_trim_keeps_what_is_not_done_unless_told_and_then_the_counter_says_so() {
     assert_eq!(exact["length"], 10);
     demo.pause("notifications", &["worker-a", "worker-b"]);
     demo.post("/produce", "count=200").json();
-    demo.quiet("analytics");
+    demo.wait_until_done("analytics");
     let kept = demo.post("/trim", "maxlen=0&exact=1").json();
     assert_eq!((&kept["length"], &kept["blocked_by"]), (&json!(200), &json!("notifications")));
     demo.post("/trim", "older_than_s=3600&exact=1").is(200);
@@ -315,7 +315,7 @@ fn a_trim_keeps_what_is_not_done_unless_told_and_then_the_counter_says_so() {
 }
 
 #[test]
-fn a_reset_is_asked_for_twice_and_takes_only_the_demos_own_keys() {
+fn a_reset_needs_confirmation_and_deletes_only_the_demos_own_keys() {
     let demo = Demo::start(&[]);
     demo.server.command(&["SET", "other", "kept"]);
     demo.post("/produce", "count=20").json();
@@ -349,9 +349,9 @@ fn twelve_workers_come_and_go_and_a_process_is_killed_under_load_and_nothing_is_
         assert_eq!((&removed["removed"], &removed["abandoned"]), (&json!(true), &json!(0)));
     }
     let rate = produced as f64 / began.elapsed().as_secs_f64();
-    assert!(rate >= 33.0, "{rate} events/s are too few to show anything");
+    assert!(rate >= 33.0, "{rate} events/s are too few for this test");
     for group in ["notifications", "analytics"] {
-        demo.quiet(group);
+        demo.wait_until_done(group);
         assert_eq!((demo.figure(group, "done"), demo.figure(group, "lost")), (produced, 0));
     }
     assert_eq!(demo.post("/kill", "name=process-1").status, 404);
@@ -359,7 +359,7 @@ fn twelve_workers_come_and_go_and_a_process_is_killed_under_load_and_nothing_is_
 }
 
 #[test]
-fn only_pages_of_this_machines_own_are_obeyed_and_bodies_are_small() {
+fn only_the_demos_own_page_is_accepted_and_bodies_are_limited() {
     let demo = Demo::start(&[]);
     for headers in [
         [("sec-fetch-site", "cross-site")].as_slice(),
@@ -393,8 +393,8 @@ fn dead_letters_of_a_demo_with_an_archive_are_counted_and_redriven_from_there() 
         assert_eq!((demo.figure(group, "dead"), demo.figure(group, "lost")), (1, 0));
     }
     let archive = demo.get("/jobs/archive");
-    assert!(archive.is(200).text.contains("nobody can do an order of nobody"), "{}", archive.text);
-    demo.post("/levers", "repaired=1").json();
+    assert!(archive.is(200).text.contains("no handler can process it"), "{}", archive.text);
+    demo.post("/settings", "repaired=1").json();
     assert_eq!(demo.post("/redrive", "group=notifications").json()["redriven"], 1);
     eventually(DEADLINE, "it is done", || demo.figure("notifications", "done") == 1);
     assert_eq!(

@@ -1,11 +1,11 @@
-//! The demo's page in a real browser, every lever pulled as a person pulls it.
+//! The demo page in a real browser, with every control used.
 
 use std::time::Duration;
 
 use streamjobs_tests::browser::Browser;
 use streamjobs_tests::eventually::eventually_async;
 
-use crate::stand::{DEADLINE, Demo};
+use crate::harness::{DEADLINE, Demo};
 
 /// A demo, and a browser on its page.
 async fn page(arguments: &'static [&'static str]) -> (Demo, Browser) {
@@ -16,7 +16,7 @@ async fn page(arguments: &'static [&'static str]) -> (Demo, Browser) {
     (demo, browser)
 }
 
-/// What the browser complained of, but for answers that were refused on purpose.
+/// The browser's errors, except for responses that the test provokes.
 async fn complaints(browser: &Browser) -> Vec<String> {
     let all = browser.complaints().await.unwrap();
     all.into_iter().filter(|text| !text.contains("the server responded with a status")).collect()
@@ -32,9 +32,9 @@ async fn there(browser: &Browser, selector: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_panel_shows_its_figures_and_every_form_does_its_work() {
+async fn every_panel_shows_its_figures_and_every_form_works() {
     let (demo, browser) = page(&["--maxlen", "0"]).await;
-    // M80 and M81: the stream, its tail, and producing.
+    // The stream, its tail, and producing.
     browser.fill("#produce [name=count]", "30").await.unwrap();
     browser.choose("#produce [name=type]", "order.paid").await.unwrap();
     browser.click("#produce button").await.unwrap();
@@ -48,14 +48,14 @@ async fn every_panel_shows_its_figures_and_every_form_does_its_work() {
     for group in ["notifications", "analytics"] {
         there(&browser, &figure(group, "done", 30)).await;
     }
-    // M82 and M87: a range of history as a table.
+    // A range of history as a table.
     browser.fill("#replay [name=count]", "7").await.unwrap();
     browser.click("#replay button").await.unwrap();
-    browser.shows("#result", "7 entries; no group was touched").await;
-    browser.fill("#replay [name=start]", "nonsense").await.unwrap();
+    browser.shows("#result", "7 entries. Reading them changed no group.").await;
+    browser.fill("#replay [name=start]", "invalid").await.unwrap();
     browser.click("#replay button").await.unwrap();
     browser.shows("#result .error", "entry ids").await;
-    // M83 and P65: trims by length and by age.
+    // Trims by length and by age.
     browser.fill("#trim-length [name=maxlen]", "5").await.unwrap();
     browser.click("#trim-length [name=exact]").await.unwrap();
     browser.click("#trim-length button").await.unwrap();
@@ -68,11 +68,11 @@ async fn every_panel_shows_its_figures_and_every_form_does_its_work() {
     browser.click("#trim-age button").await.unwrap();
     browser.accept().await.unwrap();
     browser.shows("#result", "\"deleted\"").await;
-    // M84: what a group shows, and the fields of a recent entry as its tooltip.
+    // What a group shows, and the fields of a recent entry as its tooltip.
     browser.shows("[data-group=notifications] .facts-line", "lag 0").await;
     browser.shows("[data-group=notifications] [data-consumer=worker-a]", "processed").await;
     browser
-        .shows("[data-group=notifications] [data-consumer=worker-a] .recent", "ack order.paid")
+        .shows("[data-group=notifications] [data-consumer=worker-a] .recent", "done order.paid")
         .await;
     let title = "return document.querySelector('.recent .badge').title.includes('order_id o-')";
     assert_eq!(browser.run(title).await.unwrap(), true);
@@ -80,34 +80,34 @@ async fn every_panel_shows_its_figures_and_every_form_does_its_work() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn handlers_do_as_the_page_says_and_poison_is_dead_lettered_repaired_and_redriven() {
+async fn settings_change_handlers_and_poison_is_dead_lettered_repaired_and_redriven() {
     let (_demo, browser) = page(&[]).await;
-    // P65: latency, failures, poison, redrive.
-    browser.fill("#levers [name=latency_ms]", "3").await.unwrap();
-    browser.choose("#levers [name=repaired]", "1").await.unwrap();
-    browser.click("#levers button").await.unwrap();
-    browser.shows("#levers-now", "3 ms, 0 % fail, poison is repaired").await;
-    browser.choose("#levers [name=repaired]", "0").await.unwrap();
-    browser.click("#levers button").await.unwrap();
-    browser.shows("#levers-now", "poison fails").await;
+    // Latency, failures, poison, redrive.
+    browser.fill("#settings [name=latency_ms]", "3").await.unwrap();
+    browser.choose("#settings [name=repaired]", "1").await.unwrap();
+    browser.click("#settings button").await.unwrap();
+    browser.shows("#settings-now", "3 ms, 0 % fail, poison orders succeed").await;
+    browser.choose("#settings [name=repaired]", "0").await.unwrap();
+    browser.click("#settings button").await.unwrap();
+    browser.shows("#settings-now", "poison orders fail").await;
     browser.click("#poison button").await.unwrap();
     there(&browser, &figure("notifications", "dead", 1)).await;
     there(&browser, &figure("analytics", "dead", 1)).await;
-    browser.choose("#levers [name=repaired]", "1").await.unwrap();
-    browser.click("#levers button").await.unwrap();
-    browser.shows("#levers-now", "poison is repaired").await;
+    browser.choose("#settings [name=repaired]", "1").await.unwrap();
+    browser.click("#settings button").await.unwrap();
+    browser.shows("#settings-now", "poison orders succeed").await;
     for group in ["notifications", "analytics"] {
         let button = format!("[data-group={group}] [data-do=redrive]");
         browser.click(&button).await.unwrap();
         there(&browser, &figure(group, "done", 1)).await;
         there(&browser, &figure(group, "lost", 0)).await;
     }
-    // M47 and P65: pause and resume.
+    // Pause and resume.
     browser.click("[data-group=notifications] [data-do=pause]").await.unwrap();
     browser.shows("[data-group=notifications] .paused", "paused").await;
     browser.click("[data-group=notifications] [data-do=resume]").await.unwrap();
     browser.shows("[data-group=notifications] [data-do=pause]", "Pause").await;
-    // M78: a reset that is asked for.
+    // A confirmed reset.
     browser.click("#reset button").await.unwrap();
     browser.accept().await.unwrap();
     browser.shows("#result", "\"consumers\": 3").await;
@@ -116,8 +116,7 @@ async fn handlers_do_as_the_page_says_and_poison_is_dead_lettered_repaired_and_r
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn twelve_workers_come_and_go_and_a_process_is_killed_from_the_page_and_it_says_that_nothing_is_lost()
- {
+async fn twelve_workers_come_and_go_and_a_process_is_killed_from_the_page_without_loss() {
     let (demo, browser) = page(&["--claim-idle-ms", "2000"]).await;
     browser.fill("#produce [name=count]", "50").await.unwrap();
     let began = tokio::time::Instant::now();
@@ -133,8 +132,8 @@ async fn twelve_workers_come_and_go_and_a_process_is_killed_from_the_page_and_it
         for _ in 0..2 {
             produced += 50;
             browser.click("#produce button").await.unwrap();
-            let told = async || demo.state()["published"] == produced;
-            eventually_async(DEADLINE, "all are published", told).await;
+            let published = async || demo.state()["published"] == produced;
+            eventually_async(DEADLINE, "all are published", published).await;
         }
         if cycle == 5 {
             browser.click("#processes [data-process=process-1] button").await.unwrap();
@@ -145,7 +144,7 @@ async fn twelve_workers_come_and_go_and_a_process_is_killed_from_the_page_and_it
         browser.shows("#result", "\"abandoned\": 0").await;
     }
     let rate = produced as f64 / began.elapsed().as_secs_f64();
-    assert!(rate >= 33.0, "{rate} events/s are too few to show anything");
+    assert!(rate >= 33.0, "{rate} events/s are too few for this test");
     for group in ["notifications", "analytics"] {
         there(&browser, &figure(group, "done", produced)).await;
         there(&browser, &format!("{}[data-waiting=\"0\"]", figure(group, "lost", 0))).await;
@@ -158,21 +157,21 @@ async fn twelve_workers_come_and_go_and_a_process_is_killed_from_the_page_and_it
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_leaves_entries_pending_and_they_are_claimed_for_a_chosen_consumer() {
-    // So long that nobody sweeps by itself while this runs: who is asked for claims all three.
+    // So long that no process claims entries by itself: the chosen consumer claims all three.
     let (demo, browser) = page(&["--claim-idle-ms", "600000"]).await;
     browser.fill("#add-group [name=group]", "audit").await.unwrap();
     browser.fill("#add-group [name=name]", "clumsy").await.unwrap();
     browser.click("#add-group button").await.unwrap();
     let clumsy = "[data-group=audit] [data-consumer=clumsy]";
     there(&browser, clumsy).await;
-    // M85 and M48: three deliveries are dropped without an acknowledgement.
+    // Three deliveries are dropped without an acknowledgement.
     browser.click(&format!("{clumsy} [data-do=crash]")).await.unwrap();
     browser.shows("#result", "\"queued\": 3").await;
     browser.shows(&format!("{clumsy} .drop"), "will drop 3").await;
     browser.fill("#produce [name=count]", "3").await.unwrap();
     browser.click("#produce button").await.unwrap();
-    browser.shows(&format!("{clumsy} .recent"), "drop order.").await;
-    // M86: the pending list and its threshold.
+    browser.shows(&format!("{clumsy} .recent"), "dropped order.").await;
+    // The pending list and its threshold.
     let audit = "return [...document.querySelectorAll('#pending tr')].filter((row) => row.firstChild.textContent === 'audit').length === 3";
     browser.until("three are pending", audit).await;
     browser.shows("#threshold", "10 min").await;
@@ -201,7 +200,7 @@ async fn a_crash_leaves_entries_pending_and_they_are_claimed_for_a_chosen_consum
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refresh_keeps_what_somebody_types_and_texts_of_others_are_texts() {
+async fn a_refresh_keeps_typed_text_and_escapes_untrusted_text() {
     let (demo, browser) = page(&[]).await;
     let hostile = "<img src=x onerror=\"document.title='owned'\">";
     let key = "streamjobs-demo:shop";
@@ -209,7 +208,7 @@ async fn a_refresh_keeps_what_somebody_types_and_texts_of_others_are_texts() {
         .command(&["XADD", key, "*", "type", hostile, "order_id", hostile, "customer", hostile]);
     browser.shows("#tail", "<img src=x").await;
     assert_eq!(browser.count("#tail img, #tail script").await.unwrap(), 0);
-    // M88: focus, caret, text and the chosen target survive several refreshes.
+    // Focus, caret, text and the chosen target survive several refreshes.
     browser.fill("#add-group [name=group]", "half a na").await.unwrap();
     let caret = "document.activeElement.setSelectionRange(2, 4); document.getElementById('reap-target').selectedIndex = 1;
         window.target = document.getElementById('reap-target').value; return true;";
@@ -227,22 +226,22 @@ async fn a_refresh_keeps_what_somebody_types_and_texts_of_others_are_texts() {
     browser.resize(390, 800).await.unwrap();
     let narrow = "return document.documentElement.scrollWidth <= window.innerWidth";
     browser.until("the page fits", narrow).await;
-    // The loss is what the page is there for: it is in sight without a touch.
-    let told = "const edges = document.getElementById('status').getBoundingClientRect();
+    // The number of lost events is visible without scrolling.
+    let visible = "const edges = document.getElementById('status').getBoundingClientRect();
         return edges.width > 0 && edges.left >= 0 && edges.right <= window.innerWidth;";
-    browser.until("the loss is in sight", told).await;
+    browser.until("the loss is visible", visible).await;
     let each = "const rows = [...document.querySelectorAll('#figures tr')];
         return rows.length === 2 && rows.every((row) => {
             const edges = row.cells[1].getBoundingClientRect();
             return edges.width > 0 && edges.left >= 0 && edges.right <= window.innerWidth;
         });";
-    browser.until("the loss of each group is in sight", each).await;
+    browser.until("the loss of each group is visible", each).await;
     browser.prefer_dark().await.unwrap();
     let dark = "return getComputedStyle(document.body).backgroundColor === 'rgb(16, 21, 19)'";
     browser.until("the page is dark", dark).await;
-    // An unreachable server is said, in red, and what was seen stays.
+    // An unreachable server is shown in red, and the last values are kept.
     demo.server.kill();
-    browser.shows("#status", "cannot ask").await;
+    browser.shows("#status", "cannot read the state").await;
     assert_eq!(
         browser.run("return document.getElementById('status').dataset.state").await.unwrap(),
         "bad"

@@ -1,4 +1,4 @@
-//! The orders demo, started as a person starts it.
+//! The orders demo, started as a program.
 
 #![allow(
     clippy::unwrap_used,
@@ -7,10 +7,10 @@
     clippy::indexing_slicing,
     missing_docs,
     unreachable_pub,
-    reason = "tests say what is wrong by failing"
+    reason = "tests report problems by failing"
 )]
 
 mod api;
 mod browser;
+mod harness;
 mod run;
-mod stand;

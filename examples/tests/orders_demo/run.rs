@@ -6,7 +6,7 @@ use streamjobs_tests::eventually::eventually;
 use streamjobs_tests::postgres::PgServer;
 use streamjobs_tests::server::RedisServer;
 
-use crate::stand::{DEADLINE, Demo};
+use crate::harness::{DEADLINE, Demo};
 
 fn demo(arguments: &[&str]) -> (Option<i32>, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_demo")).args(arguments).output().unwrap();
@@ -15,7 +15,7 @@ fn demo(arguments: &[&str]) -> (Option<i32>, String) {
 }
 
 #[test]
-fn flags_that_make_no_sense_are_refused_by_name_before_anything_is_touched() {
+fn invalid_flags_are_refused_by_name_before_anything_is_changed() {
     for (arguments, named) in [
         (["--host", "0.0.0.0"].as_slice(), "this machine only"),
         (&["--port", "x"], "--port"),
@@ -36,7 +36,7 @@ fn flags_that_make_no_sense_are_refused_by_name_before_anything_is_touched() {
 }
 
 #[test]
-fn a_server_that_cannot_be_reached_is_said_without_the_password() {
+fn an_unreachable_server_is_reported_without_the_password() {
     let arguments = ["--port", "0", "--redis-url", "redis://user:canary@127.0.0.1:1/2"];
     let (code, text) = demo(&arguments);
     assert!(code == Some(1) && text.contains("the demo failed"), "{code:?} {text}");
@@ -44,29 +44,28 @@ fn a_server_that_cannot_be_reached_is_said_without_the_password() {
 }
 
 #[test]
-fn it_says_where_it_is_keeps_data_and_stops_cleanly_on_a_signal() {
+fn it_prints_its_addresses_keeps_data_and_stops_cleanly_on_a_signal() {
     let server = RedisServer::start().unwrap();
     server.command(&["SET", "other", "kept"]);
     let place = server.url();
     let demo = Demo::start_on(server, &["--stream-key", "tried:orders", "--maxlen", "500"]);
-    demo.process.wait_for(|line| line.contains("3 here, 2 processes"), DEADLINE);
+    demo.process.wait_for(|line| line.contains("3 in this process, 2 in processes"), DEADLINE);
     let lines = demo.process.lines().join("\n");
-    for words in
-        ["0 entries of earlier runs are kept", "/jobs", &place, "tried:orders", "500 entries"]
+    for words in ["kept 0 entries of earlier runs", "/jobs", &place, "tried:orders", "500 entries"]
     {
         assert!(lines.contains(words), "{lines}");
     }
     assert_eq!(demo.post("/produce", "count=20").json()["produced"], 20);
-    demo.quiet("notifications");
-    demo.quiet("analytics");
+    demo.wait_until_done("notifications");
+    demo.wait_until_done("analytics");
     let Demo { mut process, server, .. } = demo;
     process.terminate();
-    process.wait_for(|line| line.starts_with("stopped: 0 jobs handed back, 0 left"), DEADLINE);
+    process.wait_for(|line| line.starts_with("stopped: 0 jobs released, 0 abandoned"), DEADLINE);
     assert_eq!(process.wait(DEADLINE).code(), Some(0));
     assert_eq!(server.length("tried:orders"), 20);
     let again = Demo::start_on(server, &["--stream-key", "tried:orders"]);
     let lines = again.process.lines().join("\n");
-    assert!(lines.contains("20 entries of earlier runs are kept"), "{lines}");
+    assert!(lines.contains("kept 20 entries of earlier runs"), "{lines}");
     let Demo { process, server, .. } = again;
     drop(process);
     let anew = Demo::start_on(server, &["--stream-key", "tried:orders", "--reset"]);
@@ -77,12 +76,12 @@ fn it_says_where_it_is_keeps_data_and_stops_cleanly_on_a_signal() {
 }
 
 #[test]
-fn what_a_killed_demo_left_pending_is_done_by_the_next_one() {
+fn jobs_that_a_killed_demo_left_pending_are_done_by_the_next_one() {
     let demo = Demo::start(&["--claim-idle-ms", "1000"]);
-    demo.post("/levers", "latency_ms=20000").json();
+    demo.post("/settings", "latency_ms=20000").json();
     demo.post("/produce", "count=10").json();
     let pending = || demo.group("notifications")["pending"] == 10;
-    eventually(DEADLINE, "all are in hand", pending);
+    eventually(DEADLINE, "all are in flight", pending);
     let Demo { mut process, server, .. } = demo;
     process.kill();
     let next = Demo::start_on(server, &["--claim-idle-ms", "1000"]);
@@ -99,7 +98,7 @@ async fn a_given_archive_keeps_its_letters_from_one_run_to_the_next() {
         let arguments = arguments.each_ref().map(String::as_str);
         let demo = Demo::start(&arguments);
         demo.post("/poison", "").json();
-        let archived = |demo: &Demo| demo.get("/jobs/archive").text.contains("order of nobody");
+        let archived = |demo: &Demo| demo.get("/jobs/archive").text.contains("poison order");
         eventually(DEADLINE, "it is archived", || archived(&demo));
         let Demo { process, server, .. } = demo;
         drop(process);

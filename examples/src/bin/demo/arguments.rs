@@ -1,4 +1,4 @@
-//! What the demo was asked to do.
+//! The command line of the demo.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -19,10 +19,10 @@ pub(crate) enum Arguments {
     Helper { url: String },
     /// The story of the Postgres companion.
     Postgres(Wish),
-    /// The process that charges orders, which is killed in that story. Where its servers are stands
-    /// in its environment, which unlike arguments is nobody else's to read.
+    /// The process that charges orders, which is killed in that story. It reads its servers' addresses
+    /// from the environment, because other users can see the arguments of a process.
     Charger,
-    /// A worker process beside the page, which is told everything through its input.
+    /// A worker process of the page, which reads its orders from its standard input.
     Worker,
 }
 
@@ -35,9 +35,9 @@ pub(crate) struct Wish {
     pub(crate) as_superuser: bool,
 }
 
-/// A small shop whose orders two groups work on: a page with every lever, and the dashboard.
+/// A small web shop with two groups: a page with controls for every situation, and the dashboard.
 ///
-/// Without anything, `cargo demo` serves the page on http://127.0.0.1:8083 with a private Redis, until
+/// Without options, `cargo demo` serves the page on http://127.0.0.1:8083 with a private Redis, until
 /// Ctrl-C.
 #[derive(Parser)]
 #[command(name = "cargo demo", bin_name = "cargo demo", disable_version_flag = true)]
@@ -61,16 +61,16 @@ struct Words {
     /// The stream of the page
     #[arg(long, default_value = "streamjobs-demo:shop", value_parser = stream_key)]
     stream_key: String,
-    /// Entries of history to keep, beside what a group has not done; 0 keeps all
+    /// Entries of history to keep, in addition to unfinished ones; 0 keeps all
     #[arg(long, default_value_t = 2_000)]
     maxlen: u64,
-    /// The lease: how long nothing may be heard of an entry until others claim it, in milliseconds
+    /// The lease in milliseconds: how long an entry can go without renewal before others claim it
     #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1_000..=600_000))]
     claim_idle_ms: u64,
     /// Delete the page's own stream first, with its groups and dead letters
     #[arg(long, conflicts_with = "no_reset")]
     reset: bool,
-    /// Keep what is there, which is the default
+    /// Keep existing data, which is the default
     #[arg(long, action = ArgAction::SetTrue)]
     no_reset: bool,
     /// Archive the page's dead letters in a private Postgres, with a private Redis
@@ -106,7 +106,7 @@ fn loopback(text: &str) -> Result<IpAddr, String> {
     if address.is_loopback() {
         return Ok(address);
     }
-    Err("the page asks nobody who they are, so it is served to this machine only".to_owned())
+    Err("the page has no login, so it is served to this machine only".to_owned())
 }
 
 fn stream_key(text: &str) -> Result<String, String> {
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused_by_its_name() {
+    fn invalid_arguments_are_refused_by_name() {
         refused("--host 0.0.0.0", "this machine only");
         refused("--host example.com", "not an IP address");
         refused("--port 70000", "--port");

@@ -1,15 +1,14 @@
-//! The orders demo: a small web shop whose orders are worked on by two groups.
+//! The orders demo: a small web shop whose events are processed by two groups.
 //!
 //! `cargo demo` serves a page on http://127.0.0.1:8083 until Ctrl-C: orders are published, consumers added,
-//! crashed, killed and removed, entries claimed, replayed, trimmed and redriven, while the page counts by
-//! itself whether anything was lost. The dashboard is mounted beside it, at `/jobs`. It runs on a private
-//! Redis; `cargo demo --redis-url redis://127.0.0.1:6379` on yours, in a stream of its own. `--help` has the
-//! rest.
+//! crashed, killed and removed, entries claimed, replayed, trimmed and redriven, while an independent
+//! counter on the page shows whether anything was lost. The dashboard is mounted at `/jobs`. The demo starts a private
+//! Redis; `cargo demo --redis-url redis://127.0.0.1:6379` uses yours, with a stream of its own. `--help` lists all
+//! options.
 //!
-//! `cargo demo --story` takes about ten seconds and shows in the terminal
-//! orders being shared by two processes, one of the processes being killed with work in hand, its
-//! work being recovered, a failing order becoming a dead letter and being redriven, and a clean
-//! stop. The last line counts what was lost.
+//! `cargo demo --story` takes about ten seconds and shows in the terminal how two processes
+//! share orders, how the orders of a killed process are recovered, how a failing order becomes a dead
+//! letter and is redriven, and a clean stop. The last line has the number of lost orders.
 //!
 //! `cargo demo --postgres` tells another story in half the time, on a private Postgres or on that
 //! of `--postgres-url`: orders that are charged once although their process is killed between

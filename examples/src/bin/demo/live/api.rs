@@ -1,4 +1,4 @@
-//! The levers over HTTP: what each takes, and what it answers.
+//! The demo's HTTP API: each control with its parameters and its answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,20 +11,20 @@ use serde_json::{Value, json};
 use streamjobs::stream::{Cut, Group, PendingQuery, StreamError, Unfinished};
 use streamjobs::{ConsumerName, EntryId, GroupName};
 
-use crate::live::asked::{Asked, Flag, Refused};
-use crate::live::crew::CrewError;
-use crate::live::levers::{DROPS_MAX, Setting};
+use crate::live::demo::Demo;
 use crate::live::orders::{OrderEvent, TYPES};
+use crate::live::parameters::{ApiError, Flag, Parameters};
 use crate::live::processes::Order;
-use crate::live::shop::Shop;
+use crate::live::settings::{DROPS_MAX, Setting};
 use crate::live::view;
+use crate::live::workers::WorkerError;
 
-pub(crate) type Shared = State<Arc<Shop>>;
+pub(crate) type Shared = State<Arc<Demo>>;
 
-type Answer = Result<Json<Value>, Refused>;
+type Answer = Result<Json<Value>, ApiError>;
 
 #[derive(Deserialize)]
-pub(crate) struct Who {
+pub(crate) struct WorkerRequest {
     #[serde(default)]
     group: String,
     #[serde(default)]
@@ -33,24 +33,24 @@ pub(crate) struct Who {
     count: Option<u32>,
 }
 
-impl Who {
-    /// Group and name without the blanks around them, both of them there.
-    fn named(&self) -> Result<(&str, &str), Refused> {
+impl WorkerRequest {
+    /// Group and name, trimmed; both are required.
+    fn named(&self) -> Result<(&str, &str), ApiError> {
         match (self.group.trim(), self.name.trim()) {
-            ("", _) => Err(Refused::bad("group is missing")),
-            (_, "") => Err(Refused::bad("name is missing")),
+            ("", _) => Err(ApiError::bad("group is missing")),
+            (_, "") => Err(ApiError::bad("name is missing")),
             both => Ok(both),
         }
     }
 
-    fn group(&self) -> Result<&str, Refused> {
+    fn group(&self) -> Result<&str, ApiError> {
         let group = self.group.trim();
-        if group.is_empty() { Err(Refused::bad("group is missing")) } else { Ok(group) }
+        if group.is_empty() { Err(ApiError::bad("group is missing")) } else { Ok(group) }
     }
 }
 
-pub(crate) async fn state(State(shop): Shared) -> Answer {
-    Ok(Json(view::state(&shop).await?))
+pub(crate) async fn state(State(demo): Shared) -> Answer {
+    Ok(Json(view::state(&demo).await?))
 }
 
 #[derive(Deserialize)]
@@ -60,7 +60,7 @@ pub(crate) struct Span {
     count: Option<usize>,
 }
 
-pub(crate) async fn replay(State(shop): Shared, Asked(span): Asked<Span>) -> Answer {
+pub(crate) async fn replay(State(demo): Shared, Parameters(span): Parameters<Span>) -> Answer {
     let id = |text: Option<&str>, open: &str, fill: u64| match text.map(str::trim) {
         None | Some("") => Ok(None),
         Some(text) if text == open => Ok(None),
@@ -69,13 +69,13 @@ pub(crate) async fn replay(State(shop): Shared, Asked(span): Asked<Span>) -> Ans
             Err(_) => text
                 .parse()
                 .map(Some)
-                .map_err(|_| Refused::bad("a range has entry ids, milliseconds, - or +")),
+                .map_err(|_| ApiError::bad("give the range as entry ids, milliseconds, - or +")),
         },
     };
     let start = id(span.start.as_deref(), "-", 0)?.unwrap_or(EntryId::ZERO);
     let end = id(span.end.as_deref(), "+", u64::MAX)?.unwrap_or(EntryId::MAX);
     let limit = span.count.unwrap_or(20).clamp(1, 500);
-    let mut replay = shop.stream.replay(start..=end);
+    let mut replay = demo.stream.replay(start..=end);
     let mut entries = Vec::new();
     while entries.len() < limit {
         match replay.next().await {
@@ -95,105 +95,126 @@ pub(crate) struct Produce {
     event_type: String,
 }
 
-pub(crate) async fn produce(State(shop): Shared, Asked(wish): Asked<Produce>) -> Answer {
-    let event_type = Some(wish.event_type.trim()).filter(|text| !text.is_empty());
+pub(crate) async fn produce(
+    State(demo): Shared,
+    Parameters(request): Parameters<Produce>,
+) -> Answer {
+    let event_type = Some(request.event_type.trim()).filter(|text| !text.is_empty());
     if event_type.is_some_and(|event_type| !TYPES.contains(&event_type)) {
-        return Err(Refused::bad(
-            "type is one of order.placed, order.paid, order.shipped, order.cancelled",
+        return Err(ApiError::bad(
+            "type has to be one of order.placed, order.paid, order.shipped, order.cancelled",
         ));
     }
     let mut ids = Vec::new();
-    for _ in 0..wish.count.unwrap_or(1).clamp(1, 500) {
-        ids.push(shop.publish(&OrderEvent::random(event_type)).await?);
+    for _ in 0..request.count.unwrap_or(1).clamp(1, 500) {
+        ids.push(demo.publish(&OrderEvent::random(event_type)).await?);
     }
     Ok(Json(json!({ "produced": ids.len(), "ids": ids })))
 }
 
-pub(crate) async fn poison(State(shop): Shared) -> Answer {
-    let id = shop.publish(&OrderEvent::poison()).await?;
+pub(crate) async fn poison(State(demo): Shared) -> Answer {
+    let id = demo.publish(&OrderEvent::poison()).await?;
     Ok(Json(json!({ "produced": 1, "ids": [id] })))
 }
 
-pub(crate) async fn add_worker(State(shop): Shared, Asked(who): Asked<Who>) -> Answer {
-    let (group, label) = who.named()?;
+pub(crate) async fn add_worker(
+    State(demo): Shared,
+    Parameters(request): Parameters<WorkerRequest>,
+) -> Answer {
+    let (group, label) = request.named()?;
     let (_, _) = (GroupName::new(group)?, ConsumerName::new(label)?);
-    let name = shop.add_worker(group, label).await?;
+    let name = demo.add_worker(group, label).await?;
     Ok(Json(json!({ "group": group, "label": label, "name": name.as_str() })))
 }
 
-pub(crate) async fn remove_worker(State(shop): Shared, Asked(who): Asked<Who>) -> Answer {
-    let (group, label) = who.named()?;
-    match shop.crew.remove(group, label).await {
+pub(crate) async fn remove_worker(
+    State(demo): Shared,
+    Parameters(request): Parameters<WorkerRequest>,
+) -> Answer {
+    let (group, label) = request.named()?;
+    match demo.pool.remove(group, label).await {
         Ok(report) => Ok(Json(json!({
             "removed": true,
             "finished": report.finished,
             "released": report.released,
             "abandoned": report.abandoned.len(),
         }))),
-        Err(CrewError::Unknown { .. }) => {
+        Err(WorkerError::Unknown { .. }) => {
             Ok(Json(json!({ "removed": false, "reason": "not-found" })))
         }
         Err(error) => Err(error.into()),
     }
 }
 
-pub(crate) async fn crash(State(shop): Shared, Asked(who): Asked<Who>) -> Answer {
-    let (group, label) = who.named()?;
-    let count = who.count.unwrap_or(1).clamp(1, DROPS_MAX);
-    if let Ok(worker) = shop.crew.find(group, label).await {
-        let queued = shop.levers.drop_next(worker.name.as_str(), count);
+pub(crate) async fn crash(
+    State(demo): Shared,
+    Parameters(request): Parameters<WorkerRequest>,
+) -> Answer {
+    let (group, label) = request.named()?;
+    let count = request.count.unwrap_or(1).clamp(1, DROPS_MAX);
+    if let Ok(worker) = demo.pool.find(group, label).await {
+        let queued = demo.settings.drop_next(worker.name.as_str(), count);
         return Ok(Json(json!({ "queued": queued })));
     }
     let order = Order::DropNext { group: group.to_owned(), count };
-    if shop.processes.tell(Some(label), &order).await? {
+    if demo.processes.tell(Some(label), &order).await? {
         return Ok(Json(json!({ "queued": count })));
     }
-    Err(Refused::missing(format!("there is no worker {label} in group {group}")))
+    Err(ApiError::missing(format!("group {group} has no worker {label}")))
 }
 
-pub(crate) async fn kill(State(shop): Shared, Asked(who): Asked<Who>) -> Answer {
-    let label = who.name.trim();
-    if shop.processes.kill(label).await? {
+pub(crate) async fn kill(
+    State(demo): Shared,
+    Parameters(request): Parameters<WorkerRequest>,
+) -> Answer {
+    let label = request.name.trim();
+    if demo.processes.kill(label).await? {
         return Ok(Json(json!({ "killed": label })));
     }
-    Err(Refused::missing("there is no such worker process"))
+    Err(ApiError::missing("no such worker process"))
 }
 
-pub(crate) async fn start_process(State(shop): Shared) -> Answer {
-    if shop.processes.seen().await.len() >= PROCESSES_MAX {
-        return Err(Refused(
-            StatusCode::CONFLICT,
-            "that is enough processes for one machine".into(),
-        ));
+pub(crate) async fn start_process(State(demo): Shared) -> Answer {
+    if demo.processes.states().await.len() >= PROCESSES_MAX {
+        return Err(ApiError(StatusCode::CONFLICT, "at most 6 worker processes can run".into()));
     }
-    Ok(Json(json!({ "started": shop.start_process().await? })))
+    Ok(Json(json!({ "started": demo.start_process().await? })))
 }
 
-pub(crate) async fn pause(State(shop): Shared, Asked(who): Asked<Who>) -> Answer {
-    Ok(Json(json!({ "changed": shop.stream.group(who.group()?)?.pause().await? })))
+pub(crate) async fn pause(
+    State(demo): Shared,
+    Parameters(request): Parameters<WorkerRequest>,
+) -> Answer {
+    Ok(Json(json!({ "changed": demo.stream.group(request.group()?)?.pause().await? })))
 }
 
-pub(crate) async fn resume(State(shop): Shared, Asked(who): Asked<Who>) -> Answer {
-    Ok(Json(json!({ "changed": shop.stream.group(who.group()?)?.resume().await? })))
+pub(crate) async fn resume(
+    State(demo): Shared,
+    Parameters(request): Parameters<WorkerRequest>,
+) -> Answer {
+    Ok(Json(json!({ "changed": demo.stream.group(request.group()?)?.resume().await? })))
 }
 
 #[derive(Deserialize)]
-pub(crate) struct Levers {
+pub(crate) struct Settings {
     latency_ms: Option<u64>,
     failure_percent: Option<u8>,
     repaired: Option<Flag>,
 }
 
-pub(crate) async fn levers(State(shop): Shared, Asked(wish): Asked<Levers>) -> Answer {
-    let now = shop.levers.setting();
+pub(crate) async fn settings(
+    State(demo): Shared,
+    Parameters(request): Parameters<Settings>,
+) -> Answer {
+    let now = demo.settings.setting();
     let setting = Setting {
-        latency_ms: wish.latency_ms.unwrap_or(now.latency_ms),
-        failure_percent: wish.failure_percent.unwrap_or(now.failure_percent),
-        repaired: wish.repaired.map_or(now.repaired, |Flag(flag)| flag),
+        latency_ms: request.latency_ms.unwrap_or(now.latency_ms),
+        failure_percent: request.failure_percent.unwrap_or(now.failure_percent),
+        repaired: request.repaired.map_or(now.repaired, |Flag(flag)| flag),
     };
     let setting = setting.clamped();
-    shop.levers.set(setting);
-    shop.processes.tell(None, &Order::Set(setting)).await?;
+    demo.settings.set(setting);
+    demo.processes.tell(None, &Order::Set(setting)).await?;
     Ok(Json(json!(setting)))
 }
 
@@ -205,22 +226,22 @@ pub(crate) struct Reap {
     consumer: String,
 }
 
-/// Gives what is idle for longer than the lease to one consumer, and has it take that up.
-pub(crate) async fn reap(State(shop): Shared, Asked(wish): Asked<Reap>) -> Answer {
-    let (group_name, consumer) = (wish.group.trim(), wish.consumer.trim());
+/// Claims entries that are idle for longer than the lease for one consumer, which then runs them.
+pub(crate) async fn reap(State(demo): Shared, Parameters(request): Parameters<Reap>) -> Answer {
+    let (group_name, consumer) = (request.group.trim(), request.consumer.trim());
     if group_name.is_empty() || consumer.is_empty() {
-        return Err(Refused::bad("group and consumer are needed"));
+        return Err(ApiError::bad("group and consumer are required"));
     }
-    let group = shop.stream.group(group_name)?;
-    // One of this process that has read nothing yet is not known to the server.
-    let workers = shop.crew.workers().await;
+    let group = demo.stream.group(group_name)?;
+    // The server does not know a worker of this process that has read nothing yet.
+    let workers = demo.pool.workers().await;
     let known = group.consumers().await?.into_iter().any(|known| known.name == consumer)
         || workers.iter().any(|worker| worker.name.as_str() == consumer);
     if !known {
-        return Err(Refused::missing(format!("group {group_name} has no consumer {consumer}")));
+        return Err(ApiError::missing(format!("group {group_name} has no consumer {consumer}")));
     }
     let name = ConsumerName::new(consumer)?;
-    let lease = shop.place.lease;
+    let lease = demo.worker_options.lease;
     let (mut claimed, mut trimmed) = (Vec::new(), Vec::new());
     for side in [group.clone(), group.lane()] {
         let ids = idle(&side, lease).await?;
@@ -229,10 +250,10 @@ pub(crate) async fn reap(State(shop): Shared, Asked(wish): Asked<Reap>) -> Answe
         trimmed.extend(moved.trimmed.iter().map(ToString::to_string));
     }
     for worker in workers.iter().filter(|worker| worker.name == name) {
-        shop.crew.reap(worker).await?;
+        demo.pool.reap(worker).await?;
     }
-    let label = crate::live::crew::label_of(consumer);
-    shop.processes.tell(Some(label), &Order::Reap { group: group_name.to_owned() }).await?;
+    let label = crate::live::workers::label_of(consumer);
+    demo.processes.tell(Some(label), &Order::Reap { group: group_name.to_owned() }).await?;
     Ok(Json(json!({ "claimed": claimed, "trimmed": trimmed, "min_idle_ms": lease.as_millis() })))
 }
 
@@ -242,27 +263,30 @@ async fn idle(group: &Group, lease: Duration) -> Result<Vec<EntryId>, StreamErro
 }
 
 #[derive(Deserialize)]
-pub(crate) struct TrimWish {
+pub(crate) struct TrimRequest {
     maxlen: Option<u64>,
     older_than_s: Option<u64>,
     #[serde(default)]
     exact: Flag,
-    /// Also what is not done: then the counter shows it as lost.
+    /// Also removes unfinished entries, which the counter then shows as lost.
     #[serde(default)]
     lose: Flag,
 }
 
-pub(crate) async fn trim(State(shop): Shared, Asked(wish): Asked<TrimWish>) -> Answer {
-    let cut = match (wish.maxlen, wish.older_than_s) {
+pub(crate) async fn trim(
+    State(demo): Shared,
+    Parameters(request): Parameters<TrimRequest>,
+) -> Answer {
+    let cut = match (request.maxlen, request.older_than_s) {
         (Some(length), None) => Cut::Length(length),
         (None, Some(seconds)) => Cut::Age(Duration::from_secs(seconds)),
-        _ => return Err(Refused::bad("one of maxlen and older_than_s is needed")),
+        _ => return Err(ApiError::bad("give either maxlen or older_than_s")),
     };
-    let unfinished = if wish.lose.0 { Unfinished::Lose } else { Unfinished::Keep };
-    let trimmed = if wish.exact.0 {
-        shop.stream.trim_exactly(cut, unfinished).await?
+    let unfinished = if request.lose.0 { Unfinished::Lose } else { Unfinished::Keep };
+    let trimmed = if request.exact.0 {
+        demo.stream.trim_exactly(cut, unfinished).await?
     } else {
-        shop.stream.trim(cut, unfinished).await?
+        demo.stream.trim(cut, unfinished).await?
     };
     Ok(Json(json!({
         "deleted": trimmed.removed,
@@ -275,31 +299,34 @@ pub(crate) async fn trim(State(shop): Shared, Asked(wish): Asked<TrimWish>) -> A
 pub(crate) struct Redrive {
     #[serde(default)]
     group: String,
-    /// One letter; all of them without it.
+    /// The letter to redrive; all letters if absent.
     id: Option<String>,
 }
 
-pub(crate) async fn redrive(State(shop): Shared, Asked(wish): Asked<Redrive>) -> Answer {
-    let name = wish.group.trim();
+pub(crate) async fn redrive(
+    State(demo): Shared,
+    Parameters(request): Parameters<Redrive>,
+) -> Answer {
+    let name = request.group.trim();
     if name.is_empty() {
-        return Err(Refused::bad("group is missing"));
+        return Err(ApiError::bad("group is missing"));
     }
-    let group = shop.stream.group(name)?;
+    let group = demo.stream.group(name)?;
     group.info().await?;
-    let id = wish.id.as_deref().map(str::trim).filter(|id| !id.is_empty());
-    if let Some(archive) = &shop.archive {
+    let id = request.id.as_deref().map(str::trim).filter(|id| !id.is_empty());
+    if let Some(archive) = &demo.archive {
         if id.is_some() {
-            return Err(Refused::bad(
-                "single letters of the archive are redriven in the dashboard",
+            return Err(ApiError::bad(
+                "use the dashboard to redrive single letters of the archive",
             ));
         }
         let (redriven, failed) =
-            archive.redrive(&shop.client, shop.stream.name().as_str(), name).await?;
+            archive.redrive(&demo.client, demo.stream.name().as_str(), name).await?;
         return Ok(Json(json!({ "redriven": redriven, "failed": failed, "more": false })));
     }
     let letters = group.dead_letters();
     if let Some(id) = id {
-        let id = id.parse().map_err(|_| Refused::bad("id is that of a dead letter"))?;
+        let id = id.parse().map_err(|_| ApiError::bad("invalid id of a dead letter"))?;
         letters.redrive(id).await?;
         return Ok(Json(json!({ "redriven": 1, "failed": 0, "more": false })));
     }
@@ -312,39 +339,47 @@ pub(crate) async fn redrive(State(shop): Shared, Asked(wish): Asked<Redrive>) ->
     ))
 }
 
-pub(crate) async fn elsewhere() -> Refused {
-    Refused::missing("there is nothing here")
+pub(crate) async fn not_found() -> ApiError {
+    ApiError::missing("not found")
 }
 
-pub(crate) async fn other_method() -> Refused {
-    Refused(StatusCode::METHOD_NOT_ALLOWED, "levers are posted, and the rest is got".to_owned())
+pub(crate) async fn wrong_method() -> ApiError {
+    ApiError(StatusCode::METHOD_NOT_ALLOWED, "use POST for actions and GET for pages".to_owned())
 }
 
 #[derive(Deserialize)]
-pub(crate) struct Sure {
+pub(crate) struct Confirmation {
     #[serde(default)]
     group: String,
     #[serde(default)]
     confirm: String,
 }
 
-pub(crate) async fn delete_group(State(shop): Shared, Asked(sure): Asked<Sure>) -> Answer {
-    let group = sure.group.trim();
-    if sure.confirm != "delete" {
-        return Err(Refused::bad("say confirm=delete: the group's work goes with it"));
+pub(crate) async fn delete_group(
+    State(demo): Shared,
+    Parameters(confirmation): Parameters<Confirmation>,
+) -> Answer {
+    let group = confirmation.group.trim();
+    if confirmation.confirm != "delete" {
+        return Err(ApiError::bad(
+            "confirm=delete is required: the group's unfinished jobs are lost",
+        ));
     }
-    shop.delete_group(group).await?;
+    demo.delete_group(group).await?;
     Ok(Json(json!({ "deleted": group })))
 }
 
-pub(crate) async fn reset(State(shop): Shared, Asked(sure): Asked<Sure>) -> Answer {
-    if sure.confirm != "reset" {
-        return Err(Refused::bad(
-            "say confirm=reset: the demo's stream goes, with its groups and dead letters",
+pub(crate) async fn reset(
+    State(demo): Shared,
+    Parameters(confirmation): Parameters<Confirmation>,
+) -> Answer {
+    if confirmation.confirm != "reset" {
+        return Err(ApiError::bad(
+            "confirm=reset is required: the demo's stream is deleted with its groups and dead letters",
         ));
     }
-    shop.reset(PROCESSES_SEEDED).await?;
-    Ok(Json(json!({ "consumers": crate::live::shop::SEED.len() })))
+    demo.reset(PROCESSES_SEEDED).await?;
+    Ok(Json(json!({ "consumers": crate::live::demo::SEED.len() })))
 }
 
 const PROCESSES_MAX: usize = 6;

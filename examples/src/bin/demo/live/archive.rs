@@ -1,5 +1,4 @@
-//! Where dead letters go when the demo has an archive: a private Postgres, or a schema of its own on a
-//! given one, which stays.
+//! The archive of the demo: a private Postgres, or a schema of its own on a given one, which is kept.
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Executor as _, PgPool};
@@ -13,7 +12,7 @@ use crate::live::options::Store;
 /// The archive of the demo.
 pub(crate) struct Archive {
     pub(crate) postgres: Postgres,
-    /// Ends with this, if it is a private one.
+    /// The private database, which ends with this value.
     _private: Option<Database>,
 }
 
@@ -25,7 +24,7 @@ impl Archive {
         }
     }
 
-    /// One role migrates and another one runs, as in production.
+    /// Uses one role for migrations and another one to run, as in production.
     async fn private() -> Result<Self, AnyError> {
         let server = tokio::task::spawn_blocking(PgServer::start).await??;
         let database = server.database().await;
@@ -38,7 +37,8 @@ impl Archive {
 
     async fn given(url: &str) -> Result<Self, AnyError> {
         // The address is not repeated: it may hold a password.
-        let options = url.parse::<PgConnectOptions>().map_err(|_| "--archive-url is no address")?;
+        let options =
+            url.parse::<PgConnectOptions>().map_err(|_| "--archive-url is not a valid address")?;
         let pool: PgPool = PgPoolOptions::new().max_connections(8).connect_with(options).await?;
         pool.execute("CREATE SCHEMA IF NOT EXISTS streamjobs_demo").await?;
         let schema = SchemaName::new("streamjobs_demo")?;
@@ -47,7 +47,7 @@ impl Archive {
         Ok(Self { postgres, _private: None })
     }
 
-    /// The events of a group whose letters came after this one, and the last of these.
+    /// The event ids of a group's letters after the given one, and the id of the last letter.
     pub(crate) async fn dead_lettered(
         &self,
         stream: &str,
@@ -72,7 +72,7 @@ impl Archive {
         }
     }
 
-    /// Puts every open letter of a group back: how many were, and how many could not be.
+    /// Redrives every open letter of a group: how many were redriven, and how many failed.
     pub(crate) async fn redrive(
         &self,
         client: &streamjobs::Client,
@@ -80,7 +80,7 @@ impl Archive {
         group: &str,
     ) -> Result<(u64, u64), AnyError> {
         let selection = Selection::new().stream(stream).group(group);
-        let request = Request::new("demo", "the page's lever");
+        let request = Request::new("demo", "from the demo page");
         let redrive = self.postgres.dead_letters().redrive(selection, request);
         let done = redrive.start(client).await?;
         Ok((done.done, done.failed))

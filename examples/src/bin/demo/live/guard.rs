@@ -1,4 +1,4 @@
-//! Only pages of this machine's own may pull levers, and answers say what a browser may do with them.
+//! Refuses requests from other sites and machines, and sets security headers.
 
 use axum::extract::Request;
 use axum::http::header::{HOST, ORIGIN};
@@ -7,17 +7,17 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use crate::live::asked::Refused;
+use crate::live::parameters::ApiError;
 
-/// Refuses requests under another name, which a page elsewhere can have meant this machine, and
-/// posts that another page sent. Programs without a browser may post: they send no origin.
+/// Refuses requests for other host names (DNS rebinding) and posts from other sites. Programs such as
+/// curl send no `Origin` and may post.
 pub(crate) async fn guard(request: Request, next: Next) -> Response {
     let headers = request.headers();
-    if !is_here(headers) {
-        return refused("this demo answers to loopback names only");
+    if !is_loopback(headers) {
+        return refused("the demo only serves loopback host names");
     }
-    if request.method() == axum::http::Method::POST && !is_own(headers) {
-        return refused("only the demo's own page may do this");
+    if request.method() == axum::http::Method::POST && !is_same_origin(headers) {
+        return refused("only the demo page may send this");
     }
     let mut response = next.run(request).await;
     for (name, value) in HEADERS {
@@ -27,10 +27,10 @@ pub(crate) async fn guard(request: Request, next: Next) -> Response {
 }
 
 fn refused(text: &str) -> Response {
-    Refused(StatusCode::FORBIDDEN, text.to_owned()).into_response()
+    ApiError(StatusCode::FORBIDDEN, text.to_owned()).into_response()
 }
 
-fn is_here(headers: &HeaderMap) -> bool {
+fn is_loopback(headers: &HeaderMap) -> bool {
     let host = headers.get(HOST).and_then(|host| host.to_str().ok());
     let host = host.and_then(|host| host.parse::<Authority>().ok());
     host.is_some_and(|host| {
@@ -40,7 +40,7 @@ fn is_here(headers: &HeaderMap) -> bool {
     })
 }
 
-fn is_own(headers: &HeaderMap) -> bool {
+fn is_same_origin(headers: &HeaderMap) -> bool {
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     if let Some(site) = text("sec-fetch-site") {
         return matches!(site, "same-origin" | "none");

@@ -1,19 +1,19 @@
-//! The demo's page: a shop whose workers can be added, crashed, killed and recovered by hand.
+//! The demo page: a web shop whose workers can be added, crashed, killed and recovered.
 
 pub(crate) mod options;
 pub(crate) mod processes;
 
 mod api;
 mod archive;
-mod asked;
-mod crew;
-mod desk;
+mod demo;
 mod guard;
 mod ledger;
-mod levers;
 mod orders;
-mod shop;
+mod parameters;
+mod settings;
+mod simulation;
 mod view;
+mod workers;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -36,20 +36,20 @@ use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 use self::archive::Archive;
-use self::crew::Crew;
-use self::desk::Desk;
+use self::demo::Demo;
 use self::ledger::Ledger;
-use self::levers::Levers;
 use self::options::Options;
-use self::processes::{Processes, Workplace};
-use self::shop::Shop;
+use self::processes::{Processes, WorkerOptions};
+use self::settings::Settings;
+use self::simulation::Simulation;
+use self::workers::WorkerPool;
 use crate::AnyError;
 
 /// Serves the page until Ctrl-C or a `SIGTERM`.
 pub(crate) async fn serve(options: Options) -> Result<(), AnyError> {
     let listener = TcpListener::bind((options.host, options.port)).await.map_err(|error| {
         format!(
-            "cannot listen on {}:{}: {error}; --port takes another one",
+            "cannot listen on {}:{}: {error}; use --port to choose another port",
             options.host, options.port
         )
     })?;
@@ -57,31 +57,31 @@ pub(crate) async fn serve(options: Options) -> Result<(), AnyError> {
     let url = options.redis_url.clone();
     let server = tokio::task::spawn_blocking(move || DemoServer::start(url.as_deref())).await??;
     let alerts = AlertLog::new();
-    let shop = Arc::new(open(&options, &server, &alerts).await?);
-    begin(&shop, &options).await?;
-    println!("shop page:  http://{address}/");
+    let demo = Arc::new(open(&options, &server, &alerts).await?);
+    begin(&demo, &options).await?;
+    println!("demo page:  http://{address}/");
     println!("dashboard:  http://{address}/jobs");
     println!(
         "redis:      {}, stream {} with a cap of {}",
-        place_of(&server, &shop.place.url),
-        shop.stream.name(),
-        if shop.cap == 0 { "none".to_owned() } else { format!("{} entries", shop.cap) }
+        place_of(&server, &demo.worker_options.url),
+        demo.stream.name(),
+        if demo.cap == 0 { "none".to_owned() } else { format!("{} entries", demo.cap) }
     );
     println!(
-        "workers:    {} here, {} processes beside it; Ctrl-C stops them all",
-        shop::SEED.len(),
+        "workers:    {} in this process, {} in processes of their own; Ctrl-C stops them",
+        demo::SEED.len(),
         api::PROCESSES_SEEDED
     );
-    let app = routes(&shop, &alerts).into_make_service_with_connect_info::<SocketAddr>();
+    let app = routes(&demo, &alerts).into_make_service_with_connect_info::<SocketAddr>();
     serve_until_asked(listener, app).await?;
     println!("stopping …");
-    let (released, abandoned) = shop.crew.stop().await;
-    shop.processes.stop().await?;
-    println!("stopped: {released} jobs handed back, {abandoned} left to others");
+    let (released, abandoned) = demo.pool.stop().await;
+    demo.processes.stop().await?;
+    println!("stopped: {released} jobs released, {abandoned} abandoned");
     Ok(())
 }
 
-/// Requests in progress are answered; a page that is followed is not waited for.
+/// Waits for requests in progress, but not for event streams.
 async fn serve_until_asked(
     listener: TcpListener,
     app: IntoMakeServiceWithConnectInfo<Router, SocketAddr>,
@@ -91,50 +91,51 @@ async fn serve_until_asked(
         let _dropped = stopped.await.is_err();
     });
     let asked = asked_to_stop()?;
-    let patience = async {
+    let shutdown = async {
         asked.await;
         let _gone = stop.send(()).is_err();
         sleep(ANSWERED_MAX).await;
     };
     tokio::select! {
         served = serve.into_future() => Ok(served?),
-        () = patience => Ok(()),
+        () = shutdown => Ok(()),
     }
 }
 
-async fn open(options: &Options, server: &DemoServer, alerts: &AlertLog) -> Result<Shop, AnyError> {
+async fn open(options: &Options, server: &DemoServer, alerts: &AlertLog) -> Result<Demo, AnyError> {
     let url = server.url();
     let retention = match std::num::NonZeroU64::new(options.maxlen) {
-        // A window of history that never takes what a group has not done.
+        // Keeps this many entries, and all that a group has not finished.
         Some(entries) => Retention::History(entries),
         None => Retention::Unlimited,
     };
     let key = options.stream_key.clone();
     let client = Client::builder(&url).retention(key.clone(), retention).connect().await?;
     let stream = client.stream(&key)?;
-    let (levers, ledger) = (Levers::default(), Arc::<std::sync::Mutex<Ledger>>::default());
+    let (settings, ledger) = (Settings::default(), Arc::<std::sync::Mutex<Ledger>>::default());
     let book = Arc::clone(&ledger);
-    let desk = Desk::new(levers.clone(), move |told| {
-        book.lock().unwrap_or_else(std::sync::PoisonError::into_inner).tell(told);
+    let simulation = Simulation::new(settings.clone(), move |delivery| {
+        book.lock().unwrap_or_else(std::sync::PoisonError::into_inner).tell(delivery);
     });
     let archive = match &options.archive {
         Some(store) => Some(Archive::open(store).await?),
         None => None,
     };
-    // One key for the whole run.
+    // The stream's name is the same for the whole run.
     let name = Box::leak(key.clone().into_boxed_str());
     let postgres = archive.as_ref().map(|archive| archive.postgres.clone());
-    let crew = Crew::new(client.clone(), name, options.lease, desk, alerts.clone(), postgres);
-    let place = Workplace { url, stream: key, lease: options.lease };
+    let pool =
+        WorkerPool::new(client.clone(), name, options.lease, simulation, alerts.clone(), postgres);
+    let worker_options = WorkerOptions { url, stream: key, lease: options.lease };
     let (processes, read) = (Processes::default(), tokio::sync::Mutex::default());
-    Ok(Shop {
+    Ok(Demo {
         client,
         stream,
-        place,
+        worker_options,
         cap: options.maxlen,
-        crew,
+        pool,
         processes,
-        levers,
+        settings,
         ledger,
         read,
         archive,
@@ -142,25 +143,25 @@ async fn open(options: &Options, server: &DemoServer, alerts: &AlertLog) -> Resu
     })
 }
 
-/// Deletes what there was, if that was asked for, and starts the workers.
-async fn begin(shop: &Shop, options: &Options) -> Result<(), AnyError> {
+/// Deletes existing data if --reset was given, and starts the workers.
+async fn begin(demo: &Demo, options: &Options) -> Result<(), AnyError> {
     if options.reset {
         println!(
-            "data:       deleting the stream {} and all that belongs to it, as --reset says",
-            shop.stream.name()
+            "data:       deleting the stream {} with its groups and dead letters (--reset)",
+            demo.stream.name()
         );
-        return shop.reset(api::PROCESSES_SEEDED).await;
+        return demo.reset(api::PROCESSES_SEEDED).await;
     }
-    let kept = shop.stream.length().await?;
-    println!("data:       {kept} entries of earlier runs are kept; --reset deletes them");
-    shop.seed(api::PROCESSES_SEEDED).await
+    let kept = demo.stream.length().await?;
+    println!("data:       kept {kept} entries of earlier runs; --reset deletes them");
+    demo.seed(api::PROCESSES_SEEDED).await
 }
 
-fn routes(shop: &Arc<Shop>, alerts: &AlertLog) -> Router {
+fn routes(demo: &Arc<Demo>, alerts: &AlertLog) -> Router {
     let auth = Auth::loopback_only(Access::read_only("demo").payloads().allow_all());
-    let streams = StreamName::new(shop.stream.name().as_str()).ok();
-    let dashboard = Dashboard::builder(shop.client.clone(), auth).streams(streams).alerts(alerts);
-    let dashboard = match &shop.archive {
+    let streams = StreamName::new(demo.stream.name().as_str()).ok();
+    let dashboard = Dashboard::builder(demo.client.clone(), auth).streams(streams).alerts(alerts);
+    let dashboard = match &demo.archive {
         Some(archive) => dashboard.archive(&archive.postgres),
         None => dashboard,
     };
@@ -194,17 +195,17 @@ fn routes(shop: &Arc<Shop>, alerts: &AlertLog) -> Router {
         .route("/start-process", post(api::start_process))
         .route("/pause", post(api::pause))
         .route("/resume", post(api::resume))
-        .route("/levers", post(api::levers))
+        .route("/settings", post(api::settings))
         .route("/reap", post(api::reap))
         .route("/trim", post(api::trim))
         .route("/redrive", post(api::redrive))
         .route("/delete-group", post(api::delete_group))
         .route("/reset", post(api::reset))
-        .fallback(api::elsewhere)
-        .method_not_allowed_fallback(api::other_method)
+        .fallback(api::not_found)
+        .method_not_allowed_fallback(api::wrong_method)
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .layer(middleware::from_fn(guard::guard))
-        .with_state(Arc::clone(shop))
+        .with_state(Arc::clone(demo))
         .nest("/jobs", dashboard.build().router())
 }
 

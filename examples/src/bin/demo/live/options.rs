@@ -1,35 +1,35 @@
-//! How the page is to be served.
+//! Options of the demo page.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// Where dead letters are archived: an address may hold a password.
+/// Where dead letters are archived. An address can contain a password.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Store {
     Private,
     Given(String),
 }
 
-/// How the page is to be served.
+/// Options of the demo page.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Options {
     /// A loopback address.
     pub(crate) host: IpAddr,
-    /// None for any that is free.
+    /// 0 for any free port.
     pub(crate) port: u16,
-    /// None for a private server. It may hold a password.
+    /// `None` for a private server. Can contain a password.
     pub(crate) redis_url: Option<String>,
     pub(crate) stream_key: String,
-    /// Entries of history that are kept; 0 for all.
+    /// Entries of history to keep; 0 for all.
     pub(crate) maxlen: u64,
     pub(crate) lease: Duration,
     pub(crate) reset: bool,
-    /// None leaves dead letters in Redis.
+    /// `None` leaves dead letters in Redis.
     pub(crate) archive: Option<Store>,
 }
 
 impl std::fmt::Debug for Options {
-    /// Leaves out the address, which may hold a password.
+    /// Omits the address, which can contain a password.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Options")
             .field("host", &self.host)
@@ -38,8 +38,7 @@ impl std::fmt::Debug for Options {
     }
 }
 
-/// An address as it may be shown: user and password come before an `@` or, in that of a socket, behind
-/// a `?`.
+/// An address without user and password. They are before an `@` or, for a socket, after a `?`.
 pub(crate) fn without_secrets(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").unwrap_or(("redis", url));
     let place = match scheme {
@@ -55,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_shown_without_who_asks_and_how() {
+    fn an_address_is_shown_without_user_and_password() {
         for (url, shown) in [
             ("redis://h", "redis://h"),
             ("redis://127.0.0.1:6379/2", "redis://127.0.0.1:6379/2"),

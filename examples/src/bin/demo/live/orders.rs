@@ -1,12 +1,12 @@
-//! What the shop publishes, and the handlers of its two groups.
+//! The demo's events, and the handlers of its two groups.
 
 use serde::{Deserialize, Serialize};
 use streamjobs::service::BoxFuture;
 use streamjobs::{Event, HandlerDef, Job, JobError, Outcome, State, handler, handlers};
 
-use crate::live::desk::Desk;
+use crate::live::simulation::Simulation;
 
-/// What happens to an order, in the flat fields that any Redis client shows.
+/// An event of an order, with flat fields that any Redis client can show.
 #[derive(Clone, Debug, Event, Serialize, Deserialize)]
 #[event(stream = "streamjobs-demo:shop", encoding = "fields")]
 pub(crate) enum OrderEvent {
@@ -27,15 +27,15 @@ pub(crate) struct Order {
     pub(crate) amount: String,
 }
 
-/// The event types, as they are chosen on the page.
+/// The event types.
 pub(crate) const TYPES: [&str; 4] =
     ["order.placed", "order.paid", "order.shipped", "order.cancelled"];
-/// The customer whose orders no handler can do, until somebody repairs that.
-pub(crate) const POISON: &str = "nobody";
+/// The customer whose orders fail until the handler is repaired.
+pub(crate) const POISON: &str = "poison";
 const CUSTOMERS: [&str; 5] = ["alice", "bob", "carol", "dave", "erin"];
 
 impl OrderEvent {
-    /// An event with random contents: of this type, or of any.
+    /// A random event of this type, or of any type.
     pub(crate) fn random(event_type: Option<&str>) -> Self {
         let cents = fastrand::u32(500..=25_000);
         let order = Order {
@@ -46,7 +46,7 @@ impl OrderEvent {
         Self::of(event_type.unwrap_or_else(|| fastrand::choice(TYPES).unwrap_or("")), order)
     }
 
-    /// An event that fails whenever it is tried.
+    /// An event that always fails.
     pub(crate) fn poison() -> Self {
         let (order_id, customer) = ("o-0000".to_owned(), POISON.to_owned());
         Self::Placed(Order { order_id, customer, amount: "0.00".to_owned() })
@@ -76,8 +76,12 @@ impl OrderEvent {
     backoff = "500ms..5s",
     timeout = "60s"
 )]
-async fn notify(event: OrderEvent, State(desk): State<Desk>, job: Job) -> Result<(), JobError> {
-    desk.work(&event, &job).await
+async fn notify(
+    event: OrderEvent,
+    State(simulation): State<Simulation>,
+    job: Job,
+) -> Result<(), JobError> {
+    simulation.work(&event, &job).await
 }
 
 #[handler(
@@ -87,12 +91,16 @@ async fn notify(event: OrderEvent, State(desk): State<Desk>, job: Job) -> Result
     backoff = "500ms..5s",
     timeout = "60s"
 )]
-async fn analyse(event: OrderEvent, State(desk): State<Desk>, job: Job) -> Result<(), JobError> {
-    desk.work(&event, &job).await
+async fn analyse(
+    event: OrderEvent,
+    State(simulation): State<Simulation>,
+    job: Job,
+) -> Result<(), JobError> {
+    simulation.work(&event, &job).await
 }
 
-/// The handler of a group, on the stream of this demo. A group that the page makes up does what
-/// `analytics` does.
+/// The handler of a group, on the stream of this demo. Groups that are added on the page use the
+/// handler of `analytics`.
 pub(crate) fn handler_of(group: &str, stream: &'static str) -> HandlerDef {
     let [notify, analyse] = handlers![notify, analyse];
     if group == notify.group {
@@ -100,7 +108,7 @@ pub(crate) fn handler_of(group: &str, stream: &'static str) -> HandlerDef {
     } else if group == analyse.group {
         HandlerDef { stream, run: analyse_or_drop, ..analyse }
     } else {
-        // The description of a handler lives as long as the program; a person makes few groups.
+        // A handler's definition needs a static name. Users add few groups.
         let group = Box::leak(group.to_owned().into_boxed_str());
         HandlerDef { stream, group, run: analyse_or_drop, ..analyse }
     }
@@ -116,10 +124,10 @@ fn analyse_or_drop(job: Job) -> BoxFuture<'static, Outcome> {
     or_drop(analyse.run, job)
 }
 
-/// Drops the job as a process does that dies: it is neither done nor failed, nobody renews it, and
-/// it stays pending for this consumer until somebody claims it.
+/// Drops the job as a crashed process does: it is neither done nor failed, is not renewed, and stays
+/// pending for this consumer until another one claims it.
 fn or_drop(run: fn(Job) -> BoxFuture<'static, Outcome>, job: Job) -> BoxFuture<'static, Outcome> {
-    let drops = job.state::<Desk>().is_some_and(|desk| desk.drops(&job));
+    let drops = job.state::<Simulation>().is_some_and(|simulation| simulation.drops(&job));
     if drops { Box::pin(async { Outcome::LeaseLost }) } else { run(job) }
 }
 

@@ -1,4 +1,4 @@
-//! What the page shows, as one JSON document.
+//! The state that the page shows, as one JSON document.
 
 use std::collections::BTreeMap;
 
@@ -7,56 +7,56 @@ use streamjobs::stream::{ConsumerInfo, GroupInfo, PendingQuery};
 use streamjobs::{Entry, EntryId};
 
 use crate::AnyError;
-use crate::live::crew::{Worker, label_of};
+use crate::live::demo::Demo;
 use crate::live::ledger::{Published, Waiting};
-use crate::live::shop::Shop;
+use crate::live::workers::{Worker, label_of};
 
-/// Everything that the page shows.
-pub(crate) async fn state(shop: &Shop) -> Result<Value, AnyError> {
-    // Before anything is asked, so that nothing published meanwhile can look lost.
-    let published = shop.ledger().published();
-    let workers = shop.crew.workers().await;
-    let info = match shop.stream.info().await {
+/// The whole state.
+pub(crate) async fn state(demo: &Demo) -> Result<Value, AnyError> {
+    // Read first, so that events published meanwhile cannot look lost.
+    let published = demo.ledger().published();
+    let workers = demo.pool.workers().await;
+    let info = match demo.stream.info().await {
         Ok(info) => Some(info),
         Err(streamjobs::stream::StreamError::Missing { .. }) => None,
         Err(error) => return Err(error.into()),
     };
-    // Asked before the groups, so that what is trimmed meanwhile counts as waiting, never as lost.
+    // Read before the groups, so that entries trimmed meanwhile count as waiting and not as lost.
     let first = info.as_ref().and_then(|info| info.first);
     let (tail, groups) = match &info {
-        Some(_) => (shop.stream.newest(10).await?, shop.stream.groups().await?),
+        Some(_) => (demo.stream.newest(10).await?, demo.stream.groups().await?),
         None => (Vec::new(), Vec::new()),
     };
     let mut shown = Vec::with_capacity(groups.len());
     for group in &groups {
-        shown.push(group_state(shop, group, first, &workers, published).await?);
+        shown.push(group_state(demo, group, first, &workers, published).await?);
     }
     let id = |id: Option<EntryId>| id.map(|id| id.to_string());
     Ok(json!({
         "stream": {
-            "key": shop.stream.name().as_str(),
+            "key": demo.stream.name().as_str(),
             "length": info.as_ref().map_or(0, |info| info.length),
             "first": id(first),
             "last": info.as_ref().and_then(|info| id(info.last)),
-            "cap": shop.cap,
-            "lease_ms": shop.place.lease.as_millis(),
+            "cap": demo.cap,
+            "lease_ms": demo.worker_options.lease.as_millis(),
         },
-        "published": shop.ledger().total(),
+        "published": demo.ledger().total(),
         "tail": tail.iter().map(entry).collect::<Vec<_>>(),
         "groups": shown,
-        "processes": shop.processes.seen().await,
-        "levers": shop.levers.setting(),
+        "processes": demo.processes.states().await,
+        "settings": demo.settings.setting(),
     }))
 }
 
 async fn group_state(
-    shop: &Shop,
+    demo: &Demo,
     info: &GroupInfo,
     first: Option<EntryId>,
     workers: &[Worker],
     published: Published,
 ) -> Result<Value, AnyError> {
-    let group = shop.stream.group(&info.group)?;
+    let group = demo.stream.group(&info.group)?;
     let behind = info.cursor.next().max(first);
     let waiting = Waiting {
         taken: info.pending + info.retrying,
@@ -75,9 +75,9 @@ async fn group_state(
         })
     });
     let pending = pending.collect::<Vec<_>>();
-    // What the server said comes before what the ledger says.
-    shop.read_letters(&info.group).await?;
-    let figures = shop.ledger().figures(&info.group, published, waiting);
+    // The server is read before the ledger, so that a job that is done in between is not lost.
+    demo.read_letters(&info.group).await?;
+    let figures = demo.ledger().figures(&info.group, published, waiting);
     Ok(json!({
         "name": info.group,
         "cursor": info.cursor.to_string(),
@@ -91,13 +91,13 @@ async fn group_state(
         "trimmed_unread": info.trimmed_unread,
         "figures": figures,
         "pending_entries": pending,
-        "consumers": consumers_of(shop, &info.group, &consumers, workers),
+        "consumers": consumers_of(demo, &info.group, &consumers, workers),
     }))
 }
 
-/// Consumers that the server knows and workers of this process that it does not know yet, by name.
+/// Consumers on the server, and workers of this process that have read nothing yet, by name.
 fn consumers_of(
-    shop: &Shop,
+    demo: &Demo,
     group: &str,
     consumers: &[ConsumerInfo],
     workers: &[Worker],
@@ -109,7 +109,7 @@ fn consumers_of(
     for worker in workers.iter().filter(|worker| worker.group == group) {
         all.entry(worker.name.as_str()).or_default().1 = Some(worker);
     }
-    let ledger = shop.ledger();
+    let ledger = demo.ledger();
     let row = |(name, (consumer, worker)): (&str, (Option<&ConsumerInfo>, Option<&Worker>))| {
         let recent = ledger.recent(name);
         json!({
@@ -118,7 +118,7 @@ fn consumers_of(
             "here": worker.is_some(),
             "liveness": consumer.map_or("starting", |consumer| consumer.liveness.as_str()),
             "paused": worker.is_some_and(|worker| worker.paused),
-            "will_drop": shop.levers.drops_of(name),
+            "will_drop": demo.settings.drops_of(name),
             "in_flight": worker.map(|worker| worker.in_flight),
             "pending": consumer.map_or(0, |consumer| consumer.pending),
             "idle_ms": consumer.map(|consumer| consumer.idle.as_millis()),
@@ -127,13 +127,13 @@ fn consumers_of(
             "failed": recent.failed,
             "dropped": recent.dropped,
             "claimed": consumer.and_then(|consumer| consumer.claimed),
-            "recent": recent.told.iter().take(3).collect::<Vec<_>>(),
+            "recent": recent.deliveries.iter().take(3).collect::<Vec<_>>(),
         })
     };
     all.into_iter().map(row).collect()
 }
 
-/// An entry with its fields, as texts.
+/// An entry with its fields as text.
 pub(crate) fn entry(entry: &Entry) -> Value {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let fields = entry.fields().iter();

@@ -12,7 +12,7 @@ use streamjobs::{
 };
 use streamjobs_postgres::{Once, Postgres, Publisher};
 
-use crate::story::shop::{LEASE, OrderPlaced, who};
+use crate::story::handlers::{LEASE, OrderPlaced, who};
 
 /// Published by the transaction that charges the order.
 #[derive(Clone, Debug, Event, Serialize, Deserialize)]

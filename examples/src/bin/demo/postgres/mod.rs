@@ -20,7 +20,7 @@ use self::place::Place;
 use self::table::show;
 use crate::AnyError;
 use crate::arguments::Wish;
-use crate::story::shop::{LEASE, OrderPlaced, STREAM};
+use crate::story::handlers::{LEASE, OrderPlaced, STREAM};
 
 /// Runs all scenes; an error means that a guarantee of the crate did not hold.
 pub(crate) async fn tell(wish: Wish) -> Result<(), AnyError> {

@@ -1,11 +1,11 @@
-//! The second process: it takes its share of the notifications until it is killed.
+//! The second process of the story, which runs notifications until it is killed.
 
 use streamjobs::Client;
 
 use crate::AnyError;
-use crate::story::shop::{Book, runtime};
+use crate::story::handlers::{Book, runtime};
 
-/// Works until it is told to stop. In the demo it never is.
+/// Runs until Ctrl-C. In the story it is killed instead.
 pub(crate) async fn run(url: &str) -> Result<(), AnyError> {
     let client = Client::connect(url).await?;
     let runtime = runtime(&client, &Book::default(), "helper").only_groups(["notifications"]);
@@ -13,6 +13,6 @@ pub(crate) async fn run(url: &str) -> Result<(), AnyError> {
     println!("  [helper] ready");
     tokio::signal::ctrl_c().await?;
     let report = runtime.shutdown().await;
-    println!("  [helper] stopped, {} handed back", report.released);
+    println!("  [helper] stopped, {} released", report.released);
     Ok(())
 }

@@ -1,7 +1,7 @@
-//! What the demo shows in the terminal, scene by scene.
+//! The story in the terminal, step by step.
 
+pub(crate) mod handlers;
 pub(crate) mod helper;
-pub(crate) mod shop;
 
 mod web;
 
@@ -16,10 +16,10 @@ use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
 use crate::AnyError;
-use crate::story::shop::{Book, LEASE, OrderPlaced, STREAM, runtime};
+use crate::story::handlers::{Book, LEASE, OrderPlaced, STREAM, runtime};
 use crate::story::web::Web;
 
-/// Plays every scene; an error means that the framework did not do what it promises.
+/// Runs all steps. An error means that the framework broke a promise.
 pub(crate) async fn tell(server: &DemoServer) -> Result<(), AnyError> {
     println!("Redis: {}", describe(server));
     let client = Client::connect(&server.url()).await?;
@@ -39,9 +39,9 @@ pub(crate) async fn tell(server: &DemoServer) -> Result<(), AnyError> {
     let runtime = Arc::into_inner(running).ok_or("the web server still uses the runtime")?;
     let counters = runtime.counters();
     let report = runtime.shutdown().await;
-    println!("   shut down in {:?}: {} left to others", report.took, report.abandoned.len());
+    println!("   shut down in {:?}: {} abandoned", report.took, report.abandoned.len());
     println!(
-        "   claimed {} from the dead, {} failed attempts, {} dead letters, {} leases lost",
+        "   claimed {} from dead processes, {} failed attempts, {} dead letters, {} leases lost",
         counters.claimed, counters.failed, counters.dead_lettered, counters.leases_lost
     );
     let (counted, cents) = shop.book.revenue();
@@ -54,15 +54,15 @@ pub(crate) async fn tell(server: &DemoServer) -> Result<(), AnyError> {
     if lost == 0 && report.abandoned.is_empty() { Ok(()) } else { Err("work was lost".into()) }
 }
 
-/// Where the demo runs, without the password that an address may hold.
+/// Where the demo runs, without the password that an address can contain.
 fn describe(server: &DemoServer) -> String {
     match server {
         DemoServer::Private(server) => format!("a private server on port {}", server.port()),
-        _ => format!("yours; the demo keeps to the stream {STREAM}"),
+        _ => format!("the given server; the demo only uses the stream {STREAM}"),
     }
 }
 
-/// The shop and how many orders it took.
+/// The web shop, and how many orders it accepted.
 struct Shop {
     web: Web,
     book: Book,
@@ -79,7 +79,7 @@ impl Shop {
         Ok(order_id)
     }
 
-    /// Waits until every order but `without` was mailed, and every order counted.
+    /// Waits until every order except `without` was mailed, and every order was counted.
     async fn caught_up(&self, without: usize) {
         let mailed = || self.book.notified() == self.placed - without;
         eventually_async(DEADLINE, "every customer has mail", async || mailed()).await;
@@ -100,31 +100,28 @@ async fn share(shop: &mut Shop) -> Result<(), AnyError> {
     Ok(())
 }
 
-/// The helper is killed with orders in hand; the web process claims them when their lease is over.
+/// The helper is killed with orders in flight; the web process claims them when their lease expires.
 async fn crash(shop: &mut Shop, helper: &mut Helper) -> Result<(), AnyError> {
-    println!("\n2. The helper is killed (SIGKILL) with orders in hand.");
-    let held = loop {
+    println!("\n2. The helper is killed (SIGKILL) with orders in flight.");
+    let in_flight = loop {
         shop.place("bob").await?;
         helper.read_for(&shop.book, Duration::from_millis(5)).await?;
-        if let Some(held) = helper.kill_if_busy(&shop.book).await? {
-            break held;
+        if let Some(in_flight) = helper.kill_if_busy(&shop.book).await? {
+            break in_flight;
         }
     };
     let killed = Instant::now();
-    println!("   it died holding {}", held.join(", "));
-    let recovered = || held.iter().all(|id| shop.book.has_notified(id));
-    eventually_async(DEADLINE, "the work of the dead is done", async || recovered()).await;
-    println!(
-        "   all of it done by the web process {:.1?} later (lease {LEASE:?})",
-        killed.elapsed()
-    );
+    println!("   in flight when it died: {}", in_flight.join(", "));
+    let recovered = || in_flight.iter().all(|id| shop.book.has_notified(id));
+    eventually_async(DEADLINE, "the dead process' jobs are done", async || recovered()).await;
+    println!("   all done by the web process {:.1?} later (lease {LEASE:?})", killed.elapsed());
     shop.caught_up(0).await;
     Ok(())
 }
 
 async fn dead_letter_and_redrive(shop: &mut Shop, client: &Client) -> Result<(), AnyError> {
     println!("\n3. An order whose customer the mail server does not know.");
-    let order_id = shop.place("nobody").await?;
+    let order_id = shop.place("unknown").await?;
     let letters = client.dead_letters(STREAM, "notifications")?;
     let letter = loop {
         let page = letters.list(None, 1_000).await?;
@@ -151,7 +148,7 @@ async fn dead_letter_and_redrive(shop: &mut Shop, client: &Client) -> Result<(),
     Ok(())
 }
 
-/// The second process, and what it said.
+/// The second process and its output.
 struct Helper {
     process: Child,
     lines: Lines<BufReader<ChildStdout>>,
@@ -174,7 +171,7 @@ impl Helper {
         Ok(helper)
     }
 
-    /// Passes on what the helper says for a moment, and writes down what it has done.
+    /// Prints the helper's output for a moment, and records the jobs that it has done.
     async fn read_for(&mut self, book: &Book, moment: Duration) -> Result<(), AnyError> {
         while let Ok(line) = tokio::time::timeout(moment, self.lines.next_line()).await {
             let Some(line) = line? else { break };
@@ -183,22 +180,22 @@ impl Helper {
         Ok(())
     }
 
-    /// Kills the process if it has an order in hand: which ones it had.
+    /// Kills the process if it has orders in flight, and returns them.
     async fn kill_if_busy(&mut self, book: &Book) -> Result<Option<Vec<String>>, AnyError> {
-        if self.held(book).is_empty() {
+        if self.in_flight(book).is_empty() {
             return Ok(None);
         }
         self.process.kill().await?;
-        // What it said before it died still counts.
+        // Output from before its death still counts.
         while let Some(line) = self.lines.next_line().await? {
             self.take(&line, book);
         }
-        let held = self.held(book);
-        // It may have finished everything in its last moment; then there is nothing to recover.
-        Ok(Some(held))
+        let in_flight = self.in_flight(book);
+        // It may have finished all orders meanwhile; then there is nothing to recover.
+        Ok(Some(in_flight))
     }
 
-    fn held(&self, book: &Book) -> Vec<String> {
+    fn in_flight(&self, book: &Book) -> Vec<String> {
         self.started.iter().filter(|id| !book.has_notified(id)).cloned().collect()
     }
 

@@ -1,4 +1,4 @@
-//! The web application beside which the runtime runs.
+//! The web application that runs beside the runtime.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,9 +15,9 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::AnyError;
-use crate::story::shop::OrderPlaced;
+use crate::story::handlers::OrderPlaced;
 
-/// A server on a free port of this machine.
+/// A web server on a free local port.
 pub(crate) struct Web {
     address: SocketAddr,
     stop: oneshot::Sender<()>,
@@ -43,7 +43,7 @@ impl Web {
         self.address
     }
 
-    /// Places an order as any client of the shop would.
+    /// Places an order over HTTP.
     pub(crate) async fn order(&self, order: &OrderPlaced) -> Result<(), AnyError> {
         let body = serde_json::to_string(order)?;
         let answer = self.request("POST /orders", &body).await?;
@@ -55,7 +55,7 @@ impl Web {
         Ok(answer.lines().last().unwrap_or_default().to_owned())
     }
 
-    /// Stops serving; requests in progress are answered.
+    /// Stops the server after requests in progress.
     pub(crate) async fn stop(self) -> Result<(), AnyError> {
         let _gone = self.stop.send(()).is_err();
         Ok(self.serving.await??)

@@ -1,21 +1,20 @@
-// The demo's page: asks for the state of everything every 1.5 seconds and writes what changed into the
-// elements that are there, so that typed text, focus, caret and selection stay. Text is only ever
-// written as text.
+// The demo page: requests the whole state every 1.5 seconds and updates existing elements in place, so that
+// typed text, focus, caret and selection are kept. Data is only written as text, never as HTML.
 "use strict";
 
 (() => {
   const $ = (id) => document.getElementById(id);
   const every = 1500;
   let timer = null;
-  let asking = false;
+  let loading = false;
 
   function write(element, text) {
     const words = String(text);
     if (element.textContent !== words) element.textContent = words;
   }
 
-  // The children of `parent`, one for each item, known by its key: made when it comes, removed when it
-  // goes, and otherwise the same element as before.
+  // Keeps one child of `parent` for each item, identified by its key: creates it for a new item, removes it
+  // with its item, and otherwise updates the same element.
   function keyed(parent, items, key, make, fill) {
     const there = new Map([...parent.children].map((child) => [child.dataset.key, child]));
     let before = null;
@@ -58,19 +57,19 @@
   function figures(groups) {
     keyed($("figures"), groups, (group) => group.name, () => row(["", "lost"].concat(Array(5).fill(""))),
       (element, group) => {
-        const told = group.figures;
-        cells(element, [group.name, told.lost, told.published, told.done, told.waiting, told.dead, told.doubled]);
+        const figures = group.figures;
+        cells(element, [group.name, figures.lost, figures.published, figures.done, figures.waiting, figures.dead, figures.duplicates]);
         element.dataset.group = group.name;
-        for (const name of ["published", "done", "waiting", "dead", "doubled", "lost"]) element.dataset[name] = told[name];
-        element.children[1].classList.toggle("some", told.lost > 0);
+        for (const name of ["published", "done", "waiting", "dead", "duplicates", "lost"]) element.dataset[name] = figures[name];
+        element.children[1].classList.toggle("some", figures.lost > 0);
       });
   }
 
-  function badge(element, told) {
-    element.className = `badge ${told.became}`;
-    const mark = { done: "ack", failed: "failed", dropped: "drop" }[told.became];
-    write(element, `${mark} ${told.event_type}`);
-    element.title = `${told.entry_id}\norder_id ${told.order_id}\ncustomer ${told.customer}\namount ${told.amount}\ndelivery ${told.delivery_count}`;
+  function badge(element, delivery) {
+    element.className = `badge ${delivery.result}`;
+    const mark = { done: "done", failed: "failed", dropped: "dropped" }[delivery.result];
+    write(element, `${mark} ${delivery.event_type}`);
+    element.title = `${delivery.entry_id}\norder_id ${delivery.order_id}\ncustomer ${delivery.customer}\namount ${delivery.amount}\ndelivery ${delivery.delivery_count}`;
   }
 
   function worker(group) {
@@ -89,7 +88,7 @@
         `pending ${consumer.pending} · idle ${span(consumer.idle_ms)} · processed ${consumer.processed}` +
         ` · failed ${consumer.failed} · dropped ${consumer.dropped} · claimed ${consumer.claimed ?? "?"}` +
         (consumer.here ? "" : ` · process ${consumer.process ?? "unknown"}`));
-      keyed(element.querySelector(".recent"), consumer.recent, (told) => `${told.entry_id} ${told.delivery_count} ${told.became}`,
+      keyed(element.querySelector(".recent"), consumer.recent, (delivery) => `${delivery.entry_id} ${delivery.delivery_count} ${delivery.result}`,
         () => document.createElement("span"), badge);
       const remove = element.querySelector("[data-do=remove]");
       remove.hidden = !consumer.here;
@@ -113,7 +112,7 @@
       const lag = group.lag === null ? "?" : group.lag;
       write(element.querySelector(".facts-line"),
         `pending ${group.pending} · lag ${lag} · backlog ${group.backlog_exact ? "" : "≥ "}${group.backlog}` +
-        ` · set aside ${group.retrying} · dead letters ${group.dead_letters ?? "?"} · last delivered ${group.cursor}`);
+        ` · retries ${group.retrying} · dead letters ${group.dead_letters ?? "?"} · last delivered ${group.cursor}`);
       element.querySelector("[data-do=pause]").hidden = group.paused;
       element.querySelector("[data-do=resume]").hidden = !group.paused;
       element.querySelector("input[type=hidden]").value = group.name;
@@ -137,12 +136,12 @@
   }
 
   function stream(state) {
-    const about = state.stream;
-    write($("key"), about.key);
-    write($("length"), about.length);
-    write($("first"), about.first ?? "none");
-    write($("last"), about.last ?? "none");
-    write($("cap"), about.cap === 0 ? "none" : about.cap);
+    const info = state.stream;
+    write($("key"), info.key);
+    write($("length"), info.length);
+    write($("first"), info.first ?? "none");
+    write($("last"), info.last ?? "none");
+    write($("cap"), info.cap === 0 ? "none" : info.cap);
     keyed($("tail"), state.tail, (entry) => entry.id, () => row(["id", "", "", "n", ""]), (element, entry) => {
       const fields = entry.fields;
       cells(element, [entry.id, fields.type ?? "", fields.order_id ?? "", fields.amount ?? "", fields.customer ?? ""]);
@@ -171,8 +170,8 @@
     pending(state.groups, state.stream.lease_ms);
     stream(state);
     processes(state.processes);
-    const setting = state.levers;
-    write($("levers-now"), `${setting.latency_ms} ms, ${setting.failure_percent} % fail, poison ${setting.repaired ? "is repaired" : "fails"}`);
+    const setting = state.settings;
+    write($("settings-now"), `${setting.latency_ms} ms, ${setting.failure_percent} % fail, poison orders ${setting.repaired ? "succeed" : "fail"}`);
     const lost = state.groups.reduce((sum, group) => sum + group.figures.lost, 0);
     $("status").dataset.state = lost === 0 ? "good" : "bad";
     write($("status"), `${state.published} published, lost = ${lost}`);
@@ -180,8 +179,8 @@
 
   async function refresh() {
     clearTimeout(timer);
-    if (asking) return;
-    asking = true;
+    if (loading) return;
+    loading = true;
     try {
       const answer = await fetch("state");
       const state = await answer.json();
@@ -189,24 +188,24 @@
       draw(state);
     } catch (error) {
       $("status").dataset.state = "bad";
-      write($("status"), `cannot ask: ${error.message}`);
+      write($("status"), `cannot read the state: ${error.message}`);
     } finally {
-      asking = false;
+      loading = false;
       if (!document.hidden) timer = setTimeout(refresh, every);
     }
   }
 
-  function show(lever, ok, told) {
+  function show(action, ok, answer) {
     const result = $("result");
     const words = document.createElement("pre");
-    result.dataset.lever = lever;
+    result.dataset.action = action;
     result.dataset.ok = ok;
     words.className = ok ? "" : "error";
-    words.textContent = ok ? JSON.stringify(told, null, 2) : told.error ?? String(told);
+    words.textContent = ok ? JSON.stringify(answer, null, 2) : answer.error ?? String(answer);
     result.replaceChildren(words);
-    if (ok && told.trimmed?.length) {
+    if (ok && answer.trimmed?.length) {
       const advice = document.createElement("p");
-      advice.textContent = "The payload of these was trimmed away before they were done. Dead letters tell of them; an archive keeps them.";
+      advice.textContent = "These entries were trimmed before they were processed. Each is stored as a dead letter.";
       result.append(advice);
     }
   }
@@ -223,46 +222,46 @@
       list.append(line);
     }
     const words = document.createElement("p");
-    words.textContent = `${entries.length} entries; no group was touched.`;
-    result.dataset.lever = "replay";
+    words.textContent = `${entries.length} entries. Reading them changed no group.`;
+    result.dataset.action = "replay";
     result.dataset.ok = true;
     result.replaceChildren(words, list);
   }
 
-  async function pull(lever, fields) {
+  async function send(action, fields) {
     try {
-      const answer = await fetch(lever, { method: "POST", body: new URLSearchParams(fields) });
-      const text = await answer.text();
-      let told;
-      try { told = JSON.parse(text); } catch { told = { error: text }; }
-      show(lever, answer.ok, told);
+      const response = await fetch(action, { method: "POST", body: new URLSearchParams(fields) });
+      const text = await response.text();
+      let answer;
+      try { answer = JSON.parse(text); } catch { answer = { error: text }; }
+      show(action, response.ok, answer);
     } catch (error) {
-      show(lever, false, { error: error.message });
+      show(action, false, { error: error.message });
     }
     await refresh();
   }
 
-  async function ask(form) {
-    const answer = await fetch(`replay?${new URLSearchParams(new FormData(form))}`);
-    const text = await answer.text();
-    let told;
-    try { told = JSON.parse(text); } catch { told = { error: text }; }
-    if (answer.ok) table(told.entries);
-    else show("replay", false, told);
+  async function replay(form) {
+    const response = await fetch(`replay?${new URLSearchParams(new FormData(form))}`);
+    const text = await response.text();
+    let answer;
+    try { answer = JSON.parse(text); } catch { answer = { error: text }; }
+    if (response.ok) table(answer.entries);
+    else show("replay", false, answer);
   }
 
   document.addEventListener("submit", (event) => {
     const form = event.target;
     event.preventDefault();
-    if (form.dataset.ask) return void ask(form);
+    if (form.dataset.query) return void replay(form);
     if (form.dataset.confirm && !confirm(form.dataset.confirm)) return;
     const fields = Object.fromEntries(new FormData(form));
     if (form.id === "reap") {
       const [group, consumer] = fields.target.split("\n");
-      return void pull("reap", { group, consumer });
+      return void send("reap", { group, consumer });
     }
-    if (form.dataset.lever === "add-worker") form.querySelector("[name=name]").value = "";
-    pull(form.dataset.lever, fields);
+    if (form.dataset.action === "add-worker") form.querySelector("[name=name]").value = "";
+    send(form.dataset.action, fields);
   });
 
   document.addEventListener("click", (event) => {
@@ -270,13 +269,13 @@
     if (!button) return;
     const { group, name } = button.dataset;
     const what = button.dataset.do;
-    if (what === "crash") pull("crash", { group, name, count: 3 });
+    if (what === "crash") send("crash", { group, name, count: 3 });
     else if (what === "remove") {
-      if (confirm(`Remove ${name} from ${group}? What it has goes to the others.`)) pull("remove-worker", { group, name });
-    } else if (what === "kill") pull("kill", { name });
+      if (confirm(`Remove ${name} from ${group}? Its entries are released for other consumers.`)) send("remove-worker", { group, name });
+    } else if (what === "kill") send("kill", { name });
     else if (what === "delete") {
-      if (confirm(`Delete the group ${group}? What it has not done goes with it.`)) pull("delete-group", { group, confirm: "delete" });
-    } else pull(what, { group });
+      if (confirm(`Delete the group ${group}? Its unfinished jobs are lost.`)) send("delete-group", { group, confirm: "delete" });
+    } else send(what, { group });
   });
 
   $("refresh").addEventListener("click", refresh);

@@ -1,4 +1,4 @@
-//! The demo as a whole: its stream, its workers, its ledger.
+//! The demo's state: its stream, its workers, its ledger.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,59 +13,59 @@ use tokio::time::{Instant, sleep};
 
 use crate::AnyError;
 use crate::live::archive::Archive;
-use crate::live::crew::{Crew, CrewError};
-use crate::live::desk::Told;
 use crate::live::ledger::Ledger;
-use crate::live::levers::Levers;
 use crate::live::orders::OrderEvent;
-use crate::live::processes::{Order, Processes, Workplace};
+use crate::live::processes::{Order, Processes, WorkerOptions};
+use crate::live::settings::Settings;
+use crate::live::simulation::Delivery;
+use crate::live::workers::{WorkerError, WorkerPool};
 
-/// The demo as a whole.
-pub(crate) struct Shop {
+/// The demo's state.
+pub(crate) struct Demo {
     pub(crate) client: Client,
     pub(crate) stream: Stream,
-    pub(crate) place: Workplace,
+    pub(crate) worker_options: WorkerOptions,
     pub(crate) cap: u64,
-    pub(crate) crew: Crew,
+    pub(crate) pool: WorkerPool,
     pub(crate) processes: Processes,
-    pub(crate) levers: Levers,
+    pub(crate) settings: Settings,
     pub(crate) ledger: Arc<Mutex<Ledger>>,
-    /// Up to which dead letter of a group the ledger has read.
+    /// The last dead letter of each group that is in the ledger.
     pub(crate) read: tokio::sync::Mutex<HashMap<String, (EntryId, Option<LetterId>)>>,
-    /// Where dead letters go from Redis, if anywhere.
+    /// The archive of dead letters, if there is one.
     pub(crate) archive: Option<Archive>,
-    /// Held by who publishes, and alone by a reset.
+    /// Locked shared to publish, and exclusively to reset.
     pub(crate) publishing: RwLock<()>,
 }
 
-/// The workers with which it begins.
+/// The workers at the start.
 pub(crate) const SEED: [(&str, &str); 3] =
     [("notifications", "worker-a"), ("notifications", "worker-b"), ("analytics", "worker-c")];
 
 /// The groups that worker processes work for.
 const GROUPS: [&str; 2] = ["notifications", "analytics"];
 
-impl Shop {
+impl Demo {
     pub(crate) fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts the workers and the processes beside them that are not there yet.
+    /// Starts the initial workers and worker processes that do not run yet.
     pub(crate) async fn seed(&self, processes: usize) -> Result<(), AnyError> {
         for (group, label) in SEED {
-            match self.crew.add(group, label).await {
-                Ok(_) | Err(CrewError::Taken { .. }) => {}
+            match self.pool.add(group, label).await {
+                Ok(_) | Err(WorkerError::Taken { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        let running = self.processes.seen().await.len();
+        let running = self.processes.states().await.len();
         for _ in running..processes {
             self.start_process().await?;
         }
         Ok(())
     }
 
-    /// Adds a worker. For a group that did not exist, the counter begins with what the stream holds.
+    /// Adds a worker. For a new group, the ledger starts with the entries that the stream still has.
     pub(crate) async fn add_worker(
         &self,
         group: &str,
@@ -76,9 +76,9 @@ impl Shop {
             Err(StreamError::Missing { .. } | StreamError::GroupMissing { .. }) => false,
             Err(error) => return Err(error.into()),
         };
-        let name = self.crew.add(group, label).await?;
-        // Looked at once the group is there and holds trimming up: what is gone by then without
-        // being done was gone before.
+        let name = self.pool.add(group, label).await?;
+        // Read once the group exists and prevents trimming: entries that are missing now were
+        // trimmed before.
         if !exists {
             let info = self.stream.info().await?;
             let first = info.first.or(info.last_id.next()).unwrap_or(EntryId::MAX);
@@ -89,21 +89,21 @@ impl Shop {
 
     pub(crate) async fn start_process(&self) -> Result<String, AnyError> {
         let ledger = Arc::clone(&self.ledger);
-        let tell = move |told: Told| {
-            ledger.lock().unwrap_or_else(PoisonError::into_inner).tell(told);
+        let tell = move |delivery: Delivery| {
+            ledger.lock().unwrap_or_else(PoisonError::into_inner).tell(delivery);
         };
         let mut groups = Vec::new();
         for group in GROUPS {
-            // One that was deleted is not made again by the way.
-            if self.crew.works_for(group).await {
+            // A deleted group must not be created again here.
+            if self.pool.works_for(group).await {
                 groups.push(group.to_owned());
             }
         }
-        self.processes.start(&self.place, groups, self.levers.setting(), tell).await
+        self.processes.start(&self.worker_options, groups, self.settings.setting(), tell).await
     }
 
-    /// Publishes an event, and enters it into the ledger if it was accepted. One that may have been
-    /// stored is published again under its id, which makes it one event.
+    /// Publishes an event and records it in the ledger. An unconfirmed publish is repeated with the same
+    /// event id, so that it counts as one event.
     pub(crate) async fn publish(&self, event: &OrderEvent) -> Result<String, AnyError> {
         let _not_reset = self.publishing.read().await;
         let id = EventId::generate();
@@ -117,13 +117,13 @@ impl Shop {
                 Err(error) => return Err(error.into()),
             }
         }
-        // It may be there, so that it is not done would be a loss.
+        // It may have been stored, so it counts as published.
         self.ledger().publish(id.as_str(), None);
-        Err("nobody knows whether the event was stored".into())
+        Err("the event may or may not have been stored".into())
     }
 
-    /// Enters the dead letters that came since the last look into the ledger: first those in Redis,
-    /// then those in the archive, which are stored there before they leave Redis.
+    /// Records new dead letters in the ledger: first those in Redis, then those in the archive, because a
+    /// letter is archived before it is removed from Redis.
     pub(crate) async fn read_letters(&self, group: &str) -> Result<(), AnyError> {
         let letters = self.stream.group(group)?.dead_letters();
         let mut read = self.read.lock().await;
@@ -151,12 +151,12 @@ impl Shop {
         Ok(())
     }
 
-    /// Removes a group with its work: everybody here stops working for it first, and goes on if it
-    /// cannot be removed, because somebody else works for it.
+    /// Destroys a group with its unfinished jobs. All workers of the group stop first, and start again if
+    /// it cannot be destroyed because another process works for it.
     pub(crate) async fn delete_group(&self, name: &str) -> Result<(), AnyError> {
         let group = self.stream.group(name)?;
         group.info().await?;
-        let labels = self.crew.stop_group(name).await;
+        let labels = self.pool.stop_group(name).await;
         self.processes.tell(None, &Order::Leave { group: name.to_owned() }).await?;
         let Err(error) = once_stopped(|| Box::pin(group.destroy(Unfinished::Lose))).await else {
             self.ledger().forget(name);
@@ -164,7 +164,7 @@ impl Shop {
             return Ok(());
         };
         for label in &labels {
-            self.crew.add(name, label).await?;
+            self.pool.add(name, label).await?;
         }
         if GROUPS.contains(&name) {
             self.processes.tell(None, &Order::Join { group: name.to_owned() }).await?;
@@ -172,18 +172,18 @@ impl Shop {
         Err(error.into())
     }
 
-    /// Stops everything, deletes the demo's own stream with all that belongs to it, and begins
-    /// anew, whether it could be deleted or not.
+    /// Stops all workers, deletes the demo's stream with its groups and dead letters, and starts the
+    /// initial workers again, also if the deletion failed.
     pub(crate) async fn reset(&self, processes: usize) -> Result<(), AnyError> {
-        // Nothing is published between the end of the stream and that of the ledger, and one reset
-        // does not begin while another one does.
+        // Nothing is published between the deletion of the stream and that of the ledger, and only
+        // one reset runs at a time.
         let _alone = self.publishing.write().await;
-        self.crew.stop().await;
+        self.pool.stop().await;
         self.processes.stop().await?;
         let deleted = once_stopped(|| Box::pin(self.stream.delete(Unfinished::Lose))).await;
         if deleted.is_ok() {
             self.ledger().reset();
-            self.levers.reset();
+            self.settings.reset();
             self.read.lock().await.clear();
         }
         self.seed(processes).await?;
@@ -192,15 +192,15 @@ impl Shop {
     }
 }
 
-/// Tries until those who were stopped count as such. A process that was killed counts as alive until
-/// its beats are missed, so this can take a quarter of a minute.
+/// Retries while stopped consumers still count as alive. A killed process counts as alive until its
+/// heartbeats are overdue, which can take 15 seconds.
 async fn once_stopped<'a, T>(
     mut act: impl FnMut() -> BoxFuture<'a, Result<T, StreamError>>,
 ) -> Result<T, StreamError> {
     let end = Instant::now() + STOPPED_MAX;
     loop {
         match act().await {
-            Err(StreamError::Alive { .. }) if Instant::now() < end => sleep(STOPPED_LOOK).await,
+            Err(StreamError::Alive { .. }) if Instant::now() < end => sleep(STOPPED_RETRY).await,
             answer => return answer,
         }
     }
@@ -208,4 +208,4 @@ async fn once_stopped<'a, T>(
 
 const PUBLISHED_MAX: u32 = 5;
 const STOPPED_MAX: Duration = Duration::from_secs(25);
-const STOPPED_LOOK: Duration = Duration::from_millis(500);
+const STOPPED_RETRY: Duration = Duration::from_millis(500);

@@ -1,4 +1,4 @@
-//! The shop: its event, its two groups, and the book in which the demo counts.
+//! The story's event, its two handlers, and the book that counts their work.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,7 @@ use streamjobs::{
 };
 use tokio::time::sleep;
 
-/// The stream of the demo, apart from whatever else the server holds.
+/// The stream of the story.
 pub(crate) const STREAM: &str = "streamjobs-demo:orders";
 
 #[derive(Clone, Debug, Event, Serialize, Deserialize)]
@@ -23,12 +23,12 @@ pub(crate) struct OrderPlaced {
     pub(crate) cents: u64,
 }
 
-/// What was done with which order, for both groups.
+/// The orders that each group has processed.
 #[derive(Clone, Default)]
 pub(crate) struct Book {
     notified: Arc<Mutex<BTreeMap<String, u32>>>,
     revenue: Arc<Mutex<BTreeMap<String, u64>>>,
-    /// Whether the mail server knows the customer that it refuses at first.
+    /// Whether the mail server accepts the customer that it refuses at first.
     repaired: Arc<AtomicBool>,
 }
 
@@ -46,7 +46,7 @@ impl Book {
         self.notified.lock().unwrap_or_else(PoisonError::into_inner).contains_key(order_id)
     }
 
-    /// Orders counted and their sum; an order counts once however often it is delivered.
+    /// The number of counted orders and their sum. Each order counts once, also if delivered again.
     pub(crate) fn revenue(&self) -> (usize, u64) {
         let revenue = self.revenue.lock().unwrap_or_else(PoisonError::into_inner);
         (revenue.len(), revenue.values().sum())
@@ -71,7 +71,7 @@ async fn email_customer(
     let (id, delivery) = (&order.order_id, job.delivery_count());
     println!("  [{}] start {id} attempt {} delivery {delivery}", who(&job), job.attempt());
     sleep(Duration::from_millis(30)).await;
-    if order.customer == "nobody" && !book.repaired.load(Ordering::SeqCst) {
+    if order.customer == "unknown" && !book.repaired.load(Ordering::SeqCst) {
         return Err("the mail server does not know this customer".into());
     }
     book.notify(id);
@@ -91,7 +91,7 @@ pub(crate) fn runtime(client: &Client, book: &Book, name: &str) -> RuntimeBuilde
     Runtime::builder(client)
         .state(book.clone())
         .group("notifications", options)
-        // The program holds the handlers of the page and of the Postgres story, too.
+        // The program also contains the handlers of the page and of the Postgres story.
         .handlers(handlers![email_customer, count_revenue])
         .consumer_prefix(name)
         .grace(Duration::from_secs(5))
@@ -99,7 +99,7 @@ pub(crate) fn runtime(client: &Client, book: &Book, name: &str) -> RuntimeBuilde
 
 pub(crate) const LEASE: Duration = Duration::from_secs(2);
 
-/// The first part of the consumer's name: which of the two processes this is.
+/// The prefix of the consumer's name, which tells the two processes apart.
 pub(crate) fn who(job: &Job) -> String {
     let name = job.consumer().as_str();
     name.split('-').next().unwrap_or(name).to_owned()

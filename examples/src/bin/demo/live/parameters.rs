@@ -1,4 +1,4 @@
-//! How a lever is asked, and how it says no.
+//! Reads the parameters of the API's requests, and answers with errors.
 
 use axum::extract::{Form, FromRequest, Json, Query, Request};
 use axum::http::header::{CONTENT_TYPE, HeaderValue};
@@ -12,13 +12,13 @@ use streamjobs::error::DeadLetterError;
 use streamjobs::stream::StreamError;
 
 use crate::AnyError;
-use crate::live::crew::CrewError;
+use crate::live::workers::WorkerError;
 
-/// Why a lever was not pulled.
+/// Why a request failed.
 #[derive(Debug)]
-pub(crate) struct Refused(pub(crate) StatusCode, pub(crate) String);
+pub(crate) struct ApiError(pub(crate) StatusCode, pub(crate) String);
 
-impl Refused {
+impl ApiError {
     pub(crate) fn bad(text: &str) -> Self {
         Self(StatusCode::BAD_REQUEST, text.to_owned())
     }
@@ -28,13 +28,13 @@ impl Refused {
     }
 }
 
-impl IntoResponse for Refused {
+impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         (self.0, Json(json!({ "error": self.1 }))).into_response()
     }
 }
 
-impl<E: Into<AnyError>> From<E> for Refused {
+impl<E: Into<AnyError>> From<E> for ApiError {
     fn from(error: E) -> Self {
         let error = error.into();
         let status = status_of(&error);
@@ -56,11 +56,11 @@ fn status_of(error: &AnyError) -> StatusCode {
             _ => StatusCode::SERVICE_UNAVAILABLE,
         };
     }
-    if let Some(error) = error.downcast_ref::<CrewError>() {
+    if let Some(error) = error.downcast_ref::<WorkerError>() {
         return match error {
-            CrewError::Unknown { .. } => StatusCode::NOT_FOUND,
-            CrewError::Taken { .. } | CrewError::Control(_) => StatusCode::CONFLICT,
-            CrewError::Start(_) => StatusCode::SERVICE_UNAVAILABLE,
+            WorkerError::Unknown { .. } => StatusCode::NOT_FOUND,
+            WorkerError::Taken { .. } | WorkerError::Control(_) => StatusCode::CONFLICT,
+            WorkerError::Start(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
     }
     match error.downcast_ref::<DeadLetterError>() {
@@ -71,14 +71,13 @@ fn status_of(error: &AnyError) -> StatusCode {
     }
 }
 
-/// What a lever is asked with: as JSON where the request says so, else as a form; in the address
-/// where nothing is changed.
-pub(crate) struct Asked<T>(pub(crate) T);
+/// The parameters of a request: JSON or a form in the body of a POST, otherwise the query.
+pub(crate) struct Parameters<T>(pub(crate) T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Asked<T> {
-    type Rejection = Refused;
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Parameters<T> {
+    type Rejection = ApiError;
 
-    async fn from_request(mut request: Request, state: &S) -> Result<Self, Refused> {
+    async fn from_request(mut request: Request, state: &S) -> Result<Self, ApiError> {
         if request.method() != Method::POST {
             let asked = Query::try_from_uri(request.uri());
             return asked
@@ -93,7 +92,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Asked<T> {
                 .map(|Json(asked)| Self(asked))
                 .map_err(|error| unread(error.status(), error.body_text()));
         }
-        // As curl sends it without a body.
+        // curl sends no content type without a body.
         let form = HeaderValue::from_static("application/x-www-form-urlencoded");
         request.headers_mut().insert(CONTENT_TYPE, form);
         let asked = Form::from_request(request, state).await;
@@ -103,14 +102,16 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Asked<T> {
     }
 }
 
-fn unread(status: StatusCode, text: String) -> Refused {
+fn unread(status: StatusCode, text: String) -> ApiError {
     match status {
-        StatusCode::PAYLOAD_TOO_LARGE => Refused(status, "a lever takes at most 64 KiB".to_owned()),
-        _ => Refused(StatusCode::BAD_REQUEST, text),
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            ApiError(status, "a request has at most 64 KiB".to_owned())
+        }
+        _ => ApiError(StatusCode::BAD_REQUEST, text),
     }
 }
 
-/// A yes or no, in the words of a form or of JSON.
+/// A boolean, as forms or JSON write it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Flag(pub(crate) bool);
 
@@ -127,7 +128,7 @@ impl<'de> Deserialize<'de> for Flag {
             Words::Text(text) => match text.as_str() {
                 "1" | "true" | "on" => Ok(Self(true)),
                 "0" | "false" | "off" | "" => Ok(Self(false)),
-                _ => Err(D::Error::custom("neither 1 nor 0")),
+                _ => Err(D::Error::custom("expected 1 or 0")),
             },
         }
     }
@@ -140,34 +141,34 @@ mod tests {
     use super::*;
 
     #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
-    struct Lever {
+    struct Example {
         count: Option<u32>,
         #[serde(default)]
         exact: Flag,
     }
 
-    async fn read(method: &str, uri: &str, kind: &str, body: &str) -> Result<Lever, Refused> {
+    async fn read(method: &str, uri: &str, kind: &str, body: &str) -> Result<Example, ApiError> {
         let request = Request::builder().method(method).uri(uri).header(CONTENT_TYPE, kind);
         let request = request.body(Body::from(body.to_owned())).unwrap();
-        Asked::from_request(request, &()).await.map(|Asked(lever)| lever)
+        Parameters::from_request(request, &()).await.map(|Parameters(example)| example)
     }
 
     const FORM: &str = "application/x-www-form-urlencoded";
     const JSON: &str = "application/json; charset=utf-8";
 
     #[tokio::test]
-    async fn forms_json_and_addresses_say_the_same() {
-        let lever = Lever { count: Some(3), exact: Flag(true) };
-        assert_eq!(read("POST", "/", FORM, "count=3&exact=1").await.unwrap(), lever);
-        assert_eq!(read("POST", "/", FORM, "count=3&exact=on").await.unwrap(), lever);
-        assert_eq!(read("POST", "/", JSON, r#"{"count":3,"exact":true}"#).await.unwrap(), lever);
-        assert_eq!(read("GET", "/?count=3&exact=true", "", "").await.unwrap(), lever);
-        assert_eq!(read("POST", "/", "", "").await.unwrap(), Lever::default());
-        assert_eq!(read("POST", "/", FORM, "exact=0").await.unwrap(), Lever::default());
+    async fn forms_json_and_queries_have_the_same_meaning() {
+        let example = Example { count: Some(3), exact: Flag(true) };
+        assert_eq!(read("POST", "/", FORM, "count=3&exact=1").await.unwrap(), example);
+        assert_eq!(read("POST", "/", FORM, "count=3&exact=on").await.unwrap(), example);
+        assert_eq!(read("POST", "/", JSON, r#"{"count":3,"exact":true}"#).await.unwrap(), example);
+        assert_eq!(read("GET", "/?count=3&exact=true", "", "").await.unwrap(), example);
+        assert_eq!(read("POST", "/", "", "").await.unwrap(), Example::default());
+        assert_eq!(read("POST", "/", FORM, "exact=0").await.unwrap(), Example::default());
     }
 
     #[tokio::test]
-    async fn what_cannot_be_read_is_a_bad_request() {
+    async fn invalid_parameters_are_a_bad_request() {
         for (kind, body) in [
             (FORM, "count=-1"),
             (FORM, "count="),

@@ -1,4 +1,4 @@
-//! What somebody who plays with the demo can change about its handlers.
+//! Settings of the handlers that the page can change.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +13,7 @@ pub(crate) struct Setting {
     pub(crate) latency_ms: u64,
     /// How many attempts of a hundred fail.
     pub(crate) failure_percent: u8,
-    /// Whether even poison is done.
+    /// Whether poison orders succeed.
     pub(crate) repaired: bool,
 }
 
@@ -24,7 +24,7 @@ impl Default for Setting {
 }
 
 impl Setting {
-    /// Within what handlers can do before their timeout.
+    /// The setting, limited to values within the handlers' timeout.
     pub(crate) fn clamped(self) -> Self {
         let latency_ms = self.latency_ms.min(LATENCY_MAX);
         Self { latency_ms, failure_percent: self.failure_percent.min(100), ..self }
@@ -35,9 +35,9 @@ impl Setting {
     }
 }
 
-/// The levers of one process.
+/// The settings of one process.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Levers(Arc<Mutex<State>>);
+pub(crate) struct Settings(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -46,7 +46,7 @@ struct State {
     drops: HashMap<String, u32>,
 }
 
-impl Levers {
+impl Settings {
     pub(crate) fn setting(&self) -> Setting {
         self.lock().setting
     }
@@ -55,7 +55,7 @@ impl Levers {
         self.lock().setting = setting.clamped();
     }
 
-    /// Has a consumer drop its next deliveries: how many it will drop now.
+    /// Makes a consumer drop its next deliveries, and returns how many it will drop.
     pub(crate) fn drop_next(&self, consumer: &str, count: u32) -> u32 {
         let mut state = self.lock();
         let drops = state.drops.entry(consumer.to_owned()).or_default();
@@ -63,7 +63,7 @@ impl Levers {
         *drops
     }
 
-    /// Whether this delivery is one to drop.
+    /// Whether to drop this delivery.
     pub(crate) fn take_drop(&self, consumer: &str) -> bool {
         let mut state = self.lock();
         match state.drops.get_mut(consumer) {
@@ -98,15 +98,15 @@ mod tests {
 
     #[test]
     fn drops_are_counted_down_by_consumer() {
-        let levers = Levers::default();
-        assert_eq!((levers.drop_next("a", 2), levers.drop_next("a", 1)), (2, 3));
-        assert!(!levers.take_drop("b"));
-        assert!((0..3).all(|_| levers.take_drop("a")) && !levers.take_drop("a"));
-        assert_eq!(levers.drop_next("a", u32::MAX), DROPS_MAX);
+        let settings = Settings::default();
+        assert_eq!((settings.drop_next("a", 2), settings.drop_next("a", 1)), (2, 3));
+        assert!(!settings.take_drop("b"));
+        assert!((0..3).all(|_| settings.take_drop("a")) && !settings.take_drop("a"));
+        assert_eq!(settings.drop_next("a", u32::MAX), DROPS_MAX);
     }
 
     #[test]
-    fn settings_stay_within_what_handlers_can_do() {
+    fn settings_stay_within_the_timeout_of_handlers() {
         let wild = Setting { latency_ms: u64::MAX, failure_percent: 255, repaired: true };
         let held = wild.clamped();
         assert_eq!((held.latency_ms, held.failure_percent), (LATENCY_MAX, 100));

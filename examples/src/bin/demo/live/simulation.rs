@@ -1,4 +1,4 @@
-//! Where handlers work, and tell what came of it.
+//! The simulated work of handlers, and their own record of each delivery.
 
 use std::sync::Arc;
 
@@ -6,21 +6,21 @@ use serde::{Deserialize, Serialize};
 use streamjobs::{Job, JobError};
 use tokio::time::sleep;
 
-use crate::live::levers::Levers;
 use crate::live::orders::{OrderEvent, POISON};
+use crate::live::settings::Settings;
 
-/// What became of one delivery.
+/// The result of one delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Became {
+pub(crate) enum DeliveryResult {
     Done,
     Failed,
     Dropped,
 }
 
-/// One delivery, as the handler itself tells it.
+/// One delivery, as the handler reports it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Told {
+pub(crate) struct Delivery {
     pub(crate) group: String,
     pub(crate) consumer: String,
     pub(crate) event_id: String,
@@ -30,29 +30,32 @@ pub(crate) struct Told {
     pub(crate) customer: String,
     pub(crate) amount: String,
     pub(crate) delivery_count: u64,
-    pub(crate) became: Became,
+    pub(crate) result: DeliveryResult,
 }
 
-/// Where handlers work.
+/// Simulates work, and reports each delivery.
 #[derive(Clone)]
-pub(crate) struct Desk {
-    pub(crate) levers: Levers,
-    tell: Arc<dyn Fn(Told) + Send + Sync>,
+pub(crate) struct Simulation {
+    pub(crate) settings: Settings,
+    report: Arc<dyn Fn(Delivery) + Send + Sync>,
 }
 
-impl Desk {
-    /// What handlers tell goes to `tell`: that is the effect of a job, which has happened once it
-    /// returns.
-    pub(crate) fn new(levers: Levers, tell: impl Fn(Told) + Send + Sync + 'static) -> Self {
-        Self { levers, tell: Arc::new(tell) }
+impl Simulation {
+    /// `report` is called for each delivery. It is the effect of a job: once it returns, the job has
+    /// been done.
+    pub(crate) fn new(
+        settings: Settings,
+        report: impl Fn(Delivery) + Send + Sync + 'static,
+    ) -> Self {
+        Self { settings, report: Arc::new(report) }
     }
 
-    /// Does a job as slowly, and as badly, as the levers say.
+    /// Does a job with the latency and the failures of the settings.
     pub(crate) async fn work(&self, event: &OrderEvent, job: &Job) -> Result<(), JobError> {
-        let setting = self.levers.setting();
+        let setting = self.settings.setting();
         sleep(setting.latency()).await;
         let order = event.order();
-        let told = |became| Told {
+        let delivery = |result| Delivery {
             group: job.group().to_string(),
             consumer: job.consumer().to_string(),
             event_id: job.event_id().to_string(),
@@ -62,28 +65,28 @@ impl Desk {
             customer: order.customer.clone(),
             amount: order.amount.clone(),
             delivery_count: job.delivery_count(),
-            became,
+            result,
         };
         if order.customer == POISON && !setting.repaired {
-            (self.tell)(told(Became::Failed));
-            return Err("nobody can do an order of nobody".into());
+            (self.report)(delivery(DeliveryResult::Failed));
+            return Err("poison order: no handler can process it".into());
         }
         if fastrand::u8(0..100) < setting.failure_percent {
-            (self.tell)(told(Became::Failed));
-            return Err("the failure lever is set".into());
+            (self.report)(delivery(DeliveryResult::Failed));
+            return Err("simulated failure".into());
         }
-        (self.tell)(told(Became::Done));
+        (self.report)(delivery(DeliveryResult::Done));
         Ok(())
     }
 
-    /// Whether this delivery is to be dropped, which is told.
+    /// Whether to drop this delivery. If so, reports it.
     pub(crate) fn drops(&self, job: &Job) -> bool {
-        if !self.levers.take_drop(job.consumer().as_str()) {
+        if !self.settings.take_drop(job.consumer().as_str()) {
             return false;
         }
         let entry = job.entry();
         let text = |name| entry.text(name).unwrap_or_default().to_owned();
-        (self.tell)(Told {
+        (self.report)(Delivery {
             group: job.group().to_string(),
             consumer: job.consumer().to_string(),
             event_id: job.event_id().to_string(),
@@ -93,7 +96,7 @@ impl Desk {
             customer: text("customer"),
             amount: text("amount"),
             delivery_count: job.delivery_count(),
-            became: Became::Dropped,
+            result: DeliveryResult::Dropped,
         });
         true
     }

@@ -1,4 +1,4 @@
-//! The consumers of this process: one runtime for each group, and workers under names of one's own.
+//! The workers of this process: one runtime for each group, with named consumers.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Mutex as Lock;
@@ -14,16 +14,16 @@ use streamjobs_postgres::Postgres;
 use thiserror::Error;
 use tokio::sync::RwLock;
 
-use crate::live::desk::Desk;
 use crate::live::orders::handler_of;
+use crate::live::simulation::Simulation;
 
 /// One worker of this process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Worker {
     pub(crate) group: String,
-    /// What it is called on the page.
+    /// Its name on the page.
     pub(crate) label: String,
-    /// What it is called on the server.
+    /// Its name on the server.
     pub(crate) name: ConsumerName,
     pub(crate) paused: bool,
     pub(crate) in_flight: usize,
@@ -31,8 +31,8 @@ pub(crate) struct Worker {
 
 /// Why a worker was not added or removed.
 #[derive(Debug, Error)]
-pub(crate) enum CrewError {
-    #[error("group {group} has a worker {label} already")]
+pub(crate) enum WorkerError {
+    #[error("group {group} already has a worker {label}")]
     Taken { group: String, label: String },
     #[error("this process has no worker {label} in group {group}")]
     Unknown { group: String, label: String },
@@ -43,42 +43,42 @@ pub(crate) enum CrewError {
 }
 
 /// The workers of this process.
-pub(crate) struct Crew {
+pub(crate) struct WorkerPool {
     client: Client,
     stream: &'static str,
     lease: Duration,
-    desk: Desk,
+    simulation: Simulation,
     alerts: AlertLog,
-    /// Takes dead letters of this process' groups, if there is one.
+    /// The archive of this process' dead letters, if there is one.
     archive: Option<Postgres>,
     runtimes: RwLock<BTreeMap<String, Runtime>>,
-    /// Names that are being added: two who want the same one cannot both have it.
+    /// Names that are being added, so that concurrent requests cannot use the same one.
     reserved: Lock<HashSet<(String, String)>>,
 }
 
-/// A name that is taken until its worker is there, or has failed to come.
+/// Reserves a name until its worker has started or failed to start.
 struct Reserved<'a> {
-    crew: &'a Crew,
+    pool: &'a WorkerPool,
     key: (String, String),
 }
 
 impl Drop for Reserved<'_> {
     fn drop(&mut self) {
-        self.crew.reserved.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+        self.pool.reserved.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
     }
 }
 
-impl Crew {
+impl WorkerPool {
     pub(crate) fn new(
         client: Client,
         stream: &'static str,
         lease: Duration,
-        desk: Desk,
+        simulation: Simulation,
         alerts: AlertLog,
         archive: Option<Postgres>,
     ) -> Self {
         let (runtimes, reserved) = (RwLock::default(), Lock::default());
-        Self { client, stream, lease, desk, alerts, archive, runtimes, reserved }
+        Self { client, stream, lease, simulation, alerts, archive, runtimes, reserved }
     }
 
     /// The workers, by group and in the order of their starts.
@@ -96,16 +96,16 @@ impl Crew {
             .collect()
     }
 
-    /// Adds a worker. A group that nobody here works for yet gets a runtime, and begins with the
+    /// Adds a worker. The first worker of a group starts a runtime for it, and the group starts at the
     /// first event of the stream.
-    pub(crate) async fn add(&self, group: &str, label: &str) -> Result<ConsumerName, CrewError> {
-        let taken = || CrewError::Taken { group: group.to_owned(), label: label.to_owned() };
+    pub(crate) async fn add(&self, group: &str, label: &str) -> Result<ConsumerName, WorkerError> {
+        let taken = || WorkerError::Taken { group: group.to_owned(), label: label.to_owned() };
         let key = (group.to_owned(), label.to_owned());
         let free = self.reserved.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone());
         if !free {
             return Err(taken());
         }
-        let _reserved = Reserved { crew: self, key };
+        let _reserved = Reserved { pool: self, key };
         if self.find(group, label).await.is_ok() {
             return Err(taken());
         }
@@ -119,7 +119,7 @@ impl Crew {
         }
         let builder = Runtime::builder(&self.client)
             .handlers([handler_of(group, self.stream)])
-            .state(self.desk.clone())
+            .state(self.simulation.clone())
             .group(group, GroupOptions::new().lease(self.lease))
             .consumer_prefix(label)
             .grace(GRACE)
@@ -133,34 +133,34 @@ impl Crew {
         Ok(name)
     }
 
-    /// Stops a worker and takes its name off the server; what it had goes to the others.
+    /// Stops a worker and removes its consumer; its entries are released.
     pub(crate) async fn remove(
         &self,
         group: &str,
         label: &str,
-    ) -> Result<ShutdownReport, CrewError> {
+    ) -> Result<ShutdownReport, WorkerError> {
         let worker = self.find(group, label).await?;
         let control = self.runtimes.read().await.get(group).map(Runtime::control);
-        let unknown = || CrewError::Unknown { group: group.to_owned(), label: label.to_owned() };
+        let unknown = || WorkerError::Unknown { group: group.to_owned(), label: label.to_owned() };
         Ok(control.ok_or_else(unknown)?.remove_consumer(&worker.name).await?)
     }
 
-    /// Has one worker look for abandoned entries now.
-    pub(crate) async fn reap(&self, worker: &Worker) -> Result<(), CrewError> {
+    /// Makes one worker claim idle entries now.
+    pub(crate) async fn reap(&self, worker: &Worker) -> Result<(), WorkerError> {
         match self.runtimes.read().await.get(&worker.group) {
             Some(runtime) => Ok(runtime.control().reap_now_by(&worker.name)?),
             None => Ok(()),
         }
     }
 
-    pub(crate) async fn find(&self, group: &str, label: &str) -> Result<Worker, CrewError> {
+    pub(crate) async fn find(&self, group: &str, label: &str) -> Result<Worker, WorkerError> {
         let found = self.workers().await.into_iter();
         let mut found = found.filter(|worker| worker.group == group && worker.label == label);
-        let unknown = || CrewError::Unknown { group: group.to_owned(), label: label.to_owned() };
+        let unknown = || WorkerError::Unknown { group: group.to_owned(), label: label.to_owned() };
         found.next().ok_or_else(unknown)
     }
 
-    /// Stops all runtimes at once: what was handed back, and what had to be left.
+    /// Stops all runtimes: how many jobs were released, and how many abandoned.
     pub(crate) async fn stop(&self) -> (u64, usize) {
         let runtimes = std::mem::take(&mut *self.runtimes.write().await);
         let stops = runtimes.into_values().map(Runtime::shutdown);
@@ -169,7 +169,7 @@ impl Crew {
         (released, reports.iter().map(|report| report.abandoned.len()).sum())
     }
 
-    /// Stops the workers of one group: which these were.
+    /// Stops the workers of one group and returns their labels.
     pub(crate) async fn stop_group(&self, group: &str) -> Vec<String> {
         let workers = self.workers().await.into_iter();
         let labels = workers.filter(|worker| worker.group == group).map(|worker| worker.label);
@@ -181,16 +181,16 @@ impl Crew {
         labels
     }
 
-    /// Whether this process works for a group.
+    /// Whether this process has workers of a group.
     pub(crate) async fn works_for(&self, group: &str) -> bool {
         self.runtimes.read().await.contains_key(group)
     }
 }
 
-/// What stands in front of the random part of a consumer's name.
+/// A consumer's name without its random suffix.
 pub(crate) fn label_of(name: &str) -> &str {
     name.rsplit_once('-').map_or(name, |(label, _)| label)
 }
 
-/// As long as a demo's handler takes at most, but for who sets its lever very high.
+/// Longer than a job takes, unless the latency is set very high.
 const GRACE: Duration = Duration::from_secs(5);

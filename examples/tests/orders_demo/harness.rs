@@ -1,4 +1,4 @@
-//! A demo that runs, and requests to it.
+//! A running demo, and requests to it.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -11,14 +11,14 @@ use streamjobs_tests::server::RedisServer;
 
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
-/// A demo that runs on a server of the test's own.
+/// A demo that runs on the test's own server.
 pub struct Demo {
     pub process: Worker,
     pub server: RedisServer,
     pub address: String,
 }
 
-/// What came back.
+/// A response.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -36,7 +36,7 @@ impl Demo {
         Self::with(server, &[&["--redis-url", &url], arguments].concat())
     }
 
-    /// A demo on a Redis of its own; the test's is not used.
+    /// A demo on a private Redis of its own. The test's server is not used.
     pub fn start_alone(arguments: &[&str]) -> Self {
         Self::with(RedisServer::start().unwrap(), arguments)
     }
@@ -47,7 +47,7 @@ impl Demo {
             process = process.arg(argument);
         }
         let process = process.start().unwrap();
-        let line = process.wait_for(|line| line.starts_with("shop page:"), DEADLINE);
+        let line = process.wait_for(|line| line.starts_with("demo page:"), DEADLINE);
         let address = line.rsplit("http://").next().unwrap().trim_end_matches('/').to_owned();
         Self { process, server, address }
     }
@@ -102,16 +102,16 @@ impl Demo {
         self.group(group)["figures"][name].as_u64().unwrap_or(u64::MAX)
     }
 
-    /// Waits until a group has nothing more to do.
+    /// Waits until a group has no waiting jobs.
     #[track_caller]
-    pub fn quiet(&self, group: &str) {
+    pub fn wait_until_done(&self, group: &str) {
         let over = || self.figure(group, "waiting") == 0;
-        eventually(DEADLINE, &format!("{group} has nothing to do"), over);
+        eventually(DEADLINE, &format!("{group} has no waiting jobs"), over);
     }
 
-    /// Pauses a group, and waits until all who work for it have heard of it.
+    /// Pauses a group, and waits until its workers are paused.
     pub fn pause(&self, group: &str, workers: &[&str]) {
-        // The processes beside it do not say when they have.
+        // Worker processes do not report when they are paused.
         for process in ["process-1", "process-2"] {
             self.post("/kill", &format!("name={process}")).json();
         }
