@@ -18,9 +18,9 @@ async fn busy(leases: u32) {
 #[tokio::test]
 async fn a_handler_of_twenty_leases_runs_once_beside_four_idle_processes() {
     let app = App::start().await;
-    let short = options().lease(Duration::from_millis(200));
+    let short = options().lease(Duration::from_millis(300));
     let long = Work::new(|_, _| async {
-        sleep_until(Instant::now() + Duration::from_millis(200) * 20).await;
+        sleep_until(Instant::now() + Duration::from_millis(300) * 20).await;
         Ok(())
     });
     let mut runtimes = Vec::new();

@@ -6,38 +6,25 @@
 
 #![allow(missing_docs, reason = "tests")]
 
-#[test]
-fn misuse_of_handler_is_reported_by_the_macro() {
-    let cases = trybuild::TestCases::new();
-    cases.compile_fail("cases/handler/fail/*.rs");
-}
+/// The cases, by what refuses them.
+const CASES: [&str; 6] = [
+    // Misuse of `#[handler]`, and wrong types in a handler.
+    "cases/handler/fail/*.rs",
+    "cases/handler/types/*.rs",
+    // Misuse of the derive, and types that serde does not know.
+    "cases/event/fail/*.rs",
+    "cases/event/types/*.rs",
+    // Reading without a group, and acknowledging by hand.
+    "cases/client/*.rs",
+    // Ending the guard's transaction in a handler.
+    "cases/postgres/*.rs",
+];
 
+/// One test for all: cargo checks the cases of one set side by side, and sets one after the other.
 #[test]
-fn wrong_types_in_a_handler_are_reported_at_the_type() {
+fn every_misuse_is_refused_with_its_recorded_message() {
     let cases = trybuild::TestCases::new();
-    cases.compile_fail("cases/handler/types/*.rs");
-}
-
-#[test]
-fn misuse_of_the_derive_is_reported_by_the_macro_at_its_place() {
-    let cases = trybuild::TestCases::new();
-    cases.compile_fail("cases/event/fail/*.rs");
-}
-
-#[test]
-fn an_event_without_serde_is_reported_at_its_name() {
-    let cases = trybuild::TestCases::new();
-    cases.compile_fail("cases/event/types/*.rs");
-}
-
-#[test]
-fn nothing_reads_without_a_group_or_acknowledges_by_hand() {
-    let cases = trybuild::TestCases::new();
-    cases.compile_fail("cases/client/*.rs");
-}
-
-#[test]
-fn no_handler_ends_the_guards_transaction() {
-    let cases = trybuild::TestCases::new();
-    cases.compile_fail("cases/postgres/*.rs");
+    for folder in CASES {
+        cases.compile_fail(folder);
+    }
 }
