@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::runtime::observe::events::QueueEvent;
 use crate::runtime::observe::queue_context::QueueContext;
-use crate::runtime::state::reader_unblock::ReaderUnblock;
+use crate::runtime::state::reader_unblock::{ReaderUnblock, ReaderWaits};
 use crate::store::{StoreError, StreamReader};
 
 /// Makes read connections, one after the other.
@@ -37,13 +37,8 @@ impl Connector {
         Ok(reader)
     }
 
-    /// The next read may wait on the server: from here on it can be unblocked.
-    pub(crate) fn enter(&self, reader: &dyn StreamReader) {
-        self.unblock.enter(reader.waker());
-    }
-
-    /// The reader does not wait, or has its answer.
-    pub(crate) fn leave(&self) {
-        self.unblock.leave();
+    /// The next read may wait on the server. Until the guard is dropped, it can be unblocked.
+    pub(crate) fn enter(&self, reader: &dyn StreamReader) -> ReaderWaits<'_> {
+        self.unblock.enter(reader.waker())
     }
 }

@@ -154,13 +154,11 @@ impl Reader {
         stop: &CancellationToken,
     ) -> Result<(), StoreError> {
         let Intake { mut slots, acks } = intake;
-        if acks.is_empty() {
-            // The read may wait. It can be unblocked from here on, before the plan looks at what
-            // other loops may change: a change after this line ends the wait.
-            self.connector.enter(reader);
-        }
+        // Without acknowledgements the read may wait. It can be unblocked from here on, before the
+        // plan reads what other loops may change: a change after this line ends the wait.
+        let waits = acks.is_empty().then(|| self.connector.enter(reader));
         let Some(plan) = self.plan(&slots, &acks, stop) else {
-            self.connector.leave();
+            drop(waits);
             return self.only_acknowledge(acks, slots).await;
         };
         let entries = entries_of(&acks);
@@ -174,7 +172,7 @@ impl Reader {
         };
         let sent = Instant::now();
         let reply = self.context.read(reader, request, sent).await;
-        self.connector.leave();
+        drop(waits);
         let ReadReply { acknowledged, deliveries } = match reply {
             Ok(reply) => reply,
             Err(error) => {

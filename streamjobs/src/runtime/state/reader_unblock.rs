@@ -17,15 +17,10 @@ pub(crate) struct ReaderUnblock {
 }
 
 impl ReaderUnblock {
-    /// The reader is about to wait.
-    pub(crate) fn enter(&self, reader: u64) {
+    /// The reader is about to wait, until the guard is dropped.
+    pub(crate) fn enter(&self, reader: u64) -> ReaderWaits<'_> {
         *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = Some(reader);
-    }
-
-    /// The reader has its answer.
-    pub(crate) fn leave(&self) {
-        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        self.returned.notify_waiters();
+        ReaderWaits { unblock: self }
     }
 
     /// Ends the reader's present wait. Returns when it has ended, and after `limit` at the latest.
@@ -47,6 +42,20 @@ impl ReaderUnblock {
             }
         };
         let _late = timeout(limit, repeat).await.is_err();
+    }
+}
+
+/// The reader may wait on the server.
+#[derive(Debug)]
+#[must_use = "the wait ends when it is dropped"]
+pub(crate) struct ReaderWaits<'a> {
+    unblock: &'a ReaderUnblock,
+}
+
+impl Drop for ReaderWaits<'_> {
+    fn drop(&mut self) {
+        *self.unblock.waiting.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.unblock.returned.notify_waiters();
     }
 }
 
