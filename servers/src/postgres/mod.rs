@@ -83,7 +83,7 @@ impl Role {
 /// when this process ends, even by an abort or a `SIGKILL`. Its programs come from the folder that
 /// `STREAMJOBS_POSTGRES_BIN` names, or else are installed ones, or else are downloaded, which one
 /// line on standard error announces. It never runs as root: if this process does, the server runs
-/// as the user `postgres` or `nobody`.
+/// as the user `postgres`, or as one without rights.
 ///
 /// ```
 /// use streamjobs_servers::postgres::PgServer;
