@@ -37,8 +37,8 @@ use std::time::Duration;
 use crate::model::entry::EntryId;
 use crate::model::error::ConnectError;
 use crate::publish::client::{Client, ClientBuilder};
-use crate::store::conformance::Hands;
 use crate::store::memory::{Fault, MemoryStore};
+use crate::store::raw_access::RawAccess;
 
 /// Streams in memory, and what can happen to them. Clones are the same streams.
 #[derive(Clone, Debug, Default)]

@@ -11,7 +11,7 @@ use crate::model::heartbeat::Heartbeat;
 use crate::runtime::pause::{jittered, stopped_within};
 use crate::runtime::queue::QueueContext;
 use crate::runtime::quiet::{SELDOM, Turns};
-use crate::store::operate::{Cut, Trim, Unfinished};
+use crate::store::admin::{Cut, Trim, Unfinished};
 
 /// The housekeeping loop of one queue.
 pub(crate) struct Janitor {

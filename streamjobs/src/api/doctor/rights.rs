@@ -2,7 +2,7 @@
 
 use super::rules::{critical, info, warning};
 use super::{Check, Finding};
-use crate::store::facts::{KeyRights, Rights};
+use crate::store::server_info::{KeyRights, Rights};
 
 /// A finding for commands that touch no key, and one for each key.
 pub(super) fn examine(user: &str, rights: &Rights) -> Vec<Finding> {

@@ -6,7 +6,7 @@ use crate::model::cause::BoxError;
 use crate::model::entry::EntryId;
 use crate::model::event::DecodeError;
 use crate::model::name::NameError;
-use crate::store::operate::Obstacle;
+use crate::store::admin::Obstacle;
 
 /// Why looking at a stream, or working on it, failed. Nothing was changed, unless
 /// [`is_unconfirmed`](Self::is_unconfirmed) says otherwise.

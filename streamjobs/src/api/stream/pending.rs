@@ -7,8 +7,8 @@ use super::{PAGE_MAX, StreamError};
 use crate::model::entry::{EntryId, Inlet};
 use crate::model::name::ConsumerName;
 use crate::store::StoreError;
-use crate::store::inspect::{PendingEntry, PendingLook};
-use crate::store::operate::{Destination, MovedPage, Selected};
+use crate::store::admin::{Destination, MovedPage, Selected};
+use crate::store::inspect::{PendingEntry, PendingFilter};
 
 /// Which pending entries to look at; all of them by default.
 #[derive(Clone, Debug, Default)]
@@ -89,7 +89,7 @@ impl HandedOver {
         self.moved.extend(page.moved);
         self.trimmed.extend(page.trimmed);
         self.missing.extend(page.missing);
-        self.left.extend(page.left);
+        self.left.extend(page.unstored);
     }
 }
 
@@ -105,7 +105,7 @@ impl Group {
     /// Cancel safe: nothing is changed.
     pub async fn pending(&self, query: PendingQuery) -> Result<PendingPage, StreamError> {
         let limit = query.limit.unwrap_or(PENDING_PAGE).clamp(1, PAGE_MAX);
-        let look = PendingLook {
+        let look = PendingFilter {
             inlet: self.inlet,
             after: query.after,
             idle: query.idle_min,
@@ -193,7 +193,7 @@ impl Group {
         let failed = |error| self.failed("call for a sweep of", error);
         // A call for a group that is not there would be heard by nobody, and leave a key behind.
         self.store().group_facts(&self.queue).await.map_err(failed)?;
-        self.store().call_sweep(&self.queue).await.map_err(failed)
+        self.store().request_claim(&self.queue).await.map_err(failed)
     }
 
     /// Gives everything that is pending for one consumer to another, in the stream and in the lane.

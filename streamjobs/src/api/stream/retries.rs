@@ -135,7 +135,7 @@ impl Group {
             let page = self.store().retries(&self.queue, after.as_deref(), looked_at).await;
             let page = page.map_err(|error| self.failed("look at jobs set aside on", error))?;
             // The end of a page is where to go on, whoever put it there.
-            after = page.jobs.last().map(|last| last.name.clone()).filter(|_| page.more);
+            after = page.jobs.last().map(|last| last.name.clone()).filter(|_| page.has_more);
             let jobs =
                 page.jobs.into_iter().filter_map(|facts| ScheduledRetry::of(facts, page.now));
             let mut jobs = jobs.collect::<Vec<_>>();
@@ -182,8 +182,8 @@ mod tests {
     use super::*;
     use crate::model::config::Start;
     use crate::publish::client::Client;
-    use crate::store::conformance::Hands as _;
     use crate::store::memory::MemoryStore;
+    use crate::store::raw_access::RawAccess as _;
 
     #[tokio::test(start_paused = true)]
     async fn names_of_others_are_passed_over_however_many_there_are() {

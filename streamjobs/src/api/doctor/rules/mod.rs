@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Check, Finding, Severity, rights};
 use crate::model::cause::shown;
 use crate::model::version::{FAULTS, Product, Reach, Release, Security, Version, security};
-use crate::store::facts::{ClockOffset, ServerFacts, ServerSettings, ServerState};
+use crate::store::server_info::{ClockOffset, ServerFacts, ServerSettings, ServerState};
 
 /// Everything that is to be said of a server, in the order of the checks.
 pub(super) fn examine(facts: &ServerFacts) -> Vec<Finding> {

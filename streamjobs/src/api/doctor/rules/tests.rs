@@ -1,7 +1,7 @@
 //! Facts of one kind at a time, and what is found in them.
 
 use super::*;
-use crate::store::facts::Rights;
+use crate::store::server_info::Rights;
 
 /// A server that nothing is to be said of.
 fn healthy() -> ServerFacts {
