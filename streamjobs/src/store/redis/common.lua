@@ -1,4 +1,5 @@
--- Functions that the scripts share. This text stands in front of every script. It touches no key.
+-- Functions that several scripts share. This text precedes each script. By itself it sends no
+-- command.
 
 -- The server's clock in milliseconds.
 local function now()
@@ -18,23 +19,26 @@ local function fields_of(flat)
   return fields
 end
 
+-- The job's names and values in a retry record, as one list; nil if there is no readable record.
+local function job_of(record)
+  local readable, job = pcall(cmsgpack.unpack, record or '')
+  if not readable or type(job) ~= 'table' or #job == 0 or #job % 2 == 1 then return nil end
+  return job
+end
+
 -- Ids are compared and counted as text: a Lua number cannot hold all of their 64 bits.
 local function parts(id)
   local milliseconds, sequence = string.match(id, '^(%d+)%-(%d+)$')
   return milliseconds, sequence
 end
 
-local function smaller(a, b)
-  if #a ~= #b then return #a < #b end
-  return a < b
-end
-
--- Whether id a stands before id b.
+-- Whether id a is before id b.
 local function precedes(a, b)
-  local a_milliseconds, a_sequence = parts(a)
-  local b_milliseconds, b_sequence = parts(b)
-  if a_milliseconds ~= b_milliseconds then return smaller(a_milliseconds, b_milliseconds) end
-  return smaller(a_sequence, b_sequence)
+  local a_part, a_sequence = parts(a)
+  local b_part, b_sequence = parts(b)
+  if a_part == b_part then a_part, b_part = a_sequence, b_sequence end
+  if #a_part ~= #b_part then return #a_part < #b_part end
+  return a_part < b_part
 end
 
 local SEQUENCE_MAX = '18446744073709551615'
@@ -68,8 +72,19 @@ local function preceding(id)
   return decrement(milliseconds) .. '-' .. SEQUENCE_MAX
 end
 
+-- Whether a stream still has this entry.
+local function has_entry(key, id)
+  return redis.call('XRANGE', key, id, id, 'COUNT', 1)[1] ~= nil
+end
+
+-- The id of the first entry behind a group's cursor; nil if it has got all of them.
+local function undelivered(stream, cursor)
+  local behind = redis.call('XRANGE', stream, following(cursor), '+', 'COUNT', 1)[1]
+  return behind and precedes(cursor, behind[1]) and behind[1] or nil
+end
+
 -- What is pending in a group: count, lowest id, highest id, counts by consumer. Nil if the stream
--- or the group is not there; every other refusal ends the script.
+-- or the group does not exist; every other refusal ends the script.
 local function pending_of(key, group)
   local summary = redis.pcall('XPENDING', key, group)
   if not summary.err then return summary end
@@ -77,20 +92,43 @@ local function pending_of(key, group)
   return redis.call('XPENDING', key, group)
 end
 
--- Makes the group unless it is there. True if it was made.
+-- What the server says of a group, by field; nil if the stream has no such group.
+local function group_of(key, name)
+  for _, info in ipairs(redis.call('XINFO', 'GROUPS', key)) do
+    local fields = fields_of(info)
+    if fields['name'] == name then return fields end
+  end
+end
+
+-- Creates the group unless it exists. True if it was created.
 local function ensure_group(key, group, from)
   if pending_of(key, group) then return false end
   redis.call('XGROUP', 'CREATE', key, group, from, 'MKSTREAM')
   return true
 end
 
--- Whether this attempt, which is a consumer and a delivery count, still holds the entry: 1 if it
--- does, 0 if another attempt holds it, -1 if nobody does.
+-- Whether this attempt, which is a consumer and a delivery count, owns the entry: 1 if it does, 0
+-- if another attempt does, -1 if the entry is not pending.
 local function held(key, group, me, id, count)
   local row = redis.call('XPENDING', key, group, id, id, 1)[1]
   if not row then return -1 end
   if row[2] == me and row[4] == tonumber(count) then return 1 end
   return 0
+end
+
+-- Whether an attempt may settle its entry: it owns it, or the entry is not pending because a
+-- renewal of this attempt found the payload trimmed, and the dead letter stored for it is still
+-- there.
+local function may_settle(state, dead, letter)
+  return state == 1 or state == -1 and letter ~= '' and has_entry(dead, letter)
+end
+
+-- Acknowledges an entry whose next form is stored. That form replaces a dead letter for its trimmed
+-- payload. Entries of a lane are deleted.
+local function settle(key, group, source, id, state, dead, letter)
+  if state == -1 then redis.call('XDEL', dead, letter) end
+  redis.call('XACK', key, group, id)
+  if source == 'lane' then redis.call('XDEL', key, id) end
 end
 
 -- Whether dead letters can be stored: the key may be of another type.
@@ -99,20 +137,15 @@ local function storable(dead)
   return type(length) == 'number'
 end
 
--- Whether a claim loses nothing. It removes the record of an entry whose payload is gone without
--- saying so, which is only right where a dead letter can say so instead. Looking at the payload is
--- costly, and is done where no letter can be stored.
+-- Whether a claim loses nothing. A claim silently removes an entry whose payload is trimmed, which
+-- is safe only where a dead letter can be stored for it. Reading the payload is expensive, so it is
+-- checked only where none can be stored.
 local function claimable(key, can_store, id)
-  return can_store or #redis.call('XRANGE', key, id, id, 'COUNT', 1) > 0
+  return can_store or has_entry(key, id)
 end
 
--- Whether a dead letter that says that the payload was gone still stands for its entry: whoever
--- has the payload in hand may replace it.
-local function stands(dead, letter)
-  return letter ~= '' and redis.call('XRANGE', dead, letter, letter, 'COUNT', 1)[1] ~= nil
-end
-
--- Stores that the payload of an entry was gone before its job was done. Answers the letter's id.
+-- Stores a dead letter for an entry whose payload was trimmed before its job was done. Returns the
+-- letter's id.
 local function store_trimmed(dead, source, id, count, owner)
   return redis.call('XADD', dead, '*', 'sj-dead-reason', 'trimmed', 'sj-dead-entry', id,
     'sj-dead-source', source, 'sj-dead-deliveries', count, 'sj-dead-consumer', owner)

@@ -1,28 +1,25 @@
--- Lets a group go on after another entry.
+-- Sets the entry after which a group continues.
 --
 -- KEYS: stream, group hash. ARGV: group, id or "$" for the end, "keep" or "lose".
--- Answers: 1 moved, or 0 because entries would never be delivered.
+-- Returns: 1 moved, or 0 because entries would never be delivered.
 --
--- Before: the group is there, else the script is refused.
--- After: the next read begins after the id. What is pending stays pending. The durable floor stands
--- before both, so a group that is made again misses nothing.
--- May race with: reads, which begin at the old or at the new place.
+-- Before: the group exists, else the script is refused.
+-- After: the next read begins after the id. Pending entries stay pending. The durable floor is
+-- before both, so a group that is recreated misses nothing.
+-- May race with: reads, which begin at the old or at the new position.
 local stream, hash = KEYS[1], KEYS[2]
 local group, to, lose = ARGV[1], ARGV[2], ARGV[3] == 'lose'
 local summary = redis.call('XPENDING', stream, group)
 local info = fields_of(redis.call('XINFO', 'STREAM', stream))
-local cursor
-for _, row in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
-  local fields = fields_of(row)
-  if fields['name'] == group then cursor = fields['last-delivered-id'] end
-end
+local cursor = group_of(stream, group)['last-delivered-id']
 if to == '$' then to = info['last-generated-id'] end
 if not lose and precedes(cursor, to) then
   local skipped = redis.call('XRANGE', stream, following(cursor), to, 'COUNT', 1)[1]
   if skipped then return 0 end
 end
--- The server can only count the lag, and a beat what was trimmed unread, where it is known how many
--- entries stand before the cursor. What is gone by now is not lost to a group that is sent back.
+-- The server counts the lag, and the heartbeat what was trimmed unread, only where it is known how
+-- many entries are before the cursor. What is trimmed by now is not lost to a group that is moved
+-- back.
 local first = info['first-entry']
 if to == info['last-generated-id'] then
   redis.call('XGROUP', 'SETID', stream, group, to, 'ENTRIESREAD', info['entries-added'])

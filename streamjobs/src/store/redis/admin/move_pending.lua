@@ -1,16 +1,16 @@
 -- Moves pending entries to another consumer, or makes them look abandoned, or both.
 --
 -- KEYS: stream or lane, dead letters, group hash. ARGV: group, source, the new consumer or nothing,
--- an idle time in milliseconds or nothing, the present consumer or nothing; with a consumer the id
--- to go on after and entries at most, else ids.
--- Answers: the ids that were moved, those that are dead letters now, those that are not pending,
--- those left because no dead letter can be stored, and the last id looked at, or nil at the end.
+-- an idle time in milliseconds or nothing, the current consumer or nothing; with a consumer the id
+-- after which to continue and entries at most, else ids.
+-- Returns: the ids that were moved, those that are dead letters now, those that are not pending,
+-- those left because no dead letter can be stored, and the last id read, or nil at the end.
 --
--- Before: the group is there, else the script is refused.
+-- Before: the group exists, else the script is refused.
 -- After: moved entries belong to the new consumer with the delivery count that they had, and with
--- the idle time that they had or the given one. The count of releases is one higher if any was, so
--- that processes look for work at once.
--- May race with: renewals and settlements of the present owner, which are refused from here on.
+-- the idle time that they had or the given one. If any was moved, the count of releases is one
+-- higher, so that processes check for idle entries at once.
+-- May race with: renewals and settlements of the current owner, which are refused from then on.
 local key, dead, hash = KEYS[1], KEYS[2], KEYS[3]
 local group, source, to, idle, from = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local can_store = storable(dead)

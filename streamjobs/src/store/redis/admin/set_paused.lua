@@ -1,11 +1,11 @@
 -- Pauses a group or resumes it, in every process.
 --
 -- KEYS: group hash. ARGV: 1 to pause, 0 to resume.
--- Answers: 1 changed, 0 it was so already.
+-- Returns: 1 changed, 0 it was so already.
 --
--- Before: the group may be paused or not, and be there or not.
--- After: the field `paused` holds the server's clock at the moment of the pause, which a second
--- pause does not move; or it is gone. Nothing else has changed: what is held stays held.
--- May race with: promotions, which tell every process what they find here.
+-- Before: the group may be paused or not, and exist or not.
+-- After: the field `paused` has the time of the pause by the server's clock, which a second pause
+-- does not change; or it is gone. Nothing else has changed: entries in flight stay in flight.
+-- May race with: promotions, which report to every process what they find here.
 if ARGV[1] == '1' then return redis.call('HSETNX', KEYS[1], 'paused', whole(now())) end
 return redis.call('HDEL', KEYS[1], 'paused')

@@ -1,25 +1,26 @@
--- Shortens a stream.
+-- Trims a stream.
 --
 -- KEYS: stream. ARGV: "length", "age" or "before"; the number of entries to keep, the age in
 -- milliseconds, or an id; "exact" or "about"; "keep" or "lose"; entries to remove at most, and
--- entries to look at at most.
--- Answers: how many went, how many stayed, the group that held the cut up or nil, the first id that
--- it needs or nil, and 1 if there is more to remove.
+-- entries to read at most.
+-- Returns: how many were removed, how many stayed, the group that limited the cut or nil, the first
+-- id that it needs or nil, and 1 if there is more to remove.
 --
--- Before: the stream may be there or not.
--- After: entries from its old end are gone. With "keep" none of them is needed by a group, and a
--- group needs everything from its lowest pending entry on, or from the entry after the last one
--- delivered. "About" removes whole nodes of the server's, and never more than it was asked for.
--- May race with: appends, reads and acknowledgements, which only let more go the next time.
+-- Before: the stream may exist or not.
+-- After: entries are gone from its old end. With "keep" no group needs any of them; a group needs
+-- everything from its lowest pending entry on, or from the entry after the last one delivered.
+-- "About" removes whole nodes of the server's, and never more than it was asked for.
+-- May race with: appends, reads and acknowledgements, which only let more be removed the next time.
 --
--- With "about", both bounds hold because the server removes a node only if all of it stands before
--- the id, and only if its entries fit into what LIMIT has left.
+-- With "about", both bounds hold because the server removes a node only if all of it is before the
+-- id, and only if its entries fit into the rest of LIMIT.
 local stream, cut, bound = KEYS[1], ARGV[1], ARGV[2]
 local exact, lose = ARGV[3] == 'exact', ARGV[4] == 'lose'
-local most, looks_most = tonumber(ARGV[5]), tonumber(ARGV[6])
+local most, reads_most = tonumber(ARGV[5]), tonumber(ARGV[6])
 local HIGHEST = SEQUENCE_MAX .. '-' .. SEQUENCE_MAX
 local NODE = 100
--- Larger than the nodes of a server with usual settings: what removed more may have met its limit.
+-- More than a node of a server with usual settings has: a trim that removed more may have met its
+-- limit.
 local NODES = 10 * NODE
 
 local length = redis.call('XLEN', stream)
@@ -35,12 +36,12 @@ if not lose then
   end
 end
 
--- Whether a group needs an entry that stands before an id. What it needs next may not be there yet.
+-- Whether a group needs an entry before an id. The next entry that it needs may not exist yet.
 local function needs_before(id)
   return precedes(needed, id) and #redis.call('XRANGE', stream, needed, '(' .. id, 'COUNT', 1) > 0
 end
 
--- The id of the first entry that stays when so many of the oldest go, as far as may be looked at.
+-- The id of the first entry that stays when so many of the oldest are removed.
 local function after_oldest(count)
   local from, seen = '-', 0
   while seen <= count do
@@ -52,7 +53,7 @@ local function after_oldest(count)
   end
 end
 
-local removed, more, held = 0, false, false
+local removed, more, limited = 0, false, false
 if cut == 'length' then
   local excess = math.max(length - tonumber(bound), 0)
   if excess > 0 and lose then
@@ -64,29 +65,29 @@ if cut == 'length' then
     end
     more = removed > 0 and step < excess
   elseif excess > 0 and exact then
-    local step = math.min(excess, looks_most)
+    local step = math.min(excess, reads_most)
     local stays = after_oldest(step)
-    held = needs_before(stays)
-    removed = redis.call('XTRIM', stream, 'MINID', '=', held and needed or stays)
-    more = not held and step < excess
+    limited = needs_before(stays)
+    removed = redis.call('XTRIM', stream, 'MINID', '=', limited and needed or stays)
+    more = not limited and step < excess
   elseif excess > 0 then
     local step = math.min(excess, most)
     removed = redis.call('XTRIM', stream, 'MINID', '~', needed, 'LIMIT', step)
-    -- What one node cannot explain is held up by a group.
-    held = holder and step - removed >= NODE
-    more = not held and removed > 0 and step < excess
+    -- More than one node is left, so a group needs it.
+    limited = holder and step - removed >= NODE
+    more = not limited and removed > 0 and step < excess
   end
 else
   local to = bound
   if cut == 'age' then to = whole(math.max(now() - tonumber(bound), 0)) .. '-0' end
-  held = needs_before(to)
-  if held then to = needed end
-  -- Whole nodes first, of which only so many at once; what is left of an exact cut is within one.
+  limited = needs_before(to)
+  if limited then to = needed end
+  -- First whole nodes, a limited number at once. The rest of an exact cut is within one node.
   removed = redis.call('XTRIM', stream, 'MINID', '~', to, 'LIMIT', most)
   more = removed > most - NODES
   if exact and not more then
     removed = removed + redis.call('XTRIM', stream, 'MINID', '=', to)
   end
 end
-return {removed, length - removed, held and holder or false, held and needed or false,
+return {removed, length - removed, limited and holder or false, limited and needed or false,
   more and 1 or 0}

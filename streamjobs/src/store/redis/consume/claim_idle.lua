@@ -1,27 +1,26 @@
--- Claims entries that were idle for too long: one page of the pending list.
+-- Claims entries that have been idle for too long, from one page of the pending list.
 --
 -- KEYS: stream or lane, dead letters. ARGV: group, consumer, source, lease in milliseconds, cursor
--- (the last id seen, or 0-0), entries to claim at most, rows to look at at most, the server's clock
--- as the caller expects it in milliseconds or nothing, by how much that may be off, and the ids that
--- are not to be claimed.
--- Answers: "skew" and the clock, or "page", the cursor (0-0 at the end of the list), the claimed
--- entries as id, fields and delivery count, the number of dead letters, and the number of idle
--- entries that were left because no dead letter can be stored for them.
+-- (the last id of the page before, or 0-0), entries to claim at most, rows to read at most, the
+-- server's clock as the caller expects it in milliseconds or nothing, by how much that may be off,
+-- and the ids that are not to be claimed.
+-- Returns: "skew" and the clock; or "page", the cursor (0-0 at the end of the list), the claimed
+-- entries as id, fields and delivery count, the number of dead letters stored, and the number of
+-- idle entries that were left because no dead letter can be stored for them.
 --
--- Before: any entry may be pending for anybody.
+-- Before: any entry may be pending for any consumer.
 -- After: the entries of the page that were idle for the lease are this consumer's, counted as one
--- more delivery. Those whose payload is gone are pending no more, and dead letters tell of them; where
--- no dead letter can be stored, they stay. If
--- the clock is not where the caller expects it, nothing has changed: a sweep that waited in a
--- buffer, or met a moved clock, would take entries from the living.
--- May race with: renewals and other sweeps. Whoever comes first resets the idle time.
+-- more delivery. Those whose payload is trimmed are no longer pending, and dead letters are stored
+-- for them; where none can be stored, they stay. If the clock is not where the caller expects it,
+-- nothing has changed: a request that waited in a buffer, or a clock that was set, would take
+-- entries from live consumers.
+-- May race with: renewals and other claims. The first to run resets the idle time.
 --
--- XAUTOCLAIM is not used, on purpose: it removes ids without payload from the pending list even
--- when their owner is alive, it tells no delivery counts, and its scan cannot be bounded apart
--- from its claims.
--- A released entry of newer servers has an idle time of -1. Counts past the whole numbers that Lua
--- can hold come from other software that marks an entry as hopeless; they are set to the highest
--- that can be held, so that count and record agree.
+-- XAUTOCLAIM is not used: it removes ids without payload from the pending list even when their
+-- owner is alive, it returns no delivery counts, and its scan cannot be bounded apart from its
+-- claims. Newer servers show a released entry with an idle time of -1. Delivery counts past the
+-- whole numbers that Lua can hold are set by other clients for entries without hope; they are set
+-- to the highest that can be held, so that the count and the record agree.
 local key, dead = KEYS[1], KEYS[2]
 local group, me, source, lease, cursor = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local limit, rows_max, expected, tolerance = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8], ARGV[9]
@@ -33,7 +32,7 @@ if expected ~= '' then
 end
 local can_store = storable(dead)
 
--- The entry if it was claimed; nil if it was not; and whether its payload was gone.
+-- The entry if it was claimed, else nil; and whether its payload was trimmed.
 local function claim(id, owner, count)
   local claimed
   if count < 0 or count >= COUNT_MAX then

@@ -1,16 +1,16 @@
--- Delivers entries again that were delivered to this consumer in an answer it never read.
+-- Delivers entries again that were delivered to this consumer in an answer that it never got.
 --
 -- KEYS: stream or lane, dead letters. ARGV: group, consumer, source, then an id and a delivery
 -- count for each entry.
--- Answers: the entries as id, fields and delivery count.
+-- Returns: the entries as id, fields and delivery count.
 --
--- Before: each entry is pending for this attempt, for another one, or for nobody.
--- After: the entries of this attempt are in the answer, idle for no time, with the same delivery
--- count. One whose payload is gone is a dead letter, or left alone, as in a renewal.
--- May race with: sweeps and renewals of any process, as a renewal.
+-- Before: each entry is pending for this attempt or another one, or not pending.
+-- After: this attempt's entries are in the answer; their idle time is zero, their delivery count
+-- the same. An entry whose payload is trimmed is a dead letter, or left as it is, as in a renewal.
+-- May race with: claims and renewals of any process, like a renewal.
 --
--- Reading the own history would count a delivery that neither replicas nor the append-only file
--- get to know.
+-- Reading the consumer's own history instead would count a delivery that reaches neither the
+-- replicas nor the append-only file.
 local key, dead = KEYS[1], KEYS[2]
 local group, me, source = ARGV[1], ARGV[2], ARGV[3]
 local can_store = storable(dead)

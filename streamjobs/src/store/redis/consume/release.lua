@@ -1,16 +1,17 @@
--- Hands entries back as if they had not been delivered.
+-- Releases entries, as if they had not been delivered.
 --
 -- KEYS: stream or lane, dead letters, group hash. ARGV: group, consumer, source, idle time in
 -- milliseconds, then an id and a delivery count for each entry.
--- Answers: for each entry 1 handed back, 0 held by another attempt, -1 held by nobody, or the id of
--- a dead letter.
+-- Returns: for each entry 1 released, 0 owned by another attempt, -1 not pending, or the id of a
+-- dead letter.
 --
--- Before: each entry is pending for this attempt, for another one, or for nobody.
--- After: the entries of this attempt are pending for it with one delivery less and with an idle
--- time that every sweep takes for abandoned; the count of releases is one higher, which tells other
--- processes to look. One whose payload is gone is a dead letter, or left alone, as in a renewal.
--- May race with: sweeps, acknowledgements and renewals of any process. The lowered count makes the
--- same pair of consumer and count possible again, so only a process that ends may release.
+-- Before: each entry is pending for this attempt or another one, or not pending.
+-- After: this attempt's entries are still pending for it, with one delivery less and an idle time
+-- past every lease, so that any reaper claims them. The count of releases is one higher, on which
+-- other processes check for idle entries. An entry whose payload is trimmed is a dead letter, or
+-- left as it is, as in a renewal.
+-- May race with: claims, acknowledgements and renewals of any process. With the lowered count, the
+-- same pair of consumer and count can occur again, so only a process that stops may release.
 local key, dead, hash = KEYS[1], KEYS[2], KEYS[3]
 local group, me, source, idle = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local can_store = storable(dead)

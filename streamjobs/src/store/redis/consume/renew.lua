@@ -1,23 +1,22 @@
--- Renews what a consumer holds.
+-- Renews the leases of a consumer's entries.
 --
 -- KEYS: stream or lane, dead letters. ARGV: group, consumer, source ("stream" or "lane"), then an
 -- id and a delivery count for each entry.
--- Answers: the server's clock, then for each entry 1 renewed, 0 held by another attempt, -1 held by
--- nobody, or the id of a dead letter.
+-- Returns: the server's clock, then for each entry 1 renewed, 0 owned by another attempt, -1 not
+-- pending, or the id of a dead letter.
 --
--- Before: each entry is pending for this attempt, for another one, or for nobody.
--- After: the entries of this attempt have been idle for no time, with the same delivery count. One
--- whose payload is gone is pending no more (the claim removes its record without saying so), and a
--- dead letter tells of it.
--- May race with: sweeps, acknowledgements and renewals of any process. The claim itself would take
--- an entry back from its new owner, therefore owner and count are compared first, in this script.
+-- Before: each entry is pending for this attempt or another one, or not pending.
+-- After: the idle time of this attempt's entries is zero, with the same delivery count. An entry
+-- whose payload is trimmed is no longer pending (the claim silently removes it), and a dead letter
+-- is stored for it.
+-- May race with: claims, acknowledgements and renewals of any process. XCLAIM alone would take an
+-- entry back from its new owner, so owner and count are compared first, in this script.
 --
--- What this consumer has is looked at in one range, and claimed in one command: an entry by itself
--- costs the server several times as much. One that the range does not show, for whatever reason, is
--- looked at by itself.
--- Leases outlive a key of the dead letters that is of another type: an entry whose payload is gone is
--- then left as it is, and counts as renewed. No header flags: it has to work while the server is out
--- of memory.
+-- The consumer's pending entries are read as one range and claimed in one command: one entry at a
+-- time costs the server several times as much. An entry that the range does not show is checked by
+-- itself. If the key of the dead letters is of another type, leases are still renewed: an entry
+-- whose payload is trimmed is then left as it is, and counts as renewed. No header flags: renewals
+-- have to work while the server is out of memory.
 local key, dead = KEYS[1], KEYS[2]
 local group, me, source = ARGV[1], ARGV[2], ARGV[3]
 local can_store = storable(dead)
@@ -25,7 +24,7 @@ local answers = {now()}
 
 local counts = {}
 if #ARGV > 3 then
-  -- Others of this consumer may stand between them, which are renewed at another time.
+  -- Entries of this consumer that another call renews may be in between.
   local rows_max = #ARGV
   for _, row in ipairs(redis.call('XPENDING', key, group, ARGV[4], ARGV[#ARGV - 1], rows_max, me)) do
     counts[row[1]] = row[4]
@@ -45,7 +44,7 @@ local renewed = redis.call('XCLAIM', key, group, me, 0, unpack(claims))
 claims[#claims] = nil
 if #renewed == #claims then return answers end
 
--- Some are left out: their payload is gone.
+-- The claim has left out entries whose payload is trimmed.
 local gone = {}
 for _, id in ipairs(claims) do gone[id] = true end
 for _, id in ipairs(renewed) do gone[id] = nil end

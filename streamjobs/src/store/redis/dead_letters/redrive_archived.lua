@@ -1,17 +1,17 @@
--- Puts a job into the lane that comes back from an archive.
+-- Puts a job from an archive back into the lane.
 --
--- KEYS: stream, lane, token. ARGV: group, how long the token is kept in milliseconds, then the names
--- and values of the job's fields.
--- Answers: the id in the lane, or nil if a job was put back under this token before.
+-- KEYS: stream, lane, token. ARGV: group, how long the token is kept in milliseconds, then the
+-- names and values of the job's fields.
+-- Returns: the id in the lane, or nil if a job was put back under this token before.
 --
--- Before: the group is on the stream, else the script is refused.
--- After: the job is in the lane, which has the group, and the token remembers that. With a token that
+-- Before: the group exists on the stream, else the script is refused.
+-- After: the job is in the lane, which has the group, and the token is stored. With a token that
 -- was used before, or with a refusal, nothing has changed.
--- May race with: others with the same token, of whom one puts the job back. Repeating it after a lost
--- answer finds the token.
+-- May race with: other callers with the same token, of which one puts the job back. A repeat after
+-- a lost answer finds the token.
 --
--- The token is looked at first: whoever asks again is told so even when the group is gone by now. The
--- appending comes before the token, because a server without memory refuses the first write.
+-- The token is checked first, so that a repeat gets its answer even if the group is gone by now.
+-- The append precedes the token, because a server out of memory refuses the first write.
 local stream, lane, token = KEYS[1], KEYS[2], KEYS[3]
 local group, keep = ARGV[1], ARGV[2]
 if redis.call('GET', token) then return false end

@@ -1,15 +1,15 @@
--- Removes dead letters that are stored elsewhere.
+-- Deletes dead letters that are stored in an archive.
 --
--- KEYS: dead letters. ARGV: the takers' group, then ids.
--- Answers: how many were there.
+-- KEYS: dead letters. ARGV: the archive's group, then ids.
+-- Returns: how many there were.
 --
--- Before: each letter may be there or not, and be pending for any of the takers or for none.
--- After: those that were pending are gone, and pending for none. The others are as they were.
--- May race with: redrives, purges and other takers; whoever comes first finds a letter. Repeating it
--- after a lost answer changes nothing.
+-- Before: each letter may exist or not, and be pending for any taker or not pending.
+-- After: those that were pending are deleted, and no longer pending. The others are as they were.
+-- May race with: redrives, purges and other takers; the first to run finds a letter. A repeat after
+-- a lost answer changes nothing.
 --
--- A letter that no taker has is another one: after a failover, a server whose clock is behind gives an
--- id out again. It is stored nowhere, and is taken in its turn.
+-- A letter that is not pending is another one: after a failover, a server whose clock is behind can
+-- generate an id again. That letter is stored in no archive, and is taken in its turn.
 local dead, group = KEYS[1], ARGV[1]
 local removed = 0
 for i = 2, #ARGV do

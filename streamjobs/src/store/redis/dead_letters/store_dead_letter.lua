@@ -1,24 +1,24 @@
 -- Stores a dead letter.
 --
--- KEYS: stream or lane, dead letters. ARGV: group, consumer, source, id, delivery count, the id of a
--- dead letter that stands for the entry or nothing, then the names and values of the letter's fields.
--- Answers: 1 buried, 0 held by another attempt, -1 held by nobody.
+-- KEYS: stream or lane, dead letters. ARGV: group, consumer, source, id, delivery count, the id of
+-- the dead letter that a renewal stored for the entry or nothing, then the names and values of the
+-- letter's fields.
+-- Returns: 1 stored, 0 owned by another attempt, -1 not pending.
 --
--- Before: the entry is pending for this attempt, for another one, or for nobody.
--- After: if it was this attempt's, the letter is stored, and then the entry is acknowledged, and
--- deleted if it stood in the lane. If nobody's, but a renewal of this attempt has found its payload
--- gone and left a dead letter that is still there, the letter is stored in place of that one.
--- May race with: sweeps and acknowledgements. Repeating it after a lost answer finds nothing
--- pending and changes nothing.
+-- Before: the entry is pending for this attempt or another one, or not pending.
+-- After: if this attempt owned it, the letter is stored, and then the entry is acknowledged, and
+-- deleted if it was in the lane. If the entry is not pending, but a renewal of this attempt found
+-- its payload trimmed and the dead letter stored for that is still there, this letter replaces that
+-- one.
+-- May race with: claims and acknowledgements. A repeat after a lost answer finds nothing pending
+-- and changes nothing.
 --
 -- The letter is the first write: where it cannot be stored, the entry stays pending.
 local key, dead = KEYS[1], KEYS[2]
 local group, me, source, id, count = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local old = ARGV[6]
 local state = held(key, group, me, id, count)
-if state ~= 1 and not (state == -1 and stands(dead, old)) then return state end
+if not may_settle(state, dead, old) then return state end
 redis.call('XADD', dead, '*', unpack(ARGV, 7))
-if state == -1 then redis.call('XDEL', dead, old) end
-redis.call('XACK', key, group, id)
-if source == 'lane' then redis.call('XDEL', key, id) end
+settle(key, group, source, id, state, dead, old)
 return 1

@@ -1,23 +1,23 @@
--- Makes the group on the stream and on the lane unless it is there.
+-- Creates the group on the stream and on the lane unless it exists.
 --
--- KEYS: stream, lane, group hash. ARGV: group, and where a group begins that never was: an id, or
--- "$" for the end of the stream.
--- Answers: 1 or 0 for made or found on the stream, and on the lane.
+-- KEYS: stream, lane, group hash. ARGV: group, and where a new group begins: an id, or "$" for the
+-- end of the stream.
+-- Returns: 1 created or 0 found, on the stream and on the lane.
 --
--- Before: the group may be there or not, on both, and so may the streams.
--- After: it is on both. Where it was made on the stream, it begins at the durable floor if there is
--- one, else where the caller says, and that place is the floor now. On the lane it begins at the
--- beginning: what has been acknowledged there is deleted.
--- May race with: other processes that prepare or restore; one of them makes the group.
+-- Before: the group may exist or not, on both, and so may the streams.
+-- After: it exists on both. Where it was created on the stream, it begins at the durable floor if
+-- there is one, else where the caller says, and that position is the floor now. On the lane it
+-- begins at the beginning: what has been acknowledged there is deleted.
+-- May race with: other processes that prepare or recreate; one of them creates the group.
 --
 -- A floor past the end of the stream belongs to a stream that is gone: nothing in the new one has
 -- been done, so the group begins at its beginning.
 local stream, lane, hash = KEYS[1], KEYS[2], KEYS[3]
 local group, start = ARGV[1], ARGV[2]
 
--- Where the group begins, and how many entries stand before that, as far as that can be known: the
--- server counts the lag, and we what was trimmed unread, from there.
-local function place()
+-- Where the group begins, and how many entries are before that, if it can be known: the server
+-- counts the lag from there, and the heartbeat what was trimmed unread.
+local function beginning()
   local reply = redis.pcall('XINFO', 'STREAM', stream)
   local info = reply.err and {['last-generated-id'] = '0-0', ['entries-added'] = 0, length = 0}
     or fields_of(reply)
@@ -34,7 +34,7 @@ end
 
 local made = 0
 if not pending_of(stream, group) then
-  local from, before = place()
+  local from, before = beginning()
   if before then
     redis.call('XGROUP', 'CREATE', stream, group, from, 'MKSTREAM', 'ENTRIESREAD', before)
   else

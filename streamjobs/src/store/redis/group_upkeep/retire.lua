@@ -1,12 +1,12 @@
 -- Removes a consumer that has nothing pending.
 --
 -- KEYS: stream, lane, group hash. ARGV: group, consumer.
--- Answers: 1 removed or never there, 0 something is pending for it.
+-- Returns: 1 removed or never there, 0 something is pending for it.
 --
--- Before: the consumer reads no more.
--- After: it is gone from both streams, with its beat, unless anything was pending for it on either:
--- then nothing has changed. Removing it together with its entries would lose them.
--- May race with: sweeps, which only take entries away from it.
+-- Before: the consumer has stopped reading.
+-- After: it is gone from both streams, with its heartbeat, unless anything was pending for it on
+-- either: then nothing has changed. Removing it together with its entries would lose them.
+-- May race with: claims, which only take entries away from it.
 local group, consumer = ARGV[1], ARGV[2]
 local there = {}
 for i = 1, 2 do

@@ -1,16 +1,18 @@
--- Removes consumers that have been silent for too long and have nothing pending.
+-- Removes consumers without a heartbeat for too long that have nothing pending.
 --
--- KEYS: stream, lane, group hash. ARGV: group, silence in milliseconds, consumers at most.
--- Answers: how many were removed.
+-- KEYS: stream, lane, group hash. ARGV: group, heartbeat timeout in milliseconds, consumers at
+-- most.
+-- Returns: how many were removed.
 --
--- Before: consumers may be anybody's, also of other software that never beats.
--- After: those whose last beat is older than the silence and that have nothing pending on either
--- stream are gone, with their beats. One without a beat has got one: it is removed only after a
--- whole silence. Beats of consumers that are on neither stream are gone once they are old.
--- May race with: sweeps, which only take entries away from consumers, and with the consumer itself,
--- which is made again by its next read and loses nothing.
+-- Before: consumers may belong to any client, also to software that sends no heartbeats.
+-- After: those whose last heartbeat is older than the timeout and that have nothing pending on
+-- either stream are gone, with their heartbeats. A consumer without a heartbeat has been given one:
+-- it is removed only after a whole timeout. Old heartbeats of consumers that are on neither stream
+-- are gone.
+-- May race with: claims, which only take entries away from consumers, and with the consumer itself,
+-- which its next read creates again without a loss.
 local hash, group = KEYS[3], ARGV[1]
-local silence, limit = tonumber(ARGV[2]), tonumber(ARGV[3])
+local timeout, limit = tonumber(ARGV[2]), tonumber(ARGV[3])
 local clock = now()
 
 local consumers, streams_of = {}, {}
@@ -25,16 +27,16 @@ for i = 1, 2 do
     end
   end
 end
-local beats = fields_of(redis.call('HGETALL', hash))
+local heartbeats = fields_of(redis.call('HGETALL', hash))
 
 local removed, steps = 0, 0
 for name, pending in pairs(consumers) do
-  local beat = tonumber(beats['beat:' .. name] or '')
+  local heartbeat = tonumber(heartbeats['beat:' .. name] or '')
   if steps >= limit then break end
-  if not beat then
+  if not heartbeat then
     redis.call('HSET', hash, 'beat:' .. name, whole(clock))
     steps = steps + 1
-  elseif pending == 0 and clock - beat > silence then
+  elseif pending == 0 and clock - heartbeat > timeout then
     for _, key in ipairs(streams_of[name]) do
       redis.call('XGROUP', 'DELCONSUMER', key, group, name)
     end
@@ -42,10 +44,10 @@ for name, pending in pairs(consumers) do
     removed, steps = removed + 1, steps + 1
   end
 end
-for field, beat in pairs(beats) do
+for field, heartbeat in pairs(heartbeats) do
   local name = string.match(field, '^beat:(.*)$')
   if steps >= limit then break end
-  if name and not consumers[name] and clock - (tonumber(beat) or 0) > silence then
+  if name and not consumers[name] and clock - (tonumber(heartbeat) or 0) > timeout then
     redis.call('HDEL', hash, field, 'about:' .. name)
     steps = steps + 1
   end

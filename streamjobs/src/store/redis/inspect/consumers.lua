@@ -1,14 +1,14 @@
--- Looks at the consumers of a group, and at what they say about themselves.
+-- Reads the consumers of a group and their heartbeats.
 --
 -- KEYS: stream, lane, group hash. ARGV: group.
--- Answers: the clock, then for each consumer name, pending, idle time, time without a delivery or
--- nil, last beat or nil, and what it says about itself or nil.
+-- Returns: the clock, then for each consumer name, pending, idle time, time without a delivery or
+-- nil, time of the last heartbeat or nil, and the heartbeat or nil.
 --
--- Before: the group is there, else the script is refused.
+-- Before: the group exists, else the script is refused.
 -- May race with: anything; it changes nothing.
 local group = ARGV[1]
 redis.call('XPENDING', KEYS[1], group)
-local beats = fields_of(redis.call('HGETALL', KEYS[3]))
+local heartbeats = fields_of(redis.call('HGETALL', KEYS[3]))
 local names, rows = {}, {}
 for i = 1, 2 do
   if pending_of(KEYS[i], group) then
@@ -24,7 +24,7 @@ for i = 1, 2 do
       else
         names[#names + 1] = name
         rows[name] = {name, fields['pending'], fields['idle'], inactive or false,
-          beats['beat:' .. name] or false, beats['about:' .. name] or false}
+          heartbeats['beat:' .. name] or false, heartbeats['about:' .. name] or false}
       end
     end
   end

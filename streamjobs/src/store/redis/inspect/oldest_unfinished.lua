@@ -1,14 +1,14 @@
--- Finds the oldest entry that a group may still run, by when it was published.
+-- Finds the oldest entry that a group may still run, by the time of its publication.
 --
--- KEYS: stream, lane, retry records. ARGV: group, jobs of the lane and of the records to look at at most,
--- bytes of them at most.
--- Answers: its id or nil, and 1 if all jobs were looked at: otherwise there may be an older one.
+-- KEYS: stream, lane, retry records. ARGV: group, jobs of the lane and of the records to read at
+-- most, bytes of them at most.
+-- Returns: its id or nil, and 1 if all jobs were read: otherwise there may be an older one.
 --
--- Before: the group is there, else the script is refused.
--- May race with: anything; it changes nothing. All of it is one moment, because a job that moves between
--- records and lane could be missed on both sides.
+-- Before: the group exists, else the script is refused.
+-- May race with: anything; it changes nothing. All of it is one step, because a job that moves
+-- between records and lane could be missed on both sides.
 --
--- A job that was tried before says in its fields as which entry it was published.
+-- A job that was tried before has the id as which it was published in its fields.
 local stream, lane, records = KEYS[1], KEYS[2], KEYS[3]
 local name, most, bytes_most = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local PAGE = 10
@@ -31,13 +31,8 @@ end
 
 local summary = redis.call('XPENDING', stream, name)
 if summary[1] > 0 then found(summary[2]) end
-local cursor
-for _, info in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
-  local fields = fields_of(info)
-  if fields['name'] == name then cursor = fields['last-delivered-id'] end
-end
-local behind = redis.call('XRANGE', stream, following(cursor), '+', 'COUNT', 1)[1]
-if behind and precedes(cursor, behind[1]) then found(behind[1]) end
+local behind = undelivered(stream, group_of(stream, name)['last-delivered-id'])
+if behind then found(behind) end
 
 local from, complete = '-', false
 while not is_enough() do
@@ -61,9 +56,7 @@ while complete do
   end
   local page = redis.call('HSCAN', records, at, 'COUNT', PAGE)
   for member, record in pairs(fields_of(page[2])) do
-    local readable, fields = pcall(cmsgpack.unpack, record)
-    fields = readable and type(fields) == 'table' and #fields % 2 == 0 and fields_of(fields) or {}
-    found_job(fields, string.match(member, '%d+%-%d+'))
+    found_job(fields_of(job_of(record) or {}), string.match(member, '%d+%-%d+'))
     bytes = bytes + #record
   end
   at = page[1]

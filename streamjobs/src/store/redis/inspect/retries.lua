@@ -1,18 +1,19 @@
--- Looks at jobs that are set aside, in the order in which they are due.
+-- Reads jobs that wait for retry, in the order in which they are due.
 --
--- KEYS: stream, retry set, retry records. ARGV: group, the member after which to go on or nothing,
--- jobs at most, bytes of their records to look at at most.
--- Answers: the clock, 1 if there may be more or else 0, then for each job its member, its due time,
+-- KEYS: stream, retry set, retry records. ARGV: group, the member after which to continue or
+-- nothing, jobs at most, bytes of their records to read at most.
+-- Returns: the clock, 1 if there may be more or else 0, then for each job its member, its due time,
 -- event type, event id, failures, published entry and last error, each as text or nil.
 --
--- Before: the group is there, else the script is refused.
--- May race with: anything; it changes nothing. If the member to go on after is gone, the look begins
--- with the first: a job can be seen twice, and none is passed over.
+-- Before: the group exists, else the script is refused.
+-- May race with: anything; it changes nothing. If the member after which to continue is gone, the
+-- list begins with the first: a job can be seen twice, and none is missed.
 --
--- Payloads stay on the server. A member without a readable record is told with nothing but its name.
+-- Payloads stay on the server. A member without a readable record is listed by name and due time
+-- only.
 local retry, records = KEYS[2], KEYS[3]
 local after, most, bytes_most = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
-local TOLD = {'type', 'sj-id', 'sj-attempt', 'sj-origin', 'sj-error'}
+local SHOWN = {'type', 'sj-id', 'sj-attempt', 'sj-origin', 'sj-error'}
 redis.call('XPENDING', KEYS[1], ARGV[1])
 local from = 0
 if after ~= '' then
@@ -24,10 +25,9 @@ local answer = {now(), #page == 2 * most and 1 or 0}
 local bytes = 0
 for i = 1, #page, 2 do
   local record = redis.call('HGET', records, page[i])
-  local readable, fields = pcall(cmsgpack.unpack, record or '')
-  fields = readable and type(fields) == 'table' and #fields % 2 == 0 and fields_of(fields) or {}
+  local fields = fields_of(job_of(record) or {})
   local row = {page[i], whole(tonumber(page[i + 1]))}
-  for place, name in ipairs(TOLD) do row[place + 2] = fields[name] or false end
+  for place, name in ipairs(SHOWN) do row[place + 2] = fields[name] or false end
   answer[#answer + 1] = row
   bytes = bytes + #(record or '')
   if bytes >= bytes_most and i + 1 < #page then

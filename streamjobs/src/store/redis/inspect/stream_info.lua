@@ -1,8 +1,8 @@
--- Looks at a stream.
+-- Reads the state of a stream.
 --
 -- KEYS: stream.
--- Answers: nil if it is not there, else length, first id or nil, last id or nil, last given id,
--- entries ever added, bytes or nil, number of groups.
+-- Returns: nil if it does not exist, else length, first id or nil, last id or nil, last generated
+-- id, entries ever added, bytes or nil, number of groups.
 --
 -- May race with: anything; it changes nothing. The payloads of the first and the last entry stay on
 -- the server, which is why this is a script.
@@ -12,7 +12,7 @@ if reply.err and string.find(reply.err, 'no such key', 1, true) then return fals
 if reply.err then return reply end
 local info = fields_of(reply)
 local function id_of(entry) return entry and entry[1] or false end
--- A user may not be allowed to ask for it.
+-- The user may lack the right to it.
 local bytes = redis.pcall('MEMORY', 'USAGE', stream)
 return {info['length'], id_of(info['first-entry']), id_of(info['last-entry']),
   info['last-generated-id'], info['entries-added'], type(bytes) == 'number' and bytes or false,

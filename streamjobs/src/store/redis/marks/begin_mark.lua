@@ -1,18 +1,18 @@
 -- Marks work as begun.
 --
--- KEYS: mark. ARGV: owner, origin, how long the work may take and how long the mark is kept, both in
--- milliseconds.
--- Answers: "done"; or "running" and how many milliseconds are left; or "begun", and 1 if the work was
--- begun before and neither finished nor undone.
+-- KEYS: mark. ARGV: owner, origin, how long the work may take and how long the mark is kept, both
+-- in milliseconds.
+-- Returns: "done"; or "running" and how many milliseconds are left; or "begun", and 1 if the work
+-- was begun before and neither finished nor undone.
 --
 -- Before: there may be a mark or not.
--- After: unless the answer is another one, the mark names this owner. Otherwise nothing has changed.
--- May race with: others who begin, finish or undo; whoever comes first is seen by the next.
+-- After: if the answer is "begun", the mark names this owner. Otherwise nothing has changed.
+-- May race with: other callers that begin, finish or undo; each sees what the one before it did.
 --
--- A job of the same origin is the same job, delivered again: the server takes it from one owner before
--- it gives it to the next, so its mark need not run out. The same event published twice has two
--- origins. The empty removal is the first write on purpose: jobs go on where the server is out of
--- memory, as they do without marks.
+-- A job of the same origin is the same job, delivered again: the server takes it from one owner
+-- before it gives it to the next, so its mark need not expire first. The same event published twice
+-- has two origins. The first write is a no-op removal, so that jobs go on where the server is out
+-- of memory, as they do without marks.
 local key, owner, origin = KEYS[1], ARGV[1], ARGV[2]
 local expiry, keep = tonumber(ARGV[3]), ARGV[4]
 local mark = fields_of(redis.call('HGETALL', key))

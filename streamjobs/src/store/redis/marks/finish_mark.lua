@@ -1,11 +1,12 @@
 -- Marks work as done.
 --
 -- KEYS: mark. ARGV: how long the mark is kept in milliseconds.
--- Answers: 1.
+-- Returns: 1.
 --
--- Before: there may be a mark or not, of anybody.
--- After: the mark says that the work is done. Work that is done is done, whoever owns it by now.
--- May race with: anything; nothing undoes it. Repeating it changes nothing but its time.
+-- Before: there may be a mark or not, of any owner.
+-- After: the mark says that the work is done. Work that is done is done, also if the mark has
+-- another owner by now.
+-- May race with: anything; nothing undoes it. A repeat changes only its time.
 --
 -- A removal is the first write, as when work begins.
 local key, keep = KEYS[1], ARGV[1]

@@ -1,4 +1,4 @@
-//! Where the server is, and as whom to speak to it.
+//! The server's address: where it is, and which user logs in.
 
 use std::fmt;
 use std::time::Duration;
@@ -20,8 +20,7 @@ pub(crate) struct Address {
 impl Address {
     /// Reads an address.
     ///
-    /// The texts of its errors are fixed: whatever part of a broken address a text would repeat, it
-    /// could be the password.
+    /// Its errors quote no part of the address: each part of a broken one could be the password.
     pub(crate) fn new(url: &str) -> Result<Self, ConnectError> {
         let read = || {
             check_form(url)?;
@@ -32,26 +31,26 @@ impl Address {
         read().map_err(|fault: String| ConnectError::Address(fault))
     }
 
-    /// As whom the server is asked.
+    /// The user that logs in.
     pub(crate) fn user(&self) -> &str {
         self.info.redis_settings().username().unwrap_or("default")
     }
 
-    /// Which server it is.
+    /// Host and port, or the socket's path.
     pub(crate) fn server(&self) -> &ConnectionAddr {
         self.info.addr()
     }
 
-    /// As whom to log in, and to which database.
+    /// User, password and database.
     pub(crate) fn settings(&self) -> &RedisConnectionInfo {
         self.info.redis_settings()
     }
 
-    /// What makes connections to it. The host's name is resolved at each of them.
+    /// A client of this address. It resolves the host's name at each connect.
     pub(crate) fn client(&self, protocol: ProtocolVersion) -> redis::RedisResult<Client> {
         #[cfg(feature = "tls")]
         choose_crypto();
-        // Without no-delay, small commands wait for the acknowledgement of the packet before them.
+        // Without no-delay, a small command waits until the packet before it is acknowledged.
         let tcp = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive());
         let settings = self.info.redis_settings().clone();
         let settings = settings.set_protocol(protocol).set_skip_set_lib_name();
@@ -60,7 +59,7 @@ impl Address {
     }
 }
 
-/// How soon a connection notices that the other end has vanished.
+/// Detects within about a minute that the other end is gone.
 pub(crate) fn keepalive() -> TcpKeepalive {
     TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL)
 }
@@ -83,8 +82,8 @@ impl fmt::Debug for Address {
     }
 }
 
-/// What can be said before parsing: a `#` or `?` in a password moves its end out of the password,
-/// and the parser would connect to a wrong host without complaint.
+/// Checks what the parser accepts silently: a `#` or `?` in a password cuts it short, and the
+/// parser would then connect to a wrong host.
 fn check_form(url: &str) -> Result<(), &'static str> {
     match url.split_once("://").map(|(scheme, _)| scheme) {
         Some("rediss") if cfg!(not(feature = "tls")) => {
@@ -122,7 +121,7 @@ fn check_parts(url: &str, info: &ConnectionInfo) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// What the parser complains about, without the parts that it quotes.
+/// The parser's error without the parts of the address that it quotes.
 fn reason(error: &redis::RedisError) -> String {
     let text = error.to_string();
     match text.split(" - ").next() {
@@ -131,11 +130,11 @@ fn reason(error: &redis::RedisError) -> String {
     }
 }
 
-/// TLS needs a provider of cryptography chosen for the process; without one, connecting panics.
+/// Chooses the process' TLS provider unless the application has. Without one, connecting panics.
 #[cfg(feature = "tls")]
 fn choose_crypto() {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
-        // Someone else may have chosen in between; their choice is as good.
+        // Another thread may have chosen one meanwhile, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
     }
 }

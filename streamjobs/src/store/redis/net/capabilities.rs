@@ -44,12 +44,12 @@ pub(crate) enum Feature {
     /// `XREADGROUP … CLAIM`.
     ClaimingRead,
     /// `XNACK`.
-    Release,
+    ReleaseToGroup,
 }
 
 impl Feature {
     const ALL: [Self; 4] =
-        [Self::Tracking, Self::AcknowledgeAndDelete, Self::ClaimingRead, Self::Release];
+        [Self::Tracking, Self::AcknowledgeAndDelete, Self::ClaimingRead, Self::ReleaseToGroup];
 
     /// The first releases of Redis and of Valkey that have it.
     fn since(self) -> (Version, Option<Version>) {
@@ -57,7 +57,7 @@ impl Feature {
             Self::Tracking => (Version(6, 0, 0), Some(Version(7, 2, 0))),
             Self::AcknowledgeAndDelete => (Version(8, 2, 3), None),
             Self::ClaimingRead => (Version(8, 4, 0), None),
-            Self::Release => (Version(8, 8, 0), None),
+            Self::ReleaseToGroup => (Version(8, 8, 0), None),
         }
     }
 }

@@ -15,14 +15,14 @@ pub(crate) struct Opened {
     pub(crate) connection: MultiplexedConnection,
     /// Cancelled when the connection's task ends.
     pub(crate) closed: CancellationToken,
-    /// None where the server refuses `INFO`, or answers it with something else.
+    /// `None` if the server refuses `INFO`, or its answer is not text.
     pub(crate) capabilities: Option<Capabilities>,
 }
 
 /// Opens a connection for many callers, and learns what the server can do.
 ///
-/// It speaks version 3 of the protocol, with which the client crate reports at once that the server
-/// has hung up: the listener for pushed messages is dropped when the connection's task ends.
+/// It uses version 3 of the protocol: the listener for pushed messages, which that needs, is
+/// dropped when the connection's task ends, so a closed connection is noticed at once.
 pub(crate) async fn open_shared(address: &Address) -> RedisResult<Opened> {
     let closed = CancellationToken::new();
     let guard = closed.clone().drop_guard();

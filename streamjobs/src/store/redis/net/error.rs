@@ -35,8 +35,8 @@ pub(crate) fn answer_lost(error: &RedisError) -> StoreError {
 #[error("{0}")]
 pub(crate) struct ConnectionFailed(pub(crate) String);
 
-/// The cause in one line. A refusal during the login is in the server's own words, which tell a wrong
-/// password from a missing right, a full server or one that still loads.
+/// The cause in one line. A refusal during the login is in the server's own words, which tell a
+/// wrong password from a missing right, a full server or one that still loads.
 pub(crate) fn cause(error: &RedisError) -> String {
     match error.source().and_then(|source| source.downcast_ref()) {
         Some(error) => refusal_text(error),

@@ -1,4 +1,4 @@
-//! What a reader reads from: its own connection, or the client crate's where only that can connect.
+//! A reader's connection: its own kind, or the client crate's where only that can connect.
 
 use bytes::Bytes;
 use redis::aio::MultiplexedConnection;
@@ -12,7 +12,8 @@ use super::wire::Wire;
 use crate::store::redis::reply;
 use crate::store::{Delivery, Inlet, StoreError};
 
-/// Opens a connection for reads that may wait. Answers also its id on the server, which unblocks it.
+/// Opens a connection for reads that may wait. Also returns its id on the server, for
+/// `CLIENT UNBLOCK`.
 pub(crate) async fn open_reading(address: &Address) -> Result<(Reading, u64), StoreError> {
     let opening = async {
         let mut reading = match Wire::open(address).await? {
@@ -33,13 +34,13 @@ pub(crate) async fn open_reading(address: &Address) -> Result<(Reading, u64), St
     }
 }
 
-/// A connection with one user.
+/// A connection for one reader, which waits for each answer before its next request.
 pub(crate) enum Reading {
     Wire(Wire),
     Shared(MultiplexedConnection),
 }
 
-/// One answer, as it came or as the client crate made it.
+/// One answer: its bytes, or the client crate's value.
 #[derive(Debug)]
 pub(crate) enum Answer {
     Raw(Bytes),
@@ -47,10 +48,11 @@ pub(crate) enum Answer {
 }
 
 impl Reading {
-    /// Sends commands in one go and waits for an answer to each. The server's refusals stand among
+    /// Sends commands in one go and waits for an answer to each. Refusals by the server are among
     /// them.
     ///
-    /// Not cancel safe, and of no more use after an error: answers may be on their way.
+    /// Not cancel safe. After an error or a cancellation the connection must be dropped: answers
+    /// may still arrive.
     pub(crate) async fn exchange(&mut self, pipeline: &Pipeline) -> RedisResult<Vec<Answer>> {
         match self {
             Self::Wire(wire) => {
@@ -72,7 +74,7 @@ impl Answer {
         }
     }
 
-    /// Whether the server says that it is not the one to ask.
+    /// Whether the server refused because it is not the one to ask.
     pub(crate) fn is_of_wrong_server(&self) -> bool {
         let says_so =
             |value: &Value| matches!(value, Value::ServerError(error) if is_wrong_server(error));
@@ -83,7 +85,7 @@ impl Answer {
         }
     }
 
-    /// What a read of one stream delivered.
+    /// The entries that a read of one stream delivered.
     pub(crate) fn deliveries(
         self,
         inlet: Inlet,

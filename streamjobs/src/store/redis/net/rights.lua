@@ -1,8 +1,8 @@
--- Asks which commands the caller may run, without running any.
+-- Checks which commands the caller may run, without running any.
 --
--- KEYS: none; keys stand among the words, because a key that the caller may not touch would have
--- the whole call refused. ARGV: for each command, the number of its words, then the words.
--- Answers: 1 or 0 for each command.
+-- KEYS: none; keys are among the words, because a key that the caller may not touch would have the
+-- whole call refused. ARGV: for each command, the number of its words, then the words.
+-- Returns: 1 or 0 for each command.
 --
 -- Before and after: nothing is read or changed. May race with: anything.
 local answers, place = {}, 1

@@ -1,4 +1,4 @@
-//! Which commands are needed on which keys, and which of them the user may run.
+//! The commands that are needed on each key, and which of them the user may run.
 
 use redis::Cmd;
 
@@ -12,10 +12,10 @@ scripts! {
     RIGHTS = "rights";
 }
 
-/// A command as access lists name it, with an example of it in which `KEY` stands for the key.
+/// A command as access lists name it, with an example in which `KEY` is the place of the key.
 type Example = (&'static str, &'static str);
 
-/// The keys of a queue that have commands of their own.
+/// The keys of a queue, by the commands that are needed on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     Stream,
@@ -55,14 +55,14 @@ impl Place {
     }
 }
 
-/// Tries every needed command without running it. Without queues, those on a stream are tried on
-/// one key that nobody has: a user who is bound to some keys is refused them all.
+/// Checks every needed command without running it. Without queues, all are checked on one key that
+/// is not in use: a user limited to some keys is refused them all.
 pub(crate) async fn rights(link: &Link, queues: &[Queue]) -> Result<Rights, StoreError> {
     let (mut tried, mut keys) = (examples_of(KEYLESS, ""), Vec::<(String, Vec<Example>)>::new());
     for queue in queues {
         for place in Place::ALL {
             let key = place.key(queue);
-            // Groups share their stream's key.
+            // The groups of a stream share its key.
             if keys.iter().all(|(known, _)| *known != key) {
                 keys.push((key, place.examples()));
             }
@@ -95,7 +95,7 @@ pub(crate) async fn rights(link: &Link, queues: &[Queue]) -> Result<Rights, Stor
     Ok(Rights { missing, keys: keys.collect(), named: !queues.is_empty() })
 }
 
-/// An answer for each command.
+/// Whether each command may be run.
 async fn allowed(link: &Link, commands: &[Vec<String>]) -> Result<Vec<bool>, StoreError> {
     let add = |call: &mut Cmd| {
         for words in commands {
@@ -117,7 +117,7 @@ fn examples_of(examples: &[Example], key: &str) -> Vec<Vec<String>> {
     examples.iter().map(words).collect()
 }
 
-/// Small enough for what a script takes as arguments, many times over.
+/// Commands in one call. Far below the number of arguments that a script can unpack.
 const TRIED_MAX: usize = 256;
 const XADD: &str = "XADD";
 const NO_KEY: &str = "streamjobs";
@@ -190,7 +190,7 @@ mod tests {
     use std::collections::BTreeSet;
     use std::path::PathBuf;
 
-    /// What scripts use that no runtime needs: looking, operating, archiving, marks.
+    /// What scripts use that no runtime needs: inspecting, operating, archiving, marks.
     const OPERATING: [&str; 8] =
         ["MEMORY|USAGE", "XGROUP|DESTROY", "DEL", "GET", "SET", "PEXPIRE", "HSCAN", "ZRANK"];
 
@@ -248,7 +248,7 @@ mod tests {
         }
     }
 
-    /// The files of this store that send commands: those here only name what a server can do.
+    /// The files that send commands. Those of this folder only name what servers can do.
     fn sources() -> Vec<String> {
         let mut folders = vec![concat!(env!("CARGO_MANIFEST_DIR"), "/src/store/redis").into()];
         let mut sources = Vec::new();

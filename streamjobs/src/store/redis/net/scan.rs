@@ -1,36 +1,36 @@
-//! Scans answers where they lie, without making values of them: what a reader takes in is most of
-//! what a process reads at all.
+//! Reads deliveries from the bytes of an answer, without building values of it: most of what a
+//! process receives are deliveries.
 //!
-//! Only version 2 of the protocol is understood, which is what the reader's connection speaks.
+//! Supports version 2 of the protocol only, which the reader's connection uses.
 
 use bytes::Bytes;
 
 use crate::model::entry::{Entry, EntryId, Fields};
 use crate::store::{Delivery, Inlet};
 
-/// Bytes that are no answer, or not the answer that was asked for.
+/// The bytes are not in the protocol, or not the kind of answer that was expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed;
 
 type Scanned<T> = Result<T, Malformed>;
 
-/// Looks for the end of one answer in bytes that are still coming in, each of which it looks at
-/// once.
+/// Finds the end of one answer in bytes that are still coming in. It reads each byte once.
 #[derive(Debug)]
 pub(crate) struct FrameScanner {
     at: usize,
-    /// Elements that have to come before the answer is whole. Those of nested arrays count as well,
-    /// so that there is no depth to keep.
+    /// Elements missing until the answer is complete, those of nested arrays included, so that no
+    /// stack is needed.
     left: usize,
 }
 
 impl FrameScanner {
-    /// An answer that begins at the beginning of the bytes.
+    /// A scanner for an answer that begins at the first byte.
     pub(crate) fn new() -> Self {
         Self { at: 0, left: 1 }
     }
 
-    /// Where the answer ends, if it does within these bytes: what was there before, and more.
+    /// Where the answer ends, or `None` if these bytes are not all of it. Each call is given the
+    /// bytes of the call before and what came since.
     pub(crate) fn end(&mut self, bytes: &[u8]) -> Scanned<Option<usize>> {
         while self.left > 0 {
             let Some(head) = Head::at(bytes, self.at)? else { return Ok(None) };
@@ -47,14 +47,14 @@ impl FrameScanner {
     }
 }
 
-/// What the first line of an element says.
+/// The kind of an element, from its first line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Element {
-    /// A status, an error or a number: all of it is on this line.
+    /// A status, an error or a number, which is this line alone.
     Line,
-    /// The length of the bytes behind the line.
+    /// A string: the number of bytes after the line.
     Bulk(Option<usize>),
-    /// The number of elements behind the line.
+    /// An array: the number of elements after the line.
     Array(Option<usize>),
 }
 
@@ -71,8 +71,8 @@ impl Head {
         let Some((&kind, line)) = rest.split_first() else { return Ok(None) };
         let element = match kind {
             b'+' | b'-' | b':' => {
-                let looked_at = line.get(..LINE_MAX).unwrap_or(line);
-                let Some(length) = looked_at.windows(2).position(|two| two == b"\r\n") else {
+                let first = line.get(..LINE_MAX).unwrap_or(line);
+                let Some(length) = first.windows(2).position(|two| two == b"\r\n") else {
                     return if line.len() >= LINE_MAX { Err(Malformed) } else { Ok(None) };
                 };
                 return Ok(Some(Self { element: Element::Line, end: at + 1 + length + 2 }));
@@ -86,7 +86,7 @@ impl Head {
     }
 }
 
-/// A length and how many bytes its line takes; no length at all is written as -1.
+/// A length and how many bytes its line takes. -1 means that there is no value.
 fn length(line: &[u8]) -> Scanned<Option<(Option<usize>, usize)>> {
     let mut length = 0_usize;
     for (place, byte) in line.iter().enumerate() {
@@ -120,7 +120,7 @@ fn end_of_line(
     }
 }
 
-/// Where the bytes of a string end, with the line end behind them.
+/// Where a string ends, its line end included.
 fn bulk_end(bytes: &[u8], begin: usize, length: usize) -> Scanned<Option<usize>> {
     match bytes.get(begin + length..begin + length + 2) {
         Some(b"\r\n") => Ok(Some(begin + length + 2)),
@@ -129,7 +129,7 @@ fn bulk_end(bytes: &[u8], begin: usize, length: usize) -> Scanned<Option<usize>>
     }
 }
 
-/// Walks through an answer that is whole.
+/// Reads the elements of a complete answer in turn.
 struct Walk<'b> {
     bytes: &'b [u8],
     at: usize,
@@ -164,23 +164,23 @@ impl<'b> Walk<'b> {
     }
 }
 
-/// Whether the server refused.
+/// Whether the answer is a refusal.
 pub(crate) fn is_refusal(answer: &[u8]) -> bool {
     answer.first() == Some(&b'-')
 }
 
-/// What a read of one stream delivered. Nothing at all is an answer too: the wait was over.
+/// The entries that a read of one stream delivered; empty when its wait was over.
 pub(crate) fn deliveries(answer: &[u8], inlet: Inlet) -> Scanned<Vec<Delivery>> {
     let mut walk = Walk { bytes: answer, at: 0 };
     match walk.array()? {
         None | Some(0) => return Ok(Vec::new()),
         Some(1) => walk.array_of(2)?,
-        // One stream was asked for.
+        // The read names one stream.
         Some(_) => return Err(Malformed),
     }
     let _stream = walk.bulk()?;
     let count = walk.array()?.ok_or(Malformed)?;
-    // What is announced takes up bytes, so that a lie about it reserves nothing.
+    // Limited by the size of the answer, so that a wrong count reserves no memory.
     let mut deliveries = Vec::with_capacity(count.min(answer.len() / ENTRY_BYTES_MIN));
     let mut pairs = Vec::new();
     for _ in 0..count {
@@ -191,7 +191,7 @@ pub(crate) fn deliveries(answer: &[u8], inlet: Inlet) -> Scanned<Vec<Delivery>> 
     Ok(deliveries)
 }
 
-/// One entry, or nothing if its payload is gone. `pairs` is only there to be used again.
+/// One entry, or `None` if its payload was trimmed. `pairs` is a buffer that calls reuse.
 fn entry<'b>(walk: &mut Walk<'b>, pairs: &mut Vec<(&'b [u8], &'b [u8])>) -> Scanned<Option<Entry>> {
     walk.array_of(2)?;
     let id = std::str::from_utf8(walk.bulk()?).ok().and_then(|id| id.parse::<EntryId>().ok());
@@ -207,8 +207,8 @@ fn entry<'b>(walk: &mut Walk<'b>, pairs: &mut Vec<(&'b [u8], &'b [u8])>) -> Scan
     Ok(Some(Entry::new(id, own(pairs))))
 }
 
-/// One buffer for each entry: slices of the answer would keep all of it alive for as long as one of
-/// its jobs runs.
+/// Copies an entry into a buffer of its own. Slices of the answer would keep all of it in memory
+/// for as long as one of its jobs runs.
 fn own(pairs: &[(&[u8], &[u8])]) -> Fields {
     let name_bytes = |name: &[u8]| known(name).map_or(name.len(), |_| 0);
     let length = pairs.iter().map(|(name, value)| name_bytes(name) + value.len()).sum();
@@ -230,7 +230,7 @@ fn own(pairs: &[(&[u8], &[u8])]) -> Fields {
     pairs.iter().map(field).collect()
 }
 
-/// Names that nearly every entry has.
+/// Names that nearly every entry has, which need no copy.
 fn known(name: &[u8]) -> Option<&'static [u8]> {
     match name {
         b"type" => Some(b"type"),
@@ -240,11 +240,11 @@ fn known(name: &[u8]) -> Option<&'static [u8]> {
     }
 }
 
-/// Statuses and errors are short; this much without an end of line is something else.
+/// Statuses and errors are shorter than this.
 const LINE_MAX: usize = 16 * 1024;
-/// Enough for every length that a server accepts, and too little to overflow.
+/// Enough for each length that a server accepts, and too few to overflow.
 const DIGITS_MAX: usize = 12;
-/// `*2`, an id of three bytes, and no fields.
+/// The shortest entry: `*2`, an id of three bytes, and no fields.
 const ENTRY_BYTES_MIN: usize = 17;
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! The reader's own connection: commands are written as the client crate packs them, and answers are
-//! left as they came until somebody scans them.
+//! The reader's own connection: it writes commands as the client crate packs them, and returns
+//! answers as the bytes that came, for the caller to scan.
 
 use std::io;
 
@@ -13,26 +13,26 @@ use super::address::{Address, keepalive};
 use super::dial::set_name;
 use super::scan::FrameScanner;
 
-/// A socket, of whatever kind.
+/// A TCP or Unix socket.
 trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket for S {}
 
-/// A connection with nothing on its way between two exchanges.
+/// A connection on which nothing is outstanding between two exchanges.
 pub(crate) struct Wire {
     socket: Box<dyn Socket>,
-    /// What has come in and was not given out.
+    /// Received and not returned yet.
     buffer: BytesMut,
 }
 
 impl Wire {
-    /// Connects and logs in; none where only the client crate can, as with TLS.
+    /// Connects and logs in. `None` where only the client crate can connect, as with TLS.
     pub(crate) async fn open(address: &Address) -> RedisResult<Option<Self>> {
         let Some(socket) = connect(address.server()).await? else { return Ok(None) };
         let mut wire = Self::over(socket);
         let mut login = login(address);
         let required = login.len();
-        // A name helps operators; a server that forbids it still serves.
+        // The name is optional: a server that refuses it still serves.
         login.add_command(set_name());
         for answer in wire.exchange(&login).await?.iter().take(required) {
             redis::parse_redis_value(answer)?.extract_error()?;
@@ -44,12 +44,13 @@ impl Wire {
         Self { socket, buffer: BytesMut::new() }
     }
 
-    /// Sends commands in one go and waits for an answer to each, as it came.
+    /// Sends commands in one go and waits for the bytes of each answer.
     ///
-    /// Not cancel safe, and of no more use after an error: answers may be on their way.
+    /// Not cancel safe. After an error or a cancellation the connection must be dropped: answers
+    /// may still arrive.
     pub(crate) async fn exchange(&mut self, pipeline: &Pipeline) -> io::Result<Vec<Bytes>> {
         if !self.buffer.is_empty() {
-            // Nobody asked for it, so it would be taken for the answer to something else.
+            // It would be taken for the answer to this exchange.
             return Err(io::Error::new(io::ErrorKind::InvalidData, NOT_ASKED_FOR));
         }
         self.socket.write_all(&pipeline.get_packed_pipeline()).await?;
@@ -72,7 +73,7 @@ impl Wire {
                 }
                 return Ok(answer);
             }
-            // Used again when all that was given out of it has been dropped.
+            // Reuses the buffer once all answers cut from it are dropped.
             self.buffer.reserve(READ_BYTES);
             if self.socket.read_buf(&mut self.buffer).await? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
@@ -85,7 +86,7 @@ async fn connect(server: &ConnectionAddr) -> io::Result<Option<Box<dyn Socket>>>
     match server {
         ConnectionAddr::Tcp(host, port) => {
             let socket = TcpStream::connect((host.as_str(), *port)).await?;
-            // Without no-delay, small commands wait for the acknowledgement of the packet before.
+            // Without no-delay, a small command waits until the packet before it is acknowledged.
             socket.set_nodelay(true)?;
             SockRef::from(&socket).set_tcp_keepalive(&keepalive())?;
             Ok(Some(Box::new(socket)))
@@ -98,7 +99,7 @@ async fn connect(server: &ConnectionAddr) -> io::Result<Option<Box<dyn Socket>>>
     }
 }
 
-/// What has to be accepted before anything else is.
+/// The commands that must succeed before the connection can be used.
 fn login(address: &Address) -> Pipeline {
     let settings = address.settings();
     let mut pipeline = Pipeline::with_capacity(2);
@@ -111,12 +112,12 @@ fn login(address: &Address) -> Pipeline {
     pipeline
 }
 
-/// What one read of the socket may bring at least.
+/// The least space for one read of the socket.
 const READ_BYTES: usize = 64 * 1024;
-/// A buffer that one large answer made larger than this goes with the answer.
+/// After an answer larger than this, its buffer is not kept.
 const KEPT_BYTES_MAX: usize = 4 * 1024 * 1024;
-const NO_ANSWER: &str = "the bytes are no answer of a server";
-const NOT_ASKED_FOR: &str = "the server has sent more than it was asked for";
+const NO_ANSWER: &str = "the answer is not in the Redis protocol";
+const NOT_ASKED_FOR: &str = "the server sent an answer without a request";
 
 #[cfg(test)]
 mod tests {
@@ -155,7 +156,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_nobody_asked_for_ends_the_connection_and_is_no_answer() {
+    async fn an_answer_without_a_request_is_an_error() {
         let (mut wire, mut far) = wire();
         far.write_all(b"+PONG\r\n+OK\r\n").await.unwrap();
         assert_eq!(wire.exchange(&pings(1)).await.unwrap().len(), 1);
@@ -164,7 +165,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_that_ends_or_speaks_otherwise_is_an_error() {
+    async fn a_closed_connection_or_another_protocol_is_an_error() {
         let (mut wire, mut far) = wire();
         far.write_all(b"$5\r\nab").await.unwrap();
         drop(far);
