@@ -9,13 +9,13 @@ use crate::model::error::DeadLetterError;
 use crate::model::name::{EventId, GroupName, RedriveToken, StreamName};
 use crate::model::record;
 use crate::publish::client::Client;
+use crate::store::dead_letters::{RedriveRequest, Redriven};
 use crate::store::inspect::Span;
-use crate::store::letters::{Returned, ReturningJob};
 use crate::store::{Queue, Store, StoreError};
 
 pub use crate::model::policy::Reason;
 pub use crate::model::record::DeadLetter;
-pub use crate::store::letters::Taker;
+pub use crate::store::dead_letters::Taker;
 
 impl Client {
     /// The dead letters of one group on one stream.
@@ -266,7 +266,7 @@ impl DeadLetters {
         let taken = self.store.take_letters(&self.queue, by, limit).await;
         let taken = taken.map_err(|error| self.failed("take", error))?;
         let letters = taken.letters.iter().map(DeadLetter::of).collect();
-        Ok(Taken { letters, missing: taken.gone, has_more: taken.more })
+        Ok(Taken { letters, missing: taken.missing, has_more: taken.has_more })
     }
 
     /// Removes dead letters that are stored in an archive, and returns how many still existed. It may
@@ -313,7 +313,7 @@ impl DeadLetters {
         let mut answers = self
             .redrive_archived_all(&[ArchivedJob { fields, event_id, origin, token }], keep)
             .await;
-        let lost = StoreError::Protocol { command: "redrive" };
+        let lost = StoreError::Protocol { command: "redrive_archived" };
         answers.pop().unwrap_or_else(|| Err(self.failed("redrive", lost)))
     }
 
@@ -334,18 +334,18 @@ impl DeadLetters {
         let mut returning = Vec::with_capacity(jobs.len());
         let prepared = jobs.iter().map(|job| self.prepare(job).map(|job| returning.push(job)));
         let prepared = prepared.collect::<Vec<_>>();
-        let mut returned = self.store.put_back(&self.queue, &returning, keep).await.into_iter();
-        let lost = || Err(StoreError::Protocol { command: "redrive" });
+        let mut returned = self.store.redrive_archived(&self.queue, &returning, keep).await.into_iter();
+        let lost = || Err(StoreError::Protocol { command: "redrive_archived" });
         let answer = |prepared: Result<(), DeadLetterError>| {
             prepared.and_then(|()| self.outcome(returned.next().unwrap_or_else(lost)))
         };
         prepared.into_iter().map(answer).collect()
     }
 
-    fn prepare(&self, job: &ArchivedJob<'_>) -> Result<ReturningJob, DeadLetterError> {
+    fn prepare(&self, job: &ArchivedJob<'_>) -> Result<RedriveRequest, DeadLetterError> {
         let token = RedriveToken::new(job.token)?;
         match record::redriven(job.fields, Some(job.event_id), job.origin) {
-            Some(fields) => Ok(ReturningJob { fields, token }),
+            Some(fields) => Ok(RedriveRequest { fields, token }),
             None => {
                 let (stream, group) = self.names();
                 Err(DeadLetterError::NothingToRun { stream, group, token: token.to_string() })
@@ -353,7 +353,7 @@ impl DeadLetters {
         }
     }
 
-    fn outcome(&self, returned: Returned) -> Result<RedriveOutcome, DeadLetterError> {
+    fn outcome(&self, returned: Redriven) -> Result<RedriveOutcome, DeadLetterError> {
         match returned {
             Ok(Some(id)) => Ok(RedriveOutcome::Redriven(id)),
             Ok(None) => Ok(RedriveOutcome::AlreadyRedriven),
@@ -434,7 +434,7 @@ mod tests {
         for lost in [
             StoreError::Unreachable("gone".into()),
             StoreError::AnswerLost("gone".into()),
-            StoreError::Protocol { command: "redrive" },
+            StoreError::Protocol { command: "redrive_archived" },
         ] {
             assert!(!server(lost).is_final());
         }

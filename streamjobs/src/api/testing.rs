@@ -36,8 +36,8 @@ use std::time::Duration;
 use crate::model::entry::EntryId;
 use crate::model::error::ConnectError;
 use crate::publish::client::{Client, ClientBuilder};
-use crate::store::conformance::Hands;
 use crate::store::memory::{Fault, MemoryStore};
+use crate::store::raw_access::RawAccess;
 
 /// Streams in memory, and the faults that can happen to them. Clones share the streams.
 #[derive(Clone, Debug, Default)]

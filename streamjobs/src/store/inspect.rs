@@ -1,42 +1,43 @@
-//! What can be seen of a stream, its groups and their consumers. Nothing here changes anything, and
-//! no call is longer than its limit says.
+//! Reading the state of a stream, its groups and consumers. Nothing is changed, and every step is bounded.
 
 use std::time::Duration;
 
-use crate::model::entry::{Entry, EntryId, Inlet};
-use crate::model::name::StreamName;
-use crate::store::{Queue, Reply, ServerTime};
+use async_trait::async_trait;
 
-/// A stream as its server sees it.
+use super::types::{Inlet, Queue, Result, ServerTime};
+use crate::model::entry::{Entry, EntryId};
+use crate::model::name::StreamName;
+
+/// The state of a stream, as the server reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StreamInfo {
     /// Entries in it.
     pub length: u64,
-    /// The first entry; none in an empty stream.
+    /// The first entry; `None` in an empty stream.
     pub first: Option<EntryId>,
-    /// The last entry; none in an empty stream.
+    /// The last entry; `None` in an empty stream.
     pub last: Option<EntryId>,
-    /// The last id that was given, whether its entry is still there or not.
+    /// The last id that the stream gave, even if its entry was removed.
     pub last_id: EntryId,
     /// Entries ever added.
     pub added: u64,
-    /// The server's memory for it, in bytes; none where the server does not say.
+    /// Its memory on the server, in bytes; `None` if the server does not report it.
     pub bytes: Option<u64>,
     /// Groups on it.
     pub groups: u64,
 }
 
-/// A group as its server sees it, all in one moment.
+/// The state of a group at one moment, as the server reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupFacts {
     /// The server's clock.
     pub now: ServerTime,
-    /// Whether the server's version counts the lag right.
+    /// Whether the server's version computes the lag correctly.
     pub counts_lag_right: bool,
     /// Entries in the stream.
     pub length: u64,
-    /// The first entry of the stream; none if it is empty.
+    /// The first entry of the stream; `None` if it is empty.
     pub first: Option<EntryId>,
     /// The last id that the stream has given.
     pub last_id: EntryId,
@@ -44,27 +45,27 @@ pub struct GroupFacts {
     pub added: u64,
     /// The last entry that was delivered to the group.
     pub cursor: EntryId,
-    /// Entries that the group has read, as the server counts them; none where it cannot.
+    /// Entries that the group has read, as the server counts them; `None` if it cannot.
     pub read: Option<u64>,
-    /// The lag that the server names; older servers name wrong ones, negative ones included.
+    /// The lag that the server reports; older servers report wrong ones, negative ones included.
     pub lag: Option<i64>,
-    /// The first entry behind the cursor.
+    /// The first entry after the cursor.
     pub next: Option<EntryId>,
-    /// Entries of the stream that are delivered and not acknowledged.
+    /// Pending entries of the stream.
     pub pending: u64,
-    /// The same of the lane.
+    /// Pending entries of the lane.
     pub lane_pending: u64,
     /// Entries of the lane that are not delivered yet.
     pub lane_waiting: u64,
-    /// How long nothing has been heard of the oldest pending entry.
+    /// How long the oldest pending entry has been idle.
     pub oldest_pending: Option<Duration>,
-    /// Failed jobs waiting for their back-off.
+    /// Failed jobs that wait for their back-off.
     pub retrying: u64,
-    /// Dead letters; none where their key holds something else.
+    /// Dead letters; `None` if their key has another type.
     pub dead_letters: Option<u64>,
     /// When the group was paused, by the server's clock in milliseconds.
     pub paused: Option<u64>,
-    /// Entries that were counted as trimmed before they were delivered.
+    /// Entries that were trimmed before their delivery.
     pub trimmed_unread: u64,
 }
 
@@ -72,37 +73,37 @@ pub struct GroupFacts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OldestUnfinished {
-    /// The entry as which it was published; none if the group has nothing to do. Its
-    /// [milliseconds](EntryId::milliseconds) are the time of that, by the server's clock.
+    /// The entry as it was published; `None` if the group has nothing to do. Its
+    /// [milliseconds](EntryId::milliseconds) are the time of publishing, by the server's clock.
     pub published: Option<EntryId>,
-    /// Whether all jobs that were tried before were looked at. If not, there may be an older one:
-    /// one look takes at most 10,000 of them, or 8 MiB.
+    /// Whether all retried jobs were examined. If not, there may be an older one: one call examines at
+    /// most 10,000 of them, or 8 MiB.
     pub complete: bool,
 }
 
 /// Entries counted up to a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counted {
-    /// How many there are, or how many were counted.
+    /// How many were counted.
     pub entries: u64,
-    /// Whether that is all of them.
+    /// Whether all were counted.
     pub complete: bool,
 }
 
-/// A consumer as its server sees it.
+/// The state of a consumer, as the server reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConsumerFacts {
     /// Its name.
     pub name: String,
-    /// Entries that are pending for it, in the stream and in the lane.
+    /// Its pending entries, in all inlets.
     pub pending: u64,
-    /// Since when the server has not heard of it. What counts as hearing depends on the version.
+    /// How long it has been idle on the server. What counts as activity depends on the version.
     pub idle: Duration,
-    /// Since when nothing was delivered to it; none where the server does not say, or never.
+    /// How long nothing was delivered to it; `None` if the server does not report it, or never.
     pub inactive: Option<Duration>,
-    /// Its own last sign of life, by the server's clock in milliseconds.
+    /// Its last heartbeat, by the server's clock in milliseconds.
     pub beat: Option<u64>,
-    /// What it says about itself.
+    /// Its description of itself, written with the heartbeat.
     pub about: Option<String>,
 }
 
@@ -115,14 +116,14 @@ pub struct Consumers {
     pub consumers: Vec<ConsumerFacts>,
 }
 
-/// Which pending entries to look at. Closed on purpose.
+/// Which pending entries to read. Exhaustive: adding a field is a breaking change.
 #[derive(Clone, Copy, Debug)]
-pub struct PendingLook<'a> {
-    /// In the stream, or in the lane.
+pub struct PendingFilter<'a> {
+    /// Those of this inlet.
     pub inlet: Inlet,
     /// Those after this id.
     pub after: EntryId,
-    /// Those that have been idle for at least this long.
+    /// Those idle for at least this long.
     pub idle: Duration,
     /// Those of one consumer.
     pub consumer: Option<&'a str>,
@@ -130,51 +131,51 @@ pub struct PendingLook<'a> {
     pub limit: usize,
 }
 
-/// A pending entry as its server sees it.
+/// A pending entry, as the server reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PendingEntry {
     /// The entry.
     pub id: EntryId,
-    /// Whose it is; empty for an entry that newer servers released.
+    /// Its consumer; empty for an entry that a newer server has released.
     pub consumer: String,
-    /// How long nothing has been heard of it; none for an entry that newer servers released.
+    /// How long it has been idle; `None` for an entry that a newer server has released.
     pub idle: Option<Duration>,
     /// How often it was delivered.
     pub delivery_count: u64,
 }
 
-/// A job that is set aside, as its server sees it; what its record does not say is none.
+/// A job that waits for retry; `None` for what its record does not contain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetryFacts {
-    /// Its name among those that are set aside.
+    /// Its name in the retry set.
     pub name: String,
     /// When it is due, by the server's clock in milliseconds.
     pub due: u64,
     /// The event type.
     pub event_type: Option<String>,
-    /// The identity of the event.
+    /// The event id.
     pub event_id: Option<String>,
     /// Failures recorded so far.
     pub failures: Option<u32>,
-    /// The entry that was published.
+    /// The published entry.
     pub origin: Option<EntryId>,
     /// The last error.
     pub error: Option<String>,
 }
 
-/// Some jobs that are set aside.
+/// A page of jobs that wait for retry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retries {
     /// The server's clock.
     pub now: ServerTime,
     /// The jobs, in the order in which they are due.
     pub jobs: Vec<RetryFacts>,
-    /// Whether there may be more behind them.
-    pub more: bool,
+    /// Whether there may be more after them.
+    pub has_more: bool,
 }
 
-/// A part of a stream, both ends included. Closed on purpose.
+/// A range of ids, both ends included. Exhaustive: adding a field is a breaking change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
     /// The lowest id.
@@ -183,62 +184,55 @@ pub struct Span {
     pub to: EntryId,
 }
 
-/// A connection that follows a stream and belongs to no group.
+/// A connection that follows a stream without a group.
+#[async_trait]
 pub trait TailReader: Send {
-    /// Waits for entries after an id. None in time is an empty answer, not an error.
-    fn read(&mut self, after: EntryId, limit: usize, block: Duration) -> Reply<'_, Vec<Entry>>;
+    /// Waits for entries after an id. If none comes in time, the answer is empty.
+    async fn read(&mut self, after: EntryId, limit: usize, block: Duration) -> Result<Vec<Entry>>;
 }
 
-/// What can be seen.
+/// Reads the state of streams and groups.
+#[async_trait]
 pub trait Inspect: Send + Sync {
-    /// A stream; none if there is none.
-    fn stream_info<'a>(&'a self, stream: &'a StreamName) -> Reply<'a, Option<StreamInfo>>;
+    /// The state of a stream; `None` if it does not exist.
+    async fn stream_info(&self, stream: &StreamName) -> Result<Option<StreamInfo>>;
 
-    /// The groups on a stream, by name; none if there is no stream.
-    fn group_names<'a>(&'a self, stream: &'a StreamName) -> Reply<'a, Vec<String>>;
+    /// The groups of a stream, by name; empty if the stream does not exist.
+    async fn group_names(&self, stream: &StreamName) -> Result<Vec<String>>;
 
-    /// A group.
-    fn group_facts<'a>(&'a self, queue: &'a Queue) -> Reply<'a, GroupFacts>;
+    /// The state of a group.
+    async fn group_facts(&self, queue: &Queue) -> Result<GroupFacts>;
 
-    /// The oldest entry, by when it was published, that a group may still run: not delivered yet,
-    /// pending, set aside, or in its lane.
-    fn oldest_unfinished<'a>(&'a self, queue: &'a Queue) -> Reply<'a, OldestUnfinished>;
+    /// The oldest entry, by its time of publishing, that a group may still run: undelivered, pending,
+    /// waiting for retry, or in the lane.
+    async fn oldest_unfinished(&self, queue: &Queue) -> Result<OldestUnfinished>;
 
-    /// Counts the entries after an id. It ends at the limit, and earlier where entries are large.
-    fn count_after<'a>(
-        &'a self,
-        stream: &'a StreamName,
+    /// Counts the entries after an id. It ends at the limit, and earlier if entries are large.
+    async fn count_after(
+        &self,
+        stream: &StreamName,
         after: EntryId,
         limit: usize,
-    ) -> Reply<'a, Counted>;
+    ) -> Result<Counted>;
 
     /// The consumers of a group.
-    fn consumers<'a>(&'a self, queue: &'a Queue) -> Reply<'a, Consumers>;
+    async fn consumers(&self, queue: &Queue) -> Result<Consumers>;
 
     /// Pending entries, in order.
-    fn pending<'a>(
-        &'a self,
-        queue: &'a Queue,
-        look: PendingLook<'a>,
-    ) -> Reply<'a, Vec<PendingEntry>>;
+    async fn pending(&self, queue: &Queue, filter: PendingFilter<'_>) -> Result<Vec<PendingEntry>>;
 
-    /// Jobs that are set aside, after one of them or from the first on: at most so many.
-    fn retries<'a>(
-        &'a self,
-        queue: &'a Queue,
-        after: Option<&'a str>,
-        limit: usize,
-    ) -> Reply<'a, Retries>;
+    /// Jobs that wait for retry, after the named one or from the first: at most `limit`.
+    async fn retries(&self, queue: &Queue, after: Option<&str>, limit: usize) -> Result<Retries>;
 
     /// Entries of a stream, oldest or newest first.
-    fn range<'a>(
-        &'a self,
-        stream: &'a StreamName,
+    async fn range(
+        &self,
+        stream: &StreamName,
         span: Span,
         newest_first: bool,
         limit: usize,
-    ) -> Reply<'a, Vec<Entry>>;
+    ) -> Result<Vec<Entry>>;
 
     /// Opens a connection that follows a stream.
-    fn tail<'a>(&'a self, stream: &'a StreamName) -> Reply<'a, Box<dyn TailReader>>;
+    async fn tail(&self, stream: &StreamName) -> Result<Box<dyn TailReader>>;
 }

@@ -1,21 +1,23 @@
-//! Marks: what a group has begun or done outside of any database, noted under a key.
+//! Marks: keys under which a group records work that it has begun or done outside of any database.
 
 use std::time::Duration;
 
-use crate::model::entry::EntryId;
-use crate::store::{Queue, Reply};
+use async_trait::async_trait;
 
-/// Who begins work, as a mark remembers it.
+use super::types::{Queue, Result};
+use crate::model::entry::EntryId;
+
+/// The beginning of work, as a mark stores it.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct MarkBegin<'a> {
-    /// The attempt: no other one has the same owner.
+    /// The attempt; unique to it.
     pub owner: &'a str,
-    /// The entry that was published. A job keeps it, whatever becomes of the job's own entry.
+    /// The published entry. A job keeps it through retries and redrives.
     pub origin: EntryId,
-    /// How long the work may take. When that is over, jobs of other entries may begin it as well.
+    /// How long the work may take. Afterwards, jobs of other entries may begin it too.
     pub expiry: Duration,
-    /// How long the mark is kept of work that nobody finishes or undoes.
+    /// How long the mark is kept if the work is neither finished nor undone.
     pub keep: Duration,
 }
 
@@ -25,36 +27,32 @@ impl<'a> MarkBegin<'a> {
     }
 }
 
-/// What somebody who wants to begin found. Closed on purpose: it has to be answered.
+/// The answer to [`Marks::begin_mark`]. Exhaustive: adding a variant is a breaking change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Marked {
-    /// The work may begin, and the mark says so.
+    /// The work may begin; it is marked as begun.
     Begun {
-        /// Whether it was begun before, and neither finished nor undone.
+        /// Whether it was begun before and neither finished nor undone.
         takeover: bool,
     },
     /// The work is done.
     Done,
-    /// A job of another entry is at it.
+    /// A job of another entry is doing it.
     Running {
-        /// How long until its time is over.
+        /// How long until that job's time is over.
         rest: Duration,
     },
 }
 
-/// Keeps marks beside a stream.
-pub trait MarkStore: Send + Sync {
-    /// Marks work as begun, unless it is done, or a job of another entry is at it.
-    fn begin_mark<'a>(
-        &'a self,
-        queue: &'a Queue,
-        key: &'a str,
-        begin: MarkBegin<'a>,
-    ) -> Reply<'a, Marked>;
+/// Marks of a group.
+#[async_trait]
+pub trait Marks: Send + Sync {
+    /// Marks work as begun, unless it is done or a job of another entry is doing it.
+    async fn begin_mark(&self, queue: &Queue, key: &str, begin: MarkBegin<'_>) -> Result<Marked>;
 
-    /// Marks work as done, whoever has begun it.
-    fn finish_mark<'a>(&'a self, queue: &'a Queue, key: &'a str, keep: Duration) -> Reply<'a, ()>;
+    /// Marks work as done, whichever attempt has begun it.
+    async fn finish_mark(&self, queue: &Queue, key: &str, keep: Duration) -> Result<()>;
 
-    /// Removes the mark of work that this owner has begun and nobody has finished: whether it did.
-    fn undo_mark<'a>(&'a self, queue: &'a Queue, key: &'a str, owner: &'a str) -> Reply<'a, bool>;
+    /// Removes the mark of unfinished work that this owner has begun: whether there was one.
+    async fn undo_mark(&self, queue: &Queue, key: &str, owner: &str) -> Result<bool>;
 }

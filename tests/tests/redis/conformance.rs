@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use streamjobs::__store::Queue;
-use streamjobs::__store::conformance::{Hands, PendingRow, Stage};
+use streamjobs::__store::conformance::Stage;
+use streamjobs::__store::raw_access::{PendingRow, RawAccess};
 use streamjobs::{Client, EntryId, Fields};
 use streamjobs_tests::server::RedisServer;
 
 /// A private server, by hand.
 struct Server(RedisServer);
 
-impl Hands for Server {
+impl RawAccess for Server {
     fn append(&self, key: &str, fields: Fields) -> EntryId {
         let mut words = vec![b"XADD".to_vec(), key.as_bytes().to_vec(), b"*".to_vec()];
         words.extend(fields.iter().flat_map(|(name, value)| [name.to_vec(), value.to_vec()]));
@@ -87,7 +88,7 @@ async fn a_stream_key_of_another_type_holds_up_no_promotion() {
     let connection = redis::Client::open(server.url()).unwrap().get_connection();
     let stage = stage_on(server).await;
     let (store, queue) = (&stage.store, &stage.queue);
-    stage.hands.schedule_retry(queue, "s:1-0", 1);
+    stage.raw.schedule_retry(queue, "s:1-0", 1);
     let stream = queue.stream.as_str();
     redis::cmd("SET").arg(stream).arg("text").exec(&mut connection.unwrap()).unwrap();
     let look = store.promote(queue, 10).await.unwrap();

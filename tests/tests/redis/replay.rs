@@ -22,8 +22,8 @@ async fn memory_and_server_answer_random_operations_alike() {
     };
     let server = conformance::stage().await;
     for seed in seeds {
-        server.hands.flush();
-        let again = Stage::new(server.store.clone(), server.hands.clone()).await.unwrap();
+        server.raw.flush();
+        let again = Stage::new(server.store.clone(), server.raw.clone()).await.unwrap();
         let memory = MemoryStore::new();
         let model = Stage::new(Arc::new(memory.clone()), Arc::new(memory)).await.unwrap();
         let (mut server, mut model) = (Replay::new(again, seed), Replay::new(model, seed));

@@ -34,13 +34,13 @@ impl Ledger {
             self.lane_origins.insert((group, *id), *origin);
         }
         match operation {
-            "hands_flush" => {
+            "raw_flush" => {
                 self.broken = true;
                 let all = self.accepted.keys().map(|id| (group, *id)).collect::<Vec<_>>();
                 self.excused.extend(all);
                 self.forget_tokens(group);
             }
-            "hands_destroy_group" => {
+            "raw_destroy_group" => {
                 self.broken = true;
                 let rows = before.pending.keys();
                 let gone = rows

@@ -252,7 +252,7 @@ impl Ledger {
 
     /// An entry's payload is gone: groups that have not got it never will.
     fn deleted(&mut self, operation: &'static str, id: EntryId) {
-        if !["trim", "hands_flush"].contains(&operation) {
+        if !["trim", "raw_flush"].contains(&operation) {
             self.fail("I1", format!("{operation} deleted the entry {id}"));
         }
         for group in 0..self.groups.len() {

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use streamjobs::__store::conformance::Hands;
 use streamjobs::__store::conformance::append;
 use streamjobs::__store::memory::MemoryStore;
+use streamjobs::__store::raw_access::RawAccess;
 use streamjobs::__store::{Hold, IdleClaim, Inlet, ReadRequest, Store};
 use streamjobs::config::{Retention, Start as From};
 use streamjobs::runtime::{Counters, ShutdownReport};
@@ -127,7 +127,7 @@ async fn deleted_and_invented_entries_are_found() {
     bench.expect(Some("I1"));
     let bench = self::bench().await;
     let hands = bench.bare.watched(OPERATOR, bench.network.clone());
-    Hands::append(&hands, STREAM, fields(&[("type", "t")]));
+    RawAccess::append(&hands, STREAM, fields(&[("type", "t")]));
     bench.expect(Some("I2"));
 }
 

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use streamjobs::__store::conformance::Hands;
+use streamjobs::__store::admin::{Admin, Cut, Trim, Unfinished};
 use streamjobs::__store::memory::MemoryStore;
-use streamjobs::__store::operate::{Cut, Operate, Trim, Unfinished};
+use streamjobs::__store::raw_access::RawAccess;
 use streamjobs::runtime::ShutdownReport;
 use streamjobs::{Client, EventId, Runtime, StreamName};
 use tokio::task::JoinSet;
@@ -132,7 +132,7 @@ impl World {
             }
             Action::DestroyGroup => {
                 self.network.ledger(|ledger| ledger.disturbed(None, self.plan.lease));
-                Hands::destroy_group(&self.store, STREAM, GROUPS[0]);
+                RawAccess::destroy_group(&self.store, STREAM, GROUPS[0]);
             }
             Action::Flush => {
                 self.network.ledger(|ledger| ledger.disturbed(None, self.plan.lease));

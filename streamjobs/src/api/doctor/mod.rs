@@ -13,7 +13,7 @@ use crate::handler::registry::linked;
 use crate::model::error::{BoxError, DoctorError};
 use crate::model::name::{GroupName, StreamName};
 use crate::publish::client::Client;
-use crate::store::facts::ServerFacts;
+use crate::store::server_info::ServerFacts;
 use crate::store::{Queue, StoreError};
 
 impl Client {

@@ -1,7 +1,7 @@
 //! The rules about missing rights.
 
 use super::finding::{Check, Finding, Severity};
-use crate::store::facts::{KeyRights, Rights};
+use crate::store::server_info::{KeyRights, Rights};
 
 /// One finding for commands without a key, and one for each key.
 pub(super) fn examine(user: &str, rights: &Rights) -> Vec<Finding> {

@@ -6,7 +6,7 @@ use crate::model::cause::BoxError;
 use crate::model::entry::EntryId;
 use crate::model::event::DecodeError;
 use crate::model::name::NameError;
-use crate::store::operate::Obstacle;
+use crate::store::admin::Obstacle;
 
 /// Why an operation on a stream or a group failed. Nothing was changed, unless
 /// [`is_unconfirmed`](Self::is_unconfirmed) is true.

@@ -8,8 +8,8 @@ use crate::insight::diagnosis::Diagnosis;
 use crate::insight::view::{ConsumerInfo, GroupInfo};
 use crate::model::config::Start;
 use crate::model::entry::{EntryId, Inlet};
+use crate::store::admin::Unfinished;
 use crate::store::inspect::OldestUnfinished;
-use crate::store::operate::Unfinished;
 use crate::store::{Queue, Store, StoreError};
 
 /// A handle to a group on a stream. It is cheap to clone.

@@ -32,8 +32,8 @@ pub use self::retries::{RetryId, RetryIdError, RetryPage, ScheduledRetry};
 pub use crate::insight::condition::Condition;
 pub use crate::insight::diagnosis::{Diagnosis, Problem};
 pub use crate::insight::view::{Backlog, ConsumerInfo, GroupInfo, Liveness};
+pub use crate::store::admin::{Cut, Trimmed, Unfinished};
 pub use crate::store::inspect::{OldestUnfinished, PendingEntry, StreamInfo};
-pub use crate::store::operate::{Cut, Trimmed, Unfinished};
 
 use std::sync::Arc;
 
@@ -41,8 +41,8 @@ use crate::model::entry::{Entry, EntryId};
 use crate::model::event::Event;
 use crate::model::name::{GroupName, NameError, StreamName};
 use crate::publish::client::Client;
+use crate::store::admin::{Obstacle, Permitted, Trim};
 use crate::store::inspect::Span;
-use crate::store::operate::{Obstacle, Permitted, Trim};
 use crate::store::{Queue, Store, StoreError};
 
 impl Client {

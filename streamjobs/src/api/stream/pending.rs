@@ -7,8 +7,8 @@ use super::{PAGE_MAX, StreamError};
 use crate::model::entry::{EntryId, Inlet};
 use crate::model::name::ConsumerName;
 use crate::store::StoreError;
-use crate::store::inspect::{PendingEntry, PendingLook};
-use crate::store::operate::{Destination, MovedPage, Selected};
+use crate::store::admin::{Destination, MovedPage, Selected};
+use crate::store::inspect::{PendingEntry, PendingFilter};
 
 /// Selects pending entries; all of them by default.
 #[derive(Clone, Debug, Default)]
@@ -89,7 +89,7 @@ impl HandedOver {
         self.moved.extend(page.moved);
         self.trimmed.extend(page.trimmed);
         self.missing.extend(page.missing);
-        self.unstored.extend(page.left);
+        self.unstored.extend(page.unstored);
     }
 }
 
@@ -105,7 +105,7 @@ impl Group {
     /// Cancel safe: nothing is changed.
     pub async fn pending(&self, query: PendingQuery) -> Result<PendingPage, StreamError> {
         let limit = query.limit.unwrap_or(PENDING_PAGE).clamp(1, PAGE_MAX);
-        let look = PendingLook {
+        let look = PendingFilter {
             inlet: self.inlet,
             after: query.after,
             idle: query.idle_min,
@@ -192,7 +192,7 @@ impl Group {
         let failed = |error| self.failed("request claims on", error);
         // A request for a missing group would have no effect, and leave a key behind.
         self.store().group_facts(&self.queue).await.map_err(failed)?;
-        self.store().call_sweep(&self.queue).await.map_err(failed)
+        self.store().request_claim(&self.queue).await.map_err(failed)
     }
 
     /// Moves all pending entries of one consumer to another, in the stream and in the lane.

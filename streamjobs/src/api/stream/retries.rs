@@ -134,7 +134,7 @@ impl Group {
             let page = self.store().retries(&self.queue, after.as_deref(), page_size).await;
             let page = page.map_err(|error| self.failed("read the retries of", error))?;
             // The next page begins after the last member, whichever client wrote it.
-            after = page.jobs.last().map(|last| last.name.clone()).filter(|_| page.more);
+            after = page.jobs.last().map(|last| last.name.clone()).filter(|_| page.has_more);
             let jobs =
                 page.jobs.into_iter().filter_map(|facts| ScheduledRetry::of(facts, page.now));
             let mut jobs = jobs.collect::<Vec<_>>();
@@ -181,8 +181,8 @@ mod tests {
     use super::*;
     use crate::model::config::Start;
     use crate::publish::client::Client;
-    use crate::store::conformance::Hands as _;
     use crate::store::memory::MemoryStore;
+    use crate::store::raw_access::RawAccess as _;
 
     #[tokio::test(start_paused = true)]
     async fn names_of_other_clients_are_skipped_however_many_there_are() {

@@ -14,7 +14,7 @@ use crate::runtime::state::activity::{Activity, IDLE_BACKOFF, IdleTurns};
 use crate::runtime::state::once_per_interval::OncePerInterval;
 use crate::runtime::state::signals::TrimBlocker;
 use crate::runtime::state::wait::{jittered, stopped_within};
-use crate::store::operate::{Cut, Trim, Unfinished};
+use crate::store::admin::{Cut, Trim, Unfinished};
 
 /// The trimming loop of one queue.
 #[derive(Debug)]

@@ -9,6 +9,27 @@ use crate::model::config::Retention;
 use crate::model::entry::{EntryId, Inlet};
 use crate::store::ReadRequest;
 
+/// Makes a test of every case in this file.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __reading_cases {
+    ($test:meta, $stage:expr) => {
+        $crate::__conformance_tests! { @each $test, $stage, reading:
+            entries_are_delivered_once_in_order_with_count_one,
+            no_more_is_delivered_than_asked_for,
+            a_count_of_nothing_reads_nothing_and_acknowledges,
+            a_waiting_read_ends_with_an_entry,
+            a_waiting_read_ends_with_its_time,
+            a_waiting_read_is_ended_by_waking_it,
+            acknowledgements_ride_in_front_of_a_read,
+            an_acknowledged_entry_of_the_lane_is_deleted,
+            an_entry_of_another_client_is_delivered_as_it_is,
+            a_thousand_entries_of_one_append_keep_their_order,
+            a_cap_at_appending_cuts_the_oldest,
+        }
+    };
+}
+
 /// Entries come in the order of their ids, once to the group, counted as one delivery.
 pub async fn entries_are_delivered_once_in_order_with_count_one(stage: &Stage) -> Case {
     let ids = stage.append(5).await?;
@@ -103,20 +124,20 @@ pub async fn acknowledgements_ride_in_front_of_a_read(stage: &Stage) -> Case {
 /// The lane holds only what is to be done.
 pub async fn an_acknowledged_entry_of_the_lane_is_deleted(stage: &Stage) -> Case {
     let lane = stage.key(Inlet::LANE);
-    let id = stage.hands.append(&lane, fields("a"));
+    let id = stage.raw.append(&lane, fields("a"));
     let delivered = stage.read(&stage.me, Inlet::LANE, 5).await?;
     assert_eq!(
         delivered.iter().map(|one| (one.inlet, one.entry.id())).collect::<Vec<_>>(),
         [(Inlet::LANE, id)]
     );
     assert_eq!(stage.store.acknowledge(&stage.queue, &[(Inlet::LANE, id)]).await?, 1);
-    assert_eq!((stage.hands.length(&lane), stage.pending(Inlet::LANE).len()), (0, 0));
+    assert_eq!((stage.raw.length(&lane), stage.pending(Inlet::LANE).len()), (0, 0));
     Ok(())
 }
 
 /// Order, repeated names and bytes are kept.
 pub async fn an_entry_of_another_client_is_delivered_as_it_is(stage: &Stage) -> Case {
-    stage.hands.append(&stage.key(Inlet::STREAM), fields("x"));
+    stage.raw.append(&stage.key(Inlet::STREAM), fields("x"));
     let delivered = stage.read(&stage.me, Inlet::STREAM, 1).await?;
     assert_eq!(delivered.first().map(|one| one.entry.fields().to_vec()), Some(fields("x")));
     Ok(())

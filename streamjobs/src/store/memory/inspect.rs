@@ -1,26 +1,28 @@
-//! Looking at streams in memory.
+//! Reading the state of streams in memory.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use futures_util::FutureExt;
-use futures_util::future::ready;
+use async_trait::async_trait;
 use tokio::time::{Instant, timeout_at};
 
-use super::stream::Stream;
-use super::world::{World, milliseconds};
-use super::{MemoryStore, steps};
-use crate::model::entry::{Entry, EntryId, Fields, Inlet};
+use super::MemoryStore;
+use super::state::{MemoryState, milliseconds};
+use super::stream::count;
+use crate::model::entry::{Entry, EntryId, Fields};
 use crate::model::name::StreamName;
 use crate::store::inspect::{
-    ConsumerFacts, Consumers, Counted, GroupFacts, Inspect, OldestUnfinished, PendingEntry,
-    PendingLook, Retries, RetryFacts, Span, StreamInfo, TailReader,
+    ConsumerFacts, Consumers, Counted, GroupFacts, OldestUnfinished, PendingEntry, PendingFilter,
+    Retries, RetryFacts, Span, StreamInfo, TailReader,
 };
-use crate::store::{Queue, Reply, ServerTime, StoreError};
+use crate::store::types::Result;
+use crate::store::{Inlet, Inspect, Queue, ServerTime, StoreError};
 
+#[async_trait]
 impl Inspect for MemoryStore {
-    fn stream_info<'a>(&'a self, stream: &'a StreamName) -> Reply<'a, Option<StreamInfo>> {
-        self.reply("stream_info", move |world| {
-            Ok(world.streams.get(stream.as_str()).map(|stream| StreamInfo {
+    async fn stream_info(&self, stream: &StreamName) -> Result<Option<StreamInfo>> {
+        self.step("stream_info", |state| {
+            Ok(state.streams.get(stream.as_str()).map(|stream| StreamInfo {
                 length: count(stream.entries.len()),
                 first: stream.entries.keys().next().copied(),
                 last: stream.entries.keys().next_back().copied(),
@@ -30,106 +32,159 @@ impl Inspect for MemoryStore {
                 groups: count(stream.groups.len()),
             }))
         })
+        .await
     }
 
-    fn group_names<'a>(&'a self, stream: &'a StreamName) -> Reply<'a, Vec<String>> {
-        self.reply("group_names", move |world| {
-            let groups = world.streams.get(stream.as_str()).map(|stream| &stream.groups);
+    async fn group_names(&self, stream: &StreamName) -> Result<Vec<String>> {
+        self.step("group_names", |state| {
+            let streams = state.streams.get(stream.as_str()).into_iter();
             let mut names =
-                groups.into_iter().flat_map(|groups| groups.keys().cloned()).collect::<Vec<_>>();
+                streams.flat_map(|stream| stream.groups.keys().cloned()).collect::<Vec<_>>();
             names.sort_unstable();
             Ok(names)
         })
+        .await
     }
 
-    fn group_facts<'a>(&'a self, queue: &'a Queue) -> Reply<'a, GroupFacts> {
-        self.reply("group_facts", move |world| group_facts(world, queue))
+    async fn group_facts(&self, queue: &Queue) -> Result<GroupFacts> {
+        self.step("group_facts", |state| group_facts(state, queue)).await
     }
 
-    fn oldest_unfinished<'a>(&'a self, queue: &'a Queue) -> Reply<'a, OldestUnfinished> {
-        self.reply("oldest_unfinished", move |world| oldest_unfinished(world, queue))
+    async fn oldest_unfinished(&self, queue: &Queue) -> Result<OldestUnfinished> {
+        self.step("oldest_unfinished", |state| {
+            let group = state.group(queue, Inlet::STREAM)?;
+            let (pending, cursor) = (group.pending.keys().next().copied(), group.delivered);
+            let next = state.stream(queue.stream.as_str()).after(cursor).next();
+            let origin = |id: EntryId, fields: &Fields| {
+                let origin = Entry::new(id, fields.clone()).text("sj-origin")?.parse().ok();
+                Some(origin.unwrap_or(id))
+            };
+            let lane = state.lane(queue).entries.iter();
+            let lane = lane.map(|(id, fields)| origin(*id, fields).unwrap_or(*id)).min();
+            let retries = state.retries(queue).values();
+            let retries = retries.filter_map(|job| origin(EntryId::MAX, &job.fields)).min();
+            let published = [pending, next, lane, retries].into_iter().flatten().min();
+            Ok(OldestUnfinished { published, complete: true })
+        })
+        .await
     }
 
-    fn count_after<'a>(
-        &'a self,
-        stream: &'a StreamName,
+    async fn count_after(
+        &self,
+        stream: &StreamName,
         after: EntryId,
         limit: usize,
-    ) -> Reply<'a, Counted> {
-        self.reply("count_after", move |world| {
-            let stream = world.streams.get(stream.as_str());
-            let behind = stream.map_or(0, |stream| behind(stream, after).take(limit + 1).count());
-            Ok(Counted { entries: count(behind.min(limit)), complete: behind <= limit })
+    ) -> Result<Counted> {
+        self.step("count_after", |state| {
+            let stream = state.streams.get(stream.as_str());
+            let later = stream.map_or(0, |stream| stream.after(after).take(limit + 1).count());
+            Ok(Counted { entries: count(later.min(limit)), complete: later <= limit })
         })
+        .await
     }
 
-    fn consumers<'a>(&'a self, queue: &'a Queue) -> Reply<'a, Consumers> {
-        self.reply("consumers", move |world| consumers(world, queue))
-    }
-
-    fn pending<'a>(
-        &'a self,
-        queue: &'a Queue,
-        look: PendingLook<'a>,
-    ) -> Reply<'a, Vec<PendingEntry>> {
-        self.reply("pending", move |world| {
-            let now = world.now();
-            let rows = world.group(queue, look.inlet)?.pending.iter();
-            let rows = rows.filter(|(id, row)| {
-                **id > look.after
-                    && row.idle(now) >= milliseconds(look.idle)
-                    && look.consumer.is_none_or(|consumer| row.consumer == consumer)
+    async fn consumers(&self, queue: &Queue) -> Result<Consumers> {
+        self.step("consumers", |state| {
+            let now = state.now();
+            state.group(queue, Inlet::STREAM)?;
+            let mut pending = BTreeMap::<String, usize>::new();
+            for group in state.groups(queue) {
+                for name in &group.consumers {
+                    let own = group.pending.values().filter(|row| row.consumer == *name);
+                    *pending.entry(name.clone()).or_default() += own.count();
+                }
+            }
+            let record = state.record(queue);
+            let consumers = pending.into_iter().map(|(name, pending)| {
+                let beat = record.heartbeats.get(&name).copied();
+                ConsumerFacts {
+                    pending: count(pending),
+                    idle: Duration::from_millis(now.saturating_sub(beat.unwrap_or(now))),
+                    inactive: None,
+                    beat,
+                    about: record.about.get(&name).cloned(),
+                    name,
+                }
             });
-            let facts = |(id, row): (&EntryId, &super::stream::Pending)| PendingEntry {
+            Ok(Consumers { now: ServerTime(now), consumers: consumers.collect() })
+        })
+        .await
+    }
+
+    async fn pending(&self, queue: &Queue, filter: PendingFilter<'_>) -> Result<Vec<PendingEntry>> {
+        self.step("pending", |state| {
+            let now = state.now();
+            let rows = state.group(queue, filter.inlet)?.pending.iter();
+            let rows = rows.filter(|(id, row)| {
+                **id > filter.after
+                    && row.idle(now) >= milliseconds(filter.idle)
+                    && filter.consumer.is_none_or(|consumer| row.consumer == consumer)
+            });
+            let entries = rows.map(|(id, row)| PendingEntry {
                 id: *id,
                 consumer: row.consumer.clone(),
                 idle: Some(Duration::from_millis(row.idle(now))),
                 delivery_count: row.delivery_count,
-            };
-            Ok(rows.take(look.limit).map(facts).collect())
+            });
+            Ok(entries.take(filter.limit).collect())
         })
+        .await
     }
 
-    fn retries<'a>(
-        &'a self,
-        queue: &'a Queue,
-        after: Option<&'a str>,
-        limit: usize,
-    ) -> Reply<'a, Retries> {
-        self.reply("retries", move |world| retries(world, queue, after, limit))
+    async fn retries(&self, queue: &Queue, after: Option<&str>, limit: usize) -> Result<Retries> {
+        self.step("retries", |state| {
+            let now = ServerTime(state.now());
+            state.group(queue, Inlet::STREAM)?;
+            let jobs = state.retries(queue).iter().map(|((due, _), job)| {
+                let entry = Entry::new(EntryId::ZERO, job.fields.clone());
+                let text = |name: &str| entry.text(name).map(str::to_owned);
+                RetryFacts {
+                    name: job.name.clone(),
+                    due: *due,
+                    event_type: text("type"),
+                    event_id: text("sj-id"),
+                    failures: text("sj-attempt").and_then(|failures| failures.parse().ok()),
+                    origin: text("sj-origin").and_then(|origin| origin.parse().ok()),
+                    error: text("sj-error"),
+                }
+            });
+            let mut jobs = jobs.collect::<Vec<_>>();
+            let place = after.and_then(|after| jobs.iter().position(|job| job.name == after));
+            jobs.drain(..place.map_or(0, |place| place + 1));
+            let has_more = jobs.len() >= limit;
+            jobs.truncate(limit);
+            Ok(Retries { now, jobs, has_more })
+        })
+        .await
     }
 
-    fn range<'a>(
-        &'a self,
-        stream: &'a StreamName,
+    async fn range(
+        &self,
+        stream: &StreamName,
         span: Span,
         newest_first: bool,
         limit: usize,
-    ) -> Reply<'a, Vec<Entry>> {
-        self.reply("range", move |world| Ok(range(world, stream, span, newest_first, limit)))
+    ) -> Result<Vec<Entry>> {
+        self.step("range", |state| Ok(range(state, stream, span, newest_first, limit))).await
     }
 
-    fn tail<'a>(&'a self, stream: &'a StreamName) -> Reply<'a, Box<dyn TailReader>> {
-        let opened = self.step("tail", |_| Ok(()));
-        let tail = MemoryTail { store: self.clone(), stream: stream.clone() };
-        ready(opened.map(|()| Box::new(tail) as Box<dyn TailReader>)).boxed()
+    async fn tail(&self, stream: &StreamName) -> Result<Box<dyn TailReader>> {
+        self.step_now("tail", None, |_| Ok(()))?;
+        Ok(Box::new(MemoryTail { store: self.clone(), stream: stream.clone() }))
     }
 }
 
-fn group_facts(world: &mut World, queue: &Queue) -> Result<GroupFacts, StoreError> {
-    let now = world.now();
-    let lane_pending = world.group(queue, Inlet::LANE).map_or(0, |group| group.pending.len());
-    let lane = world.stream(&queue.key(Inlet::LANE)).entries.len();
-    let oldest = steps::SOURCES.iter().filter_map(|inlet| {
-        let group = world.group(queue, *inlet).ok()?;
-        group.pending.values().next().map(|row| row.idle(now))
-    });
-    let oldest = oldest.max().map(Duration::from_millis);
-    let retrying = world.waiting(queue).len();
-    let dead_letters = world.dead(queue).entries.len();
-    let memory = world.memory(queue);
-    let (paused, trimmed_unread) = (memory.paused, memory.trimmed_unread);
-    let stream = world.streams.get(queue.stream.as_str()).ok_or(StoreError::GroupMissing)?;
+fn group_facts(state: &mut MemoryState, queue: &Queue) -> Result<GroupFacts> {
+    let now = state.now();
+    let lane_pending = state.group(queue, Inlet::LANE).map_or(0, |group| group.pending.len());
+    let lane = state.lane(queue).entries.len();
+    let oldest = state.groups(queue).filter_map(|group| group.pending.values().next());
+    let oldest = oldest.map(|row| Duration::from_millis(row.idle(now))).max();
+    let retrying = state.retries(queue).len();
+    let dead_letters = state.dead(queue).entries.len();
+    let record = state.record(queue);
+    let (paused, trimmed_unread) = (record.paused, record.trimmed_unread);
+    let stream = state.streams.get(queue.stream.as_str()).ok_or(StoreError::GroupMissing)?;
     let group = stream.groups.get(queue.group.as_str()).ok_or(StoreError::GroupMissing)?;
     Ok(GroupFacts {
         now: ServerTime(now),
@@ -140,8 +195,8 @@ fn group_facts(world: &mut World, queue: &Queue) -> Result<GroupFacts, StoreErro
         added: stream.added,
         cursor: group.delivered,
         read: group.read,
-        lag: i64::try_from(behind(stream, group.delivered).count()).ok(),
-        next: behind(stream, group.delivered).next(),
+        lag: i64::try_from(stream.after(group.delivered).count()).ok(),
+        next: stream.after(group.delivered).next(),
         pending: count(group.pending.len()),
         lane_pending: count(lane_pending),
         lane_waiting: count(lane.saturating_sub(lane_pending)),
@@ -153,90 +208,14 @@ fn group_facts(world: &mut World, queue: &Queue) -> Result<GroupFacts, StoreErro
     })
 }
 
-fn oldest_unfinished(world: &mut World, queue: &Queue) -> Result<OldestUnfinished, StoreError> {
-    let group = world.group(queue, Inlet::STREAM)?;
-    let (pending, cursor) = (group.pending.keys().next().copied(), group.delivered);
-    let next = behind(world.stream(queue.stream.as_str()), cursor).next();
-    let origin = |id: EntryId, fields: &Fields| {
-        let origin = Entry::new(id, fields.clone()).text("sj-origin")?.parse().ok();
-        Some(origin.unwrap_or(id))
-    };
-    let lane = &world.stream(&queue.key(Inlet::LANE)).entries;
-    let lane = lane.iter().map(|(id, fields)| origin(*id, fields).unwrap_or(*id)).min();
-    let waiting = world.waiting(queue).values();
-    let waiting = waiting.filter_map(|job| origin(EntryId::MAX, &job.fields)).min();
-    let published = [pending, next, lane, waiting].into_iter().flatten().min();
-    Ok(OldestUnfinished { published, complete: true })
-}
-
-fn consumers(world: &mut World, queue: &Queue) -> Result<Consumers, StoreError> {
-    let now = world.now();
-    world.group(queue, Inlet::STREAM)?;
-    let mut facts = std::collections::BTreeMap::<String, ConsumerFacts>::new();
-    for inlet in steps::SOURCES {
-        let Ok(group) = world.group(queue, inlet) else { continue };
-        for name in &group.consumers {
-            let own = group.pending.values().filter(|row| row.consumer == *name);
-            let pending = count(own.count());
-            facts
-                .entry(name.clone())
-                .or_insert_with(|| ConsumerFacts {
-                    name: name.clone(),
-                    pending: 0,
-                    idle: Duration::ZERO,
-                    inactive: None,
-                    beat: None,
-                    about: None,
-                })
-                .pending += pending;
-        }
-    }
-    let memory = world.memory(queue);
-    for (name, facts) in &mut facts {
-        facts.beat = memory.beats.get(name).copied();
-        facts.about = memory.about.get(name).cloned();
-        facts.idle = Duration::from_millis(now.saturating_sub(facts.beat.unwrap_or(now)));
-    }
-    Ok(Consumers { now: ServerTime(now), consumers: facts.into_values().collect() })
-}
-
-fn retries(
-    world: &mut World,
-    queue: &Queue,
-    after: Option<&str>,
-    limit: usize,
-) -> Result<Retries, StoreError> {
-    let now = ServerTime(world.now());
-    world.group(queue, Inlet::STREAM)?;
-    let jobs = world.waiting(queue).iter().map(|((due, _), job)| {
-        let entry = Entry::new(EntryId::ZERO, job.fields.clone());
-        let text = |name: &str| entry.text(name).map(str::to_owned);
-        RetryFacts {
-            name: job.name.clone(),
-            due: *due,
-            event_type: text("type"),
-            event_id: text("sj-id"),
-            failures: text("sj-attempt").and_then(|failures| failures.parse().ok()),
-            origin: text("sj-origin").and_then(|origin| origin.parse().ok()),
-            error: text("sj-error"),
-        }
-    });
-    let jobs = jobs.collect::<Vec<_>>();
-    let place = after.and_then(|after| jobs.iter().position(|job| job.name == after));
-    let mut jobs = jobs.into_iter().skip(place.map_or(0, |place| place + 1)).collect::<Vec<_>>();
-    let more = jobs.len() >= limit;
-    jobs.truncate(limit);
-    Ok(Retries { now, jobs, more })
-}
-
 fn range(
-    world: &World,
+    state: &MemoryState,
     stream: &StreamName,
     span: Span,
     newest_first: bool,
     limit: usize,
 ) -> Vec<Entry> {
-    let Some(stream) = world.streams.get(stream.as_str()).filter(|_| span.from <= span.to) else {
+    let Some(stream) = state.streams.get(stream.as_str()).filter(|_| span.from <= span.to) else {
         return Vec::new();
     };
     let entries = stream.entries.range(span.from..=span.to);
@@ -247,45 +226,27 @@ fn range(
     }
 }
 
-fn behind(stream: &Stream, after: EntryId) -> impl Iterator<Item = EntryId> + '_ {
-    let from = after.next().unwrap_or(EntryId::MAX);
-    stream.entries.range(from..).map(|(id, _)| *id)
-}
-
-fn count(number: usize) -> u64 {
-    u64::try_from(number).unwrap_or(u64::MAX)
-}
-
 /// Follows one stream.
 struct MemoryTail {
     store: MemoryStore,
     stream: StreamName,
 }
 
-impl MemoryTail {
-    async fn read_once(
-        &self,
-        after: EntryId,
-        limit: usize,
-        block: Duration,
-    ) -> Result<Vec<Entry>, StoreError> {
+#[async_trait]
+impl TailReader for MemoryTail {
+    async fn read(&mut self, after: EntryId, limit: usize, block: Duration) -> Result<Vec<Entry>> {
         let until = Instant::now() + block;
         let Some(from) = after.next() else { return Ok(Vec::new()) };
         let span = Span { from, to: EntryId::MAX };
         loop {
-            // Registered before the look, so that nothing that comes after it is missed.
+            // Registered before the read, so that no later change is missed.
             let changed = self.store.changed.notified();
-            let look = |world: &mut World| Ok(range(world, &self.stream, span, false, limit));
-            let entries = self.store.step("tail_read", look)?;
+            let entries = self.store.step_now("tail_read", None, |state| {
+                Ok(range(state, &self.stream, span, false, limit))
+            })?;
             if !entries.is_empty() || timeout_at(until, changed).await.is_err() {
                 return Ok(entries);
             }
         }
-    }
-}
-
-impl TailReader for MemoryTail {
-    fn read(&mut self, after: EntryId, limit: usize, block: Duration) -> Reply<'_, Vec<Entry>> {
-        Box::pin(self.read_once(after, limit, block))
     }
 }

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use tokio::time::{Instant, timeout_at};
 
-use super::watch::delay;
-use super::{Fault, MemoryStore, steps};
+use super::faults::delay;
+use super::{Fault, MemoryStore};
 use crate::model::entry::{Delivery, Entry};
 use crate::model::name::ConsumerName;
-use crate::store::{Queue, ReadReply, ReadRequest, Reply, StoreError, StreamReader};
+use crate::store::types::Result;
+use crate::store::{Queue, ReadReply, ReadRequest, StoreError, StreamReader};
 
 /// Reads one queue for one consumer.
 pub(super) struct MemoryReader {
@@ -31,16 +33,12 @@ impl MemoryReader {
         Self { store, queue, consumer, number, margin }
     }
 
-    /// One look: what was delivered, or nothing.
-    fn look(
-        &self,
-        met: Option<Fault>,
-        request: &ReadRequest<'_>,
-    ) -> Result<Vec<Delivery>, StoreError> {
-        self.store.step_under(met, "read", |world| {
-            let now = world.now();
+    /// Delivers what is there.
+    fn deliver(&self, fault: Option<Fault>, request: &ReadRequest<'_>) -> Result<Vec<Delivery>> {
+        self.store.step_now("read", fault, |state| {
+            let now = state.now();
             let (group, consumer) = (self.queue.group.as_str(), self.consumer.as_str());
-            let stream = world.streams.get_mut(&self.queue.key(request.inlet));
+            let stream = state.streams.get_mut(&self.queue.key(request.inlet));
             let delivered =
                 stream.and_then(|stream| stream.deliver(group, consumer, request.count, now));
             let delivered = delivered.ok_or(StoreError::GroupMissing)?;
@@ -51,31 +49,29 @@ impl MemoryReader {
         })
     }
 
-    async fn read_once(&mut self, request: ReadRequest<'_>) -> Result<ReadReply, StoreError> {
-        let passage = self.store.passage("read").await;
-        let lost = || StoreError::AnswerLost("as ordered".into());
-        match passage.fault {
-            Some(Fault::Unreachable) => return Err(StoreError::Unreachable("as ordered".into())),
-            Some(Fault::RequestLost) => return Err(lost()),
-            Some(Fault::AnswerLost | Fault::Panic) | None => {}
+    async fn read_once(&mut self, request: ReadRequest<'_>) -> Result<ReadReply> {
+        let passage = self.store.faults.passage("read").await;
+        if let Some(fault @ (Fault::Unreachable | Fault::RequestLost)) = passage.fault {
+            return Err(fault.error());
         }
         let reply = self.carry_out(request).await;
         delay(passage.after).await;
-        if passage.fault.is_some() { Err(lost()) } else { reply }
+        passage.fault.map_or(reply, |fault| Err(fault.error()))
     }
 
-    async fn carry_out(&mut self, request: ReadRequest<'_>) -> Result<ReadReply, StoreError> {
-        let acknowledge = |world: &mut _| Ok(steps::acknowledge(world, &self.queue, request.acks));
-        let acknowledged = self.store.step("acknowledge", acknowledge);
+    async fn carry_out(&mut self, request: ReadRequest<'_>) -> Result<ReadReply> {
+        let acknowledged = self.store.step_now("acknowledge", None, |state| {
+            Ok(state.acknowledge_all(&self.queue, request.acks))
+        });
         if request.count == 0 {
             return Ok(ReadReply { acknowledged, deliveries: Ok(Vec::new()) });
         }
         let until = Instant::now() + request.block.unwrap_or_default();
         self.store.lock().woken.remove(&self.number);
         loop {
-            // Registered before the look, so that nothing that comes after it is missed.
+            // Registered before the delivery, so that no later change is missed.
             let changed = self.store.changed.notified();
-            let deliveries = match self.look(self.store.look_fault(), &request) {
+            let deliveries = match self.deliver(self.store.faults.of_waiting_read(), &request) {
                 Err(error @ (StoreError::Unreachable(_) | StoreError::AnswerLost(_))) => {
                     return Err(error);
                 }
@@ -92,15 +88,14 @@ impl MemoryReader {
     }
 }
 
+#[async_trait]
 impl StreamReader for MemoryReader {
-    fn read<'a>(&'a mut self, request: ReadRequest<'a>) -> Reply<'a, ReadReply> {
+    async fn read(&mut self, request: ReadRequest<'_>) -> Result<ReadReply> {
         let deadline = Instant::now() + request.block.unwrap_or_default() + self.margin;
-        Box::pin(async move {
-            match timeout_at(deadline, self.read_once(request)).await {
-                Ok(reply) => reply,
-                Err(elapsed) => Err(StoreError::AnswerLost(elapsed.into())),
-            }
-        })
+        match timeout_at(deadline, self.read_once(request)).await {
+            Ok(reply) => reply,
+            Err(elapsed) => Err(StoreError::AnswerLost(elapsed.into())),
+        }
     }
 
     fn waker(&self) -> u64 {

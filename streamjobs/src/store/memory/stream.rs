@@ -18,7 +18,7 @@ pub(super) struct Stream {
 #[derive(Debug, Default)]
 pub(super) struct Group {
     pub(super) delivered: EntryId,
-    /// Entries that stand at or before the last delivered one, if that is known.
+    /// How many entries were appended up to the last delivered one, if that is known.
     pub(super) read: Option<u64>,
     pub(super) pending: BTreeMap<EntryId, Pending>,
     pub(super) consumers: BTreeSet<String>,
@@ -40,7 +40,7 @@ impl Pending {
 }
 
 impl Stream {
-    /// Appends under the next id: the clock's, or the last one's follower when the clock is behind.
+    /// Appends under the next id: the clock's, or the one after the last if the clock is behind.
     pub(super) fn append(&mut self, now: u64, fields: Fields) -> EntryId {
         let fresh = EntryId::new(now, 0);
         let id = if fresh > self.last { fresh } else { self.last.next().unwrap_or(EntryId::MAX) };
@@ -50,7 +50,7 @@ impl Stream {
         id
     }
 
-    /// Delivers entries that nobody in the group has got yet.
+    /// Delivers entries that the group has not read yet.
     pub(super) fn deliver(
         &mut self,
         group: &str,
@@ -72,12 +72,18 @@ impl Stream {
         Some(fresh)
     }
 
-    /// Entries that were there and are not any more.
-    pub(super) fn gone(&self) -> u64 {
-        self.added.saturating_sub(u64::try_from(self.entries.len()).unwrap_or(u64::MAX))
+    /// The ids of the entries after one.
+    pub(super) fn after(&self, id: EntryId) -> impl Iterator<Item = EntryId> + '_ {
+        let from = id.next().unwrap_or(EntryId::MAX);
+        self.entries.range(from..).map(|(id, _)| *id)
     }
 
-    /// The lowest id that some group still needs, and which group; none without groups.
+    /// How many entries were removed.
+    pub(super) fn removed(&self) -> u64 {
+        self.added.saturating_sub(count(self.entries.len()))
+    }
+
+    /// The lowest id that a group still needs, and which group; `None` without groups.
     pub(super) fn needed(&self) -> Option<(String, EntryId)> {
         let lowest = |group: &Group| match group.pending.keys().next() {
             Some(id) => *id,
@@ -87,13 +93,28 @@ impl Stream {
         needed.min().map(|(id, name)| (name.clone(), id))
     }
 
-    /// Removes the oldest entries: at most `excess`, and only what `may_go` allows.
+    /// How many entries exceed a length.
+    pub(super) fn excess(&self, length: u64) -> usize {
+        self.entries.len().saturating_sub(usize::try_from(length).unwrap_or(usize::MAX))
+    }
+
+    /// Removes the oldest entries down to a length: how many were removed.
+    pub(super) fn trim_to(&mut self, length: u64) -> u64 {
+        self.trim(self.excess(length), |_| true)
+    }
+
+    /// Removes the oldest entries: at most `excess`, up to the first that `may_go` refuses.
     pub(super) fn trim(&mut self, excess: usize, may_go: impl Fn(EntryId) -> bool) -> u64 {
-        let gone = self.entries.keys().copied().take(excess).take_while(|id| may_go(*id));
-        let gone = gone.collect::<Vec<_>>();
-        for id in &gone {
+        let oldest = self.entries.keys().copied().take(excess).take_while(|id| may_go(*id));
+        let oldest = oldest.collect::<Vec<_>>();
+        for id in &oldest {
             self.entries.remove(id);
         }
-        u64::try_from(gone.len()).unwrap_or(u64::MAX)
+        count(oldest.len())
     }
+}
+
+/// A length as servers report it.
+pub(super) fn count(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
 }

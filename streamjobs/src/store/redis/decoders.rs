@@ -1,20 +1,20 @@
-//! What reads the server's answers and a user's addresses, for the tests that feed them nonsense.
+//! The decoders of answers and addresses, for tests that feed them invalid input.
 
 use redis::Value;
 
 use super::net::scan::{self, FrameScanner};
 use super::net::{Address, Capabilities, Info};
-use super::{facts, held, inspect, letters, reply};
+use super::{consume, dead_letters, inspect, reply, server_info};
 use crate::model::entry::{Delivery, Entry, Inlet};
 use crate::model::error::ConnectError;
 use crate::store::StoreError;
-use crate::store::facts::ServerState;
+use crate::store::server_info::ServerState;
 
 /// Reads an address, and shows it.
 ///
 /// # Errors
 ///
-/// When it is none.
+/// When it is invalid.
 pub fn address(url: &str) -> Result<String, ConnectError> {
     Address::new(url).map(|address| format!("{address} {address:?}"))
 }
@@ -23,23 +23,23 @@ pub fn address(url: &str) -> Result<String, ConnectError> {
 #[must_use]
 pub fn info(text: &str) -> ServerState {
     let info = Info::new(text);
-    facts::state_of(&Capabilities::from_info(&info), &info)
+    server_info::state_of(&Capabilities::from_info(&info), &info)
 }
 
 /// Reads an answer as a range of entries.
 ///
 /// # Errors
 ///
-/// When it is none.
+/// When it is not one.
 pub fn entries(wire: &[u8]) -> Result<Vec<Entry>, StoreError> {
     reply::entries(value(wire)?, PROBE)
 }
 
-/// Reads an answer in every way in which this crate reads answers: what each of them says.
+/// Decodes an answer with every decoder of this crate: what each returns.
 ///
 /// # Errors
 ///
-/// When it is no answer of a server at all.
+/// When it is not an answer of a server.
 pub fn every_way(wire: &[u8]) -> Result<Vec<Result<(), StoreError>>, StoreError> {
     let value = value(wire)?;
     let copy = || value.clone();
@@ -54,14 +54,14 @@ pub fn every_way(wire: &[u8]) -> Result<Vec<Result<(), StoreError>>, StoreError>
         reply::size(&value, PROBE).map(drop),
         reply::lossy(copy(), PROBE).map(drop),
         inspect::retry_facts(copy(), PROBE).map(drop),
-        held::checked(copy(), PROBE).map(drop),
-        held::hold(Inlet::STREAM, copy()).map(drop),
-        letters::returned(copy()).map(drop),
+        consume::fence_result(copy(), PROBE).map(drop),
+        consume::hold(Inlet::STREAM, copy()).map(drop),
+        dead_letters::redriven(copy()).map(drop),
     ])
 }
 
-/// Scans an answer to a read, whole and in pieces: what differs from the client crate's reading of
-/// the same bytes, if anything, or else how much was read.
+/// Scans an answer to a read, whole and in pieces, and compares with the client crate's decoder: how many
+/// entries were read.
 ///
 /// # Errors
 ///

@@ -1,64 +1,63 @@
-//! The only module that names Redis commands.
+//! Streams on a Redis server. Only this folder names Redis commands.
 //!
-//! A user of the server that is restricted by an access list needs these commands, on the streams
-//! and on the keys beside them (`{stream}:*`, or `stream:*` for a stream with a hash tag):
+//! A user of the server that is restricted by an access list needs these commands, on the streams and on
+//! their helper keys (`{stream}:*`, or `stream:*` for a stream with a hash tag):
 //!
 //! - appending and reading: `XADD`, `XREADGROUP`, `XACK`, `XDEL`, `XRANGE`, `XLEN`, `XTRIM`;
-//! - held entries: `XPENDING`, `XCLAIM`;
+//! - pending entries: `XPENDING`, `XCLAIM`;
 //! - groups: `XGROUP|CREATE`, `XGROUP|SETID`, `XGROUP|DELCONSUMER`, `XINFO|STREAM`,
 //!   `XINFO|GROUPS`, `XINFO|CONSUMERS`;
 //! - retries: `HSETNX`, `HGET`, `HDEL`, `HLEN`, `ZADD`, `ZREM`, `ZCARD`, `ZRANGE`,
 //!   `ZRANGEBYSCORE`;
-//! - floors, beats, looks and pauses: `HSET`, `HSETNX`, `HGET`, `HGETALL`, `HEXISTS`, `HINCRBY`, `HDEL`,
-//!   `HLEN`;
+//! - floors, heartbeats, scan results and pauses: `HSET`, `HSETNX`, `HGET`, `HGETALL`, `HEXISTS`,
+//!   `HINCRBY`, `HDEL`, `HLEN`;
 //! - the connection: `PING`, `INFO`, `TIME`, `EVALSHA`, `SCRIPT|LOAD`, `MULTI`, `EXEC`,
 //!   `CLIENT|ID`, `CLIENT|UNBLOCK`, `CLIENT|SETNAME`, and `SELECT` for another database than 0.
 //!
-//! `CONFIG|GET` is used where it is allowed, when the server is examined. No runtime needs, but
-//! whoever looks at streams uses where it is allowed: `MEMORY|USAGE`, `XREVRANGE`, `XREAD`, `HSCAN`; and
-//! whoever operates them, where it is allowed: `XGROUP|DESTROY`, `DEL`, `UNLINK`. Whoever archives
-//! dead letters reads them as a group does, and needs the same commands on their keys; whoever puts
-//! jobs back from there uses, where it is allowed: `GET`, `SET`; and whose handlers take marks uses,
-//! where it is allowed: `PEXPIRE`, and `HGETALL`, `HGET`, `HSET` and `HDEL` on the marks' keys.
+//! Optional commands, each used where it is allowed: the doctor uses `CONFIG|GET`;
+//! reading streams uses, where it is allowed, `MEMORY|USAGE`, `XREVRANGE`, `XREAD`, `HSCAN`;
+//! operating on them uses, where it is allowed, `XGROUP|DESTROY`, `DEL`, `UNLINK`;
+//! redriving from an archive uses, where it is allowed, `GET`, `SET`; and marks of handlers use,
+//! where it is allowed, `PEXPIRE`, and `HGETALL`, `HGET`, `HSET` and `HDEL` on their keys.
+//! An archive reads dead letters as a group does and needs the same commands on their keys.
 
-mod acknowledge;
-mod append;
+mod admin;
+mod consume;
+mod dead_letters;
 #[cfg(feature = "testing")]
 pub mod decoders;
-mod facts;
-mod group;
-mod held;
+mod group_upkeep;
 mod inspect;
-mod letters;
 mod marks;
 mod net;
-mod operate;
-mod reader;
+mod publish;
 mod reply;
+mod script;
+mod server_info;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::redis::Value;
-use futures_util::future::BoxFuture;
+use ::redis::{Cmd, ToRedisArgs, Value};
 
-use self::append::RedisAppender;
-use self::group::Group;
-use self::held::Held;
 use self::net::{Address, CONNECT_DEADLINE, Link};
-use self::reader::RedisReader;
+use self::script::{Script, Scripts};
 use crate::model::cause::BoxError;
-use crate::model::config::{Retention, Start};
-use crate::model::entry::{EntryId, Fields};
 use crate::model::error::ConnectError;
-use crate::model::name::{ConsumerName, StreamName};
-use crate::store::facts::{Facts, ServerFacts};
-use crate::store::{
-    Appended, Appender, ClaimedPage, Delivery, FenceResult, Hold, Idle, IdleClaim, Inlet, NewEntry,
-    Promoted, Queue, Recorded, Renewed, Reply, ServerTime, Store, StoreError, StoredDeadLetter,
-    StreamReader,
-};
+use crate::store::Store;
+use crate::store::types::Result;
+
+/// Every script. Each file with scripts declares its own.
+static SCRIPTS: Scripts = &[
+    admin::SCRIPTS,
+    consume::SCRIPTS,
+    dead_letters::SCRIPTS,
+    group_upkeep::SCRIPTS,
+    inspect::SCRIPTS,
+    marks::SCRIPTS,
+    net::rights::SCRIPTS,
+];
 
 /// Streams on a Redis server.
 ///
@@ -69,12 +68,12 @@ pub(crate) struct RedisStore {
 }
 
 impl RedisStore {
-    /// A store on a server that has not been asked for anything yet.
+    /// A store on a server; it connects at the first step.
     pub(crate) fn new(url: &str) -> Result<Self, ConnectError> {
-        Ok(Self { link: Link::new(Address::new(url)?) })
+        Ok(Self { link: Link::new(Address::new(url)?, SCRIPTS) })
     }
 
-    /// Finds out whether the server can be used.
+    /// Connects, and checks that the server can be used.
     pub(crate) async fn connect(&self) -> Result<(), ConnectError> {
         let checked = match tokio::time::timeout(CONNECT_DEADLINE, self.check()).await {
             Ok(checked) => checked,
@@ -91,12 +90,17 @@ impl RedisStore {
         self.link.capabilities().await?.check_version().map_err(BoxError::from)
     }
 
-    fn held<'a>(&'a self, queue: &'a Queue, consumer: &'a ConsumerName) -> Held<'a> {
-        Held { link: &self.link, queue, consumer }
-    }
-
-    fn group<'a>(&'a self, queue: &'a Queue) -> Group<'a> {
-        Group::new(&self.link, queue)
+    /// Runs a script.
+    async fn run(
+        &self,
+        script: &'static Script,
+        keys: &[&str],
+        arguments: impl ToRedisArgs + Send,
+    ) -> Result<Value> {
+        let add = |command: &mut Cmd| {
+            command.arg(arguments);
+        };
+        self.link.script(script, keys, add).await
     }
 }
 
@@ -106,223 +110,18 @@ impl fmt::Debug for RedisStore {
     }
 }
 
-impl Facts for RedisStore {
-    fn facts<'a>(&'a self, queues: &'a [Queue]) -> Reply<'a, ServerFacts> {
-        Box::pin(facts::facts(&self.link, queues))
-    }
-}
-
 impl Store for RedisStore {
     fn fork(&self) -> Arc<dyn Store> {
-        Arc::new(Self { link: Link::new(self.link.address().clone()) })
+        Arc::new(Self { link: Link::new(self.link.address().clone(), SCRIPTS) })
     }
-
-    fn now(&self) -> Reply<'_, ServerTime> {
-        Box::pin(now(&self.link))
-    }
-
-    fn appender(&self, stream: &StreamName, retention: Retention) -> Box<dyn Appender> {
-        Box::new(RedisAppender::new(self.link.clone(), stream.clone(), retention))
-    }
-
-    /// Of many callers at once, each sends its own command: no batch and no order to keep.
-    fn append_one<'a>(
-        &'a self,
-        stream: &'a StreamName,
-        retention: Retention,
-        entry: NewEntry,
-    ) -> BoxFuture<'a, Appended> {
-        Box::pin(append::append_one(&self.link, stream, retention, entry))
-    }
-
-    fn prepare<'a>(&'a self, queue: &'a Queue, start: Start) -> Reply<'a, bool> {
-        Box::pin(async move { self.group(queue).prepare(start).await.map(|(stream, _)| stream) })
-    }
-
-    fn recreate<'a>(&'a self, queue: &'a Queue) -> Reply<'a, bool> {
-        Box::pin(async move {
-            let (stream, lane) = self.group(queue).prepare(Start::Beginning).await?;
-            Ok(stream || lane)
-        })
-    }
-
-    fn reader<'a>(
-        &'a self,
-        queue: &'a Queue,
-        consumer: &'a ConsumerName,
-        margin: Duration,
-    ) -> Reply<'a, Box<dyn StreamReader>> {
-        Box::pin(async move {
-            let reader = RedisReader::open(self.link.address(), queue, consumer, margin).await?;
-            Ok(Box::new(reader) as Box<dyn StreamReader>)
-        })
-    }
-
-    fn wake(&self, reader: u64) -> Reply<'_, ()> {
-        Box::pin(async move {
-            let mut command = ::redis::cmd("CLIENT");
-            self.link.command(command.arg("UNBLOCK").arg(reader)).await.map(drop)
-        })
-    }
-
-    fn acknowledge<'a>(
-        &'a self,
-        queue: &'a Queue,
-        acks: &'a [(Inlet, EntryId)],
-    ) -> Reply<'a, usize> {
-        Box::pin(held::acknowledge(&self.link, queue, acks))
-    }
-
-    fn renew<'a>(
-        &'a self,
-        queue: &'a Queue,
-        consumer: &'a ConsumerName,
-        holds: &'a [Hold],
-    ) -> Reply<'a, Renewed> {
-        Box::pin(self.held(queue, consumer).renew(holds))
-    }
-
-    fn release<'a>(
-        &'a self,
-        queue: &'a Queue,
-        consumer: &'a ConsumerName,
-        lease: Duration,
-        holds: &'a [Hold],
-    ) -> Reply<'a, Vec<FenceResult>> {
-        Box::pin(self.held(queue, consumer).release(lease, holds))
-    }
-
-    fn schedule_retry<'a>(
-        &'a self,
-        queue: &'a Queue,
-        consumer: &'a ConsumerName,
-        hold: Hold,
-        trimmed: Option<EntryId>,
-        delay: Duration,
-        job: &'a Fields,
-    ) -> Reply<'a, FenceResult> {
-        Box::pin(self.held(queue, consumer).schedule_retry(hold, trimmed, delay, job))
-    }
-
-    fn store_dead_letter<'a>(
-        &'a self,
-        queue: &'a Queue,
-        consumer: &'a ConsumerName,
-        hold: Hold,
-        trimmed: Option<EntryId>,
-        letter: &'a Fields,
-    ) -> Reply<'a, FenceResult> {
-        Box::pin(self.held(queue, consumer).store_dead_letter(hold, trimmed, letter))
-    }
-
-    fn has_idle<'a>(
-        &'a self,
-        queue: &'a Queue,
-        inlet: Inlet,
-        lease: Duration,
-        valid: Duration,
-    ) -> Reply<'a, Idle> {
-        Box::pin(held::has_idle(&self.link, queue, inlet, lease, valid))
-    }
-
-    fn claim_idle<'a>(
-        &'a self,
-        queue: &'a Queue,
-        consumer: &'a ConsumerName,
-        sweep: IdleClaim<'a>,
-    ) -> Reply<'a, ClaimedPage> {
-        Box::pin(self.held(queue, consumer).claim_idle(sweep))
-    }
-
-    fn own_pending<'a>(
-        &'a self,
-        queue: &'a Queue,
-        consumer: &'a ConsumerName,
-        inlet: Inlet,
-        cursor: EntryId,
-        limit: usize,
-    ) -> Reply<'a, Vec<Hold>> {
-        Box::pin(self.held(queue, consumer).own_pending(inlet, cursor, limit))
-    }
-
-    fn recover<'a>(
-        &'a self,
-        queue: &'a Queue,
-        consumer: &'a ConsumerName,
-        holds: &'a [Hold],
-    ) -> Reply<'a, Vec<Delivery>> {
-        Box::pin(self.held(queue, consumer).recover(holds))
-    }
-
-    fn promote<'a>(&'a self, queue: &'a Queue, limit: usize) -> Reply<'a, Promoted> {
-        Box::pin(async move { self.group(queue).promote(limit).await })
-    }
-
-    fn set_paused<'a>(&'a self, queue: &'a Queue, paused: bool) -> Reply<'a, bool> {
-        Box::pin(async move { self.group(queue).set_paused(paused).await })
-    }
-
-    fn heartbeat<'a>(
-        &'a self,
-        queue: &'a Queue,
-        consumer: &'a ConsumerName,
-        about: &'a str,
-    ) -> Reply<'a, Recorded> {
-        Box::pin(async move { self.group(queue).heartbeat(consumer, about).await })
-    }
-
-    fn retire<'a>(&'a self, queue: &'a Queue, consumer: &'a ConsumerName) -> Reply<'a, bool> {
-        Box::pin(async move { self.group(queue).retire(consumer).await })
-    }
-
-    fn retire_dead<'a>(&'a self, queue: &'a Queue, silence: Duration) -> Reply<'a, usize> {
-        Box::pin(async move { self.group(queue).retire_dead(silence).await })
-    }
-
-    fn dead_letters<'a>(
-        &'a self,
-        queue: &'a Queue,
-        after: EntryId,
-        limit: usize,
-    ) -> Reply<'a, Vec<StoredDeadLetter>> {
-        Box::pin(async move { self.group(queue).dead_letters(after, limit).await })
-    }
-
-    fn dead_letter<'a>(
-        &'a self,
-        queue: &'a Queue,
-        id: EntryId,
-    ) -> Reply<'a, Option<StoredDeadLetter>> {
-        Box::pin(async move { self.group(queue).dead_letter(id).await })
-    }
-
-    fn redrive<'a>(
-        &'a self,
-        queue: &'a Queue,
-        id: EntryId,
-        job: &'a Fields,
-    ) -> Reply<'a, Option<EntryId>> {
-        Box::pin(async move { self.group(queue).redrive(id, job).await })
-    }
-
-    fn purge<'a>(&'a self, queue: &'a Queue, ids: &'a [EntryId]) -> Reply<'a, usize> {
-        Box::pin(async move { self.group(queue).purge(ids).await })
-    }
-}
-
-async fn now(link: &Link) -> Result<ServerTime, StoreError> {
-    let value: Value = link.command(&::redis::cmd(TIME)).await?;
-    let [seconds, microseconds] = reply::tuple(value, TIME)?;
-    let (seconds, microseconds) =
-        (reply::number(seconds, TIME)?, reply::number(microseconds, TIME)?);
-    Ok(ServerTime(seconds.saturating_mul(1000).saturating_add(microseconds / 1000)))
 }
 
 fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-const TIME: &str = "TIME";
+/// A hundred years: with a longer time, the sum with the clock would lose its milliseconds.
+const DELAY_MAX: u64 = 100 * 365 * 24 * 60 * 60 * 1000;
 
 #[cfg(test)]
 mod tests {

@@ -1,15 +1,14 @@
-//! Reads the server's answers by hand: order and repeated names are kept, buffers are moved.
+//! Decodes the server's answers: order and repeated names are kept, buffers are moved.
 
 use bytes::Bytes;
 use redis::Value;
 
 use crate::model::entry::{Entry, EntryId, Fields};
+use crate::store::types::Result;
 use crate::store::{Delivery, Inlet, StoreError};
 
-type Parsed<T> = Result<T, StoreError>;
-
 /// The elements of an array.
-pub(super) fn items(value: Value, command: &'static str) -> Parsed<Vec<Value>> {
+pub(super) fn items(value: Value, command: &'static str) -> Result<Vec<Value>> {
     match value {
         Value::Array(items) | Value::Set(items) => Ok(items),
         _ => Err(StoreError::Protocol { command }),
@@ -17,21 +16,21 @@ pub(super) fn items(value: Value, command: &'static str) -> Parsed<Vec<Value>> {
 }
 
 /// The elements of an array of known length.
-pub(super) fn tuple<const N: usize>(value: Value, command: &'static str) -> Parsed<[Value; N]> {
+pub(super) fn tuple<const N: usize>(value: Value, command: &'static str) -> Result<[Value; N]> {
     items(value, command)?.try_into().map_err(|_| StoreError::Protocol { command })
 }
 
 /// A whole number.
-pub(super) fn integer(value: &Value, command: &'static str) -> Parsed<i64> {
+pub(super) fn integer(value: &Value, command: &'static str) -> Result<i64> {
     match value {
         Value::Int(number) => Ok(*number),
         _ => Err(StoreError::Protocol { command }),
     }
 }
 
-/// A count. Servers keep counts in 64 bits and write them as signed: what is past the largest
-/// signed number comes as a negative one.
-pub(super) fn number(value: Value, command: &'static str) -> Parsed<u64> {
+/// A count. Servers keep counts in 64 bits and write them as signed numbers: a count above the largest
+/// signed number arrives as a negative one.
+pub(super) fn number(value: Value, command: &'static str) -> Result<u64> {
     match value {
         Value::Int(number) => Ok(number.cast_unsigned()),
         value => {
@@ -41,13 +40,26 @@ pub(super) fn number(value: Value, command: &'static str) -> Parsed<u64> {
     }
 }
 
-/// A number of things; none if the server says a negative one.
-pub(super) fn size(value: &Value, command: &'static str) -> Parsed<usize> {
+/// A count of things; zero if the server sends a negative one.
+pub(super) fn size(value: &Value, command: &'static str) -> Result<usize> {
     integer(value, command).map(|number| usize::try_from(number).unwrap_or(0))
 }
 
+/// A one or a zero.
+pub(super) fn flag(value: &Value, command: &'static str) -> Result<bool> {
+    integer(value, command).map(|number| number > 0)
+}
+
+/// The next element of an array.
+pub(super) fn next(
+    items: &mut impl Iterator<Item = Value>,
+    command: &'static str,
+) -> Result<Value> {
+    items.next().ok_or(StoreError::Protocol { command })
+}
+
 /// The bytes of a string.
-pub(super) fn bytes(value: Value, command: &'static str) -> Parsed<Bytes> {
+pub(super) fn bytes(value: Value, command: &'static str) -> Result<Bytes> {
     match value {
         Value::BulkString(bytes) => Ok(bytes.into()),
         Value::SimpleString(text) | Value::VerbatimString { text, .. } => Ok(text.into()),
@@ -56,48 +68,48 @@ pub(super) fn bytes(value: Value, command: &'static str) -> Parsed<Bytes> {
 }
 
 /// A string that is text.
-pub(super) fn text(value: Value, command: &'static str) -> Parsed<String> {
+pub(super) fn text(value: Value, command: &'static str) -> Result<String> {
     let bytes = bytes(value, command)?;
     String::from_utf8(bytes.into()).map_err(|_| StoreError::Protocol { command })
 }
 
 /// An entry's id.
-pub(super) fn id(value: Value, command: &'static str) -> Parsed<EntryId> {
+pub(super) fn id(value: Value, command: &'static str) -> Result<EntryId> {
     let parsed = text(value, command)?.parse();
     parsed.map_err(|_| StoreError::Protocol { command })
 }
 
 /// Several ids.
-pub(super) fn ids(value: Value, command: &'static str) -> Parsed<Vec<EntryId>> {
+pub(super) fn ids(value: Value, command: &'static str) -> Result<Vec<EntryId>> {
     items(value, command)?.into_iter().map(|value| id(value, command)).collect()
 }
 
-/// A name that somebody else has given; what is no text in it is replaced.
-pub(super) fn lossy(value: Value, command: &'static str) -> Parsed<String> {
+/// A name from another client; bytes that are not text are replaced.
+pub(super) fn lossy(value: Value, command: &'static str) -> Result<String> {
     bytes(value, command).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Nothing, or what the rest makes of it.
+/// `None` for nil, otherwise what `read` decodes.
 pub(super) fn unless_nil<T>(
     value: Value,
     command: &'static str,
-    read: impl FnOnce(Value, &'static str) -> Parsed<T>,
-) -> Parsed<Option<T>> {
+    read: impl FnOnce(Value, &'static str) -> Result<T>,
+) -> Result<Option<T>> {
     match value {
         Value::Nil => Ok(None),
         value => read(value, command).map(Some),
     }
 }
 
-/// A table of names and values, as either protocol writes it.
-pub(super) fn table(value: Value, command: &'static str) -> Parsed<Vec<(String, Value)>> {
+/// A table of names and values, in either protocol.
+pub(super) fn table(value: Value, command: &'static str) -> Result<Vec<(String, Value)>> {
     let pairs = match value {
         Value::Map(pairs) => pairs,
         value => {
             let mut items = items(value, command)?.into_iter();
             let mut pairs = Vec::with_capacity(items.len() / 2);
             while let Some(name) = items.next() {
-                let value = items.next().ok_or(StoreError::Protocol { command })?;
+                let value = next(&mut items, command)?;
                 pairs.push((name, value));
             }
             pairs
@@ -106,20 +118,20 @@ pub(super) fn table(value: Value, command: &'static str) -> Parsed<Vec<(String, 
     pairs.into_iter().map(|(name, value)| Ok((text(name, command)?, value))).collect()
 }
 
-/// The names and values of an entry, or nothing if its payload is gone.
-pub(super) fn fields(value: Value, command: &'static str) -> Parsed<Option<Fields>> {
+/// The names and values of an entry, or `None` if its payload was trimmed.
+pub(super) fn fields(value: Value, command: &'static str) -> Result<Option<Fields>> {
     let pair = |name, value| Ok((bytes(name, command)?, bytes(value, command)?));
     match value {
         Value::Nil => Ok(None),
         Value::Map(pairs) => {
             let pairs = pairs.into_iter().map(|(name, value)| pair(name, value));
-            pairs.collect::<Parsed<Fields>>().map(Some)
+            pairs.collect::<Result<Fields>>().map(Some)
         }
         value => {
             let mut items = items(value, command)?.into_iter();
             let mut fields = Fields::with_capacity(items.len() / 2);
             while let Some(name) = items.next() {
-                let value = items.next().ok_or(StoreError::Protocol { command })?;
+                let value = next(&mut items, command)?;
                 fields.push(pair(name, value)?);
             }
             Ok(Some(fields))
@@ -128,13 +140,13 @@ pub(super) fn fields(value: Value, command: &'static str) -> Parsed<Option<Field
 }
 
 /// The entries of a range.
-pub(super) fn entries(value: Value, command: &'static str) -> Parsed<Vec<Entry>> {
+pub(super) fn entries(value: Value, command: &'static str) -> Result<Vec<Entry>> {
     let items = items(value, command)?.into_iter();
     items.map(|item| entry(item, command)).filter_map(Result::transpose).collect()
 }
 
-/// What a read of one stream delivered. Nothing at all is an answer too: the wait was over.
-pub(super) fn read(value: Value, inlet: Inlet, command: &'static str) -> Parsed<Vec<Delivery>> {
+/// What a read of one stream delivered; nil means that the wait ended without an entry.
+pub(super) fn read(value: Value, inlet: Inlet, command: &'static str) -> Result<Vec<Delivery>> {
     let value = match value {
         Value::Nil => return Ok(Vec::new()),
         Value::Map(streams) => streams.into_iter().next().map(|(_, entries)| entries),
@@ -151,12 +163,12 @@ pub(super) fn read(value: Value, inlet: Inlet, command: &'static str) -> Parsed<
     Ok(entries.into_iter().map(first).collect())
 }
 
-/// Entries with their delivery counts, as scripts answer them.
+/// Entries with their delivery counts, as scripts return them.
 pub(super) fn deliveries(
     value: Value,
     inlet: Inlet,
     command: &'static str,
-) -> Parsed<Vec<Delivery>> {
+) -> Result<Vec<Delivery>> {
     let delivery = |item| {
         let [id_value, fields_value, count] = tuple(item, command)?;
         let fields = fields(fields_value, command)?.ok_or(StoreError::Protocol { command })?;
@@ -166,7 +178,7 @@ pub(super) fn deliveries(
     items(value, command)?.into_iter().map(delivery).collect()
 }
 
-fn entry(value: Value, command: &'static str) -> Parsed<Option<Entry>> {
+fn entry(value: Value, command: &'static str) -> Result<Option<Entry>> {
     let [id_value, fields_value] = tuple(value, command)?;
     let id = id(id_value, command)?;
     Ok(fields(fields_value, command)?.map(|fields| Entry::new(id, fields)))

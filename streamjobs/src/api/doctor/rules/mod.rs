@@ -6,7 +6,7 @@ use super::finding::{Check, Finding, Severity};
 use super::rights;
 use crate::model::cause::shown;
 use crate::model::version::{KNOWN_FAULTS, Product, Reach, Release, Security, Version, security};
-use crate::store::facts::{ClockOffset, ServerFacts, ServerSettings, ServerState};
+use crate::store::server_info::{ClockOffset, ServerFacts, ServerSettings, ServerState};
 
 /// All findings about a server, in the order of the checks.
 pub(super) fn examine(facts: &ServerFacts) -> Vec<Finding> {

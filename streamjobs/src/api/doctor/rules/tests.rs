@@ -1,7 +1,7 @@
 //! Facts of one kind at a time, and the findings about them.
 
 use super::*;
-use crate::store::facts::Rights;
+use crate::store::server_info::Rights;
 
 /// A server without findings.
 fn healthy() -> ServerFacts {

@@ -7,7 +7,7 @@ use crate::model::cause::BoxError;
 use crate::model::entry::{EntryId, Inlet};
 use crate::model::name::{ConsumerName, RedriveToken};
 use crate::store::conformance::{LEASE, fields};
-use crate::store::letters::{ReturningJob, Taker};
+use crate::store::dead_letters::{RedriveRequest, Taker};
 use crate::store::marks::{MarkBegin, Marked};
 
 impl Replay {
@@ -17,7 +17,7 @@ impl Replay {
         let (store, queue) = (self.stage.store.clone(), self.stage.queue.clone());
         let answer = store.take_letters(&queue, &taker, limit).await;
         let answer = self.answer(answer, |replay, taken| {
-            let mut text = format!("{} gone, more: {}", taken.gone, taken.more);
+            let mut text = format!("{} gone, more: {}", taken.missing, taken.has_more);
             for letter in &taken.letters {
                 let order = replay.seen(None, letter.id());
                 replay.letters.push(order);
@@ -40,9 +40,9 @@ impl Replay {
     fn taker(&mut self) -> Result<Taker, BoxError> {
         let letter = self.some_letter();
         let key = self.stage.dead_key();
-        let is_pending = self.stage.hands.pending(&key, GROUP).iter().any(|row| row.id == letter);
-        if is_pending && self.stage.hands.has(&key, letter) && self.rng.u32(0..3) == 0 {
-            self.stage.hands.age(&key, GROUP, letter, LEASE * 2);
+        let is_pending = self.stage.raw.pending(&key, GROUP).iter().any(|row| row.id == letter);
+        if is_pending && self.stage.raw.has(&key, letter) && self.rng.u32(0..3) == 0 {
+            self.stage.raw.age(&key, GROUP, letter, LEASE * 2);
         }
         let name = if self.rng.bool() { "one" } else { "two" };
         Ok(Taker::new(ConsumerName::new(name)?).lease(LEASE))
@@ -53,7 +53,7 @@ impl Replay {
         self.letters.get(index).map_or(JUNK, |order| self.id(*order))
     }
 
-    pub(super) async fn put_back(&mut self) -> String {
+    pub(super) async fn redrive_archived(&mut self) -> String {
         let mut jobs = Vec::new();
         for _ in 0..self.rng.usize(1..4) {
             // Few tokens, so that some were used before.
@@ -61,11 +61,11 @@ impl Replay {
                 return "no token".to_owned();
             };
             self.published += 1;
-            jobs.push(ReturningJob { fields: fields(&self.published.to_string()), token });
+            jobs.push(RedriveRequest { fields: fields(&self.published.to_string()), token });
         }
         let (store, queue) = (self.stage.store.clone(), self.stage.queue.clone());
-        let mut text = "put back".to_owned();
-        for answer in store.put_back(&queue, &jobs, LEASE).await {
+        let mut text = "redrive archived".to_owned();
+        for answer in store.redrive_archived(&queue, &jobs, LEASE).await {
             text += " ";
             text += &self.answer(answer, |replay, id| {
                 let order = id.map(|id| replay.seen(Some(Inlet::LANE), id));

@@ -124,10 +124,10 @@ impl Replay {
     fn abandon(&mut self, hold: Hold) {
         let key = self.stage.key(hold.inlet);
         let is_pending = self.stage.pending(hold.inlet).iter().any(|row| row.id == hold.id);
-        if is_pending && self.stage.hands.has(&key, hold.id) {
+        if is_pending && self.stage.raw.has(&key, hold.id) {
             self.stage.abandon(hold);
             if self.rng.u32(0..6) == 0 {
-                self.stage.hands.delete(&key, hold.id);
+                self.stage.raw.delete(&key, hold.id);
             }
         }
     }

@@ -68,7 +68,7 @@ impl Replay {
             77..=78 => self.take_letters().await,
             79 => self.settle_letters().await,
             80..=82 => self.redrive().await,
-            83 => self.put_back().await,
+            83 => self.redrive_archived().await,
             84..=86 => self.mark().await,
             87 => self.pause().await,
             88..=89 => self.heartbeat().await,
@@ -84,14 +84,14 @@ impl Replay {
     /// Everything that both stores have to agree on at the end.
     pub async fn state(&mut self) -> String {
         let mut state = String::new();
-        for inlet in [Inlet::STREAM, Inlet::LANE] {
+        for inlet in Inlet::ALL {
             let rows = self.stage.pending(inlet);
             for row in rows {
                 let (id, consumer) = (self.seen(Some(inlet), row.id), row.consumer);
                 let _ = writeln!(state, "{inlet:?} {id} {consumer} {}", row.delivery_count);
             }
             let key = self.stage.key(inlet);
-            let _ = writeln!(state, "{inlet:?} {}", self.stage.hands.length(&key));
+            let _ = writeln!(state, "{inlet:?} {}", self.stage.raw.length(&key));
         }
         let letters = self.stage.store.dead_letters(&self.stage.queue, EntryId::ZERO, 10_000).await;
         let letters = letters.unwrap_or_default();
@@ -99,7 +99,7 @@ impl Replay {
             let letter = self.letter(letter);
             let _ = writeln!(state, "{letter}");
         }
-        for row in self.stage.hands.pending(&self.stage.dead_key(), archive::GROUP) {
+        for row in self.stage.raw.pending(&self.stage.dead_key(), archive::GROUP) {
             let (order, count) = (self.seen(None, row.id), row.delivery_count);
             let _ = writeln!(state, "taken {order} {} {count}", row.consumer);
         }

@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::Replay;
 use crate::model::config::Start;
 use crate::model::entry::{EntryId, Inlet};
+use crate::store::admin::{Cut, Destination, Selected, Trim, Unfinished};
 use crate::store::conformance::{LEASE, fields};
-use crate::store::inspect::PendingLook;
-use crate::store::operate::{Cut, Destination, Selected, Trim, Unfinished};
+use crate::store::inspect::PendingFilter;
 
 impl Replay {
     pub(super) async fn letters(&mut self) -> String {
@@ -81,14 +81,14 @@ impl Replay {
     pub(super) fn delete(&mut self) -> String {
         let hold = self.hold();
         let key = self.stage.key(hold.inlet);
-        self.stage.hands.delete(&key, hold.id);
+        self.stage.raw.delete(&key, hold.id);
         "delete".to_owned()
     }
 
     pub(super) async fn lose_group(&mut self) -> String {
         if self.rng.u32(0..3) == 0 {
             let key = self.stage.key(Inlet::STREAM);
-            self.stage.hands.destroy_group(&key, self.stage.queue.group.as_str());
+            self.stage.raw.destroy_group(&key, self.stage.queue.group.as_str());
         }
         let (store, queue) = (self.stage.store.clone(), self.stage.queue.clone());
         let answer = match self.rng.bool() {
@@ -107,7 +107,7 @@ impl Replay {
         let selected = Selected::Ids(&ids);
         let answer = store.move_pending(&queue, hold.inlet, selected, destination).await;
         let answer = self.answer(answer, |_, page| {
-            let counts = [&page.moved, &page.trimmed, &page.missing, &page.left].map(Vec::len);
+            let counts = [&page.moved, &page.trimmed, &page.missing, &page.unstored].map(Vec::len);
             format!("{counts:?}")
         });
         format!("move: {answer}")
@@ -115,7 +115,7 @@ impl Replay {
 
     pub(super) async fn inspect(&mut self) -> String {
         let (inlet, consumer) = (self.inlet(), self.consumer());
-        let look = PendingLook {
+        let look = PendingFilter {
             inlet,
             after: EntryId::ZERO,
             idle: Duration::ZERO,

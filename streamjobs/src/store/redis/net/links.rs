@@ -22,6 +22,7 @@ use super::error::{
     refused, unreachable,
 };
 use crate::store::StoreError;
+use crate::store::redis::script::Scripts;
 
 /// A connection to one address, opened when it is needed.
 #[derive(Clone)]
@@ -31,6 +32,7 @@ pub(crate) struct Link {
 
 struct Inner {
     address: Address,
+    scripts: Scripts,
     state: Mutex<State>,
 }
 
@@ -96,14 +98,20 @@ struct Pause {
 
 impl Link {
     /// A link that has not connected yet.
-    pub(crate) fn new(address: Address) -> Self {
+    pub(crate) fn new(address: Address, scripts: Scripts) -> Self {
         let state = Mutex::default();
-        Self { inner: Arc::new(Inner { address, state }) }
+        Self { inner: Arc::new(Inner { address, scripts, state }) }
     }
 
     /// The server's address.
     pub(crate) fn address(&self) -> &Address {
         &self.inner.address
+    }
+
+    /// The scripts that a server is to know. They are loaded together, because a server that lacks one
+    /// lacks the others too.
+    pub(super) fn all_scripts(&self) -> Scripts {
+        self.inner.scripts
     }
 
     /// Sends one command. A refusal by the server is an error.
@@ -298,7 +306,7 @@ mod tests {
     async fn each_connection_learns_anew_what_the_server_can_do() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let link = Link::new(Address::new(&format!("redis://127.0.0.1:{port}")).unwrap());
+        let link = Link::new(Address::new(&format!("redis://127.0.0.1:{port}")).unwrap(), &[]);
         assert!(format!("{link:?}").contains("capabilities: None"));
         let asking = async {
             for version in ["7.0.15", "8.8.0"] {
@@ -322,7 +330,8 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         drop(listener);
-        let link = Link::new(Address::new(&format!("redis://:canary@127.0.0.1:{port}")).unwrap());
+        let link =
+            Link::new(Address::new(&format!("redis://:canary@127.0.0.1:{port}")).unwrap(), &[]);
         for text in ["refused", "waiting before the next attempt"] {
             let error = link.command(&redis::cmd("PING")).await.unwrap_err();
             let StoreError::Unreachable(cause) = error else { panic!("{error:?}") };

@@ -3,10 +3,14 @@
 use redis::Cmd;
 
 use super::links::Link;
-use crate::store::facts::{KeyRights, Rights};
 use crate::store::redis::reply;
-use crate::store::script::RIGHTS;
+use crate::store::redis::script::scripts;
+use crate::store::server_info::{KeyRights, Rights};
 use crate::store::{Inlet, Queue, StoreError};
+
+scripts! {
+    RIGHTS = "rights";
+}
 
 /// A command as access lists name it, with an example in which `KEY` is the place of the key.
 type Example = (&'static str, &'static str);
@@ -191,7 +195,11 @@ mod tests {
         ["MEMORY|USAGE", "XGROUP|DESTROY", "DEL", "GET", "SET", "PEXPIRE", "HSCAN", "ZRANK"];
 
     use super::*;
-    use crate::store::script;
+    use crate::store::redis::script::Script;
+
+    fn all_scripts() -> impl Iterator<Item = &'static Script> {
+        crate::store::redis::SCRIPTS.iter().copied().flatten().copied()
+    }
 
     fn tried() -> BTreeSet<&'static str> {
         let keyed = Place::ALL.into_iter().flat_map(Place::examples);
@@ -209,7 +217,7 @@ mod tests {
 
     #[test]
     fn every_command_of_the_scripts_is_tried() {
-        for script in script::ALL {
+        for script in all_scripts() {
             let calls = script.text.split("call('").skip(1).map(|rest| {
                 let mut words = rest.split('\'');
                 let name = words.next().unwrap_or_default();
@@ -233,7 +241,7 @@ mod tests {
         for word in ["XACKDEL", "XDELEX", "ACKED", "DELREF", "XAUTOCLAIM", "IDMP"] {
             assert!(tried().iter().all(|name| !name.contains(word)));
             let quoted = [format!("'{word}'"), format!("\"{word}\"")];
-            let scripts = script::ALL.iter().map(|script| script.text);
+            let scripts = all_scripts().map(|script| script.text);
             for text in scripts.chain(sources.iter().map(String::as_str)) {
                 assert!(quoted.iter().all(|quoted| !text.contains(quoted)), "{word} is sent");
             }

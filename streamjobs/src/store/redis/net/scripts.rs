@@ -6,7 +6,7 @@ use super::error::refused;
 use super::links::Link;
 use crate::store::StoreError;
 use crate::store::redis::reply;
-use crate::store::script::{ALL, Script};
+use crate::store::redis::script::Script;
 
 impl Link {
     /// Runs a script. If the server does not know it, all scripts are loaded first, so that an
@@ -68,16 +68,17 @@ impl Link {
     }
 
     async fn load_scripts(&self) -> Result<(), StoreError> {
-        let mut pipeline = Pipeline::with_capacity(ALL.len());
-        for script in ALL {
-            pipeline.cmd("SCRIPT").arg("LOAD").arg(without_comments(&script.source()));
+        let all = || self.all_scripts().iter().copied().flatten();
+        let mut pipeline = Pipeline::with_capacity(all().count());
+        for script in all() {
+            pipeline.cmd("SCRIPT").arg("LOAD").arg(without_comments(script.text));
         }
         let answers = match self.pipeline(&pipeline).await {
             // Loading runs no script, so nothing was changed.
             Err(StoreError::AnswerLost(cause)) => return Err(StoreError::Unreachable(cause)),
             answers => answers?,
         };
-        for (script, answer) in ALL.iter().zip(answers) {
+        for (script, answer) in all().zip(answers) {
             if let Value::ServerError(error) = answer {
                 return Err(refused(&error));
             }
@@ -112,7 +113,7 @@ mod tests {
         let text = "-- a\nlocal a = 'x -- y'\n\n  -- b\n  return a -- c\n";
         assert_eq!(without_comments(text), "local a = 'x -- y'\n  return a -- c\n");
         let (mut all, mut sent) = (0, 0);
-        for script in ALL {
+        for script in crate::store::redis::SCRIPTS.iter().copied().flatten() {
             assert!(!script.text.contains("--["), "{}: a comment of several lines", script.name);
             let without = without_comments(script.text);
             (all, sent) = (all + script.text.len(), sent + without.len());

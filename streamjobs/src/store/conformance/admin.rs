@@ -1,0 +1,192 @@
+//! What an operator does.
+
+use super::{Case, LEASE, Stage};
+use crate::model::entry::{EntryId, Inlet};
+use crate::model::name::ConsumerName;
+use crate::store::admin::{
+    Cut, Destination, Obstacle, Permitted, Selected, Trim, Trimmed, Unfinished,
+};
+use crate::store::{FenceResult, StoreError};
+
+/// Makes a test of every case in this file.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __admin_cases {
+    ($test:meta, $stage:expr) => {
+        $crate::__conformance_tests! { @each $test, $stage, admin:
+            moved_entries_keep_their_count_and_their_idle_time,
+            all_of_one_consumer_is_handed_over_page_by_page,
+            what_is_made_to_look_abandoned_is_claimed_at_once,
+            a_group_moves_over_undelivered_entries_only_when_told,
+            a_group_is_destroyed_only_when_it_is_done_or_when_told,
+            a_cut_stops_at_what_a_group_needs_unless_told,
+            a_cut_of_what_is_done_is_held_up_by_nobody,
+        }
+    };
+}
+
+/// Whoever gets an entry gets it as it was; what cannot be moved is named.
+pub async fn moved_entries_keep_their_count_and_their_idle_time(stage: &Stage) -> Case {
+    let holds = stage.deliver(3).await?;
+    let [kept, gone, _] = holds.as_slice() else { return Err("three holds".into()) };
+    stage.abandon(*kept);
+    stage.raw.delete(&stage.key(Inlet::STREAM), gone.id);
+    let unknown = EntryId::new(1, 1);
+    let ids = [kept.id, gone.id, unknown];
+    let to = Destination { consumer: Some(&stage.other), abandoned: false };
+    let store = &stage.store;
+    let page = store.move_pending(&stage.queue, Inlet::STREAM, Selected::Ids(&ids), to).await?;
+    assert_eq!((page.moved, page.trimmed), (vec![kept.id], vec![gone.id]));
+    assert_eq!((page.missing, page.unstored), (vec![unknown], vec![]));
+    let row = stage.row(kept.id).ok_or("still pending")?;
+    assert_eq!((row.consumer.as_str(), row.delivery_count), ("other", 1));
+    assert!(row.idle >= LEASE, "{row:?}");
+    assert!(stage.row(gone.id).is_none());
+    assert_eq!(stage.raw.length(&stage.dead_key()), 1, "a loss is told");
+    let renewed = store.renew(&stage.queue, &stage.me, &[*kept]).await?;
+    assert_eq!(renewed.answers, [FenceResult::TakenOver], "the former owner is fenced");
+    Ok(())
+}
+
+/// Everything of one consumer can be given to another, and nothing else.
+pub async fn all_of_one_consumer_is_handed_over_page_by_page(stage: &Stage) -> Case {
+    let holds = stage.deliver(1_200).await?;
+    stage.append(1).await?;
+    let third = ConsumerName::new("third")?;
+    stage.read(&third, Inlet::STREAM, 1).await?;
+    let to = Destination { consumer: Some(&stage.other), abandoned: false };
+    let (mut after, mut moved, mut pages) = (EntryId::ZERO, 0, 0);
+    loop {
+        let selected = Selected::Of(&stage.me, after);
+        let page = stage.store.move_pending(&stage.queue, Inlet::STREAM, selected, to).await?;
+        moved += page.moved.len();
+        pages += 1;
+        let Some(next) = page.next else { break };
+        after = next;
+    }
+    assert_eq!(moved, holds.len());
+    assert!(pages <= 4, "{pages} pages");
+    let rows = stage.pending(Inlet::STREAM);
+    assert!(rows.iter().all(|row| row.consumer != "me" && row.delivery_count == 1));
+    assert_eq!(rows.iter().filter(|row| row.consumer == "third").count(), 1);
+    assert!(stage.store.retire(&stage.queue, &stage.me).await?);
+    Ok(())
+}
+
+/// Released entries are taken up by the next sweep, and processes are told to look.
+pub async fn what_is_made_to_look_abandoned_is_claimed_at_once(stage: &Stage) -> Case {
+    let hold = stage.deliver_one().await?;
+    let released = stage.store.promote(&stage.queue, 1).await?.released;
+    let to = Destination { consumer: None, abandoned: true };
+    let selected = Selected::Ids(&[hold.id]);
+    stage.store.move_pending(&stage.queue, Inlet::STREAM, selected, to).await?;
+    let row = stage.row(hold.id).ok_or("still pending")?;
+    assert_eq!((row.consumer.as_str(), row.delivery_count), ("me", 1));
+    assert!(stage.store.promote(&stage.queue, 1).await?.released > released);
+    let (_, claimed, _) = stage.claim_idle(&stage.other, EntryId::ZERO, 9).await?;
+    assert_eq!(claimed.iter().map(|one| one.delivery_count).collect::<Vec<_>>(), [2]);
+    let before = stage.store.promote(&stage.queue, 1).await?.released;
+    stage.store.request_claim(&stage.queue).await?;
+    assert!(stage.store.promote(&stage.queue, 1).await?.released > before);
+    Ok(())
+}
+
+/// Nothing is skipped unless told.
+pub async fn a_group_moves_over_undelivered_entries_only_when_told(stage: &Stage) -> Case {
+    let (store, queue) = (&stage.store, &stage.queue);
+    let ids = stage.append(4).await?;
+    let refused = store.move_group(queue, None, Unfinished::Keep).await?;
+    assert!(matches!(refused, Permitted::Refused(Obstacle::Unfinished { undelivered: true, .. })));
+    let second = ids.get(1).copied();
+    assert_eq!(store.move_group(queue, second, Unfinished::Lose).await?, Permitted::Done);
+    assert_eq!(stage.read(&stage.me, Inlet::STREAM, 9).await?.len(), 2);
+    assert_eq!(
+        store.move_group(queue, Some(EntryId::ZERO), Unfinished::Keep).await?,
+        Permitted::Done
+    );
+    let again = stage.read(&stage.me, Inlet::STREAM, 9).await?;
+    assert_eq!(again.iter().map(|one| one.entry.id()).collect::<Vec<_>>(), ids);
+    assert_eq!(store.group_facts(queue).await?.lag, Some(0));
+    for delivery in &again {
+        store.acknowledge(queue, &[(Inlet::STREAM, delivery.entry.id())]).await?;
+    }
+    shorten(stage, Cut::Length(1), true, Unfinished::Lose).await?;
+    store.move_group(queue, Some(EntryId::ZERO), Unfinished::Keep).await?;
+    let beat = store.heartbeat(queue, &stage.me, "{}").await?;
+    assert_eq!(beat.trimmed_unread, 0, "what it has done before is not lost to it");
+    Ok(())
+}
+
+/// A group goes when nothing is left of it, or when told, and never under a living process.
+pub async fn a_group_is_destroyed_only_when_it_is_done_or_when_told(stage: &Stage) -> Case {
+    let (store, queue) = (&stage.store, &stage.queue);
+    let hold = stage.deliver_one().await?;
+    stage.append(1).await?;
+    let refused = store.destroy_group(queue, Unfinished::Keep).await?;
+    let Permitted::Refused(Obstacle::Unfinished { pending, undelivered, .. }) = refused else {
+        return Err(format!("{refused:?} instead of a refusal").into());
+    };
+    assert_eq!((pending, undelivered), (1, true));
+    store.heartbeat(queue, &stage.me, "{}").await?;
+    let refused = store.destroy_group(queue, Unfinished::Lose).await?;
+    assert!(matches!(refused, Permitted::Refused(Obstacle::Alive { .. })), "{refused:?}");
+    store.acknowledge(queue, &[(hold.inlet, hold.id)]).await?;
+    assert!(store.retire(queue, &stage.me).await?);
+    assert_eq!(store.destroy_group(queue, Unfinished::Lose).await?, Permitted::Done);
+    assert!(matches!(store.group_facts(queue).await, Err(StoreError::GroupMissing)));
+    assert!(store.delete_stream(&queue.stream, std::slice::from_ref(&queue.group)).await?);
+    assert!(!store.delete_stream(&queue.stream, &[]).await?);
+    Ok(())
+}
+
+/// No cut goes past what a group needs, unless told, and it says who held it up.
+pub async fn a_cut_stops_at_what_a_group_needs_unless_told(stage: &Stage) -> Case {
+    let holds = stage.deliver(300).await?;
+    let done = holds.iter().take(200).map(|hold| (hold.inlet, hold.id)).collect::<Vec<_>>();
+    stage.store.acknowledge(&stage.queue, &done).await?;
+    let first_needed = holds.get(200).ok_or("300 holds")?.id;
+    let about = shorten(stage, Cut::Length(200), false, Unfinished::Keep).await?;
+    assert!(about.removed <= 100 && about.blocked_by.is_none(), "{about:?}");
+    let exact = shorten(stage, Cut::Length(50), true, Unfinished::Keep).await?;
+    assert_eq!(exact.length, 100, "{exact:?}");
+    assert_eq!(exact.blocked_by, Some(("work".to_owned(), first_needed)));
+    let before = Cut::Before(holds.get(250).ok_or("300 holds")?.id);
+    let kept = shorten(stage, before, true, Unfinished::Keep).await?;
+    assert_eq!((kept.removed, kept.blocked_by.is_some()), (0, true));
+    let cut = shorten(stage, before, true, Unfinished::Lose).await?;
+    assert_eq!((cut.removed, cut.length, cut.blocked_by), (50, 50, None));
+    let young = shorten(stage, Cut::Age(LEASE), true, Unfinished::Lose).await?;
+    assert_eq!(young.removed, 0);
+    let all = shorten(stage, Cut::Length(0), true, Unfinished::Lose).await?;
+    assert_eq!((all.removed, all.length), (50, 0));
+    assert_eq!(shorten(stage, Cut::Length(0), true, Unfinished::Keep).await?, Trimmed::default());
+    Ok(())
+}
+
+/// A group that needs nothing of what is there holds nothing up.
+pub async fn a_cut_of_what_is_done_is_held_up_by_nobody(stage: &Stage) -> Case {
+    let holds = stage.deliver(300).await?;
+    let done = holds.iter().map(|hold| (hold.inlet, hold.id)).collect::<Vec<_>>();
+    stage.store.acknowledge(&stage.queue, &done).await?;
+    stage.append(50).await?;
+    let exact = shorten(stage, Cut::Length(50), true, Unfinished::Keep).await?;
+    assert_eq!((exact.removed, exact.blocked_by), (300, None));
+    let fresh = stage.read(&stage.me, Inlet::STREAM, 50).await?;
+    let last = fresh.last().ok_or("fifty entries")?.entry.id();
+    for delivery in &fresh {
+        stage.store.acknowledge(&stage.queue, &[(Inlet::STREAM, delivery.entry.id())]).await?;
+    }
+    let beyond = Cut::Before(EntryId::new(last.milliseconds() + 1, 0));
+    let about = shorten(stage, beyond, false, Unfinished::Keep).await?;
+    assert_eq!(about.blocked_by, None, "all of it is done");
+    Ok(())
+}
+
+pub(super) async fn shorten(
+    stage: &Stage,
+    cut: Cut,
+    exact: bool,
+    unfinished: Unfinished,
+) -> Result<Trimmed, StoreError> {
+    stage.store.trim(&stage.queue.stream, Trim { cut, exact, unfinished }).await
+}

@@ -1,0 +1,451 @@
+//! What is held: renewing, giving up, settling, taking over.
+
+use std::time::Duration;
+
+use super::{Case, LEASE, Stage, fields};
+use crate::model::entry::{EntryId, Hold, Inlet};
+use crate::store::{ClaimedPage, FenceResult, Idle, IdleClaim, ServerTime, StoreError};
+
+/// Makes a test of every case in this file.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __consume_cases {
+    ($test:meta, $stage:expr) => {
+        $crate::__conformance_tests! { @each $test, $stage, consume:
+            a_renewal_resets_idle_time_and_not_the_count,
+            a_renewal_by_anybody_else_is_refused,
+            a_renewal_of_a_trimmed_entry_leaves_a_dead_letter,
+            a_released_entry_is_claimable_at_once_and_uncounted,
+            a_job_waiting_for_retry_comes_back_whole_in_the_lane,
+            a_job_waiting_for_retry_waits_for_its_delay,
+            jobs_waiting_for_retry_are_seen_in_the_order_in_which_they_are_due,
+            jobs_waiting_for_retry_by_others_are_seen_with_their_names,
+            a_job_that_is_to_run_now_is_due_at_once,
+            a_dead_lettered_job_is_stored_whole_and_acknowledged,
+            a_settled_entry_cannot_be_settled_again,
+            a_trimmed_entry_can_still_be_retried_and_dead_lettered,
+            a_letter_of_a_loss_is_replaced_by_the_job_it_stands_for,
+            a_sweep_claims_what_is_idle_and_counts_it,
+            a_sweep_skips_what_it_is_told_to,
+            a_sweep_keeps_its_limit_and_its_cursor,
+            a_sweep_stores_trimmed_entries_as_dead_letters,
+            a_sweep_that_meets_another_clock_claims_nothing,
+            a_look_speaks_for_others_for_a_while,
+            idle_entries_are_seen_without_being_touched,
+            lost_deliveries_are_found_and_recovered_uncounted,
+        }
+    };
+}
+
+/// A renewal says that the owner lives, and nothing else.
+pub async fn a_renewal_resets_idle_time_and_not_the_count(stage: &Stage) -> Case {
+    let hold = stage.deliver_one().await?;
+    stage.abandon(hold);
+    let renewed = stage.store.renew(&stage.queue, &stage.me, &[hold]).await?;
+    assert_eq!(renewed.answers, [FenceResult::Owned]);
+    let row = stage.row(hold.id).ok_or("still pending")?;
+    assert!(row.idle < LEASE);
+    assert_eq!((row.delivery_count, row.consumer.as_str()), (1, "me"));
+    assert!(renewed.now <= stage.store.now().await?);
+    Ok(())
+}
+
+/// Owner and count together are the token.
+pub async fn a_renewal_by_anybody_else_is_refused(stage: &Stage) -> Case {
+    let hold = stage.deliver_one().await?;
+    let older = Hold { delivery_count: 7, ..hold };
+    let gone = Hold { id: EntryId::new(1, 1), ..hold };
+    let answers = stage.store.renew(&stage.queue, &stage.me, &[older, gone]).await?.answers;
+    assert_eq!(answers, [FenceResult::TakenOver, FenceResult::NotPending]);
+    let answers = stage.store.renew(&stage.queue, &stage.other, &[hold]).await?.answers;
+    assert_eq!(answers, [FenceResult::TakenOver]);
+    assert_eq!(stage.row(hold.id).map(|row| row.consumer), Some("me".to_owned()));
+    Ok(())
+}
+
+/// A payload that is gone is written down where its loss is noticed.
+pub async fn a_renewal_of_a_trimmed_entry_leaves_a_dead_letter(stage: &Stage) -> Case {
+    let hold = stage.deliver_one().await?;
+    stage.raw.delete(&stage.key(Inlet::STREAM), hold.id);
+    let answers = stage.store.renew(&stage.queue, &stage.me, &[hold]).await?.answers;
+    let Some(FenceResult::Trimmed(letter)) = answers.first().copied() else {
+        return Err("a trimmed entry was renewed".into());
+    };
+    let letter = stage.store.dead_letter(&stage.queue, letter).await?.ok_or("the letter")?;
+    let noted =
+        ["sj-dead-reason", "sj-dead-source", "sj-dead-consumer"].map(|name| letter.text(name));
+    assert_eq!(noted, [Some("trimmed"), Some("stream"), Some("me")]);
+    assert_eq!(letter.text("sj-dead-entry"), Some(hold.id.to_string().as_str()));
+    assert!(stage.pending(Inlet::STREAM).is_empty());
+    Ok(())
+}
+
+/// Handing back leaves no trace of the delivery.
+pub async fn a_released_entry_is_claimable_at_once_and_uncounted(stage: &Stage) -> Case {
+    let hold = stage.deliver_one().await?;
+    let before = stage.store.promote(&stage.queue, 1).await?.released;
+    let answers = stage.store.release(&stage.queue, &stage.me, LEASE, &[hold]).await?;
+    assert_eq!(answers, [FenceResult::Owned]);
+    assert_ne!(stage.store.promote(&stage.queue, 1).await?.released, before, "others are told");
+    let (_, claimed, _) = stage.claim_idle(&stage.other, EntryId::ZERO, 5).await?;
+    assert_eq!(claimed.iter().map(|one| one.delivery_count).collect::<Vec<_>>(), [1]);
+    let refused = stage.store.release(&stage.queue, &stage.me, LEASE, &[hold]).await?;
+    assert_eq!(refused, [FenceResult::TakenOver]);
+    Ok(())
+}
+
+/// A failed job travels with every byte.
+pub async fn a_job_waiting_for_retry_comes_back_whole_in_the_lane(stage: &Stage) -> Case {
+    let hold = stage.deliver_one().await?;
+    let job = fields("again");
+    let (store, queue) = (&stage.store, &stage.queue);
+    let checked = store.schedule_retry(queue, &stage.me, hold, None, Duration::ZERO, &job).await?;
+    assert_eq!((checked, stage.pending(Inlet::STREAM).len()), (FenceResult::Owned, 0));
+    let promoted = store.promote(queue, 10).await?;
+    assert_eq!((promoted.promoted, promoted.waiting, promoted.next_due), (1, 1, None));
+    let delivered = stage.read(&stage.other, Inlet::LANE, 5).await?;
+    assert_eq!(delivered.first().map(|one| one.entry.fields().to_vec()), Some(job));
+    stage.deliver_one().await?;
+    let look = store.promote(queue, 10).await?;
+    assert_eq!((look.waiting, look.pending), (0, 2), "one in the lane, one on the stream");
+    Ok(())
+}
+
+/// A job comes back when it is due, and not before.
+pub async fn a_job_waiting_for_retry_waits_for_its_delay(stage: &Stage) -> Case {
+    let holds = stage.deliver(2).await?;
+    for (hold, delay) in holds.into_iter().zip([Duration::from_secs(3600), Duration::from_secs(60)])
+    {
+        stage
+            .store
+            .schedule_retry(&stage.queue, &stage.me, hold, None, delay, &fields("later"))
+            .await?;
+    }
+    let promoted = stage.store.promote(&stage.queue, 10).await?;
+    assert_eq!((promoted.promoted, promoted.waiting), (0, 0));
+    let due = promoted.next_due.ok_or("two jobs wait")?;
+    assert!(due > Duration::from_secs(50) && due <= Duration::from_secs(60), "{due:?}");
+    Ok(())
+}
+
+/// Jobs that are set aside are seen in the order in which they are due, page by page.
+pub async fn jobs_waiting_for_retry_are_seen_in_the_order_in_which_they_are_due(
+    stage: &Stage,
+) -> Case {
+    let (store, queue) = (&stage.store, &stage.queue);
+    let holds = stage.deliver(3).await?;
+    for (hold, seconds) in holds.iter().zip([300, 100, 200]) {
+        let mut job = fields("later");
+        job.push(("sj-id".into(), format!("due-in-{seconds}").into()));
+        job.push(("sj-attempt".into(), "2".into()));
+        job.push(("sj-origin".into(), hold.id.to_string().into()));
+        job.push(("sj-error".into(), "no luck".into()));
+        let delay = Duration::from_secs(seconds);
+        store.schedule_retry(queue, &stage.me, *hold, None, delay, &job).await?;
+    }
+    let page = store.retries(queue, None, 2).await?;
+    let [first, second] = page.jobs.as_slice() else { return Err("two jobs".into()) };
+    assert!(page.has_more);
+    assert_eq!(first.event_id.as_deref(), Some("due-in-100"));
+    assert_eq!((first.failures, first.error.as_deref()), (Some(2), Some("no luck")));
+    assert_eq!(first.origin, holds.get(1).map(|hold| hold.id));
+    let wait = first.due.saturating_sub(page.now.0);
+    assert!(wait > 90_000 && wait <= 100_000, "{wait}");
+    let rest = store.retries(queue, Some(&second.name), 2).await?;
+    let ids = rest.jobs.iter().map(|job| job.event_id.clone()).collect::<Vec<_>>();
+    assert_eq!((ids, rest.has_more), (vec![Some("due-in-300".to_owned())], false));
+    let gone = store.retries(queue, Some("s:9-9"), 9).await?;
+    assert_eq!(gone.jobs.len(), 3, "nothing is passed over");
+    stage.raw.flush();
+    let missing = store.retries(queue, None, 2).await;
+    assert!(matches!(missing, Err(StoreError::GroupMissing)));
+    Ok(())
+}
+
+/// What somebody else put among the jobs that are set aside is told as it is, and gone on after.
+pub async fn jobs_waiting_for_retry_by_others_are_seen_with_their_names(stage: &Stage) -> Case {
+    let (store, queue) = (&stage.store, &stage.queue);
+    let hold = stage.deliver_one().await?;
+    let delay = Duration::from_secs(3_600);
+    store.schedule_retry(queue, &stage.me, hold, None, delay, &fields("later")).await?;
+    for (name, due) in [("theirs 2", 2), ("theirs 1", 1)] {
+        stage.raw.schedule_retry(queue, name, due);
+    }
+    let page = store.retries(queue, None, 2).await?;
+    let seen = page.jobs.iter().map(|job| (job.name.as_str(), job.due, job.event_id.as_deref()));
+    assert_eq!(seen.collect::<Vec<_>>(), [("theirs 1", 1, None), ("theirs 2", 2, None)]);
+    let rest = store.retries(queue, Some("theirs 2"), 2).await?;
+    assert_eq!((page.has_more, rest.jobs.len(), rest.has_more), (true, 1, false));
+    Ok(())
+}
+
+/// A job that is to run now is promoted next, and only one that is still set aside.
+pub async fn a_job_that_is_to_run_now_is_due_at_once(stage: &Stage) -> Case {
+    let (store, queue) = (&stage.store, &stage.queue);
+    for hold in stage.deliver(2).await? {
+        let delay = Duration::from_secs(3600);
+        store.schedule_retry(queue, &stage.me, hold, None, delay, &fields("later")).await?;
+    }
+    let page = store.retries(queue, None, 9).await?;
+    let name = page.jobs.last().ok_or("two jobs")?.name.as_str();
+    assert_eq!(store.run_now(queue, &[name, "s:9-9"]).await?, 1);
+    assert_eq!(store.run_now(queue, &[name]).await?, 0, "it is due already");
+    assert_eq!(store.promote(queue, 10).await?.promoted, 1);
+    assert_eq!(store.run_now(queue, &[name]).await?, 0, "and comes back by nobody's doing");
+    assert_eq!(store.retries(queue, None, 9).await?.jobs.len(), 1);
+    Ok(())
+}
+
+/// A dead letter is stored before its entry is acknowledged.
+pub async fn a_dead_lettered_job_is_stored_whole_and_acknowledged(stage: &Stage) -> Case {
+    let hold = stage.deliver_one().await?;
+    let letter = fields("dead");
+    let refused =
+        stage.store.store_dead_letter(&stage.queue, &stage.other, hold, None, &letter).await?;
+    assert_eq!((refused, stage.raw.length(&stage.dead_key())), (FenceResult::TakenOver, 0));
+    let checked =
+        stage.store.store_dead_letter(&stage.queue, &stage.me, hold, None, &letter).await?;
+    assert_eq!((checked, stage.pending(Inlet::STREAM).len()), (FenceResult::Owned, 0));
+    let stored = stage.store.dead_letters(&stage.queue, EntryId::ZERO, 10).await?;
+    assert_eq!(stored.iter().map(|one| one.fields().to_vec()).collect::<Vec<_>>(), [letter]);
+    Ok(())
+}
+
+/// After a lost answer the step is repeated, and finds that it was done.
+pub async fn a_settled_entry_cannot_be_settled_again(stage: &Stage) -> Case {
+    let holds = stage.deliver(2).await?;
+    let (store, queue, me) = (&stage.store, &stage.queue, &stage.me);
+    for expected in [FenceResult::Owned, FenceResult::NotPending] {
+        for (number, hold) in holds.iter().enumerate() {
+            let checked = match number {
+                0 => store.store_dead_letter(queue, me, *hold, None, &fields("x")).await?,
+                _ => {
+                    store
+                        .schedule_retry(queue, me, *hold, None, Duration::ZERO, &fields("x"))
+                        .await?
+                }
+            };
+            assert_eq!(checked, expected);
+        }
+    }
+    assert_eq!(stage.raw.length(&stage.dead_key()), 1);
+    assert_eq!(store.promote(queue, 10).await?.promoted, 1);
+    Ok(())
+}
+
+/// Whoever has the payload in hand does not need it in the stream.
+pub async fn a_trimmed_entry_can_still_be_retried_and_dead_lettered(stage: &Stage) -> Case {
+    let holds = stage.deliver(2).await?;
+    for (number, hold) in holds.into_iter().enumerate() {
+        stage.raw.delete(&stage.key(Inlet::STREAM), hold.id);
+        let checked = match number {
+            0 => {
+                stage
+                    .store
+                    .store_dead_letter(&stage.queue, &stage.me, hold, None, &fields("x"))
+                    .await?
+            }
+            _ => {
+                let delay = Duration::ZERO;
+                stage
+                    .store
+                    .schedule_retry(&stage.queue, &stage.me, hold, None, delay, &fields("x"))
+                    .await?
+            }
+        };
+        assert_eq!(checked, FenceResult::Owned);
+    }
+    assert!(stage.pending(Inlet::STREAM).is_empty());
+    Ok(())
+}
+
+/// The letter of a loss stands for the entry, for whoever has its payload in hand.
+pub async fn a_letter_of_a_loss_is_replaced_by_the_job_it_stands_for(stage: &Stage) -> Case {
+    let holds = stage.deliver(3).await?;
+    for hold in &holds {
+        stage.raw.delete(&stage.key(Inlet::STREAM), hold.id);
+    }
+    let (store, queue, me) = (&stage.store, &stage.queue, &stage.me);
+    let answers = store.renew(queue, me, &holds).await?.answers;
+    let letter = |answer: &FenceResult| match answer {
+        FenceResult::Trimmed(letter) => Some(*letter),
+        _ => None,
+    };
+    let letters = answers.iter().map(letter).collect::<Vec<_>>();
+    assert!(letters.iter().all(Option::is_some), "{answers:?}");
+    let [buried, aside, purged] = holds.as_slice() else { return Err("three entries".into()) };
+    let [burial, waiting, gone] = letters.as_slice() else { return Err("three letters".into()) };
+    assert_eq!(
+        store.store_dead_letter(queue, me, *buried, None, &fields("x")).await?,
+        FenceResult::NotPending
+    );
+    for expected in [FenceResult::Owned, FenceResult::NotPending] {
+        assert_eq!(
+            store.store_dead_letter(queue, me, *buried, *burial, &fields("dead")).await?,
+            expected
+        );
+        let delay = Duration::ZERO;
+        let checked =
+            store.schedule_retry(queue, me, *aside, *waiting, delay, &fields("again")).await?;
+        assert_eq!(checked, expected);
+    }
+    store.purge(queue, &gone.iter().copied().collect::<Vec<_>>()).await?;
+    let checked =
+        store.schedule_retry(queue, me, *purged, *gone, Duration::ZERO, &fields("x")).await?;
+    assert_eq!(checked, FenceResult::NotPending, "an operator has purged it");
+    let stored = store.dead_letters(queue, EntryId::ZERO, 10).await?;
+    let names = stored.iter().map(|letter| letter.text("name")).collect::<Vec<_>>();
+    assert_eq!((names, store.promote(queue, 10).await?.promoted), (vec![Some("dead")], 1));
+    Ok(())
+}
+
+/// A claim is a delivery; what is fresh stays with its owner.
+pub async fn a_sweep_claims_what_is_idle_and_counts_it(stage: &Stage) -> Case {
+    let holds = stage.deliver(3).await?;
+    let [idle, fresh, mine] = holds.as_slice() else { return Err("three entries".into()) };
+    stage.abandon(*idle);
+    let (cursor, claimed, trimmed) = stage.claim_idle(&stage.other, EntryId::ZERO, 10).await?;
+    let ids = claimed.iter().map(|one| (one.entry.id(), one.delivery_count)).collect::<Vec<_>>();
+    assert_eq!((ids, cursor, trimmed), (vec![(idle.id, 2)], EntryId::ZERO, 0));
+    assert_eq!(stage.row(fresh.id).map(|row| row.consumer), Some("me".to_owned()));
+    // A consumer claims from itself as well: what it does with that is not the store's business.
+    stage.abandon(*mine);
+    let (_, claimed, _) = stage.claim_idle(&stage.me, EntryId::ZERO, 10).await?;
+    assert_eq!(claimed.iter().map(|one| one.delivery_count).collect::<Vec<_>>(), [2]);
+    Ok(())
+}
+
+/// What is still worked on is not claimed, however long nothing was heard of it.
+pub async fn a_sweep_skips_what_it_is_told_to(stage: &Stage) -> Case {
+    let holds = stage.deliver(3).await?;
+    holds.iter().for_each(|hold| stage.abandon(*hold));
+    let [one, other, third] = holds.as_slice() else { return Err("three entries".into()) };
+    let sweep = IdleClaim {
+        inlet: Inlet::STREAM,
+        lease: LEASE,
+        cursor: EntryId::ZERO,
+        limit: 10,
+        expected: None,
+        skip: &[one.id, third.id],
+    };
+    let swept = stage.store.claim_idle(&stage.queue, &stage.me, sweep).await?;
+    let ClaimedPage::Page { claimed, .. } = swept else { return Err("no page".into()) };
+    let ids = claimed.iter().map(|one| one.entry.id()).collect::<Vec<_>>();
+    assert_eq!(ids, [other.id]);
+    assert_eq!(stage.row(one.id).map(|row| row.delivery_count), Some(1));
+    Ok(())
+}
+
+/// A long pending list is gone through page by page, whatever stands in front.
+pub async fn a_sweep_keeps_its_limit_and_its_cursor(stage: &Stage) -> Case {
+    let holds = stage.deliver(2_300).await?;
+    for hold in holds.iter().rev().take(5) {
+        stage.abandon(*hold);
+    }
+    let (mut cursor, mut claimed, mut pages) = (EntryId::ZERO, Vec::new(), 0);
+    loop {
+        let (next, some, _) = stage.claim_idle(&stage.other, cursor, 2).await?;
+        assert!(some.len() <= 2);
+        claimed.extend(some);
+        pages += 1;
+        cursor = next;
+        if cursor == EntryId::ZERO {
+            break;
+        }
+        assert!(pages < 20, "the cursor does not come to an end");
+    }
+    assert_eq!(claimed.len(), 5);
+    Ok(())
+}
+
+/// A loss is stored by the step that finds it, and only for abandoned entries.
+pub async fn a_sweep_stores_trimmed_entries_as_dead_letters(stage: &Stage) -> Case {
+    let holds = stage.deliver(2).await?;
+    let [idle, live] = holds.as_slice() else { return Err("two entries".into()) };
+    stage.abandon(*idle);
+    for hold in &holds {
+        stage.raw.delete(&stage.key(Inlet::STREAM), hold.id);
+    }
+    let (_, claimed, trimmed) = stage.claim_idle(&stage.other, EntryId::ZERO, 10).await?;
+    assert_eq!((claimed.len(), trimmed), (0, 1));
+    let letters = stage.store.dead_letters(&stage.queue, EntryId::ZERO, 10).await?;
+    let lost = letters.iter().map(|letter| letter.text("sj-dead-entry")).collect::<Vec<_>>();
+    assert_eq!(lost, [Some(idle.id.to_string().as_str())]);
+    assert!(stage.row(live.id).is_some(), "its owner may still finish it");
+    Ok(())
+}
+
+/// A sweep that was held up, or a clock that was moved, takes nothing from the living.
+pub async fn a_sweep_that_meets_another_clock_claims_nothing(stage: &Stage) -> Case {
+    let hold = stage.deliver_one().await?;
+    stage.abandon(hold);
+    let ServerTime(now) = stage.store.now().await?;
+    for expected in [now - 100_000, now + 100_000] {
+        let sweep = IdleClaim {
+            inlet: Inlet::STREAM,
+            lease: LEASE,
+            cursor: EntryId::ZERO,
+            limit: 10,
+            expected: Some((ServerTime(expected), Duration::from_secs(20))),
+            skip: &[],
+        };
+        let swept = stage.store.claim_idle(&stage.queue, &stage.other, sweep).await?;
+        assert!(matches!(swept, ClaimedPage::ClockOff { now: ServerTime(at) } if at >= now));
+    }
+    assert_eq!(stage.row(hold.id).map(|row| row.consumer), Some("me".to_owned()));
+    Ok(())
+}
+
+/// One process looks for all, for a while, for its lease and longer ones.
+pub async fn a_look_speaks_for_others_for_a_while(stage: &Stage) -> Case {
+    let hold = stage.deliver_one().await?;
+    let look =
+        async |inlet, lease, valid| stage.store.has_idle(&stage.queue, inlet, lease, valid).await;
+    let (hour, none) = (Duration::from_secs(3_600), Idle::NotFound { ago: Duration::ZERO });
+    assert_eq!(look(Inlet::STREAM, LEASE, hour).await?, none, "nobody has looked before");
+    stage.abandon(hold);
+    stage.pass(1).await?;
+    for lease in [LEASE, LEASE * 2] {
+        let answer = look(Inlet::STREAM, lease, hour).await?;
+        let Idle::NotFound { ago } = answer else { return Err("the first look counts".into()) };
+        assert!(ago > Duration::ZERO && ago < hour, "{ago:?}");
+    }
+    let shorter = look(Inlet::STREAM, LEASE / 2, hour).await?;
+    assert_eq!(shorter, Idle::Found, "a shorter lease looks by itself");
+    let later = look(Inlet::STREAM, LEASE, Duration::from_millis(1)).await?;
+    assert_eq!(later, Idle::Found, "the first look counts no more");
+    assert_eq!(look(Inlet::LANE, LEASE, hour).await?, none, "the lane is looked at by itself");
+    Ok(())
+}
+
+/// A look does not touch.
+pub async fn idle_entries_are_seen_without_being_touched(stage: &Stage) -> Case {
+    let hold = stage.deliver_one().await?;
+    let look = async |inlet| stage.store.has_idle(&stage.queue, inlet, LEASE, Duration::ZERO).await;
+    let none = Idle::NotFound { ago: Duration::ZERO };
+    assert_eq!(look(Inlet::STREAM).await?, none);
+    stage.abandon(hold);
+    assert_eq!(look(Inlet::STREAM).await?, Idle::Found);
+    assert_eq!(look(Inlet::LANE).await?, none);
+    let row = stage.row(hold.id).ok_or("still pending")?;
+    assert!(row.idle >= LEASE && row.delivery_count == 1);
+    Ok(())
+}
+
+/// A lost answer costs neither a job nor a delivery.
+pub async fn lost_deliveries_are_found_and_recovered_uncounted(stage: &Stage) -> Case {
+    let holds = stage.deliver(5).await?;
+    stage.append(1).await?;
+    stage.read(&stage.other, Inlet::STREAM, 1).await?;
+    let (store, queue, me) = (&stage.store, &stage.queue, &stage.me);
+    let first = store.own_pending(queue, me, Inlet::STREAM, EntryId::ZERO, 3).await?;
+    let cursor = first.last().ok_or("three rows")?.id;
+    let rest = store.own_pending(queue, me, Inlet::STREAM, cursor, 10).await?;
+    assert_eq!([first.clone(), rest].concat(), holds, "only what is this consumer's");
+    let stale = Hold { delivery_count: 9, ..*first.first().ok_or("three rows")? };
+    let recovered = store.recover(queue, me, &[stale, *first.last().ok_or("three rows")?]).await?;
+    let counts = recovered.iter().map(|one| (one.entry.id(), one.delivery_count));
+    assert_eq!(counts.collect::<Vec<_>>(), [(cursor, 1)]);
+    assert!(store.recover(queue, &stage.other, &holds).await?.is_empty());
+    Ok(())
+}

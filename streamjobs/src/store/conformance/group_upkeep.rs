@@ -1,0 +1,183 @@
+//! Groups, consumers, retention and dead letters.
+
+use std::time::Duration;
+
+use super::{Case, Stage, append, fields};
+use crate::model::config::{Retention, Start};
+use crate::model::entry::Inlet;
+use crate::model::name::GroupName;
+use crate::store::admin::{Cut, Trim, Unfinished};
+use crate::store::{Queue, StoreError};
+
+/// Makes a test of every case in this file.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __group_upkeep_cases {
+    ($test:meta, $stage:expr) => {
+        $crate::__conformance_tests! { @each $test, $stage, group_upkeep:
+            preparing_twice_changes_nothing,
+            a_group_starts_where_it_is_told,
+            a_destroyed_group_is_recreated_at_its_floor,
+            a_flushed_group_is_missing_until_it_is_recreated_at_the_beginning,
+            a_floor_stands_before_the_lowest_pending_entry,
+            a_consumer_is_retired_only_with_nothing_pending,
+            only_silent_consumers_are_retired,
+            a_paused_group_promotes_nothing_until_it_is_resumed,
+            trimming_history_keeps_what_any_group_needs,
+        }
+    };
+}
+
+/// Any number of starters is one.
+pub async fn preparing_twice_changes_nothing(stage: &Stage) -> Case {
+    stage.append(3).await?;
+    stage.read(&stage.me, Inlet::STREAM, 1).await?;
+    assert!(!stage.store.prepare(&stage.queue, Start::End).await?);
+    assert!(!stage.store.recreate(&stage.queue).await?);
+    assert_eq!(stage.read(&stage.me, Inlet::STREAM, 10).await?.len(), 2);
+    Ok(())
+}
+
+/// A start counts the first time.
+pub async fn a_group_starts_where_it_is_told(stage: &Stage) -> Case {
+    let ids = stage.append(3).await?;
+    let second = *ids.get(1).ok_or("three ids")?;
+    let starts = [(Start::Beginning, 3), (Start::After(second), 1), (Start::End, 0)];
+    for (number, (start, expected)) in starts.into_iter().enumerate() {
+        let group = GroupName::new(format!("group-{number}"))?;
+        let queue = Queue { stream: stage.queue.stream.clone(), group };
+        assert!(stage.store.prepare(&queue, start).await?);
+        let mut reader = stage.store.reader(&queue, &stage.me, Duration::from_secs(2)).await?;
+        let request =
+            crate::store::ReadRequest { acks: &[], inlet: Inlet::STREAM, count: 9, block: None };
+        assert_eq!(reader.read(request).await?.deliveries?.len(), expected, "{start:?}");
+    }
+    Ok(())
+}
+
+/// What is done for certain is not done again, and nothing else is skipped.
+pub async fn a_destroyed_group_is_recreated_at_its_floor(stage: &Stage) -> Case {
+    let holds = stage.deliver(4).await?;
+    for hold in holds.iter().take(2) {
+        stage.store.acknowledge(&stage.queue, &[(hold.inlet, hold.id)]).await?;
+    }
+    stage.store.heartbeat(&stage.queue, &stage.me, "{}").await?;
+    stage.raw.destroy_group(&stage.key(Inlet::STREAM), "work");
+    let missing = stage.read(&stage.me, Inlet::STREAM, 9).await;
+    assert!(matches!(missing, Err(StoreError::GroupMissing)));
+    assert!(stage.store.recreate(&stage.queue).await?);
+    let again = stage.read(&stage.me, Inlet::STREAM, 9).await?;
+    let expected = holds.iter().skip(2).map(|hold| hold.id).collect::<Vec<_>>();
+    assert_eq!(again.iter().map(|one| one.entry.id()).collect::<Vec<_>>(), expected);
+    Ok(())
+}
+
+/// Every step says that the group is gone, and none makes it by accident.
+pub async fn a_flushed_group_is_missing_until_it_is_recreated_at_the_beginning(
+    stage: &Stage,
+) -> Case {
+    let hold = stage.deliver_one().await?;
+    stage.raw.flush();
+    let (store, queue, me) = (&stage.store, &stage.queue, &stage.me);
+    let missing = |answer: Result<(), StoreError>| matches!(answer, Err(StoreError::GroupMissing));
+    assert!(missing(stage.read(me, Inlet::STREAM, 1).await.map(drop)));
+    assert!(missing(store.renew(queue, me, &[hold]).await.map(drop)));
+    assert!(missing(
+        store.schedule_retry(queue, me, hold, None, Duration::ZERO, &fields("x")).await.map(drop)
+    ));
+    assert!(missing(store.store_dead_letter(queue, me, hold, None, &fields("x")).await.map(drop)));
+    assert!(missing(store.heartbeat(queue, me, "{}").await.map(drop)));
+    assert_eq!(store.acknowledge(queue, &[(hold.inlet, hold.id)]).await?, 0);
+    let id = stage.raw.append(&stage.key(Inlet::STREAM), fields("after"));
+    assert!(store.recreate(queue).await?);
+    let delivered = stage.read(me, Inlet::STREAM, 9).await?;
+    assert_eq!(delivered.iter().map(|one| one.entry.id()).collect::<Vec<_>>(), [id]);
+    Ok(())
+}
+
+/// The floor is where a group has to begin again at worst.
+pub async fn a_floor_stands_before_the_lowest_pending_entry(stage: &Stage) -> Case {
+    let holds = stage.deliver(2).await?;
+    let [first, second] = holds.as_slice() else { return Err("two entries".into()) };
+    let floor = stage.store.heartbeat(&stage.queue, &stage.me, "{}").await?.floor;
+    assert_eq!(Some(floor), first.id.previous());
+    for hold in &holds {
+        stage.store.acknowledge(&stage.queue, &[(hold.inlet, hold.id)]).await?;
+    }
+    assert_eq!(stage.store.heartbeat(&stage.queue, &stage.me, "{}").await?.floor, second.id);
+    Ok(())
+}
+
+/// Removing a consumer never removes work.
+pub async fn a_consumer_is_retired_only_with_nothing_pending(stage: &Stage) -> Case {
+    let hold = stage.deliver_one().await?;
+    let key = stage.key(Inlet::STREAM);
+    assert!(!stage.store.retire(&stage.queue, &stage.me).await?);
+    assert_eq!(stage.raw.consumers(&key, "work"), ["me"]);
+    stage.store.acknowledge(&stage.queue, &[(hold.inlet, hold.id)]).await?;
+    assert!(stage.store.retire(&stage.queue, &stage.me).await?);
+    assert!(stage.raw.consumers(&key, "work").is_empty());
+    assert!(stage.store.retire(&stage.queue, &stage.me).await?, "gone is gone");
+    Ok(())
+}
+
+/// Who beats lives; who holds something stays; who never beat is waited for.
+pub async fn only_silent_consumers_are_retired(stage: &Stage) -> Case {
+    let hold = stage.deliver_one().await?;
+    stage.store.acknowledge(&stage.queue, &[(hold.inlet, hold.id)]).await?;
+    stage.store.heartbeat(&stage.queue, &stage.me, "{}").await?;
+    stage.append(1).await?;
+    stage.read(&stage.other, Inlet::STREAM, 1).await?;
+    assert_eq!(stage.store.retire_dead(&stage.queue, Duration::from_secs(3600)).await?, 0);
+    let began = stage.store.now().await?;
+    while stage.store.now().await?.0 <= began.0 + 2 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(stage.store.retire_dead(&stage.queue, Duration::ZERO).await?, 1);
+    assert_eq!(stage.raw.consumers(&stage.key(Inlet::STREAM), "work"), ["other"]);
+    Ok(())
+}
+
+/// A pause is told to whoever promotes, and outlives the loss of the group.
+pub async fn a_paused_group_promotes_nothing_until_it_is_resumed(stage: &Stage) -> Case {
+    let (store, queue) = (&stage.store, &stage.queue);
+    let hold = stage.deliver_one().await?;
+    store.schedule_retry(queue, &stage.me, hold, None, Duration::ZERO, &fields("again")).await?;
+    assert!(store.set_paused(queue, true).await?);
+    assert!(!store.set_paused(queue, true).await?, "it is paused already");
+    let look = store.promote(queue, 10).await?;
+    assert_eq!((look.paused, look.promoted, look.next_due), (true, 0, None));
+    stage.raw.destroy_group(&stage.key(Inlet::STREAM), "work");
+    store.recreate(queue).await?;
+    assert!(store.promote(queue, 10).await?.paused);
+    assert!(store.set_paused(queue, false).await?);
+    assert!(!store.set_paused(queue, false).await?, "it is resumed already");
+    let look = store.promote(queue, 0).await?;
+    assert_eq!((look.paused, look.promoted), (false, 0), "a limit of nothing only looks");
+    assert_eq!(store.promote(queue, 10).await?.promoted, 1);
+    assert_eq!(stage.read(&stage.me, Inlet::LANE, 9).await?.len(), 1);
+    Ok(())
+}
+
+/// History goes only as far as nobody needs it.
+pub async fn trimming_history_keeps_what_any_group_needs(stage: &Stage) -> Case {
+    let (store, stream) = (&stage.store, &stage.queue.stream);
+    let history =
+        |entries| Trim { cut: Cut::Length(entries), exact: false, unfinished: Unfinished::Keep };
+    let holds = stage.deliver(1_000).await?;
+    stage.append(500).await?;
+    let held = store.trim(stream, history(10)).await?;
+    assert_eq!((held.removed, held.blocked_by.is_some()), (0, true), "nothing is acknowledged");
+    for hold in holds.iter().take(600) {
+        store.acknowledge(&stage.queue, &[(hold.inlet, hold.id)]).await?;
+    }
+    store.trim(stream, history(1_200)).await?;
+    let length = stage.raw.length(&stage.key(Inlet::STREAM));
+    assert!((1_200..1_400).contains(&length), "{length}: the window stays");
+    store.trim(stream, history(10)).await?;
+    let length = stage.raw.length(&stage.key(Inlet::STREAM));
+    assert!((900..1_100).contains(&length), "{length}: the pending and the unread stay");
+    assert_eq!(stage.read(&stage.me, Inlet::STREAM, 1_000).await?.len(), 500);
+    append(store.as_ref(), stream, Retention::Unlimited, vec![fields("x")]).await;
+    Ok(())
+}

@@ -1,0 +1,210 @@
+//! Reading the state of streams, groups and consumers.
+
+use std::time::Duration;
+
+use super::admin::shorten;
+use super::{Case, LEASE, Stage, fields};
+use crate::model::entry::{Delivery, Entry, EntryId, Inlet};
+use crate::store::StoreError;
+use crate::store::admin::{Cut, Unfinished};
+use crate::store::inspect::{PendingFilter, Span};
+
+/// Makes a test of every case in this file.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __inspect_cases {
+    ($test:meta, $stage:expr) => {
+        $crate::__conformance_tests! { @each $test, $stage, inspect:
+            what_is_seen_of_a_stream_and_its_group_is_what_was_done,
+            what_is_trimmed_before_its_delivery_is_counted_once,
+            the_oldest_unfinished_entry_is_found_wherever_its_job_is,
+            counting_ends_at_its_limit,
+            pending_entries_are_paged_and_filtered,
+            a_range_is_read_from_either_end,
+            a_tail_waits_for_what_comes_and_touches_no_group,
+            consumers_say_who_they_are_with_every_beat,
+        }
+    };
+}
+
+/// What is seen is what was done.
+pub async fn what_is_seen_of_a_stream_and_its_group_is_what_was_done(stage: &Stage) -> Case {
+    let (store, queue) = (&stage.store, &stage.queue);
+    let ids = stage.append(5).await?;
+    let read = stage.read(&stage.me, Inlet::STREAM, 3).await?;
+    let first = read.first().ok_or("three entries")?;
+    store.acknowledge(queue, &[(Inlet::STREAM, first.entry.id())]).await?;
+    let stream = store.stream_info(&queue.stream).await?.ok_or("there is a stream")?;
+    assert_eq!((stream.length, stream.added, stream.groups), (5, 5, 1));
+    assert_eq!((stream.first, stream.last), (ids.first().copied(), ids.last().copied()));
+    let group = store.group_facts(queue).await?;
+    assert_eq!((group.read, group.lag), (Some(3), Some(2)));
+    assert_eq!((Some(group.cursor), group.next), (ids.get(2).copied(), ids.get(3).copied()));
+    assert_eq!((group.pending, group.retrying, group.dead_letters), (2, 0, Some(0)));
+    assert!(group.oldest_pending.is_some() && group.paused.is_none());
+    assert_eq!(store.group_names(&queue.stream).await?, ["work"]);
+    stage.raw.flush();
+    assert_eq!(store.stream_info(&queue.stream).await?, None);
+    assert!(store.group_names(&queue.stream).await?.is_empty());
+    assert!(matches!(store.group_facts(queue).await, Err(StoreError::GroupMissing)));
+    assert!(matches!(store.consumers(queue).await, Err(StoreError::GroupMissing)));
+    Ok(())
+}
+
+/// A loss that no dead letter can tell of is told by a count, once.
+pub async fn what_is_trimmed_before_its_delivery_is_counted_once(stage: &Stage) -> Case {
+    let (store, queue) = (&stage.store, &stage.queue);
+    stage.append(100).await?;
+    let read = stage.read(&stage.me, Inlet::STREAM, 10).await?;
+    for delivery in &read {
+        store.acknowledge(queue, &[(Inlet::STREAM, delivery.entry.id())]).await?;
+    }
+    let trimmed = shorten(stage, Cut::Length(5), true, Unfinished::Lose).await?;
+    assert_eq!((trimmed.removed, trimmed.length), (95, 5));
+    assert_eq!(store.heartbeat(queue, &stage.me, "{}").await?.trimmed_unread, 85);
+    assert_eq!(store.heartbeat(queue, &stage.me, "{}").await?.trimmed_unread, 0, "told once");
+    let facts = store.group_facts(queue).await?;
+    assert_eq!((facts.trimmed_unread, facts.lag), (85, Some(5)));
+    assert_eq!(stage.read(&stage.me, Inlet::STREAM, 10).await?.len(), 5);
+    assert_eq!(store.heartbeat(queue, &stage.me, "{}").await?.trimmed_unread, 0);
+    assert_eq!(store.group_facts(queue).await?.lag, Some(0), "no phantom stays");
+    stage.append(7).await?;
+    shorten(stage, Cut::Length(0), true, Unfinished::Lose).await?;
+    assert_eq!(
+        store.heartbeat(queue, &stage.me, "{}").await?.trimmed_unread,
+        7,
+        "an empty stream too"
+    );
+    Ok(())
+}
+
+/// A job is as old as the entry that was published, wherever the job is now.
+pub async fn the_oldest_unfinished_entry_is_found_wherever_its_job_is(stage: &Stage) -> Case {
+    let (store, queue) = (&stage.store, &stage.queue);
+    let oldest = async || -> Result<Option<EntryId>, StoreError> {
+        let oldest = store.oldest_unfinished(queue).await?;
+        assert!(oldest.complete);
+        Ok(oldest.published)
+    };
+    assert_eq!(oldest().await?, None, "nothing was ever published");
+    let ids = stage.append(3).await?;
+    let [first, second, third] = ids.as_slice() else { return Err("three".into()) };
+    assert_eq!(oldest().await?, Some(*first), "not delivered");
+    let read = stage.read(&stage.me, Inlet::STREAM, 3).await?;
+    assert_eq!(oldest().await?, Some(*first), "pending");
+    let holds = read.iter().map(Delivery::hold).collect::<Vec<_>>();
+    store.acknowledge(queue, &[(Inlet::STREAM, *first)]).await?;
+    assert_eq!(oldest().await?, Some(*second));
+    let mut job = fields("again");
+    job.push(("sj-origin".into(), second.to_string().into()));
+    let second_hold = *holds.get(1).ok_or("three holds")?;
+    store.schedule_retry(queue, &stage.me, second_hold, None, Duration::ZERO, &job).await?;
+    store.acknowledge(queue, &[(Inlet::STREAM, *third)]).await?;
+    assert_eq!(oldest().await?, Some(*second), "set aside");
+    store.promote(queue, 9).await?;
+    assert_eq!(oldest().await?, Some(*second), "in the lane");
+    let lane = stage.read(&stage.me, Inlet::LANE, 9).await?;
+    assert_eq!(oldest().await?, Some(*second), "pending in the lane");
+    let id = lane.first().ok_or("a job")?.entry.id();
+    store.acknowledge(queue, &[(Inlet::LANE, id)]).await?;
+    assert_eq!(oldest().await?, None, "all is done");
+    stage.raw.destroy_group(&stage.key(Inlet::STREAM), "work");
+    assert!(matches!(store.oldest_unfinished(queue).await, Err(StoreError::GroupMissing)));
+    Ok(())
+}
+
+/// Counting is bounded.
+pub async fn counting_ends_at_its_limit(stage: &Stage) -> Case {
+    let ids = stage.append(45).await?;
+    let (store, stream) = (&stage.store, &stage.queue.stream);
+    let after = *ids.get(4).ok_or("ids")?;
+    let all = store.count_after(stream, after, 1_000).await?;
+    assert_eq!((all.entries, all.complete), (40, true));
+    let some = store.count_after(stream, after, 20).await?;
+    assert!((20..30).contains(&some.entries) && !some.complete, "{some:?}");
+    let none = store.count_after(stream, EntryId::MAX, 20).await?;
+    assert_eq!((none.entries, none.complete), (0, true));
+    Ok(())
+}
+
+/// Pending entries can be gone through, and filtered.
+pub async fn pending_entries_are_paged_and_filtered(stage: &Stage) -> Case {
+    let holds = stage.deliver(5).await?;
+    stage.append(2).await?;
+    stage.read(&stage.other, Inlet::STREAM, 2).await?;
+    let all = PendingFilter {
+        inlet: Inlet::STREAM,
+        after: EntryId::ZERO,
+        idle: Duration::ZERO,
+        consumer: None,
+        limit: 4,
+    };
+    let store = &stage.store;
+    let first = store.pending(&stage.queue, all).await?;
+    assert_eq!(first.len(), 4);
+    let after = first.last().ok_or("four rows")?.id;
+    assert_eq!(store.pending(&stage.queue, PendingFilter { after, ..all }).await?.len(), 3);
+    let consumer = Some(stage.other.as_str());
+    assert_eq!(store.pending(&stage.queue, PendingFilter { consumer, ..all }).await?.len(), 2);
+    let old = holds.get(2).ok_or("five holds")?;
+    stage.abandon(*old);
+    let idle = store.pending(&stage.queue, PendingFilter { idle: LEASE, ..all }).await?;
+    assert_eq!(idle.iter().map(|row| row.id).collect::<Vec<_>>(), [old.id]);
+    assert!(idle.iter().all(|row| row.delivery_count == 1 && row.consumer == "me"));
+    let past = PendingFilter { after: EntryId::MAX, ..all };
+    assert!(store.pending(&stage.queue, past).await?.is_empty());
+    Ok(())
+}
+
+/// A range is read from either end.
+pub async fn a_range_is_read_from_either_end(stage: &Stage) -> Case {
+    let ids = stage.append(5).await?;
+    let (from, to) = (*ids.get(1).ok_or("ids")?, *ids.get(3).ok_or("ids")?);
+    let (store, stream) = (&stage.store, &stage.queue.stream);
+    let read = async |span, newest_first, limit| -> Result<Vec<EntryId>, StoreError> {
+        let entries = store.range(stream, span, newest_first, limit).await?;
+        Ok(entries.iter().map(Entry::id).collect())
+    };
+    assert_eq!(Some(read(Span { from, to }, false, 9).await?.as_slice()), ids.get(1..=3));
+    assert_eq!(read(Span { from, to }, true, 1).await?, [to]);
+    assert!(read(Span { from: to, to: from }, false, 9).await?.is_empty());
+    let everything = Span { from: EntryId::ZERO, to: EntryId::MAX };
+    assert_eq!(read(everything, false, 9).await?, ids);
+    assert!(stage.pending(Inlet::STREAM).is_empty(), "nothing was delivered");
+    Ok(())
+}
+
+/// Following a stream touches no group.
+pub async fn a_tail_waits_for_what_comes_and_touches_no_group(stage: &Stage) -> Case {
+    let ids = stage.append(2).await?;
+    let last = *ids.last().ok_or("two ids")?;
+    let mut tail = stage.store.tail(&stage.queue.stream).await?;
+    assert!(tail.read(last, 9, Duration::from_millis(20)).await?.is_empty());
+    let (read, appended) =
+        tokio::join!(tail.read(last, 9, Duration::from_secs(10)), stage.append(1));
+    let seen = read?.iter().map(Entry::id).collect::<Vec<_>>();
+    assert_eq!(seen, appended?);
+    assert!(stage.pending(Inlet::STREAM).is_empty());
+    Ok(())
+}
+
+/// What a consumer says about itself is heard with its beat, and gone with it.
+pub async fn consumers_say_who_they_are_with_every_beat(stage: &Stage) -> Case {
+    let (store, queue) = (&stage.store, &stage.queue);
+    let hold = stage.deliver_one().await?;
+    store.heartbeat(queue, &stage.me, r#"{"host":"here"}"#).await?;
+    stage.append(1).await?;
+    stage.read(&stage.other, Inlet::STREAM, 1).await?;
+    let seen = store.consumers(queue).await?;
+    let [me, other] = seen.consumers.as_slice() else { return Err("two consumers".into()) };
+    assert_eq!((me.name.as_str(), me.pending), ("me", 1));
+    assert!(me.about.as_deref() == Some(r#"{"host":"here"}"#) && me.beat.is_some());
+    assert!(me.beat.is_some_and(|beat| beat <= seen.now.0));
+    assert!(other.about.is_none() && other.beat.is_none(), "it never beat");
+    store.acknowledge(queue, &[(hold.inlet, hold.id)]).await?;
+    store.retire(queue, &stage.me).await?;
+    stage.read(&stage.me, Inlet::STREAM, 1).await?;
+    let again = store.consumers(queue).await?.consumers;
+    assert!(again.iter().all(|consumer| consumer.about.is_none()), "{again:?}");
+    Ok(())
+}

@@ -1,0 +1,190 @@
+//! What a consumer does with entries: reading, acknowledging, renewing, releasing, retrying, claiming.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::types::{Delivery, FenceResult, Hold, Inlet, Queue, Result, ServerTime};
+use crate::model::entry::{EntryId, Fields};
+use crate::model::name::ConsumerName;
+
+/// One read of a [`StreamReader`].
+#[derive(Debug)]
+pub struct ReadRequest<'a> {
+    /// Entries to acknowledge in front of the read, in the same round trip.
+    pub acks: &'a [(Inlet, EntryId)],
+    /// Which inlet to read.
+    pub inlet: Inlet,
+    /// How many entries at most; zero reads nothing and does not wait.
+    pub count: usize,
+    /// How long to wait for the first entry; `None` does not wait.
+    pub block: Option<Duration>,
+}
+
+/// The answer to a [`ReadRequest`]. The acknowledgements can succeed when the read fails.
+#[derive(Debug)]
+pub struct ReadReply {
+    /// How many of the acknowledged entries were pending.
+    pub acknowledged: Result<usize>,
+    /// What was delivered.
+    pub deliveries: Result<Vec<Delivery>>,
+}
+
+/// A connection of its own for reads that may wait.
+#[async_trait]
+pub trait StreamReader: Send {
+    /// Acknowledges, then reads. Not cancel safe: always await it to its end.
+    ///
+    /// An outer error means that the connection cannot be used any more, and that entries may have been
+    /// delivered without reaching the caller.
+    async fn read(&mut self, request: ReadRequest<'_>) -> Result<ReadReply>;
+
+    /// Identifies this reader for [`Consume::wake`].
+    fn waker(&self) -> u64;
+}
+
+/// What a renewal found.
+#[derive(Debug)]
+pub struct Renewed {
+    /// The server's clock.
+    pub now: ServerTime,
+    /// An answer for each hold, in order.
+    pub answers: Vec<FenceResult>,
+}
+
+/// Whether an entry is idle. Exhaustive: adding a variant is a breaking change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Idle {
+    /// At least one is.
+    Found,
+    /// None is.
+    NotFound {
+        /// How long ago the scan ran: zero if this call scanned, otherwise the age of the result that
+        /// another process shared.
+        ago: Duration,
+    },
+}
+
+/// A claim of idle entries, whoever owns them; the caller's own lost deliveries are among them.
+#[derive(Clone, Copy, Debug)]
+pub struct IdleClaim<'a> {
+    /// Which inlet to scan.
+    pub inlet: Inlet,
+    /// Entries idle for at least this long may be claimed.
+    pub lease: Duration,
+    /// Where the last page ended; zero starts over.
+    pub cursor: EntryId,
+    /// How many entries are claimed at most.
+    pub limit: usize,
+    /// What the server's clock is expected to show, with its tolerance.
+    pub expected: Option<(ServerTime, Duration)>,
+    /// Entries that are not claimed, however idle they are.
+    pub skip: &'a [EntryId],
+}
+
+/// The result of a claim. Exhaustive: adding a variant is a breaking change.
+#[derive(Debug)]
+pub enum ClaimedPage {
+    /// One page of the pending list was scanned.
+    Page {
+        /// Where the next page begins; zero at the end of the pending list.
+        cursor: EntryId,
+        /// Entries that this consumer owns now, with their raised delivery count.
+        claimed: Vec<Delivery>,
+        /// Entries whose payload was trimmed, each stored as a dead letter in the same step.
+        trimmed: usize,
+        /// Idle entries whose payload was trimmed and that stay pending, because no dead letter can be
+        /// stored.
+        left: usize,
+    },
+    /// The server's clock is outside of the tolerance; nothing was claimed.
+    ClockOff {
+        /// The server's clock.
+        now: ServerTime,
+    },
+}
+
+/// The steps of consumers.
+#[async_trait]
+pub trait Consume: Send + Sync {
+    /// Opens a connection for one reader. A read fails if the server does not answer within the block
+    /// time plus `margin`.
+    async fn reader(
+        &self,
+        queue: &Queue,
+        consumer: &ConsumerName,
+        margin: Duration,
+    ) -> Result<Box<dyn StreamReader>>;
+
+    /// Ends the wait of a blocked reader. A reader that is not blocked is unaffected.
+    async fn wake(&self, reader: u64) -> Result<()>;
+
+    /// Acknowledges entries, whoever owns them: how many were pending.
+    async fn acknowledge(&self, queue: &Queue, acks: &[(Inlet, EntryId)]) -> Result<usize>;
+
+    /// Renews entries in flight: resets the idle time and keeps the delivery count.
+    async fn renew(
+        &self,
+        queue: &Queue,
+        consumer: &ConsumerName,
+        holds: &[Hold],
+    ) -> Result<Renewed>;
+
+    /// Releases entries: claimable at once, and this delivery is not counted.
+    async fn release(
+        &self,
+        queue: &Queue,
+        consumer: &ConsumerName,
+        lease: Duration,
+        holds: &[Hold],
+    ) -> Result<Vec<FenceResult>>;
+
+    /// Schedules a retry of a failed job after `delay`: stored first, acknowledged second. If a dead
+    /// letter `trimmed` stands for the entry, the job replaces it.
+    async fn schedule_retry(
+        &self,
+        queue: &Queue,
+        consumer: &ConsumerName,
+        hold: Hold,
+        trimmed: Option<EntryId>,
+        delay: Duration,
+        job: &Fields,
+    ) -> Result<FenceResult>;
+
+    /// Whether an entry has been idle for at least the lease; changes none. A scan by any process that
+    /// found none, for this lease or a shorter one, is reused for the time `valid`.
+    async fn has_idle(
+        &self,
+        queue: &Queue,
+        inlet: Inlet,
+        lease: Duration,
+        valid: Duration,
+    ) -> Result<Idle>;
+
+    /// Claims entries that were idle for too long. A claim is a delivery and is counted.
+    async fn claim_idle(
+        &self,
+        queue: &Queue,
+        consumer: &ConsumerName,
+        claim: IdleClaim<'_>,
+    ) -> Result<ClaimedPage>;
+
+    /// The pending entries of this consumer after `cursor`, at most `limit`.
+    async fn own_pending(
+        &self,
+        queue: &Queue,
+        consumer: &ConsumerName,
+        inlet: Inlet,
+        cursor: EntryId,
+        limit: usize,
+    ) -> Result<Vec<Hold>>;
+
+    /// Delivers entries again whose delivery was lost on its way, uncounted, if this consumer still owns
+    /// them. Entries whose payload was trimmed are stored as dead letters.
+    async fn recover(
+        &self,
+        queue: &Queue,
+        consumer: &ConsumerName,
+        holds: &[Hold],
+    ) -> Result<Vec<Delivery>>;
+}

@@ -1,0 +1,73 @@
+//! What keeps a group running: its Redis groups, due retries, heartbeats, stopped consumers.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::types::{Queue, Result, ServerTime};
+use crate::model::config::Start;
+use crate::model::entry::EntryId;
+use crate::model::name::ConsumerName;
+
+/// What [`promote`](GroupUpkeep::promote) did and found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Promoted {
+    /// Due jobs that were moved to the lane.
+    pub promoted: usize,
+    /// Entries of the lane that are not delivered yet.
+    pub waiting: usize,
+    /// Pending entries of all consumers, in all inlets.
+    pub pending: usize,
+    /// How long until the next job is due.
+    pub next_due: Option<Duration>,
+    /// How many times entries of this queue were released. A change means that there is work to claim.
+    pub released: u64,
+    /// Due jobs whose record is missing and that stay in the retry set, because no dead letter can be
+    /// stored.
+    pub left: usize,
+    /// Whether the group is paused in every process. Then nothing is promoted, and nothing is due.
+    pub paused: bool,
+    /// The server's clock.
+    pub now: ServerTime,
+}
+
+/// What a heartbeat recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// The group's floor: every entry up to this id is done.
+    pub floor: EntryId,
+    /// Entries that were trimmed before their delivery, each reported once to one consumer.
+    pub trimmed_unread: u64,
+}
+
+/// The steps of a group's slow loops.
+#[async_trait]
+pub trait GroupUpkeep: Send + Sync {
+    /// Creates the group in every inlet unless it exists: at `start` the first time, later at its
+    /// floor. True if the group of the stream was created.
+    async fn prepare(&self, queue: &Queue, start: Start) -> Result<bool>;
+
+    /// Recreates a lost group at its floor, or at the beginning if the floor is lost as well. True if
+    /// the group of any inlet was created.
+    async fn recreate(&self, queue: &Queue) -> Result<bool>;
+
+    /// Moves due jobs to the lane, at most `limit`, and reports what waits. Recreates the lane's group
+    /// if it was lost. While the group is paused, nothing is moved.
+    async fn promote(&self, queue: &Queue, limit: usize) -> Result<Promoted>;
+
+    /// Records that the consumer is alive, its description `about`, and the group's floor. Counts
+    /// entries that were trimmed before their delivery.
+    async fn heartbeat(
+        &self,
+        queue: &Queue,
+        consumer: &ConsumerName,
+        about: &str,
+    ) -> Result<Recorded>;
+
+    /// Removes a consumer unless it has pending entries. False only if it has.
+    async fn retire(&self, queue: &Queue, consumer: &ConsumerName) -> Result<bool>;
+
+    /// Removes consumers without a heartbeat for `silence` and without pending entries: how many. A
+    /// consumer that never sent a heartbeat is given one now.
+    async fn retire_dead(&self, queue: &Queue, silence: Duration) -> Result<usize>;
+}

@@ -1,0 +1,209 @@
+//! What an operator does to streams in memory.
+
+use async_trait::async_trait;
+
+use super::MemoryStore;
+use super::state::{DAY, milliseconds};
+use super::stream::count;
+use crate::model::entry::EntryId;
+use crate::model::name::{GroupName, StreamName};
+use crate::store::admin::{
+    ALIVE, Cut, Destination, MovedPage, Obstacle, Permitted, Selected, Trim, Trimmed, Unfinished,
+};
+use crate::store::types::Result;
+use crate::store::{Admin, Inlet, Queue};
+
+#[async_trait]
+impl Admin for MemoryStore {
+    async fn trim(&self, stream: &StreamName, trim: Trim) -> Result<Trimmed> {
+        self.step("trim", |state| {
+            let now = state.now();
+            let Some(stream) = state.streams.get_mut(stream.as_str()) else {
+                return Ok(Trimmed::default());
+            };
+            let holder = match trim.unfinished {
+                Unfinished::Keep => stream.needed(),
+                Unfinished::Lose => None,
+            };
+            let needed = holder.as_ref().map_or(EntryId::MAX, |(_, id)| *id);
+            let (excess, before) = match trim.cut {
+                Cut::Length(entries) => (stream.excess(entries), EntryId::MAX),
+                Cut::Age(age) => {
+                    (usize::MAX, EntryId::new(now.saturating_sub(milliseconds(age)), 0))
+                }
+                Cut::Before(id) => (usize::MAX, id),
+            };
+            let wanted = stream.entries.keys().take(excess).take_while(|id| **id < before).count();
+            let removed = stream.trim(excess, |id| id < before && id < needed);
+            Ok(Trimmed {
+                removed,
+                length: count(stream.entries.len()),
+                blocked_by: holder.filter(|_| count(wanted) > removed),
+                more: false,
+            })
+        })
+        .await
+    }
+
+    async fn move_pending(
+        &self,
+        queue: &Queue,
+        inlet: Inlet,
+        selected: Selected<'_>,
+        destination: Destination<'_>,
+    ) -> Result<MovedPage> {
+        self.step("move_pending", |state| {
+            let now = state.now();
+            let mut page = MovedPage::default();
+            let rows = state.group(queue, inlet)?.pending.iter();
+            let ids = match selected {
+                Selected::Ids(ids) => ids.to_vec(),
+                Selected::Of(consumer, after) => {
+                    let own =
+                        rows.filter(|(id, row)| **id > after && row.consumer == consumer.as_str());
+                    own.map(|(id, _)| *id).collect()
+                }
+            };
+            for id in ids {
+                if !state.group(queue, inlet)?.pending.contains_key(&id) {
+                    page.missing.push(id);
+                    continue;
+                }
+                if state.payload(queue, inlet, id)?.is_err() {
+                    page.trimmed.push(id);
+                    continue;
+                }
+                let group = state.group(queue, inlet)?;
+                if let Some(row) = group.pending.get_mut(&id) {
+                    if destination.abandoned {
+                        row.since = now.saturating_sub(DAY * 2);
+                    }
+                    if let Some(consumer) = destination.consumer {
+                        consumer.as_str().clone_into(&mut row.consumer);
+                        group.consumers.insert(consumer.as_str().to_owned());
+                    }
+                }
+                page.moved.push(id);
+            }
+            if !page.moved.is_empty() {
+                state.record(queue).released += 1;
+            }
+            Ok(page)
+        })
+        .await
+    }
+
+    async fn request_claim(&self, queue: &Queue) -> Result<()> {
+        self.step("request_claim", |state| {
+            state.record(queue).released += 1;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn run_now(&self, queue: &Queue, names: &[&str]) -> Result<usize> {
+        self.step("run_now", |state| {
+            let retries = state.retries(queue);
+            let named = retries.iter().filter(|((due, _), _)| *due > 0);
+            let named = named.filter(|(_, job)| names.contains(&job.name.as_str()));
+            let named = named.map(|(key, _)| *key).collect::<Vec<_>>();
+            for key in &named {
+                if let Some(job) = retries.remove(key) {
+                    retries.insert((0, key.1), job);
+                }
+            }
+            Ok(named.len())
+        })
+        .await
+    }
+
+    async fn set_paused(&self, queue: &Queue, paused: bool) -> Result<bool> {
+        self.step("set_paused", |state| {
+            let now = state.now();
+            let record = state.record(queue);
+            let changes = record.paused.is_some() != paused;
+            record.paused = if paused { record.paused.or(Some(now)) } else { None };
+            Ok(changes)
+        })
+        .await
+    }
+
+    async fn move_group(
+        &self,
+        queue: &Queue,
+        after: Option<EntryId>,
+        unfinished: Unfinished,
+    ) -> Result<Permitted> {
+        self.step("move_group", |state| {
+            let cursor = state.group(queue, Inlet::STREAM)?.delivered;
+            let stream = state.stream(queue.stream.as_str());
+            let (last, added, removed) = (stream.last, stream.added, stream.removed());
+            let first = stream.entries.keys().next().copied();
+            let to = after.unwrap_or(last);
+            let skips = stream.after(cursor).next().is_some_and(|next| next <= to);
+            if skips && unfinished == Unfinished::Keep {
+                return Ok(Permitted::Refused(Obstacle::undelivered(queue)));
+            }
+            let group = state.group(queue, Inlet::STREAM)?;
+            group.delivered = to;
+            group.read = match to {
+                to if to == last => Some(added),
+                to if first.is_none_or(|first| to < first) => Some(removed),
+                _ => None,
+            };
+            let pending = group.pending.keys().next().and_then(|id| id.previous());
+            state.record(queue).floor = Some(pending.map_or(to, |pending| pending.min(to)));
+            Ok(Permitted::Done)
+        })
+        .await
+    }
+
+    async fn destroy_group(&self, queue: &Queue, unfinished: Unfinished) -> Result<Permitted> {
+        self.step("destroy_group", |state| {
+            let now = state.now();
+            let cursor = state.group(queue, Inlet::STREAM)?.delivered;
+            let mut heartbeats = state.record(queue).heartbeats.iter();
+            let alive = heartbeats.find(|(_, at)| now.saturating_sub(**at) <= milliseconds(ALIVE));
+            let group = queue.group.to_string();
+            if let Some((consumer, _)) = alive {
+                let consumer = consumer.clone();
+                return Ok(Permitted::Refused(Obstacle::Alive { group, consumer }));
+            }
+            let pending = state.groups(queue).map(|group| group.pending.len()).sum::<usize>();
+            let lane_pending = state.group(queue, Inlet::LANE).map_or(0, |on| on.pending.len());
+            let waiting = state.lane(queue).entries.len().saturating_sub(lane_pending);
+            let retrying = state.retries(queue).len() + waiting;
+            let stream = state.stream(queue.stream.as_str());
+            let undelivered = stream.after(cursor).next().is_some();
+            if unfinished == Unfinished::Keep && (undelivered || pending + retrying > 0) {
+                return Ok(Permitted::Refused(Obstacle::Unfinished {
+                    group,
+                    pending: count(pending),
+                    undelivered,
+                    retrying: count(retrying),
+                    dead_letters: 0,
+                }));
+            }
+            stream.groups.remove(queue.group.as_str());
+            state.streams.remove(&queue.key(Inlet::LANE));
+            state.retries(queue).clear();
+            state.records.remove(&queue.group_key());
+            Ok(Permitted::Done)
+        })
+        .await
+    }
+
+    async fn delete_stream(
+        &self,
+        stream: &StreamName,
+        dead_letters_of: &[GroupName],
+    ) -> Result<bool> {
+        self.step("delete_stream", |state| {
+            for group in dead_letters_of {
+                state.streams.remove(&stream.dead_key(group));
+            }
+            Ok(state.streams.remove(stream.as_str()).is_some())
+        })
+        .await
+    }
+}

@@ -1,0 +1,209 @@
+//! What a consumer does with entries in memory.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::MemoryStore;
+use super::reader::MemoryReader;
+use super::state::{DAY, milliseconds};
+use crate::model::entry::{EntryId, Fields};
+use crate::model::name::ConsumerName;
+use crate::store::types::Result;
+use crate::store::{
+    ClaimedPage, Consume, Delivery, FenceResult, Hold, Idle, IdleClaim, Inlet, Queue, Renewed,
+    ServerTime, StreamReader,
+};
+
+#[async_trait]
+impl Consume for MemoryStore {
+    async fn reader(
+        &self,
+        queue: &Queue,
+        consumer: &ConsumerName,
+        margin: Duration,
+    ) -> Result<Box<dyn StreamReader>> {
+        let number = self.step_now("reader", None, |state| {
+            state.readers += 1;
+            Ok(state.readers)
+        })?;
+        Ok(Box::new(MemoryReader::new(self.clone(), queue, consumer, number, margin)))
+    }
+
+    async fn wake(&self, reader: u64) -> Result<()> {
+        self.step("wake", |state| {
+            state.woken.insert(reader);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn acknowledge(&self, queue: &Queue, acks: &[(Inlet, EntryId)]) -> Result<usize> {
+        self.step("acknowledge", |state| Ok(state.acknowledge_all(queue, acks))).await
+    }
+
+    async fn renew(
+        &self,
+        queue: &Queue,
+        consumer: &ConsumerName,
+        holds: &[Hold],
+    ) -> Result<Renewed> {
+        self.step("renew", |state| {
+            let now = state.now();
+            let answers = state.change_owned(queue, consumer, holds, |row| row.since = now)?;
+            Ok(Renewed { now: ServerTime(now), answers })
+        })
+        .await
+    }
+
+    async fn release(
+        &self,
+        queue: &Queue,
+        consumer: &ConsumerName,
+        lease: Duration,
+        holds: &[Hold],
+    ) -> Result<Vec<FenceResult>> {
+        self.step("release", |state| {
+            let since = state.now().saturating_sub(milliseconds(lease)).saturating_sub(DAY);
+            let answers = state.change_owned(queue, consumer, holds, |row| {
+                row.since = since;
+                row.delivery_count = row.delivery_count.saturating_sub(1);
+            })?;
+            let released = answers.iter().filter(|answer| **answer == FenceResult::Owned).count();
+            state.record(queue).released += u64::try_from(released).unwrap_or(u64::MAX);
+            Ok(answers)
+        })
+        .await
+    }
+
+    async fn schedule_retry(
+        &self,
+        queue: &Queue,
+        consumer: &ConsumerName,
+        hold: Hold,
+        trimmed: Option<EntryId>,
+        delay: Duration,
+        job: &Fields,
+    ) -> Result<FenceResult> {
+        self.step("schedule_retry", |state| {
+            state.settle(queue, consumer.as_str(), hold, trimmed, |state| {
+                let due = state.now().saturating_add(milliseconds(delay));
+                state.schedule_retry(queue, due, None, job.clone());
+            })
+        })
+        .await
+    }
+
+    async fn has_idle(
+        &self,
+        queue: &Queue,
+        inlet: Inlet,
+        lease: Duration,
+        valid: Duration,
+    ) -> Result<Idle> {
+        self.step("has_idle", |state| {
+            let (now, lease) = (state.now(), milliseconds(lease));
+            let scan = state.record(queue).scans.get(&inlet).filter(|(_, of)| *of <= lease);
+            let ago = scan.and_then(|(at, _)| now.checked_sub(*at)).map(Duration::from_millis);
+            if let Some(ago) = ago.filter(|ago| *ago < valid) {
+                return Ok(Idle::NotFound { ago });
+            }
+            if state.group(queue, inlet)?.pending.values().any(|row| row.idle(now) >= lease) {
+                return Ok(Idle::Found);
+            }
+            state.record(queue).scans.insert(inlet, (now, lease));
+            Ok(Idle::NotFound { ago: Duration::ZERO })
+        })
+        .await
+    }
+
+    async fn claim_idle(
+        &self,
+        queue: &Queue,
+        consumer: &ConsumerName,
+        claim: IdleClaim<'_>,
+    ) -> Result<ClaimedPage> {
+        self.step("claim_idle", |state| {
+            let (now, inlet) = (state.now(), claim.inlet);
+            if let Some((ServerTime(expected), tolerance)) = claim.expected
+                && now.abs_diff(expected) > milliseconds(tolerance)
+            {
+                return Ok(ClaimedPage::ClockOff { now: ServerTime(now) });
+            }
+            let rows = state.group(queue, inlet)?.pending.iter();
+            let rows = rows.filter(|(id, _)| **id > claim.cursor).take(ROWS_MAX);
+            let rows = rows.map(|(id, row)| (*id, row.clone())).collect::<Vec<_>>();
+            let (mut claimed, mut trimmed) = (Vec::<Delivery>::new(), 0);
+            let (mut cursor, mut ended) = (EntryId::ZERO, rows.len() < ROWS_MAX);
+            for (id, row) in rows {
+                if claimed.len() + trimmed >= claim.limit {
+                    ended = false;
+                    break;
+                }
+                cursor = id;
+                if row.idle(now) < milliseconds(claim.lease) || claim.skip.contains(&id) {
+                    continue;
+                }
+                match state.payload(queue, inlet, id)? {
+                    Ok(fields) => {
+                        let hold = Hold { inlet, id, delivery_count: row.delivery_count };
+                        claimed.push(state.redeliver(queue, hold, fields, |row| {
+                            row.since = now;
+                            row.delivery_count += 1;
+                            consumer.as_str().clone_into(&mut row.consumer);
+                        })?);
+                    }
+                    Err(_letter) => trimmed += 1,
+                }
+            }
+            let cursor = if ended { EntryId::ZERO } else { cursor.max(claim.cursor) };
+            Ok(ClaimedPage::Page { cursor, claimed, trimmed, left: 0 })
+        })
+        .await
+    }
+
+    async fn own_pending(
+        &self,
+        queue: &Queue,
+        consumer: &ConsumerName,
+        inlet: Inlet,
+        cursor: EntryId,
+        limit: usize,
+    ) -> Result<Vec<Hold>> {
+        self.step("own_pending", |state| {
+            let rows = state.group(queue, inlet)?.pending.iter();
+            let own = rows.filter(|(id, row)| **id > cursor && row.consumer == consumer.as_str());
+            let holds = own.map(|(id, row)| {
+                let delivery_count = row.delivery_count;
+                Hold { inlet, id: *id, delivery_count }
+            });
+            Ok(holds.take(limit).collect())
+        })
+        .await
+    }
+
+    async fn recover(
+        &self,
+        queue: &Queue,
+        consumer: &ConsumerName,
+        holds: &[Hold],
+    ) -> Result<Vec<Delivery>> {
+        self.step("recover", |state| {
+            let now = state.now();
+            let mut deliveries = Vec::new();
+            for hold in holds {
+                if state.check(queue, consumer.as_str(), *hold)? != FenceResult::Owned {
+                    continue;
+                }
+                if let Ok(fields) = state.payload(queue, hold.inlet, hold.id)? {
+                    deliveries.push(state.redeliver(queue, *hold, fields, |row| row.since = now)?);
+                }
+            }
+            Ok(deliveries)
+        })
+        .await
+    }
+}
+
+/// Rows of the pending list that one claim scans.
+const ROWS_MAX: usize = 1_000;

@@ -1,0 +1,229 @@
+//! What tests order and observe: calls that fail or are delayed, a stopped server, a clock that jumps,
+//! the state after every step.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::MemoryStore;
+use super::state::MemoryState;
+use crate::model::entry::{EntryId, Fields};
+use crate::store::types::Result;
+use crate::store::{Queue, StoreError};
+
+/// How a call fails. Exhaustive: adding a variant is a breaking change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It is not carried out, and the caller is told so.
+    Unreachable,
+    /// It is not carried out, and the caller does not know.
+    RequestLost,
+    /// It is carried out, and the caller does not know.
+    AnswerLost,
+    /// It panics, as a bug of this crate would.
+    Panic,
+}
+
+impl Fault {
+    /// What the caller gets.
+    pub(super) fn error(self) -> StoreError {
+        match self {
+            Self::Unreachable => StoreError::Unreachable("as ordered".into()),
+            _ => StoreError::AnswerLost("as ordered".into()),
+        }
+    }
+}
+
+/// Observes a store. Its methods must not call the store.
+pub trait Watch: fmt::Debug + Send + Sync {
+    /// How a caller's next call proceeds. A waiting read asks for "look" each time it checks again; only
+    /// the fault of that answer counts.
+    fn passage(&self, caller: u64, operation: &'static str) -> Passage;
+
+    /// A step was carried out; `view` is the state right after it.
+    fn carried_out(&self, caller: u64, operation: &'static str, view: View<'_>);
+}
+
+/// How one call proceeds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Passage {
+    /// The delay of the request.
+    pub before: Duration,
+    /// How the call fails, if it does.
+    pub fault: Option<Fault>,
+    /// The delay of the answer.
+    pub after: Duration,
+}
+
+/// The state of a store between two steps.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    state: &'a MemoryState,
+}
+
+/// A row of a pending list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PendingView<'a> {
+    /// The entry.
+    pub id: EntryId,
+    /// Its consumer.
+    pub consumer: &'a str,
+    /// Since when it has been idle, by the server's clock in milliseconds.
+    pub since: u64,
+    /// How often it was delivered.
+    pub delivery_count: u64,
+}
+
+impl<'a> View<'a> {
+    /// The server's clock in milliseconds.
+    #[must_use]
+    pub fn now(self) -> u64 {
+        self.state.now()
+    }
+
+    /// The entries of a stream, in order.
+    pub fn entries(self, key: &str) -> impl Iterator<Item = (EntryId, &'a Fields)> + use<'a> {
+        let stream = self.state.streams.get(key);
+        stream.into_iter().flat_map(|stream| stream.entries.iter().map(|(id, text)| (*id, text)))
+    }
+
+    /// The last entry that was delivered to a group; `None` without the group.
+    #[must_use]
+    pub fn cursor(self, key: &str, group: &str) -> Option<EntryId> {
+        Some(self.state.streams.get(key)?.groups.get(group)?.delivered)
+    }
+
+    /// A pending list, in order.
+    pub fn pending(
+        self,
+        key: &str,
+        group: &str,
+    ) -> impl Iterator<Item = PendingView<'a>> + use<'a> {
+        let group = self.state.streams.get(key).and_then(|stream| stream.groups.get(group));
+        group.into_iter().flat_map(|group| {
+            group.pending.iter().map(|(id, row)| PendingView {
+                id: *id,
+                consumer: &row.consumer,
+                since: row.since,
+                delivery_count: row.delivery_count,
+            })
+        })
+    }
+
+    /// The jobs that wait for retry, in the order in which they are due.
+    pub fn retries(self, queue: &Queue) -> impl Iterator<Item = &'a Fields> + use<'a> {
+        let retries = self.state.retries.get(&queue.retry_key());
+        retries.into_iter().flat_map(|retries| retries.values().map(|retry| &retry.fields))
+    }
+}
+
+impl fmt::Debug for View<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("View").field("now", &self.now()).finish_non_exhaustive()
+    }
+}
+
+impl MemoryStore {
+    /// Lets the next call of a step fail; `step` is the name of its method.
+    pub fn fail_next(&self, step: &'static str, fault: Fault) {
+        self.faults.lock().next.entry(step).or_default().push_back(fault);
+    }
+
+    /// Lets every call fail until [`start_server`](Self::start_server).
+    pub fn stop_server(&self) {
+        self.faults.lock().is_stopped = true;
+        self.changed.notify_waiters();
+    }
+
+    /// Answers again.
+    pub fn start_server(&self) {
+        self.faults.lock().is_stopped = false;
+    }
+
+    /// Moves the server's clock, forwards or backwards.
+    pub fn step_clock(&self, milliseconds: i64) {
+        self.lock().step_clock(milliseconds);
+    }
+
+    /// The same streams for one caller, whose calls are watched.
+    #[must_use]
+    pub fn watched(&self, caller: u64, watch: Arc<dyn Watch>) -> Self {
+        let mut watched = self.clone();
+        watched.faults.watch = Some((caller, watch));
+        watched
+    }
+}
+
+/// The ordered faults, which clones share, and the watch of one caller.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Faults {
+    ordered: Arc<Mutex<Ordered>>,
+    watch: Option<(u64, Arc<dyn Watch>)>,
+}
+
+#[derive(Debug, Default)]
+struct Ordered {
+    is_stopped: bool,
+    next: HashMap<&'static str, VecDeque<Fault>>,
+}
+
+impl Faults {
+    /// Waits for a request to arrive: how the call proceeds.
+    pub(super) async fn passage(&self, step: &'static str) -> Passage {
+        let Some((caller, watch)) = &self.watch else { return Passage::default() };
+        let passage = watch.passage(*caller, step);
+        delay(passage.before).await;
+        passage
+    }
+
+    /// The fault of a waiting read that checks again.
+    pub(super) fn of_waiting_read(&self) -> Option<Fault> {
+        let (caller, watch) = self.watch.as_ref()?;
+        watch.passage(*caller, "look").fault
+    }
+
+    /// Carries a step out, unless this fault or an ordered one prevents it.
+    pub(super) fn apply<T>(
+        &self,
+        name: &'static str,
+        fault: Option<Fault>,
+        step: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        match self.next(name, fault) {
+            None => step(),
+            Some(fault @ Fault::AnswerLost) => step().and_then(|_| Err(fault.error())),
+            #[expect(clippy::panic, reason = "a test has ordered it")]
+            Some(Fault::Panic) => panic!("{name} panics, as ordered"),
+            Some(fault) => Err(fault.error()),
+        }
+    }
+
+    fn next(&self, step: &'static str, fault: Option<Fault>) -> Option<Fault> {
+        let mut ordered = self.lock();
+        if ordered.is_stopped {
+            return Some(Fault::Unreachable);
+        }
+        fault.or_else(|| ordered.next.get_mut(step).and_then(VecDeque::pop_front))
+    }
+
+    /// Shows the watch the state after a step.
+    pub(super) fn show(&self, step: &'static str, state: &MemoryState) {
+        if let Some((caller, watch)) = &self.watch {
+            watch.carried_out(*caller, step, View { state });
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Ordered> {
+        self.ordered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Waits for a delayed message. Without a delay, it does not even yield.
+pub(super) async fn delay(time: Duration) {
+    if !time.is_zero() {
+        sleep(time).await;
+    }
+}

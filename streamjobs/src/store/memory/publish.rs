@@ -1,0 +1,62 @@
+//! Appending to streams in memory.
+
+use async_trait::async_trait;
+
+use super::MemoryStore;
+use super::faults::delay;
+use crate::model::config::Retention;
+use crate::model::name::StreamName;
+use crate::store::{Appended, Appender, NewEntry, Publish, StoreError};
+
+impl Publish for MemoryStore {
+    fn appender(&self, stream: &StreamName, retention: Retention) -> Box<dyn Appender> {
+        let (store, stream, answers) = (self.clone(), stream.clone(), Vec::new());
+        Box::new(MemoryAppender { store, stream, retention, answers, is_broken: false })
+    }
+}
+
+/// Appends to one stream.
+struct MemoryAppender {
+    store: MemoryStore,
+    stream: StreamName,
+    retention: Retention,
+    answers: Vec<Appended>,
+    is_broken: bool,
+}
+
+impl MemoryAppender {
+    async fn append(&mut self, fields: NewEntry) -> Appended {
+        if self.is_broken {
+            return Err(StoreError::Unreachable("the connection broke before".into()));
+        }
+        let passage = self.store.faults.passage("append").await;
+        let answer = self.store.step_now("append", passage.fault, |state| {
+            let now = state.now();
+            let stream = state.stream(self.stream.as_str());
+            let id = stream.append(now, fields);
+            if let Retention::MaxLen(entries) | Retention::MaxLenExact(entries) = self.retention {
+                stream.trim_to(entries.get());
+            }
+            Ok(id)
+        });
+        delay(passage.after).await;
+        self.is_broken =
+            matches!(answer, Err(StoreError::AnswerLost(_) | StoreError::Unreachable(_)));
+        answer
+    }
+}
+
+#[async_trait]
+impl Appender for MemoryAppender {
+    async fn push(&mut self, entries: Vec<NewEntry>) {
+        for fields in entries {
+            let answer = self.append(fields).await;
+            self.answers.push(answer);
+            self.store.changed.notify_waiters();
+        }
+    }
+
+    async fn finish(self: Box<Self>) -> Vec<Appended> {
+        self.answers
+    }
+}

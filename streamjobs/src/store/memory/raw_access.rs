@@ -1,0 +1,84 @@
+//! Direct access to streams in memory, as another client of a server has it.
+
+use std::time::Duration;
+
+use super::MemoryStore;
+use super::state::milliseconds;
+use crate::model::entry::{EntryId, Fields};
+use crate::store::Queue;
+use crate::store::raw_access::{PendingRow, RawAccess};
+
+impl RawAccess for MemoryStore {
+    fn append(&self, key: &str, fields: Fields) -> EntryId {
+        let mut state = self.lock();
+        let now = state.now();
+        let id = state.stream(key).append(now, fields);
+        self.faults.show("raw_append", &state);
+        drop(state);
+        self.changed.notify_waiters();
+        id
+    }
+
+    fn has(&self, key: &str, id: EntryId) -> bool {
+        self.lock().stream(key).entries.contains_key(&id)
+    }
+
+    fn delete(&self, key: &str, id: EntryId) {
+        let mut state = self.lock();
+        state.stream(key).entries.remove(&id);
+        self.faults.show("raw_delete", &state);
+    }
+
+    fn destroy_group(&self, key: &str, group: &str) {
+        let mut state = self.lock();
+        state.stream(key).groups.remove(group);
+        self.faults.show("raw_destroy_group", &state);
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    fn flush(&self) {
+        let mut state = self.lock();
+        state.clear();
+        self.faults.show("raw_flush", &state);
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    fn age(&self, key: &str, group: &str, id: EntryId, idle: Duration) {
+        let mut state = self.lock();
+        let since = state.now().saturating_sub(milliseconds(idle));
+        let group = state.stream(key).groups.get_mut(group);
+        if let Some(row) = group.and_then(|group| group.pending.get_mut(&id)) {
+            row.since = since;
+        }
+    }
+
+    fn schedule_retry(&self, queue: &Queue, name: &str, due: u64) {
+        self.lock().schedule_retry(queue, due, Some(name), Fields::new());
+    }
+
+    fn pending(&self, key: &str, group: &str) -> Vec<PendingRow> {
+        let mut state = self.lock();
+        let now = state.now();
+        let group = state.stream(key).groups.get(group);
+        let rows = group.into_iter().flat_map(|group| &group.pending);
+        rows.map(|(id, row)| PendingRow {
+            id: *id,
+            consumer: row.consumer.clone(),
+            idle: Duration::from_millis(row.idle(now)),
+            delivery_count: row.delivery_count,
+        })
+        .collect()
+    }
+
+    fn length(&self, key: &str) -> usize {
+        self.lock().stream(key).entries.len()
+    }
+
+    fn consumers(&self, key: &str, group: &str) -> Vec<String> {
+        let mut state = self.lock();
+        let group = state.stream(key).groups.get(group);
+        group.into_iter().flat_map(|group| group.consumers.iter().cloned()).collect()
+    }
+}

@@ -1,0 +1,310 @@
+//! The state of a memory store: streams, retry sets, marks, and the records of groups.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::stream::{Group, Pending, Stream};
+use crate::model::entry::{Entry, EntryId, Fields};
+use crate::model::name::ConsumerName;
+use crate::store::types::Result;
+use crate::store::{Delivery, FenceResult, Hold, Inlet, Queue, StoreError};
+
+/// Everything that a server would store.
+#[derive(Debug)]
+pub(super) struct MemoryState {
+    pub(super) streams: HashMap<String, Stream>,
+    /// Jobs that wait for retry, by queue, in the order in which they are due.
+    pub(super) retries: HashMap<String, BTreeMap<(u64, u64), Retry>>,
+    /// What groups remember, by their key.
+    pub(super) records: HashMap<String, Record>,
+    /// When a redrive token expires, by its key.
+    pub(super) tokens: HashMap<String, u64>,
+    pub(super) marks: HashMap<String, Mark>,
+    /// Readers whose wait was ended.
+    pub(super) woken: HashSet<u64>,
+    /// Readers ever opened.
+    pub(super) readers: u64,
+    /// Retries ever scheduled.
+    scheduled: u64,
+    began: Instant,
+    skew: i64,
+}
+
+/// What a group remembers beside its stream. It outlives the stream and the group.
+#[derive(Debug, Default)]
+pub(super) struct Record {
+    pub(super) floor: Option<EntryId>,
+    pub(super) released: u64,
+    /// The last heartbeat of each consumer.
+    pub(super) heartbeats: BTreeMap<String, u64>,
+    /// What consumers say about themselves.
+    pub(super) about: BTreeMap<String, String>,
+    /// When the group was paused in every process, by the server's clock in milliseconds.
+    pub(super) paused: Option<u64>,
+    /// Entries that were trimmed before their delivery.
+    pub(super) trimmed_unread: u64,
+    /// When a scan last found nothing idle, and for which lease, both in milliseconds.
+    pub(super) scans: HashMap<Inlet, (u64, u64)>,
+}
+
+/// A job that waits for its back-off.
+#[derive(Debug)]
+pub(super) struct Retry {
+    pub(super) name: String,
+    pub(super) fields: Fields,
+}
+
+/// A mark, and when it expires.
+#[derive(Debug)]
+pub(super) struct Mark {
+    pub(super) work: MarkedWork,
+    pub(super) expires: u64,
+}
+
+/// The work that is marked.
+#[derive(Debug)]
+pub(super) enum MarkedWork {
+    Running { owner: String, origin: EntryId, until: u64 },
+    Done,
+}
+
+impl MemoryState {
+    pub(super) fn new() -> Self {
+        Self {
+            streams: HashMap::new(),
+            retries: HashMap::new(),
+            records: HashMap::new(),
+            tokens: HashMap::new(),
+            marks: HashMap::new(),
+            woken: HashSet::new(),
+            readers: 0,
+            scheduled: 0,
+            began: Instant::now(),
+            skew: 0,
+        }
+    }
+
+    /// The server's clock in milliseconds.
+    pub(super) fn now(&self) -> u64 {
+        let elapsed = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        EPOCH.saturating_add(elapsed).saturating_add_signed(self.skew)
+    }
+
+    pub(super) fn step_clock(&mut self, milliseconds: i64) {
+        self.skew = self.skew.saturating_add(milliseconds);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.streams.clear();
+        self.retries.clear();
+        self.records.clear();
+        self.tokens.clear();
+        self.marks.clear();
+    }
+
+    pub(super) fn stream(&mut self, key: &str) -> &mut Stream {
+        self.streams.entry(key.to_owned()).or_default()
+    }
+
+    pub(super) fn lane(&mut self, queue: &Queue) -> &mut Stream {
+        self.stream(&queue.key(Inlet::LANE))
+    }
+
+    pub(super) fn record(&mut self, queue: &Queue) -> &mut Record {
+        self.records.entry(queue.group_key()).or_default()
+    }
+
+    pub(super) fn retries(&mut self, queue: &Queue) -> &mut BTreeMap<(u64, u64), Retry> {
+        self.retries.entry(queue.retry_key()).or_default()
+    }
+
+    /// Schedules a retry under this name or a new one. On a server it is named after its entry.
+    pub(super) fn schedule_retry(
+        &mut self,
+        queue: &Queue,
+        due: u64,
+        name: Option<&str>,
+        fields: Fields,
+    ) {
+        self.scheduled += 1;
+        let number = self.scheduled;
+        let name = name.map_or_else(|| format!("s:0-{number}"), str::to_owned);
+        self.retries(queue).insert((due, number), Retry { name, fields });
+    }
+
+    /// The group of an inlet.
+    pub(super) fn group(&mut self, queue: &Queue, inlet: Inlet) -> Result<&mut Group> {
+        let stream = self.streams.get_mut(&queue.key(inlet));
+        let group = stream.and_then(|stream| stream.groups.get_mut(queue.group.as_str()));
+        group.ok_or(StoreError::GroupMissing)
+    }
+
+    /// The groups of all inlets, as far as they exist.
+    pub(super) fn groups<'s>(&'s self, queue: &Queue) -> impl Iterator<Item = &'s Group> + use<'s> {
+        let streams = queue.keys().map(|key| self.streams.get(&key));
+        let group = queue.group.clone();
+        streams.into_iter().flatten().filter_map(move |on| on.groups.get(group.as_str()))
+    }
+
+    pub(super) fn dead(&mut self, queue: &Queue) -> &mut Stream {
+        self.stream(&queue.dead_key())
+    }
+
+    /// Creates the group of an inlet unless it exists: true if it was created.
+    pub(super) fn ensure_group(&mut self, queue: &Queue, inlet: Inlet, from: EntryId) -> bool {
+        let stream = self.stream(&queue.key(inlet));
+        let created = !stream.groups.contains_key(queue.group.as_str());
+        if created {
+            let read = match stream.entries.keys().next() {
+                _ if from >= stream.last => Some(stream.added),
+                Some(first) if from >= *first => None,
+                _ => Some(stream.removed()),
+            };
+            let group = Group { delivered: from, read, ..Group::default() };
+            stream.groups.insert(queue.group.as_str().to_owned(), group);
+        }
+        created
+    }
+
+    /// Whether the attempt still owns the entry.
+    pub(super) fn check(
+        &mut self,
+        queue: &Queue,
+        consumer: &str,
+        hold: Hold,
+    ) -> Result<FenceResult> {
+        let group = self.group(queue, hold.inlet)?;
+        Ok(match group.pending.get(&hold.id) {
+            None => FenceResult::NotPending,
+            Some(row) if row.consumer == consumer && row.delivery_count == hold.delivery_count => {
+                FenceResult::Owned
+            }
+            Some(_) => FenceResult::TakenOver,
+        })
+    }
+
+    /// The payload of a pending entry, or the dead letter that says that it was trimmed.
+    pub(super) fn payload(
+        &mut self,
+        queue: &Queue,
+        inlet: Inlet,
+        id: EntryId,
+    ) -> Result<Result<Fields, EntryId>> {
+        let stored = self.streams.get(&queue.key(inlet)).and_then(|stream| stream.entries.get(&id));
+        if let Some(fields) = stored.cloned() {
+            return Ok(Ok(fields));
+        }
+        let row = self.group(queue, inlet)?.pending.remove(&id);
+        let row = row.ok_or(StoreError::Protocol { command: "payload" })?;
+        let now = self.now();
+        Ok(Err(self.dead(queue).append(now, trimmed(inlet, id, &row))))
+    }
+
+    /// Acknowledges an entry, and removes it from the lane. True if it was pending.
+    pub(super) fn acknowledge(&mut self, queue: &Queue, inlet: Inlet, id: EntryId) -> bool {
+        let known = match self.group(queue, inlet) {
+            Ok(group) => group.pending.remove(&id).is_some(),
+            Err(_) => false,
+        };
+        if inlet.is_lane() {
+            self.lane(queue).entries.remove(&id);
+        }
+        known
+    }
+
+    /// Acknowledges entries: how many were pending.
+    pub(super) fn acknowledge_all(&mut self, queue: &Queue, acks: &[(Inlet, EntryId)]) -> usize {
+        acks.iter().filter(|(inlet, id)| self.acknowledge(queue, *inlet, *id)).count()
+    }
+
+    /// Changes the pending rows that the consumer owns: an answer for each.
+    pub(super) fn change_owned(
+        &mut self,
+        queue: &Queue,
+        consumer: &ConsumerName,
+        holds: &[Hold],
+        change: impl Fn(&mut Pending),
+    ) -> Result<Vec<FenceResult>> {
+        let mut answers = Vec::with_capacity(holds.len());
+        for hold in holds {
+            let mut checked = self.check(queue, consumer.as_str(), *hold)?;
+            if checked == FenceResult::Owned {
+                match self.payload(queue, hold.inlet, hold.id)? {
+                    Ok(fields) => drop(self.redeliver(queue, *hold, fields, &change)?),
+                    Err(letter) => checked = FenceResult::Trimmed(letter),
+                }
+            }
+            answers.push(checked);
+        }
+        Ok(answers)
+    }
+
+    /// Stores a job's next form and acknowledges its entry, if the attempt owns the entry or the dead
+    /// letter `trimmed` stands for it.
+    pub(super) fn settle(
+        &mut self,
+        queue: &Queue,
+        consumer: &str,
+        hold: Hold,
+        trimmed: Option<EntryId>,
+        store: impl FnOnce(&mut Self),
+    ) -> Result<FenceResult> {
+        let checked = self.check(queue, consumer, hold)?;
+        let letter = match checked {
+            FenceResult::NotPending => {
+                trimmed.filter(|letter| self.dead(queue).entries.contains_key(letter))
+            }
+            _ => None,
+        };
+        if checked != FenceResult::Owned && letter.is_none() {
+            return Ok(checked);
+        }
+        store(self);
+        if let Some(letter) = letter {
+            self.dead(queue).entries.remove(&letter);
+        }
+        self.acknowledge(queue, hold.inlet, hold.id);
+        Ok(FenceResult::Owned)
+    }
+
+    /// Changes a pending row and delivers its entry again.
+    pub(super) fn redeliver(
+        &mut self,
+        queue: &Queue,
+        hold: Hold,
+        fields: Fields,
+        change: impl FnOnce(&mut Pending),
+    ) -> Result<Delivery> {
+        let group = self.group(queue, hold.inlet)?;
+        let row =
+            group.pending.get_mut(&hold.id).ok_or(StoreError::Protocol { command: "claim" })?;
+        change(row);
+        let (delivery_count, consumer) = (row.delivery_count, row.consumer.clone());
+        group.consumers.insert(consumer);
+        Ok(Delivery { inlet: hold.inlet, entry: Entry::new(hold.id, fields), delivery_count })
+    }
+}
+
+/// The dead letter about a trimmed payload.
+fn trimmed(inlet: Inlet, id: EntryId, row: &Pending) -> Fields {
+    let pair =
+        |name: &'static str, value: String| (Bytes::from_static(name.as_bytes()), value.into());
+    vec![
+        pair("sj-dead-reason", "trimmed".to_owned()),
+        pair("sj-dead-entry", id.to_string()),
+        pair("sj-dead-source", inlet.as_str().to_owned()),
+        pair("sj-dead-deliveries", row.delivery_count.to_string()),
+        pair("sj-dead-consumer", row.consumer.clone()),
+    ]
+}
+
+pub(super) fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// An arbitrary time in 2023, so that ids look like a server's.
+const EPOCH: u64 = 1_700_000_000_000;
+pub(super) const DAY: u64 = 24 * 60 * 60 * 1_000;

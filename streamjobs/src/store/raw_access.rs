@@ -1,0 +1,43 @@
+//! Direct access to the keys behind a store, past its steps: what tests use to act as another client.
+
+use std::time::Duration;
+
+use super::types::Queue;
+use crate::model::entry::{EntryId, Fields};
+
+/// What another client can do to the keys of a store, and read of them.
+pub trait RawAccess: Send + Sync {
+    /// Appends an entry.
+    fn append(&self, key: &str, fields: Fields) -> EntryId;
+    /// Whether a stream has an entry.
+    fn has(&self, key: &str, id: EntryId) -> bool;
+    /// Deletes an entry from a stream; pending lists keep it.
+    fn delete(&self, key: &str, id: EntryId);
+    /// Destroys a group.
+    fn destroy_group(&self, key: &str, group: &str);
+    /// Deletes everything.
+    fn flush(&self);
+    /// Makes a pending entry look idle for this long.
+    fn age(&self, key: &str, group: &str, id: EntryId, idle: Duration);
+    /// Adds a job without a record to the retry set, under a name and due at a time of the server's clock.
+    fn schedule_retry(&self, queue: &Queue, name: &str, due: u64);
+    /// The pending list.
+    fn pending(&self, key: &str, group: &str) -> Vec<PendingRow>;
+    /// The number of entries.
+    fn length(&self, key: &str) -> usize;
+    /// The consumers of a group.
+    fn consumers(&self, key: &str, group: &str) -> Vec<String>;
+}
+
+/// One pending entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PendingRow {
+    /// The entry.
+    pub id: EntryId,
+    /// Its consumer.
+    pub consumer: String,
+    /// How long it has been idle.
+    pub idle: Duration,
+    /// How often it was delivered.
+    pub delivery_count: u64,
+}

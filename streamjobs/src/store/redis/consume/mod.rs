@@ -1,0 +1,346 @@
+//! What a consumer does with entries. Every step that changes a pending entry checks its owner.
+
+mod acknowledge;
+mod reader;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use redis::{Cmd, Value};
+
+use self::acknowledge::Acknowledgements;
+pub(super) use self::acknowledge::{IDS_MAX, Id, add_ids};
+use self::reader::RedisReader;
+use super::script::{Script, scripts};
+use super::{DELAY_MAX, RedisStore, milliseconds, reply};
+use crate::model::entry::{EntryId, Fields};
+use crate::model::name::ConsumerName;
+use crate::store::types::Result;
+use crate::store::{
+    ClaimedPage, Consume, Delivery, FenceResult, Hold, Idle, IdleClaim, Inlet, Queue, Renewed,
+    ServerInfo, ServerTime, StoreError, StreamReader,
+};
+
+scripts! {
+    CLAIM_IDLE = "claim_idle";
+    HAS_IDLE = "has_idle";
+    RECOVER = "recover";
+    RELEASE = "release";
+    RENEW = "renew";
+    SCHEDULE_RETRY = "schedule_retry";
+}
+
+#[async_trait]
+impl Consume for RedisStore {
+    async fn reader(
+        &self,
+        queue: &Queue,
+        consumer: &ConsumerName,
+        margin: Duration,
+    ) -> Result<Box<dyn StreamReader>> {
+        let reader = RedisReader::open(self.link.address(), queue, consumer, margin).await?;
+        Ok(Box::new(reader))
+    }
+
+    async fn wake(&self, reader: u64) -> Result<()> {
+        let mut command = redis::cmd("CLIENT");
+        self.link.command(command.arg("UNBLOCK").arg(reader)).await.map(drop)
+    }
+
+    async fn acknowledge(&self, queue: &Queue, acks: &[(Inlet, EntryId)]) -> Result<usize> {
+        if acks.is_empty() {
+            return Ok(0);
+        }
+        let mut pipeline = redis::pipe();
+        let acknowledgements = Acknowledgements::add_to(&mut pipeline, queue, acks);
+        acknowledgements.read(&mut self.link.pipeline(&pipeline).await?.into_iter())
+    }
+
+    async fn renew(
+        &self,
+        queue: &Queue,
+        consumer: &ConsumerName,
+        holds: &[Hold],
+    ) -> Result<Renewed> {
+        let mut answers = vec![FenceResult::NotPending; holds.len()];
+        let mut now = ServerTime(0);
+        for (inlet, places) in chunks(holds) {
+            let add = |command: &mut Cmd| {
+                add_holds(add_owner(command, queue, consumer, inlet), holds, &places);
+            };
+            let keys = [&*queue.key(inlet), &queue.dead_key()];
+            let value = self.link.script(&RENEW, &keys, add).await?;
+            let mut items = reply::items(value, RENEW.name)?.into_iter();
+            now = ServerTime(reply::number(reply::next(&mut items, RENEW.name)?, RENEW.name)?);
+            fill(&mut answers, &places, items, RENEW.name)?;
+        }
+        if holds.is_empty() {
+            now = self.now().await?;
+        }
+        Ok(Renewed { now, answers })
+    }
+
+    async fn release(
+        &self,
+        queue: &Queue,
+        consumer: &ConsumerName,
+        lease: Duration,
+        holds: &[Hold],
+    ) -> Result<Vec<FenceResult>> {
+        let idle = milliseconds(lease.saturating_add(RELEASED_IDLE));
+        let mut answers = vec![FenceResult::NotPending; holds.len()];
+        for (inlet, places) in chunks(holds) {
+            let add = |command: &mut Cmd| {
+                add_holds(add_owner(command, queue, consumer, inlet).arg(idle), holds, &places);
+            };
+            let (key, dead, hash) = (queue.key(inlet), queue.dead_key(), queue.group_key());
+            let value = self.link.script(&RELEASE, &[&key, &dead, &hash], add).await?;
+            let items = reply::items(value, RELEASE.name)?.into_iter();
+            fill(&mut answers, &places, items, RELEASE.name)?;
+        }
+        Ok(answers)
+    }
+
+    async fn schedule_retry(
+        &self,
+        queue: &Queue,
+        consumer: &ConsumerName,
+        hold: Hold,
+        trimmed: Option<EntryId>,
+        delay: Duration,
+        job: &Fields,
+    ) -> Result<FenceResult> {
+        let keys = [queue.retry_key(), queue.retry_records_key()];
+        let delay = Some(milliseconds(delay).min(DELAY_MAX));
+        let settled = Settled { consumer, hold, trimmed, delay, fields: job };
+        self.settle(&SCHEDULE_RETRY, queue, &keys, settled).await
+    }
+
+    async fn has_idle(
+        &self,
+        queue: &Queue,
+        inlet: Inlet,
+        lease: Duration,
+        valid: Duration,
+    ) -> Result<Idle> {
+        let keys = [&*queue.key(inlet), &queue.group_key()];
+        let times = [lease, valid].map(milliseconds);
+        let arguments = (queue.group.as_str(), inlet.as_str(), &times);
+        match self.run(&HAS_IDLE, &keys, arguments).await? {
+            Value::Int(-1) => Ok(Idle::Found),
+            ago => {
+                let ago = reply::number(ago, HAS_IDLE.name)?;
+                Ok(Idle::NotFound { ago: Duration::from_millis(ago) })
+            }
+        }
+    }
+
+    async fn claim_idle(
+        &self,
+        queue: &Queue,
+        consumer: &ConsumerName,
+        claim: IdleClaim<'_>,
+    ) -> Result<ClaimedPage> {
+        let name = CLAIM_IDLE.name;
+        // No id comes after the highest, and the server refuses a range that begins there.
+        let cursor = if claim.cursor == EntryId::MAX { EntryId::ZERO } else { claim.cursor };
+        let add = |command: &mut Cmd| {
+            let command = add_owner(command, queue, consumer, claim.inlet);
+            command.arg(milliseconds(claim.lease)).arg(Id(cursor));
+            command.arg(claim.limit.min(IDS_MAX)).arg(ROWS_MAX);
+            match claim.expected {
+                Some((ServerTime(clock), tolerance)) => {
+                    command.arg(clock).arg(milliseconds(tolerance))
+                }
+                None => command.arg("").arg(0),
+            };
+            add_ids(command, claim.skip);
+        };
+        let keys = [&*queue.key(claim.inlet), &queue.dead_key()];
+        let value = self.link.script(&CLAIM_IDLE, &keys, add).await?;
+        let mut items = reply::items(value, name)?.into_iter();
+        let mut next = || reply::next(&mut items, name);
+        match reply::text(next()?, name)?.as_str() {
+            "skew" => Ok(ClaimedPage::ClockOff { now: ServerTime(reply::number(next()?, name)?) }),
+            "page" => Ok(ClaimedPage::Page {
+                cursor: reply::id(next()?, name)?,
+                claimed: reply::deliveries(next()?, claim.inlet, name)?,
+                trimmed: reply::size(&next()?, name)?,
+                left: reply::size(&next()?, name)?,
+            }),
+            _ => Err(StoreError::Protocol { command: name }),
+        }
+    }
+
+    async fn own_pending(
+        &self,
+        queue: &Queue,
+        consumer: &ConsumerName,
+        inlet: Inlet,
+        cursor: EntryId,
+        limit: usize,
+    ) -> Result<Vec<Hold>> {
+        if cursor == EntryId::MAX || limit == 0 {
+            return Ok(Vec::new());
+        }
+        let mut command = redis::cmd(XPENDING);
+        command.arg(queue.key(inlet)).arg(queue.group.as_str());
+        command.arg(format!("({cursor}")).arg("+").arg(limit).arg(consumer.as_str());
+        let rows = reply::items(self.link.command(&command).await?, XPENDING)?;
+        rows.into_iter().map(|row| hold(inlet, row)).collect()
+    }
+
+    async fn recover(
+        &self,
+        queue: &Queue,
+        consumer: &ConsumerName,
+        holds: &[Hold],
+    ) -> Result<Vec<Delivery>> {
+        let mut deliveries = Vec::with_capacity(holds.len());
+        for (inlet, places) in chunks(holds) {
+            let add = |command: &mut Cmd| {
+                add_holds(add_owner(command, queue, consumer, inlet), holds, &places);
+            };
+            let keys = [&*queue.key(inlet), &queue.dead_key()];
+            let value = self.link.script(&RECOVER, &keys, add).await?;
+            deliveries.extend(reply::deliveries(value, inlet, RECOVER.name)?);
+        }
+        Ok(deliveries)
+    }
+}
+
+/// An entry to settle, and the fields that are stored in its place.
+pub(super) struct Settled<'a> {
+    pub(super) consumer: &'a ConsumerName,
+    pub(super) hold: Hold,
+    pub(super) trimmed: Option<EntryId>,
+    pub(super) delay: Option<u64>,
+    pub(super) fields: &'a Fields,
+}
+
+impl RedisStore {
+    /// Stores a job's next form and acknowledges its entry. `keys` follow those of the inlet and of the
+    /// dead letters.
+    pub(super) async fn settle(
+        &self,
+        script: &'static Script,
+        queue: &Queue,
+        keys: &[String],
+        settled: Settled<'_>,
+    ) -> Result<FenceResult> {
+        let Settled { consumer, hold, trimmed, delay, fields } = settled;
+        let (key, dead) = (queue.key(hold.inlet), queue.dead_key());
+        let keys = [&key, &dead].into_iter().chain(keys).map(String::as_str).collect::<Vec<_>>();
+        let add = |command: &mut Cmd| {
+            add_owner(command, queue, consumer, hold.inlet).arg(Id(hold.id));
+            command.arg(hold.delivery_count);
+            match trimmed {
+                Some(letter) => command.arg(Id(letter)),
+                None => command.arg(""),
+            };
+            add_fields(command.arg(delay), fields);
+        };
+        fence_result(self.link.script(script, &keys, add).await?, script.name)
+    }
+}
+
+fn add_owner<'c>(
+    command: &'c mut Cmd,
+    queue: &Queue,
+    consumer: &ConsumerName,
+    inlet: Inlet,
+) -> &'c mut Cmd {
+    command.arg(queue.group.as_str()).arg(consumer.as_str()).arg(inlet.as_str())
+}
+
+fn add_holds(command: &mut Cmd, holds: &[Hold], places: &[usize]) {
+    for hold in places.iter().filter_map(|place| holds.get(*place)) {
+        command.arg(Id(hold.id)).arg(hold.delivery_count);
+    }
+}
+
+/// Adds names and values to a command.
+pub(super) fn add_fields(command: &mut Cmd, fields: &Fields) {
+    for (name, value) in fields {
+        command.arg(name.as_ref()).arg(value.as_ref());
+    }
+}
+
+/// The places of holds that one call takes: of one inlet, and not too many.
+fn chunks(holds: &[Hold]) -> Vec<(Inlet, Vec<usize>)> {
+    let mut chunks = Vec::new();
+    for inlet in Inlet::ALL {
+        let places = holds.iter().enumerate().filter(|(_, hold)| hold.inlet == inlet);
+        let places = places.map(|(place, _)| place).collect::<Vec<_>>();
+        chunks.extend(places.chunks(IDS_MAX).map(|chunk| (inlet, chunk.to_vec())));
+    }
+    chunks
+}
+
+fn fill(
+    answers: &mut [FenceResult],
+    places: &[usize],
+    mut items: impl Iterator<Item = Value>,
+    command: &'static str,
+) -> Result<()> {
+    for place in places {
+        let value = reply::next(&mut items, command)?;
+        if let Some(answer) = answers.get_mut(*place) {
+            *answer = fence_result(value, command)?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn fence_result(value: Value, command: &'static str) -> Result<FenceResult> {
+    match value {
+        Value::Int(1) => Ok(FenceResult::Owned),
+        Value::Int(0) => Ok(FenceResult::TakenOver),
+        Value::Int(-1) => Ok(FenceResult::NotPending),
+        value => Ok(FenceResult::Trimmed(reply::id(value, command)?)),
+    }
+}
+
+pub(super) fn hold(inlet: Inlet, row: Value) -> Result<Hold> {
+    let [id, _, _, count] = reply::tuple(row, XPENDING)?;
+    Ok(Hold {
+        inlet,
+        id: reply::id(id, XPENDING)?,
+        delivery_count: reply::number(count, XPENDING)?,
+    })
+}
+
+const XPENDING: &str = "XPENDING";
+/// Rows of the pending list that one claim scans: about a millisecond of the server's time.
+const ROWS_MAX: usize = 1000;
+/// Longer than any lease, including the longer ones of other processes.
+const RELEASED_IDLE: Duration = Duration::from_secs(24 * 60 * 60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn holds_of_both_sources_keep_their_places() {
+        let hold = |inlet, number| Hold { inlet, id: EntryId::new(number, 0), delivery_count: 1 };
+        let mut holds = vec![hold(Inlet::LANE, 1), hold(Inlet::STREAM, 2), hold(Inlet::LANE, 3)];
+        assert_eq!(chunks(&holds), [(Inlet::STREAM, vec![1]), (Inlet::LANE, vec![0, 2])]);
+        let mut answers = vec![FenceResult::NotPending; 3];
+        let values = [Value::Int(1), Value::BulkString(b"9-1".to_vec())].into_iter();
+        fill(&mut answers, &[0, 2], values, "test").unwrap();
+        let trimmed = FenceResult::Trimmed(EntryId::new(9, 1));
+        assert_eq!(answers, [FenceResult::Owned, FenceResult::NotPending, trimmed]);
+        holds.extend(vec![hold(Inlet::STREAM, 4); 1000]);
+        assert_eq!(
+            chunks(&holds).iter().map(|(_, places)| places.len()).collect::<Vec<_>>(),
+            [500, 500, 1, 2]
+        );
+    }
+
+    #[test]
+    fn pending_rows_are_read_as_signed_numbers() {
+        let row = b"*4\r\n$3\r\n5-1\r\n$0\r\n\r\n:-1\r\n:9223372036854775807\r\n";
+        let hold = hold(Inlet::STREAM, redis::parse_redis_value(row).unwrap()).unwrap();
+        assert_eq!((hold.id, hold.delivery_count), (EntryId::new(5, 1), i64::MAX as u64));
+    }
+}

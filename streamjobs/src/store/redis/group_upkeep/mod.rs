@@ -1,0 +1,100 @@
+//! What keeps a group running.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::consume::IDS_MAX;
+use super::script::scripts;
+use super::{RedisStore, milliseconds, reply};
+use crate::model::config::Start;
+use crate::model::entry::EntryId;
+use crate::model::name::ConsumerName;
+use crate::store::types::Result;
+use crate::store::{GroupUpkeep, Promoted, Queue, Recorded, ServerTime};
+
+scripts! {
+    HEARTBEAT = "heartbeat";
+    PREPARE = "prepare";
+    PROMOTE = "promote";
+    RETIRE = "retire";
+    RETIRE_DEAD = "retire_dead";
+}
+
+#[async_trait]
+impl GroupUpkeep for RedisStore {
+    async fn prepare(&self, queue: &Queue, start: Start) -> Result<bool> {
+        self.ensure_groups(queue, start).await.map(|[stream, _]| stream)
+    }
+
+    async fn recreate(&self, queue: &Queue) -> Result<bool> {
+        let created = self.ensure_groups(queue, Start::Beginning).await?;
+        Ok(created.contains(&true))
+    }
+
+    async fn promote(&self, queue: &Queue, limit: usize) -> Result<Promoted> {
+        let name = PROMOTE.name;
+        let [stream, lane] = queue.keys();
+        let (retry, records) = (queue.retry_key(), queue.retry_records_key());
+        let keys = [&*stream, &lane, &retry, &records, &queue.group_key(), &queue.dead_key()];
+        let arguments = (queue.group.as_str(), limit.min(IDS_MAX));
+        let value = self.run(&PROMOTE, &keys, arguments).await?;
+        let [promoted, waiting, pending, next_due, released, left, paused, now] =
+            reply::tuple(value, name)?;
+        let next_due = u64::try_from(reply::integer(&next_due, name)?).ok();
+        Ok(Promoted {
+            promoted: reply::size(&promoted, name)?,
+            waiting: reply::size(&waiting, name)?,
+            pending: reply::size(&pending, name)?,
+            next_due: next_due.map(Duration::from_millis),
+            released: reply::number(released, name)?,
+            left: reply::size(&left, name)?,
+            paused: reply::flag(&paused, name)?,
+            now: ServerTime(reply::number(now, name)?),
+        })
+    }
+
+    async fn heartbeat(
+        &self,
+        queue: &Queue,
+        consumer: &ConsumerName,
+        about: &str,
+    ) -> Result<Recorded> {
+        let name = HEARTBEAT.name;
+        let keys = [queue.stream.as_str(), &queue.group_key()];
+        let arguments = (queue.group.as_str(), consumer.as_str(), about);
+        let value = self.run(&HEARTBEAT, &keys, arguments).await?;
+        let [floor, lost] = reply::tuple(value, name)?;
+        Ok(Recorded { floor: reply::id(floor, name)?, trimmed_unread: reply::number(lost, name)? })
+    }
+
+    async fn retire(&self, queue: &Queue, consumer: &ConsumerName) -> Result<bool> {
+        let [stream, lane] = queue.keys();
+        let keys = [&*stream, &lane, &queue.group_key()];
+        let arguments = (queue.group.as_str(), consumer.as_str());
+        reply::flag(&self.run(&RETIRE, &keys, arguments).await?, RETIRE.name)
+    }
+
+    async fn retire_dead(&self, queue: &Queue, silence: Duration) -> Result<usize> {
+        let [stream, lane] = queue.keys();
+        let keys = [&*stream, &lane, &queue.group_key()];
+        let arguments = (queue.group.as_str(), milliseconds(silence), IDS_MAX);
+        reply::size(&self.run(&RETIRE_DEAD, &keys, arguments).await?, RETIRE_DEAD.name)
+    }
+}
+
+impl RedisStore {
+    /// Whether the group was created, for each inlet.
+    async fn ensure_groups(&self, queue: &Queue, start: Start) -> Result<[bool; 2]> {
+        let start = match start {
+            Start::Beginning => EntryId::ZERO.to_string(),
+            Start::End => "$".to_owned(),
+            Start::After(id) => id.to_string(),
+        };
+        let [stream, lane] = queue.keys();
+        let keys = [&*stream, &lane, &queue.group_key()];
+        let value = self.run(&PREPARE, &keys, (queue.group.as_str(), start)).await?;
+        let [stream, lane] = reply::tuple(value, PREPARE.name)?;
+        Ok([reply::flag(&stream, PREPARE.name)?, reply::flag(&lane, PREPARE.name)?])
+    }
+}

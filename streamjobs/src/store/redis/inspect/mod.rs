@@ -1,0 +1,298 @@
+//! Reading the state of streams, groups and consumers.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use redis::{Pipeline, Value};
+
+use super::consume::Id;
+use super::net::{RESPONSE_DEADLINE, Reading, open_reading, unreachable};
+use super::script::scripts;
+use super::{RedisStore, milliseconds, reply};
+use crate::model::entry::{Entry, EntryId};
+use crate::model::name::StreamName;
+use crate::store::inspect::{
+    ConsumerFacts, Consumers, Counted, GroupFacts, OldestUnfinished, PendingEntry, PendingFilter,
+    Retries, RetryFacts, Span, StreamInfo, TailReader,
+};
+use crate::store::types::Result;
+use crate::store::{Inlet, Inspect, Queue, ServerTime, StoreError};
+
+scripts! {
+    CONSUMERS = "consumers";
+    COUNT_AFTER = "count_after";
+    GROUP_FACTS = "group_facts";
+    OLDEST_UNFINISHED = "oldest_unfinished";
+    RETRIES = "retries";
+    STREAM_INFO = "stream_info";
+}
+
+#[async_trait]
+impl Inspect for RedisStore {
+    async fn stream_info(&self, stream: &StreamName) -> Result<Option<StreamInfo>> {
+        let name = STREAM_INFO.name;
+        let value = self.link.script(&STREAM_INFO, &[stream.as_str()], |_| ()).await?;
+        if value == Value::Nil {
+            return Ok(None);
+        }
+        let [length, first, last, last_id, added, bytes, groups] = reply::tuple(value, name)?;
+        Ok(Some(StreamInfo {
+            length: reply::number(length, name)?,
+            first: reply::unless_nil(first, name, reply::id)?,
+            last: reply::unless_nil(last, name, reply::id)?,
+            last_id: reply::id(last_id, name)?,
+            added: reply::number(added, name)?,
+            bytes: reply::unless_nil(bytes, name, reply::number)?,
+            groups: reply::number(groups, name)?,
+        }))
+    }
+
+    async fn group_names(&self, stream: &StreamName) -> Result<Vec<String>> {
+        let mut command = redis::cmd("XINFO");
+        let answer = self.link.command(command.arg("GROUPS").arg(stream.as_str())).await;
+        let groups = match answer {
+            Err(StoreError::Refused { code, text })
+                if code == "ERR" && text.contains("no such key") =>
+            {
+                return Ok(Vec::new());
+            }
+            answer => reply::items(answer?, XINFO)?,
+        };
+        let names = groups.into_iter().map(|group| {
+            let mut fields = reply::table(group, XINFO)?.into_iter();
+            let name = fields.find(|(name, _)| name == "name");
+            let (_, name) = name.ok_or(StoreError::Protocol { command: XINFO })?;
+            reply::lossy(name, XINFO)
+        });
+        names.collect()
+    }
+
+    async fn group_facts(&self, queue: &Queue) -> Result<GroupFacts> {
+        let [stream, lane] = queue.keys();
+        let (retry, dead, hash) = (queue.retry_key(), queue.dead_key(), queue.group_key());
+        let keys = [&*stream, &lane, &retry, &dead, &hash];
+        group_facts(self.run(&GROUP_FACTS, &keys, queue.group.as_str()).await?, GROUP_FACTS.name)
+    }
+
+    async fn oldest_unfinished(&self, queue: &Queue) -> Result<OldestUnfinished> {
+        let name = OLDEST_UNFINISHED.name;
+        let [stream, lane] = queue.keys();
+        let keys = [&*stream, &lane, &queue.retry_records_key()];
+        let arguments = (queue.group.as_str(), JOBS_EXAMINED_MAX, JOBS_BYTES_MAX);
+        let value = self.run(&OLDEST_UNFINISHED, &keys, arguments).await?;
+        let [published, complete] = reply::tuple(value, name)?;
+        Ok(OldestUnfinished {
+            published: reply::unless_nil(published, name, reply::id)?,
+            complete: reply::flag(&complete, name)?,
+        })
+    }
+
+    async fn count_after(
+        &self,
+        stream: &StreamName,
+        after: EntryId,
+        limit: usize,
+    ) -> Result<Counted> {
+        let name = COUNT_AFTER.name;
+        let arguments = (Id(after), limit, COUNTED_BYTES_MAX);
+        let value = self.run(&COUNT_AFTER, &[stream.as_str()], arguments).await?;
+        let [entries, complete] = reply::tuple(value, name)?;
+        Ok(Counted {
+            entries: reply::number(entries, name)?,
+            complete: reply::flag(&complete, name)?,
+        })
+    }
+
+    async fn consumers(&self, queue: &Queue) -> Result<Consumers> {
+        let name = CONSUMERS.name;
+        let [stream, lane] = queue.keys();
+        let keys = [&*stream, &lane, &queue.group_key()];
+        let value = self.run(&CONSUMERS, &keys, queue.group.as_str()).await?;
+        let mut items = reply::items(value, name)?.into_iter();
+        let now = ServerTime(reply::number(reply::next(&mut items, name)?, name)?);
+        let consumers = items.map(|row| consumer_facts(row, name)).collect::<Result<_>>()?;
+        Ok(Consumers { now, consumers })
+    }
+
+    async fn pending(&self, queue: &Queue, filter: PendingFilter<'_>) -> Result<Vec<PendingEntry>> {
+        let from = filter.after.next().filter(|_| filter.limit > 0);
+        let Some(from) = from else { return Ok(Vec::new()) };
+        let mut command = redis::cmd(XPENDING);
+        command.arg(queue.key(filter.inlet)).arg(queue.group.as_str());
+        if !filter.idle.is_zero() {
+            command.arg("IDLE").arg(milliseconds(filter.idle));
+        }
+        command.arg(Id(from)).arg("+").arg(filter.limit).arg(filter.consumer);
+        let rows = reply::items(self.link.command(&command).await?, XPENDING)?;
+        let row = |row| {
+            let [id, consumer, idle, count] = reply::tuple(row, XPENDING)?;
+            let idle = u64::try_from(reply::integer(&idle, XPENDING)?).ok();
+            Ok(PendingEntry {
+                id: reply::id(id, XPENDING)?,
+                consumer: reply::lossy(consumer, XPENDING)?,
+                idle: idle.map(Duration::from_millis),
+                delivery_count: reply::number(count, XPENDING)?,
+            })
+        };
+        rows.into_iter().map(row).collect()
+    }
+
+    async fn retries(&self, queue: &Queue, after: Option<&str>, limit: usize) -> Result<Retries> {
+        let name = RETRIES.name;
+        let (retry, records) = (queue.retry_key(), queue.retry_records_key());
+        let keys = [queue.stream.as_str(), &retry, &records];
+        let arguments = (queue.group.as_str(), after.unwrap_or_default(), limit, JOBS_BYTES_MAX);
+        let value = self.run(&RETRIES, &keys, arguments).await?;
+        let mut items = reply::items(value, name)?.into_iter();
+        let now = ServerTime(reply::number(reply::next(&mut items, name)?, name)?);
+        let has_more = reply::flag(&reply::next(&mut items, name)?, name)?;
+        let jobs = items.map(|row| retry_facts(row, name)).collect::<Result<_>>()?;
+        Ok(Retries { now, jobs, has_more })
+    }
+
+    async fn range(
+        &self,
+        stream: &StreamName,
+        span: Span,
+        newest_first: bool,
+        limit: usize,
+    ) -> Result<Vec<Entry>> {
+        if limit == 0 || span.from > span.to {
+            return Ok(Vec::new());
+        }
+        let (name, first, last) = match newest_first {
+            true => ("XREVRANGE", span.to, span.from),
+            false => ("XRANGE", span.from, span.to),
+        };
+        let mut command = redis::cmd(name);
+        command.arg(stream.as_str()).arg(Id(first)).arg(Id(last)).arg("COUNT").arg(limit);
+        reply::entries(self.link.command(&command).await?, name)
+    }
+
+    async fn tail(&self, stream: &StreamName) -> Result<Box<dyn TailReader>> {
+        let (connection, _) = open_reading(self.link.address()).await?;
+        Ok(Box::new(RedisTail { connection: Some(connection), stream: stream.clone() }))
+    }
+}
+
+fn group_facts(value: Value, name: &'static str) -> Result<GroupFacts> {
+    let facts: [Value; 18] = reply::tuple(value, name)?;
+    let [version, now, length, first, last_id, added, cursor, read, lag, next, rest @ ..] = facts;
+    let [pending, lane_pending, lane_waiting, oldest, retrying, dead, paused, trimmed] = rest;
+    Ok(GroupFacts {
+        now: ServerTime(reply::number(now, name)?),
+        counts_lag_right: counts_lag_right(reply::number(version, name)?),
+        length: reply::number(length, name)?,
+        first: reply::unless_nil(first, name, reply::id)?,
+        last_id: reply::id(last_id, name)?,
+        added: reply::number(added, name)?,
+        cursor: reply::id(cursor, name)?,
+        read: reply::unless_nil(read, name, reply::number)?,
+        lag: reply::unless_nil(lag, name, |lag, name| reply::integer(&lag, name))?,
+        next: reply::unless_nil(next, name, reply::id)?,
+        pending: reply::number(pending, name)?,
+        lane_pending: reply::number(lane_pending, name)?,
+        lane_waiting: reply::number(lane_waiting, name)?,
+        oldest_pending: reply::unless_nil(oldest, name, reply::number)?.map(Duration::from_millis),
+        retrying: reply::number(retrying, name)?,
+        dead_letters: reply::unless_nil(dead, name, reply::number)?,
+        paused: reply::unless_nil(paused, name, reply::number)?,
+        trimmed_unread: reply::number(trimmed, name)?,
+    })
+}
+
+/// Whether a version computes the lag correctly after a trim beyond the cursor: 7.4.4 and newer in its
+/// line, and 8.0 and newer. Valkey reports the Redis version that it is based on, which does not.
+fn counts_lag_right(version: u64) -> bool {
+    let (major, minor, patch) = (version >> 16 & 0xff, version >> 8 & 0xff, version & 0xff);
+    (major, minor) >= (8, 0) || (major, minor) == (7, 4) && patch >= 4
+}
+
+fn consumer_facts(row: Value, name: &'static str) -> Result<ConsumerFacts> {
+    let [consumer, pending, idle, inactive, beat, about] = reply::tuple(row, name)?;
+    let milliseconds = |value, name| reply::number(value, name).map(Duration::from_millis);
+    Ok(ConsumerFacts {
+        name: reply::lossy(consumer, name)?,
+        pending: reply::number(pending, name)?,
+        idle: milliseconds(idle, name)?,
+        inactive: reply::unless_nil(inactive, name, milliseconds)?,
+        beat: reply::unless_nil(beat, name, reply::number)?,
+        about: reply::unless_nil(about, name, reply::lossy)?,
+    })
+}
+
+/// Another client may have written the record: what cannot be decoded is `None`.
+pub(super) fn retry_facts(row: Value, name: &'static str) -> Result<RetryFacts> {
+    let [member, due, event_type, event_id, failures, origin, error] = reply::tuple(row, name)?;
+    let text = |value| reply::unless_nil(value, name, reply::lossy);
+    Ok(RetryFacts {
+        name: reply::lossy(member, name)?,
+        due: reply::number(due, name)?,
+        event_type: text(event_type)?,
+        event_id: text(event_id)?,
+        failures: text(failures)?.and_then(|failures| failures.parse().ok()),
+        origin: text(origin)?.and_then(|origin| origin.parse().ok()),
+        error: text(error)?,
+    })
+}
+
+/// Follows one stream.
+struct RedisTail {
+    /// `None` once it cannot be used any more.
+    connection: Option<Reading>,
+    stream: StreamName,
+}
+
+#[async_trait]
+impl TailReader for RedisTail {
+    async fn read(&mut self, after: EntryId, limit: usize, block: Duration) -> Result<Vec<Entry>> {
+        let Some(mut connection) = self.connection.take() else {
+            let closed = std::io::Error::from(std::io::ErrorKind::NotConnected);
+            return Err(StoreError::Unreachable(closed.into()));
+        };
+        let mut command = redis::cmd(XREAD);
+        // `BLOCK 0` waits without a limit.
+        command.arg("COUNT").arg(limit).arg("BLOCK").arg(milliseconds(block).max(1));
+        command.arg("STREAMS").arg(self.stream.as_str()).arg(Id(after));
+        let mut pipeline = Pipeline::with_capacity(1);
+        pipeline.add_command(command);
+        let deadline = block + RESPONSE_DEADLINE;
+        let answers = match tokio::time::timeout(deadline, connection.exchange(&pipeline)).await {
+            Ok(Ok(answers)) => answers,
+            Ok(Err(error)) => return Err(unreachable(&error)),
+            Err(elapsed) => return Err(StoreError::Unreachable(elapsed.into())),
+        };
+        let answer = answers.into_iter().next().ok_or(StoreError::Protocol { command: XREAD })?;
+        let read = answer.deliveries(Inlet::STREAM, XREAD)?;
+        self.connection = Some(connection);
+        Ok(read.into_iter().map(|delivery| delivery.entry).collect())
+    }
+}
+
+const XINFO: &str = "XINFO GROUPS";
+const XPENDING: &str = "XPENDING";
+const XREAD: &str = "XREAD";
+/// Counting reads what it counts: this much takes a few milliseconds of the server's time.
+const COUNTED_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// The same for jobs that were retried.
+const JOBS_EXAMINED_MAX: usize = 10_000;
+const JOBS_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_servers_that_compute_the_lag_correctly_are_believed() {
+        for (version, right) in [
+            (0x0007_000f, false),
+            (0x0007_0204, false),
+            (0x0007_0403, false),
+            (0x0007_0404, true),
+            (0x0008_0000, true),
+            (0x0008_0a01, true),
+        ] {
+            assert_eq!(counts_lag_right(version), right, "{version:x}");
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! Appending entries: one command each, many in one round trip.
+
+use std::collections::VecDeque;
+use std::error::Error;
+use std::future::{poll_fn, ready};
+use std::task::Poll;
+
+use async_trait::async_trait;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use redis::{Cmd, Pipeline, Value};
+
+use super::net::{Link, Pinned, refused};
+use super::{RedisStore, reply};
+use crate::model::cause::chain;
+use crate::model::config::Retention;
+use crate::model::name::StreamName;
+use crate::store::types::Result;
+use crate::store::{Appended, Appender, NewEntry, Publish, StoreError};
+
+#[async_trait]
+impl Publish for RedisStore {
+    fn appender(&self, stream: &StreamName, retention: Retention) -> Box<dyn Appender> {
+        Box::new(RedisAppender::new(self.link.clone(), stream.clone(), retention))
+    }
+
+    /// Sends a command of its own for each caller, without a batch and its order.
+    async fn append_one(
+        &self,
+        stream: &StreamName,
+        retention: Retention,
+        entry: NewEntry,
+    ) -> Appended {
+        reply::id(self.link.command(&command(stream, retention, &entry)).await?, XADD)
+    }
+}
+
+/// Appends to one stream; a few chunks of entries are sent before their answers arrive.
+struct RedisAppender {
+    link: Link,
+    stream: StreamName,
+    retention: Retention,
+    /// The connection of all chunks, once the first was sent.
+    connection: Option<Pinned>,
+    outstanding: VecDeque<Chunk>,
+    answers: Vec<Appended>,
+    /// Why the connection broke; nothing is sent afterwards.
+    broken: Option<String>,
+}
+
+/// Entries that were sent in one go.
+struct Chunk {
+    entries: usize,
+    answer: BoxFuture<'static, Result<Vec<Value>>>,
+}
+
+impl RedisAppender {
+    fn new(link: Link, stream: StreamName, retention: Retention) -> Self {
+        Self {
+            link,
+            stream,
+            retention,
+            connection: None,
+            outstanding: VecDeque::new(),
+            answers: Vec::new(),
+            broken: None,
+        }
+    }
+
+    async fn send(&mut self, entries: &[NewEntry]) {
+        if self.outstanding.len() >= CHUNKS_MAX {
+            self.take_answer().await;
+        }
+        let connection = match (&self.broken, &self.connection) {
+            (Some(cause), _) => Err(broken(cause, false)),
+            (None, Some(connection)) => Ok(connection.clone()),
+            (None, None) => self.link.pinned().await,
+        };
+        let connection = match connection {
+            Ok(connection) => connection,
+            Err(error) => return self.fail(&error, entries.len()).await,
+        };
+        self.connection = Some(connection.clone());
+        let mut pipeline = Pipeline::with_capacity(entries.len());
+        for entry in entries {
+            pipeline.add_command(command(&self.stream, self.retention, entry));
+        }
+        let mut answer = async move { connection.pipeline(&pipeline).await }.boxed();
+        // The first poll sends the request.
+        let polled = poll_fn(|context| Poll::Ready(answer.as_mut().poll(context))).await;
+        if let Poll::Ready(answered) = polled {
+            answer = ready(answered).boxed();
+        }
+        self.outstanding.push_back(Chunk { entries: entries.len(), answer });
+    }
+
+    /// Waits for the answer to the oldest chunk.
+    async fn take_answer(&mut self) {
+        let Some(Chunk { entries, answer }) = self.outstanding.pop_front() else { return };
+        match answer.await {
+            Ok(values) => self.answers.extend(values.into_iter().map(appended)),
+            Err(error) => {
+                let cause = self.broken.get_or_insert_with(|| cause(&error)).clone();
+                let lost = || broken(&cause, error.is_unconfirmed());
+                self.answers.extend((0..entries).map(|_| Err(lost())));
+            }
+        }
+    }
+
+    /// Fails entries that are not sent; their answers follow those of the entries before them.
+    async fn fail(&mut self, error: &StoreError, entries: usize) {
+        while !self.outstanding.is_empty() {
+            self.take_answer().await;
+        }
+        let cause = self.broken.get_or_insert_with(|| cause(error)).clone();
+        self.answers.extend((0..entries).map(|_| Err(broken(&cause, false))));
+    }
+}
+
+#[async_trait]
+impl Appender for RedisAppender {
+    async fn push(&mut self, entries: Vec<NewEntry>) {
+        let mut rest = entries.as_slice();
+        while !rest.is_empty() {
+            let (chunk, later) = rest.split_at(chunk_length(rest.iter()));
+            self.send(chunk).await;
+            rest = later;
+        }
+    }
+
+    async fn finish(mut self: Box<Self>) -> Vec<Appended> {
+        while !self.outstanding.is_empty() {
+            self.take_answer().await;
+        }
+        self.answers
+    }
+}
+
+/// Why a connection broke, for every entry that is affected.
+pub(super) fn cause(error: &StoreError) -> String {
+    chain(error.source().unwrap_or(error))
+}
+
+/// The error of one entry of a broken connection.
+pub(super) fn broken(cause: &str, is_unconfirmed: bool) -> StoreError {
+    match is_unconfirmed {
+        true => StoreError::AnswerLost(cause.into()),
+        false => StoreError::Unreachable(cause.into()),
+    }
+}
+
+fn appended(value: Value) -> Appended {
+    match value {
+        Value::ServerError(error) => Err(refused(&error)),
+        value => reply::id(value, XADD),
+    }
+}
+
+fn command(stream: &StreamName, retention: Retention, entry: &NewEntry) -> Cmd {
+    let mut command =
+        Cmd::with_capacity(entry.len() * 2 + 6, bytes_of(entry) + stream.as_str().len() + 32);
+    command.arg(XADD).arg(stream.as_str());
+    match retention {
+        Retention::MaxLen(entries) => command.arg("MAXLEN").arg("~").arg(entries.get()),
+        Retention::MaxLenExact(entries) => command.arg("MAXLEN").arg("=").arg(entries.get()),
+        Retention::History(_) | Retention::MaxAge(_) | Retention::Unlimited => &mut command,
+    };
+    command.arg("*");
+    for (name, value) in entry {
+        command.arg(name.as_ref()).arg(value.as_ref());
+    }
+    command
+}
+
+/// How many of the entries go in one round trip: at least one.
+pub(super) fn chunk_length<'e>(entries: impl Iterator<Item = &'e NewEntry>) -> usize {
+    let mut bytes = 0;
+    let fits = |entry: &&NewEntry| {
+        bytes += bytes_of(entry);
+        bytes <= CHUNK_BYTES_MAX
+    };
+    entries.take(CHUNK_ENTRIES_MAX).take_while(fits).count().max(1)
+}
+
+fn bytes_of(entry: &NewEntry) -> usize {
+    entry.iter().map(|(name, value)| name.len() + value.len()).sum()
+}
+
+const XADD: &str = "XADD";
+/// Small enough that the server works on one chunk while the next is written.
+const CHUNK_ENTRIES_MAX: usize = 256;
+const CHUNK_BYTES_MAX: usize = 1024 * 1024;
+/// Outstanding chunks at most.
+const CHUNKS_MAX: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU64;
+
+    use bytes::Bytes;
+
+    use super::super::net::Address;
+    use super::*;
+
+    fn entry(bytes: usize) -> NewEntry {
+        vec![(Bytes::new(), vec![0; bytes].into())]
+    }
+
+    #[test]
+    fn a_chunk_is_a_number_of_entries_or_a_mebibyte() {
+        let chunk_length = |entries: &[NewEntry]| chunk_length(entries.iter());
+        assert_eq!(chunk_length(&vec![entry(1); 2500]), CHUNK_ENTRIES_MAX);
+        assert_eq!(chunk_length(&vec![entry(CHUNK_BYTES_MAX / 4); 9]), 4);
+        assert_eq!(chunk_length(&[entry(CHUNK_BYTES_MAX * 2), entry(1)]), 1);
+        assert_eq!(chunk_length(&[entry(1), entry(CHUNK_BYTES_MAX)]), 1);
+    }
+
+    #[test]
+    fn only_retention_that_belongs_to_appending_is_sent() {
+        let stream = StreamName::new("orders").unwrap();
+        let max = NonZeroU64::new(7).unwrap();
+        let packed = |retention| {
+            let command = command(&stream, retention, &entry(1)).get_packed_command();
+            String::from_utf8(command).unwrap()
+        };
+        assert!(packed(Retention::MaxLen(max)).contains("MAXLEN\r\n$1\r\n~\r\n$1\r\n7\r\n$1\r\n*"));
+        assert!(
+            packed(Retention::MaxLenExact(max)).contains("MAXLEN\r\n$1\r\n=\r\n$1\r\n7\r\n$1\r\n*")
+        );
+        assert!(!packed(Retention::History(max)).contains("MAX"));
+    }
+
+    #[tokio::test]
+    async fn a_lost_answer_leaves_its_chunk_open_and_the_later_ones_unsent() {
+        let link = Link::new(Address::new("redis://127.0.0.1:1").unwrap(), &[]);
+        let stream = StreamName::new("orders").unwrap();
+        let mut appender = Box::new(RedisAppender::new(link, stream, Retention::Unlimited));
+        let stored = ready(Ok(vec![Value::SimpleString("1-0".into())])).boxed();
+        let lost = ready(Err(StoreError::AnswerLost("cut".into()))).boxed();
+        appender.outstanding.push_back(Chunk { entries: 1, answer: stored });
+        appender.outstanding.push_back(Chunk { entries: 2, answer: lost });
+        appender.take_answer().await;
+        appender.take_answer().await;
+        appender.push(vec![entry(1), entry(1)]).await;
+        let open = appender.finish().await;
+        let open = open.iter().map(|answer| answer.as_ref().err().map(StoreError::is_unconfirmed));
+        let expected = [None, Some(true), Some(true), Some(false), Some(false)];
+        assert_eq!(open.collect::<Vec<_>>(), expected);
+    }
+
+    #[tokio::test]
+    async fn what_finds_no_connection_was_certainly_not_sent() {
+        let link = Link::new(Address::new("redis://127.0.0.1:1").unwrap(), &[]);
+        let stream = StreamName::new("orders").unwrap();
+        let mut appender = Box::new(RedisAppender::new(link, stream, Retention::Unlimited));
+        appender.push(vec![entry(1); CHUNK_ENTRIES_MAX + 1]).await;
+        let answers = appender.finish().await;
+        assert_eq!(answers.len(), CHUNK_ENTRIES_MAX + 1);
+        assert!(answers.iter().all(|answer| matches!(answer, Err(StoreError::Unreachable(_)))));
+    }
+}

@@ -1,0 +1,159 @@
+//! What a server reports about itself.
+
+use std::collections::HashMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+
+use super::net::{Capabilities, Info, Link, Mode, rights};
+use super::{RedisStore, reply};
+use crate::store::server_info::{ClockOffset, Reported, ServerFacts, ServerSettings, ServerState};
+use crate::store::types::Result;
+use crate::store::{Queue, ServerInfo, ServerTime, StoreError};
+
+/// Settings and their values, as the server reports them.
+type Said = HashMap<String, String>;
+
+#[async_trait]
+impl ServerInfo for RedisStore {
+    async fn facts(&self, queues: &[Queue]) -> Result<ServerFacts> {
+        let address = self.link.address();
+        Ok(ServerFacts {
+            address: address.to_string(),
+            user: address.user().to_owned(),
+            state: reported(state(&self.link).await)?,
+            settings: reported(settings(&self.link).await)?,
+            clock: reported(self.clock().await)?,
+            rights: reported(rights::rights(&self.link, queues).await)?,
+        })
+    }
+
+    async fn now(&self) -> Result<ServerTime> {
+        let [seconds, microseconds] =
+            reply::tuple(self.link.command(&redis::cmd(TIME)).await?, TIME)?;
+        let (seconds, microseconds) =
+            (reply::number(seconds, TIME)?, reply::number(microseconds, TIME)?);
+        Ok(ServerTime(seconds.saturating_mul(1000).saturating_add(microseconds / 1000)))
+    }
+}
+
+impl RedisStore {
+    async fn clock(&self) -> Result<ClockOffset> {
+        let before = our_clock();
+        let server = self.now().await?;
+        Ok(offset(before, server, our_clock()))
+    }
+}
+
+/// A refusal is reported; if the server does not answer, the whole request fails.
+fn reported<T>(answer: Result<T>) -> Result<Reported<T>> {
+    match answer {
+        Ok(value) => Ok(Ok(value)),
+        Err(error @ (StoreError::Unreachable(_) | StoreError::AnswerLost(_))) => Err(error),
+        Err(refusal) => Ok(Err(refusal.to_string())),
+    }
+}
+
+async fn state(link: &Link) -> Result<ServerState> {
+    let capabilities = link.capabilities().await?;
+    let mut command = redis::cmd(INFO);
+    command.arg(&["clients", "memory", "persistence", "replication"]);
+    let text = reply::text(link.command(&command).await?, INFO)?;
+    Ok(state_of(&capabilities, &Info::new(&text)))
+}
+
+/// What the answers to `INFO` say.
+pub(super) fn state_of(capabilities: &Capabilities, info: &Info) -> ServerState {
+    let ok = |name: &str| info.text(name).map(|status| status == "ok");
+    ServerState {
+        release: capabilities.release.clone(),
+        replica: info.text("role").map(|role| role != "master"),
+        cluster: capabilities.mode.map(|mode| mode == Mode::Cluster),
+        replicas: info.number("connected_slaves"),
+        connections: info.number("connected_clients"),
+        connections_max: info.number("maxclients"),
+        memory: info.number("used_memory"),
+        memory_max: info.number("maxmemory"),
+        eviction: info.text("maxmemory_policy").map(str::to_owned),
+        append_only: info.number("aof_enabled").map(|enabled| enabled > 0),
+        append_ok: ok("aof_last_write_status"),
+        rewrite_ok: ok("aof_last_bgrewrite_status"),
+        snapshot_ok: ok("rdb_last_bgsave_status"),
+    }
+}
+
+async fn settings(link: &Link) -> Result<ServerSettings> {
+    let mut command = redis::cmd("CONFIG");
+    command.arg("GET").arg(&["save", "appendfsync", "timeout", "min-replicas-to-write"]);
+    let fields = reply::fields(link.command(&command).await?, CONFIG_GET)?.unwrap_or_default();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let said = fields.iter().map(|(name, value)| (text(name), text(value)));
+    Ok(settings_of(&said.collect()))
+}
+
+fn settings_of(said: &Said) -> ServerSettings {
+    let number = |name: &str| said.get(name)?.parse::<u64>().ok();
+    ServerSettings {
+        snapshots: said.get("save").map(|points| !points.is_empty()),
+        fsync: said.get("appendfsync").cloned(),
+        idle_timeout: number("timeout").map(Duration::from_secs),
+        replicas_to_write: number("min-replicas-to-write"),
+    }
+}
+
+/// If our clock is set back during the round trip, the round trip counts as zero.
+fn offset(before: Duration, server: ServerTime, after: Duration) -> ClockOffset {
+    let error = after.saturating_sub(before) / 2;
+    let (ours, server) = (before + error, Duration::from_millis(server.0));
+    ClockOffset { apart: ours.abs_diff(server), error, ahead: server > ours }
+}
+
+fn our_clock() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+const INFO: &str = "INFO";
+const TIME: &str = "TIME";
+const CONFIG_GET: &str = "CONFIG GET";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(pairs: &[(&str, &str)]) -> Said {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn what_is_not_said_is_not_made_up() {
+        let info = Info::new("role:slave\r\nmaxmemory:0\r\nused_memory:x\r\n");
+        let state = state_of(&Capabilities::from_info(&info), &info);
+        assert_eq!((state.replica, state.memory_max, state.memory), (Some(true), Some(0), None));
+        assert_eq!((state.append_only, state.cluster, state.eviction), (None, None, None));
+        let settings = settings_of(&said(&[("save", ""), ("timeout", "30")]));
+        assert_eq!(settings.snapshots, Some(false));
+        assert_eq!(settings.idle_timeout, Some(Duration::from_secs(30)));
+        assert_eq!((settings.fsync, settings.replicas_to_write), (None, None));
+    }
+
+    #[test]
+    fn the_clocks_are_compared_at_the_middle_of_the_round_trip() {
+        let at = Duration::from_millis;
+        let level = offset(at(1_000), ServerTime(1_100), at(1_200));
+        assert_eq!(level, ClockOffset { apart: at(0), error: at(100), ahead: false });
+        let ahead = offset(at(1_000), ServerTime(9_000), at(1_000));
+        assert_eq!(ahead, ClockOffset { apart: at(8_000), error: at(0), ahead: true });
+        assert_eq!(offset(at(2_000), ServerTime(2_000), at(1_000)).error, at(0));
+    }
+
+    #[test]
+    fn a_refusal_is_reported_and_silence_is_an_error() {
+        let refused = StoreError::Refused { code: "NOPERM".into(), text: "no".into() };
+        assert_eq!(
+            reported::<()>(Err(refused)).unwrap().unwrap_err(),
+            "the server refused: NOPERM no"
+        );
+        assert!(reported::<()>(Err(StoreError::Unreachable("gone".into()))).is_err());
+        assert!(reported::<()>(Err(StoreError::AnswerLost("gone".into()))).is_err());
+    }
+}

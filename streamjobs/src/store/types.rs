@@ -1,0 +1,138 @@
+//! What all traits of a store speak of: queues and their keys, fences, the server's clock, errors.
+
+use thiserror::Error;
+
+use crate::model::cause::BoxError;
+pub use crate::model::entry::{Delivery, Hold, Inlet};
+use crate::model::entry::{Entry, EntryId};
+use crate::model::name::{GroupName, RedriveToken, StreamName};
+
+/// What a step returns.
+pub type Result<T, E = StoreError> = std::result::Result<T, E>;
+
+/// One group on one stream, with the keys that belong to it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Queue {
+    /// The stream.
+    pub stream: StreamName,
+    /// The group.
+    pub group: GroupName,
+}
+
+impl Queue {
+    /// The stream key behind an inlet.
+    #[must_use]
+    pub fn key(&self, inlet: Inlet) -> String {
+        if inlet.is_lane() {
+            self.stream.lane_key(&self.group)
+        } else {
+            self.stream.as_str().to_owned()
+        }
+    }
+
+    /// The stream keys of all inlets, in the order of [`Inlet::ALL`].
+    #[must_use]
+    pub fn keys(&self) -> [String; Inlet::ALL.len()] {
+        Inlet::ALL.map(|inlet| self.key(inlet))
+    }
+
+    pub(crate) fn dead_key(&self) -> String {
+        self.stream.dead_key(&self.group)
+    }
+
+    pub(crate) fn retry_key(&self) -> String {
+        self.stream.retry_key(&self.group)
+    }
+
+    pub(crate) fn retry_records_key(&self) -> String {
+        self.stream.retry_records_key(&self.group)
+    }
+
+    /// The hash of what the group remembers.
+    pub(crate) fn group_key(&self) -> String {
+        self.stream.group_key(&self.group)
+    }
+
+    pub(crate) fn mark_key(&self, key: &str) -> String {
+        self.stream.once_key(&self.group, key)
+    }
+
+    pub(crate) fn redriven_key(&self, token: &RedriveToken) -> String {
+        self.stream.redriven_key(&self.group, token)
+    }
+}
+
+/// What an owner-checked step found. Exhaustive: adding a variant is a breaking change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FenceResult {
+    /// The attempt owns the entry; the step was carried out.
+    Owned,
+    /// Another attempt owns the entry; nothing was changed.
+    TakenOver,
+    /// The entry is not pending, because it was acknowledged. Nothing was changed.
+    NotPending,
+    /// The attempt owned the entry, but the payload was trimmed. The entry is no longer pending; the
+    /// dead letter with this id says so.
+    Trimmed(EntryId),
+}
+
+/// The server's clock in milliseconds since 1970.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ServerTime(pub u64);
+
+/// A dead letter as it is stored.
+pub type StoredDeadLetter = Entry;
+
+/// Why a step failed.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// The stream or its group does not exist.
+    #[error("the stream or its group does not exist")]
+    GroupMissing,
+    /// The server refused; nothing was changed.
+    #[error("the server refused: {code} {text}")]
+    Refused {
+        /// The first word of the answer, such as `OOM` or `WRONGTYPE`.
+        code: String,
+        /// The rest of the answer, shortened and escaped.
+        text: String,
+    },
+    /// There was no connection; nothing was changed.
+    #[error("no connection to the server")]
+    Unreachable(#[source] BoxError),
+    /// The request was sent and its answer was lost: the step may have been carried out.
+    #[error("the server's answer was lost")]
+    AnswerLost(#[source] BoxError),
+    /// The answer could not be decoded.
+    #[error("unexpected answer to {command}")]
+    Protocol {
+        /// The command or script.
+        command: &'static str,
+    },
+}
+
+impl StoreError {
+    /// Whether the step may have been carried out.
+    #[must_use]
+    pub fn is_unconfirmed(&self) -> bool {
+        matches!(self, Self::AnswerLost(_) | Self::Protocol { .. })
+    }
+
+    /// Whether the server did not answer within the deadline.
+    #[must_use]
+    pub fn is_silence(&self) -> bool {
+        matches!(self, Self::AnswerLost(cause) if cause.is::<tokio::time::error::Elapsed>())
+    }
+
+    /// The kind of error, as metrics and logs name it.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::GroupMissing => "group_missing",
+            Self::Refused { .. } => "refused",
+            Self::Unreachable(_) => "unreachable",
+            Self::AnswerLost(_) => "answer_lost",
+            Self::Protocol { .. } => "protocol",
+        }
+    }
+}
