@@ -6,7 +6,7 @@ use std::time::Duration;
 use streamjobs::__store::conformance::append;
 use streamjobs::__store::memory::MemoryStore;
 use streamjobs::__store::raw_access::RawAccess;
-use streamjobs::__store::{Hold, IdleClaim, Inlet, ReadRequest, Store};
+use streamjobs::__store::{Consume, DeadLetters, GroupUpkeep, Hold, IdleClaim, Inlet, ReadRequest};
 use streamjobs::config::{Retention, Start as From};
 use streamjobs::runtime::{Counters, ShutdownReport};
 use streamjobs::{ConsumerName, EntryId, Fields};
@@ -79,7 +79,7 @@ impl Bench {
     async fn schedule_retry(&self, origin: &str) {
         let job = fields(&[("type", "t"), ("sj-origin", origin)]);
         let (queue, zero) = (queue(0), Duration::ZERO);
-        Store::schedule_retry(&self.store, &queue, &self.me, self.hold, None, zero, &job)
+        Consume::schedule_retry(&self.store, &queue, &self.me, self.hold, None, zero, &job)
             .await
             .unwrap();
     }

@@ -144,7 +144,7 @@ impl World {
                 let cut = Cut::Length(3);
                 let trim = Trim { cut, exact: true, unfinished: Unfinished::Lose };
                 self.network.ledger(|ledger| ledger.disturbed(None, self.plan.lease));
-                Operate::trim(&self.store, &StreamName::new(STREAM).unwrap(), trim).await.unwrap();
+                Admin::trim(&self.store, &StreamName::new(STREAM).unwrap(), trim).await.unwrap();
             }
         }
     }
