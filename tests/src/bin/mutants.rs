@@ -39,7 +39,7 @@ fn guard(mutant: Mutant) -> Guard {
         Mutant::AckBeforeRun => cell("handler.before-Kill", "\"lost\""),
         Mutant::AckOnError => cell("handler.before-Kill", "\"lost\""),
         Mutant::UnfencedRenew => {
-            test("redis", "conformance::a_renewal_by_anybody_else_is_refused", "assertion")
+            test("redis", "conformance::a_renewal_by_another_attempt_is_refused", "assertion")
         }
         Mutant::CountedRenew => {
             test("redis", "lease::renewals_do_not_raise_the_delivery_count", "ten renewals")
