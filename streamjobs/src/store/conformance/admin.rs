@@ -16,16 +16,16 @@ macro_rules! __admin_cases {
         $crate::__conformance_tests! { @each $test, $stage, admin:
             moved_entries_keep_their_count_and_their_idle_time,
             all_of_one_consumer_is_handed_over_page_by_page,
-            what_is_made_to_look_abandoned_is_claimed_at_once,
-            a_group_moves_over_undelivered_entries_only_when_told,
-            a_group_is_destroyed_only_when_it_is_done_or_when_told,
-            a_cut_stops_at_what_a_group_needs_unless_told,
-            a_cut_of_what_is_done_is_held_up_by_nobody,
+            entries_that_are_made_to_look_abandoned_are_claimed_at_once,
+            a_group_moves_over_undelivered_entries_only_if_they_may_be_lost,
+            a_group_is_destroyed_only_if_it_is_done_or_its_work_may_be_lost,
+            a_cut_stops_at_what_a_group_needs_unless_it_may_lose_it,
+            a_cut_of_finished_entries_is_not_blocked,
         }
     };
 }
 
-/// Whoever gets an entry gets it as it was; what cannot be moved is named.
+/// A moved entry keeps its state; entries that cannot be moved are named.
 pub async fn moved_entries_keep_their_count_and_their_idle_time(stage: &Stage) -> Case {
     let holds = stage.deliver(3).await?;
     let [kept, gone, _] = holds.as_slice() else { return Err("three holds".into()) };
@@ -42,7 +42,7 @@ pub async fn moved_entries_keep_their_count_and_their_idle_time(stage: &Stage) -
     assert_eq!((row.consumer.as_str(), row.delivery_count), ("other", 1));
     assert!(row.idle >= LEASE, "{row:?}");
     assert!(stage.row(gone.id).is_none());
-    assert_eq!(stage.raw.length(&stage.dead_key()), 1, "a loss is told");
+    assert_eq!(stage.raw.length(&stage.dead_key()), 1, "a loss is reported");
     let renewed = store.renew(&stage.queue, &stage.me, &[*kept]).await?;
     assert_eq!(renewed.answers, [FenceResult::TakenOver], "the former owner is fenced");
     Ok(())
@@ -73,8 +73,8 @@ pub async fn all_of_one_consumer_is_handed_over_page_by_page(stage: &Stage) -> C
     Ok(())
 }
 
-/// Released entries are taken up by the next sweep, and processes are told to look.
-pub async fn what_is_made_to_look_abandoned_is_claimed_at_once(stage: &Stage) -> Case {
+/// The next claim takes them, and processes see that there is work to claim.
+pub async fn entries_that_are_made_to_look_abandoned_are_claimed_at_once(stage: &Stage) -> Case {
     let hold = stage.deliver_one().await?;
     let released = stage.store.promote(&stage.queue, 1).await?.released;
     let to = Destination { consumer: None, abandoned: true };
@@ -91,8 +91,10 @@ pub async fn what_is_made_to_look_abandoned_is_claimed_at_once(stage: &Stage) ->
     Ok(())
 }
 
-/// Nothing is skipped unless told.
-pub async fn a_group_moves_over_undelivered_entries_only_when_told(stage: &Stage) -> Case {
+/// Skipping is refused by default.
+pub async fn a_group_moves_over_undelivered_entries_only_if_they_may_be_lost(
+    stage: &Stage,
+) -> Case {
     let (store, queue) = (&stage.store, &stage.queue);
     let ids = stage.append(4).await?;
     let refused = store.move_group(queue, None, Unfinished::Keep).await?;
@@ -112,13 +114,15 @@ pub async fn a_group_moves_over_undelivered_entries_only_when_told(stage: &Stage
     }
     shorten(stage, Cut::Length(1), true, Unfinished::Lose).await?;
     store.move_group(queue, Some(EntryId::ZERO), Unfinished::Keep).await?;
-    let beat = store.heartbeat(queue, &stage.me, "{}").await?;
-    assert_eq!(beat.trimmed_unread, 0, "what it has done before is not lost to it");
+    let recorded = store.heartbeat(queue, &stage.me, "{}").await?;
+    assert_eq!(recorded.trimmed_unread, 0, "what it has done before is not lost to it");
     Ok(())
 }
 
-/// A group goes when nothing is left of it, or when told, and never under a living process.
-pub async fn a_group_is_destroyed_only_when_it_is_done_or_when_told(stage: &Stage) -> Case {
+/// A group with unfinished work or a live process is kept.
+pub async fn a_group_is_destroyed_only_if_it_is_done_or_its_work_may_be_lost(
+    stage: &Stage,
+) -> Case {
     let (store, queue) = (&stage.store, &stage.queue);
     let hold = stage.deliver_one().await?;
     stage.append(1).await?;
@@ -139,8 +143,8 @@ pub async fn a_group_is_destroyed_only_when_it_is_done_or_when_told(stage: &Stag
     Ok(())
 }
 
-/// No cut goes past what a group needs, unless told, and it says who held it up.
-pub async fn a_cut_stops_at_what_a_group_needs_unless_told(stage: &Stage) -> Case {
+/// A cut reports the group that blocked it.
+pub async fn a_cut_stops_at_what_a_group_needs_unless_it_may_lose_it(stage: &Stage) -> Case {
     let holds = stage.deliver(300).await?;
     let done = holds.iter().take(200).map(|hold| (hold.inlet, hold.id)).collect::<Vec<_>>();
     stage.store.acknowledge(&stage.queue, &done).await?;
@@ -163,8 +167,8 @@ pub async fn a_cut_stops_at_what_a_group_needs_unless_told(stage: &Stage) -> Cas
     Ok(())
 }
 
-/// A group that needs nothing of what is there holds nothing up.
-pub async fn a_cut_of_what_is_done_is_held_up_by_nobody(stage: &Stage) -> Case {
+/// A group that needs none of the entries blocks nothing.
+pub async fn a_cut_of_finished_entries_is_not_blocked(stage: &Stage) -> Case {
     let holds = stage.deliver(300).await?;
     let done = holds.iter().map(|hold| (hold.inlet, hold.id)).collect::<Vec<_>>();
     stage.store.acknowledge(&stage.queue, &done).await?;

@@ -1,4 +1,4 @@
-//! What is held: renewing, giving up, settling, taking over.
+//! Renewing, releasing, settling and claiming.
 
 use std::time::Duration;
 
@@ -13,31 +13,31 @@ macro_rules! __consume_cases {
     ($test:meta, $stage:expr) => {
         $crate::__conformance_tests! { @each $test, $stage, consume:
             a_renewal_resets_idle_time_and_not_the_count,
-            a_renewal_by_anybody_else_is_refused,
+            a_renewal_by_another_attempt_is_refused,
             a_renewal_of_a_trimmed_entry_leaves_a_dead_letter,
             a_released_entry_is_claimable_at_once_and_uncounted,
             a_job_waiting_for_retry_comes_back_whole_in_the_lane,
             a_job_waiting_for_retry_waits_for_its_delay,
             jobs_waiting_for_retry_are_seen_in_the_order_in_which_they_are_due,
-            jobs_waiting_for_retry_by_others_are_seen_with_their_names,
+            retries_of_other_clients_are_seen_with_their_names,
             a_job_that_is_to_run_now_is_due_at_once,
             a_dead_lettered_job_is_stored_whole_and_acknowledged,
             a_settled_entry_cannot_be_settled_again,
             a_trimmed_entry_can_still_be_retried_and_dead_lettered,
-            a_letter_of_a_loss_is_replaced_by_the_job_it_stands_for,
-            a_sweep_claims_what_is_idle_and_counts_it,
-            a_sweep_skips_what_it_is_told_to,
-            a_sweep_keeps_its_limit_and_its_cursor,
-            a_sweep_stores_trimmed_entries_as_dead_letters,
-            a_sweep_that_meets_another_clock_claims_nothing,
-            a_look_speaks_for_others_for_a_while,
+            a_letter_about_a_loss_is_replaced_by_the_job_it_stands_for,
+            a_claim_takes_idle_entries_and_counts_them,
+            a_claim_skips_the_named_entries,
+            a_claim_keeps_its_limit_and_its_cursor,
+            a_claim_stores_trimmed_entries_as_dead_letters,
+            a_claim_with_an_unexpected_clock_takes_nothing,
+            a_scan_without_idle_entries_is_shared_for_a_while,
             idle_entries_are_seen_without_being_touched,
             lost_deliveries_are_found_and_recovered_uncounted,
         }
     };
 }
 
-/// A renewal says that the owner lives, and nothing else.
+/// A renewal changes only the idle time.
 pub async fn a_renewal_resets_idle_time_and_not_the_count(stage: &Stage) -> Case {
     let hold = stage.deliver_one().await?;
     stage.abandon(hold);
@@ -51,7 +51,7 @@ pub async fn a_renewal_resets_idle_time_and_not_the_count(stage: &Stage) -> Case
 }
 
 /// Owner and count together are the token.
-pub async fn a_renewal_by_anybody_else_is_refused(stage: &Stage) -> Case {
+pub async fn a_renewal_by_another_attempt_is_refused(stage: &Stage) -> Case {
     let hold = stage.deliver_one().await?;
     let older = Hold { delivery_count: 7, ..hold };
     let gone = Hold { id: EntryId::new(1, 1), ..hold };
@@ -63,7 +63,7 @@ pub async fn a_renewal_by_anybody_else_is_refused(stage: &Stage) -> Case {
     Ok(())
 }
 
-/// A payload that is gone is written down where its loss is noticed.
+/// The step that finds a trimmed payload stores a dead letter.
 pub async fn a_renewal_of_a_trimmed_entry_leaves_a_dead_letter(stage: &Stage) -> Case {
     let hold = stage.deliver_one().await?;
     stage.raw.delete(&stage.key(Inlet::STREAM), hold.id);
@@ -80,13 +80,17 @@ pub async fn a_renewal_of_a_trimmed_entry_leaves_a_dead_letter(stage: &Stage) ->
     Ok(())
 }
 
-/// Handing back leaves no trace of the delivery.
+/// A release is not counted as a delivery.
 pub async fn a_released_entry_is_claimable_at_once_and_uncounted(stage: &Stage) -> Case {
     let hold = stage.deliver_one().await?;
     let before = stage.store.promote(&stage.queue, 1).await?.released;
     let answers = stage.store.release(&stage.queue, &stage.me, LEASE, &[hold]).await?;
     assert_eq!(answers, [FenceResult::Owned]);
-    assert_ne!(stage.store.promote(&stage.queue, 1).await?.released, before, "others are told");
+    assert_ne!(
+        stage.store.promote(&stage.queue, 1).await?.released,
+        before,
+        "other processes see it"
+    );
     let (_, claimed, _) = stage.claim_idle(&stage.other, EntryId::ZERO, 5).await?;
     assert_eq!(claimed.iter().map(|one| one.delivery_count).collect::<Vec<_>>(), [1]);
     let refused = stage.store.release(&stage.queue, &stage.me, LEASE, &[hold]).await?;
@@ -106,8 +110,8 @@ pub async fn a_job_waiting_for_retry_comes_back_whole_in_the_lane(stage: &Stage)
     let delivered = stage.read(&stage.other, Inlet::LANE, 5).await?;
     assert_eq!(delivered.first().map(|one| one.entry.fields().to_vec()), Some(job));
     stage.deliver_one().await?;
-    let look = store.promote(queue, 10).await?;
-    assert_eq!((look.waiting, look.pending), (0, 2), "one in the lane, one on the stream");
+    let found = store.promote(queue, 10).await?;
+    assert_eq!((found.waiting, found.pending), (0, 2), "one in the lane, one on the stream");
     Ok(())
 }
 
@@ -128,7 +132,7 @@ pub async fn a_job_waiting_for_retry_waits_for_its_delay(stage: &Stage) -> Case 
     Ok(())
 }
 
-/// Jobs that are set aside are seen in the order in which they are due, page by page.
+/// Retries are read page by page.
 pub async fn jobs_waiting_for_retry_are_seen_in_the_order_in_which_they_are_due(
     stage: &Stage,
 ) -> Case {
@@ -162,8 +166,8 @@ pub async fn jobs_waiting_for_retry_are_seen_in_the_order_in_which_they_are_due(
     Ok(())
 }
 
-/// What somebody else put among the jobs that are set aside is told as it is, and gone on after.
-pub async fn jobs_waiting_for_retry_by_others_are_seen_with_their_names(stage: &Stage) -> Case {
+/// A retry of another client is reported as it is, and does not end the paging.
+pub async fn retries_of_other_clients_are_seen_with_their_names(stage: &Stage) -> Case {
     let (store, queue) = (&stage.store, &stage.queue);
     let hold = stage.deliver_one().await?;
     let delay = Duration::from_secs(3_600);
@@ -179,7 +183,7 @@ pub async fn jobs_waiting_for_retry_by_others_are_seen_with_their_names(stage: &
     Ok(())
 }
 
-/// A job that is to run now is promoted next, and only one that is still set aside.
+/// Only jobs in the retry set become due.
 pub async fn a_job_that_is_to_run_now_is_due_at_once(stage: &Stage) -> Case {
     let (store, queue) = (&stage.store, &stage.queue);
     for hold in stage.deliver(2).await? {
@@ -191,7 +195,7 @@ pub async fn a_job_that_is_to_run_now_is_due_at_once(stage: &Stage) -> Case {
     assert_eq!(store.run_now(queue, &[name, "s:9-9"]).await?, 1);
     assert_eq!(store.run_now(queue, &[name]).await?, 0, "it is due already");
     assert_eq!(store.promote(queue, 10).await?.promoted, 1);
-    assert_eq!(store.run_now(queue, &[name]).await?, 0, "and comes back by nobody's doing");
+    assert_eq!(store.run_now(queue, &[name]).await?, 0, "and is not added again");
     assert_eq!(store.retries(queue, None, 9).await?.jobs.len(), 1);
     Ok(())
 }
@@ -233,7 +237,7 @@ pub async fn a_settled_entry_cannot_be_settled_again(stage: &Stage) -> Case {
     Ok(())
 }
 
-/// Whoever has the payload in hand does not need it in the stream.
+/// The attempt has the payload and does not need it in the stream.
 pub async fn a_trimmed_entry_can_still_be_retried_and_dead_lettered(stage: &Stage) -> Case {
     let holds = stage.deliver(2).await?;
     for (number, hold) in holds.into_iter().enumerate() {
@@ -259,8 +263,8 @@ pub async fn a_trimmed_entry_can_still_be_retried_and_dead_lettered(stage: &Stag
     Ok(())
 }
 
-/// The letter of a loss stands for the entry, for whoever has its payload in hand.
-pub async fn a_letter_of_a_loss_is_replaced_by_the_job_it_stands_for(stage: &Stage) -> Case {
+/// The letter about a loss stands for the entry, for the attempt that has its payload.
+pub async fn a_letter_about_a_loss_is_replaced_by_the_job_it_stands_for(stage: &Stage) -> Case {
     let holds = stage.deliver(3).await?;
     for hold in &holds {
         stage.raw.delete(&stage.key(Inlet::STREAM), hold.id);
@@ -273,25 +277,29 @@ pub async fn a_letter_of_a_loss_is_replaced_by_the_job_it_stands_for(stage: &Sta
     };
     let letters = answers.iter().map(letter).collect::<Vec<_>>();
     assert!(letters.iter().all(Option::is_some), "{answers:?}");
-    let [buried, aside, purged] = holds.as_slice() else { return Err("three entries".into()) };
-    let [burial, waiting, gone] = letters.as_slice() else { return Err("three letters".into()) };
+    let [dead, retried, purged] = holds.as_slice() else { return Err("three entries".into()) };
+    let [dead_letter, retry_letter, purged_letter] = letters.as_slice() else {
+        return Err("three letters".into());
+    };
     assert_eq!(
-        store.store_dead_letter(queue, me, *buried, None, &fields("x")).await?,
+        store.store_dead_letter(queue, me, *dead, None, &fields("x")).await?,
         FenceResult::NotPending
     );
     for expected in [FenceResult::Owned, FenceResult::NotPending] {
         assert_eq!(
-            store.store_dead_letter(queue, me, *buried, *burial, &fields("dead")).await?,
+            store.store_dead_letter(queue, me, *dead, *dead_letter, &fields("dead")).await?,
             expected
         );
         let delay = Duration::ZERO;
-        let checked =
-            store.schedule_retry(queue, me, *aside, *waiting, delay, &fields("again")).await?;
+        let checked = store
+            .schedule_retry(queue, me, *retried, *retry_letter, delay, &fields("again"))
+            .await?;
         assert_eq!(checked, expected);
     }
-    store.purge(queue, &gone.iter().copied().collect::<Vec<_>>()).await?;
-    let checked =
-        store.schedule_retry(queue, me, *purged, *gone, Duration::ZERO, &fields("x")).await?;
+    store.purge(queue, &purged_letter.iter().copied().collect::<Vec<_>>()).await?;
+    let checked = store
+        .schedule_retry(queue, me, *purged, *purged_letter, Duration::ZERO, &fields("x"))
+        .await?;
     assert_eq!(checked, FenceResult::NotPending, "an operator has purged it");
     let stored = store.dead_letters(queue, EntryId::ZERO, 10).await?;
     let names = stored.iter().map(|letter| letter.text("name")).collect::<Vec<_>>();
@@ -300,7 +308,7 @@ pub async fn a_letter_of_a_loss_is_replaced_by_the_job_it_stands_for(stage: &Sta
 }
 
 /// A claim is a delivery; what is fresh stays with its owner.
-pub async fn a_sweep_claims_what_is_idle_and_counts_it(stage: &Stage) -> Case {
+pub async fn a_claim_takes_idle_entries_and_counts_them(stage: &Stage) -> Case {
     let holds = stage.deliver(3).await?;
     let [idle, fresh, mine] = holds.as_slice() else { return Err("three entries".into()) };
     stage.abandon(*idle);
@@ -315,12 +323,12 @@ pub async fn a_sweep_claims_what_is_idle_and_counts_it(stage: &Stage) -> Case {
     Ok(())
 }
 
-/// What is still worked on is not claimed, however long nothing was heard of it.
-pub async fn a_sweep_skips_what_it_is_told_to(stage: &Stage) -> Case {
+/// An entry in flight is not claimed, however idle it is.
+pub async fn a_claim_skips_the_named_entries(stage: &Stage) -> Case {
     let holds = stage.deliver(3).await?;
     holds.iter().for_each(|hold| stage.abandon(*hold));
     let [one, other, third] = holds.as_slice() else { return Err("three entries".into()) };
-    let sweep = IdleClaim {
+    let claim = IdleClaim {
         inlet: Inlet::STREAM,
         lease: LEASE,
         cursor: EntryId::ZERO,
@@ -328,16 +336,16 @@ pub async fn a_sweep_skips_what_it_is_told_to(stage: &Stage) -> Case {
         expected: None,
         skip: &[one.id, third.id],
     };
-    let swept = stage.store.claim_idle(&stage.queue, &stage.me, sweep).await?;
-    let ClaimedPage::Page { claimed, .. } = swept else { return Err("no page".into()) };
+    let page = stage.store.claim_idle(&stage.queue, &stage.me, claim).await?;
+    let ClaimedPage::Page { claimed, .. } = page else { return Err("no page".into()) };
     let ids = claimed.iter().map(|one| one.entry.id()).collect::<Vec<_>>();
     assert_eq!(ids, [other.id]);
     assert_eq!(stage.row(one.id).map(|row| row.delivery_count), Some(1));
     Ok(())
 }
 
-/// A long pending list is gone through page by page, whatever stands in front.
-pub async fn a_sweep_keeps_its_limit_and_its_cursor(stage: &Stage) -> Case {
+/// A long pending list is scanned page by page.
+pub async fn a_claim_keeps_its_limit_and_its_cursor(stage: &Stage) -> Case {
     let holds = stage.deliver(2_300).await?;
     for hold in holds.iter().rev().take(5) {
         stage.abandon(*hold);
@@ -358,8 +366,8 @@ pub async fn a_sweep_keeps_its_limit_and_its_cursor(stage: &Stage) -> Case {
     Ok(())
 }
 
-/// A loss is stored by the step that finds it, and only for abandoned entries.
-pub async fn a_sweep_stores_trimmed_entries_as_dead_letters(stage: &Stage) -> Case {
+/// The claim that finds a loss stores it, and only for abandoned entries.
+pub async fn a_claim_stores_trimmed_entries_as_dead_letters(stage: &Stage) -> Case {
     let holds = stage.deliver(2).await?;
     let [idle, live] = holds.as_slice() else { return Err("two entries".into()) };
     stage.abandon(*idle);
@@ -375,13 +383,13 @@ pub async fn a_sweep_stores_trimmed_entries_as_dead_letters(stage: &Stage) -> Ca
     Ok(())
 }
 
-/// A sweep that was held up, or a clock that was moved, takes nothing from the living.
-pub async fn a_sweep_that_meets_another_clock_claims_nothing(stage: &Stage) -> Case {
+/// A delayed claim, or a clock that was set, takes nothing from live consumers.
+pub async fn a_claim_with_an_unexpected_clock_takes_nothing(stage: &Stage) -> Case {
     let hold = stage.deliver_one().await?;
     stage.abandon(hold);
     let ServerTime(now) = stage.store.now().await?;
     for expected in [now - 100_000, now + 100_000] {
-        let sweep = IdleClaim {
+        let claim = IdleClaim {
             inlet: Inlet::STREAM,
             lease: LEASE,
             cursor: EntryId::ZERO,
@@ -389,50 +397,50 @@ pub async fn a_sweep_that_meets_another_clock_claims_nothing(stage: &Stage) -> C
             expected: Some((ServerTime(expected), Duration::from_secs(20))),
             skip: &[],
         };
-        let swept = stage.store.claim_idle(&stage.queue, &stage.other, sweep).await?;
-        assert!(matches!(swept, ClaimedPage::ClockOff { now: ServerTime(at) } if at >= now));
+        let page = stage.store.claim_idle(&stage.queue, &stage.other, claim).await?;
+        assert!(matches!(page, ClaimedPage::ClockOff { now: ServerTime(at) } if at >= now));
     }
     assert_eq!(stage.row(hold.id).map(|row| row.consumer), Some("me".to_owned()));
     Ok(())
 }
 
-/// One process looks for all, for a while, for its lease and longer ones.
-pub async fn a_look_speaks_for_others_for_a_while(stage: &Stage) -> Case {
+/// One process scans for all, for its lease and longer ones.
+pub async fn a_scan_without_idle_entries_is_shared_for_a_while(stage: &Stage) -> Case {
     let hold = stage.deliver_one().await?;
-    let look =
+    let scan =
         async |inlet, lease, valid| stage.store.has_idle(&stage.queue, inlet, lease, valid).await;
     let (hour, none) = (Duration::from_secs(3_600), Idle::NotFound { ago: Duration::ZERO });
-    assert_eq!(look(Inlet::STREAM, LEASE, hour).await?, none, "nobody has looked before");
+    assert_eq!(scan(Inlet::STREAM, LEASE, hour).await?, none, "no scan was shared yet");
     stage.abandon(hold);
     stage.pass(1).await?;
     for lease in [LEASE, LEASE * 2] {
-        let answer = look(Inlet::STREAM, lease, hour).await?;
-        let Idle::NotFound { ago } = answer else { return Err("the first look counts".into()) };
+        let answer = scan(Inlet::STREAM, lease, hour).await?;
+        let Idle::NotFound { ago } = answer else { return Err("the first scan is shared".into()) };
         assert!(ago > Duration::ZERO && ago < hour, "{ago:?}");
     }
-    let shorter = look(Inlet::STREAM, LEASE / 2, hour).await?;
-    assert_eq!(shorter, Idle::Found, "a shorter lease looks by itself");
-    let later = look(Inlet::STREAM, LEASE, Duration::from_millis(1)).await?;
-    assert_eq!(later, Idle::Found, "the first look counts no more");
-    assert_eq!(look(Inlet::LANE, LEASE, hour).await?, none, "the lane is looked at by itself");
+    let shorter = scan(Inlet::STREAM, LEASE / 2, hour).await?;
+    assert_eq!(shorter, Idle::Found, "a shorter lease scans itself");
+    let later = scan(Inlet::STREAM, LEASE, Duration::from_millis(1)).await?;
+    assert_eq!(later, Idle::Found, "the first scan is too old");
+    assert_eq!(scan(Inlet::LANE, LEASE, hour).await?, none, "each inlet has a scan of its own");
     Ok(())
 }
 
-/// A look does not touch.
+/// A scan changes nothing.
 pub async fn idle_entries_are_seen_without_being_touched(stage: &Stage) -> Case {
     let hold = stage.deliver_one().await?;
-    let look = async |inlet| stage.store.has_idle(&stage.queue, inlet, LEASE, Duration::ZERO).await;
+    let scan = async |inlet| stage.store.has_idle(&stage.queue, inlet, LEASE, Duration::ZERO).await;
     let none = Idle::NotFound { ago: Duration::ZERO };
-    assert_eq!(look(Inlet::STREAM).await?, none);
+    assert_eq!(scan(Inlet::STREAM).await?, none);
     stage.abandon(hold);
-    assert_eq!(look(Inlet::STREAM).await?, Idle::Found);
-    assert_eq!(look(Inlet::LANE).await?, none);
+    assert_eq!(scan(Inlet::STREAM).await?, Idle::Found);
+    assert_eq!(scan(Inlet::LANE).await?, none);
     let row = stage.row(hold.id).ok_or("still pending")?;
     assert!(row.idle >= LEASE && row.delivery_count == 1);
     Ok(())
 }
 
-/// A lost answer costs neither a job nor a delivery.
+/// A lost answer loses no job and counts no delivery.
 pub async fn lost_deliveries_are_found_and_recovered_uncounted(stage: &Stage) -> Case {
     let holds = stage.deliver(5).await?;
     stage.append(1).await?;

@@ -15,13 +15,13 @@ use crate::store::{FenceResult, StoreError, StoredDeadLetter};
 macro_rules! __dead_letters_cases {
     ($test:meta, $stage:expr) => {
         $crate::__conformance_tests! { @each $test, $stage, dead_letters:
-            letters_are_taken_by_one_each_in_order_and_settled,
+            letters_are_taken_by_one_taker_each_in_order_and_settled,
             a_letter_that_was_not_taken_is_not_removed,
             letters_whose_lease_is_over_are_taken_again_before_new_ones,
-            taken_letters_that_are_gone_are_told_once,
-            taking_where_there_are_no_letters_makes_nothing,
+            taken_letters_that_are_missing_are_reported_once,
+            taking_without_letters_creates_nothing,
             takers_of_another_group_get_every_letter_too,
-            a_letter_of_a_loss_waits_while_its_consumer_lives,
+            a_letter_about_a_loss_waits_while_its_consumer_lives,
             a_job_comes_back_once_under_its_token,
             a_token_is_forgotten_after_its_time,
             dead_letters_are_paged_redriven_once_and_purged,
@@ -46,8 +46,8 @@ async fn dead_letter(stage: &Stage, count: usize) -> Result<Vec<EntryId>, BoxErr
     Ok(ids(&stage.store.dead_letters(&stage.queue, EntryId::ZERO, 1_000).await?))
 }
 
-/// A letter goes to one taker, and is gone once it is settled.
-pub async fn letters_are_taken_by_one_each_in_order_and_settled(stage: &Stage) -> Case {
+/// A letter goes to one taker, and is removed once it is settled.
+pub async fn letters_are_taken_by_one_taker_each_in_order_and_settled(stage: &Stage) -> Case {
     let (store, queue) = (&stage.store, &stage.queue);
     let dead_lettered = dead_letter(stage, 5).await?;
     let (one, two) = (taker("one")?, taker("two")?);
@@ -59,14 +59,18 @@ pub async fn letters_are_taken_by_one_each_in_order_and_settled(stage: &Stage) -
     assert!(first.iter().all(|letter| letter.fields() == fields("dead")));
     assert!(store.take_letters(queue, &one, 9).await?.letters.is_empty());
     assert_eq!(store.group_facts(queue).await?.dead_letters, Some(5), "taken is still there");
-    assert_eq!(store.settle_letters(queue, &one, &dead_lettered).await?, 5, "whoever took them");
+    assert_eq!(
+        store.settle_letters(queue, &one, &dead_lettered).await?,
+        5,
+        "whichever taker took them"
+    );
     assert_eq!(store.settle_letters(queue, &one, &dead_lettered).await?, 0, "once");
     assert_eq!(stage.raw.length(&stage.dead_key()), 0);
     assert!(stage.raw.pending(&stage.dead_key(), ARCHIVE).is_empty());
     Ok(())
 }
 
-/// After a failover a server may give an id out again: what nobody has taken is stored nowhere.
+/// After a failover a server may give an id again: a letter that was not taken is not stored elsewhere.
 pub async fn a_letter_that_was_not_taken_is_not_removed(stage: &Stage) -> Case {
     let (store, queue) = (&stage.store, &stage.queue);
     let one = taker("one")?;
@@ -79,7 +83,7 @@ pub async fn a_letter_that_was_not_taken_is_not_removed(stage: &Stage) -> Case {
     Ok(())
 }
 
-/// A taker that died leaves its letters to the next one, and a living one keeps them.
+/// The letters of a crashed taker go to the next one; a live taker keeps its letters.
 pub async fn letters_whose_lease_is_over_are_taken_again_before_new_ones(stage: &Stage) -> Case {
     let (store, queue) = (&stage.store, &stage.queue);
     let dead_lettered = dead_letter(stage, 2).await?;
@@ -96,8 +100,8 @@ pub async fn letters_whose_lease_is_over_are_taken_again_before_new_ones(stage: 
     Ok(())
 }
 
-/// A letter that somebody removed is told of and forgotten.
-pub async fn taken_letters_that_are_gone_are_told_once(stage: &Stage) -> Case {
+/// A letter that an operator removed is reported once.
+pub async fn taken_letters_that_are_missing_are_reported_once(stage: &Stage) -> Case {
     let (store, queue) = (&stage.store, &stage.queue);
     let dead_lettered = dead_letter(stage, 3).await?;
     let one = taker("one")?;
@@ -116,8 +120,8 @@ pub async fn taken_letters_that_are_gone_are_told_once(stage: &Stage) -> Case {
     Ok(())
 }
 
-/// Looking for letters leaves nothing behind where there never was one.
-pub async fn taking_where_there_are_no_letters_makes_nothing(stage: &Stage) -> Case {
+/// Taking from a group without letters creates no keys.
+pub async fn taking_without_letters_creates_nothing(stage: &Stage) -> Case {
     let (store, queue) = (&stage.store, &stage.queue);
     let one = taker("one")?;
     let none = store.take_letters(queue, &one, 9).await?;
@@ -128,7 +132,7 @@ pub async fn taking_where_there_are_no_letters_makes_nothing(stage: &Stage) -> C
     stage.raw.destroy_group(&stage.dead_key(), ARCHIVE);
     assert_eq!(store.take_letters(queue, &one, 9).await?.letters.len(), 1);
     stage.raw.destroy_group(&stage.dead_key(), ARCHIVE);
-    assert_eq!(store.take_letters(queue, &one, 9).await?.letters.len(), 1, "lost, made again");
+    assert_eq!(store.take_letters(queue, &one, 9).await?.letters.len(), 1, "lost and recreated");
     Ok(())
 }
 
@@ -143,9 +147,9 @@ pub async fn takers_of_another_group_get_every_letter_too(stage: &Stage) -> Case
     Ok(())
 }
 
-/// Who has a job in hand whose payload was trimmed can still take the letter back: it is not taken
-/// away from under it.
-pub async fn a_letter_of_a_loss_waits_while_its_consumer_lives(stage: &Stage) -> Case {
+/// A consumer with a job in flight whose payload was trimmed may still replace the letter, so an archive
+/// does not take it.
+pub async fn a_letter_about_a_loss_waits_while_its_consumer_lives(stage: &Stage) -> Case {
     let (store, queue) = (&stage.store, &stage.queue);
     let hold = stage.deliver_one().await?;
     store.heartbeat(queue, &stage.me, "{}").await?;
@@ -169,7 +173,11 @@ pub async fn a_letter_of_a_loss_waits_while_its_consumer_lives(stage: &Stage) ->
     assert!(store.take_letters(queue, &one, 9).await?.letters.is_empty());
     store.retire(queue, &stage.me).await?;
     stage.raw.age(&stage.dead_key(), ARCHIVE, letters_end(stage).await?, LEASE * 2);
-    assert_eq!(store.take_letters(queue, &one, 9).await?.letters.len(), 1, "nobody has it in hand");
+    assert_eq!(
+        store.take_letters(queue, &one, 9).await?.letters.len(),
+        1,
+        "it is not in flight any more"
+    );
     Ok(())
 }
 
@@ -227,7 +235,7 @@ pub async fn a_token_is_forgotten_after_its_time(stage: &Stage) -> Case {
     Ok(())
 }
 
-/// Dead letters can be gone through, and each is put back once.
+/// Dead letters are read page by page, and each is redriven once.
 pub async fn dead_letters_are_paged_redriven_once_and_purged(stage: &Stage) -> Case {
     let (store, queue) = (&stage.store, &stage.queue);
     for hold in stage.deliver(5).await? {

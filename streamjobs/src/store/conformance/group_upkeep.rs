@@ -16,7 +16,7 @@ macro_rules! __group_upkeep_cases {
     ($test:meta, $stage:expr) => {
         $crate::__conformance_tests! { @each $test, $stage, group_upkeep:
             preparing_twice_changes_nothing,
-            a_group_starts_where_it_is_told,
+            a_group_starts_where_it_is_configured_to,
             a_destroyed_group_is_recreated_at_its_floor,
             a_flushed_group_is_missing_until_it_is_recreated_at_the_beginning,
             a_floor_stands_before_the_lowest_pending_entry,
@@ -28,7 +28,7 @@ macro_rules! __group_upkeep_cases {
     };
 }
 
-/// Any number of starters is one.
+/// Any number of processes may prepare.
 pub async fn preparing_twice_changes_nothing(stage: &Stage) -> Case {
     stage.append(3).await?;
     stage.read(&stage.me, Inlet::STREAM, 1).await?;
@@ -38,8 +38,8 @@ pub async fn preparing_twice_changes_nothing(stage: &Stage) -> Case {
     Ok(())
 }
 
-/// A start counts the first time.
-pub async fn a_group_starts_where_it_is_told(stage: &Stage) -> Case {
+/// The start position counts the first time.
+pub async fn a_group_starts_where_it_is_configured_to(stage: &Stage) -> Case {
     let ids = stage.append(3).await?;
     let second = *ids.get(1).ok_or("three ids")?;
     let starts = [(Start::Beginning, 3), (Start::After(second), 1), (Start::End, 0)];
@@ -55,7 +55,7 @@ pub async fn a_group_starts_where_it_is_told(stage: &Stage) -> Case {
     Ok(())
 }
 
-/// What is done for certain is not done again, and nothing else is skipped.
+/// Finished entries are not delivered again, and no others are skipped.
 pub async fn a_destroyed_group_is_recreated_at_its_floor(stage: &Stage) -> Case {
     let holds = stage.deliver(4).await?;
     for hold in holds.iter().take(2) {
@@ -72,7 +72,7 @@ pub async fn a_destroyed_group_is_recreated_at_its_floor(stage: &Stage) -> Case 
     Ok(())
 }
 
-/// Every step says that the group is gone, and none makes it by accident.
+/// Every step reports the missing group, and none creates it.
 pub async fn a_flushed_group_is_missing_until_it_is_recreated_at_the_beginning(
     stage: &Stage,
 ) -> Case {
@@ -95,7 +95,7 @@ pub async fn a_flushed_group_is_missing_until_it_is_recreated_at_the_beginning(
     Ok(())
 }
 
-/// The floor is where a group has to begin again at worst.
+/// A recreated group begins at the floor.
 pub async fn a_floor_stands_before_the_lowest_pending_entry(stage: &Stage) -> Case {
     let holds = stage.deliver(2).await?;
     let [first, second] = holds.as_slice() else { return Err("two entries".into()) };
@@ -121,7 +121,7 @@ pub async fn a_consumer_is_retired_only_with_nothing_pending(stage: &Stage) -> C
     Ok(())
 }
 
-/// Who beats lives; who holds something stays; who never beat is waited for.
+/// A consumer without a heartbeat is given one, and is kept for the time of silence.
 pub async fn only_silent_consumers_are_retired(stage: &Stage) -> Case {
     let hold = stage.deliver_one().await?;
     stage.store.acknowledge(&stage.queue, &[(hold.inlet, hold.id)]).await?;
@@ -138,28 +138,28 @@ pub async fn only_silent_consumers_are_retired(stage: &Stage) -> Case {
     Ok(())
 }
 
-/// A pause is told to whoever promotes, and outlives the loss of the group.
+/// A pause is seen at the next promotion, and outlives the loss of the group.
 pub async fn a_paused_group_promotes_nothing_until_it_is_resumed(stage: &Stage) -> Case {
     let (store, queue) = (&stage.store, &stage.queue);
     let hold = stage.deliver_one().await?;
     store.schedule_retry(queue, &stage.me, hold, None, Duration::ZERO, &fields("again")).await?;
     assert!(store.set_paused(queue, true).await?);
     assert!(!store.set_paused(queue, true).await?, "it is paused already");
-    let look = store.promote(queue, 10).await?;
-    assert_eq!((look.paused, look.promoted, look.next_due), (true, 0, None));
+    let found = store.promote(queue, 10).await?;
+    assert_eq!((found.paused, found.promoted, found.next_due), (true, 0, None));
     stage.raw.destroy_group(&stage.key(Inlet::STREAM), "work");
     store.recreate(queue).await?;
     assert!(store.promote(queue, 10).await?.paused);
     assert!(store.set_paused(queue, false).await?);
     assert!(!store.set_paused(queue, false).await?, "it is resumed already");
-    let look = store.promote(queue, 0).await?;
-    assert_eq!((look.paused, look.promoted), (false, 0), "a limit of nothing only looks");
+    let found = store.promote(queue, 0).await?;
+    assert_eq!((found.paused, found.promoted), (false, 0), "a limit of zero moves nothing");
     assert_eq!(store.promote(queue, 10).await?.promoted, 1);
     assert_eq!(stage.read(&stage.me, Inlet::LANE, 9).await?.len(), 1);
     Ok(())
 }
 
-/// History goes only as far as nobody needs it.
+/// Only history that no group needs is trimmed.
 pub async fn trimming_history_keeps_what_any_group_needs(stage: &Stage) -> Case {
     let (store, stream) = (&stage.store, &stage.queue.stream);
     let history =

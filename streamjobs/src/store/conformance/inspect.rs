@@ -15,20 +15,20 @@ use crate::store::inspect::{PendingFilter, Span};
 macro_rules! __inspect_cases {
     ($test:meta, $stage:expr) => {
         $crate::__conformance_tests! { @each $test, $stage, inspect:
-            what_is_seen_of_a_stream_and_its_group_is_what_was_done,
+            the_state_of_a_stream_and_its_group_is_what_was_done,
             what_is_trimmed_before_its_delivery_is_counted_once,
             the_oldest_unfinished_entry_is_found_wherever_its_job_is,
             counting_ends_at_its_limit,
             pending_entries_are_paged_and_filtered,
             a_range_is_read_from_either_end,
             a_tail_waits_for_what_comes_and_touches_no_group,
-            consumers_say_who_they_are_with_every_beat,
+            consumers_describe_themselves_with_every_heartbeat,
         }
     };
 }
 
-/// What is seen is what was done.
-pub async fn what_is_seen_of_a_stream_and_its_group_is_what_was_done(stage: &Stage) -> Case {
+/// The reported state is what the steps did.
+pub async fn the_state_of_a_stream_and_its_group_is_what_was_done(stage: &Stage) -> Case {
     let (store, queue) = (&stage.store, &stage.queue);
     let ids = stage.append(5).await?;
     let read = stage.read(&stage.me, Inlet::STREAM, 3).await?;
@@ -51,7 +51,7 @@ pub async fn what_is_seen_of_a_stream_and_its_group_is_what_was_done(stage: &Sta
     Ok(())
 }
 
-/// A loss that no dead letter can tell of is told by a count, once.
+/// A loss without a dead letter is reported by a count, once.
 pub async fn what_is_trimmed_before_its_delivery_is_counted_once(stage: &Stage) -> Case {
     let (store, queue) = (&stage.store, &stage.queue);
     stage.append(100).await?;
@@ -62,7 +62,7 @@ pub async fn what_is_trimmed_before_its_delivery_is_counted_once(stage: &Stage) 
     let trimmed = shorten(stage, Cut::Length(5), true, Unfinished::Lose).await?;
     assert_eq!((trimmed.removed, trimmed.length), (95, 5));
     assert_eq!(store.heartbeat(queue, &stage.me, "{}").await?.trimmed_unread, 85);
-    assert_eq!(store.heartbeat(queue, &stage.me, "{}").await?.trimmed_unread, 0, "told once");
+    assert_eq!(store.heartbeat(queue, &stage.me, "{}").await?.trimmed_unread, 0, "reported once");
     let facts = store.group_facts(queue).await?;
     assert_eq!((facts.trimmed_unread, facts.lag), (85, Some(5)));
     assert_eq!(stage.read(&stage.me, Inlet::STREAM, 10).await?.len(), 5);
@@ -100,7 +100,7 @@ pub async fn the_oldest_unfinished_entry_is_found_wherever_its_job_is(stage: &St
     let second_hold = *holds.get(1).ok_or("three holds")?;
     store.schedule_retry(queue, &stage.me, second_hold, None, Duration::ZERO, &job).await?;
     store.acknowledge(queue, &[(Inlet::STREAM, *third)]).await?;
-    assert_eq!(oldest().await?, Some(*second), "set aside");
+    assert_eq!(oldest().await?, Some(*second), "waiting for retry");
     store.promote(queue, 9).await?;
     assert_eq!(oldest().await?, Some(*second), "in the lane");
     let lane = stage.read(&stage.me, Inlet::LANE, 9).await?;
@@ -188,8 +188,8 @@ pub async fn a_tail_waits_for_what_comes_and_touches_no_group(stage: &Stage) -> 
     Ok(())
 }
 
-/// What a consumer says about itself is heard with its beat, and gone with it.
-pub async fn consumers_say_who_they_are_with_every_beat(stage: &Stage) -> Case {
+/// The description comes with the heartbeat and is removed with the consumer.
+pub async fn consumers_describe_themselves_with_every_heartbeat(stage: &Stage) -> Case {
     let (store, queue) = (&stage.store, &stage.queue);
     let hold = stage.deliver_one().await?;
     store.heartbeat(queue, &stage.me, r#"{"host":"here"}"#).await?;
@@ -200,7 +200,7 @@ pub async fn consumers_say_who_they_are_with_every_beat(stage: &Stage) -> Case {
     assert_eq!((me.name.as_str(), me.pending), ("me", 1));
     assert!(me.about.as_deref() == Some(r#"{"host":"here"}"#) && me.beat.is_some());
     assert!(me.beat.is_some_and(|beat| beat <= seen.now.0));
-    assert!(other.about.is_none() && other.beat.is_none(), "it never beat");
+    assert!(other.about.is_none() && other.beat.is_none(), "it never sent a heartbeat");
     store.acknowledge(queue, &[(hold.inlet, hold.id)]).await?;
     store.retire(queue, &stage.me).await?;
     stage.read(&stage.me, Inlet::STREAM, 1).await?;

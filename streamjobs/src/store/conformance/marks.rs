@@ -35,7 +35,7 @@ async fn begin(stage: &Stage, begin: MarkBegin<'_>) -> Result<Marked, StoreError
     stage.store.begin_mark(&stage.queue, KEY, begin).await
 }
 
-/// What is begun by one job is left alone by others, and what is done is done for all.
+/// Other jobs leave begun work alone, and finished work is finished for all.
 pub async fn work_is_begun_by_one_and_done_for_all(stage: &Stage) -> Case {
     let (store, queue) = (&stage.store, &stage.queue);
     assert_eq!(begin(stage, by("a", ONE)).await?, Marked::Begun { takeover: false });
@@ -67,12 +67,11 @@ pub async fn the_same_job_takes_its_work_over_at_once(stage: &Stage) -> Case {
     assert_eq!(begin(stage, by("c", TWO)).await?, Marked::Begun { takeover: false });
     begin(stage, by("d", TWO)).await?;
     store.finish_mark(queue, KEY, LEASE).await?;
-    assert_eq!(begin(stage, by("d", TWO)).await?, Marked::Done, "whoever owned it");
+    assert_eq!(begin(stage, by("d", TWO)).await?, Marked::Done, "whichever attempt owned it");
     Ok(())
 }
 
-/// Work that was abandoned is taken over by others when its time is over, and no mark is kept for
-/// ever.
+/// Abandoned work is taken over when its time is over, and every mark expires.
 pub async fn abandoned_work_is_taken_over_when_its_time_is_over(stage: &Stage) -> Case {
     let (store, queue) = (&stage.store, &stage.queue);
     let short = Duration::from_millis(5);

@@ -51,7 +51,7 @@ pub async fn no_more_is_delivered_than_asked_for(stage: &Stage) -> Case {
     Ok(())
 }
 
-/// Nothing is nothing, not everything.
+/// A count of zero is not a missing limit.
 pub async fn a_count_of_nothing_reads_nothing_and_acknowledges(stage: &Stage) -> Case {
     let hold = stage.deliver_one().await?;
     stage.append(3).await?;
@@ -74,7 +74,7 @@ pub async fn a_waiting_read_ends_with_an_entry(stage: &Stage) -> Case {
     Ok(())
 }
 
-/// A read does not wait for ever.
+/// A wait is bounded.
 pub async fn a_waiting_read_ends_with_its_time(stage: &Stage) -> Case {
     let mut reader = stage.reader(&stage.me).await?;
     let block = Some(Duration::from_millis(30));

@@ -87,7 +87,7 @@ impl Replay {
         self.published += 1;
         let job = fields(&self.published.to_string());
         let answer = store.schedule_retry(queue, &consumer, hold, stand_in, delay, &job).await;
-        format!("set aside for {consumer}: {}", self.answer(answer, Self::checked))
+        format!("schedule retry for {consumer}: {}", self.answer(answer, Self::checked))
     }
 
     pub(super) async fn store_dead_letter(&mut self) -> String {
@@ -107,20 +107,20 @@ impl Replay {
         let skip = Some(self.hold()).filter(|hold| hold.inlet == inlet).map(|hold| hold.id);
         let (skip, limit) = (Vec::from_iter(skip), self.rng.usize(1..4));
         let (cursor, lease) = (EntryId::ZERO, LEASE);
-        let sweep = IdleClaim { inlet, lease, cursor, limit, expected: None, skip: &skip };
-        let answer = self.stage.store.claim_idle(&self.stage.queue, &consumer, sweep).await;
-        let answer = self.answer(answer, |replay, swept| match swept {
+        let claim = IdleClaim { inlet, lease, cursor, limit, expected: None, skip: &skip };
+        let answer = self.stage.store.claim_idle(&self.stage.queue, &consumer, claim).await;
+        let answer = self.answer(answer, |replay, page| match page {
             ClaimedPage::Page { cursor, claimed, trimmed, left } => {
                 let cursor = (cursor != EntryId::ZERO).then(|| replay.seen(Some(inlet), cursor));
                 format!("{cursor:?} {trimmed} {left} {}", replay.delivered(claimed))
             }
             ClaimedPage::ClockOff { .. } => "clock off".to_owned(),
         });
-        format!("sweep {limit} of {inlet:?} for {consumer}: {answer}")
+        format!("claim {limit} of {inlet:?} for {consumer}: {answer}")
     }
 
-    /// Makes an entry look abandoned, and takes its payload away now and then. A server cannot make
-    /// one look old whose payload is gone.
+    /// Makes an entry look abandoned, and sometimes deletes its payload. A server cannot make an entry
+    /// without a payload look idle.
     fn abandon(&mut self, hold: Hold) {
         let key = self.stage.key(hold.inlet);
         let is_pending = self.stage.pending(hold.inlet).iter().any(|row| row.id == hold.id);
@@ -146,10 +146,10 @@ impl Replay {
     pub(super) async fn promote(&mut self) -> String {
         let limit = self.rng.usize(0..4);
         let answer = self.stage.store.promote(&self.stage.queue, limit).await;
-        let answer = self.answer(answer, |_, look| {
-            let due = look.next_due.map(|due| due.is_zero());
-            let (promoted, waiting, paused) = (look.promoted, look.waiting, look.paused);
-            format!("{promoted} {waiting} {due:?} {paused} {}", look.left)
+        let answer = self.answer(answer, |_, found| {
+            let due = found.next_due.map(|due| due.is_zero());
+            let (promoted, waiting, paused) = (found.promoted, found.waiting, found.paused);
+            format!("{promoted} {waiting} {due:?} {paused} {}", found.left)
         });
         format!("promote {limit}: {answer}")
     }

@@ -2,7 +2,7 @@
 //!
 //! Both stores get the same list, made from a seed. Ids that a server makes are replaced by the
 //! order in which they were first seen, and times are left out: where something has to be old, the
-//! test's [`Hands`](super::Hands) age it. How much was trimmed before it was delivered is left out, too:
+//! test's [`RawAccess`](super::RawAccess) ages it. How much was trimmed before it was delivered is left out, too:
 //! a server guesses what a group has read when entries were deleted in front of it.
 
 mod archive;
@@ -30,7 +30,7 @@ pub struct Replay {
     /// Ids in the order in which they were seen first, and the other way.
     ids: Vec<EntryId>,
     order: BTreeMap<(Space, EntryId), usize>,
-    /// Entries that may be held: an inlet, the order of an id, a delivery count.
+    /// Entries that may be in flight: an inlet, the order of an id, a delivery count.
     holds: Vec<(Inlet, usize, u64)>,
     letters: Vec<usize>,
     published: u64,

@@ -1,4 +1,4 @@
-//! What people and the slow loops do to streams and groups.
+//! What operators and the slow loops do to streams and groups.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -51,12 +51,12 @@ impl Replay {
     pub(super) async fn heartbeat(&mut self) -> String {
         let consumer = self.consumer();
         let answer = self.stage.store.heartbeat(&self.stage.queue, &consumer, "{}").await;
-        let answer = self.answer(answer, |replay, beat| {
+        let answer = self.answer(answer, |replay, recorded| {
             // The floor may stand before an id, which is no id that was seen.
-            let behind = replay.seen_before(beat.floor.next().unwrap_or(EntryId::MAX));
+            let behind = replay.seen_before(recorded.floor.next().unwrap_or(EntryId::MAX));
             behind.to_string()
         });
-        format!("beat of {consumer}: {answer}")
+        format!("heartbeat of {consumer}: {answer}")
     }
 
     pub(super) async fn retire(&mut self) -> String {
@@ -115,14 +115,14 @@ impl Replay {
 
     pub(super) async fn inspect(&mut self) -> String {
         let (inlet, consumer) = (self.inlet(), self.consumer());
-        let look = PendingFilter {
+        let filter = PendingFilter {
             inlet,
             after: EntryId::ZERO,
             idle: Duration::ZERO,
             consumer: self.rng.bool().then_some(consumer.as_str()),
             limit: 5,
         };
-        let answer = self.stage.store.pending(&self.stage.queue, look).await;
+        let answer = self.stage.store.pending(&self.stage.queue, filter).await;
         let rows = self.answer(answer, |replay, rows| {
             let mut text = String::new();
             for row in rows {
@@ -143,7 +143,7 @@ impl Replay {
             });
             format!("{info:?}")
         });
-        format!("look at {inlet:?}: {rows} {has_idle} {info} {}", self.facts().await)
+        format!("inspect {inlet:?}: {rows} {has_idle} {info} {}", self.facts().await)
     }
 
     pub(super) async fn facts(&mut self) -> String {
