@@ -119,14 +119,13 @@ pub mod __store {
     }
 }
 
-/// Fail points and seeded bugs for the tests of this crate and its companions. Not part of the public
+/// Fail points for the tests of this crate and its companions. Not part of the public
 /// API.
 #[doc(hidden)]
 pub mod __proof {
     pub use crate::model::fail_point::FailPoint;
     #[cfg(feature = "fail-points")]
     pub use crate::model::fail_point::on_fail_point;
-    pub use crate::model::mutant::Mutant;
 }
 
 /// Compiles the example of the README.

@@ -11,7 +11,6 @@ pub(crate) mod event;
 pub(crate) mod fail_point;
 pub(crate) mod fingerprint;
 pub(crate) mod heartbeat;
-pub(crate) mod mutant;
 pub(crate) mod name;
 pub(crate) mod outcome;
 pub(crate) mod policy;
