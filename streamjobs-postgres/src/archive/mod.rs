@@ -2,16 +2,18 @@
 
 mod insert;
 mod mover;
+mod report;
 mod row;
 mod service;
 mod view;
+
+pub use self::report::{ArchiveError, ArchiveReport};
 
 use std::time::Duration;
 
 use streamjobs::dead_letter::Taker;
 use streamjobs::error::DeadLetterError;
 use streamjobs::{Client, ConsumerName, GroupName, StreamName};
-use thiserror::Error;
 use tokio::sync::Semaphore;
 
 use self::mover::{LetterMover, Parts};
@@ -65,44 +67,6 @@ pub struct Archive {
     batch: usize,
     interval: Duration,
     lease: Duration,
-}
-
-/// What a [sweep](Archive::sweep) moved.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-#[must_use = "it says whether dead letters were refused"]
-pub struct ArchiveReport {
-    /// Dead letters that were stored.
-    pub stored: u64,
-    /// Dead letters that had a row already and were still in their stream.
-    pub stored_before: u64,
-    /// Of the stored ones, those whose job was done according to the guard: nothing is lost.
-    pub known_done: u64,
-    /// Dead letters that the database refused. They stay in their stream.
-    pub refused: u64,
-    /// Dead letters that were taken before and no longer exist: redriven, purged, or moved by
-    /// another process.
-    pub gone: u64,
-}
-
-/// Why dead letters were not moved. Those that were not moved stay in their stream.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum ArchiveError {
-    /// Redis could not be reached or refused to return or to remove dead letters.
-    #[error(transparent)]
-    Letters(#[from] DeadLetterError),
-    /// The database could not be reached or refused.
-    #[error("cannot store dead letters of group {group} on stream {stream}")]
-    Database {
-        /// The stream.
-        stream: String,
-        /// The group.
-        group: String,
-        /// The error of the database.
-        #[source]
-        source: sqlx::Error,
-    },
 }
 
 impl Archive {

@@ -11,8 +11,8 @@ use tokio::time::Instant;
 use tracing::error;
 
 use super::insert::{self, Stored};
+use super::report::{ArchiveError, ArchiveReport};
 use super::row::LetterRow;
-use super::{ArchiveError, ArchiveReport};
 use crate::metrics;
 use crate::postgres::Postgres;
 

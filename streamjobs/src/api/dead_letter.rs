@@ -334,7 +334,8 @@ impl DeadLetters {
         let mut returning = Vec::with_capacity(jobs.len());
         let prepared = jobs.iter().map(|job| self.prepare(job).map(|job| returning.push(job)));
         let prepared = prepared.collect::<Vec<_>>();
-        let mut returned = self.store.redrive_archived(&self.queue, &returning, keep).await.into_iter();
+        let mut returned =
+            self.store.redrive_archived(&self.queue, &returning, keep).await.into_iter();
         let lost = || Err(StoreError::Protocol { command: "redrive_archived" });
         let answer = |prepared: Result<(), DeadLetterError>| {
             prepared.and_then(|()| self.outcome(returned.next().unwrap_or_else(lost)))

@@ -65,7 +65,7 @@ pub enum Idle {
     },
 }
 
-/// A claim of idle entries, whoever owns them; the caller's own lost deliveries are among them.
+/// A claim of idle entries of any owner; the caller's own lost deliveries are among them.
 #[derive(Clone, Copy, Debug)]
 pub struct IdleClaim<'a> {
     /// Which inlet to scan.
@@ -119,7 +119,7 @@ pub trait Consume: Send + Sync {
     /// Ends the wait of a blocked reader. A reader that is not blocked is unaffected.
     async fn wake(&self, reader: u64) -> Result<()>;
 
-    /// Acknowledges entries, whoever owns them: how many were pending.
+    /// Acknowledges entries of any owner: how many were pending.
     async fn acknowledge(&self, queue: &Queue, acks: &[(Inlet, EntryId)]) -> Result<usize>;
 
     /// Renews entries in flight: resets the idle time and keeps the delivery count.

@@ -11,7 +11,7 @@ use crate::model::version::Release;
 #[async_trait]
 pub trait ServerInfo: Send + Sync {
     /// Reads everything that the doctor examines; changes nothing. Rights are tried on the keys of these
-    /// queues, or on an example key if there are none.
+    /// queues, or on an example key without queues.
     async fn facts(&self, queues: &[Queue]) -> Result<ServerFacts>;
 
     /// The server's clock.

@@ -153,9 +153,11 @@ impl File {
 /// The code of a file: without comments, and without its tests, which may use what they like.
 fn code_of(text: &str) -> String {
     let end = text.find("#[cfg(test)]\nmod tests").unwrap_or(text.len());
-    let lines = text[..end].lines().map(|line| match line.trim_start().starts_with("//") {
-        true => "",
-        false => line,
+    let lines = text[..end].lines().map(|line| match line.trim_start() {
+        comment if comment.starts_with("//") => "",
+        // Where a name is visible is no use of that module.
+        code if code.starts_with("pub(in ") => code.split_once(')').map_or("", |(_, rest)| rest),
+        _ => line,
     });
     lines.collect::<Vec<_>>().join("\n")
 }

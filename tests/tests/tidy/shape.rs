@@ -125,9 +125,9 @@ fn no_loop_of_the_runtime_is_given_what_it_does_not_use() {
 /// Whether a pattern takes the field out of its struct.
 fn destructured(text: &str, field: &str) -> bool {
     let patterns = text.split("let Self {").skip(1);
-    patterns
-        .filter_map(|rest| rest.split_once('}'))
-        .any(|(names, _)| names.split(',').any(|name| name.trim() == field))
+    patterns.filter_map(|rest| rest.split_once('}')).any(|(names, _)| {
+        names.split(',').any(|name| name.trim().trim_start_matches("mut ") == field)
+    })
 }
 
 #[test]

@@ -231,7 +231,7 @@ impl Executor {
         let _gone = self.settlements.send(settlement).await.is_err();
     }
 
-    /// Leaves the job to another attempt. `hold` is none when the lease was lost.
+    /// Leaves the job to another attempt. Without a `hold`, the lease was lost.
     fn leave(&self, hold: Option<Hold>, delivered: Hold, verdict: &Verdict) {
         let report = &self.context.report;
         match (hold, verdict) {

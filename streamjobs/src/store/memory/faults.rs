@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::MemoryStore;
 use super::state::MemoryState;
 use crate::model::entry::{EntryId, Fields};
 use crate::store::types::Result;
@@ -126,37 +125,6 @@ impl fmt::Debug for View<'_> {
     }
 }
 
-impl MemoryStore {
-    /// Lets the next call of a step fail; `step` is the name of its method.
-    pub fn fail_next(&self, step: &'static str, fault: Fault) {
-        self.faults.lock().next.entry(step).or_default().push_back(fault);
-    }
-
-    /// Lets every call fail until [`start_server`](Self::start_server).
-    pub fn stop_server(&self) {
-        self.faults.lock().is_stopped = true;
-        self.changed.notify_waiters();
-    }
-
-    /// Answers again.
-    pub fn start_server(&self) {
-        self.faults.lock().is_stopped = false;
-    }
-
-    /// Moves the server's clock, forwards or backwards.
-    pub fn step_clock(&self, milliseconds: i64) {
-        self.lock().step_clock(milliseconds);
-    }
-
-    /// The same streams for one caller, whose calls are watched.
-    #[must_use]
-    pub fn watched(&self, caller: u64, watch: Arc<dyn Watch>) -> Self {
-        let mut watched = self.clone();
-        watched.faults.watch = Some((caller, watch));
-        watched
-    }
-}
-
 /// The ordered faults, which clones share, and the watch of one caller.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Faults {
@@ -171,6 +139,21 @@ struct Ordered {
 }
 
 impl Faults {
+    /// Lets the next call of a step fail.
+    pub(super) fn order(&self, step: &'static str, fault: Fault) {
+        self.lock().next.entry(step).or_default().push_back(fault);
+    }
+
+    /// Lets every call fail, or no longer.
+    pub(super) fn set_stopped(&self, is_stopped: bool) {
+        self.lock().is_stopped = is_stopped;
+    }
+
+    /// The same faults for one caller, whose calls are watched.
+    pub(super) fn watched(&self, caller: u64, watch: Arc<dyn Watch>) -> Self {
+        Self { watch: Some((caller, watch)), ..self.clone() }
+    }
+
     /// Waits for a request to arrive: how the call proceeds.
     pub(super) async fn passage(&self, step: &'static str) -> Passage {
         let Some((caller, watch)) = &self.watch else { return Passage::default() };

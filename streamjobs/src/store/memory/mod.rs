@@ -42,6 +42,33 @@ impl MemoryStore {
         Self { state, changed, faults: Faults::default() }
     }
 
+    /// Lets the next call of a step fail; `step` is the name of its method.
+    pub fn fail_next(&self, step: &'static str, fault: Fault) {
+        self.faults.order(step, fault);
+    }
+
+    /// Lets every call fail until [`start_server`](Self::start_server).
+    pub fn stop_server(&self) {
+        self.faults.set_stopped(true);
+        self.changed.notify_waiters();
+    }
+
+    /// Answers again.
+    pub fn start_server(&self) {
+        self.faults.set_stopped(false);
+    }
+
+    /// Moves the server's clock, forwards or backwards.
+    pub fn step_clock(&self, milliseconds: i64) {
+        self.lock().step_clock(milliseconds);
+    }
+
+    /// The same streams for one caller, whose calls are watched.
+    #[must_use]
+    pub fn watched(&self, caller: u64, watch: Arc<dyn Watch>) -> Self {
+        Self { faults: self.faults.watched(caller, watch), ..self.clone() }
+    }
+
     fn lock(&self) -> MutexGuard<'_, MemoryState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
