@@ -141,7 +141,8 @@ async fn a_server_that_waits_for_replicas_is_critical() {
     let server = careful();
     server.command(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
     let checkup = examined(&server.url()).await;
-    let expected = [(Severity::Critical, "min-replicas-to-write is 1, and 0 follow")];
+    let expected =
+        [(Severity::Critical, "min-replicas-to-write is 1, and 0 replicas are connected")];
     assert_eq!(of(&checkup, Check::Replicas), expected);
 }
 

@@ -140,7 +140,8 @@ impl Redriving {
 
     async fn check(&self) -> Result<(), RedriveError> {
         self.request.check()?;
-        if !self.selection.is_open() && !(self.again && self.selection.is_by_id()) {
+        let may_repeat = self.again && self.selection.is_by_id();
+        if !(self.selection.is_open() || may_repeat) {
             return Err(RedriveError::NotOpen);
         }
         Ok(self.letters.check(&self.selection).await?)
