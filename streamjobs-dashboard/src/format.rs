@@ -100,6 +100,12 @@ pub(crate) fn known(number: Option<u64>, why_not: &str) -> Markup {
     }
 }
 
+/// The beginning of a text: at most so many bytes, cut between two characters.
+pub(crate) fn beginning(text: &str, bytes_max: usize) -> &str {
+    let end = (0..=bytes_max.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    text.get(..end.unwrap_or_default()).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,6 +118,11 @@ mod tests {
         assert_eq!(shown, "&lt;script&gt;\\u{202e}");
         let attribute = html! { a title=(Untrusted("\" onmouseover=\"x")) {} }.into_string();
         assert_eq!(attribute, "<a title=\"&quot; onmouseover=&quot;x\"></a>");
+    }
+
+    #[test]
+    fn a_text_is_cut_between_characters() {
+        assert_eq!(["", "ab", "aé", "é"].map(|text| beginning(text, 2)), ["", "ab", "a", "é"]);
     }
 
     #[test]

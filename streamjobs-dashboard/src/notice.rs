@@ -4,6 +4,7 @@ use axum::http::HeaderMap;
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use crate::csrf::cookie;
+use crate::format;
 
 /// The result of an action. It travels in a cookie and not in the address, so that a link cannot make
 /// a page show text of its author's choice.
@@ -19,8 +20,7 @@ pub(crate) fn read(headers: &HeaderMap) -> Option<Notice> {
 
 /// The cookie that carries a notice to the next page.
 pub(crate) fn set(text: &str) -> String {
-    let end = text.floor_char_boundary(TEXT_MAX);
-    let text = utf8_percent_encode(text.get(..end).unwrap_or_default(), NON_ALPHANUMERIC);
+    let text = utf8_percent_encode(format::beginning(text, TEXT_MAX), NON_ALPHANUMERIC);
     format!("{COOKIE}={text}; Path=/; Max-Age=60; HttpOnly; SameSite=Strict")
 }
 

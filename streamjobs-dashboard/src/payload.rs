@@ -9,7 +9,7 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use crate::access::Access;
-use crate::format::{Untrusted, visible};
+use crate::format::{Untrusted, beginning, visible};
 
 /// The event whose payload a redactor is called for.
 #[derive(Clone, Copy, Debug)]
@@ -153,8 +153,7 @@ pub(crate) fn cut(text: &str) -> String {
     if text.len() <= SHOWN_MAX {
         return text.to_owned();
     }
-    let end = text.floor_char_boundary(SHOWN_MAX);
-    format!("{}\n… {} bytes in total", text.get(..end).unwrap_or_default(), text.len())
+    format!("{}\n… {} bytes in total", beginning(text, SHOWN_MAX), text.len())
 }
 
 /// Bytes of one value that a page shows.
