@@ -13,6 +13,9 @@ async fn shutdown_waits_for_running_jobs_and_leaves_nothing() {
     let runtime = app.runtime(&gated).start().await.unwrap();
     app.publish(5).await;
     gated.wait_for(5).await;
+    // A reader that does not wait needs no unblocking, and the shutdown would not show.
+    let waits = || app.server.info("blocked_clients").as_deref() == Some("1");
+    until(DEADLINE, "a read that waits", waits).await;
     let opener = async {
         // The reader has stopped when its consumer has no open request any more.
         until(DEADLINE, "draining", || app.calls("client|unblock") > 0).await;
