@@ -12,7 +12,7 @@ use super::sources;
 type Layers = &'static [&'static [&'static str]];
 
 /// The folders whose order ARCHITECTURE.md draws: crate, folder below `src/`, layers.
-const ORDERS: [(&str, &str, Layers); 3] = [
+const ORDERS: [(&str, &str, Layers); 5] = [
     (
         "streamjobs",
         "",
@@ -25,6 +25,37 @@ const ORDERS: [(&str, &str, Layers); 3] = [
             &["runtime"],
             &["api"],
             &["lib"],
+        ],
+    ),
+    (
+        "streamjobs",
+        "store/",
+        &[
+            &["types"],
+            &[
+                "admin",
+                "consume",
+                "dead_letters",
+                "group_upkeep",
+                "inspect",
+                "marks",
+                "publish",
+                "raw_access",
+                "server_info",
+            ],
+            &["memory", "redis"],
+            &["conformance"],
+        ],
+    ),
+    (
+        "streamjobs",
+        "runtime/",
+        &[
+            &["state"],
+            &["observe"],
+            &["attempt", "intake", "settle", "upkeep"],
+            &["consumer"],
+            &["builder", "control", "running"],
         ],
     ),
     (
@@ -57,23 +88,31 @@ const ORDERS: [(&str, &str, Layers); 3] = [
 ];
 
 /// Folders whose items know nothing of each other, but for these that all may use.
-const APART: [(&str, &str, &[&str]); 1] = [(
-    "streamjobs-postgres",
-    "",
-    &[
-        "fault",
-        "key",
-        "limits",
-        "metrics",
-        "schema",
-        "text",
-        "time",
-        "migrate",
-        "postgres",
-        "guard_row",
-        "backoff",
-    ],
-)];
+const APART: [(&str, &str, &[&str]); 2] = [
+    (
+        "streamjobs-postgres",
+        "",
+        &[
+            "backoff",
+            "fault",
+            "guard_row",
+            "key",
+            "limits",
+            "metrics",
+            "migrate",
+            "postgres",
+            "schema",
+            "text",
+            "time",
+        ],
+    ),
+    // The rooms of the loops, which meet through signals and channels.
+    (
+        "streamjobs",
+        "runtime/",
+        &["builder", "consumer", "control", "mod", "observe", "running", "state"],
+    ),
+];
 
 const CRATES: [&str; 5] = [
     "streamjobs",
