@@ -2,10 +2,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(
     not(feature = "testing"),
-    allow(
-        unreachable_pub,
-        reason = "with `testing`, the conformance suites of both stores use it"
-    )
+    allow(unreachable_pub, reason = "with `testing`, the conformance suite of the stores uses it")
 )]
 
 pub mod runtime;
@@ -63,7 +60,7 @@ pub mod __private {
     pub use inventory;
 }
 
-/// The store's contract, for its conformance suites. Not part of the public API.
+/// The store's contract, for its conformance suite. Not part of the public API.
 #[cfg(feature = "testing")]
 #[doc(hidden)]
 pub mod __store {

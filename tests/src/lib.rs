@@ -22,6 +22,7 @@ pub use streamjobs_servers::browser;
 pub use streamjobs_servers::{eventually, postgres, server};
 
 pub mod check;
+pub mod conformance;
 pub mod figures;
 pub mod history;
 pub mod process;

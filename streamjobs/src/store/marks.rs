@@ -22,7 +22,9 @@ pub struct MarkBegin<'a> {
 }
 
 impl<'a> MarkBegin<'a> {
-    pub(crate) fn new(owner: &'a str, origin: EntryId, expiry: Duration, keep: Duration) -> Self {
+    /// The beginning of work by this owner, for the job of this entry.
+    #[must_use]
+    pub fn new(owner: &'a str, origin: EntryId, expiry: Duration, keep: Duration) -> Self {
         Self { owner, origin, expiry, keep }
     }
 }

@@ -1,8 +1,8 @@
 //! Stores: the steps that the runtime and the API take on a stream, as traits, and their two
 //! implementations.
 //!
-//! `redis` works on a server, `memory` in this process for tests under a virtual clock; one conformance
-//! suite checks both. Each trait has one file or folder here, in `redis` and in `memory`. A store takes
+//! `redis` works on a server, `memory` in this process for tests under a virtual clock; the conformance
+//! suite of the tests checks both. Each trait has one file or folder here, in `redis` and in `memory`. A store takes
 //! no decisions; a step that changes a pending entry first checks its owner and its delivery count.
 
 pub mod admin;
@@ -16,8 +16,6 @@ pub mod redis;
 pub mod server_info;
 pub mod types;
 
-#[cfg(any(test, feature = "testing"))]
-pub mod conformance;
 #[cfg(any(test, feature = "testing"))]
 pub mod memory;
 #[cfg(any(test, feature = "testing"))]

@@ -36,7 +36,9 @@ impl Queue {
         Inlet::ALL.map(|inlet| self.key(inlet))
     }
 
-    pub(crate) fn dead_key(&self) -> String {
+    /// The stream key of the group's dead letters.
+    #[must_use]
+    pub fn dead_key(&self) -> String {
         self.stream.dead_key(&self.group)
     }
 

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use streamjobs::__store::conformance::append;
 use streamjobs::__store::of;
 use streamjobs::config::{GroupOptions, Retention, Unhandled};
 use streamjobs::testing::Streams;
 use streamjobs::{Event, Runtime, StreamName, handler, handlers};
+use streamjobs_tests::conformance::append;
 use streamjobs_tests::eventually::eventually_async;
 
 use crate::fuzzer::{FenceResult, fuzz};

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use streamjobs::__store::Queue;
-use streamjobs::__store::conformance::Stage;
 use streamjobs::__store::raw_access::{PendingRow, RawAccess};
 use streamjobs::{Client, EntryId, Fields};
+use streamjobs_tests::conformance::Stage;
 use streamjobs_tests::server::RedisServer;
 
 /// A private server, by hand.
@@ -80,7 +80,7 @@ async fn stage_on(server: RedisServer) -> Stage {
     Stage::new(streamjobs::__store::of(&client), Arc::new(Server(server))).await.unwrap()
 }
 
-streamjobs::__conformance_tests!(tokio::test, stage().await);
+streamjobs_tests::conformance_tests!(tokio::test, stage().await);
 
 #[tokio::test]
 async fn a_stream_key_of_another_type_holds_up_no_promotion() {

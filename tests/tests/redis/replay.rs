@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use streamjobs::__store::conformance::Stage;
-use streamjobs::__store::conformance::random::Replay;
 use streamjobs::__store::memory::MemoryStore;
+use streamjobs_tests::conformance::Stage;
+use streamjobs_tests::conformance::random::Replay;
 
 use crate::conformance;
 

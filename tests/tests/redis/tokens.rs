@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use streamjobs::__store::conformance::append;
 use streamjobs::__store::{
     self, ClaimedPage, FenceResult, Hold, IdleClaim, Inlet, Queue, ReadRequest, Store,
 };
 use streamjobs::config::{Retention, Start};
 use streamjobs::{ConsumerName, EntryId, GroupName, StreamName};
+use streamjobs_tests::conformance::append;
 
 use crate::app::App;
 

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use streamjobs::__store::conformance::append;
 use streamjobs::__store::memory::MemoryStore;
 use streamjobs::__store::raw_access::RawAccess;
 use streamjobs::__store::{Consume, DeadLetters, GroupUpkeep, Hold, IdleClaim, Inlet, ReadRequest};
 use streamjobs::config::{Retention, Start as From};
 use streamjobs::runtime::{Counters, ShutdownReport};
 use streamjobs::{ConsumerName, EntryId, Fields};
+use streamjobs_tests::conformance::append;
 use tokio::time::{Instant, advance};
 
 use crate::ledger::Start;

@@ -14,7 +14,7 @@ fn every_seeded_bug_applies_to_the_sources() {
 
 #[test]
 fn every_seeded_bug_names_a_test_that_exists() {
-    let tests = [sources("tests/tests"), sources("streamjobs/src/store/conformance")].concat();
+    let tests = [sources("tests/tests"), sources("tests/src/conformance")].concat();
     for bug in SeededBug::all(&root()).unwrap() {
         let name = bug.test.rsplit("::").next().unwrap();
         assert!(tests.iter().any(|(_, text)| text.contains(name)), "{}: {name}", bug.name);

@@ -44,7 +44,6 @@ const ORDERS: [(&str, &str, Layers); 5] = [
                 "server_info",
             ],
             &["memory", "redis"],
-            &["conformance"],
         ],
     ),
     (

@@ -2,19 +2,18 @@
 
 use std::time::Duration;
 
+use streamjobs::__store::dead_letters::{RedriveRequest, RedriveToken, Taker};
+use streamjobs::__store::{FenceResult, Inlet, StoreError, StoredDeadLetter};
+use streamjobs::{ConsumerName, EntryId, GroupName};
+
 use super::{Case, LEASE, Stage, fields};
-use crate::model::cause::BoxError;
-use crate::model::entry::{EntryId, Inlet};
-use crate::model::name::{ConsumerName, GroupName, RedriveToken};
-use crate::store::dead_letters::{RedriveRequest, Taker};
-use crate::store::{FenceResult, StoreError, StoredDeadLetter};
+use crate::conformance::BoxError;
 
 /// Makes a test of every case in this file.
-#[doc(hidden)]
 #[macro_export]
-macro_rules! __dead_letters_cases {
+macro_rules! dead_letters_cases {
     ($test:meta, $stage:expr) => {
-        $crate::__conformance_tests! { @each $test, $stage, dead_letters:
+        $crate::conformance_tests! { @each $test, $stage, dead_letters:
             letters_are_taken_by_one_taker_each_in_order_and_settled,
             a_letter_that_was_not_taken_is_not_removed,
             letters_whose_lease_is_over_are_taken_again_before_new_ones,

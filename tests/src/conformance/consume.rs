@@ -2,16 +2,18 @@
 
 use std::time::Duration;
 
+use streamjobs::__store::{
+    ClaimedPage, FenceResult, Hold, Idle, IdleClaim, Inlet, ServerTime, StoreError,
+};
+use streamjobs::EntryId;
+
 use super::{Case, LEASE, Stage, fields};
-use crate::model::entry::{EntryId, Hold, Inlet};
-use crate::store::{ClaimedPage, FenceResult, Idle, IdleClaim, ServerTime, StoreError};
 
 /// Makes a test of every case in this file.
-#[doc(hidden)]
 #[macro_export]
-macro_rules! __consume_cases {
+macro_rules! consume_cases {
     ($test:meta, $stage:expr) => {
-        $crate::__conformance_tests! { @each $test, $stage, consume:
+        $crate::conformance_tests! { @each $test, $stage, consume:
             a_renewal_resets_idle_time_and_not_the_count,
             a_renewal_by_another_attempt_is_refused,
             a_renewal_of_a_trimmed_entry_leaves_a_dead_letter,

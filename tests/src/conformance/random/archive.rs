@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use streamjobs::__store::Inlet;
+use streamjobs::__store::dead_letters::{RedriveRequest, RedriveToken, Taker};
+use streamjobs::__store::marks::{MarkBegin, Marked};
+use streamjobs::{ConsumerName, EntryId};
+
 use super::{JUNK, Replay};
-use crate::model::cause::BoxError;
-use crate::model::entry::{EntryId, Inlet};
-use crate::model::name::{ConsumerName, RedriveToken};
-use crate::store::conformance::{LEASE, fields};
-use crate::store::dead_letters::{RedriveRequest, Taker};
-use crate::store::marks::{MarkBegin, Marked};
+use crate::conformance::{BoxError, LEASE, fields};
 
 impl Replay {
     pub(super) async fn take_letters(&mut self) -> String {
@@ -25,7 +25,7 @@ impl Replay {
             }
             text
         });
-        format!("take {limit} letters for {}: {answer}", taker.consumer())
+        format!("take {limit} letters: {answer}")
     }
 
     pub(super) async fn settle_letters(&mut self) -> String {

@@ -3,12 +3,14 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use streamjobs::__store::Inlet;
+use streamjobs::__store::admin::{Cut, Destination, Selected, Trim, Unfinished};
+use streamjobs::__store::inspect::PendingFilter;
+use streamjobs::EntryId;
+use streamjobs::config::Start;
+
 use super::Replay;
-use crate::model::config::Start;
-use crate::model::entry::{EntryId, Inlet};
-use crate::store::admin::{Cut, Destination, Selected, Trim, Unfinished};
-use crate::store::conformance::{LEASE, fields};
-use crate::store::inspect::PendingFilter;
+use crate::conformance::{LEASE, fields};
 
 impl Replay {
     pub(super) async fn letters(&mut self) -> String {

@@ -2,19 +2,19 @@
 
 use std::time::Duration;
 
+use streamjobs::__store::admin::{Cut, Unfinished};
+use streamjobs::__store::inspect::{PendingFilter, Span};
+use streamjobs::__store::{Delivery, Inlet, StoreError};
+use streamjobs::{Entry, EntryId};
+
 use super::admin::shorten;
 use super::{Case, LEASE, Stage, fields};
-use crate::model::entry::{Delivery, Entry, EntryId, Inlet};
-use crate::store::StoreError;
-use crate::store::admin::{Cut, Unfinished};
-use crate::store::inspect::{PendingFilter, Span};
 
 /// Makes a test of every case in this file.
-#[doc(hidden)]
 #[macro_export]
-macro_rules! __inspect_cases {
+macro_rules! inspect_cases {
     ($test:meta, $stage:expr) => {
-        $crate::__conformance_tests! { @each $test, $stage, inspect:
+        $crate::conformance_tests! { @each $test, $stage, inspect:
             the_state_of_a_stream_and_its_group_is_what_was_done,
             what_is_trimmed_before_its_delivery_is_counted_once,
             the_oldest_unfinished_entry_is_found_wherever_its_job_is,

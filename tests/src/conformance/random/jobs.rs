@@ -3,11 +3,12 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use streamjobs::__store::{ClaimedPage, FenceResult, Hold, IdleClaim, Inlet, ReadRequest};
+use streamjobs::EntryId;
+use streamjobs::config::Retention;
+
 use super::Replay;
-use crate::model::config::Retention;
-use crate::model::entry::{EntryId, Hold, Inlet};
-use crate::store::conformance::{LEASE, append, fields};
-use crate::store::{ClaimedPage, FenceResult, IdleClaim, ReadRequest};
+use crate::conformance::{LEASE, append, fields};
 
 impl Replay {
     pub(super) async fn append(&mut self) -> String {

@@ -1,7 +1,7 @@
-//! The contract of [`Store`](super::Store) as test cases, which both stores run.
+//! The contract of [`Store`] as test cases, which both stores run.
 //!
 //! Each case gets a [`Stage`] with a fresh store, and [`RawAccess`] to make entries old or lost. A file of
-//! cases lists them in a macro of its own, which `__conformance_tests` collects.
+//! cases lists them in a macro of its own, which `conformance_tests` collects.
 
 pub mod admin;
 pub mod consume;
@@ -16,16 +16,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-
-use super::raw_access::{PendingRow, RawAccess};
-use super::{
-    Appended, ClaimedPage, Delivery, IdleClaim, Inlet, NewEntry, Queue, ReadRequest, Store,
+use streamjobs::__store::raw_access::{PendingRow, RawAccess};
+use streamjobs::__store::{
+    Appended, ClaimedPage, Delivery, Hold, IdleClaim, Inlet, NewEntry, Queue, ReadRequest, Store,
     StoreError, StreamReader,
 };
-use crate::model::cause::BoxError;
-use crate::model::config::{Retention, Start};
-use crate::model::entry::{EntryId, Fields, Hold};
-use crate::model::name::{ConsumerName, GroupName, StreamName};
+use streamjobs::config::{Retention, Start};
+use streamjobs::{ConsumerName, EntryId, Fields, GroupName, StreamName};
+
+/// Why a case failed.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// What a case returns; an error is a failure like a failed assertion.
 pub type Case = Result<(), BoxError>;
@@ -171,23 +171,22 @@ pub async fn append(
 const LEASE: Duration = Duration::from_secs(60);
 
 /// Makes a test of every case: `conformance_tests!(tokio::test, stage().await)`.
-#[doc(hidden)]
 #[macro_export]
-macro_rules! __conformance_tests {
+macro_rules! conformance_tests {
     ($test:meta, $stage:expr) => {
-        $crate::__admin_cases!($test, $stage);
-        $crate::__consume_cases!($test, $stage);
-        $crate::__dead_letters_cases!($test, $stage);
-        $crate::__group_upkeep_cases!($test, $stage);
-        $crate::__inspect_cases!($test, $stage);
-        $crate::__marks_cases!($test, $stage);
-        $crate::__reading_cases!($test, $stage);
+        $crate::admin_cases!($test, $stage);
+        $crate::consume_cases!($test, $stage);
+        $crate::dead_letters_cases!($test, $stage);
+        $crate::group_upkeep_cases!($test, $stage);
+        $crate::inspect_cases!($test, $stage);
+        $crate::marks_cases!($test, $stage);
+        $crate::reading_cases!($test, $stage);
     };
     (@each $test:meta, $stage:expr, $module:ident: $($case:ident,)*) => {
         $(
             #[$test]
             async fn $case() {
-                let done = $crate::__store::conformance::$module::$case(&$stage).await;
+                let done = $crate::conformance::$module::$case(&$stage).await;
                 if let Err(error) = done {
                     panic!("{error}");
                 }

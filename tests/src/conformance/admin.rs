@@ -1,19 +1,18 @@
 //! What an operator does.
 
-use super::{Case, LEASE, Stage};
-use crate::model::entry::{EntryId, Inlet};
-use crate::model::name::ConsumerName;
-use crate::store::admin::{
+use streamjobs::__store::admin::{
     Cut, Destination, Obstacle, Permitted, Selected, Trim, Trimmed, Unfinished,
 };
-use crate::store::{FenceResult, StoreError};
+use streamjobs::__store::{FenceResult, Inlet, StoreError};
+use streamjobs::{ConsumerName, EntryId};
+
+use super::{Case, LEASE, Stage};
 
 /// Makes a test of every case in this file.
-#[doc(hidden)]
 #[macro_export]
-macro_rules! __admin_cases {
+macro_rules! admin_cases {
     ($test:meta, $stage:expr) => {
-        $crate::__conformance_tests! { @each $test, $stage, admin:
+        $crate::conformance_tests! { @each $test, $stage, admin:
             moved_entries_keep_their_count_and_their_idle_time,
             all_of_one_consumer_is_handed_over_page_by_page,
             entries_that_are_made_to_look_abandoned_are_claimed_at_once,

@@ -2,19 +2,18 @@
 
 use std::time::Duration;
 
+use streamjobs::__store::admin::{Cut, Trim, Unfinished};
+use streamjobs::__store::{Inlet, Queue, ReadRequest, StoreError};
+use streamjobs::GroupName;
+use streamjobs::config::{Retention, Start};
+
 use super::{Case, Stage, append, fields};
-use crate::model::config::{Retention, Start};
-use crate::model::entry::Inlet;
-use crate::model::name::GroupName;
-use crate::store::admin::{Cut, Trim, Unfinished};
-use crate::store::{Queue, StoreError};
 
 /// Makes a test of every case in this file.
-#[doc(hidden)]
 #[macro_export]
-macro_rules! __group_upkeep_cases {
+macro_rules! group_upkeep_cases {
     ($test:meta, $stage:expr) => {
-        $crate::__conformance_tests! { @each $test, $stage, group_upkeep:
+        $crate::conformance_tests! { @each $test, $stage, group_upkeep:
             preparing_twice_changes_nothing,
             a_group_starts_where_it_is_configured_to,
             a_destroyed_group_is_recreated_at_its_floor,
@@ -48,8 +47,7 @@ pub async fn a_group_starts_where_it_is_configured_to(stage: &Stage) -> Case {
         let queue = Queue { stream: stage.queue.stream.clone(), group };
         assert!(stage.store.prepare(&queue, start).await?);
         let mut reader = stage.store.reader(&queue, &stage.me, Duration::from_secs(2)).await?;
-        let request =
-            crate::store::ReadRequest { acks: &[], inlet: Inlet::STREAM, count: 9, block: None };
+        let request = ReadRequest { acks: &[], inlet: Inlet::STREAM, count: 9, block: None };
         assert_eq!(reader.read(request).await?.deliveries?.len(), expected, "{start:?}");
     }
     Ok(())

@@ -2,19 +2,18 @@
 
 use std::time::Duration;
 
+use streamjobs::__store::{Inlet, ReadRequest};
+use streamjobs::EntryId;
+use streamjobs::config::Retention;
 use tokio::time::{Instant, timeout};
 
 use super::{Case, Stage, append, fields};
-use crate::model::config::Retention;
-use crate::model::entry::{EntryId, Inlet};
-use crate::store::ReadRequest;
 
 /// Makes a test of every case in this file.
-#[doc(hidden)]
 #[macro_export]
-macro_rules! __reading_cases {
+macro_rules! reading_cases {
     ($test:meta, $stage:expr) => {
-        $crate::__conformance_tests! { @each $test, $stage, reading:
+        $crate::conformance_tests! { @each $test, $stage, reading:
             entries_are_delivered_once_in_order_with_count_one,
             no_more_is_delivered_than_asked_for,
             a_count_of_nothing_reads_nothing_and_acknowledges,

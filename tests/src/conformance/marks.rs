@@ -2,18 +2,17 @@
 
 use std::time::Duration;
 
+use streamjobs::__store::marks::{MarkBegin, Marked};
+use streamjobs::__store::{Queue, StoreError};
+use streamjobs::{EntryId, GroupName};
+
 use super::{Case, LEASE, Stage};
-use crate::model::entry::EntryId;
-use crate::model::name::GroupName;
-use crate::store::marks::{MarkBegin, Marked};
-use crate::store::{Queue, StoreError};
 
 /// Makes a test of every case in this file.
-#[doc(hidden)]
 #[macro_export]
-macro_rules! __marks_cases {
+macro_rules! marks_cases {
     ($test:meta, $stage:expr) => {
-        $crate::__conformance_tests! { @each $test, $stage, marks:
+        $crate::conformance_tests! { @each $test, $stage, marks:
             work_is_begun_by_one_and_done_for_all,
             the_same_job_takes_its_work_over_at_once,
             abandoned_work_is_taken_over_when_its_time_is_over,

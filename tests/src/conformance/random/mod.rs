@@ -13,11 +13,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use fastrand::Rng;
+use streamjobs::__store::{Delivery, FenceResult, Hold, Inlet, StoreError, StoredDeadLetter};
+use streamjobs::{ConsumerName, EntryId};
 
 use super::Stage;
-use crate::model::entry::{Delivery, EntryId, Hold, Inlet};
-use crate::model::name::ConsumerName;
-use crate::store::{FenceResult, StoreError, StoredDeadLetter};
 
 /// Where an id was given out; none is among the dead letters. Two streams may give out the same.
 type Space = Option<Inlet>;
