@@ -14,11 +14,13 @@ use crate::csrf::TOKEN_FIELD;
 use crate::fault::Fault;
 use crate::layout;
 use crate::request::RequestContext;
-use crate::state::Shared;
 
-/// The fields of a posted form, after its token was checked.
+/// The request and the fields of a posted form, after its token was checked.
 #[derive(Debug)]
-pub(crate) struct PostedForm(Fields);
+pub(crate) struct PostedForm {
+    pub(crate) ctx: RequestContext,
+    fields: Fields,
+}
 
 /// The group in an address, and the fields of its query.
 #[derive(Clone, Debug)]
@@ -32,16 +34,16 @@ pub(crate) struct GroupQuery {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Fields(pub(crate) Vec<(String, String)>);
 
-impl FromRequest<Shared> for PostedForm {
+impl<S: Send + Sync> FromRequest<S> for PostedForm {
     type Rejection = Response;
 
-    async fn from_request(request: Request, state: &Shared) -> Result<Self, Response> {
+    async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
         let ctx = request.extensions().get::<RequestContext>().cloned();
         let form = Form::<Vec<(String, String)>>::from_request(request, state).await;
         let Some(ctx) = ctx else {
             return Err(StatusCode::FORBIDDEN.into_response());
         };
-        let refuse = |fault: Fault| layout::error_page(&ctx, state, &fault);
+        let refuse = |fault: Fault| layout::error_page(&ctx, &fault);
         let fields = match form {
             Ok(Form(fields)) => Fields(fields),
             Err(rejection) => {
@@ -54,14 +56,14 @@ impl FromRequest<Shared> for PostedForm {
             let text = "This form belongs to another session. Reload the page and try again.";
             return Err(refuse(Fault::forbidden(text)));
         }
-        Ok(Self(fields))
+        Ok(Self { ctx, fields })
     }
 }
 
-impl FromRequestParts<Shared> for GroupQuery {
+impl<S: Send + Sync> FromRequestParts<S> for GroupQuery {
     type Rejection = Response;
 
-    async fn from_request_parts(parts: &mut Parts, state: &Shared) -> Result<Self, Response> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
         type Parted = (Path<(String, String)>, Query<Vec<(String, String)>>);
         let (Path((stream, group)), Query(fields)) =
             Parted::from_request_parts(parts, state).await?;
@@ -73,7 +75,7 @@ impl Deref for PostedForm {
     type Target = Fields;
 
     fn deref(&self) -> &Fields {
-        &self.0
+        &self.fields
     }
 }
 

@@ -1,6 +1,6 @@
 //! Formats numbers, times and untrusted text for pages.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
 use maud::{Markup, PreEscaped, Render, html};
@@ -57,6 +57,12 @@ pub(crate) fn moment(millis: u64) -> String {
         Some(timestamp) => timestamp.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
         None => format!("{millis} ms"),
     }
+}
+
+/// A time as UTC to the second.
+pub(crate) fn moment_at(time: SystemTime) -> String {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    moment(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// A number with thousands separated by a thin space.

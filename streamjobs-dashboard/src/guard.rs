@@ -1,6 +1,6 @@
 //! Middleware before every route: authorization, the origin check, and security headers.
 
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, REFERRER_POLICY, SET_COOKIE, VARY,
     WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
@@ -12,26 +12,21 @@ use axum::response::{IntoResponse, Response};
 use crate::access::Denied;
 use crate::csrf::{TokenSource, is_same_origin};
 use crate::fault::Fault;
-use crate::layout;
-use crate::notice;
 use crate::request::RequestContext;
 use crate::state::Shared;
+use crate::{layout, notice};
 
 /// Authorizes the request, refuses forms from other sites, and sets headers and cookies.
-pub(crate) async fn guard(
-    axum::extract::State(state): axum::extract::State<Shared>,
-    request: Request,
-    next: Next,
-) -> Response {
+pub(crate) async fn guard(State(state): State<Shared>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
     let access = match state.authorizer.decide(&parts).await {
         Ok(access) => access,
         Err(denied) => return with_headers(deny(denied)),
     };
-    let (ctx, token_source) = RequestContext::of(&parts, access);
+    let (ctx, token_source) = RequestContext::of(&parts, access, state);
     if !matches!(parts.method, Method::GET | Method::HEAD) && !is_same_origin(&parts) {
         let fault = Fault::forbidden("Only a page of this dashboard may send this.");
-        return with_headers(layout::error_page(&ctx, &state, &fault));
+        return with_headers(layout::error_page(&ctx, &fault));
     }
     let had_notice = ctx.notice.is_some();
     let token = ctx.token.clone();

@@ -10,7 +10,6 @@ use crate::csrf::TOKEN_FIELD;
 use crate::fault::Fault;
 use crate::format::Untrusted;
 use crate::request::RequestContext;
-use crate::state::State;
 
 /// A page: its title, its breadcrumbs and its body.
 #[derive(Debug)]
@@ -23,16 +22,16 @@ pub(crate) struct View {
 }
 
 /// The whole page.
-pub(crate) fn page(ctx: &RequestContext, state: &State, view: &View) -> Response {
-    Html(document(ctx, state, view).into_string()).into_response()
+pub(crate) fn page(ctx: &RequestContext, view: &View) -> Response {
+    Html(document(ctx, view).into_string()).into_response()
 }
 
 /// A page that shows an error and nothing else.
-pub(crate) fn error_page(ctx: &RequestContext, state: &State, fault: &Fault) -> Response {
+pub(crate) fn error_page(ctx: &RequestContext, fault: &Fault) -> Response {
     let title = fault.heading.to_owned();
     let body = html! { (fault_box(fault)) };
     let view = View { title, trail: Vec::new(), body };
-    (fault.status, page(ctx, state, &view)).into_response()
+    (fault.status, page(ctx, &view)).into_response()
 }
 
 /// An error as a part of a page.
@@ -86,7 +85,7 @@ pub(crate) fn empty(text: &str) -> Markup {
     html! { p.empty { (text) } }
 }
 
-fn document(ctx: &RequestContext, state: &State, view: &View) -> Markup {
+fn document(ctx: &RequestContext, view: &View) -> Markup {
     let base = &ctx.base;
     html! {
         (DOCTYPE)
@@ -102,11 +101,11 @@ fn document(ctx: &RequestContext, state: &State, view: &View) -> Markup {
                 script src=(assets::link(base, &assets::MORPH)) defer {}
                 script src=(assets::link(base, &assets::SCRIPT)) defer {}
             }
-            body data-refresh=(state.refresh.as_millis()) {
+            body data-refresh=(ctx.state.refresh.as_millis()) {
                 a.skip href="#main" { "Skip to content" }
-                (header(ctx, state))
+                (header(ctx))
                 @if let Some(notice) = &ctx.notice {
-                    p.notice role="status" { (Untrusted(&notice.0)) }
+                    p.notice role="status" { (Untrusted(notice)) }
                 }
                 main #main tabindex="-1" {
                     (trail(view))
@@ -118,14 +117,14 @@ fn document(ctx: &RequestContext, state: &State, view: &View) -> Markup {
     }
 }
 
-fn header(ctx: &RequestContext, state: &State) -> Markup {
+fn header(ctx: &RequestContext) -> Markup {
     let base = &ctx.base;
     html! {
         header.top {
             a.brand href=(base.root()) { "streamjobs" }
             nav aria-label="Pages" {
                 a href=(base.root()) data-key="o" { "Overview" }
-                @if state.has_archive() {
+                @if ctx.state.has_archive() {
                     a href=(base.to(&["archive"])) data-key="d" { "Dead letters" }
                 }
                 a href=(base.to(&["processes"])) data-key="c" { "Processes" }

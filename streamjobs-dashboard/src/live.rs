@@ -2,13 +2,13 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::StatusCode;
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
+use futures_util::future::BoxFuture;
 use futures_util::stream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
@@ -16,11 +16,22 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::fault::Fault;
 use crate::layout::{self, View};
 use crate::request::RequestContext;
-use crate::state::Shared;
 
-/// Renders a page each time it is called.
-type Renderer =
-    dyn Fn() -> Pin<Box<dyn Future<Output = Result<View, Fault>> + Send>> + Send + Sync + 'static;
+/// Renders a page for a request and for what its address asks for.
+type Renderer<A> = for<'a> fn(&'a RequestContext, &'a A) -> BoxFuture<'a, Result<View, Fault>>;
+
+/// A requested page.
+struct Page<A> {
+    ctx: RequestContext,
+    asked: A,
+    view: Renderer<A>,
+}
+
+impl<A> Page<A> {
+    async fn render(&self) -> Result<View, Fault> {
+        within_budget(&self.ctx.state.budget, (self.view)(&self.ctx, &self.asked)).await
+    }
+}
 
 /// Answers with the page. A browser that accepts `text/event-stream` gets the page's body instead, each
 /// time it changes.
@@ -29,29 +40,18 @@ type Renderer =
 ///
 /// An event stream lasts 20 seconds at most; then the browser reconnects. This bounds how long a user
 /// whose access was revoked still sees updates, and how long a graceful stop of the server takes.
-pub(crate) async fn render_or_follow<A, F, Fut>(
+pub(crate) async fn render_or_follow<A: Send + Sync + 'static>(
     ctx: RequestContext,
-    state: Shared,
     asked: A,
-    view: F,
-) -> Response
-where
-    A: Clone + Send + Sync + 'static,
-    F: Fn(Shared, RequestContext, A) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<View, Fault>> + Send + 'static,
-{
-    let (shared, visitor) = (Arc::clone(&state), ctx.clone());
-    let render: Box<Renderer> = Box::new(move || {
-        let state = Arc::clone(&shared);
-        let page = view(Arc::clone(&shared), visitor.clone(), asked.clone());
-        Box::pin(async move { within_budget(&state.budget, page).await })
-    });
-    if ctx.follows {
-        return follow(&state, render);
+    view: Renderer<A>,
+) -> Response {
+    let page = Page { ctx, asked, view };
+    if page.ctx.follows {
+        return follow(page);
     }
-    match render().await {
-        Ok(view) => layout::page(&ctx, &state, &view),
-        Err(fault) => layout::error_page(&ctx, &state, &fault),
+    match page.render().await {
+        Ok(view) => layout::page(&page.ctx, &view),
+        Err(fault) => layout::error_page(&page.ctx, &fault),
     }
 }
 
@@ -71,21 +71,20 @@ async fn within_budget<T>(
     page.await
 }
 
-struct PageFeed {
-    render: Box<Renderer>,
+struct PageFeed<A> {
+    page: Page<A>,
     until: Instant,
-    every: Duration,
     last: Option<String>,
     _permit: OwnedSemaphorePermit,
 }
 
-fn follow(state: &Shared, render: Box<Renderer>) -> Response {
-    let Ok(permit) = Arc::clone(&state.followers).try_acquire_owned() else {
+fn follow<A: Send + Sync + 'static>(page: Page<A>) -> Response {
+    let Ok(permit) = Arc::clone(&page.ctx.state.followers).try_acquire_owned() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "Too many pages are open with live updates.")
             .into_response();
     };
     let until = Instant::now() + FOLLOWED_MAX;
-    let feed = PageFeed { render, until, every: state.refresh, last: None, _permit: permit };
+    let feed = PageFeed { page, until, last: None, _permit: permit };
     let events = stream::unfold(feed, |mut feed| async move {
         let event = feed.next().await?;
         Some((Ok::<_, Infallible>(event), feed))
@@ -93,16 +92,17 @@ fn follow(state: &Shared, render: Box<Renderer>) -> Response {
     Sse::new(events).into_response()
 }
 
-impl PageFeed {
+impl<A> PageFeed<A> {
     /// The next event: the page's body if it has changed, otherwise a short event that says so.
     async fn next(&mut self) -> Option<Event> {
         if self.last.is_some() {
-            if Instant::now() + self.every > self.until {
+            let every = self.page.ctx.state.refresh;
+            if Instant::now() + every > self.until {
                 return None;
             }
-            sleep(self.every).await;
+            sleep(every).await;
         }
-        let (kind, text) = match (self.render)().await {
+        let (kind, text) = match self.page.render().await {
             Ok(view) => ("page", view.body.into_string()),
             Err(fault) => ("fault", layout::fault_box(&fault).into_string()),
         };

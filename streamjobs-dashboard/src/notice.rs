@@ -1,4 +1,5 @@
-//! The result of an action, shown once on the next page.
+//! The result of an action, shown once on the next page. It travels in a cookie and not in the address,
+//! so that a link cannot make a page show text of its author's choice.
 
 use axum::http::HeaderMap;
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
@@ -6,16 +7,11 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode
 use crate::csrf::cookie;
 use crate::format;
 
-/// The result of an action. It travels in a cookie and not in the address, so that a link cannot make
-/// a page show text of its author's choice.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Notice(pub(crate) String);
-
 /// The notice in the request's cookie.
-pub(crate) fn read(headers: &HeaderMap) -> Option<Notice> {
+pub(crate) fn read(headers: &HeaderMap) -> Option<String> {
     let encoded = cookie(headers, COOKIE).filter(|encoded| !encoded.is_empty())?;
     let text = percent_decode_str(&encoded).decode_utf8().ok()?;
-    Some(Notice(text.into_owned()))
+    Some(text.into_owned())
 }
 
 /// The cookie that carries a notice to the next page.
@@ -45,7 +41,7 @@ mod tests {
             HeaderMap::from_iter([(COOKIES, pair.parse().unwrap())])
         };
         let text = "3 jobs; \"ü\" <script>\r\n";
-        assert_eq!(read(&request(&set(text))), Some(Notice(text.into())));
+        assert_eq!(read(&request(&set(text))), Some(text.into()));
         assert_eq!(read(&request(&clear())), None);
         assert_eq!(read(&HeaderMap::new()), None);
         assert!(set(&"é".repeat(5_000)).len() < 4_000 * 2);

@@ -9,17 +9,19 @@ use crate::access::Access;
 use crate::base::Base;
 use crate::csrf::{Token, TokenSource};
 use crate::notice;
+use crate::state::Shared;
 
-/// An authorized request: who sent it, and what the answer depends on.
+/// An authorized request: who sent it, what the answer depends on, and the state that all pages share.
 #[derive(Clone, Debug)]
 pub(crate) struct RequestContext {
+    pub(crate) state: Shared,
     pub(crate) access: Access,
     pub(crate) base: Base,
     pub(crate) token: Token,
     /// The browser asks for an event stream of the page's changes, not for the page.
     pub(crate) follows: bool,
     /// The result of the user's last action, shown once.
-    pub(crate) notice: Option<notice::Notice>,
+    pub(crate) notice: Option<String>,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for RequestContext {
@@ -32,7 +34,7 @@ impl<S: Send + Sync> FromRequestParts<S> for RequestContext {
 }
 
 impl RequestContext {
-    pub(crate) fn of(parts: &Parts, access: Access) -> (Self, TokenSource) {
+    pub(crate) fn of(parts: &Parts, access: Access, state: Shared) -> (Self, TokenSource) {
         let (token, source) = Token::of(&parts.headers);
         let asked =
             parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |original| &original.0);
@@ -40,6 +42,6 @@ impl RequestContext {
         let follows = accept.is_some_and(|accept| accept.starts_with("text/event-stream"));
         let notice = notice::read(&parts.headers);
         let base = Base::of(asked.path(), parts.uri.path());
-        (Self { access, base, token, follows, notice }, source)
+        (Self { state, access, base, token, follows, notice }, source)
     }
 }

@@ -1,12 +1,10 @@
 //! The router: which address leads to which page or action.
 
-use std::sync::Arc;
-
-use axum::Router;
-use axum::extract::{DefaultBodyLimit, State};
-use axum::middleware;
+use axum::extract::DefaultBodyLimit;
+use axum::http::Uri;
 use axum::response::Response;
 use axum::routing::{get, post};
+use axum::{Router, middleware};
 
 use crate::fault::Fault;
 use crate::guard::guard;
@@ -16,7 +14,7 @@ use crate::{actions, assets, layout, pages};
 
 /// All routes, behind the guard.
 pub(crate) fn of(state: Shared) -> Router {
-    let guarded = middleware::from_fn_with_state(Arc::clone(&state), guard);
+    let guarded = middleware::from_fn_with_state(state, guard);
     let pages = Router::new()
         .route("/", get(pages::overview::show))
         .route("/overview", get(pages::overview::show))
@@ -28,15 +26,11 @@ pub(crate) fn of(state: Shared) -> Router {
         .nest("/streams/{stream}/groups/{group}", group());
     #[cfg(feature = "postgres")]
     let pages = pages.nest("/archive", archive());
-    pages
-        .fallback(not_found)
-        .layer(DefaultBodyLimit::max(BODY_MAX))
-        .layer(guarded)
-        .with_state(state)
+    pages.fallback(not_found).layer(DefaultBodyLimit::max(BODY_MAX)).layer(guarded)
 }
 
 /// Routes below one group.
-fn group() -> Router<Shared> {
+fn group() -> Router {
     Router::new()
         .route("/", get(pages::group::show))
         .route("/pause", post(actions::group::pause))
@@ -56,7 +50,7 @@ fn group() -> Router<Shared> {
 
 /// Routes of the archive.
 #[cfg(feature = "postgres")]
-fn archive() -> Router<Shared> {
+fn archive() -> Router {
     Router::new()
         .route("/", get(pages::archive::show))
         .route("/redrive", post(actions::archive::redrive))
@@ -66,11 +60,11 @@ fn archive() -> Router<Shared> {
 }
 
 /// Also answers for the mount path with a trailing slash, which a nested router does not match.
-async fn not_found(state: State<Shared>, ctx: RequestContext, uri: axum::http::Uri) -> Response {
+async fn not_found(ctx: RequestContext, uri: Uri) -> Response {
     if uri.path().trim_matches('/').is_empty() {
-        return pages::overview::show(state, ctx).await;
+        return pages::overview::show(ctx).await;
     }
-    layout::error_page(&ctx, &state, &Fault::not_found("There is no page at this address."))
+    layout::error_page(&ctx, &Fault::not_found("There is no page at this address."))
 }
 
 const BODY_MAX: usize = 64 * 1024;

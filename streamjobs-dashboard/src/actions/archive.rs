@@ -1,6 +1,5 @@
 //! Actions on dead letters in the archive.
 
-use axum::extract::State;
 use axum::response::Response;
 use maud::html;
 use streamjobs::EventId;
@@ -15,8 +14,6 @@ use crate::form::{Fields, PostedForm};
 use crate::format::{self, Untrusted};
 use crate::layout::{self, View, token};
 use crate::pages::archive::{self, in_time};
-use crate::request::RequestContext;
-use crate::state::Shared;
 
 impl From<RedriveError> for Fault {
     fn from(error: RedriveError) -> Self {
@@ -32,8 +29,8 @@ impl From<RedriveError> for Fault {
     }
 }
 
-fn action_request(ctx: &RequestContext, action: Action, target: String) -> ActionRequest {
-    ActionRequest { action, queue: None, target, back: ctx.base.to(&["archive"]) }
+fn action_request(form: &PostedForm, action: Action, target: String) -> ActionRequest {
+    ActionRequest { action, queue: None, target, back: form.ctx.base.to(&["archive"]) }
 }
 
 /// The letters that are selected in a form.
@@ -43,61 +40,49 @@ fn ids(form: &Fields) -> Result<Vec<LetterId>, Fault> {
 
 /// Redrives the selected letters, or all that match the filter. With `dry_run`, shows what would be
 /// redriven.
-pub(crate) async fn redrive(
-    State(state): State<Shared>,
-    ctx: RequestContext,
-    form: PostedForm,
-) -> Response {
-    if form.get("dry_run").is_some() && ctx.access.may(Action::Redrive) {
-        return match plan(&state, &ctx, &form).await {
-            Ok(view) => layout::page(&ctx, &state, &view),
-            Err(fault) => layout::error_page(&ctx, &state, &fault),
+pub(crate) async fn redrive(form: PostedForm) -> Response {
+    if form.get("dry_run").is_some() && form.ctx.access.may(Action::Redrive) {
+        return match plan(&form).await {
+            Ok(view) => layout::page(&form.ctx, &view),
+            Err(fault) => layout::error_page(&form.ctx, &fault),
         };
     }
     let why = form.get("why").unwrap_or("through the dashboard").to_owned();
     let target = format!("archived letters, reason: {why}");
-    act(&ctx, &state, action_request(&ctx, Action::Redrive, target), async {
+    act(&form.ctx, action_request(&form, Action::Redrive, target), async {
         let ids = ids(&form)?;
         let selection = match ids.is_empty() {
             false => Selection::new().ids(ids),
             true if form.get("all") == Some("1") => archive::selection(&form),
             true => return Err(Fault::bad_request("No letter is selected.")),
         };
-        let request = Request::new(ctx.access.who(), why);
-        let redriving = archive::letters(&state)?.redrive(selection, request);
+        let request = Request::new(form.ctx.access.who(), why);
+        let redriving = archive::letters(&form.ctx.state)?.redrive(selection, request);
         // The redrive is stored from here on, and can be resumed if this request is cancelled.
-        Ok(summary(&redriving.start(&state.client).await?))
+        Ok(summary(&redriving.start(&form.ctx.state.client).await?))
     })
     .await
 }
 
 /// Resumes an interrupted redrive.
-pub(crate) async fn resume(
-    State(state): State<Shared>,
-    ctx: RequestContext,
-    form: PostedForm,
-) -> Response {
+pub(crate) async fn resume(form: PostedForm) -> Response {
     let id = form.get("redrive").unwrap_or_default().to_owned();
-    act(&ctx, &state, action_request(&ctx, Action::Redrive, format!("redrive {id}")), async {
+    act(&form.ctx, action_request(&form, Action::Redrive, format!("redrive {id}")), async {
         let id = id.parse::<RedriveId>();
         let id = id.map_err(|_| Fault::bad_request("Invalid redrive id."))?;
-        Ok(summary(&archive::letters(&state)?.resume(id, &state.client).await?))
+        Ok(summary(&archive::letters(&form.ctx.state)?.resume(id, &form.ctx.state.client).await?))
     })
     .await
 }
 
 /// Deletes all letters of a letter's event.
-pub(crate) async fn forget(
-    State(state): State<Shared>,
-    ctx: RequestContext,
-    form: PostedForm,
-) -> Response {
+pub(crate) async fn forget(form: PostedForm) -> Response {
     let target = format!("the event of letter {}", form.get("id").unwrap_or_default());
-    act(&ctx, &state, action_request(&ctx, Action::Purge, target), async {
+    act(&form.ctx, action_request(&form, Action::Purge, target), async {
         let [id] = ids(&form)?[..] else {
             return Err(Fault::bad_request("Select one letter."));
         };
-        let letters = archive::letters(&state)?;
+        let letters = archive::letters(&form.ctx.state)?;
         let letter = in_time(letters.get(id)).await?;
         let event_id = letter.and_then(|letter| EventId::new(letter.event_id?).ok());
         let event_id =
@@ -118,16 +103,18 @@ fn summary(redrive: &Redrive) -> String {
     text
 }
 
-async fn plan(state: &Shared, ctx: &RequestContext, form: &Fields) -> Result<View, Fault> {
+async fn plan(form: &PostedForm) -> Result<View, Fault> {
+    let ctx = &form.ctx;
     let request = Request::new(ctx.access.who(), "dry run");
-    let redriving = archive::letters(state)?.redrive(archive::selection(form), request);
+    let redriving = archive::letters(&ctx.state)?.redrive(archive::selection(form), request);
     let plan = in_time(redriving.dry_run()).await?;
     let archive = ("Archive".to_owned(), ctx.base.to(&["archive"]));
     let trail = vec![("Overview".to_owned(), ctx.base.root()), archive];
-    Ok(View { title: "Dry run".to_owned(), trail, body: plan_body(ctx, form, &plan) })
+    Ok(View { title: "Dry run".to_owned(), trail, body: plan_body(form, &plan) })
 }
 
-fn plan_body(ctx: &RequestContext, form: &Fields, plan: &RedrivePlan) -> maud::Markup {
+fn plan_body(form: &PostedForm, plan: &RedrivePlan) -> maud::Markup {
+    let ctx = &form.ctx;
     html! {
         div data-still {}
         h1 { "Dry run: redrive" }

@@ -1,12 +1,12 @@
 //! Actions on dead letters in Redis.
 
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::response::Response;
 use maud::html;
 use streamjobs::EntryId;
 use streamjobs::dead_letter::DeadLetters;
 
-use super::{ActionRequest, act};
+use super::{ActionRequest, QueuePath, act};
 use crate::access::Action;
 use crate::fault::Fault;
 use crate::form::PostedForm;
@@ -14,41 +14,22 @@ use crate::format::{self, Untrusted};
 use crate::layout::{self, Button, View, button};
 use crate::pages::dead::{self, LetterFilter, SCANNED};
 use crate::pages::group;
-use crate::request::RequestContext;
-use crate::state::Shared;
 
-type QueuePath = Path<(String, String)>;
-
-pub(crate) async fn redrive(
-    State(state): State<Shared>,
-    ctx: RequestContext,
-    Path(queue): QueuePath,
-    form: PostedForm,
-) -> Response {
-    change_letters(&state, &ctx, queue, &form, Action::Redrive).await
+pub(crate) async fn redrive(Path(queue): QueuePath, form: PostedForm) -> Response {
+    change_letters(&queue, &form, Action::Redrive).await
 }
 
-pub(crate) async fn purge(
-    State(state): State<Shared>,
-    ctx: RequestContext,
-    Path(queue): QueuePath,
-    form: PostedForm,
-) -> Response {
-    change_letters(&state, &ctx, queue, &form, Action::Purge).await
+pub(crate) async fn purge(Path(queue): QueuePath, form: PostedForm) -> Response {
+    change_letters(&queue, &form, Action::Purge).await
 }
 
-async fn change_letters(
-    state: &Shared,
-    ctx: &RequestContext,
-    queue: (String, String),
-    form: &PostedForm,
-    action: Action,
-) -> Response {
+async fn change_letters(queue: &(String, String), form: &PostedForm, action: Action) -> Response {
+    let ctx = &form.ctx;
     let filter = LetterFilter::of(form);
     if form.get("dry_run").is_some() && ctx.access.may(action) {
-        return match plan(state, ctx, &queue, form, action).await {
-            Ok(view) => layout::page(ctx, state, &view),
-            Err(fault) => layout::error_page(ctx, state, &fault),
+        return match plan(queue, form, action).await {
+            Ok(view) => layout::page(ctx, &view),
+            Err(fault) => layout::error_page(ctx, &fault),
         };
     }
     let ids = form.ids();
@@ -57,10 +38,9 @@ async fn change_letters(
         Ok(_) => format!("all dead letters {}", described(&filter)),
         Err(_) => "invalid ids of dead letters".to_owned(),
     };
-    let back = ctx.base.to(&dead::path(&queue.0, &queue.1));
-    let request = ActionRequest { action, queue: Some(queue.clone()), target, back };
-    act(ctx, state, request, async {
-        let letters = state.group(&queue.0, &queue.1)?.dead_letters();
+    let request = ActionRequest::on_group(ctx, queue, Some("dead"), action, target);
+    act(ctx, request, async {
+        let letters = ctx.state.group(&queue.0, &queue.1)?.dead_letters();
         let (ids, next) = match ids? {
             ids if !ids.is_empty() => (ids, None),
             _ if form.get("all") == Some("1") => {
@@ -143,13 +123,12 @@ async fn matching(
 
 /// The page of a dry run: what would change, the button that does it, and the one that scans on.
 async fn plan(
-    state: &Shared,
-    ctx: &RequestContext,
     (stream, name): &(String, String),
     form: &PostedForm,
     action: Action,
 ) -> Result<View, Fault> {
-    let letters = state.group(stream, name)?.dead_letters();
+    let ctx = &form.ctx;
+    let letters = ctx.state.group(stream, name)?.dead_letters();
     let (filter, after) = (LetterFilter::of(form), form.id("after")?);
     let (ids, next) = matching(&letters, &filter, after, None).await?;
     let to = ctx.base.to(&["streams", stream, "groups", name, "dead", action.as_str()]);

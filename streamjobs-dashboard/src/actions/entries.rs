@@ -1,29 +1,21 @@
 //! Actions on pending entries and on jobs that wait for a retry.
 
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::response::Response;
 use streamjobs::stream::{Group, HandedOver, RetryId};
 use streamjobs::{ConsumerName, EntryId};
 
-use super::{ActionRequest, act};
+use super::{ActionRequest, QueuePath, act};
 use crate::access::Action;
 use crate::fault::Fault;
 use crate::form::{Fields, PostedForm};
-use crate::request::RequestContext;
-use crate::state::Shared;
 
-type QueuePath = Path<(String, String)>;
-
-pub(crate) async fn claim(
-    State(state): State<Shared>,
-    ctx: RequestContext,
-    Path(queue): QueuePath,
-    form: PostedForm,
-) -> Response {
+pub(crate) async fn claim(Path(queue): QueuePath, form: PostedForm) -> Response {
     let consumer = form.get("consumer").unwrap_or_default().to_owned();
     let target = format!("{} for {consumer}", named(&form));
-    act(&ctx, &state, action_request(&ctx, &queue, Action::Claim, target), async {
-        let (group, ids) = selected(&state, &queue, &form)?;
+    let request = ActionRequest::on_group(&form.ctx, &queue, PENDING, Action::Claim, target);
+    act(&form.ctx, request, async {
+        let (group, ids) = selected(&queue, &form)?;
         let consumer = ConsumerName::new(&consumer)?;
         // Claiming for an unknown name would create a consumer without a process.
         let consumers = group.consumers().await?;
@@ -35,52 +27,34 @@ pub(crate) async fn claim(
     .await
 }
 
-pub(crate) async fn release(
-    State(state): State<Shared>,
-    ctx: RequestContext,
-    Path(queue): QueuePath,
-    form: PostedForm,
-) -> Response {
-    act(&ctx, &state, action_request(&ctx, &queue, Action::Release, named(&form)), async {
-        let (group, ids) = selected(&state, &queue, &form)?;
+pub(crate) async fn release(Path(queue): QueuePath, form: PostedForm) -> Response {
+    let target = named(&form);
+    let request = ActionRequest::on_group(&form.ctx, &queue, PENDING, Action::Release, target);
+    act(&form.ctx, request, async {
+        let (group, ids) = selected(&queue, &form)?;
         Ok(summary(&group.release(&ids).await?, "released: any consumer can claim them now"))
     })
     .await
 }
 
-pub(crate) async fn run_now(
-    State(state): State<Shared>,
-    ctx: RequestContext,
-    Path(queue): QueuePath,
-    form: PostedForm,
-) -> Response {
+pub(crate) async fn run_now(Path(queue): QueuePath, form: PostedForm) -> Response {
     let ids = form.selected::<RetryId>("Invalid retry id.");
     let count = ids.as_ref().map_or(0, Vec::len);
-    let mut request =
-        action_request(&ctx, &queue, Action::RunNow, format!("{count} jobs that wait for a retry"));
-    request.back = ctx.base.to(&["streams", &queue.0, "groups", &queue.1, "retries"]);
-    act(&ctx, &state, request, async {
+    let target = format!("{count} jobs that wait for a retry");
+    let request =
+        ActionRequest::on_group(&form.ctx, &queue, Some("retries"), Action::RunNow, target);
+    act(&form.ctx, request, async {
         let ids = ids?;
         if ids.is_empty() {
             return Err(Fault::bad_request("No job is selected."));
         }
-        let due = state.group(&queue.0, &queue.1)?.run_now(&ids).await?;
+        let due = form.ctx.state.group(&queue.0, &queue.1)?.run_now(&ids).await?;
         Ok(match count - due {
             0 => format!("Scheduled {due} jobs to run now."),
             gone => format!("Scheduled {due} jobs to run now. {gone} were no longer waiting."),
         })
     })
     .await
-}
-
-fn action_request(
-    ctx: &RequestContext,
-    (stream, group): &(String, String),
-    action: Action,
-    target: String,
-) -> ActionRequest {
-    let back = ctx.base.to(&["streams", stream, "groups", group, "pending"]);
-    ActionRequest { action, queue: Some((stream.clone(), group.clone())), target, back }
 }
 
 /// The selected entries, as text for the audit.
@@ -94,15 +68,14 @@ fn named(form: &Fields) -> String {
 }
 
 fn selected(
-    state: &Shared,
     (stream, group): &(String, String),
-    form: &Fields,
+    form: &PostedForm,
 ) -> Result<(Group, Vec<EntryId>), Fault> {
     let ids = form.ids()?;
     if ids.is_empty() {
         return Err(Fault::bad_request("No entry is selected."));
     }
-    let group = state.group(stream, group)?;
+    let group = form.ctx.state.group(stream, group)?;
     Ok((if form.get("lane").is_some() { group.lane() } else { group }, ids))
 }
 
@@ -122,4 +95,6 @@ fn summary(result: &HandedOver, what: &str) -> String {
     text
 }
 
+/// The page that shows the result of an action on pending entries.
+const PENDING: Option<&str> = Some("pending");
 const NAMED_MAX: usize = 10;

@@ -9,6 +9,7 @@ pub(crate) mod group;
 use std::future::Future;
 use std::time::SystemTime;
 
+use axum::extract::Path;
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
@@ -17,10 +18,11 @@ use crate::access::Action;
 use crate::audit::Audited;
 use crate::fault::Fault;
 use crate::guard::set_cookie;
-use crate::layout;
-use crate::notice;
 use crate::request::RequestContext;
-use crate::state::Shared;
+use crate::{layout, notice};
+
+/// The stream and the group in an address.
+pub(crate) type QueuePath = Path<(String, String)>;
 
 /// An action that a user requests.
 #[derive(Debug)]
@@ -34,22 +36,37 @@ pub(crate) struct ActionRequest {
     pub(crate) back: String,
 }
 
+impl ActionRequest {
+    /// An action on a group, whose result is shown on the group's page, or on a page below it.
+    fn on_group(
+        ctx: &RequestContext,
+        (stream, group): &(String, String),
+        page: Option<&str>,
+        action: Action,
+        target: impl Into<String>,
+    ) -> Self {
+        let path = ["streams", stream, "groups", group];
+        let back = ctx.base.to(&[&path[..], page.as_slice()].concat());
+        let queue = Some((stream.clone(), group.clone()));
+        Self { action, queue, target: target.into(), back }
+    }
+}
+
 /// Runs `work` if the user has the permission, and redirects to the request's page with the result.
 ///
 /// A browser that disconnects cancels `work` between two of its steps, each of which is complete in
 /// itself. The audit records that as well.
 pub(crate) async fn act(
     ctx: &RequestContext,
-    state: &Shared,
     request: ActionRequest,
     work: impl Future<Output = Result<String, Fault>>,
 ) -> Response {
     let back = request.back.clone();
-    let mut guard = AuditGuard { ctx, state, request, recorded: false };
+    let mut guard = AuditGuard { ctx, request, recorded: false };
     if !ctx.access.may(guard.request.action) {
         let fault = Fault::forbidden("You do not have permission for this action.");
         guard.record(Err(fault.text.clone()));
-        return layout::error_page(ctx, state, &fault);
+        return layout::error_page(ctx, &fault);
     }
     match work.await {
         Ok(outcome) => {
@@ -60,7 +77,7 @@ pub(crate) async fn act(
         }
         Err(fault) => {
             guard.record(Err(fault.text.clone()));
-            layout::error_page(ctx, state, &fault)
+            layout::error_page(ctx, &fault)
         }
     }
 }
@@ -68,7 +85,6 @@ pub(crate) async fn act(
 /// Records how an action ended, also when its request is cancelled.
 struct AuditGuard<'a> {
     ctx: &'a RequestContext,
-    state: &'a Shared,
     request: ActionRequest,
     recorded: bool,
 }
@@ -76,7 +92,7 @@ struct AuditGuard<'a> {
 impl AuditGuard<'_> {
     fn record(&mut self, outcome: Result<String, String>) {
         self.recorded = true;
-        self.state.audit.record(Audited {
+        self.ctx.state.audit.record(Audited {
             at: SystemTime::now(),
             who: self.ctx.access.who().to_owned(),
             action: self.request.action,

@@ -1,36 +1,34 @@
 //! Problems now, recent alerts, and recent actions.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
-use axum::extract::State;
 use axum::response::Response;
 use maud::{Markup, html};
 
 use crate::alerts::RecordedAlert;
 use crate::audit::Audited;
+use crate::fault::Fault;
 use crate::format::{self, Untrusted};
 use crate::layout::{View, empty};
 use crate::live;
 use crate::pages::overview;
 use crate::request::RequestContext;
-use crate::state::Shared;
 
-pub(crate) async fn show(State(state): State<Shared>, ctx: RequestContext) -> Response {
-    live::render_or_follow(ctx, state, (), |state, ctx, ()| async move {
-        let snapshot = state.sampler.sample().await;
-        let trail = vec![("Overview".to_owned(), ctx.base.root())];
-        let body = html! {
-            h1 { "Alerts" }
-            h2 { "Problems now" }
-            (overview::banner(&ctx.base, &snapshot))
-            h2 { "Recent alerts of this process" }
-            (alerts(&ctx, &state.alerts.latest()))
-            h2 { "Recent actions in this dashboard" }
-            (actions(&state.audit.latest()))
-        };
-        Ok(View { title: "Alerts".to_owned(), trail, body })
-    })
-    .await
+pub(crate) async fn show(ctx: RequestContext) -> Response {
+    live::render_or_follow(ctx, (), |ctx, ()| Box::pin(view(ctx))).await
+}
+
+async fn view(ctx: &RequestContext) -> Result<View, Fault> {
+    let snapshot = ctx.state.sampler.sample().await;
+    let trail = vec![("Overview".to_owned(), ctx.base.root())];
+    let body = html! {
+        h1 { "Alerts" }
+        h2 { "Problems now" }
+        (overview::banner(&ctx.base, &snapshot))
+        h2 { "Recent alerts of this process" }
+        (alerts(ctx, &ctx.state.alerts.latest()))
+        h2 { "Recent actions in this dashboard" }
+        (actions(&ctx.state.audit.latest()))
+    };
+    Ok(View { title: "Alerts".to_owned(), trail, body })
 }
 
 fn alerts(ctx: &RequestContext, alerts: &[RecordedAlert]) -> Markup {
@@ -42,7 +40,7 @@ fn alerts(ctx: &RequestContext, alerts: &[RecordedAlert]) -> Markup {
                 thead { tr { th { "When" } th { "Alert" } th { "Group" } th { "Details" } } }
                 tbody { @for RecordedAlert { at, alert } in alerts {
                     tr data-alert=(alert.condition.as_str()) {
-                        td { (moment(*at)) }
+                        td { (format::moment_at(*at)) }
                         td {
                             @if alert.raised { span.state.bad { (alert.condition.as_str()) } }
                             @else { span.state { (alert.condition.as_str()) " resolved" } }
@@ -67,7 +65,7 @@ fn actions(actions: &[Audited]) -> Markup {
                 thead { tr { th { "When" } th { "User" } th { "Action" } th { "Group" } th { "Target" } th { "Result" } } }
                 tbody { @for action in actions {
                     tr data-action=(action.action) {
-                        td { (moment(action.at)) }
+                        td { (format::moment_at(action.at)) }
                         td { (Untrusted(&action.who)) }
                         td { (action.action) }
                         td { @if let Some((stream, group)) = &action.queue { (Untrusted(group)) " on " (Untrusted(stream)) } @else { "archive" } }
@@ -81,9 +79,4 @@ fn actions(actions: &[Audited]) -> Markup {
             } }
         }
     }
-}
-
-fn moment(at: SystemTime) -> String {
-    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-    format::moment(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

@@ -1,8 +1,8 @@
 //! The archive of dead letters in Postgres: failures by kind, letters, and redrives.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, Query};
 use axum::response::Response;
 use maud::{Markup, html};
 use streamjobs_postgres::letters::{
@@ -18,17 +18,13 @@ use crate::layout::{Button, View, button, empty, token};
 use crate::live;
 use crate::pages::retries::error;
 use crate::request::RequestContext;
-use crate::state::{Shared, State as All};
+use crate::state::State;
 
 pub(crate) async fn show(
-    State(state): State<Shared>,
     ctx: RequestContext,
     Query(asked): Query<Vec<(String, String)>>,
 ) -> Response {
-    live::render_or_follow(ctx, state, Fields(asked), |state, ctx, asked| async move {
-        view(&state, &ctx, &asked).await
-    })
-    .await
+    live::render_or_follow(ctx, Fields(asked), |ctx, asked| Box::pin(view(ctx, asked))).await
 }
 
 /// The selection that the filter fields describe.
@@ -55,7 +51,7 @@ pub(crate) fn selection(asked: &Fields) -> Selection {
 /// The names of the filter fields.
 pub(crate) const FILTERS: [&str; 5] = ["stream", "group", "type", "fingerprint", "error"];
 
-pub(crate) fn letters(state: &All) -> Result<DeadLetters, Fault> {
+pub(crate) fn letters(state: &State) -> Result<DeadLetters, Fault> {
     let archive = state.archive.as_ref().map(streamjobs_postgres::Postgres::dead_letters);
     archive.ok_or_else(|| Fault::not_found("This dashboard is not connected to an archive."))
 }
@@ -79,8 +75,8 @@ pub(crate) async fn in_time<T, E: Into<Fault>>(
     }
 }
 
-async fn view(state: &All, ctx: &RequestContext, asked: &Fields) -> Result<View, Fault> {
-    let letters = letters(state)?;
+async fn view(ctx: &RequestContext, asked: &Fields) -> Result<View, Fault> {
+    let letters = letters(&ctx.state)?;
     let (selected, size) = (selection(asked), asked.page_size()?);
     let listed = match asked.get("state") {
         Some("redriven") => selected.clone().state(LetterState::Redriven),
@@ -151,7 +147,7 @@ fn kinds_table(ctx: &RequestContext, asked: &Fields, kinds: &[KindCount]) -> Mar
                         td { (Untrusted(&kind.reason)) }
                         td { (Untrusted(kind.event_type.as_deref().unwrap_or("unknown"))) }
                         td { (error(ctx, kind.error.as_deref())) }
-                        td { (moment(kind.last_seen)) }
+                        td { (format::moment_at(kind.last_seen)) }
                         td { (dry_run_button(ctx, "Redrive…", &[
                             ("fingerprint", &kind.fingerprint), ("stream", &kind.stream), ("group", &kind.group),
                         ])) }
@@ -197,7 +193,7 @@ fn row(ctx: &RequestContext, letter: &ArchivedLetter) -> Markup {
         tr id={ "l-" (id) } data-letter=(id) {
             @if ctx.access.may(Action::Redrive) { td { input type="checkbox" name="id" value=(id) aria-label={ "Letter " (id) }; } }
             td.id { a href=(ctx.base.to(&["archive", &id])) { (id) } }
-            td { (moment(letter.dead_lettered_at)) }
+            td { (format::moment_at(letter.dead_lettered_at)) }
             td { (Untrusted(&letter.group)) " on " (Untrusted(&letter.stream)) }
             td { (Untrusted(&letter.reason)) }
             td { (Untrusted(letter.event_type.as_deref().unwrap_or("unknown"))) }
@@ -226,7 +222,7 @@ fn redrives_table(ctx: &RequestContext, redrives: &[Redrive]) -> Markup {
                 thead { tr { th { "Requested" } th { "By" } th { "Reason" } th { "State" } th.number { "Redriven" } th.number { "Failed" } th.number { "Skipped" } th.number { "Waiting" } th {} } }
                 tbody { @for redrive in redrives {
                     tr data-redrive=(redrive.id) {
-                        td { (moment(redrive.requested_at)) }
+                        td { (format::moment_at(redrive.requested_at)) }
                         td { (Untrusted(&redrive.by)) }
                         td { (Untrusted(&redrive.why)) }
                         td { (redrive_state(redrive.state)) }
@@ -257,19 +253,12 @@ fn redrive_state(state: RedriveState) -> &'static str {
 }
 
 /// One letter with all its details.
-pub(crate) async fn one(
-    State(state): State<Shared>,
-    ctx: RequestContext,
-    Path(id): Path<String>,
-) -> Response {
-    live::render_or_follow(ctx, state, id, |state, ctx, id| async move {
-        one_view(&state, &ctx, &id).await
-    })
-    .await
+pub(crate) async fn one(ctx: RequestContext, Path(id): Path<String>) -> Response {
+    live::render_or_follow(ctx, id, |ctx, id| Box::pin(one_view(ctx, id))).await
 }
 
-async fn one_view(state: &All, ctx: &RequestContext, id: &str) -> Result<View, Fault> {
-    let letters = letters(state)?;
+async fn one_view(ctx: &RequestContext, id: &str) -> Result<View, Fault> {
+    let letters = letters(&ctx.state)?;
     let id = id.parse::<LetterId>();
     let id = id.map_err(|_| Fault::bad_request("Invalid letter id."))?;
     let letter = in_time(letters.get(id)).await?;
@@ -284,7 +273,7 @@ async fn one_view(state: &All, ctx: &RequestContext, id: &str) -> Result<View, F
         confirm: Some("Delete all letters of this event? This cannot be undone."),
         danger: true,
     };
-    let when = |time: Option<SystemTime>| time.map_or("unknown".into(), moment);
+    let when = |time: Option<SystemTime>| time.map_or("unknown".into(), format::moment_at);
     let body = html! {
         h1 { "Letter " (text) " " (state_of(&letter)) }
         div.actions {
@@ -302,25 +291,20 @@ async fn one_view(state: &All, ctx: &RequestContext, id: &str) -> Result<View, F
             dt { "Consumer" } dd { (Untrusted(letter.consumer.as_deref().unwrap_or("unknown"))) }
             dt { "First delivered" } dd { (when(letter.first_delivery)) }
             dt { "Last delivered" } dd { (when(letter.last_delivery)) }
-            dt { "Dead-lettered" } dd { (moment(letter.dead_lettered_at)) }
-            dt { "Archived" } dd { (moment(letter.archived_at)) }
+            dt { "Dead-lettered" } dd { (format::moment_at(letter.dead_lettered_at)) }
+            dt { "Archived" } dd { (format::moment_at(letter.archived_at)) }
             @if letter.redriven_at.is_some() { dt { "Redriven" } dd { (when(letter.redriven_at)) } }
         }
         h2 { "Event" }
         @if letter.fields().is_empty() {
             (empty("The payload was trimmed from the stream. The job cannot be redriven."))
         } @else {
-            (state.redactor.show(&ctx.access, &letter.stream, letter.fields()))
+            (ctx.state.redactor.show(&ctx.access, &letter.stream, letter.fields()))
         }
     };
     let archive = ("Archive".to_owned(), ctx.base.to(&["archive"]));
     let trail = vec![("Overview".to_owned(), ctx.base.root()), archive];
     Ok(View { title: text, trail, body })
-}
-
-fn moment(at: SystemTime) -> String {
-    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-    format::moment(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 const ANSWER_MAX: Duration = Duration::from_secs(5);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::response::Response;
 use maud::{Markup, html};
 use streamjobs::EntryId;
@@ -17,17 +17,9 @@ use crate::live;
 use crate::pages::group;
 use crate::pages::retries::error;
 use crate::request::RequestContext;
-use crate::state::{Shared, State as All};
 
-pub(crate) async fn show(
-    State(state): State<Shared>,
-    ctx: RequestContext,
-    asked: GroupQuery,
-) -> Response {
-    live::render_or_follow(ctx, state, asked, |state, ctx, asked| async move {
-        view(&state, &ctx, &asked).await
-    })
-    .await
+pub(crate) async fn show(ctx: RequestContext, asked: GroupQuery) -> Response {
+    live::render_or_follow(ctx, asked, |ctx, asked| Box::pin(view(ctx, asked))).await
 }
 
 /// Which letters to show or change: those of one kind, of one reason, or all.
@@ -58,15 +50,18 @@ impl LetterFilter {
     }
 }
 
+/// A stream, a group, and the id of a letter.
+type LetterPath = (String, String, String);
+
 /// One kind of failure among the scanned letters.
 struct Kind<'a> {
     letters: usize,
     newest: &'a DeadLetter,
 }
 
-async fn view(state: &All, ctx: &RequestContext, asked: &GroupQuery) -> Result<View, Fault> {
+async fn view(ctx: &RequestContext, asked: &GroupQuery) -> Result<View, Fault> {
     let GroupQuery { stream, group: name, fields: asked } = asked;
-    let group = state.group(stream, name)?;
+    let group = ctx.state.group(stream, name)?;
     let (before, size, filter) = (asked.id("before")?, asked.page_size()?, LetterFilter::of(asked));
     let page = group.dead_letters().newest(before, SCANNED).await?;
     let count = group.info().await?.dead_letters;
@@ -81,7 +76,7 @@ async fn view(state: &All, ctx: &RequestContext, asked: &GroupQuery) -> Result<V
         h1 { "Dead letters of " (Untrusted(name)) }
         p.soft {
             (format::known(count, "The key for dead letters has another type.")) " in Redis"
-            @if state.has_archive() { "; archived ones are in the " a href=(ctx.base.to(&["archive"])) { "archive" } }
+            @if ctx.state.has_archive() { "; archived ones are in the " a href=(ctx.base.to(&["archive"])) { "archive" } }
             "."
         }
         (kinds(ctx, stream, name, &page.letters, &filter))
@@ -140,7 +135,7 @@ fn kinds(
                         td { (Untrusted(kind.newest.event_type().unwrap_or("unknown"))) }
                         td { (error(ctx, kind.newest.error.as_deref())) }
                         td { (format::moment(kind.newest.id.milliseconds())) }
-                        td { (kind_actions(ctx, stream, group, fingerprint)) }
+                        td { (dry_runs(ctx, stream, group, &[("fingerprint", fingerprint)])) }
                     }
                 } }
             } }
@@ -151,10 +146,6 @@ fn kinds(
             div.actions { (dry_runs(ctx, stream, group, &filter.pairs())) }
         }
     }
-}
-
-fn kind_actions(ctx: &RequestContext, stream: &str, group: &str, fingerprint: &str) -> Markup {
-    dry_runs(ctx, stream, group, &[("fingerprint", fingerprint)])
 }
 
 /// Buttons that start a dry run for several letters.
@@ -219,26 +210,13 @@ fn row(ctx: &RequestContext, stream: &str, group: &str, letter: &DeadLetter, may
 }
 
 /// One letter with all its details.
-pub(crate) async fn one(
-    State(state): State<Shared>,
-    ctx: RequestContext,
-    Path(path): Path<(String, String, String)>,
-) -> Response {
-    live::render_or_follow(ctx, state, path, |state, ctx, (stream, group, id)| async move {
-        one_view(&state, &ctx, &stream, &group, &id).await
-    })
-    .await
+pub(crate) async fn one(ctx: RequestContext, Path(letter): Path<LetterPath>) -> Response {
+    live::render_or_follow(ctx, letter, |ctx, letter| Box::pin(one_view(ctx, letter))).await
 }
 
-async fn one_view(
-    state: &All,
-    ctx: &RequestContext,
-    stream: &str,
-    name: &str,
-    id: &str,
-) -> Result<View, Fault> {
+async fn one_view(ctx: &RequestContext, (stream, name, id): &LetterPath) -> Result<View, Fault> {
     let id = id.parse::<EntryId>().map_err(|_| Fault::bad_request("Invalid entry id."))?;
-    let letter = state.group(stream, name)?.dead_letters().get(id).await?;
+    let letter = ctx.state.group(stream, name)?.dead_letters().get(id).await?;
     let text = id.to_string();
     let fields = [("id", text.as_str())];
     let redrive = Button { text: "Redrive", fields: &fields, ..Button::default() };
@@ -272,7 +250,7 @@ async fn one_view(
         @if letter.fields.is_empty() {
             (empty("The payload was trimmed from the stream. The job cannot be redriven."))
         } @else {
-            (state.redactor.show(&ctx.access, stream, &letter.fields))
+            (ctx.state.redactor.show(&ctx.access, stream, &letter.fields))
         }
     };
     let mut trail = group::trail_below(ctx, stream, name);

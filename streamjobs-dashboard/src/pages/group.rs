@@ -1,6 +1,5 @@
 //! One group on a stream: its progress, its pending and failed jobs, and its consumers.
 
-use axum::extract::State;
 use axum::response::Response;
 use maud::{Markup, html};
 use streamjobs::stream::{ConsumerInfo, Diagnosis, GroupInfo, Liveness};
@@ -14,30 +13,23 @@ use crate::live;
 use crate::pages::overview;
 use crate::request::RequestContext;
 use crate::sampler::Snapshot;
-use crate::state::{Shared, State as All};
 
-pub(crate) async fn show(
-    State(state): State<Shared>,
-    ctx: RequestContext,
-    asked: GroupQuery,
-) -> Response {
-    live::render_or_follow(ctx, state, asked, |state, ctx, asked| async move {
-        view(&state, &ctx, &asked.stream, &asked.group).await
-    })
-    .await
+pub(crate) async fn show(ctx: RequestContext, asked: GroupQuery) -> Response {
+    live::render_or_follow(ctx, asked, |ctx, asked| Box::pin(view(ctx, asked))).await
 }
 
-async fn view(state: &All, ctx: &RequestContext, stream: &str, name: &str) -> Result<View, Fault> {
-    let group = state.group(stream, name)?;
+async fn view(ctx: &RequestContext, asked: &GroupQuery) -> Result<View, Fault> {
+    let GroupQuery { stream, group: name, .. } = asked;
+    let group = ctx.state.group(stream, name)?;
     let info = group.info().await?;
     let consumers = group.consumers().await?;
     let next = group.retries(None, 1).await?.jobs.into_iter().next();
     let diagnosis = Diagnosis::of(&info, &consumers);
-    let snapshot = state.sampler.sample().await;
+    let snapshot = ctx.state.sampler.sample().await;
     let sampled = snapshot.streams.iter().find(|sampled| sampled.name.as_str() == stream);
     let sampled = sampled.and_then(|sampled| sampled.found.as_ref().ok());
     let sampled =
-        sampled.and_then(|found| found.groups.iter().find(|group| group.info.group == name));
+        sampled.and_then(|found| found.groups.iter().find(|group| group.info.group == *name));
     let body = html! {
         h1 { "Group " (Untrusted(name)) " on " (Untrusted(stream)) }
         (banner(&diagnosis))
@@ -75,7 +67,7 @@ async fn view(state: &All, ctx: &RequestContext, stream: &str, name: &str) -> Re
                 }
             }
             dt { "Oldest pending entry, idle for" } dd { (info.oldest_pending.map_or("–".into(), format::span)) }
-            @if state.has_archive() {
+            @if ctx.state.has_archive() {
                 dt { "Open letters in the archive" }
                 dd #archived {
                     a href=(ctx.base.with_query(&["archive"], &[("stream", stream), ("group", name)])) {

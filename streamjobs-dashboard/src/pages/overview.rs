@@ -1,6 +1,5 @@
 //! The overview: all streams and groups, and their problems.
 
-use axum::extract::State;
 use axum::response::Response;
 use maud::{Markup, html};
 use streamjobs::stream::Problem;
@@ -12,29 +11,17 @@ use crate::layout::{View, empty, fault_box};
 use crate::live;
 use crate::request::RequestContext;
 use crate::sampler::{GroupSnapshot, Snapshot, StreamFound};
-use crate::state::Shared;
 
-pub(crate) async fn show(State(state): State<Shared>, ctx: RequestContext) -> Response {
-    live::render_or_follow(ctx, state, (), |state, ctx, ()| async move {
-        let snapshot = state.sampler.sample().await;
-        // If no stream can be read, the error is the page.
-        if let Some(fault) = unreachable(&snapshot) {
-            return Err(fault);
-        }
-        Ok(view(&ctx, &snapshot))
-    })
-    .await
+pub(crate) async fn show(ctx: RequestContext) -> Response {
+    live::render_or_follow(ctx, (), |ctx, ()| Box::pin(view(ctx))).await
 }
 
-fn unreachable(snapshot: &Snapshot) -> Option<Fault> {
-    let mut faults = snapshot.streams.iter().map(|stream| stream.found.as_ref().err());
-    let first = faults.next()??;
-    let all = first.status == axum::http::StatusCode::SERVICE_UNAVAILABLE
-        && faults.all(|fault| fault.is_some_and(|other| other.status == first.status));
-    all.then(|| first.clone())
-}
-
-fn view(ctx: &RequestContext, snapshot: &Snapshot) -> View {
+async fn view(ctx: &RequestContext) -> Result<View, Fault> {
+    let snapshot = &*ctx.state.sampler.sample().await;
+    // If no stream can be read, the error is the page.
+    if let Some(fault) = unreachable(snapshot) {
+        return Err(fault);
+    }
     let body = html! {
         h1 { "Overview" }
         (banner(&ctx.base, snapshot))
@@ -56,7 +43,15 @@ fn view(ctx: &RequestContext, snapshot: &Snapshot) -> View {
             }
         }
     };
-    View { title: "Overview".to_owned(), trail: Vec::new(), body }
+    Ok(View { title: "Overview".to_owned(), trail: Vec::new(), body })
+}
+
+fn unreachable(snapshot: &Snapshot) -> Option<Fault> {
+    let mut faults = snapshot.streams.iter().map(|stream| stream.found.as_ref().err());
+    let first = faults.next()??;
+    let all = first.status == axum::http::StatusCode::SERVICE_UNAVAILABLE
+        && faults.all(|fault| fault.is_some_and(|other| other.status == first.status));
+    all.then(|| first.clone())
 }
 
 fn found(snapshot: &Snapshot) -> impl Iterator<Item = &StreamFound> {

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use axum::extract::State;
 use axum::response::Response;
 use maud::{Markup, html};
 use streamjobs::stream::{ConsumerInfo, PendingEntry, PendingPage, PendingQuery};
@@ -15,22 +14,14 @@ use crate::layout::{View, empty, token};
 use crate::live;
 use crate::pages::group;
 use crate::request::RequestContext;
-use crate::state::{Shared, State as All};
 
-pub(crate) async fn show(
-    State(state): State<Shared>,
-    ctx: RequestContext,
-    asked: GroupQuery,
-) -> Response {
-    live::render_or_follow(ctx, state, asked, |state, ctx, asked| async move {
-        view(&state, &ctx, &asked).await
-    })
-    .await
+pub(crate) async fn show(ctx: RequestContext, asked: GroupQuery) -> Response {
+    live::render_or_follow(ctx, asked, |ctx, asked| Box::pin(view(ctx, asked))).await
 }
 
-async fn view(state: &All, ctx: &RequestContext, asked: &GroupQuery) -> Result<View, Fault> {
+async fn view(ctx: &RequestContext, asked: &GroupQuery) -> Result<View, Fault> {
     let GroupQuery { stream, group: name, fields: asked } = asked;
-    let group = state.group(stream, name)?;
+    let group = ctx.state.group(stream, name)?;
     let consumers = group.consumers().await?;
     let in_lane = asked.get("lane").is_some();
     let group = if in_lane { group.lane() } else { group };

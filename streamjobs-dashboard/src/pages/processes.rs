@@ -2,18 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use axum::extract::State;
 use axum::response::Response;
 use maud::{Markup, html};
 use streamjobs::stream::{ConsumerInfo, Liveness};
 
+use crate::fault::Fault;
 use crate::format::{self, Untrusted};
 use crate::layout::{View, empty, fault_box};
 use crate::live;
 use crate::pages::{group, overview};
 use crate::request::RequestContext;
 use crate::sampler::Snapshot;
-use crate::state::Shared;
 
 /// Host and process id as reported by heartbeats. Consumers without a heartbeat share one entry.
 type Process = (String, u32);
@@ -24,14 +23,14 @@ struct ProcessConsumer<'a> {
     consumer: &'a ConsumerInfo,
 }
 
-pub(crate) async fn show(State(state): State<Shared>, ctx: RequestContext) -> Response {
-    live::render_or_follow(ctx, state, (), |state, ctx, ()| async move {
-        let snapshot = state.sampler.sample().await;
-        let body = body(&ctx, &snapshot);
-        let trail = vec![("Overview".to_owned(), ctx.base.root())];
-        Ok(View { title: "Processes".to_owned(), trail, body })
-    })
-    .await
+pub(crate) async fn show(ctx: RequestContext) -> Response {
+    live::render_or_follow(ctx, (), |ctx, ()| Box::pin(view(ctx))).await
+}
+
+async fn view(ctx: &RequestContext) -> Result<View, Fault> {
+    let body = body(ctx, &*ctx.state.sampler.sample().await);
+    let trail = vec![("Overview".to_owned(), ctx.base.root())];
+    Ok(View { title: "Processes".to_owned(), trail, body })
 }
 
 fn by_process(snapshot: &Snapshot) -> BTreeMap<Process, Vec<ProcessConsumer<'_>>> {

@@ -1,6 +1,5 @@
 //! Jobs of a group that wait for a retry, and when each is due.
 
-use axum::extract::State;
 use axum::response::Response;
 use maud::{Markup, html};
 use streamjobs::stream::{RetryId, ScheduledRetry};
@@ -14,22 +13,14 @@ use crate::live;
 use crate::pages::group;
 use crate::payload::cut;
 use crate::request::RequestContext;
-use crate::state::{Shared, State as All};
 
-pub(crate) async fn show(
-    State(state): State<Shared>,
-    ctx: RequestContext,
-    asked: GroupQuery,
-) -> Response {
-    live::render_or_follow(ctx, state, asked, |state, ctx, asked| async move {
-        view(&state, &ctx, &asked).await
-    })
-    .await
+pub(crate) async fn show(ctx: RequestContext, asked: GroupQuery) -> Response {
+    live::render_or_follow(ctx, asked, |ctx, asked| Box::pin(view(ctx, asked))).await
 }
 
-async fn view(state: &All, ctx: &RequestContext, asked: &GroupQuery) -> Result<View, Fault> {
+async fn view(ctx: &RequestContext, asked: &GroupQuery) -> Result<View, Fault> {
     let GroupQuery { stream, group: name, fields: asked } = asked;
-    let group = state.group(stream, name)?;
+    let group = ctx.state.group(stream, name)?;
     let after = asked.get("after").map(str::parse::<RetryId>).transpose();
     let after = after.map_err(|_| Fault::bad_request("Invalid retry id."))?;
     let page = group.retries(after.as_ref(), asked.page_size()?).await?;

@@ -1,6 +1,6 @@
 //! One stream: its size, its newest entries, and its history.
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, Query};
 use axum::response::Response;
 use maud::{Markup, html};
 use streamjobs::stream::Range;
@@ -13,26 +13,16 @@ use crate::layout::{View, empty};
 use crate::live;
 use crate::pages::overview;
 use crate::request::RequestContext;
-use crate::state::{Shared, State as All};
 
-type GroupQuery = Query<Vec<(String, String)>>;
-
-pub(crate) async fn show(
-    State(state): State<Shared>,
-    ctx: RequestContext,
-    Path(name): Path<String>,
-) -> Response {
-    live::render_or_follow(ctx, state, name, |state, ctx, name| async move {
-        view(&state, &ctx, &name).await
-    })
-    .await
+pub(crate) async fn show(ctx: RequestContext, Path(name): Path<String>) -> Response {
+    live::render_or_follow(ctx, name, |ctx, name| Box::pin(view(ctx, name))).await
 }
 
-async fn view(state: &All, ctx: &RequestContext, name: &str) -> Result<View, Fault> {
-    let stream = state.stream(name)?;
+async fn view(ctx: &RequestContext, name: &str) -> Result<View, Fault> {
+    let stream = ctx.state.stream(name)?;
     let info = stream.info().await?;
     let newest = stream.newest(TAIL).await?;
-    let snapshot = state.sampler.sample().await;
+    let snapshot = ctx.state.sampler.sample().await;
     let sampled = snapshot.streams.iter().find(|sampled| sampled.name.as_str() == name);
     let sampled = sampled.and_then(|sampled| sampled.found.as_ref().ok());
     let published = sampled.and_then(|found| found.published);
@@ -55,34 +45,26 @@ async fn view(state: &All, ctx: &RequestContext, name: &str) -> Result<View, Fau
         h2 { "Replay" }
         (replay_form(ctx, name, &Fields::default()))
         h2 { "Newest entries" }
-        (entries(state, ctx, name, &newest))
+        (entries(ctx, name, &newest))
     };
     Ok(View { title: name.to_owned(), trail: trail(ctx), body })
 }
 
 /// A range of the history. Reading it changes no group and runs no handler.
 pub(crate) async fn replay(
-    State(state): State<Shared>,
     ctx: RequestContext,
     Path(name): Path<String>,
-    Query(asked): GroupQuery,
+    Query(asked): Query<Vec<(String, String)>>,
 ) -> Response {
-    live::render_or_follow(
-        ctx,
-        state,
-        (name, Fields(asked)),
-        |state, ctx, (name, asked)| async move { replay_view(&state, &ctx, &name, &asked).await },
-    )
-    .await
+    let asked = (name, Fields(asked));
+    live::render_or_follow(ctx, asked, |ctx, asked| Box::pin(replay_view(ctx, asked))).await
 }
 
 async fn replay_view(
-    state: &All,
     ctx: &RequestContext,
-    name: &str,
-    asked: &Fields,
+    (name, asked): &(String, Fields),
 ) -> Result<View, Fault> {
-    let stream = state.stream(name)?;
+    let stream = ctx.state.stream(name)?;
     let limit = asked.page_size()?;
     let range = range(asked)?;
     let mut replay = stream.replay(range);
@@ -111,7 +93,7 @@ async fn replay_view(
         @if found.is_empty() {
             (empty("No entries in this range."))
         } @else {
-            (entries(state, ctx, name, &found))
+            (entries(ctx, name, &found))
             @if let Some(more) = more { p.more { a href=(more) rel="next" { "Next page" } } }
         }
     };
@@ -154,12 +136,7 @@ fn range(asked: &Fields) -> Result<Range, Fault> {
 }
 
 /// A table of entries, with their fields in collapsed details.
-pub(crate) fn entries(
-    state: &All,
-    ctx: &RequestContext,
-    stream: &str,
-    entries: &[Entry],
-) -> Markup {
+fn entries(ctx: &RequestContext, stream: &str, entries: &[Entry]) -> Markup {
     html! {
         @if entries.is_empty() {
             (empty("No entries."))
@@ -174,7 +151,7 @@ pub(crate) fn entries(
                             td {
                                 details {
                                     summary { (Untrusted(entry.event_type().unwrap_or("(no type)"))) }
-                                    (state.redactor.show(&ctx.access, stream, entry.fields()))
+                                    (ctx.state.redactor.show(&ctx.access, stream, entry.fields()))
                                 }
                             }
                         }
