@@ -57,14 +57,12 @@ impl fmt::Debug for Auth {
 
 impl Authorizer for Auth {
     async fn authorize(&self, request: &Parts) -> Result<Access, Denied> {
-        let may = match &self.method {
-            Method::Basic(expected) => has_credentials(request, expected),
-            Method::Loopback => is_local(request),
-        };
-        match (may, &self.method) {
-            (true, _) => Ok(self.access.clone()),
-            (false, Method::Basic(_)) => Err(Denied::Unauthorized(Some(CHALLENGE))),
-            (false, Method::Loopback) => Err(Denied::Forbidden),
+        match &self.method {
+            Method::Basic(expected) if !has_credentials(request, expected) => {
+                Err(Denied::Unauthorized(Some(CHALLENGE)))
+            }
+            Method::Loopback if !is_local(request) => Err(Denied::Forbidden),
+            _ => Ok(self.access.clone()),
         }
     }
 }

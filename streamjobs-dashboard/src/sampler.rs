@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use streamjobs::service::{BoxFuture, Service, ServiceContext};
-use streamjobs::stream::{ConsumerInfo, Diagnosis, GroupInfo, Stream, StreamError};
+use streamjobs::stream::{ConsumerInfo, Diagnosis, GroupInfo, Liveness, Stream, StreamError};
 use streamjobs::{Client, StreamName};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -74,13 +74,9 @@ impl GroupSnapshot {
 
     /// Jobs that the live consumers can run at once.
     pub(crate) fn slots(&self) -> u64 {
-        let living = self.consumers.iter().filter(|consumer| is_alive(consumer));
+        let living = self.consumers.iter().filter(|consumer| consumer.liveness == Liveness::Alive);
         living.filter_map(|consumer| consumer.slots).sum()
     }
-}
-
-fn is_alive(consumer: &ConsumerInfo) -> bool {
-    consumer.liveness == streamjobs::stream::Liveness::Alive
 }
 
 /// Takes snapshots and keeps recent ones.
