@@ -27,7 +27,8 @@ impl Consume for MemoryStore {
             state.readers += 1;
             Ok(state.readers)
         })?;
-        Ok(Box::new(MemoryReader::new(self.clone(), queue, consumer, number, margin)))
+        let (store, queue, consumer) = (self.clone(), queue.clone(), consumer.clone());
+        Ok(Box::new(MemoryReader { store, queue, consumer, number, margin }))
     }
 
     async fn wake(&self, reader: u64) -> Result<()> {

@@ -3,20 +3,17 @@
 use std::time::Duration;
 
 use super::MemoryStore;
-use super::state::milliseconds;
+use super::state::{MemoryState, milliseconds};
 use crate::model::entry::{EntryId, Fields};
 use crate::store::Queue;
 use crate::store::raw_access::{PendingRow, RawAccess};
 
 impl RawAccess for MemoryStore {
     fn append(&self, key: &str, fields: Fields) -> EntryId {
-        let mut state = self.lock();
-        let now = state.now();
-        let id = state.stream(key).append(now, fields);
-        self.faults.show("raw_append", &state);
-        drop(state);
-        self.changed.notify_waiters();
-        id
+        self.change("raw_append", |state| {
+            let now = state.now();
+            state.stream(key).append(now, fields)
+        })
     }
 
     fn has(&self, key: &str, id: EntryId) -> bool {
@@ -30,19 +27,11 @@ impl RawAccess for MemoryStore {
     }
 
     fn destroy_group(&self, key: &str, group: &str) {
-        let mut state = self.lock();
-        state.stream(key).groups.remove(group);
-        self.faults.show("raw_destroy_group", &state);
-        drop(state);
-        self.changed.notify_waiters();
+        self.change("raw_destroy_group", |state| state.stream(key).groups.remove(group));
     }
 
     fn flush(&self) {
-        let mut state = self.lock();
-        state.clear();
-        self.faults.show("raw_flush", &state);
-        drop(state);
-        self.changed.notify_waiters();
+        self.change("raw_flush", MemoryState::clear);
     }
 
     fn age(&self, key: &str, group: &str, id: EntryId, idle: Duration) {
@@ -80,5 +69,16 @@ impl RawAccess for MemoryStore {
         let mut state = self.lock();
         let group = state.stream(key).groups.get(group);
         group.into_iter().flat_map(|group| group.consumers.iter().cloned()).collect()
+    }
+}
+
+impl MemoryStore {
+    fn change<T>(&self, name: &'static str, change: impl FnOnce(&mut MemoryState) -> T) -> T {
+        let mut state = self.lock();
+        let answer = change(&mut state);
+        self.faults.show(name, &state);
+        drop(state);
+        self.changed.notify_waiters();
+        answer
     }
 }

@@ -14,25 +14,14 @@ use crate::store::{Queue, ReadReply, ReadRequest, StoreError, StreamReader};
 
 /// Reads one queue for one consumer.
 pub(super) struct MemoryReader {
-    store: MemoryStore,
-    queue: Queue,
-    consumer: ConsumerName,
-    number: u64,
-    margin: Duration,
+    pub(super) store: MemoryStore,
+    pub(super) queue: Queue,
+    pub(super) consumer: ConsumerName,
+    pub(super) number: u64,
+    pub(super) margin: Duration,
 }
 
 impl MemoryReader {
-    pub(super) fn new(
-        store: MemoryStore,
-        queue: &Queue,
-        consumer: &ConsumerName,
-        number: u64,
-        margin: Duration,
-    ) -> Self {
-        let (queue, consumer) = (queue.clone(), consumer.clone());
-        Self { store, queue, consumer, number, margin }
-    }
-
     /// Delivers what is there.
     fn deliver(&self, fault: Option<Fault>, request: &ReadRequest<'_>) -> Result<Vec<Delivery>> {
         self.store.step_now("read", fault, |state| {
