@@ -10,7 +10,8 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use redis::{Cmd, Pipeline, Value};
 
-use super::net::{Link, Pinned, refused};
+use super::consume::add_fields;
+use super::net::{Link, Pinned, accepted};
 use super::{RedisStore, reply};
 use crate::model::cause::chain;
 use crate::model::config::Retention;
@@ -150,10 +151,7 @@ pub(super) fn broken(cause: &str, is_unconfirmed: bool) -> StoreError {
 }
 
 fn appended(value: Value) -> Appended {
-    match value {
-        Value::ServerError(error) => Err(refused(&error)),
-        value => reply::id(value, XADD),
-    }
+    reply::id(accepted(value)?, XADD)
 }
 
 fn command(stream: &StreamName, retention: Retention, entry: &NewEntry) -> Cmd {
@@ -165,10 +163,7 @@ fn command(stream: &StreamName, retention: Retention, entry: &NewEntry) -> Cmd {
         Retention::MaxLenExact(entries) => command.arg("MAXLEN").arg("=").arg(entries.get()),
         Retention::History(_) | Retention::MaxAge(_) | Retention::Unlimited => &mut command,
     };
-    command.arg("*");
-    for (name, value) in entry {
-        command.arg(name.as_ref()).arg(value.as_ref());
-    }
+    add_fields(command.arg("*"), entry);
     command
 }
 

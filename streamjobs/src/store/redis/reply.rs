@@ -103,40 +103,16 @@ pub(super) fn unless_nil<T>(
 
 /// A table of names and values, in either protocol.
 pub(super) fn table(value: Value, command: &'static str) -> Result<Vec<(String, Value)>> {
-    let pairs = match value {
-        Value::Map(pairs) => pairs,
-        value => {
-            let mut items = items(value, command)?.into_iter();
-            let mut pairs = Vec::with_capacity(items.len() / 2);
-            while let Some(name) = items.next() {
-                let value = next(&mut items, command)?;
-                pairs.push((name, value));
-            }
-            pairs
-        }
-    };
-    pairs.into_iter().map(|(name, value)| Ok((text(name, command)?, value))).collect()
+    let pairs = pairs(value, command)?.into_iter();
+    pairs.map(|(name, value)| Ok((text(name, command)?, value))).collect()
 }
 
 /// The names and values of an entry, or `None` if its payload was trimmed.
 pub(super) fn fields(value: Value, command: &'static str) -> Result<Option<Fields>> {
-    let pair = |name, value| Ok((bytes(name, command)?, bytes(value, command)?));
-    match value {
-        Value::Nil => Ok(None),
-        Value::Map(pairs) => {
-            let pairs = pairs.into_iter().map(|(name, value)| pair(name, value));
-            pairs.collect::<Result<Fields>>().map(Some)
-        }
-        value => {
-            let mut items = items(value, command)?.into_iter();
-            let mut fields = Fields::with_capacity(items.len() / 2);
-            while let Some(name) = items.next() {
-                let value = next(&mut items, command)?;
-                fields.push(pair(name, value)?);
-            }
-            Ok(Some(fields))
-        }
-    }
+    unless_nil(value, command, |value, command| {
+        let field = |(name, value)| Ok((bytes(name, command)?, bytes(value, command)?));
+        pairs(value, command)?.into_iter().map(field).collect()
+    })
 }
 
 /// The entries of a range.
@@ -176,6 +152,19 @@ pub(super) fn deliveries(
         Ok(Delivery { inlet, entry, delivery_count: number(count, command)? })
     };
     items(value, command)?.into_iter().map(delivery).collect()
+}
+
+fn pairs(value: Value, command: &'static str) -> Result<Vec<(Value, Value)>> {
+    let items = match value {
+        Value::Map(pairs) => return Ok(pairs),
+        value => items(value, command)?,
+    };
+    let mut pairs = Vec::with_capacity(items.len() / 2);
+    let mut items = items.into_iter();
+    while let Some(name) = items.next() {
+        pairs.push((name, next(&mut items, command)?));
+    }
+    Ok(pairs)
 }
 
 fn entry(value: Value, command: &'static str) -> Result<Option<Entry>> {

@@ -5,7 +5,7 @@ use std::io::Write;
 use redis::{Cmd, Pipeline, RedisWrite, ToRedisArgs, Value};
 
 use crate::model::entry::EntryId;
-use crate::store::redis::net::refused;
+use crate::store::redis::net::accepted;
 use crate::store::redis::reply;
 use crate::store::{Inlet, Queue, StoreError};
 
@@ -97,10 +97,8 @@ fn transaction(values: Vec<Value>) -> Result<usize, StoreError> {
     // A refusal while the commands are queued says more than the abort at the end.
     let mut executed = None;
     for value in values {
-        match value {
-            Value::ServerError(error) => return Err(refused(&error)),
-            Value::Array(answers) => executed = Some(answers),
-            _ => {}
+        if let Value::Array(answers) = accepted(value)? {
+            executed = Some(answers);
         }
     }
     let mut acknowledged = Err(lost());
@@ -114,10 +112,7 @@ fn transaction(values: Vec<Value>) -> Result<usize, StoreError> {
 }
 
 fn count(value: Value) -> Result<usize, StoreError> {
-    match value {
-        Value::ServerError(error) => Err(refused(&error)),
-        value => reply::size(&value, XACK),
-    }
+    reply::size(&accepted(value)?, XACK)
 }
 
 fn lost() -> StoreError {

@@ -1,16 +1,15 @@
 //! Reading. Each reader has a connection of its own, because a waiting read blocks all later requests.
 
-use std::io;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use redis::{Cmd, Pipeline, RedisResult, Value};
+use redis::{Cmd, Pipeline, RedisResult};
 
 use super::acknowledge::Acknowledgements;
 use crate::model::name::ConsumerName;
 use crate::store::redis::milliseconds;
 use crate::store::redis::net::{
-    Address, Answer, Reading, answer_lost, is_wrong_server, open_reading,
+    Address, Answer, Reading, answer_lost, not_connected, open_reading,
 };
 use crate::store::types::Result;
 use crate::store::{Inlet, Queue, ReadReply, ReadRequest, StoreError, StreamReader};
@@ -75,9 +74,7 @@ impl StreamReader for RedisReader {
         // Taken, and restored only after the answer: an unanswered read may still be on the connection,
         // and its entries would be lost.
         let Some(mut connection) = self.connection.take() else {
-            return Err(StoreError::Unreachable(
-                io::Error::from(io::ErrorKind::NotConnected).into(),
-            ));
+            return Err(not_connected());
         };
         let deadline = request.block.unwrap_or_default() + self.margin;
         let mut answers = match tokio::time::timeout(deadline, connection.exchange(&pipeline)).await
@@ -85,14 +82,11 @@ impl StreamReader for RedisReader {
             Ok(answers) => answers.map_err(|error| answer_lost(&error))?,
             Err(elapsed) => return Err(StoreError::AnswerLost(elapsed.into())),
         };
+        let wrong = answers.iter().any(Answer::is_of_wrong_server);
         let read = if reads { answers.pop() } else { None };
         let values = answers.into_iter().map(Answer::value).collect::<RedisResult<Vec<_>>>();
         let mut values = values.map_err(|error| answer_lost(&error))?.into_iter();
-        let wrong =
-            |value: &Value| matches!(value, Value::ServerError(error) if is_wrong_server(error));
-        if !values.as_slice().iter().any(wrong)
-            && !read.as_ref().is_some_and(Answer::is_of_wrong_server)
-        {
+        if !wrong {
             self.connection = Some(connection);
         }
         let acknowledged = acknowledgements.read(&mut values);

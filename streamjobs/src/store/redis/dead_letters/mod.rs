@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use redis::{Cmd, Value};
 
 use super::consume::{IDS_MAX, Id, Settled, add_fields, add_ids};
-use super::net::refused;
+use super::net::accepted;
 use super::publish::{broken, cause, chunk_length};
 use super::script::scripts;
 use super::{DELAY_MAX, RedisStore, milliseconds, reply};
@@ -154,10 +154,7 @@ impl DeadLetters for RedisStore {
 }
 
 pub(super) fn redriven(value: Value) -> Redriven {
-    match value {
-        Value::ServerError(error) => Err(refused(&error)),
-        value => reply::unless_nil(value, REDRIVE_ARCHIVED.name, reply::id),
-    }
+    reply::unless_nil(accepted(value)?, REDRIVE_ARCHIVED.name, reply::id)
 }
 
 const XDEL: &str = "XDEL";

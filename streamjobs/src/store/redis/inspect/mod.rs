@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use redis::{Pipeline, Value};
 
 use super::consume::Id;
-use super::net::{RESPONSE_DEADLINE, Reading, open_reading, unreachable};
+use super::net::{RESPONSE_DEADLINE, Reading, not_connected, open_reading, unreachable};
 use super::script::scripts;
 use super::{RedisStore, milliseconds, reply};
 use crate::model::entry::{Entry, EntryId};
@@ -247,8 +247,7 @@ struct RedisTail {
 impl TailReader for RedisTail {
     async fn read(&mut self, after: EntryId, limit: usize, block: Duration) -> Result<Vec<Entry>> {
         let Some(mut connection) = self.connection.take() else {
-            let closed = std::io::Error::from(std::io::ErrorKind::NotConnected);
-            return Err(StoreError::Unreachable(closed.into()));
+            return Err(not_connected());
         };
         let mut command = redis::cmd(XREAD);
         // `BLOCK 0` waits without a limit.

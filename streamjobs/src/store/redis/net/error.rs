@@ -1,12 +1,21 @@
 //! What a refusal or a broken connection means in this crate's errors.
 
 use std::error::Error;
+use std::io;
 
-use redis::{ErrorKind, RedisError, ServerError};
+use redis::{ErrorKind, RedisError, ServerError, Value};
 use thiserror::Error;
 
 use crate::model::cause::bounded_text;
 use crate::store::StoreError;
+
+/// The answer, unless it is a refusal.
+pub(crate) fn accepted(answer: Value) -> Result<Value, StoreError> {
+    match answer {
+        Value::ServerError(error) => Err(refused(&error)),
+        answer => Ok(answer),
+    }
+}
 
 /// The server refused a command: nothing was changed.
 pub(crate) fn refused(error: &ServerError) -> StoreError {
@@ -22,6 +31,11 @@ pub(crate) fn refused(error: &ServerError) -> StoreError {
 /// There is no connection: nothing was sent.
 pub(crate) fn unreachable(error: &RedisError) -> StoreError {
     StoreError::Unreachable(Box::new(ConnectionFailed(cause(error))))
+}
+
+/// The connection was closed before: nothing was sent.
+pub(crate) fn not_connected() -> StoreError {
+    StoreError::Unreachable(io::Error::from(io::ErrorKind::NotConnected).into())
 }
 
 /// A command was sent, or may have been.

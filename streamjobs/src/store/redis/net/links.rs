@@ -4,7 +4,6 @@
 //! once and never repeated: the caller gets the outcome as it is.
 
 use std::fmt;
-use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,8 +17,8 @@ use super::address::Address;
 use super::capabilities::Capabilities;
 use super::dial::{Opened, open_shared};
 use super::error::{
-    ConnectionFailed, answer_lost, cause, is_authentication, is_wrong_server, refusal_text,
-    refused, unreachable,
+    ConnectionFailed, accepted, answer_lost, cause, is_authentication, is_wrong_server,
+    not_connected, refusal_text, refused, unreachable,
 };
 use crate::store::StoreError;
 use crate::store::redis::script::Scripts;
@@ -59,8 +58,7 @@ impl Pinned {
     pub(crate) async fn pipeline(mut self, pipeline: &Pipeline) -> Result<Vec<Value>, StoreError> {
         let (inner, generation) = (&self.link.inner, self.live.generation);
         if self.live.closed.is_cancelled() {
-            let gone = io::Error::from(io::ErrorKind::NotConnected);
-            return Err(StoreError::Unreachable(gone.into()));
+            return Err(not_connected());
         }
         let answer = self.live.connection.send_packed_commands(pipeline, 0, pipeline.len()).await;
         let values = answer.map_err(|error| {
@@ -153,13 +151,9 @@ impl Link {
         }
         let mut request = Pipeline::with_capacity(1);
         request.add_command(Capabilities::request());
-        match pinned.pipeline(&request).await?.pop() {
-            Some(Value::ServerError(error)) => Err(refused(&error)),
-            answer => {
-                let learned = Capabilities::from_answer(answer.unwrap_or(Value::Nil))?;
-                Ok(known.get_or_init(|| learned).clone())
-            }
-        }
+        let answer = pinned.pipeline(&request).await?.pop().unwrap_or(Value::Nil);
+        let learned = Capabilities::from_answer(accepted(answer)?)?;
+        Ok(known.get_or_init(|| learned).clone())
     }
 
     async fn live(&self) -> Result<Live, StoreError> {

@@ -14,6 +14,6 @@ mod wire;
 pub(super) use self::address::Address;
 pub(super) use self::capabilities::{Capabilities, Info, Mode};
 pub(super) use self::dial::{CONNECT_DEADLINE, RESPONSE_DEADLINE};
-pub(super) use self::error::{answer_lost, is_wrong_server, refused, unreachable};
+pub(super) use self::error::{accepted, answer_lost, not_connected, unreachable};
 pub(super) use self::links::{Link, Pinned};
 pub(super) use self::reading::{Answer, Reading, open_reading};

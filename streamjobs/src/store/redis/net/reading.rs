@@ -6,7 +6,7 @@ use redis::{Pipeline, RedisResult, Value};
 
 use super::address::Address;
 use super::dial::{CONNECT_DEADLINE, open_for_reading, within};
-use super::error::{is_wrong_server, refused, unreachable};
+use super::error::{accepted, is_wrong_server, unreachable};
 use super::scan;
 use super::wire::Wire;
 use crate::store::redis::reply;
@@ -28,10 +28,7 @@ pub(crate) async fn open_reading(address: &Address) -> Result<(Reading, u64), St
     };
     let (reading, id) =
         within(CONNECT_DEADLINE, opening).await.map_err(|error| unreachable(&error))?;
-    match id {
-        Value::ServerError(error) => Err(refused(&error)),
-        id => Ok((reading, reply::number(id, "CLIENT ID")?)),
-    }
+    Ok((reading, reply::number(accepted(id)?, "CLIENT ID")?))
 }
 
 /// A connection for one reader, which waits for each answer before its next request.
@@ -96,8 +93,7 @@ impl Answer {
                 scan::deliveries(&bytes, inlet).map_err(|_| StoreError::Protocol { command })
             }
             answer => match answer.value() {
-                Ok(Value::ServerError(error)) => Err(refused(&error)),
-                Ok(value) => reply::read(value, inlet, command),
+                Ok(value) => reply::read(accepted(value)?, inlet, command),
                 Err(_) => Err(StoreError::Protocol { command }),
             },
         }

@@ -31,14 +31,13 @@ impl Place {
         [Self::Stream, Self::Lane, Self::Dead, Self::Retry, Self::Records, Self::Hash];
 
     fn key(self, queue: &Queue) -> String {
-        let (stream, group) = (&queue.stream, &queue.group);
         match self {
             Self::Stream => queue.key(Inlet::STREAM),
             Self::Lane => queue.key(Inlet::LANE),
-            Self::Dead => stream.dead_key(group),
-            Self::Retry => stream.retry_key(group),
-            Self::Records => stream.retry_records_key(group),
-            Self::Hash => stream.group_key(group),
+            Self::Dead => queue.dead_key(),
+            Self::Retry => queue.retry_key(),
+            Self::Records => queue.retry_records_key(),
+            Self::Hash => queue.group_key(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use redis::{Cmd, Pipeline, Value};
 
-use super::error::refused;
+use super::error::accepted;
 use super::links::Link;
 use crate::store::StoreError;
 use crate::store::redis::reply;
@@ -17,10 +17,7 @@ impl Link {
         keys: &[&str],
         add_arguments: impl FnOnce(&mut Cmd) + Send,
     ) -> Result<Value, StoreError> {
-        if script.digest.get().is_none() {
-            self.load_scripts().await?;
-        }
-        let digest = script.digest.get().ok_or(StoreError::Protocol { command: SCRIPT_LOAD })?;
+        let digest = self.digest(script).await?;
         let mut command = redis::cmd("EVALSHA");
         command.arg(digest).arg(keys.len()).arg(keys);
         add_arguments(&mut command);
@@ -42,10 +39,7 @@ impl Link {
         script: &'static Script,
         calls: &[impl Fn(&mut Cmd) + Sync],
     ) -> Result<Vec<Value>, StoreError> {
-        if script.digest.get().is_none() {
-            self.load_scripts().await?;
-        }
-        let digest = script.digest.get().ok_or(StoreError::Protocol { command: SCRIPT_LOAD })?;
+        let digest = self.digest(script).await?;
         let mut answers = vec![Value::Nil; calls.len()];
         let mut open = calls.iter().zip(&mut answers).collect::<Vec<_>>();
         for _ in 0..SCRIPT_ATTEMPTS_MAX {
@@ -67,6 +61,13 @@ impl Link {
         Ok(answers)
     }
 
+    async fn digest(&self, script: &'static Script) -> Result<&'static str, StoreError> {
+        if script.digest.get().is_none() {
+            self.load_scripts().await?;
+        }
+        script.digest.get().map(String::as_str).ok_or(StoreError::Protocol { command: SCRIPT_LOAD })
+    }
+
     async fn load_scripts(&self) -> Result<(), StoreError> {
         let all = || self.all_scripts().iter().copied().flatten();
         let mut pipeline = Pipeline::with_capacity(all().count());
@@ -79,10 +80,7 @@ impl Link {
             answers => answers?,
         };
         for (script, answer) in all().zip(answers) {
-            if let Value::ServerError(error) = answer {
-                return Err(refused(&error));
-            }
-            let digest = reply::text(answer, SCRIPT_LOAD)?;
+            let digest = reply::text(accepted(answer)?, SCRIPT_LOAD)?;
             script.digest.get_or_init(|| digest);
         }
         Ok(())
