@@ -228,22 +228,18 @@ fn stream_rule(name: &str) -> Option<&'static str> {
 }
 
 fn event_id_rule(name: &str) -> Option<&'static str> {
-    if name.is_empty() {
-        Some("it is empty")
-    } else if name.len() > EVENT_ID_BYTES_MAX {
-        Some("it is longer than 128 bytes")
-    } else if name.chars().any(char::is_control) {
-        Some("control characters are not allowed")
-    } else {
-        None
-    }
+    text_rule(name, EVENT_ID_BYTES_MAX, "it is longer than 128 bytes")
 }
 
 fn common_rule(name: &str) -> Option<&'static str> {
+    text_rule(name, NAME_BYTES_MAX, "it is longer than 200 bytes")
+}
+
+fn text_rule(name: &str, bytes_max: usize, too_long: &'static str) -> Option<&'static str> {
     if name.is_empty() {
         Some("it is empty")
-    } else if name.len() > NAME_BYTES_MAX {
-        Some("it is longer than 200 bytes")
+    } else if name.len() > bytes_max {
+        Some(too_long)
     } else if name.chars().any(char::is_control) {
         Some("control characters are not allowed")
     } else {

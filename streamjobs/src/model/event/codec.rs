@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use crate::model::cause::BoxError;
 use crate::model::entry::Fields;
 use crate::model::event::content::{Variant, VariantContent};
-use crate::model::event::fields::{self, FieldsDeserializer};
+use crate::model::event::fields::{FieldsDeserializer, FieldsSerializer};
 use crate::model::event::{DecodeError, EncodeError, Payload, json};
 
 /// Encodes a value as one `data` field with JSON.
@@ -25,7 +25,7 @@ pub fn encode_json<T: Serialize>(value: &T) -> Result<Fields, EncodeError> {
 ///
 /// When the value has no named parts, or a part cannot be encoded.
 pub fn encode_fields<T: Serialize>(value: &T) -> Result<Fields, EncodeError> {
-    fields::to_fields(value).map_err(|error| refused("flat fields", error))
+    value.serialize(FieldsSerializer).map_err(|error| refused("flat fields", error))
 }
 
 /// Encodes the content of an enum's variant as one `data` field with JSON.
@@ -43,8 +43,8 @@ pub fn encode_variant_json<T: Serialize>(value: &T) -> Result<Fields, EncodeErro
 ///
 /// When the content has no named parts, or a part cannot be encoded.
 pub fn encode_variant_fields<T: Serialize>(value: &T) -> Result<Fields, EncodeError> {
-    fields::to_fields_through(|serializer| value.serialize(VariantContent(serializer)))
-        .map_err(|error| refused("flat fields", error))
+    let encoded = value.serialize(VariantContent(FieldsSerializer));
+    encoded.map_err(|error| refused("flat fields", error))
 }
 
 /// Decodes a value in either encoding.

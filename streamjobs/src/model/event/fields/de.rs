@@ -31,6 +31,42 @@ impl<'a> FieldsDeserializer<'a> {
     }
 }
 
+/// What a payload and a field read alike: an option is there, and a unit needs no value.
+macro_rules! wrappers_and_units {
+    () => {
+        fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FieldsError> {
+            visitor.visit_some(self)
+        }
+
+        fn deserialize_newtype_struct<V: Visitor<'de>>(
+            self,
+            _name: &'static str,
+            visitor: V,
+        ) -> Result<V::Value, FieldsError> {
+            visitor.visit_newtype_struct(self)
+        }
+
+        fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FieldsError> {
+            visitor.visit_unit()
+        }
+
+        fn deserialize_unit_struct<V: Visitor<'de>>(
+            self,
+            _name: &'static str,
+            visitor: V,
+        ) -> Result<V::Value, FieldsError> {
+            visitor.visit_unit()
+        }
+
+        fn deserialize_ignored_any<V: Visitor<'de>>(
+            self,
+            visitor: V,
+        ) -> Result<V::Value, FieldsError> {
+            visitor.visit_unit()
+        }
+    };
+}
+
 impl<'de> Deserializer<'de> for FieldsDeserializer<'de> {
     type Error = FieldsError;
 
@@ -38,33 +74,7 @@ impl<'de> Deserializer<'de> for FieldsDeserializer<'de> {
         visitor.visit_map(FieldAccess { rest: self.fields.iter(), value: None })
     }
 
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FieldsError> {
-        visitor.visit_some(self)
-    }
-
-    fn deserialize_newtype_struct<V: Visitor<'de>>(
-        self,
-        _name: &'static str,
-        visitor: V,
-    ) -> Result<V::Value, FieldsError> {
-        visitor.visit_newtype_struct(self)
-    }
-
-    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FieldsError> {
-        visitor.visit_unit()
-    }
-
-    fn deserialize_unit_struct<V: Visitor<'de>>(
-        self,
-        _name: &'static str,
-        visitor: V,
-    ) -> Result<V::Value, FieldsError> {
-        visitor.visit_unit()
-    }
-
-    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FieldsError> {
-        visitor.visit_unit()
-    }
+    wrappers_and_units!();
 
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf seq
@@ -112,6 +122,10 @@ impl<'a> Value<'a> {
         std::str::from_utf8(self.0).map_err(|_| FieldsError::new("expected UTF-8 text"))
     }
 
+    fn bytes(&self) -> Result<&'a [u8], FieldsError> {
+        Ok(self.0)
+    }
+
     fn parsed<T: FromStr>(&self, expected: &str) -> Result<T, FieldsError> {
         self.text()?.parse().map_err(|_| FieldsError::new(format!("expected {expected}")))
     }
@@ -140,10 +154,10 @@ impl<'a> Value<'a> {
     }
 }
 
-macro_rules! numbers {
-    ($($method:ident => $visit:ident($kind:ty);)*) => {
+macro_rules! read {
+    ($($method:ident => $visit:ident($read:ident($($expected:literal)?));)*) => {
         $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FieldsError> {
-            visitor.$visit(self.parsed::<$kind>(concat!("a number (", stringify!($kind), ")"))?)
+            visitor.$visit(self.$read($($expected)?)?)
         })*
     };
 }
@@ -151,17 +165,28 @@ macro_rules! numbers {
 impl<'de> Deserializer<'de> for Value<'de> {
     type Error = FieldsError;
 
-    numbers! {
-        deserialize_i8 => visit_i8(i8);
-        deserialize_i16 => visit_i16(i16);
-        deserialize_i32 => visit_i32(i32);
-        deserialize_i64 => visit_i64(i64);
-        deserialize_i128 => visit_i128(i128);
-        deserialize_u8 => visit_u8(u8);
-        deserialize_u16 => visit_u16(u16);
-        deserialize_u32 => visit_u32(u32);
-        deserialize_u64 => visit_u64(u64);
-        deserialize_u128 => visit_u128(u128);
+    wrappers_and_units!();
+
+    read! {
+        deserialize_bool => visit_bool(parsed("true or false"));
+        deserialize_i8 => visit_i8(parsed("a number (i8)"));
+        deserialize_i16 => visit_i16(parsed("a number (i16)"));
+        deserialize_i32 => visit_i32(parsed("a number (i32)"));
+        deserialize_i64 => visit_i64(parsed("a number (i64)"));
+        deserialize_i128 => visit_i128(parsed("a number (i128)"));
+        deserialize_u8 => visit_u8(parsed("a number (u8)"));
+        deserialize_u16 => visit_u16(parsed("a number (u16)"));
+        deserialize_u32 => visit_u32(parsed("a number (u32)"));
+        deserialize_u64 => visit_u64(parsed("a number (u64)"));
+        deserialize_u128 => visit_u128(parsed("a number (u128)"));
+        deserialize_f32 => visit_f64(finite());
+        deserialize_f64 => visit_f64(finite());
+        deserialize_char => visit_char(parsed("one character"));
+        deserialize_str => visit_str(text());
+        deserialize_string => visit_str(text());
+        deserialize_identifier => visit_str(text());
+        deserialize_bytes => visit_bytes(bytes());
+        deserialize_byte_buf => visit_bytes(bytes());
     }
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FieldsError> {
@@ -169,66 +194,6 @@ impl<'de> Deserializer<'de> for Value<'de> {
             Ok(text) => visitor.visit_str(text),
             Err(_) => visitor.visit_bytes(self.0),
         }
-    }
-
-    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FieldsError> {
-        visitor.visit_bool(self.parsed("true or false")?)
-    }
-
-    fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FieldsError> {
-        visitor.visit_f64(self.finite()?)
-    }
-
-    fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FieldsError> {
-        visitor.visit_f64(self.finite()?)
-    }
-
-    fn deserialize_char<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FieldsError> {
-        visitor.visit_char(self.parsed("one character")?)
-    }
-
-    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FieldsError> {
-        visitor.visit_str(self.text()?)
-    }
-
-    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FieldsError> {
-        visitor.visit_str(self.text()?)
-    }
-
-    fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FieldsError> {
-        visitor.visit_str(self.text()?)
-    }
-
-    fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FieldsError> {
-        visitor.visit_bytes(self.0)
-    }
-
-    fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FieldsError> {
-        visitor.visit_bytes(self.0)
-    }
-
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FieldsError> {
-        visitor.visit_some(self)
-    }
-
-    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FieldsError> {
-        visitor.visit_unit()
-    }
-
-    fn deserialize_unit_struct<V: Visitor<'de>>(
-        self,
-        _name: &'static str,
-        visitor: V,
-    ) -> Result<V::Value, FieldsError> {
-        visitor.visit_unit()
-    }
-
-    fn deserialize_newtype_struct<V: Visitor<'de>>(
-        self,
-        _name: &'static str,
-        visitor: V,
-    ) -> Result<V::Value, FieldsError> {
-        visitor.visit_newtype_struct(self)
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -280,9 +245,5 @@ impl<'de> Deserializer<'de> for Value<'de> {
         visitor: V,
     ) -> Result<V::Value, FieldsError> {
         self.nested(|json| json.deserialize_struct(name, fields, visitor))
-    }
-
-    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FieldsError> {
-        visitor.visit_unit()
     }
 }

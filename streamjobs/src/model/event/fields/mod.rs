@@ -7,7 +7,7 @@ mod de;
 mod ser;
 
 pub(super) use self::de::FieldsDeserializer;
-pub(super) use self::ser::{to_fields, to_fields_through};
+pub(super) use self::ser::FieldsSerializer;
 
 use std::fmt;
 

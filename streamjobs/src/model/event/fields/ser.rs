@@ -9,18 +9,6 @@ use crate::model::entry::Fields;
 use crate::model::event::envelope::{FIELDS_MAX, is_reserved};
 use crate::model::event::json;
 
-/// Encodes a value that has named parts.
-pub(in crate::model::event) fn to_fields<T: Serialize>(value: &T) -> Result<Fields, FieldsError> {
-    value.serialize(FieldsSerializer)
-}
-
-/// Encodes what a function passes to the serializer.
-pub(in crate::model::event) fn to_fields_through(
-    write: impl FnOnce(FieldsSerializer) -> Result<Fields, FieldsError>,
-) -> Result<Fields, FieldsError> {
-    write(FieldsSerializer)
-}
-
 /// Takes structs and maps; other values have no named parts.
 pub(in crate::model::event) struct FieldsSerializer;
 
