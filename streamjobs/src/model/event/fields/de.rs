@@ -122,10 +122,6 @@ impl<'a> Value<'a> {
         std::str::from_utf8(self.0).map_err(|_| FieldsError::new("expected UTF-8 text"))
     }
 
-    fn bytes(&self) -> Result<&'a [u8], FieldsError> {
-        Ok(self.0)
-    }
-
     fn parsed<T: FromStr>(&self, expected: &str) -> Result<T, FieldsError> {
         self.text()?.parse().map_err(|_| FieldsError::new(format!("expected {expected}")))
     }
@@ -185,8 +181,14 @@ impl<'de> Deserializer<'de> for Value<'de> {
         deserialize_str => visit_str(text());
         deserialize_string => visit_str(text());
         deserialize_identifier => visit_str(text());
-        deserialize_bytes => visit_bytes(bytes());
-        deserialize_byte_buf => visit_bytes(bytes());
+    }
+
+    fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FieldsError> {
+        visitor.visit_bytes(self.0)
+    }
+
+    fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FieldsError> {
+        visitor.visit_bytes(self.0)
     }
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FieldsError> {
