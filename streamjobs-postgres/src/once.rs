@@ -188,9 +188,9 @@ async fn insert(
         .bind(origin.to_string())
         .bind(Timestamp::from_millis(origin.milliseconds()))
         .bind(hash)
-        .bind(limits.lock())
-        .bind(limits.statement())
-        .bind(limits.idle())
+        .bind(&limits.lock.setting)
+        .bind(&limits.statement.setting)
+        .bind(&limits.idle.setting)
         .execute(transaction)
         .await
         .map_err(fault::job_error)?;

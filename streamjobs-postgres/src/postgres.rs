@@ -7,7 +7,7 @@ use std::time::Duration;
 use sqlx::{PgPool, SqlStr, Transaction};
 use streamjobs::{Job, JobError};
 
-use crate::limits::Limits;
+use crate::limits::{Limit, Limits};
 use crate::migrate::{self, SchemaError};
 use crate::schema::{Durability, READ_COMMITTED, SchemaName, commit};
 
@@ -90,9 +90,9 @@ impl Postgres {
     pub(crate) async fn begin(&self) -> Result<Transaction<'static, sqlx::Postgres>, sqlx::Error> {
         let mut transaction = self.pool().begin_with(READ_COMMITTED).await?;
         sqlx::query(LIMIT)
-            .bind(self.inner.limits.lock())
-            .bind(self.inner.limits.statement())
-            .bind(self.inner.limits.idle())
+            .bind(&self.inner.limits.lock.setting)
+            .bind(&self.inner.limits.statement.setting)
+            .bind(&self.inner.limits.idle.setting)
             .execute(&mut *transaction)
             .await?;
         Ok(transaction)
@@ -142,14 +142,14 @@ impl PostgresBuilder {
     /// A duplicate waits this long for the running attempt. A short timeout costs another delivery;
     /// a long one occupies a connection of the pool.
     pub fn lock_timeout(mut self, timeout: Duration) -> Self {
-        self.limits.set_lock(timeout);
+        self.limits.lock = Limit::new(timeout);
         self
     }
 
     /// How long one statement of a guarded transaction may take: 60 s by default, at least 1 ms.
     /// After that, the attempt fails.
     pub fn statement_timeout(mut self, timeout: Duration) -> Self {
-        self.limits.set_statement(timeout);
+        self.limits.statement = Limit::new(timeout);
         self
     }
 
@@ -160,7 +160,7 @@ impl PostgresBuilder {
     /// It bounds how long a process that hangs keeps its rows locked. A handler that calls other
     /// systems for longer should do so before its first statement, or without a guard.
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
-        self.limits.set_idle(timeout);
+        self.limits.idle = Limit::new(timeout);
         self
     }
 

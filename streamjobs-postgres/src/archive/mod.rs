@@ -16,7 +16,7 @@ use streamjobs::error::DeadLetterError;
 use streamjobs::{Client, ConsumerName, GroupName, StreamName};
 use tokio::sync::Semaphore;
 
-use self::mover::{LetterMover, Parts};
+use self::mover::{LetterMover, LetterQueue};
 use crate::postgres::Postgres;
 
 impl Postgres {
@@ -144,15 +144,10 @@ impl Archive {
             taker = taker.group(group.clone());
         }
         let mover = |(stream, group): (StreamName, GroupName)| {
-            Ok(LetterMover::new(Parts {
-                postgres: self.postgres.clone(),
-                letters: client.dead_letters(stream.as_str(), group.as_str())?,
-                taker: taker.clone(),
-                lease: self.lease,
-                stream,
-                group,
-                batch: self.batch,
-            }))
+            let letters = client.dead_letters(stream.as_str(), group.as_str())?;
+            let (postgres, taker, lease) = (self.postgres.clone(), taker.clone(), self.lease);
+            let queue = LetterQueue { postgres, letters, taker, lease, stream, group };
+            Ok(LetterMover::new(queue, self.batch))
         };
         queues.into_iter().map(mover).collect()
     }

@@ -22,12 +22,7 @@ use crate::postgres::Postgres;
 /// the table and not removed from their stream yet. After a failure, the next round continues
 /// there.
 pub(super) struct LetterMover {
-    postgres: Postgres,
-    letters: DeadLetters,
-    taker: Taker,
-    lease: Duration,
-    stream: StreamName,
-    group: GroupName,
+    pub(super) queue: LetterQueue,
     sizer: BatchSizer,
     waiting: Vec<LetterRow>,
     taken_at: Instant,
@@ -38,27 +33,20 @@ pub(super) struct LetterMover {
     refused: BTreeSet<EntryId>,
 }
 
-/// The inputs of a [`LetterMover`].
-pub(super) struct Parts {
+/// The dead letters of one group on one stream, who takes them, and where they go.
+pub(super) struct LetterQueue {
     pub(super) postgres: Postgres,
     pub(super) letters: DeadLetters,
     pub(super) taker: Taker,
     pub(super) lease: Duration,
     pub(super) stream: StreamName,
     pub(super) group: GroupName,
-    pub(super) batch: usize,
 }
 
 impl LetterMover {
-    pub(super) fn new(parts: Parts) -> Self {
-        let Parts { postgres, letters, taker, lease, stream, group, batch } = parts;
+    pub(super) fn new(queue: LetterQueue, batch: usize) -> Self {
         Self {
-            postgres,
-            letters,
-            taker,
-            lease,
-            stream,
-            group,
+            queue,
             sizer: BatchSizer::new(batch),
             waiting: Vec::new(),
             taken_at: Instant::now(),
@@ -66,14 +54,6 @@ impl LetterMover {
             stored: Vec::new(),
             refused: BTreeSet::new(),
         }
-    }
-
-    pub(super) fn stream(&self) -> &StreamName {
-        &self.stream
-    }
-
-    pub(super) fn group(&self) -> &GroupName {
-        &self.group
     }
 
     /// Takes dead letters, stores them in the table, and then removes them from their stream.
@@ -84,7 +64,7 @@ impl LetterMover {
         report: &mut ArchiveReport,
     ) -> Result<bool, ArchiveError> {
         self.remove_stored().await?;
-        if self.waiting.is_empty() || self.taken_at.elapsed() >= self.lease {
+        if self.waiting.is_empty() || self.taken_at.elapsed() >= self.queue.lease {
             self.take(report).await?;
         }
         self.store(turn, report).await?;
@@ -97,7 +77,7 @@ impl LetterMover {
     async fn take(&mut self, report: &mut ArchiveReport) -> Result<(), ArchiveError> {
         self.waiting.clear();
         self.taken_at = Instant::now();
-        let taken = self.letters.take(&self.taker, self.sizer.next).await?;
+        let taken = self.queue.letters.take(&self.queue.taker, self.sizer.next).await?;
         report.gone += taken.missing as u64;
         self.more = taken.has_more;
         let (mut bytes, mut pause_at) = (0, YIELD_BYTES);
@@ -156,7 +136,8 @@ impl LetterMover {
     }
 
     async fn insert(&self, rows: &[LetterRow]) -> Result<Stored, sqlx::Error> {
-        insert::insert(&self.postgres, &self.stream, &self.group, rows).await
+        let LetterQueue { postgres, stream, group, .. } = &self.queue;
+        insert::insert(postgres, stream, group, rows).await
     }
 
     /// Counts the first `count` waiting dead letters as stored; those not in `stored` had a row
@@ -171,7 +152,7 @@ impl LetterMover {
             *reasons.entry(reason).or_insert(0) += 1;
         }
         for (reason, letters) in reasons {
-            metrics::archived(&self.stream, &self.group, reason, letters);
+            metrics::archived(&self.queue.stream, &self.queue.group, reason, letters);
         }
     }
 
@@ -184,10 +165,10 @@ impl LetterMover {
             self.refused.clear();
         }
         if self.refused.insert(id) {
-            metrics::archive_refused(&self.stream, &self.group);
+            metrics::archive_refused(&self.queue.stream, &self.queue.group);
             let code = error.as_database_error().and_then(|error| error.code());
             error!(
-                stream = %self.stream, group = %self.group, entry_id = %id,
+                stream = %self.queue.stream, group = %self.queue.group, entry_id = %id,
                 code = code.as_deref().unwrap_or("none"),
                 "the database refused a dead letter; it stays in its stream"
             );
@@ -196,14 +177,14 @@ impl LetterMover {
 
     async fn remove_stored(&mut self) -> Result<(), ArchiveError> {
         if !self.stored.is_empty() {
-            self.letters.settle(&self.taker, &self.stored).await?;
+            self.queue.letters.settle(&self.queue.taker, &self.stored).await?;
             self.stored.clear();
         }
         Ok(())
     }
 
     fn failed(&self, source: sqlx::Error) -> ArchiveError {
-        let (stream, group) = (self.stream.to_string(), self.group.to_string());
+        let (stream, group) = (self.queue.stream.to_string(), self.queue.group.to_string());
         ArchiveError::Database { stream, group, source }
     }
 }

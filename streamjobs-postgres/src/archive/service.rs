@@ -9,7 +9,7 @@ use streamjobs::{GroupName, StreamName};
 use tokio::sync::Semaphore;
 use tracing::{error, info, warn};
 
-use super::mover::LetterMover;
+use super::mover::{LetterMover, LetterQueue};
 use super::{Archive, ArchiveError, ArchiveReport};
 use crate::{backoff, fault, metrics};
 
@@ -81,7 +81,7 @@ impl QueueRun<'_> {
             Ok(more) => {
                 if self.failures > 0 {
                     info!(
-                        stream = %self.mover.stream(), group = %self.mover.group(),
+                        stream = %self.mover.queue.stream, group = %self.mover.queue.group,
                         "dead letters are archived again"
                     );
                 }
@@ -108,7 +108,7 @@ impl QueueRun<'_> {
 
     /// Logs a failure, once for each outage.
     fn report(&self, failure: &ArchiveError) {
-        let (stream, group) = (self.mover.stream(), self.mover.group());
+        let LetterQueue { stream, group, .. } = &self.mover.queue;
         let cause: &(dyn std::error::Error + 'static) = failure;
         match failure {
             ArchiveError::Database { source, .. } if !fault::is_transient(source) => {

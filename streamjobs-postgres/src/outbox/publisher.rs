@@ -1,7 +1,5 @@
 //! Publishing events by the commit of a transaction.
 
-use std::fmt;
-
 use sqlx::PgConnection;
 use streamjobs::error::PublishError;
 use streamjobs::{EncodedEvent, Event, EventId, StreamName};
@@ -53,7 +51,7 @@ use crate::postgres::Postgres;
 /// At least once. If the relay, Redis or the database fails after an event was stored in its stream
 /// and before its row was deleted, the event is stored again under the same event id. Guarded
 /// handlers skip the duplicate.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Publisher {
     postgres: Postgres,
     notify: bool,
@@ -249,15 +247,6 @@ impl Publisher {
             .execute(connection)
             .await?;
         Ok(())
-    }
-}
-
-impl fmt::Debug for Publisher {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Publisher")
-            .field("postgres", &self.postgres)
-            .field("notify", &self.notify)
-            .finish()
     }
 }
 
