@@ -46,9 +46,8 @@ pub(crate) fn renamed(field: &str, rule: &str) -> String {
     let words = field.split('_').filter(|word| !word.is_empty());
     let capital = |word: &str| {
         let mut letters = word.chars();
-        letters
-            .next()
-            .map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+        let first = letters.next().into_iter().flat_map(char::to_uppercase);
+        first.chain(letters).collect::<String>()
     };
     match rule {
         "UPPERCASE" | "SCREAMING_SNAKE_CASE" => field.to_uppercase(),
@@ -56,9 +55,8 @@ pub(crate) fn renamed(field: &str, rule: &str) -> String {
         "camelCase" => {
             let pascal = words.map(capital).collect::<String>();
             let mut letters = pascal.chars();
-            letters
-                .next()
-                .map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
+            let first = letters.next().into_iter().flat_map(char::to_lowercase);
+            first.chain(letters).collect()
         }
         "kebab-case" => field.replace('_', "-"),
         "SCREAMING-KEBAB-CASE" => field.to_uppercase().replace('_', "-"),

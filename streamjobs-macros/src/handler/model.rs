@@ -69,7 +69,7 @@ impl Handler {
             errors.push(Error::new(proc_macro2::Span::call_site(), message));
         }
         for (literal, check) in
-            [(&options.group, name::group as Check<()>), (&options.stream, name::stream)]
+            [(&options.group, name::group as Check), (&options.stream, name::stream)]
         {
             errors.keep(literal.as_ref().map(check).transpose());
         }
@@ -185,7 +185,7 @@ fn unhandled(text: &str) -> Result<Unhandled, String> {
     }
 }
 
-type Check<T> = fn(&LitStr) -> syn::Result<T>;
+type Check = fn(&LitStr) -> syn::Result<()>;
 
 /// The bounds of the lease in the core crate's settings.
 const LEASE_MIN: Duration = Duration::from_millis(60);

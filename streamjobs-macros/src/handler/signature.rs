@@ -3,7 +3,7 @@
 use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::spanned::Spanned;
-use syn::{Error, FnArg, GenericParam, PatType, Safety, Signature, Type, TypeReference};
+use syn::{Error, FnArg, GenericParam, PatType, Safety, Signature, Type};
 
 use super::parse::Function;
 use crate::errors::Errors;
@@ -46,7 +46,8 @@ pub(crate) fn check(function: &Function, errors: &mut Errors) -> Option<Inputs> 
         return None;
     };
     if let Type::Reference(reference) = event {
-        errors.push(at_reference(reference, "the first argument is the event: take it by value"));
+        let message = "the first argument is the event: take it by value";
+        errors.push(Error::new_spanned(reference, message));
     }
     let arguments = rest.iter().filter_map(|ty| errors.keep(argument(ty))).collect();
     Some(Inputs { event: (*event).clone(), arguments })
@@ -119,18 +120,13 @@ fn argument(ty: &Type) -> syn::Result<Argument> {
     };
     if reference.mutability.is_none() {
         let message = "a handler can borrow only resources: take `State<T>` by value, or a resource as `&mut T`";
-        return Err(at_reference(reference, message));
+        return Err(Error::new_spanned(reference, message));
     }
     if let Some(lifetime) = &reference.lifetime {
         let message = "a resource lives as long as the attempt: write `&mut T` without a lifetime";
         return Err(Error::new(lifetime.span(), message));
     }
     Ok(Argument::Resource((*reference.elem).clone()))
-}
-
-/// An error at a whole reference type; the span of its first token would be only the `&`.
-fn at_reference(reference: &TypeReference, message: &str) -> Error {
-    Error::new_spanned(reference, message)
 }
 
 /// Whether the attribute is `#[handler]`, by any path.
