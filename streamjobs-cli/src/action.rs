@@ -47,6 +47,19 @@ pub(crate) fn planned(what: &str, document: &Value, output: &mut Output) -> Resu
     Ok(Exit::Findings)
 }
 
+/// Reports an action on a group as a whole, and whether it changed anything.
+pub(crate) fn done(
+    action: &str,
+    queue: &Queue,
+    changed: bool,
+    text: &str,
+    output: &mut Output,
+) -> Result<Exit, Failure> {
+    let fields = json!({ "done": usize::from(changed) });
+    output.answer(text, &document(action, queue, false, fields))?;
+    Ok(Exit::Ok)
+}
+
 /// Reports the library's refusal of an action that would lose work. This is a result, not a failure.
 pub(crate) fn refused(
     action: &str,

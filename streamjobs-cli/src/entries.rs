@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use streamjobs::stream::{ConsumerInfo, Group, HandedOver, Liveness};
 use streamjobs::{Client, ConsumerName, EntryId};
 
-use crate::action::{distinct, document, existing, group, planned, refused};
+use crate::action::{distinct, document, done, existing, group, planned, refused};
 use crate::arguments::{Chosen, Claim, Entries, HandOver, Queue, RemoveConsumer};
 use crate::output::{Output, print_error, print_note};
 use crate::{Exit, Failure};
@@ -118,8 +118,7 @@ async fn remove_consumer(
 async fn reap(client: &Client, queue: &Queue, output: &mut Output) -> Result<Exit, Failure> {
     group(client, queue)?.reap_now().await?;
     let text = format!("asked the processes of {queue} to claim idle entries");
-    output.answer(&text, &document("reap", queue, false, json!({ "done": 1 })))?;
-    Ok(Exit::Ok)
+    done("reap", queue, true, &text, output)
 }
 
 async fn pause(client: &Client, queue: &Queue, output: &mut Output) -> Result<Exit, Failure> {
@@ -128,9 +127,7 @@ async fn pause(client: &Client, queue: &Queue, output: &mut Output) -> Result<Ex
         true => format!("paused {queue}: running jobs finish, no new jobs start"),
         false => format!("{queue} was already paused"),
     };
-    output
-        .answer(&text, &document("pause", queue, false, json!({ "done": usize::from(changed) })))?;
-    Ok(Exit::Ok)
+    done("pause", queue, changed, &text, output)
 }
 
 async fn resume(client: &Client, queue: &Queue, output: &mut Output) -> Result<Exit, Failure> {
@@ -139,11 +136,7 @@ async fn resume(client: &Client, queue: &Queue, output: &mut Output) -> Result<E
         true => format!("resumed {queue}"),
         false => format!("{queue} was not paused"),
     };
-    output.answer(
-        &text,
-        &document("resume", queue, false, json!({ "done": usize::from(changed) })),
-    )?;
-    Ok(Exit::Ok)
+    done("resume", queue, changed, &text, output)
 }
 
 fn of(group: Group, lane: bool) -> Group {

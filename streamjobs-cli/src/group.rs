@@ -5,7 +5,7 @@ use streamjobs::Client;
 use streamjobs::config::Start;
 use streamjobs::stream::StreamError;
 
-use crate::action::{document, existing, group, planned, refused, unfinished};
+use crate::action::{document, done, existing, group, planned, refused, unfinished};
 use crate::arguments::{GroupCreate, GroupDestroy, GroupMove, Groups, Queue};
 use crate::output::Output;
 use crate::{Exit, Failure};
@@ -33,9 +33,7 @@ async fn create(
         true => format!("created {queue}, starting {}", position(*start)),
         false => format!("{queue} already exists"),
     };
-    let fields = json!({ "done": usize::from(created) });
-    output.answer(&text, &document("create", queue, false, fields))?;
-    Ok(Exit::Ok)
+    done("create", queue, created, &text, output)
 }
 
 async fn move_to(
@@ -51,7 +49,7 @@ async fn move_to(
         return planned(&what, &document("move", queue, true, json!({ "done": 0 })), output);
     }
     let moved = group.move_to(*to, unfinished(*lose_unfinished)).await;
-    done("move", queue, moved, &format!("moved {queue}: it continues {position}"), output)
+    ended("move", queue, moved, &format!("moved {queue}: it continues {position}"), output)
 }
 
 async fn destroy(
@@ -69,21 +67,20 @@ async fn destroy(
         return planned(&what, &document("destroy", queue, true, json!({ "done": 0 })), output);
     }
     let destroyed = group.destroy(unfinished(*lose_unfinished)).await;
-    done("destroy", queue, destroyed, &format!("destroyed {queue}"), output)
+    ended("destroy", queue, destroyed, &format!("destroyed {queue}"), output)
 }
 
-fn done(
+fn ended(
     action: &str,
     queue: &Queue,
     answer: Result<(), StreamError>,
     text: &str,
     output: &mut Output,
 ) -> Result<Exit, Failure> {
-    if let Err(error) = answer {
-        return refused(action, queue, error, output);
+    match answer {
+        Ok(()) => done(action, queue, true, text, output),
+        Err(error) => refused(action, queue, error, output),
     }
-    output.answer(text, &document(action, queue, false, json!({ "done": 1 })))?;
-    Ok(Exit::Ok)
 }
 
 fn position(start: Start) -> String {

@@ -11,6 +11,15 @@ use crate::arguments::DeadChange;
 use crate::output::{Output, Progress, print_error};
 use crate::{Exit, Failure};
 
+/// What is done with dead letters.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Action {
+    /// Their jobs run again.
+    Redrive,
+    /// They are deleted.
+    Purge,
+}
+
 /// The result for the selected letters.
 #[derive(Debug, Default)]
 struct Change {
@@ -20,55 +29,58 @@ struct Change {
     skipped: Vec<(EntryId, String)>,
 }
 
-/// Runs the jobs of letters again.
-pub(super) async fn redrive(
+/// Changes the selected letters.
+pub(super) async fn run(
     client: &Client,
+    action: Action,
     command: &DeadChange,
     output: &mut Output,
 ) -> Result<Exit, Failure> {
+    let (name, done, at_once) = match action {
+        Action::Redrive => ("redrive", "redriven", 1),
+        Action::Purge => ("purge", "purged", PAGE),
+    };
     let letters = of(client, &command.queue)?;
     let ids = selected(&letters, command).await?;
     let mut change = Change { selected: ids.len(), ..Change::default() };
+    let all = counted(change.selected);
     if !command.consent.yes {
-        return plan("redrive", &change, command, output);
+        let what = format!("{name} {all} of {}", command.queue);
+        return planned(&what, &document(name, &change, command), output);
     }
-    let mut progress = Progress::new("redriven", Some(ids.len()));
-    for id in ids {
-        match letters.redrive(id).await {
-            Ok(_) => change.done += 1,
-            Err(
-                error @ (DeadLetterError::Unknown { .. } | DeadLetterError::NotRunnable { .. }),
-            ) => {
-                change.skipped.push((id, error.to_string()));
-            }
-            Err(error) => return Err(interrupted("redriven", &change, error)),
+    let mut progress = Progress::new(done, Some(ids.len()));
+    for part in ids.chunks(at_once) {
+        if let Err(error) = change.apply(action, &letters, part).await {
+            print_error(&format!("{done} {} of {all} before the failure", change.done));
+            return Err(error.into());
         }
         progress.at(change.done);
     }
-    report("redrive", "redriven", &change, command, output)
+    report(name, done, &change, command, output)
 }
 
-/// Deletes letters.
-pub(super) async fn purge(
-    client: &Client,
-    command: &DeadChange,
-    output: &mut Output,
-) -> Result<Exit, Failure> {
-    let letters = of(client, &command.queue)?;
-    let ids = selected(&letters, command).await?;
-    let mut change = Change { selected: ids.len(), ..Change::default() };
-    if !command.consent.yes {
-        return plan("purge", &change, command, output);
-    }
-    let mut progress = Progress::new("purged", Some(ids.len()));
-    for part in ids.chunks(PAGE) {
-        match letters.purge(part).await {
-            Ok(purged) => change.done += purged,
-            Err(error) => return Err(interrupted("purged", &change, error)),
+impl Change {
+    async fn apply(
+        &mut self,
+        action: Action,
+        letters: &DeadLetters,
+        ids: &[EntryId],
+    ) -> Result<(), DeadLetterError> {
+        if let Action::Purge = action {
+            self.done += letters.purge(ids).await?;
+            return Ok(());
         }
-        progress.at(change.done);
+        for id in ids {
+            match letters.redrive(*id).await {
+                Ok(_) => self.done += 1,
+                Err(
+                    error @ (DeadLetterError::Unknown { .. } | DeadLetterError::NotRunnable { .. }),
+                ) => self.skipped.push((*id, error.to_string())),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
-    report("purge", "purged", &change, command, output)
 }
 
 /// The selected letters at this moment. Letters that are stored later are not included.
@@ -87,16 +99,6 @@ async fn selected(letters: &DeadLetters, command: &DeadChange) -> Result<Vec<Ent
             return Ok(ids);
         }
     }
-}
-
-fn plan(
-    action: &str,
-    change: &Change,
-    command: &DeadChange,
-    output: &mut Output,
-) -> Result<Exit, Failure> {
-    let what = format!("{action} {} of {}", counted(change.selected), command.queue);
-    planned(&what, &document(action, change, command), output)
 }
 
 fn report(
@@ -126,16 +128,6 @@ fn document(action: &str, change: &Change, command: &DeadChange) -> serde_json::
     let skipped = skipped.collect::<Vec<_>>();
     let fields = json!({ "selected": change.selected, "done": change.done, "skipped": skipped });
     action::document(action, &command.queue, !command.consent.yes, fields)
-}
-
-/// Prints how far the command got before the server failed.
-fn interrupted(done: &str, change: &Change, error: DeadLetterError) -> Failure {
-    print_error(&format!(
-        "{done} {} of {} before the failure",
-        change.done,
-        counted(change.selected)
-    ));
-    error.into()
 }
 
 fn counted(letters: usize) -> String {

@@ -23,8 +23,10 @@ pub(crate) async fn run(
             show::show(&letters.get(command.id).await?, output)?;
             Ok(Exit::Ok)
         }
-        Dead::Redrive(command) => change::redrive(client, &command, output).await,
-        Dead::Purge(command) => change::purge(client, &command, output).await,
+        Dead::Redrive(command) => {
+            change::run(client, change::Action::Redrive, &command, output).await
+        }
+        Dead::Purge(command) => change::run(client, change::Action::Purge, &command, output).await,
     }
 }
 
