@@ -19,13 +19,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::extract::connect_info::IntoMakeServiceWithConnectInfo;
 use axum::http::header::CONTENT_TYPE;
-use axum::middleware;
-use axum::response::IntoResponse;
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
+use axum::{Router, middleware};
 use streamjobs::config::Retention;
 use streamjobs::{Client, StreamName};
 use streamjobs_dashboard::{Access, AlertLog, Auth, Dashboard};
@@ -165,25 +163,12 @@ fn routes(demo: &Arc<Demo>, alerts: &AlertLog) -> Router {
         Some(archive) => dashboard.archive(&archive.postgres),
         None => dashboard,
     };
+    let page = || asset("text/html; charset=utf-8", include_str!("assets/page.html"));
     Router::new()
-        .route(
-            "/",
-            get(|| async { asset("text/html; charset=utf-8", include_str!("assets/page.html")) }),
-        )
-        .route(
-            "/index.html",
-            get(|| async { asset("text/html; charset=utf-8", include_str!("assets/page.html")) }),
-        )
-        .route(
-            "/demo.css",
-            get(|| async { asset("text/css; charset=utf-8", include_str!("assets/demo.css")) }),
-        )
-        .route(
-            "/demo.js",
-            get(|| async {
-                asset("text/javascript; charset=utf-8", include_str!("assets/demo.js"))
-            }),
-        )
+        .route("/", page())
+        .route("/index.html", page())
+        .route("/demo.css", asset("text/css; charset=utf-8", include_str!("assets/demo.css")))
+        .route("/demo.js", asset("text/javascript; charset=utf-8", include_str!("assets/demo.js")))
         .route("/state", get(api::state))
         .route("/replay", get(api::replay))
         .route("/produce", post(api::produce))
@@ -209,8 +194,8 @@ fn routes(demo: &Arc<Demo>, alerts: &AlertLog) -> Router {
         .nest("/jobs", dashboard.build().router())
 }
 
-fn asset(kind: &'static str, text: &'static str) -> impl IntoResponse {
-    ([(CONTENT_TYPE, kind)], text)
+fn asset(kind: &'static str, text: &'static str) -> MethodRouter<Arc<Demo>> {
+    get(([(CONTENT_TYPE, kind)], text))
 }
 
 fn place_of(server: &DemoServer, url: &str) -> String {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use streamjobs::{Job, JobError};
 use tokio::time::sleep;
 
-use crate::live::orders::{OrderEvent, POISON};
+use crate::live::orders::{Order, OrderEvent, POISON};
 use crate::live::settings::Settings;
 
 /// The result of one delivery.
@@ -33,6 +33,24 @@ pub(crate) struct Delivery {
     pub(crate) result: DeliveryResult,
 }
 
+impl Delivery {
+    fn of(job: &Job, order: Order, result: DeliveryResult) -> Self {
+        let Order { order_id, customer, amount } = order;
+        Self {
+            group: job.group().to_string(),
+            consumer: job.consumer().to_string(),
+            event_id: job.event_id().to_string(),
+            entry_id: job.entry_id().to_string(),
+            event_type: job.entry().event_type().unwrap_or_default().to_owned(),
+            order_id,
+            customer,
+            amount,
+            delivery_count: job.delivery_count(),
+            result,
+        }
+    }
+}
+
 /// Simulates work, and reports each delivery.
 #[derive(Clone)]
 pub(crate) struct Simulation {
@@ -55,27 +73,16 @@ impl Simulation {
         let setting = self.settings.setting();
         sleep(setting.latency()).await;
         let order = event.order();
-        let delivery = |result| Delivery {
-            group: job.group().to_string(),
-            consumer: job.consumer().to_string(),
-            event_id: job.event_id().to_string(),
-            entry_id: job.entry_id().to_string(),
-            event_type: job.entry().event_type().unwrap_or_default().to_owned(),
-            order_id: order.order_id.clone(),
-            customer: order.customer.clone(),
-            amount: order.amount.clone(),
-            delivery_count: job.delivery_count(),
-            result,
-        };
+        let report = |result| (self.report)(Delivery::of(job, order.clone(), result));
         if order.customer == POISON && !setting.repaired {
-            (self.report)(delivery(DeliveryResult::Failed));
+            report(DeliveryResult::Failed);
             return Err("poison order: no handler can process it".into());
         }
         if fastrand::u8(0..100) < setting.failure_percent {
-            (self.report)(delivery(DeliveryResult::Failed));
+            report(DeliveryResult::Failed);
             return Err("simulated failure".into());
         }
-        (self.report)(delivery(DeliveryResult::Done));
+        report(DeliveryResult::Done);
         Ok(())
     }
 
@@ -86,18 +93,9 @@ impl Simulation {
         }
         let entry = job.entry();
         let text = |name| entry.text(name).unwrap_or_default().to_owned();
-        (self.report)(Delivery {
-            group: job.group().to_string(),
-            consumer: job.consumer().to_string(),
-            event_id: job.event_id().to_string(),
-            entry_id: job.entry_id().to_string(),
-            event_type: entry.event_type().unwrap_or_default().to_owned(),
-            order_id: text("order_id"),
-            customer: text("customer"),
-            amount: text("amount"),
-            delivery_count: job.delivery_count(),
-            result: DeliveryResult::Dropped,
-        });
+        let (order_id, customer, amount) = (text("order_id"), text("customer"), text("amount"));
+        let order = Order { order_id, customer, amount };
+        (self.report)(Delivery::of(job, order, DeliveryResult::Dropped));
         true
     }
 }

@@ -1,8 +1,7 @@
 //! The workers of this process: one runtime for each group, with named consumers.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::Mutex as Lock;
-use std::sync::PoisonError;
+use std::sync::{Mutex as Lock, PoisonError};
 use std::time::Duration;
 
 use streamjobs::config::GroupOptions;
@@ -141,8 +140,8 @@ impl WorkerPool {
     ) -> Result<ShutdownReport, WorkerError> {
         let worker = self.find(group, label).await?;
         let control = self.runtimes.read().await.get(group).map(Runtime::control);
-        let unknown = || WorkerError::Unknown { group: group.to_owned(), label: label.to_owned() };
-        Ok(control.ok_or_else(unknown)?.remove_consumer(&worker.name).await?)
+        let control = control.ok_or_else(|| unknown(group, label))?;
+        Ok(control.remove_consumer(&worker.name).await?)
     }
 
     /// Makes one worker claim idle entries now.
@@ -156,8 +155,7 @@ impl WorkerPool {
     pub(crate) async fn find(&self, group: &str, label: &str) -> Result<Worker, WorkerError> {
         let found = self.workers().await.into_iter();
         let mut found = found.filter(|worker| worker.group == group && worker.label == label);
-        let unknown = || WorkerError::Unknown { group: group.to_owned(), label: label.to_owned() };
-        found.next().ok_or_else(unknown)
+        found.next().ok_or_else(|| unknown(group, label))
     }
 
     /// Stops all runtimes: how many jobs were released, and how many abandoned.
@@ -185,6 +183,10 @@ impl WorkerPool {
     pub(crate) async fn works_for(&self, group: &str) -> bool {
         self.runtimes.read().await.contains_key(group)
     }
+}
+
+fn unknown(group: &str, label: &str) -> WorkerError {
+    WorkerError::Unknown { group: group.to_owned(), label: label.to_owned() }
 }
 
 /// A consumer's name without its random suffix.

@@ -1,7 +1,6 @@
 //! The process of the story that charges orders until it is killed.
 
-use std::env;
-use std::io;
+use std::{env, io};
 
 use streamjobs::Client;
 use streamjobs_tests::process::{Worker, end_with_parent};
@@ -15,8 +14,8 @@ pub(crate) fn start(redis: &str, place: &Place) -> io::Result<Worker> {
     Worker::builder(env::current_exe()?)
         .arg("--charger")
         .env(REDIS, redis)
-        .env(POSTGRES, place.url())
-        .env(SCHEMA, place.schema())
+        .env(POSTGRES, &place.url)
+        .env(SCHEMA, place.schema.as_str())
         .start()
 }
 

@@ -38,7 +38,7 @@ pub(crate) async fn tell(wish: Wish) -> Result<(), AnyError> {
 
 async fn play(redis: &RedisServer, place: &Place) -> Result<(), AnyError> {
     let client = Client::connect(&redis.url()).await?;
-    let mut story = Story { client, place, desk: Desk::new(place.postgres()), placed: Vec::new() };
+    let mut story = Story { client, place, desk: Desk::new(&place.postgres), placed: Vec::new() };
     story.charge_and_die(redis).await?;
     let runtime = story.take_over().await?;
     story.dead_letter_and_redrive().await?;
@@ -94,7 +94,7 @@ impl Story<'_> {
     /// Another process claims the jobs and finds the guard rows of their events.
     async fn take_over(&mut self) -> Result<Runtime, AnyError> {
         println!("\n2. Another process claims the jobs. It also runs archive, relay and pruner.");
-        let (postgres, began) = (self.place.postgres(), Instant::now());
+        let (postgres, began) = (&self.place.postgres, Instant::now());
         let runtime = runtime(&self.client, postgres, &self.desk, "office")
             .service(postgres.archive().interval(Duration::from_millis(100)))
             .service(postgres.relay())
@@ -117,7 +117,7 @@ impl Story<'_> {
     async fn dead_letter_and_redrive(&mut self) -> Result<(), AnyError> {
         println!("\n3. A card is declined twice: the job becomes a dead letter and is archived.");
         self.place("mallory").await?;
-        let letters = self.place.postgres().dead_letters();
+        let letters = self.place.postgres.dead_letters();
         let declined = Selection::new().group("billing").error_contains("card declined");
         until("the dead letter is archived", async || Ok(letters.count(&declined).await? > 0))
             .await?;
@@ -169,7 +169,7 @@ impl Story<'_> {
 
     async fn number(&self, query: &str) -> Result<i64, AnyError> {
         let query = sqlx::AssertSqlSafe(self.place.sql(query));
-        Ok(sqlx::query_scalar(query).fetch_one(self.place.pool()).await?)
+        Ok(sqlx::query_scalar(query).fetch_one(&self.place.pool).await?)
     }
 
     async fn group(&self) -> Result<streamjobs::stream::GroupInfo, AnyError> {

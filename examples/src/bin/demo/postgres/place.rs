@@ -13,11 +13,12 @@ use crate::arguments::Wish;
 
 /// A database with the tables of the story.
 pub(crate) struct Place {
-    url: String,
+    /// The URL for processes, with the password.
+    pub(crate) url: String,
     role: String,
-    schema: SchemaName,
-    pool: PgPool,
-    postgres: Postgres,
+    pub(crate) schema: SchemaName,
+    pub(crate) pool: PgPool,
+    pub(crate) postgres: Postgres,
     /// The private database, if there is one. Its server ends with it.
     private: Option<Database>,
 }
@@ -71,23 +72,6 @@ impl Place {
         let (pool, postgres) = open(&url, schema.as_str()).await?;
         let role = sqlx::query_scalar("SELECT current_user::text").fetch_one(&pool).await?;
         Ok(Self { url, role, schema, pool, postgres, private })
-    }
-
-    /// The URL for processes, with the password.
-    pub(crate) fn url(&self) -> &str {
-        &self.url
-    }
-
-    pub(crate) fn schema(&self) -> &str {
-        self.schema.as_str()
-    }
-
-    pub(crate) fn pool(&self) -> &PgPool {
-        &self.pool
-    }
-
-    pub(crate) fn postgres(&self) -> &Postgres {
-        &self.postgres
     }
 
     /// A query for the default schema, changed to this schema.

@@ -10,7 +10,7 @@ pub(crate) async fn show(place: &Place, query: &str) -> Result<(), AnyError> {
     let query = place.sql(query);
     println!("   {}", query.replace('\n', "\n   "));
     // The simple query protocol returns all values as text, whatever their types are.
-    let rows = sqlx::raw_sql(AssertSqlSafe(query)).fetch_all(place.pool()).await?;
+    let rows = sqlx::raw_sql(AssertSqlSafe(query)).fetch_all(&place.pool).await?;
     let mut table = Vec::new();
     if let Some(first) = rows.first() {
         table.push(first.columns().iter().map(|column| column.name().to_owned()).collect());

@@ -26,7 +26,7 @@ pub(crate) async fn tell(server: &DemoServer) -> Result<(), AnyError> {
     let book = Book::default();
     let running = Arc::new(runtime(&client, &book, "web").start().await?);
     let web = Web::start(client.clone(), Arc::clone(&running)).await?;
-    println!("Web shop: http://{} with two groups, notifications and analytics", web.address());
+    println!("Web shop: http://{} with two groups, notifications and analytics", web.address);
     let mut shop = Shop { web, book, placed: 0 };
 
     let mut helper = Helper::start(&server.url()).await?;

@@ -19,7 +19,7 @@ use crate::story::handlers::OrderPlaced;
 
 /// A web server on a free local port.
 pub(crate) struct Web {
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     stop: oneshot::Sender<()>,
     serving: JoinHandle<std::io::Result<()>>,
 }
@@ -37,10 +37,6 @@ impl Web {
         #[expect(clippy::disallowed_methods, reason = "`stop` ends the task and waits for it")]
         let serving = tokio::spawn(serve.into_future());
         Ok(Self { address, stop, serving })
-    }
-
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
     }
 
     /// Places an order over HTTP.
