@@ -8,6 +8,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use fantoccini::elements::Element;
 use fantoccini::key::Key;
 use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -152,10 +153,9 @@ impl Browser {
     ///
     /// If no element matches.
     pub async fn text(&self, selector: &str) -> Result<String, BrowserError> {
-        let what = || format!("read {selector}");
-        let found = self.client.find(Locator::Css(selector)).await;
-        let found = found.map_err(|source| failed(&what(), source))?;
-        found.text().await.map_err(|source| failed(&what(), source))
+        let what = format!("read {selector}");
+        let found = self.find(selector, &what).await?;
+        found.text().await.map_err(|source| failed(&what, source))
     }
 
     /// How many elements a CSS selector finds.
@@ -195,10 +195,9 @@ impl Browser {
     ///
     /// If no element matches, or it cannot be clicked.
     pub async fn click(&self, selector: &str) -> Result<(), BrowserError> {
-        let what = || format!("click {selector}");
-        let found = self.client.find(Locator::Css(selector)).await;
-        let found = found.map_err(|source| failed(&what(), source))?;
-        found.click().await.map_err(|source| failed(&what(), source))
+        let what = format!("click {selector}");
+        let found = self.find(selector, &what).await?;
+        found.click().await.map_err(|source| failed(&what, source))
     }
 
     /// Empties a field and types a text into it.
@@ -207,11 +206,10 @@ impl Browser {
     ///
     /// If no element matches.
     pub async fn fill(&self, selector: &str, text: &str) -> Result<(), BrowserError> {
-        let what = || format!("fill {selector}");
-        let found = self.client.find(Locator::Css(selector)).await;
-        let found = found.map_err(|source| failed(&what(), source))?;
-        found.clear().await.map_err(|source| failed(&what(), source))?;
-        found.send_keys(text).await.map_err(|source| failed(&what(), source))
+        let what = format!("fill {selector}");
+        let found = self.find(selector, &what).await?;
+        found.clear().await.map_err(|source| failed(&what, source))?;
+        found.send_keys(text).await.map_err(|source| failed(&what, source))
     }
 
     /// Chooses an option of a select by its value.
@@ -312,6 +310,11 @@ impl Browser {
         let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
         let all = all.filter_map(|item| item.file_name().to_str()?.parse::<u32>().ok());
         all.filter(|process| group.is_some() && group_of(*process) == group).collect()
+    }
+
+    async fn find(&self, selector: &str, what: &str) -> Result<Element, BrowserError> {
+        let found = self.client.find(Locator::Css(selector)).await;
+        found.map_err(|source| failed(what, source))
     }
 
     async fn devtools(&self, command: &str, params: Value) -> Result<(), BrowserError> {

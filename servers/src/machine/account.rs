@@ -1,11 +1,10 @@
 //! The account that a server runs as which refuses to run as root.
 
-use std::fs;
-use std::io;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
+use std::{fs, io};
 
 /// Who may stand in for root, the one that is meant for it first.
 const STAND_INS: [&str; 2] = ["postgres", "nobody"];

@@ -1,12 +1,11 @@
 //! What private servers of either kind need of this machine: a port, a folder, a program, a shell
 //! that ends them, and an account they may run as.
 
-use std::fs;
 use std::hash::{BuildHasher, Hasher};
-use std::io;
 use std::net::TcpListener;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 mod account;
 mod error;

@@ -1,11 +1,10 @@
 //! The data directory of a new server: created once per machine, copied for each server.
 
 use std::ffi::OsString;
-use std::fs;
-use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::{fs, io};
 
 use super::program::Programs;
 use crate::machine::{Account, ServerError, complete, locked, private_dir, temp_dir, uid};

@@ -1,11 +1,10 @@
 //! Downloads or installs Postgres if it is missing, with few changes to the machine.
 
-use std::env;
 use std::ffi::OsString;
-use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::{env, fs};
 
 use super::program::{POSTGRES, Programs, newest};
 use crate::machine::{ServerError, apt, complete, private_dir, search_path, temp_dir, uid, which};

@@ -1,10 +1,9 @@
 //! A private Postgres server for one test, for all tests of one process, or for a demo.
 
-use std::fmt;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
+use std::{fmt, fs};
 
 use crate::eventually::{eventually, poll};
 use crate::machine::{Ending, Guardian, ServerError};

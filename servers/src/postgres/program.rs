@@ -1,12 +1,10 @@
 //! Finds the programs of Postgres.
 
-use std::env;
 use std::ffi::{OsStr, OsString};
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
+use std::{env, fs, io};
 
 use super::install;
 use crate::machine::{Missing, ServerError, is_program, search_path};

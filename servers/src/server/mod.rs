@@ -1,12 +1,11 @@
 //! A private Redis for one test or one demo.
 
 use std::ffi::OsString;
-use std::fmt;
-use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use std::{fmt, io};
 
 use crate::machine::{Ending, Guardian, PORTS_TRIED, free_port};
 use crate::{eventually, signal};

@@ -1,10 +1,9 @@
 //! Servers that are on this machine, each asked for its version.
 
-use std::env;
-use std::fmt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::{env, fmt};
 
 /// What a server's program is called; Debian's tools packages have it under the last two names.
 const NAMES: [&str; 4] = ["redis-server", "valkey-server", "redis-check-rdb", "valkey-check-rdb"];

@@ -10,10 +10,9 @@ mod find;
 mod provide;
 mod suite;
 
-use std::env;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::{env, io};
 
 use self::find::Server;
 use self::suite::Run;

