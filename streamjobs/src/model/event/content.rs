@@ -15,14 +15,6 @@ pub(super) struct Variant<D> {
 }
 
 macro_rules! refuse {
-    ($($method:ident($($kind:ty),*);)*) => {
-        $(fn $method(self, $(_: $kind),*) -> Result<Self::Ok, Self::Error> {
-            Err(S::Error::custom(NOT_A_VARIANT))
-        })*
-    };
-}
-
-macro_rules! refuse_parts {
     ($($method:ident($($kind:ty),*) -> $part:ident;)*) => {
         $(fn $method(self, $(_: $kind),*) -> Result<Self::$part, Self::Error> {
             Err(S::Error::custom(NOT_A_VARIANT))
@@ -71,23 +63,29 @@ impl<S: Serializer> Serializer for VariantContent<S> {
     }
 
     refuse! {
-        serialize_bool(bool);
-        serialize_i8(i8);
-        serialize_i16(i16);
-        serialize_i32(i32);
-        serialize_i64(i64);
-        serialize_u8(u8);
-        serialize_u16(u16);
-        serialize_u32(u32);
-        serialize_u64(u64);
-        serialize_f32(f32);
-        serialize_f64(f64);
-        serialize_char(char);
-        serialize_str(&str);
-        serialize_bytes(&[u8]);
-        serialize_none();
-        serialize_unit();
-        serialize_unit_struct(&'static str);
+        serialize_bool(bool) -> Ok;
+        serialize_i8(i8) -> Ok;
+        serialize_i16(i16) -> Ok;
+        serialize_i32(i32) -> Ok;
+        serialize_i64(i64) -> Ok;
+        serialize_u8(u8) -> Ok;
+        serialize_u16(u16) -> Ok;
+        serialize_u32(u32) -> Ok;
+        serialize_u64(u64) -> Ok;
+        serialize_f32(f32) -> Ok;
+        serialize_f64(f64) -> Ok;
+        serialize_char(char) -> Ok;
+        serialize_str(&str) -> Ok;
+        serialize_bytes(&[u8]) -> Ok;
+        serialize_none() -> Ok;
+        serialize_unit() -> Ok;
+        serialize_unit_struct(&'static str) -> Ok;
+        serialize_seq(Option<usize>) -> SerializeSeq;
+        serialize_tuple(usize) -> SerializeTuple;
+        serialize_tuple_struct(&'static str, usize) -> SerializeTupleStruct;
+        serialize_tuple_variant(&'static str, u32, &'static str, usize) -> SerializeTupleVariant;
+        serialize_map(Option<usize>) -> SerializeMap;
+        serialize_struct(&'static str, usize) -> SerializeStruct;
     }
 
     fn serialize_some<T: Serialize + ?Sized>(self, _value: &T) -> Result<S::Ok, S::Error> {
@@ -100,15 +98,6 @@ impl<S: Serializer> Serializer for VariantContent<S> {
         _value: &T,
     ) -> Result<S::Ok, S::Error> {
         Err(S::Error::custom(NOT_A_VARIANT))
-    }
-
-    refuse_parts! {
-        serialize_seq(Option<usize>) -> SerializeSeq;
-        serialize_tuple(usize) -> SerializeTuple;
-        serialize_tuple_struct(&'static str, usize) -> SerializeTupleStruct;
-        serialize_tuple_variant(&'static str, u32, &'static str, usize) -> SerializeTupleVariant;
-        serialize_map(Option<usize>) -> SerializeMap;
-        serialize_struct(&'static str, usize) -> SerializeStruct;
     }
 }
 
