@@ -29,27 +29,18 @@ pub(crate) async fn show(
 
 /// The selection that the filter fields describe.
 pub(crate) fn selection(asked: &Fields) -> Selection {
-    let mut selection = Selection::new();
-    if let Some(stream) = asked.get("stream") {
-        selection = selection.stream(stream);
-    }
-    if let Some(group) = asked.get("group") {
-        selection = selection.group(group);
-    }
-    if let Some(event_type) = asked.get("type") {
-        selection = selection.event_type(event_type);
-    }
-    if let Some(fingerprint) = asked.get("fingerprint") {
-        selection = selection.fingerprint(fingerprint);
-    }
-    if let Some(text) = asked.get("error") {
-        selection = selection.error_contains(text);
-    }
-    selection
+    let set = pairs(asked, &[]).into_iter();
+    set.fold(Selection::new(), |selection, (name, value)| match name {
+        "stream" => selection.stream(value),
+        "group" => selection.group(value),
+        "type" => selection.event_type(value),
+        "fingerprint" => selection.fingerprint(value),
+        _ => selection.error_contains(value),
+    })
 }
 
 /// The names of the filter fields.
-pub(crate) const FILTERS: [&str; 5] = ["stream", "group", "type", "fingerprint", "error"];
+const FILTERS: [&str; 5] = ["stream", "group", "type", "fingerprint", "error"];
 
 pub(crate) fn letters(state: &State) -> Result<DeadLetters, Fault> {
     let archive = state.archive.as_ref().map(streamjobs_postgres::Postgres::dead_letters);
