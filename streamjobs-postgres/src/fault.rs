@@ -6,10 +6,8 @@ use std::io;
 use std::time::Duration;
 
 use streamjobs::JobError;
+use streamjobs::error::BoxError;
 use tokio::time::timeout;
-
-/// The cause of an error.
-type BoxError = Box<dyn Error + Send + Sync + 'static>;
 
 /// Whether the same attempt can succeed later: as soon as another transaction releases a row, or
 /// the server is available again.

@@ -31,8 +31,6 @@ mod redrive;
 mod selection;
 mod upkeep;
 
-use sqlx::postgres::PgRow;
-
 use crate::postgres::Postgres;
 
 pub use self::counts::{GroupCount, KindCount};
@@ -101,7 +99,8 @@ impl DeadLetters {
             .fetch_all(self.postgres.pool())
             .await
             .map_err(|source| QueryError::database("list", source))?;
-        let letters = letters(&rows)?;
+        let letters = rows.iter().map(ArchivedLetter::of).collect::<Result<Vec<_>, _>>();
+        let letters = letters.map_err(|source| QueryError::database("read", source))?;
         let next =
             if letters.len() < limit { None } else { letters.last().map(|letter| letter.id) };
         Ok(Page { letters, next })
@@ -149,11 +148,6 @@ impl DeadLetters {
         }
         Ok(())
     }
-}
-
-fn letters(rows: &[PgRow]) -> Result<Vec<ArchivedLetter>, QueryError> {
-    let letters = rows.iter().map(ArchivedLetter::of).collect::<Result<_, _>>();
-    letters.map_err(|source| QueryError::database("read", source))
 }
 
 /// Whether the database could not parse a value: a syntax error, a variable that is not set, or an

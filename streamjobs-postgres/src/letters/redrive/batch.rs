@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
+use sqlx::Row;
 use sqlx::postgres::PgConnection;
-use sqlx::{Row, Transaction};
 use streamjobs::Client;
 use streamjobs::error::DeadLetterError;
 
@@ -17,9 +17,9 @@ use crate::schema::READ_COMMITTED;
 
 /// Carries out batches of one request.
 pub(super) struct Batch<'a> {
-    postgres: &'a Postgres,
-    client: &'a Client,
-    id: RedriveId,
+    pub(super) postgres: &'a Postgres,
+    pub(super) client: &'a Client,
+    pub(super) id: RedriveId,
 }
 
 /// The result of a batch.
@@ -42,11 +42,7 @@ struct Terms {
     failures_left: Option<u64>,
 }
 
-impl<'a> Batch<'a> {
-    pub(super) fn new(postgres: &'a Postgres, client: &'a Client, id: RedriveId) -> Self {
-        Self { postgres, client, id }
-    }
-
+impl Batch<'_> {
     /// Puts the jobs of some dead letters back.
     ///
     /// Before: the request is in its table, with a row for each dead letter. After: the jobs of
@@ -60,7 +56,8 @@ impl<'a> Batch<'a> {
     /// well, in the order of their numbers, against other requests for the same ones.
     pub(super) async fn step(&self) -> Result<Step, sqlx::Error> {
         let mut transaction = self.postgres.pool().begin_with(READ_COMMITTED).await?;
-        self.limit(&mut transaction).await?;
+        // A process that hangs between two statements loses its locks after a minute.
+        sqlx::query(LIMITS).execute(&mut *transaction).await?;
         let terms = match self.terms(&mut transaction).await? {
             Ok(terms) => terms,
             Err(step) => {
@@ -71,7 +68,9 @@ impl<'a> Batch<'a> {
         let size = pace::batch(terms.rate, terms.failures_left);
         let waiting = self.waiting(&mut transaction, size).await?;
         if waiting.is_empty() {
-            self.finish(transaction).await?;
+            let finish = sqlx::query(self.postgres.schema().sql(FINISH)).bind(self.id.get());
+            finish.execute(&mut *transaction).await?;
+            transaction.commit().await?;
             return Ok(Step::Ended);
         }
         let (letters, mut outcomes) = self.letters(&mut transaction, &waiting).await?;
@@ -86,12 +85,6 @@ impl<'a> Batch<'a> {
         self.record(&mut transaction, &outcomes, pause).await?;
         transaction.commit().await?;
         Ok(unreachable.map_or(Step::Continue(pause), Step::Unreachable))
-    }
-
-    /// Sets limits, so that a process that hangs between two statements loses its locks after a
-    /// minute.
-    async fn limit(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-        sqlx::query(LIMITS).execute(connection).await.map(|_| ())
     }
 
     /// Locks and reads the request, or returns why no batch can run now.
@@ -134,15 +127,6 @@ impl<'a> Batch<'a> {
             .fetch_all(connection)
             .await?;
         rows.iter().map(|row| row.try_get("letter_id")).collect()
-    }
-
-    async fn finish(
-        &self,
-        mut transaction: Transaction<'_, sqlx::Postgres>,
-    ) -> Result<(), sqlx::Error> {
-        let query = sqlx::query(self.postgres.schema().sql(FINISH)).bind(self.id.get());
-        query.execute(&mut *transaction).await?;
-        transaction.commit().await
     }
 
     /// Reads and locks dead letters, up to a bounded amount of memory, and skips those that were

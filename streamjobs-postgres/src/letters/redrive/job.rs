@@ -89,18 +89,6 @@ impl Outcome {
         };
         Self { letter, state: OutcomeState::Done, entry_id, error: None }
     }
-
-    /// The outcome of a reply, or its error if that is about the server and not the dead letter.
-    fn of(
-        letter: i64,
-        reply: Result<RedriveOutcome, DeadLetterError>,
-    ) -> Result<Self, DeadLetterError> {
-        match reply {
-            Ok(put) => Ok(Self::done(letter, put)),
-            Err(error) if error.is_final() => Ok(Self::failed(letter, error_chain(&error))),
-            Err(error) => Err(error),
-        }
-    }
 }
 
 /// Puts the jobs of some dead letters back, each under its own token, in order within each group.
@@ -133,8 +121,12 @@ pub(super) async fn put_back(
             }
         };
         for (letter, reply) in replies(&queue, &letters, token).await {
-            match Outcome::of(letter, reply) {
-                Ok(outcome) => outcomes.push(outcome),
+            match reply {
+                Ok(put) => outcomes.push(Outcome::done(letter, put)),
+                Err(error) if error.is_final() => {
+                    outcomes.push(Outcome::failed(letter, error_chain(&error)));
+                }
+                // About the server, and not the dead letter.
                 Err(error) => unreachable = Some(error),
             }
         }

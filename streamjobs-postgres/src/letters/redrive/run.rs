@@ -35,7 +35,7 @@ impl DeadLetters {
     /// As [`Redriving::start`](super::Redriving::start).
     pub async fn resume(&self, id: RedriveId, client: &Client) -> Result<Redrive, RedriveError> {
         self.change(id, RESUME, "resume a redrive of").await?;
-        let batch = Batch::new(&self.postgres, client, id);
+        let batch = Batch { postgres: &self.postgres, client, id };
         let mut budget = RetryBudget::default();
         loop {
             let interruption = match fault::within(STEP_MAX, batch.step()).await {
