@@ -151,25 +151,15 @@ impl DeadLetter {
     pub(crate) fn of(entry: &Entry) -> Self {
         let number = |name: &str| entry.text(name).and_then(|text| u64::from_str(text).ok());
         let id = |name: &str| entry.text(name).and_then(|text| EntryId::from_str(text).ok());
-        let fields = match entry.field("sj-dead-raw") {
-            Some(raw) => unpack(raw),
-            None => entry
-                .fields()
-                .iter()
-                .filter(|(name, _)| !name.starts_with(PREFIX.as_bytes()))
-                .cloned()
-                .collect(),
-        };
+        let carried =
+            entry.fields().iter().filter(|(name, _)| !name.starts_with(PREFIX.as_bytes()));
+        let reason = entry.text("sj-dead-reason").and_then(Reason::parse);
+        let attempts = number("sj-dead-attempts").and_then(|count| u32::try_from(count).ok());
         Self {
             id: entry.id(),
-            reason: entry
-                .text("sj-dead-reason")
-                .and_then(Reason::parse)
-                .unwrap_or(Reason::Undecodable),
+            reason: reason.unwrap_or(Reason::Undecodable),
             error: entry.text("sj-dead-error").map(str::to_owned),
-            attempts: number("sj-dead-attempts")
-                .and_then(|count| u32::try_from(count).ok())
-                .unwrap_or(0),
+            attempts: attempts.unwrap_or(0),
             delivery_count: number("sj-dead-deliveries").unwrap_or(0),
             entry_id: id("sj-dead-entry"),
             origin: id("sj-dead-origin").or(id("sj-dead-entry")),
@@ -177,7 +167,7 @@ impl DeadLetter {
             first_delivery: number("sj-dead-first"),
             last_delivery: number("sj-dead-last"),
             consumer: entry.text("sj-dead-consumer").map(str::to_owned),
-            fields,
+            fields: entry.field("sj-dead-raw").map_or_else(|| carried.cloned().collect(), unpack),
             stored: entry.fields().to_vec(),
         }
     }

@@ -173,15 +173,11 @@ pub(crate) struct JobLimits {
 impl JobLimits {
     pub(crate) fn new(attribute: &HandlerOptions, group: &GroupOptions) -> Self {
         let over = &group.options;
+        let attempts = over.max_attempts.or(attribute.max_attempts);
+        let deliveries = over.max_deliveries.or(attribute.max_deliveries);
         Self {
-            max_attempts: over
-                .max_attempts
-                .or(attribute.max_attempts)
-                .map_or(ATTEMPTS_MAX, NonZeroU32::get),
-            max_deliveries: over
-                .max_deliveries
-                .or(attribute.max_deliveries)
-                .map_or(DELIVERIES_MAX, NonZeroU32::get),
+            max_attempts: attempts.map_or(ATTEMPTS_MAX, NonZeroU32::get),
+            max_deliveries: deliveries.map_or(DELIVERIES_MAX, NonZeroU32::get),
             timeout: over.timeout.or(attribute.timeout),
             backoff: over.backoff.or(attribute.backoff).unwrap_or_default(),
         }
@@ -289,23 +285,14 @@ impl RuntimeConfig {
                 faults.push(format!("{name} {value} is not between {min} and {max}"));
             }
         };
-        within("block", self.block, Duration::from_millis(1), Duration::from_secs(60));
-        within(
-            "read_deadline",
-            self.block + self.read_margin,
-            self.block + READ_MARGIN_MIN,
-            Duration::from_secs(120),
-        );
-        within("grace", self.grace, Duration::ZERO, Duration::from_secs(24 * 60 * 60));
-        within(
-            "promote_interval",
-            self.promote_interval,
-            Duration::from_millis(1),
-            Duration::from_secs(60),
-        );
-        let hour = Duration::from_secs(3600);
-        within("janitor_interval", self.janitor_interval, Duration::from_millis(1), hour);
-        within("watch_interval", self.watch_interval, Duration::from_millis(10), hour);
+        let (millisecond, minute) = (Duration::from_millis(1), Duration::from_secs(60));
+        let (hour, read) = (minute * 60, self.block + self.read_margin);
+        within("block", self.block, millisecond, minute);
+        within("read_deadline", read, self.block + READ_MARGIN_MIN, minute * 2);
+        within("grace", self.grace, Duration::ZERO, hour * 24);
+        within("promote_interval", self.promote_interval, millisecond, minute);
+        within("janitor_interval", self.janitor_interval, millisecond, hour);
+        within("watch_interval", self.watch_interval, millisecond * 10, hour);
         faults
     }
 }
