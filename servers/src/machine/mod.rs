@@ -40,6 +40,24 @@ pub(crate) fn free_port() -> io::Result<u16> {
     Err(last)
 }
 
+/// Starts a server on a free port, and on another one while its log says, with the words `lost`, that
+/// another process has taken the port.
+pub(crate) fn on_free_port<T>(
+    lost: &str,
+    start: impl Fn(u16) -> Result<T, ServerError>,
+) -> Result<T, ServerError> {
+    let mut last = ServerError::NoPort;
+    for _ in 0..PORTS_TRIED {
+        match start(free_port()?) {
+            Err(ServerError::Ended { log }) if log.contains(lost) => {
+                last = ServerError::Ended { log };
+            }
+            answer => return answer,
+        }
+    }
+    Err(last)
+}
+
 /// Where servers keep their files: the system's folder for what is temporary, or the usual one if we
 /// are root and the account that has to reach it cannot, such as a folder in root's home.
 pub(crate) fn temp_dir() -> io::Result<PathBuf> {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use super::cluster::Cluster;
 use super::{DATA, ENDING, PgServer, Running};
-use crate::machine::{Guardian, PORTS_TRIED, ServerError, free_port};
+use crate::machine::{Guardian, ServerError, on_free_port};
 
 /// The default settings. The server uses little memory, since many run at once, and need not
 /// survive a crash of the machine.
@@ -53,23 +53,15 @@ impl PgServerBuilder {
     /// If no server program is found or can be installed, or if it does not start.
     pub fn start(self) -> Result<PgServer, ServerError> {
         let cluster = Cluster::find_or_make()?;
-        let mut last = None;
-        for _ in 0..PORTS_TRIED {
-            let port = free_port()?;
+        on_free_port("could not create any TCP/IP sockets", |port| {
             let words = |dir: &Path| {
                 cluster.copy_to(&dir.join(DATA))?;
                 Ok(self.words(&cluster, port, dir))
             };
             let guardian = Mutex::new(Guardian::start(cluster.account(), &ENDING, words)?);
             let running = Arc::new(Running { guardian, port, cleaner: OnceLock::new() });
-            match running.ready() {
-                Err(ServerError::Ended { log }) if lost_the_port(&log) => {
-                    last = Some(ServerError::Ended { log });
-                }
-                answer => return answer.map(|()| PgServer { running }),
-            }
-        }
-        Err(last.unwrap_or(ServerError::NoPort))
+            running.ready().map(|()| PgServer { running })
+        })
     }
 
     /// The server's command line. If a setting is given twice, the last one counts.
@@ -92,9 +84,4 @@ impl PgServerBuilder {
         }
         words
     }
-}
-
-/// Whether a server ended because another process uses its port.
-fn lost_the_port(log: &str) -> bool {
-    log.contains("could not create any TCP/IP sockets")
 }

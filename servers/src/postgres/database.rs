@@ -180,30 +180,19 @@ impl Drop for Database {
         if thread::panicking() {
             self.report();
         } else if let Some(cleaner) = self.running.cleaner.get() {
-            cleaner.clean(&self.name);
+            // If the channel is full, or the drop fails, the database stays until the server ends.
+            let _ = cleaner.try_send(self.name.clone());
         }
         // The databases of a server that is not shared are removed with it.
     }
 }
 
-/// Drops unused databases in the background, so that no test waits for that.
-#[derive(Debug)]
-pub(super) struct Cleaner {
-    names: SyncSender<String>,
-}
-
-impl Cleaner {
-    /// Starts a thread that ends when this is dropped, or with the process.
-    pub(super) fn start(port: u16) -> Self {
-        let (names, dropped) = sync_channel(DROPS_MAX);
-        thread::spawn(move || drop_all(port, &dropped));
-        Self { names }
-    }
-
-    fn clean(&self, name: &str) {
-        // If the channel is full, or the drop fails, the database stays until the server ends.
-        let _ = self.names.try_send(name.to_owned());
-    }
+/// Drops unused databases, whose names it is sent, in the background, so that no test waits for that.
+/// Its thread ends when the sender is dropped, or with the process.
+pub(super) fn start_cleaner(port: u16) -> SyncSender<String> {
+    let (names, dropped) = sync_channel(DROPS_MAX);
+    thread::spawn(move || drop_all(port, &dropped));
+    names
 }
 
 fn drop_all(port: u16, names: &Receiver<String>) {

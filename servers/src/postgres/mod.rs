@@ -1,6 +1,7 @@
 //! A private Postgres server for one test, for all tests of one process, or for a demo.
 
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use std::{fmt, fs};
@@ -259,12 +260,12 @@ struct Running {
     guardian: Mutex<Guardian>,
     port: u16,
     /// Drops the databases of the shared server, which would otherwise accumulate.
-    cleaner: OnceLock<database::Cleaner>,
+    cleaner: OnceLock<SyncSender<String>>,
 }
 
 impl Running {
     fn share(&self) {
-        self.cleaner.get_or_init(|| database::Cleaner::start(self.port));
+        self.cleaner.get_or_init(|| database::start_cleaner(self.port));
     }
 
     /// The guardian. A panic in another thread does not matter: a command is sent completely or not

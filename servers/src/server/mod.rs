@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use std::{fmt, io};
 
-use crate::machine::{Ending, Guardian, PORTS_TRIED, free_port};
+use crate::machine::{Ending, Guardian, on_free_port};
 use crate::{eventually, signal};
 
 mod demo;
@@ -229,9 +229,7 @@ impl RedisServerBuilder {
     /// If there is no server program and none can be installed, or if it does not start.
     pub fn start(self) -> Result<RedisServer, ServerError> {
         let program = program::find_or_install()?;
-        let mut last = None;
-        for _ in 0..PORTS_TRIED {
-            let port = free_port()?;
+        on_free_port("Failed listening on port", |port| {
             let words = |dir: &Path| {
                 let mut words = vec![named_as_server(&program, dir)?.into_os_string()];
                 words.extend(self.settings(port, dir).into_iter().map(OsString::from));
@@ -241,14 +239,8 @@ impl RedisServerBuilder {
             let socket = self.unix_socket.then(|| guardian.dir().join(SOCKET));
             let password = self.password.clone();
             let server = RedisServer { guardian: Mutex::new(guardian), port, password, socket };
-            match server.ready() {
-                Err(ServerError::Ended { log }) if lost_the_port(&log) => {
-                    last = Some(ServerError::Ended { log });
-                }
-                answer => return answer.map(|()| server),
-            }
-        }
-        Err(last.unwrap_or(ServerError::NoPort))
+            server.ready().map(|()| server)
+        })
     }
 
     /// The server's command line. Of settings given twice the last one counts.
@@ -296,9 +288,4 @@ fn named_as_server(program: &Path, dir: &Path) -> io::Result<PathBuf> {
     let alias = dir.join("redis-server");
     symlink(program, &alias)?;
     Ok(alias)
-}
-
-/// Whether a server that ended says that another process has its port.
-fn lost_the_port(log: &str) -> bool {
-    log.contains("Failed listening on port")
 }
