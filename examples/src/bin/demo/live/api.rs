@@ -23,6 +23,9 @@ pub(crate) type Shared = State<Arc<Demo>>;
 
 type Answer = Result<Json<Value>, ApiError>;
 
+/// The parameters of an action on one worker, or on the workers of a group.
+type ForWorker = Parameters<WorkerRequest>;
+
 #[derive(Deserialize)]
 pub(crate) struct WorkerRequest {
     #[serde(default)]
@@ -117,20 +120,14 @@ pub(crate) async fn poison(State(demo): Shared) -> Answer {
     Ok(Json(json!({ "produced": 1, "ids": [id] })))
 }
 
-pub(crate) async fn add_worker(
-    State(demo): Shared,
-    Parameters(request): Parameters<WorkerRequest>,
-) -> Answer {
+pub(crate) async fn add_worker(State(demo): Shared, Parameters(request): ForWorker) -> Answer {
     let (group, label) = request.named()?;
     let (_, _) = (GroupName::new(group)?, ConsumerName::new(label)?);
     let name = demo.add_worker(group, label).await?;
     Ok(Json(json!({ "group": group, "label": label, "name": name.as_str() })))
 }
 
-pub(crate) async fn remove_worker(
-    State(demo): Shared,
-    Parameters(request): Parameters<WorkerRequest>,
-) -> Answer {
+pub(crate) async fn remove_worker(State(demo): Shared, Parameters(request): ForWorker) -> Answer {
     let (group, label) = request.named()?;
     match demo.pool.remove(group, label).await {
         Ok(report) => Ok(Json(json!({
@@ -146,10 +143,7 @@ pub(crate) async fn remove_worker(
     }
 }
 
-pub(crate) async fn crash(
-    State(demo): Shared,
-    Parameters(request): Parameters<WorkerRequest>,
-) -> Answer {
+pub(crate) async fn crash(State(demo): Shared, Parameters(request): ForWorker) -> Answer {
     let (group, label) = request.named()?;
     let count = request.count.unwrap_or(1).clamp(1, DROPS_MAX);
     if let Ok(worker) = demo.pool.find(group, label).await {
@@ -163,10 +157,7 @@ pub(crate) async fn crash(
     Err(ApiError::missing(format!("group {group} has no worker {label}")))
 }
 
-pub(crate) async fn kill(
-    State(demo): Shared,
-    Parameters(request): Parameters<WorkerRequest>,
-) -> Answer {
+pub(crate) async fn kill(State(demo): Shared, Parameters(request): ForWorker) -> Answer {
     let label = request.name.trim();
     if demo.processes.kill(label).await? {
         return Ok(Json(json!({ "killed": label })));
@@ -181,17 +172,11 @@ pub(crate) async fn start_process(State(demo): Shared) -> Answer {
     Ok(Json(json!({ "started": demo.start_process().await? })))
 }
 
-pub(crate) async fn pause(
-    State(demo): Shared,
-    Parameters(request): Parameters<WorkerRequest>,
-) -> Answer {
+pub(crate) async fn pause(State(demo): Shared, Parameters(request): ForWorker) -> Answer {
     Ok(Json(json!({ "changed": demo.stream.group(request.group()?)?.pause().await? })))
 }
 
-pub(crate) async fn resume(
-    State(demo): Shared,
-    Parameters(request): Parameters<WorkerRequest>,
-) -> Answer {
+pub(crate) async fn resume(State(demo): Shared, Parameters(request): ForWorker) -> Answer {
     Ok(Json(json!({ "changed": demo.stream.group(request.group()?)?.resume().await? })))
 }
 
