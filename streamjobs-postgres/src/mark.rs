@@ -6,11 +6,10 @@ use sqlx::Executor;
 use streamjobs::once::{MarkBegin, Marked, Marks};
 use streamjobs::{Job, JobError, Requirements};
 
-use crate::fault;
 use crate::guard_row::{GuardRow, report_mismatch};
-use crate::key;
 use crate::postgres::Postgres;
 use crate::time::{Timestamp, seconds};
+use crate::{fault, key};
 
 /// Lets a handler do work outside the database once for each event, such as sending mail.
 ///
