@@ -89,7 +89,7 @@ pub(crate) struct QueueSignals {
     /// Settler, admission → promoter.
     pub(crate) next_due: Arc<NextDue>,
     /// Settler → ack flusher.
-    pub(crate) over: Arc<SettlingOver>,
+    pub(crate) over: SettlingOver,
 }
 
 /// The reader, the reaper and the lease keeper.
@@ -179,7 +179,7 @@ pub(crate) fn settling(
 ) -> (Settler, AckFlusher) {
     let settler = Settler {
         settlements,
-        over: Arc::clone(&signals.over),
+        over: signals.over.clone(),
         steps: SettlingSteps {
             context: Arc::clone(&state.context),
             in_flight: Arc::clone(&state.in_flight),
@@ -190,7 +190,7 @@ pub(crate) fn settling(
     let ack_flusher = AckFlusher {
         context: Arc::clone(&state.context),
         acks: Arc::clone(&state.acks),
-        over: Arc::clone(&signals.over),
+        over: signals.over.clone(),
     };
     (settler, ack_flusher)
 }

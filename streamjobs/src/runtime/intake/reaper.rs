@@ -131,7 +131,7 @@ impl Reaper {
         slots: Vec<Slot>,
     ) -> Result<Option<usize>, StoreError> {
         let lease = self.context.config.lease;
-        let Some(_transfer) = self.transfer.acquire().await else { return Ok(None) };
+        let _transfer = self.transfer.lock().await;
         let sent = Instant::now();
         let Some(expected) = self.clock.expectation(sent) else {
             let why = "the server has been silent, so live consumers renew first";

@@ -46,7 +46,7 @@ impl Recovery {
 
     async fn recover(&self) -> Result<(), StoreError> {
         let (queue, consumer) = (self.context.queue(), self.context.consumer());
-        let Some(_transfer) = self.transfer.acquire().await else { return Ok(()) };
+        let _transfer = self.transfer.lock().await;
         for inlet in [Inlet::STREAM, Inlet::LANE] {
             let mut cursor = EntryId::ZERO;
             let mut pending = BTreeSet::new();

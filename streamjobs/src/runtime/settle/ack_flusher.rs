@@ -17,21 +17,21 @@ use crate::store::StoreError;
 pub(crate) struct AckFlusher {
     pub(crate) context: Arc<QueueContext>,
     pub(crate) acks: Arc<Acks>,
-    pub(crate) over: Arc<SettlingOver>,
+    pub(crate) over: SettlingOver,
 }
 
 impl AckFlusher {
     /// Acknowledges until no job can end any more and none waits, or until the abort.
     pub(crate) async fn run(self, abort: CancellationToken) {
         let mut backoff = LoopBackoff::new();
-        while !self.over.is_set() || self.acks.len() > 0 {
+        while !self.over.is_cancelled() || self.acks.len() > 0 {
             tokio::select! {
                 biased;
                 () = abort.cancelled() => return,
                 () = self.acks.filled(1) => {}
-                () = self.over.reached() => continue,
+                () = self.over.cancelled() => continue,
             }
-            if !self.over.is_set() {
+            if !self.over.is_cancelled() {
                 // The reader may be about to send them.
                 sleep(LINGER).await;
             }

@@ -28,7 +28,7 @@ use crate::store::{FenceResult, StoreError};
 #[derive(Debug)]
 pub(crate) struct Settler {
     pub(crate) settlements: mpsc::Receiver<Settlement>,
-    pub(crate) over: Arc<SettlingOver>,
+    pub(crate) over: SettlingOver,
     pub(crate) steps: SettlingSteps,
 }
 
@@ -60,7 +60,7 @@ impl Settler {
                 },
             }
         }
-        over.set();
+        over.cancel();
         while settling.next().await.is_some() {}
     }
 }

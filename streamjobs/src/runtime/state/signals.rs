@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 /// Promoter to reader: undelivered entries are in the lane.
@@ -28,32 +28,19 @@ impl LaneSignal {
 }
 
 /// Promoter and control to reaper: scan for idle entries without waiting for the interval.
-#[derive(Debug, Default)]
-pub(crate) struct ReapSignal {
-    requested: Notify,
-}
-
-impl ReapSignal {
-    pub(crate) fn request(&self) {
-        self.requested.notify_one();
-    }
-
-    /// Waits for a request, which may have been made before.
-    ///
-    /// Cancel safe.
-    pub(crate) async fn requested(&self) {
-        self.requested.notified().await;
-    }
-}
+pub(crate) type ReapSignal = Request;
 
 /// Reader and reaper to lease keeper: an entry was delivered whose lease is partly over, so renew
 /// without waiting for the interval.
+pub(crate) type RenewSignal = Request;
+
+/// A loop is asked to act now. Requests that it has not taken yet are one.
 #[derive(Debug, Default)]
-pub(crate) struct RenewSignal {
+pub(crate) struct Request {
     requested: Notify,
 }
 
-impl RenewSignal {
+impl Request {
     pub(crate) fn request(&self) {
         self.requested.notify_one();
     }
@@ -120,25 +107,7 @@ impl GroupEpoch {
 
 /// Between recovery and reaper: held during each step that moves entries to this consumer outside a
 /// plain read, so that recovery never takes an entry for lost that the reaper is about to register.
-#[derive(Debug)]
-pub(crate) struct TransferLock {
-    free: Semaphore,
-}
-
-impl Default for TransferLock {
-    fn default() -> Self {
-        Self { free: Semaphore::new(1) }
-    }
-}
-
-impl TransferLock {
-    /// Waits for the lock. The semaphore is never closed, so the answer is always there.
-    ///
-    /// Cancel safe.
-    pub(crate) async fn acquire(&self) -> Option<SemaphorePermit<'_>> {
-        self.free.acquire().await.ok()
-    }
-}
+pub(crate) type TransferLock = tokio::sync::Mutex<()>;
 
 /// Trimmer to watcher: the group whose unacknowledged entries stopped the last trimming of a stream.
 #[derive(Debug, Default)]
@@ -157,24 +126,4 @@ impl TrimBlocker {
 }
 
 /// Settler to ack flusher: no job can end any more, so acknowledge what waits and end.
-#[derive(Debug, Default)]
-pub(crate) struct SettlingOver {
-    token: CancellationToken,
-}
-
-impl SettlingOver {
-    pub(crate) fn set(&self) {
-        self.token.cancel();
-    }
-
-    pub(crate) fn is_set(&self) -> bool {
-        self.token.is_cancelled()
-    }
-
-    /// Waits for the signal.
-    ///
-    /// Cancel safe.
-    pub(crate) async fn reached(&self) {
-        self.token.cancelled().await;
-    }
-}
+pub(crate) type SettlingOver = CancellationToken;
