@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
@@ -18,6 +18,7 @@ use crate::runtime::consumer::queue_loops::TokioHandles;
 use crate::runtime::consumer::running_consumer::{NewConsumer, RunningConsumer};
 use crate::runtime::consumer::shutdown_report::ShutdownReport;
 use crate::runtime::consumer::wiring::Wiring;
+use crate::runtime::state::lock::lock;
 
 /// The consumers of a runtime.
 pub(crate) struct ConsumerSet {
@@ -64,7 +65,7 @@ impl ConsumerSet {
 
     /// Starts the first consumer of every group, once all groups are prepared: the first's name.
     pub(crate) async fn start(&self) -> Result<ConsumerName, StartError> {
-        let groups = self.lock().groups.keys().cloned().collect::<Vec<_>>();
+        let groups = lock(&self.set).groups.keys().cloned().collect::<Vec<_>>();
         let mut consumers = Vec::new();
         for group in groups {
             let wired = self.wire(group.as_str(), None);
@@ -112,7 +113,7 @@ impl ConsumerSet {
         // A stop that has begun goes on to its end, even when its caller is dropped.
         let stop = async move {
             let report = consumer.stop(this.grace()).await;
-            let mut set = this.lock();
+            let mut set = lock(&this.set);
             set.running.retain(|other| !Arc::ptr_eq(other, &consumer));
             if report.released > 0 {
                 // Consumers of this process need not wait for the server's signal.
@@ -169,7 +170,7 @@ impl ConsumerSet {
 
     /// The present consumers, those that are stopping included.
     pub(crate) fn running(&self) -> Vec<Arc<RunningConsumer>> {
-        self.lock().running.clone()
+        lock(&self.set).running.clone()
     }
 
     pub(crate) fn wiring(&self) -> &Wiring {
@@ -182,7 +183,7 @@ impl ConsumerSet {
 
     /// Refuses additions and changes from now on: the consumers to be stopped.
     pub(crate) fn close(&self) -> Vec<Arc<RunningConsumer>> {
-        let mut set = self.lock();
+        let mut set = lock(&self.set);
         set.closed = true;
         set.running.clone()
     }
@@ -239,18 +240,16 @@ impl ConsumerSet {
 
     /// The set, unless the shutdown has begun.
     fn open(&self) -> Result<MutexGuard<'_, Set>, ControlError> {
-        let set = self.lock();
+        let set = lock(&self.set);
         if set.closed { Err(ControlError::ShutDown) } else { Ok(set) }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Set> {
-        self.set.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl fmt::Debug for ConsumerSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ConsumerSet").field("running", &self.lock().running).finish_non_exhaustive()
+        f.debug_struct("ConsumerSet")
+            .field("running", &lock(&self.set).running)
+            .finish_non_exhaustive()
     }
 }
 

@@ -1,12 +1,13 @@
 //! What the consumers of one queue in this process share for its alerts.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use tokio::time::Instant;
 
 use crate::insight::alert::{Alert, AlertState, EventCounts, QueueSample};
 use crate::runtime::observe::events::{JobEvent, QueueEvent};
+use crate::runtime::state::lock::lock;
 use crate::runtime::state::once_per_interval::OncePerInterval;
 
 /// The events of a queue that alerts count, and the alerts that are raised. There is one for each
@@ -65,6 +66,6 @@ impl QueueMonitor {
 
     /// The alerts that begin or end with a reading.
     pub(crate) fn changes(&self, now: Instant, reading: &QueueSample<'_>) -> Vec<Alert> {
-        self.watch.lock().unwrap_or_else(PoisonError::into_inner).update(now, reading)
+        lock(&self.watch).update(now, reading)
     }
 }

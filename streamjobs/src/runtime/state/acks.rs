@@ -1,12 +1,13 @@
 //! Acknowledgements on their way: filled by executors, emptied by the reader or the ack flusher.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
 
 use crate::model::entry::{EntryId, Inlet};
 use crate::runtime::state::in_flight::InFlight;
+use crate::runtime::state::lock::lock;
 use crate::runtime::state::slots::Slot;
 
 /// A job that is done, with the slot that it occupies until the server has acknowledged it.
@@ -39,7 +40,7 @@ impl Acks {
 
     pub(crate) fn push(&self, ack: Ack) {
         let length = {
-            let mut waiting = self.lock();
+            let mut waiting = lock(&self.waiting);
             waiting.push(ack);
             waiting.len()
         };
@@ -49,12 +50,12 @@ impl Acks {
     }
 
     pub(crate) fn take(&self) -> Vec<Ack> {
-        std::mem::take(&mut *self.lock())
+        std::mem::take(&mut *lock(&self.waiting))
     }
 
     /// Puts acknowledgements back whose request failed.
     pub(crate) fn put_back(&self, acks: Vec<Ack>) {
-        self.lock().extend(acks);
+        lock(&self.waiting).extend(acks);
         self.filled.notify_waiters();
     }
 
@@ -72,7 +73,7 @@ impl Acks {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.lock().len()
+        lock(&self.waiting).len()
     }
 
     /// Waits until at least this many acknowledgements wait.
@@ -87,10 +88,6 @@ impl Acks {
             }
             filled.await;
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<Ack>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

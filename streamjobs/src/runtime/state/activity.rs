@@ -1,10 +1,11 @@
 //! Whether a group is active or idle, which decides how often upkeep runs for it.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::runtime::state::lock::lock;
 use crate::store::Promoted;
 
 /// When a queue last had work, as far as this process knows.
@@ -30,14 +31,14 @@ impl Activity {
     /// There is work, or an error: loops run at their full pace for a lease. True if the group was
     /// idle before.
     pub(crate) fn mark_active(&self, now: Instant) -> bool {
-        let mut seen = self.lock();
+        let mut seen = lock(&self.seen);
         let active = std::mem::replace(&mut seen.active, now);
         now.saturating_duration_since(active) >= self.lease
     }
 
     /// Takes what a promotion found that was sent at this moment.
     pub(crate) fn observe(&self, sent: Instant, found: &Promoted) {
-        let mut seen = self.lock();
+        let mut seen = lock(&self.seen);
         seen.nothing_pending = (found.pending == 0).then_some(sent);
         let empty = found.pending + found.waiting + found.promoted + found.left == 0;
         // A paused group waits for its resume, and one with scheduled retries for these.
@@ -49,18 +50,14 @@ impl Activity {
     /// Whether there was no work for a lease: nothing was delivered to this process, and promotions
     /// found nothing pending, waiting or scheduled in any process.
     pub(crate) fn is_idle(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.lock().active) >= self.lease
+        now.saturating_duration_since(lock(&self.seen).active) >= self.lease
     }
 
     /// Whether no entry can have been pending for a lease, because nothing was pending less than
     /// half a lease ago.
     pub(crate) fn rules_out_claims(&self, now: Instant) -> bool {
-        let nothing_pending = self.lock().nothing_pending;
+        let nothing_pending = lock(&self.seen).nothing_pending;
         nothing_pending.is_some_and(|sent| now.saturating_duration_since(sent) < self.lease / 2)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

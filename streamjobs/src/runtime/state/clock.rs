@@ -1,10 +1,11 @@
 //! The server's clock as this process knows it, and when claims may rely on it.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
+use crate::runtime::state::lock::lock;
 use crate::store::ServerTime;
 
 /// The server's clock and the gaps in its answers, learned from the answers.
@@ -56,7 +57,7 @@ impl Clock {
 
     /// Learns from an answer that carries the server's clock.
     pub(crate) fn observe(&self, sent: Instant, received: Instant, server: ServerTime) {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         if received.saturating_duration_since(state.answered) > self.gap() {
             state.claims_from = received + self.settle_time();
         }
@@ -80,7 +81,7 @@ impl Clock {
 
     /// The server's clock was not where it was expected: starts anew, and lets claims wait a lease.
     pub(crate) fn stepped(&self, now: Instant, server: ServerTime) {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         // How long the answer took is not known here, so any later answer is better.
         state.known = Some(Known { moment: now, server, error: self.tolerance() });
         state.claims_from = now + self.lease;
@@ -88,7 +89,7 @@ impl Clock {
 
     /// What the server's clock should show, and the tolerance; none while claims have to wait.
     pub(crate) fn expectation(&self, now: Instant) -> Option<(ServerTime, Duration)> {
-        let state = self.lock();
+        let state = lock(&self.state);
         let silent = now.saturating_duration_since(state.answered) > self.gap();
         if silent || now < state.claims_from {
             return None;
@@ -98,7 +99,7 @@ impl Clock {
 
     /// The server's clock in milliseconds; this machine's until the server's is known.
     pub(crate) fn server_now(&self, now: Instant) -> u64 {
-        match self.lock().known {
+        match lock(&self.state).known {
             Some(known) => known.at(now).0,
             None => SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, milliseconds),
         }
@@ -106,7 +107,7 @@ impl Clock {
 
     /// How long ago the server last answered.
     pub(crate) fn silence(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.lock().answered)
+        now.saturating_duration_since(lock(&self.state).answered)
     }
 
     fn tolerance(&self) -> Duration {
@@ -122,10 +123,6 @@ impl Clock {
     /// Long enough for every live owner to renew once.
     fn settle_time(&self) -> Duration {
         self.lease / 2
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

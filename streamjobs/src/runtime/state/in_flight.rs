@@ -1,7 +1,7 @@
 //! Entries in flight in this process: each from its delivery until its verdict is carried out.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -10,6 +10,7 @@ use crate::handler::Lease;
 use crate::insight::metrics::QueueMetrics;
 use crate::model::entry::{EntryId, Hold, Inlet};
 use crate::runtime::state::abandoned_attempts::AbandonedAttempts;
+use crate::runtime::state::lock::lock;
 use crate::store::FenceResult;
 
 /// The table of entries in flight. Its lock is never held across an await.
@@ -87,7 +88,7 @@ impl InFlight {
         renewed_at: Instant,
         epoch: u64,
     ) -> Registered {
-        let inner = &mut *self.lock();
+        let inner = &mut *lock(&self.inner);
         inner.abandoned.remove(key(hold));
         let entries = &mut inner.entries;
         if let Some(entry) = entries.get_mut(&key(hold)) {
@@ -121,7 +122,7 @@ impl InFlight {
     /// The handler has ended: the hold under its present delivery count, or none when the lease was
     /// lost.
     pub(crate) fn begin_settling(&self, hold: Hold) -> Option<Hold> {
-        let mut inner = self.lock();
+        let mut inner = lock(&self.inner);
         let entry = inner.entries.get_mut(&key(hold))?;
         entry.settling = true;
         (!entry.lease.is_lost()).then_some(Hold { delivery_count: entry.delivery_count, ..hold })
@@ -129,17 +130,17 @@ impl InFlight {
 
     /// The dead letter that was stored for an entry whose payload was trimmed.
     pub(crate) fn dead_letter(&self, hold: Hold) -> Option<EntryId> {
-        self.lock().entries.get(&key(hold)).and_then(|entry| entry.dead_letter)
+        lock(&self.inner).entries.get(&key(hold)).and_then(|entry| entry.dead_letter)
     }
 
     /// Whether a renewal of the entry was sent and is not answered.
     pub(crate) fn is_renewing(&self, hold: Hold) -> bool {
-        self.lock().entries.get(&key(hold)).is_some_and(|entry| entry.renewing)
+        lock(&self.inner).entries.get(&key(hold)).is_some_and(|entry| entry.renewing)
     }
 
     /// The payload was trimmed, and this dead letter was stored for it.
     pub(crate) fn mark_trimmed(&self, hold: Hold, dead_letter: EntryId) {
-        if let Some(entry) = self.lock().entries.get_mut(&key(hold)) {
+        if let Some(entry) = lock(&self.inner).entries.get_mut(&key(hold)) {
             entry.set_untracked();
             entry.dead_letter = Some(dead_letter);
         }
@@ -147,14 +148,14 @@ impl InFlight {
 
     /// Removes an entry whose verdict was carried out.
     pub(crate) fn remove(&self, inlet: Inlet, id: EntryId) {
-        if self.lock().entries.remove(&(inlet, id)).is_some() {
+        if lock(&self.inner).entries.remove(&(inlet, id)).is_some() {
             self.metrics.remove_in_flight(1);
         }
     }
 
     /// Removes an attempt that ends without a verdict: its lease was lost, or it cannot run here.
     pub(crate) fn abandon(&self, delivered: Hold) {
-        let mut inner = self.lock();
+        let mut inner = lock(&self.inner);
         if let Some(entry) = inner.entries.remove(&key(delivered)) {
             inner.abandoned.insert(key(delivered), entry.delivery_count);
             self.metrics.remove_in_flight(1);
@@ -164,7 +165,7 @@ impl InFlight {
     /// Removes an entry that was released. Until a consumer claims it, it is pending for this one
     /// with one delivery less.
     pub(crate) fn release(&self, hold: Hold) {
-        let mut inner = self.lock();
+        let mut inner = lock(&self.inner);
         if inner.entries.remove(&key(hold)).is_some() {
             inner.abandoned.insert(key(hold), hold.delivery_count.saturating_sub(1));
             self.metrics.remove_in_flight(1);
@@ -173,7 +174,7 @@ impl InFlight {
 
     /// Of entries that are pending for this consumer, those whose delivery did not arrive.
     pub(crate) fn lost_deliveries(&self, pending: Vec<Hold>) -> Vec<Hold> {
-        let inner = self.lock();
+        let inner = lock(&self.inner);
         let arrived = |hold: &Hold| {
             inner.entries.contains_key(&key(*hold))
                 || inner.abandoned.contains(key(*hold), hold.delivery_count)
@@ -183,18 +184,18 @@ impl InFlight {
 
     /// Forgets abandoned attempts of an inlet whose entries are not pending any more.
     pub(crate) fn forget_abandoned(&self, inlet: Inlet, pending: &BTreeSet<EntryId>) {
-        self.lock().abandoned.retain(|(of, id)| of != inlet || pending.contains(&id));
+        lock(&self.inner).abandoned.retain(|(of, id)| of != inlet || pending.contains(&id));
     }
 
     /// Whether there are so many abandoned attempts that it is time to
     /// [forget](Self::forget_abandoned) those whose entries have gone to other consumers.
     pub(crate) fn is_crowded(&self) -> bool {
-        self.lock().abandoned.is_crowded()
+        lock(&self.inner).abandoned.is_crowded()
     }
 
     /// Removes an entry whose job was acknowledged: the dead letter of its trimmed payload, if any.
     pub(crate) fn remove_acknowledged(&self, inlet: Inlet, id: EntryId) -> Option<EntryId> {
-        let mut inner = self.lock();
+        let mut inner = lock(&self.inner);
         let entry = inner.entries.remove(&(inlet, id))?;
         self.metrics.remove_in_flight(1);
         if entry.renewing {
@@ -204,12 +205,12 @@ impl InFlight {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.lock().entries.len()
+        lock(&self.inner).entries.len()
     }
 
     /// Entries that were last renewed at least this long ago.
     pub(crate) fn due_for_renewal(&self, now: Instant, age: Duration) -> Vec<Hold> {
-        let inner = self.lock();
+        let inner = lock(&self.inner);
         let due = inner.entries.iter().filter(|(_, entry)| {
             !entry.untracked
                 && !entry.lease.is_lost()
@@ -220,7 +221,7 @@ impl InFlight {
 
     /// Entries of an inlet that are in flight here although others may claim them by now.
     pub(crate) fn overdue(&self, inlet: Inlet, now: Instant, lease: Duration) -> Vec<EntryId> {
-        let inner = self.lock();
+        let inner = lock(&self.inner);
         let overdue = inner.entries.iter().filter(|((of, _), entry)| {
             *of == inlet && now.saturating_duration_since(entry.renewed_at) >= lease
         });
@@ -230,7 +231,7 @@ impl InFlight {
     /// Ends the lease of every attempt that was not renewed for this long: their holds.
     pub(crate) fn fence(&self, now: Instant, fence: Duration) -> Vec<Hold> {
         let mut fenced = Vec::new();
-        for (key, entry) in &self.lock().entries {
+        for (key, entry) in &lock(&self.inner).entries {
             let overdue = now.saturating_duration_since(entry.renewed_at) >= fence;
             if overdue && !entry.untracked && !entry.settling && !entry.lease.is_lost() {
                 entry.lease.lose();
@@ -242,7 +243,7 @@ impl InFlight {
 
     /// A renewal is about to be sent.
     pub(crate) fn begin_renewing(&self, holds: &[Hold]) {
-        let entries = &mut self.lock().entries;
+        let entries = &mut lock(&self.inner).entries;
         for hold in holds {
             if let Some(entry) = entries.get_mut(&key(*hold)) {
                 entry.renewing = true;
@@ -252,7 +253,7 @@ impl InFlight {
 
     /// A renewal failed and will not be answered.
     pub(crate) fn renewal_failed(&self, holds: &[Hold]) {
-        let mut inner = self.lock();
+        let mut inner = lock(&self.inner);
         for hold in holds {
             inner.acknowledged.remove(&key(*hold));
             if let Some(entry) = inner.entries.get_mut(&key(*hold)) {
@@ -269,7 +270,7 @@ impl InFlight {
         sent: Instant,
         epoch: u64,
     ) -> Renewal {
-        let mut inner = self.lock();
+        let mut inner = lock(&self.inner);
         let acknowledged = inner.acknowledged.remove(&key(hold));
         let Some(entry) = inner.entries.get_mut(&key(hold)) else {
             return match answer {
@@ -309,18 +310,14 @@ impl InFlight {
 
     /// Cancels every attempt.
     pub(crate) fn cut_off(&self) {
-        for entry in self.lock().entries.values() {
+        for entry in lock(&self.inner).entries.values() {
             entry.lease.cut_off();
         }
     }
 
     /// Every entry in flight now.
     pub(crate) fn holds(&self) -> Vec<Hold> {
-        self.lock().entries.iter().map(hold_of).collect()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner).entries.iter().map(hold_of).collect()
     }
 }
 

@@ -1,9 +1,11 @@
 //! What is known of the loops of one queue: whether they read, and whether all of them run.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use crate::runtime::state::lock::lock;
 
 /// The state of the loops of one queue.
 #[derive(Debug, Default)]
@@ -24,40 +26,36 @@ struct LoopState {
 
 impl LoopHealth {
     pub(crate) fn note_read(&self, now: Instant) {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         *state = LoopState { last_read: Some(now), expected: None, saturated: false, ..*state };
     }
 
     /// LoopState begins, or begins again after a pause.
     pub(crate) fn expect_read(&self, now: Instant) {
-        self.lock().expected = Some(now);
+        lock(&self.state).expected = Some(now);
     }
 
     /// Whether reading began so recently that its first answer may be on its way.
     pub(crate) fn is_beginning(&self, now: Instant, timeout: Duration) -> bool {
-        let expected = self.lock().expected;
+        let expected = lock(&self.state).expected;
         expected.is_some_and(|expected| now.saturating_duration_since(expected) <= timeout)
     }
 
     pub(crate) fn note_saturated(&self) {
-        self.lock().saturated = true;
+        lock(&self.state).saturated = true;
     }
 
     pub(crate) fn note_broken(&self) {
-        self.lock().broken = true;
+        lock(&self.state).broken = true;
     }
 
     pub(crate) fn is_broken(&self) -> bool {
-        self.lock().broken
+        lock(&self.state).broken
     }
 
     /// How long ago the last read was, and whether the reader waits for a slot.
     pub(crate) fn last_read(&self, now: Instant) -> (Option<Duration>, bool) {
-        let state = *self.lock();
+        let state = *lock(&self.state);
         (state.last_read.map(|read| now.saturating_duration_since(read)), state.saturated)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, LoopState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

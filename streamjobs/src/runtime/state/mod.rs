@@ -6,6 +6,7 @@ pub(crate) mod activity;
 pub(crate) mod assignment;
 pub(crate) mod clock;
 pub(crate) mod in_flight;
+pub(crate) mod lock;
 pub(crate) mod loop_health;
 pub(crate) mod next_due;
 pub(crate) mod once_per_interval;

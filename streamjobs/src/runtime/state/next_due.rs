@@ -1,10 +1,12 @@
 //! When the next retry is due that this process scheduled.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
+
+use crate::runtime::state::lock::lock;
 
 /// Settler and admission to promoter: promote no later than this. Without it the promoter would find
 /// a job that is due soon only at its next interval.
@@ -18,7 +20,7 @@ impl NextDue {
     /// A retry was scheduled after this delay.
     pub(crate) fn note(&self, delay: Duration) {
         let at = Instant::now() + delay.clamp(COALESCE, DELAY_MAX);
-        let mut earliest = self.lock();
+        let mut earliest = lock(&self.at);
         if earliest.is_none_or(|earliest| at < earliest) {
             *earliest = Some(at);
             self.sooner.notify_one();
@@ -27,23 +29,19 @@ impl NextDue {
 
     /// The promoter is about to run, and finds every retry that was scheduled before.
     pub(crate) fn forget(&self) {
-        *self.lock() = None;
+        *lock(&self.at) = None;
     }
 
     /// Waits until a retry is due, and until `latest` at most.
     pub(crate) async fn reached(&self, latest: Instant) {
         loop {
-            let at = self.lock().map_or(latest, |due| due.min(latest));
+            let at = lock(&self.at).map_or(latest, |due| due.min(latest));
             tokio::select! {
                 biased;
                 () = sleep_until(at) => return,
                 () = self.sooner.notified() => {}
             }
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,10 +1,11 @@
 //! One of several loops acts within an interval.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::runtime::state::lock::lock;
 use crate::runtime::state::wait::most_of;
 
 /// The turn of loops that do the same work: one of them within the interval is enough, and any of
@@ -17,7 +18,7 @@ pub(crate) struct OncePerInterval {
 impl OncePerInterval {
     /// Takes the turn, unless it was taken within most of the interval.
     pub(crate) fn take(&self, now: Instant, interval: Duration) -> bool {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = lock(&self.taken);
         let is_due =
             taken.is_none_or(|taken| now.saturating_duration_since(taken) >= most_of(interval));
         if is_due {

@@ -1,11 +1,12 @@
 //! Ends a reader's blocking wait on the server.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
+use crate::runtime::state::lock::lock;
 use crate::store::Store;
 
 /// Promoter, reaper and control to reader: come back from the server. It knows whether the reader
@@ -19,7 +20,7 @@ pub(crate) struct ReaderUnblock {
 impl ReaderUnblock {
     /// The reader is about to wait, until the guard is dropped.
     pub(crate) fn enter(&self, reader: u64) -> ReaderWaits<'_> {
-        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = Some(reader);
+        *lock(&self.waiting) = Some(reader);
         ReaderWaits { unblock: self }
     }
 
@@ -31,7 +32,7 @@ impl ReaderUnblock {
         let repeat = async {
             loop {
                 let returned = self.returned.notified();
-                let waiting = *self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+                let waiting = *lock(&self.waiting);
                 let Some(reader) = waiting else { return };
                 // A request that fails is repeated as well.
                 let _failed = store.wake(reader).await.is_err();
@@ -54,7 +55,7 @@ pub(crate) struct ReaderWaits<'a> {
 
 impl Drop for ReaderWaits<'_> {
     fn drop(&mut self) {
-        *self.unblock.waiting.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *lock(&self.unblock.waiting) = None;
         self.unblock.returned.notify_waiters();
     }
 }

@@ -1,10 +1,12 @@
 //! Signals between loops. Each is given only to the loops that its first line names.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+
+use crate::runtime::state::lock::lock;
 
 /// Promoter to reader: undelivered entries are in the lane.
 #[derive(Debug, Default)]
@@ -117,11 +119,11 @@ pub(crate) struct TrimBlocker {
 
 impl TrimBlocker {
     pub(crate) fn set(&self, group: Option<String>) {
-        *self.group.lock().unwrap_or_else(PoisonError::into_inner) = group;
+        *lock(&self.group) = group;
     }
 
     pub(crate) fn group(&self) -> Option<String> {
-        self.group.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.group).clone()
     }
 }
 

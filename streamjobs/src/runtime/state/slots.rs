@@ -1,9 +1,11 @@
 //! Slots: how many jobs of a queue may be in flight at once. The number can change at any time.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::Semaphore;
+
+use crate::runtime::state::lock::lock;
 
 /// The slots of one queue of one consumer.
 #[derive(Debug)]
@@ -28,7 +30,7 @@ impl Slots {
 
     /// The configured number, whatever is still in flight.
     pub(crate) fn size(&self) -> usize {
-        *self.size.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.size)
     }
 
     /// How many are to be removed and are not free yet.
@@ -65,7 +67,7 @@ impl Slots {
 
     /// Changes the number: more slots at once, fewer as they become free.
     pub(crate) fn resize(&self, size: usize) {
-        let mut present = self.size.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut present = lock(&self.size);
         let more = size.saturating_sub(*present);
         // Slots that were to be removed stay.
         let kept = (0..more).take_while(|_| self.pay()).count();
