@@ -19,13 +19,10 @@ use crate::model::error::StartError;
 use crate::model::trace::TraceContext;
 use crate::model::trace::span::SpanHook;
 use crate::publish::client::Client;
-use crate::runtime::consumer::consumer_set::ConsumerSet;
-use crate::runtime::consumer::io_thread::IoThread;
-use crate::runtime::consumer::plan::{PlannedQueue, RuntimeSpec, plan};
-use crate::runtime::consumer::queue_loops::TokioHandles;
-use crate::runtime::consumer::services::Services;
-use crate::runtime::consumer::wiring::Wiring;
-use crate::runtime::observe::alert_subscribers::AlertHook;
+use crate::runtime::consumer::{
+    ConsumerSet, IoThread, PlannedQueue, RuntimeSpec, Services, TokioHandles, Wiring, plan,
+};
+use crate::runtime::observe::AlertHook;
 use crate::runtime::running::Runtime;
 
 /// Settings of a [`Runtime`]; every one has a default.

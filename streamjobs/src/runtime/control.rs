@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use crate::model::error::ControlError;
 use crate::model::name::{ConsumerName, GroupName, StreamName};
-use crate::runtime::consumer::consumer_set::ConsumerSet;
-use crate::runtime::consumer::running_consumer::RunningConsumer;
-use crate::runtime::consumer::shutdown_report::ShutdownReport;
+use crate::runtime::consumer::{ConsumerSet, RunningConsumer, ShutdownReport};
 
 /// One consumer of a running runtime, at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -16,10 +16,8 @@ mod state;
 mod upkeep;
 
 pub use self::builder::RuntimeBuilder;
-pub use self::consumer::shutdown_report::{Abandoned, ShutdownReport};
+pub use self::consumer::{Abandoned, ShutdownReport};
 pub use self::control::{Consumer, Control};
-pub use self::observe::alert_subscribers::Alerts;
-pub use self::observe::health::{Health, QueueHealth};
-pub use self::observe::tally::Counters;
+pub use self::observe::{Alerts, Counters, Health, QueueHealth};
 pub use self::running::Runtime;
 pub use crate::insight::alert::Alert;

@@ -9,14 +9,9 @@ use tokio::time::Instant;
 
 use crate::model::error::ControlError;
 use crate::model::name::ConsumerName;
-use crate::runtime::consumer::consumer_set::ConsumerSet;
-use crate::runtime::consumer::io_thread::IoThread;
-use crate::runtime::consumer::services::Services;
-use crate::runtime::consumer::shutdown_report::ShutdownReport;
+use crate::runtime::consumer::{ConsumerSet, IoThread, Services, ShutdownReport};
 use crate::runtime::control::{Consumer, Control};
-use crate::runtime::observe::alert_subscribers::Alerts;
-use crate::runtime::observe::health::Health;
-use crate::runtime::observe::tally::Counters;
+use crate::runtime::observe::{Alerts, Counters, Health};
 
 /// A running runtime: reads, runs handlers, settles and recovers until it is shut down.
 ///

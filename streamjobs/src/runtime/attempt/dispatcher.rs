@@ -7,8 +7,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::model::fail_point::FailPoint;
-use crate::runtime::attempt::executor::Executor;
-use crate::runtime::state::assignment::Assignment;
+use crate::runtime::attempt::Executor;
+use crate::runtime::state::Assignment;
 
 /// The dispatching loop of one queue.
 #[derive(Debug)]

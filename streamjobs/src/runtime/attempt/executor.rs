@@ -21,14 +21,9 @@ use crate::model::record::FIELDS_CARRIED_MAX;
 use crate::model::trace::span::{self, Processing, SpanHook};
 use crate::model::trace::{TraceContext, within};
 use crate::publish::client::Client;
-use crate::runtime::attempt::handlers::{BoundHandler, Handlers};
-use crate::runtime::observe::events::JobEvent;
-use crate::runtime::observe::queue_context::QueueContext;
-use crate::runtime::state::acks::{Ack, Acks};
-use crate::runtime::state::assignment::Assignment;
-use crate::runtime::state::clock::Clock;
-use crate::runtime::state::in_flight::InFlight;
-use crate::runtime::state::settlement::Settlement;
+use crate::runtime::attempt::{BoundHandler, Handlers};
+use crate::runtime::observe::{JobEvent, QueueContext};
+use crate::runtime::state::{Ack, Acks, Assignment, Clock, InFlight, Settlement};
 
 /// Runs the jobs of one queue, each on a task of its own.
 #[derive(Debug)]

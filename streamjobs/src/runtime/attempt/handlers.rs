@@ -7,7 +7,7 @@ use tracing::info;
 
 use crate::handler::HandlerDef;
 use crate::model::config::JobLimits;
-use crate::runtime::observe::queue_context::QueueContext;
+use crate::runtime::observe::QueueContext;
 
 /// The handlers of one queue, by event type.
 #[derive(Clone, Debug, Default)]

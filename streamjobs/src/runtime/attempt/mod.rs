@@ -1,5 +1,9 @@
 //! Attempts: from a delivery with a slot to the verdict on its job.
 
-pub(crate) mod dispatcher;
-pub(crate) mod executor;
-pub(crate) mod handlers;
+mod dispatcher;
+mod executor;
+mod handlers;
+
+pub(crate) use self::dispatcher::Dispatcher;
+pub(crate) use self::executor::Executor;
+pub(crate) use self::handlers::{BoundHandler, Handlers};

@@ -12,13 +12,11 @@ use tokio_util::task::TaskTracker;
 use crate::model::config::slots_of;
 use crate::model::error::{ControlError, StartError};
 use crate::model::name::{ConsumerName, GroupName, NameError};
-use crate::runtime::consumer::plan::PlannedQueue;
-use crate::runtime::consumer::prepare::{Unprepared, prepare};
-use crate::runtime::consumer::queue_loops::TokioHandles;
-use crate::runtime::consumer::running_consumer::{NewConsumer, RunningConsumer};
-use crate::runtime::consumer::shutdown_report::ShutdownReport;
-use crate::runtime::consumer::wiring::Wiring;
-use crate::runtime::state::lock::lock;
+use crate::runtime::consumer::{
+    NewConsumer, PlannedQueue, RunningConsumer, ShutdownReport, TokioHandles, Unprepared, Wiring,
+    prepare,
+};
+use crate::runtime::state::lock;
 
 /// The consumers of a runtime.
 pub(crate) struct ConsumerSet {

@@ -1,15 +1,26 @@
 //! Consumers: how they are planned, wired, started and stopped; services beside them.
 
-pub(crate) mod consumer_set;
-pub(crate) mod io_thread;
-mod loop_supervisor;
-pub(crate) mod plan;
+mod consumer_set;
+mod io_thread;
+mod plan;
 mod prepare;
 mod queue_handle;
-pub(crate) mod queue_loops;
+mod queue_loops;
 mod queue_wiring;
-pub(crate) mod running_consumer;
-pub(crate) mod services;
-pub(crate) mod shutdown_report;
+mod running_consumer;
+mod services;
+mod shutdown_report;
 mod stop;
-pub(crate) mod wiring;
+mod wiring;
+
+pub(crate) use self::consumer_set::ConsumerSet;
+pub(crate) use self::io_thread::IoThread;
+pub(crate) use self::plan::{PlannedQueue, RuntimeSpec, plan};
+pub(crate) use self::prepare::{Unprepared, prepare};
+pub(crate) use self::queue_handle::QueueHandle;
+pub(crate) use self::queue_loops::{LoopSupervisor, QueueLoops, StopTokens, Tasks, TokioHandles};
+pub(crate) use self::queue_wiring::{QueueSignals, QueueState, intake, settling};
+pub(crate) use self::running_consumer::{NewConsumer, RunningConsumer};
+pub(crate) use self::services::Services;
+pub use self::shutdown_report::{Abandoned, ShutdownReport};
+pub(crate) use self::wiring::Wiring;

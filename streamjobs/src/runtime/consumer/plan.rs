@@ -13,7 +13,7 @@ use crate::model::config::{
 };
 use crate::model::error::StartError;
 use crate::model::name::{GroupName, NameError, StreamName};
-use crate::runtime::attempt::handlers::{BoundHandler, Handlers};
+use crate::runtime::attempt::{BoundHandler, Handlers};
 use crate::store::Queue;
 
 /// The settings of the builder.

@@ -7,10 +7,9 @@ use tokio::time::Instant;
 use crate::model::cause::BoxError;
 use crate::model::error::{ControlError, StartError};
 use crate::model::heartbeat::Heartbeat;
-use crate::runtime::consumer::queue_handle::QueueHandle;
-use crate::runtime::observe::events::QueueEvent;
-use crate::runtime::observe::queue_context::QueueContext;
-use crate::runtime::upkeep::heartbeat_sender::heartbeat_interval;
+use crate::runtime::consumer::QueueHandle;
+use crate::runtime::observe::{QueueContext, QueueEvent};
+use crate::runtime::upkeep::heartbeat_interval;
 use crate::store::{Queue, StoreError};
 
 /// A queue that cannot be started, and why.

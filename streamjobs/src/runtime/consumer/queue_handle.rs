@@ -5,15 +5,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::runtime::observe::events::JobEvent;
-use crate::runtime::observe::health::HealthProbe;
-use crate::runtime::observe::queue_context::QueueContext;
-use crate::runtime::state::in_flight::InFlight;
-use crate::runtime::state::reader_unblock::ReaderUnblock;
-use crate::runtime::state::signals::ReapSignal;
-use crate::runtime::state::slots::Slots;
-use crate::runtime::state::stopped_consumers::StoppedConsumers;
-use crate::runtime::upkeep::pause_switch::PauseSwitch;
+use crate::runtime::observe::{HealthProbe, JobEvent, QueueContext};
+use crate::runtime::state::{InFlight, ReaderUnblock, ReapSignal, Slots, StoppedConsumers};
+use crate::runtime::upkeep::PauseSwitch;
 
 /// One queue of a consumer, from outside its loops.
 #[derive(Debug)]

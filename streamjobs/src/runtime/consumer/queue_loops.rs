@@ -1,24 +1,21 @@
 //! The loops of one queue, and where each of them runs.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::runtime::attempt::dispatcher::Dispatcher;
-use crate::runtime::consumer::loop_supervisor::LoopSupervisor;
-use crate::runtime::consumer::queue_handle::QueueHandle;
-use crate::runtime::intake::lease_keeper::LeaseKeeper;
-use crate::runtime::intake::reader::Reader;
-use crate::runtime::intake::reaper::Reaper;
-use crate::runtime::settle::ack_flusher::AckFlusher;
-use crate::runtime::settle::settler::Settler;
-use crate::runtime::upkeep::heartbeat_sender::HeartbeatSender;
-use crate::runtime::upkeep::promoter::Promoter;
-use crate::runtime::upkeep::trimmer::Trimmer;
-use crate::runtime::upkeep::watcher::Watcher;
+use crate::handler::panic_text;
+use crate::runtime::attempt::Dispatcher;
+use crate::runtime::consumer::QueueHandle;
+use crate::runtime::intake::{LeaseKeeper, Reader, Reaper};
+use crate::runtime::observe::QueueEvent;
+use crate::runtime::settle::{AckFlusher, Settler};
+use crate::runtime::upkeep::{HeartbeatSender, Promoter, Trimmer, Watcher};
 
 /// Where a consumer's tasks run.
 #[derive(Clone, Debug)]
@@ -49,6 +46,15 @@ pub(crate) struct StopTokens {
     pub(crate) abort: CancellationToken,
 }
 
+impl StopTokens {
+    /// Ends everything at once.
+    pub(crate) fn cancel(&self) {
+        for token in [&self.stop, &self.settled, &self.abort] {
+            token.cancel();
+        }
+    }
+}
+
 /// The loops of one queue, not started yet.
 #[derive(Debug)]
 pub(crate) struct QueueLoops {
@@ -73,7 +79,7 @@ impl QueueLoops {
         tasks: &Tasks,
         handles: &TokioHandles,
     ) {
-        let [stop, settled, abort] = &supervisor.tokens;
+        let StopTokens { stop, settled, abort } = &supervisor.tokens;
         let watched = |name, body| supervisor.clone().watch(Arc::clone(queue), name, body);
         let TokioHandles { io, app } = handles;
         self.dispatcher.executor.handlers.log_started(&queue.context, queue.slots.size());
@@ -97,3 +103,44 @@ impl QueueLoops {
         tasks.jobs.spawn_on(watched("dispatcher", dispatcher), app);
     }
 }
+
+/// Ends a consumer that has lost a loop which handles jobs. Without its settler, for example, it
+/// would renew entries that are never acknowledged.
+#[derive(Clone, Debug)]
+pub(crate) struct LoopSupervisor {
+    pub(crate) queues: Vec<Arc<QueueHandle>>,
+    pub(crate) tokens: StopTokens,
+}
+
+impl LoopSupervisor {
+    /// Runs a loop of one queue to its end.
+    ///
+    /// A panic is a fault of this crate and makes the queue unhealthy. After the panic of a loop that
+    /// handles jobs, the consumer ends; its entries are claimed when their leases end. Otherwise it
+    /// works on.
+    pub(crate) async fn watch(
+        self,
+        queue: Arc<QueueHandle>,
+        name: &'static str,
+        body: BoxFuture<'static, ()>,
+    ) {
+        if let Err(panic) = AssertUnwindSafe(body).catch_unwind().await {
+            queue.health.loops.note_broken();
+            let panic = panic_text(panic.as_ref());
+            queue.context.report.queue(QueueEvent::LoopEnded { name, panic: &panic });
+            if HANDLING_JOBS.contains(&name) {
+                self.trip();
+            }
+        }
+    }
+
+    fn trip(self) {
+        self.tokens.cancel();
+        for queue in self.queues {
+            queue.abandon_leases("a loop of its consumer has ended");
+        }
+    }
+}
+
+/// Loops whose end would leave entries in flight that are renewed and never settled.
+const HANDLING_JOBS: [&str; 5] = ["reader", "dispatcher", "settler", "ack flusher", "lease keeper"];

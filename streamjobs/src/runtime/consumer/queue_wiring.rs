@@ -8,34 +8,17 @@ use tokio::time::Instant;
 
 use crate::insight::metrics::QueueMetrics;
 use crate::model::entry::EntryId;
-use crate::runtime::intake::admission::Admission;
-use crate::runtime::intake::batch_sizer::BatchSizer;
-use crate::runtime::intake::connector::Connector;
-use crate::runtime::intake::group_repair::GroupRepair;
-use crate::runtime::intake::lane_turn::LaneTurn;
-use crate::runtime::intake::lease_keeper::LeaseKeeper;
-use crate::runtime::intake::reader::Reader;
-use crate::runtime::intake::reaper::Reaper;
-use crate::runtime::intake::recovery::Recovery;
-use crate::runtime::intake::slot_request::SlotRequest;
-use crate::runtime::observe::queue_context::QueueContext;
-use crate::runtime::settle::ack_flusher::AckFlusher;
-use crate::runtime::settle::settler::{Settler, SettlingSteps};
-use crate::runtime::state::acks::Acks;
-use crate::runtime::state::activity::Activity;
-use crate::runtime::state::assignment::Assignment;
-use crate::runtime::state::clock::Clock;
-use crate::runtime::state::in_flight::InFlight;
-use crate::runtime::state::loop_health::LoopHealth;
-use crate::runtime::state::next_due::NextDue;
-use crate::runtime::state::pause_gate::PauseGate;
-use crate::runtime::state::reader_unblock::ReaderUnblock;
-use crate::runtime::state::settlement::Settlement;
-use crate::runtime::state::signals::{
-    GroupEpoch, LaneSignal, LostReplies, ReapSignal, RenewSignal, SettlingOver, SlotDemand,
-    TransferLock,
+use crate::runtime::intake::{
+    Admission, BatchSizer, Connector, GroupRepair, LaneTurn, LeaseKeeper, Reader, Reaper, Recovery,
+    SlotRequest,
 };
-use crate::runtime::state::slots::Slots;
+use crate::runtime::observe::QueueContext;
+use crate::runtime::settle::{AckFlusher, Settler, SettlingSteps};
+use crate::runtime::state::{
+    Acks, Activity, Assignment, Clock, GroupEpoch, InFlight, LaneSignal, LoopHealth, LostReplies,
+    NextDue, PauseGate, ReaderUnblock, ReapSignal, RenewSignal, Settlement, SettlingOver,
+    SlotDemand, Slots, TransferLock,
+};
 
 /// What the loops of one queue know of it together.
 #[derive(Debug)]

@@ -7,11 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::OnceCell;
 
 use crate::model::name::{ConsumerName, GroupName};
-use crate::runtime::consumer::loop_supervisor::LoopSupervisor;
-use crate::runtime::consumer::queue_handle::QueueHandle;
-use crate::runtime::consumer::queue_loops::{QueueLoops, StopTokens, Tasks, TokioHandles};
-use crate::runtime::consumer::shutdown_report::ShutdownReport;
-use crate::runtime::observe::tally::Tally;
+use crate::runtime::consumer::{
+    LoopSupervisor, QueueHandle, QueueLoops, ShutdownReport, StopTokens, Tasks, TokioHandles,
+};
+use crate::runtime::observe::Tally;
 
 /// A consumer whose loops are wired and not started.
 #[derive(Debug)]
@@ -25,9 +24,8 @@ impl NewConsumer {
     /// Starts the loops of every queue.
     pub(crate) fn start(self) -> RunningConsumer {
         let Self { consumer, loops } = self;
-        let StopTokens { stop, settled, abort } = consumer.tokens.clone();
-        let supervisor =
-            LoopSupervisor { queues: consumer.queues.clone(), tokens: [stop, settled, abort] };
+        let (queues, tokens) = (consumer.queues.clone(), consumer.tokens.clone());
+        let supervisor = LoopSupervisor { queues, tokens };
         for (queue, loops) in consumer.queues.iter().zip(loops) {
             loops.start(queue, &supervisor, &consumer.tasks, &consumer.handles);
         }
@@ -112,9 +110,7 @@ impl RunningConsumer {
     /// Ends everything without waiting: running handlers are cancelled, and other consumers claim
     /// what is in flight when its lease ends.
     pub(crate) fn abandon(&self) {
-        self.tokens.stop.cancel();
-        self.tokens.settled.cancel();
-        self.tokens.abort.cancel();
+        self.tokens.cancel();
         self.cancel_handlers();
     }
 

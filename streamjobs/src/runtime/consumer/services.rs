@@ -19,8 +19,8 @@ use crate::model::backoff::Backoff;
 use crate::model::cause::BoxError;
 use crate::model::error::StartError;
 use crate::publish::client::Client;
-use crate::runtime::observe::tally::{Count, Tally};
-use crate::runtime::state::wait::LoopBackoff;
+use crate::runtime::observe::{Count, Tally};
+use crate::runtime::state::LoopBackoff;
 
 /// The services that run beside the consumers.
 pub(crate) struct Services {

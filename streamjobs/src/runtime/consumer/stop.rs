@@ -9,10 +9,8 @@ use tokio::time::{Instant, timeout};
 use tracing::info;
 
 use crate::model::fail_point::FailPoint;
-use crate::runtime::consumer::queue_handle::QueueHandle;
-use crate::runtime::consumer::running_consumer::RunningConsumer;
-use crate::runtime::consumer::shutdown_report::{Abandoned, ShutdownReport};
-use crate::runtime::observe::tally::Counters;
+use crate::runtime::consumer::{Abandoned, QueueHandle, RunningConsumer, ShutdownReport};
+use crate::runtime::observe::Counters;
 
 impl RunningConsumer {
     /// Stops this consumer alone, and removes it from the group. Every caller waits for the same

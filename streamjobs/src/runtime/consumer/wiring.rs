@@ -12,29 +12,19 @@ use crate::model::config::{Retention, RuntimeConfig};
 use crate::model::name::{ConsumerName, StreamName};
 use crate::model::trace::span::SpanHook;
 use crate::publish::client::Client;
-use crate::runtime::attempt::dispatcher::Dispatcher;
-use crate::runtime::attempt::executor::Executor;
-use crate::runtime::attempt::handlers::Handlers;
-use crate::runtime::consumer::plan::PlannedQueue;
-use crate::runtime::consumer::queue_handle::QueueHandle;
-use crate::runtime::consumer::queue_loops::QueueLoops;
-use crate::runtime::consumer::queue_wiring::{QueueSignals, QueueState, intake, settling};
-use crate::runtime::observe::alert_subscribers::{AlertHook, AlertSubscribers};
-use crate::runtime::observe::health::HealthProbe;
-use crate::runtime::observe::queue_context::QueueContext;
-use crate::runtime::observe::queue_monitor::QueueMonitor;
-use crate::runtime::observe::report::Report;
-use crate::runtime::observe::tally::Tally;
-use crate::runtime::state::assignment::Assignment;
-use crate::runtime::state::once_per_interval::OncePerInterval;
-use crate::runtime::state::settlement::Settlement;
-use crate::runtime::state::signals::TrimBlocker;
-use crate::runtime::state::stopped_consumers::StoppedConsumers;
-use crate::runtime::upkeep::heartbeat_sender::{HeartbeatSender, heartbeat_interval};
-use crate::runtime::upkeep::pause_switch::PauseSwitch;
-use crate::runtime::upkeep::promoter::Promoter;
-use crate::runtime::upkeep::trimmer::Trimmer;
-use crate::runtime::upkeep::watcher::Watcher;
+use crate::runtime::attempt::{Dispatcher, Executor, Handlers};
+use crate::runtime::consumer::{
+    PlannedQueue, QueueHandle, QueueLoops, QueueSignals, QueueState, intake, settling,
+};
+use crate::runtime::observe::{
+    AlertHook, AlertSubscribers, HealthProbe, QueueContext, QueueMonitor, Report, Tally,
+};
+use crate::runtime::state::{
+    Assignment, OncePerInterval, Settlement, StoppedConsumers, TrimBlocker,
+};
+use crate::runtime::upkeep::{
+    HeartbeatSender, PauseSwitch, Promoter, Trimmer, Watcher, heartbeat_interval,
+};
 use crate::store::{Queue, Store};
 
 /// What all queues of a runtime share.

@@ -8,14 +8,10 @@ use tokio::time::Instant;
 
 use crate::handler::Lease;
 use crate::model::entry::Delivery;
-use crate::runtime::observe::events::{JobEvent, QueueEvent};
-use crate::runtime::observe::queue_context::QueueContext;
-use crate::runtime::state::activity::Activity;
-use crate::runtime::state::assignment::Assignment;
-use crate::runtime::state::in_flight::{InFlight, Registered};
-use crate::runtime::state::next_due::NextDue;
-use crate::runtime::state::signals::{GroupEpoch, RenewSignal};
-use crate::runtime::state::slots::Slot;
+use crate::runtime::observe::{JobEvent, QueueContext, QueueEvent};
+use crate::runtime::state::{
+    Activity, Assignment, GroupEpoch, InFlight, NextDue, Registered, RenewSignal, Slot,
+};
 
 /// The way of every delivery into this process, whether it was read, recovered or claimed.
 #[derive(Debug)]

@@ -4,10 +4,8 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use crate::runtime::observe::events::QueueEvent;
-use crate::runtime::observe::queue_context::QueueContext;
-use crate::runtime::state::activity::Activity;
-use crate::runtime::state::signals::GroupEpoch;
+use crate::runtime::observe::{QueueContext, QueueEvent};
+use crate::runtime::state::{Activity, GroupEpoch};
 use crate::store::StoreError;
 
 /// Takes the errors of the reader.

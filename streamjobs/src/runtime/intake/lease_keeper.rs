@@ -6,13 +6,10 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::model::entry::{EntryId, Hold};
-use crate::runtime::observe::events::JobEvent;
-use crate::runtime::observe::queue_context::QueueContext;
-use crate::runtime::state::activity::Activity;
-use crate::runtime::state::clock::Clock;
-use crate::runtime::state::in_flight::{InFlight, Renewal};
-use crate::runtime::state::signals::{GroupEpoch, RenewSignal};
-use crate::runtime::state::wait::stopped_within;
+use crate::runtime::observe::{JobEvent, QueueContext};
+use crate::runtime::state::{
+    Activity, Clock, GroupEpoch, InFlight, RenewSignal, Renewal, stopped_within,
+};
 use crate::store::{Renewed, StoreError};
 
 /// The renewing loop of one queue.

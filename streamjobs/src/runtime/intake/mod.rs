@@ -1,12 +1,17 @@
 //! Intake: loops that bring entries to this consumer and keep their leases.
 
-pub(crate) mod admission;
-pub(crate) mod batch_sizer;
-pub(crate) mod connector;
-pub(crate) mod group_repair;
-pub(crate) mod lane_turn;
-pub(crate) mod lease_keeper;
-pub(crate) mod reader;
-pub(crate) mod reaper;
-pub(crate) mod recovery;
-pub(crate) mod slot_request;
+mod admission;
+mod batch_sizer;
+mod group_repair;
+mod lease_keeper;
+mod reader;
+mod reaper;
+mod recovery;
+
+pub(crate) use self::admission::Admission;
+pub(crate) use self::batch_sizer::{BATCH_MAX, BatchSizer};
+pub(crate) use self::group_repair::GroupRepair;
+pub(crate) use self::lease_keeper::LeaseKeeper;
+pub(crate) use self::reader::{Connector, LaneTurn, Reader};
+pub(crate) use self::reaper::{Reaper, SlotRequest};
+pub(crate) use self::recovery::Recovery;

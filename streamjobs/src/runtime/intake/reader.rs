@@ -7,19 +7,12 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::model::entry::{Delivery, EntryId, Inlet};
-use crate::runtime::intake::admission::Admission;
-use crate::runtime::intake::batch_sizer::{BATCH_MAX, BatchSizer};
-use crate::runtime::intake::connector::Connector;
-use crate::runtime::intake::group_repair::GroupRepair;
-use crate::runtime::intake::lane_turn::LaneTurn;
-use crate::runtime::intake::recovery::Recovery;
-use crate::runtime::observe::queue_context::QueueContext;
-use crate::runtime::state::acks::{Ack, Acks, entries_of};
-use crate::runtime::state::loop_health::LoopHealth;
-use crate::runtime::state::pause_gate::PauseGate;
-use crate::runtime::state::signals::SlotDemand;
-use crate::runtime::state::slots::{Slot, Slots};
-use crate::runtime::state::wait::LoopBackoff;
+use crate::runtime::intake::{Admission, BATCH_MAX, BatchSizer, GroupRepair, Recovery};
+use crate::runtime::observe::{QueueContext, QueueEvent};
+use crate::runtime::state::{
+    Ack, Acks, LaneSignal, LoopBackoff, LoopHealth, PauseGate, ReaderUnblock, ReaderWaits, Slot,
+    SlotDemand, Slots, entries_of,
+};
 use crate::store::{ReadReply, ReadRequest, StoreError, StreamReader};
 
 /// The reading loop of one queue.
@@ -256,6 +249,70 @@ impl Reader {
         let (freed, obsolete) = self.acks.finish(acks);
         slots.extend(freed);
         obsolete
+    }
+}
+
+/// Opens read connections, one after the other, and lets other loops end their waits.
+#[derive(Debug)]
+pub(crate) struct Connector {
+    context: Arc<QueueContext>,
+    /// How long after the block time an answer may take.
+    read_margin: Duration,
+    unblock: Arc<ReaderUnblock>,
+    opened_before: bool,
+}
+
+impl Connector {
+    pub(crate) fn new(
+        context: Arc<QueueContext>,
+        read_margin: Duration,
+        unblock: Arc<ReaderUnblock>,
+    ) -> Self {
+        Self { context, read_margin, unblock, opened_before: false }
+    }
+
+    /// Opens a connection.
+    async fn open(&mut self) -> Result<Box<dyn StreamReader>, StoreError> {
+        let (queue, consumer) = (self.context.queue(), self.context.consumer());
+        let reader = self.context.store.reader(queue, consumer, self.read_margin).await?;
+        if std::mem::replace(&mut self.opened_before, true) {
+            self.context.report.queue(QueueEvent::Reconnected);
+        }
+        Ok(reader)
+    }
+
+    /// The next read may wait on the server. Until the guard is dropped, it can be unblocked.
+    fn enter(&self, reader: &dyn StreamReader) -> ReaderWaits<'_> {
+        self.unblock.enter(reader.waker())
+    }
+}
+
+/// Which inlet is read next: the stream and the lane take turns while both have entries.
+#[derive(Debug)]
+pub(crate) struct LaneTurn {
+    signal: Arc<LaneSignal>,
+    /// The last read was from the lane, so the stream is next.
+    lane_served: bool,
+}
+
+impl LaneTurn {
+    pub(crate) fn new(signal: Arc<LaneSignal>) -> Self {
+        Self { signal, lane_served: false }
+    }
+
+    /// The inlet to read next, and whether entries wait in the lane.
+    fn next(&self) -> (Inlet, bool) {
+        let lane_waits = self.signal.is_raised();
+        let inlet = if lane_waits && !self.lane_served { Inlet::LANE } else { Inlet::STREAM };
+        (inlet, lane_waits)
+    }
+
+    /// An inlet was read, to its end or not.
+    fn served(&mut self, inlet: Inlet, to_its_end: bool) {
+        self.lane_served = inlet == Inlet::LANE;
+        if self.lane_served && to_its_end {
+            self.signal.clear();
+        }
     }
 }
 

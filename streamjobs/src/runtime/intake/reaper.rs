@@ -7,17 +7,12 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::model::entry::{EntryId, Inlet};
-use crate::runtime::intake::admission::Admission;
-use crate::runtime::intake::slot_request::SlotRequest;
-use crate::runtime::observe::events::QueueEvent;
-use crate::runtime::observe::queue_context::QueueContext;
-use crate::runtime::state::activity::Activity;
-use crate::runtime::state::clock::Clock;
-use crate::runtime::state::in_flight::InFlight;
-use crate::runtime::state::pause_gate::PauseGate;
-use crate::runtime::state::signals::{LostReplies, ReapSignal, TransferLock};
-use crate::runtime::state::slots::Slot;
-use crate::runtime::state::wait::{jittered, most_of};
+use crate::runtime::intake::Admission;
+use crate::runtime::observe::{QueueContext, QueueEvent};
+use crate::runtime::state::{
+    Activity, Clock, InFlight, LostReplies, PauseGate, ReaderUnblock, ReapSignal, Slot, SlotDemand,
+    Slots, TransferLock, jittered, most_of,
+};
 use crate::store::{ClaimedPage, Idle, IdleClaim, StoreError};
 
 /// The claiming loop of one queue.
@@ -162,5 +157,46 @@ impl Reaper {
     }
 }
 
+/// Gets slots for claims from a busy reader.
+#[derive(Debug)]
+pub(crate) struct SlotRequest {
+    pub(crate) context: Arc<QueueContext>,
+    pub(crate) slots: Arc<Slots>,
+    pub(crate) demand: Arc<SlotDemand>,
+    pub(crate) unblock: Arc<ReaderUnblock>,
+}
+
+impl SlotRequest {
+    /// Takes free slots; none if the reader has released none within a third of the lease.
+    ///
+    /// A reader that waits on the server has all free slots, so its wait is ended. A caller that
+    /// queues for a slot before the reader asks again gets it first.
+    async fn take(&self) -> Vec<Slot> {
+        let config = &self.context.config;
+        let limit = config.lease / 3;
+        let unblocked = async {
+            self.unblock.unblock(self.context.store.as_ref(), limit).await;
+            // The reader has released its slots by now, or is busy with what it read.
+            sleep(config.block.min(limit)).await;
+        };
+        self.demand.set(self.slots.size().div_ceil(DEMAND_SHARE));
+        let first = tokio::select! {
+            biased;
+            slot = self.slots.take() => slot,
+            () = unblocked => None,
+        };
+        self.demand.set(0);
+        let mut slots = Vec::from_iter(first);
+        if !slots.is_empty() {
+            slots.extend(self.slots.take_free(CLAIMS_MAX - 1));
+        }
+        slots
+    }
+}
+
 /// One scan goes through at most this many pages of 1,000 pending entries; the next continues.
 const PAGES_MAX: usize = 20;
+/// One step claims at most this many entries, payloads included: a short pause for the server.
+const CLAIMS_MAX: usize = 100;
+/// Under load the reaper demands this part of all slots.
+const DEMAND_SHARE: usize = 8;

@@ -6,12 +6,9 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::model::entry::{EntryId, Hold, Inlet};
-use crate::runtime::intake::admission::Admission;
-use crate::runtime::intake::batch_sizer::BATCH_MAX;
-use crate::runtime::observe::queue_context::QueueContext;
-use crate::runtime::state::in_flight::InFlight;
-use crate::runtime::state::signals::{LostReplies, TransferLock};
-use crate::runtime::state::slots::Slots;
+use crate::runtime::intake::{Admission, BATCH_MAX};
+use crate::runtime::observe::QueueContext;
+use crate::runtime::state::{InFlight, LostReplies, Slots, TransferLock};
 use crate::store::StoreError;
 
 /// Compares the consumer's pending list with what is in flight here.

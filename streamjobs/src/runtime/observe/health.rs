@@ -5,11 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::runtime::observe::queue_context::QueueContext;
-use crate::runtime::state::clock::Clock;
-use crate::runtime::state::in_flight::InFlight;
-use crate::runtime::state::loop_health::LoopHealth;
-use crate::runtime::state::pause_gate::PauseGate;
+use crate::runtime::observe::QueueContext;
+use crate::runtime::state::{Clock, InFlight, LoopHealth, PauseGate};
 
 /// The state of one group on one stream.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use crate::handler::ConsumerIdentity;
 use crate::insight::alert::Alert;
 use crate::model::cause::chain;
 use crate::model::entry::Hold;
-use crate::runtime::observe::events::{JobEvent, QueueEvent};
+use crate::runtime::observe::{JobEvent, QueueEvent};
 
 /// Logs with the names of the queue and the consumer in front.
 macro_rules! log {

@@ -1,7 +1,7 @@
 //! Events as metrics.
 
 use crate::insight::metrics::{ClaimReason, DuplicateStage, Finish, QueueMetrics};
-use crate::runtime::observe::events::{JobEvent, QueueEvent};
+use crate::runtime::observe::{JobEvent, QueueEvent};
 
 /// Moves the metrics of an event of one job.
 pub(super) fn record_job(metrics: &QueueMetrics, event: &JobEvent<'_>) {

@@ -1,12 +1,23 @@
 //! Observation: what happened, as counters, metrics, alerts and log lines; health; timed steps.
 
-pub(crate) mod alert_subscribers;
-pub(crate) mod events;
-pub(crate) mod health;
+mod alert_subscribers;
+mod events;
+mod health;
 mod log;
 mod metrics;
-pub(crate) mod queue_context;
-pub(crate) mod queue_monitor;
-pub(crate) mod report;
+mod queue_context;
+mod queue_monitor;
+mod report;
 mod steps;
-pub(crate) mod tally;
+mod tally;
+
+pub use self::alert_subscribers::Alerts;
+pub(crate) use self::alert_subscribers::{AlertHook, AlertSubscribers};
+pub(crate) use self::events::{JobEvent, QueueEvent};
+pub(crate) use self::health::HealthProbe;
+pub use self::health::{Health, QueueHealth};
+pub(crate) use self::queue_context::QueueContext;
+pub(crate) use self::queue_monitor::QueueMonitor;
+pub(crate) use self::report::Report;
+pub use self::tally::Counters;
+pub(crate) use self::tally::{Count, Tally, count_of_job, count_of_queue, wide};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::handler::ConsumerIdentity;
 use crate::model::config::QueueConfig;
 use crate::model::name::ConsumerName;
-use crate::runtime::observe::report::Report;
+use crate::runtime::observe::Report;
 use crate::store::{Queue, Store};
 
 /// One consumer of one queue: its names, its settings, its store and its report.

@@ -6,9 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::time::Instant;
 
 use crate::insight::alert::{Alert, AlertState, EventCounts, QueueSample};
-use crate::runtime::observe::events::{JobEvent, QueueEvent};
-use crate::runtime::state::lock::lock;
-use crate::runtime::state::once_per_interval::OncePerInterval;
+use crate::runtime::observe::{JobEvent, QueueEvent};
+use crate::runtime::state::{OncePerInterval, lock};
 
 /// The events of a queue that alerts count, and the alerts that are raised. There is one for each
 /// queue, however many consumers it has.

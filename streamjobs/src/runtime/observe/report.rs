@@ -8,9 +8,9 @@ use crate::insight::metrics::{QueueMetrics, Running};
 use crate::insight::view::GroupInfo;
 use crate::model::entry::{Delivery, Hold};
 use crate::model::record::due;
-use crate::runtime::observe::events::{JobEvent, QueueEvent};
-use crate::runtime::observe::queue_monitor::QueueMonitor;
-use crate::runtime::observe::tally::{Count, Counters, Tally, count_of_job, count_of_queue};
+use crate::runtime::observe::{
+    Count, Counters, JobEvent, QueueEvent, QueueMonitor, Tally, count_of_job, count_of_queue,
+};
 use crate::runtime::observe::{log, metrics};
 use crate::store::StoreError;
 use crate::store::inspect::StreamInfo;

@@ -8,8 +8,7 @@ use crate::model::entry::{Delivery, EntryId, Fields, Hold, Inlet};
 use crate::model::event::Envelope;
 use crate::model::fail_point::FailPoint;
 use crate::model::trace::span;
-use crate::runtime::observe::events::QueueEvent;
-use crate::runtime::observe::queue_context::QueueContext;
+use crate::runtime::observe::{QueueContext, QueueEvent};
 use crate::store::{
     ClaimedPage, FenceResult, IdleClaim, ReadReply, ReadRequest, Renewed, StoreError, StreamReader,
 };

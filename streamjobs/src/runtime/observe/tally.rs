@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::runtime::observe::events::{JobEvent, QueueEvent};
+use crate::runtime::observe::{JobEvent, QueueEvent};
 
 macro_rules! counters {
     ($($(#[$docs:meta])* $name:ident: $count:ident,)*) => {

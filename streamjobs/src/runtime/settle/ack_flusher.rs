@@ -6,10 +6,8 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::runtime::observe::queue_context::QueueContext;
-use crate::runtime::state::acks::{Acks, entries_of};
-use crate::runtime::state::signals::SettlingOver;
-use crate::runtime::state::wait::LoopBackoff;
+use crate::runtime::observe::QueueContext;
+use crate::runtime::state::{Acks, LoopBackoff, SettlingOver, entries_of};
 use crate::store::StoreError;
 
 /// The acknowledging loop of one queue.

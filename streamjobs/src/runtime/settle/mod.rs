@@ -1,4 +1,7 @@
 //! Settling: verdicts are carried out on the server.
 
-pub(crate) mod ack_flusher;
-pub(crate) mod settler;
+mod ack_flusher;
+mod settler;
+
+pub(crate) use self::ack_flusher::AckFlusher;
+pub(crate) use self::settler::{Settler, SettlingSteps};

@@ -14,14 +14,8 @@ use crate::model::entry::{EntryId, Hold};
 use crate::model::fail_point::FailPoint;
 use crate::model::policy::{Reason, Verdict};
 use crate::model::record::{Attempted, FIELDS_CARRIED_MAX};
-use crate::runtime::observe::events::JobEvent;
-use crate::runtime::observe::queue_context::QueueContext;
-use crate::runtime::state::clock::Clock;
-use crate::runtime::state::in_flight::InFlight;
-use crate::runtime::state::next_due::NextDue;
-use crate::runtime::state::settlement::Settlement;
-use crate::runtime::state::signals::SettlingOver;
-use crate::runtime::state::wait::LoopBackoff;
+use crate::runtime::observe::{JobEvent, QueueContext};
+use crate::runtime::state::{Clock, InFlight, LoopBackoff, NextDue, Settlement, SettlingOver};
 use crate::store::{FenceResult, StoreError};
 
 /// The settling loop of one queue.

@@ -6,9 +6,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::Notify;
 
 use crate::model::entry::{EntryId, Inlet};
-use crate::runtime::state::in_flight::InFlight;
-use crate::runtime::state::lock::lock;
-use crate::runtime::state::slots::Slot;
+use crate::runtime::state::{InFlight, Slot, lock};
 
 /// A job that is done, with the slot that it occupies until the server has acknowledged it.
 #[derive(Debug)]
@@ -105,7 +103,7 @@ mod tests {
     use super::*;
     use crate::insight::metrics::QueueMetrics;
     use crate::model::name::{GroupName, StreamName};
-    use crate::runtime::state::slots::Slots;
+    use crate::runtime::state::Slots;
 
     #[tokio::test(start_paused = true)]
     async fn a_waiting_loop_is_notified_at_the_wanted_length() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::runtime::state::lock::lock;
+use crate::runtime::state::lock;
 use crate::store::Promoted;
 
 /// When a queue last had work, as far as this process knows.

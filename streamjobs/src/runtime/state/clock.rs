@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
-use crate::runtime::state::lock::lock;
+use crate::runtime::state::lock;
 use crate::store::ServerTime;
 
 /// The server's clock and the gaps in its answers, learned from the answers.

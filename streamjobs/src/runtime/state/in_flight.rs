@@ -9,8 +9,7 @@ use tokio::time::Instant;
 use crate::handler::Lease;
 use crate::insight::metrics::QueueMetrics;
 use crate::model::entry::{EntryId, Hold, Inlet};
-use crate::runtime::state::abandoned_attempts::AbandonedAttempts;
-use crate::runtime::state::lock::lock;
+use crate::runtime::state::{AbandonedAttempts, lock};
 use crate::store::FenceResult;
 
 /// The table of entries in flight. Its lock is never held across an await.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::runtime::state::lock::lock;
+use crate::runtime::state::lock;
 
 /// The state of the loops of one queue.
 #[derive(Debug, Default)]

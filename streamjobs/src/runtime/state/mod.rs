@@ -1,19 +1,32 @@
 //! State that loops share, and the signals between them.
 
-pub(crate) mod abandoned_attempts;
-pub(crate) mod acks;
-pub(crate) mod activity;
-pub(crate) mod assignment;
-pub(crate) mod clock;
-pub(crate) mod in_flight;
-pub(crate) mod lock;
-pub(crate) mod loop_health;
-pub(crate) mod next_due;
-pub(crate) mod once_per_interval;
-pub(crate) mod pause_gate;
-pub(crate) mod reader_unblock;
-pub(crate) mod settlement;
-pub(crate) mod signals;
-pub(crate) mod slots;
-pub(crate) mod stopped_consumers;
-pub(crate) mod wait;
+mod abandoned_attempts;
+mod acks;
+mod activity;
+mod clock;
+mod in_flight;
+mod lock;
+mod loop_health;
+mod next_due;
+mod pause_gate;
+mod reader_unblock;
+mod signals;
+mod slots;
+mod wait;
+
+pub(crate) use self::abandoned_attempts::AbandonedAttempts;
+pub(crate) use self::acks::{Ack, Acks, entries_of};
+pub(crate) use self::activity::{Activity, IDLE_BACKOFF, IdleTurns};
+pub(crate) use self::clock::Clock;
+pub(crate) use self::in_flight::{InFlight, Registered, Renewal};
+pub(crate) use self::lock::lock;
+pub(crate) use self::loop_health::LoopHealth;
+pub(crate) use self::next_due::{COALESCE, NextDue};
+pub(crate) use self::pause_gate::PauseGate;
+pub(crate) use self::reader_unblock::{ReaderUnblock, ReaderWaits};
+pub(crate) use self::signals::{
+    Assignment, GroupEpoch, LaneSignal, LostReplies, ReapSignal, RenewSignal, Settlement,
+    SettlingOver, SlotDemand, StoppedConsumers, TransferLock, TrimBlocker,
+};
+pub(crate) use self::slots::{Slot, Slots};
+pub(crate) use self::wait::{LoopBackoff, OncePerInterval, jittered, most_of, stopped_within};

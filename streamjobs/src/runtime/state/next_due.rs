@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-use crate::runtime::state::lock::lock;
+use crate::runtime::state::lock;
 
 /// Settler and admission to promoter: promote no later than this. Without it the promoter would find
 /// a job that is due soon only at its next interval.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use crate::runtime::state::lock::lock;
+use crate::runtime::state::lock;
 use crate::store::Store;
 
 /// Promoter, reaper and control to reader: come back from the server. It knows whether the reader

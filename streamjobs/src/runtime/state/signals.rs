@@ -1,12 +1,26 @@
 //! Signals between loops. Each is given only to the loops that its first line names.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::runtime::state::lock::lock;
+use crate::handler::Lease;
+use crate::model::entry::{Delivery, Hold};
+use crate::model::event::Envelope;
+use crate::model::name::ConsumerName;
+use crate::model::policy::Verdict;
+use crate::runtime::state::{Slot, lock};
+use crate::store::Queue;
+
+/// Admission to dispatcher: a delivery with a slot to run in.
+#[derive(Debug)]
+pub(crate) struct Assignment {
+    pub(crate) delivery: Arc<Delivery>,
+    pub(crate) lease: Arc<Lease>,
+    pub(crate) slot: Slot,
+}
 
 /// Promoter to reader: undelivered entries are in the lane.
 #[derive(Debug, Default)]
@@ -127,5 +141,45 @@ impl TrimBlocker {
     }
 }
 
+/// Executor to settler: a verdict other than an acknowledgement, on its way to the server.
+#[derive(Debug)]
+pub(crate) struct Settlement {
+    pub(crate) delivery: Arc<Delivery>,
+    pub(crate) envelope: Envelope,
+    pub(crate) hold: Hold,
+    /// When the attempt began, by the server's clock.
+    pub(crate) began_at: u64,
+    pub(crate) failures: u32,
+    pub(crate) verdict: Verdict,
+    pub(crate) lease: Arc<Lease>,
+    pub(crate) slot: Slot,
+}
+
 /// Settler to ack flusher: no job can end any more, so acknowledge what waits and end.
 pub(crate) type SettlingOver = CancellationToken;
+
+/// Stop to heartbeat senders: consumers that stopped in this process and whose names the server still
+/// has. They are removed as soon as nothing is pending for them: entries that a
+/// consumer released stay under its name until another consumer claims them. A name is used once.
+#[derive(Debug, Default)]
+pub(crate) struct StoppedConsumers {
+    names: Mutex<Vec<(Queue, ConsumerName)>>,
+}
+
+impl StoppedConsumers {
+    pub(crate) fn add(&self, queue: &Queue, consumer: &ConsumerName) {
+        lock(&self.names).push((queue.clone(), consumer.clone()));
+    }
+
+    /// The server no longer has the name.
+    pub(crate) fn remove(&self, queue: &Queue, consumer: &ConsumerName) {
+        lock(&self.names).retain(|(of, name)| of != queue || name != consumer);
+    }
+
+    /// The names that remain on a queue.
+    pub(crate) fn of(&self, queue: &Queue) -> Vec<ConsumerName> {
+        let names = lock(&self.names);
+        let remaining = names.iter().filter(|(of, _)| of == queue);
+        remaining.map(|(_, name)| name.clone()).collect()
+    }
+}

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::Semaphore;
 
-use crate::runtime::state::lock::lock;
+use crate::runtime::state::lock;
 
 /// The slots of one queue of one consumer.
 #[derive(Debug)]

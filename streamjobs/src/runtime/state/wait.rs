@@ -1,11 +1,13 @@
-//! How loops wait: with jitter, with a bound, and until a stop.
+//! How loops wait: with jitter, with a bound, until a stop, and for their turn.
 
+use std::sync::Mutex;
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::model::backoff::Backoff;
+use crate::runtime::state::lock;
 
 /// The delays between tries of a loop that meets errors.
 #[derive(Debug)]
@@ -57,6 +59,50 @@ pub(crate) fn most_of(interval: Duration) -> Duration {
     interval / 4 * 3
 }
 
+/// The turn of loops that do the same work: one of them within the interval is enough, and any of
+/// them may stop.
+#[derive(Debug, Default)]
+pub(crate) struct OncePerInterval {
+    taken: Mutex<Option<Instant>>,
+}
+
+impl OncePerInterval {
+    /// Takes the turn, unless it was taken within most of the interval.
+    pub(crate) fn take(&self, now: Instant, interval: Duration) -> bool {
+        let mut taken = lock(&self.taken);
+        let is_due =
+            taken.is_none_or(|taken| now.saturating_duration_since(taken) >= most_of(interval));
+        if is_due {
+            *taken = Some(now);
+        }
+        is_due
+    }
+}
+
 const DELAY_FIRST: Duration = Duration::from_millis(50);
 /// A server that is back is noticed within this time.
 const DELAY_MAX: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INTERVAL: Duration = Duration::from_secs(4);
+
+    #[test]
+    fn one_of_several_loops_takes_the_turn_within_an_interval() {
+        let (turn, now) = (OncePerInterval::default(), Instant::now());
+        assert!(turn.take(now, INTERVAL));
+        assert!(!turn.take(now, INTERVAL) && !turn.take(now + INTERVAL / 2, INTERVAL));
+        assert!(turn.take(now + INTERVAL, INTERVAL));
+    }
+
+    #[test]
+    fn a_loop_that_is_alone_takes_every_turn() {
+        let (turn, mut now) = (OncePerInterval::default(), Instant::now());
+        for _ in 0..1_000 {
+            assert!(turn.take(now, INTERVAL));
+            now += jittered(INTERVAL);
+        }
+    }
+}

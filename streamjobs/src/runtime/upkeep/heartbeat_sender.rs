@@ -7,15 +7,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::model::heartbeat::Heartbeat;
-use crate::runtime::observe::events::QueueEvent;
-use crate::runtime::observe::queue_context::QueueContext;
-use crate::runtime::observe::tally::wide;
-use crate::runtime::state::activity::{Activity, IdleTurns};
-use crate::runtime::state::clock::Clock;
-use crate::runtime::state::in_flight::InFlight;
-use crate::runtime::state::slots::Slots;
-use crate::runtime::state::stopped_consumers::StoppedConsumers;
-use crate::runtime::state::wait::{jittered, stopped_within};
+use crate::runtime::observe::{QueueContext, QueueEvent, wide};
+use crate::runtime::state::{
+    Activity, Clock, IdleTurns, InFlight, Slots, StoppedConsumers, jittered, stopped_within,
+};
 
 /// The heartbeat loop of one queue.
 #[derive(Debug)]

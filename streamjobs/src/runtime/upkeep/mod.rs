@@ -1,7 +1,13 @@
 //! Upkeep: loops that run at intervals: due retries, heartbeats, retention, alerts.
 
-pub(crate) mod heartbeat_sender;
-pub(crate) mod pause_switch;
-pub(crate) mod promoter;
-pub(crate) mod trimmer;
-pub(crate) mod watcher;
+mod heartbeat_sender;
+mod pause_switch;
+mod promoter;
+mod trimmer;
+mod watcher;
+
+pub(crate) use self::heartbeat_sender::{HeartbeatSender, heartbeat_interval};
+pub(crate) use self::pause_switch::PauseSwitch;
+pub(crate) use self::promoter::Promoter;
+pub(crate) use self::trimmer::Trimmer;
+pub(crate) use self::watcher::Watcher;

@@ -4,10 +4,8 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use crate::runtime::observe::events::QueueEvent;
-use crate::runtime::observe::queue_context::QueueContext;
-use crate::runtime::state::loop_health::LoopHealth;
-use crate::runtime::state::pause_gate::PauseGate;
+use crate::runtime::observe::{QueueContext, QueueEvent};
+use crate::runtime::state::{LoopHealth, PauseGate};
 
 /// Moves the gate, the health and the report together.
 #[derive(Debug)]

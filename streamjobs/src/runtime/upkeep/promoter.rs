@@ -6,15 +6,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::runtime::observe::events::QueueEvent;
-use crate::runtime::observe::queue_context::QueueContext;
-use crate::runtime::state::activity::{Activity, IDLE_BACKOFF};
-use crate::runtime::state::clock::Clock;
-use crate::runtime::state::next_due::{COALESCE, NextDue};
-use crate::runtime::state::reader_unblock::ReaderUnblock;
-use crate::runtime::state::signals::{LaneSignal, ReapSignal};
-use crate::runtime::state::wait::{LoopBackoff, jittered};
-use crate::runtime::upkeep::pause_switch::PauseSwitch;
+use crate::runtime::observe::{QueueContext, QueueEvent};
+use crate::runtime::state::{
+    Activity, COALESCE, Clock, IDLE_BACKOFF, LaneSignal, LoopBackoff, NextDue, ReaderUnblock,
+    ReapSignal, jittered,
+};
+use crate::runtime::upkeep::PauseSwitch;
 use crate::store::{Promoted, StoreError};
 
 /// The promoting loop of one queue.

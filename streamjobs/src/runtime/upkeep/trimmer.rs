@@ -8,12 +8,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::model::config::Retention;
-use crate::runtime::observe::events::QueueEvent;
-use crate::runtime::observe::queue_context::QueueContext;
-use crate::runtime::state::activity::{Activity, IDLE_BACKOFF, IdleTurns};
-use crate::runtime::state::once_per_interval::OncePerInterval;
-use crate::runtime::state::signals::TrimBlocker;
-use crate::runtime::state::wait::{jittered, stopped_within};
+use crate::runtime::observe::{QueueContext, QueueEvent};
+use crate::runtime::state::{
+    Activity, IDLE_BACKOFF, IdleTurns, OncePerInterval, TrimBlocker, jittered, stopped_within,
+};
 use crate::store::admin::{Cut, Trim, Unfinished};
 
 /// The trimming loop of one queue.

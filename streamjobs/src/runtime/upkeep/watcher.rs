@@ -8,14 +8,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::insight::alert::QueueSample;
 use crate::insight::view::GroupInfo;
-use crate::runtime::observe::alert_subscribers::AlertSubscribers;
-use crate::runtime::observe::events::QueueEvent;
-use crate::runtime::observe::health::HealthProbe;
-use crate::runtime::observe::queue_context::QueueContext;
-use crate::runtime::observe::queue_monitor::QueueMonitor;
-use crate::runtime::state::activity::{Activity, IDLE_BACKOFF, IdleTurns};
-use crate::runtime::state::signals::TrimBlocker;
-use crate::runtime::state::wait::{jittered, stopped_within};
+use crate::runtime::observe::{
+    AlertSubscribers, HealthProbe, QueueContext, QueueEvent, QueueMonitor,
+};
+use crate::runtime::state::{
+    Activity, IDLE_BACKOFF, IdleTurns, TrimBlocker, jittered, stopped_within,
+};
 
 /// The watching loop of one queue.
 #[derive(Debug)]
