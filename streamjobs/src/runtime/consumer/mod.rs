@@ -19,7 +19,6 @@ pub(crate) use self::plan::{PlannedQueue, RuntimeSpec, plan};
 pub(crate) use self::prepare::{Unprepared, prepare};
 pub(crate) use self::queue_handle::QueueHandle;
 pub(crate) use self::queue_loops::{LoopSupervisor, QueueLoops, StopTokens, Tasks, TokioHandles};
-pub(crate) use self::queue_wiring::{QueueSignals, QueueState, intake, settling};
 pub(crate) use self::running_consumer::{NewConsumer, RunningConsumer};
 pub(crate) use self::services::Services;
 pub use self::shutdown_report::{Abandoned, ShutdownReport};

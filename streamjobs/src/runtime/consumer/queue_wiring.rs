@@ -19,9 +19,10 @@ use crate::runtime::state::{
     NextDue, PauseGate, ReaderUnblock, ReapSignal, RenewSignal, Settlement, SettlingOver,
     SlotDemand, Slots, TransferLock,
 };
+use crate::runtime::upkeep::{PauseSwitch, Promoter};
 
-/// What the loops of one queue know of it together.
-#[derive(Debug)]
+/// What the loops of one queue know of it together. Clones share it.
+#[derive(Clone, Debug)]
 pub(crate) struct QueueState {
     pub(crate) context: Arc<QueueContext>,
     pub(crate) slots: Arc<Slots>,
@@ -50,8 +51,9 @@ impl QueueState {
     }
 }
 
-/// The signals between the loops of one queue, each with its senders and its receiver.
-#[derive(Debug, Default)]
+/// The signals between the loops of one queue, each with its senders and its receiver. Clones share
+/// them.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct QueueSignals {
     /// Promoter → reader.
     pub(crate) lane: Arc<LaneSignal>,
@@ -75,105 +77,100 @@ pub(crate) struct QueueSignals {
     pub(crate) over: SettlingOver,
 }
 
-/// The reader, the reaper and the lease keeper.
-pub(crate) fn intake(
-    state: &QueueState,
-    signals: &QueueSignals,
-    read_margin: Duration,
+/// What passes deliveries on from the reader and the reaper to the dispatcher.
+pub(crate) fn admission(
+    QueueState { context, in_flight, activity, .. }: QueueState,
+    QueueSignals { next_due, epoch, renew, .. }: QueueSignals,
     assignments: mpsc::Sender<Vec<Assignment>>,
-) -> (Reader, Reaper, LeaseKeeper) {
-    let QueueState { context, slots, in_flight, acks, clock, gate, health, activity } = state;
-    let admission = Arc::new(Admission {
-        context: Arc::clone(context),
-        in_flight: Arc::clone(in_flight),
-        activity: Arc::clone(activity),
-        next_due: Arc::clone(&signals.next_due),
-        epoch: Arc::clone(&signals.epoch),
-        renew: Arc::clone(&signals.renew),
-        assignments,
-    });
-    let unblock = || Arc::clone(&signals.unblock);
-    let reader = Reader {
-        context: Arc::clone(context),
-        connector: Connector::new(Arc::clone(context), read_margin, unblock()),
-        recovery: recovery(state, signals, &admission),
-        repair: GroupRepair {
-            context: Arc::clone(context),
-            activity: Arc::clone(activity),
-            epoch: Arc::clone(&signals.epoch),
-        },
+) -> Admission {
+    Admission { context, in_flight, activity, next_due, epoch, renew, assignments }
+}
+
+/// The reader.
+pub(crate) fn reader(
+    QueueState { context, slots, in_flight, acks, gate, health, activity, .. }: QueueState,
+    QueueSignals { lane, demand, unblock, lost_replies, transfer, epoch, .. }: QueueSignals,
+    admission: Arc<Admission>,
+    read_margin: Duration,
+) -> Reader {
+    let recovery = Recovery {
+        context: Arc::clone(&context),
         admission: Arc::clone(&admission),
-        gate: Arc::clone(gate),
-        slots: Arc::clone(slots),
-        demand: Arc::clone(&signals.demand),
-        acks: Arc::clone(acks),
-        lane: LaneTurn::new(Arc::clone(&signals.lane)),
-        health: Arc::clone(health),
-        batch: BatchSizer::default(),
+        in_flight,
+        slots: Arc::clone(&slots),
+        lost_replies,
+        transfer,
     };
-    let reaper = Reaper {
-        context: Arc::clone(context),
-        slot_request: SlotRequest {
-            context: Arc::clone(context),
-            slots: Arc::clone(slots),
-            demand: Arc::clone(&signals.demand),
-            unblock: unblock(),
-        },
+    Reader {
+        connector: Connector::new(Arc::clone(&context), read_margin, unblock),
+        recovery,
+        repair: GroupRepair { context: Arc::clone(&context), activity, epoch },
         admission,
-        in_flight: Arc::clone(in_flight),
-        clock: Arc::clone(clock),
-        activity: Arc::clone(activity),
-        gate: Arc::clone(gate),
-        reap: Arc::clone(&signals.reap),
-        lost_replies: Arc::clone(&signals.lost_replies),
-        transfer: Arc::clone(&signals.transfer),
+        gate,
+        slots,
+        demand,
+        acks,
+        lane: LaneTurn::new(lane),
+        health,
+        batch: BatchSizer::default(),
+        context,
+    }
+}
+
+/// The reaper.
+pub(crate) fn reaper(
+    QueueState { context, slots, in_flight, clock, activity, gate, .. }: QueueState,
+    QueueSignals { demand, unblock, reap, lost_replies, transfer, .. }: QueueSignals,
+    admission: Arc<Admission>,
+) -> Reaper {
+    Reaper {
+        slot_request: SlotRequest { context: Arc::clone(&context), slots, demand, unblock },
+        admission,
+        in_flight,
+        clock,
+        activity,
+        gate,
+        reap,
+        lost_replies,
+        transfer,
         cursors: [EntryId::ZERO; 2],
-    };
-    (reader, reaper, lease_keeper(state, signals))
-}
-
-fn recovery(state: &QueueState, signals: &QueueSignals, admission: &Arc<Admission>) -> Recovery {
-    Recovery {
-        context: Arc::clone(&state.context),
-        admission: Arc::clone(admission),
-        in_flight: Arc::clone(&state.in_flight),
-        slots: Arc::clone(&state.slots),
-        lost_replies: Arc::clone(&signals.lost_replies),
-        transfer: Arc::clone(&signals.transfer),
+        context,
     }
 }
 
-fn lease_keeper(state: &QueueState, signals: &QueueSignals) -> LeaseKeeper {
-    LeaseKeeper {
-        context: Arc::clone(&state.context),
-        in_flight: Arc::clone(&state.in_flight),
-        clock: Arc::clone(&state.clock),
-        activity: Arc::clone(&state.activity),
-        epoch: Arc::clone(&signals.epoch),
-        renew: Arc::clone(&signals.renew),
-    }
+/// The lease keeper.
+pub(crate) fn lease_keeper(
+    QueueState { context, in_flight, clock, activity, .. }: QueueState,
+    QueueSignals { epoch, renew, .. }: QueueSignals,
+) -> LeaseKeeper {
+    LeaseKeeper { context, in_flight, clock, activity, epoch, renew }
 }
 
-/// The settler and the ack flusher.
-pub(crate) fn settling(
-    state: &QueueState,
-    signals: &QueueSignals,
+/// The settler.
+pub(crate) fn settler(
+    QueueState { context, in_flight, clock, .. }: QueueState,
+    QueueSignals { over, next_due, .. }: QueueSignals,
     settlements: mpsc::Receiver<Settlement>,
-) -> (Settler, AckFlusher) {
-    let settler = Settler {
-        settlements,
-        over: signals.over.clone(),
-        steps: SettlingSteps {
-            context: Arc::clone(&state.context),
-            in_flight: Arc::clone(&state.in_flight),
-            clock: Arc::clone(&state.clock),
-            next_due: Arc::clone(&signals.next_due),
-        },
-    };
-    let ack_flusher = AckFlusher {
-        context: Arc::clone(&state.context),
-        acks: Arc::clone(&state.acks),
-        over: signals.over.clone(),
-    };
-    (settler, ack_flusher)
+) -> Settler {
+    let steps = SettlingSteps { context, in_flight, clock, next_due };
+    Settler { settlements, over, steps }
+}
+
+/// The ack flusher.
+pub(crate) fn ack_flusher(
+    QueueState { context, acks, .. }: QueueState,
+    QueueSignals { over, .. }: QueueSignals,
+) -> AckFlusher {
+    AckFlusher { context, acks, over }
+}
+
+/// The promoter.
+pub(crate) fn promoter(
+    QueueState { context, activity, clock, .. }: QueueState,
+    QueueSignals { next_due, lane, reap, unblock, .. }: QueueSignals,
+    pause: Arc<PauseSwitch>,
+    interval: Duration,
+) -> Promoter {
+    let released = None;
+    Promoter { context, interval, activity, clock, next_due, pause, lane, reap, unblock, released }
 }

@@ -13,18 +13,18 @@ use crate::model::name::{ConsumerName, StreamName};
 use crate::model::trace::span::SpanHook;
 use crate::publish::client::Client;
 use crate::runtime::attempt::{Dispatcher, Executor, Handlers};
-use crate::runtime::consumer::{
-    PlannedQueue, QueueHandle, QueueLoops, QueueSignals, QueueState, intake, settling,
+use crate::runtime::consumer::queue_wiring::{
+    QueueSignals, QueueState, ack_flusher, admission, lease_keeper, promoter, reader, reaper,
+    settler,
 };
+use crate::runtime::consumer::{PlannedQueue, QueueHandle, QueueLoops};
 use crate::runtime::observe::{
     AlertHook, AlertSubscribers, HealthProbe, QueueContext, QueueMonitor, Report, Tally,
 };
 use crate::runtime::state::{
     Assignment, OncePerInterval, Settlement, StoppedConsumers, TrimBlocker,
 };
-use crate::runtime::upkeep::{
-    HeartbeatSender, PauseSwitch, Promoter, Trimmer, Watcher, heartbeat_interval,
-};
+use crate::runtime::upkeep::{HeartbeatSender, PauseSwitch, Trimmer, Watcher, heartbeat_interval};
 use crate::store::{Queue, Store};
 
 /// What all queues of a runtime share.
@@ -111,39 +111,37 @@ impl Wiring {
         let identity =
             Arc::new(ConsumerIdentity { queue: queue.clone(), consumer: consumer.clone() });
         let tallies = [Arc::clone(&self.tally), Arc::clone(tally), Arc::default()];
-        let (for_report, for_context) = (Arc::clone(&identity), identity);
-        let report = Report::new(tallies, Arc::clone(&metrics), Arc::clone(&monitor), for_report);
+        let (metrics_here, monitor_here) = (Arc::clone(&metrics), Arc::clone(&monitor));
+        let report = Report::new(tallies, metrics_here, monitor_here, Arc::clone(&identity));
         let store = Arc::clone(&self.store);
-        let context = QueueContext { identity: for_context, config: *config, store, report };
+        let context = QueueContext { identity, config: *config, store, report };
         let (state, signals) = (QueueState::new(context, metrics), QueueSignals::default());
-        let handle = self.handle(&state, &signals);
+        let handle = self.handle(state.clone(), signals.clone());
         let loops = self.loops(&state, &signals, &handle, handlers, monitor);
         (handle, loops)
     }
 
-    fn handle(&self, state: &QueueState, signals: &QueueSignals) -> QueueHandle {
-        let QueueState { context, slots, in_flight, acks: _, clock, gate, health, .. } = state;
-        QueueHandle {
-            context: Arc::clone(context),
-            slots: Arc::clone(slots),
-            in_flight: Arc::clone(in_flight),
-            pause: Arc::new(PauseSwitch {
-                context: Arc::clone(context),
-                gate: Arc::clone(gate),
-                health: Arc::clone(health),
-            }),
-            health: Arc::new(HealthProbe {
-                context: Arc::clone(context),
-                read_margin: self.runtime.read_margin,
-                loops: Arc::clone(health),
-                clock: Arc::clone(clock),
-                gate: Arc::clone(gate),
-                in_flight: Arc::clone(in_flight),
-            }),
-            reap: Arc::clone(&signals.reap),
-            unblock: Arc::clone(&signals.unblock),
-            stopped: Arc::clone(&self.stopped),
-        }
+    fn handle(
+        &self,
+        QueueState { context, slots, in_flight, clock, gate, health, .. }: QueueState,
+        QueueSignals { reap, unblock, .. }: QueueSignals,
+    ) -> QueueHandle {
+        let pause = PauseSwitch {
+            context: Arc::clone(&context),
+            gate: Arc::clone(&gate),
+            health: Arc::clone(&health),
+        };
+        let health = HealthProbe {
+            context: Arc::clone(&context),
+            read_margin: self.runtime.read_margin,
+            loops: health,
+            clock,
+            gate,
+            in_flight: Arc::clone(&in_flight),
+        };
+        let (pause, health) = (Arc::new(pause), Arc::new(health));
+        let stopped = Arc::clone(&self.stopped);
+        QueueHandle { context, slots, in_flight, pause, health, reap, unblock, stopped }
     }
 
     fn loops(
@@ -158,95 +156,71 @@ impl Wiring {
         // do nothing but receive and start.
         let (assign, assignments) = mpsc::channel(BATCHES_MAX);
         let (settle, settlements) = mpsc::channel(SETTLEMENTS_MAX);
-        let (reader, reaper, lease_keeper) =
-            intake(state, signals, self.runtime.read_margin, assign);
-        let (settler, ack_flusher) = settling(state, signals, settlements);
-        let stream = &state.context.queue().stream;
+        let RuntimeConfig { read_margin, promote_interval, .. } = self.runtime;
+        let (state, signals) = (|| state.clone(), || signals.clone());
+        let admission = Arc::new(admission(state(), signals(), assign));
+        let stream = &handle.context.queue().stream;
         let retention = self.client.retention(stream);
-        let trimming = self.trimming.get(stream).cloned().unwrap_or_default();
+        let Trimming { turn, blocker } = self.trimming.get(stream).cloned().unwrap_or_default();
         QueueLoops {
-            reader,
-            reaper,
-            lease_keeper,
-            dispatcher: self.dispatcher(state, handlers, assignments, settle),
-            settler,
-            ack_flusher,
-            promoter: self.promoter(state, signals, handle),
-            heartbeat: self.heartbeat(state),
+            reader: reader(state(), signals(), Arc::clone(&admission), read_margin),
+            reaper: reaper(state(), signals(), admission),
+            lease_keeper: lease_keeper(state(), signals()),
+            dispatcher: self.dispatcher(state(), handlers, assignments, settle),
+            settler: settler(state(), signals(), settlements),
+            ack_flusher: ack_flusher(state(), signals()),
+            promoter: promoter(state(), signals(), Arc::clone(&handle.pause), promote_interval),
+            heartbeat: self.heartbeat(state()),
             watcher: Watcher {
-                context: Arc::clone(&state.context),
+                context: Arc::clone(&handle.context),
                 interval: self.runtime.watch_interval,
                 length_max: self.length_max(retention),
-                activity: Arc::clone(&state.activity),
+                activity: state().activity,
                 monitor,
                 subscribers: Arc::clone(&self.subscribers),
                 health: Arc::clone(&handle.health),
-                blocker: Arc::clone(&trimming.blocker),
+                blocker: Arc::clone(&blocker),
             },
             trimmer: Trimmer {
-                context: Arc::clone(&state.context),
+                context: Arc::clone(&handle.context),
                 interval: self.runtime.janitor_interval,
                 retention,
                 dead_letters_max: self.runtime.dead_letters_max,
-                activity: Arc::clone(&state.activity),
-                turn: trimming.turn,
-                blocker: trimming.blocker,
+                activity: state().activity,
+                turn,
+                blocker,
             },
         }
     }
 
     fn dispatcher(
         &self,
-        state: &QueueState,
+        QueueState { context, in_flight, clock, acks, .. }: QueueState,
         handlers: Handlers,
         assignments: mpsc::Receiver<Vec<Assignment>>,
         settlements: mpsc::Sender<Settlement>,
     ) -> Dispatcher {
-        let executor = Arc::new(Executor {
-            context: Arc::clone(&state.context),
+        let executor = Executor {
+            context,
             handlers,
             states: Arc::clone(&self.states),
             client: self.client.clone(),
             span_hook: self.span_hook.clone(),
-            in_flight: Arc::clone(&state.in_flight),
-            clock: Arc::clone(&state.clock),
-            acks: Arc::clone(&state.acks),
+            in_flight,
+            clock,
+            acks,
             settlements,
-        });
-        Dispatcher { executor, assignments }
+        };
+        Dispatcher { executor: Arc::new(executor), assignments }
     }
 
-    fn promoter(
+    fn heartbeat(
         &self,
-        state: &QueueState,
-        signals: &QueueSignals,
-        handle: &QueueHandle,
-    ) -> Promoter {
-        Promoter {
-            context: Arc::clone(&state.context),
-            interval: self.runtime.promote_interval,
-            activity: Arc::clone(&state.activity),
-            clock: Arc::clone(&state.clock),
-            next_due: Arc::clone(&signals.next_due),
-            pause: Arc::clone(&handle.pause),
-            lane: Arc::clone(&signals.lane),
-            reap: Arc::clone(&signals.reap),
-            unblock: Arc::clone(&signals.unblock),
-            released: None,
-        }
-    }
-
-    fn heartbeat(&self, state: &QueueState) -> HeartbeatSender {
-        let lease = state.context.config.lease;
-        HeartbeatSender {
-            context: Arc::clone(&state.context),
-            interval: heartbeat_interval(lease, self.runtime.janitor_interval),
-            clock: Arc::clone(&state.clock),
-            activity: Arc::clone(&state.activity),
-            in_flight: Arc::clone(&state.in_flight),
-            slots: Arc::clone(&state.slots),
-            stopped: Arc::clone(&self.stopped),
-        }
+        QueueState { context, clock, activity, in_flight, slots, .. }: QueueState,
+    ) -> HeartbeatSender {
+        let interval = heartbeat_interval(context.config.lease, self.runtime.janitor_interval);
+        let stopped = Arc::clone(&self.stopped);
+        HeartbeatSender { context, interval, clock, activity, in_flight, slots, stopped }
     }
 
     /// From which length on a stream is too long: as the alert rules say, or twice its history.
