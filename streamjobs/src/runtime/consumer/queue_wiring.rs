@@ -102,7 +102,7 @@ pub(crate) fn reader(
         transfer,
     };
     Reader {
-        connector: Connector::new(Arc::clone(&context), read_margin, unblock),
+        connector: Connector { read_margin, unblock, opened_before: false },
         recovery,
         repair: GroupRepair { context: Arc::clone(&context), activity, epoch },
         admission,
@@ -110,7 +110,7 @@ pub(crate) fn reader(
         slots,
         demand,
         acks,
-        lane: LaneTurn::new(lane),
+        lane: LaneTurn { signal: lane, lane_served: false },
         health,
         batch: BatchSizer::default(),
         context,

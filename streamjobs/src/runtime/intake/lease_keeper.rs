@@ -105,22 +105,17 @@ impl LeaseKeeper {
 
     /// Reports what a renewal found: the dead letter to delete, if there is one.
     fn report(&self, hold: Hold, renewal: Renewal) -> Option<EntryId> {
-        let report = &self.context.report;
+        let event = match renewal {
+            Renewal::Kept => return None,
+            Renewal::Lost => JobEvent::LeaseLost { why: "another attempt has the entry" },
+            Renewal::Trimmed(dead_letter) | Renewal::Obsolete(dead_letter) => {
+                JobEvent::TrimmedInFlight { dead_letter }
+            }
+        };
+        self.context.report.job(hold, event);
         match renewal {
-            Renewal::Kept => None,
-            Renewal::Lost => {
-                let why = "another attempt has the entry";
-                report.job(hold, JobEvent::LeaseLost { why });
-                None
-            }
-            Renewal::Trimmed(dead_letter) => {
-                report.job(hold, JobEvent::TrimmedInFlight { dead_letter });
-                None
-            }
-            Renewal::Obsolete(dead_letter) => {
-                report.job(hold, JobEvent::TrimmedInFlight { dead_letter });
-                Some(dead_letter)
-            }
+            Renewal::Obsolete(dead_letter) => Some(dead_letter),
+            Renewal::Kept | Renewal::Lost | Renewal::Trimmed(_) => None,
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::runtime::intake::{Admission, BATCH_MAX, BatchSizer, GroupRepair, Reco
 use crate::runtime::observe::{QueueContext, QueueEvent};
 use crate::runtime::state::{
     Ack, Acks, LaneSignal, LoopBackoff, LoopHealth, PauseGate, ReaderUnblock, ReaderWaits, Slot,
-    SlotDemand, Slots, entries_of,
+    SlotDemand, Slots, entries_of, stopped_before,
 };
 use crate::store::{ReadReply, ReadRequest, StoreError, StreamReader};
 
@@ -51,9 +51,9 @@ impl Reader {
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let mut backoff = LoopBackoff::new();
         let mut connection: Option<Box<dyn StreamReader>> = None;
-        while self.may_read(&stop).await {
+        while !stopped_before(&stop, self.gate.opened()).await {
             let Some(reader) = connection.as_mut() else {
-                match self.connector.open().await {
+                match self.connector.open(&self.context).await {
                     Ok(reader) => connection = Some(reader),
                     Err(error) => {
                         self.context.report.store_failed("open the read connection", &error);
@@ -80,18 +80,6 @@ impl Reader {
         }
     }
 
-    /// Waits while the group is paused. False at a stop.
-    async fn may_read(&self, stop: &CancellationToken) -> bool {
-        if self.gate.is_shut() {
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => {}
-                () = self.gate.opened() => {}
-            }
-        }
-        !stop.is_cancelled()
-    }
-
     /// Reports and repairs what an error says is broken.
     async fn failed(
         &self,
@@ -106,7 +94,7 @@ impl Reader {
             | StoreError::AnswerLost(_)
             | StoreError::Protocol { .. } => {
                 *connection = None;
-                self.recovery.suspect();
+                self.recovery.lost_replies.suspect();
             }
         }
     }
@@ -175,17 +163,16 @@ impl Reader {
         };
         self.health.note_read(Instant::now());
         let obsolete = self.finish(acks, &acknowledged, &mut slots);
-        let deliveries = match deliveries {
-            Ok(deliveries) => deliveries,
-            Err(error) => {
-                self.context.delete_obsolete(&obsolete).await;
-                return Err(error);
+        let read = match deliveries {
+            Ok(deliveries) => {
+                self.admit(deliveries, slots, &plan, sent).await;
+                Ok(())
             }
+            Err(error) => Err(error),
         };
-        self.admit(deliveries, slots, &plan, sent).await;
         // Last, because what was delivered is not renewed before it is registered.
         self.context.delete_obsolete(&obsolete).await;
-        Ok(())
+        read
     }
 
     /// What to read; none if nothing may be read now.
@@ -255,28 +242,19 @@ impl Reader {
 /// Opens read connections, one after the other, and lets other loops end their waits.
 #[derive(Debug)]
 pub(crate) struct Connector {
-    context: Arc<QueueContext>,
     /// How long after the block time an answer may take.
-    read_margin: Duration,
-    unblock: Arc<ReaderUnblock>,
-    opened_before: bool,
+    pub(crate) read_margin: Duration,
+    pub(crate) unblock: Arc<ReaderUnblock>,
+    pub(crate) opened_before: bool,
 }
 
 impl Connector {
-    pub(crate) fn new(
-        context: Arc<QueueContext>,
-        read_margin: Duration,
-        unblock: Arc<ReaderUnblock>,
-    ) -> Self {
-        Self { context, read_margin, unblock, opened_before: false }
-    }
-
     /// Opens a connection.
-    async fn open(&mut self) -> Result<Box<dyn StreamReader>, StoreError> {
-        let (queue, consumer) = (self.context.queue(), self.context.consumer());
-        let reader = self.context.store.reader(queue, consumer, self.read_margin).await?;
+    async fn open(&mut self, context: &QueueContext) -> Result<Box<dyn StreamReader>, StoreError> {
+        let (queue, consumer) = (context.queue(), context.consumer());
+        let reader = context.store.reader(queue, consumer, self.read_margin).await?;
         if std::mem::replace(&mut self.opened_before, true) {
-            self.context.report.queue(QueueEvent::Reconnected);
+            context.report.queue(QueueEvent::Reconnected);
         }
         Ok(reader)
     }
@@ -290,16 +268,12 @@ impl Connector {
 /// Which inlet is read next: the stream and the lane take turns while both have entries.
 #[derive(Debug)]
 pub(crate) struct LaneTurn {
-    signal: Arc<LaneSignal>,
+    pub(crate) signal: Arc<LaneSignal>,
     /// The last read was from the lane, so the stream is next.
-    lane_served: bool,
+    pub(crate) lane_served: bool,
 }
 
 impl LaneTurn {
-    pub(crate) fn new(signal: Arc<LaneSignal>) -> Self {
-        Self { signal, lane_served: false }
-    }
-
     /// The inlet to read next, and whether entries wait in the lane.
     fn next(&self) -> (Inlet, bool) {
         let lane_waits = self.signal.is_raised();

@@ -11,7 +11,7 @@ use crate::runtime::intake::Admission;
 use crate::runtime::observe::{QueueContext, QueueEvent};
 use crate::runtime::state::{
     Activity, Clock, InFlight, LostReplies, PauseGate, ReaderUnblock, ReapSignal, Slot, SlotDemand,
-    Slots, TransferLock, jittered, most_of,
+    Slots, TransferLock, jittered, most_of, stopped_before,
 };
 use crate::store::{ClaimedPage, Idle, IdleClaim, StoreError};
 
@@ -47,10 +47,8 @@ impl Reaper {
                 () = sleep(delay) => false,
             };
             delay = jittered(interval);
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return,
-                () = self.gate.opened() => {}
+            if stopped_before(&stop, self.gate.opened()).await {
+                return;
             }
             if !requested && self.activity.rules_out_claims(Instant::now()) {
                 continue;

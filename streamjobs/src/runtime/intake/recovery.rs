@@ -29,16 +29,11 @@ impl Recovery {
         self.lost_replies.take() || self.in_flight.is_crowded()
     }
 
-    /// An answer may have been lost.
-    pub(crate) fn suspect(&self) {
-        self.lost_replies.suspect();
-    }
-
     /// Delivers again, uncounted, what is pending for this consumer and not in flight here. When it
     /// fails, it is due again.
     pub(crate) async fn run(&self) -> Result<(), StoreError> {
         let recovered = self.recover().await;
-        recovered.inspect_err(|_| self.suspect())
+        recovered.inspect_err(|_| self.lost_replies.suspect())
     }
 
     async fn recover(&self) -> Result<(), StoreError> {

@@ -29,4 +29,6 @@ pub(crate) use self::signals::{
     SettlingOver, SlotDemand, StoppedConsumers, TransferLock, TrimBlocker,
 };
 pub(crate) use self::slots::{Slot, Slots};
-pub(crate) use self::wait::{LoopBackoff, OncePerInterval, jittered, most_of, stopped_within};
+pub(crate) use self::wait::{
+    LoopBackoff, OncePerInterval, jittered, most_of, stopped_before, stopped_within,
+};

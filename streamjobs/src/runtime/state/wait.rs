@@ -42,10 +42,18 @@ impl LoopBackoff {
 
 /// Waits for the delay: true if a stop ended the wait.
 pub(crate) async fn stopped_within(stop: &CancellationToken, delay: Duration) -> bool {
+    stopped_before(stop, sleep(delay)).await
+}
+
+/// Waits for the event: true if a stop ended the wait, which comes first.
+pub(crate) async fn stopped_before(
+    stop: &CancellationToken,
+    event: impl Future<Output = ()>,
+) -> bool {
     tokio::select! {
         biased;
         () = stop.cancelled() => true,
-        () = sleep(delay) => false,
+        () = event => false,
     }
 }
 

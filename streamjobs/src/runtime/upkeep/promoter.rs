@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::runtime::observe::{QueueContext, QueueEvent};
 use crate::runtime::state::{
     Activity, COALESCE, Clock, IDLE_BACKOFF, LaneSignal, LoopBackoff, NextDue, ReaderUnblock,
-    ReapSignal, jittered,
+    ReapSignal, jittered, stopped_before,
 };
 use crate::runtime::upkeep::PauseSwitch;
 use crate::store::{Promoted, StoreError};
@@ -35,12 +35,7 @@ impl Promoter {
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let mut next = Instant::now();
         let mut backoff = LoopBackoff::new();
-        loop {
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return,
-                () = self.next_due.reached(next) => {}
-            }
+        while !stopped_before(&stop, self.next_due.reached(next)).await {
             self.next_due.forget();
             // A pause here leaves due jobs to other processes; what waits is still observed.
             let limit = if self.pause.gate.is_shut_here() { 0 } else { BATCH_MAX };
