@@ -48,17 +48,9 @@ impl StreamMetrics {
 
     /// Events were sent in one call.
     pub(crate) fn sent(&self, outcomes: impl IntoIterator<Item = Sending>, took: Duration) {
-        let (mut ok, mut rejected, mut unconfirmed) = (0, 0, 0);
         for outcome in outcomes {
-            match outcome {
-                Sending::Ok => ok += 1,
-                Sending::Rejected => rejected += 1,
-                Sending::Unconfirmed => unconfirmed += 1,
-            }
+            self.sent.add(outcome as usize, 1);
         }
-        self.sent.add(Sending::Ok as usize, ok);
-        self.sent.add(Sending::Rejected as usize, rejected);
-        self.sent.add(Sending::Unconfirmed as usize, unconfirmed);
         self.send.record(took);
     }
 }

@@ -14,10 +14,8 @@ use super::table::{
     SERVER_ERRORS, SLOTS, SNOOZED, TRIMMED, TRIMMED_UNREAD, UNHANDLED,
 };
 use super::words::{ClaimReason, DuplicateStage, Failure, Finish};
-use crate::insight::view::GroupInfo;
 use crate::model::name::{GroupName, StreamName};
 use crate::model::policy::Reason;
-use crate::store::inspect::StreamInfo;
 
 /// The handles of one group on one stream.
 #[derive(Debug)]
@@ -50,7 +48,7 @@ pub(crate) struct QueueMetrics {
     pub(crate) entries_trimmed: Counter,
     pub(crate) letters_trimmed: Counter,
     pub(crate) consumers_retired: Counter,
-    seen: ServerGauges,
+    pub(crate) seen: ServerGauges,
     pub(crate) queue_time: Histogram,
     pub(crate) lateness: Histogram,
     pub(crate) renew: Histogram,
@@ -146,16 +144,6 @@ impl QueueMetrics {
     /// Entries are no longer in flight.
     pub(crate) fn remove_in_flight(&self, entries: usize) {
         move_gauge(&self.buffered, entries, 0);
-    }
-
-    /// The group as the server reports it.
-    pub(crate) fn seen_group(&self, group: &GroupInfo) {
-        self.seen.set_group(group);
-    }
-
-    /// The stream as the server reports it.
-    pub(crate) fn seen_stream(&self, stream: &StreamInfo) {
-        self.seen.set_stream(stream);
     }
 
     /// A handler is running until the guard is dropped.

@@ -15,7 +15,7 @@ use crate::store::inspect::StreamInfo;
 
 /// The handles.
 #[derive(Debug)]
-pub(super) struct ServerGauges {
+pub(crate) struct ServerGauges {
     waiting: Gauge,
     pending: Gauge,
     retrying: Gauge,
@@ -49,7 +49,7 @@ impl ServerGauges {
     }
 
     /// The group as the server reports it.
-    pub(super) fn set_group(&self, group: &GroupInfo) {
+    pub(crate) fn set_group(&self, group: &GroupInfo) {
         self.waiting.set(whole(group.backlog.entries));
         self.pending.set(whole(group.pending));
         self.retrying.set(whole(group.retrying));
@@ -66,7 +66,7 @@ impl ServerGauges {
     }
 
     /// The stream as the server reports it.
-    pub(super) fn set_stream(&self, stream: &StreamInfo) {
+    pub(crate) fn set_stream(&self, stream: &StreamInfo) {
         self.stream_length.set(whole(stream.length));
         if let Some(bytes) = stream.bytes {
             self.stream_bytes.set(whole(bytes));

@@ -36,7 +36,7 @@ impl QueueHandle {
     /// Changes how many jobs may be in flight.
     pub(crate) fn resize(&self, slots: usize) {
         self.slots.resize(slots);
-        self.context.report.slots(slots);
+        self.context.report.metrics.set_slots(slots);
     }
 
     /// Ends every lease at once. Other consumers claim the entries when their leases end.

@@ -20,7 +20,7 @@ use crate::store::inspect::StreamInfo;
 pub(crate) struct Report {
     /// Of the runtime, of this consumer, and of this queue of it.
     tallies: [Arc<Tally>; 3],
-    metrics: Arc<QueueMetrics>,
+    pub(crate) metrics: Arc<QueueMetrics>,
     monitor: Arc<QueueMonitor>,
     identity: Arc<ConsumerIdentity>,
 }
@@ -103,34 +103,14 @@ impl Report {
         self.metrics.run()
     }
 
-    /// How many jobs the queue may have in flight.
-    pub(crate) fn slots(&self, slots: usize) {
-        self.metrics.set_slots(slots);
-    }
-
     /// The group and its stream as the server shows them; none where it did not answer.
     pub(crate) fn seen(&self, group: Option<&GroupInfo>, stream: Option<&StreamInfo>) {
         if let Some(group) = group {
-            self.metrics.seen_group(group);
+            self.metrics.seen.set_group(group);
         }
         if let Some(stream) = stream {
-            self.metrics.seen_stream(stream);
+            self.metrics.seen.set_stream(stream);
         }
-    }
-
-    /// How long a read took, its wait included.
-    pub(super) fn read_took(&self, took: Duration) {
-        self.metrics.receive.record(took);
-    }
-
-    /// How long it took to settle jobs.
-    pub(super) fn settle_took(&self, took: Duration) {
-        self.metrics.settle.record(took);
-    }
-
-    /// How long a renewal took.
-    pub(super) fn renew_took(&self, took: Duration) {
-        self.metrics.renew.record(took);
     }
 
     fn add(&self, count: Count, by: u64) {

@@ -27,7 +27,8 @@ impl QueueContext {
             FailPoint::AckBeforeSend.reached();
         }
         let answer = reader.read(request).await;
-        self.report.read_took(sent.elapsed());
+        // Its wait included.
+        self.report.metrics.receive.record(sent.elapsed());
         let reply = answer?;
         match &reply.acknowledged {
             Ok(confirmed) if acks > 0 => {
@@ -76,7 +77,7 @@ impl QueueContext {
     /// Renews leases.
     pub(crate) async fn renew(&self, holds: &[Hold], sent: Instant) -> Result<Renewed, StoreError> {
         let renewed = self.store.renew(self.queue(), self.consumer(), holds).await;
-        self.report.renew_took(sent.elapsed());
+        self.report.metrics.renew.record(sent.elapsed());
         renewed
     }
 
@@ -88,17 +89,6 @@ impl QueueContext {
         FailPoint::AckAfterSend.reached();
         self.acknowledged(acks.len(), confirmed);
         Ok(confirmed)
-    }
-
-    /// Runs the steps that settle a job, under one span and with their duration measured.
-    /// `operation` is one of a few words.
-    pub(crate) async fn settle_job<T>(
-        &self,
-        operation: &'static str,
-        envelope: &Envelope,
-        steps: impl Future<Output = Result<T, StoreError>>,
-    ) -> Result<T, StoreError> {
-        self.settle(operation, 1, Some(envelope), steps).await
     }
 
     /// Stores a dead letter and acknowledges its entry.
@@ -134,7 +124,9 @@ impl QueueContext {
         }
     }
 
-    async fn settle<T>(
+    /// Runs the steps that settle jobs, under one span and with their duration measured.
+    /// `operation` is one of a few words; a single job has its envelope.
+    pub(crate) async fn settle<T>(
         &self,
         operation: &'static str,
         jobs: usize,
@@ -146,7 +138,7 @@ impl QueueContext {
         let span = span::settle(operation, &queue.stream, &queue.group, jobs, event_id);
         let sent = Instant::now();
         let answer = steps.instrument(span.clone()).await;
-        self.report.settle_took(sent.elapsed());
+        self.report.metrics.settle.record(sent.elapsed());
         answer.inspect_err(|error| span::failed(&span, error.kind()))
     }
 

@@ -133,7 +133,7 @@ impl SettlingSteps {
             Verdict::Acknowledge | Verdict::Leave => "none",
         };
         let steps = self.take_steps(settlement, trimmed);
-        self.context.settle_job(operation, &settlement.envelope, steps).await
+        self.context.settle(operation, 1, Some(&settlement.envelope), steps).await
     }
 
     async fn take_steps(
