@@ -41,15 +41,6 @@ pub(crate) struct Executor {
     pub(crate) settlements: mpsc::Sender<Settlement>,
 }
 
-/// How a job ended here.
-struct Ended {
-    envelope: Envelope,
-    /// When the attempt began, by the server's clock in milliseconds.
-    began_at: u64,
-    failures: u32,
-    verdict: Verdict,
-}
-
 impl Executor {
     /// Runs the job, unless it must not run any more, and passes the verdict on.
     pub(crate) async fn execute(self: Arc<Self>, assignment: Assignment) {
@@ -67,16 +58,15 @@ impl Executor {
     /// Releases a job that was not started.
     pub(crate) async fn release(&self, assignment: Assignment) {
         let envelope = Envelope::of(&self.context.queue().stream, &assignment.delivery.entry);
-        let (began_at, failures) = (self.server_now(), envelope.failures);
-        let verdict = Verdict::Release;
-        self.pass_on(assignment, Ended { envelope, began_at, failures, verdict }).await;
+        let judged = (envelope.failures, Verdict::Release);
+        self.pass_on(assignment, envelope, self.server_now(), judged).await;
     }
 
     async fn execute_unguarded(&self, assignment: Assignment) {
         let envelope = Envelope::of(&self.context.queue().stream, &assignment.delivery.entry);
         let began_at = self.server_now();
-        let (failures, verdict) = self.judge(&assignment, &envelope, began_at).await;
-        self.pass_on(assignment, Ended { envelope, began_at, failures, verdict }).await;
+        let judged = self.judge(&assignment, &envelope, began_at).await;
+        self.pass_on(assignment, envelope, began_at, judged).await;
     }
 
     /// The failures recorded by now, and the verdict on the job.
@@ -208,18 +198,24 @@ impl Executor {
         })
     }
 
-    /// Passes the verdict on to what carries it out.
-    async fn pass_on(&self, assignment: Assignment, ended: Ended) {
+    /// Passes the verdict on to what carries it out. The attempt began at `began_at`, by the server's
+    /// clock in milliseconds.
+    async fn pass_on(
+        &self,
+        assignment: Assignment,
+        envelope: Envelope,
+        began_at: u64,
+        (failures, verdict): (u32, Verdict),
+    ) {
         let Assignment { delivery, lease, slot } = assignment;
         let (inlet, id) = (delivery.inlet, delivery.entry.id());
         let hold = self.in_flight.begin_settling(delivery.hold());
-        let (hold, verdict) = match (hold, ended.verdict) {
+        let (hold, verdict) = match (hold, verdict) {
             // A job that is done is acknowledged even when its lease was lost.
             (_, Verdict::Acknowledge) => return self.acks.push(Ack { inlet, id, slot }),
             (Some(hold), verdict) if verdict != Verdict::Leave => (hold, verdict),
             (hold, verdict) => return self.leave(hold, delivery.hold(), &verdict),
         };
-        let Ended { envelope, began_at, failures, .. } = ended;
         let settlement =
             Settlement { delivery, envelope, hold, began_at, failures, verdict, lease, slot };
         // The settler outlives every job. If it is gone, the entry is claimed when its lease ends.
@@ -228,18 +224,12 @@ impl Executor {
 
     /// Leaves the job to another attempt. Without a `hold`, the lease was lost.
     fn leave(&self, hold: Option<Hold>, delivered: Hold, verdict: &Verdict) {
-        let report = &self.context.report;
-        match (hold, verdict) {
-            (Some(hold), Verdict::Leave) => {
-                report.job(hold, JobEvent::Ended { finish: Finish::Left });
-            }
-            (None, Verdict::Leave) => {
-                report.job(delivered, JobEvent::Ended { finish: Finish::LostLease });
-            }
-            (hold, _) => {
-                report.job(hold.unwrap_or(delivered), JobEvent::RefusedLate { step: "settle" });
-            }
-        }
+        let event = match (hold, verdict) {
+            (Some(_), Verdict::Leave) => JobEvent::Ended { finish: Finish::Left },
+            (None, Verdict::Leave) => JobEvent::Ended { finish: Finish::LostLease },
+            _ => JobEvent::RefusedLate { step: "settle" },
+        };
+        self.context.report.job(hold.unwrap_or(delivered), event);
         self.in_flight.abandon(delivered);
     }
 
