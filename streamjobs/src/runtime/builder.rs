@@ -22,7 +22,7 @@ use crate::publish::client::Client;
 use crate::runtime::consumer::{
     ConsumerSet, IoThread, PlannedQueue, RuntimeSpec, Services, TokioHandles, Wiring, plan,
 };
-use crate::runtime::observe::AlertHook;
+use crate::runtime::observe::{AlertHook, AlertSubscribers};
 use crate::runtime::running::Runtime;
 
 /// Settings of a [`Runtime`]; every one has a default.
@@ -40,14 +40,8 @@ pub struct RuntimeBuilder {
 impl Runtime {
     /// Settings for a runtime on this client's server.
     pub fn builder(client: &Client) -> RuntimeBuilder {
-        RuntimeBuilder::new(client.clone())
-    }
-}
-
-impl RuntimeBuilder {
-    fn new(client: Client) -> Self {
-        Self {
-            client,
+        RuntimeBuilder {
+            client: client.clone(),
             states: States::default(),
             spec: RuntimeSpec::default(),
             services: Vec::new(),
@@ -56,7 +50,9 @@ impl RuntimeBuilder {
             on_alert: None,
         }
     }
+}
 
+impl RuntimeBuilder {
     /// Gives handlers a state, which they take as `State<T>`. One for each type: a second one
     /// replaces the first.
     pub fn state<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
@@ -234,17 +230,17 @@ impl RuntimeBuilder {
         services.prepare().await?;
         let inline = self.client.is_in_memory();
         let io = if inline { IoThread::inline() } else { IoThread::start()? };
-        let handles = TokioHandles { io: io.handle().clone(), app: Handle::current() };
+        let handles = TokioHandles { io: io.handle.clone(), app: Handle::current() };
         metrics::describe();
         let process = || format!("streamjobs-{}", std::process::id());
         let prefix = self.consumer_prefix.unwrap_or_else(process);
-        let wiring = Wiring::new(self.client, self.states, self.spec.runtime, &planned)
-            .on_process_span(self.on_process_span)
-            .on_alert(self.on_alert);
+        let mut wiring = Wiring::new(self.client, self.states, self.spec.runtime, &planned);
+        wiring.span_hook = self.on_process_span;
+        wiring.subscribers = Arc::new(AlertSubscribers::new(self.on_alert));
         let consumers = ConsumerSet::new(wiring, handles, prefix, planned);
         let first = consumers.start().await?;
         services.start(&consumers.wiring().tally, &Handle::current());
-        Ok(Runtime::new(io, first, consumers, services))
+        Ok(Runtime { consumers: Arc::new(consumers), services, first, _io: io })
     }
 }
 

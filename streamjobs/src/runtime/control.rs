@@ -187,8 +187,8 @@ fn describe(consumer: &RunningConsumer) -> Consumer {
         group: consumer.group.clone(),
         streams: consumer.queues.iter().map(|queue| queue.context.queue().stream.clone()).collect(),
         name: consumer.name.clone(),
-        concurrency: consumer.concurrency(),
-        paused: consumer.is_paused(),
+        concurrency: consumer.queues.iter().map(|queue| queue.slots.size()).sum(),
+        paused: consumer.queues.iter().all(|queue| queue.pause.gate.is_shut()),
         in_flight: consumer.in_flight(),
         leaving: consumer.is_leaving(),
     }

@@ -20,23 +20,14 @@ use crate::runtime::observe::{Alerts, Counters, Health};
 /// they wait, and other processes claim the jobs in flight when their leases end.
 #[must_use = "dropping the runtime stops it"]
 pub struct Runtime {
-    consumers: Arc<ConsumerSet>,
-    services: Services,
-    first: ConsumerName,
+    pub(super) consumers: Arc<ConsumerSet>,
+    pub(super) services: Services,
+    pub(super) first: ConsumerName,
     /// Dropped last: everything else runs on it.
-    _io: IoThread,
+    pub(super) _io: IoThread,
 }
 
 impl Runtime {
-    pub(crate) fn new(
-        io: IoThread,
-        first: ConsumerName,
-        consumers: ConsumerSet,
-        services: Services,
-    ) -> Self {
-        Self { consumers: Arc::new(consumers), services, first, _io: io }
-    }
-
     /// The name of the first consumer that was started: the only one of a process that works on one
     /// group. [`consumers`](Self::consumers) lists all of them.
     #[must_use]

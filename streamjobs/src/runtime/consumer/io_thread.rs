@@ -3,15 +3,15 @@
 use std::thread;
 
 use tokio::runtime::Handle;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::model::error::StartError;
 
 /// The executor of the loops, on a thread of its own or the caller's.
 #[derive(Debug)]
 pub(crate) struct IoThread {
-    handle: Handle,
-    halt: CancellationToken,
+    pub(crate) handle: Handle,
+    _halt: DropGuard,
 }
 
 impl IoThread {
@@ -25,21 +25,11 @@ impl IoThread {
         let body = move || runtime.block_on(halted.cancelled());
         let started = thread::Builder::new().name("streamjobs-io".to_owned()).spawn(body);
         started.map_err(|error| StartError::Thread(error.into()))?;
-        Ok(Self { handle, halt })
+        Ok(Self { handle, _halt: halt.drop_guard() })
     }
 
     /// Runs the loops on the caller's executor, so that tests can move its clock.
     pub(crate) fn inline() -> Self {
-        Self { handle: Handle::current(), halt: CancellationToken::new() }
-    }
-
-    pub(crate) fn handle(&self) -> &Handle {
-        &self.handle
-    }
-}
-
-impl Drop for IoThread {
-    fn drop(&mut self) {
-        self.halt.cancel();
+        Self { handle: Handle::current(), _halt: CancellationToken::new().drop_guard() }
     }
 }

@@ -77,16 +77,6 @@ impl RunningConsumer {
         self.queues.iter().map(|queue| queue.in_flight.len()).sum()
     }
 
-    /// Jobs that may be in flight at once, over all queues.
-    pub(crate) fn concurrency(&self) -> usize {
-        self.queues.iter().map(|queue| queue.slots.size()).sum()
-    }
-
-    /// Whether it reads no queue because of a pause.
-    pub(crate) fn is_paused(&self) -> bool {
-        self.queues.iter().all(|queue| queue.pause.gate.is_shut())
-    }
-
     pub(crate) fn is_leaving(&self) -> bool {
         self.leaving.load(Ordering::SeqCst)
     }

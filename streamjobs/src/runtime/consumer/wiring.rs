@@ -19,7 +19,7 @@ use crate::runtime::consumer::queue_wiring::{
 };
 use crate::runtime::consumer::{PlannedQueue, QueueHandle, QueueLoops};
 use crate::runtime::observe::{
-    AlertHook, AlertSubscribers, HealthProbe, QueueContext, QueueMonitor, Report, Tally,
+    AlertSubscribers, HealthProbe, QueueContext, QueueMonitor, Report, Tally,
 };
 use crate::runtime::state::{
     Assignment, OncePerInterval, Settlement, StoppedConsumers, TrimBlocker,
@@ -38,7 +38,8 @@ pub(crate) struct Wiring {
     states: Arc<States>,
     /// The store of the thread that does all of the runtime's input and output.
     store: Arc<dyn Store>,
-    span_hook: Option<SpanHook>,
+    /// What is called with each handler's span.
+    pub(crate) span_hook: Option<SpanHook>,
     stopped: Arc<StoppedConsumers>,
     /// One for each queue, shared by its consumers.
     monitors: HashMap<Queue, Arc<QueueMonitor>>,
@@ -79,18 +80,6 @@ impl Wiring {
             monitors,
             trimming: streams.map(|stream| (stream, Trimming::default())).collect(),
         }
-    }
-
-    /// Sets what is called with each handler's span.
-    pub(crate) fn on_process_span(mut self, hook: Option<SpanHook>) -> Self {
-        self.span_hook = hook;
-        self
-    }
-
-    /// Sets what is called with each alert.
-    pub(crate) fn on_alert(mut self, hook: Option<AlertHook>) -> Self {
-        self.subscribers = Arc::new(AlertSubscribers::new(hook));
-        self
     }
 
     /// Wires one queue of a consumer, which counts into `tally` as well.
