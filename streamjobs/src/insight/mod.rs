@@ -6,5 +6,6 @@ pub(crate) mod condition;
 pub(crate) mod diagnosis;
 pub(crate) mod metrics;
 pub(crate) mod view;
+pub(crate) mod words;
 
 mod phrase;

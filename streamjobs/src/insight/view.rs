@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::insight::words::words;
 use crate::model::entry::EntryId;
 use crate::model::heartbeat::Heartbeat;
 use crate::store::inspect::{ConsumerFacts, Consumers, GroupFacts};
@@ -138,34 +139,18 @@ fn trimmed_undelivered(facts: &GroupFacts) -> u64 {
     }
 }
 
-/// Whether a consumer is alive. Its heartbeat decides, never the server's idle time, which on servers
-/// before 7.2 says nothing about a consumer of an idle stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Liveness {
-    /// It sent a heartbeat recently.
-    Alive,
-    /// Its heartbeat is missing: it is dead or cut off.
-    Silent,
-    /// It has no heartbeat: it belongs to another client.
-    Unknown,
-}
-
-impl Liveness {
-    /// The word for programs and logs. It does not change between releases.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Alive => "alive",
-            Self::Silent => "silent",
-            Self::Unknown => "unknown",
-        }
-    }
-}
-
-impl fmt::Display for Liveness {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+words! {
+    /// Whether a consumer is alive. Its heartbeat decides, never the server's idle time, which on servers
+    /// before 7.2 says nothing about a consumer of an idle stream.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    #[non_exhaustive]
+    pub enum Liveness {
+        /// It sent a heartbeat recently.
+        Alive = "alive",
+        /// Its heartbeat is missing: it is dead or cut off.
+        Silent = "silent",
+        /// It has no heartbeat: it belongs to another client.
+        Unknown = "unknown",
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::insight::words::words;
+
 /// Something that the operator of the jobs should know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -60,97 +62,53 @@ impl fmt::Display for Finding {
     }
 }
 
-/// How severe a finding is. Exhaustive: adding a variant is a breaking change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Severity {
-    /// Worth knowing; jobs are safe.
-    Info,
-    /// Jobs can be lost, delayed or repeated in a situation that will occur at some time.
-    Warning,
-    /// Jobs are lost, refused or not handled, now or at the next restart.
-    Critical,
-}
-
-impl Severity {
-    /// The word for programs and logs. It does not change between releases.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Info => "info",
-            Self::Warning => "warning",
-            Self::Critical => "critical",
-        }
+words! {
+    /// How severe a finding is. Exhaustive: adding a variant is a breaking change.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    pub enum Severity {
+        /// Worth knowing; jobs are safe.
+        Info = "info",
+        /// Jobs can be lost, delayed or repeated in a situation that will occur at some time.
+        Warning = "warning",
+        /// Jobs are lost, refused or not handled, now or at the next restart.
+        Critical = "critical",
     }
 }
 
-impl fmt::Display for Severity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// What is checked of a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Check {
-    /// Whether this crate supports the product and its version.
-    Version,
-    /// Faults of this version that are fixed in later ones.
-    KnownFault,
-    /// Security fixes that this version lacks.
-    Security,
-    /// Whether the server evicts keys with jobs when its memory is full.
-    Eviction,
-    /// Whether jobs survive a restart, and what a crash of the host loses.
-    Persistence,
-    /// Whether writes to disk succeed.
-    DiskWrites,
-    /// Whether the server accepts writes, or is a replica.
-    Role,
-    /// Whether enough replicas are connected for writes.
-    Replicas,
-    /// Whether the server is a node of a cluster.
-    Cluster,
-    /// How much of `maxmemory` is used.
-    Memory,
-    /// How many of `maxclients` are connected.
-    Connections,
-    /// Whether the server closes idle connections.
-    IdleTimeout,
-    /// The difference between the server's clock and this host's.
-    Clock,
-    /// Commands and keys that the user may not use.
-    Rights,
-    /// What could not be checked.
-    Unchecked,
-}
-
-impl Check {
-    /// The word for programs and logs. It does not change between releases.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Version => "version",
-            Self::KnownFault => "known_fault",
-            Self::Security => "security",
-            Self::Eviction => "eviction",
-            Self::Persistence => "persistence",
-            Self::DiskWrites => "disk_writes",
-            Self::Role => "role",
-            Self::Replicas => "replicas",
-            Self::Cluster => "cluster",
-            Self::Memory => "memory",
-            Self::Connections => "connections",
-            Self::IdleTimeout => "idle_timeout",
-            Self::Clock => "clock",
-            Self::Rights => "rights",
-            Self::Unchecked => "unchecked",
-        }
-    }
-}
-
-impl fmt::Display for Check {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+words! {
+    /// What is checked of a server.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    #[non_exhaustive]
+    pub enum Check {
+        /// Whether this crate supports the product and its version.
+        Version = "version",
+        /// Faults of this version that are fixed in later ones.
+        KnownFault = "known_fault",
+        /// Security fixes that this version lacks.
+        Security = "security",
+        /// Whether the server evicts keys with jobs when its memory is full.
+        Eviction = "eviction",
+        /// Whether jobs survive a restart, and what a crash of the host loses.
+        Persistence = "persistence",
+        /// Whether writes to disk succeed.
+        DiskWrites = "disk_writes",
+        /// Whether the server accepts writes, or is a replica.
+        Role = "role",
+        /// Whether enough replicas are connected for writes.
+        Replicas = "replicas",
+        /// Whether the server is a node of a cluster.
+        Cluster = "cluster",
+        /// How much of `maxmemory` is used.
+        Memory = "memory",
+        /// How many of `maxclients` are connected.
+        Connections = "connections",
+        /// Whether the server closes idle connections.
+        IdleTimeout = "idle_timeout",
+        /// The difference between the server's clock and this host's.
+        Clock = "clock",
+        /// Commands and keys that the user may not use.
+        Rights = "rights",
+        /// What could not be checked.
+        Unchecked = "unchecked",
     }
 }
