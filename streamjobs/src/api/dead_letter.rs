@@ -11,7 +11,7 @@ use crate::model::record;
 use crate::publish::client::Client;
 use crate::store::dead_letters::{RedriveRequest, Redriven};
 use crate::store::inspect::Span;
-use crate::store::{Queue, Store, StoreError};
+use crate::store::{Queue, Store, StoreError, StoredDeadLetter};
 
 pub use crate::model::policy::Reason;
 pub use crate::model::record::DeadLetter;
@@ -130,11 +130,7 @@ impl DeadLetters {
         let limit = limit.clamp(1, PAGE_MAX);
         let stored =
             self.store.dead_letters(&self.queue, after.unwrap_or(EntryId::ZERO), limit).await;
-        let stored = stored.map_err(|error| self.failed("list", error))?;
-        let letters = stored.iter().map(DeadLetter::of).collect::<Vec<_>>();
-        let next =
-            if letters.len() < limit { None } else { letters.last().map(|letter| letter.id) };
-        Ok(Page { letters, next })
+        self.page(stored, limit)
     }
 
     /// Dead letters before the given one, newest first: at most `limit` and at most 1,000.
@@ -157,11 +153,7 @@ impl DeadLetters {
         let key = self.queue.stream.dead_stream(&self.queue.group);
         let span = Span { from: EntryId::ZERO, to };
         let stored = self.store.range(&key, span, true, limit).await;
-        let stored = stored.map_err(|error| self.failed("list", error))?;
-        let letters = stored.iter().map(DeadLetter::of).collect::<Vec<_>>();
-        let next =
-            if letters.len() < limit { None } else { letters.last().map(|letter| letter.id) };
-        Ok(Page { letters, next })
+        self.page(stored, limit)
     }
 
     /// One dead letter.
@@ -364,6 +356,17 @@ impl DeadLetters {
             }
             Err(error) => Err(self.failed("redrive", error)),
         }
+    }
+
+    fn page(
+        &self,
+        stored: Result<Vec<StoredDeadLetter>, StoreError>,
+        limit: usize,
+    ) -> Result<Page, DeadLetterError> {
+        let stored = stored.map_err(|error| self.failed("list", error))?;
+        let letters = stored.iter().map(DeadLetter::of).collect::<Vec<_>>();
+        let next = letters.last().map(|letter| letter.id).filter(|_| letters.len() >= limit);
+        Ok(Page { letters, next })
     }
 
     fn names(&self) -> (String, String) {
