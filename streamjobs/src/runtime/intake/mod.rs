@@ -2,7 +2,6 @@
 
 mod admission;
 mod batch_sizer;
-mod group_repair;
 mod lease_keeper;
 mod reader;
 mod reaper;
@@ -10,8 +9,7 @@ mod recovery;
 
 pub(crate) use self::admission::Admission;
 pub(crate) use self::batch_sizer::{BATCH_MAX, BatchSizer};
-pub(crate) use self::group_repair::GroupRepair;
 pub(crate) use self::lease_keeper::LeaseKeeper;
-pub(crate) use self::reader::{Connector, LaneTurn, Reader};
+pub(crate) use self::reader::{Connector, GroupRepair, LaneTurn, Reader};
 pub(crate) use self::reaper::{Reaper, SlotRequest};
 pub(crate) use self::recovery::Recovery;

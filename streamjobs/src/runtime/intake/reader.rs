@@ -7,11 +7,11 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::model::entry::{Delivery, EntryId, Inlet};
-use crate::runtime::intake::{Admission, BATCH_MAX, BatchSizer, GroupRepair, Recovery};
+use crate::runtime::intake::{Admission, BATCH_MAX, BatchSizer, Recovery};
 use crate::runtime::observe::{QueueContext, QueueEvent};
 use crate::runtime::state::{
-    Ack, Acks, LaneSignal, LoopBackoff, LoopHealth, PauseGate, ReaderUnblock, ReaderWaits, Slot,
-    SlotDemand, Slots, entries_of, stopped_before,
+    Ack, Acks, Activity, GroupEpoch, LaneSignal, LoopBackoff, LoopHealth, PauseGate, ReaderUnblock,
+    ReaderWaits, Slot, SlotDemand, Slots, entries_of, stopped_before,
 };
 use crate::store::{ReadReply, ReadRequest, StoreError, StreamReader};
 
@@ -286,6 +286,41 @@ impl LaneTurn {
         self.lane_served = inlet == Inlet::LANE;
         if self.lane_served && to_its_end {
             self.signal.clear();
+        }
+    }
+}
+
+/// Repairs what a failed read says is broken: recreates a lost group.
+#[derive(Debug)]
+pub(crate) struct GroupRepair {
+    pub(crate) context: Arc<QueueContext>,
+    pub(crate) activity: Arc<Activity>,
+    pub(crate) epoch: Arc<GroupEpoch>,
+}
+
+impl GroupRepair {
+    /// Reports an error, and recreates the group if the error says that it is lost.
+    async fn after(&self, operation: &'static str, error: &StoreError) {
+        self.context.report.store_failed(operation, error);
+        self.activity.mark_active(Instant::now());
+        if error.is_silence() {
+            self.context.report.queue(QueueEvent::ReadTimedOut);
+        }
+        if matches!(error, StoreError::GroupMissing) {
+            self.recreate().await;
+        }
+    }
+
+    /// Recreates the group at its durable floor, unless another process did.
+    async fn recreate(&self) {
+        match self.context.store.recreate(self.context.queue()).await {
+            Ok(recreated) => {
+                self.epoch.advance();
+                if recreated {
+                    self.context.report.queue(QueueEvent::GroupRecreated);
+                }
+            }
+            Err(error) => self.context.report.store_failed("recreate the group", &error),
         }
     }
 }
