@@ -83,7 +83,7 @@ impl Executor {
             report.job(hold, JobEvent::Unhandled { event_type: event_type.unwrap_or("(none)") });
             let verdict = self.without_handler(event_type, hold.delivery_count);
             if verdict == Verdict::Acknowledge {
-                report.job(hold, JobEvent::Ended { finish: Finish::Unhandled });
+                report.job(hold, JobEvent::Ended(Finish::Unhandled));
             }
             return (failures, verdict);
         };
@@ -225,8 +225,8 @@ impl Executor {
     /// Leaves the job to another attempt. Without a `hold`, the lease was lost.
     fn leave(&self, hold: Option<Hold>, delivered: Hold, verdict: &Verdict) {
         let event = match (hold, verdict) {
-            (Some(_), Verdict::Leave) => JobEvent::Ended { finish: Finish::Left },
-            (None, Verdict::Leave) => JobEvent::Ended { finish: Finish::LostLease },
+            (Some(_), Verdict::Leave) => JobEvent::Ended(Finish::Left),
+            (None, Verdict::Leave) => JobEvent::Ended(Finish::LostLease),
             _ => JobEvent::RefusedLate { step: "settle" },
         };
         self.context.report.job(hold.unwrap_or(delivered), event);

@@ -66,8 +66,7 @@ impl ConsumerSet {
         let groups = lock(&self.set).groups.keys().cloned().collect::<Vec<_>>();
         let mut consumers = Vec::new();
         for group in groups {
-            let wired = self.wire(group.as_str(), None);
-            consumers.push(wired.map_err(|error| StartError::Settings(vec![error.to_string()]))?);
+            consumers.push(self.wire(group.as_str(), None).map_err(refused)?);
         }
         match self.prepare(&consumers).await {
             Some(prepared) => prepared?,
@@ -75,12 +74,10 @@ impl ConsumerSet {
         }
         let first = consumers.first().map(|new| new.consumer.name.clone());
         for new in consumers {
-            let begun = self.begin(new);
-            begun.map_err(|error| StartError::Settings(vec![error.to_string()]))?;
+            self.begin(new).map_err(refused)?;
         }
         // A runtime of services alone has a name that no consumer has.
-        let named = first.map_or_else(|| self.unused_name(), Ok);
-        named.map_err(|error| StartError::Settings(vec![error.to_string()]))
+        first.map_or_else(|| self.unused_name().map_err(refused), Ok)
     }
 
     /// Starts another consumer of a group: all of it or nothing.
@@ -266,6 +263,10 @@ impl Set {
         let found = self.running.iter().find(|consumer| consumer.name == *name).cloned();
         found.ok_or_else(|| ControlError::UnknownConsumer { consumer: name.clone() })
     }
+}
+
+fn refused(error: impl ToString) -> StartError {
+    StartError::Settings(vec![error.to_string()])
 }
 
 /// How long preparations and removals may take to end.

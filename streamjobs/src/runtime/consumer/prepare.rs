@@ -55,8 +55,7 @@ pub(crate) async fn prepare(
     let heartbeat = Heartbeat::this_process(clock.server_now(Instant::now()), interval).write();
     let recorded = context.store.heartbeat(queue, context.consumer(), &heartbeat).await;
     if let Some(recorded) = allow_refusal(context, "heartbeat", recorded).map_err(failed)? {
-        let entries = recorded.trimmed_unread;
-        context.report.queue(QueueEvent::TrimmedUnread { entries });
+        context.report.queue(QueueEvent::TrimmedUnread(recorded.trimmed_unread));
     }
     let promoted = context.store.promote(queue, 0).await;
     if let Some(promoted) =

@@ -42,7 +42,7 @@ impl Admission {
     }
 
     fn report(&self, entries: usize) {
-        self.context.report.queue(QueueEvent::Delivered { entries });
+        self.context.report.queue(QueueEvent::Delivered(entries));
         if self.activity.mark_active(Instant::now()) {
             // An idle group is promoted less often; now it is not idle any more.
             self.next_due.note(Duration::ZERO);

@@ -60,9 +60,7 @@ pub(crate) enum JobEvent<'a> {
         event_type: &'a str,
     },
     /// The job ended here without a verdict of its own.
-    Ended {
-        finish: Finish,
-    },
+    Ended(Finish),
     /// The job ended by a fault of this crate.
     Broken {
         panic: &'a str,
@@ -74,37 +72,21 @@ pub(crate) enum JobEvent<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum QueueEvent<'a> {
     /// Entries were delivered to this process, claims included.
-    Delivered {
-        entries: usize,
-    },
+    Delivered(usize),
     /// The server confirmed acknowledgements.
-    Acknowledged {
-        entries: usize,
-    },
+    Acknowledged(usize),
     /// Acknowledged entries were not pending any more.
-    AcknowledgedLate {
-        entries: usize,
-    },
+    AcknowledgedLate(usize),
     /// The reaper claimed idle entries.
-    Claimed {
-        entries: usize,
-    },
+    Claimed(usize),
     /// Own entries were recovered whose delivery had been lost.
-    Recovered {
-        entries: usize,
-    },
+    Recovered(usize),
     /// Payloads were trimmed before the jobs were done, and dead letters were stored.
-    Trimmed {
-        entries: usize,
-    },
+    Trimmed(usize),
     /// Entries were trimmed before they were delivered.
-    TrimmedUnread {
-        entries: u64,
-    },
+    TrimmedUnread(u64),
     /// Payloads were trimmed, and no dead letter could be stored.
-    PayloadsUnstored {
-        jobs: usize,
-    },
+    PayloadsUnstored(usize),
     GroupRecreated,
     ClaimRefused {
         why: &'static str,
@@ -116,16 +98,10 @@ pub(crate) enum QueueEvent<'a> {
     Reconnected,
     /// The server did not answer a read within the block time and its margin.
     ReadTimedOut,
-    EntriesTrimmed {
-        entries: u64,
-    },
-    DeadLettersTrimmed {
-        dead_letters: u64,
-    },
+    EntriesTrimmed(u64),
+    DeadLettersTrimmed(u64),
     /// Dead consumers were removed from the group.
-    ConsumersRemoved {
-        consumers: usize,
-    },
+    ConsumersRemoved(usize),
     /// The pause of the group began or ended, in this process or in every one.
     PauseChanged {
         paused: bool,
@@ -136,7 +112,5 @@ pub(crate) enum QueueEvent<'a> {
         name: &'static str,
         panic: &'a str,
     },
-    Alerted {
-        alert: &'a Alert,
-    },
+    Alerted(&'a Alert),
 }

@@ -64,7 +64,7 @@ pub(super) fn log_job(identity: &ConsumerIdentity, hold: Hold, event: &JobEvent<
         JobEvent::Unhandled { event_type } => {
             log_entry!(debug, identity, hold, event_type, "no handler for this event type");
         }
-        JobEvent::Ended { finish } => {
+        JobEvent::Ended(finish) => {
             log_entry!(debug, identity, hold, ?finish, "ended without a verdict");
         }
         JobEvent::Broken { panic } => {
@@ -76,24 +76,24 @@ pub(super) fn log_job(identity: &ConsumerIdentity, hold: Hold, event: &JobEvent<
 /// Logs an event of a queue.
 pub(super) fn log_queue(identity: &ConsumerIdentity, event: &QueueEvent<'_>) {
     match *event {
-        QueueEvent::Delivered { entries } => log!(debug, identity, entries, "delivered"),
-        QueueEvent::Acknowledged { entries } => log!(debug, identity, entries, "acknowledged"),
-        QueueEvent::AcknowledgedLate { entries } => {
+        QueueEvent::Delivered(entries) => log!(debug, identity, entries, "delivered"),
+        QueueEvent::Acknowledged(entries) => log!(debug, identity, entries, "acknowledged"),
+        QueueEvent::AcknowledgedLate(entries) => {
             log!(warn, identity, entries, "acknowledged entries that were not pending any more");
         }
-        QueueEvent::Claimed { entries } => {
+        QueueEvent::Claimed(entries) => {
             log!(warn, identity, entries, "idle entries claimed from other consumers");
         }
-        QueueEvent::Recovered { entries } => {
+        QueueEvent::Recovered(entries) => {
             log!(warn, identity, entries, "recovered own entries whose delivery was lost");
         }
-        QueueEvent::Trimmed { entries } => {
+        QueueEvent::Trimmed(entries) => {
             log!(error, identity, entries, "payload trimmed, outcome of the job unknown");
         }
-        QueueEvent::TrimmedUnread { entries } => {
+        QueueEvent::TrimmedUnread(entries) => {
             log!(error, identity, entries, "entries trimmed before they were delivered");
         }
-        QueueEvent::PayloadsUnstored { jobs } => {
+        QueueEvent::PayloadsUnstored(jobs) => {
             log!(error, identity, jobs, "payload trimmed, dead letters' key holds another type");
         }
         QueueEvent::GroupRecreated => {
@@ -105,11 +105,11 @@ pub(super) fn log_queue(identity: &ConsumerIdentity, event: &QueueEvent<'_>) {
         }
         QueueEvent::Reconnected => log!(info, identity, "read connection reopened"),
         QueueEvent::ReadTimedOut => log!(warn, identity, "read timed out, connection closed"),
-        QueueEvent::EntriesTrimmed { entries } => log!(debug, identity, entries, "stream trimmed"),
-        QueueEvent::DeadLettersTrimmed { dead_letters } => {
+        QueueEvent::EntriesTrimmed(entries) => log!(debug, identity, entries, "stream trimmed"),
+        QueueEvent::DeadLettersTrimmed(dead_letters) => {
             log!(warn, identity, dead_letters, "oldest dead letters deleted, over the limit");
         }
-        QueueEvent::ConsumersRemoved { consumers } => {
+        QueueEvent::ConsumersRemoved(consumers) => {
             log!(info, identity, consumers, "removed dead consumers with nothing pending");
         }
         QueueEvent::PauseChanged { paused, scope } => {
@@ -119,7 +119,7 @@ pub(super) fn log_queue(identity: &ConsumerIdentity, event: &QueueEvent<'_>) {
         QueueEvent::LoopEnded { name, panic } => {
             log!(error, identity, name, panic, "a loop panicked: restart the process");
         }
-        QueueEvent::Alerted { alert } => log_alert(identity, alert),
+        QueueEvent::Alerted(alert) => log_alert(identity, alert),
     }
 }
 

@@ -27,7 +27,7 @@ pub(super) fn record_job(metrics: &QueueMetrics, event: &JobEvent<'_>) {
         JobEvent::TrimmedInFlight { .. } => metrics.trimmed.increment(1),
         JobEvent::Released => metrics.finished(Finish::Cancelled),
         JobEvent::Unhandled { .. } => metrics.unhandled.increment(1),
-        JobEvent::Ended { finish } => metrics.finished(finish),
+        JobEvent::Ended(finish) => metrics.finished(finish),
         JobEvent::Broken { .. } => metrics.finished(Finish::Abandoned),
     }
 }
@@ -35,24 +35,23 @@ pub(super) fn record_job(metrics: &QueueMetrics, event: &JobEvent<'_>) {
 /// Moves the metrics of an event of a queue, by the amount that it counts.
 pub(super) fn record_queue(metrics: &QueueMetrics, event: &QueueEvent<'_>, by: u64) {
     match *event {
-        QueueEvent::Delivered { .. } => metrics.consumed.increment(by),
-        QueueEvent::Acknowledged { .. } => metrics.acknowledged.increment(by),
-        QueueEvent::AcknowledgedLate { .. } => metrics.acknowledged_late.increment(by),
-        QueueEvent::Claimed { .. } => metrics.claimed(ClaimReason::Idle, by),
-        QueueEvent::Recovered { .. } => metrics.claimed(ClaimReason::LostReply, by),
-        QueueEvent::Trimmed { .. } => metrics.trimmed.increment(by),
-        QueueEvent::TrimmedUnread { .. } => metrics.trimmed_unread.increment(by),
-        QueueEvent::PayloadsUnstored { .. } => metrics.payloads_unstored.increment(by),
+        QueueEvent::Delivered(_) => metrics.consumed.increment(by),
+        QueueEvent::Acknowledged(_) => metrics.acknowledged.increment(by),
+        QueueEvent::AcknowledgedLate(_) => metrics.acknowledged_late.increment(by),
+        QueueEvent::Claimed(_) => metrics.claimed(ClaimReason::Idle, by),
+        QueueEvent::Recovered(_) => metrics.claimed(ClaimReason::LostReply, by),
+        QueueEvent::Trimmed(_) => metrics.trimmed.increment(by),
+        QueueEvent::TrimmedUnread(_) => metrics.trimmed_unread.increment(by),
+        QueueEvent::PayloadsUnstored(_) => metrics.payloads_unstored.increment(by),
         QueueEvent::GroupRecreated => metrics.groups_recreated.increment(by),
         QueueEvent::ClaimRefused { .. } => metrics.claims_refused.increment(by),
         QueueEvent::StoreFailed { .. } => metrics.server_errors.increment(by),
         QueueEvent::Reconnected => metrics.reconnects.increment(by),
         QueueEvent::ReadTimedOut => metrics.read_timeouts.increment(by),
-        QueueEvent::EntriesTrimmed { .. } => metrics.entries_trimmed.increment(by),
-        QueueEvent::DeadLettersTrimmed { .. } => metrics.letters_trimmed.increment(by),
-        QueueEvent::ConsumersRemoved { .. } => metrics.consumers_retired.increment(by),
-        QueueEvent::PauseChanged { .. }
-        | QueueEvent::LoopEnded { .. }
-        | QueueEvent::Alerted { .. } => {}
+        QueueEvent::EntriesTrimmed(_) => metrics.entries_trimmed.increment(by),
+        QueueEvent::DeadLettersTrimmed(_) => metrics.letters_trimmed.increment(by),
+        QueueEvent::ConsumersRemoved(_) => metrics.consumers_retired.increment(by),
+        QueueEvent::PauseChanged { .. } | QueueEvent::LoopEnded { .. } | QueueEvent::Alerted(_) => {
+        }
     }
 }

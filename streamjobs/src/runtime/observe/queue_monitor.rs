@@ -45,10 +45,10 @@ impl QueueMonitor {
 
     pub(super) fn record_queue(&self, event: &QueueEvent<'_>, by: u64) {
         let counter = match event {
-            QueueEvent::Claimed { .. } => &self.claimed,
-            QueueEvent::Trimmed { .. } => &self.dead_lettered,
+            QueueEvent::Claimed(_) => &self.claimed,
+            QueueEvent::Trimmed(_) => &self.dead_lettered,
             QueueEvent::GroupRecreated => &self.groups_recreated,
-            QueueEvent::TrimmedUnread { .. } => &self.trimmed_unread,
+            QueueEvent::TrimmedUnread(_) => &self.trimmed_unread,
             _ => return,
         };
         counter.fetch_add(by, Ordering::Relaxed);

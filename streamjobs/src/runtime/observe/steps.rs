@@ -47,7 +47,7 @@ impl QueueContext {
     /// Recovers own entries whose delivery was lost.
     pub(crate) async fn recover(&self, holds: &[Hold]) -> Result<Vec<Delivery>, StoreError> {
         let deliveries = self.store.recover(self.queue(), self.consumer(), holds).await?;
-        self.report.queue(QueueEvent::Recovered { entries: deliveries.len() });
+        self.report.queue(QueueEvent::Recovered(deliveries.len()));
         if !deliveries.is_empty() {
             FailPoint::ReadAfterReply.reached();
         }
@@ -59,12 +59,12 @@ impl QueueContext {
         let page = self.store.claim_idle(self.queue(), self.consumer(), claim).await?;
         match &page {
             ClaimedPage::Page { claimed, trimmed, left, .. } => {
-                self.report.queue(QueueEvent::PayloadsUnstored { jobs: *left });
-                self.report.queue(QueueEvent::Trimmed { entries: *trimmed });
+                self.report.queue(QueueEvent::PayloadsUnstored(*left));
+                self.report.queue(QueueEvent::Trimmed(*trimmed));
                 if !claimed.is_empty() {
                     FailPoint::ClaimAfterReply.reached();
                 }
-                self.report.queue(QueueEvent::Claimed { entries: claimed.len() });
+                self.report.queue(QueueEvent::Claimed(claimed.len()));
             }
             ClaimedPage::ClockOff { .. } => {
                 let why = "the server's clock is not where it was expected";
@@ -143,8 +143,8 @@ impl QueueContext {
     }
 
     fn acknowledged(&self, asked: usize, confirmed: usize) {
-        self.report.queue(QueueEvent::Acknowledged { entries: confirmed });
+        self.report.queue(QueueEvent::Acknowledged(confirmed));
         let late = asked.saturating_sub(confirmed);
-        self.report.queue(QueueEvent::AcknowledgedLate { entries: late });
+        self.report.queue(QueueEvent::AcknowledgedLate(late));
     }
 }

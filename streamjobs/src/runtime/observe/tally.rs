@@ -128,34 +128,32 @@ pub(crate) fn count_of_job(event: &JobEvent<'_>) -> Option<Count> {
         JobEvent::TrimmedInFlight { .. } => Count::Trimmed,
         JobEvent::Released => Count::Released,
         JobEvent::Unhandled { .. } => Count::Unhandled,
-        JobEvent::Ended { .. } | JobEvent::Broken { .. } => return None,
+        JobEvent::Ended(_) | JobEvent::Broken { .. } => return None,
     })
 }
 
 /// The counter that an event of a queue moves, and by how much.
 pub(crate) fn count_of_queue(event: &QueueEvent<'_>) -> Option<(Count, u64)> {
     Some(match *event {
-        QueueEvent::Delivered { entries } => (Count::Delivered, wide(entries)),
-        QueueEvent::Acknowledged { entries } => (Count::Acknowledged, wide(entries)),
-        QueueEvent::AcknowledgedLate { entries } => (Count::AcknowledgedLate, wide(entries)),
-        QueueEvent::Claimed { entries } => (Count::Claimed, wide(entries)),
-        QueueEvent::Recovered { entries } => (Count::Recovered, wide(entries)),
-        QueueEvent::Trimmed { entries } => (Count::Trimmed, wide(entries)),
-        QueueEvent::TrimmedUnread { entries } => (Count::TrimmedUnread, entries),
-        QueueEvent::PayloadsUnstored { jobs } => (Count::PayloadsUnstored, wide(jobs)),
+        QueueEvent::Delivered(entries) => (Count::Delivered, wide(entries)),
+        QueueEvent::Acknowledged(entries) => (Count::Acknowledged, wide(entries)),
+        QueueEvent::AcknowledgedLate(entries) => (Count::AcknowledgedLate, wide(entries)),
+        QueueEvent::Claimed(entries) => (Count::Claimed, wide(entries)),
+        QueueEvent::Recovered(entries) => (Count::Recovered, wide(entries)),
+        QueueEvent::Trimmed(entries) => (Count::Trimmed, wide(entries)),
+        QueueEvent::TrimmedUnread(entries) => (Count::TrimmedUnread, entries),
+        QueueEvent::PayloadsUnstored(jobs) => (Count::PayloadsUnstored, wide(jobs)),
         QueueEvent::GroupRecreated => (Count::GroupsRecreated, 1),
         QueueEvent::ClaimRefused { .. } => (Count::ClaimsRefused, 1),
         QueueEvent::StoreFailed { .. } => (Count::ServerErrors, 1),
         QueueEvent::Reconnected => (Count::Reconnects, 1),
         QueueEvent::ReadTimedOut => (Count::ReadTimeouts, 1),
-        QueueEvent::EntriesTrimmed { entries } => (Count::EntriesTrimmed, entries),
-        QueueEvent::DeadLettersTrimmed { dead_letters } => {
-            (Count::DeadLettersTrimmed, dead_letters)
+        QueueEvent::EntriesTrimmed(entries) => (Count::EntriesTrimmed, entries),
+        QueueEvent::DeadLettersTrimmed(dead_letters) => (Count::DeadLettersTrimmed, dead_letters),
+        QueueEvent::ConsumersRemoved(consumers) => (Count::ConsumersRemoved, wide(consumers)),
+        QueueEvent::PauseChanged { .. } | QueueEvent::LoopEnded { .. } | QueueEvent::Alerted(_) => {
+            return None;
         }
-        QueueEvent::ConsumersRemoved { consumers } => (Count::ConsumersRemoved, wide(consumers)),
-        QueueEvent::PauseChanged { .. }
-        | QueueEvent::LoopEnded { .. }
-        | QueueEvent::Alerted { .. } => return None,
     })
 }
 

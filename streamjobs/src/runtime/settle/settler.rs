@@ -104,7 +104,7 @@ impl SettlingSteps {
         if !settled {
             let lost = settlement.lease.is_lost();
             let finish = if lost { Finish::LostLease } else { Finish::Abandoned };
-            self.context.report.job(hold, JobEvent::Ended { finish });
+            self.context.report.job(hold, JobEvent::Ended(finish));
             self.in_flight.abandon(hold);
         } else if settlement.verdict == Verdict::Release {
             self.in_flight.release(hold);

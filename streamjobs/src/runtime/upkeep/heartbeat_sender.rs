@@ -55,8 +55,7 @@ impl HeartbeatSender {
         let text = heartbeat.clone().with_interval(next).write();
         let recorded = context.store.heartbeat(context.queue(), context.consumer(), &text).await;
         if let Some(recorded) = context.report.ok_or_report("heartbeat", recorded) {
-            let entries = recorded.trimmed_unread;
-            context.report.queue(QueueEvent::TrimmedUnread { entries });
+            context.report.queue(QueueEvent::TrimmedUnread(recorded.trimmed_unread));
         }
     }
 

@@ -73,7 +73,7 @@ impl Promoter {
     /// Signals the reader and the reaper what the answer means for them: how long until the next
     /// promotion.
     async fn promoted(&mut self, promoted: Promoted) -> Duration {
-        self.context.report.queue(QueueEvent::PayloadsUnstored { jobs: promoted.left });
+        self.context.report.queue(QueueEvent::PayloadsUnstored(promoted.left));
         if self.pause.set_everywhere(promoted.paused) {
             self.unblock_reader().await;
         }

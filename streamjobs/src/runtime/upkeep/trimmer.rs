@@ -49,7 +49,7 @@ impl Trimmer {
         }
         let trimmed = context.store.trim(stream, trim).await;
         if let Some(trimmed) = context.report.ok_or_report("trim the stream", trimmed) {
-            context.report.queue(QueueEvent::EntriesTrimmed { entries: trimmed.removed });
+            context.report.queue(QueueEvent::EntriesTrimmed(trimmed.removed));
             self.blocker.set(trimmed.blocked_by.map(|(group, _)| group));
         }
     }
@@ -59,7 +59,7 @@ impl Trimmer {
         let Some(max) = self.dead_letters_max else { return };
         let trimmed = context.store.trim_dead_letters(context.queue(), max.get()).await;
         if let Some(dead_letters) = context.report.ok_or_report("trim the dead letters", trimmed) {
-            context.report.queue(QueueEvent::DeadLettersTrimmed { dead_letters });
+            context.report.queue(QueueEvent::DeadLettersTrimmed(dead_letters));
         }
     }
 
@@ -69,7 +69,7 @@ impl Trimmer {
         let silence = (context.config.lease * DEAD_LEASES).max(DEAD_MIN);
         let removed = context.store.retire_dead(context.queue(), silence).await;
         if let Some(consumers) = context.report.ok_or_report("remove dead consumers", removed) {
-            context.report.queue(QueueEvent::ConsumersRemoved { consumers });
+            context.report.queue(QueueEvent::ConsumersRemoved(consumers));
         }
     }
 }

@@ -71,7 +71,7 @@ impl Watcher {
             blocked_by: blocked_by.as_deref(),
         };
         for alert in self.monitor.changes(now, &reading) {
-            report.queue(QueueEvent::Alerted { alert: &alert });
+            report.queue(QueueEvent::Alerted(&alert));
             self.subscribers.send(&alert);
         }
     }
