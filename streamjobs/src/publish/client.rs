@@ -276,17 +276,7 @@ impl Client {
 
     #[cfg(feature = "testing")]
     pub(crate) fn in_memory(store: Arc<dyn Store>) -> Self {
-        Self {
-            inner: Arc::new(Inner {
-                store,
-                retention: HashMap::new(),
-                retention_default: Retention::default(),
-                payload_bytes_max: PAYLOAD_BYTES_MAX,
-                trace_context: None,
-                metrics: PublishMetrics::default(),
-                in_memory: true,
-            }),
-        }
+        Self::builder("").build(store, HashMap::new(), true)
     }
 
     /// Whether the streams are in this process' memory, under the executor's clock.
@@ -408,13 +398,14 @@ impl ClientBuilder {
     }
 
     pub(crate) fn with_store(
-        self,
+        mut self,
         store: Arc<dyn Store>,
         in_memory: bool,
     ) -> Result<Client, ConnectError> {
         metrics::describe();
         let named = |(name, retention)| Ok((StreamName::new(name)?, retention));
-        let retention = self.retention.into_iter().map(named).collect::<Result<_, NameError>>();
+        let named = std::mem::take(&mut self.retention).into_iter().map(named);
+        let retention = named.collect::<Result<_, NameError>>();
         let retention = retention.map_err(|error| ConnectError::Setting(error.to_string()))?;
         if !(1..=PAYLOAD_BYTES_CEILING).contains(&self.payload_bytes_max) {
             let bytes = self.payload_bytes_max;
@@ -422,17 +413,25 @@ impl ClientBuilder {
                 "payload_bytes_max {bytes} is not between 1 and {PAYLOAD_BYTES_CEILING}"
             )));
         }
-        Ok(Client {
-            inner: Arc::new(Inner {
-                store,
-                retention,
-                retention_default: self.retention_default,
-                payload_bytes_max: self.payload_bytes_max,
-                trace_context: self.trace_context,
-                metrics: PublishMetrics::default(),
-                in_memory,
-            }),
-        })
+        Ok(self.build(store, retention, in_memory))
+    }
+
+    fn build(
+        self,
+        store: Arc<dyn Store>,
+        retention: HashMap<StreamName, Retention>,
+        in_memory: bool,
+    ) -> Client {
+        let inner = Inner {
+            store,
+            retention,
+            retention_default: self.retention_default,
+            payload_bytes_max: self.payload_bytes_max,
+            trace_context: self.trace_context,
+            metrics: PublishMetrics::default(),
+            in_memory,
+        };
+        Client { inner: Arc::new(inner) }
     }
 }
 

@@ -6,7 +6,7 @@ use super::table::Metric;
 use crate::model::name::{GroupName, StreamName};
 
 /// Labels that several handles share.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Labels(Vec<Label>);
 
 impl Labels {
@@ -20,11 +20,6 @@ impl Labels {
         let mut labels = Self::of_stream(stream);
         labels.0.push(Label::new("group", group.to_string()));
         labels
-    }
-
-    /// One label with a fixed value.
-    pub(super) fn fixed(name: &'static str, value: &'static str) -> Self {
-        Self(vec![Label::from_static_parts(name, value)])
     }
 
     pub(super) fn and(&self, name: &'static str, value: &'static str) -> Self {

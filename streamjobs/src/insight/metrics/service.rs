@@ -15,7 +15,7 @@ pub(crate) struct ServiceMetrics {
 impl ServiceMetrics {
     /// Makes every handle with the current recorder.
     pub(crate) fn new(service: &'static str) -> Self {
-        let labels = Labels::fixed("service", service);
+        let labels = Labels::default().and("service", service);
         let ended = |reason| labels.and("reason", reason).counter(SERVICES_ENDED);
         Self { returned: ended("returned"), panicked: ended("panic") }
     }
