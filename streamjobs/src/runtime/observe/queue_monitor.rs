@@ -1,7 +1,6 @@
 //! What the consumers of one queue in this process share for its alerts.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::time::Instant;
 
@@ -17,10 +16,7 @@ pub(crate) struct QueueMonitor {
     pub(crate) watches_stream: bool,
     /// The turn to watch the queue, among its consumers.
     pub(crate) turn: OncePerInterval,
-    claimed: AtomicU64,
-    dead_lettered: AtomicU64,
-    groups_recreated: AtomicU64,
-    trimmed_unread: AtomicU64,
+    happened: Mutex<EventCounts>,
     watch: Mutex<AlertState>,
 }
 
@@ -29,38 +25,29 @@ impl QueueMonitor {
         Self {
             watches_stream,
             turn: OncePerInterval::default(),
-            claimed: AtomicU64::new(0),
-            dead_lettered: AtomicU64::new(0),
-            groups_recreated: AtomicU64::new(0),
-            trimmed_unread: AtomicU64::new(0),
+            happened: Mutex::default(),
             watch: Mutex::new(watch),
         }
     }
 
     pub(super) fn record_job(&self, event: &JobEvent<'_>) {
         if let JobEvent::DeadLettered { .. } = event {
-            self.dead_lettered.fetch_add(1, Ordering::Relaxed);
+            lock(&self.happened).dead_lettered += 1;
         }
     }
 
     pub(super) fn record_queue(&self, event: &QueueEvent<'_>, by: u64) {
-        let counter = match event {
-            QueueEvent::Claimed(_) => &self.claimed,
-            QueueEvent::Trimmed(_) => &self.dead_lettered,
-            QueueEvent::GroupRecreated => &self.groups_recreated,
-            QueueEvent::TrimmedUnread(_) => &self.trimmed_unread,
-            _ => return,
-        };
-        counter.fetch_add(by, Ordering::Relaxed);
+        match event {
+            QueueEvent::Claimed(_) => lock(&self.happened).claimed += by,
+            QueueEvent::Trimmed(_) => lock(&self.happened).dead_lettered += by,
+            QueueEvent::GroupRecreated => lock(&self.happened).groups_recreated += by,
+            QueueEvent::TrimmedUnread(_) => lock(&self.happened).trimmed_unread += by,
+            _ => {}
+        }
     }
 
     pub(crate) fn happened(&self) -> EventCounts {
-        EventCounts {
-            claimed: self.claimed.load(Ordering::Relaxed),
-            dead_lettered: self.dead_lettered.load(Ordering::Relaxed),
-            groups_recreated: self.groups_recreated.load(Ordering::Relaxed),
-            trimmed_unread: self.trimmed_unread.load(Ordering::Relaxed),
-        }
+        *lock(&self.happened)
     }
 
     /// The alerts that begin or end with a reading.
