@@ -6,12 +6,12 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::model::entry::{Delivery, EntryId, Inlet};
+use crate::model::entry::{EntryId, Inlet};
 use crate::runtime::intake::{Admission, BATCH_MAX, BatchSizer, Recovery};
 use crate::runtime::observe::{QueueContext, QueueEvent};
 use crate::runtime::state::{
     Ack, Acks, Activity, GroupEpoch, LaneSignal, LoopBackoff, LoopHealth, PauseGate, ReaderUnblock,
-    ReaderWaits, Slot, SlotDemand, Slots, entries_of, stopped_before,
+    Slot, SlotDemand, Slots, entries_of, stopped_before,
 };
 use crate::store::{ReadReply, ReadRequest, StoreError, StreamReader};
 
@@ -137,7 +137,7 @@ impl Reader {
         let Intake { mut slots, acks } = intake;
         // Without acknowledgements the read may wait. It can be unblocked from here on, before the
         // plan reads what other loops may change: a change after this line ends the wait.
-        let waits = acks.is_empty().then(|| self.connector.enter(reader));
+        let waits = acks.is_empty().then(|| self.connector.unblock.enter(reader.waker()));
         let Some(plan) = self.plan(&slots, &acks, stop) else {
             drop(waits);
             return self.only_acknowledge(acks, slots).await;
@@ -165,7 +165,9 @@ impl Reader {
         let obsolete = self.finish(acks, &acknowledged, &mut slots);
         let read = match deliveries {
             Ok(deliveries) => {
-                self.admit(deliveries, slots, &plan, sent).await;
+                self.batch.observe(&deliveries);
+                self.lane.served(plan.inlet, deliveries.len() < plan.count);
+                self.admission.admit(deliveries, slots, sent).await;
                 Ok(())
             }
             Err(error) => Err(error),
@@ -185,19 +187,6 @@ impl Reader {
         let count = free.min(self.batch.entries_max());
         let may_read = count > 0 && !stop.is_cancelled() && !self.gate.is_shut();
         may_read.then_some(ReadPlan { inlet, count, lane_waits })
-    }
-
-    /// Admits what a read gave, and learns from it.
-    async fn admit(
-        &mut self,
-        deliveries: Vec<Delivery>,
-        slots: Vec<Slot>,
-        plan: &ReadPlan,
-        sent: Instant,
-    ) {
-        self.batch.observe(&deliveries);
-        self.lane.served(plan.inlet, deliveries.len() < plan.count);
-        self.admission.admit(deliveries, slots, sent).await;
     }
 
     /// Frees slots without reading: the reaper waits for them, or nothing may be read.
@@ -257,11 +246,6 @@ impl Connector {
             context.report.queue(QueueEvent::Reconnected);
         }
         Ok(reader)
-    }
-
-    /// The next read may wait on the server. Until the guard is dropped, it can be unblocked.
-    fn enter(&self, reader: &dyn StreamReader) -> ReaderWaits<'_> {
-        self.unblock.enter(reader.waker())
     }
 }
 

@@ -23,7 +23,7 @@ pub(crate) use self::lock::lock;
 pub(crate) use self::loop_health::LoopHealth;
 pub(crate) use self::next_due::{COALESCE, NextDue};
 pub(crate) use self::pause_gate::PauseGate;
-pub(crate) use self::reader_unblock::{ReaderUnblock, ReaderWaits};
+pub(crate) use self::reader_unblock::ReaderUnblock;
 pub(crate) use self::signals::{
     Assignment, GroupEpoch, LaneSignal, LostReplies, ReapSignal, RenewSignal, Settlement,
     SettlingOver, SlotDemand, StoppedConsumers, TransferLock, TrimBlocker,
