@@ -239,7 +239,7 @@ impl RuntimeBuilder {
         wiring.subscribers = Arc::new(AlertSubscribers::new(self.on_alert));
         let consumers = ConsumerSet::new(wiring, handles, prefix, planned);
         let first = consumers.start().await?;
-        services.start(&consumers.wiring().tally, &Handle::current());
+        services.start(&consumers.wiring.tally, &Handle::current());
         Ok(Runtime { consumers: Arc::new(consumers), services, first, _io: io })
     }
 }

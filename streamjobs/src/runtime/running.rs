@@ -38,7 +38,7 @@ impl Runtime {
     /// How often each thing happened since the start.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        self.consumers.wiring().tally.counters()
+        self.consumers.wiring.tally.counters()
     }
 
     /// Whether every group reads: for a health endpoint. Consumers that are being removed do not
@@ -55,7 +55,7 @@ impl Runtime {
     /// Receives alerts from now on, as they come.
     #[must_use]
     pub fn alerts(&self) -> Alerts {
-        self.consumers.wiring().subscribers.subscribe()
+        self.consumers.wiring.subscribers.subscribe()
     }
 
     /// A handle that changes this runtime while it runs, for other parts of the application.

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroU32;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
@@ -13,14 +15,14 @@ use crate::model::config::slots_of;
 use crate::model::error::{ControlError, StartError};
 use crate::model::name::{ConsumerName, GroupName, NameError};
 use crate::runtime::consumer::{
-    NewConsumer, PlannedQueue, RunningConsumer, ShutdownReport, TokioHandles, Unprepared, Wiring,
-    prepare,
+    NewConsumer, PlannedQueue, RunningConsumer, ShutdownReport, StopTokens, Tasks, TokioHandles,
+    Unprepared, Wiring, prepare,
 };
 use crate::runtime::state::lock;
 
 /// The consumers of a runtime.
 pub(crate) struct ConsumerSet {
-    wiring: Wiring,
+    pub(crate) wiring: Wiring,
     handles: TokioHandles,
     /// The first part of every consumer's name.
     prefix: String,
@@ -168,10 +170,6 @@ impl ConsumerSet {
         lock(&self.set).running.clone()
     }
 
-    pub(crate) fn wiring(&self) -> &Wiring {
-        &self.wiring
-    }
-
     pub(crate) fn grace(&self) -> Duration {
         self.wiring.runtime.grace
     }
@@ -197,7 +195,17 @@ impl ConsumerSet {
         let (tally, group) = (Arc::default(), group.clone());
         let wired = queues.iter().map(|planned| self.wiring.queue(planned, &name, &tally));
         let (queues, loops) = wired.map(|(queue, loops)| (Arc::new(queue), loops)).unzip();
-        let consumer = RunningConsumer::new(name, group, queues, tally, self.handles.clone());
+        let consumer = RunningConsumer {
+            name,
+            group,
+            queues,
+            tally,
+            handles: self.handles.clone(),
+            tokens: StopTokens::default(),
+            tasks: Tasks::default(),
+            leaving: AtomicBool::new(false),
+            stopped: OnceCell::new(),
+        };
         Ok(NewConsumer { consumer, loops })
     }
 

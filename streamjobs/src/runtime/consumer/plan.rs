@@ -68,7 +68,7 @@ impl PlannedQueue {
     }
 }
 
-/// IdleTurns handlers into queues.
+/// Turns handlers into queues.
 ///
 /// # Errors
 ///

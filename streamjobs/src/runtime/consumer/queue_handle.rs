@@ -28,11 +28,6 @@ impl QueueHandle {
         self.unblock.unblock(self.context.store.as_ref(), self.context.config.block).await;
     }
 
-    /// How long a read may take.
-    pub(crate) fn read_timeout(&self) -> Duration {
-        self.context.config.block + self.health.read_margin
-    }
-
     /// Changes how many jobs may be in flight.
     pub(crate) fn resize(&self, slots: usize) {
         self.slots.resize(slots);

@@ -51,27 +51,6 @@ pub(crate) struct RunningConsumer {
 }
 
 impl RunningConsumer {
-    /// A consumer without tasks.
-    pub(crate) fn new(
-        name: ConsumerName,
-        group: GroupName,
-        queues: Vec<Arc<QueueHandle>>,
-        tally: Arc<Tally>,
-        handles: TokioHandles,
-    ) -> Self {
-        Self {
-            name,
-            group,
-            queues,
-            tally,
-            handles,
-            tokens: StopTokens::default(),
-            tasks: Tasks::default(),
-            leaving: AtomicBool::new(false),
-            stopped: OnceCell::new(),
-        }
-    }
-
     /// Jobs in flight, over all queues.
     pub(crate) fn in_flight(&self) -> usize {
         self.queues.iter().map(|queue| queue.in_flight.len()).sum()

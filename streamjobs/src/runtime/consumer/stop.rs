@@ -62,7 +62,8 @@ impl RunningConsumer {
             self.tasks.keeping.spawn_on(unblock, &self.handles.io)
         });
         let unblocked = join_all(unblock);
-        let longest = self.queues.iter().map(|queue| queue.read_timeout()).max();
+        let read = |queue: &Arc<QueueHandle>| queue.context.config.block + queue.health.read_margin;
+        let longest = self.queues.iter().map(read).max();
         let limit = longest.unwrap_or_default() + STEP_MAX;
         let ended = async { tokio::join!(unblocked, self.tasks.intake.wait()) };
         let _late = timeout(limit, ended).await.is_err();

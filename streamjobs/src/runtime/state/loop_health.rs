@@ -16,7 +16,7 @@ pub(crate) struct LoopHealth {
 #[derive(Clone, Copy, Debug, Default)]
 struct LoopState {
     last_read: Option<Instant>,
-    /// LoopState began, or began again: the first answer is expected from here on.
+    /// Reading began, or began again: the first answer is expected from here on.
     expected: Option<Instant>,
     /// Every slot is taken, so the reader waits for one.
     saturated: bool,
@@ -30,7 +30,7 @@ impl LoopHealth {
         *state = LoopState { last_read: Some(now), expected: None, saturated: false, ..*state };
     }
 
-    /// LoopState begins, or begins again after a pause.
+    /// Reading begins, or begins again after a pause.
     pub(crate) fn expect_read(&self, now: Instant) {
         lock(&self.state).expected = Some(now);
     }
