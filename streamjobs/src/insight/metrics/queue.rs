@@ -129,8 +129,8 @@ impl QueueMetrics {
         self.duplicates.add(stage as usize, 1);
     }
 
-    /// Sets the number of slots. Queues that share a recorder add up, so gauges are moved and never
-    /// set.
+    /// Sets the number of slots. Several queues may share a recorder, so a gauge is raised or lowered
+    /// by the difference and never set.
     pub(crate) fn set_slots(&self, slots: usize) {
         let before = self.slots_now.swap(slots, Ordering::Relaxed);
         move_gauge(&self.slots, before, slots);

@@ -100,8 +100,8 @@ impl Capabilities {
         }
     }
 
-    /// Refuses servers on which a claim of an entry without payload does not do what the scripts
-    /// rely on.
+    /// Refuses server versions whose `XCLAIM` handles an entry without payload differently from what
+    /// the scripts rely on.
     pub(crate) fn check_version(&self) -> Result<(), String> {
         let version = self.redis_version.as_deref();
         let version = version.ok_or("the server does not report its version")?;
