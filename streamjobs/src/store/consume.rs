@@ -70,7 +70,8 @@ pub enum Idle {
 pub struct IdleClaim<'a> {
     /// Which inlet to scan.
     pub inlet: Inlet,
-    /// Entries idle for at least this long may be claimed.
+    /// Entries idle for at least this long may be claimed, of owners whose heartbeat does not say their
+    /// own lease.
     pub lease: Duration,
     /// Where the last page ended; zero starts over.
     pub cursor: EntryId,
@@ -151,7 +152,8 @@ pub trait Consume: Send + Sync {
         job: &Fields,
     ) -> Result<FenceResult>;
 
-    /// Whether an entry has been idle for at least the lease; changes none. A scan by any process that
+    /// Whether an entry has been idle for at least the lease of its owner, which is `lease` unless the
+    /// owner's heartbeat says another one; changes none. A scan by any process that
     /// found none, for this lease or a shorter one, is reused for the time `valid`.
     async fn has_idle(
         &self,

@@ -54,4 +54,8 @@ pub trait Store:
 {
     /// A store on the same data with connections of its own, for use on another thread.
     fn fork(&self) -> Arc<dyn Store>;
+
+    /// The same for steps that carry payloads, so that others do not wait behind them. Each step may
+    /// take the longer the more bytes it moves.
+    fn fork_for_payloads(&self) -> Arc<dyn Store>;
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::{Shutdown, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::wire::{Protocol, Wire};
 
@@ -48,10 +48,12 @@ pub enum Mode {
     Refuse,
     /// All that comes through is late by this much, each way.
     Delay(Duration),
+    /// All links together move this many bytes a second, each way.
+    Limit(u32),
 }
 
 /// Which way bytes go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Direction {
     Request,
     Reply,
@@ -107,6 +109,9 @@ pub(super) struct State {
     /// How many chunks wait for another mode.
     pub(super) held: usize,
     pub(super) closed: bool,
+    /// Until when the line is in use each way, and when which link's chunk has gone through it.
+    line: HashMap<Direction, Instant>,
+    due: HashMap<(u64, Direction), Instant>,
 }
 
 /// One client joined to the server.
@@ -183,6 +188,9 @@ impl State {
             return Ok(Verdict::Cut(0));
         };
         let mode = link.own.as_mut().unwrap_or(&mut self.mode);
+        if let Mode::Limit(rate) = *mode {
+            return self.move_along(id, chunk, rate);
+        }
         let verdict = match (mode, chunk.direction) {
             (_, Direction::Reply) if link.doomed => Verdict::Cut(0),
             (Mode::BlackHole, _) => return Err(None),
@@ -217,6 +225,29 @@ impl State {
         };
         self.faults += usize::from(verdict != Verdict::Pass);
         Ok(verdict)
+    }
+}
+
+impl State {
+    /// Passes a chunk as soon as the line has moved it, behind those that came before.
+    fn move_along(
+        &mut self,
+        id: u64,
+        chunk: &Chunk<'_>,
+        rate: u32,
+    ) -> Result<Verdict, Option<Duration>> {
+        let (now, way) = (Instant::now(), chunk.direction);
+        let due = *self.due.entry((id, way)).or_insert_with(|| {
+            let free = self.line.get(&way).copied().unwrap_or(now).max(now);
+            let due = free + Duration::from_secs_f64(chunk.length as f64 / f64::from(rate));
+            self.line.insert(way, due);
+            due
+        });
+        if now < due {
+            return Err(Some(due - now));
+        }
+        self.due.remove(&(id, way));
+        Ok(Verdict::Pass)
     }
 }
 

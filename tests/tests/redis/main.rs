@@ -21,6 +21,7 @@ mod doctor;
 mod failover;
 mod faults;
 mod groups;
+mod large;
 mod lease;
 mod log;
 mod metrics;

@@ -16,8 +16,8 @@ use crate::runtime::observe::QueueContext;
 use crate::runtime::settle::{AckFlusher, Settler, SettlingSteps};
 use crate::runtime::state::{
     Acks, Activity, Assignment, Clock, GroupEpoch, InFlight, LaneSignal, LoopHealth, LostReplies,
-    NextDue, PauseGate, ReaderUnblock, ReapSignal, RenewSignal, Settlement, SettlingOver,
-    SlotDemand, Slots, TransferLock,
+    NextDue, PauseGate, PayloadBudget, ReaderUnblock, ReapSignal, RenewSignal, Settlement,
+    SettlingOver, SlotDemand, Slots, TransferLock,
 };
 use crate::runtime::upkeep::{PauseSwitch, Promoter};
 
@@ -133,6 +133,7 @@ pub(crate) fn reaper(
         reap,
         lost_replies,
         transfer,
+        batch: BatchSizer::default(),
         cursors: [EntryId::ZERO; 2],
         context,
     }
@@ -150,9 +151,10 @@ pub(crate) fn lease_keeper(
 pub(crate) fn settler(
     QueueState { context, in_flight, clock, .. }: QueueState,
     QueueSignals { over, next_due, .. }: QueueSignals,
+    budget: Arc<PayloadBudget>,
     settlements: mpsc::Receiver<Settlement>,
 ) -> Settler {
-    let steps = SettlingSteps { context, in_flight, clock, next_due };
+    let steps = SettlingSteps { context, in_flight, clock, next_due, budget };
     Settler { settlements, over, steps }
 }
 

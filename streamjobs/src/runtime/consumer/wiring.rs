@@ -22,7 +22,7 @@ use crate::runtime::observe::{
     AlertSubscribers, HealthProbe, QueueContext, QueueMonitor, Report, Tally,
 };
 use crate::runtime::state::{
-    Assignment, OncePerInterval, Settlement, StoppedConsumers, TrimBlocker,
+    Assignment, OncePerInterval, PayloadBudget, Settlement, StoppedConsumers, TrimBlocker,
 };
 use crate::runtime::upkeep::{HeartbeatSender, PauseSwitch, Trimmer, Watcher, heartbeat_interval};
 use crate::store::{Queue, Store};
@@ -38,6 +38,10 @@ pub(crate) struct Wiring {
     states: Arc<States>,
     /// The store of the thread that does all of the runtime's input and output.
     store: Arc<dyn Store>,
+    /// The same for steps that carry payloads.
+    payload_store: Arc<dyn Store>,
+    /// How many bytes of payloads are on their way to the server at once.
+    payload_budget: Arc<PayloadBudget>,
     /// What is called with each handler's span.
     pub(crate) span_hook: Option<SpanHook>,
     stopped: Arc<StoppedConsumers>,
@@ -73,6 +77,8 @@ impl Wiring {
             tally: Arc::default(),
             subscribers: Arc::new(AlertSubscribers::new(None)),
             store: client.store().fork(),
+            payload_store: client.store().fork_for_payloads(),
+            payload_budget: Arc::default(),
             client,
             states: Arc::new(states),
             span_hook: None,
@@ -102,8 +108,13 @@ impl Wiring {
         let tallies = [Arc::clone(&self.tally), Arc::clone(tally), Arc::default()];
         let (metrics_here, monitor_here) = (Arc::clone(&metrics), Arc::clone(&monitor));
         let report = Report::new(tallies, metrics_here, monitor_here, Arc::clone(&identity));
-        let store = Arc::clone(&self.store);
-        let context = QueueContext { identity, config: *config, store, report };
+        let context = QueueContext {
+            identity,
+            config: *config,
+            store: Arc::clone(&self.store),
+            payload_store: Arc::clone(&self.payload_store),
+            report,
+        };
         let (state, signals) = (QueueState::new(context, metrics), QueueSignals::default());
         let handle = self.handle(state.clone(), signals.clone());
         let loops = self.loops(&state, &signals, &handle, handlers, monitor);
@@ -156,7 +167,7 @@ impl Wiring {
             reaper: reaper(state(), signals(), admission),
             lease_keeper: lease_keeper(state(), signals()),
             dispatcher: self.dispatcher(state(), handlers, assignments, settle),
-            settler: settler(state(), signals(), settlements),
+            settler: settler(state(), signals(), Arc::clone(&self.payload_budget), settlements),
             ack_flusher: ack_flusher(state(), signals()),
             promoter: promoter(state(), signals(), Arc::clone(&handle.pause), promote_interval),
             heartbeat: self.heartbeat(state()),

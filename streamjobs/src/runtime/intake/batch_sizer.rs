@@ -1,4 +1,4 @@
-//! How many entries a read asks for, bounded in entries and in bytes.
+//! How many entries a read asks for: bounded in slots, entries and bytes, and shared with claims.
 
 use crate::model::entry::Delivery;
 
@@ -9,18 +9,55 @@ pub(crate) struct BatchSizer {
     last_count: usize,
     /// The mean size of these entries.
     entry_bytes: usize,
+    /// At most so many, since an answer with more was lost on its way.
+    count_max: usize,
+    /// How many the last request asked for.
+    asked: usize,
+    /// The last read gave less than it asked for.
+    is_drained: bool,
+    /// Of an odd number of slots, the reader has the larger part next time.
+    has_larger_half: bool,
 }
 
 impl Default for BatchSizer {
     fn default() -> Self {
-        Self { last_count: 0, entry_bytes: ENTRY_BYTES_ASSUMED }
+        Self {
+            last_count: 0,
+            entry_bytes: ENTRY_BYTES_ASSUMED,
+            count_max: BATCH_MAX,
+            asked: 0,
+            is_drained: false,
+            has_larger_half: true,
+        }
     }
 }
 
 impl BatchSizer {
-    /// How many entries make a good batch, if they are as large as the last ones.
-    pub(crate) fn entries_max(&self) -> usize {
-        (BATCH_BYTES / self.entry_bytes.max(1)).clamp(1, BATCH_MAX)
+    /// How many of the free slots to read into. While claims want slots, they get every second one,
+    /// and all of them if nothing is left to read.
+    pub(crate) fn count(&mut self, free: usize, claims_want: bool) -> usize {
+        if !claims_want {
+            return self.ask(free);
+        }
+        if self.is_drained {
+            return 0;
+        }
+        let half = (free + usize::from(self.has_larger_half)) / 2;
+        self.has_larger_half ^= free % 2 == 1;
+        self.ask(half)
+    }
+
+    /// How many of `wanted` entries to ask for in one request, if they are as large as the last ones.
+    pub(crate) fn ask(&mut self, wanted: usize) -> usize {
+        let batch = (BATCH_BYTES / self.entry_bytes.max(1)).clamp(1, self.count_max);
+        self.asked = wanted.min(batch);
+        self.asked
+    }
+
+    /// An answer was lost. It may have been too large for the link or for a limit of the server, so
+    /// the next one will have half as many entries.
+    pub(crate) fn lost(&mut self) {
+        self.count_max = (self.asked.min(self.count_max) / 2).max(1);
     }
 
     /// Whether entries come faster than one by one.
@@ -28,12 +65,29 @@ impl BatchSizer {
         self.last_count >= BUSY_COUNT
     }
 
-    /// Learns from what a read gave.
-    pub(crate) fn observe(&mut self, deliveries: &[Delivery]) {
+    /// Whether there was nothing left to read.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.is_drained
+    }
+
+    /// There may be something to read again.
+    pub(crate) fn refill(&mut self) {
+        self.is_drained = false;
+    }
+
+    /// Learns from what a read gave, and whether that is all there is.
+    pub(crate) fn observe(&mut self, deliveries: &[Delivery], is_drained: bool) {
+        self.is_drained = is_drained;
         self.last_count = deliveries.len();
+        self.arrived(deliveries);
+    }
+
+    /// Learns from an answer with entries that did arrive.
+    pub(crate) fn arrived(&mut self, deliveries: &[Delivery]) {
         let bytes = deliveries.iter().map(|delivery| delivery.entry.bytes()).sum::<usize>();
         if let Some(mean) = bytes.checked_div(deliveries.len()) {
             self.entry_bytes = mean;
+            self.count_max = self.count_max.saturating_mul(2).min(BATCH_MAX);
         }
     }
 }
@@ -44,5 +98,52 @@ pub(crate) const BATCH_MAX: usize = 500;
 /// trip costs little.
 const BATCH_BYTES: usize = 1024 * 1024;
 /// Before the first read has shown how large entries are.
-const ENTRY_BYTES_ASSUMED: usize = 16 * 1024;
+const ENTRY_BYTES_ASSUMED: usize = 256 * 1024;
 const BUSY_COUNT: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::entry::{Entry, EntryId, Inlet};
+
+    fn deliveries(count: usize, bytes: usize) -> Vec<Delivery> {
+        let entry = Entry::new(EntryId::ZERO, vec![("a".into(), vec![b'x'; bytes].into())]);
+        let delivery = Delivery { inlet: Inlet::STREAM, entry, delivery_count: 1 };
+        vec![delivery; count]
+    }
+
+    #[test]
+    fn requests_are_small_until_the_size_of_entries_is_known() {
+        let mut sizer = BatchSizer::default();
+        let first = sizer.count(1_000, false);
+        assert_eq!(first, 4);
+        sizer.observe(&deliveries(first, 100), false);
+        assert_eq!(sizer.count(1_000, false), BATCH_MAX);
+        sizer.observe(&deliveries(1, 1024 * 1024), false);
+        assert_eq!(sizer.count(1_000, false), 1);
+    }
+
+    #[test]
+    fn after_a_lost_answer_half_as_many_are_asked_for_and_more_again_later() {
+        let mut sizer = BatchSizer::default();
+        sizer.observe(&deliveries(1, 100), false);
+        for expected in [500, 250, 125, 62, 31, 15, 7, 3, 1, 1] {
+            assert_eq!(sizer.count(1_000, false), expected);
+            sizer.lost();
+        }
+        for expected in [2, 4, 8] {
+            sizer.arrived(&deliveries(1, 100));
+            assert_eq!(sizer.count(1_000, false), expected);
+        }
+    }
+
+    #[test]
+    fn claims_get_every_second_slot_and_all_when_nothing_is_left_to_read() {
+        let mut sizer = BatchSizer::default();
+        sizer.observe(&deliveries(1, 100), false);
+        assert_eq!([1, 1, 7, 7, 8].map(|free| sizer.count(free, true)), [1, 0, 4, 3, 4]);
+        sizer.observe(&[], true);
+        assert_eq!(sizer.count(8, true), 0);
+        assert_eq!(sizer.count(8, false), 8);
+    }
+}

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::model::entry::{EntryId, Inlet};
@@ -42,8 +42,8 @@ struct Intake {
 struct ReadPlan {
     inlet: Inlet,
     count: usize,
-    /// Entries wait in the lane.
-    lane_waits: bool,
+    /// Whether the read may wait for new entries.
+    may_wait: bool,
 }
 
 impl Reader {
@@ -63,7 +63,7 @@ impl Reader {
                 continue;
             };
             if self.recovery.is_due()
-                && let Err(error) = self.recovery.run().await
+                && let Err(error) = self.recovery.run(&mut self.batch).await
             {
                 self.failed("recover lost deliveries", &error, &mut connection).await;
                 backoff.wait(&stop).await;
@@ -82,7 +82,7 @@ impl Reader {
 
     /// Reports and repairs what an error says is broken.
     async fn failed(
-        &self,
+        &mut self,
         operation: &'static str,
         error: &StoreError,
         connection: &mut Option<Box<dyn StreamReader>>,
@@ -95,12 +95,19 @@ impl Reader {
             | StoreError::Protocol { .. } => {
                 *connection = None;
                 self.recovery.lost_replies.suspect();
+                if error.is_unconfirmed() {
+                    self.batch.lost();
+                }
             }
         }
     }
 
     /// Waits until there is a slot, or an acknowledgement that will free one. None at a stop.
-    async fn next_intake(&self, stop: &CancellationToken) -> Option<Intake> {
+    async fn next_intake(&mut self, stop: &CancellationToken) -> Option<Intake> {
+        if self.demand.is_raised() && self.leaves_all(stop).await {
+            let acks = || Intake { slots: Vec::new(), acks: self.acks.take() };
+            return (!stop.is_cancelled()).then(acks);
+        }
         let mut slots = self.slots.take_free(BATCH_MAX);
         if slots.is_empty() {
             self.health.note_saturated();
@@ -115,6 +122,23 @@ impl Reader {
         let room = BATCH_MAX.saturating_sub(slots.len() + acks.len());
         slots.extend(self.slots.take_free(room));
         Some(Intake { slots, acks })
+    }
+
+    /// Lets the reaper take what is free. True if it may have all slots for now, because nothing is
+    /// left to read: once there is something to acknowledge, or the demand has ended, or at a stop.
+    async fn leaves_all(&mut self, stop: &CancellationToken) -> bool {
+        tokio::task::yield_now().await;
+        if !self.batch.is_drained() {
+            return false;
+        }
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            () = self.demand.lowered() => {}
+            () = self.acks.filled(1) => {}
+            () = sleep(DRAINED_WAIT) => self.batch.refill(),
+        }
+        self.demand.is_raised() && self.batch.is_drained()
     }
 
     /// Waits for acknowledgements: for the first one, and while entries come fast for half a batch
@@ -138,18 +162,18 @@ impl Reader {
         // Without acknowledgements the read may wait. It can be unblocked from here on, before the
         // plan reads what other loops may change: a change after this line ends the wait.
         let waits = acks.is_empty().then(|| self.connector.unblock.enter(reader.waker()));
-        let Some(plan) = self.plan(&slots, &acks, stop) else {
+        let Some(plan) = self.plan(slots.len(), acks.len(), stop) else {
             drop(waits);
             return self.only_acknowledge(acks, slots).await;
         };
+        // The others are for claims.
+        slots.truncate(plan.count);
         let entries = entries_of(&acks);
         let request = ReadRequest {
             acks: &entries,
             inlet: plan.inlet,
             count: plan.count,
-            // The answer to the acknowledgements must not wait for new entries, and a read of the
-            // stream in between returns to a waiting lane at once.
-            block: (acks.is_empty() && !plan.lane_waits).then_some(self.context.config.block),
+            block: plan.may_wait.then_some(self.context.config.block),
         };
         let sent = Instant::now();
         let reply = self.context.read(reader, request, sent).await;
@@ -165,8 +189,9 @@ impl Reader {
         let obsolete = self.finish(acks, &acknowledged, &mut slots);
         let read = match deliveries {
             Ok(deliveries) => {
-                self.batch.observe(&deliveries);
-                self.lane.served(plan.inlet, deliveries.len() < plan.count);
+                let to_its_end = deliveries.len() < plan.count;
+                self.lane.served(plan.inlet, to_its_end);
+                self.batch.observe(&deliveries, to_its_end && !self.lane.signal.is_raised());
                 self.admission.admit(deliveries, slots, sent).await;
                 Ok(())
             }
@@ -178,15 +203,18 @@ impl Reader {
     }
 
     /// What to read; none if nothing may be read now.
-    fn plan(&self, slots: &[Slot], acks: &[Ack], stop: &CancellationToken) -> Option<ReadPlan> {
+    fn plan(&mut self, slots: usize, acks: usize, stop: &CancellationToken) -> Option<ReadPlan> {
         let (inlet, lane_waits) = self.lane.next();
+        let claims_want = self.demand.is_raised();
         // A slot that an acknowledgement frees here goes to the next job without being free in
-        // between. Slots that the reaper waits for, or that are to be removed, are left out.
-        let withheld = self.demand.slots() + self.slots.owed();
-        let free = (slots.len() + acks.len()).saturating_sub(withheld);
-        let count = free.min(self.batch.entries_max());
+        // between. Slots that are to be removed are left out.
+        let free = (slots + acks).saturating_sub(self.slots.owed());
+        let count = self.batch.count(free, claims_want);
+        // The answer to the acknowledgements must not wait for new entries, a read of the stream in
+        // between returns to a waiting lane at once, and one during claims to the reaper.
+        let may_wait = acks == 0 && !lane_waits && !claims_want;
         let may_read = count > 0 && !stop.is_cancelled() && !self.gate.is_shut();
-        may_read.then_some(ReadPlan { inlet, count, lane_waits })
+        may_read.then_some(ReadPlan { inlet, count, may_wait })
     }
 
     /// Frees slots without reading: the reaper waits for them, or nothing may be read.
@@ -310,3 +338,5 @@ impl GroupRepair {
 }
 
 const LINGER: Duration = Duration::from_millis(1);
+/// While claims take all slots, how soon after its end the stream is read again.
+const DRAINED_WAIT: Duration = Duration::from_millis(50);

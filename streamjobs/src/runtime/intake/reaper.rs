@@ -7,11 +7,11 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::model::entry::{EntryId, Inlet};
-use crate::runtime::intake::Admission;
+use crate::runtime::intake::{Admission, BatchSizer};
 use crate::runtime::observe::{QueueContext, QueueEvent};
 use crate::runtime::state::{
-    Activity, Clock, InFlight, LostReplies, PauseGate, ReaderUnblock, ReapSignal, Slot, SlotDemand,
-    Slots, TransferLock, jittered, most_of, stopped_before,
+    Activity, Clock, InFlight, LostReplies, PauseGate, RaisedDemand, ReaderUnblock, ReapSignal,
+    Slot, SlotDemand, Slots, TransferLock, jittered, most_of, stopped_before,
 };
 use crate::store::{ClaimedPage, Idle, IdleClaim, StoreError};
 
@@ -28,6 +28,7 @@ pub(crate) struct Reaper {
     pub(crate) reap: Arc<ReapSignal>,
     pub(crate) lost_replies: Arc<LostReplies>,
     pub(crate) transfer: Arc<TransferLock>,
+    pub(crate) batch: BatchSizer,
     /// Where the next scan of the stream continues, and that of the lane.
     pub(crate) cursors: [EntryId; 2],
 }
@@ -58,67 +59,80 @@ impl Reaper {
         }
     }
 
-    /// Scans the stream and the lane. A scan by another process counts if it is younger than
-    /// `valid`: the age of such a scan.
+    /// Scans the stream and the lane until neither has idle entries, or there are no slots for them. A
+    /// scan by another process counts if it is younger than `valid`: the age of such a scan.
     async fn scan(&mut self, valid: Duration, stop: &CancellationToken) -> Duration {
         let mut scanned_before = Duration::ZERO;
         let [mut stream, mut lane] = self.cursors;
-        for (inlet, cursor) in [(Inlet::STREAM, &mut stream), (Inlet::LANE, &mut lane)] {
-            match self.claim_idle(inlet, cursor, valid, stop).await {
-                Ok(ago) => scanned_before = scanned_before.max(ago),
-                // The reader recreates a lost group.
-                Err(StoreError::GroupMissing) => {}
-                Err(error) => {
-                    self.context.report.store_failed("claim idle entries", &error);
-                    if error.is_unconfirmed() {
-                        self.lost_replies.suspect();
+        let mut inlets = [(Inlet::STREAM, &mut stream, true), (Inlet::LANE, &mut lane, true)];
+        while inlets.iter().any(|(.., has_more)| *has_more) {
+            for (inlet, cursor, has_more) in inlets.iter_mut().filter(|(.., has_more)| *has_more) {
+                match self.claim_idle(*inlet, cursor, valid, stop).await {
+                    Ok(Scan::HasMore) => continue,
+                    Ok(Scan::Ended) => {}
+                    Ok(Scan::NotFound { ago }) => scanned_before = scanned_before.max(ago),
+                    // The reader recreates a lost group.
+                    Err(StoreError::GroupMissing) => {}
+                    Err(error) => {
+                        self.context.report.store_failed("claim idle entries", &error);
+                        if error.is_unconfirmed() {
+                            self.batch.lost();
+                            self.lost_replies.suspect();
+                        }
                     }
                 }
+                *has_more = false;
             }
         }
         self.cursors = [stream, lane];
         scanned_before
     }
 
-    /// Goes through the pending list page by page while there are idle entries and free slots: how
-    /// long ago another process has scanned it, if that scan counts.
+    /// Goes through the pending list page by page while there are idle entries and free slots.
     async fn claim_idle(
-        &self,
+        &mut self,
         inlet: Inlet,
         cursor: &mut EntryId,
         mut valid: Duration,
         stop: &CancellationToken,
-    ) -> Result<Duration, StoreError> {
-        let (store, queue, lease) =
-            (&self.context.store, self.context.queue(), self.context.config.lease);
+    ) -> Result<Scan, StoreError> {
+        let (context, lease) = (Arc::clone(&self.context), self.context.config.lease);
         // A scan that begins in the middle of the list continues at its beginning.
         let mut ends = usize::from(*cursor == EntryId::ZERO);
+        let mut claimed = 0;
+        let mut demand = None;
         for _page in 0..PAGES_MAX {
             if stop.is_cancelled() || self.gate.is_shut() {
-                break;
+                return Ok(Scan::Ended);
             }
-            if let Idle::NotFound { ago } = store.has_idle(queue, inlet, lease, valid).await? {
-                return Ok(ago);
+            if let Idle::NotFound { ago } =
+                context.store.has_idle(context.queue(), inlet, lease, valid).await?
+            {
+                return Ok(Scan::NotFound { ago });
             }
             valid = Duration::ZERO;
+            demand.get_or_insert_with(|| self.slot_request.demand());
             let slots = self.slot_request.take().await;
             // A pause may have begun during the wait for slots.
             if slots.is_empty() || self.gate.is_shut() {
-                break;
+                return Ok(Scan::Ended);
             }
-            let Some(found) = self.claim_page(inlet, cursor, slots).await? else { break };
+            let Some(found) = self.claim_page(inlet, cursor, slots).await? else {
+                return Ok(Scan::Ended);
+            };
+            claimed += found;
             ends += usize::from(*cursor == EntryId::ZERO);
             // An idle entry may be in flight here. It is skipped, however often it is found.
             if found == 0 && ends > 1 {
-                break;
+                return Ok(Scan::Ended);
             }
         }
-        Ok(Duration::ZERO)
+        Ok(if claimed > 0 { Scan::HasMore } else { Scan::Ended })
     }
 
     /// Claims what is idle on one page: how much was found, or none while claims have to wait.
     async fn claim_page(
-        &self,
+        &mut self,
         inlet: Inlet,
         cursor: &mut EntryId,
         slots: Vec<Slot>,
@@ -136,7 +150,7 @@ impl Reaper {
             inlet,
             lease,
             cursor: *cursor,
-            limit: slots.len(),
+            limit: self.batch.ask(slots.len()),
             expected: Some(expected),
             skip: &skip,
         };
@@ -148,6 +162,7 @@ impl Reaper {
             ClaimedPage::Page { cursor: next, claimed, trimmed, left: _ } => {
                 *cursor = next;
                 let found = claimed.len() + trimmed;
+                self.batch.arrived(&claimed);
                 self.admission.admit(claimed, slots, sent).await;
                 Ok(Some(found))
             }
@@ -165,11 +180,19 @@ pub(crate) struct SlotRequest {
 }
 
 impl SlotRequest {
-    /// Takes free slots; none if the reader has released none within a third of the lease.
+    /// Demands slots from the reader until the guard is dropped.
+    fn demand(&self) -> RaisedDemand {
+        self.demand.raise()
+    }
+
+    /// Takes free slots under a demand; none if none became free within a third of the lease.
     ///
-    /// A reader that waits on the server has all free slots, so its wait is ended. A caller that
-    /// queues for a slot before the reader asks again gets it first.
+    /// A reader that waits on the server has all free slots, so its wait is ended.
     async fn take(&self) -> Vec<Slot> {
+        let free = self.slots.take_free(CLAIMS_MAX);
+        if !free.is_empty() {
+            return free;
+        }
         let config = &self.context.config;
         let limit = config.lease / 3;
         let unblocked = async {
@@ -177,13 +200,11 @@ impl SlotRequest {
             // The reader has released its slots by now, or is busy with what it read.
             sleep(config.block.min(limit)).await;
         };
-        self.demand.set(self.slots.size().div_ceil(DEMAND_SHARE));
         let first = tokio::select! {
             biased;
             slot = self.slots.take() => slot,
             () = unblocked => None,
         };
-        self.demand.set(0);
         let mut slots = Vec::from_iter(first);
         if !slots.is_empty() {
             slots.extend(self.slots.take_free(CLAIMS_MAX - 1));
@@ -192,9 +213,18 @@ impl SlotRequest {
     }
 }
 
-/// One scan goes through at most this many pages of 1,000 pending entries; the next continues.
+/// How far one inlet was scanned.
+enum Scan {
+    /// Nothing is idle, as a scan found that long ago.
+    NotFound { ago: Duration },
+    /// Nothing more can be claimed now.
+    Ended,
+    /// It is the other inlet's turn.
+    HasMore,
+}
+
+/// An inlet is scanned this many pages of 1,000 pending entries at a time. If none of them had an idle
+/// entry, the next scan continues.
 const PAGES_MAX: usize = 20;
 /// One step claims at most this many entries, payloads included: a short pause for the server.
 const CLAIMS_MAX: usize = 100;
-/// Under load the reaper demands this part of all slots.
-const DEMAND_SHARE: usize = 8;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::model::entry::{EntryId, Hold, Inlet};
-use crate::runtime::intake::{Admission, BATCH_MAX};
+use crate::runtime::intake::{Admission, BATCH_MAX, BatchSizer};
 use crate::runtime::observe::QueueContext;
 use crate::runtime::state::{InFlight, LostReplies, Slots, TransferLock};
 use crate::store::StoreError;
@@ -31,12 +31,12 @@ impl Recovery {
 
     /// Delivers again, uncounted, what is pending for this consumer and not in flight here. When it
     /// fails, it is due again.
-    pub(crate) async fn run(&self) -> Result<(), StoreError> {
-        let recovered = self.recover().await;
+    pub(crate) async fn run(&self, batch: &mut BatchSizer) -> Result<(), StoreError> {
+        let recovered = self.recover(batch).await;
         recovered.inspect_err(|_| self.lost_replies.suspect())
     }
 
-    async fn recover(&self) -> Result<(), StoreError> {
+    async fn recover(&self, batch: &mut BatchSizer) -> Result<(), StoreError> {
         let (queue, consumer) = (self.context.queue(), self.context.consumer());
         let _transfer = self.transfer.lock().await;
         for inlet in [Inlet::STREAM, Inlet::LANE] {
@@ -48,7 +48,7 @@ impl Recovery {
                 let Some(last) = own.last() else { break };
                 cursor = last.id;
                 pending.extend(own.iter().map(|hold| hold.id));
-                self.deliver(&self.in_flight.lost_deliveries(own)).await?;
+                self.deliver(&self.in_flight.lost_deliveries(own), batch).await?;
             }
             self.in_flight.forget_abandoned(inlet, &pending);
         }
@@ -57,14 +57,20 @@ impl Recovery {
 
     /// Delivers as many of them as there are free slots. The others are claimed when their lease
     /// ends.
-    async fn deliver(&self, lost: &[Hold]) -> Result<(), StoreError> {
-        let slots = self.slots.take_free(lost.len());
-        let Some(lost) = lost.get(..slots.len()).filter(|lost| !lost.is_empty()) else {
-            return Ok(());
-        };
-        let sent = Instant::now();
-        let deliveries = self.context.recover(lost).await?;
-        self.admission.admit(deliveries, slots, sent).await;
+    async fn deliver(&self, lost: &[Hold], batch: &mut BatchSizer) -> Result<(), StoreError> {
+        let mut rest = lost;
+        while !rest.is_empty() {
+            let slots = self.slots.take_free(batch.ask(rest.len()));
+            let Some((page, others)) = rest.split_at_checked(slots.len()) else { break };
+            if page.is_empty() {
+                break;
+            }
+            rest = others;
+            let sent = Instant::now();
+            let deliveries = self.context.recover(page).await?;
+            batch.arrived(&deliveries);
+            self.admission.admit(deliveries, slots, sent).await;
+        }
         Ok(())
     }
 }

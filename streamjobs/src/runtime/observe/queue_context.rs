@@ -15,6 +15,8 @@ pub(crate) struct QueueContext {
     pub(crate) config: QueueConfig,
     /// The store of the thread that does all of the runtime's input and output.
     pub(crate) store: Arc<dyn Store>,
+    /// The same for steps that carry payloads: renewals, heartbeats and the clock do not wait for them.
+    pub(crate) payload_store: Arc<dyn Store>,
     pub(crate) report: Report,
 }
 

@@ -46,7 +46,7 @@ impl QueueContext {
 
     /// Recovers own entries whose delivery was lost.
     pub(crate) async fn recover(&self, holds: &[Hold]) -> Result<Vec<Delivery>, StoreError> {
-        let deliveries = self.store.recover(self.queue(), self.consumer(), holds).await?;
+        let deliveries = self.payload_store.recover(self.queue(), self.consumer(), holds).await?;
         self.report.queue(QueueEvent::Recovered(deliveries.len()));
         if !deliveries.is_empty() {
             FailPoint::ReadAfterReply.reached();
@@ -56,7 +56,7 @@ impl QueueContext {
 
     /// Claims idle entries of one page of the pending list.
     pub(crate) async fn claim_idle(&self, claim: IdleClaim<'_>) -> Result<ClaimedPage, StoreError> {
-        let page = self.store.claim_idle(self.queue(), self.consumer(), claim).await?;
+        let page = self.payload_store.claim_idle(self.queue(), self.consumer(), claim).await?;
         match &page {
             ClaimedPage::Page { claimed, trimmed, left, .. } => {
                 self.report.queue(QueueEvent::PayloadsUnstored(*left));
@@ -100,8 +100,8 @@ impl QueueContext {
     ) -> Result<FenceResult, StoreError> {
         FailPoint::DeadBeforeStore.reached();
         let (queue, consumer) = (self.queue(), self.consumer());
-        let answer =
-            self.store.store_dead_letter(queue, consumer, hold, trimmed, dead_letter).await?;
+        let store = &self.payload_store;
+        let answer = store.store_dead_letter(queue, consumer, hold, trimmed, dead_letter).await?;
         FailPoint::DeadAfterStore.reached();
         Ok(answer)
     }

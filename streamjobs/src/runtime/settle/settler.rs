@@ -15,7 +15,9 @@ use crate::model::fail_point::FailPoint;
 use crate::model::policy::{Reason, Verdict};
 use crate::model::record::{Attempted, FIELDS_CARRIED_MAX};
 use crate::runtime::observe::{JobEvent, QueueContext};
-use crate::runtime::state::{Clock, InFlight, LoopBackoff, NextDue, Settlement, SettlingOver};
+use crate::runtime::state::{
+    Clock, InFlight, LoopBackoff, NextDue, PayloadBudget, Settlement, SettlingOver,
+};
 use crate::store::{FenceResult, StoreError};
 
 /// The settling loop of one queue.
@@ -33,6 +35,7 @@ pub(crate) struct SettlingSteps {
     pub(crate) in_flight: Arc<InFlight>,
     pub(crate) clock: Arc<Clock>,
     pub(crate) next_due: Arc<NextDue>,
+    pub(crate) budget: Arc<PayloadBudget>,
 }
 
 impl Settler {
@@ -72,7 +75,14 @@ impl SettlingSteps {
             // A renewal may have found the payload trimmed. Then the dead letter that it stored
             // stands for the entry.
             let trimmed = self.in_flight.dead_letter(hold);
-            match self.carry_out(&settlement, trimmed).await {
+            let sending = tokio::select! {
+                biased;
+                () = abort.cancelled() => return,
+                sending = self.budget.take(bytes_of(&settlement)) => sending,
+            };
+            let result = self.carry_out(&settlement, trimmed).await;
+            drop(sending);
+            match result {
                 Ok(FenceResult::NotPending) if self.may_be_trimmed(hold, trimmed) => {
                     backoff.wait(abort).await;
                 }
@@ -154,7 +164,8 @@ impl SettlingSteps {
                 let wait = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
                 let due = self.clock.server_now(Instant::now()).saturating_add(wait);
                 let job = attempted.retry(Some(error), Some(due));
-                context.store.schedule_retry(queue, consumer, hold, trimmed, *delay, &job).await
+                let store = &context.payload_store;
+                store.schedule_retry(queue, consumer, hold, trimmed, *delay, &job).await
             }
             Verdict::DeadLetter { reason, error } => {
                 let fields = attempted.dead_letter(*reason, error.as_deref(), consumer.as_str());
@@ -187,7 +198,7 @@ impl SettlingSteps {
         }
         let (queue, consumer) = (self.context.queue(), self.context.consumer());
         let job = attempted.retry(None, None);
-        let store = &self.context.store;
+        let store = &self.context.payload_store;
         store.schedule_retry(queue, consumer, hold, dead_letter, Duration::ZERO, &job).await
     }
 
@@ -212,6 +223,14 @@ impl SettlingSteps {
             (FenceResult::TakenOver, _) => JobEvent::RefusedLate { step: "settle: taken over" },
         };
         self.context.report.job(settlement.hold, event);
+    }
+}
+
+/// How many bytes of a payload the step carries.
+fn bytes_of(settlement: &Settlement) -> usize {
+    match settlement.verdict {
+        Verdict::Retry { .. } | Verdict::DeadLetter { .. } => settlement.delivery.entry.bytes(),
+        Verdict::Release | Verdict::Acknowledge | Verdict::Leave => 0,
     }
 }
 

@@ -9,6 +9,7 @@ mod lock;
 mod loop_health;
 mod next_due;
 mod pause_gate;
+mod payload_budget;
 mod reader_unblock;
 mod signals;
 mod slots;
@@ -23,10 +24,11 @@ pub(crate) use self::lock::lock;
 pub(crate) use self::loop_health::LoopHealth;
 pub(crate) use self::next_due::{COALESCE, NextDue};
 pub(crate) use self::pause_gate::PauseGate;
+pub(crate) use self::payload_budget::PayloadBudget;
 pub(crate) use self::reader_unblock::ReaderUnblock;
 pub(crate) use self::signals::{
-    Assignment, GroupEpoch, LaneSignal, LostReplies, ReapSignal, RenewSignal, Settlement,
-    SettlingOver, SlotDemand, StoppedConsumers, TransferLock, TrimBlocker,
+    Assignment, GroupEpoch, LaneSignal, LostReplies, RaisedDemand, ReapSignal, RenewSignal,
+    Settlement, SettlingOver, SlotDemand, StoppedConsumers, TransferLock, TrimBlocker,
 };
 pub(crate) use self::slots::{Slot, Slots};
 pub(crate) use self::wait::{

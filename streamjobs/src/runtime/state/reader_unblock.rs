@@ -1,6 +1,6 @@
 //! Ends a reader's blocking wait on the server.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -19,9 +19,9 @@ pub(crate) struct ReaderUnblock {
 
 impl ReaderUnblock {
     /// The reader is about to wait, until the guard is dropped.
-    pub(crate) fn enter(&self, reader: u64) -> ReaderWaits<'_> {
+    pub(crate) fn enter(self: &Arc<Self>, reader: u64) -> ReaderWaits {
         *lock(&self.waiting) = Some(reader);
-        ReaderWaits { unblock: self }
+        ReaderWaits { unblock: Arc::clone(self) }
     }
 
     /// Ends the reader's present wait. Returns when it has ended, and after `limit` at the latest.
@@ -49,11 +49,11 @@ impl ReaderUnblock {
 /// The reader may wait on the server.
 #[derive(Debug)]
 #[must_use = "the wait ends when it is dropped"]
-pub(crate) struct ReaderWaits<'a> {
-    unblock: &'a ReaderUnblock,
+pub(crate) struct ReaderWaits {
+    unblock: Arc<ReaderUnblock>,
 }
 
-impl Drop for ReaderWaits<'_> {
+impl Drop for ReaderWaits {
     fn drop(&mut self) {
         *lock(&self.unblock.waiting) = None;
         self.unblock.returned.notify_waiters();

@@ -1,6 +1,6 @@
 //! Signals between loops. Each is given only to the loops that its first line names.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
@@ -69,20 +69,48 @@ impl Request {
     }
 }
 
-/// Reaper to reader: how many slots the reaper waits for. Without it the reader would use each slot
-/// that an acknowledgement frees for its next read, and the reaper of a busy queue would get none.
+/// Reaper to reader: idle entries were found, so leave slots for them. Without it the reader would
+/// use each slot that an acknowledgement frees for its next read, and wait on the server with the
+/// others.
 #[derive(Debug, Default)]
 pub(crate) struct SlotDemand {
-    slots: AtomicUsize,
+    raised: AtomicBool,
+    lowered: Notify,
 }
 
 impl SlotDemand {
-    pub(crate) fn set(&self, slots: usize) {
-        self.slots.store(slots, Ordering::Release);
+    /// Raises the demand until the guard is dropped.
+    pub(crate) fn raise(self: &Arc<Self>) -> RaisedDemand {
+        self.raised.store(true, Ordering::Release);
+        RaisedDemand { demand: Arc::clone(self) }
     }
 
-    pub(crate) fn slots(&self) -> usize {
-        self.slots.load(Ordering::Acquire)
+    pub(crate) fn is_raised(&self) -> bool {
+        self.raised.load(Ordering::Acquire)
+    }
+
+    /// Waits for the end of the demand. It may have ended and begun again by then.
+    ///
+    /// Cancel safe.
+    pub(crate) async fn lowered(&self) {
+        let lowered = self.lowered.notified();
+        if self.is_raised() {
+            lowered.await;
+        }
+    }
+}
+
+/// The reaper wants slots.
+#[derive(Debug)]
+#[must_use = "the demand ends when it is dropped"]
+pub(crate) struct RaisedDemand {
+    demand: Arc<SlotDemand>,
+}
+
+impl Drop for RaisedDemand {
+    fn drop(&mut self) {
+        self.demand.raised.store(false, Ordering::Release);
+        self.demand.lowered.notify_waiters();
     }
 }
 

@@ -112,4 +112,8 @@ impl Store for MemoryStore {
     fn fork(&self) -> Arc<dyn Store> {
         Arc::new(self.clone())
     }
+
+    fn fork_for_payloads(&self) -> Arc<dyn Store> {
+        self.fork()
+    }
 }

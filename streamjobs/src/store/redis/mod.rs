@@ -114,6 +114,10 @@ impl Store for RedisStore {
     fn fork(&self) -> Arc<dyn Store> {
         Arc::new(Self { link: Link::new(self.link.address().clone(), SCRIPTS) })
     }
+
+    fn fork_for_payloads(&self) -> Arc<dyn Store> {
+        Arc::new(Self { link: Link::for_payloads(self.link.address().clone(), SCRIPTS) })
+    }
 }
 
 fn milliseconds(duration: Duration) -> u64 {

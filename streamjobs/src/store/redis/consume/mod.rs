@@ -156,8 +156,8 @@ impl Consume for RedisStore {
             };
             add_ids(command, claim.skip);
         };
-        let keys = [&*queue.key(claim.inlet), &queue.dead_key()];
-        let value = self.link.script(&CLAIM_IDLE, &keys, add).await?;
+        let keys = [&*queue.key(claim.inlet), &queue.dead_key(), &queue.group_key()];
+        let value = self.link.script_answering(&CLAIM_IDLE, &keys, add, PAGE_BYTES).await?;
         let mut items = reply::items(value, name)?.into_iter();
         let mut next = || reply::next(&mut items, name);
         match reply::text(next()?, name)?.as_str() {
@@ -202,7 +202,7 @@ impl Consume for RedisStore {
                 add_holds(add_owner(command, queue, consumer, inlet), holds, &places);
             };
             let keys = [&*queue.key(inlet), &queue.dead_key()];
-            let value = self.link.script(&RECOVER, &keys, add).await?;
+            let value = self.link.script_answering(&RECOVER, &keys, add, PAGE_BYTES).await?;
             deliveries.extend(reply::deliveries(value, inlet, RECOVER.name)?);
         }
         Ok(deliveries)
@@ -313,6 +313,8 @@ pub(super) fn hold(inlet: Inlet, row: Value) -> Result<Hold> {
 const XPENDING: &str = "XPENDING";
 /// Rows of the pending list that one claim scans: about a millisecond of the server's time.
 const ROWS_MAX: usize = 1000;
+/// What the payloads of one claim have at most, unless one alone has more.
+const PAGE_BYTES: usize = 1024 * 1024;
 /// Longer than any lease, including the longer ones of other processes.
 const RELEASED_IDLE: Duration = Duration::from_secs(24 * 60 * 60);
 

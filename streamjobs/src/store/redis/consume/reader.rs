@@ -9,10 +9,10 @@ use super::acknowledge::Acknowledgements;
 use crate::model::name::ConsumerName;
 use crate::store::redis::milliseconds;
 use crate::store::redis::net::{
-    Address, Answer, Reading, answer_lost, not_connected, open_reading,
+    Address, Answer, Patience, Reading, answer_lost, not_connected, open_reading,
 };
 use crate::store::types::Result;
-use crate::store::{Inlet, Queue, ReadReply, ReadRequest, StoreError, StreamReader};
+use crate::store::{Inlet, Queue, ReadReply, ReadRequest, StreamReader};
 
 /// Reads one queue for one consumer.
 pub(super) struct RedisReader {
@@ -76,12 +76,10 @@ impl StreamReader for RedisReader {
         let Some(mut connection) = self.connection.take() else {
             return Err(not_connected());
         };
-        let deadline = request.block.unwrap_or_default() + self.margin;
-        let mut answers = match tokio::time::timeout(deadline, connection.exchange(&pipeline)).await
-        {
-            Ok(answers) => answers.map_err(|error| answer_lost(&error))?,
-            Err(elapsed) => return Err(StoreError::AnswerLost(elapsed.into())),
-        };
+        let first = request.block.unwrap_or_default() + self.margin;
+        let patience = Patience { first, silence: self.margin };
+        let answers = connection.exchange(&pipeline, patience).await;
+        let mut answers = answers.map_err(|error| answer_lost(&error))?;
         let wrong = answers.iter().any(Answer::is_of_wrong_server);
         let read = if reads { answers.pop() } else { None };
         let values = answers.into_iter().map(Answer::value).collect::<RedisResult<Vec<_>>>();

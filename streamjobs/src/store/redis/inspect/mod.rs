@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use redis::{Pipeline, Value};
 
 use super::consume::Id;
-use super::net::{RESPONSE_DEADLINE, Reading, not_connected, open_reading, unreachable};
+use super::net::{Patience, RESPONSE_DEADLINE, Reading, not_connected, open_reading, unreachable};
 use super::script::scripts;
 use super::{RedisStore, milliseconds, reply};
 use crate::model::entry::{Entry, EntryId};
@@ -255,12 +255,9 @@ impl TailReader for RedisTail {
         command.arg("STREAMS").arg(self.stream.as_str()).arg(Id(after));
         let mut pipeline = Pipeline::with_capacity(1);
         pipeline.add_command(command);
-        let deadline = block + RESPONSE_DEADLINE;
-        let answers = match tokio::time::timeout(deadline, connection.exchange(&pipeline)).await {
-            Ok(Ok(answers)) => answers,
-            Ok(Err(error)) => return Err(unreachable(&error)),
-            Err(elapsed) => return Err(StoreError::Unreachable(elapsed.into())),
-        };
+        let patience = Patience { first: block + RESPONSE_DEADLINE, silence: RESPONSE_DEADLINE };
+        let answers = connection.exchange(&pipeline, patience).await;
+        let answers = answers.map_err(|error| unreachable(&error))?;
         let answer = answers.into_iter().next().ok_or(StoreError::Protocol { command: XREAD })?;
         let read = answer.deliveries(Inlet::STREAM, XREAD)?;
         self.connection = Some(connection);

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::address::Address;
 use super::capabilities::Capabilities;
-use super::dial::{Opened, open_shared};
+use super::dial::{Opened, RESPONSE_DEADLINE, open_shared, within};
 use super::error::{
     ConnectionFailed, accepted, answer_lost, cause, is_authentication, is_wrong_server,
     not_connected, refusal_text, refused, unreachable,
@@ -32,6 +32,8 @@ pub(crate) struct Link {
 struct Inner {
     address: Address,
     scripts: Scripts,
+    /// Large requests and answers take their time here.
+    for_payloads: bool,
     state: Mutex<State>,
 }
 
@@ -60,7 +62,11 @@ impl Pinned {
         if self.live.closed.is_cancelled() {
             return Err(not_connected());
         }
-        let answer = self.live.connection.send_packed_commands(pipeline, 0, pipeline.len()).await;
+        let sent = self.live.connection.send_packed_commands(pipeline, 0, pipeline.len());
+        let answer = match inner.for_payloads {
+            true => within(deadline(pipeline.cmd_iter().map(size_of_command).sum()), sent).await,
+            false => sent.await,
+        };
         let values = answer.map_err(|error| {
             inner.leave(generation, None);
             answer_lost(&error)
@@ -97,8 +103,17 @@ struct Pause {
 impl Link {
     /// A link that has not connected yet.
     pub(crate) fn new(address: Address, scripts: Scripts) -> Self {
+        Self::with(address, scripts, false)
+    }
+
+    /// A link for requests and answers with payloads: each gets the longer to arrive the larger it is.
+    pub(crate) fn for_payloads(address: Address, scripts: Scripts) -> Self {
+        Self::with(address, scripts, true)
+    }
+
+    fn with(address: Address, scripts: Scripts, for_payloads: bool) -> Self {
         let state = Mutex::default();
-        Self { inner: Arc::new(Inner { address, scripts, state }) }
+        Self { inner: Arc::new(Inner { address, scripts, for_payloads, state }) }
     }
 
     /// The server's address.
@@ -114,8 +129,21 @@ impl Link {
 
     /// Sends one command. A refusal by the server is an error.
     pub(crate) async fn command(&self, command: &Cmd) -> Result<Value, StoreError> {
+        self.command_answering(command, 0).await
+    }
+
+    /// Sends one command whose answer may have about so many bytes.
+    pub(super) async fn command_answering(
+        &self,
+        command: &Cmd,
+        bytes: usize,
+    ) -> Result<Value, StoreError> {
         let mut live = self.live().await?;
-        let answer = live.connection.send_packed_command(command).await;
+        let sent = live.connection.send_packed_command(command);
+        let answer = match self.inner.for_payloads {
+            true => within(deadline(size_of_command(command) + bytes), sent).await,
+            false => sent.await,
+        };
         match answer {
             Ok(Value::ServerError(error)) => {
                 if is_wrong_server(&error) {
@@ -192,7 +220,8 @@ impl Inner {
     }
 
     async fn open(self: Arc<Self>) -> Result<Live, RedisError> {
-        let opened = open_shared(&self.address).await;
+        let deadline = (!self.for_payloads).then_some(RESPONSE_DEADLINE);
+        let opened = open_shared(&self.address, deadline).await;
         let mut state = self.lock();
         state.opening = None;
         match opened {
@@ -247,6 +276,19 @@ impl fmt::Debug for Link {
     }
 }
 
+/// How long an answer may take, for so many bytes on their way there and back.
+fn deadline(bytes: usize) -> Duration {
+    RESPONSE_DEADLINE + Duration::from_secs_f64(bytes as f64 / BYTES_PER_SECOND_MIN)
+}
+
+fn size_of_command(command: &Cmd) -> usize {
+    let arguments = command.args_iter().map(|argument| match argument {
+        redis::Arg::Simple(bytes) => bytes.len(),
+        _ => 0,
+    });
+    arguments.sum()
+}
+
 /// The wait before the next attempt, after this many failures; `random` is uniform in 0 to 1.
 fn pause(failures: u32, random: f64) -> Duration {
     let doublings = failures.saturating_sub(1).min(8);
@@ -254,6 +296,8 @@ fn pause(failures: u32, random: f64) -> Duration {
     bound.mul_f64(0.5 + random.clamp(0.0, 1.0) / 2.0)
 }
 
+/// The slowest link on which a large payload still arrives in time.
+const BYTES_PER_SECOND_MIN: f64 = 100_000.0;
 const PAUSE_FIRST: Duration = Duration::from_millis(400);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// Servers count and log wrong passwords; some lock the user out.

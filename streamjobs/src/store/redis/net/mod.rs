@@ -17,3 +17,4 @@ pub(super) use self::dial::{CONNECT_DEADLINE, RESPONSE_DEADLINE};
 pub(super) use self::error::{accepted, answer_lost, not_connected, unreachable};
 pub(super) use self::links::{Link, Pinned};
 pub(super) use self::reading::{Answer, Reading, open_reading};
+pub(super) use self::wire::Patience;

@@ -8,7 +8,7 @@ use super::address::Address;
 use super::dial::{CONNECT_DEADLINE, open_for_reading, within};
 use super::error::{accepted, is_wrong_server, unreachable};
 use super::scan;
-use super::wire::Wire;
+use super::wire::{Patience, Wire};
 use crate::store::redis::reply;
 use crate::store::{Delivery, Inlet, StoreError};
 
@@ -22,7 +22,7 @@ pub(crate) async fn open_reading(address: &Address) -> Result<(Reading, u64), St
         };
         let mut identify = Pipeline::with_capacity(1);
         identify.cmd("CLIENT").arg("ID");
-        let answer = reading.exchange(&identify).await?.pop();
+        let answer = reading.exchange(&identify, Patience::CONNECTING).await?.pop();
         let id = answer.map_or(Ok(Value::Nil), Answer::value)?;
         Ok((reading, id))
     };
@@ -50,14 +50,21 @@ impl Reading {
     ///
     /// Not cancel safe. After an error or a cancellation the connection must be dropped: answers
     /// may still arrive.
-    pub(crate) async fn exchange(&mut self, pipeline: &Pipeline) -> RedisResult<Vec<Answer>> {
+    pub(crate) async fn exchange(
+        &mut self,
+        pipeline: &Pipeline,
+        patience: Patience,
+    ) -> RedisResult<Vec<Answer>> {
         match self {
             Self::Wire(wire) => {
-                Ok(wire.exchange(pipeline).await?.into_iter().map(Answer::Raw).collect())
+                let answers = wire.exchange(pipeline, patience).await?;
+                Ok(answers.into_iter().map(Answer::Raw).collect())
             }
+            // The client crate does not tell when bytes come in, so the whole answer is waited for.
             Self::Shared(connection) => {
                 let answers = connection.send_packed_commands(pipeline, 0, pipeline.len());
-                Ok(answers.await?.into_iter().map(Answer::Value).collect())
+                let answers = within(patience.first + patience.silence, answers).await?;
+                Ok(answers.into_iter().map(Answer::Value).collect())
             }
         }
     }

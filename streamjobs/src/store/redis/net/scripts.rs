@@ -17,19 +17,30 @@ impl Link {
         keys: &[&str],
         add_arguments: impl FnOnce(&mut Cmd) + Send,
     ) -> Result<Value, StoreError> {
+        self.script_answering(script, keys, add_arguments, 0).await
+    }
+
+    /// Runs a script whose answer may have about so many bytes.
+    pub(crate) async fn script_answering(
+        &self,
+        script: &'static Script,
+        keys: &[&str],
+        add_arguments: impl FnOnce(&mut Cmd) + Send,
+        bytes: usize,
+    ) -> Result<Value, StoreError> {
         let digest = self.digest(script).await?;
         let mut command = redis::cmd("EVALSHA");
         command.arg(digest).arg(keys.len()).arg(keys);
         add_arguments(&mut command);
         for _ in 1..SCRIPT_ATTEMPTS_MAX {
-            match self.command(&command).await {
+            match self.command_answering(&command, bytes).await {
                 Err(StoreError::Refused { code, .. }) if code == "NOSCRIPT" => {
                     self.load_scripts().await?;
                 }
                 answer => return answer,
             }
         }
-        self.command(&command).await
+        self.command_answering(&command, bytes).await
     }
 
     /// Runs a script many times in one go; each call adds its keys and arguments. Refusals by the

@@ -2,21 +2,36 @@
 //! answers as the bytes that came, for the caller to scan.
 
 use std::io;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use redis::io::tcp::socket2::SockRef;
 use redis::{ConnectionAddr, Pipeline, RedisResult};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use super::address::{Address, keepalive};
-use super::dial::set_name;
+use super::dial::{CONNECT_DEADLINE, set_name};
 use super::scan::FrameScanner;
 
 /// A TCP or Unix socket.
 trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket for S {}
+
+/// How long to wait for an answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// For its first byte.
+    pub(crate) first: Duration,
+    /// For each byte after that.
+    pub(crate) silence: Duration,
+}
+
+impl Patience {
+    pub(crate) const CONNECTING: Self = Self { first: CONNECT_DEADLINE, silence: CONNECT_DEADLINE };
+}
 
 /// A connection on which nothing is outstanding between two exchanges.
 pub(crate) struct Wire {
@@ -34,7 +49,7 @@ impl Wire {
         let required = login.len();
         // The name is optional: a server that refuses it still serves.
         login.add_command(set_name());
-        for answer in wire.exchange(&login).await?.iter().take(required) {
+        for answer in wire.exchange(&login, Patience::CONNECTING).await?.iter().take(required) {
             redis::parse_redis_value(answer)?.extract_error()?;
         }
         Ok(Some(wire))
@@ -44,24 +59,32 @@ impl Wire {
         Self { socket, buffer: BytesMut::new() }
     }
 
-    /// Sends commands in one go and waits for the bytes of each answer.
+    /// Sends commands in one go and waits for the bytes of each answer, as long as some come in time.
     ///
     /// Not cancel safe. After an error or a cancellation the connection must be dropped: answers
     /// may still arrive.
-    pub(crate) async fn exchange(&mut self, pipeline: &Pipeline) -> io::Result<Vec<Bytes>> {
+    pub(crate) async fn exchange(
+        &mut self,
+        pipeline: &Pipeline,
+        patience: Patience,
+    ) -> io::Result<Vec<Bytes>> {
         if !self.buffer.is_empty() {
             // It would be taken for the answer to this exchange.
             return Err(io::Error::new(io::ErrorKind::InvalidData, NOT_ASKED_FOR));
         }
-        self.socket.write_all(&pipeline.get_packed_pipeline()).await?;
+        in_time(patience.first, async {
+            self.socket.write_all(&pipeline.get_packed_pipeline()).await?;
+            self.receive().await
+        })
+        .await?;
         let mut answers = Vec::with_capacity(pipeline.len());
         while answers.len() < pipeline.len() {
-            answers.push(self.answer().await?);
+            answers.push(self.answer(patience.silence).await?);
         }
         Ok(answers)
     }
 
-    async fn answer(&mut self) -> io::Result<Bytes> {
+    async fn answer(&mut self, silence: Duration) -> io::Result<Bytes> {
         let mut scanner = FrameScanner::new();
         loop {
             let end = scanner.end(&self.buffer);
@@ -73,12 +96,24 @@ impl Wire {
                 }
                 return Ok(answer);
             }
-            // Reuses the buffer once all answers cut from it are dropped.
-            self.buffer.reserve(READ_BYTES);
-            if self.socket.read_buf(&mut self.buffer).await? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
+            in_time(silence, self.receive()).await?;
         }
+    }
+
+    async fn receive(&mut self) -> io::Result<()> {
+        // Reuses the buffer once all answers cut from it are dropped.
+        self.buffer.reserve(READ_BYTES);
+        match self.socket.read_buf(&mut self.buffer).await? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+async fn in_time<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    match timeout(limit, work).await {
+        Ok(done) => done,
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
     }
 }
 
@@ -151,7 +186,7 @@ mod tests {
             }
         };
         let pings = pings(2);
-        let (answers, ()) = tokio::join!(wire.exchange(&pings), server);
+        let (answers, ()) = tokio::join!(wire.exchange(&pings, Patience::CONNECTING), server);
         assert_eq!(answers.unwrap(), [b"+PONG\r\n".as_slice(), b"*2\r\n:1\r\n$3\r\na\r\n\r\n"]);
     }
 
@@ -159,8 +194,8 @@ mod tests {
     async fn an_answer_without_a_request_is_an_error() {
         let (mut wire, mut far) = wire();
         far.write_all(b"+PONG\r\n+OK\r\n").await.unwrap();
-        assert_eq!(wire.exchange(&pings(1)).await.unwrap().len(), 1);
-        let error = wire.exchange(&pings(1)).await.unwrap_err();
+        assert_eq!(wire.exchange(&pings(1), Patience::CONNECTING).await.unwrap().len(), 1);
+        let error = wire.exchange(&pings(1), Patience::CONNECTING).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     }
 
@@ -169,14 +204,14 @@ mod tests {
         let (mut wire, mut far) = wire();
         far.write_all(b"$5\r\nab").await.unwrap();
         drop(far);
-        let error = wire.exchange(&pings(1)).await.unwrap_err();
+        let error = wire.exchange(&pings(1), Patience::CONNECTING).await.unwrap_err();
         assert!(
             matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe),
             "{error}"
         );
         let (mut wire, mut far) = self::wire();
         far.write_all(b"HTTP/1.1 400 Bad Request\r\n").await.unwrap();
-        let error = wire.exchange(&pings(1)).await.unwrap_err();
+        let error = wire.exchange(&pings(1), Patience::CONNECTING).await.unwrap_err();
         assert_eq!(error.to_string(), NO_ANSWER);
     }
 
@@ -190,8 +225,30 @@ mod tests {
             far.write_all(b"\r\n").await.unwrap();
         };
         let ping = pings(1);
-        let (answers, ()) = tokio::join!(wire.exchange(&ping), server);
+        let (answers, ()) = tokio::join!(wire.exchange(&ping, Patience::CONNECTING), server);
         assert!(answers.unwrap().concat().len() > large);
         assert!(wire.buffer.capacity() < KEPT_BYTES_MAX, "{}", wire.buffer.capacity());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_may_take_long_as_long_as_it_comes_in() {
+        let patience = Patience { first: Duration::from_secs(3), silence: Duration::from_secs(1) };
+        let (mut wire, mut far) = wire();
+        let server = async {
+            far.write_all(b"$9\r\n").await.unwrap();
+            for _ in 0..9 {
+                tokio::time::sleep(Duration::from_millis(900)).await;
+                far.write_all(b"x").await.unwrap();
+            }
+            far.write_all(b"\r\n$9\r\nhalf").await.unwrap();
+        };
+        let ping = pings(1);
+        let (answers, ()) = tokio::join!(wire.exchange(&ping, patience), server);
+        assert_eq!(answers.unwrap(), [b"$9\r\nxxxxxxxxx\r\n".as_slice()]);
+        let began = tokio::time::Instant::now();
+        wire.buffer.clear();
+        let error = wire.exchange(&ping, patience).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(began.elapsed(), patience.first, "no byte of it came");
     }
 }
