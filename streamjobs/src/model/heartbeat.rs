@@ -20,6 +20,10 @@ pub(crate) struct Heartbeat {
     /// The interval between heartbeats, in milliseconds. The stored name is older than this one.
     #[serde(rename = "beat_every")]
     pub(crate) interval_millis: u64,
+    /// The lease of its entries, in milliseconds. Others claim them when they were not renewed for that
+    /// long, whatever their own lease is. Zero from versions that do not write it.
+    #[serde(rename = "lease")]
+    pub(crate) lease_millis: u64,
     /// Jobs in flight.
     pub(crate) in_flight: u64,
     /// Jobs that may be in flight at once.
@@ -34,7 +38,7 @@ pub(crate) struct Heartbeat {
 
 impl Heartbeat {
     /// The heartbeat of this process: `started` is the server's clock in milliseconds.
-    pub(crate) fn this_process(started: u64, interval: Duration) -> Self {
+    pub(crate) fn this_process(started: u64, interval: Duration, lease: Duration) -> Self {
         // A host may have no readable name.
         let host = hostname::get().map(|name| name.to_string_lossy().into_owned());
         Self {
@@ -42,6 +46,7 @@ impl Heartbeat {
             process: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started,
+            lease_millis: milliseconds(lease),
             ..Self::default()
         }
         .with_interval(interval)
@@ -49,8 +54,7 @@ impl Heartbeat {
 
     /// The same heartbeat with another interval from now on.
     pub(crate) fn with_interval(self, interval: Duration) -> Self {
-        let interval_millis = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
-        Self { interval_millis, ..self }
+        Self { interval_millis: milliseconds(interval), ..self }
     }
 
     pub(crate) fn write(&self) -> String {
@@ -62,6 +66,17 @@ impl Heartbeat {
         serde_json::from_str(text).ok()
     }
 
+    /// For how long its entries must be idle before others may claim them; `default` if it does not say
+    /// anything of that.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn lease(&self, default: Duration) -> Duration {
+        match self.lease_millis {
+            // Such a version sends three heartbeats a lease or more.
+            0 => default.max(Duration::from_millis(self.interval_millis.saturating_mul(3))),
+            lease => Duration::from_millis(lease),
+        }
+    }
+
     /// Whether a consumer whose last heartbeat has this age is alive: it may have missed two.
     pub(crate) fn is_alive(&self, age: Duration) -> bool {
         let interval = match self.interval_millis {
@@ -70,6 +85,10 @@ impl Heartbeat {
         };
         age <= interval.saturating_mul(3).saturating_add(MARGIN)
     }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Assumed of a consumer that does not write its interval.
@@ -83,7 +102,7 @@ mod tests {
 
     #[test]
     fn a_heartbeat_is_read_as_written_and_missing_fields_have_defaults() {
-        let heartbeat = Heartbeat::this_process(7, Duration::from_secs(3));
+        let heartbeat = Heartbeat::this_process(7, Duration::from_secs(3), Duration::from_secs(9));
         assert!(heartbeat.process > 0 && !heartbeat.version.is_empty());
         assert_eq!(Heartbeat::read(&heartbeat.write()), Some(heartbeat));
         assert_eq!(

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use streamjobs::__store::{
-    ClaimedPage, FenceResult, Hold, Idle, IdleClaim, Inlet, ServerTime, StoreError,
+    ClaimedPage, Delivery, FenceResult, Hold, Idle, IdleClaim, Inlet, ServerTime, StoreError,
 };
 use streamjobs::EntryId;
 
@@ -28,6 +28,7 @@ macro_rules! consume_cases {
             a_trimmed_entry_can_still_be_retried_and_dead_lettered,
             a_letter_about_a_loss_is_replaced_by_the_job_it_stands_for,
             a_claim_takes_idle_entries_and_counts_them,
+            a_claim_goes_by_the_lease_of_whom_it_takes_from,
             a_claim_skips_the_named_entries,
             a_claim_keeps_its_limit_and_its_cursor,
             a_claim_stores_trimmed_entries_as_dead_letters,
@@ -322,6 +323,47 @@ pub async fn a_claim_takes_idle_entries_and_counts_them(stage: &Stage) -> Case {
     stage.abandon(*mine);
     let (_, claimed, _) = stage.claim_idle(&stage.me, EntryId::ZERO, 10).await?;
     assert_eq!(claimed.iter().map(|one| one.delivery_count).collect::<Vec<_>>(), [2]);
+    Ok(())
+}
+
+/// Whether the claimer's own lease is shorter or longer than that. Versions which do not say their
+/// lease send three heartbeats in one.
+pub async fn a_claim_goes_by_the_lease_of_whom_it_takes_from(stage: &Stage) -> Case {
+    let hold = stage.deliver_one().await?;
+    let key = stage.key(Inlet::STREAM);
+    for (about, idle, is_claimed) in [
+        (r#"{"lease":600000}"#, LEASE * 9, false),
+        (r#"{"beat_every":200000}"#, LEASE * 9, false),
+        (r#"{"lease":600000}"#, LEASE * 10, true),
+        (r#"{"beat_every":1000}"#, LEASE - LEASE / 9, false),
+        (r#"{"lease":1000,"beat_every":900000}"#, LEASE / 2, true),
+        ("not what this version writes", LEASE - LEASE / 9, false),
+        ("{}", LEASE, true),
+    ] {
+        stage.store.heartbeat(&stage.queue, &stage.me, about).await?;
+        let count = stage.row(hold.id).ok_or("it is pending")?.delivery_count;
+        let held = Hold { delivery_count: count, ..hold };
+        stage.raw.age(&key, stage.queue.group.as_str(), hold.id, idle);
+        let scan = stage.store.has_idle(&stage.queue, Inlet::STREAM, LEASE, Duration::ZERO).await?;
+        assert_eq!(scan == Idle::Found, is_claimed, "{about}, idle for {idle:?}: {scan:?}");
+        let (_, claimed, _) = stage.claim_idle(&stage.other, EntryId::ZERO, 10).await?;
+        assert_eq!(claimed.len() == 1, is_claimed, "{about}, idle for {idle:?}");
+        if is_claimed {
+            // Back to the first consumer, which says nothing any more.
+            stage.store.heartbeat(&stage.queue, &stage.other, r#"{"lease":1}"#).await?;
+            stage.pass(1).await?;
+            let (_, back, _) = stage.claim_idle(&stage.me, EntryId::ZERO, 10).await?;
+            assert_eq!(
+                back.first().map(Delivery::hold).map(|hold| hold.delivery_count),
+                Some(count + 2)
+            );
+        } else {
+            assert_eq!(
+                stage.store.renew(&stage.queue, &stage.me, &[held]).await?.answers,
+                [FenceResult::Owned]
+            );
+        }
+    }
     Ok(())
 }
 

@@ -17,5 +17,6 @@ mod handlers;
 mod idle;
 mod loops;
 mod once;
+mod recovery;
 mod scans;
 mod services;

@@ -51,8 +51,10 @@ pub(crate) async fn prepare(
     }
     // Before the first read: once the group reads on, the server no longer shows what was trimmed
     // unread. And a pause holds for processes that start later.
-    let interval = heartbeat_interval(context.config.lease, janitor_interval);
-    let heartbeat = Heartbeat::this_process(clock.server_now(Instant::now()), interval).write();
+    let lease = context.config.lease;
+    let interval = heartbeat_interval(lease, janitor_interval);
+    let started = clock.server_now(Instant::now());
+    let heartbeat = Heartbeat::this_process(started, interval, lease).write();
     let recorded = context.store.heartbeat(queue, context.consumer(), &heartbeat).await;
     if let Some(recorded) = allow_refusal(context, "heartbeat", recorded).map_err(failed)? {
         context.report.queue(QueueEvent::TrimmedUnread(recorded.trimmed_unread));

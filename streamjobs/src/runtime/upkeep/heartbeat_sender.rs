@@ -29,7 +29,8 @@ impl HeartbeatSender {
     /// idle.
     pub(crate) async fn run(self, stop: CancellationToken) {
         let started = self.clock.server_now(Instant::now());
-        let mut heartbeat = Heartbeat::this_process(started, self.interval);
+        let mut heartbeat =
+            Heartbeat::this_process(started, self.interval, self.context.config.lease);
         let mut turns = IdleTurns::default();
         loop {
             let idle = self.activity.is_idle(Instant::now());

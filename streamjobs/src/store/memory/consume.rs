@@ -109,7 +109,9 @@ impl Consume for MemoryStore {
             if let Some(ago) = ago.filter(|ago| *ago < valid) {
                 return Ok(Idle::NotFound { ago });
             }
-            if state.group(queue, inlet)?.pending.values().any(|row| row.idle(now) >= lease) {
+            let lease_of = state.leases(queue, lease);
+            let mut rows = state.group(queue, inlet)?.pending.values();
+            if rows.any(|row| row.idle(now) >= lease_of(&row.consumer)) {
                 return Ok(Idle::Found);
             }
             state.record(queue).scans.insert(inlet, (now, lease));
@@ -131,6 +133,7 @@ impl Consume for MemoryStore {
             {
                 return Ok(ClaimedPage::ClockOff { now: ServerTime(now) });
             }
+            let lease_of = state.leases(queue, milliseconds(claim.lease));
             let rows = state.group(queue, inlet)?.pending.iter();
             let rows = rows.filter(|(id, _)| **id > claim.cursor).take(ROWS_MAX);
             let rows = rows.map(|(id, row)| (*id, row.clone())).collect::<Vec<_>>();
@@ -142,7 +145,7 @@ impl Consume for MemoryStore {
                     break;
                 }
                 cursor = id;
-                if row.idle(now) < milliseconds(claim.lease) || claim.skip.contains(&id) {
+                if row.idle(now) < lease_of(&row.consumer) || claim.skip.contains(&id) {
                     continue;
                 }
                 match state.payload(queue, inlet, id)? {

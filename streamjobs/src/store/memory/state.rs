@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::stream::{Group, Pending, Stream};
 use crate::model::entry::{Entry, EntryId, Fields};
+use crate::model::heartbeat::Heartbeat;
 use crate::model::name::ConsumerName;
 use crate::store::types::Result;
 use crate::store::{Delivery, FenceResult, Hold, Inlet, Queue, StoreError};
@@ -111,6 +112,18 @@ impl MemoryState {
 
     pub(super) fn lane(&mut self, queue: &Queue) -> &mut Stream {
         self.stream(&queue.key(Inlet::LANE))
+    }
+
+    /// For how long the entries of each owner must be idle before others may claim them, in
+    /// milliseconds.
+    pub(super) fn leases(&mut self, queue: &Queue, default: u64) -> impl Fn(&str) -> u64 + use<> {
+        let abouts = self.record(queue).about.iter();
+        let leases = abouts.filter_map(|(owner, about)| {
+            let lease = Heartbeat::read(about)?.lease(Duration::from_millis(default));
+            Some((owner.clone(), milliseconds(lease)))
+        });
+        let leases = leases.collect::<HashMap<_, _>>();
+        move |owner| leases.get(owner).copied().unwrap_or(default)
     }
 
     pub(super) fn record(&mut self, queue: &Queue) -> &mut Record {

@@ -150,3 +150,22 @@ local function store_trimmed(dead, source, id, count, owner)
   return redis.call('XADD', dead, '*', 'sj-dead-reason', 'trimmed', 'sj-dead-entry', id,
     'sj-dead-source', source, 'sj-dead-deliveries', count, 'sj-dead-consumer', owner)
 end
+
+-- For how long the entries of each owner must be idle before others may claim them: the lease that
+-- its heartbeat says, which may be longer or shorter than the caller's. Versions that do not say it
+-- write how often they send heartbeats, which is three times a lease or more often. `default` is for
+-- owners that have no heartbeat.
+local function leases(hash, default)
+  local known = {}
+  return function(owner)
+    if not known[owner] then
+      local text = redis.pcall('HGET', hash, 'about:' .. owner)
+      local readable, about = pcall(cjson.decode, type(text) == 'string' and text or '')
+      about = readable and type(about) == 'table' and about or {}
+      local lease = tonumber(about['lease']) or 0
+      local seldom = math.max(default, 3 * (tonumber(about['beat_every']) or 0))
+      known[owner] = lease > 0 and lease or seldom
+    end
+    return known[owner]
+  end
+end

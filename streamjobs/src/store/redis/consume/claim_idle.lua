@@ -1,7 +1,7 @@
 -- Claims entries that have been idle for too long, from one page of the pending list.
 --
--- KEYS: stream or lane, dead letters. ARGV: group, consumer, source, lease in milliseconds, cursor
--- (the last id of the page before, or 0-0), entries to claim at most, rows to read at most, the
+-- KEYS: stream or lane, dead letters, group hash. ARGV: group, consumer, source, the caller's lease in
+-- milliseconds, cursor (the last id of the page before, or 0-0), entries to claim at most, rows to read at most, the
 -- server's clock as the caller expects it in milliseconds or nothing, by how much that may be off,
 -- and the ids that are not to be claimed.
 -- Returns: "skew" and the clock; or "page", the cursor (0-0 at the end of the list), the claimed
@@ -9,8 +9,8 @@
 -- idle entries that were left because no dead letter can be stored for them.
 --
 -- Before: any entry may be pending for any consumer.
--- After: the entries of the page that were idle for the lease are this consumer's, counted as one
--- more delivery. Those whose payload is trimmed are no longer pending, and dead letters are stored
+-- After: the entries of the page that were idle for their owner's lease are this consumer's, counted
+-- as one more delivery. The caller's lease is for owners that do not say theirs. Those whose payload is trimmed are no longer pending, and dead letters are stored
 -- for them; where none can be stored, they stay. If the clock is not where the caller expects it,
 -- nothing has changed: a request that waited in a buffer, or a clock that was set, would take
 -- entries from live consumers.
@@ -21,7 +21,7 @@
 -- claims. Newer servers show a released entry with an idle time of -1. Delivery counts past the
 -- whole numbers that Lua can hold are set by other clients for entries without hope; they are set
 -- to the highest that can be held, so that the count and the record agree.
-local key, dead = KEYS[1], KEYS[2]
+local key, dead, hash = KEYS[1], KEYS[2], KEYS[3]
 local group, me, source, lease, cursor = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local limit, rows_max, expected, tolerance = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8], ARGV[9]
 local COUNT_MAX = 9007199254740991
@@ -30,16 +30,17 @@ if expected ~= '' then
   local clock = now()
   if math.abs(clock - tonumber(expected)) > tonumber(tolerance) then return {'skew', clock} end
 end
-local can_store = storable(dead)
+local can_store, lease_of = storable(dead), leases(hash, tonumber(lease))
 
 -- The entry if it was claimed, else nil; and whether its payload was trimmed.
 local function claim(id, owner, count)
   local claimed
+  local idle = whole(lease_of(owner))
   if count < 0 or count >= COUNT_MAX then
     count = COUNT_MAX - 1
-    claimed = redis.call('XCLAIM', key, group, me, lease, id, 'RETRYCOUNT', whole(COUNT_MAX))
+    claimed = redis.call('XCLAIM', key, group, me, idle, id, 'RETRYCOUNT', whole(COUNT_MAX))
   else
-    claimed = redis.call('XCLAIM', key, group, me, lease, id)
+    claimed = redis.call('XCLAIM', key, group, me, idle, id)
   end
   if claimed[1] then return {id, claimed[1][2], whole(count + 1)}, false end
   if redis.call('XPENDING', key, group, id, id, 1)[1] then return nil, false end
@@ -56,7 +57,7 @@ local entries, trimmed, seen, left = {}, 0, 0, 0
 for _, row in ipairs(rows) do
   if #entries + trimmed >= limit then break end
   seen = seen + 1
-  if not skipped[row[1]] and (row[3] < 0 or row[3] >= tonumber(lease)) then
+  if not skipped[row[1]] and (row[3] < 0 or row[3] >= lease_of(row[2])) then
     if claimable(key, can_store, row[1]) then
       local entry, gone = claim(row[1], row[2], row[4])
       if entry then entries[#entries + 1] = entry end

@@ -1,13 +1,16 @@
 -- Checks whether an entry has been idle for too long.
 --
--- KEYS: stream or lane, group hash. ARGV: group, source, lease in milliseconds, and for how many
--- milliseconds the result of another process's check stays valid.
+-- KEYS: stream or lane, group hash. ARGV: group, source, the caller's lease in milliseconds, and for
+-- how many milliseconds the result of another process's check stays valid.
 -- Returns: -1 if there is such an entry, or else how many milliseconds ago a check found none,
 -- which is 0 for this one.
 --
 -- Before: the group exists, else the script is refused.
 -- After: nothing has changed but the stored result of this check, if it found none.
 -- May race with: anything. An entry that becomes idle after the check is found by the next one.
+--
+-- An entry is idle when it was not renewed for the lease of its owner; the caller's lease is for
+-- owners that do not say theirs.
 --
 -- A check reads the pending list up to the first idle entry, and all of it while every owner
 -- renews. If each process of a group did that, the work would grow with the square of their number,
@@ -26,6 +29,17 @@ if at and tonumber(of) <= lease then
   if ago >= 0 and ago < tonumber(ARGV[4]) then return ago end
 end
 
-if redis.call('XPENDING', key, group, 'IDLE', whole(lease), '-', '+', 1)[1] then return -1 end
+local lease_of, longest = leases(hash, lease), lease
+local owners = redis.call('XPENDING', key, group)[4] or {}
+for _, owner in ipairs(owners) do longest = math.max(longest, lease_of(owner[1])) end
+-- One look at all owners, and one at each whose lease is shorter than the longest.
+local function has_idle(of, ...)
+  return redis.call('XPENDING', key, group, 'IDLE', whole(of), '-', '+', 1, ...)[1]
+end
+if has_idle(longest) then return -1 end
+for _, owner in ipairs(owners) do
+  local of = lease_of(owner[1])
+  if of < longest and has_idle(of, owner[1]) then return -1 end
+end
 redis.pcall('HSET', hash, field, whole(clock) .. ' ' .. whole(lease))
 return 0
