@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::num::NonZeroU32;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use streamjobs::config::{GroupOptions, Retention};
 use streamjobs::{Client, Runtime, handlers};
@@ -18,6 +19,8 @@ use crate::{by_hand, ours};
 pub enum Task {
     /// Works with so many slots until its input ends.
     Work(Side, usize),
+    /// Starts so many jobs and does not end them, with a lease of so many milliseconds. Says each start.
+    Hold(usize, usize),
     /// Has so many groups until its input ends.
     Idle(usize),
     /// Drains so many events with so many slots, and ends.
@@ -34,6 +37,7 @@ impl Task {
         let (name, numbers) = match self {
             Self::Work(Side::Ours, slots) => ("work", vec![slots]),
             Self::Work(Side::ByHand, slots) => ("work-by-hand", vec![slots]),
+            Self::Hold(slots, lease) => ("hold", vec![slots, lease]),
             Self::Idle(groups) => ("idle", vec![groups]),
             Self::Drain(events, slots) => ("drain", vec![events, slots]),
             Self::PublishBatches(events) => ("publish-batches", vec![events]),
@@ -55,6 +59,7 @@ pub async fn run() -> bool {
     match (name.as_str(), numbers.as_slice()) {
         ("work", [slots]) => work(url, *slots).await,
         ("work-by-hand", [slots]) => work_by_hand(url, *slots).await,
+        ("hold", [slots, lease]) => hold(url, *slots, *lease).await,
         ("idle", [groups]) => idle(url, *groups).await,
         ("drain", [events, slots]) => drain(url, *events, *slots).await,
         ("publish-batches", [events]) => {
@@ -92,6 +97,16 @@ async fn work_by_hand(url: &str, slots: usize) {
     looping.spawn(by_hand::read_loop(reading, acking, Counter::default(), slots, false));
     input_ended().await;
     looping.abort_all();
+}
+
+async fn hold(url: &str, slots: usize, lease: usize) {
+    let client = client(url).await;
+    let lease = Duration::from_millis(u64::try_from(lease).unwrap());
+    let slots = NonZeroU32::new(u32::try_from(slots).unwrap()).unwrap();
+    let options = GroupOptions::new().concurrency(slots).lease(lease);
+    let builder = Runtime::builder(&client).handlers(handlers![job::hold]);
+    let _runtime = builder.group("bench", options).start().await.unwrap();
+    told_to_begin().await;
 }
 
 async fn idle(url: &str, groups: usize) {

@@ -86,6 +86,13 @@ pub async fn count(_order: Order, State(counter): State<Counter>) {
     counter.add();
 }
 
+/// Says that it has started, and does not end.
+#[handler(group = "bench")]
+pub async fn hold(_order: Order) {
+    println!("started");
+    std::future::pending::<()>().await;
+}
+
 /// The same in another group.
 pub fn count_in(group: String) -> HandlerDef {
     let [handler] = handlers![count];

@@ -26,6 +26,7 @@ mod meter;
 mod ours;
 mod plot;
 mod processes;
+mod recovery;
 mod scale;
 mod table;
 mod work;
@@ -89,6 +90,7 @@ async fn main() -> ExitCode {
     processes::run(&settings, &mut table).await;
     latency::run(&settings, &mut table).await;
     scale::run(&settings, &mut table).await;
+    recovery::run(&settings, &mut table).await;
     let fine = instructions::run(&settings, &mut table);
     if let Some(file) = &settings.json {
         std::fs::write(file, table.json()).expect("the file can be written");

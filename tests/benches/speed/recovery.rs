@@ -1,0 +1,96 @@
+//! How soon the jobs of a killed process start elsewhere, beside how many it had.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use streamjobs_tests::server::RedisServer;
+
+use crate::child::Task;
+use crate::table::Table;
+use crate::work::server;
+use crate::{Settings, by_hand};
+
+const JOBS: [usize; 6] = [1, 16, 64, 200, 1_000, 5_000];
+const LEASES: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(10)];
+
+pub async fn run(settings: &Settings, table: &mut Table) {
+    for lease in LEASES {
+        for jobs in JOBS {
+            let name = format!("recovery: {jobs} jobs, lease of {} s", lease.as_secs());
+            if !settings.wants(&name) {
+                continue;
+            }
+            let [first, half, last] = recover(jobs, lease);
+            let text = format!("first {first:.2} s, half {half:.2} s, last {last:.2} s");
+            let figures = json!({ "jobs": jobs, "lease": lease.as_secs(),
+                "first": first, "half": half, "last": last });
+            table.note(&name, &text, figures);
+        }
+    }
+}
+
+/// One process has so many jobs, another one as many free slots. How many seconds after the death of
+/// the one the first, the middle and the last job start in the other.
+fn recover(jobs: usize, lease: Duration) -> [f64; 3] {
+    let server = server(false);
+    let owner = Holder::start(&server, jobs, lease);
+    by_hand::fill(&server, jobs, 150);
+    owner.starts(jobs);
+    let heir = Holder::start(&server, jobs, lease);
+    let killed = Instant::now();
+    drop(owner);
+    let mut starts = heir.starts(jobs);
+    starts.sort_unstable();
+    [0, (jobs - 1) / 2, jobs - 1].map(|place| (starts[place] - killed).as_secs_f64())
+}
+
+/// A process that is killed when it is dropped.
+struct Holder {
+    child: Child,
+    starts: Receiver<Instant>,
+}
+
+impl Holder {
+    /// Returns when the process reads.
+    fn start(server: &RedisServer, slots: usize, lease: Duration) -> Self {
+        let lease = usize::try_from(lease.as_millis()).unwrap();
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(Task::Hold(slots, lease).words(server));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let (tell, starts) = channel();
+        let (ready, is_ready) = channel();
+        std::thread::spawn(move || {
+            while let Some(Ok(line)) = lines.next() {
+                let told = match line.as_str() {
+                    "ready" => ready.send(()).is_ok(),
+                    _ => tell.send(Instant::now()).is_ok(),
+                };
+                if !told {
+                    return;
+                }
+            }
+        });
+        is_ready.recv().unwrap();
+        Self { child, starts }
+    }
+
+    /// When this many jobs have started, in any order.
+    fn starts(&self, jobs: usize) -> Vec<Instant> {
+        let next = |_| self.starts.recv_timeout(PATIENCE).expect("a job that does not start");
+        (0..jobs).map(next).collect()
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        let _gone = self.child.kill().and_then(|()| self.child.wait()).is_ok();
+    }
+}
+
+/// Longer than any recovery takes.
+const PATIENCE: Duration = Duration::from_secs(600);
