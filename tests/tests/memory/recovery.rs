@@ -13,7 +13,7 @@ use streamjobs::{
     ConsumerName, Event, GroupName, Job, Runtime, State, StreamName, handler, handlers,
 };
 use streamjobs_tests::eventually::eventually_async;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep_until};
 
 #[derive(Debug, Event, Serialize, Deserialize)]
 #[event(stream = "orders", type = "order.placed")]
@@ -44,7 +44,7 @@ impl Starts {
 #[handler(group = "work")]
 async fn work(_order: Order, job: Job, State(takes): State<Takes>, State(starts): State<Starts>) {
     starts.0.lock().unwrap().push((Instant::now(), job.delivery_count() > 1));
-    sleep(takes.0).await;
+    sleep_until(Instant::now() + takes.0).await;
 }
 
 fn queue() -> Queue {
@@ -111,7 +111,7 @@ async fn recovered_and_new_jobs_share_the_slots() {
         let (store, starts) = (MemoryStore::new(), Starts::default());
         leave_behind(&store, 2 * jobs).await;
         let lease = Duration::from_secs(3);
-        sleep(lease).await;
+        sleep_until(Instant::now() + lease).await;
         publish(&store, 2 * jobs).await;
         let options = GroupOptions::new().lease(lease).concurrency(slots_of(slots));
         let runtime = runtime(&store, &starts, takes, options).await;
@@ -135,7 +135,7 @@ async fn a_process_with_a_shorter_lease_leaves_the_jobs_of_others_alone() {
     starts.all(8).await;
     let after = options.lease(Duration::from_secs(2));
     let after = runtime(&store, &starts, takes, after).await;
-    sleep(2 * takes).await;
+    sleep_until(Instant::now() + 2 * takes).await;
     assert_eq!(starts.count(), 8, "jobs that ran in both processes");
     let _ = before.shutdown().await;
     let _ = after.shutdown().await;

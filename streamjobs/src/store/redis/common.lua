@@ -163,8 +163,8 @@ local function leases(hash, default)
       local readable, about = pcall(cjson.decode, type(text) == 'string' and text or '')
       about = readable and type(about) == 'table' and about or {}
       local lease = tonumber(about['lease']) or 0
-      local seldom = math.max(default, 3 * (tonumber(about['beat_every']) or 0))
-      known[owner] = lease > 0 and lease or seldom
+      local unsaid = math.max(default, 3 * (tonumber(about['beat_every']) or 0))
+      known[owner] = lease > 0 and lease or unsaid
     end
     return known[owner]
   end
