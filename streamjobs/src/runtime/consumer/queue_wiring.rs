@@ -79,11 +79,11 @@ pub(crate) struct QueueSignals {
 
 /// What passes deliveries on from the reader and the reaper to the dispatcher.
 pub(crate) fn admission(
-    QueueState { context, in_flight, activity, .. }: QueueState,
+    QueueState { context, in_flight, activity, acks, .. }: QueueState,
     QueueSignals { next_due, epoch, renew, .. }: QueueSignals,
     assignments: mpsc::Sender<Vec<Assignment>>,
 ) -> Admission {
-    Admission { context, in_flight, activity, next_due, epoch, renew, assignments }
+    Admission { context, in_flight, activity, acks, next_due, epoch, renew, assignments }
 }
 
 /// The reader.

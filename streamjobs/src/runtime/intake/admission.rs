@@ -10,7 +10,7 @@ use crate::handler::Lease;
 use crate::model::entry::Delivery;
 use crate::runtime::observe::{JobEvent, QueueContext, QueueEvent};
 use crate::runtime::state::{
-    Activity, Assignment, GroupEpoch, InFlight, NextDue, Registered, RenewSignal, Slot,
+    Acks, Activity, Assignment, GroupEpoch, InFlight, NextDue, Registered, RenewSignal, Slot,
 };
 
 /// The way of every delivery into this process, whether it was read, recovered or claimed.
@@ -22,6 +22,7 @@ pub(crate) struct Admission {
     pub(crate) next_due: Arc<NextDue>,
     pub(crate) epoch: Arc<GroupEpoch>,
     pub(crate) renew: Arc<RenewSignal>,
+    pub(crate) acks: Arc<Acks>,
     pub(crate) assignments: mpsc::Sender<Vec<Assignment>>,
 }
 
@@ -49,7 +50,8 @@ impl Admission {
         }
     }
 
-    /// Registers deliveries. An entry that is in flight here already is not run a second time.
+    /// Registers deliveries. An entry that is in flight here already, or was done since it was claimed,
+    /// is not run a second time.
     fn register(
         &self,
         deliveries: Vec<Delivery>,
@@ -59,6 +61,9 @@ impl Admission {
         let (config, epoch) = (&self.context.config, self.epoch.current());
         let mut assignments = Vec::with_capacity(deliveries.len());
         for delivery in deliveries {
+            if self.acks.during_claim.contains(delivery.hold()) {
+                continue;
+            }
             let lease = Arc::new(Lease::new(config.window(), config.fence()));
             match self.in_flight.register(delivery.hold(), &lease, sent, epoch) {
                 Registered::InFlight => {

@@ -154,6 +154,7 @@ impl Reaper {
             expected: Some(expected),
             skip: &skip,
         };
+        let _open = self.admission.acks.during_claim.open();
         match self.context.claim_idle(claim).await? {
             ClaimedPage::ClockOff { now } => {
                 self.clock.stepped(Instant::now(), now);

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::Notify;
 
 use crate::model::entry::{EntryId, Inlet};
-use crate::runtime::state::{InFlight, Slot, lock};
+use crate::runtime::state::{DoneDuringClaim, InFlight, Slot, lock};
 
 /// A job that is done, with the slot that it occupies until the server has acknowledged it.
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub(crate) struct Acks {
     wanted: AtomicUsize,
     filled: Notify,
     in_flight: Arc<InFlight>,
+    /// What was acknowledged while a claim was on its way.
+    pub(crate) during_claim: DoneDuringClaim,
 }
 
 impl Acks {
@@ -33,6 +35,7 @@ impl Acks {
             wanted: AtomicUsize::new(0),
             filled: Notify::new(),
             in_flight,
+            during_claim: DoneDuringClaim::default(),
         }
     }
 
@@ -64,6 +67,7 @@ impl Acks {
     pub(crate) fn finish(&self, acks: Vec<Ack>) -> (Vec<Slot>, Vec<EntryId>) {
         let (mut slots, mut dead_letters) = (Vec::with_capacity(acks.len()), Vec::new());
         for Ack { inlet, id, slot } in acks {
+            self.during_claim.note(inlet, id);
             dead_letters.extend(self.in_flight.remove_acknowledged(inlet, id));
             slots.push(slot);
         }
@@ -102,6 +106,7 @@ mod tests {
 
     use super::*;
     use crate::insight::metrics::QueueMetrics;
+    use crate::model::entry::Hold;
     use crate::model::name::{GroupName, StreamName};
     use crate::runtime::state::Slots;
 
@@ -128,5 +133,22 @@ mod tests {
         assert_eq!((taken.len(), acks.len(), free), (3, 0, 6));
         acks.put_back(taken);
         assert_eq!(acks.len(), 3);
+    }
+
+    #[test]
+    fn what_is_acknowledged_while_a_claim_is_on_its_way_is_known_until_it_is_over() {
+        let (stream, group) = (StreamName::new("orders"), GroupName::new("work"));
+        let metrics = QueueMetrics::new(&stream.unwrap(), &group.unwrap());
+        let acks = Acks::new(Arc::new(InFlight::new(Arc::new(metrics))));
+        let slots = Arc::new(Slots::new(9));
+        let (inlet, before, during) = (Inlet::STREAM, EntryId::new(1, 0), EntryId::new(2, 0));
+        let finish = |id| acks.finish(vec![Ack { inlet, id, slot: slots.try_take().unwrap() }]);
+        let is_done = |id| acks.during_claim.contains(Hold { inlet, id, delivery_count: 2 });
+        finish(before);
+        let open = acks.during_claim.open();
+        finish(during);
+        assert!(is_done(during) && !is_done(before));
+        drop(open);
+        assert!(!is_done(during));
     }
 }

@@ -1,5 +1,6 @@
 //! Signals between loops. Each is given only to the loops that its first line names.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -7,7 +8,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::handler::Lease;
-use crate::model::entry::{Delivery, Hold};
+use crate::model::entry::{Delivery, EntryId, Hold, Inlet};
 use crate::model::event::Envelope;
 use crate::model::name::ConsumerName;
 use crate::model::policy::Verdict;
@@ -129,6 +130,44 @@ impl LostReplies {
     /// Whether replies may have been lost since the last call.
     pub(crate) fn take(&self) -> bool {
         self.suspected.swap(false, Ordering::AcqRel)
+    }
+}
+
+/// Acks to admission, in the acks themselves: which jobs were acknowledged while a claim was on its way. The claim may have
+/// taken their entries before the acknowledgement removed them, and they are not to run again.
+#[derive(Debug, Default)]
+pub(crate) struct DoneDuringClaim {
+    done: Mutex<Option<BTreeSet<(Inlet, EntryId)>>>,
+}
+
+impl DoneDuringClaim {
+    /// A claim is about to be sent. It is on its way until the guard is dropped.
+    pub(crate) fn open(&self) -> OpenClaim<'_> {
+        *lock(&self.done) = Some(BTreeSet::new());
+        OpenClaim { of: self }
+    }
+
+    pub(crate) fn note(&self, inlet: Inlet, id: EntryId) {
+        if let Some(done) = &mut *lock(&self.done) {
+            done.insert((inlet, id));
+        }
+    }
+
+    pub(crate) fn contains(&self, hold: Hold) -> bool {
+        lock(&self.done).as_ref().is_some_and(|done| done.contains(&(hold.inlet, hold.id)))
+    }
+}
+
+/// A claim is on its way.
+#[derive(Debug)]
+#[must_use = "the claim is over when it is dropped"]
+pub(crate) struct OpenClaim<'a> {
+    of: &'a DoneDuringClaim,
+}
+
+impl Drop for OpenClaim<'_> {
+    fn drop(&mut self) {
+        *lock(&self.of.done) = None;
     }
 }
 
