@@ -67,14 +67,13 @@ pub enum Selected<'a> {
     Of(&'a ConsumerName, EntryId),
 }
 
-/// Where to move pending entries. Exhaustive: adding a field is a breaking change.
+/// Where to move pending entries. Exhaustive: adding a variant is a breaking change.
 #[derive(Clone, Copy, Debug)]
-pub struct Destination<'a> {
-    /// The new consumer; `None` leaves them with their consumers.
-    pub consumer: Option<&'a ConsumerName>,
-    /// Whether they are made to look abandoned, so that the next claim takes them. Otherwise their idle
-    /// time is kept.
-    pub abandoned: bool,
+pub enum Destination<'a> {
+    /// To this consumer, with the idle time that they have.
+    Consumer(&'a ConsumerName),
+    /// They are released: the next claim takes them.
+    Released,
 }
 
 /// The result of moving pending entries.

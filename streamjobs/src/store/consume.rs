@@ -97,6 +97,8 @@ pub enum ClaimedPage {
         /// Idle entries whose payload was trimmed and that stay pending, because no dead letter can be
         /// stored.
         left: usize,
+        /// How many of the claimed entries had been released.
+        released: usize,
     },
     /// The server's clock is outside of the tolerance; nothing was claimed.
     ClockOff {
@@ -136,7 +138,6 @@ pub trait Consume: Send + Sync {
         &self,
         queue: &Queue,
         consumer: &ConsumerName,
-        lease: Duration,
         holds: &[Hold],
     ) -> Result<Vec<FenceResult>>;
 

@@ -15,7 +15,7 @@ macro_rules! admin_cases {
         $crate::conformance_tests! { @each $test, $stage, admin:
             moved_entries_keep_their_count_and_their_idle_time,
             all_of_one_consumer_is_handed_over_page_by_page,
-            entries_that_are_made_to_look_abandoned_are_claimed_at_once,
+            entries_that_an_operator_releases_are_claimed_at_once,
             a_group_moves_over_undelivered_entries_only_if_they_may_be_lost,
             a_group_is_destroyed_only_if_it_is_done_or_its_work_may_be_lost,
             a_cut_stops_at_what_a_group_needs_unless_it_may_lose_it,
@@ -32,7 +32,7 @@ pub async fn moved_entries_keep_their_count_and_their_idle_time(stage: &Stage) -
     stage.raw.delete(&stage.key(Inlet::STREAM), gone.id);
     let unknown = EntryId::new(1, 1);
     let ids = [kept.id, gone.id, unknown];
-    let to = Destination { consumer: Some(&stage.other), abandoned: false };
+    let to = Destination::Consumer(&stage.other);
     let store = &stage.store;
     let page = store.move_pending(&stage.queue, Inlet::STREAM, Selected::Ids(&ids), to).await?;
     assert_eq!((page.moved, page.trimmed), (vec![kept.id], vec![gone.id]));
@@ -53,7 +53,7 @@ pub async fn all_of_one_consumer_is_handed_over_page_by_page(stage: &Stage) -> C
     stage.append(1).await?;
     let third = ConsumerName::new("third")?;
     stage.read(&third, Inlet::STREAM, 1).await?;
-    let to = Destination { consumer: Some(&stage.other), abandoned: false };
+    let to = Destination::Consumer(&stage.other);
     let (mut after, mut moved, mut pages) = (EntryId::ZERO, 0, 0);
     loop {
         let selected = Selected::Of(&stage.me, after);
@@ -73,14 +73,16 @@ pub async fn all_of_one_consumer_is_handed_over_page_by_page(stage: &Stage) -> C
 }
 
 /// The next claim takes them, and processes see that there is work to claim.
-pub async fn entries_that_are_made_to_look_abandoned_are_claimed_at_once(stage: &Stage) -> Case {
+pub async fn entries_that_an_operator_releases_are_claimed_at_once(stage: &Stage) -> Case {
     let hold = stage.deliver_one().await?;
     let released = stage.store.promote(&stage.queue, 1).await?.released;
-    let to = Destination { consumer: None, abandoned: true };
+    let to = Destination::Released;
     let selected = Selected::Ids(&[hold.id]);
     stage.store.move_pending(&stage.queue, Inlet::STREAM, selected, to).await?;
     let row = stage.row(hold.id).ok_or("still pending")?;
-    assert_eq!((row.consumer.as_str(), row.delivery_count), ("me", 1));
+    assert_eq!((row.consumer.as_str(), row.delivery_count), ("streamjobs-released", 1));
+    let renewed = stage.store.renew(&stage.queue, &stage.me, &[hold]).await?;
+    assert_eq!(renewed.answers, [FenceResult::TakenOver], "its handler learns of it");
     assert!(stage.store.promote(&stage.queue, 1).await?.released > released);
     let (_, claimed, _) = stage.claim_idle(&stage.other, EntryId::ZERO, 9).await?;
     assert_eq!(claimed.iter().map(|one| one.delivery_count).collect::<Vec<_>>(), [2]);

@@ -87,16 +87,17 @@ pub async fn a_renewal_of_a_trimmed_entry_leaves_a_dead_letter(stage: &Stage) ->
 pub async fn a_released_entry_is_claimable_at_once_and_uncounted(stage: &Stage) -> Case {
     let hold = stage.deliver_one().await?;
     let before = stage.store.promote(&stage.queue, 1).await?.released;
-    let answers = stage.store.release(&stage.queue, &stage.me, LEASE, &[hold]).await?;
+    let answers = stage.store.release(&stage.queue, &stage.me, &[hold]).await?;
     assert_eq!(answers, [FenceResult::Owned]);
-    assert_ne!(
-        stage.store.promote(&stage.queue, 1).await?.released,
-        before,
-        "other processes see it"
-    );
+    let row = stage.row(hold.id).ok_or("it is pending")?;
+    assert!(row.consumer == "streamjobs-released" && row.idle < LEASE, "{row:?}");
+    let after = stage.store.promote(&stage.queue, 1).await?.released;
+    assert_ne!(after, before, "other processes see it");
+    let scan = stage.store.has_idle(&stage.queue, Inlet::STREAM, LEASE, Duration::ZERO).await?;
+    assert_eq!(scan, Idle::Found);
     let (_, claimed, _) = stage.claim_idle(&stage.other, EntryId::ZERO, 5).await?;
     assert_eq!(claimed.iter().map(|one| one.delivery_count).collect::<Vec<_>>(), [1]);
-    let refused = stage.store.release(&stage.queue, &stage.me, LEASE, &[hold]).await?;
+    let refused = stage.store.release(&stage.queue, &stage.me, &[hold]).await?;
     assert_eq!(refused, [FenceResult::TakenOver]);
     Ok(())
 }

@@ -221,7 +221,7 @@ async fn a_dead_consumer_is_removed_without_losing_an_entry_and_a_live_one_is_no
         gone.notice()
     );
     let left = site.server.pending("orders", "work");
-    assert_eq!((left.len(), left[0].consumer.as_str()), (1, "streamjobs-parking"));
+    assert_eq!((left.len(), left[0].consumer.as_str()), (1, "streamjobs-released"));
     site.post(&format!("{GROUP}/consumers/missing/remove"), &[]).await.is(404);
     let runtime =
         Runtime::builder(&site.client).handlers(handlers![fail_once]).start().await.unwrap();

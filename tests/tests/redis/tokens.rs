@@ -75,10 +75,7 @@ impl Actors {
     }
 
     async fn release(&self, actor: usize, hold: Hold) -> FenceResult {
-        self.store
-            .release(&self.queue, &self.names[actor], Duration::from_secs(60), &[hold])
-            .await
-            .unwrap()[0]
+        self.store.release(&self.queue, &self.names[actor], &[hold]).await.unwrap()[0]
     }
 
     /// The server's view: owner and count.

@@ -77,7 +77,8 @@ impl Ledger {
     }
 
     fn owns(&mut self, step: &Step<'_>, row: &Row) -> bool {
-        *self.consumers.entry(row.consumer.clone()).or_insert(step.caller) == step.caller
+        row.consumer != RELEASED
+            && *self.consumers.entry(row.consumer.clone()).or_insert(step.caller) == step.caller
     }
 
     fn judge_cursor(&mut self, step: &Step<'_>) {
@@ -154,7 +155,7 @@ impl Ledger {
                 self.note(format_args!("claim: {key:?} of {old:?} goes to {caller}"));
                 self.tally(caller).claimed += 1;
                 self.give(group, key, row);
-                if now.saturating_sub(old.since) < lease {
+                if old.consumer != RELEASED && now.saturating_sub(old.since) < lease {
                     self.fail("I9", format!("{caller} claimed {key:?} before its lease was over"));
                 }
                 own && row.count == old.count + 1
@@ -169,7 +170,8 @@ impl Ledger {
                 self.tally(caller).released += 1;
                 let origin = self.origin(group, key);
                 self.counts.insert((group, origin, key.1), row.count);
-                own && old.consumer == row.consumer && row.count + 1 == old.count
+                let released = row.consumer == RELEASED && row.count + 1 == old.count;
+                released && self.owns(step, old)
             }
             _ => false,
         };
@@ -408,3 +410,6 @@ impl Ledger {
 fn count(ids: &[EntryId], id: EntryId) -> usize {
     ids.iter().filter(|one| **one == id).count()
 }
+
+/// Who has an entry that was released.
+const RELEASED: &str = "streamjobs-released";

@@ -156,7 +156,7 @@ impl Group {
         ids: &[EntryId],
         consumer: &ConsumerName,
     ) -> Result<HandedOver, StreamError> {
-        let to = Destination { consumer: Some(consumer), abandoned: false };
+        let to = Destination::Consumer(consumer);
         self.move_ids(ids, to).await
     }
 
@@ -168,14 +168,14 @@ impl Group {
     ///
     /// # Delivery
     ///
-    /// An entry whose handler is running is delivered again, unless its next renewal comes first. That
+    /// An entry whose handler is running is delivered again, and that handler loses its lease. The
     /// delivery counts.
     ///
     /// # Cancel safety
     ///
     /// As [`claim`](Self::claim).
     pub async fn release(&self, ids: &[EntryId]) -> Result<HandedOver, StreamError> {
-        self.move_ids(ids, Destination { consumer: None, abandoned: true }).await
+        self.move_ids(ids, Destination::Released).await
     }
 
     /// Requests that every process of the group claims idle entries now instead of within a third of
@@ -212,7 +212,7 @@ impl Group {
         from: &ConsumerName,
         to: &ConsumerName,
     ) -> Result<HandedOver, StreamError> {
-        self.move_all(from, Destination { consumer: Some(to), abandoned: false }).await
+        self.move_all(from, Destination::Consumer(to)).await
     }
 
     /// Removes a consumer. Its pending entries are released for any process to claim at once; no entry
@@ -231,11 +231,9 @@ impl Group {
     ///
     /// As [`claim`](Self::claim). Calling again continues.
     pub async fn remove_consumer(&self, name: &ConsumerName) -> Result<HandedOver, StreamError> {
-        let parking = ConsumerName::new(PARKING)?;
-        let to = Destination { consumer: Some(&parking), abandoned: true };
         let mut all = HandedOver::default();
         for _ in 0..REMOVAL_ROUNDS {
-            let moved = self.move_all(name, to).await?;
+            let moved = self.move_all(name, Destination::Released).await?;
             all.moved.extend(moved.moved);
             all.trimmed.extend(moved.trimmed);
             all.unstored.extend(moved.unstored);
@@ -304,6 +302,3 @@ const PENDING_PAGE: usize = 100;
 const MOVED_MAX: usize = 500;
 /// A consumer that has been stopped is empty after one round.
 const REMOVAL_ROUNDS: usize = 5;
-/// The consumer that owns the entries of a removed consumer until they are claimed. It has no
-/// heartbeat, and is removed when it is empty.
-const PARKING: &str = "streamjobs-parking";

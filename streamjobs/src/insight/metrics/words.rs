@@ -53,6 +53,8 @@ words! {
     ClaimReason {
         /// Its consumer stopped renewing.
         Idle = "idle",
+        /// Their consumer had released them.
+        Released = "released",
         /// It was delivered to this consumer, and the answer was lost.
         LostReply = "lost_reply",
     }

@@ -160,7 +160,7 @@ impl Reaper {
                 self.clock.stepped(Instant::now(), now);
                 Ok(None)
             }
-            ClaimedPage::Page { cursor: next, claimed, trimmed, left: _ } => {
+            ClaimedPage::Page { cursor: next, claimed, trimmed, .. } => {
                 *cursor = next;
                 let found = claimed.len() + trimmed;
                 self.batch.arrived(&claimed);

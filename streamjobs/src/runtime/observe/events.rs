@@ -79,6 +79,8 @@ pub(crate) enum QueueEvent<'a> {
     AcknowledgedLate(usize),
     /// The reaper claimed idle entries.
     Claimed(usize),
+    /// The reaper claimed entries that other consumers had released.
+    ClaimedReleased(usize),
     /// Own entries were recovered whose delivery had been lost.
     Recovered(usize),
     /// Payloads were trimmed before the jobs were done, and dead letters were stored.

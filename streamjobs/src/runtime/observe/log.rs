@@ -84,6 +84,9 @@ pub(super) fn log_queue(identity: &ConsumerIdentity, event: &QueueEvent<'_>) {
         QueueEvent::Claimed(entries) => {
             log!(warn, identity, entries, "idle entries claimed from other consumers");
         }
+        QueueEvent::ClaimedReleased(entries) => {
+            log!(info, identity, entries, "released entries claimed");
+        }
         QueueEvent::Recovered(entries) => {
             log!(warn, identity, entries, "recovered own entries whose delivery was lost");
         }

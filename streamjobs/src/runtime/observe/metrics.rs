@@ -39,6 +39,7 @@ pub(super) fn record_queue(metrics: &QueueMetrics, event: &QueueEvent<'_>, by: u
         QueueEvent::Acknowledged(_) => metrics.acknowledged.increment(by),
         QueueEvent::AcknowledgedLate(_) => metrics.acknowledged_late.increment(by),
         QueueEvent::Claimed(_) => metrics.claimed(ClaimReason::Idle, by),
+        QueueEvent::ClaimedReleased(_) => metrics.claimed(ClaimReason::Released, by),
         QueueEvent::Recovered(_) => metrics.claimed(ClaimReason::LostReply, by),
         QueueEvent::Trimmed(_) => metrics.trimmed.increment(by),
         QueueEvent::TrimmedUnread(_) => metrics.trimmed_unread.increment(by),

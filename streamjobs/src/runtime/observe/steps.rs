@@ -58,13 +58,14 @@ impl QueueContext {
     pub(crate) async fn claim_idle(&self, claim: IdleClaim<'_>) -> Result<ClaimedPage, StoreError> {
         let page = self.payload_store.claim_idle(self.queue(), self.consumer(), claim).await?;
         match &page {
-            ClaimedPage::Page { claimed, trimmed, left, .. } => {
+            ClaimedPage::Page { claimed, trimmed, left, released, .. } => {
                 self.report.queue(QueueEvent::PayloadsUnstored(*left));
                 self.report.queue(QueueEvent::Trimmed(*trimmed));
                 if !claimed.is_empty() {
                     FailPoint::ClaimAfterReply.reached();
                 }
-                self.report.queue(QueueEvent::Claimed(claimed.len()));
+                self.report.queue(QueueEvent::Claimed(claimed.len() - released));
+                self.report.queue(QueueEvent::ClaimedReleased(*released));
             }
             ClaimedPage::ClockOff { .. } => {
                 let why = "the server's clock is not where it was expected";
@@ -109,7 +110,7 @@ impl QueueContext {
     /// Releases an entry, uncounted.
     pub(crate) async fn release(&self, hold: Hold) -> Result<FenceResult, StoreError> {
         let (queue, consumer) = (self.queue(), self.consumer());
-        let answers = self.store.release(queue, consumer, self.config.lease, &[hold]).await?;
+        let answers = self.store.release(queue, consumer, &[hold]).await?;
         answers.into_iter().next().ok_or(StoreError::Protocol { command: "release" })
     }
 

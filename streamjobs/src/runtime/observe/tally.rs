@@ -138,7 +138,9 @@ pub(crate) fn count_of_queue(event: &QueueEvent<'_>) -> Option<(Count, u64)> {
         QueueEvent::Delivered(entries) => (Count::Delivered, wide(entries)),
         QueueEvent::Acknowledged(entries) => (Count::Acknowledged, wide(entries)),
         QueueEvent::AcknowledgedLate(entries) => (Count::AcknowledgedLate, wide(entries)),
-        QueueEvent::Claimed(entries) => (Count::Claimed, wide(entries)),
+        QueueEvent::Claimed(entries) | QueueEvent::ClaimedReleased(entries) => {
+            (Count::Claimed, wide(entries))
+        }
         QueueEvent::Recovered(entries) => (Count::Recovered, wide(entries)),
         QueueEvent::Trimmed(entries) => (Count::Trimmed, wide(entries)),
         QueueEvent::TrimmedUnread(entries) => (Count::TrimmedUnread, entries),

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::MemoryStore;
-use super::state::{DAY, milliseconds};
+use super::state::{RELEASED, milliseconds};
 use super::stream::count;
 use crate::model::entry::EntryId;
 use crate::model::name::{GroupName, StreamName};
@@ -75,13 +75,15 @@ impl Admin for MemoryStore {
                 }
                 let group = state.group(queue, inlet)?;
                 if let Some(row) = group.pending.get_mut(&id) {
-                    if destination.abandoned {
-                        row.since = now.saturating_sub(DAY * 2);
-                    }
-                    if let Some(consumer) = destination.consumer {
-                        consumer.as_str().clone_into(&mut row.consumer);
-                        group.consumers.insert(consumer.as_str().to_owned());
-                    }
+                    let owner = match destination {
+                        Destination::Consumer(consumer) => consumer.as_str(),
+                        Destination::Released => {
+                            row.since = now;
+                            RELEASED
+                        }
+                    };
+                    owner.clone_into(&mut row.consumer);
+                    group.consumers.insert(owner.to_owned());
                 }
                 page.moved.push(id);
             }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::MemoryStore;
 use super::reader::MemoryReader;
-use super::state::{DAY, milliseconds};
+use super::state::{RELEASED, milliseconds};
 use crate::model::entry::{EntryId, Fields};
 use crate::model::name::ConsumerName;
 use crate::store::types::Result;
@@ -61,13 +61,13 @@ impl Consume for MemoryStore {
         &self,
         queue: &Queue,
         consumer: &ConsumerName,
-        lease: Duration,
         holds: &[Hold],
     ) -> Result<Vec<FenceResult>> {
         self.step("release", |state| {
-            let since = state.now().saturating_sub(milliseconds(lease)).saturating_sub(DAY);
+            let now = state.now();
             let answers = state.change_owned(queue, consumer, holds, |row| {
-                row.since = since;
+                row.since = now;
+                RELEASED.clone_into(&mut row.consumer);
                 row.delivery_count = row.delivery_count.saturating_sub(1);
             })?;
             let released = answers.iter().filter(|answer| **answer == FenceResult::Owned).count();
@@ -137,7 +137,7 @@ impl Consume for MemoryStore {
             let rows = state.group(queue, inlet)?.pending.iter();
             let rows = rows.filter(|(id, _)| **id > claim.cursor).take(ROWS_MAX);
             let rows = rows.map(|(id, row)| (*id, row.clone())).collect::<Vec<_>>();
-            let (mut claimed, mut trimmed) = (Vec::<Delivery>::new(), 0);
+            let (mut claimed, mut trimmed, mut released) = (Vec::<Delivery>::new(), 0, 0);
             let (mut cursor, mut ended) = (EntryId::ZERO, rows.len() < ROWS_MAX);
             for (id, row) in rows {
                 if claimed.len() + trimmed >= claim.limit {
@@ -151,6 +151,7 @@ impl Consume for MemoryStore {
                 match state.payload(queue, inlet, id)? {
                     Ok(fields) => {
                         let hold = Hold { inlet, id, delivery_count: row.delivery_count };
+                        released += usize::from(row.consumer == RELEASED);
                         claimed.push(state.redeliver(queue, hold, fields, |row| {
                             row.since = now;
                             row.delivery_count += 1;
@@ -160,8 +161,12 @@ impl Consume for MemoryStore {
                     Err(_letter) => trimmed += 1,
                 }
             }
+            let group = state.group(queue, inlet)?;
+            if released > 0 && group.pending.values().all(|row| row.consumer != RELEASED) {
+                group.consumers.remove(RELEASED);
+            }
             let cursor = if ended { EntryId::ZERO } else { cursor.max(claim.cursor) };
-            Ok(ClaimedPage::Page { cursor, claimed, trimmed, left: 0 })
+            Ok(ClaimedPage::Page { cursor, claimed, trimmed, left: 0, released })
         })
         .await
     }

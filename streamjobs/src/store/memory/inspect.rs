@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use tokio::time::{Instant, timeout_at};
 
 use super::MemoryStore;
-use super::state::{MemoryState, milliseconds};
+use super::state::{MemoryState, RELEASED, milliseconds};
 use super::stream::count;
 use crate::model::entry::{Entry, EntryId, Fields};
 use crate::model::name::StreamName;
@@ -89,7 +89,7 @@ impl Inspect for MemoryStore {
             state.group(queue, Inlet::STREAM)?;
             let mut pending = BTreeMap::<String, usize>::new();
             for group in state.groups(queue) {
-                for name in &group.consumers {
+                for name in group.consumers.iter().filter(|name| *name != RELEASED) {
                     let own = group.pending.values().filter(|row| row.consumer == *name);
                     *pending.entry(name.clone()).or_default() += own.count();
                 }

@@ -115,7 +115,7 @@ impl MemoryState {
     }
 
     /// For how long the entries of each owner must be idle before others may claim them, in
-    /// milliseconds.
+    /// milliseconds. Released ones may be claimed at once.
     pub(super) fn leases(&mut self, queue: &Queue, default: u64) -> impl Fn(&str) -> u64 + use<> {
         let abouts = self.record(queue).about.iter();
         let leases = abouts.filter_map(|(owner, about)| {
@@ -123,7 +123,10 @@ impl MemoryState {
             Some((owner.clone(), milliseconds(lease)))
         });
         let leases = leases.collect::<HashMap<_, _>>();
-        move |owner| leases.get(owner).copied().unwrap_or(default)
+        move |owner| match owner {
+            RELEASED => 0,
+            owner => leases.get(owner).copied().unwrap_or(default),
+        }
     }
 
     pub(super) fn record(&mut self, queue: &Queue) -> &mut Record {
@@ -320,4 +323,5 @@ pub(super) fn milliseconds(duration: Duration) -> u64 {
 
 /// An arbitrary time in 2023, so that ids look like a server's.
 const EPOCH: u64 = 1_700_000_000_000;
-pub(super) const DAY: u64 = 24 * 60 * 60 * 1_000;
+/// The consumer that entries are pending for once they are released.
+pub(super) const RELEASED: &str = "streamjobs-released";

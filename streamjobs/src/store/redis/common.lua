@@ -151,12 +151,16 @@ local function store_trimmed(dead, source, id, count, owner)
     'sj-dead-source', source, 'sj-dead-deliveries', count, 'sj-dead-consumer', owner)
 end
 
+-- The consumer that entries are pending for once they are released. It has no heartbeat, and is
+-- removed with its last entry.
+local RELEASED = 'streamjobs-released'
+
 -- For how long the entries of each owner must be idle before others may claim them: the lease that
 -- its heartbeat says, which may be longer or shorter than the caller's. Versions that do not say it
 -- write how often they send heartbeats, which is three times a lease or more often. `default` is for
--- owners that have no heartbeat.
+-- owners that have no heartbeat. Released entries may be claimed at once.
 local function leases(hash, default)
-  local known = {}
+  local known = {[RELEASED] = 0}
   return function(owner)
     if not known[owner] then
       local text = redis.pcall('HGET', hash, 'about:' .. owner)

@@ -65,7 +65,7 @@ impl Replay {
     pub(super) async fn release(&mut self) -> String {
         let (consumer, holds) = (self.consumer(), self.some_holds());
         let store = &self.stage.store;
-        let answers = store.release(&self.stage.queue, &consumer, LEASE, &holds).await;
+        let answers = store.release(&self.stage.queue, &consumer, &holds).await;
         format!("release for {consumer}: {}", self.answer(answers, Self::all_checked))
     }
 
@@ -111,9 +111,9 @@ impl Replay {
         let claim = IdleClaim { inlet, lease, cursor, limit, expected: None, skip: &skip };
         let answer = self.stage.store.claim_idle(&self.stage.queue, &consumer, claim).await;
         let answer = self.answer(answer, |replay, page| match page {
-            ClaimedPage::Page { cursor, claimed, trimmed, left } => {
+            ClaimedPage::Page { cursor, claimed, trimmed, left, released } => {
                 let cursor = (cursor != EntryId::ZERO).then(|| replay.seen(Some(inlet), cursor));
-                format!("{cursor:?} {trimmed} {left} {}", replay.delivered(claimed))
+                format!("{cursor:?} {trimmed} {left} {released} {}", replay.delivered(claimed))
             }
             ClaimedPage::ClockOff { .. } => "clock off".to_owned(),
         });

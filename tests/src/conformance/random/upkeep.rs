@@ -102,9 +102,11 @@ impl Replay {
 
     pub(super) async fn move_pending(&mut self) -> String {
         let (consumer, hold) = (self.consumer(), self.hold());
-        let to = self.rng.bool().then_some(&consumer);
-        let (ids, abandoned) = ([hold.id], self.rng.bool());
-        let destination = Destination { consumer: to, abandoned };
+        let ids = [hold.id];
+        let destination = match (self.rng.bool(), self.rng.bool()) {
+            (true, true) => Destination::Released,
+            _ => Destination::Consumer(&consumer),
+        };
         let (store, queue) = (self.stage.store.clone(), self.stage.queue.clone());
         let selected = Selected::Ids(&ids);
         let answer = store.move_pending(&queue, hold.inlet, selected, destination).await;

@@ -1,7 +1,5 @@
 //! What an operator does to streams, groups and pending entries.
 
-use std::time::Duration;
-
 use async_trait::async_trait;
 use redis::{Cmd, Value};
 
@@ -57,10 +55,9 @@ impl Admin for RedisStore {
         let name = MOVE_PENDING.name;
         let add = |command: &mut Cmd| {
             command.arg(queue.group.as_str()).arg(inlet.as_str());
-            command.arg(destination.consumer.map_or("", |consumer| consumer.as_str()));
-            match destination.abandoned {
-                true => command.arg(milliseconds(ABANDONED_IDLE)),
-                false => command.arg(""),
+            match destination {
+                Destination::Consumer(consumer) => command.arg(consumer.as_str()),
+                Destination::Released => command.arg(""),
             };
             match selected {
                 Selected::Of(consumer, after) => {
@@ -176,8 +173,6 @@ fn word(unfinished: Unfinished) -> &'static str {
 
 const ZADD: &str = "ZADD";
 const UNLINK: &str = "UNLINK";
-/// Longer than any lease of a group.
-const ABANDONED_IDLE: Duration = Duration::from_secs(2 * 24 * 60 * 60);
 /// Entries that one call removes at most: a few milliseconds of the server's time.
 const REMOVED_MAX: u64 = 100_000;
 /// Entries that one call examines at most, payloads included.

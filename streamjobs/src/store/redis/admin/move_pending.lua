@@ -1,18 +1,18 @@
--- Moves pending entries to another consumer, or makes them look abandoned, or both.
+-- Moves pending entries to another consumer, or releases them.
 --
--- KEYS: stream or lane, dead letters, group hash. ARGV: group, source, the new consumer or nothing,
--- an idle time in milliseconds or nothing, the current consumer or nothing; with a consumer the id
--- after which to continue and entries at most, else ids.
+-- KEYS: stream or lane, dead letters, group hash. ARGV: group, source, the new consumer or nothing to
+-- release them, the current consumer or nothing; with a consumer the id after which to continue and
+-- entries at most, else ids.
 -- Returns: the ids that were moved, those that are dead letters now, those that are not pending,
 -- those left because no dead letter can be stored, and the last id read, or nil at the end.
 --
 -- Before: the group exists, else the script is refused.
--- After: moved entries belong to the new consumer with the delivery count that they had, and with
--- the idle time that they had or the given one. If any was moved, the count of releases is one
+-- After: moved entries belong to the new consumer with the delivery count and the idle time that they
+-- had, or to the owner of released entries. If any was moved, the count of releases is one
 -- higher, so that processes check for idle entries at once.
 -- May race with: renewals and settlements of the current owner, which are refused from then on.
 local key, dead, hash = KEYS[1], KEYS[2], KEYS[3]
-local group, source, to, idle, from = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local group, source, to, from = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local can_store = storable(dead)
 redis.call('HLEN', hash)
 redis.call('XPENDING', key, group)
@@ -24,9 +24,12 @@ local function move(row)
     left[#left + 1] = id
     return
   end
-  local consumer = to ~= '' and to or owner
-  local claimed = redis.call('XCLAIM', key, group, consumer, 0, id,
-    'IDLE', idle ~= '' and idle or whole(math.max(row[3], 0)), 'JUSTID')
+  local claimed
+  if to == '' then
+    claimed = redis.call('XCLAIM', key, group, RELEASED, 0, id, 'JUSTID')
+  else
+    claimed = redis.call('XCLAIM', key, group, to, 0, id, 'IDLE', whole(math.max(row[3], 0)), 'JUSTID')
+  end
   if #claimed > 0 then
     moved[#moved + 1] = id
   else
@@ -37,12 +40,12 @@ end
 
 local next = false
 if from ~= '' then
-  local after, most = ARGV[6], tonumber(ARGV[7])
+  local after, most = ARGV[5], tonumber(ARGV[6])
   local rows = redis.call('XPENDING', key, group, following(after), '+', most, from)
   for _, row in ipairs(rows) do move(row) end
   if #rows == most then next = rows[#rows][1] end
 else
-  for i = 6, #ARGV do
+  for i = 5, #ARGV do
     local row = redis.call('XPENDING', key, group, ARGV[i], ARGV[i], 1)[1]
     if row then move(row) else missing[#missing + 1] = ARGV[i] end
   end

@@ -5,8 +5,9 @@
 -- server's clock as the caller expects it in milliseconds or nothing, by how much that may be off,
 -- and the ids that are not to be claimed.
 -- Returns: "skew" and the clock; or "page", the cursor (0-0 at the end of the list), the claimed
--- entries as id, fields and delivery count, the number of dead letters stored, and the number of
--- idle entries that were left because no dead letter can be stored for them.
+-- entries as id, fields and delivery count, the number of dead letters stored, the number of idle
+-- entries that were left because no dead letter can be stored for them, and how many of the claimed
+-- ones had been released.
 --
 -- Before: any entry may be pending for any consumer.
 -- After: the entries of the page that were idle for their owner's lease are this consumer's, counted
@@ -53,20 +54,26 @@ for i = 10, #ARGV do skipped[ARGV[i]] = true end
 
 local from = cursor == '0-0' and '-' or '(' .. cursor
 local rows = redis.call('XPENDING', key, group, from, '+', rows_max)
-local entries, trimmed, seen, left = {}, 0, 0, 0
+local entries, trimmed, seen, left, released = {}, 0, 0, 0, 0
 for _, row in ipairs(rows) do
   if #entries + trimmed >= limit then break end
   seen = seen + 1
   if not skipped[row[1]] and (row[3] < 0 or row[3] >= lease_of(row[2])) then
     if claimable(key, can_store, row[1]) then
       local entry, gone = claim(row[1], row[2], row[4])
-      if entry then entries[#entries + 1] = entry end
+      if entry then
+        entries[#entries + 1] = entry
+        if row[2] == RELEASED then released = released + 1 end
+      end
       if gone then trimmed = trimmed + 1 end
     else
       left = left + 1
     end
   end
 end
+if released > 0 and not redis.call('XPENDING', key, group, '-', '+', 1, RELEASED)[1] then
+  redis.call('XGROUP', 'DELCONSUMER', key, group, RELEASED)
+end
 local ended = seen == #rows and #rows < rows_max
 local at = ended and '0-0' or (seen > 0 and rows[seen][1] or cursor)
-return {'page', at, entries, trimmed, left}
+return {'page', at, entries, trimmed, left, released}

@@ -84,14 +84,12 @@ impl Consume for RedisStore {
         &self,
         queue: &Queue,
         consumer: &ConsumerName,
-        lease: Duration,
         holds: &[Hold],
     ) -> Result<Vec<FenceResult>> {
-        let idle = milliseconds(lease.saturating_add(RELEASED_IDLE));
         let mut answers = vec![FenceResult::NotPending; holds.len()];
         for (inlet, places) in chunks(holds) {
             let add = |command: &mut Cmd| {
-                add_holds(add_owner(command, queue, consumer, inlet).arg(idle), holds, &places);
+                add_holds(add_owner(command, queue, consumer, inlet), holds, &places);
             };
             let (key, dead, hash) = (queue.key(inlet), queue.dead_key(), queue.group_key());
             let value = self.link.script(&RELEASE, &[&key, &dead, &hash], add).await?;
@@ -167,6 +165,7 @@ impl Consume for RedisStore {
                 claimed: reply::deliveries(next()?, claim.inlet, name)?,
                 trimmed: reply::size(&next()?, name)?,
                 left: reply::size(&next()?, name)?,
+                released: reply::size(&next()?, name)?,
             }),
             _ => Err(StoreError::Protocol { command: name }),
         }
@@ -315,8 +314,6 @@ const XPENDING: &str = "XPENDING";
 const ROWS_MAX: usize = 1000;
 /// What the payloads of one claim have at most, unless one alone has more.
 const PAGE_BYTES: usize = 1024 * 1024;
-/// Longer than any lease, including the longer ones of other processes.
-const RELEASED_IDLE: Duration = Duration::from_secs(24 * 60 * 60);
 
 #[cfg(test)]
 mod tests {

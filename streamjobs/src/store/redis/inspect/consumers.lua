@@ -4,7 +4,8 @@
 -- Returns: the clock, then for each consumer name, pending, idle time, time without a delivery or
 -- nil, time of the last heartbeat or nil, and the heartbeat or nil.
 --
--- Before: the group exists, else the script is refused.
+-- Before: the group exists, else the script is refused. The owner of released entries is not among
+-- the consumers.
 -- May race with: anything; it changes nothing.
 local group = ARGV[1]
 redis.call('XPENDING', KEYS[1], group)
@@ -17,7 +18,9 @@ for i = 1, 2 do
       local name, inactive = fields['name'], fields['inactive']
       if inactive and inactive < 0 then inactive = nil end
       local row = rows[name]
-      if row then
+      if name == RELEASED then
+        -- Not a consumer.
+      elseif row then
         row[2] = row[2] + fields['pending']
         row[3] = math.min(row[3], fields['idle'])
         if inactive then row[4] = math.min(row[4] or inactive, inactive) end
