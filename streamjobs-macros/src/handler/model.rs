@@ -37,6 +37,7 @@ pub(crate) struct Settings {
     pub(crate) lease: Option<Duration>,
     pub(crate) start: Option<Start>,
     pub(crate) unhandled: Option<Unhandled>,
+    pub(crate) unhandled_after: Option<Duration>,
 }
 
 #[derive(Debug, PartialEq)]
@@ -100,6 +101,7 @@ impl Settings {
             lease: checked(&options.lease, lease, errors),
             start: checked(&options.start, start, errors),
             unhandled: checked(&options.unhandled, unhandled, errors),
+            unhandled_after: checked(&options.unhandled_after, unhandled_after, errors),
         }
     }
 }
@@ -181,7 +183,15 @@ fn unhandled(text: &str) -> Result<Unhandled, String> {
         "acknowledge" => Ok(Unhandled::Acknowledge),
         "dead-letter" => Ok(Unhandled::DeadLetter),
         "leave" => Ok(Unhandled::Leave),
-        _ => Err(String::from("expected \"acknowledge\", \"dead-letter\" or \"leave\"")),
+        _ => Err(String::from("expected \"leave\", \"acknowledge\" or \"dead-letter\"")),
+    }
+}
+
+fn unhandled_after(text: &str) -> Result<Duration, String> {
+    let after = duration::parse(text)?;
+    match after >= UNHANDLED_AFTER_MIN && after <= UNHANDLED_AFTER_MAX {
+        true => Ok(after),
+        false => Err(String::from("`unhandled_after` is at least 1s and at most 30d")),
     }
 }
 
@@ -190,6 +200,9 @@ type Check = fn(&LitStr) -> syn::Result<()>;
 /// The bounds of the lease in the core crate's settings.
 const LEASE_MIN: Duration = Duration::from_millis(60);
 const LEASE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// The bounds of the time without a handler in the core crate's settings.
+const UNHANDLED_AFTER_MIN: Duration = Duration::from_secs(1);
+const UNHANDLED_AFTER_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 #[cfg(test)]
 mod tests {

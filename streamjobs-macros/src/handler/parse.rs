@@ -23,6 +23,7 @@ pub(crate) struct Options {
     pub(crate) lease: Option<LitStr>,
     pub(crate) start: Option<LitStr>,
     pub(crate) unhandled: Option<LitStr>,
+    pub(crate) unhandled_after: Option<LitStr>,
     pub(crate) root: Option<Path>,
     /// Every named option, valid or not.
     named: Vec<String>,
@@ -112,6 +113,7 @@ impl Options {
             "lease" => self.lease = Some(text(value)?),
             "start" => self.start = Some(text(value)?),
             "unhandled" => self.unhandled = Some(text(value)?),
+            "unhandled_after" => self.unhandled_after = Some(text(value)?),
             _ => self.root = Some(path(value)?),
         }
         Some(())
@@ -187,7 +189,7 @@ fn ungrouped(value: &Expr) -> &Expr {
 }
 
 /// Every option with an example value.
-const EXAMPLES: [(&str, &str); 11] = [
+const EXAMPLES: [(&str, &str); 12] = [
     ("group", "\"mail\""),
     ("stream", "\"orders\""),
     ("concurrency", "16"),
@@ -197,6 +199,7 @@ const EXAMPLES: [(&str, &str); 11] = [
     ("backoff", "\"1s..10m\""),
     ("lease", "\"10s\""),
     ("start", "\"0\""),
-    ("unhandled", "\"acknowledge\""),
+    ("unhandled", "\"leave\""),
+    ("unhandled_after", "\"10m\""),
     ("crate", "::streamjobs"),
 ];

@@ -20,6 +20,7 @@ pub(super) fn options(settings: &Settings, paths: &Paths) -> TokenStream {
     let lease = optional(settings.lease, duration::tokens);
     let start = optional(settings.start.as_ref(), |value| start(value, paths));
     let unhandled = optional(settings.unhandled.as_ref(), |value| unhandled(value, paths));
+    let unhandled_after = optional(settings.unhandled_after, duration::tokens);
     quote_spanned! {Span::mixed_site()=>
         #path {
             concurrency: #concurrency,
@@ -30,6 +31,7 @@ pub(super) fn options(settings: &Settings, paths: &Paths) -> TokenStream {
             lease: #lease,
             start: #start,
             unhandled: #unhandled,
+            unhandled_after: #unhandled_after,
         }
     }
 }

@@ -66,6 +66,9 @@ conditions! {
     StreamLength: "stream_length", "check that its groups keep up, or trim the stream";
     /// There is work, and no consumer is alive.
     Stalled: "stalled", "start a process with the group's handlers";
+    /// Jobs wait whose event type no live process of the group declares.
+    Unhandled: "unhandled",
+        "start a process with a handler for them before they become dead letters, or set `unhandled`";
     /// The group is paused in every process.
     Paused: "paused", "resume the group to let its jobs run";
     /// A consumer died with pending entries.

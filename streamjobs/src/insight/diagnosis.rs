@@ -31,6 +31,11 @@ pub enum Problem {
         /// Consumers whose heartbeat is missing.
         silent: usize,
     },
+    /// Jobs wait whose event type no live process of the group declares.
+    Unhandled {
+        /// The event types, at most 20 of them.
+        types: Vec<String>,
+    },
     /// The group is paused in every process.
     Paused {
         /// How long ago.
@@ -90,6 +95,9 @@ impl Diagnosis {
         } else if has_work && none_alive {
             problems.push(Problem::Stalled { silent: silent.clone().count() });
         }
+        if !group.unhandled.is_empty() {
+            problems.push(Problem::Unhandled { types: group.unhandled.clone() });
+        }
         let dead = silent.filter(|consumer| consumer.pending > 0);
         problems.extend(dead.map(|consumer| Problem::DeadConsumer {
             consumer: consumer.name.clone(),
@@ -129,6 +137,7 @@ impl Problem {
         match self {
             Self::TrimmedUnread { .. } => Condition::TrimmedUnread,
             Self::Stalled { .. } => Condition::Stalled,
+            Self::Unhandled { .. } => Condition::Unhandled,
             Self::Paused { .. } => Condition::Paused,
             Self::DeadConsumer { .. } => Condition::DeadConsumer,
             Self::NotAcknowledging { .. } => Condition::NotAcknowledging,
@@ -164,6 +173,7 @@ impl fmt::Display for Problem {
             Self::Stalled { silent } => {
                 write!(f, "work waits and all consumers of the group ({silent}) are dead")?;
             }
+            Self::Unhandled { types } => f.write_str(&phrase::unhandled(types))?,
             Self::Paused { paused } => write!(f, "paused for {} s", paused.as_secs())?,
             Self::DeadConsumer { consumer, pending } => {
                 write!(f, "consumer {consumer} died with {pending} pending entries")?;
@@ -284,6 +294,18 @@ mod tests {
         let helped = problems(&works, &[dead, consumer(Liveness::Alive, 0, 16)]);
         assert!(matches!(helped[..], [Problem::DeadConsumer { .. }]));
         assert!(matches!(problems(&works, &[])[..], [Problem::Stalled { silent: 0 }]));
+    }
+
+    #[test]
+    fn types_without_a_handler_are_named() {
+        let waits = GroupInfo { unhandled: vec!["a".into(), "b\n".into()], ..group() };
+        let found = problems(&waits, &[consumer(Liveness::Alive, 0, 16)]);
+        assert_eq!(found[0].as_str(), "unhandled");
+        let text = found[0].to_string();
+        assert!(
+            text.starts_with("no live process has a handler for event types a, b\\n;"),
+            "{text}"
+        );
     }
 
     #[test]

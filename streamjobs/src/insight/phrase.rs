@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::model::cause::bounded_text;
+
 pub(super) fn pending(entries: u64) -> String {
     format!("{entries} entries are delivered and not acknowledged")
 }
@@ -12,6 +14,11 @@ pub(super) fn oldest_waiting(age: Duration) -> String {
 
 pub(super) fn oldest_pending(idle: Duration) -> String {
     format!("the oldest pending entry has been idle for {} s", idle.as_secs())
+}
+
+pub(super) fn unhandled(types: &[String]) -> String {
+    let types = bounded_text(&types.join(", "));
+    format!("no live process has a handler for event types {types}")
 }
 
 pub(super) fn trimmed_unread(entries: u64) -> String {

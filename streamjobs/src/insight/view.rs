@@ -62,6 +62,9 @@ pub struct GroupInfo {
     pub trimmed_unread: u64,
     /// How long the group has been paused.
     pub paused: Option<Duration>,
+    /// Event types whose jobs wait, because no live process of the group declares a handler for them:
+    /// the first 20 by name.
+    pub unhandled: Vec<String>,
 }
 
 impl GroupInfo {
@@ -94,6 +97,7 @@ impl GroupInfo {
             dead_letters: Some(0),
             trimmed_unread: 0,
             paused: None,
+            unhandled: Vec::new(),
         }
     }
 
@@ -112,6 +116,7 @@ impl GroupInfo {
             dead_letters: facts.dead_letters,
             trimmed_unread: facts.trimmed_unread + trimmed_undelivered(facts),
             paused: facts.paused.map(since),
+            unhandled: facts.unhandled.clone(),
         }
     }
 }
@@ -256,6 +261,7 @@ mod tests {
             dead_letters: Some(0),
             paused: None,
             trimmed_unread: 0,
+            unhandled: Vec::new(),
         }
     }
 

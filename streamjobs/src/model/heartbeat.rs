@@ -1,5 +1,6 @@
 //! The heartbeat: what a consumer writes about itself, and whether it is alive by it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -34,6 +35,12 @@ pub(crate) struct Heartbeat {
     pub(crate) failed: Option<u64>,
     /// Entries that it claimed from others since it started.
     pub(crate) claimed: Option<u64>,
+    /// The event types that it has handlers for, sorted; `*` is a handler that takes every type. Older
+    /// versions do not write them, and may have a handler for any type.
+    pub(crate) types: Option<Vec<String>>,
+    /// Whether there are more types than the list has, so that it may have a handler for any type.
+    #[serde(skip_serializing_if = "is_false")]
+    pub(crate) types_cut: bool,
 }
 
 impl Heartbeat {
@@ -55,6 +62,18 @@ impl Heartbeat {
     /// The same heartbeat with another interval from now on.
     pub(crate) fn with_interval(self, interval: Duration) -> Self {
         Self { interval_millis: milliseconds(interval), ..self }
+    }
+
+    /// The same heartbeat with the event types that the consumer has handlers for.
+    pub(crate) fn with_types<'a>(self, types: impl IntoIterator<Item = &'a str>) -> Self {
+        let all = types.into_iter().collect::<BTreeSet<_>>();
+        let mut bytes = 0;
+        let listed = all.iter().take(TYPES_MAX).take_while(|name| {
+            bytes += name.len();
+            bytes <= TYPES_BYTES_MAX
+        });
+        let listed = listed.map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        Self { types_cut: listed.len() < all.len(), types: Some(listed), ..self }
     }
 
     pub(crate) fn write(&self) -> String {
@@ -79,12 +98,22 @@ impl Heartbeat {
 
     /// Whether a consumer whose last heartbeat has this age is alive: it may have missed two.
     pub(crate) fn is_alive(&self, age: Duration) -> bool {
+        age <= self.valid_for()
+    }
+
+    /// How long after this heartbeat the consumer counts as alive.
+    pub(crate) fn valid_for(&self) -> Duration {
         let interval = match self.interval_millis {
             0 => INTERVAL_DEFAULT,
             interval => Duration::from_millis(interval),
         };
-        age <= interval.saturating_mul(3).saturating_add(MARGIN)
+        interval.saturating_mul(3).saturating_add(MARGIN)
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 fn milliseconds(duration: Duration) -> u64 {
@@ -95,6 +124,10 @@ fn milliseconds(duration: Duration) -> u64 {
 const INTERVAL_DEFAULT: Duration = Duration::from_secs(10);
 /// Allowance for jitter and a slow answer.
 const MARGIN: Duration = Duration::from_secs(1);
+/// A heartbeat lists at most this many event types.
+const TYPES_MAX: usize = 200;
+/// Their names have at most this many bytes.
+const TYPES_BYTES_MAX: usize = 8 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -110,6 +143,21 @@ mod tests {
             Some("a".into())
         );
         assert_eq!(Heartbeat::read("nonsense"), None);
+    }
+
+    #[test]
+    fn event_types_are_sorted_and_a_list_that_is_cut_says_so() {
+        let few = Heartbeat::default().with_types(["b", "a", "*"]);
+        assert_eq!(few.types.as_deref(), Some(&["*".into(), "a".into(), "b".into()][..]));
+        assert!(!few.types_cut && !few.write().contains("types_cut"));
+        assert_eq!(Heartbeat::read("{}").unwrap().types, None, "an older version");
+        let names = (0..300).map(|number| format!("{number:03}")).collect::<Vec<_>>();
+        let many = Heartbeat::default().with_types(names.iter().map(String::as_str));
+        assert!(many.types_cut && many.types.as_ref().unwrap().len() == 200);
+        assert_eq!(Heartbeat::read(&many.write()), Some(many));
+        let long = ["x".repeat(5_000), "y".repeat(5_000)];
+        let long = Heartbeat::default().with_types(long.iter().map(String::as_str));
+        assert!(long.types_cut && long.types.unwrap().len() == 1);
     }
 
     #[test]

@@ -66,6 +66,19 @@ pub(crate) enum Verdict {
     Release,
     /// Nothing: another attempt owns the job, or will.
     Leave,
+    /// The job waits for a process that has a handler for its type, or becomes a dead letter: decided
+    /// by when the type was last declared, with [`left`].
+    AwaitHandler,
+}
+
+/// What the group remembers of an event type that a process met without a handler for it. Exhaustive:
+/// adding a field is a breaking change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TypeSight {
+    /// Whether a live process may have a handler for it.
+    pub declared: bool,
+    /// How long no live process has declared it.
+    pub undeclared_for: Duration,
 }
 
 /// Decides about an attempt that ended. `random` is drawn evenly from 0 to 1.
@@ -131,24 +144,48 @@ pub(crate) fn before_attempt(delivery_count: u64, max_deliveries: u32) -> Option
     })
 }
 
-/// Decides about a delivery for which the group has no handler.
+/// Decides about a delivery for which this process has no handler. An entry that is too wide for a
+/// retry can only be left pending, which counts deliveries.
 pub(crate) fn without_handler(
     choice: Unhandled,
     event_type: &str,
     delivery_count: u64,
     max_deliveries: u32,
+    too_wide: bool,
 ) -> Verdict {
-    let dead_letter = || Verdict::DeadLetter {
-        reason: Reason::Unhandled,
-        error: Some(bounded_text(&format!("the group has no handler for event type {event_type}"))),
-    };
+    let gone = delivery_count >= u64::from(max_deliveries);
     match choice {
         Unhandled::Acknowledge => Verdict::Acknowledge,
-        Unhandled::DeadLetter => dead_letter(),
-        Unhandled::Leave if delivery_count >= u64::from(max_deliveries) => dead_letter(),
-        Unhandled::Leave => Verdict::Leave,
+        Unhandled::DeadLetter => unhandled(event_type),
+        Unhandled::Leave if too_wide && gone => unhandled(event_type),
+        Unhandled::Leave if too_wide => Verdict::Leave,
+        Unhandled::Leave => Verdict::AwaitHandler,
     }
 }
+
+/// Decides about a job that is left for a process with a handler, by what the group remembers of its
+/// type. `random` is drawn evenly from 0 to 1.
+pub(crate) fn left(event_type: &str, sight: TypeSight, after: Duration, random: f64) -> Verdict {
+    if !sight.declared && sight.undeclared_for >= after {
+        return unhandled(event_type);
+    }
+    let rest = after.saturating_sub(sight.undeclared_for);
+    let undeclared = || OFFERED_AGAIN_UNDECLARED.min(rest).max(OFFERED_AGAIN);
+    let delay = if sight.declared { OFFERED_AGAIN } else { undeclared() };
+    let error = format!("waits for a process that has a handler for event type {event_type}");
+    Verdict::Retry { delay: delay.mul_f64(random.mul_add(0.4, 0.8)), error: bounded_text(&error) }
+}
+
+fn unhandled(event_type: &str) -> Verdict {
+    let error = format!("the group has no handler for event type {event_type}");
+    Verdict::DeadLetter { reason: Reason::Unhandled, error: Some(bounded_text(&error)) }
+}
+
+/// How long a job waits until it is offered to the processes of its group again, while a live one
+/// declares its type.
+const OFFERED_AGAIN: Duration = Duration::from_secs(1);
+/// The same while none does.
+const OFFERED_AGAIN_UNDECLARED: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
@@ -249,13 +286,34 @@ mod tests {
 
     #[test]
     fn unhandled_types_follow_the_choice_of_the_group() {
-        assert_eq!(without_handler(Unhandled::Acknowledge, "t", 1, 5), Verdict::Acknowledge);
-        assert_eq!(
-            reason(without_handler(Unhandled::DeadLetter, "t", 1, 5)),
-            Some(Reason::Unhandled)
-        );
-        assert_eq!(without_handler(Unhandled::Leave, "t", 4, 5), Verdict::Leave);
-        assert_eq!(reason(without_handler(Unhandled::Leave, "t", 5, 5)), Some(Reason::Unhandled));
+        let decide = |choice, count, wide| without_handler(choice, "t", count, 5, wide);
+        for wide in [false, true] {
+            assert_eq!(decide(Unhandled::Acknowledge, 9, wide), Verdict::Acknowledge);
+            let dead = decide(Unhandled::DeadLetter, 1, wide);
+            assert_eq!(reason(dead), Some(Reason::Unhandled));
+        }
+        assert_eq!(decide(Unhandled::Leave, 9, false), Verdict::AwaitHandler);
+        assert_eq!(decide(Unhandled::Leave, 4, true), Verdict::Leave);
+        assert_eq!(reason(decide(Unhandled::Leave, 5, true)), Some(Reason::Unhandled));
+    }
+
+    #[test]
+    fn a_left_job_waits_until_its_type_was_not_declared_for_long() {
+        let (second, after) = (Duration::from_secs(1), Duration::from_secs(600));
+        let decide = |declared, undeclared_for| {
+            left("t", TypeSight { declared, undeclared_for }, after, 0.5)
+        };
+        let delay = |verdict| match verdict {
+            Verdict::Retry { delay, .. } => delay,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(delay(decide(true, Duration::ZERO)), second);
+        assert_eq!(delay(decide(true, after * 2)), second, "declared means that it waits");
+        assert_eq!(delay(decide(false, Duration::ZERO)), second * 10);
+        assert_eq!(delay(decide(false, after - second * 3)), second * 3);
+        assert_eq!(delay(decide(false, after - second / 9)), second);
+        assert_eq!(reason(decide(false, after)), Some(Reason::Unhandled));
+        assert_eq!(Unhandled::default(), Unhandled::Leave);
     }
 
     #[test]

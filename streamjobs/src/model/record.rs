@@ -80,7 +80,8 @@ impl Attempted<'_> {
         self.envelope.origin.unwrap_or(self.delivery.entry.id())
     }
 
-    fn first(&self) -> u64 {
+    /// The server's clock when the first attempt started, in milliseconds.
+    pub(crate) fn first(&self) -> u64 {
         let known = self.delivery.entry.text("sj-first").and_then(|text| text.parse().ok());
         known.unwrap_or(self.started_at)
     }

@@ -8,13 +8,15 @@ use super::types::{Queue, Result, ServerTime};
 use crate::model::config::Start;
 use crate::model::entry::EntryId;
 use crate::model::name::ConsumerName;
+pub use crate::model::policy::TypeSight;
 
 /// What [`promote`](GroupUpkeep::promote) did and found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Promoted {
     /// Due jobs that were moved to the lane.
     pub promoted: usize,
-    /// Entries of the lane that are not delivered yet.
+    /// Entries of the lane that are not delivered yet; zero while the first of them is left to a live
+    /// consumer that declares its type.
     pub waiting: usize,
     /// Pending entries of all consumers, in all inlets.
     pub pending: usize,
@@ -52,11 +54,17 @@ pub trait GroupUpkeep: Send + Sync {
     async fn recreate(&self, queue: &Queue) -> Result<bool>;
 
     /// Moves due jobs to the lane, at most `limit`, and reports what waits. Recreates the lane's group
-    /// if it was lost. While the group is paused, nothing is moved.
-    async fn promote(&self, queue: &Queue, limit: usize) -> Result<Promoted>;
+    /// if it was lost. While the group is paused, nothing is moved. A job whose type the heartbeat of
+    /// `consumer` does not declare is left for five seconds to a live consumer that declares it.
+    async fn promote(
+        &self,
+        queue: &Queue,
+        consumer: &ConsumerName,
+        limit: usize,
+    ) -> Result<Promoted>;
 
-    /// Records that the consumer is alive, its description `about`, and the group's floor. Counts
-    /// entries that were trimmed before their delivery.
+    /// Records that the consumer is alive, its description `about` with the event types that it
+    /// declares, and the group's floor. Counts entries that were trimmed before their delivery.
     async fn heartbeat(
         &self,
         queue: &Queue,
@@ -68,6 +76,19 @@ pub trait GroupUpkeep: Send + Sync {
     async fn retire(&self, queue: &Queue, consumer: &ConsumerName) -> Result<bool>;
 
     /// Removes consumers without a heartbeat for `silence` and without pending entries: how many. A
-    /// consumer that never sent a heartbeat is given one now.
+    /// consumer that never sent a heartbeat is given one now. Forgets event types that were neither
+    /// declared nor met for three days.
     async fn retire_dead(&self, queue: &Queue, silence: Duration) -> Result<usize>;
+
+    /// A process met an event type without a handler for it, in a job that was delivered `first` at
+    /// this time: whether a live process declares the type, or else how long none has. That time
+    /// counts from when the type was first met if none ever has. A live process that does not say its
+    /// types counts as one that declares them all; it is looked for once that time reaches `after`.
+    async fn sight_type(
+        &self,
+        queue: &Queue,
+        event_type: &str,
+        first: ServerTime,
+        after: Duration,
+    ) -> Result<TypeSight>;
 }

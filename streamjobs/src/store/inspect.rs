@@ -67,6 +67,9 @@ pub struct GroupFacts {
     pub paused: Option<u64>,
     /// Entries that were trimmed before their delivery.
     pub trimmed_unread: u64,
+    /// Event types that some process met without a handler within the last minute, and that no live
+    /// process declares: by name, at most 20.
+    pub unhandled: Vec<String>,
 }
 
 /// The oldest entry that a group may still run.

@@ -75,7 +75,7 @@ pub async fn all_of_one_consumer_is_handed_over_page_by_page(stage: &Stage) -> C
 /// The next claim takes them, and processes see that there is work to claim.
 pub async fn entries_that_an_operator_releases_are_claimed_at_once(stage: &Stage) -> Case {
     let hold = stage.deliver_one().await?;
-    let released = stage.store.promote(&stage.queue, 1).await?.released;
+    let released = stage.store.promote(&stage.queue, &stage.me, 1).await?.released;
     let to = Destination::Released;
     let selected = Selected::Ids(&[hold.id]);
     stage.store.move_pending(&stage.queue, Inlet::STREAM, selected, to).await?;
@@ -83,12 +83,12 @@ pub async fn entries_that_an_operator_releases_are_claimed_at_once(stage: &Stage
     assert_eq!((row.consumer.as_str(), row.delivery_count), ("streamjobs-released", 1));
     let renewed = stage.store.renew(&stage.queue, &stage.me, &[hold]).await?;
     assert_eq!(renewed.answers, [FenceResult::TakenOver], "its handler learns of it");
-    assert!(stage.store.promote(&stage.queue, 1).await?.released > released);
+    assert!(stage.store.promote(&stage.queue, &stage.me, 1).await?.released > released);
     let (_, claimed, _) = stage.claim_idle(&stage.other, EntryId::ZERO, 9).await?;
     assert_eq!(claimed.iter().map(|one| one.delivery_count).collect::<Vec<_>>(), [2]);
-    let before = stage.store.promote(&stage.queue, 1).await?.released;
+    let before = stage.store.promote(&stage.queue, &stage.me, 1).await?.released;
     stage.store.request_claim(&stage.queue).await?;
-    assert!(stage.store.promote(&stage.queue, 1).await?.released > before);
+    assert!(stage.store.promote(&stage.queue, &stage.me, 1).await?.released > before);
     Ok(())
 }
 

@@ -86,12 +86,12 @@ pub async fn a_renewal_of_a_trimmed_entry_leaves_a_dead_letter(stage: &Stage) ->
 /// A release is not counted as a delivery.
 pub async fn a_released_entry_is_claimable_at_once_and_uncounted(stage: &Stage) -> Case {
     let hold = stage.deliver_one().await?;
-    let before = stage.store.promote(&stage.queue, 1).await?.released;
+    let before = stage.store.promote(&stage.queue, &stage.me, 1).await?.released;
     let answers = stage.store.release(&stage.queue, &stage.me, &[hold]).await?;
     assert_eq!(answers, [FenceResult::Owned]);
     let row = stage.row(hold.id).ok_or("it is pending")?;
     assert!(row.consumer == "streamjobs-released" && row.idle < LEASE, "{row:?}");
-    let after = stage.store.promote(&stage.queue, 1).await?.released;
+    let after = stage.store.promote(&stage.queue, &stage.me, 1).await?.released;
     assert_ne!(after, before, "other processes see it");
     let scan = stage.store.has_idle(&stage.queue, Inlet::STREAM, LEASE, Duration::ZERO).await?;
     assert_eq!(scan, Idle::Found);
@@ -109,12 +109,12 @@ pub async fn a_job_waiting_for_retry_comes_back_whole_in_the_lane(stage: &Stage)
     let (store, queue) = (&stage.store, &stage.queue);
     let checked = store.schedule_retry(queue, &stage.me, hold, None, Duration::ZERO, &job).await?;
     assert_eq!((checked, stage.pending(Inlet::STREAM).len()), (FenceResult::Owned, 0));
-    let promoted = store.promote(queue, 10).await?;
+    let promoted = store.promote(queue, &stage.me, 10).await?;
     assert_eq!((promoted.promoted, promoted.waiting, promoted.next_due), (1, 1, None));
     let delivered = stage.read(&stage.other, Inlet::LANE, 5).await?;
     assert_eq!(delivered.first().map(|one| one.entry.fields().to_vec()), Some(job));
     stage.deliver_one().await?;
-    let found = store.promote(queue, 10).await?;
+    let found = store.promote(queue, &stage.me, 10).await?;
     assert_eq!((found.waiting, found.pending), (0, 2), "one in the lane, one on the stream");
     Ok(())
 }
@@ -129,7 +129,7 @@ pub async fn a_job_waiting_for_retry_waits_for_its_delay(stage: &Stage) -> Case 
             .schedule_retry(&stage.queue, &stage.me, hold, None, delay, &fields("later"))
             .await?;
     }
-    let promoted = stage.store.promote(&stage.queue, 10).await?;
+    let promoted = stage.store.promote(&stage.queue, &stage.me, 10).await?;
     assert_eq!((promoted.promoted, promoted.waiting), (0, 0));
     let due = promoted.next_due.ok_or("two jobs wait")?;
     assert!(due > Duration::from_secs(50) && due <= Duration::from_secs(60), "{due:?}");
@@ -198,7 +198,7 @@ pub async fn a_job_that_is_to_run_now_is_due_at_once(stage: &Stage) -> Case {
     let name = page.jobs.last().ok_or("two jobs")?.name.as_str();
     assert_eq!(store.run_now(queue, &[name, "s:9-9"]).await?, 1);
     assert_eq!(store.run_now(queue, &[name]).await?, 0, "it is due already");
-    assert_eq!(store.promote(queue, 10).await?.promoted, 1);
+    assert_eq!(store.promote(queue, &stage.me, 10).await?.promoted, 1);
     assert_eq!(store.run_now(queue, &[name]).await?, 0, "and is not added again");
     assert_eq!(store.retries(queue, None, 9).await?.jobs.len(), 1);
     Ok(())
@@ -237,7 +237,7 @@ pub async fn a_settled_entry_cannot_be_settled_again(stage: &Stage) -> Case {
         }
     }
     assert_eq!(stage.raw.length(&stage.dead_key()), 1);
-    assert_eq!(store.promote(queue, 10).await?.promoted, 1);
+    assert_eq!(store.promote(queue, &stage.me, 10).await?.promoted, 1);
     Ok(())
 }
 
@@ -307,7 +307,10 @@ pub async fn a_letter_about_a_loss_is_replaced_by_the_job_it_stands_for(stage: &
     assert_eq!(checked, FenceResult::NotPending, "an operator has purged it");
     let stored = store.dead_letters(queue, EntryId::ZERO, 10).await?;
     let names = stored.iter().map(|letter| letter.text("name")).collect::<Vec<_>>();
-    assert_eq!((names, store.promote(queue, 10).await?.promoted), (vec![Some("dead")], 1));
+    assert_eq!(
+        (names, store.promote(queue, &stage.me, 10).await?.promoted),
+        (vec![Some("dead")], 1)
+    );
     Ok(())
 }
 

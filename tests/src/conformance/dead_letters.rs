@@ -165,7 +165,11 @@ pub async fn a_letter_about_a_loss_waits_while_its_consumer_lives(stage: &Stage)
     assert_eq!((none.letters.len(), none.has_more), (0, false), "it lives still");
     let job = fields("again");
     store.schedule_retry(queue, &stage.me, hold, Some(*letter), Duration::ZERO, &job).await?;
-    assert_eq!(store.promote(queue, 9).await?.promoted, 1, "nothing of the job was lost");
+    assert_eq!(
+        store.promote(queue, &stage.me, 9).await?.promoted,
+        1,
+        "nothing of the job was lost"
+    );
     let lost = stage.deliver_one().await?;
     stage.raw.delete(&stage.key(Inlet::STREAM), lost.id);
     store.renew(queue, &stage.me, &[lost]).await?;

@@ -21,6 +21,10 @@ macro_rules! group_upkeep_cases {
             a_floor_stands_before_the_lowest_pending_entry,
             a_consumer_is_retired_only_with_nothing_pending,
             only_silent_consumers_are_retired,
+            a_type_is_declared_while_a_consumer_with_it_is_alive,
+            types_that_wait_without_a_handler_are_shown,
+            consumers_that_say_no_types_may_have_any,
+            a_due_job_stays_for_a_consumer_that_declares_its_type,
             a_paused_group_promotes_nothing_until_it_is_resumed,
             trimming_history_keeps_what_any_group_needs,
         }
@@ -136,6 +140,81 @@ pub async fn only_silent_consumers_are_retired(stage: &Stage) -> Case {
     Ok(())
 }
 
+/// A heartbeat declares its types until it counts as missed; then the time without a handler begins.
+pub async fn a_type_is_declared_while_a_consumer_with_it_is_alive(stage: &Stage) -> Case {
+    let (store, queue) = (&stage.store, &stage.queue);
+    let (now, minute) = (stage.store.now().await?, Duration::from_secs(60));
+    let unknown = store.sight_type(queue, "b", now, minute).await?;
+    assert!(!unknown.declared && unknown.undeclared_for < Duration::from_secs(10), "{unknown:?}");
+    store.heartbeat(queue, &stage.me, r#"{"beat_every":1,"types":["a","b"]}"#).await?;
+    let declared = store.sight_type(queue, "b", now, minute).await?;
+    assert_eq!((declared.declared, declared.undeclared_for), (true, Duration::ZERO));
+    assert!(!store.sight_type(queue, "c", now, minute).await?.declared);
+    stage.pass(1_010).await?;
+    let ended = store.sight_type(queue, "b", now, minute).await?;
+    assert!(!ended.declared && ended.undeclared_for < unknown.undeclared_for + minute, "{ended:?}");
+    for any in [r#"{"types":["*"]}"#, r#"{"types":["a"],"types_cut":true}"#] {
+        store.heartbeat(queue, &stage.me, any).await?;
+        assert!(store.sight_type(queue, "c", now, minute).await?.declared, "{any}");
+    }
+    Ok(())
+}
+
+/// Types that were met lately are named unless a live consumer declares them. Long names count from
+/// the job's own time, and are not kept.
+pub async fn types_that_wait_without_a_handler_are_shown(stage: &Stage) -> Case {
+    let (store, queue) = (&stage.store, &stage.queue);
+    let (now, minute) = (store.now().await?, Duration::from_secs(60));
+    assert!(store.group_facts(queue).await?.unhandled.is_empty());
+    let long = "x".repeat(300);
+    for name in ["b", "a", "c", &long] {
+        assert!(!store.sight_type(queue, name, now, minute).await?.declared);
+    }
+    assert_eq!(store.group_facts(queue).await?.unhandled, ["a", "b", "c"]);
+    store.heartbeat(queue, &stage.me, r#"{"types":["c"]}"#).await?;
+    assert_eq!(store.group_facts(queue).await?.unhandled, ["a", "b"]);
+    let old = streamjobs::__store::ServerTime(now.0 - 120_000);
+    assert!(store.sight_type(queue, &long, old, minute).await?.undeclared_for >= minute * 2);
+    assert!(store.sight_type(queue, "a", old, minute).await?.undeclared_for < minute);
+    store.retire_dead(queue, Duration::from_secs(3_600)).await?;
+    assert_eq!(store.group_facts(queue).await?.unhandled, ["a", "b"]);
+    Ok(())
+}
+
+/// An older version does not write its types. It is looked for when a job would be given up.
+pub async fn consumers_that_say_no_types_may_have_any(stage: &Stage) -> Case {
+    let (store, queue, now) = (&stage.store, &stage.queue, stage.store.now().await?);
+    store.heartbeat(queue, &stage.me, r#"{"beat_every":1,"types":[]}"#).await?;
+    let zero = Duration::ZERO;
+    assert!(!store.sight_type(queue, "a", now, zero).await?.declared);
+    store.heartbeat(queue, &stage.other, r#"{"beat_every":1}"#).await?;
+    assert!(!store.sight_type(queue, "a", now, Duration::from_secs(60)).await?.declared);
+    assert!(store.sight_type(queue, "a", now, zero).await?.declared);
+    stage.pass(1_010).await?;
+    assert!(!store.sight_type(queue, "a", now, zero).await?.declared, "it has died");
+    Ok(())
+}
+
+/// Who moves a job mostly reads it, so one without the type leaves it to those who have it.
+pub async fn a_due_job_stays_for_a_consumer_that_declares_its_type(stage: &Stage) -> Case {
+    let (store, queue, me) = (&stage.store, &stage.queue, &stage.me);
+    for (number, hold) in stage.deliver(2).await?.into_iter().enumerate() {
+        let delay = Duration::from_secs(60) * u32::try_from(number)?;
+        store.schedule_retry(queue, me, hold, None, delay, &fields("again")).await?;
+    }
+    store.heartbeat(queue, me, r#"{"types":["a"]}"#).await?;
+    store.heartbeat(queue, &stage.other, r#"{"types":["t"]}"#).await?;
+    let left = store.promote(queue, me, 10).await?;
+    assert_eq!((left.promoted, left.left), (0, 0));
+    assert!(left.next_due > Some(Duration::from_secs(30)), "{left:?}: the next one, not this one");
+    assert_eq!(store.promote(queue, &stage.other, 10).await?.promoted, 1);
+    let hold = stage.deliver_one().await?;
+    store.schedule_retry(queue, me, hold, None, Duration::ZERO, &fields("any")).await?;
+    store.heartbeat(queue, me, "{}").await?;
+    assert_eq!(store.promote(queue, me, 10).await?.promoted, 1, "it may have the type");
+    Ok(())
+}
+
 /// A pause is seen at the next promotion, and outlives the loss of the group.
 pub async fn a_paused_group_promotes_nothing_until_it_is_resumed(stage: &Stage) -> Case {
     let (store, queue) = (&stage.store, &stage.queue);
@@ -143,16 +222,16 @@ pub async fn a_paused_group_promotes_nothing_until_it_is_resumed(stage: &Stage) 
     store.schedule_retry(queue, &stage.me, hold, None, Duration::ZERO, &fields("again")).await?;
     assert!(store.set_paused(queue, true).await?);
     assert!(!store.set_paused(queue, true).await?, "it is paused already");
-    let found = store.promote(queue, 10).await?;
+    let found = store.promote(queue, &stage.me, 10).await?;
     assert_eq!((found.paused, found.promoted, found.next_due), (true, 0, None));
     stage.raw.destroy_group(&stage.key(Inlet::STREAM), "work");
     store.recreate(queue).await?;
-    assert!(store.promote(queue, 10).await?.paused);
+    assert!(store.promote(queue, &stage.me, 10).await?.paused);
     assert!(store.set_paused(queue, false).await?);
     assert!(!store.set_paused(queue, false).await?, "it is resumed already");
-    let found = store.promote(queue, 0).await?;
+    let found = store.promote(queue, &stage.me, 0).await?;
     assert_eq!((found.paused, found.promoted), (false, 0), "a limit of zero moves nothing");
-    assert_eq!(store.promote(queue, 10).await?.promoted, 1);
+    assert_eq!(store.promote(queue, &stage.me, 10).await?.promoted, 1);
     assert_eq!(stage.read(&stage.me, Inlet::LANE, 9).await?.len(), 1);
     Ok(())
 }

@@ -101,7 +101,7 @@ pub async fn the_oldest_unfinished_entry_is_found_wherever_its_job_is(stage: &St
     store.schedule_retry(queue, &stage.me, second_hold, None, Duration::ZERO, &job).await?;
     store.acknowledge(queue, &[(Inlet::STREAM, *third)]).await?;
     assert_eq!(oldest().await?, Some(*second), "waiting for retry");
-    store.promote(queue, 9).await?;
+    store.promote(queue, &stage.me, 9).await?;
     assert_eq!(oldest().await?, Some(*second), "in the lane");
     let lane = stage.read(&stage.me, Inlet::LANE, 9).await?;
     assert_eq!(oldest().await?, Some(*second), "pending in the lane");

@@ -28,7 +28,8 @@ async fn bare(order: OrderPlaced, State(mailer): State<Mailer>) -> Result<(), Jo
     backoff = "1s..10m",
     lease = "500ms",
     start = "1700000000000-3",
-    unhandled = "leave"
+    unhandled = "leave",
+    unhandled_after = "90s"
 )]
 async fn full(_: OrderPlaced) {}
 
@@ -94,6 +95,7 @@ fn every_option_reaches_the_definition() {
     assert_eq!(options.lease, Some(Duration::from_millis(500)));
     assert_eq!(options.start, Some(Start::After(EntryId::new(1_700_000_000_000, 3))));
     assert_eq!(options.unhandled, Some(Unhandled::Leave));
+    assert_eq!(options.unhandled_after, Some(Duration::from_secs(90)));
 
     let options = definition::<raw>().options;
     assert_eq!(options.backoff, Some(Backoff::fixed(Duration::from_secs(7200))));

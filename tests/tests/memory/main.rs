@@ -20,3 +20,4 @@ mod once;
 mod recovery;
 mod scans;
 mod services;
+mod unhandled;

@@ -277,7 +277,7 @@ async fn a_service_learns_what_its_runtime_serves_and_stops_no_other() {
     let served = runs[0].iter().map(|queue| (queue.stream.as_str(), queue.group.as_str()));
     assert_eq!(served.collect::<Vec<_>>(), [("orders:a", "work"), ("orders:b", "work")]);
     // Five attempts of at most ten minutes of back-off, each with five leases of ten seconds.
-    let horizon = day + 5 * Duration::from_secs(600 + 5 * 10);
+    let horizon = day + 5 * Duration::from_secs(600 + 5 * 10) + Duration::from_secs(600);
     assert_eq!(
         runs[0].iter().map(|queue| queue.horizon).collect::<Vec<_>>(),
         [Some(horizon), None]

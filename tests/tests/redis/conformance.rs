@@ -91,7 +91,7 @@ async fn a_stream_key_of_another_type_holds_up_no_promotion() {
     stage.raw.schedule_retry(queue, "s:1-0", 1);
     let stream = queue.stream.as_str();
     redis::cmd("SET").arg(stream).arg("text").exec(&mut connection.unwrap()).unwrap();
-    let look = store.promote(queue, 10).await.unwrap();
+    let look = store.promote(queue, &stage.me, 10).await.unwrap();
     assert_eq!((look.pending, look.left, look.next_due), (0, 0, None));
     let letters = store.dead_letters(queue, EntryId::ZERO, 10).await.unwrap();
     assert_eq!(letters.len(), 1, "its record is gone, which was told");

@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use streamjobs::config::Unhandled;
 use streamjobs::runtime::Counters;
 use streamjobs::service::{BoxFuture, Service, ServiceContext};
 use streamjobs::testing::Streams;
@@ -155,10 +156,12 @@ async fn one_scrape_shows_every_metric_and_equals_the_history_of_the_run() {
     let work = script(&gate);
     // Long enough that a slow machine loses no lease that the script does not take.
     let twice = options().lease(LEASE).max_attempts(NonZeroU32::new(2).unwrap());
+    let twice = twice.unhandled(Unhandled::Acknowledge);
     let builder = Runtime::builder(&app.client).handlers(handlers![crate::app::work, guarded]);
     let builder = quick(builder.state(work.clone()).group("work", twice));
     let builder = builder.watch_interval(Duration::from_millis(50));
-    let builder = builder.group("guarded", options().lease(LEASE)).service(Restless::default());
+    let guarded = options().lease(LEASE).unhandled(Unhandled::Acknowledge);
+    let builder = builder.group("guarded", guarded).service(Restless::default());
     let runtime = builder.start().await.unwrap();
     for id in ["one", "two", "twice", "never", "panics", "later", "rejected", "known"] {
         live(&app, id).await;

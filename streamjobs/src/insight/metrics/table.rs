@@ -48,7 +48,7 @@ table! {
     DEAD_LETTERS_STORED: Counter in Count, "streamjobs_dead_letters_total",
         "Jobs stored as dead letters, by reason";
     UNHANDLED: Counter in Count, "streamjobs_unhandled_total",
-        "Entries of event types for which the group has no handler";
+        "Deliveries of event types for which the process has no handler";
     QUEUE_TIME: Histogram in Seconds, "streamjobs_queue_time_seconds",
         "From publishing to the start of the first attempt, by the server's clock";
     SCHEDULE_LATENESS: Histogram in Seconds, "streamjobs_schedule_lateness_seconds",

@@ -32,7 +32,7 @@ words! {
         Cancelled = "cancelled",
         /// Another attempt owns it, or the group was lost.
         LostLease = "lost_lease",
-        /// Left pending for a process that has a handler.
+        /// Left pending for a process that has a handler, with too many fields for a retry.
         Left = "left",
         /// The shutdown ran out of time before the server knew the verdict.
         Abandoned = "abandoned",

@@ -31,13 +31,24 @@ pub enum Start {
 /// Exhaustive: adding a variant is a breaking change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Unhandled {
-    /// The entry is acknowledged and counted (the default).
-    #[default]
+    /// The entry is acknowledged and counted: the job is dropped, also in a rolling deploy where
+    /// another process of the group has the handler. For groups that need some of a stream's event
+    /// types only.
     Acknowledge,
-    /// The job becomes a dead letter.
+    /// The job becomes a dead letter at once, also where another process of the group has the
+    /// handler.
     DeadLetter,
-    /// The entry stays pending for another process, which may have a handler during a rolling
-    /// deploy. After `max_deliveries` it becomes a dead letter.
+    /// The job waits for a process of the group that has the handler (the default), which may start
+    /// during a rolling deploy. It is offered again after about 1 s while a live process declares the
+    /// type, or else after about 10 s; that counts neither as a failure nor towards
+    /// `max_deliveries`. It becomes a dead letter when no live process has declared the type for
+    /// [`unhandled_after`](GroupOptions::unhandled_after).
+    ///
+    /// A handler that takes every entry of its stream declares all types. A process of a version that
+    /// does not write its types may have any, so jobs wait as long as one lives. An entry of more
+    /// than 1,000 fields cannot wait in this way: it stays pending until its lease has expired, and
+    /// is a dead letter after `max_deliveries`.
+    #[default]
     Leave,
 }
 
@@ -87,6 +98,8 @@ pub struct HandlerOptions {
     pub start: Option<Start>,
     /// What happens to event types for which the group has no handler.
     pub unhandled: Option<Unhandled>,
+    /// For how long no live process has declared a type when its jobs become dead letters.
+    pub unhandled_after: Option<Duration>,
 }
 
 /// Settings of one group, which override the attributes of its handlers.
@@ -154,9 +167,21 @@ impl GroupOptions {
         self
     }
 
-    /// What happens to event types without a handler: acknowledged by default.
+    /// What happens to event types without a handler: left for a process that has one, by default.
     pub fn unhandled(mut self, unhandled: Unhandled) -> Self {
         self.options.unhandled = Some(unhandled);
+        self
+    }
+
+    /// With [`Unhandled::Leave`], how long no live process of the group may have declared an event
+    /// type before its jobs become dead letters: 10 min by default, 1 s to 30 days.
+    ///
+    /// The time is measured by the server's clock, from the last declaration, or from when a process
+    /// first met the type if none has declared it. It goes on while processes restart. Too short a
+    /// time makes dead letters during a deploy whose publishers start before its handlers; too long
+    /// a time makes jobs that no process will ever run wait, each offered again every 10 s.
+    pub fn unhandled_after(mut self, unhandled_after: Duration) -> Self {
+        self.options.unhandled_after = Some(unhandled_after);
         self
     }
 }
@@ -192,6 +217,7 @@ pub(crate) struct QueueConfig {
     pub(crate) block: Duration,
     pub(crate) start: Start,
     pub(crate) unhandled: Unhandled,
+    pub(crate) unhandled_after: Duration,
     pub(crate) max_deliveries: u32,
 }
 
@@ -201,6 +227,7 @@ impl QueueConfig {
         let over = &group.options;
         let concurrency = over.concurrency.or(attribute.concurrency).unwrap_or(CONCURRENCY);
         let lease = over.lease.or(attribute.lease).unwrap_or(LEASE);
+        let unhandled_after = over.unhandled_after.or(attribute.unhandled_after);
         Self {
             concurrency: slots_of(concurrency),
             lease,
@@ -209,6 +236,7 @@ impl QueueConfig {
             block: block.min(lease / 3),
             start: over.start.or(attribute.start).unwrap_or_default(),
             unhandled: over.unhandled.or(attribute.unhandled).unwrap_or_default(),
+            unhandled_after: unhandled_after.unwrap_or(UNHANDLED_AFTER),
             max_deliveries: JobLimits::new(attribute, group).max_deliveries,
         }
     }
@@ -234,10 +262,15 @@ impl QueueConfig {
     /// What is wrong with the settings.
     pub(crate) fn faults(&self, place: &str) -> Vec<String> {
         let mut faults = Vec::new();
-        if self.lease < LEASE_MIN || self.lease > LEASE_MAX {
-            let (lease, min, max) = (shown(self.lease), shown(LEASE_MIN), shown(LEASE_MAX));
-            faults.push(format!("{place}: lease {lease} is not between {min} and {max}"));
-        }
+        let mut within = |name: &str, value: Duration, min: Duration, max: Duration| {
+            if value < min || value > max {
+                let (value, min, max) = (shown(value), shown(min), shown(max));
+                faults.push(format!("{place}: {name} {value} is not between {min} and {max}"));
+            }
+        };
+        let after = self.unhandled_after;
+        within("lease", self.lease, LEASE_MIN, LEASE_MAX);
+        within("unhandled_after", after, UNHANDLED_AFTER_MIN, UNHANDLED_AFTER_MAX);
         faults
     }
 }
@@ -306,6 +339,9 @@ const DELIVERIES_MAX: u32 = 5;
 const LEASE: Duration = Duration::from_secs(10);
 const LEASE_MIN: Duration = Duration::from_millis(60);
 const LEASE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+const UNHANDLED_AFTER: Duration = Duration::from_secs(10 * 60);
+const UNHANDLED_AFTER_MIN: Duration = Duration::from_secs(1);
+const UNHANDLED_AFTER_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// Time to clean up; a handler that needs longer has had its grace period.
 const WINDOW_MAX: Duration = Duration::from_secs(1);
 /// With a client timeout closer to the block time than this, reads are cut off while the server
@@ -356,5 +392,9 @@ mod tests {
         assert!(
             queue.faults("group mail on orders")[0].contains("group mail on orders: lease 1ms")
         );
+        let never = GroupOptions::new().unhandled_after(Duration::ZERO);
+        let queue = QueueConfig::new(&HandlerOptions::default(), &never, Duration::from_secs(2));
+        let faults = queue.faults("group mail on orders");
+        assert!(faults[0].contains("unhandled_after 0ns is not between 1s and"), "{faults:?}");
     }
 }

@@ -81,7 +81,8 @@ impl Executor {
         let report = &self.context.report;
         let Some(bound) = self.handlers.find(event_type) else {
             report.job(hold, JobEvent::Unhandled { event_type: event_type.unwrap_or("(none)") });
-            let verdict = self.without_handler(event_type, hold.delivery_count);
+            let fields = assignment.delivery.entry.fields().len();
+            let verdict = self.without_handler(event_type, hold.delivery_count, fields);
             if verdict == Verdict::Acknowledge {
                 report.job(hold, JobEvent::Ended(Finish::Unhandled));
             }
@@ -130,18 +131,30 @@ impl Executor {
         matches!(event, JobEvent::Failed { .. })
     }
 
-    /// The verdict on an entry that no handler of the group takes.
-    fn without_handler(&self, event_type: Option<&str>, delivery_count: u64) -> Verdict {
+    /// The verdict on an entry that no handler of this process takes.
+    fn without_handler(
+        &self,
+        event_type: Option<&str>,
+        delivery_count: u64,
+        fields: usize,
+    ) -> Verdict {
         let config = &self.context.config;
-        match event_type {
-            Some(event_type) => {
-                let max = config.max_deliveries;
-                without_handler(config.unhandled, event_type, delivery_count, max)
-            }
-            None => {
-                Verdict::DeadLetter { reason: Reason::Undecodable, error: Some(NO_TYPE.to_owned()) }
-            }
-        }
+        let Some(event_type) = event_type else {
+            let error = Some(NO_TYPE.to_owned());
+            return Verdict::DeadLetter { reason: Reason::Undecodable, error };
+        };
+        let (choice, too_wide) = (config.unhandled, fields > FIELDS_CARRIED_MAX);
+        let verdict =
+            without_handler(choice, event_type, delivery_count, config.max_deliveries, too_wide);
+        let fate = match &verdict {
+            // The settler reports it, once it knows how long the job will wait.
+            Verdict::AwaitHandler => return verdict,
+            Verdict::Acknowledge => "its jobs are acknowledged without running",
+            Verdict::DeadLetter { .. } => "its jobs become dead letters at once",
+            _ => "its jobs stay pending until the lease has expired, up to max_deliveries",
+        };
+        self.context.report.type_without_handler(event_type, fate, None);
+        verdict
     }
 
     async fn attempt_once(

@@ -31,6 +31,11 @@ impl Handlers {
         event_type.and_then(|event_type| self.by_type.get(event_type)).or(self.any.as_ref())
     }
 
+    /// The event types that have a handler; `*` for one that takes every other type.
+    pub(crate) fn types(&self) -> Vec<&'static str> {
+        self.by_type.keys().copied().chain(self.any.iter().map(|_| "*")).collect()
+    }
+
     /// Sets what takes the durations of runs, by event type; `*` for every other type.
     pub(crate) fn measure(&mut self, durations: impl Fn(&'static str) -> Histogram) {
         for (event_type, bound) in &mut self.by_type {

@@ -55,7 +55,7 @@ impl PlannedQueue {
 
     /// How long a job may go on after its entry has left the stream, as far as settings tell: every
     /// allowed attempt may be followed by a back-off, and each of its deliveries may end with a
-    /// crash.
+    /// crash; and a process without the handler may leave it for a while.
     fn after_the_stream(&self) -> Duration {
         let all = self.handlers.by_type.values().chain(&self.handlers.any);
         let longest = all.map(|BoundHandler { limits, .. }| {
@@ -64,7 +64,7 @@ impl PlannedQueue {
             let attempt = attempt.saturating_add(limits.timeout.unwrap_or_default());
             attempt.saturating_mul(limits.max_attempts)
         });
-        longest.max().unwrap_or_default()
+        longest.max().unwrap_or_default().saturating_add(self.config.unhandled_after)
     }
 }
 
@@ -213,6 +213,7 @@ fn merged(handlers: &[HandlerDef], faults: &mut Vec<String>) -> HandlerOptions {
         agree!(lease);
         agree!(start);
         agree!(unhandled);
+        agree!(unhandled_after);
         // The group's own count, for entries without a handler, is the largest of its handlers'.
         merged.max_deliveries = merged.max_deliveries.max(options.max_deliveries);
     }
@@ -397,11 +398,12 @@ mod tests {
         spec.groups.insert("mail".into(), GroupOptions::new().lease(seconds(2)));
         let plan = plan(&spec, vec![slow, quick], &States::default());
         let planned = plan.unwrap().remove(0);
-        // Four times a back-off, a timeout, and five deliveries of a lease each.
+        // Four times a back-off, a timeout, and five deliveries of a lease each; and ten minutes
+        // without a handler.
         let day = seconds(24 * 60 * 60);
         let served = planned.served(Retention::MaxAge(day));
         assert_eq!((served.stream.as_str(), served.group.as_str()), ("orders", "mail"));
-        assert_eq!(served.horizon, Some(day + 4 * seconds(60 + 30 + 5 * 2)));
+        assert_eq!(served.horizon, Some(day + 4 * seconds(60 + 30 + 5 * 2) + seconds(600)));
         let endless = planned.served(Retention::MaxAge(Duration::MAX));
         assert_eq!(endless.horizon, Some(Duration::MAX));
         let entries = NonZeroU64::new(9).unwrap();

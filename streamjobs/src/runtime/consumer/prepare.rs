@@ -54,12 +54,13 @@ pub(crate) async fn prepare(
     let lease = context.config.lease;
     let interval = heartbeat_interval(lease, janitor_interval);
     let started = clock.server_now(Instant::now());
-    let heartbeat = Heartbeat::this_process(started, interval, lease).write();
+    let heartbeat = Heartbeat::this_process(started, interval, lease);
+    let heartbeat = heartbeat.with_types(context.types.iter().copied()).write();
     let recorded = context.store.heartbeat(queue, context.consumer(), &heartbeat).await;
     if let Some(recorded) = allow_refusal(context, "heartbeat", recorded).map_err(failed)? {
         context.report.queue(QueueEvent::TrimmedUnread(recorded.trimmed_unread));
     }
-    let promoted = context.store.promote(queue, 0).await;
+    let promoted = context.store.promote(queue, context.consumer(), 0).await;
     if let Some(promoted) =
         allow_refusal(context, "read the pause flag", promoted).map_err(failed)?
     {

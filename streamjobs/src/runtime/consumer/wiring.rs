@@ -111,6 +111,7 @@ impl Wiring {
         let context = QueueContext {
             identity,
             config: *config,
+            types: handlers.types(),
             store: Arc::clone(&self.store),
             payload_store: Arc::clone(&self.payload_store),
             report,
@@ -166,11 +167,11 @@ impl Wiring {
             reader: reader(state(), signals(), Arc::clone(&admission), read_margin),
             reaper: reaper(state(), signals(), admission),
             lease_keeper: lease_keeper(state(), signals()),
+            heartbeat: self.heartbeat(state()),
             dispatcher: self.dispatcher(state(), handlers, assignments, settle),
             settler: settler(state(), signals(), Arc::clone(&self.payload_budget), settlements),
             ack_flusher: ack_flusher(state(), signals()),
             promoter: promoter(state(), signals(), Arc::clone(&handle.pause), promote_interval),
-            heartbeat: self.heartbeat(state()),
             watcher: Watcher {
                 context: Arc::clone(&handle.context),
                 interval: self.runtime.watch_interval,

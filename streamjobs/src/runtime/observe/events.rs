@@ -109,6 +109,13 @@ pub(crate) enum QueueEvent<'a> {
         paused: bool,
         scope: &'static str,
     },
+    /// The first delivery in this process of an event type that it has no handler for.
+    TypeWithoutHandler {
+        event_type: &'a str,
+        fate: &'static str,
+        /// How long its jobs wait, unless a process declares the type.
+        until_dead: Option<Duration>,
+    },
     /// A loop ended by a panic.
     LoopEnded {
         name: &'static str,

@@ -119,6 +119,9 @@ pub(super) fn log_queue(identity: &ConsumerIdentity, event: &QueueEvent<'_>) {
             let what = if paused { "paused: takes in no new work" } else { "resumed" };
             log!(info, identity, scope, "{what}");
         }
+        QueueEvent::TypeWithoutHandler { event_type, fate, until_dead } => {
+            log!(warn, identity, event_type, ?until_dead, "no handler for this event type: {fate}");
+        }
         QueueEvent::LoopEnded { name, panic } => {
             log!(error, identity, name, panic, "a loop panicked: restart the process");
         }

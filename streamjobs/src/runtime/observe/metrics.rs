@@ -52,7 +52,9 @@ pub(super) fn record_queue(metrics: &QueueMetrics, event: &QueueEvent<'_>, by: u
         QueueEvent::EntriesTrimmed(_) => metrics.entries_trimmed.increment(by),
         QueueEvent::DeadLettersTrimmed(_) => metrics.letters_trimmed.increment(by),
         QueueEvent::ConsumersRemoved(_) => metrics.consumers_retired.increment(by),
-        QueueEvent::PauseChanged { .. } | QueueEvent::LoopEnded { .. } | QueueEvent::Alerted(_) => {
-        }
+        QueueEvent::PauseChanged { .. }
+        | QueueEvent::TypeWithoutHandler { .. }
+        | QueueEvent::LoopEnded { .. }
+        | QueueEvent::Alerted(_) => {}
     }
 }

@@ -13,6 +13,8 @@ use crate::store::{Queue, Store};
 pub(crate) struct QueueContext {
     pub(crate) identity: Arc<ConsumerIdentity>,
     pub(crate) config: QueueConfig,
+    /// The event types that the consumer has handlers for; `*` for one that takes every type.
+    pub(crate) types: Vec<&'static str>,
     /// The store of the thread that does all of the runtime's input and output.
     pub(crate) store: Arc<dyn Store>,
     /// The same for steps that carry payloads: renewals, heartbeats and the clock do not wait for them.

@@ -1,6 +1,8 @@
 //! What the consumers of one queue in this process share for its alerts.
 
+use std::collections::HashSet;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -17,6 +19,10 @@ pub(crate) struct QueueMonitor {
     /// The turn to watch the queue, among its consumers.
     pub(crate) turn: OncePerInterval,
     happened: Mutex<EventCounts>,
+    /// Event types that were met without a handler.
+    types_met: Mutex<HashSet<String>>,
+    /// The turn to report one that does not fit into the set any more.
+    types_turn: OncePerInterval,
     watch: Mutex<AlertState>,
 }
 
@@ -26,6 +32,8 @@ impl QueueMonitor {
             watches_stream,
             turn: OncePerInterval::default(),
             happened: Mutex::default(),
+            types_met: Mutex::default(),
+            types_turn: OncePerInterval::default(),
             watch: Mutex::new(watch),
         }
     }
@@ -46,6 +54,19 @@ impl QueueMonitor {
         }
     }
 
+    /// Whether an event type without a handler is reported: when it is met first, or now and then when
+    /// there are too many to remember them.
+    pub(super) fn meets_type(&self, event_type: &str) -> bool {
+        let mut met = lock(&self.types_met);
+        if met.contains(event_type) {
+            return false;
+        }
+        if met.len() < TYPES_MET_MAX && event_type.len() <= TYPE_BYTES_MAX {
+            return met.insert(event_type.to_owned());
+        }
+        self.types_turn.take(Instant::now(), TYPES_INTERVAL)
+    }
+
     pub(crate) fn happened(&self) -> EventCounts {
         *lock(&self.happened)
     }
@@ -53,5 +74,26 @@ impl QueueMonitor {
     /// The alerts that begin or end with a reading.
     pub(crate) fn changes(&self, now: Instant, reading: &QueueSample<'_>) -> Vec<Alert> {
         lock(&self.watch).update(now, reading)
+    }
+}
+
+/// A process remembers at most this many event types that it has no handler for.
+const TYPES_MET_MAX: usize = 1_000;
+const TYPE_BYTES_MAX: usize = 1_024;
+const TYPES_INTERVAL: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::config::AlertRules;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_type_is_reported_once_and_no_number_of_types_fills_memory_or_log() {
+        let watch = AlertState::new("orders".into(), "mail".into(), AlertRules::default());
+        let monitor = QueueMonitor::new(watch, false);
+        assert!(monitor.meets_type("a") && monitor.meets_type("b") && !monitor.meets_type("a"));
+        let reported = (0..5_000).filter(|name| monitor.meets_type(&name.to_string())).count();
+        assert_eq!(reported, TYPES_MET_MAX - 2 + 1);
+        assert_eq!(lock(&monitor.types_met).len(), TYPES_MET_MAX);
     }
 }

@@ -58,6 +58,19 @@ impl Report {
         log::log_queue(&self.identity, &event);
     }
 
+    /// This process has no handler for an event type: reported when it meets the type first.
+    /// `until_dead` is how long its jobs wait, unless a process declares the type.
+    pub(crate) fn type_without_handler(
+        &self,
+        event_type: &str,
+        fate: &'static str,
+        until_dead: Option<Duration>,
+    ) {
+        if self.monitor.meets_type(event_type) {
+            self.queue(QueueEvent::TypeWithoutHandler { event_type, fate, until_dead });
+        }
+    }
+
     /// A step of the store failed.
     pub(crate) fn store_failed(&self, operation: &'static str, error: &StoreError) {
         self.queue(QueueEvent::StoreFailed { operation, error });

@@ -72,7 +72,8 @@ counters! {
     left: PayloadsUnstored,
     /// Entries released uncounted.
     released: Released,
-    /// Entries of event types for which the group has no handler.
+    /// Deliveries of event types for which this process has no handler. A job that is left for a
+    /// process that has one is counted each time that it is offered here.
     unhandled: Unhandled,
     /// Groups that were lost and recreated.
     groups_recreated: GroupsRecreated,
@@ -153,7 +154,10 @@ pub(crate) fn count_of_queue(event: &QueueEvent<'_>) -> Option<(Count, u64)> {
         QueueEvent::EntriesTrimmed(entries) => (Count::EntriesTrimmed, entries),
         QueueEvent::DeadLettersTrimmed(dead_letters) => (Count::DeadLettersTrimmed, dead_letters),
         QueueEvent::ConsumersRemoved(consumers) => (Count::ConsumersRemoved, wide(consumers)),
-        QueueEvent::PauseChanged { .. } | QueueEvent::LoopEnded { .. } | QueueEvent::Alerted(_) => {
+        QueueEvent::PauseChanged { .. }
+        | QueueEvent::TypeWithoutHandler { .. }
+        | QueueEvent::LoopEnded { .. }
+        | QueueEvent::Alerted(_) => {
             return None;
         }
     })

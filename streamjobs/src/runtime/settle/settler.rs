@@ -12,13 +12,13 @@ use tokio_util::sync::CancellationToken;
 use crate::insight::metrics::Finish;
 use crate::model::entry::{EntryId, Hold};
 use crate::model::fail_point::FailPoint;
-use crate::model::policy::{Reason, Verdict};
+use crate::model::policy::{Reason, Verdict, left};
 use crate::model::record::{Attempted, FIELDS_CARRIED_MAX};
 use crate::runtime::observe::{JobEvent, QueueContext};
 use crate::runtime::state::{
     Clock, InFlight, LoopBackoff, NextDue, PayloadBudget, Settlement, SettlingOver,
 };
-use crate::store::{FenceResult, StoreError};
+use crate::store::{FenceResult, ServerTime, StoreError};
 
 /// The settling loop of one queue.
 #[derive(Debug)]
@@ -64,7 +64,10 @@ impl Settler {
 
 impl SettlingSteps {
     /// Carries one verdict out, repeated until the server says what became of it.
-    async fn settle(&self, settlement: Settlement, abort: &CancellationToken) {
+    async fn settle(&self, mut settlement: Settlement, abort: &CancellationToken) {
+        if !self.decide(&mut settlement, abort).await {
+            return;
+        }
         let (hold, mut backoff) = (settlement.hold, LoopBackoff::new());
         let (mut unconfirmed, mut settled) = (false, false);
         while !settled && !settlement.lease.is_lost() {
@@ -108,6 +111,42 @@ impl SettlingSteps {
         self.end(settlement, settled);
     }
 
+    /// Decides about a job that awaits a handler, repeated until the server says when its type was last
+    /// declared. False if the abort came first; then the entry stays in flight, for the report.
+    async fn decide(&self, settlement: &mut Settlement, abort: &CancellationToken) -> bool {
+        if settlement.verdict != Verdict::AwaitHandler {
+            return true;
+        }
+        let (delivery, context) = (Arc::clone(&settlement.delivery), &self.context);
+        let event_type = delivery.entry.event_type().unwrap_or_default();
+        let attempted = attempted(settlement);
+        let (after, first) = (context.config.unhandled_after, ServerTime(attempted.first()));
+        let mut backoff = LoopBackoff::new();
+        while settlement.verdict == Verdict::AwaitHandler && !settlement.lease.is_lost() {
+            if abort.is_cancelled() {
+                return false;
+            }
+            match context.store.sight_type(context.queue(), event_type, first, after).await {
+                Ok(sight) => {
+                    settlement.verdict = left(event_type, sight, after, fastrand::f64());
+                    let rest = after.saturating_sub(sight.undeclared_for);
+                    let fate = match (sight.declared, rest) {
+                        (true, _) => "its jobs wait for a process that has one",
+                        (_, Duration::ZERO) => "its jobs become dead letters",
+                        _ => "its jobs wait for a process that has one, then become dead letters",
+                    };
+                    let rest = (!sight.declared).then_some(rest);
+                    context.report.type_without_handler(event_type, fate, rest);
+                }
+                Err(error) => {
+                    context.report.store_failed("read when a type was declared", &error);
+                    backoff.wait(abort).await;
+                }
+            }
+        }
+        true
+    }
+
     /// Ends the job here, and frees its slot.
     fn end(&self, settlement: Settlement, settled: bool) {
         let hold = settlement.hold;
@@ -140,7 +179,7 @@ impl SettlingSteps {
             Verdict::Retry { .. } => "retry",
             Verdict::DeadLetter { .. } => "dead_letter",
             Verdict::Release => "release",
-            Verdict::Acknowledge | Verdict::Leave => "none",
+            Verdict::Acknowledge | Verdict::Leave | Verdict::AwaitHandler => "none",
         };
         let steps = self.take_steps(settlement, trimmed);
         self.context.settle(operation, 1, Some(&settlement.envelope), steps).await
@@ -153,12 +192,7 @@ impl SettlingSteps {
     ) -> Result<FenceResult, StoreError> {
         let (context, hold) = (&self.context, settlement.hold);
         let (queue, consumer) = (context.queue(), context.consumer());
-        let attempted = Attempted {
-            delivery: &settlement.delivery,
-            envelope: &settlement.envelope,
-            started_at: settlement.began_at,
-            failures: settlement.failures,
-        };
+        let attempted = attempted(settlement);
         match &settlement.verdict {
             Verdict::Retry { delay, error } => {
                 let wait = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
@@ -172,8 +206,8 @@ impl SettlingSteps {
                 context.store_dead_letter(hold, trimmed, &fields).await
             }
             Verdict::Release => self.release(hold, trimmed, &attempted).await,
-            // Neither is sent to this loop; both change nothing.
-            Verdict::Acknowledge | Verdict::Leave => Ok(FenceResult::Owned),
+            // None of them is left by now; they change nothing.
+            Verdict::Acknowledge | Verdict::Leave | Verdict::AwaitHandler => Ok(FenceResult::Owned),
         }
     }
 
@@ -213,7 +247,7 @@ impl SettlingSteps {
                 JobEvent::DeadLettered { event_id, reason: *reason, error: error.as_deref() }
             }
             (FenceResult::Owned, Verdict::Release) => JobEvent::Released,
-            (FenceResult::Owned, Verdict::Acknowledge | Verdict::Leave) => return,
+            (FenceResult::Owned, _) => return,
             (FenceResult::Trimmed(_), _) => {
                 JobEvent::DeadLettered { event_id, reason: Reason::Trimmed, error: None }
             }
@@ -226,11 +260,21 @@ impl SettlingSteps {
     }
 }
 
+/// What is known about the job of a settlement.
+fn attempted(settlement: &Settlement) -> Attempted<'_> {
+    Attempted {
+        delivery: &settlement.delivery,
+        envelope: &settlement.envelope,
+        started_at: settlement.began_at,
+        failures: settlement.failures,
+    }
+}
+
 /// How many bytes of a payload the step carries.
 fn bytes_of(settlement: &Settlement) -> usize {
     match settlement.verdict {
         Verdict::Retry { .. } | Verdict::DeadLetter { .. } => settlement.delivery.entry.bytes(),
-        Verdict::Release | Verdict::Acknowledge | Verdict::Leave => 0,
+        _ => 0,
     }
 }
 

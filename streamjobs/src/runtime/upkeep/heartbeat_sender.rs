@@ -30,7 +30,8 @@ impl HeartbeatSender {
     pub(crate) async fn run(self, stop: CancellationToken) {
         let started = self.clock.server_now(Instant::now());
         let mut heartbeat =
-            Heartbeat::this_process(started, self.interval, self.context.config.lease);
+            Heartbeat::this_process(started, self.interval, self.context.config.lease)
+                .with_types(self.context.types.iter().copied());
         let mut turns = IdleTurns::default();
         loop {
             let idle = self.activity.is_idle(Instant::now());

@@ -40,7 +40,8 @@ impl Promoter {
             // A pause here leaves due jobs to other processes; what waits is still observed.
             let limit = if self.pause.gate.is_shut_here() { 0 } else { BATCH_MAX };
             let sent = Instant::now();
-            let delay = match self.context.store.promote(self.context.queue(), limit).await {
+            let (queue, consumer) = (self.context.queue(), self.context.consumer());
+            let delay = match self.context.store.promote(queue, consumer, limit).await {
                 Ok(promoted) => {
                     self.clock.observe(sent, Instant::now(), promoted.now);
                     self.activity.observe(sent, &promoted);

@@ -6,13 +6,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::MemoryStore;
-use super::state::{MemoryState, milliseconds};
+use super::state::{DAY, MemoryState, Record, milliseconds};
 use super::stream::Stream;
 use crate::model::config::Start;
-use crate::model::entry::EntryId;
+use crate::model::entry::{Entry, EntryId, Fields};
+use crate::model::heartbeat::Heartbeat;
 use crate::model::name::ConsumerName;
 use crate::store::types::Result;
-use crate::store::{GroupUpkeep, Inlet, Promoted, Queue, Recorded, ServerTime};
+use crate::store::{GroupUpkeep, Inlet, Promoted, Queue, Recorded, ServerTime, TypeSight};
 
 #[async_trait]
 impl GroupUpkeep for MemoryStore {
@@ -28,25 +29,40 @@ impl GroupUpkeep for MemoryStore {
         .await
     }
 
-    async fn promote(&self, queue: &Queue, limit: usize) -> Result<Promoted> {
+    async fn promote(
+        &self,
+        queue: &Queue,
+        consumer: &ConsumerName,
+        limit: usize,
+    ) -> Result<Promoted> {
         self.step("promote", |state| {
             let now = state.now();
             state.ensure_group(queue, Inlet::LANE, EntryId::ZERO);
             let paused = state.record(queue).paused.is_some();
             let limit = if paused { 0 } else { limit };
+            let stays = state.left_to_others(queue, consumer);
             let due = state.retries(queue).range(..=(now, u64::MAX)).take(limit);
-            let due = due.map(|(key, _)| *key).collect::<Vec<_>>();
+            let due = due.map(|(key, job)| (*key, stays(key.0, &job.fields)));
+            let (stay, due) = due.partition::<Vec<_>, _>(|(_, stays)| *stays);
+            let due = due.into_iter().map(|(key, _)| key).collect::<Vec<_>>();
             for key in &due {
                 if let Some(job) = state.retries(queue).remove(key) {
                     state.lane(queue).append(now, job.fields);
                 }
             }
-            let next_due = state.retries(queue).keys().next();
+            let from = if stay.is_empty() { 0 } else { now + 1 };
+            let next_due = state.retries(queue).range((from, 0)..).next();
+            let next_due = next_due.map(|(key, _)| *key);
             let next_due = next_due.map(|(due, _)| Duration::from_millis(due.saturating_sub(now)));
-            let lane_pending = state.group(queue, Inlet::LANE)?.pending.len();
+            let group = state.group(queue, Inlet::LANE)?;
+            let (lane_pending, cursor) = (group.pending.len(), group.delivered);
+            let lane = state.lane(queue);
+            let first = lane.after(cursor).next().and_then(|id| Some((id, lane.entries.get(&id)?)));
+            let held = first.is_some_and(|(id, fields)| stays(id.milliseconds(), fields));
+            let waiting = lane.entries.len().saturating_sub(lane_pending);
             Ok(Promoted {
                 promoted: due.len(),
-                waiting: state.lane(queue).entries.len().saturating_sub(lane_pending),
+                waiting: if held { 0 } else { waiting },
                 pending: state.groups(queue).map(|group| group.pending.len()).sum(),
                 next_due: next_due.filter(|_| !paused),
                 released: state.record(queue).released,
@@ -76,6 +92,7 @@ impl GroupUpkeep for MemoryStore {
             let record = state.record(queue);
             record.floor = Some(floor);
             record.trimmed_unread += trimmed_unread;
+            record.declare(now, about);
             record.heartbeats.insert(consumer.as_str().to_owned(), now);
             record.about.insert(consumer.as_str().to_owned(), about.to_owned());
             Ok(Recorded { floor, trimmed_unread })
@@ -93,6 +110,9 @@ impl GroupUpkeep for MemoryStore {
             let consumers = state.groups(queue).flat_map(|group| &group.consumers);
             let consumers = consumers.cloned().collect::<BTreeSet<_>>();
             let mut retired = 0;
+            let recent = |last: u64| now.saturating_sub(last) <= 3 * DAY;
+            state.record(queue).types.retain(|_, valid| recent(*valid));
+            state.record(queue).unhandled.retain(|_, (_, last)| recent(*last));
             for consumer in consumers {
                 let heartbeats = &mut state.record(queue).heartbeats;
                 let heartbeat = *heartbeats.entry(consumer.clone()).or_insert(now);
@@ -105,9 +125,85 @@ impl GroupUpkeep for MemoryStore {
         })
         .await
     }
+
+    async fn sight_type(
+        &self,
+        queue: &Queue,
+        event_type: &str,
+        first: ServerTime,
+        after: Duration,
+    ) -> Result<TypeSight> {
+        self.step("sight_type", |state| {
+            let now = state.now();
+            Ok(state.record(queue).sight_type(event_type, (now, first.0), milliseconds(after)))
+        })
+        .await
+    }
+}
+
+impl Record {
+    /// Keeps until when the event types of a heartbeat are declared.
+    fn declare(&mut self, now: u64, about: &str) {
+        let Some(heartbeat) = Heartbeat::read(about) else { return };
+        let valid = now + milliseconds(heartbeat.valid_for());
+        let cut = heartbeat.types_cut.then(|| "*".to_owned());
+        let declared = heartbeat.types.into_iter().flatten().chain(cut);
+        self.types.extend(declared.map(|event_type| (event_type, valid)));
+    }
+
+    fn sight_type(&mut self, event_type: &str, (now, first): (u64, u64), after: u64) -> TypeSight {
+        let valid = |name: &str| self.types.get(name).copied().unwrap_or(0);
+        let declared = valid(event_type).max(valid("*"));
+        let since = self.unhandled.get(event_type).map(|(since, _)| *since);
+        let has_room = event_type.len() <= 200 && self.unhandled.len() < 4_000;
+        if declared > now {
+            return TypeSight { declared: true, undeclared_for: Duration::ZERO };
+        }
+        if since.is_some() || has_room {
+            self.unhandled.insert(event_type.to_owned(), (since.unwrap_or(now), now));
+        }
+        let since = since.unwrap_or(if has_room { now } else { first }).max(declared);
+        let undeclared_for = now.saturating_sub(since);
+        let unlisted = if undeclared_for >= after { self.unlisted_until() } else { 0 };
+        if unlisted > now {
+            self.types.insert("*".to_owned(), unlisted);
+            return TypeSight { declared: true, undeclared_for: Duration::ZERO };
+        }
+        TypeSight { declared: false, undeclared_for: Duration::from_millis(undeclared_for) }
+    }
+
+    /// Until when a consumer counts as alive that does not write its types.
+    fn unlisted_until(&self) -> u64 {
+        let unlisted = self.about.iter().filter_map(|(consumer, about)| {
+            let heartbeat = Heartbeat::read(about).filter(|about| about.types.is_none())?;
+            Some(self.heartbeats.get(consumer)? + milliseconds(heartbeat.valid_for()))
+        });
+        unlisted.max().unwrap_or(0)
+    }
 }
 
 impl MemoryState {
+    /// Whether a consumer leaves a job, which is due since a time, to those that declare its type.
+    fn left_to_others(
+        &mut self,
+        queue: &Queue,
+        consumer: &ConsumerName,
+    ) -> impl Fn(u64, &Fields) -> bool + use<> {
+        let now = self.now();
+        let record = self.record(queue);
+        let about = record.about.get(consumer.as_str()).and_then(|about| Heartbeat::read(about));
+        let types = about.filter(|about| !about.types_cut).and_then(|about| about.types);
+        let mine = types.filter(|types| !types.iter().any(|name| name == "*"));
+        let live = record.types.iter().filter(|(_, valid)| **valid > now);
+        let live = live.map(|(name, _)| name.clone()).collect::<BTreeSet<_>>();
+        move |due, fields| {
+            let entry = Entry::new(EntryId::ZERO, fields.clone());
+            let (Some(mine), Some(name)) = (&mine, entry.event_type()) else { return false };
+            let declared = live.contains(name) || live.contains("*");
+            due + OVERDUE >= now && declared && !mine.iter().any(|mine| mine == name)
+        }
+    }
+
     /// Creates the group in every inlet unless it exists: whether it was created in the stream, and in
     /// the lane.
     fn ensure_groups(&mut self, queue: &Queue, start: Start) -> (bool, bool) {
@@ -155,3 +251,6 @@ fn retire(state: &mut MemoryState, queue: &Queue, consumer: &str) -> bool {
     state.record(queue).about.remove(consumer);
     true
 }
+
+/// A job that is due for longer, in milliseconds, is moved by any consumer.
+const OVERDUE: u64 = 5_000;

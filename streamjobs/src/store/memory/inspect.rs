@@ -184,6 +184,12 @@ fn group_facts(state: &mut MemoryState, queue: &Queue) -> Result<GroupFacts> {
     let dead_letters = state.dead(queue).entries.len();
     let record = state.record(queue);
     let (paused, trimmed_unread) = (record.paused, record.trimmed_unread);
+    let valid = |name: &str| record.types.get(name).is_some_and(|valid| *valid > now);
+    let waits = |(name, (_, last)): &(&String, &(u64, u64))| {
+        now.saturating_sub(*last) <= 60_000 && !valid(name) && !valid("*")
+    };
+    let waiting = record.unhandled.iter().filter(waits).take(20);
+    let unhandled = waiting.map(|(event_type, _)| event_type.clone()).collect();
     let stream = state.streams.get(queue.stream.as_str()).ok_or(StoreError::GroupMissing)?;
     let group = stream.groups.get(queue.group.as_str()).ok_or(StoreError::GroupMissing)?;
     Ok(GroupFacts {
@@ -205,6 +211,7 @@ fn group_facts(state: &mut MemoryState, queue: &Queue) -> Result<GroupFacts> {
         dead_letters: Some(count(dead_letters)),
         paused,
         trimmed_unread,
+        unhandled,
     })
 }
 

@@ -49,6 +49,10 @@ pub(super) struct Record {
     pub(super) trimmed_unread: u64,
     /// When a scan last found nothing idle, and for which lease, both in milliseconds.
     pub(super) scans: HashMap<Inlet, (u64, u64)>,
+    /// Until when a live consumer declares an event type; `*` is a consumer that may have any.
+    pub(super) types: BTreeMap<String, u64>,
+    /// Event types that were met without a handler: when first, and when last.
+    pub(super) unhandled: BTreeMap<String, (u64, u64)>,
 }
 
 /// A job that waits for its back-off.

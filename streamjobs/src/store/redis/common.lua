@@ -155,6 +155,23 @@ end
 -- removed with its last entry.
 local RELEASED = 'streamjobs-released'
 
+-- How long after its heartbeat a consumer counts as alive, in milliseconds: it may miss two.
+local function valid_for(interval)
+  interval = tonumber(interval or '') or 0
+  return 3 * (interval > 0 and interval or 10000) + 1000
+end
+
+-- The event types that a heartbeat declares, as keys; false if its consumer may have any, because it
+-- has a handler for all, its list was cut, or it says none.
+local function types_of(about)
+  local readable, said = pcall(cjson.decode, about or '')
+  local types = readable and type(said) == 'table' and said['types']
+  if type(types) ~= 'table' or said['types_cut'] == true then return false end
+  local declared = {}
+  for _, event_type in ipairs(types) do declared[event_type] = true end
+  return not declared['*'] and declared
+end
+
 -- For how long the entries of each owner must be idle before others may claim them: the lease that
 -- its heartbeat says, which may be longer or shorter than the caller's. Versions that do not say it
 -- write how often they send heartbeats, which is three times a lease or more often. `default` is for

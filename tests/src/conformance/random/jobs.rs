@@ -146,7 +146,7 @@ impl Replay {
 
     pub(super) async fn promote(&mut self) -> String {
         let limit = self.rng.usize(0..4);
-        let answer = self.stage.store.promote(&self.stage.queue, limit).await;
+        let answer = self.stage.store.promote(&self.stage.queue, &self.stage.me, limit).await;
         let answer = self.answer(answer, |_, found| {
             let due = found.next_due.map(|due| due.is_zero());
             let (promoted, waiting, paused) = (found.promoted, found.waiting, found.paused);

@@ -5,7 +5,9 @@
 -- once.
 --
 -- Before: the group exists, else the script is refused.
--- After: the consumer's heartbeat has the time of the server's clock. The floor is the id before
+-- After: the consumer's heartbeat has the time of the server's clock. Each event type that it declares
+-- is kept in `type:<event type>` with the time until which the consumer counts as alive, and `type:*`
+-- stands for all types: for a handler that takes all, and for a list that was cut. The floor is the id before
 -- the lowest pending one, or else the last delivered one: a group that is recreated there misses
 -- nothing.
 -- May race with: anything. It changes only the hash, and the group's own count of the entries that
@@ -36,6 +38,19 @@ if read and gone > read then
 end
 
 local floor = summary[1] > 0 and preceding(summary[2]) or cursor
-redis.call('HSET', hash, 'floor', floor, 'beat:' .. consumer, whole(now()),
-  'about:' .. consumer, about)
+local clock = now()
+local writes = {'floor', floor, 'beat:' .. consumer, whole(clock), 'about:' .. consumer, about}
+local readable, said = pcall(cjson.decode, about)
+said = readable and type(said) == 'table' and said or {}
+local types = type(said['types']) == 'table' and said['types'] or {}
+local valid = whole(clock + valid_for(said['beat_every']))
+local function declare(event_type)
+  writes[#writes + 1] = 'type:' .. event_type
+  writes[#writes + 1] = valid
+end
+for i = 1, math.min(#types, 200) do
+  if type(types[i]) == 'string' then declare(types[i]) end
+end
+if said['types_cut'] == true then declare('*') end
+redis.call('HSET', hash, unpack(writes))
 return {floor, lost}

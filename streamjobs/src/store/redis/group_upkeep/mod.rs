@@ -11,7 +11,7 @@ use crate::model::config::Start;
 use crate::model::entry::EntryId;
 use crate::model::name::ConsumerName;
 use crate::store::types::Result;
-use crate::store::{GroupUpkeep, Promoted, Queue, Recorded, ServerTime};
+use crate::store::{GroupUpkeep, Promoted, Queue, Recorded, ServerTime, TypeSight};
 
 scripts! {
     HEARTBEAT = "heartbeat";
@@ -19,6 +19,7 @@ scripts! {
     PROMOTE = "promote";
     RETIRE = "retire";
     RETIRE_DEAD = "retire_dead";
+    SIGHT_TYPE = "sight_type";
 }
 
 #[async_trait]
@@ -32,12 +33,17 @@ impl GroupUpkeep for RedisStore {
         Ok(created.contains(&true))
     }
 
-    async fn promote(&self, queue: &Queue, limit: usize) -> Result<Promoted> {
+    async fn promote(
+        &self,
+        queue: &Queue,
+        consumer: &ConsumerName,
+        limit: usize,
+    ) -> Result<Promoted> {
         let name = PROMOTE.name;
         let [stream, lane] = queue.keys();
         let (retry, records) = (queue.retry_key(), queue.retry_records_key());
         let keys = [&*stream, &lane, &retry, &records, &queue.group_key(), &queue.dead_key()];
-        let arguments = (queue.group.as_str(), limit.min(IDS_MAX));
+        let arguments = (queue.group.as_str(), consumer.as_str(), limit.min(IDS_MAX));
         let value = self.run(&PROMOTE, &keys, arguments).await?;
         let [promoted, waiting, pending, next_due, released, left, paused, now] =
             reply::tuple(value, name)?;
@@ -80,6 +86,22 @@ impl GroupUpkeep for RedisStore {
         let keys = [&*stream, &lane, &queue.group_key()];
         let arguments = (queue.group.as_str(), milliseconds(silence), IDS_MAX);
         reply::size(&self.run(&RETIRE_DEAD, &keys, arguments).await?, RETIRE_DEAD.name)
+    }
+
+    async fn sight_type(
+        &self,
+        queue: &Queue,
+        event_type: &str,
+        first: ServerTime,
+        after: Duration,
+    ) -> Result<TypeSight> {
+        let arguments = (event_type, first.0, milliseconds(after));
+        let value = self.run(&SIGHT_TYPE, &[&queue.group_key()], arguments).await?;
+        let [declared, undeclared_for] = reply::tuple(value, SIGHT_TYPE.name)?;
+        Ok(TypeSight {
+            declared: reply::flag(&declared, SIGHT_TYPE.name)?,
+            undeclared_for: Duration::from_millis(reply::number(undeclared_for, SIGHT_TYPE.name)?),
+        })
     }
 }
 

@@ -1,14 +1,17 @@
 -- Moves due jobs from the retry set to the lane, and counts what waits.
 --
--- KEYS: stream, lane, retry set, retry records, group hash, dead letters. ARGV: group, jobs at
--- most.
+-- KEYS: stream, lane, retry set, retry records, group hash, dead letters. ARGV: group, consumer, jobs
+-- at most.
 -- Returns: jobs moved, entries of the lane that are not delivered yet, entries of stream and lane
 -- that are pending, milliseconds until the next job is due (-1 for no job), count of releases,
 -- members that were left where they are, 1 if the group is paused or else 0, the server's clock.
 --
 -- Before: each member of the retry set has a record of the same name.
 -- After: the due jobs are in the lane, in order of their due time, and their members and records
--- are gone. The lane has the group. While the group is paused, no job is moved and none is due.
+-- are gone. The lane has the group. While the group is paused, no job is moved and none is due. A
+-- job whose type this consumer does not declare stays for a live consumer that declares it, until it
+-- is five seconds overdue: who moves a job mostly reads it, and could only leave it again. While the
+-- first entry that waits in the lane is such a job, none waits for this consumer.
 -- May race with: other processes that promote; the first to run moves a job, the others do not see
 -- it any more.
 --
@@ -19,40 +22,65 @@
 -- it the appends. They free what they copy; refusing them would keep the memory full.
 local stream, lane, retry = KEYS[1], KEYS[2], KEYS[3]
 local records, hash, dead = KEYS[4], KEYS[5], KEYS[6]
-local group, limit = ARGV[1], ARGV[2]
+local group, me, limit = ARGV[1], ARGV[2], ARGV[3]
+local OVERDUE = 5000
+local clock = now()
 local paused = redis.call('HEXISTS', hash, 'paused')
 local due = {}
 if paused == 0 then
-  due = redis.call('ZRANGEBYSCORE', retry, '-inf', whole(now()), 'LIMIT', 0, limit)
+  due = redis.call('ZRANGEBYSCORE', retry, '-inf', whole(clock), 'WITHSCORES', 'LIMIT', 0, limit)
+end
+-- The types of this consumer by name; false if it may have any, nil while they are not read.
+local mine
+local function valid(name) return tonumber(redis.call('HGET', hash, 'type:' .. name) or '') or 0 end
+local function stays_for_others(job, score)
+  if mine == nil then mine = types_of(redis.call('HGET', hash, 'about:' .. me)) end
+  if not mine or tonumber(score) < clock - OVERDUE then return false end
+  local event_type = fields_of(job)['type']
+  if not event_type or mine[event_type] then return false end
+  return math.max(valid(event_type), valid('*')) > clock
 end
 local released = tonumber(redis.call('HGET', hash, 'released') or 0)
 redis.call('HLEN', records)
 local can_store = storable(dead)
 ensure_group(lane, group, '0-0')
 
-local promoted, left = 0, 0
+local promoted, left, stayed = 0, 0, 0
 if #due > 0 then redis.call('HDEL', records, '') end
-for _, member in ipairs(due) do
+for i = 1, #due, 2 do
+  local member = due[i]
   local job = job_of(redis.call('HGET', records, member))
-  if job then
+  local stays = job and stays_for_others(job, due[i + 1])
+  if stays then
+    stayed = stayed + 1
+  elseif job then
     redis.call('XADD', lane, '*', unpack(job))
     promoted = promoted + 1
   elseif can_store then
     local source = string.sub(member, 1, 2) == 'l:' and 'lane' or 'stream'
     store_trimmed(dead, source, string.match(member, '%d+%-%d+') or '0-0', '0', '')
   end
-  if job or can_store then
+  if not stays and (job or can_store) then
     redis.call('ZREM', retry, member)
     redis.call('HDEL', records, member)
-  else
+  elseif not stays then
     left = left + 1
   end
 end
 local in_lane = pending_of(lane, group)[1]
 local waiting = math.max(redis.call('XLEN', lane) - in_lane, 0)
+-- Entries are read only while types without a handler are met, because an entry may be large.
+local met = tonumber(redis.call('HGET', hash, 'unhandled') or '') or 0
+if waiting > 0 and clock - met <= 60000 then
+  local cursor = group_of(lane, group)['last-delivered-id']
+  local first = redis.call('XRANGE', lane, following(cursor), '+', 'COUNT', 1)[1]
+  if first and stays_for_others(first[2], (parts(first[1]))) then waiting = 0 end
+end
 local on_stream = redis.pcall('XPENDING', stream, group)
 local pending = in_lane + (on_stream.err and 0 or on_stream[1])
-local next_due, first = -1, redis.call('ZRANGE', retry, 0, 0, 'WITHSCORES')
+local from = stayed > 0 and '(' .. whole(clock) or '-inf'
+local first = redis.call('ZRANGEBYSCORE', retry, from, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+local next_due = -1
 -- Members that stay are always due. They must not make the caller return at once.
 if first[2] and left == 0 and paused == 0 then
   next_due = math.max(tonumber(first[2]) - now(), 0)

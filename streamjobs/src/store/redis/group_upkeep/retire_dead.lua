@@ -8,7 +8,7 @@
 -- After: those whose last heartbeat is older than the timeout and that have nothing pending on
 -- either stream are gone, with their heartbeats. A consumer without a heartbeat has been given one:
 -- it is removed only after a whole timeout. Old heartbeats of consumers that are on neither stream
--- are gone.
+-- are gone, and event types that were neither declared nor met without a handler for three days.
 -- May race with: claims, which only take entries away from consumers, and with the consumer itself,
 -- which its next read creates again without a loss.
 local hash, group = KEYS[3], ARGV[1]
@@ -44,9 +44,16 @@ for name, pending in pairs(consumers) do
     removed, steps = removed + 1, steps + 1
   end
 end
+local DAYS = 3 * 24 * 3600 * 1000
 for field, heartbeat in pairs(heartbeats) do
   local name = string.match(field, '^beat:(.*)$')
   if steps >= limit then break end
+  local last = string.match(field, '^type:') and heartbeat
+    or string.match(field, '^unhandled:') and string.match(heartbeat, ' (%d+)$')
+  if last and clock - (tonumber(last) or 0) > DAYS then
+    redis.call('HDEL', hash, field)
+    steps = steps + 1
+  end
   if name and not consumers[name] and clock - (tonumber(heartbeat) or 0) > timeout then
     redis.call('HDEL', hash, field, 'about:' .. name)
     steps = steps + 1

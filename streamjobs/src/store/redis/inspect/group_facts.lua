@@ -5,7 +5,8 @@
 -- last generated id, entries ever added, the group's cursor, entries read or nil, lag or nil, first
 -- id behind the cursor or nil, pending, pending in the lane, waiting in the lane, idle time of the
 -- oldest pending entry or nil, waiting for retry, dead letters or nil, time of the pause or nil,
--- entries counted as trimmed before they were delivered.
+-- entries counted as trimmed before they were delivered, and a list of at most 20 event types that
+-- were met without a handler within a minute and that no live process declares.
 --
 -- Before: the group exists, else the script is refused.
 -- May race with: anything; it changes nothing.
@@ -29,11 +30,28 @@ local lane_summary = pending_of(lane, name)
 local lane_pending = lane_summary and lane_summary[1] or 0
 if lane_pending > 0 then check_oldest(lane) end
 
+-- The whole hash is read only while some type waits for a handler.
+local clock, unhandled = now(), {}
+local function is_recent(time) return clock - (tonumber(time or '') or 0) <= 60000 end
+if is_recent(redis.call('HGET', hash, 'unhandled')) then
+  local fields = fields_of(redis.call('HGETALL', hash))
+  local function valid(event_type) return tonumber(fields['type:' .. event_type] or '') or 0 end
+  for field, times in pairs(fields) do
+    local event_type = string.match(field, '^unhandled:(.*)$')
+    if event_type and is_recent(string.match(times, ' (%d+)$'))
+      and math.max(valid(event_type), valid('*')) <= clock then
+      unhandled[#unhandled + 1] = event_type
+    end
+  end
+  table.sort(unhandled)
+  for i = #unhandled, 21, -1 do unhandled[i] = nil end
+end
+
 local letters = redis.pcall('XLEN', dead)
 local paused = redis.call('HGET', hash, 'paused')
-return {redis.REDIS_VERSION_NUM, now(), info['length'], first, info['last-generated-id'],
+return {redis.REDIS_VERSION_NUM, clock, info['length'], first, info['last-generated-id'],
   info['entries-added'], cursor, group['entries-read'] or false, group['lag'] or false,
   behind or false, summary[1], lane_pending,
   math.max(redis.call('XLEN', lane) - lane_pending, 0), oldest, redis.call('ZCARD', retry),
   type(letters) == 'number' and letters or false, paused,
-  redis.call('HGET', hash, 'trimmed-unread') or '0'}
+  redis.call('HGET', hash, 'trimmed-unread') or '0', unhandled}

@@ -176,9 +176,10 @@ impl Inspect for RedisStore {
 }
 
 fn group_facts(value: Value, name: &'static str) -> Result<GroupFacts> {
-    let facts: [Value; 18] = reply::tuple(value, name)?;
+    let facts: [Value; 19] = reply::tuple(value, name)?;
     let [version, now, length, first, last_id, added, cursor, read, lag, next, rest @ ..] = facts;
-    let [pending, lane_pending, lane_waiting, oldest, retrying, dead, paused, trimmed] = rest;
+    let [pending, lane_pending, lane_waiting, oldest, retrying, dead, paused, trimmed, types] =
+        rest;
     Ok(GroupFacts {
         now: ServerTime(reply::number(now, name)?),
         counts_lag_right: counts_lag_right(reply::number(version, name)?),
@@ -198,6 +199,10 @@ fn group_facts(value: Value, name: &'static str) -> Result<GroupFacts> {
         dead_letters: reply::unless_nil(dead, name, reply::number)?,
         paused: reply::unless_nil(paused, name, reply::number)?,
         trimmed_unread: reply::number(trimmed, name)?,
+        unhandled: reply::items(types, name)?
+            .into_iter()
+            .map(|event_type| reply::lossy(event_type, name))
+            .collect::<Result<_>>()?,
     })
 }
 

@@ -15,4 +15,7 @@ async fn short_lease(_: Entry) {}
 #[handler(group = "mail", stream = "orders", lease = "25h")]
 async fn long_lease(_: Entry) {}
 
+#[handler(group = "mail", stream = "orders", unhandled_after = "31d")]
+async fn long_wait(_: Entry) {}
+
 fn main() {}

@@ -49,6 +49,9 @@ async fn unhandled_dead_letter(_: OrderPlaced) {}
 #[handler(group = "mail", unhandled = "leave")]
 async fn unhandled_leave(_: OrderPlaced) {}
 
+#[handler(group = "mail", unhandled_after = "30d")]
+async fn unhandled_after(_: OrderPlaced) {}
+
 #[handler(group = "mail", crate = ::streamjobs)]
 async fn crate_path(_: OrderPlaced) {}
 
@@ -61,7 +64,8 @@ async fn crate_path(_: OrderPlaced) {}
     max_deliveries = 5,
     start = "$",
     timeout = "5m",
-    unhandled = "dead-letter"
+    unhandled = "leave",
+    unhandled_after = "1h"
 )]
 async fn all_together(_: OrderPlaced) -> Result<(), JobError> {
     Ok(())
