@@ -143,7 +143,8 @@ pub struct ServedQueue {
     ///
     /// With a retention by [age](crate::model::config::Retention::MaxAge) it is that age, plus the
     /// longest back-off and the timeout for every allowed attempt, plus a lease for every allowed
-    /// delivery. `None` for any other retention, with which an entry may stay indefinitely.
+    /// delivery, plus the time that a job may wait for a process with its handler. `None` for any other
+    /// retention, with which an entry may stay indefinitely.
     ///
     /// What the settings do not show is not included: downtime of processes or the server, a pause,
     /// handlers without a timeout, delays that a handler chose, history that is trimmed late because

@@ -190,15 +190,18 @@ impl MemoryState {
         consumer: &ConsumerName,
     ) -> impl Fn(u64, &Fields) -> bool + use<> {
         let now = self.now();
+        let nothing = self.retries(queue).is_empty() && self.lane(queue).entries.is_empty();
         let record = self.record(queue);
-        let about = record.about.get(consumer.as_str()).and_then(|about| Heartbeat::read(about));
+        let about = record.about.get(consumer.as_str()).filter(|_| !nothing);
+        let about = about.and_then(|about| Heartbeat::read(about));
         let types = about.filter(|about| !about.types_cut).and_then(|about| about.types);
         let mine = types.filter(|types| !types.iter().any(|name| name == "*"));
         let live = record.types.iter().filter(|(_, valid)| **valid > now);
         let live = live.map(|(name, _)| name.clone()).collect::<BTreeSet<_>>();
         move |due, fields| {
+            let Some(mine) = &mine else { return false };
             let entry = Entry::new(EntryId::ZERO, fields.clone());
-            let (Some(mine), Some(name)) = (&mine, entry.event_type()) else { return false };
+            let Some(name) = entry.event_type() else { return false };
             let declared = live.contains(name) || live.contains("*");
             due + OVERDUE >= now && declared && !mine.iter().any(|mine| mine == name)
         }
