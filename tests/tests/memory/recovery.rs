@@ -130,7 +130,7 @@ async fn a_process_with_a_shorter_lease_leaves_the_jobs_of_others_alone() {
     publish(&store, 8).await;
     let (takes, slots) = (Duration::from_secs(12), slots_of(8));
     let options = GroupOptions::new().concurrency(slots);
-    let before = options.clone().lease(Duration::from_secs(60));
+    let before = options.lease(Duration::from_secs(60));
     let before = runtime(&store, &starts, takes, before).await;
     starts.all(8).await;
     let after = options.lease(Duration::from_secs(2));
