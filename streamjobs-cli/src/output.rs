@@ -115,10 +115,11 @@ pub(crate) fn print_error(text: &str) {
 pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
-    while let Some(cause) = source {
+    for _ in 0..CAUSES_MAX {
+        let Some(cause) = source else { break };
         let cause_text = cause.to_string();
         // Many errors repeat their cause in their own text.
-        if !text.ends_with(&cause_text) {
+        if !text.contains(&cause_text) {
             text = format!("{text}: {cause_text}");
         }
         source = cause.source();
@@ -180,6 +181,8 @@ pub(crate) fn or_unknown(number: Option<u64>) -> String {
     number.map_or_else(|| "unknown".to_owned(), |number| number.to_string())
 }
 
+/// Causes of an error that are followed; an error may be its own cause.
+const CAUSES_MAX: usize = 32;
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

@@ -62,9 +62,10 @@ impl Fault {
     pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
         let mut text = error.to_string();
         let mut source = error.source();
-        while let Some(cause) = source {
+        for _ in 0..CAUSES_MAX {
+            let Some(cause) = source else { break };
             let cause_text = cause.to_string();
-            if !text.ends_with(&cause_text) {
+            if !text.contains(&cause_text) {
                 text = format!("{text}: {cause_text}");
             }
             source = cause.source();
@@ -102,3 +103,6 @@ impl From<DeadLetterError> for Fault {
         }
     }
 }
+
+/// Causes of an error that are followed; an error may be its own cause.
+const CAUSES_MAX: usize = 32;

@@ -60,8 +60,10 @@ pub(crate) async fn within<T>(
 }
 
 fn has_transient_cause(error: &(dyn Error + 'static)) -> bool {
+    // The error may be the handler's, and some name themselves as their cause.
     let mut next = Some(error);
-    while let Some(error) = next {
+    for _ in 0..CAUSES_MAX {
+        let Some(error) = next else { break };
         if error.downcast_ref::<sqlx::Error>().is_some_and(is_transient) {
             return true;
         }
@@ -97,6 +99,9 @@ fn is_transient_code(code: &str) -> bool {
 
 /// The shortest time for which a job is snoozed.
 pub(crate) const PAUSE: Duration = Duration::from_millis(500);
+
+/// Causes of an error that are followed; an error may be its own cause.
+const CAUSES_MAX: usize = 32;
 
 #[cfg(test)]
 mod tests {

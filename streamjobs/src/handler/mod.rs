@@ -16,7 +16,6 @@ pub(crate) use self::job::{ConsumerIdentity, JobParts, Lease};
 pub use self::needs::Requirements;
 pub(crate) use self::needs::States;
 pub use self::resource::{Begin, JobResource};
-pub(crate) use self::run::panic_text;
 pub use self::run::{RawInput, begin, extract, input, raw_input, run, settle};
 use crate::model::outcome::Outcome;
 

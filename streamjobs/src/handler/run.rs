@@ -3,7 +3,6 @@
 //! The futures are boxed: with an opaque type, the compiler would report each type error in the user's
 //! code a second time, at the attribute.
 
-use std::any::Any;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 
@@ -13,6 +12,7 @@ use futures_util::future::BoxFuture;
 use super::extract::FromJob;
 use super::job::Job;
 use super::resource::{Begin, JobResource};
+use crate::model::cause::panic_text;
 use crate::model::entry::Entry;
 use crate::model::event::Event;
 use crate::model::outcome::{IntoOutcome, Outcome};
@@ -132,18 +132,7 @@ async fn interruptible<F: Future + Send>(job: &Job, future: F) -> Result<F::Outp
     let guarded = AssertUnwindSafe(future).catch_unwind();
     tokio::select! {
         biased;
-        finished = guarded => finished.map_err(|panic| Outcome::Panicked(panic_text(panic.as_ref()))),
+        finished = guarded => finished.map_err(|panic| Outcome::Panicked(panic_text(panic))),
         ended = job.time_ended() => Err(ended),
-    }
-}
-
-/// The message of a panic, if it is a string.
-pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
-    if let Some(text) = panic.downcast_ref::<&'static str>() {
-        String::from(*text)
-    } else if let Some(text) = panic.downcast_ref::<String>() {
-        text.clone()
-    } else {
-        String::from("a panic without a message")
     }
 }

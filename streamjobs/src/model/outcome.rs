@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
-use crate::model::cause::{BoxError, chain};
+use crate::model::cause::{BoxError, chain, drop_caught};
 use crate::model::event::DecodeError;
 
 /// Why a job failed, and what that means for it.
@@ -12,6 +12,9 @@ use crate::model::event::DecodeError;
 /// `?` turns any error into a `JobError` that means: retry with back-off. [`JobError::dead`],
 /// [`JobError::retry_after`], [`JobError::later`] and the methods of [`ResultExt`] give another
 /// meaning.
+///
+/// An error that cannot be shown, because its `Display` fails or panics, fails the attempt as any
+/// other; its text says so. At most 32 of its causes are shown.
 ///
 /// ```
 /// use streamjobs::{JobError, ResultExt};
@@ -120,6 +123,15 @@ impl JobError {
     pub(crate) fn text(&self) -> String {
         chain(self.cause.as_ref())
     }
+
+    /// The same failure with the text of its cause in place of the cause.
+    fn shown(self) -> Self {
+        let mut text = self.text();
+        if drop_caught(self.cause).is_err() {
+            text.push_str(" (the error cannot be dropped: its Drop panicked)");
+        }
+        Self { retry: self.retry, cause: text.into() }
+    }
 }
 
 impl fmt::Debug for JobError {
@@ -200,6 +212,17 @@ pub enum Outcome {
     LeaseLost,
     /// A shutdown ended the attempt.
     CutOff,
+}
+
+impl Outcome {
+    /// The outcome with the text of the application's error in place of the error. The error's own
+    /// code, which may fail or panic, does not run after this.
+    pub(crate) fn with_shown_error(self) -> Self {
+        match self {
+            Self::Failed(error) => Self::Failed(error.shown()),
+            other => other,
+        }
+    }
 }
 
 /// What a handler may return: `()`, or a result whose error means a retry unless it says otherwise.

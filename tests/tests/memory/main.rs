@@ -12,6 +12,7 @@
 )]
 
 mod conformance;
+mod errors;
 mod events;
 mod handlers;
 mod idle;

@@ -161,13 +161,19 @@ async fn replies(
 fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
+    for _ in 0..CAUSES_MAX {
+        let Some(error) = cause else { break };
+        let cause_text = error.to_string();
+        // Many errors repeat their cause in their own text.
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
         cause = error.source();
     }
     text::clean(&text, ERROR_BYTES_MAX).into_owned()
 }
 
+const CAUSES_MAX: usize = 32;
 /// The length to which errors are cut, as in the archive.
 const ERROR_BYTES_MAX: usize = 4096;

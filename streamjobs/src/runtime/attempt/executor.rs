@@ -8,8 +8,9 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{Instrument, Span};
 
-use crate::handler::{Job, JobParts, States, panic_text};
+use crate::handler::{Job, JobParts, States};
 use crate::insight::metrics::{Failure, Finish};
+use crate::model::cause::panic_text;
 use crate::model::entry::Hold;
 use crate::model::event::Envelope;
 use crate::model::fail_point::FailPoint;
@@ -49,7 +50,7 @@ impl Executor {
         if let Err(panic) = whole.catch_unwind().await {
             // A fault of this crate, since panics of handlers are caught further inside. The entry
             // is not renewed any more, and is claimed when its lease ends.
-            let panic = panic_text(panic.as_ref());
+            let panic = panic_text(panic);
             self.context.report.job(hold, JobEvent::Broken { panic: &panic });
             self.in_flight.abandon(hold);
         }
@@ -191,8 +192,8 @@ impl Executor {
         // Panics of the handler itself are caught inside. This is for extractors, decoders and
         // resources.
         let run = AssertUnwindSafe(run).catch_unwind();
-        let outcome =
-            run.await.unwrap_or_else(|panic| Outcome::Panicked(panic_text(panic.as_ref())));
+        let outcome = run.await.unwrap_or_else(|panic| Outcome::Panicked(panic_text(panic)));
+        let outcome = outcome.with_shown_error();
         bound.durations.record(started.elapsed());
         if let Some(kind) = error_type(&outcome) {
             span::failed(&span, kind);

@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::handler::panic_text;
+use crate::model::cause::panic_text;
 use crate::runtime::attempt::Dispatcher;
 use crate::runtime::consumer::QueueHandle;
 use crate::runtime::intake::{LeaseKeeper, Reader, Reaper};
@@ -126,7 +126,7 @@ impl LoopSupervisor {
     ) {
         if let Err(panic) = AssertUnwindSafe(body).catch_unwind().await {
             queue.health.loops.note_broken();
-            let panic = panic_text(panic.as_ref());
+            let panic = panic_text(panic);
             queue.context.report.queue(QueueEvent::LoopEnded { name, panic: &panic });
             if HANDLING_JOBS.contains(&name) {
                 self.trip();

@@ -12,11 +12,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
-use crate::handler::panic_text;
 use crate::handler::service::{ServedQueue, Service, ServiceContext};
 use crate::insight::metrics::ServiceMetrics;
 use crate::model::backoff::Backoff;
-use crate::model::cause::BoxError;
+use crate::model::cause::{BoxError, panic_text};
 use crate::model::error::StartError;
 use crate::publish::client::Client;
 use crate::runtime::observe::{Count, Tally};
@@ -59,7 +58,7 @@ impl Services {
             let refused: BoxError = match prepared {
                 Ok(Ok(Ok(()))) => continue,
                 Ok(Ok(Err(source))) => source,
-                Ok(Err(panic)) => format!("it panicked: {}", panic_text(panic.as_ref())).into(),
+                Ok(Err(panic)) => format!("it panicked: {}", panic_text(panic)).into(),
                 Err(_elapsed) => format!("it took longer than {PREPARE_MAX:?}").into(),
             };
             return Err(StartError::Service { name: service.name(), source: refused });
@@ -134,7 +133,7 @@ impl Supervised {
                 }
                 ended = AssertUnwindSafe(run).catch_unwind() => ended,
             };
-            let panic = ended.err().map(|panic| panic_text(panic.as_ref()));
+            let panic = ended.err().map(|panic| panic_text(panic));
             self.ended(panic);
             if began.elapsed() >= DELAY_MAX {
                 backoff.reset();

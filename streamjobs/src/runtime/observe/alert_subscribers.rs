@@ -1,12 +1,12 @@
 //! Who receives alerts: the application's hook and every open [`Alerts`].
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use tokio::sync::broadcast;
 
 use crate::insight::alert::Alert;
+use crate::model::cause::caught;
 
 /// The receivers of a runtime's alerts.
 pub(crate) struct AlertSubscribers {
@@ -25,7 +25,7 @@ impl AlertSubscribers {
     /// Sends an alert to all receivers. A panic of the hook is caught.
     pub(crate) fn send(&self, alert: &Alert) {
         if let Some(hook) = &self.hook {
-            let _panicked = catch_unwind(AssertUnwindSafe(|| hook(alert))).is_err();
+            let _panicked = caught(|| hook(alert)).is_err();
         }
         // There may be no receiver.
         let _unreceived = self.channel.send(alert.clone()).is_err();
