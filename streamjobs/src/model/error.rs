@@ -5,6 +5,8 @@ use thiserror::Error;
 pub use crate::model::cause::BoxError;
 use crate::model::event::EncodeError;
 use crate::model::name::{ConsumerName, EventId, NameError};
+pub use crate::model::refusal::Refusal;
+use crate::model::refusal::explained;
 
 /// Why [`Client::connect`](crate::Client::connect) failed. No message shows the password.
 #[derive(Debug, Error)]
@@ -17,7 +19,7 @@ pub enum ConnectError {
     #[error("invalid client setting: {0}")]
     Setting(String),
     /// The server could not be reached, or refused the connection.
-    #[error("cannot connect to {server}")]
+    #[error("cannot connect to {server}: {}", explained(.source))]
     Server {
         /// Host and port, or the socket's path.
         server: String,
@@ -25,6 +27,17 @@ pub enum ConnectError {
         #[source]
         source: BoxError,
     },
+}
+
+impl ConnectError {
+    /// Why the server refused, if it did for one of these reasons.
+    #[must_use]
+    pub fn refusal(&self) -> Option<Refusal> {
+        match self {
+            Self::Server { source, .. } => Refusal::of(source.as_ref()),
+            Self::Address(_) | Self::Setting(_) => None,
+        }
+    }
 }
 
 /// Why publishing failed. The event is certainly not stored, or its storage is unconfirmed:
@@ -61,7 +74,7 @@ pub enum PublishError {
         bytes_max: usize,
     },
     /// The server refused the event, or could not be reached. It is certainly not stored.
-    #[error("event {event_id} was not stored in {stream}")]
+    #[error("event {event_id} was not stored in {stream}: {}", explained(.source))]
     Rejected {
         /// The stream.
         stream: String,
@@ -74,7 +87,7 @@ pub enum PublishError {
     /// The event was sent, but the answer was lost: it may be stored.
     ///
     /// Publishing it again with the same event id is safe for guarded handlers.
-    #[error("event {event_id} may or may not be stored in {stream}")]
+    #[error("event {event_id} may or may not be stored in {stream}: {}", explained(.source))]
     Unconfirmed {
         /// The stream.
         stream: String,
@@ -91,6 +104,18 @@ impl PublishError {
     #[must_use]
     pub fn is_unconfirmed(&self) -> bool {
         matches!(self, Self::Unconfirmed { .. })
+    }
+
+    /// Why the server refused, if it did for one of these reasons: no login, no right, no memory, or
+    /// it is a replica.
+    #[must_use]
+    pub fn refusal(&self) -> Option<Refusal> {
+        match self {
+            Self::Rejected { source, .. } | Self::Unconfirmed { source, .. } => {
+                Refusal::of(source.as_ref())
+            }
+            _ => None,
+        }
     }
 
     /// The event id, to publish the event again under the same id.
@@ -123,7 +148,7 @@ pub enum StartError {
         source: BoxError,
     },
     /// A group could not be prepared on the server.
-    #[error("cannot prepare group {group} on stream {stream}")]
+    #[error("cannot prepare group {group} on stream {stream}: {}", explained(.source))]
     Group {
         /// The stream.
         stream: String,
@@ -134,11 +159,22 @@ pub enum StartError {
         source: BoxError,
     },
     /// The server could not be reached, or cannot be used.
-    #[error("cannot start on this server")]
+    #[error("cannot start on this server: {}", explained(.0))]
     Server(#[source] BoxError),
     /// The thread for the runtime's own I/O could not be started.
     #[error("cannot start the runtime's I/O thread")]
     Thread(#[source] BoxError),
+}
+
+impl StartError {
+    /// Why the server refused, if it did for one of these reasons.
+    #[must_use]
+    pub fn refusal(&self) -> Option<Refusal> {
+        match self {
+            Self::Group { source, .. } | Self::Server(source) => Refusal::of(source.as_ref()),
+            _ => None,
+        }
+    }
 }
 
 /// Why a running runtime could not be changed.
@@ -158,7 +194,7 @@ pub enum ControlError {
         consumer: ConsumerName,
     },
     /// The group could not be prepared on the server.
-    #[error("cannot prepare group {group} on stream {stream}")]
+    #[error("cannot prepare group {group} on stream {stream}: {}", explained(.source))]
     Group {
         /// The stream.
         stream: String,
@@ -227,7 +263,7 @@ pub enum DeadLetterError {
         group: String,
     },
     /// The server could not be reached, or refused the request.
-    #[error("cannot {action} the dead letters of group {group} on stream {stream}")]
+    #[error("cannot {action} the dead letters of group {group} on stream {stream}: {}", explained(.source))]
     Server {
         /// The operation.
         action: &'static str,
@@ -255,4 +291,31 @@ pub enum DoctorError {
 
 fn lines(faults: &[String]) -> String {
     faults.iter().map(|fault| format!("  - {fault}")).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_found_in_each_error_that_has_one() {
+        let source = || BoxError::from("the server refused: OOM command not allowed");
+        let words = "the server is out of memory: the server refused: OOM command not allowed";
+        let (stream, group) = (|| "orders".to_owned(), || "work".to_owned());
+        let publish = PublishError::Rejected {
+            stream: stream(),
+            event_id: EventId::new("a").unwrap(),
+            source: source(),
+        };
+        let text = format!("event a was not stored in orders: {words}");
+        assert_eq!((publish.refusal(), publish.to_string()), (Some(Refusal::OutOfMemory), text));
+        let start = StartError::Group { stream: stream(), group: group(), source: source() };
+        let text = format!("cannot prepare group work on stream orders: {words}");
+        assert_eq!((start.refusal(), start.to_string()), (Some(Refusal::OutOfMemory), text));
+        let connect = ConnectError::Server { server: "h:1".to_owned(), source: source() };
+        let text = format!("cannot connect to h:1: {words}");
+        assert_eq!((connect.refusal(), connect.to_string()), (Some(Refusal::OutOfMemory), text));
+        let unreachable = StartError::Server("no connection to the server".into());
+        assert_eq!(unreachable.refusal(), None);
+    }
 }

@@ -15,5 +15,6 @@ pub(crate) mod name;
 pub(crate) mod outcome;
 pub(crate) mod policy;
 pub(crate) mod record;
+pub(crate) mod refusal;
 pub(crate) mod trace;
 pub(crate) mod version;

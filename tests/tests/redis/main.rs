@@ -35,6 +35,7 @@ mod reap;
 mod replay;
 mod retention;
 mod retry;
+mod rights;
 mod server;
 mod services;
 mod shutdown;

@@ -6,6 +6,7 @@ use crate::model::cause::BoxError;
 use crate::model::entry::EntryId;
 use crate::model::event::DecodeError;
 use crate::model::name::NameError;
+use crate::model::refusal::explained;
 use crate::store::admin::Obstacle;
 
 /// Why an operation on a stream or a group failed. Nothing was changed, unless
@@ -65,7 +66,7 @@ pub enum StreamError {
         source: DecodeError,
     },
     /// The server could not be reached, or refused.
-    #[error("cannot {action} stream {stream}")]
+    #[error("cannot {action} stream {stream}: {}", explained(.source))]
     Server {
         /// The operation.
         action: &'static str,

@@ -1,0 +1,64 @@
+//! What errors say when the server refuses.
+
+use streamjobs::{Client, Runtime, handlers};
+use streamjobs_tests::server::RedisServer;
+
+use crate::app::{Work, order, work};
+
+/// The error of a start, with its causes; none if the runtime starts and does a job.
+async fn refusal(url: &str) -> Option<String> {
+    let client = Client::connect(url).await.unwrap();
+    let fine = Work::fine();
+    let builder = Runtime::builder(&client).handlers(handlers![work]).state(fine.clone());
+    match builder.start().await {
+        Ok(runtime) => {
+            client.publish(&order(1)).await.unwrap();
+            fine.wait_for(1).await;
+            let _ = runtime.shutdown().await;
+            None
+        }
+        Err(error) => Some(error.to_string()),
+    }
+}
+
+/// How a user with all rights but these connects.
+fn user(server: &RedisServer, but: &[&str]) -> String {
+    let words = ["ACL", "SETUSER", "bob", "reset", "on", ">canary", "~*", "&*", "+@all"];
+    server.command(&[&words, but].concat());
+    format!("redis://bob:canary@127.0.0.1:{}", server.port())
+}
+
+#[tokio::test]
+async fn errors_name_their_cause_in_words_and_in_the_words_of_the_server() {
+    let server = RedisServer::builder().password("canary").start().unwrap();
+    let open = format!("redis://127.0.0.1:{}", server.port());
+    let error = Client::connect(&open).await.unwrap_err().to_string();
+    assert!(
+        error.contains("the login is missing or wrong: ") && error.contains("NOAUTH"),
+        "{error}"
+    );
+    let wrong = open.replace("://", "://:wrong@");
+    let error = Client::connect(&wrong).await.unwrap_err().to_string();
+    assert!(error.contains("the login is missing or wrong: "), "{error}");
+    assert!(error.contains("WRONGPASS"), "{error}");
+
+    let server = RedisServer::start().unwrap();
+    let client = Client::connect(&user(&server, &["-xadd"])).await.unwrap();
+    let error = client.publish(&order(1)).await.unwrap_err().to_string();
+    assert!(error.contains("the user lacks a right: ") && error.contains("NOPERM"), "{error}");
+
+    let client = Client::connect(&server.url()).await.unwrap();
+    server.command(&["CONFIG", "SET", "maxmemory", "1"]);
+    let error = client.publish(&order(1)).await.unwrap_err().to_string();
+    assert!(error.contains("the server is out of memory: ") && error.contains("OOM"), "{error}");
+    let error = refusal(&server.url()).await.unwrap();
+    assert!(error.contains("the server is out of memory: ") && error.contains("OOM"), "{error}");
+
+    server.command(&["CONFIG", "SET", "maxmemory", "0"]);
+    server.command(&["REPLICAOF", "127.0.0.1", "1"]);
+    let replica = "the server is a read-only replica: ";
+    let error = client.publish(&order(1)).await.unwrap_err().to_string();
+    assert!(error.contains(replica) && error.contains("READONLY"), "{error}");
+    let error = refusal(&server.url()).await.unwrap();
+    assert!(error.contains(replica) && error.contains("READONLY"), "{error}");
+}
