@@ -193,6 +193,7 @@ pub struct RedisServerBuilder {
     unix_socket: bool,
     password: Option<String>,
     config: Vec<(String, String)>,
+    renamed: Vec<[String; 2]>,
 }
 
 impl RedisServerBuilder {
@@ -219,6 +220,13 @@ impl RedisServerBuilder {
     /// One more setting, as redis.conf has it: `.config("maxmemory", "1mb")`.
     pub fn config(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.config.push((name.into(), value.into()));
+        self
+    }
+
+    /// Gives a command another name, or none: `.rename("CLIENT", "")`.
+    #[must_use]
+    pub fn rename(mut self, command: impl Into<String>, name: impl Into<String>) -> Self {
+        self.renamed.push([command.into(), name.into()]);
         self
     }
 
@@ -261,7 +269,10 @@ impl RedisServerBuilder {
         settings.extend(self.password.as_deref().map(|password| ("requirepass", password)));
         settings.extend(self.config.iter().map(|(name, value)| (name.as_str(), value.as_str())));
         let words = |(name, value): (&str, &str)| [format!("--{name}"), value.to_owned()];
-        settings.into_iter().flat_map(words).collect()
+        let renamed = self.renamed.iter().flat_map(|[command, name]| {
+            ["--rename-command".to_owned(), command.clone(), name.clone()]
+        });
+        settings.into_iter().flat_map(words).chain(renamed).collect()
     }
 }
 
@@ -273,6 +284,7 @@ impl fmt::Debug for RedisServerBuilder {
             .field("append_only", &self.append_only)
             .field("unix_socket", &self.unix_socket)
             .field("config", &names)
+            .field("renamed", &self.renamed)
             .finish_non_exhaustive()
     }
 }

@@ -14,6 +14,9 @@ pub trait ServerInfo: Send + Sync {
     /// queues, or on an example key without queues.
     async fn facts(&self, queues: &[Queue]) -> Result<ServerFacts>;
 
+    /// What the user may not do on the keys of these queues; changes nothing.
+    async fn rights(&self, queues: &[Queue]) -> Result<Rights>;
+
     /// The server's clock.
     async fn now(&self) -> Result<ServerTime>;
 }
@@ -87,6 +90,10 @@ pub struct ServerSettings {
 pub struct Rights {
     /// Commands that touch no key.
     pub missing: Vec<&'static str>,
+    /// The user of the connection.
+    pub user: String,
+    /// Those of the missing commands that the server does not know: renamed or disabled ones.
+    pub unknown: Vec<&'static str>,
     /// What is refused on each key.
     pub keys: Vec<KeyRights>,
     /// Whether the keys belong to the queues of the request.

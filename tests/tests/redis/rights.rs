@@ -1,5 +1,6 @@
-//! What errors say when the server refuses.
+//! A user or a server without a command without which no job is ever done: the start fails by name.
 
+use streamjobs::doctor::Severity;
 use streamjobs::{Client, Runtime, handlers};
 use streamjobs_tests::server::RedisServer;
 
@@ -26,6 +27,51 @@ fn user(server: &RedisServer, but: &[&str]) -> String {
     let words = ["ACL", "SETUSER", "bob", "reset", "on", ">canary", "~*", "&*", "+@all"];
     server.command(&[&words, but].concat());
     format!("redis://bob:canary@127.0.0.1:{}", server.port())
+}
+
+#[tokio::test]
+async fn a_right_without_which_nothing_is_done_refuses_the_start_by_name() {
+    let server = RedisServer::start().unwrap();
+    for (right, place) in [("XREADGROUP", " on orders"), ("XACK", " on orders"), ("CLIENT|ID", "")]
+    {
+        let lower = right.to_lowercase();
+        let error = refusal(&user(&server, &[&format!("-{lower}")])).await;
+        let expected = format!(
+            "cannot prepare group work on stream orders: the user lacks a right: user bob may not run {right}{place}, and \
+             without it no job is ever done; grant it with ACL SETUSER bob +{lower}"
+        );
+        assert_eq!(error.as_ref(), Some(&expected));
+    }
+}
+
+#[tokio::test]
+async fn a_right_to_run_scripts_that_is_missing_is_named_as_the_server_does() {
+    let server = RedisServer::start().unwrap();
+    let error = refusal(&user(&server, &["-evalsha"])).await.unwrap();
+    assert!(error.contains("work on stream orders") && error.contains("'evalsha'"), "{error}");
+}
+
+#[tokio::test]
+async fn a_right_without_which_jobs_are_done_refuses_no_start() {
+    let server = RedisServer::start().unwrap();
+    for right in ["-client|setname", "-client|unblock", "-xlen"] {
+        assert_eq!(refusal(&user(&server, &[right])).await, None, "{right}");
+    }
+}
+
+#[tokio::test]
+async fn a_command_that_was_renamed_away_refuses_the_start_by_name() {
+    let server = RedisServer::builder().rename("CLIENT", "").start().unwrap();
+    let error = refusal(&server.url()).await;
+    let expected = "cannot prepare group work on stream orders: the server does not know CLIENT|ID, \
+                    and without it no job is ever done; remove its rename-command from the \
+                    server's configuration";
+    assert_eq!(error.as_deref(), Some(expected));
+    let client = Client::connect(&server.url()).await.unwrap();
+    let checkup = client.doctor_for([("orders", "work")]).await.unwrap();
+    let what = "the server has no command CLIENT|ID, CLIENT|UNBLOCK, CLIENT|SETNAME";
+    let found = checkup.findings.iter().find(|finding| finding.what == what);
+    assert_eq!(found.map(|finding| finding.severity), Some(Severity::Critical), "{checkup}");
 }
 
 #[tokio::test]

@@ -6,12 +6,25 @@ use crate::store::server_info::{KeyRights, Rights};
 /// One finding for commands without a key, and one for each key.
 pub(super) fn examine(user: &str, rights: &Rights) -> Vec<Finding> {
     let mut findings = Vec::new();
-    if !rights.missing.is_empty() {
-        findings.push(missing(user, &rights.missing, ""));
+    if !rights.unknown.is_empty() {
+        findings.push(unknown(&rights.unknown));
     }
-    findings.extend(rights.keys.iter().filter_map(|key| match rights.named {
-        true => on_a_key(user, key),
-        false => on_no_key(user, key),
+    let granted = |missing: &[&'static str]| {
+        let known = missing.iter().filter(|command| !rights.unknown.contains(*command));
+        known.copied().collect::<Vec<_>>()
+    };
+    let commands = granted(&rights.missing);
+    if !commands.is_empty() {
+        findings.push(missing(user, &commands, ""));
+    }
+    findings.extend(rights.keys.iter().filter_map(|key| {
+        let commands = granted(&key.missing);
+        let tried = key.tried - (key.missing.len() - commands.len());
+        let key = &KeyRights { missing: commands, tried, ..key.clone() };
+        match rights.named {
+            true => on_a_key(user, key),
+            false => on_no_key(user, key),
+        }
     }));
     findings
 }
@@ -56,6 +69,16 @@ fn on_no_key(user: &str, key: &KeyRights) -> Option<Finding> {
     Some(finding)
 }
 
+/// Commands that no user has.
+fn unknown(commands: &[&'static str]) -> Finding {
+    Finding::critical(
+        Check::Rights,
+        format!("the server has no command {}", commands.join(", ")),
+        "the runtime needs them: without them jobs do not run, or run again",
+        "remove rename-command of these commands from the server's configuration, or ask its provider",
+    )
+}
+
 fn missing(user: &str, commands: &[&'static str], place: &str) -> Finding {
     Finding::critical(
         Check::Rights,
@@ -86,7 +109,7 @@ mod tests {
     #[test]
     fn a_user_with_all_rights_has_no_finding() {
         for named in [true, false] {
-            let rights = Rights { named, keys: vec![key(&[], 9)], missing: Vec::new() };
+            let rights = Rights { named, keys: vec![key(&[], 9)], ..no_rights() };
             assert_eq!(found(&rights), []);
         }
     }
@@ -118,6 +141,19 @@ mod tests {
         let silent = KeyRights { publishing: false, ..key(&["XCLAIM"], 2) };
         let silent = Rights { keys: vec![silent], ..no_rights() };
         assert_eq!(found(&silent)[0].0, Severity::Critical);
+    }
+
+    #[test]
+    fn a_command_that_the_server_does_not_have_is_no_missing_right() {
+        let rights = Rights {
+            named: true,
+            unknown: vec!["CLIENT|ID", "XTRIM"],
+            missing: vec!["CLIENT|ID"],
+            keys: vec![key(&["XTRIM"], 9)],
+            ..no_rights()
+        };
+        let what = "the server has no command CLIENT|ID, XTRIM".to_owned();
+        assert_eq!(found(&rights), [(Severity::Critical, what)]);
     }
 
     #[test]

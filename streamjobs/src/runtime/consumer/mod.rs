@@ -2,6 +2,7 @@
 
 mod consumer_set;
 mod io_thread;
+mod lacking;
 mod plan;
 mod prepare;
 mod queue_handle;

@@ -8,9 +8,10 @@ use crate::model::cause::BoxError;
 use crate::model::error::{ControlError, StartError};
 use crate::model::heartbeat::Heartbeat;
 use crate::runtime::consumer::QueueHandle;
+use crate::runtime::consumer::lacking::lacking;
 use crate::runtime::observe::{QueueContext, QueueEvent};
 use crate::runtime::upkeep::heartbeat_interval;
-use crate::store::{Queue, StoreError};
+use crate::store::{Inlet, Queue, StoreError};
 
 /// A queue that cannot be started, and why.
 #[derive(Debug)]
@@ -43,6 +44,12 @@ pub(crate) async fn prepare(
     let queue = context.queue();
     let failed = |error: StoreError| Unprepared { queue: queue.clone(), source: error.into() };
     context.store.prepare(queue, context.config.start).await.map_err(failed)?;
+    let rights = context.store.rights(std::slice::from_ref(queue)).await;
+    if let Some(rights) = allow_refusal(context, "check the rights", rights).map_err(failed)?
+        && let Some(lacking) = lacking(&rights, &queue.key(Inlet::STREAM))
+    {
+        return Err(Unprepared { queue: queue.clone(), source: lacking.into() });
+    }
     // Any answer may be slow; the clock keeps the fastest.
     for _ in 0..CLOCK_READINGS {
         let sent = Instant::now();

@@ -17,6 +17,10 @@ impl ServerInfo for MemoryStore {
         self.step("facts", |_| Ok(of_memory(rights))).await
     }
 
+    async fn rights(&self, _queues: &[Queue]) -> Result<Rights> {
+        Ok(Rights::default())
+    }
+
     async fn now(&self) -> Result<ServerTime> {
         self.step("now", |state| Ok(ServerTime(state.now()))).await
     }

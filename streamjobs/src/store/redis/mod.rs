@@ -19,6 +19,8 @@
 //! operating on them uses, where it is allowed, `XGROUP|DESTROY`, `DEL`, `UNLINK`;
 //! redriving from an archive uses, where it is allowed, `GET`, `SET`; and marks of handlers use,
 //! where it is allowed, `PEXPIRE`, and `HGETALL`, `HGET`, `HSET` and `HDEL` on their keys.
+//! A runtime without `XREADGROUP` or `XACK` on a stream, or without `EVALSHA`, `SCRIPT|LOAD`, `TIME` or
+//! `CLIENT|ID`, does not start. What else is missing is logged and found by the doctor.
 //! An archive reads dead letters as a group does and needs the same commands on their keys.
 
 mod admin;

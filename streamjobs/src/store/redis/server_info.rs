@@ -7,7 +7,9 @@ use async_trait::async_trait;
 
 use super::net::{Capabilities, Info, Link, Mode, rights};
 use super::{RedisStore, reply};
-use crate::store::server_info::{ClockOffset, Reported, ServerFacts, ServerSettings, ServerState};
+use crate::store::server_info::{
+    ClockOffset, Reported, Rights, ServerFacts, ServerSettings, ServerState,
+};
 use crate::store::types::Result;
 use crate::store::{Queue, ServerInfo, ServerTime, StoreError};
 
@@ -26,6 +28,10 @@ impl ServerInfo for RedisStore {
             clock: reported(self.clock().await)?,
             rights: reported(rights::rights(&self.link, queues).await)?,
         })
+    }
+
+    async fn rights(&self, queues: &[Queue]) -> Result<Rights> {
+        rights::rights(&self.link, queues).await
     }
 
     async fn now(&self) -> Result<ServerTime> {

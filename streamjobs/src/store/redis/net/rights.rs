@@ -81,9 +81,17 @@ pub(crate) async fn rights(link: &Link, queues: &[Queue]) -> Result<Rights, Stor
         answers.extend(allowed(link, part).await?);
     }
     let mut answers = answers.into_iter();
+    let mut unknown = Vec::new();
     let mut missing_of = |examples: &[Example]| {
         let answered = examples.iter().zip(answers.by_ref().take(examples.len()));
-        answered.filter(|(_, allowed)| !allowed).map(|((name, _), _)| *name).collect::<Vec<_>>()
+        let refused = answered.filter(|(_, answer)| *answer != Answer::Allowed);
+        let refused = refused.map(|((name, _), answer)| {
+            if answer == Answer::Unknown && !unknown.contains(name) {
+                unknown.push(*name);
+            }
+            *name
+        });
+        refused.collect::<Vec<_>>()
     };
     let missing = missing_of(KEYLESS);
     let keys = keys.into_iter().map(|(key, examples)| {
@@ -91,11 +99,22 @@ pub(crate) async fn rights(link: &Link, queues: &[Queue]) -> Result<Rights, Stor
         let publishing = !missing.contains(&XADD);
         KeyRights { key, missing, tried: examples.len(), publishing }
     });
-    Ok(Rights { missing, keys: keys.collect(), named: !queues.is_empty() })
+    let keys = keys.collect();
+    let user = link.address().user().to_owned();
+    Ok(Rights { user, missing, keys, unknown, named: !queues.is_empty() })
+}
+
+/// Whether a command may be run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    Allowed,
+    Refused,
+    /// The server has no command of this name.
+    Unknown,
 }
 
 /// Whether each command may be run.
-async fn allowed(link: &Link, commands: &[Vec<String>]) -> Result<Vec<bool>, StoreError> {
+async fn allowed(link: &Link, commands: &[Vec<String>]) -> Result<Vec<Answer>, StoreError> {
     let add = |call: &mut Cmd| {
         for words in commands {
             call.arg(words.len()).arg(words);
@@ -105,7 +124,12 @@ async fn allowed(link: &Link, commands: &[Vec<String>]) -> Result<Vec<bool>, Sto
     if answers.len() != commands.len() {
         return Err(StoreError::Protocol { command: RIGHTS.name });
     }
-    answers.iter().map(|answer| Ok(reply::size(answer, RIGHTS.name)? > 0)).collect()
+    let answer = |answer| match reply::size(answer, RIGHTS.name)? {
+        0 => Ok(Answer::Refused),
+        1 => Ok(Answer::Allowed),
+        _ => Ok(Answer::Unknown),
+    };
+    answers.iter().map(answer).collect()
 }
 
 fn examples_of(examples: &[Example], key: &str) -> Vec<Vec<String>> {
