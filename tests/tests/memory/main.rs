@@ -15,6 +15,7 @@ mod conformance;
 mod errors;
 mod events;
 mod handlers;
+mod health;
 mod idle;
 mod loops;
 mod once;

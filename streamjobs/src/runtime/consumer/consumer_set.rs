@@ -90,10 +90,6 @@ impl ConsumerSet {
     ) -> Result<ConsumerName, ControlError> {
         let new = self.wire(group, prefix)?;
         let name = new.consumer.name.clone();
-        for queue in &new.consumer.queues {
-            // Its first read is still to come, which does not make it unhealthy.
-            queue.health.loops.expect_read(Instant::now());
-        }
         let prepared = self.prepare(std::slice::from_ref(&new)).await;
         prepared.ok_or(ControlError::ShutDown)??;
         self.begin(new)?;
@@ -236,6 +232,8 @@ impl ConsumerSet {
         for (queue, planned) in new.consumer.queues.iter().zip(&group.queues) {
             queue.slots.resize(planned.config.concurrency);
             queue.pause.set_here(group.paused);
+            // Its first read is still to come, which does not make it unhealthy.
+            queue.health.loops.expect_read(Instant::now());
         }
         set.running.push(Arc::new(new.start()));
         Ok(())
