@@ -120,7 +120,9 @@ fn not_acknowledging(group: &GroupInfo) -> Option<Problem> {
 
 /// Work waits: either the consumers are busy, or they do not read.
 fn waiting(group: &GroupInfo, consumers: &[ConsumerInfo]) -> Option<Problem> {
-    let oldest = group.oldest_waiting.filter(|oldest| *oldest >= WAITING_MAX)?;
+    // What waited during a pause waits for the consumers since its end only.
+    let since = group.resumed.unwrap_or(Duration::MAX);
+    let oldest = group.oldest_waiting.filter(|oldest| since.min(*oldest) >= WAITING_MAX)?;
     let alive = consumers.iter().filter(|consumer| consumer.liveness != Liveness::Silent);
     let slots = alive.clone().filter_map(|consumer| consumer.slots).sum::<u64>();
     let in_flight = alive.filter_map(|consumer| consumer.in_flight).sum::<u64>().max(group.pending);
@@ -268,6 +270,16 @@ mod tests {
     fn work_that_waits_while_slots_are_free_is_not_read() {
         let free = [consumer(Liveness::Alive, 0, 16)];
         assert!(matches!(problems(&waiting(5, 40), &free)[..], [Problem::NotReading { .. }]));
+    }
+
+    #[test]
+    fn what_waited_during_a_pause_has_ten_seconds_to_be_read() {
+        let free = [consumer(Liveness::Alive, 0, 16)];
+        let resumed =
+            |seconds| GroupInfo { resumed: Some(Duration::from_secs(seconds)), ..waiting(5, 3600) };
+        assert!(problems(&resumed(9), &free).is_empty());
+        let oldest = Duration::from_secs(3600);
+        assert_eq!(problems(&resumed(10), &free), [Problem::NotReading { oldest }]);
     }
 
     #[test]

@@ -62,6 +62,9 @@ pub struct GroupInfo {
     pub trimmed_unread: u64,
     /// How long the group has been paused.
     pub paused: Option<Duration>,
+    /// How long ago its last pause ended; `None` if it was never paused. What waited meanwhile is
+    /// read from then on.
+    pub resumed: Option<Duration>,
     /// Event types whose jobs wait, because no live process of the group declares a handler for them:
     /// the first 20 by name.
     pub unhandled: Vec<String>,
@@ -97,6 +100,7 @@ impl GroupInfo {
             dead_letters: Some(0),
             trimmed_unread: 0,
             paused: None,
+            resumed: None,
             unhandled: Vec::new(),
         }
     }
@@ -116,6 +120,7 @@ impl GroupInfo {
             dead_letters: facts.dead_letters,
             trimmed_unread: facts.trimmed_unread + trimmed_undelivered(facts),
             paused: facts.paused.map(since),
+            resumed: facts.resumed.map(since),
             unhandled: facts.unhandled.clone(),
         }
     }
@@ -260,6 +265,7 @@ mod tests {
             retrying: 0,
             dead_letters: Some(0),
             paused: None,
+            resumed: None,
             trimmed_unread: 0,
             unhandled: Vec::new(),
         }

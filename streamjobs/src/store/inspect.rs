@@ -65,6 +65,9 @@ pub struct GroupFacts {
     pub dead_letters: Option<u64>,
     /// When the group was paused, by the server's clock in milliseconds.
     pub paused: Option<u64>,
+    /// When its last pause ended, by the server's clock in milliseconds; none if it was never paused,
+    /// or if an older version resumed it.
+    pub resumed: Option<u64>,
     /// Entries that were trimmed before their delivery.
     pub trimmed_unread: u64,
     /// Event types that some process met without a handler within the last minute, and that no live

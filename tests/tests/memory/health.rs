@@ -1,10 +1,11 @@
-//! What is said of a group right after a start.
+//! What is said of a group right after a start, and after a pause.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use streamjobs::testing::Streams;
-use streamjobs::{Event, Runtime, handler, handlers};
+use streamjobs::{Client, Event, Runtime, handler, handlers};
+use streamjobs_tests::eventually::eventually_async;
 use tokio::time::{Instant, sleep_until};
 
 #[derive(Event, Serialize, Deserialize)]
@@ -15,6 +16,11 @@ struct Order {
 
 #[handler(group = "work")]
 async fn done(_: Order) {}
+
+async fn diagnosis(client: &Client) -> String {
+    let group = client.stream("orders").unwrap().group("work").unwrap();
+    group.diagnose().await.unwrap().to_string()
+}
 
 #[tokio::test(start_paused = true)]
 async fn an_idle_runtime_is_healthy_from_its_start_on() {
@@ -27,5 +33,30 @@ async fn an_idle_runtime_is_healthy_from_its_start_on() {
         sleep_until(Instant::now() + Duration::from_secs(1)).await;
         assert!(runtime.health().is_healthy(), "second {second}");
     }
+    let _ = runtime.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_long_pause_its_consumers_have_time_to_read() {
+    let streams = Streams::new();
+    let client = streams.client();
+    let builder = Runtime::builder(&client).handlers(handlers![self::done]);
+    let runtime = builder.start().await.unwrap();
+    let group = client.stream("orders").unwrap().group("work").unwrap();
+    let finished = async |jobs| {
+        let finished = async || runtime.counters().acknowledged == jobs;
+        eventually_async(Duration::from_secs(60), "done", finished).await;
+    };
+    client.publish(&Order { id: 0 }).await.unwrap();
+    finished(1).await;
+    assert!(group.pause().await.unwrap());
+    sleep_until(Instant::now() + Duration::from_secs(30)).await;
+    client.publish(&Order { id: 1 }).await.unwrap();
+    sleep_until(Instant::now() + Duration::from_secs(3600)).await;
+    let paused = diagnosis(&client).await;
+    assert!(paused.starts_with("paused for 3630 s"), "{paused}");
+    assert!(group.resume().await.unwrap());
+    assert_eq!(diagnosis(&client).await, "healthy");
+    finished(2).await;
     let _ = runtime.shutdown().await;
 }

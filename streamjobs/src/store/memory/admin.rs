@@ -124,6 +124,9 @@ impl Admin for MemoryStore {
             let now = state.now();
             let record = state.record(queue);
             let changes = record.paused.is_some() != paused;
+            if changes && !paused {
+                record.resumed = Some(now);
+            }
             record.paused = if paused { record.paused.or(Some(now)) } else { None };
             Ok(changes)
         })

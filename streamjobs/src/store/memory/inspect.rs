@@ -183,7 +183,7 @@ fn group_facts(state: &mut MemoryState, queue: &Queue) -> Result<GroupFacts> {
     let retrying = state.retries(queue).len();
     let dead_letters = state.dead(queue).entries.len();
     let record = state.record(queue);
-    let (paused, trimmed_unread) = (record.paused, record.trimmed_unread);
+    let (paused, resumed, trimmed_unread) = (record.paused, record.resumed, record.trimmed_unread);
     let valid = |name: &str| record.types.get(name).is_some_and(|valid| *valid > now);
     let waits = |(name, (_, last)): &(&String, &(u64, u64))| {
         now.saturating_sub(*last) <= 60_000 && !valid(name) && !valid("*")
@@ -210,6 +210,7 @@ fn group_facts(state: &mut MemoryState, queue: &Queue) -> Result<GroupFacts> {
         retrying: count(retrying),
         dead_letters: Some(count(dead_letters)),
         paused,
+        resumed,
         trimmed_unread,
         unhandled,
     })

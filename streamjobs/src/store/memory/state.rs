@@ -45,6 +45,8 @@ pub(super) struct Record {
     pub(super) about: BTreeMap<String, String>,
     /// When the group was paused in every process, by the server's clock in milliseconds.
     pub(super) paused: Option<u64>,
+    /// When the last pause ended.
+    pub(super) resumed: Option<u64>,
     /// Entries that were trimmed before their delivery.
     pub(super) trimmed_unread: u64,
     /// When a scan last found nothing idle, and for which lease, both in milliseconds.

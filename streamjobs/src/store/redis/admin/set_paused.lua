@@ -5,7 +5,9 @@
 --
 -- Before: the group may be paused or not, and exist or not.
 -- After: the field `paused` has the time of the pause by the server's clock, which a second pause
--- does not change; or it is gone. Nothing else has changed: entries in flight stay in flight.
+-- does not change; or it is gone, and `resumed` has the time of the end of the pause. Nothing else has changed: entries in flight stay in flight.
 -- May race with: promotions, which report to every process what they find here.
 if ARGV[1] == '1' then return redis.call('HSETNX', KEYS[1], 'paused', whole(now())) end
-return redis.call('HDEL', KEYS[1], 'paused')
+local resumed = redis.call('HDEL', KEYS[1], 'paused')
+if resumed == 1 then redis.call('HSET', KEYS[1], 'resumed', whole(now())) end
+return resumed

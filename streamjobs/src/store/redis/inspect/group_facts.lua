@@ -5,7 +5,7 @@
 -- last generated id, entries ever added, the group's cursor, entries read or nil, lag or nil, first
 -- id behind the cursor or nil, pending, pending in the lane, waiting in the lane, idle time of the
 -- oldest pending entry or nil, waiting for retry, dead letters or nil, time of the pause or nil,
--- entries counted as trimmed before they were delivered, and a list of at most 20 event types that
+-- time at which the last pause ended or nil, entries counted as trimmed before they were delivered, and a list of at most 20 event types that
 -- were met without a handler within a minute and that no live process declares.
 --
 -- Before: the group exists, else the script is refused.
@@ -54,4 +54,4 @@ return {redis.REDIS_VERSION_NUM, clock, info['length'], first, info['last-genera
   behind or false, summary[1], lane_pending,
   math.max(redis.call('XLEN', lane) - lane_pending, 0), oldest, redis.call('ZCARD', retry),
   type(letters) == 'number' and letters or false, paused,
-  redis.call('HGET', hash, 'trimmed-unread') or '0', unhandled}
+  redis.call('HGET', hash, 'resumed'), redis.call('HGET', hash, 'trimmed-unread') or '0', unhandled}

@@ -176,10 +176,10 @@ impl Inspect for RedisStore {
 }
 
 fn group_facts(value: Value, name: &'static str) -> Result<GroupFacts> {
-    let facts: [Value; 19] = reply::tuple(value, name)?;
+    let facts: [Value; 20] = reply::tuple(value, name)?;
     let [version, now, length, first, last_id, added, cursor, read, lag, next, rest @ ..] = facts;
-    let [pending, lane_pending, lane_waiting, oldest, retrying, dead, paused, trimmed, types] =
-        rest;
+    let [pending, lane_pending, lane_waiting, oldest, retrying, dead, paused, rest @ ..] = rest;
+    let [resumed, trimmed, types] = rest;
     Ok(GroupFacts {
         now: ServerTime(reply::number(now, name)?),
         counts_lag_right: counts_lag_right(reply::number(version, name)?),
@@ -198,6 +198,7 @@ fn group_facts(value: Value, name: &'static str) -> Result<GroupFacts> {
         retrying: reply::number(retrying, name)?,
         dead_letters: reply::unless_nil(dead, name, reply::number)?,
         paused: reply::unless_nil(paused, name, reply::number)?,
+        resumed: reply::unless_nil(resumed, name, reply::number)?,
         trimmed_unread: reply::number(trimmed, name)?,
         unhandled: reply::items(types, name)?
             .into_iter()
