@@ -156,6 +156,8 @@ impl AlertState {
         ];
         // Without an answer, the other conditions neither begin nor end.
         let Some(group) = sample.group else { return found };
+        let beyond = group.beyond.map(|last| phrase::cursor_beyond(group.cursor, last));
+        found.push((Condition::CursorBeyond, over(beyond)));
         let waiting = |_| format!("{} entries wait", group.backlog);
         found.push((Condition::Backlog, count(rules.backlog, group.backlog.entries, waiting)));
         found.push((Condition::Pending, count(rules.pending, group.pending, phrase::pending)));
@@ -239,6 +241,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 mod tests {
     use super::*;
     use crate::insight::view::Backlog;
+    use crate::model::entry::EntryId;
 
     fn group(entries: u64) -> GroupInfo {
         GroupInfo { backlog: Backlog { entries, exact: true }, ..GroupInfo::idle() }
@@ -287,6 +290,10 @@ mod tests {
         ] {
             assert_eq!(conditions(&alert_state().update(now, &sample(&info))), [(condition, true)]);
         }
+        let beyond = GroupInfo { beyond: Some(EntryId::new(7, 1)), ..group(0) };
+        let alerts = alert_state().update(now, &sample(&beyond));
+        assert_eq!(conditions(&alerts), [(Condition::CursorBeyond, true)]);
+        assert_eq!(alerts[0].text, "the cursor 0-0 is beyond the last id 7-1");
         let info = group(0);
         let blind = QueueSample { reads: false, ..sample(&info) };
         assert_eq!(conditions(&alert_state().update(now, &blind)), [(Condition::NoRead, true)]);

@@ -58,6 +58,8 @@ conditions! {
     /// Entries were trimmed before they were delivered to the group.
     TrimmedUnread: "trimmed_unread",
         "raise the stream's retention, or use one that keeps what groups need";
+    /// The group's cursor is beyond the end of the stream: nothing is delivered.
+    CursorBeyond: "cursor_beyond", "move the group's cursor back to the last entry that it has done";
     /// No read of this process has succeeded in time.
     NoRead: "no_read", "check the server and the network between it and this process";
     /// A group keeps the stream from being trimmed to its history.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::insight::condition::Condition;
 use crate::insight::phrase;
 use crate::insight::view::{ConsumerInfo, GroupInfo, Liveness};
+use crate::model::entry::EntryId;
 
 /// What is wrong with a group, the worst first. A healthy group has no problems.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,6 +26,13 @@ pub enum Problem {
     TrimmedUnread {
         /// How many.
         entries: u64,
+    },
+    /// The group's cursor is beyond the end of the stream: nothing is delivered.
+    CursorBeyond {
+        /// The cursor.
+        cursor: EntryId,
+        /// The stream's last id.
+        last: EntryId,
     },
     /// There is work, and no consumer is alive.
     Stalled {
@@ -86,6 +94,9 @@ impl Diagnosis {
         if group.trimmed_unread > 0 {
             problems.push(Problem::TrimmedUnread { entries: group.trimmed_unread });
         }
+        if let Some(last) = group.beyond {
+            problems.push(Problem::CursorBeyond { cursor: group.cursor, last });
+        }
         let has = |liveness| move |consumer: &&ConsumerInfo| consumer.liveness == liveness;
         let silent = consumers.iter().filter(has(Liveness::Silent));
         let none_alive = consumers.iter().all(|consumer| consumer.liveness == Liveness::Silent);
@@ -138,6 +149,7 @@ impl Problem {
     pub fn condition(&self) -> Condition {
         match self {
             Self::TrimmedUnread { .. } => Condition::TrimmedUnread,
+            Self::CursorBeyond { .. } => Condition::CursorBeyond,
             Self::Stalled { .. } => Condition::Stalled,
             Self::Unhandled { .. } => Condition::Unhandled,
             Self::Paused { .. } => Condition::Paused,
@@ -169,6 +181,9 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TrimmedUnread { entries } => f.write_str(&phrase::trimmed_unread(*entries))?,
+            Self::CursorBeyond { cursor, last } => {
+                f.write_str(&phrase::cursor_beyond(*cursor, *last))?;
+            }
             Self::Stalled { silent: 0 } => {
                 f.write_str("work waits and the group has no consumer")?
             }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::model::cause::bounded_text;
+use crate::model::entry::EntryId;
 
 pub(super) fn pending(entries: u64) -> String {
     format!("{entries} entries are delivered and not acknowledged")
@@ -19,6 +20,10 @@ pub(super) fn oldest_pending(idle: Duration) -> String {
 pub(super) fn unhandled(types: &[String]) -> String {
     let types = bounded_text(&types.join(", "));
     format!("no live process has a handler for event types {types}")
+}
+
+pub(super) fn cursor_beyond(cursor: EntryId, last: EntryId) -> String {
+    format!("the cursor {cursor} is beyond the last id {last}")
 }
 
 pub(super) fn trimmed_unread(entries: u64) -> String {

@@ -65,6 +65,9 @@ pub struct GroupInfo {
     /// How long ago its last pause ended; `None` if it was never paused. What waited meanwhile is
     /// read from then on.
     pub resumed: Option<Duration>,
+    /// The stream's last id, if the cursor is so far beyond it that new entries are not delivered
+    /// either: beyond the server's clock, from which their ids are made.
+    pub beyond: Option<EntryId>,
     /// Event types whose jobs wait, because no live process of the group declares a handler for them:
     /// the first 20 by name.
     pub unhandled: Vec<String>,
@@ -101,6 +104,7 @@ impl GroupInfo {
             trimmed_unread: 0,
             paused: None,
             resumed: None,
+            beyond: None,
             unhandled: Vec::new(),
         }
     }
@@ -121,9 +125,19 @@ impl GroupInfo {
             trimmed_unread: facts.trimmed_unread + trimmed_undelivered(facts),
             paused: facts.paused.map(since),
             resumed: facts.resumed.map(since),
+            beyond: beyond(facts),
             unhandled: facts.unhandled.clone(),
         }
     }
+}
+
+/// The stream's last id, if the cursor is beyond it and beyond the server's clock.
+///
+/// A group that was recreated at its floor on a stream that was deleted has a cursor beyond the last
+/// id too, but the ids of new entries are higher.
+pub(crate) fn beyond(facts: &GroupFacts) -> Option<EntryId> {
+    let is_beyond = facts.cursor > facts.last_id && facts.cursor.milliseconds() > facts.now.0;
+    is_beyond.then_some(facts.last_id)
 }
 
 /// The number of entries after the cursor, where the facts give it.

@@ -1,12 +1,13 @@
-//! What is said of a group right after a start, and after a pause.
+//! What is said of a group right after a start, after a pause, and of a cursor beyond the end.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use streamjobs::config::{GroupOptions, Start};
 use streamjobs::testing::Streams;
-use streamjobs::{Client, Event, Runtime, handler, handlers};
+use streamjobs::{Client, EntryId, Event, Runtime, handler, handlers};
 use streamjobs_tests::eventually::eventually_async;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 #[derive(Event, Serialize, Deserialize)]
 #[event(stream = "orders", type = "order.placed")]
@@ -58,5 +59,22 @@ async fn after_a_long_pause_its_consumers_have_time_to_read() {
     assert!(group.resume().await.unwrap());
     assert_eq!(diagnosis(&client).await, "healthy");
     finished(2).await;
+    let _ = runtime.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cursor_beyond_the_end_is_a_problem_and_an_alert() {
+    let streams = Streams::new();
+    let client = streams.client();
+    let options = GroupOptions::new().start(Start::After(EntryId::new(17_000_000_000_000_000, 3)));
+    let builder = Runtime::builder(&client).handlers(handlers![self::done]).group("work", options);
+    let runtime = builder.start().await.unwrap();
+    let mut alerts = runtime.alerts();
+    let last = client.publish(&Order { id: 1 }).await.unwrap().entry_id;
+    let text = format!("the cursor 17000000000000000-3 is beyond the last id {last}");
+    let said = diagnosis(&client).await;
+    assert!(said.starts_with(&text), "{said}");
+    let alert = timeout(Duration::from_secs(600), alerts.next()).await.unwrap().unwrap();
+    assert!(alert.raised && alert.text.starts_with(&text), "{alert}");
     let _ = runtime.shutdown().await;
 }

@@ -126,6 +126,26 @@ async fn limits_that_are_nearly_reached_are_told() {
 }
 
 #[tokio::test]
+async fn a_cursor_beyond_the_end_is_critical_and_shown_with_the_last_id() {
+    let server = careful();
+    let last = server.command(&["XADD", "orders", "*", "a", "b"]);
+    let redis::Value::BulkString(last) = last else { panic!("{last:?}") };
+    let last = String::from_utf8(last).unwrap();
+    server.command(&["XGROUP", "CREATE", "orders", "work", "0"]);
+    let beyond = last.replace('-', "0-");
+    let text =
+        format!("group work on stream orders reads after {beyond}, beyond the last id {last}");
+    let found = async || {
+        let checkup = examined(&server.url()).await;
+        let found = checkup.findings.iter().find(|found| found.what == text);
+        found.map(|found| found.severity)
+    };
+    assert_eq!(found().await, None);
+    server.command(&["XGROUP", "SETID", "orders", "work", &beyond]);
+    assert_eq!(found().await, Some(Severity::Critical));
+}
+
+#[tokio::test]
 async fn a_replica_is_critical() {
     let (primary, server) = (careful(), careful());
     server.command(&["REPLICAOF", "127.0.0.1", &primary.port().to_string()]);

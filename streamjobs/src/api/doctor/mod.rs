@@ -10,6 +10,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::handler::registry::linked;
+use crate::insight::view::beyond;
 use crate::model::error::{BoxError, DoctorError};
 use crate::model::name::{GroupName, StreamName};
 use crate::publish::client::Client;
@@ -18,9 +19,10 @@ use crate::store::{Queue, StoreError};
 
 impl Client {
     /// Examines the server: its version and known faults, eviction, persistence, limits that are
-    /// nearly reached, and the user's rights on the keys of every linked handler.
+    /// nearly reached, the user's rights on the keys of every linked handler, and whether the cursor of
+    /// every linked group is within its stream.
     ///
-    /// It changes nothing and sends at most a dozen requests. Call it at each start, and log the
+    /// It changes nothing and sends at most a dozen requests, and one for each group. Call it at each start, and log the
     /// findings or refuse to start. What the server does not report is a finding as well.
     ///
     /// ```no_run
@@ -69,9 +71,28 @@ impl Client {
             (&one.stream, &one.group).cmp(&(&other.stream, &other.group))
         });
         queues.dedup();
-        let asked = tokio::time::timeout(DEADLINE, self.store().facts(&queues)).await;
-        let facts = asked.unwrap_or_else(|late| Err(StoreError::Unreachable(BoxError::from(late))));
-        Ok(Checkup::of(&facts.map_err(|error| DoctorError::Server(error.into()))?))
+        let asking = async {
+            let facts = self.store().facts(&queues).await?;
+            let mut beyond = Vec::new();
+            for queue in &queues {
+                beyond.extend(self.beyond(queue).await?);
+            }
+            Ok((facts, beyond))
+        };
+        let asked = tokio::time::timeout(DEADLINE, asking).await;
+        let asked = asked.unwrap_or_else(|late| Err(StoreError::Unreachable(BoxError::from(late))));
+        let (facts, beyond) = asked.map_err(|error| DoctorError::Server(error.into()))?;
+        Ok(Checkup::of(&facts, beyond))
+    }
+
+    /// The finding of a cursor beyond the end of its stream. A group that is missing or may not be
+    /// read has none: missing rights are findings of their own.
+    async fn beyond(&self, queue: &Queue) -> Result<Option<Finding>, StoreError> {
+        match self.store().group_facts(queue).await {
+            Ok(facts) => Ok(rules::cursor(queue, facts.cursor, beyond(&facts))),
+            Err(StoreError::GroupMissing | StoreError::Refused { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -95,11 +116,12 @@ impl Checkup {
         self.findings.iter().map(|finding| finding.severity).max()
     }
 
-    fn of(facts: &ServerFacts) -> Self {
+    fn of(facts: &ServerFacts, more: Vec<Finding>) -> Self {
         let release = facts.state.as_ref().ok().and_then(|state| state.release.as_ref());
         let release = release.map_or_else(|| "a server".to_owned(), ToString::to_string);
         let server = format!("{release} at {} as user {}", facts.address, facts.user);
         let mut findings = rules::examine(facts);
+        findings.extend(more);
         // The sort is stable, so that findings of one severity keep the order of the rules.
         findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
         Self { server, findings }

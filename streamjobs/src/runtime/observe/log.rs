@@ -4,6 +4,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::handler::ConsumerIdentity;
 use crate::insight::alert::Alert;
+use crate::insight::condition::Condition;
 use crate::model::cause::chain;
 use crate::model::entry::Hold;
 use crate::runtime::observe::{JobEvent, QueueEvent};
@@ -132,6 +133,10 @@ pub(super) fn log_queue(identity: &ConsumerIdentity, event: &QueueEvent<'_>) {
 fn log_alert(identity: &ConsumerIdentity, alert: &Alert) {
     let (kind, text) = (alert.condition.as_str(), &alert.text);
     match alert.raised {
+        // The text has the cursor and the last id.
+        true if alert.condition == Condition::CursorBeyond => {
+            log!(warn, identity, kind, text, "alert");
+        }
         true => log!(error, identity, kind, text, "alert"),
         false => log!(info, identity, kind, text, "alert ended"),
     }

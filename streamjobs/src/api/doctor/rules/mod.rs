@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use super::finding::{Check, Finding, Severity};
 use super::rights;
+use crate::insight::condition::Condition;
 use crate::model::cause::shown;
+use crate::model::entry::EntryId;
 use crate::model::version::{KNOWN_FAULTS, Product, Reach, Release, Security, Version, security};
+use crate::store::Queue;
 use crate::store::server_info::{ClockOffset, ServerFacts, ServerSettings, ServerState};
 
 /// All findings about a server, in the order of the checks.
@@ -280,6 +283,18 @@ fn idle_timeout(settings: &ServerSettings) -> Option<Finding> {
         "readers that wait for jobs are not affected; a client that publishes less often reconnects \
          each time, and an event that it sends at that moment can be unconfirmed",
         Some("set timeout to 0".to_owned()),
+    ))
+}
+
+/// A cursor that the stream's last id has not reached, and that new entries do not reach either.
+pub(super) fn cursor(queue: &Queue, cursor: EntryId, beyond: Option<EntryId>) -> Option<Finding> {
+    let last = beyond?;
+    let Queue { stream, group } = queue;
+    Some(Finding::critical(
+        Check::Cursor,
+        format!("group {group} on stream {stream} reads after {cursor}, beyond the last id {last}"),
+        "nothing is delivered to the group, now or later",
+        Condition::CursorBeyond.advice(),
     ))
 }
 

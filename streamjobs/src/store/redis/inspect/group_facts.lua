@@ -5,8 +5,9 @@
 -- last generated id, entries ever added, the group's cursor, entries read or nil, lag or nil, first
 -- id behind the cursor or nil, pending, pending in the lane, waiting in the lane, idle time of the
 -- oldest pending entry or nil, waiting for retry, dead letters or nil, time of the pause or nil,
--- time at which the last pause ended or nil, entries counted as trimmed before they were delivered, and a list of at most 20 event types that
--- were met without a handler within a minute and that no live process declares.
+-- time at which the last pause ended or nil, entries counted as trimmed before they were delivered,
+-- and a list of at most 20 event types that were met without a handler within a minute and that no
+-- live process declares.
 --
 -- Before: the group exists, else the script is refused.
 -- May race with: anything; it changes nothing.
