@@ -83,17 +83,19 @@ pub struct ServerSettings {
     pub idle_timeout: Option<Duration>,
     /// How many replicas have to be connected for writes to be accepted.
     pub replicas_to_write: Option<u64>,
+    /// How many entries a node of a stream holds at most; zero means any number.
+    pub node_entries_max: Option<u64>,
 }
 
 /// What the user may not do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rights {
-    /// Commands that touch no key.
-    pub missing: Vec<&'static str>,
     /// The user of the connection.
     pub user: String,
     /// Those of the missing commands that the server does not know: renamed or disabled ones.
     pub unknown: Vec<&'static str>,
+    /// Commands that touch no key.
+    pub missing: Vec<&'static str>,
     /// What is refused on each key.
     pub keys: Vec<KeyRights>,
     /// Whether the keys belong to the queues of the request.

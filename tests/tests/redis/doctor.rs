@@ -126,6 +126,20 @@ async fn limits_that_are_nearly_reached_are_told() {
 }
 
 #[tokio::test]
+async fn nodes_without_a_limit_of_entries_are_told() {
+    let server = careful();
+    let found = async || {
+        let checkup = examined(&server.url()).await;
+        let nodes = checkup.findings.iter().filter(|found| found.what.contains("node-max-entries"));
+        nodes.map(|found| (found.severity, found.what.clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(found().await, []);
+    server.command(&["CONFIG", "SET", "stream-node-max-entries", "0"]);
+    let what = "stream-node-max-entries is 0".to_owned();
+    assert_eq!(found().await, [(Severity::Warning, what)]);
+}
+
+#[tokio::test]
 async fn a_cursor_beyond_the_end_is_critical_and_shown_with_the_last_id() {
     let server = careful();
     let last = server.command(&["XADD", "orders", "*", "a", "b"]);

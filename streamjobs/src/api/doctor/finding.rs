@@ -104,6 +104,8 @@ words! {
         Connections = "connections",
         /// Whether the server closes idle connections.
         IdleTimeout = "idle_timeout",
+        /// Whether the settings of streams let retention work.
+        Retention = "retention",
         /// Whether the cursor of each group is within its stream.
         Cursor = "cursor",
         /// The difference between the server's clock and this host's.

@@ -48,6 +48,7 @@ fn of_memory(rights: Rights) -> ServerFacts {
         fsync: Some("always".to_owned()),
         idle_timeout: Some(Duration::ZERO),
         replicas_to_write: Some(0),
+        node_entries_max: Some(100),
     };
     let clock = ClockOffset { apart: Duration::ZERO, error: Duration::ZERO, ahead: false };
     ServerFacts {

@@ -90,7 +90,8 @@ pub(super) fn state_of(capabilities: &Capabilities, info: &Info) -> ServerState 
 
 async fn settings(link: &Link) -> Result<ServerSettings> {
     let mut command = redis::cmd("CONFIG");
-    command.arg("GET").arg(&["save", "appendfsync", "timeout", "min-replicas-to-write"]);
+    let names = ["save", "appendfsync", "timeout", "min-replicas-to-write", NODE_ENTRIES_MAX];
+    command.arg("GET").arg(&names);
     let fields = reply::fields(link.command(&command).await?, CONFIG_GET)?.unwrap_or_default();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let said = fields.iter().map(|(name, value)| (text(name), text(value)));
@@ -104,6 +105,7 @@ fn settings_of(said: &Said) -> ServerSettings {
         fsync: said.get("appendfsync").cloned(),
         idle_timeout: number("timeout").map(Duration::from_secs),
         replicas_to_write: number("min-replicas-to-write"),
+        node_entries_max: number(NODE_ENTRIES_MAX),
     }
 }
 
@@ -120,6 +122,7 @@ fn our_clock() -> Duration {
 
 const INFO: &str = "INFO";
 const TIME: &str = "TIME";
+const NODE_ENTRIES_MAX: &str = "stream-node-max-entries";
 const CONFIG_GET: &str = "CONFIG GET";
 
 #[cfg(test)]

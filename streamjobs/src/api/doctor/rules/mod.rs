@@ -34,6 +34,7 @@ pub(super) fn examine(facts: &ServerFacts) -> Vec<Finding> {
         findings.extend(security_fixes(release));
     }
     findings.extend(idle_timeout(settings));
+    findings.extend(nodes(settings));
     findings.extend(facts.clock.as_ref().ok().and_then(clock));
     findings.extend(unchecked(facts));
     findings
@@ -286,6 +287,20 @@ fn idle_timeout(settings: &ServerSettings) -> Option<Finding> {
     ))
 }
 
+/// Retention that is not exact removes whole nodes, and only nodes that fit into the limit of one
+/// trim.
+fn nodes(settings: &ServerSettings) -> Option<Finding> {
+    (settings.node_entries_max == Some(0)).then(|| {
+        Finding::warning(
+            Check::Retention,
+            "stream-node-max-entries is 0",
+            "a node of a stream can hold any number of entries, and retention removes whole nodes: it \
+             may remove nothing, so that streams grow until the memory is full",
+            "set stream-node-max-entries to 100, which is the server's default",
+        )
+    })
+}
+
 /// A cursor that the stream's last id has not reached, and that new entries do not reach either.
 pub(super) fn cursor(queue: &Queue, cursor: EntryId, beyond: Option<EntryId>) -> Option<Finding> {
     let last = beyond?;
@@ -332,7 +347,8 @@ fn unchecked(facts: &ServerFacts) -> Vec<Finding> {
         }
     }
     if let Err(why) = &facts.settings {
-        let what = "save points, appendfsync, timeout and min-replicas-to-write";
+        let what =
+            "save points, appendfsync, timeout, min-replicas-to-write and stream-node-max-entries";
         let mut finding = not_checked(what, why);
         finding.advice = Some("allow CONFIG|GET, or check them by hand".to_owned());
         findings.push(finding);

@@ -25,6 +25,7 @@ fn healthy() -> ServerFacts {
         fsync: Some("always".to_owned()),
         idle_timeout: Some(Duration::ZERO),
         replicas_to_write: Some(0),
+        node_entries_max: Some(100),
     };
     ServerFacts {
         address: "host:1".to_owned(),
