@@ -10,6 +10,7 @@ pub mod consume;
 pub mod dead_letters;
 pub mod group_upkeep;
 pub mod inspect;
+pub(crate) mod lacking;
 pub mod marks;
 pub mod publish;
 pub mod redis;

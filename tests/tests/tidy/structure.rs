@@ -43,7 +43,7 @@ const ORDERS: [(&str, &str, Layers); 5] = [
                 "raw_access",
                 "server_info",
             ],
-            &["memory", "redis"],
+            &["lacking", "memory", "redis"],
         ],
     ),
     (

@@ -2,7 +2,6 @@
 
 mod consumer_set;
 mod io_thread;
-mod lacking;
 mod plan;
 mod prepare;
 mod queue_handle;

@@ -8,9 +8,9 @@ use crate::model::cause::BoxError;
 use crate::model::error::{ControlError, StartError};
 use crate::model::heartbeat::Heartbeat;
 use crate::runtime::consumer::QueueHandle;
-use crate::runtime::consumer::lacking::lacking;
 use crate::runtime::observe::{QueueContext, QueueEvent};
 use crate::runtime::upkeep::heartbeat_interval;
+use crate::store::lacking::lacking;
 use crate::store::{Inlet, Queue, StoreError};
 
 /// A queue that cannot be started, and why.
