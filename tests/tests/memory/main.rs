@@ -17,6 +17,7 @@ mod events;
 mod handlers;
 mod health;
 mod idle;
+mod log;
 mod loops;
 mod once;
 mod recovery;

@@ -24,7 +24,7 @@ use crate::model::trace::{TraceContext, within};
 use crate::publish::client::Client;
 use crate::runtime::attempt::{BoundHandler, Handlers};
 use crate::runtime::observe::{JobEvent, QueueContext};
-use crate::runtime::state::{Ack, Acks, Assignment, Clock, InFlight, Settlement};
+use crate::runtime::state::{Ack, Acks, Assignment, Clock, HandledBy, InFlight, Settlement};
 
 /// Runs the jobs of one queue, each on a task of its own.
 #[derive(Debug)]
@@ -230,8 +230,22 @@ impl Executor {
             (Some(hold), verdict) if verdict != Verdict::Leave => (hold, verdict),
             (hold, verdict) => return self.leave(hold, delivery.hold(), &verdict),
         };
-        let settlement =
-            Settlement { delivery, envelope, hold, began_at, failures, verdict, lease, slot };
+        let bound = self.handlers.find(delivery.entry.event_type());
+        let handled_by = bound.map(|bound| HandledBy {
+            handler: bound.handler,
+            attempts_max: bound.limits.max_attempts,
+        });
+        let settlement = Settlement {
+            delivery,
+            envelope,
+            hold,
+            began_at,
+            failures,
+            handled_by,
+            verdict,
+            lease,
+            slot,
+        };
         // The settler outlives every job. If it is gone, the entry is claimed when its lease ends.
         let _gone = self.settlements.send(settlement).await.is_err();
     }

@@ -30,14 +30,15 @@ pub(crate) enum JobEvent<'a> {
         attempt: u32,
     },
     RetryScheduled {
-        event_id: &'a str,
-        failures: u32,
+        attempt: FailedAttempt<'a>,
+        /// Whether a failure was counted; otherwise the job was snoozed.
+        counted: bool,
         delay: Duration,
         error: &'a str,
     },
     /// The error is the handler's, as the dead letter holds it.
     DeadLettered {
-        event_id: &'a str,
+        attempt: FailedAttempt<'a>,
         reason: Reason,
         error: Option<&'a str>,
     },
@@ -65,6 +66,19 @@ pub(crate) enum JobEvent<'a> {
     Broken {
         panic: &'a str,
     },
+}
+
+/// The attempt before a retry or a dead letter, as log lines show it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FailedAttempt<'a> {
+    pub(crate) event_id: &'a str,
+    pub(crate) event_type: &'a str,
+    /// The handler's place in the source.
+    pub(crate) handler: &'a str,
+    /// The number of counted failures, the last one included.
+    pub(crate) number: u32,
+    /// How many attempts the job has; zero without a handler.
+    pub(crate) number_max: u32,
 }
 
 /// What happened to a queue, or to several of its jobs at once. One that counts zero of something

@@ -31,6 +31,21 @@ macro_rules! log_entry {
     };
 }
 
+/// Logs with the handler, the event and the number of the attempt after the entry.
+macro_rules! log_attempt {
+    ($level:ident, $identity:expr, $hold:expr, $attempt:expr, $($rest:tt)*) => {
+        log_entry!(
+            $level, $identity, $hold,
+            handler = $attempt.handler,
+            event_type = $attempt.event_type,
+            event_id = $attempt.event_id,
+            attempt = $attempt.number,
+            attempts_max = $attempt.number_max,
+            $($rest)*
+        )
+    };
+}
+
 /// Logs an event of one job.
 pub(super) fn log_job(identity: &ConsumerIdentity, hold: Hold, event: &JobEvent<'_>) {
     match *event {
@@ -44,12 +59,18 @@ pub(super) fn log_job(identity: &ConsumerIdentity, hold: Hold, event: &JobEvent<
         JobEvent::Snoozed { event_id, attempt } => {
             log_entry!(debug, identity, hold, event_id, attempt, "snoozed, no failure counted");
         }
-        JobEvent::RetryScheduled { event_id, failures, delay, error } => {
-            log_entry!(debug, identity, hold, event_id, failures, ?delay, error, "retry scheduled");
+        JobEvent::RetryScheduled { attempt, counted: true, delay, error } => {
+            let message = "attempt failed, retry scheduled";
+            log_attempt!(warn, identity, hold, attempt, retry_in = ?delay, error, "{message}");
         }
-        JobEvent::DeadLettered { event_id, reason, error } => {
+        JobEvent::RetryScheduled { attempt, counted: false, delay, error } => {
+            let message = "snoozed, retry scheduled";
+            log_attempt!(debug, identity, hold, attempt, retry_in = ?delay, error, "{message}");
+        }
+        JobEvent::DeadLettered { attempt, reason, error } => {
             let reason = reason.as_str();
-            log_entry!(info, identity, hold, event_id, reason, error, "stored as a dead letter");
+            let message = "stored as a dead letter";
+            log_attempt!(error, identity, hold, attempt, reason, error, "{message}");
         }
         JobEvent::DeliveredAgain => {
             log_entry!(warn, identity, hold, "delivered again while in flight here");

@@ -13,7 +13,7 @@ mod tally;
 
 pub use self::alert_subscribers::Alerts;
 pub(crate) use self::alert_subscribers::{AlertHook, AlertSubscribers};
-pub(crate) use self::events::{JobEvent, QueueEvent};
+pub(crate) use self::events::{FailedAttempt, JobEvent, QueueEvent};
 pub(crate) use self::health::HealthProbe;
 pub use self::health::{Health, QueueHealth};
 pub(crate) use self::queue_context::QueueContext;

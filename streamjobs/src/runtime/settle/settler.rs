@@ -14,7 +14,7 @@ use crate::model::entry::{EntryId, Hold};
 use crate::model::fail_point::FailPoint;
 use crate::model::policy::{Reason, Verdict, left};
 use crate::model::record::{Attempted, FIELDS_CARRIED_MAX};
-use crate::runtime::observe::{JobEvent, QueueContext};
+use crate::runtime::observe::{FailedAttempt, JobEvent, QueueContext};
 use crate::runtime::state::{
     Clock, InFlight, LoopBackoff, NextDue, PayloadBudget, Settlement, SettlingOver,
 };
@@ -237,19 +237,29 @@ impl SettlingSteps {
     }
 
     fn report(&self, settlement: &Settlement, result: FenceResult) {
-        let (event_id, failures) = (settlement.envelope.event_id.as_str(), settlement.failures);
+        let handled_by = settlement.handled_by;
+        let handler = handled_by
+            .map_or_else(|| "(none)".to_owned(), |handled_by| handled_by.handler.location());
+        let attempt = FailedAttempt {
+            event_id: settlement.envelope.event_id.as_str(),
+            event_type: settlement.delivery.entry.event_type().unwrap_or("(none)"),
+            handler: &handler,
+            number: settlement.failures,
+            number_max: handled_by.map_or(0, |handled_by| handled_by.attempts_max),
+        };
         let event = match (result, &settlement.verdict) {
             (FenceResult::Owned, Verdict::Retry { delay, error }) => {
                 self.next_due.note(*delay);
-                JobEvent::RetryScheduled { event_id, failures, delay: *delay, error }
+                let counted = settlement.failures > settlement.envelope.failures;
+                JobEvent::RetryScheduled { attempt, counted, delay: *delay, error }
             }
             (FenceResult::Owned, Verdict::DeadLetter { reason, error }) => {
-                JobEvent::DeadLettered { event_id, reason: *reason, error: error.as_deref() }
+                JobEvent::DeadLettered { attempt, reason: *reason, error: error.as_deref() }
             }
             (FenceResult::Owned, Verdict::Release) => JobEvent::Released,
             (FenceResult::Owned, _) => return,
             (FenceResult::Trimmed(_), _) => {
-                JobEvent::DeadLettered { event_id, reason: Reason::Trimmed, error: None }
+                JobEvent::DeadLettered { attempt, reason: Reason::Trimmed, error: None }
             }
             (FenceResult::NotPending, _) => {
                 JobEvent::RefusedLate { step: "settle: not pending any more" }

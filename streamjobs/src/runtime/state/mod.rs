@@ -27,8 +27,9 @@ pub(crate) use self::pause_gate::PauseGate;
 pub(crate) use self::payload_budget::PayloadBudget;
 pub(crate) use self::reader_unblock::ReaderUnblock;
 pub(crate) use self::signals::{
-    Assignment, DoneDuringClaim, GroupEpoch, LaneSignal, LostReplies, RaisedDemand, ReapSignal,
-    RenewSignal, Settlement, SettlingOver, SlotDemand, StoppedConsumers, TransferLock, TrimBlocker,
+    Assignment, DoneDuringClaim, GroupEpoch, HandledBy, LaneSignal, LostReplies, RaisedDemand,
+    ReapSignal, RenewSignal, Settlement, SettlingOver, SlotDemand, StoppedConsumers, TransferLock,
+    TrimBlocker,
 };
 pub(crate) use self::slots::{Slot, Slots};
 pub(crate) use self::wait::{

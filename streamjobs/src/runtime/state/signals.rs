@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::handler::Lease;
+use crate::handler::{HandlerDef, Lease};
 use crate::model::entry::{Delivery, EntryId, Hold, Inlet};
 use crate::model::event::Envelope;
 use crate::model::name::ConsumerName;
@@ -217,9 +217,18 @@ pub(crate) struct Settlement {
     /// When the attempt began, by the server's clock.
     pub(crate) began_at: u64,
     pub(crate) failures: u32,
+    /// The handler of the event type, if the group has one.
+    pub(crate) handled_by: Option<HandledBy>,
     pub(crate) verdict: Verdict,
     pub(crate) lease: Arc<Lease>,
     pub(crate) slot: Slot,
+}
+
+/// The handler of a job and how many attempts it has, for the log.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HandledBy {
+    pub(crate) handler: HandlerDef,
+    pub(crate) attempts_max: u32,
 }
 
 /// Settler to ack flusher: no job can end any more, so acknowledge what waits and end.
