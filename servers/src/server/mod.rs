@@ -224,7 +224,6 @@ impl RedisServerBuilder {
     }
 
     /// Gives a command another name, or none: `.rename("CLIENT", "")`.
-    #[must_use]
     pub fn rename(mut self, command: impl Into<String>, name: impl Into<String>) -> Self {
         self.renamed.push([command.into(), name.into()]);
         self

@@ -64,6 +64,7 @@ pub(crate) fn caught<T>(code: impl FnOnce() -> T) -> Result<T, Panicked> {
                 Err(next) => payload = next,
             }
         }
+        #[expect(clippy::mem_forget, reason = "dropping it would panic again")]
         std::mem::forget(payload);
         Panicked
     })

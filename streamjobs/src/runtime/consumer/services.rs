@@ -133,7 +133,7 @@ impl Supervised {
                 }
                 ended = AssertUnwindSafe(run).catch_unwind() => ended,
             };
-            let panic = ended.err().map(|panic| panic_text(panic));
+            let panic = ended.err().map(panic_text);
             self.ended(panic);
             if began.elapsed() >= DELAY_MAX {
                 backoff.reset();
