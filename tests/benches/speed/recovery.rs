@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -62,8 +62,8 @@ impl Holder {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let (tell, starts) = channel();
-        let (ready, is_ready) = channel();
+        let (tell, starts) = sync_channel(slots);
+        let (ready, is_ready) = sync_channel(1);
         std::thread::spawn(move || {
             while let Some(Ok(line)) = lines.next() {
                 let told = match line.as_str() {

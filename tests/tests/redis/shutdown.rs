@@ -4,7 +4,7 @@ use std::time::Duration;
 use streamjobs_tests::server::PendingRow;
 use tokio::time::Instant;
 
-use crate::app::{App, DEADLINE, Gate, LEASE, Work, options, order, until};
+use crate::app::{App, DEADLINE, Gate, Work, options, order, until};
 
 #[tokio::test]
 async fn shutdown_waits_for_running_jobs_and_leaves_nothing() {

@@ -329,5 +329,6 @@ pub(super) fn milliseconds(duration: Duration) -> u64 {
 
 /// An arbitrary time in 2023, so that ids look like a server's.
 const EPOCH: u64 = 1_700_000_000_000;
+pub(super) const DAY: u64 = 24 * 60 * 60 * 1_000;
 /// The consumer that entries are pending for once they are released.
 pub(super) const RELEASED: &str = "streamjobs-released";
