@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use streamjobs::__store::{
-    ClaimedPage, Delivery, FenceResult, Hold, Idle, IdleClaim, Inlet, ServerTime, StoreError,
+    ClaimedPage, FenceResult, Hold, Idle, IdleClaim, Inlet, ServerTime, StoreError,
 };
 use streamjobs::EntryId;
 
@@ -356,10 +356,7 @@ pub async fn a_claim_goes_by_the_lease_of_whom_it_takes_from(stage: &Stage) -> C
             stage.store.heartbeat(&stage.queue, &stage.other, r#"{"lease":1}"#).await?;
             stage.pass(1).await?;
             let (_, back, _) = stage.claim_idle(&stage.me, EntryId::ZERO, 10).await?;
-            assert_eq!(
-                back.first().map(Delivery::hold).map(|hold| hold.delivery_count),
-                Some(count + 2)
-            );
+            assert_eq!(back.first().map(|delivery| delivery.delivery_count), Some(count + 2));
         }
     }
     Ok(())

