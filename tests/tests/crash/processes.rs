@@ -218,8 +218,9 @@ fn a_job_that_overflows_the_stack_is_dead_lettered_like_any_that_kills_its_proce
 #[test]
 fn neighbours_of_a_poison_job_that_died_with_it_less_often_are_done() {
     let server = RedisServer::start().unwrap();
-    // Long enough on a busy machine: a lease lost by a living process is one more delivery.
-    let plan = Plan { mode: "abort-beside", lease: Some(900), slots: 32, ..QUICK };
+    // Long enough on a busy machine: a lease that a living process loses is one more delivery, and the
+    // poison job would then wait for more neighbours than there are.
+    let plan = Plan { mode: "abort-beside", lease: Some(3_000), slots: 32, ..QUICK };
     let neighbours = |death| {
         let id = |number| format!("{death}-{number}");
         publish(&server, (0..4).map(id));
