@@ -2,11 +2,12 @@
 //! in time, however much it is, and new work goes on meanwhile.
 
 use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use streamjobs::__store::memory::MemoryStore;
+use streamjobs::__store::memory::{Fault, MemoryStore, Passage, View, Watch};
 use streamjobs::__store::{Consume, GroupUpkeep, Inlet, Queue, ReadRequest};
 use streamjobs::config::GroupOptions;
 use streamjobs::{
@@ -153,5 +154,36 @@ async fn a_process_with_a_longer_lease_recovers_by_the_lease_of_the_dead() {
     let runtime = runtime(&store, &starts, Duration::ZERO, options).await;
     let last = starts.all(8).await.iter().map(|(at, _)| *at - died).max().unwrap();
     assert!(last < Duration::from_secs(2) + lease / 3 * 6 / 5 + Duration::from_secs(1), "{last:?}");
+    let _ = runtime.shutdown().await;
+}
+
+/// Lets acknowledgements fail that do not come with a read, at most a thousand of them.
+#[derive(Debug, Default)]
+struct FailingAcks(AtomicUsize);
+
+impl Watch for FailingAcks {
+    fn passage(&self, _caller: u64, operation: &'static str) -> Passage {
+        let fails = operation == "acknowledge" && self.0.fetch_add(1, Ordering::Relaxed) < 1_000;
+        Passage { fault: fails.then_some(Fault::Unreachable), ..Passage::default() }
+    }
+
+    fn carried_out(&self, _caller: u64, _operation: &'static str, _view: View<'_>) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn acknowledgements_that_fail_during_claims_are_repeated_with_pauses() {
+    let (store, starts) = (MemoryStore::new(), Starts::default());
+    leave_behind(&store, 20).await;
+    let lease = Duration::from_secs(3);
+    sleep_until(Instant::now() + lease).await;
+    let acks = Arc::new(FailingAcks::default());
+    let client = streamjobs::__store::client(&store.watched(1, acks.clone()));
+    let builder = Runtime::builder(&client).handlers(handlers![work]);
+    let builder = builder.state(starts.clone()).state(Takes(Duration::from_millis(10)));
+    let options = GroupOptions::new().lease(lease).concurrency(slots_of(2));
+    let runtime = builder.group("work", options).start().await.unwrap();
+    starts.all(20).await;
+    let failed = acks.0.load(Ordering::Relaxed);
+    assert!((1..200).contains(&failed), "{failed} requests failed");
     let _ = runtime.shutdown().await;
 }

@@ -217,25 +217,23 @@ impl Reader {
         may_read.then_some(ReadPlan { inlet, count, may_wait })
     }
 
-    /// Frees slots without reading: the reaper waits for them, or nothing may be read.
+    /// Frees slots without reading: the reaper waits for them, or nothing may be read. After an error
+    /// the acknowledgements wait for the next round, which the caller delays.
     async fn only_acknowledge(
         &self,
         acks: Vec<Ack>,
         mut slots: Vec<Slot>,
     ) -> Result<(), StoreError> {
-        let mut obsolete = Vec::new();
+        let mut acknowledged = Ok(0);
         if !acks.is_empty() {
-            let acknowledged = self.context.acknowledge(&entries_of(&acks)).await;
-            if let Err(error) = &acknowledged {
-                self.context.report.store_failed("acknowledge", error);
-            }
-            obsolete = self.finish(acks, &acknowledged, &mut slots);
+            acknowledged = self.context.acknowledge(&entries_of(&acks)).await;
+            let obsolete = self.finish(acks, &acknowledged, &mut slots);
+            self.context.delete_obsolete(&obsolete).await;
         }
         drop(slots);
-        self.context.delete_obsolete(&obsolete).await;
         // A caller that queues for a slot gets it before this loop asks again.
         tokio::task::yield_now().await;
-        Ok(())
+        acknowledged.map(drop)
     }
 
     /// Ends acknowledged jobs, whose slots are free for what the same round trip has read: the dead
