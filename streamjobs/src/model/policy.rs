@@ -81,6 +81,11 @@ pub struct TypeSight {
     pub undeclared_for: Duration,
 }
 
+impl TypeSight {
+    /// Nothing is known: as if the type had been declared until now.
+    pub(crate) const UNKNOWN: Self = Self { declared: false, undeclared_for: Duration::ZERO };
+}
+
 /// Decides about an attempt that ended. `random` is drawn evenly from 0 to 1.
 pub(crate) fn after_attempt(
     outcome: &Outcome,

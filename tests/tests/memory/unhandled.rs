@@ -237,3 +237,19 @@ async fn the_other_choices_do_what_their_names_say() {
         let _ = old.shutdown().await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_is_left_keeps_no_slot_when_the_group_can_remember_nothing() {
+    let store = MemoryStore::new();
+    let options = GroupOptions::new().concurrency(std::num::NonZeroU32::MIN);
+    for _ in 0..100 {
+        store.fail_next("sight_type", Fault::Refused);
+    }
+    let old = older(&store, options).await;
+    publish(&store, 3).await;
+    streamjobs::__store::client(&store).publish(&Placed {}).await.unwrap();
+    let succeeded = async || old.counters().succeeded == 1;
+    eventually_async(Duration::from_secs(30), "the other job has run", succeeded).await;
+    assert_eq!(letters(&store).await.len(), 0);
+    let _ = old.shutdown().await;
+}

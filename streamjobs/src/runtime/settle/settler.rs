@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::insight::metrics::Finish;
 use crate::model::entry::{EntryId, Hold};
 use crate::model::fail_point::FailPoint;
-use crate::model::policy::{Reason, Verdict, left};
+use crate::model::policy::{Reason, TypeSight, Verdict, left};
 use crate::model::record::{Attempted, FIELDS_CARRIED_MAX};
 use crate::runtime::observe::{FailedAttempt, JobEvent, QueueContext};
 use crate::runtime::state::{
@@ -126,7 +126,17 @@ impl SettlingSteps {
             if abort.is_cancelled() {
                 return false;
             }
-            match context.store.sight_type(context.queue(), event_type, first, after).await {
+            let sight = context.store.sight_type(context.queue(), event_type, first, after).await;
+            let sight = match sight {
+                // What the group remembers cannot be read or written. The job is left without it,
+                // so that it does not keep its slot meanwhile.
+                Err(error @ StoreError::Refused { .. }) => {
+                    context.report.store_failed("read when a type was declared", &error);
+                    Ok(TypeSight::UNKNOWN)
+                }
+                sight => sight,
+            };
+            match sight {
                 Ok(sight) => {
                     settlement.verdict = left(event_type, sight, after, fastrand::f64());
                     let rest = after.saturating_sub(sight.undeclared_for);

@@ -18,6 +18,8 @@ use crate::store::{Queue, StoreError};
 pub enum Fault {
     /// It is not carried out, and the caller is told so.
     Unreachable,
+    /// It is not carried out, because the store refuses it.
+    Refused,
     /// It is not carried out, and the caller does not know.
     RequestLost,
     /// It is carried out, and the caller does not know.
@@ -31,6 +33,10 @@ impl Fault {
     pub(super) fn error(self) -> StoreError {
         match self {
             Self::Unreachable => StoreError::Unreachable("as ordered".into()),
+            Self::Refused => {
+                let (code, text) = ("WRONGTYPE".to_owned(), "as ordered".to_owned());
+                StoreError::Refused { code, text }
+            }
             _ => StoreError::AnswerLost("as ordered".into()),
         }
     }
