@@ -74,7 +74,8 @@ pub(crate) fn caught<T>(code: impl FnOnce() -> T) -> Result<T, Panicked> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Panicked;
 
-fn display(error: &dyn Error) -> String {
+/// The message of an error of the application.
+pub(crate) fn display(error: &dyn Error) -> String {
     let mut text = Limited(String::new());
     let shown = caught(|| write!(text, "{error}"));
     let Limited(mut text) = text;
@@ -91,7 +92,8 @@ fn display(error: &dyn Error) -> String {
     text
 }
 
-fn source<'e>(
+/// The cause of an error of the application.
+pub(crate) fn source<'e>(
     error: &'e (dyn Error + 'static),
 ) -> Result<Option<&'e (dyn Error + 'static)>, Panicked> {
     caught(|| error.source())

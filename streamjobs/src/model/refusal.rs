@@ -4,7 +4,7 @@ use std::error::Error;
 
 use thiserror::Error;
 
-use crate::model::cause::{BoxError, CAUSES_MAX, chain};
+use crate::model::cause::{BoxError, CAUSES_MAX, chain, display, source};
 
 /// Why the server refused, where that needs an operator.
 ///
@@ -33,13 +33,13 @@ impl Refusal {
             if let Some(lacking) = error.downcast_ref::<Lacking>() {
                 return matches!(lacking, Lacking::Right { .. }).then_some(Self::NoRight);
             }
-            let text = error.to_string();
+            let text = display(error);
             let answer = text.strip_prefix("the server refused: ").unwrap_or(&text);
             let refusal = Self::of_answer(answer);
             if refusal.is_some() {
                 return refusal;
             }
-            next = error.source();
+            next = source(error).ok().flatten();
         }
         None
     }
@@ -130,5 +130,23 @@ mod tests {
                 assert_eq!(explained(&cause), format!("{words}{text}"));
             }
         }
+    }
+
+    #[test]
+    fn an_error_of_the_application_that_cannot_be_shown_is_no_panic() {
+        #[derive(Debug)]
+        struct Bad;
+        impl std::fmt::Display for Bad {
+            fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                panic!("in Display")
+            }
+        }
+        impl Error for Bad {
+            fn source(&self) -> Option<&(dyn Error + 'static)> {
+                panic!("in source")
+            }
+        }
+        let text = explained(&BoxError::from(Bad));
+        assert!(text.contains("Display panicked") && text.contains("source() panicked"), "{text}");
     }
 }
