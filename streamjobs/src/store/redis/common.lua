@@ -161,6 +161,12 @@ local function valid_for(interval)
   return 3 * (interval > 0 and interval or 10000) + 1000
 end
 
+-- Until when a live process declares an event type, or may have any.
+local function declared_until(hash, event_type)
+  local until_of = function(name) return tonumber(redis.call('HGET', hash, 'type:' .. name) or '') or 0 end
+  return math.max(until_of(event_type), until_of('*'))
+end
+
 -- The event types that a heartbeat declares, as keys; false if its consumer may have any, because it
 -- has a handler for all, its list was cut, or it says none.
 local function types_of(about)
@@ -175,16 +181,21 @@ end
 -- For how long the entries of each owner must be idle before others may claim them: the lease that
 -- its heartbeat says, which may be longer or shorter than the caller's. Versions that do not say it
 -- write how often they send heartbeats, which is three times a lease or more often. `default` is for
--- owners that have no heartbeat. Released entries may be claimed at once.
+-- owners that have no heartbeat, and for numbers that no version writes. Released entries may be
+-- claimed at once.
 local function leases(hash, default)
   local known = {[RELEASED] = 0}
+  local function milliseconds(number)
+    number = tonumber(number) or 0
+    return number > 0 and number < 2 ^ 53 and math.floor(number) == number and number or 0
+  end
   return function(owner)
     if not known[owner] then
       local text = redis.pcall('HGET', hash, 'about:' .. owner)
       local readable, about = pcall(cjson.decode, type(text) == 'string' and text or '')
       about = readable and type(about) == 'table' and about or {}
-      local lease = tonumber(about['lease']) or 0
-      local unsaid = math.max(default, 3 * (tonumber(about['beat_every']) or 0))
+      local lease = milliseconds(about['lease'])
+      local unsaid = math.max(default, 3 * milliseconds(about['beat_every']))
       known[owner] = lease > 0 and lease or unsaid
     end
     return known[owner]

@@ -5,11 +5,11 @@
 -- once.
 --
 -- Before: the group exists, else the script is refused.
--- After: the consumer's heartbeat has the time of the server's clock. Each event type that it declares
--- is kept in `type:<event type>` with the time until which the consumer counts as alive, and `type:*`
--- stands for all types: for a handler that takes all, and for a list that was cut. The floor is the id before
--- the lowest pending one, or else the last delivered one: a group that is recreated there misses
--- nothing.
+-- After: the consumer's heartbeat has the time of the server's clock. Each event type that it
+-- declares is kept in `type:<event type>` with the time until which the consumer counts as alive, and
+-- `type:*` stands for all types: for a handler that takes all, and for a list that was cut. The floor
+-- is the id before the lowest pending one, or else the last delivered one: a group that is recreated
+-- there misses nothing.
 -- May race with: anything. It changes only the hash, and the group's own count of the entries that
 -- it has read.
 --

@@ -32,13 +32,12 @@ if paused == 0 then
 end
 -- The types of this consumer by name; false if it may have any, nil while they are not read.
 local mine
-local function valid(name) return tonumber(redis.call('HGET', hash, 'type:' .. name) or '') or 0 end
 local function stays_for_others(job, score)
   if mine == nil then mine = types_of(redis.call('HGET', hash, 'about:' .. me)) end
   if not mine or tonumber(score) < clock - OVERDUE then return false end
   local event_type = fields_of(job)['type']
   if not event_type or mine[event_type] then return false end
-  return math.max(valid(event_type), valid('*')) > clock
+  return declared_until(hash, event_type) > clock
 end
 local released = tonumber(redis.call('HGET', hash, 'released') or 0)
 redis.call('HLEN', records)

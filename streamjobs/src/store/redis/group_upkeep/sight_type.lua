@@ -20,8 +20,7 @@
 local hash, event_type = KEYS[1], ARGV[1]
 local first, after = tonumber(ARGV[2]), tonumber(ARGV[3])
 local clock = now()
-local function valid(name) return tonumber(redis.call('HGET', hash, 'type:' .. name) or '') or 0 end
-local declared = math.max(valid(event_type), valid('*'))
+local declared = declared_until(hash, event_type)
 if declared > clock then return {1, 0} end
 
 local met = redis.call('HGET', hash, 'unhandled:' .. event_type) or ''
