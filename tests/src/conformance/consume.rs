@@ -342,6 +342,7 @@ pub async fn a_claim_goes_by_the_lease_of_whom_it_takes_from(stage: &Stage) -> C
         (r#"{"beat_every":1000}"#, LEASE - LEASE / 9, false),
         (r#"{"lease":1000,"beat_every":900000}"#, LEASE / 2, true),
         ("not what this version writes", LEASE - LEASE / 9, false),
+        (r#"{"lease":1e300}"#, LEASE, true),
         ("{}", LEASE, true),
     ] {
         stage.store.heartbeat(&stage.queue, &stage.me, about).await?;

@@ -23,6 +23,7 @@ use streamjobs::__store::{
 };
 use streamjobs::config::{Retention, Start};
 use streamjobs::{ConsumerName, EntryId, Fields, GroupName, StreamName};
+use streamjobs_servers::eventually::eventually_async;
 
 /// Why a case failed.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -111,10 +112,9 @@ impl Stage {
 
     /// Waits until the store's clock has advanced by more than this.
     async fn pass(&self, milliseconds: u64) -> Result<(), StoreError> {
-        let began = self.store.now().await?;
-        while self.store.now().await?.0 <= began.0 + milliseconds {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        let end = self.store.now().await?.0 + milliseconds;
+        let passed = async || self.store.now().await.is_ok_and(|now| now.0 > end);
+        eventually_async(LEASE, "the store's clock advances", passed).await;
         Ok(())
     }
 

@@ -246,9 +246,14 @@ fn die_until_dead_lettered(
     let mut current = worker(server, plan);
     while server.length("{orders}:dead:work") == 0 {
         let dead_lettered = || server.length("{orders}:dead:work") == 1;
+        let seen = OnPanic(|| {
+            println!("after {deaths} deaths: {:#?}", current.lines());
+            println!("{:#?}", server.pending("orders", "work"));
+        });
         eventually(DEADLINE, "a death or a dead letter", || {
             dead_lettered() || !is_running(current.pid())
         });
+        drop(seen);
         if !is_running(current.pid()) {
             deaths += 1;
             assert!(deaths <= 5, "more deaths than deliveries are allowed");
@@ -277,4 +282,15 @@ fn killed_and_restarted_processes_share_the_work_of_twenty_rounds() {
     }
     eventually(DEADLINE, "all done", || distinct(&ended(&all)) == 400);
     eventually(DEADLINE, "nothing pending", || server.pending("orders", "work").is_empty());
+}
+
+/// Says what there is to see when the test fails meanwhile.
+struct OnPanic<F: Fn()>(F);
+
+impl<F: Fn()> Drop for OnPanic<F> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            (self.0)();
+        }
+    }
 }
