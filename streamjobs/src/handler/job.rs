@@ -93,7 +93,7 @@ impl Lease {
 
     /// Whether the attempt must stop: its lease was declared lost, or has expired unnoticed because the
     /// process stood still.
-    fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         let ends = self.ends.load(Ordering::SeqCst);
         self.is_lost() || (ends != ENDLESS && self.made.elapsed() >= Duration::from_millis(ends))
     }

@@ -40,6 +40,7 @@ pub(crate) struct EventCounts {
     pub(crate) claimed: u64,
     pub(crate) dead_lettered: u64,
     pub(crate) groups_recreated: u64,
+    pub(crate) removed_in_flight: u64,
     pub(crate) trimmed_unread: u64,
 }
 
@@ -178,7 +179,7 @@ impl AlertState {
         found
     }
 
-    fn events(&self, new: &EventCounts) -> [(Condition, Option<String>); 3] {
+    fn events(&self, new: &EventCounts) -> [(Condition, Option<String>); 4] {
         let old = &self.happened;
         let more =
             |before: u64, now: u64| Some(now.saturating_sub(before)).filter(|more| *more > 0);
@@ -186,10 +187,14 @@ impl AlertState {
             .map(|jobs| format!("{jobs} jobs were stored as dead letters"));
         let recreated = more(old.groups_recreated, new.groups_recreated)
             .map(|times| format!("the group was lost and recreated {times} times"));
+        let removed = more(old.removed_in_flight, new.removed_in_flight).map(|entries| {
+            format!("another client removed {entries} entries while their jobs ran; the jobs go on")
+        });
         let trimmed = more(old.trimmed_unread, new.trimmed_unread).map(phrase::trimmed_unread);
         [
             (Condition::DeadLetters, dead_lettered),
             (Condition::GroupLost, recreated),
+            (Condition::RemovedInFlight, removed),
             (Condition::TrimmedUnread, trimmed),
         ]
     }

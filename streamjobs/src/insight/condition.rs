@@ -55,6 +55,9 @@ conditions! {
     DeadLetters: "dead_letters", "read the dead letters, and redrive them when the cause is fixed";
     /// The group was lost and recreated.
     GroupLost: "group_lost", "find out who deleted the group or flushed the server";
+    /// Another client removed entries from the pending list while their jobs ran in this process.
+    RemovedInFlight: "removed_in_flight",
+        "find out who deletes consumers (XGROUP DELCONSUMER) or acknowledges for them";
     /// Entries were trimmed before they were delivered to the group.
     TrimmedUnread: "trimmed_unread",
         "raise the stream's retention, or use one that keeps what groups need";

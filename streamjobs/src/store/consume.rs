@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::types::{Delivery, FenceResult, Hold, Inlet, Queue, Result, ServerTime};
+use super::types::{Delivery, FenceResult, Hold, Inlet, Queue, Result, ServerTime, StandIn};
 use crate::model::entry::{EntryId, Fields};
 use crate::model::name::ConsumerName;
 
@@ -141,14 +141,14 @@ pub trait Consume: Send + Sync {
         holds: &[Hold],
     ) -> Result<Vec<FenceResult>>;
 
-    /// Schedules a retry of a failed job after `delay`: stored first, acknowledged second. If a dead
-    /// letter `trimmed` stands for the entry, the job replaces it.
+    /// Schedules a retry of a failed job after `delay`: stored first, acknowledged second. An entry that
+    /// is not pending is settled only if there is a `stand_in`; the job replaces it.
     async fn schedule_retry(
         &self,
         queue: &Queue,
         consumer: &ConsumerName,
         hold: Hold,
-        trimmed: Option<EntryId>,
+        stand_in: Option<StandIn>,
         delay: Duration,
         job: &Fields,
     ) -> Result<FenceResult>;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::types::{FenceResult, Hold, Queue, Result, StoredDeadLetter};
+use super::types::{FenceResult, Hold, Queue, Result, StandIn, StoredDeadLetter};
 use crate::model::entry::{EntryId, Fields};
 pub use crate::model::name::RedriveToken;
 use crate::model::name::{ConsumerName, GroupName};
@@ -89,14 +89,14 @@ pub type Redriven = Result<Option<EntryId>>;
 /// The steps on dead letters.
 #[async_trait]
 pub trait DeadLetters: Send + Sync {
-    /// Stores a dead letter first and acknowledges its entry second. If a dead letter `trimmed` stands
-    /// for the entry, the letter replaces it.
+    /// Stores a dead letter first and acknowledges its entry second. An entry that is not pending is
+    /// settled only if there is a `stand_in`; the letter replaces it.
     async fn store_dead_letter(
         &self,
         queue: &Queue,
         consumer: &ConsumerName,
         hold: Hold,
-        trimmed: Option<EntryId>,
+        stand_in: Option<StandIn>,
         letter: &Fields,
     ) -> Result<FenceResult>;
 

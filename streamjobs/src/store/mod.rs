@@ -36,7 +36,7 @@ pub use self::marks::Marks;
 pub use self::publish::{Appended, Appender, NewEntry, Publish};
 pub use self::server_info::ServerInfo;
 pub use self::types::{
-    Delivery, FenceResult, Hold, Inlet, Queue, ServerTime, StoreError, StoredDeadLetter,
+    Delivery, FenceResult, Hold, Inlet, Queue, ServerTime, StandIn, StoreError, StoredDeadLetter,
 };
 
 /// The streams of a server, or of a test.

@@ -15,6 +15,8 @@ pub trait RawAccess: Send + Sync {
     fn delete(&self, key: &str, id: EntryId);
     /// Destroys a group.
     fn destroy_group(&self, key: &str, group: &str);
+    /// Deletes a consumer, and its entries from the pending list.
+    fn delete_consumer(&self, key: &str, group: &str, consumer: &str);
     /// Deletes everything.
     fn flush(&self);
     /// Makes a pending entry look idle for this long.

@@ -71,11 +71,25 @@ pub enum FenceResult {
     Owned,
     /// Another attempt owns the entry; nothing was changed.
     TakenOver,
-    /// The entry is not pending, because it was acknowledged. Nothing was changed.
+    /// The entry is not pending, and no consumer will get it: it was acknowledged, or another client
+    /// removed it together with its consumer. Nothing was changed.
     NotPending,
+    /// The entry is not pending, and it will be delivered again: the group's cursor is before it, after
+    /// a failover or a reset. Nothing was changed.
+    Undelivered,
     /// The attempt owned the entry, but the payload was trimmed. The entry is no longer pending; the
     /// dead letter with this id says so.
     Trimmed(EntryId),
+}
+
+/// Why an attempt may settle an entry that is not pending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StandIn {
+    /// Its payload was trimmed, and this dead letter stands for it until it is settled.
+    DeadLetter(EntryId),
+    /// Another client removed it from the pending list while the attempt had its lease. A repetition
+    /// after a lost answer finds the retry that it has stored; a dead letter may be stored twice.
+    Removed,
 }
 
 /// The server's clock in milliseconds since 1970.

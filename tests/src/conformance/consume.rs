@@ -1,4 +1,4 @@
-//! Renewing, releasing, settling and claiming.
+//! Renewing, releasing, scheduling retries and claiming.
 
 use std::time::Duration;
 
@@ -24,9 +24,6 @@ macro_rules! consume_cases {
             retries_of_other_clients_are_seen_with_their_names,
             a_job_that_is_to_run_now_is_due_at_once,
             a_dead_lettered_job_is_stored_whole_and_acknowledged,
-            a_settled_entry_cannot_be_settled_again,
-            a_trimmed_entry_can_still_be_retried_and_dead_lettered,
-            a_letter_about_a_loss_is_replaced_by_the_job_it_stands_for,
             a_claim_takes_idle_entries_and_counts_them,
             a_claim_goes_by_the_lease_of_whom_it_takes_from,
             a_claim_skips_the_named_entries,
@@ -216,101 +213,6 @@ pub async fn a_dead_lettered_job_is_stored_whole_and_acknowledged(stage: &Stage)
     assert_eq!((checked, stage.pending(Inlet::STREAM).len()), (FenceResult::Owned, 0));
     let stored = stage.store.dead_letters(&stage.queue, EntryId::ZERO, 10).await?;
     assert_eq!(stored.iter().map(|one| one.fields().to_vec()).collect::<Vec<_>>(), [letter]);
-    Ok(())
-}
-
-/// After a lost answer the step is repeated, and finds that it was done.
-pub async fn a_settled_entry_cannot_be_settled_again(stage: &Stage) -> Case {
-    let holds = stage.deliver(2).await?;
-    let (store, queue, me) = (&stage.store, &stage.queue, &stage.me);
-    for expected in [FenceResult::Owned, FenceResult::NotPending] {
-        for (number, hold) in holds.iter().enumerate() {
-            let checked = match number {
-                0 => store.store_dead_letter(queue, me, *hold, None, &fields("x")).await?,
-                _ => {
-                    store
-                        .schedule_retry(queue, me, *hold, None, Duration::ZERO, &fields("x"))
-                        .await?
-                }
-            };
-            assert_eq!(checked, expected);
-        }
-    }
-    assert_eq!(stage.raw.length(&stage.dead_key()), 1);
-    assert_eq!(store.promote(queue, &stage.me, 10).await?.promoted, 1);
-    Ok(())
-}
-
-/// The attempt has the payload and does not need it in the stream.
-pub async fn a_trimmed_entry_can_still_be_retried_and_dead_lettered(stage: &Stage) -> Case {
-    let holds = stage.deliver(2).await?;
-    for (number, hold) in holds.into_iter().enumerate() {
-        stage.raw.delete(&stage.key(Inlet::STREAM), hold.id);
-        let checked = match number {
-            0 => {
-                stage
-                    .store
-                    .store_dead_letter(&stage.queue, &stage.me, hold, None, &fields("x"))
-                    .await?
-            }
-            _ => {
-                let delay = Duration::ZERO;
-                stage
-                    .store
-                    .schedule_retry(&stage.queue, &stage.me, hold, None, delay, &fields("x"))
-                    .await?
-            }
-        };
-        assert_eq!(checked, FenceResult::Owned);
-    }
-    assert!(stage.pending(Inlet::STREAM).is_empty());
-    Ok(())
-}
-
-/// The letter about a loss stands for the entry, for the attempt that has its payload.
-pub async fn a_letter_about_a_loss_is_replaced_by_the_job_it_stands_for(stage: &Stage) -> Case {
-    let holds = stage.deliver(3).await?;
-    for hold in &holds {
-        stage.raw.delete(&stage.key(Inlet::STREAM), hold.id);
-    }
-    let (store, queue, me) = (&stage.store, &stage.queue, &stage.me);
-    let answers = store.renew(queue, me, &holds).await?.answers;
-    let letter = |answer: &FenceResult| match answer {
-        FenceResult::Trimmed(letter) => Some(*letter),
-        _ => None,
-    };
-    let letters = answers.iter().map(letter).collect::<Vec<_>>();
-    assert!(letters.iter().all(Option::is_some), "{answers:?}");
-    let [dead, retried, purged] = holds.as_slice() else { return Err("three entries".into()) };
-    let [dead_letter, retry_letter, purged_letter] = letters.as_slice() else {
-        return Err("three letters".into());
-    };
-    assert_eq!(
-        store.store_dead_letter(queue, me, *dead, None, &fields("x")).await?,
-        FenceResult::NotPending
-    );
-    for expected in [FenceResult::Owned, FenceResult::NotPending] {
-        assert_eq!(
-            store.store_dead_letter(queue, me, *dead, *dead_letter, &fields("dead")).await?,
-            expected
-        );
-        let delay = Duration::ZERO;
-        let checked = store
-            .schedule_retry(queue, me, *retried, *retry_letter, delay, &fields("again"))
-            .await?;
-        assert_eq!(checked, expected);
-    }
-    store.purge(queue, &purged_letter.iter().copied().collect::<Vec<_>>()).await?;
-    let checked = store
-        .schedule_retry(queue, me, *purged, *purged_letter, Duration::ZERO, &fields("x"))
-        .await?;
-    assert_eq!(checked, FenceResult::NotPending, "an operator has purged it");
-    let stored = store.dead_letters(queue, EntryId::ZERO, 10).await?;
-    let names = stored.iter().map(|letter| letter.text("name")).collect::<Vec<_>>();
-    assert_eq!(
-        (names, store.promote(queue, &stage.me, 10).await?.promoted),
-        (vec![Some("dead")], 1)
-    );
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use streamjobs::__store::dead_letters::{RedriveRequest, RedriveToken, Taker};
-use streamjobs::__store::{FenceResult, Inlet, StoreError, StoredDeadLetter};
+use streamjobs::__store::{FenceResult, Inlet, StandIn, StoreError, StoredDeadLetter};
 use streamjobs::{ConsumerName, EntryId, GroupName};
 
 use super::{Case, LEASE, Stage, fields};
@@ -164,7 +164,16 @@ pub async fn a_letter_about_a_loss_waits_while_its_consumer_lives(stage: &Stage)
     let none = store.take_letters(queue, &one, 1).await?;
     assert_eq!((none.letters.len(), none.has_more), (0, false), "it lives still");
     let job = fields("again");
-    store.schedule_retry(queue, &stage.me, hold, Some(*letter), Duration::ZERO, &job).await?;
+    store
+        .schedule_retry(
+            queue,
+            &stage.me,
+            hold,
+            Some(StandIn::DeadLetter(*letter)),
+            Duration::ZERO,
+            &job,
+        )
+        .await?;
     assert_eq!(
         store.promote(queue, &stage.me, 9).await?.promoted,
         1,

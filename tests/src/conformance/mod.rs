@@ -11,6 +11,7 @@ pub mod inspect;
 pub mod marks;
 pub mod random;
 pub mod reading;
+pub mod settle;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -181,6 +182,7 @@ macro_rules! conformance_tests {
         $crate::inspect_cases!($test, $stage);
         $crate::marks_cases!($test, $stage);
         $crate::reading_cases!($test, $stage);
+        $crate::settle_cases!($test, $stage);
     };
     (@each $test:meta, $stage:expr, $module:ident: $($case:ident,)*) => {
         $(

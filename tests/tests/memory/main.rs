@@ -21,6 +21,7 @@ mod log;
 mod loops;
 mod once;
 mod recovery;
+mod removed;
 mod scans;
 mod services;
 mod unhandled;

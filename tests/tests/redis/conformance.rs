@@ -32,6 +32,10 @@ impl RawAccess for Server {
         self.0.command(&["XGROUP", "DESTROY", key, group]);
     }
 
+    fn delete_consumer(&self, key: &str, group: &str, consumer: &str) {
+        self.0.command(&["XGROUP", "DELCONSUMER", key, group, consumer]);
+    }
+
     fn flush(&self) {
         self.0.command(&["FLUSHALL"]);
     }

@@ -45,6 +45,7 @@ fn agrees_with_counters(scrape: &Scrape, counters: &Counters) {
         (counters.leases_lost, sum("streamjobs_lease_lost_total"), "leases_lost"),
         (counters.refused_late, sum("streamjobs_refused_late_total"), "refused_late"),
         (counters.trimmed, sum("streamjobs_payloads_trimmed_total"), "trimmed"),
+        (counters.removed_in_flight, sum("streamjobs_removed_in_flight_total"), "removed"),
         (counters.left, sum("streamjobs_payloads_unstored_total"), "left"),
         (counters.released, finished("cancelled"), "released"),
         (counters.unhandled, sum("streamjobs_unhandled_total"), "unhandled"),

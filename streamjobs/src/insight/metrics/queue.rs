@@ -10,8 +10,8 @@ use super::table::{
     ACKNOWLEDGED, ACKNOWLEDGED_LATE, BUFFERED, CLAIMED, CLAIMS_REFUSED, CONSUMED,
     CONSUMERS_RETIRED, DEAD_LETTERS_STORED, DUPLICATES, ENTRIES_TRIMMED, FAILED, FINISHED,
     GROUPS_RECREATED, LEASES_LOST, LETTERS_TRIMMED, OPERATION, PAYLOADS_UNSTORED, PROCESS,
-    QUEUE_TIME, READ_TIMEOUTS, RECONNECTS, REFUSED_LATE, RENEW, RUNNING, SCHEDULE_LATENESS,
-    SERVER_ERRORS, SLOTS, SNOOZED, TRIMMED, TRIMMED_UNREAD, UNHANDLED,
+    QUEUE_TIME, READ_TIMEOUTS, RECONNECTS, REFUSED_LATE, REMOVED_IN_FLIGHT, RENEW, RUNNING,
+    SCHEDULE_LATENESS, SERVER_ERRORS, SLOTS, SNOOZED, TRIMMED, TRIMMED_UNREAD, UNHANDLED,
 };
 use super::words::{ClaimReason, DuplicateStage, Failure, Finish};
 use crate::model::name::{GroupName, StreamName};
@@ -39,6 +39,7 @@ pub(crate) struct QueueMetrics {
     pub(crate) refused_late: Counter,
     pub(crate) trimmed: Counter,
     pub(crate) trimmed_unread: Counter,
+    pub(crate) removed_in_flight: Counter,
     pub(crate) payloads_unstored: Counter,
     pub(crate) groups_recreated: Counter,
     pub(crate) claims_refused: Counter,
@@ -84,6 +85,7 @@ impl QueueMetrics {
             refused_late: counter(REFUSED_LATE),
             trimmed: counter(TRIMMED),
             trimmed_unread: counter(TRIMMED_UNREAD),
+            removed_in_flight: counter(REMOVED_IN_FLIGHT),
             payloads_unstored: counter(PAYLOADS_UNSTORED),
             groups_recreated: counter(GROUPS_RECREATED),
             claims_refused: counter(CLAIMS_REFUSED),

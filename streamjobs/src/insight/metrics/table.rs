@@ -75,6 +75,8 @@ table! {
         "Entries whose payload was trimmed before their job was done";
     TRIMMED_UNREAD: Counter in Count, "streamjobs_trimmed_unread_total",
         "Entries trimmed before they were delivered to the group";
+    REMOVED_IN_FLIGHT: Counter in Count, "streamjobs_removed_in_flight_total",
+        "Entries that another client removed while their jobs ran";
     PAYLOADS_UNSTORED: Counter in Count, "streamjobs_payloads_unstored_total",
         "Times that a trimmed payload could not be stored as a dead letter";
     GROUPS_RECREATED: Counter in Count, "streamjobs_group_recreated_total",

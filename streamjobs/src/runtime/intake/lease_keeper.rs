@@ -108,6 +108,7 @@ impl LeaseKeeper {
         let event = match renewal {
             Renewal::Kept => return None,
             Renewal::Lost => JobEvent::LeaseLost { why: "another attempt has the entry" },
+            Renewal::Removed => JobEvent::RemovedInFlight,
             Renewal::Trimmed(dead_letter) | Renewal::Obsolete(dead_letter) => {
                 JobEvent::TrimmedInFlight { dead_letter }
             }
@@ -115,7 +116,7 @@ impl LeaseKeeper {
         self.context.report.job(hold, event);
         match renewal {
             Renewal::Obsolete(dead_letter) => Some(dead_letter),
-            Renewal::Kept | Renewal::Lost | Renewal::Trimmed(_) => None,
+            _ => None,
         }
     }
 }

@@ -47,7 +47,7 @@ pub(crate) enum JobEvent<'a> {
     LeaseLost {
         why: &'static str,
     },
-    /// A step was refused because another attempt has the entry, which ends the job here.
+    /// A step was refused because the attempt does not own the entry any more, which ends the job here.
     RefusedLate {
         step: &'static str,
     },
@@ -55,6 +55,9 @@ pub(crate) enum JobEvent<'a> {
     TrimmedInFlight {
         dead_letter: EntryId,
     },
+    /// Another client removed the entry from the pending list while its job had the lease, by deleting
+    /// its consumer or by hand. The job goes on here.
+    RemovedInFlight,
     Released,
     /// The group has no handler for the event type.
     Unhandled {

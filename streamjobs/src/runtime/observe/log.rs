@@ -77,10 +77,20 @@ pub(super) fn log_job(identity: &ConsumerIdentity, hold: Hold, event: &JobEvent<
         }
         JobEvent::LeaseLost { why } => log_entry!(warn, identity, hold, why, "lease lost"),
         JobEvent::RefusedLate { step } => {
-            log_entry!(warn, identity, hold, step, "refused: another attempt has the entry");
+            log_entry!(warn, identity, hold, step, "refused: the lease was lost");
         }
         JobEvent::TrimmedInFlight { dead_letter } => {
             log_entry!(error, identity, hold, %dead_letter, "payload trimmed while its handler runs");
+        }
+        JobEvent::RemovedInFlight => {
+            let cause = "its consumer was deleted, or another client acknowledged it";
+            log_entry!(
+                error,
+                identity,
+                hold,
+                cause,
+                "entry removed while its job runs; the job goes on"
+            );
         }
         JobEvent::Released => log_entry!(info, identity, hold, "released, uncounted"),
         JobEvent::Unhandled { event_type } => {

@@ -25,6 +25,7 @@ pub(super) fn record_job(metrics: &QueueMetrics, event: &JobEvent<'_>) {
             metrics.finished(Finish::LostLease);
         }
         JobEvent::TrimmedInFlight { .. } => metrics.trimmed.increment(1),
+        JobEvent::RemovedInFlight => metrics.removed_in_flight.increment(1),
         JobEvent::Released => metrics.finished(Finish::Cancelled),
         JobEvent::Unhandled { .. } => metrics.unhandled.increment(1),
         JobEvent::Ended(finish) => metrics.finished(finish),

@@ -39,8 +39,10 @@ impl QueueMonitor {
     }
 
     pub(super) fn record_job(&self, event: &JobEvent<'_>) {
-        if let JobEvent::DeadLettered { .. } = event {
-            lock(&self.happened).dead_lettered += 1;
+        match event {
+            JobEvent::DeadLettered { .. } => lock(&self.happened).dead_lettered += 1,
+            JobEvent::RemovedInFlight => lock(&self.happened).removed_in_flight += 1,
+            _ => {}
         }
     }
 

@@ -10,7 +10,8 @@ use crate::model::fail_point::FailPoint;
 use crate::model::trace::span;
 use crate::runtime::observe::{QueueContext, QueueEvent};
 use crate::store::{
-    ClaimedPage, FenceResult, IdleClaim, ReadReply, ReadRequest, Renewed, StoreError, StreamReader,
+    ClaimedPage, FenceResult, IdleClaim, ReadReply, ReadRequest, Renewed, StandIn, StoreError,
+    StreamReader,
 };
 
 impl QueueContext {
@@ -96,13 +97,13 @@ impl QueueContext {
     pub(crate) async fn store_dead_letter(
         &self,
         hold: Hold,
-        trimmed: Option<EntryId>,
+        stand_in: Option<StandIn>,
         dead_letter: &Fields,
     ) -> Result<FenceResult, StoreError> {
         FailPoint::DeadBeforeStore.reached();
         let (queue, consumer) = (self.queue(), self.consumer());
         let store = &self.payload_store;
-        let answer = store.store_dead_letter(queue, consumer, hold, trimmed, dead_letter).await?;
+        let answer = store.store_dead_letter(queue, consumer, hold, stand_in, dead_letter).await?;
         FailPoint::DeadAfterStore.reached();
         Ok(answer)
     }

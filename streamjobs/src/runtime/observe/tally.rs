@@ -57,8 +57,11 @@ counters! {
     delivered_again: DeliveredAgain,
     /// Attempts that lost their lease.
     leases_lost: LeasesLost,
-    /// Steps of an attempt that were refused because another attempt had the entry.
+    /// Steps of an attempt that were refused because it did not own its entry any more.
     refused_late: RefusedLate,
+    /// Entries that another client removed from the pending list while their jobs ran here: their
+    /// consumer was deleted, or they were acknowledged by hand. The jobs go on.
+    removed_in_flight: RemovedInFlight,
     /// Entries whose payload was trimmed before their jobs were done.
     trimmed: Trimmed,
     /// Entries that retention trimmed before they were delivered to this group. No dead letter is
@@ -127,6 +130,7 @@ pub(crate) fn count_of_job(event: &JobEvent<'_>) -> Option<Count> {
         JobEvent::LeaseLost { .. } => Count::LeasesLost,
         JobEvent::RefusedLate { .. } => Count::RefusedLate,
         JobEvent::TrimmedInFlight { .. } => Count::Trimmed,
+        JobEvent::RemovedInFlight => Count::RemovedInFlight,
         JobEvent::Released => Count::Released,
         JobEvent::Unhandled { .. } => Count::Unhandled,
         JobEvent::Ended(_) | JobEvent::Broken { .. } => return None,

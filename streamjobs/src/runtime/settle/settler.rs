@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::insight::metrics::Finish;
-use crate::model::entry::{EntryId, Hold};
+use crate::model::entry::Hold;
 use crate::model::fail_point::FailPoint;
 use crate::model::policy::{Reason, TypeSight, Verdict, left};
 use crate::model::record::{Attempted, FIELDS_CARRIED_MAX};
@@ -18,7 +18,7 @@ use crate::runtime::observe::{FailedAttempt, JobEvent, QueueContext};
 use crate::runtime::state::{
     Clock, InFlight, LoopBackoff, NextDue, PayloadBudget, Settlement, SettlingOver,
 };
-use crate::store::{FenceResult, ServerTime, StoreError};
+use crate::store::{FenceResult, ServerTime, StandIn, StoreError};
 
 /// The settling loop of one queue.
 #[derive(Debug)]
@@ -75,19 +75,25 @@ impl SettlingSteps {
                 // The entry stays in flight, so that the report of the shutdown names it.
                 return;
             }
-            // A renewal may have found the payload trimmed. Then the dead letter that it stored
-            // stands for the entry.
-            let trimmed = self.in_flight.dead_letter(hold);
+            // A renewal may have found the payload trimmed or the entry removed.
+            let stand_in = self.in_flight.stand_in(hold);
             let sending = tokio::select! {
                 biased;
                 () = abort.cancelled() => return,
                 sending = self.budget.take(bytes_of(&settlement)) => sending,
             };
-            let result = self.carry_out(&settlement, trimmed).await;
+            let result = self.carry_out(&settlement, stand_in).await;
             drop(sending);
             match result {
-                Ok(FenceResult::NotPending) if self.may_be_trimmed(hold, trimmed) => {
+                Ok(FenceResult::NotPending) if self.may_be_trimmed(hold, stand_in) => {
                     backoff.wait(abort).await;
+                }
+                // No other attempt can have settled it: the lease lasts, and no answer was lost.
+                Ok(FenceResult::NotPending)
+                    if stand_in.is_none() && !unconfirmed && !settlement.lease.is_over() =>
+                {
+                    self.in_flight.stand_for(hold, StandIn::Removed);
+                    self.context.report.job(hold, JobEvent::RemovedInFlight);
                 }
                 Ok(result) => {
                     let done_before = unconfirmed && was_done_before(&settlement, result);
@@ -175,15 +181,15 @@ impl SettlingSteps {
 
     /// Whether an entry that is not pending may be one whose payload a renewal found trimmed just
     /// before: its answer names the dead letter that stands for the entry now.
-    fn may_be_trimmed(&self, hold: Hold, known: Option<EntryId>) -> bool {
-        self.in_flight.is_renewing(hold) || self.in_flight.dead_letter(hold) != known
+    fn may_be_trimmed(&self, hold: Hold, known: Option<StandIn>) -> bool {
+        self.in_flight.is_renewing(hold) || self.in_flight.stand_in(hold) != known
     }
 
     /// Carries one verdict out, under its span and with its duration measured.
     async fn carry_out(
         &self,
         settlement: &Settlement,
-        trimmed: Option<EntryId>,
+        stand_in: Option<StandIn>,
     ) -> Result<FenceResult, StoreError> {
         let operation = match settlement.verdict {
             Verdict::Retry { .. } => "retry",
@@ -191,14 +197,14 @@ impl SettlingSteps {
             Verdict::Release => "release",
             Verdict::Acknowledge | Verdict::Leave | Verdict::AwaitHandler => "none",
         };
-        let steps = self.take_steps(settlement, trimmed);
+        let steps = self.take_steps(settlement, stand_in);
         self.context.settle(operation, 1, Some(&settlement.envelope), steps).await
     }
 
     async fn take_steps(
         &self,
         settlement: &Settlement,
-        trimmed: Option<EntryId>,
+        stand_in: Option<StandIn>,
     ) -> Result<FenceResult, StoreError> {
         let (context, hold) = (&self.context, settlement.hold);
         let (queue, consumer) = (context.queue(), context.consumer());
@@ -209,41 +215,51 @@ impl SettlingSteps {
                 let due = self.clock.server_now(Instant::now()).saturating_add(wait);
                 let job = attempted.retry(Some(error), Some(due));
                 let store = &context.payload_store;
-                store.schedule_retry(queue, consumer, hold, trimmed, *delay, &job).await
+                store.schedule_retry(queue, consumer, hold, stand_in, *delay, &job).await
             }
             Verdict::DeadLetter { reason, error } => {
                 let fields = attempted.dead_letter(*reason, error.as_deref(), consumer.as_str());
-                context.store_dead_letter(hold, trimmed, &fields).await
+                context.store_dead_letter(hold, stand_in, &fields).await
             }
-            Verdict::Release => self.release(hold, trimmed, &attempted).await,
+            Verdict::Release => self.release(hold, stand_in, &attempted).await,
             // None of them is left by now; they change nothing.
             Verdict::Acknowledge | Verdict::Leave | Verdict::AwaitHandler => Ok(FenceResult::Owned),
         }
     }
 
     /// Releases a job for other consumers to claim at once. An entry without a payload cannot be
-    /// claimed, so its job goes through the retry set, due now.
+    /// claimed, nor one that was removed, so its job goes through the retry set, due now.
     async fn release(
         &self,
         hold: Hold,
-        trimmed: Option<EntryId>,
+        mut stand_in: Option<StandIn>,
         attempted: &Attempted<'_>,
     ) -> Result<FenceResult, StoreError> {
         FailPoint::ReleaseBefore.reached();
-        if trimmed.is_none() {
+        if stand_in.is_none() {
             let result = self.context.release(hold).await?;
             let FenceResult::Trimmed(dead_letter) = result else { return Ok(result) };
-            self.in_flight.mark_trimmed(hold, dead_letter);
+            stand_in = Some(StandIn::DeadLetter(dead_letter));
+            self.in_flight.stand_for(hold, StandIn::DeadLetter(dead_letter));
         }
-        let dead_letter = self.in_flight.dead_letter(hold);
         let too_wide = attempted.delivery.entry.fields().len() > FIELDS_CARRIED_MAX;
-        if let Some(dead_letter) = dead_letter.filter(|_| too_wide) {
-            return Ok(FenceResult::Trimmed(dead_letter));
+        match stand_in {
+            Some(StandIn::DeadLetter(letter)) if too_wide => {
+                return Ok(FenceResult::Trimmed(letter));
+            }
+            Some(StandIn::Removed) if too_wide => {
+                let error =
+                    "another client removed its entry, and it has too many fields for a retry";
+                let (reason, consumer) = (Reason::Exhausted, self.context.consumer().as_str());
+                let fields = attempted.dead_letter(reason, Some(error), consumer);
+                return self.context.store_dead_letter(hold, stand_in, &fields).await;
+            }
+            _ => {}
         }
         let (queue, consumer) = (self.context.queue(), self.context.consumer());
         let job = attempted.retry(None, None);
         let store = &self.context.payload_store;
-        store.schedule_retry(queue, consumer, hold, dead_letter, Duration::ZERO, &job).await
+        store.schedule_retry(queue, consumer, hold, stand_in, Duration::ZERO, &job).await
     }
 
     fn report(&self, settlement: &Settlement, result: FenceResult) {
@@ -273,6 +289,9 @@ impl SettlingSteps {
             }
             (FenceResult::NotPending, _) => {
                 JobEvent::RefusedLate { step: "settle: not pending any more" }
+            }
+            (FenceResult::Undelivered, _) => {
+                JobEvent::RefusedLate { step: "settle: the entry will be delivered again" }
             }
             (FenceResult::TakenOver, _) => JobEvent::RefusedLate { step: "settle: taken over" },
         };
@@ -304,6 +323,6 @@ fn was_done_before(settlement: &Settlement, result: FenceResult) -> bool {
     match result {
         FenceResult::NotPending => true,
         FenceResult::TakenOver => settlement.verdict == Verdict::Release,
-        FenceResult::Owned | FenceResult::Trimmed(_) => false,
+        FenceResult::Owned | FenceResult::Undelivered | FenceResult::Trimmed(_) => false,
     }
 }

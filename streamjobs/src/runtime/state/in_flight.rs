@@ -10,7 +10,7 @@ use crate::handler::Lease;
 use crate::insight::metrics::QueueMetrics;
 use crate::model::entry::{EntryId, Hold, Inlet};
 use crate::runtime::state::{AbandonedAttempts, lock};
-use crate::store::FenceResult;
+use crate::store::{FenceResult, StandIn};
 
 /// The table of entries in flight. Its lock is never held across an await.
 #[derive(Debug)]
@@ -40,8 +40,8 @@ struct InFlightEntry {
     settling: bool,
     /// The entry is not pending on the server any more; it is neither renewed nor fenced.
     untracked: bool,
-    /// The dead letter that was stored because the payload was trimmed.
-    dead_letter: Option<EntryId>,
+    /// Why the job may be settled although its entry is not pending.
+    stand_in: Option<StandIn>,
     /// A renewal was sent: the server may have found the payload trimmed already.
     renewing: bool,
 }
@@ -50,6 +50,11 @@ impl InFlightEntry {
     fn set_untracked(&mut self) {
         self.untracked = true;
         self.lease.set_untracked();
+    }
+
+    fn stand_for(&mut self, stand_in: StandIn) {
+        self.set_untracked();
+        self.stand_in = Some(stand_in);
     }
 }
 
@@ -69,6 +74,8 @@ pub(crate) enum Renewal {
     Kept,
     /// Another attempt has the entry.
     Lost,
+    /// Another client removed the entry from the pending list. The attempt goes on.
+    Removed,
     /// The payload was trimmed; this dead letter was stored for it.
     Trimmed(EntryId),
     /// The job is done, so this dead letter, stored for its trimmed payload, has to be deleted.
@@ -99,6 +106,7 @@ impl InFlight {
                 entry.renewed_at = renewed_at;
                 entry.epoch = epoch;
                 entry.untracked = false;
+                entry.stand_in = None;
             }
             return Registered::InFlight;
         }
@@ -110,7 +118,7 @@ impl InFlight {
             epoch,
             settling: false,
             untracked: false,
-            dead_letter: None,
+            stand_in: None,
             renewing: false,
         };
         entries.insert(key(hold), entry);
@@ -127,9 +135,9 @@ impl InFlight {
         (!entry.lease.is_lost()).then_some(Hold { delivery_count: entry.delivery_count, ..hold })
     }
 
-    /// The dead letter that was stored for an entry whose payload was trimmed.
-    pub(crate) fn dead_letter(&self, hold: Hold) -> Option<EntryId> {
-        lock(&self.inner).entries.get(&key(hold)).and_then(|entry| entry.dead_letter)
+    /// Why the job may be settled although its entry is not pending.
+    pub(crate) fn stand_in(&self, hold: Hold) -> Option<StandIn> {
+        lock(&self.inner).entries.get(&key(hold)).and_then(|entry| entry.stand_in)
     }
 
     /// Whether a renewal of the entry was sent and is not answered.
@@ -137,11 +145,10 @@ impl InFlight {
         lock(&self.inner).entries.get(&key(hold)).is_some_and(|entry| entry.renewing)
     }
 
-    /// The payload was trimmed, and this dead letter was stored for it.
-    pub(crate) fn mark_trimmed(&self, hold: Hold, dead_letter: EntryId) {
+    /// The entry is not pending, and this is why its job may be settled.
+    pub(crate) fn stand_for(&self, hold: Hold, stand_in: StandIn) {
         if let Some(entry) = lock(&self.inner).entries.get_mut(&key(hold)) {
-            entry.set_untracked();
-            entry.dead_letter = Some(dead_letter);
+            entry.stand_for(stand_in);
         }
     }
 
@@ -200,7 +207,10 @@ impl InFlight {
         if entry.renewing {
             inner.acknowledged.insert((inlet, id));
         }
-        entry.dead_letter
+        match entry.stand_in {
+            Some(StandIn::DeadLetter(dead_letter)) => Some(dead_letter),
+            Some(StandIn::Removed) | None => None,
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -289,18 +299,22 @@ impl InFlight {
                 Renewal::Kept
             }
             FenceResult::Trimmed(dead_letter) => {
-                entry.set_untracked();
-                entry.dead_letter = Some(dead_letter);
+                entry.stand_for(StandIn::DeadLetter(dead_letter));
                 Renewal::Trimmed(dead_letter)
             }
             // The attempt has ended, and its acknowledgement may have come first.
-            FenceResult::NotPending | FenceResult::TakenOver if entry.settling => Renewal::Kept,
+            _ if entry.settling => Renewal::Kept,
             // The group was lost while the handler runs, so no other attempt has the entry.
-            FenceResult::NotPending if entry.epoch != epoch => {
+            FenceResult::NotPending | FenceResult::Undelivered if entry.epoch != epoch => {
                 entry.set_untracked();
                 Renewal::Kept
             }
-            FenceResult::NotPending | FenceResult::TakenOver => {
+            // No other attempt could get it while the lease lasts.
+            FenceResult::NotPending if !entry.lease.is_over() => {
+                entry.stand_for(StandIn::Removed);
+                Renewal::Removed
+            }
+            FenceResult::NotPending | FenceResult::Undelivered | FenceResult::TakenOver => {
                 entry.lease.lose();
                 Renewal::Lost
             }

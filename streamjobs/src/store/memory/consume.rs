@@ -12,7 +12,7 @@ use crate::model::name::ConsumerName;
 use crate::store::types::Result;
 use crate::store::{
     ClaimedPage, Consume, Delivery, FenceResult, Hold, Idle, IdleClaim, Inlet, Queue, Renewed,
-    ServerTime, StreamReader,
+    ServerTime, StandIn, StreamReader,
 };
 
 #[async_trait]
@@ -82,14 +82,23 @@ impl Consume for MemoryStore {
         queue: &Queue,
         consumer: &ConsumerName,
         hold: Hold,
-        trimmed: Option<EntryId>,
+        stand_in: Option<StandIn>,
         delay: Duration,
         job: &Fields,
     ) -> Result<FenceResult> {
         self.step("schedule_retry", |state| {
-            state.settle(queue, consumer.as_str(), hold, trimmed, |state| {
+            state.settle(queue, consumer.as_str(), hold, stand_in, |state| {
                 let due = state.now().saturating_add(milliseconds(delay));
-                state.schedule_retry(queue, due, None, job.clone());
+                let of = if hold.inlet.is_lane() { 'l' } else { 's' };
+                let mut name = format!("{of}:{}", hold.id);
+                let scheduled = state.has_retry(queue, &name);
+                if scheduled && stand_in == Some(StandIn::Removed) {
+                    return;
+                }
+                while state.has_retry(queue, &name) {
+                    name.push('+');
+                }
+                state.schedule_retry(queue, due, &name, job.clone());
             })
         })
         .await

@@ -12,7 +12,7 @@ use crate::model::name::ConsumerName;
 use crate::store::admin::ALIVE;
 use crate::store::dead_letters::{RedriveRequest, Redriven, TakenLetters, Taker, WITHHELD};
 use crate::store::types::Result;
-use crate::store::{DeadLetters, FenceResult, Hold, Inlet, Queue, StoredDeadLetter};
+use crate::store::{DeadLetters, FenceResult, Hold, Inlet, Queue, StandIn, StoredDeadLetter};
 
 #[async_trait]
 impl DeadLetters for MemoryStore {
@@ -21,11 +21,11 @@ impl DeadLetters for MemoryStore {
         queue: &Queue,
         consumer: &ConsumerName,
         hold: Hold,
-        trimmed: Option<EntryId>,
+        stand_in: Option<StandIn>,
         letter: &Fields,
     ) -> Result<FenceResult> {
         self.step("store_dead_letter", |state| {
-            state.settle(queue, consumer.as_str(), hold, trimmed, |state| {
+            state.settle(queue, consumer.as_str(), hold, stand_in, |state| {
                 let now = state.now();
                 state.dead(queue).append(now, letter.clone());
             })

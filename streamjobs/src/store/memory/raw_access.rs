@@ -30,6 +30,15 @@ impl RawAccess for MemoryStore {
         self.change("raw_destroy_group", |state| state.stream(key).groups.remove(group));
     }
 
+    fn delete_consumer(&self, key: &str, group: &str, consumer: &str) {
+        self.change("raw_delete_consumer", |state| {
+            if let Some(group) = state.stream(key).groups.get_mut(group) {
+                group.consumers.remove(consumer);
+                group.pending.retain(|_, row| row.consumer != consumer);
+            }
+        });
+    }
+
     fn flush(&self) {
         self.change("raw_flush", MemoryState::clear);
     }
@@ -44,7 +53,7 @@ impl RawAccess for MemoryStore {
     }
 
     fn schedule_retry(&self, queue: &Queue, name: &str, due: u64) {
-        self.lock().schedule_retry(queue, due, Some(name), Fields::new());
+        self.lock().schedule_retry(queue, due, name, Fields::new());
     }
 
     fn pending(&self, key: &str, group: &str) -> Vec<PendingRow> {

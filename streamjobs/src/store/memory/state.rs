@@ -11,7 +11,7 @@ use crate::model::entry::{Entry, EntryId, Fields};
 use crate::model::heartbeat::Heartbeat;
 use crate::model::name::ConsumerName;
 use crate::store::types::Result;
-use crate::store::{Delivery, FenceResult, Hold, Inlet, Queue, StoreError};
+use crate::store::{Delivery, FenceResult, Hold, Inlet, Queue, StandIn, StoreError};
 
 /// Everything that a server would store.
 #[derive(Debug)]
@@ -143,17 +143,15 @@ impl MemoryState {
         self.retries.entry(queue.retry_key()).or_default()
     }
 
-    /// Schedules a retry under this name or a new one. On a server it is named after its entry.
-    pub(super) fn schedule_retry(
-        &mut self,
-        queue: &Queue,
-        due: u64,
-        name: Option<&str>,
-        fields: Fields,
-    ) {
+    pub(super) fn has_retry(&mut self, queue: &Queue, name: &str) -> bool {
+        self.retries(queue).values().any(|retry| retry.name == name)
+    }
+
+    /// Schedules a retry. It is named after its entry.
+    pub(super) fn schedule_retry(&mut self, queue: &Queue, due: u64, name: &str, fields: Fields) {
         self.scheduled += 1;
         let number = self.scheduled;
-        let name = name.map_or_else(|| format!("s:0-{number}"), str::to_owned);
+        let name = name.to_owned();
         self.retries(queue).insert((due, number), Retry { name, fields });
     }
 
@@ -200,6 +198,7 @@ impl MemoryState {
     ) -> Result<FenceResult> {
         let group = self.group(queue, hold.inlet)?;
         Ok(match group.pending.get(&hold.id) {
+            None if group.delivered < hold.id => FenceResult::Undelivered,
             None => FenceResult::NotPending,
             Some(row) if row.consumer == consumer && row.delivery_count == hold.delivery_count => {
                 FenceResult::Owned
@@ -264,26 +263,25 @@ impl MemoryState {
         Ok(answers)
     }
 
-    /// Stores a job's next form and acknowledges its entry, if the attempt owns the entry or the dead
-    /// letter `trimmed` stands for it.
+    /// Stores a job's next form and acknowledges its entry, if the attempt owns the entry or something
+    /// stands for it.
     pub(super) fn settle(
         &mut self,
         queue: &Queue,
         consumer: &str,
         hold: Hold,
-        trimmed: Option<EntryId>,
+        stand_in: Option<StandIn>,
         store: impl FnOnce(&mut Self),
     ) -> Result<FenceResult> {
         let checked = self.check(queue, consumer, hold)?;
-        let letter = match checked {
-            FenceResult::NotPending => {
-                trimmed.filter(|letter| self.dead(queue).entries.contains_key(letter))
-            }
-            _ => None,
+        let letter = match (checked, stand_in) {
+            (FenceResult::Owned, _) | (FenceResult::NotPending, Some(StandIn::Removed)) => None,
+            (
+                FenceResult::NotPending | FenceResult::Undelivered,
+                Some(StandIn::DeadLetter(letter)),
+            ) if self.dead(queue).entries.contains_key(&letter) => Some(letter),
+            _ => return Ok(checked),
         };
-        if checked != FenceResult::Owned && letter.is_none() {
-            return Ok(checked);
-        }
         store(self);
         if let Some(letter) = letter {
             self.dead(queue).entries.remove(&letter);

@@ -108,25 +108,34 @@ local function ensure_group(key, group, from)
 end
 
 -- Whether this attempt, which is a consumer and a delivery count, owns the entry: 1 if it does, 0
--- if another attempt does, -1 if the entry is not pending.
+-- if another attempt does, -1 if no consumer holds the entry and none will get it, -2 if no consumer
+-- holds it and the group's cursor is before it, so that it is delivered again.
 local function held(key, group, me, id, count)
   local row = redis.call('XPENDING', key, group, id, id, 1)[1]
-  if not row then return -1 end
+  if not row then
+    local info = group_of(key, group)
+    return info and precedes(info['last-delivered-id'], id) and -2 or -1
+  end
   if row[2] == me and row[4] == tonumber(count) then return 1 end
   return 0
 end
 
--- Whether an attempt may settle its entry: it owns it, or the entry is not pending because a
--- renewal of this attempt found the payload trimmed, and the dead letter stored for it is still
--- there.
-local function may_settle(state, dead, letter)
-  return state == 1 or state == -1 and letter ~= '' and has_entry(dead, letter)
+-- What an attempt says of an entry that was removed from the pending list while it had the lease: by
+-- the deletion of its consumer, or by hand.
+local REMOVED = 'removed'
+
+-- Whether an attempt may settle its entry. It owns it; or a renewal of this attempt found the payload
+-- trimmed, and the dead letter stored for it is still there; or the attempt knows that the entry was
+-- removed, and no consumer will get it.
+local function may_settle(state, dead, instead)
+  if instead == REMOVED then return state == 1 or state == -1 end
+  return state == 1 or state < 0 and instead ~= '' and has_entry(dead, instead)
 end
 
 -- Acknowledges an entry whose next form is stored. That form replaces a dead letter for its trimmed
 -- payload. Entries of a lane are deleted.
-local function settle(key, group, source, id, state, dead, letter)
-  if state == -1 then redis.call('XDEL', dead, letter) end
+local function settle(key, group, source, id, state, dead, instead)
+  if state < 0 and instead ~= REMOVED then redis.call('XDEL', dead, instead) end
   redis.call('XACK', key, group, id)
   if source == 'lane' then redis.call('XDEL', key, id) end
 end

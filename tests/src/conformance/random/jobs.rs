@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use streamjobs::__store::{ClaimedPage, FenceResult, Hold, IdleClaim, Inlet, ReadRequest};
+use streamjobs::__store::{ClaimedPage, FenceResult, Hold, IdleClaim, Inlet, ReadRequest, StandIn};
 use streamjobs::EntryId;
 use streamjobs::config::Retention;
 
@@ -70,10 +70,14 @@ impl Replay {
     }
 
     /// What stands for the entry that is to be settled: mostly nothing.
-    fn stand_in(&mut self) -> Option<EntryId> {
+    fn stand_in(&mut self) -> Option<StandIn> {
         let index = self.index(self.letters.len());
-        let letter = self.letters.get(index).copied().filter(|_| self.rng.u32(0..4) == 0);
-        letter.map(|order| self.id(order))
+        let letter = self.letters.get(index).copied();
+        match self.rng.u32(0..6) {
+            0 => letter.map(|order| StandIn::DeadLetter(self.id(order))),
+            1 => Some(StandIn::Removed),
+            _ => None,
+        }
     }
 
     pub(super) async fn schedule_retry(&mut self) -> String {

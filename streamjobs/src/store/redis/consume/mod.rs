@@ -18,7 +18,7 @@ use crate::model::name::ConsumerName;
 use crate::store::types::Result;
 use crate::store::{
     ClaimedPage, Consume, Delivery, FenceResult, Hold, Idle, IdleClaim, Inlet, Queue, Renewed,
-    ServerInfo, ServerTime, StoreError, StreamReader,
+    ServerInfo, ServerTime, StandIn, StoreError, StreamReader,
 };
 
 scripts! {
@@ -104,13 +104,13 @@ impl Consume for RedisStore {
         queue: &Queue,
         consumer: &ConsumerName,
         hold: Hold,
-        trimmed: Option<EntryId>,
+        stand_in: Option<StandIn>,
         delay: Duration,
         job: &Fields,
     ) -> Result<FenceResult> {
         let keys = [queue.retry_key(), queue.retry_records_key()];
         let delay = Some(milliseconds(delay).min(DELAY_MAX));
-        let settled = Settled { consumer, hold, trimmed, delay, fields: job };
+        let settled = Settled { consumer, hold, stand_in, delay, fields: job };
         self.settle(&SCHEDULE_RETRY, queue, &keys, settled).await
     }
 
@@ -212,7 +212,7 @@ impl Consume for RedisStore {
 pub(super) struct Settled<'a> {
     pub(super) consumer: &'a ConsumerName,
     pub(super) hold: Hold,
-    pub(super) trimmed: Option<EntryId>,
+    pub(super) stand_in: Option<StandIn>,
     pub(super) delay: Option<u64>,
     pub(super) fields: &'a Fields,
 }
@@ -227,14 +227,15 @@ impl RedisStore {
         keys: &[String],
         settled: Settled<'_>,
     ) -> Result<FenceResult> {
-        let Settled { consumer, hold, trimmed, delay, fields } = settled;
+        let Settled { consumer, hold, stand_in, delay, fields } = settled;
         let (key, dead) = (queue.key(hold.inlet), queue.dead_key());
         let keys = [&key, &dead].into_iter().chain(keys).map(String::as_str).collect::<Vec<_>>();
         let add = |command: &mut Cmd| {
             add_owner(command, queue, consumer, hold.inlet).arg(Id(hold.id));
             command.arg(hold.delivery_count);
-            match trimmed {
-                Some(letter) => command.arg(Id(letter)),
+            match stand_in {
+                Some(StandIn::DeadLetter(letter)) => command.arg(Id(letter)),
+                Some(StandIn::Removed) => command.arg("removed"),
                 None => command.arg(""),
             };
             add_fields(command.arg(delay), fields);
@@ -296,6 +297,7 @@ pub(super) fn fence_result(value: Value, command: &'static str) -> Result<FenceR
         Value::Int(1) => Ok(FenceResult::Owned),
         Value::Int(0) => Ok(FenceResult::TakenOver),
         Value::Int(-1) => Ok(FenceResult::NotPending),
+        Value::Int(-2) => Ok(FenceResult::Undelivered),
         value => Ok(FenceResult::Trimmed(reply::id(value, command)?)),
     }
 }

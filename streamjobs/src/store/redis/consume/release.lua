@@ -2,8 +2,8 @@
 --
 -- KEYS: stream or lane, dead letters, group hash. ARGV: group, consumer, source, then an id and a
 -- delivery count for each entry.
--- Returns: for each entry 1 released, 0 owned by another attempt, -1 not pending, or the id of a
--- dead letter.
+-- Returns: for each entry 1 released, 0 owned by another attempt, -1 not pending, -2 not pending
+-- and delivered again, or the id of a dead letter.
 --
 -- Before: each entry is pending for this attempt or another one, or not pending.
 -- After: this attempt's entries are pending for the owner of released entries, with one delivery

@@ -3,7 +3,7 @@
 -- KEYS: stream or lane, dead letters. ARGV: group, consumer, source ("stream" or "lane"), then an
 -- id and a delivery count for each entry.
 -- Returns: the server's clock, then for each entry 1 renewed, 0 owned by another attempt, -1 not
--- pending, or the id of a dead letter.
+-- pending, -2 not pending and delivered again, or the id of a dead letter.
 --
 -- Before: each entry is pending for this attempt or another one, or not pending.
 -- After: the idle time of this attempt's entries is zero, with the same delivery count. An entry

@@ -17,7 +17,7 @@ use crate::store::dead_letters::{
     LEASES_KEPT, RedriveRequest, Redriven, TakenLetters, Taker, WITHHELD,
 };
 use crate::store::types::Result;
-use crate::store::{DeadLetters, FenceResult, Hold, Inlet, Queue, StoredDeadLetter};
+use crate::store::{DeadLetters, FenceResult, Hold, Inlet, Queue, StandIn, StoredDeadLetter};
 
 scripts! {
     REDRIVE = "redrive";
@@ -34,10 +34,10 @@ impl DeadLetters for RedisStore {
         queue: &Queue,
         consumer: &ConsumerName,
         hold: Hold,
-        trimmed: Option<EntryId>,
+        stand_in: Option<StandIn>,
         letter: &Fields,
     ) -> Result<FenceResult> {
-        let settled = Settled { consumer, hold, trimmed, delay: None, fields: letter };
+        let settled = Settled { consumer, hold, stand_in, delay: None, fields: letter };
         self.settle(&STORE_DEAD_LETTER, queue, &[], settled).await
     }
 

@@ -1,24 +1,24 @@
 -- Stores a dead letter.
 --
--- KEYS: stream or lane, dead letters. ARGV: group, consumer, source, id, delivery count, the id of
--- the dead letter that a renewal stored for the entry or nothing, then the names and values of the
--- letter's fields.
--- Returns: 1 stored, 0 owned by another attempt, -1 not pending.
+-- KEYS: stream or lane, dead letters. ARGV: group, consumer, source, id, delivery count, what stands
+-- for the entry, then the names and values of the letter's fields. What stands for it is the id of the
+-- dead letter that a renewal stored, "removed", or nothing.
+-- Returns: 1 stored, 0 owned by another attempt, -1 not pending, -2 not pending and delivered again.
 --
 -- Before: the entry is pending for this attempt or another one, or not pending.
 -- After: if this attempt owned it, the letter is stored, and then the entry is acknowledged, and
 -- deleted if it was in the lane. If the entry is not pending, but a renewal of this attempt found
 -- its payload trimmed and the dead letter stored for that is still there, this letter replaces that
--- one.
+-- one. If the attempt knows that the entry was removed, the letter is stored.
 -- May race with: claims and acknowledgements. A repeat after a lost answer finds nothing pending
 -- and changes nothing.
 --
 -- The letter is the first write: where it cannot be stored, the entry stays pending.
 local key, dead = KEYS[1], KEYS[2]
 local group, me, source, id, count = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local old = ARGV[6]
+local instead = ARGV[6]
 local state = held(key, group, me, id, count)
-if not may_settle(state, dead, old) then return state end
+if not may_settle(state, dead, instead) then return state end
 redis.call('XADD', dead, '*', unpack(ARGV, 7))
-settle(key, group, source, id, state, dead, old)
+settle(key, group, source, id, state, dead, instead)
 return 1

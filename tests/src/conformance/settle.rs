@@ -1,0 +1,168 @@
+//! Settling entries that are not pending any more.
+
+use std::time::Duration;
+
+use streamjobs::__store::{FenceResult, Inlet, StandIn};
+use streamjobs::EntryId;
+
+use super::{Case, Stage, fields};
+
+/// Makes a test of every case in this file.
+#[macro_export]
+macro_rules! settle_cases {
+    ($test:meta, $stage:expr) => {
+        $crate::conformance_tests! { @each $test, $stage, settle:
+            a_settled_entry_cannot_be_settled_again,
+            a_trimmed_entry_can_still_be_retried_and_dead_lettered,
+            a_letter_about_a_loss_is_replaced_by_the_job_it_stands_for,
+            an_entry_that_was_removed_is_settled_by_the_attempt_that_knows_it,
+            an_entry_that_will_be_delivered_again_is_not_settled,
+        }
+    };
+}
+
+/// After a lost answer the step is repeated, and finds that it was done.
+pub async fn a_settled_entry_cannot_be_settled_again(stage: &Stage) -> Case {
+    let holds = stage.deliver(2).await?;
+    let (store, queue, me) = (&stage.store, &stage.queue, &stage.me);
+    for expected in [FenceResult::Owned, FenceResult::NotPending] {
+        for (number, hold) in holds.iter().enumerate() {
+            let checked = match number {
+                0 => store.store_dead_letter(queue, me, *hold, None, &fields("x")).await?,
+                _ => {
+                    store
+                        .schedule_retry(queue, me, *hold, None, Duration::ZERO, &fields("x"))
+                        .await?
+                }
+            };
+            assert_eq!(checked, expected);
+        }
+    }
+    assert_eq!(stage.raw.length(&stage.dead_key()), 1);
+    assert_eq!(store.promote(queue, &stage.me, 10).await?.promoted, 1);
+    Ok(())
+}
+
+/// The attempt has the payload and does not need it in the stream.
+pub async fn a_trimmed_entry_can_still_be_retried_and_dead_lettered(stage: &Stage) -> Case {
+    let holds = stage.deliver(2).await?;
+    for (number, hold) in holds.into_iter().enumerate() {
+        stage.raw.delete(&stage.key(Inlet::STREAM), hold.id);
+        let checked = match number {
+            0 => {
+                stage
+                    .store
+                    .store_dead_letter(&stage.queue, &stage.me, hold, None, &fields("x"))
+                    .await?
+            }
+            _ => {
+                let delay = Duration::ZERO;
+                stage
+                    .store
+                    .schedule_retry(&stage.queue, &stage.me, hold, None, delay, &fields("x"))
+                    .await?
+            }
+        };
+        assert_eq!(checked, FenceResult::Owned);
+    }
+    assert!(stage.pending(Inlet::STREAM).is_empty());
+    Ok(())
+}
+
+/// The letter about a loss stands for the entry, for the attempt that has its payload.
+pub async fn a_letter_about_a_loss_is_replaced_by_the_job_it_stands_for(stage: &Stage) -> Case {
+    let holds = stage.deliver(3).await?;
+    for hold in &holds {
+        stage.raw.delete(&stage.key(Inlet::STREAM), hold.id);
+    }
+    let (store, queue, me) = (&stage.store, &stage.queue, &stage.me);
+    let answers = store.renew(queue, me, &holds).await?.answers;
+    let letter = |answer: &FenceResult| match answer {
+        FenceResult::Trimmed(letter) => Some(StandIn::DeadLetter(*letter)),
+        _ => None,
+    };
+    let letters = answers.iter().map(letter).collect::<Vec<_>>();
+    assert!(letters.iter().all(Option::is_some), "{answers:?}");
+    let [dead, retried, purged] = holds.as_slice() else { return Err("three entries".into()) };
+    let [dead_letter, retry_letter, purged_letter] = letters.as_slice() else {
+        return Err("three letters".into());
+    };
+    assert_eq!(
+        store.store_dead_letter(queue, me, *dead, None, &fields("x")).await?,
+        FenceResult::NotPending
+    );
+    for expected in [FenceResult::Owned, FenceResult::NotPending] {
+        assert_eq!(
+            store.store_dead_letter(queue, me, *dead, *dead_letter, &fields("dead")).await?,
+            expected
+        );
+        let delay = Duration::ZERO;
+        let checked = store
+            .schedule_retry(queue, me, *retried, *retry_letter, delay, &fields("again"))
+            .await?;
+        assert_eq!(checked, expected);
+    }
+    let Some(StandIn::DeadLetter(letter)) = purged_letter else { return Err("a letter".into()) };
+    store.purge(queue, &[*letter]).await?;
+    let checked = store
+        .schedule_retry(queue, me, *purged, *purged_letter, Duration::ZERO, &fields("x"))
+        .await?;
+    assert_eq!(checked, FenceResult::NotPending, "an operator has purged it");
+    let stored = store.dead_letters(queue, EntryId::ZERO, 10).await?;
+    let names = stored.iter().map(|letter| letter.text("name")).collect::<Vec<_>>();
+    assert_eq!(
+        (names, store.promote(queue, &stage.me, 10).await?.promoted),
+        (vec![Some("dead")], 1)
+    );
+    Ok(())
+}
+
+/// A consumer that is deleted by hand takes its entries with it. The attempt still has the job.
+pub async fn an_entry_that_was_removed_is_settled_by_the_attempt_that_knows_it(
+    stage: &Stage,
+) -> Case {
+    let holds = stage.deliver(2).await?;
+    let (store, queue, me) = (&stage.store, &stage.queue, &stage.me);
+    let (key, group) = (stage.key(Inlet::STREAM), queue.group.as_str());
+    stage.raw.delete_consumer(&key, group, me.as_str());
+    let answers = store.renew(queue, me, &holds).await?.answers;
+    assert_eq!(answers, [FenceResult::NotPending; 2]);
+    let [retried, dead] = holds.as_slice() else { return Err("two entries".into()) };
+    for (stand_in, expected) in [
+        (None, FenceResult::NotPending),
+        (Some(StandIn::Removed), FenceResult::Owned),
+        // The answer was lost: the retry is there.
+        (Some(StandIn::Removed), FenceResult::Owned),
+    ] {
+        let delay = Duration::from_secs(1_000);
+        let job = fields("again");
+        let checked = store.schedule_retry(queue, me, *retried, stand_in, delay, &job).await?;
+        assert_eq!(checked, expected);
+    }
+    assert_eq!(store.retries(queue, None, 9).await?.jobs.len(), 1);
+    let stand_in = Some(StandIn::Removed);
+    let checked = store.store_dead_letter(queue, me, *dead, stand_in, &fields("dead")).await?;
+    assert_eq!((checked, stage.raw.length(&stage.dead_key())), (FenceResult::Owned, 1));
+    let taken = stage.deliver_one().await?;
+    let checked =
+        store.store_dead_letter(queue, &stage.other, taken, stand_in, &fields("x")).await?;
+    assert_eq!(checked, FenceResult::TakenOver, "another attempt has it");
+    Ok(())
+}
+
+/// After a failover the group's cursor may be before entries that are in flight.
+pub async fn an_entry_that_will_be_delivered_again_is_not_settled(stage: &Stage) -> Case {
+    let hold = stage.deliver_one().await?;
+    let (store, queue, me) = (&stage.store, &stage.queue, &stage.me);
+    let (key, group) = (stage.key(Inlet::STREAM), queue.group.as_str());
+    stage.raw.destroy_group(&key, group);
+    store.prepare(queue, streamjobs::config::Start::Beginning).await?;
+    let answers = store.renew(queue, me, &[hold]).await?.answers;
+    assert_eq!(answers, [FenceResult::Undelivered]);
+    for stand_in in [None, Some(StandIn::Removed)] {
+        let checked = store.store_dead_letter(queue, me, hold, stand_in, &fields("x")).await?;
+        assert_eq!(checked, FenceResult::Undelivered);
+    }
+    assert_eq!(stage.raw.length(&stage.dead_key()), 0);
+    Ok(())
+}
