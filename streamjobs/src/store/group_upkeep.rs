@@ -27,10 +27,24 @@ pub struct Promoted {
     /// Due jobs whose record is missing and that stay in the retry set, because no dead letter can be
     /// stored.
     pub left: usize,
+    /// Jobs that wait for a retry and had lost their place in the retry set, which they have again.
+    pub restored: usize,
     /// Whether the group is paused in every process. Then nothing is promoted, and nothing is due.
     pub paused: bool,
     /// The server's clock.
     pub now: ServerTime,
+}
+
+/// What [`prepare`](GroupUpkeep::prepare) found. Exhaustive: adding a variant is a breaking change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prepared {
+    /// The stream has the group.
+    Found,
+    /// The group was created for the first time.
+    Created,
+    /// The group had been there and was lost, as when the stream was deleted. It was recreated at its
+    /// floor, or at the beginning of a new stream that ends before that.
+    Recreated,
 }
 
 /// What a heartbeat recorded.
@@ -46,8 +60,8 @@ pub struct Recorded {
 #[async_trait]
 pub trait GroupUpkeep: Send + Sync {
     /// Creates the group in every inlet unless it exists: at `start` the first time, later at its
-    /// floor. True if the group of the stream was created.
-    async fn prepare(&self, queue: &Queue, start: Start) -> Result<bool>;
+    /// floor. What became of the group of the stream.
+    async fn prepare(&self, queue: &Queue, start: Start) -> Result<Prepared>;
 
     /// Recreates a lost group at its floor, or at the beginning if the floor is lost as well. True if
     /// the group of any inlet was created.

@@ -30,7 +30,7 @@ pub use self::consume::{
     ClaimedPage, Consume, Idle, IdleClaim, ReadReply, ReadRequest, Renewed, StreamReader,
 };
 pub use self::dead_letters::DeadLetters;
-pub use self::group_upkeep::{GroupUpkeep, Promoted, Recorded, TypeSight};
+pub use self::group_upkeep::{GroupUpkeep, Prepared, Promoted, Recorded, TypeSight};
 pub use self::inspect::Inspect;
 pub use self::marks::Marks;
 pub use self::publish::{Appended, Appender, NewEntry, Publish};

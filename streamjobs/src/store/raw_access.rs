@@ -23,6 +23,8 @@ pub trait RawAccess: Send + Sync {
     fn age(&self, key: &str, group: &str, id: EntryId, idle: Duration);
     /// Adds a job without a record to the retry set, under a name and due at a time of the server's clock.
     fn schedule_retry(&self, queue: &Queue, name: &str, due: u64);
+    /// Deletes the retry set, and not the records of its jobs.
+    fn lose_retry_set(&self, queue: &Queue);
     /// The pending list.
     fn pending(&self, key: &str, group: &str) -> Vec<PendingRow>;
     /// The number of entries.

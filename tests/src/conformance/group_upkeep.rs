@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use streamjobs::__store::admin::{Cut, Trim, Unfinished};
-use streamjobs::__store::{Inlet, Queue, ReadRequest, StoreError};
+use streamjobs::__store::{Inlet, Prepared, Queue, ReadRequest, StoreError};
 use streamjobs::GroupName;
 use streamjobs::config::{Retention, Start};
 
@@ -25,17 +25,54 @@ macro_rules! group_upkeep_cases {
             types_that_wait_without_a_handler_are_shown,
             consumers_that_say_no_types_may_have_any,
             a_due_job_stays_for_a_consumer_that_declares_its_type,
+            jobs_whose_place_in_the_retry_set_was_lost_get_it_back,
+            a_group_whose_stream_was_deleted_is_told_from_a_new_one,
             a_paused_group_promotes_nothing_until_it_is_resumed,
             trimming_history_keeps_what_any_group_needs,
         }
     };
 }
 
+/// The records are there, so the jobs are, each due when it was.
+pub async fn jobs_whose_place_in_the_retry_set_was_lost_get_it_back(stage: &Stage) -> Case {
+    let (store, queue, me) = (&stage.store, &stage.queue, &stage.me);
+    let now = store.now().await?.0;
+    for (hold, due) in stage.deliver(3).await?.into_iter().zip([None, Some(1), Some(now + 500_000)])
+    {
+        let mut job = fields("again");
+        job.extend(due.map(|due: u64| ("sj-due".into(), due.to_string().into())));
+        let delay = Duration::from_secs(1_000);
+        store.schedule_retry(queue, me, hold, None, delay, &job).await?;
+    }
+    stage.raw.lose_retry_set(queue);
+    assert!(store.set_paused(queue, true).await?);
+    assert_eq!(store.promote(queue, me, 10).await?.restored, 0);
+    assert!(store.set_paused(queue, false).await?);
+    let promoted = store.promote(queue, me, 10).await?;
+    assert_eq!((promoted.restored, promoted.promoted, promoted.waiting), (3, 2, 2));
+    let due = promoted.next_due.ok_or("one job is due later")?;
+    assert!(due > Duration::from_secs(400) && due <= Duration::from_secs(500), "{due:?}");
+    assert_eq!(store.promote(queue, me, 10).await?.restored, 0);
+    Ok(())
+}
+
+/// A group that begins anew with its stream has lost what was in it.
+pub async fn a_group_whose_stream_was_deleted_is_told_from_a_new_one(stage: &Stage) -> Case {
+    let (store, queue) = (&stage.store, &stage.queue);
+    stage.deliver(2).await?;
+    store.heartbeat(queue, &stage.me, "{}").await?;
+    stage.raw.destroy_group(&stage.key(Inlet::STREAM), queue.group.as_str());
+    stage.append(1).await?;
+    assert_eq!(store.prepare(queue, Start::End).await?, Prepared::Recreated);
+    assert_eq!(store.prepare(queue, Start::End).await?, Prepared::Found);
+    Ok(())
+}
+
 /// Any number of processes may prepare.
 pub async fn preparing_twice_changes_nothing(stage: &Stage) -> Case {
     stage.append(3).await?;
     stage.read(&stage.me, Inlet::STREAM, 1).await?;
-    assert!(!stage.store.prepare(&stage.queue, Start::End).await?);
+    assert_eq!(stage.store.prepare(&stage.queue, Start::End).await?, Prepared::Found);
     assert!(!stage.store.recreate(&stage.queue).await?);
     assert_eq!(stage.read(&stage.me, Inlet::STREAM, 10).await?.len(), 2);
     Ok(())
@@ -49,7 +86,7 @@ pub async fn a_group_starts_where_it_is_configured_to(stage: &Stage) -> Case {
     for (number, (start, expected)) in starts.into_iter().enumerate() {
         let group = GroupName::new(format!("group-{number}"))?;
         let queue = Queue { stream: stage.queue.stream.clone(), group };
-        assert!(stage.store.prepare(&queue, start).await?);
+        assert_eq!(stage.store.prepare(&queue, start).await?, Prepared::Created);
         let mut reader = stage.store.reader(&queue, &stage.me, Duration::from_secs(2)).await?;
         let request = ReadRequest { acks: &[], inlet: Inlet::STREAM, count: 9, block: None };
         assert_eq!(reader.read(request).await?.deliveries?.len(), expected, "{start:?}");

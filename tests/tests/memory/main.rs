@@ -19,6 +19,7 @@ mod health;
 mod idle;
 mod log;
 mod loops;
+mod lost_keys;
 mod once;
 mod recovery;
 mod removed;

@@ -49,6 +49,10 @@ impl RawAccess for Server {
         self.0.command(&["ZADD", &key, &due.to_string(), name]);
     }
 
+    fn lose_retry_set(&self, queue: &Queue) {
+        self.0.command(&["DEL", &format!("{{{}}}:retry:{}", queue.stream, queue.group)]);
+    }
+
     fn pending(&self, key: &str, group: &str) -> Vec<PendingRow> {
         let summary = self.0.try_query::<redis::Value>(&["XPENDING", key, group]);
         if summary.is_err_and(|error| error.code() == Some("NOGROUP")) {

@@ -71,6 +71,41 @@ async fn a_promoted_replica_that_lags_costs_its_tail_and_repeats_only_that() {
     let _ = runtime.shutdown().await;
 }
 
+/// Redis 7.0 does not send its replicas how much a group has read. What the group had done before is not
+/// told as lost, and what is lost afterwards is.
+#[tokio::test]
+async fn a_promoted_replica_tells_no_loss_that_there_was_not() {
+    let (app, replica) = (App::start().await, RedisServer::start().unwrap());
+    let fine = Work::fine();
+    let runtime = app.runtime(&fine).start().await.unwrap();
+    app.publish(5).await;
+    app.drained("work").await;
+    replica.follow(app.server.port());
+    app.publish(20).await;
+    app.drained("work").await;
+    let _ = runtime.shutdown().await;
+    app.server.command(&["XTRIM", "orders", "MAXLEN", "3"]);
+    until(DEADLINE, "replicated", || replica.length("orders") == 3).await;
+    app.server.kill();
+    replica.promote();
+    let promoted = App::on(replica).await;
+    let runtime = promoted.runtime(&fine).start().await.unwrap();
+    promoted.publish(1).await;
+    promoted.drained("work").await;
+    // More heartbeats, after the group has read on.
+    let _ = runtime.shutdown().await;
+    let runtime = promoted.runtime(&fine).start().await.unwrap();
+    assert_eq!(runtime.counters().trimmed_unread, 0);
+    promoted.publish(1).await;
+    promoted.drained("work").await;
+    let _ = runtime.shutdown().await;
+    promoted.publish(4).await;
+    promoted.server.command(&["XTRIM", "orders", "MAXLEN", "0"]);
+    let runtime = promoted.runtime(&fine).start().await.unwrap();
+    assert_eq!(runtime.counters().trimmed_unread, 4);
+    let _ = runtime.shutdown().await;
+}
+
 /// A primary that keeps nothing comes back empty, and its replica becomes as empty.
 #[tokio::test]
 async fn replicas_emptied_by_their_primary_get_their_groups_back_and_tell_of_it() {

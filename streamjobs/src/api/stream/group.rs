@@ -10,7 +10,7 @@ use crate::model::config::Start;
 use crate::model::entry::{EntryId, Inlet};
 use crate::store::admin::Unfinished;
 use crate::store::inspect::OldestUnfinished;
-use crate::store::{Queue, Store, StoreError};
+use crate::store::{Prepared, Queue, Store, StoreError};
 
 /// A handle to a group on a stream. It is cheap to clone.
 ///
@@ -116,8 +116,9 @@ impl Group {
     ///
     /// If the future is dropped, the group may or may not be created.
     pub async fn create(&self, start: Start) -> Result<bool, StreamError> {
-        let made = self.store().prepare(&self.queue, start).await;
-        made.map_err(|error| self.failed("create a group of", error))
+        let prepared = self.store().prepare(&self.queue, start).await;
+        let prepared = prepared.map_err(|error| self.failed("create a group of", error))?;
+        Ok(prepared != Prepared::Found)
     }
 
     /// Moves the group's cursor to another position; [`Start::End`] skips all undelivered entries.

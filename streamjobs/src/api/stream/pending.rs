@@ -197,7 +197,7 @@ impl Group {
 
     /// Moves all pending entries of one consumer to another, in the stream and in the lane.
     ///
-    /// Delivery counts and idle times stay unchanged. Entries that are delivered to the first consumer
+    /// Delivery counts stay unchanged; idle times begin anew. Entries that are delivered to the first consumer
     /// meanwhile stay with it: stop it before, or call again.
     ///
     /// # Errors
@@ -216,7 +216,7 @@ impl Group {
     }
 
     /// Removes a consumer. Its pending entries are released for any process to claim at once; no entry
-    /// is lost, and delivery counts stay unchanged.
+    /// is lost, and the deliveries that this cut short are not counted.
     ///
     /// The server checks that nothing is pending and removes the consumer in one step. A consumer that
     /// still reads gets new entries: then the call fails after some rounds with

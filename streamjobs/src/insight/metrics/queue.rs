@@ -10,8 +10,9 @@ use super::table::{
     ACKNOWLEDGED, ACKNOWLEDGED_LATE, BUFFERED, CLAIMED, CLAIMS_REFUSED, CONSUMED,
     CONSUMERS_RETIRED, DEAD_LETTERS_STORED, DUPLICATES, ENTRIES_TRIMMED, FAILED, FINISHED,
     GROUPS_RECREATED, LEASES_LOST, LETTERS_TRIMMED, OPERATION, PAYLOADS_UNSTORED, PROCESS,
-    QUEUE_TIME, READ_TIMEOUTS, RECONNECTS, REFUSED_LATE, REMOVED_IN_FLIGHT, RENEW, RUNNING,
-    SCHEDULE_LATENESS, SERVER_ERRORS, SLOTS, SNOOZED, TRIMMED, TRIMMED_UNREAD, UNHANDLED,
+    QUEUE_TIME, READ_TIMEOUTS, RECONNECTS, REFUSED_LATE, REMOVED_IN_FLIGHT, RENEW,
+    RETRIES_RESTORED, RUNNING, SCHEDULE_LATENESS, SERVER_ERRORS, SLOTS, SNOOZED, TRIMMED,
+    TRIMMED_UNREAD, UNHANDLED,
 };
 use super::words::{ClaimReason, DuplicateStage, Failure, Finish};
 use crate::model::name::{GroupName, StreamName};
@@ -42,6 +43,7 @@ pub(crate) struct QueueMetrics {
     pub(crate) removed_in_flight: Counter,
     pub(crate) payloads_unstored: Counter,
     pub(crate) groups_recreated: Counter,
+    pub(crate) retries_restored: Counter,
     pub(crate) claims_refused: Counter,
     pub(crate) server_errors: Counter,
     pub(crate) reconnects: Counter,
@@ -88,6 +90,7 @@ impl QueueMetrics {
             removed_in_flight: counter(REMOVED_IN_FLIGHT),
             payloads_unstored: counter(PAYLOADS_UNSTORED),
             groups_recreated: counter(GROUPS_RECREATED),
+            retries_restored: counter(RETRIES_RESTORED),
             claims_refused: counter(CLAIMS_REFUSED),
             server_errors: counter(SERVER_ERRORS),
             reconnects: counter(RECONNECTS),

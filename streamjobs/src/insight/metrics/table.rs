@@ -81,6 +81,8 @@ table! {
         "Times that a trimmed payload could not be stored as a dead letter";
     GROUPS_RECREATED: Counter in Count, "streamjobs_group_recreated_total",
         "Groups that were lost and recreated";
+    RETRIES_RESTORED: Counter in Count, "streamjobs_retries_restored_total",
+        "Jobs waiting for retry that were scheduled again because the retry set was lost";
     CLAIMS_REFUSED: Counter in Count, "streamjobs_claims_refused_total",
         "Claims refused because of the server's clock or a gap in its answers";
     SERVER_ERRORS: Counter in Count, "streamjobs_redis_errors_total",

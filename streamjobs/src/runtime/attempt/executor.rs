@@ -244,7 +244,7 @@ impl Executor {
             handled_by,
             verdict,
             lease,
-            slot,
+            slot: Some(slot),
         };
         // The settler outlives every job. If it is gone, the entry is claimed when its lease ends.
         let _gone = self.settlements.send(settlement).await.is_err();

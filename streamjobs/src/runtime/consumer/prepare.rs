@@ -11,7 +11,7 @@ use crate::runtime::consumer::QueueHandle;
 use crate::runtime::observe::{QueueContext, QueueEvent};
 use crate::runtime::upkeep::heartbeat_interval;
 use crate::store::lacking::lacking;
-use crate::store::{Inlet, Queue, StoreError};
+use crate::store::{Inlet, Prepared, Queue, StoreError};
 
 /// A queue that cannot be started, and why.
 #[derive(Debug)]
@@ -43,7 +43,10 @@ pub(crate) async fn prepare(
     let (context, clock) = (&handle.context, &handle.health.clock);
     let queue = context.queue();
     let failed = |error: StoreError| Unprepared { queue: queue.clone(), source: error.into() };
-    context.store.prepare(queue, context.config.start).await.map_err(failed)?;
+    let prepared = context.store.prepare(queue, context.config.start).await.map_err(failed)?;
+    if prepared == Prepared::Recreated {
+        context.report.queue(QueueEvent::GroupRecreated);
+    }
     let rights = context.store.rights(std::slice::from_ref(queue)).await;
     if let Some(rights) = allow_refusal(context, "check the rights", rights).map_err(failed)?
         && let Some(lacking) = lacking(&rights, &queue.key(Inlet::STREAM))

@@ -13,7 +13,7 @@ use crate::runtime::intake::{
     SlotRequest,
 };
 use crate::runtime::observe::QueueContext;
-use crate::runtime::settle::{AckFlusher, Settler, SettlingSteps};
+use crate::runtime::settle::{AckFlusher, RefusedRoom, Settler, SettlingSteps};
 use crate::runtime::state::{
     Acks, Activity, Assignment, Clock, GroupEpoch, InFlight, LaneSignal, LoopHealth, LostReplies,
     NextDue, PauseGate, PayloadBudget, ReaderUnblock, ReapSignal, RenewSignal, Settlement,
@@ -154,7 +154,8 @@ pub(crate) fn settler(
     budget: Arc<PayloadBudget>,
     settlements: mpsc::Receiver<Settlement>,
 ) -> Settler {
-    let steps = SettlingSteps { context, in_flight, clock, next_due, budget };
+    let refused = RefusedRoom::default();
+    let steps = SettlingSteps { context, in_flight, clock, next_due, budget, refused };
     Settler { settlements, over, steps }
 }
 

@@ -107,6 +107,9 @@ pub(crate) enum QueueEvent<'a> {
     /// Payloads were trimmed, and no dead letter could be stored.
     PayloadsUnstored(usize),
     GroupRecreated,
+    /// Jobs that wait for a retry got their place in the retry set back, which another client or an
+    /// eviction had deleted.
+    RetriesRestored(usize),
     ClaimRefused {
         why: &'static str,
     },

@@ -134,6 +134,9 @@ pub(super) fn log_queue(identity: &ConsumerIdentity, event: &QueueEvent<'_>) {
         QueueEvent::GroupRecreated => {
             log!(error, identity, "group was lost and has been recreated at its durable floor");
         }
+        QueueEvent::RetriesRestored(jobs) => {
+            log!(error, identity, jobs, "retry set was lost, its jobs are scheduled again");
+        }
         QueueEvent::ClaimRefused { why } => log!(warn, identity, why, "no idle entries claimed"),
         QueueEvent::StoreFailed { operation, error } => {
             log!(warn, identity, operation, "Redis command failed: {}", chain(error));

@@ -46,6 +46,7 @@ pub(super) fn record_queue(metrics: &QueueMetrics, event: &QueueEvent<'_>, by: u
         QueueEvent::TrimmedUnread(_) => metrics.trimmed_unread.increment(by),
         QueueEvent::PayloadsUnstored(_) => metrics.payloads_unstored.increment(by),
         QueueEvent::GroupRecreated => metrics.groups_recreated.increment(by),
+        QueueEvent::RetriesRestored(_) => metrics.retries_restored.increment(by),
         QueueEvent::ClaimRefused { .. } => metrics.claims_refused.increment(by),
         QueueEvent::StoreFailed { .. } => metrics.server_errors.increment(by),
         QueueEvent::Reconnected => metrics.reconnects.increment(by),

@@ -80,6 +80,8 @@ counters! {
     unhandled: Unhandled,
     /// Groups that were lost and recreated.
     groups_recreated: GroupsRecreated,
+    /// Jobs waiting for retry whose place in the retry set was lost, and that were scheduled again.
+    retries_restored: RetriesRestored,
     /// Scans for idle entries that the server's clock, or a gap in its answers, forbade.
     claims_refused: ClaimsRefused,
     /// Requests to the server that failed.
@@ -151,6 +153,7 @@ pub(crate) fn count_of_queue(event: &QueueEvent<'_>) -> Option<(Count, u64)> {
         QueueEvent::TrimmedUnread(entries) => (Count::TrimmedUnread, entries),
         QueueEvent::PayloadsUnstored(jobs) => (Count::PayloadsUnstored, wide(jobs)),
         QueueEvent::GroupRecreated => (Count::GroupsRecreated, 1),
+        QueueEvent::RetriesRestored(jobs) => (Count::RetriesRestored, wide(jobs)),
         QueueEvent::ClaimRefused { .. } => (Count::ClaimsRefused, 1),
         QueueEvent::StoreFailed { .. } => (Count::ServerErrors, 1),
         QueueEvent::Reconnected => (Count::Reconnects, 1),

@@ -1,7 +1,9 @@
 //! Settling: verdicts are carried out on the server.
 
 mod ack_flusher;
+mod refused_room;
 mod settler;
 
 pub(crate) use self::ack_flusher::AckFlusher;
+pub(crate) use self::refused_room::RefusedRoom;
 pub(crate) use self::settler::{Settler, SettlingSteps};

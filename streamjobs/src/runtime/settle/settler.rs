@@ -15,6 +15,7 @@ use crate::model::fail_point::FailPoint;
 use crate::model::policy::{Reason, TypeSight, Verdict, left};
 use crate::model::record::{Attempted, FIELDS_CARRIED_MAX};
 use crate::runtime::observe::{FailedAttempt, JobEvent, QueueContext};
+use crate::runtime::settle::RefusedRoom;
 use crate::runtime::state::{
     Clock, InFlight, LoopBackoff, NextDue, PayloadBudget, Settlement, SettlingOver,
 };
@@ -36,13 +37,14 @@ pub(crate) struct SettlingSteps {
     pub(crate) clock: Arc<Clock>,
     pub(crate) next_due: Arc<NextDue>,
     pub(crate) budget: Arc<PayloadBudget>,
+    pub(crate) refused: RefusedRoom,
 }
 
 impl Settler {
     /// Settles until no job can end any more and everything is settled, or until the abort.
     ///
     /// Verdicts are carried out side by side, so that one that has to be repeated delays no other.
-    /// There are never more of them than slots.
+    /// There are never more of them than slots, and what has room while the server refuses.
     pub(crate) async fn run(self, abort: CancellationToken) {
         let Self { mut settlements, over, steps } = self;
         let mut settling = FuturesUnordered::new();
@@ -69,7 +71,7 @@ impl SettlingSteps {
             return;
         }
         let (hold, mut backoff) = (settlement.hold, LoopBackoff::new());
-        let (mut unconfirmed, mut settled) = (false, false);
+        let (mut unconfirmed, mut settled, mut room) = (false, false, None);
         while !settled && !settlement.lease.is_lost() {
             if abort.is_cancelled() {
                 // The entry stays in flight, so that the report of the shutdown names it.
@@ -109,6 +111,11 @@ impl SettlingSteps {
                 }
                 Err(error) => {
                     unconfirmed |= error.is_unconfirmed();
+                    // It may refuse for long. Other jobs go on meanwhile.
+                    if matches!(error, StoreError::Refused { .. }) && room.is_none() {
+                        room = self.refused.take(settlement.delivery.entry.bytes());
+                        drop(settlement.slot.take_if(|_| room.is_some()));
+                    }
                     self.context.report.store_failed("settle", &error);
                     backoff.wait(abort).await;
                 }

@@ -221,7 +221,8 @@ pub(crate) struct Settlement {
     pub(crate) handled_by: Option<HandledBy>,
     pub(crate) verdict: Verdict,
     pub(crate) lease: Arc<Lease>,
-    pub(crate) slot: Slot,
+    /// None once the job waits without it.
+    pub(crate) slot: Option<Slot>,
 }
 
 /// The handler of a job and how many attempts it has, for the log.

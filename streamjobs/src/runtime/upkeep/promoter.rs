@@ -75,6 +75,7 @@ impl Promoter {
     /// promotion.
     async fn promoted(&mut self, promoted: Promoted) -> Duration {
         self.context.report.queue(QueueEvent::PayloadsUnstored(promoted.left));
+        self.context.report.queue(QueueEvent::RetriesRestored(promoted.restored));
         if self.pause.set_everywhere(promoted.paused) {
             self.unblock_reader().await;
         }

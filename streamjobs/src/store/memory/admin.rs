@@ -75,10 +75,11 @@ impl Admin for MemoryStore {
                 }
                 let group = state.group(queue, inlet)?;
                 if let Some(row) = group.pending.get_mut(&id) {
+                    row.since = now;
                     let owner = match destination {
                         Destination::Consumer(consumer) => consumer.as_str(),
                         Destination::Released => {
-                            row.since = now;
+                            row.delivery_count = row.delivery_count.saturating_sub(1);
                             RELEASED
                         }
                     };

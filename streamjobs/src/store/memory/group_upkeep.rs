@@ -6,25 +6,28 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::MemoryStore;
-use super::state::{DAY, MemoryState, Record, milliseconds};
+use super::state::{DAY, MemoryState, Record, Retry, milliseconds};
 use super::stream::Stream;
 use crate::model::config::Start;
 use crate::model::entry::{Entry, EntryId, Fields};
 use crate::model::heartbeat::Heartbeat;
 use crate::model::name::ConsumerName;
+use crate::model::record;
 use crate::store::types::Result;
-use crate::store::{GroupUpkeep, Inlet, Promoted, Queue, Recorded, ServerTime, TypeSight};
+use crate::store::{
+    GroupUpkeep, Inlet, Prepared, Promoted, Queue, Recorded, ServerTime, TypeSight,
+};
 
 #[async_trait]
 impl GroupUpkeep for MemoryStore {
-    async fn prepare(&self, queue: &Queue, start: Start) -> Result<bool> {
+    async fn prepare(&self, queue: &Queue, start: Start) -> Result<Prepared> {
         self.step("prepare", |state| Ok(state.ensure_groups(queue, start).0)).await
     }
 
     async fn recreate(&self, queue: &Queue) -> Result<bool> {
         self.step("recreate", |state| {
             let (stream, lane) = state.ensure_groups(queue, Start::Beginning);
-            Ok(stream || lane)
+            Ok(stream != Prepared::Found || lane)
         })
         .await
     }
@@ -40,6 +43,7 @@ impl GroupUpkeep for MemoryStore {
             state.ensure_group(queue, Inlet::LANE, EntryId::ZERO);
             let paused = state.record(queue).paused.is_some();
             let limit = if paused { 0 } else { limit };
+            let restored = if paused { 0 } else { state.restore_retries(queue, now) };
             let stays = state.left_to_others(queue, consumer);
             let due = state.retries(queue).range(..=(now, u64::MAX)).take(limit);
             let due = due.map(|(key, job)| (*key, stays(key.0, &job.fields)));
@@ -67,6 +71,7 @@ impl GroupUpkeep for MemoryStore {
                 next_due: next_due.filter(|_| !paused),
                 released: state.record(queue).released,
                 left: 0,
+                restored,
                 paused,
                 now: ServerTime(now),
             })
@@ -183,6 +188,16 @@ impl Record {
 }
 
 impl MemoryState {
+    /// Schedules jobs again whose place in the retry set was lost: how many.
+    fn restore_retries(&mut self, queue: &Queue, now: u64) -> usize {
+        let lost = std::mem::take(&mut self.record(queue).lost_retries);
+        for Retry { name, fields } in &lost {
+            let due = record::due(&Entry::new(EntryId::ZERO, fields.clone())).unwrap_or(now);
+            self.schedule_retry(queue, due, name, fields.clone());
+        }
+        lost.len()
+    }
+
     /// Whether a consumer leaves a job, which is due since a time, to those that declare its type.
     fn left_to_others(
         &mut self,
@@ -209,7 +224,8 @@ impl MemoryState {
 
     /// Creates the group in every inlet unless it exists: whether it was created in the stream, and in
     /// the lane.
-    fn ensure_groups(&mut self, queue: &Queue, start: Start) -> (bool, bool) {
+    fn ensure_groups(&mut self, queue: &Queue, start: Start) -> (Prepared, bool) {
+        let existed = self.record(queue).floor.is_some();
         let last = self.stream(queue.stream.as_str()).last;
         let from = match (self.record(queue).floor, start) {
             // A floor beyond the end belongs to a stream that was deleted.
@@ -223,7 +239,12 @@ impl MemoryState {
         if created {
             self.record(queue).floor = Some(from);
         }
-        (created, self.ensure_group(queue, Inlet::LANE, EntryId::ZERO))
+        let stream = match (created, existed) {
+            (false, _) => Prepared::Found,
+            (true, false) => Prepared::Created,
+            (true, true) => Prepared::Recreated,
+        };
+        (stream, self.ensure_group(queue, Inlet::LANE, EntryId::ZERO))
     }
 }
 

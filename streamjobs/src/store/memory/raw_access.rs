@@ -56,6 +56,12 @@ impl RawAccess for MemoryStore {
         self.lock().schedule_retry(queue, due, name, Fields::new());
     }
 
+    fn lose_retry_set(&self, queue: &Queue) {
+        let mut state = self.lock();
+        let lost = std::mem::take(state.retries(queue));
+        state.record(queue).lost_retries.extend(lost.into_values());
+    }
+
     fn pending(&self, key: &str, group: &str) -> Vec<PendingRow> {
         let mut state = self.lock();
         let now = state.now();

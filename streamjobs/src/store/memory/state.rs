@@ -55,6 +55,8 @@ pub(super) struct Record {
     pub(super) types: BTreeMap<String, u64>,
     /// Event types that were met without a handler: when first, and when last.
     pub(super) unhandled: BTreeMap<String, (u64, u64)>,
+    /// Jobs whose place in the retry set was lost.
+    pub(super) lost_retries: Vec<Retry>,
 }
 
 /// A job that waits for its back-off.

@@ -100,6 +100,19 @@ local function group_of(key, name)
   end
 end
 
+-- The data set that the server has: another one after a failover or a restart. Nil where the user may
+-- not ask.
+local function data_set()
+  local answer = redis.pcall('INFO', 'replication')
+  return type(answer) == 'string' and string.match(answer, 'master_replid:(%x+)') or nil
+end
+
+-- Whether the server keeps how many entries a group has read when a replica takes over, and when it
+-- starts again from its append-only file.
+local function keeps_counts()
+  return (tonumber(redis.REDIS_VERSION_NUM) or 0) >= 0x00070200
+end
+
 -- Creates the group unless it exists. True if it was created.
 local function ensure_group(key, group, from)
   if pending_of(key, group) then return false end

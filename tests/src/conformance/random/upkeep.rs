@@ -94,10 +94,10 @@ impl Replay {
         }
         let (store, queue) = (self.stage.store.clone(), self.stage.queue.clone());
         let answer = match self.rng.bool() {
-            true => store.prepare(&queue, Start::End).await,
-            false => store.recreate(&queue).await,
+            true => store.prepare(&queue, Start::End).await.map(|made| format!("{made:?}")),
+            false => store.recreate(&queue).await.map(|made| made.to_string()),
         };
-        format!("make the group: {}", self.answer(answer, |_, made| made.to_string()))
+        format!("make the group: {}", self.answer(answer, |_, made| made))
     }
 
     pub(super) async fn move_pending(&mut self) -> String {

@@ -7,9 +7,10 @@
 -- those left because no dead letter can be stored, and the last id read, or nil at the end.
 --
 -- Before: the group exists, else the script is refused.
--- After: moved entries belong to the new consumer with the delivery count and the idle time that they
--- had, or to the owner of released entries. If any was moved, the count of releases is one
--- higher, so that processes check for idle entries at once.
+-- After: moved entries belong to the new consumer with the delivery count that they had, or to the
+-- owner of released entries with one delivery less, which the next claim counts again. Their idle time
+-- begins anew. If any was moved, the count of releases is one higher, so that processes check for idle
+-- entries at once.
 -- May race with: renewals and settlements of the current owner, which are refused from then on.
 local key, dead, hash = KEYS[1], KEYS[2], KEYS[3]
 local group, source, to, from = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
@@ -26,9 +27,11 @@ local function move(row)
   end
   local claimed
   if to == '' then
-    claimed = redis.call('XCLAIM', key, group, RELEASED, 0, id, 'JUSTID')
+    local before = whole(math.max(row[4] - 1, 0))
+    claimed = redis.call('XCLAIM', key, group, RELEASED, 0, id, 'RETRYCOUNT', before, 'JUSTID')
   else
-    claimed = redis.call('XCLAIM', key, group, to, 0, id, 'IDLE', whole(math.max(row[3], 0)), 'JUSTID')
+    -- No idle time is set: newer servers walk through the pending list to put an older entry in place.
+    claimed = redis.call('XCLAIM', key, group, to, 0, id, 'JUSTID')
   end
   if #claimed > 0 then
     moved[#moved + 1] = id

@@ -17,13 +17,28 @@
 -- well, or behind it: of those entries, as many as are not counted as read have passed the group
 -- by. The count is then corrected, which reports each loss once and also corrects the lag that
 -- older servers never correct after such a trim. Entries deleted one by one in front of the cursor
--- are included. A server that estimates the count anew when the group reads on hides what was not
+-- are included. Where the server does not keep the count, it is known to be right only as long as the data
+-- set is the one of the heartbeat before; else it is discarded, and the server estimates it anew. A
+-- server that estimates the count anew when the group reads on hides what was not
 -- reported by then, so a consumer sends a heartbeat before it begins to read.
 local stream, hash = KEYS[1], KEYS[2]
 local name, consumer, about = ARGV[1], ARGV[2], ARGV[3]
 local summary = redis.call('XPENDING', stream, name)
 local group = group_of(stream, name)
 local cursor, read = group['last-delivered-id'], group['entries-read']
+
+local writes = {}
+if not keeps_counts() then
+  local present = data_set()
+  if not present then
+    read = false
+  elseif redis.call('HGET', hash, 'data-set') ~= present then
+    if not redis.pcall('XGROUP', 'SETID', stream, name, cursor).err then
+      writes = {'data-set', present}
+    end
+    read = false
+  end
+end
 
 local info = fields_of(redis.call('XINFO', 'STREAM', stream))
 local gone = info['entries-added'] - info['length']
@@ -39,15 +54,18 @@ end
 
 local floor = summary[1] > 0 and preceding(summary[2]) or cursor
 local clock = now()
-local writes = {'floor', floor, 'beat:' .. consumer, whole(clock), 'about:' .. consumer, about}
 local readable, said = pcall(cjson.decode, about)
 said = readable and type(said) == 'table' and said or {}
 local types = type(said['types']) == 'table' and said['types'] or {}
 local valid = whole(clock + valid_for(said['beat_every']))
-local function declare(event_type)
-  writes[#writes + 1] = 'type:' .. event_type
-  writes[#writes + 1] = valid
+local function write(field, value)
+  writes[#writes + 1] = field
+  writes[#writes + 1] = value
 end
+local function declare(event_type) write('type:' .. event_type, valid) end
+write('floor', floor)
+write('beat:' .. consumer, whole(clock))
+write('about:' .. consumer, about)
 for i = 1, math.min(#types, 200) do
   if type(types[i]) == 'string' then declare(types[i]) end
 end

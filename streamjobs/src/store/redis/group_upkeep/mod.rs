@@ -11,7 +11,7 @@ use crate::model::config::Start;
 use crate::model::entry::EntryId;
 use crate::model::name::ConsumerName;
 use crate::store::types::Result;
-use crate::store::{GroupUpkeep, Promoted, Queue, Recorded, ServerTime, TypeSight};
+use crate::store::{GroupUpkeep, Prepared, Promoted, Queue, Recorded, ServerTime, TypeSight};
 
 scripts! {
     HEARTBEAT = "heartbeat";
@@ -24,13 +24,13 @@ scripts! {
 
 #[async_trait]
 impl GroupUpkeep for RedisStore {
-    async fn prepare(&self, queue: &Queue, start: Start) -> Result<bool> {
-        self.ensure_groups(queue, start).await.map(|[stream, _]| stream)
+    async fn prepare(&self, queue: &Queue, start: Start) -> Result<Prepared> {
+        self.ensure_groups(queue, start).await.map(|(stream, _)| stream)
     }
 
     async fn recreate(&self, queue: &Queue) -> Result<bool> {
-        let created = self.ensure_groups(queue, Start::Beginning).await?;
-        Ok(created.contains(&true))
+        let (stream, lane) = self.ensure_groups(queue, Start::Beginning).await?;
+        Ok(stream != Prepared::Found || lane)
     }
 
     async fn promote(
@@ -45,7 +45,7 @@ impl GroupUpkeep for RedisStore {
         let keys = [&*stream, &lane, &retry, &records, &queue.group_key(), &queue.dead_key()];
         let arguments = (queue.group.as_str(), consumer.as_str(), limit.min(IDS_MAX));
         let value = self.run(&PROMOTE, &keys, arguments).await?;
-        let [promoted, waiting, pending, next_due, released, left, paused, now] =
+        let [promoted, waiting, pending, next_due, released, left, paused, now, restored] =
             reply::tuple(value, name)?;
         let next_due = u64::try_from(reply::integer(&next_due, name)?).ok();
         Ok(Promoted {
@@ -55,6 +55,7 @@ impl GroupUpkeep for RedisStore {
             next_due: next_due.map(Duration::from_millis),
             released: reply::number(released, name)?,
             left: reply::size(&left, name)?,
+            restored: reply::size(&restored, name)?,
             paused: reply::flag(&paused, name)?,
             now: ServerTime(reply::number(now, name)?),
         })
@@ -106,8 +107,8 @@ impl GroupUpkeep for RedisStore {
 }
 
 impl RedisStore {
-    /// Whether the group was created, for each inlet.
-    async fn ensure_groups(&self, queue: &Queue, start: Start) -> Result<[bool; 2]> {
+    /// What became of the group of the stream, and whether that of the lane was created.
+    async fn ensure_groups(&self, queue: &Queue, start: Start) -> Result<(Prepared, bool)> {
         let start = match start {
             Start::Beginning => EntryId::ZERO.to_string(),
             Start::End => "$".to_owned(),
@@ -117,6 +118,11 @@ impl RedisStore {
         let keys = [&*stream, &lane, &queue.group_key()];
         let value = self.run(&PREPARE, &keys, (queue.group.as_str(), start)).await?;
         let [stream, lane] = reply::tuple(value, PREPARE.name)?;
-        Ok([reply::flag(&stream, PREPARE.name)?, reply::flag(&lane, PREPARE.name)?])
+        let stream = match reply::integer(&stream, PREPARE.name)? {
+            0 => Prepared::Found,
+            1 => Prepared::Created,
+            _ => Prepared::Recreated,
+        };
+        Ok((stream, reply::flag(&lane, PREPARE.name)?))
     }
 }

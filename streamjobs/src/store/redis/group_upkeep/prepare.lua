@@ -2,7 +2,8 @@
 --
 -- KEYS: stream, lane, group hash. ARGV: group, and where a new group begins: an id, or "$" for the
 -- end of the stream.
--- Returns: 1 created or 0 found, on the stream and on the lane.
+-- Returns: 0 found, 1 created, or 2 created although it had been there, on the stream; 1 created or 0
+-- found on the lane.
 --
 -- Before: the group may exist or not, on both, and so may the streams.
 -- After: it exists on both. Where it was created on the stream, it begins at the durable floor if
@@ -40,7 +41,9 @@ if not pending_of(stream, group) then
   else
     redis.call('XGROUP', 'CREATE', stream, group, from, 'MKSTREAM')
   end
+  made = redis.call('HEXISTS', hash, 'floor') == 1 and 2 or 1
   redis.call('HSET', hash, 'floor', from)
-  made = 1
+  local present = not keeps_counts() and data_set()
+  if present then redis.call('HSET', hash, 'data-set', present) end
 end
 return {made, ensure_group(lane, group, '0-0') and 1 or 0}

@@ -4,7 +4,8 @@
 -- at most.
 -- Returns: jobs moved, entries of the lane that are not delivered yet, entries of stream and lane
 -- that are pending, milliseconds until the next job is due (-1 for no job), count of releases,
--- members that were left where they are, 1 if the group is paused or else 0, the server's clock.
+-- members that were left where they are, 1 if the group is paused or else 0, the server's clock, records
+-- that got their members back.
 --
 -- Before: each member of the retry set has a record of the same name.
 -- After: the due jobs are in the lane, in order of their due time, and their members and records
@@ -17,7 +18,8 @@
 --
 -- A job is appended before its record is removed. A member without a readable record has lost it to
 -- an eviction or another client: a dead letter without payload is stored for it, or it stays where
--- none can be stored. If the stream's key is of another type, retries still move: nothing counts as
+-- none can be stored. While there are more records than members, the retry set was lost: page by page,
+-- each record without a member gets one again, due when its job was. If the stream's key is of another type, retries still move: nothing counts as
 -- pending there. The first write is a no-op removal: a server out of memory accepts it, and after
 -- it the appends. They free what they copy; refusing them would keep the memory full.
 local stream, lane, retry = KEYS[1], KEYS[2], KEYS[3]
@@ -26,8 +28,33 @@ local group, me, limit = ARGV[1], ARGV[2], ARGV[3]
 local OVERDUE = 5000
 local clock = now()
 local paused = redis.call('HEXISTS', hash, 'paused')
-local due = {}
+-- When the job of a record was due; now if it does not say that.
+local function due_of(record)
+  local job = job_of(record)
+  local due = job and fields_of(job)['sj-due'] or ''
+  return string.match(due, '^%d+$') and #due <= 15 and due or whole(clock)
+end
+
+-- The members of a page of records get their places back: how many.
+local function restore_members()
+  if redis.call('HLEN', records) <= redis.call('ZCARD', retry) then return 0 end
+  local restored = 0
+  redis.call('HDEL', records, '')
+  local page = redis.call('HSCAN', records, redis.call('HGET', hash, 'scanned') or '0', 'COUNT', 50)
+  for i = 1, #page[2], 2 do
+    local member = page[2][i]
+    if not redis.call('ZSCORE', retry, member) then
+      redis.call('ZADD', retry, due_of(page[2][i + 1]), member)
+      restored = restored + 1
+    end
+  end
+  redis.call('HSET', hash, 'scanned', page[1])
+  return restored
+end
+
+local due, restored = {}, 0
 if paused == 0 then
+  restored = restore_members()
   due = redis.call('ZRANGEBYSCORE', retry, '-inf', whole(clock), 'WITHSCORES', 'LIMIT', 0, limit)
 end
 -- The types of this consumer by name; false if it may have any, nil while they are not read.
@@ -84,4 +111,4 @@ local next_due = -1
 if first[2] and left == 0 and paused == 0 then
   next_due = math.max(tonumber(first[2]) - now(), 0)
 end
-return {promoted, waiting, pending, next_due, released, left, paused, now()}
+return {promoted, waiting, pending, next_due, released, left, paused, now(), restored}
