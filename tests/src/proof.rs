@@ -24,12 +24,35 @@ pub struct Order {
     pub takes: u64,
     /// Derived from the event's id, so that a payload that was changed or swapped is seen.
     pub seal: String,
+    /// Makes it large.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub filler: String,
+    /// The first version of the program that knows its type; for the producer.
+    #[serde(skip)]
+    pub version: u64,
 }
+
+/// An order of a type that processes know from their second version on.
+#[derive(Clone, Debug, PartialEq, Eq, Event, Serialize, Deserialize)]
+#[event(stream = "orders", type = "order.amended")]
+pub struct Amended(pub Order);
+
+/// An order of a type that processes know from their third version on.
+#[derive(Clone, Debug, PartialEq, Eq, Event, Serialize, Deserialize)]
+#[event(stream = "orders", type = "order.shipped")]
+pub struct Shipped(pub Order);
 
 impl Order {
     /// An order that is done at once.
     pub fn new(job: &str) -> Self {
-        Self { failures: 0, rejected: false, takes: 0, seal: seal(job) }
+        Self {
+            failures: 0,
+            rejected: false,
+            takes: 0,
+            seal: seal(job),
+            filler: String::new(),
+            version: 1,
+        }
     }
 
     /// What is to become of it.

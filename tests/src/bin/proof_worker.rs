@@ -24,7 +24,7 @@ use streamjobs::{Backoff, Client, Job, JobError, Runtime, State, handler, handle
 use streamjobs_postgres::{Once, Postgres};
 use streamjobs_tests::history::{Deed, Disturbance, Writer};
 use streamjobs_tests::process::end_with_parent;
-use streamjobs_tests::proof::{Order, Running};
+use streamjobs_tests::proof::{Amended, Order, Running, Shipped};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[handler(group = "guarded")]
@@ -51,8 +51,30 @@ async fn guarded(
 
 #[handler(group = "plain")]
 async fn plain(order: Order, State(history): State<Arc<Writer>>, job: Job) -> Result<(), JobError> {
-    let running = Running::begin(&history, &order, &job);
-    if let Err(error) = order.work(&job).await {
+    run(&order, &history, &job).await
+}
+
+#[handler(group = "plain")]
+async fn amended(
+    Amended(order): Amended,
+    State(history): State<Arc<Writer>>,
+    job: Job,
+) -> Result<(), JobError> {
+    run(&order, &history, &job).await
+}
+
+#[handler(group = "plain")]
+async fn shipped(
+    Shipped(order): Shipped,
+    State(history): State<Arc<Writer>>,
+    job: Job,
+) -> Result<(), JobError> {
+    run(&order, &history, &job).await
+}
+
+async fn run(order: &Order, history: &Writer, job: &Job) -> Result<(), JobError> {
+    let running = Running::begin(history, order, job);
+    if let Err(error) = order.work(job).await {
         running.failed(&error);
         return Err(error);
     }
@@ -133,7 +155,13 @@ async fn main() {
         builder = builder.state(Postgres::open(pool.unwrap()).await.unwrap());
         builder = builder.handlers(handlers![guarded]).group("guarded", options);
     } else {
-        builder = builder.handlers(handlers![plain]).group("plain", options);
+        // The event types that this version of the program knows.
+        let handlers = match number("PROOF_VERSION").unwrap_or(1) {
+            1 => handlers![plain].to_vec(),
+            2 => handlers![plain, amended].to_vec(),
+            _ => handlers![plain, amended, shipped].to_vec(),
+        };
+        builder = builder.handlers(handlers).group("plain", options);
     }
     if let Ok(key) = env::var("PROOF_KEY") {
         builder = builder.read_keys("orders", [key]);
@@ -141,6 +169,7 @@ async fn main() {
     let mut terminated = signal(SignalKind::terminate()).unwrap();
     let runtime = builder.start().await.unwrap();
     history.write(Deed::Ready { consumer: runtime.consumer().to_string() });
+    say(&format!("consumer {}", runtime.consumer()));
     say("ready");
     terminated.recv().await;
     let report = runtime.shutdown().await;

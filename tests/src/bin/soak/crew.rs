@@ -1,12 +1,13 @@
 //! The processes that work, each behind a proxy of its own, and those that come after them.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use streamjobs_tests::history::Disturbance;
 use streamjobs_tests::process::{Worker, is_running};
 use streamjobs_tests::proxy::{FaultProxy, Mode};
 
-use crate::options::{GROUPS, Group, TERMS};
+use crate::options::{GROUPS, Group, SLOW_LINK, TERMS};
 use crate::stand::Stand;
 
 /// How long a process may take until it works, on a machine that does much else.
@@ -15,10 +16,15 @@ const READY: Duration = Duration::from_secs(30);
 /// How long a stop may take. Its own grace is 5 s.
 const STOPPED: Duration = Duration::from_secs(40);
 
+/// What a process says before the name of its consumer.
+const CONSUMER: &str = "consumer ";
+
 /// One place, in which one process works at a time.
 pub(crate) struct Place {
     pub(crate) group: &'static Group,
     pub(crate) proxy: FaultProxy,
+    /// What its proxy does when nothing is broken.
+    pub(crate) usual: Mode,
     pub(crate) worker: Worker,
     /// Whether the nemesis is at work here and has something to heal.
     pub(crate) busy: bool,
@@ -40,8 +46,10 @@ impl Crew {
         for group in &ALL {
             for _ in 0..group.workers {
                 let proxy = FaultProxy::start(&stand.pair().primary).unwrap();
+                let usual = if places.is_empty() { Mode::Limit(SLOW_LINK) } else { Mode::Pass };
+                proxy.set(usual.clone());
                 let worker = hire(stand, group, &proxy);
-                places.push(Place { group, proxy, worker, busy: false });
+                places.push(Place { group, proxy, usual, worker, busy: false });
             }
         }
         let crew = Self { places, leaving: Vec::new(), deserters: Vec::new() };
@@ -80,9 +88,9 @@ impl Crew {
         }
     }
 
-    /// All proxies of workers.
-    pub(crate) fn proxies(&self) -> impl Iterator<Item = &FaultProxy> {
-        self.places.iter().map(|place| &place.proxy)
+    /// All proxies of workers, with what they do when nothing is broken.
+    pub(crate) fn proxies(&self) -> impl Iterator<Item = (&FaultProxy, &Mode)> {
+        self.places.iter().map(|place| (&place.proxy, &place.usual))
     }
 
     /// Asks all to stop and waits until they have.
@@ -98,9 +106,22 @@ impl Crew {
 }
 
 impl Place {
+    /// Its link works as usual.
+    pub(crate) fn pass(&self) {
+        self.proxy.set(self.usual.clone());
+    }
+
+    /// The consumer of its process.
+    pub(crate) fn consumer(&self) -> Option<String> {
+        self.worker
+            .find(|line| line.starts_with(CONSUMER))?
+            .strip_prefix(CONSUMER)
+            .map(str::to_owned)
+    }
+
     /// Puts another process here and waits until it works. Returns the one before.
     fn replace(&mut self, stand: &Stand) -> Worker {
-        self.proxy.set(Mode::Pass);
+        self.pass();
         let new = hire(stand, self.group, &self.proxy);
         new.wait_for(|line| line == "ready", READY);
         std::mem::replace(&mut self.worker, new)
@@ -113,7 +134,8 @@ fn hire(stand: &Stand, group: &Group, proxy: &FaultProxy) -> Worker {
         .env("PROOF_KEY", group.stream)
         .env("PROOF_HISTORY", stand.folder_of(group))
         .env("PROOF_LEASE_MS", TERMS.lease.as_millis().to_string())
-        .env("PROOF_SLOTS", TERMS.slots.to_string());
+        .env("PROOF_VERSION", stand.version.load(Ordering::SeqCst).to_string())
+        .env("PROOF_SLOTS", group.slots.to_string());
     if group.is_guarded() {
         builder = builder.env("PROOF_DATABASE_URL", stand.database.run_url());
     }

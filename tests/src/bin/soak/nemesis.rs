@@ -1,6 +1,7 @@
 //! Breaks something every few seconds, in an order that the seed decides, and mends it.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
@@ -19,6 +20,10 @@ pub(crate) enum Kind {
     KillTwo,
     Freeze,
     RollingRestart,
+    /// A rolling restart with a version that knows one more event type, which is published from its
+    /// begin on.
+    Deploy,
+    ConsumerDeleted,
     Link,
     ProducerLink,
     RedisRestart,
@@ -31,11 +36,13 @@ pub(crate) enum Kind {
 }
 
 /// So often each comes before all begin again in another order.
-const DECK: [(Kind, usize); 13] = [
+const DECK: [(Kind, usize); 15] = [
     (Kind::Kill, 5),
     (Kind::KillTwo, 5),
     (Kind::Freeze, 2),
     (Kind::RollingRestart, 1),
+    (Kind::Deploy, 1),
+    (Kind::ConsumerDeleted, 2),
     (Kind::Link, 3),
     (Kind::ProducerLink, 1),
     (Kind::RedisRestart, 3),
@@ -46,6 +53,9 @@ const DECK: [(Kind, usize); 13] = [
     (Kind::DatabaseConnectionsKilled, 1),
     (Kind::Failover, 2),
 ];
+
+/// How many versions of the program there are.
+const VERSIONS: u64 = 3;
 
 /// How often the crew is looked after while nothing happens.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -62,6 +72,8 @@ struct Heal {
 enum How {
     Thaw,
     Pass,
+    /// Nothing is broken; the jobs of a deleted consumer need their time.
+    Wait,
     /// Links that have lost something are of no use any more: no network does that.
     PassAnew,
 }
@@ -130,14 +142,17 @@ impl<'a> Nemesis<'a> {
             let place = &mut crew.places[heal.place];
             match heal.how {
                 How::Thaw => place.worker.thaw(),
-                How::Pass => place.proxy.set(Mode::Pass),
+                How::Wait => {}
+                How::Pass => place.pass(),
                 How::PassAnew => {
-                    place.proxy.set(Mode::Pass);
+                    place.pass();
                     place.proxy.sever();
                 }
             }
             place.busy = false;
-            self.stand.mended(heal.fault);
+            if heal.how != How::Wait {
+                self.stand.mended(heal.fault);
+            }
         }
     }
 
@@ -150,13 +165,14 @@ impl<'a> Nemesis<'a> {
                 self.kill(crew);
             }
             Kind::Freeze => self.freeze(crew),
-            Kind::RollingRestart => {
-                for place in 0..crew.places.len() {
-                    if !crew.places[place].busy {
-                        crew.roll(self.stand, place);
-                    }
-                }
+            Kind::RollingRestart => self.roll(crew),
+            Kind::Deploy => {
+                let version = &self.stand.version;
+                let newer = (version.load(Ordering::SeqCst) + 1).min(VERSIONS);
+                version.store(newer, Ordering::SeqCst);
+                self.roll(crew);
             }
+            Kind::ConsumerDeleted => self.delete_consumer(crew),
             Kind::Link => self.link(crew),
             Kind::ProducerLink => self.producer_link(),
             Kind::RedisRestart => self.redis_restart(),
@@ -190,6 +206,29 @@ impl<'a> Nemesis<'a> {
             crew.kill(self.stand, place);
             self.kills += 1;
         }
+    }
+
+    fn roll(&self, crew: &mut Crew) {
+        for place in 0..crew.places.len() {
+            if !crew.places[place].busy {
+                crew.roll(self.stand, place);
+            }
+        }
+    }
+
+    /// Deletes the consumer of a process that works, as a careless hand does, and leaves the process
+    /// alone until what runs there has ended: what dies with it after that is lost, and only that. It
+    /// breaks nothing, and so is no excuse.
+    fn delete_consumer(&mut self, crew: &mut Crew) {
+        let Some(place) = self.choose(crew) else { return };
+        let (group, consumer) = (crew.places[place].group, crew.places[place].consumer());
+        let Some(consumer) = consumer else { return };
+        for key in [group.stream.to_owned(), format!("{{{}}}:lane:{}", group.stream, group.name)] {
+            let delete = ["XGROUP", "DELCONSUMER", &key, group.name, &consumer];
+            let _none_there = self.stand.pair().primary.try_query::<i64>(&delete).is_err();
+        }
+        let due = Instant::now() + TERMS.lease * 3;
+        self.later(crew, Heal { due, place, fault: 0, how: How::Wait });
     }
 
     fn freeze(&mut self, crew: &mut Crew) {
@@ -295,18 +334,18 @@ impl<'a> Nemesis<'a> {
     fn failover(&mut self, crew: &mut Crew) {
         let stand = self.stand;
         stand.in_step();
-        let all = || crew.proxies().chain([&stand.entrance]);
+        let all = || crew.proxies().chain([(&stand.entrance, &Mode::Pass)]);
         // Places that have a broken link of their own have it no more.
         self.heal_links(crew);
         self.server("failover", |stand| {
-            all().for_each(cut);
+            all().for_each(|(proxy, _)| cut(proxy));
             assert!(stand.replicated().unwrap(), "the replica is not there in time");
             stand.pair().primary.kill();
             stand.promote();
             let pair = stand.pair();
-            all().for_each(|proxy| {
+            all().for_each(|(proxy, usual)| {
                 proxy.aim(&pair.primary);
-                proxy.set(Mode::Pass);
+                proxy.set(usual.clone());
             });
         });
         stand.attach();
@@ -315,9 +354,9 @@ impl<'a> Nemesis<'a> {
     fn heal_links(&mut self, crew: &Crew) {
         let now = Instant::now();
         for heal in &mut self.heals {
-            if heal.how != How::Thaw {
+            if matches!(heal.how, How::Pass | How::PassAnew) {
                 heal.due = now;
-                crew.places[heal.place].proxy.set(Mode::Pass);
+                crew.places[heal.place].pass();
             }
         }
     }

@@ -7,10 +7,10 @@ use streamjobs_tests::check::Terms;
 /// How it is called.
 pub(crate) const USAGE: &str = "usage: cargo soak [--minutes n] [--seed n] [--rate jobs-a-second]";
 
-/// What the groups are told.
+/// What the groups are told; the slots are those of the group without a database.
 pub(crate) const TERMS: Terms = Terms {
     lease: Duration::from_secs(2),
-    slots: 32,
+    slots: 200,
     max_attempts: 5,
     max_deliveries: 5,
     // The servers, six processes and the producers share the machine. What nearly all recoveries
@@ -27,6 +27,10 @@ pub(crate) struct Group {
     pub(crate) letter: char,
     /// How many processes work for it.
     pub(crate) workers: usize,
+    /// The slots of each of them.
+    pub(crate) slots: usize,
+    /// Of 10,000 jobs, how many take up to two leases.
+    pub(crate) long: u32,
     /// How many threads publish for it.
     pub(crate) producers: u32,
     /// The most jobs that are published at once.
@@ -35,7 +39,15 @@ pub(crate) struct Group {
     pub(crate) share: u32,
 }
 
+/// Bytes a second on the link of the first process, in each direction.
+pub(crate) const SLOW_LINK: u32 = 2_500_000;
+
 impl Group {
+    /// What its processes are told.
+    pub(crate) fn terms(&self) -> Terms {
+        Terms { slots: self.slots, ..TERMS }
+    }
+
     /// Whether its effects are in the database.
     pub(crate) fn is_guarded(&self) -> bool {
         self.name == "guarded"
@@ -49,6 +61,8 @@ pub(crate) const GROUPS: [Group; 2] = [
         stream: "orders",
         letter: 'p',
         workers: 4,
+        slots: TERMS.slots,
+        long: 1_500,
         producers: 2,
         batch: 100,
         share: 94,
@@ -58,6 +72,9 @@ pub(crate) const GROUPS: [Group; 2] = [
         stream: "payments",
         letter: 'g',
         workers: 2,
+        // Its jobs hold connections to the database while they run.
+        slots: 32,
+        long: 15,
         producers: 2,
         batch: 1,
         share: 6,

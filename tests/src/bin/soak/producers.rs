@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use streamjobs::error::PublishError;
-use streamjobs::{Client, EventId, StreamName};
+use streamjobs::{Client, Event, EventId, StreamName};
 use streamjobs_tests::history::{Deed, Writer};
-use streamjobs_tests::proof::Order;
+use streamjobs_tests::proof::{Amended, Order, Shipped};
 use tokio::time::sleep_until;
 
 use crate::options::{GROUPS, Group, Options, TERMS};
@@ -16,6 +16,9 @@ use crate::stand::Stand;
 
 /// Producers wait while more than this waits for workers.
 const BACKLOG_MAX: usize = 20_000;
+
+/// Payloads are smaller than this, in bytes.
+const LARGE: usize = 1024 * 1024;
 
 /// How long to leave a server alone that did not take something.
 const AFTER_ERROR: Duration = Duration::from_millis(50);
@@ -93,15 +96,19 @@ impl Producer<'_> {
     }
 
     /// The next job. Most are done at once; some fail first, some are rejected, some take up to two
-    /// leases.
+    /// leases, a few are large.
     fn order(&mut self) -> (String, Order) {
         self.last += 1;
         let job = format!("{}-{}", self.name, self.last);
         let mut order = Order::new(&job);
+        if self.rng.u32(..10) == 0 {
+            order.version = self.rng.u64(1..=self.stand.version.load(Ordering::SeqCst));
+        }
         match self.rng.u32(..10_000) {
             0..30 => order.rejected = true,
             30..330 => order.failures = self.rng.u32(1..=2),
-            330..345 => {
+            330..332 => order.filler = "x".repeat(self.rng.usize(1_000..LARGE)),
+            dice if dice < 332 + self.group.long => {
                 order.takes = self.rng.u64(..u64::try_from(2 * TERMS.lease.as_millis()).unwrap())
             }
             _ => {}
@@ -136,6 +143,27 @@ impl Producer<'_> {
         all_well
     }
 
+    /// Publishes each order under its type, which its id and the deployed version decide, so that one
+    /// that is published again has the type that it had.
+    async fn send_all(
+        &self,
+        client: &Client,
+        batch: &[(String, Order)],
+    ) -> Vec<Result<(), PublishError>> {
+        let of = |version: u64| {
+            let orders = batch.iter().enumerate();
+            let orders = orders.filter(move |(_, (_, order))| order.version == version);
+            orders.map(|(place, (job, order))| (place, EventId::new(job).unwrap(), order.clone()))
+        };
+        let mut answers = send_typed(client, of(1)).await;
+        let typed = |(place, id, order)| (place, id, Amended(order));
+        answers.extend(send_typed(client, of(2).map(typed)).await);
+        let typed = |(place, id, order)| (place, id, Shipped(order));
+        answers.extend(send_typed(client, of(3).map(typed)).await);
+        answers.sort_by_key(|(place, _)| *place);
+        answers.into_iter().map(|(_, answer)| answer).collect()
+    }
+
     async fn send(
         &self,
         client: &Client,
@@ -143,9 +171,7 @@ impl Producer<'_> {
     ) -> Vec<Result<(), PublishError>> {
         let id = |job: &str| EventId::new(job).unwrap();
         if self.group.stream == "orders" {
-            let events = batch.iter().map(|(job, order)| (id(job), order));
-            let answers = client.publish_all_with_ids(events).await;
-            return answers.into_iter().map(|answer| answer.map(|_| ())).collect();
+            return self.send_all(client, batch).await;
         }
         let stream = StreamName::new(self.group.stream).unwrap();
         let mut answers = Vec::with_capacity(batch.len());
@@ -154,6 +180,19 @@ impl Producer<'_> {
         }
         answers
     }
+}
+
+/// The events of one type that are to be published, each with its place in the batch.
+async fn send_typed<E: Event>(
+    client: &Client,
+    events: impl Iterator<Item = (usize, EventId, E)>,
+) -> Vec<(usize, Result<(), PublishError>)> {
+    let (places, events): (Vec<_>, Vec<_>) =
+        events.map(|(place, id, event)| (place, (id, event))).unzip();
+    let events = events.iter().map(|(id, event)| (id.clone(), event));
+    let answers = client.publish_all_with_ids(events).await;
+    let answers = answers.into_iter().map(|answer| answer.map(|_| ()));
+    places.into_iter().zip(answers).collect()
 }
 
 /// Leaves the server alone for a while.

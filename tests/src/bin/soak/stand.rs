@@ -39,6 +39,8 @@ pub(crate) struct Stand {
     folder: PathBuf,
     histories: HashMap<&'static str, Writer>,
     pub(crate) stopping: AtomicBool,
+    /// The version of the program that is deployed, or being deployed.
+    pub(crate) version: AtomicU64,
     waiting: AtomicUsize,
     last_fault: AtomicU64,
     pub(crate) executor: Runtime,
@@ -69,6 +71,7 @@ impl Stand {
             database,
             folder,
             stopping: AtomicBool::new(false),
+            version: AtomicU64::new(1),
             waiting: AtomicUsize::new(0),
             last_fault: AtomicU64::new(0),
             executor,

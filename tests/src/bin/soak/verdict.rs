@@ -74,7 +74,7 @@ impl Verdict {
     fn add(&mut self, stand: &Stand, group: &Group) {
         let lines = history::read(&stand.folder_of(group)).unwrap();
         let truth = stand.truth(group);
-        let finding = check(&lines, &truth, &TERMS);
+        let finding = check(&lines, &truth, &group.terms());
         self.jobs += finding.published;
         self.unconfirmed_done += finding.recovered;
         self.runs += finding.runs;
