@@ -71,8 +71,8 @@ async fn a_promoted_replica_that_lags_costs_its_tail_and_repeats_only_that() {
     let _ = runtime.shutdown().await;
 }
 
-/// Redis 7.0 does not send its replicas how much a group has read. What the group had done before is not
-/// told as lost, and what is lost afterwards is.
+/// Redis 7.0 and 7.2 do not send their replicas how much a group has read. What the group had done before
+/// is not told as lost, and what is lost afterwards is.
 #[tokio::test]
 async fn a_promoted_replica_tells_no_loss_that_there_was_not() {
     let (app, replica) = (App::start().await, RedisServer::start().unwrap());

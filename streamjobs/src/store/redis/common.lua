@@ -107,10 +107,10 @@ local function data_set()
   return type(answer) == 'string' and string.match(answer, 'master_replid:(%x+)') or nil
 end
 
--- Whether the server keeps how many entries a group has read when a replica takes over, and when it
--- starts again from its append-only file.
+-- Whether the server is known to keep how many entries a group has read when a replica takes over.
+-- Redis 7.0.15 and 7.2.4 do not send it to replicas, 7.4.1 does. Valkey, which does, says 7.2.4 here.
 local function keeps_counts()
-  return (tonumber(redis.REDIS_VERSION_NUM) or 0) >= 0x00070200
+  return (tonumber(redis.REDIS_VERSION_NUM) or 0) >= 0x00070400
 end
 
 -- Creates the group unless it exists. True if it was created.
