@@ -274,7 +274,7 @@ impl Client {
         answers
     }
 
-    #[cfg(feature = "testing")]
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn in_memory(store: Arc<dyn Store>) -> Self {
         Self::builder("").build(store, HashMap::new(), true)
     }
