@@ -147,6 +147,7 @@ impl MemoryState {
 
     pub(super) fn has_retry(&mut self, queue: &Queue, name: &str) -> bool {
         self.retries(queue).values().any(|retry| retry.name == name)
+            || self.record(queue).lost_retries.iter().any(|retry| retry.name == name)
     }
 
     /// Schedules a retry. It is named after its entry.

@@ -16,6 +16,7 @@
 //!
 //! Optional commands, each used where it is allowed: the doctor uses `CONFIG|GET`;
 //! reading streams uses, where it is allowed, `MEMORY|USAGE`, `XREVRANGE`, `XREAD`, `HSCAN`;
+//! jobs of a deleted retry set come back with, where it is allowed, `HSCAN`;
 //! operating on them uses, where it is allowed, `XGROUP|DESTROY`, `DEL`, `UNLINK`;
 //! redriving from an archive uses, where it is allowed, `GET`, `SET`; and marks of handlers use,
 //! where it is allowed, `PEXPIRE`, and `HGETALL`, `HGET`, `HSET` and `HDEL` on their keys.

@@ -27,14 +27,18 @@ local job = {}
 for i = 8, #ARGV do job[#job + 1] = ARGV[i] end
 local record = cmsgpack.pack(job)
 local member = (source == 'lane' and 'l:' or 's:') .. id
+local due = whole(now() + tonumber(delay))
 local stored = redis.call('HSETNX', records, member, record)
-if stored == 0 and instead == REMOVED and redis.call('ZSCORE', retry, member) then return 1 end
+if stored == 0 and instead == REMOVED then
+  redis.call('ZADD', retry, 'NX', due, member)
+  return 1
+end
 for _ = 1, 64 do
   if stored == 1 then break end
   member = member .. '+'
   stored = redis.call('HSETNX', records, member, record)
 end
 if stored ~= 1 then return redis.error_reply('ERR too many retries have the same id') end
-redis.call('ZADD', retry, whole(now() + tonumber(delay)), member)
+redis.call('ZADD', retry, due, member)
 settle(key, group, source, id, state, dead, instead)
 return 1

@@ -19,9 +19,11 @@
 -- A job is appended before its record is removed. A member without a readable record has lost it to
 -- an eviction or another client: a dead letter without payload is stored for it, or it stays where
 -- none can be stored. While there are more records than members, the retry set was lost: page by page,
--- each record without a member gets one again, due when its job was. If the stream's key is of another type, retries still move: nothing counts as
--- pending there. The first write is a no-op removal: a server out of memory accepts it, and after
--- it the appends. They free what they copy; refusing them would keep the memory full.
+-- each record without a member gets one again, due when its job was; a user without the right to
+-- scan the records promotes all others. If the stream's key is of another type, retries still move:
+-- nothing counts as pending there. The first write is a no-op removal: a server out of memory
+-- accepts it, and after it the appends. They free what they copy; refusing them would keep the
+-- memory full.
 local stream, lane, retry = KEYS[1], KEYS[2], KEYS[3]
 local records, hash, dead = KEYS[4], KEYS[5], KEYS[6]
 local group, me, limit = ARGV[1], ARGV[2], ARGV[3]
@@ -40,13 +42,11 @@ local function restore_members()
   if redis.call('HLEN', records) <= redis.call('ZCARD', retry) then return 0 end
   local restored = 0
   redis.call('HDEL', records, '')
-  local page = redis.call('HSCAN', records, redis.call('HGET', hash, 'scanned') or '0', 'COUNT', 50)
+  local page = redis.pcall('HSCAN', records, redis.call('HGET', hash, 'scanned') or '0', 'COUNT', 50)
+  if page.err then return 0 end
   for i = 1, #page[2], 2 do
     local member = page[2][i]
-    if not redis.call('ZSCORE', retry, member) then
-      redis.call('ZADD', retry, due_of(page[2][i + 1]), member)
-      restored = restored + 1
-    end
+    restored = restored + redis.call('ZADD', retry, 'NX', due_of(page[2][i + 1]), member)
   end
   redis.call('HSET', hash, 'scanned', page[1])
   return restored
