@@ -27,6 +27,7 @@ mod ours;
 mod plot;
 mod processes;
 mod recovery;
+mod release;
 mod scale;
 mod table;
 mod work;
@@ -91,6 +92,7 @@ async fn main() -> ExitCode {
     latency::run(&settings, &mut table).await;
     scale::run(&settings, &mut table).await;
     recovery::run(&settings, &mut table).await;
+    release::run(&settings, &mut table).await;
     let fine = instructions::run(&settings, &mut table);
     if let Some(file) = &settings.json {
         std::fs::write(file, table.json()).expect("the file can be written");

@@ -1,9 +1,11 @@
 //! What an operator does.
 
+use std::time::Duration;
+
 use streamjobs::__store::admin::{
     Cut, Destination, Obstacle, Permitted, Selected, Trim, Trimmed, Unfinished,
 };
-use streamjobs::__store::{FenceResult, Inlet, StoreError};
+use streamjobs::__store::{FenceResult, Idle, Inlet, StoreError};
 use streamjobs::{ConsumerName, EntryId};
 
 use super::{Case, LEASE, Stage};
@@ -16,6 +18,7 @@ macro_rules! admin_cases {
             moved_entries_keep_their_count_and_are_not_aged,
             all_of_one_consumer_is_handed_over_page_by_page,
             entries_that_an_operator_releases_are_claimed_at_once,
+            what_is_handed_over_to_a_live_process_is_claimed_by_it_alone_at_once,
             a_group_moves_over_undelivered_entries_only_if_they_may_be_lost,
             a_group_is_destroyed_only_if_it_is_done_or_its_work_may_be_lost,
             a_cut_stops_at_what_a_group_needs_unless_it_may_lose_it,
@@ -89,6 +92,45 @@ pub async fn entries_that_an_operator_releases_are_claimed_at_once(stage: &Stage
     let before = stage.store.promote(&stage.queue, &stage.me, 1).await?.released;
     stage.store.request_claim(&stage.queue).await?;
     assert!(stage.store.promote(&stage.queue, &stage.me, 1).await?.released > before);
+    Ok(())
+}
+
+/// It is uncounted, and once the process has stopped, any other one may claim it.
+pub async fn what_is_handed_over_to_a_live_process_is_claimed_by_it_alone_at_once(
+    stage: &Stage,
+) -> Case {
+    let (store, queue) = (&stage.store, &stage.queue);
+    let holds = stage.deliver(3).await?;
+    let ids = holds.iter().map(|hold| hold.id).collect::<Vec<_>>();
+    let third = ConsumerName::new("third")?;
+    store.heartbeat(queue, &stage.other, r#"{"lease":600000}"#).await?;
+    let to = Destination::Consumer(&stage.other);
+    let hand_over = || store.move_pending(queue, Inlet::STREAM, Selected::Ids(&ids), to);
+    assert_eq!(hand_over().await?.moved, ids);
+    assert_eq!(hand_over().await?.moved, ids, "again, as after a lost answer");
+    let owner = "streamjobs-released:other";
+    let rows = stage.pending(Inlet::STREAM);
+    assert!(rows.iter().all(|row| row.consumer == owner && row.delivery_count == 0), "{rows:?}");
+    let scan = store.has_idle(queue, Inlet::STREAM, LEASE, Duration::ZERO).await?;
+    assert_eq!(scan, Idle::Found);
+    let names = store.consumers(queue).await?.consumers.into_iter().map(|one| one.name);
+    assert!(!names.collect::<Vec<_>>().contains(&owner.to_owned()), "it is no consumer");
+
+    let (_, claimed, _) = stage.claim_idle(&third, EntryId::ZERO, 9).await?;
+    assert!(claimed.is_empty(), "{claimed:?}");
+    let (_, claimed, _) = stage.claim_idle(&stage.other, EntryId::ZERO, 2).await?;
+    let counts = claimed.iter().map(|one| one.delivery_count).collect::<Vec<_>>();
+    assert_eq!(counts, [1, 1], "uncounted");
+    hand_over().await?;
+    let rows = stage.pending(Inlet::STREAM);
+    let owners = rows.iter().map(|row| row.consumer.as_str()).collect::<Vec<_>>();
+    assert_eq!(owners, ["other", "other", owner], "what runs there already goes on");
+    for done in &ids[..2] {
+        store.acknowledge(queue, &[(Inlet::STREAM, *done)]).await?;
+    }
+    assert!(store.retire(queue, &stage.other).await?);
+    let (_, claimed, _) = stage.claim_idle(&third, EntryId::ZERO, 9).await?;
+    assert_eq!(claimed.len(), 1, "the process has stopped");
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use streamjobs_tests::server::RedisServer;
 
 const DEADLINE: Duration = Duration::from_secs(40);
 
+#[derive(Clone, Copy)]
 struct Plan<'a> {
     mode: &'a str,
     lease: Option<u64>,
@@ -180,6 +181,23 @@ fn a_short_freeze_changes_nothing() {
     sleeper.thaw();
     eventually(DEADLINE, "done", || ended([&sleeper, &other]).len() == 4);
     assert_eq!(started([&sleeper, &other]).len(), 4);
+}
+
+/// A rolling deploy that changes the lease: both settings run beside each other for a while.
+#[test]
+fn processes_with_another_lease_take_no_running_job_of_each_other() {
+    let server = RedisServer::start().unwrap();
+    let jobs = Plan { mode: "sleep:3000", slots: 4, ..QUICK };
+    let long = worker(&server, &Plan { lease: Some(60_000), ..jobs });
+    publish(&server, (0..4).map(|id| format!("long-{id}")));
+    eventually(DEADLINE, "all in the first process", || started([&long]).len() == 4);
+    let short = worker(&server, &Plan { lease: Some(1_000), ..jobs });
+    publish(&server, (0..4).map(|id| format!("short-{id}")));
+    eventually(DEADLINE, "all in the second process", || started([&short]).len() == 4);
+    let late = worker(&server, &Plan { lease: Some(60_000), ..jobs });
+    eventually(DEADLINE, "all done", || ended([&long, &short, &late]).len() == 8);
+    assert_eq!(started([&long, &short, &late]).len(), 8, "each job ran once");
+    eventually(DEADLINE, "nothing pending", || server.pending("orders", "work").is_empty());
 }
 
 #[test]

@@ -73,7 +73,7 @@ pub struct PendingPage {
 #[must_use]
 #[non_exhaustive]
 pub struct HandedOver {
-    /// Entries that were moved, with unchanged delivery counts.
+    /// Entries that were moved.
     pub moved: Vec<EntryId>,
     /// Entries whose payload was trimmed; they are stored as dead letters now.
     pub trimmed: Vec<EntryId>,
@@ -140,8 +140,13 @@ impl Group {
 
     /// Moves entries to a consumer, whichever consumer owns them.
     ///
-    /// Delivery counts and idle times stay unchanged, so that the reaper claims an entry that is not
-    /// renewed. A handler that is running one of the entries loses its lease.
+    /// A process of this framework runs them within its promote interval, half a second by default, as
+    /// soon as it has free slots; until then they are pending for `streamjobs-released:<consumer>`. If its
+    /// heartbeats end, or it does not claim them within its lease, any other process does. A
+    /// consumer of other software, which sends no heartbeats, owns them at once. A handler that is
+    /// running one of the entries elsewhere loses its lease; what the consumer itself is running goes on.
+    ///
+    /// The delivery that this cuts short is not counted.
     ///
     /// # Errors
     ///
@@ -169,7 +174,7 @@ impl Group {
     /// # Delivery
     ///
     /// An entry whose handler is running is delivered again, and that handler loses its lease. The
-    /// delivery counts.
+    /// delivery that this cuts short is not counted.
     ///
     /// # Cancel safety
     ///
@@ -197,7 +202,7 @@ impl Group {
 
     /// Moves all pending entries of one consumer to another, in the stream and in the lane.
     ///
-    /// Delivery counts stay unchanged; idle times begin anew. Entries that are delivered to the first consumer
+    /// As [`claim`](Self::claim) does with single entries. Entries that are delivered to the first consumer
     /// meanwhile stay with it: stop it before, or call again.
     ///
     /// # Errors

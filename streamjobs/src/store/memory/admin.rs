@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 
 use super::MemoryStore;
-use super::state::{RELEASED, milliseconds};
-use super::stream::count;
+use super::state::{MemoryState, milliseconds};
+use super::stream::{Pending, RELEASED, count};
 use crate::model::entry::EntryId;
 use crate::model::name::{GroupName, StreamName};
 use crate::store::admin::{
@@ -73,18 +73,11 @@ impl Admin for MemoryStore {
                     page.trimmed.push(id);
                     continue;
                 }
+                let new_owner = state.new_owner(queue, destination);
                 let group = state.group(queue, inlet)?;
                 if let Some(row) = group.pending.get_mut(&id) {
-                    row.since = now;
-                    let owner = match destination {
-                        Destination::Consumer(consumer) => consumer.as_str(),
-                        Destination::Released => {
-                            row.delivery_count = row.delivery_count.saturating_sub(1);
-                            RELEASED
-                        }
-                    };
-                    owner.clone_into(&mut row.consumer);
-                    group.consumers.insert(owner.to_owned());
+                    row.pass_to(new_owner(row), now);
+                    group.consumers.insert(row.consumer.clone());
                 }
                 page.moved.push(id);
             }
@@ -211,5 +204,27 @@ impl Admin for MemoryStore {
             Ok(state.streams.remove(stream.as_str()).is_some())
         })
         .await
+    }
+}
+
+impl MemoryState {
+    /// Whom a moved entry belongs to from now on.
+    fn new_owner(
+        &mut self,
+        queue: &Queue,
+        destination: Destination<'_>,
+    ) -> impl Fn(&Pending) -> String + use<> {
+        let (now, lease_of) = (self.now(), self.leases(queue, 0, None));
+        let heir = match destination {
+            Destination::Consumer(heir) => Some(heir.to_string()),
+            Destination::Released => None,
+        };
+        let record = self.record(queue);
+        let alive = heir.as_ref().is_some_and(|heir| record.is_alive(heir, now));
+        move |row| {
+            let Some(heir) = &heir else { return RELEASED.to_owned() };
+            let runs_there = row.consumer == *heir && row.idle(now) < lease_of(heir);
+            if alive && !runs_there { format!("{RELEASED}:{heir}") } else { heir.clone() }
+        }
     }
 }

@@ -6,7 +6,8 @@ use async_trait::async_trait;
 
 use super::MemoryStore;
 use super::reader::MemoryReader;
-use super::state::{RELEASED, milliseconds};
+use super::state::milliseconds;
+use super::stream::{RELEASED, released_for};
 use crate::model::entry::{EntryId, Fields};
 use crate::model::name::ConsumerName;
 use crate::store::types::Result;
@@ -66,9 +67,7 @@ impl Consume for MemoryStore {
         self.step("release", |state| {
             let now = state.now();
             let answers = state.change_owned(queue, consumer, holds, |row| {
-                row.since = now;
-                RELEASED.clone_into(&mut row.consumer);
-                row.delivery_count = row.delivery_count.saturating_sub(1);
+                row.pass_to(RELEASED.to_owned(), now);
             })?;
             let released = answers.iter().filter(|answer| **answer == FenceResult::Owned).count();
             state.record(queue).released += u64::try_from(released).unwrap_or(u64::MAX);
@@ -118,7 +117,7 @@ impl Consume for MemoryStore {
             if let Some(ago) = ago.filter(|ago| *ago < valid) {
                 return Ok(Idle::NotFound { ago });
             }
-            let lease_of = state.leases(queue, lease);
+            let lease_of = state.leases(queue, lease, None);
             let mut rows = state.group(queue, inlet)?.pending.values();
             if rows.any(|row| row.idle(now) >= lease_of(&row.consumer)) {
                 return Ok(Idle::Found);
@@ -142,7 +141,7 @@ impl Consume for MemoryStore {
             {
                 return Ok(ClaimedPage::ClockOff { now: ServerTime(now) });
             }
-            let lease_of = state.leases(queue, milliseconds(claim.lease));
+            let lease_of = state.leases(queue, milliseconds(claim.lease), Some(consumer));
             let rows = state.group(queue, inlet)?.pending.iter();
             let rows = rows.filter(|(id, _)| **id > claim.cursor).take(ROWS_MAX);
             let rows = rows.map(|(id, row)| (*id, row.clone())).collect::<Vec<_>>();
@@ -160,7 +159,7 @@ impl Consume for MemoryStore {
                 match state.payload(queue, inlet, id)? {
                     Ok(fields) => {
                         let hold = Hold { inlet, id, delivery_count: row.delivery_count };
-                        released += usize::from(row.consumer == RELEASED);
+                        released += usize::from(released_for(&row.consumer).is_some());
                         claimed.push(state.redeliver(queue, hold, fields, |row| {
                             row.since = now;
                             row.delivery_count += 1;
@@ -171,9 +170,10 @@ impl Consume for MemoryStore {
                 }
             }
             let group = state.group(queue, inlet)?;
-            if released > 0 && group.pending.values().all(|row| row.consumer != RELEASED) {
-                group.consumers.remove(RELEASED);
-            }
+            group.consumers.retain(|name| {
+                released_for(name).is_none()
+                    || group.pending.values().any(|row| row.consumer == *name)
+            });
             let cursor = if ended { EntryId::ZERO } else { cursor.max(claim.cursor) };
             Ok(ClaimedPage::Page { cursor, claimed, trimmed, left: 0, released })
         })

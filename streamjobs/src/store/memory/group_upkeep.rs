@@ -177,6 +177,14 @@ impl Record {
         TypeSight { declared: false, undeclared_for: Duration::from_millis(undeclared_for) }
     }
 
+    /// Whether a consumer sends heartbeats, and its last one is recent.
+    pub(super) fn is_alive(&self, consumer: &str, now: u64) -> bool {
+        let about = self.about.get(consumer).and_then(|about| Heartbeat::read(about));
+        let sent = self.heartbeats.get(consumer).copied().unwrap_or(0);
+        let age = Duration::from_millis(now.saturating_sub(sent));
+        about.is_some_and(|about| about.is_alive(age))
+    }
+
     /// Until when a consumer counts as alive that does not write its types.
     fn unlisted_until(&self) -> u64 {
         let unlisted = self.about.iter().filter_map(|(consumer, about)| {

@@ -7,8 +7,9 @@ use async_trait::async_trait;
 use tokio::time::{Instant, timeout_at};
 
 use super::MemoryStore;
-use super::state::{MemoryState, RELEASED, milliseconds};
+use super::state::{MemoryState, milliseconds};
 use super::stream::count;
+use super::stream::released_for;
 use crate::model::entry::{Entry, EntryId, Fields};
 use crate::model::name::StreamName;
 use crate::store::inspect::{
@@ -89,7 +90,7 @@ impl Inspect for MemoryStore {
             state.group(queue, Inlet::STREAM)?;
             let mut pending = BTreeMap::<String, usize>::new();
             for group in state.groups(queue) {
-                for name in group.consumers.iter().filter(|name| *name != RELEASED) {
+                for name in group.consumers.iter().filter(|name| released_for(name).is_none()) {
                     let own = group.pending.values().filter(|row| row.consumer == *name);
                     *pending.entry(name.clone()).or_default() += own.count();
                 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::stream::{Group, Pending, Stream};
+use super::stream::{Group, Pending, Stream, released_for};
 use crate::model::entry::{Entry, EntryId, Fields};
 use crate::model::heartbeat::Heartbeat;
 use crate::model::name::ConsumerName;
@@ -123,17 +123,31 @@ impl MemoryState {
     }
 
     /// For how long the entries of each owner must be idle before others may claim them, in
-    /// milliseconds. Released ones may be claimed at once.
-    pub(super) fn leases(&mut self, queue: &Queue, default: u64) -> impl Fn(&str) -> u64 + use<> {
-        let abouts = self.record(queue).about.iter();
-        let leases = abouts.filter_map(|(owner, about)| {
+    /// milliseconds. Released ones may be claimed at once, those released for another live process
+    /// than `me` when they have been idle for its lease.
+    pub(super) fn leases(
+        &mut self,
+        queue: &Queue,
+        default: u64,
+        me: Option<&ConsumerName>,
+    ) -> impl Fn(&str) -> u64 + use<> {
+        let now = self.now();
+        let record = self.record(queue);
+        let leases = record.about.iter().filter_map(|(owner, about)| {
             let lease = Heartbeat::read(about)?.lease(Duration::from_millis(default));
-            Some((owner.clone(), milliseconds(lease)))
+            Some((owner.clone(), (milliseconds(lease), record.is_alive(owner, now))))
         });
         let leases = leases.collect::<HashMap<_, _>>();
-        move |owner| match owner {
-            RELEASED => 0,
-            owner => leases.get(owner).copied().unwrap_or(default),
+        let me = me.cloned();
+        move |owner| {
+            let heir = released_for(owner);
+            let (lease, alive) =
+                leases.get(heir.unwrap_or(owner)).copied().unwrap_or((default, false));
+            match (heir, &me) {
+                (Some(_), None) => 0,
+                (Some(heir), Some(me)) if heir == me.as_str() || !alive => 0,
+                _ => lease,
+            }
         }
     }
 
@@ -331,5 +345,3 @@ pub(super) fn milliseconds(duration: Duration) -> u64 {
 /// An arbitrary time in 2023, so that ids look like a server's.
 const EPOCH: u64 = 1_700_000_000_000;
 pub(super) const DAY: u64 = 24 * 60 * 60 * 1_000;
-/// The consumer that entries are pending for once they are released.
-pub(super) const RELEASED: &str = "streamjobs-released";

@@ -37,6 +37,19 @@ impl Pending {
     pub(super) fn idle(&self, now: u64) -> u64 {
         now.saturating_sub(self.since)
     }
+
+    /// Gives the entry to another owner. A released one has a delivery less, which the next claim counts
+    /// again.
+    pub(super) fn pass_to(&mut self, owner: String, now: u64) {
+        let released = [&self.consumer, &owner].map(|name| released_for(name).is_some());
+        match released {
+            [false, true] => self.delivery_count = self.delivery_count.saturating_sub(1),
+            [true, false] => self.delivery_count += 1,
+            _ => {}
+        }
+        self.consumer = owner;
+        self.since = now;
+    }
 }
 
 impl Stream {
@@ -117,4 +130,16 @@ impl Stream {
 /// A length as servers report it.
 pub(super) fn count(length: usize) -> u64 {
     u64::try_from(length).unwrap_or(u64::MAX)
+}
+
+/// The consumer that entries are pending for once they are released. A colon and the name of a process
+/// follow where they are released for it alone.
+pub(super) const RELEASED: &str = "streamjobs-released";
+
+/// For whom the entries of an owner are released: a name, or nothing for any process.
+pub(super) fn released_for(owner: &str) -> Option<&str> {
+    match owner.strip_prefix(RELEASED)? {
+        "" => Some(""),
+        name => name.strip_prefix(':'),
+    }
 }

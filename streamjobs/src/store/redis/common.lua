@@ -174,13 +174,35 @@ local function store_trimmed(dead, source, id, count, owner)
 end
 
 -- The consumer that entries are pending for once they are released. It has no heartbeat, and is
--- removed with its last entry.
+-- removed with its last entry. Entries that are handed over to a live process are released for it
+-- alone: its name follows, after a colon.
 local RELEASED = 'streamjobs-released'
+
+-- For whom the entries of an owner are released: a name, or '' for any process; nil if they are not.
+local function released_for(owner)
+  if owner == RELEASED then return '' end
+  local length = #RELEASED + 1
+  return string.sub(owner, 1, length) == RELEASED .. ':' and string.sub(owner, length + 1) or nil
+end
 
 -- How long after its heartbeat a consumer counts as alive, in milliseconds: it may miss two.
 local function valid_for(interval)
   interval = tonumber(interval or '') or 0
   return 3 * (interval > 0 and interval or 10000) + 1000
+end
+
+-- What a consumer's heartbeat says, by name; nil if it cannot be read.
+local function about_of(hash, consumer)
+  local text = redis.pcall('HGET', hash, 'about:' .. consumer)
+  local readable, about = pcall(cjson.decode, type(text) == 'string' and text or '')
+  return readable and type(about) == 'table' and about or nil
+end
+
+-- Whether a consumer sends heartbeats, and its last one is recent.
+local function is_alive(hash, consumer)
+  local about, sent = about_of(hash, consumer), redis.pcall('HGET', hash, 'beat:' .. consumer)
+  sent = tonumber(type(sent) == 'string' and sent or '') or 0
+  return about ~= nil and now() - sent <= valid_for(about['beat_every'])
 end
 
 -- Until when a live process declares an event type, or may have any.
@@ -204,21 +226,24 @@ end
 -- its heartbeat says, which may be longer or shorter than the caller's. Versions that do not say it
 -- write how often they send heartbeats, which is three times a lease or more often. `default` is for
 -- owners that have no heartbeat, and for numbers that no version writes. Released entries may be
--- claimed at once.
-local function leases(hash, default)
-  local known = {[RELEASED] = 0}
+-- claimed at once, by `me` or by any process if `me` is nil; those released for another live process
+-- when they have been idle for its lease.
+local function leases(hash, default, me)
+  local known = {}
   local function milliseconds(number)
     number = tonumber(number) or 0
     return number > 0 and number < 2 ^ 53 and math.floor(number) == number and number or 0
   end
+  local function said_by(owner)
+    local about = about_of(hash, owner) or {}
+    local lease = milliseconds(about['lease'])
+    return lease > 0 and lease or math.max(default, 3 * milliseconds(about['beat_every']))
+  end
   return function(owner)
     if not known[owner] then
-      local text = redis.pcall('HGET', hash, 'about:' .. owner)
-      local readable, about = pcall(cjson.decode, type(text) == 'string' and text or '')
-      about = readable and type(about) == 'table' and about or {}
-      local lease = milliseconds(about['lease'])
-      local unsaid = math.max(default, 3 * milliseconds(about['beat_every']))
-      known[owner] = lease > 0 and lease or unsaid
+      local heir = released_for(owner)
+      local free = heir and (not me or heir == '' or heir == me or not is_alive(hash, heir))
+      known[owner] = free and 0 or said_by(heir or owner)
     end
     return known[owner]
   end

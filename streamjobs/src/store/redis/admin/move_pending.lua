@@ -7,10 +7,11 @@
 -- those left because no dead letter can be stored, and the last id read, or nil at the end.
 --
 -- Before: the group exists, else the script is refused.
--- After: moved entries belong to the new consumer with the delivery count that they had, or to the
--- owner of released entries with one delivery less, which the next claim counts again. Their idle time
--- begins anew. If any was moved, the count of releases is one higher, so that processes check for idle
--- entries at once.
+-- After: moved entries belong to an owner of released entries with one delivery less, which the next
+-- claim counts again: any process may claim them, or the new consumer alone while it sends heartbeats.
+-- A consumer that sends none, as in other software, has them at once, with the delivery count that
+-- they had. So has the new consumer what it holds and renews. Idle times begin anew. If any was moved, the
+-- count of releases is one higher, so that processes check for idle entries at once.
 -- May race with: renewals and settlements of the current owner, which are refused from then on.
 local key, dead, hash = KEYS[1], KEYS[2], KEYS[3]
 local group, source, to, from = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
@@ -18,6 +19,14 @@ local can_store = storable(dead)
 redis.call('HLEN', hash)
 redis.call('XPENDING', key, group)
 local moved, trimmed, missing, left = {}, {}, {}, {}
+local alive, lease_of = to ~= '' and is_alive(hash, to), leases(hash, 0)
+
+-- Whom an entry belongs to from now on.
+local function new_owner(owner, idle)
+  if to == '' then return RELEASED end
+  local runs_there = owner == to and idle < lease_of(to)
+  return alive and not runs_there and RELEASED .. ':' .. to or to
+end
 
 local function move(row)
   local id, owner = row[1], row[2]
@@ -25,14 +34,12 @@ local function move(row)
     left[#left + 1] = id
     return
   end
-  local claimed
-  if to == '' then
-    local before = whole(math.max(row[4] - 1, 0))
-    claimed = redis.call('XCLAIM', key, group, RELEASED, 0, id, 'RETRYCOUNT', before, 'JUSTID')
-  else
-    -- No idle time is set: newer servers walk through the pending list to put an older entry in place.
-    claimed = redis.call('XCLAIM', key, group, to, 0, id, 'JUSTID')
-  end
+  local owner_now, count = new_owner(owner, row[3]), row[4]
+  if released_for(owner_now) and not released_for(owner) then count = math.max(count - 1, 0) end
+  if released_for(owner) and not released_for(owner_now) then count = count + 1 end
+  -- No idle time is set: newer servers walk through the pending list to put an older entry in place.
+  local claimed =
+    redis.call('XCLAIM', key, group, owner_now, 0, id, 'RETRYCOUNT', whole(count), 'JUSTID')
   if #claimed > 0 then
     moved[#moved + 1] = id
   else

@@ -31,7 +31,7 @@ if expected ~= '' then
   local clock = now()
   if math.abs(clock - tonumber(expected)) > tonumber(tolerance) then return {'skew', clock} end
 end
-local can_store, lease_of = storable(dead), leases(hash, tonumber(lease))
+local can_store, lease_of = storable(dead), leases(hash, tonumber(lease), me)
 
 -- The entry if it was claimed, else nil; and whether its payload was trimmed.
 local function claim(id, owner, count)
@@ -55,6 +55,7 @@ for i = 10, #ARGV do skipped[ARGV[i]] = true end
 local from = cursor == '0-0' and '-' or '(' .. cursor
 local rows = redis.call('XPENDING', key, group, from, '+', rows_max)
 local entries, trimmed, seen, left, released = {}, 0, 0, 0, 0
+local emptied = {}
 for _, row in ipairs(rows) do
   if #entries + trimmed >= limit then break end
   seen = seen + 1
@@ -63,7 +64,10 @@ for _, row in ipairs(rows) do
       local entry, gone = claim(row[1], row[2], row[4])
       if entry then
         entries[#entries + 1] = entry
-        if row[2] == RELEASED then released = released + 1 end
+        if released_for(row[2]) then
+          released = released + 1
+          emptied[row[2]] = true
+        end
       end
       if gone then trimmed = trimmed + 1 end
     else
@@ -71,9 +75,11 @@ for _, row in ipairs(rows) do
     end
   end
 end
-if released > 0 and not redis.call('XPENDING', key, group, '-', '+', 1, RELEASED)[1] then
-  -- Not worth the answer: the claims are made, and an empty consumer may stay.
-  redis.pcall('XGROUP', 'DELCONSUMER', key, group, RELEASED)
+for owner in pairs(emptied) do
+  if not redis.call('XPENDING', key, group, '-', '+', 1, owner)[1] then
+    -- Not worth the answer: the claims are made, and an empty consumer may stay.
+    redis.pcall('XGROUP', 'DELCONSUMER', key, group, owner)
+  end
 end
 local ended = seen == #rows and #rows < rows_max
 local at = ended and '0-0' or (seen > 0 and rows[seen][1] or cursor)

@@ -4,7 +4,7 @@
 -- Returns: the clock, then for each consumer name, pending, idle time, time without a delivery or
 -- nil, time of the last heartbeat or nil, and the heartbeat or nil.
 --
--- Before: the group exists, else the script is refused. The owner of released entries is not among
+-- Before: the group exists, else the script is refused. The owners of released entries are not among
 -- the consumers.
 -- May race with: anything; it changes nothing.
 local group = ARGV[1]
@@ -18,7 +18,7 @@ for i = 1, 2 do
       local name, inactive = fields['name'], fields['inactive']
       if inactive and inactive < 0 then inactive = nil end
       local row = rows[name]
-      if name == RELEASED then
+      if released_for(name) then
         -- Not a consumer.
       elseif row then
         row[2] = row[2] + fields['pending']
