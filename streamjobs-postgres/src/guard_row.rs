@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sqlx::PgExecutor;
+use sqlx::PgConnection;
 use streamjobs::{GroupName, Job};
 use tracing::warn;
 
@@ -24,12 +24,13 @@ impl GuardRow {
         postgres: &Postgres,
         group: &GroupName,
         key: &str,
-        executor: impl PgExecutor<'_>,
+        transaction: &mut PgConnection,
     ) -> Result<Option<Self>, sqlx::Error> {
-        let row = sqlx::query_as::<_, (bool, Vec<u8>, i64)>(postgres.schema().sql(LOAD))
+        let row = postgres
+            .query_as::<(bool, Vec<u8>, i64)>(LOAD)
             .bind(group.as_str())
             .bind(key)
-            .fetch_optional(executor)
+            .fetch_optional(transaction)
             .await?;
         Ok(row.map(|(done, hash, milliseconds)| {
             let remaining = Duration::from_millis(u64::try_from(milliseconds).unwrap_or(0));

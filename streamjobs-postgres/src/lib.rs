@@ -16,6 +16,7 @@ mod outbox;
 mod postgres;
 mod prune;
 mod schema;
+mod statement;
 mod text;
 mod time;
 

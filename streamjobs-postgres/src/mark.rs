@@ -40,33 +40,37 @@ impl Marks for Postgres {
     async fn begin(job: &Job, key: &str, begin: MarkBegin<'_>) -> Result<Marked, JobError> {
         let (postgres, key) = (Self::of(job)?, key::stored(key));
         let hash = key::payload_hash(job.entry());
-        let takeover = sqlx::query_scalar::<_, bool>(postgres.schema().sql(BEGIN))
-            .bind(job.group().as_str())
-            .bind(&key)
-            .bind(job.stream().as_str())
-            .bind(begin.origin.to_string())
-            .bind(Timestamp::from_millis(begin.origin.milliseconds()))
-            .bind(hash.as_slice())
-            .bind(begin.owner)
-            .bind(seconds(begin.expiry))
-            .fetch_optional(postgres.pool());
-        let takeover = fault::within(postgres.timeout(), takeover).await;
-        let takeover = takeover.map_err(fault::job_error)?;
-        if let Some(takeover) = takeover {
-            return Ok(Marked::Begun { takeover });
-        }
-        let found = GuardRow::load(&postgres, job.group(), &key, postgres.pool());
-        match fault::within(postgres.timeout(), found).await.map_err(fault::job_error)? {
-            Some(found) if found.done => {
-                if found.hash != hash {
-                    report_mismatch(job);
-                }
-                Ok(Marked::Done)
+        let marked = async {
+            let mut transaction = postgres.begin_own().await?;
+            let takeover = postgres
+                .query_scalar::<bool>(BEGIN)
+                .bind(job.group().as_str())
+                .bind(&key)
+                .bind(job.stream().as_str())
+                .bind(begin.origin.to_string())
+                .bind(Timestamp::from_millis(begin.origin.milliseconds()))
+                .bind(hash.as_slice())
+                .bind(begin.owner)
+                .bind(seconds(begin.expiry))
+                .fetch_optional(&mut *transaction)
+                .await?;
+            if let Some(takeover) = takeover {
+                transaction.commit().await?;
+                return Ok(Marked::Begun { takeover });
             }
-            Some(found) => Ok(Marked::Running { rest: found.remaining }),
-            // The row that caused the conflict was deleted since.
-            None => Ok(Marked::Running { rest: Duration::ZERO }),
-        }
+            match GuardRow::load(&postgres, job.group(), &key, &mut transaction).await? {
+                Some(found) if found.done => {
+                    if found.hash != hash {
+                        report_mismatch(job);
+                    }
+                    Ok(Marked::Done)
+                }
+                Some(found) => Ok(Marked::Running { rest: found.remaining }),
+                // The row that caused the conflict was deleted since.
+                None => Ok(Marked::Running { rest: Duration::ZERO }),
+            }
+        };
+        fault::within(postgres.timeout(), marked).await.map_err(fault::job_error)
     }
 
     async fn done(job: &Job, key: &str, _keep: Duration) -> Result<(), JobError> {
@@ -74,8 +78,9 @@ impl Marks for Postgres {
         let origin = job.origin().unwrap_or(job.entry_id());
         let done = async {
             // The mark must survive a crash of the database server.
-            let mut transaction = postgres.begin().await?;
-            sqlx::query(postgres.schema().sql(DONE))
+            let mut transaction = postgres.begin_limited().await?;
+            postgres
+                .query(DONE)
                 .bind(job.group().as_str())
                 .bind(key::stored(key))
                 .bind(job.stream().as_str())
@@ -92,14 +97,15 @@ impl Marks for Postgres {
 
     async fn undo(job: &Job, key: &str, owner: &str) -> Result<(), JobError> {
         let postgres = Self::of(job)?;
-        let undone = sqlx::query(postgres.schema().sql(UNDO))
-            .bind(job.group().as_str())
-            .bind(key::stored(key))
-            .bind(owner)
-            .execute(postgres.pool());
+        let undone = async {
+            let mut transaction = postgres.begin_own().await?;
+            let undo = postgres.query(UNDO).bind(job.group().as_str()).bind(key::stored(key));
+            undo.bind(owner).execute(&mut *transaction).await?;
+            transaction.commit().await
+        };
         // The job's retry waits for this. If the row stays, the retry takes it over.
         let undone = fault::within(UNDO_MAX, undone).await;
-        undone.map(drop).map_err(fault::job_error)
+        undone.map_err(fault::job_error)
     }
 
     fn require(requirements: &mut Requirements) {

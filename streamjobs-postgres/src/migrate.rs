@@ -2,11 +2,12 @@
 
 use std::borrow::Cow;
 
-use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
-use sqlx::{Connection, PgConnection, PgPool};
+use sqlx::migrate::{Migration, MigrationType};
+use sqlx::{Executor, PgConnection, PgPool};
 use thiserror::Error;
 
-use crate::schema::{READ_COMMITTED, SchemaName};
+use crate::schema::SchemaName;
+use crate::statement;
 use crate::text::hex;
 
 /// One migration, for teams that apply migrations with their own tool.
@@ -131,7 +132,7 @@ pub async fn migrate(pool: &PgPool) -> Result<(), MigrationError> {
 ///
 /// As [`migrate`].
 pub async fn migrate_schema(pool: &PgPool, schema: &SchemaName) -> Result<(), MigrationError> {
-    apply(pool, schema).await.map_err(|error| explain(schema, error))?;
+    apply(pool, schema).await?;
     Ok(check(pool, schema).await?)
 }
 
@@ -155,10 +156,11 @@ pub fn migrations(schema: &SchemaName) -> Vec<MigrationSql> {
 
 /// Compares the applied migrations with those of this version.
 pub(crate) async fn check(pool: &PgPool, schema: &SchemaName) -> Result<(), SchemaError> {
-    let applied = match sqlx::query_as::<_, (i64, String, Vec<u8>)>(schema.sql(APPLIED))
-        .fetch_all(pool)
-        .await
-    {
+    let applied = async {
+        let mut reading = statement::begin_reading(pool).await?;
+        statement::query_as(schema.sql(APPLIED)).fetch_all(&mut *reading).await
+    };
+    let applied = match applied.await {
         Ok(applied) => applied,
         Err(error) if is_undefined(&error) => Vec::new(),
         Err(source) => return Err(SchemaError::Database { schema: schema.clone(), source }),
@@ -166,25 +168,32 @@ pub(crate) async fn check(pool: &PgPool, schema: &SchemaName) -> Result<(), Sche
     compare(schema, &applied)
 }
 
-fn compare(schema: &SchemaName, applied: &[(i64, String, Vec<u8>)]) -> Result<(), SchemaError> {
-    let schema = || schema.clone();
-    let first = STEPS.first().map(|(number, name, _)| label(*number, name)).unwrap_or_default();
+fn compare(schema: &SchemaName, applied: &[Applied]) -> Result<(), SchemaError> {
     if applied.is_empty() {
-        return Err(SchemaError::Missing { schema: schema(), first });
+        let first = STEPS.first().map(|(number, name, _)| label(*number, name));
+        let first = first.unwrap_or_default();
+        return Err(SchemaError::Missing { schema: schema.clone(), first });
     }
-    let known = |version: i64| STEPS.iter().any(|(number, ..)| *number == version);
-    if let Some((version, name, _)) = applied.iter().find(|(version, ..)| !known(*version)) {
-        return Err(SchemaError::Newer { schema: schema(), name: label(*version, name) });
+    reject_other(schema, applied)?;
+    let is_applied = |number: i64| applied.iter().any(|(version, ..)| *version == number);
+    match STEPS.iter().find(|(number, ..)| !is_applied(*number)) {
+        None => Ok(()),
+        Some((number, name, _)) => {
+            Err(SchemaError::Older { schema: schema.clone(), name: label(*number, name) })
+        }
     }
-    for (number, name, sql) in STEPS {
-        let name = || label(*number, name);
-        match applied.iter().find(|(version, ..)| version == number) {
-            None => return Err(SchemaError::Older { schema: schema(), name: name() }),
-            Some((_, stored, checksum)) => {
-                if *checksum != *migration(&schema(), *number, stored, sql).checksum {
-                    return Err(SchemaError::Changed { schema: schema(), name: name() });
-                }
-            }
+}
+
+/// Rejects migrations that this version does not have, or has with different SQL.
+fn reject_other(schema: &SchemaName, applied: &[Applied]) -> Result<(), SchemaError> {
+    for (version, name, checksum) in applied {
+        let name = || label(*version, name);
+        let Some((number, stored, sql)) = STEPS.iter().find(|(number, ..)| number == version)
+        else {
+            return Err(SchemaError::Newer { schema: schema.clone(), name: name() });
+        };
+        if **checksum != *migration(schema, *number, stored, sql).checksum {
+            return Err(SchemaError::Changed { schema: schema.clone(), name: name() });
         }
     }
     Ok(())
@@ -194,53 +203,61 @@ fn compare(schema: &SchemaName, applied: &[(i64, String, Vec<u8>)]) -> Result<()
 ///
 /// Its lock ends with the transaction: a session's lock would stay with the pool's connection after
 /// an error, and would not work behind a pooler. The transaction is `READ COMMITTED`, so that a
-/// process that waited for the lock sees what the one before it has applied.
-async fn apply(pool: &PgPool, schema: &SchemaName) -> Result<(), MigrateError> {
-    let mut connection = pool.acquire().await?;
-    let mut transaction = connection.begin_with(READ_COMMITTED).await?;
-    sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
+/// process that waited for the lock sees what the one before it has applied. sqlx's own migrator is
+/// not used, because its statements are named: see `statement.rs`.
+async fn apply(pool: &PgPool, schema: &SchemaName) -> Result<(), MigrationError> {
+    let failed = |source| MigrationError::Database { schema: schema.clone(), source };
+    let mut transaction = statement::begin_own(pool).await.map_err(failed)?;
+    let applied = prepare(schema, &mut transaction).await.map_err(failed)?;
+    reject_other(schema, &applied)?;
+    for (number, name, sql) in STEPS {
+        let is_applied = applied.iter().any(|(version, ..)| version == number);
+        if is_applied {
+            continue;
+        }
+        step(schema, &migration(schema, *number, name, sql), &mut transaction).await.map_err(
+            |source| {
+                let name = label(*number, name);
+                MigrationError::Failed { schema: schema.clone(), name, source }
+            },
+        )?;
+    }
+    transaction.commit().await.map_err(failed)
+}
+
+/// Waits for other processes that migrate, creates what is missing for the history, and reads it.
+async fn prepare(
+    schema: &SchemaName,
+    connection: &mut PgConnection,
+) -> Result<Vec<Applied>, sqlx::Error> {
+    statement::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
         .bind(["streamjobs:", schema.as_str()].concat())
-        .execute(&mut *transaction)
+        .execute(&mut *connection)
         .await?;
-    let steps = STEPS.iter().map(|(number, name, sql)| migration(schema, *number, name, sql));
-    let mut migrator = Migrator::with_migrations(steps.collect());
-    migrator.set_locking(false);
     // `CREATE SCHEMA IF NOT EXISTS` needs the right to create schemas even if the schema exists.
-    if !exists(schema, &mut transaction).await? {
-        migrator.create_schema(quoted(schema));
-    }
-    migrator.dangerous_set_table_name([&quoted(schema), "._migrations"].concat());
-    migrator.run(&mut *transaction).await?;
-    Ok(transaction.commit().await?)
-}
-
-async fn exists(schema: &SchemaName, connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     let exists = "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1)";
-    sqlx::query_scalar(exists).bind(schema.as_str()).fetch_one(connection).await
+    let exists = statement::query_scalar::<bool>(exists).bind(schema.as_str());
+    if !exists.fetch_one(&mut *connection).await? {
+        connection.execute(schema.create()).await?;
+    }
+    connection.execute(schema.sql(HISTORY)).await?;
+    statement::query_as(schema.sql(APPLIED)).fetch_all(connection).await
 }
 
-fn explain(schema: &SchemaName, error: MigrateError) -> MigrationError {
-    let schema = schema.clone();
-    let named = |version: i64| {
-        let step = STEPS.iter().find(|(number, ..)| *number == version);
-        label(version, step.map_or("unknown", |(_, name, _)| name))
-    };
-    match error {
-        MigrateError::Execute(source) => MigrationError::Database { schema, source },
-        MigrateError::ExecuteMigration(source, version) => {
-            MigrationError::Failed { schema, name: named(version), source }
-        }
-        MigrateError::VersionMissing(version) => {
-            SchemaError::Newer { schema, name: named(version) }.into()
-        }
-        MigrateError::VersionMismatch(version) => {
-            SchemaError::Changed { schema, name: named(version) }.into()
-        }
-        other => {
-            let source = sqlx::Error::Migrate(Box::new(other));
-            MigrationError::Database { schema, source }
-        }
-    }
+/// Runs one migration and adds it to the history.
+async fn step(
+    schema: &SchemaName,
+    migration: &Migration,
+    connection: &mut PgConnection,
+) -> Result<(), sqlx::Error> {
+    connection.execute(migration.sql.clone()).await?;
+    statement::query(schema.sql(ADD))
+        .bind(migration.version)
+        .bind(&*migration.description)
+        .bind(&*migration.checksum)
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 fn migration(schema: &SchemaName, number: i64, name: &str, sql: &'static str) -> Migration {
@@ -254,15 +271,14 @@ fn is_undefined(error: &sqlx::Error) -> bool {
     code.is_some_and(|code| matches!(code.as_ref(), "42P01" | "3F000"))
 }
 
-fn quoted(schema: &SchemaName) -> String {
-    ["\"", schema.as_str(), "\""].concat()
-}
-
 fn label(version: i64, name: &str) -> String {
     format!("{version:04}_{name}")
 }
 
 type Step = (i64, &'static str, &'static str);
+
+/// Number, name and checksum of a migration in the history.
+type Applied = (i64, String, Vec<u8>);
 
 /// Number, name and text of each migration. A published migration never changes; a new one follows
 /// it.
@@ -287,6 +303,10 @@ const HISTORY: &str = "CREATE TABLE IF NOT EXISTS streamjobs._migrations (
 
 ";
 
+const ADD: &str = "INSERT INTO streamjobs._migrations
+    (version, description, success, checksum, execution_time) VALUES ($1, $2, true, $3, -1)";
+
+/// As [`ADD`], for the text of a migration.
 const RECORD: &str = "
 INSERT INTO streamjobs._migrations (version, description, success, checksum, execution_time)
 VALUES ($1, '$2', true, '\\x$3', -1);

@@ -15,7 +15,6 @@ use crate::fault;
 use crate::guard_row::{GuardRow, report_mismatch};
 use crate::key::{self, ByEventId, GuardKey};
 use crate::postgres::Postgres;
-use crate::schema::READ_COMMITTED;
 use crate::time::Timestamp;
 
 /// A transaction in which a handler does its work once for each event.
@@ -142,15 +141,14 @@ fn begin<K: GuardKey>(
     let key = key::of_job::<K>(job);
     async move {
         let key = key?;
-        let begun = postgres.pool().begin_with(READ_COMMITTED).await;
-        let mut transaction = begun.map_err(fault::job_error)?;
+        let mut transaction = postgres.begin_own().await.map_err(fault::job_error)?;
         let hash = key::payload_hash(job.entry());
         if insert(postgres, job, &key, &hash, &mut transaction).await? {
             FailPoint::GuardAfterInsert.reached();
             let postgres = postgres.clone();
             return Ok(Begin::Run(Once { transaction, postgres, key: PhantomData }));
         }
-        let found = GuardRow::load(postgres, job.group(), &key, &mut *transaction).await;
+        let found = GuardRow::load(postgres, job.group(), &key, &mut transaction).await;
         let Some(found) = found.map_err(fault::job_error)? else {
             // The row that caused the conflict was rolled back or pruned since.
             return Err(fault::later("another attempt at this event was rolled back just now"));
@@ -181,7 +179,8 @@ async fn insert(
 ) -> Result<bool, JobError> {
     let origin = job.origin().unwrap_or(job.entry_id());
     let limits = postgres.limits();
-    let inserted = sqlx::query(postgres.schema().sql(INSERT))
+    let inserted = postgres
+        .query(INSERT)
         .bind(job.group().as_str())
         .bind(key)
         .bind(job.stream().as_str())

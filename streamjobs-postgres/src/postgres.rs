@@ -4,12 +4,15 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::{PgPool, SqlStr, Transaction};
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::query::{Query, QueryAs, QueryScalar};
+use sqlx::{FromRow, PgPool, SqlStr};
 use streamjobs::{Job, JobError};
 
 use crate::limits::{Limit, Limits};
 use crate::migrate::{self, SchemaError};
-use crate::schema::{Durability, READ_COMMITTED, SchemaName, commit};
+use crate::schema::{Durability, SchemaName, commit};
+use crate::statement::{self, PgTransaction};
 
 /// A database with the tables of this crate: the entry point to the guard, the archive and the
 /// outbox.
@@ -86,10 +89,46 @@ impl Postgres {
         job.state::<Self>().ok_or_else(missing)
     }
 
+    /// A statement for this schema, to be run in a transaction that one of the functions below
+    /// began.
+    pub(crate) fn query<'q>(&self, sql: &'static str) -> Query<'q, sqlx::Postgres, PgArguments> {
+        statement::query(self.schema().sql(sql))
+    }
+
+    /// As [`query`](Self::query), for rows as tuples.
+    pub(crate) fn query_as<'q, O: for<'r> FromRow<'r, PgRow>>(
+        &self,
+        sql: &'static str,
+    ) -> QueryAs<'q, sqlx::Postgres, O, PgArguments> {
+        statement::query_as(self.schema().sql(sql))
+    }
+
+    /// As [`query`](Self::query), for rows of one column.
+    pub(crate) fn query_scalar<'q, O>(
+        &self,
+        sql: &'static str,
+    ) -> QueryScalar<'q, sqlx::Postgres, O, PgArguments>
+    where
+        (O,): for<'r> FromRow<'r, PgRow>,
+    {
+        statement::query_scalar(self.schema().sql(sql))
+    }
+
+    /// Begins a transaction that only reads, all from one snapshot. It needs no end: the pool rolls
+    /// it back.
+    pub(crate) async fn begin_reading(&self) -> Result<PgTransaction, sqlx::Error> {
+        statement::begin_reading(self.pool()).await
+    }
+
+    /// Begins a transaction without limits, or whose first statement sets limits of its own.
+    pub(crate) async fn begin_own(&self) -> Result<PgTransaction, sqlx::Error> {
+        statement::begin_own(self.pool()).await
+    }
+
     /// Begins a transaction with the limits set, to be ended with [`commit`](Self::commit).
-    pub(crate) async fn begin(&self) -> Result<Transaction<'static, sqlx::Postgres>, sqlx::Error> {
-        let mut transaction = self.pool().begin_with(READ_COMMITTED).await?;
-        sqlx::query(LIMIT)
+    pub(crate) async fn begin_limited(&self) -> Result<PgTransaction, sqlx::Error> {
+        let mut transaction = self.begin_own().await?;
+        self.query(LIMIT)
             .bind(&self.inner.limits.lock.setting)
             .bind(&self.inner.limits.statement.setting)
             .bind(&self.inner.limits.idle.setting)
@@ -176,8 +215,7 @@ impl PostgresBuilder {
     pub async fn open(self) -> Result<Postgres, SchemaError> {
         migrate::check(&self.pool, &self.schema).await?;
         let Self { pool, schema, limits } = self;
-        let asked = sqlx::query_scalar::<_, String>("SHOW synchronous_commit").fetch_one(&pool);
-        let durability = match asked.await {
+        let durability = match synchronous_commit(&pool).await {
             Ok(setting) if setting == "remote_apply" => Durability::Applied,
             Ok(_) => Durability::Here,
             Err(source) => return Err(SchemaError::Database { schema, source }),
@@ -193,6 +231,11 @@ impl fmt::Debug for PostgresBuilder {
             .field("limits", &self.limits)
             .finish_non_exhaustive()
     }
+}
+
+async fn synchronous_commit(pool: &PgPool) -> Result<String, sqlx::Error> {
+    let mut reading = statement::begin_reading(pool).await?;
+    statement::query_scalar("SHOW synchronous_commit").fetch_one(&mut *reading).await
 }
 
 const LIMIT: &str = "SELECT set_config('lock_timeout', $1, true),

@@ -67,6 +67,11 @@ impl SchemaName {
         }
     }
 
+    /// The statement that creates this schema.
+    pub(crate) fn create(&self) -> SqlStr {
+        AssertSqlSafe(["CREATE SCHEMA IF NOT EXISTS \"", &self.0, "\""].concat()).into_sql_str()
+    }
+
     /// As [`sql`](Self::sql), as plain text.
     pub(crate) fn text(&self, statement: &str) -> String {
         if self.0 == DEFAULT {
@@ -77,14 +82,7 @@ impl SchemaName {
     }
 }
 
-/// Begins a transaction that sees what concurrent transactions have committed, and does not fail
-/// because of it, whatever isolation level the session has.
-///
-/// It does not say `READ WRITE`: a standby rejects that with an error that looks permanent, while
-/// it rejects a write with 25006, which is transient.
-pub(crate) const READ_COMMITTED: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
-
-/// Commits such a transaction, in one request.
+/// Commits a transaction, in one request.
 ///
 /// Before: the transaction is open, whatever was done in it. After a reply without an error: its
 /// changes are committed and on disk, whatever the session's default is, and a new transaction is

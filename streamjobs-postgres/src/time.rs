@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
+use sqlx::postgres::types::Oid;
 use sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgTypeInfo, PgValueRef};
 use sqlx::{Decode, Encode, Type};
 
@@ -48,13 +49,13 @@ pub(crate) fn seconds(span: Duration) -> f64 {
 
 impl Type<sqlx::Postgres> for Timestamp {
     fn type_info() -> PgTypeInfo {
-        PgTypeInfo::with_name("timestamptz")
+        PgTypeInfo::with_oid(TIMESTAMPTZ)
     }
 }
 
 impl PgHasArrayType for Timestamp {
     fn array_type_info() -> PgTypeInfo {
-        PgTypeInfo::with_name("_timestamptz")
+        PgTypeInfo::with_oid(TIMESTAMPTZ_ARRAY)
     }
 }
 
@@ -74,6 +75,10 @@ impl<'r> Decode<'r, sqlx::Postgres> for Timestamp {
 
 /// From 1970 to 2000.
 const SERVER_EPOCH: Duration = Duration::from_secs(946_684_800);
+/// The type by its number, which is the same in every database. sqlx would look a name up between
+/// the parsing of a statement and its execution, with a query that discards the unnamed statement.
+const TIMESTAMPTZ: Oid = Oid(1184);
+const TIMESTAMPTZ_ARRAY: Oid = Oid(1185);
 const SPAN_MAX: Duration = Duration::from_secs(1_000 * 366 * 24 * 60 * 60);
 /// The year 9999, far below the server's limit.
 const MILLISECONDS_MAX: u64 = 253_370_764_800_000;

@@ -32,7 +32,7 @@ pub(super) async fn insert(
     rows: &[LetterRow],
 ) -> Result<Stored, sqlx::Error> {
     let stored = async {
-        let mut transaction = postgres.begin().await?;
+        let mut transaction = postgres.begin_limited().await?;
         let stored = write(postgres, stream, group, rows, &mut transaction).await?;
         (&mut *transaction).execute(postgres.commit()).await?;
         Ok(stored)
@@ -71,7 +71,8 @@ async fn write(
             rows.iter().map(|$row| $value).collect::<Vec<_>>()
         };
     }
-    sqlx::query_as::<_, (String, bool)>(postgres.schema().sql(INSERT))
+    postgres
+        .query_as::<(String, bool)>(INSERT)
         .bind(stream.as_str())
         .bind(group.as_str())
         .bind(names)

@@ -63,8 +63,9 @@ impl DeadLetters {
     pub async fn count(&self, selection: &Selection) -> Result<u64, QueryError> {
         self.check(selection).await?;
         let failed = |source| QueryError::database("count", source);
-        let query = selection.bind(sqlx::query(self.postgres.schema().sql(COUNT)));
-        let row = query.fetch_one(self.postgres.pool()).await.map_err(failed)?;
+        let mut reading = self.postgres.begin_reading().await.map_err(failed)?;
+        let query = selection.bind(self.postgres.query(COUNT));
+        let row = query.fetch_one(&mut *reading).await.map_err(failed)?;
         number(&row, "letters").map_err(failed)
     }
 
@@ -107,10 +108,11 @@ impl DeadLetters {
         read: impl Fn(&PgRow) -> Result<T, sqlx::Error>,
     ) -> Result<Vec<T>, QueryError> {
         self.check(selection).await?;
-        let query = selection.bind(sqlx::query(self.postgres.schema().sql(statement)));
-        let rows = query.fetch_all(self.postgres.pool()).await;
-        let counts = rows.and_then(|rows| rows.iter().map(read).collect::<Result<_, _>>());
-        counts.map_err(|source| QueryError::database("count", source))
+        let failed = |source| QueryError::database("count", source);
+        let mut reading = self.postgres.begin_reading().await.map_err(failed)?;
+        let query = selection.bind(self.postgres.query(statement));
+        let rows = query.fetch_all(&mut *reading).await.map_err(failed)?;
+        rows.iter().map(read).collect::<Result<_, _>>().map_err(failed)
     }
 }
 

@@ -92,13 +92,15 @@ impl DeadLetters {
     ) -> Result<Page, QueryError> {
         self.check(selection).await?;
         let limit = limit.clamp(1, PAGE_MAX);
-        let query = selection.bind(sqlx::query(self.postgres.schema().sql(LIST)));
+        let failed = |source| QueryError::database("list", source);
+        let mut reading = self.postgres.begin_reading().await.map_err(failed)?;
+        let query = selection.bind(self.postgres.query(LIST));
         let rows = query
             .bind(after.map(LetterId::get))
             .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-            .fetch_all(self.postgres.pool())
+            .fetch_all(&mut *reading)
             .await
-            .map_err(|source| QueryError::database("list", source))?;
+            .map_err(failed)?;
         let letters = rows.iter().map(ArchivedLetter::of).collect::<Result<Vec<_>, _>>();
         let letters = letters.map_err(|source| QueryError::database("read", source))?;
         let next =
@@ -117,11 +119,9 @@ impl DeadLetters {
     /// Cancel safe: nothing is changed.
     pub async fn get(&self, id: LetterId) -> Result<Option<ArchivedLetter>, QueryError> {
         let failed = |source| QueryError::database("read", source);
-        let row = sqlx::query(self.postgres.schema().sql(GET))
-            .bind(id.get())
-            .fetch_optional(self.postgres.pool())
-            .await
-            .map_err(failed)?;
+        let mut reading = self.postgres.begin_reading().await.map_err(failed)?;
+        let query = self.postgres.query(GET).bind(id.get());
+        let row = query.fetch_optional(&mut *reading).await.map_err(failed)?;
         row.as_ref().map(ArchivedLetter::of).transpose().map_err(failed)
     }
 
@@ -132,18 +132,16 @@ impl DeadLetters {
     async fn check(&self, selection: &Selection) -> Result<(), QueryError> {
         selection.check()?;
         for (filter, path) in selection.paths() {
-            let read =
-                sqlx::query("SELECT jsonb_path_exists('null', $1::text::jsonpath, '{}', true)")
-                    .bind(path)
-                    .fetch_one(self.postgres.pool())
-                    .await;
-            match read {
+            let failed = |source| QueryError::database("check a path into", source);
+            // One transaction for each: a path that is refused aborts it.
+            let mut reading = self.postgres.begin_reading().await.map_err(failed)?;
+            match self.postgres.query(PARSE).bind(path).fetch_one(&mut *reading).await {
                 Ok(_) => {}
                 Err(sqlx::Error::Database(refused)) if is_syntax(refused.code().as_deref()) => {
                     let message = refused.message().to_owned();
                     return Err(SelectionError::Path { filter, message }.into());
                 }
-                Err(source) => return Err(QueryError::database("check a path into", source)),
+                Err(source) => return Err(failed(source)),
             }
         }
         Ok(())
@@ -156,6 +154,7 @@ fn is_syntax(code: Option<&str>) -> bool {
     code.is_some_and(|code| code.starts_with("22") || matches!(code, "42601" | "42704"))
 }
 
+const PARSE: &str = "SELECT jsonb_path_exists('null', $1::text::jsonpath, '{}', true)";
 const LIST: &str = concat!(
     "SELECT ",
     columns!(),

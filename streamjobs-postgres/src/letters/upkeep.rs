@@ -5,7 +5,6 @@ use std::time::Duration;
 use streamjobs::EventId;
 
 use super::{DeadLetters, QueryError};
-use crate::schema::READ_COMMITTED;
 use crate::time::seconds;
 
 impl DeadLetters {
@@ -26,14 +25,13 @@ impl DeadLetters {
     ///
     /// After the future is dropped, either everything or nothing is deleted.
     pub async fn forget(&self, event_id: &EventId) -> Result<u64, QueryError> {
-        let schema = self.postgres.schema();
         let deleted = async {
-            let mut transaction = self.postgres.pool().begin_with(READ_COMMITTED).await?;
+            let mut transaction = self.postgres.begin_own().await?;
             let mut letters = 0;
             // In the order in which a batch of a redrive takes its locks, so that they cannot
             // deadlock.
             for statement in [FORGET_SELECTIONS, FORGET_LETTERS, FORGET_OUTCOMES] {
-                let query = sqlx::query(schema.sql(statement)).bind(event_id.as_str());
+                let query = self.postgres.query(statement).bind(event_id.as_str());
                 let changed = query.execute(&mut *transaction).await?.rows_affected();
                 if statement == FORGET_LETTERS {
                     letters = changed;
@@ -71,9 +69,11 @@ impl DeadLetters {
         than: Duration,
         batch: u32,
     ) -> Result<u64, sqlx::Error> {
-        let delete = sqlx::query(self.postgres.schema().sql(PRUNE));
-        let delete = delete.bind(seconds(than)).bind(i64::from(batch));
-        Ok(delete.execute(self.postgres.pool()).await?.rows_affected())
+        let mut transaction = self.postgres.begin_own().await?;
+        let delete = self.postgres.query(PRUNE).bind(seconds(than)).bind(i64::from(batch));
+        let deleted = delete.execute(&mut *transaction).await?.rows_affected();
+        transaction.commit().await?;
+        Ok(deleted)
     }
 }
 

@@ -23,11 +23,9 @@ pub struct OutboxBacklog {
 
 /// Reads the backlog, with a bound on how many rows are counted.
 pub(super) async fn load(postgres: &Postgres) -> Result<OutboxBacklog, sqlx::Error> {
-    let (events, age, refused) =
-        sqlx::query_as::<_, (i64, Option<f64>, i64)>(postgres.schema().sql(LOAD))
-            .bind(COUNTED_MAX + 1)
-            .fetch_one(postgres.pool())
-            .await?;
+    let mut reading = postgres.begin_reading().await?;
+    let query = postgres.query_as::<(i64, Option<f64>, i64)>(LOAD).bind(COUNTED_MAX + 1);
+    let (events, age, refused) = query.fetch_one(&mut *reading).await?;
     let counted = |rows: i64| rows.clamp(0, COUNTED_MAX).unsigned_abs();
     // The clock may have been set back since.
     let age = age.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default());

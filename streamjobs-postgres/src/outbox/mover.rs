@@ -10,7 +10,6 @@ use tokio::time::timeout;
 
 use super::failing::{BatchOutcome, FailingStreams, OutboxRow, Sent};
 use crate::postgres::Postgres;
-use crate::schema::READ_COMMITTED;
 use crate::{fault, metrics, text};
 
 /// Moves events from the outbox to their streams.
@@ -77,7 +76,7 @@ impl OutboxMover {
 
     async fn attempt(&mut self) -> Result<Round, sqlx::Error> {
         // At another isolation level the rows would be those from before the election.
-        let mut transaction = self.postgres.pool().begin_with(READ_COMMITTED).await?;
+        let mut transaction = self.postgres.begin_own().await?;
         match self.within(&mut transaction).await {
             Ok(round) => transaction.commit().await.map(|()| round),
             Err(error) => {
@@ -120,7 +119,8 @@ impl OutboxMover {
 
     /// Whether this relay is elected, until the transaction ends.
     async fn elect(&self, transaction: &mut PgConnection) -> Result<bool, sqlx::Error> {
-        sqlx::query_scalar(ELECT)
+        self.postgres
+            .query_scalar(ELECT)
             .bind(["streamjobs:outbox:", self.postgres.schema().as_str()].concat())
             .fetch_one(transaction)
             .await
@@ -128,7 +128,9 @@ impl OutboxMover {
 
     async fn find(&self, transaction: &mut PgConnection) -> Result<OutboxBatch, sqlx::Error> {
         let blocked = self.failing.blocked(Instant::now());
-        let rows = sqlx::query(self.postgres.schema().sql(FIND))
+        let rows = self
+            .postgres
+            .query(FIND)
             .bind(i64::from(self.batch))
             .bind(blocked)
             .bind(BATCH_BYTES_MAX)
@@ -164,14 +166,13 @@ impl OutboxMover {
         transaction: &mut PgConnection,
         outcome: &BatchOutcome,
     ) -> Result<(), sqlx::Error> {
-        let schema = self.postgres.schema();
         if !outcome.stored.is_empty() {
-            let delete = sqlx::query(schema.sql(FORGET)).bind(&outcome.stored);
+            let delete = self.postgres.query(FORGET).bind(&outcome.stored);
             delete.execute(&mut *transaction).await?;
         }
         if !outcome.refused.is_empty() {
             let (ids, whys): (Vec<_>, Vec<_>) = outcome.refused.iter().cloned().unzip();
-            let refuse = sqlx::query(schema.sql(REFUSE)).bind(ids).bind(whys);
+            let refuse = self.postgres.query(REFUSE).bind(ids).bind(whys);
             refuse.execute(transaction).await?;
         }
         Ok(())

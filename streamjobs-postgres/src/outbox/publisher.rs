@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use super::backlog::{self, OutboxBacklog};
 use crate::postgres::Postgres;
+use crate::statement;
 
 /// Publishes events inside the caller's transaction: they are published if it commits, and never if
 /// it rolls back.
@@ -196,16 +197,13 @@ impl Publisher {
         connection: &mut PgConnection,
         events: &[EncodedEvent],
     ) -> Result<(), PublishInError> {
-        let mut rest = events;
-        while !rest.is_empty() {
-            let (step, later) = rest.split_at(step_length(rest));
-            self.write(connection, step).await.map_err(|source| PublishInError::Database {
-                schema: self.postgres.schema().to_string(),
-                source,
-            })?;
-            rest = later;
+        if events.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        self.write_all(connection, events).await.map_err(|source| {
+            let schema = self.postgres.schema().to_string();
+            PublishInError::Database { schema, source }
+        })
     }
 
     /// The number and age of the events in the outbox, of all publishers.
@@ -230,6 +228,33 @@ impl Publisher {
         Ok(event.event_id().clone())
     }
 
+    async fn write_all(
+        &self,
+        connection: &mut PgConnection,
+        events: &[EncodedEvent],
+    ) -> Result<(), sqlx::Error> {
+        if statement::is_in_transaction(connection).await? {
+            return self.write_steps(connection, events).await;
+        }
+        let mut transaction = statement::begin_on(connection).await?;
+        self.write_steps(&mut transaction, events).await?;
+        transaction.commit().await
+    }
+
+    async fn write_steps(
+        &self,
+        connection: &mut PgConnection,
+        events: &[EncodedEvent],
+    ) -> Result<(), sqlx::Error> {
+        let mut rest = events;
+        while !rest.is_empty() {
+            let (step, later) = rest.split_at(step_length(rest));
+            self.write(connection, step).await?;
+            rest = later;
+        }
+        Ok(())
+    }
+
     async fn write(
         &self,
         connection: &mut PgConnection,
@@ -237,7 +262,8 @@ impl Publisher {
     ) -> Result<(), sqlx::Error> {
         let rows = Rows::of(events);
         let statement = if self.notify { INSERT_AND_NOTIFY } else { INSERT };
-        sqlx::query(self.postgres.schema().sql(statement))
+        self.postgres
+            .query(statement)
             .bind(rows.streams)
             .bind(rows.event_ids)
             .bind(rows.firsts)

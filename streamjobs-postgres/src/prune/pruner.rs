@@ -103,14 +103,21 @@ impl Pruner {
 
     /// The time this long ago, by the database's clock, which also wrote the rows.
     async fn before(&self, age: Duration) -> Result<Timestamp, sqlx::Error> {
-        let before = sqlx::query_scalar("SELECT clock_timestamp() - make_interval(secs => $1)");
-        fault::within(STEP_MAX, before.bind(seconds(age)).fetch_one(self.postgres.pool())).await
+        let before = async {
+            let mut reading = self.postgres.begin_reading().await?;
+            let before = self.postgres.query_scalar(BEFORE).bind(seconds(age));
+            before.fetch_one(&mut *reading).await
+        };
+        fault::within(STEP_MAX, before).await
     }
 
     /// The groups that have rows, with the streams of their events.
     async fn queues(&self, kind: &Kind) -> Result<Vec<(String, String)>, sqlx::Error> {
-        let queues = sqlx::query_as(self.postgres.schema().sql(kind.queues));
-        fault::within(STEP_MAX, queues.fetch_all(self.postgres.pool())).await
+        let queues = async {
+            let mut reading = self.postgres.begin_reading().await?;
+            self.postgres.query_as(kind.queues).fetch_all(&mut *reading).await
+        };
+        fault::within(STEP_MAX, queues).await
     }
 
     async fn forget(
@@ -123,11 +130,15 @@ impl Pruner {
     ) -> Result<(), sqlx::Error> {
         let mut deleted = u64::from(self.keep.batch);
         while deleted >= u64::from(self.keep.batch) && !stop.is_cancelled() {
-            let delete = sqlx::query(self.postgres.schema().sql(kind.delete));
-            let delete = delete.bind(group).bind(stream).bind(before);
-            let delete = delete.bind(i64::from(self.keep.batch));
-            let delete = delete.execute(self.postgres.pool());
-            deleted = fault::within(STEP_MAX, delete).await?.rows_affected();
+            let batch = async {
+                let mut transaction = self.postgres.begin_own().await?;
+                let delete = self.postgres.query(kind.delete).bind(group).bind(stream);
+                let delete = delete.bind(before).bind(i64::from(self.keep.batch));
+                let deleted = delete.execute(&mut *transaction).await?.rows_affected();
+                transaction.commit().await?;
+                Ok(deleted)
+            };
+            deleted = fault::within(STEP_MAX, batch).await?;
             pruned.once += deleted;
             metrics::pruned("once", deleted);
         }
@@ -236,6 +247,8 @@ macro_rules! kind {
 const DONE: Kind = kind!("done_at IS NOT NULL", "done_at", "published_at");
 /// Work that was begun, not finished, and not taken over after it expired.
 const LEFT_BEHIND: Kind = kind!("done_at IS NULL", "expires_at", "expires_at");
+
+const BEFORE: &str = "SELECT clock_timestamp() - make_interval(secs => $1)";
 
 /// The longest time for one step of a sweep.
 const STEP_MAX: Duration = Duration::from_secs(300);

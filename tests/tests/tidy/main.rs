@@ -92,6 +92,36 @@ fn sql_is_made_in_one_place() {
     }
 }
 
+/// Behind a pooler that assigns connections per transaction, a named statement collides with those
+/// of other clients, and an unnamed one outside of a transaction can get another client's answer.
+#[test]
+fn statements_are_unnamed_and_within_a_transaction() {
+    // `Relay` gives its pool to the listener, which runs no statement with parameters.
+    // sqlx looks a type up by name with a query of its own, which discards the unnamed statement.
+    let made = ["sqlx::query(", "sqlx::query_", "sqlx::raw_sql(", "persistent(", "with_name("];
+    let begun = ["begin_with(", ".begin()", ".acquire().await?", ".pool()"];
+    for (name, text) in sources("streamjobs-postgres/src") {
+        if name.ends_with("/statement.rs") {
+            continue;
+        }
+        let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        for line in code {
+            let may = |word: &str| {
+                let handle = name.ends_with("src/postgres.rs") || line.contains("NotifyListener");
+                word == ".pool()" && handle
+            };
+            let found = made.iter().chain(&begun).find(|word| line.contains(**word) && !may(word));
+            assert!(found.is_none(), "{name} does not use `statement.rs`: {}", line.trim());
+            // A pool that is at hand runs a statement just as well.
+            let direct = ["(pool)", "(&pool)", "(&self.pool)"];
+            let run = ["fetch", "execute("];
+            let runs = run.iter().any(|word| line.contains(word));
+            let direct = runs && direct.iter().any(|word| line.contains(word));
+            assert!(!direct, "{name} runs a statement outside of a transaction: {}", line.trim());
+        }
+    }
+}
+
 #[test]
 fn no_test_sleeps_for_a_fixed_time_or_is_ignored() {
     for (name, text) in all_sources() {

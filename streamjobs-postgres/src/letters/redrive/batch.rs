@@ -13,7 +13,6 @@ use super::job::{self, Letter, Outcome};
 use super::{OutcomeState, pace};
 use crate::letters::RedriveId;
 use crate::postgres::Postgres;
-use crate::schema::READ_COMMITTED;
 
 /// Carries out batches of one request.
 pub(super) struct Batch<'a> {
@@ -55,9 +54,9 @@ impl Batch<'_> {
     /// them, and a cancel waits for the running batch. The rows of the dead letters are locked as
     /// well, in the order of their numbers, against other requests for the same ones.
     pub(super) async fn step(&self) -> Result<Step, sqlx::Error> {
-        let mut transaction = self.postgres.pool().begin_with(READ_COMMITTED).await?;
+        let mut transaction = self.postgres.begin_own().await?;
         // A process that hangs between two statements loses its locks after a minute.
-        sqlx::query(LIMITS).execute(&mut *transaction).await?;
+        self.postgres.query(LIMITS).execute(&mut *transaction).await?;
         let terms = match self.terms(&mut transaction).await? {
             Ok(terms) => terms,
             Err(step) => {
@@ -68,7 +67,7 @@ impl Batch<'_> {
         let size = pace::batch(terms.rate, terms.failures_left);
         let waiting = self.waiting(&mut transaction, size).await?;
         if waiting.is_empty() {
-            let finish = sqlx::query(self.postgres.schema().sql(FINISH)).bind(self.id.get());
+            let finish = self.postgres.query(FINISH).bind(self.id.get());
             finish.execute(&mut *transaction).await?;
             transaction.commit().await?;
             return Ok(Step::Ended);
@@ -92,10 +91,7 @@ impl Batch<'_> {
         &self,
         connection: &mut PgConnection,
     ) -> Result<Result<Terms, Step>, sqlx::Error> {
-        let row = sqlx::query(self.postgres.schema().sql(TERMS))
-            .bind(self.id.get())
-            .fetch_optional(connection)
-            .await?;
+        let row = self.postgres.query(TERMS).bind(self.id.get()).fetch_optional(connection).await?;
         let Some(row) = row else { return Ok(Err(Step::Unknown)) };
         if row.try_get::<&str, _>("state")? != "running" {
             return Ok(Err(Step::Ended));
@@ -121,7 +117,9 @@ impl Batch<'_> {
         connection: &mut PgConnection,
         size: u64,
     ) -> Result<Vec<i64>, sqlx::Error> {
-        let rows = sqlx::query(self.postgres.schema().sql(WAITING))
+        let rows = self
+            .postgres
+            .query(WAITING)
             .bind(self.id.get())
             .bind(i64::try_from(size).unwrap_or(i64::MAX))
             .fetch_all(connection)
@@ -136,7 +134,7 @@ impl Batch<'_> {
         connection: &mut PgConnection,
         waiting: &[i64],
     ) -> Result<(Vec<Letter>, Vec<Outcome>), sqlx::Error> {
-        let query = sqlx::query(self.postgres.schema().sql(LETTERS)).bind(waiting);
+        let query = self.postgres.query(LETTERS).bind(waiting);
         let mut rows = query.fetch(connection);
         let mut letters = Vec::<Letter>::with_capacity(waiting.len());
         let (mut room, mut end) = (BATCH_BYTES_MAX, i64::MAX);
@@ -163,12 +161,12 @@ impl Batch<'_> {
         outcomes: &[Outcome],
         pause: Duration,
     ) -> Result<(), sqlx::Error> {
-        let schema = self.postgres.schema();
         let ids = outcomes.iter().map(|outcome| outcome.letter).collect::<Vec<_>>();
         let states = outcomes.iter().map(|outcome| outcome.state.as_str()).collect::<Vec<_>>();
         let entries = outcomes.iter().map(|outcome| outcome.entry_id.as_deref());
         let errors = outcomes.iter().map(|outcome| outcome.error.as_deref());
-        sqlx::query(schema.sql(RECORD_OUTCOMES))
+        self.postgres
+            .query(RECORD_OUTCOMES)
             .bind(self.id.get())
             .bind(ids)
             .bind(states)
@@ -179,8 +177,9 @@ impl Batch<'_> {
         let with = |state| outcomes.iter().filter(move |outcome| outcome.state == state);
         let redriven = with(OutcomeState::Done).map(|outcome| outcome.letter).collect::<Vec<_>>();
         let count = |state| i64::try_from(with(state).count()).unwrap_or(i64::MAX);
-        sqlx::query(schema.sql(MARK_REDRIVEN)).bind(redriven).execute(&mut *connection).await?;
-        sqlx::query(schema.sql(RECORD_PROGRESS))
+        self.postgres.query(MARK_REDRIVEN).bind(redriven).execute(&mut *connection).await?;
+        self.postgres
+            .query(RECORD_PROGRESS)
             .bind(self.id.get())
             .bind(count(OutcomeState::Done))
             .bind(count(OutcomeState::Failed))

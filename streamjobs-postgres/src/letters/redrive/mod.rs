@@ -16,7 +16,6 @@ use uuid::Uuid;
 
 use super::selection::matching;
 use super::{DeadLetters, LetterState, QueryError, RedriveError, RedriveId, Selection};
-use crate::schema::READ_COMMITTED;
 
 pub use self::plan::RedrivePlan;
 pub use self::report::{LetterOutcome, OutcomeState, Redrive, RedriveState};
@@ -151,8 +150,9 @@ impl Redriving {
         let (postgres, bound) = (&self.letters.postgres, |bound: Option<NonZeroU32>| {
             bound.map(|bound| i64::from(bound.get()))
         });
-        let mut transaction = postgres.pool().begin_with(READ_COMMITTED).await?;
-        let row = sqlx::query(postgres.schema().sql(RECORD))
+        let mut transaction = postgres.begin_own().await?;
+        let row = postgres
+            .query(RECORD)
             .bind(&self.request.by)
             .bind(&self.request.why)
             .bind(Json(&self.selection))
@@ -163,9 +163,10 @@ impl Redriving {
             .fetch_one(&mut *transaction)
             .await?;
         let id = row.try_get::<i64, _>("id")?;
-        let query = self.selection.bind(sqlx::query(postgres.schema().sql(RECORD_LETTERS)));
+        let query = self.selection.bind(postgres.query(RECORD_LETTERS));
         let letters = query.bind(id).execute(&mut *transaction).await?.rows_affected();
-        sqlx::query(postgres.schema().sql(RECORD_COUNT))
+        postgres
+            .query(RECORD_COUNT)
             .bind(id)
             .bind(i64::try_from(letters).unwrap_or(i64::MAX))
             .execute(&mut *transaction)

@@ -43,13 +43,12 @@ impl Redriving {
     /// Reads one snapshot of the database, so that the numbers are consistent.
     async fn plan(&self) -> Result<RedrivePlan, sqlx::Error> {
         let (postgres, selection) = (&self.letters.postgres, &self.selection);
-        let statement = |statement| sqlx::query(postgres.schema().sql(statement));
-        let mut snapshot = postgres.pool().begin_with(SNAPSHOT).await?;
+        let statement = |statement| postgres.query(statement);
+        let mut snapshot = postgres.begin_reading().await?;
         let groups = selection.bind(statement(BY_GROUP)).fetch_all(&mut *snapshot).await?;
         let not_runnable =
             selection.bind(statement(NOT_RUNNABLE)).fetch_one(&mut *snapshot).await?;
         let sample = selection.bind(statement(SAMPLE)).fetch_all(&mut *snapshot).await?;
-        snapshot.rollback().await?;
         let by_group = groups.iter().map(GroupCount::of).collect::<Result<Vec<_>, _>>()?;
         let not_runnable = not_runnable.try_get::<i64, _>("letters")?;
         Ok(RedrivePlan {
@@ -60,8 +59,6 @@ impl Redriving {
         })
     }
 }
-
-const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
 const NOT_RUNNABLE: &str = concat!(
     "SELECT count(*) AS letters FROM streamjobs.dead_letters l

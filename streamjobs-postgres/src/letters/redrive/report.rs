@@ -165,13 +165,12 @@ impl DeadLetters {
         before: Option<RedriveId>,
         limit: usize,
     ) -> Result<Vec<Redrive>, QueryError> {
-        let rows = sqlx::query(self.postgres.schema().sql(REDRIVES))
-            .bind(before.map_or(i64::MAX, RedriveId::get))
-            .bind(page(limit))
-            .fetch_all(self.postgres.pool())
-            .await;
-        let redrives = rows.and_then(|rows| rows.iter().map(Redrive::of).collect());
-        redrives.map_err(|source| QueryError::database("list the redrives of", source))
+        let failed = |source| QueryError::database("list the redrives of", source);
+        let mut reading = self.postgres.begin_reading().await.map_err(failed)?;
+        let query = self.postgres.query(REDRIVES);
+        let query = query.bind(before.map_or(i64::MAX, RedriveId::get)).bind(page(limit));
+        let rows = query.fetch_all(&mut *reading).await.map_err(failed)?;
+        rows.iter().map(Redrive::of).collect::<Result<_, _>>().map_err(failed)
     }
 
     /// The outcomes of the dead letters of a redrive, by their numbers: those after the given one,
@@ -190,14 +189,12 @@ impl DeadLetters {
         after: Option<LetterId>,
         limit: usize,
     ) -> Result<Vec<LetterOutcome>, QueryError> {
-        let rows = sqlx::query(self.postgres.schema().sql(OUTCOMES))
-            .bind(redrive.get())
-            .bind(after.map_or(i64::MIN, LetterId::get))
-            .bind(page(limit))
-            .fetch_all(self.postgres.pool())
-            .await;
-        let outcomes = rows.and_then(|rows| rows.iter().map(LetterOutcome::of).collect());
-        outcomes.map_err(|source| QueryError::database("list the outcomes of a redrive in", source))
+        let failed = |source| QueryError::database("list the outcomes of a redrive in", source);
+        let mut reading = self.postgres.begin_reading().await.map_err(failed)?;
+        let query = self.postgres.query(OUTCOMES).bind(redrive.get());
+        let query = query.bind(after.map_or(i64::MIN, LetterId::get)).bind(page(limit));
+        let rows = query.fetch_all(&mut *reading).await.map_err(failed)?;
+        rows.iter().map(LetterOutcome::of).collect::<Result<_, _>>().map_err(failed)
     }
 }
 

@@ -11,7 +11,6 @@ use super::report::redrive_columns;
 use crate::fault;
 use crate::letters::error::Interruption;
 use crate::letters::{DeadLetters, QueryError, RedriveError, RedriveId};
-use crate::schema::READ_COMMITTED;
 
 impl DeadLetters {
     /// Carries out a redrive that was recorded, interrupted or stopped, with the settings of its
@@ -94,8 +93,8 @@ impl DeadLetters {
     ) -> Result<Option<Redrive>, QueryError> {
         let failed = |source| QueryError::database(action, source);
         let row = async {
-            let mut transaction = self.postgres.pool().begin_with(READ_COMMITTED).await?;
-            let query = sqlx::query(self.postgres.schema().sql(statement)).bind(id.get());
+            let mut transaction = self.postgres.begin_own().await?;
+            let query = self.postgres.query(statement).bind(id.get());
             let row = query.fetch_optional(&mut *transaction).await?;
             transaction.commit().await?;
             Ok(row)

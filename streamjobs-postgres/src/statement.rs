@@ -1,0 +1,76 @@
+//! How statements of this crate are sent: unnamed, and each within a transaction.
+//!
+//! A pooler such as PgBouncer may give every transaction another server connection. A named
+//! prepared statement belongs to one server connection, so the next client that gets it finds a
+//! name taken or missing. An unnamed statement is parsed and executed in two requests: outside of a
+//! transaction, another client's statement can come between them, and its answer is returned
+//! instead. Within a transaction the server connection is the same, and nothing comes between.
+//!
+//! `tests/tests/tidy` checks that no other module makes statements or begins transactions.
+
+use sqlx::postgres::PgArguments;
+use sqlx::query::{Query, QueryAs, QueryScalar};
+use sqlx::{Connection, PgConnection, PgPool, Postgres, Row, SqlSafeStr, Transaction};
+
+/// A transaction on a connection of the pool.
+pub(crate) type PgTransaction = Transaction<'static, Postgres>;
+
+/// A statement.
+pub(crate) fn query<'q>(sql: impl SqlSafeStr) -> Query<'q, Postgres, PgArguments> {
+    sqlx::query(sql).persistent(false)
+}
+
+/// A statement whose rows are tuples.
+pub(crate) fn query_as<'q, O>(sql: impl SqlSafeStr) -> QueryAs<'q, Postgres, O, PgArguments>
+where
+    O: for<'r> sqlx::FromRow<'r, sqlx::postgres::PgRow>,
+{
+    sqlx::query_as(sql).persistent(false)
+}
+
+/// A statement whose rows have one column.
+pub(crate) fn query_scalar<'q, O>(sql: impl SqlSafeStr) -> QueryScalar<'q, Postgres, O, PgArguments>
+where
+    (O,): for<'r> sqlx::FromRow<'r, sqlx::postgres::PgRow>,
+{
+    sqlx::query_scalar(sql).persistent(false)
+}
+
+/// Begins a transaction that writes, without limits of its own.
+pub(crate) async fn begin_own(pool: &PgPool) -> Result<PgTransaction, sqlx::Error> {
+    pool.begin_with(READ_COMMITTED).await
+}
+
+/// Begins a transaction that only reads, all from one snapshot. It needs no end: the pool rolls it
+/// back.
+pub(crate) async fn begin_reading(pool: &PgPool) -> Result<PgTransaction, sqlx::Error> {
+    pool.begin_with(SNAPSHOT).await
+}
+
+/// Begins a transaction like [`begin_own`] on the caller's connection, which must be in none.
+pub(crate) async fn begin_on(
+    connection: &mut PgConnection,
+) -> Result<Transaction<'_, Postgres>, sqlx::Error> {
+    connection.begin_with(READ_COMMITTED).await
+}
+
+/// Whether the caller's connection is in a transaction, also in one that it began with SQL of its
+/// own, which sqlx does not know about.
+pub(crate) async fn is_in_transaction(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    if Connection::is_in_transaction(connection) {
+        return Ok(true);
+    }
+    // In one request, so that it is sound outside of a transaction. The transaction of a statement
+    // by itself begins with the statement, at exactly the same time.
+    let begun = sqlx::raw_sql("SELECT now() <> statement_timestamp()");
+    begun.fetch_one(connection).await?.try_get(0)
+}
+
+/// Begins a transaction that sees what concurrent transactions have committed, and does not fail
+/// because of it, whatever isolation level the session has.
+///
+/// It does not say `READ WRITE`: a standby rejects that with an error that looks permanent, while
+/// it rejects a write with 25006, which is transient.
+const READ_COMMITTED: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
+
+const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
