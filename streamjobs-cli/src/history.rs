@@ -26,7 +26,7 @@ pub(crate) async fn run(
 async fn replay(client: &Client, command: &Replay, output: &mut Output) -> Result<Exit, Failure> {
     let stream = client.stream(command.stream.as_str())?;
     // Without this, a misspelt name would look like an empty stream.
-    stream.info().await?;
+    stream.sizes().await?;
     let bound = |position: Option<_>| position.map_or(Bound::Unbounded, Bound::Included);
     let range: (Bound<Position>, Bound<Position>) =
         (bound(command.from.map(Into::into)), bound(command.to.map(Into::into)));

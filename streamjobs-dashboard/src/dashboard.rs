@@ -146,7 +146,8 @@ impl DashboardBuilder {
     ///
     /// It gets the JSON value of the field `data`, or, for an entry with flat fields, an object with
     /// one field at a time. With a redactor, numbers are shown with about 17 digits, and a payload that
-    /// is not JSON is not shown. Errors are not redacted: a handler that quotes a payload in its
+    /// is not JSON is not shown. Lists read at most 16 KiB of a value, so they show no value that is
+    /// larger, because a part cannot be redacted. Errors are not redacted: a handler that quotes a payload in its
     /// error reveals it to users with [`Access::payloads`](crate::Access::payloads).
     pub fn redact(
         mut self,

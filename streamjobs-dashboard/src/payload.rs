@@ -1,5 +1,6 @@
 //! Renders the fields of entries: payloads are redacted, exact, and escaped.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use axum::body::Bytes;
 use maud::{Markup, html};
 use serde::de::IgnoredAny;
 use serde_json::Value;
+use streamjobs::stream::FieldPreview;
 
 use crate::access::Access;
 use crate::format::{Untrusted, beginning, visible};
@@ -23,6 +25,15 @@ pub struct Shown<'a> {
 
 type Redact = dyn Fn(&Shown<'_>, &mut Value) + Send + Sync;
 
+/// A field as the server sent it.
+struct ShownField<'a> {
+    name: Cow<'a, str>,
+    /// The value, or its beginning.
+    value: &'a [u8],
+    /// The length of the whole value.
+    bytes: u64,
+}
+
 /// Removes confidential parts of payloads.
 #[derive(Clone, Default)]
 pub(crate) struct Redactor(Option<Arc<Redact>>);
@@ -34,23 +45,51 @@ impl Redactor {
 
     /// The fields of an entry. Without permission to see payloads, only the framework's own fields.
     pub(crate) fn show(&self, access: &Access, stream: &str, fields: &[(Bytes, Bytes)]) -> Markup {
-        let fields = fields.iter().map(|(name, value)| (String::from_utf8_lossy(name), value));
-        let (own, payload) = fields.partition::<Vec<_>, _>(|(name, _)| is_framework(name));
-        let event_type = own.iter().find(|(name, _)| name == "type").map(|(_, value)| value);
+        let fields = fields.iter().map(|(name, value)| ShownField {
+            name: String::from_utf8_lossy(name),
+            value,
+            bytes: value.len() as u64,
+        });
+        self.show_fields(access, stream, fields)
+    }
+
+    /// The same for an entry of a list, of which the server has sent the beginnings of its values.
+    pub(crate) fn show_preview(
+        &self,
+        access: &Access,
+        stream: &str,
+        fields: &[FieldPreview],
+    ) -> Markup {
+        let fields = fields.iter().map(|field| ShownField {
+            name: String::from_utf8_lossy(&field.name),
+            value: &field.value,
+            bytes: field.bytes,
+        });
+        self.show_fields(access, stream, fields)
+    }
+
+    fn show_fields<'a>(
+        &self,
+        access: &Access,
+        stream: &str,
+        fields: impl Iterator<Item = ShownField<'a>>,
+    ) -> Markup {
+        let (own, payload) = fields.partition::<Vec<_>, _>(|field| is_framework(&field.name));
+        let event_type = own.iter().find(|field| field.name == "type").map(|field| field.value);
         let event_type = event_type.and_then(|value| std::str::from_utf8(value).ok());
         html! {
             dl.fields {
-                @for (name, value) in &own {
-                    dt { (Untrusted(name)) }
-                    dd { (Untrusted(&cut(&String::from_utf8_lossy(value)))) }
+                @for field in &own {
+                    dt { (Untrusted(&field.name)) }
+                    dd { (Untrusted(&cut(&String::from_utf8_lossy(field.value)))) }
                 }
                 @if !access.sees_payloads() {
                     dt { "payload" }
                     dd.unknown { "You do not have permission to see payloads." }
                 } @else {
-                    @for (name, value) in &payload {
-                        dt { (Untrusted(name)) }
-                        dd { pre { (self.value(&Shown { stream, event_type }, name, value)) } }
+                    @for field in &payload {
+                        dt { (Untrusted(&field.name)) }
+                        dd { pre { (self.value(&Shown { stream, event_type }, field)) } }
                     }
                 }
             }
@@ -58,9 +97,26 @@ impl Redactor {
     }
 
     /// One field of a payload.
-    fn value(&self, shown: &Shown<'_>, name: &str, value: &[u8]) -> String {
+    fn value(&self, shown: &Shown<'_>, field: &ShownField<'_>) -> String {
+        let (name, value) = (&*field.name, field.value);
         let text = String::from_utf8_lossy(value);
-        let Some(redact) = &self.0 else { return visible(&cut(&pretty(&text))) };
+        let is_whole = field.bytes == value.len() as u64;
+        let Some(redact) = &self.0 else {
+            return match is_whole {
+                true => visible(&cut(&pretty(&text))),
+                // The cut may be within a character.
+                false => {
+                    let beginning = visible(text.trim_end_matches('\u{fffd}'));
+                    format!("{beginning}\n… {} bytes in total", field.bytes)
+                }
+            };
+        };
+        if !is_whole {
+            return format!(
+                "not shown: lists redact values of at most {SHOWN_MAX} bytes, and this has {}",
+                field.bytes
+            );
+        }
         // A flat field is passed as an object with one member, so that one redactor fits both encodings.
         let mut payload = if name == "data" {
             match serde_json::from_slice::<Value>(value) {
@@ -156,8 +212,8 @@ pub(crate) fn cut(text: &str) -> String {
     format!("{}\n… {} bytes in total", beginning(text, SHOWN_MAX), text.len())
 }
 
-/// Bytes of one value that a page shows.
-const SHOWN_MAX: usize = 16 * 1024;
+/// Bytes of one value that a page shows. A list reads no more of it.
+pub(crate) const SHOWN_MAX: usize = 16 * 1024;
 const DEPTH_SHOWN: usize = 32;
 
 #[cfg(test)]
@@ -218,6 +274,20 @@ mod tests {
             assert!(!seen.contains("canary"), "{seen}");
         }
         assert!(shown(&redactor, &access, &flat).contains("redacted"));
+    }
+
+    #[test]
+    fn a_value_that_a_list_has_only_the_beginning_of_is_not_shown_where_it_is_redacted() {
+        let cut = |bytes| ShownField { name: "data".into(), value: b"{\"card\":\"canary", bytes };
+        let access = Access::read_only("alice").payloads();
+        let seen = |redactor: &Redactor| {
+            redactor.show_fields(&access, "orders", [cut(20_000)].into_iter()).into_string()
+        };
+        let plain = seen(&Redactor::default());
+        assert!(plain.contains("canary\n… 20000 bytes in total"), "{plain}");
+        let redacted = seen(&Redactor::new(|_, _| {}));
+        assert!(!redacted.contains("canary"), "{redacted}");
+        assert!(redacted.contains("at most 16384 bytes, and this has 20000"), "{redacted}");
     }
 
     #[test]

@@ -138,10 +138,10 @@ impl Sampler {
 
 impl SamplerState {
     async fn sample_stream(&mut self, stream: &Stream) -> Result<StreamFound, StreamError> {
-        let info = stream.info().await?;
+        let sizes = stream.sizes().await?;
         let now = Instant::now();
         let mut point = Point::new(now);
-        point.count("", info.added, 0);
+        point.count("", sizes.added, 0);
         let history = self.published.entry(stream.name().clone()).or_default();
         history.add(point);
         let published = history.rates().map(|rates| rates.done);

@@ -90,7 +90,7 @@ async fn selected(letters: &DeadLetters, command: &DeadChange) -> Result<Vec<Ent
     }
     let (mut ids, mut after) = (Vec::new(), None);
     loop {
-        let page = letters.list(after, PAGE).await?;
+        let page = letters.summaries(after, PAGE).await?;
         let matching =
             page.letters.iter().filter(|letter| is_of(letter, command.reason.as_deref()));
         ids.extend(matching.map(|letter| letter.id));

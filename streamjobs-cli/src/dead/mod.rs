@@ -4,7 +4,7 @@ mod change;
 mod show;
 
 use serde_json::json;
-use streamjobs::dead_letter::{DeadLetter, DeadLetters};
+use streamjobs::dead_letter::{DeadLetterSummary, DeadLetters};
 use streamjobs::{Client, EntryId};
 
 use crate::arguments::{Dead, DeadList, Queue};
@@ -43,11 +43,11 @@ async fn list(
     let page = if command.reason.is_none() { PAGE.min(limit.saturating_add(1)) } else { PAGE };
     let (mut listed, mut after, mut more) = (Vec::new(), command.after, None);
     loop {
-        let page = letters.list(after, page).await?;
-        let of_reason = |letter: &DeadLetter| is_of(letter, command.reason.as_deref());
+        let page = letters.summaries(after, page).await?;
+        let of_reason = |letter: &DeadLetterSummary| is_of(letter, command.reason.as_deref());
         for letter in page.letters.into_iter().filter(of_reason) {
             if listed.len() == limit {
-                more = listed.last().map(|letter: &DeadLetter| letter.id);
+                more = listed.last().map(|letter: &DeadLetterSummary| letter.id);
                 break;
             }
             listed.push(letter);
@@ -71,33 +71,35 @@ async fn list(
 }
 
 /// Whether a letter has the requested reason, if any.
-fn is_of(letter: &DeadLetter, reason: Option<&str>) -> bool {
+fn is_of(letter: &DeadLetterSummary, reason: Option<&str>) -> bool {
     reason.is_none_or(|reason| letter.reason.as_str() == reason)
 }
 
-fn table(letters: &[DeadLetter], output: &mut Output) -> Result<(), Failure> {
-    let row = |letter: &DeadLetter| {
+fn table(letters: &[DeadLetterSummary], output: &mut Output) -> Result<(), Failure> {
+    let row = |letter: &DeadLetterSummary| {
         [
             letter.id.to_string(),
             time(letter.id.milliseconds()),
             letter.reason.as_str().to_owned(),
-            letter.event_type().unwrap_or("-").to_owned(),
+            letter.event_type.as_deref().unwrap_or("-").to_owned(),
             letter.attempts.to_string(),
             letter.delivery_count.to_string(),
+            letter.payload_bytes.to_string(),
             cut(letter.error.as_deref().unwrap_or("-"), ERROR_CHARACTERS_MAX),
         ]
     };
-    let head = ["ID", "DEAD-LETTERED", "REASON", "TYPE", "ATTEMPTS", "DELIVERIES", "ERROR"];
+    let head =
+        ["ID", "DEAD-LETTERED", "REASON", "TYPE", "ATTEMPTS", "DELIVERIES", "BYTES", "ERROR"];
     Ok(output.table(head, letters.iter().map(row).collect())?)
 }
 
-fn document(letters: &[DeadLetter], more: Option<EntryId>) -> serde_json::Value {
+fn document(letters: &[DeadLetterSummary], more: Option<EntryId>) -> serde_json::Value {
     json!({
         "letters": letters.iter().map(show::summary).collect::<Vec<_>>(),
         "more_after": more.map(|id| id.to_string()),
     })
 }
 
-/// Letters in one request. They include payloads of up to a mebibyte each.
+/// Letters in one request.
 const PAGE: usize = 100;
 const ERROR_CHARACTERS_MAX: usize = 60;

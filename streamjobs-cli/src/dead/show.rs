@@ -4,7 +4,7 @@ use std::io;
 
 use serde_json::{Value, json};
 use streamjobs::EntryId;
-use streamjobs::dead_letter::DeadLetter;
+use streamjobs::dead_letter::{DeadLetter, DeadLetterSummary};
 
 use crate::fields;
 use crate::output::{Output, time};
@@ -12,7 +12,7 @@ use crate::output::{Output, time};
 /// All details of a letter, including its payload.
 pub(super) fn show(letter: &DeadLetter, output: &mut Output) -> io::Result<()> {
     if output.is_json() {
-        let mut document = summary(letter);
+        let mut document = summary(&letter.summary());
         if let Value::Object(document) = &mut document {
             document.insert("fields".to_owned(), fields::document(&letter.fields));
         }
@@ -39,14 +39,14 @@ pub(super) fn show(letter: &DeadLetter, output: &mut Output) -> io::Result<()> {
 }
 
 /// The details of a letter without its payload.
-pub(super) fn summary(letter: &DeadLetter) -> Value {
+pub(super) fn summary(letter: &DeadLetterSummary) -> Value {
     let id = |id: Option<EntryId>| id.map(|id| id.to_string());
     json!({
         "id": letter.id.to_string(),
         "dead_lettered_ms": letter.id.milliseconds(),
         "reason": letter.reason.as_str(),
         "error": letter.error,
-        "type": letter.event_type(),
+        "type": letter.event_type,
         "attempts": letter.attempts,
         "deliveries": letter.delivery_count,
         "entry": id(letter.entry_id),
@@ -55,5 +55,6 @@ pub(super) fn summary(letter: &DeadLetter) -> Value {
         "first_delivery_ms": letter.first_delivery,
         "last_delivery_ms": letter.last_delivery,
         "consumer": letter.consumer,
+        "payload_bytes": letter.payload_bytes,
     })
 }

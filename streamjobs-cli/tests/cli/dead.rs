@@ -50,6 +50,26 @@ fn letters_are_listed_without_their_payloads() {
 }
 
 #[test]
+fn a_list_moves_no_payloads_and_says_their_size() {
+    let server = server();
+    let payload = "x".repeat(1_000_000);
+    for _ in 0..30 {
+        server.command(&["XADD", DEAD, "*", "sj-dead-reason", "exhausted", "data", &payload]);
+    }
+    let sent = || server.info("total_net_output_bytes").unwrap().parse::<u64>().unwrap();
+    let before = sent();
+    let document = run(&server, "dead list orders billing --limit 40 --json").ended(0).json();
+    assert!(sent() - before < 100_000, "{} bytes", sent() - before);
+    let letters = document["letters"].as_array().unwrap();
+    assert_eq!((letters.len(), &document["more_after"]), (33, &serde_json::Value::Null));
+    assert_eq!(
+        (&letters[0]["payload_bytes"], &letters[2]["payload_bytes"]),
+        (&19.into(), &0.into())
+    );
+    assert_eq!(letters[32]["payload_bytes"], 1_000_004);
+}
+
+#[test]
 fn a_list_continues_after_the_last_letter_shown() {
     let server = server();
     let ran = run(&server, "dead list orders billing --limit 2").ended(0);

@@ -105,7 +105,7 @@ async fn matching(
 ) -> Result<(Vec<EntryId>, Option<EntryId>), Fault> {
     let mut ids = Vec::new();
     for _ in 0..PAGES_MAX {
-        let page = letters.list(after, SCANNED).await?;
+        let page = letters.summaries(after, SCANNED).await?;
         for letter in page.letters.iter().filter(|letter| filter.includes(letter)) {
             if ids.len() == AT_ONCE_MAX || until.is_some_and(|until| letter.id > until) {
                 let last = ids.last().copied().or(after).or(until);
@@ -158,7 +158,7 @@ async fn plan(
         }
         @if let Some(next) = next {
             p.soft {
-                "There may be more: one dry run scans " (format::count((PAGES_MAX * SCANNED) as u64))
+                "There may be more: one dry run scans up to " (format::count((PAGES_MAX * SCANNED) as u64))
                 " letters of the group and selects up to " (format::count(AT_ONCE_MAX as u64)) "."
             }
             @let further = [filter.pairs(), vec![("dry_run", "1"), ("after", next.as_str())]].concat();

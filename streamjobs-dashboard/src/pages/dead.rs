@@ -6,7 +6,7 @@ use axum::extract::Path;
 use axum::response::Response;
 use maud::{Markup, html};
 use streamjobs::EntryId;
-use streamjobs::dead_letter::DeadLetter;
+use streamjobs::dead_letter::DeadLetterSummary;
 
 use crate::access::Action;
 use crate::fault::Fault;
@@ -35,7 +35,7 @@ impl LetterFilter {
         Self { reason: text("reason"), fingerprint: text("fingerprint") }
     }
 
-    pub(crate) fn includes(&self, letter: &DeadLetter) -> bool {
+    pub(crate) fn includes(&self, letter: &DeadLetterSummary) -> bool {
         self.reason.as_deref().is_none_or(|reason| letter.reason.as_str() == reason)
             && self.fingerprint.as_deref().is_none_or(|print| letter.fingerprint() == print)
     }
@@ -56,14 +56,14 @@ type LetterPath = (String, String, String);
 /// One kind of failure among the scanned letters.
 struct Kind<'a> {
     letters: usize,
-    newest: &'a DeadLetter,
+    newest: &'a DeadLetterSummary,
 }
 
 async fn view(ctx: &RequestContext, asked: &GroupQuery) -> Result<View, Fault> {
     let GroupQuery { stream, group: name, fields: asked } = asked;
     let group = ctx.state.group(stream, name)?;
     let (before, size, filter) = (asked.id("before")?, asked.page_size()?, LetterFilter::of(asked));
-    let page = group.dead_letters().newest(before, SCANNED).await?;
+    let page = group.dead_letters().newest_summaries(before, SCANNED).await?;
     let count = group.info().await?.dead_letters;
     let listed = page.letters.iter().filter(|letter| filter.includes(letter)).take(size);
     let listed = listed.collect::<Vec<_>>();
@@ -80,7 +80,7 @@ async fn view(ctx: &RequestContext, asked: &GroupQuery) -> Result<View, Fault> {
             "."
         }
         (kinds(ctx, stream, name, &page.letters, &filter))
-        @if page.next.is_some() { p.soft { "Kinds are counted in the newest " (format::count(SCANNED as u64)) " letters." } }
+        @if page.next.is_some() { p.soft { "Kinds are counted in the newest " (format::count(page.letters.len() as u64)) " letters." } }
         h2 { "Letters" }
         @if !filter.is_all() { p { a href=(ctx.base.to(&path(stream, name))) { "Show all letters" } } }
         (list(ctx, stream, name, &listed, &filter))
@@ -109,14 +109,14 @@ fn kinds(
     ctx: &RequestContext,
     stream: &str,
     group: &str,
-    letters: &[DeadLetter],
+    letters: &[DeadLetterSummary],
     filter: &LetterFilter,
 ) -> Markup {
     let (mut kinds, mut reasons) =
         (BTreeMap::<String, Kind<'_>>::new(), BTreeMap::<_, usize>::new());
     for letter in letters {
         let newest = Kind { letters: 0, newest: letter };
-        kinds.entry(letter.fingerprint()).or_insert(newest).letters += 1;
+        kinds.entry(letter.fingerprint().to_owned()).or_insert(newest).letters += 1;
         *reasons.entry(letter.reason.as_str()).or_default() += 1;
     }
     let mut kinds = kinds.into_iter().collect::<Vec<_>>();
@@ -132,7 +132,7 @@ fn kinds(
                     tr data-fingerprint=(fingerprint) {
                         td.number { a href=(ctx.base.with_query(&path(stream, group), &[("fingerprint", fingerprint)])) { (kind.letters) } }
                         td { (kind.newest.reason.as_str()) }
-                        td { (Untrusted(kind.newest.event_type().unwrap_or("unknown"))) }
+                        td { (Untrusted(kind.newest.event_type.as_deref().unwrap_or("unknown"))) }
                         td { (error(ctx, kind.newest.error.as_deref())) }
                         td { (format::moment(kind.newest.id.milliseconds())) }
                         td { (dry_runs(ctx, stream, group, &[("fingerprint", fingerprint)])) }
@@ -163,7 +163,7 @@ fn list(
     ctx: &RequestContext,
     stream: &str,
     group: &str,
-    letters: &[&DeadLetter],
+    letters: &[&DeadLetterSummary],
     filter: &LetterFilter,
 ) -> Markup {
     let may = ctx.access.may(Action::Redrive) || ctx.access.may(Action::Purge);
@@ -185,7 +185,7 @@ fn list(
                 div.scroll { table {
                     thead { tr {
                         @if may { th { input type="checkbox" data-all="id" aria-label="Select all letters on this page"; } }
-                        th { "Letter" } th { "Dead-lettered" } th { "Reason" } th { "Type" } th.number { "Attempts" } th { "Error" }
+                        th { "Letter" } th { "Dead-lettered" } th { "Reason" } th { "Type" } th.number { "Attempts" } th.number { "Payload" } th { "Error" }
                     } }
                     tbody { @for letter in letters { (row(ctx, stream, group, letter, may)) } }
                 } }
@@ -194,7 +194,13 @@ fn list(
     }
 }
 
-fn row(ctx: &RequestContext, stream: &str, group: &str, letter: &DeadLetter, may: bool) -> Markup {
+fn row(
+    ctx: &RequestContext,
+    stream: &str,
+    group: &str,
+    letter: &DeadLetterSummary,
+    may: bool,
+) -> Markup {
     let id = letter.id.to_string();
     html! {
         tr id={ "d-" (id) } data-letter=(id) {
@@ -202,8 +208,9 @@ fn row(ctx: &RequestContext, stream: &str, group: &str, letter: &DeadLetter, may
             td.id { a href=(ctx.base.to(&below(stream, group, &id))) { (id) } }
             td { (format::moment(letter.id.milliseconds())) }
             td { span.state.bad { (letter.reason.as_str()) } }
-            td { (Untrusted(letter.event_type().unwrap_or("unknown"))) }
+            td { (Untrusted(letter.event_type.as_deref().unwrap_or("unknown"))) }
             td.number { (letter.attempts) }
+            td.number { (format::size(letter.payload_bytes)) }
             td { (error(ctx, letter.error.as_deref())) }
         }
     }
@@ -258,6 +265,6 @@ async fn one_view(ctx: &RequestContext, (stream, name, id): &LetterPath) -> Resu
     Ok(View { title: text, trail, body })
 }
 
-/// Letters that one page reads to count kinds.
+/// Letters that one page reads to count kinds: fewer where they are large.
 pub(crate) const SCANNED: usize = 500;
 const KINDS_SHOWN: usize = 50;

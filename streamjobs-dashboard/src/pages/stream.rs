@@ -3,8 +3,8 @@
 use axum::extract::{Path, Query};
 use axum::response::Response;
 use maud::{Markup, html};
-use streamjobs::stream::Range;
-use streamjobs::{Entry, EntryId};
+use streamjobs::EntryId;
+use streamjobs::stream::{EntryPreview, Range};
 
 use crate::fault::Fault;
 use crate::form::Fields;
@@ -12,6 +12,7 @@ use crate::format::{self, Untrusted};
 use crate::layout::{View, empty};
 use crate::live;
 use crate::pages::overview;
+use crate::payload::SHOWN_MAX;
 use crate::request::RequestContext;
 
 pub(crate) async fn show(ctx: RequestContext, Path(name): Path<String>) -> Response {
@@ -21,7 +22,7 @@ pub(crate) async fn show(ctx: RequestContext, Path(name): Path<String>) -> Respo
 async fn view(ctx: &RequestContext, name: &str) -> Result<View, Fault> {
     let stream = ctx.state.stream(name)?;
     let info = stream.info().await?;
-    let newest = stream.newest(TAIL).await?;
+    let newest = stream.newest_previews(TAIL, SHOWN_MAX).await?;
     let snapshot = ctx.state.sampler.sample().await;
     let sampled = snapshot.streams.iter().find(|sampled| sampled.name.as_str() == name);
     let sampled = sampled.and_then(|sampled| sampled.found.as_ref().ok());
@@ -45,7 +46,7 @@ async fn view(ctx: &RequestContext, name: &str) -> Result<View, Fault> {
         h2 { "Replay" }
         (replay_form(ctx, name, &Fields::default()))
         h2 { "Newest entries" }
-        (entries(ctx, name, &newest))
+        (entries(ctx, name, &newest.entries))
     };
     Ok(View { title: name.to_owned(), trail: trail(ctx), body })
 }
@@ -67,15 +68,9 @@ async fn replay_view(
     let stream = ctx.state.stream(name)?;
     let limit = asked.page_size()?;
     let range = range(asked)?;
-    let mut replay = stream.replay(range);
-    let mut found = Vec::with_capacity(limit);
-    while found.len() < limit {
-        match replay.next().await {
-            Some(entry) => found.push(entry?),
-            None => break,
-        }
-    }
-    let next = found.last().map(Entry::id).filter(|_| found.len() == limit);
+    let found = stream.previews(range, limit, SHOWN_MAX).await?;
+    let next = found.more_after;
+    let found = found.entries;
     let end = asked.get("end").unwrap_or_default();
     let size = limit.to_string();
     let more = next.map(|id| {
@@ -136,7 +131,7 @@ fn range(asked: &Fields) -> Result<Range, Fault> {
 }
 
 /// A table of entries, with their fields in collapsed details.
-fn entries(ctx: &RequestContext, stream: &str, entries: &[Entry]) -> Markup {
+fn entries(ctx: &RequestContext, stream: &str, entries: &[EntryPreview]) -> Markup {
     html! {
         @if entries.is_empty() {
             (empty("No entries."))
@@ -145,13 +140,13 @@ fn entries(ctx: &RequestContext, stream: &str, entries: &[Entry]) -> Markup {
                 table {
                     thead { tr { th { "Entry" } th { "Added" } th { "Type and fields" } } }
                     tbody { @for entry in entries {
-                        tr id={ "e-" (entry.id()) } {
-                            td.id { (entry.id().to_string()) }
-                            td { (format::moment(entry.id().milliseconds())) }
+                        tr id={ "e-" (entry.id) } {
+                            td.id { (entry.id.to_string()) }
+                            td { (format::moment(entry.id.milliseconds())) }
                             td {
                                 details {
                                     summary { (Untrusted(entry.event_type().unwrap_or("(no type)"))) }
-                                    (ctx.state.redactor.show(&ctx.access, stream, entry.fields()))
+                                    (ctx.state.redactor.show_preview(&ctx.access, stream, &entry.fields))
                                 }
                             }
                         }

@@ -13,7 +13,9 @@ use crate::store::dead_letters::{RedriveRequest, Redriven};
 use crate::store::inspect::Span;
 use crate::store::{Queue, Store, StoreError, StoredDeadLetter};
 
+pub use super::dead_letter_list::SummaryPage;
 pub use crate::model::policy::Reason;
+pub use crate::model::preview::DeadLetterSummary;
 pub use crate::model::record::DeadLetter;
 pub use crate::store::dead_letters::Taker;
 
@@ -44,8 +46,8 @@ impl Client {
 /// ```
 #[derive(Clone, Debug)]
 pub struct DeadLetters {
-    store: Arc<dyn Store>,
-    queue: Queue,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) queue: Queue,
 }
 
 /// A page of dead letters.
@@ -113,7 +115,8 @@ impl DeadLetters {
         Self { store, queue }
     }
 
-    /// Dead letters after the given one, oldest first: at most `limit` and at most 1,000.
+    /// Dead letters after the given one with their payloads, oldest first: at most `limit` and at
+    /// most 1,000. For lists, [`summaries`](Self::summaries) moves no payloads.
     ///
     /// # Errors
     ///
@@ -133,7 +136,8 @@ impl DeadLetters {
         self.page(stored, limit)
     }
 
-    /// Dead letters before the given one, newest first: at most `limit` and at most 1,000.
+    /// Dead letters before the given one with their payloads, newest first: at most `limit` and at
+    /// most 1,000. For lists, [`newest_summaries`](Self::newest_summaries) moves no payloads.
     ///
     /// # Errors
     ///
@@ -378,7 +382,7 @@ impl DeadLetters {
         DeadLetterError::Unknown { stream, group, id }
     }
 
-    fn failed(&self, action: &'static str, error: StoreError) -> DeadLetterError {
+    pub(super) fn failed(&self, action: &'static str, error: StoreError) -> DeadLetterError {
         let (stream, group) = self.names();
         DeadLetterError::Server { action, stream, group, source: error.into() }
     }
@@ -416,7 +420,7 @@ const TRANSIENT: [&str; 12] = [
 ];
 /// The usual time for which a token is kept: seven days.
 pub const TOKEN_KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-const PAGE_MAX: usize = 1_000;
+pub(super) const PAGE_MAX: usize = 1_000;
 
 #[cfg(test)]
 mod tests {

@@ -2,6 +2,7 @@
 //! streams in memory for tests.
 
 pub mod dead_letter;
+mod dead_letter_list;
 pub mod doctor;
 pub mod stream;
 #[cfg(feature = "testing")]

@@ -136,8 +136,9 @@ impl GroupInfo {
 /// A group that was recreated at its floor on a stream that was deleted has a cursor beyond the last
 /// id too, but the ids of new entries are higher.
 pub(crate) fn beyond(facts: &GroupFacts) -> Option<EntryId> {
-    let is_beyond = facts.cursor > facts.last_id && facts.cursor.milliseconds() > facts.now.0;
-    is_beyond.then_some(facts.last_id)
+    let last_id = facts.ends?.last_id;
+    let is_beyond = facts.cursor > last_id && facts.cursor.milliseconds() > facts.now.0;
+    is_beyond.then_some(last_id)
 }
 
 /// The number of entries after the cursor, where the facts give it.
@@ -145,7 +146,7 @@ fn undelivered(facts: &GroupFacts) -> Option<u64> {
     if facts.next.is_none() {
         return Some(0);
     }
-    if facts.first.is_some_and(|first| facts.cursor < first) {
+    if facts.ends.and_then(|ends| ends.first).is_some_and(|first| facts.cursor < first) {
         return Some(facts.length);
     }
     // A lag of zero or less although an entry waits: a client has set a wrong count on the server.
@@ -154,10 +155,9 @@ fn undelivered(facts: &GroupFacts) -> Option<u64> {
 
 /// Entries that were trimmed before they were delivered, and that no heartbeat has counted yet.
 fn trimmed_undelivered(facts: &GroupFacts) -> u64 {
-    let gone = facts.added.saturating_sub(facts.length);
-    match facts.read {
-        Some(read) if facts.cursor < facts.first.unwrap_or(facts.last_id) => {
-            gone.saturating_sub(read)
+    match (facts.read, facts.ends) {
+        (Some(read), Some(ends)) if facts.cursor < ends.first.unwrap_or(ends.last_id) => {
+            ends.added.saturating_sub(facts.length).saturating_sub(read)
         }
         _ => 0,
     }
@@ -259,15 +259,18 @@ const COUNTED_MAX: usize = 1_000;
 mod tests {
     use super::*;
     use crate::store::ServerTime;
+    use crate::store::inspect::StreamEnds;
 
     fn facts() -> GroupFacts {
         GroupFacts {
             now: ServerTime(10_000),
             counts_lag_right: false,
             length: 5,
-            first: Some(EntryId::new(6, 0)),
-            last_id: EntryId::new(10, 0),
-            added: 10,
+            ends: Some(StreamEnds {
+                first: Some(EntryId::new(6, 0)),
+                last_id: EntryId::new(10, 0),
+                added: 10,
+            }),
             cursor: EntryId::new(8, 0),
             read: Some(8),
             lag: Some(2),
@@ -314,8 +317,10 @@ mod tests {
             0,
             "unknown"
         );
-        let emptied = GroupFacts { length: 0, first: None, next: None, ..passed_by };
+        let ends = passed_by.ends.map(|ends| StreamEnds { first: None, ..ends });
+        let emptied = GroupFacts { length: 0, ends, next: None, ..passed_by };
         assert_eq!(trimmed_undelivered(&emptied), 7);
+        assert_eq!(trimmed_undelivered(&GroupFacts { ends: None, ..emptied }), 0, "within");
     }
 
     #[test]

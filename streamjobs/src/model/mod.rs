@@ -14,6 +14,7 @@ pub(crate) mod heartbeat;
 pub(crate) mod name;
 pub(crate) mod outcome;
 pub(crate) mod policy;
+pub(crate) mod preview;
 pub(crate) mod record;
 pub(crate) mod refusal;
 pub(crate) mod trace;

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use super::types::{Inlet, Queue, Result, ServerTime};
 use crate::model::entry::{Entry, EntryId};
 use crate::model::name::StreamName;
+use crate::model::preview::EntryPreview;
 
 /// The state of a stream, as the server reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +29,31 @@ pub struct StreamInfo {
     pub groups: u64,
 }
 
+/// How large a stream is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StreamSizes {
+    /// Entries in it.
+    pub length: u64,
+    /// Entries ever added.
+    pub added: u64,
+    /// Its memory on the server, in bytes; `None` if the server does not report it.
+    pub bytes: Option<u64>,
+    /// Groups on it.
+    pub groups: u64,
+}
+
+/// Where a stream begins and ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamEnds {
+    /// The first entry; `None` in an empty stream.
+    pub first: Option<EntryId>,
+    /// The last id that the stream has given.
+    pub last_id: EntryId,
+    /// Entries ever added.
+    pub added: u64,
+}
+
 /// The state of a group at one moment, as the server reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupFacts {
@@ -37,12 +63,9 @@ pub struct GroupFacts {
     pub counts_lag_right: bool,
     /// Entries in the stream.
     pub length: u64,
-    /// The first entry of the stream; `None` if it is empty.
-    pub first: Option<EntryId>,
-    /// The last id that the stream has given.
-    pub last_id: EntryId,
-    /// Entries ever added to the stream.
-    pub added: u64,
+    /// Where the stream begins and ends; `None` if the cursor is known to be between its first entry
+    /// and its last id: then the ends cost the server two payloads and say nothing of the group.
+    pub ends: Option<StreamEnds>,
     /// The last entry that was delivered to the group.
     pub cursor: EntryId,
     /// Entries that the group has read, as the server counts them; `None` if it cannot.
@@ -190,6 +213,28 @@ pub struct Span {
     pub to: EntryId,
 }
 
+/// Of what previews are read, which decides the fields that are shown. Exhaustive: adding a variant is a
+/// breaking change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PreviewOf {
+    /// Entries of a stream: all fields, and so many bytes of each value of the payload.
+    Entries {
+        /// Bytes of each value of the payload.
+        value: usize,
+    },
+    /// Dead letters: the fields about their end and the event type.
+    Letters,
+}
+
+/// A page of previews.
+#[derive(Debug)]
+pub struct Previews {
+    /// The entries.
+    pub entries: Vec<EntryPreview>,
+    /// Whether there may be more: the limit was met, or the entries are large.
+    pub has_more: bool,
+}
+
 /// A connection that follows a stream without a group.
 #[async_trait]
 pub trait TailReader: Send {
@@ -200,8 +245,12 @@ pub trait TailReader: Send {
 /// Reads the state of streams and groups.
 #[async_trait]
 pub trait Inspect: Send + Sync {
-    /// The state of a stream; `None` if it does not exist.
+    /// The state of a stream; `None` if it does not exist. It costs the server two payloads, so it is
+    /// not for loops.
     async fn stream_info(&self, stream: &StreamName) -> Result<Option<StreamInfo>>;
+
+    /// How large a stream is; `None` if it does not exist.
+    async fn stream_sizes(&self, stream: &StreamName) -> Result<Option<StreamSizes>>;
 
     /// The groups of a stream, by name; empty if the stream does not exist.
     async fn group_names(&self, stream: &StreamName) -> Result<Vec<String>>;
@@ -238,6 +287,16 @@ pub trait Inspect: Send + Sync {
         newest_first: bool,
         limit: usize,
     ) -> Result<Vec<Entry>>;
+
+    /// The beginnings of entries, oldest or newest first. A page of large entries ends early.
+    async fn previews(
+        &self,
+        stream: &StreamName,
+        span: Span,
+        newest_first: bool,
+        limit: usize,
+        of: PreviewOf,
+    ) -> Result<Previews>;
 
     /// Opens a connection that follows a stream.
     async fn tail(&self, stream: &StreamName) -> Result<Box<dyn TailReader>>;

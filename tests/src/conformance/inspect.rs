@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use streamjobs::__store::admin::{Cut, Unfinished};
-use streamjobs::__store::inspect::{PendingFilter, Span};
+use streamjobs::__store::inspect::{PendingFilter, PreviewOf, Span};
 use streamjobs::__store::{Delivery, Inlet, StoreError};
 use streamjobs::{Entry, EntryId};
 
@@ -21,6 +21,7 @@ macro_rules! inspect_cases {
             counting_ends_at_its_limit,
             pending_entries_are_paged_and_filtered,
             a_range_is_read_from_either_end,
+            previews_have_the_beginnings_of_values_in_the_order_asked_for,
             a_tail_waits_for_what_comes_and_touches_no_group,
             consumers_describe_themselves_with_every_heartbeat,
         }
@@ -37,6 +38,8 @@ pub async fn the_state_of_a_stream_and_its_group_is_what_was_done(stage: &Stage)
     let stream = store.stream_info(&queue.stream).await?.ok_or("there is a stream")?;
     assert_eq!((stream.length, stream.added, stream.groups), (5, 5, 1));
     assert_eq!((stream.first, stream.last), (ids.first().copied(), ids.last().copied()));
+    let sizes = store.stream_sizes(&queue.stream).await?.ok_or("there is a stream")?;
+    assert_eq!((sizes.length, sizes.added, sizes.groups), (5, 5, 1));
     let group = store.group_facts(queue).await?;
     assert_eq!((group.read, group.lag), (Some(3), Some(2)));
     assert_eq!((Some(group.cursor), group.next), (ids.get(2).copied(), ids.get(3).copied()));
@@ -45,6 +48,7 @@ pub async fn the_state_of_a_stream_and_its_group_is_what_was_done(stage: &Stage)
     assert_eq!(store.group_names(&queue.stream).await?, ["work"]);
     stage.raw.flush();
     assert_eq!(store.stream_info(&queue.stream).await?, None);
+    assert_eq!(store.stream_sizes(&queue.stream).await?, None);
     assert!(store.group_names(&queue.stream).await?.is_empty());
     assert!(matches!(store.group_facts(queue).await, Err(StoreError::GroupMissing)));
     assert!(matches!(store.consumers(queue).await, Err(StoreError::GroupMissing)));
@@ -171,6 +175,42 @@ pub async fn a_range_is_read_from_either_end(stage: &Stage) -> Case {
     let everything = Span { from: EntryId::ZERO, to: EntryId::MAX };
     assert_eq!(read(everything, false, 9).await?, ids);
     assert!(stage.pending(Inlet::STREAM).is_empty(), "nothing was delivered");
+    Ok(())
+}
+
+/// A list gets what it shows, and the sizes of the rest.
+pub async fn previews_have_the_beginnings_of_values_in_the_order_asked_for(stage: &Stage) -> Case {
+    let (store, stream) = (&stage.store, &stage.queue.stream);
+    let ids = stage.append(5).await?;
+    let all = Span { from: EntryId::ZERO, to: EntryId::MAX };
+    let of = PreviewOf::Entries { value: 1 };
+    for newest_first in [false, true] {
+        let (mut seen, mut span) = (Vec::new(), all);
+        loop {
+            let page = store.previews(stream, span, newest_first, 2, of).await?;
+            let whole = store.range(stream, span, newest_first, 2).await?;
+            for (preview, entry) in page.entries.iter().zip(&whole) {
+                assert_eq!((preview.id, preview.event_type()), (entry.id(), entry.event_type()));
+                for (field, (name, value)) in preview.fields.iter().zip(entry.fields()) {
+                    let shown = if *name == "type" { value.len() } else { value.len().min(1) };
+                    assert_eq!((&field.name, field.bytes), (name, value.len() as u64));
+                    assert_eq!(field.value, value.slice(..shown));
+                }
+                assert_eq!(preview.fields.len(), entry.fields().len());
+                seen.push(preview.id);
+            }
+            let last = seen.last().copied().filter(|_| page.has_more);
+            match last.and_then(|last| if newest_first { last.previous() } else { last.next() }) {
+                Some(to) if newest_first => span.to = to,
+                Some(from) => span.from = from,
+                None => break,
+            }
+        }
+        seen.sort_unstable();
+        assert_eq!(seen, ids);
+    }
+    let none = store.previews(stream, all, true, 0, of).await?;
+    assert!(none.entries.is_empty() && !none.has_more);
     Ok(())
 }
 

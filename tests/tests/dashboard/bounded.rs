@@ -1,4 +1,4 @@
-//! The number of a page's requests does not grow with the data.
+//! The number of a page's requests does not grow with the data, nor its bytes with the payloads.
 
 use std::collections::BTreeMap;
 
@@ -36,6 +36,11 @@ async fn calls_of(site: &Site, path: &str) -> BTreeMap<String, u64> {
     calls(site)
 }
 
+/// What the server has sent to its clients.
+fn bytes_sent(site: &Site) -> u64 {
+    site.server.info("total_net_output_bytes").unwrap().parse().unwrap()
+}
+
 /// A new dashboard on the same server, because a snapshot is shared for two seconds.
 fn fresh(site: Site) -> Site {
     let streams = [streamjobs::StreamName::new("orders").unwrap()];
@@ -64,6 +69,36 @@ async fn the_requests_of_a_page_do_not_grow_with_the_data() {
         assert!(many.values().sum::<u64>() < 300, "{path}: {many:?}");
     }
     assert!(site.get(&format!("{GROUP}/pending?limit=100000")).await.text.len() < 200_000);
+}
+
+/// Sixty payloads of a megabyte: a page that moved those that it does not show would have 10 MB or more.
+#[tokio::test]
+async fn the_bytes_of_a_page_do_not_grow_with_the_payloads() {
+    let mut site = fresh(Site::start().await);
+    let payload = format!("{{\"note\":\"{}\"}}", "x".repeat(1_000_000));
+    for number in 0..30 {
+        site.append("order.placed", &payload);
+        site.store_dead_letter(&format!("order {number} failed"), &payload);
+    }
+    site.deliver("ghost", 5);
+    for path in PAGES {
+        site = fresh(site);
+        let before = bytes_sent(&site);
+        let page = site.get(path).await;
+        let sent = bytes_sent(&site) - before;
+        assert!(sent < 500_000, "{path}: {sent} bytes");
+        assert!(page.is(200).text.len() < 500_000, "{path}: {} bytes", page.text.len());
+    }
+    // The list is complete although a page of large letters ends early.
+    let (mut path, mut listed) = (format!("{GROUP}/dead"), 0);
+    loop {
+        let page = site.get(&path).await;
+        page.says("976 KiB");
+        listed += page.text.matches("data-letter=").count();
+        let Some(next) = page.text.split("dead?before=").nth(1) else { break };
+        path = format!("{GROUP}/dead?before={}", next.split('"').next().unwrap());
+    }
+    assert_eq!(listed, 30);
 }
 
 #[tokio::test]

@@ -120,3 +120,30 @@ async fn the_bytes_of_renewals_grow_with_the_jobs_and_their_calls_hardly_do() {
     until(DEADLINE, "all done", || runtime.counters().succeeded == 10_000).await;
     let _ = runtime.shutdown().await;
 }
+
+/// Payloads that a script copies inside the server are not seen on the wire, so the command that
+/// copies them is counted.
+#[tokio::test]
+async fn what_runs_regularly_copies_no_payload_of_the_ends_of_the_stream() {
+    let app = App::start().await;
+    let work = Work::fine();
+    let runtime = app.runtime(&work).watch_interval(Duration::from_millis(50)).start();
+    let runtime = runtime.await.unwrap();
+    app.publish(20).await;
+    app.drained("work").await;
+    app.server.command(&["CONFIG", "RESETSTAT"]);
+    let client_stream = app.client.stream("orders").unwrap();
+    // Only a heartbeat writes to the group's hash of an idle group, and only the watcher asks for the
+    // stream's memory.
+    until(DEADLINE, "heartbeats and looks at the stream", || {
+        app.calls("hset") >= 5 && app.calls("memory|usage") >= 3
+    })
+    .await;
+    client_stream.groups().await.unwrap();
+    let sizes = client_stream.sizes().await.unwrap();
+    assert_eq!((sizes.length, sizes.added, sizes.groups), (20, 20, 1));
+    assert_eq!(app.calls("xinfo|stream"), 0);
+    client_stream.info().await.unwrap();
+    assert_eq!(app.calls("xinfo|stream"), 1, "the count works");
+    let _ = runtime.shutdown().await;
+}

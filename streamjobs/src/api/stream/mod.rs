@@ -21,19 +21,22 @@
 mod error;
 mod group;
 mod pending;
+mod preview;
 mod replay;
 mod retries;
 
 pub use self::error::StreamError;
 pub use self::group::Group;
 pub use self::pending::{HandedOver, PendingPage, PendingQuery};
+pub use self::preview::PreviewPage;
 pub use self::replay::{Position, Range, Replay, ReplayEvents, Tail};
 pub use self::retries::{RetryId, RetryIdError, RetryPage, ScheduledRetry};
 pub use crate::insight::condition::Condition;
 pub use crate::insight::diagnosis::{Diagnosis, Problem};
 pub use crate::insight::view::{Backlog, ConsumerInfo, GroupInfo, Liveness};
+pub use crate::model::preview::{EntryPreview, FieldPreview};
 pub use crate::store::admin::{Cut, Trimmed, Unfinished};
-pub use crate::store::inspect::{OldestUnfinished, PendingEntry, StreamInfo};
+pub use crate::store::inspect::{OldestUnfinished, PendingEntry, StreamInfo, StreamSizes};
 
 use std::sync::Arc;
 
@@ -81,11 +84,30 @@ impl Stream {
     ///
     /// Cancel safe: nothing is changed.
     pub async fn length(&self) -> Result<u64, StreamError> {
-        let info = self.store.stream_info(&self.stream).await;
-        Ok(info.map_err(|error| self.failed("read", error))?.map_or(0, |info| info.length))
+        let sizes = self.store.stream_sizes(&self.stream).await;
+        Ok(sizes.map_err(|error| self.failed("read", error))?.map_or(0, |sizes| sizes.length))
+    }
+
+    /// The length, the number of entries ever added, and the memory.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such stream, or the server cannot be reached or refuses.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
+    pub async fn sizes(&self) -> Result<StreamSizes, StreamError> {
+        let sizes = self.store.stream_sizes(&self.stream).await;
+        sizes
+            .map_err(|error| self.failed("read", error))?
+            .ok_or_else(|| StreamError::Missing { stream: self.stream.to_string() })
     }
 
     /// The first and last entry, the length, the number of entries ever added, and the memory.
+    ///
+    /// The server copies the payloads of the first and the last entry for it, though they are not
+    /// sent: where only the figures are needed, [`sizes`](Self::sizes) is cheaper.
     ///
     /// # Errors
     ///
@@ -127,7 +149,7 @@ impl Stream {
     }
 
     async fn group_names(&self) -> Result<Vec<GroupName>, StreamError> {
-        self.info().await?;
+        self.sizes().await?;
         let names = self.store.group_names(&self.stream).await;
         let names = names.map_err(|error| self.failed("read the groups of", error))?;
         Ok(names.into_iter().filter_map(|name| GroupName::new(name).ok()).collect())

@@ -11,7 +11,7 @@ use super::table::{
 };
 use crate::insight::view::GroupInfo;
 use crate::model::name::StreamName;
-use crate::store::inspect::StreamInfo;
+use crate::store::inspect::StreamSizes;
 
 /// The handles.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ impl ServerGauges {
     }
 
     /// The stream as the server reports it.
-    pub(crate) fn set_stream(&self, stream: &StreamInfo) {
+    pub(crate) fn set_stream(&self, stream: &StreamSizes) {
         self.stream_length.set(whole(stream.length));
         if let Some(bytes) = stream.bytes {
             self.stream_bytes.set(whole(bytes));

@@ -13,7 +13,7 @@ use crate::runtime::observe::{
 };
 use crate::runtime::observe::{log, metrics};
 use crate::store::StoreError;
-use crate::store::inspect::StreamInfo;
+use crate::store::inspect::StreamSizes;
 
 /// Counts, measures, watches and logs what happens to one queue of one consumer.
 #[derive(Debug)]
@@ -117,7 +117,7 @@ impl Report {
     }
 
     /// The group and its stream as the server shows them; none where it did not answer.
-    pub(crate) fn seen(&self, group: Option<&GroupInfo>, stream: Option<&StreamInfo>) {
+    pub(crate) fn seen(&self, group: Option<&GroupInfo>, stream: Option<&StreamSizes>) {
         if let Some(group) = group {
             self.metrics.seen.set_group(group);
         }

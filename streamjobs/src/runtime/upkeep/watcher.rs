@@ -54,7 +54,7 @@ impl Watcher {
         let group = report.ok_or_report("read the group's figures", group);
         let stream = match self.monitor.watches_stream {
             true => {
-                let info = store.stream_info(&queue.stream).await;
+                let info = store.stream_sizes(&queue.stream).await;
                 report.ok_or_report("read the stream's figures", info).flatten()
             }
             false => None,

@@ -12,9 +12,11 @@ use super::stream::count;
 use super::stream::released_for;
 use crate::model::entry::{Entry, EntryId, Fields};
 use crate::model::name::StreamName;
+use crate::model::preview::EntryPreview;
 use crate::store::inspect::{
     ConsumerFacts, Consumers, Counted, GroupFacts, OldestUnfinished, PendingEntry, PendingFilter,
-    Retries, RetryFacts, Span, StreamInfo, TailReader,
+    PreviewOf, Previews, Retries, RetryFacts, Span, StreamEnds, StreamInfo, StreamSizes,
+    TailReader,
 };
 use crate::store::types::Result;
 use crate::store::{Inlet, Inspect, Queue, ServerTime, StoreError};
@@ -28,6 +30,18 @@ impl Inspect for MemoryStore {
                 first: stream.entries.keys().next().copied(),
                 last: stream.entries.keys().next_back().copied(),
                 last_id: stream.last,
+                added: stream.added,
+                bytes: None,
+                groups: count(stream.groups.len()),
+            }))
+        })
+        .await
+    }
+
+    async fn stream_sizes(&self, stream: &StreamName) -> Result<Option<StreamSizes>> {
+        self.step("stream_sizes", |state| {
+            Ok(state.streams.get(stream.as_str()).map(|stream| StreamSizes {
+                length: count(stream.entries.len()),
                 added: stream.added,
                 bytes: None,
                 groups: count(stream.groups.len()),
@@ -169,6 +183,26 @@ impl Inspect for MemoryStore {
         self.step("range", |state| Ok(range(state, stream, span, newest_first, limit))).await
     }
 
+    async fn previews(
+        &self,
+        stream: &StreamName,
+        span: Span,
+        newest_first: bool,
+        limit: usize,
+        of: PreviewOf,
+    ) -> Result<Previews> {
+        self.step("previews", |state| {
+            let entries = range(state, stream, span, newest_first, limit);
+            let has_more = limit > 0 && entries.len() == limit;
+            let preview = |entry: &Entry| match of {
+                PreviewOf::Entries { value } => EntryPreview::of_entry(entry, value),
+                PreviewOf::Letters => EntryPreview::of_letter(entry),
+            };
+            Ok(Previews { entries: entries.iter().map(preview).collect(), has_more })
+        })
+        .await
+    }
+
     async fn tail(&self, stream: &StreamName) -> Result<Box<dyn TailReader>> {
         self.step_now("tail", None, |_| Ok(()))?;
         Ok(Box::new(MemoryTail { store: self.clone(), stream: stream.clone() }))
@@ -197,9 +231,11 @@ fn group_facts(state: &mut MemoryState, queue: &Queue) -> Result<GroupFacts> {
         now: ServerTime(now),
         counts_lag_right: true,
         length: count(stream.entries.len()),
-        first: stream.entries.keys().next().copied(),
-        last_id: stream.last,
-        added: stream.added,
+        ends: Some(StreamEnds {
+            first: stream.entries.keys().next().copied(),
+            last_id: stream.last,
+            added: stream.added,
+        }),
         cursor: group.delivered,
         read: group.read,
         lag: i64::try_from(stream.after(group.delivered).count()).ok(),

@@ -92,12 +92,30 @@ local function pending_of(key, group)
   return redis.call('XPENDING', key, group)
 end
 
--- What the server says of a group, by field; nil if the stream has no such group.
-local function group_of(key, name)
-  for _, info in ipairs(redis.call('XINFO', 'GROUPS', key)) do
+-- What the server says of the group with this name, by field; nil if there is no such group.
+local function named(groups, name)
+  for _, info in ipairs(groups) do
     local fields = fields_of(info)
     if fields['name'] == name then return fields end
   end
+end
+
+-- What the server says of a group, by field; nil if the stream has no such group.
+local function group_of(key, name)
+  return named(redis.call('XINFO', 'GROUPS', key), name)
+end
+
+-- Entries ever added to a stream: what a group has read and what is behind it. `XINFO STREAM` says it
+-- too, but copies the first and the last payload. It is asked where nothing can be copied, and where
+-- the counts of no group tell: newer servers say that all entries are behind a group whose cursor is
+-- before the first one, however many were added and removed before.
+local function added_to(stream, length, groups)
+  for _, info in ipairs(groups) do
+    local group = fields_of(info)
+    local read, lag = group['entries-read'], group['lag']
+    if length > 0 and read and lag and lag >= 0 and lag ~= length then return read + lag end
+  end
+  return fields_of(redis.call('XINFO', 'STREAM', stream))['entries-added']
 end
 
 -- The data set that the server has: another one after a failover or a restart. Nil where the user may

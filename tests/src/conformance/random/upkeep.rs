@@ -147,13 +147,17 @@ impl Replay {
             });
             format!("{info:?}")
         });
-        format!("inspect {inlet:?}: {rows} {has_idle} {info} {}", self.facts().await)
+        let sizes = store.stream_sizes(&stream).await;
+        let sizes = self.answer(sizes, |_, sizes| {
+            format!("{:?}", sizes.map(|sizes| (sizes.length, sizes.added, sizes.groups)))
+        });
+        format!("inspect {inlet:?}: {rows} {has_idle} {info} {sizes} {}", self.facts().await)
     }
 
     pub(super) async fn facts(&mut self) -> String {
         let answer = self.stage.store.group_facts(&self.stage.queue).await;
         self.answer(answer, |_, facts| {
-            let numbers = (facts.length, facts.added, facts.pending, facts.lane_pending);
+            let numbers = (facts.length, facts.pending, facts.lane_pending);
             let rest = (facts.lane_waiting, facts.retrying, facts.dead_letters);
             format!("{numbers:?} {rest:?} {}", facts.paused.is_some())
         })

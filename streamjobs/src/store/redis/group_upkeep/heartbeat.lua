@@ -24,7 +24,8 @@
 local stream, hash = KEYS[1], KEYS[2]
 local name, consumer, about = ARGV[1], ARGV[2], ARGV[3]
 local summary = redis.call('XPENDING', stream, name)
-local group = group_of(stream, name)
+local groups = redis.call('XINFO', 'GROUPS', stream)
+local group = named(groups, name)
 local cursor, read = group['last-delivered-id'], group['entries-read']
 
 local writes = {}
@@ -40,9 +41,11 @@ if not keeps_counts() then
   end
 end
 
-local info = fields_of(redis.call('XINFO', 'STREAM', stream))
-local gone = info['entries-added'] - info['length']
-local lost = 0
+local gone, lost = 0, 0
+if read then
+  local length = redis.call('XLEN', stream)
+  gone = added_to(stream, length, groups) - length
+end
 if read and gone > read then
   -- Where the count cannot be corrected nothing is reported: it would be reported again and again.
   local moved = redis.pcall('XGROUP', 'SETID', stream, name, cursor, 'ENTRIESREAD', gone)

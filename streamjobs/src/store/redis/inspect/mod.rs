@@ -11,9 +11,11 @@ use super::script::scripts;
 use super::{RedisStore, milliseconds, reply};
 use crate::model::entry::{Entry, EntryId};
 use crate::model::name::StreamName;
+use crate::model::preview::{EntryPreview, FieldPreview, OWN_VALUE_BYTES_MAX};
 use crate::store::inspect::{
     ConsumerFacts, Consumers, Counted, GroupFacts, OldestUnfinished, PendingEntry, PendingFilter,
-    Retries, RetryFacts, Span, StreamInfo, TailReader,
+    PreviewOf, Previews, Retries, RetryFacts, Span, StreamEnds, StreamInfo, StreamSizes,
+    TailReader,
 };
 use crate::store::types::Result;
 use crate::store::{Inlet, Inspect, Queue, ServerTime, StoreError};
@@ -23,8 +25,10 @@ scripts! {
     COUNT_AFTER = "count_after";
     GROUP_FACTS = "group_facts";
     OLDEST_UNFINISHED = "oldest_unfinished";
+    PREVIEWS = "previews";
     RETRIES = "retries";
     STREAM_INFO = "stream_info";
+    STREAM_SIZES = "stream_sizes";
 }
 
 #[async_trait]
@@ -41,6 +45,21 @@ impl Inspect for RedisStore {
             first: reply::unless_nil(first, name, reply::id)?,
             last: reply::unless_nil(last, name, reply::id)?,
             last_id: reply::id(last_id, name)?,
+            added: reply::number(added, name)?,
+            bytes: reply::unless_nil(bytes, name, reply::number)?,
+            groups: reply::number(groups, name)?,
+        }))
+    }
+
+    async fn stream_sizes(&self, stream: &StreamName) -> Result<Option<StreamSizes>> {
+        let name = STREAM_SIZES.name;
+        let value = self.link.script(&STREAM_SIZES, &[stream.as_str()], |_| ()).await?;
+        if value == Value::Nil {
+            return Ok(None);
+        }
+        let [length, added, bytes, groups] = reply::tuple(value, name)?;
+        Ok(Some(StreamSizes {
+            length: reply::number(length, name)?,
             added: reply::number(added, name)?,
             bytes: reply::unless_nil(bytes, name, reply::number)?,
             groups: reply::number(groups, name)?,
@@ -169,6 +188,31 @@ impl Inspect for RedisStore {
         reply::entries(self.link.command(&command).await?, name)
     }
 
+    async fn previews(
+        &self,
+        stream: &StreamName,
+        span: Span,
+        newest_first: bool,
+        limit: usize,
+        of: PreviewOf,
+    ) -> Result<Previews> {
+        if limit == 0 || span.from > span.to {
+            return Ok(Previews { entries: Vec::new(), has_more: false });
+        }
+        let (order, first, last) = match newest_first {
+            true => ("newest", span.to, span.from),
+            false => ("oldest", span.from, span.to),
+        };
+        let (kind, value) = match of {
+            PreviewOf::Entries { value } => ("entry", value),
+            PreviewOf::Letters => ("letter", 0),
+        };
+        let sizes = (value, OWN_VALUE_BYTES_MAX, JOBS_BYTES_MAX, SHOWN_BYTES_MAX);
+        let arguments = ((order, Id(first), Id(last), limit, kind), sizes);
+        let value = self.run(&PREVIEWS, &[stream.as_str()], arguments).await?;
+        previews(value, PREVIEWS.name)
+    }
+
     async fn tail(&self, stream: &StreamName) -> Result<Box<dyn TailReader>> {
         let (connection, _) = open_reading(self.link.address()).await?;
         Ok(Box::new(RedisTail { connection: Some(connection), stream: stream.clone() }))
@@ -176,17 +220,15 @@ impl Inspect for RedisStore {
 }
 
 fn group_facts(value: Value, name: &'static str) -> Result<GroupFacts> {
-    let facts: [Value; 20] = reply::tuple(value, name)?;
-    let [version, now, length, first, last_id, added, cursor, read, lag, next, rest @ ..] = facts;
+    let facts: [Value; 18] = reply::tuple(value, name)?;
+    let [version, now, length, ends, cursor, read, lag, next, rest @ ..] = facts;
     let [pending, lane_pending, lane_waiting, oldest, retrying, dead, paused, rest @ ..] = rest;
     let [resumed, trimmed, types] = rest;
     Ok(GroupFacts {
         now: ServerTime(reply::number(now, name)?),
         counts_lag_right: counts_lag_right(reply::number(version, name)?),
         length: reply::number(length, name)?,
-        first: reply::unless_nil(first, name, reply::id)?,
-        last_id: reply::id(last_id, name)?,
-        added: reply::number(added, name)?,
+        ends: reply::unless_nil(ends, name, stream_ends)?,
         cursor: reply::id(cursor, name)?,
         read: reply::unless_nil(read, name, reply::number)?,
         lag: reply::unless_nil(lag, name, |lag, name| reply::integer(&lag, name))?,
@@ -205,6 +247,35 @@ fn group_facts(value: Value, name: &'static str) -> Result<GroupFacts> {
             .map(|event_type| reply::lossy(event_type, name))
             .collect::<Result<_>>()?,
     })
+}
+
+fn stream_ends(value: Value, name: &'static str) -> Result<StreamEnds> {
+    let [first, last_id, added] = reply::tuple(value, name)?;
+    Ok(StreamEnds {
+        first: reply::unless_nil(first, name, reply::id)?,
+        last_id: reply::id(last_id, name)?,
+        added: reply::number(added, name)?,
+    })
+}
+
+fn previews(value: Value, name: &'static str) -> Result<Previews> {
+    let mut items = reply::items(value, name)?.into_iter();
+    let has_more = reply::flag(&reply::next(&mut items, name)?, name)?;
+    let preview = |row| {
+        let [id, payload, fields] = reply::tuple(row, name)?;
+        let mut parts = reply::items(fields, name)?.into_iter();
+        let mut fields = Vec::with_capacity(parts.len() / 3);
+        while let Some(field) = parts.next() {
+            fields.push(FieldPreview {
+                name: reply::bytes(field, name)?,
+                value: reply::bytes(reply::next(&mut parts, name)?, name)?,
+                bytes: reply::number(reply::next(&mut parts, name)?, name)?,
+            });
+        }
+        let payload_bytes = reply::number(payload, name)?;
+        Ok(EntryPreview { id: reply::id(id, name)?, fields, payload_bytes })
+    };
+    Ok(Previews { entries: items.map(preview).collect::<Result<_>>()?, has_more })
 }
 
 /// Whether a version computes the lag correctly after a trim beyond the cursor: 7.4.4 and newer in its
@@ -279,6 +350,8 @@ const COUNTED_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The same for jobs that were retried.
 const JOBS_EXAMINED_MAX: usize = 10_000;
 const JOBS_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// What one page of previews may have.
+const SHOWN_BYTES_MAX: usize = 1024 * 1024;
 
 #[cfg(test)]
 mod tests {

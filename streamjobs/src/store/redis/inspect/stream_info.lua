@@ -5,7 +5,7 @@
 -- id, entries ever added, bytes or nil, number of groups.
 --
 -- May race with: anything; it changes nothing. The payloads of the first and the last entry stay on
--- the server, which is why this is a script.
+-- the server, which is why this is a script. They are copied there, so it does not run regularly.
 local stream = KEYS[1]
 local reply = redis.pcall('XINFO', 'STREAM', stream)
 if reply.err and string.find(reply.err, 'no such key', 1, true) then return false end

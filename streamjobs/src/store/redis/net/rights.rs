@@ -218,8 +218,17 @@ mod tests {
     use std::path::PathBuf;
 
     /// What scripts use that no runtime needs: inspecting, operating, archiving, marks.
-    const OPERATING: [&str; 8] =
-        ["MEMORY|USAGE", "XGROUP|DESTROY", "DEL", "GET", "SET", "PEXPIRE", "HSCAN", "ZRANK"];
+    const OPERATING: [&str; 9] = [
+        "MEMORY|USAGE",
+        "XREVRANGE",
+        "XGROUP|DESTROY",
+        "DEL",
+        "GET",
+        "SET",
+        "PEXPIRE",
+        "HSCAN",
+        "ZRANK",
+    ];
 
     use super::*;
     use crate::store::redis::script::Script;
