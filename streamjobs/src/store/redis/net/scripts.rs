@@ -83,7 +83,7 @@ impl Link {
         let all = || self.all_scripts().iter().copied().flatten();
         let mut pipeline = Pipeline::with_capacity(all().count());
         for script in all() {
-            pipeline.cmd("SCRIPT").arg("LOAD").arg(without_comments(script.text));
+            pipeline.cmd("SCRIPT").arg("LOAD").arg(sent_text(script.text));
         }
         let answers = match self.pipeline(&pipeline).await {
             // Loading runs no script, so nothing was changed.
@@ -98,8 +98,43 @@ impl Link {
     }
 }
 
-/// Leaves out the lines that are comments, which are more than a third of the text: each server
-/// would be sent them, and would store them.
+/// The text without comments, which are more than a third of it, and without the shared functions that
+/// it does not use, which are half of the rest: each server would be sent them, and would store them.
+fn sent_text(text: &str) -> String {
+    without_comments(&without_unused_functions(text))
+}
+
+/// Leaves out functions between empty lines whose names do not occur in what follows and is kept.
+fn without_unused_functions(text: &str) -> String {
+    let mut kept = String::new();
+    for block in text.rsplit("\n\n") {
+        let is_used = function_name(block).is_none_or(|name| has_word(&kept, name));
+        if is_used {
+            kept = format!("{block}\n\n{kept}");
+        }
+    }
+    kept
+}
+
+/// The name of the function that a block consists of.
+fn function_name(block: &str) -> Option<&str> {
+    let mut lines = block.lines().skip_while(|line| line.starts_with("--"));
+    let name = lines.next()?.strip_prefix("local function ")?.split('(').next()?;
+    let is_whole = block.trim_end().ends_with("\nend");
+    let outside = lines.filter(|line| !line.starts_with(' ') && *line != "end").count();
+    (is_whole && outside == 0).then_some(name)
+}
+
+fn has_word(text: &str, word: &str) -> bool {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    text.match_indices(word).any(|(start, _)| {
+        let before = text.as_bytes().get(start.wrapping_sub(1)).copied();
+        let after = text.as_bytes().get(start + word.len()).copied();
+        !before.is_some_and(is_part) && !after.is_some_and(is_part)
+    })
+}
+
+/// Leaves out the lines that are comments.
 fn without_comments(text: &str) -> String {
     let is_code = |line: &&str| !line.is_empty() && !line.trim_start().starts_with("--");
     text.lines().filter(is_code).flat_map(|line| [line, "\n"]).collect()
@@ -124,9 +159,35 @@ mod tests {
         let (mut all, mut sent) = (0, 0);
         for script in crate::store::redis::SCRIPTS.iter().copied().flatten() {
             assert!(!script.text.contains("--["), "{}: a comment of several lines", script.name);
-            let without = without_comments(script.text);
+            let without = sent_text(script.text);
             (all, sent) = (all + script.text.len(), sent + without.len());
         }
-        assert!(sent < all * 2 / 3, "{sent} of {all} bytes");
+        assert!(sent < all / 3, "{sent} of {all} bytes");
+    }
+
+    #[test]
+    fn a_function_is_sent_where_it_is_used_directly_or_by_another_one() {
+        let shared = "local function a()\n  return 1\nend\n\n\
+                      -- Calls a.\nlocal function b()\n  return a()\nend\n\n\
+                      local function ab()\n  return 2\nend\n\nlocal C = 3\n";
+        let sent = |own: &str| sent_text(&format!("{shared}{own}"));
+        let functions = |own: &str| {
+            let names = ["a", "b", "ab"];
+            names.map(|name| sent(own).contains(&format!("local function {name}()")))
+        };
+        assert_eq!(functions("return C"), [false, false, false]);
+        assert_eq!(functions("return b()"), [true, true, false]);
+        assert_eq!(functions("return ab()"), [false, false, true]);
+        assert!(sent("return C").ends_with("local C = 3\nreturn C\n"));
+        // Each script still has each function that it calls.
+        for script in crate::store::redis::SCRIPTS.iter().copied().flatten() {
+            let text = sent_text(script.text);
+            let all = script.text.split("local function ").skip(1);
+            let names = all.filter_map(|rest| rest.split('(').next());
+            for name in names.filter(|name| text.contains(&format!("{name}("))) {
+                let is_there = text.contains(&format!("function {name}("));
+                assert!(is_there || !has_word(&text, name), "{}: {name}", script.name);
+            }
+        }
     }
 }
