@@ -113,6 +113,7 @@ fn group_document(group: &GroupInfo) -> Value {
         "oldest_pending_idle_ms": milliseconds(group.oldest_pending),
         "retrying": group.retrying,
         "dead_letters": group.dead_letters,
+        "new_dead_letters": group.new_dead_letters,
         "trimmed_unread": group.trimmed_unread,
         "paused_ms": milliseconds(group.paused),
     })
@@ -173,6 +174,8 @@ fn consumer_document(consumer: &ConsumerInfo) -> Value {
         "slots": consumer.slots,
         "done": consumer.done,
         "failed": consumer.failed,
+        "recent_done": consumer.recent_done,
+        "recent_failed": consumer.recent_failed,
         "claimed": consumer.claimed,
         "last_heartbeat_ms": milliseconds(consumer.last_heartbeat),
         "idle_ms": milliseconds(Some(consumer.idle)),
@@ -239,10 +242,13 @@ async fn pending(client: &Client, command: &Pending, output: &mut Output) -> Res
 async fn diagnose(client: &Client, queue: &Queue, output: &mut Output) -> Result<Exit, Failure> {
     let diagnosis = group(client, queue)?.diagnose().await?;
     if output.is_json() {
-        let problems = diagnosis
-            .problems
-            .iter()
-            .map(|problem| json!({ "problem": problem.as_str(), "what": problem.to_string() }));
+        let problems = diagnosis.problems.iter().map(|problem| {
+            json!({
+                "problem": problem.as_str(),
+                "severity": problem.severity().as_str(),
+                "what": problem.to_string(),
+            })
+        });
         output.document(&json!({
             "stream": queue.stream.as_str(),
             "group": queue.group.as_str(),

@@ -126,3 +126,25 @@ fn a_group_without_problems_is_healthy_and_one_with_a_problem_ends_with_three() 
     let document = run(&server, "diagnose orders billing --json").ended(3).json();
     assert_eq!(document["problems"][0]["problem"], "stalled");
 }
+
+#[test]
+fn a_group_whose_jobs_fail_is_not_healthy_and_the_error_is_said() {
+    let server = RedisServer::start().unwrap();
+    let _ = run(&server, "group create orders billing").ended(0);
+    heartbeat_with(&server, "web-1", ",\"recent_done\":0,\"recent_failed\":60");
+    let letter = ["sj-dead-reason", "rejected", "sj-dead-error", "no such card"];
+    let dead = ["XADD", "{orders}:dead:billing", "*"];
+    server.command(&[&dead[..], &letter[..]].concat());
+    server.command(&["XGROUP", "CREATECONSUMER", "orders", "billing", "web-1"]);
+    let ran = run(&server, "diagnose orders billing").ended(3);
+    let failing =
+        "60 of 60 attempts of the last five minutes failed, with the error: no such card;";
+    assert!(ran.out.starts_with(failing), "{ran:?}");
+    assert!(ran.out.contains("\n1 dead letters were stored within the last hour"), "{ran:?}");
+    let document = run(&server, "diagnose orders billing --json").ended(3).json();
+    let problems = document["problems"].as_array().unwrap().iter();
+    let problems = problems.map(|problem| (&problem["problem"], &problem["severity"]));
+    let expected = [("failing", "critical"), ("dead_letters", "warning")];
+    let expected = expected.map(|(problem, severity)| (json!(problem), json!(severity)));
+    assert!(problems.eq(expected.iter().map(|(problem, severity)| (problem, severity))));
+}

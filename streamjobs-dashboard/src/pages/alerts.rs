@@ -22,7 +22,7 @@ async fn view(ctx: &RequestContext) -> Result<View, Fault> {
     let body = html! {
         h1 { "Alerts" }
         h2 { "Problems now" }
-        (overview::banner(&ctx.base, &snapshot))
+        (overview::banner(ctx, &snapshot))
         h2 { "Recent alerts of this process" }
         (alerts(ctx, &ctx.state.alerts.latest()))
         h2 { "Recent actions in this dashboard" }

@@ -32,7 +32,7 @@ async fn view(ctx: &RequestContext, asked: &GroupQuery) -> Result<View, Fault> {
         sampled.and_then(|found| found.groups.iter().find(|group| group.info.group == *name));
     let body = html! {
         h1 { "Group " (Untrusted(name)) " on " (Untrusted(stream)) }
-        (banner(&diagnosis))
+        (banner(ctx, &diagnosis))
         (actions(ctx, &info))
         dl.tiles {
             div { dt { "Waiting" } dd #waiting {
@@ -109,7 +109,7 @@ fn to(ctx: &RequestContext, info: &GroupInfo, page: &str) -> String {
     ctx.base.to(&["streams", &info.stream, "groups", &info.group, page])
 }
 
-fn banner(diagnosis: &Diagnosis) -> Markup {
+fn banner(ctx: &RequestContext, diagnosis: &Diagnosis) -> Markup {
     html! {
         @if diagnosis.is_healthy() {
             section.healthy { p { "No problems detected." } }
@@ -117,7 +117,7 @@ fn banner(diagnosis: &Diagnosis) -> Markup {
             section.banner role="alert" {
                 h2 { "Problems" }
                 ul { @for problem in &diagnosis.problems {
-                    li data-problem=(problem.as_str()) { (Untrusted(&problem.to_string())) }
+                    li data-problem=(problem.as_str()) { (Untrusted(&overview::text_of(ctx, problem))) }
                 } }
             }
         }

@@ -2,7 +2,8 @@
 
 use axum::response::Response;
 use maud::{Markup, html};
-use streamjobs::stream::Problem;
+use streamjobs::doctor::Severity;
+use streamjobs::stream::{Condition, Problem};
 
 use crate::base::Base;
 use crate::fault::Fault;
@@ -24,7 +25,7 @@ async fn view(ctx: &RequestContext) -> Result<View, Fault> {
     }
     let body = html! {
         h1 { "Overview" }
-        (banner(&ctx.base, snapshot))
+        (banner(ctx, snapshot))
         @if let Some(Err(fault)) = &snapshot.archived { (fault_box(fault)) }
         (tiles(snapshot))
         @if snapshot.streams.is_empty() {
@@ -59,16 +60,21 @@ fn found(snapshot: &Snapshot) -> impl Iterator<Item = &StreamFound> {
 }
 
 /// All problems, as text.
-pub(crate) fn banner(base: &Base, snapshot: &Snapshot) -> Markup {
-    let groups = found(snapshot).flat_map(|found| &found.groups);
-    let unhealthy = groups.filter(|group| !group.diagnosis.is_healthy()).collect::<Vec<_>>();
+pub(crate) fn banner(ctx: &RequestContext, snapshot: &Snapshot) -> Markup {
+    let base = &ctx.base;
+    let groups = || found(snapshot).flat_map(|found| &found.groups);
+    let older = groups().map(|group| snapshot.dead(&group.info)).sum::<Option<u64>>();
+    let unhealthy = groups().filter(|group| !group.diagnosis.is_healthy()).collect::<Vec<_>>();
     let unread = snapshot.streams.iter().filter_map(|stream| stream.found.as_ref().err());
     let mut unread = unread.filter(|fault| fault.status.is_server_error());
     html! {
         @if let Some(fault) = unread.next() {
             (fault_box(fault))
         } @else if unhealthy.is_empty() {
-            section.healthy { p { "No problems detected." } }
+            section.healthy { p {
+                "No problems detected."
+                @if let Some(older @ 1..) = older { " Dead letters older than an hour: " (format::count(older)) "." }
+            } }
         } @else {
             section.banner role="alert" {
                 h2 { "Problems" }
@@ -79,13 +85,21 @@ pub(crate) fn banner(base: &Base, snapshot: &Snapshot) -> Markup {
                                 a href=(link(base, &group.info.stream, &group.info.group)) {
                                     (Untrusted(&group.info.group)) " on " (Untrusted(&group.info.stream))
                                 }
-                                ": " (Untrusted(&problem.to_string()))
+                                ": " (Untrusted(&text_of(ctx, problem)))
                             }
                         }
                     }
                 }
             }
         }
+    }
+}
+
+/// A problem in words, without the error of a job for users who may not see payloads.
+pub(crate) fn text_of(ctx: &RequestContext, problem: &Problem) -> String {
+    match ctx.access.sees_payloads() {
+        true => problem.to_string(),
+        false => problem.without_error().to_string(),
     }
 }
 
@@ -147,6 +161,9 @@ pub(crate) fn groups(
 fn row(base: &Base, stream: &str, snapshot: &Snapshot, group: &GroupSnapshot) -> Markup {
     let info = &group.info;
     let rates = group.rates.unwrap_or_default();
+    // A figure is red where it is a problem, so that none is red below a banner without problems.
+    let has =
+        |condition| group.diagnosis.problems.iter().any(|problem| problem.condition() == condition);
     html! {
         tr id={ "g-" (stream) "-" (info.group) } data-group=(info.group) {
             td { a href=(link(base, stream, &info.group)) { (Untrusted(&info.group)) } }
@@ -157,11 +174,15 @@ fn row(base: &Base, stream: &str, snapshot: &Snapshot, group: &GroupSnapshot) ->
             td.number { (info.oldest_waiting.map_or("–".into(), format::span)) }
             td.number { (group.running()) " / " (group.slots()) }
             td.number { (format::count(info.pending)) }
-            td.number { @if rates.failed > 0.0 { span.bad-number { (format::rate(rates.failed)) } } @else { "0/s" } }
-            td.number { (format::count(info.retrying)) }
+            td.number {
+                span class=[has(Condition::Failing).then_some("bad-number")] { (format::rate(rates.failed)) }
+            }
+            td.number {
+                span class=[has(Condition::Retrying).then_some("bad-number")] { (format::count(info.retrying)) }
+            }
             td.number {
                 @let dead = snapshot.dead(info);
-                span class=[dead.is_some_and(|dead| dead > 0).then_some("bad-number")] {
+                span class=[has(Condition::DeadLetters).then_some("bad-number")] {
                     (format::known(dead, "Unknown: the key has another type, or the archive did not answer."))
                 }
             }
@@ -184,18 +205,19 @@ pub(crate) fn backlog(group: &GroupSnapshot) -> Markup {
 
 /// The group's worst problem as a short label. The banner has the full text.
 pub(crate) fn state_of(group: &GroupSnapshot) -> Markup {
-    let worst = group.diagnosis.problems.first();
-    let (word, kind) = match worst {
-        None => ("healthy", ""),
-        Some(Problem::Paused { .. }) => ("paused", "warn"),
-        Some(Problem::TooFewConsumers { .. }) => ("too few consumers", "warn"),
-        Some(Problem::DeadConsumer { .. }) => ("recovering", "warn"),
-        Some(Problem::TrimmedUnread { .. }) => ("lost entries", "bad"),
-        Some(Problem::Stalled { .. }) => ("stalled", "bad"),
-        Some(Problem::NotReading { .. }) => ("not reading", "bad"),
-        Some(Problem::NotAcknowledging { .. }) => ("not acknowledging", "bad"),
-        Some(other) => (other.as_str(), "bad"),
+    let Some(worst) = group.diagnosis.problems.first() else {
+        return html! { span.state { "healthy" } };
     };
+    let word = match worst {
+        Problem::TooFewConsumers { .. } => "too few consumers",
+        Problem::DeadConsumer { .. } => "recovering",
+        Problem::TrimmedUnread { .. } => "lost entries",
+        Problem::NotReading { .. } => "not reading",
+        Problem::NotAcknowledging { .. } => "not acknowledging",
+        Problem::DeadLetters { .. } => "new dead letters",
+        other => other.as_str(),
+    };
+    let kind = if worst.severity() == Severity::Critical { "bad" } else { "warn" };
     html! { span class={ "state " (kind) } { (word) } }
 }
 

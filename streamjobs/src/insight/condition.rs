@@ -51,7 +51,7 @@ conditions! {
     OldestPending: "oldest_pending", "check the health of the process that owns it";
     /// This process claims many entries from processes that stopped renewing: they die or stall.
     Claims: "claims", "look for processes that crash, stall or lose their connection";
-    /// This process stored jobs as dead letters.
+    /// Jobs were stored as dead letters.
     DeadLetters: "dead_letters", "read the dead letters, and redrive them when the cause is fixed";
     /// The group was lost and recreated.
     GroupLost: "group_lost", "find out who deleted the group or flushed the server";
@@ -86,6 +86,10 @@ conditions! {
     TooFewConsumers: "too_few_consumers", "add processes or raise the concurrency";
     /// The oldest entry waits for too long although slots are free.
     NotReading: "not_reading", "check the health of the processes, which do not read";
+    /// A large share of the attempts fails.
+    Failing: "failing", "fix what the error says; where every job fails, look at what they share";
+    /// Jobs that failed wait for their next attempt.
+    Retrying: "retrying", "fix what the error says; the retries run when they are due";
 }
 
 impl fmt::Display for Condition {

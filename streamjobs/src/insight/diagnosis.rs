@@ -3,80 +3,15 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::insight::condition::Condition;
-use crate::insight::phrase;
+use crate::insight::problem::Problem;
 use crate::insight::view::{ConsumerInfo, GroupInfo, Liveness};
-use crate::model::entry::EntryId;
 
-/// What is wrong with a group, the worst first. A healthy group has no problems.
+/// What is wrong with a group, the most severe first. A healthy group has no problems.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Diagnosis {
     /// What is wrong.
     pub problems: Vec<Problem>,
-}
-
-/// One thing that is wrong with a group: a [`Condition`] with its figures.
-///
-/// `Display` says what was found and what helps.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Problem {
-    /// Entries were trimmed before they were delivered to the group.
-    TrimmedUnread {
-        /// How many.
-        entries: u64,
-    },
-    /// The group's cursor is beyond the end of the stream: nothing is delivered.
-    CursorBeyond {
-        /// The cursor.
-        cursor: EntryId,
-        /// The stream's last id.
-        last: EntryId,
-    },
-    /// There is work, and no consumer is alive.
-    Stalled {
-        /// Consumers whose heartbeat is missing.
-        silent: usize,
-    },
-    /// Jobs wait whose event type no live process of the group declares.
-    Unhandled {
-        /// The event types, at most 20 of them.
-        types: Vec<String>,
-    },
-    /// The group is paused in every process.
-    Paused {
-        /// How long ago.
-        paused: Duration,
-    },
-    /// A consumer died with pending entries.
-    DeadConsumer {
-        /// Its name.
-        consumer: String,
-        /// Its pending entries.
-        pending: u64,
-    },
-    /// Entries are delivered and not acknowledged: pending grows while little waits.
-    NotAcknowledging {
-        /// Pending entries.
-        pending: u64,
-        /// The idle time of the oldest.
-        oldest: Duration,
-    },
-    /// The oldest entry waits for too long, and nearly every slot is taken.
-    TooFewConsumers {
-        /// Jobs in flight.
-        in_flight: u64,
-        /// Slots of all consumers that are alive.
-        slots: u64,
-        /// How long the oldest entry has waited.
-        oldest: Duration,
-    },
-    /// The oldest entry waits for too long although slots are free.
-    NotReading {
-        /// How long the oldest entry has waited.
-        oldest: Duration,
-    },
 }
 
 impl Diagnosis {
@@ -118,6 +53,9 @@ impl Diagnosis {
             problems.extend(not_acknowledging(group));
             problems.extend(waiting(group, consumers));
         }
+        problems.extend(failures(group, consumers));
+        // The sort is stable.
+        problems.sort_by_key(|problem| std::cmp::Reverse(problem.severity()));
         Self { problems }
     }
 }
@@ -143,28 +81,27 @@ fn waiting(group: &GroupInfo, consumers: &[ConsumerInfo]) -> Option<Problem> {
     })
 }
 
-impl Problem {
-    /// The condition, with its word for programs and its advice.
-    #[must_use]
-    pub fn condition(&self) -> Condition {
-        match self {
-            Self::TrimmedUnread { .. } => Condition::TrimmedUnread,
-            Self::CursorBeyond { .. } => Condition::CursorBeyond,
-            Self::Stalled { .. } => Condition::Stalled,
-            Self::Unhandled { .. } => Condition::Unhandled,
-            Self::Paused { .. } => Condition::Paused,
-            Self::DeadConsumer { .. } => Condition::DeadConsumer,
-            Self::NotAcknowledging { .. } => Condition::NotAcknowledging,
-            Self::TooFewConsumers { .. } => Condition::TooFewConsumers,
-            Self::NotReading { .. } => Condition::NotReading,
-        }
+/// What fails: a share of the attempts, jobs that wait for a retry, and new dead letters.
+fn failures(group: &GroupInfo, consumers: &[ConsumerInfo]) -> Vec<Problem> {
+    let alive = consumers.iter().filter(|consumer| consumer.liveness == Liveness::Alive);
+    let failed = alive.clone().filter_map(|consumer| consumer.recent_failed).sum::<u64>();
+    let done = alive.filter_map(|consumer| consumer.recent_done).sum::<u64>();
+    let attempts = done.saturating_add(failed);
+    let is_large = |part: u64| part.saturating_mul(FAILING_ONE_IN) >= attempts;
+    let mut problems = Vec::new();
+    if failed >= FAILED_MIN && is_large(failed) {
+        let error = group.retry_error.clone().or_else(|| group.dead_letter_error.clone());
+        problems.push(Problem::Failing { failed, attempts, error });
     }
-
-    /// The word of its [condition](Self::condition).
-    #[must_use]
-    pub fn as_str(&self) -> &'static str {
-        self.condition().as_str()
+    if group.retry_error.is_some() && is_large(group.retrying) {
+        let error = group.retry_error.clone();
+        problems.push(Problem::Retrying { jobs: group.retrying, error });
     }
+    if group.new_dead_letters > 0 {
+        let (letters, error) = (group.new_dead_letters, group.dead_letter_error.clone());
+        problems.push(Problem::DeadLetters { letters, error });
+    }
+    problems
 }
 
 impl fmt::Display for Diagnosis {
@@ -177,51 +114,21 @@ impl fmt::Display for Diagnosis {
     }
 }
 
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TrimmedUnread { entries } => f.write_str(&phrase::trimmed_unread(*entries))?,
-            Self::CursorBeyond { cursor, last } => {
-                f.write_str(&phrase::cursor_beyond(*cursor, *last))?;
-            }
-            Self::Stalled { silent: 0 } => {
-                f.write_str("work waits and the group has no consumer")?
-            }
-            Self::Stalled { silent } => {
-                write!(f, "work waits and all consumers of the group ({silent}) are dead")?;
-            }
-            Self::Unhandled { types } => f.write_str(&phrase::unhandled(types))?,
-            Self::Paused { paused } => write!(f, "paused for {} s", paused.as_secs())?,
-            Self::DeadConsumer { consumer, pending } => {
-                write!(f, "consumer {consumer} died with {pending} pending entries")?;
-            }
-            Self::NotAcknowledging { pending, oldest } => {
-                let (pending, oldest) =
-                    (phrase::pending(*pending), phrase::oldest_pending(*oldest));
-                write!(f, "{pending}; {oldest}")?;
-            }
-            Self::TooFewConsumers { in_flight, slots, oldest } => {
-                let oldest = phrase::oldest_waiting(*oldest);
-                write!(f, "{oldest} while {in_flight} of {slots} slots are taken")?;
-            }
-            Self::NotReading { oldest } => {
-                write!(f, "{} although slots are free", phrase::oldest_waiting(*oldest))?;
-            }
-        }
-        write!(f, "; {}", self.condition().advice())
-    }
-}
-
 /// Entries in flight are renewed at a third of their lease; an older one has no live owner.
 const PENDING_MAX: Duration = Duration::from_secs(60);
 /// A job that waits longer than this waits for too long.
 const WAITING_MAX: Duration = Duration::from_secs(10);
 /// From this percentage of taken slots on, the consumers count as busy.
 const BUSY_PERCENT: u64 = 80;
+/// Fewer failures than this are no share.
+const FAILED_MIN: u64 = 5;
+/// From one failure in so many attempts on, too many fail.
+const FAILING_ONE_IN: u64 = 20;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::insight::severity::Severity;
     use crate::insight::view::Backlog;
 
     fn group() -> GroupInfo {
@@ -248,6 +155,8 @@ mod tests {
             slots: Some(slots),
             done: None,
             failed: None,
+            recent_done: None,
+            recent_failed: None,
             claimed: None,
             host: None,
             process: None,
@@ -333,6 +242,57 @@ mod tests {
             text.starts_with("no live process has a handler for event types a, b\\n;"),
             "{text}"
         );
+    }
+
+    fn worked(done: u64, failed: u64) -> ConsumerInfo {
+        let (recent_done, recent_failed) = (Some(done), Some(failed));
+        ConsumerInfo { recent_done, recent_failed, ..consumer(Liveness::Alive, 0, 16) }
+    }
+
+    #[test]
+    fn a_share_of_failures_is_a_problem_and_critical_where_everything_fails() {
+        let found = |done, failed| {
+            let found = problems(&group(), &[worked(done, failed), worked(0, 0)]);
+            found.first().map(|problem| (problem.as_str(), problem.severity()))
+        };
+        assert_eq!(found(0, 60), Some(("failing", Severity::Critical)));
+        assert_eq!(found(95, 5), Some(("failing", Severity::Warning)));
+        assert_eq!(found(96, 5), None, "fewer than one in twenty");
+        assert_eq!(found(0, 4), None, "too few to be a share");
+        let dead = ConsumerInfo { liveness: Liveness::Silent, ..worked(0, 60) };
+        assert!(problems(&group(), &[dead]).is_empty(), "what the dead said is old");
+    }
+
+    #[test]
+    fn retries_and_new_dead_letters_are_problems_with_their_error() {
+        let failed = GroupInfo {
+            retrying: 61,
+            retry_error: Some("no route to mail\n".into()),
+            new_dead_letters: 100,
+            dead_letter_error: Some("gone".into()),
+            ..group()
+        };
+        let found = problems(&failed, &[worked(0, 60)]);
+        let words = found.iter().map(Problem::as_str).collect::<Vec<_>>();
+        assert_eq!(words, ["failing", "retrying", "dead_letters"]);
+        let text = Diagnosis { problems: found.clone() }.to_string();
+        for part in [
+            "60 of 60 attempts of the last five minutes failed, with the error: no route to mail\\n; ",
+            "61 jobs wait for a retry after a failure, with the error: no route to mail\\n; ",
+            "100 or more dead letters were stored within the last hour, with the error: gone; ",
+        ] {
+            assert!(text.contains(part), "{text}");
+        }
+        let hidden = found.iter().map(|problem| problem.without_error().to_string());
+        assert!(hidden.into_iter().all(|text| !text.contains("mail") && !text.contains("gone")));
+        assert!(
+            problems(&GroupInfo { new_dead_letters: 0, ..failed.clone() }, &[worked(9_999, 0)])
+                .is_empty()
+        );
+        let older = problems(&failed, &[consumer(Liveness::Alive, 0, 16)]);
+        assert_eq!(older.len(), 2, "an older version does not say its attempts: {older:?}");
+        let snoozed = GroupInfo { retrying: 61, ..group() };
+        assert!(problems(&snoozed, &[consumer(Liveness::Alive, 0, 16)]).is_empty());
     }
 
     #[test]

@@ -5,6 +5,8 @@ pub(crate) mod alert;
 pub(crate) mod condition;
 pub(crate) mod diagnosis;
 pub(crate) mod metrics;
+pub(crate) mod problem;
+pub(crate) mod severity;
 pub(crate) mod view;
 pub(crate) mod words;
 

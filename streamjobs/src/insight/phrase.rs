@@ -29,3 +29,20 @@ pub(super) fn cursor_beyond(cursor: EntryId, last: EntryId) -> String {
 pub(super) fn trimmed_unread(entries: u64) -> String {
     format!("{entries} entries were trimmed before they were delivered; the group has lost them")
 }
+
+pub(super) fn failing(failed: u64, attempts: u64) -> String {
+    format!("{failed} of {attempts} attempts of the last five minutes failed")
+}
+
+pub(super) fn retrying(jobs: u64) -> String {
+    format!("{jobs} jobs wait for a retry after a failure")
+}
+
+pub(super) fn new_dead_letters(letters: u64) -> String {
+    let or_more = if letters >= 100 { " or more" } else { "" };
+    format!("{letters}{or_more} dead letters were stored within the last hour")
+}
+
+pub(super) fn last_error(error: Option<&str>) -> String {
+    error.map(|error| format!(", with the error: {}", bounded_text(error))).unwrap_or_default()
+}

@@ -71,6 +71,16 @@ pub struct GroupInfo {
     /// Event types whose jobs wait, because no live process of the group declares a handler for them:
     /// the first 20 by name.
     pub unhandled: Vec<String>,
+    /// Dead letters of the last hour that are still there; 100 stands for 100 or more, and fewer are
+    /// counted if they are large.
+    pub new_dead_letters: u64,
+    /// The error of the last of them that was counted, or its reason, cut to 300 bytes. An error may
+    /// quote a payload.
+    pub dead_letter_error: Option<String>,
+    /// The last error of a job that waits for a retry after a failure, cut to 300 bytes; `None` if there
+    /// seems to be no such job: the five that are due first and the five that are due last are looked
+    /// at. An error may quote a payload.
+    pub retry_error: Option<String>,
 }
 
 impl GroupInfo {
@@ -106,6 +116,9 @@ impl GroupInfo {
             resumed: None,
             beyond: None,
             unhandled: Vec::new(),
+            new_dead_letters: 0,
+            dead_letter_error: None,
+            retry_error: None,
         }
     }
 
@@ -127,6 +140,9 @@ impl GroupInfo {
             resumed: facts.resumed.map(since),
             beyond: beyond(facts),
             unhandled: facts.unhandled.clone(),
+            new_dead_letters: facts.new_dead_letters,
+            dead_letter_error: facts.dead_letter_error.clone(),
+            retry_error: facts.retry_error.clone(),
         }
     }
 }
@@ -204,6 +220,11 @@ pub struct ConsumerInfo {
     pub done: Option<u64>,
     /// Its attempts that failed since it started.
     pub failed: Option<u64>,
+    /// Jobs that it has done within the last five minutes, as of its last heartbeat; `None` for an
+    /// older version, which does not write it.
+    pub recent_done: Option<u64>,
+    /// Its attempts that failed within the same time.
+    pub recent_failed: Option<u64>,
     /// Entries that it claimed from consumers that stopped renewing.
     pub claimed: Option<u64>,
     /// The host that it runs on.
@@ -243,6 +264,8 @@ impl ConsumerInfo {
             slots: heartbeat.as_ref().map(|heartbeat| heartbeat.slots),
             done: heartbeat.as_ref().and_then(|heartbeat| heartbeat.done),
             failed: heartbeat.as_ref().and_then(|heartbeat| heartbeat.failed),
+            recent_done: heartbeat.as_ref().and_then(|heartbeat| heartbeat.recent_done),
+            recent_failed: heartbeat.as_ref().and_then(|heartbeat| heartbeat.recent_failed),
             claimed: heartbeat.as_ref().and_then(|heartbeat| heartbeat.claimed),
             started: heartbeat.as_ref().map(|heartbeat| heartbeat.started),
             process: heartbeat.as_ref().map(|heartbeat| heartbeat.process),
@@ -285,6 +308,9 @@ mod tests {
             resumed: None,
             trimmed_unread: 0,
             unhandled: Vec::new(),
+            new_dead_letters: 0,
+            dead_letter_error: None,
+            retry_error: None,
         }
     }
 

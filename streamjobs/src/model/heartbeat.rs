@@ -33,6 +33,10 @@ pub(crate) struct Heartbeat {
     pub(crate) done: Option<u64>,
     /// Attempts that failed since it started.
     pub(crate) failed: Option<u64>,
+    /// Handlers that succeeded within the last five minutes; older versions do not write it.
+    pub(crate) recent_done: Option<u64>,
+    /// Attempts that failed within the same time.
+    pub(crate) recent_failed: Option<u64>,
     /// Entries that it claimed from others since it started.
     pub(crate) claimed: Option<u64>,
     /// The event types that it has handlers for, sorted; `*` is a handler that takes every type. Older

@@ -96,7 +96,17 @@ pub struct GroupFacts {
     /// Event types that some process met without a handler within the last minute, and that no live
     /// process declares: by name, at most 20.
     pub unhandled: Vec<String>,
+    /// Dead letters that were stored within [`NEW_FOR`] and are still there: at most 100 are counted.
+    pub new_dead_letters: u64,
+    /// The error of the last of them that was counted, or its reason; shortened.
+    pub dead_letter_error: Option<String>,
+    /// The last error of a job that waits for retry and has failed, shortened; `None` if none of the
+    /// ten that were looked at has.
+    pub retry_error: Option<String>,
 }
+
+/// For how long a dead letter is new.
+pub(crate) const NEW_FOR: Duration = Duration::from_secs(3600);
 
 /// The oldest entry that a group may still run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use streamjobs::__store::admin::{Cut, Unfinished};
 use streamjobs::__store::inspect::{PendingFilter, PreviewOf, Span};
 use streamjobs::__store::{Delivery, Inlet, StoreError};
@@ -24,6 +25,7 @@ macro_rules! inspect_cases {
             previews_have_the_beginnings_of_values_in_the_order_asked_for,
             a_tail_waits_for_what_comes_and_touches_no_group,
             consumers_describe_themselves_with_every_heartbeat,
+            failed_jobs_are_found_with_their_errors,
         }
     };
 }
@@ -246,5 +248,45 @@ pub async fn consumers_describe_themselves_with_every_heartbeat(stage: &Stage) -
     stage.read(&stage.me, Inlet::STREAM, 1).await?;
     let again = store.consumers(queue).await?.consumers;
     assert!(again.iter().all(|consumer| consumer.about.is_none()), "{again:?}");
+    Ok(())
+}
+
+/// New dead letters and failed jobs that wait for retry are told from snoozed ones.
+pub async fn failed_jobs_are_found_with_their_errors(stage: &Stage) -> Case {
+    let (store, queue, me) = (&stage.store, &stage.queue, &stage.me);
+    let job = |pairs: [(&'static str, String); 2]| {
+        pairs
+            .map(|(name, value)| (Bytes::from_static(name.as_bytes()), Bytes::from(value)))
+            .to_vec()
+    };
+    let holds = stage.deliver(20).await?;
+    let (snoozed, rest) = holds.split_at(8);
+    for (number, hold) in snoozed.iter().enumerate() {
+        let delay = Duration::from_secs(number as u64 + 60);
+        let fields = job([("sj-attempt", "0".into()), ("sj-error", "later".into())]);
+        store.schedule_retry(queue, me, *hold, None, delay, &fields).await?;
+    }
+    let facts = store.group_facts(queue).await?;
+    assert_eq!((facts.retrying, facts.retry_error), (8, None), "snoozed jobs have not failed");
+    assert_eq!((facts.new_dead_letters, facts.dead_letter_error), (0, None));
+    let (failed, dead) = rest.split_at(1);
+    let long = "x".repeat(1_000);
+    for hold in failed {
+        let fields = job([("sj-attempt", "2".into()), ("sj-error", long.clone())]);
+        store.schedule_retry(queue, me, *hold, None, Duration::from_secs(900), &fields).await?;
+    }
+    for (number, hold) in dead.iter().enumerate() {
+        let error = format!("error {number}");
+        let fields = job([("sj-dead-reason", "rejected".into()), ("sj-dead-error", error)]);
+        store.store_dead_letter(queue, me, *hold, None, &fields).await?;
+    }
+    let facts = store.group_facts(queue).await?;
+    assert_eq!(facts.retry_error.as_deref(), long.get(..300), "the last one that is due");
+    assert_eq!(facts.new_dead_letters, 11);
+    assert_eq!(facts.dead_letter_error.as_deref(), Some("error 10"));
+    let letters = store.dead_letters(queue, EntryId::ZERO, 1).await?;
+    let first = letters.first().ok_or("a dead letter")?.id();
+    store.purge(queue, &[first]).await?;
+    assert_eq!(store.group_facts(queue).await?.new_dead_letters, 10, "what is gone is no problem");
     Ok(())
 }

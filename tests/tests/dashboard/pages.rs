@@ -33,6 +33,26 @@ async fn the_overview_shows_waiting_jobs_and_why_they_do_not_run() {
         .says("<dd id=\"dead\">1</dd>");
 }
 
+#[tokio::test]
+async fn the_banner_is_not_green_beside_red_figures_and_hides_errors_without_the_right() {
+    let site = Site::start().await;
+    site.server.command(&["XADD", "{orders}:dead:work", "1-0", "sj-dead-reason", "rejected"]);
+    let old = site.get("/jobs").await;
+    old.is(200).says("No problems detected. Dead letters older than an hour: 1.");
+    old.says("<dd id=\"dead\">1</dd>").says_not("bad-number");
+    site.store_dead_letter("card 47 refused", "{}");
+    let fresh = Site { app: fresh(&site), ..site };
+    let page = fresh.get("/jobs").await;
+    page.is(200).says("data-problem=\"dead_letters\"").says_not("No problems detected");
+    page.says("1 dead letters were stored within the last hour, with the error: card 47 refused");
+    page.says("<span class=\"bad-number\">2</span>").says("new dead letters</span>");
+    for path in ["/jobs", "/jobs/alerts", GROUP] {
+        fresh.get(path).await.says("card 47 refused");
+        let blind = fresh.get_as("blind", path).await;
+        blind.is(200).says("data-problem=\"dead_letters\"").says_not("card 47");
+    }
+}
+
 fn fresh(site: &Site) -> Router {
     let streams = [StreamName::new("orders").unwrap()];
     let dashboard = Dashboard::builder(site.client.clone(), by_name).streams(streams).build();

@@ -14,6 +14,7 @@
 mod conformance;
 mod errors;
 mod events;
+mod failing;
 mod handlers;
 mod health;
 mod idle;

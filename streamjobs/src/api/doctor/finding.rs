@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::insight::severity::Severity;
 use crate::insight::words::words;
 
 /// Something that the operator of the jobs should know.
@@ -59,19 +60,6 @@ impl fmt::Display for Finding {
             Some(advice) => write!(f, "\n  -> {advice}"),
             None => Ok(()),
         }
-    }
-}
-
-words! {
-    /// How severe a finding is. Exhaustive: adding a variant is a breaking change.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-    pub enum Severity {
-        /// Worth knowing; jobs are safe.
-        Info = "info",
-        /// Jobs can be lost, delayed or repeated in a situation that will occur at some time.
-        Warning = "warning",
-        /// Jobs are lost, refused or not handled, now or at the next restart.
-        Critical = "critical",
     }
 }
 

@@ -4,7 +4,8 @@ mod finding;
 mod rights;
 mod rules;
 
-pub use self::finding::{Check, Finding, Severity};
+pub use self::finding::{Check, Finding};
+pub use crate::insight::severity::Severity;
 
 use std::fmt;
 use std::time::Duration;

@@ -1,6 +1,7 @@
 //! The rules about missing rights.
 
-use super::finding::{Check, Finding, Severity};
+use super::finding::{Check, Finding};
+use crate::insight::severity::Severity;
 use crate::store::server_info::{KeyRights, Rights};
 
 /// One finding for commands without a key, and one for each key.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::recent_counts::RecentCounts;
 use crate::model::heartbeat::Heartbeat;
 use crate::runtime::observe::{QueueContext, QueueEvent, wide};
 use crate::runtime::state::{
@@ -33,11 +34,12 @@ impl HeartbeatSender {
             Heartbeat::this_process(started, self.interval, self.context.config.lease)
                 .with_types(self.context.types.iter().copied());
         let mut turns = IdleTurns::default();
+        let mut recent = RecentCounts::new(Instant::now());
         loop {
             let idle = self.activity.is_idle(Instant::now());
             if turns.take(idle, IDLE_HEARTBEATS) {
                 let next = if idle { self.interval * IDLE_HEARTBEATS } else { self.interval };
-                self.send(&mut heartbeat, next).await;
+                self.send(&mut heartbeat, &mut recent, next).await;
             }
             self.remove_stopped().await;
             if stopped_within(&stop, jittered(self.interval)).await {
@@ -47,12 +49,14 @@ impl HeartbeatSender {
     }
 
     /// Sends a heartbeat, which says when the next one is expected.
-    async fn send(&self, heartbeat: &mut Heartbeat, next: Duration) {
+    async fn send(&self, heartbeat: &mut Heartbeat, recent: &mut RecentCounts, next: Duration) {
         let (context, counters) = (&self.context, self.context.report.counters());
+        let (done, failed) = recent.sample(Instant::now(), counters.succeeded, counters.failed);
         heartbeat.in_flight = wide(self.in_flight.len());
         heartbeat.slots = wide(self.slots.size());
         heartbeat.done = Some(counters.succeeded);
         heartbeat.failed = Some(counters.failed);
+        (heartbeat.recent_done, heartbeat.recent_failed) = (Some(done), Some(failed));
         heartbeat.claimed = Some(counters.claimed);
         let text = heartbeat.clone().with_interval(next).write();
         let recorded = context.store.heartbeat(context.queue(), context.consumer(), &text).await;

@@ -3,6 +3,7 @@
 mod heartbeat_sender;
 mod pause_switch;
 mod promoter;
+mod recent_counts;
 mod trimmer;
 mod watcher;
 

@@ -14,9 +14,9 @@ use crate::model::entry::{Entry, EntryId, Fields};
 use crate::model::name::StreamName;
 use crate::model::preview::EntryPreview;
 use crate::store::inspect::{
-    ConsumerFacts, Consumers, Counted, GroupFacts, OldestUnfinished, PendingEntry, PendingFilter,
-    PreviewOf, Previews, Retries, RetryFacts, Span, StreamEnds, StreamInfo, StreamSizes,
-    TailReader,
+    ConsumerFacts, Consumers, Counted, GroupFacts, NEW_FOR, OldestUnfinished, PendingEntry,
+    PendingFilter, PreviewOf, Previews, Retries, RetryFacts, Span, StreamEnds, StreamInfo,
+    StreamSizes, TailReader,
 };
 use crate::store::types::Result;
 use crate::store::{Inlet, Inspect, Queue, ServerTime, StoreError};
@@ -216,7 +216,11 @@ fn group_facts(state: &mut MemoryState, queue: &Queue) -> Result<GroupFacts> {
     let oldest = state.groups(queue).filter_map(|group| group.pending.values().next());
     let oldest = oldest.map(|row| Duration::from_millis(row.idle(now))).max();
     let retrying = state.retries(queue).len();
+    let retry_error = retry_error(state, queue);
     let dead_letters = state.dead(queue).entries.len();
+    let new_from = EntryId::new(now.saturating_sub(milliseconds(NEW_FOR)), 0);
+    let new = state.dead(queue).entries.range(new_from..).take(COUNTED_MAX);
+    let new = new.map(|(_, fields)| letter_error(fields)).collect::<Vec<_>>();
     let record = state.record(queue);
     let (paused, resumed, trimmed_unread) = (record.paused, record.resumed, record.trimmed_unread);
     let valid = |name: &str| record.types.get(name).is_some_and(|valid| *valid > now);
@@ -250,7 +254,31 @@ fn group_facts(state: &mut MemoryState, queue: &Queue) -> Result<GroupFacts> {
         resumed,
         trimmed_unread,
         unhandled,
+        new_dead_letters: count(new.len()),
+        dead_letter_error: new.into_iter().next_back(),
+        retry_error,
     })
+}
+
+/// The error of a job that waits for retry and has failed.
+fn retry_error(state: &mut MemoryState, queue: &Queue) -> Option<String> {
+    let jobs = state.retries(queue).values().collect::<Vec<_>>();
+    let ends = jobs.iter().take(5).chain(jobs.iter().skip(jobs.len().saturating_sub(5)));
+    let entries = ends.map(|job| Entry::new(EntryId::ZERO, job.fields.clone()));
+    let mut failed = entries.filter(|entry| {
+        entry.text("sj-attempt").and_then(|failures| failures.parse::<u64>().ok()) > Some(0)
+    });
+    failed.next().map(|entry| shortened(entry.text("sj-error").unwrap_or("unknown")))
+}
+
+fn letter_error(fields: &Fields) -> String {
+    let letter = Entry::new(EntryId::ZERO, fields.clone());
+    let error = letter.text("sj-dead-error").or_else(|| letter.text("sj-dead-reason"));
+    shortened(error.unwrap_or("unknown"))
+}
+
+fn shortened(error: &str) -> String {
+    String::from_utf8_lossy(error.as_bytes().get(..300).unwrap_or(error.as_bytes())).into_owned()
 }
 
 fn range(
@@ -270,6 +298,9 @@ fn range(
         false => entries.take(limit).map(entry).collect(),
     }
 }
+
+/// New dead letters that are counted at most.
+const COUNTED_MAX: usize = 100;
 
 /// Follows one stream.
 struct MemoryTail {

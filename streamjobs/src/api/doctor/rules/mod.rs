@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::finding::{Check, Finding, Severity};
+use super::finding::{Check, Finding};
 use super::rights;
 use crate::insight::condition::Condition;
+use crate::insight::severity::Severity;
 use crate::model::cause::shown;
 use crate::model::entry::EntryId;
 use crate::model::version::{KNOWN_FAULTS, Product, Reach, Release, Security, Version, security};

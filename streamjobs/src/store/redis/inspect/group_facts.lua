@@ -1,13 +1,15 @@
 -- Reads the state of a group, in one step.
 --
--- KEYS: stream, lane, retry set, dead letters, group hash. ARGV: group.
+-- KEYS: stream, lane, retry set, retry records, dead letters, group hash. ARGV: group, and for how
+-- many milliseconds a dead letter counts as new.
 -- Returns: version of the server as a number, clock, length of the stream, the ends of the stream or
 -- nil, the group's cursor, entries read or nil, lag or nil, first id behind the cursor or nil,
 -- pending, pending in the lane, waiting in the lane, idle time of the
 -- oldest pending entry or nil, waiting for retry, dead letters or nil, time of the pause or nil,
 -- time at which the last pause ended or nil, entries counted as trimmed before they were delivered,
--- and a list of at most 20 event types that were met without a handler within a minute and that no
--- live process declares.
+-- a list of at most 20 event types that were met without a handler within a minute and that no
+-- live process declares, the number of new dead letters, the error of the last one counted or nil,
+-- and the error of a failed job that waits for retry or nil.
 --
 -- Before: the group exists, else the script is refused.
 -- May race with: anything; it changes nothing.
@@ -17,8 +19,14 @@
 -- where the cursor is: where all entries may be behind it, where there is no usable lag, in an empty
 -- stream, and where the cursor is beyond the clock. The first id behind the cursor cannot be read
 -- without its payload.
-local stream, lane, retry, dead, hash = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local name = ARGV[1]
+--
+-- New dead letters and retries are read with their payloads: about 64 kB of the letters and as much of
+-- the five jobs that are due first and the five that are due last. Not more than 100 dead letters are
+-- counted.
+local stream, lane, retry, records = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local dead, hash = KEYS[5], KEYS[6]
+local name, is_new_for = ARGV[1], tonumber(ARGV[2])
+local BYTES_MAX, COUNTED_MAX, ERROR_MAX = 65536, 100, 300
 
 local summary = redis.call('XPENDING', stream, name)
 local group = group_of(stream, name)
@@ -61,10 +69,53 @@ if is_recent(redis.call('HGET', hash, 'unhandled')) then
   for i = #unhandled, 21, -1 do unhandled[i] = nil end
 end
 
-local letters = redis.pcall('XLEN', dead)
+local function error_of(text) return string.sub(text, 1, ERROR_MAX) end
+
+-- How many dead letters are new, and the error of the last one counted, or its reason.
+local function new_letters()
+  local from, count, bytes, error = whole(math.max(clock - is_new_for, 0)) .. '-0', 0, 0, false
+  while bytes < BYTES_MAX and count < COUNTED_MAX do
+    local most = count == 0 and 1 or math.ceil((BYTES_MAX - bytes) * count / bytes)
+    most = math.min(most, COUNTED_MAX - count)
+    local page = redis.call('XRANGE', dead, from, '+', 'COUNT', most)
+    for _, letter in ipairs(page) do
+      count = count + 1
+      for _, part in ipairs(letter[2]) do bytes = bytes + #part end
+      local fields = fields_of(letter[2])
+      error = error_of(fields['sj-dead-error'] or fields['sj-dead-reason'] or 'unknown')
+      from = following(letter[1])
+    end
+    if #page < most then break end
+  end
+  return count, error
+end
+
+-- The error of a job that waits for retry and has failed: others were snoozed, or wait for a
+-- process with their handler.
+local function error_of_retry()
+  local bytes = 0
+  for _, ends in ipairs({{0, 4}, {-5, -1}}) do
+    for _, member in ipairs(redis.call('ZRANGE', retry, ends[1], ends[2])) do
+      if bytes >= BYTES_MAX then return false end
+      local record = redis.call('HGET', records, member)
+      bytes = bytes + #(record or '')
+      local fields = fields_of(job_of(record) or {})
+      if (tonumber(fields['sj-attempt'] or '') or 0) > 0 then
+        return error_of(fields['sj-error'] or 'unknown')
+      end
+    end
+  end
+  return false
+end
+
+local letters, new, letter_error = redis.pcall('XLEN', dead), 0, false
+if type(letters) == 'number' and letters > 0 then new, letter_error = new_letters() end
+local retrying, retry_error = redis.call('ZCARD', retry), false
+if retrying > 0 then retry_error = error_of_retry() end
 local paused = redis.call('HGET', hash, 'paused')
 return {redis.REDIS_VERSION_NUM, clock, length, ends, cursor, group['entries-read'] or false,
   lag or false, behind or false, summary[1], lane_pending,
-  math.max(redis.call('XLEN', lane) - lane_pending, 0), oldest, redis.call('ZCARD', retry),
+  math.max(redis.call('XLEN', lane) - lane_pending, 0), oldest, retrying,
   type(letters) == 'number' and letters or false, paused,
-  redis.call('HGET', hash, 'resumed'), redis.call('HGET', hash, 'trimmed-unread') or '0', unhandled}
+  redis.call('HGET', hash, 'resumed'), redis.call('HGET', hash, 'trimmed-unread') or '0', unhandled,
+  new, letter_error, retry_error}

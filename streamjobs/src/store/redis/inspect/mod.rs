@@ -13,9 +13,9 @@ use crate::model::entry::{Entry, EntryId};
 use crate::model::name::StreamName;
 use crate::model::preview::{EntryPreview, FieldPreview, OWN_VALUE_BYTES_MAX};
 use crate::store::inspect::{
-    ConsumerFacts, Consumers, Counted, GroupFacts, OldestUnfinished, PendingEntry, PendingFilter,
-    PreviewOf, Previews, Retries, RetryFacts, Span, StreamEnds, StreamInfo, StreamSizes,
-    TailReader,
+    ConsumerFacts, Consumers, Counted, GroupFacts, NEW_FOR, OldestUnfinished, PendingEntry,
+    PendingFilter, PreviewOf, Previews, Retries, RetryFacts, Span, StreamEnds, StreamInfo,
+    StreamSizes, TailReader,
 };
 use crate::store::types::Result;
 use crate::store::{Inlet, Inspect, Queue, ServerTime, StoreError};
@@ -88,9 +88,11 @@ impl Inspect for RedisStore {
 
     async fn group_facts(&self, queue: &Queue) -> Result<GroupFacts> {
         let [stream, lane] = queue.keys();
-        let (retry, dead, hash) = (queue.retry_key(), queue.dead_key(), queue.group_key());
-        let keys = [&*stream, &lane, &retry, &dead, &hash];
-        group_facts(self.run(&GROUP_FACTS, &keys, queue.group.as_str()).await?, GROUP_FACTS.name)
+        let (retry, records) = (queue.retry_key(), queue.retry_records_key());
+        let (dead, hash) = (queue.dead_key(), queue.group_key());
+        let keys = [&*stream, &lane, &retry, &records, &dead, &hash];
+        let arguments = (queue.group.as_str(), milliseconds(NEW_FOR));
+        group_facts(self.run(&GROUP_FACTS, &keys, arguments).await?, GROUP_FACTS.name)
     }
 
     async fn oldest_unfinished(&self, queue: &Queue) -> Result<OldestUnfinished> {
@@ -220,10 +222,10 @@ impl Inspect for RedisStore {
 }
 
 fn group_facts(value: Value, name: &'static str) -> Result<GroupFacts> {
-    let facts: [Value; 18] = reply::tuple(value, name)?;
+    let facts: [Value; 21] = reply::tuple(value, name)?;
     let [version, now, length, ends, cursor, read, lag, next, rest @ ..] = facts;
     let [pending, lane_pending, lane_waiting, oldest, retrying, dead, paused, rest @ ..] = rest;
-    let [resumed, trimmed, types] = rest;
+    let [resumed, trimmed, types, new_dead_letters, letter_error, retry_error] = rest;
     Ok(GroupFacts {
         now: ServerTime(reply::number(now, name)?),
         counts_lag_right: counts_lag_right(reply::number(version, name)?),
@@ -246,6 +248,9 @@ fn group_facts(value: Value, name: &'static str) -> Result<GroupFacts> {
             .into_iter()
             .map(|event_type| reply::lossy(event_type, name))
             .collect::<Result<_>>()?,
+        new_dead_letters: reply::number(new_dead_letters, name)?,
+        dead_letter_error: reply::unless_nil(letter_error, name, reply::lossy)?,
+        retry_error: reply::unless_nil(retry_error, name, reply::lossy)?,
     })
 }
 

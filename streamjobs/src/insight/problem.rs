@@ -1,0 +1,205 @@
+//! What can be wrong with a group, with its figures, in words.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::insight::condition::Condition;
+use crate::insight::phrase;
+use crate::insight::severity::Severity;
+use crate::model::entry::EntryId;
+
+/// One thing that is wrong with a group: a [`Condition`] with its figures.
+///
+/// `Display` says what was found and what helps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Problem {
+    /// Entries were trimmed before they were delivered to the group.
+    TrimmedUnread {
+        /// How many.
+        entries: u64,
+    },
+    /// The group's cursor is beyond the end of the stream: nothing is delivered.
+    CursorBeyond {
+        /// The cursor.
+        cursor: EntryId,
+        /// The stream's last id.
+        last: EntryId,
+    },
+    /// There is work, and no consumer is alive.
+    Stalled {
+        /// Consumers whose heartbeat is missing.
+        silent: usize,
+    },
+    /// Jobs wait whose event type no live process of the group declares.
+    Unhandled {
+        /// The event types, at most 20 of them.
+        types: Vec<String>,
+    },
+    /// The group is paused in every process.
+    Paused {
+        /// How long ago.
+        paused: Duration,
+    },
+    /// A consumer died with pending entries.
+    DeadConsumer {
+        /// Its name.
+        consumer: String,
+        /// Its pending entries.
+        pending: u64,
+    },
+    /// Entries are delivered and not acknowledged: pending grows while little waits.
+    NotAcknowledging {
+        /// Pending entries.
+        pending: u64,
+        /// The idle time of the oldest.
+        oldest: Duration,
+    },
+    /// The oldest entry waits for too long, and nearly every slot is taken.
+    TooFewConsumers {
+        /// Jobs in flight.
+        in_flight: u64,
+        /// Slots of all consumers that are alive.
+        slots: u64,
+        /// How long the oldest entry has waited.
+        oldest: Duration,
+    },
+    /// The oldest entry waits for too long although slots are free.
+    NotReading {
+        /// How long the oldest entry has waited.
+        oldest: Duration,
+    },
+    /// At least five attempts, and one in twenty, failed within the last five minutes in the processes
+    /// that are alive now. Processes of an older version do not say it, and are not counted.
+    Failing {
+        /// Attempts that failed.
+        failed: u64,
+        /// All attempts.
+        attempts: u64,
+        /// The error of a failed job, if one was found. It may quote a payload.
+        error: Option<String>,
+    },
+    /// Jobs wait for a retry after a failure: at least one for every twenty attempts of the last five
+    /// minutes.
+    Retrying {
+        /// How many, due ones included.
+        jobs: u64,
+        /// The last error of one of them. It may quote a payload.
+        error: Option<String>,
+    },
+    /// Jobs were stored as dead letters within the last hour, and are still there.
+    DeadLetters {
+        /// How many; 100 stands for 100 or more.
+        letters: u64,
+        /// The error of the last one, or its reason. It may quote a payload.
+        error: Option<String>,
+    },
+}
+
+impl Problem {
+    /// How severe it is: critical if jobs are lost or none is done, else a warning.
+    #[must_use]
+    pub fn severity(&self) -> Severity {
+        match self {
+            Self::TrimmedUnread { .. }
+            | Self::CursorBeyond { .. }
+            | Self::Stalled { .. }
+            | Self::Unhandled { .. }
+            | Self::NotAcknowledging { .. }
+            | Self::NotReading { .. } => Severity::Critical,
+            Self::Failing { failed, attempts, .. } if failed == attempts => Severity::Critical,
+            Self::Failing { .. }
+            | Self::Paused { .. }
+            | Self::DeadConsumer { .. }
+            | Self::TooFewConsumers { .. }
+            | Self::Retrying { .. }
+            | Self::DeadLetters { .. } => Severity::Warning,
+        }
+    }
+
+    /// The same problem without the error of a job, for people who may not see payloads.
+    #[must_use]
+    pub fn without_error(&self) -> Self {
+        let mut problem = self.clone();
+        if let Self::Failing { error, .. }
+        | Self::Retrying { error, .. }
+        | Self::DeadLetters { error, .. } = &mut problem
+        {
+            *error = None;
+        }
+        problem
+    }
+
+    /// The condition, with its word for programs and its advice.
+    #[must_use]
+    pub fn condition(&self) -> Condition {
+        match self {
+            Self::TrimmedUnread { .. } => Condition::TrimmedUnread,
+            Self::CursorBeyond { .. } => Condition::CursorBeyond,
+            Self::Stalled { .. } => Condition::Stalled,
+            Self::Unhandled { .. } => Condition::Unhandled,
+            Self::Paused { .. } => Condition::Paused,
+            Self::DeadConsumer { .. } => Condition::DeadConsumer,
+            Self::NotAcknowledging { .. } => Condition::NotAcknowledging,
+            Self::TooFewConsumers { .. } => Condition::TooFewConsumers,
+            Self::NotReading { .. } => Condition::NotReading,
+            Self::Failing { .. } => Condition::Failing,
+            Self::Retrying { .. } => Condition::Retrying,
+            Self::DeadLetters { .. } => Condition::DeadLetters,
+        }
+    }
+
+    /// The word of its [condition](Self::condition).
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        self.condition().as_str()
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TrimmedUnread { entries } => f.write_str(&phrase::trimmed_unread(*entries))?,
+            Self::CursorBeyond { cursor, last } => {
+                f.write_str(&phrase::cursor_beyond(*cursor, *last))?;
+            }
+            Self::Stalled { silent: 0 } => {
+                f.write_str("work waits and the group has no consumer")?
+            }
+            Self::Stalled { silent } => {
+                write!(f, "work waits and all consumers of the group ({silent}) are dead")?;
+            }
+            Self::Unhandled { types } => f.write_str(&phrase::unhandled(types))?,
+            Self::Paused { paused } => write!(f, "paused for {} s", paused.as_secs())?,
+            Self::DeadConsumer { consumer, pending } => {
+                write!(f, "consumer {consumer} died with {pending} pending entries")?;
+            }
+            Self::NotAcknowledging { pending, oldest } => {
+                let (pending, oldest) =
+                    (phrase::pending(*pending), phrase::oldest_pending(*oldest));
+                write!(f, "{pending}; {oldest}")?;
+            }
+            Self::TooFewConsumers { in_flight, slots, oldest } => {
+                let oldest = phrase::oldest_waiting(*oldest);
+                write!(f, "{oldest} while {in_flight} of {slots} slots are taken")?;
+            }
+            Self::NotReading { oldest } => {
+                write!(f, "{} although slots are free", phrase::oldest_waiting(*oldest))?;
+            }
+            Self::Failing { failed, attempts, .. } => {
+                f.write_str(&phrase::failing(*failed, *attempts))?;
+            }
+            Self::Retrying { jobs, .. } => f.write_str(&phrase::retrying(*jobs))?,
+            Self::DeadLetters { letters, .. } => {
+                f.write_str(&phrase::new_dead_letters(*letters))?;
+            }
+        }
+        if let Self::Failing { error, .. }
+        | Self::Retrying { error, .. }
+        | Self::DeadLetters { error, .. } = self
+        {
+            f.write_str(&phrase::last_error(error.as_deref()))?;
+        }
+        write!(f, "; {}", self.condition().advice())
+    }
+}
