@@ -61,7 +61,8 @@ async fn destroy(
     let group = group(client, queue)?;
     let info = group.info().await?;
     if !consent.yes {
-        let (backlog, pending, retrying) = (info.backlog, info.pending, info.retrying);
+        let (backlog, retrying) = (info.backlog, info.retrying);
+        let pending = info.pending + info.released;
         let work = format!("backlog {backlog}, pending {pending}, retries {retrying}");
         let what = format!("destroy {queue} with {work}");
         return planned(&what, &document("destroy", queue, true, json!({ "done": 0 })), output);

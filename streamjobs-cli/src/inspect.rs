@@ -77,6 +77,7 @@ fn groups(groups: &[GroupInfo], output: &mut Output) -> Result<Exit, Failure> {
         "OLDEST WAITING",
         "PENDING",
         "OLDEST IDLE",
+        "RELEASED",
         "RETRIES",
         "DEAD LETTERS",
         "TRIMMED UNREAD",
@@ -90,6 +91,7 @@ fn groups(groups: &[GroupInfo], output: &mut Output) -> Result<Exit, Failure> {
             span(group.oldest_waiting),
             group.pending.to_string(),
             span(group.oldest_pending),
+            group.released.to_string(),
             group.retrying.to_string(),
             or_unknown(group.dead_letters),
             group.trimmed_unread.to_string(),
@@ -111,6 +113,7 @@ fn group_document(group: &GroupInfo) -> Value {
         "oldest_waiting_ms": milliseconds(group.oldest_waiting),
         "pending": group.pending,
         "oldest_pending_idle_ms": milliseconds(group.oldest_pending),
+        "released": group.released,
         "retrying": group.retrying,
         "dead_letters": group.dead_letters,
         "new_dead_letters": group.new_dead_letters,
@@ -227,7 +230,7 @@ async fn pending(client: &Client, command: &Pending, output: &mut Output) -> Res
         return Ok(Exit::Ok);
     }
     let row = |entry: &PendingEntry| {
-        let consumer = if entry.consumer.is_empty() { "-" } else { &entry.consumer };
+        let consumer = if entry.consumer.is_empty() { "(released)" } else { &entry.consumer };
         let deliveries = entry.delivery_count.to_string();
         [entry.id.to_string(), consumer.to_owned(), span(entry.idle), deliveries]
     };

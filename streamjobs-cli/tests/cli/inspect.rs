@@ -35,7 +35,7 @@ fn unknown_values_of_groups_are_shown_as_unknown() {
     let cells = lines[1].split("  ").map(str::trim).filter(|cell| !cell.is_empty());
     let cells = cells.collect::<Vec<_>>();
     assert_eq!((cells[0], cells[1], cells[2], cells[4]), ("billing", "3", "3", "3"), "{ran:?}");
-    assert_eq!(cells[6..], ["0", "0", "0", "-"], "{ran:?}");
+    assert_eq!(cells[6..], ["0", "0", "0", "0", "-"], "{ran:?}");
     // After a deletion in the middle of the stream, the server does not know the lag.
     server.command(&["XDEL", "orders", "5-0"]);
     server.command(&["SET", "{orders}:dead:billing", "no stream"]);

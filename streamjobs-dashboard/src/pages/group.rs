@@ -40,6 +40,9 @@ async fn view(ctx: &RequestContext, asked: &GroupQuery) -> Result<View, Fault> {
             } }
             div { dt { "Oldest waiting" } dd { (info.oldest_waiting.map_or("–".into(), format::span)) } }
             div { dt { "Pending" } dd { a #pending href=(to(ctx, &info, "pending")) { (format::count(info.pending)) } } }
+            @if info.released > 0 {
+                div { dt { "Released, to be claimed" } dd #released { (format::count(info.released)) } }
+            }
             div { dt { "Waiting for retry" } dd { a #retries href=(to(ctx, &info, "retries")) { (format::count(info.retrying)) } } }
             div { dt { "Dead letters" } dd {
                 a #dead href=(to(ctx, &info, "dead")) { (format::known(info.dead_letters, "The key for dead letters has another type.")) }

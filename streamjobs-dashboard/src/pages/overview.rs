@@ -173,7 +173,10 @@ fn row(base: &Base, stream: &str, snapshot: &Snapshot, group: &GroupSnapshot) ->
             td.number { (backlog(group)) }
             td.number { (info.oldest_waiting.map_or("–".into(), format::span)) }
             td.number { (group.running()) " / " (group.slots()) }
-            td.number { (format::count(info.pending)) }
+            td.number {
+                (format::count(info.pending))
+                @if info.released > 0 { small { " + " (format::count(info.released)) " released" } }
+            }
             td.number {
                 span class=[has(Condition::Failing).then_some("bad-number")] { (format::rate(rates.failed)) }
             }

@@ -35,7 +35,8 @@ impl Diagnosis {
         let has = |liveness| move |consumer: &&ConsumerInfo| consumer.liveness == liveness;
         let silent = consumers.iter().filter(has(Liveness::Silent));
         let none_alive = consumers.iter().all(|consumer| consumer.liveness == Liveness::Silent);
-        let has_work = group.backlog.entries > 0 || group.pending > 0 || group.retrying > 0;
+        let has_work =
+            group.backlog.entries > 0 || group.pending + group.released + group.retrying > 0;
         if let Some(paused) = group.paused {
             problems.push(Problem::Paused { paused });
         } else if has_work && none_alive {

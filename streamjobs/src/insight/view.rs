@@ -47,9 +47,12 @@ pub struct GroupInfo {
     pub lag: Option<u64>,
     /// How long the oldest undelivered entry has waited, by the server's clock.
     pub oldest_waiting: Option<Duration>,
-    /// Entries delivered and not acknowledged, those of the lane included.
+    /// Entries delivered and not acknowledged, those of the lane included, without released ones.
     pub pending: u64,
-    /// The idle time of the oldest pending entry. Entries in flight are renewed, so one that is idle
+    /// Entries that a process or an operator released: they belong to no process, and the next claim of
+    /// any takes them. The server counts them as pending for a consumer `streamjobs-released`.
+    pub released: u64,
+    /// The idle time of the oldest pending entry that is not released. Entries in flight are renewed, so one that is idle
     /// for longer than the lease has no live owner.
     pub oldest_pending: Option<Duration>,
     /// Jobs that wait for a retry, and undelivered entries of the lane.
@@ -108,6 +111,7 @@ impl GroupInfo {
             lag: None,
             oldest_waiting: None,
             pending: 0,
+            released: 0,
             oldest_pending: None,
             retrying: 0,
             dead_letters: Some(0),
@@ -131,7 +135,8 @@ impl GroupInfo {
             backlog,
             lag: facts.lag.and_then(|lag| u64::try_from(lag).ok()),
             oldest_waiting: facts.next.map(|next| since(next.milliseconds())),
-            pending: facts.pending + facts.lane_pending,
+            pending: (facts.pending + facts.lane_pending).saturating_sub(facts.released),
+            released: facts.released,
             oldest_pending: facts.oldest_pending,
             retrying: facts.retrying + facts.lane_waiting,
             dead_letters: facts.dead_letters,
@@ -225,7 +230,7 @@ pub struct ConsumerInfo {
     pub recent_done: Option<u64>,
     /// Its attempts that failed within the same time.
     pub recent_failed: Option<u64>,
-    /// Entries that it claimed from consumers that stopped renewing.
+    /// Entries that it claimed from other consumers: of those that stopped renewing, and released ones.
     pub claimed: Option<u64>,
     /// The host that it runs on.
     pub host: Option<String>,
@@ -301,6 +306,7 @@ mod tests {
             pending: 0,
             lane_pending: 0,
             lane_waiting: 0,
+            released: 0,
             oldest_pending: None,
             retrying: 0,
             dead_letters: Some(0),

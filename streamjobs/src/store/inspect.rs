@@ -80,7 +80,10 @@ pub struct GroupFacts {
     pub lane_pending: u64,
     /// Entries of the lane that are not delivered yet.
     pub lane_waiting: u64,
-    /// How long the oldest pending entry has been idle.
+    /// Of the pending entries, in the stream and in the lane, those that are released: they belong to
+    /// no process, and the next claim takes them.
+    pub released: u64,
+    /// How long the oldest pending entry that is not released has been idle.
     pub oldest_pending: Option<Duration>,
     /// Failed jobs that wait for their back-off.
     pub retrying: u64,
@@ -176,9 +179,10 @@ pub struct PendingFilter<'a> {
 pub struct PendingEntry {
     /// The entry.
     pub id: EntryId,
-    /// Its consumer; empty for an entry that a newer server has released.
+    /// Its consumer; empty for a released entry, which the next claim takes.
     pub consumer: String,
-    /// How long it has been idle; `None` for an entry that a newer server has released.
+    /// How long it has been idle, or released; `None` for one that another client released on a newer
+    /// server.
     pub idle: Option<Duration>,
     /// How often it was delivered.
     pub delivery_count: u64,

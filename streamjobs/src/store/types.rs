@@ -92,6 +92,19 @@ pub enum StandIn {
     Removed,
 }
 
+/// The consumer that entries are pending for once they are released. A colon and the name of a process
+/// follow where they are released for it alone. The stores give it no heartbeat and do not list it.
+#[cfg(any(test, feature = "testing"))]
+pub(crate) const RELEASED: &str = "streamjobs-released";
+
+/// For whom the entries of an owner are released: a name, or nothing for any process.
+pub(crate) fn released_for(owner: &str) -> Option<&str> {
+    match owner.strip_prefix("streamjobs-released")? {
+        "" => Some(""),
+        name => name.strip_prefix(':'),
+    }
+}
+
 /// The server's clock in milliseconds since 1970.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ServerTime(pub u64);

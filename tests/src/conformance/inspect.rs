@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use streamjobs::__store::admin::{Cut, Unfinished};
+use streamjobs::__store::admin::{Cut, Permitted, Unfinished};
 use streamjobs::__store::inspect::{PendingFilter, PreviewOf, Span};
 use streamjobs::__store::{Delivery, Inlet, StoreError};
 use streamjobs::{Entry, EntryId};
@@ -26,6 +26,7 @@ macro_rules! inspect_cases {
             a_tail_waits_for_what_comes_and_touches_no_group,
             consumers_describe_themselves_with_every_heartbeat,
             failed_jobs_are_found_with_their_errors,
+            released_entries_belong_to_no_consumer_and_are_not_idle,
         }
     };
 }
@@ -288,5 +289,31 @@ pub async fn failed_jobs_are_found_with_their_errors(stage: &Stage) -> Case {
     let first = letters.first().ok_or("a dead letter")?.id();
     store.purge(queue, &[first]).await?;
     assert_eq!(store.group_facts(queue).await?.new_dead_letters, 10, "what is gone is no problem");
+    Ok(())
+}
+
+/// Released entries are counted by themselves: they have no owner that could have died.
+pub async fn released_entries_belong_to_no_consumer_and_are_not_idle(stage: &Stage) -> Case {
+    let (store, queue, me) = (&stage.store, &stage.queue, &stage.me);
+    let holds = stage.deliver(300).await?;
+    let (released, kept) = holds.split_at(299);
+    store.release(queue, me, released).await?;
+    for hold in released.iter().take(2) {
+        stage.abandon(*hold);
+    }
+    let facts = store.group_facts(queue).await?;
+    assert_eq!((facts.pending, facts.released), (300, 299));
+    assert!(facts.oldest_pending.is_some_and(|idle| idle < LEASE), "{facts:?}");
+    kept.iter().for_each(|hold| stage.abandon(*hold));
+    let facts = store.group_facts(queue).await?;
+    assert!(facts.oldest_pending.is_some_and(|idle| idle >= LEASE), "{facts:?}");
+    store.release(queue, me, kept).await?;
+    let facts = store.group_facts(queue).await?;
+    assert_eq!((facts.released, facts.oldest_pending), (300, None));
+    store.retire_dead(queue, Duration::from_secs(3_600)).await?;
+    assert!(store.retire(queue, me).await?);
+    assert!(store.consumers(queue).await?.consumers.is_empty());
+    let destroyed = store.destroy_group(queue, Unfinished::Lose).await?;
+    assert_eq!(destroyed, Permitted::Done, "no process is alive");
     Ok(())
 }

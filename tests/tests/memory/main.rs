@@ -23,6 +23,7 @@ mod loops;
 mod lost_keys;
 mod once;
 mod recovery;
+mod released;
 mod removed;
 mod scans;
 mod services;

@@ -1,6 +1,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use streamjobs::stream::PendingQuery;
 use streamjobs_tests::server::PendingRow;
 use tokio::time::Instant;
 
@@ -68,6 +69,12 @@ async fn jobs_cut_off_by_the_end_of_grace_are_released_and_reported() {
     let pending = app.server.pending("orders", "work");
     let released = |row: &PendingRow| row.deliveries == 0 && row.consumer == "streamjobs-released";
     assert!(pending.iter().all(released), "{pending:?}");
+    let group = app.client.stream("orders").unwrap().group("work").unwrap();
+    let info = group.info().await.unwrap();
+    assert_eq!((info.pending, info.released, info.oldest_pending), (0, 3, None));
+    assert!(group.consumers().await.unwrap().is_empty(), "no ended process is shown as alive");
+    let shown = group.pending(PendingQuery::new()).await.unwrap().entries;
+    assert!(shown.len() == 3 && shown.iter().all(|entry| entry.consumer.is_empty()), "{shown:?}");
     let fresh = Work::fine();
     let next = app.runtime(&fresh).start().await.unwrap();
     let started = Instant::now();

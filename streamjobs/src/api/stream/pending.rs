@@ -9,6 +9,7 @@ use crate::model::name::ConsumerName;
 use crate::store::StoreError;
 use crate::store::admin::{Destination, MovedPage, Selected};
 use crate::store::inspect::{PendingEntry, PendingFilter};
+use crate::store::types::released_for;
 
 /// Selects pending entries; all of them by default.
 #[derive(Clone, Debug, Default)]
@@ -119,6 +120,11 @@ impl Group {
         let mut entries = entries.map_err(|error| self.failed("read pending entries of", error))?;
         let next = entries.last().map(|entry| entry.id).filter(|_| entries.len() == limit);
         entries.retain(|entry| entry.delivery_count >= query.deliveries_min);
+        for entry in &mut entries {
+            if released_for(&entry.consumer).is_some() {
+                entry.consumer.clear();
+            }
+        }
         Ok(PendingPage { entries, next })
     }
 
@@ -141,8 +147,8 @@ impl Group {
     /// Moves entries to a consumer, whichever consumer owns them.
     ///
     /// A process of this framework runs them within its promote interval, half a second by default, as
-    /// soon as it has free slots; until then they are pending for `streamjobs-released:<consumer>`. If its
-    /// heartbeats end, or it does not claim them within its lease, any other process does. A
+    /// soon as it has free slots; until then they are released for it alone. If its heartbeats end, or
+    /// it does not claim them within its lease, any other process does. A
     /// consumer of other software, which sends no heartbeats, owns them at once. A handler that is
     /// running one of the entries elsewhere loses its lease; what the consumer itself is running goes on.
     ///
@@ -282,7 +288,8 @@ impl Group {
     ) -> Result<HandedOver, StreamError> {
         let mut all = HandedOver::default();
         // A consumer that still reads gets new entries meanwhile: those stay.
-        let pages = self.info().await?.pending / MOVED_MAX as u64 + 1;
+        let info = self.info().await?;
+        let pages = (info.pending + info.released) / MOVED_MAX as u64 + 1;
         for inlet in [Inlet::STREAM, Inlet::LANE] {
             let mut after = EntryId::ZERO;
             for _ in 0..pages {

@@ -18,6 +18,7 @@ use crate::store::inspect::StreamSizes;
 pub(crate) struct ServerGauges {
     waiting: Gauge,
     pending: Gauge,
+    released: Gauge,
     retrying: Gauge,
     dead: Gauge,
     oldest_waiting: Gauge,
@@ -36,6 +37,7 @@ impl ServerGauges {
         Self {
             waiting: state("waiting"),
             pending: state("pending"),
+            released: state("released"),
             retrying: state("retrying"),
             dead: state("dead"),
             oldest_waiting: labels.gauge(OLDEST_WAITING),
@@ -52,6 +54,7 @@ impl ServerGauges {
     pub(crate) fn set_group(&self, group: &GroupInfo) {
         self.waiting.set(whole(group.backlog.entries));
         self.pending.set(whole(group.pending));
+        self.released.set(whole(group.released));
         self.retrying.set(whole(group.retrying));
         if let Some(letters) = group.dead_letters {
             self.dead.set(whole(letters));

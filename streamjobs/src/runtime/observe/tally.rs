@@ -49,7 +49,7 @@ counters! {
     retried: Retried,
     /// Jobs stored as dead letters.
     dead_lettered: DeadLettered,
-    /// Idle entries claimed from consumers that stopped renewing them.
+    /// Entries claimed from other consumers: idle ones of those that stopped renewing, and released ones.
     claimed: Claimed,
     /// Entries of this consumer whose delivery had been lost, delivered again.
     recovered: Recovered,

@@ -4,13 +4,13 @@ use async_trait::async_trait;
 
 use super::MemoryStore;
 use super::state::{MemoryState, milliseconds};
-use super::stream::{Pending, RELEASED, count};
+use super::stream::{Pending, count};
 use crate::model::entry::EntryId;
 use crate::model::name::{GroupName, StreamName};
 use crate::store::admin::{
     ALIVE, Cut, Destination, MovedPage, Obstacle, Permitted, Selected, Trim, Trimmed, Unfinished,
 };
-use crate::store::types::Result;
+use crate::store::types::{RELEASED, Result};
 use crate::store::{Admin, Inlet, Queue};
 
 #[async_trait]

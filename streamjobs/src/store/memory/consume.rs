@@ -7,10 +7,9 @@ use async_trait::async_trait;
 use super::MemoryStore;
 use super::reader::MemoryReader;
 use super::state::milliseconds;
-use super::stream::{RELEASED, released_for};
 use crate::model::entry::{EntryId, Fields};
 use crate::model::name::ConsumerName;
-use crate::store::types::Result;
+use crate::store::types::{RELEASED, Result, released_for};
 use crate::store::{
     ClaimedPage, Consume, Delivery, FenceResult, Hold, Idle, IdleClaim, Inlet, Queue, Renewed,
     ServerTime, StandIn, StreamReader,

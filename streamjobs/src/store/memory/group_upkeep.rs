@@ -13,7 +13,7 @@ use crate::model::entry::{Entry, EntryId, Fields};
 use crate::model::heartbeat::Heartbeat;
 use crate::model::name::ConsumerName;
 use crate::model::record;
-use crate::store::types::Result;
+use crate::store::types::{Result, released_for};
 use crate::store::{
     GroupUpkeep, Inlet, Prepared, Promoted, Queue, Recorded, ServerTime, TypeSight,
 };
@@ -119,6 +119,10 @@ impl GroupUpkeep for MemoryStore {
             state.record(queue).types.retain(|_, valid| recent(*valid));
             state.record(queue).unhandled.retain(|_, (_, last)| recent(*last));
             for consumer in consumers {
+                if released_for(&consumer).is_some() {
+                    retired += usize::from(retire(state, queue, &consumer));
+                    continue;
+                }
                 let heartbeats = &mut state.record(queue).heartbeats;
                 let heartbeat = *heartbeats.entry(consumer.clone()).or_insert(now);
                 let is_silent = now.saturating_sub(heartbeat) > milliseconds(silence);

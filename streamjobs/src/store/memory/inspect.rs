@@ -8,8 +8,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::MemoryStore;
 use super::state::{MemoryState, milliseconds};
-use super::stream::count;
-use super::stream::released_for;
+use super::stream::{Pending, count};
 use crate::model::entry::{Entry, EntryId, Fields};
 use crate::model::name::StreamName;
 use crate::model::preview::EntryPreview;
@@ -18,7 +17,7 @@ use crate::store::inspect::{
     PendingFilter, PreviewOf, Previews, Retries, RetryFacts, Span, StreamEnds, StreamInfo,
     StreamSizes, TailReader,
 };
-use crate::store::types::Result;
+use crate::store::types::{Result, released_for};
 use crate::store::{Inlet, Inspect, Queue, ServerTime, StoreError};
 
 #[async_trait]
@@ -213,7 +212,12 @@ fn group_facts(state: &mut MemoryState, queue: &Queue) -> Result<GroupFacts> {
     let now = state.now();
     let lane_pending = state.group(queue, Inlet::LANE).map_or(0, |group| group.pending.len());
     let lane = state.lane(queue).entries.len();
-    let oldest = state.groups(queue).filter_map(|group| group.pending.values().next());
+    let is_released = |row: &&Pending| released_for(&row.consumer).is_some();
+    let rows = state.groups(queue).flat_map(|group| group.pending.values());
+    let released = rows.filter(is_released).count();
+    let oldest = state
+        .groups(queue)
+        .filter_map(|group| group.pending.values().find(|row| !is_released(row)));
     let oldest = oldest.map(|row| Duration::from_millis(row.idle(now))).max();
     let retrying = state.retries(queue).len();
     let retry_error = retry_error(state, queue);
@@ -247,6 +251,7 @@ fn group_facts(state: &mut MemoryState, queue: &Queue) -> Result<GroupFacts> {
         pending: count(group.pending.len()),
         lane_pending: count(lane_pending),
         lane_waiting: count(lane.saturating_sub(lane_pending)),
+        released: count(released),
         oldest_pending: oldest,
         retrying: count(retrying),
         dead_letters: Some(count(dead_letters)),

@@ -6,11 +6,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::stream::{Group, Pending, Stream, released_for};
+use super::stream::{Group, Pending, Stream};
 use crate::model::entry::{Entry, EntryId, Fields};
 use crate::model::heartbeat::Heartbeat;
 use crate::model::name::ConsumerName;
-use crate::store::types::Result;
+use crate::store::types::{Result, released_for};
 use crate::store::{Delivery, FenceResult, Hold, Inlet, Queue, StandIn, StoreError};
 
 /// Everything that a server would store.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::model::entry::{EntryId, Fields};
+use crate::store::types::released_for;
 
 /// A stream.
 #[derive(Debug, Default)]
@@ -130,16 +131,4 @@ impl Stream {
 /// A length as servers report it.
 pub(super) fn count(length: usize) -> u64 {
     u64::try_from(length).unwrap_or(u64::MAX)
-}
-
-/// The consumer that entries are pending for once they are released. A colon and the name of a process
-/// follow where they are released for it alone.
-pub(super) const RELEASED: &str = "streamjobs-released";
-
-/// For whom the entries of an owner are released: a name, or nothing for any process.
-pub(super) fn released_for(owner: &str) -> Option<&str> {
-    match owner.strip_prefix(RELEASED)? {
-        "" => Some(""),
-        name => name.strip_prefix(':'),
-    }
 }

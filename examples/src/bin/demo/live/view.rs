@@ -59,7 +59,7 @@ async fn group_state(
     let group = demo.stream.group(&info.group)?;
     let behind = info.cursor.next().max(first);
     let waiting = Waiting {
-        taken: info.pending + info.retrying,
+        taken: info.pending + info.released + info.retrying,
         backlog: info.backlog.entries,
         undelivered: behind.filter(|_| !info.backlog.exact),
     };

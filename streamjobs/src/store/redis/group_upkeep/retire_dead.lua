@@ -33,6 +33,10 @@ local removed, steps = 0, 0
 for name, pending in pairs(consumers) do
   local heartbeat = tonumber(heartbeats['beat:' .. name] or '')
   if steps >= limit then break end
+  if released_for(name) then
+    -- It is no consumer: it gets no heartbeat, by which it would seem to be alive.
+    heartbeat = pending == 0 and 0 or clock
+  end
   if not heartbeat then
     redis.call('HSET', hash, 'beat:' .. name, whole(clock))
     steps = steps + 1

@@ -4,12 +4,13 @@
 -- many milliseconds a dead letter counts as new.
 -- Returns: version of the server as a number, clock, length of the stream, the ends of the stream or
 -- nil, the group's cursor, entries read or nil, lag or nil, first id behind the cursor or nil,
--- pending, pending in the lane, waiting in the lane, idle time of the
--- oldest pending entry or nil, waiting for retry, dead letters or nil, time of the pause or nil,
+-- pending, pending in the lane, waiting in the lane, idle time of the oldest pending entry that is
+-- not released or nil, waiting for retry, dead letters or nil, time of the pause or nil,
 -- time at which the last pause ended or nil, entries counted as trimmed before they were delivered,
 -- a list of at most 20 event types that were met without a handler within a minute and that no
 -- live process declares, the number of new dead letters, the error of the last one counted or nil,
--- and the error of a failed job that waits for retry or nil.
+-- the error of a failed job that waits for retry or nil, and how many of the pending ones are
+-- released.
 --
 -- Before: the group exists, else the script is refused.
 -- May race with: anything; it changes nothing.
@@ -42,15 +43,32 @@ if length == 0 or not within or tonumber((parts(cursor))) > clock then
   ends = {first, info['last-generated-id'], info['entries-added']}
 end
 
-local oldest = false
-local function check_oldest(key)
-  local row = redis.call('XPENDING', key, name, '-', '+', 1)[1]
-  if row and row[3] >= 0 and (not oldest or row[3] > oldest) then oldest = row[3] end
+-- Released entries belong to no process: they count by themselves, and have no idle time. Where
+-- some are pending, the first of the others is looked for among a thousand.
+local oldest, released = false, 0
+local function check_oldest(key, pending)
+  local at_once, looked, from, others = 1, 0, '-', pending[1]
+  for _, owner in ipairs(pending[4]) do
+    if released_for(owner[1]) then
+      released, others, at_once = released + owner[2], others - owner[2], 100
+    end
+  end
+  while others > 0 and looked < 10 * at_once do
+    local rows = redis.call('XPENDING', key, name, from, '+', at_once)
+    for _, row in ipairs(rows) do
+      if not released_for(row[2]) then
+        if row[3] >= 0 and (not oldest or row[3] > oldest) then oldest = row[3] end
+        return
+      end
+    end
+    if #rows < at_once then return end
+    looked, from = looked + #rows, '(' .. rows[#rows][1]
+  end
 end
-if summary[1] > 0 then check_oldest(stream) end
+if summary[1] > 0 then check_oldest(stream, summary) end
 local lane_summary = pending_of(lane, name)
 local lane_pending = lane_summary and lane_summary[1] or 0
-if lane_pending > 0 then check_oldest(lane) end
+if lane_pending > 0 then check_oldest(lane, lane_summary) end
 
 -- The whole hash is read only while some type waits for a handler.
 local unhandled = {}
@@ -118,4 +136,4 @@ return {redis.REDIS_VERSION_NUM, clock, length, ends, cursor, group['entries-rea
   math.max(redis.call('XLEN', lane) - lane_pending, 0), oldest, retrying,
   type(letters) == 'number' and letters or false, paused,
   redis.call('HGET', hash, 'resumed'), redis.call('HGET', hash, 'trimmed-unread') or '0', unhandled,
-  new, letter_error, retry_error}
+  new, letter_error, retry_error, released}

@@ -222,10 +222,10 @@ impl Inspect for RedisStore {
 }
 
 fn group_facts(value: Value, name: &'static str) -> Result<GroupFacts> {
-    let facts: [Value; 21] = reply::tuple(value, name)?;
+    let facts: [Value; 22] = reply::tuple(value, name)?;
     let [version, now, length, ends, cursor, read, lag, next, rest @ ..] = facts;
     let [pending, lane_pending, lane_waiting, oldest, retrying, dead, paused, rest @ ..] = rest;
-    let [resumed, trimmed, types, new_dead_letters, letter_error, retry_error] = rest;
+    let [resumed, trimmed, types, new_dead_letters, letter_error, retry_error, released] = rest;
     Ok(GroupFacts {
         now: ServerTime(reply::number(now, name)?),
         counts_lag_right: counts_lag_right(reply::number(version, name)?),
@@ -251,6 +251,7 @@ fn group_facts(value: Value, name: &'static str) -> Result<GroupFacts> {
         new_dead_letters: reply::number(new_dead_letters, name)?,
         dead_letter_error: reply::unless_nil(letter_error, name, reply::lossy)?,
         retry_error: reply::unless_nil(retry_error, name, reply::lossy)?,
+        released: reply::number(released, name)?,
     })
 }
 
