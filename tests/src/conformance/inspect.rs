@@ -25,6 +25,7 @@ macro_rules! inspect_cases {
             previews_have_the_beginnings_of_values_in_the_order_asked_for,
             a_tail_waits_for_what_comes_and_touches_no_group,
             consumers_describe_themselves_with_every_heartbeat,
+            a_consumer_is_shown_before_its_first_read,
             failed_jobs_are_found_with_their_errors,
             released_entries_belong_to_no_consumer_and_are_not_idle,
         }
@@ -249,6 +250,21 @@ pub async fn consumers_describe_themselves_with_every_heartbeat(stage: &Stage) -
     stage.read(&stage.me, Inlet::STREAM, 1).await?;
     let again = store.consumers(queue).await?.consumers;
     assert!(again.iter().all(|consumer| consumer.about.is_none()), "{again:?}");
+    Ok(())
+}
+
+/// A process that has not read yet is known by its heartbeat, until that is taken back.
+pub async fn a_consumer_is_shown_before_its_first_read(stage: &Stage) -> Case {
+    let (store, queue) = (&stage.store, &stage.queue);
+    assert!(store.consumers(queue).await?.consumers.is_empty());
+    store.heartbeat(queue, &stage.me, r#"{"slots":16}"#).await?;
+    let seen = store.consumers(queue).await?;
+    let [me] = seen.consumers.as_slice() else { return Err("one consumer".into()) };
+    assert_eq!((me.name.as_str(), me.pending), ("me", 0));
+    assert_eq!(me.about.as_deref(), Some(r#"{"slots":16}"#));
+    stage.deliver_one().await?;
+    let seen = store.consumers(queue).await?.consumers;
+    assert_eq!(seen.iter().map(|one| one.pending).collect::<Vec<_>>(), [1], "and once");
     Ok(())
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use streamjobs::config::{GroupOptions, Start};
+use streamjobs::stream::Liveness;
 use streamjobs::testing::Streams;
 use streamjobs::{Client, EntryId, Event, Runtime, handler, handlers};
 use streamjobs_tests::eventually::eventually_async;
@@ -35,6 +36,27 @@ async fn an_idle_runtime_is_healthy_from_its_start_on() {
         assert!(runtime.health().is_healthy(), "second {second}");
     }
     let _ = runtime.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_process_is_shown_from_its_start_on() {
+    let streams = Streams::new();
+    let client = streams.client();
+    let builder = Runtime::builder(&client).handlers(handlers![self::done]);
+    let runtime = builder.start().await.unwrap();
+    let group = client.stream("orders").unwrap().group("work").unwrap();
+    for second in 0..60 {
+        let consumers = group.consumers().await.unwrap();
+        let shown = consumers.iter().map(|one| (one.name.clone(), one.liveness, one.process));
+        let (name, process) = (runtime.consumer().to_string(), std::process::id());
+        let expected = [(name, Liveness::Alive, Some(process))];
+        assert_eq!(shown.collect::<Vec<_>>(), expected, "second {second}");
+        assert_eq!(consumers[0].slots, Some(16), "second {second}");
+        sleep_until(Instant::now() + Duration::from_secs(1)).await;
+    }
+    assert_eq!(diagnosis(&client).await, "healthy");
+    let _ = runtime.shutdown().await;
+    assert!(group.consumers().await.unwrap().is_empty());
 }
 
 #[tokio::test(start_paused = true)]

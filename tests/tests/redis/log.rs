@@ -164,6 +164,20 @@ async fn consumers_tell_who_they_are_and_whether_they_live() {
 }
 
 #[tokio::test]
+async fn an_idle_process_is_shown_right_after_its_start() {
+    let app = App::start().await;
+    let runtime = app.runtime(&Work::fine()).start().await.unwrap();
+    let group = orders(&app).group("work").unwrap();
+    let consumers = group.consumers().await.unwrap();
+    let shown = consumers.iter().map(|one| (one.name.as_str(), one.liveness, one.slots));
+    let expected = [(runtime.consumer().as_str(), Liveness::Alive, Some(16))];
+    assert_eq!(shown.collect::<Vec<_>>(), expected);
+    assert!(group.diagnose().await.unwrap().is_healthy());
+    let _ = runtime.shutdown().await;
+    assert!(group.consumers().await.unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn pending_entries_are_paged_and_filtered_by_idle_time_consumer_and_deliveries() {
     let app = App::start().await;
     make_group(&app);

@@ -8,7 +8,7 @@ use crate::model::cause::BoxError;
 use crate::model::error::{ControlError, StartError};
 use crate::model::heartbeat::Heartbeat;
 use crate::runtime::consumer::QueueHandle;
-use crate::runtime::observe::{QueueContext, QueueEvent};
+use crate::runtime::observe::{QueueContext, QueueEvent, wide};
 use crate::runtime::upkeep::heartbeat_interval;
 use crate::store::lacking::lacking;
 use crate::store::{Inlet, Prepared, Queue, StoreError};
@@ -64,7 +64,8 @@ pub(crate) async fn prepare(
     let lease = context.config.lease;
     let interval = heartbeat_interval(lease, janitor_interval);
     let started = clock.server_now(Instant::now());
-    let heartbeat = Heartbeat::this_process(started, interval, lease);
+    let mut heartbeat = Heartbeat::this_process(started, interval, lease);
+    heartbeat.slots = wide(handle.slots.size());
     let heartbeat = heartbeat.with_types(context.types.iter().copied()).write();
     let recorded = context.store.heartbeat(queue, context.consumer(), &heartbeat).await;
     if let Some(recorded) = allow_refusal(context, "heartbeat", recorded).map_err(failed)? {

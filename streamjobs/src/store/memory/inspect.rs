@@ -109,6 +109,10 @@ impl Inspect for MemoryStore {
                 }
             }
             let record = state.record(queue);
+            // A process sends heartbeats before its first read.
+            for name in record.about.keys().filter(|name| record.heartbeats.contains_key(*name)) {
+                pending.entry(name.clone()).or_default();
+            }
             let consumers = pending.into_iter().map(|(name, pending)| {
                 let beat = record.heartbeats.get(&name).copied();
                 ConsumerFacts {

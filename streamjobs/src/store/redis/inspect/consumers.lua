@@ -4,8 +4,9 @@
 -- Returns: the clock, then for each consumer name, pending, idle time, time without a delivery or
 -- nil, time of the last heartbeat or nil, and the heartbeat or nil.
 --
--- Before: the group exists, else the script is refused. The owners of released entries are not among
--- the consumers.
+-- Before: the group exists, else the script is refused. A server knows a consumer from its first
+-- read on, older ones from its first delivery: before that, its heartbeat shows it. The owners of
+-- released entries are not among the consumers.
 -- May race with: anything; it changes nothing.
 local group = ARGV[1]
 redis.call('XPENDING', KEYS[1], group)
@@ -30,6 +31,15 @@ for i = 1, 2 do
           heartbeats['beat:' .. name] or false, heartbeats['about:' .. name] or false}
       end
     end
+  end
+end
+for field, about in pairs(heartbeats) do
+  local name = string.match(field, '^about:(.*)$')
+  local heartbeat = name and not rows[name] and heartbeats['beat:' .. name]
+  if heartbeat then
+    names[#names + 1] = name
+    local idle = math.max(now() - (tonumber(heartbeat) or 0), 0)
+    rows[name] = {name, 0, idle, false, heartbeat, about}
   end
 end
 table.sort(names)
