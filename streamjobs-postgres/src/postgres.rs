@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::postgres::{PgArguments, PgListener, PgRow};
 use sqlx::query::{Query, QueryAs, QueryScalar};
 use sqlx::{FromRow, PgPool, SqlStr};
 use streamjobs::{Job, JobError};
@@ -135,6 +135,23 @@ impl Postgres {
             .execute(&mut *transaction)
             .await?;
         Ok(transaction)
+    }
+
+    /// The maximum number of connections of the pool.
+    pub(crate) fn connections_max(&self) -> u32 {
+        self.inner.pool.options().get_max_connections()
+    }
+
+    /// A connection of the pool that can listen for notifications. It runs no other statement.
+    pub(crate) async fn listener(&self) -> Result<PgListener, sqlx::Error> {
+        PgListener::connect_with(&self.inner.pool).await
+    }
+
+    /// Sends an empty notification on a channel, from another connection.
+    pub(crate) async fn notify(&self, channel: &str) -> Result<(), sqlx::Error> {
+        let mut transaction = self.begin_own().await?;
+        self.query("SELECT pg_notify($1, '')").bind(channel).execute(&mut *transaction).await?;
+        transaction.commit().await
     }
 
     /// The statement that commits a guarded transaction.

@@ -1,4 +1,4 @@
-//! Downloads or installs Postgres if it is missing, with few changes to the machine.
+//! Downloads or installs Postgres and PgBouncer if they are missing, with few changes to the machine.
 
 use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
@@ -7,10 +7,12 @@ use std::process::Command;
 use std::{env, fs};
 
 use super::program::{POSTGRES, Programs, newest};
-use crate::machine::{ServerError, apt, complete, private_dir, search_path, temp_dir, uid, which};
+use crate::machine::{
+    Missing, ServerError, apt, complete, private_dir, search_path, temp_dir, uid, which,
+};
 
-/// Before: `$1` is an empty private folder.
-/// After: `$1/unpacked` has Debian's Postgres and the libraries that this machine lacks.
+/// Before: `$1` is an empty private folder, `$2` a package.
+/// After: `$1/unpacked` has Debian's package and the libraries that this machine lacks.
 ///
 /// Installing the package would create a cluster on port 5432 and start it, now and at each boot.
 /// Downloading and unpacking needs no privileges, since apt's lists are in the private folder too,
@@ -26,7 +28,7 @@ fetch() {
     -o Acquire::Languages=none -o Acquire::Retries=2 $2
 }
 fetch "$1" update
-fetch "$1" 'install -y --no-install-recommends --download-only postgresql'
+fetch "$1" "install -y --no-install-recommends --download-only $2"
 for package in cache/archives/*.deb; do
   case ${package##*/} in libllvm*|libz3*|libperl*|perl*|locales*) continue ;; esac
   dpkg-deb -x "$package" unpacked
@@ -39,20 +41,16 @@ const ZONES: &str = "/usr/share/zoneinfo/UTC";
 
 /// The programs that an earlier call of any process downloaded, if they are complete and run.
 pub(super) fn fetched() -> Option<Programs> {
-    let folder = folder().ok()?;
-    // A folder of that name that another user created may contain anything.
-    let ours = fs::symlink_metadata(&folder).ok()?.uid() == uid().ok()?;
-    let programs = newest(&folder.join("usr/lib/postgresql"), "", "bin").filter(|_| ours)?;
+    let folder = fetched_folder(POSTGRES_BIN)?;
+    let programs = newest(&folder.join("usr/lib/postgresql"), "", "bin")?;
     let programs = programs.with_libraries(libraries(&folder));
     programs.version().is_ok().then_some(programs)
 }
 
 /// Downloads Postgres, or installs it where a download is not possible.
 pub(super) fn install() -> Result<(), ServerError> {
-    if which("apt-get").is_some() && which("dpkg-deb").is_some() {
-        let folder = folder()?;
-        POSTGRES.announce(&format!("downloading Debian's into {}", folder.display()));
-        return download(&folder).and_then(|()| ensure_zones());
+    if can_download() {
+        return download(&POSTGRES, POSTGRES_BIN, "postgresql").and_then(|()| ensure_zones());
     }
     if which("brew").is_some() {
         POSTGRES.announce("installing postgresql@17 with brew");
@@ -62,25 +60,46 @@ pub(super) fn install() -> Result<(), ServerError> {
     Err(POSTGRES.not_found())
 }
 
-/// The folder for downloaded programs, one per user. Root's is also readable by the account that
-/// runs the server for root.
-fn folder() -> Result<PathBuf, ServerError> {
-    Ok(temp_dir()?.join(format!("streamjobs-postgres-bin-{}", uid()?)))
+/// Whether packages can be downloaded and unpacked.
+pub(super) fn can_download() -> bool {
+    which("apt-get").is_some() && which("dpkg-deb").is_some()
 }
 
-fn download(folder: &Path) -> Result<(), ServerError> {
+/// The folder that an earlier call of any process downloaded a package into.
+pub(super) fn fetched_folder(name: &str) -> Option<PathBuf> {
+    let folder = folder(name).ok()?;
+    // A folder of that name that another user created may contain anything.
+    let ours = fs::symlink_metadata(&folder).ok()?.uid() == uid().ok()?;
+    ours.then_some(folder)
+}
+
+/// Downloads Debian's package with the missing program into the folder for it.
+pub(super) fn download(missing: &Missing, name: &str, package: &str) -> Result<(), ServerError> {
+    let folder = folder(name)?;
+    missing.announce(&format!("downloading Debian's into {}", folder.display()));
     let dir = private_dir()?;
-    let downloaded = download_in(&dir, folder);
+    let downloaded = download_in(&dir, missing, package, &folder);
     let _ = fs::remove_dir_all(&dir);
     downloaded
 }
 
+/// The folder for downloaded programs, one per user. Root's is also readable by the account that
+/// runs the server for root.
+fn folder(name: &str) -> Result<PathBuf, ServerError> {
+    Ok(temp_dir()?.join(format!("streamjobs-{name}-{}", uid()?)))
+}
+
 /// Downloads into a private folder, and moves the result into place in one step.
-fn download_in(dir: &Path, folder: &Path) -> Result<(), ServerError> {
+fn download_in(
+    dir: &Path,
+    missing: &Missing,
+    package: &str,
+    folder: &Path,
+) -> Result<(), ServerError> {
     let mut command = Command::new("/bin/sh");
-    command.args(["-c", DOWNLOAD, "download"]).arg(dir).env("PATH", search_path());
+    command.args(["-c", DOWNLOAD, "download"]).arg(dir).arg(package).env("PATH", search_path());
     let done = complete(&mut command)?;
-    done.map_err(|output| POSTGRES.not_installed("apt-get install --download-only", output))?;
+    done.map_err(|output| missing.not_installed("apt-get install --download-only", output))?;
     if folder.exists() {
         fs::remove_dir_all(folder)?;
     }
@@ -100,9 +119,12 @@ fn ensure_zones() -> Result<(), ServerError> {
 }
 
 /// The library folders below `root` for the loader: Debian has one for each processor architecture.
-fn libraries(root: &Path) -> OsString {
+pub(super) fn libraries(root: &Path) -> OsString {
     let folders = ["usr/lib", "lib"].iter().filter_map(|lib| fs::read_dir(root.join(lib)).ok());
     let names = folders.flatten().filter_map(Result::ok).map(|item| item.path());
     let of_processor = |path: &PathBuf| path.to_string_lossy().contains("-linux-");
     env::join_paths(names.filter(of_processor)).unwrap_or_default()
 }
+
+/// The name of the folder for a downloaded Postgres.
+const POSTGRES_BIN: &str = "postgres-bin";

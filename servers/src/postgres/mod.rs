@@ -14,10 +14,12 @@ mod builder;
 mod cluster;
 mod database;
 mod install;
+mod pooler;
 mod program;
 
 pub use self::builder::PgServerBuilder;
 pub use self::database::Database;
+pub use self::pooler::{Pooler, PoolerBuilder};
 
 /// The longest time until a server accepts connections, on a loaded machine.
 const READY: Duration = Duration::from_secs(20);

@@ -4,50 +4,152 @@ use std::fmt;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use sqlx::PgPool;
 use sqlx::postgres::PgListener;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use uuid::Uuid;
+
+use crate::postgres::Postgres;
 
 /// A connection that listens for notifications, opened when needed.
 ///
 /// Notifications only save time: the relay polls as well. So with a pool of one connection it does
-/// not listen, and uses the connection to move events.
+/// not listen, and uses the connection to move events. It does not listen either where no
+/// notification arrives: behind a pooler that assigns connections per transaction, the connection
+/// that listens is soon another client's. So it sends itself a notification first.
 pub(super) struct NotifyListener {
-    pool: PgPool,
+    postgres: Postgres,
+    /// The channel that it notifies itself on. Behind a pooler, the server's connection keeps
+    /// listening to it.
+    probe: String,
     listener: Option<PgListener>,
+    phase: Phase,
+    arrival: Arrival,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Closed,
+    /// Listens on its own channel, and has not notified itself.
+    Opened,
+    /// Waits for its own notification, until then.
+    Probing(Instant),
+    /// Notifications arrive.
+    Proven,
+    /// Listens for publishers.
+    Listening,
+}
+
+/// Whether notifications arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Arrival {
+    Unknown,
+    Works,
+    /// None arrived. It is tried again at this time, in case the server was only slow.
+    Fails(Instant),
+}
+
+/// Why it does not listen: an error, or `None` for a connection that was lost.
+type Failure = Option<sqlx::Error>;
+
 impl NotifyListener {
-    pub(super) fn new(pool: PgPool) -> Self {
-        Self { pool, listener: None }
+    pub(super) fn new(postgres: Postgres) -> Self {
+        let probe = ["streamjobs_probe_", &Uuid::now_v7().simple().to_string()].concat();
+        Self { postgres, probe, listener: None, phase: Phase::Closed, arrival: Arrival::Unknown }
     }
 
     /// Waits until something may have been published.
     ///
     /// It also returns when it starts to listen, since commits before that send no notification to
-    /// it, and a second after it failed to listen. Cancel safe.
+    /// it, and a second after it failed to listen. Cancel safe: the next call continues.
     pub(super) async fn notified(&mut self) {
-        if self.pool.options().get_max_connections() < 2 {
+        if self.postgres.connections_max() < 2 {
             return std::future::pending().await;
         }
-        let received = match &mut self.listener {
-            Some(listener) => listener.try_recv().await.map(|received| received.is_some()),
-            None => listen(&self.pool).await.map(|listener| {
-                self.listener = Some(listener);
-                true
-            }),
-        };
-        if !matches!(received, Ok(true)) {
-            let error = received.err().map(|error| error.to_string());
-            tracing::debug!(error, "cannot listen for notifications; polling the outbox instead");
-            self.close();
-            sleep(RELISTEN_AFTER).await;
+        loop {
+            match self.advance().await {
+                Ok(false) => {}
+                Ok(true) => return,
+                Err(error) => {
+                    let error = error.map(|error| error.to_string());
+                    tracing::debug!(
+                        error,
+                        "cannot listen for notifications; polling the outbox instead"
+                    );
+                    self.close();
+                    return sleep(RELISTEN_AFTER).await;
+                }
+            }
         }
+    }
+
+    /// Takes the next step. Returns whether something may have been published.
+    async fn advance(&mut self) -> Result<bool, Failure> {
+        match self.phase {
+            Phase::Closed => self.open().await?,
+            Phase::Opened => {
+                self.postgres.notify(&self.probe).await?;
+                self.phase = Phase::Probing(Instant::now() + PROBE_MAX);
+            }
+            Phase::Probing(until) => match timeout_at(until, self.receive()).await {
+                Ok(received) => {
+                    received?;
+                    self.arrival = Arrival::Works;
+                    self.phase = Phase::Proven;
+                }
+                Err(_) => self.give_up(),
+            },
+            Phase::Proven => {
+                self.listener()?.listen(CHANNEL).await?;
+                self.phase = Phase::Listening;
+                return Ok(true);
+            }
+            Phase::Listening => return self.receive().await.map(|()| true),
+        }
+        Ok(false)
+    }
+
+    async fn open(&mut self) -> Result<(), Failure> {
+        if let Arrival::Fails(again) = self.arrival {
+            sleep_until(again).await;
+        }
+        let mut listener = self.postgres.listener().await?;
+        // A lost connection must be reported, since notifications may have been missed meanwhile.
+        listener.eager_reconnect(false);
+        self.phase = if self.arrival == Arrival::Works {
+            Phase::Proven
+        } else {
+            listener.listen(&self.probe).await?;
+            Phase::Opened
+        };
+        self.listener = Some(listener);
+        Ok(())
+    }
+
+    async fn receive(&mut self) -> Result<(), Failure> {
+        self.listener()?.try_recv().await?.map(drop).ok_or(None)
+    }
+
+    fn listener(&mut self) -> Result<&mut PgListener, Failure> {
+        self.listener.as_mut().ok_or(None)
+    }
+
+    fn give_up(&mut self) {
+        if self.arrival == Arrival::Unknown {
+            tracing::warn!(
+                "no notification arrives from the database, as behind a pooler that assigns \
+                 connections per transaction; polling the outbox instead"
+            );
+        }
+        self.arrival = Arrival::Fails(Instant::now() + PROBE_AGAIN);
+        self.close();
     }
 
     /// Discards the notifications received so far: the next round finds their events.
     pub(super) fn drain(&mut self) {
-        let Some(listener) = &mut self.listener else { return };
+        let Some(listener) = self.listener.as_mut().filter(|_| self.phase == Phase::Listening)
+        else {
+            return;
+        };
         for _ in 0..DRAINED_MAX {
             match listener.try_recv().now_or_never() {
                 Some(Ok(Some(_))) => {}
@@ -61,27 +163,25 @@ impl NotifyListener {
     /// grow, which all of its databases share.
     pub(super) fn close(&mut self) {
         self.listener = None;
+        self.phase = Phase::Closed;
     }
 }
 
 impl fmt::Debug for NotifyListener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NotifyListener")
-            .field("listening", &self.listener.is_some())
+            .field("phase", &self.phase)
+            .field("arrival", &self.arrival)
             .finish_non_exhaustive()
     }
 }
 
-async fn listen(pool: &PgPool) -> Result<PgListener, sqlx::Error> {
-    let mut listener = PgListener::connect_with(pool).await?;
-    // A lost connection must be reported, since notifications may have been missed meanwhile.
-    listener.eager_reconnect(false);
-    listener.listen(CHANNEL).await?;
-    Ok(listener)
-}
-
 /// How long to wait before listening again after a failure.
 const RELISTEN_AFTER: Duration = Duration::from_secs(1);
+/// How long a notification may take to arrive. Usually it takes milliseconds.
+const PROBE_MAX: Duration = Duration::from_secs(3);
+/// How long to wait before listening again where no notification arrived.
+const PROBE_AGAIN: Duration = Duration::from_secs(600);
 /// The rest is discarded in the next round.
 const DRAINED_MAX: usize = 10_000;
 /// The channel that publishers notify.

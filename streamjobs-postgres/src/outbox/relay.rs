@@ -32,8 +32,8 @@ use crate::{backoff, fault, metrics};
 ///
 /// It uses one connection of the pool while it moves a batch. The relay that is elected uses a
 /// second one to listen for notifications, unless the pool has only one connection or the last
-/// round failed. Behind a pooler that assigns connections per transaction no notifications arrive,
-/// and the relay polls.
+/// round failed. Behind a pooler that assigns connections per transaction no notifications arrive:
+/// the relay notices within seconds, logs it once, gives the connection back, and polls.
 ///
 /// # Delivery
 ///
@@ -143,7 +143,7 @@ impl Service for Relay {
         let running = Running {
             poll: self.poll,
             mover: OutboxMover::new(self.postgres.clone(), context.client().clone(), self.batch),
-            listener: NotifyListener::new(self.postgres.pool().clone()),
+            listener: NotifyListener::new(self.postgres.clone()),
             postgres: self.postgres.clone(),
             measured: None,
             failures: 0,

@@ -23,6 +23,7 @@ mod metrics;
 mod migrate;
 mod once;
 mod outbox;
+mod pooler;
 mod prune;
 mod redrive;
 mod relay;
