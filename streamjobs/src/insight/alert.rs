@@ -39,6 +39,8 @@ impl fmt::Display for Alert {
 pub(crate) struct EventCounts {
     pub(crate) claimed: u64,
     pub(crate) dead_lettered: u64,
+    /// Attempts that were snoozed until an operator has repaired something.
+    pub(crate) blocked: u64,
     pub(crate) groups_recreated: u64,
     pub(crate) removed_in_flight: u64,
     pub(crate) trimmed_unread: u64,
@@ -48,6 +50,8 @@ pub(crate) struct EventCounts {
 #[derive(Debug)]
 pub(crate) struct QueueSample<'a> {
     pub(crate) happened: EventCounts,
+    /// What the last blocked attempt needs.
+    pub(crate) blocked_cause: &'a str,
     /// None where the server did not answer.
     pub(crate) group: Option<&'a GroupInfo>,
     /// Whether the reading connection reads.
@@ -98,7 +102,7 @@ impl AlertState {
         for (condition, level) in self.levels(now, sample) {
             alerts.extend(self.compare(now, condition, level));
         }
-        for (condition, text) in self.events(&sample.happened) {
+        for (condition, text) in self.events(sample) {
             alerts.extend(self.count(now, condition, text));
         }
         self.happened = sample.happened;
@@ -179,12 +183,14 @@ impl AlertState {
         found
     }
 
-    fn events(&self, new: &EventCounts) -> [(Condition, Option<String>); 4] {
-        let old = &self.happened;
+    fn events(&self, sample: &QueueSample<'_>) -> [(Condition, Option<String>); 5] {
+        let (old, new) = (&self.happened, &sample.happened);
         let more =
             |before: u64, now: u64| Some(now.saturating_sub(before)).filter(|more| *more > 0);
         let dead_lettered = more(old.dead_lettered, new.dead_lettered)
             .map(|jobs| format!("{jobs} jobs were stored as dead letters"));
+        let blocked = more(old.blocked, new.blocked)
+            .map(|attempts| format!("{attempts} attempts were snoozed: {}", sample.blocked_cause));
         let recreated = more(old.groups_recreated, new.groups_recreated)
             .map(|times| format!("the group was lost and recreated {times} times"));
         let removed = more(old.removed_in_flight, new.removed_in_flight).map(|entries| {
@@ -193,6 +199,7 @@ impl AlertState {
         let trimmed = more(old.trimmed_unread, new.trimmed_unread).map(phrase::trimmed_unread);
         [
             (Condition::DeadLetters, dead_lettered),
+            (Condition::JobsBlocked, blocked),
             (Condition::GroupLost, recreated),
             (Condition::RemovedInFlight, removed),
             (Condition::TrimmedUnread, trimmed),
@@ -255,6 +262,7 @@ mod tests {
     fn sample(group: &GroupInfo) -> QueueSample<'_> {
         QueueSample {
             happened: EventCounts::default(),
+            blocked_cause: "",
             group: Some(group),
             reads: true,
             length: Some(10),
@@ -324,6 +332,16 @@ mod tests {
         assert_eq!(update(499, 2), []);
         assert_eq!(update(500, 2), [(Condition::DeadLetters, false)]);
         assert_eq!(update(501, 3), [(Condition::DeadLetters, true)]);
+    }
+
+    #[test]
+    fn blocked_jobs_are_reported_with_what_they_need() {
+        let (mut state, info) = (alert_state(), group(0));
+        let happened = EventCounts { blocked: 7, ..EventCounts::default() };
+        let reading = QueueSample { happened, blocked_cause: "no right", ..sample(&info) };
+        let alerts = state.update(Instant::now(), &reading);
+        assert_eq!(conditions(&alerts), [(Condition::JobsBlocked, true)]);
+        assert_eq!(alerts[0].text, "7 attempts were snoozed: no right");
     }
 
     #[test]

@@ -53,6 +53,9 @@ conditions! {
     Claims: "claims", "look for processes that crash, stall or lose their connection";
     /// Jobs were stored as dead letters.
     DeadLetters: "dead_letters", "read the dead letters, and redrive them when the cause is fixed";
+    /// Jobs are snoozed until an operator has repaired something, such as a missing right.
+    JobsBlocked: "jobs_blocked",
+        "repair what the text names: the jobs wait, and run by themselves afterwards";
     /// The group was lost and recreated.
     GroupLost: "group_lost", "find out who deleted the group or flushed the server";
     /// Another client removed entries from the pending list while their jobs ran in this process.

@@ -27,6 +27,8 @@ use crate::model::event::DecodeError;
 /// ```
 pub struct JobError {
     retry: Retry,
+    /// Whether an operator has to repair something before the job can run.
+    blocked: bool,
     cause: BoxError,
 }
 
@@ -47,7 +49,7 @@ impl JobError {
     /// A temporary failure: the job is retried after its back-off.
     #[must_use]
     pub fn retry(cause: impl Into<BoxError>) -> Self {
-        Self { retry: Retry::Backoff, cause: cause.into() }
+        Self::new(Retry::Backoff, cause)
     }
 
     /// A temporary failure: the job is retried after this delay.
@@ -55,7 +57,7 @@ impl JobError {
     /// A delay of more than a year is cut to a year.
     #[must_use]
     pub fn retry_after(delay: Duration, cause: impl Into<BoxError>) -> Self {
-        Self { retry: Retry::After(delay.min(DELAY_MAX)), cause: cause.into() }
+        Self::new(Retry::After(delay.min(DELAY_MAX)), cause)
     }
 
     /// Snoozes the job: it is retried after this delay, and the attempt does not count as a failure,
@@ -76,13 +78,29 @@ impl JobError {
     /// The next attempt repeats what this one has done, as after any failure.
     #[must_use]
     pub fn later(delay: Duration, cause: impl Into<BoxError>) -> Self {
-        Self { retry: Retry::Later(delay.min(DELAY_MAX)), cause: cause.into() }
+        Self::new(Retry::Later(delay.min(DELAY_MAX)), cause)
+    }
+
+    /// Snoozes the job as [`later`](Self::later) does, and raises the alert
+    /// [`JobsBlocked`](crate::stream::Condition::JobsBlocked), whose text has this cause.
+    ///
+    /// Use it for what no retry repairs and no job is to blame for: a right that the program lacks, a
+    /// table that does not exist, a password that was changed. The jobs wait until an operator has
+    /// repaired it, and then run by themselves. The cause is shown to those who receive alerts, so
+    /// it must not contain payloads or secrets.
+    ///
+    /// # Delivery
+    ///
+    /// As [`later`](Self::later).
+    #[must_use]
+    pub fn blocked(delay: Duration, cause: impl Into<BoxError>) -> Self {
+        Self { blocked: true, ..Self::later(delay, cause) }
     }
 
     /// A permanent failure: the job becomes a dead letter at once.
     #[must_use]
     pub fn dead(cause: impl Into<BoxError>) -> Self {
-        Self { retry: Retry::Never, cause: cause.into() }
+        Self::new(Retry::Never, cause)
     }
 
     /// The same cause as a snooze; see [`later`](Self::later).
@@ -103,6 +121,13 @@ impl JobError {
         matches!(self.retry, Retry::Later(_))
     }
 
+    /// Whether the job is snoozed until an operator has repaired something: see
+    /// [`blocked`](Self::blocked).
+    #[must_use]
+    pub fn is_blocked(&self) -> bool {
+        self.blocked
+    }
+
     /// Whether the job becomes a dead letter without a retry.
     #[must_use]
     pub fn is_dead(&self) -> bool {
@@ -113,6 +138,10 @@ impl JobError {
     #[must_use]
     pub fn cause(&self) -> &(dyn Error + 'static) {
         self.cause.as_ref()
+    }
+
+    fn new(retry: Retry, cause: impl Into<BoxError>) -> Self {
+        Self { retry, blocked: false, cause: cause.into() }
     }
 
     pub(crate) fn asks_for(&self) -> Retry {
@@ -130,7 +159,7 @@ impl JobError {
         if drop_caught(self.cause).is_err() {
             text.push_str(" (the error cannot be dropped: its Drop panicked)");
         }
-        Self { retry: self.retry, cause: text.into() }
+        Self { retry: self.retry, blocked: self.blocked, cause: text.into() }
     }
 }
 
@@ -215,6 +244,14 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// What an operator has to repair before the job can run, in words.
+    pub(crate) fn blocked(&self) -> Option<String> {
+        match self {
+            Self::Failed(error) if error.is_blocked() => Some(error.text()),
+            _ => None,
+        }
+    }
+
     /// The outcome with the text of the application's error in place of the error. The error's own
     /// code, which may fail or panic, does not run after this.
     pub(crate) fn with_shown_error(self) -> Self {

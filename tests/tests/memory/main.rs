@@ -11,6 +11,7 @@
     reason = "tests say what is wrong by failing"
 )]
 
+mod blocked;
 mod conformance;
 mod errors;
 mod events;

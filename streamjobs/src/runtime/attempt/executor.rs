@@ -113,8 +113,12 @@ impl Executor {
     ) -> bool {
         let (hold, event_id) = (assignment.delivery.hold(), envelope.event_id.as_str());
         let failed = |failure| JobEvent::Failed { event_id, attempt, failure };
+        let cause = outcome.blocked();
+        let blocked = cause.as_deref();
         let event = match outcome {
-            Outcome::Failed(error) if error.is_later() => JobEvent::Snoozed { event_id, attempt },
+            Outcome::Failed(error) if error.is_later() => {
+                JobEvent::Snoozed { event_id, attempt, blocked }
+            }
             Outcome::Failed(_) => failed(Failure::Error),
             Outcome::Panicked(_) => failed(Failure::Panic),
             Outcome::TimedOut(_) => failed(Failure::Timeout),

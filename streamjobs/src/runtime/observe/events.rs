@@ -28,6 +28,8 @@ pub(crate) enum JobEvent<'a> {
     Snoozed {
         event_id: &'a str,
         attempt: u32,
+        /// What an operator has to repair before the job can run.
+        blocked: Option<&'a str>,
     },
     RetryScheduled {
         attempt: FailedAttempt<'a>,

@@ -56,7 +56,7 @@ pub(super) fn log_job(identity: &ConsumerIdentity, hold: Hold, event: &JobEvent<
         JobEvent::Failed { event_id, attempt, failure } => {
             log_entry!(debug, identity, hold, event_id, attempt, ?failure, "attempt failed");
         }
-        JobEvent::Snoozed { event_id, attempt } => {
+        JobEvent::Snoozed { event_id, attempt, .. } => {
             log_entry!(debug, identity, hold, event_id, attempt, "snoozed, no failure counted");
         }
         JobEvent::RetryScheduled { attempt, counted: true, delay, error } => {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::insight::alert::{Alert, AlertState, EventCounts, QueueSample};
+use crate::model::cause::bounded_text;
 use crate::runtime::observe::{JobEvent, QueueEvent};
 use crate::runtime::state::{OncePerInterval, lock};
 
@@ -19,6 +20,8 @@ pub(crate) struct QueueMonitor {
     /// The turn to watch the queue, among its consumers.
     pub(crate) turn: OncePerInterval,
     happened: Mutex<EventCounts>,
+    /// What the last blocked attempt needs.
+    blocked_cause: Mutex<String>,
     /// Event types that were met without a handler.
     types_met: Mutex<HashSet<String>>,
     /// The turn to report one that does not fit into the set any more.
@@ -32,6 +35,7 @@ impl QueueMonitor {
             watches_stream,
             turn: OncePerInterval::default(),
             happened: Mutex::default(),
+            blocked_cause: Mutex::default(),
             types_met: Mutex::default(),
             types_turn: OncePerInterval::default(),
             watch: Mutex::new(watch),
@@ -41,6 +45,10 @@ impl QueueMonitor {
     pub(super) fn record_job(&self, event: &JobEvent<'_>) {
         match event {
             JobEvent::DeadLettered { .. } => lock(&self.happened).dead_lettered += 1,
+            JobEvent::Snoozed { blocked: Some(cause), .. } => {
+                *lock(&self.blocked_cause) = bounded_text(cause);
+                lock(&self.happened).blocked += 1;
+            }
             JobEvent::RemovedInFlight => lock(&self.happened).removed_in_flight += 1,
             _ => {}
         }
@@ -71,6 +79,11 @@ impl QueueMonitor {
 
     pub(crate) fn happened(&self) -> EventCounts {
         *lock(&self.happened)
+    }
+
+    /// What the last attempt needs that was snoozed until an operator has repaired something.
+    pub(crate) fn blocked_cause(&self) -> String {
+        lock(&self.blocked_cause).clone()
     }
 
     /// The alerts that begin or end with a reading.

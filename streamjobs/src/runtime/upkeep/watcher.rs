@@ -62,8 +62,10 @@ impl Watcher {
         report.seen(group.as_ref(), stream.as_ref());
         let now = Instant::now();
         let blocked_by = self.blocker.group();
+        let blocked_cause = self.monitor.blocked_cause();
         let reading = QueueSample {
             happened: self.monitor.happened(),
+            blocked_cause: &blocked_cause,
             group: group.as_ref(),
             reads: self.reads(begun, now),
             length: stream.as_ref().map(|stream| stream.length),
