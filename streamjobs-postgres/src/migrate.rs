@@ -286,6 +286,7 @@ const STEPS: &[Step] = &[
     (1, "once", include_str!("../migrations/0001_once.sql")),
     (2, "dead_letters", include_str!("../migrations/0002_dead_letters.sql")),
     (3, "outbox", include_str!("../migrations/0003_outbox.sql")),
+    (4, "outbox_sequence", include_str!("../migrations/0004_outbox_sequence.sql")),
 ];
 
 const APPLIED: &str =

@@ -15,6 +15,12 @@ pub(super) struct OutboxRow {
     pub(super) event: EncodedEvent,
 }
 
+impl OutboxRow {
+    pub(super) fn place(&self) -> (i64, String) {
+        (self.id, self.event.stream().to_string())
+    }
+}
+
 /// What is needed from a row after its event was sent.
 #[derive(Debug)]
 pub(super) struct Sent {

@@ -3,6 +3,8 @@
 
 mod backlog;
 mod failing;
+mod find;
+mod floor;
 mod mover;
 mod notify_listener;
 mod publisher;

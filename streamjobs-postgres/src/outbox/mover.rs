@@ -1,5 +1,6 @@
 //! One round of the relay: be elected, find rows, publish their events, delete the rows.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -9,6 +10,8 @@ use streamjobs::{Client, EncodedEvent, StreamName};
 use tokio::time::timeout;
 
 use super::failing::{BatchOutcome, FailingStreams, OutboxRow, Sent};
+use super::find::{FIND_ALL, FIND_FROM};
+use super::floor::{Floor, Look, Moment};
 use crate::postgres::Postgres;
 use crate::{fault, metrics, text};
 
@@ -19,6 +22,7 @@ pub(super) struct OutboxMover {
     client: Client,
     batch: u32,
     failing: FailingStreams,
+    floor: Floor,
 }
 
 /// The result of a round.
@@ -50,17 +54,33 @@ impl Round {
 struct OutboxBatch {
     rows: Vec<OutboxRow>,
     unreadable: Vec<(i64, String)>,
-    more: bool,
+    /// Rows of streams in back-off.
+    blocked: Vec<(i64, String)>,
+    /// The last id that was looked at, if there may be more rows.
+    reached: Option<i64>,
+    /// How long it took to look at everything, if that was done.
+    whole: Option<Duration>,
 }
 
 impl OutboxMover {
     pub(super) fn new(postgres: Postgres, client: Client, batch: u32) -> Self {
-        Self { postgres, client, batch, failing: FailingStreams::default() }
+        Self {
+            postgres,
+            client,
+            batch,
+            failing: FailingStreams::default(),
+            floor: Floor::default(),
+        }
     }
 
     /// The time until a stream is retried that is in back-off now.
     pub(super) fn next(&self) -> Option<Duration> {
         self.failing.next(Instant::now())
+    }
+
+    /// The lowest id that may wait.
+    pub(super) fn lowest(&self) -> i64 {
+        self.floor.lowest()
     }
 
     /// Moves at most one batch.
@@ -78,7 +98,13 @@ impl OutboxMover {
         // At another isolation level the rows would be those from before the election.
         let mut transaction = self.postgres.begin_own().await?;
         match self.within(&mut transaction).await {
-            Ok(round) => transaction.commit().await.map(|()| round),
+            Ok((round, look)) => {
+                transaction.commit().await?;
+                if let Some(look) = look {
+                    self.floor.apply(look);
+                }
+                Ok(round)
+            }
             Err(error) => {
                 // Now, rather than when the pool gets to it: the next round needs the lock.
                 let _ = transaction.rollback().await;
@@ -87,17 +113,23 @@ impl OutboxMover {
         }
     }
 
-    async fn within(&mut self, transaction: &mut PgConnection) -> Result<Round, sqlx::Error> {
+    async fn within(
+        &mut self,
+        transaction: &mut PgConnection,
+    ) -> Result<(Round, Option<Look>), sqlx::Error> {
         let began = Instant::now();
-        if !self.elect(transaction).await? {
-            return Ok(Round { elsewhere: true, ..Round::default() });
-        }
-        let OutboxBatch { rows, unreadable, more } = self.find(transaction).await?;
-        let found = rows.len();
+        let Some(moment) = self.elect(transaction).await? else {
+            return Ok((Round { elsewhere: true, ..Round::default() }, None));
+        };
+        self.floor.check(&moment);
+        let passed_over = self.failing.blocked(Instant::now());
+        let found = self.find(transaction, &passed_over).await?;
+        let OutboxBatch { rows, unreadable, blocked, reached, whole } = found;
+        let mut waiting = rows.iter().map(OutboxRow::place).collect::<BTreeMap<_, _>>();
         let rows = self.failing.choose(rows);
-        let more = more || rows.len() < found;
+        let more = reached.is_some() || rows.len() < waiting.len();
         if began.elapsed() > SEND_WITHIN {
-            return Ok(Round { more: true, ..Round::default() });
+            return Ok((Round { more: true, ..Round::default() }, None));
         }
         let mut outcome = self.publish(rows).await;
         outcome.refused.extend(unreadable);
@@ -107,41 +139,68 @@ impl OutboxMover {
         }
         self.update_rows(transaction, &outcome).await?;
         self.report(&outcome);
-        Ok(Round {
+        let settled = outcome.stored.iter().chain(outcome.refused.iter().map(|(id, _)| id));
+        settled.for_each(|id| drop(waiting.remove(id)));
+        let left = waiting.into_iter().chain(blocked).collect();
+        let look = Look { moment, whole, reached, blocked: passed_over, left };
+        let round = Round {
             elsewhere: false,
             stored: outcome.stored.len(),
             left: outcome.left,
             refused: outcome.refused.len(),
             failed: outcome.failed.len(),
             more,
-        })
+        };
+        Ok((round, Some(look)))
     }
 
-    /// Whether this relay is elected, until the transaction ends.
-    async fn elect(&self, transaction: &mut PgConnection) -> Result<bool, sqlx::Error> {
-        self.postgres
-            .query_scalar(ELECT)
+    /// The present moment if this relay is elected, until the transaction ends.
+    async fn elect(&self, transaction: &mut PgConnection) -> Result<Option<Moment>, sqlx::Error> {
+        let asked = Instant::now();
+        let (is_elected, snapshot, last_id) = self
+            .postgres
+            .query_as::<(bool, String, Option<i64>)>(ELECT)
             .bind(["streamjobs:outbox:", self.postgres.schema().as_str()].concat())
             .fetch_one(transaction)
-            .await
+            .await?;
+        if !is_elected {
+            return Ok(None);
+        }
+        let moment = Moment::new(&snapshot, last_id, asked);
+        moment.map(Some).ok_or_else(|| sqlx::Error::Protocol(format!("snapshot {snapshot:?}")))
     }
 
-    async fn find(&self, transaction: &mut PgConnection) -> Result<OutboxBatch, sqlx::Error> {
-        let blocked = self.failing.blocked(Instant::now());
-        let rows = self
-            .postgres
-            .query(FIND)
-            .bind(i64::from(self.batch))
-            .bind(blocked)
-            .bind(BATCH_BYTES_MAX)
-            .fetch_all(transaction)
-            .await?;
-        let mut found = OutboxBatch::default();
+    async fn find(
+        &mut self,
+        transaction: &mut PgConnection,
+        passed_over: &[String],
+    ) -> Result<OutboxBatch, sqlx::Error> {
+        let began = Instant::now();
+        let start = self.floor.start(began);
+        let statement = if start.is_some() { FIND_FROM } else { FIND_ALL };
+        let find = self.postgres.query(statement).bind(i64::from(self.batch));
+        let mut find = find.bind(passed_over).bind(BATCH_BYTES_MAX);
+        let is_whole = start.is_none();
+        if let Some(start) = start {
+            find = find.bind(start.base).bind(start.transactions).bind(start.ids);
+            find = find.bind(start.streams).bind(start.stream_ids);
+        }
+        let rows = find.fetch_all(transaction).await;
+        if rows.is_err() && is_whole {
+            self.floor.whole_failed(Instant::now());
+        }
+        let whole = is_whole.then(|| began.elapsed());
+        let mut found = OutboxBatch { whole, ..OutboxBatch::default() };
+        let rows = rows?;
         let count = rows.len();
         for row in rows {
             let (id, due) = (row.try_get::<i64, _>(0)?, row.try_get::<i64, _>(1)?);
             let cut = usize::try_from(due).is_ok_and(|due| due > count);
-            found.more = cut || due >= i64::from(self.batch);
+            found.reached = (cut || due >= i64::from(self.batch)).then_some(id);
+            if row.try_get::<bool, _>(2)? {
+                found.blocked.push((id, row.try_get(3)?));
+                continue;
+            }
             match read(&row) {
                 Ok(event) => found.rows.push(OutboxRow { id, event }),
                 Err(why) => found.unreadable.push((id, why)),
@@ -207,10 +266,10 @@ impl OutboxMover {
 /// The event of a row, or why the row is not an event. The text quotes nothing from the payload.
 fn read(row: &PgRow) -> Result<EncodedEvent, String> {
     let shape = |_| "its fields are not arrays of one dimension without NULL".to_owned();
-    let stream = row.try_get::<String, _>(2).map_err(shape)?;
+    let stream = row.try_get::<String, _>(3).map_err(shape)?;
     let stream = StreamName::new(stream).map_err(|error| error.to_string())?;
-    let names = row.try_get::<Vec<Vec<u8>>, _>(3).map_err(shape)?;
-    let values = row.try_get::<Vec<Vec<u8>>, _>(4).map_err(shape)?;
+    let names = row.try_get::<Vec<Vec<u8>>, _>(4).map_err(shape)?;
+    let values = row.try_get::<Vec<Vec<u8>>, _>(5).map_err(shape)?;
     let fields = names.into_iter().zip(values);
     let fields = fields.map(|(name, value)| (Bytes::from(name), Bytes::from(value))).collect();
     EncodedEvent::from_parts(stream, fields).map_err(|error| error.to_string())
@@ -229,38 +288,22 @@ const BATCH_BYTES_MAX: i64 = 8 * 1024 * 1024;
 
 /// Sets limits so that a relay that hangs is replaced, and turns off plans that depend on
 /// statistics: those of a queue are outdated, and a scan of the whole table is never right.
+///
+/// The snapshot is older than that of the statement that finds rows, and the last id is `NULL` for
+/// a role that may not know it.
 const ELECT: &str = "SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0)),
+    pg_current_snapshot()::text,
+    (SELECT CASE WHEN has_sequence_privilege(s.ids, 'SELECT')
+                 THEN pg_sequence_last_value(s.ids) END
+     FROM (SELECT to_regclass('streamjobs.outbox_id_seq')::oid) AS s (ids)),
     set_config('idle_in_transaction_session_timeout', '30s', true),
     set_config('statement_timeout', '20s', true),
     set_config('lock_timeout', '5s', true),
     set_config('enable_seqscan', 'off', true),
+    set_config('enable_bitmapscan', 'off', true),
     set_config('enable_hashjoin', 'off', true),
     set_config('enable_mergejoin', 'off', true),
     set_config('jit', 'off', true)";
-
-/// The oldest rows of all streams that are not in back-off. Each stream is searched in the index by
-/// itself, so the rows of a stream in back-off are not read, however many there are.
-const FIND: &str = "WITH RECURSIVE streams (stream) AS (
-        (SELECT o.stream FROM streamjobs.outbox o WHERE o.refused IS NULL
-         ORDER BY o.stream LIMIT 1)
-    UNION ALL
-        SELECT (SELECT o.stream FROM streamjobs.outbox o
-                WHERE o.refused IS NULL AND o.stream > s.stream ORDER BY o.stream LIMIT 1)
-        FROM streams s WHERE s.stream IS NOT NULL
-    ), due (id) AS (
-        SELECT o.id FROM streams s CROSS JOIN LATERAL (
-            SELECT o.id FROM streamjobs.outbox o
-            WHERE o.refused IS NULL AND o.stream = s.stream ORDER BY o.id LIMIT $1
-        ) o
-        WHERE s.stream <> ALL ($2) ORDER BY o.id LIMIT $1
-    ), sized AS (
-        SELECT o.id, count(*) OVER () AS due, o.stream, o.field_names, o.field_values,
-               sum(pg_column_size(o.field_values)) OVER (ORDER BY o.id)
-                   - pg_column_size(o.field_values) AS bytes_before
-        FROM due JOIN streamjobs.outbox o ON o.id = due.id
-    )
-    SELECT id, due, stream, field_names, field_values FROM sized
-    WHERE bytes_before < $3 ORDER BY id";
 
 const FORGET: &str = "DELETE FROM streamjobs.outbox WHERE id = ANY ($1)";
 

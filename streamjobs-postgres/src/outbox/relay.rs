@@ -35,6 +35,10 @@ use crate::{backoff, fault, metrics};
 /// round failed. Behind a pooler that assigns connections per transaction no notifications arrive:
 /// the relay notices within seconds, logs it once, gives the connection back, and polls.
 ///
+/// A look at the outbox starts at the lowest row that may still wait, so it costs the same however
+/// many rows were moved. Once a minute, or after 20 times as long as that took, everything is
+/// looked at: until then, a refused row that was set to be tried again may wait.
+///
 /// # Delivery
 ///
 /// At least once, under the event id from publishing: see [`Publisher`](super::Publisher). If a
@@ -242,7 +246,7 @@ impl Running {
             return;
         }
         self.measured = Some(Instant::now());
-        match fault::within(MEASURE, backlog::load(&self.postgres)).await {
+        match fault::within(MEASURE, backlog::load(&self.postgres, self.mover.lowest())).await {
             Ok(backlog) => {
                 metrics::outbox_backlog(backlog.events, backlog.age.unwrap_or_default());
             }

@@ -21,6 +21,7 @@ mod letters;
 mod mark;
 mod metrics;
 mod migrate;
+mod moved;
 mod once;
 mod outbox;
 mod pooler;

@@ -1,0 +1,290 @@
+//! From which row on the relay has to look, so that the rows moved before cost nothing.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
+
+/// What the database says of itself right before a look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Moment {
+    /// Transactions from this number on had not begun to write.
+    next: u64,
+    /// Transactions below it that had not ended.
+    running: Vec<u64>,
+    /// The last id that was given to a row, if this role may know it.
+    last_id: Option<i64>,
+    /// When the database was asked, and when it had answered.
+    asked: Instant,
+    answered: Instant,
+}
+
+/// Where a look starts.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Start {
+    pub(super) base: i64,
+    /// Transactions, and the lowest id of their rows: if one has ended, the look starts there.
+    pub(super) transactions: Vec<String>,
+    pub(super) ids: Vec<i64>,
+    /// Streams that have rows below the base, and the lowest id of these.
+    pub(super) streams: Vec<String>,
+    pub(super) stream_ids: Vec<i64>,
+}
+
+/// A look whose events were moved.
+#[derive(Debug)]
+pub(super) struct Look {
+    pub(super) moment: Moment,
+    /// How long it took to look at everything, if it did.
+    pub(super) whole: Option<Duration>,
+    /// The last id that it reached; `None` if it saw every waiting row.
+    pub(super) reached: Option<i64>,
+    /// The streams that it passed over, because they are in back-off.
+    pub(super) blocked: Vec<String>,
+    /// The rows that it saw and that still wait.
+    pub(super) left: Vec<(i64, String)>,
+}
+
+/// The lowest id that may still wait.
+///
+/// Rows of a transaction that commits late are below rows that were moved before. So for each
+/// transaction that ran at the last look, the lowest id that its rows may have is known, and once
+/// it has ended, the next look starts there. Three kinds of rows escape this: a refused one that is
+/// to be tried again, one whose id the writer chose, and one whose id was drawn more than a second
+/// before its transaction had a number. A look at everything finds those, [now and
+/// then](Self::start).
+#[derive(Debug, Default)]
+pub(super) struct Floor {
+    /// Each row below it was not visible at the last look, or is of a stream in `behind`.
+    base: i64,
+    /// Streams with rows below the base, and the lowest id of these.
+    behind: HashMap<String, i64>,
+    /// The transactions that ran at the last look, and the lowest id of their rows.
+    running: BTreeMap<u64, i64>,
+    /// The lowest id of a row of a transaction that began after the last look.
+    settled: i64,
+    /// The transaction that came next at the last look.
+    next: u64,
+    /// The last id, as it was read a while ago, and when.
+    last_id: Option<(i64, Instant)>,
+    /// When everything is looked at again.
+    whole_at: Option<Instant>,
+}
+
+impl Moment {
+    /// From a snapshot as the server writes it: `xmin:xmax:running,running`.
+    pub(super) fn new(snapshot: &str, last_id: Option<i64>, asked: Instant) -> Option<Self> {
+        let (_, rest) = snapshot.split_once(':')?;
+        let (next, running) = rest.split_once(':')?;
+        let running = running.split(',').filter(|number| !number.is_empty());
+        let running = running.map(|number| number.parse().ok()).collect::<Option<_>>()?;
+        let (next, answered) = (next.parse().ok()?, Instant::now());
+        Some(Self { next, running, last_id, asked, answered })
+    }
+}
+
+impl Floor {
+    /// Forgets everything if the database is another one, or went back: after a failover to a
+    /// standby that lagged, ids are given out again.
+    pub(super) fn check(&mut self, moment: &Moment) {
+        let last_id = self.last_id.map(|(id, _)| id);
+        let went_back = moment.next < self.next || moment.last_id < last_id;
+        if went_back || self.behind.len() > STREAMS_MAX {
+            *self = Self::default();
+        }
+    }
+
+    /// Where the next look starts; `None` for a look at everything, which is due at the beginning
+    /// and then a minute after the last one, or 20 times as long as that one took.
+    pub(super) fn start(&self, now: Instant) -> Option<Start> {
+        if self.base == 0 || self.whole_at.is_none_or(|at| at <= now) {
+            return None;
+        }
+        let below = self.running.iter().filter(|(_, id)| **id < self.base);
+        let (transactions, ids) = below.map(|(number, id)| (number.to_string(), *id)).unzip();
+        let (streams, stream_ids) = self.behind.clone().into_iter().unzip();
+        Some(Start { base: self.base, transactions, ids, streams, stream_ids })
+    }
+
+    /// The lowest id that may wait.
+    pub(super) fn lowest(&self) -> i64 {
+        self.behind.values().copied().chain([self.base]).min().unwrap_or_default()
+    }
+
+    /// A look at everything failed, perhaps because it takes too long: it is repeated later, so
+    /// that it does not keep the relay from moving events.
+    pub(super) fn whole_failed(&mut self, now: Instant) {
+        self.whole_at = Some(now + WHOLE_EVERY);
+    }
+
+    /// Applies a look, after what it moved was committed.
+    pub(super) fn apply(&mut self, look: Look) {
+        let Look { moment, whole, reached, blocked, left } = look;
+        // Rows that the look passed over may be as low as where it started.
+        let ended = self.running.iter().filter(|(number, _)| !moment.running.contains(number));
+        let from = ended.map(|(_, id)| *id).chain([self.base]).min().unwrap_or_default();
+        let mut behind = HashMap::new();
+        for stream in blocked {
+            let id = self.behind.get(&stream).copied().unwrap_or(from);
+            behind.insert(stream, id.min(from));
+        }
+        for (id, stream) in left {
+            let lowest = behind.entry(stream).or_insert(id);
+            *lowest = id.min(*lowest);
+        }
+        self.behind = behind;
+        // One that is new here began after the last look.
+        let lowest = |number: &u64| self.running.get(number).copied().unwrap_or(self.settled);
+        self.running = moment.running.iter().map(|number| (*number, lowest(number))).collect();
+        self.next = moment.next;
+        self.settle(&moment);
+        self.base = reached.map_or(self.settled, |id| self.settled.min(id.saturating_add(1)));
+        if let Some(took) = whole {
+            self.whole_at = Some(moment.answered + WHOLE_EVERY.max(took * WHOLE_SHARE));
+        }
+    }
+
+    /// A transaction has a number from its first write on, but a row may have its id shortly before
+    /// that. So an id counts as given out a while after it was read.
+    fn settle(&mut self, moment: &Moment) {
+        let is_new = |read| moment.asked.saturating_duration_since(read) < SETTLE;
+        match (moment.last_id, self.last_id) {
+            (None, _) => (self.settled, self.last_id) = (0, None),
+            (Some(_), Some((_, read))) if is_new(read) => {}
+            (Some(id), before) => {
+                self.settled = before.map_or(0, |(id, _)| id.saturating_add(1));
+                self.last_id = Some((id, moment.answered));
+            }
+        }
+    }
+}
+
+/// How long a transaction may take from drawing the id of its first row to writing that row.
+const SETTLE: Duration = Duration::from_secs(1);
+const WHOLE_EVERY: Duration = Duration::from_secs(60);
+/// Looks at everything take at most a twentieth of the time.
+const WHOLE_SHARE: u32 = 20;
+/// More streams with rows below the base are not remembered.
+const STREAMS_MAX: usize = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A look at this second of a clock, with the transactions that ran.
+    fn look(start: Instant, second: u64, running: &str, last_id: i64) -> Look {
+        let asked = start + Duration::from_secs(second);
+        let mut moment =
+            Moment::new(&format!("1:{}:{running}", 100 + second), Some(last_id), asked);
+        moment.as_mut().unwrap().answered = asked;
+        let moment = moment.unwrap();
+        Look { moment, whole: None, reached: None, blocked: Vec::new(), left: Vec::new() }
+    }
+
+    /// A floor after two looks at everything, at the seconds 0 and 1: the ids up to 50 are given
+    /// out, by transactions that ended.
+    fn looked(start: Instant) -> Floor {
+        let mut floor = Floor::default();
+        for second in 0..2 {
+            assert_eq!(floor.start(start), None);
+            floor.apply(Look { whole: Some(Duration::ZERO), ..look(start, second, "", 50) });
+        }
+        floor
+    }
+
+    fn base(floor: &Floor, now: Instant) -> i64 {
+        floor.start(now).unwrap().base
+    }
+
+    #[test]
+    fn ids_given_out_a_second_ago_are_not_looked_at_again() {
+        let start = Instant::now();
+        let mut floor = looked(start);
+        assert_eq!((base(&floor, start), floor.lowest()), (51, 51));
+        floor.apply(look(start, 2, "", 70));
+        assert_eq!(base(&floor, start), 51, "70 was given out just now");
+        floor.apply(look(start, 3, "", 90));
+        assert_eq!(base(&floor, start), 71);
+    }
+
+    #[test]
+    fn a_look_that_did_not_reach_the_end_is_continued() {
+        let start = Instant::now();
+        let mut floor = looked(start);
+        floor.apply(Look { reached: Some(60), ..look(start, 2, "", 500) });
+        floor.apply(Look { reached: Some(80), ..look(start, 3, "", 500) });
+        assert_eq!(base(&floor, start), 81);
+    }
+
+    #[test]
+    fn a_transaction_that_ends_late_is_looked_for_from_where_it_began() {
+        let start = Instant::now();
+        let mut floor = looked(start);
+        floor.apply(look(start, 2, "101", 70));
+        floor.apply(look(start, 3, "101", 90));
+        floor.apply(look(start, 4, "101,103", 90));
+        let Start { base, transactions, ids, .. } = floor.start(start).unwrap();
+        assert_eq!((base, transactions, ids), (91, vec!["101".into(), "103".into()], vec![51, 71]));
+        floor.apply(look(start, 5, "103", 90));
+        assert_eq!(floor.start(start).unwrap().transactions, ["103"]);
+    }
+
+    #[test]
+    fn a_transaction_that_ran_before_the_first_look_may_have_any_id() {
+        let start = Instant::now();
+        let mut floor = Floor::default();
+        for second in 0..3 {
+            floor.apply(Look { whole: Some(Duration::ZERO), ..look(start, second, "7", 50) });
+        }
+        let Start { base, ids, .. } = floor.start(start).unwrap();
+        assert_eq!((base, ids), (51, vec![0]));
+    }
+
+    #[test]
+    fn rows_that_still_wait_are_looked_for_by_their_stream() {
+        let start = Instant::now();
+        let mut floor = looked(start);
+        let left = vec![(55, "a".to_owned()), (53, "a".to_owned())];
+        floor.apply(Look { left, ..look(start, 2, "101", 70) });
+        floor.apply(Look { blocked: vec!["a".into(), "b".into()], ..look(start, 3, "101", 70) });
+        let lowest = |floor: &Floor| {
+            let Start { streams, stream_ids, .. } = floor.start(start).unwrap();
+            streams.into_iter().zip(stream_ids).collect::<BTreeMap<_, _>>()
+        };
+        assert_eq!(lowest(&floor), [("a".into(), 51), ("b".into(), 51)].into());
+        // The transaction may have written rows for a stream that was passed over.
+        floor.apply(Look { blocked: vec!["b".into()], ..look(start, 4, "", 90) });
+        assert_eq!((lowest(&floor), floor.lowest()), ([("b".into(), 51)].into(), 51));
+        floor.apply(look(start, 5, "", 90));
+        assert_eq!((lowest(&floor), floor.lowest()), (BTreeMap::new(), 91));
+    }
+
+    #[test]
+    fn everything_is_looked_at_every_minute_and_for_a_twentieth_of_the_time() {
+        let start = Instant::now();
+        let mut floor = looked(start);
+        let at = |second| start + Duration::from_secs(second);
+        assert!(floor.start(at(60)).is_some());
+        assert_eq!(floor.start(at(61)), None);
+        let whole = Some(Duration::from_secs(6));
+        floor.apply(Look { whole, ..look(start, 61, "", 50) });
+        assert!(floor.start(at(61 + 119)).is_some());
+        assert_eq!(floor.start(at(61 + 120)), None);
+        floor.whole_failed(at(200));
+        assert!(floor.start(at(259)).is_some());
+    }
+
+    #[test]
+    fn a_database_that_went_back_or_tells_no_ids_is_looked_at_whole() {
+        let start = Instant::now();
+        for (number, id) in [(90, Some(50)), (200, Some(49)), (200, None)] {
+            let mut floor = looked(start);
+            let moment = Moment::new(&format!("1:{number}:"), id, start).unwrap();
+            floor.check(&moment);
+            assert_eq!(floor.start(start), None, "{number} {id:?}");
+        }
+        let mut floor = looked(start);
+        floor.check(&look(start, 2, "", 50).moment);
+        assert!(floor.start(start).is_some());
+        assert_eq!(Moment::new("1:x:", None, start), None);
+        assert_eq!(Moment::new("1:9:3,4", None, start).unwrap().running, [3, 4]);
+    }
+}

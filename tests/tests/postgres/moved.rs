@@ -1,0 +1,103 @@
+//! Rows that were moved long ago and that an old snapshot keeps: they cost the relay nothing.
+
+use std::time::Duration;
+
+use sqlx::{Executor, Postgres as Pg, Transaction};
+use streamjobs::Runtime;
+use streamjobs_tests::eventually::eventually_async;
+
+use crate::app::{App, DEADLINE, Order, quick};
+
+fn of(customer: &str, id: &str) -> Order {
+    Order { id: id.to_owned(), customer: customer.to_owned() }
+}
+
+/// A runtime with a relay, and a transaction that holds an old snapshot: it has written an event
+/// before all others.
+async fn with_old_snapshot() -> (App, Runtime, Transaction<'static, Pg>) {
+    let app = App::start().await;
+    let mut old = app.pool.begin().await.unwrap();
+    app.postgres.publisher().publish_in(&mut old, &of("alice", "late")).await.unwrap();
+    let relay = app.postgres.relay().poll(Duration::from_millis(20));
+    let runtime = quick(Runtime::builder(&app.client).handlers([])).service(relay);
+    let runtime = runtime.start().await.unwrap();
+    (app, runtime, old)
+}
+
+/// What another relay leaves behind.
+async fn moved(app: &App, rows: u32) {
+    let write = "INSERT INTO streamjobs.outbox (stream, event_id, field_names, field_values)
+        SELECT 'orders', n::text, ARRAY['type'::bytea, 'sj-id'], ARRAY['t'::bytea, 'e']
+        FROM generate_series(1, $1) AS n";
+    let mut transaction = app.pool.begin().await.unwrap();
+    sqlx::query(write).bind(i64::from(rows)).execute(&mut *transaction).await.unwrap();
+    transaction.execute("DELETE FROM streamjobs.outbox WHERE event_id <> 'late'").await.unwrap();
+    transaction.commit().await.unwrap();
+}
+
+async fn publish(app: &App, order: &Order) {
+    let mut connection = app.pool.acquire().await.unwrap();
+    app.postgres.publisher().publish_in(&mut connection, order).await.unwrap();
+    eventually_async(DEADLINE, "the outbox is empty", async || {
+        app.number("SELECT count(*) FROM streamjobs.outbox").await == 0
+    })
+    .await;
+}
+
+fn stored(app: &App) -> Vec<String> {
+    let entries = app.server.entries("orders");
+    let data = entries.iter().map(|entry| entry.text("data").unwrap());
+    data.map(|data| serde_json::from_str::<Order>(&data).unwrap().id).collect()
+}
+
+/// The index scans of the outbox up to now, and the blocks that were read for it.
+async fn read(app: &App) -> (i64, i64) {
+    let read =
+        "SELECT t.idx_scan, b.heap_blks_read + b.heap_blks_hit + b.idx_blks_read + b.idx_blks_hit
+        FROM pg_stat_user_tables t JOIN pg_statio_user_tables b USING (relid)
+        WHERE relid = 'streamjobs.outbox'::regclass";
+    sqlx::query_as(read).fetch_one(&app.pool).await.unwrap()
+}
+
+/// The blocks that the relay reads for one of its scans, over some dozens of them.
+async fn blocks_per_scan(app: &App) -> i64 {
+    let (scans, blocks) = read(app).await;
+    let mut now = (scans, blocks);
+    eventually_async(DEADLINE, "the relay looks", async || {
+        now = read(app).await;
+        now.0 > scans + 60
+    })
+    .await;
+    (now.1 - blocks) / (now.0 - scans)
+}
+
+#[tokio::test]
+async fn a_look_costs_the_same_however_many_rows_were_moved_under_an_old_snapshot() {
+    let (app, runtime, old) = with_old_snapshot().await;
+    moved(&app, 30_000).await;
+    publish(&app, &of("bob", "1")).await;
+    // A look from the beginning reads more than a thousand blocks.
+    eventually_async(DEADLINE, "a look reads few blocks", async || {
+        blocks_per_scan(&app).await < 30
+    })
+    .await;
+    publish(&app, &of("bob", "2")).await;
+    assert_eq!(stored(&app), ["1", "2"]);
+    old.rollback().await.unwrap();
+    let _ = runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_event_that_commits_late_is_moved_before_later_ones_of_its_key() {
+    let (app, runtime, old) = with_old_snapshot().await;
+    moved(&app, 1_000).await;
+    publish(&app, &of("bob", "1")).await;
+    eventually_async(DEADLINE, "the relay skips what was moved", async || {
+        blocks_per_scan(&app).await < 20
+    })
+    .await;
+    old.commit().await.unwrap();
+    publish(&app, &of("alice", "2")).await;
+    assert_eq!(stored(&app), ["1", "late", "2"]);
+    let _ = runtime.shutdown().await;
+}
