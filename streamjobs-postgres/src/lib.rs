@@ -4,6 +4,7 @@ pub mod letters;
 
 mod archive;
 mod backoff;
+mod commit;
 mod fault;
 mod guard_row;
 mod key;

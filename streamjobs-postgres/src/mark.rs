@@ -1,6 +1,6 @@
 //! Marks in the database for work outside of it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::Executor;
 use streamjobs::once::{MarkBegin, Marked, Marks};
@@ -9,7 +9,7 @@ use streamjobs::{Job, JobError, Requirements};
 use crate::guard_row::{GuardRow, report_mismatch};
 use crate::postgres::Postgres;
 use crate::time::{Timestamp, seconds};
-use crate::{fault, key};
+use crate::{commit, fault, key};
 
 /// Lets a handler do work outside the database once for each event, such as sending mail.
 ///
@@ -40,6 +40,8 @@ impl Marks for Postgres {
     async fn begin(job: &Job, key: &str, begin: MarkBegin<'_>) -> Result<Marked, JobError> {
         let (postgres, key) = (Self::of(job)?, key::stored(key));
         let hash = key::payload_hash(job.entry());
+        let limit = postgres.timeout_before(job);
+        let began = Instant::now();
         let marked = async {
             let mut transaction = postgres.begin_own().await?;
             let takeover = postgres
@@ -55,22 +57,30 @@ impl Marks for Postgres {
                 .fetch_optional(&mut *transaction)
                 .await?;
             if let Some(takeover) = takeover {
-                transaction.commit().await?;
-                return Ok(Marked::Begun { takeover });
+                return Ok((Marked::Begun { takeover }, Some(transaction)));
             }
-            match GuardRow::load(&postgres, job.group(), &key, &mut transaction).await? {
-                Some(found) if found.done => {
-                    if found.hash != hash {
-                        report_mismatch(job);
+            let marked =
+                match GuardRow::load(&postgres, job.group(), &key, &mut transaction).await? {
+                    Some(found) if found.done => {
+                        if found.hash != hash {
+                            report_mismatch(job);
+                        }
+                        Marked::Done
                     }
-                    Ok(Marked::Done)
-                }
-                Some(found) => Ok(Marked::Running { rest: found.remaining }),
-                // The row that caused the conflict was deleted since.
-                None => Ok(Marked::Running { rest: Duration::ZERO }),
-            }
+                    Some(found) => Marked::Running { rest: found.remaining },
+                    // The row that caused the conflict was deleted since.
+                    None => Marked::Running { rest: Duration::ZERO },
+                };
+            Ok((marked, None))
         };
-        fault::within(postgres.timeout(), marked).await.map_err(fault::job_error)
+        let marked = fault::within(limit, marked).await;
+        let (marked, begun) = marked.map_err(fault::job_error)?;
+        if let Some(transaction) = begun {
+            let rest = limit.saturating_sub(began.elapsed());
+            let committed = commit::confirmed(job, rest, transaction.commit()).await;
+            committed.map_err(fault::job_error)?;
+        }
+        Ok(marked)
     }
 
     async fn done(job: &Job, key: &str, _keep: Duration) -> Result<(), JobError> {
@@ -89,10 +99,13 @@ impl Marks for Postgres {
                 .bind(key::payload_hash(job.entry()).as_slice())
                 .execute(&mut *transaction)
                 .await?;
-            (&mut *transaction).execute(postgres.commit()).await
+            Ok(transaction)
         };
         let done = fault::within(postgres.timeout(), done).await;
-        done.map(drop).map_err(fault::job_error)
+        let mut transaction = done.map_err(fault::job_error)?;
+        let commit = (&mut *transaction).execute(postgres.commit());
+        let committed = commit::confirmed(job, postgres.limits().timeout(), commit).await;
+        committed.map(drop).map_err(fault::job_error)
     }
 
     async fn undo(job: &Job, key: &str, owner: &str) -> Result<(), JobError> {

@@ -11,6 +11,12 @@ pub(crate) fn payload_mismatch(stream: &StreamName, group: &GroupName) {
     counter!(PAYLOAD_MISMATCH, &labels).increment(1);
 }
 
+/// The reply to the commit of a guarded job did not come in time.
+pub(crate) fn commit_unconfirmed(stream: &StreamName, group: &GroupName) {
+    let labels = [("stream", stream.to_string()), ("group", group.to_string())];
+    counter!(COMMITS_UNCONFIRMED, &labels).increment(1);
+}
+
 /// A round of a service failed because of the database.
 pub(crate) fn database_error(service: &'static str) {
     counter!(ERRORS, "service" => service).increment(1);
@@ -56,6 +62,7 @@ pub(crate) fn pruned(table: &'static str, rows: u64) {
 
 const ARCHIVED: &str = "streamjobs_postgres_archived_total";
 const ARCHIVE_REFUSED: &str = "streamjobs_postgres_archive_refused_total";
+const COMMITS_UNCONFIRMED: &str = "streamjobs_postgres_commits_unconfirmed_total";
 const ERRORS: &str = "streamjobs_postgres_errors_total";
 const OUTBOX_AGE: &str = "streamjobs_postgres_outbox_age_seconds";
 const OUTBOX_EVENTS: &str = "streamjobs_postgres_outbox_events";

@@ -4,18 +4,18 @@ use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sqlx::{Executor, PgConnection, Transaction};
 use streamjobs::__proof::FailPoint;
 use streamjobs::{Begin, Job, JobError, JobResource, Requirements};
 use tokio::time::timeout;
 
-use crate::fault;
 use crate::guard_row::{GuardRow, report_mismatch};
 use crate::key::{self, ByEventId, GuardKey};
 use crate::postgres::Postgres;
 use crate::time::Timestamp;
+use crate::{commit, fault};
 
 /// A transaction in which a handler does its work once for each event.
 ///
@@ -69,6 +69,7 @@ use crate::time::Timestamp;
 pub struct Once<K = ByEventId> {
     transaction: Transaction<'static, sqlx::Postgres>,
     postgres: Postgres,
+    job: Job,
     key: PhantomData<fn() -> K>,
 }
 
@@ -76,27 +77,18 @@ impl<K: GuardKey> JobResource for Once<K> {
     async fn begin(job: &Job) -> Result<Begin<Self>, JobError> {
         let postgres = Postgres::of(job)?;
         let begin = begin(&postgres, job);
-        let mut limit = postgres.timeout();
-        if let Some(deadline) = job.deadline() {
-            // A handler's timeout counts as a failure; waiting for other attempts must not.
-            limit = limit.min(deadline.saturating_duration_since(Instant::now()) * 9 / 10);
-        }
         let late = "timed out before the guarded transaction began";
-        timeout(limit, begin).await.unwrap_or_else(|_| Err(fault::later(late)))
+        let begun = timeout(postgres.timeout_before(job), begin).await;
+        begun.unwrap_or_else(|_| Err(fault::later(late)))
     }
 
     async fn commit(mut self) -> Result<(), JobError> {
         FailPoint::GuardBeforeCommit.reached();
         let commit = self.transaction.execute(self.postgres.commit());
-        match timeout(self.postgres.limits().timeout(), commit).await {
-            Ok(Ok(_)) => {
-                FailPoint::GuardAfterCommit.reached();
-                Ok(())
-            }
-            Ok(Err(error)) => Err(explain(error)),
-            // It may be committed; the next attempt finds the guard row if it is.
-            Err(_) => Err(fault::later("timed out waiting for the commit")),
-        }
+        let confirmed = commit::confirmed(&self.job, self.postgres.limits().timeout(), commit);
+        confirmed.await.map_err(explain)?;
+        FailPoint::GuardAfterCommit.reached();
+        Ok(())
     }
 
     fn judge(&self, error: JobError) -> JobError {
@@ -146,7 +138,12 @@ fn begin<K: GuardKey>(
         if insert(postgres, job, &key, &hash, &mut transaction).await? {
             FailPoint::GuardAfterInsert.reached();
             let postgres = postgres.clone();
-            return Ok(Begin::Run(Once { transaction, postgres, key: PhantomData }));
+            return Ok(Begin::Run(Once {
+                transaction,
+                postgres,
+                job: job.clone(),
+                key: PhantomData,
+            }));
         }
         let found = GuardRow::load(postgres, job.group(), &key, &mut transaction).await;
         let Some(found) = found.map_err(fault::job_error)? else {

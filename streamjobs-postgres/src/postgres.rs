@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::postgres::{PgArguments, PgListener, PgRow};
 use sqlx::query::{Query, QueryAs, QueryScalar};
@@ -166,6 +166,13 @@ impl Postgres {
         connection.saturating_add(self.inner.limits.timeout())
     }
 
+    /// As [`timeout`](Self::timeout), and less where the handler's deadline is near: a handler's
+    /// timeout counts as a failure, and waiting for the database or for other attempts must not.
+    pub(crate) fn timeout_before(&self, job: &Job) -> Duration {
+        let rest = job.deadline().map(|at| at.saturating_duration_since(Instant::now()) * 9 / 10);
+        rest.map_or(self.timeout(), |rest| rest.min(self.timeout()))
+    }
+
     pub(crate) fn limits(&self) -> &Limits {
         &self.inner.limits
     }
@@ -204,6 +211,10 @@ impl PostgresBuilder {
 
     /// How long one statement of a guarded transaction may take: 60 s by default, at least 1 ms.
     /// After that, the attempt fails.
+    ///
+    /// The reply to the commit is waited for 5 s longer than that, by the process: the server has no
+    /// limit for a commit that waits for a synchronous standby. After that the job is snoozed, and
+    /// no failure is counted. Its connection counts as used until the server replies.
     pub fn statement_timeout(mut self, timeout: Duration) -> Self {
         self.limits.statement = Limit::new(timeout);
         self

@@ -29,6 +29,7 @@ mod prune;
 mod redrive;
 mod relay;
 mod rows;
+mod standby;
 
 #[path = "../scrape/mod.rs"]
 mod scrape;

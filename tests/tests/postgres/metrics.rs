@@ -5,12 +5,14 @@
 
 use std::time::Duration;
 
+use sqlx::PgPool;
 use streamjobs::{Client, EventId, GroupName, Runtime, StreamName, handlers};
 use streamjobs_postgres::{Keep, Postgres, Relay};
 use streamjobs_tests::eventually::eventually_async;
 use streamjobs_tests::process::runs_alone;
+use streamjobs_tests::proxy::{FaultProxy, Mode};
 
-use crate::app::{App, Charge, DEADLINE, order};
+use crate::app::{App, Charge, DEADLINE, order, until};
 use crate::scrape::{Scrape, recorder};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -36,12 +38,14 @@ async fn one_scrape_shows_every_metric_and_equals_the_history_of_the_run() {
     old_rows_are_pruned(&app).await;
     let _ = runtime.shutdown().await;
     every_service_meets_a_database_that_refuses(&app, relay).await;
+    a_commit_is_not_confirmed().await;
     let scrape = Scrape::take();
     scrape.agrees_with("docs/postgres.md", &["streamjobs_postgres_"]);
     let sum =
         |name: &str, labels: &[_]| scrape.sum(&["streamjobs_postgres_", name].concat(), labels);
     let billing = [("stream", "orders"), ("group", "billing")];
     assert_eq!(sum("payload_mismatch_total", &billing), 1);
+    assert_eq!(sum("commits_unconfirmed_total", &billing), 1);
     let archived = |reason| sum("archived_total", &[billing[0], billing[1], ("reason", reason)]);
     assert_eq!(["rejected", "crashed", "trimmed"].map(archived), [2, 1, 0]);
     assert_eq!(sum("archive_refused_total", &billing), 1);
@@ -156,6 +160,20 @@ async fn every_service_meets_a_database_that_refuses(app: &App, relay: Relay) {
         ["archive", "relay", "pruner"].map(errors).iter().all(|errors| *errors > 0)
     })
     .await;
+    let _ = runtime.shutdown().await;
+}
+
+async fn a_commit_is_not_confirmed() {
+    let mut app = App::start().await;
+    let proxy = FaultProxy::start(&app.database).unwrap();
+    let builder = Postgres::builder(PgPool::connect(proxy.url()).await.unwrap());
+    app.postgres = builder.statement_timeout(Duration::from_millis(500)).open().await.unwrap();
+    let runtime = app.runtime(&Charge::once()).start().await.unwrap();
+    proxy.set(Mode::HoldRequest("COMMIT AND CHAIN".into()));
+    app.publish(&[order(1)]).await;
+    until("it is put off", || runtime.counters().snoozed == 1).await;
+    proxy.set(Mode::Pass);
+    app.drained("billing").await;
     let _ = runtime.shutdown().await;
 }
 

@@ -74,7 +74,7 @@ const ORDERS: [(&str, &str, Layers); 5] = [
             ],
             &["migrate"],
             &["postgres"],
-            &["guard_row"],
+            &["commit", "guard_row"],
             &["archive", "letters", "mark", "once", "outbox", "prune"],
             &["lib"],
         ],
@@ -103,6 +103,7 @@ const APART: [(&str, &str, &[&str]); 2] = [
         "",
         &[
             "backoff",
+            "commit",
             "fault",
             "guard_row",
             "key",

@@ -1,0 +1,40 @@
+//! Commits on which a job depends, and whose reply may not come.
+
+use std::future::Future;
+use std::io;
+use std::time::Duration;
+
+use streamjobs::Job;
+use tokio::time::timeout;
+use tracing::warn;
+
+use crate::metrics;
+
+/// Waits for the reply to a commit, no longer than `limit`. After that the error is a transient one
+/// and the commit may be stored: the next attempt at the job finds its row then, and waits for it
+/// while the server has not decided.
+///
+/// No setting of Postgres bounds a commit that waits for a synchronous standby. This one gives up
+/// the wait and not the commit: a request to cancel it would make it visible without the standby,
+/// the next attempt would acknowledge the job, and a failover would lose it. The connection counts
+/// as used until the server replies, and returns to its pool then. To close it would not end the
+/// wait of its session, and the pool would open another one for each job, until the server has no
+/// session left for anyone.
+pub(crate) async fn confirmed<T>(
+    job: &Job,
+    limit: Duration,
+    commit: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, sqlx::Error> {
+    let Ok(answer) = timeout(limit, commit).await else {
+        metrics::commit_unconfirmed(job.stream(), job.group());
+        warn!(
+            stream = %job.stream(), group = %job.group(), entry_id = %job.entry_id(),
+            event_id = %job.event_id(), waited = ?limit,
+            "no reply to the commit of a guarded job, which may be stored: the job is tried again; \
+             the database may be waiting for a synchronous standby"
+        );
+        let late = "no reply to the commit, which may be stored";
+        return Err(io::Error::new(io::ErrorKind::TimedOut, late).into());
+    };
+    answer
+}
