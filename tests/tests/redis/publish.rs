@@ -2,11 +2,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use streamjobs::error::PublishError;
 use streamjobs::{Client, EncodedEvent, EventId, StreamName};
-use streamjobs_tests::eventually::eventually_async;
 use streamjobs_tests::proxy::{FaultProxy, Mode};
 use streamjobs_tests::server::RedisServer;
 
-use crate::app::{App, DEADLINE, order, orders};
+use crate::app::{App, order, orders};
 
 #[tokio::test]
 async fn publish_returns_the_id_of_the_stored_entry() {
@@ -173,13 +172,30 @@ async fn a_lost_answer_is_unconfirmed_and_repeats_under_the_same_id() {
     assert_eq!(server.length("orders"), 2, "it was stored all the same");
     proxy.set(Mode::Pass);
     let id = error.event_id().cloned().unwrap();
-    // For a moment after a broken connection there is no attempt at another one.
-    eventually_async(DEADLINE, "published again", async || {
-        client.publish_with_id(&order(1), id.clone()).await.is_ok()
-    })
-    .await;
+    client.publish_with_id(&order(1), id.clone()).await.unwrap();
     let ids = server.entries("orders").into_iter().map(|entry| entry.fields[2].1.clone());
     assert_eq!(ids.filter(|stored| stored == id.as_str().as_bytes()).count(), 2);
+}
+
+/// A broken connection is replaced within the call, also right after it was opened. Each round breaks
+/// the one that the round before has opened.
+#[tokio::test]
+async fn a_client_whose_connection_breaks_right_after_its_opening_publishes_at_once() {
+    let server = RedisServer::start().unwrap();
+    let proxy = FaultProxy::start(&server).unwrap();
+    let client = Client::connect(proxy.url()).await.unwrap();
+    for round in 0..4 {
+        proxy.sever();
+        let published = client.publish(&order(round)).await;
+        // The break may be noticed only by what was sent: then it is unconfirmed, as ever.
+        let open = |error: &PublishError| error.is_unconfirmed();
+        assert!(published.as_ref().err().is_none_or(open), "{published:?}");
+        if published.is_err() {
+            client.publish(&order(round)).await.unwrap();
+        }
+    }
+    let all = client.publish_all(&orders(3)).await;
+    assert!(all.iter().all(Result::is_ok), "{all:?}");
 }
 
 #[tokio::test]

@@ -1,16 +1,18 @@
 //! Links to nodes, today to one: the connection that everything shares but reads that wait.
 //!
 //! A link connects when it is first used, and again after its connection broke. A command is sent
-//! once and never repeated: the caller gets the outcome as it is.
+//! once and never repeated: the caller gets the outcome as it is. What has not been sent yet waits for
+//! a connection.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, WeakShared};
+use futures_util::future::{BoxFuture, Shared, WeakShared};
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Pipeline, RedisError, Value};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::address::Address;
@@ -97,7 +99,8 @@ struct Live {
 /// Until when no attempt to connect is made, and why.
 struct Pause {
     until: Instant,
-    cause: String,
+    /// `None` after a success: callers wait for the end of the pause.
+    cause: Option<String>,
 }
 
 impl Link {
@@ -185,38 +188,54 @@ impl Link {
     }
 
     async fn live(&self) -> Result<Live, StoreError> {
-        let opening = {
-            let mut state = self.inner.lock();
-            if let Some(live) = &state.live
-                && !live.closed.is_cancelled()
-            {
-                return Ok(live.clone());
+        loop {
+            match self.inner.next_step()? {
+                Step::Use(live) => return Ok(live),
+                Step::Open(opening) => return opening.await.map_err(|error| unreachable(&error)),
+                Step::Wait(until) => sleep_until(until).await,
             }
-            state.live = None;
-            match (state.opening.as_ref().and_then(WeakShared::upgrade), &state.pause) {
-                (Some(opening), _) => opening,
-                (None, Some(pause)) if Instant::now() < pause.until => return Err(pause.error()),
-                (None, _) => {
-                    let opening = Arc::clone(&self.inner).open().boxed().shared();
-                    state.opening = opening.downgrade();
-                    opening
-                }
-            }
-        };
-        opening.await.map_err(|error| unreachable(&error))
+        }
     }
 }
 
-impl Pause {
-    fn error(&self) -> StoreError {
-        let text = format!("{}; waiting before the next attempt to connect", self.cause);
-        StoreError::Unreachable(Box::new(ConnectionFailed(text)))
-    }
+/// How a caller gets a connection.
+enum Step {
+    Use(Live),
+    Open(Shared<Opening>),
+    /// Tries again then.
+    Wait(Instant),
 }
 
 impl Inner {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next_step(self: &Arc<Self>) -> Result<Step, StoreError> {
+        let mut state = self.lock();
+        if let Some(live) = &state.live
+            && !live.closed.is_cancelled()
+        {
+            return Ok(Step::Use(live.clone()));
+        }
+        state.live = None;
+        if let Some(opening) = state.opening.as_ref().and_then(WeakShared::upgrade) {
+            return Ok(Step::Open(opening));
+        }
+        match &state.pause {
+            Some(Pause { until, cause }) if Instant::now() < *until => match cause {
+                None => Ok(Step::Wait(*until)),
+                Some(cause) => {
+                    let text = format!("{cause}; waiting before the next attempt to connect");
+                    Err(StoreError::Unreachable(Box::new(ConnectionFailed(text))))
+                }
+            },
+            _ => {
+                let opening = Arc::clone(self).open().boxed().shared();
+                state.opening = opening.downgrade();
+                Ok(Step::Open(opening))
+            }
+        }
     }
 
     async fn open(self: Arc<Self>) -> Result<Live, RedisError> {
@@ -229,10 +248,8 @@ impl Inner {
                 state.generation += 1;
                 state.failures = 0;
                 // Limits the attempts to a server that closes each connection at once.
-                state.pause = Some(Pause {
-                    until: Instant::now() + pause(1, fastrand::f64()),
-                    cause: "the connection broke as soon as it was open".to_owned(),
-                });
+                state.pause =
+                    Some(Pause { until: Instant::now() + pause(1, fastrand::f64()), cause: None });
                 let capabilities = capabilities.map_or_else(OnceLock::new, OnceLock::from).into();
                 let generation = state.generation;
                 let live = Live { connection, closed, generation, capabilities };
@@ -245,7 +262,8 @@ impl Inner {
                     true => PAUSE_AUTHENTICATION,
                     false => pause(state.failures, fastrand::f64()),
                 };
-                state.pause = Some(Pause { until: Instant::now() + wait, cause: cause(&error) });
+                let cause = Some(cause(&error));
+                state.pause = Some(Pause { until: Instant::now() + wait, cause });
                 Err(error)
             }
         }
@@ -259,8 +277,9 @@ impl Inner {
             return;
         }
         state.live = None;
-        if let Some(cause) = refusal {
-            state.pause = Some(Pause { until: Instant::now() + pause(1, fastrand::f64()), cause });
+        if refusal.is_some() {
+            let until = Instant::now() + pause(1, fastrand::f64());
+            state.pause = Some(Pause { until, cause: refusal });
         }
     }
 }
@@ -320,8 +339,9 @@ mod tests {
         assert!(pause(0, 0.0) >= Duration::from_millis(200));
     }
 
-    /// Answers one connection's requests as a server of this version does, until it is pinged.
-    async fn serve(listener: &TcpListener, version: &str) {
+    /// Answers one connection's requests as a server of this version does, until this command. It
+    /// answers that only if it is part of opening a connection.
+    async fn serve_until(listener: &TcpListener, version: &str, last: &str) {
         let (mut socket, _) = listener.accept().await.unwrap();
         let info = format!("redis_version:{version}\r\n");
         let info = format!("${}\r\n{info}\r\n", info.len());
@@ -329,12 +349,16 @@ mod tests {
         loop {
             while let Some(end) = FrameScanner::new().end(&asked).unwrap() {
                 let request = String::from_utf8(asked.split_to(end).to_vec()).unwrap();
-                let answer = match request.split("\r\n").nth(2).unwrap() {
-                    "PING" => return,
+                let command = request.split("\r\n").nth(2).unwrap();
+                let answer = match command {
+                    "PING" if last == "PING" => return,
                     "INFO" => info.as_str(),
                     _ => "+OK\r\n",
                 };
                 socket.write_all(answer.as_bytes()).await.unwrap();
+                if command == last {
+                    return;
+                }
             }
             socket.read_buf(&mut asked).await.unwrap();
         }
@@ -357,8 +381,26 @@ mod tests {
             }
         };
         let serving = async {
-            serve(&listener, "7.0.15").await;
-            serve(&listener, "8.8.0").await;
+            serve_until(&listener, "7.0.15", "PING").await;
+            serve_until(&listener, "8.8.0", "PING").await;
+        };
+        tokio::join!(asking, serving);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_breaks_as_soon_as_it_is_open_is_replaced_for_the_next_command() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let link = Link::new(Address::new(&format!("redis://127.0.0.1:{port}")).unwrap(), &[]);
+        let asking = async {
+            link.capabilities().await.unwrap();
+            let closed = link.inner.lock().live.as_ref().unwrap().closed.clone();
+            closed.cancelled().await;
+            link.command(&redis::cmd("ECHO")).await.unwrap();
+        };
+        let serving = async {
+            serve_until(&listener, "8.8.0", "INFO").await;
+            serve_until(&listener, "8.8.0", "ECHO").await;
         };
         tokio::join!(asking, serving);
     }
