@@ -42,7 +42,7 @@ fn read(app: &App, consumer: &str, count: usize) {
 }
 
 #[tokio::test]
-async fn claimed_entries_change_hands_with_their_counts_and_idle_times() {
+async fn claimed_entries_change_hands_with_their_counts_and_idle_times_begin_anew() {
     let app = App::start().await;
     pending_for(&app, "a", 3).await;
     let ids = ids(&app);
@@ -51,7 +51,7 @@ async fn claimed_entries_change_hands_with_their_counts_and_idle_times() {
     assert_eq!((moved.moved, moved.missing), (vec![ids[0]], vec![EntryId::new(5, 5)]));
     let rows = app.server.pending("orders", "work");
     assert_eq!((rows[0].consumer.as_str(), rows[0].deliveries), ("b", 1));
-    assert!(rows[0].idle >= Duration::from_secs(90), "{rows:?}");
+    assert!(rows[0].idle < Duration::from_secs(90), "{rows:?}");
     assert!(rows[1..].iter().all(|row| row.consumer == "a"));
 }
 
@@ -81,8 +81,27 @@ async fn released_entries_are_done_at_once_however_long_the_lease_is() {
     work.wait_for(10).await;
     app.drained("work").await;
     settled(&runtime).await;
-    assert!(work.runs().iter().all(|run| run.delivery_count == 2 && run.attempt == 1));
+    assert!(work.runs().iter().all(|run| run.delivery_count == 1 && run.attempt == 1));
     let _ = runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn entries_given_to_a_live_process_are_done_there_at_once_and_uncounted() {
+    let app = App::start().await;
+    pending_for(&app, "dead", 10).await;
+    let works = [Work::fine(), Work::fine()];
+    let options = || options().lease(Duration::from_secs(3_600));
+    let other = app.bare(&works[0]).group("work", options()).start().await.unwrap();
+    let chosen = app.bare(&works[1]).group("work", options()).start().await.unwrap();
+    let moved = group(&app).claim(&ids(&app)[..4], chosen.consumer()).await.unwrap();
+    assert_eq!(moved.moved.len(), 4);
+    let moved = group(&app).hand_over(&named("dead"), chosen.consumer()).await.unwrap();
+    assert_eq!(moved.moved.len(), 6);
+    works[1].wait_for(10).await;
+    app.drained("work").await;
+    assert!(works[1].runs().iter().all(|run| run.delivery_count == 1 && run.attempt == 1));
+    assert_eq!(works[0].count(), 0, "the other process has had none");
+    let _ = (other.shutdown().await, chosen.shutdown().await);
 }
 
 #[tokio::test]
