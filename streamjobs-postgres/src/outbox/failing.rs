@@ -223,6 +223,16 @@ mod tests {
     }
 
     #[test]
+    fn an_event_that_was_not_sent_stays_for_another_time() {
+        let mut failing = FailingStreams::default();
+        let (stream, event_id) = ("a".to_owned(), EventId::new("e").unwrap());
+        let unsent = PublishError::Unsent { stream, event_id, source: "no place".into() };
+        let rows = [row(1, "a", "k"), row(2, "a", "k")];
+        let outcome = record(&mut failing, &rows, vec![Err(unsent), Ok(())]);
+        assert_eq!((outcome.left, outcome.stored.len(), outcome.refused.len()), (2, 0, 0));
+    }
+
+    #[test]
     fn events_without_a_key_or_of_other_streams_are_not_delayed() {
         let mut failing = FailingStreams::default();
         let rows = [row(1, "a", ""), row(2, "a", ""), row(3, "a", "k"), row(4, "b", "k")];

@@ -84,6 +84,19 @@ pub enum PublishError {
         #[source]
         source: BoxError,
     },
+    /// So many events were published at once that this one did not get its turn within 5 seconds. It
+    /// is certainly not stored, and the server may be well: publish it again, later or with fewer at
+    /// once.
+    #[error("event {event_id} was not sent to {stream}: {}", explained(.source))]
+    Unsent {
+        /// The stream.
+        stream: String,
+        /// The id under which it may be published again.
+        event_id: EventId,
+        /// What it waited for.
+        #[source]
+        source: BoxError,
+    },
     /// The event was sent, but the answer was lost: it may be stored.
     ///
     /// Publishing it again with the same event id is safe for guarded handlers.
@@ -122,7 +135,9 @@ impl PublishError {
     #[must_use]
     pub fn event_id(&self) -> Option<&EventId> {
         match self {
-            Self::Rejected { event_id, .. } | Self::Unconfirmed { event_id, .. } => Some(event_id),
+            Self::Rejected { event_id, .. }
+            | Self::Unsent { event_id, .. }
+            | Self::Unconfirmed { event_id, .. } => Some(event_id),
             _ => None,
         }
     }

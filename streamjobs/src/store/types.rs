@@ -129,6 +129,10 @@ pub enum StoreError {
     /// There was no connection; nothing was changed.
     #[error("no connection to the server")]
     Unreachable(#[source] BoxError),
+    /// The connection had no room for the request within its deadline, because others wait for their
+    /// answers; nothing was changed.
+    #[error("the request was not sent")]
+    NotSent(#[source] BoxError),
     /// The request was sent and its answer was lost: the step may have been carried out.
     #[error("the server's answer was lost")]
     AnswerLost(#[source] BoxError),
@@ -160,6 +164,7 @@ impl StoreError {
             Self::GroupMissing => "group_missing",
             Self::Refused { .. } => "refused",
             Self::Unreachable(_) => "unreachable",
+            Self::NotSent(_) => "not_sent",
             Self::AnswerLost(_) => "answer_lost",
             Self::Protocol { .. } => "protocol",
         }

@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use streamjobs::error::PublishError;
@@ -247,4 +248,63 @@ async fn many_callers_publish_through_one_connection() {
     futures_util::future::join_all(calls).await;
     assert_eq!(app.server.length("orders"), 200);
     assert_eq!(app.connections(), 1);
+}
+
+/// What the server may have got in its buffers is unconfirmed; what waited behind it is not.
+#[tokio::test]
+async fn of_a_burst_on_a_silent_server_only_what_was_sent_is_unconfirmed() {
+    let app = App::start().await;
+    app.publish(1).await;
+    app.server.freeze();
+    let calls = (0..3_000).map(|id| {
+        let client = app.client.clone();
+        async move { client.publish(&order(id)).await }
+    });
+    let answers = futures_util::future::join_all(calls).await;
+    app.server.thaw();
+    let errors = answers.iter().map(|answer| answer.as_ref().unwrap_err()).collect::<Vec<_>>();
+    let id = |error: &&PublishError| error.event_id().unwrap().as_str().to_owned();
+    let open = errors.iter().copied().filter(|error| error.is_unconfirmed());
+    let open = open.map(|error| id(&error)).collect::<HashSet<_>>();
+    assert!((1..=1_024).contains(&open.len()), "{} are unconfirmed", open.len());
+    // The server works its buffers off before it answers a new client.
+    Client::connect(&app.server.url()).await.unwrap().publish(&order(0)).await.unwrap();
+    let stored = app.server.entries("orders").into_iter().map(|entry| entry.text("sj-id").unwrap());
+    let stored = stored.collect::<HashSet<_>>();
+    let certain = errors.iter().filter(|error| !error.is_unconfirmed()).map(id);
+    assert_eq!(certain.filter(|id| stored.contains(id)).count(), 0, "certainly not stored");
+}
+
+#[tokio::test]
+async fn a_burst_that_takes_longer_than_a_deadline_is_stored_or_certainly_not_stored() {
+    let app = App::start().await;
+    let proxy = FaultProxy::start(&app.server).unwrap();
+    let client = Client::connect(proxy.url()).await.unwrap();
+    proxy.set(Mode::Limit(250_000));
+    let calls = (0..12_000).map(|id| {
+        let client = client.clone();
+        async move { client.publish(&order(id)).await }
+    });
+    let answers = futures_util::future::join_all(calls).await;
+    proxy.set(Mode::Pass);
+    let stored = answers.iter().filter(|answer| answer.is_ok()).count();
+    let unsent =
+        |answer: &&Result<_, PublishError>| matches!(answer, Err(PublishError::Unsent { .. }));
+    let unsent = answers.iter().filter(unsent).count();
+    assert_eq!(stored + unsent, 12_000, "none is unconfirmed: the server answered all the time");
+    assert_eq!((stored, stored > 1_024), (app.server.length("orders"), true));
+    client.publish(&order("later")).await.unwrap();
+}
+
+/// The chunks of a batch have places themselves while the next one waits for its own.
+#[tokio::test]
+async fn batches_of_many_callers_share_the_places_of_a_connection() {
+    let app = App::start().await;
+    let calls = (0..40).map(|_| {
+        let client = app.client.clone();
+        async move { client.publish_all(&orders(1_200)).await }
+    });
+    let answers = futures_util::future::join_all(calls).await;
+    assert!(answers.iter().flatten().all(Result::is_ok));
+    assert_eq!(app.server.length("orders"), 40 * 1_200);
 }

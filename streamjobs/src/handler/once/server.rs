@@ -63,7 +63,7 @@ fn queue(job: &Job) -> Queue {
 /// failure, so that the job ends and is seen.
 fn failed(error: StoreError) -> JobError {
     let is_transient = match &error {
-        StoreError::Unreachable(_) | StoreError::AnswerLost(_) => true,
+        StoreError::Unreachable(_) | StoreError::NotSent(_) | StoreError::AnswerLost(_) => true,
         StoreError::Refused { code, .. } => TRANSIENT.contains(&code.as_str()),
         StoreError::GroupMissing | StoreError::Protocol { .. } => false,
     };

@@ -75,6 +75,7 @@ words! {
     Sending {
         Ok = "ok",
         Rejected = "rejected",
+        Unsent = "unsent",
         Unconfirmed = "unconfirmed",
     }
 }

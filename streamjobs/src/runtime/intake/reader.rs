@@ -91,6 +91,7 @@ impl Reader {
         match error {
             StoreError::GroupMissing | StoreError::Refused { .. } => {}
             StoreError::Unreachable(_)
+            | StoreError::NotSent(_)
             | StoreError::AnswerLost(_)
             | StoreError::Protocol { .. } => {
                 *connection = None;

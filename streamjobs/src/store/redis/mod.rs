@@ -119,7 +119,7 @@ impl Store for RedisStore {
     }
 
     fn fork_for_payloads(&self) -> Arc<dyn Store> {
-        Arc::new(Self { link: Link::for_payloads(self.link.address().clone(), SCRIPTS) })
+        self.fork()
     }
 }
 

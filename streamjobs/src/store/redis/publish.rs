@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use redis::{Cmd, Pipeline, Value};
 
 use super::consume::add_fields;
-use super::net::{Link, Pinned, accepted};
+use super::net::{Link, Pinned, Place, accepted, size_of_pipeline};
 use super::{RedisStore, reply};
 use crate::model::cause::chain;
 use crate::model::config::Retention;
@@ -46,7 +46,29 @@ struct RedisAppender {
     outstanding: VecDeque<Chunk>,
     answers: Vec<Appended>,
     /// Why the connection broke; nothing is sent afterwards.
-    broken: Option<String>,
+    broken: Option<Broken>,
+}
+
+/// Why nothing is sent any more.
+#[derive(Clone)]
+struct Broken {
+    cause: String,
+    /// There was no place in time; the connection may be well.
+    no_place: bool,
+}
+
+impl Broken {
+    fn new(error: &StoreError) -> Self {
+        Self { cause: cause(error), no_place: matches!(error, StoreError::NotSent(_)) }
+    }
+
+    /// The error of an entry that is not sent.
+    fn unsent(&self) -> StoreError {
+        match self.no_place {
+            true => StoreError::NotSent(self.cause.as_str().into()),
+            false => broken(&self.cause, false),
+        }
+    }
 }
 
 /// Entries that were sent in one go.
@@ -72,21 +94,15 @@ impl RedisAppender {
         if self.outstanding.len() >= CHUNKS_MAX {
             self.take_answer().await;
         }
-        let connection = match (&self.broken, &self.connection) {
-            (Some(cause), _) => Err(broken(cause, false)),
-            (None, Some(connection)) => Ok(connection.clone()),
-            (None, None) => self.link.pinned().await,
-        };
-        let connection = match connection {
-            Ok(connection) => connection,
-            Err(error) => return self.fail(&error, entries.len()).await,
-        };
-        self.connection = Some(connection.clone());
         let mut pipeline = Pipeline::with_capacity(entries.len());
         for entry in entries {
             pipeline.add_command(command(&self.stream, self.retention, entry));
         }
-        let mut answer = async move { connection.pipeline(&pipeline).await }.boxed();
+        let (connection, place) = match self.place(size_of_pipeline(&pipeline)).await {
+            Ok(placed) => placed,
+            Err(error) => return self.fail(&error, entries.len()).await,
+        };
+        let mut answer = async move { connection.send(place, &pipeline).await }.boxed();
         // The first poll sends the request.
         let polled = poll_fn(|context| Poll::Ready(answer.as_mut().poll(context))).await;
         if let Poll::Ready(answered) = polled {
@@ -95,14 +111,39 @@ impl RedisAppender {
         self.outstanding.push_back(Chunk { entries: entries.len(), answer });
     }
 
+    /// The connection of all chunks, with a place for the next one. While it has to wait, answers to
+    /// the earlier chunks are taken, which have places themselves.
+    async fn place(&mut self, bytes: usize) -> Result<(Pinned, Place)> {
+        loop {
+            let connection = match (&self.broken, &self.connection) {
+                (Some(broken), _) => return Err(broken.unsent()),
+                (None, Some(connection)) => connection.clone(),
+                (None, None) => {
+                    let (connection, place) = self.link.pinned_with_place(bytes).await?;
+                    self.connection = Some(connection.clone());
+                    return Ok((connection, place));
+                }
+            };
+            if let Some(place) = connection.place_now(bytes) {
+                return Ok((connection, place));
+            }
+            if self.outstanding.is_empty() {
+                let place = connection.place(bytes).await?;
+                return Ok((connection, place));
+            }
+            self.take_answer().await;
+        }
+    }
+
     /// Waits for the answer to the oldest chunk.
     async fn take_answer(&mut self) {
         let Some(Chunk { entries, answer }) = self.outstanding.pop_front() else { return };
         match answer.await {
             Ok(values) => self.answers.extend(values.into_iter().map(appended)),
             Err(error) => {
-                let cause = self.broken.get_or_insert_with(|| cause(&error)).clone();
-                let lost = || broken(&cause, error.is_unconfirmed());
+                let is_unconfirmed = error.is_unconfirmed();
+                let why = self.broken.get_or_insert_with(|| Broken::new(&error)).clone();
+                let lost = || broken(&why.cause, is_unconfirmed);
                 self.answers.extend((0..entries).map(|_| Err(lost())));
             }
         }
@@ -113,8 +154,8 @@ impl RedisAppender {
         while !self.outstanding.is_empty() {
             self.take_answer().await;
         }
-        let cause = self.broken.get_or_insert_with(|| cause(error)).clone();
-        self.answers.extend((0..entries).map(|_| Err(broken(&cause, false))));
+        let why = self.broken.get_or_insert_with(|| Broken::new(error)).clone();
+        self.answers.extend((0..entries).map(|_| Err(why.unsent())));
     }
 }
 

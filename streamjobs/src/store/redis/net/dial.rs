@@ -22,16 +22,13 @@ pub(crate) struct Opened {
 /// Opens a connection for many callers, and learns what the server can do.
 ///
 /// It uses version 3 of the protocol: the listener for pushed messages, which that needs, is
-/// dropped when the connection's task ends, so a closed connection is noticed at once. Without a
-/// `deadline` for answers the caller has to set one for each.
-pub(crate) async fn open_shared(
-    address: &Address,
-    deadline: Option<Duration>,
-) -> RedisResult<Opened> {
+/// dropped when the connection's task ends, so a closed connection is noticed at once. The caller has
+/// to set a deadline for each answer.
+pub(crate) async fn open_shared(address: &Address) -> RedisResult<Opened> {
     let closed = CancellationToken::new();
     let guard = closed.clone().drop_guard();
     let config = AsyncConnectionConfig::new()
-        .set_response_timeout(deadline)
+        .set_response_timeout(None)
         .set_pipeline_buffer_size(COMMANDS_WAITING_MAX)
         .set_push_sender(move |_| -> Result<(), SendError> {
             let _ = &guard;

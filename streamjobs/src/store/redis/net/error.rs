@@ -38,6 +38,11 @@ pub(crate) fn not_connected() -> StoreError {
     StoreError::Unreachable(io::Error::from(io::ErrorKind::NotConnected).into())
 }
 
+/// Other requests took all places of the connection: nothing was sent.
+pub(crate) fn not_sent() -> StoreError {
+    StoreError::NotSent(Box::new(ConnectionFailed(NO_PLACE.to_owned())))
+}
+
 /// A command was sent, or may have been.
 pub(crate) fn answer_lost(error: &RedisError) -> StoreError {
     StoreError::AnswerLost(Box::new(ConnectionFailed(cause(error))))
@@ -103,6 +108,7 @@ fn first(text: &str) -> String {
 }
 
 const TEXT_CHARACTERS_MAX: usize = 256;
+const NO_PLACE: &str = "too many requests of this connection wait for their answers";
 const WRONG_PASSWORD: &str = "WRONGPASS invalid user name or password";
 
 #[cfg(test)]

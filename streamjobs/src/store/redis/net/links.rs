@@ -2,7 +2,7 @@
 //!
 //! A link connects when it is first used, and again after its connection broke. A command is sent
 //! once and never repeated: the caller gets the outcome as it is. What has not been sent yet waits for
-//! a connection.
+//! a connection and a place in it, within a deadline.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -12,16 +12,17 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Pipeline, RedisError, Value};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::address::Address;
 use super::capabilities::Capabilities;
-use super::dial::{Opened, RESPONSE_DEADLINE, open_shared, within};
+use super::dial::{CONNECT_DEADLINE, Opened, open_shared};
 use super::error::{
     ConnectionFailed, accepted, answer_lost, cause, is_authentication, is_wrong_server,
-    not_connected, refusal_text, refused, unreachable,
+    not_connected, not_sent, refusal_text, refused, unreachable,
 };
+use super::places::{Place, Places, size_of_command, size_of_pipeline};
 use crate::store::StoreError;
 use crate::store::redis::script::Scripts;
 
@@ -34,8 +35,6 @@ pub(crate) struct Link {
 struct Inner {
     address: Address,
     scripts: Scripts,
-    /// Large requests and answers take their time here.
-    for_payloads: bool,
     state: Mutex<State>,
 }
 
@@ -59,17 +58,34 @@ pub(crate) struct Pinned {
 
 impl Pinned {
     /// Sends commands in one go. Refusals by the server are among the answers.
-    pub(crate) async fn pipeline(mut self, pipeline: &Pipeline) -> Result<Vec<Value>, StoreError> {
+    pub(crate) async fn pipeline(self, pipeline: &Pipeline) -> Result<Vec<Value>, StoreError> {
+        let place = self.place(size_of_pipeline(pipeline)).await?;
+        self.send(place, pipeline).await
+    }
+
+    /// Waits for a place for a request of so many bytes.
+    pub(crate) async fn place(&self, bytes: usize) -> Result<Place, StoreError> {
+        let until = Instant::now() + PLACE_DEADLINE;
+        self.live.place(bytes, until).await?.ok_or_else(not_connected)
+    }
+
+    /// A place for a request of so many bytes, if there is one now.
+    pub(crate) fn place_now(&self, bytes: usize) -> Option<Place> {
+        self.live.places.take_now(bytes)
+    }
+
+    /// Sends commands in one go, with the first poll. Refusals by the server are among the answers.
+    pub(crate) async fn send(
+        mut self,
+        place: Place,
+        pipeline: &Pipeline,
+    ) -> Result<Vec<Value>, StoreError> {
         let (inner, generation) = (&self.link.inner, self.live.generation);
         if self.live.closed.is_cancelled() {
             return Err(not_connected());
         }
         let sent = self.live.connection.send_packed_commands(pipeline, 0, pipeline.len());
-        let answer = match inner.for_payloads {
-            true => within(deadline(pipeline.cmd_iter().map(size_of_command).sum()), sent).await,
-            false => sent.await,
-        };
-        let values = answer.map_err(|error| {
+        let values = place.answer(sent).await.map_err(|error| {
             inner.leave(generation, None);
             answer_lost(&error)
         })?;
@@ -89,7 +105,9 @@ type Opening = BoxFuture<'static, Result<Live, RedisError>>;
 #[derive(Clone)]
 struct Live {
     connection: MultiplexedConnection,
-    /// Cancelled when the connection's task ends, so that nothing is sent over a closed connection.
+    places: Arc<Places>,
+    /// Cancelled when the connection's task ends, or when the link leaves it: nothing is sent over it
+    /// any more.
     closed: CancellationToken,
     generation: u64,
     /// Learned when the connection was opened. Empty if the server refused to say.
@@ -106,17 +124,8 @@ struct Pause {
 impl Link {
     /// A link that has not connected yet.
     pub(crate) fn new(address: Address, scripts: Scripts) -> Self {
-        Self::with(address, scripts, false)
-    }
-
-    /// A link for requests and answers with payloads: each gets the longer to arrive the larger it is.
-    pub(crate) fn for_payloads(address: Address, scripts: Scripts) -> Self {
-        Self::with(address, scripts, true)
-    }
-
-    fn with(address: Address, scripts: Scripts, for_payloads: bool) -> Self {
         let state = Mutex::default();
-        Self { inner: Arc::new(Inner { address, scripts, for_payloads, state }) }
+        Self { inner: Arc::new(Inner { address, scripts, state }) }
     }
 
     /// The server's address.
@@ -141,13 +150,9 @@ impl Link {
         command: &Cmd,
         bytes: usize,
     ) -> Result<Value, StoreError> {
-        let mut live = self.live().await?;
+        let (mut live, place) = self.place(size_of_command(command)).await?;
         let sent = live.connection.send_packed_command(command);
-        let answer = match self.inner.for_payloads {
-            true => within(deadline(size_of_command(command) + bytes), sent).await,
-            false => sent.await,
-        };
-        match answer {
+        match place.answering(bytes).answer(sent).await {
             Ok(Value::ServerError(error)) => {
                 if is_wrong_server(&error) {
                     self.inner.leave(live.generation, Some(refusal_text(&error)));
@@ -164,7 +169,18 @@ impl Link {
 
     /// Sends commands in one go. Refusals by the server are among the answers.
     pub(crate) async fn pipeline(&self, pipeline: &Pipeline) -> Result<Vec<Value>, StoreError> {
-        self.pinned().await?.pipeline(pipeline).await
+        let (connection, place) = self.pinned_with_place(size_of_pipeline(pipeline)).await?;
+        connection.send(place, pipeline).await
+    }
+
+    /// The current connection, for commands that must all use the same one, with a place for the first
+    /// request of so many bytes.
+    pub(crate) async fn pinned_with_place(
+        &self,
+        bytes: usize,
+    ) -> Result<(Pinned, Place), StoreError> {
+        let (live, place) = self.place(bytes).await?;
+        Ok((Pinned { live, link: self.clone() }, place))
     }
 
     /// The current connection, for commands that must all use the same one.
@@ -187,6 +203,18 @@ impl Link {
         Ok(known.get_or_init(|| learned).clone())
     }
 
+    /// The current connection with a place for a request of so many bytes. When the connection breaks
+    /// before there is one, the next connection is tried.
+    async fn place(&self, bytes: usize) -> Result<(Live, Place), StoreError> {
+        let until = Instant::now() + PLACE_DEADLINE;
+        loop {
+            let live = self.live().await?;
+            if let Some(place) = live.place(bytes, until).await? {
+                return Ok((live, place));
+            }
+        }
+    }
+
     async fn live(&self) -> Result<Live, StoreError> {
         loop {
             match self.inner.next_step()? {
@@ -204,6 +232,17 @@ enum Step {
     Open(Shared<Opening>),
     /// Tries again then.
     Wait(Instant),
+}
+
+impl Live {
+    /// Waits for a place until a deadline. None if the connection cannot be used any more.
+    async fn place(&self, bytes: usize, until: Instant) -> Result<Option<Place>, StoreError> {
+        tokio::select! {
+            biased;
+            () = self.closed.cancelled() => Ok(None),
+            place = timeout_at(until, self.places.take(bytes)) => place.map_err(|_| not_sent()),
+        }
+    }
 }
 
 impl Inner {
@@ -239,8 +278,7 @@ impl Inner {
     }
 
     async fn open(self: Arc<Self>) -> Result<Live, RedisError> {
-        let deadline = (!self.for_payloads).then_some(RESPONSE_DEADLINE);
-        let opened = open_shared(&self.address, deadline).await;
+        let opened = open_shared(&self.address).await;
         let mut state = self.lock();
         state.opening = None;
         match opened {
@@ -252,7 +290,8 @@ impl Inner {
                     Some(Pause { until: Instant::now() + pause(1, fastrand::f64()), cause: None });
                 let capabilities = capabilities.map_or_else(OnceLock::new, OnceLock::from).into();
                 let generation = state.generation;
-                let live = Live { connection, closed, generation, capabilities };
+                let places = Places::new();
+                let live = Live { connection, places, closed, generation, capabilities };
                 state.live = Some(live.clone());
                 Ok(live)
             }
@@ -270,13 +309,16 @@ impl Inner {
     }
 
     /// Drops a connection that cannot be used any more, unless a newer one has replaced it. After a
-    /// refusal, the next attempt to connect waits.
+    /// refusal, the next attempt to connect waits. What waits for a place there goes to the next
+    /// connection; what was sent may still be answered.
     fn leave(&self, generation: u64, refusal: Option<String>) {
         let mut state = self.lock();
         if state.live.as_ref().is_none_or(|live| live.generation != generation) {
             return;
         }
-        state.live = None;
+        if let Some(live) = state.live.take() {
+            live.closed.cancel();
+        }
         if refusal.is_some() {
             let until = Instant::now() + pause(1, fastrand::f64());
             state.pause = Some(Pause { until, cause: refusal });
@@ -295,19 +337,6 @@ impl fmt::Debug for Link {
     }
 }
 
-/// How long an answer may take, for so many bytes on their way there and back.
-fn deadline(bytes: usize) -> Duration {
-    RESPONSE_DEADLINE + Duration::from_secs_f64(bytes as f64 / BYTES_PER_SECOND_MIN)
-}
-
-fn size_of_command(command: &Cmd) -> usize {
-    let arguments = command.args_iter().map(|argument| match argument {
-        redis::Arg::Simple(bytes) => bytes.len(),
-        _ => 0,
-    });
-    arguments.sum()
-}
-
 /// The wait before the next attempt, after this many failures; `random` is uniform in 0 to 1.
 fn pause(failures: u32, random: f64) -> Duration {
     let doublings = failures.saturating_sub(1).min(8);
@@ -315,8 +344,8 @@ fn pause(failures: u32, random: f64) -> Duration {
     bound.mul_f64(0.5 + random.clamp(0.0, 1.0) / 2.0)
 }
 
-/// The slowest link on which a large payload still arrives in time.
-const BYTES_PER_SECOND_MIN: f64 = 100_000.0;
+/// How long a request waits for a place.
+const PLACE_DEADLINE: Duration = CONNECT_DEADLINE;
 const PAUSE_FIRST: Duration = Duration::from_millis(400);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// Servers count and log wrong passwords; some lock the user out.

@@ -1,0 +1,182 @@
+//! Places in a connection: a bound on what is on its way, and until when an answer may take.
+//!
+//! What waits for a place has certainly not been sent. With a place a request is written at once, and
+//! its deadline begins. The server answers in the order of the requests, so each answer shows
+//! that it is at work for those behind it too.
+
+use std::io;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use redis::{Cmd, Pipeline, RedisResult};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
+
+use super::dial::RESPONSE_DEADLINE;
+
+/// The places of one connection.
+#[derive(Debug)]
+pub(super) struct Places {
+    free: Arc<Semaphore>,
+    /// When the last answer came; at first, when the connection was opened.
+    answered: Mutex<Instant>,
+}
+
+/// A place of one request, until its answer.
+#[derive(Debug)]
+pub(crate) struct Place {
+    places: Arc<Places>,
+    /// How many bytes are sent and answered.
+    bytes: usize,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Places {
+    pub(super) fn new() -> Arc<Self> {
+        let free = Arc::new(Semaphore::new(PLACES));
+        Arc::new(Self { free, answered: Mutex::new(Instant::now()) })
+    }
+
+    /// Waits for room for a request of so many bytes, behind those that wait already.
+    pub(super) async fn take(self: &Arc<Self>, bytes: usize) -> Option<Place> {
+        let permit = Arc::clone(&self.free).acquire_many_owned(needed(bytes)).await.ok()?;
+        Some(self.place(bytes, permit))
+    }
+
+    /// Room for a request of so many bytes, if there is some now.
+    pub(super) fn take_now(self: &Arc<Self>, bytes: usize) -> Option<Place> {
+        let permit = Arc::clone(&self.free).try_acquire_many_owned(needed(bytes)).ok()?;
+        Some(self.place(bytes, permit))
+    }
+
+    fn place(self: &Arc<Self>, bytes: usize, permit: OwnedSemaphorePermit) -> Place {
+        Place { places: Arc::clone(self), bytes, _permit: permit }
+    }
+
+    fn answered(&self) -> Instant {
+        *self.answered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note_answer(&self) {
+        *self.answered.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+}
+
+impl Place {
+    /// With an answer of about so many bytes.
+    pub(super) fn answering(mut self, bytes: usize) -> Self {
+        self.bytes += bytes;
+        self
+    }
+
+    /// Sends a request with its first poll, and waits for its answer. It fails when the server has not
+    /// answered any request for the deadline of this one, or this one for a few times as long.
+    pub(super) async fn answer<T>(
+        self,
+        sent: impl Future<Output = RedisResult<T>>,
+    ) -> RedisResult<T> {
+        let (begun, silence) = (Instant::now(), deadline(self.bytes));
+        let end = begun + silence * DEADLINES_MAX;
+        let mut sent = pin!(sent);
+        let mut until = begun + silence;
+        loop {
+            if let Ok(answer) = timeout_at(until, sent.as_mut()).await {
+                if answer.is_ok() {
+                    self.places.note_answer();
+                }
+                return answer;
+            }
+            let later = (self.places.answered() + silence).min(end);
+            if later <= until {
+                return Err(io::Error::from(io::ErrorKind::TimedOut).into());
+            }
+            until = later;
+        }
+    }
+}
+
+pub(super) fn size_of_command(command: &Cmd) -> usize {
+    let arguments = command.args_iter().map(|argument| match argument {
+        redis::Arg::Simple(bytes) => bytes.len(),
+        _ => 0,
+    });
+    arguments.sum()
+}
+
+pub(crate) fn size_of_pipeline(pipeline: &Pipeline) -> usize {
+    pipeline.cmd_iter().map(size_of_command).sum()
+}
+
+/// How long the server may be silent while so many bytes are on their way there and back.
+fn deadline(bytes: usize) -> Duration {
+    RESPONSE_DEADLINE + Duration::from_secs_f64(bytes as f64 / BYTES_PER_SECOND_MIN)
+}
+
+/// The places that a request of so many bytes takes. One that is larger than all of them takes all.
+fn needed(bytes: usize) -> u32 {
+    u32::try_from((1 + bytes / BYTES_PER_PLACE).min(PLACES)).unwrap_or(u32::MAX)
+}
+
+/// Requests on their way at most: enough that the server does not wait for the next one.
+pub(super) const PLACES: usize = 1024;
+/// With all places, about 4 MiB are on their way.
+const BYTES_PER_PLACE: usize = 4 * 1024;
+/// The slowest link on which a large payload still arrives in time.
+const BYTES_PER_SECOND_MIN: f64 = 100_000.0;
+/// A request behind many others gets at most so many of its deadlines while they are answered.
+const DEADLINES_MAX: u32 = 4;
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    #[test]
+    fn large_requests_take_more_places_and_none_more_than_there_are() {
+        assert_eq!((needed(0), needed(100), needed(1024 * 1024)), (1, 1, 257));
+        assert_eq!(needed(usize::MAX), PLACES as u32);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_begins_with_the_request_and_counts_silence() {
+        let places = Places::new();
+        tokio::time::advance(Duration::from_secs(60)).await;
+        let begun = Instant::now();
+        let waiting = places.take_now(0).unwrap().answer(pending::<RedisResult<()>>());
+        waiting.await.unwrap_err();
+        assert_eq!(begun.elapsed().as_secs(), 3, "the time before it does not count");
+        let large = places.take_now(500_000).unwrap().answer(pending::<RedisResult<()>>());
+        large.await.unwrap_err();
+        assert_eq!(begun.elapsed().as_secs(), 3 + 8, "its bytes have their time");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answers_to_others_show_that_the_server_is_at_work_but_not_without_end() {
+        let places = Places::new();
+        let begun = Instant::now();
+        let others = async {
+            let mut ticks = tokio::time::interval(Duration::from_secs(2));
+            loop {
+                ticks.tick().await;
+                places.take_now(0).unwrap().answer(async { Ok(()) }).await.unwrap();
+            }
+        };
+        let waiting = places.take_now(0).unwrap().answer(pending::<RedisResult<()>>());
+        tokio::select! {
+            answer = waiting => answer.unwrap_err(),
+            () = others => unreachable!(),
+        };
+        assert_eq!(begun.elapsed().as_secs(), 12);
+    }
+
+    #[tokio::test]
+    async fn a_place_is_free_again_after_its_answer() {
+        let places = Places::new();
+        let all = places.take_now(usize::MAX).unwrap();
+        assert!(places.take_now(0).is_none());
+        all.answer(async { Ok(()) }).await.unwrap();
+        assert!(places.take_now(0).is_some());
+    }
+}
