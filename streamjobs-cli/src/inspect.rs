@@ -180,6 +180,7 @@ fn consumer_document(consumer: &ConsumerInfo) -> Value {
         "recent_done": consumer.recent_done,
         "recent_failed": consumer.recent_failed,
         "claimed": consumer.claimed,
+        "claimed_early_by": consumer.claimed_early_by,
         "last_heartbeat_ms": milliseconds(consumer.last_heartbeat),
         "idle_ms": milliseconds(Some(consumer.idle)),
         "inactive_ms": milliseconds(consumer.inactive),

@@ -89,6 +89,9 @@ conditions! {
     TooFewConsumers: "too_few_consumers", "add processes or raise the concurrency";
     /// The oldest entry waits for too long although slots are free.
     NotReading: "not_reading", "check the health of the processes, which do not read";
+    /// A consumer that is not of this crate takes running jobs before their leases have ended.
+    ClaimedEarly: "claimed_early",
+        "have it claim with a minimum idle time of at least the longest lease of the group's processes";
     /// A large share of the attempts fails.
     Failing: "failing", "fix what the error says; where every job fails, look at what they share";
     /// Jobs that failed wait for their next attempt.

@@ -1,5 +1,6 @@
 //! What is wrong with a group, decided from what was read: pure.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -54,6 +55,7 @@ impl Diagnosis {
             problems.extend(not_acknowledging(group));
             problems.extend(waiting(group, consumers));
         }
+        problems.extend(claimed_early(consumers));
         problems.extend(failures(group, consumers));
         // The sort is stable.
         problems.sort_by_key(|problem| std::cmp::Reverse(problem.severity()));
@@ -80,6 +82,17 @@ fn waiting(group: &GroupInfo, consumers: &[ConsumerInfo]) -> Option<Problem> {
         true => Problem::TooFewConsumers { in_flight, slots, oldest },
         false => Problem::NotReading { oldest },
     })
+}
+
+/// Consumers of other software that took running jobs. What an operator gave to a process of this crate
+/// was not taken.
+fn claimed_early(consumers: &[ConsumerInfo]) -> Vec<Problem> {
+    let alive = consumers.iter().filter(|consumer| consumer.liveness == Liveness::Alive);
+    let named = alive.filter_map(|consumer| consumer.claimed_early_by.as_ref());
+    let named = named.collect::<BTreeSet<_>>();
+    let others = consumers.iter().filter(|consumer| consumer.liveness == Liveness::Unknown);
+    let claimers = others.filter(|other| named.contains(&other.name));
+    claimers.map(|other| Problem::ClaimedEarly { consumer: other.name.clone() }).collect()
 }
 
 /// What fails: a share of the attempts, jobs that wait for a retry, and new dead letters.
@@ -159,6 +172,7 @@ mod tests {
             recent_done: None,
             recent_failed: None,
             claimed: None,
+            claimed_early_by: None,
             host: None,
             process: None,
             version: None,
@@ -231,6 +245,21 @@ mod tests {
         let helped = problems(&works, &[dead, consumer(Liveness::Alive, 0, 16)]);
         assert!(matches!(helped[..], [Problem::DeadConsumer { .. }]));
         assert!(matches!(problems(&works, &[])[..], [Problem::Stalled { silent: 0 }]));
+    }
+
+    #[test]
+    fn consumers_of_other_software_that_take_running_jobs_are_named_once() {
+        let named = |name: &str, by: &str| ConsumerInfo {
+            name: name.into(),
+            claimed_early_by: Some(by.into()),
+            ..consumer(Liveness::Alive, 1, 16)
+        };
+        let other = ConsumerInfo { name: "peer-7".into(), ..consumer(Liveness::Unknown, 1, 0) };
+        let consumers = [named("a", "peer-7"), named("b", "peer-7"), named("c", "a"), other];
+        let found = problems(&group(), &consumers);
+        assert!(matches!(&found[..], [Problem::ClaimedEarly { consumer }] if consumer == "peer-7"));
+        assert!(found[0].to_string().starts_with("peer-7, a consumer that is not of streamjobs, "));
+        assert!(problems(&group(), &consumers[..3]).is_empty(), "a gone or own one is not named");
     }
 
     #[test]

@@ -69,6 +69,12 @@ pub enum Problem {
         /// How long the oldest entry has waited.
         oldest: Duration,
     },
+    /// A consumer that is not of this crate, and sends no heartbeat, took a running job within the last
+    /// minutes although its lease lasted: the job runs twice.
+    ClaimedEarly {
+        /// Its name.
+        consumer: String,
+    },
     /// At least five attempts, and one in twenty, failed within the last five minutes in the processes
     /// that are alive now. Processes of an older version do not say it, and are not counted.
     Failing {
@@ -112,6 +118,7 @@ impl Problem {
             | Self::Paused { .. }
             | Self::DeadConsumer { .. }
             | Self::TooFewConsumers { .. }
+            | Self::ClaimedEarly { .. }
             | Self::Retrying { .. }
             | Self::DeadLetters { .. } => Severity::Warning,
         }
@@ -143,6 +150,7 @@ impl Problem {
             Self::NotAcknowledging { .. } => Condition::NotAcknowledging,
             Self::TooFewConsumers { .. } => Condition::TooFewConsumers,
             Self::NotReading { .. } => Condition::NotReading,
+            Self::ClaimedEarly { .. } => Condition::ClaimedEarly,
             Self::Failing { .. } => Condition::Failing,
             Self::Retrying { .. } => Condition::Retrying,
             Self::DeadLetters { .. } => Condition::DeadLetters,
@@ -185,6 +193,13 @@ impl fmt::Display for Problem {
             }
             Self::NotReading { oldest } => {
                 write!(f, "{} although slots are free", phrase::oldest_waiting(*oldest))?;
+            }
+            Self::ClaimedEarly { consumer } => {
+                let other = "a consumer that is not of streamjobs";
+                write!(
+                    f,
+                    "{consumer}, {other}, takes running jobs before their leases have ended"
+                )?;
             }
             Self::Failing { failed, attempts, .. } => {
                 f.write_str(&phrase::failing(*failed, *attempts))?;

@@ -232,6 +232,9 @@ pub struct ConsumerInfo {
     pub recent_failed: Option<u64>,
     /// Entries that it claimed from other consumers: of those that stopped renewing, and released ones.
     pub claimed: Option<u64>,
+    /// The consumer that, within five minutes before the last heartbeat, took a running job of this one
+    /// although its lease lasted.
+    pub claimed_early_by: Option<String>,
     /// The host that it runs on.
     pub host: Option<String>,
     /// Its process id on that host.
@@ -272,6 +275,7 @@ impl ConsumerInfo {
             recent_done: heartbeat.as_ref().and_then(|heartbeat| heartbeat.recent_done),
             recent_failed: heartbeat.as_ref().and_then(|heartbeat| heartbeat.recent_failed),
             claimed: heartbeat.as_ref().and_then(|heartbeat| heartbeat.claimed),
+            claimed_early_by: heartbeat.as_ref().and_then(|about| about.claimed_early_by.clone()),
             started: heartbeat.as_ref().map(|heartbeat| heartbeat.started),
             process: heartbeat.as_ref().map(|heartbeat| heartbeat.process),
             host: heartbeat.as_ref().map(|heartbeat| heartbeat.host.clone()),

@@ -39,6 +39,9 @@ pub(crate) struct Heartbeat {
     pub(crate) recent_failed: Option<u64>,
     /// Entries that it claimed from others since it started.
     pub(crate) claimed: Option<u64>,
+    /// The consumer that within the last five minutes took a running job although its lease lasted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) claimed_early_by: Option<String>,
     /// The event types that it has handlers for, sorted; `*` is a handler that takes every type. Older
     /// versions do not write them, and may have a handler for any type.
     pub(crate) types: Option<Vec<String>>,

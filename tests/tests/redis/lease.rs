@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use streamjobs::stream::Problem;
 use streamjobs::{Job, JobError};
+use streamjobs_tests::eventually::eventually_async;
 use streamjobs_tests::proxy::{FaultProxy, Mode};
 use tokio::time::{Instant, sleep_until};
 
@@ -144,6 +146,36 @@ async fn a_job_that_was_taken_over_is_told_and_nothing_it_does_counts() {
         (1, "thief", 2)
     );
     assert_eq!((app.number(&["ZCARD", "{orders}:retry:work"]), runtime.counters().retried), (0, 0));
+    let _ = runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_consumer_of_other_software_that_claims_before_a_lease_has_ended_is_named() {
+    let app = App::start().await;
+    let gate = Gate::default();
+    let long = options().lease(Duration::from_secs(3));
+    let runtime = app.bare(&Work::gated(&gate)).group("work", long).start().await.unwrap();
+    app.publish(2).await;
+    until(DEADLINE, "both run", || app.pending("work") == 2).await;
+    let rows = app.server.pending("orders", "work");
+    let group = app.client.stream("orders").unwrap().group("work").unwrap();
+    let problems = async || group.diagnose().await.unwrap().problems;
+    // What an operator releases was not taken early.
+    let released = group.release(&[rows[0].id.parse().unwrap()]).await.unwrap();
+    assert_eq!(released.moved.len(), 1);
+    until(DEADLINE, "the first is claimed again", || runtime.counters().claimed == 1).await;
+    app.server.command(&["XCLAIM", "orders", "work", "peer-7", "0", &rows[1].id]);
+    eventually_async(DEADLINE, "diagnose names it", async || {
+        let problems = problems().await;
+        let named = |problem: &Problem| {
+            matches!(problem, Problem::ClaimedEarly { consumer } if consumer == "peer-7")
+        };
+        assert!(problems.iter().all(named), "and no other: {problems:?}");
+        problems.len() == 1
+    })
+    .await;
+    assert_eq!(runtime.counters().leases_lost, 1);
+    gate.open();
     let _ = runtime.shutdown().await;
 }
 

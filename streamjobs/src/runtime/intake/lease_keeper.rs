@@ -1,15 +1,18 @@
 //! Keeps leases: renews what is in flight, and cancels attempts whose lease is lost.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::model::entry::{EntryId, Hold};
-use crate::runtime::observe::{JobEvent, QueueContext};
+use crate::runtime::observe::{JobEvent, QueueContext, QueueEvent};
 use crate::runtime::state::{
     Activity, Clock, GroupEpoch, InFlight, RenewSignal, Renewal, stopped_within,
 };
+use crate::store::inspect::PendingFilter;
+use crate::store::types::RELEASED;
 use crate::store::{Renewed, StoreError};
 
 /// The renewing loop of one queue.
@@ -93,14 +96,35 @@ impl LeaseKeeper {
             let Renewed { now, answers } =
                 renewed.inspect_err(|_| self.in_flight.renewal_failed(holds))?;
             self.clock.observe(sent, Instant::now(), now);
-            let mut obsolete = Vec::new();
+            let (mut obsolete, mut taken) = (Vec::new(), None);
             for (hold, answer) in holds.iter().zip(answers) {
                 let renewal = self.in_flight.renewed(*hold, answer, sent, epoch);
+                taken = taken.or((renewal == Renewal::TakenEarly).then_some(*hold));
                 obsolete.extend(self.report(*hold, renewal));
             }
             self.context.delete_obsolete(&obsolete).await;
+            if let Some(hold) = taken {
+                self.report_claimer(hold).await;
+            }
         }
         Ok(())
+    }
+
+    /// Reports which consumer took an entry although its lease lasted, unless the entry is done by now
+    /// or an operator released it.
+    async fn report_claimer(&self, hold: Hold) {
+        let context = &self.context;
+        let after = hold.id.previous().unwrap_or(EntryId::ZERO);
+        let (inlet, idle) = (hold.inlet, Duration::ZERO);
+        let filter = PendingFilter { inlet, after, idle, consumer: None, limit: 1 };
+        let rows = context.store.pending(context.queue(), filter).await;
+        let rows = context.report.ok_or_report("read a pending entry", rows).unwrap_or_default();
+        let is_other =
+            |consumer: &str| ![context.consumer().as_str(), RELEASED, ""].contains(&consumer);
+        let row = rows.into_iter().find(|row| row.id == hold.id && is_other(&row.consumer));
+        if let Some(row) = row {
+            context.report.queue(QueueEvent::ClaimedEarly { consumer: &row.consumer });
+        }
     }
 
     /// Reports what a renewal found: the dead letter to delete, if there is one.
@@ -108,6 +132,9 @@ impl LeaseKeeper {
         let event = match renewal {
             Renewal::Kept => return None,
             Renewal::Lost => JobEvent::LeaseLost { why: "another attempt has the entry" },
+            Renewal::TakenEarly => JobEvent::LeaseLost {
+                why: "another consumer took the entry before its lease ended",
+            },
             Renewal::Removed => JobEvent::RemovedInFlight,
             Renewal::Trimmed(dead_letter) | Renewal::Obsolete(dead_letter) => {
                 JobEvent::TrimmedInFlight { dead_letter }

@@ -112,6 +112,10 @@ pub(crate) enum QueueEvent<'a> {
     /// Jobs that wait for a retry got their place in the retry set back, which another client or an
     /// eviction had deleted.
     RetriesRestored(usize),
+    /// A consumer took the entry of a running job although its lease lasted.
+    ClaimedEarly {
+        consumer: &'a str,
+    },
     ClaimRefused {
         why: &'static str,
     },

@@ -137,6 +137,9 @@ pub(super) fn log_queue(identity: &ConsumerIdentity, event: &QueueEvent<'_>) {
         QueueEvent::RetriesRestored(jobs) => {
             log!(error, identity, jobs, "retry set was lost, its jobs are scheduled again");
         }
+        QueueEvent::ClaimedEarly { consumer: claimer } => {
+            log!(warn, identity, claimer, "a running job was claimed before its lease ended");
+        }
         QueueEvent::ClaimRefused { why } => log!(warn, identity, why, "no idle entries claimed"),
         QueueEvent::StoreFailed { operation, error } => {
             log!(warn, identity, operation, "Redis command failed: {}", chain(error));

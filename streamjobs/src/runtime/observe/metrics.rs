@@ -57,6 +57,7 @@ pub(super) fn record_queue(metrics: &QueueMetrics, event: &QueueEvent<'_>, by: u
         QueueEvent::PauseChanged { .. }
         | QueueEvent::TypeWithoutHandler { .. }
         | QueueEvent::LoopEnded { .. }
+        | QueueEvent::ClaimedEarly { .. }
         | QueueEvent::Alerted(_) => {}
     }
 }

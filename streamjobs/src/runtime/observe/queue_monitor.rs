@@ -27,6 +27,8 @@ pub(crate) struct QueueMonitor {
     /// The turn to report one that does not fit into the set any more.
     types_turn: OncePerInterval,
     watch: Mutex<AlertState>,
+    /// The consumer that last took a running job although its lease lasted, and when.
+    claimer: Mutex<Option<(Instant, String)>>,
 }
 
 impl QueueMonitor {
@@ -39,6 +41,7 @@ impl QueueMonitor {
             types_met: Mutex::default(),
             types_turn: OncePerInterval::default(),
             watch: Mutex::new(watch),
+            claimer: Mutex::default(),
         }
     }
 
@@ -86,6 +89,19 @@ impl QueueMonitor {
         lock(&self.blocked_cause).clone()
     }
 
+    pub(super) fn record_claimer(&self, now: Instant, consumer: &str) {
+        // A longer name would make every heartbeat long.
+        if consumer.len() <= CLAIMER_BYTES_MAX {
+            *lock(&self.claimer) = Some((now, consumer.to_owned()));
+        }
+    }
+
+    pub(super) fn claimer(&self, now: Instant) -> Option<String> {
+        let claimer = lock(&self.claimer);
+        let (since, consumer) = claimer.as_ref()?;
+        (now.saturating_duration_since(*since) <= CLAIMER_SHOWN).then(|| consumer.clone())
+    }
+
     /// The alerts that begin or end with a reading.
     pub(crate) fn changes(&self, now: Instant, reading: &QueueSample<'_>) -> Vec<Alert> {
         lock(&self.watch).update(now, reading)
@@ -95,6 +111,9 @@ impl QueueMonitor {
 /// A process remembers at most this many event types that it has no handler for.
 const TYPES_MET_MAX: usize = 1_000;
 const TYPE_BYTES_MAX: usize = 1_024;
+const CLAIMER_BYTES_MAX: usize = 512;
+/// For how long heartbeats name a consumer that took a running job.
+const CLAIMER_SHOWN: Duration = Duration::from_secs(300);
 const TYPES_INTERVAL: Duration = Duration::from_secs(60);
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::handler::ConsumerIdentity;
 use crate::insight::metrics::{QueueMetrics, Running};
 use crate::insight::view::GroupInfo;
@@ -55,7 +57,15 @@ impl Report {
             metrics::record_queue(&self.metrics, &event, by);
             self.monitor.record_queue(&event, by);
         }
+        if let QueueEvent::ClaimedEarly { consumer } = event {
+            self.monitor.record_claimer(Instant::now(), consumer);
+        }
         log::log_queue(&self.identity, &event);
+    }
+
+    /// The consumer that took a running job of this process lately.
+    pub(crate) fn claimer(&self) -> Option<String> {
+        self.monitor.claimer(Instant::now())
     }
 
     /// This process has no handler for an event type: reported when it meets the type first.

@@ -161,7 +161,8 @@ pub(crate) fn count_of_queue(event: &QueueEvent<'_>) -> Option<(Count, u64)> {
         QueueEvent::EntriesTrimmed(entries) => (Count::EntriesTrimmed, entries),
         QueueEvent::DeadLettersTrimmed(dead_letters) => (Count::DeadLettersTrimmed, dead_letters),
         QueueEvent::ConsumersRemoved(consumers) => (Count::ConsumersRemoved, wide(consumers)),
-        QueueEvent::PauseChanged { .. }
+        QueueEvent::ClaimedEarly { .. }
+        | QueueEvent::PauseChanged { .. }
         | QueueEvent::TypeWithoutHandler { .. }
         | QueueEvent::LoopEnded { .. }
         | QueueEvent::Alerted(_) => {

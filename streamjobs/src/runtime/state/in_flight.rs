@@ -74,6 +74,8 @@ pub(crate) enum Renewal {
     Kept,
     /// Another attempt has the entry.
     Lost,
+    /// Another consumer took the entry although its lease lasted.
+    TakenEarly,
     /// Another client removed the entry from the pending list. The attempt goes on.
     Removed,
     /// The payload was trimmed; this dead letter was stored for it.
@@ -314,6 +316,10 @@ impl InFlight {
                 entry.stand_for(StandIn::Removed);
                 Renewal::Removed
             }
+            FenceResult::TakenOver if !entry.lease.is_over() => {
+                entry.lease.lose();
+                Renewal::TakenEarly
+            }
             FenceResult::NotPending | FenceResult::Undelivered | FenceResult::TakenOver => {
                 entry.lease.lose();
                 Renewal::Lost
@@ -374,16 +380,9 @@ mod tests {
         lease.lose();
         in_flight.abandon(hold(1));
         assert!(in_flight.lost_deliveries(vec![hold(1)]).is_empty(), "it ran under this token");
-        assert_eq!(
-            in_flight.lost_deliveries(vec![hold(2)]),
-            [hold(2)],
-            "a claim that did not arrive"
-        );
+        assert_eq!(in_flight.lost_deliveries(vec![hold(2)]), [hold(2)], "it did not arrive");
         in_flight.forget_abandoned(Inlet::STREAM, &BTreeSet::from([hold(1).id]));
-        assert!(
-            in_flight.lost_deliveries(vec![hold(1)]).is_empty(),
-            "as long as the entry is pending"
-        );
+        assert!(in_flight.lost_deliveries(vec![hold(1)]).is_empty(), "while it is pending");
         let lease = Arc::new(Lease::new(LEASE, LEASE));
         assert_eq!(in_flight.register(hold(2), &lease, now, 0), Registered::New);
         in_flight.remove(Inlet::STREAM, hold(2).id);
@@ -410,7 +409,7 @@ mod tests {
     fn a_refused_renewal_loses_the_lease_and_a_stale_answer_does_not() {
         let (in_flight, lease, now) = table();
         assert_eq!(in_flight.renewed(hold(9), FenceResult::TakenOver, now, 0), Renewal::Kept);
-        assert_eq!(in_flight.renewed(hold(1), FenceResult::TakenOver, now, 0), Renewal::Lost);
+        assert_eq!(in_flight.renewed(hold(1), FenceResult::TakenOver, now, 0), Renewal::TakenEarly);
         assert!(lease.is_lost() && in_flight.begin_settling(hold(1)).is_none());
     }
 
@@ -447,7 +446,7 @@ mod tests {
         in_flight.renewed(hold(1), FenceResult::NotPending, now, 1);
         assert_eq!(in_flight.register(hold(1), &lease, now, 1), Registered::InFlight);
         assert_eq!(in_flight.due_for_renewal(now + LEASE, LEASE), [hold(1)]);
-        assert_eq!(in_flight.renewed(hold(1), FenceResult::TakenOver, now, 1), Renewal::Lost);
+        assert_eq!(in_flight.renewed(hold(1), FenceResult::TakenOver, now, 1), Renewal::TakenEarly);
     }
 
     #[test]

@@ -57,6 +57,7 @@ impl HeartbeatSender {
         heartbeat.done = Some(counters.succeeded);
         heartbeat.failed = Some(counters.failed);
         (heartbeat.recent_done, heartbeat.recent_failed) = (Some(done), Some(failed));
+        heartbeat.claimed_early_by = context.report.claimer();
         heartbeat.claimed = Some(counters.claimed);
         let text = heartbeat.clone().with_interval(next).write();
         let recorded = context.store.heartbeat(context.queue(), context.consumer(), &text).await;
