@@ -7,7 +7,15 @@ use std::time::Duration;
 
 use streamjobs::JobError;
 use streamjobs::error::BoxError;
+use thiserror::Error as ThisError;
 use tokio::time::timeout;
+
+use crate::publish_error::PublishInError;
+
+/// A table of this crate cannot be used.
+#[derive(Debug, ThisError)]
+#[error("the tables of streamjobs-postgres cannot be used")]
+struct Unusable(#[source] sqlx::Error);
 
 /// Whether the same attempt can succeed later: as soon as another transaction releases a row, or
 /// the server is available again.
@@ -25,16 +33,48 @@ pub(crate) fn is_transient(error: &sqlx::Error) -> bool {
     }
 }
 
-/// The error of a statement of this crate: snoozed if it is transient, a failure otherwise.
+/// The error of a statement that ends a handler's work: snoozed if it is transient, a failure
+/// otherwise.
 pub(crate) fn job_error(error: sqlx::Error) -> JobError {
     if is_transient(&error) { later(error) } else { JobError::retry(error) }
 }
 
-/// The error of a handler: snoozed if a transient database error is among its causes and the
-/// handler did not decide otherwise.
+/// The error of a statement on the tables of this crate: as [`job_error`], but what an operator has
+/// to repair is no failure of the job.
+pub(crate) fn own_error(error: sqlx::Error) -> JobError {
+    if needs_repair(&error) { blocked(Unusable(error)) } else { job_error(error) }
+}
+
+/// Snoozes the job until an operator has repaired something, and raises an alert.
+pub(crate) fn blocked(cause: impl Into<BoxError>) -> JobError {
+    JobError::blocked(repair_pause(), cause)
+}
+
+/// Whether a statement of this crate fails whatever the job is, until something is repaired: a right,
+/// row-level security, a table, a schema, or the role itself. Its statements are constant, so the
+/// server can find nothing wrong with their text.
+pub(crate) fn needs_repair(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
+            // Access rule, login, database and schema.
+            ["42", "28", "3D", "3F"].iter().any(|class| code.starts_with(class))
+        }),
+        sqlx::Error::Tls(_) => true,
+        _ => false,
+    }
+}
+
+/// The error of a handler: snoozed if a transient database error, or an outbox that needs to be
+/// repaired, is among its causes and the handler did not decide otherwise. The handler's own tables
+/// are its own affair.
 pub(crate) fn judge(error: JobError) -> JobError {
-    if error.is_retry() && has_transient_cause(error.cause()) {
+    if !error.is_retry() {
+        return error;
+    }
+    if has_cause(error.cause(), |cause| cause.downcast_ref().is_some_and(is_transient)) {
         error.into_later(pause())
+    } else if has_cause(error.cause(), is_unusable_outbox) {
+        error.into_blocked(repair_pause())
     } else {
         error
     }
@@ -59,17 +99,32 @@ pub(crate) async fn within<T>(
     }
 }
 
-fn has_transient_cause(error: &(dyn Error + 'static)) -> bool {
+type Cause = dyn Error + 'static;
+
+fn has_cause(error: &Cause, is_wanted: impl Fn(&Cause) -> bool) -> bool {
     // The error may be the handler's, and some name themselves as their cause.
     let mut next = Some(error);
     for _ in 0..CAUSES_MAX {
         let Some(error) = next else { break };
-        if error.downcast_ref::<sqlx::Error>().is_some_and(is_transient) {
+        if is_wanted(error) {
             return true;
         }
         next = error.source();
     }
     false
+}
+
+fn is_unusable_outbox(cause: &Cause) -> bool {
+    match cause.downcast_ref() {
+        Some(PublishInError::Database { source, .. }) => needs_repair(source),
+        _ => false,
+    }
+}
+
+/// How long a job is snoozed until something is repaired: 5 s to 15 s, drawn evenly, since many may
+/// wait for a long time.
+fn repair_pause() -> Duration {
+    REPAIR_PAUSE + REPAIR_PAUSE.mul_f64(2.0 * fastrand::f64())
 }
 
 /// How long a job is snoozed after a conflict or an outage: 0.5 s to 1.5 s, drawn evenly, so that
@@ -100,6 +155,9 @@ fn is_transient_code(code: &str) -> bool {
 /// The shortest time for which a job is snoozed.
 pub(crate) const PAUSE: Duration = Duration::from_millis(500);
 
+/// The shortest time for which a job is snoozed that waits for a repair.
+const REPAIR_PAUSE: Duration = Duration::from_secs(5);
+
 /// Causes of an error that are followed; an error may be its own cause.
 const CAUSES_MAX: usize = 32;
 
@@ -115,6 +173,17 @@ mod tests {
         for code in ["23505", "42601", "22P02", "57014", "25P02", "25P03", "", "0"] {
             assert!(!is_transient_code(code), "{code}");
         }
+    }
+
+    #[test]
+    fn a_handler_that_cannot_publish_waits_for_the_outbox_and_no_other_table() {
+        let missing = || sqlx::Error::Tls("the certificate has expired".into());
+        let outbox = || PublishInError::Database { schema: "jobs".into(), source: missing() };
+        assert!(judge(JobError::retry(outbox())).is_blocked());
+        assert!(!judge(JobError::dead(outbox())).is_later());
+        assert!(!judge(JobError::retry(missing())).is_later(), "the handler's own statement");
+        assert!(own_error(missing()).is_blocked());
+        assert!(!own_error(sqlx::Error::RowNotFound).is_later());
     }
 
     #[test]

@@ -39,6 +39,15 @@ impl GuardRow {
     }
 }
 
+/// Whether row-level security hides guard rows from the role, so that a row may exist although none
+/// is found.
+pub(crate) async fn are_rows_hidden(
+    postgres: &Postgres,
+    transaction: &mut PgConnection,
+) -> Result<bool, sqlx::Error> {
+    postgres.query_scalar(HIDDEN).fetch_one(transaction).await
+}
+
 /// Counts and logs a duplicate whose payload differs from the one that was done.
 pub(crate) fn report_mismatch(job: &Job) {
     metrics::payload_mismatch(job.stream(), job.group());
@@ -48,6 +57,11 @@ pub(crate) fn report_mismatch(job: &Job) {
         "event skipped as a duplicate, but its payload differs from the one that was done"
     );
 }
+
+pub(crate) const ROWS_HIDDEN: &str =
+    "row-level security of the table once hides guard rows from the role";
+
+const HIDDEN: &str = "SELECT row_security_active('streamjobs.once')";
 
 const LOAD: &str = "\
 SELECT done_at IS NOT NULL, payload_hash,

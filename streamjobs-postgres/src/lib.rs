@@ -16,6 +16,8 @@ mod once;
 mod outbox;
 mod postgres;
 mod prune;
+mod publish_error;
+mod rights;
 mod schema;
 mod statement;
 mod text;
@@ -28,9 +30,10 @@ pub use self::migrate::{
     MigrationError, MigrationSql, SchemaError, migrate, migrate_schema, migrations,
 };
 pub use self::once::Once;
-pub use self::outbox::{OutboxBacklog, PublishInError, Publisher, Relay, Relayed};
+pub use self::outbox::{OutboxBacklog, Publisher, Relay, Relayed};
 pub use self::postgres::{Postgres, PostgresBuilder};
 pub use self::prune::{Keep, Pruned, Pruner};
+pub use self::publish_error::PublishInError;
 pub use self::schema::{SchemaName, SchemaNameError};
 
 /// Compiles the example of the README.

@@ -6,7 +6,7 @@ use sqlx::Executor;
 use streamjobs::once::{MarkBegin, Marked, Marks};
 use streamjobs::{Job, JobError, Requirements};
 
-use crate::guard_row::{GuardRow, report_mismatch};
+use crate::guard_row::{GuardRow, ROWS_HIDDEN, are_rows_hidden, report_mismatch};
 use crate::postgres::Postgres;
 use crate::time::{Timestamp, seconds};
 use crate::{commit, fault, key};
@@ -57,7 +57,7 @@ impl Marks for Postgres {
                 .fetch_optional(&mut *transaction)
                 .await?;
             if let Some(takeover) = takeover {
-                return Ok((Marked::Begun { takeover }, Some(transaction)));
+                return Ok((Some(Marked::Begun { takeover }), Some(transaction)));
             }
             let marked =
                 match GuardRow::load(&postgres, job.group(), &key, &mut transaction).await? {
@@ -65,22 +65,23 @@ impl Marks for Postgres {
                         if found.hash != hash {
                             report_mismatch(job);
                         }
-                        Marked::Done
+                        Some(Marked::Done)
                     }
-                    Some(found) => Marked::Running { rest: found.remaining },
+                    Some(found) => Some(Marked::Running { rest: found.remaining }),
+                    None if are_rows_hidden(&postgres, &mut transaction).await? => None,
                     // The row that caused the conflict was deleted since.
-                    None => Marked::Running { rest: Duration::ZERO },
+                    None => Some(Marked::Running { rest: Duration::ZERO }),
                 };
             Ok((marked, None))
         };
         let marked = fault::within(limit, marked).await;
-        let (marked, begun) = marked.map_err(fault::job_error)?;
+        let (marked, begun) = marked.map_err(fault::own_error)?;
         if let Some(transaction) = begun {
             let rest = limit.saturating_sub(began.elapsed());
             let committed = commit::confirmed(job, rest, transaction.commit()).await;
-            committed.map_err(fault::job_error)?;
+            committed.map_err(fault::own_error)?;
         }
-        Ok(marked)
+        marked.ok_or_else(|| fault::blocked(ROWS_HIDDEN))
     }
 
     async fn done(job: &Job, key: &str, _keep: Duration) -> Result<(), JobError> {
@@ -102,10 +103,10 @@ impl Marks for Postgres {
             Ok(transaction)
         };
         let done = fault::within(postgres.timeout(), done).await;
-        let mut transaction = done.map_err(fault::job_error)?;
+        let mut transaction = done.map_err(fault::own_error)?;
         let commit = (&mut *transaction).execute(postgres.commit());
         let committed = commit::confirmed(job, postgres.limits().timeout(), commit).await;
-        committed.map(drop).map_err(fault::job_error)
+        committed.map(drop).map_err(fault::own_error)
     }
 
     async fn undo(job: &Job, key: &str, owner: &str) -> Result<(), JobError> {
@@ -118,7 +119,7 @@ impl Marks for Postgres {
         };
         // The job's retry waits for this. If the row stays, the retry takes it over.
         let undone = fault::within(UNDO_MAX, undone).await;
-        undone.map_err(fault::job_error)
+        undone.map_err(fault::own_error)
     }
 
     fn require(requirements: &mut Requirements) {

@@ -94,6 +94,37 @@ pub enum SchemaError {
         /// The migration.
         name: String,
     },
+    /// A table does not exist although its migration was applied.
+    #[error("table {schema}.{table} does not exist although its migration was applied")]
+    NoTable {
+        /// The schema.
+        schema: SchemaName,
+        /// The table.
+        table: String,
+    },
+    /// The role lacks rights on the tables.
+    #[error("role {role} lacks rights on schema {schema}: {grants}")]
+    Rights {
+        /// The schema.
+        schema: SchemaName,
+        /// The role.
+        role: String,
+        /// The statements that grant what is missing, separated by semicolons.
+        grants: String,
+    },
+    /// Row-level security applies to the role, which hides rows from it.
+    #[error(
+        "row-level security of {schema}.{table} applies to role {role}, which must see all rows: \
+         ALTER TABLE {schema}.{table} DISABLE ROW LEVEL SECURITY, or ALTER ROLE {role} BYPASSRLS"
+    )]
+    RowSecurity {
+        /// The schema.
+        schema: SchemaName,
+        /// The role.
+        role: String,
+        /// The table.
+        table: String,
+    },
     /// The database refused, or could not be reached.
     #[error("cannot read schema {schema}")]
     Database {

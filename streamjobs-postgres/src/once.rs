@@ -11,7 +11,7 @@ use streamjobs::__proof::FailPoint;
 use streamjobs::{Begin, Job, JobError, JobResource, Requirements};
 use tokio::time::timeout;
 
-use crate::guard_row::{GuardRow, report_mismatch};
+use crate::guard_row::{GuardRow, ROWS_HIDDEN, are_rows_hidden, report_mismatch};
 use crate::key::{self, ByEventId, GuardKey};
 use crate::postgres::Postgres;
 use crate::time::Timestamp;
@@ -62,6 +62,10 @@ use crate::{commit, fault};
 ///   unreachable database, the job is snoozed for about a second, and no failure is counted. A
 ///   handler that decides for itself, with [`JobError::dead`] or [`JobError::retry_after`], keeps
 ///   its decision.
+/// - While the guard's table cannot be used, because a right is missing or the table is gone, for
+///   example, jobs are snoozed for about ten seconds at a time, and the alert
+///   [`JobsBlocked`](streamjobs::stream::Condition::JobsBlocked) says why. The handler's own tables
+///   are its own affair: their errors are failures.
 /// - A handler that continues after a failed statement cannot commit: the attempt fails.
 ///
 /// The transaction is `READ COMMITTED`, whatever the session's default is, and its commit waits for
@@ -133,7 +137,7 @@ fn begin<K: GuardKey>(
     let key = key::of_job::<K>(job);
     async move {
         let key = key?;
-        let mut transaction = postgres.begin_own().await.map_err(fault::job_error)?;
+        let mut transaction = postgres.begin_own().await.map_err(fault::own_error)?;
         let hash = key::payload_hash(job.entry());
         if insert(postgres, job, &key, &hash, &mut transaction).await? {
             FailPoint::GuardAfterInsert.reached();
@@ -146,7 +150,11 @@ fn begin<K: GuardKey>(
             }));
         }
         let found = GuardRow::load(postgres, job.group(), &key, &mut transaction).await;
-        let Some(found) = found.map_err(fault::job_error)? else {
+        let Some(found) = found.map_err(fault::own_error)? else {
+            let hidden = are_rows_hidden(postgres, &mut transaction).await;
+            if hidden.map_err(fault::own_error)? {
+                return Err(fault::blocked(ROWS_HIDDEN));
+            }
             // The row that caused the conflict was rolled back or pruned since.
             return Err(fault::later("another attempt at this event was rolled back just now"));
         };
@@ -189,7 +197,7 @@ async fn insert(
         .bind(&limits.idle.setting)
         .execute(transaction)
         .await
-        .map_err(fault::job_error)?;
+        .map_err(fault::own_error)?;
     Ok(inserted.rows_affected() == 1)
 }
 

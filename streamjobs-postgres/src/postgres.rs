@@ -11,6 +11,7 @@ use streamjobs::{Job, JobError};
 
 use crate::limits::{Limit, Limits};
 use crate::migrate::{self, SchemaError};
+use crate::rights::Rights;
 use crate::schema::{Durability, SchemaName, commit};
 use crate::statement::{self, PgTransaction};
 
@@ -55,8 +56,9 @@ impl Postgres {
     ///
     /// # Errors
     ///
-    /// When the schema is missing, or older or newer than this program, and when the database
-    /// refuses or cannot be reached.
+    /// When the schema is missing, or older or newer than this program, when the pool's role lacks a
+    /// right on its tables or row-level security applies to it, and when the database refuses or
+    /// cannot be reached.
     ///
     /// # Cancel safety
     ///
@@ -67,7 +69,12 @@ impl Postgres {
 
     /// A builder with settings for a handle.
     pub fn builder(pool: PgPool) -> PostgresBuilder {
-        PostgresBuilder { pool, schema: SchemaName::default(), limits: Limits::default() }
+        PostgresBuilder {
+            pool,
+            schema: SchemaName::default(),
+            limits: Limits::default(),
+            partial_rights: false,
+        }
     }
 
     /// The pool.
@@ -190,6 +197,7 @@ pub struct PostgresBuilder {
     pool: PgPool,
     schema: SchemaName,
     limits: Limits,
+    partial_rights: bool,
 }
 
 impl PostgresBuilder {
@@ -231,6 +239,16 @@ impl PostgresBuilder {
         self
     }
 
+    /// Opens with a role that has only some of the rights on the tables, or sees only some of their
+    /// rows, on purpose: such as one for a page that shows dead letters. By default, that is refused.
+    ///
+    /// What the role may not do then fails when it is done. Jobs of guarded handlers wait, and the
+    /// alert [`JobsBlocked`](streamjobs::stream::Condition::JobsBlocked) says so.
+    pub fn partial_rights(mut self) -> Self {
+        self.partial_rights = true;
+        self
+    }
+
     /// Checks the schema and returns the handle.
     ///
     /// # Errors
@@ -241,8 +259,15 @@ impl PostgresBuilder {
     ///
     /// Cancel safe: nothing is changed.
     pub async fn open(self) -> Result<Postgres, SchemaError> {
-        migrate::check(&self.pool, &self.schema).await?;
-        let Self { pool, schema, limits } = self;
+        let Self { pool, schema, limits, partial_rights } = self;
+        let rights = Rights::load(&pool, &schema).await?;
+        if let Some(rights) = &rights {
+            rights.can_read_history()?;
+        }
+        migrate::check(&pool, &schema).await?;
+        if let Some(rights) = rights.filter(|_| !partial_rights) {
+            rights.suffice()?;
+        }
         let durability = match synchronous_commit(&pool).await {
             Ok(setting) if setting == "remote_apply" => Durability::Applied,
             Ok(_) => Durability::Here,
@@ -257,6 +282,7 @@ impl fmt::Debug for PostgresBuilder {
         f.debug_struct("PostgresBuilder")
             .field("schema", &self.schema)
             .field("limits", &self.limits)
+            .field("partial_rights", &self.partial_rights)
             .finish_non_exhaustive()
     }
 }

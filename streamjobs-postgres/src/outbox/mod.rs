@@ -11,5 +11,5 @@ mod publisher;
 mod relay;
 
 pub use self::backlog::OutboxBacklog;
-pub use self::publisher::{PublishInError, Publisher};
+pub use self::publisher::Publisher;
 pub use self::relay::{Relay, Relayed};

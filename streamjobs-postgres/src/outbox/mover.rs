@@ -157,12 +157,15 @@ impl OutboxMover {
     /// The present moment if this relay is elected, until the transaction ends.
     async fn elect(&self, transaction: &mut PgConnection) -> Result<Option<Moment>, sqlx::Error> {
         let asked = Instant::now();
-        let (is_elected, snapshot, last_id) = self
+        let (is_elected, are_rows_hidden, snapshot, last_id) = self
             .postgres
-            .query_as::<(bool, String, Option<i64>)>(ELECT)
+            .query_as::<(bool, bool, String, Option<i64>)>(ELECT)
             .bind(["streamjobs:outbox:", self.postgres.schema().as_str()].concat())
             .fetch_one(transaction)
             .await?;
+        if are_rows_hidden {
+            return Err(sqlx::Error::Protocol(ROWS_HIDDEN.to_owned()));
+        }
         if !is_elected {
             return Ok(None);
         }
@@ -286,13 +289,16 @@ const WHY_BYTES_MAX: usize = 1_000;
 /// The payloads in memory at once; a single larger event is moved alone.
 const BATCH_BYTES_MAX: i64 = 8 * 1024 * 1024;
 
+const ROWS_HIDDEN: &str = "row-level security of the table outbox hides events from the role";
+
 /// Sets limits so that a relay that hangs is replaced, and turns off plans that depend on
-/// statistics: those of a queue are outdated, and a scan of the whole table is never right.
+/// statistics: those of a queue are outdated, and a scan of the whole table is never right. An
+/// outbox whose rows are hidden would look empty.
 ///
 /// The snapshot is older than that of the statement that finds rows, and the last id is `NULL` for
 /// a role that may not know it.
 const ELECT: &str = "SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0)),
-    pg_current_snapshot()::text,
+    row_security_active('streamjobs.outbox'), pg_current_snapshot()::text,
     (SELECT CASE WHEN has_sequence_privilege(s.ids, 'SELECT')
                  THEN pg_sequence_last_value(s.ids) END
      FROM (SELECT to_regclass('streamjobs.outbox_id_seq')::oid) AS s (ids)),

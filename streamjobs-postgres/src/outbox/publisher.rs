@@ -1,12 +1,11 @@
 //! Publishing events by the commit of a transaction.
 
 use sqlx::PgConnection;
-use streamjobs::error::PublishError;
 use streamjobs::{EncodedEvent, Event, EventId, StreamName};
-use thiserror::Error;
 
 use super::backlog::{self, OutboxBacklog};
 use crate::postgres::Postgres;
+use crate::publish_error::PublishInError;
 use crate::statement;
 
 /// Publishes events inside the caller's transaction: they are published if it commits, and never if
@@ -56,24 +55,6 @@ use crate::statement;
 pub struct Publisher {
     postgres: Postgres,
     notify: bool,
-}
-
-/// Why an event was not written into the outbox.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum PublishInError {
-    /// The event cannot be published at all. The transaction is unchanged.
-    #[error(transparent)]
-    Event(#[from] PublishError),
-    /// The database refused, or could not be reached. The transaction can only be rolled back.
-    #[error("cannot write to the outbox of schema {schema}")]
-    Database {
-        /// The schema.
-        schema: String,
-        /// The error of the database.
-        #[source]
-        source: sqlx::Error,
-    },
 }
 
 impl Postgres {

@@ -109,6 +109,12 @@ impl JobError {
         Self::later(delay, self.cause)
     }
 
+    /// The same cause as one that an operator has to repair; see [`blocked`](Self::blocked).
+    #[must_use]
+    pub fn into_blocked(self, delay: Duration) -> Self {
+        Self::blocked(delay, self.cause)
+    }
+
     /// Whether the job is retried after its ordinary back-off: the error has no other meaning.
     #[must_use]
     pub fn is_retry(&self) -> bool {

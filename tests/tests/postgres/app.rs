@@ -70,6 +70,10 @@ impl Charge {
         })
     }
 
+    pub fn record(&self, order: &str, attempt: u32) {
+        self.runs.lock().unwrap().push((order.to_owned(), attempt));
+    }
+
     /// The order and the attempt of each run.
     pub fn runs(&self) -> Vec<(String, u32)> {
         self.runs.lock().unwrap().clone()
@@ -105,7 +109,7 @@ pub async fn charge(
     State(charge): State<Charge>,
     job: Job,
 ) -> Result<(), JobError> {
-    charge.runs.lock().unwrap().push((order.id.clone(), job.attempt()));
+    charge.record(&order.id, job.attempt());
     (charge.body)(order, tx, job).await
 }
 

@@ -28,6 +28,7 @@ mod pooler;
 mod prune;
 mod redrive;
 mod relay;
+mod rights;
 mod rows;
 mod standby;
 

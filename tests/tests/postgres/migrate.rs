@@ -146,7 +146,7 @@ async fn the_role_that_runs_cannot_migrate_and_needs_no_more_than_rows() {
     assert!(matches!(refused, MigrationError::Database { .. }), "{refused}");
     migrate(&database.owner_pool()).await.unwrap();
     let refused = Postgres::open(database.pool()).await.unwrap_err();
-    assert!(matches!(refused, SchemaError::Database { .. }), "no rights yet: {refused}");
+    assert!(matches!(refused, SchemaError::Rights { .. }), "no rights yet: {refused}");
     database.grant("streamjobs").await;
     Postgres::open(database.pool()).await.unwrap();
 }
