@@ -1,4 +1,4 @@
-//! What is logged of failed attempts and dead letters.
+//! What is logged of failed attempts, dead letters and outages of the server.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,10 +7,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use streamjobs::__store::memory::Fault;
 use streamjobs::config::GroupOptions;
 use streamjobs::testing::Streams;
 use streamjobs::{Backoff, Event, JobError, Runtime, handler, handlers};
 use streamjobs_tests::eventually::eventually_async;
+use tokio::time::Instant;
 use tracing::Level;
 use tracing::field::{Field, Visit};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
@@ -26,12 +28,17 @@ async fn fail(_: Order) -> Result<(), JobError> {
     Err("no".into())
 }
 
+#[handler(group = "other")]
+async fn succeed(_: Order) -> Result<(), JobError> {
+    Ok(())
+}
+
 /// The fields of one line, its message among them.
 type Line = (Level, BTreeMap<String, String>);
 
-/// Keeps every line of the framework that is a warning or worse.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<Line>>>);
+/// Keeps every line of the framework of a level or worse.
+#[derive(Clone)]
+struct Lines(Level, Arc<Mutex<Vec<Line>>>);
 
 struct Fields<'a>(&'a mut BTreeMap<String, String>);
 
@@ -48,17 +55,17 @@ impl Visit for Fields<'_> {
 impl<S: tracing::Subscriber> Layer<S> for Lines {
     fn on_event(&self, event: &tracing::Event<'_>, _context: Context<'_, S>) {
         let level = *event.metadata().level();
-        if level <= Level::WARN && event.metadata().target().starts_with("streamjobs") {
+        if level <= self.0 && event.metadata().target().starts_with("streamjobs") {
             let mut fields = BTreeMap::new();
             event.record(&mut Fields(&mut fields));
-            self.0.lock().unwrap().push((level, fields));
+            self.1.lock().unwrap().push((level, fields));
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_attempt_is_one_warning_and_a_dead_letter_one_error() {
-    let lines = Lines::default();
+    let lines = Lines(Level::WARN, Arc::default());
     let subscriber = tracing_subscriber::registry().with(lines.clone());
     let _guard = tracing::subscriber::set_default(subscriber);
     let client = Streams::new().client();
@@ -71,7 +78,7 @@ async fn a_failed_attempt_is_one_warning_and_a_dead_letter_one_error() {
     let ended = async || runtime.counters().dead_lettered == 1;
     eventually_async(Duration::from_secs(600), "a dead letter", ended).await;
     let _ = runtime.shutdown().await;
-    let lines = lines.0.lock().unwrap().clone();
+    let lines = lines.1.lock().unwrap().clone();
     let failed = lines.iter().map(|(level, _)| *level).collect::<Vec<_>>();
     assert_eq!(failed, [Level::WARN, Level::ERROR], "{lines:#?}");
     for (number, own) in [
@@ -93,4 +100,45 @@ async fn a_failed_attempt_is_one_warning_and_a_dead_letter_one_error() {
         }
         assert!(fields["handler"].starts_with("memory::log::fail ("), "{fields:?}");
     }
+}
+
+/// Two groups with all their loops notice an outage of two and a half minutes.
+#[tokio::test(start_paused = true)]
+async fn an_outage_is_one_line_when_it_begins_one_a_minute_and_one_when_it_ends() {
+    let lines = Lines(Level::INFO, Arc::default());
+    let subscriber = tracing_subscriber::registry().with(lines.clone());
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let streams = Streams::new();
+    let (client, store) = (streams.client(), streamjobs::__store::behind(&streams));
+    let builder = Runtime::builder(&client).handlers(handlers![self::fail, self::succeed]);
+    let runtime = builder.start().await.unwrap();
+    let errors = || runtime.counters().server_errors;
+    let said = |text: &str| {
+        let lines = lines.1.lock().unwrap();
+        let messages = lines.iter().map(|(_, fields)| fields["message"].clone());
+        messages.filter(|message| message.contains(text)).count()
+    };
+    // A refusal is no outage, and its line is not lost in one.
+    store.fail_next("heartbeat", Fault::Refused);
+    let refused = async || said("Redis command failed: the server refused: WRONGTYPE") == 1;
+    eventually_async(Duration::from_secs(60), "a refusal is logged", refused).await;
+    assert_eq!(said("reachable"), 0);
+    store.stop_server();
+    let outage = Instant::now();
+    let lasted = async || outage.elapsed() > Duration::from_secs(150);
+    eventually_async(Duration::from_secs(200), "two and a half minutes", lasted).await;
+    assert!(errors() > 200, "{}", errors());
+    assert_eq!(said("Redis is not reachable: no connection to the server"), 1);
+    assert_eq!(said("Redis is still not reachable: no connection to the server"), 2);
+    assert_eq!(said("Redis"), 4);
+    store.start_server();
+    let ended = async || said("Redis is reachable again after 15") == 1;
+    eventually_async(Duration::from_secs(60), "the end is logged", ended).await;
+    assert_eq!((said("Redis"), said("read connection reopened")), (5, 0));
+    // The next one is logged again.
+    store.stop_server();
+    let again = async || said("Redis is not reachable") == 2;
+    eventually_async(Duration::from_secs(60), "the next outage is logged", again).await;
+    store.start_server();
+    let _ = runtime.shutdown().await;
 }

@@ -19,7 +19,7 @@ use crate::runtime::consumer::queue_wiring::{
 };
 use crate::runtime::consumer::{PlannedQueue, QueueHandle, QueueLoops};
 use crate::runtime::observe::{
-    AlertSubscribers, HealthProbe, QueueContext, QueueMonitor, Report, Tally,
+    AlertSubscribers, HealthProbe, Outage, QueueContext, QueueMonitor, Report, Tally,
 };
 use crate::runtime::state::{
     Assignment, OncePerInterval, PayloadBudget, Settlement, StoppedConsumers, TrimBlocker,
@@ -67,9 +67,10 @@ impl Wiring {
     ) -> Self {
         let streams = planned.iter().map(|planned| planned.queue.stream.clone());
         let mut watched = HashSet::new();
+        let outage = Arc::<Outage>::default();
         let monitors = planned.iter().map(|PlannedQueue { queue, .. }| {
             let is_first = watched.insert(queue.stream.clone());
-            (queue.clone(), Arc::new(monitor(queue, runtime, is_first)))
+            (queue.clone(), Arc::new(monitor(queue, runtime, is_first, &outage)))
         });
         let monitors = monitors.collect();
         Self {
@@ -102,7 +103,8 @@ impl Wiring {
         handlers.measure(|event_type| metrics.process(event_type));
         // Every planned queue has one.
         let known = self.monitors.get(queue).cloned();
-        let monitor = known.unwrap_or_else(|| Arc::new(monitor(queue, self.runtime, false)));
+        let new = || Arc::new(monitor(queue, self.runtime, false, &Arc::default()));
+        let monitor = known.unwrap_or_else(new);
         let identity =
             Arc::new(ConsumerIdentity { queue: queue.clone(), consumer: consumer.clone() });
         let tallies = [Arc::clone(&self.tally), Arc::clone(tally), Arc::default()];
@@ -234,9 +236,15 @@ impl Wiring {
     }
 }
 
-fn monitor(queue: &Queue, runtime: RuntimeConfig, watches_stream: bool) -> QueueMonitor {
+fn monitor(
+    queue: &Queue,
+    runtime: RuntimeConfig,
+    watches_stream: bool,
+    outage: &Arc<Outage>,
+) -> QueueMonitor {
     let (stream, group) = (queue.stream.to_string(), queue.group.to_string());
-    QueueMonitor::new(AlertState::new(stream, group, runtime.alerts), watches_stream)
+    let watch = AlertState::new(stream, group, runtime.alerts);
+    QueueMonitor::new(watch, watches_stream, Arc::clone(outage))
 }
 
 /// Batches on their way to the dispatcher.

@@ -81,7 +81,10 @@ impl LeaseKeeper {
             }
             delay = pace;
             match context.store.now().await {
-                Ok(now) => self.clock.observe(sent, Instant::now(), now),
+                Ok(now) => {
+                    context.report.answered();
+                    self.clock.observe(sent, Instant::now(), now);
+                }
                 Err(error) => context.report.store_failed("read the server's clock", &error),
             }
         }

@@ -7,7 +7,8 @@ use crate::insight::alert::Alert;
 use crate::insight::condition::Condition;
 use crate::model::cause::chain;
 use crate::model::entry::Hold;
-use crate::runtime::observe::{JobEvent, QueueEvent};
+use crate::runtime::observe::{JobEvent, OutageLine, QueueEvent};
+use crate::store::StoreError;
 
 /// Logs with the names of the queue and the consumer in front.
 macro_rules! log {
@@ -164,6 +165,26 @@ pub(super) fn log_queue(identity: &ConsumerIdentity, event: &QueueEvent<'_>) {
             log!(error, identity, name, panic, "a loop panicked: restart the process");
         }
         QueueEvent::Alerted(alert) => log_alert(identity, alert),
+    }
+}
+
+/// Logs what an outage of the server repeats for each queue.
+pub(super) fn log_queue_within_outage(identity: &ConsumerIdentity, event: &QueueEvent<'_>) {
+    log!(debug, identity, ?event, "during an outage of Redis");
+}
+
+/// Logs an outage of the server, with the step that noticed it.
+pub(super) fn log_outage(line: OutageLine, noticed: Option<(&'static str, &StoreError)>) {
+    let (operation, cause) =
+        noticed.map(|(operation, error)| (operation, chain(error))).unwrap_or_default();
+    match line {
+        OutageLine::Begun => warn!(operation, "Redis is not reachable: {cause}"),
+        OutageLine::Continues { lasted, failures } => {
+            warn!(operation, failures, ?lasted, "Redis is still not reachable: {cause}");
+        }
+        OutageLine::Ended { lasted, failures } => {
+            info!(failures, "Redis is reachable again after {} s", lasted.as_secs());
+        }
     }
 }
 

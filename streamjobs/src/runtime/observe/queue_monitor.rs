@@ -1,14 +1,14 @@
 //! What the consumers of one queue in this process share for its alerts.
 
 use std::collections::HashSet;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::insight::alert::{Alert, AlertState, EventCounts, QueueSample};
 use crate::model::cause::bounded_text;
-use crate::runtime::observe::{JobEvent, QueueEvent};
+use crate::runtime::observe::{JobEvent, Outage, QueueEvent};
 use crate::runtime::state::{OncePerInterval, lock};
 
 /// The events of a queue that alerts count, and the alerts that are raised. There is one for each
@@ -19,6 +19,8 @@ pub(crate) struct QueueMonitor {
     pub(crate) watches_stream: bool,
     /// The turn to watch the queue, among its consumers.
     pub(crate) turn: OncePerInterval,
+    /// The outage of the server, shared by all queues.
+    pub(super) outage: Arc<Outage>,
     happened: Mutex<EventCounts>,
     /// What the last blocked attempt needs.
     blocked_cause: Mutex<String>,
@@ -32,10 +34,11 @@ pub(crate) struct QueueMonitor {
 }
 
 impl QueueMonitor {
-    pub(crate) fn new(watch: AlertState, watches_stream: bool) -> Self {
+    pub(crate) fn new(watch: AlertState, watches_stream: bool, outage: Arc<Outage>) -> Self {
         Self {
             watches_stream,
             turn: OncePerInterval::default(),
+            outage,
             happened: Mutex::default(),
             blocked_cause: Mutex::default(),
             types_met: Mutex::default(),
@@ -124,7 +127,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_type_is_reported_once_and_no_number_of_types_fills_memory_or_log() {
         let watch = AlertState::new("orders".into(), "mail".into(), AlertRules::default());
-        let monitor = QueueMonitor::new(watch, false);
+        let monitor = QueueMonitor::new(watch, false, Arc::default());
         assert!(monitor.meets_type("a") && monitor.meets_type("b") && !monitor.meets_type("a"));
         let reported = (0..5_000).filter(|name| monitor.meets_type(&name.to_string())).count();
         assert_eq!(reported, TYPES_MET_MAX - 2 + 1);

@@ -11,7 +11,8 @@ use crate::insight::view::GroupInfo;
 use crate::model::entry::{Delivery, Hold};
 use crate::model::record::due;
 use crate::runtime::observe::{
-    Count, Counters, JobEvent, QueueEvent, QueueMonitor, Tally, count_of_job, count_of_queue,
+    Count, Counters, JobEvent, Outage, QueueEvent, QueueMonitor, Tally, count_of_job,
+    count_of_queue,
 };
 use crate::runtime::observe::{log, metrics};
 use crate::store::StoreError;
@@ -60,7 +61,27 @@ impl Report {
         if let QueueEvent::ClaimedEarly { consumer } = event {
             self.monitor.record_claimer(Instant::now(), consumer);
         }
-        log::log_queue(&self.identity, &event);
+        match event {
+            QueueEvent::StoreFailed { operation, error } if Outage::includes(error) => {
+                if let Some(line) = self.monitor.outage.failed(Instant::now(), error) {
+                    log::log_outage(line, Some((operation, error)));
+                }
+            }
+            // The line of the outage says it already.
+            QueueEvent::ReadTimedOut | QueueEvent::Reconnected
+                if self.monitor.outage.is_ongoing() =>
+            {
+                log::log_queue_within_outage(&self.identity, &event);
+            }
+            event => log::log_queue(&self.identity, &event),
+        }
+    }
+
+    /// The server has answered a step.
+    pub(crate) fn answered(&self) {
+        if let Some(line) = self.monitor.outage.answered(Instant::now()) {
+            log::log_outage(line, None);
+        }
     }
 
     /// The consumer that took a running job of this process lately.
@@ -94,7 +115,10 @@ impl Report {
         answer: Result<T, StoreError>,
     ) -> Option<T> {
         match answer {
-            Ok(value) => Some(value),
+            Ok(value) => {
+                self.answered();
+                Some(value)
+            }
             Err(StoreError::GroupMissing) => None,
             Err(error) => {
                 self.store_failed(operation, &error);

@@ -31,6 +31,7 @@ impl QueueContext {
         // Its wait included.
         self.report.metrics.receive.record(sent.elapsed());
         let reply = answer?;
+        self.report.answered();
         match &reply.acknowledged {
             Ok(confirmed) if acks > 0 => {
                 FailPoint::AckAfterSend.reached();
@@ -80,7 +81,7 @@ impl QueueContext {
     pub(crate) async fn renew(&self, holds: &[Hold], sent: Instant) -> Result<Renewed, StoreError> {
         let renewed = self.store.renew(self.queue(), self.consumer(), holds).await;
         self.report.metrics.renew.record(sent.elapsed());
-        renewed
+        renewed.inspect(|_| self.report.answered())
     }
 
     /// Acknowledges: how many of the entries were still pending.

@@ -43,6 +43,7 @@ impl Promoter {
             let (queue, consumer) = (self.context.queue(), self.context.consumer());
             let delay = match self.context.store.promote(queue, consumer, limit).await {
                 Ok(promoted) => {
+                    self.context.report.answered();
                     self.clock.observe(sent, Instant::now(), promoted.now);
                     self.activity.observe(sent, &promoted);
                     backoff.reset();
