@@ -3,7 +3,9 @@
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
-use streamjobs::JobError;
+use streamjobs::__store::{Inlet, Queue};
+use streamjobs::config::Start;
+use streamjobs::{ConsumerName, GroupName, JobError, StreamName};
 
 use crate::app::{App, DEADLINE, Gate, Work, options, order, orders, settled, until};
 
@@ -146,4 +148,42 @@ async fn what_runs_regularly_copies_no_payload_of_the_ends_of_the_stream() {
     client_stream.info().await.unwrap();
     assert_eq!(app.calls("xinfo|stream"), 1, "the count works");
     let _ = runtime.shutdown().await;
+}
+
+/// What the loops ask for at intervals, between payloads of a megabyte that wait and that are done.
+#[tokio::test]
+async fn the_bytes_of_what_runs_regularly_do_not_grow_with_the_payloads() {
+    let app = App::start().await;
+    let payload = "x".repeat(1_000_000);
+    let add = ["XADD", "orders", "*", "type", "order.placed", "data", &payload];
+    (0..5).for_each(|_| drop(app.server.command(&add)));
+    let (store, queue) = (streamjobs::__store::of(&app.client), queue());
+    store.prepare(&queue, Start::Beginning).await.unwrap();
+    let read = ["XREADGROUP", "GROUP", "work", "me", "COUNT", "3", "STREAMS", "orders", ">"];
+    app.server.command(&read);
+    let me = ConsumerName::new("me").unwrap();
+    // The first time the scripts are loaded.
+    store.heartbeat(&queue, &me, "{}").await.unwrap();
+    app.server.command(&["CONFIG", "RESETSTAT"]);
+    let sent = || app.server.info("total_net_output_bytes").unwrap().parse::<u64>().unwrap();
+    let lease = Duration::from_secs(60);
+    let mut last = sent();
+    for round in 0..3 {
+        store.heartbeat(&queue, &me, "{}").await.unwrap();
+        store.promote(&queue, &me, 100).await.unwrap();
+        store.has_idle(&queue, Inlet::STREAM, lease, Duration::ZERO).await.unwrap();
+        let facts = store.group_facts(&queue).await.unwrap();
+        store.consumers(&queue).await.unwrap();
+        store.stream_sizes(&queue.stream).await.unwrap();
+        store.oldest_unfinished(&queue).await.unwrap();
+        let now = sent();
+        assert!(now - last < 20_000, "round {round}: {} bytes", now - last);
+        assert_eq!((facts.lag, facts.pending), (Some(2), 3));
+        last = now;
+    }
+    assert_eq!(app.calls("xinfo|stream"), 0);
+}
+
+fn queue() -> Queue {
+    Queue { stream: StreamName::new("orders").unwrap(), group: GroupName::new("work").unwrap() }
 }
