@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::fault::Fault;
+use crate::format::Counted;
 
 /// The archive of dead letters.
 #[cfg(feature = "postgres")]
@@ -16,9 +17,10 @@ pub(crate) type Archive = streamjobs_postgres::Postgres;
 pub(crate) enum Archive {}
 
 /// Open letters by stream and group, or why the count failed.
-pub(crate) type Counts = Result<HashMap<(String, String), u64>, Fault>;
+pub(crate) type Counts = Result<HashMap<(String, String), Counted>, Fault>;
 
-/// The last count. It is taken less often than Redis is sampled, because it reads all open rows.
+/// The last count. It is taken less often than Redis is sampled, because it may read a thousand rows
+/// for each group.
 #[derive(Debug, Default)]
 pub(crate) struct Archived {
     last: Option<(Instant, Counts)>,
@@ -37,12 +39,14 @@ impl Archived {
 
 #[cfg(feature = "postgres")]
 async fn count(archive: &Archive) -> Counts {
-    let letters = archive.dead_letters();
-    let open = streamjobs_postgres::letters::Selection::new();
-    match tokio::time::timeout(ANSWER_MAX, letters.counts_by_group(&open)).await {
+    let view = archive.dead_letters().view();
+    match tokio::time::timeout(ANSWER_MAX, view.open()).await {
         Ok(Ok(groups)) => Ok(groups
             .into_iter()
-            .map(|count| ((count.stream, count.group), count.letters))
+            .map(|open| {
+                let counted = Counted { number: open.letters, more: open.more };
+                ((open.stream, open.group), counted)
+            })
             .collect()),
         Ok(Err(error)) => Err(Fault::archive(Fault::error_chain(&error))),
         Err(_) => Err(Fault::archive("The archive did not answer within 2 s.")),

@@ -106,6 +106,32 @@ pub(crate) fn known(number: Option<u64>, why_not: &str) -> Markup {
     }
 }
 
+/// A number that is a lower bound if there are more than were counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counted {
+    pub(crate) number: u64,
+    pub(crate) more: bool,
+}
+
+impl Counted {
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self { number: self.number + other.number, more: self.more || other.more }
+    }
+
+    pub(crate) fn text(self) -> String {
+        let number = count(self.number);
+        if self.more { format!("≥ {number}") } else { number }
+    }
+}
+
+/// As [`known`], for a number that may be a lower bound.
+pub(crate) fn counted(number: Option<Counted>, why_not: &str) -> Markup {
+    match number {
+        Some(number) => html! { (number.text()) },
+        None => known(None, why_not),
+    }
+}
+
 /// The beginning of a text: at most so many bytes, cut between two characters.
 pub(crate) fn beginning(text: &str, bytes_max: usize) -> &str {
     let end = (0..=bytes_max.min(text.len())).rev().find(|end| text.is_char_boundary(*end));

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use crate::archived::{Archive, Archived, Counts};
 use crate::fault::Fault;
+use crate::format::Counted;
 use crate::history::{History, Point, Rates};
 
 /// The state of all streams at one moment.
@@ -30,13 +31,13 @@ pub(crate) struct Snapshot {
 impl Snapshot {
     /// Dead letters of a group: those in Redis and the open ones of the archive. `None` if either
     /// count is unknown.
-    pub(crate) fn dead(&self, info: &GroupInfo) -> Option<u64> {
+    pub(crate) fn dead(&self, info: &GroupInfo) -> Option<Counted> {
         let group = (info.stream.clone(), info.group.clone());
         let archived = match &self.archived {
-            None => 0,
-            Some(counts) => counts.as_ref().ok()?.get(&group).copied().unwrap_or(0),
+            None => Counted::default(),
+            Some(counts) => counts.as_ref().ok()?.get(&group).copied().unwrap_or_default(),
         };
-        info.dead_letters.map(|letters| letters + archived)
+        info.dead_letters.map(|number| Counted { number, more: false }.plus(archived))
     }
 }
 

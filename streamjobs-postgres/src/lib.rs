@@ -22,6 +22,7 @@ mod schema;
 mod statement;
 mod text;
 mod time;
+mod turns;
 
 pub use self::archive::{Archive, ArchiveError, ArchiveReport};
 pub use self::key::{ByEventId, GuardKey};

@@ -318,6 +318,7 @@ const STEPS: &[Step] = &[
     (2, "dead_letters", include_str!("../migrations/0002_dead_letters.sql")),
     (3, "outbox", include_str!("../migrations/0003_outbox.sql")),
     (4, "outbox_sequence", include_str!("../migrations/0004_outbox_sequence.sql")),
+    (5, "dead_letters_open", include_str!("../migrations/0005_dead_letters_open.sql")),
 ];
 
 const APPLIED: &str =

@@ -13,7 +13,8 @@ use crate::limits::{Limit, Limits};
 use crate::migrate::{self, SchemaError};
 use crate::rights::Rights;
 use crate::schema::{Durability, SchemaName, commit};
-use crate::statement::{self, PgTransaction};
+use crate::statement::{self, BoundedReading, PgTransaction};
+use crate::turns::Turns;
 
 /// A database with the tables of this crate: the entry point to the guard, the archive and the
 /// outbox.
@@ -48,6 +49,7 @@ struct Inner {
     schema: SchemaName,
     limits: Limits,
     durability: Durability,
+    views: Turns,
 }
 
 impl Postgres {
@@ -125,6 +127,22 @@ impl Postgres {
     /// it back.
     pub(crate) async fn begin_reading(&self) -> Result<PgTransaction, sqlx::Error> {
         statement::begin_reading(self.pool()).await
+    }
+
+    /// Begins a transaction that only reads, within limits, for a reader that may leave.
+    pub(crate) async fn begin_bounded(&self) -> Result<BoundedReading, sqlx::Error> {
+        statement::begin_bounded(self.pool()).await
+    }
+
+    /// Whether the pool has no connection left, rather than a database that does not answer.
+    pub(crate) fn is_pool_in_use(&self) -> bool {
+        let pool = self.pool();
+        pool.size() >= pool.options().get_max_connections() && pool.num_idle() == 0
+    }
+
+    /// The share of the connections that views of the archive use.
+    pub(crate) fn views(&self) -> &Turns {
+        &self.inner.views
     }
 
     /// Begins a transaction without limits, or whose first statement sets limits of its own.
@@ -273,7 +291,8 @@ impl PostgresBuilder {
             Ok(_) => Durability::Here,
             Err(source) => return Err(SchemaError::Database { schema, source }),
         };
-        Ok(Postgres { inner: Arc::new(Inner { pool, schema, limits, durability }) })
+        let views = Turns::new(VIEWS_MAX, statement::BOUNDED_MAX);
+        Ok(Postgres { inner: Arc::new(Inner { pool, schema, limits, durability, views }) })
     }
 }
 
@@ -291,6 +310,9 @@ async fn synchronous_commit(pool: &PgPool) -> Result<String, sqlx::Error> {
     let mut reading = statement::begin_reading(pool).await?;
     statement::query_scalar("SHOW synchronous_commit").fetch_one(&mut *reading).await
 }
+
+/// How many views of the archive use a connection at once.
+const VIEWS_MAX: usize = 2;
 
 const LIMIT: &str = "SELECT set_config('lock_timeout', $1, true),
     set_config('statement_timeout', $2, true),

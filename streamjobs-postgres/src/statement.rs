@@ -8,6 +8,9 @@
 //!
 //! `tests/tests/tidy` checks that no other module makes statements or begins transactions.
 
+use std::time::Duration;
+
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgArguments;
 use sqlx::query::{Query, QueryAs, QueryScalar};
 use sqlx::{Connection, PgConnection, PgPool, Postgres, Row, SqlSafeStr, Transaction};
@@ -47,6 +50,43 @@ pub(crate) async fn begin_reading(pool: &PgPool) -> Result<PgTransaction, sqlx::
     pool.begin_with(SNAPSHOT).await
 }
 
+/// A transaction as of [`begin_reading`] for a reader that may leave at any time: the server ends
+/// its statements, and a connection whose answer was not read is closed, so that the pool has room
+/// for another one at once.
+pub(crate) struct BoundedReading {
+    connection: PoolConnection<Postgres>,
+    is_over: bool,
+}
+
+/// Begins a transaction that only reads, within limits.
+pub(crate) async fn begin_bounded(pool: &PgPool) -> Result<BoundedReading, sqlx::Error> {
+    let mut reading = BoundedReading { connection: pool.acquire().await?, is_over: false };
+    sqlx::raw_sql(BOUNDED).execute(reading.connection()).await?;
+    Ok(reading)
+}
+
+impl BoundedReading {
+    pub(crate) fn connection(&mut self) -> &mut PgConnection {
+        &mut self.connection
+    }
+
+    /// Ends the transaction and gives the connection back.
+    pub(crate) async fn end(mut self) -> Result<(), sqlx::Error> {
+        sqlx::raw_sql("ROLLBACK").execute(self.connection()).await?;
+        self.is_over = true;
+        Ok(())
+    }
+}
+
+impl Drop for BoundedReading {
+    fn drop(&mut self) {
+        if !self.is_over {
+            // Else the pool would wait for the answer before it gives the connection to others.
+            self.connection.close_on_drop();
+        }
+    }
+}
+
 /// Begins a transaction like [`begin_own`] on the caller's connection, which must be in none.
 pub(crate) async fn begin_on(
     connection: &mut PgConnection,
@@ -74,3 +114,13 @@ pub(crate) async fn is_in_transaction(connection: &mut PgConnection) -> Result<b
 const READ_COMMITTED: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 
 const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+
+/// The longest time for which the server works on a statement of a [`BoundedReading`].
+pub(crate) const BOUNDED_MAX: Duration = Duration::from_secs(2);
+
+/// The settings turn off plans that read a whole table or a whole index before the first row.
+const BOUNDED: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
+    SET LOCAL statement_timeout = '2s'; SET LOCAL lock_timeout = '1s';
+    SET LOCAL idle_in_transaction_session_timeout = '5s';
+    SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL jit = off;
+    SET LOCAL enable_sort = off";

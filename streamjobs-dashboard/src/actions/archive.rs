@@ -4,14 +4,14 @@ use axum::response::Response;
 use maud::html;
 use streamjobs::EventId;
 use streamjobs_postgres::letters::{
-    LetterId, Redrive, RedriveError, RedriveId, RedrivePlan, Request, Selection,
+    LetterId, PlanView, Redrive, RedriveError, RedriveId, Request, Selection,
 };
 
 use super::{ActionRequest, act};
 use crate::access::Action;
 use crate::fault::Fault;
 use crate::form::{Fields, PostedForm};
-use crate::format::{self, Untrusted};
+use crate::format::{self, Counted, Untrusted};
 use crate::layout::{self, View, token};
 use crate::pages::archive::{self, in_time};
 
@@ -83,7 +83,7 @@ pub(crate) async fn forget(form: PostedForm) -> Response {
             return Err(Fault::bad_request("Select one letter."));
         };
         let letters = archive::letters(&form.ctx.state)?;
-        let letter = in_time(letters.get(id)).await?;
+        let letter = in_time(letters.view().get(id)).await?;
         let event_id = letter.and_then(|letter| EventId::new(letter.event_id?).ok());
         let event_id =
             event_id.ok_or_else(|| Fault::not_found("The archive does not have this letter."))?;
@@ -105,21 +105,20 @@ fn summary(redrive: &Redrive) -> String {
 
 async fn plan(form: &PostedForm) -> Result<View, Fault> {
     let ctx = &form.ctx;
-    let request = Request::new(ctx.access.who(), "dry run");
-    let redriving = archive::letters(&ctx.state)?.redrive(archive::selection(form), request);
-    let plan = in_time(redriving.dry_run()).await?;
+    let plan = in_time(archive::archive_view(&ctx.state)?.plan(&archive::selection(form))).await?;
     let archive = ("Archive".to_owned(), ctx.base.to(&["archive"]));
     let trail = vec![("Overview".to_owned(), ctx.base.root()), archive];
     Ok(View { title: "Dry run".to_owned(), trail, body: plan_body(form, &plan) })
 }
 
-fn plan_body(form: &PostedForm, plan: &RedrivePlan) -> maud::Markup {
+fn plan_body(form: &PostedForm, plan: &PlanView) -> maud::Markup {
     let ctx = &form.ctx;
+    let letters = Counted { number: plan.letters, more: plan.more };
     html! {
         div data-still {}
         h1 { "Dry run: redrive" }
         p #plan {
-            "This redrives " (format::count(plan.letters)) " letters, each to its own group. Jobs keep their \
+            "This redrives " (letters.text()) " letters, each to its own group. Jobs keep their \
              event ids; their failure counts start at zero."
             @if plan.not_runnable > 0 {
                 " " (format::count(plan.not_runnable)) " of them have no payload left and will fail."
@@ -128,8 +127,9 @@ fn plan_body(form: &PostedForm, plan: &RedrivePlan) -> maud::Markup {
         ul { @for group in &plan.by_group {
             li { (Untrusted(&group.group)) " on " (Untrusted(&group.stream)) ": " (format::count(group.letters)) }
         } }
+        @if plan.more { p.soft { "Only the newest letters are counted here. All that match are redriven." } }
         p.soft { "Nothing has been changed yet. Matching letters that are archived before you press the button are included." }
-        @if plan.letters > 0 {
+        @if plan.letters > 0 || plan.more {
             form.filter method="post" action=(ctx.base.to(&["archive", "redrive"])) {
                 (token(ctx))
                 @for (name, value) in archive::pairs(form, &[]) { input type="hidden" name=(name) value=(value); }

@@ -6,14 +6,14 @@ use axum::extract::{Path, Query};
 use axum::response::Response;
 use maud::{Markup, html};
 use streamjobs_postgres::letters::{
-    ArchivedLetter, DeadLetters, KindCount, LetterId, LetterState, QueryError, Redrive,
-    RedriveState, Selection,
+    ArchivedLetter, DeadLetters, KindsView, LetterId, LetterState, Page, QueryError, Redrive,
+    RedriveState, Selection, View as ArchiveView,
 };
 
 use crate::access::Action;
 use crate::fault::Fault;
 use crate::form::Fields;
-use crate::format::{self, Untrusted};
+use crate::format::{self, Counted, Untrusted};
 use crate::layout::{Button, View, button, empty, token};
 use crate::live;
 use crate::pages::retries::error;
@@ -42,6 +42,12 @@ pub(crate) fn selection(asked: &Fields) -> Selection {
 /// The names of the filter fields.
 const FILTERS: [&str; 5] = ["stream", "group", "type", "fingerprint", "error"];
 
+/// The archive within bounds, for pages.
+pub(crate) fn archive_view(state: &State) -> Result<ArchiveView, Fault> {
+    Ok(letters(state)?.view())
+}
+
+/// The archive as actions use it.
 pub(crate) fn letters(state: &State) -> Result<DeadLetters, Fault> {
     let archive = state.archive.as_ref().map(streamjobs_postgres::Postgres::dead_letters);
     archive.ok_or_else(|| Fault::not_found("This dashboard is not connected to an archive."))
@@ -51,6 +57,7 @@ impl From<QueryError> for Fault {
     fn from(error: QueryError) -> Self {
         match error {
             QueryError::Selection(_) => Self::bad_request("Invalid filter."),
+            QueryError::Busy { .. } => Self::overloaded(format!("{error}. Try again in a moment.")),
             error => Self::archive(Self::error_chain(&error)),
         }
     }
@@ -67,7 +74,7 @@ pub(crate) async fn in_time<T, E: Into<Fault>>(
 }
 
 async fn view(ctx: &RequestContext, asked: &Fields) -> Result<View, Fault> {
-    let letters = letters(&ctx.state)?;
+    let archive = archive_view(&ctx.state)?;
     let (selected, size) = (selection(asked), asked.page_size()?);
     let listed = match asked.get("state") {
         Some("redriven") => selected.clone().state(LetterState::Redriven),
@@ -77,15 +84,15 @@ async fn view(ctx: &RequestContext, asked: &Fields) -> Result<View, Fault> {
     };
     let before = asked.get("before").map(str::parse::<LetterId>).transpose();
     let before = before.map_err(|_| Fault::bad_request("Invalid letter id."))?;
-    let kinds = in_time(letters.counts_by_fingerprint(&selected)).await?;
-    let page = in_time(letters.list(&listed, before, size)).await?;
-    let redrives = in_time(letters.redrives(None, REDRIVES_SHOWN)).await?;
+    let kinds = in_time(archive.kinds(&selected)).await?;
+    let page = in_time(archive.list(&listed, before, size)).await?;
+    let redrives = in_time(archive.redrives(REDRIVES_SHOWN)).await?;
     let body = html! {
         h1 { "Archive of dead letters" }
         (filter(ctx, asked))
         (kinds_table(ctx, asked, &kinds))
         h2 { "Letters" }
-        (list(ctx, &page.letters))
+        (list(ctx, &page))
         @if let Some(next) = page.next {
             @let id = next.to_string();
             @let query = [pairs(asked, &["state"]), vec![("before", id.as_str())]].concat();
@@ -121,10 +128,14 @@ fn filter(ctx: &RequestContext, asked: &Fields) -> Markup {
     }
 }
 
-fn kinds_table(ctx: &RequestContext, asked: &Fields, kinds: &[KindCount]) -> Markup {
-    let all = kinds.iter().map(|kind| kind.letters).sum::<u64>();
+fn kinds_table(ctx: &RequestContext, asked: &Fields, found: &KindsView) -> Markup {
+    let all = Counted { number: found.letters, more: found.more };
+    let kinds = &found.kinds;
     html! {
-        p.soft { span #open { (format::count(all)) } " open letters, " (kinds.len()) " kinds of failure." }
+        p.soft {
+            span #open { (all.text()) } " open letters, " (kinds.len()) " kinds of failure."
+            @if found.more { " Only the newest " (format::count(LOOKED_AT)) " that match stream and group, or the kind, are counted here." }
+        }
         @if kinds.is_empty() {
             (empty("No open letters match the filter."))
         } @else {
@@ -155,9 +166,11 @@ fn dry_run_button(ctx: &RequestContext, text: &str, selected: &[(&str, &str)]) -
     button(ctx, Action::Redrive, &ctx.base.to(&["archive", "redrive"]), &plan)
 }
 
-fn list(ctx: &RequestContext, letters: &[ArchivedLetter]) -> Markup {
+fn list(ctx: &RequestContext, Page { letters, next, .. }: &Page) -> Markup {
     html! {
-        @if letters.is_empty() {
+        @if letters.is_empty() && next.is_some() {
+            (empty("None of the letters that were looked at matches the filter; older ones may."))
+        } @else if letters.is_empty() {
             (empty("No letters match the filter."))
         } @else {
             form method="post" {
@@ -249,10 +262,10 @@ pub(crate) async fn one(ctx: RequestContext, Path(id): Path<String>) -> Response
 }
 
 async fn one_view(ctx: &RequestContext, id: &str) -> Result<View, Fault> {
-    let letters = letters(&ctx.state)?;
+    let archive = archive_view(&ctx.state)?;
     let id = id.parse::<LetterId>();
     let id = id.map_err(|_| Fault::bad_request("Invalid letter id."))?;
-    let letter = in_time(letters.get(id)).await?;
+    let letter = in_time(archive.get(id)).await?;
     let letter =
         letter.ok_or_else(|| Fault::not_found("The archive does not have this letter."))?;
     let text = id.to_string();
@@ -300,4 +313,6 @@ async fn one_view(ctx: &RequestContext, id: &str) -> Result<View, Fault> {
 
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 const KINDS_SHOWN: usize = 50;
+/// As many as a view of the archive looks at.
+const LOOKED_AT: u64 = 10_000;
 const REDRIVES_SHOWN: usize = 10;

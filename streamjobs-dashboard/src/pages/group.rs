@@ -7,7 +7,7 @@ use streamjobs::stream::{ConsumerInfo, Diagnosis, GroupInfo, Liveness};
 use crate::access::Action;
 use crate::fault::Fault;
 use crate::form::GroupQuery;
-use crate::format::{self, Untrusted};
+use crate::format::{self, Counted, Untrusted};
 use crate::layout::{Button, View, button, empty};
 use crate::live;
 use crate::pages::overview;
@@ -74,7 +74,7 @@ async fn view(ctx: &RequestContext, asked: &GroupQuery) -> Result<View, Fault> {
                 dt { "Open letters in the archive" }
                 dd #archived {
                     a href=(ctx.base.with_query(&["archive"], &[("stream", stream), ("group", name)])) {
-                        (format::known(archived(&snapshot, &info), "The archive did not answer."))
+                        (format::counted(archived(&snapshot, &info), "The archive did not answer."))
                     }
                 }
             }
@@ -86,9 +86,9 @@ async fn view(ctx: &RequestContext, asked: &GroupQuery) -> Result<View, Fault> {
     Ok(View { title: name.to_owned(), trail: trail(ctx, stream), body })
 }
 
-fn archived(snapshot: &Snapshot, info: &GroupInfo) -> Option<u64> {
+fn archived(snapshot: &Snapshot, info: &GroupInfo) -> Option<Counted> {
     let counts = snapshot.archived.as_ref()?.as_ref().ok()?;
-    Some(counts.get(&(info.stream.clone(), info.group.clone())).copied().unwrap_or(0))
+    Some(counts.get(&(info.stream.clone(), info.group.clone())).copied().unwrap_or_default())
 }
 
 /// The breadcrumbs above a group.

@@ -7,7 +7,7 @@ use streamjobs::stream::{Condition, Problem};
 
 use crate::base::Base;
 use crate::fault::Fault;
-use crate::format::{self, Untrusted};
+use crate::format::{self, Counted, Untrusted};
 use crate::layout::{View, empty, fault_box};
 use crate::live;
 use crate::request::RequestContext;
@@ -63,7 +63,7 @@ fn found(snapshot: &Snapshot) -> impl Iterator<Item = &StreamFound> {
 pub(crate) fn banner(ctx: &RequestContext, snapshot: &Snapshot) -> Markup {
     let base = &ctx.base;
     let groups = || found(snapshot).flat_map(|found| &found.groups);
-    let older = groups().map(|group| snapshot.dead(&group.info)).sum::<Option<u64>>();
+    let older = sum_of_dead(snapshot, groups());
     let unhealthy = groups().filter(|group| !group.diagnosis.is_healthy()).collect::<Vec<_>>();
     let unread = snapshot.streams.iter().filter_map(|stream| stream.found.as_ref().err());
     let mut unread = unread.filter(|fault| fault.status.is_server_error());
@@ -73,7 +73,9 @@ pub(crate) fn banner(ctx: &RequestContext, snapshot: &Snapshot) -> Markup {
         } @else if unhealthy.is_empty() {
             section.healthy { p {
                 "No problems detected."
-                @if let Some(older @ 1..) = older { " Dead letters older than an hour: " (format::count(older)) "." }
+                @if let Some(older @ Counted { number: 1.., .. }) = older {
+                    " Dead letters older than an hour: " (older.text()) "."
+                }
             } }
         } @else {
             section.banner role="alert" {
@@ -103,6 +105,14 @@ pub(crate) fn text_of(ctx: &RequestContext, problem: &Problem) -> String {
     }
 }
 
+/// The dead letters of some groups; `None` if the number of one is unknown.
+fn sum_of_dead<'a>(
+    snapshot: &Snapshot,
+    mut groups: impl Iterator<Item = &'a GroupSnapshot>,
+) -> Option<Counted> {
+    groups.try_fold(Counted::default(), |sum, group| Some(sum.plus(snapshot.dead(&group.info)?)))
+}
+
 fn tiles(snapshot: &Snapshot) -> Markup {
     let groups = found(snapshot).flat_map(|found| &found.groups).collect::<Vec<_>>();
     let sum = |of: fn(&GroupSnapshot) -> u64| groups.iter().map(|group| of(group)).sum::<u64>();
@@ -110,7 +120,7 @@ fn tiles(snapshot: &Snapshot) -> Markup {
     let (done, failed) = rates.fold((0.0, 0.0), |(d, f), rate| (d + rate.done, f + rate.failed));
     let published = found(snapshot).filter_map(|found| found.published).sum::<f64>();
     let exact = groups.iter().all(|group| group.info.backlog.exact);
-    let dead = groups.iter().map(|group| snapshot.dead(&group.info)).sum::<Option<u64>>();
+    let dead = sum_of_dead(snapshot, groups.iter().copied());
     let oldest = groups.iter().filter_map(|group| group.info.oldest_waiting).max();
     html! {
         dl.tiles {
@@ -127,7 +137,7 @@ fn tiles(snapshot: &Snapshot) -> Markup {
             } }
             div { dt { "Waiting for retry" } dd #retries { (format::count(sum(|group| group.info.retrying))) } }
             div { dt { "Dead letters" } dd #dead {
-                (format::known(dead, "Unknown: the key has another type, or the archive did not answer."))
+                (format::counted(dead, "Unknown: the key has another type, or the archive did not answer."))
             } }
         }
     }
@@ -186,7 +196,7 @@ fn row(base: &Base, stream: &str, snapshot: &Snapshot, group: &GroupSnapshot) ->
             td.number {
                 @let dead = snapshot.dead(info);
                 span class=[has(Condition::DeadLetters).then_some("bad-number")] {
-                    (format::known(dead, "Unknown: the key has another type, or the archive did not answer."))
+                    (format::counted(dead, "Unknown: the key has another type, or the archive did not answer."))
                 }
             }
         }

@@ -129,7 +129,7 @@ impl GroupCount {
 }
 
 impl KindCount {
-    fn of(row: &PgRow) -> Result<Self, sqlx::Error> {
+    pub(super) fn of(row: &PgRow) -> Result<Self, sqlx::Error> {
         Ok(Self {
             stream: row.try_get("stream")?,
             group: row.try_get("group_name")?,

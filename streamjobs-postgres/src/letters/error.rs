@@ -13,6 +13,13 @@ pub enum QueryError {
     /// The selection is invalid.
     #[error(transparent)]
     Selection(#[from] SelectionError),
+    /// A [`View`](super::View) did not get one of its connections in time: other views use them, or
+    /// the pool has none left.
+    #[error("the archive of dead letters is busy: {what}")]
+    Busy {
+        /// What is used up.
+        what: &'static str,
+    },
     /// The database refused, or could not be reached.
     #[error("cannot {action} the archive of dead letters")]
     Database {

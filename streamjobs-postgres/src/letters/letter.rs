@@ -166,10 +166,16 @@ pub(super) fn fields(row: &PgRow) -> Result<Fields, sqlx::Error> {
 /// and that must not make the whole page fail.
 macro_rules! columns {
     () => {
+        concat!(
+            columns!(without payload),
+            ", l.field_names, l.field_values, l.payload::text AS payload"
+        )
+    };
+    (without payload) => {
         "l.id, l.stream, l.group_name, l.letter_id, l.event_id, l.event_type, l.reason, l.error,
          l.fingerprint, l.attempts, l.deliveries, l.consumer, l.entry_id, l.origin_id,
          l.published_at, l.first_delivery, l.last_delivery, l.buried_at, l.archived_at,
-         l.field_names, l.field_values, l.payload::text AS payload, l.known_done, l.redriven_at"
+         l.known_done, l.redriven_at"
     };
 }
 pub(super) use columns;

@@ -25,11 +25,13 @@
 
 mod counts;
 mod error;
+mod examined;
 mod id;
 mod letter;
 mod redrive;
 mod selection;
 mod upkeep;
+mod view;
 
 use crate::postgres::Postgres;
 
@@ -41,6 +43,7 @@ pub use self::redrive::{
     LetterOutcome, OutcomeState, Redrive, RedrivePlan, RedriveState, Redriving, Request,
 };
 pub use self::selection::{LetterState, Selection, SelectionError};
+pub use self::view::{KindsView, OpenCount, PlanView, View};
 
 use self::letter::columns;
 use self::selection::matching;
@@ -135,16 +138,20 @@ impl DeadLetters {
             let failed = |source| QueryError::database("check a path into", source);
             // One transaction for each: a path that is refused aborts it.
             let mut reading = self.postgres.begin_reading().await.map_err(failed)?;
-            match self.postgres.query(PARSE).bind(path).fetch_one(&mut *reading).await {
-                Ok(_) => {}
-                Err(sqlx::Error::Database(refused)) if is_syntax(refused.code().as_deref()) => {
-                    let message = refused.message().to_owned();
-                    return Err(SelectionError::Path { filter, message }.into());
-                }
-                Err(source) => return Err(failed(source)),
-            }
+            let parsed = self.postgres.query(PARSE).bind(path).fetch_one(&mut *reading).await;
+            parsed.map_err(|error| path_error(filter, error))?;
         }
         Ok(())
+    }
+}
+
+/// What it means that a path could not be evaluated on an empty document.
+fn path_error(filter: &'static str, error: sqlx::Error) -> QueryError {
+    match error {
+        sqlx::Error::Database(refused) if is_syntax(refused.code().as_deref()) => {
+            SelectionError::Path { filter, message: refused.message().to_owned() }.into()
+        }
+        source => QueryError::database("check a path into", source),
     }
 }
 

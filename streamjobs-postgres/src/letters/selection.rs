@@ -80,6 +80,18 @@ pub enum LetterState {
     All,
 }
 
+/// The filters of a selection that an index serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Path {
+    /// By number or by event.
+    Named,
+    Fingerprint,
+    /// One group on one stream.
+    Group,
+    /// None of these: all, or the open ones.
+    Newest,
+}
+
 /// Why a selection is invalid. Nothing has run then.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -209,6 +221,19 @@ impl Selection {
 
     pub(super) fn is_by_id(&self) -> bool {
         self.ids.is_some()
+    }
+
+    /// Which dead letters a view looks at, so that an index serves them.
+    pub(super) fn path(&self) -> Path {
+        if self.ids.is_some() || self.event_id.is_some() {
+            Path::Named
+        } else if self.fingerprint.is_some() {
+            Path::Fingerprint
+        } else if self.stream.is_some() && self.group.is_some() {
+            Path::Group
+        } else {
+            Path::Newest
+        }
     }
 
     /// The paths into the payload, each with its setter's name.

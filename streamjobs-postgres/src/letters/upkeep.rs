@@ -26,7 +26,7 @@ impl DeadLetters {
     /// After the future is dropped, either everything or nothing is deleted.
     pub async fn forget(&self, event_id: &EventId) -> Result<u64, QueryError> {
         let deleted = async {
-            let mut transaction = self.postgres.begin_own().await?;
+            let mut transaction = self.postgres.begin_limited().await?;
             let mut letters = 0;
             // In the order in which a batch of a redrive takes its locks, so that they cannot
             // deadlock.

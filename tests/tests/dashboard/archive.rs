@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use axum::Router;
+use futures_util::future::join_all;
+use sqlx::Executor;
 use streamjobs::{Client, GroupName, Runtime, StreamName};
 use streamjobs_dashboard::Dashboard;
 use streamjobs_postgres::Postgres;
@@ -140,4 +142,35 @@ async fn an_event_is_deleted_and_an_unreachable_database_is_reported() {
             || page.text.contains("did not answer within")
     };
     eventually_async(2 * DEADLINE, "the archive is reported as unreachable", unknown).await;
+}
+
+#[tokio::test]
+async fn pages_of_a_locked_archive_fail_in_time_and_of_a_huge_one_show_lower_bounds() {
+    let (site, database, _server) = archived(&NOT_FOUND).await;
+    let mut lock = database.owner_pool().begin().await.unwrap();
+    lock.execute("LOCK TABLE streamjobs.dead_letters").await.unwrap();
+    let pages = join_all((0..7).map(|_| site.get("/jobs/archive"))).await;
+    for page in &pages {
+        page.is(503).says_not("No open letters");
+    }
+    drop(lock);
+    let more = "INSERT INTO streamjobs.dead_letters
+        (stream, group_name, letter_id, digest, reason, error, fingerprint, attempts, deliveries,
+         buried_at, field_names, field_values)
+        SELECT 'orders', 'work', n || '-0', '', 'exhausted', 'the bank is closed', 'f', 5, 5, now(),
+               '{}', '{}' FROM generate_series(1, 10001) n";
+    database.pool().execute(more).await.unwrap();
+    let page = site.get("/jobs/archive").await;
+    page.is(200).says("<span id=\"open\">≥ 10\u{2009}000</span> open letters, 1 kinds");
+    let search = site.get("/jobs/archive?error=not+found").await;
+    search.says("None of the letters that were looked at matches").says("Older letters");
+    let older =
+        search.text.split("rel=\"next\" href=\"").nth(1).unwrap().split('"').next().unwrap();
+    let older = older.replacen('.', "/jobs", 1).replace("&amp;", "&");
+    site.get(&older).await.is(200).says("order 1 not found").says_not("Older letters");
+    let dry = site.post("/jobs/archive/redrive", &[("dry_run", "1")]).await;
+    dry.is(200).says("This redrives ≥ 10\u{2009}000 letters").says("All that match are redriven");
+    let shown =
+        async || site.get("/jobs").await.text.contains("<dd id=\"dead\">≥ 1\u{2009}000</dd>");
+    eventually_async(2 * DEADLINE, "the overview shows a lower bound", shown).await;
 }

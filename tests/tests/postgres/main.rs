@@ -31,6 +31,7 @@ mod relay;
 mod rights;
 mod rows;
 mod standby;
+mod view;
 
 #[path = "../scrape/mod.rs"]
 mod scrape;

@@ -72,6 +72,7 @@ const ORDERS: [(&str, &str, Layers); 5] = [
                 "statement",
                 "text",
                 "time",
+                "turns",
             ],
             &["migrate"],
             &["rights"],
@@ -119,6 +120,7 @@ const APART: [(&str, &str, &[&str]); 2] = [
             "statement",
             "text",
             "time",
+            "turns",
         ],
     ),
     // The rooms of the loops, which meet through signals and channels.

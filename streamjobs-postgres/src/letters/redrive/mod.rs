@@ -18,6 +18,7 @@ use super::selection::matching;
 use super::{DeadLetters, LetterState, QueryError, RedriveError, RedriveId, Selection};
 
 pub use self::plan::RedrivePlan;
+pub(super) use self::report::REDRIVES;
 pub use self::report::{LetterOutcome, OutcomeState, Redrive, RedriveState};
 
 /// Who requests a redrive, and why. It is stored in the audit table.
@@ -150,7 +151,7 @@ impl Redriving {
         let (postgres, bound) = (&self.letters.postgres, |bound: Option<NonZeroU32>| {
             bound.map(|bound| i64::from(bound.get()))
         });
-        let mut transaction = postgres.begin_own().await?;
+        let mut transaction = postgres.begin_limited().await?;
         let row = postgres
             .query(RECORD)
             .bind(&self.request.by)

@@ -95,7 +95,7 @@ impl Redrive {
         self.letters.saturating_sub(self.done + self.failed + self.skipped)
     }
 
-    pub(super) fn of(row: &PgRow) -> Result<Self, sqlx::Error> {
+    pub(in crate::letters) fn of(row: &PgRow) -> Result<Self, sqlx::Error> {
         let state = match row.try_get::<&str, _>("state")? {
             "finished" => RedriveState::Finished,
             "stopped" => RedriveState::Stopped,
@@ -211,7 +211,7 @@ macro_rules! redrive_columns {
 }
 pub(super) use redrive_columns;
 
-const REDRIVES: &str = concat!(
+pub(in crate::letters) const REDRIVES: &str = concat!(
     "SELECT ",
     redrive_columns!(),
     " FROM streamjobs.redrives WHERE id < $1 ORDER BY id DESC LIMIT $2",

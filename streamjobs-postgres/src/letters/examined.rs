@@ -1,0 +1,153 @@
+//! The statements of a view, which look at a bounded number of dead letters.
+
+use super::Selection;
+use super::letter::columns;
+use super::selection::{Path, matching};
+
+/// The statements for selections that one index serves. Each has the parameters of [`matching!`] and
+/// then $14, the letter to begin behind.
+#[derive(Debug)]
+pub(super) struct Statements {
+    /// Dead letters, at most $15.
+    pub(super) list: &'static str,
+    /// The last one that is looked at, if there are as many as are looked at.
+    pub(super) end: &'static str,
+    pub(super) kinds: &'static str,
+    pub(super) plan: &'static str,
+}
+
+impl Statements {
+    pub(super) fn of(selection: &Selection) -> &'static Self {
+        match selection.path() {
+            Path::Named => &NAMED,
+            Path::Fingerprint => &OF_FINGERPRINT,
+            Path::Group => &OF_GROUP,
+            Path::Newest => &NEWEST,
+        }
+    }
+}
+
+/// The dead letters that are looked at.
+macro_rules! examined {
+    ($columns:literal, $where:expr, $order:literal) => {
+        concat!(
+            "(SELECT ",
+            $columns,
+            " FROM streamjobs.dead_letters l WHERE ",
+            $where,
+            " ",
+            $order,
+            " LIMIT 10000) l"
+        )
+    };
+}
+
+macro_rules! statements {
+    ($where:expr, $order:literal) => {
+        statements!($where, $order, $order)
+    };
+    ($where:expr, $order:literal, $shown:literal) => {
+        Statements {
+            list: concat!(
+                "SELECT ",
+                columns!(without payload),
+                ", '{}'::bytea[] AS field_names, '{}'::bytea[] AS field_values,
+                 NULL::text AS payload FROM ",
+                examined!("l.*", $where, $order),
+                " WHERE ",
+                matching!(),
+                " ",
+                $shown,
+                " LIMIT $15",
+            ),
+            end: concat!("SELECT id FROM ", examined!("l.id", $where, $order), " OFFSET 9999"),
+            kinds: concat!(
+                "WITH kinds AS (
+                     SELECT l.stream, l.group_name, l.event_type, l.reason, l.fingerprint,
+                            count(*) AS letters, sum(count(*)) OVER ()::bigint AS all_letters,
+                            min(l.buried_at) AS first_seen, max(l.buried_at) AS last_seen,
+                            max(l.id) AS newest
+                     FROM ",
+                examined!("l.*", $where, $order),
+                " WHERE ",
+                matching!(),
+                " GROUP BY l.stream, l.group_name, l.event_type, l.reason, l.fingerprint
+                     ORDER BY letters DESC, newest DESC
+                     LIMIT 1000
+                 )
+                 SELECT k.*, n.error
+                 FROM kinds k JOIN streamjobs.dead_letters n ON n.id = k.newest
+                 ORDER BY k.letters DESC, k.newest DESC",
+            ),
+            plan: concat!(
+                "SELECT l.stream, l.group_name, count(*) AS letters,
+                        count(*) FILTER (WHERE NOT cardinality(l.field_names) BETWEEN 1 AND 1000)
+                            AS not_runnable,
+                        min(l.buried_at) AS first_seen, max(l.buried_at) AS last_seen
+                 FROM ",
+                examined!("l.*", $where, $order),
+                " WHERE ",
+                matching!(),
+                " GROUP BY l.stream, l.group_name
+                 ORDER BY letters DESC, l.stream, l.group_name",
+            ),
+        }
+    };
+}
+
+macro_rules! if_open {
+    () => {
+        " AND ($12::text <> 'open' OR (l.redriven_at IS NULL AND NOT l.known_done))"
+    };
+}
+
+/// Few by themselves, so they are sorted when they were found.
+const NAMED: Statements = statements!(
+    "($13::bigint[] IS NULL OR l.id = ANY ($13)) AND ($6::text IS NULL OR l.event_id = $6)
+     AND ($14::bigint IS NULL OR l.id < $14)",
+    "",
+    "ORDER BY l.id DESC"
+);
+
+/// With an equation instead of the ranges, the server could as well scan the table in the order of
+/// the ids, for one fingerprint among thousands.
+const OF_FINGERPRINT: Statements = statements!(
+    "(l.fingerprint, l.id) < ($5::text, coalesce($14::bigint, 9223372036854775807))
+     AND l.fingerprint >= $5::text",
+    "ORDER BY l.fingerprint DESC, l.id DESC"
+);
+
+/// As for fingerprints.
+const OF_GROUP: Statements = statements!(
+    concat!(
+        "(l.stream, l.group_name, l.id)
+             < ($1::text, $2::text, coalesce($14::bigint, 9223372036854775807))
+         AND (l.stream, l.group_name) >= ($1::text, $2::text)",
+        if_open!()
+    ),
+    "ORDER BY l.stream DESC, l.group_name DESC, l.id DESC"
+);
+
+const NEWEST: Statements =
+    statements!(concat!("($14::bigint IS NULL OR l.id < $14)", if_open!()), "ORDER BY l.id DESC");
+
+/// The groups are found by skipping through the index of open letters, and counted in it.
+pub(super) const OPEN: &str = "WITH RECURSIVE queues (stream, group_name) AS (
+         (SELECT l.stream, l.group_name FROM streamjobs.dead_letters l
+          WHERE l.redriven_at IS NULL AND NOT l.known_done
+          ORDER BY l.stream, l.group_name LIMIT 1)
+     UNION ALL
+         SELECT next.stream, next.group_name FROM queues q CROSS JOIN LATERAL (
+             SELECT l.stream, l.group_name FROM streamjobs.dead_letters l
+             WHERE (l.stream, l.group_name) > (q.stream, q.group_name)
+               AND l.redriven_at IS NULL AND NOT l.known_done
+             ORDER BY l.stream, l.group_name LIMIT 1) AS next
+     )
+     SELECT q.stream, q.group_name, counted.letters
+     FROM (SELECT * FROM queues LIMIT 200) q CROSS JOIN LATERAL (
+         SELECT count(*) AS letters FROM (
+             SELECT FROM streamjobs.dead_letters l
+             WHERE (l.stream, l.group_name) >= (q.stream, q.group_name)
+               AND (l.stream, l.group_name) <= (q.stream, q.group_name)
+               AND l.redriven_at IS NULL AND NOT l.known_done
+             ORDER BY l.stream, l.group_name, l.id LIMIT 1001) AS open) AS counted";
