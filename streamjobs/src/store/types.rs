@@ -94,7 +94,6 @@ pub enum StandIn {
 
 /// The consumer that entries are pending for once they are released. A colon and the name of a process
 /// follow where they are released for it alone. The stores give it no heartbeat and do not list it.
-#[cfg(any(test, feature = "testing"))]
 pub(crate) const RELEASED: &str = "streamjobs-released";
 
 /// For whom the entries of an owner are released: a name, or nothing for any process.
