@@ -1,20 +1,17 @@
 //! The statements that find the rows of a batch.
 
 /// The columns of both statements: the rows of a batch in the order of their ids, with the number
-/// of rows before they were cut to `$3` bytes, and whether their stream is in back-off.
+/// of rows before they were cut to `$3` bytes.
 macro_rules! batch {
     () => {
         ", sized AS (
-        SELECT o.id, count(*) OVER () AS due, due.blocked, o.stream, o.field_names, o.field_values,
-               sum(s.bytes) OVER (ORDER BY o.id) - s.bytes AS bytes_before
+        SELECT o.id, count(*) OVER () AS due, o.stream, o.field_names, o.field_values,
+               sum(pg_column_size(o.field_values)) OVER (ORDER BY o.id)
+                   - pg_column_size(o.field_values) AS bytes_before
         FROM due JOIN streamjobs.outbox o ON o.id = due.id
-        CROSS JOIN LATERAL (
-            SELECT CASE WHEN due.blocked THEN 0 ELSE pg_column_size(o.field_values) END
-        ) AS s (bytes)
     )
-    SELECT id, due, blocked, stream,
-           CASE WHEN NOT blocked THEN field_names END, CASE WHEN NOT blocked THEN field_values END
-    FROM sized WHERE bytes_before < $3 ORDER BY id"
+    SELECT id, due, stream, field_names, field_values FROM sized
+    WHERE bytes_before < $3 ORDER BY id"
     };
 }
 
@@ -28,8 +25,8 @@ pub(super) const FIND_ALL: &str = concat!(
         SELECT (SELECT o.stream FROM streamjobs.outbox o
                 WHERE o.refused IS NULL AND o.stream > s.stream ORDER BY o.stream LIMIT 1)
         FROM streams s WHERE s.stream IS NOT NULL
-    ), due (id, blocked) AS (
-        SELECT o.id, false FROM streams s CROSS JOIN LATERAL (
+    ), due (id) AS (
+        SELECT o.id FROM streams s CROSS JOIN LATERAL (
             SELECT o.id FROM streamjobs.outbox o
             WHERE o.refused IS NULL AND o.stream = s.stream ORDER BY o.id LIMIT $1
         ) o
@@ -39,7 +36,7 @@ pub(super) const FIND_ALL: &str = concat!(
 );
 
 /// The oldest rows from an id on, and below it those of some streams. Rows of streams in back-off
-/// are passed once, and then known.
+/// are passed once: the next look starts behind them.
 ///
 /// The id is `$4`, or the lowest of those `$6` whose transaction `$5` has ended. The streams are in
 /// `$7`, with the lowest id of each in `$8`. The server reads no row below these ids: it may hold
@@ -50,8 +47,8 @@ pub(super) const FIND_FROM: &str = concat!(
     "WITH base (id) AS MATERIALIZED (
         SELECT least($4::bigint, min(t.id)) FROM unnest($5::text[], $6::bigint[]) AS t (number, id)
         WHERE pg_visible_in_snapshot(t.number::xid8, pg_current_snapshot())
-    ), due (id, blocked) AS (
-        (SELECT o.id, false
+    ), due (id) AS (
+        (SELECT o.id
          FROM unnest($7::text[], $8::bigint[]) AS s (stream, id) CROSS JOIN LATERAL (
             SELECT o.id FROM streamjobs.outbox o
             WHERE o.refused IS NULL AND o.stream = s.stream
@@ -60,8 +57,9 @@ pub(super) const FIND_FROM: &str = concat!(
          ) o
          WHERE s.stream <> ALL ($2))
     UNION ALL
-        (SELECT o.id, o.stream = ANY ($2) FROM streamjobs.outbox o
+        (SELECT o.id FROM streamjobs.outbox o
          WHERE num_nonnulls(o.refused) = 0 AND o.id >= (SELECT id FROM base)
+            AND o.stream <> ALL ($2)
          ORDER BY o.id LIMIT $1)
         ORDER BY 1 LIMIT $1
     )",

@@ -37,7 +37,8 @@ pub(super) struct Look {
     pub(super) whole: Option<Duration>,
     /// The last id that it reached; `None` if it saw every waiting row.
     pub(super) reached: Option<i64>,
-    /// The streams that it passed over, because they are in back-off.
+    /// The streams that it passed over, because they are in back-off. They may have rows from where
+    /// it started on.
     pub(super) blocked: Vec<String>,
     /// The rows that it saw and that still wait.
     pub(super) left: Vec<(i64, String)>,
@@ -121,10 +122,16 @@ impl Floor {
         // Rows that the look passed over may be as low as where it started.
         let ended = self.running.iter().filter(|(number, _)| !moment.running.contains(number));
         let from = ended.map(|(_, id)| *id).chain([self.base]).min().unwrap_or_default();
+        // It did not get beyond the rows of these streams.
+        let within = reached.filter(|id| *id < self.base && from == self.base && whole.is_none());
         let mut behind = HashMap::new();
+        for (stream, id) in &self.behind {
+            let rest = if blocked.contains(stream) { Some(*id) } else { within.map(|id| id + 1) };
+            behind.extend(rest.map(|id| (stream.clone(), id)));
+        }
         for stream in blocked {
-            let id = self.behind.get(&stream).copied().unwrap_or(from);
-            behind.insert(stream, id.min(from));
+            let lowest = behind.entry(stream).or_insert(from);
+            *lowest = from.min(*lowest);
         }
         for (id, stream) in left {
             let lowest = behind.entry(stream).or_insert(id);
@@ -136,7 +143,11 @@ impl Floor {
         self.running = moment.running.iter().map(|number| (*number, lowest(number))).collect();
         self.next = moment.next;
         self.settle(&moment);
-        self.base = reached.map_or(self.settled, |id| self.settled.min(id.saturating_add(1)));
+        self.base = match (within, reached) {
+            (Some(_), _) => self.base,
+            (None, Some(id)) => self.settled.min(id.saturating_add(1)),
+            (None, None) => self.settled,
+        };
         if let Some(took) = whole {
             self.whole_at = Some(moment.answered + WHOLE_EVERY.max(took * WHOLE_SHARE));
         }
@@ -255,6 +266,24 @@ mod tests {
         assert_eq!((lowest(&floor), floor.lowest()), ([("b".into(), 51)].into(), 51));
         floor.apply(look(start, 5, "", 90));
         assert_eq!((lowest(&floor), floor.lowest()), (BTreeMap::new(), 91));
+    }
+
+    #[test]
+    fn a_stream_that_is_behind_is_read_on_without_looking_at_others_again() {
+        let start = Instant::now();
+        let mut floor = looked(start);
+        floor.apply(Look { blocked: vec!["a".into()], ..look(start, 2, "101", 90) });
+        floor.apply(Look { blocked: vec!["a".into()], ..look(start, 3, "101", 90) });
+        let read = Look { reached: Some(60), ..look(start, 4, "101", 90) };
+        floor.apply(Look { left: vec![(58, "a".to_owned())], ..read });
+        let Start { base, stream_ids, .. } = floor.start(start).unwrap();
+        assert_eq!((base, stream_ids), (91, vec![58]));
+        floor.apply(Look { reached: Some(70), ..look(start, 5, "101", 90) });
+        assert_eq!(floor.start(start).unwrap().stream_ids, [71]);
+        // The transaction may have written rows for any stream.
+        floor.apply(Look { reached: Some(75), ..look(start, 6, "", 90) });
+        let Start { base, stream_ids, .. } = floor.start(start).unwrap();
+        assert_eq!((base, stream_ids), (76, vec![]));
     }
 
     #[test]

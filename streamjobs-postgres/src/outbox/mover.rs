@@ -54,8 +54,6 @@ impl Round {
 struct OutboxBatch {
     rows: Vec<OutboxRow>,
     unreadable: Vec<(i64, String)>,
-    /// Rows of streams in back-off.
-    blocked: Vec<(i64, String)>,
     /// The last id that was looked at, if there may be more rows.
     reached: Option<i64>,
     /// How long it took to look at everything, if that was done.
@@ -124,7 +122,7 @@ impl OutboxMover {
         self.floor.check(&moment);
         let passed_over = self.failing.blocked(Instant::now());
         let found = self.find(transaction, &passed_over).await?;
-        let OutboxBatch { rows, unreadable, blocked, reached, whole } = found;
+        let OutboxBatch { rows, unreadable, reached, whole } = found;
         let mut waiting = rows.iter().map(OutboxRow::place).collect::<BTreeMap<_, _>>();
         let rows = self.failing.choose(rows);
         let more = reached.is_some() || rows.len() < waiting.len();
@@ -141,7 +139,7 @@ impl OutboxMover {
         self.report(&outcome);
         let settled = outcome.stored.iter().chain(outcome.refused.iter().map(|(id, _)| id));
         settled.for_each(|id| drop(waiting.remove(id)));
-        let left = waiting.into_iter().chain(blocked).collect();
+        let left = waiting.into_iter().collect();
         let look = Look { moment, whole, reached, blocked: passed_over, left };
         let round = Round {
             elsewhere: false,
@@ -200,10 +198,6 @@ impl OutboxMover {
             let (id, due) = (row.try_get::<i64, _>(0)?, row.try_get::<i64, _>(1)?);
             let cut = usize::try_from(due).is_ok_and(|due| due > count);
             found.reached = (cut || due >= i64::from(self.batch)).then_some(id);
-            if row.try_get::<bool, _>(2)? {
-                found.blocked.push((id, row.try_get(3)?));
-                continue;
-            }
             match read(&row) {
                 Ok(event) => found.rows.push(OutboxRow { id, event }),
                 Err(why) => found.unreadable.push((id, why)),
@@ -269,10 +263,10 @@ impl OutboxMover {
 /// The event of a row, or why the row is not an event. The text quotes nothing from the payload.
 fn read(row: &PgRow) -> Result<EncodedEvent, String> {
     let shape = |_| "its fields are not arrays of one dimension without NULL".to_owned();
-    let stream = row.try_get::<String, _>(3).map_err(shape)?;
+    let stream = row.try_get::<String, _>(2).map_err(shape)?;
     let stream = StreamName::new(stream).map_err(|error| error.to_string())?;
-    let names = row.try_get::<Vec<Vec<u8>>, _>(4).map_err(shape)?;
-    let values = row.try_get::<Vec<Vec<u8>>, _>(5).map_err(shape)?;
+    let names = row.try_get::<Vec<Vec<u8>>, _>(3).map_err(shape)?;
+    let values = row.try_get::<Vec<Vec<u8>>, _>(4).map_err(shape)?;
     let fields = names.into_iter().zip(values);
     let fields = fields.map(|(name, value)| (Bytes::from(name), Bytes::from(value))).collect();
     EncodedEvent::from_parts(stream, fields).map_err(|error| error.to_string())

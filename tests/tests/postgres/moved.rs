@@ -101,3 +101,35 @@ async fn an_event_that_commits_late_is_moved_before_later_ones_of_its_key() {
     assert_eq!(stored(&app), ["1", "late", "2"]);
     let _ = runtime.shutdown().await;
 }
+
+/// More rows than two batches have wait for a stream that refuses them, all behind what was moved.
+#[tokio::test]
+async fn a_stream_in_back_off_hides_no_other_streams_rows_from_a_look() {
+    let (app, runtime, old) = with_old_snapshot().await;
+    moved(&app, 1_000).await;
+    publish(&app, &of("bob", "1")).await;
+    app.server.command(&["SET", "taken", "another type"]);
+    let rows = "INSERT INTO streamjobs.outbox (stream, event_id, field_names, field_values)
+        SELECT 'taken', n::text, ARRAY['type'::bytea, 'sj-id'],
+               ARRAY['t'::bytea, convert_to('e-' || n, 'UTF8')] FROM generate_series(1, 1500) AS n";
+    app.pool.execute(rows).await.unwrap();
+    for id in 2..=5 {
+        let mut connection = app.pool.acquire().await.unwrap();
+        let order = of("bob", &id.to_string());
+        app.postgres.publisher().publish_in(&mut connection, &order).await.unwrap();
+        eventually_async(DEADLINE, "the other stream has its event", async || {
+            app.server.length("orders") == id
+        })
+        .await;
+    }
+    eventually_async(DEADLINE, "the refused rows are passed over", async || {
+        blocks_per_scan(&app).await < 60
+    })
+    .await;
+    app.server.command(&["DEL", "taken"]);
+    eventually_async(DEADLINE, "all are stored", async || app.server.length("taken") == 1_500)
+        .await;
+    assert_eq!(stored(&app), ["1", "2", "3", "4", "5"]);
+    old.rollback().await.unwrap();
+    let _ = runtime.shutdown().await;
+}
