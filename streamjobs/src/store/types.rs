@@ -98,7 +98,7 @@ pub(crate) const RELEASED: &str = "streamjobs-released";
 
 /// For whom the entries of an owner are released: a name, or nothing for any process.
 pub(crate) fn released_for(owner: &str) -> Option<&str> {
-    match owner.strip_prefix("streamjobs-released")? {
+    match owner.strip_prefix(RELEASED)? {
         "" => Some(""),
         name => name.strip_prefix(':'),
     }

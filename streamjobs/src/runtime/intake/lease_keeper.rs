@@ -12,7 +12,7 @@ use crate::runtime::state::{
     Activity, Clock, GroupEpoch, InFlight, RenewSignal, Renewal, stopped_within,
 };
 use crate::store::inspect::PendingFilter;
-use crate::store::types::RELEASED;
+use crate::store::types::released_for;
 use crate::store::{Renewed, StoreError};
 
 /// The renewing loop of one queue.
@@ -122,8 +122,10 @@ impl LeaseKeeper {
         let filter = PendingFilter { inlet, after, idle, consumer: None, limit: 1 };
         let rows = context.store.pending(context.queue(), filter).await;
         let rows = context.report.ok_or_report("read a pending entry", rows).unwrap_or_default();
-        let is_other =
-            |consumer: &str| ![context.consumer().as_str(), RELEASED, ""].contains(&consumer);
+        let is_other = |consumer: &str| {
+            let own = consumer.is_empty() || consumer == context.consumer().as_str();
+            !own && released_for(consumer).is_none()
+        };
         let row = rows.into_iter().find(|row| row.id == hold.id && is_other(&row.consumer));
         if let Some(row) = row {
             context.report.queue(QueueEvent::ClaimedEarly { consumer: &row.consumer });
