@@ -60,21 +60,26 @@ pub(crate) fn done(
     Ok(Exit::Ok)
 }
 
-/// Reports the library's refusal of an action that would lose work. This is a result, not a failure.
+/// Reports the library's refusal of an action that would lose work, in a dry run as well. This is a
+/// result, not a failure. The flag is the one that allows the loss, if there is one.
 pub(crate) fn refused(
     action: &str,
     queue: &Queue,
+    (dry_run, flag): (bool, Option<&str>),
     error: StreamError,
     output: &mut Output,
 ) -> Result<Exit, Failure> {
     if !matches!(error, StreamError::Unfinished { .. } | StreamError::Alive { .. }) {
         return Err(error.into());
     }
-    let reason = error.to_string();
+    let mut reason = error.to_string();
+    if let (StreamError::Unfinished { .. }, Some(flag)) = (&error, flag) {
+        reason.push_str(&format!("; {flag} allows it"));
+    }
     match output.is_json() {
         true => {
             let fields = json!({ "done": 0, "reason": reason });
-            output.document(&document(action, queue, false, fields))?;
+            output.document(&document(action, queue, dry_run, fields))?;
         }
         false => print_error(&reason),
     }
@@ -88,3 +93,6 @@ pub(crate) fn distinct<T: Ord + Clone>(items: &[T]) -> Vec<T> {
     items.dedup();
     items
 }
+
+/// The flag that allows losing unfinished jobs.
+pub(crate) const LOSE: &str = "--lose-unfinished";

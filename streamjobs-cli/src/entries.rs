@@ -107,7 +107,7 @@ async fn remove_consumer(
     }
     let moved = match group.remove_consumer(consumer).await {
         Ok(moved) => moved,
-        Err(error) => return refused("remove-consumer", queue, error, output),
+        Err(error) => return refused("remove-consumer", queue, (false, None), error, output),
     };
     if !output.is_json() {
         output.line(&format!("removed consumer {consumer} of {queue}"))?;

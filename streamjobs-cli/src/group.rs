@@ -5,7 +5,7 @@ use streamjobs::Client;
 use streamjobs::config::Start;
 use streamjobs::stream::StreamError;
 
-use crate::action::{document, done, existing, group, planned, refused, unfinished};
+use crate::action::{LOSE, document, done, existing, group, planned, refused, unfinished};
 use crate::arguments::{GroupCreate, GroupDestroy, GroupMove, Groups, Queue};
 use crate::output::Output;
 use crate::{Exit, Failure};
@@ -45,6 +45,9 @@ async fn move_to(
     let group = existing(client, queue).await?;
     let position = position(*to);
     if !consent.yes {
+        if let Err(error) = group.check_move_to(*to, unfinished(*lose_unfinished)).await {
+            return refused("move", queue, (true, Some(LOSE)), error, output);
+        }
         let what = format!("move {queue}, to continue {position}");
         return planned(&what, &document("move", queue, true, json!({ "done": 0 })), output);
     }
@@ -61,6 +64,9 @@ async fn destroy(
     let group = group(client, queue)?;
     let info = group.info().await?;
     if !consent.yes {
+        if let Err(error) = group.check_destroy(unfinished(*lose_unfinished)).await {
+            return refused("destroy", queue, (true, Some(LOSE)), error, output);
+        }
         let (backlog, retrying) = (info.backlog, info.retrying);
         let pending = info.pending + info.released;
         let work = format!("backlog {backlog}, pending {pending}, retries {retrying}");
@@ -80,7 +86,7 @@ fn ended(
 ) -> Result<Exit, Failure> {
     match answer {
         Ok(()) => done(action, queue, true, text, output),
-        Err(error) => refused(action, queue, error, output),
+        Err(error) => refused(action, queue, (false, Some(LOSE)), error, output),
     }
 }
 

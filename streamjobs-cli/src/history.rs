@@ -50,6 +50,8 @@ async fn replay(client: &Client, command: &Replay, output: &mut Output) -> Resul
 
 async fn tail(client: &Client, command: &Tail, output: &mut Output) -> Result<Exit, Failure> {
     let stream = client.stream(command.stream.as_str())?;
+    // As in a replay.
+    stream.info().await?;
     let mut tail = match command.after {
         Some(position) => stream.tail_after(position.after()).await?,
         None => stream.tail().await?,

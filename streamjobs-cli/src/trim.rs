@@ -1,10 +1,10 @@
 //! `streamjobs trim`: shortens a stream, and reports what stopped it.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use streamjobs::Client;
 use streamjobs::stream::{Cut, Stream, StreamError, Trimmed};
 
-use crate::action::{planned, unfinished};
+use crate::action::{LOSE, planned, unfinished};
 use crate::arguments::Trim;
 use crate::output::{Output, Progress, print_error, span};
 use crate::{Exit, Failure};
@@ -20,13 +20,21 @@ pub(crate) async fn run(
         return Err("give one of --length, --age and --before".into());
     };
     if !command.consent.yes {
+        let checked = stream.check_trim(cut, unfinished(command.lose_unfinished)).await?;
         let lost = if command.lose_unfinished { ", including unfinished jobs" } else { "" };
         let length = present.length;
         let what =
             format!("trim stream {} with {length} entries to {wanted}{lost}", command.stream);
-        let mut nothing = Trimmed::default();
-        nothing.length = length;
-        return planned(&what, &document(command, 0, &nothing), output);
+        let document = planned_document(command, length, &checked);
+        let exit = planned(&what, &document, output)?;
+        if !output.is_json() {
+            let at_least = if checked.more { "at least " } else { "" };
+            let nodes = if command.exact { "" } else { ", or less: whole nodes are removed" };
+            let removed = checked.removed;
+            output.line(&format!("would remove {at_least}{removed} entries{nodes}"))?;
+            stopped(&checked, output)?;
+        }
+        return Ok(exit);
     }
     let (mut removed, mut progress) = (0, Progress::new("removed", None));
     loop {
@@ -81,18 +89,35 @@ fn report(
             output.line(&format!(
                 "removed {removed} entries from stream {stream}, {length} remain"
             ))?;
-            output.flush()?;
-            if let Some((group, entry)) = &trimmed.blocked_by {
-                print_error(&format!(
-                    "stopped at entry {entry}: group {group} has not finished it"
-                ));
-            }
+            stopped(trimmed, output)?;
         }
     }
     Ok(if trimmed.blocked_by.is_none() { Exit::Ok } else { Exit::Findings })
 }
 
-fn document(command: &Trim, removed: u64, trimmed: &Trimmed) -> serde_json::Value {
+/// What stopped a trim, and the flag that allows it.
+fn stopped(trimmed: &Trimmed, output: &mut Output) -> Result<(), Failure> {
+    output.flush()?;
+    if let Some((group, entry)) = &trimmed.blocked_by {
+        print_error(&format!(
+            "stopped at entry {entry}: group {group} has not finished it; {LOSE} allows it"
+        ));
+    }
+    Ok(())
+}
+
+/// The document of a dry run: nothing is removed.
+fn planned_document(command: &Trim, length: u64, checked: &Trimmed) -> Value {
+    let mut document = document(command, 0, checked);
+    if let Value::Object(fields) = &mut document {
+        fields.insert("length".to_owned(), json!(length));
+        fields.insert("would_remove".to_owned(), json!(checked.removed));
+        fields.insert("would_remove_exact".to_owned(), json!(command.exact && !checked.more));
+    }
+    document
+}
+
+fn document(command: &Trim, removed: u64, trimmed: &Trimmed) -> Value {
     let blocked_by = trimmed.blocked_by.as_ref();
     json!({
         "action": "trim",

@@ -43,10 +43,13 @@ pub(super) async fn run(
     let letters = of(client, &command.queue)?;
     let ids = selected(&letters, command).await?;
     let mut change = Change { selected: ids.len(), ..Change::default() };
+    if ids.is_empty() {
+        super::known(client, &command.queue, &letters).await?;
+    }
     let all = counted(change.selected);
     if !command.consent.yes {
-        let what = format!("{name} {all} of {}", command.queue);
-        return planned(&what, &document(name, &change, command), output);
+        change.check(action, &letters, &ids).await?;
+        return plan(name, &change, command, output);
     }
     let mut progress = Progress::new(done, Some(ids.len()));
     for part in ids.chunks(at_once) {
@@ -60,6 +63,43 @@ pub(super) async fn run(
 }
 
 impl Change {
+    /// Finds the letters that would not be changed.
+    async fn check(
+        &mut self,
+        action: Action,
+        letters: &DeadLetters,
+        ids: &[EntryId],
+    ) -> Result<(), DeadLetterError> {
+        let mut progress = Progress::new("checked", Some(ids.len()));
+        for (done, id) in ids.iter().enumerate() {
+            let checked = match action {
+                Action::Redrive => letters.check_redrive(*id).await,
+                Action::Purge => letters.get(*id).await.map(drop),
+            };
+            self.skip(*id, checked)?;
+            progress.at(done);
+        }
+        Ok(())
+    }
+
+    /// The value for a letter that can be changed; one that cannot is skipped.
+    fn skip<T>(
+        &mut self,
+        id: EntryId,
+        answer: Result<T, DeadLetterError>,
+    ) -> Result<Option<T>, DeadLetterError> {
+        match answer {
+            Ok(value) => Ok(Some(value)),
+            Err(
+                error @ (DeadLetterError::Unknown { .. } | DeadLetterError::NotRunnable { .. }),
+            ) => {
+                self.skipped.push((id, error.to_string()));
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     async fn apply(
         &mut self,
         action: Action,
@@ -71,13 +111,8 @@ impl Change {
             return Ok(());
         }
         for id in ids {
-            match letters.redrive(*id).await {
-                Ok(_) => self.done += 1,
-                Err(
-                    error @ (DeadLetterError::Unknown { .. } | DeadLetterError::NotRunnable { .. }),
-                ) => self.skipped.push((*id, error.to_string())),
-                Err(error) => return Err(error),
-            }
+            let redriven = letters.redrive(*id).await;
+            self.done += usize::from(self.skip(*id, redriven)?.is_some());
         }
         Ok(())
     }
@@ -99,6 +134,24 @@ async fn selected(letters: &DeadLetters, command: &DeadChange) -> Result<Vec<Ent
             return Ok(ids);
         }
     }
+}
+
+/// The answer without `--yes`: what would be changed, and what would not.
+fn plan(
+    name: &str,
+    change: &Change,
+    command: &DeadChange,
+    output: &mut Output,
+) -> Result<Exit, Failure> {
+    let (would, all) = (change.selected - change.skipped.len(), counted(change.selected));
+    let all = if change.skipped.is_empty() { all } else { format!("{would} of {all}") };
+    let what = format!("{name} {all} of {}", command.queue);
+    let exit = planned(&what, &document(name, change, command), output)?;
+    if !output.is_json() {
+        output.flush()?;
+        change.skipped.iter().for_each(|(_, reason)| print_error(reason));
+    }
+    Ok(exit)
 }
 
 fn report(

@@ -7,6 +7,7 @@ use serde_json::json;
 use streamjobs::dead_letter::{DeadLetterSummary, DeadLetters};
 use streamjobs::{Client, EntryId};
 
+use crate::action::existing;
 use crate::arguments::{Dead, DeadList, Queue};
 use crate::output::{Output, cut, print_note, time};
 use crate::{Exit, Failure};
@@ -17,7 +18,7 @@ pub(crate) async fn run(
     output: &mut Output,
 ) -> Result<Exit, Failure> {
     match command {
-        Dead::List(command) => list(&of(client, &command.queue)?, &command, output).await,
+        Dead::List(command) => list(client, &command, output).await,
         Dead::Show(command) => {
             let letters = of(client, &command.queue)?;
             show::show(&letters.get(command.id).await?, output)?;
@@ -34,11 +35,8 @@ fn of(client: &Client, queue: &Queue) -> Result<DeadLetters, Failure> {
     Ok(client.dead_letters(queue.stream.as_str(), queue.group.as_str())?)
 }
 
-async fn list(
-    letters: &DeadLetters,
-    command: &DeadList,
-    output: &mut Output,
-) -> Result<Exit, Failure> {
+async fn list(client: &Client, command: &DeadList, output: &mut Output) -> Result<Exit, Failure> {
+    let letters = of(client, &command.queue)?;
     let limit = usize::try_from(command.limit)?;
     let page = if command.reason.is_none() { PAGE.min(limit.saturating_add(1)) } else { PAGE };
     let (mut listed, mut after, mut more) = (Vec::new(), command.after, None);
@@ -57,6 +55,9 @@ async fn list(
             break;
         }
     }
+    if listed.is_empty() && command.after.is_none() {
+        known(client, &command.queue, &letters).await?;
+    }
     match output.is_json() {
         true => output.document(&document(&listed, more))?,
         false => {
@@ -68,6 +69,14 @@ async fn list(
         }
     }
     Ok(Exit::Ok)
+}
+
+/// Fails if there is neither such a group nor any dead letter of it, which outlives its group.
+async fn known(client: &Client, queue: &Queue, letters: &DeadLetters) -> Result<(), Failure> {
+    if letters.list(None, 1).await?.letters.is_empty() {
+        existing(client, queue).await?;
+    }
+    Ok(())
 }
 
 /// Whether a letter has the requested reason, if any.

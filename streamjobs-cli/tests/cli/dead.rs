@@ -80,8 +80,13 @@ fn a_list_continues_after_the_last_letter_shown() {
     assert_eq!(exact.err, "");
     let one = run(&server, "dead list orders billing --reason rejected --json").json();
     assert_eq!((one["letters"].as_array().unwrap().len(), &one["more_after"]), (1, &().into()));
-    let none = run(&server, "dead list orders missing").ended(0);
+    let none = run(&server, "dead list orders billing --reason crashed").ended(0);
     assert_eq!(none.out.lines().count(), 1, "a table head only: {none:?}");
+    for command in ["list", "redrive", "purge"] {
+        let all = if command == "list" { "" } else { " --all" };
+        let missing = run(&server, &format!("dead {command} orders missing{all}")).ended(1);
+        assert_eq!(missing.err, "streamjobs: stream orders has no group missing\n");
+    }
 }
 
 #[test]
@@ -125,7 +130,7 @@ fn one_letter_is_shown_with_its_payload() {
 fn nothing_is_changed_without_yes() {
     let server = server();
     for (action, choice, chosen) in [
-        ("redrive", "--all", "3 dead letters"),
+        ("redrive", "--all", "2 of 3 dead letters"),
         ("redrive", "1-0", "1 dead letter"),
         ("purge", "--reason rejected", "1 dead letter"),
         ("purge", "1-0 2-0 2-0", "2 dead letters"),
@@ -134,8 +139,12 @@ fn nothing_is_changed_without_yes() {
         let ran = run(&server, &line).ended(3);
         let would = format!("would {action} {chosen} of group billing on stream orders\n");
         assert!(ran.out.starts_with(&would) && ran.out.contains("--yes"), "{ran:?}");
+        let refused = if choice == "--all" { "3-0 of group billing on stream orders" } else { "" };
+        assert!(ran.err.contains(refused) && ran.err.is_empty() == refused.is_empty(), "{ran:?}");
         let document = run(&server, &format!("{line} --json")).ended(3).json();
         assert_eq!((&document["dry_run"], &document["done"]), (&true.into(), &0.into()));
+        let skipped = document["skipped"].as_array().unwrap();
+        assert_eq!(skipped.len(), usize::from(!refused.is_empty()), "{document}");
         assert_eq!((server.length(DEAD), server.length(LANE)), (3, 0));
     }
 }

@@ -156,6 +156,7 @@ fn help_has_examples_and_no_password() {
 #[test]
 fn the_url_option_overrides_the_environment() {
     let server = RedisServer::start().unwrap();
+    server.command(&["XGROUP", "CREATE", "o", "g", "0", "MKSTREAM"]);
     let url = server.url();
     let _ = run_at("redis://127.0.0.1:1", &format!("dead list o g --url {url}")).ended(0);
     let _ = run_at("redis://127.0.0.1:1", &format!("--url {url} dead list o g")).ended(0);
@@ -164,6 +165,7 @@ fn the_url_option_overrides_the_environment() {
 #[test]
 fn a_closed_output_is_not_a_failure() {
     let server = RedisServer::start().unwrap();
+    server.command(&["XGROUP", "CREATE", "orders", "billing", "0", "MKSTREAM"]);
     let mut tool = program(&server.url());
     tool.args(["dead", "list", "orders", "billing"]).stdout(Stdio::piped()).stderr(Stdio::piped());
     // A frozen server answers after it is thawed, when the reading end is closed.
@@ -174,4 +176,27 @@ fn a_closed_output_is_not_a_failure() {
     let output = child.wait_with_output().unwrap();
     let errors = String::from_utf8(output.stderr).unwrap();
     assert_eq!((output.status.code(), errors.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn an_unknown_stream_or_group_ends_with_one_and_is_named_in_a_dry_run_as_well() {
+    let server = RedisServer::start().unwrap();
+    server.command(&["XADD", "orders", "1-0", "f", "v"]);
+    // `doctor` checks rights on keys that need not exist, and `group create` makes its group.
+    let of_others =
+        COMMANDS.iter().filter(|line| !["doctor", "group create"].contains(&name(line).as_str()));
+    for command in of_others {
+        for line in [(*command).to_owned(), command.replace(" --yes", "")] {
+            let (line, unknown) = match line.contains("billing") {
+                true => (line, "streamjobs: stream orders has no group billing\n"),
+                false => {
+                    (line.replace("orders", "missing"), "streamjobs: there is no stream missing\n")
+                }
+            };
+            let ran = run(&server, &line).ended(1);
+            let is_letter = line.starts_with("dead show") && ran.err.contains("has no dead letter");
+            assert!(ran.err == unknown || is_letter, "{line}: {ran:?}");
+            assert_eq!(ran.out, "", "{line}");
+        }
+    }
 }

@@ -28,12 +28,21 @@ fn a_group_is_created_once_at_the_given_position() {
 #[test]
 fn a_group_is_moved_only_with_yes_and_skips_only_with_lose_unfinished() {
     let server = server();
-    let would = run(&server, "group move orders billing $").ended(3);
+    let would = run(&server, "group move orders billing $ --lose-unfinished").ended(3);
     assert!(would.out.starts_with("would move group billing on stream orders"), "{would:?}");
+    let dry = run(&server, "group move orders billing $").ended(3);
     let refused = run(&server, "group move orders billing $ --yes").ended(3);
-    assert!(refused.err.contains("undelivered entries") && refused.out.is_empty(), "{refused:?}");
-    let document = run(&server, "group move orders billing $ --yes --json").ended(3).json();
-    assert!(document["reason"].as_str().unwrap().contains("undelivered"), "{document}");
+    assert!(
+        refused.err.contains("undelivered entries; --lose-unfinished allows it"),
+        "{refused:?}"
+    );
+    assert!(refused.out.is_empty() && (dry.err, dry.out) == (refused.err, refused.out));
+    for (line, dry_run) in [("", true), (" --yes", false)] {
+        let line = format!("group move orders billing $ --json{line}");
+        let document = run(&server, &line).ended(3).json();
+        assert!(document["reason"].as_str().unwrap().contains("undelivered"), "{document}");
+        assert_eq!(document["dry_run"], dry_run);
+    }
     assert_eq!(cursor(&server), "3-0");
     let moved = run(&server, "group move orders billing $ --yes --lose-unfinished").ended(0);
     assert_eq!(moved.out, "moved group billing on stream orders: it continues at the end\n");
@@ -54,14 +63,20 @@ fn a_group_moved_to_a_time_continues_with_its_first_entry() {
 #[test]
 fn a_group_is_destroyed_only_with_yes_and_loses_work_only_with_lose_unfinished() {
     let server = server();
-    let would = run(&server, "group destroy orders billing").ended(3);
+    let would = run(&server, "group destroy orders billing --lose-unfinished").ended(3);
     assert!(would.out.contains("with backlog 3, pending 3, retries 0"), "{would:?}");
+    let dry = run(&server, "group destroy orders billing").ended(3);
     let refused = run(&server, "group destroy orders billing --yes").ended(3);
     assert!(refused.err.contains("3 pending entries"), "{refused:?}");
+    assert!(refused.err.ends_with("; --lose-unfinished allows it\n"), "{refused:?}");
+    assert_eq!((dry.err, dry.out), (refused.err, refused.out));
     heartbeat(&server, "web-1");
     let line = "group destroy orders billing --lose-unfinished --yes";
+    let dry = run(&server, "group destroy orders billing --lose-unfinished").ended(3);
     let alive = run(&server, line).ended(3);
     assert!(alive.err.contains("consumer web-1 of group billing is alive"), "{alive:?}");
+    assert!(!alive.err.contains("allows"), "no flag allows it: {alive:?}");
+    assert_eq!((dry.err, dry.out), (alive.err, alive.out));
     server.command(&["HDEL", "{orders}:group:billing", "beat:web-1"]);
     let document = run(&server, &format!("{line} --json")).ended(0).json();
     assert_eq!((&document["action"], &document["done"]), (&json!("destroy"), &json!(1)));

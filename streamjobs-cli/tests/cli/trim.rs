@@ -27,9 +27,22 @@ fn nothing_is_trimmed_without_yes() {
 fn a_trim_that_a_group_stops_reports_the_group_and_the_entry() {
     let server = server();
     server.command(&["XACK", "orders", "billing", "1-0"]);
+    for cut in ["--length 1 --exact", "--before 6-0 --exact", "--age 1s --exact"] {
+        let dry = run(&server, &format!("trim orders {cut}")).ended(3);
+        assert!(dry.out.ends_with("\nwould remove 1 entries\n"), "{dry:?}");
+        assert!(dry.err.starts_with("streamjobs: stopped at entry 2-0: group billing"), "{dry:?}");
+        let document = run(&server, &format!("trim orders {cut} --json")).ended(3).json();
+        assert_eq!(document["blocked_by"], json!({ "group": "billing", "entry": "2-0" }));
+        assert_eq!((&document["would_remove"], &document["length"]), (&json!(1), &json!(6)));
+        let lost = run(&server, &format!("trim orders {cut} --lose-unfinished --json")).ended(3);
+        assert!(lost.json()["blocked_by"].is_null());
+    }
+    let dry = run(&server, "trim orders --length 5 --exact").ended(3);
+    assert!(dry.err.is_empty() && dry.out.ends_with("would remove 1 entries\n"), "{dry:?}");
     let ran = run(&server, "trim orders --length 1 --exact --yes").ended(3);
     assert_eq!(ran.out, "removed 1 entries from stream orders, 5 remain\n");
-    let stopped = "streamjobs: stopped at entry 2-0: group billing has not finished it\n";
+    let stopped = "streamjobs: stopped at entry 2-0: group billing has not finished it; \
+                   --lose-unfinished allows it\n";
     assert_eq!(ran.err, stopped);
     let document = run(&server, "trim orders --before 6-0 --exact --yes --json").ended(3).json();
     assert_eq!(document["blocked_by"], json!({ "group": "billing", "entry": "2-0" }));

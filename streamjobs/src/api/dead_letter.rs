@@ -191,13 +191,22 @@ impl DeadLetters {
     ///
     /// If the future is dropped, the job may or may not be redriven; it is never redriven twice.
     pub async fn redrive(&self, id: EntryId) -> Result<EntryId, DeadLetterError> {
-        let letter = self.get(id).await?;
-        let Some(job) = letter.redriven() else {
-            let (stream, group) = self.names();
-            return Err(DeadLetterError::NotRunnable { stream, group, id });
-        };
+        let job = self.runnable(id).await?;
         let redriven = self.store.redrive(&self.queue, id, &job).await;
         redriven.map_err(|error| self.failed("redrive", error))?.ok_or_else(|| self.unknown(id))
+    }
+
+    /// Whether [`redrive`](Self::redrive) would be refused now; nothing is changed.
+    ///
+    /// # Errors
+    ///
+    /// As [`redrive`](Self::redrive).
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
+    pub async fn check_redrive(&self, id: EntryId) -> Result<(), DeadLetterError> {
+        self.runnable(id).await.map(drop)
     }
 
     /// Redrives many dead letters one after another, with one result for each id in order.
@@ -375,6 +384,14 @@ impl DeadLetters {
 
     fn names(&self) -> (String, String) {
         (self.queue.stream.to_string(), self.queue.group.to_string())
+    }
+
+    /// The job of a dead letter that can be redriven.
+    async fn runnable(&self, id: EntryId) -> Result<Fields, DeadLetterError> {
+        self.get(id).await?.redriven().ok_or_else(|| {
+            let (stream, group) = self.names();
+            DeadLetterError::NotRunnable { stream, group, id }
+        })
     }
 
     fn unknown(&self, id: EntryId) -> DeadLetterError {

@@ -140,6 +140,9 @@ pub trait Admin: Send + Sync {
     /// Shortens a stream.
     async fn trim(&self, stream: &StreamName, trim: Trim) -> Result<Trimmed>;
 
+    /// What an exact trim would do, without a change: at most 10,000 entries or 4 MiB are examined.
+    async fn check_trim(&self, stream: &StreamName, trim: Trim) -> Result<Trimmed>;
+
     /// Moves pending entries; their delivery counts stay, and none is lost. Processes of this crate look
     /// for work at once.
     async fn move_pending(
@@ -168,8 +171,20 @@ pub trait Admin: Send + Sync {
         unfinished: Unfinished,
     ) -> Result<Permitted>;
 
+    /// Whether [`move_group`](Self::move_group) would be permitted. Nothing is changed.
+    async fn check_move_group(
+        &self,
+        queue: &Queue,
+        after: Option<EntryId>,
+        unfinished: Unfinished,
+    ) -> Result<Permitted>;
+
     /// Removes a group and its keys, except its dead letters.
     async fn destroy_group(&self, queue: &Queue, unfinished: Unfinished) -> Result<Permitted>;
+
+    /// Whether [`destroy_group`](Self::destroy_group) would be permitted. Nothing is changed.
+    async fn check_destroy_group(&self, queue: &Queue, unfinished: Unfinished)
+    -> Result<Permitted>;
 
     /// Deletes a stream without groups, and the dead letters of these groups. True if the stream existed.
     async fn delete_stream(

@@ -140,9 +140,13 @@ pub async fn a_group_moves_over_undelivered_entries_only_if_they_may_be_lost(
 ) -> Case {
     let (store, queue) = (&stage.store, &stage.queue);
     let ids = stage.append(4).await?;
+    let checked = store.check_move_group(queue, None, Unfinished::Keep).await?;
     let refused = store.move_group(queue, None, Unfinished::Keep).await?;
+    assert_eq!(checked, refused);
     assert!(matches!(refused, Permitted::Refused(Obstacle::Unfinished { undelivered: true, .. })));
     let second = ids.get(1).copied();
+    assert_eq!(store.check_move_group(queue, second, Unfinished::Lose).await?, Permitted::Done);
+    assert_eq!(store.group_facts(queue).await?.cursor, EntryId::ZERO, "a check moves nothing");
     assert_eq!(store.move_group(queue, second, Unfinished::Lose).await?, Permitted::Done);
     assert_eq!(stage.read(&stage.me, Inlet::STREAM, 9).await?.len(), 2);
     assert_eq!(
@@ -169,16 +173,22 @@ pub async fn a_group_is_destroyed_only_if_it_is_done_or_its_work_may_be_lost(
     let (store, queue) = (&stage.store, &stage.queue);
     let hold = stage.deliver_one().await?;
     stage.append(1).await?;
+    let checked = store.check_destroy_group(queue, Unfinished::Keep).await?;
     let refused = store.destroy_group(queue, Unfinished::Keep).await?;
+    assert_eq!(checked, refused);
     let Permitted::Refused(Obstacle::Unfinished { pending, undelivered, .. }) = refused else {
         return Err(format!("{refused:?} instead of a refusal").into());
     };
     assert_eq!((pending, undelivered), (1, true));
     store.heartbeat(queue, &stage.me, "{}").await?;
+    let checked = store.check_destroy_group(queue, Unfinished::Lose).await?;
     let refused = store.destroy_group(queue, Unfinished::Lose).await?;
+    assert_eq!(checked, refused);
     assert!(matches!(refused, Permitted::Refused(Obstacle::Alive { .. })), "{refused:?}");
     store.acknowledge(queue, &[(hold.inlet, hold.id)]).await?;
     assert!(store.retire(queue, &stage.me).await?);
+    assert_eq!(store.check_destroy_group(queue, Unfinished::Lose).await?, Permitted::Done);
+    assert_eq!(store.group_facts(queue).await?.length, 2, "a check removes nothing");
     assert_eq!(store.destroy_group(queue, Unfinished::Lose).await?, Permitted::Done);
     assert!(matches!(store.group_facts(queue).await, Err(StoreError::GroupMissing)));
     assert!(store.delete_stream(&queue.stream, std::slice::from_ref(&queue.group)).await?);
@@ -229,11 +239,18 @@ pub async fn a_cut_of_finished_entries_is_not_blocked(stage: &Stage) -> Case {
     Ok(())
 }
 
+/// Trims, and compares an exact trim with the check before it.
 pub(super) async fn shorten(
     stage: &Stage,
     cut: Cut,
     exact: bool,
     unfinished: Unfinished,
 ) -> Result<Trimmed, StoreError> {
-    stage.store.trim(&stage.queue.stream, Trim { cut, exact, unfinished }).await
+    let trim = Trim { cut, exact, unfinished };
+    let checked = stage.store.check_trim(&stage.queue.stream, trim).await?;
+    let trimmed = stage.store.trim(&stage.queue.stream, trim).await?;
+    if exact {
+        assert_eq!(checked, trimmed, "{trim:?}");
+    }
+    Ok(trimmed)
 }

@@ -137,13 +137,26 @@ impl Group {
     ///
     /// If the future is dropped, the group may or may not be moved.
     pub async fn move_to(&self, place: Start, unfinished: Unfinished) -> Result<(), StreamError> {
-        let after = match place {
-            Start::Beginning => Some(EntryId::ZERO),
-            Start::End => None,
-            Start::After(id) => Some(id),
-        };
-        let moved = self.store().move_group(&self.queue, after, unfinished).await;
+        let moved = self.store().move_group(&self.queue, after(place), unfinished).await;
         self.stream.permitted(moved.map_err(|error| self.failed("move a group of", error))?)
+    }
+
+    /// Whether [`move_to`](Self::move_to) would be refused now; nothing is changed.
+    ///
+    /// # Errors
+    ///
+    /// As [`move_to`](Self::move_to).
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
+    pub async fn check_move_to(
+        &self,
+        place: Start,
+        unfinished: Unfinished,
+    ) -> Result<(), StreamError> {
+        let checked = self.store().check_move_group(&self.queue, after(place), unfinished).await;
+        self.stream.permitted(checked.map_err(|error| self.failed("move a group of", error))?)
     }
 
     /// Removes the group with its retries; its dead letters stay.
@@ -160,6 +173,21 @@ impl Group {
     pub async fn destroy(&self, unfinished: Unfinished) -> Result<(), StreamError> {
         let destroyed = self.store().destroy_group(&self.queue, unfinished).await;
         let permitted = destroyed.map_err(|error| self.failed("remove a group of", error))?;
+        self.stream.permitted(permitted)
+    }
+
+    /// Whether [`destroy`](Self::destroy) would be refused now; nothing is changed.
+    ///
+    /// # Errors
+    ///
+    /// As [`destroy`](Self::destroy).
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
+    pub async fn check_destroy(&self, unfinished: Unfinished) -> Result<(), StreamError> {
+        let checked = self.store().check_destroy_group(&self.queue, unfinished).await;
+        let permitted = checked.map_err(|error| self.failed("remove a group of", error))?;
         self.stream.permitted(permitted)
     }
 
@@ -222,5 +250,13 @@ impl Group {
             },
             error => self.stream.failed(action, error),
         }
+    }
+}
+
+fn after(place: Start) -> Option<EntryId> {
+    match place {
+        Start::Beginning => Some(EntryId::ZERO),
+        Start::End => None,
+        Start::After(id) => Some(id),
     }
 }

@@ -287,6 +287,27 @@ impl Stream {
         self.trim_with(Trim { cut, exact: true, unfinished }).await
     }
 
+    /// What [`trim_exactly`](Self::trim_exactly) would do, repeated until nothing is left to remove;
+    /// nothing is changed. [`trim`](Self::trim) removes up to one node less. At most 10,000 entries or
+    /// 4 MiB are examined, and `more` says whether there may be more to remove.
+    ///
+    /// # Errors
+    ///
+    /// When the server cannot be reached or refuses.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
+    pub async fn check_trim(
+        &self,
+        cut: Cut,
+        unfinished: Unfinished,
+    ) -> Result<Trimmed, StreamError> {
+        let trim = Trim { cut, exact: true, unfinished };
+        let checked = self.store.check_trim(&self.stream, trim).await;
+        checked.map_err(|error| self.failed("read", error))
+    }
+
     async fn trim_with(&self, trim: Trim) -> Result<Trimmed, StreamError> {
         let trimmed = self.store.trim(&self.stream, trim).await;
         trimmed.map_err(|error| self.failed("trim", error))

@@ -16,33 +16,11 @@ use crate::store::{Admin, Inlet, Queue};
 #[async_trait]
 impl Admin for MemoryStore {
     async fn trim(&self, stream: &StreamName, trim: Trim) -> Result<Trimmed> {
-        self.step("trim", |state| {
-            let now = state.now();
-            let Some(stream) = state.streams.get_mut(stream.as_str()) else {
-                return Ok(Trimmed::default());
-            };
-            let holder = match trim.unfinished {
-                Unfinished::Keep => stream.needed(),
-                Unfinished::Lose => None,
-            };
-            let needed = holder.as_ref().map_or(EntryId::MAX, |(_, id)| *id);
-            let (excess, before) = match trim.cut {
-                Cut::Length(entries) => (stream.excess(entries), EntryId::MAX),
-                Cut::Age(age) => {
-                    (usize::MAX, EntryId::new(now.saturating_sub(milliseconds(age)), 0))
-                }
-                Cut::Before(id) => (usize::MAX, id),
-            };
-            let wanted = stream.entries.keys().take(excess).take_while(|id| **id < before).count();
-            let removed = stream.trim(excess, |id| id < before && id < needed);
-            Ok(Trimmed {
-                removed,
-                length: count(stream.entries.len()),
-                blocked_by: holder.filter(|_| count(wanted) > removed),
-                more: false,
-            })
-        })
-        .await
+        self.step("trim", |state| Ok(trimmed(state, stream, trim, true))).await
+    }
+
+    async fn check_trim(&self, stream: &StreamName, trim: Trim) -> Result<Trimmed> {
+        self.step("check_trim", |state| Ok(trimmed(state, stream, trim, false))).await
     }
 
     async fn move_pending(
@@ -133,63 +111,30 @@ impl Admin for MemoryStore {
         after: Option<EntryId>,
         unfinished: Unfinished,
     ) -> Result<Permitted> {
-        self.step("move_group", |state| {
-            let cursor = state.group(queue, Inlet::STREAM)?.delivered;
-            let stream = state.stream(queue.stream.as_str());
-            let (last, added, removed) = (stream.last, stream.added, stream.removed());
-            let first = stream.entries.keys().next().copied();
-            let to = after.unwrap_or(last);
-            let skips = stream.after(cursor).next().is_some_and(|next| next <= to);
-            if skips && unfinished == Unfinished::Keep {
-                return Ok(Permitted::Refused(Obstacle::undelivered(queue)));
-            }
-            let group = state.group(queue, Inlet::STREAM)?;
-            group.delivered = to;
-            group.read = match to {
-                to if to == last => Some(added),
-                to if first.is_none_or(|first| to < first) => Some(removed),
-                _ => None,
-            };
-            let pending = group.pending.keys().next().and_then(|id| id.previous());
-            state.record(queue).floor = Some(pending.map_or(to, |pending| pending.min(to)));
-            Ok(Permitted::Done)
-        })
-        .await
+        self.step("move_group", |state| move_group(state, queue, after, unfinished, true)).await
+    }
+
+    async fn check_move_group(
+        &self,
+        queue: &Queue,
+        after: Option<EntryId>,
+        unfinished: Unfinished,
+    ) -> Result<Permitted> {
+        let name = "check_move_group";
+        self.step(name, |state| move_group(state, queue, after, unfinished, false)).await
     }
 
     async fn destroy_group(&self, queue: &Queue, unfinished: Unfinished) -> Result<Permitted> {
-        self.step("destroy_group", |state| {
-            let now = state.now();
-            let cursor = state.group(queue, Inlet::STREAM)?.delivered;
-            let mut heartbeats = state.record(queue).heartbeats.iter();
-            let alive = heartbeats.find(|(_, at)| now.saturating_sub(**at) <= milliseconds(ALIVE));
-            let group = queue.group.to_string();
-            if let Some((consumer, _)) = alive {
-                let consumer = consumer.clone();
-                return Ok(Permitted::Refused(Obstacle::Alive { group, consumer }));
-            }
-            let pending = state.groups(queue).map(|group| group.pending.len()).sum::<usize>();
-            let lane_pending = state.group(queue, Inlet::LANE).map_or(0, |on| on.pending.len());
-            let waiting = state.lane(queue).entries.len().saturating_sub(lane_pending);
-            let retrying = state.retries(queue).len() + waiting;
-            let stream = state.stream(queue.stream.as_str());
-            let undelivered = stream.after(cursor).next().is_some();
-            if unfinished == Unfinished::Keep && (undelivered || pending + retrying > 0) {
-                return Ok(Permitted::Refused(Obstacle::Unfinished {
-                    group,
-                    pending: count(pending),
-                    undelivered,
-                    retrying: count(retrying),
-                    dead_letters: 0,
-                }));
-            }
-            stream.groups.remove(queue.group.as_str());
-            state.streams.remove(&queue.key(Inlet::LANE));
-            state.retries(queue).clear();
-            state.records.remove(&queue.group_key());
-            Ok(Permitted::Done)
-        })
-        .await
+        self.step("destroy_group", |state| destroy_group(state, queue, unfinished, true)).await
+    }
+
+    async fn check_destroy_group(
+        &self,
+        queue: &Queue,
+        unfinished: Unfinished,
+    ) -> Result<Permitted> {
+        let name = "check_destroy_group";
+        self.step(name, |state| destroy_group(state, queue, unfinished, false)).await
     }
 
     async fn delete_stream(
@@ -227,4 +172,106 @@ impl MemoryState {
             if alive && !runs_there { format!("{RELEASED}:{heir}") } else { heir.clone() }
         }
     }
+}
+
+/// Trims a stream, or counts what that would remove.
+fn trimmed(state: &mut MemoryState, stream: &StreamName, trim: Trim, apply: bool) -> Trimmed {
+    let now = state.now();
+    let Some(stream) = state.streams.get_mut(stream.as_str()) else {
+        return Trimmed::default();
+    };
+    let holder = match trim.unfinished {
+        Unfinished::Keep => stream.needed(),
+        Unfinished::Lose => None,
+    };
+    let needed = holder.as_ref().map_or(EntryId::MAX, |(_, id)| *id);
+    let (excess, before) = match trim.cut {
+        Cut::Length(entries) => (stream.excess(entries), EntryId::MAX),
+        Cut::Age(age) => (usize::MAX, EntryId::new(now.saturating_sub(milliseconds(age)), 0)),
+        Cut::Before(id) => (usize::MAX, id),
+    };
+    let wanted = stream.entries.keys().take(excess).take_while(|id| **id < before).count();
+    let goes = |id: EntryId| id < before && id < needed;
+    let going = stream.entries.keys().take(excess).take_while(|id| goes(**id)).count();
+    let removed = if apply { stream.trim(excess, goes) } else { count(going) };
+    let stays = if apply { 0 } else { going };
+    Trimmed {
+        removed,
+        length: count(stream.entries.len() - stays),
+        blocked_by: holder.filter(|_| count(wanted) > removed),
+        more: false,
+    }
+}
+
+/// Moves a group, unless it is only checked whether that is permitted.
+fn move_group(
+    state: &mut MemoryState,
+    queue: &Queue,
+    after: Option<EntryId>,
+    unfinished: Unfinished,
+    apply: bool,
+) -> Result<Permitted> {
+    let cursor = state.group(queue, Inlet::STREAM)?.delivered;
+    let stream = state.stream(queue.stream.as_str());
+    let (last, added, removed) = (stream.last, stream.added, stream.removed());
+    let first = stream.entries.keys().next().copied();
+    let to = after.unwrap_or(last);
+    let skips = stream.after(cursor).next().is_some_and(|next| next <= to);
+    if skips && unfinished == Unfinished::Keep {
+        return Ok(Permitted::Refused(Obstacle::undelivered(queue)));
+    }
+    if !apply {
+        return Ok(Permitted::Done);
+    }
+    let group = state.group(queue, Inlet::STREAM)?;
+    group.delivered = to;
+    group.read = match to {
+        to if to == last => Some(added),
+        to if first.is_none_or(|first| to < first) => Some(removed),
+        _ => None,
+    };
+    let pending = group.pending.keys().next().and_then(|id| id.previous());
+    state.record(queue).floor = Some(pending.map_or(to, |pending| pending.min(to)));
+    Ok(Permitted::Done)
+}
+
+/// Removes a group, unless it is only checked whether that is permitted.
+fn destroy_group(
+    state: &mut MemoryState,
+    queue: &Queue,
+    unfinished: Unfinished,
+    apply: bool,
+) -> Result<Permitted> {
+    let now = state.now();
+    let cursor = state.group(queue, Inlet::STREAM)?.delivered;
+    let mut heartbeats = state.record(queue).heartbeats.iter();
+    let alive = heartbeats.find(|(_, at)| now.saturating_sub(**at) <= milliseconds(ALIVE));
+    let group = queue.group.to_string();
+    if let Some((consumer, _)) = alive {
+        let consumer = consumer.clone();
+        return Ok(Permitted::Refused(Obstacle::Alive { group, consumer }));
+    }
+    let pending = state.groups(queue).map(|group| group.pending.len()).sum::<usize>();
+    let lane_pending = state.group(queue, Inlet::LANE).map_or(0, |on| on.pending.len());
+    let waiting = state.lane(queue).entries.len().saturating_sub(lane_pending);
+    let retrying = state.retries(queue).len() + waiting;
+    let stream = state.stream(queue.stream.as_str());
+    let undelivered = stream.after(cursor).next().is_some();
+    if unfinished == Unfinished::Keep && (undelivered || pending + retrying > 0) {
+        return Ok(Permitted::Refused(Obstacle::Unfinished {
+            group,
+            pending: count(pending),
+            undelivered,
+            retrying: count(retrying),
+            dead_letters: 0,
+        }));
+    }
+    if !apply {
+        return Ok(Permitted::Done);
+    }
+    stream.groups.remove(queue.group.as_str());
+    state.streams.remove(&queue.key(Inlet::LANE));
+    state.retries(queue).clear();
+    state.records.remove(&queue.group_key());
+    Ok(Permitted::Done)
 }

@@ -1,9 +1,9 @@
 -- Removes a group with all its keys but its dead letters.
 --
 -- KEYS: stream, lane, retry set, retry records, group hash. ARGV: group, "keep" or "lose", how long
--- after its last heartbeat a consumer counts as alive, in milliseconds.
+-- after its last heartbeat a consumer counts as alive, in milliseconds; "apply" or "check".
 -- Returns: "done", or "alive" and a consumer, or "unfinished" and what is: pending, 1 if entries
--- were never delivered, and jobs waiting for retry or in the lane.
+-- were never delivered, and jobs waiting for retry or in the lane. With "check" nothing is changed.
 --
 -- Before: the group exists, else the script is refused.
 -- After: group, lane, retries, floor and heartbeats are gone; or nothing has changed, because a
@@ -27,6 +27,7 @@ if not lose then
     return {'unfinished', pending, behind and 1 or 0, waiting}
   end
 end
+if ARGV[4] == 'check' then return {'done'} end
 redis.call('XGROUP', 'DESTROY', stream, group)
 redis.call('DEL', lane, retry, records, hash)
 return {'done'}

@@ -25,24 +25,11 @@ scripts! {
 #[async_trait]
 impl Admin for RedisStore {
     async fn trim(&self, stream: &StreamName, trim: Trim) -> Result<Trimmed> {
-        let name = TRIM.name;
-        let cut = match trim.cut {
-            Cut::Length(entries) => ("length", entries.to_string()),
-            Cut::Age(age) => ("age", milliseconds(age).to_string()),
-            Cut::Before(id) => ("before", id.to_string()),
-        };
-        let exact = if trim.exact { "exact" } else { "about" };
-        let arguments = (cut, exact, word(trim.unfinished), REMOVED_MAX, EXAMINED_MAX);
-        let value = self.run(&TRIM, &[stream.as_str()], arguments).await?;
-        let [removed, length, group, needed, more] = reply::tuple(value, name)?;
-        let group = reply::unless_nil(group, name, reply::lossy)?;
-        let needed = reply::unless_nil(needed, name, reply::id)?;
-        Ok(Trimmed {
-            removed: reply::number(removed, name)?,
-            length: reply::number(length, name)?,
-            blocked_by: group.zip(needed),
-            more: reply::flag(&more, name)?,
-        })
+        self.run_trim(stream, trim, EXAMINED_MAX, APPLY).await
+    }
+
+    async fn check_trim(&self, stream: &StreamName, trim: Trim) -> Result<Trimmed> {
+        self.run_trim(stream, trim, CHECKED_MAX, CHECK).await
     }
 
     async fn move_pending(
@@ -108,9 +95,86 @@ impl Admin for RedisStore {
         after: Option<EntryId>,
         unfinished: Unfinished,
     ) -> Result<Permitted> {
+        self.run_move_group(queue, after, unfinished, APPLY).await
+    }
+
+    async fn check_move_group(
+        &self,
+        queue: &Queue,
+        after: Option<EntryId>,
+        unfinished: Unfinished,
+    ) -> Result<Permitted> {
+        self.run_move_group(queue, after, unfinished, CHECK).await
+    }
+
+    async fn destroy_group(&self, queue: &Queue, unfinished: Unfinished) -> Result<Permitted> {
+        self.run_destroy_group(queue, unfinished, APPLY).await
+    }
+
+    async fn check_destroy_group(
+        &self,
+        queue: &Queue,
+        unfinished: Unfinished,
+    ) -> Result<Permitted> {
+        self.run_destroy_group(queue, unfinished, CHECK).await
+    }
+
+    async fn delete_stream(
+        &self,
+        stream: &StreamName,
+        dead_letters_of: &[GroupName],
+    ) -> Result<bool> {
+        let mut command = redis::cmd(UNLINK);
+        for group in dead_letters_of {
+            command.arg(stream.dead_key(group));
+        }
+        if !dead_letters_of.is_empty() {
+            self.link.command(&command).await?;
+        }
+        let mut command = redis::cmd(UNLINK);
+        reply::flag(&self.link.command(command.arg(stream.as_str())).await?, UNLINK)
+    }
+}
+
+/// Steps that are either applied, or checked without a change, by one script.
+impl RedisStore {
+    async fn run_trim(
+        &self,
+        stream: &StreamName,
+        trim: Trim,
+        examined_max: u64,
+        mode: &str,
+    ) -> Result<Trimmed> {
+        let name = TRIM.name;
+        let cut = match trim.cut {
+            Cut::Length(entries) => ("length", entries.to_string()),
+            Cut::Age(age) => ("age", milliseconds(age).to_string()),
+            Cut::Before(id) => ("before", id.to_string()),
+        };
+        let exact = if trim.exact { "exact" } else { "about" };
+        let arguments = (cut, exact, word(trim.unfinished), REMOVED_MAX, examined_max, mode);
+        let value = self.run(&TRIM, &[stream.as_str()], arguments).await?;
+        let [removed, length, group, needed, more] = reply::tuple(value, name)?;
+        let group = reply::unless_nil(group, name, reply::lossy)?;
+        let needed = reply::unless_nil(needed, name, reply::id)?;
+        Ok(Trimmed {
+            removed: reply::number(removed, name)?,
+            length: reply::number(length, name)?,
+            blocked_by: group.zip(needed),
+            more: reply::flag(&more, name)?,
+        })
+    }
+
+    async fn run_move_group(
+        &self,
+        queue: &Queue,
+        after: Option<EntryId>,
+        unfinished: Unfinished,
+        mode: &str,
+    ) -> Result<Permitted> {
         let after = after.map_or_else(|| "$".to_owned(), |id| id.to_string());
         let keys = [queue.stream.as_str(), &queue.group_key()];
-        let arguments = (queue.group.as_str(), after, word(unfinished));
+        let arguments = (queue.group.as_str(), after, word(unfinished), mode);
         let value = self.run(&MOVE_GROUP, &keys, arguments).await?;
         Ok(match reply::flag(&value, MOVE_GROUP.name)? {
             true => Permitted::Done,
@@ -118,13 +182,18 @@ impl Admin for RedisStore {
         })
     }
 
-    async fn destroy_group(&self, queue: &Queue, unfinished: Unfinished) -> Result<Permitted> {
+    async fn run_destroy_group(
+        &self,
+        queue: &Queue,
+        unfinished: Unfinished,
+        mode: &str,
+    ) -> Result<Permitted> {
         let name = DESTROY_GROUP.name;
         let [stream, lane] = queue.keys();
         let (retry, records, hash) =
             (queue.retry_key(), queue.retry_records_key(), queue.group_key());
         let keys = [&*stream, &lane, &retry, &records, &hash];
-        let arguments = (queue.group.as_str(), word(unfinished), milliseconds(ALIVE));
+        let arguments = (queue.group.as_str(), word(unfinished), milliseconds(ALIVE), mode);
         let value = self.run(&DESTROY_GROUP, &keys, arguments).await?;
         let mut items = reply::items(value, name)?.into_iter();
         let mut next = || reply::next(&mut items, name);
@@ -146,22 +215,6 @@ impl Admin for RedisStore {
             _ => Err(StoreError::Protocol { command: name }),
         }
     }
-
-    async fn delete_stream(
-        &self,
-        stream: &StreamName,
-        dead_letters_of: &[GroupName],
-    ) -> Result<bool> {
-        let mut command = redis::cmd(UNLINK);
-        for group in dead_letters_of {
-            command.arg(stream.dead_key(group));
-        }
-        if !dead_letters_of.is_empty() {
-            self.link.command(&command).await?;
-        }
-        let mut command = redis::cmd(UNLINK);
-        reply::flag(&self.link.command(command.arg(stream.as_str())).await?, UNLINK)
-    }
 }
 
 fn word(unfinished: Unfinished) -> &'static str {
@@ -177,3 +230,7 @@ const UNLINK: &str = "UNLINK";
 const REMOVED_MAX: u64 = 100_000;
 /// Entries that one call examines at most, payloads included.
 const EXAMINED_MAX: u64 = 1_000;
+/// The same for a check of a trim.
+const CHECKED_MAX: u64 = 10_000;
+const APPLY: &str = "apply";
+const CHECK: &str = "check";

@@ -1,7 +1,7 @@
 -- Sets the entry after which a group continues.
 --
--- KEYS: stream, group hash. ARGV: group, id or "$" for the end, "keep" or "lose".
--- Returns: 1 moved, or 0 because entries would never be delivered.
+-- KEYS: stream, group hash. ARGV: group, id or "$" for the end, "keep" or "lose", "apply" or "check".
+-- Returns: 1 moved, or 0 because entries would never be delivered. With "check" nothing is changed.
 --
 -- Before: the group exists, else the script is refused.
 -- After: the next read begins after the id. Pending entries stay pending. The durable floor is
@@ -17,6 +17,7 @@ if not lose and precedes(cursor, to) then
   local skipped = redis.call('XRANGE', stream, following(cursor), to, 'COUNT', 1)[1]
   if skipped then return 0 end
 end
+if ARGV[4] == 'check' then return 1 end
 -- The server counts the lag, and the heartbeat what was trimmed unread, only where it is known how
 -- many entries are before the cursor. What is trimmed by now is not lost to a group that is moved
 -- back.

@@ -2,9 +2,10 @@
 --
 -- KEYS: stream. ARGV: "length", "age" or "before"; the number of entries to keep, the age in
 -- milliseconds, or an id; "exact" or "about"; "keep" or "lose"; entries to remove at most, and
--- entries to read at most.
+-- entries to read at most; "apply" or "check".
 -- Returns: how many were removed, how many stayed, the group that limited the cut or nil, the first
--- id that it needs or nil, and 1 if there is more to remove.
+-- id that it needs or nil, and 1 if there is more to remove. With "check" nothing is changed: it is
+-- counted what an exact trim would remove, up to the entries to read and to 4 MiB.
 --
 -- Before: the stream may exist or not.
 -- After: entries are gone from its old end. With "keep" no group needs any of them; a group needs
@@ -51,6 +52,33 @@ local function after_oldest(count)
     from = following(page[#page][1])
     if seen > count then return page[#page][1] end
   end
+end
+
+if ARGV[7] == 'check' then
+  local count, bytes, from, limited = 0, 0, '-', false
+  local excess, to = HIGHEST, HIGHEST
+  if cut == 'length' then excess = math.max(length - tonumber(bound), 0)
+  elseif cut == 'age' then to = whole(math.max(now() - tonumber(bound), 0)) .. '-0'
+  else to = bound end
+  local function goes(id)
+    return (cut ~= 'length' or count < excess) and precedes(id, to)
+  end
+  local ended = false
+  while not ended and count < reads_most and bytes < 4194304 do
+    local page = redis.call('XRANGE', stream, from, '+', 'COUNT', 10)
+    ended = #page < 10
+    for _, entry in ipairs(page) do
+      limited = goes(entry[1]) and not precedes(entry[1], needed)
+      if limited or not goes(entry[1]) then
+        ended = true
+        break
+      end
+      count, from = count + 1, following(entry[1])
+      for _, part in ipairs(entry[2]) do bytes = bytes + #part end
+    end
+  end
+  return {count, length - count, limited and holder or false, limited and needed or false,
+    ended and 0 or 1}
 end
 
 local removed, more, limited = 0, false, false
