@@ -1,7 +1,8 @@
-//! Private servers for tests, examples and benchmarks: Redis, Valkey, Postgres and a browser.
+//! Private servers for tests, examples and benchmarks: Redis, Valkey, Postgres, nginx and a browser.
 //!
 //! - [`server`]: a private Redis that ends with the process that started it.
 //! - [`postgres`]: a private Postgres that does too, and a database of its own for each test.
+//! - [`nginx`]: a private nginx in front of a server on this machine.
 //! - `browser`, with the feature of that name: a browser without a window, driven as a person would.
 //! - [`eventually`]: waiting for something to become true, with a deadline.
 //! - [`signal`]: signals to processes, and what state a process is in.
@@ -22,6 +23,7 @@
 #[cfg(feature = "browser")]
 pub mod browser;
 pub mod eventually;
+pub mod nginx;
 pub mod postgres;
 pub mod server;
 pub mod signal;

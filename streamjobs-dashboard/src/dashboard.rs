@@ -21,7 +21,7 @@ use crate::sampler::{Sampler, SamplerService};
 use crate::state::{AnyAuthorizer, FOLLOWERS_MAX, PAGES_AT_ONCE, Shared, State};
 
 /// A dashboard for the streams of all handlers that are linked into this program, as a router for
-/// `Router::nest`.
+/// `Router::nest_service`, which answers at the path with and without a slash at its end.
 ///
 /// ```no_run
 /// # async fn example(client: streamjobs::Client) {
@@ -29,7 +29,7 @@ use crate::state::{AnyAuthorizer, FOLLOWERS_MAX, PAGES_AT_ONCE, Shared, State};
 ///
 /// let auth = Auth::basic("a long random text", Access::read_only("ops"));
 /// let app: axum::Router =
-///     axum::Router::new().nest("/jobs", streamjobs_dashboard::router(client, auth));
+///     axum::Router::new().nest_service("/jobs", streamjobs_dashboard::router(client, auth));
 /// # }
 /// ```
 pub fn router(client: Client, auth: impl Authorizer) -> Router {
@@ -63,7 +63,7 @@ pub fn router(client: Client, auth: impl Authorizer) -> Router {
 ///     .service(dashboard.sampler())
 ///     .start()
 ///     .await?;
-/// let app: axum::Router = axum::Router::new().nest("/jobs", dashboard.router());
+/// let app: axum::Router = axum::Router::new().nest_service("/jobs", dashboard.router());
 /// # Ok(())
 /// # }
 /// ```
@@ -93,7 +93,9 @@ impl Dashboard {
         }
     }
 
-    /// The pages, for `Router::nest`. The authorizer is called for every request.
+    /// The pages, for `Router::nest_service`, which answers at the path with and without a slash at its
+    /// end; with `Router::nest`, only the path without one has a page. The authorizer is called for
+    /// every request.
     pub fn router(&self) -> Router {
         routes::of(Arc::clone(&self.state))
     }

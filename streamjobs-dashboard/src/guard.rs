@@ -74,7 +74,7 @@ fn with_headers(mut response: Response) -> Response {
     response
 }
 
-const HEADERS: [(HeaderName, &str); 6] = [
+const HEADERS: [(HeaderName, &str); 7] = [
     (
         CONTENT_SECURITY_POLICY,
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
@@ -83,7 +83,10 @@ const HEADERS: [(HeaderName, &str); 6] = [
     (X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (X_FRAME_OPTIONS, "DENY"),
     (REFERRER_POLICY, "no-referrer"),
-    (CACHE_CONTROL, "no-store"),
+    // A proxy that compresses or rewrites would hold back the events of a stream.
+    (CACHE_CONTROL, "no-store, no-transform"),
+    // nginx collects what it proxies in a buffer, unless the response says so.
+    (HeaderName::from_static("x-accel-buffering"), "no"),
     // The same address serves the page and its event stream.
     (VARY, "Accept"),
 ];

@@ -59,7 +59,7 @@ fn archive() -> Router {
         .route("/{letter}", get(pages::archive::one))
 }
 
-/// Also answers for the mount path with a trailing slash, which a nested router does not match.
+/// Also answers for the mount path with a trailing slash, where the application passes it on.
 async fn not_found(ctx: RequestContext, uri: Uri) -> Response {
     if uri.path().trim_matches('/').is_empty() {
         return pages::overview::show(ctx).await;

@@ -19,7 +19,7 @@
 
 #[cfg(feature = "browser")]
 pub use streamjobs_servers::browser;
-pub use streamjobs_servers::{eventually, postgres, server};
+pub use streamjobs_servers::{eventually, nginx, postgres, server};
 
 pub mod check;
 pub mod conformance;

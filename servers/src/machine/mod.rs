@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 mod account;
+mod download;
 mod error;
 mod guardian;
 mod program;
@@ -15,6 +16,7 @@ mod program;
 pub use self::error::ServerError;
 
 pub(crate) use self::account::Account;
+pub(crate) use self::download::{can_download, download, folder, is_ours, libraries};
 pub(crate) use self::guardian::{Ending, Guardian};
 pub(crate) use self::program::{Missing, apt, complete, is_program, locked, search_path, which};
 

@@ -10,10 +10,11 @@ use std::{env, fmt, fs, io};
 
 use sqlx::postgres::PgConnectOptions;
 
-use super::{Database, Role, install};
+use super::{Database, Role};
 use crate::eventually::poll;
 use crate::machine::{
-    Account, Ending, Guardian, Missing, ServerError, is_program, on_free_port, which,
+    Account, Ending, Guardian, Missing, ServerError, can_download, download, folder, is_ours,
+    is_program, libraries, on_free_port, which,
 };
 
 /// The texts about a missing pooler.
@@ -25,9 +26,6 @@ static PGBOUNCER: Missing = Missing {
         `sudo pacman -S pgbouncer` (Arch), or set STREAMJOBS_PGBOUNCER to the program's path",
     outcome: Mutex::new(None),
 };
-
-/// The name of the folder for a downloaded PgBouncer.
-const PGBOUNCER_BIN: &str = "pgbouncer-bin";
 
 /// The longest time until it accepts connections, on a loaded machine.
 const READY: Duration = Duration::from_secs(20);
@@ -177,13 +175,16 @@ impl Program {
 
     /// The program that an earlier call of any process downloaded.
     fn fetched() -> Option<Self> {
-        let folder = install::fetched_folder(PGBOUNCER_BIN)?;
-        Self::of(folder.join("usr/sbin/pgbouncer"), install::libraries(&folder))
+        let folder = folder("pgbouncer").ok()?;
+        is_ours(&folder)?.then_some(())?;
+        Self::of(folder.join("usr/sbin/pgbouncer"), libraries(&folder))
     }
 
     fn install() -> Result<(), ServerError> {
-        if install::can_download() {
-            return install::download(&PGBOUNCER, PGBOUNCER_BIN, "pgbouncer");
+        if can_download() {
+            let folder = folder("pgbouncer")?;
+            PGBOUNCER.announce(&format!("downloading Debian's into {}", folder.display()));
+            return download(&PGBOUNCER, ["pgbouncer", ""], &folder);
         }
         if which("brew").is_some() {
             PGBOUNCER.announce("installing pgbouncer with brew");

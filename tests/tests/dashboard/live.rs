@@ -19,7 +19,7 @@ async fn follow(site: &Site, path: &str) -> EventStream {
     let response = site.app.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers()["content-type"], "text/event-stream");
-    assert_eq!(response.headers()["cache-control"], "no-store");
+    assert_eq!(response.headers()["cache-control"], "no-store, no-transform");
     EventStream { body: response.into_body().into_data_stream(), read: String::new() }
 }
 

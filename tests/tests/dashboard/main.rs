@@ -17,5 +17,6 @@ mod browser;
 mod driver;
 mod live;
 mod pages;
+mod proxied;
 mod security;
 mod site;

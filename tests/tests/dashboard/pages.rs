@@ -199,7 +199,7 @@ async fn links_work_under_any_mount_path() {
 }
 
 /// Resolves a relative link as a browser does.
-fn resolved(page: &str, link: &str) -> String {
+pub fn resolved(page: &str, link: &str) -> String {
     let (folder, _) = page.rsplit_once('/').unwrap();
     let mut parts = folder.split('/').collect::<Vec<_>>();
     for part in link.split('?').next().unwrap().split('/') {

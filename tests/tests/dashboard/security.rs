@@ -169,7 +169,8 @@ async fn every_answer_has_the_security_headers() {
         );
         assert_eq!(header("x-content-type-options"), "nosniff");
         assert_eq!(header("referrer-policy"), "no-referrer");
-        assert_eq!(header("cache-control"), "no-store");
+        assert_eq!(header("cache-control"), "no-store, no-transform");
+        assert_eq!(header("x-accel-buffering"), "no");
         assert!(!answer.headers.contains_key("access-control-allow-origin"));
     }
 }

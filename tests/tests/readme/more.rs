@@ -95,7 +95,7 @@ async fn change_workers(runtime: &Runtime) -> Result<u64, Box<dyn std::error::Er
 fn mount(client: Client) -> Router {
     // readme: begin
     let auth = Auth::basic("a long random text", Access::read_only("ops").allow(Action::Redrive));
-    let app = Router::new().nest("/jobs", streamjobs_dashboard::router(client, auth));
+    let app = Router::new().nest_service("/jobs", streamjobs_dashboard::router(client, auth));
     // readme: end
     app
 }

@@ -191,7 +191,7 @@ fn routes(demo: &Arc<Demo>, alerts: &AlertLog) -> Router {
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .layer(middleware::from_fn(guard::guard))
         .with_state(Arc::clone(demo))
-        .nest("/jobs", dashboard.build().router())
+        .nest_service("/jobs", dashboard.build().router())
 }
 
 fn asset(kind: &'static str, text: &'static str) -> MethodRouter<Arc<Demo>> {
