@@ -125,6 +125,13 @@ impl RuntimeBuilder {
 
     /// How long a shutdown waits for running jobs: 25 s by default. Jobs that run longer are
     /// cancelled and released.
+    ///
+    /// To this is added, while the server answers, a second until cancelled handlers are dropped, and
+    /// up to 16 s in all beside a handler that never yields to its executor. While the server does not
+    /// answer, up to 7 s more are spent on ending the reads. Services then have 5 s to end.
+    /// The deadline of what stops the process, such as Kubernetes'
+    /// `terminationGracePeriodSeconds`, has to be longer than all of that; with a longer grace than
+    /// that deadline, the process is killed, and its jobs wait for their leases to end.
     pub fn grace(mut self, grace: Duration) -> Self {
         self.spec.runtime.grace = grace;
         self

@@ -28,4 +28,5 @@ mod released;
 mod removed;
 mod scans;
 mod services;
+mod shutdown;
 mod unhandled;
