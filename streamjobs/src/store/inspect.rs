@@ -99,7 +99,7 @@ pub struct GroupFacts {
     /// Event types that some process met without a handler within the last minute, and that no live
     /// process declares: by name, at most 20.
     pub unhandled: Vec<String>,
-    /// Dead letters that were stored within [`NEW_FOR`] and are still there: at most 100 are counted.
+    /// Dead letters of the last hour that are still there: at most 100 are counted.
     pub new_dead_letters: u64,
     /// The error of the last of them that was counted, or its reason; shortened.
     pub dead_letter_error: Option<String>,
