@@ -308,3 +308,19 @@ async fn batches_of_many_callers_share_the_places_of_a_connection() {
     assert!(answers.iter().flatten().all(Result::is_ok));
     assert_eq!(app.server.length("orders"), 40 * 1_200);
 }
+
+/// Joined in one task, so that none of them gets to run while all are started.
+#[tokio::test]
+async fn of_a_burst_of_calls_on_a_healthy_server_none_is_unconfirmed() {
+    let app = App::start().await;
+    let calls = (0..100_000).map(|id| {
+        let client = app.client.clone();
+        async move { client.publish(&order(id)).await }
+    });
+    let answers = futures_util::future::join_all(calls).await;
+    let stored = answers.iter().filter(|answer| answer.is_ok()).count();
+    let is_unsent =
+        |answer: &&Result<_, PublishError>| matches!(answer, Err(PublishError::Unsent { .. }));
+    assert_eq!(stored + answers.iter().filter(is_unsent).count(), 100_000);
+    assert_eq!((stored, stored > 1_024), (app.server.length("orders"), true));
+}

@@ -12,6 +12,7 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Pipeline, RedisError, Value};
+use tokio::task::unconstrained;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -237,11 +238,18 @@ enum Step {
 impl Live {
     /// Waits for a place until a deadline. None if the connection cannot be used any more.
     async fn place(&self, bytes: usize, until: Instant) -> Result<Option<Place>, StoreError> {
-        tokio::select! {
-            biased;
-            () = self.closed.cancelled() => Ok(None),
-            place = timeout_at(until, self.places.take(bytes)) => place.map_err(|_| not_sent()),
+        if let Some(place) = self.places.take_now(bytes) {
+            return Ok(Some(place));
         }
+        let waiting = async {
+            tokio::select! {
+                biased;
+                () = self.closed.cancelled() => Ok(None),
+                place = timeout_at(until, self.places.take(bytes)) => place.map_err(|_| not_sent()),
+            }
+        };
+        // As while it waits for its answer.
+        unconstrained(waiting).await
     }
 }
 

@@ -5,12 +5,14 @@
 //! that it is at work for those behind it too.
 
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use redis::{Cmd, Pipeline, RedisResult};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::{unconstrained, yield_now};
 use tokio::time::{Instant, timeout_at};
 
 use super::dial::RESPONSE_DEADLINE;
@@ -71,29 +73,55 @@ impl Place {
     }
 
     /// Sends a request with its first poll, and waits for its answer. It fails when the server has not
-    /// answered any request for the deadline of this one, or this one for a few times as long.
+    /// answered any request for the deadline of this one, or this one for a few times as long. While the
+    /// process itself does not get to run, the deadline does not count: what was answered may not have
+    /// been read.
+    ///
+    /// It does not take part in the budgets of tasks. Where one task joins many requests, each that ran
+    /// out of its task's budget would else wake the task, which polls all of them again.
     pub(super) async fn answer<T>(
         self,
         sent: impl Future<Output = RedisResult<T>>,
     ) -> RedisResult<T> {
-        let (begun, silence) = (Instant::now(), deadline(self.bytes));
-        let end = begun + silence * DEADLINES_MAX;
+        let silence = deadline(self.bytes);
         let mut sent = pin!(sent);
-        let mut until = begun + silence;
-        loop {
-            if let Ok(answer) = timeout_at(until, sent.as_mut()).await {
+        let mut until = Instant::now() + silence;
+        let mut end = until + silence * (DEADLINES_MAX - 1);
+        for _ in 0..EXTENSIONS_MAX {
+            if let Ok(answer) = unconstrained(timeout_at(until, sent.as_mut())).await {
                 if answer.is_ok() {
                     self.places.note_answer();
                 }
                 return answer;
             }
-            let later = (self.places.answered() + silence).min(end);
+            if let Some(answer) = unconstrained(last_look(sent.as_mut())).await {
+                return answer;
+            }
+            let now = Instant::now();
+            let later = if now > until + LATE {
+                end = end.max(now + silence);
+                now + silence
+            } else {
+                (self.places.answered() + silence).min(end)
+            };
             if later <= until {
-                return Err(io::Error::from(io::ErrorKind::TimedOut).into());
+                break;
             }
             until = later;
         }
+        Err(io::Error::from(io::ErrorKind::TimedOut).into())
     }
+}
+
+/// The answer, if it has come and was only not read yet because other tasks of this process ran.
+async fn last_look<T>(mut sent: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+    for _ in 0..TURNS {
+        yield_now().await;
+        if let Some(answer) = unconstrained(sent.as_mut()).now_or_never() {
+            return Some(answer);
+        }
+    }
+    None
 }
 
 pub(super) fn size_of_command(command: &Cmd) -> usize {
@@ -126,6 +154,12 @@ const BYTES_PER_PLACE: usize = 4 * 1024;
 const BYTES_PER_SECOND_MIN: f64 = 100_000.0;
 /// A request behind many others gets at most so many of its deadlines while they are answered.
 const DEADLINES_MAX: u32 = 4;
+/// A timer that is later than this shows that the process did not get to run.
+const LATE: Duration = Duration::from_millis(500);
+/// Turns of the executor in which the connection's task reads what has come.
+const TURNS: usize = 4;
+/// How often a deadline is looked at again, at most.
+const EXTENSIONS_MAX: usize = 1000;
 
 #[cfg(test)]
 mod tests {
@@ -169,6 +203,16 @@ mod tests {
             () = others => unreachable!(),
         };
         assert_eq!(begun.elapsed().as_secs(), 12);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_in_which_the_process_does_not_run_is_not_the_servers() {
+        let (places, begun) = (Places::new(), Instant::now());
+        let mut waiting = pin!(places.take_now(0).unwrap().answer(pending::<RedisResult<()>>()));
+        assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+        tokio::time::advance(Duration::from_secs(60)).await;
+        waiting.await.unwrap_err();
+        assert_eq!(begun.elapsed().as_secs(), 60 + 3);
     }
 
     #[tokio::test]
