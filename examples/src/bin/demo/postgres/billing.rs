@@ -11,6 +11,7 @@ use streamjobs::{
     Client, Event, Job, JobError, ResultExt, Runtime, RuntimeBuilder, State, handler, handlers,
 };
 use streamjobs_postgres::{Once, Postgres, Publisher};
+use tokio::sync::Barrier;
 
 use crate::story::handlers::{LEASE, OrderPlaced, who};
 
@@ -28,6 +29,8 @@ pub(crate) struct Desk {
     publisher: Publisher,
     /// Whether mallory's card is accepted; it is declined at first.
     funded: Arc<AtomicBool>,
+    /// The jobs that charge at the same time, where that is wanted.
+    together: Option<Arc<Barrier>>,
     runs: Arc<AtomicUsize>,
     receipts: Arc<Mutex<BTreeMap<String, i64>>>,
 }
@@ -35,8 +38,14 @@ pub(crate) struct Desk {
 impl Desk {
     pub(crate) fn new(postgres: &Postgres) -> Self {
         let publisher = postgres.publisher();
-        let (funded, runs, receipts) = Default::default();
-        Self { publisher, funded, runs, receipts }
+        let (funded, together, runs, receipts) = Default::default();
+        Self { publisher, funded, together, runs, receipts }
+    }
+
+    /// A job charges when so many have started: the first acknowledgement, which is held up, comes
+    /// after the last delivery.
+    pub(crate) fn together(self, jobs: usize) -> Self {
+        Self { together: Some(Arc::new(Barrier::new(jobs))), ..self }
     }
 
     pub(crate) fn fund(&self) {
@@ -68,6 +77,9 @@ async fn charge(
     let OrderPlaced { order_id, customer, cents } = order;
     desk.runs.fetch_add(1, Ordering::SeqCst);
     println!("  [{}] charges {order_id}, attempt {}", who(&job), job.attempt());
+    if let Some(together) = &desk.together {
+        together.wait().await;
+    }
     let cents = i64::try_from(cents).dead()?;
     sqlx::query("INSERT INTO charges (order_id, cents) VALUES ($1, $2)")
         .bind(&order_id)

@@ -24,12 +24,15 @@ pub(crate) async fn run() -> Result<(), AnyError> {
     end_with_parent();
     let (_pool, postgres) = open(&env::var(POSTGRES)?, &env::var(SCHEMA)?).await?;
     let client = Client::connect(&env::var(REDIS)?).await?;
-    let builder = runtime(&client, &postgres, &Desk::new(&postgres), "charger");
+    let desk = Desk::new(&postgres).together(ORDERS);
+    let builder = runtime(&client, &postgres, &desk, "charger");
     let _runtime = builder.only_groups(["billing"]).start().await?;
     std::future::pending::<()>().await;
     Ok(())
 }
 
+/// As many as it finds. They all have a slot.
+pub(crate) const ORDERS: usize = 5;
 const REDIS: &str = "STREAMJOBS_DEMO_REDIS";
 const POSTGRES: &str = "STREAMJOBS_DEMO_POSTGRES";
 const SCHEMA: &str = "STREAMJOBS_DEMO_SCHEMA";

@@ -69,14 +69,15 @@ impl Story<'_> {
     async fn charge_and_die(&mut self, redis: &RedisServer) -> Result<(), AnyError> {
         println!("\n1. A process charges five orders and cannot acknowledge them:");
         println!("   a proxy between the process and its Redis delays every XACK.");
-        for _ in 0..5 {
+        for _ in 0..charger::ORDERS {
             self.place("alice").await?;
         }
         let proxy = FaultProxy::start(redis)?;
         proxy.set(Mode::HoldRequest(ACKNOWLEDGES.into()));
         let mut charger = charger::start(proxy.url(), self.place)?;
         let committed = until("the charges are committed", async || {
-            Ok(self.charges().await? == 5 && proxy.held() > 0)
+            let charges = usize::try_from(self.charges().await?)?;
+            Ok(charges == charger::ORDERS && proxy.held() > 0)
         });
         let committed = committed.await;
         charger.kill();
