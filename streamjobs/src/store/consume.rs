@@ -48,6 +48,8 @@ pub trait StreamReader: Send {
 pub struct Renewed {
     /// The server's clock.
     pub now: ServerTime,
+    /// How often operators have moved entries of the group, or acknowledged some. 0 without holds.
+    pub moves: u64,
     /// An answer for each hold, in order.
     pub answers: Vec<FenceResult>,
 }

@@ -54,6 +54,8 @@ pub struct Recorded {
     pub floor: EntryId,
     /// Entries that were trimmed before their delivery, each reported once to one consumer.
     pub trimmed_unread: u64,
+    /// How often operators have moved entries of the group, or acknowledged some.
+    pub moves: u64,
 }
 
 /// The steps of a group's slow loops.

@@ -86,6 +86,11 @@ pub async fn entries_that_an_operator_releases_are_claimed_at_once(stage: &Stage
     assert_eq!((row.consumer.as_str(), row.delivery_count), ("streamjobs-released", 0));
     let renewed = stage.store.renew(&stage.queue, &stage.me, &[hold]).await?;
     assert_eq!(renewed.answers, [FenceResult::TakenOver], "its handler learns of it");
+    assert_eq!(renewed.moves, 1, "and that it was moved");
+    stage.store.record_move(&stage.queue).await?;
+    let renewed = stage.store.renew(&stage.queue, &stage.me, &[hold]).await?;
+    let recorded = stage.store.heartbeat(&stage.queue, &stage.me, "{}").await?;
+    assert_eq!((renewed.moves, recorded.moves), (2, 2));
     assert!(stage.store.promote(&stage.queue, &stage.me, 1).await?.released > released);
     let (_, claimed, _) = stage.claim_idle(&stage.other, EntryId::ZERO, 9).await?;
     assert_eq!(claimed.iter().map(|one| one.delivery_count).collect::<Vec<_>>(), [1], "uncounted");

@@ -9,7 +9,7 @@ use streamjobs::__store::memory::MemoryStore;
 use streamjobs::__store::raw_access::RawAccess;
 use streamjobs::config::GroupOptions;
 use streamjobs::runtime::Alert;
-use streamjobs::stream::Condition;
+use streamjobs::stream::{Condition, PendingQuery};
 use streamjobs::{Event, JobError, Runtime, State, handler, handlers};
 use streamjobs_tests::eventually::eventually_async;
 use tokio::time::{Instant, sleep_until};
@@ -140,6 +140,51 @@ async fn what_was_removed_is_handed_over_at_the_shutdown() {
     let runtime = builder.state(work.clone()).start().await.unwrap();
     eventually_async(LIMIT, "all run again", async || runtime.counters().succeeded == 6).await;
     let _ = runtime.shutdown().await;
+}
+
+/// An operator gives running jobs away, and they are done elsewhere before the next renewal: what their
+/// first attempts come to changes nothing any more.
+#[tokio::test(start_paused = true)]
+async fn jobs_that_were_moved_and_done_elsewhere_are_not_run_again() {
+    for renews_before_the_end in [false, true] {
+        let takes = Duration::from_secs(if renews_before_the_end { 60 } else { 5 });
+        let stage = running(takes, Duration::from_secs(30)).await;
+        let client = streamjobs::__store::client(&stage.store);
+        let group = client.stream("orders").unwrap().group("work").unwrap();
+        // A renewal has told the first process how often entries were moved.
+        sleep_until(Instant::now() + Duration::from_secs(1)).await;
+        let quick = Work::new(Duration::ZERO);
+        let builder = Runtime::builder(&client).handlers(handlers![crate::removed::work]);
+        let other = builder.state(quick.clone()).start().await.unwrap();
+        let pending = group.pending(PendingQuery::new()).await.unwrap();
+        let ids = pending.entries.iter().map(|entry| entry.id).collect::<Vec<_>>();
+        group.claim(&ids, other.consumer()).await.unwrap();
+        let done = || other.counters().succeeded + stage.runtime.counters().succeeded == 6;
+        eventually_async(LIMIT, "done", async || done()).await;
+        sleep_until(Instant::now() + 3 * takes).await;
+        let runs = quick.count() + stage.work.count();
+        assert_eq!(runs, 6 + 6 + 3, "six were cut off, and three failed once elsewhere");
+        let counters = stage.runtime.counters();
+        assert_eq!((counters.removed_in_flight, counters.dead_lettered), (0, 0), "{counters:?}");
+        let _ = (stage.runtime.shutdown().await, other.shutdown().await);
+    }
+}
+
+/// The operator says that they are done.
+#[tokio::test(start_paused = true)]
+async fn running_jobs_that_are_acknowledged_by_hand_are_not_run_again() {
+    let stage = running(Duration::from_secs(60), Duration::from_secs(30)).await;
+    let client = streamjobs::__store::client(&stage.store);
+    let group = client.stream("orders").unwrap().group("work").unwrap();
+    sleep_until(Instant::now() + Duration::from_secs(10)).await;
+    let pending = group.pending(PendingQuery::new()).await.unwrap();
+    let ids = pending.entries.iter().map(|entry| entry.id).collect::<Vec<_>>();
+    assert_eq!(group.acknowledge(&ids).await.unwrap(), 6);
+    sleep_until(Instant::now() + Duration::from_secs(200)).await;
+    assert_eq!(stage.work.count(), 6);
+    let counters = stage.runtime.counters();
+    assert_eq!((counters.leases_lost, counters.removed_in_flight), (6, 0), "{counters:?}");
+    let _ = stage.runtime.shutdown().await;
 }
 
 const LIMIT: Duration = Duration::from_secs(3_600);

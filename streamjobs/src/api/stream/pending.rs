@@ -129,7 +129,7 @@ impl Group {
     }
 
     /// Acknowledges entries by hand, whichever consumer owns them, and returns how many were pending.
-    /// They count as done.
+    /// They count as done: a handler that is running one of them loses its lease.
     ///
     /// # Errors
     ///
@@ -141,7 +141,12 @@ impl Group {
     pub async fn acknowledge(&self, ids: &[EntryId]) -> Result<usize, StreamError> {
         let acks = ids.iter().map(|id| (self.inlet, *id)).collect::<Vec<_>>();
         let acknowledged = self.store().acknowledge(&self.queue, &acks).await;
-        acknowledged.map_err(|error| self.failed("acknowledge entries of", error))
+        let failed = |error| self.failed("acknowledge entries of", error);
+        let acknowledged = acknowledged.map_err(failed)?;
+        if acknowledged > 0 {
+            self.store().record_move(&self.queue).await.map_err(failed)?;
+        }
+        Ok(acknowledged)
     }
 
     /// Moves entries to a consumer, whichever consumer owns them.

@@ -150,12 +150,12 @@ pub(crate) fn lease_keeper(
 /// The settler.
 pub(crate) fn settler(
     QueueState { context, in_flight, clock, .. }: QueueState,
-    QueueSignals { over, next_due, .. }: QueueSignals,
+    QueueSignals { over, next_due, epoch, .. }: QueueSignals,
     budget: Arc<PayloadBudget>,
     settlements: mpsc::Receiver<Settlement>,
 ) -> Settler {
     let refused = RefusedRoom::default();
-    let steps = SettlingSteps { context, in_flight, clock, next_due, budget, refused };
+    let steps = SettlingSteps { context, in_flight, clock, next_due, budget, refused, epoch };
     Settler { settlements, over, steps }
 }
 

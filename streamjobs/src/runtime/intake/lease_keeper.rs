@@ -96,8 +96,9 @@ impl LeaseKeeper {
             let (epoch, sent) = (self.epoch.current(), Instant::now());
             self.in_flight.begin_renewing(holds);
             let renewed = self.context.renew(holds, sent).await;
-            let Renewed { now, answers } =
-                renewed.inspect_err(|_| self.in_flight.renewal_failed(holds))?;
+            let renewed = renewed.inspect_err(|_| self.in_flight.renewal_failed(holds))?;
+            self.in_flight.observe(&renewed, sent);
+            let Renewed { now, answers, .. } = renewed;
             self.clock.observe(sent, Instant::now(), now);
             let (mut obsolete, mut taken) = (Vec::new(), None);
             for (hold, answer) in holds.iter().zip(answers) {

@@ -17,7 +17,7 @@ use crate::model::record::{Attempted, FIELDS_CARRIED_MAX};
 use crate::runtime::observe::{FailedAttempt, JobEvent, QueueContext};
 use crate::runtime::settle::RefusedRoom;
 use crate::runtime::state::{
-    Clock, InFlight, LoopBackoff, NextDue, PayloadBudget, Settlement, SettlingOver,
+    Clock, GroupEpoch, InFlight, LoopBackoff, NextDue, PayloadBudget, Settlement, SettlingOver,
 };
 use crate::store::{FenceResult, ServerTime, StandIn, StoreError};
 
@@ -38,6 +38,7 @@ pub(crate) struct SettlingSteps {
     pub(crate) next_due: Arc<NextDue>,
     pub(crate) budget: Arc<PayloadBudget>,
     pub(crate) refused: RefusedRoom,
+    pub(crate) epoch: Arc<GroupEpoch>,
 }
 
 impl Settler {
@@ -90,12 +91,18 @@ impl SettlingSteps {
                 Ok(FenceResult::NotPending) if self.may_be_trimmed(hold, stand_in) => {
                     backoff.wait(abort).await;
                 }
-                // No other attempt can have settled it: the lease lasts, and no answer was lost.
-                Ok(FenceResult::NotPending)
-                    if stand_in.is_none() && !unconfirmed && !settlement.lease.is_over() =>
-                {
-                    self.in_flight.stand_for(hold, StandIn::Removed);
-                    self.context.report.job(hold, JobEvent::RemovedInFlight);
+                Ok(FenceResult::NotPending) if stand_in.is_none() && !unconfirmed => {
+                    match self.was_removed(hold).await {
+                        Ok(true) => {}
+                        Ok(false) => {
+                            self.report(&settlement, FenceResult::NotPending);
+                            settled = true;
+                        }
+                        Err(error) => {
+                            self.context.report.store_failed("settle", &error);
+                            backoff.wait(abort).await;
+                        }
+                    }
                 }
                 Ok(result) => {
                     let done_before = unconfirmed && was_done_before(&settlement, result);
@@ -184,6 +191,20 @@ impl SettlingSteps {
             self.in_flight.remove(hold.inlet, hold.id);
         }
         drop(settlement.slot);
+    }
+
+    /// Whether an entry that is not pending was removed while its job was ours. A renewal tells: it says
+    /// whether operators have moved entries, and how long the machine has stood still.
+    async fn was_removed(&self, hold: Hold) -> Result<bool, StoreError> {
+        let (epoch, sent) = (self.epoch.current(), Instant::now());
+        let renewed = self.context.renew(&[hold], sent).await?;
+        self.in_flight.observe(&renewed, sent);
+        let removed = renewed.answers == [FenceResult::NotPending]
+            && self.in_flight.removed_before_settling(hold, epoch);
+        if removed {
+            self.context.report.job(hold, JobEvent::RemovedInFlight);
+        }
+        Ok(removed)
     }
 
     /// Whether an entry that is not pending may be one whose payload a renewal found trimmed just

@@ -62,6 +62,7 @@ impl HeartbeatSender {
         let text = heartbeat.clone().with_interval(next).write();
         let recorded = context.store.heartbeat(context.queue(), context.consumer(), &text).await;
         if let Some(recorded) = context.report.ok_or_report("heartbeat", recorded) {
+            self.in_flight.begin_with_moves(recorded.moves);
             context.report.queue(QueueEvent::TrimmedUnread(recorded.trimmed_unread));
         }
     }

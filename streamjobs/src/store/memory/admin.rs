@@ -61,8 +61,17 @@ impl Admin for MemoryStore {
             }
             if !page.moved.is_empty() {
                 state.record(queue).released += 1;
+                state.record(queue).moves += 1;
             }
             Ok(page)
+        })
+        .await
+    }
+
+    async fn record_move(&self, queue: &Queue) -> Result<()> {
+        self.step("record_move", |state| {
+            state.record(queue).moves += 1;
+            Ok(())
         })
         .await
     }

@@ -52,7 +52,8 @@ impl Consume for MemoryStore {
         self.step("renew", |state| {
             let now = state.now();
             let answers = state.change_owned(queue, consumer, holds, |row| row.since = now)?;
-            Ok(Renewed { now: ServerTime(now), answers })
+            let moves = state.record(queue).moves;
+            Ok(Renewed { now: ServerTime(now), moves, answers })
         })
         .await
     }

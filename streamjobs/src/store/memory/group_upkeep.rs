@@ -100,7 +100,7 @@ impl GroupUpkeep for MemoryStore {
             record.declare(now, about);
             record.heartbeats.insert(consumer.as_str().to_owned(), now);
             record.about.insert(consumer.as_str().to_owned(), about.to_owned());
-            Ok(Recorded { floor, trimmed_unread })
+            Ok(Recorded { floor, trimmed_unread, moves: record.moves })
         })
         .await
     }

@@ -39,6 +39,8 @@ pub(super) struct MemoryState {
 pub(super) struct Record {
     pub(super) floor: Option<EntryId>,
     pub(super) released: u64,
+    /// How often operators moved entries, or acknowledged some.
+    pub(super) moves: u64,
     /// The last heartbeat of each consumer.
     pub(super) heartbeats: BTreeMap<String, u64>,
     /// What consumers say about themselves.

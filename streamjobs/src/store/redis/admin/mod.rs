@@ -67,6 +67,12 @@ impl Admin for RedisStore {
         })
     }
 
+    async fn record_move(&self, queue: &Queue) -> Result<()> {
+        let mut command = redis::cmd("HINCRBY");
+        command.arg(queue.group_key()).arg("moved").arg(1);
+        self.link.command(&command).await.map(drop)
+    }
+
     async fn request_claim(&self, queue: &Queue) -> Result<()> {
         let mut command = redis::cmd("HINCRBY");
         command.arg(queue.group_key()).arg("released").arg(1);

@@ -11,10 +11,12 @@
 -- claim counts again: any process may claim them, or the new consumer alone while it sends heartbeats.
 -- A consumer that sends none, as in other software, has them at once, with the delivery count that
 -- they had. So has the new consumer what it holds and renews. Idle times begin anew. If any was moved, the
--- count of releases is one higher, so that processes check for idle entries at once.
+-- count of releases is one higher, so that processes check for idle entries at once, and so is the count of moves, by which the current owner knows that its entry was
+-- not lost when it is not pending any more.
 -- May race with: renewals and settlements of the current owner, which are refused from then on.
 local key, dead, hash = KEYS[1], KEYS[2], KEYS[3]
 local group, source, to, from = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local COUNT_MAX = 9007199254740991
 local can_store = storable(dead)
 redis.call('HLEN', hash)
 redis.call('XPENDING', key, group)
@@ -35,6 +37,7 @@ local function move(row)
     return
   end
   local owner_now, count = new_owner(owner, row[3]), row[4]
+  if count < 0 or count >= COUNT_MAX then count = COUNT_MAX - 1 end
   if released_for(owner_now) and not released_for(owner) then count = math.max(count - 1, 0) end
   if released_for(owner) and not released_for(owner_now) then count = count + 1 end
   -- No idle time is set: newer servers walk through the pending list to put an older entry in place.
@@ -60,5 +63,8 @@ else
     if row then move(row) else missing[#missing + 1] = ARGV[i] end
   end
 end
-if #moved > 0 then redis.call('HINCRBY', hash, 'released', 1) end
+if #moved > 0 then
+  redis.call('HINCRBY', hash, 'released', 1)
+  redis.call('HINCRBY', hash, 'moved', 1)
+end
 return {moved, trimmed, missing, left, next}

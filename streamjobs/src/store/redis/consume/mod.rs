@@ -63,21 +63,22 @@ impl Consume for RedisStore {
         holds: &[Hold],
     ) -> Result<Renewed> {
         let mut answers = vec![FenceResult::NotPending; holds.len()];
-        let mut now = ServerTime(0);
+        let (mut now, mut moves) = (ServerTime(0), 0);
         for (inlet, places) in chunks(holds) {
             let add = |command: &mut Cmd| {
                 add_holds(add_owner(command, queue, consumer, inlet), holds, &places);
             };
-            let keys = [&*queue.key(inlet), &queue.dead_key()];
+            let keys = [&*queue.key(inlet), &queue.dead_key(), &queue.group_key()];
             let value = self.link.script(&RENEW, &keys, add).await?;
             let mut items = reply::items(value, RENEW.name)?.into_iter();
             now = ServerTime(reply::number(reply::next(&mut items, RENEW.name)?, RENEW.name)?);
+            moves = reply::number(reply::next(&mut items, RENEW.name)?, RENEW.name)?;
             fill(&mut answers, &places, items, RENEW.name)?;
         }
         if holds.is_empty() {
             now = self.now().await?;
         }
-        Ok(Renewed { now, answers })
+        Ok(Renewed { now, moves, answers })
     }
 
     async fn release(

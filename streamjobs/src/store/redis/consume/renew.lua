@@ -1,8 +1,8 @@
 -- Renews the leases of a consumer's entries.
 --
--- KEYS: stream or lane, dead letters. ARGV: group, consumer, source ("stream" or "lane"), then an
+-- KEYS: stream or lane, dead letters, group hash. ARGV: group, consumer, source ("stream" or "lane"), then an
 -- id and a delivery count for each entry.
--- Returns: the server's clock, then for each entry 1 renewed, 0 owned by another attempt, -1 not
+-- Returns: the server's clock, how often operators have moved entries, then for each entry 1 renewed, 0 owned by another attempt, -1 not
 -- pending, -2 not pending and delivered again, or the id of a dead letter.
 --
 -- Before: each entry is pending for this attempt or another one, or not pending.
@@ -17,10 +17,11 @@
 -- itself. If the key of the dead letters is of another type, leases are still renewed: an entry
 -- whose payload is trimmed is then left as it is, and counts as renewed. No header flags: renewals
 -- have to work while the server is out of memory.
-local key, dead = KEYS[1], KEYS[2]
+local key, dead, hash = KEYS[1], KEYS[2], KEYS[3]
 local group, me, source = ARGV[1], ARGV[2], ARGV[3]
 local can_store = storable(dead)
-local answers = {now()}
+local moved = redis.pcall('HGET', hash, 'moved')
+local answers = {now(), type(moved) == 'string' and moved or '0'}
 
 local counts = {}
 if #ARGV > 3 then
@@ -50,6 +51,6 @@ for _, id in ipairs(claims) do gone[id] = true end
 for _, id in ipairs(renewed) do gone[id] = nil end
 for i = 4, #ARGV, 2 do
   local id, count = ARGV[i], ARGV[i + 1]
-  if gone[id] then answers[i / 2] = store_trimmed(dead, source, id, count, me) end
+  if gone[id] then answers[i / 2 + 1] = store_trimmed(dead, source, id, count, me) end
 end
 return answers

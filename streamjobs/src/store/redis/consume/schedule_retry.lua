@@ -13,7 +13,8 @@
 -- and the dead letter stored for that is still there, the retry replaces that letter. If the attempt
 -- knows that it was removed, the retry is stored unless it is there already.
 -- May race with: claims and acknowledgements. A repeat after a lost answer finds nothing pending
--- and changes nothing.
+-- and changes nothing; that of a removed entry stores a second retry if the first one was promoted
+-- in between.
 --
 -- After a failover an id can exist twice, so a record of the same name is never overwritten. The
 -- record is the first write: a server out of memory refuses it, and the entry stays pending.
@@ -29,7 +30,7 @@ local record = cmsgpack.pack(job)
 local member = (source == 'lane' and 'l:' or 's:') .. id
 local due = whole(now() + tonumber(delay))
 local stored = redis.call('HSETNX', records, member, record)
-if stored == 0 and instead == REMOVED then
+if stored == 0 and instead == REMOVED and state == -1 then
   redis.call('ZADD', retry, 'NX', due, member)
   return 1
 end

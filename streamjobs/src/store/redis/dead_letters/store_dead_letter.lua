@@ -11,7 +11,7 @@
 -- its payload trimmed and the dead letter stored for that is still there, this letter replaces that
 -- one. If the attempt knows that the entry was removed, the letter is stored.
 -- May race with: claims and acknowledgements. A repeat after a lost answer finds nothing pending
--- and changes nothing.
+-- and changes nothing; that of a removed entry stores a second letter.
 --
 -- The letter is the first write: where it cannot be stored, the entry stays pending.
 local key, dead = KEYS[1], KEYS[2]

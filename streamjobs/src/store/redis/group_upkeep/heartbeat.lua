@@ -1,8 +1,8 @@
 -- Records that a consumer is alive, how far the group is done, and what it will never get.
 --
 -- KEYS: stream, group hash. ARGV: group, consumer, the consumer's heartbeat.
--- Returns: the floor, and how many entries were trimmed before they were delivered, each counted
--- once.
+-- Returns: the floor, how many entries were trimmed before they were delivered, each counted once, and
+-- how often operators have moved entries.
 --
 -- Before: the group exists, else the script is refused.
 -- After: the consumer's heartbeat has the time of the server's clock. Each event type that it
@@ -74,4 +74,4 @@ for i = 1, math.min(#types, 200) do
 end
 if said['types_cut'] == true then declare('*') end
 redis.call('HSET', hash, unpack(writes))
-return {floor, lost}
+return {floor, lost, redis.call('HGET', hash, 'moved') or '0'}

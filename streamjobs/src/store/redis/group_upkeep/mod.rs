@@ -71,8 +71,12 @@ impl GroupUpkeep for RedisStore {
         let keys = [queue.stream.as_str(), &queue.group_key()];
         let arguments = (queue.group.as_str(), consumer.as_str(), about);
         let value = self.run(&HEARTBEAT, &keys, arguments).await?;
-        let [floor, lost] = reply::tuple(value, name)?;
-        Ok(Recorded { floor: reply::id(floor, name)?, trimmed_unread: reply::number(lost, name)? })
+        let [floor, lost, moves] = reply::tuple(value, name)?;
+        Ok(Recorded {
+            floor: reply::id(floor, name)?,
+            trimmed_unread: reply::number(lost, name)?,
+            moves: reply::number(moves, name)?,
+        })
     }
 
     async fn retire(&self, queue: &Queue, consumer: &ConsumerName) -> Result<bool> {

@@ -1,5 +1,8 @@
 //! Entries in flight in this process: each from its delivery until its verdict is carried out.
 
+mod moves;
+mod renewal;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -10,7 +13,10 @@ use crate::handler::Lease;
 use crate::insight::metrics::QueueMetrics;
 use crate::model::entry::{EntryId, Hold, Inlet};
 use crate::runtime::state::{AbandonedAttempts, lock};
-use crate::store::{FenceResult, StandIn};
+use crate::store::StandIn;
+
+use self::moves::Moves;
+pub(crate) use self::renewal::Renewal;
 
 /// The table of entries in flight. Its lock is never held across an await.
 #[derive(Debug)]
@@ -26,6 +32,7 @@ struct Inner {
     /// trimmed first, its answer names a dead letter that has to be deleted.
     acknowledged: BTreeSet<(Inlet, EntryId)>,
     abandoned: AbandonedAttempts,
+    moves: Moves,
 }
 
 #[derive(Debug)]
@@ -44,6 +51,8 @@ struct InFlightEntry {
     stand_in: Option<StandIn>,
     /// A renewal was sent: the server may have found the payload trimmed already.
     renewing: bool,
+    /// The answer to such a renewal was lost.
+    unanswered: bool,
 }
 
 impl InFlightEntry {
@@ -56,6 +65,13 @@ impl InFlightEntry {
         self.set_untracked();
         self.stand_in = Some(stand_in);
     }
+
+    /// Whether the entry, which is not pending any more, was removed while its job was ours: no other
+    /// attempt can have had it, and no renewal can have stored a dead letter for it.
+    fn was_removed(&self, epoch: u64, moves: &Moves) -> bool {
+        let tracked = !self.untracked && !self.unanswered && self.epoch == epoch;
+        tracked && !self.lease.is_over() && moves.none_since(self.renewed_at)
+    }
 }
 
 /// What registering a delivery found.
@@ -65,23 +81,6 @@ pub(crate) enum Registered {
     New,
     /// The entry is in flight here, with this delivery count from now on.
     InFlight,
-}
-
-/// What an answer to a renewal means for the entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Renewal {
-    /// Nothing changes.
-    Kept,
-    /// Another attempt has the entry.
-    Lost,
-    /// Another consumer took the entry although its lease lasted.
-    TakenEarly,
-    /// Another client removed the entry from the pending list. The attempt goes on.
-    Removed,
-    /// The payload was trimmed; this dead letter was stored for it.
-    Trimmed(EntryId),
-    /// The job is done, so this dead letter, stored for its trimmed payload, has to be deleted.
-    Obsolete(EntryId),
 }
 
 impl InFlight {
@@ -108,6 +107,7 @@ impl InFlight {
                 entry.renewed_at = renewed_at;
                 entry.epoch = epoch;
                 entry.untracked = false;
+                entry.unanswered = false;
                 entry.stand_in = None;
             }
             return Registered::InFlight;
@@ -122,6 +122,7 @@ impl InFlight {
             untracked: false,
             stand_in: None,
             renewing: false,
+            unanswered: false,
         };
         entries.insert(key(hold), entry);
         self.metrics.add_in_flight();
@@ -252,81 +253,6 @@ impl InFlight {
         fenced
     }
 
-    /// A renewal is about to be sent.
-    pub(crate) fn begin_renewing(&self, holds: &[Hold]) {
-        let entries = &mut lock(&self.inner).entries;
-        for hold in holds {
-            if let Some(entry) = entries.get_mut(&key(*hold)) {
-                entry.renewing = true;
-            }
-        }
-    }
-
-    /// A renewal failed and will not be answered.
-    pub(crate) fn renewal_failed(&self, holds: &[Hold]) {
-        let mut inner = lock(&self.inner);
-        for hold in holds {
-            inner.acknowledged.remove(&key(*hold));
-            if let Some(entry) = inner.entries.get_mut(&key(*hold)) {
-                entry.renewing = false;
-            }
-        }
-    }
-
-    /// Applies the answer to a renewal that was sent at `sent`.
-    pub(crate) fn renewed(
-        &self,
-        hold: Hold,
-        answer: FenceResult,
-        sent: Instant,
-        epoch: u64,
-    ) -> Renewal {
-        let mut inner = lock(&self.inner);
-        let acknowledged = inner.acknowledged.remove(&key(hold));
-        let Some(entry) = inner.entries.get_mut(&key(hold)) else {
-            return match answer {
-                FenceResult::Trimmed(dead_letter) if acknowledged => Renewal::Obsolete(dead_letter),
-                _ => Renewal::Kept,
-            };
-        };
-        entry.renewing = false;
-        if entry.delivery_count != hold.delivery_count {
-            // Delivered here again since the renewal was sent.
-            return Renewal::Kept;
-        }
-        match answer {
-            FenceResult::Owned => {
-                entry.renewed_at = entry.renewed_at.max(sent);
-                entry.lease.prove(entry.renewed_at);
-                Renewal::Kept
-            }
-            FenceResult::Trimmed(dead_letter) => {
-                entry.stand_for(StandIn::DeadLetter(dead_letter));
-                Renewal::Trimmed(dead_letter)
-            }
-            // The attempt has ended, and its acknowledgement may have come first.
-            _ if entry.settling => Renewal::Kept,
-            // The group was lost while the handler runs, so no other attempt has the entry.
-            FenceResult::NotPending | FenceResult::Undelivered if entry.epoch != epoch => {
-                entry.set_untracked();
-                Renewal::Kept
-            }
-            // No other attempt could get it while the lease lasts.
-            FenceResult::NotPending if !entry.lease.is_over() => {
-                entry.stand_for(StandIn::Removed);
-                Renewal::Removed
-            }
-            FenceResult::TakenOver if !entry.lease.is_over() => {
-                entry.lease.lose();
-                Renewal::TakenEarly
-            }
-            FenceResult::NotPending | FenceResult::Undelivered | FenceResult::TakenOver => {
-                entry.lease.lose();
-                Renewal::Lost
-            }
-        }
-    }
-
     /// Cancels every attempt.
     pub(crate) fn cut_off(&self) {
         for entry in lock(&self.inner).entries.values() {
@@ -359,13 +285,13 @@ mod tests {
     use super::*;
     use crate::model::name::{GroupName, StreamName};
 
-    const LEASE: Duration = Duration::from_secs(10);
+    pub(super) const LEASE: Duration = Duration::from_secs(10);
 
-    fn hold(count: u64) -> Hold {
+    pub(super) fn hold(count: u64) -> Hold {
         Hold { inlet: Inlet::STREAM, id: EntryId::new(1, 0), delivery_count: count }
     }
 
-    fn table() -> (InFlight, Arc<Lease>, Instant) {
+    pub(super) fn table() -> (InFlight, Arc<Lease>, Instant) {
         let (stream, group) = (StreamName::new("orders"), GroupName::new("work"));
         let in_flight =
             InFlight::new(Arc::new(QueueMetrics::new(&stream.unwrap(), &group.unwrap())));
@@ -403,97 +329,5 @@ mod tests {
         let other = Arc::new(Lease::new(LEASE, LEASE));
         assert_eq!(in_flight.register(hold(2), &other, now, 0), Registered::InFlight);
         assert_eq!(in_flight.begin_settling(hold(1)), Some(hold(2)));
-    }
-
-    #[test]
-    fn a_refused_renewal_loses_the_lease_and_a_stale_answer_does_not() {
-        let (in_flight, lease, now) = table();
-        assert_eq!(in_flight.renewed(hold(9), FenceResult::TakenOver, now, 0), Renewal::Kept);
-        assert_eq!(in_flight.renewed(hold(1), FenceResult::TakenOver, now, 0), Renewal::TakenEarly);
-        assert!(lease.is_lost() && in_flight.begin_settling(hold(1)).is_none());
-    }
-
-    #[test]
-    fn the_fence_falls_by_the_local_clock_and_a_renewal_moves_it() {
-        let (in_flight, lease, now) = table();
-        assert!(in_flight.fence(now + LEASE / 2, LEASE).is_empty());
-        in_flight.renewed(hold(1), FenceResult::Owned, now + LEASE / 2, 0);
-        assert!(in_flight.fence(now + LEASE, LEASE).is_empty());
-        assert_eq!(in_flight.fence(now + LEASE * 2, LEASE), [hold(1)]);
-        assert!(lease.is_lost());
-    }
-
-    #[test]
-    fn an_attempt_that_has_ended_is_renewed_but_never_loses_its_lease() {
-        let (in_flight, lease, now) = table();
-        in_flight.begin_settling(hold(1));
-        assert_eq!(in_flight.due_for_renewal(now + LEASE, LEASE), [hold(1)]);
-        assert_eq!(in_flight.renewed(hold(1), FenceResult::NotPending, now, 0), Renewal::Kept);
-        assert!(in_flight.fence(now + LEASE * 9, LEASE).is_empty() && !lease.is_lost());
-    }
-
-    #[test]
-    fn a_handler_whose_group_was_lost_keeps_its_lease() {
-        let (in_flight, lease, now) = table();
-        assert_eq!(in_flight.renewed(hold(1), FenceResult::NotPending, now, 1), Renewal::Kept);
-        assert!(in_flight.fence(now + LEASE * 9, LEASE).is_empty() && !lease.is_lost());
-        assert!(in_flight.due_for_renewal(now + LEASE * 9, LEASE).is_empty());
-    }
-
-    #[test]
-    fn an_untracked_entry_is_renewed_again_once_its_group_delivers_it_again() {
-        let (in_flight, lease, now) = table();
-        in_flight.renewed(hold(1), FenceResult::NotPending, now, 1);
-        assert_eq!(in_flight.register(hold(1), &lease, now, 1), Registered::InFlight);
-        assert_eq!(in_flight.due_for_renewal(now + LEASE, LEASE), [hold(1)]);
-        assert_eq!(in_flight.renewed(hold(1), FenceResult::TakenOver, now, 1), Renewal::TakenEarly);
-    }
-
-    #[test]
-    fn trimming_leaves_the_handler_running_and_remembers_the_dead_letter() {
-        let (in_flight, lease, now) = table();
-        let dead_letter = EntryId::new(7, 7);
-        assert_eq!(
-            in_flight.renewed(hold(1), FenceResult::Trimmed(dead_letter), now, 0),
-            Renewal::Trimmed(dead_letter)
-        );
-        assert!(!lease.is_lost());
-        assert_eq!(
-            in_flight.remove_acknowledged(Inlet::STREAM, EntryId::new(1, 0)),
-            Some(dead_letter)
-        );
-        assert_eq!(in_flight.len(), 0);
-    }
-
-    #[test]
-    fn the_dead_letter_of_a_job_acknowledged_before_its_renewal_is_answered_is_obsolete() {
-        let (in_flight, _lease, now) = table();
-        let dead_letter = EntryId::new(7, 7);
-        in_flight.begin_renewing(&[hold(1)]);
-        assert!(in_flight.is_renewing(hold(1)));
-        assert_eq!(in_flight.remove_acknowledged(Inlet::STREAM, EntryId::new(1, 0)), None);
-        let answer = FenceResult::Trimmed(dead_letter);
-        assert_eq!(in_flight.renewed(hold(1), answer, now, 0), Renewal::Obsolete(dead_letter));
-        assert_eq!(in_flight.renewed(hold(1), answer, now, 0), Renewal::Kept);
-    }
-
-    #[test]
-    fn the_dead_letter_of_a_job_removed_before_its_renewal_is_answered_stays() {
-        let (in_flight, _lease, now) = table();
-        in_flight.begin_renewing(&[hold(1)]);
-        in_flight.remove(Inlet::STREAM, EntryId::new(1, 0));
-        let answer = FenceResult::Trimmed(EntryId::new(7, 7));
-        assert_eq!(in_flight.renewed(hold(1), answer, now, 0), Renewal::Kept);
-    }
-
-    #[test]
-    fn a_renewal_is_open_until_it_is_answered_or_has_failed() {
-        let (in_flight, _lease, now) = table();
-        in_flight.begin_renewing(&[hold(1)]);
-        in_flight.renewed(hold(1), FenceResult::Owned, now, 0);
-        assert!(!in_flight.is_renewing(hold(1)));
-        in_flight.begin_renewing(&[hold(1)]);
-        in_flight.renewal_failed(&[hold(1)]);
-        assert!(!in_flight.is_renewing(hold(1)));
     }
 }
