@@ -40,14 +40,42 @@ where
 }
 
 /// Begins a transaction that writes, without limits of its own.
+///
+/// # Cancel safety
+///
+/// Cancel safe: a transaction that was not returned is rolled back.
 pub(crate) async fn begin_own(pool: &PgPool) -> Result<PgTransaction, sqlx::Error> {
-    pool.begin_with(READ_COMMITTED).await
+    begin(pool, READ_COMMITTED).await
 }
 
 /// Begins a transaction that only reads, all from one snapshot. It needs no end: the pool rolls it
 /// back.
+///
+/// # Cancel safety
+///
+/// As [`begin_own`].
 pub(crate) async fn begin_reading(pool: &PgPool) -> Result<PgTransaction, sqlx::Error> {
-    pool.begin_with(SNAPSHOT).await
+    begin(pool, SNAPSHOT).await
+}
+
+/// Begins a transaction in a task of its own, which goes on if the caller is dropped.
+///
+/// sqlx sends `BEGIN`, waits for the reply, and only then counts the transaction. If it is dropped
+/// in between, it gives the connection back to the pool in a transaction that it does not know of:
+/// what others write with that connection then looks committed and is not.
+#[expect(clippy::disallowed_methods, reason = "it ends with the reply to one statement")]
+async fn begin(pool: &PgPool, statement: &'static str) -> Result<PgTransaction, sqlx::Error> {
+    // Not in the task: a caller that left must not keep its place among those that wait.
+    let connection = pool.acquire().await?;
+    let begun = tokio::spawn(Transaction::begin(connection, Some(statement.into_sql_str())));
+    match begun.await {
+        Ok(begun) => begun,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The executor shuts down.
+            Err(_) => Err(sqlx::Error::WorkerCrashed),
+        },
+    }
 }
 
 /// A transaction as of [`begin_reading`] for a reader that may leave at any time: the server ends
@@ -88,6 +116,11 @@ impl Drop for BoundedReading {
 }
 
 /// Begins a transaction like [`begin_own`] on the caller's connection, which must be in none.
+///
+/// # Cancel safety
+///
+/// Not cancel safe: if it is dropped before the reply, the caller's connection may be in a
+/// transaction that sqlx does not know of.
 pub(crate) async fn begin_on(
     connection: &mut PgConnection,
 ) -> Result<Transaction<'_, Postgres>, sqlx::Error> {

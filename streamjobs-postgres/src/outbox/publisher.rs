@@ -89,6 +89,8 @@ impl Publisher {
     /// # Cancel safety
     ///
     /// After the future is dropped, the transaction may or may not contain the event: roll it back.
+    /// A connection that was in no transaction may be in one now that sqlx does not know of: close
+    /// it.
     pub async fn publish_in<E: Event>(
         &self,
         connection: &mut PgConnection,

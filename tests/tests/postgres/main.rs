@@ -12,6 +12,7 @@
 
 mod app;
 mod archive;
+mod cancelled;
 mod crash;
 mod docs;
 mod durability;
