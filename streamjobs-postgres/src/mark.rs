@@ -40,7 +40,7 @@ impl Marks for Postgres {
     async fn begin(job: &Job, key: &str, begin: MarkBegin<'_>) -> Result<Marked, JobError> {
         let (postgres, key) = (Self::of(job)?, key::stored(key));
         let hash = key::payload_hash(job.entry());
-        let limit = postgres.timeout_before(job);
+        let (limit, limits) = (postgres.timeout_before(job), postgres.limits());
         let began = Instant::now();
         let marked = async {
             let mut transaction = postgres.begin_own().await?;
@@ -54,6 +54,9 @@ impl Marks for Postgres {
                 .bind(hash.as_slice())
                 .bind(begin.owner)
                 .bind(seconds(begin.expiry))
+                .bind(&limits.lock.setting)
+                .bind(&limits.statement.setting)
+                .bind(&limits.idle.setting)
                 .fetch_optional(&mut *transaction)
                 .await?;
             if let Some(takeover) = takeover {
@@ -112,7 +115,7 @@ impl Marks for Postgres {
     async fn undo(job: &Job, key: &str, owner: &str) -> Result<(), JobError> {
         let postgres = Self::of(job)?;
         let undone = async {
-            let mut transaction = postgres.begin_own().await?;
+            let mut transaction = postgres.begin_limited().await?;
             let undo = postgres.query(UNDO).bind(job.group().as_str()).bind(key::stored(key));
             undo.bind(owner).execute(&mut *transaction).await?;
             transaction.commit().await
@@ -130,10 +133,16 @@ impl Marks for Postgres {
 /// Returns one row, which says whether the work was begun before, or no row if the work must not
 /// begin. A row of the same entry belongs to this job: since the entry was delivered again, the
 /// owner has lost it.
+///
+/// The limits are set as for a guarded transaction. Without them, each attempt at a job whose mark
+/// waits for a standby would occupy another connection, for as long as the standby is away.
 const BEGIN: &str = "\
 INSERT INTO streamjobs.once AS mark
     (group_name, key, stream, entry_id, published_at, payload_hash, owner, expires_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, clock_timestamp() + make_interval(secs => $8))
+SELECT $1, $2, $3, $4, $5, $6, $7, clock_timestamp() + make_interval(secs => $8)
+FROM (SELECT set_config('lock_timeout', $9, true),
+             set_config('statement_timeout', $10, true),
+             set_config('idle_in_transaction_session_timeout', $11, true)) AS limits
 ON CONFLICT (group_name, key) DO UPDATE
     SET stream = EXCLUDED.stream, entry_id = EXCLUDED.entry_id,
         published_at = EXCLUDED.published_at, payload_hash = EXCLUDED.payload_hash, owner = EXCLUDED.owner,

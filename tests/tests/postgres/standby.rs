@@ -151,3 +151,32 @@ async fn marks_that_wait_for_an_absent_standby_count_no_failure_and_repeat_no_wo
     all_connections_are_back(&app).await;
     let _ = runtime.shutdown().await;
 }
+
+#[handler(group = "notes", timeout = "1s")]
+async fn note(_: Order, mark: &mut OnceMark) -> Result<(), JobError> {
+    let _mark = mark.key();
+    Ok(())
+}
+
+#[tokio::test]
+async fn attempts_at_a_mark_that_waits_for_an_absent_standby_give_their_connections_back() {
+    let (app, _server) = app().await;
+    let builder = Runtime::builder(&app.client).handlers(handlers![note]);
+    let builder = builder.state(app.postgres.clone()).group("notes", options());
+    let runtime = quick(builder).start().await.unwrap();
+    wait_for_standby(&app, "absent").await;
+    app.publish(&[order("1")]).await;
+    until("it is tried again", || runtime.counters().snoozed >= 3).await;
+    let locked = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+    eventually_async(DEADLINE, "no session waits for the mark", async || {
+        let admin = app.database.admin_pool();
+        sqlx::query_scalar::<_, i64>(locked).fetch_one(&admin).await.unwrap() == 0
+    })
+    .await;
+    assert_eq!(waiting(&app).await, 1);
+    wait_for_standby(&app, "").await;
+    app.drained("notes").await;
+    all_connections_are_back(&app).await;
+    assert_eq!((runtime.counters().succeeded, runtime.counters().failed), (1, 0));
+    let _ = runtime.shutdown().await;
+}
