@@ -20,8 +20,9 @@ impl DeadLetters {
     /// Dead letters after the given one without their payloads, oldest first: at most `limit` and at
     /// most 1,000.
     ///
-    /// A page has about 1 MiB at most, and the server reads about 8 MiB for it: of large dead letters
-    /// it has fewer, and at least one. The page that ends early says where the next begins.
+    /// A page has about 1 MiB at most, and the server reads about 8 MiB for it, and at most eight dead
+    /// letters more: of large ones it has fewer, and at least one. The page that ends early says where
+    /// the next begins.
     ///
     /// # Errors
     ///

@@ -184,6 +184,31 @@ async fn the_bytes_of_what_runs_regularly_do_not_grow_with_the_payloads() {
     assert_eq!(app.calls("xinfo|stream"), 0);
 }
 
+/// How large an entry is is known only when it was copied, so small ones say nothing of the next.
+#[tokio::test]
+async fn large_entries_behind_small_ones_are_copied_a_few_at_once() {
+    let app = App::start().await;
+    let add = |key: &str, payload: &str| {
+        let fields = ["type", "order.placed", "sj-dead-error", "no", "data", payload];
+        app.server.command(&[&["XADD", key, "*"], &fields[..]].concat());
+    };
+    let large = "x".repeat(1_000_000);
+    (0..63).for_each(|_| add("orders", "small"));
+    (0..50).for_each(|_| add("orders", &large));
+    add("{orders}:dead:work", "small");
+    (0..20).for_each(|_| add("{orders}:dead:work", &large));
+    let (store, queue) = (streamjobs::__store::of(&app.client), queue());
+    store.prepare(&queue, Start::End).await.unwrap();
+    let facts = store.group_facts(&queue).await.unwrap();
+    assert!((2..=6).contains(&facts.new_dead_letters), "{}", facts.new_dead_letters);
+    assert_eq!(facts.dead_letters, Some(21));
+    let stream = app.client.stream("orders").unwrap();
+    let page = stream.previews(.., 1_000, 100).await.unwrap();
+    // Eight megabytes, and a page more at most.
+    let shown = page.entries.len();
+    assert!((64..63 + 9 + 8).contains(&shown) && page.more_after.is_some(), "{shown}");
+}
+
 fn queue() -> Queue {
     Queue { stream: StreamName::new("orders").unwrap(), group: GroupName::new("work").unwrap() }
 }

@@ -20,7 +20,8 @@ impl Stream {
     /// their payloads, for lists: at most `limit` and at most 1,000.
     ///
     /// The rest of a payload does not leave the server. A page has about 1 MiB at most, and the server
-    /// reads about 8 MiB for it: of large entries it has fewer, and at least one.
+    /// reads about 8 MiB for it, and at most eight entries more: of large entries it has fewer, and at
+    /// least one.
     ///
     /// # Errors
     ///

@@ -21,13 +21,13 @@
 -- stream, and where the cursor is beyond the clock. The first id behind the cursor cannot be read
 -- without its payload.
 --
--- New dead letters and retries are read with their payloads: about 64 kB of the letters and as much of
--- the five jobs that are due first and the five that are due last. Not more than 100 dead letters are
--- counted.
+-- New dead letters and retries are read with their payloads: 64 kB of the letters and as much of the
+-- five jobs that are due first and the five that are due last, and at most five entries beyond that,
+-- because how large they are is known only when they are read. Not more than 100 dead letters are counted.
 local stream, lane, retry, records = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local dead, hash = KEYS[5], KEYS[6]
 local name, is_new_for = ARGV[1], tonumber(ARGV[2])
-local BYTES_MAX, COUNTED_MAX, ERROR_MAX = 65536, 100, 300
+local BYTES_MAX, COUNTED_MAX, PAGE, ERROR_MAX = 65536, 100, 5, 300
 
 local summary = redis.call('XPENDING', stream, name)
 local group = group_of(stream, name)
@@ -89,12 +89,13 @@ end
 
 local function error_of(text) return string.sub(text, 1, ERROR_MAX) end
 
--- How many dead letters are new, and the error of the last one counted, or its reason.
+-- How many dead letters are new, and the error of the last one counted, or its reason. The pages are
+-- small: behind small letters there may be large ones.
 local function new_letters()
   local from, count, bytes, error = whole(math.max(clock - is_new_for, 0)) .. '-0', 0, 0, false
   while bytes < BYTES_MAX and count < COUNTED_MAX do
     local most = count == 0 and 1 or math.ceil((BYTES_MAX - bytes) * count / bytes)
-    most = math.min(most, COUNTED_MAX - count)
+    most = math.min(most, PAGE, COUNTED_MAX - count)
     local page = redis.call('XRANGE', dead, from, '+', 'COUNT', most)
     for _, letter in ipairs(page) do
       count = count + 1

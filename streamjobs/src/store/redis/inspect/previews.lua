@@ -10,13 +10,13 @@
 -- May race with: anything; it changes nothing.
 --
 -- The server reads whole entries, so large ones end a page early: all other clients wait meanwhile.
--- One entry is always read. Of a dead letter the fields about its end and the type are shown; of the
+-- One entry is always read, and at most eight beyond the bytes. Of a dead letter the fields about its end and the type are shown; of the
 -- packed fields of a job that had too many, the beginning, which has the type.
 local stream, newest = KEYS[1], ARGV[1] == 'newest'
 local from, to, most, letter = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5] == 'letter'
 local value_most, own_most = tonumber(ARGV[6]), tonumber(ARGV[7])
 local read_most, shown_most = tonumber(ARGV[8]), tonumber(ARGV[9])
-local NAME_MOST, PACKED_SHOWN, ENTRY_MOST, PAGE = 1024, 4096, 256 * 1024, 50
+local NAME_MOST, PACKED_SHOWN, ENTRY_MOST, PAGE = 1024, 4096, 256 * 1024, 8
 local answer, read, shown = {0}, 0, 0
 
 -- How many bytes of a value are shown, and whether it is part of the payload; nil for none.
@@ -48,7 +48,8 @@ local function add(entry)
   answer[#answer + 1] = {entry[1], payload, fields}
 end
 
--- Small pages first: how large the entries are is known only when they are read.
+-- Small pages: how large the entries are is known only when they are read, and large ones may follow
+-- small ones.
 local asked = 1
 while #answer <= most do
   local count, before = math.min(asked, most + 1 - #answer), read
