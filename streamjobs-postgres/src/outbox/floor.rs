@@ -29,7 +29,7 @@ pub(super) struct Start {
     pub(super) stream_ids: Vec<i64>,
 }
 
-/// A look whose events were moved.
+/// A look, after which its events were moved or are left.
 #[derive(Debug)]
 pub(super) struct Look {
     pub(super) moment: Moment,
@@ -110,10 +110,10 @@ impl Floor {
         self.behind.values().copied().chain([self.base]).min().unwrap_or_default()
     }
 
-    /// A look at everything failed, perhaps because it takes too long: it is repeated later, so
-    /// that it does not keep the relay from moving events.
-    pub(super) fn whole_failed(&mut self, now: Instant) {
-        self.whole_at = Some(now + WHOLE_EVERY);
+    /// A look at everything failed after a time, perhaps because it takes too long: it is repeated
+    /// later, so that it does not keep the relay from moving events.
+    pub(super) fn whole_failed(&mut self, now: Instant, spent: Duration) {
+        self.whole_at = Some(now + WHOLE_EVERY.max(spent * WHOLE_SHARE));
     }
 
     /// Applies a look, after what it moved was committed.
@@ -297,8 +297,12 @@ mod tests {
         floor.apply(Look { whole, ..look(start, 61, "", 50) });
         assert!(floor.start(at(61 + 119)).is_some());
         assert_eq!(floor.start(at(61 + 120)), None);
-        floor.whole_failed(at(200));
+        floor.whole_failed(at(200), Duration::ZERO);
         assert!(floor.start(at(259)).is_some());
+        assert_eq!(floor.start(at(260)), None);
+        floor.whole_failed(at(300), Duration::from_secs(20));
+        assert!(floor.start(at(699)).is_some());
+        assert_eq!(floor.start(at(700)), None);
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub(super) struct OutboxMover {
     batch: u32,
     failing: FailingStreams,
     floor: Floor,
+    /// Whether the last look took too long to send its events.
+    is_late: bool,
 }
 
 /// The result of a round.
@@ -68,6 +70,7 @@ impl OutboxMover {
             batch,
             failing: FailingStreams::default(),
             floor: Floor::default(),
+            is_late: false,
         }
     }
 
@@ -89,7 +92,9 @@ impl OutboxMover {
     /// what its successor has published. Events whose rows could not be deleted are published
     /// again.
     pub(super) async fn round(&mut self) -> Result<Round, sqlx::Error> {
-        fault::within(ROUND_MAX, self.attempt()).await
+        let is_whole = self.floor.start(Instant::now()).is_none();
+        let longest = if is_whole { ROUND_MAX + WHOLE_MAX } else { ROUND_MAX };
+        fault::within(longest, self.attempt()).await
     }
 
     async fn attempt(&mut self) -> Result<Round, sqlx::Error> {
@@ -124,11 +129,11 @@ impl OutboxMover {
         let found = self.find(transaction, &passed_over).await?;
         let OutboxBatch { rows, unreadable, reached, whole } = found;
         let mut waiting = rows.iter().map(OutboxRow::place).collect::<BTreeMap<_, _>>();
-        let rows = self.failing.choose(rows);
-        let more = reached.is_some() || rows.len() < waiting.len();
-        if began.elapsed() > SEND_WITHIN {
-            return Ok((Round { more: true, ..Round::default() }, None));
+        let mut rows = self.failing.choose(rows);
+        if !self.is_elected_still(transaction, began).await? {
+            rows.clear();
         }
+        let more = reached.is_some() || rows.len() < waiting.len();
         let mut outcome = self.publish(rows).await;
         outcome.refused.extend(unreadable);
         for (_, why) in &mut outcome.refused {
@@ -171,6 +176,32 @@ impl OutboxMover {
         moment.map(Some).ok_or_else(|| sqlx::Error::Protocol(format!("snapshot {snapshot:?}")))
     }
 
+    /// Whether there is time to publish: a relay that hangs loses the election. After a look that
+    /// took long, it asks the server, which still has the transaction and with it the election.
+    ///
+    /// If not, the look counts all the same, with all of its rows as left: to repeat it at once
+    /// would take as long again.
+    async fn is_elected_still(
+        &mut self,
+        transaction: &mut PgConnection,
+        began: Instant,
+    ) -> Result<bool, sqlx::Error> {
+        let mut elected = began;
+        if began.elapsed() > SEND_WITHIN {
+            elected = Instant::now();
+            self.postgres.query("SELECT").execute(transaction).await?;
+        }
+        let is_late = elected.elapsed() > SEND_WITHIN;
+        if is_late && !self.is_late {
+            tracing::warn!(
+                took = ?began.elapsed(),
+                "reading the outbox took too long to publish its events; reading it again"
+            );
+        }
+        self.is_late = is_late;
+        Ok(!is_late)
+    }
+
     async fn find(
         &mut self,
         transaction: &mut PgConnection,
@@ -186,9 +217,16 @@ impl OutboxMover {
             find = find.bind(start.base).bind(start.transactions).bind(start.ids);
             find = find.bind(start.streams).bind(start.stream_ids);
         }
-        let rows = find.fetch_all(transaction).await;
-        if rows.is_err() && is_whole {
-            self.floor.whole_failed(Instant::now());
+        if is_whole {
+            self.postgres.query(MAY_TAKE).bind("120s").execute(&mut *transaction).await?;
+        }
+        let rows = find.fetch_all(&mut *transaction).await;
+        if is_whole {
+            if rows.is_err() {
+                self.floor.whole_failed(Instant::now(), began.elapsed());
+            } else {
+                self.postgres.query(MAY_TAKE).bind("20s").execute(transaction).await?;
+            }
         }
         let whole = is_whole.then(|| began.elapsed());
         let mut found = OutboxBatch { whole, ..OutboxBatch::default() };
@@ -272,9 +310,12 @@ fn read(row: &PgRow) -> Result<EncodedEvent, String> {
     EncodedEvent::from_parts(stream, fields).map_err(|error| error.to_string())
 }
 
-/// Longer than the steps of a round may take together.
+/// Longer than the steps of a round may take together, without a look at everything.
 const ROUND_MAX: Duration = Duration::from_secs(90);
-/// The longest time from the election to the start of publishing. Together with [`PUBLISH_MAX`] it
+/// The longest time for a look at everything.
+const WHOLE_MAX: Duration = Duration::from_secs(120);
+/// The longest time to the start of publishing, from the election or the server's word that it
+/// still stands. Together with [`PUBLISH_MAX`] it
 /// stays well below the limit on idle transactions that [`ELECT`] sets.
 const SEND_WITHIN: Duration = Duration::from_secs(10);
 const PUBLISH_MAX: Duration = Duration::from_secs(15);
@@ -304,6 +345,9 @@ const ELECT: &str = "SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0)),
     set_config('enable_hashjoin', 'off', true),
     set_config('enable_mergejoin', 'off', true),
     set_config('jit', 'off', true)";
+
+/// How long each further statement of the transaction may take.
+const MAY_TAKE: &str = "SELECT set_config('statement_timeout', $1, true)";
 
 const FORGET: &str = "DELETE FROM streamjobs.outbox WHERE id = ANY ($1)";
 

@@ -1,10 +1,12 @@
 //! Rows that were moved long ago and that an old snapshot keeps: they cost the relay nothing.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use sqlx::{Executor, Postgres as Pg, Transaction};
+use sqlx::{Executor, PgPool, Postgres as Pg, Transaction};
 use streamjobs::Runtime;
+use streamjobs_postgres::Postgres;
 use streamjobs_tests::eventually::eventually_async;
+use streamjobs_tests::proxy::{FaultProxy, Mode};
 
 use crate::app::{App, DEADLINE, Order, quick};
 
@@ -131,5 +133,28 @@ async fn a_stream_in_back_off_hides_no_other_streams_rows_from_a_look() {
         .await;
     assert_eq!(stored(&app), ["1", "2", "3", "4", "5"]);
     old.rollback().await.unwrap();
+    let _ = runtime.shutdown().await;
+}
+
+/// Each look at everything is slow here: longer than the relay may take until it publishes.
+#[tokio::test]
+async fn events_that_a_slow_look_found_are_moved() {
+    let app = App::start().await;
+    let proxy = FaultProxy::start(&app.database).unwrap();
+    let postgres = Postgres::open(PgPool::connect(proxy.url()).await.unwrap()).await.unwrap();
+    proxy.set(Mode::HoldReplyTo("WITH RECURSIVE streams".into()));
+    let mut connection = app.pool.acquire().await.unwrap();
+    postgres.publisher().publish_in(&mut connection, &of("alice", "1")).await.unwrap();
+    let relay = postgres.relay().poll(Duration::from_millis(20));
+    let runtime = quick(Runtime::builder(&app.client).handlers([])).service(relay);
+    let runtime = runtime.start().await.unwrap();
+    eventually_async(DEADLINE, "it looks", async || proxy.held() == 1).await;
+    let began = Instant::now();
+    let is_slow = async || began.elapsed() > Duration::from_secs(11);
+    eventually_async(DEADLINE, "the look is slow", is_slow).await;
+    proxy.set(Mode::Pass);
+    proxy.set(Mode::HoldReplyTo("WITH RECURSIVE streams".into()));
+    eventually_async(DEADLINE, "it is moved", async || app.server.length("orders") == 1).await;
+    proxy.set(Mode::Pass);
     let _ = runtime.shutdown().await;
 }
