@@ -21,10 +21,15 @@ pub struct OutboxBacklog {
     pub refused: u64,
 }
 
-/// Reads the backlog from an id on, with a bound on how many rows are counted.
-pub(super) async fn load(postgres: &Postgres, from: i64) -> Result<OutboxBacklog, sqlx::Error> {
+/// Reads the backlog from an id on, with a bound on how many rows are counted. `limit` is a
+/// `statement_timeout`: a caller that gives up does not end the server's work.
+pub(super) async fn load(
+    postgres: &Postgres,
+    from: i64,
+    limit: Option<&str>,
+) -> Result<OutboxBacklog, sqlx::Error> {
     let mut reading = postgres.begin_reading().await?;
-    postgres.query(BY_INDEX).execute(&mut *reading).await?;
+    postgres.query(SET).bind(limit).execute(&mut *reading).await?;
     let query = postgres.query_as::<(i64, Option<f64>, i64)>(LOAD);
     let query = query.bind(COUNTED_MAX + 1).bind(from);
     let (events, age, refused) = query.fetch_one(&mut *reading).await?;
@@ -43,17 +48,18 @@ const COUNTED_MAX: i64 = 10_000;
 
 /// A scan of the whole table would read all rows that were ever moved, as long as a transaction with
 /// an old snapshot is open.
-const BY_INDEX: &str = "SELECT set_config('enable_seqscan', 'off', true),
-    set_config('enable_bitmapscan', 'off', true)";
+const SET: &str = "SELECT set_config('enable_seqscan', 'off', true),
+    set_config('enable_bitmapscan', 'off', true),
+    set_config('statement_timeout', coalesce($1, current_setting('statement_timeout')), true)";
 
 /// The row with the lowest id counts as the oldest, which is right up to the overlap of concurrent
-/// transactions.
-const LOAD: &str = "SELECT
-    (SELECT count(*) FROM (
-        SELECT FROM streamjobs.outbox WHERE num_nonnulls(refused) = 0 AND id >= $2
-        ORDER BY id LIMIT $1) AS waiting),
+/// transactions. The index is read once, since it may lead to many rows that were moved.
+const LOAD: &str = "WITH waiting AS MATERIALIZED (
+        SELECT id, published_at FROM streamjobs.outbox
+        WHERE num_nonnulls(refused) = 0 AND id >= $2 ORDER BY id LIMIT $1)
+    SELECT
+    (SELECT count(*) FROM waiting),
     (SELECT extract(epoch FROM clock_timestamp() - published_at)::float8
-        FROM streamjobs.outbox WHERE num_nonnulls(refused) = 0 AND id >= $2
-        ORDER BY id LIMIT 1),
+        FROM waiting ORDER BY id LIMIT 1),
     (SELECT count(*) FROM (
         SELECT FROM streamjobs.outbox WHERE refused IS NOT NULL LIMIT $1) AS refused)";

@@ -315,8 +315,8 @@ const ROUND_MAX: Duration = Duration::from_secs(90);
 /// The longest time for a look at everything.
 const WHOLE_MAX: Duration = Duration::from_secs(120);
 /// The longest time to the start of publishing, from the election or the server's word that it
-/// still stands. Together with [`PUBLISH_MAX`] it
-/// stays well below the limit on idle transactions that [`ELECT`] sets.
+/// still stands. Together with [`PUBLISH_MAX`] it stays well below the limit on idle transactions
+/// that [`ELECT`] sets.
 const SEND_WITHIN: Duration = Duration::from_secs(10);
 const PUBLISH_MAX: Duration = Duration::from_secs(15);
 /// The stored reason is cut to this length.

@@ -199,7 +199,7 @@ impl Publisher {
     ///
     /// Cancel safe: nothing is changed.
     pub async fn backlog(&self) -> Result<OutboxBacklog, sqlx::Error> {
-        backlog::load(&self.postgres, 0).await
+        backlog::load(&self.postgres, 0, None).await
     }
 
     async fn publish_one(

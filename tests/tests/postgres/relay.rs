@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use sqlx::AssertSqlSafe;
+use sqlx::{AssertSqlSafe, Executor};
 use streamjobs::{Client, EncodedEvent, Runtime, StreamName};
 use streamjobs_postgres::{Postgres, Relay};
 use streamjobs_tests::eventually::eventually_async;
@@ -455,5 +455,26 @@ async fn a_relay_with_a_single_connection_keeps_moving_events() {
             WHERE datname = current_database() AND query LIKE 'LISTEN%'";
         assert_eq!(app.number(listening).await, 0, "its only connection is for moving events");
     }
+    let _ = runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_relay_that_cannot_count_the_backlog_gives_its_connection_back() {
+    let app = App::start().await;
+    let mut other = app.database.owner_pool().begin().await.unwrap();
+    let elected =
+        "SELECT pg_advisory_xact_lock(hashtextextended('streamjobs:outbox:streamjobs', 0))";
+    other.execute(elected).await.unwrap();
+    other.execute("LOCK TABLE streamjobs.outbox IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let relay = app.postgres.relay().poll(Duration::from_millis(20));
+    let runtime = quick(Runtime::builder(&app.client).handlers([])).service(relay);
+    let runtime = runtime.start().await.unwrap();
+    let waiting = "SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    for count in [1, 0] {
+        let is_so = async || app.number(waiting).await == count;
+        eventually_async(DEADLINE, "it counts, and no longer", is_so).await;
+    }
+    other.rollback().await.unwrap();
     let _ = runtime.shutdown().await;
 }
