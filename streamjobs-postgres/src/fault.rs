@@ -71,13 +71,12 @@ pub(crate) fn judge(error: JobError) -> JobError {
     if !error.is_retry() {
         return error;
     }
-    if has_cause(error.cause(), |cause| cause.downcast_ref().is_some_and(is_transient)) {
-        error.into_later(pause())
-    } else if has_cause(error.cause(), is_unusable_outbox) {
-        error.into_blocked(repair_pause())
-    } else {
-        error
+    let transient = |cause: &Cause| cause.downcast_ref().is_some_and(is_transient).then_some(());
+    if find_cause(error.cause(), transient).is_some() {
+        return error.into_later(pause());
     }
+    // Alerts show the cause. The handler's own words may quote the payload.
+    find_cause(error.cause(), unusable_outbox).map_or(error, blocked)
 }
 
 /// Snoozes the job for a short time, without counting a failure.
@@ -101,23 +100,28 @@ pub(crate) async fn within<T>(
 
 type Cause = dyn Error + 'static;
 
-fn has_cause(error: &Cause, is_wanted: impl Fn(&Cause) -> bool) -> bool {
+/// What the first cause is that is one of those wanted.
+fn find_cause<T>(error: &Cause, wanted: impl Fn(&Cause) -> Option<T>) -> Option<T> {
     // The error may be the handler's, and some name themselves as their cause.
     let mut next = Some(error);
     for _ in 0..CAUSES_MAX {
-        let Some(error) = next else { break };
-        if is_wanted(error) {
-            return true;
+        let error = next?;
+        let found = wanted(error);
+        if found.is_some() {
+            return found;
         }
         next = error.source();
     }
-    false
+    None
 }
 
-fn is_unusable_outbox(cause: &Cause) -> bool {
-    match cause.downcast_ref() {
-        Some(PublishInError::Database { source, .. }) => needs_repair(source),
-        _ => false,
+/// The text of an error of the outbox that has to be repaired.
+fn unusable_outbox(cause: &Cause) -> Option<String> {
+    match cause.downcast_ref()? {
+        error @ PublishInError::Database { source, .. } if needs_repair(source) => {
+            Some(format!("{error}: {source}"))
+        }
+        _ => None,
     }
 }
 
@@ -184,6 +188,21 @@ mod tests {
         assert!(!judge(JobError::retry(missing())).is_later(), "the handler's own statement");
         assert!(own_error(missing()).is_blocked());
         assert!(!own_error(sqlx::Error::RowNotFound).is_later());
+    }
+
+    #[test]
+    fn what_a_handler_says_about_the_outbox_is_not_in_the_cause_that_alerts_show() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot publish the invoice of alice")]
+        struct Outer(#[source] PublishInError);
+        let source = sqlx::Error::Tls("the certificate has expired".into());
+        let outbox = PublishInError::Database { schema: "jobs".into(), source };
+        let error = judge(JobError::retry(Outer(outbox)));
+        assert!(error.is_blocked());
+        let text = error.cause().to_string();
+        assert!(text.starts_with("cannot write to the outbox of schema jobs: "), "{text}");
+        assert!(text.contains("the certificate has expired"), "{text}");
+        assert!(error.cause().source().is_none() && !text.contains("alice"), "{text}");
     }
 
     #[test]
