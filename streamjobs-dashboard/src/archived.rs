@@ -17,7 +17,23 @@ pub(crate) type Archive = streamjobs_postgres::Postgres;
 pub(crate) enum Archive {}
 
 /// Open letters by stream and group, or why the count failed.
-pub(crate) type Counts = Result<HashMap<(String, String), Counted>, Fault>;
+pub(crate) type Counts = Result<OpenLetters, Fault>;
+
+/// Open letters by stream and group.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct OpenLetters {
+    by_group: HashMap<(String, String), Counted>,
+    /// Whether other groups have some too.
+    more: bool,
+}
+
+impl OpenLetters {
+    /// Open letters of a group; `None` if they were not counted, because too many groups have some.
+    pub(crate) fn of(&self, stream: &str, group: &str) -> Option<Counted> {
+        let counted = self.by_group.get(&(stream.to_owned(), group.to_owned())).copied();
+        counted.or_else(|| (!self.more).then(Counted::default))
+    }
+}
 
 /// The last count. It is taken less often than Redis is sampled, because it may read a thousand rows
 /// for each group.
@@ -41,13 +57,13 @@ impl Archived {
 async fn count(archive: &Archive) -> Counts {
     let view = archive.dead_letters().view();
     match tokio::time::timeout(ANSWER_MAX, view.open()).await {
-        Ok(Ok(groups)) => Ok(groups
-            .into_iter()
-            .map(|open| {
+        Ok(Ok(open)) => {
+            let counted = open.by_group.into_iter().map(|open| {
                 let counted = Counted { number: open.letters, more: open.more };
                 ((open.stream, open.group), counted)
-            })
-            .collect()),
+            });
+            Ok(OpenLetters { by_group: counted.collect(), more: open.more })
+        }
         Ok(Err(error)) => Err(Fault::archive(Fault::error_chain(&error))),
         Err(_) => Err(Fault::archive("The archive did not answer within 2 s.")),
     }
@@ -61,3 +77,24 @@ async fn count(archive: &Archive) -> Counts {
 const EVERY: Duration = Duration::from_secs(10);
 #[cfg(feature = "postgres")]
 const ANSWER_MAX: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_that_is_missing_has_no_letters_unless_others_are_missing_too() {
+        let counted = Counted { number: 7, more: false };
+        let by_group = HashMap::from([(("orders".to_owned(), "mail".to_owned()), counted)]);
+        let all = OpenLetters { by_group: by_group.clone(), more: false };
+        let cut = OpenLetters { by_group, more: true };
+        assert_eq!(
+            (all.of("orders", "mail"), cut.of("orders", "mail")),
+            (Some(counted), Some(counted))
+        );
+        assert_eq!(
+            (all.of("orders", "x"), cut.of("orders", "x")),
+            (Some(Counted::default()), None)
+        );
+    }
+}

@@ -29,13 +29,15 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
-    /// Dead letters of a group: those in Redis and the open ones of the archive. `None` if either
-    /// count is unknown.
+    /// Dead letters of a group: those in Redis and the open ones of the archive. `None` if Redis or
+    /// the archive did not tell its count; a lower bound if the archive did not count this group.
     pub(crate) fn dead(&self, info: &GroupInfo) -> Option<Counted> {
-        let group = (info.stream.clone(), info.group.clone());
         let archived = match &self.archived {
             None => Counted::default(),
-            Some(counts) => counts.as_ref().ok()?.get(&group).copied().unwrap_or_default(),
+            Some(counts) => {
+                let counted = counts.as_ref().ok()?.of(&info.stream, &info.group);
+                counted.unwrap_or(Counted { number: 0, more: true })
+            }
         };
         info.dead_letters.map(|number| Counted { number, more: false }.plus(archived))
     }

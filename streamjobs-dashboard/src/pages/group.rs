@@ -7,7 +7,7 @@ use streamjobs::stream::{ConsumerInfo, Diagnosis, GroupInfo, Liveness};
 use crate::access::Action;
 use crate::fault::Fault;
 use crate::form::GroupQuery;
-use crate::format::{self, Counted, Untrusted};
+use crate::format::{self, Untrusted};
 use crate::layout::{Button, View, button, empty};
 use crate::live;
 use crate::pages::overview;
@@ -74,7 +74,7 @@ async fn view(ctx: &RequestContext, asked: &GroupQuery) -> Result<View, Fault> {
                 dt { "Open letters in the archive" }
                 dd #archived {
                     a href=(ctx.base.with_query(&["archive"], &[("stream", stream), ("group", name)])) {
-                        (format::counted(archived(&snapshot, &info), "The archive did not answer."))
+                        (archived(&snapshot, &info))
                     }
                 }
             }
@@ -86,9 +86,12 @@ async fn view(ctx: &RequestContext, asked: &GroupQuery) -> Result<View, Fault> {
     Ok(View { title: name.to_owned(), trail: trail(ctx, stream), body })
 }
 
-fn archived(snapshot: &Snapshot, info: &GroupInfo) -> Option<Counted> {
-    let counts = snapshot.archived.as_ref()?.as_ref().ok()?;
-    Some(counts.get(&(info.stream.clone(), info.group.clone())).copied().unwrap_or_default())
+fn archived(snapshot: &Snapshot, info: &GroupInfo) -> Markup {
+    let Some(Ok(counts)) = &snapshot.archived else {
+        return format::counted(None, "The archive did not answer.");
+    };
+    let why_not = "Not counted: more than 200 groups have open letters.";
+    format::counted(counts.of(&info.stream, &info.group), why_not)
 }
 
 /// The breadcrumbs above a group.

@@ -144,7 +144,7 @@ pub(super) const OPEN: &str = "WITH RECURSIVE queues (stream, group_name) AS (
              ORDER BY l.stream, l.group_name LIMIT 1) AS next
      )
      SELECT q.stream, q.group_name, counted.letters
-     FROM (SELECT * FROM queues LIMIT 200) q CROSS JOIN LATERAL (
+     FROM (SELECT * FROM queues LIMIT 201) q CROSS JOIN LATERAL (
          SELECT count(*) AS letters FROM (
              SELECT FROM streamjobs.dead_letters l
              WHERE (l.stream, l.group_name) >= (q.stream, q.group_name)

@@ -43,7 +43,7 @@ pub use self::redrive::{
     LetterOutcome, OutcomeState, Redrive, RedrivePlan, RedriveState, Redriving, Request,
 };
 pub use self::selection::{LetterState, Selection, SelectionError};
-pub use self::view::{KindsView, OpenCount, PlanView, View};
+pub use self::view::{KindsView, OpenCount, OpenView, PlanView, View};
 
 use self::letter::columns;
 use self::selection::matching;

@@ -48,6 +48,16 @@ pub struct KindsView {
     pub more: bool,
 }
 
+/// The open dead letters, by group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OpenView {
+    /// The number of open dead letters of each group on each stream that has any: at most 200.
+    pub by_group: Vec<OpenCount>,
+    /// Whether more groups have open dead letters, so that a group that is missing may have some.
+    pub more: bool,
+}
+
 /// The number of open dead letters of one group on one stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -149,7 +159,7 @@ impl View {
         Ok(KindsView { kinds: kinds.map_err(failed)?, letters: letters.map_err(failed)?, more })
     }
 
-    /// The number of open dead letters of each group: at most 200 groups.
+    /// The number of open dead letters of each group: of at most 200 groups.
     ///
     /// # Errors
     ///
@@ -158,11 +168,14 @@ impl View {
     /// # Cancel safety
     ///
     /// Cancel safe: nothing is changed.
-    pub async fn open(&self) -> Result<Vec<OpenCount>, QueryError> {
+    pub async fn open(&self) -> Result<OpenView, QueryError> {
         let mut glance = self.begin("count").await?;
         let open = self.postgres.query(OPEN).fetch_all(glance.reading.connection()).await;
         let counts = open.and_then(|rows| rows.iter().map(OpenCount::of).collect());
-        glance.end("count", counts.map_err(failed("count"))).await
+        let mut by_group: Vec<_> = glance.end("count", counts.map_err(failed("count"))).await?;
+        let more = by_group.len() > GROUPS_MAX;
+        by_group.truncate(GROUPS_MAX);
+        Ok(OpenView { by_group, more })
     }
 
     /// The newest redrives: at most 200.
@@ -340,5 +353,7 @@ fn failed(action: &'static str) -> impl Fn(sqlx::Error) -> QueryError + Copy {
 /// How long a call waits for a turn, and then for a connection of the pool.
 const WAIT_MAX: Duration = Duration::from_secs(2);
 const PAGE_MAX: usize = 200;
-/// As in [`OPEN`].
+/// One less than [`OPEN`] returns.
+const GROUPS_MAX: usize = 200;
+/// One less than [`OPEN`] counts.
 const OPEN_MAX: u64 = 1_000;

@@ -78,7 +78,7 @@ async fn a_page_reads_as_many_rows_however_many_letters_there_are() {
         assert!(planned - counted <= 20_200, "{} rows for {selection:?}", planned - counted);
         before = planned;
     }
-    let open = view.open().await.unwrap();
+    let open = view.open().await.unwrap().by_group;
     // 21 groups have about 480 open letters each.
     let rows = read(&pool).await - before;
     assert!((10_000..=10_200).contains(&rows), "{rows} rows for {} groups", open.len());
@@ -103,8 +103,23 @@ async fn counts_of_a_view_say_that_there_are_more() {
         WHERE stream = 'orders1' AND group_name = 'group2'";
     archive.pool.execute(reopen).await.unwrap();
     let open = view.open().await.unwrap();
+    assert!(!open.more);
+    let open = open.by_group;
     let many = open.iter().find(|open| open.stream == "orders1" && open.group == "group2").unwrap();
     assert_eq!((many.letters, many.more, open.len()), (1_000, true, 21));
+}
+
+#[tokio::test]
+async fn open_letters_of_too_many_groups_are_said_to_be_cut() {
+    let (archive, view, _pool) = filled(2_000).await;
+    for (listed, more) in [(200, false), (200, true)] {
+        let spread = "UPDATE streamjobs.dead_letters SET group_name = id::text";
+        archive.pool.execute(spread).await.unwrap();
+        let open = view.open().await.unwrap();
+        assert_eq!((open.by_group.len(), open.more), (listed, more));
+        // One more that is open.
+        sqlx::query(FILL).bind(10_i64).execute(&archive.pool).await.unwrap();
+    }
 }
 
 #[tokio::test]
