@@ -172,11 +172,17 @@ impl Postgres {
         PgListener::connect_with(&self.inner.pool).await
     }
 
-    /// Sends an empty notification on a channel, from another connection.
-    pub(crate) async fn notify(&self, channel: &str) -> Result<(), sqlx::Error> {
+    /// Sends an empty notification on a channel that only another connection listens to. Returns
+    /// `false`, without sending it, if the server's connection is the same one.
+    pub(crate) async fn notify(&self, channel: &str) -> Result<bool, sqlx::Error> {
         let mut transaction = self.begin_own().await?;
+        let listens = self.query_scalar::<bool>("SELECT $1 IN (SELECT pg_listening_channels())");
+        if listens.bind(channel).fetch_one(&mut *transaction).await? {
+            return Ok(false);
+        }
         self.query("SELECT pg_notify($1, '')").bind(channel).execute(&mut *transaction).await?;
-        transaction.commit().await
+        transaction.commit().await?;
+        Ok(true)
     }
 
     /// The statement that commits a guarded transaction.

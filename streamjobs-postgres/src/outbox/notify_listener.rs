@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use sqlx::postgres::PgListener;
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 use uuid::Uuid;
 
 use crate::postgres::Postgres;
@@ -15,7 +15,9 @@ use crate::postgres::Postgres;
 /// Notifications only save time: the relay polls as well. So with a pool of one connection it does
 /// not listen, and uses the connection to move events. It does not listen either where no
 /// notification arrives: behind a pooler that assigns connections per transaction, the connection
-/// that listens is soon another client's. So it sends itself a notification first.
+/// that listens is soon another client's. So it sends itself a notification first, once: behind a
+/// pooler it may reach another client, whose statement fails then in sqlx. Usually none is sent
+/// there, because the pooler gives the sender the connection that listens.
 pub(super) struct NotifyListener {
     postgres: Postgres,
     /// The channel that it notifies itself on. Behind a pooler, the server's connection keeps
@@ -44,17 +46,18 @@ enum Phase {
 enum Arrival {
     Unknown,
     Works,
-    /// None arrived. It is tried again at this time, in case the server was only slow.
-    Fails(Instant),
+    /// None arrived, or the relay is not to listen.
+    Never,
 }
 
 /// Why it does not listen: an error, or `None` for a connection that was lost.
 type Failure = Option<sqlx::Error>;
 
 impl NotifyListener {
-    pub(super) fn new(postgres: Postgres) -> Self {
+    pub(super) fn new(postgres: Postgres, listens: bool) -> Self {
+        let arrival = if listens { Arrival::Unknown } else { Arrival::Never };
         let probe = ["streamjobs_probe_", &Uuid::now_v7().simple().to_string()].concat();
-        Self { postgres, probe, listener: None, phase: Phase::Closed, arrival: Arrival::Unknown }
+        Self { postgres, probe, listener: None, phase: Phase::Closed, arrival }
     }
 
     /// Waits until something may have been published.
@@ -62,10 +65,10 @@ impl NotifyListener {
     /// It also returns when it starts to listen, since commits before that send no notification to
     /// it, and a second after it failed to listen. Cancel safe: the next call continues.
     pub(super) async fn notified(&mut self) {
-        if self.postgres.connections_max() < 2 {
-            return std::future::pending().await;
-        }
         loop {
+            if self.postgres.connections_max() < 2 || self.arrival == Arrival::Never {
+                return std::future::pending().await;
+            }
             match self.advance().await {
                 Ok(false) => {}
                 Ok(true) => return,
@@ -86,10 +89,10 @@ impl NotifyListener {
     async fn advance(&mut self) -> Result<bool, Failure> {
         match self.phase {
             Phase::Closed => self.open().await?,
-            Phase::Opened => {
-                self.postgres.notify(&self.probe).await?;
+            Phase::Opened if self.postgres.notify(&self.probe).await? => {
                 self.phase = Phase::Probing(Instant::now() + PROBE_MAX);
             }
+            Phase::Opened => self.give_up(),
             Phase::Probing(until) => match timeout_at(until, self.receive()).await {
                 Ok(received) => {
                     received?;
@@ -109,9 +112,6 @@ impl NotifyListener {
     }
 
     async fn open(&mut self) -> Result<(), Failure> {
-        if let Arrival::Fails(again) = self.arrival {
-            sleep_until(again).await;
-        }
         let mut listener = self.postgres.listener().await?;
         // A lost connection must be reported, since notifications may have been missed meanwhile.
         listener.eager_reconnect(false);
@@ -134,13 +134,11 @@ impl NotifyListener {
     }
 
     fn give_up(&mut self) {
-        if self.arrival == Arrival::Unknown {
-            tracing::warn!(
-                "no notification arrives from the database, as behind a pooler that assigns \
-                 connections per transaction; polling the outbox instead"
-            );
-        }
-        self.arrival = Arrival::Fails(Instant::now() + PROBE_AGAIN);
+        tracing::warn!(
+            "no notification arrives from the database, as behind a pooler that assigns \
+             connections per transaction; polling the outbox instead"
+        );
+        self.arrival = Arrival::Never;
         self.close();
     }
 
@@ -180,8 +178,6 @@ impl fmt::Debug for NotifyListener {
 const RELISTEN_AFTER: Duration = Duration::from_secs(1);
 /// How long a notification may take to arrive. Usually it takes milliseconds.
 const PROBE_MAX: Duration = Duration::from_secs(3);
-/// How long to wait before listening again where no notification arrived.
-const PROBE_AGAIN: Duration = Duration::from_secs(600);
 /// The rest is discarded in the next round.
 const DRAINED_MAX: usize = 10_000;
 /// The channel that publishers notify.

@@ -33,7 +33,8 @@ use crate::{backoff, fault, metrics};
 /// It uses one connection of the pool while it moves a batch. The relay that is elected uses a
 /// second one to listen for notifications, unless the pool has only one connection or the last
 /// round failed. Behind a pooler that assigns connections per transaction no notifications arrive:
-/// the relay notices within seconds, logs it once, gives the connection back, and polls.
+/// the relay notices within seconds, logs it once, gives the connection back, and polls. Use
+/// [`without_listen`](Self::without_listen) there.
 ///
 /// A look at the outbox starts at the lowest row that may still wait, so it costs the same however
 /// many rows were moved. Once a minute, or after 20 times as long as that took, everything is
@@ -51,6 +52,7 @@ pub struct Relay {
     postgres: Postgres,
     batch: u32,
     poll: Duration,
+    listens: bool,
 }
 
 /// What a [sweep](Relay::sweep) did.
@@ -71,7 +73,7 @@ pub struct Relayed {
 impl Postgres {
     /// A relay that moves events from the outbox to their streams, with the default settings.
     pub fn relay(&self) -> Relay {
-        Relay { postgres: self.clone(), batch: 500, poll: Duration::from_secs(1) }
+        Relay { postgres: self.clone(), batch: 500, poll: Duration::from_secs(1), listens: true }
     }
 }
 
@@ -93,6 +95,16 @@ impl Relay {
     /// continues after a crash.
     pub fn poll(mut self, interval: Duration) -> Self {
         self.poll = interval;
+        self
+    }
+
+    /// Only polls, and does not listen for notifications. By default it listens.
+    ///
+    /// Behind a pooler that assigns connections per transaction, no notification arrives. A relay
+    /// that listens finds that out by itself, once after its start, with a notification that may
+    /// reach another client of the pooler, whose statement fails then in sqlx.
+    pub fn without_listen(mut self) -> Self {
+        self.listens = false;
         self
     }
 
@@ -147,7 +159,7 @@ impl Service for Relay {
         let running = Running {
             poll: self.poll,
             mover: OutboxMover::new(self.postgres.clone(), context.client().clone(), self.batch),
-            listener: NotifyListener::new(self.postgres.clone()),
+            listener: NotifyListener::new(self.postgres.clone(), self.listens),
             postgres: self.postgres.clone(),
             measure_at: Instant::now(),
             failures: 0,
