@@ -90,7 +90,8 @@ impl Client {
     /// About a thousand events of a client, or 4 MiB of them, are on their way to the server at once.
     /// Others wait for their turn, for at most 5 seconds: then they are
     /// [`Unsent`](PublishError::Unsent), and certainly not stored. What was sent is unconfirmed when the
-    /// server answers nothing for 3 seconds, and a second for each 100 kB of the event.
+    /// server answers nothing for 3 seconds, and a second for each 100 kB of the event and of those that
+    /// are on their way before it.
     ///
     /// # Cancel safety
     ///

@@ -61,3 +61,21 @@ async fn a_read_that_is_too_large_for_the_server_is_made_smaller() {
     assert_eq!(fine.distinct(), 16);
     let _ = runtime.shutdown().await;
 }
+
+/// A megabit a second: what is ahead of the small event takes longer than a small request may.
+#[tokio::test]
+async fn a_small_event_behind_large_ones_on_a_slow_link_is_stored_and_the_connection_stays() {
+    let app = App::start().await;
+    let proxy = FaultProxy::start(&app.server).unwrap();
+    let client = Client::connect(proxy.url()).await.unwrap();
+    client.publish(&order("first")).await.unwrap();
+    let connected = app.number(&["CLIENT", "ID"]);
+    proxy.set(Mode::Limit(125_000));
+    let (ahead, small) = (large(0, 350_000), order("small"));
+    let (one, other) = tokio::join!(client.publish(&ahead), client.publish(&small));
+    one.unwrap();
+    other.unwrap();
+    let opened = app.number(&["CLIENT", "ID"]) - connected;
+    assert_eq!(opened, 1, "no connection was opened but that which asks");
+    assert_eq!(app.server.length("orders"), 3);
+}

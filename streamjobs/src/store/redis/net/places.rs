@@ -1,11 +1,13 @@
 //! Places in a connection: a bound on what is on its way, and until when an answer may take.
 //!
 //! What waits for a place has certainly not been sent. With a place a request is written at once, and
-//! its deadline begins. The server answers in the order of the requests, so each answer shows
-//! that it is at work for those behind it too.
+//! its deadline begins, with time for the bytes of those before it, which share its connection. The
+//! server answers in the order of the requests, so each answer shows that it is at work for those
+//! behind it too.
 
 use std::io;
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,6 +25,8 @@ pub(super) struct Places {
     free: Arc<Semaphore>,
     /// When the last answer came; at first, when the connection was opened.
     answered: Mutex<Instant>,
+    /// How many bytes of requests and their answers are on their way.
+    on_their_way: AtomicUsize,
 }
 
 /// A place of one request, until its answer.
@@ -37,7 +41,8 @@ pub(crate) struct Place {
 impl Places {
     pub(super) fn new() -> Arc<Self> {
         let free = Arc::new(Semaphore::new(PLACES));
-        Arc::new(Self { free, answered: Mutex::new(Instant::now()) })
+        let answered = Mutex::new(Instant::now());
+        Arc::new(Self { free, answered, on_their_way: AtomicUsize::new(0) })
     }
 
     /// Waits for room for a request of so many bytes, behind those that wait already.
@@ -63,6 +68,24 @@ impl Places {
     fn note_answer(&self) {
         *self.answered.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
+
+    /// Counts bytes as on their way until the guard is dropped: it, and how many there are with them.
+    fn send(&self, bytes: usize) -> (OnTheWay<'_>, usize) {
+        let before = self.on_their_way.fetch_add(bytes, Ordering::Relaxed);
+        (OnTheWay { places: self, bytes }, before.saturating_add(bytes))
+    }
+}
+
+/// Bytes of a request and its answer that are on their way.
+struct OnTheWay<'a> {
+    places: &'a Places,
+    bytes: usize,
+}
+
+impl Drop for OnTheWay<'_> {
+    fn drop(&mut self) {
+        self.places.on_their_way.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 impl Place {
@@ -73,9 +96,10 @@ impl Place {
     }
 
     /// Sends a request with its first poll, and waits for its answer. It fails when the server has not
-    /// answered any request for the deadline of this one, or this one for a few times as long. While the
-    /// process itself does not get to run, the deadline does not count: what was answered may not have
-    /// been read.
+    /// answered any request for the deadline of this one, or this one for a few times as long. The
+    /// deadline has time for the bytes that are on their way before it: on a slow link, a small request
+    /// waits for the large ones. While the process itself does not get to run, the deadline does not
+    /// count: what was answered may not have been read.
     ///
     /// It does not take part in the budgets of tasks. Where one task joins many requests, each that ran
     /// out of its task's budget would else wake the task, which polls all of them again.
@@ -83,7 +107,8 @@ impl Place {
         self,
         sent: impl Future<Output = RedisResult<T>>,
     ) -> RedisResult<T> {
-        let silence = deadline(self.bytes);
+        let (_on_the_way, bytes) = self.places.send(self.bytes);
+        let silence = deadline(bytes);
         let mut sent = pin!(sent);
         let mut until = Instant::now() + silence;
         let mut end = until + silence * (DEADLINES_MAX - 1);
@@ -184,6 +209,27 @@ mod tests {
         let large = places.take_now(500_000).unwrap().answer(pending::<RedisResult<()>>());
         large.await.unwrap_err();
         assert_eq!(begun.elapsed().as_secs(), 3 + 8, "its bytes have their time");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_has_time_for_the_bytes_ahead_until_they_are_answered() {
+        let places = Places::new();
+        let begun = Instant::now();
+        let mut large = Box::pin(
+            places
+                .take_now(400_000)
+                .unwrap()
+                .answering(100_000)
+                .answer(pending::<RedisResult<()>>()),
+        );
+        assert!(futures_util::poll!(large.as_mut()).is_pending());
+        let small = places.take_now(0).unwrap().answer(pending::<RedisResult<()>>());
+        small.await.unwrap_err();
+        assert_eq!(begun.elapsed().as_secs(), 3 + 5, "behind it");
+        drop(large);
+        let small = places.take_now(0).unwrap().answer(pending::<RedisResult<()>>());
+        small.await.unwrap_err();
+        assert_eq!(begun.elapsed().as_secs(), 3 + 5 + 3, "alone");
     }
 
     #[tokio::test(start_paused = true)]
