@@ -61,7 +61,8 @@ pub struct GroupInfo {
     pub dead_letters: Option<u64>,
     /// Entries that were trimmed before they were delivered to the group, as far as the server's
     /// counts show it: the group has lost them. Undelivered entries that were deleted one by one are
-    /// included.
+    /// included. Redis 7.0 and 7.2 may lose the count at a failover: what was lost since the last heartbeat
+    /// of a process is not included there until the next.
     pub trimmed_unread: u64,
     /// How long the group has been paused.
     pub paused: Option<Duration>,

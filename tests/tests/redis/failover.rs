@@ -106,6 +106,40 @@ async fn a_promoted_replica_tells_no_loss_that_there_was_not() {
     let _ = runtime.shutdown().await;
 }
 
+/// Before a process sends a heartbeat there, or where none runs. The replica has the count of its last
+/// full synchronization.
+#[tokio::test]
+async fn a_group_on_a_promoted_replica_shows_no_loss_that_there_was_not() {
+    let (app, replica) = (App::start().await, RedisServer::start().unwrap());
+    let fine = Work::fine();
+    // The primary's data set has another name from the first replica on.
+    replica.follow(app.server.port());
+    let runtime = app.runtime(&fine).start().await.unwrap();
+    app.publish(5).await;
+    app.drained("work").await;
+    replica.promote();
+    replica.follow(app.server.port());
+    app.publish(20).await;
+    app.drained("work").await;
+    let _ = runtime.shutdown().await;
+    app.publish(4).await;
+    app.server.command(&["XTRIM", "orders", "MAXLEN", "4"]);
+    until(DEADLINE, "replicated", || replica.length("orders") == 4).await;
+    app.server.kill();
+    replica.promote();
+    let promoted = App::on(replica).await;
+    let stream = promoted.client.stream("orders").unwrap();
+    let group = stream.groups().await.unwrap().remove(0);
+    assert_eq!((group.trimmed_unread, group.backlog.entries), (0, 4));
+    let runtime = promoted.runtime(&fine).start().await.unwrap();
+    promoted.drained("work").await;
+    let _ = runtime.shutdown().await;
+    // The count is known again after a heartbeat, and what is lost since then is shown.
+    promoted.publish(4).await;
+    promoted.server.command(&["XTRIM", "orders", "MAXLEN", "1"]);
+    assert_eq!(stream.groups().await.unwrap().remove(0).trimmed_unread, 3);
+}
+
 /// A primary that keeps nothing comes back empty, and its replica becomes as empty.
 #[tokio::test]
 async fn replicas_emptied_by_their_primary_get_their_groups_back_and_tell_of_it() {

@@ -21,6 +21,9 @@
 -- stream, and where the cursor is beyond the clock. The first id behind the cursor cannot be read
 -- without its payload.
 --
+-- The entries read are nil where they are not known to be right: where the server does not keep the
+-- count when a replica takes over, and the data set is not the one of the last heartbeat.
+--
 -- New dead letters and retries are read with their payloads: 64 kB of the letters and as much of the
 -- five jobs that are due first and the five that are due last, and at most five entries beyond that,
 -- because how large they are is known only when they are read. Not more than 100 dead letters are counted.
@@ -41,6 +44,11 @@ if length == 0 or not within or tonumber((parts(cursor))) > clock then
   local info = fields_of(redis.call('XINFO', 'STREAM', stream))
   local first = info['first-entry'] and info['first-entry'][1] or false
   ends = {first, info['last-generated-id'], info['entries-added']}
+end
+
+local read = group['entries-read'] or false
+if read and ends and not keeps_counts() and redis.call('HGET', hash, 'data-set') ~= data_set() then
+  read = false
 end
 
 -- Released entries belong to no process: they count by themselves, and have no idle time. Where
@@ -132,7 +140,7 @@ if type(letters) == 'number' and letters > 0 then new, letter_error = new_letter
 local retrying, retry_error = redis.call('ZCARD', retry), false
 if retrying > 0 then retry_error = error_of_retry() end
 local paused = redis.call('HGET', hash, 'paused')
-return {redis.REDIS_VERSION_NUM, clock, length, ends, cursor, group['entries-read'] or false,
+return {redis.REDIS_VERSION_NUM, clock, length, ends, cursor, read,
   lag or false, behind or false, summary[1], lane_pending,
   math.max(redis.call('XLEN', lane) - lane_pending, 0), oldest, retrying,
   type(letters) == 'number' and letters or false, paused,
