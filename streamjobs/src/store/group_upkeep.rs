@@ -29,6 +29,9 @@ pub struct Promoted {
     pub left: usize,
     /// Jobs that wait for a retry and had lost their place in the retry set, which they have again.
     pub restored: usize,
+    /// Such jobs, at least, that cannot get their place back, because the user lacks the right to look
+    /// for them.
+    pub stranded: usize,
     /// Whether the group is paused in every process. Then nothing is promoted, and nothing is due.
     pub paused: bool,
     /// The server's clock.

@@ -51,6 +51,7 @@ fn agrees_with_counters(scrape: &Scrape, counters: &Counters) {
         (counters.unhandled, sum("streamjobs_unhandled_total"), "unhandled"),
         (counters.groups_recreated, sum("streamjobs_group_recreated_total"), "groups_recreated"),
         (counters.retries_restored, sum("streamjobs_retries_restored_total"), "retries"),
+        (counters.retries_stranded, sum("streamjobs_retries_stranded_total"), "stranded"),
         (counters.claims_refused, sum("streamjobs_claims_refused_total"), "claims_refused"),
         (counters.server_errors, sum("streamjobs_redis_errors_total"), "server_errors"),
         (counters.reconnects, sum("streamjobs_redis_reconnects_total"), "reconnects"),

@@ -1,10 +1,12 @@
 //! A user or a server without a command without which no job is ever done: the start fails by name.
 
+use std::time::Duration;
+
 use streamjobs::doctor::Severity;
-use streamjobs::{Client, Runtime, handlers};
+use streamjobs::{Backoff, Client, JobError, Runtime, handlers};
 use streamjobs_tests::server::RedisServer;
 
-use crate::app::{Work, order, work};
+use crate::app::{DEADLINE, Work, options, order, quick, settled, until, work};
 
 /// The error of a start, with its causes; none if the runtime starts and does a job.
 async fn refusal(url: &str) -> Option<String> {
@@ -57,6 +59,31 @@ async fn a_right_without_which_jobs_are_done_refuses_no_start() {
     for right in ["-client|setname", "-client|unblock", "-xlen"] {
         assert_eq!(refusal(&user(&server, &[right])).await, None, "{right}");
     }
+}
+
+#[tokio::test]
+async fn jobs_of_a_lost_retry_set_are_reported_while_the_user_may_not_look_for_them() {
+    let server = RedisServer::start().unwrap();
+    let client = Client::connect(&user(&server, &["-hscan"])).await.unwrap();
+    let twice = Work::new(|_, job| async move {
+        if job.attempt() == 1 { Err(JobError::retry("not now")) } else { Ok(()) }
+    });
+    let later = options().backoff(Backoff::fixed(Duration::from_secs(1)));
+    let builder = Runtime::builder(&client).handlers(handlers![work]).state(twice.clone());
+    let runtime = quick(builder.group("work", later)).start().await.unwrap();
+    for id in 0..3 {
+        client.publish(&order(id)).await.unwrap();
+    }
+    until(DEADLINE, "waiting for retry", || runtime.counters().retried == 3).await;
+    server.command(&["DEL", "{orders}:retry:work"]);
+    until(DEADLINE, "reported", || runtime.counters().retries_stranded > 0).await;
+    let counters = runtime.counters();
+    assert_eq!((counters.retries_stranded, counters.retries_restored), (3, 0));
+    user(&server, &[]);
+    twice.wait_for(6).await;
+    settled(&runtime).await;
+    assert_eq!(runtime.counters().retries_restored, 3);
+    let _ = runtime.shutdown().await;
 }
 
 #[tokio::test]

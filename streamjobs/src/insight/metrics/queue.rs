@@ -11,8 +11,8 @@ use super::table::{
     CONSUMERS_RETIRED, DEAD_LETTERS_STORED, DUPLICATES, ENTRIES_TRIMMED, FAILED, FINISHED,
     GROUPS_RECREATED, LEASES_LOST, LETTERS_TRIMMED, OPERATION, PAYLOADS_UNSTORED, PROCESS,
     QUEUE_TIME, READ_TIMEOUTS, RECONNECTS, REFUSED_LATE, REMOVED_IN_FLIGHT, RENEW,
-    RETRIES_RESTORED, RUNNING, SCHEDULE_LATENESS, SERVER_ERRORS, SLOTS, SNOOZED, TRIMMED,
-    TRIMMED_UNREAD, UNHANDLED,
+    RETRIES_RESTORED, RETRIES_STRANDED, RUNNING, SCHEDULE_LATENESS, SERVER_ERRORS, SLOTS, SNOOZED,
+    TRIMMED, TRIMMED_UNREAD, UNHANDLED,
 };
 use super::words::{ClaimReason, DuplicateStage, Failure, Finish};
 use crate::model::name::{GroupName, StreamName};
@@ -44,6 +44,7 @@ pub(crate) struct QueueMetrics {
     pub(crate) payloads_unstored: Counter,
     pub(crate) groups_recreated: Counter,
     pub(crate) retries_restored: Counter,
+    pub(crate) retries_stranded: Counter,
     pub(crate) claims_refused: Counter,
     pub(crate) server_errors: Counter,
     pub(crate) reconnects: Counter,
@@ -91,6 +92,7 @@ impl QueueMetrics {
             payloads_unstored: counter(PAYLOADS_UNSTORED),
             groups_recreated: counter(GROUPS_RECREATED),
             retries_restored: counter(RETRIES_RESTORED),
+            retries_stranded: counter(RETRIES_STRANDED),
             claims_refused: counter(CLAIMS_REFUSED),
             server_errors: counter(SERVER_ERRORS),
             reconnects: counter(RECONNECTS),

@@ -83,6 +83,8 @@ table! {
         "Groups that were lost and recreated";
     RETRIES_RESTORED: Counter in Count, "streamjobs_retries_restored_total",
         "Jobs waiting for retry that were scheduled again because the retry set was lost";
+    RETRIES_STRANDED: Counter in Count, "streamjobs_retries_stranded_total",
+        "Jobs of a lost retry set that wait for the right to run HSCAN, once a minute";
     CLAIMS_REFUSED: Counter in Count, "streamjobs_claims_refused_total",
         "Claims refused because of the server's clock or a gap in its answers";
     SERVER_ERRORS: Counter in Count, "streamjobs_redis_errors_total",

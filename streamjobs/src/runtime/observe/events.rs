@@ -112,6 +112,8 @@ pub(crate) enum QueueEvent<'a> {
     /// Jobs that wait for a retry got their place in the retry set back, which another client or an
     /// eviction had deleted.
     RetriesRestored(usize),
+    /// Such jobs cannot get it back, because the user lacks the right to look for them.
+    RetriesStranded(usize),
     /// A consumer took the entry of a running job although its lease lasted.
     ClaimedEarly {
         consumer: &'a str,

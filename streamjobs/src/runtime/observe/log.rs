@@ -138,6 +138,10 @@ pub(super) fn log_queue(identity: &ConsumerIdentity, event: &QueueEvent<'_>) {
         QueueEvent::RetriesRestored(jobs) => {
             log!(error, identity, jobs, "retry set was lost, its jobs are scheduled again");
         }
+        QueueEvent::RetriesStranded(jobs) => {
+            let message = "retry set was lost, its jobs wait until the user may run HSCAN";
+            log!(error, identity, jobs, "{message}");
+        }
         QueueEvent::ClaimedEarly { consumer: claimer } => {
             log!(warn, identity, claimer, "a running job was claimed before its lease ended");
         }

@@ -47,6 +47,7 @@ pub(super) fn record_queue(metrics: &QueueMetrics, event: &QueueEvent<'_>, by: u
         QueueEvent::PayloadsUnstored(_) => metrics.payloads_unstored.increment(by),
         QueueEvent::GroupRecreated => metrics.groups_recreated.increment(by),
         QueueEvent::RetriesRestored(_) => metrics.retries_restored.increment(by),
+        QueueEvent::RetriesStranded(_) => metrics.retries_stranded.increment(by),
         QueueEvent::ClaimRefused { .. } => metrics.claims_refused.increment(by),
         QueueEvent::StoreFailed { .. } => metrics.server_errors.increment(by),
         QueueEvent::Reconnected => metrics.reconnects.increment(by),

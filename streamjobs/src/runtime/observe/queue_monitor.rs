@@ -28,6 +28,8 @@ pub(crate) struct QueueMonitor {
     types_met: Mutex<HashSet<String>>,
     /// The turn to report one that does not fit into the set any more.
     types_turn: OncePerInterval,
+    /// The turn to report jobs of a lost retry set that cannot be scheduled again.
+    stranded_turn: OncePerInterval,
     watch: Mutex<AlertState>,
     /// The consumer that last took a running job although its lease lasted, and when.
     claimer: Mutex<Option<(Instant, String)>>,
@@ -43,6 +45,7 @@ impl QueueMonitor {
             blocked_cause: Mutex::default(),
             types_met: Mutex::default(),
             types_turn: OncePerInterval::default(),
+            stranded_turn: OncePerInterval::default(),
             watch: Mutex::new(watch),
             claimer: Mutex::default(),
         }
@@ -83,6 +86,11 @@ impl QueueMonitor {
         self.types_turn.take(Instant::now(), TYPES_INTERVAL)
     }
 
+    /// Whether jobs are reported that cannot be scheduled again.
+    pub(super) fn reports_stranded(&self) -> bool {
+        self.stranded_turn.take(Instant::now(), STRANDED_INTERVAL)
+    }
+
     pub(crate) fn happened(&self) -> EventCounts {
         *lock(&self.happened)
     }
@@ -118,6 +126,8 @@ const CLAIMER_BYTES_MAX: usize = 512;
 /// For how long heartbeats name a consumer that took a running job.
 const CLAIMER_SHOWN: Duration = Duration::from_secs(300);
 const TYPES_INTERVAL: Duration = Duration::from_secs(60);
+/// How often jobs that cannot be scheduled again are counted and logged.
+const STRANDED_INTERVAL: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {

@@ -102,6 +102,13 @@ impl Report {
         }
     }
 
+    /// Jobs of a lost retry set cannot be scheduled again: reported now and then.
+    pub(crate) fn retries_stranded(&self, jobs: usize) {
+        if jobs > 0 && self.monitor.reports_stranded() {
+            self.queue(QueueEvent::RetriesStranded(jobs));
+        }
+    }
+
     /// A step of the store failed.
     pub(crate) fn store_failed(&self, operation: &'static str, error: &StoreError) {
         self.queue(QueueEvent::StoreFailed { operation, error });

@@ -82,6 +82,9 @@ counters! {
     groups_recreated: GroupsRecreated,
     /// Jobs waiting for retry whose place in the retry set was lost, and that were scheduled again.
     retries_restored: RetriesRestored,
+    /// Jobs waiting for retry whose place in the retry set was lost, and that wait until the user has
+    /// the right to run `HSCAN`. Counted once a minute while they do.
+    retries_stranded: RetriesStranded,
     /// Scans for idle entries that the server's clock, or a gap in its answers, forbade.
     claims_refused: ClaimsRefused,
     /// Requests to the server that failed.
@@ -154,6 +157,7 @@ pub(crate) fn count_of_queue(event: &QueueEvent<'_>) -> Option<(Count, u64)> {
         QueueEvent::PayloadsUnstored(jobs) => (Count::PayloadsUnstored, wide(jobs)),
         QueueEvent::GroupRecreated => (Count::GroupsRecreated, 1),
         QueueEvent::RetriesRestored(jobs) => (Count::RetriesRestored, wide(jobs)),
+        QueueEvent::RetriesStranded(jobs) => (Count::RetriesStranded, wide(jobs)),
         QueueEvent::ClaimRefused { .. } => (Count::ClaimsRefused, 1),
         QueueEvent::StoreFailed { .. } => (Count::ServerErrors, 1),
         QueueEvent::Reconnected => (Count::Reconnects, 1),

@@ -77,6 +77,7 @@ impl Promoter {
     async fn promoted(&mut self, promoted: Promoted) -> Duration {
         self.context.report.queue(QueueEvent::PayloadsUnstored(promoted.left));
         self.context.report.queue(QueueEvent::RetriesRestored(promoted.restored));
+        self.context.report.retries_stranded(promoted.stranded);
         if self.pause.set_everywhere(promoted.paused) {
             self.unblock_reader().await;
         }

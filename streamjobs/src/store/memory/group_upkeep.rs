@@ -72,6 +72,7 @@ impl GroupUpkeep for MemoryStore {
                 released: state.record(queue).released,
                 left: 0,
                 restored,
+                stranded: 0,
                 paused,
                 now: ServerTime(now),
             })

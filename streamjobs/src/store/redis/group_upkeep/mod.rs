@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use redis::Value;
 
 use super::consume::IDS_MAX;
 use super::script::scripts;
@@ -45,8 +46,9 @@ impl GroupUpkeep for RedisStore {
         let keys = [&*stream, &lane, &retry, &records, &queue.group_key(), &queue.dead_key()];
         let arguments = (queue.group.as_str(), consumer.as_str(), limit.min(IDS_MAX));
         let value = self.run(&PROMOTE, &keys, arguments).await?;
-        let [promoted, waiting, pending, next_due, released, left, paused, now, restored] =
-            reply::tuple(value, name)?;
+        let facts: [Value; 10] = reply::tuple(value, name)?;
+        let [promoted, waiting, pending, next_due, released, rest @ ..] = facts;
+        let [left, paused, now, restored, stranded] = rest;
         let next_due = u64::try_from(reply::integer(&next_due, name)?).ok();
         Ok(Promoted {
             promoted: reply::size(&promoted, name)?,
@@ -56,6 +58,7 @@ impl GroupUpkeep for RedisStore {
             released: reply::number(released, name)?,
             left: reply::size(&left, name)?,
             restored: reply::size(&restored, name)?,
+            stranded: reply::size(&stranded, name)?,
             paused: reply::flag(&paused, name)?,
             now: ServerTime(reply::number(now, name)?),
         })

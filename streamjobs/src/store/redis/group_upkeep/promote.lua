@@ -5,7 +5,8 @@
 -- Returns: jobs moved, entries of the lane that are not delivered yet, entries of stream and lane
 -- that are pending, milliseconds until the next job is due (-1 for no job), count of releases,
 -- members that were left where they are, 1 if the group is paused or else 0, the server's clock, records
--- that got their members back.
+-- that got their members back, records at least that lack a member and were not looked for because the
+-- user has no right to scan them.
 --
 -- Before: each member of the retry set has a record of the same name.
 -- After: the due jobs are in the lane, in order of their due time, and their members and records
@@ -20,7 +21,7 @@
 -- an eviction or another client: a dead letter without payload is stored for it, or it stays where
 -- none can be stored. While there are more records than members, the retry set was lost: page by page,
 -- each record without a member gets one again, due when its job was; a user without the right to
--- scan the records promotes all others. If the stream's key is of another type, retries still move:
+-- scan the records promotes all others, and how many there are is returned. If the stream's key is of another type, retries still move:
 -- nothing counts as pending there. The first write is a no-op removal: a server out of memory
 -- accepts it, and after it the appends. They free what they copy; refusing them would keep the
 -- memory full.
@@ -37,24 +38,25 @@ local function due_of(record)
   return string.match(due, '^%d+$') and #due <= 15 and due or whole(clock)
 end
 
--- The members of a page of records get their places back: how many.
+-- The members of a page of records get their places back: how many, and how many cannot.
 local function restore_members()
-  if redis.call('HLEN', records) <= redis.call('ZCARD', retry) then return 0 end
+  local lacking = redis.call('HLEN', records) - redis.call('ZCARD', retry)
+  if lacking <= 0 then return 0, 0 end
   local restored = 0
   redis.call('HDEL', records, '')
   local page = redis.pcall('HSCAN', records, redis.call('HGET', hash, 'scanned') or '0', 'COUNT', 50)
-  if page.err then return 0 end
+  if page.err then return 0, lacking end
   for i = 1, #page[2], 2 do
     local member = page[2][i]
     restored = restored + redis.call('ZADD', retry, 'NX', due_of(page[2][i + 1]), member)
   end
   redis.call('HSET', hash, 'scanned', page[1])
-  return restored
+  return restored, 0
 end
 
-local due, restored = {}, 0
+local due, restored, stranded = {}, 0, 0
 if paused == 0 then
-  restored = restore_members()
+  restored, stranded = restore_members()
   due = redis.call('ZRANGEBYSCORE', retry, '-inf', whole(clock), 'WITHSCORES', 'LIMIT', 0, limit)
 end
 -- The types of this consumer by name; false if it may have any, nil while they are not read.
@@ -111,4 +113,5 @@ local next_due = -1
 if first[2] and left == 0 and paused == 0 then
   next_due = math.max(tonumber(first[2]) - now(), 0)
 end
-return {promoted, waiting, pending, next_due, released, left, paused, now(), restored}
+return {promoted, waiting, pending, next_due, released, left, paused, now(), restored,
+  stranded}
