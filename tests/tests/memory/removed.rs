@@ -158,7 +158,8 @@ async fn jobs_that_were_moved_and_done_elsewhere_are_not_run_again() {
         let other = builder.state(quick.clone()).start().await.unwrap();
         let pending = group.pending(PendingQuery::new()).await.unwrap();
         let ids = pending.entries.iter().map(|entry| entry.id).collect::<Vec<_>>();
-        group.claim(&ids, other.consumer()).await.unwrap();
+        let given = group.claim(&ids, other.consumer()).await.unwrap();
+        assert_eq!(given.moved.len(), 6);
         let done = || other.counters().succeeded + stage.runtime.counters().succeeded == 6;
         eventually_async(LIMIT, "done", async || done()).await;
         sleep_until(Instant::now() + 3 * takes).await;
