@@ -174,6 +174,7 @@ fn consumer_document(consumer: &ConsumerInfo) -> Value {
         "state": consumer.liveness.as_str(),
         "pending": consumer.pending,
         "in_flight": consumer.in_flight,
+        "refused": consumer.refused,
         "slots": consumer.slots,
         "done": consumer.done,
         "failed": consumer.failed,

@@ -77,7 +77,10 @@ fn waiting(group: &GroupInfo, consumers: &[ConsumerInfo]) -> Option<Problem> {
     let oldest = group.oldest_waiting.filter(|oldest| since.min(*oldest) >= WAITING_MAX)?;
     let alive = consumers.iter().filter(|consumer| consumer.liveness != Liveness::Silent);
     let slots = alive.clone().filter_map(|consumer| consumer.slots).sum::<u64>();
-    let in_flight = alive.filter_map(|consumer| consumer.in_flight).sum::<u64>().max(group.pending);
+    // Jobs that the server refuses to settle are pending and take no slot.
+    let refused = alive.clone().filter_map(|consumer| consumer.refused).sum::<u64>();
+    let pending = group.pending.saturating_sub(refused);
+    let in_flight = alive.filter_map(|consumer| consumer.in_flight).sum::<u64>().max(pending);
     Some(match in_flight >= slots.saturating_mul(BUSY_PERCENT) / 100 {
         true => Problem::TooFewConsumers { in_flight, slots, oldest },
         false => Problem::NotReading { oldest },
@@ -166,6 +169,7 @@ mod tests {
             liveness,
             last_heartbeat: None,
             in_flight: Some(pending),
+            refused: Some(0),
             slots: Some(slots),
             done: None,
             failed: None,
@@ -201,6 +205,19 @@ mod tests {
         };
         assert!(matches!(
             problems(&grows, &busy)[..],
+            [Problem::TooFewConsumers { in_flight: 16, slots: 16, .. }]
+        ));
+    }
+
+    #[test]
+    fn jobs_that_the_server_refuses_to_settle_take_no_slot() {
+        let free = [ConsumerInfo { refused: Some(900), ..consumer(Liveness::Alive, 3, 16) }];
+        let pending = GroupInfo { pending: 903, ..waiting(5, 40) };
+        assert!(matches!(problems(&pending, &free)[..], [Problem::NotReading { .. }]));
+        let busy = [ConsumerInfo { refused: Some(900), ..consumer(Liveness::Alive, 16, 16) }];
+        let pending = GroupInfo { pending: 916, ..waiting(1_000, 40) };
+        assert!(matches!(
+            problems(&pending, &busy)[..],
             [Problem::TooFewConsumers { in_flight: 16, slots: 16, .. }]
         ));
     }

@@ -217,8 +217,11 @@ pub struct ConsumerInfo {
     pub liveness: Liveness,
     /// How long ago its last heartbeat was.
     pub last_heartbeat: Option<Duration>,
-    /// Jobs in flight at its last heartbeat.
+    /// Jobs in flight at its last heartbeat, each with its slot.
     pub in_flight: Option<u64>,
+    /// Jobs beside them whose retry or dead letter the server refused by then, as at its memory limit:
+    /// they wait in the process without a slot.
+    pub refused: Option<u64>,
     /// Jobs that it may have in flight at once.
     pub slots: Option<u64>,
     /// Jobs that it has done on this stream since it started, as of its last heartbeat; `None` for an
@@ -270,6 +273,7 @@ impl ConsumerInfo {
             liveness,
             last_heartbeat,
             in_flight: heartbeat.as_ref().map(|heartbeat| heartbeat.in_flight),
+            refused: heartbeat.as_ref().map(|heartbeat| heartbeat.refused),
             slots: heartbeat.as_ref().map(|heartbeat| heartbeat.slots),
             done: heartbeat.as_ref().and_then(|heartbeat| heartbeat.done),
             failed: heartbeat.as_ref().and_then(|heartbeat| heartbeat.failed),

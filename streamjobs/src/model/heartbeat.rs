@@ -25,8 +25,11 @@ pub(crate) struct Heartbeat {
     /// long, whatever their own lease is. Zero from versions that do not write it.
     #[serde(rename = "lease")]
     pub(crate) lease_millis: u64,
-    /// Jobs in flight.
+    /// Jobs in flight that have a slot.
     pub(crate) in_flight: u64,
+    /// Jobs in flight without a slot, because the server refuses their retry or dead letter.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(crate) refused: u64,
     /// Jobs that may be in flight at once.
     pub(crate) slots: u64,
     /// Handlers that succeeded since it started; older versions do not write it.
@@ -121,6 +124,11 @@ impl Heartbeat {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_false(value: &bool) -> bool {
     !*value
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 fn milliseconds(duration: Duration) -> u64 {

@@ -104,3 +104,24 @@ async fn jobs_go_on_while_the_server_refuses_to_store_those_that_failed() {
     assert_eq!(runtime.counters().leases_lost, 0);
     let _ = runtime.shutdown().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn jobs_that_the_server_refuses_to_store_are_shown_apart_from_those_with_slots() {
+    let (store, runs) = (MemoryStore::new(), Runs::default());
+    (0..4_000).for_each(|_| store.fail_next("schedule_retry", Fault::Refused));
+    let runtime = runtime(&store, &runs, 4).await;
+    publish(&store, 0..20, true).await;
+    let client = streamjobs::__store::client(&store);
+    let group = client.stream("orders").unwrap().group("work").unwrap();
+    let deadline = Duration::from_secs(7_200);
+    let shown = async || {
+        let consumers = group.consumers().await.unwrap();
+        consumers.first().map(|consumer| (consumer.refused, consumer.in_flight, consumer.slots))
+    };
+    let expected = Some((Some(20), Some(0), Some(4)));
+    eventually_async(deadline, "shown apart", async || shown().await == expected).await;
+    until("their retries are stored", || runtime.counters().retried == 20).await;
+    let expected = Some((Some(0), Some(0), Some(4)));
+    eventually_async(deadline, "no more of them", async || shown().await == expected).await;
+    let _ = runtime.shutdown().await;
+}

@@ -16,8 +16,8 @@ use crate::runtime::observe::QueueContext;
 use crate::runtime::settle::{AckFlusher, RefusedRoom, Settler, SettlingSteps};
 use crate::runtime::state::{
     Acks, Activity, Assignment, Clock, GroupEpoch, InFlight, LaneSignal, LoopHealth, LostReplies,
-    NextDue, PauseGate, PayloadBudget, ReaderUnblock, ReapSignal, RenewSignal, Settlement,
-    SettlingOver, SlotDemand, Slots, TransferLock,
+    NextDue, PauseGate, PayloadBudget, ReaderUnblock, ReapSignal, RefusedJobs, RenewSignal,
+    Settlement, SettlingOver, SlotDemand, Slots, TransferLock,
 };
 use crate::runtime::upkeep::{PauseSwitch, Promoter};
 
@@ -32,6 +32,7 @@ pub(crate) struct QueueState {
     pub(crate) gate: Arc<PauseGate>,
     pub(crate) health: Arc<LoopHealth>,
     pub(crate) activity: Arc<Activity>,
+    pub(crate) refused: RefusedJobs,
 }
 
 impl QueueState {
@@ -47,6 +48,7 @@ impl QueueState {
             gate: Arc::default(),
             health: Arc::default(),
             activity: Arc::new(Activity::new(config.lease, now)),
+            refused: RefusedJobs::default(),
         }
     }
 }
@@ -149,12 +151,12 @@ pub(crate) fn lease_keeper(
 
 /// The settler.
 pub(crate) fn settler(
-    QueueState { context, in_flight, clock, .. }: QueueState,
+    QueueState { context, in_flight, clock, refused, .. }: QueueState,
     QueueSignals { over, next_due, epoch, .. }: QueueSignals,
     budget: Arc<PayloadBudget>,
     settlements: mpsc::Receiver<Settlement>,
 ) -> Settler {
-    let refused = RefusedRoom::default();
+    let refused = RefusedRoom::new(refused);
     let steps = SettlingSteps { context, in_flight, clock, next_due, budget, refused, epoch };
     Settler { settlements, over, steps }
 }

@@ -219,11 +219,11 @@ impl Wiring {
 
     fn heartbeat(
         &self,
-        QueueState { context, clock, activity, in_flight, slots, .. }: QueueState,
+        QueueState { context, clock, activity, in_flight, slots, refused, .. }: QueueState,
     ) -> HeartbeatSender {
         let interval = heartbeat_interval(context.config.lease, self.runtime.janitor_interval);
         let stopped = Arc::clone(&self.stopped);
-        HeartbeatSender { context, interval, clock, activity, in_flight, slots, stopped }
+        HeartbeatSender { context, interval, clock, activity, in_flight, slots, refused, stopped }
     }
 
     /// From which length on a stream is too long: as the alert rules say, or twice its history.

@@ -2,6 +2,8 @@
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use crate::runtime::state::RefusedJobs;
+
 /// How many jobs of a queue may wait without a slot for a server that refuses their retry or dead
 /// letter, as at its memory limit. It is bounded because each of them holds its payload: jobs beyond
 /// it keep their slots.
@@ -9,20 +11,34 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 pub(crate) struct RefusedRoom {
     /// In KiB.
     free: Semaphore,
+    jobs: RefusedJobs,
 }
 
-impl Default for RefusedRoom {
-    fn default() -> Self {
-        Self { free: Semaphore::new(KIB_MAX) }
-    }
+/// The room of one job.
+#[derive(Debug)]
+pub(crate) struct Room<'a> {
+    jobs: &'a RefusedJobs,
+    _permit: SemaphorePermit<'a>,
 }
 
 impl RefusedRoom {
-    /// Room for a job with a payload of so many bytes, until the permit is dropped; none if there is too
-    /// little.
-    pub(crate) fn take(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
+    /// All room, and where its jobs are counted.
+    pub(crate) fn new(jobs: RefusedJobs) -> Self {
+        Self { free: Semaphore::new(KIB_MAX), jobs }
+    }
+
+    /// Room for a job with a payload of so many bytes, until it is dropped; none if there is too little.
+    pub(crate) fn take(&self, bytes: usize) -> Option<Room<'_>> {
         let kib = u32::try_from(bytes / 1024).ok()?.saturating_add(JOB_KIB);
-        self.free.try_acquire_many(kib).ok()
+        let permit = self.free.try_acquire_many(kib).ok()?;
+        self.jobs.add();
+        Some(Room { jobs: &self.jobs, _permit: permit })
+    }
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        self.jobs.remove();
     }
 }
 
@@ -37,10 +53,12 @@ mod tests {
 
     #[test]
     fn small_jobs_are_bounded_in_number_and_large_ones_in_bytes() {
-        let room = RefusedRoom::default();
+        let jobs = RefusedJobs::default();
+        let room = RefusedRoom::new(jobs.clone());
         let small = std::iter::from_fn(|| room.take(10)).collect::<Vec<_>>();
-        assert_eq!(small.len(), 1024);
+        assert_eq!((small.len(), jobs.count()), (1024, 1024));
         drop(small);
+        assert_eq!(jobs.count(), 0);
         let large = std::iter::from_fn(|| room.take(5 * 1024 * 1024)).collect::<Vec<_>>();
         assert_eq!(large.len(), 3);
         assert!(room.take(usize::MAX).is_none());

@@ -11,6 +11,7 @@ mod next_due;
 mod pause_gate;
 mod payload_budget;
 mod reader_unblock;
+mod refused_jobs;
 mod signals;
 mod slots;
 mod wait;
@@ -26,6 +27,7 @@ pub(crate) use self::next_due::{COALESCE, NextDue};
 pub(crate) use self::pause_gate::PauseGate;
 pub(crate) use self::payload_budget::PayloadBudget;
 pub(crate) use self::reader_unblock::ReaderUnblock;
+pub(crate) use self::refused_jobs::RefusedJobs;
 pub(crate) use self::signals::{
     Assignment, DoneDuringClaim, GroupEpoch, HandledBy, LaneSignal, LostReplies, RaisedDemand,
     ReapSignal, RenewSignal, Settlement, SettlingOver, SlotDemand, StoppedConsumers, TransferLock,

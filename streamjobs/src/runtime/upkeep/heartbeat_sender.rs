@@ -10,7 +10,8 @@ use super::recent_counts::RecentCounts;
 use crate::model::heartbeat::Heartbeat;
 use crate::runtime::observe::{QueueContext, QueueEvent, wide};
 use crate::runtime::state::{
-    Activity, Clock, IdleTurns, InFlight, Slots, StoppedConsumers, jittered, stopped_within,
+    Activity, Clock, IdleTurns, InFlight, RefusedJobs, Slots, StoppedConsumers, jittered,
+    stopped_within,
 };
 
 /// The heartbeat loop of one queue.
@@ -22,6 +23,7 @@ pub(crate) struct HeartbeatSender {
     pub(crate) activity: Arc<Activity>,
     pub(crate) in_flight: Arc<InFlight>,
     pub(crate) slots: Arc<Slots>,
+    pub(crate) refused: RefusedJobs,
     pub(crate) stopped: Arc<StoppedConsumers>,
 }
 
@@ -52,7 +54,9 @@ impl HeartbeatSender {
     async fn send(&self, heartbeat: &mut Heartbeat, recent: &mut RecentCounts, next: Duration) {
         let (context, counters) = (&self.context, self.context.report.counters());
         let (done, failed) = recent.sample(Instant::now(), counters.succeeded, counters.failed);
-        heartbeat.in_flight = wide(self.in_flight.len());
+        let refused = self.refused.count();
+        heartbeat.in_flight = wide(self.in_flight.len().saturating_sub(refused));
+        heartbeat.refused = wide(refused);
         heartbeat.slots = wide(self.slots.size());
         heartbeat.done = Some(counters.succeeded);
         heartbeat.failed = Some(counters.failed);
