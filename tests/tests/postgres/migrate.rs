@@ -150,3 +150,20 @@ async fn the_role_that_runs_cannot_migrate_and_needs_no_more_than_rows() {
     database.grant("streamjobs").await;
     Postgres::open(database.pool()).await.unwrap();
 }
+
+/// What a concurrent build that failed leaves behind.
+#[tokio::test]
+async fn an_invalid_index_that_was_built_beforehand_is_built_anew() {
+    let database = database().await;
+    let owner = database.owner_pool();
+    migrate(&owner).await.unwrap();
+    let invalid = "UPDATE pg_index SET indisvalid = false
+        WHERE indexrelid = 'streamjobs.dead_letters_open_newest'::regclass";
+    database.admin_pool().execute(invalid).await.unwrap();
+    owner.execute("DELETE FROM streamjobs._migrations WHERE version = 5").await.unwrap();
+    migrate(&owner).await.unwrap();
+    let valid = "SELECT indisvalid FROM pg_index
+        WHERE indexrelid = 'streamjobs.dead_letters_open_newest'::regclass";
+    assert!(sqlx::query_scalar::<_, bool>(valid).fetch_one(&owner).await.unwrap());
+    assert_eq!(applied(&owner).await, count());
+}
