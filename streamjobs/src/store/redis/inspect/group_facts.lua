@@ -22,7 +22,8 @@
 -- without its payload.
 --
 -- The entries read are nil where they are not known to be right: where the server does not keep the
--- count when a replica takes over, and the data set is not the one of the last heartbeat.
+-- count when a replica takes over, and the data set is not the one of the last heartbeat. Without a
+-- heartbeat, as in groups of other software, they are taken as they are.
 --
 -- New dead letters and retries are read with their payloads: 64 kB of the letters and as much of the
 -- five jobs that are due first and the five that are due last, and at most five entries beyond that,
@@ -47,8 +48,9 @@ if length == 0 or not within or tonumber((parts(cursor))) > clock then
 end
 
 local read = group['entries-read'] or false
-if read and ends and not keeps_counts() and redis.call('HGET', hash, 'data-set') ~= data_set() then
-  read = false
+if read and ends and not keeps_counts() then
+  local known = redis.call('HGET', hash, 'data-set')
+  if known and known ~= data_set() then read = false end
 end
 
 -- Released entries belong to no process: they count by themselves, and have no idle time. Where
