@@ -84,7 +84,7 @@ impl Browser {
             .await
             .expect("looking for a program does not panic")?;
         let running = RUNNING.acquire().await.expect("it is never closed");
-        let mut last = ServerError::NoPort;
+        let mut last = BrowserError::from(ServerError::NoPort);
         for _ in 0..PORTS_TRIED {
             let port = free_port().map_err(ServerError::from)?;
             let words = |dir: &Path| {
@@ -99,12 +99,16 @@ impl Browser {
             };
             let mut guardian = Guardian::start(None, &ENDING, words)?;
             if is_listening(port, &mut guardian).await {
-                let client = connect(port, &chromium, guardian.dir()).await?;
-                return Ok(Self { client, guardian, _running: running });
+                match connect(port, &chromium, guardian.dir()).await {
+                    Ok(client) => return Ok(Self { client, guardian, _running: running }),
+                    // On a busy machine Chromium may end right after its start.
+                    Err(error) => last = error,
+                }
+            } else {
+                last = ServerError::Ended { log: guardian.log() }.into();
             }
-            last = ServerError::Ended { log: guardian.log() };
         }
-        Err(last.into())
+        Err(last)
     }
 
     /// Goes to an address and waits until it has loaded.
