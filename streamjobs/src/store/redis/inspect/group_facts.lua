@@ -26,12 +26,12 @@
 -- heartbeat, as in groups of other software, they are taken as they are.
 --
 -- New dead letters and retries are read with their payloads: 64 kB of the letters and as much of the
--- five jobs that are due first and the five that are due last, and at most five entries beyond that,
+-- five jobs that are due first and the five that are due last, and at most eight entries beyond that,
 -- because how large they are is known only when they are read. Not more than 100 dead letters are counted.
 local stream, lane, retry, records = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local dead, hash = KEYS[5], KEYS[6]
 local name, is_new_for = ARGV[1], tonumber(ARGV[2])
-local BYTES_MAX, COUNTED_MAX, PAGE, ERROR_MAX = 65536, 100, 5, 300
+local BYTES_MAX, COUNTED_MAX, PAGE, ERROR_MAX = 65536, 100, 8, 300
 
 local summary = redis.call('XPENDING', stream, name)
 local group = group_of(stream, name)
@@ -105,7 +105,7 @@ local function new_letters()
   local from, count, bytes, error = whole(math.max(clock - is_new_for, 0)) .. '-0', 0, 0, false
   while bytes < BYTES_MAX and count < COUNTED_MAX do
     local most = count == 0 and 1 or math.ceil((BYTES_MAX - bytes) * count / bytes)
-    most = math.min(most, PAGE, COUNTED_MAX - count)
+    most = math.min(most, math.max(count, 1), PAGE, COUNTED_MAX - count)
     local page = redis.call('XRANGE', dead, from, '+', 'COUNT', most)
     for _, letter in ipairs(page) do
       count = count + 1
