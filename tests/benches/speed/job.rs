@@ -1,7 +1,7 @@
 //! The job of both sides, and how its starts and ends are noticed.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -40,6 +40,7 @@ pub struct Counter {
     wanted: Arc<AtomicUsize>,
     reached: Arc<Notify>,
     starts: Arc<Mutex<Vec<Option<Instant>>>>,
+    first: Arc<OnceLock<Instant>>,
 }
 
 impl Counter {
@@ -57,9 +58,18 @@ impl Counter {
     }
 
     pub fn add(&self) {
-        if self.done.fetch_add(1, Ordering::Relaxed) + 1 == self.wanted.load(Ordering::Relaxed) {
+        let before = self.done.fetch_add(1, Ordering::Relaxed);
+        if before == 0 {
+            self.first.get_or_init(Instant::now);
+        }
+        if before + 1 == self.wanted.load(Ordering::Relaxed) {
             self.reached.notify_one();
         }
+    }
+
+    /// When the first job was done.
+    pub fn first(&self) -> Instant {
+        *self.first.get().expect("a first job")
     }
 
     pub fn start(&self, number: usize) {

@@ -136,20 +136,26 @@ impl Reader {
             biased;
             () = stop.cancelled() => {}
             () = self.demand.lowered() => {}
-            () = self.acks.filled(1) => {}
+            () = self.batch_of_acks() => {}
             () = sleep(DRAINED_WAIT) => self.batch.refill(),
         }
         self.demand.is_raised() && self.batch.is_drained()
     }
 
-    /// Waits for acknowledgements: for the first one, and while entries come fast for half a batch
-    /// or a millisecond.
+    /// Waits for acknowledgements: for the first one, and while entries come fast for a batch.
     async fn worthwhile_acks(&self) {
-        self.acks.filled(1).await;
         if self.batch.is_busy() {
-            let batch = self.slots.size().min(BATCH_MAX) / 2;
-            let _partial = timeout(LINGER, self.acks.filled(batch)).await;
+            self.batch_of_acks().await;
+        } else {
+            self.acks.filled(1).await;
         }
+    }
+
+    /// Waits for the first acknowledgement, and then for half a batch or a millisecond.
+    async fn batch_of_acks(&self) {
+        self.acks.filled(1).await;
+        let batch = self.slots.size().min(BATCH_MAX) / 2;
+        let _partial = timeout(LINGER, self.acks.filled(batch)).await;
     }
 
     /// One round trip: acknowledge, then read into the slots.

@@ -64,10 +64,13 @@ impl Reaper {
     async fn scan(&mut self, valid: Duration, stop: &CancellationToken) -> Duration {
         let mut scanned_before = Duration::ZERO;
         let [mut stream, mut lane] = self.cursors;
+        // Until the end of the scan: without it the reader would take all free slots for a read that
+        // waits, which has to be ended before the next claim.
+        let mut demand = None;
         let mut inlets = [(Inlet::STREAM, &mut stream, true), (Inlet::LANE, &mut lane, true)];
         while inlets.iter().any(|(.., has_more)| *has_more) {
             for (inlet, cursor, has_more) in inlets.iter_mut().filter(|(.., has_more)| *has_more) {
-                match self.claim_idle(*inlet, cursor, valid, stop).await {
+                match self.claim_idle(*inlet, cursor, valid, &mut demand, stop).await {
                     Ok(Scan::HasMore) => continue,
                     Ok(Scan::Ended) => {}
                     Ok(Scan::NotFound { ago }) => scanned_before = scanned_before.max(ago),
@@ -94,19 +97,21 @@ impl Reaper {
         inlet: Inlet,
         cursor: &mut EntryId,
         mut valid: Duration,
+        demand: &mut Option<RaisedDemand>,
         stop: &CancellationToken,
     ) -> Result<Scan, StoreError> {
         let (context, lease) = (Arc::clone(&self.context), self.context.config.lease);
         // A scan that begins in the middle of the list continues at its beginning.
         let mut ends = usize::from(*cursor == EntryId::ZERO);
-        let mut claimed = 0;
-        let mut demand = None;
+        let (mut found, mut total) = (0, 0);
         for _page in 0..PAGES_MAX {
             if stop.is_cancelled() || self.gate.is_shut() {
                 return Ok(Scan::Ended);
             }
-            if let Idle::NotFound { ago } =
-                context.store.has_idle(context.queue(), inlet, lease, valid).await?
+            // Behind a page with idle entries there are probably more.
+            if found == 0
+                && let Idle::NotFound { ago } =
+                    context.store.has_idle(context.queue(), inlet, lease, valid).await?
             {
                 return Ok(Scan::NotFound { ago });
             }
@@ -117,17 +122,18 @@ impl Reaper {
             if slots.is_empty() || self.gate.is_shut() {
                 return Ok(Scan::Ended);
             }
-            let Some(found) = self.claim_page(inlet, cursor, slots).await? else {
+            let Some(claimed) = self.claim_page(inlet, cursor, slots).await? else {
                 return Ok(Scan::Ended);
             };
-            claimed += found;
+            found = claimed;
+            total += found;
             ends += usize::from(*cursor == EntryId::ZERO);
             // An idle entry may be in flight here. It is skipped, however often it is found.
             if found == 0 && ends > 1 {
                 return Ok(Scan::Ended);
             }
         }
-        Ok(if claimed > 0 { Scan::HasMore } else { Scan::Ended })
+        Ok(if total > 0 { Scan::HasMore } else { Scan::Ended })
     }
 
     /// Claims what is idle on one page: how much was found, or none while claims have to wait.

@@ -4,7 +4,7 @@ use redis::Value;
 
 use super::net::scan::{self, FrameScanner};
 use super::net::{Address, Capabilities, Info};
-use super::{consume, dead_letters, inspect, reply, server_info};
+use super::{consume, dead_letters, inspect, packed, reply, server_info};
 use crate::model::entry::{Delivery, Entry, Inlet};
 use crate::model::error::ConnectError;
 use crate::store::StoreError;
@@ -46,7 +46,7 @@ pub fn every_way(wire: &[u8]) -> Result<Vec<Result<(), StoreError>>, StoreError>
     Ok(vec![
         reply::entries(copy(), PROBE).map(drop),
         reply::read(copy(), Inlet::STREAM, PROBE).map(drop),
-        reply::deliveries(copy(), Inlet::LANE, PROBE).map(drop),
+        packed::deliveries(copy(), Inlet::LANE, PROBE).map(drop),
         reply::fields(copy(), PROBE).map(drop),
         reply::table(copy(), PROBE).map(drop),
         reply::ids(copy(), PROBE).map(drop),

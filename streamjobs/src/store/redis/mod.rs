@@ -33,6 +33,7 @@ mod group_upkeep;
 mod inspect;
 mod marks;
 mod net;
+mod packed;
 mod publish;
 mod reply;
 mod script;

@@ -139,21 +139,6 @@ pub(super) fn read(value: Value, inlet: Inlet, command: &'static str) -> Result<
     Ok(entries.into_iter().map(first).collect())
 }
 
-/// Entries with their delivery counts, as scripts return them.
-pub(super) fn deliveries(
-    value: Value,
-    inlet: Inlet,
-    command: &'static str,
-) -> Result<Vec<Delivery>> {
-    let delivery = |item| {
-        let [id_value, fields_value, count] = tuple(item, command)?;
-        let fields = fields(fields_value, command)?.ok_or(StoreError::Protocol { command })?;
-        let entry = Entry::new(id(id_value, command)?, fields);
-        Ok(Delivery { inlet, entry, delivery_count: number(count, command)? })
-    };
-    items(value, command)?.into_iter().map(delivery).collect()
-}
-
 fn pairs(value: Value, command: &'static str) -> Result<Vec<(Value, Value)>> {
     let items = match value {
         Value::Map(pairs) => return Ok(pairs),
@@ -220,8 +205,6 @@ mod tests {
     fn entries_without_a_payload_are_not_empty_entries() {
         let gone = b"*2\r\n*2\r\n$3\r\n5-1\r\n*-1\r\n*2\r\n$3\r\n5-2\r\n$-1\r\n";
         assert!(entries(parsed(gone), "XRANGE").unwrap().is_empty());
-        let claimed = b"*1\r\n*3\r\n$3\r\n5-1\r\n$-1\r\n$1\r\n1\r\n";
-        assert!(deliveries(parsed(claimed), Inlet::STREAM, "claim_idle").is_err());
     }
 
     #[test]

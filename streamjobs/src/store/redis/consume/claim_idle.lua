@@ -5,7 +5,7 @@
 -- server's clock as the caller expects it in milliseconds or nothing, by how much that may be off,
 -- and the ids that are not to be claimed.
 -- Returns: "skew" and the clock; or "page", the cursor (0-0 at the end of the list), the claimed
--- entries as id, fields and delivery count, the number of dead letters stored, the number of idle
+-- entries as id, fields and delivery count, packed, the number of dead letters stored, the number of idle
 -- entries that were left because no dead letter can be stored for them, and how many of the claimed
 -- ones had been released.
 --
@@ -26,6 +26,8 @@ local key, dead, hash = KEYS[1], KEYS[2], KEYS[3]
 local group, me, source, lease, cursor = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local limit, rows_max, expected, tolerance = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8], ARGV[9]
 local COUNT_MAX = 9007199254740991
+-- How many rows of the pending list are read at a time, at least.
+local ROWS = 100
 
 if expected ~= '' then
   local clock = now()
@@ -33,54 +35,90 @@ if expected ~= '' then
 end
 local can_store, lease_of = storable(dead), leases(hash, tonumber(lease), me)
 
--- The entry if it was claimed, else nil; and whether its payload was trimmed.
-local function claim(id, owner, count)
-  local claimed
-  local idle = whole(lease_of(owner))
-  if count < 0 or count >= COUNT_MAX then
-    count = COUNT_MAX - 1
-    claimed = redis.call('XCLAIM', key, group, me, idle, id, 'RETRYCOUNT', whole(COUNT_MAX))
-  else
-    claimed = redis.call('XCLAIM', key, group, me, idle, id)
-  end
-  if claimed[1] then return {id, claimed[1][2], whole(count + 1)}, false end
-  if redis.call('XPENDING', key, group, id, id, 1)[1] then return nil, false end
-  store_trimmed(dead, source, id, whole(count), owner)
-  return nil, true
-end
-
+-- Chooses the entries: rows are read a few at a time, until enough of them are idle.
 local skipped = {}
 for i = 10, #ARGV do skipped[ARGV[i]] = true end
-
-local from = cursor == '0-0' and '-' or '(' .. cursor
-local rows = redis.call('XPENDING', key, group, from, '+', rows_max)
-local entries, trimmed, seen, left, released = {}, 0, 0, 0, 0
-local emptied = {}
-for _, row in ipairs(rows) do
-  if #entries + trimmed >= limit then break end
-  seen = seen + 1
-  if not skipped[row[1]] and (row[3] < 0 or row[3] >= lease_of(row[2])) then
-    if claimable(key, can_store, row[1]) then
-      local entry, gone = claim(row[1], row[2], row[4])
-      if entry then
-        entries[#entries + 1] = entry
-        if released_for(row[2]) then
-          released = released + 1
-          emptied[row[2]] = true
-        end
+local chosen, left, seen, last, ended = {}, 0, 0, cursor, false
+while not ended and seen < rows_max and #chosen < limit do
+  local from = last == '0-0' and '-' or '(' .. last
+  local count = math.min(math.max(limit - #chosen, ROWS), rows_max - seen)
+  local rows = redis.call('XPENDING', key, group, from, '+', count)
+  ended = #rows < count
+  for _, row in ipairs(rows) do
+    if #chosen >= limit then
+      ended = false
+      break
+    end
+    seen, last = seen + 1, row[1]
+    if not skipped[row[1]] and (row[3] < 0 or row[3] >= lease_of(row[2])) then
+      if claimable(key, can_store, row[1]) then
+        chosen[#chosen + 1] = row
+      else
+        left = left + 1
       end
-      if gone then trimmed = trimmed + 1 end
-    else
-      left = left + 1
     end
   end
 end
-for owner in pairs(emptied) do
-  if not redis.call('XPENDING', key, group, '-', '+', 1, owner)[1] then
-    -- Not worth the answer: the claims are made, and an empty consumer may stay.
-    redis.pcall('XGROUP', 'DELCONSUMER', key, group, owner)
+
+-- Claims them, in one command for all that had the same owner and count. Without payloads, because
+-- this command looks for each of them from the beginning of its node.
+local batches, of = {}, {}
+local function batch_of(owner, count)
+  local counts = of[owner] or {}
+  of[owner] = counts
+  if not counts[count] then
+    local known = (count < 0 or count >= COUNT_MAX) and COUNT_MAX - 1 or count
+    counts[count] = {owner = owner, count = whole(known), next = whole(known + 1), ids = {}}
+    batches[#batches + 1] = counts[count]
+  end
+  return counts[count]
+end
+for _, row in ipairs(chosen) do
+  local batch = batch_of(row[2], row[4])
+  batch.ids[#batch.ids + 1] = row[1]
+end
+-- The next count of each claimed entry.
+local mine = {}
+for _, batch in ipairs(batches) do
+  local command = {'XCLAIM', key, group, me, whole(lease_of(batch.owner)), unpack(batch.ids)}
+  for _, option in ipairs({'RETRYCOUNT', batch.next, 'JUSTID'}) do command[#command + 1] = option end
+  batch.claimed = redis.call(unpack(command))
+  for _, id in ipairs(batch.claimed) do mine[id] = batch.next end
+end
+
+-- Those that were not claimed were trimmed, or are still pending for their owner.
+local trimmed, released = 0, 0
+for _, batch in ipairs(batches) do
+  if #batch.claimed < #batch.ids then
+    for _, id in ipairs(batch.ids) do
+      if not mine[id] and not redis.call('XPENDING', key, group, id, id, 1)[1] then
+        store_trimmed(dead, source, id, batch.count, batch.owner)
+        trimmed = trimmed + 1
+      end
+    end
+  end
+  if released_for(batch.owner) and #batch.claimed > 0 then
+    released = released + #batch.claimed
+    if not redis.call('XPENDING', key, group, '-', '+', 1, batch.owner)[1] then
+      -- Not worth the answer: the claims are made, and an empty consumer may stay.
+      redis.pcall('XGROUP', 'DELCONSUMER', key, group, batch.owner)
+    end
   end
 end
-local ended = seen == #rows and #rows < rows_max
-local at = ended and '0-0' or (seen > 0 and rows[seen][1] or cursor)
-return {'page', at, entries, trimmed, left, released}
+
+-- Reads the payloads: twice as many at a time while the claimed entries follow each other in the
+-- stream, so that at most twice as many are read as were claimed.
+local claimed, payloads, entries, ahead = {}, {}, {}, 1
+for _, row in ipairs(chosen) do
+  if mine[row[1]] then claimed[#claimed + 1] = row[1] end
+end
+for n, id in ipairs(claimed) do
+  if not payloads[id] then
+    local last = claimed[math.min(n + ahead - 1, #claimed)]
+    local read = redis.call('XRANGE', key, id, last, 'COUNT', ahead)
+    for _, entry in ipairs(read) do payloads[entry[1]] = entry[2] end
+    ahead = payloads[last] and 2 * ahead or 1
+  end
+  entries[n] = {id, payloads[id], mine[id]}
+end
+return {'page', ended and '0-0' or last, cmsgpack.pack(entries), trimmed, left, released}

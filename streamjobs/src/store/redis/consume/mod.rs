@@ -12,7 +12,7 @@ use self::acknowledge::Acknowledgements;
 pub(super) use self::acknowledge::{IDS_MAX, Id, add_ids};
 use self::reader::RedisReader;
 use super::script::{Script, scripts};
-use super::{DELAY_MAX, RedisStore, milliseconds, reply};
+use super::{DELAY_MAX, RedisStore, milliseconds, packed, reply};
 use crate::model::entry::{EntryId, Fields};
 use crate::model::name::ConsumerName;
 use crate::store::types::Result;
@@ -163,7 +163,7 @@ impl Consume for RedisStore {
             "skew" => Ok(ClaimedPage::ClockOff { now: ServerTime(reply::number(next()?, name)?) }),
             "page" => Ok(ClaimedPage::Page {
                 cursor: reply::id(next()?, name)?,
-                claimed: reply::deliveries(next()?, claim.inlet, name)?,
+                claimed: packed::deliveries(next()?, claim.inlet, name)?,
                 trimmed: reply::size(&next()?, name)?,
                 left: reply::size(&next()?, name)?,
                 released: reply::size(&next()?, name)?,
@@ -203,7 +203,7 @@ impl Consume for RedisStore {
             };
             let keys = [&*queue.key(inlet), &queue.dead_key()];
             let value = self.link.script_answering(&RECOVER, &keys, add, PAGE_BYTES).await?;
-            deliveries.extend(reply::deliveries(value, inlet, RECOVER.name)?);
+            deliveries.extend(packed::deliveries(value, inlet, RECOVER.name)?);
         }
         Ok(deliveries)
     }

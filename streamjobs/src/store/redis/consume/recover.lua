@@ -2,7 +2,7 @@
 --
 -- KEYS: stream or lane, dead letters. ARGV: group, consumer, source, then an id and a delivery
 -- count for each entry.
--- Returns: the entries as id, fields and delivery count.
+-- Returns: the entries as id, fields and delivery count, packed.
 --
 -- Before: each entry is pending for this attempt or another one, or not pending.
 -- After: this attempt's entries are in the answer; their idle time is zero, their delivery count
@@ -26,4 +26,4 @@ for i = 4, #ARGV, 2 do
     end
   end
 end
-return entries
+return cmsgpack.pack(entries)

@@ -209,7 +209,7 @@ fn entry<'b>(walk: &mut Walk<'b>, pairs: &mut Vec<(&'b [u8], &'b [u8])>) -> Scan
 
 /// Copies an entry into a buffer of its own. Slices of the answer would keep all of it in memory
 /// for as long as one of its jobs runs.
-fn own(pairs: &[(&[u8], &[u8])]) -> Fields {
+pub(crate) fn own(pairs: &[(&[u8], &[u8])]) -> Fields {
     let name_bytes = |name: &[u8]| known(name).map_or(name.len(), |_| 0);
     let length = pairs.iter().map(|(name, value)| name_bytes(name) + value.len()).sum();
     let mut buffer = Vec::with_capacity(length);
