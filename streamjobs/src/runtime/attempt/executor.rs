@@ -60,12 +60,13 @@ impl Executor {
     pub(crate) async fn release(&self, assignment: Assignment) {
         let envelope = Envelope::of(&self.context.queue().stream, &assignment.delivery.entry);
         let judged = (envelope.failures, Verdict::Release);
-        self.pass_on(assignment, envelope, self.server_now(), judged).await;
+        let began_at = self.server_now(&assignment);
+        self.pass_on(assignment, envelope, began_at, judged).await;
     }
 
     async fn execute_unguarded(&self, assignment: Assignment) {
         let envelope = Envelope::of(&self.context.queue().stream, &assignment.delivery.entry);
-        let began_at = self.server_now();
+        let began_at = self.server_now(&assignment);
         let judged = self.judge(&assignment, &envelope, began_at).await;
         self.pass_on(assignment, envelope, began_at, judged).await;
     }
@@ -265,8 +266,8 @@ impl Executor {
         self.in_flight.abandon(delivered);
     }
 
-    fn server_now(&self) -> u64 {
-        self.clock.server_now(Instant::now())
+    fn server_now(&self, assignment: &Assignment) -> u64 {
+        self.clock.server_now_after(Instant::now(), assignment.delivery.entry.id())
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
+use crate::model::entry::EntryId;
 use crate::runtime::state::lock;
 use crate::store::ServerTime;
 
@@ -105,6 +106,16 @@ impl Clock {
         }
     }
 
+    /// The server's clock as it delivers this entry, in milliseconds. It is not before the time in the
+    /// entry's id, unless that is further ahead than the estimate may be off: publishers may set ids.
+    pub(crate) fn server_now_after(&self, now: Instant, entry: EntryId) -> u64 {
+        let (estimate, added) = (self.server_now(now), entry.milliseconds());
+        if added.saturating_sub(estimate) <= milliseconds(self.tolerance()) {
+            return estimate.max(added);
+        }
+        estimate
+    }
+
     /// How long ago the server last answered.
     pub(crate) fn silence(&self, now: Instant) -> Duration {
         now.saturating_duration_since(lock(&self.state).answered)
@@ -153,6 +164,9 @@ mod tests {
         let later = now + Duration::from_secs(2);
         assert_eq!(clock.expectation(later), Some((ServerTime(1_002_000), LEASE / 3)));
         assert_eq!(clock.server_now(later), 1_002_000);
+        let after = |milliseconds| clock.server_now_after(later, EntryId::new(milliseconds, 0));
+        assert_eq!([0, 1_002_009].map(after), [1_002_000, 1_002_009]);
+        assert_eq!(after(9_002_000), 1_002_000, "an id of the publisher's choice");
     }
 
     #[test]
