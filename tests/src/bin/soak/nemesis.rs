@@ -218,12 +218,30 @@ impl<'a> Nemesis<'a> {
 
     /// Deletes the consumer of a process that works, as a careless hand does, and leaves the process
     /// alone until what runs there has ended: what dies with it after that is lost, and only that. It
-    /// breaks nothing, and so is no excuse.
+    /// breaks nothing, and so is no excuse. Entries that the process has given up after an outage,
+    /// and that wait to be claimed, would be lost with the consumer: no memory has them. With such
+    /// entries, no consumer is deleted.
     fn delete_consumer(&mut self, crew: &mut Crew) {
         let Some(place) = self.choose(crew) else { return };
         let (group, consumer) = (crew.places[place].group, crew.places[place].consumer());
         let Some(consumer) = consumer else { return };
-        for key in [group.stream.to_owned(), format!("{{{}}}:lane:{}", group.stream, group.name)] {
+        let keys = [group.stream.to_owned(), format!("{{{}}}:lane:{}", group.stream, group.name)];
+        // What is in flight is renewed more often.
+        let given_up = (TERMS.lease / 2).as_millis().to_string();
+        let is_careless = |key: &String| {
+            let query = ["XPENDING", key, group.name, "IDLE", &given_up, "-", "+", "1", &consumer];
+            let rows = self.stand.pair().primary.try_query::<Vec<redis::Value>>(&query);
+            // Without a group there is nothing to lose.
+            rows.map_or(true, |rows| rows.is_empty())
+        };
+        if !keys.iter().all(is_careless) {
+            // Another time.
+            self.deck.insert(0, Kind::ConsumerDeleted);
+            self.done.entry(Kind::ConsumerDeleted).and_modify(|done| *done -= 1);
+            return;
+        }
+        println!("soak: deletes the consumer {consumer} of {}", group.name);
+        for key in keys {
             let delete = ["XGROUP", "DELCONSUMER", &key, group.name, &consumer];
             let _none_there = self.stand.pair().primary.try_query::<i64>(&delete).is_err();
         }
