@@ -56,8 +56,11 @@ pub struct ClientRow {
     pub name: String,
     /// The command it ran last, in lower case.
     pub command: String,
-    /// Its flags: `b` while it waits in a blocking command, `N` for none.
+    /// Its flags: `b` while it waits in a blocking command, `t` when the server remembers what it reads,
+    /// `N` for none.
     pub flags: String,
+    /// The connection that is told when something changes that was read on this one.
+    pub told: Option<u64>,
 }
 
 /// What tests ask. Each question has a connection of its own, so none is stale after a restart.
@@ -168,7 +171,9 @@ fn client_row(line: &str) -> ClientRow {
         line.split(' ').find_map(named).unwrap_or_default()
     };
     let id = value("id").parse().expect("a connection has a number");
-    ClientRow { id, name: value("name"), command: value("cmd"), flags: value("flags") }
+    // -1 for none.
+    let told = value("redir").parse().ok();
+    ClientRow { id, name: value("name"), command: value("cmd"), flags: value("flags"), told }
 }
 
 #[cfg(test)]

@@ -38,6 +38,7 @@ mod retry;
 mod rights;
 mod server;
 mod services;
+mod shared_reading;
 mod shutdown;
 mod tokens;
 mod trace;

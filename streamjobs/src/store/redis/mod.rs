@@ -16,6 +16,7 @@
 //!
 //! Optional commands, each used where it is allowed: the doctor uses `CONFIG|GET`;
 //! reading streams uses, where it is allowed, `MEMORY|USAGE`, `XREVRANGE`, `XREAD`, `HSCAN`;
+//! more than two readers of a runtime share connections with, where it is allowed, `CLIENT|TRACKING`;
 //! jobs of a deleted retry set come back with, where it is allowed, `HSCAN`;
 //! operating on them uses, where it is allowed, `XGROUP|DESTROY`, `DEL`, `UNLINK`;
 //! redriving from an archive uses, where it is allowed, `GET`, `SET`; and marks of handlers use,
@@ -45,7 +46,7 @@ use std::time::Duration;
 
 use ::redis::{Cmd, ToRedisArgs, Value};
 
-use self::net::{Address, CONNECT_DEADLINE, Link};
+use self::net::{Address, CONNECT_DEADLINE, Link, SharedReading};
 use self::script::{Script, Scripts};
 use crate::model::cause::BoxError;
 use crate::model::error::ConnectError;
@@ -69,12 +70,18 @@ static SCRIPTS: Scripts = &[
 #[derive(Clone)]
 pub(crate) struct RedisStore {
     link: Link,
+    reading: Arc<SharedReading>,
 }
 
 impl RedisStore {
     /// A store on a server; it connects at the first step.
     pub(crate) fn new(url: &str) -> Result<Self, ConnectError> {
-        Ok(Self { link: Link::new(Address::new(url)?, SCRIPTS) })
+        Ok(Self::at(Address::new(url)?))
+    }
+
+    fn at(address: Address) -> Self {
+        let reading = SharedReading::new(&address);
+        Self { link: Link::new(address, SCRIPTS), reading }
     }
 
     /// Connects, and checks that the server can be used.
@@ -116,7 +123,7 @@ impl fmt::Debug for RedisStore {
 
 impl Store for RedisStore {
     fn fork(&self) -> Arc<dyn Store> {
-        Arc::new(Self { link: Link::new(self.link.address().clone(), SCRIPTS) })
+        Arc::new(Self::at(self.link.address().clone()))
     }
 
     fn fork_for_payloads(&self) -> Arc<dyn Store> {

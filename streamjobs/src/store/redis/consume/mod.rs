@@ -38,13 +38,15 @@ impl Consume for RedisStore {
         consumer: &ConsumerName,
         margin: Duration,
     ) -> Result<Box<dyn StreamReader>> {
-        let reader = RedisReader::open(self.link.address(), queue, consumer, margin).await?;
+        let address = self.link.address();
+        let reader = RedisReader::open(address, &self.reading, queue, consumer, margin).await?;
         Ok(Box::new(reader))
     }
 
     async fn wake(&self, reader: u64) -> Result<()> {
+        let Some(connection) = self.reading.wakers.wake(reader) else { return Ok(()) };
         let mut command = redis::cmd("CLIENT");
-        self.link.command(command.arg("UNBLOCK").arg(reader)).await.map(drop)
+        self.link.command(command.arg("UNBLOCK").arg(connection)).await.map(drop)
     }
 
     async fn acknowledge(&self, queue: &Queue, acks: &[(Inlet, EntryId)]) -> Result<usize> {

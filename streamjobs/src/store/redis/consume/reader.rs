@@ -1,55 +1,221 @@
-//! Reading. Each reader has a connection of its own, because a waiting read blocks all later requests.
+//! Reading. With few readers, each has a connection of its own, on which it waits for entries. With
+//! many, they share connections and wait in this process.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use redis::{Cmd, Pipeline, RedisResult};
+use redis::{Cmd, Pipeline, RedisResult, Value};
+use tokio::time::{Instant, sleep_until};
 
 use super::acknowledge::Acknowledgements;
 use crate::model::name::ConsumerName;
 use crate::store::redis::milliseconds;
 use crate::store::redis::net::{
-    Address, Answer, Patience, Reading, answer_lost, not_connected, open_reading,
+    Address, Answer, Exchange, KeyWatch, Member, Patience, Reading, SharedReading, Waker,
+    answer_lost, not_connected, open_reading,
 };
 use crate::store::types::Result;
 use crate::store::{Inlet, Queue, ReadReply, ReadRequest, StreamReader};
 
 /// Reads one queue for one consumer.
 pub(super) struct RedisReader {
-    /// `None` once it cannot be used any more.
-    connection: Option<Reading>,
-    id: u64,
     queue: Queue,
     /// The stream keys of the inlets.
     keys: [String; Inlet::ALL.len()],
     consumer: ConsumerName,
     margin: Duration,
+    address: Address,
+    own: Own,
+    shared: Shared,
+}
+
+/// The reader's own connection.
+enum Own {
+    /// None was opened, because connections are shared.
+    Closed,
+    Open(Reading),
+    /// It cannot be used any more.
+    Broken,
+}
+
+/// The reader's part in shared connections.
+struct Shared {
+    reading: Arc<SharedReading>,
+    member: Member,
+    /// Watches the stream.
+    watch: KeyWatch,
+    number: u64,
+    waker: Arc<Waker>,
+    /// The version of the stream at which nothing was left to read, and when that was asked.
+    drained: Option<(u64, Instant)>,
+    /// The mean size of the last entries.
+    entry_bytes: usize,
 }
 
 impl RedisReader {
-    /// Opens the connection.
+    /// Opens the connection, or checks the shared one.
     pub(super) async fn open(
         address: &Address,
+        reading: &Arc<SharedReading>,
         queue: &Queue,
         consumer: &ConsumerName,
         margin: Duration,
     ) -> Result<Self> {
-        let (connection, id) = open_reading(address).await?;
-        Ok(Self {
-            connection: Some(connection),
-            id,
+        let keys = queue.keys();
+        let member = reading.join();
+        let watch = member.watch(&queue.key(Inlet::STREAM));
+        let (number, waker) = reading.wakers.add();
+        let reading = Arc::clone(reading);
+        let shared = Shared {
+            reading,
+            member,
+            watch,
+            number,
+            waker,
+            drained: None,
+            entry_bytes: ENTRY_BYTES_ASSUMED,
+        };
+        let mut reader = Self {
             queue: queue.clone(),
-            keys: queue.keys(),
+            keys,
             consumer: consumer.clone(),
             margin,
-        })
+            address: address.clone(),
+            own: Own::Closed,
+            shared,
+        };
+        if reader.shared.member.shares() {
+            reader.shared.check(margin).await?;
+        } else {
+            reader.open_own().await?;
+        }
+        Ok(reader)
     }
 
-    fn command(&self, request: &ReadRequest<'_>) -> Cmd {
+    async fn open_own(&mut self) -> Result<()> {
+        let (connection, id) = open_reading(&self.address).await?;
+        self.own = Own::Open(connection);
+        self.shared.waker.connection.store(id, Ordering::Release);
+        Ok(())
+    }
+
+    fn close_own(&mut self) {
+        self.own = Own::Closed;
+        self.shared.waker.connection.store(0, Ordering::Release);
+    }
+
+    /// Acknowledges, then reads and waits, on the reader's own connection.
+    async fn read_alone(&mut self, request: &ReadRequest<'_>) -> Result<ReadReply> {
+        if let Own::Closed = self.own {
+            self.open_own().await?;
+        }
+        // Taken, and restored only after the answer: an unanswered read may still be on the connection,
+        // and its entries would be lost.
+        let Own::Open(mut connection) = std::mem::replace(&mut self.own, Own::Broken) else {
+            return Err(not_connected());
+        };
+        let (pipeline, acknowledgements) = self.pipeline(request, request.block, false);
+        let first = request.block.unwrap_or_default() + self.margin;
+        let patience = Patience { first, silence: self.margin };
+        let answers = connection.exchange(&pipeline, patience).await;
+        let answers = answers.map_err(|error| answer_lost(&error))?;
+        if !answers.iter().any(Answer::is_of_wrong_server) {
+            self.own = Own::Open(connection);
+        }
+        let (reply, _) = reply(request, &acknowledgements, answers)?;
+        self.shared.learn(&reply);
+        Ok(reply)
+    }
+
+    /// Acknowledges and reads over a shared connection, and waits in this process.
+    async fn read_shared(&mut self, request: &ReadRequest<'_>) -> Result<ReadReply> {
+        let Some(block) = request.block.filter(|_| request.count > 0) else {
+            return Ok(self.exchange(request, false).await?.0);
+        };
+        let until = Instant::now() + block;
+        loop {
+            if let Some((version, asked)) = self.shared.drained {
+                let is_due = asked.elapsed() >= self.shared.member.ask_every(block);
+                match if is_due { Wait::Changed } else { self.shared.wait(version, until).await } {
+                    Wait::Changed => self.shared.drained = None,
+                    Wait::Late => return Ok(nothing()),
+                    Wait::Woken => {
+                        self.shared.drained = None;
+                        return Ok(nothing());
+                    }
+                }
+            }
+            if !self.shared.member.shares() {
+                return Ok(nothing());
+            }
+            let version = self.shared.watch.version();
+            let (reply, is_tracked) = self.exchange(request, true).await?;
+            let (ReadReply { acknowledged: Ok(_), deliveries: Ok(read) }, true) =
+                (&reply, request.acks.is_empty())
+            else {
+                return Ok(reply);
+            };
+            if is_tracked && read.len() < request.count {
+                self.shared.drained = Some((version, Instant::now()));
+            }
+            if !read.is_empty() || Instant::now() >= until {
+                return Ok(reply);
+            }
+            if !is_tracked {
+                let soon = until.min(Instant::now() + UNTRACKED_WAIT);
+                if let Wait::Woken = self.shared.wait(version, soon).await {
+                    return Ok(reply);
+                }
+            }
+        }
+    }
+
+    /// One round trip without a wait: the reply, and whether the server will say when the stream
+    /// changes.
+    async fn exchange(
+        &mut self,
+        request: &ReadRequest<'_>,
+        tracks: bool,
+    ) -> Result<(ReadReply, bool)> {
+        let (pipeline, acknowledgements) = self.pipeline(request, None, tracks);
+        let exchange = Exchange {
+            pipeline,
+            bytes: request.count.saturating_mul(self.shared.entry_bytes),
+            silence: self.margin,
+        };
+        let answered = self.shared.member.exchange(exchange).await?;
+        let (reply, remembered) = reply(request, &acknowledgements, answered.answers)?;
+        self.shared.learn(&reply);
+        Ok((reply, answered.is_tracked && remembered))
+    }
+
+    /// The commands of a request. With `tracks`, the server remembers the key in front of the read.
+    fn pipeline(
+        &self,
+        request: &ReadRequest<'_>,
+        block: Option<Duration>,
+        tracks: bool,
+    ) -> (Pipeline, Acknowledgements) {
+        let mut pipeline = Pipeline::with_capacity(3);
+        let acknowledgements = Acknowledgements::add_to(&mut pipeline, &self.queue, request.acks);
+        // `COUNT 0` means no limit.
+        if request.count > 0 {
+            let key = self.keys.get(request.inlet.index());
+            if tracks {
+                pipeline.cmd("XLEN").arg(key);
+            }
+            pipeline.add_command(self.command(request, block));
+        }
+        (pipeline, acknowledgements)
+    }
+
+    fn command(&self, request: &ReadRequest<'_>, block: Option<Duration>) -> Cmd {
         let mut command = redis::cmd(XREADGROUP);
         command.arg("GROUP").arg(self.queue.group.as_str()).arg(self.consumer.as_str());
         command.arg("COUNT").arg(request.count);
-        if let Some(block) = request.block {
+        if let Some(block) = block {
             // `BLOCK 0` waits without a limit.
             command.arg("BLOCK").arg(milliseconds(block).max(1));
         }
@@ -58,44 +224,90 @@ impl RedisReader {
     }
 }
 
+impl Shared {
+    /// Learns how large entries are.
+    fn learn(&mut self, reply: &ReadReply) {
+        let Ok(deliveries) = &reply.deliveries else { return };
+        let bytes = deliveries.iter().map(|delivery| delivery.entry.bytes()).sum::<usize>();
+        if let Some(mean) = bytes.checked_div(deliveries.len()) {
+            self.entry_bytes = mean;
+        }
+    }
+
+    /// Waits until the stream has changed.
+    async fn wait(&self, version: u64, until: Instant) -> Wait {
+        tokio::select! {
+            biased;
+            () = self.watch.changed_from(version) => Wait::Changed,
+            () = self.waker.woken.notified() => Wait::Woken,
+            () = sleep_until(until) => Wait::Late,
+        }
+    }
+
+    /// Checks that the server answers.
+    async fn check(&self, silence: Duration) -> Result<()> {
+        let mut pipeline = Pipeline::with_capacity(1);
+        pipeline.cmd("PING");
+        self.member.exchange(Exchange { pipeline, bytes: 0, silence }).await.map(drop)
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.reading.wakers.remove(self.number);
+    }
+}
+
+/// How a wait in this process ended.
+enum Wait {
+    /// The stream has changed, or may have.
+    Changed,
+    /// Another loop wants the reader back.
+    Woken,
+    Late,
+}
+
+fn nothing() -> ReadReply {
+    ReadReply { acknowledged: Ok(0), deliveries: Ok(Vec::new()) }
+}
+
+/// Reads the answers: the reply, and whether the server has remembered the key.
+fn reply(
+    request: &ReadRequest<'_>,
+    acknowledgements: &Acknowledgements,
+    mut answers: Vec<Answer>,
+) -> Result<(ReadReply, bool)> {
+    let read = if request.count > 0 { answers.pop() } else { None };
+    let values = answers.into_iter().map(Answer::value).collect::<RedisResult<Vec<_>>>();
+    let mut values = values.map_err(|error| answer_lost(&error))?.into_iter();
+    let acknowledged = acknowledgements.read(&mut values);
+    let remembered = matches!(values.next(), Some(Value::Int(_)));
+    let deliveries =
+        read.map_or(Ok(Vec::new()), |answer| answer.deliveries(request.inlet, XREADGROUP));
+    Ok((ReadReply { acknowledged, deliveries }, remembered))
+}
+
 #[async_trait]
 impl StreamReader for RedisReader {
     async fn read(&mut self, request: ReadRequest<'_>) -> Result<ReadReply> {
-        let mut pipeline = Pipeline::with_capacity(3);
-        let acknowledgements = Acknowledgements::add_to(&mut pipeline, &self.queue, request.acks);
-        // `COUNT 0` means no limit.
-        let reads = request.count > 0;
-        if reads {
-            pipeline.add_command(self.command(&request));
+        if request.count == 0 && request.acks.is_empty() {
+            return Ok(nothing());
         }
-        if pipeline.is_empty() {
-            return Ok(ReadReply { acknowledged: Ok(0), deliveries: Ok(Vec::new()) });
+        if self.shared.member.shares() {
+            self.close_own();
+            self.read_shared(&request).await
+        } else {
+            self.read_alone(&request).await
         }
-        // Taken, and restored only after the answer: an unanswered read may still be on the connection,
-        // and its entries would be lost.
-        let Some(mut connection) = self.connection.take() else {
-            return Err(not_connected());
-        };
-        let first = request.block.unwrap_or_default() + self.margin;
-        let patience = Patience { first, silence: self.margin };
-        let answers = connection.exchange(&pipeline, patience).await;
-        let mut answers = answers.map_err(|error| answer_lost(&error))?;
-        let wrong = answers.iter().any(Answer::is_of_wrong_server);
-        let read = if reads { answers.pop() } else { None };
-        let values = answers.into_iter().map(Answer::value).collect::<RedisResult<Vec<_>>>();
-        let mut values = values.map_err(|error| answer_lost(&error))?.into_iter();
-        if !wrong {
-            self.connection = Some(connection);
-        }
-        let acknowledged = acknowledgements.read(&mut values);
-        let deliveries =
-            read.map_or(Ok(Vec::new()), |answer| answer.deliveries(request.inlet, XREADGROUP));
-        Ok(ReadReply { acknowledged, deliveries })
     }
 
     fn waker(&self) -> u64 {
-        self.id
+        self.shared.number
     }
 }
 
 const XREADGROUP: &str = "XREADGROUP";
+/// While nothing says when the stream changes, it is read so often.
+const UNTRACKED_WAIT: Duration = Duration::from_millis(250);
+/// Before the first read has shown how large entries are. Few are asked for then.
+const ENTRY_BYTES_ASSUMED: usize = 16 * 1024;

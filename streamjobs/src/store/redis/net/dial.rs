@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use redis::aio::{MultiplexedConnection, SendError};
-use redis::{AsyncConnectionConfig, Cmd, Pipeline, ProtocolVersion, RedisResult, Value};
+use redis::{AsyncConnectionConfig, Cmd, Pipeline, ProtocolVersion, PushInfo, RedisResult, Value};
 use tokio_util::sync::CancellationToken;
 
 use super::address::Address;
@@ -45,15 +45,41 @@ pub(crate) async fn open_shared(address: &Address) -> RedisResult<Opened> {
     within(CONNECT_DEADLINE, opening).await
 }
 
-/// Opens a connection of the client crate for reads that may wait.
+/// Opens a connection on which the server says something by itself. Also returns a token that is
+/// cancelled when the connection's task ends.
+pub(crate) async fn open_listening(
+    address: &Address,
+    heard: impl Fn(PushInfo) + Send + Sync + 'static,
+) -> RedisResult<(MultiplexedConnection, CancellationToken)> {
+    within(CONNECT_DEADLINE, listen(address, heard)).await
+}
+
+/// Opens a connection of the client crate for reads that may wait, with the same token.
 ///
 /// The crate's own response timeout is off: it would end the wait, but keep the connection with the
 /// read still on it.
-pub(crate) async fn open_for_reading(address: &Address) -> RedisResult<MultiplexedConnection> {
-    let config = AsyncConnectionConfig::new().set_response_timeout(None);
-    let mut connection = connect(address, ProtocolVersion::RESP2, config).await?;
+pub(crate) async fn open_for_reading(
+    address: &Address,
+) -> RedisResult<(MultiplexedConnection, CancellationToken)> {
+    listen(address, drop).await
+}
+
+async fn listen(
+    address: &Address,
+    heard: impl Fn(PushInfo) + Send + Sync + 'static,
+) -> RedisResult<(MultiplexedConnection, CancellationToken)> {
+    let closed = CancellationToken::new();
+    let guard = closed.clone().drop_guard();
+    let config = AsyncConnectionConfig::new().set_response_timeout(None).set_push_sender(
+        move |push| -> Result<(), SendError> {
+            let _ = &guard;
+            heard(push);
+            Ok(())
+        },
+    );
+    let mut connection = connect(address, ProtocolVersion::RESP3, config).await?;
     let _refused: Value = connection.send_packed_command(&set_name()).await?;
-    Ok(connection)
+    Ok((connection, closed))
 }
 
 async fn connect(

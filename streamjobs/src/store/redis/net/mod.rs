@@ -10,6 +10,7 @@ mod reading;
 pub(super) mod rights;
 pub(super) mod scan;
 mod scripts;
+mod shared_reading;
 mod wire;
 
 pub(super) use self::address::Address;
@@ -19,4 +20,5 @@ pub(super) use self::error::{accepted, answer_lost, not_connected, unreachable};
 pub(super) use self::links::{Link, Pinned};
 pub(super) use self::places::{Place, size_of_pipeline};
 pub(super) use self::reading::{Answer, Reading, open_reading};
+pub(super) use self::shared_reading::{Exchange, KeyWatch, Member, SharedReading, Waker};
 pub(super) use self::wire::Patience;

@@ -1,8 +1,10 @@
 //! A reader's connection: its own kind, or the client crate's where only that can connect.
 
 use bytes::Bytes;
+use futures_util::future::try_join_all;
 use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, RedisResult, Value};
+use tokio_util::sync::CancellationToken;
 
 use super::address::Address;
 use super::dial::{CONNECT_DEADLINE, open_for_reading, within};
@@ -18,7 +20,10 @@ pub(crate) async fn open_reading(address: &Address) -> Result<(Reading, u64), St
     let opening = async {
         let mut reading = match Wire::open(address).await? {
             Some(wire) => Reading::Wire(wire),
-            None => Reading::Shared(open_for_reading(address).await?),
+            None => {
+                let (connection, closed) = open_for_reading(address).await?;
+                Reading::Shared(connection, closed)
+            }
         };
         let mut identify = Pipeline::with_capacity(1);
         identify.cmd("CLIENT").arg("ID");
@@ -34,7 +39,7 @@ pub(crate) async fn open_reading(address: &Address) -> Result<(Reading, u64), St
 /// A connection for one reader, which waits for each answer before its next request.
 pub(crate) enum Reading {
     Wire(Wire),
-    Shared(MultiplexedConnection),
+    Shared(MultiplexedConnection, CancellationToken),
 }
 
 /// One answer: its bytes, or the client crate's value.
@@ -55,17 +60,47 @@ impl Reading {
         pipeline: &Pipeline,
         patience: Patience,
     ) -> RedisResult<Vec<Answer>> {
+        let mut all = self.exchange_all(&[pipeline], patience).await?;
+        Ok(all.pop().unwrap_or_default())
+    }
+
+    /// Like [`exchange`](Self::exchange), for several pipelines: the answers of each.
+    pub(crate) async fn exchange_all(
+        &mut self,
+        pipelines: &[&Pipeline],
+        patience: Patience,
+    ) -> RedisResult<Vec<Vec<Answer>>> {
         match self {
             Self::Wire(wire) => {
-                let answers = wire.exchange(pipeline, patience).await?;
-                Ok(answers.into_iter().map(Answer::Raw).collect())
+                let mut answers = wire.exchange(pipelines, patience).await?.into_iter();
+                let mut take = |count| answers.by_ref().take(count).map(Answer::Raw).collect();
+                Ok(pipelines.iter().map(|pipeline| take(pipeline.len())).collect())
             }
             // The client crate does not tell when bytes come in, so the whole answer is waited for.
-            Self::Shared(connection) => {
-                let answers = connection.send_packed_commands(pipeline, 0, pipeline.len());
-                let answers = within(patience.first + patience.silence, answers).await?;
-                Ok(answers.into_iter().map(Answer::Value).collect())
+            Self::Shared(connection, _) => {
+                let answers = pipelines.iter().map(|pipeline| {
+                    let mut connection = connection.clone();
+                    async move { connection.send_packed_commands(pipeline, 0, pipeline.len()).await }
+                });
+                let answers = try_join_all(answers);
+                let all = within(patience.first + patience.silence, answers).await?;
+                Ok(all
+                    .into_iter()
+                    .map(|one| one.into_iter().map(Answer::Value).collect())
+                    .collect())
             }
+        }
+    }
+}
+
+impl Reading {
+    /// Waits until the connection breaks. Nothing may be outstanding.
+    ///
+    /// Cancel safe.
+    pub(crate) async fn broken(&mut self) {
+        match self {
+            Self::Wire(wire) => wire.broken().await,
+            Self::Shared(_, closed) => closed.cancelled().await,
         }
     }
 }

@@ -49,7 +49,7 @@ impl Wire {
         let required = login.len();
         // The name is optional: a server that refuses it still serves.
         login.add_command(set_name());
-        for answer in wire.exchange(&login, Patience::CONNECTING).await?.iter().take(required) {
+        for answer in wire.exchange(&[&login], Patience::CONNECTING).await?.iter().take(required) {
             redis::parse_redis_value(answer)?.extract_error()?;
         }
         Ok(Some(wire))
@@ -65,23 +65,35 @@ impl Wire {
     /// may still arrive.
     pub(crate) async fn exchange(
         &mut self,
-        pipeline: &Pipeline,
+        pipelines: &[&Pipeline],
         patience: Patience,
     ) -> io::Result<Vec<Bytes>> {
         if !self.buffer.is_empty() {
             // It would be taken for the answer to this exchange.
             return Err(io::Error::new(io::ErrorKind::InvalidData, NOT_ASKED_FOR));
         }
+        let packed = pipelines.iter().map(|pipeline| pipeline.get_packed_pipeline());
+        let packed = packed.collect::<Vec<_>>().concat();
         in_time(patience.first, async {
-            self.socket.write_all(&pipeline.get_packed_pipeline()).await?;
+            self.socket.write_all(&packed).await?;
             self.receive().await
         })
         .await?;
-        let mut answers = Vec::with_capacity(pipeline.len());
-        while answers.len() < pipeline.len() {
+        let expected = pipelines.iter().map(|pipeline| pipeline.len()).sum();
+        let mut answers = Vec::with_capacity(expected);
+        while answers.len() < expected {
             answers.push(self.answer(patience.silence).await?);
         }
         Ok(answers)
+    }
+
+    /// Waits until the connection is closed or broken, or something comes in that was not asked for.
+    ///
+    /// Cancel safe.
+    pub(crate) async fn broken(&mut self) {
+        if self.buffer.is_empty() {
+            let _closed = self.socket.read(&mut [0]).await;
+        }
     }
 
     async fn answer(&mut self, silence: Duration) -> io::Result<Bytes> {
@@ -186,6 +198,7 @@ mod tests {
             }
         };
         let pings = pings(2);
+        let pings = [&pings];
         let (answers, ()) = tokio::join!(wire.exchange(&pings, Patience::CONNECTING), server);
         assert_eq!(answers.unwrap(), [b"+PONG\r\n".as_slice(), b"*2\r\n:1\r\n$3\r\na\r\n\r\n"]);
     }
@@ -194,8 +207,8 @@ mod tests {
     async fn an_answer_without_a_request_is_an_error() {
         let (mut wire, mut far) = wire();
         far.write_all(b"+PONG\r\n+OK\r\n").await.unwrap();
-        assert_eq!(wire.exchange(&pings(1), Patience::CONNECTING).await.unwrap().len(), 1);
-        let error = wire.exchange(&pings(1), Patience::CONNECTING).await.unwrap_err();
+        assert_eq!(wire.exchange(&[&pings(1)], Patience::CONNECTING).await.unwrap().len(), 1);
+        let error = wire.exchange(&[&pings(1)], Patience::CONNECTING).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     }
 
@@ -204,14 +217,14 @@ mod tests {
         let (mut wire, mut far) = wire();
         far.write_all(b"$5\r\nab").await.unwrap();
         drop(far);
-        let error = wire.exchange(&pings(1), Patience::CONNECTING).await.unwrap_err();
+        let error = wire.exchange(&[&pings(1)], Patience::CONNECTING).await.unwrap_err();
         assert!(
             matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe),
             "{error}"
         );
         let (mut wire, mut far) = self::wire();
         far.write_all(b"HTTP/1.1 400 Bad Request\r\n").await.unwrap();
-        let error = wire.exchange(&pings(1), Patience::CONNECTING).await.unwrap_err();
+        let error = wire.exchange(&[&pings(1)], Patience::CONNECTING).await.unwrap_err();
         assert_eq!(error.to_string(), NO_ANSWER);
     }
 
@@ -225,6 +238,7 @@ mod tests {
             far.write_all(b"\r\n").await.unwrap();
         };
         let ping = pings(1);
+        let ping = [&ping];
         let (answers, ()) = tokio::join!(wire.exchange(&ping, Patience::CONNECTING), server);
         assert!(answers.unwrap().concat().len() > large);
         assert!(wire.buffer.capacity() < KEPT_BYTES_MAX, "{}", wire.buffer.capacity());
@@ -243,6 +257,7 @@ mod tests {
             far.write_all(b"\r\n$9\r\nhalf").await.unwrap();
         };
         let ping = pings(1);
+        let ping = [&ping];
         let (answers, ()) = tokio::join!(wire.exchange(&ping, patience), server);
         assert_eq!(answers.unwrap(), [b"$9\r\nxxxxxxxxx\r\n".as_slice()]);
         let began = tokio::time::Instant::now();

@@ -1,0 +1,267 @@
+//! Which keys have changed, as the server says it on a connection of its own.
+//!
+//! A reading connection names this one with `CLIENT TRACKING … REDIRECT`. From then on, the server
+//! remembers each key that the reading connection asks the length of, and says here, once, when it
+//! changes. The mode `BCAST` would need no such question, but goes by prefix: with a stream named
+//! `orders`, every change of `orders:cache:7` would be said here.
+//!
+//! No change is lost: each watched key has a version. A reader notes it, lets the server remember the
+//! key, reads, and waits until the version has changed. All versions change when a connection was
+//! lost, because what the server remembered went with it.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use redis::{PushInfo, PushKind, RedisResult, Value};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+use super::super::address::Address;
+use super::super::dial::{RESPONSE_DEADLINE, open_listening};
+
+/// The watched keys of one store. Clones are the same.
+#[derive(Clone)]
+pub(crate) struct KeyChanges {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    address: Address,
+    watched: Mutex<Watched>,
+    /// The connection to redirect to, as the server knows it; 0 for none.
+    target: AtomicU64,
+    /// Ends the connection: the server is not the right one any more.
+    reopen: Notify,
+    is_refused: AtomicBool,
+    /// Until then, the server is not asked again.
+    refused_until: Mutex<Option<Instant>>,
+    tasks: TaskTracker,
+}
+
+#[derive(Default)]
+struct Watched {
+    keys: HashMap<Box<[u8]>, Arc<Key>>,
+    /// Stops the listener when it is dropped.
+    listener: Option<(CancellationToken, DropGuard)>,
+}
+
+#[derive(Default)]
+struct Key {
+    version: AtomicU64,
+    changed: Notify,
+    watches: AtomicU64,
+}
+
+/// One key that is watched until this is dropped.
+pub(crate) struct KeyWatch {
+    changes: KeyChanges,
+    name: Box<[u8]>,
+    key: Arc<Key>,
+}
+
+impl KeyChanges {
+    pub(super) fn new(address: Address) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                address,
+                watched: Mutex::default(),
+                target: AtomicU64::new(0),
+                reopen: Notify::new(),
+                is_refused: AtomicBool::new(false),
+                refused_until: Mutex::new(None),
+                tasks: TaskTracker::new(),
+            }),
+        }
+    }
+
+    pub(super) fn watch(&self, name: &str) -> KeyWatch {
+        let mut watched = self.inner.lock();
+        let key = Arc::clone(watched.keys.entry(name.as_bytes().into()).or_default());
+        key.watches.fetch_add(1, Ordering::Relaxed);
+        KeyWatch { changes: self.clone(), name: name.as_bytes().into(), key }
+    }
+
+    /// The connection to redirect to; `None` until it is open. Starts to listen if that is needed.
+    pub(super) fn target(&self) -> Option<u64> {
+        let target = self.inner.target.load(Ordering::Acquire);
+        if target == 0 {
+            self.inner.ensure_listener();
+        }
+        (target != 0).then_some(target)
+    }
+
+    /// The server cannot say what changes, or may not.
+    pub(super) fn refuse(&self) {
+        *self.inner.refused_until() = Some(Instant::now() + REFUSED_FOR);
+        self.inner.is_refused.store(true, Ordering::Release);
+        self.inner.change_all();
+    }
+
+    pub(super) fn is_refused(&self) -> bool {
+        if !self.inner.is_refused.load(Ordering::Acquire) {
+            return false;
+        }
+        let mut until = self.inner.refused_until();
+        if until.is_some_and(|until| Instant::now() < until) {
+            return true;
+        }
+        *until = None;
+        self.inner.is_refused.store(false, Ordering::Release);
+        false
+    }
+
+    /// Stops to listen, until a target is asked for again.
+    pub(super) fn stop(&self) {
+        self.inner.lock().listener = None;
+        self.inner.change_all();
+    }
+
+    /// Any watched key may have changed.
+    pub(super) fn change_all(&self) {
+        self.inner.change_all();
+    }
+
+    /// The server turned out to be the wrong one, so what it says does not count.
+    pub(super) fn reopen(&self) {
+        self.inner.reopen.notify_waiters();
+    }
+}
+
+impl KeyWatch {
+    /// Differs from now on when the key changes, or may have changed.
+    pub(crate) fn version(&self) -> u64 {
+        self.key.version.load(Ordering::Acquire)
+    }
+
+    /// Waits until the version is another one.
+    ///
+    /// Cancel safe.
+    pub(crate) async fn changed_from(&self, version: u64) {
+        loop {
+            let changed = self.key.changed.notified();
+            if self.version() != version {
+                return;
+            }
+            changed.await;
+        }
+    }
+}
+
+impl Drop for KeyWatch {
+    fn drop(&mut self) {
+        let mut watched = self.changes.inner.lock();
+        if self.key.watches.fetch_sub(1, Ordering::Relaxed) == 1 {
+            watched.keys.remove(&self.name);
+        }
+        if watched.keys.is_empty() {
+            watched.listener = None;
+        }
+    }
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, Watched> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn refused_until(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.refused_until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts the listener unless it runs. It ends with the last watch, or with the executor that it was
+    /// started on.
+    fn ensure_listener(self: &Arc<Self>) {
+        let mut watched = self.lock();
+        let runs = watched.listener.as_ref().is_some_and(|(ended, _)| !ended.is_cancelled());
+        if runs || watched.keys.is_empty() {
+            return;
+        }
+        let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
+        let (inner, stopped) = (Arc::clone(self), stop.clone());
+        let at_end = ended.clone().drop_guard();
+        self.tasks.spawn(async move {
+            let _at_end = at_end;
+            stopped.run_until_cancelled(inner.listen()).await;
+            inner.target.store(0, Ordering::Release);
+        });
+        watched.listener = Some((ended, stop.drop_guard()));
+    }
+
+    /// Listens, over one connection after the other.
+    async fn listen(self: &Arc<Self>) {
+        loop {
+            let _broken = self.listen_once().await.is_err();
+            self.target.store(0, Ordering::Release);
+            self.change_all();
+            sleep(PAUSE.mul_f64(1.0 + fastrand::f64())).await;
+        }
+    }
+
+    async fn listen_once(self: &Arc<Self>) -> RedisResult<()> {
+        let inner = Arc::downgrade(self);
+        let (mut connection, closed) = open_listening(&self.address, move |push| {
+            if let Some(inner) = inner.upgrade() {
+                inner.heard(push);
+            }
+        })
+        .await?;
+        let mut identify = redis::cmd("CLIENT");
+        let id: u64 = identify.arg("ID").query_async(&mut connection).await?;
+        self.target.store(id, Ordering::Release);
+        self.change_all();
+        loop {
+            tokio::select! {
+                () = closed.cancelled() => return Ok(()),
+                () = self.reopen.notified() => return Ok(()),
+                () = sleep(CHECK_EVERY) => {
+                    let ping = redis::cmd("PING");
+                    let answer = connection.send_packed_command(&ping);
+                    match timeout(RESPONSE_DEADLINE, answer).await {
+                        Ok(answer) => drop(answer?),
+                        Err(_silence) => return Ok(()),
+                    }
+                }
+            }
+        }
+    }
+
+    fn heard(&self, push: PushInfo) {
+        if push.kind != PushKind::Invalidate {
+            return;
+        }
+        match push.data.into_iter().next() {
+            Some(Value::Array(names)) => {
+                let watched = self.lock();
+                let name = |name: &Value| match name {
+                    Value::BulkString(name) => watched.keys.get(name.as_slice()).cloned(),
+                    _ => None,
+                };
+                names.iter().filter_map(name).for_each(|key| key.change());
+            }
+            // Everything was flushed.
+            _ => self.change_all(),
+        }
+    }
+
+    fn change_all(&self) {
+        self.lock().keys.values().for_each(|key| key.change());
+    }
+}
+
+impl Key {
+    fn change(&self) {
+        self.version.fetch_add(1, Ordering::AcqRel);
+        self.changed.notify_waiters();
+    }
+}
+
+/// Before the connection is opened again, up to twice as long.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How often the listening connection is checked, on which nothing else shows that it is dead.
+const CHECK_EVERY: Duration = Duration::from_secs(5);
+/// How long a refusal counts: rights can be given, and after a failover the server may be another one.
+const REFUSED_FOR: Duration = Duration::from_secs(60);

@@ -1,0 +1,122 @@
+//! Reads of many queues over few connections: none of them waits on the server.
+//!
+//! A read that waits has a connection to itself, so a process with a hundred groups would need a
+//! hundred. Here, a reader that finds nothing waits in this process until the server says that the
+//! stream has changed, and reads again. What several readers ask for at the same time goes in one
+//! write.
+
+mod key_changes;
+mod lane;
+mod wakers;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use self::key_changes::KeyChanges;
+pub(crate) use self::key_changes::KeyWatch;
+use self::lane::Lane;
+pub(crate) use self::lane::{Answered, Exchange};
+pub(crate) use self::wakers::{Waker, Wakers};
+use super::address::Address;
+use crate::store::StoreError;
+
+/// The connections that the readers of one store share.
+pub(crate) struct SharedReading {
+    changes: KeyChanges,
+    /// For small exchanges.
+    light: Lane,
+    /// For large ones: only these wait while the bytes of one come in.
+    heavy: Lane,
+    members: AtomicUsize,
+    pub(crate) wakers: Wakers,
+}
+
+/// A reader. With few of them, each has a connection of its own.
+pub(crate) struct Member {
+    shared: Arc<SharedReading>,
+}
+
+impl SharedReading {
+    pub(crate) fn new(address: &Address) -> Arc<Self> {
+        let changes = KeyChanges::new(address.clone());
+        let lane = || Lane::new(address.clone(), changes.clone());
+        Arc::new(Self {
+            light: lane(),
+            heavy: lane(),
+            changes: changes.clone(),
+            members: AtomicUsize::new(0),
+            wakers: Wakers::default(),
+        })
+    }
+
+    pub(crate) fn join(self: &Arc<Self>) -> Member {
+        self.members.fetch_add(1, Ordering::AcqRel);
+        Member { shared: Arc::clone(self) }
+    }
+}
+
+impl Member {
+    /// Whether connections are to be shared: there are many readers, and the server can say which keys
+    /// have changed.
+    pub(crate) fn shares(&self) -> bool {
+        self.shared.members.load(Ordering::Acquire) > own_connections_max()
+            && !self.shared.changes.is_refused()
+    }
+
+    /// How often a waiting reader asks again, for what does not change the stream: a group that was moved
+    /// or destroyed. All readers together ask twice a second at most.
+    pub(crate) fn ask_every(&self, block: Duration) -> Duration {
+        let members =
+            u32::try_from(self.shared.members.load(Ordering::Acquire)).unwrap_or(u32::MAX);
+        block.max(ASK_SHARE.saturating_mul(members))
+    }
+
+    /// Watches a key for as long as the result is kept.
+    pub(crate) fn watch(&self, key: &str) -> KeyWatch {
+        self.shared.changes.watch(key)
+    }
+
+    /// Sends commands, and waits for an answer to each.
+    ///
+    /// Not cancel safe: without the caller the commands may still be sent.
+    pub(crate) async fn exchange(&self, exchange: Exchange) -> Result<Answered, StoreError> {
+        let is_large = exchange.bytes > LIGHT_BYTES_MAX;
+        let lane = if is_large { &self.shared.heavy } else { &self.shared.light };
+        lane.exchange(exchange).await
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        let others = self.shared.members.fetch_sub(1, Ordering::AcqRel) - 1;
+        if others <= own_connections_max() {
+            self.shared.light.close();
+            self.shared.heavy.close();
+            self.shared.changes.stop();
+        }
+    }
+}
+
+#[cfg(not(feature = "fail-points"))]
+fn own_connections_max() -> usize {
+    OWN_CONNECTIONS_MAX
+}
+
+/// In tests: as many as the environment says.
+#[cfg(feature = "fail-points")]
+fn own_connections_max() -> usize {
+    static MAX: std::sync::LazyLock<usize> = std::sync::LazyLock::new(|| {
+        let said = std::env::var("STREAMJOBS_OWN_READ_CONNECTIONS").ok();
+        said.and_then(|text| text.parse().ok()).unwrap_or(OWN_CONNECTIONS_MAX)
+    });
+    *MAX
+}
+
+/// So many readers have a connection of their own: with few of them, a waiting read hears of an entry
+/// a little earlier.
+const OWN_CONNECTIONS_MAX: usize = 2;
+/// How much of the time between two questions each reader adds.
+const ASK_SHARE: Duration = Duration::from_millis(500);
+/// Exchanges that ask for more go over a connection of their own.
+const LIGHT_BYTES_MAX: usize = 128 * 1024;
