@@ -112,16 +112,11 @@ async fn hold(url: &str, slots: usize, lease: usize) {
 async fn idle(url: &str, groups: usize) {
     let client = client(url).await;
     told_to_begin().await;
-    let mut runtimes = Vec::new();
-    for number in 0..groups {
-        let builder = Runtime::builder(&client).state(Counter::default());
-        let handler = job::count_in(format!("idle-{number}"));
-        runtimes.push(builder.handlers([handler]).start().await.unwrap());
-    }
+    let handlers = (0..groups).map(|number| job::count_in(format!("idle-{number}")));
+    let builder = Runtime::builder(&client).state(Counter::default());
+    let runtime = builder.handlers(handlers).start().await.unwrap();
     input_ended().await;
-    for runtime in runtimes {
-        let _ = runtime.shutdown().await;
-    }
+    let _ = runtime.shutdown().await;
 }
 
 async fn drain(url: &str, events: usize, slots: usize) {

@@ -186,7 +186,6 @@ impl Inner {
         self.tasks.spawn(async move {
             let _at_end = at_end;
             stopped.run_until_cancelled(inner.listen()).await;
-            inner.target.store(0, Ordering::Release);
         });
         watched.listener = Some((ended, stop.drop_guard()));
     }
@@ -195,8 +194,6 @@ impl Inner {
     async fn listen(self: &Arc<Self>) {
         loop {
             let _broken = self.listen_once().await.is_err();
-            self.target.store(0, Ordering::Release);
-            self.change_all();
             sleep(PAUSE.mul_f64(1.0 + fastrand::f64())).await;
         }
     }
@@ -211,8 +208,7 @@ impl Inner {
         .await?;
         let mut identify = redis::cmd("CLIENT");
         let id: u64 = identify.arg("ID").query_async(&mut connection).await?;
-        self.target.store(id, Ordering::Release);
-        self.change_all();
+        let _target = Target::set(self, id);
         loop {
             tokio::select! {
                 () = closed.cancelled() => return Ok(()),
@@ -249,6 +245,30 @@ impl Inner {
 
     fn change_all(&self) {
         self.lock().keys.values().for_each(|key| key.change());
+    }
+}
+
+/// The connection to redirect to, until this is dropped: with its executor at the latest.
+struct Target<'i> {
+    inner: &'i Inner,
+    id: u64,
+}
+
+impl<'i> Target<'i> {
+    fn set(inner: &'i Inner, id: u64) -> Self {
+        inner.target.store(id, Ordering::Release);
+        inner.change_all();
+        Self { inner, id }
+    }
+}
+
+impl Drop for Target<'_> {
+    fn drop(&mut self) {
+        // There may be another one already.
+        let (inner, id) = (self.inner, self.id);
+        let _other =
+            inner.target.compare_exchange(id, 0, Ordering::AcqRel, Ordering::Acquire).is_err();
+        inner.change_all();
     }
 }
 
