@@ -7,16 +7,18 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use std::{fmt, io};
 
-use crate::machine::{Ending, Guardian, on_free_port};
+use crate::machine::{Ending, Guardian, free_port, on_free_port};
 use crate::{eventually, signal};
 
 mod demo;
 mod inspect;
 mod program;
 mod replica;
+mod tls;
 
 pub use self::demo::{DemoServer, GivenServer};
 pub use self::inspect::{ClientRow, EntryRow, PendingRow};
+pub use self::tls::ServerTls;
 pub use crate::machine::ServerError;
 
 /// How long a server may take until it answers, on a machine that does much else.
@@ -44,6 +46,7 @@ pub struct RedisServer {
     port: u16,
     password: Option<String>,
     socket: Option<PathBuf>,
+    tls_port: Option<u16>,
 }
 
 impl RedisServer {
@@ -194,6 +197,7 @@ pub struct RedisServerBuilder {
     password: Option<String>,
     config: Vec<(String, String)>,
     renamed: Vec<[String; 2]>,
+    tls: Option<ServerTls>,
 }
 
 impl RedisServerBuilder {
@@ -237,15 +241,20 @@ impl RedisServerBuilder {
     pub fn start(self) -> Result<RedisServer, ServerError> {
         let program = program::find_or_install()?;
         on_free_port("Failed listening on port", |port| {
+            let tls_port = self.tls.as_ref().map(|_| free_port()).transpose()?;
             let words = |dir: &Path| {
                 let mut words = vec![named_as_server(&program, dir)?.into_os_string()];
                 words.extend(self.settings(port, dir).into_iter().map(OsString::from));
+                if let (Some(tls), Some(port)) = (&self.tls, tls_port) {
+                    words.extend(tls.settings(port, dir)?.into_iter().map(OsString::from));
+                }
                 Ok(words)
             };
             let guardian = Guardian::start(None, &Ending::KILL, words)?;
             let socket = self.unix_socket.then(|| guardian.dir().join(SOCKET));
             let password = self.password.clone();
-            let server = RedisServer { guardian: Mutex::new(guardian), port, password, socket };
+            let guardian = Mutex::new(guardian);
+            let server = RedisServer { guardian, port, password, socket, tls_port };
             server.ready().map(|()| server)
         })
     }
