@@ -2,6 +2,7 @@
 
 mod action;
 mod arguments;
+mod connect;
 mod dead;
 mod doctor;
 mod entries;
@@ -19,7 +20,6 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind;
-use streamjobs::Client;
 use streamjobs::error::ConnectError;
 
 use self::arguments::{Arguments, Command};
@@ -52,7 +52,7 @@ fn run(arguments: Arguments) -> Result<Exit, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut output = Output::new(arguments.json);
     runtime.block_on(async {
-        let client = Client::connect(&arguments.url).await?;
+        let client = connect::client(&arguments).await?;
         let exit = match arguments.command {
             Command::Doctor(command) => doctor::run(&client, &command, &mut output).await?,
             Command::Inspect(command) => inspect::run(&client, command, &mut output).await?,

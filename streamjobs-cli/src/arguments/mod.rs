@@ -5,6 +5,7 @@ mod entries;
 mod group;
 mod history;
 mod inspect;
+mod tls;
 mod values;
 
 use std::fmt;
@@ -17,6 +18,7 @@ pub(crate) use self::entries::{Chosen, Claim, Entries, HandOver, RemoveConsumer}
 pub(crate) use self::group::{GroupCreate, GroupDestroy, GroupMove, Groups};
 pub(crate) use self::history::{History, Replay, Tail, Trim};
 pub(crate) use self::inspect::{Inspect, Pending, Retries};
+pub(crate) use self::tls::Tls;
 use self::values::{group, stream};
 
 /// Inspects and manages jobs on Redis Streams.
@@ -33,6 +35,8 @@ pub(crate) struct Arguments {
         default_value = "redis://127.0.0.1:6379"
     )]
     pub(crate) url: String,
+    #[command(flatten)]
+    pub(crate) tls: Tls,
     /// Print JSON instead of text.
     #[arg(long, global = true)]
     pub(crate) json: bool,

@@ -19,4 +19,5 @@ mod inspect;
 mod orders;
 mod program;
 mod retries;
+mod tls;
 mod trim;

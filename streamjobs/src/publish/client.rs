@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use tracing::{Instrument, Span};
 
 use crate::insight::metrics::{self, PublishMetrics, Sending};
-use crate::model::config::Retention;
+use crate::model::config::{ConnectionOptions, Retention};
 use crate::model::entry::{EntryId, Fields};
 use crate::model::error::{ConnectError, PublishError};
 use crate::model::event::Event;
@@ -73,6 +73,7 @@ impl Client {
             retention_default: Retention::default(),
             payload_bytes_max: PAYLOAD_BYTES_MAX,
             trace_context: None,
+            connection: ConnectionOptions::default(),
         }
     }
 
@@ -349,6 +350,7 @@ pub struct ClientBuilder {
     retention_default: Retention,
     payload_bytes_max: usize,
     trace_context: Option<TraceProvider>,
+    pub(super) connection: ConnectionOptions,
 }
 
 impl ClientBuilder {
@@ -399,7 +401,7 @@ impl ClientBuilder {
     ///
     /// Cancel safe: nothing is left behind.
     pub async fn connect(self) -> Result<Client, ConnectError> {
-        let store = RedisStore::new(&self.url)?;
+        let store = RedisStore::new(&self.url, self.connection.clone())?;
         let client = self.with_store(Arc::new(store.clone()), false)?;
         store.connect().await?;
         Ok(client)

@@ -40,6 +40,7 @@ mod server;
 mod services;
 mod shared_reading;
 mod shutdown;
+mod tls;
 mod tokens;
 mod trace;
 mod workers;

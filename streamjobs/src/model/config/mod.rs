@@ -1,8 +1,15 @@
 //! Settings, checked once and all at once.
 
 mod alerts;
+mod connection;
+#[cfg(feature = "tls")]
+mod tls;
 
 pub use self::alerts::AlertRules;
+pub(crate) use self::connection::ConnectionOptions;
+#[cfg(feature = "tls")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+pub use self::tls::TlsOptions;
 
 use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;

@@ -49,6 +49,7 @@ use ::redis::{Cmd, ToRedisArgs, Value};
 use self::net::{Address, CONNECT_DEADLINE, Link, SharedReading};
 use self::script::{Script, Scripts};
 use crate::model::cause::BoxError;
+use crate::model::config::ConnectionOptions;
 use crate::model::error::ConnectError;
 use crate::store::Store;
 use crate::store::types::Result;
@@ -75,8 +76,8 @@ pub(crate) struct RedisStore {
 
 impl RedisStore {
     /// A store on a server; it connects at the first step.
-    pub(crate) fn new(url: &str) -> Result<Self, ConnectError> {
-        Ok(Self::at(Address::new(url)?))
+    pub(crate) fn new(url: &str, options: ConnectionOptions) -> Result<Self, ConnectError> {
+        Ok(Self::at(Address::new(url)?.with(options)?))
     }
 
     fn at(address: Address) -> Self {
@@ -144,7 +145,8 @@ mod tests {
 
     #[test]
     fn debug_never_shows_the_password() {
-        let store = RedisStore::new("redis://alice:canary@host:1/2").unwrap();
+        let store = RedisStore::new("redis://alice:canary@host:1/2", ConnectionOptions::default());
+        let store = store.unwrap();
         let forked = Store::fork(&store);
         let text = format!("{store:?} {forked:?}");
         assert!(text.contains("host:1") && !text.contains("canary"), "{text}");

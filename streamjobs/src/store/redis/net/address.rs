@@ -9,12 +9,17 @@ use redis::{
     RedisConnectionInfo,
 };
 
+#[cfg(feature = "tls")]
+use super::tls::Tls;
+use crate::model::config::ConnectionOptions;
 use crate::model::error::ConnectError;
 
 /// A checked address. `Debug` and `Display` never show the password.
 #[derive(Clone)]
 pub(crate) struct Address {
     info: ConnectionInfo,
+    #[cfg(feature = "tls")]
+    tls: Tls,
 }
 
 impl Address {
@@ -26,9 +31,29 @@ impl Address {
             check_form(url)?;
             let info = url.into_connection_info().map_err(|error| reason(&error))?;
             check_parts(url, &info)?;
-            Ok(Self { info })
+            Ok(Self {
+                info,
+                #[cfg(feature = "tls")]
+                tls: Tls::default(),
+            })
         };
         read().map_err(|fault: String| ConnectError::Address(fault))
+    }
+
+    /// The address with these options, if they fit it.
+    #[cfg_attr(
+        not(feature = "tls"),
+        expect(unused_mut, unused_variables, reason = "its only option comes with the feature")
+    )]
+    pub(crate) fn with(mut self, options: ConnectionOptions) -> Result<Self, ConnectError> {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = options.tls {
+            if !self.is_tls() {
+                return Err(ConnectError::Setting(TLS_WITHOUT_TLS.to_owned()));
+            }
+            self.tls = Tls::new(tls).map_err(ConnectError::Setting)?;
+        }
+        Ok(self)
     }
 
     /// The user that logs in.
@@ -48,14 +73,27 @@ impl Address {
 
     /// A client of this address. It resolves the host's name at each connect.
     pub(crate) fn client(&self, protocol: ProtocolVersion) -> redis::RedisResult<Client> {
-        #[cfg(feature = "tls")]
-        choose_crypto();
         // Without no-delay, a small command waits until the packet before it is acknowledged.
         let tcp = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive());
         let settings = self.info.redis_settings().clone();
         let settings = settings.set_protocol(protocol).set_skip_set_lib_name();
-        let info = self.info.clone().set_tcp_settings(tcp);
-        Client::open(info.set_redis_settings(settings))
+        let info = self.info.clone().set_tcp_settings(tcp).set_redis_settings(settings);
+        #[cfg(feature = "tls")]
+        if self.is_tls() {
+            return self.tls.client(info);
+        }
+        Client::open(info)
+    }
+
+    /// Whether connections are secured.
+    pub(crate) fn is_tls(&self) -> bool {
+        matches!(self.info.addr(), ConnectionAddr::TcpTls { .. })
+    }
+
+    /// How connections are secured, if they are.
+    #[cfg(feature = "tls")]
+    pub(crate) fn tls(&self) -> Option<&Tls> {
+        self.is_tls().then_some(&self.tls)
     }
 }
 
@@ -75,7 +113,7 @@ impl fmt::Debug for Address {
         let settings = self.info.redis_settings();
         f.debug_struct("Address")
             .field("server", &format_args!("{self}"))
-            .field("tls", &matches!(self.info.addr(), ConnectionAddr::TcpTls { .. }))
+            .field("tls", &self.is_tls())
             .field("user", &settings.username())
             .field("database", &settings.db())
             .finish_non_exhaustive()
@@ -130,17 +168,10 @@ fn reason(error: &redis::RedisError) -> String {
     }
 }
 
-/// Chooses the process' TLS provider unless the application has. Without one, connecting panics.
-#[cfg(feature = "tls")]
-fn choose_crypto() {
-    if rustls::crypto::CryptoProvider::get_default().is_none() {
-        // Another thread may have chosen one meanwhile, which is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-    }
-}
-
 const PARSE_HINT: &str = "it is not of the form redis://[user:password@]host[:port][/database]; \
     special characters in user and password are written as %XX";
+#[cfg(feature = "tls")]
+const TLS_WITHOUT_TLS: &str = "tls needs an address that begins with rediss://";
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 

@@ -4,11 +4,17 @@ use std::io;
 use std::time::Duration;
 
 use redis::aio::{MultiplexedConnection, SendError};
-use redis::{AsyncConnectionConfig, Cmd, Pipeline, ProtocolVersion, PushInfo, RedisResult, Value};
+use redis::{
+    AsyncConnectionConfig, Cmd, ConnectionAddr, Pipeline, ProtocolVersion, PushInfo, RedisResult,
+    Value,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::address::Address;
 use super::capabilities::Capabilities;
+use super::error::{is_closed, of_socket};
+#[cfg(feature = "tls")]
+use super::tls;
 
 /// A new connection for many callers at once.
 pub(crate) struct Opened {
@@ -87,9 +93,27 @@ async fn connect(
     protocol: ProtocolVersion,
     config: AsyncConnectionConfig,
 ) -> RedisResult<MultiplexedConnection> {
+    #[cfg(feature = "tls")]
+    if let Some(tls) = address.tls() {
+        let mut config = config.set_connection_timeout(Some(tls::DEADLINE));
+        if let Some(resolver) = tls.resolver(address.server()) {
+            config = config.set_dns_resolver(resolver);
+        }
+        let connecting = async {
+            let client = address.client(protocol)?;
+            client.get_multiplexed_async_connection_with_config(&config).await
+        };
+        return connecting.await.map_err(|error| tls.explained(error));
+    }
     let config = config.set_connection_timeout(Some(CONNECT_DEADLINE));
     let client = address.client(protocol)?;
-    client.get_multiplexed_async_connection_with_config(&config).await
+    let connecting = client.get_multiplexed_async_connection_with_config(&config);
+    connecting.await.map_err(|error| match address.server() {
+        ConnectionAddr::Tcp(..) if of_socket(&error).is_some_and(is_closed) => {
+            io::Error::other(format!("{error}; {MAY_EXPECT_TLS}")).into()
+        }
+        _ => error,
+    })
 }
 
 /// Names the connection for operators. A server that refuses the name still serves.
@@ -114,6 +138,8 @@ pub(crate) async fn within<T>(
 pub(crate) const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 /// How long a command may take that does not wait for anything.
 pub(crate) const RESPONSE_DEADLINE: Duration = Duration::from_secs(3);
+const MAY_EXPECT_TLS: &str =
+    "the server may speak TLS only, and the address of such a server begins with rediss://";
 const CONNECTION_NAME: &str = "streamjobs";
 /// The client crate's default of 50 makes publishers queue up behind each other.
 const COMMANDS_WAITING_MAX: usize = 1024;

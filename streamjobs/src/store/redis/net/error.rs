@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io;
+use std::sync::Arc;
 
 use redis::{ErrorKind, RedisError, ServerError, Value};
 use thiserror::Error;
@@ -88,6 +89,22 @@ pub(crate) fn refusal_text(error: &ServerError) -> String {
     } else {
         format!("{code} {text}")
     }
+}
+
+/// The socket's error, if that is why. The client crate keeps it behind a pointer of its own.
+pub(super) fn of_socket(error: &RedisError) -> Option<&io::Error> {
+    let source = error.source()?;
+    match source.downcast_ref::<Arc<dyn Error + Send + Sync>>() {
+        Some(inner) => inner.downcast_ref(),
+        None => source.downcast_ref(),
+    }
+}
+
+/// Whether the other side closed the connection.
+pub(super) fn is_closed(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+
+    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
 }
 
 /// Whether the server refused the user or the password.

@@ -11,6 +11,8 @@ pub(super) mod rights;
 pub(super) mod scan;
 mod scripts;
 mod shared_reading;
+#[cfg(feature = "tls")]
+mod tls;
 mod wire;
 
 pub(super) use self::address::Address;

@@ -1,0 +1,85 @@
+//! How a client checks the server's certificate, and which one it shows itself.
+
+use std::fmt;
+
+/// How a connection to a `rediss://` address is secured.
+///
+/// By default, the operating system's root certificates decide which servers are trusted, the host of
+/// the address is the name that the server's certificate must have, and the client shows no
+/// certificate. `Debug` never shows a key.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use streamjobs::Client;
+/// use streamjobs::config::TlsOptions;
+///
+/// let tls = TlsOptions::new()
+///     .ca_pem(std::fs::read("ca.pem")?)
+///     .client_certificate_pem(std::fs::read("client.pem")?, std::fs::read("client-key.pem")?);
+/// let client = Client::builder("rediss://redis.internal:6380").tls(tls).connect().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Default)]
+#[must_use]
+pub struct TlsOptions {
+    pub(crate) ca: Option<Vec<u8>>,
+    pub(crate) certificate: Option<ClientCertificate>,
+    pub(crate) server_name: Option<String>,
+}
+
+/// A certificate with its chain, and its private key.
+#[derive(Clone)]
+pub(crate) struct ClientCertificate {
+    pub(crate) chain: Vec<u8>,
+    pub(crate) key: Vec<u8>,
+}
+
+impl TlsOptions {
+    /// The default options.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The certificates of the only authorities that are trusted, one or more in PEM form. By default
+    /// those of the operating system are.
+    ///
+    /// Connecting fails when it holds no certificate, or when none of them signed the server's.
+    pub fn ca_pem(mut self, certificates: impl Into<Vec<u8>>) -> Self {
+        self.ca = Some(certificates.into());
+        self
+    }
+
+    /// The certificate that the client shows, with the certificates between it and its authority
+    /// behind it, and its private key without a passphrase, both in PEM form. By default the client
+    /// shows none, and a server that asks for one (`tls-auth-clients yes`) refuses it.
+    ///
+    /// Connecting fails when one of them is missing, or the key is not the certificate's.
+    pub fn client_certificate_pem(
+        mut self,
+        certificate: impl Into<Vec<u8>>,
+        key: impl Into<Vec<u8>>,
+    ) -> Self {
+        self.certificate = Some(ClientCertificate { chain: certificate.into(), key: key.into() });
+        self
+    }
+
+    /// The host name or IP address that the server's certificate must have: by default the host of the
+    /// address. For addresses that the certificate does not name, such as those of a tunnel.
+    ///
+    /// Where to connect stays what the address says.
+    pub fn server_name(mut self, name: impl Into<String>) -> Self {
+        self.server_name = Some(name.into());
+        self
+    }
+}
+
+impl fmt::Debug for TlsOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsOptions")
+            .field("ca", &self.ca.is_some())
+            .field("client_certificate", &self.certificate.is_some())
+            .field("server_name", &self.server_name)
+            .finish_non_exhaustive()
+    }
+}
