@@ -51,8 +51,8 @@ impl Refusal {
             "NOPERM" => Some(Self::NoRight),
             "OOM" => Some(Self::OutOfMemory),
             "READONLY" => Some(Self::ReadOnlyReplica),
-            // A command in a script.
-            "ERR" if answer.contains("ACL failure in script") => Some(Self::NoRight),
+            // A command in a script, in the words of two versions.
+            "ERR" if IN_SCRIPTS.iter().any(|words| answer.contains(words)) => Some(Self::NoRight),
             _ => None,
         }
     }
@@ -102,6 +102,8 @@ pub(crate) enum Lacking {
     Command(&'static str),
 }
 
+const IN_SCRIPTS: [&str; 2] = ["ACL failure in script", "The user executing the script can't"];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,6 +118,10 @@ mod tests {
                 Some(Refusal::NoRight),
             ),
             ("ERR ACL failure in script: User bob has no permissions", Some(Refusal::NoRight)),
+            (
+                "ERR The user executing the script can't run this command or subcommand",
+                Some(Refusal::NoRight),
+            ),
             ("OOM command not allowed when used memory", Some(Refusal::OutOfMemory)),
             (
                 "READONLY You can't write against a read only replica.",

@@ -117,8 +117,12 @@ pub(crate) fn is_authentication(error: &RedisError) -> bool {
 /// included, and adds where in a script it happened: both are left out.
 fn refusal(error: &ServerError) -> (String, String) {
     let text = error.details().unwrap_or_default();
+    let (begin, text) = match text.strip_prefix(ACL_IN_SCRIPT) {
+        Some(rest) => (ACL_IN_SCRIPT, rest),
+        None => ("", text),
+    };
     let text = until(until(text, ", with args beginning with"), " script: ");
-    (bounded_text(&first(error.code())), bounded_text(&first(text)))
+    (bounded_text(&first(error.code())), bounded_text(&first(&format!("{begin}{text}"))))
 }
 
 /// Whether the server refuses because it is not the one to ask, now or any more. The address has to
@@ -139,6 +143,8 @@ fn first(text: &str) -> String {
     text.chars().take(TEXT_CHARACTERS_MAX).collect()
 }
 
+/// What some versions say before the refusal of a command in a script. Where it happened comes last.
+const ACL_IN_SCRIPT: &str = "ACL failure in script: ";
 const TEXT_CHARACTERS_MAX: usize = 256;
 const NO_PLACE: &str = "too many requests of this connection wait for their answers";
 const WRONG_PASSWORD: &str = "WRONGPASS invalid user name or password";
@@ -179,6 +185,11 @@ mod tests {
         let line = "OOM not allowed when used memory > 'maxmemory'. script: 8e, on @user_script:9.";
         let text = refused(&server_error(line)).to_string();
         assert_eq!(text, "the server refused: OOM not allowed when used memory > 'maxmemory'.");
+        let line = "ERR ACL failure in script: User bob has no permissions to run the 'hset' command \
+                    script: 8e, on @user_script:9.";
+        let text = refused(&server_error(line)).to_string();
+        let kept = "ACL failure in script: User bob has no permissions to run the 'hset' command";
+        assert_eq!(text, format!("the server refused: ERR {kept}"));
         let long = refused(&server_error(&format!("ERR {}", "x".repeat(10_000)))).to_string();
         assert!(long.len() < 300, "{}", long.len());
     }
