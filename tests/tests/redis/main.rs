@@ -15,6 +15,7 @@ mod app;
 mod bad_input;
 mod bounds;
 mod conformance;
+mod credentials;
 mod dead_letters;
 mod deliver;
 mod doctor;

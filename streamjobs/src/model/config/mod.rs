@@ -6,7 +6,8 @@ mod connection;
 mod tls;
 
 pub use self::alerts::AlertRules;
-pub(crate) use self::connection::ConnectionOptions;
+pub use self::connection::Credentials;
+pub(crate) use self::connection::{ConnectionOptions, CredentialsProvider};
 #[cfg(feature = "tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
 pub use self::tls::TlsOptions;

@@ -22,7 +22,7 @@ impl ServerInfo for RedisStore {
         let address = self.link.address();
         Ok(ServerFacts {
             address: address.to_string(),
-            user: address.user().to_owned(),
+            user: address.user(),
             state: reported(state(&self.link).await)?,
             settings: reported(settings(&self.link).await)?,
             clock: reported(self.clock().await)?,

@@ -1,23 +1,26 @@
 //! The server's address: where it is, and which user logs in.
 
-use std::fmt;
 use std::time::Duration;
+use std::{fmt, io};
 
 use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
 use redis::{
     Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion,
-    RedisConnectionInfo,
+    RedisConnectionInfo, RedisResult,
 };
 
+use super::login::Login;
 #[cfg(feature = "tls")]
 use super::tls::Tls;
-use crate::model::config::ConnectionOptions;
+use crate::model::config::{ConnectionOptions, Credentials};
 use crate::model::error::ConnectError;
 
 /// A checked address. `Debug` and `Display` never show the password.
 #[derive(Clone)]
 pub(crate) struct Address {
     info: ConnectionInfo,
+    /// Who logs in, unless the address itself says it.
+    login: Option<Login>,
     #[cfg(feature = "tls")]
     tls: Tls,
 }
@@ -33,6 +36,7 @@ impl Address {
             check_parts(url, &info)?;
             Ok(Self {
                 info,
+                login: None,
                 #[cfg(feature = "tls")]
                 tls: Tls::default(),
             })
@@ -41,11 +45,13 @@ impl Address {
     }
 
     /// The address with these options, if they fit it.
-    #[cfg_attr(
-        not(feature = "tls"),
-        expect(unused_mut, unused_variables, reason = "its only option comes with the feature")
-    )]
     pub(crate) fn with(mut self, options: ConnectionOptions) -> Result<Self, ConnectError> {
+        if let Some(provider) = options.credentials {
+            if self.settings().password().is_some() {
+                return Err(ConnectError::Setting(TWO_PASSWORDS.to_owned()));
+            }
+            self.login = Some(Login::new(provider));
+        }
         #[cfg(feature = "tls")]
         if let Some(tls) = options.tls {
             if !self.is_tls() {
@@ -56,9 +62,23 @@ impl Address {
         Ok(self)
     }
 
-    /// The user that logs in.
-    pub(crate) fn user(&self) -> &str {
-        self.info.redis_settings().username().unwrap_or("default")
+    /// The user that logs in, or the one that did last.
+    pub(crate) fn user(&self) -> String {
+        let provided = self.login.as_ref().and_then(Login::user);
+        let written = || self.settings().username().unwrap_or("default").to_owned();
+        provided.unwrap_or_else(written)
+    }
+
+    /// The address with the user and the password of now, for one connection.
+    pub(crate) async fn with_credentials(&self) -> RedisResult<Self> {
+        let mut address = self.clone();
+        if let Some(login) = &self.login {
+            let Credentials { user, password } =
+                login.credentials().await.map_err(io::Error::other)?;
+            let settings = self.settings().clone().set_username(user).set_password(password);
+            address.info = address.info.set_redis_settings(settings);
+        }
+        Ok(address)
     }
 
     /// Host and port, or the socket's path.
@@ -72,7 +92,7 @@ impl Address {
     }
 
     /// A client of this address. It resolves the host's name at each connect.
-    pub(crate) fn client(&self, protocol: ProtocolVersion) -> redis::RedisResult<Client> {
+    pub(crate) fn client(&self, protocol: ProtocolVersion) -> RedisResult<Client> {
         // Without no-delay, a small command waits until the packet before it is acknowledged.
         let tcp = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive());
         let settings = self.info.redis_settings().clone();
@@ -172,6 +192,7 @@ const PARSE_HINT: &str = "it is not of the form redis://[user:password@]host[:po
     special characters in user and password are written as %XX";
 #[cfg(feature = "tls")]
 const TLS_WITHOUT_TLS: &str = "tls needs an address that begins with rediss://";
+const TWO_PASSWORDS: &str = "the address has a password, and credentials are provided as well";
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 

@@ -41,7 +41,8 @@ pub(crate) async fn open_shared(address: &Address) -> RedisResult<Opened> {
             Ok(())
         });
     let opening = async {
-        let mut connection = connect(address, ProtocolVersion::RESP3, config).await?;
+        let address = address.with_credentials().await?;
+        let mut connection = connect(&address, ProtocolVersion::RESP3, config).await?;
         let mut first = Pipeline::with_capacity(2);
         first.add_command(set_name()).add_command(Capabilities::request());
         let mut answers = connection.send_packed_commands(&first, 0, 2).await?;

@@ -5,6 +5,7 @@ mod capabilities;
 mod dial;
 mod error;
 mod links;
+mod login;
 mod places;
 mod reading;
 pub(super) mod rights;

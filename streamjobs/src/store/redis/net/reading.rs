@@ -18,6 +18,7 @@ use crate::store::{Delivery, Inlet, StoreError};
 /// `CLIENT UNBLOCK`.
 pub(crate) async fn open_reading(address: &Address) -> Result<(Reading, u64), StoreError> {
     let opening = async {
+        let address = &address.with_credentials().await?;
         let mut reading = match Wire::open(address).await? {
             Some(wire) => Reading::Wire(wire),
             None => {

@@ -100,7 +100,7 @@ pub(crate) async fn rights(link: &Link, queues: &[Queue]) -> Result<Rights, Stor
         KeyRights { key, missing, tried: examples.len(), publishing }
     });
     let keys = keys.collect();
-    let user = link.address().user().to_owned();
+    let user = link.address().user();
     Ok(Rights { user, missing, keys, unknown, named: !queues.is_empty() })
 }
 
