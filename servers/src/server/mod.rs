@@ -14,10 +14,12 @@ mod demo;
 mod inspect;
 mod program;
 mod replica;
+mod sentinel;
 mod tls;
 
 pub use self::demo::{DemoServer, GivenServer};
 pub use self::inspect::{ClientRow, EntryRow, PendingRow};
+pub use self::sentinel::SentinelSetup;
 pub use self::tls::ServerTls;
 pub use crate::machine::ServerError;
 
