@@ -13,7 +13,7 @@ use super::acknowledge::Acknowledgements;
 use crate::model::name::ConsumerName;
 use crate::store::redis::milliseconds;
 use crate::store::redis::net::{
-    Address, Answer, Exchange, KeyWatch, Member, Patience, Reading, SharedReading, Waker,
+    Address, Answer, Answered, Exchange, KeyWatch, Member, Patience, Reading, SharedReading, Waker,
     answer_lost, not_connected, open_reading,
 };
 use crate::store::types::Result;
@@ -50,6 +50,8 @@ struct Shared {
     waker: Arc<Waker>,
     /// The version of the stream at which nothing was left to read, and when that was asked.
     drained: Option<(u64, Instant)>,
+    /// How often shared connections had been lost at the last answer.
+    losses: u64,
     /// The mean size of the last entries.
     entry_bytes: usize,
 }
@@ -75,6 +77,7 @@ impl RedisReader {
             number,
             waker,
             drained: None,
+            losses: 0,
             entry_bytes: ENTRY_BYTES_ASSUMED,
         };
         let mut reader = Self {
@@ -102,7 +105,11 @@ impl RedisReader {
     }
 
     fn close_own(&mut self) {
+        if let Own::Closed = self.own {
+            return;
+        }
         self.own = Own::Closed;
+        self.shared.losses = self.shared.member.losses();
         self.shared.waker.connection.store(0, Ordering::Release);
     }
 
@@ -150,6 +157,9 @@ impl RedisReader {
             if !self.shared.member.shares() {
                 return Ok(nothing());
             }
+            if self.shared.losses != self.shared.member.losses() {
+                return Err(not_connected());
+            }
             let version = self.shared.watch.version();
             let (reply, is_tracked) = self.exchange(request, true).await?;
             let (ReadReply { acknowledged: Ok(_), deliveries: Ok(read) }, true) =
@@ -185,7 +195,7 @@ impl RedisReader {
             bytes: request.count.saturating_mul(self.shared.entry_bytes),
             silence: self.margin,
         };
-        let answered = self.shared.member.exchange(exchange).await?;
+        let answered = self.shared.exchange(exchange).await?;
         let (reply, remembered) = reply(request, &acknowledgements, answered.answers)?;
         self.shared.learn(&reply);
         Ok((reply, answered.is_tracked && remembered))
@@ -245,10 +255,17 @@ impl Shared {
     }
 
     /// Checks that the server answers.
-    async fn check(&self, silence: Duration) -> Result<()> {
+    async fn check(&mut self, silence: Duration) -> Result<()> {
         let mut pipeline = Pipeline::with_capacity(1);
         pipeline.cmd("PING");
-        self.member.exchange(Exchange { pipeline, bytes: 0, silence }).await.map(drop)
+        self.exchange(Exchange { pipeline, bytes: 0, silence }).await.map(drop)
+    }
+
+    async fn exchange(&mut self, exchange: Exchange) -> Result<Answered> {
+        let losses = self.member.losses();
+        let answered = self.member.exchange(exchange).await?;
+        self.losses = losses;
+        Ok(answered)
     }
 }
 

@@ -23,5 +23,5 @@ pub(super) use self::error::{accepted, answer_lost, not_connected, unreachable};
 pub(super) use self::links::{Link, Pinned};
 pub(super) use self::places::{Place, size_of_pipeline};
 pub(super) use self::reading::{Answer, Reading, open_reading};
-pub(super) use self::shared_reading::{Exchange, KeyWatch, Member, SharedReading, Waker};
+pub(super) use self::shared_reading::{Answered, Exchange, KeyWatch, Member, SharedReading, Waker};
 pub(super) use self::wire::Patience;

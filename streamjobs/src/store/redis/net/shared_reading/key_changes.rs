@@ -36,6 +36,8 @@ struct Inner {
     target: AtomicU64,
     /// Ends the connection: the server is not the right one any more.
     reopen: Notify,
+    /// How often a reading connection was lost.
+    losses: AtomicU64,
     is_refused: AtomicBool,
     /// Until then, the server is not asked again.
     refused_until: Mutex<Option<Instant>>,
@@ -71,6 +73,7 @@ impl KeyChanges {
                 watched: Mutex::default(),
                 target: AtomicU64::new(0),
                 reopen: Notify::new(),
+                losses: AtomicU64::new(0),
                 is_refused: AtomicBool::new(false),
                 refused_until: Mutex::new(None),
                 tasks: TaskTracker::new(),
@@ -120,9 +123,15 @@ impl KeyChanges {
         self.inner.change_all();
     }
 
-    /// Any watched key may have changed.
-    pub(super) fn change_all(&self) {
+    /// A reading connection is lost, and with it what the server remembered for it.
+    pub(super) fn lose_reading(&self) {
+        self.inner.losses.fetch_add(1, Ordering::AcqRel);
         self.inner.change_all();
+    }
+
+    /// How often a reading connection was lost.
+    pub(super) fn losses(&self) -> u64 {
+        self.inner.losses.load(Ordering::Acquire)
     }
 
     /// The server turned out to be the wrong one, so what it says does not count.

@@ -134,10 +134,10 @@ impl Server {
         }
     }
 
-    /// The connection is lost, and with it what the server remembered: readers that wait ask again.
+    /// The connection is lost: readers that wait are told.
     fn lose(&mut self) {
         self.open = None;
-        self.changes.change_all();
+        self.changes.lose_reading();
     }
 
     async fn serve(&mut self, batch: Vec<Request>) {

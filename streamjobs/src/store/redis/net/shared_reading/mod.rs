@@ -72,6 +72,11 @@ impl Member {
         block.max(ASK_SHARE.saturating_mul(members))
     }
 
+    /// How often a shared connection was lost.
+    pub(crate) fn losses(&self) -> u64 {
+        self.shared.changes.losses()
+    }
+
     /// Watches a key for as long as the result is kept.
     pub(crate) fn watch(&self, key: &str) -> KeyWatch {
         self.shared.changes.watch(key)
