@@ -46,8 +46,12 @@ pub fn fill(server: &RedisServer, events: usize, bytes: usize) {
 
 /// The same entry as the framework's: a type, a payload, and an id that repeated publishing would keep.
 pub fn add(order: &Order) -> redis::Cmd {
+    add_to("orders", order)
+}
+
+pub fn add_to(stream: &str, order: &Order) -> redis::Cmd {
     let mut add = redis::cmd("XADD");
-    add.arg("orders").arg("*").arg("type").arg("order.placed");
+    add.arg(stream).arg("*").arg("type").arg("order.placed");
     add.arg("data").arg(serde_json::to_vec(order).unwrap());
     add.arg("sj-id").arg(uuid::Uuid::now_v7().to_string());
     add

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use crate::job::{self, Counter};
 use crate::work::Side;
-use crate::{by_hand, ours};
+use crate::{by_hand, ours, wake};
 
 /// What a child does, as its command line says it.
 #[derive(Clone, Copy)]
@@ -23,6 +23,8 @@ pub enum Task {
     Hold(usize, usize),
     /// Has so many groups until its input ends.
     Idle(usize),
+    /// Waits with so many groups on so many streams for so many events a second.
+    Wake(usize, usize, usize),
     /// Drains so many events with so many slots, and ends.
     Drain(usize, usize),
     /// Publishes so many events in batches, and ends.
@@ -39,6 +41,7 @@ impl Task {
             Self::Work(Side::ByHand, slots) => ("work-by-hand", vec![slots]),
             Self::Hold(slots, lease) => ("hold", vec![slots, lease]),
             Self::Idle(groups) => ("idle", vec![groups]),
+            Self::Wake(groups, streams, rate) => ("wake", vec![groups, streams, rate]),
             Self::Drain(events, slots) => ("drain", vec![events, slots]),
             Self::PublishBatches(events) => ("publish-batches", vec![events]),
             Self::Publish(events) => ("publish", vec![events]),
@@ -61,6 +64,7 @@ pub async fn run() -> bool {
         ("work-by-hand", [slots]) => work_by_hand(url, *slots).await,
         ("hold", [slots, lease]) => hold(url, *slots, *lease).await,
         ("idle", [groups]) => idle(url, *groups).await,
+        ("wake", [groups, streams, rate]) => wake::child(url, *groups, *streams, *rate).await,
         ("drain", [events, slots]) => drain(url, *events, *slots).await,
         ("publish-batches", [events]) => {
             ours::publish_in_batches(&client(url).await, &ours::orders(*events, 150)).await;
@@ -71,7 +75,7 @@ pub async fn run() -> bool {
     true
 }
 
-async fn client(url: &str) -> Client {
+pub async fn client(url: &str) -> Client {
     Client::builder(url).retention_default(Retention::Unlimited).connect().await.unwrap()
 }
 

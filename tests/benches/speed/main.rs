@@ -30,6 +30,7 @@ mod recovery;
 mod release;
 mod scale;
 mod table;
+mod wake;
 mod work;
 
 use std::alloc::System;
@@ -92,6 +93,7 @@ async fn main() -> ExitCode {
     latency::run(&settings, &mut table).await;
     scale::run(&settings, &mut table).await;
     recovery::run(&settings, &mut table).await;
+    wake::run(&settings, &mut table).await;
     release::run(&settings, &mut table).await;
     let fine = instructions::run(&settings, &mut table);
     if let Some(file) = &settings.json {

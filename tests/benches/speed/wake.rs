@@ -1,0 +1,140 @@
+//! How soon many waiting groups of one process start a job, and what that takes: with a connection for
+//! each reader, on which a read waits, and with shared ones.
+
+use std::io::{BufRead, BufReader};
+use std::num::NonZeroU32;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use streamjobs::config::GroupOptions;
+use streamjobs::{HandlerDef, Runtime, State, handler, handlers};
+use streamjobs_tests::server::RedisServer;
+use tokio::sync::Notify;
+
+use crate::child::Task;
+use crate::job::{Order, order};
+use crate::meter::{self, Meter};
+use crate::table::Table;
+use crate::work::server;
+use crate::{Settings, by_hand};
+
+/// Groups, streams and events a second.
+const SHAPES: [(usize, usize, usize); 4] =
+    [(2, 2, 200), (20, 4, 200), (100, 100, 200), (100, 1, 20)];
+const SECONDS: usize = 10;
+
+pub async fn run(settings: &Settings, table: &mut Table) {
+    for (groups, streams, rate) in SHAPES {
+        let name = format!("wake-up: {groups} groups on {streams} streams, {rate} events/s");
+        if !settings.wants(&name) {
+            continue;
+        }
+        for (kind, own) in [("a connection each", usize::MAX), ("shared connections", 0)] {
+            let server = server(false);
+            let mut sleeper = Sleeper::start(&server, Task::Wake(groups, streams, rate), own);
+            let start = sleeper.number();
+            let memory = meter::memory(sleeper.child.id()) / 1024;
+            let connections = server.client_list().len();
+            let meter = Meter::start(&server);
+            let [half, most] = [sleeper.number(), sleeper.number()];
+            let jobs = (rate * SECONDS * groups / streams) as f64;
+            let cost = meter.stop().server.as_secs_f64() * 1e6 / jobs;
+            let text = format!(
+                "{kind}: p50 {half:.0} µs, p99 {most:.0} µs, server {cost:.0} µs a job, \
+                 {connections} connections, {memory} KiB, started in {start:.1} ms"
+            );
+            let figures = json!({ "kind": kind, "p50_us": half, "p99_us": most,
+                "server_us_per_job": cost, "connections": connections, "memory_kib": memory,
+                "start_ms": start });
+            table.note(&name, &text, figures);
+        }
+    }
+}
+
+/// A process that says how long its start took, and later two quantiles.
+struct Sleeper {
+    child: Child,
+    lines: BufReader<ChildStdout>,
+}
+
+impl Sleeper {
+    fn start(server: &RedisServer, task: Task, own: usize) -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(task.words(server));
+        command.env("STREAMJOBS_OWN_READ_CONNECTIONS", own.to_string());
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap());
+        Self { child, lines }
+    }
+
+    fn number(&mut self) -> f64 {
+        let mut line = String::new();
+        self.lines.read_line(&mut line).unwrap();
+        line.trim().parse().unwrap()
+    }
+}
+
+impl Drop for Sleeper {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        let _status = self.child.wait().is_ok();
+    }
+}
+
+/// When each event was due, and how much later its jobs started.
+#[derive(Clone, Default)]
+struct Starts {
+    due: Arc<Mutex<Vec<Instant>>>,
+    delays: Arc<Mutex<Vec<Duration>>>,
+    more: Arc<Notify>,
+}
+
+#[handler(group = "wake")]
+async fn wake(order: Order, State(starts): State<Starts>) {
+    let due = starts.due.lock().unwrap()[order.number];
+    starts.delays.lock().unwrap().push(due.elapsed());
+    starts.more.notify_one();
+}
+
+/// What the child does.
+pub async fn child(server: &str, groups: usize, streams: usize, rate: usize) {
+    let client = crate::child::client(server).await;
+    let starts = Starts::default();
+    let few = GroupOptions::new().concurrency(NonZeroU32::new(10).unwrap());
+    let mut builder = Runtime::builder(&client).state(starts.clone());
+    let mut all = Vec::new();
+    for number in 0..groups {
+        let [wake] = handlers![wake];
+        let group = format!("wake-{number}");
+        builder = builder.group(&group, few);
+        let stream = format!("wake-{}", number % streams);
+        all.push(HandlerDef { group: group.leak(), stream: stream.leak(), ..wake });
+    }
+    let began = Instant::now();
+    let runtime = builder.handlers(all).start().await.unwrap();
+    let took = began.elapsed();
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    println!("{}", took.as_secs_f64() * 1e3);
+    let mut publisher = by_hand::connect(server).await;
+    let began = Instant::now();
+    for number in 0..rate * SECONDS {
+        let due = began + Duration::from_secs_f64(number as f64 / rate as f64);
+        tokio::time::sleep_until(due.into()).await;
+        starts.due.lock().unwrap().push(Instant::now());
+        let stream = format!("wake-{}", number % streams);
+        let add = by_hand::add_to(&stream, &order(number, 150));
+        let _id: String = add.query_async(&mut publisher).await.unwrap();
+    }
+    let wanted = rate * SECONDS * groups / streams;
+    while starts.delays.lock().unwrap().len() < wanted {
+        starts.more.notified().await;
+    }
+    let mut delays = starts.delays.lock().unwrap().clone();
+    delays.sort_unstable();
+    for part in [50, 99] {
+        println!("{}", delays[delays.len() * part / 100].as_secs_f64() * 1e6);
+    }
+    let _ = runtime.shutdown().await;
+}
