@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use streamjobs::Client;
-use streamjobs::doctor::{Checkup, Severity};
+use streamjobs::doctor::{Access, Checkup, Severity};
 
 use crate::arguments::Doctor;
 use crate::output::Output;
@@ -30,6 +30,23 @@ pub(crate) async fn run(
         Some(Severity::Warning | Severity::Critical) => Exit::Findings,
         Some(Severity::Info) | None => Exit::Ok,
     })
+}
+
+/// Prints one line for each use of the streams. It needs no server.
+pub(crate) fn print_rules(command: &Doctor, output: &mut Output) -> Result<Exit, Failure> {
+    let rule =
+        |access: Access| access.rule(&format!("streamjobs-{}", access.as_str()), &command.stream);
+    let rules = Access::ALL.map(|access| (access.as_str(), rule(access)));
+    match output.is_json() {
+        true => output.document(&rules.into_iter().collect())?,
+        false => {
+            for (_, rule) in rules {
+                output.line(&rule)?;
+            }
+        }
+    }
+    output.flush()?;
+    Ok(Exit::Ok)
 }
 
 fn document(checkup: &Checkup) -> serde_json::Value {

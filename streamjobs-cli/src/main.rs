@@ -51,6 +51,11 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> Result<Exit, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut output = Output::new(arguments.json);
+    if let Command::Doctor(command) = &arguments.command
+        && command.acl
+    {
+        return doctor::print_rules(command, &mut output);
+    }
     runtime.block_on(async {
         let client = connect::client(&arguments).await?;
         let exit = match arguments.command {

@@ -10,7 +10,7 @@ mod values;
 
 use std::fmt;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand};
 use streamjobs::{GroupName, StreamName};
 
 pub(crate) use self::dead::{Dead, DeadChange, DeadList};
@@ -65,14 +65,20 @@ pub(crate) enum Command {
 Exits with 3 if there is a warning or worse.
 
 Example:
-  streamjobs doctor --stream orders --group billing --group notifications")]
+  streamjobs doctor --stream orders --group billing --group notifications
+  streamjobs doctor --acl --stream orders --stream refunds")]
+#[command(group(ArgGroup::new("for_what").args(["group", "acl"]).multiple(true)))]
 pub(crate) struct Doctor {
-    /// Check the user's permissions for the keys of this stream.
-    #[arg(long, requires = "group", value_parser = stream)]
-    pub(crate) stream: Option<StreamName>,
+    /// Check the user's permissions for the keys of this stream; can be repeated.
+    #[arg(long, requires = "for_what", value_parser = stream)]
+    pub(crate) stream: Vec<StreamName>,
     /// Check them for this group as well; can be repeated.
     #[arg(long, requires = "stream", value_parser = group)]
     pub(crate) group: Vec<GroupName>,
+    /// Ask no server; print the smallest access list for each use of these streams, one command for
+    /// each.
+    #[arg(long, requires = "stream", conflicts_with = "group")]
+    pub(crate) acl: bool,
 }
 
 /// One group on one stream.

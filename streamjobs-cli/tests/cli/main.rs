@@ -9,6 +9,7 @@
     reason = "tests report problems by failing"
 )]
 
+mod access;
 mod dead;
 mod doctor;
 mod entries;

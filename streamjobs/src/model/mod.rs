@@ -4,6 +4,7 @@
 pub mod config;
 pub mod error;
 
+pub(crate) mod access;
 pub(crate) mod backoff;
 pub(crate) mod cause;
 pub(crate) mod entry;

@@ -151,13 +151,17 @@ impl StreamName {
         format!("{}:{{{key}}}", self.helper_key("once", group))
     }
 
-    fn helper_key(&self, suffix: &str, group: &GroupName) -> String {
+    /// What the keys of all groups begin with.
+    pub(crate) fn helper_prefix(&self) -> String {
         let stream = &self.0;
-        if hash_tag_end(stream).is_some() {
-            format!("{stream}:{suffix}:{group}")
-        } else {
-            format!("{{{stream}}}:{suffix}:{group}")
+        match hash_tag_end(stream) {
+            Some(_) => format!("{stream}:"),
+            None => format!("{{{stream}}}:"),
         }
+    }
+
+    fn helper_key(&self, suffix: &str, group: &GroupName) -> String {
+        format!("{}{suffix}:{group}", self.helper_prefix())
     }
 }
 

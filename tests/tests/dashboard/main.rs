@@ -10,6 +10,7 @@
     reason = "tests report problems by failing"
 )]
 
+mod access;
 mod actions;
 mod archive;
 mod bounded;

@@ -10,6 +10,7 @@
     reason = "tests say what is wrong by failing"
 )]
 
+mod access;
 mod alerts;
 mod app;
 mod bad_input;

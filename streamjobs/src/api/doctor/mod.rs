@@ -1,11 +1,13 @@
 //! The doctor: checks whether a server, as it is configured, keeps jobs safe.
 
+mod access;
 mod finding;
 mod rights;
 mod rules;
 
 pub use self::finding::{Check, Finding};
 pub use crate::insight::severity::Severity;
+pub use crate::model::access::Access;
 
 use std::fmt;
 use std::time::Duration;

@@ -46,6 +46,7 @@ use std::time::Duration;
 
 use ::redis::{Cmd, ToRedisArgs, Value};
 
+pub(crate) use self::net::needed_commands;
 use self::net::{Address, CONNECT_DEADLINE, Link, SharedReading};
 use self::script::{Script, Scripts};
 use crate::model::cause::BoxError;

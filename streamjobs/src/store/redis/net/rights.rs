@@ -3,55 +3,14 @@
 use redis::Cmd;
 
 use super::links::Link;
+use super::needs::{Example, KEYLESS, Place, XADD};
 use crate::store::redis::reply;
 use crate::store::redis::script::scripts;
 use crate::store::server_info::{KeyRights, Rights};
-use crate::store::{Inlet, Queue, StoreError};
+use crate::store::{Queue, StoreError};
 
 scripts! {
     RIGHTS = "rights";
-}
-
-/// A command as access lists name it, with an example in which `KEY` is the place of the key.
-type Example = (&'static str, &'static str);
-
-/// The keys of a queue, by the commands that are needed on them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    Stream,
-    Lane,
-    Dead,
-    Retry,
-    Records,
-    Hash,
-}
-
-impl Place {
-    const ALL: [Self; 6] =
-        [Self::Stream, Self::Lane, Self::Dead, Self::Retry, Self::Records, Self::Hash];
-
-    fn key(self, queue: &Queue) -> String {
-        match self {
-            Self::Stream => queue.key(Inlet::STREAM),
-            Self::Lane => queue.key(Inlet::LANE),
-            Self::Dead => queue.dead_key(),
-            Self::Retry => queue.retry_key(),
-            Self::Records => queue.retry_records_key(),
-            Self::Hash => queue.group_key(),
-        }
-    }
-
-    fn examples(self) -> Vec<Example> {
-        let lists: &[&[Example]] = match self {
-            Self::Stream => &[WORKED_ON, STREAM_ALONE],
-            Self::Lane => &[WORKED_ON, LANE_ALONE],
-            Self::Dead => &[LETTERS],
-            Self::Retry => &[RETRY],
-            Self::Records => &[RECORDS],
-            Self::Hash => &[HASH],
-        };
-        lists.concat()
-    }
 }
 
 /// Checks every needed command without running it. Without queues, all are checked on one key that
@@ -104,6 +63,16 @@ pub(crate) async fn rights(link: &Link, queues: &[Queue]) -> Result<Rights, Stor
     Ok(Rights { user, missing, keys, unknown, named: !queues.is_empty() })
 }
 
+/// Whether the user may run a command, which is not run. Without the right to ask, as if it may.
+pub(crate) async fn may_run(link: &Link, words: &[&str]) -> Result<bool, StoreError> {
+    let command = words.iter().map(|word| (*word).to_owned()).collect();
+    match allowed(link, &[command]).await {
+        Ok(answers) => Ok(!answers.contains(&Answer::Refused)),
+        Err(StoreError::Refused { .. }) => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
 /// Whether a command may be run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answer {
@@ -146,91 +115,16 @@ fn examples_of(examples: &[Example], key: &str) -> Vec<Vec<String>> {
 
 /// Commands in one call. Far below the number of arguments that a script can unpack.
 const TRIED_MAX: usize = 256;
-const XADD: &str = "XADD";
 const NO_KEY: &str = "streamjobs";
-
-const KEYLESS: &[Example] = &[
-    ("PING", "PING"),
-    ("INFO", "INFO server"),
-    ("TIME", "TIME"),
-    ("EVALSHA", "EVALSHA 0 0"),
-    ("SCRIPT|LOAD", "SCRIPT LOAD x"),
-    ("MULTI", "MULTI"),
-    ("EXEC", "EXEC"),
-    ("CLIENT|ID", "CLIENT ID"),
-    ("CLIENT|UNBLOCK", "CLIENT UNBLOCK 1"),
-    ("CLIENT|SETNAME", "CLIENT SETNAME x"),
-];
-
-/// On the stream and on the lane.
-const WORKED_ON: &[Example] = &[
-    (XADD, "XADD KEY * field value"),
-    ("XREADGROUP", "XREADGROUP GROUP g c STREAMS KEY >"),
-    ("XACK", "XACK KEY g 1-1"),
-    ("XRANGE", "XRANGE KEY - +"),
-    ("XLEN", "XLEN KEY"),
-    ("XPENDING", "XPENDING KEY g"),
-    ("XCLAIM", "XCLAIM KEY g c 0 1-1"),
-    ("XGROUP|CREATE", "XGROUP CREATE KEY g 0 MKSTREAM"),
-    ("XGROUP|SETID", "XGROUP SETID KEY g 0"),
-    ("XGROUP|DELCONSUMER", "XGROUP DELCONSUMER KEY g c"),
-];
-const STREAM_ALONE: &[Example] = &[
-    ("XTRIM", "XTRIM KEY MAXLEN 1"),
-    ("XINFO|STREAM", "XINFO STREAM KEY"),
-    ("XINFO|GROUPS", "XINFO GROUPS KEY"),
-    ("XINFO|CONSUMERS", "XINFO CONSUMERS KEY g"),
-];
-const LANE_ALONE: &[Example] = &[("XDEL", "XDEL KEY 1-1")];
-const LETTERS: &[Example] = &[
-    (XADD, "XADD KEY * field value"),
-    ("XRANGE", "XRANGE KEY - +"),
-    ("XLEN", "XLEN KEY"),
-    ("XDEL", "XDEL KEY 1-1"),
-    ("XTRIM", "XTRIM KEY MAXLEN 1"),
-];
-const RETRY: &[Example] = &[
-    ("ZADD", "ZADD KEY 1 member"),
-    ("ZREM", "ZREM KEY member"),
-    ("ZCARD", "ZCARD KEY"),
-    ("ZRANGE", "ZRANGE KEY 0 1"),
-    ("ZRANGEBYSCORE", "ZRANGEBYSCORE KEY 0 1"),
-];
-const RECORDS: &[Example] = &[
-    ("HSETNX", "HSETNX KEY field value"),
-    ("HGET", "HGET KEY field"),
-    ("HDEL", "HDEL KEY field"),
-    ("HLEN", "HLEN KEY"),
-];
-const HASH: &[Example] = &[
-    ("HSET", "HSET KEY field value"),
-    ("HGET", "HGET KEY field"),
-    ("HGETALL", "HGETALL KEY"),
-    ("HEXISTS", "HEXISTS KEY field"),
-    ("HINCRBY", "HINCRBY KEY field 1"),
-    ("HDEL", "HDEL KEY field"),
-    ("HLEN", "HLEN KEY"),
-];
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
     use std::path::PathBuf;
 
-    /// What scripts use that no runtime needs: inspecting, operating, archiving, marks.
-    const OPERATING: [&str; 9] = [
-        "MEMORY|USAGE",
-        "XREVRANGE",
-        "XGROUP|DESTROY",
-        "DEL",
-        "GET",
-        "SET",
-        "PEXPIRE",
-        "HSCAN",
-        "ZRANK",
-    ];
-
+    use super::super::needs::needed_commands;
     use super::*;
+    use crate::model::access::Access;
     use crate::store::redis::script::Script;
 
     fn all_scripts() -> impl Iterator<Item = &'static Script> {
@@ -252,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn every_command_of_the_scripts_is_tried() {
+    fn every_command_of_the_scripts_is_in_the_list() {
         for script in all_scripts() {
             let calls = script.text.split("call('").skip(1).map(|rest| {
                 let mut words = rest.split('\'');
@@ -265,7 +159,8 @@ mod tests {
                 }
             });
             for call in calls {
-                let known = tried().contains(call.as_str()) || OPERATING.contains(&call.as_str());
+                let known =
+                    Access::ALL.into_iter().flat_map(needed_commands).any(|name| name == call);
                 assert!(known, "{}: {call}", script.name);
             }
         }

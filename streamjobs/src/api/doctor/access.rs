@@ -1,0 +1,97 @@
+//! The rules of access lists.
+
+use crate::model::access::Access;
+use crate::model::name::StreamName;
+use crate::store::redis::needed_commands;
+
+impl Access {
+    /// The command that gives a user of the server exactly the rights that this needs on these streams
+    /// and their helper keys: `ACL SETUSER …` in one line, with commands by name and keys by pattern.
+    ///
+    /// It takes all other rights to commands, keys and channels away, and leaves the user's passwords
+    /// and whether it is on as they are: a new user needs `on >password` as well. Users of another
+    /// database than 0 need `+select` besides. Without streams, the user may use no key.
+    ///
+    /// ```
+    /// use streamjobs::StreamName;
+    /// use streamjobs::doctor::Access;
+    ///
+    /// let rule = Access::Publish.rule("shop", &[StreamName::new("orders")?]);
+    /// assert_eq!(
+    ///     rule,
+    ///     "ACL SETUSER shop resetkeys resetchannels -@all ~orders \
+    ///      +client|setname +info +ping +xadd"
+    /// );
+    /// # Ok::<(), streamjobs::NameError>(())
+    /// ```
+    #[must_use]
+    pub fn rule(self, user: &str, streams: &[StreamName]) -> String {
+        let mut keys = Vec::new();
+        for stream in streams {
+            keys.push(format!("~{}", literal(stream.as_str())));
+            if self != Self::Publish {
+                keys.push(format!("~{}*", literal(&stream.helper_prefix())));
+            }
+        }
+        let mut commands = needed_commands(self);
+        commands.sort_unstable();
+        commands.dedup();
+        let commands = commands.into_iter().map(|command| format!("+{}", command.to_lowercase()));
+        let begin = ["ACL", "SETUSER", user, "resetkeys", "resetchannels", "-@all"];
+        let words = begin.map(str::to_owned).into_iter().chain(keys).chain(commands);
+        words.map(|word| quoted(&word)).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// A pattern of keys that matches this text alone.
+fn literal(text: &str) -> String {
+    let mut pattern = String::with_capacity(text.len());
+    for character in text.chars() {
+        if matches!(character, '*' | '?' | '[' | ']' | '^' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(character);
+    }
+    pattern
+}
+
+/// A word as clients of the server read it on a command line.
+fn quoted(word: &str) -> String {
+    match word.contains([' ', '"', '\'', '\\']) {
+        true => format!("\"{}\"", word.replace('\\', "\\\\").replace('"', "\\\"")),
+        false => word.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(access: Access, streams: &[&str]) -> String {
+        let streams = streams.iter().map(|name| StreamName::new(*name).unwrap());
+        access.rule("bob", &streams.collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn the_keys_of_a_rule_are_those_of_the_streams_alone() {
+        let text = rule(Access::Work, &["orders", "mail:{acme}"]);
+        let keys = text.split(' ').filter(|word| word.starts_with('~')).collect::<Vec<_>>();
+        assert_eq!(keys, ["~orders", "~{orders}:*", "~mail:{acme}", "~mail:{acme}:*"]);
+        let text = rule(Access::Publish, &["a b*"]);
+        assert!(text.contains(r#" "~a b\\*" +client"#), "{text}");
+        assert!(!rule(Access::Operate, &[]).contains('~'));
+    }
+
+    #[test]
+    fn only_who_changes_something_may_write() {
+        for writing in ["+xadd", "+xdel", "+del", "+hset", "+set", "+xgroup|create", "+xtrim"] {
+            let may = |access| rule(access, &["orders"]).split(' ').any(|word| word == writing);
+            assert!(!may(Access::Read), "{writing}");
+            assert!(may(Access::Operate), "{writing}");
+        }
+        for access in Access::ALL {
+            let text = rule(access, &["orders"]);
+            assert!(!text.contains("config") && !text.contains("+acl"), "{text}");
+        }
+    }
+}

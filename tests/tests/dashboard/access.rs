@@ -1,0 +1,75 @@
+//! The dashboard as a user of the server with exactly the rule that the doctor prints.
+
+use axum::Router;
+use streamjobs::doctor::Access as Rights;
+use streamjobs::{Client, StreamName};
+use streamjobs_dashboard::Dashboard;
+
+use crate::site::{GROUP, Site, by_name};
+
+/// A site with something on each page, whose dashboard connects as such a user.
+async fn site_of(rights: Rights) -> (Site, String) {
+    let site = Site::start().await;
+    for _ in 0..3 {
+        site.append("order.placed", "{}");
+    }
+    site.deliver("ghost", 2);
+    let letter = site.store_dead_letter("broken", "{}");
+    let orders = [StreamName::new("orders").unwrap()];
+    site.server.command(&["ACL", "SETUSER", "bob", "on", ">canary"]);
+    site.server.command(&rights.rule("bob", &orders).split(' ').collect::<Vec<_>>());
+    let url = format!("redis://bob:canary@127.0.0.1:{}", site.server.port());
+    let client = Client::connect(&url).await.unwrap();
+    let dashboard = Dashboard::builder(client, by_name).streams(orders).build();
+    (Site { app: Router::new().nest("/jobs", dashboard.router()), ..site }, letter)
+}
+
+/// The server's log of refusals.
+fn refused(site: &Site) -> Vec<String> {
+    let log = site.server.command(&["ACL", "LOG"]);
+    log.as_sequence().unwrap().iter().map(|row| format!("{row:?}")).collect()
+}
+
+async fn read_all(site: &Site, letter: &str) {
+    for path in [
+        "/jobs",
+        "/jobs/alerts",
+        "/jobs/processes",
+        "/jobs/streams/orders",
+        "/jobs/streams/orders/replay?start=-&end=%2B&limit=20",
+        GROUP,
+        &format!("{GROUP}/pending"),
+        &format!("{GROUP}/retries"),
+        &format!("{GROUP}/dead"),
+        &format!("{GROUP}/dead/{letter}"),
+    ] {
+        site.get(path).await.is(200).says_not("NOPERM").says_not("lacks a right");
+    }
+}
+
+#[tokio::test]
+async fn every_page_is_shown_with_the_right_to_read_and_actions_are_refused() {
+    let (site, letter) = site_of(Rights::Read).await;
+    read_all(&site, &letter).await;
+    assert_eq!(refused(&site), Vec::<String>::new());
+    let answer = site.post(&format!("{GROUP}/pause"), &[]).await;
+    answer.says("the user lacks a right");
+    assert!(site.group().info().await.unwrap().paused.is_none());
+}
+
+#[tokio::test]
+async fn actions_are_carried_out_with_the_right_to_operate() {
+    let (site, letter) = site_of(Rights::Operate).await;
+    read_all(&site, &letter).await;
+    let id = site.server.pending("orders", "work").remove(0).id;
+    for (action, fields) in [
+        ("pause", Vec::new()),
+        ("resume", Vec::new()),
+        ("pending/release", vec![("id", id.as_str())]),
+        ("dead/redrive", vec![("id", letter.as_str())]),
+    ] {
+        site.post(&format!("{GROUP}/{action}"), &fields).await.is(303);
+    }
+    assert_eq!(site.server.length("{orders}:lane:work"), 1, "redriven");
+    assert_eq!(refused(&site), Vec::<String>::new());
+}

@@ -1,0 +1,264 @@
+//! Users with exactly the rules that the doctor prints: each does what it is for, and the server
+//! refuses it nothing on the way.
+
+use std::num::NonZeroU64;
+use std::time::Duration;
+
+use streamjobs::config::{Retention, Start};
+use streamjobs::dead_letter::Taker;
+use streamjobs::doctor::Access;
+use streamjobs::once::OnceMark;
+use streamjobs::stream::{Cut, PendingQuery, Unfinished};
+use streamjobs::{
+    Backoff, Client, ConsumerName, Event, EventId, Job, JobError, Runtime, State, StreamName,
+    handler, handlers,
+};
+use streamjobs_tests::eventually::eventually_async;
+use streamjobs_tests::server::RedisServer;
+
+use crate::app::{DEADLINE, Order, Work, options, order, quick, settled, until, work};
+
+/// How a user with the printed rule connects, from now on and with nothing in the log of refusals.
+fn user(server: &RedisServer, access: Access) -> String {
+    let rule = access.rule("bob", &[StreamName::new("orders").unwrap()]);
+    server.command(&["ACL", "SETUSER", "bob", "reset", "on", ">canary"]);
+    server.command(&rule.split(' ').collect::<Vec<_>>());
+    server.command(&["ACL", "LOG", "RESET"]);
+    server.command(&["SCRIPT", "FLUSH"]);
+    server.command(&["CONFIG", "RESETSTAT"]);
+    format!("redis://bob:canary@127.0.0.1:{}", server.port())
+}
+
+/// The commands of the rule that the server has not run for the user.
+fn unused(server: &RedisServer, access: Access) -> Vec<String> {
+    let stats = server.query::<String>(&["INFO", "commandstats"]);
+    let rule = access.rule("bob", &[]);
+    let granted = rule.split(' ').filter_map(|word| word.strip_prefix('+'));
+    let unused = granted.filter(|name| !stats.contains(&format!("cmdstat_{name}:")));
+    unused.map(str::to_owned).collect()
+}
+
+/// What the server has refused a user: its log, as text.
+fn refused(server: &RedisServer) -> Vec<String> {
+    let log = server.command(&["ACL", "LOG"]);
+    let rows = log.as_sequence().unwrap_or_default().iter();
+    rows.map(|row| format!("{row:?}")).collect()
+}
+
+/// The names of mails that were sent, once per event.
+#[derive(Clone, Default)]
+struct Sent(std::sync::Arc<std::sync::Mutex<Vec<String>>>);
+
+/// Fails at its first attempt, and always for the order that is called so.
+#[handler(group = "work")]
+async fn mail(
+    order: Order,
+    job: Job,
+    mark: &mut OnceMark,
+    State(sent): State<Sent>,
+) -> Result<(), JobError> {
+    match order.id.as_str() {
+        "dead" => return Err(JobError::dead("no such customer")),
+        "retried" if job.attempt() == 1 => return Err("not now".into()),
+        _ => {}
+    }
+    let _first = !mark.is_takeover();
+    sent.0.lock().unwrap().push(order.id);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_publisher_publishes_with_any_retention_and_may_do_nothing_else() {
+    let server = RedisServer::start().unwrap();
+    let url = user(&server, Access::Publish);
+    for retention in [Retention::default(), Retention::MaxLen(NonZeroU64::MIN.saturating_add(9))] {
+        let client = Client::builder(&url).retention(Order::STREAM, retention);
+        let client = client.connect().await.unwrap();
+        client.publish(&order(1)).await.unwrap();
+        for answer in client.publish_all(&[order(2), order(3)]).await {
+            answer.unwrap();
+        }
+    }
+    assert_eq!(unused(&server, Access::Publish), Vec::<String>::new());
+    assert_eq!((server.length("orders"), refused(&server)), (6, Vec::new()));
+    let client = Client::connect(&url).await.unwrap();
+    let error = client.stream("orders").unwrap().newest(1).await.unwrap_err().to_string();
+    assert!(error.contains("the user lacks a right"), "{error}");
+    assert_eq!(refused(&server).len(), 1, "what is refused is in the log");
+}
+
+/// The name is a pattern as well, which the rule must not be.
+#[tokio::test]
+async fn a_rule_for_a_stream_whose_name_is_a_pattern_is_for_that_stream_alone() {
+    let server = RedisServer::start().unwrap();
+    let [own, other] = ["or*rs", "orders"].map(|name| StreamName::new(name).unwrap());
+    let rule = Access::Publish.rule("bob", std::slice::from_ref(&own));
+    server.command(&["ACL", "SETUSER", "bob", "on", ">canary"]);
+    // As a command line reads a word in quotation marks.
+    let words = rule.split(' ').map(|word| word.trim_matches('"').replace(r"\\", r"\"));
+    let words = words.collect::<Vec<_>>();
+    server.command(&words.iter().map(String::as_str).collect::<Vec<_>>());
+    let url = format!("redis://bob:canary@127.0.0.1:{}", server.port());
+    let client = Client::connect(&url).await.unwrap();
+    client.publish_to(&own, &order(1), EventId::generate()).await.unwrap();
+    let error = client.publish_to(&other, &order(2), EventId::generate()).await.unwrap_err();
+    assert!(error.to_string().contains("the user lacks a right"), "{error}");
+    assert_eq!((server.length("or*rs"), server.length("orders")), (1, 0));
+}
+
+#[tokio::test]
+async fn a_worker_runs_retries_recovers_and_dead_letters_jobs() {
+    // Whole nodes are trimmed.
+    let server = RedisServer::builder().config("stream-node-max-entries", "1").start().unwrap();
+    let url = user(&server, Access::Work);
+    let client = Client::builder(&url).retention("orders", Retention::History(NonZeroU64::MIN));
+    let client = client.connect().await.unwrap();
+    // A job of a process that died, and one that waits for its retry.
+    server.command(&["XGROUP", "CREATE", "orders", "work", "0", "MKSTREAM"]);
+    client.publish(&order("of the dead")).await.unwrap();
+    server.command(&["XREADGROUP", "GROUP", "work", "dead", "STREAMS", "orders", ">"]);
+    let sent = Sent::default();
+    let builder = Runtime::builder(&client).handlers(handlers![mail]).state(sent.clone());
+    let runtime = quick(builder.group("work", options())).start().await.unwrap();
+    for id in ["fine", "retried", "dead"] {
+        client.publish(&order(id)).await.unwrap();
+    }
+    until(DEADLINE, "all are done", || sent.0.lock().unwrap().len() == 3).await;
+    until(DEADLINE, "one is dead", || server.length("{orders}:dead:work") == 1).await;
+    until(DEADLINE, "trimmed", || server.length("orders") <= 1).await;
+    settled(&runtime).await;
+    let counters = runtime.counters();
+    assert_eq!((counters.retried, counters.dead_lettered, counters.claimed), (1, 1, 1));
+    // As an archive does.
+    let by = Taker::new(ConsumerName::unique("archive").unwrap());
+    let letters = client.dead_letters("orders", "work").unwrap();
+    let taken = letters.take(&by, 10).await.unwrap().letters;
+    let ids = taken.iter().map(|letter| letter.id).collect::<Vec<_>>();
+    assert_eq!((letters.settle(&by, &ids).await.unwrap(), ids.len()), (1, 1));
+    // A group that was destroyed is made again.
+    server.command(&["XGROUP", "DESTROY", "orders", "work"]);
+    until(DEADLINE, "recreated", || runtime.counters().groups_recreated > 0).await;
+    eventually_async(DEADLINE, "published", async || client.publish(&order("last")).await.is_ok())
+        .await;
+    until(DEADLINE, "done", || sent.0.lock().unwrap().iter().any(|id| id == "last")).await;
+    let _ = runtime.shutdown().await;
+    assert_eq!(refused(&server), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn jobs_of_a_lost_retry_set_come_back_for_a_worker() {
+    let server = RedisServer::start().unwrap();
+    let client = Client::connect(&user(&server, Access::Work)).await.unwrap();
+    let twice = Work::new(|_, job| async move {
+        if job.attempt() == 1 { Err(JobError::retry("not now")) } else { Ok(()) }
+    });
+    let later = options().backoff(Backoff::fixed(Duration::from_secs(1)));
+    let builder = Runtime::builder(&client).handlers(handlers![work]).state(twice.clone());
+    let runtime = quick(builder.group("work", later)).start().await.unwrap();
+    client.publish(&order(1)).await.unwrap();
+    until(DEADLINE, "waiting for retry", || runtime.counters().retried == 1).await;
+    server.command(&["DEL", "{orders}:retry:work"]);
+    twice.wait_for(2).await;
+    let _ = runtime.shutdown().await;
+    assert_eq!(refused(&server), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_reader_reads_everything_and_changes_nothing() {
+    let server = RedisServer::start().unwrap();
+    let app = prepared(&server).await;
+    let client = Client::connect(&user(&server, Access::Read)).await.unwrap();
+    let stream = client.stream("orders").unwrap();
+    let group = stream.group("work").unwrap();
+    stream.info().await.unwrap();
+    stream.sizes().await.unwrap();
+    assert_eq!(stream.groups().await.unwrap().len(), 1);
+    assert_eq!(stream.newest(10).await.unwrap().len(), 4);
+    group.info().await.unwrap();
+    group.oldest_unfinished().await.unwrap();
+    assert_eq!(group.consumers().await.unwrap().len(), 1);
+    group.diagnose().await.unwrap();
+    assert_eq!(group.pending(PendingQuery::new()).await.unwrap().entries.len(), 2);
+    let retries = group.retries(None, 10).await.unwrap().jobs;
+    assert_eq!(group.retries(Some(&retries[0].id), 10).await.unwrap().jobs, Vec::new());
+    let letters = group.dead_letters();
+    assert_eq!(letters.list(None, 10).await.unwrap().letters.len(), 1);
+    letters.summaries(None, 10).await.unwrap();
+    letters.newest_summaries(None, 10).await.unwrap();
+    let mut tail = stream.tail().await.unwrap();
+    app.publish(&order("last")).await.unwrap();
+    tail.next().await.unwrap();
+    let mut replay = stream.replay(..);
+    replay.next().await.unwrap().unwrap();
+    let checkup = client.doctor_for([("orders", "work")]).await.unwrap();
+    assert!(checkup.to_string().contains("may not run CONFIG GET"), "{checkup}");
+    // That one is for more retries than are read at once.
+    assert_eq!(unused(&server, Access::Read), ["hlen"]);
+    assert_eq!(refused(&server), Vec::<String>::new());
+    let error = group.pause().await.unwrap_err().to_string();
+    assert!(error.contains("the user lacks a right"), "{error}");
+}
+
+#[tokio::test]
+async fn an_operator_does_every_operation() {
+    let server = RedisServer::start().unwrap();
+    prepared(&server).await;
+    let client = Client::connect(&user(&server, Access::Operate)).await.unwrap();
+    let stream = client.stream("orders").unwrap();
+    let group = stream.group("work").unwrap();
+    let pending = group.pending(PendingQuery::new()).await.unwrap().entries;
+    let ids = pending.iter().map(|entry| entry.id).collect::<Vec<_>>();
+    let [one, two] = ["one", "two"].map(|name| ConsumerName::new(name).unwrap());
+    assert_eq!(group.claim(&ids, &one).await.unwrap().moved.len(), 2);
+    assert_eq!(group.hand_over(&one, &two).await.unwrap().moved.len(), 2);
+    assert_eq!(group.release(&ids[..1]).await.unwrap().moved.len(), 1);
+    assert_eq!(group.acknowledge(&ids[..1]).await.unwrap(), 1);
+    let _ = group.remove_consumer(&two).await.unwrap();
+    group.reap_now().await.unwrap();
+    assert!(group.pause().await.unwrap() && group.resume().await.unwrap());
+    let jobs = group.retries(None, 10).await.unwrap().jobs;
+    assert_eq!(group.run_now(&[jobs[0].id.clone()]).await.unwrap(), 1);
+    let letters = group.dead_letters();
+    let letter = letters.list(None, 10).await.unwrap().letters.remove(0);
+    letters.redrive(letter.id).await.unwrap();
+    let event = letter.event_id.clone().unwrap();
+    let keep = Duration::from_secs(60);
+    letters.redrive_archived(&letter.fields, &event, None, "token", keep).await.unwrap();
+    letters.purge(&[letter.id]).await.unwrap();
+    group.move_to(Start::Beginning, Unfinished::Lose).await.unwrap();
+    stream.trim(Cut::Length(1), Unfinished::Lose).await.unwrap();
+    group.destroy(Unfinished::Lose).await.unwrap();
+    assert!(group.create(Start::Beginning).await.unwrap());
+    assert!(stream.delete(Unfinished::Lose).await.unwrap());
+    assert_eq!(refused(&server), Vec::<String>::new());
+}
+
+/// Four entries: two pending, one that waits for a retry, one dead letter; and a client with all
+/// rights.
+async fn prepared(server: &RedisServer) -> Client {
+    let client = Client::connect(&server.url()).await.unwrap();
+    let later = options().backoff(Backoff::fixed(Duration::from_secs(600)));
+    let builder = Runtime::builder(&client).handlers(handlers![work]).state(Work::new(
+        |order, _| async move {
+            match order.id.as_str() {
+                "dead" => Err(JobError::dead("no such customer")),
+                _ => Err(JobError::retry("not now")),
+            }
+        },
+    ));
+    let runtime = quick(builder.group("work", later)).start().await.unwrap();
+    for id in ["dead", "retried"] {
+        client.publish(&order(id)).await.unwrap();
+    }
+    until(DEADLINE, "prepared", || {
+        let counters = runtime.counters();
+        (counters.retried, counters.dead_lettered) == (1, 1)
+    })
+    .await;
+    let _ = runtime.shutdown().await;
+    for id in ["one", "two"] {
+        client.publish(&order(id)).await.unwrap();
+    }
+    server.command(&["XREADGROUP", "GROUP", "work", "gone", "STREAMS", "orders", ">"]);
+    client
+}
