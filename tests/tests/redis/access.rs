@@ -129,6 +129,12 @@ async fn a_worker_runs_retries_recovers_and_dead_letters_jobs() {
     settled(&runtime).await;
     let counters = runtime.counters();
     assert_eq!((counters.retried, counters.dead_lettered, counters.claimed), (1, 1, 1));
+    // More readers share connections, and another one tells them what has changed.
+    for _ in 0..5 {
+        runtime.add_consumer("work").await.unwrap();
+    }
+    let told = || server.client_list().iter().any(|client| client.flags.contains('t'));
+    until(DEADLINE, "readers are told", told).await;
     // As an archive does.
     let by = Taker::new(ConsumerName::unique("archive").unwrap());
     let letters = client.dead_letters("orders", "work").unwrap();

@@ -45,6 +45,11 @@ impl Vault {
     }
 }
 
+/// A server that serves nobody without a login.
+fn server() -> RedisServer {
+    RedisServer::builder().password("harness").start().unwrap()
+}
+
 /// A client of the server, without a login.
 fn builder(server: &RedisServer) -> ClientBuilder {
     Client::builder(&format!("redis://127.0.0.1:{}", server.port()))
@@ -67,7 +72,7 @@ async fn running(client: &Client, counted: &Work) -> Runtime {
 
 #[tokio::test]
 async fn a_rotated_password_is_used_at_the_next_connect_and_jobs_go_on() {
-    let server = RedisServer::start().unwrap();
+    let server = server();
     set_password(&server, "first-secret");
     let vault = Vault::new("first-secret");
     let client = vault.provides(&server).connect().await.unwrap();
@@ -88,6 +93,19 @@ async fn a_rotated_password_is_used_at_the_next_connect_and_jobs_go_on() {
         until(DEADLINE, "done", || fine.distinct() == 1 + round).await;
         assert!(vault.asked() >= asked + 2, "for the shared connection and for the reader's");
     }
+    // More readers share connections, and another one tells them what has changed.
+    for _ in 0..5 {
+        runtime.add_consumer("work").await.unwrap();
+    }
+    let told = || server.client_list().iter().any(|client| client.flags.contains('t'));
+    until(DEADLINE, "readers are told", told).await;
+    set_password(&server, "last secret");
+    vault.set(Some("last secret"));
+    kill(&server);
+    let next = order("last");
+    eventually_async(DEADLINE, "published", async || client.publish(&next).await.is_ok()).await;
+    until(DEADLINE, "done", || fine.distinct() == 4).await;
+    until(DEADLINE, "readers are told again", told).await;
     settled(&runtime).await;
     assert_eq!(runtime.counters().failed, 0);
     assert!(!format!("{client:?}").contains("secret"), "{client:?}");
@@ -96,7 +114,7 @@ async fn a_rotated_password_is_used_at_the_next_connect_and_jobs_go_on() {
 
 #[tokio::test]
 async fn a_provider_that_fails_is_named_without_the_secret_and_asked_again() {
-    let server = RedisServer::start().unwrap();
+    let server = server();
     set_password(&server, "first-secret");
     let vault = Vault::new("first-secret");
     let client = vault.provides(&server).connect().await.unwrap();
@@ -120,7 +138,7 @@ async fn a_provider_that_fails_is_named_without_the_secret_and_asked_again() {
 
 #[tokio::test]
 async fn a_provider_that_hangs_or_panics_or_gives_a_wrong_password_is_an_error_that_says_so() {
-    let server = RedisServer::start().unwrap();
+    let server = server();
     set_password(&server, "first-secret");
     let error = |builder: ClientBuilder| async { builder.connect().await.unwrap_err().to_string() };
     let hanging = builder(&server)

@@ -156,6 +156,12 @@ async fn jobs_run_and_are_retried_with_every_connection_behind_a_client_certific
     twice.wait_for(40).await;
     let ours = server.client_list().into_iter().filter(|row| row.name == "streamjobs").count();
     assert!(ours >= 3, "the client's, the runtime's and its reader's: {ours}");
+    // More readers share connections, and another one tells them what has changed.
+    for _ in 0..5 {
+        runtime.add_consumer("work").await.unwrap();
+    }
+    let told = || server.client_list().iter().any(|client| client.flags.contains('t'));
+    until(DEADLINE, "readers are told", told).await;
     // All of them are opened anew.
     server.command(&["CLIENT", "KILL", "TYPE", "normal"]);
     until(DEADLINE, "killed", || runtime.counters().server_errors > 0).await;
@@ -165,6 +171,7 @@ async fn jobs_run_and_are_retried_with_every_connection_behind_a_client_certific
         tokio::task::yield_now().await;
     }
     until(DEADLINE, "done after", || twice.distinct() == 21 && twice.count() >= 42).await;
+    until(DEADLINE, "readers are told again", told).await;
     settled(&runtime).await;
     let _ = runtime.shutdown().await;
 }

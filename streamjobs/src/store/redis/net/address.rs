@@ -72,7 +72,8 @@ impl Address {
     /// The address with the user and the password of now, for one connection.
     pub(crate) async fn with_credentials(&self) -> RedisResult<Self> {
         let mut address = self.clone();
-        if let Some(login) = &self.login {
+        // What it said is not asked for again.
+        if let Some(login) = address.login.take() {
             let Credentials { user, password } =
                 login.credentials().await.map_err(io::Error::other)?;
             let settings = self.settings().clone().set_username(user).set_password(password);

@@ -41,8 +41,7 @@ pub(crate) async fn open_shared(address: &Address) -> RedisResult<Opened> {
             Ok(())
         });
     let opening = async {
-        let address = address.with_credentials().await?;
-        let mut connection = connect(&address, ProtocolVersion::RESP3, config).await?;
+        let mut connection = connect(address, ProtocolVersion::RESP3, config).await?;
         let mut first = Pipeline::with_capacity(2);
         first.add_command(set_name()).add_command(Capabilities::request());
         let mut answers = connection.send_packed_commands(&first, 0, 2).await?;
@@ -94,6 +93,7 @@ async fn connect(
     protocol: ProtocolVersion,
     config: AsyncConnectionConfig,
 ) -> RedisResult<MultiplexedConnection> {
+    let address = &address.with_credentials().await?;
     #[cfg(feature = "tls")]
     if let Some(tls) = address.tls() {
         let mut config = config.set_connection_timeout(Some(tls::DEADLINE));
