@@ -52,11 +52,17 @@ impl Client {
     /// Connects with the default settings.
     ///
     /// The address is a `redis://`, `rediss://` (with the `tls` feature) or `redis+unix://` URL, with
-    /// user, password and database if the server needs them.
+    /// user, password and database if the server needs them. With
+    /// `redis+sentinel://[user:password@]host[:port],host[:port]/name[/database]`, the client uses the
+    /// primary that these sentinels know by the name, and follows each failover. `host` and `port`
+    /// (26379 by default) are a Sentinel's; user, password and database are the primary's. The settings
+    /// `?sentinel_user=…&sentinel_password=…` log in at the sentinels. Special characters in a user or
+    /// password are written as `%XX`.
     ///
     /// # Errors
     ///
-    /// When the address is invalid, or the server does not answer within 5 seconds.
+    /// When the address is invalid, the server does not answer within 5 seconds or is a Sentinel, or
+    /// no sentinel names a primary that can be used.
     ///
     /// # Cancel safety
     ///

@@ -38,6 +38,7 @@ mod replay;
 mod retention;
 mod retry;
 mod rights;
+mod sentinel;
 mod server;
 mod services;
 mod shared_reading;

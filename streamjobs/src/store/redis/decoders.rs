@@ -3,8 +3,9 @@
 use redis::Value;
 
 use super::net::scan::{self, FrameScanner};
-use super::net::{Address, Capabilities, Info};
+use super::net::{Capabilities, Endpoint, Info};
 use super::{consume, dead_letters, inspect, packed, reply, server_info};
+use crate::model::config::ConnectionOptions;
 use crate::model::entry::{Delivery, Entry, Inlet};
 use crate::model::error::ConnectError;
 use crate::store::StoreError;
@@ -16,7 +17,7 @@ use crate::store::server_info::ServerState;
 ///
 /// When it is invalid.
 pub fn address(url: &str) -> Result<String, ConnectError> {
-    Address::new(url).map(|address| format!("{address} {address:?}"))
+    Endpoint::new(url, ConnectionOptions::default()).map(|address| format!("{address} {address:?}"))
 }
 
 /// Reads an answer to `INFO`.

@@ -24,6 +24,7 @@
 //! A runtime without `XREADGROUP` or `XACK` on a stream, or without `EVALSHA`, `SCRIPT|LOAD`, `TIME` or
 //! `CLIENT|ID`, does not start. What else is missing is logged and found by the doctor.
 //! An archive reads dead letters as a group does and needs the same commands on their keys.
+//! What is needed in addition with Sentinel is listed in the module of that name.
 
 mod admin;
 mod consume;
@@ -47,7 +48,7 @@ use std::time::Duration;
 use ::redis::{Cmd, ToRedisArgs, Value};
 
 pub(crate) use self::net::needed_commands;
-use self::net::{Address, CONNECT_DEADLINE, Link, SharedReading};
+use self::net::{CONNECT_DEADLINE, Endpoint, Link, SharedReading};
 use self::script::{Script, Scripts};
 use crate::model::cause::BoxError;
 use crate::model::config::ConnectionOptions;
@@ -78,12 +79,12 @@ pub(crate) struct RedisStore {
 impl RedisStore {
     /// A store on a server; it connects at the first step.
     pub(crate) fn new(url: &str, options: ConnectionOptions) -> Result<Self, ConnectError> {
-        Ok(Self::at(Address::new(url)?.with(options)?))
+        Ok(Self::at(Endpoint::new(url, options)?))
     }
 
-    fn at(address: Address) -> Self {
-        let reading = SharedReading::new(&address);
-        Self { link: Link::new(address, SCRIPTS), reading }
+    fn at(endpoint: Endpoint) -> Self {
+        let reading = SharedReading::new(&endpoint);
+        Self { link: Link::new(endpoint, SCRIPTS), reading }
     }
 
     /// Connects, and checks that the server can be used.
@@ -93,7 +94,7 @@ impl RedisStore {
             Err(elapsed) => Err(elapsed.into()),
         };
         checked.map_err(|source| ConnectError::Server {
-            server: self.link.address().to_string(),
+            server: self.link.endpoint().to_string(),
             source,
         })
     }
@@ -125,7 +126,7 @@ impl fmt::Debug for RedisStore {
 
 impl Store for RedisStore {
     fn fork(&self) -> Arc<dyn Store> {
-        Arc::new(Self::at(self.link.address().clone()))
+        Arc::new(Self::at(self.link.endpoint().clone()))
     }
 
     fn fork_for_payloads(&self) -> Arc<dyn Store> {

@@ -235,8 +235,9 @@ mod tests {
 
     use bytes::Bytes;
 
-    use super::super::net::Address;
+    use super::super::net::Endpoint;
     use super::*;
+    use crate::model::config::ConnectionOptions;
 
     fn entry(bytes: usize) -> NewEntry {
         vec![(Bytes::new(), vec![0; bytes].into())]
@@ -268,7 +269,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_lost_answer_leaves_its_chunk_open_and_the_later_ones_unsent() {
-        let link = Link::new(Address::new("redis://127.0.0.1:1").unwrap(), &[]);
+        let link = Link::new(
+            Endpoint::new("redis://127.0.0.1:1", ConnectionOptions::default()).unwrap(),
+            &[],
+        );
         let stream = StreamName::new("orders").unwrap();
         let mut appender = Box::new(RedisAppender::new(link, stream, Retention::Unlimited));
         let stored = ready(Ok(vec![Value::SimpleString("1-0".into())])).boxed();
@@ -286,7 +290,10 @@ mod tests {
 
     #[tokio::test]
     async fn what_finds_no_connection_was_certainly_not_sent() {
-        let link = Link::new(Address::new("redis://127.0.0.1:1").unwrap(), &[]);
+        let link = Link::new(
+            Endpoint::new("redis://127.0.0.1:1", ConnectionOptions::default()).unwrap(),
+            &[],
+        );
         let stream = StreamName::new("orders").unwrap();
         let mut appender = Box::new(RedisAppender::new(link, stream, Retention::Unlimited));
         appender.push(vec![entry(1); CHUNK_ENTRIES_MAX + 1]).await;

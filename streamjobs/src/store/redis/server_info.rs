@@ -19,10 +19,10 @@ type Said = HashMap<String, String>;
 #[async_trait]
 impl ServerInfo for RedisStore {
     async fn facts(&self, queues: &[Queue]) -> Result<ServerFacts> {
-        let address = self.link.address();
+        let endpoint = self.link.endpoint();
         Ok(ServerFacts {
-            address: address.to_string(),
-            user: address.user(),
+            address: endpoint.to_string(),
+            user: endpoint.user(),
             state: reported(state(&self.link).await)?,
             settings: reported(settings(&self.link).await)?,
             clock: reported(self.clock().await)?,

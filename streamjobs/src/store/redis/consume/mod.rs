@@ -38,8 +38,8 @@ impl Consume for RedisStore {
         consumer: &ConsumerName,
         margin: Duration,
     ) -> Result<Box<dyn StreamReader>> {
-        let address = self.link.address();
-        let reader = RedisReader::open(address, &self.reading, queue, consumer, margin).await?;
+        let endpoint = self.link.endpoint();
+        let reader = RedisReader::open(endpoint, &self.reading, queue, consumer, margin).await?;
         Ok(Box::new(reader))
     }
 

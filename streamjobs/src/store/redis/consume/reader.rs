@@ -13,8 +13,8 @@ use super::acknowledge::Acknowledgements;
 use crate::model::name::ConsumerName;
 use crate::store::redis::milliseconds;
 use crate::store::redis::net::{
-    Address, Answer, Answered, Exchange, KeyWatch, Member, Patience, Reading, SharedReading, Waker,
-    answer_lost, not_connected, open_reading,
+    Answer, Answered, Endpoint, Exchange, KeyWatch, Member, Patience, Reading, SharedReading,
+    Waker, answer_lost, not_connected, open_reading,
 };
 use crate::store::types::Result;
 use crate::store::{Inlet, Queue, ReadReply, ReadRequest, StreamReader};
@@ -26,7 +26,7 @@ pub(super) struct RedisReader {
     keys: [String; Inlet::ALL.len()],
     consumer: ConsumerName,
     margin: Duration,
-    address: Address,
+    endpoint: Endpoint,
     own: Own,
     shared: Shared,
 }
@@ -59,7 +59,7 @@ struct Shared {
 impl RedisReader {
     /// Opens the connection, or checks the shared one.
     pub(super) async fn open(
-        address: &Address,
+        endpoint: &Endpoint,
         reading: &Arc<SharedReading>,
         queue: &Queue,
         consumer: &ConsumerName,
@@ -85,7 +85,7 @@ impl RedisReader {
             keys,
             consumer: consumer.clone(),
             margin,
-            address: address.clone(),
+            endpoint: endpoint.clone(),
             own: Own::Closed,
             shared,
         };
@@ -98,7 +98,7 @@ impl RedisReader {
     }
 
     async fn open_own(&mut self) -> Result<()> {
-        let (connection, id) = open_reading(&self.address).await?;
+        let (connection, id) = open_reading(&self.endpoint).await?;
         self.own = Own::Open(connection);
         self.shared.waker.connection.store(id, Ordering::Release);
         Ok(())

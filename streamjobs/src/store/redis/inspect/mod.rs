@@ -216,7 +216,7 @@ impl Inspect for RedisStore {
     }
 
     async fn tail(&self, stream: &StreamName) -> Result<Box<dyn TailReader>> {
-        let (connection, _) = open_reading(self.link.address()).await?;
+        let (connection, _) = open_reading(self.link.endpoint()).await?;
         Ok(Box::new(RedisTail { connection: Some(connection), stream: stream.clone() }))
     }
 }

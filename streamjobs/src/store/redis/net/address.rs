@@ -44,6 +44,23 @@ impl Address {
         read().map_err(|fault: String| ConnectError::Address(fault))
     }
 
+    /// A server at this place, and what logs in there.
+    pub(crate) fn at(host: String, port: u16, login: RedisConnectionInfo) -> RedisResult<Self> {
+        let info = ConnectionAddr::Tcp(host, port).into_connection_info()?;
+        Ok(Self {
+            info: info.set_redis_settings(login),
+            login: None,
+            #[cfg(feature = "tls")]
+            tls: Tls::default(),
+        })
+    }
+
+    /// Another server that the same user logs in to.
+    pub(crate) fn moved_to(mut self, host: String, port: u16) -> Self {
+        self.info = self.info.set_addr(ConnectionAddr::Tcp(host, port));
+        self
+    }
+
     /// The address with these options, if they fit it.
     pub(crate) fn with(mut self, options: ConnectionOptions) -> Result<Self, ConnectError> {
         if let Some(provider) = options.credentials {
@@ -152,7 +169,10 @@ fn check_form(url: &str) -> Result<(), &'static str> {
             Err("it has a fragment; in a user or password write %23 for #")
         }
         Some("redis" | "rediss" | "redis+unix" | "unix") => Ok(()),
-        _ => Err("it does not begin with redis://, rediss://, redis+unix:// or unix://"),
+        Some("rediss+sentinel") => Err("TLS is not supported together with Sentinel"),
+        _ => Err(
+            "it does not begin with redis://, rediss://, redis+sentinel://, redis+unix:// or unix://",
+        ),
     }
 }
 

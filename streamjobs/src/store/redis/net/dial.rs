@@ -11,16 +11,18 @@ use redis::{
 use tokio_util::sync::CancellationToken;
 
 use super::address::Address;
-use super::capabilities::Capabilities;
+use super::capabilities::{Capabilities, Mode};
 use super::error::{is_closed, of_socket};
+use super::server::{Server, Tenure};
 #[cfg(feature = "tls")]
 use super::tls;
 
 /// A new connection for many callers at once.
 pub(crate) struct Opened {
     pub(crate) connection: MultiplexedConnection,
-    /// Cancelled when the connection's task ends.
+    /// Cancelled when the connection's task ends, or the server's tenure.
     pub(crate) closed: CancellationToken,
+    pub(crate) tenure: Tenure,
     /// `None` if the server refuses `INFO`, or its answer is not text.
     pub(crate) capabilities: Option<Capabilities>,
 }
@@ -30,8 +32,8 @@ pub(crate) struct Opened {
 /// It uses version 3 of the protocol: the listener for pushed messages, which that needs, is
 /// dropped when the connection's task ends, so a closed connection is noticed at once. The caller has
 /// to set a deadline for each answer.
-pub(crate) async fn open_shared(address: &Address) -> RedisResult<Opened> {
-    let closed = CancellationToken::new();
+pub(crate) async fn open_shared(server: Server) -> RedisResult<Opened> {
+    let closed = server.tenure.connection();
     let guard = closed.clone().drop_guard();
     let config = AsyncConnectionConfig::new()
         .set_response_timeout(None)
@@ -40,15 +42,17 @@ pub(crate) async fn open_shared(address: &Address) -> RedisResult<Opened> {
             let _ = &guard;
             Ok(())
         });
-    let opening = async {
-        let mut connection = connect(address, ProtocolVersion::RESP3, config).await?;
-        let mut first = Pipeline::with_capacity(2);
-        first.add_command(set_name()).add_command(Capabilities::request());
-        let mut answers = connection.send_packed_commands(&first, 0, 2).await?;
-        let capabilities = answers.pop().and_then(|answer| Capabilities::from_answer(answer).ok());
-        Ok(Opened { connection, closed, capabilities })
-    };
-    within(CONNECT_DEADLINE, opening).await
+    let mut connection = connect(&server.address, ProtocolVersion::RESP3, config).await?;
+    let mut first = Pipeline::with_capacity(3);
+    first.add_command(set_name()).add_command(Capabilities::request());
+    server.ask_role(&mut first);
+    let mut answers = connection.send_packed_commands(&first, 0, first.len()).await?;
+    server.check_role(&mut answers)?;
+    let capabilities = answers.pop().and_then(|answer| Capabilities::from_answer(answer).ok());
+    if capabilities.as_ref().is_some_and(|known| known.mode == Some(Mode::Sentinel)) {
+        return Err(io::Error::other(IS_SENTINEL).into());
+    }
+    Ok(Opened { connection, closed, tenure: server.tenure, capabilities })
 }
 
 /// Opens a connection on which the server says something by itself. Also returns a token that is
@@ -141,6 +145,8 @@ pub(crate) const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 pub(crate) const RESPONSE_DEADLINE: Duration = Duration::from_secs(3);
 const MAY_EXPECT_TLS: &str =
     "the server may speak TLS only, and the address of such a server begins with rediss://";
+const IS_SENTINEL: &str = "the server is a Sentinel, which has no streams; write its address as \
+    redis+sentinel://host:port/name-of-the-primary";
 const CONNECTION_NAME: &str = "streamjobs";
 /// The client crate's default of 50 makes publishers queue up behind each other.
 const COMMANDS_WAITING_MAX: usize = 1024;

@@ -16,25 +16,26 @@ use tokio::task::unconstrained;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::address::Address;
 use super::capabilities::Capabilities;
 use super::dial::{CONNECT_DEADLINE, Opened, open_shared};
+use super::endpoint::Endpoint;
 use super::error::{
     ConnectionFailed, accepted, answer_lost, cause, is_authentication, is_wrong_server,
     not_connected, not_sent, refusal_text, refused, unreachable,
 };
 use super::places::{Place, Places, size_of_command, size_of_pipeline};
+use super::server::Tenure;
 use crate::store::StoreError;
 use crate::store::redis::script::Scripts;
 
-/// A connection to one address, opened when it is needed.
+/// A connection to one endpoint, opened when it is needed.
 #[derive(Clone)]
 pub(crate) struct Link {
     inner: Arc<Inner>,
 }
 
 struct Inner {
-    address: Address,
+    endpoint: Endpoint,
     scripts: Scripts,
     state: Mutex<State>,
 }
@@ -86,7 +87,7 @@ impl Pinned {
             return Err(not_connected());
         }
         let sent = self.live.connection.send_packed_commands(pipeline, 0, pipeline.len());
-        let values = place.answer(sent).await.map_err(|error| {
+        let values = place.answer(self.live.tenure.within(sent)).await.map_err(|error| {
             inner.leave(generation, None);
             answer_lost(&error)
         })?;
@@ -107,9 +108,10 @@ type Opening = BoxFuture<'static, Result<Live, RedisError>>;
 struct Live {
     connection: MultiplexedConnection,
     places: Arc<Places>,
-    /// Cancelled when the connection's task ends, or when the link leaves it: nothing is sent over it
-    /// any more.
+    /// Cancelled when the connection's task ends, or the server's tenure, or when the link leaves it:
+    /// nothing is sent over it any more.
     closed: CancellationToken,
+    tenure: Tenure,
     generation: u64,
     /// Learned when the connection was opened. Empty if the server refused to say.
     capabilities: Arc<OnceLock<Capabilities>>,
@@ -124,14 +126,14 @@ struct Pause {
 
 impl Link {
     /// A link that has not connected yet.
-    pub(crate) fn new(address: Address, scripts: Scripts) -> Self {
+    pub(crate) fn new(endpoint: Endpoint, scripts: Scripts) -> Self {
         let state = Mutex::default();
-        Self { inner: Arc::new(Inner { address, scripts, state }) }
+        Self { inner: Arc::new(Inner { endpoint, scripts, state }) }
     }
 
-    /// The server's address.
-    pub(crate) fn address(&self) -> &Address {
-        &self.inner.address
+    /// Where it connects.
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        &self.inner.endpoint
     }
 
     /// The scripts that a server is to know. They are loaded together, because a server that lacks one
@@ -153,7 +155,7 @@ impl Link {
     ) -> Result<Value, StoreError> {
         let (mut live, place) = self.place(size_of_command(command)).await?;
         let sent = live.connection.send_packed_command(command);
-        match place.answering(bytes).answer(sent).await {
+        match place.answering(bytes).answer(live.tenure.within(sent)).await {
             Ok(Value::ServerError(error)) => {
                 if is_wrong_server(&error) {
                     self.inner.leave(live.generation, Some(refusal_text(&error)));
@@ -286,11 +288,11 @@ impl Inner {
     }
 
     async fn open(self: Arc<Self>) -> Result<Live, RedisError> {
-        let opened = open_shared(&self.address).await;
+        let opened = self.endpoint.connect(open_shared).await;
         let mut state = self.lock();
         state.opening = None;
         match opened {
-            Ok(Opened { connection, closed, capabilities }) => {
+            Ok(Opened { connection, closed, tenure, capabilities }) => {
                 state.generation += 1;
                 state.failures = 0;
                 // Limits the attempts to a server that closes each connection at once.
@@ -299,8 +301,12 @@ impl Inner {
                 let capabilities = capabilities.map_or_else(OnceLock::new, OnceLock::from).into();
                 let generation = state.generation;
                 let places = Places::new();
-                let live = Live { connection, places, closed, generation, capabilities };
+                let live = Live { connection, places, closed, tenure, generation, capabilities };
                 state.live = Some(live.clone());
+                drop(state);
+                if live.tenure.is_limited() {
+                    self.leave_at_end(&live);
+                }
                 Ok(live)
             }
             Err(error) => {
@@ -314,6 +320,19 @@ impl Inner {
                 Err(error)
             }
         }
+    }
+
+    /// Drops the connection at the end of the server's tenure, also if nothing is sent then.
+    #[expect(clippy::disallowed_methods, reason = "it ends with the connection")]
+    fn leave_at_end(self: &Arc<Self>, live: &Live) {
+        let (inner, generation) = (Arc::downgrade(self), live.generation);
+        let closed = live.closed.clone();
+        tokio::spawn(async move {
+            closed.cancelled().await;
+            if let Some(inner) = inner.upgrade() {
+                inner.leave(generation, None);
+            }
+        });
     }
 
     /// Drops a connection that cannot be used any more, unless a newer one has replaced it. After a
@@ -339,7 +358,7 @@ impl fmt::Debug for Link {
         let state = self.inner.lock();
         let live = state.live.as_ref();
         f.debug_struct("Link")
-            .field("address", &self.inner.address)
+            .field("endpoint", &self.inner.endpoint)
             .field("capabilities", &live.and_then(|live| live.capabilities.get()))
             .finish_non_exhaustive()
     }
@@ -367,6 +386,7 @@ mod tests {
 
     use super::super::scan::FrameScanner;
     use super::*;
+    use crate::model::config::ConnectionOptions;
 
     #[test]
     fn attempts_to_connect_are_a_few_a_second_at_most() {
@@ -405,7 +425,11 @@ mod tests {
     async fn each_connection_learns_anew_what_the_server_can_do() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let link = Link::new(Address::new(&format!("redis://127.0.0.1:{port}")).unwrap(), &[]);
+        let link = Link::new(
+            Endpoint::new(&format!("redis://127.0.0.1:{port}"), ConnectionOptions::default())
+                .unwrap(),
+            &[],
+        );
         assert!(format!("{link:?}").contains("capabilities: None"));
         let asking = async {
             for version in ["7.0.15", "8.8.0"] {
@@ -428,7 +452,11 @@ mod tests {
     async fn a_connection_that_breaks_as_soon_as_it_is_open_is_replaced_for_the_next_command() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let link = Link::new(Address::new(&format!("redis://127.0.0.1:{port}")).unwrap(), &[]);
+        let link = Link::new(
+            Endpoint::new(&format!("redis://127.0.0.1:{port}"), ConnectionOptions::default())
+                .unwrap(),
+            &[],
+        );
         let asking = async {
             link.capabilities().await.unwrap();
             let closed = link.inner.lock().live.as_ref().unwrap().closed.clone();
@@ -447,8 +475,14 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         drop(listener);
-        let link =
-            Link::new(Address::new(&format!("redis://:canary@127.0.0.1:{port}")).unwrap(), &[]);
+        let link = Link::new(
+            Endpoint::new(
+                &format!("redis://:canary@127.0.0.1:{port}"),
+                ConnectionOptions::default(),
+            )
+            .unwrap(),
+            &[],
+        );
         for text in ["refused", "waiting before the next attempt"] {
             let error = link.command(&redis::cmd("PING")).await.unwrap_err();
             let StoreError::Unreachable(cause) = error else { panic!("{error:?}") };

@@ -3,6 +3,7 @@
 mod address;
 mod capabilities;
 mod dial;
+mod endpoint;
 mod error;
 mod links;
 mod login;
@@ -12,14 +13,16 @@ mod reading;
 pub(super) mod rights;
 pub(super) mod scan;
 mod scripts;
+mod sentinel;
+mod server;
 mod shared_reading;
 #[cfg(feature = "tls")]
 mod tls;
 mod wire;
 
-pub(super) use self::address::Address;
 pub(super) use self::capabilities::{Capabilities, Info, Mode};
 pub(super) use self::dial::{CONNECT_DEADLINE, RESPONSE_DEADLINE};
+pub(super) use self::endpoint::Endpoint;
 pub(super) use self::error::{accepted, answer_lost, not_connected, unreachable};
 pub(super) use self::links::{Link, Pinned};
 pub(crate) use self::needs::needed_commands;

@@ -6,39 +6,48 @@ use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, RedisResult, Value};
 use tokio_util::sync::CancellationToken;
 
-use super::address::Address;
-use super::dial::{CONNECT_DEADLINE, open_for_reading, within};
+use super::dial::{open_for_reading, within};
+use super::endpoint::Endpoint;
 use super::error::{accepted, is_wrong_server, unreachable};
 use super::scan;
+use super::server::{Server, Tenure};
 use super::wire::{Patience, Wire};
 use crate::store::redis::reply;
 use crate::store::{Delivery, Inlet, StoreError};
 
 /// Opens a connection for reads that may wait. Also returns its id on the server, for
 /// `CLIENT UNBLOCK`.
-pub(crate) async fn open_reading(address: &Address) -> Result<(Reading, u64), StoreError> {
-    let opening = async {
-        let address = &address.with_credentials().await?;
-        let mut reading = match Wire::open(address).await? {
-            Some(wire) => Reading::Wire(wire),
-            None => {
-                let (connection, closed) = open_for_reading(address).await?;
-                Reading::Shared(connection, closed)
-            }
-        };
-        let mut identify = Pipeline::with_capacity(1);
-        identify.cmd("CLIENT").arg("ID");
-        let answer = reading.exchange(&identify, Patience::CONNECTING).await?.pop();
-        let id = answer.map_or(Ok(Value::Nil), Answer::value)?;
-        Ok((reading, id))
-    };
-    let (reading, id) =
-        within(CONNECT_DEADLINE, opening).await.map_err(|error| unreachable(&error))?;
+pub(crate) async fn open_reading(endpoint: &Endpoint) -> Result<(Reading, u64), StoreError> {
+    let opened = endpoint.connect(open).await;
+    let (reading, id) = opened.map_err(|error| unreachable(&error))?;
     Ok((reading, reply::number(accepted(id)?, "CLIENT ID")?))
 }
 
+async fn open(server: Server) -> RedisResult<(Reading, Value)> {
+    let connection = match Wire::open(&server.address).await? {
+        Some(wire) => Connection::Wire(wire),
+        None => {
+            let (connection, closed) = open_for_reading(&server.address).await?;
+            Connection::Shared(connection, closed)
+        }
+    };
+    let mut reading = Reading { connection, tenure: server.tenure.clone() };
+    let mut identify = Pipeline::with_capacity(2);
+    identify.cmd("CLIENT").arg("ID");
+    server.ask_role(&mut identify);
+    let answers = reading.exchange(&identify, Patience::CONNECTING).await?.into_iter();
+    let mut answers = answers.map(Answer::value).collect::<RedisResult<Vec<_>>>()?;
+    server.check_role(&mut answers)?;
+    Ok((reading, answers.pop().unwrap_or(Value::Nil)))
+}
+
 /// A connection for one reader, which waits for each answer before its next request.
-pub(crate) enum Reading {
+pub(crate) struct Reading {
+    connection: Connection,
+    tenure: Tenure,
+}
+
+enum Connection {
     Wire(Wire),
     Shared(MultiplexedConnection, CancellationToken),
 }
@@ -52,7 +61,7 @@ pub(crate) enum Answer {
 
 impl Reading {
     /// Sends commands in one go and waits for an answer to each. Refusals by the server are among
-    /// them.
+    /// them. Fails at once when another server becomes the primary.
     ///
     /// Not cancel safe. After an error or a cancellation the connection must be dropped: answers
     /// may still arrive.
@@ -67,6 +76,32 @@ impl Reading {
 
     /// Like [`exchange`](Self::exchange), for several pipelines: the answers of each.
     pub(crate) async fn exchange_all(
+        &mut self,
+        pipelines: &[&Pipeline],
+        patience: Patience,
+    ) -> RedisResult<Vec<Vec<Answer>>> {
+        self.tenure.within(self.connection.exchange_all(pipelines, patience)).await
+    }
+
+    /// Waits until the connection breaks, or another server becomes the primary. Nothing may be
+    /// outstanding.
+    ///
+    /// Cancel safe.
+    pub(crate) async fn broken(&mut self) {
+        let broken = async {
+            match &mut self.connection {
+                Connection::Wire(wire) => wire.broken().await,
+                Connection::Shared(_, closed) => closed.cancelled().await,
+            }
+            Ok(())
+        };
+        // Both mean the same.
+        let _over = self.tenure.within(broken).await.is_err();
+    }
+}
+
+impl Connection {
+    async fn exchange_all(
         &mut self,
         pipelines: &[&Pipeline],
         patience: Patience,
@@ -90,18 +125,6 @@ impl Reading {
                     .map(|one| one.into_iter().map(Answer::Value).collect())
                     .collect())
             }
-        }
-    }
-}
-
-impl Reading {
-    /// Waits until the connection breaks. Nothing may be outstanding.
-    ///
-    /// Cancel safe.
-    pub(crate) async fn broken(&mut self) {
-        match self {
-            Self::Wire(wire) => wire.broken().await,
-            Self::Shared(_, closed) => closed.cancelled().await,
         }
     }
 }

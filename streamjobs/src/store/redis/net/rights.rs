@@ -59,7 +59,7 @@ pub(crate) async fn rights(link: &Link, queues: &[Queue]) -> Result<Rights, Stor
         KeyRights { key, missing, tried: examples.len(), publishing }
     });
     let keys = keys.collect();
-    let user = link.address().user();
+    let user = link.endpoint().user();
     Ok(Rights { user, missing, keys, unknown, named: !queues.is_empty() })
 }
 

@@ -14,14 +14,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use redis::{PushInfo, PushKind, RedisResult, Value};
+use redis::aio::MultiplexedConnection;
+use redis::{FromRedisValue, Pipeline, PushInfo, PushKind, RedisResult, Value};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use super::super::address::Address;
 use super::super::dial::{RESPONSE_DEADLINE, open_listening};
+use super::super::endpoint::Endpoint;
+use super::super::server::{Server, Tenure};
 
 /// The watched keys of one store. Clones are the same.
 #[derive(Clone)]
@@ -30,7 +32,7 @@ pub(crate) struct KeyChanges {
 }
 
 struct Inner {
-    address: Address,
+    endpoint: Endpoint,
     watched: Mutex<Watched>,
     /// The connection to redirect to, as the server knows it; 0 for none.
     target: AtomicU64,
@@ -66,10 +68,10 @@ pub(crate) struct KeyWatch {
 }
 
 impl KeyChanges {
-    pub(super) fn new(address: Address) -> Self {
+    pub(super) fn new(endpoint: Endpoint) -> Self {
         Self {
             inner: Arc::new(Inner {
-                address,
+                endpoint,
                 watched: Mutex::default(),
                 target: AtomicU64::new(0),
                 reopen: Notify::new(),
@@ -208,19 +210,14 @@ impl Inner {
     }
 
     async fn listen_once(self: &Arc<Self>) -> RedisResult<()> {
-        let inner = Arc::downgrade(self);
-        let (mut connection, closed) = open_listening(&self.address, move |push| {
-            if let Some(inner) = inner.upgrade() {
-                inner.heard(push);
-            }
-        })
-        .await?;
-        let mut identify = redis::cmd("CLIENT");
-        let id: u64 = identify.arg("ID").query_async(&mut connection).await?;
+        let opened = self.endpoint.connect(|server| Arc::clone(self).open(server)).await?;
+        let Opened { mut connection, closed, tenure, id } = opened;
+        let over = tenure.connection();
         let _target = Target::set(self, id);
         loop {
             tokio::select! {
                 () = closed.cancelled() => return Ok(()),
+                () = over.cancelled() => return Ok(()),
                 () = self.reopen.notified() => return Ok(()),
                 () = sleep(CHECK_EVERY) => {
                     let ping = redis::cmd("PING");
@@ -232,6 +229,24 @@ impl Inner {
                 }
             }
         }
+    }
+
+    async fn open(self: Arc<Self>, server: Server) -> RedisResult<Opened> {
+        let inner = Arc::downgrade(&self);
+        let (mut connection, closed) = open_listening(&server.address, move |push| {
+            if let Some(inner) = inner.upgrade() {
+                inner.heard(push);
+            }
+        })
+        .await?;
+        let mut identify = Pipeline::with_capacity(2);
+        identify.cmd("CLIENT").arg("ID");
+        server.ask_role(&mut identify);
+        let mut answers = connection.send_packed_commands(&identify, 0, identify.len()).await?;
+        server.check_role(&mut answers)?;
+        let id = answers.pop().unwrap_or(Value::Nil).extract_error()?;
+        let id = u64::from_redis_value(id)?;
+        Ok(Opened { connection, closed, tenure: server.tenure, id })
     }
 
     fn heard(&self, push: PushInfo) {
@@ -255,6 +270,16 @@ impl Inner {
     fn change_all(&self) {
         self.lock().keys.values().for_each(|key| key.change());
     }
+}
+
+/// A connection that hears of changes.
+struct Opened {
+    connection: MultiplexedConnection,
+    /// Cancelled when the connection breaks.
+    closed: CancellationToken,
+    tenure: Tenure,
+    /// As the server knows it.
+    id: u64,
 }
 
 /// The connection to redirect to, until this is dropped: with its executor at the latest.

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tokio::task::yield_now;
 use tokio_util::task::TaskTracker;
 
-use super::super::address::Address;
+use super::super::endpoint::Endpoint;
 use super::super::error::{ConnectionFailed, answer_lost, copy, not_connected};
 use super::super::reading::{Answer, Reading, open_reading};
 use super::super::wire::Patience;
@@ -40,15 +40,15 @@ struct Request {
 
 /// A connection that is opened when it is needed.
 pub(super) struct Lane {
-    address: Address,
+    endpoint: Endpoint,
     changes: KeyChanges,
     requests: Mutex<Option<Sender<Request>>>,
     tasks: TaskTracker,
 }
 
 impl Lane {
-    pub(super) fn new(address: Address, changes: KeyChanges) -> Self {
-        Self { address, changes, requests: Mutex::new(None), tasks: TaskTracker::new() }
+    pub(super) fn new(endpoint: Endpoint, changes: KeyChanges) -> Self {
+        Self { endpoint, changes, requests: Mutex::new(None), tasks: TaskTracker::new() }
     }
 
     /// Sends commands with those of other readers, and waits for an answer to each.
@@ -76,7 +76,7 @@ impl Lane {
         }
         let (sender, receiver) = channel(WAITING_MAX);
         let server =
-            Server { address: self.address.clone(), changes: self.changes.clone(), open: None };
+            Server { endpoint: self.endpoint.clone(), changes: self.changes.clone(), open: None };
         self.tasks.spawn(server.run(receiver));
         *requests = Some(sender.clone());
         sender
@@ -89,7 +89,7 @@ impl Lane {
 
 /// The connection's task.
 struct Server {
-    address: Address,
+    endpoint: Endpoint,
     changes: KeyChanges,
     open: Option<Open>,
 }
@@ -143,7 +143,7 @@ impl Server {
     async fn serve(&mut self, batch: Vec<Request>) {
         let mut open = match self.open.take() {
             Some(open) => open,
-            None => match open_reading(&self.address).await {
+            None => match open_reading(&self.endpoint).await {
                 Ok((reading, _)) => Open { reading, redirected_to: None },
                 Err(error) => return fail(batch, &error),
             },

@@ -18,7 +18,7 @@ pub(crate) use self::key_changes::KeyWatch;
 use self::lane::Lane;
 pub(crate) use self::lane::{Answered, Exchange};
 pub(crate) use self::wakers::{Waker, Wakers};
-use super::address::Address;
+use super::endpoint::Endpoint;
 use crate::store::StoreError;
 
 /// The connections that the readers of one store share.
@@ -38,9 +38,9 @@ pub(crate) struct Member {
 }
 
 impl SharedReading {
-    pub(crate) fn new(address: &Address) -> Arc<Self> {
-        let changes = KeyChanges::new(address.clone());
-        let lane = || Lane::new(address.clone(), changes.clone());
+    pub(crate) fn new(endpoint: &Endpoint) -> Arc<Self> {
+        let changes = KeyChanges::new(endpoint.clone());
+        let lane = || Lane::new(endpoint.clone(), changes.clone());
         Arc::new(Self {
             light: lane(),
             heavy: lane(),

@@ -1,0 +1,113 @@
+//! Where a client connects: to the server of an address, or to the primary that Sentinel names.
+
+use std::fmt;
+use std::sync::Arc;
+
+use redis::RedisResult;
+
+use super::address::Address;
+use super::dial::{CONNECT_DEADLINE, within};
+use super::sentinel::Sentinel;
+use super::server::Server;
+use crate::model::config::ConnectionOptions;
+use crate::model::error::ConnectError;
+
+/// Where a client connects. `Debug` and `Display` never show a password.
+///
+/// Clones share what is known of the primary.
+#[derive(Clone)]
+pub(crate) enum Endpoint {
+    /// The server at an address.
+    Fixed(Box<Address>),
+    /// The primary of a name.
+    Named(Arc<Sentinel>),
+}
+
+impl Endpoint {
+    /// Reads an address of either kind.
+    ///
+    /// Its errors quote no part of the address: each part of a broken one could be the password.
+    pub(crate) fn new(url: &str, options: ConnectionOptions) -> Result<Self, ConnectError> {
+        Ok(match url.strip_prefix("redis+sentinel://") {
+            None => Self::Fixed(Box::new(Address::new(url)?.with(options)?)),
+            Some(text) => Self::Named(Arc::new(Sentinel::new(text, options)?)),
+        })
+    }
+
+    /// The user that logs in, or the one that did last.
+    pub(crate) fn user(&self) -> String {
+        match self {
+            Self::Fixed(address) => address.user(),
+            Self::Named(sentinel) => sentinel.user(),
+        }
+    }
+
+    /// Opens a connection with this function: to the server, or to the primary, which is looked for
+    /// each time. The address that it gets has the user and the password of now. The function has to
+    /// check the role where [`Server::ask_role`] asks for it, and the connection has to be left at the end
+    /// of the server's tenure.
+    pub(crate) async fn connect<T, F>(&self, open: impl Fn(Server) -> F) -> RedisResult<T>
+    where
+        F: Future<Output = RedisResult<T>>,
+    {
+        // Boxed: they are large, and connecting is rare.
+        let opening = Box::pin(async {
+            match self {
+                Self::Fixed(address) => {
+                    open(Server::fixed(address.with_credentials().await?)).await
+                }
+                Self::Named(sentinel) => sentinel.connect(open).await,
+            }
+        });
+        within(CONNECT_DEADLINE, opening).await
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(address) => fmt::Display::fmt(address, f),
+            Self::Named(sentinel) => fmt::Display::fmt(sentinel, f),
+        }
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(address) => fmt::Debug::fmt(address, f),
+            Self::Named(sentinel) => fmt::Debug::fmt(sentinel, f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sentinel_address_shows_name_and_sentinels_and_no_password() {
+        let url = "redis+sentinel://alice:canary@a,b:7/jobs/2?sentinel_password=canary";
+        let endpoint = Endpoint::new(url, ConnectionOptions::default()).unwrap();
+        assert_eq!(endpoint.to_string(), "jobs (Sentinel a:26379, b:7)");
+        let text = format!("{endpoint:?}");
+        assert!(text.contains("alice") && text.contains("database: 2"), "{text}");
+        assert!(!text.contains("canary"), "{text}");
+        assert_eq!(endpoint.user(), "alice");
+    }
+
+    #[test]
+    fn an_address_without_a_sentinel_is_what_it_was() {
+        let endpoint =
+            Endpoint::new("redis://bob:canary@h:1/2", ConnectionOptions::default()).unwrap();
+        assert_eq!((endpoint.to_string().as_str(), endpoint.user().as_str()), ("h:1", "bob"));
+        for (url, part) in [
+            ("redis+sentinel:/canary", "does not begin with"),
+            ("rediss+sentinel://canary/m", "TLS"),
+            ("redis+sentinel://canary", "name the primary"),
+        ] {
+            let error = Endpoint::new(url, ConnectionOptions::default()).unwrap_err().to_string();
+            assert!(error.contains(part) && !error.contains("canary"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Sentinels and servers of our own, which answer as each test says.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+use super::super::dial::{Opened, open_shared};
+use super::super::scan::FrameScanner;
+use super::*;
+
+/// Answers a request, as its words are; `None` is `+OK`.
+type Answer = dyn Fn(&[&str]) -> Option<String> + Send + Sync;
+
+/// A server that ends with this.
+struct Fake {
+    port: u16,
+    asked: Arc<AtomicUsize>,
+    _serving: JoinSet<()>,
+}
+
+impl Fake {
+    async fn start(answer: impl Fn(&[&str]) -> Option<String> + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let answer: Arc<Answer> = Arc::new(answer);
+        let asked = Arc::new(AtomicUsize::new(0));
+        let (mut serving, count) = (JoinSet::new(), Arc::clone(&asked));
+        serving.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((socket, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::Relaxed);
+                connections.spawn(serve(socket, Arc::clone(&answer)));
+            }
+        });
+        Self { port, asked, _serving: serving }
+    }
+
+    /// A Sentinel that names a server.
+    async fn naming(port: u16, epoch: u64) -> Self {
+        Self::start(move |words| match words {
+            ["SENTINEL", "get-master-addr-by-name", _] => {
+                Some(list(&["127.0.0.1", &port.to_string()]))
+            }
+            ["SENTINEL", "master", _] => Some(list(&["config-epoch", &epoch.to_string()])),
+            ["SUBSCRIBE", channel] => {
+                Some(format!(">3\r\n{}{}:1\r\n", bulk("subscribe"), bulk(channel)))
+            }
+            _ => None,
+        })
+        .await
+    }
+
+    /// A server of this role.
+    async fn of_role(role: &'static str) -> Self {
+        Self::start(move |words| match words {
+            ["ROLE"] => Some(list(&[role])),
+            ["INFO", ..] => Some(bulk("redis_version:8.8.0\r\nredis_mode:standalone\r\n")),
+            _ => None,
+        })
+        .await
+    }
+
+    fn connections(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
+    }
+}
+
+async fn serve(mut socket: TcpStream, answer: Arc<Answer>) {
+    let mut asked = BytesMut::new();
+    while socket.read_buf(&mut asked).await.is_ok_and(|bytes| bytes > 0) {
+        while let Ok(Some(end)) = FrameScanner::new().end(&asked) {
+            let request = String::from_utf8(asked.split_to(end).to_vec()).unwrap();
+            let words = request.split("\r\n").skip(2).step_by(2).collect::<Vec<_>>();
+            let answer = answer(&words).unwrap_or_else(|| "+OK\r\n".to_owned());
+            if socket.write_all(answer.as_bytes()).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn bulk(text: &str) -> String {
+    format!("${}\r\n{text}\r\n", text.len())
+}
+
+fn list(items: &[&str]) -> String {
+    let items = items.iter().copied().map(bulk).collect::<Vec<_>>();
+    format!("*{}\r\n{}", items.len(), items.concat())
+}
+
+/// A port on which nothing listens.
+async fn closed_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
+}
+
+fn watching(ports: &[u16]) -> Sentinel {
+    let seeds = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect::<Vec<_>>();
+    let text = format!(":canary@{}/jobs", seeds.join(","));
+    Sentinel::new(&text, ConnectionOptions::default()).unwrap()
+}
+
+async fn connected(sentinel: &Sentinel) -> Result<Opened, String> {
+    sentinel.connect(open_shared).await.map_err(|error| cause(&error))
+}
+
+#[tokio::test]
+async fn the_error_says_what_each_sentinel_said() {
+    let replica = Fake::of_role("slave").await;
+    let one = Fake::naming(replica.port, 1).await;
+    let none = Fake::start(|words| match words {
+        ["SENTINEL", "get-master-addr-by-name", _] => Some("*-1\r\n".to_owned()),
+        _ => None,
+    })
+    .await;
+    let other = Fake::start(|words| match words {
+        ["SENTINEL", ..] => Some("-ERR unknown command 'SENTINEL', with args\r\n".to_owned()),
+        _ => None,
+    })
+    .await;
+    let closed = closed_port().await;
+    let ports = [one.port, none.port, other.port, closed, one.port];
+    let error = connected(&watching(&ports)).await.map(drop).unwrap_err();
+    for part in [
+        "no primary jobs was found: ".to_owned(),
+        format!("127.0.0.1:{}: it named 127.0.0.1:{}: it is a replica", one.port, replica.port),
+        format!("127.0.0.1:{}: it knows no primary named jobs", none.port),
+        format!("127.0.0.1:{}: it is not a Sentinel", other.port),
+        format!("127.0.0.1:{closed}: Connection refused"),
+    ] {
+        assert!(error.contains(&part), "{part}: {error}");
+    }
+    assert!(!error.contains("canary"), "{error}");
+    assert_eq!(replica.connections(), 1, "it was named twice and tried once");
+}
+
+#[tokio::test]
+async fn the_sentinel_that_answered_is_asked_first_the_next_time() {
+    let primary = Fake::of_role("master").await;
+    let silent = Fake::start(|words| match words {
+        ["SENTINEL", ..] => Some("*0\r\n".to_owned()),
+        _ => None,
+    })
+    .await;
+    let knows = Fake::naming(primary.port, 1).await;
+    let sentinel = watching(&[silent.port, knows.port]);
+    connected(&sentinel).await.unwrap();
+    assert_eq!((silent.connections(), primary.connections()), (1, 1));
+    connected(&sentinel).await.unwrap();
+    assert_eq!((silent.connections(), primary.connections()), (1, 2));
+}
+
+#[tokio::test]
+async fn an_older_answer_counts_if_there_is_no_newer_one() {
+    let (old, new) = (Fake::of_role("master").await, Fake::of_role("master").await);
+    let (behind, ahead) = (Fake::naming(old.port, 4).await, Fake::naming(new.port, 5).await);
+    let sentinel = watching(&[behind.port, ahead.port]);
+    // The first sentinel is the one that answered last, with what was true then.
+    let place = |port, epoch| Named { host: "127.0.0.1".to_owned(), port, epoch: Some(epoch) };
+    sentinel.known.note(0, &place(new.port, 5), false).unwrap();
+    connected(&sentinel).await.unwrap();
+    assert_eq!((old.connections(), new.connections()), (0, 1));
+    drop(ahead);
+    let opened = connected(&sentinel).await.unwrap();
+    assert_eq!((old.connections(), new.connections()), (1, 1));
+    assert!(!opened.closed.is_cancelled());
+}
+
+#[tokio::test]
+async fn a_login_that_the_primary_refuses_is_its_own_error() {
+    let primary = Fake::start(|words| match words {
+        ["HELLO", ..] => Some("-WRONGPASS invalid username-password pair\r\n".to_owned()),
+        _ => None,
+    })
+    .await;
+    let knows = Fake::naming(primary.port, 1).await;
+    let error = watching(&[knows.port]).connect(open_shared).await.map(drop).unwrap_err();
+    assert!(is_authentication(&error), "{error}");
+}
+
+#[tokio::test]
+async fn the_watch_ends_with_its_client() {
+    let primary = Fake::of_role("master").await;
+    let knows = Fake::naming(primary.port, 1).await;
+    let sentinel = watching(&[knows.port]);
+    connected(&sentinel).await.unwrap();
+    let watch = sentinel.watch.lock().unwrap().take().unwrap();
+    drop(sentinel);
+    tokio::time::timeout(Duration::from_secs(20), watch).await.unwrap().unwrap();
+}
