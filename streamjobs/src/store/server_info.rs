@@ -31,6 +31,8 @@ pub struct ServerFacts {
     pub address: String,
     /// The user of the connection.
     pub user: String,
+    /// Whether a replica can take its place, as Sentinel decides.
+    pub fails_over: bool,
     /// Its version and state.
     pub state: Reported<ServerState>,
     /// Settings that its state does not show.

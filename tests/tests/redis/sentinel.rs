@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use streamjobs::doctor::{Check, Severity};
 use streamjobs::{Client, Runtime, handlers};
 use streamjobs_tests::eventually::eventually_async;
 use streamjobs_tests::server::{RedisServer, SentinelSetup};
@@ -177,4 +178,22 @@ async fn what_names_no_primary_is_refused_by_name() {
     let error = refused(&url).await;
     assert!(error.contains("no primary jobs was found"), "{error}");
     assert!(error.contains(&format!("127.0.0.1:{sentinel}: Connection refused")), "{error}");
+}
+
+#[tokio::test]
+async fn the_doctor_names_what_a_failover_can_lose() {
+    let setup = SentinelSetup::start().unwrap();
+    let client = Client::connect(&setup.url()).await.unwrap();
+    let found = async || {
+        let checkup = client.doctor_for([("orders", "work")]).await.unwrap();
+        let findings = checkup.findings.into_iter();
+        let findings = findings.filter(|finding| finding.check == Check::Replicas);
+        findings.map(|finding| (finding.severity, finding.what)).collect::<Vec<_>>()
+    };
+    let findings = found().await;
+    let [(severity, what)] = findings.as_slice() else { panic!("{findings:?}") };
+    assert_eq!(*severity, Severity::Warning);
+    assert!(what.contains("min-replicas-to-write is 0"), "{what}");
+    setup.first().command(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
+    assert_eq!(found().await, []);
 }

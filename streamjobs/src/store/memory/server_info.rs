@@ -54,6 +54,7 @@ fn of_memory(rights: Rights) -> ServerFacts {
     ServerFacts {
         address: "this process' memory".to_owned(),
         user: "default".to_owned(),
+        fails_over: false,
         state: Ok(state),
         settings: Ok(settings),
         rights: Ok(rights),

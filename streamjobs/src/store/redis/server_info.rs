@@ -23,6 +23,7 @@ impl ServerInfo for RedisStore {
         Ok(ServerFacts {
             address: endpoint.to_string(),
             user: endpoint.user(),
+            fails_over: endpoint.fails_over(),
             state: reported(state(&self.link).await)?,
             settings: reported(settings(&self.link).await)?,
             clock: reported(self.clock().await)?,

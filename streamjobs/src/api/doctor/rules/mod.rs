@@ -27,6 +27,9 @@ pub(super) fn examine(facts: &ServerFacts) -> Vec<Finding> {
     findings.extend(persistence(state, settings));
     findings.extend(disk_writes(state, settings));
     findings.extend(replicas(state, settings));
+    if facts.fails_over {
+        findings.extend(failover(state, settings));
+    }
     findings.extend(cluster(state));
     findings.extend(nearly_used(state));
     if let Some(release) = &state.release {
@@ -180,6 +183,33 @@ fn replicas(state: &ServerState, settings: &ServerSettings) -> Option<Finding> {
             "reconnect the replicas, or lower min-replicas-to-write",
         )
     })
+}
+
+/// What a failover by Sentinel loses. Too few replicas for the setting are a finding of their own.
+fn failover(state: &ServerState, settings: &ServerSettings) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if settings.replicas_to_write != Some(0) {
+        return findings;
+    }
+    findings.push(Finding::warning(
+        Check::Replicas,
+        "min-replicas-to-write is 0, and Sentinel can make a replica the primary",
+        "a failover loses confirmed events: what the replica did not have yet when the primary \
+         crashed, and what any client still sends to a former primary that has not been told, for \
+         about 10 s after SENTINEL FAILOVER",
+        "set min-replicas-to-write to 1 and min-replicas-max-lag to a few seconds on the primary and \
+         on every replica; the primary then refuses to publish and to deliver jobs while it has no \
+         replica",
+    ));
+    if state.replicas == Some(0) {
+        findings.push(Finding::warning(
+            Check::Replicas,
+            "Sentinel has no replica that it could make the primary",
+            "when the primary fails, jobs wait until it is back",
+            "connect a replica",
+        ));
+    }
+    findings
 }
 
 fn cluster(state: &ServerState) -> Option<Finding> {

@@ -30,6 +30,7 @@ fn healthy() -> ServerFacts {
     ServerFacts {
         address: "host:1".to_owned(),
         user: "bob".to_owned(),
+        fails_over: false,
         state: Ok(state),
         settings: Ok(settings),
         rights: Ok(Rights::default()),
@@ -172,6 +173,30 @@ fn products_that_are_not_tested_are_reported() {
         state.release = Some(Release { product, version: Version(6, 3, 4) });
     });
     assert_eq!(other, [(Info, Check::Version)]);
+}
+
+#[test]
+fn behind_sentinel_a_server_that_writes_without_a_replica_is_reported() {
+    let of = |needed, following| {
+        let mut facts = ServerFacts { fails_over: true, ..healthy() };
+        facts.state.as_mut().unwrap().replicas = following;
+        facts.settings.as_mut().unwrap().replicas_to_write = needed;
+        examine(&facts)
+    };
+    let findings = of(Some(0), Some(1));
+    let [finding] = findings.as_slice() else { panic!("{findings:?}") };
+    assert_eq!((finding.severity, finding.check), (Warning, Check::Replicas));
+    assert!(finding.what.starts_with("min-replicas-to-write is 0"), "{finding}");
+    let advice = finding.advice.as_deref().unwrap();
+    assert!(advice.contains("min-replicas-to-write to 1"), "{advice}");
+    assert_eq!(of(Some(1), Some(1)), []);
+    // What the server does not say is another finding.
+    assert_eq!(of(None, Some(1)), []);
+    let severities = |findings: Vec<Finding>| {
+        findings.into_iter().map(|finding| finding.severity).collect::<Vec<_>>()
+    };
+    assert_eq!(severities(of(Some(0), Some(0))), [Warning, Warning], "no replica to fail over to");
+    assert_eq!(severities(of(Some(1), Some(0))), [Critical]);
 }
 
 #[test]

@@ -42,6 +42,11 @@ impl Endpoint {
         }
     }
 
+    /// Whether another server can take the place of the one that was connected to.
+    pub(crate) fn fails_over(&self) -> bool {
+        matches!(self, Self::Named(_))
+    }
+
     /// Opens a connection with this function: to the server, or to the primary, which is looked for
     /// each time. The address that it gets has the user and the password of now. The function has to
     /// check the role where [`Server::ask_role`] asks for it, and the connection has to be left at the end
@@ -93,7 +98,7 @@ mod tests {
         let text = format!("{endpoint:?}");
         assert!(text.contains("alice") && text.contains("database: 2"), "{text}");
         assert!(!text.contains("canary"), "{text}");
-        assert_eq!(endpoint.user(), "alice");
+        assert_eq!((endpoint.user().as_str(), endpoint.fails_over()), ("alice", true));
     }
 
     #[test]
@@ -101,6 +106,7 @@ mod tests {
         let endpoint =
             Endpoint::new("redis://bob:canary@h:1/2", ConnectionOptions::default()).unwrap();
         assert_eq!((endpoint.to_string().as_str(), endpoint.user().as_str()), ("h:1", "bob"));
+        assert!(!endpoint.fails_over());
         for (url, part) in [
             ("redis+sentinel:/canary", "does not begin with"),
             ("rediss+sentinel://canary/m", "TLS"),
