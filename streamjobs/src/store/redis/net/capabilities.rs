@@ -79,7 +79,8 @@ impl Capabilities {
         Self {
             release: release(info),
             redis_version: info.text("redis_version").map(str::to_owned),
-            mode: match info.text("redis_mode") {
+            // Valkey has another name for it.
+            mode: match info.text("redis_mode").or_else(|| info.text("server_mode")) {
                 Some("standalone") => Some(Mode::Standalone),
                 Some("cluster") => Some(Mode::Cluster),
                 Some("sentinel") => Some(Mode::Sentinel),
@@ -236,6 +237,7 @@ mod tests {
             ("other", None),
         ] {
             assert_eq!(of(&format!("redis_mode:{word}\r\n")).mode, mode);
+            assert_eq!(of(&format!("{}server_mode:{word}\r\n", valkey("9.1.2"))).mode, mode);
         }
         assert_eq!(of("").mode, None);
     }
