@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use streamjobs::doctor::{Check, Severity};
+use streamjobs::error::Refusal;
 use streamjobs::{Client, Runtime, handlers};
 use streamjobs_tests::eventually::eventually_async;
 use streamjobs_tests::server::{RedisServer, SentinelSetup};
@@ -145,6 +146,25 @@ async fn a_failover_is_heard_from_the_next_sentinel_when_one_is_gone() {
     let _ = app.runtime.shutdown().await;
 }
 
+/// The process of the primary hangs: no connection is closed, and nothing answers.
+#[tokio::test]
+async fn a_primary_that_hangs_is_left_when_another_server_takes_its_place() {
+    let app = Failover::start().await;
+    app.publish_replicated(0..5).await;
+    app.setup.first().freeze();
+    app.published_there().await;
+    for id in 5..10 {
+        app.client.publish(&order(id)).await.unwrap();
+    }
+    app.all_done_there().await;
+    let done: HashSet<_> = app.fine.runs().into_iter().map(|run| run.order).collect();
+    assert!((0..10).all(|id| done.contains(&id.to_string())), "{done:?}");
+    app.setup.first().thaw();
+    app.client.publish(&order(10)).await.unwrap();
+    app.all_done_there().await;
+    let _ = app.runtime.shutdown().await;
+}
+
 async fn refused(url: &str) -> String {
     let error = Client::connect(url).await.map(drop).unwrap_err().to_string();
     assert!(!error.contains("canary"), "{error}");
@@ -178,6 +198,31 @@ async fn what_names_no_primary_is_refused_by_name() {
     let error = refused(&url).await;
     assert!(error.contains("no primary jobs was found"), "{error}");
     assert!(error.contains(&format!("127.0.0.1:{sentinel}: Connection refused")), "{error}");
+}
+
+#[tokio::test]
+async fn the_documented_rights_are_enough_at_a_sentinel_and_role_is_needed_at_the_primary() {
+    let setup = SentinelSetup::start().unwrap();
+    let sentinel = setup.sentinel(0);
+    let words = "ACL SETUSER bob reset on >canary +sentinel|get-master-addr-by-name +sentinel|master \
+                 +subscribe &+switch-master +client|setname";
+    sentinel.command(&words.split_whitespace().collect::<Vec<_>>());
+    let hosts = format!("127.0.0.1:{}/jobs", sentinel.port());
+    let settings = "?sentinel_user=bob&sentinel_password=canary";
+    let client = Client::connect(&format!("redis+sentinel://{hosts}{settings}")).await.unwrap();
+    let listens = || {
+        let list: String = sentinel.query(&["CLIENT", "LIST", "TYPE", "pubsub"]);
+        list.lines().any(|row| row.contains("name=streamjobs") && row.contains("user=bob"))
+    };
+    until(DEADLINE, "the sentinel is listened to", listens).await;
+    client.publish(&order(1)).await.unwrap();
+    let words = ["ACL", "SETUSER", "eve", "reset", "on", ">canary", "allkeys", "+@all", "-role"];
+    setup.first().command(&words);
+    let error = refused(&format!("redis+sentinel://eve:canary@{hosts}{settings}")).await;
+    assert!(error.contains("ROLE was refused: NOPERM"), "{error}");
+    let wrong = format!("redis+sentinel://eve:canary2@{hosts}{settings}");
+    let error = Client::connect(&wrong).await.map(drop).unwrap_err();
+    assert_eq!(error.refusal(), Some(Refusal::Login), "{error}");
 }
 
 #[tokio::test]

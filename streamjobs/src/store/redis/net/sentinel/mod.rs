@@ -6,8 +6,8 @@
 //! says in `ROLE` that it is not a primary is not used.
 //!
 //! A user of the servers needs `ROLE` in addition to what the store lists. A user of the sentinels needs
-//! `HELLO`, `SENTINEL|GET-MASTER-ADDR-BY-NAME` and, to hear of a failover at once, `SUBSCRIBE` to
-//! `+switch-master`. `SENTINEL|MASTER` and `CLIENT|SETNAME` are used where they are allowed.
+//! `SENTINEL|GET-MASTER-ADDR-BY-NAME` and, to hear of a failover at once, `SUBSCRIBE` to `+switch-master`.
+//! `SENTINEL|MASTER` and `CLIENT|SETNAME` are used where they are allowed.
 
 mod ask;
 mod known;

@@ -168,6 +168,42 @@ async fn an_older_answer_counts_if_there_is_no_newer_one() {
     assert!(!opened.closed.is_cancelled());
 }
 
+/// It takes a second of the real clock.
+#[tokio::test]
+async fn a_sentinel_that_does_not_answer_is_passed_over() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let primary = Fake::of_role("master").await;
+    let knows = Fake::naming(primary.port, 1).await;
+    let silent_port = silent.local_addr().unwrap().port();
+    connected(&watching(&[silent_port, knows.port])).await.unwrap();
+    assert_eq!(primary.connections(), 1);
+    let error = connected(&watching(&[silent_port])).await.map(drop).unwrap_err();
+    assert!(error.ends_with(&format!("127.0.0.1:{silent_port}: timed out")), "{error}");
+}
+
+#[tokio::test]
+async fn a_sentinel_that_refuses_to_tell_of_failovers_is_asked_again_and_again() {
+    let (old, new) = (Fake::of_role("master").await, Fake::of_role("master").await);
+    let named = Arc::new(AtomicUsize::new(old.port.into()));
+    let now = Arc::clone(&named);
+    let sentinel = Fake::start(move |words| match words {
+        ["SENTINEL", "get-master-addr-by-name", _] => {
+            Some(list(&["127.0.0.1", &now.load(Ordering::Relaxed).to_string()]))
+        }
+        ["SENTINEL" | "SUBSCRIBE", ..] => Some("-NOPERM no permissions\r\n".to_owned()),
+        _ => None,
+    })
+    .await;
+    let watching = watching(&[sentinel.port]);
+    let opened = connected(&watching).await.unwrap();
+    let reading = opened.tenure.within(std::future::pending::<RedisResult<()>>());
+    named.store(new.port.into(), Ordering::Relaxed);
+    let ended = tokio::time::timeout(Duration::from_secs(20), reading).await.unwrap();
+    assert!(ended.is_err() && opened.closed.is_cancelled());
+    connected(&watching).await.unwrap();
+    assert_eq!((old.connections(), new.connections()), (1, 1));
+}
+
 #[tokio::test]
 async fn a_login_that_the_primary_refuses_is_its_own_error() {
     let primary = Fake::start(|words| match words {
