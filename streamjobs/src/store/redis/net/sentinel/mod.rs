@@ -71,8 +71,8 @@ impl Sentinel {
         let until = Instant::now() + SEARCH_DEADLINE;
         let primary = self.primary.with_credentials().await?;
         let mut search = Search { until, primary, tried: Vec::new() };
-        let mut said = Vec::new();
-        let mut older = Vec::new();
+        let (mut said, mut older) = (Vec::new(), Vec::new());
+        let mut is_up_to_date = false;
         for (index, seed) in self.known.in_turn() {
             let asked = match timeout_at(search.until, self.ask_once(seed)).await {
                 Ok(asked) => asked,
@@ -82,21 +82,30 @@ impl Sentinel {
                 Err(fault) => said.push(format!("{seed}: {fault}")),
                 Ok(named) => match self.known.note(index, &named, false) {
                     None => older.push((index, seed, named)),
-                    Some(tenure) => match search.attempt(self, &named, tenure, &open).await? {
-                        Ok(opened) => return Ok(opened),
-                        Err(fault) => said.push(format!("{seed}: {fault}")),
-                    },
+                    Some(tenure) => {
+                        is_up_to_date = true;
+                        match search.attempt(self, &named, tenure, &open).await? {
+                            Ok(opened) => return Ok(opened),
+                            Err(fault) => said.push(format!("{seed}: {fault}")),
+                        }
+                    }
                 },
             }
         }
         // An operator may have made the name anew, which begins with the first epoch again.
         older.sort_by_key(|(_, _, named)| std::cmp::Reverse(named.epoch));
         for (index, seed, named) in older {
-            let Some(tenure) = self.known.note(index, &named, true) else { continue };
-            match search.attempt(self, &named, tenure, &open).await? {
-                Ok(opened) => return Ok(opened),
-                Err(fault) => said.push(format!("{seed}: {fault}")),
-            }
+            let tenure = if is_up_to_date { None } else { self.known.note(index, &named, true) };
+            let fault = match tenure {
+                Some(tenure) => match search.attempt(self, &named, tenure, &open).await? {
+                    Ok(opened) => return Ok(opened),
+                    Err(fault) => fault,
+                },
+                None => {
+                    format!("it named {}:{}, as before the last failover", named.host, named.port)
+                }
+            };
+            said.push(format!("{seed}: {fault}"));
         }
         let text = format!("no primary {} was found: {}", self.known.url.name, said.join("; "));
         Err(io::Error::other(text).into())

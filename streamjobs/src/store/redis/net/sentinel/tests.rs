@@ -168,6 +168,19 @@ async fn an_older_answer_counts_if_there_is_no_newer_one() {
     assert!(!opened.closed.is_cancelled());
 }
 
+#[tokio::test]
+async fn the_former_primary_is_not_used_while_the_new_one_cannot_be_reached() {
+    let (old, new) = (Fake::of_role("master").await, closed_port().await);
+    let (behind, ahead) = (Fake::naming(old.port, 4).await, Fake::naming(new, 5).await);
+    let sentinel = watching(&[behind.port, ahead.port]);
+    let place = Named { host: "127.0.0.1".to_owned(), port: new, epoch: Some(5) };
+    sentinel.known.note(0, &place, false).unwrap();
+    let error = connected(&sentinel).await.map(drop).unwrap_err();
+    let expected = format!("it named 127.0.0.1:{}, as before the last failover", old.port);
+    assert!(error.contains(&expected), "{error}");
+    assert_eq!(old.connections(), 0);
+}
+
 /// It takes a second of the real clock.
 #[tokio::test]
 async fn a_sentinel_that_does_not_answer_is_passed_over() {
