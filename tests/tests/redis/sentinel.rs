@@ -96,11 +96,25 @@ async fn jobs_go_on_after_the_primary_was_killed_and_none_that_was_replicated_is
 /// waits there goes on waiting.
 #[tokio::test]
 async fn a_former_primary_that_goes_on_answering_is_left_at_once() {
+    left_at_once(Failover::start().await, 'b').await;
+}
+
+/// The same for readers that share connections and are told of changes.
+#[tokio::test]
+async fn shared_connections_to_a_former_primary_are_left_at_once() {
     let app = Failover::start().await;
+    for _ in 0..5 {
+        app.runtime.add_consumer("work").await.unwrap();
+    }
+    left_at_once(app, 't').await;
+}
+
+/// `flag` is what the server says of a connection of readers that wait.
+async fn left_at_once(app: Failover, flag: char) {
     let (first, second) = (app.setup.first(), app.setup.second());
     app.publish_replicated(0..5).await;
     let waits =
-        |server: &RedisServer| server.client_list().iter().any(|row| row.flags.contains('b'));
+        |server: &RedisServer| server.client_list().iter().any(|row| row.flags.contains(flag));
     until(DEADLINE, "a reader waits", || waits(first)).await;
     app.setup.fail_over(0);
     app.published_there().await;
