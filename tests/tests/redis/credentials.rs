@@ -169,3 +169,23 @@ async fn a_password_in_the_address_beside_a_provider_is_refused() {
     let debug = format!("{:?}", Credentials::new("bob", "canary"));
     assert!(debug.contains("bob") && !debug.contains("canary"), "{debug}");
 }
+
+/// Also the connection on which readers that share others are told of changes.
+#[tokio::test]
+async fn every_connection_of_a_process_has_the_provided_login() {
+    let server = RedisServer::start().unwrap();
+    set_password(&server, "first-secret");
+    let client = Vault::new("first-secret").provides(&server).connect().await.unwrap();
+    let fine = Work::fine();
+    let runtime = running(&client, &fine).await;
+    for _ in 0..5 {
+        runtime.add_consumer("work").await.unwrap();
+    }
+    let is_told = || server.client_list().iter().any(|row| row.told.is_some());
+    until(DEADLINE, "the readers are told of changes", is_told).await;
+    let list: String = server.query(&["CLIENT", "LIST"]);
+    let ours = list.lines().filter(|row| row.contains("name=streamjobs"));
+    let users = ours.map(|row| row.contains("user=bob")).collect::<Vec<_>>();
+    assert!(users.len() > 2 && users.iter().all(|is_bob| *is_bob), "{list}");
+    let _ = runtime.shutdown().await;
+}
