@@ -141,8 +141,8 @@ async fn a_provider_that_hangs_or_panics_or_gives_a_wrong_password_is_an_error_t
     let server = server();
     set_password(&server, "first-secret");
     let error = |builder: ClientBuilder| async { builder.connect().await.unwrap_err().to_string() };
-    let hanging = builder(&server)
-        .credentials(|| std::future::pending::<Result<Credentials, std::io::Error>>());
+    let hanging =
+        builder(&server).credentials(std::future::pending::<Result<Credentials, std::io::Error>>);
     let text = error(hanging).await;
     assert!(text.contains("the credentials provider gave no answer within 3 s"), "{text}");
     let panicking = builder(&server).credentials(|| async {

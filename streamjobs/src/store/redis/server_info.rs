@@ -92,7 +92,7 @@ pub(super) fn state_of(capabilities: &Capabilities, info: &Info) -> ServerState 
 async fn settings(link: &Link) -> Result<ServerSettings> {
     // An attempt that is refused would be found in the server's log of refusals.
     if !rights::may_run(link, &["config", "get", "save"]).await? {
-        let text = format!("user {} may not run {CONFIG_GET}", link.address().user());
+        let text = format!("user {} may not run {CONFIG_GET}", link.endpoint().user());
         return Err(StoreError::Refused { code: "NOPERM".to_owned(), text });
     }
     let mut command = redis::cmd("CONFIG");

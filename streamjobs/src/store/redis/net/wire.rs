@@ -72,8 +72,13 @@ impl Wire {
             // It would be taken for the answer to this exchange.
             return Err(io::Error::new(io::ErrorKind::InvalidData, NOT_ASKED_FOR));
         }
-        let packed = pipelines.iter().map(|pipeline| pipeline.get_packed_pipeline());
-        let packed = packed.collect::<Vec<_>>().concat();
+        let packed = match pipelines {
+            [one] => one.get_packed_pipeline(),
+            many => {
+                let packed = many.iter().map(|pipeline| pipeline.get_packed_pipeline());
+                packed.collect::<Vec<_>>().concat()
+            }
+        };
         in_time(patience.first, async {
             self.socket.write_all(&packed).await?;
             self.receive().await
