@@ -10,7 +10,8 @@ impl Access {
     ///
     /// It takes all other rights to commands, keys and channels away, and leaves the user's passwords
     /// and whether it is on as they are: a new user needs `on >password` as well. Users of another
-    /// database than 0 need `+select` besides. Without streams, the user may use no key.
+    /// database than 0 need `+select` besides, and behind Sentinel `+role`. Without streams, the user may
+    /// use no key.
     ///
     /// ```
     /// use streamjobs::StreamName;
