@@ -25,6 +25,8 @@ pub enum Task {
     Idle(usize),
     /// Waits with so many groups on so many streams for so many events a second.
     Wake(usize, usize, usize),
+    /// Drains streams with so many groups, each with so many events and slots.
+    DrainMany(usize, usize, usize),
     /// Drains so many events with so many slots, and ends.
     Drain(usize, usize),
     /// Publishes so many events in batches, and ends.
@@ -42,6 +44,7 @@ impl Task {
             Self::Hold(slots, lease) => ("hold", vec![slots, lease]),
             Self::Idle(groups) => ("idle", vec![groups]),
             Self::Wake(groups, streams, rate) => ("wake", vec![groups, streams, rate]),
+            Self::DrainMany(groups, events, slots) => ("drain-many", vec![groups, events, slots]),
             Self::Drain(events, slots) => ("drain", vec![events, slots]),
             Self::PublishBatches(events) => ("publish-batches", vec![events]),
             Self::Publish(events) => ("publish", vec![events]),
@@ -65,6 +68,9 @@ pub async fn run() -> bool {
         ("hold", [slots, lease]) => hold(url, *slots, *lease).await,
         ("idle", [groups]) => idle(url, *groups).await,
         ("wake", [groups, streams, rate]) => wake::child(url, *groups, *streams, *rate).await,
+        ("drain-many", [groups, events, slots]) => {
+            wake::drain(url, *groups, *events, *slots).await;
+        }
         ("drain", [events, slots]) => drain(url, *events, *slots).await,
         ("publish-batches", [events]) => {
             ours::publish_in_batches(&client(url).await, &ours::orders(*events, 150)).await;

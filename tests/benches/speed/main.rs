@@ -94,6 +94,7 @@ async fn main() -> ExitCode {
     scale::run(&settings, &mut table).await;
     recovery::run(&settings, &mut table).await;
     wake::run(&settings, &mut table).await;
+    wake::drains(&settings, &mut table).await;
     release::run(&settings, &mut table).await;
     let fine = instructions::run(&settings, &mut table);
     if let Some(file) = &settings.json {

@@ -14,7 +14,7 @@ use streamjobs_tests::server::RedisServer;
 use tokio::sync::Notify;
 
 use crate::child::Task;
-use crate::job::{Order, order};
+use crate::job::{Counter, Order, order};
 use crate::meter::{self, Meter};
 use crate::table::Table;
 use crate::work::server;
@@ -50,6 +50,36 @@ pub async fn run(settings: &Settings, table: &mut Table) {
                 "start_ms": start });
             table.note(&name, &text, figures);
         }
+    }
+}
+
+/// How fast many groups of one process are done with a backlog each, in both ways.
+pub async fn drains(settings: &Settings, table: &mut Table) {
+    for (groups, slots) in [(3, 100), (20, 100)] {
+        let name = format!("drain: {groups} groups with {slots} slots each");
+        if !settings.wants(&name) {
+            continue;
+        }
+        let events = 300_000 / groups / settings.share;
+        let (mut own, mut shared) = (Vec::new(), Vec::new());
+        for round in 0..2 * settings.rounds {
+            let (rates, most) =
+                if round % 2 == 0 { (&mut own, usize::MAX) } else { (&mut shared, 0) };
+            let server = server(false);
+            let task = Task::DrainMany(groups, events, slots);
+            rates.push(Sleeper::start(&server, task, most).number());
+        }
+        let median = |rates: &mut Vec<f64>| {
+            rates.sort_unstable_by(f64::total_cmp);
+            rates[rates.len() / 2]
+        };
+        let (own, shared) = (median(&mut own), median(&mut shared));
+        let text = format!(
+            "a connection each {own:.0} jobs/s, shared {shared:.0} jobs/s: {:.2}",
+            shared / own
+        );
+        let figures = json!({ "own": own, "shared": shared, "ratio": shared / own });
+        table.note(&name, &text, figures);
     }
 }
 
@@ -96,6 +126,38 @@ async fn wake(order: Order, State(starts): State<Starts>) {
     let due = starts.due.lock().unwrap()[order.number];
     starts.delays.lock().unwrap().push(due.elapsed());
     starts.more.notify_one();
+}
+
+#[handler(group = "drain")]
+async fn drain_one(_order: Order, State(counter): State<Counter>) {
+    counter.add();
+}
+
+/// Drains a stream for each group, and says how many jobs a second that was.
+pub async fn drain(server: &str, groups: usize, events: usize, slots: usize) {
+    let client = crate::child::client(server).await;
+    let mut publisher = by_hand::connect(server).await;
+    let counter = Counter::expect(groups * events);
+    let slots = NonZeroU32::new(u32::try_from(slots).unwrap()).unwrap();
+    let mut builder = Runtime::builder(&client).state(counter.clone());
+    let mut all = Vec::new();
+    for number in 0..groups {
+        let (group, stream) = (format!("drain-{number}"), format!("drain-{number}"));
+        for chunk in (0..events).collect::<Vec<_>>().chunks(1_000) {
+            let mut pipe = redis::pipe();
+            for number in chunk {
+                pipe.add_command(by_hand::add_to(&stream, &order(*number, 150)));
+            }
+            let _ids: Vec<String> = pipe.query_async(&mut publisher).await.unwrap();
+        }
+        builder = builder.group(&group, GroupOptions::new().concurrency(slots));
+        let [one] = handlers![drain_one];
+        all.push(HandlerDef { group: group.leak(), stream: stream.leak(), ..one });
+    }
+    let runtime = builder.handlers(all).start().await.unwrap();
+    counter.reached().await;
+    println!("{}", (groups * events) as f64 / counter.first().elapsed().as_secs_f64());
+    let _ = runtime.shutdown().await;
 }
 
 /// What the child does.

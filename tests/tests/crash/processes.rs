@@ -1,6 +1,7 @@
 //! Real processes that are killed, frozen and told to stop, on a real server.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use streamjobs_tests::eventually::eventually;
@@ -20,10 +21,21 @@ struct Plan<'a> {
 const QUICK: Plan<'static> = Plan { mode: "quick", lease: Some(600), slots: 8, grace: 5_000 };
 
 fn worker(server: &RedisServer, plan: &Plan<'_>) -> Worker {
+    worker_of(env!("CARGO_BIN_EXE_worker").into(), server, plan)
+}
+
+/// A worker of another build, such as the one that a deploy replaces: its program is
+/// `STREAMJOBS_OTHER_WORKER`. Without that it is this build's.
+fn other_worker(server: &RedisServer, plan: &Plan<'_>) -> Worker {
+    let program = std::env::var_os("STREAMJOBS_OTHER_WORKER").map(PathBuf::from);
+    worker_of(program.unwrap_or_else(|| env!("CARGO_BIN_EXE_worker").into()), server, plan)
+}
+
+fn worker_of(program: PathBuf, server: &RedisServer, plan: &Plan<'_>) -> Worker {
     let url = server.url();
     let (slots, grace) = (plan.slots.to_string(), plan.grace.to_string());
     let lease = plan.lease.map(|lease| lease.to_string());
-    let mut builder = Worker::builder(env!("CARGO_BIN_EXE_worker"))
+    let mut builder = Worker::builder(program)
         .env("WORKER_URL", url)
         .env("WORKER_MODE", plan.mode)
         .env("WORKER_SLOTS", slots)
@@ -188,13 +200,13 @@ fn a_short_freeze_changes_nothing() {
 fn processes_with_another_lease_take_no_running_job_of_each_other() {
     let server = RedisServer::start().unwrap();
     let jobs = Plan { mode: "sleep:3000", slots: 4, ..QUICK };
-    let long = worker(&server, &Plan { lease: Some(60_000), ..jobs });
+    let long = other_worker(&server, &Plan { lease: Some(60_000), ..jobs });
     publish(&server, (0..4).map(|id| format!("long-{id}")));
     eventually(DEADLINE, "all in the first process", || started([&long]).len() == 4);
     let short = worker(&server, &Plan { lease: Some(1_000), ..jobs });
     publish(&server, (0..4).map(|id| format!("short-{id}")));
     eventually(DEADLINE, "all in the second process", || started([&short]).len() == 4);
-    let late = worker(&server, &Plan { lease: Some(60_000), ..jobs });
+    let late = other_worker(&server, &Plan { lease: Some(60_000), ..jobs });
     eventually(DEADLINE, "all done", || ended([&long, &short, &late]).len() == 8);
     assert_eq!(started([&long, &short, &late]).len(), 8, "each job ran once");
     eventually(DEADLINE, "nothing pending", || server.pending("orders", "work").is_empty());

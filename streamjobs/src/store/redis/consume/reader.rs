@@ -13,8 +13,8 @@ use super::acknowledge::Acknowledgements;
 use crate::model::name::ConsumerName;
 use crate::store::redis::milliseconds;
 use crate::store::redis::net::{
-    Answer, Answered, Endpoint, Exchange, KeyWatch, Member, Patience, Reading, SharedReading,
-    Waker, answer_lost, not_connected, open_reading,
+    Answer, Answered, Endpoint, Exchange, KeyWatch, Losses, Member, Patience, Reading,
+    SharedReading, Waker, answer_lost, not_connected, open_reading,
 };
 use crate::store::types::Result;
 use crate::store::{Inlet, Queue, ReadReply, ReadRequest, StreamReader};
@@ -50,10 +50,12 @@ struct Shared {
     waker: Arc<Waker>,
     /// The version of the stream at which nothing was left to read, and when that was asked.
     drained: Option<(u64, Instant)>,
-    /// How often shared connections had been lost at the last answer.
-    losses: u64,
+    /// How often the connection of the last answer had been lost before.
+    over: Option<Losses>,
     /// The mean size of the last entries.
     entry_bytes: usize,
+    /// How many entries the last read gave, if it did not give as many as were asked for.
+    partial: Option<usize>,
 }
 
 impl RedisReader {
@@ -77,8 +79,9 @@ impl RedisReader {
             number,
             waker,
             drained: None,
-            losses: 0,
+            over: None,
             entry_bytes: ENTRY_BYTES_ASSUMED,
+            partial: None,
         };
         let mut reader = Self {
             queue: queue.clone(),
@@ -109,7 +112,7 @@ impl RedisReader {
             return;
         }
         self.own = Own::Closed;
-        self.shared.losses = self.shared.member.losses();
+        self.shared.over = None;
         self.shared.waker.connection.store(0, Ordering::Release);
     }
 
@@ -118,6 +121,7 @@ impl RedisReader {
         if let Own::Closed = self.own {
             self.open_own().await?;
         }
+        self.shared.member.close_shared();
         // Taken, and restored only after the answer: an unanswered read may still be on the connection,
         // and its entries would be lost.
         let Own::Open(mut connection) = std::mem::replace(&mut self.own, Own::Broken) else {
@@ -132,7 +136,7 @@ impl RedisReader {
             self.own = Own::Open(connection);
         }
         let (reply, _) = reply(request, &acknowledgements, answers)?;
-        self.shared.learn(&reply);
+        self.shared.learn(request, &reply);
         Ok(reply)
     }
 
@@ -157,7 +161,7 @@ impl RedisReader {
             if !self.shared.member.shares() {
                 return Ok(nothing());
             }
-            if self.shared.losses != self.shared.member.losses() {
+            if self.shared.over.as_ref().is_some_and(Losses::have_grown) {
                 return Err(not_connected());
             }
             let version = self.shared.watch.version();
@@ -192,13 +196,13 @@ impl RedisReader {
         let (pipeline, acknowledgements) = self.pipeline(request, None, tracks);
         let exchange = Exchange {
             pipeline,
-            bytes: request.count.saturating_mul(self.shared.entry_bytes),
+            bytes: self.shared.expected_bytes(request.count),
             silence: self.margin,
         };
-        let answered = self.shared.exchange(exchange).await?;
-        let (reply, remembered) = reply(request, &acknowledgements, answered.answers)?;
-        self.shared.learn(&reply);
-        Ok((reply, answered.is_tracked && remembered))
+        let (answers, is_tracked) = self.shared.exchange(exchange).await?;
+        let (reply, remembered) = reply(request, &acknowledgements, answers)?;
+        self.shared.learn(request, &reply);
+        Ok((reply, is_tracked && remembered))
     }
 
     /// The commands of a request. With `tracks`, the server remembers the key in front of the read.
@@ -235,9 +239,19 @@ impl RedisReader {
 }
 
 impl Shared {
-    /// Learns how large entries are.
-    fn learn(&mut self, reply: &ReadReply) {
+    /// About how many bytes a read gives that asks for so many entries. Most readers that have a hundred
+    /// free slots wait for one entry.
+    fn expected_bytes(&self, count: usize) -> usize {
+        let expected = self.partial.map_or(count, |last| count.min(2 * last + FEW));
+        expected.saturating_mul(self.entry_bytes)
+    }
+
+    /// Learns how many entries come, and how large they are.
+    fn learn(&mut self, request: &ReadRequest<'_>, reply: &ReadReply) {
         let Ok(deliveries) = &reply.deliveries else { return };
+        if request.count > 0 {
+            self.partial = (deliveries.len() < request.count).then_some(deliveries.len());
+        }
         let bytes = deliveries.iter().map(|delivery| delivery.entry.bytes()).sum::<usize>();
         if let Some(mean) = bytes.checked_div(deliveries.len()) {
             self.entry_bytes = mean;
@@ -261,11 +275,10 @@ impl Shared {
         self.exchange(Exchange { pipeline, bytes: 0, silence }).await.map(drop)
     }
 
-    async fn exchange(&mut self, exchange: Exchange) -> Result<Answered> {
-        let losses = self.member.losses();
-        let answered = self.member.exchange(exchange).await?;
-        self.losses = losses;
-        Ok(answered)
+    async fn exchange(&mut self, exchange: Exchange) -> Result<(Vec<Answer>, bool)> {
+        let Answered { answers, is_tracked, over } = self.member.exchange(exchange).await?;
+        self.over = Some(over);
+        Ok((answers, is_tracked))
     }
 }
 
@@ -324,6 +337,8 @@ impl StreamReader for RedisReader {
 }
 
 const XREADGROUP: &str = "XREADGROUP";
+/// How many entries more than twice the last ones are expected at most.
+const FEW: usize = 4;
 /// While nothing says when the stream changes, it is read so often.
 const UNTRACKED_WAIT: Duration = Duration::from_millis(250);
 /// Before the first read has shown how large entries are. Few are asked for then.

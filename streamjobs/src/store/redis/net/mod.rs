@@ -28,5 +28,7 @@ pub(super) use self::links::{Link, Pinned};
 pub(crate) use self::needs::needed_commands;
 pub(super) use self::places::{Place, size_of_pipeline};
 pub(super) use self::reading::{Answer, Reading, open_reading};
-pub(super) use self::shared_reading::{Answered, Exchange, KeyWatch, Member, SharedReading, Waker};
+pub(super) use self::shared_reading::{
+    Answered, Exchange, KeyWatch, Losses, Member, SharedReading, Waker,
+};
 pub(super) use self::wire::Patience;

@@ -1,7 +1,8 @@
 //! A reader's connection: its own kind, or the client crate's where only that can connect.
 
 use bytes::Bytes;
-use futures_util::future::try_join_all;
+use futures_util::TryStreamExt;
+use futures_util::stream::FuturesOrdered;
 use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, RedisResult, Value};
 use tokio_util::sync::CancellationToken;
@@ -114,16 +115,17 @@ impl Connection {
             }
             // The client crate does not tell when bytes come in, so the whole answer is waited for.
             Self::Shared(connection, _) => {
-                let answers = pipelines.iter().map(|pipeline| {
+                let sent = pipelines.iter().map(|pipeline| {
                     let mut connection = connection.clone();
                     async move { connection.send_packed_commands(pipeline, 0, pipeline.len()).await }
                 });
-                let answers = try_join_all(answers);
-                let all = within(patience.first + patience.silence, answers).await?;
-                Ok(all
-                    .into_iter()
-                    .map(|one| one.into_iter().map(Answer::Value).collect())
-                    .collect())
+                let mut sent = sent.collect::<FuturesOrdered<_>>();
+                let mut all = Vec::with_capacity(pipelines.len());
+                let limit = patience.first + patience.silence;
+                while let Some(answers) = within(limit, sent.try_next()).await? {
+                    all.push(answers.into_iter().map(Answer::Value).collect());
+                }
+                Ok(all)
             }
         }
     }

@@ -23,7 +23,9 @@ use tokio_util::task::TaskTracker;
 
 use super::super::dial::{RESPONSE_DEADLINE, open_listening};
 use super::super::endpoint::Endpoint;
+use super::super::error::{not_connected, unreachable};
 use super::super::server::{Server, Tenure};
+use super::connect_pause::ConnectPause;
 
 /// The watched keys of one store. Clones are the same.
 #[derive(Clone)]
@@ -36,10 +38,9 @@ struct Inner {
     watched: Mutex<Watched>,
     /// The connection to redirect to, as the server knows it; 0 for none.
     target: AtomicU64,
-    /// Ends the connection: the server is not the right one any more.
-    reopen: Notify,
-    /// How often a reading connection was lost.
-    losses: AtomicU64,
+    /// The connection that is not to be used any more, and that this was said.
+    left: AtomicU64,
+    leave: Notify,
     is_refused: AtomicBool,
     /// Until then, the server is not asked again.
     refused_until: Mutex<Option<Instant>>,
@@ -74,8 +75,8 @@ impl KeyChanges {
                 endpoint,
                 watched: Mutex::default(),
                 target: AtomicU64::new(0),
-                reopen: Notify::new(),
-                losses: AtomicU64::new(0),
+                left: AtomicU64::new(0),
+                leave: Notify::new(),
                 is_refused: AtomicBool::new(false),
                 refused_until: Mutex::new(None),
                 tasks: TaskTracker::new(),
@@ -101,9 +102,8 @@ impl KeyChanges {
 
     /// The server cannot say what changes, or may not.
     pub(super) fn refuse(&self) {
-        *self.inner.refused_until() = Some(Instant::now() + REFUSED_FOR);
-        self.inner.is_refused.store(true, Ordering::Release);
-        self.inner.change_all();
+        self.inner.refuse();
+        self.stop();
     }
 
     pub(super) fn is_refused(&self) -> bool {
@@ -125,20 +125,16 @@ impl KeyChanges {
         self.inner.change_all();
     }
 
-    /// A reading connection is lost, and with it what the server remembered for it.
-    pub(super) fn lose_reading(&self) {
-        self.inner.losses.fetch_add(1, Ordering::AcqRel);
+    /// Any watched key may have changed.
+    pub(super) fn change_all(&self) {
         self.inner.change_all();
     }
 
-    /// How often a reading connection was lost.
-    pub(super) fn losses(&self) -> u64 {
-        self.inner.losses.load(Ordering::Acquire)
-    }
-
-    /// The server turned out to be the wrong one, so what it says does not count.
-    pub(super) fn reopen(&self) {
-        self.inner.reopen.notify_waiters();
+    /// The connection with this number may be one to another server than those that are read from: it is
+    /// opened again.
+    pub(super) fn leave(&self, target: u64) {
+        self.inner.left.store(target, Ordering::Release);
+        self.inner.leave.notify_waiters();
     }
 }
 
@@ -183,6 +179,12 @@ impl Inner {
         self.refused_until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn refuse(&self) {
+        *self.refused_until() = Some(Instant::now() + REFUSED_FOR);
+        self.is_refused.store(true, Ordering::Release);
+        self.change_all();
+    }
+
     /// Starts the listener unless it runs. It ends with the last watch, or with the executor that it was
     /// started on.
     fn ensure_listener(self: &Arc<Self>) {
@@ -203,9 +205,22 @@ impl Inner {
 
     /// Listens, over one connection after the other.
     async fn listen(self: &Arc<Self>) {
+        let mut pause = ConnectPause::default();
         loop {
-            let _broken = self.listen_once().await.is_err();
-            sleep(PAUSE.mul_f64(1.0 + fastrand::f64())).await;
+            let error = match self.listen_once().await {
+                Ok(()) => {
+                    pause = ConnectPause::default();
+                    not_connected()
+                }
+                Err(error) => {
+                    if !error.is_io_error() {
+                        // Readers have connections of their own, then.
+                        self.refuse();
+                    }
+                    unreachable(&error)
+                }
+            };
+            sleep(pause.failed(error)).await;
         }
     }
 
@@ -218,7 +233,7 @@ impl Inner {
             tokio::select! {
                 () = closed.cancelled() => return Ok(()),
                 () = over.cancelled() => return Ok(()),
-                () = self.reopen.notified() => return Ok(()),
+                () = self.left(id) => return Ok(()),
                 () = sleep(CHECK_EVERY) => {
                     let ping = redis::cmd("PING");
                     let answer = connection.send_packed_command(&ping);
@@ -228,6 +243,17 @@ impl Inner {
                     }
                 }
             }
+        }
+    }
+
+    /// Waits until the connection with this number is not to be used any more.
+    async fn left(&self, id: u64) {
+        loop {
+            let leave = self.leave.notified();
+            if self.left.load(Ordering::Acquire) == id {
+                return;
+            }
+            leave.await;
         }
     }
 
@@ -313,9 +339,7 @@ impl Key {
     }
 }
 
-/// Before the connection is opened again, up to twice as long.
-const PAUSE: Duration = Duration::from_millis(100);
 /// How often the listening connection is checked, on which nothing else shows that it is dead.
 const CHECK_EVERY: Duration = Duration::from_secs(5);
 /// How long a refusal counts: rights can be given, and after a failover the server may be another one.
-const REFUSED_FOR: Duration = Duration::from_secs(60);
+const REFUSED_FOR: Duration = Duration::from_secs(600);

@@ -1,6 +1,7 @@
 //! One reading connection that many readers share: what waits goes in one write.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::{Pipeline, RedisResult, Value};
@@ -13,6 +14,7 @@ use super::super::endpoint::Endpoint;
 use super::super::error::{ConnectionFailed, answer_lost, copy, not_connected};
 use super::super::reading::{Answer, Reading, open_reading};
 use super::super::wire::Patience;
+use super::connect_pause::ConnectPause;
 use super::key_changes::KeyChanges;
 use crate::store::StoreError;
 
@@ -30,6 +32,20 @@ pub(crate) struct Answered {
     pub(crate) answers: Vec<Answer>,
     /// Whether the server remembers the keys that were read and says when they change.
     pub(crate) is_tracked: bool,
+    pub(crate) over: Losses,
+}
+
+/// How often the connection of an answer had been lost before.
+pub(crate) struct Losses {
+    counter: Arc<AtomicU64>,
+    before: u64,
+}
+
+impl Losses {
+    /// Whether the connection was lost since.
+    pub(crate) fn have_grown(&self) -> bool {
+        self.counter.load(Ordering::Acquire) != self.before
+    }
 }
 
 /// An exchange, and who waits for its answers.
@@ -43,12 +59,15 @@ pub(super) struct Lane {
     endpoint: Endpoint,
     changes: KeyChanges,
     requests: Mutex<Option<Sender<Request>>>,
+    /// How often the connection was lost.
+    losses: Arc<AtomicU64>,
     tasks: TaskTracker,
 }
 
 impl Lane {
     pub(super) fn new(endpoint: Endpoint, changes: KeyChanges) -> Self {
-        Self { endpoint, changes, requests: Mutex::new(None), tasks: TaskTracker::new() }
+        let (requests, losses, tasks) = (Mutex::new(None), Arc::default(), TaskTracker::new());
+        Self { endpoint, changes, requests, losses, tasks }
     }
 
     /// Sends commands with those of other readers, and waits for an answer to each.
@@ -75,8 +94,13 @@ impl Lane {
             return requests.clone();
         }
         let (sender, receiver) = channel(WAITING_MAX);
-        let server =
-            Server { endpoint: self.endpoint.clone(), changes: self.changes.clone(), open: None };
+        let server = Server {
+            endpoint: self.endpoint.clone(),
+            changes: self.changes.clone(),
+            losses: Arc::clone(&self.losses),
+            open: None,
+            pause: ConnectPause::default(),
+        };
         self.tasks.spawn(server.run(receiver));
         *requests = Some(sender.clone());
         sender
@@ -91,11 +115,14 @@ impl Lane {
 struct Server {
     endpoint: Endpoint,
     changes: KeyChanges,
+    losses: Arc<AtomicU64>,
     open: Option<Open>,
+    pause: ConnectPause,
 }
 
 struct Open {
     reading: Reading,
+    changes: KeyChanges,
     /// The connection on which the server says what changes.
     redirected_to: Option<u64>,
 }
@@ -113,7 +140,8 @@ impl Server {
                         None => return,
                     },
                     () = self.broken() => {
-                        self.lose();
+                        let open = self.open.take();
+                        self.lose(open);
                         continue;
                     }
                 },
@@ -134,55 +162,84 @@ impl Server {
         }
     }
 
-    /// The connection is lost: readers that wait are told.
-    fn lose(&mut self) {
-        self.open = None;
-        self.changes.lose_reading();
+    /// The connection is lost: readers that wait are told. The one that hears of changes may lead to a
+    /// server that is not the right one any more either.
+    fn lose(&mut self, open: Option<Open>) {
+        self.losses.fetch_add(1, Ordering::AcqRel);
+        if let Some(target) = open.as_ref().and_then(|open| open.redirected_to) {
+            self.changes.leave(target);
+        }
+        drop(open);
     }
 
-    async fn serve(&mut self, batch: Vec<Request>) {
-        let mut open = match self.open.take() {
-            Some(open) => open,
-            None => match open_reading(&self.endpoint).await {
-                Ok((reading, _)) => Open { reading, redirected_to: None },
-                Err(error) => return fail(batch, &error),
-            },
+    async fn serve(&mut self, mut batch: Vec<Request>) {
+        let mut open = match self.connection().await {
+            Ok(open) => open,
+            Err(error) => return fail(batch, &error),
         };
-        match open.exchange(&batch, &self.changes).await {
+        // Entries that are read for a caller that is gone would wait for the end of their lease.
+        batch.retain(|request| !request.answered.is_closed());
+        let before = self.losses.load(Ordering::Acquire);
+        match open.exchange(&batch).await {
             Ok(all) => {
                 let is_tracked = open.redirected_to.is_some();
                 let of_wrong_server = all.iter().flatten().any(Answer::is_of_wrong_server);
                 if of_wrong_server {
-                    self.changes.reopen();
-                    self.lose();
+                    self.lose(Some(open));
                 } else {
                     self.open = Some(open);
                 }
                 for (request, answers) in batch.into_iter().zip(all) {
+                    let over = Losses { counter: Arc::clone(&self.losses), before };
+                    let answered = Answered { answers, is_tracked, over };
                     // A reader that is gone left its entries pending, as if the answer was lost.
-                    let _gone =
-                        request.answered.send(Ok(Answered { answers, is_tracked })).is_err();
+                    let _gone = request.answered.send(Ok(answered)).is_err();
                 }
             }
             Err(error) => {
-                self.lose();
+                self.lose(Some(open));
                 fail(batch, &answer_lost(&error));
+            }
+        }
+    }
+
+    /// The open connection, or a new one. While attempts fail, there are pauses between them, in which
+    /// the last error is told.
+    async fn connection(&mut self) -> Result<Open, StoreError> {
+        if let Some(open) = self.open.take() {
+            return Ok(open);
+        }
+        if let Some(error) = self.pause.error() {
+            return Err(error);
+        }
+        match open_reading(&self.endpoint).await {
+            Ok((reading, _)) => {
+                self.pause = ConnectPause::default();
+                let changes = self.changes.clone();
+                Ok(Open { reading, changes, redirected_to: None })
+            }
+            Err(error) => {
+                self.pause.failed(copy(&error));
+                Err(error)
             }
         }
     }
 }
 
+/// What the server remembered goes with the connection, also when its executor ends.
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.changes.change_all();
+    }
+}
+
 impl Open {
     /// Sends the commands of all, and returns the answers of each.
-    async fn exchange(
-        &mut self,
-        batch: &[Request],
-        changes: &KeyChanges,
-    ) -> RedisResult<Vec<Vec<Answer>>> {
+    async fn exchange(&mut self, batch: &[Request]) -> RedisResult<Vec<Vec<Answer>>> {
         let silence = batch.iter().map(|request| request.exchange.silence).max();
         let silence = silence.unwrap_or_default();
         let patience = Patience { first: silence, silence };
-        let redirect = self.redirect(changes);
+        let redirect = self.redirect();
         let pipelines = redirect.iter().map(|(_, pipeline)| pipeline);
         let pipelines = pipelines.chain(batch.iter().map(|request| &request.exchange.pipeline));
         let mut all = self.reading.exchange_all(&pipelines.collect::<Vec<_>>(), patience).await?;
@@ -190,9 +247,9 @@ impl Open {
             let answer = all.remove(0).pop().map_or(Ok(Value::Nil), Answer::value)?;
             match answer {
                 Value::Okay => self.redirected_to = Some(target),
-                Value::ServerError(error) if is_final(&error) => changes.refuse(),
-                // The connection to redirect to is gone.
-                _ => {}
+                Value::ServerError(error) if is_final(&error) => self.changes.refuse(),
+                // The connection to redirect to is gone, or one of another server.
+                _ => self.changes.leave(target),
             }
         }
         Ok(all)
@@ -200,8 +257,8 @@ impl Open {
 
     /// What makes the server say changes on the connection that listens now; `None` if it does already,
     /// or if no connection listens.
-    fn redirect(&mut self, changes: &KeyChanges) -> Option<(u64, Pipeline)> {
-        let target = changes.target();
+    fn redirect(&mut self) -> Option<(u64, Pipeline)> {
+        let target = self.changes.target();
         if self.redirected_to == target {
             return None;
         }
@@ -223,9 +280,6 @@ fn batch_of(first: Request, requests: &mut Receiver<Request>) -> (Vec<Request>, 
     let mut bytes = first.exchange.bytes;
     let mut batch = vec![first];
     while let Ok(request) = requests.try_recv() {
-        if request.answered.is_closed() {
-            continue;
-        }
         bytes = bytes.saturating_add(request.exchange.bytes);
         if bytes > BATCH_BYTES_MAX {
             return (batch, Some(request));

@@ -5,18 +5,19 @@
 //! stream has changed, and reads again. What several readers ask for at the same time goes in one
 //! write.
 
+mod connect_pause;
 mod key_changes;
 mod lane;
 mod wakers;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use self::key_changes::KeyChanges;
 pub(crate) use self::key_changes::KeyWatch;
 use self::lane::Lane;
-pub(crate) use self::lane::{Answered, Exchange};
+pub(crate) use self::lane::{Answered, Exchange, Losses};
 pub(crate) use self::wakers::{Waker, Wakers};
 use super::endpoint::Endpoint;
 use crate::store::StoreError;
@@ -29,6 +30,8 @@ pub(crate) struct SharedReading {
     /// For large ones: only these wait while the bytes of one come in.
     heavy: Lane,
     members: AtomicUsize,
+    /// Whether a shared connection was asked for since they were closed.
+    is_used: AtomicBool,
     pub(crate) wakers: Wakers,
 }
 
@@ -46,6 +49,7 @@ impl SharedReading {
             heavy: lane(),
             changes: changes.clone(),
             members: AtomicUsize::new(0),
+            is_used: AtomicBool::new(false),
             wakers: Wakers::default(),
         })
     }
@@ -72,9 +76,15 @@ impl Member {
         block.max(ASK_SHARE.saturating_mul(members))
     }
 
-    /// How often a shared connection was lost.
-    pub(crate) fn losses(&self) -> u64 {
-        self.shared.changes.losses()
+    /// Closes shared connections: the readers that are left have connections of their own.
+    pub(crate) fn close_shared(&self) {
+        if self.shared.is_used.load(Ordering::Acquire)
+            && self.shared.is_used.swap(false, Ordering::AcqRel)
+        {
+            self.shared.light.close();
+            self.shared.heavy.close();
+            self.shared.changes.stop();
+        }
     }
 
     /// Watches a key for as long as the result is kept.
@@ -86,6 +96,7 @@ impl Member {
     ///
     /// Not cancel safe: without the caller the commands may still be sent.
     pub(crate) async fn exchange(&self, exchange: Exchange) -> Result<Answered, StoreError> {
+        self.shared.is_used.store(true, Ordering::Release);
         let is_large = exchange.bytes > LIGHT_BYTES_MAX;
         let lane = if is_large { &self.shared.heavy } else { &self.shared.light };
         lane.exchange(exchange).await
@@ -94,11 +105,10 @@ impl Member {
 
 impl Drop for Member {
     fn drop(&mut self) {
-        let others = self.shared.members.fetch_sub(1, Ordering::AcqRel) - 1;
-        if others <= own_connections_max() {
-            self.shared.light.close();
-            self.shared.heavy.close();
-            self.shared.changes.stop();
+        // With few left, the next read of one of them closes the connections: after a loss, all readers
+        // leave for a moment.
+        if self.shared.members.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.close_shared();
         }
     }
 }
