@@ -301,3 +301,126 @@ const WAITING_MAX: usize = 1024;
 /// About how many bytes one write asks for.
 const BATCH_BYTES_MAX: usize = 1024 * 1024;
 const ENDED: &str = "the executor of the connection has ended";
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::model::config::ConnectionOptions;
+
+    /// A lane, and the server's end of its connection.
+    async fn lane() -> (Arc<Lane>, TcpListener) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("redis://{}", listener.local_addr().unwrap());
+        let endpoint = Endpoint::new(&url, ConnectionOptions::default()).unwrap();
+        (Arc::new(Lane::new(endpoint.clone(), KeyChanges::new(endpoint))), listener)
+    }
+
+    fn echo(word: &str, bytes: usize) -> Exchange {
+        let mut pipeline = Pipeline::new();
+        pipeline.cmd("ECHO").arg(word);
+        Exchange { pipeline, bytes, silence: Duration::from_secs(10) }
+    }
+
+    /// Reads until the text has come: all that came.
+    async fn heard(server: &mut TcpStream, text: &str) -> String {
+        let mut heard = String::new();
+        while !heard.contains(text) {
+            let mut piece = [0; 4096];
+            let length = server.read(&mut piece).await.unwrap();
+            assert_ne!(length, 0, "closed after {heard}");
+            heard.push_str(std::str::from_utf8(&piece[..length]).unwrap());
+        }
+        heard
+    }
+
+    /// Accepts the connection and answers what is asked first.
+    async fn accepted(listener: &TcpListener) -> TcpStream {
+        let (mut server, _) = listener.accept().await.unwrap();
+        heard(&mut server, "SETNAME").await;
+        server.write_all(b"+OK\r\n").await.unwrap();
+        heard(&mut server, "ID\r\n").await;
+        server.write_all(b":7\r\n").await.unwrap();
+        server
+    }
+
+    #[tokio::test]
+    async fn requests_go_in_one_write_and_none_of_a_caller_that_is_gone() {
+        let (lane, listener) = lane().await;
+        let ask = |word: &'static str| {
+            let lane = Arc::clone(&lane);
+            async move { lane.exchange(echo(word, 1)).await.map(|answered| answered.answers.len()) }
+        };
+        let serving = async {
+            let mut server = accepted(&listener).await;
+            heard(&mut server, "first").await;
+            let mut gone = Box::pin(ask("gone"));
+            assert!(futures_util::poll!(&mut gone).is_pending());
+            drop(gone);
+            let others = async { tokio::join!(ask("second"), ask("third")) };
+            let answering = async {
+                yield_now().await;
+                server.write_all(b"$1\r\n1\r\n").await.unwrap();
+                let asked = heard(&mut server, "third").await;
+                assert!(asked.contains("second") && !asked.contains("gone"), "{asked}");
+                server.write_all(b"$1\r\n2\r\n$1\r\n3\r\n").await.unwrap();
+            };
+            tokio::join!(others, answering).0
+        };
+        let (first, others) = tokio::join!(ask("first"), serving);
+        assert_eq!((first.unwrap(), others.0.unwrap(), others.1.unwrap()), (1, 1, 1));
+    }
+
+    #[tokio::test]
+    async fn a_loss_is_told_to_those_that_were_answered_over_that_connection() {
+        let (lane, listener) = lane().await;
+        let serving = async {
+            let mut server = accepted(&listener).await;
+            heard(&mut server, "first").await;
+            server.write_all(b"$1\r\n1\r\n").await.unwrap();
+            server
+        };
+        let (answered, server) = tokio::join!(lane.exchange(echo("first", 1)), serving);
+        let answered = answered.ok().unwrap();
+        assert!(!answered.is_tracked && !answered.over.have_grown());
+        drop(server);
+        while !answered.over.have_grown() {
+            yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_cannot_be_reached_is_tried_after_a_pause() {
+        let (lane, listener) = lane().await;
+        drop(listener);
+        let first = lane.exchange(echo("first", 1)).await.err().unwrap();
+        let again = lane.exchange(echo("again", 1)).await.err().unwrap();
+        for error in [&first, &again] {
+            assert!(matches!(error, StoreError::Unreachable(_)), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_batch_has_bounded_bytes_and_at_least_one_request() {
+        let (sender, mut receiver) = channel(8);
+        let request = |bytes| {
+            let (answered, answer) = oneshot::channel();
+            (Request { exchange: echo("x", bytes), answered }, answer)
+        };
+        let mut answers = Vec::new();
+        for bytes in [BATCH_BYTES_MAX / 2, BATCH_BYTES_MAX / 2, 1, 2 * BATCH_BYTES_MAX] {
+            let (request, answer) = request(bytes);
+            sender.try_send(request).ok().unwrap();
+            answers.push(answer);
+        }
+        let first = receiver.try_recv().unwrap();
+        let (batch, next) = batch_of(first, &mut receiver);
+        assert_eq!((batch.len(), next.as_ref().map(|next| next.exchange.bytes)), (2, Some(1)));
+        let (batch, next) = batch_of(next.unwrap(), &mut receiver);
+        assert_eq!((batch.len(), next.is_some()), (1, true));
+        let (batch, next) = batch_of(next.unwrap(), &mut receiver);
+        assert_eq!((batch.len(), next.is_none()), (1, true));
+    }
+}
