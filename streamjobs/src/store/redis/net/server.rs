@@ -2,11 +2,12 @@
 
 use std::io;
 
-use redis::{Pipeline, RedisResult, Value};
+use redis::{Pipeline, RedisError, RedisResult, Value};
+use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
 use super::address::Address;
-use super::error::refusal_text;
+use super::error::{of_socket, refusal_text};
 
 /// A server that connections are opened to.
 #[derive(Clone)]
@@ -54,8 +55,19 @@ impl Server {
             }
             _ => format!("it has no answer to {ROLE}"),
         };
-        Err(io::Error::other(fault).into())
+        Err(io::Error::other(NotPrimary(fault)).into())
     }
+}
+
+/// What the server's answer about its role says against using it.
+#[derive(Debug, Error)]
+#[error("{0}")]
+struct NotPrimary(String);
+
+/// Whether the server was reached and is not a primary, or does not say that it is.
+pub(crate) fn is_not_primary(error: &RedisError) -> bool {
+    let inner = of_socket(error).and_then(io::Error::get_ref);
+    inner.is_some_and(|inner| inner.is::<NotPrimary>())
 }
 
 impl Tenure {
@@ -102,6 +114,7 @@ mod tests {
         let mut answers = vec![Value::Okay, answer];
         let checked = named().check_role(&mut answers);
         assert_eq!(answers, [Value::Okay]);
+        assert!(checked.as_ref().err().is_none_or(is_not_primary));
         checked.map_err(|error| error.to_string())
     }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, ServerError, Value};
 
-use super::super::dial::within;
+use super::super::address::Address;
+use super::super::dial::{open_for_reading, within};
 use super::super::error::{cause, refusal_text};
 
 /// Where a Sentinel says that the primary is.
@@ -27,6 +28,13 @@ impl Named {
         let epochs = self.epoch.zip(other.epoch);
         !self.is_at(other) && epochs.is_some_and(|(own, other)| own < other)
     }
+}
+
+/// Asks over a connection of its own. The error is for people.
+pub(super) async fn ask_once(seed: &Address, name: &str) -> Result<Named, String> {
+    let opening = within(ASK_DEADLINE, open_for_reading(seed)).await;
+    let (mut connection, _closed) = opening.map_err(|error| cause(&error))?;
+    ask(&mut connection, name).await
 }
 
 /// Asks over a connection to a Sentinel. The error is for people.
@@ -84,6 +92,8 @@ fn is_unknown_command(error: &ServerError) -> bool {
 
 /// How long one sentinel may take to connect, and how long to answer.
 pub(super) const ASK_DEADLINE: Duration = Duration::from_secs(1);
+/// How long the server that was named may take, before another sentinel is asked.
+pub(super) const PRIMARY_DEADLINE: Duration = Duration::from_secs(2);
 const SENTINEL: &str = "SENTINEL";
 const NO_ANSWER: &str = "its answer is not an address";
 

@@ -22,11 +22,42 @@ struct State {
     primary: Option<Primary>,
 }
 
-/// The server that was named last.
+/// The server that was the primary when it was connected to last, or became it since.
 struct Primary {
     named: Named,
-    /// Cancelled when another server takes its place.
-    over: CancellationToken,
+    /// Cancelled when another server takes its place. More than one if connections were opened at the
+    /// same time, before it was known.
+    over: Vec<CancellationToken>,
+}
+
+/// What an answer means beside what is known.
+pub(super) enum Judged {
+    /// It is the primary that is known.
+    Same(Candidate),
+    /// It became the primary later, or none is known.
+    Newer,
+    /// An epoch is missing.
+    Unclear,
+    /// It is another server without a newer epoch.
+    Older,
+}
+
+/// A server that may be the primary, and what ends its tenure.
+#[derive(Clone)]
+pub(super) struct Candidate {
+    pub(super) named: Named,
+    pub(super) over: CancellationToken,
+    pub(super) is_known: bool,
+}
+
+impl Candidate {
+    pub(super) fn new(named: Named) -> Self {
+        Self { named, over: CancellationToken::new(), is_known: false }
+    }
+
+    pub(super) fn tenure(&self) -> Tenure {
+        Tenure::new(self.over.clone())
+    }
 }
 
 impl Known {
@@ -41,28 +72,53 @@ impl Known {
         seeds.clone().skip(first).chain(seeds.take(first))
     }
 
-    /// Takes an answer over: if it names another server than before, the connections to that one
-    /// are to be left. Returns how long the named one may be used, or `None` if the answer is older than
-    /// what is known already.
-    pub(super) fn note(&self, index: usize, named: &Named, even_if_older: bool) -> Option<Tenure> {
+    pub(super) fn judge(&self, named: &Named) -> Judged {
+        let state = self.lock();
+        let Some(primary) = &state.primary else { return Judged::Newer };
+        if primary.named.is_at(named) {
+            Judged::Same(primary.candidate())
+        } else if primary.named.is_older_than(named) {
+            Judged::Newer
+        } else if primary.named.epoch.is_none() || named.epoch.is_none() {
+            Judged::Unclear
+        } else {
+            Judged::Older
+        }
+    }
+
+    /// The primary that is known.
+    pub(super) fn primary(&self) -> Option<Candidate> {
+        self.lock().primary.as_ref().map(Primary::candidate)
+    }
+
+    /// Takes the server for the primary: the connections to another one are to be left. Fails if a
+    /// newer one is known by now, unless that does not count.
+    pub(super) fn commit(&self, candidate: &Candidate, even_if_older: bool) -> bool {
+        let Candidate { named, over, is_known } = candidate;
         let mut state = self.lock();
-        let known = state.primary.as_mut();
-        if let Some(primary) = known {
+        if over.is_cancelled() {
+            return false;
+        }
+        if let Some(primary) = &mut state.primary {
             if primary.named.is_at(named) {
                 primary.named.epoch = primary.named.epoch.max(named.epoch);
-                let tenure = Tenure::new(primary.over.clone());
-                state.first = index;
-                return Some(tenure);
+                if !is_known {
+                    primary.over.push(over.clone());
+                }
+                return true;
             }
             if named.is_older_than(&primary.named) && !even_if_older {
-                return None;
+                return false;
             }
-            primary.over.cancel();
+            primary.over.iter().for_each(CancellationToken::cancel);
         }
-        let over = CancellationToken::new();
-        state.primary = Some(Primary { named: named.clone(), over: over.clone() });
-        state.first = index;
-        Some(Tenure::new(over))
+        state.primary = Some(Primary { named: named.clone(), over: vec![over.clone()] });
+        true
+    }
+
+    /// Asks this sentinel first from now on.
+    pub(super) fn prefer(&self, index: usize) {
+        self.lock().first = index;
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -70,23 +126,56 @@ impl Known {
     }
 }
 
+impl Primary {
+    fn candidate(&self) -> Candidate {
+        let over = self.over.first().cloned().unwrap_or_default();
+        Candidate { named: self.named.clone(), over, is_known: true }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn named(port: u16, epoch: u64) -> Named {
+        Named { host: "h".to_owned(), port, epoch: Some(epoch) }
+    }
+
     #[test]
     fn another_primary_ends_the_tenure_of_the_one_before() {
-        let named = |port, epoch| Named { host: "h".to_owned(), port, epoch: Some(epoch) };
+        let candidate = |port, epoch| Candidate::new(named(port, epoch));
         let known = Known::new(SentinelUrl::new("a,b/jobs").unwrap());
-        let first = known.note(0, &named(1, 1), false).unwrap().connection();
-        let same = known.note(0, &named(1, 2), false).unwrap().connection();
+        let (first, same) = (candidate(1, 1), candidate(1, 2));
+        assert!(known.commit(&first, false) && known.commit(&same, false));
+        assert!(known.commit(&known.primary().unwrap(), false));
+        let (first, same) = (first.tenure().connection(), same.tenure().connection());
+        assert!(!known.commit(&candidate(2, 1), false), "it is older");
         assert!(!first.is_cancelled() && !same.is_cancelled());
-        assert!(known.note(1, &named(2, 1), false).is_none(), "it is older");
-        assert!(!first.is_cancelled());
-        let second = known.note(1, &named(2, 3), false).unwrap().connection();
+        let before = known.primary().unwrap();
+        let second = candidate(2, 3);
+        assert!(known.commit(&second, false));
+        let second = second.tenure().connection();
         assert!(first.is_cancelled() && same.is_cancelled() && !second.is_cancelled());
-        let made_anew = known.note(0, &named(3, 0), true).unwrap().connection();
-        assert!(second.is_cancelled() && !made_anew.is_cancelled());
+        assert!(!known.commit(&before, true), "its tenure is over");
+        let made_anew = candidate(3, 0);
+        assert!(known.commit(&made_anew, true));
+        assert!(second.is_cancelled() && !made_anew.tenure().connection().is_cancelled());
+    }
+
+    #[test]
+    fn an_answer_is_newer_only_if_its_epoch_says_so() {
+        let known = Known::new(SentinelUrl::new("a,b/jobs").unwrap());
+        assert!(matches!(known.judge(&named(1, 1)), Judged::Newer), "nothing is known");
+        assert!(known.primary().is_none(), "an answer alone changes nothing");
+        assert!(known.commit(&Candidate::new(named(1, 2)), false));
+        assert!(matches!(known.judge(&named(1, 1)), Judged::Same(_)));
+        assert!(matches!(known.judge(&named(2, 1)), Judged::Older));
+        assert!(matches!(known.judge(&named(2, 2)), Judged::Older));
+        assert!(matches!(known.judge(&named(2, 3)), Judged::Newer));
+        let without = Named { epoch: None, ..named(2, 0) };
+        assert!(matches!(known.judge(&without), Judged::Unclear));
+        assert!(known.commit(&Candidate::new(without), false));
+        assert!(matches!(known.judge(&named(1, 9)), Judged::Unclear));
     }
 
     #[test]
@@ -94,8 +183,7 @@ mod tests {
         let known = Known::new(SentinelUrl::new("a,b,c/jobs").unwrap());
         let order = || known.in_turn().map(|(index, _)| index).collect::<Vec<_>>();
         assert_eq!(order(), [0, 1, 2]);
-        let named = Named { host: "h".to_owned(), port: 1, epoch: None };
-        known.note(2, &named, false).unwrap();
+        known.prefer(2);
         assert_eq!(order(), [2, 0, 1]);
     }
 }

@@ -1,9 +1,10 @@
 //! Finds the primary of a name through its sentinels, and notices when another server becomes it.
 //!
 //! Sentinels are asked in turn, first the one that answered last. One that has not been told of the
-//! last failover yet is recognised by its epoch and believed only if no other one answers: while a
-//! failover by hand goes on, it names the former primary, which still accepts writes. A server that
-//! says in `ROLE` that it is not a primary is not used.
+//! last failover yet is recognised by its epoch and believed only if no other one answers and the known
+//! primary cannot be connected to: while a failover by hand goes on, it names the former primary, which
+//! still accepts writes. A server that says in `ROLE` that it is not a primary is not used, and the
+//! connections to the known primary stay until another server was accepted as the primary.
 //!
 //! A user of the servers needs `ROLE` in addition to what the store lists. A user of the sentinels needs
 //! `SENTINEL|GET-MASTER-ADDR-BY-NAME` and, to hear of a failover at once, `SUBSCRIBE` to `+switch-master`.
@@ -19,19 +20,19 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use redis::{RedisError, RedisResult};
+use redis::RedisResult;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use self::ask::{ASK_DEADLINE, Named, ask};
-use self::known::Known;
+use self::ask::{Named, PRIMARY_DEADLINE, ask_once};
+use self::known::{Candidate, Judged, Known};
 use self::url::SentinelUrl;
 use self::watch::Watch;
 use super::address::Address;
-use super::dial::{CONNECT_DEADLINE, open_for_reading, within};
+use super::dial::CONNECT_DEADLINE;
 use super::error::{cause, is_authentication};
-use super::server::{Server, Tenure};
+use super::server::{Server, is_not_primary};
 use crate::model::config::ConnectionOptions;
 use crate::model::error::ConnectError;
 
@@ -70,51 +71,78 @@ impl Sentinel {
     {
         let until = Instant::now() + SEARCH_DEADLINE;
         let primary = self.primary.with_credentials().await?;
-        let mut search = Search { until, primary, tried: Vec::new() };
-        let (mut said, mut older) = (Vec::new(), Vec::new());
-        let mut is_up_to_date = false;
+        let mut search = Search::new(until, primary);
         for (index, seed) in self.known.in_turn() {
-            let asked = match timeout_at(search.until, self.ask_once(seed)).await {
-                Ok(asked) => asked,
-                Err(_) => Err("it was not asked in time".to_owned()),
-            };
-            match asked {
-                Err(fault) => said.push(format!("{seed}: {fault}")),
-                Ok(named) => match self.known.note(index, &named, false) {
-                    None => older.push((index, seed, named)),
-                    Some(tenure) => {
-                        is_up_to_date = true;
-                        match search.attempt(self, &named, tenure, &open).await? {
-                            Ok(opened) => return Ok(opened),
-                            Err(fault) => said.push(format!("{seed}: {fault}")),
-                        }
-                    }
-                },
-            }
-        }
-        // An operator may have made the name anew, which begins with the first epoch again.
-        older.sort_by_key(|(_, _, named)| std::cmp::Reverse(named.epoch));
-        for (index, seed, named) in older {
-            let tenure = if is_up_to_date { None } else { self.known.note(index, &named, true) };
-            let fault = match tenure {
-                Some(tenure) => match search.attempt(self, &named, tenure, &open).await? {
-                    Ok(opened) => return Ok(opened),
-                    Err(fault) => fault,
-                },
-                None => {
-                    format!("it named {}:{}, as before the last failover", named.host, named.port)
+            let asking = ask_once(seed, &self.known.url.name);
+            let named = match timeout_at(search.until, asking).await {
+                Ok(Ok(named)) => named,
+                Ok(Err(fault)) => {
+                    search.said.push(format!("{seed}: {fault}"));
+                    continue;
+                }
+                Err(_) => {
+                    search.said.push(format!("{seed}: it was not asked in time"));
+                    continue;
                 }
             };
-            said.push(format!("{seed}: {fault}"));
+            let candidate = match self.known.judge(&named) {
+                Judged::Older => {
+                    search.older.push((index, seed, named));
+                    continue;
+                }
+                Judged::Same(known) => Candidate { named, ..known },
+                Judged::Newer | Judged::Unclear => Candidate::new(named),
+            };
+            if let Some(opened) =
+                search.attempt(self, said_by(seed), &candidate, false, &open).await?
+            {
+                self.known.prefer(index);
+                return Ok(opened);
+            }
         }
-        let text = format!("no primary {} was found: {}", self.known.url.name, said.join("; "));
+        if let Some(opened) = self.fall_back(&mut search, &open).await? {
+            return Ok(opened);
+        }
+        let said = search.said.join("; ");
+        let text = format!("no primary {} was found: {said}", self.known.url.name);
         Err(io::Error::other(text).into())
     }
 
-    async fn ask_once(&self, seed: &Address) -> Result<Named, String> {
-        let opening = within(ASK_DEADLINE, open_for_reading(seed)).await;
-        let (mut connection, _closed) = opening.map_err(|error| cause(&error))?;
-        ask(&mut connection, &self.known.url.name).await
+    /// Connects without an answer that counts: to the primary that is known, or to one of an older
+    /// answer. An operator may have made the name anew, which begins with the first epoch again.
+    async fn fall_back<'s, T, F>(
+        &'s self,
+        search: &mut Search<'s>,
+        open: impl Fn(Server) -> F,
+    ) -> RedisResult<Option<T>>
+    where
+        F: Future<Output = RedisResult<T>>,
+    {
+        let mut older = std::mem::take(&mut search.older);
+        older.sort_by_key(|(_, _, named)| std::cmp::Reverse(named.epoch));
+        let known = self.known.primary().filter(|_| !search.is_up_to_date && !older.is_empty());
+        if let Some(known) = known
+            && let Some(opened) =
+                search.attempt(self, KNOWN_BEFORE.to_owned(), &known, true, &open).await?
+        {
+            return Ok(Some(opened));
+        }
+        for (index, seed, named) in older {
+            if search.is_up_to_date {
+                let Named { host, port, .. } = named;
+                let text = format!("{seed}: it named {host}:{port}, as before the last failover");
+                search.said.push(text);
+                continue;
+            }
+            let candidate = Candidate::new(named);
+            if let Some(opened) =
+                search.attempt(self, said_by(seed), &candidate, true, &open).await?
+            {
+                self.known.prefer(index);
+                return Ok(Some(opened));
+            }
+        }
+        Ok(None)
     }
 
     /// Starts the watch unless it runs. It ends with the client, or with the executor that it was
@@ -123,7 +151,7 @@ impl Sentinel {
     fn ensure_watch(&self) {
         let mut running = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
         if running.as_ref().is_none_or(JoinHandle::is_finished) {
-            let watch = Watch::new(&self.known, self.stop.clone());
+            let watch = Watch::new(&self.known, self.primary.clone(), self.stop.clone());
             *running = Some(tokio::spawn(watch.run()));
         }
     }
@@ -156,51 +184,72 @@ impl fmt::Debug for Sentinel {
 }
 
 /// One search for the primary.
-struct Search {
+struct Search<'s> {
     until: Instant,
     /// With the user and the password of now.
     primary: Address,
     /// Servers that could not be used, and why.
     tried: Vec<(Named, String)>,
+    /// What each sentinel said, for people.
+    said: Vec<String>,
+    /// Answers that are older than what is known.
+    older: Vec<(usize, &'s Address, Named)>,
+    /// Whether an answer was as new as what is known, or newer, about a server that may be the primary.
+    is_up_to_date: bool,
 }
 
-impl Search {
-    /// Connects to the server that was named. Why it cannot be used is for people; the error is a
-    /// refused login, which no other sentinel's answer would change.
+impl Search<'_> {
+    fn new(until: Instant, primary: Address) -> Self {
+        let (tried, said, older) = (Vec::new(), Vec::new(), Vec::new());
+        Self { until, primary, tried, said, older, is_up_to_date: false }
+    }
+
+    /// Connects to the server that was named, and takes it for the primary if that succeeds. `None` if
+    /// it cannot be used. The error is a refused login, which no other sentinel's answer would change.
     async fn attempt<T, F>(
         &mut self,
         sentinel: &Sentinel,
-        named: &Named,
-        tenure: Tenure,
+        by: String,
+        candidate: &Candidate,
+        is_older: bool,
         open: impl Fn(Server) -> F,
-    ) -> Result<Result<T, String>, RedisError>
+    ) -> RedisResult<Option<T>>
     where
         F: Future<Output = RedisResult<T>>,
     {
+        let named = &candidate.named;
         let fault = match self.tried.iter().find(|(other, _)| named.is_at(other)) {
             Some((_, fault)) => fault.clone(),
             None => {
                 let address = self.primary.clone().moved_to(named.host.clone(), named.port);
+                let server = Server { address, tenure: candidate.tenure() };
                 let until = self.until.min(Instant::now() + PRIMARY_DEADLINE);
-                match timeout_at(until, open(Server { address, tenure })).await {
-                    Ok(Ok(opened)) => {
+                let opening = timeout_at(until, open(server)).await;
+                let is_other = matches!(&opening, Ok(Err(error)) if is_not_primary(error));
+                self.is_up_to_date |= !is_older && !is_other;
+                match opening {
+                    Ok(Ok(opened)) if sentinel.known.commit(candidate, is_older) => {
                         sentinel.ensure_watch();
-                        return Ok(Ok(opened));
+                        return Ok(Some(opened));
                     }
+                    Ok(Ok(_)) => "another server became the primary".to_owned(),
                     Ok(Err(error)) if is_authentication(&error) => return Err(error),
                     Ok(Err(error)) => cause(&error),
                     Err(_) => "timed out".to_owned(),
                 }
             }
         };
-        let text = format!("it named {}:{}: {fault}", named.host, named.port);
+        self.said.push(format!("{by} {}:{}: {fault}", named.host, named.port));
         self.tried.push((named.clone(), fault));
-        Ok(Err(text))
+        Ok(None)
     }
 }
 
-/// How long the server that was named may take, before another sentinel is asked.
-const PRIMARY_DEADLINE: Duration = Duration::from_secs(2);
+fn said_by(seed: &Address) -> String {
+    format!("{seed}: it named")
+}
+
+const KNOWN_BEFORE: &str = "the primary that was known is";
 /// Leaves the caller, who waits for `CONNECT_DEADLINE`, time to hear what each sentinel said.
 const SEARCH_DEADLINE: Duration = CONNECT_DEADLINE.saturating_sub(Duration::from_millis(500));
 

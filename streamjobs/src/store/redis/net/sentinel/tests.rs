@@ -152,20 +152,61 @@ async fn the_sentinel_that_answered_is_asked_first_the_next_time() {
     assert_eq!((silent.connections(), primary.connections()), (1, 2));
 }
 
+/// What a client knows that was told so.
+fn know(sentinel: &Sentinel, port: u16, epoch: u64) {
+    let named = Named { host: "127.0.0.1".to_owned(), port, epoch: Some(epoch) };
+    assert!(sentinel.known.commit(&Candidate::new(named), false));
+}
+
 #[tokio::test]
 async fn an_older_answer_counts_if_there_is_no_newer_one() {
     let (old, new) = (Fake::of_role("master").await, Fake::of_role("master").await);
     let (behind, ahead) = (Fake::naming(old.port, 4).await, Fake::naming(new.port, 5).await);
     let sentinel = watching(&[behind.port, ahead.port]);
     // The first sentinel is the one that answered last, with what was true then.
-    let place = |port, epoch| Named { host: "127.0.0.1".to_owned(), port, epoch: Some(epoch) };
-    sentinel.known.note(0, &place(new.port, 5), false).unwrap();
-    connected(&sentinel).await.unwrap();
+    know(&sentinel, new.port, 5);
+    let first = connected(&sentinel).await.unwrap();
     assert_eq!((old.connections(), new.connections()), (0, 1));
     drop(ahead);
+    let second = connected(&sentinel).await.unwrap();
+    assert_eq!((old.connections(), new.connections()), (0, 2), "the known one still opens");
+    assert!(!first.closed.is_cancelled() && !second.closed.is_cancelled());
+    drop(new);
+    let third = connected(&sentinel).await.unwrap();
+    assert_eq!(old.connections(), 1);
+    assert!(second.closed.is_cancelled() && !third.closed.is_cancelled());
+}
+
+#[tokio::test]
+async fn a_sentinel_that_names_a_replica_ends_no_connection() {
+    let (primary, replica) = (Fake::of_role("master").await, Fake::of_role("slave").await);
+    let (foreign, knows) =
+        (Fake::naming(replica.port, 9).await, Fake::naming(primary.port, 1).await);
+    let sentinel = watching(&[foreign.port, knows.port]);
+    know(&sentinel, primary.port, 1);
+    let tenure = sentinel.known.primary().unwrap().tenure().connection();
     let opened = connected(&sentinel).await.unwrap();
-    assert_eq!((old.connections(), new.connections()), (1, 1));
-    assert!(!opened.closed.is_cancelled());
+    assert_eq!((primary.connections(), replica.connections()), (1, 1));
+    let watch = Watch::new(&sentinel.known, sentinel.primary.clone(), sentinel.stop.clone());
+    let named = Named { host: "127.0.0.1".to_owned(), port: replica.port, epoch: Some(9) };
+    assert_eq!(watch.take(0, named.clone(), false).await, Some(false));
+    let unclear = Named { epoch: None, ..named.clone() };
+    assert_eq!(watch.take(0, unclear, false).await, Some(false));
+    let older = Named { epoch: Some(0), ..named.clone() };
+    assert_eq!(watch.take(0, older, true).await, Some(false));
+    assert!(!opened.closed.is_cancelled() && !tenure.is_cancelled());
+    assert_eq!(watch.take(0, named, true).await, Some(true), "the failover itself was heard");
+    assert!(opened.closed.is_cancelled() && tenure.is_cancelled());
+}
+
+#[tokio::test]
+async fn a_known_primary_that_became_a_replica_does_not_hold_the_client() {
+    let (was, primary) = (Fake::of_role("slave").await, Fake::of_role("master").await);
+    let (behind, anew) = (Fake::naming(was.port, 5).await, Fake::naming(primary.port, 0).await);
+    let sentinel = watching(&[behind.port, anew.port]);
+    know(&sentinel, was.port, 5);
+    connected(&sentinel).await.unwrap();
+    assert_eq!((was.connections(), primary.connections()), (1, 1));
 }
 
 #[tokio::test]
@@ -173,8 +214,7 @@ async fn the_former_primary_is_not_used_while_the_new_one_cannot_be_reached() {
     let (old, new) = (Fake::of_role("master").await, closed_port().await);
     let (behind, ahead) = (Fake::naming(old.port, 4).await, Fake::naming(new, 5).await);
     let sentinel = watching(&[behind.port, ahead.port]);
-    let place = Named { host: "127.0.0.1".to_owned(), port: new, epoch: Some(5) };
-    sentinel.known.note(0, &place, false).unwrap();
+    know(&sentinel, new, 5);
     let error = connected(&sentinel).await.map(drop).unwrap_err();
     let expected = format!("it named 127.0.0.1:{}, as before the last failover", old.port);
     assert!(error.contains(&expected), "{error}");
@@ -214,7 +254,8 @@ async fn a_sentinel_that_refuses_to_tell_of_failovers_is_asked_again_and_again()
     let ended = tokio::time::timeout(Duration::from_secs(20), reading).await.unwrap();
     assert!(ended.is_err() && opened.closed.is_cancelled());
     connected(&watching).await.unwrap();
-    assert_eq!((old.connections(), new.connections()), (1, 1));
+    // Without an epoch, the watch asks the new server for its role before it ends the tenure.
+    assert_eq!((old.connections(), new.connections()), (1, 2));
 }
 
 #[tokio::test]

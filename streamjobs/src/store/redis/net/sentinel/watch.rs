@@ -4,23 +4,27 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{PushInfo, PushKind, Value};
+use redis::{PushInfo, PushKind, RedisResult, Value};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::super::address::Address;
-use super::super::dial::{open_listening, within};
-use super::ask::{ASK_DEADLINE, Named, ask};
-use super::known::Known;
+use super::super::dial::{open_listening, open_shared, within};
+use super::super::server::{Server, is_not_primary};
+use super::ask::{ASK_DEADLINE, Named, PRIMARY_DEADLINE, ask};
+use super::known::{Candidate, Judged, Known};
 
 /// Watches the primary of one client.
 ///
 /// It subscribes to `+switch-master` at one sentinel, and goes to the next one when that one is gone.
-/// While it cannot subscribe, it asks for the address every second.
+/// While it cannot subscribe, it asks for the address every second. An answer without a newer epoch, and
+/// one that names a server that is not a primary, change nothing.
 pub(super) struct Watch {
     /// Held weakly: the watch ends with the client.
     known: Weak<Known>,
+    /// What logs in to the primary, wherever it is.
+    primary: Address,
     stop: CancellationToken,
 }
 
@@ -32,13 +36,13 @@ enum Ended {
     Silent,
     /// It did not answer any more.
     Lost,
-    /// It has not been told of the last failover, or the name was made anew.
-    Older(Named),
+    /// It has not been told of the last failover, or it watches other servers.
+    Behind,
 }
 
 impl Watch {
-    pub(super) fn new(known: &Arc<Known>, stop: CancellationToken) -> Self {
-        Self { known: Arc::downgrade(known), stop }
+    pub(super) fn new(known: &Arc<Known>, primary: Address, stop: CancellationToken) -> Self {
+        Self { known: Arc::downgrade(known), primary, stop }
     }
 
     pub(super) async fn run(self) {
@@ -48,27 +52,19 @@ impl Watch {
 
     async fn watch(&self) {
         while let Some(seeds) = self.seeds() {
-            let mut older: Option<(usize, Named)> = None;
+            let mut pause = ASK_EVERY;
             for (index, seed, name) in seeds {
                 match self.listen(index, &seed, &name).await {
                     Ended::Dropped => return,
                     Ended::Silent => {}
                     Ended::Lost => {
-                        older = None;
+                        pause = ASK_EVERY;
                         break;
                     }
-                    Ended::Older(named) => {
-                        if older.as_ref().is_none_or(|(_, best)| best.epoch < named.epoch) {
-                            older = Some((index, named));
-                        }
-                    }
+                    Ended::Behind => pause = CHECK_EVERY,
                 }
             }
-            // No sentinel knows a newer one.
-            if let (Some((index, named)), Some(known)) = (older, self.known.upgrade()) {
-                known.note(index, &named, true);
-            }
-            sleep(ASK_EVERY.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
+            sleep(pause.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
         }
     }
 
@@ -94,21 +90,61 @@ impl Watch {
         };
         // Subscribes first: a failover after the question is heard.
         let is_subscribed = subscribe(&mut connection).await;
-        let mut ended = Ended::Silent;
+        let (mut is_told, mut has_answered) = (false, false);
         loop {
-            let Ok(named) = ask(&mut connection, name).await else { return ended };
-            let Some(known) = self.known.upgrade() else { return Ended::Dropped };
-            if known.note(index, &named, false).is_none() {
-                return Ended::Older(named);
+            let named = match ask(&mut connection, name).await {
+                Ok(named) => named,
+                Err(_) if has_answered => return Ended::Lost,
+                Err(_) => return Ended::Silent,
+            };
+            match self.take(index, named, is_told).await {
+                None => return Ended::Dropped,
+                Some(true) => {}
+                // Another one has been told of it, which is the first by now.
+                Some(false) if has_answered => return Ended::Lost,
+                Some(false) => return Ended::Behind,
             }
-            drop(known);
-            ended = Ended::Lost;
+            (is_told, has_answered) = (false, true);
             tokio::select! {
-                () = closed.cancelled() => return ended,
-                () = switched.notified() => {}
+                () = closed.cancelled() => return Ended::Lost,
+                () = switched.notified() => is_told = true,
                 () = sleep(if is_subscribed { CHECK_EVERY } else { ASK_EVERY }) => {}
             }
         }
+    }
+
+    /// Takes an answer over if it is the newest. Returns whether it is, or `None` if the client is gone.
+    pub(super) async fn take(&self, index: usize, named: Named, is_told: bool) -> Option<bool> {
+        let (candidate, counts) = match self.known.upgrade()?.judge(&named) {
+            Judged::Same(known) => (Candidate { named, ..known }, true),
+            Judged::Older => return Some(false),
+            Judged::Newer => {
+                let candidate = Candidate::new(named);
+                // One that is out of reach is the primary all the same.
+                let counts =
+                    is_told || !self.try_out(&candidate).await.is_err_and(|e| is_not_primary(&e));
+                (candidate, counts)
+            }
+            Judged::Unclear => {
+                let candidate = Candidate::new(named);
+                let counts = is_told || self.try_out(&candidate).await.is_ok();
+                (candidate, counts)
+            }
+        };
+        let known = self.known.upgrade()?;
+        let is_taken = counts && known.commit(&candidate, false);
+        if is_taken {
+            known.prefer(index);
+        }
+        Some(is_taken)
+    }
+
+    /// Whether the server says that it is a primary.
+    async fn try_out(&self, candidate: &Candidate) -> RedisResult<()> {
+        let Named { host, port, .. } = &candidate.named;
+        let address = self.primary.clone().moved_to(host.clone(), *port);
+        let server = Server { address, tenure: candidate.tenure() };
+        within(PRIMARY_DEADLINE, Box::pin(open_shared(server))).await.map(drop)
     }
 }
 
