@@ -20,7 +20,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use redis::RedisResult;
+use redis::{RedisError, RedisResult};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -64,7 +64,8 @@ impl Sentinel {
 
     /// Opens a connection to the primary with this function, which checks the server's role.
     ///
-    /// The error says what each sentinel said, unless the primary refused the login.
+    /// The error says what each sentinel said, or is the refused login if a server that was named
+    /// refused it.
     pub(crate) async fn connect<T, F>(&self, open: impl Fn(Server) -> F) -> RedisResult<T>
     where
         F: Future<Output = RedisResult<T>>,
@@ -94,14 +95,17 @@ impl Sentinel {
                 Judged::Newer | Judged::Unclear => Candidate::new(named),
             };
             if let Some(opened) =
-                search.attempt(self, said_by(seed), &candidate, false, &open).await?
+                search.attempt(self, said_by(seed), &candidate, false, &open).await
             {
                 self.known.prefer(index);
                 return Ok(opened);
             }
         }
-        if let Some(opened) = self.fall_back(&mut search, &open).await? {
+        if let Some(opened) = self.fall_back(&mut search, &open).await {
             return Ok(opened);
+        }
+        if let Some(refused) = search.refused {
+            return Err(refused);
         }
         let said = search.said.join("; ");
         let text = format!("no primary {} was found: {said}", self.known.url.name);
@@ -114,7 +118,7 @@ impl Sentinel {
         &'s self,
         search: &mut Search<'s>,
         open: impl Fn(Server) -> F,
-    ) -> RedisResult<Option<T>>
+    ) -> Option<T>
     where
         F: Future<Output = RedisResult<T>>,
     {
@@ -123,9 +127,9 @@ impl Sentinel {
         let known = self.known.primary().filter(|_| !search.is_up_to_date && !older.is_empty());
         if let Some(known) = known
             && let Some(opened) =
-                search.attempt(self, KNOWN_BEFORE.to_owned(), &known, true, &open).await?
+                search.attempt(self, KNOWN_BEFORE.to_owned(), &known, true, &open).await
         {
-            return Ok(Some(opened));
+            return Some(opened);
         }
         for (index, seed, named) in older {
             if search.is_up_to_date {
@@ -135,14 +139,13 @@ impl Sentinel {
                 continue;
             }
             let candidate = Candidate::new(named);
-            if let Some(opened) =
-                search.attempt(self, said_by(seed), &candidate, true, &open).await?
+            if let Some(opened) = search.attempt(self, said_by(seed), &candidate, true, &open).await
             {
                 self.known.prefer(index);
-                return Ok(Some(opened));
+                return Some(opened);
             }
         }
-        Ok(None)
+        None
     }
 
     /// Starts the watch unless it runs. It ends with the client, or with the executor that it was
@@ -196,16 +199,18 @@ struct Search<'s> {
     older: Vec<(usize, &'s Address, Named)>,
     /// Whether an answer was as new as what is known, or newer, about a server that may be the primary.
     is_up_to_date: bool,
+    /// The first login that a server refused. Another one that is named may accept it.
+    refused: Option<RedisError>,
 }
 
 impl Search<'_> {
     fn new(until: Instant, primary: Address) -> Self {
         let (tried, said, older) = (Vec::new(), Vec::new(), Vec::new());
-        Self { until, primary, tried, said, older, is_up_to_date: false }
+        Self { until, primary, tried, said, older, is_up_to_date: false, refused: None }
     }
 
     /// Connects to the server that was named, and takes it for the primary if that succeeds. `None` if
-    /// it cannot be used. The error is a refused login, which no other sentinel's answer would change.
+    /// it cannot be used.
     async fn attempt<T, F>(
         &mut self,
         sentinel: &Sentinel,
@@ -213,7 +218,7 @@ impl Search<'_> {
         candidate: &Candidate,
         is_older: bool,
         open: impl Fn(Server) -> F,
-    ) -> RedisResult<Option<T>>
+    ) -> Option<T>
     where
         F: Future<Output = RedisResult<T>>,
     {
@@ -230,18 +235,23 @@ impl Search<'_> {
                 match opening {
                     Ok(Ok(opened)) if sentinel.known.commit(candidate, is_older) => {
                         sentinel.ensure_watch();
-                        return Ok(Some(opened));
+                        return Some(opened);
                     }
                     Ok(Ok(_)) => "another server became the primary".to_owned(),
-                    Ok(Err(error)) if is_authentication(&error) => return Err(error),
-                    Ok(Err(error)) => cause(&error),
+                    Ok(Err(error)) => {
+                        let fault = cause(&error);
+                        if is_authentication(&error) {
+                            self.refused.get_or_insert(error);
+                        }
+                        fault
+                    }
                     Err(_) => "timed out".to_owned(),
                 }
             }
         };
         self.said.push(format!("{by} {}:{}: {fault}", named.host, named.port));
         self.tried.push((named.clone(), fault));
-        Ok(None)
+        None
     }
 }
 

@@ -271,6 +271,24 @@ async fn a_login_that_the_primary_refuses_is_its_own_error() {
 }
 
 #[tokio::test]
+async fn a_login_that_one_named_server_refuses_does_not_end_the_search() {
+    let foreign = Fake::start(|words| match words {
+        ["HELLO", ..] => Some("-WRONGPASS invalid username-password pair\r\n".to_owned()),
+        _ => None,
+    })
+    .await;
+    let primary = Fake::of_role("master").await;
+    let other = Fake::naming(foreign.port, 1).await;
+    let knows = Fake::naming(primary.port, 1).await;
+    connected(&watching(&[other.port, knows.port])).await.unwrap();
+    assert_eq!((foreign.connections(), primary.connections()), (1, 1));
+    drop(primary);
+    let alone = watching(&[other.port, knows.port]);
+    let error = alone.connect(open_shared).await.map(drop).unwrap_err();
+    assert!(is_authentication(&error), "no other server worked: {error}");
+}
+
+#[tokio::test]
 async fn the_watch_ends_with_its_client() {
     let primary = Fake::of_role("master").await;
     let knows = Fake::naming(primary.port, 1).await;
