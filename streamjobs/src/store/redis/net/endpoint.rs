@@ -56,15 +56,16 @@ impl Endpoint {
         F: Future<Output = RedisResult<T>>,
     {
         // Boxed: they are large, and connecting is rare.
-        let opening = Box::pin(async {
-            match self {
-                Self::Fixed(address) => {
+        match self {
+            Self::Fixed(address) => {
+                let opening = Box::pin(async {
                     open(Server::fixed(address.with_credentials().await?)).await
-                }
-                Self::Named(sentinel) => sentinel.connect(open).await,
+                });
+                within(CONNECT_DEADLINE, opening).await
             }
-        });
-        within(CONNECT_DEADLINE, opening).await
+            // It has limits of its own.
+            Self::Named(sentinel) => Box::pin(sentinel.connect(open)).await,
+        }
     }
 }
 

@@ -121,6 +121,11 @@ impl Known {
         self.lock().first = index;
     }
 
+    /// Asks the sentinel after this one first from now on.
+    pub(super) fn pass_over(&self, index: usize) {
+        self.lock().first = (index + 1) % self.url.seeds.len();
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -185,5 +190,9 @@ mod tests {
         assert_eq!(order(), [0, 1, 2]);
         known.prefer(2);
         assert_eq!(order(), [2, 0, 1]);
+        known.pass_over(2);
+        assert_eq!(order(), [0, 1, 2]);
+        known.pass_over(0);
+        assert_eq!(order(), [1, 2, 0]);
     }
 }

@@ -70,10 +70,12 @@ impl Sentinel {
     where
         F: Future<Output = RedisResult<T>>,
     {
-        let until = Instant::now() + SEARCH_DEADLINE;
         let primary = self.primary.with_credentials().await?;
-        let mut search = Search::new(until, primary);
+        let mut search = Search::new(Instant::now() + SEARCH_DEADLINE, primary);
         for (index, seed) in self.known.in_turn() {
+            if Instant::now() < search.until {
+                search.last_asked = index;
+            }
             let asking = ask_once(seed, &self.known.url.name);
             let named = match timeout_at(search.until, asking).await {
                 Ok(Ok(named)) => named,
@@ -101,6 +103,8 @@ impl Sentinel {
                 return Ok(opened);
             }
         }
+        // The next search begins where this one ended: it may not have had the time for all.
+        self.known.pass_over(search.last_asked);
         if let Some(opened) = self.fall_back(&mut search, &open).await {
             return Ok(opened);
         }
@@ -199,6 +203,7 @@ struct Search<'s> {
     older: Vec<(usize, &'s Address, Named)>,
     /// Whether an answer was as new as what is known, or newer, about a server that may be the primary.
     is_up_to_date: bool,
+    last_asked: usize,
     /// The first login that a server refused. Another one that is named may accept it.
     refused: Option<RedisError>,
 }
@@ -206,7 +211,16 @@ struct Search<'s> {
 impl Search<'_> {
     fn new(until: Instant, primary: Address) -> Self {
         let (tried, said, older) = (Vec::new(), Vec::new(), Vec::new());
-        Self { until, primary, tried, said, older, is_up_to_date: false, refused: None }
+        Self {
+            until,
+            primary,
+            tried,
+            said,
+            older,
+            is_up_to_date: false,
+            last_asked: 0,
+            refused: None,
+        }
     }
 
     /// Connects to the server that was named, and takes it for the primary if that succeeds. `None` if
@@ -260,8 +274,9 @@ fn said_by(seed: &Address) -> String {
 }
 
 const KNOWN_BEFORE: &str = "the primary that was known is";
-/// Leaves the caller, who waits for `CONNECT_DEADLINE`, time to hear what each sentinel said.
-const SEARCH_DEADLINE: Duration = CONNECT_DEADLINE.saturating_sub(Duration::from_millis(500));
+/// How long the sentinels and the servers that they name may take together. A connection does not take
+/// longer than one to a server with an address of its own, but for the time of a credentials provider.
+const SEARCH_DEADLINE: Duration = CONNECT_DEADLINE;
 
 #[cfg(test)]
 mod tests;

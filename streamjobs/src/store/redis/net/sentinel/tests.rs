@@ -234,6 +234,21 @@ async fn a_sentinel_that_does_not_answer_is_passed_over() {
     assert!(error.ends_with(&format!("127.0.0.1:{silent_port}: timed out")), "{error}");
 }
 
+/// It takes some seconds of the real clock.
+#[tokio::test]
+async fn a_search_without_time_for_all_sentinels_is_continued_by_the_next() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let primary = Fake::of_role("master").await;
+    let knows = Fake::naming(primary.port, 1).await;
+    let sentinel = watching(&[port, port, port, port, port, port, knows.port]);
+    let error = connected(&sentinel).await.map(drop).unwrap_err();
+    let expected = format!("127.0.0.1:{}: it was not asked in time", knows.port);
+    assert!(error.contains(&expected), "{error}");
+    connected(&sentinel).await.unwrap();
+    assert_eq!(primary.connections(), 1);
+}
+
 #[tokio::test]
 async fn a_sentinel_that_refuses_to_tell_of_failovers_is_asked_again_and_again() {
     let (old, new) = (Fake::of_role("master").await, Fake::of_role("master").await);
