@@ -126,6 +126,13 @@ impl Known {
         self.lock().first = (index + 1) % self.url.seeds.len();
     }
 
+    /// Goes on with the sentinel after this one, unless another one is asked first by now.
+    pub(super) fn lose(&self, index: usize) {
+        if self.lock().first == index {
+            self.pass_over(index);
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -194,5 +201,9 @@ mod tests {
         assert_eq!(order(), [0, 1, 2]);
         known.pass_over(0);
         assert_eq!(order(), [1, 2, 0]);
+        known.lose(0);
+        assert_eq!(order(), [1, 2, 0], "it was not the first");
+        known.lose(1);
+        assert_eq!(order(), [2, 0, 1]);
     }
 }

@@ -273,6 +273,23 @@ async fn a_sentinel_that_refuses_to_tell_of_failovers_is_asked_again_and_again()
     assert_eq!((old.connections(), new.connections()), (1, 2));
 }
 
+/// The first sentinel is cut off with the former primary, and goes on naming it.
+#[tokio::test]
+async fn a_failover_is_heard_of_although_the_sentinel_that_is_listened_to_was_not_told() {
+    let (old, new) = (Fake::of_role("master").await, Fake::of_role("master").await);
+    let (behind, ahead) = (Fake::naming(old.port, 4).await, Fake::naming(new.port, 5).await);
+    let closed = closed_port().await;
+    let sentinel = watching(&[behind.port, closed, ahead.port]);
+    let opened = connected(&sentinel).await.unwrap();
+    assert_eq!((old.connections(), new.connections()), (1, 0));
+    let reading = opened.tenure.within(std::future::pending::<RedisResult<()>>());
+    let ended = tokio::time::timeout(Duration::from_secs(40), reading).await.unwrap();
+    assert!(ended.is_err() && opened.closed.is_cancelled());
+    let again = connected(&sentinel).await.unwrap();
+    assert_eq!((old.connections(), new.connections()), (1, 2), "it was asked for its role before");
+    assert!(!again.closed.is_cancelled());
+}
+
 #[tokio::test]
 async fn a_login_that_the_primary_refuses_is_its_own_error() {
     let primary = Fake::start(|words| match words {

@@ -12,13 +12,14 @@ use tokio_util::sync::CancellationToken;
 use super::super::address::Address;
 use super::super::dial::{open_listening, open_shared, within};
 use super::super::server::{Server, is_not_primary};
-use super::ask::{ASK_DEADLINE, Named, PRIMARY_DEADLINE, ask};
+use super::ask::{ASK_DEADLINE, Named, PRIMARY_DEADLINE, ask, ask_once};
 use super::known::{Candidate, Judged, Known};
 
 /// Watches the primary of one client.
 ///
 /// It subscribes to `+switch-master` at one sentinel, and goes to the next one when that one is gone.
-/// While it cannot subscribe, it asks for the address every second. An answer without a newer epoch, and
+/// While it cannot subscribe, it asks for the address every second. Besides, it asks another sentinel in
+/// turn every few seconds: the one that it listens to may be cut off with the former primary. An answer without a newer epoch, and
 /// one that names a server that is not a primary, change nothing.
 pub(super) struct Watch {
     /// Held weakly: the watch ends with the client.
@@ -47,7 +48,13 @@ impl Watch {
 
     pub(super) async fn run(self) {
         // The client is gone either way.
-        let _stopped = self.stop.run_until_cancelled(self.watch()).await;
+        let watching = Box::pin(async {
+            tokio::select! {
+                () = self.watch() => {}
+                () = self.ask_others() => {}
+            }
+        });
+        let _stopped = self.stop.run_until_cancelled(watching).await;
     }
 
     async fn watch(&self) {
@@ -58,6 +65,9 @@ impl Watch {
                     Ended::Dropped => return,
                     Ended::Silent => {}
                     Ended::Lost => {
+                        if let Some(known) = self.known.upgrade() {
+                            known.lose(index);
+                        }
                         pause = ASK_EVERY;
                         break;
                     }
@@ -65,6 +75,25 @@ impl Watch {
                 }
             }
             sleep(pause.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
+        }
+    }
+
+    /// Asks the sentinels that are not listened to, one at each check. Only a newer answer counts.
+    async fn ask_others(&self) {
+        for turn in 0.. {
+            sleep(CHECK_EVERY.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
+            let Some(seeds) = self.seeds() else { return };
+            let others = seeds.get(1..).unwrap_or_default();
+            let Some((index, seed, name)) = others.get(turn % others.len().max(1)) else {
+                continue;
+            };
+            let Ok(named) = ask_once(seed, name).await else { continue };
+            let Some(known) = self.known.upgrade() else { return };
+            let is_newer = matches!(known.judge(&named), Judged::Newer);
+            drop(known);
+            if is_newer && self.take(*index, named, false).await.is_none() {
+                return;
+            }
         }
     }
 
@@ -166,7 +195,8 @@ fn is_switch_of(push: &PushInfo, name: &str) -> bool {
 const SWITCHED: &str = "+switch-master";
 /// How often a sentinel is asked that cannot be subscribed to, and the pause after one is gone.
 const ASK_EVERY: Duration = Duration::from_secs(1);
-/// How often a subscribed connection is checked, on which nothing else shows that it is dead.
+/// How often a subscribed connection is checked, on which nothing else shows that it is dead, and how
+/// often another sentinel is asked.
 const CHECK_EVERY: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
