@@ -29,6 +29,21 @@ fn user(server: &RedisServer, access: Access) -> String {
     format!("redis://bob:canary@127.0.0.1:{}", server.port())
 }
 
+#[tokio::test]
+async fn a_rule_takes_selectors_away_and_covers_a_stream_with_a_space() {
+    let server = RedisServer::start().unwrap();
+    server.command(&["ACL", "SETUSER", "bob", "on", ">canary", "(~* +@all)"]);
+    let rule = Access::Publish.rule("bob", &[StreamName::new("or ders").unwrap()]);
+    server.command(&rule.split(' ').collect::<Vec<_>>());
+    let may = |words: &[&str]| {
+        let asked = [&["ACL", "DRYRUN", "bob"][..], words].concat();
+        server.query::<String>(&asked) == "OK"
+    };
+    assert!(may(&["XADD", "or ders", "*", "a", "b"]));
+    assert!(!may(&["XADD", "orders", "*", "a", "b"]));
+    assert!(!may(&["GET", "or ders"]), "the selector is gone");
+}
+
 /// The commands of the rule that the server has not run for the user.
 fn unused(server: &RedisServer, access: Access) -> Vec<String> {
     let stats = server.query::<String>(&["INFO", "commandstats"]);

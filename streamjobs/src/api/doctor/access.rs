@@ -8,10 +8,12 @@ impl Access {
     /// The command that gives a user of the server exactly the rights that this needs on these streams
     /// and their helper keys: `ACL SETUSER …` in one line, with commands by name and keys by pattern.
     ///
-    /// It takes all other rights to commands, keys and channels away, and leaves the user's passwords
+    /// It takes all other rights to commands, keys and channels away, those of selectors as well (Redis
+    /// 7.0 and later, Valkey), and leaves the user's passwords
     /// and whether it is on as they are: a new user needs `on >password` as well. Users of another
     /// database than 0 need `+select` besides, and behind Sentinel `+role`. Without streams, the user may
-    /// use no key.
+    /// use no key. The server accepts no pattern with a space: `?` stands for it, so the rule also covers
+    /// streams whose names have another character there.
     ///
     /// ```
     /// use streamjobs::StreamName;
@@ -20,7 +22,7 @@ impl Access {
     /// let rule = Access::Publish.rule("shop", &[StreamName::new("orders")?]);
     /// assert_eq!(
     ///     rule,
-    ///     "ACL SETUSER shop resetkeys resetchannels -@all ~orders \
+    ///     "ACL SETUSER shop clearselectors resetkeys resetchannels -@all ~orders \
     ///      +client|setname +info +ping +xadd"
     /// );
     /// # Ok::<(), streamjobs::NameError>(())
@@ -38,16 +40,21 @@ impl Access {
         commands.sort_unstable();
         commands.dedup();
         let commands = commands.into_iter().map(|command| format!("+{}", command.to_lowercase()));
-        let begin = ["ACL", "SETUSER", user, "resetkeys", "resetchannels", "-@all"];
-        let words = begin.map(str::to_owned).into_iter().chain(keys).chain(commands);
+        let rights = ["clearselectors", "resetkeys", "resetchannels", "-@all"];
+        let begin = ["ACL", "SETUSER", user].into_iter().chain(rights);
+        let words = begin.map(str::to_owned).chain(keys).chain(commands);
         words.map(|word| quoted(&word)).collect::<Vec<_>>().join(" ")
     }
 }
 
-/// A pattern of keys that matches this text alone.
+/// A pattern of keys that matches this text alone, but for white space, which no pattern may have.
 fn literal(text: &str) -> String {
     let mut pattern = String::with_capacity(text.len());
     for character in text.chars() {
+        if matches!(character, '\0' | '\t'..='\r' | ' ') {
+            pattern.push('?');
+            continue;
+        }
         if matches!(character, '*' | '?' | '[' | ']' | '^' | '\\') {
             pattern.push('\\');
         }
@@ -58,7 +65,7 @@ fn literal(text: &str) -> String {
 
 /// A word as clients of the server read it on a command line.
 fn quoted(word: &str) -> String {
-    match word.contains([' ', '"', '\'', '\\']) {
+    match word.is_empty() || word.contains([' ', '"', '\'', '\\']) {
         true => format!("\"{}\"", word.replace('\\', "\\\\").replace('"', "\\\"")),
         false => word.to_owned(),
     }
@@ -79,8 +86,17 @@ mod tests {
         let keys = text.split(' ').filter(|word| word.starts_with('~')).collect::<Vec<_>>();
         assert_eq!(keys, ["~orders", "~{orders}:*", "~mail:{acme}", "~mail:{acme}:*"]);
         let text = rule(Access::Publish, &["a b*"]);
-        assert!(text.contains(r#" "~a b\\*" +client"#), "{text}");
+        assert!(text.contains(r#" "~a?b\\*" +client"#), "{text}");
+        let text = rule(Access::Work, &["a b"]);
+        assert!(text.contains(" ~a?b ~{a?b}:* "), "{text}");
         assert!(!rule(Access::Operate, &[]).contains('~'));
+    }
+
+    #[test]
+    fn each_word_of_a_rule_is_one_on_a_command_line() {
+        let rule = |user| Access::Publish.rule(user, &[]);
+        assert!(rule("").starts_with(r#"ACL SETUSER "" clearselectors "#));
+        assert!(rule(r#"a "b"#).starts_with(r#"ACL SETUSER "a \"b" clearselectors "#));
     }
 
     #[test]
