@@ -85,7 +85,7 @@ impl Tls {
         };
         let said = said.or_else(|| {
             let seconds = DEADLINE.as_secs();
-            let text = || format!("{NO_TLS}no TLS handshake within {seconds} s; {USE_PLAIN}");
+            let text = || format!("no connection within {seconds} s: {SILENT}");
             error.is_timeout().then(text)
         });
         said.map_or(error, |text| io::Error::other(text).into())
@@ -213,6 +213,25 @@ fn check_key(chain: &[u8], key: &[u8]) -> Result<(), String> {
 /// Less than the deadline of all steps of a connection, so that it is this one that is named.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(4);
 const NO_TLS: &str = "the server may not speak TLS: ";
+/// It may be out of reach, so this does not advise to send a password without TLS.
+const SILENT: &str = "the host does not answer, or the server does not speak TLS";
 const USE_PLAIN: &str = "an address without TLS begins with redis://";
 const NO_KEY: &str =
     "the key of client_certificate_pem is not a private key in PEM form without a passphrase";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_silent_host_is_not_taken_for_a_server_without_tls() {
+        let explained = |kind: io::ErrorKind| {
+            Tls::default().explained(io::Error::from(kind).into()).to_string()
+        };
+        let text = explained(io::ErrorKind::TimedOut);
+        assert!(text.contains("no connection within 4 s: the host does not answer, or"), "{text}");
+        assert!(!text.contains("redis://"), "{text}");
+        let text = explained(io::ErrorKind::ConnectionReset);
+        assert!(text.contains(USE_PLAIN), "{text}");
+    }
+}
