@@ -128,7 +128,7 @@ impl Sentinel {
     {
         let mut older = std::mem::take(&mut search.older);
         older.sort_by_key(|(_, _, named)| std::cmp::Reverse(named.epoch));
-        let known = self.known.primary().filter(|_| !search.is_up_to_date && !older.is_empty());
+        let known = self.known.primary().filter(|_| !search.is_up_to_date);
         if let Some(known) = known
             && let Some(opened) =
                 search.attempt(self, KNOWN_BEFORE.to_owned(), &known, true, &open).await

@@ -291,6 +291,25 @@ async fn a_failover_is_heard_of_although_the_sentinel_that_is_listened_to_was_no
 }
 
 #[tokio::test]
+async fn without_any_sentinel_the_known_primary_is_used_if_it_still_is_one() {
+    let primary = Fake::of_role("master").await;
+    let knows = Fake::naming(primary.port, 1).await;
+    let sentinel = watching(&[knows.port]);
+    let first = connected(&sentinel).await.unwrap();
+    drop(knows);
+    let second = connected(&sentinel).await.unwrap();
+    assert_eq!(primary.connections(), 2);
+    assert!(!first.closed.is_cancelled() && !second.closed.is_cancelled());
+    let (replica, closed) = (Fake::of_role("slave").await, closed_port().await);
+    let sentinel = watching(&[closed]);
+    know(&sentinel, replica.port, 1);
+    let error = connected(&sentinel).await.map(drop).unwrap_err();
+    let known =
+        format!("the primary that was known is 127.0.0.1:{}: it is a replica", replica.port);
+    assert!(error.contains(&known), "{error}");
+}
+
+#[tokio::test]
 async fn a_login_that_the_primary_refuses_is_its_own_error() {
     let primary = Fake::start(|words| match words {
         ["HELLO", ..] => Some("-WRONGPASS invalid username-password pair\r\n".to_owned()),
