@@ -91,7 +91,7 @@ impl RuntimeBuilder {
     }
 
     /// Reads these streams for every handler of `stream`, instead of that stream itself: one for
-    /// each tenant, for example. Each gets a connection and slots of its own.
+    /// each tenant, for example. Each has slots of its own.
     pub fn read_keys<K: Into<String>>(
         mut self,
         stream: impl Into<String>,
@@ -108,9 +108,11 @@ impl RuntimeBuilder {
         self
     }
 
-    /// How long a read waits on the server for entries: 3 s by default, and at most a third of the
-    /// group's lease. A short wait costs more round trips while there is no work. A long one costs
-    /// nothing where `CLIENT UNBLOCK` is permitted, and otherwise delays a pause or a shutdown.
+    /// How long a read waits for entries: 3 s by default, and at most a third of the group's lease.
+    /// Readers that share connections wait in the process and ask the server again after this time,
+    /// or after half a second for each reader of the runtime if that is longer. Others wait on the
+    /// server: a short wait costs more round trips while there is no work, and a long one costs nothing
+    /// where `CLIENT UNBLOCK` is permitted, and otherwise delays a pause or a shutdown.
     pub fn block(mut self, block: Duration) -> Self {
         self.spec.runtime.block = block;
         self

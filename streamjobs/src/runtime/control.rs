@@ -53,11 +53,10 @@ impl Control {
 
     /// Starts another consumer of a group in this process: its name.
     ///
-    /// It reads every stream that the group reads here, each through a connection of its own. It has
-    /// slots of its own: as many on each stream as the group's concurrency. A group that is missing
-    /// on the server is created. More slots for the present consumer
-    /// ([`set_concurrency`](Self::set_concurrency)) are cheaper. Another consumer is worth its
-    /// connections when one connection cannot deliver enough.
+    /// It reads every stream that the group reads here, and has slots of its own: as many on each stream
+    /// as the group's concurrency. With more than two readers, consumers share connections. A group
+    /// that is missing on the server is created. More slots for the present consumer
+    /// ([`set_concurrency`](Self::set_concurrency)) are cheaper.
     ///
     /// # Errors
     ///

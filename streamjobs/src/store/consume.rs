@@ -30,12 +30,12 @@ pub struct ReadReply {
     pub deliveries: Result<Vec<Delivery>>,
 }
 
-/// A connection of its own for reads that may wait.
+/// Reads one queue for one consumer, and may wait for entries. Several can share a connection.
 #[async_trait]
 pub trait StreamReader: Send {
     /// Acknowledges, then reads. Not cancel safe: always await it to its end.
     ///
-    /// An outer error means that the connection cannot be used any more, and that entries may have been
+    /// An outer error means that the reader cannot be used any more, and that entries may have been
     /// delivered without reaching the caller.
     async fn read(&mut self, request: ReadRequest<'_>) -> Result<ReadReply>;
 
@@ -112,8 +112,8 @@ pub enum ClaimedPage {
 /// The steps of consumers.
 #[async_trait]
 pub trait Consume: Send + Sync {
-    /// Opens a connection for one reader. A read fails if the server does not answer within the block
-    /// time plus `margin`.
+    /// Opens a reader, with a connection of its own or a shared one. A read fails if the server does not
+    /// answer within the block time plus `margin`.
     async fn reader(
         &self,
         queue: &Queue,

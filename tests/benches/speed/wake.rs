@@ -7,9 +7,11 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use redis::aio::MultiplexedConnection;
 use serde_json::json;
 use streamjobs::config::GroupOptions;
 use streamjobs::{HandlerDef, Runtime, State, handler, handlers};
+use streamjobs_tests::eventually::eventually_async;
 use streamjobs_tests::server::RedisServer;
 use tokio::sync::Notify;
 
@@ -160,6 +162,20 @@ pub async fn drain(server: &str, groups: usize, events: usize, slots: usize) {
     let _ = runtime.shutdown().await;
 }
 
+/// Returns when all readers wait: on the server, or in the process, after which the server remembers their
+/// streams.
+async fn waiting(connection: &mut MultiplexedConnection, groups: usize, streams: usize) {
+    let deadline = Duration::from_secs(60);
+    eventually_async(deadline, "all readers wait", async || {
+        let info: String = redis::cmd("INFO").query_async(&mut connection.clone()).await.unwrap();
+        let is =
+            |name: &str, count: usize| info.lines().any(|line| line == format!("{name}:{count}"));
+        is("blocked_clients", groups)
+            || is("blocked_clients", 0) && is("tracking_total_keys", streams)
+    })
+    .await;
+}
+
 /// What the child does.
 pub async fn child(server: &str, groups: usize, streams: usize, rate: usize) {
     let client = crate::child::client(server).await;
@@ -177,9 +193,9 @@ pub async fn child(server: &str, groups: usize, streams: usize, rate: usize) {
     let began = Instant::now();
     let runtime = builder.handlers(all).start().await.unwrap();
     let took = began.elapsed();
-    tokio::time::sleep(Duration::from_secs(8)).await;
-    println!("{}", took.as_secs_f64() * 1e3);
     let mut publisher = by_hand::connect(server).await;
+    waiting(&mut publisher, groups, streams).await;
+    println!("{}", took.as_secs_f64() * 1e3);
     let began = Instant::now();
     for number in 0..rate * SECONDS {
         let due = began + Duration::from_secs_f64(number as f64 / rate as f64);

@@ -45,7 +45,7 @@ impl Vault {
     }
 }
 
-/// A server that serves nobody without a login.
+/// A server that serves only users who have logged in.
 fn server() -> RedisServer {
     RedisServer::builder().password("harness").start().unwrap()
 }
@@ -70,14 +70,30 @@ async fn running(client: &Client, counted: &Work) -> Runtime {
     quick(builder.group("work", options())).start().await.unwrap()
 }
 
+/// A runtime whose passwords come from a vault.
+struct Started {
+    server: RedisServer,
+    vault: Vault,
+    client: Client,
+    fine: Work,
+    runtime: Runtime,
+}
+
+impl Started {
+    async fn new() -> Self {
+        let server = server();
+        set_password(&server, "first-secret");
+        let vault = Vault::new("first-secret");
+        let client = vault.provides(&server).connect().await.unwrap();
+        let fine = Work::fine();
+        let runtime = running(&client, &fine).await;
+        Self { server, vault, client, fine, runtime }
+    }
+}
+
 #[tokio::test]
 async fn a_rotated_password_is_used_at_the_next_connect_and_jobs_go_on() {
-    let server = server();
-    set_password(&server, "first-secret");
-    let vault = Vault::new("first-secret");
-    let client = vault.provides(&server).connect().await.unwrap();
-    let fine = Work::fine();
-    let runtime = running(&client, &fine).await;
+    let Started { server, vault, client, fine, runtime } = Started::new().await;
     client.publish(&order("before")).await.unwrap();
     fine.wait_for(1).await;
     let checkup = client.doctor().await.unwrap();
@@ -114,12 +130,7 @@ async fn a_rotated_password_is_used_at_the_next_connect_and_jobs_go_on() {
 
 #[tokio::test]
 async fn a_provider_that_fails_is_named_without_the_secret_and_asked_again() {
-    let server = server();
-    set_password(&server, "first-secret");
-    let vault = Vault::new("first-secret");
-    let client = vault.provides(&server).connect().await.unwrap();
-    let fine = Work::fine();
-    let runtime = running(&client, &fine).await;
+    let Started { server, vault, client, fine, runtime } = Started::new().await;
     vault.set(None);
     kill(&server);
     let asked = vault.asked();

@@ -1,6 +1,7 @@
 //! A client that is told by Sentinel where the primary is.
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::time::Duration;
 
 use streamjobs::doctor::{Check, Severity};
@@ -31,7 +32,7 @@ impl Failover {
     }
 
     /// Publishes, and waits until the replica has it and the jobs are done.
-    async fn publish_replicated(&self, ids: std::ops::Range<usize>) {
+    async fn publish_replicated(&self, ids: Range<usize>) {
         let (first, second) = (self.setup.first(), self.setup.second());
         for id in ids.clone() {
             self.client.publish(&order(id)).await.unwrap();
@@ -69,6 +70,18 @@ impl Failover {
     }
 }
 
+impl Failover {
+    /// Publishes these, and all up to them are done.
+    async fn goes_on(&self, ids: Range<usize>) {
+        for id in ids.clone() {
+            self.client.publish(&order(id)).await.unwrap();
+        }
+        self.all_done_there().await;
+        let done: HashSet<_> = self.fine.runs().into_iter().map(|run| run.order).collect();
+        assert!((0..ids.end).all(|id| done.contains(&id.to_string())), "{done:?}");
+    }
+}
+
 /// A Sentinel closes the connections of a server whose role it changes, the harness's as well.
 fn is_primary(server: &RedisServer) -> bool {
     let info = server.try_query::<String>(&["INFO", "replication"]);
@@ -81,12 +94,7 @@ async fn jobs_go_on_after_the_primary_was_killed_and_none_that_was_replicated_is
     app.publish_replicated(0..20).await;
     app.setup.first().kill();
     app.published_there().await;
-    for id in 20..40 {
-        app.client.publish(&order(id)).await.unwrap();
-    }
-    app.all_done_there().await;
-    let done: HashSet<_> = app.fine.runs().into_iter().map(|run| run.order).collect();
-    assert!((0..40).all(|id| done.contains(&id.to_string())), "{done:?}");
+    app.goes_on(20..40).await;
     assert!(app.setup.second().length("orders") >= 40);
     assert_eq!(app.runtime.counters().failed, 0);
     let _ = app.runtime.shutdown().await;
@@ -167,12 +175,7 @@ async fn a_primary_that_hangs_is_left_when_another_server_takes_its_place() {
     app.publish_replicated(0..5).await;
     app.setup.first().freeze();
     app.published_there().await;
-    for id in 5..10 {
-        app.client.publish(&order(id)).await.unwrap();
-    }
-    app.all_done_there().await;
-    let done: HashSet<_> = app.fine.runs().into_iter().map(|run| run.order).collect();
-    assert!((0..10).all(|id| done.contains(&id.to_string())), "{done:?}");
+    app.goes_on(5..10).await;
     app.setup.first().thaw();
     app.client.publish(&order(10)).await.unwrap();
     app.all_done_there().await;

@@ -1,4 +1,4 @@
-//! Reads new entries: one connection, one read at a time, never more entries than free slots.
+//! Reads new entries: one read at a time, never more entries than free slots.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Ends a reader's blocking wait on the server.
+//! Ends a reader's wait for entries, on the server or in this process.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,8 +9,8 @@ use tokio::time::timeout;
 use crate::runtime::state::lock;
 use crate::store::Store;
 
-/// Promoter, reaper and control to reader: come back from the server. It knows whether the reader
-/// may be waiting there, and the id by which the server knows its connection.
+/// Promoter, reaper and control to reader: stop waiting. It knows whether the reader may be waiting, and
+/// the number by which the store knows it.
 #[derive(Debug, Default)]
 pub(crate) struct ReaderUnblock {
     waiting: Mutex<Option<u64>>,

@@ -38,8 +38,7 @@ impl Consume for RedisStore {
         consumer: &ConsumerName,
         margin: Duration,
     ) -> Result<Box<dyn StreamReader>> {
-        let endpoint = self.link.endpoint();
-        let reader = RedisReader::open(endpoint, &self.reading, queue, consumer, margin).await?;
+        let reader = RedisReader::open(&self.reading, queue, consumer, margin).await?;
         Ok(Box::new(reader))
     }
 

@@ -13,8 +13,8 @@ use super::acknowledge::Acknowledgements;
 use crate::model::name::ConsumerName;
 use crate::store::redis::milliseconds;
 use crate::store::redis::net::{
-    Answer, Answered, Endpoint, Exchange, KeyWatch, Losses, Member, Patience, Reading,
-    SharedReading, Waker, answer_lost, not_connected, open_reading,
+    Answer, Answered, Exchange, KeyWatch, Losses, Member, Patience, Reading, SharedReading, Waker,
+    answer_lost, not_connected,
 };
 use crate::store::types::Result;
 use crate::store::{Inlet, Queue, ReadReply, ReadRequest, StreamReader};
@@ -26,7 +26,6 @@ pub(super) struct RedisReader {
     keys: [String; Inlet::ALL.len()],
     consumer: ConsumerName,
     margin: Duration,
-    endpoint: Endpoint,
     own: Own,
     shared: Shared,
 }
@@ -50,8 +49,8 @@ struct Shared {
     waker: Arc<Waker>,
     /// The version of the stream at which nothing was left to read, and when that was asked.
     drained: Option<(u64, Instant)>,
-    /// How often the connection of the last answer had been lost before.
-    over: Option<Losses>,
+    /// Those of the connection of the last answer.
+    losses: Option<Losses>,
     /// The mean size of the last entries.
     entry_bytes: usize,
     /// How many entries the last read gave, if it did not give as many as were asked for.
@@ -61,7 +60,6 @@ struct Shared {
 impl RedisReader {
     /// Opens the connection, or checks the shared one.
     pub(super) async fn open(
-        endpoint: &Endpoint,
         reading: &Arc<SharedReading>,
         queue: &Queue,
         consumer: &ConsumerName,
@@ -79,7 +77,7 @@ impl RedisReader {
             number,
             waker,
             drained: None,
-            over: None,
+            losses: None,
             entry_bytes: ENTRY_BYTES_ASSUMED,
             partial: None,
         };
@@ -88,7 +86,6 @@ impl RedisReader {
             keys,
             consumer: consumer.clone(),
             margin,
-            endpoint: endpoint.clone(),
             own: Own::Closed,
             shared,
         };
@@ -101,7 +98,7 @@ impl RedisReader {
     }
 
     async fn open_own(&mut self) -> Result<()> {
-        let (connection, id) = open_reading(&self.endpoint).await?;
+        let (connection, id) = self.shared.member.open_own().await?;
         self.own = Own::Open(connection);
         self.shared.waker.connection.store(id, Ordering::Release);
         Ok(())
@@ -112,7 +109,7 @@ impl RedisReader {
             return;
         }
         self.own = Own::Closed;
-        self.shared.over = None;
+        self.shared.losses = None;
         self.shared.waker.connection.store(0, Ordering::Release);
     }
 
@@ -161,7 +158,7 @@ impl RedisReader {
             if !self.shared.member.shares() {
                 return Ok(nothing());
             }
-            if self.shared.over.as_ref().is_some_and(Losses::have_grown) {
+            if self.shared.losses.as_ref().is_some_and(Losses::have_grown) {
                 return Err(not_connected());
             }
             let version = self.shared.watch.version();
@@ -276,8 +273,8 @@ impl Shared {
     }
 
     async fn exchange(&mut self, exchange: Exchange) -> Result<(Vec<Answer>, bool)> {
-        let Answered { answers, is_tracked, over } = self.member.exchange(exchange).await?;
-        self.over = Some(over);
+        let Answered { answers, is_tracked, losses } = self.member.exchange(exchange).await?;
+        self.losses = Some(losses);
         Ok((answers, is_tracked))
     }
 }

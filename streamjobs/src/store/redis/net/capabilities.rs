@@ -37,7 +37,7 @@ pub(crate) enum Mode {
 /// Something that only some servers can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Feature {
-    /// `CLIENT TRACKING … BCAST` on a connection with version 3 of the protocol.
+    /// `CLIENT TRACKING`, told on a connection with version 3 of the protocol.
     Tracking,
     /// `XACKDEL`, without the overflow of its first releases.
     AcknowledgeAndDelete,

@@ -17,11 +17,12 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::capabilities::Capabilities;
+use super::connect_pause::{Attempt, ConnectPause};
 use super::dial::{CONNECT_DEADLINE, Opened, open_shared};
 use super::endpoint::Endpoint;
 use super::error::{
-    ConnectionFailed, accepted, answer_lost, cause, is_authentication, is_wrong_server,
-    not_connected, not_sent, refusal_text, refused, unreachable,
+    ConnectionFailed, accepted, answer_lost, is_wrong_server, not_connected, not_sent,
+    refusal_text, refused, unreachable,
 };
 use super::places::{Place, Places, size_of_command, size_of_pipeline};
 use super::server::Tenure;
@@ -47,8 +48,7 @@ struct State {
     /// any more.
     opening: Option<WeakShared<Opening>>,
     generation: u64,
-    failures: u32,
-    pause: Option<Pause>,
+    pause: ConnectPause,
 }
 
 /// One connection of a link. It is not replaced when it breaks.
@@ -115,13 +115,6 @@ struct Live {
     generation: u64,
     /// Learned when the connection was opened. Empty if the server refused to say.
     capabilities: Arc<OnceLock<Capabilities>>,
-}
-
-/// Until when no attempt to connect is made, and why.
-struct Pause {
-    until: Instant,
-    /// `None` after a success: callers wait for the end of the pause.
-    cause: Option<String>,
 }
 
 impl Link {
@@ -271,15 +264,10 @@ impl Inner {
         if let Some(opening) = state.opening.as_ref().and_then(WeakShared::upgrade) {
             return Ok(Step::Open(opening));
         }
-        match &state.pause {
-            Some(Pause { until, cause }) if Instant::now() < *until => match cause {
-                None => Ok(Step::Wait(*until)),
-                Some(cause) => {
-                    let text = format!("{cause}; waiting before the next attempt to connect");
-                    Err(StoreError::Unreachable(Box::new(ConnectionFailed(text))))
-                }
-            },
-            _ => {
+        match state.pause.attempt() {
+            Attempt::Later(until) => Ok(Step::Wait(until)),
+            Attempt::Failed(text) => Err(StoreError::Unreachable(Box::new(ConnectionFailed(text)))),
+            Attempt::Now => {
                 let opening = Arc::clone(self).open().boxed().shared();
                 state.opening = opening.downgrade();
                 Ok(Step::Open(opening))
@@ -294,10 +282,7 @@ impl Inner {
         match opened {
             Ok(Opened { connection, closed, tenure, capabilities }) => {
                 state.generation += 1;
-                state.failures = 0;
-                // Limits the attempts to a server that closes each connection at once.
-                state.pause =
-                    Some(Pause { until: Instant::now() + pause(1, fastrand::f64()), cause: None });
+                state.pause.opened();
                 let capabilities = capabilities.map_or_else(OnceLock::new, OnceLock::from).into();
                 let generation = state.generation;
                 let places = Places::new();
@@ -310,13 +295,7 @@ impl Inner {
                 Ok(live)
             }
             Err(error) => {
-                state.failures = state.failures.saturating_add(1);
-                let wait = match is_authentication(&error) {
-                    true => PAUSE_AUTHENTICATION,
-                    false => pause(state.failures, fastrand::f64()),
-                };
-                let cause = Some(cause(&error));
-                state.pause = Some(Pause { until: Instant::now() + wait, cause });
+                state.pause.failed(&error);
                 Err(error)
             }
         }
@@ -346,9 +325,8 @@ impl Inner {
         if let Some(live) = state.live.take() {
             live.closed.cancel();
         }
-        if refusal.is_some() {
-            let until = Instant::now() + pause(1, fastrand::f64());
-            state.pause = Some(Pause { until, cause: refusal });
+        if let Some(refusal) = refusal {
+            state.pause.refused(refusal);
         }
     }
 }
@@ -364,19 +342,8 @@ impl fmt::Debug for Link {
     }
 }
 
-/// The wait before the next attempt, after this many failures; `random` is uniform in 0 to 1.
-fn pause(failures: u32, random: f64) -> Duration {
-    let doublings = failures.saturating_sub(1).min(8);
-    let bound = PAUSE_FIRST.saturating_mul(1 << doublings).min(PAUSE_MAX);
-    bound.mul_f64(0.5 + random.clamp(0.0, 1.0) / 2.0)
-}
-
 /// How long a request waits for a place.
 const PLACE_DEADLINE: Duration = CONNECT_DEADLINE;
-const PAUSE_FIRST: Duration = Duration::from_millis(400);
-const PAUSE_MAX: Duration = Duration::from_secs(2);
-/// Servers count and log wrong passwords; some lock the user out.
-const PAUSE_AUTHENTICATION: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
@@ -387,14 +354,6 @@ mod tests {
     use super::super::scan::FrameScanner;
     use super::*;
     use crate::model::config::ConnectionOptions;
-
-    #[test]
-    fn attempts_to_connect_are_a_few_a_second_at_most() {
-        assert_eq!(pause(1, 0.0), Duration::from_millis(200));
-        assert_eq!(pause(1, 1.0), Duration::from_millis(400));
-        assert_eq!(pause(u32::MAX, 1.0), PAUSE_MAX);
-        assert!(pause(0, 0.0) >= Duration::from_millis(200));
-    }
 
     /// Answers one connection's requests as a server of this version does, until this command. It
     /// answers that only if it is part of opening a connection.
@@ -433,7 +392,7 @@ mod tests {
         assert!(format!("{link:?}").contains("capabilities: None"));
         let asking = async {
             for version in ["7.0.15", "8.8.0"] {
-                link.inner.lock().pause = None;
+                link.inner.lock().pause.clear();
                 let release = link.capabilities().await.unwrap().release.unwrap();
                 assert_eq!(release.to_string(), format!("Redis {version}"));
                 assert!(format!("{link:?}").contains(version));

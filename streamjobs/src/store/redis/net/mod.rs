@@ -2,6 +2,7 @@
 
 mod address;
 mod capabilities;
+mod connect_pause;
 mod dial;
 mod endpoint;
 mod error;

@@ -19,12 +19,19 @@ use crate::store::{Delivery, Inlet, StoreError};
 /// Opens a connection for reads that may wait. Also returns its id on the server, for
 /// `CLIENT UNBLOCK`.
 pub(crate) async fn open_reading(endpoint: &Endpoint) -> Result<(Reading, u64), StoreError> {
-    let opened = endpoint.connect(open).await;
+    identified(endpoint.connect(open).await)
+}
+
+/// An opened connection, and its id on the server.
+pub(super) fn identified(
+    opened: RedisResult<(Reading, Value)>,
+) -> Result<(Reading, u64), StoreError> {
     let (reading, id) = opened.map_err(|error| unreachable(&error))?;
     Ok((reading, reply::number(accepted(id)?, "CLIENT ID")?))
 }
 
-async fn open(server: Server) -> RedisResult<(Reading, Value)> {
+/// Connects, and asks for the connection's id.
+pub(super) async fn open(server: Server) -> RedisResult<(Reading, Value)> {
     let connection = match Wire::open(&server.address).await? {
         Some(wire) => Connection::Wire(wire),
         None => {

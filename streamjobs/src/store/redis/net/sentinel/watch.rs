@@ -19,8 +19,8 @@ use super::known::{Candidate, Judged, Known};
 ///
 /// It subscribes to `+switch-master` at one sentinel, and goes to the next one when that one is gone.
 /// While it cannot subscribe, it asks for the address every second. Besides, it asks another sentinel in
-/// turn every few seconds: the one that it listens to may be cut off with the former primary. An answer without a newer epoch, and
-/// one that names a server that is not a primary, change nothing.
+/// turn every few seconds: the one that it listens to may be cut off with the former primary. An answer
+/// without a newer epoch, and one that names a server that is not a primary, change nothing.
 pub(super) struct Watch {
     /// Held weakly: the watch ends with the client.
     known: Weak<Known>,

@@ -20,12 +20,12 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
+use tracing::info;
 
 use super::super::dial::{RESPONSE_DEADLINE, open_listening};
-use super::super::endpoint::Endpoint;
-use super::super::error::{not_connected, unreachable};
+use super::super::error::{cause, is_authentication};
 use super::super::server::{Server, Tenure};
-use super::connect_pause::ConnectPause;
+use super::read_endpoint::ReadEndpoint;
 
 /// The watched keys of one store. Clones are the same.
 #[derive(Clone)]
@@ -34,7 +34,7 @@ pub(crate) struct KeyChanges {
 }
 
 struct Inner {
-    endpoint: Endpoint,
+    endpoint: ReadEndpoint,
     watched: Mutex<Watched>,
     /// The connection to redirect to, as the server knows it; 0 for none.
     target: AtomicU64,
@@ -69,7 +69,7 @@ pub(crate) struct KeyWatch {
 }
 
 impl KeyChanges {
-    pub(super) fn new(endpoint: Endpoint) -> Self {
+    pub(super) fn new(endpoint: ReadEndpoint) -> Self {
         Self {
             inner: Arc::new(Inner {
                 endpoint,
@@ -100,9 +100,9 @@ impl KeyChanges {
         (target != 0).then_some(target)
     }
 
-    /// The server cannot say what changes, or may not.
-    pub(super) fn refuse(&self) {
-        self.inner.refuse();
+    /// The server cannot say what changes, or the user may not hear it.
+    pub(super) fn refuse(&self, why: &str) {
+        self.inner.refuse(why);
         self.stop();
     }
 
@@ -179,7 +179,8 @@ impl Inner {
         self.refused_until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn refuse(&self) {
+    fn refuse(&self, why: &str) {
+        info!(why, "the server does not say when streams change: readers do not share connections");
         *self.refused_until() = Some(Instant::now() + REFUSED_FOR);
         self.is_refused.store(true, Ordering::Release);
         self.change_all();
@@ -205,22 +206,15 @@ impl Inner {
 
     /// Listens, over one connection after the other.
     async fn listen(self: &Arc<Self>) {
-        let mut pause = ConnectPause::default();
         loop {
-            let error = match self.listen_once().await {
-                Ok(()) => {
-                    pause = ConnectPause::default();
-                    not_connected()
-                }
-                Err(error) => {
-                    if !error.is_io_error() {
-                        // Readers have connections of their own, then.
-                        self.refuse();
-                    }
-                    unreachable(&error)
-                }
-            };
-            sleep(pause.failed(error)).await;
+            match self.listen_once().await {
+                Ok(()) => {}
+                // Tried again: the endpoint has pauses of its own.
+                Err(error) if error.is_io_error() || is_authentication(&error) => {}
+                // Readers have connections of their own, then.
+                Err(error) => self.refuse(&cause(&error)),
+            }
+            sleep(PAUSE.mul_f64(1.0 + fastrand::f64())).await;
         }
     }
 
@@ -316,6 +310,8 @@ struct Target<'i> {
 
 impl<'i> Target<'i> {
     fn set(inner: &'i Inner, id: u64) -> Self {
+        // Another server, or the same one after a restart, may have given this number before.
+        inner.left.store(0, Ordering::Release);
         inner.target.store(id, Ordering::Release);
         inner.change_all();
         Self { inner, id }
@@ -339,6 +335,8 @@ impl Key {
     }
 }
 
+/// Before the connection is opened again, up to twice as long.
+const PAUSE: Duration = Duration::from_millis(100);
 /// How often the listening connection is checked, on which nothing else shows that it is dead.
 const CHECK_EVERY: Duration = Duration::from_secs(5);
 /// How long a refusal counts: rights can be given, and after a failover the server may be another one.

@@ -5,9 +5,9 @@
 //! stream has changed, and reads again. What several readers ask for at the same time goes in one
 //! write.
 
-mod connect_pause;
 mod key_changes;
-mod lane;
+mod read_endpoint;
+mod shared_connection;
 mod wakers;
 
 use std::sync::Arc;
@@ -16,19 +16,22 @@ use std::time::Duration;
 
 use self::key_changes::KeyChanges;
 pub(crate) use self::key_changes::KeyWatch;
-use self::lane::Lane;
-pub(crate) use self::lane::{Answered, Exchange, Losses};
+use self::read_endpoint::ReadEndpoint;
+use self::shared_connection::SharedConnection;
+pub(crate) use self::shared_connection::{Answered, Exchange, Losses};
 pub(crate) use self::wakers::{Waker, Wakers};
 use super::endpoint::Endpoint;
+use super::reading::{Reading, identified, open};
 use crate::store::StoreError;
 
 /// The connections that the readers of one store share.
 pub(crate) struct SharedReading {
+    endpoint: ReadEndpoint,
     changes: KeyChanges,
     /// For small exchanges.
-    light: Lane,
+    light: SharedConnection,
     /// For large ones: only these wait while the bytes of one come in.
-    heavy: Lane,
+    heavy: SharedConnection,
     members: AtomicUsize,
     /// Whether a shared connection was asked for since they were closed.
     is_used: AtomicBool,
@@ -42,12 +45,14 @@ pub(crate) struct Member {
 
 impl SharedReading {
     pub(crate) fn new(endpoint: &Endpoint) -> Arc<Self> {
+        let endpoint = ReadEndpoint::new(endpoint.clone());
         let changes = KeyChanges::new(endpoint.clone());
-        let lane = || Lane::new(endpoint.clone(), changes.clone());
+        let connection = || SharedConnection::new(endpoint.clone(), changes.clone());
         Arc::new(Self {
-            light: lane(),
-            heavy: lane(),
+            light: connection(),
+            heavy: connection(),
             changes: changes.clone(),
+            endpoint: endpoint.clone(),
             members: AtomicUsize::new(0),
             is_used: AtomicBool::new(false),
             wakers: Wakers::default(),
@@ -76,6 +81,11 @@ impl Member {
         block.max(ASK_SHARE.saturating_mul(members))
     }
 
+    /// Opens a connection for this reader alone. Also returns its id on the server, for `CLIENT UNBLOCK`.
+    pub(crate) async fn open_own(&self) -> Result<(Reading, u64), StoreError> {
+        identified(self.shared.endpoint.connect(open).await)
+    }
+
     /// Closes shared connections: the readers that are left have connections of their own.
     pub(crate) fn close_shared(&self) {
         if self.shared.is_used.load(Ordering::Acquire)
@@ -98,8 +108,8 @@ impl Member {
     pub(crate) async fn exchange(&self, exchange: Exchange) -> Result<Answered, StoreError> {
         self.shared.is_used.store(true, Ordering::Release);
         let is_large = exchange.bytes > LIGHT_BYTES_MAX;
-        let lane = if is_large { &self.shared.heavy } else { &self.shared.light };
-        lane.exchange(exchange).await
+        let shared = if is_large { &self.shared.heavy } else { &self.shared.light };
+        shared.exchange(exchange).await
     }
 }
 

@@ -10,12 +10,11 @@ use tokio::sync::oneshot;
 use tokio::task::yield_now;
 use tokio_util::task::TaskTracker;
 
-use super::super::endpoint::Endpoint;
-use super::super::error::{ConnectionFailed, answer_lost, copy, not_connected};
-use super::super::reading::{Answer, Reading, open_reading};
+use super::super::error::{ConnectionFailed, answer_lost, copy, not_connected, refusal_text};
+use super::super::reading::{Answer, Reading, identified, open};
 use super::super::wire::Patience;
-use super::connect_pause::ConnectPause;
 use super::key_changes::KeyChanges;
+use super::read_endpoint::ReadEndpoint;
 use crate::store::StoreError;
 
 /// Commands of one reader.
@@ -32,7 +31,7 @@ pub(crate) struct Answered {
     pub(crate) answers: Vec<Answer>,
     /// Whether the server remembers the keys that were read and says when they change.
     pub(crate) is_tracked: bool,
-    pub(crate) over: Losses,
+    pub(crate) losses: Losses,
 }
 
 /// How often the connection of an answer had been lost before.
@@ -55,8 +54,8 @@ struct Request {
 }
 
 /// A connection that is opened when it is needed.
-pub(super) struct Lane {
-    endpoint: Endpoint,
+pub(super) struct SharedConnection {
+    endpoint: ReadEndpoint,
     changes: KeyChanges,
     requests: Mutex<Option<Sender<Request>>>,
     /// How often the connection was lost.
@@ -64,8 +63,8 @@ pub(super) struct Lane {
     tasks: TaskTracker,
 }
 
-impl Lane {
-    pub(super) fn new(endpoint: Endpoint, changes: KeyChanges) -> Self {
+impl SharedConnection {
+    pub(super) fn new(endpoint: ReadEndpoint, changes: KeyChanges) -> Self {
         let (requests, losses, tasks) = (Mutex::new(None), Arc::default(), TaskTracker::new());
         Self { endpoint, changes, requests, losses, tasks }
     }
@@ -94,14 +93,13 @@ impl Lane {
             return requests.clone();
         }
         let (sender, receiver) = channel(WAITING_MAX);
-        let server = Server {
+        let task = ConnectionTask {
             endpoint: self.endpoint.clone(),
             changes: self.changes.clone(),
             losses: Arc::clone(&self.losses),
             open: None,
-            pause: ConnectPause::default(),
         };
-        self.tasks.spawn(server.run(receiver));
+        self.tasks.spawn(task.run(receiver));
         *requests = Some(sender.clone());
         sender
     }
@@ -112,22 +110,21 @@ impl Lane {
 }
 
 /// The connection's task.
-struct Server {
-    endpoint: Endpoint,
+struct ConnectionTask {
+    endpoint: ReadEndpoint,
     changes: KeyChanges,
     losses: Arc<AtomicU64>,
-    open: Option<Open>,
-    pause: ConnectPause,
+    open: Option<OpenConnection>,
 }
 
-struct Open {
+struct OpenConnection {
     reading: Reading,
     changes: KeyChanges,
     /// The connection on which the server says what changes.
     redirected_to: Option<u64>,
 }
 
-impl Server {
+impl ConnectionTask {
     async fn run(mut self, mut requests: Receiver<Request>) {
         let mut next = None;
         loop {
@@ -164,7 +161,7 @@ impl Server {
 
     /// The connection is lost: readers that wait are told. The one that hears of changes may lead to a
     /// server that is not the right one any more either.
-    fn lose(&mut self, open: Option<Open>) {
+    fn lose(&mut self, open: Option<OpenConnection>) {
         self.losses.fetch_add(1, Ordering::AcqRel);
         if let Some(target) = open.as_ref().and_then(|open| open.redirected_to) {
             self.changes.leave(target);
@@ -190,8 +187,8 @@ impl Server {
                     self.open = Some(open);
                 }
                 for (request, answers) in batch.into_iter().zip(all) {
-                    let over = Losses { counter: Arc::clone(&self.losses), before };
-                    let answered = Answered { answers, is_tracked, over };
+                    let losses = Losses { counter: Arc::clone(&self.losses), before };
+                    let answered = Answered { answers, is_tracked, losses };
                     // A reader that is gone left its entries pending, as if the answer was lost.
                     let _gone = request.answered.send(Ok(answered)).is_err();
                 }
@@ -203,37 +200,25 @@ impl Server {
         }
     }
 
-    /// The open connection, or a new one. While attempts fail, there are pauses between them, in which
-    /// the last error is told.
-    async fn connection(&mut self) -> Result<Open, StoreError> {
+    /// The open connection, or a new one.
+    async fn connection(&mut self) -> Result<OpenConnection, StoreError> {
         if let Some(open) = self.open.take() {
             return Ok(open);
         }
-        if let Some(error) = self.pause.error() {
-            return Err(error);
-        }
-        match open_reading(&self.endpoint).await {
-            Ok((reading, _)) => {
-                self.pause = ConnectPause::default();
-                let changes = self.changes.clone();
-                Ok(Open { reading, changes, redirected_to: None })
-            }
-            Err(error) => {
-                self.pause.failed(copy(&error));
-                Err(error)
-            }
-        }
+        let (reading, _) = identified(self.endpoint.connect(open).await)?;
+        let changes = self.changes.clone();
+        Ok(OpenConnection { reading, changes, redirected_to: None })
     }
 }
 
 /// What the server remembered goes with the connection, also when its executor ends.
-impl Drop for Open {
+impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.changes.change_all();
     }
 }
 
-impl Open {
+impl OpenConnection {
     /// Sends the commands of all, and returns the answers of each.
     async fn exchange(&mut self, batch: &[Request]) -> RedisResult<Vec<Vec<Answer>>> {
         let silence = batch.iter().map(|request| request.exchange.silence).max();
@@ -247,7 +232,9 @@ impl Open {
             let answer = all.remove(0).pop().map_or(Ok(Value::Nil), Answer::value)?;
             match answer {
                 Value::Okay => self.redirected_to = Some(target),
-                Value::ServerError(error) if is_final(&error) => self.changes.refuse(),
+                Value::ServerError(error) if is_final(&error) => {
+                    self.changes.refuse(&refusal_text(&error));
+                }
                 // The connection to redirect to is gone, or one of another server.
                 _ => self.changes.leave(target),
             }
@@ -307,15 +294,18 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpStream};
 
+    use super::super::super::endpoint::Endpoint;
     use super::*;
     use crate::model::config::ConnectionOptions;
 
-    /// A lane, and the server's end of its connection.
-    async fn lane() -> (Arc<Lane>, TcpListener) {
+    /// A shared connection, and where it connects.
+    async fn connection() -> (Arc<SharedConnection>, TcpListener) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("redis://{}", listener.local_addr().unwrap());
         let endpoint = Endpoint::new(&url, ConnectionOptions::default()).unwrap();
-        (Arc::new(Lane::new(endpoint.clone(), KeyChanges::new(endpoint))), listener)
+        let endpoint = ReadEndpoint::new(endpoint);
+        let changes = KeyChanges::new(endpoint.clone());
+        (Arc::new(SharedConnection::new(endpoint, changes)), listener)
     }
 
     fn echo(word: &str, bytes: usize) -> Exchange {
@@ -348,10 +338,10 @@ mod tests {
 
     #[tokio::test]
     async fn requests_go_in_one_write_and_none_of_a_caller_that_is_gone() {
-        let (lane, listener) = lane().await;
+        let (shared, listener) = connection().await;
         let ask = |word: &'static str| {
-            let lane = Arc::clone(&lane);
-            async move { lane.exchange(echo(word, 1)).await.map(|answered| answered.answers.len()) }
+            let shared = Arc::clone(&shared);
+            async move { shared.exchange(echo(word, 1)).await.map(|answered| answered.answers.len()) }
         };
         let serving = async {
             let mut server = accepted(&listener).await;
@@ -375,28 +365,28 @@ mod tests {
 
     #[tokio::test]
     async fn a_loss_is_told_to_those_that_were_answered_over_that_connection() {
-        let (lane, listener) = lane().await;
+        let (shared, listener) = connection().await;
         let serving = async {
             let mut server = accepted(&listener).await;
             heard(&mut server, "first").await;
             server.write_all(b"$1\r\n1\r\n").await.unwrap();
             server
         };
-        let (answered, server) = tokio::join!(lane.exchange(echo("first", 1)), serving);
+        let (answered, server) = tokio::join!(shared.exchange(echo("first", 1)), serving);
         let answered = answered.ok().unwrap();
-        assert!(!answered.is_tracked && !answered.over.have_grown());
+        assert!(!answered.is_tracked && !answered.losses.have_grown());
         drop(server);
-        while !answered.over.have_grown() {
+        while !answered.losses.have_grown() {
             yield_now().await;
         }
     }
 
     #[tokio::test]
     async fn a_server_that_cannot_be_reached_is_tried_after_a_pause() {
-        let (lane, listener) = lane().await;
+        let (shared, listener) = connection().await;
         drop(listener);
-        let first = lane.exchange(echo("first", 1)).await.err().unwrap();
-        let again = lane.exchange(echo("again", 1)).await.err().unwrap();
+        let first = shared.exchange(echo("first", 1)).await.err().unwrap();
+        let again = shared.exchange(echo("again", 1)).await.err().unwrap();
         for error in [&first, &again] {
             assert!(matches!(error, StoreError::Unreachable(_)), "{error:?}");
         }
