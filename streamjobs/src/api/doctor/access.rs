@@ -8,12 +8,11 @@ impl Access {
     /// The command that gives a user of the server exactly the rights that this needs on these streams
     /// and their helper keys: `ACL SETUSER …` in one line, with commands by name and keys by pattern.
     ///
-    /// It takes all other rights to commands, keys and channels away, those of selectors as well (Redis
-    /// 7.0 and later, Valkey), and leaves the user's passwords
-    /// and whether it is on as they are: a new user needs `on >password` as well. Users of another
-    /// database than 0 need `+select` besides, and behind Sentinel `+role`. Without streams, the user may
-    /// use no key. The server accepts no pattern with a space: `?` stands for it, so the rule also covers
-    /// streams whose names have another character there.
+    /// It takes all other rights to commands, keys and channels away, those of selectors as well, and
+    /// leaves the user's passwords and whether it is on as they are: a new user needs `on >password` as
+    /// well. Users of another database than 0 need `+select` besides, and behind Sentinel `+role`.
+    /// Without streams, the user may use no key. The server accepts no pattern with a space: `?` stands
+    /// for it, so the rule also covers streams whose names have another character there.
     ///
     /// ```
     /// use streamjobs::StreamName;

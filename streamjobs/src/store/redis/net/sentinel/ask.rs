@@ -1,5 +1,6 @@
 //! Asks one Sentinel where the primary is.
 
+use std::fmt;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -16,6 +17,12 @@ pub(super) struct Named {
     pub(super) port: u16,
     /// Grows with each failover. `None` if the user may not ask for it.
     pub(super) epoch: Option<u64>,
+}
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
 }
 
 impl Named {

@@ -3,6 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use super::super::address::Address;
 use super::super::server::Tenure;
@@ -112,7 +113,13 @@ impl Known {
             }
             primary.over.iter().for_each(CancellationToken::cancel);
         }
-        state.primary = Some(Primary { named: named.clone(), over: vec![over.clone()] });
+        let primary = Primary { named: named.clone(), over: vec![over.clone()] };
+        let former = state.primary.replace(primary);
+        drop(state);
+        if let Some(Primary { named: former, .. }) = former {
+            let name = &self.url.name;
+            warn!(name, %former, primary = %named, "another server became the primary");
+        }
         true
     }
 

@@ -137,8 +137,7 @@ impl Sentinel {
         }
         for (index, seed, named) in older {
             if search.is_up_to_date {
-                let Named { host, port, .. } = named;
-                let text = format!("{seed}: it named {host}:{port}, as before the last failover");
+                let text = format!("{seed}: it named {named}, as before the last failover");
                 search.said.push(text);
                 continue;
             }
@@ -263,7 +262,7 @@ impl Search<'_> {
                 }
             }
         };
-        self.said.push(format!("{by} {}:{}: {fault}", named.host, named.port));
+        self.said.push(format!("{by} {named}: {fault}"));
         self.tried.push((named.clone(), fault));
         None
     }
