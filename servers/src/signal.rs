@@ -52,8 +52,11 @@ pub fn thaw(pid: u32) {
 }
 
 /// Whether process `pid` exists and has not ended; one that ended but was not waited for has.
+///
+/// One with a thread that has not ended counts as running: its sockets are open, and a blocked read
+/// still takes what is published.
 pub fn is_running(pid: u32) -> bool {
-    state(pid).is_some_and(|state| state != 'Z')
+    state(pid).is_some_and(|state| state != 'Z' || has_other_threads(pid))
 }
 
 /// Whether process `pid` stands still after [`freeze`].
@@ -86,6 +89,12 @@ fn stat(pid: u32) -> Option<String> {
     Some(stat.rsplit_once(") ")?.1.to_owned())
 }
 
+/// Whether process `pid` has more threads than its first one.
+#[cfg(target_os = "linux")]
+fn has_other_threads(pid: u32) -> bool {
+    std::fs::read_dir(format!("/proc/{pid}/task")).is_ok_and(|threads| threads.count() > 1)
+}
+
 /// All processes there are.
 #[cfg(target_os = "linux")]
 fn processes() -> Vec<u32> {
@@ -102,6 +111,12 @@ fn state(pid: u32) -> Option<char> {
 #[cfg(not(target_os = "linux"))]
 fn parent(pid: u32) -> Option<u32> {
     ps(&["-o", "ppid=", "-p", &pid.to_string()]).trim().parse().ok()
+}
+
+/// A process shows as ended there once all its threads have.
+#[cfg(not(target_os = "linux"))]
+fn has_other_threads(_pid: u32) -> bool {
+    false
 }
 
 /// All processes there are.
