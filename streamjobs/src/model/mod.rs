@@ -18,5 +18,6 @@ pub(crate) mod policy;
 pub(crate) mod preview;
 pub(crate) mod record;
 pub(crate) mod refusal;
+pub(crate) mod slot;
 pub(crate) mod trace;
 pub(crate) mod version;

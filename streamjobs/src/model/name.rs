@@ -5,6 +5,8 @@ use std::fmt;
 use thiserror::Error;
 use uuid::Uuid;
 
+use crate::model::slot::hash_tag;
+
 /// Why a name was refused.
 ///
 /// The message names the rule, and shows the name with its control characters escaped.
@@ -154,7 +156,7 @@ impl StreamName {
     /// What the keys of all groups begin with.
     pub(crate) fn helper_prefix(&self) -> String {
         let stream = &self.0;
-        match hash_tag_end(stream) {
+        match hash_tag(stream) {
             Some(_) => format!("{stream}:"),
             None => format!("{{{stream}}}:"),
         }
@@ -204,13 +206,6 @@ fn text_of(id: Uuid) -> Box<str> {
     Box::from(&*id.hyphenated().encode_lower(&mut text))
 }
 
-/// The end of a key's hash tag, if it has one.
-fn hash_tag_end(name: &str) -> Option<usize> {
-    let open = name.find('{')?;
-    let length = name.get(open + 1..)?.find('}')?;
-    (length > 0).then_some(open + 1 + length)
-}
-
 fn plain_rule(name: &str) -> Option<&'static str> {
     common_rule(name).or_else(|| name.contains(['{', '}']).then_some("braces are not allowed"))
 }
@@ -220,10 +215,10 @@ fn stream_rule(name: &str) -> Option<&'static str> {
         return Some(rule);
     }
     let braces = name.matches(['{', '}']).count();
-    match hash_tag_end(name) {
+    match hash_tag(name) {
         None if braces == 0 => None,
-        Some(end) if braces == 2 => {
-            let rest = name.get(end + 1..).unwrap_or_default();
+        Some(_) if braces == 2 => {
+            let (_, rest) = name.split_once('}').unwrap_or_default();
             let helper = HELPER_SUFFIXES.iter().any(|suffix| rest.contains(suffix));
             helper.then_some("it looks like a helper key of streamjobs")
         }

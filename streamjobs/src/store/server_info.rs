@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::types::{Queue, Result, ServerTime};
+use crate::model::name::StreamName;
 use crate::model::version::Release;
 
 /// Reports what the server is and how it is set up.
@@ -17,8 +18,8 @@ pub trait ServerInfo: Send + Sync {
     /// What the user may not do on the keys of these queues; changes nothing.
     async fn rights(&self, queues: &[Queue]) -> Result<Rights>;
 
-    /// The server's clock.
-    async fn now(&self) -> Result<ServerTime>;
+    /// The clock of the server that has a stream.
+    async fn now(&self, stream: &StreamName) -> Result<ServerTime>;
 }
 
 /// What the server reported, or why it refused.

@@ -46,7 +46,7 @@ pub async fn a_renewal_resets_idle_time_and_not_the_count(stage: &Stage) -> Case
     let row = stage.row(hold.id).ok_or("still pending")?;
     assert!(row.idle < LEASE);
     assert_eq!((row.delivery_count, row.consumer.as_str()), (1, "me"));
-    assert!(renewed.now <= stage.store.now().await?);
+    assert!(renewed.now <= stage.now().await?);
     Ok(())
 }
 
@@ -329,7 +329,7 @@ pub async fn a_claim_stores_trimmed_entries_as_dead_letters(stage: &Stage) -> Ca
 pub async fn a_claim_with_an_unexpected_clock_takes_nothing(stage: &Stage) -> Case {
     let hold = stage.deliver_one().await?;
     stage.abandon(hold);
-    let ServerTime(now) = stage.store.now().await?;
+    let ServerTime(now) = stage.now().await?;
     for expected in [now - 100_000, now + 100_000] {
         let claim = IdleClaim {
             inlet: Inlet::STREAM,

@@ -36,7 +36,7 @@ macro_rules! group_upkeep_cases {
 /// The records are there, so the jobs are, each due when it was.
 pub async fn jobs_whose_place_in_the_retry_set_was_lost_get_it_back(stage: &Stage) -> Case {
     let (store, queue, me) = (&stage.store, &stage.queue, &stage.me);
-    let now = store.now().await?.0;
+    let now = stage.now().await?.0;
     for (hold, due) in stage.deliver(3).await?.into_iter().zip([None, Some(1), Some(now + 500_000)])
     {
         let mut job = fields("again");
@@ -177,7 +177,7 @@ pub async fn only_silent_consumers_are_retired(stage: &Stage) -> Case {
 /// A heartbeat declares its types until it counts as missed; then the time without a handler begins.
 pub async fn a_type_is_declared_while_a_consumer_with_it_is_alive(stage: &Stage) -> Case {
     let (store, queue) = (&stage.store, &stage.queue);
-    let (now, minute) = (stage.store.now().await?, Duration::from_secs(60));
+    let (now, minute) = (stage.now().await?, Duration::from_secs(60));
     let unknown = store.sight_type(queue, "b", now, minute).await?;
     assert!(!unknown.declared && unknown.undeclared_for < Duration::from_secs(10), "{unknown:?}");
     store.heartbeat(queue, &stage.me, r#"{"beat_every":1,"types":["a","b"]}"#).await?;
@@ -198,7 +198,7 @@ pub async fn a_type_is_declared_while_a_consumer_with_it_is_alive(stage: &Stage)
 /// the job's own time, and are not kept.
 pub async fn types_that_wait_without_a_handler_are_shown(stage: &Stage) -> Case {
     let (store, queue) = (&stage.store, &stage.queue);
-    let (now, minute) = (store.now().await?, Duration::from_secs(60));
+    let (now, minute) = (stage.now().await?, Duration::from_secs(60));
     assert!(store.group_facts(queue).await?.unhandled.is_empty());
     let long = "x".repeat(300);
     for name in ["b", "a", "c", &long] {
@@ -217,7 +217,7 @@ pub async fn types_that_wait_without_a_handler_are_shown(stage: &Stage) -> Case 
 
 /// An older version does not write its types. It is looked for when a job would be given up.
 pub async fn consumers_that_say_no_types_may_have_any(stage: &Stage) -> Case {
-    let (store, queue, now) = (&stage.store, &stage.queue, stage.store.now().await?);
+    let (store, queue, now) = (&stage.store, &stage.queue, stage.now().await?);
     store.heartbeat(queue, &stage.me, r#"{"beat_every":1,"types":[]}"#).await?;
     let zero = Duration::ZERO;
     assert!(!store.sight_type(queue, "a", now, zero).await?.declared);

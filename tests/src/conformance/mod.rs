@@ -19,8 +19,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use streamjobs::__store::raw_access::{PendingRow, RawAccess};
 use streamjobs::__store::{
-    Appended, ClaimedPage, Delivery, Hold, IdleClaim, Inlet, NewEntry, Queue, ReadRequest, Store,
-    StoreError, StreamReader,
+    Appended, ClaimedPage, Delivery, Hold, IdleClaim, Inlet, NewEntry, Queue, ReadRequest,
+    ServerTime, Store, StoreError, StreamReader,
 };
 use streamjobs::config::{Retention, Start};
 use streamjobs::{ConsumerName, EntryId, Fields, GroupName, StreamName};
@@ -111,10 +111,15 @@ impl Stage {
         self.raw.pending(&self.key(inlet), self.queue.group.as_str())
     }
 
+    /// The clock of the server that has the stream.
+    async fn now(&self) -> Result<ServerTime, StoreError> {
+        self.store.now(&self.queue.stream).await
+    }
+
     /// Waits until the store's clock has advanced by more than this.
     async fn pass(&self, milliseconds: u64) -> Result<(), StoreError> {
-        let end = self.store.now().await?.0 + milliseconds;
-        let passed = async || self.store.now().await.is_ok_and(|now| now.0 > end);
+        let end = self.now().await?.0 + milliseconds;
+        let passed = async || self.now().await.is_ok_and(|now| now.0 > end);
         eventually_async(LEASE, "the store's clock advances", passed).await;
         Ok(())
     }

@@ -56,7 +56,7 @@ pub(crate) async fn prepare(
     // Any answer may be slow; the clock keeps the fastest.
     for _ in 0..CLOCK_READINGS {
         let sent = Instant::now();
-        let now = context.store.now().await.map_err(failed)?;
+        let now = context.store.now(&queue.stream).await.map_err(failed)?;
         clock.observe(sent, Instant::now(), now);
     }
     // Before the first read: once the group reads on, the server no longer shows what was trimmed

@@ -80,7 +80,7 @@ impl LeaseKeeper {
                 continue;
             }
             delay = pace;
-            match context.store.now().await {
+            match context.store.now(&context.queue().stream).await {
                 Ok(now) => {
                     context.report.answered();
                     self.clock.observe(sent, Instant::now(), now);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::MemoryStore;
+use crate::model::name::StreamName;
 use crate::model::version::{Product, Release, Version};
 use crate::store::server_info::{ClockOffset, Rights, ServerFacts, ServerSettings, ServerState};
 use crate::store::types::Result;
@@ -21,7 +22,7 @@ impl ServerInfo for MemoryStore {
         Ok(Rights::default())
     }
 
-    async fn now(&self) -> Result<ServerTime> {
+    async fn now(&self, _stream: &StreamName) -> Result<ServerTime> {
         self.step("now", |state| Ok(ServerTime(state.now()))).await
     }
 }

@@ -3,7 +3,7 @@
 use redis::Value;
 
 use super::net::scan::{self, FrameScanner};
-use super::net::{Capabilities, Endpoint, Info};
+use super::net::{Capabilities, Info, Nodes, accepted};
 use super::{consume, dead_letters, inspect, packed, reply, server_info};
 use crate::model::config::ConnectionOptions;
 use crate::model::entry::{Delivery, Entry, Inlet};
@@ -17,7 +17,8 @@ use crate::store::server_info::ServerState;
 ///
 /// When it is invalid.
 pub fn address(url: &str) -> Result<String, ConnectError> {
-    Endpoint::new(url, ConnectionOptions::default()).map(|address| format!("{address} {address:?}"))
+    Nodes::new(url, ConnectionOptions::default(), &[])
+        .map(|address| format!("{address} {address:?}"))
 }
 
 /// Reads an answer to `INFO`.
@@ -57,7 +58,7 @@ pub fn every_way(wire: &[u8]) -> Result<Vec<Result<(), StoreError>>, StoreError>
         inspect::retry_facts(copy(), PROBE).map(drop),
         consume::fence_result(copy(), PROBE).map(drop),
         consume::hold(Inlet::STREAM, copy()).map(drop),
-        dead_letters::redriven(copy()).map(drop),
+        dead_letters::redriven(accepted(copy())).map(drop),
     ])
 }
 

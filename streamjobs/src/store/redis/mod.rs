@@ -24,7 +24,7 @@
 //! A runtime without `XREADGROUP` or `XACK` on a stream, or without `EVALSHA`, `SCRIPT|LOAD`, `TIME` or
 //! `CLIENT|ID`, does not start. What else is missing is logged and found by the doctor.
 //! An archive reads dead letters as a group does and needs the same commands on their keys.
-//! What is needed in addition with Sentinel is listed in the module of that name.
+//! What is needed in addition with Sentinel or a cluster is listed in the modules of these names.
 
 mod admin;
 mod consume;
@@ -48,9 +48,8 @@ use std::time::Duration;
 use ::redis::{Cmd, ToRedisArgs, Value};
 
 pub(crate) use self::net::needed_commands;
-use self::net::{CONNECT_DEADLINE, Endpoint, Link, SharedReading};
+use self::net::{CONNECT_DEADLINE, Nodes, Route, Wakers};
 use self::script::{Script, Scripts};
-use crate::model::cause::BoxError;
 use crate::model::config::ConnectionOptions;
 use crate::model::error::ConnectError;
 use crate::store::Store;
@@ -67,41 +66,37 @@ static SCRIPTS: Scripts = &[
     net::rights::SCRIPTS,
 ];
 
-/// Streams on a Redis server.
+/// Streams on a Redis server, or on the nodes of a cluster.
 ///
-/// Clones share one connection; a [`fork`](Store::fork) has its own.
+/// Clones share connections; a [`fork`](Store::fork) has its own.
 #[derive(Clone)]
 pub(crate) struct RedisStore {
-    link: Link,
-    reading: Arc<SharedReading>,
+    nodes: Nodes,
+    wakers: Arc<Wakers>,
 }
 
 impl RedisStore {
     /// A store on a server; it connects at the first step.
     pub(crate) fn new(url: &str, options: ConnectionOptions) -> Result<Self, ConnectError> {
-        Ok(Self::at(Endpoint::new(url, options)?))
+        Ok(Self::on(Nodes::new(url, options, SCRIPTS)?))
     }
 
-    fn at(endpoint: Endpoint) -> Self {
-        let reading = SharedReading::new(&endpoint);
-        Self { link: Link::new(endpoint, SCRIPTS), reading }
+    fn on(nodes: Nodes) -> Self {
+        Self { nodes, wakers: Arc::default() }
     }
 
-    /// Connects, and checks that the server can be used.
+    /// Connects, and checks that the servers can be used.
     pub(crate) async fn connect(&self) -> Result<(), ConnectError> {
-        let checked = match tokio::time::timeout(CONNECT_DEADLINE, self.check()).await {
+        let checked = match tokio::time::timeout(CONNECT_DEADLINE, self.nodes.check()).await {
             Ok(checked) => checked,
             Err(elapsed) => Err(elapsed.into()),
         };
-        checked.map_err(|source| ConnectError::Server {
-            server: self.link.endpoint().to_string(),
-            source,
-        })
+        checked.map_err(|source| ConnectError::Server { server: self.nodes.to_string(), source })
     }
 
-    async fn check(&self) -> Result<(), BoxError> {
-        self.link.command(&::redis::cmd("PING")).await?;
-        self.link.capabilities().await?.check_version().map_err(BoxError::from)
+    /// The way to the server that has a key.
+    fn at(&self, key: &str) -> Route {
+        self.nodes.route(key)
     }
 
     /// Runs a script.
@@ -114,19 +109,30 @@ impl RedisStore {
         let add = |command: &mut Cmd| {
             command.arg(arguments);
         };
-        self.link.script(script, keys, add).await
+        self.script(script, keys, add).await
+    }
+
+    /// Runs a script with the arguments that this adds.
+    async fn script(
+        &self,
+        script: &'static Script,
+        keys: &[&str],
+        add_arguments: impl FnOnce(&mut Cmd) + Send,
+    ) -> Result<Value> {
+        let first = keys.first().copied().unwrap_or_default();
+        self.at(first).script(script, keys, add_arguments).await
     }
 }
 
 impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("RedisStore").field(&self.link).finish()
+        f.debug_tuple("RedisStore").field(&self.nodes).finish()
     }
 }
 
 impl Store for RedisStore {
     fn fork(&self) -> Arc<dyn Store> {
-        Arc::new(Self::at(self.link.endpoint().clone()))
+        Arc::new(Self::on(self.nodes.fork()))
     }
 
     fn fork_for_payloads(&self) -> Arc<dyn Store> {

@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use redis::{Cmd, Pipeline, Value};
 
 use super::consume::add_fields;
-use super::net::{Link, Pinned, Place, accepted, size_of_pipeline};
+use super::net::{NodeAddress, Pinned, Place, Redirect, Route, size_of_pipeline};
 use super::{RedisStore, reply};
 use crate::model::cause::chain;
 use crate::model::config::Retention;
@@ -22,7 +22,7 @@ use crate::store::{Appended, Appender, NewEntry, Publish, StoreError};
 #[async_trait]
 impl Publish for RedisStore {
     fn appender(&self, stream: &StreamName, retention: Retention) -> Box<dyn Appender> {
-        Box::new(RedisAppender::new(self.link.clone(), stream.clone(), retention))
+        Box::new(RedisAppender::new(self.at(stream.as_str()), stream.clone(), retention))
     }
 
     /// Sends a command of its own for each caller, without a batch and its order.
@@ -32,13 +32,14 @@ impl Publish for RedisStore {
         retention: Retention,
         entry: NewEntry,
     ) -> Appended {
-        reply::id(self.link.command(&command(stream, retention, &entry)).await?, XADD)
+        let command = command(stream, retention, &entry);
+        reply::id(self.at(stream.as_str()).command(&command).await?, XADD)
     }
 }
 
 /// Appends to one stream; a few chunks of entries are sent before their answers arrive.
 struct RedisAppender {
-    link: Link,
+    route: Route,
     stream: StreamName,
     retention: Retention,
     /// The connection of all chunks, once the first was sent.
@@ -74,13 +75,16 @@ impl Broken {
 /// Entries that were sent in one go.
 struct Chunk {
     entries: usize,
-    answer: BoxFuture<'static, Result<Vec<Value>>>,
+    /// The commands with their answers.
+    answer: BoxFuture<'static, (Pipeline, Result<Vec<Value>>)>,
+    /// Where they were sent, in a cluster.
+    node: Option<NodeAddress>,
 }
 
 impl RedisAppender {
-    fn new(link: Link, stream: StreamName, retention: Retention) -> Self {
+    fn new(route: Route, stream: StreamName, retention: Retention) -> Self {
         Self {
-            link,
+            route,
             stream,
             retention,
             connection: None,
@@ -102,13 +106,18 @@ impl RedisAppender {
             Ok(placed) => placed,
             Err(error) => return self.fail(&error, entries.len()).await,
         };
-        let mut answer = async move { connection.send(place, &pipeline).await }.boxed();
+        let node = connection.endpoint().node();
+        let mut answer = async move {
+            let answer = connection.send(place, &pipeline).await;
+            (pipeline, answer)
+        }
+        .boxed();
         // The first poll sends the request.
         let polled = poll_fn(|context| Poll::Ready(answer.as_mut().poll(context))).await;
         if let Poll::Ready(answered) = polled {
             answer = ready(answered).boxed();
         }
-        self.outstanding.push_back(Chunk { entries: entries.len(), answer });
+        self.outstanding.push_back(Chunk { entries: entries.len(), answer, node });
     }
 
     /// The connection of all chunks, with a place for the next one. While it has to wait, answers to
@@ -119,7 +128,7 @@ impl RedisAppender {
                 (Some(broken), _) => return Err(broken.unsent()),
                 (None, Some(connection)) => connection.clone(),
                 (None, None) => {
-                    let (connection, place) = self.link.pinned_with_place(bytes).await?;
+                    let (connection, place) = self.route.pinned_with_place(bytes).await?;
                     self.connection = Some(connection.clone());
                     return Ok((connection, place));
                 }
@@ -137,10 +146,21 @@ impl RedisAppender {
 
     /// Waits for the answer to the oldest chunk.
     async fn take_answer(&mut self) {
-        let Some(Chunk { entries, answer }) = self.outstanding.pop_front() else { return };
-        match answer.await {
-            Ok(values) => self.answers.extend(values.into_iter().map(appended)),
+        let Some(chunk) = self.outstanding.pop_front() else { return };
+        let Chunk { entries, answer, node } = chunk;
+        let (commands, answers) = answer.await;
+        match answers {
+            Ok(values) => {
+                let has_moved = Redirect::among(&values).is_some();
+                let answers = self.route.rest(&commands, values, node).await;
+                if has_moved {
+                    // Later chunks go to where the stream is now.
+                    self.connection = None;
+                }
+                self.answers.extend(answers.into_iter().map(appended));
+            }
             Err(error) => {
+                self.route.suspect();
                 let is_unconfirmed = error.is_unconfirmed();
                 let why = self.broken.get_or_insert_with(|| Broken::new(&error)).clone();
                 let lost = || broken(&why.cause, is_unconfirmed);
@@ -191,8 +211,8 @@ pub(super) fn broken(cause: &str, is_unconfirmed: bool) -> StoreError {
     }
 }
 
-fn appended(value: Value) -> Appended {
-    reply::id(accepted(value)?, XADD)
+fn appended(answer: Result<Value>) -> Appended {
+    reply::id(answer?, XADD)
 }
 
 fn command(stream: &StreamName, retention: Retention, entry: &NewEntry) -> Cmd {
@@ -235,7 +255,7 @@ mod tests {
 
     use bytes::Bytes;
 
-    use super::super::net::Endpoint;
+    use super::super::net::Nodes;
     use super::*;
     use crate::model::config::ConnectionOptions;
 
@@ -269,16 +289,16 @@ mod tests {
 
     #[tokio::test]
     async fn a_lost_answer_leaves_its_chunk_open_and_the_later_ones_unsent() {
-        let link = Link::new(
-            Endpoint::new("redis://127.0.0.1:1", ConnectionOptions::default()).unwrap(),
-            &[],
-        );
+        let nodes = Nodes::new("redis://127.0.0.1:1", ConnectionOptions::default(), &[]).unwrap();
+        let route = nodes.route("orders");
         let stream = StreamName::new("orders").unwrap();
-        let mut appender = Box::new(RedisAppender::new(link, stream, Retention::Unlimited));
-        let stored = ready(Ok(vec![Value::SimpleString("1-0".into())])).boxed();
-        let lost = ready(Err(StoreError::AnswerLost("cut".into()))).boxed();
-        appender.outstanding.push_back(Chunk { entries: 1, answer: stored });
-        appender.outstanding.push_back(Chunk { entries: 2, answer: lost });
+        let mut appender = Box::new(RedisAppender::new(route, stream, Retention::Unlimited));
+        let mut push = |entries, answer| {
+            let answer = ready((Pipeline::new(), answer)).boxed();
+            appender.outstanding.push_back(Chunk { entries, answer, node: None });
+        };
+        push(1, Ok(vec![Value::SimpleString("1-0".into())]));
+        push(2, Err(StoreError::AnswerLost("cut".into())));
         appender.take_answer().await;
         appender.take_answer().await;
         appender.push(vec![entry(1), entry(1)]).await;
@@ -290,12 +310,10 @@ mod tests {
 
     #[tokio::test]
     async fn what_finds_no_connection_was_certainly_not_sent() {
-        let link = Link::new(
-            Endpoint::new("redis://127.0.0.1:1", ConnectionOptions::default()).unwrap(),
-            &[],
-        );
+        let nodes = Nodes::new("redis://127.0.0.1:1", ConnectionOptions::default(), &[]).unwrap();
+        let route = nodes.route("orders");
         let stream = StreamName::new("orders").unwrap();
-        let mut appender = Box::new(RedisAppender::new(link, stream, Retention::Unlimited));
+        let mut appender = Box::new(RedisAppender::new(route, stream, Retention::Unlimited));
         appender.push(vec![entry(1); CHUNK_ENTRIES_MAX + 1]).await;
         let answers = appender.finish().await;
         assert_eq!(answers.len(), CHUNK_ENTRIES_MAX + 1);

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 
 use super::net::{Capabilities, Info, Link, Mode, rights};
 use super::{RedisStore, reply};
+use crate::model::name::StreamName;
 use crate::store::server_info::{
     ClockOffset, Reported, Rights, ServerFacts, ServerSettings, ServerState,
 };
@@ -19,37 +20,48 @@ type Said = HashMap<String, String>;
 #[async_trait]
 impl ServerInfo for RedisStore {
     async fn facts(&self, queues: &[Queue]) -> Result<ServerFacts> {
-        let endpoint = self.link.endpoint();
+        let link = self.link_of(queues).await?;
         Ok(ServerFacts {
-            address: endpoint.to_string(),
-            user: endpoint.user(),
-            fails_over: endpoint.fails_over(),
-            state: reported(state(&self.link).await)?,
-            settings: reported(settings(&self.link).await)?,
-            clock: reported(self.clock().await)?,
-            rights: reported(rights::rights(&self.link, queues).await)?,
+            address: link.endpoint().to_string(),
+            user: link.endpoint().user(),
+            fails_over: link.endpoint().fails_over(),
+            state: reported(state(&link).await)?,
+            settings: reported(settings(&link).await)?,
+            clock: reported(clock(&link).await)?,
+            rights: reported(rights::rights(&link, queues).await)?,
         })
     }
 
     async fn rights(&self, queues: &[Queue]) -> Result<Rights> {
-        rights::rights(&self.link, queues).await
+        rights::rights(&self.link_of(queues).await?, queues).await
     }
 
-    async fn now(&self) -> Result<ServerTime> {
-        let [seconds, microseconds] =
-            reply::tuple(self.link.command(&redis::cmd(TIME)).await?, TIME)?;
-        let (seconds, microseconds) =
-            (reply::number(seconds, TIME)?, reply::number(microseconds, TIME)?);
-        Ok(ServerTime(seconds.saturating_mul(1000).saturating_add(microseconds / 1000)))
+    async fn now(&self, stream: &StreamName) -> Result<ServerTime> {
+        time(&self.at(stream.as_str()).node().await?.link).await
     }
 }
 
 impl RedisStore {
-    async fn clock(&self) -> Result<ClockOffset> {
-        let before = our_clock();
-        let server = self.now().await?;
-        Ok(offset(before, server, our_clock()))
+    /// The server that has the first of the queues, or any without queues.
+    async fn link_of(&self, queues: &[Queue]) -> Result<Link> {
+        match queues.first() {
+            Some(queue) => Ok(self.at(queue.stream.as_str()).node().await?.link),
+            None => Ok(self.nodes.any().await?.link),
+        }
     }
+}
+
+async fn time(link: &Link) -> Result<ServerTime> {
+    let [seconds, microseconds] = reply::tuple(link.command(&redis::cmd(TIME)).await?, TIME)?;
+    let (seconds, microseconds) =
+        (reply::number(seconds, TIME)?, reply::number(microseconds, TIME)?);
+    Ok(ServerTime(seconds.saturating_mul(1000).saturating_add(microseconds / 1000)))
+}
+
+async fn clock(link: &Link) -> Result<ClockOffset> {
+    let before = our_clock();
+    let server = time(link).await?;
+    Ok(offset(before, server, our_clock()))
 }
 
 /// A refusal is reported; if the server does not answer, the whole request fails.

@@ -56,7 +56,7 @@ impl Admin for RedisStore {
             }
         };
         let keys = [&*queue.key(inlet), &queue.dead_key(), &queue.group_key()];
-        let value = self.link.script(&MOVE_PENDING, &keys, add).await?;
+        let value = self.script(&MOVE_PENDING, &keys, add).await?;
         let [moved, trimmed, missing, unstored, next] = reply::tuple(value, name)?;
         Ok(MovedPage {
             moved: reply::ids(moved, name)?,
@@ -70,13 +70,13 @@ impl Admin for RedisStore {
     async fn record_move(&self, queue: &Queue) -> Result<()> {
         let mut command = redis::cmd("HINCRBY");
         command.arg(queue.group_key()).arg("moved").arg(1);
-        self.link.command(&command).await.map(drop)
+        self.at(queue.stream.as_str()).command(&command).await.map(drop)
     }
 
     async fn request_claim(&self, queue: &Queue) -> Result<()> {
         let mut command = redis::cmd("HINCRBY");
         command.arg(queue.group_key()).arg("released").arg(1);
-        self.link.command(&command).await.map(drop)
+        self.at(queue.stream.as_str()).command(&command).await.map(drop)
     }
 
     async fn run_now(&self, queue: &Queue, names: &[&str]) -> Result<usize> {
@@ -86,7 +86,7 @@ impl Admin for RedisStore {
         for name in names {
             command.arg(0).arg(name);
         }
-        let changed = self.link.command(&command).await?;
+        let changed = self.at(queue.stream.as_str()).command(&command).await?;
         Ok(usize::try_from(reply::number(changed, ZADD)?).unwrap_or(usize::MAX))
     }
 
@@ -135,10 +135,10 @@ impl Admin for RedisStore {
             command.arg(stream.dead_key(group));
         }
         if !dead_letters_of.is_empty() {
-            self.link.command(&command).await?;
+            self.at(stream.as_str()).command(&command).await?;
         }
         let mut command = redis::cmd(UNLINK);
-        reply::flag(&self.link.command(command.arg(stream.as_str())).await?, UNLINK)
+        reply::flag(&self.at(stream.as_str()).command(command.arg(stream.as_str())).await?, UNLINK)
     }
 }
 

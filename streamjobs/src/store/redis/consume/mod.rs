@@ -1,6 +1,7 @@
 //! What a consumer does with entries. Every step that changes a pending entry checks its owner.
 
 mod acknowledge;
+mod queue_reader;
 mod reader;
 
 use std::time::Duration;
@@ -10,7 +11,7 @@ use redis::{Cmd, Value};
 
 use self::acknowledge::Acknowledgements;
 pub(super) use self::acknowledge::{IDS_MAX, Id, add_ids};
-use self::reader::RedisReader;
+use self::queue_reader::QueueReader;
 use super::script::{Script, scripts};
 use super::{DELAY_MAX, RedisStore, milliseconds, packed, reply};
 use crate::model::entry::{EntryId, Fields};
@@ -38,14 +39,14 @@ impl Consume for RedisStore {
         consumer: &ConsumerName,
         margin: Duration,
     ) -> Result<Box<dyn StreamReader>> {
-        let reader = RedisReader::open(&self.reading, queue, consumer, margin).await?;
+        let reader = QueueReader::open(self, queue, consumer, margin).await?;
         Ok(Box::new(reader))
     }
 
     async fn wake(&self, reader: u64) -> Result<()> {
-        let Some(connection) = self.reading.wakers.wake(reader) else { return Ok(()) };
+        let Some((link, connection)) = self.wakers.wake(reader) else { return Ok(()) };
         let mut command = redis::cmd("CLIENT");
-        self.link.command(command.arg("UNBLOCK").arg(connection)).await.map(drop)
+        link.command(command.arg("UNBLOCK").arg(connection)).await.map(drop)
     }
 
     async fn acknowledge(&self, queue: &Queue, acks: &[(Inlet, EntryId)]) -> Result<usize> {
@@ -54,7 +55,8 @@ impl Consume for RedisStore {
         }
         let mut pipeline = redis::pipe();
         let acknowledgements = Acknowledgements::add_to(&mut pipeline, queue, acks);
-        acknowledgements.read(&mut self.link.pipeline(&pipeline).await?.into_iter())
+        let answers = self.at(queue.stream.as_str()).repeatable(&pipeline).await?;
+        acknowledgements.read(&mut answers.into_iter())
     }
 
     async fn renew(
@@ -70,14 +72,14 @@ impl Consume for RedisStore {
                 add_holds(add_owner(command, queue, consumer, inlet), holds, &places);
             };
             let keys = [&*queue.key(inlet), &queue.dead_key(), &queue.group_key()];
-            let value = self.link.script(&RENEW, &keys, add).await?;
+            let value = self.script(&RENEW, &keys, add).await?;
             let mut items = reply::items(value, RENEW.name)?.into_iter();
             now = ServerTime(reply::number(reply::next(&mut items, RENEW.name)?, RENEW.name)?);
             moves = reply::number(reply::next(&mut items, RENEW.name)?, RENEW.name)?;
             fill(&mut answers, &places, items, RENEW.name)?;
         }
         if holds.is_empty() {
-            now = self.now().await?;
+            now = self.now(&queue.stream).await?;
         }
         Ok(Renewed { now, moves, answers })
     }
@@ -94,7 +96,7 @@ impl Consume for RedisStore {
                 add_holds(add_owner(command, queue, consumer, inlet), holds, &places);
             };
             let (key, dead, hash) = (queue.key(inlet), queue.dead_key(), queue.group_key());
-            let value = self.link.script(&RELEASE, &[&key, &dead, &hash], add).await?;
+            let value = self.script(&RELEASE, &[&key, &dead, &hash], add).await?;
             let items = reply::items(value, RELEASE.name)?.into_iter();
             fill(&mut answers, &places, items, RELEASE.name)?;
         }
@@ -157,7 +159,7 @@ impl Consume for RedisStore {
             add_ids(command, claim.skip);
         };
         let keys = [&*queue.key(claim.inlet), &queue.dead_key(), &queue.group_key()];
-        let value = self.link.script_answering(&CLAIM_IDLE, &keys, add, PAGE_BYTES).await?;
+        let value = self.at(keys[0]).script_answering(&CLAIM_IDLE, &keys, add, PAGE_BYTES).await?;
         let mut items = reply::items(value, name)?.into_iter();
         let mut next = || reply::next(&mut items, name);
         match reply::text(next()?, name)?.as_str() {
@@ -187,7 +189,7 @@ impl Consume for RedisStore {
         let mut command = redis::cmd(XPENDING);
         command.arg(queue.key(inlet)).arg(queue.group.as_str());
         command.arg(format!("({cursor}")).arg("+").arg(limit).arg(consumer.as_str());
-        let rows = reply::items(self.link.command(&command).await?, XPENDING)?;
+        let rows = reply::items(self.at(queue.stream.as_str()).command(&command).await?, XPENDING)?;
         rows.into_iter().map(|row| hold(inlet, row)).collect()
     }
 
@@ -203,7 +205,7 @@ impl Consume for RedisStore {
                 add_holds(add_owner(command, queue, consumer, inlet), holds, &places);
             };
             let keys = [&*queue.key(inlet), &queue.dead_key()];
-            let value = self.link.script_answering(&RECOVER, &keys, add, PAGE_BYTES).await?;
+            let value = self.at(keys[0]).script_answering(&RECOVER, &keys, add, PAGE_BYTES).await?;
             deliveries.extend(packed::deliveries(value, inlet, RECOVER.name)?);
         }
         Ok(deliveries)
@@ -242,7 +244,7 @@ impl RedisStore {
             };
             add_fields(command.arg(delay), fields);
         };
-        fence_result(self.link.script(script, &keys, add).await?, script.name)
+        fence_result(self.script(script, &keys, add).await?, script.name)
     }
 }
 

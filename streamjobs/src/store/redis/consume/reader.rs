@@ -2,10 +2,8 @@
 //! many, they share connections and wait in this process.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use redis::{Cmd, Pipeline, RedisResult, Value};
 use tokio::time::{Instant, sleep_until};
 
@@ -13,14 +11,15 @@ use super::acknowledge::Acknowledgements;
 use crate::model::name::ConsumerName;
 use crate::store::redis::milliseconds;
 use crate::store::redis::net::{
-    Answer, Answered, Exchange, KeyWatch, Losses, Member, Patience, Reading, SharedReading, Waker,
-    answer_lost, not_connected,
+    Answer, Answered, Endpoint, Exchange, KeyWatch, Losses, Member, Node, Patience, Reading, Waker,
+    answer_lost, asking, not_connected, open_reading,
 };
 use crate::store::types::Result;
-use crate::store::{Inlet, Queue, ReadReply, ReadRequest, StreamReader};
+use crate::store::{Inlet, Queue, ReadReply, ReadRequest};
 
-/// Reads one queue for one consumer.
+/// Reads one queue for one consumer on one server.
 pub(super) struct RedisReader {
+    node: Node,
     queue: Queue,
     /// The stream keys of the inlets.
     keys: [String; Inlet::ALL.len()],
@@ -41,11 +40,9 @@ enum Own {
 
 /// The reader's part in shared connections.
 struct Shared {
-    reading: Arc<SharedReading>,
     member: Member,
     /// Watches the stream.
     watch: KeyWatch,
-    number: u64,
     waker: Arc<Waker>,
     /// The version of the stream at which nothing was left to read, and when that was asked.
     drained: Option<(u64, Instant)>,
@@ -60,21 +57,18 @@ struct Shared {
 impl RedisReader {
     /// Opens the connection, or checks the shared one.
     pub(super) async fn open(
-        reading: &Arc<SharedReading>,
+        node: Node,
         queue: &Queue,
         consumer: &ConsumerName,
         margin: Duration,
+        waker: Arc<Waker>,
     ) -> Result<Self> {
         let keys = queue.keys();
-        let member = reading.join();
+        let member = node.reading.join();
         let watch = member.watch(&queue.key(Inlet::STREAM));
-        let (number, waker) = reading.wakers.add();
-        let reading = Arc::clone(reading);
         let shared = Shared {
-            reading,
             member,
             watch,
-            number,
             waker,
             drained: None,
             losses: None,
@@ -82,6 +76,7 @@ impl RedisReader {
             partial: None,
         };
         let mut reader = Self {
+            node,
             queue: queue.clone(),
             keys,
             consumer: consumer.clone(),
@@ -97,10 +92,15 @@ impl RedisReader {
         Ok(reader)
     }
 
+    /// Where it reads.
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        self.node.link.endpoint()
+    }
+
     async fn open_own(&mut self) -> Result<()> {
         let (connection, id) = self.shared.member.open_own().await?;
         self.own = Own::Open(connection);
-        self.shared.waker.connection.store(id, Ordering::Release);
+        self.shared.waker.waits_on(Some((self.node.link.clone(), id)));
         Ok(())
     }
 
@@ -110,7 +110,36 @@ impl RedisReader {
         }
         self.own = Own::Closed;
         self.shared.losses = None;
-        self.shared.waker.connection.store(0, Ordering::Release);
+        self.shared.waker.waits_on(None);
+    }
+
+    /// Acknowledges and reads without a wait where a queue is that is on its way to another server.
+    pub(super) async fn read_asking(
+        &mut self,
+        to: &Endpoint,
+        request: &ReadRequest<'_>,
+    ) -> Result<ReadReply> {
+        let (mut connection, _) = open_reading(to).await?;
+        let (pipeline, acknowledgements) = self.pipeline(request, None, false);
+        let (asking, is_added) = asking(&pipeline);
+        let patience = Patience { first: self.margin, silence: self.margin };
+        let answers = connection.exchange(&asking, patience).await;
+        let answers = answers.map_err(|error| answer_lost(&error))?.into_iter().zip(is_added);
+        let answers = answers.filter(|(_, is_added)| !is_added).map(|(answer, _)| answer);
+        reply(request, &acknowledgements, answers.collect()).map(|(reply, _)| reply)
+    }
+
+    /// Acknowledges, then reads. Not cancel safe.
+    pub(super) async fn read(&mut self, request: &ReadRequest<'_>) -> Result<ReadReply> {
+        if request.count == 0 && request.acks.is_empty() {
+            return Ok(nothing());
+        }
+        if self.shared.member.shares() {
+            self.close_own();
+            self.read_shared(request).await
+        } else {
+            self.read_alone(request).await
+        }
     }
 
     /// Acknowledges, then reads and waits, on the reader's own connection.
@@ -129,7 +158,7 @@ impl RedisReader {
         let patience = Patience { first, silence: self.margin };
         let answers = connection.exchange(&pipeline, patience).await;
         let answers = answers.map_err(|error| answer_lost(&error))?;
-        if !answers.iter().any(Answer::is_of_wrong_server) {
+        if !answers.iter().any(|answer| answer.is_of_wrong_server(self.endpoint())) {
             self.own = Own::Open(connection);
         }
         let (reply, _) = reply(request, &acknowledgements, answers)?;
@@ -279,12 +308,6 @@ impl Shared {
     }
 }
 
-impl Drop for Shared {
-    fn drop(&mut self) {
-        self.reading.wakers.remove(self.number);
-    }
-}
-
 /// How a wait in this process ended.
 enum Wait {
     /// The stream has changed, or may have.
@@ -312,25 +335,6 @@ fn reply(
     let deliveries =
         read.map_or(Ok(Vec::new()), |answer| answer.deliveries(request.inlet, XREADGROUP));
     Ok((ReadReply { acknowledged, deliveries }, remembered))
-}
-
-#[async_trait]
-impl StreamReader for RedisReader {
-    async fn read(&mut self, request: ReadRequest<'_>) -> Result<ReadReply> {
-        if request.count == 0 && request.acks.is_empty() {
-            return Ok(nothing());
-        }
-        if self.shared.member.shares() {
-            self.close_own();
-            self.read_shared(&request).await
-        } else {
-            self.read_alone(&request).await
-        }
-    }
-
-    fn waker(&self) -> u64 {
-        self.shared.number
-    }
 }
 
 const XREADGROUP: &str = "XREADGROUP";

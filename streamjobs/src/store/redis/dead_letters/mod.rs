@@ -6,7 +6,6 @@ use async_trait::async_trait;
 use redis::{Cmd, Value};
 
 use super::consume::{IDS_MAX, Id, Settled, add_fields, add_ids};
-use super::net::accepted;
 use super::publish::{broken, cause, chunk_length};
 use super::script::scripts;
 use super::{DELAY_MAX, RedisStore, milliseconds, reply};
@@ -52,13 +51,14 @@ impl DeadLetters for RedisStore {
         }
         let mut command = redis::cmd(XRANGE);
         command.arg(queue.dead_key()).arg(format!("({after}")).arg("+").arg("COUNT").arg(limit);
-        reply::entries(self.link.command(&command).await?, XRANGE)
+        reply::entries(self.at(queue.stream.as_str()).command(&command).await?, XRANGE)
     }
 
     async fn dead_letter(&self, queue: &Queue, id: EntryId) -> Result<Option<StoredDeadLetter>> {
         let mut command = redis::cmd(XRANGE);
         command.arg(queue.dead_key()).arg(Id(id)).arg(Id(id)).arg("COUNT").arg(1);
-        let letters = reply::entries(self.link.command(&command).await?, XRANGE)?;
+        let letters =
+            reply::entries(self.at(queue.stream.as_str()).command(&command).await?, XRANGE)?;
         Ok(letters.into_iter().next())
     }
 
@@ -67,7 +67,7 @@ impl DeadLetters for RedisStore {
         let add = |command: &mut Cmd| {
             add_fields(command.arg(queue.group.as_str()).arg(Id(id)), job);
         };
-        let value = self.link.script(&REDRIVE, &keys, add).await?;
+        let value = self.script(&REDRIVE, &keys, add).await?;
         reply::unless_nil(value, REDRIVE.name, reply::id)
     }
 
@@ -76,7 +76,7 @@ impl DeadLetters for RedisStore {
         for chunk in ids.chunks(IDS_MAX) {
             let mut command = redis::cmd(XDEL);
             add_ids(command.arg(&dead), chunk);
-            purged += reply::size(&self.link.command(&command).await?, XDEL)?;
+            purged += reply::size(&self.at(queue.stream.as_str()).command(&command).await?, XDEL)?;
         }
         Ok(purged)
     }
@@ -84,7 +84,7 @@ impl DeadLetters for RedisStore {
     async fn trim_dead_letters(&self, queue: &Queue, keep: u64) -> Result<u64> {
         let mut command = redis::cmd(XTRIM);
         command.arg(queue.dead_key()).arg("MAXLEN").arg("~").arg(keep);
-        reply::number(self.link.command(&command).await?, XTRIM)
+        reply::number(self.at(queue.stream.as_str()).command(&command).await?, XTRIM)
     }
 
     async fn take_letters(&self, queue: &Queue, by: &Taker, limit: usize) -> Result<TakenLetters> {
@@ -111,7 +111,7 @@ impl DeadLetters for RedisStore {
         let (dead, mut settled) = (queue.dead_key(), 0);
         for chunk in ids.chunks(IDS_MAX) {
             let add = |command: &mut Cmd| add_ids(command.arg(by.group_name()), chunk);
-            let value = self.link.script(&SETTLE_LETTERS, &[&dead], add).await?;
+            let value = self.script(&SETTLE_LETTERS, &[&dead], add).await?;
             settled += reply::size(&value, SETTLE_LETTERS.name)?;
         }
         Ok(settled)
@@ -138,7 +138,11 @@ impl DeadLetters for RedisStore {
                     add_fields(command.arg(queue.group.as_str()).arg(keep), &job.fields);
                 }
             });
-            match self.link.scripts(&REDRIVE_ARCHIVED, &calls.collect::<Vec<_>>()).await {
+            match self
+                .at(stream.as_str())
+                .scripts(&REDRIVE_ARCHIVED, &calls.collect::<Vec<_>>())
+                .await
+            {
                 Ok(values) => answers.extend(values.into_iter().map(redriven)),
                 Err(error) => {
                     // Later chunks are not sent: each would wait for the same broken connection.
@@ -153,8 +157,8 @@ impl DeadLetters for RedisStore {
     }
 }
 
-pub(super) fn redriven(value: Value) -> Redriven {
-    reply::unless_nil(accepted(value)?, REDRIVE_ARCHIVED.name, reply::id)
+pub(super) fn redriven(answer: Result<Value>) -> Redriven {
+    reply::unless_nil(answer?, REDRIVE_ARCHIVED.name, reply::id)
 }
 
 const XDEL: &str = "XDEL";

@@ -1,12 +1,14 @@
 //! Reading the state of streams, groups and consumers.
 
+mod tail;
+
 use std::time::Duration;
 
 use async_trait::async_trait;
-use redis::{Pipeline, Value};
+use redis::Value;
 
+use self::tail::RedisTail;
 use super::consume::Id;
-use super::net::{Patience, RESPONSE_DEADLINE, Reading, not_connected, open_reading, unreachable};
 use super::script::scripts;
 use super::{RedisStore, milliseconds, reply};
 use crate::model::entry::{Entry, EntryId};
@@ -18,7 +20,7 @@ use crate::store::inspect::{
     StreamSizes, TailReader,
 };
 use crate::store::types::Result;
-use crate::store::{Inlet, Inspect, Queue, ServerTime, StoreError};
+use crate::store::{Inspect, Queue, ServerTime, StoreError};
 
 scripts! {
     CONSUMERS = "consumers";
@@ -35,7 +37,7 @@ scripts! {
 impl Inspect for RedisStore {
     async fn stream_info(&self, stream: &StreamName) -> Result<Option<StreamInfo>> {
         let name = STREAM_INFO.name;
-        let value = self.link.script(&STREAM_INFO, &[stream.as_str()], |_| ()).await?;
+        let value = self.script(&STREAM_INFO, &[stream.as_str()], |_| ()).await?;
         if value == Value::Nil {
             return Ok(None);
         }
@@ -53,7 +55,7 @@ impl Inspect for RedisStore {
 
     async fn stream_sizes(&self, stream: &StreamName) -> Result<Option<StreamSizes>> {
         let name = STREAM_SIZES.name;
-        let value = self.link.script(&STREAM_SIZES, &[stream.as_str()], |_| ()).await?;
+        let value = self.script(&STREAM_SIZES, &[stream.as_str()], |_| ()).await?;
         if value == Value::Nil {
             return Ok(None);
         }
@@ -68,7 +70,8 @@ impl Inspect for RedisStore {
 
     async fn group_names(&self, stream: &StreamName) -> Result<Vec<String>> {
         let mut command = redis::cmd("XINFO");
-        let answer = self.link.command(command.arg("GROUPS").arg(stream.as_str())).await;
+        let answer =
+            self.at(stream.as_str()).command(command.arg("GROUPS").arg(stream.as_str())).await;
         let groups = match answer {
             Err(StoreError::Refused { code, text })
                 if code == "ERR" && text.contains("no such key") =>
@@ -144,7 +147,7 @@ impl Inspect for RedisStore {
             command.arg("IDLE").arg(milliseconds(filter.idle));
         }
         command.arg(Id(from)).arg("+").arg(filter.limit).arg(filter.consumer);
-        let rows = reply::items(self.link.command(&command).await?, XPENDING)?;
+        let rows = reply::items(self.at(queue.stream.as_str()).command(&command).await?, XPENDING)?;
         let row = |row| {
             let [id, consumer, idle, count] = reply::tuple(row, XPENDING)?;
             let idle = u64::try_from(reply::integer(&idle, XPENDING)?).ok();
@@ -187,7 +190,7 @@ impl Inspect for RedisStore {
         };
         let mut command = redis::cmd(name);
         command.arg(stream.as_str()).arg(Id(first)).arg(Id(last)).arg("COUNT").arg(limit);
-        reply::entries(self.link.command(&command).await?, name)
+        reply::entries(self.at(stream.as_str()).command(&command).await?, name)
     }
 
     async fn previews(
@@ -216,8 +219,7 @@ impl Inspect for RedisStore {
     }
 
     async fn tail(&self, stream: &StreamName) -> Result<Box<dyn TailReader>> {
-        let (connection, _) = open_reading(self.link.endpoint()).await?;
-        Ok(Box::new(RedisTail { connection: Some(connection), stream: stream.clone() }))
+        Ok(Box::new(RedisTail::open(self.at(stream.as_str()), stream).await?))
     }
 }
 
@@ -319,38 +321,8 @@ pub(super) fn retry_facts(row: Value, name: &'static str) -> Result<RetryFacts> 
     })
 }
 
-/// Follows one stream.
-struct RedisTail {
-    /// `None` once it cannot be used any more.
-    connection: Option<Reading>,
-    stream: StreamName,
-}
-
-#[async_trait]
-impl TailReader for RedisTail {
-    async fn read(&mut self, after: EntryId, limit: usize, block: Duration) -> Result<Vec<Entry>> {
-        let Some(mut connection) = self.connection.take() else {
-            return Err(not_connected());
-        };
-        let mut command = redis::cmd(XREAD);
-        // `BLOCK 0` waits without a limit.
-        command.arg("COUNT").arg(limit).arg("BLOCK").arg(milliseconds(block).max(1));
-        command.arg("STREAMS").arg(self.stream.as_str()).arg(Id(after));
-        let mut pipeline = Pipeline::with_capacity(1);
-        pipeline.add_command(command);
-        let patience = Patience { first: block + RESPONSE_DEADLINE, silence: RESPONSE_DEADLINE };
-        let answers = connection.exchange(&pipeline, patience).await;
-        let answers = answers.map_err(|error| unreachable(&error))?;
-        let answer = answers.into_iter().next().ok_or(StoreError::Protocol { command: XREAD })?;
-        let read = answer.deliveries(Inlet::STREAM, XREAD)?;
-        self.connection = Some(connection);
-        Ok(read.into_iter().map(|delivery| delivery.entry).collect())
-    }
-}
-
 const XINFO: &str = "XINFO GROUPS";
 const XPENDING: &str = "XPENDING";
-const XREAD: &str = "XREAD";
 /// Counting reads what it counts: this much takes a few milliseconds of the server's time.
 const COUNTED_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The same for jobs that were retried.

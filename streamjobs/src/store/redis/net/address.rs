@@ -25,6 +25,19 @@ pub(crate) struct Address {
     tls: Tls,
 }
 
+/// Where a node of a cluster is, as the cluster announces it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct NodeAddress {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+}
+
+impl fmt::Display for NodeAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
 impl Address {
     /// Reads an address.
     ///
@@ -55,10 +68,29 @@ impl Address {
         })
     }
 
-    /// Another server that the same user logs in to.
+    /// Another server that the same user logs in to, secured as this one is.
     pub(crate) fn moved_to(mut self, host: String, port: u16) -> Self {
-        self.info = self.info.set_addr(ConnectionAddr::Tcp(host, port));
+        let addr = match self.info.addr() {
+            ConnectionAddr::TcpTls { insecure, tls_params, .. } => ConnectionAddr::TcpTls {
+                host,
+                port,
+                insecure: *insecure,
+                tls_params: tls_params.clone(),
+            },
+            _ => ConnectionAddr::Tcp(host, port),
+        };
+        self.info = self.info.set_addr(addr);
         self
+    }
+
+    /// Host and port; `None` for a socket's path.
+    pub(crate) fn node(&self) -> Option<NodeAddress> {
+        match self.info.addr() {
+            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
+                Some(NodeAddress { host: host.clone(), port: *port })
+            }
+            _ => None,
+        }
     }
 
     /// The address with these options, if they fit it.
@@ -170,9 +202,10 @@ fn check_form(url: &str) -> Result<(), &'static str> {
         }
         Some("redis" | "rediss" | "redis+unix" | "unix") => Ok(()),
         Some("rediss+sentinel") => Err("TLS is not supported together with Sentinel"),
-        _ => Err(
-            "it does not begin with redis://, rediss://, redis+sentinel://, redis+unix:// or unix://",
-        ),
+        _ => {
+            Err("it does not begin with redis://, rediss://, redis+cluster://, rediss+cluster://, \
+             redis+sentinel://, redis+unix:// or unix://")
+        }
     }
 }
 

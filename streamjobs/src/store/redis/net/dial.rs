@@ -11,7 +11,7 @@ use redis::{
 use tokio_util::sync::CancellationToken;
 
 use super::address::Address;
-use super::capabilities::{Capabilities, Mode};
+use super::capabilities::Capabilities;
 use super::error::{is_closed, of_socket};
 use super::server::{Server, Tenure};
 #[cfg(feature = "tls")]
@@ -49,9 +49,7 @@ pub(crate) async fn open_shared(server: Server) -> RedisResult<Opened> {
     let mut answers = connection.send_packed_commands(&first, 0, first.len()).await?;
     server.check_role(&mut answers)?;
     let capabilities = answers.pop().and_then(|answer| Capabilities::from_answer(answer).ok());
-    if capabilities.as_ref().is_some_and(|known| known.mode == Some(Mode::Sentinel)) {
-        return Err(io::Error::other(IS_SENTINEL).into());
-    }
+    server.check_mode(capabilities.as_ref().and_then(|known| known.mode))?;
     Ok(Opened { connection, closed, tenure: server.tenure, capabilities })
 }
 
@@ -145,8 +143,6 @@ pub(crate) const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 pub(crate) const RESPONSE_DEADLINE: Duration = Duration::from_secs(3);
 const MAY_EXPECT_TLS: &str =
     "the server may speak TLS only, and the address of such a server begins with rediss://";
-const IS_SENTINEL: &str = "the server is a Sentinel, which has no streams; write its address as \
-    redis+sentinel://host:port/name-of-the-primary";
 const CONNECTION_NAME: &str = "streamjobs";
 /// The client crate's default of 50 makes publishers queue up behind each other.
 const COMMANDS_WAITING_MAX: usize = 1024;

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use redis::RedisResult;
+use redis::{RedisResult, ServerError};
 
-use super::address::Address;
+use super::address::{Address, NodeAddress};
 use super::dial::{CONNECT_DEADLINE, within};
+use super::error::is_wrong_server;
 use super::sentinel::Sentinel;
 use super::server::Server;
 use crate::model::config::ConnectionOptions;
@@ -21,6 +22,8 @@ pub(crate) enum Endpoint {
     Fixed(Box<Address>),
     /// The primary of a name.
     Named(Arc<Sentinel>),
+    /// A node of a cluster.
+    Node(Box<Address>),
 }
 
 impl Endpoint {
@@ -34,10 +37,33 @@ impl Endpoint {
         })
     }
 
+    /// A node of a cluster.
+    pub(crate) fn of_node(address: Address) -> Self {
+        Self::Node(Box::new(address))
+    }
+
+    /// Where the node of a cluster is.
+    pub(crate) fn node(&self) -> Option<NodeAddress> {
+        match self {
+            Self::Node(address) => address.node(),
+            Self::Fixed(_) | Self::Named(_) => None,
+        }
+    }
+
+    /// Whether a connection is to be left after a refusal, because another server has to be found. Of a
+    /// cluster it is known where another one is.
+    pub(crate) fn is_left_after(&self, error: &ServerError) -> bool {
+        let is_redirected = || matches!(error.code(), "MOVED" | "CLUSTERDOWN");
+        match self {
+            Self::Node(_) if is_redirected() => false,
+            _ => is_wrong_server(error),
+        }
+    }
+
     /// The user that logs in, or the one that did last.
     pub(crate) fn user(&self) -> String {
         match self {
-            Self::Fixed(address) => address.user(),
+            Self::Fixed(address) | Self::Node(address) => address.user(),
             Self::Named(sentinel) => sentinel.user(),
         }
     }
@@ -63,6 +89,11 @@ impl Endpoint {
                 });
                 within(CONNECT_DEADLINE, opening).await
             }
+            Self::Node(address) => {
+                let opening =
+                    Box::pin(async { open(Server::node(address.with_credentials().await?)).await });
+                within(CONNECT_DEADLINE, opening).await
+            }
             // It has limits of its own.
             Self::Named(sentinel) => Box::pin(sentinel.connect(open)).await,
         }
@@ -72,7 +103,7 @@ impl Endpoint {
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Fixed(address) => fmt::Display::fmt(address, f),
+            Self::Fixed(address) | Self::Node(address) => fmt::Display::fmt(address, f),
             Self::Named(sentinel) => fmt::Display::fmt(sentinel, f),
         }
     }
@@ -81,7 +112,7 @@ impl fmt::Display for Endpoint {
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Fixed(address) => fmt::Debug::fmt(address, f),
+            Self::Fixed(address) | Self::Node(address) => fmt::Debug::fmt(address, f),
             Self::Named(sentinel) => fmt::Debug::fmt(sentinel, f),
         }
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
 use redis::aio::MultiplexedConnection;
-use redis::{Cmd, Pipeline, RedisError, Value};
+use redis::{Arg, Cmd, Pipeline, RedisError, Value};
 use tokio::task::unconstrained;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -21,8 +21,8 @@ use super::connect_pause::{Attempt, ConnectPause};
 use super::dial::{CONNECT_DEADLINE, Opened, open_shared};
 use super::endpoint::Endpoint;
 use super::error::{
-    ConnectionFailed, accepted, answer_lost, is_wrong_server, not_connected, not_sent,
-    refusal_text, refused, unreachable,
+    ConnectionFailed, accepted, answer_lost, not_connected, not_sent, refusal_text, refused,
+    unreachable,
 };
 use super::places::{Place, Places, size_of_command, size_of_pipeline};
 use super::server::Tenure;
@@ -59,6 +59,11 @@ pub(crate) struct Pinned {
 }
 
 impl Pinned {
+    /// Where it is connected to.
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        self.link.endpoint()
+    }
+
     /// Sends commands in one go. Refusals by the server are among the answers.
     pub(crate) async fn pipeline(self, pipeline: &Pipeline) -> Result<Vec<Value>, StoreError> {
         let place = self.place(size_of_pipeline(pipeline)).await?;
@@ -92,7 +97,9 @@ impl Pinned {
             answer_lost(&error)
         })?;
         let wrong = values.iter().find_map(|value| match value {
-            Value::ServerError(error) if is_wrong_server(error) => Some(refusal_text(error)),
+            Value::ServerError(error) if inner.endpoint.is_left_after(error) => {
+                Some(refusal_text(error))
+            }
             _ => None,
         });
         if wrong.is_some() {
@@ -131,7 +138,7 @@ impl Link {
 
     /// The scripts that a server is to know. They are loaded together, because a server that lacks one
     /// lacks the others too.
-    pub(super) fn all_scripts(&self) -> Scripts {
+    pub(crate) fn all_scripts(&self) -> Scripts {
         self.inner.scripts
     }
 
@@ -150,7 +157,7 @@ impl Link {
         let sent = live.connection.send_packed_command(command);
         match place.answering(bytes).answer(live.tenure.within(sent)).await {
             Ok(Value::ServerError(error)) => {
-                if is_wrong_server(&error) {
+                if self.inner.endpoint.is_left_after(&error) {
                     self.inner.leave(live.generation, Some(refusal_text(&error)));
                 }
                 Err(refused(&error))
@@ -167,6 +174,29 @@ impl Link {
     pub(crate) async fn pipeline(&self, pipeline: &Pipeline) -> Result<Vec<Value>, StoreError> {
         let (connection, place) = self.pinned_with_place(size_of_pipeline(pipeline)).await?;
         connection.send(place, pipeline).await
+    }
+
+    /// Like [`command`](Self::command), for a key that is on its way to this node.
+    pub(crate) async fn command_asking(&self, command: &Cmd) -> Result<Value, StoreError> {
+        let mut pipeline = Pipeline::with_capacity(1);
+        pipeline.add_command(command.clone());
+        let answer = self.pipeline_asking(&pipeline).await?.pop().unwrap_or(Value::Nil);
+        accepted(answer)
+    }
+
+    /// Like [`pipeline`](Self::pipeline), for a key that is on its way to this node.
+    pub(crate) async fn pipeline_asking(
+        &self,
+        pipeline: &Pipeline,
+    ) -> Result<Vec<Value>, StoreError> {
+        let (asking, is_added) = asking(pipeline);
+        let answers = self.pipeline(&asking).await?.into_iter().zip(is_added);
+        Ok(answers.filter(|(_, is_added)| !is_added).map(|(answer, _)| answer).collect())
+    }
+
+    /// Whether it has a connection.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.inner.lock().live.as_ref().is_some_and(|live| !live.closed.is_cancelled())
     }
 
     /// The current connection, for commands that must all use the same one, with a place for the first
@@ -220,6 +250,27 @@ impl Link {
             }
         }
     }
+}
+
+/// The commands with `ASKING` in front of each, and which of them were added. It holds for one command
+/// or for a whole transaction.
+pub(crate) fn asking(pipeline: &Pipeline) -> (Pipeline, Vec<bool>) {
+    let (mut asking, mut is_added) = (Pipeline::with_capacity(2 * pipeline.len()), Vec::new());
+    let mut in_transaction = false;
+    for command in pipeline.cmd_iter() {
+        if !in_transaction {
+            asking.cmd("ASKING");
+            is_added.push(true);
+        }
+        in_transaction = match command.args_iter().next() {
+            Some(Arg::Simple(b"MULTI")) => true,
+            Some(Arg::Simple(b"EXEC")) => false,
+            _ => in_transaction,
+        };
+        asking.add_command(command.clone());
+        is_added.push(false);
+    }
+    (asking, is_added)
 }
 
 /// How a caller gets a connection.

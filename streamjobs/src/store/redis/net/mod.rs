@@ -2,6 +2,7 @@
 
 mod address;
 mod capabilities;
+mod cluster;
 mod connect_pause;
 mod dial;
 mod endpoint;
@@ -9,9 +10,11 @@ mod error;
 mod links;
 mod login;
 mod needs;
+mod nodes;
 mod places;
 mod reading;
 pub(super) mod rights;
+mod route;
 pub(super) mod scan;
 mod scripts;
 mod sentinel;
@@ -19,17 +22,21 @@ mod server;
 mod shared_reading;
 #[cfg(feature = "tls")]
 mod tls;
+mod wakers;
 mod wire;
 
+pub(super) use self::address::NodeAddress;
 pub(super) use self::capabilities::{Capabilities, Info, Mode};
+pub(super) use self::cluster::{Pursuit, Redirect};
 pub(super) use self::dial::{CONNECT_DEADLINE, RESPONSE_DEADLINE};
 pub(super) use self::endpoint::Endpoint;
 pub(super) use self::error::{accepted, answer_lost, not_connected, unreachable};
-pub(super) use self::links::{Link, Pinned};
+pub(super) use self::links::{Link, Pinned, asking};
 pub(crate) use self::needs::needed_commands;
+pub(super) use self::nodes::{Node, Nodes};
 pub(super) use self::places::{Place, size_of_pipeline};
 pub(super) use self::reading::{Answer, Reading, open_reading};
-pub(super) use self::shared_reading::{
-    Answered, Exchange, KeyWatch, Losses, Member, SharedReading, Waker,
-};
+pub(super) use self::route::Route;
+pub(super) use self::shared_reading::{Answered, Exchange, KeyWatch, Losses, Member};
+pub(super) use self::wakers::{Waker, WakerSeat, Wakers};
 pub(super) use self::wire::Patience;

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::dial::{open_for_reading, within};
 use super::endpoint::Endpoint;
-use super::error::{accepted, is_wrong_server, unreachable};
+use super::error::{accepted, unreachable};
 use super::scan;
 use super::server::{Server, Tenure};
 use super::wire::{Patience, Wire};
@@ -146,10 +146,9 @@ impl Answer {
         }
     }
 
-    /// Whether the server refused because it is not the one to ask.
-    pub(crate) fn is_of_wrong_server(&self) -> bool {
-        let says_so =
-            |value: &Value| matches!(value, Value::ServerError(error) if is_wrong_server(error));
+    /// Whether the server refused because it is not the one to ask, so that the connection is to be left.
+    pub(crate) fn is_of_wrong_server(&self, endpoint: &Endpoint) -> bool {
+        let says_so = |value: &Value| matches!(value, Value::ServerError(error) if endpoint.is_left_after(error));
         match self {
             Self::Raw(bytes) if !scan::is_refusal(bytes) => false,
             Self::Raw(bytes) => redis::parse_redis_value(bytes).is_ok_and(|value| says_so(&value)),

@@ -32,15 +32,32 @@ impl Link {
         let mut command = redis::cmd("EVALSHA");
         command.arg(digest).arg(keys.len()).arg(keys);
         add_arguments(&mut command);
+        self.run_script(&command, bytes, false).await
+    }
+
+    /// Runs a script by the command that calls it. With `is_asking`, its keys are on their way to this
+    /// node.
+    pub(super) async fn run_script(
+        &self,
+        command: &Cmd,
+        bytes: usize,
+        is_asking: bool,
+    ) -> Result<Value, StoreError> {
+        let send = || async {
+            match is_asking {
+                true => self.command_asking(command).await,
+                false => self.command_answering(command, bytes).await,
+            }
+        };
         for _ in 1..SCRIPT_ATTEMPTS_MAX {
-            match self.command_answering(&command, bytes).await {
+            match send().await {
                 Err(StoreError::Refused { code, .. }) if code == "NOSCRIPT" => {
                     self.load_scripts().await?;
                 }
                 answer => return answer,
             }
         }
-        self.command_answering(&command, bytes).await
+        send().await
     }
 
     /// Runs a script many times in one go; each call adds its keys and arguments. Refusals by the
@@ -72,7 +89,7 @@ impl Link {
         Ok(answers)
     }
 
-    async fn digest(&self, script: &'static Script) -> Result<&'static str, StoreError> {
+    pub(super) async fn digest(&self, script: &'static Script) -> Result<&'static str, StoreError> {
         if script.digest.get().is_none() {
             self.load_scripts().await?;
         }

@@ -7,6 +7,7 @@ use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
 use super::address::Address;
+use super::capabilities::Mode;
 use super::error::{of_socket, refusal_text};
 
 /// A server that connections are opened to.
@@ -14,6 +15,8 @@ use super::error::{of_socket, refusal_text};
 pub(crate) struct Server {
     pub(crate) address: Address,
     pub(crate) tenure: Tenure,
+    /// Whether it is to be a node of a cluster.
+    pub(crate) is_node: bool,
 }
 
 /// The time until another server takes the place of the one that was named.
@@ -29,7 +32,28 @@ pub(crate) struct Tenure {
 impl Server {
     /// The server at an address of its own.
     pub(crate) fn fixed(address: Address) -> Self {
-        Self { address, tenure: Tenure::default() }
+        Self { address, tenure: Tenure::default(), is_node: false }
+    }
+
+    /// A primary for as long as its tenure lasts.
+    pub(crate) fn primary(address: Address, tenure: Tenure) -> Self {
+        Self { tenure, ..Self::fixed(address) }
+    }
+
+    /// A node of a cluster.
+    pub(crate) fn node(address: Address) -> Self {
+        Self { is_node: true, ..Self::fixed(address) }
+    }
+
+    /// Checks that the server is run as its address says.
+    pub(crate) fn check_mode(&self, mode: Option<Mode>) -> RedisResult<()> {
+        let fault = match mode {
+            Some(Mode::Sentinel) => IS_SENTINEL,
+            Some(Mode::Cluster) if !self.is_node => IS_NODE,
+            Some(Mode::Standalone) if self.is_node => IS_NO_NODE,
+            _ => return Ok(()),
+        };
+        Err(io::Error::other(fault).into())
     }
 
     /// Adds the request whose answer shows whether the server is a primary, if it has to be one.
@@ -97,6 +121,12 @@ impl Tenure {
     }
 }
 
+const IS_SENTINEL: &str = "the server is a Sentinel, which has no streams; write its address as \
+    redis+sentinel://host:port/name-of-the-primary";
+const IS_NODE: &str = "the server is a node of a cluster; write its address as \
+    redis+cluster://host:port, with more nodes after commas";
+const IS_NO_NODE: &str = "the server is not a node of a cluster; write its address as \
+    redis://host:port";
 const ROLE: &str = "ROLE";
 const OVER: &str = "another server became the primary";
 
@@ -106,7 +136,7 @@ mod tests {
 
     fn named() -> Server {
         let address = Address::new("redis://host").unwrap();
-        Server { address, tenure: Tenure::new(CancellationToken::new()) }
+        Server::primary(address, Tenure::new(CancellationToken::new()))
     }
 
     fn role(line: &str) -> Result<(), String> {

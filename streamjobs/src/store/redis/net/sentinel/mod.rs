@@ -240,7 +240,7 @@ impl Search<'_> {
             Some((_, fault)) => fault.clone(),
             None => {
                 let address = self.primary.clone().moved_to(named.host.clone(), named.port);
-                let server = Server { address, tenure: candidate.tenure() };
+                let server = Server::primary(address, candidate.tenure());
                 let until = self.until.min(Instant::now() + PRIMARY_DEADLINE);
                 let opening = timeout_at(until, open(server)).await;
                 let is_other = matches!(&opening, Ok(Err(error)) if is_not_primary(error));

@@ -172,7 +172,7 @@ impl Watch {
     async fn try_out(&self, candidate: &Candidate) -> RedisResult<()> {
         let Named { host, port, .. } = &candidate.named;
         let address = self.primary.clone().moved_to(host.clone(), *port);
-        let server = Server { address, tenure: candidate.tenure() };
+        let server = Server::primary(address, candidate.tenure());
         within(PRIMARY_DEADLINE, Box::pin(open_shared(server))).await.map(drop)
     }
 }

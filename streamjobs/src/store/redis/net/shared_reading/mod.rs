@@ -8,7 +8,6 @@
 mod key_changes;
 mod read_endpoint;
 mod shared_connection;
-mod wakers;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -19,7 +18,6 @@ pub(crate) use self::key_changes::KeyWatch;
 use self::read_endpoint::ReadEndpoint;
 use self::shared_connection::SharedConnection;
 pub(crate) use self::shared_connection::{Answered, Exchange, Losses};
-pub(crate) use self::wakers::{Waker, Wakers};
 use super::endpoint::Endpoint;
 use super::reading::{Reading, identified, open};
 use crate::store::StoreError;
@@ -35,7 +33,6 @@ pub(crate) struct SharedReading {
     members: AtomicUsize,
     /// Whether a shared connection was asked for since they were closed.
     is_used: AtomicBool,
-    pub(crate) wakers: Wakers,
 }
 
 /// A reader. With few of them, each has a connection of its own.
@@ -55,7 +52,6 @@ impl SharedReading {
             endpoint: endpoint.clone(),
             members: AtomicUsize::new(0),
             is_used: AtomicBool::new(false),
-            wakers: Wakers::default(),
         })
     }
 

@@ -8,6 +8,7 @@ use redis::RedisResult;
 use super::super::connect_pause::{Attempt, ConnectPause};
 use super::super::endpoint::Endpoint;
 use super::super::error::is_authentication;
+use super::super::reading::Answer;
 use super::super::server::Server;
 
 /// Where the readers of a store connect. After an attempt that failed, there is a pause for all of them:
@@ -42,6 +43,11 @@ impl ReadEndpoint {
             Err(_) => {}
         }
         opened
+    }
+
+    /// Whether the connection of an answer is to be left.
+    pub(super) fn is_left_after(&self, answer: &Answer) -> bool {
+        answer.is_of_wrong_server(&self.endpoint)
     }
 
     fn pause(&self) -> MutexGuard<'_, ConnectPause> {

@@ -180,7 +180,8 @@ impl ConnectionTask {
         match open.exchange(&batch).await {
             Ok(all) => {
                 let is_tracked = open.redirected_to.is_some();
-                let of_wrong_server = all.iter().flatten().any(Answer::is_of_wrong_server);
+                let of_wrong_server =
+                    all.iter().flatten().any(|answer| self.endpoint.is_left_after(answer));
                 if of_wrong_server {
                     self.lose(Some(open));
                 } else {

@@ -1,0 +1,135 @@
+//! The servers of a store: one, or the nodes of a cluster.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::cluster::Cluster;
+use super::endpoint::Endpoint;
+use super::links::Link;
+use super::route::Route;
+use super::shared_reading::SharedReading;
+use crate::model::cause::BoxError;
+use crate::model::config::ConnectionOptions;
+use crate::model::error::ConnectError;
+use crate::model::slot::slot_of;
+use crate::store::StoreError;
+use crate::store::redis::script::Scripts;
+
+/// The connections of one store to one server.
+#[derive(Clone)]
+pub(crate) struct Node {
+    pub(crate) link: Link,
+    pub(crate) reading: Arc<SharedReading>,
+}
+
+impl Node {
+    pub(super) fn new(endpoint: Endpoint, scripts: Scripts) -> Self {
+        let reading = SharedReading::new(&endpoint);
+        Self { link: Link::new(endpoint, scripts), reading }
+    }
+
+    /// Connects, and checks that the server can be used.
+    async fn check(&self) -> Result<(), BoxError> {
+        self.link.command(&redis::cmd("PING")).await?;
+        self.link.capabilities().await?.check_version().map_err(BoxError::from)
+    }
+}
+
+/// The servers of a store. Clones share connections.
+#[derive(Clone)]
+pub(crate) enum Nodes {
+    One(Node),
+    Cluster(Arc<Cluster>),
+}
+
+impl Nodes {
+    /// Reads an address of any kind.
+    ///
+    /// Its errors quote no part of the address: each part of a broken one could be the password.
+    pub(crate) fn new(
+        url: &str,
+        options: ConnectionOptions,
+        scripts: Scripts,
+    ) -> Result<Self, ConnectError> {
+        let cluster = |scheme| url.strip_prefix(scheme)?.strip_prefix("+cluster://");
+        for scheme in ["redis", "rediss"] {
+            if let Some(text) = cluster(scheme) {
+                let cluster = Cluster::new(scheme, text, &options, scripts)?;
+                return Ok(Self::Cluster(Arc::new(cluster)));
+            }
+        }
+        Ok(Self::One(Node::new(Endpoint::new(url, options)?, scripts)))
+    }
+
+    /// The same servers with other connections.
+    pub(crate) fn fork(&self) -> Self {
+        match self {
+            Self::One(Node { link, .. }) => {
+                Self::One(Node::new(link.endpoint().clone(), link.all_scripts()))
+            }
+            Self::Cluster(cluster) => Self::Cluster(Arc::new(cluster.fork())),
+        }
+    }
+
+    /// The way to the server that has a key.
+    pub(crate) fn route(&self, key: &str) -> Route {
+        match self {
+            Self::One(node) => Route::One(node.clone()),
+            Self::Cluster(cluster) => Route::Slot(Arc::clone(cluster), slot_of(key)),
+        }
+    }
+
+    /// One of the servers, for what any of them can answer.
+    pub(crate) async fn any(&self) -> Result<Node, StoreError> {
+        match self {
+            Self::One(node) => Ok(node.clone()),
+            Self::Cluster(cluster) => {
+                let first = cluster.owners().await?.into_iter().next();
+                first.map(|(_, node)| node).ok_or_else(super::error::not_connected)
+            }
+        }
+    }
+
+    /// Connects to all servers, and checks that they can be used. An error names the server of a
+    /// cluster that has it.
+    pub(crate) async fn check(&self) -> Result<(), BoxError> {
+        match self {
+            Self::One(node) => node.check().await,
+            Self::Cluster(cluster) => {
+                for (address, node) in cluster.owners().await? {
+                    if let Err(error) = node.check().await {
+                        return Err(NodeFailed { address: address.to_string(), error }.into());
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// A node of a cluster that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("node {address}, as the cluster announces it")]
+struct NodeFailed {
+    address: String,
+    #[source]
+    error: BoxError,
+}
+
+impl fmt::Display for Nodes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::One(node) => fmt::Display::fmt(node.link.endpoint(), f),
+            Self::Cluster(cluster) => fmt::Display::fmt(cluster, f),
+        }
+    }
+}
+
+impl fmt::Debug for Nodes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::One(node) => fmt::Debug::fmt(&node.link, f),
+            Self::Cluster(cluster) => fmt::Debug::fmt(cluster, f),
+        }
+    }
+}

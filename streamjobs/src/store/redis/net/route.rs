@@ -1,0 +1,184 @@
+//! The way to the server that has a key: it follows the key's slot when that moves.
+
+use std::sync::Arc;
+
+use redis::{Cmd, Pipeline, Value};
+
+use super::address::NodeAddress;
+use super::cluster::{Cluster, Pursuit, Redirect};
+use super::error::accepted;
+use super::links::Pinned;
+use super::nodes::Node;
+use super::places::Place;
+use crate::store::StoreError;
+use crate::store::redis::script::Script;
+
+/// The server that has a key, now and after the key has moved.
+///
+/// A request is sent again only after a node has said that it did nothing, or when it was not sent.
+#[derive(Clone)]
+pub(crate) enum Route {
+    One(Node),
+    Slot(Arc<Cluster>, u16),
+}
+
+impl Route {
+    /// The server that has the key now, as far as is known.
+    pub(crate) async fn node(&self) -> Result<Node, StoreError> {
+        match self {
+            Self::One(node) => Ok(node.clone()),
+            Self::Slot(cluster, slot) => cluster.owner(*slot).await.map(|(_, node)| node),
+        }
+    }
+
+    /// Sends one command. A refusal by the server is an error.
+    pub(crate) async fn command(&self, command: &Cmd) -> Result<Value, StoreError> {
+        let (cluster, slot) = match self {
+            Self::One(node) => return node.link.command(command).await,
+            Self::Slot(cluster, slot) => (cluster, *slot),
+        };
+        let mut pursuit = Pursuit::new(cluster, slot);
+        loop {
+            let target = pursuit.target().await?;
+            let link = &target.node.link;
+            let answer = match target.is_asking {
+                true => link.command_asking(command).await,
+                false => link.command(command).await,
+            };
+            match answer {
+                Err(error) => pursuit.after(error).await?,
+                answer => return answer,
+            }
+        }
+    }
+
+    /// Sends commands that may be repeated in one go. Refusals by the server are among the answers,
+    /// unless the slot has moved: then all are sent again.
+    pub(crate) async fn repeatable(&self, pipeline: &Pipeline) -> Result<Vec<Value>, StoreError> {
+        let (cluster, slot) = match self {
+            Self::One(node) => return node.link.pipeline(pipeline).await,
+            Self::Slot(cluster, slot) => (cluster, *slot),
+        };
+        let mut pursuit = Pursuit::new(cluster, slot);
+        loop {
+            let target = pursuit.target().await?;
+            let link = &target.node.link;
+            let answers = match target.is_asking {
+                true => link.pipeline_asking(pipeline).await,
+                false => link.pipeline(pipeline).await,
+            };
+            let error = match answers {
+                Ok(answers) => match Redirect::among(&answers) {
+                    Some(error) => error,
+                    None => return Ok(answers),
+                },
+                Err(error) => error,
+            };
+            pursuit.after(error).await?;
+        }
+    }
+
+    /// Runs a script.
+    pub(crate) async fn script(
+        &self,
+        script: &'static Script,
+        keys: &[&str],
+        add_arguments: impl FnOnce(&mut Cmd) + Send,
+    ) -> Result<Value, StoreError> {
+        self.script_answering(script, keys, add_arguments, 0).await
+    }
+
+    /// Runs a script whose answer may have about so many bytes.
+    pub(crate) async fn script_answering(
+        &self,
+        script: &'static Script,
+        keys: &[&str],
+        add_arguments: impl FnOnce(&mut Cmd) + Send,
+        bytes: usize,
+    ) -> Result<Value, StoreError> {
+        let (cluster, slot) = match self {
+            Self::One(Node { link, .. }) => {
+                return link.script_answering(script, keys, add_arguments, bytes).await;
+            }
+            Self::Slot(cluster, slot) => (cluster, *slot),
+        };
+        let mut pursuit = Pursuit::new(cluster, slot);
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(pursuit.digest(script).await?).arg(keys.len()).arg(keys);
+        add_arguments(&mut command);
+        loop {
+            let target = pursuit.target().await?;
+            match target.node.link.run_script(&command, bytes, target.is_asking).await {
+                Err(error) => pursuit.after(error).await?,
+                answer => return answer,
+            }
+        }
+    }
+
+    /// Runs a script many times in one go; each call adds its keys and arguments.
+    pub(crate) async fn scripts(
+        &self,
+        script: &'static Script,
+        calls: &[impl Fn(&mut Cmd) + Sync],
+    ) -> Result<Vec<Result<Value, StoreError>>, StoreError> {
+        let (cluster, slot) = match self {
+            Self::One(Node { link, .. }) => {
+                return Ok(link.scripts(script, calls).await?.into_iter().map(accepted).collect());
+            }
+            Self::Slot(cluster, slot) => (cluster, *slot),
+        };
+        let mut pursuit = Pursuit::new(cluster, slot);
+        let digest = pursuit.digest(script).await?;
+        let target = pursuit.target().await?;
+        let answers = target.node.link.scripts(script, calls).await?;
+        let mut commands = Pipeline::with_capacity(calls.len());
+        for call in calls {
+            let mut command = redis::cmd("EVALSHA");
+            call(command.arg(digest));
+            commands.add_command(command);
+        }
+        Ok(pursuit.rest(&commands, answers).await)
+    }
+
+    /// A connection to the server, with a place for a request of so many bytes.
+    pub(crate) async fn pinned_with_place(
+        &self,
+        bytes: usize,
+    ) -> Result<(Pinned, Place), StoreError> {
+        let (cluster, slot) = match self {
+            Self::One(node) => return node.link.pinned_with_place(bytes).await,
+            Self::Slot(cluster, slot) => (cluster, *slot),
+        };
+        let mut pursuit = Pursuit::new(cluster, slot);
+        loop {
+            match pursuit.target().await?.node.link.pinned_with_place(bytes).await {
+                Err(error) => pursuit.after(error).await?,
+                pinned => return pinned,
+            }
+        }
+    }
+
+    /// The answers to single commands that were sent over a connection: what was refused because the
+    /// slot has moved is sent again to where it is.
+    pub(crate) async fn rest(
+        &self,
+        commands: &Pipeline,
+        answers: Vec<Value>,
+        by: Option<NodeAddress>,
+    ) -> Vec<Result<Value, StoreError>> {
+        match self {
+            Self::Slot(cluster, slot) if Redirect::among(&answers).is_some() => {
+                let pursuit = Pursuit::after_answer_of(cluster, *slot, by);
+                pursuit.rest(commands, answers).await
+            }
+            _ => answers.into_iter().map(accepted).collect(),
+        }
+    }
+
+    /// An answer was lost, so that what is known of the servers may be wrong.
+    pub(crate) fn suspect(&self) {
+        if let Self::Slot(cluster, _) = self {
+            cluster.suspect();
+        }
+    }
+}
