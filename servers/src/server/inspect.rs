@@ -89,14 +89,14 @@ impl RedisServer {
     /// If the server cannot be reached, does not answer in time, refuses, or answers something
     /// that is no `T`.
     pub fn try_query<T: FromRedisValue>(&self, words: &[impl AsRef<[u8]>]) -> RedisResult<T> {
-        let mut command = redis::Cmd::new();
-        for word in words {
-            command.arg(word.as_ref());
-        }
-        let mut connection =
-            redis::Client::open(self.url())?.get_connection_with_timeout(ANSWER)?;
+        command_of(words).query(&mut self.connection()?)
+    }
+
+    fn connection(&self) -> RedisResult<redis::Connection> {
+        let connection =
+            redis::Client::open(self.plain_url())?.get_connection_with_timeout(ANSWER)?;
         connection.set_read_timeout(Some(ANSWER))?;
-        command.query(&mut connection)
+        Ok(connection)
     }
 
     /// The value of one field of `INFO all`, such as `used_memory` or `cmdstat_xadd`.
@@ -151,11 +151,13 @@ impl RedisServer {
         assert!(aged, "entry {id} of stream {stream} is not pending in group {group}");
     }
 
-    /// The connections that the server has, without the one that asks.
+    /// The connections that the server has, without the one that asks and those of Sentinels.
     #[track_caller]
     pub fn client_list(&self) -> Vec<ClientRow> {
         let list: String = self.query(&["CLIENT", "LIST", "TYPE", "normal"]);
-        list.lines().map(client_row).filter(|row| row.command != "client|list").collect()
+        let counts =
+            |row: &ClientRow| row.command != "client|list" && !row.name.starts_with("sentinel-");
+        list.lines().map(client_row).filter(counts).collect()
     }
 }
 
@@ -163,6 +165,14 @@ impl RedisServer {
 pub(super) fn value_of(info: &str, field: &str) -> Option<String> {
     let value = |line: &str| line.strip_prefix(field)?.strip_prefix(':').map(str::to_owned);
     info.lines().find_map(value)
+}
+
+fn command_of(words: &[impl AsRef<[u8]>]) -> redis::Cmd {
+    let mut command = redis::Cmd::new();
+    for word in words {
+        command.arg(word.as_ref());
+    }
+    command
 }
 
 fn client_row(line: &str) -> ClientRow {

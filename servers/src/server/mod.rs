@@ -7,10 +7,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use std::{fmt, io};
 
+use self::form::{Form, Front};
 use crate::machine::{Ending, Guardian, free_port, on_free_port};
 use crate::{eventually, signal};
 
 mod demo;
+mod form;
 mod inspect;
 mod program;
 mod replica;
@@ -35,6 +37,9 @@ const SOCKET: &str = "redis.sock";
 /// `SIGKILL` as well. It is the one that `STREAMJOBS_REDIS_SERVER` names, else a Redis or Valkey
 /// that is installed, else one that is installed now, which one line on standard error announces.
 ///
+/// `STREAMJOBS_TEST_TOPOLOGY` gives it another form: with `cluster` it is a Redis Cluster of one node,
+/// with `sentinel` it has a Sentinel of its own. [`url`](Self::url) is the address of that form then.
+///
 /// ```
 /// use streamjobs_servers::server::RedisServer;
 ///
@@ -49,6 +54,8 @@ pub struct RedisServer {
     password: Option<String>,
     socket: Option<PathBuf>,
     tls_port: Option<u16>,
+    bus_port: Option<u16>,
+    front: Front,
 }
 
 impl RedisServer {
@@ -66,16 +73,11 @@ impl RedisServer {
         RedisServerBuilder::default()
     }
 
-    /// Where clients connect, password included.
-    pub fn url(&self) -> String {
-        self.url_at(self.port)
-    }
-
-    /// As [`url`](Self::url), for something that listens on `port` in front of the server.
-    pub fn url_at(&self, port: u16) -> String {
+    /// Where a plain connection to this server goes, password included, in whatever form it is.
+    pub fn plain_url(&self) -> String {
         match &self.password {
-            Some(password) => format!("redis://:{password}@127.0.0.1:{port}"),
-            None => format!("redis://127.0.0.1:{port}"),
+            Some(password) => format!("redis://:{password}@127.0.0.1:{}", self.port),
+            None => format!("redis://127.0.0.1:{}", self.port),
         }
     }
 
@@ -129,6 +131,7 @@ impl RedisServer {
     /// If it does not start.
     pub fn restart(&self) -> Result<(), ServerError> {
         self.kill();
+        self.prepare()?;
         self.guardian().start_again()?;
         self.ready()
     }
@@ -158,7 +161,10 @@ impl RedisServer {
             false => (!self.guardian().alive()).then_some(false),
         });
         match answered {
-            Some(true) => Ok(()),
+            Some(true) => {
+                self.take_all_slots();
+                Ok(())
+            }
             Some(false) => Err(ServerError::Ended { log: self.log() }),
             None => Err(ServerError::Silent { log: self.log() }),
         }
@@ -200,6 +206,8 @@ pub struct RedisServerBuilder {
     config: Vec<(String, String)>,
     renamed: Vec<[String; 2]>,
     tls: Option<ServerTls>,
+    cluster_node: bool,
+    form: Option<Form>,
 }
 
 impl RedisServerBuilder {
@@ -235,34 +243,59 @@ impl RedisServerBuilder {
         self
     }
 
+    /// Keeps it a plain server, whatever `STREAMJOBS_TEST_TOPOLOGY` says. For one that is to follow
+    /// another server, which no node of a cluster can, or that has more than one database.
+    pub fn plain(self) -> Self {
+        self.form(Form::Plain)
+    }
+
+    fn form(mut self, form: Form) -> Self {
+        self.form = Some(form);
+        self
+    }
+
     /// Starts the server and returns when it answers.
     ///
     /// # Errors
     ///
     /// If there is no server program and none can be installed, or if it does not start.
-    pub fn start(self) -> Result<RedisServer, ServerError> {
+    pub fn start(mut self) -> Result<RedisServer, ServerError> {
         let program = program::find_or_install()?;
-        on_free_port("Failed listening on port", |port| {
-            let tls_port = self.tls.as_ref().map(|_| free_port()).transpose()?;
-            let words = |dir: &Path| {
-                let mut words = vec![named_as_server(&program, dir)?.into_os_string()];
-                words.extend(self.settings(port, dir).into_iter().map(OsString::from));
-                if let (Some(tls), Some(port)) = (&self.tls, tls_port) {
-                    words.extend(tls.settings(port, dir)?.into_iter().map(OsString::from));
-                }
-                Ok(words)
-            };
-            let guardian = Guardian::start(None, &Ending::KILL, words)?;
-            let socket = self.unix_socket.then(|| guardian.dir().join(SOCKET));
-            let password = self.password.clone();
-            let guardian = Mutex::new(guardian);
-            let server = RedisServer { guardian, port, password, socket, tls_port };
-            server.ready().map(|()| server)
-        })
+        let form = self.form.map_or_else(Form::of_environment, Ok)?;
+        self.cluster_node |= form == Form::Cluster;
+        let mut server =
+            on_free_port("Failed listening on port", |port| self.start_on(&program, form, port))?;
+        if form == Form::Sentinel {
+            server.front = Front::sentinel(&server)?;
+        }
+        Ok(server)
+    }
+
+    fn start_on(&self, program: &Path, form: Form, port: u16) -> Result<RedisServer, ServerError> {
+        let tls_port = self.tls.as_ref().map(|_| free_port()).transpose()?;
+        // The usual one, 10000 above the port, may be taken or past the last port there is.
+        let bus_port = self.cluster_node.then(free_port).transpose()?;
+        let words = |dir: &Path| {
+            let mut words = vec![named_as_server(program, dir)?.into_os_string()];
+            words.extend(self.settings(port, bus_port, dir).into_iter().map(OsString::from));
+            if let (Some(tls), Some(port)) = (&self.tls, tls_port) {
+                words.extend(tls.settings(port, dir)?.into_iter().map(OsString::from));
+            }
+            if let (Form::Cluster, Some(bus_port)) = (form, bus_port) {
+                form::write_lone_node(dir, port, bus_port)?;
+            }
+            Ok(words)
+        };
+        let guardian = Guardian::start(None, &Ending::KILL, words)?;
+        let socket = self.unix_socket.then(|| guardian.dir().join(SOCKET));
+        let (guardian, password) = (Mutex::new(guardian), self.password.clone());
+        let front = if form == Form::Cluster { Front::cluster() } else { Front::Plain };
+        let server = RedisServer { guardian, port, password, socket, tls_port, bus_port, front };
+        server.ready().map(|()| server)
     }
 
     /// The server's command line. Of settings given twice the last one counts.
-    fn settings(&self, port: u16, dir: &Path) -> Vec<String> {
+    fn settings(&self, port: u16, bus_port: Option<u16>, dir: &Path) -> Vec<String> {
         let append_only = if self.append_only { "yes" } else { "no" };
         let (port, dir) = (port.to_string(), dir.display().to_string());
         let mut settings = vec![
@@ -275,6 +308,14 @@ impl RedisServerBuilder {
         ];
         if self.unix_socket {
             settings.push(("unixsocket", SOCKET));
+        }
+        let bus_port = bus_port.map(|port| port.to_string());
+        if let Some(bus_port) = &bus_port {
+            settings.extend([
+                ("cluster-enabled", "yes"),
+                ("cluster-config-file", form::NODES),
+                ("cluster-port", bus_port),
+            ]);
         }
         settings.extend(self.password.as_deref().map(|password| ("requirepass", password)));
         settings.extend(self.config.iter().map(|(name, value)| (name.as_str(), value.as_str())));

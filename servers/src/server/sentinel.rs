@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 use std::{fs, io};
 
+use super::form::Front;
 use super::{RedisServer, named_as_server, program};
 use crate::eventually::eventually;
 use crate::machine::{Ending, Guardian, ServerError, on_free_port};
@@ -52,10 +53,18 @@ impl SentinelSetup {
     /// As [`start`](Self::start).
     pub fn start_with(password: Option<&str>) -> Result<Self, ServerError> {
         // A replica's first synchronization would wait five seconds for others.
-        let server = || RedisServer::builder().config("repl-diskless-sync-delay", "0").start();
+        let server =
+            || RedisServer::builder().plain().config("repl-diskless-sync-delay", "0").start();
         let servers = [server()?, server()?];
         servers[1].follow(servers[0].port());
-        let start = || start_sentinel(servers[0].port(), password);
+        let watch = Watch {
+            port: servers[0].port(),
+            server_password: None,
+            password,
+            quorum: 2,
+            down_after: Duration::from_secs(1),
+        };
+        let start = || watch.start();
         let sentinels = vec![start()?, start()?, start()?];
         let setup = Self { servers, sentinels, password: password.map(str::to_owned) };
         eventually(AGREED, "the sentinels know each other and the replica", || setup.is_complete());
@@ -139,34 +148,62 @@ impl SentinelSetup {
     }
 }
 
-/// Starts a sentinel that watches the primary on a port.
-fn start_sentinel(watched: u16, password: Option<&str>) -> Result<RedisServer, ServerError> {
-    let program = program::find_or_install()?;
-    on_free_port("Failed listening on port", |port| {
-        let words = |dir: &Path| {
-            let file = dir.join("sentinel.conf");
-            fs::write(&file, settings(port, watched, dir, password)?)?;
-            let server = named_as_server(&program, dir)?.into_os_string();
-            Ok(vec![server, file.into_os_string(), OsString::from("--sentinel")])
-        };
-        let guardian = Mutex::new(Guardian::start(None, &Ending::KILL, words)?);
-        let password = password.map(str::to_owned);
-        let sentinel = RedisServer { guardian, port, password, socket: None, tls_port: None };
-        sentinel.ready().map(|()| sentinel)
-    })
+/// What a sentinel watches, and how.
+#[derive(Clone, Copy)]
+pub(super) struct Watch<'a> {
+    /// Where the primary listens.
+    pub(super) port: u16,
+    /// The password that the primary asks for.
+    pub(super) server_password: Option<&'a str>,
+    /// The password that the sentinel asks for.
+    pub(super) password: Option<&'a str>,
+    /// How many sentinels have to agree that the primary is gone.
+    pub(super) quorum: u16,
+    /// How long the primary may be silent.
+    pub(super) down_after: Duration,
 }
 
-fn settings(port: u16, watched: u16, dir: &Path, password: Option<&str>) -> io::Result<String> {
-    let name = SentinelSetup::NAME;
-    let dir = dir.to_str().ok_or_else(|| io::Error::other("the folder's path is no text"))?;
-    let mut text = format!(
-        "bind 127.0.0.1\nport {port}\ndir \"{dir}\"\ndaemonize no\n\
-         sentinel monitor {name} 127.0.0.1 {watched} 2\n\
-         sentinel down-after-milliseconds {name} 1000\n\
-         sentinel failover-timeout {name} 10000\n"
-    );
-    if let Some(password) = password {
-        text += &format!("requirepass {password}\nsentinel sentinel-pass {password}\n");
+impl Watch<'_> {
+    /// Starts a sentinel that watches the primary.
+    pub(super) fn start(self) -> Result<RedisServer, ServerError> {
+        let program = program::find_or_install()?;
+        on_free_port("Failed listening on port", |port| {
+            let words = |dir: &Path| {
+                let file = dir.join("sentinel.conf");
+                fs::write(&file, self.settings(port, dir)?)?;
+                let server = named_as_server(&program, dir)?.into_os_string();
+                Ok(vec![server, file.into_os_string(), OsString::from("--sentinel")])
+            };
+            let guardian = Mutex::new(Guardian::start(None, &Ending::KILL, words)?);
+            let sentinel = RedisServer {
+                guardian,
+                port,
+                password: self.password.map(str::to_owned),
+                socket: None,
+                tls_port: None,
+                bus_port: None,
+                front: Front::Plain,
+            };
+            sentinel.ready().map(|()| sentinel)
+        })
     }
-    Ok(text)
+
+    fn settings(&self, port: u16, dir: &Path) -> io::Result<String> {
+        let Self { port: watched, quorum, .. } = self;
+        let (name, down_after) = (SentinelSetup::NAME, self.down_after.as_millis());
+        let dir = dir.to_str().ok_or_else(|| io::Error::other("the folder's path is no text"))?;
+        let mut text = format!(
+            "bind 127.0.0.1\nport {port}\ndir \"{dir}\"\ndaemonize no\n\
+             sentinel monitor {name} 127.0.0.1 {watched} {quorum}\n\
+             sentinel down-after-milliseconds {name} {down_after}\n\
+             sentinel failover-timeout {name} 10000\n"
+        );
+        if let Some(password) = self.server_password {
+            text += &format!("sentinel auth-pass {name} {password}\n");
+        }
+        if let Some(password) = self.password {
+            text += &format!("requirepass {password}\nsentinel sentinel-pass {password}\n");
+        }
+        Ok(text)
+    }
 }
