@@ -15,8 +15,8 @@ const VARIABLE: &str = "STREAMJOBS_TEST_TOPOLOGY";
 /// The file in its folder in which a node of a cluster keeps what it knows of the others.
 pub(super) const NODES: &str = "nodes.conf";
 
-/// How long a server may be silent until its own Sentinel minds. No test takes that long: there is no
-/// replica that could take over, so it had better stay out of it.
+/// How long a server may be silent before its own Sentinel starts a failover: longer than any test,
+/// since there is no replica that could take over.
 const NEVER: Duration = Duration::from_hours(24);
 
 /// The form that a server is started in.

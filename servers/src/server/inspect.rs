@@ -92,6 +92,16 @@ impl RedisServer {
         command_of(words).query(&mut self.connection()?)
     }
 
+    /// Runs one command that asks for a key of a slot which moves to this node just now.
+    pub(super) fn query_asking<T: FromRedisValue>(
+        &self,
+        words: &[impl AsRef<[u8]>],
+    ) -> RedisResult<T> {
+        let mut connection = self.connection()?;
+        redis::cmd("ASKING").query::<()>(&mut connection)?;
+        command_of(words).query(&mut connection)
+    }
+
     fn connection(&self) -> RedisResult<redis::Connection> {
         let connection =
             redis::Client::open(self.plain_url())?.get_connection_with_timeout(ANSWER)?;

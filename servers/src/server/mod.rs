@@ -11,6 +11,7 @@ use self::form::{Form, Front};
 use crate::machine::{Ending, Guardian, free_port, on_free_port};
 use crate::{eventually, signal};
 
+mod cluster;
 mod demo;
 mod form;
 mod inspect;
@@ -19,6 +20,7 @@ mod replica;
 mod sentinel;
 mod tls;
 
+pub use self::cluster::{RedisCluster, RedisClusterBuilder};
 pub use self::demo::{DemoServer, GivenServer};
 pub use self::inspect::{ClientRow, EntryRow, PendingRow};
 pub use self::sentinel::SentinelSetup;
@@ -252,6 +254,12 @@ impl RedisServerBuilder {
     fn form(mut self, form: Form) -> Self {
         self.form = Some(form);
         self
+    }
+
+    /// Makes it a node of a cluster, which it is not in yet.
+    fn cluster_node(mut self) -> Self {
+        self.cluster_node = true;
+        self.plain()
     }
 
     /// Starts the server and returns when it answers.

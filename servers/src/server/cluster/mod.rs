@@ -1,0 +1,318 @@
+//! A private Redis Cluster for one test or one demo.
+
+use std::time::Duration;
+
+use redis::{FromRedisValue, RedisResult};
+
+use self::slot::slot_of;
+use self::view::{Row, view_of};
+use super::{RedisServer, ServerError};
+use crate::eventually::{eventually, poll};
+use crate::signal;
+
+mod builder;
+mod migration;
+mod slot;
+mod view;
+
+pub use self::builder::RedisClusterBuilder;
+
+/// How long nodes may take to find each other, to move slots or to make a replica the master.
+const AGREED: Duration = Duration::from_secs(30);
+
+/// How long a replica tries to take over when it is asked to; the server gives up after five seconds.
+const TAKING_OVER: Duration = Duration::from_secs(6);
+
+/// How often a replica is asked to take over.
+const ATTEMPTS: usize = 3;
+
+/// A private Redis Cluster, reachable from this machine only.
+///
+/// Each node is a [`RedisServer`], which a test may [`kill`](RedisServer::kill),
+/// [`freeze`](RedisServer::freeze) and [`restart`](RedisServer::restart).
+///
+/// ```
+/// use streamjobs_servers::server::RedisCluster;
+///
+/// let cluster = RedisCluster::start()?;
+/// cluster.command("orders", &["XADD", "orders", "*", "type", "order.placed"]);
+/// assert_eq!(cluster.length("orders"), 1);
+/// # Ok::<(), streamjobs_servers::server::ServerError>(())
+/// ```
+#[derive(Debug)]
+pub struct RedisCluster {
+    nodes: Vec<RedisServer>,
+    builder: RedisClusterBuilder,
+}
+
+impl RedisCluster {
+    /// Starts three masters without replicas, which share the slots.
+    ///
+    /// # Errors
+    ///
+    /// If there is no server program and none can be installed, or if one does not start.
+    ///
+    /// # Panics
+    ///
+    /// If the nodes do not find each other.
+    pub fn start() -> Result<Self, ServerError> {
+        Self::builder().start()
+    }
+
+    /// Begins to describe a cluster with settings of its own.
+    pub fn builder() -> RedisClusterBuilder {
+        RedisClusterBuilder::new()
+    }
+
+    /// The slot of `key`.
+    pub fn slot(key: &str) -> u16 {
+        slot_of(key)
+    }
+
+    /// Where clients connect: all nodes, those that were killed included.
+    pub fn url(&self) -> String {
+        let nodes = self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port()));
+        format!("redis+cluster://{}", nodes.collect::<Vec<_>>().join(","))
+    }
+
+    /// All nodes: the masters it was started with, their replicas, and those that were added.
+    pub fn nodes(&self) -> &[RedisServer] {
+        &self.nodes
+    }
+
+    /// The master of `slot`, as a living node sees it: one that was killed until a replica has taken
+    /// over.
+    ///
+    /// # Panics
+    ///
+    /// If no node lives or the slot has no master.
+    #[track_caller]
+    pub fn master_of(&self, slot: u16) -> &RedisServer {
+        let view = self.view();
+        let owner = view.iter().find(|row| row.is_master && row.owns(slot));
+        let owner = owner.and_then(|row| self.at(row.port));
+        owner.unwrap_or_else(|| panic!("slot {slot} has no master: {view:?}"))
+    }
+
+    /// The replicas of `master` that live.
+    pub fn replicas_of(&self, master: &RedisServer) -> Vec<&RedisServer> {
+        let view = self.view();
+        let id = view.iter().find(|row| row.port == master.port()).map(|row| &row.id);
+        let replicas = view.iter().filter(|row| row.master.is_some() && row.master.as_ref() == id);
+        let replicas = replicas.filter_map(|row| self.at(row.port));
+        replicas.filter(|node| is_living(node)).collect()
+    }
+
+    /// Runs one command on the master of `key` and returns the reply as text.
+    ///
+    /// # Panics
+    ///
+    /// If the master does not answer or refuses, or if the reply is no text.
+    #[track_caller]
+    pub fn command(&self, key: &str, words: &[impl AsRef<[u8]>]) -> String {
+        self.query(key, words)
+    }
+
+    /// Runs one command on the master of `key` and returns the reply as a `T`.
+    ///
+    /// # Panics
+    ///
+    /// If the master does not answer or refuses, or if the reply is no `T`.
+    #[track_caller]
+    pub fn query<T: FromRedisValue>(&self, key: &str, words: &[impl AsRef<[u8]>]) -> T {
+        self.try_query(key, words).unwrap_or_else(|error| {
+            let name = words.first().map(|word| String::from_utf8_lossy(word.as_ref()));
+            panic!("{} failed on the master of {key}: {error}", name.unwrap_or_default())
+        })
+    }
+
+    /// Runs one command on the master of `key`, which may be refused. It goes where `MOVED` and `ASK`
+    /// send it, and is repeated for a while if the nodes say that they cannot serve the slot now.
+    ///
+    /// # Errors
+    ///
+    /// If the master cannot be reached, does not answer in time, refuses, or answers something that
+    /// is no `T`.
+    #[track_caller]
+    pub fn try_query<T: FromRedisValue>(
+        &self,
+        key: &str,
+        words: &[impl AsRef<[u8]>],
+    ) -> RedisResult<T> {
+        let mut last = None;
+        let answer = poll(AGREED, || match self.query_once(Self::slot(key), words) {
+            Err(error) if error.is_cluster_error() => {
+                last = Some(error);
+                None
+            }
+            answer => Some(answer),
+        });
+        answer.unwrap_or_else(|| Err(last.expect("it was asked at least once")))
+    }
+
+    /// The number of entries in the stream `key`; 0 if the stream does not exist.
+    #[track_caller]
+    pub fn length(&self, key: &str) -> usize {
+        self.query(key, &["XLEN", key])
+    }
+
+    /// Lets a replica take over as an operator does, and returns it when all nodes know it as the
+    /// master. `node` is that replica, or a master of which one replica is to take over, also one that
+    /// was killed.
+    ///
+    /// # Panics
+    ///
+    /// If the master has no replica that lives, or if none takes over.
+    #[track_caller]
+    pub fn fail_over<'a>(&'a self, node: &'a RedisServer) -> &'a RedisServer {
+        let view = self.view();
+        let row = view.iter().find(|row| row.port == node.port()).expect("it is of this cluster");
+        let replica = match row.is_master {
+            true => self.replicas_of(node).into_iter().next().expect("the master has a replica"),
+            false => node,
+        };
+        let master = view.iter().find(|other| Some(&other.id) == row.master.as_ref());
+        let master = master.map_or(Some(node), |row| self.at(row.port));
+        let mut words = vec!["CLUSTER", "FAILOVER"];
+        if !master.is_some_and(is_living) {
+            words.push("FORCE");
+        }
+        let port = replica.port();
+        for _ in 0..ATTEMPTS {
+            // It refuses when it has become the master since it was asked last.
+            let _ = replica.try_query::<()>(&words);
+            let leads = || (replica.info("role").as_deref() == Some("master")).then_some(());
+            if poll(TAKING_OVER, leads).is_some() {
+                break;
+            }
+        }
+        self.await_view("the replica is the master", |view| {
+            view.iter().any(|row| row.port == port && row.is_master && row.owns_any())
+        });
+        replica
+    }
+
+    /// Starts one more master, which has no slots, and returns its place among [`nodes`](Self::nodes)
+    /// when all others know it.
+    ///
+    /// # Errors
+    ///
+    /// If it does not start.
+    ///
+    /// # Panics
+    ///
+    /// If a node does not live, or if they do not find each other.
+    pub fn add_node(&mut self) -> Result<usize, ServerError> {
+        let node = self.builder.start_node()?;
+        builder::meet(&self.nodes[0], &node);
+        self.nodes.push(node);
+        builder::await_agreement(&self.nodes);
+        Ok(self.nodes.len() - 1)
+    }
+
+    fn query_once<T: FromRedisValue>(
+        &self,
+        slot: u16,
+        words: &[impl AsRef<[u8]>],
+    ) -> RedisResult<T> {
+        let answer = self.master_of(slot).try_query(words);
+        let Err(error) = &answer else { return answer };
+        let place = error.redirect_node().and_then(|(place, _)| place.rsplit_once(':'));
+        let node = place.and_then(|(_, port)| self.at(port.parse().ok()?));
+        match (node, error.code()) {
+            (Some(node), Some("ASK")) => node.query_asking(words),
+            (Some(node), _) => node.try_query(words),
+            (None, _) => answer,
+        }
+    }
+
+    /// The node that listens on `port`.
+    fn at(&self, port: u16) -> Option<&RedisServer> {
+        self.nodes.iter().find(|node| node.port() == port)
+    }
+
+    /// The nodes that would answer.
+    fn living(&self) -> impl Iterator<Item = &RedisServer> {
+        self.nodes.iter().filter(|node| is_living(node))
+    }
+
+    /// What a living node knows of the cluster.
+    #[track_caller]
+    fn view(&self) -> Vec<Row> {
+        let view = self.living().map(view_of).find(|view| !view.is_empty());
+        view.expect("a node of the cluster lives")
+    }
+
+    /// Returns when all living nodes see the cluster as `is_so` wants it.
+    #[track_caller]
+    fn await_view(&self, what: &str, is_so: impl Fn(&[Row]) -> bool) {
+        eventually(AGREED, what, || self.living().all(|node| is_so(&view_of(node))));
+    }
+}
+
+fn is_living(node: &RedisServer) -> bool {
+    signal::is_running(node.pid()) && !signal::is_frozen(node.pid())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_masters_share_the_slots_and_a_fourth_may_join() {
+        let mut cluster = RedisCluster::start().expect("it starts");
+        let mut ports = Vec::new();
+        for key in ["orders", "orders{1}", "orders{2}", "orders{3}", "orders{4}"] {
+            let slot: u16 = cluster.query(key, &["CLUSTER", "KEYSLOT", key]);
+            assert_eq!(RedisCluster::slot(key), slot, "{key}");
+            cluster.command(key, &["XADD", key, "*", "type", "order.placed"]);
+            assert_eq!(cluster.length(key), 1);
+            let owner = cluster.master_of(slot);
+            assert_eq!(owner.length(key), 1);
+            ports.push(owner.port());
+        }
+        ports.sort_unstable();
+        ports.dedup();
+        assert_eq!(ports.len(), 3, "the keys are on all nodes");
+
+        let joined = cluster.add_node().expect("it starts");
+        assert_eq!(joined, 3);
+        assert_eq!(cluster.nodes()[joined].query::<usize>(&["DBSIZE"]), 0);
+        assert_eq!(cluster.url().matches("127.0.0.1:").count(), 4);
+    }
+
+    #[test]
+    fn a_replica_takes_over_by_hand_and_when_its_master_dies() {
+        let cluster = RedisCluster::builder().replicas(1).start().expect("it starts");
+        let key = "orders";
+        cluster.command(key, &["XADD", key, "*", "type", "order.placed"]);
+        let first = cluster.master_of(RedisCluster::slot(key));
+
+        let second = cluster.fail_over(first);
+        assert_ne!(first.port(), second.port());
+        assert_eq!(cluster.master_of(RedisCluster::slot(key)).port(), second.port());
+        assert_eq!(cluster.length(key), 1);
+        await_replica(&cluster, second);
+
+        second.kill();
+        eventually(AGREED, "the cluster has noticed", || {
+            cluster.master_of(RedisCluster::slot(key)).port() == first.port()
+        });
+        assert_eq!(cluster.length(key), 1);
+
+        second.restart().expect("it starts again");
+        await_replica(&cluster, first);
+        first.kill();
+        assert_eq!(cluster.fail_over(first).port(), second.port());
+        assert_eq!(cluster.length(key), 1);
+    }
+
+    /// Returns when the one replica of `master` has all that it has.
+    fn await_replica(cluster: &RedisCluster, master: &RedisServer) {
+        eventually(AGREED, "the former master follows", || {
+            let replicas = cluster.replicas_of(master);
+            let up = |node: &RedisServer| node.info("master_link_status").as_deref() == Some("up");
+            replicas.len() == 1 && replicas.into_iter().all(up)
+        });
+    }
+}
