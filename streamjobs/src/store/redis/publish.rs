@@ -42,7 +42,7 @@ struct RedisAppender {
     route: Route,
     stream: StreamName,
     retention: Retention,
-    /// The connection of all chunks, once the first was sent.
+    /// The connection of the chunks that are sent now. Another one only after the stream has moved.
     connection: Option<Pinned>,
     outstanding: VecDeque<Chunk>,
     answers: Vec<Appended>,
@@ -127,6 +127,11 @@ impl RedisAppender {
             let connection = match (&self.broken, &self.connection) {
                 (Some(broken), _) => return Err(broken.unsent()),
                 (None, Some(connection)) => connection.clone(),
+                // What the former node refuses of the earlier chunks has to be stored before this one.
+                (None, None) if !self.outstanding.is_empty() => {
+                    self.take_answer().await;
+                    continue;
+                }
                 (None, None) => {
                     let (connection, place) = self.route.pinned_with_place(bytes).await?;
                     self.connection = Some(connection.clone());
@@ -154,7 +159,7 @@ impl RedisAppender {
                 let has_moved = Redirect::among(&values).is_some();
                 let answers = self.route.rest(&commands, values, node).await;
                 if has_moved {
-                    // Later chunks go to where the stream is now.
+                    // The stream is at another node.
                     self.connection = None;
                 }
                 self.answers.extend(answers.into_iter().map(appended));
