@@ -84,7 +84,7 @@ words! {
         Role = "role",
         /// Whether enough replicas are connected for writes.
         Replicas = "replicas",
-        /// Whether the server is a node of a cluster.
+        /// Whether another server can take the place of a node of a cluster.
         Cluster = "cluster",
         /// How much of `maxmemory` is used.
         Memory = "memory",

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use streamjobs::Client;
 use streamjobs_tests::server::RedisCluster;
+use tokio::time::{Instant, sleep_until};
 
 use super::{App, other_master};
 use crate::app::{DEADLINE, Order, Work, order, until};
@@ -13,7 +14,7 @@ use crate::app::{DEADLINE, Order, Work, order, until};
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slot_that_is_moved_step_by_step_costs_no_job_its_lease() {
     let slow = Work::new(|_, _| async {
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        sleep_until(Instant::now() + Duration::from_millis(5)).await;
         Ok(())
     });
     let app = App::start(RedisCluster::start().unwrap(), slow).await;
@@ -45,7 +46,7 @@ async fn a_slot_that_is_moved_step_by_step_costs_no_job_its_lease() {
 async fn a_slot_that_moves_back_and_forth_loses_no_lease_and_no_group() {
     let long = Work::new(|order: Order, _| async move {
         let wait = if order.id.ends_with('0') { 6_000 } else { 20 };
-        tokio::time::sleep(Duration::from_millis(wait)).await;
+        sleep_until(Instant::now() + Duration::from_millis(wait)).await;
         Ok(())
     });
     let app = App::start(RedisCluster::start().unwrap(), long).await;

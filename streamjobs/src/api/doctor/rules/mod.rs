@@ -213,13 +213,14 @@ fn failover(state: &ServerState, settings: &ServerSettings) -> Vec<Finding> {
 }
 
 fn cluster(state: &ServerState) -> Option<Finding> {
-    state.cluster.filter(|cluster| *cluster).map(|_| {
+    let is_alone = state.cluster == Some(true) && state.replicas == Some(0);
+    is_alone.then(|| {
         Finding::warning(
             Check::Cluster,
-            "the server is a node of a cluster",
-            "only streams whose slot this node serves can be used through this address, and a slot \
-             can move to another node",
-            "keep streams of jobs on a server that is not a cluster",
+            "the node of the cluster has no replica",
+            "when it fails, its streams wait until it is back, and so do those of all other nodes unless \
+             cluster-require-full-coverage is no",
+            "connect a replica",
         )
     })
 }

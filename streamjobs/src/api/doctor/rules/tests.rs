@@ -201,7 +201,10 @@ fn behind_sentinel_a_server_that_writes_without_a_replica_is_reported() {
 
 #[test]
 fn a_cluster_an_idle_timeout_and_a_clock_offset_are_reported() {
-    assert_eq!(found(|state, _| state.cluster = Some(true)), [(Warning, Check::Cluster)]);
+    let node =
+        |replicas| found(|state, _| (state.cluster, state.replicas) = (Some(true), Some(replicas)));
+    assert_eq!(node(0), [(Warning, Check::Cluster)]);
+    assert_eq!(node(1), []);
     let timeout = found(|_, settings| settings.idle_timeout = Some(Duration::from_secs(30)));
     assert_eq!(timeout, [(Info, Check::IdleTimeout)]);
     let seconds = Duration::from_secs;

@@ -34,6 +34,11 @@ pub(crate) fn unreachable(error: &RedisError) -> StoreError {
     StoreError::Unreachable(Box::new(ConnectionFailed(cause(error))))
 }
 
+/// There is no connection for this reason: nothing was sent.
+pub(crate) fn unreachable_because(text: String) -> StoreError {
+    StoreError::Unreachable(Box::new(ConnectionFailed(text)))
+}
+
 /// The connection was closed before: nothing was sent.
 pub(crate) fn not_connected() -> StoreError {
     StoreError::Unreachable(io::Error::from(io::ErrorKind::NotConnected).into())

@@ -11,11 +11,12 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
 use redis::aio::MultiplexedConnection;
-use redis::{Arg, Cmd, Pipeline, RedisError, Value};
+use redis::{Cmd, Pipeline, RedisError, Value};
 use tokio::task::unconstrained;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use super::asking::asking;
 use super::capabilities::Capabilities;
 use super::connect_pause::{Attempt, ConnectPause};
 use super::dial::{CONNECT_DEADLINE, Opened, open_shared};
@@ -250,27 +251,6 @@ impl Link {
             }
         }
     }
-}
-
-/// The commands with `ASKING` in front of each, and which of them were added. It holds for one command
-/// or for a whole transaction.
-pub(crate) fn asking(pipeline: &Pipeline) -> (Pipeline, Vec<bool>) {
-    let (mut asking, mut is_added) = (Pipeline::with_capacity(2 * pipeline.len()), Vec::new());
-    let mut in_transaction = false;
-    for command in pipeline.cmd_iter() {
-        if !in_transaction {
-            asking.cmd("ASKING");
-            is_added.push(true);
-        }
-        in_transaction = match command.args_iter().next() {
-            Some(Arg::Simple(b"MULTI")) => true,
-            Some(Arg::Simple(b"EXEC")) => false,
-            _ => in_transaction,
-        };
-        asking.add_command(command.clone());
-        is_added.push(false);
-    }
-    (asking, is_added)
 }
 
 /// How a caller gets a connection.

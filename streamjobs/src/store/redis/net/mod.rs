@@ -1,6 +1,7 @@
 //! Connections to the server: where it is, what it can do, what its bytes and its refusals mean.
 
 mod address;
+mod asking;
 mod capabilities;
 mod cluster;
 mod connect_pause;
@@ -10,6 +11,7 @@ mod error;
 mod links;
 mod login;
 mod needs;
+mod node;
 mod nodes;
 mod places;
 mod reading;
@@ -26,14 +28,16 @@ mod wakers;
 mod wire;
 
 pub(super) use self::address::NodeAddress;
+pub(super) use self::asking::asking;
 pub(super) use self::capabilities::{Capabilities, Info, Mode};
 pub(super) use self::cluster::{Pursuit, Redirect};
 pub(super) use self::dial::{CONNECT_DEADLINE, RESPONSE_DEADLINE};
 pub(super) use self::endpoint::Endpoint;
 pub(super) use self::error::{accepted, answer_lost, not_connected, unreachable};
-pub(super) use self::links::{Link, Pinned, asking};
+pub(super) use self::links::{Link, Pinned};
 pub(crate) use self::needs::needed_commands;
-pub(super) use self::nodes::{Node, Nodes};
+pub(super) use self::node::Node;
+pub(super) use self::nodes::Nodes;
 pub(super) use self::places::{Place, size_of_pipeline};
 pub(super) use self::reading::{Answer, Reading, open_reading};
 pub(super) use self::route::Route;

@@ -5,35 +5,14 @@ use std::sync::Arc;
 
 use super::cluster::Cluster;
 use super::endpoint::Endpoint;
-use super::links::Link;
+use super::node::Node;
 use super::route::Route;
-use super::shared_reading::SharedReading;
 use crate::model::cause::BoxError;
 use crate::model::config::ConnectionOptions;
 use crate::model::error::ConnectError;
 use crate::model::slot::slot_of;
 use crate::store::StoreError;
 use crate::store::redis::script::Scripts;
-
-/// The connections of one store to one server.
-#[derive(Clone)]
-pub(crate) struct Node {
-    pub(crate) link: Link,
-    pub(crate) reading: Arc<SharedReading>,
-}
-
-impl Node {
-    pub(super) fn new(endpoint: Endpoint, scripts: Scripts) -> Self {
-        let reading = SharedReading::new(&endpoint);
-        Self { link: Link::new(endpoint, scripts), reading }
-    }
-
-    /// Connects, and checks that the server can be used.
-    async fn check(&self) -> Result<(), BoxError> {
-        self.link.command(&redis::cmd("PING")).await?;
-        self.link.capabilities().await?.check_version().map_err(BoxError::from)
-    }
-}
 
 /// The servers of a store. Clones share connections.
 #[derive(Clone)]

@@ -8,7 +8,7 @@ use super::address::NodeAddress;
 use super::cluster::{Cluster, Pursuit, Redirect};
 use super::error::accepted;
 use super::links::Pinned;
-use super::nodes::Node;
+use super::node::Node;
 use super::places::Place;
 use crate::store::StoreError;
 use crate::store::redis::script::Script;

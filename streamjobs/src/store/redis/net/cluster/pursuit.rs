@@ -6,9 +6,10 @@ use redis::{Pipeline, Value};
 use tokio::time::{Instant, sleep};
 
 use super::super::address::NodeAddress;
-use super::super::error::{accepted, copy};
-use super::super::nodes::Node;
-use super::{Cluster, Redirect, unreachable};
+use super::super::error::{accepted, copy, unreachable_because};
+use super::super::node::Node;
+use super::redirect::Redirect;
+use super::topology::Cluster;
 use crate::model::cause::chain;
 use crate::store::StoreError;
 use crate::store::redis::script::Script;
@@ -187,7 +188,7 @@ impl<'c> Pursuit<'c> {
     /// Waits a little longer each time. An error after the deadline: nothing was changed.
     async fn pause(&mut self, error: StoreError) -> Result<(), StoreError> {
         if Instant::now() >= self.until {
-            return Err(unreachable(chain(&error)));
+            return Err(unreachable_because(chain(&error)));
         }
         let bound = PAUSE_FIRST.saturating_mul(1 << self.pauses.min(4));
         self.pauses += 1;
