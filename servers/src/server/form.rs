@@ -194,7 +194,9 @@ mod tests {
 
     /// Starts a server in `form` that asks for a password.
     fn start(form: Form) -> RedisServer {
-        let builder = RedisServer::builder().append_only(true).password("canary");
+        // While the server waits for the disk in the background, it answers before it has written.
+        let builder = RedisServer::builder().append_only(true).config("appendfsync", "always");
+        let builder = builder.password("canary");
         builder.form(form).start().expect("it starts")
     }
 
