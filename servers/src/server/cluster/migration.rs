@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use redis::RedisError;
 
-use super::{RedisCluster, is_living};
+use super::{RedisCluster, is_living, row_of};
 use crate::server::RedisServer;
 
 /// How many keys are moved at once.
@@ -112,8 +112,7 @@ impl RedisCluster {
     #[track_caller]
     fn await_owner(&self, slots: RangeInclusive<u16>, to: &RedisServer) {
         self.await_view("all nodes know the new owner of the slots", |view| {
-            let owner = view.iter().find(|row| row.port == to.port());
-            owner.is_some_and(|row| slots.clone().all(|slot| row.owns(slot)))
+            row_of(view, to).is_some_and(|row| slots.clone().all(|slot| row.owns(slot)))
         });
     }
 }
