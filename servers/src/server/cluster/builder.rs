@@ -90,6 +90,11 @@ impl RedisClusterBuilder {
         Ok(RedisCluster { nodes, builder: self })
     }
 
+    /// How long a node may be silent.
+    pub(super) fn silence_max(&self) -> Duration {
+        self.node_timeout
+    }
+
     /// Starts a node that knows no other one.
     pub(super) fn start_node(&self) -> Result<RedisServer, ServerError> {
         RedisServer::builder()
