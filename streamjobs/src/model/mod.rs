@@ -14,6 +14,7 @@ pub(crate) mod fingerprint;
 pub(crate) mod heartbeat;
 pub(crate) mod name;
 pub(crate) mod outcome;
+pub(crate) mod partition;
 pub(crate) mod policy;
 pub(crate) mod preview;
 pub(crate) mod record;

@@ -153,6 +153,11 @@ impl StreamName {
         format!("{}:{{{key}}}", self.helper_key("once", group))
     }
 
+    /// The key of the hash that says how many partitions the stream has.
+    pub(crate) fn partitions_key(&self) -> String {
+        format!("{}partitions", self.helper_prefix())
+    }
+
     /// What the keys of all groups begin with.
     pub(crate) fn helper_prefix(&self) -> String {
         let stream = &self.0;

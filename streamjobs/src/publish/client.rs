@@ -3,22 +3,22 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
 
 use futures_util::future::join_all;
-use tracing::{Instrument, Span};
+use tracing::Span;
 
-use crate::insight::metrics::{self, PublishMetrics, Sending};
+use crate::insight::metrics::{self, PublishMetrics};
 use crate::model::config::{ConnectionOptions, Retention};
-use crate::model::entry::{EntryId, Fields};
+use crate::model::entry::EntryId;
 use crate::model::error::{ConnectError, PublishError};
 use crate::model::event::Event;
 use crate::model::name::{EventId, NameError, StreamName};
 use crate::model::trace::span::{self, TraceProvider};
 use crate::model::trace::{self, TraceContext};
 use crate::publish::encoded::{self, EncodedEvent, PAYLOAD_BYTES_MAX};
+use crate::publish::layouts::Layouts;
+use crate::store::Store;
 use crate::store::redis::RedisStore;
-use crate::store::{Store, StoreError};
 
 /// Publishes events, and gives access to streams, groups and dead letters.
 ///
@@ -37,6 +37,7 @@ struct Inner {
     trace_context: Option<TraceProvider>,
     metrics: PublishMetrics,
     in_memory: bool,
+    layouts: Arc<Layouts>,
 }
 
 /// An event that the server has stored.
@@ -79,6 +80,7 @@ impl Client {
             retention_default: Retention::default(),
             payload_bytes_max: PAYLOAD_BYTES_MAX,
             trace_context: None,
+            partitions: Vec::new(),
             connection: ConnectionOptions::default(),
         }
     }
@@ -149,13 +151,7 @@ impl Client {
         let bytes_max = self.inner.payload_bytes_max;
         let fields = encoded::encode(stream, event, &id, trace.as_deref(), bytes_max);
         let fields = fields.inspect_err(|_| span::failed(&span, "refused"))?;
-        let store = self.inner.store.as_ref();
-        let sent = Instant::now();
-        let append = store.append_one(stream, self.retention(stream), fields);
-        let answers = [confirm(stream, id, append.instrument(span.clone()).await)];
-        self.note_sent(stream, &answers, sent, &span);
-        let [answer] = answers;
-        answer
+        self.send_one(stream, id, fields, span).await
     }
 
     /// Publishes many events of one type in a pipeline: the next are sent while the server stores
@@ -253,43 +249,9 @@ impl Client {
         answers.into_iter().map(|(_, answer)| answer).collect()
     }
 
-    /// Appends to one stream in order, with a result for each entry.
-    async fn send_all(
-        &self,
-        stream: &StreamName,
-        span: Span,
-        mut entries: impl ExactSizeIterator<Item = Result<(EventId, Fields), PublishError>>,
-    ) -> Vec<Result<Published, PublishError>> {
-        let sent = Instant::now();
-        let mut ids = Vec::with_capacity(entries.len());
-        let sending = async {
-            let mut appender = self.inner.store.appender(stream, self.retention(stream));
-            while entries.len() > 0 {
-                // While the server stores some entries, the next ones are encoded.
-                let mut step = Vec::with_capacity(PUBLISH_STEP);
-                for entry in entries.by_ref().take(PUBLISH_STEP) {
-                    ids.push(entry.map(|(id, fields)| {
-                        step.push(fields);
-                        id
-                    }));
-                }
-                appender.push(step).await;
-            }
-            appender.finish().await.into_iter()
-        };
-        let mut stored = sending.instrument(span.clone()).await;
-        let lost = || Err(StoreError::Protocol { command: "XADD" });
-        let answer = |id: Result<EventId, PublishError>| {
-            id.and_then(|id| confirm(stream, id, stored.next().unwrap_or_else(lost)))
-        };
-        let answers = ids.into_iter().map(answer).collect::<Vec<_>>();
-        self.note_sent(stream, &answers, sent, &span);
-        answers
-    }
-
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn in_memory(store: Arc<dyn Store>) -> Self {
-        Self::builder("").build(store, HashMap::new(), true)
+        Self::builder("").build(store, HashMap::new(), Layouts::default(), true)
     }
 
     /// Whether the streams are in this process' memory, under the executor's clock.
@@ -302,7 +264,26 @@ impl Client {
     }
 
     pub(crate) fn retention(&self, stream: &StreamName) -> Retention {
+        let stream = self.inner.layouts.whole(stream);
         self.inner.retention.get(stream).copied().unwrap_or(self.inner.retention_default)
+    }
+
+    /// Of which partitions streams consist.
+    pub(crate) fn layouts(&self) -> &Arc<Layouts> {
+        &self.inner.layouts
+    }
+
+    /// The streams that a stream is spread over, in the order of its partitions: itself alone, unless
+    /// [`ClientBuilder::partitions`] named more.
+    ///
+    /// Each has groups, pending entries, retries and dead letters of its own.
+    #[must_use]
+    pub fn partitions(&self, stream: &StreamName) -> Vec<StreamName> {
+        self.inner.layouts.names(stream)
+    }
+
+    pub(super) fn publish_metrics(&self) -> &PublishMetrics {
+        &self.inner.metrics
     }
 
     /// The trace context of what is published now: the application's, or that of the job which
@@ -311,31 +292,6 @@ impl Client {
         match &self.inner.trace_context {
             Some(TraceProvider(provide)) => span.in_scope(|| provide().map(Arc::new)),
             None => trace::of_job(),
-        }
-    }
-
-    fn note_sent(
-        &self,
-        stream: &StreamName,
-        answers: &[Result<Published, PublishError>],
-        sent: Instant,
-        span: &Span,
-    ) {
-        let outcomes = answers.iter().filter_map(|answer| match answer {
-            Ok(_) => Some(Sending::Ok),
-            Err(PublishError::Rejected { .. }) => Some(Sending::Rejected),
-            Err(PublishError::Unsent { .. }) => Some(Sending::Unsent),
-            Err(PublishError::Unconfirmed { .. }) => Some(Sending::Unconfirmed),
-            // It was never to be sent.
-            Err(_) => None,
-        });
-        self.inner.metrics.stream(stream).sent(outcomes, sent.elapsed());
-        match answers.iter().find_map(|answer| answer.as_ref().err()) {
-            Some(PublishError::Unconfirmed { .. }) => span::failed(span, "unconfirmed"),
-            Some(PublishError::Rejected { .. }) => span::failed(span, "rejected"),
-            Some(PublishError::Unsent { .. }) => span::failed(span, "unsent"),
-            Some(_) => span::failed(span, "refused"),
-            None => {}
         }
     }
 }
@@ -356,6 +312,7 @@ pub struct ClientBuilder {
     retention_default: Retention,
     payload_bytes_max: usize,
     trace_context: Option<TraceProvider>,
+    partitions: Vec<(String, u16)>,
     pub(super) connection: ConnectionOptions,
 }
 
@@ -371,6 +328,21 @@ impl ClientBuilder {
     /// trims an unacknowledged one.
     pub fn retention_default(mut self, retention: Retention) -> Self {
         self.retention_default = retention;
+        self
+    }
+
+    /// Spreads a stream over so many partitions, 1 to 4,096: streams of their own, which a cluster keeps on
+    /// different nodes. Without it a stream has one, which is the stream itself.
+    ///
+    /// Events with a key go to the partition of their key, others to each in turn. A handler of the stream
+    /// works on all partitions, which share its slots; retention holds for each of them. Name the same
+    /// number in each process that publishes to the stream or handles its events. The server keeps it: a
+    /// larger one adds partitions, and with a smaller one [`connect`](Self::connect) fails. A process that
+    /// still runs with the smaller number goes on, in the partitions that it knows.
+    ///
+    /// See `docs/partitions.md`.
+    pub fn partitions(mut self, stream: impl Into<String>, count: u16) -> Self {
+        self.partitions.push((stream.into(), count));
         self
     }
 
@@ -401,7 +373,8 @@ impl ClientBuilder {
     ///
     /// # Errors
     ///
-    /// When a setting or the address is invalid, or the server does not answer within 5 seconds.
+    /// When a setting or the address is invalid, when the server does not answer within 5 seconds, or
+    /// when a stream has more partitions than it was given here.
     ///
     /// # Cancel safety
     ///
@@ -410,6 +383,7 @@ impl ClientBuilder {
         let store = RedisStore::new(&self.url, self.connection.clone())?;
         let client = self.with_store(Arc::new(store.clone()), false)?;
         store.connect().await?;
+        client.inner.layouts.agree(&store).await?;
         Ok(client)
     }
 
@@ -429,13 +403,15 @@ impl ClientBuilder {
                 "payload_bytes_max {bytes} is not between 1 and {PAYLOAD_BYTES_CEILING}"
             )));
         }
-        Ok(self.build(store, retention, in_memory))
+        let layouts = Layouts::new(std::mem::take(&mut self.partitions))?;
+        Ok(self.build(store, retention, layouts, in_memory))
     }
 
     fn build(
         self,
         store: Arc<dyn Store>,
         retention: HashMap<StreamName, Retention>,
+        layouts: Layouts,
         in_memory: bool,
     ) -> Client {
         let inner = Inner {
@@ -446,6 +422,7 @@ impl ClientBuilder {
             trace_context: self.trace_context,
             metrics: PublishMetrics::default(),
             in_memory,
+            layouts: Arc::new(layouts),
         };
         Client { inner: Arc::new(inner) }
     }
@@ -460,27 +437,5 @@ impl fmt::Debug for ClientBuilder {
     }
 }
 
-fn confirm(
-    stream: &StreamName,
-    event_id: EventId,
-    answer: Result<EntryId, StoreError>,
-) -> Result<Published, PublishError> {
-    let error = match answer {
-        Ok(entry_id) => return Ok(Published { entry_id, event_id }),
-        Err(error) => error,
-    };
-    let stream = stream.to_string();
-    let is_unconfirmed = error.is_unconfirmed();
-    Err(match error {
-        StoreError::NotSent(source) => PublishError::Unsent { stream, event_id, source },
-        error if is_unconfirmed => {
-            PublishError::Unconfirmed { stream, event_id, source: error.into() }
-        }
-        error => PublishError::Rejected { stream, event_id, source: error.into() },
-    })
-}
-
-/// The number of events that are encoded while the server stores as many.
-const PUBLISH_STEP: usize = 256;
 /// Half of the server's limit for one value, so that a dead letter with its own fields still fits.
 const PAYLOAD_BYTES_CEILING: usize = 256 * 1024 * 1024;

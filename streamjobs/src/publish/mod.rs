@@ -3,3 +3,5 @@
 pub(crate) mod client;
 mod connection;
 pub(crate) mod encoded;
+pub(crate) mod layouts;
+mod sending;

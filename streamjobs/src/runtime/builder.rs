@@ -43,7 +43,7 @@ impl Runtime {
         RuntimeBuilder {
             client: client.clone(),
             states: States::default(),
-            spec: RuntimeSpec::default(),
+            spec: RuntimeSpec { layouts: Arc::clone(client.layouts()), ..RuntimeSpec::default() },
             services: Vec::new(),
             consumer_prefix: None,
             on_process_span: None,

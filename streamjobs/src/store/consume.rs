@@ -39,8 +39,31 @@ pub trait StreamReader: Send {
     /// delivered without reaching the caller.
     async fn read(&mut self, request: ReadRequest<'_>) -> Result<ReadReply>;
 
+    /// Waits in this process until a read of the stream may find entries: whether it may. Only for a
+    /// reader that was opened with [`ReaderSetup::waits_here`], whose reads never wait on the server.
+    ///
+    /// Cancel safe.
+    async fn ready(&mut self, wait: Duration) -> Result<bool>;
+
     /// Identifies this reader for [`Consume::wake`].
     fn waker(&self) -> u64;
+}
+
+/// How a reader is opened.
+#[derive(Clone, Copy, Debug)]
+pub struct ReaderSetup {
+    /// A read fails if the server does not answer within the block time plus this.
+    pub margin: Duration,
+    /// It waits for entries in this process, with [`StreamReader::ready`], and not in a read.
+    pub waits_here: bool,
+}
+
+impl ReaderSetup {
+    /// A reader that may wait in its reads.
+    #[must_use]
+    pub fn waiting(margin: Duration) -> Self {
+        Self { margin, waits_here: false }
+    }
 }
 
 /// What a renewal found.
@@ -112,13 +135,12 @@ pub enum ClaimedPage {
 /// The steps of consumers.
 #[async_trait]
 pub trait Consume: Send + Sync {
-    /// Opens a reader, with a connection of its own or a shared one. A read fails if the server does not
-    /// answer within the block time plus `margin`.
+    /// Opens a reader, with a connection of its own or a shared one.
     async fn reader(
         &self,
         queue: &Queue,
         consumer: &ConsumerName,
-        margin: Duration,
+        setup: ReaderSetup,
     ) -> Result<Box<dyn StreamReader>>;
 
     /// Ends the wait of a blocked reader. A reader that is not blocked is unaffected.

@@ -27,7 +27,8 @@ use std::sync::Arc;
 
 pub use self::admin::Admin;
 pub use self::consume::{
-    ClaimedPage, Consume, Idle, IdleClaim, ReadReply, ReadRequest, Renewed, StreamReader,
+    ClaimedPage, Consume, Idle, IdleClaim, ReadReply, ReadRequest, ReaderSetup, Renewed,
+    StreamReader,
 };
 pub use self::dead_letters::DeadLetters;
 pub use self::group_upkeep::{GroupUpkeep, Prepared, Promoted, Recorded, TypeSight};

@@ -29,6 +29,9 @@ pub trait Appender: Send {
 /// Appends to streams, applying the retention that belongs to appending.
 #[async_trait]
 pub trait Publish: Send + Sync {
+    /// How many partitions a stream has. It gets as many as are wanted, and never fewer than it had.
+    async fn partitions(&self, stream: &StreamName, wanted: u16) -> Result<u16>;
+
     /// Appends many entries to a stream.
     fn appender(&self, stream: &StreamName, retention: Retention) -> Box<dyn Appender>;
 

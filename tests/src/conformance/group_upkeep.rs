@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use streamjobs::__store::admin::{Cut, Trim, Unfinished};
-use streamjobs::__store::{Inlet, Prepared, Queue, ReadRequest, StoreError};
+use streamjobs::__store::{Inlet, Prepared, Queue, ReadRequest, ReaderSetup, StoreError};
 use streamjobs::GroupName;
 use streamjobs::config::{Retention, Start};
 
@@ -87,7 +87,10 @@ pub async fn a_group_starts_where_it_is_configured_to(stage: &Stage) -> Case {
         let group = GroupName::new(format!("group-{number}"))?;
         let queue = Queue { stream: stage.queue.stream.clone(), group };
         assert_eq!(stage.store.prepare(&queue, start).await?, Prepared::Created);
-        let mut reader = stage.store.reader(&queue, &stage.me, Duration::from_secs(2)).await?;
+        let mut reader = stage
+            .store
+            .reader(&queue, &stage.me, ReaderSetup::waiting(Duration::from_secs(2)))
+            .await?;
         let request = ReadRequest { acks: &[], inlet: Inlet::STREAM, count: 9, block: None };
         assert_eq!(reader.read(request).await?.deliveries?.len(), expected, "{start:?}");
     }

@@ -20,7 +20,7 @@ use bytes::Bytes;
 use streamjobs::__store::raw_access::{PendingRow, RawAccess};
 use streamjobs::__store::{
     Appended, ClaimedPage, Delivery, Hold, IdleClaim, Inlet, NewEntry, Queue, ReadRequest,
-    ServerTime, Store, StoreError, StreamReader,
+    ReaderSetup, ServerTime, Store, StoreError, StreamReader,
 };
 use streamjobs::config::{Retention, Start};
 use streamjobs::{ConsumerName, EntryId, Fields, GroupName, StreamName};
@@ -75,7 +75,7 @@ impl Stage {
     }
 
     async fn reader(&self, consumer: &ConsumerName) -> Result<Box<dyn StreamReader>, StoreError> {
-        self.store.reader(&self.queue, consumer, Duration::from_secs(2)).await
+        self.store.reader(&self.queue, consumer, ReaderSetup::waiting(Duration::from_secs(2))).await
     }
 
     /// Reads without waiting.

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use streamjobs::__store::{Inlet, ReadRequest};
-use streamjobs::EntryId;
+use streamjobs::__store::{Inlet, ReadRequest, ReaderSetup, StoreError, StreamReader};
 use streamjobs::config::Retention;
+use streamjobs::{EntryId, StreamName};
 use tokio::time::{Instant, timeout};
 
 use super::{Case, Stage, append, fields};
@@ -25,6 +25,8 @@ macro_rules! reading_cases {
             an_entry_of_another_client_is_delivered_as_it_is,
             a_thousand_entries_of_one_append_keep_their_order,
             a_cap_at_appending_cuts_the_oldest,
+            a_reader_that_waits_here_waits_without_a_read,
+            partitions_are_added_and_never_taken_away,
         }
     };
 }
@@ -160,5 +162,47 @@ pub async fn a_cap_at_appending_cuts_the_oldest(stage: &Stage) -> Case {
     let left = stage.read(&stage.me, Inlet::STREAM, 10).await?;
     let names = left.iter().map(|one| one.entry.text("name")).collect::<Vec<_>>();
     assert_eq!(names, [Some("7"), Some("8"), Some("9")]);
+    Ok(())
+}
+
+/// It takes no entries while it waits, and hears of one that comes.
+pub async fn a_reader_that_waits_here_waits_without_a_read(stage: &Stage) -> Case {
+    let setup = ReaderSetup { waits_here: true, ..ReaderSetup::waiting(Duration::from_secs(2)) };
+    let mut reader = stage.store.reader(&stage.queue, &stage.me, setup).await?;
+    let (inlet, count) = (Inlet::STREAM, 5);
+    let read = || ReadRequest { acks: &[], inlet, count, block: None };
+    // It may look once more than there is reason to, until the server says what changes.
+    let drained = async |reader: &mut Box<dyn StreamReader>| {
+        while reader.ready(Duration::from_millis(20)).await? {
+            assert!(reader.read(read()).await?.deliveries?.is_empty());
+        }
+        Ok::<_, StoreError>(())
+    };
+    drained(&mut reader).await?;
+    let (ready, appended) = tokio::join!(reader.ready(Duration::from_secs(20)), stage.append(1));
+    assert!(ready?);
+    assert!(stage.pending(Inlet::STREAM).is_empty(), "nothing was delivered by waiting");
+    let delivered = reader.read(read()).await?.deliveries?;
+    assert_eq!(delivered.iter().map(|one| one.entry.id()).collect::<Vec<_>>(), appended?);
+    // Another loop wants it back.
+    drained(&mut reader).await?;
+    let waker = reader.waker();
+    let wake = async {
+        tokio::task::yield_now().await;
+        stage.store.wake(waker).await
+    };
+    let (ready, woken) = tokio::join!(reader.ready(Duration::from_secs(20)), wake);
+    woken?;
+    assert!(!ready?);
+    Ok(())
+}
+
+/// The larger number counts, whoever wants it.
+pub async fn partitions_are_added_and_never_taken_away(stage: &Stage) -> Case {
+    let (store, stream) = (&stage.store, &stage.queue.stream);
+    for (wanted, present) in [(1, 1), (0, 1), (12, 12), (12, 12), (6, 12), (0, 12), (24, 24)] {
+        assert_eq!(store.partitions(stream, wanted).await?, present, "{wanted}");
+    }
+    assert_eq!(store.partitions(&StreamName::new("others")?, 0).await?, 1);
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use streamjobs::__store::memory::{Fault, MemoryStore, Passage, View, Watch};
-use streamjobs::__store::{Consume, GroupUpkeep, Inlet, Queue, ReadRequest};
+use streamjobs::__store::{Consume, GroupUpkeep, Inlet, Queue, ReadRequest, ReaderSetup};
 use streamjobs::config::GroupOptions;
 use streamjobs::{
     ConsumerName, Event, GroupName, Job, Runtime, State, StreamName, handler, handlers,
@@ -70,7 +70,8 @@ async fn leave_behind(store: &MemoryStore, count: usize) {
     store.prepare(&queue, streamjobs::config::Start::Beginning).await.unwrap();
     publish(store, count).await;
     let dead = ConsumerName::new("dead").unwrap();
-    let mut reader = store.reader(&queue, &dead, Duration::from_secs(2)).await.unwrap();
+    let mut reader =
+        store.reader(&queue, &dead, ReaderSetup::waiting(Duration::from_secs(2))).await.unwrap();
     let request = ReadRequest { acks: &[], inlet: Inlet::STREAM, count, block: None };
     assert_eq!(reader.read(request).await.unwrap().deliveries.unwrap().len(), count);
 }

@@ -31,6 +31,7 @@ mod metrics;
 mod network;
 mod once;
 mod operate;
+mod partitions;
 mod pause;
 mod poison;
 mod publish;

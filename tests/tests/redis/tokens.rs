@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use streamjobs::__store::{
-    self, ClaimedPage, FenceResult, Hold, IdleClaim, Inlet, Queue, ReadRequest, Store,
+    self, ClaimedPage, FenceResult, Hold, IdleClaim, Inlet, Queue, ReadRequest, ReaderSetup, Store,
 };
 use streamjobs::config::{Retention, Start};
 use streamjobs::{ConsumerName, EntryId, GroupName, StreamName};
@@ -38,8 +38,11 @@ impl Actors {
         let (store, stream) = (self.store.as_ref(), &self.queue.stream);
         let appended = append(store, stream, Retention::Unlimited, vec![fields]).await;
         let id = *appended[0].as_ref().unwrap();
-        let mut reader =
-            self.store.reader(&self.queue, &self.names[0], Duration::from_secs(1)).await.unwrap();
+        let mut reader = self
+            .store
+            .reader(&self.queue, &self.names[0], ReaderSetup::waiting(Duration::from_secs(1)))
+            .await
+            .unwrap();
         let request = ReadRequest { acks: &[], inlet: Inlet::STREAM, count: 1, block: None };
         let delivered = reader.read(request).await.unwrap().deliveries.unwrap();
         assert_eq!(delivered[0].entry.id(), id);

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use streamjobs::__store::memory::MemoryStore;
 use streamjobs::__store::raw_access::RawAccess;
-use streamjobs::__store::{Consume, DeadLetters, GroupUpkeep, Hold, IdleClaim, Inlet, ReadRequest};
+use streamjobs::__store::{
+    Consume, DeadLetters, GroupUpkeep, Hold, IdleClaim, Inlet, ReadRequest, ReaderSetup,
+};
 use streamjobs::config::{Retention, Start as From};
 use streamjobs::runtime::{Counters, ShutdownReport};
 use streamjobs::{ConsumerName, EntryId, Fields};
@@ -39,7 +41,8 @@ async fn bench() -> Bench {
     for answer in append(&publisher, &queue.stream, Retention::Unlimited, vec![fields]).await {
         answer.unwrap();
     }
-    let mut reader = store.reader(&queue, &me, Duration::from_secs(1)).await.unwrap();
+    let mut reader =
+        store.reader(&queue, &me, ReaderSetup::waiting(Duration::from_secs(1))).await.unwrap();
     let request = ReadRequest { acks: &[], inlet: Inlet::STREAM, count: 1, block: None };
     let read = reader.read(request).await.unwrap().deliveries.unwrap();
     let hold = read[0].hold();

@@ -15,8 +15,8 @@ use crate::model::config::slots_of;
 use crate::model::error::{ControlError, StartError};
 use crate::model::name::{ConsumerName, GroupName, NameError};
 use crate::runtime::consumer::{
-    NewConsumer, PlannedQueue, RunningConsumer, ShutdownReport, StopTokens, Tasks, TokioHandles,
-    Unprepared, Wiring, prepare,
+    NewConsumer, PlannedQueue, RunningConsumer, ShutdownReport, SlotPools, StopTokens, Tasks,
+    TokioHandles, Unprepared, Wiring, prepare,
 };
 use crate::runtime::state::lock;
 
@@ -189,7 +189,9 @@ impl ConsumerSet {
         let mut set = self.open()?;
         let (group, Group { queues, .. }) = set.group(group)?;
         let (tally, group) = (Arc::default(), group.clone());
-        let wired = queues.iter().map(|planned| self.wiring.queue(planned, &name, &tally));
+        let mut pools = SlotPools::default();
+        let wired =
+            queues.iter().map(|planned| self.wiring.queue(planned, &name, &tally, &mut pools));
         let (queues, loops) = wired.map(|(queue, loops)| (Arc::new(queue), loops)).unzip();
         let consumer = RunningConsumer {
             name,

@@ -22,4 +22,4 @@ pub(crate) use self::queue_loops::{LoopSupervisor, QueueLoops, StopTokens, Tasks
 pub(crate) use self::running_consumer::{NewConsumer, RunningConsumer};
 pub(crate) use self::services::Services;
 pub use self::shutdown_report::{Abandoned, ShutdownReport};
-pub(crate) use self::wiring::Wiring;
+pub(crate) use self::wiring::{SlotPools, Wiring};

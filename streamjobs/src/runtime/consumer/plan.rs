@@ -13,6 +13,7 @@ use crate::model::config::{
 };
 use crate::model::error::StartError;
 use crate::model::name::{GroupName, NameError, StreamName};
+use crate::publish::layouts::Layouts;
 use crate::runtime::attempt::{BoundHandler, Handlers};
 use crate::store::Queue;
 
@@ -26,6 +27,8 @@ pub(crate) struct RuntimeSpec {
     pub(crate) groups: HashMap<String, GroupOptions>,
     /// Streams that are read instead of a handler's own.
     pub(crate) keys: HashMap<String, Vec<String>>,
+    /// Of which partitions streams consist.
+    pub(crate) layouts: Arc<Layouts>,
     pub(crate) runtime: RuntimeConfig,
     /// There are services beside the consumers.
     pub(crate) services: bool,
@@ -35,6 +38,8 @@ pub(crate) struct RuntimeSpec {
 #[derive(Clone, Debug)]
 pub(crate) struct PlannedQueue {
     pub(crate) queue: Queue,
+    /// The stream of which its stream is one of several partitions. They share the group's slots.
+    pub(crate) partition_of: Option<StreamName>,
     pub(crate) config: QueueConfig,
     pub(crate) handlers: Arc<Handlers>,
 }
@@ -109,14 +114,22 @@ pub(crate) fn plan(
         settings.extend(config.faults(&format!("group {group} on stream {stream}")));
         let keys = spec.keys.get(stream).cloned().unwrap_or_else(|| vec![stream.to_owned()]);
         for key in keys {
-            match queue(&key, group) {
-                Ok(queue) => planned.push(PlannedQueue {
-                    queue,
-                    config,
-                    handlers: Arc::new(bind(&handlers, &options, &mut faults)),
-                }),
-                Err(error) => faults.push(error.to_string()),
-            }
+            let Queue { stream, group } = match queue(&key, group) {
+                Ok(queue) => queue,
+                Err(error) => {
+                    faults.push(error.to_string());
+                    continue;
+                }
+            };
+            let handlers = Arc::new(bind(&handlers, &options, &mut faults));
+            let names = spec.layouts.names(&stream);
+            let partition_of = (names.len() > 1).then_some(stream);
+            planned.extend(names.into_iter().map(|stream| PlannedQueue {
+                queue: Queue { stream, group: group.clone() },
+                partition_of: partition_of.clone(),
+                config,
+                handlers: Arc::clone(&handlers),
+            }));
         }
     }
     faults.sort();

@@ -20,6 +20,7 @@ use crate::runtime::state::{
     Settlement, SettlingOver, SlotDemand, Slots, TransferLock,
 };
 use crate::runtime::upkeep::{PauseSwitch, Promoter};
+use crate::store::ReaderSetup;
 
 /// What the loops of one queue know of it together. Clones share it.
 #[derive(Clone, Debug)]
@@ -36,12 +37,16 @@ pub(crate) struct QueueState {
 }
 
 impl QueueState {
-    pub(crate) fn new(context: QueueContext, metrics: Arc<QueueMetrics>) -> Self {
+    pub(crate) fn new(
+        context: QueueContext,
+        metrics: Arc<QueueMetrics>,
+        slots: Arc<Slots>,
+    ) -> Self {
         let (config, now) = (context.config, Instant::now());
         let in_flight = Arc::new(InFlight::new(metrics));
         Self {
             context: Arc::new(context),
-            slots: Arc::new(Slots::new(config.concurrency)),
+            slots,
             acks: Arc::new(Acks::new(Arc::clone(&in_flight))),
             in_flight,
             clock: Arc::new(Clock::new(config.lease, now)),
@@ -93,7 +98,7 @@ pub(crate) fn reader(
     QueueState { context, slots, in_flight, acks, gate, health, activity, .. }: QueueState,
     QueueSignals { lane, demand, unblock, lost_replies, transfer, epoch, .. }: QueueSignals,
     admission: Arc<Admission>,
-    read_margin: Duration,
+    setup: ReaderSetup,
 ) -> Reader {
     let recovery = Recovery {
         context: Arc::clone(&context),
@@ -104,7 +109,7 @@ pub(crate) fn reader(
         transfer,
     };
     Reader {
-        connector: Connector { read_margin, unblock, opened_before: false },
+        connector: Connector { setup, unblock, opened_before: false },
         recovery,
         repair: GroupRepair { context: Arc::clone(&context), activity, epoch },
         admission,

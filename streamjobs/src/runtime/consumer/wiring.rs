@@ -22,10 +22,10 @@ use crate::runtime::observe::{
     AlertSubscribers, HealthProbe, Outage, QueueContext, QueueMonitor, Report, Tally,
 };
 use crate::runtime::state::{
-    Assignment, OncePerInterval, PayloadBudget, Settlement, StoppedConsumers, TrimBlocker,
+    Assignment, OncePerInterval, PayloadBudget, Settlement, Slots, StoppedConsumers, TrimBlocker,
 };
 use crate::runtime::upkeep::{HeartbeatSender, PauseSwitch, Trimmer, Watcher, heartbeat_interval};
-use crate::store::{Queue, Store};
+use crate::store::{Queue, ReaderSetup, Store};
 
 /// What all queues of a runtime share.
 #[derive(Debug)]
@@ -49,6 +49,21 @@ pub(crate) struct Wiring {
     monitors: HashMap<Queue, Arc<QueueMonitor>>,
     /// One for each stream, shared by its queues.
     trimming: HashMap<StreamName, Trimming>,
+}
+
+/// The slots of a consumer's partitioned streams.
+#[derive(Debug, Default)]
+pub(crate) struct SlotPools(HashMap<StreamName, Arc<Slots>>);
+
+impl SlotPools {
+    /// The slots of a queue: those of its stream, if that has several partitions.
+    fn slots(&mut self, partition_of: Option<&StreamName>, count: usize) -> Arc<Slots> {
+        let new = || Arc::new(Slots::new(count));
+        match partition_of {
+            Some(stream) => Arc::clone(self.0.entry(stream.clone()).or_insert_with(new)),
+            None => new(),
+        }
+    }
 }
 
 /// What the trimmers of one stream share, with each other and with the watchers.
@@ -89,14 +104,16 @@ impl Wiring {
         }
     }
 
-    /// Wires one queue of a consumer, which counts into `tally` as well.
+    /// Wires one queue of a consumer, which counts into `tally` as well. The consumer's queues share
+    /// `pools`.
     pub(crate) fn queue(
         &self,
         planned: &PlannedQueue,
         consumer: &ConsumerName,
         tally: &Arc<Tally>,
+        pools: &mut SlotPools,
     ) -> (QueueHandle, QueueLoops) {
-        let PlannedQueue { queue, config, handlers } = planned;
+        let PlannedQueue { queue, partition_of, config, handlers } = planned;
         let metrics = Arc::new(QueueMetrics::new(&queue.stream, &queue.group));
         metrics.set_slots(config.concurrency);
         let mut handlers = Handlers::clone(handlers);
@@ -118,9 +135,12 @@ impl Wiring {
             payload_store: Arc::clone(&self.payload_store),
             report,
         };
-        let (state, signals) = (QueueState::new(context, metrics), QueueSignals::default());
+        let slots = pools.slots(partition_of.as_ref(), config.concurrency);
+        let (state, signals) = (QueueState::new(context, metrics, slots), QueueSignals::default());
         let handle = self.handle(state.clone(), signals.clone());
-        let loops = self.loops(&state, &signals, &handle, handlers, monitor);
+        let margin = self.runtime.read_margin;
+        let setup = ReaderSetup { margin, waits_here: partition_of.is_some() };
+        let loops = self.loops(&state, &signals, &handle, handlers, monitor, setup);
         (handle, loops)
     }
 
@@ -154,19 +174,20 @@ impl Wiring {
         handle: &QueueHandle,
         handlers: Handlers,
         monitor: Arc<QueueMonitor>,
+        setup: ReaderSetup,
     ) -> QueueLoops {
         // A batch carries slots, so neither channel holds more than there are slots. Both receivers
         // do nothing but receive and start.
         let (assign, assignments) = mpsc::channel(BATCHES_MAX);
         let (settle, settlements) = mpsc::channel(SETTLEMENTS_MAX);
-        let RuntimeConfig { read_margin, promote_interval, .. } = self.runtime;
+        let promote_interval = self.runtime.promote_interval;
         let (state, signals) = (|| state.clone(), || signals.clone());
         let admission = Arc::new(admission(state(), signals(), assign));
         let stream = &handle.context.queue().stream;
         let retention = self.client.retention(stream);
         let Trimming { turn, blocker } = self.trimming.get(stream).cloned().unwrap_or_default();
         QueueLoops {
-            reader: reader(state(), signals(), Arc::clone(&admission), read_margin),
+            reader: reader(state(), signals(), Arc::clone(&admission), setup),
             reaper: reaper(state(), signals(), admission),
             lease_keeper: lease_keeper(state(), signals()),
             heartbeat: self.heartbeat(state()),

@@ -13,7 +13,7 @@ use crate::runtime::state::{
     Ack, Acks, Activity, GroupEpoch, LaneSignal, LoopBackoff, LoopHealth, PauseGate, ReaderUnblock,
     Slot, SlotDemand, Slots, entries_of, stopped_before,
 };
-use crate::store::{ReadReply, ReadRequest, StoreError, StreamReader};
+use crate::store::{ReadReply, ReadRequest, ReaderSetup, StoreError, StreamReader};
 
 /// The reading loop of one queue.
 #[derive(Debug)]
@@ -24,6 +24,7 @@ pub(crate) struct Reader {
     pub(crate) repair: GroupRepair,
     pub(crate) admission: Arc<Admission>,
     pub(crate) gate: Arc<PauseGate>,
+    /// Readers of other partitions may take them as well: then this one waits for entries without any.
     pub(crate) slots: Arc<Slots>,
     pub(crate) demand: Arc<SlotDemand>,
     pub(crate) acks: Arc<Acks>,
@@ -69,6 +70,15 @@ impl Reader {
                 backoff.wait(&stop).await;
                 continue;
             }
+            match self.awaited(reader.as_mut(), &stop).await {
+                Ok(true) => {}
+                Ok(false) => continue,
+                Err(error) => {
+                    self.failed("wait for entries", &error, &mut connection).await;
+                    backoff.wait(&stop).await;
+                    continue;
+                }
+            }
             let Some(intake) = self.next_intake(&stop).await else { break };
             match self.round(reader.as_mut(), intake, &stop).await {
                 Ok(()) => backoff.reset(),
@@ -101,6 +111,30 @@ impl Reader {
                 }
             }
         }
+    }
+
+    /// Where slots are shared, waits for entries before any is taken: whether there may be some. A slot
+    /// that waits here would be one less for the other partitions.
+    async fn awaited(
+        &self,
+        reader: &mut dyn StreamReader,
+        stop: &CancellationToken,
+    ) -> Result<bool, StoreError> {
+        if !self.connector.setup.waits_here {
+            return Ok(true);
+        }
+        // It can be unblocked from here on, before it is seen what other loops may change.
+        let _waits = self.connector.unblock.enter(reader.waker());
+        if self.lane.signal.is_raised() || self.demand.is_raised() || stop.is_cancelled() {
+            return Ok(true);
+        }
+        let ready = tokio::select! {
+            biased;
+            () = stop.cancelled() => Ok(true),
+            ready = reader.ready(self.context.config.block) => ready,
+        };
+        self.health.note_read(Instant::now());
+        ready
     }
 
     /// Waits until there is a slot, or an acknowledgement that will free one. None at a stop.
@@ -214,12 +248,13 @@ impl Reader {
         let (inlet, lane_waits) = self.lane.next();
         let claims_want = self.demand.is_raised();
         // A slot that an acknowledgement frees here goes to the next job without being free in
-        // between. Slots that are to be removed are left out.
-        let free = (slots + acks).saturating_sub(self.slots.owed());
+        // between, unless another partition waits for one. Slots that are to be removed are left out.
+        let freed = if self.slots.are_wanted() { 0 } else { acks };
+        let free = (slots + freed).saturating_sub(self.slots.owed());
         let count = self.batch.count(free, claims_want);
         // The answer to the acknowledgements must not wait for new entries, a read of the stream in
         // between returns to a waiting lane at once, and one during claims to the reaper.
-        let may_wait = acks == 0 && !lane_waits && !claims_want;
+        let may_wait = acks == 0 && !lane_waits && !claims_want && !self.connector.setup.waits_here;
         let may_read = count > 0 && !stop.is_cancelled() && !self.gate.is_shut();
         may_read.then_some(ReadPlan { inlet, count, may_wait })
     }
@@ -264,8 +299,7 @@ impl Reader {
 /// Opens read connections, one after the other, and lets other loops end their waits.
 #[derive(Debug)]
 pub(crate) struct Connector {
-    /// How long after the block time an answer may take.
-    pub(crate) read_margin: Duration,
+    pub(crate) setup: ReaderSetup,
     pub(crate) unblock: Arc<ReaderUnblock>,
     pub(crate) opened_before: bool,
 }
@@ -274,7 +308,7 @@ impl Connector {
     /// Opens a connection.
     async fn open(&mut self, context: &QueueContext) -> Result<Box<dyn StreamReader>, StoreError> {
         let (queue, consumer) = (context.queue(), context.consumer());
-        let reader = context.store.reader(queue, consumer, self.read_margin).await?;
+        let reader = context.store.reader(queue, consumer, self.setup).await?;
         if std::mem::replace(&mut self.opened_before, true) {
             context.report.queue(QueueEvent::Reconnected);
         }

@@ -7,7 +7,7 @@ use tokio::sync::Semaphore;
 
 use crate::runtime::state::lock;
 
-/// The slots of one queue of one consumer.
+/// The slots of one queue of one consumer, or of all partitions of its stream.
 #[derive(Debug)]
 pub(crate) struct Slots {
     free: Semaphore,
@@ -15,6 +15,8 @@ pub(crate) struct Slots {
     debt: AtomicUsize,
     /// The configured number. Its lock serialises changes.
     size: Mutex<usize>,
+    /// How many callers wait for one.
+    waiting: AtomicUsize,
 }
 
 /// The right to have one job in flight, until it is dropped.
@@ -25,7 +27,12 @@ pub(crate) struct Slot {
 
 impl Slots {
     pub(crate) fn new(size: usize) -> Self {
-        Self { free: Semaphore::new(size), debt: AtomicUsize::new(0), size: Mutex::new(size) }
+        Self {
+            free: Semaphore::new(size),
+            debt: AtomicUsize::new(0),
+            size: Mutex::new(size),
+            waiting: AtomicUsize::new(0),
+        }
     }
 
     /// The configured number, whatever is still in flight.
@@ -38,10 +45,19 @@ impl Slots {
         self.debt.load(Ordering::SeqCst)
     }
 
+    /// Whether a caller waits for one.
+    pub(crate) fn are_wanted(&self) -> bool {
+        self.waiting.load(Ordering::SeqCst) > 0
+    }
+
     /// Waits for a slot, in turn.
     ///
     /// Cancel safe: nothing is taken.
     pub(crate) async fn take(self: &Arc<Self>) -> Option<Slot> {
+        if let Some(slot) = self.try_take() {
+            return Some(slot);
+        }
+        let _waits = Waits::new(self);
         // The semaphore is never closed.
         self.free.acquire().await.ok()?.forget();
         Some(Slot { slots: Arc::clone(self) })
@@ -91,6 +107,22 @@ impl Slots {
                 free.forget();
             }
         }
+    }
+}
+
+/// A caller waits for a slot.
+struct Waits<'s>(&'s AtomicUsize);
+
+impl<'s> Waits<'s> {
+    fn new(slots: &'s Slots) -> Self {
+        slots.waiting.fetch_add(1, Ordering::SeqCst);
+        Self(&slots.waiting)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

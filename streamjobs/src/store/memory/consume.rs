@@ -11,8 +11,8 @@ use crate::model::entry::{EntryId, Fields};
 use crate::model::name::ConsumerName;
 use crate::store::types::{RELEASED, Result, released_for};
 use crate::store::{
-    ClaimedPage, Consume, Delivery, FenceResult, Hold, Idle, IdleClaim, Inlet, Queue, Renewed,
-    ServerTime, StandIn, StreamReader,
+    ClaimedPage, Consume, Delivery, FenceResult, Hold, Idle, IdleClaim, Inlet, Queue, ReaderSetup,
+    Renewed, ServerTime, StandIn, StreamReader,
 };
 
 #[async_trait]
@@ -21,14 +21,14 @@ impl Consume for MemoryStore {
         &self,
         queue: &Queue,
         consumer: &ConsumerName,
-        margin: Duration,
+        setup: ReaderSetup,
     ) -> Result<Box<dyn StreamReader>> {
         let number = self.step_now("reader", None, |state| {
             state.readers += 1;
             Ok(state.readers)
         })?;
         let (store, queue, consumer) = (self.clone(), queue.clone(), consumer.clone());
-        Ok(Box::new(MemoryReader { store, queue, consumer, number, margin }))
+        Ok(Box::new(MemoryReader { store, queue, consumer, number, margin: setup.margin }))
     }
 
     async fn wake(&self, reader: u64) -> Result<()> {

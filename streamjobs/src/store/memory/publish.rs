@@ -6,9 +6,20 @@ use super::MemoryStore;
 use super::faults::delay;
 use crate::model::config::Retention;
 use crate::model::name::StreamName;
+use crate::store::types::Result;
 use crate::store::{Appended, Appender, NewEntry, Publish, StoreError};
 
+#[async_trait]
 impl Publish for MemoryStore {
+    async fn partitions(&self, stream: &StreamName, wanted: u16) -> Result<u16> {
+        self.step("partitions", |state| {
+            let count = state.partitions.entry(stream.as_str().to_owned()).or_insert(1);
+            *count = wanted.max(*count);
+            Ok(*count)
+        })
+        .await
+    }
+
     fn appender(&self, stream: &StreamName, retention: Retention) -> Box<dyn Appender> {
         let (store, stream, answers) = (self.clone(), stream.clone(), Vec::new());
         Box::new(MemoryAppender { store, stream, retention, answers, is_broken: false })

@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::faults::delay;
 use super::{Fault, MemoryStore};
-use crate::model::entry::{Delivery, Entry};
+use crate::model::entry::{Delivery, Entry, Inlet};
 use crate::model::name::ConsumerName;
 use crate::store::types::Result;
 use crate::store::{Queue, ReadReply, ReadRequest, StoreError, StreamReader};
@@ -84,6 +84,29 @@ impl StreamReader for MemoryReader {
         match timeout_at(deadline, self.read_once(request)).await {
             Ok(reply) => reply,
             Err(elapsed) => Err(StoreError::AnswerLost(elapsed.into())),
+        }
+    }
+
+    async fn ready(&mut self, wait: Duration) -> Result<bool> {
+        let until = Instant::now() + wait;
+        let (key, group) = (self.queue.key(Inlet::STREAM), self.queue.group.as_str());
+        self.store.lock().woken.remove(&self.number);
+        loop {
+            // Registered before the look, so that no later change is missed.
+            let changed = self.store.changed.notified();
+            {
+                let mut state = self.store.lock();
+                if state.woken.remove(&self.number) {
+                    return Ok(false);
+                }
+                // Whether the group is lost, the read tells.
+                if state.streams.get(&key).is_none_or(|stream| stream.may_deliver(group)) {
+                    return Ok(true);
+                }
+            }
+            if timeout_at(until, changed).await.is_err() {
+                return Ok(false);
+            }
         }
     }
 

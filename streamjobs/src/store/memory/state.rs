@@ -24,6 +24,8 @@ pub(super) struct MemoryState {
     /// When a redrive token expires, by its key.
     pub(super) tokens: HashMap<String, u64>,
     pub(super) marks: HashMap<String, Mark>,
+    /// How many partitions a stream has.
+    pub(super) partitions: HashMap<String, u16>,
     /// Readers whose wait was ended.
     pub(super) woken: HashSet<u64>,
     /// Readers ever opened.
@@ -90,6 +92,7 @@ impl MemoryState {
             records: HashMap::new(),
             tokens: HashMap::new(),
             marks: HashMap::new(),
+            partitions: HashMap::new(),
             woken: HashSet::new(),
             readers: 0,
             scheduled: 0,

@@ -86,6 +86,13 @@ impl Stream {
         Some(fresh)
     }
 
+    /// Whether there are entries that the group has not read yet, or no such group.
+    pub(super) fn may_deliver(&self, group: &str) -> bool {
+        let Some(group) = self.groups.get(group) else { return true };
+        let next = group.delivered.next();
+        next.is_some_and(|from| self.entries.range(from..).next().is_some())
+    }
+
     /// The ids of the entries after one.
     pub(super) fn after(&self, id: EntryId) -> impl Iterator<Item = EntryId> + '_ {
         let from = id.next().unwrap_or(EntryId::MAX);

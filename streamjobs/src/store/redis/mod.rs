@@ -64,6 +64,7 @@ static SCRIPTS: Scripts = &[
     inspect::SCRIPTS,
     marks::SCRIPTS,
     net::rights::SCRIPTS,
+    publish::SCRIPTS,
 ];
 
 /// Streams on a Redis server, or on the nodes of a cluster.

@@ -18,8 +18,8 @@ use crate::model::entry::{EntryId, Fields};
 use crate::model::name::ConsumerName;
 use crate::store::types::Result;
 use crate::store::{
-    ClaimedPage, Consume, Delivery, FenceResult, Hold, Idle, IdleClaim, Inlet, Queue, Renewed,
-    ServerInfo, ServerTime, StandIn, StoreError, StreamReader,
+    ClaimedPage, Consume, Delivery, FenceResult, Hold, Idle, IdleClaim, Inlet, Queue, ReaderSetup,
+    Renewed, ServerInfo, ServerTime, StandIn, StoreError, StreamReader,
 };
 
 scripts! {
@@ -37,9 +37,9 @@ impl Consume for RedisStore {
         &self,
         queue: &Queue,
         consumer: &ConsumerName,
-        margin: Duration,
+        setup: ReaderSetup,
     ) -> Result<Box<dyn StreamReader>> {
-        let reader = QueueReader::open(self, queue, consumer, margin).await?;
+        let reader = QueueReader::open(self, queue, consumer, setup).await?;
         Ok(Box::new(reader))
     }
 

@@ -11,14 +11,14 @@ use crate::model::name::ConsumerName;
 use crate::store::redis::RedisStore;
 use crate::store::redis::net::{Pursuit, Redirect, Route, WakerSeat};
 use crate::store::types::Result;
-use crate::store::{Queue, ReadReply, ReadRequest, StoreError, StreamReader};
+use crate::store::{Queue, ReadReply, ReadRequest, ReaderSetup, StoreError, StreamReader};
 
 /// Reads one queue for one consumer.
 pub(super) struct QueueReader {
     route: Route,
     queue: Queue,
     consumer: ConsumerName,
-    margin: Duration,
+    setup: ReaderSetup,
     seat: WakerSeat,
     reader: RedisReader,
 }
@@ -29,10 +29,10 @@ impl QueueReader {
         store: &RedisStore,
         queue: &Queue,
         consumer: &ConsumerName,
-        margin: Duration,
+        setup: ReaderSetup,
     ) -> Result<Self> {
         let (route, seat) = (store.at(queue.stream.as_str()), store.wakers.add());
-        let open = |node| RedisReader::open(node, queue, consumer, margin, Arc::clone(&seat.waker));
+        let open = |node| RedisReader::open(node, queue, consumer, setup, Arc::clone(&seat.waker));
         let reader = match &route {
             Route::One(node) => open(node.clone()).await?,
             Route::Slot(cluster, slot) => {
@@ -46,7 +46,7 @@ impl QueueReader {
             }
         };
         let (queue, consumer) = (queue.clone(), consumer.clone());
-        Ok(Self { route, queue, consumer, margin, seat, reader })
+        Ok(Self { route, queue, consumer, setup, seat, reader })
     }
 
     /// Reads, and again after the queue has moved. What was acknowledged is not acknowledged again.
@@ -84,7 +84,7 @@ impl QueueReader {
             if !target.is_asking {
                 let waker = Arc::clone(&self.seat.waker);
                 let (queue, consumer) = (&self.queue, &self.consumer);
-                let opened = RedisReader::open(target.node, queue, consumer, self.margin, waker);
+                let opened = RedisReader::open(target.node, queue, consumer, self.setup, waker);
                 self.reader = opened.await?;
             }
         }
@@ -115,6 +115,10 @@ fn refusal(reply: &mut ReadReply, block: Option<Duration>) -> Option<StoreError>
 impl StreamReader for QueueReader {
     async fn read(&mut self, request: ReadRequest<'_>) -> Result<ReadReply> {
         self.follow(request).await
+    }
+
+    async fn ready(&mut self, wait: Duration) -> Result<bool> {
+        self.reader.ready(wait).await
     }
 
     fn waker(&self) -> u64 {

@@ -15,7 +15,7 @@ use crate::store::redis::net::{
     answer_lost, asking, not_connected, open_reading,
 };
 use crate::store::types::Result;
-use crate::store::{Inlet, Queue, ReadReply, ReadRequest};
+use crate::store::{Inlet, Queue, ReadReply, ReadRequest, ReaderSetup};
 
 /// Reads one queue for one consumer on one server.
 pub(super) struct RedisReader {
@@ -25,6 +25,8 @@ pub(super) struct RedisReader {
     keys: [String; Inlet::ALL.len()],
     consumer: ConsumerName,
     margin: Duration,
+    /// It has no connection of its own, on which a read could wait.
+    waits_here: bool,
     own: Own,
     shared: Shared,
 }
@@ -44,8 +46,8 @@ struct Shared {
     /// Watches the stream.
     watch: KeyWatch,
     waker: Arc<Waker>,
-    /// The version of the stream at which nothing was left to read, and when that was asked.
-    drained: Option<(u64, Instant)>,
+    /// What is known after a read that left nothing.
+    drained: Option<Drained>,
     /// Those of the connection of the last answer.
     losses: Option<Losses>,
     /// The mean size of the last entries.
@@ -54,15 +56,26 @@ struct Shared {
     partial: Option<usize>,
 }
 
+/// Nothing was left to read.
+#[derive(Clone, Copy)]
+struct Drained {
+    /// The version of the stream then.
+    version: u64,
+    asked: Instant,
+    /// Whether the server says when the stream changes.
+    is_tracked: bool,
+}
+
 impl RedisReader {
     /// Opens the connection, or checks the shared one.
     pub(super) async fn open(
         node: Node,
         queue: &Queue,
         consumer: &ConsumerName,
-        margin: Duration,
+        setup: ReaderSetup,
         waker: Arc<Waker>,
     ) -> Result<Self> {
+        let ReaderSetup { margin, waits_here } = setup;
         let keys = queue.keys();
         let member = node.reading.join();
         let watch = member.watch(&queue.key(Inlet::STREAM));
@@ -81,15 +94,39 @@ impl RedisReader {
             keys,
             consumer: consumer.clone(),
             margin,
+            waits_here,
             own: Own::Closed,
             shared,
         };
-        if reader.shared.member.shares() {
+        if reader.shares() {
             reader.shared.check(margin).await?;
         } else {
             reader.open_own().await?;
         }
         Ok(reader)
+    }
+
+    fn shares(&self) -> bool {
+        self.waits_here || self.shared.member.shares()
+    }
+
+    /// Waits in this process until a read of the stream may find entries: whether it may.
+    ///
+    /// Cancel safe.
+    pub(super) async fn ready(&mut self, wait: Duration) -> Result<bool> {
+        if self.shared.losses.as_ref().is_some_and(Losses::have_grown) {
+            return Err(not_connected());
+        }
+        let Some(drained) = self.shared.drained else { return Ok(true) };
+        let until = Instant::now() + wait;
+        let is_ready = match self.shared.wait_after(drained, wait, until).await {
+            Wait::Changed => true,
+            Wait::Woken | Wait::Late => false,
+        };
+        if is_ready {
+            self.shared.drained = None;
+        }
+        Ok(is_ready)
     }
 
     /// Where it reads.
@@ -134,7 +171,7 @@ impl RedisReader {
         if request.count == 0 && request.acks.is_empty() {
             return Ok(nothing());
         }
-        if self.shared.member.shares() {
+        if self.shares() {
             self.close_own();
             self.read_shared(request).await
         } else {
@@ -169,13 +206,15 @@ impl RedisReader {
     /// Acknowledges and reads over a shared connection, and waits in this process.
     async fn read_shared(&mut self, request: &ReadRequest<'_>) -> Result<ReadReply> {
         let Some(block) = request.block.filter(|_| request.count > 0) else {
-            return Ok(self.exchange(request, false).await?.0);
+            return match self.waits_here && request.count > 0 && !request.inlet.is_lane() {
+                true => self.read_tracked(request).await,
+                false => Ok(self.exchange(request, false).await?.0),
+            };
         };
         let until = Instant::now() + block;
         loop {
-            if let Some((version, asked)) = self.shared.drained {
-                let is_due = asked.elapsed() >= self.shared.member.ask_every(block);
-                match if is_due { Wait::Changed } else { self.shared.wait(version, until).await } {
+            if let Some(drained) = self.shared.drained {
+                match self.shared.wait_after(drained, block, until).await {
                     Wait::Changed => self.shared.drained = None,
                     Wait::Late => return Ok(nothing()),
                     Wait::Woken => {
@@ -184,32 +223,31 @@ impl RedisReader {
                     }
                 }
             }
-            if !self.shared.member.shares() {
+            if !self.shares() {
                 return Ok(nothing());
             }
             if self.shared.losses.as_ref().is_some_and(Losses::have_grown) {
                 return Err(not_connected());
             }
-            let version = self.shared.watch.version();
-            let (reply, is_tracked) = self.exchange(request, true).await?;
-            let (ReadReply { acknowledged: Ok(_), deliveries: Ok(read) }, true) =
-                (&reply, request.acks.is_empty())
-            else {
+            let reply = self.read_tracked(request).await?;
+            let ReadReply { acknowledged: Ok(_), deliveries: Ok(read) } = &reply else {
                 return Ok(reply);
             };
-            if is_tracked && read.len() < request.count {
-                self.shared.drained = Some((version, Instant::now()));
-            }
-            if !read.is_empty() || Instant::now() >= until {
+            if !request.acks.is_empty() || !read.is_empty() || Instant::now() >= until {
                 return Ok(reply);
             }
-            if !is_tracked {
-                let soon = until.min(Instant::now() + UNTRACKED_WAIT);
-                if let Wait::Woken = self.shared.wait(version, soon).await {
-                    return Ok(reply);
-                }
-            }
         }
+    }
+
+    /// Reads the stream once, and notes whether that left anything.
+    async fn read_tracked(&mut self, request: &ReadRequest<'_>) -> Result<ReadReply> {
+        let version = self.shared.watch.version();
+        let (reply, is_tracked) = self.exchange(request, true).await?;
+        if matches!(&reply.deliveries, Ok(read) if read.len() < request.count) {
+            let asked = Instant::now();
+            self.shared.drained = Some(Drained { version, asked, is_tracked });
+        }
+        Ok(reply)
     }
 
     /// One round trip without a wait: the reply, and whether the server will say when the stream
@@ -281,6 +319,22 @@ impl Shared {
         let bytes = deliveries.iter().map(|delivery| delivery.entry.bytes()).sum::<usize>();
         if let Some(mean) = bytes.checked_div(deliveries.len()) {
             self.entry_bytes = mean;
+        }
+    }
+
+    /// Waits after a read that left nothing, until it is worth reading again.
+    async fn wait_after(&self, drained: Drained, block: Duration, until: Instant) -> Wait {
+        let Drained { version, asked, is_tracked } = drained;
+        let every = if is_tracked { self.member.ask_every(block) } else { UNTRACKED_WAIT };
+        if asked.elapsed() >= every {
+            return Wait::Changed;
+        }
+        if is_tracked {
+            return self.wait(version, until).await;
+        }
+        match self.wait(version, until.min(asked + every)).await {
+            Wait::Late if Instant::now() < until => Wait::Changed,
+            ended => ended,
         }
     }
 

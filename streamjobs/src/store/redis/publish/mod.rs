@@ -12,6 +12,7 @@ use redis::{Cmd, Pipeline, Value};
 
 use super::consume::add_fields;
 use super::net::{NodeAddress, Pinned, Place, Redirect, Route, size_of_pipeline};
+use super::script::scripts;
 use super::{RedisStore, reply};
 use crate::model::cause::chain;
 use crate::model::config::Retention;
@@ -19,8 +20,18 @@ use crate::model::name::StreamName;
 use crate::store::types::Result;
 use crate::store::{Appended, Appender, NewEntry, Publish, StoreError};
 
+scripts! {
+    PARTITIONS = "partitions";
+}
+
 #[async_trait]
 impl Publish for RedisStore {
+    async fn partitions(&self, stream: &StreamName, wanted: u16) -> Result<u16> {
+        let value = self.run(&PARTITIONS, &[&stream.partitions_key()], wanted).await?;
+        let count = reply::number(value, PARTITIONS.name)?;
+        u16::try_from(count).map_err(|_| StoreError::Protocol { command: PARTITIONS.name })
+    }
+
     fn appender(&self, stream: &StreamName, retention: Retention) -> Box<dyn Appender> {
         Box::new(RedisAppender::new(self.at(stream.as_str()), stream.clone(), retention))
     }

@@ -1,0 +1,84 @@
+//! The streams that are spread over partitions, as a client was told.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::model::entry::Fields;
+use crate::model::error::ConnectError;
+use crate::model::name::StreamName;
+use crate::model::partition::Partitions;
+use crate::store::Publish;
+
+/// Of which partitions each stream consists. One that is not named consists of itself.
+#[derive(Debug, Default)]
+pub(crate) struct Layouts {
+    by_stream: HashMap<StreamName, Partitions>,
+    /// The stream of each partition.
+    whole: HashMap<StreamName, StreamName>,
+    /// How many events without a key were published.
+    turn: AtomicU32,
+}
+
+impl Layouts {
+    pub(crate) fn new(wanted: Vec<(String, u16)>) -> Result<Self, ConnectError> {
+        let fault = |fault: &dyn std::error::Error| ConnectError::Setting(fault.to_string());
+        let mut layouts = Self::default();
+        for (stream, count) in wanted {
+            let stream = StreamName::new(stream).map_err(|error| fault(&error))?;
+            let partitions = Partitions::new(&stream, count).map_err(|error| fault(&error))?;
+            for name in partitions.names() {
+                layouts.whole.insert(name.clone(), stream.clone());
+            }
+            layouts.by_stream.insert(stream, partitions);
+        }
+        Ok(layouts)
+    }
+
+    /// Tells the server, where a stream may have more partitions than this process knows of.
+    pub(crate) async fn agree(&self, store: &impl Publish) -> Result<(), ConnectError> {
+        for (stream, partitions) in &self.by_stream {
+            let wanted = partitions.count();
+            let present = store.partitions(stream, wanted).await;
+            let present = present.map_err(|source| ConnectError::Server {
+                server: format!("the server of stream {stream}"),
+                source: source.into(),
+            })?;
+            if present != wanted {
+                return Err(ConnectError::Setting(format!(
+                    "stream {stream} has {present} partitions, and this client was told {wanted}; the \
+                     number can only grow, and has to be the same in each process"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// The partitions of a stream: itself alone, if none were named.
+    pub(crate) fn names(&self, stream: &StreamName) -> Vec<StreamName> {
+        let partitions = self.by_stream.get(stream);
+        partitions.map_or_else(|| vec![stream.clone()], |known| known.names().cloned().collect())
+    }
+
+    /// Whether a stream has more partitions than itself.
+    pub(crate) fn is_spread(&self, stream: &StreamName) -> bool {
+        self.by_stream.get(stream).is_some_and(|partitions| partitions.count() > 1)
+    }
+
+    /// The partition of an event: by its key, or in turn without one. `None` if the stream has none.
+    pub(crate) fn of_event(&self, stream: &StreamName, event: &Fields) -> Option<&StreamName> {
+        let partitions = self.by_stream.get(stream)?;
+        let key = event.iter().find(|(name, _)| name.as_ref() == KEY_FIELD);
+        let key = key.and_then(|(_, value)| std::str::from_utf8(value).ok());
+        Some(match key {
+            Some(key) => partitions.of_key(key),
+            None => partitions.in_turn(self.turn.fetch_add(1, Ordering::Relaxed)),
+        })
+    }
+
+    /// The stream that a stream is a partition of, which may be itself.
+    pub(crate) fn whole<'s>(&'s self, stream: &'s StreamName) -> &'s StreamName {
+        self.whole.get(stream).unwrap_or(stream)
+    }
+}
+
+const KEY_FIELD: &[u8] = b"sj-key";
