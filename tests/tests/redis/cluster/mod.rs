@@ -3,6 +3,7 @@
 mod failover;
 mod moves;
 mod refused;
+mod servers;
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
