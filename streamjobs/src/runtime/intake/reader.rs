@@ -249,7 +249,8 @@ impl Reader {
         let claims_want = self.demand.is_raised();
         // A slot that an acknowledgement frees here goes to the next job without being free in
         // between, unless another partition waits for one. Slots that are to be removed are left out.
-        let freed = if self.slots.are_wanted() { 0 } else { acks };
+        let others_wait = self.connector.setup.waits_here && self.slots.are_wanted();
+        let freed = if others_wait { 0 } else { acks };
         let free = (slots + freed).saturating_sub(self.slots.owed());
         let count = self.batch.count(free, claims_want);
         // The answer to the acknowledgements must not wait for new entries, a read of the stream in
