@@ -24,6 +24,7 @@ mod job;
 mod latency;
 mod meter;
 mod ours;
+mod partitions;
 mod plot;
 mod processes;
 mod recovery;
@@ -95,6 +96,7 @@ async fn main() -> ExitCode {
     recovery::run(&settings, &mut table).await;
     wake::run(&settings, &mut table).await;
     wake::drains(&settings, &mut table).await;
+    partitions::run(&settings, &mut table).await;
     release::run(&settings, &mut table).await;
     let fine = instructions::run(&settings, &mut table);
     if let Some(file) = &settings.json {
