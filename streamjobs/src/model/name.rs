@@ -254,8 +254,16 @@ fn text_rule(name: &str, bytes_max: usize, too_long: &'static str) -> Option<&'s
 const NAME_BYTES_MAX: usize = 200;
 const EVENT_ID_BYTES_MAX: usize = 128;
 const SHOWN_CHARACTERS_MAX: usize = 64;
-const HELPER_SUFFIXES: [&str; 7] =
-    [":lane:", ":retry:", ":retry-records:", ":dead:", ":group:", ":redriven:", ":once:"];
+const HELPER_SUFFIXES: [&str; 8] = [
+    ":lane:",
+    ":retry:",
+    ":retry-records:",
+    ":dead:",
+    ":group:",
+    ":redriven:",
+    ":once:",
+    ":partitions",
+];
 
 /// The name space of ids for entries that other clients wrote without an event id.
 const CONTENT_IDS: Uuid = Uuid::from_u128(0x8f0e_6f2c_53b1_5d0a_9a6b_6f10_2c1d_7e01);

@@ -263,3 +263,64 @@ async fn partitions_lie_on_all_masters_of_a_cluster_and_move() {
     assert_eq!((work.count(), runtime.counters().leases_lost), (80, 0));
     let _ = runtime.shutdown().await;
 }
+
+/// Jobs whose acknowledgements cannot be sent keep no slot that another partition could use.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_on_a_dead_master_does_not_hold_the_slots_of_the_others() {
+    let cluster = RedisCluster::builder().full_coverage(false).append_only(true).start().unwrap();
+    let client = client(&cluster.url(), COUNT).await;
+    let gate = Gate::default();
+    let work = Work::new({
+        let gate = gate.clone();
+        move |order, _| {
+            let gate = gate.clone();
+            async move {
+                if order.id.ends_with("-0") {
+                    gate.passed().await;
+                }
+                Ok(())
+            }
+        }
+    });
+    let runtime = runtime(&client, &work, 2).await;
+    // Two of one customer take all slots.
+    for id in ["a-0", "b-0"] {
+        client.publish(&Order { id: id.to_owned(), customer: "alice".to_owned() }).await.unwrap();
+    }
+    work.wait_for(2).await;
+    let partitions = client.partitions(&stream());
+    let taken = partitions.iter().find(|name| cluster.length(name.as_str()) > 0).unwrap();
+    let dead = cluster.master_of(RedisCluster::slot(taken.as_str()));
+    dead.kill();
+    gate.open();
+    let mut elsewhere = 0;
+    for customer in 0..100 {
+        elsewhere += usize::from(client.publish(&order_of(customer, 1)).await.is_ok());
+    }
+    assert!(elsewhere > 20, "{elsewhere}");
+    until(DEADLINE, "the others go on", || work.distinct() >= 2 + elsewhere).await;
+    dead.restart().unwrap();
+    settled(&runtime).await;
+    let _ = runtime.shutdown().await;
+}
+
+/// Without the right, readers ask now and then instead.
+#[tokio::test]
+async fn without_the_right_to_be_told_partitions_are_read_without_a_hot_loop() {
+    let server = RedisServer::start().unwrap();
+    for word in ["on", ">secret", "~*", "&*", "+@all", "-client|tracking"] {
+        server.command(&["ACL", "SETUSER", "worker", word]);
+    }
+    let url = format!("redis://worker:secret@127.0.0.1:{}", server.port());
+    let client = client(&url, COUNT).await;
+    let work = Work::fine();
+    let runtime = runtime(&client, &work, 4).await;
+    for customer in 0..50 {
+        client.publish(&order_of(customer, 0)).await.unwrap();
+    }
+    work.wait_for(50).await;
+    let connected = server.info("total_connections_received").unwrap();
+    let connected: usize = connected.trim().parse().unwrap();
+    assert!(connected < 30, "{connected} connections");
+    let _ = runtime.shutdown().await;
+}

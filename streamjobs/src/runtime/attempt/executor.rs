@@ -231,7 +231,9 @@ impl Executor {
         let hold = self.in_flight.begin_settling(delivery.hold());
         let (hold, verdict) = match (hold, verdict) {
             // A job that is done is acknowledged even when its lease was lost.
-            (_, Verdict::Acknowledge) => return self.acks.push(Ack { inlet, id, slot }),
+            (_, Verdict::Acknowledge) => {
+                return self.acks.push(Ack { inlet, id, slot: Some(slot) });
+            }
             (Some(hold), verdict) if verdict != Verdict::Leave => (hold, verdict),
             (hold, verdict) => return self.leave(hold, delivery.hold(), &verdict),
         };

@@ -41,13 +41,14 @@ impl QueueState {
         context: QueueContext,
         metrics: Arc<QueueMetrics>,
         slots: Arc<Slots>,
+        shares_slots: bool,
     ) -> Self {
         let (config, now) = (context.config, Instant::now());
         let in_flight = Arc::new(InFlight::new(metrics));
         Self {
             context: Arc::new(context),
             slots,
-            acks: Arc::new(Acks::new(Arc::clone(&in_flight))),
+            acks: Arc::new(Acks::new(Arc::clone(&in_flight), shares_slots)),
             in_flight,
             clock: Arc::new(Clock::new(config.lease, now)),
             gate: Arc::default(),

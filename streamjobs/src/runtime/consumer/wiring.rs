@@ -136,10 +136,12 @@ impl Wiring {
             report,
         };
         let slots = pools.slots(partition_of.as_ref(), config.concurrency);
-        let (state, signals) = (QueueState::new(context, metrics, slots), QueueSignals::default());
+        let shares_slots = partition_of.is_some();
+        let state = QueueState::new(context, metrics, slots, shares_slots);
+        let signals = QueueSignals::default();
         let handle = self.handle(state.clone(), signals.clone());
         let margin = self.runtime.read_margin;
-        let setup = ReaderSetup { margin, waits_here: partition_of.is_some() };
+        let setup = ReaderSetup { margin, waits_here: shares_slots };
         let loops = self.loops(&state, &signals, &handle, handlers, monitor, setup);
         (handle, loops)
     }

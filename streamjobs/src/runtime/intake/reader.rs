@@ -120,7 +120,7 @@ impl Reader {
         reader: &mut dyn StreamReader,
         stop: &CancellationToken,
     ) -> Result<bool, StoreError> {
-        if !self.connector.setup.waits_here {
+        if !self.setup().waits_here {
             return Ok(true);
         }
         // It can be unblocked from here on, before it is seen what other loops may change.
@@ -144,12 +144,16 @@ impl Reader {
             return (!stop.is_cancelled()).then(acks);
         }
         let mut slots = self.slots.take_free(BATCH_MAX);
+        if self.setup().waits_here && self.slots.are_wanted_for_claims() {
+            // It goes to whoever is first in the queue, at last to the reaper of some partition.
+            slots.clear();
+        }
         if slots.is_empty() {
             self.health.note_saturated();
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return None,
-                slot = self.slots.take() => slots.extend(slot),
+                slot = self.slot_for_reading() => slots.extend(slot),
                 () = self.worthwhile_acks() => {}
             }
         }
@@ -157,6 +161,23 @@ impl Reader {
         let room = BATCH_MAX.saturating_sub(slots.len() + acks.len());
         slots.extend(self.slots.take_free(room));
         Some(Intake { slots, acks })
+    }
+
+    /// Waits for a slot. While another partition claims entries, the slot goes to its reaper, whose place
+    /// in the queue is behind the readers of all partitions.
+    async fn slot_for_reading(&self) -> Option<Slot> {
+        loop {
+            let slot = self.slots.take().await;
+            if !self.setup().waits_here || !self.slots.are_wanted_for_claims() {
+                return slot;
+            }
+            drop(slot);
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn setup(&self) -> ReaderSetup {
+        self.connector.setup
     }
 
     /// Lets the reaper take what is free. True if it may have all slots for now, because nothing is
@@ -249,13 +270,13 @@ impl Reader {
         let claims_want = self.demand.is_raised();
         // A slot that an acknowledgement frees here goes to the next job without being free in
         // between, unless another partition waits for one. Slots that are to be removed are left out.
-        let others_wait = self.connector.setup.waits_here && self.slots.are_wanted();
+        let others_wait = self.setup().waits_here && self.slots.are_wanted();
         let freed = if others_wait { 0 } else { acks };
         let free = (slots + freed).saturating_sub(self.slots.owed());
         let count = self.batch.count(free, claims_want);
         // The answer to the acknowledgements must not wait for new entries, a read of the stream in
         // between returns to a waiting lane at once, and one during claims to the reaper.
-        let may_wait = acks == 0 && !lane_waits && !claims_want && !self.connector.setup.waits_here;
+        let may_wait = acks == 0 && !lane_waits && !claims_want && !self.setup().waits_here;
         let may_read = count > 0 && !stop.is_cancelled() && !self.gate.is_shut();
         may_read.then_some(ReadPlan { inlet, count, may_wait })
     }

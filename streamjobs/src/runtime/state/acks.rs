@@ -13,10 +13,12 @@ use crate::runtime::state::{DoneDuringClaim, InFlight, Slot, lock};
 pub(crate) struct Ack {
     pub(crate) inlet: Inlet,
     pub(crate) id: EntryId,
-    pub(crate) slot: Slot,
+    /// `None` once other partitions have it, because their server answers and this one's does not.
+    pub(crate) slot: Option<Slot>,
 }
 
-/// Done jobs that are not acknowledged yet. Bounded by the slots of the queue.
+/// Done jobs that are not acknowledged yet. Bounded by the slots of the queue: while acknowledgements
+/// fail, nothing is read.
 #[derive(Debug)]
 pub(crate) struct Acks {
     waiting: Mutex<Vec<Ack>>,
@@ -24,17 +26,20 @@ pub(crate) struct Acks {
     wanted: AtomicUsize,
     filled: Notify,
     in_flight: Arc<InFlight>,
+    /// Whether the slots are those of other partitions as well.
+    shares_slots: bool,
     /// What was acknowledged while a claim was on its way.
     pub(crate) during_claim: DoneDuringClaim,
 }
 
 impl Acks {
-    pub(crate) fn new(in_flight: Arc<InFlight>) -> Self {
+    pub(crate) fn new(in_flight: Arc<InFlight>, shares_slots: bool) -> Self {
         Self {
             waiting: Mutex::default(),
             wanted: AtomicUsize::new(0),
             filled: Notify::new(),
             in_flight,
+            shares_slots,
             during_claim: DoneDuringClaim::default(),
         }
     }
@@ -54,8 +59,12 @@ impl Acks {
         std::mem::take(&mut *lock(&self.waiting))
     }
 
-    /// Puts acknowledgements back whose request failed.
-    pub(crate) fn put_back(&self, acks: Vec<Ack>) {
+    /// Puts acknowledgements back whose request failed. They keep no slot that another partition could
+    /// use.
+    pub(crate) fn put_back(&self, mut acks: Vec<Ack>) {
+        if self.shares_slots {
+            acks.iter_mut().for_each(|ack| ack.slot = None);
+        }
         lock(&self.waiting).extend(acks);
         self.filled.notify_waiters();
     }
@@ -69,7 +78,7 @@ impl Acks {
         for Ack { inlet, id, slot } in acks {
             self.during_claim.note(inlet, id);
             dead_letters.extend(self.in_flight.remove_acknowledged(inlet, id));
-            slots.push(slot);
+            slots.extend(slot);
         }
         (slots, dead_letters)
     }
@@ -114,10 +123,10 @@ mod tests {
     async fn a_waiting_loop_is_notified_at_the_wanted_length() {
         let (stream, group) = (StreamName::new("orders"), GroupName::new("work"));
         let metrics = QueueMetrics::new(&stream.unwrap(), &group.unwrap());
-        let acks = Acks::new(Arc::new(InFlight::new(Arc::new(metrics))));
+        let acks = Acks::new(Arc::new(InFlight::new(Arc::new(metrics))), false);
         let slots = Arc::new(Slots::new(9));
         let push = || {
-            let slot = slots.try_take().unwrap();
+            let slot = slots.try_take();
             acks.push(Ack { inlet: Inlet::STREAM, id: EntryId::ZERO, slot });
         };
         push();
@@ -139,10 +148,10 @@ mod tests {
     fn what_is_acknowledged_while_a_claim_is_on_its_way_is_known_until_it_is_over() {
         let (stream, group) = (StreamName::new("orders"), GroupName::new("work"));
         let metrics = QueueMetrics::new(&stream.unwrap(), &group.unwrap());
-        let acks = Acks::new(Arc::new(InFlight::new(Arc::new(metrics))));
+        let acks = Acks::new(Arc::new(InFlight::new(Arc::new(metrics))), false);
         let slots = Arc::new(Slots::new(9));
         let (inlet, before, during) = (Inlet::STREAM, EntryId::new(1, 0), EntryId::new(2, 0));
-        let finish = |id| acks.finish(vec![Ack { inlet, id, slot: slots.try_take().unwrap() }]);
+        let finish = |id| acks.finish(vec![Ack { inlet, id, slot: slots.try_take() }]);
         let is_done = |id| acks.during_claim.contains(Hold { inlet, id, delivery_count: 2 });
         finish(before);
         let open = acks.during_claim.open();

@@ -17,6 +17,8 @@ pub(crate) struct Slots {
     size: Mutex<usize>,
     /// How many callers wait for one.
     waiting: AtomicUsize,
+    /// How many of them claim entries of consumers that have died.
+    claiming: AtomicUsize,
 }
 
 /// The right to have one job in flight, until it is dropped.
@@ -32,6 +34,7 @@ impl Slots {
             debt: AtomicUsize::new(0),
             size: Mutex::new(size),
             waiting: AtomicUsize::new(0),
+            claiming: AtomicUsize::new(0),
         }
     }
 
@@ -50,6 +53,17 @@ impl Slots {
         self.waiting.load(Ordering::SeqCst) > 0
     }
 
+    /// Whether a caller waits for one to claim entries. The readers of other partitions leave theirs to it.
+    pub(crate) fn are_wanted_for_claims(&self) -> bool {
+        self.claiming.load(Ordering::SeqCst) > 0
+    }
+
+    /// As [`take`](Self::take), to claim entries.
+    pub(crate) async fn take_for_claims(self: &Arc<Self>) -> Option<Slot> {
+        let _claims = Waits::new(&self.claiming);
+        self.take().await
+    }
+
     /// Waits for a slot, in turn.
     ///
     /// Cancel safe: nothing is taken.
@@ -57,7 +71,7 @@ impl Slots {
         if let Some(slot) = self.try_take() {
             return Some(slot);
         }
-        let _waits = Waits::new(self);
+        let _waits = Waits::new(&self.waiting);
         // The semaphore is never closed.
         self.free.acquire().await.ok()?.forget();
         Some(Slot { slots: Arc::clone(self) })
@@ -110,13 +124,13 @@ impl Slots {
     }
 }
 
-/// A caller waits for a slot.
+/// A caller is counted among those that wait.
 struct Waits<'s>(&'s AtomicUsize);
 
 impl<'s> Waits<'s> {
-    fn new(slots: &'s Slots) -> Self {
-        slots.waiting.fetch_add(1, Ordering::SeqCst);
-        Self(&slots.waiting)
+    fn new(count: &'s AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
     }
 }
 

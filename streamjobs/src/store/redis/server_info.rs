@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 
-use super::net::{Capabilities, Info, Link, Mode, rights};
+use super::net::{Capabilities, Info, Link, Mode, Route, rights};
 use super::{RedisStore, reply};
 use crate::model::name::StreamName;
 use crate::store::server_info::{
@@ -37,7 +37,10 @@ impl ServerInfo for RedisStore {
     }
 
     async fn now(&self, stream: &StreamName) -> Result<ServerTime> {
-        time(&self.at(stream.as_str()).node().await?.link).await
+        match self.at(stream.as_str()) {
+            Route::One(node) => time(&node.link).await,
+            Route::Slot(..) => self.clock_of_slot(stream).await,
+        }
     }
 }
 

@@ -93,9 +93,11 @@ impl App {
     }
 }
 
-/// A lease that outlasts what a busy machine takes to move a slot.
+/// Outlasts what a busy machine takes to move a slot.
+const LEASE: Duration = Duration::from_secs(3);
+
 fn options() -> GroupOptions {
-    GroupOptions::new().lease(Duration::from_secs(3)).concurrency(NonZeroU32::new(16).unwrap())
+    GroupOptions::new().lease(LEASE).concurrency(NonZeroU32::new(16).unwrap())
 }
 
 /// Another master than the one that has the stream.

@@ -6,7 +6,7 @@ use streamjobs::Client;
 use streamjobs_tests::server::RedisCluster;
 use tokio::time::{Instant, sleep_until};
 
-use super::{App, other_master};
+use super::{App, LEASE, other_master};
 use crate::app::{DEADLINE, Order, Work, order, until};
 
 /// In each state of a slot that is moved by hand, jobs are published, done and acknowledged: before its
@@ -64,6 +64,36 @@ async fn a_slot_that_moves_back_and_forth_loses_no_lease_and_no_group() {
     }
     app.done(48).await;
     app.all_ran_once(48);
+    app.stop().await;
+}
+
+/// Most queues have no dead letters, and while the slot is on its way, scripts that name a key that does
+/// not exist are refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn leases_last_while_a_slot_is_on_its_way_for_longer_than_a_lease() {
+    let long = Work::new(|_, _| async {
+        sleep_until(Instant::now() + LEASE + Duration::from_secs(1)).await;
+        Ok(())
+    });
+    let app = App::start(RedisCluster::start().unwrap(), long).await;
+    let (slot, to) = (RedisCluster::slot("orders"), other_master(&app.cluster, "orders"));
+    let five = async |first: usize| {
+        for id in first..first + 5 {
+            app.publish("orders", id).await;
+        }
+        until(DEADLINE, "started", || app.work.distinct() == first + 5).await;
+    };
+    five(0).await;
+    app.cluster.begin_migration(slot, to);
+    let is_done = |done: u64| app.runtime.counters().succeeded == done;
+    until(DEADLINE, "done on the old node", || is_done(5)).await;
+    five(5).await;
+    app.cluster.move_keys(slot, to);
+    until(DEADLINE, "done on the new node", || is_done(10)).await;
+    app.cluster.end_migration(slot, to);
+    five(10).await;
+    app.done(15).await;
+    app.all_ran_once(15);
     app.stop().await;
 }
 

@@ -12,10 +12,11 @@ use redis::{Cmd, Value};
 use self::acknowledge::Acknowledgements;
 pub(super) use self::acknowledge::{IDS_MAX, Id, add_ids};
 use self::queue_reader::QueueReader;
+use super::net::Redirect;
 use super::script::{Script, scripts};
 use super::{DELAY_MAX, RedisStore, milliseconds, packed, reply};
 use crate::model::entry::{EntryId, Fields};
-use crate::model::name::ConsumerName;
+use crate::model::name::{ConsumerName, StreamName};
 use crate::store::types::Result;
 use crate::store::{
     ClaimedPage, Consume, Delivery, FenceResult, Hold, Idle, IdleClaim, Inlet, Queue, ReaderSetup,
@@ -25,6 +26,7 @@ use crate::store::{
 scripts! {
     CLAIM_IDLE = "claim_idle";
     HAS_IDLE = "has_idle";
+    NOW = "now";
     RECOVER = "recover";
     RELEASE = "release";
     RENEW = "renew";
@@ -71,8 +73,17 @@ impl Consume for RedisStore {
             let add = |command: &mut Cmd| {
                 add_holds(add_owner(command, queue, consumer, inlet), holds, &places);
             };
-            let keys = [&*queue.key(inlet), &queue.dead_key(), &queue.group_key()];
-            let value = self.script(&RENEW, &keys, add).await?;
+            let keys = [&*queue.key(inlet), &queue.group_key(), &queue.dead_key()];
+            let route = self.at(queue.stream.as_str());
+            let value = match route.script_now(&RENEW, &keys, add).await {
+                // The slot is on its way to another node, and most queues have no dead letters: a script that
+                // names them is refused until the slot has arrived.
+                Err(error) if Redirect::is_pause(&error) => {
+                    let [entries, hash, _] = keys;
+                    route.script(&RENEW, &[entries, hash], add).await?
+                }
+                answer => answer?,
+            };
             let mut items = reply::items(value, RENEW.name)?.into_iter();
             now = ServerTime(reply::number(reply::next(&mut items, RENEW.name)?, RENEW.name)?);
             moves = reply::number(reply::next(&mut items, RENEW.name)?, RENEW.name)?;
@@ -222,6 +233,13 @@ pub(super) struct Settled<'a> {
 }
 
 impl RedisStore {
+    /// The clock of the node that has a stream, as a script on the stream tells it: while the slot cannot be
+    /// used, there is no answer.
+    pub(super) async fn clock_of_slot(&self, stream: &StreamName) -> Result<ServerTime> {
+        let value = self.script(&NOW, &[stream.as_str()], |_| ()).await?;
+        reply::number(value, NOW.name).map(ServerTime)
+    }
+
     /// Stores a job's next form and acknowledges its entry. `keys` follow those of the inlet and of the
     /// dead letters.
     pub(super) async fn settle(

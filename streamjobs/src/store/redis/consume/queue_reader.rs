@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use super::reader::RedisReader;
 use crate::model::name::ConsumerName;
 use crate::store::redis::RedisStore;
-use crate::store::redis::net::{Pursuit, Redirect, Route, WakerSeat};
+use crate::store::redis::net::{Cluster, Endpoint, Pursuit, Redirect, Route, WakerSeat, copy};
 use crate::store::types::Result;
 use crate::store::{Queue, ReadReply, ReadRequest, ReaderSetup, StoreError, StreamReader};
 
@@ -21,6 +21,14 @@ pub(super) struct QueueReader {
     setup: ReaderSetup,
     seat: WakerSeat,
     reader: RedisReader,
+    /// Where the queue is on its way to: the next read goes there.
+    asked: Option<Endpoint>,
+    /// Why the last read of a reader that waits here was refused.
+    lost: Option<StoreError>,
+    /// How often in a row.
+    refusals: u32,
+    /// The queue is on its way, and there was nothing.
+    has_pause: bool,
 }
 
 impl QueueReader {
@@ -46,57 +54,128 @@ impl QueueReader {
             }
         };
         let (queue, consumer) = (queue.clone(), consumer.clone());
-        Ok(Self { route, queue, consumer, setup, seat, reader })
+        Ok(Self {
+            route,
+            queue,
+            consumer,
+            setup,
+            seat,
+            reader,
+            asked: None,
+            lost: None,
+            refusals: 0,
+            has_pause: false,
+        })
     }
 
     /// Reads, and again after the queue has moved. What was acknowledged is not acknowledged again.
-    async fn follow(&mut self, mut request: ReadRequest<'_>) -> Result<ReadReply> {
-        let (cluster, slot) = match &self.route {
-            Route::One(_) => return self.reader.read(&request).await,
-            Route::Slot(cluster, slot) => (Arc::clone(cluster), *slot),
-        };
-        let mut pursuit = Pursuit::after_answer_of(&cluster, slot, self.reader.endpoint().node());
-        let (mut acknowledged, mut asked) = (0, None);
+    async fn follow(
+        &mut self,
+        cluster: &Cluster,
+        slot: u16,
+        mut request: ReadRequest<'_>,
+    ) -> Result<ReadReply> {
+        let waits = request.block.is_some();
+        let (mut acknowledged, mut pursuit) = (0, self.pursuit(cluster, slot));
         loop {
-            let block = request.block.take();
-            let read = match &asked {
-                Some(to) => self.reader.read_asking(to, &request).await,
-                None => self.reader.read(&ReadRequest { block, ..request }).await,
-            };
-            let mut reply = read.inspect_err(|_| cluster.suspect())?;
+            let mut reply = self.read_once(cluster, &request).await?;
             if let Ok(number) = &mut reply.acknowledged {
                 *number += acknowledged;
                 (acknowledged, request.acks) = (*number, &[]);
             }
-            let Some(error) = refusal(&mut reply, block) else {
+            let may_be_elsewhere = request.block.take().is_some() || self.asked.is_some();
+            let Some(error) = refusal(&mut reply, may_be_elsewhere) else {
                 let is_empty = matches!(&reply.deliveries, Ok(read) if read.is_empty());
-                if asked.is_some() && is_empty && block.is_some() {
+                if self.asked.take().is_some() && is_empty && waits {
                     sleep(ASKED_PAUSE).await;
                 }
                 return Ok(reply);
             };
-            if matches!(error, StoreError::GroupMissing) {
-                continue;
-            }
-            pursuit.after(error).await?;
-            let target = pursuit.target().await?;
-            asked = target.is_asking.then(|| target.node.link.endpoint().clone());
-            if !target.is_asking {
-                let waker = Arc::clone(&self.seat.waker);
-                let (queue, consumer) = (&self.queue, &self.consumer);
-                let opened = RedisReader::open(target.node, queue, consumer, self.setup, waker);
-                self.reader = opened.await?;
+            if self.asked.take().is_some() {
+                sleep(ASKED_PAUSE).await;
+            } else if Redirect::is_said_by(&error) {
+                self.go_on(&mut pursuit, error).await?;
             }
         }
+    }
+
+    /// Reads once for a caller that holds slots which others could use: looking for the queue is left to
+    /// [`ready`](StreamReader::ready).
+    async fn read_holding(
+        &mut self,
+        cluster: &Cluster,
+        request: &ReadRequest<'_>,
+    ) -> Result<ReadReply> {
+        let mut reply = self.read_once(cluster, request).await?;
+        if self.asked.take().is_some() {
+            self.has_pause = !matches!(&reply.deliveries, Ok(read) if !read.is_empty());
+            if matches!(reply.deliveries, Err(StoreError::GroupMissing)) {
+                reply.deliveries = Ok(Vec::new());
+            }
+        }
+        let errors = [reply.acknowledged.as_ref().err(), reply.deliveries.as_ref().err()];
+        self.lost =
+            errors.into_iter().flatten().find(|error| Redirect::is_said_by(error)).map(copy);
+        match (&self.lost, &reply.deliveries) {
+            (None, _) => self.refusals = 0,
+            (Some(_), Err(_)) => reply.deliveries = Ok(Vec::new()),
+            (Some(_), Ok(_)) => {}
+        }
+        Ok(reply)
+    }
+
+    async fn read_once(
+        &mut self,
+        cluster: &Cluster,
+        request: &ReadRequest<'_>,
+    ) -> Result<ReadReply> {
+        let read = match &self.asked {
+            Some(to) => self.reader.read_asking(to, request).await,
+            None => self.reader.read(request).await,
+        };
+        read.inspect_err(|_| cluster.suspect())
+    }
+
+    /// Looks for the queue after the last read was refused.
+    async fn look(&mut self, cluster: &Cluster, slot: u16) -> Result<()> {
+        if std::mem::take(&mut self.has_pause) {
+            sleep(ASKED_PAUSE).await;
+        }
+        let Some(error) = self.lost.take() else { return Ok(()) };
+        // The pauses of one pursuit grow, and each read begins another one.
+        sleep(PAUSE.saturating_mul(self.refusals.min(PAUSES_MAX))).await;
+        self.refusals += 1;
+        let mut pursuit = self.pursuit(cluster, slot);
+        self.go_on(&mut pursuit, error).await
+    }
+
+    fn pursuit<'c>(&self, cluster: &'c Cluster, slot: u16) -> Pursuit<'c> {
+        Pursuit::after_answer_of(cluster, slot, self.reader.endpoint().node())
+    }
+
+    /// Goes where the queue is after a refusal.
+    async fn go_on(&mut self, pursuit: &mut Pursuit<'_>, error: StoreError) -> Result<()> {
+        pursuit.after(error).await?;
+        let target = pursuit.target().await?;
+        let endpoint = target.node.link.endpoint();
+        if target.is_asking {
+            self.asked = Some(endpoint.clone());
+        } else if endpoint.node() != self.reader.endpoint().node() {
+            let waker = Arc::clone(&self.seat.waker);
+            let (queue, consumer) = (&self.queue, &self.consumer);
+            let opened = RedisReader::open(target.node, queue, consumer, self.setup, waker);
+            self.reader = opened.await?;
+        }
+        Ok(())
     }
 }
 
 /// Why the request is to be sent again: a node of the cluster refused it without doing anything. Redis
-/// 7.0 says of a waiting read whose key moves away that the key is gone: whether it is shows when it is
-/// asked again without a wait.
-fn refusal(reply: &mut ReadReply, block: Option<Duration>) -> Option<StoreError> {
+/// 7.0 says of a waiting read whose key moves away that the key is gone, and one of several keys may be
+/// on its way: `may_be_elsewhere`. Then another answer shows whether the group is lost.
+fn refusal(reply: &mut ReadReply, may_be_elsewhere: bool) -> Option<StoreError> {
     let is_redirected = |error: &StoreError| match error {
-        StoreError::GroupMissing => block.is_some(),
+        StoreError::GroupMissing => may_be_elsewhere,
         error => Redirect::is_said_by(error),
     };
     match (&reply.acknowledged, &reply.deliveries) {
@@ -114,10 +193,22 @@ fn refusal(reply: &mut ReadReply, block: Option<Duration>) -> Option<StoreError>
 #[async_trait]
 impl StreamReader for QueueReader {
     async fn read(&mut self, request: ReadRequest<'_>) -> Result<ReadReply> {
-        self.follow(request).await
+        match self.route.clone() {
+            Route::One(_) => self.reader.read(&request).await,
+            Route::Slot(cluster, _) if self.setup.waits_here => {
+                self.read_holding(&cluster, &request).await
+            }
+            Route::Slot(cluster, slot) => self.follow(&cluster, slot, request).await,
+        }
     }
 
     async fn ready(&mut self, wait: Duration) -> Result<bool> {
+        if let Route::Slot(cluster, slot) = self.route.clone() {
+            self.look(&cluster, slot).await?;
+            if self.asked.is_some() {
+                return Ok(true);
+            }
+        }
         self.reader.ready(wait).await
     }
 
@@ -126,5 +217,8 @@ impl StreamReader for QueueReader {
     }
 }
 
+/// How much longer each look for a queue waits that is refused again and again.
+const PAUSE: Duration = Duration::from_millis(50);
+const PAUSES_MAX: u32 = 20;
 /// While a queue is on its way, how long an empty read waits.
 const ASKED_PAUSE: Duration = Duration::from_millis(100);

@@ -77,7 +77,7 @@ impl RedisReader {
     ) -> Result<Self> {
         let ReaderSetup { margin, waits_here } = setup;
         let keys = queue.keys();
-        let member = node.reading.join();
+        let member = node.reading.join(waits_here);
         let watch = member.watch(&queue.key(Inlet::STREAM));
         let shared = Shared {
             member,
@@ -98,16 +98,13 @@ impl RedisReader {
             own: Own::Closed,
             shared,
         };
-        if reader.shares() {
+        if reader.shared.member.shares() {
+            reader.shared.waker.waits_on(None);
             reader.shared.check(margin).await?;
         } else {
             reader.open_own().await?;
         }
         Ok(reader)
-    }
-
-    fn shares(&self) -> bool {
-        self.waits_here || self.shared.member.shares()
     }
 
     /// Waits in this process until a read of the stream may find entries: whether it may.
@@ -171,7 +168,7 @@ impl RedisReader {
         if request.count == 0 && request.acks.is_empty() {
             return Ok(nothing());
         }
-        if self.shares() {
+        if self.shared.member.shares() {
             self.close_own();
             self.read_shared(request).await
         } else {
@@ -223,7 +220,7 @@ impl RedisReader {
                     }
                 }
             }
-            if !self.shares() {
+            if !self.shared.member.shares() {
                 return Ok(nothing());
             }
             if self.shared.losses.as_ref().is_some_and(Losses::have_grown) {

@@ -1,6 +1,6 @@
 -- Renews the leases of a consumer's entries.
 --
--- KEYS: stream or lane, dead letters, group hash. ARGV: group, consumer, source ("stream" or "lane"), then an
+-- KEYS: stream or lane, group hash, and dead letters unless they cannot be reached now. ARGV: group, consumer, source ("stream" or "lane"), then an
 -- id and a delivery count for each entry.
 -- Returns: the server's clock, how often operators have moved entries, then for each entry 1 renewed, 0 owned by another attempt, -1 not
 -- pending, -2 not pending and delivered again, or the id of a dead letter.
@@ -14,12 +14,12 @@
 --
 -- The consumer's pending entries are read as one range and claimed in one command: one entry at a
 -- time costs the server several times as much. An entry that the range does not show is checked by
--- itself. If the key of the dead letters is of another type, leases are still renewed: an entry
+-- itself. If the key of the dead letters is missing or of another type, leases are still renewed: an entry
 -- whose payload is trimmed is then left as it is, and counts as renewed. No header flags: renewals
 -- have to work while the server is out of memory.
-local key, dead, hash = KEYS[1], KEYS[2], KEYS[3]
+local key, hash, dead = KEYS[1], KEYS[2], KEYS[3]
 local group, me, source = ARGV[1], ARGV[2], ARGV[3]
-local can_store = storable(dead)
+local can_store = dead and storable(dead)
 local moved = redis.pcall('HGET', hash, 'moved')
 local answers = {now(), type(moved) == 'string' and moved or '0'}
 

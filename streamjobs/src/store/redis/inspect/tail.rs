@@ -30,8 +30,23 @@ pub(super) struct RedisTail {
 
 impl RedisTail {
     pub(super) async fn open(route: Route, stream: &StreamName) -> Result<Self> {
-        let endpoint = route.node().await?.link.endpoint().clone();
-        let (connection, _) = open_reading(&endpoint).await?;
+        let (endpoint, connection) = match &route {
+            Route::One(node) => {
+                let endpoint = node.link.endpoint().clone();
+                let (connection, _) = open_reading(&endpoint).await?;
+                (endpoint, connection)
+            }
+            Route::Slot(cluster, slot) => {
+                let mut pursuit = Pursuit::new(cluster, *slot);
+                loop {
+                    let endpoint = pursuit.target().await?.node.link.endpoint().clone();
+                    match open_reading(&endpoint).await {
+                        Ok((connection, _)) => break (endpoint, connection),
+                        Err(error) => pursuit.after(error).await?,
+                    }
+                }
+            }
+        };
         Ok(Self { route, endpoint, connection: Some(connection), stream: stream.clone() })
     }
 
@@ -70,7 +85,7 @@ impl TailReader for RedisTail {
         loop {
             match self.read_once(after, limit, block).await {
                 Err(error) if Redirect::is_said_by(&error) => pursuit.after(error).await?,
-                read => return read,
+                read => return read.inspect_err(|_| cluster.suspect()),
             }
             let target = pursuit.target().await?;
             if target.is_asking {

@@ -88,6 +88,22 @@ impl Route {
         self.script_answering(script, keys, add_arguments, 0).await
     }
 
+    /// Runs a script, or returns at once that it is not the time.
+    pub(crate) async fn script_now(
+        &self,
+        script: &'static Script,
+        keys: &[&str],
+        add_arguments: impl FnOnce(&mut Cmd) + Send,
+    ) -> Result<Value, StoreError> {
+        match self {
+            Self::One(node) => node.link.script(script, keys, add_arguments).await,
+            Self::Slot(cluster, slot) => {
+                let pursuit = Pursuit::new(cluster, *slot).without_pauses();
+                script_by(pursuit, script, keys, add_arguments, 0).await
+            }
+        }
+    }
+
     /// Runs a script whose answer may have about so many bytes.
     pub(crate) async fn script_answering(
         &self,
@@ -102,17 +118,7 @@ impl Route {
             }
             Self::Slot(cluster, slot) => (cluster, *slot),
         };
-        let mut pursuit = Pursuit::new(cluster, slot);
-        let mut command = redis::cmd("EVALSHA");
-        command.arg(pursuit.digest(script).await?).arg(keys.len()).arg(keys);
-        add_arguments(&mut command);
-        loop {
-            let target = pursuit.target().await?;
-            match target.node.link.run_script(&command, bytes, target.is_asking).await {
-                Err(error) => pursuit.after(error).await?,
-                answer => return answer,
-            }
-        }
+        script_by(Pursuit::new(cluster, slot), script, keys, add_arguments, bytes).await
     }
 
     /// Runs a script many times in one go; each call adds its keys and arguments.
@@ -129,8 +135,12 @@ impl Route {
         };
         let mut pursuit = Pursuit::new(cluster, slot);
         let digest = pursuit.digest(script).await?;
-        let target = pursuit.target().await?;
-        let answers = target.node.link.scripts(script, calls).await?;
+        let answers = loop {
+            match pursuit.target().await?.node.link.scripts(script, calls).await {
+                Err(error) => pursuit.after(error).await?,
+                Ok(answers) => break answers,
+            }
+        };
         let mut commands = Pipeline::with_capacity(calls.len());
         for call in calls {
             let mut command = redis::cmd("EVALSHA");
@@ -179,6 +189,25 @@ impl Route {
     pub(crate) fn suspect(&self) {
         if let Self::Slot(cluster, _) = self {
             cluster.suspect();
+        }
+    }
+}
+
+async fn script_by(
+    mut pursuit: Pursuit<'_>,
+    script: &'static Script,
+    keys: &[&str],
+    add_arguments: impl FnOnce(&mut Cmd) + Send,
+    bytes: usize,
+) -> Result<Value, StoreError> {
+    let mut command = redis::cmd("EVALSHA");
+    command.arg(pursuit.digest(script).await?).arg(keys.len()).arg(keys);
+    add_arguments(&mut command);
+    loop {
+        let target = pursuit.target().await?;
+        match target.node.link.run_script(&command, bytes, target.is_asking).await {
+            Err(error) => pursuit.after(error).await?,
+            answer => return answer,
         }
     }
 }

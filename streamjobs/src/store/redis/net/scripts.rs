@@ -96,7 +96,7 @@ impl Link {
         script.digest.get().map(String::as_str).ok_or(StoreError::Protocol { command: SCRIPT_LOAD })
     }
 
-    async fn load_scripts(&self) -> Result<(), StoreError> {
+    pub(super) async fn load_scripts(&self) -> Result<(), StoreError> {
         let all = || self.all_scripts().iter().copied().flatten();
         let mut pipeline = Pipeline::with_capacity(all().count());
         for script in all() {

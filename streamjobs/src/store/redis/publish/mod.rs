@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use redis::{Cmd, Pipeline, Value};
 
 use super::consume::add_fields;
-use super::net::{NodeAddress, Pinned, Place, Redirect, Route, size_of_pipeline};
+use super::net::{NodeAddress, Pinned, Place, Redirect, Route, accepted, size_of_pipeline};
 use super::script::scripts;
 use super::{RedisStore, reply};
 use crate::model::cause::chain;
@@ -167,11 +167,22 @@ impl RedisAppender {
         let (commands, answers) = answer.await;
         match answers {
             Ok(values) => {
-                let has_moved = Redirect::among(&values).is_some();
-                let answers = self.route.rest(&commands, values, node).await;
-                if has_moved {
+                let refusal = Redirect::among(&values);
+                let answers = match &refusal {
+                    Some(error) if Redirect::is_pause(error) => {
+                        // The cluster may serve again by now, and have stored later ones.
+                        self.broken.get_or_insert_with(|| Broken::new(error));
+                        values.into_iter().map(accepted).collect()
+                    }
+                    _ => self.route.rest(&commands, values, node).await,
+                };
+                if refusal.is_some() {
                     // The stream is at another node.
                     self.connection = None;
+                    let lost = answers.iter().filter_map(|answer| answer.as_ref().err());
+                    if let Some(error) = lost.into_iter().find(|error| is_of_connection(error)) {
+                        self.broken.get_or_insert_with(|| Broken::new(error));
+                    }
                 }
                 self.answers.extend(answers.into_iter().map(appended));
             }
@@ -212,6 +223,11 @@ impl Appender for RedisAppender {
         }
         self.answers
     }
+}
+
+/// Whether later entries must not be stored after such an error.
+fn is_of_connection(error: &StoreError) -> bool {
+    matches!(error, StoreError::Unreachable(_) | StoreError::AnswerLost(_))
 }
 
 /// Why a connection broke, for every entry that is affected.

@@ -24,6 +24,7 @@ pub(crate) struct Pursuit<'c> {
     last: Option<NodeAddress>,
     moves: u32,
     pauses: u32,
+    pauses_max: u32,
     until: Instant,
 }
 
@@ -37,7 +38,21 @@ pub(crate) struct Target {
 impl<'c> Pursuit<'c> {
     pub(crate) fn new(cluster: &'c Cluster, slot: u16) -> Self {
         let until = Instant::now() + DEADLINE;
-        Self { cluster, slot, asked: None, last: None, moves: 0, pauses: 0, until }
+        Self {
+            cluster,
+            slot,
+            asked: None,
+            last: None,
+            moves: 0,
+            pauses: 0,
+            pauses_max: u32::MAX,
+            until,
+        }
+    }
+
+    /// Returns at once what a node says that asks to wait.
+    pub(crate) fn without_pauses(self) -> Self {
+        Self { pauses_max: 0, ..self }
     }
 
     /// Goes on after an answer of a node.
@@ -132,6 +147,13 @@ impl<'c> Pursuit<'c> {
                 false => link.pipeline(&rest).await,
             };
             match answers {
+                Ok(answers) if answers.iter().any(is_unknown_script) => {
+                    self.moves += 1;
+                    if self.moves > MOVES_AT_ONCE {
+                        return Ok(answers);
+                    }
+                    link.load_scripts().await?;
+                }
                 Err(error) => self.after(error).await?,
                 answers => return answers,
             }
@@ -156,7 +178,7 @@ impl<'c> Pursuit<'c> {
             }
             Some(Redirect::NotNow) => {
                 if matches!(&error, StoreError::Refused { code, .. } if code == "CLUSTERDOWN") {
-                    self.cluster.suspect();
+                    self.cluster.suspect_node(&last);
                 }
                 self.pause(error).await
             }
@@ -172,13 +194,13 @@ impl<'c> Pursuit<'c> {
     ) -> Result<(), StoreError> {
         match error {
             StoreError::Unreachable(_) => {
-                self.cluster.suspect();
-                let (now, _) = self.cluster.owner(self.slot).await?;
+                self.cluster.suspect_node(last);
+                let (now, _) = self.cluster.owner_anew(self.slot).await?;
                 self.moves += 1;
                 if now == *last || self.moves > MOVES_AT_ONCE { Err(error) } else { Ok(()) }
             }
             StoreError::AnswerLost(_) => {
-                self.cluster.suspect();
+                self.cluster.suspect_node(last);
                 Err(error)
             }
             error => Err(error),
@@ -187,6 +209,9 @@ impl<'c> Pursuit<'c> {
 
     /// Waits a little longer each time. An error after the deadline: nothing was changed.
     async fn pause(&mut self, error: StoreError) -> Result<(), StoreError> {
+        if self.pauses >= self.pauses_max {
+            return Err(error);
+        }
         if Instant::now() >= self.until {
             return Err(unreachable_because(chain(&error)));
         }
@@ -195,6 +220,11 @@ impl<'c> Pursuit<'c> {
         sleep(bound.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
         Ok(())
     }
+}
+
+/// A script is not known to the node, so none of the commands that call it was run.
+fn is_unknown_script(answer: &Value) -> bool {
+    matches!(answer, Value::ServerError(error) if error.code() == "NOSCRIPT")
 }
 
 fn is_redirected(answer: &Result<Value, StoreError>) -> bool {

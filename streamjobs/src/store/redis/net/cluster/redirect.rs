@@ -42,6 +42,12 @@ impl Redirect {
         matches!(error, StoreError::Refused { code, .. } if Self::is_code(code))
     }
 
+    /// Whether the cluster asks to wait, and does not say where else to go.
+    pub(crate) fn is_pause(error: &StoreError) -> bool {
+        let StoreError::Refused { code, .. } = error else { return false };
+        matches!(code.as_str(), "TRYAGAIN" | "CLUSTERDOWN")
+    }
+
     fn is_code(code: &str) -> bool {
         matches!(code, "MOVED" | "ASK" | "TRYAGAIN" | "CLUSTERDOWN")
     }

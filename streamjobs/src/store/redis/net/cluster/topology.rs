@@ -2,12 +2,15 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard as StdGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
+use tokio::sync::MutexGuard;
+use tokio::time::{Instant, timeout_at};
 
 use super::super::address::{Address, NodeAddress};
+use super::super::dial::CONNECT_DEADLINE;
 use super::super::endpoint::Endpoint;
 use super::super::error::unreachable_because;
 use super::super::node::Node;
@@ -15,6 +18,7 @@ use super::slot_map::SlotMap;
 use crate::model::cause::chain;
 use crate::model::config::ConnectionOptions;
 use crate::model::error::ConnectError;
+use crate::model::refusal::Refusal;
 use crate::store::StoreError;
 use crate::store::redis::script::Scripts;
 
@@ -25,6 +29,8 @@ pub(crate) struct Cluster {
     nodes: Mutex<HashMap<NodeAddress, Node>>,
     /// Held while the map is asked for: what others wait for is asked for once.
     asking: tokio::sync::Mutex<()>,
+    /// The version of the map after which other nodes were forgotten.
+    seen: AtomicU64,
 }
 
 /// What all stores of a client know of the cluster.
@@ -38,11 +44,31 @@ struct Shared {
 #[derive(Default)]
 struct Known {
     map: Option<SlotMap>,
+    /// How many maps there were.
+    version: u64,
     /// The map may be wrong by now.
     is_stale: bool,
+    /// How often something was heard of the cluster since.
+    news: u64,
+    /// Where single slots are, as their nodes have said, each with the number of that news.
+    moved: HashMap<u16, (NodeAddress, u64)>,
     /// Who knows better than others.
     hint: Option<NodeAddress>,
     asked: Option<Instant>,
+    /// Nodes that did not answer, or are cut off from the others, and when.
+    doubtful: HashMap<NodeAddress, Instant>,
+}
+
+impl Known {
+    fn heard(&mut self) -> u64 {
+        self.is_stale = true;
+        self.news += 1;
+        self.news
+    }
+
+    fn is_doubtful(&self, node: &NodeAddress) -> bool {
+        self.doubtful.get(node).is_some_and(|since| since.elapsed() < DOUBT)
+    }
 }
 
 impl Cluster {
@@ -60,7 +86,13 @@ impl Cluster {
     }
 
     fn of(shared: Arc<Shared>, scripts: Scripts) -> Self {
-        Self { shared, scripts, nodes: Mutex::default(), asking: tokio::sync::Mutex::default() }
+        Self {
+            shared,
+            scripts,
+            nodes: Mutex::default(),
+            asking: tokio::sync::Mutex::default(),
+            seen: AtomicU64::new(0),
+        }
     }
 
     /// The same cluster with other connections.
@@ -68,26 +100,36 @@ impl Cluster {
         Self::of(Arc::clone(&self.shared), self.scripts)
     }
 
-    /// The node that has a slot.
+    /// The node that has a slot. While what is known may be wrong, one task asks, and others use what is
+    /// known.
     pub(crate) async fn owner(&self, slot: u16) -> Result<(NodeAddress, Node), StoreError> {
-        if let Some(known) = self.shared.owner(slot, false) {
-            return Ok(self.named(known));
+        self.forget_others();
+        let Some((known, is_current)) = self.shared.owner(slot) else {
+            return self.owner_anew(slot).await;
+        };
+        if !is_current && let Ok(turn) = self.asking.try_lock() {
+            // What is known may be right all the same.
+            let _failed = self.refresh(turn).await.is_err();
+            return self.owner_known(slot);
         }
-        let refreshed = self.refresh().await;
-        // What is known may be right all the same.
-        match (self.shared.owner(slot, true), refreshed) {
-            (Some(known), _) => Ok(self.named(known)),
-            (None, Err(error)) => Err(error),
-            (None, Ok(())) => {
-                Err(unreachable_because(format!("no node of the cluster has slot {slot}")))
-            }
-        }
+        Ok(self.named(known))
+    }
+
+    /// The node that has a slot, after asking for the map.
+    pub(super) async fn owner_anew(&self, slot: u16) -> Result<(NodeAddress, Node), StoreError> {
+        let refreshed = self.refresh(self.asking.lock().await).await;
+        self.owner_known(slot).map_err(|unknown| refreshed.err().unwrap_or(unknown))
+    }
+
+    fn owner_known(&self, slot: u16) -> Result<(NodeAddress, Node), StoreError> {
+        let known = self.shared.owner(slot).map(|(known, _)| self.named(known));
+        known.ok_or_else(|| unreachable_because(format!("no node of the cluster has slot {slot}")))
     }
 
     /// Every node that has slots.
     pub(crate) async fn owners(&self) -> Result<Vec<(NodeAddress, Node)>, StoreError> {
         if self.shared.nodes().is_empty() {
-            self.refresh().await?;
+            self.refresh(self.asking.lock().await).await?;
         }
         Ok(self.shared.nodes().into_iter().map(|node| self.named(node)).collect())
     }
@@ -95,17 +137,26 @@ impl Cluster {
     /// A slot is at another node, as one has said.
     pub(crate) fn moved(&self, slot: u16, to: NodeAddress) {
         let mut known = self.shared.known();
+        // Slots are rarely moved alone.
+        let number = known.heard();
         if let Some(map) = &mut known.map {
             map.set_owner(slot, to.clone());
         }
+        known.doubtful.remove(&to);
+        known.moved.insert(slot, (to.clone(), number));
         known.hint = Some(to);
-        // Slots are rarely moved alone.
-        known.is_stale = true;
     }
 
     /// What is known of the cluster may be wrong.
     pub(crate) fn suspect(&self) {
-        self.shared.known().is_stale = true;
+        self.shared.known().heard();
+    }
+
+    /// The same, because of a node that should not be asked first.
+    pub(super) fn suspect_node(&self, node: &NodeAddress) {
+        let mut known = self.shared.known();
+        known.heard();
+        known.doubtful.insert(node.clone(), Instant::now());
     }
 
     fn named(&self, address: NodeAddress) -> (NodeAddress, Node) {
@@ -115,7 +166,7 @@ impl Cluster {
 
     /// A node, whether it has slots or not.
     pub(super) fn node(&self, address: &NodeAddress) -> Node {
-        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut nodes = self.nodes();
         if let Some(node) = nodes.get(address) {
             return node.clone();
         }
@@ -124,85 +175,121 @@ impl Cluster {
         node
     }
 
-    /// Asks one node after the other for the map, until one has it. Does nothing if that was done a
-    /// moment ago.
-    async fn refresh(&self) -> Result<(), StoreError> {
-        let _turn = self.asking.lock().await;
+    /// Asks one node after the other for the map, until one has it: first each for a short time. Does
+    /// nothing if that was done a moment ago.
+    async fn refresh(&self, _turn: MutexGuard<'_, ()>) -> Result<(), StoreError> {
         if self.shared.was_asked_within(ASKED_AGAIN) {
             return Ok(());
         }
-        let mut said = Vec::new();
-        for address in self.candidates() {
-            let link = self.node(&address).link;
-            let mut command = redis::cmd("CLUSTER");
-            let asked = timeout(MAP_DEADLINE, link.command(command.arg("SLOTS"))).await;
-            let map = match asked {
-                Ok(answer) => answer.and_then(|answer| SlotMap::from_answer(answer, &address)),
-                Err(elapsed) => Err(StoreError::AnswerLost(elapsed.into())),
-            };
-            match map {
-                Ok(map) if map.is_empty() => said.push(format!("{address}: it knows of no slots")),
-                Ok(map) => {
-                    self.shared.learn(map);
-                    self.forget_others();
-                    return Ok(());
+        let (mut said, mut refused) = (Vec::new(), None);
+        let until = Instant::now() + CONNECT_DEADLINE;
+        for limit in [MAP_DEADLINE, CONNECT_DEADLINE] {
+            said.clear();
+            for address in self.candidates() {
+                let before = self.shared.known().news;
+                match timeout_at(until.min(Instant::now() + limit), self.ask(&address)).await {
+                    Ok(Ok(map)) => {
+                        self.shared.learn(map, before, &address);
+                        self.forget_others();
+                        return Ok(());
+                    }
+                    Ok(Err(error)) => {
+                        said.push(format!("{address}: {}", chain(&error)));
+                        // All nodes have the same users.
+                        if Refusal::of(&error) == Some(Refusal::Login) {
+                            refused = Some(error);
+                        }
+                    }
+                    Err(_) => said.push(format!("{address}: it did not answer in time")),
                 }
-                Err(error) => said.push(format!("{address}: {}", chain(&error))),
+                self.shared.known().doubtful.insert(address, Instant::now());
             }
         }
         self.shared.known().asked = Some(Instant::now());
-        Err(unreachable_because(format!(
-            "no node of the cluster could be asked: {}",
-            said.join("; ")
-        )))
+        if let Some(refused) = refused {
+            return Err(refused);
+        }
+        let said = said.join("; ");
+        Err(unreachable_because(format!("no node of the cluster could be asked: {said}")))
     }
 
-    /// Whom to ask, in turn: who said that a slot moved, those with a connection, all others.
+    async fn ask(&self, address: &NodeAddress) -> Result<SlotMap, StoreError> {
+        let mut command = redis::cmd("CLUSTER");
+        let answer = self.node(address).link.command(command.arg("SLOTS")).await?;
+        let map = SlotMap::from_answer(answer, address)?;
+        if map.is_empty() {
+            return Err(unreachable_because("it knows of no slots".to_owned()));
+        }
+        Ok(map)
+    }
+
+    /// Whom to ask, in turn: who said that a slot moved, those with a connection, all others, and those
+    /// last that did not answer.
     fn candidates(&self) -> Vec<NodeAddress> {
-        let mut known = self.shared.nodes();
-        fastrand::shuffle(&mut known);
-        let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_connected =
-            |address: &NodeAddress| nodes.get(address).is_some_and(|node| node.link.is_connected());
-        known.sort_by_key(|address| !is_connected(address));
-        let hint = self.shared.known().hint.take();
-        let seeds = self.shared.seeds.iter().cloned();
+        let mut nodes = self.shared.nodes();
+        fastrand::shuffle(&mut nodes);
+        let mut known = self.shared.known();
+        let hint = known.hint.take();
         let mut all = Vec::new();
-        for address in hint.into_iter().chain(known).chain(seeds) {
+        for address in
+            nodes.into_iter().chain(self.shared.seeds.iter().cloned()).chain(hint.clone())
+        {
             if !all.contains(&address) {
                 all.push(address);
             }
         }
+        let nodes = self.nodes();
+        let is_connected =
+            |address: &NodeAddress| nodes.get(address).is_some_and(|node| node.link.is_connected());
+        all.sort_by_key(|address| {
+            (known.is_doubtful(address), Some(address) != hint.as_ref(), !is_connected(address))
+        });
         all
     }
 
-    /// Drops the connections to nodes that have no slots any more.
+    fn nodes(&self) -> StdGuard<'_, HashMap<NodeAddress, Node>> {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Drops the connections to nodes that have no slots any more, after another map was learned.
     fn forget_others(&self) {
-        let known = self.shared.nodes();
-        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
-        nodes.retain(|address, _| known.contains(address));
+        let version = self.shared.known().version;
+        if self.seen.swap(version, Ordering::AcqRel) != version {
+            let known = self.shared.nodes();
+            self.nodes().retain(|address, _| known.contains(address));
+        }
     }
 }
 
 impl Shared {
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> StdGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The node that has a slot, as far as it is known.
-    fn owner(&self, slot: u16, even_if_stale: bool) -> Option<NodeAddress> {
+    /// The node that has a slot, as far as it is known, and whether that may not be wrong.
+    fn owner(&self, slot: u16) -> Option<(NodeAddress, bool)> {
         let known = self.known();
-        let may_be_used = even_if_stale || !known.is_stale;
-        known.map.as_ref().filter(|_| may_be_used)?.owner(slot).cloned()
+        let owner = known.map.as_ref()?.owner(slot)?.clone();
+        Some((owner, !known.is_stale))
     }
 
     fn nodes(&self) -> Vec<NodeAddress> {
         self.known().map.as_ref().map(|map| map.nodes().to_vec()).unwrap_or_default()
     }
 
-    fn learn(&self, map: SlotMap) {
-        *self.known() =
-            Known { map: Some(map), is_stale: false, hint: None, asked: Some(Instant::now()) };
+    /// Takes the map of a node that was asked after so many news. What was heard since counts more.
+    fn learn(&self, mut map: SlotMap, after: u64, by: &NodeAddress) {
+        let mut known = self.known();
+        known.moved.retain(|_, (_, number)| *number > after);
+        for (slot, (node, _)) in &known.moved {
+            map.set_owner(*slot, node.clone());
+        }
+        known.is_stale = known.news != after;
+        known.map = Some(map);
+        known.version += 1;
+        known.asked = Some(Instant::now());
+        known.doubtful.remove(by);
+        known.doubtful.retain(|_, since| since.elapsed() < DOUBT);
     }
 
     fn was_asked_within(&self, time: Duration) -> bool {
@@ -256,7 +343,9 @@ impl fmt::Debug for Cluster {
     }
 }
 
-/// How long one node may take to answer with its map, connecting included.
+/// How long a node that did not answer is asked after others.
+const DOUBT: Duration = Duration::from_secs(10);
+/// How long one node may take to answer with its map at first, connecting included.
 const MAP_DEADLINE: Duration = Duration::from_secs(1);
 /// How soon the map is asked for again.
 const ASKED_AGAIN: Duration = Duration::from_millis(200);

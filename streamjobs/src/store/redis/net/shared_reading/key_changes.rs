@@ -91,8 +91,12 @@ impl KeyChanges {
         KeyWatch { changes: self.clone(), name: name.as_bytes().into(), key }
     }
 
-    /// The connection to redirect to; `None` until it is open. Starts to listen if that is needed.
+    /// The connection to redirect to; `None` until it is open, and after a refusal. Starts to listen if
+    /// that is needed.
     pub(super) fn target(&self) -> Option<u64> {
+        if self.is_refused() {
+            return None;
+        }
         let target = self.inner.target.load(Ordering::Acquire);
         if target == 0 {
             self.inner.ensure_listener();

@@ -31,6 +31,8 @@ pub(crate) struct SharedReading {
     /// For large ones: only these wait while the bytes of one come in.
     heavy: SharedConnection,
     members: AtomicUsize,
+    /// Those of them that have no connection of their own.
+    sharing: AtomicUsize,
     /// Whether a shared connection was asked for since they were closed.
     is_used: AtomicBool,
 }
@@ -38,6 +40,7 @@ pub(crate) struct SharedReading {
 /// A reader. With few of them, each has a connection of its own.
 pub(crate) struct Member {
     shared: Arc<SharedReading>,
+    always_shares: bool,
 }
 
 impl SharedReading {
@@ -51,13 +54,16 @@ impl SharedReading {
             changes: changes.clone(),
             endpoint: endpoint.clone(),
             members: AtomicUsize::new(0),
+            sharing: AtomicUsize::new(0),
             is_used: AtomicBool::new(false),
         })
     }
 
-    pub(crate) fn join(self: &Arc<Self>) -> Member {
+    /// Another reader. It may have a connection of its own, unless it always shares one.
+    pub(crate) fn join(self: &Arc<Self>, always_shares: bool) -> Member {
         self.members.fetch_add(1, Ordering::AcqRel);
-        Member { shared: Arc::clone(self) }
+        self.sharing.fetch_add(usize::from(always_shares), Ordering::AcqRel);
+        Member { shared: Arc::clone(self), always_shares }
     }
 }
 
@@ -65,8 +71,13 @@ impl Member {
     /// Whether connections are to be shared: there are many readers, and the server can say which keys
     /// have changed.
     pub(crate) fn shares(&self) -> bool {
-        self.shared.members.load(Ordering::Acquire) > own_connections_max()
-            && !self.shared.changes.is_refused()
+        let are_many = self.shared.members.load(Ordering::Acquire) > own_connections_max();
+        self.always_shares || (are_many || self.are_shared()) && !self.shared.changes.is_refused()
+    }
+
+    /// Whether a reader has no other connection.
+    fn are_shared(&self) -> bool {
+        self.shared.sharing.load(Ordering::Acquire) > 0
     }
 
     /// How often a waiting reader asks again, for what does not change the stream: a group that was moved
@@ -84,7 +95,8 @@ impl Member {
 
     /// Closes shared connections: the readers that are left have connections of their own.
     pub(crate) fn close_shared(&self) {
-        if self.shared.is_used.load(Ordering::Acquire)
+        if !self.are_shared()
+            && self.shared.is_used.load(Ordering::Acquire)
             && self.shared.is_used.swap(false, Ordering::AcqRel)
         {
             self.shared.light.close();
@@ -111,6 +123,7 @@ impl Member {
 
 impl Drop for Member {
     fn drop(&mut self) {
+        self.shared.sharing.fetch_sub(usize::from(self.always_shares), Ordering::AcqRel);
         // With few left, the next read of one of them closes the connections: after a loss, all readers
         // leave for a moment.
         if self.shared.members.fetch_sub(1, Ordering::AcqRel) == 1 {
