@@ -85,25 +85,52 @@ impl RedisServer {
         self.url_at(self.port)
     }
 
+    /// As [`url`](Self::url), for another user than the default one, which an empty name stands
+    /// for.
+    ///
+    /// What the user needs beside the rights of a plain server is in
+    /// [`form_rights`](Self::form_rights).
+    pub fn url_as(&self, user: &str, password: &str) -> String {
+        self.url_with(&format!("{user}:{password}@"), self.port)
+    }
+
+    /// As [`url`](Self::url), without a login.
+    pub fn url_without_login(&self) -> String {
+        self.url_with("", self.port)
+    }
+
+    /// The rights, as `ACL SETUSER` takes them, that a user needs because of this server's form.
+    pub fn form_rights(&self) -> &'static [&'static str] {
+        match self.front {
+            Front::Plain => &[],
+            Front::Cluster { .. } => &["+cluster|slots", "+asking"],
+            Front::Sentinel(_) => &["+role"],
+        }
+    }
+
     /// As [`url`](Self::url), for something that listens on `port` in front of the server.
     ///
     /// Clients of a cluster and of a Sentinel are told where to go. So a cluster of one node names
     /// `port` to all its clients from here on, and a Sentinel knows a second primary by this port.
     pub fn url_at(&self, port: u16) -> String {
-        let user = self.password.as_ref().map(|password| format!(":{password}@"));
-        let user = user.unwrap_or_default();
+        let login = self.password.as_ref().map(|password| format!(":{password}@"));
+        self.url_with(&login.unwrap_or_default(), port)
+    }
+
+    /// The address of what listens on `port`, for clients with this login.
+    fn url_with(&self, login: &str, port: u16) -> String {
         match &self.front {
-            Front::Plain => format!("redis://{user}127.0.0.1:{port}"),
+            Front::Plain => format!("redis://{login}127.0.0.1:{port}"),
             Front::Cluster { announced } => {
                 if port != self.port {
                     *announced.lock().unwrap_or_else(PoisonError::into_inner) = Some(port);
                     self.announce(port);
                 }
-                format!("redis+cluster://{user}127.0.0.1:{port}")
+                format!("redis+cluster://{login}127.0.0.1:{port}")
             }
             Front::Sentinel(sentinel) => {
                 let name = self.name_at(sentinel, port);
-                format!("redis+sentinel://{user}127.0.0.1:{}/{name}", sentinel.port)
+                format!("redis+sentinel://{login}127.0.0.1:{}/{name}", sentinel.port)
             }
         }
     }
@@ -206,6 +233,19 @@ mod tests {
         let forms = [Form::Plain, Form::Plain, Form::Cluster, Form::Sentinel];
         assert_eq!(named, forms.map(Some));
         assert_eq!(Form::named("Cluster"), None);
+    }
+
+    #[test]
+    fn other_users_and_none_have_an_address_of_the_same_form() {
+        for form in [Form::Plain, Form::Cluster, Form::Sentinel] {
+            let server = start(form);
+            let url = server.url();
+            assert_eq!(server.url_as("", "canary"), url);
+            assert_eq!(server.url_as("bob", "p"), url.replace(":canary@", "bob:p@"));
+            assert_eq!(server.url_without_login(), url.replace(":canary@", ""));
+            let rule = ["ACL", "SETUSER", "bob", "on"];
+            server.command(&[&rule, server.form_rights()].concat());
+        }
     }
 
     #[test]

@@ -209,6 +209,7 @@ pub struct RedisServerBuilder {
     renamed: Vec<[String; 2]>,
     tls: Option<ServerTls>,
     cluster_node: bool,
+    no_cluster: bool,
     form: Option<Form>,
 }
 
@@ -245,10 +246,18 @@ impl RedisServerBuilder {
         self
     }
 
-    /// Keeps it a plain server, whatever `STREAMJOBS_TEST_TOPOLOGY` says. For one that is to follow
-    /// another server, which no node of a cluster can, or that has more than one database.
+    /// Keeps it a plain server, whatever `STREAMJOBS_TEST_TOPOLOGY` says. For one whose clients
+    /// connect in a way of their own, such as a Unix socket or TLS.
     pub fn plain(self) -> Self {
         self.form(Form::Plain)
+    }
+
+    /// Keeps it out of a cluster, whatever `STREAMJOBS_TEST_TOPOLOGY` says. For one that is to
+    /// follow another server, which no node of a cluster can by itself, or that has more than one
+    /// database.
+    pub fn no_cluster(mut self) -> Self {
+        self.no_cluster = true;
+        self
     }
 
     fn form(mut self, form: Form) -> Self {
@@ -269,7 +278,10 @@ impl RedisServerBuilder {
     /// If there is no server program and none can be installed, or if it does not start.
     pub fn start(mut self) -> Result<RedisServer, ServerError> {
         let program = program::find_or_install()?;
-        let form = self.form.map_or_else(Form::of_environment, Ok)?;
+        let form = match self.form.map_or_else(Form::of_environment, Ok)? {
+            Form::Cluster if self.no_cluster => Form::Plain,
+            form => form,
+        };
         self.cluster_node |= form == Form::Cluster;
         let mut server =
             on_free_port("Failed listening on port", |port| self.start_on(&program, form, port))?;
