@@ -31,8 +31,10 @@ fn prepared(access: &str) -> (RedisServer, String) {
     orders::heartbeat(&server, "web-1");
     let user = format!("streamjobs-{access}");
     server.command(&["ACL", "SETUSER", &user, "on", ">canary"]);
-    server.command(&rule(access).split(' ').collect::<Vec<_>>());
-    let url = format!("redis://{user}:canary@127.0.0.1:{}", server.port());
+    let rule = rule(access);
+    let rule = rule.split(' ').collect::<Vec<_>>();
+    server.command(&[&rule, server.form_rights()].concat());
+    let url = server.url_as(&user, "canary");
     (server, url)
 }
 

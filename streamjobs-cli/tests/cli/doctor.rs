@@ -37,8 +37,11 @@ fn missing_permissions_are_found_on_the_given_keys() {
     let server = RedisServer::builder().append_only(true).start().unwrap();
     let words = ["ACL", "SETUSER", "bob", "on", ">canary", "~orders", "~{orders}:*", "+@all"];
     server.command(&[&words[..], &["-xclaim"]].concat());
-    let url = format!("redis://bob:canary@127.0.0.1:{}", server.port());
-    let ran = run_at(&url, "doctor --stream orders --group billing --group mail").ended(3);
+    let ran = run_at(
+        &server.url_as("bob", "canary"),
+        "doctor --stream orders --group billing --group mail",
+    )
+    .ended(3);
     assert!(ran.out.contains("user bob may not run XCLAIM on orders"), "{ran:?}");
     assert!(ran.out.contains("may not run XCLAIM on {orders}:lane:mail"), "{ran:?}");
     assert!(!ran.out.contains("canary") && !ran.err.contains("canary"), "{ran:?}");

@@ -21,7 +21,7 @@ pub async fn move_letters(place: &Place, letters: usize) -> Duration {
 }
 
 fn dead_letter(place: &Place, letters: usize) {
-    let client = redis::Client::open(place.redis.url()).unwrap();
+    let client = redis::Client::open(place.redis.plain_url()).unwrap();
     let mut connection = client.get_connection().unwrap();
     let numbers = (0..letters).collect::<Vec<_>>();
     for chunk in numbers.chunks(1_000) {

@@ -56,7 +56,7 @@ pub enum Care {
 /// Reads as many entries as slots are free, and acknowledges in batches.
 pub async fn by_hand(place: &Place, jobs: usize, care: Care) -> Duration {
     place.fill(jobs).await;
-    let client = redis::Client::open(place.redis.url()).unwrap();
+    let client = redis::Client::open(place.redis.plain_url()).unwrap();
     let config = redis::AsyncConnectionConfig::new().set_response_timeout(None);
     let connect = client.get_multiplexed_async_connection_with_config(&config);
     let (mut reading, mut acking) =

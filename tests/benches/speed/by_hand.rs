@@ -32,7 +32,7 @@ pub async fn connect(url: &str) -> MultiplexedConnection {
 
 /// Fills the stream for a drain, as the framework's publishers write.
 pub fn fill(server: &RedisServer, events: usize, bytes: usize) {
-    let client = redis::Client::open(server.url()).unwrap();
+    let client = redis::Client::open(server.plain_url()).unwrap();
     let mut connection = client.get_connection().unwrap();
     let numbers = (0..events).collect::<Vec<_>>();
     for chunk in numbers.chunks(if bytes > 10_000 { 100 } else { 5_000 }) {

@@ -54,7 +54,7 @@ fn publish(server: &RedisServer, ids: impl IntoIterator<Item = String>) {
         pipe.cmd("XADD").arg("orders").arg("*").arg("type").arg("order.placed");
         pipe.arg("id").arg(id).arg("customer").arg("a").ignore();
     }
-    let client = redis::Client::open(server.url()).unwrap();
+    let client = redis::Client::open(server.plain_url()).unwrap();
     pipe.query::<()>(&mut client.get_connection().unwrap()).unwrap();
 }
 

@@ -17,9 +17,10 @@ async fn site_of(rights: Rights) -> (Site, String) {
     let letter = site.store_dead_letter("broken", "{}");
     let orders = [StreamName::new("orders").unwrap()];
     site.server.command(&["ACL", "SETUSER", "bob", "on", ">canary"]);
-    site.server.command(&rights.rule("bob", &orders).split(' ').collect::<Vec<_>>());
-    let url = format!("redis://bob:canary@127.0.0.1:{}", site.server.port());
-    let client = Client::connect(&url).await.unwrap();
+    let rule = rights.rule("bob", &orders);
+    let rule = rule.split(' ').collect::<Vec<_>>();
+    site.server.command(&[&rule, site.server.form_rights()].concat());
+    let client = Client::connect(&site.server.url_as("bob", "canary")).await.unwrap();
     let dashboard = Dashboard::builder(client, by_name).streams(orders).build();
     (Site { app: Router::new().nest("/jobs", dashboard.router()), ..site }, letter)
 }

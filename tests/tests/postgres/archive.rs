@@ -249,8 +249,7 @@ async fn a_letter_that_was_stored_and_not_removed_is_one_row() {
     desk.store_dead_letter(0, 3);
     let user: Vec<&str> = "ACL SETUSER archiver on >pass ~* &* +@all -xack".split(' ').collect();
     desk.redis.command(&user);
-    let url = format!("redis://archiver:pass@127.0.0.1:{}", desk.redis.port());
-    let client = Client::connect(&url).await.unwrap();
+    let client = Client::connect(&desk.redis.url_as("archiver", "pass")).await.unwrap();
     // To other processes, this looks like a crash after the commit.
     let dying = desk.archive();
     assert!(dying.sweep(&client).await.is_err());

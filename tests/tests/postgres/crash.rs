@@ -109,6 +109,8 @@ async fn killed_at(point: Point) -> usize {
     // The proxies drop what they have not passed on.
     guarded.redis.sever();
     guarded.database.sever();
+    // A cluster sends the next process to the proxy as well.
+    guarded.redis.set(Mode::Pass);
     let successor = guarded.successor();
     guarded.app.drained("billing").await;
     assert_eq!(guarded.app.effects().await, 1, "{point:?}");

@@ -419,8 +419,9 @@ async fn waits_for_a_lock(app: &App, sessions: i64) {
 
 /// Copies a key, including groups and pending entries.
 fn copy(from: &RedisServer, to: &RedisServer, key: &str) {
-    let open =
-        |server: &RedisServer| redis::Client::open(server.url()).unwrap().get_connection().unwrap();
+    let open = |server: &RedisServer| {
+        redis::Client::open(server.plain_url()).unwrap().get_connection().unwrap()
+    };
     let dump: Vec<u8> = redis::cmd("DUMP").arg(key).query(&mut open(from)).unwrap();
     let restore = redis::cmd("RESTORE").arg(key).arg(0).arg(dump).to_owned();
     restore.query::<()>(&mut open(to)).unwrap();

@@ -22,11 +22,11 @@ use crate::app::{DEADLINE, Order, Work, options, order, quick, settled, until, w
 fn user(server: &RedisServer, access: Access) -> String {
     let rule = access.rule("bob", &[StreamName::new("orders").unwrap()]);
     server.command(&["ACL", "SETUSER", "bob", "reset", "on", ">canary"]);
-    server.command(&rule.split(' ').collect::<Vec<_>>());
+    server.command(&[&rule.split(' ').collect::<Vec<_>>(), server.form_rights()].concat());
     server.command(&["ACL", "LOG", "RESET"]);
     server.command(&["SCRIPT", "FLUSH"]);
     server.command(&["CONFIG", "RESETSTAT"]);
-    format!("redis://bob:canary@127.0.0.1:{}", server.port())
+    server.url_as("bob", "canary")
 }
 
 #[tokio::test]
@@ -112,9 +112,9 @@ async fn a_rule_for_a_stream_whose_name_is_a_pattern_is_for_that_stream_alone() 
     // As a command line reads a word in quotation marks.
     let words = rule.split(' ').map(|word| word.trim_matches('"').replace(r"\\", r"\"));
     let words = words.collect::<Vec<_>>();
-    server.command(&words.iter().map(String::as_str).collect::<Vec<_>>());
-    let url = format!("redis://bob:canary@127.0.0.1:{}", server.port());
-    let client = Client::connect(&url).await.unwrap();
+    let words = words.iter().map(String::as_str).collect::<Vec<_>>();
+    server.command(&[&words, server.form_rights()].concat());
+    let client = Client::connect(&server.url_as("bob", "canary")).await.unwrap();
     client.publish_to(&own, &order(1), EventId::generate()).await.unwrap();
     let error = client.publish_to(&other, &order(2), EventId::generate()).await.unwrap_err();
     assert!(error.to_string().contains("the user lacks a right"), "{error}");

@@ -223,7 +223,7 @@ impl App {
     }
 
     fn connection(&self) -> redis::Connection {
-        redis::Client::open(self.server.url()).unwrap().get_connection().unwrap()
+        redis::Client::open(self.server.plain_url()).unwrap().get_connection().unwrap()
     }
 
     pub fn number(&self, command: &[&str]) -> usize {

@@ -35,7 +35,7 @@ async fn a_wrong_password_is_refused_without_being_shown() {
     let server = RedisServer::builder().password(CANARY).start().unwrap();
     let client = Client::connect(&server.url()).await.unwrap();
     assert!(!format!("{client:?}").contains(CANARY));
-    let wrong = format!("redis://:wrong-{CANARY}@127.0.0.1:{}", server.port());
+    let wrong = server.url_as("", &format!("wrong-{CANARY}"));
     let error = Client::connect(&wrong).await.unwrap_err();
     let shown = format!("{error} {error:?}");
     assert!(matches!(error, ConnectError::Server { .. }) && !shown.contains(CANARY), "{shown}");
@@ -43,17 +43,16 @@ async fn a_wrong_password_is_refused_without_being_shown() {
 
 #[tokio::test]
 async fn a_password_user_and_database_are_used_and_a_unix_socket_works() {
-    let server = RedisServer::builder().password(CANARY).start().unwrap();
-    let client =
-        Client::connect(&format!("{}/3", server.url().trim_end_matches('/'))).await.unwrap();
+    let server = RedisServer::builder().no_cluster().password(CANARY).start().unwrap();
+    let client = Client::connect(&format!("{}/3", server.url())).await.unwrap();
     works(&client).await;
     assert_eq!(server.length("orders"), 0, "database 0 is empty");
     for word in ["on", ">secret", "~*", "&*", "+@all"] {
         server.command(&["ACL", "SETUSER", "alice", word]);
     }
-    let url = format!("redis://alice:secret@127.0.0.1:{}/5", server.port());
+    let url = format!("{}/5", server.url_as("alice", "secret"));
     works(&Client::connect(&url).await.unwrap()).await;
-    let server = RedisServer::builder().unix_socket(true).start().unwrap();
+    let server = RedisServer::builder().plain().unix_socket(true).start().unwrap();
     let client = Client::connect(&server.unix_url().unwrap()).await.unwrap();
     works(&client).await;
     assert_eq!(server.length("orders"), 1);

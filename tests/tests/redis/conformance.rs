@@ -93,7 +93,7 @@ streamjobs_tests::conformance_tests!(tokio::test, stage().await);
 #[tokio::test]
 async fn a_stream_key_of_another_type_holds_up_no_promotion() {
     let server = RedisServer::start().unwrap();
-    let connection = redis::Client::open(server.url()).unwrap().get_connection();
+    let connection = redis::Client::open(server.plain_url()).unwrap().get_connection();
     let stage = stage_on(server).await;
     let (store, queue) = (&stage.store, &stage.queue);
     stage.raw.schedule_retry(queue, "s:1-0", 1);

@@ -52,7 +52,7 @@ fn server() -> RedisServer {
 
 /// A client of the server, without a login.
 fn builder(server: &RedisServer) -> ClientBuilder {
-    Client::builder(&format!("redis://127.0.0.1:{}", server.port()))
+    Client::builder(&server.url_without_login())
 }
 
 /// Gives the user this password and no other.

@@ -4,14 +4,22 @@ use streamjobs::Client;
 use streamjobs::doctor::{Check, Checkup, Severity};
 use streamjobs::error::DoctorError;
 use streamjobs::testing::Streams;
-use streamjobs_tests::server::RedisServer;
+use streamjobs_tests::server::{RedisServer, RedisServerBuilder};
 
 use crate::app::{DEADLINE, until};
 
 /// A server that keeps what it is given.
 fn careful() -> RedisServer {
-    let builder = RedisServer::builder().append_only(true);
-    builder.config("appendfsync", "always").start().unwrap()
+    keeping(RedisServer::builder())
+}
+
+/// As [`careful`], and alone: the doctor says more of a cluster and of a Sentinel.
+fn plain() -> RedisServer {
+    keeping(RedisServer::builder().plain())
+}
+
+fn keeping(builder: RedisServerBuilder) -> RedisServer {
+    builder.append_only(true).config("appendfsync", "always").start().unwrap()
 }
 
 async fn examined(url: &str) -> Checkup {
@@ -28,8 +36,8 @@ fn of(checkup: &Checkup, check: Check) -> Vec<(Severity, &str)> {
 /// A user with these rights on the keys of the stream `orders`: how it connects.
 fn user(server: &RedisServer, rights: &[&str]) -> String {
     let words = ["ACL", "SETUSER", "bob", "reset", "on", ">canary", "~orders", "~{orders}:*"];
-    server.command(&[&words, rights].concat());
-    format!("redis://bob:canary@127.0.0.1:{}", server.port())
+    server.command(&[&words, rights, server.form_rights()].concat());
+    server.url_as("bob", "canary")
 }
 
 /// Every command that the documentation of the store lists.
@@ -81,7 +89,7 @@ fn needed_but(left_out: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn a_server_that_keeps_jobs_gives_no_warning() {
-    let server = careful();
+    let server = plain();
     let checkup = examined(&server.url()).await;
     let version = server.info("valkey_version").or_else(|| server.info("redis_version")).unwrap();
     let server_text = format!(" {version} at 127.0.0.1:{} as user default", server.port());
@@ -161,7 +169,7 @@ async fn a_cursor_beyond_the_end_is_critical_and_shown_with_the_last_id() {
 
 #[tokio::test]
 async fn a_replica_is_critical() {
-    let (primary, server) = (careful(), careful());
+    let (primary, server) = (plain(), plain());
     server.command(&["REPLICAOF", "127.0.0.1", &primary.port().to_string()]);
     let up = || server.info("master_link_status").as_deref() == Some("up");
     until(DEADLINE, "replicated", up).await;

@@ -9,10 +9,15 @@ use streamjobs_tests::server::RedisServer;
 
 use crate::app::{App, DEADLINE, Gate, Work, options, order, quick, settled, until, work};
 
+/// A server that can follow another one.
+fn server() -> RedisServer {
+    RedisServer::builder().no_cluster().start().unwrap()
+}
+
 /// A reader that waits is told at once, which the length of its wait shows.
 #[tokio::test]
 async fn a_reader_unblocked_by_a_demotion_goes_on_without_a_busy_loop() {
-    let (app, primary) = (App::start().await, RedisServer::start().unwrap());
+    let (app, primary) = (App::on(server()).await, server());
     let fine = Work::fine();
     let builder = app.runtime(&fine).block(Duration::from_secs(60));
     let runtime = builder.start().await.unwrap();
@@ -41,7 +46,7 @@ async fn a_reader_unblocked_by_a_demotion_goes_on_without_a_busy_loop() {
 /// of the five that are published afterwards it knows nothing.
 #[tokio::test]
 async fn a_promoted_replica_that_lags_costs_its_tail_and_repeats_only_that() {
-    let (app, replica) = (App::start().await, RedisServer::start().unwrap());
+    let (app, replica) = (App::on(server()).await, server());
     let gate = Gate::default();
     let gated = Work::gated(&gate);
     let runtime = app.runtime(&gated).start().await.unwrap();
@@ -75,7 +80,7 @@ async fn a_promoted_replica_that_lags_costs_its_tail_and_repeats_only_that() {
 /// is not told as lost, and what is lost afterwards is.
 #[tokio::test]
 async fn a_promoted_replica_tells_no_loss_that_there_was_not() {
-    let (app, replica) = (App::start().await, RedisServer::start().unwrap());
+    let (app, replica) = (App::on(server()).await, server());
     let fine = Work::fine();
     let runtime = app.runtime(&fine).start().await.unwrap();
     app.publish(5).await;
@@ -110,7 +115,7 @@ async fn a_promoted_replica_tells_no_loss_that_there_was_not() {
 /// full synchronization.
 #[tokio::test]
 async fn a_group_on_a_promoted_replica_shows_no_loss_that_there_was_not() {
-    let (app, replica) = (App::start().await, RedisServer::start().unwrap());
+    let (app, replica) = (App::on(server()).await, server());
     let fine = Work::fine();
     // The primary's data set has another name from the first replica on.
     replica.follow(app.server.port());
@@ -143,7 +148,7 @@ async fn a_group_on_a_promoted_replica_shows_no_loss_that_there_was_not() {
 /// A primary that keeps nothing comes back empty, and its replica becomes as empty.
 #[tokio::test]
 async fn replicas_emptied_by_their_primary_get_their_groups_back_and_tell_of_it() {
-    let (app, primary) = (App::start().await, RedisServer::start().unwrap());
+    let (app, primary) = (App::on(server()).await, server());
     let fine = Work::fine();
     let runtime = app.runtime(&fine).start().await.unwrap();
     app.publish(5).await;
@@ -168,7 +173,7 @@ async fn replicas_emptied_by_their_primary_get_their_groups_back_and_tell_of_it(
 /// The address stays, and what answers there becomes another server, as Sentinel and DNS do it.
 #[tokio::test]
 async fn an_address_that_leads_to_another_primary_is_followed() {
-    let (app, successor) = (App::start().await, RedisServer::start().unwrap());
+    let (app, successor) = (App::on(server()).await, server());
     let address = FaultProxy::start(&app.server).unwrap();
     let client = Client::connect(address.url()).await.unwrap();
     let fine = Work::fine();

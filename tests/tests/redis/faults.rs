@@ -12,7 +12,8 @@ use crate::app::{App, DEADLINE, Gate, Work, options, order, quick, settled, unti
 
 #[tokio::test]
 async fn a_primary_that_becomes_a_replica_is_waited_for_and_charges_no_job() {
-    let (app, primary) = (App::start().await, RedisServer::start().unwrap());
+    let server = || RedisServer::builder().no_cluster().start().unwrap();
+    let (app, primary) = (App::on(server()).await, server());
     let (gate, gated, runtime) = five_held(&app).await;
     // It follows a server that follows it first, so that both have the same data.
     primary.follow(app.server.port());
@@ -54,7 +55,7 @@ async fn a_server_without_room_for_connections_is_retried_with_back_off_and_fail
     let app = App::start().await;
     let (gate, gated, runtime) = five_held(&app).await;
     // This connection is there before the limit is, so that it can be lifted again.
-    let mut held = redis::Client::open(app.server.url()).unwrap().get_connection().unwrap();
+    let mut held = redis::Client::open(app.server.plain_url()).unwrap().get_connection().unwrap();
     let mut ask = |words: &[&str]| -> redis::Value {
         redis::cmd(words[0]).arg(&words[1..]).query(&mut held).unwrap()
     };
@@ -80,7 +81,7 @@ async fn a_long_script_of_another_tenant_is_waited_for_and_charges_no_job() {
     let app = App::start().await;
     let (gate, gated, runtime) = five_held(&app).await;
     app.server.command(&["CONFIG", "SET", "busy-reply-threshold", "50"]);
-    let mut tenant = redis::Client::open(app.server.url()).unwrap().get_connection().unwrap();
+    let mut tenant = redis::Client::open(app.server.plain_url()).unwrap().get_connection().unwrap();
     let script = std::thread::spawn(move || {
         redis::cmd("EVAL").arg("while true do end").arg(0).query::<redis::Value>(&mut tenant)
     });
@@ -118,7 +119,7 @@ async fn a_server_that_loads_its_data_is_waited_for_and_charges_no_job() {
 async fn rights_revoked_under_a_runtime_stop_it_without_a_hot_loop_until_they_are_back() {
     let app = App::start().await;
     app.server.command(&["ACL", "SETUSER", "app", "on", ">secret", "~*", "&*", "+@all"]);
-    let url = format!("redis://app:secret@127.0.0.1:{}", app.server.port());
+    let url = app.server.url_as("app", "secret");
     let app = App { client: Client::connect(&url).await.unwrap(), ..app };
     let (gate, gated, runtime) = five_held(&app).await;
     for right in ["xreadgroup", "xack", "evalsha"] {

@@ -115,8 +115,7 @@ async fn a_user_without_rights_on_marks_gets_dead_letters_and_no_endless_loop() 
     let server = RedisServer::start().unwrap();
     let rules = ["ACL", "SETUSER", "app", "on", ">p", "~*", "&*", "+@all", "-pexpire"];
     server.command(&rules);
-    let url = server.url().replacen("redis://", "redis://app:p@", 1);
-    let client = streamjobs::Client::connect(&url).await.unwrap();
+    let client = streamjobs::Client::connect(&server.url_as("app", "p")).await.unwrap();
     let (app, mails) = (App { server, client }, Mails::default());
     mails.gate.open();
     let runtime = runtime(&app, &mails).start().await.unwrap();

@@ -319,8 +319,9 @@ async fn of_a_burst_of_calls_on_a_healthy_server_none_is_unconfirmed() {
     });
     let answers = futures_util::future::join_all(calls).await;
     let stored = answers.iter().filter(|answer| answer.is_ok()).count();
-    let is_unsent =
-        |answer: &&Result<_, PublishError>| matches!(answer, Err(PublishError::Unsent { .. }));
-    assert_eq!(stored + answers.iter().filter(is_unsent).count(), 100_000);
+    let errors = answers.iter().filter_map(|answer| answer.as_ref().err());
+    let others = errors.filter(|error| !matches!(error, PublishError::Unsent { .. }));
+    let others = others.collect::<Vec<_>>();
+    assert!(others.is_empty(), "{} such as {:?}", others.len(), others[0]);
     assert_eq!((stored, stored > 1_024), (app.server.length("orders"), true));
 }

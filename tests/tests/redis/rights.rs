@@ -28,7 +28,7 @@ async fn refusal(url: &str) -> Option<String> {
 fn user(server: &RedisServer, but: &[&str]) -> String {
     let words = ["ACL", "SETUSER", "bob", "reset", "on", ">canary", "~*", "&*", "+@all"];
     server.command(&[&words, but].concat());
-    format!("redis://bob:canary@127.0.0.1:{}", server.port())
+    server.url_as("bob", "canary")
 }
 
 #[tokio::test]
@@ -102,19 +102,20 @@ async fn a_command_that_was_renamed_away_refuses_the_start_by_name() {
 }
 
 #[tokio::test]
-async fn errors_name_their_cause_in_words_and_in_the_words_of_the_server() {
+async fn a_refused_login_is_told_in_words_and_in_the_words_of_the_server() {
     let server = RedisServer::builder().password("canary").start().unwrap();
-    let open = format!("redis://127.0.0.1:{}", server.port());
-    let error = Client::connect(&open).await.unwrap_err().to_string();
+    let error = Client::connect(&server.url_without_login()).await.unwrap_err().to_string();
     assert!(
         error.contains("the login is missing or wrong: ") && error.contains("NOAUTH"),
         "{error}"
     );
-    let wrong = open.replace("://", "://:wrong@");
-    let error = Client::connect(&wrong).await.unwrap_err().to_string();
+    let error = Client::connect(&server.url_as("", "wrong")).await.unwrap_err().to_string();
     assert!(error.contains("the login is missing or wrong: "), "{error}");
     assert!(error.contains("WRONGPASS"), "{error}");
+}
 
+#[tokio::test]
+async fn errors_name_their_cause_in_words_and_in_the_words_of_the_server() {
     let server = RedisServer::start().unwrap();
     let client = Client::connect(&user(&server, &["-xadd"])).await.unwrap();
     let error = client.publish(&order(1)).await.unwrap_err().to_string();
@@ -126,8 +127,13 @@ async fn errors_name_their_cause_in_words_and_in_the_words_of_the_server() {
     assert!(error.contains("the server is out of memory: ") && error.contains("OOM"), "{error}");
     let error = refusal(&server.url()).await.unwrap();
     assert!(error.contains("the server is out of memory: ") && error.contains("OOM"), "{error}");
+}
 
-    server.command(&["CONFIG", "SET", "maxmemory", "0"]);
+/// Behind a Sentinel or in a cluster, no client connects to a replica.
+#[tokio::test]
+async fn a_read_only_replica_is_told_in_words_and_in_the_words_of_the_server() {
+    let server = RedisServer::builder().plain().start().unwrap();
+    let client = Client::connect(&server.url()).await.unwrap();
     server.command(&["REPLICAOF", "127.0.0.1", "1"]);
     let replica = "the server is a read-only replica: ";
     let error = client.publish(&order(1)).await.unwrap_err().to_string();

@@ -116,7 +116,7 @@ async fn without_the_right_to_be_told_each_reader_waits_on_the_server() {
     let app = App::start().await;
     let rules = ["ACL", "SETUSER", "bob", "on", ">canary", "~*", "&*", "+@all", "-client|tracking"];
     app.server.command(&rules);
-    let url = app.server.url().replace("redis://", "redis://bob:canary@");
+    let url = app.server.url_as("bob", "canary");
     let app = App { client: Client::connect(&url).await.unwrap(), server: app.server };
     let fine = Work::fine();
     let builder = app.bare(&fine).group("work", patient());

@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use streamjobs::error::ControlError;
 use streamjobs::{ConsumerName, Runtime};
 use streamjobs_tests::eventually::eventually_async;
-use streamjobs_tests::server::RedisServer;
+use streamjobs_tests::server::{ClientRow, RedisServer};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, interval};
 
@@ -217,7 +217,8 @@ async fn a_failed_addition_leaves_nothing_behind() {
     let app = App::on(RedisServer::builder().append_only(true).start().unwrap()).await;
     let fine = Work::fine();
     let runtime = app.runtime(&fine).start().await.unwrap();
-    until(DEADLINE, "connected", || runtime.health().is_healthy()).await;
+    let waits = |row: &ClientRow| row.flags.contains('b');
+    until(DEADLINE, "a reader waits", || app.server.client_list().iter().any(waits)).await;
     let before = app.connections();
     app.server.kill();
     let failed = tokio::time::timeout(DEADLINE, runtime.add_consumer("work")).await.unwrap();

@@ -140,7 +140,7 @@ impl Stand {
     /// writes.
     pub(crate) fn replicated(&self) -> RedisResult<bool> {
         let pair = self.pair();
-        let mut connection = redis::Client::open(pair.primary.url())?
+        let mut connection = redis::Client::open(pair.primary.plain_url())?
             .get_connection_with_timeout(Duration::from_secs(5))?;
         // `WAIT` waits for what its own connection has written, and for all before that.
         redis::cmd("SET").arg("soak:failover").arg(now()).query::<()>(&mut connection)?;
@@ -192,7 +192,8 @@ const UNKNOWN: usize = 1_000_000_000;
 
 /// A server that has on disk whatever it has confirmed.
 fn server() -> RedisServer {
-    let builder = RedisServer::builder().append_only(true).config("appendfsync", "always");
+    let builder = RedisServer::builder().plain();
+    let builder = builder.append_only(true).config("appendfsync", "always");
     builder.config("repl-diskless-sync-delay", "0").start().unwrap()
 }
 

@@ -13,7 +13,7 @@ const INSERT: &str = "INSERT INTO charges VALUES (1)";
 
 #[tokio::test]
 async fn held_request_has_not_reached_the_server_until_the_mode_changes() {
-    let server = RedisServer::start().unwrap();
+    let server = RedisServer::builder().plain().start().unwrap();
     let proxy = FaultProxy::start(&server).unwrap();
     let increment = |url: String| async move {
         let client = redis::Client::open(url).unwrap();

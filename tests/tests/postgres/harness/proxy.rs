@@ -24,7 +24,7 @@ fn all_passes_at_first_and_connections_are_counted() {
 
 #[test]
 fn clients_of_the_redis_crate_pass_with_their_password() {
-    let server = RedisServer::builder().password("hush").start().unwrap();
+    let server = RedisServer::builder().plain().password("hush").start().unwrap();
     let proxy = FaultProxy::start(&server).unwrap();
     let mut client = redis::Client::open(proxy.url()).unwrap().get_connection().unwrap();
     redis::cmd("SET").arg("key").arg(1).exec(&mut client).unwrap();
@@ -35,7 +35,7 @@ fn clients_of_the_redis_crate_pass_with_their_password() {
 #[test]
 fn new_connections_go_where_the_proxy_is_aimed() {
     let (server, proxy) = start();
-    let other = RedisServer::start().unwrap();
+    let other = RedisServer::builder().plain().start().unwrap();
     let mut before = Client::connect(&proxy);
     // Its link is made once it has been answered.
     assert_eq!(before.ask("PING"), Heard::Reply("+PONG\r\n".into()));
@@ -170,7 +170,7 @@ fn proxy_finds_a_restarted_server() {
 }
 
 fn start() -> (RedisServer, FaultProxy) {
-    let server = RedisServer::start().unwrap();
+    let server = RedisServer::builder().plain().start().unwrap();
     let proxy = FaultProxy::start(&server).unwrap();
     (server, proxy)
 }

@@ -203,7 +203,7 @@ fn entries_come_with_their_fields_in_order() {
 #[test]
 fn client_list_names_connections_but_not_the_one_that_asks() {
     let server = RedisServer::start().unwrap();
-    let mut client = redis::Client::open(server.url()).unwrap().get_connection().unwrap();
+    let mut client = redis::Client::open(server.plain_url()).unwrap().get_connection().unwrap();
     redis::cmd("CLIENT").arg("SETNAME").arg("reader").exec(&mut client).unwrap();
     let clients = server.client_list();
     assert_eq!(clients.len(), 1, "{clients:?}");

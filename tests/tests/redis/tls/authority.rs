@@ -37,7 +37,7 @@ impl Authority {
     pub fn server(&self, name: &str, ask_clients: bool) -> Option<RedisServer> {
         let Pair { certificate, key } = self.sign(name);
         let tls = ServerTls { ca: self.ca.clone(), certificate, key, ask_clients };
-        match RedisServer::builder().tls(tls).start() {
+        match RedisServer::builder().plain().tls(tls).start() {
             Ok(server) => Some(server),
             // In the words of two versions.
             Err(ServerError::Ended { log })
