@@ -79,6 +79,17 @@ fn the_page_of_all_commands_matches_the_help() {
     assert_eq!(rows.collect::<Vec<_>>().join("\n"), rows_of_help.collect::<Vec<_>>().join("\n"));
 }
 
+/// How a server is named, in the form that it has.
+fn named(server: &RedisServer) -> String {
+    let url = server.url_without_login();
+    let (scheme, place) = url.split_once("://").unwrap();
+    match (scheme, place.split_once('/')) {
+        ("redis+cluster", _) => format!("cluster {place}"),
+        ("redis+sentinel", Some((host, name))) => format!("{name} (Sentinel {host})"),
+        _ => place.to_owned(),
+    }
+}
+
 #[test]
 fn an_unreachable_server_ends_with_one_and_prints_no_output() {
     let server = RedisServer::builder().password("canary").start().unwrap();
@@ -98,7 +109,7 @@ fn an_unreachable_server_ends_with_one_and_prints_no_output() {
         for ran in ran {
             let ran = ran.ended(1);
             assert_eq!(ran.out, "", "no output, and no zeros");
-            let server = format!("streamjobs: cannot connect to 127.0.0.1:{}", server.port());
+            let server = format!("streamjobs: cannot connect to {}", named(&server));
             assert!(ran.err.starts_with(&server), "{ran:?}");
             assert!(!ran.err.contains("canary"), "{ran:?}");
         }
