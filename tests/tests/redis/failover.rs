@@ -9,9 +9,10 @@ use streamjobs_tests::server::RedisServer;
 
 use crate::app::{App, DEADLINE, Gate, Work, options, order, quick, settled, until, work};
 
-/// A server that can follow another one.
+/// A server that can follow another one, and sends a replica all it has without waiting for more.
 fn server() -> RedisServer {
-    RedisServer::builder().no_cluster().start().unwrap()
+    let builder = RedisServer::builder().no_cluster().config("repl-diskless-sync-delay", "0");
+    builder.start().unwrap()
 }
 
 /// A reader that waits is told at once, which the length of its wait shows.

@@ -12,7 +12,10 @@ use crate::app::{App, DEADLINE, Gate, Work, options, order, quick, settled, unti
 
 #[tokio::test]
 async fn a_primary_that_becomes_a_replica_is_waited_for_and_charges_no_job() {
-    let server = || RedisServer::builder().no_cluster().start().unwrap();
+    let server = || {
+        let builder = RedisServer::builder().no_cluster().config("repl-diskless-sync-delay", "0");
+        builder.start().unwrap()
+    };
     let (app, primary) = (App::on(server()).await, server());
     let (gate, gated, runtime) = five_held(&app).await;
     // It follows a server that follows it first, so that both have the same data.
