@@ -57,7 +57,9 @@ impl Client {
     /// `redis+sentinel://[user:password@]host[:port],host[:port]/name[/database]`, the client uses the
     /// primary that these sentinels know by the name, and follows each failover. `host` and `port`
     /// (26379 by default) are a Sentinel's; user, password and database are the primary's. The settings
-    /// `?sentinel_user=…&sentinel_password=…` log in at the sentinels. Special characters in a user or
+    /// `?sentinel_user=…&sentinel_password=…` log in at the sentinels. With
+    /// `redis+cluster://[user:password@]host[:port],host[:port]` (`rediss+cluster://` with TLS), the client
+    /// uses all nodes of the cluster to which these belong. Special characters in a user or
     /// password are written as `%XX`.
     ///
     /// # Errors

@@ -311,7 +311,7 @@ async fn without_the_right_to_be_told_partitions_are_read_without_a_hot_loop() {
     for word in ["on", ">secret", "~*", "&*", "+@all", "-client|tracking"] {
         server.command(&["ACL", "SETUSER", "worker", word]);
     }
-    let url = format!("redis://worker:secret@127.0.0.1:{}", server.port());
+    let url = server.url_as("worker", "secret");
     let client = client(&url, COUNT).await;
     let work = Work::fine();
     let runtime = runtime(&client, &work, 4).await;

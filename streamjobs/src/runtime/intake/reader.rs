@@ -145,7 +145,7 @@ impl Reader {
         }
         let mut slots = self.slots.take_free(BATCH_MAX);
         if self.setup().waits_here && self.slots.are_wanted_for_claims() {
-            // It goes to whoever is first in the queue, at last to the reaper of some partition.
+            // The first in the queue gets them, at last the reaper of a partition.
             slots.clear();
         }
         if slots.is_empty() {

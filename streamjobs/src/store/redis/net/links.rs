@@ -1,4 +1,4 @@
-//! Links to nodes, today to one: the connection that everything shares but reads that wait.
+//! A link to one server: the connection that everything shares but reads that wait.
 //!
 //! A link connects when it is first used, and again after its connection broke. A command is sent
 //! once and never repeated: the caller gets the outcome as it is. What has not been sent yet waits for
