@@ -143,17 +143,18 @@ impl Reader {
             let acks = || Intake { slots: Vec::new(), acks: self.acks.take() };
             return (!stop.is_cancelled()).then(acks);
         }
-        let mut slots = self.slots.take_free(BATCH_MAX);
-        if self.setup().waits_here && self.slots.are_wanted_for_claims() {
-            // The first in the queue gets them, at last the reaper of a partition.
-            slots.clear();
-        }
+        let mut slots = match self.setup().waits_here {
+            true => Vec::new(),
+            false => self.slots.take_free(BATCH_MAX),
+        };
         if slots.is_empty() {
-            self.health.note_saturated();
+            if !self.slots.are_free() {
+                self.health.note_saturated();
+            }
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return None,
-                slot = self.slot_for_reading() => slots.extend(slot),
+                taken = self.slots_for_reading() => slots = taken,
                 () = self.worthwhile_acks() => {}
             }
         }
@@ -163,16 +164,11 @@ impl Reader {
         Some(Intake { slots, acks })
     }
 
-    /// Waits for a slot. While another partition claims entries, the slot goes to its reaper, whose place
-    /// in the queue is behind the readers of all partitions.
-    async fn slot_for_reading(&self) -> Option<Slot> {
-        loop {
-            let slot = self.slots.take().await;
-            if !self.setup().waits_here || !self.slots.are_wanted_for_claims() {
-                return slot;
-            }
-            drop(slot);
-            tokio::task::yield_now().await;
+    /// Waits for a slot, where the slots are shared in turn with the readers of other partitions.
+    async fn slots_for_reading(&self) -> Vec<Slot> {
+        match self.setup().waits_here {
+            true => self.slots.take_in_turn(BATCH_MAX).await,
+            false => Vec::from_iter(self.slots.take().await),
         }
     }
 

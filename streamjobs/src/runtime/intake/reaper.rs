@@ -209,7 +209,7 @@ impl SlotRequest {
         };
         let first = tokio::select! {
             biased;
-            slot = self.slots.take_for_claims() => slot,
+            slot = self.slots.take() => slot,
             () = unblocked => None,
         };
         let mut slots = Vec::from_iter(first);
