@@ -70,11 +70,12 @@ impl Slots {
         let mut slots = self.take_free(count);
         if slots.is_empty() {
             slots.extend(self.take().await);
-            let wanted = count.min(self.size() / 2);
-            if slots.len() < wanted {
+            // Jobs that were acknowledged together have freed theirs together.
+            slots.extend(self.take_free(count.saturating_sub(slots.len())));
+            if slots.len() < count.min(self.size() / 2) {
                 sleep(LINGER).await;
+                slots.extend(self.take_free(count.saturating_sub(slots.len())));
             }
-            slots.extend(self.take_free(count - slots.len().min(count)));
         }
         slots
     }
