@@ -22,6 +22,8 @@ pub enum Deed {
     Tried { job: String, fate: Fate },
     /// The server has confirmed it.
     Published { job: String },
+    /// A cluster has confirmed it, as this entry of this partition.
+    Stored { job: String, stream: String, entry: String },
     /// It may or may not be stored.
     Unconfirmed { job: String },
     /// The server refused it.
@@ -55,6 +57,8 @@ pub enum Fate {
 pub struct Attempt {
     /// The event's id.
     pub job: String,
+    /// The stream, or the partition of it.
+    pub stream: String,
     /// The entry, of the stream or of the lane.
     pub entry: String,
     /// Who has it.
@@ -98,6 +102,12 @@ pub enum Disturbance {
     Panic { pid: u32 },
     /// The server of the streams is down, frozen, another one, or at another time.
     Server { what: String },
+    /// The master of these partitions is down, frozen or another one. Whether the one that took over may
+    /// lack what was confirmed.
+    Master { what: String, streams: Vec<String>, loses: bool },
+    /// A partition goes from one node to another. That delays its jobs, and repeats none unless it takes
+    /// long.
+    Move { stream: String },
     /// The database is down.
     Database,
 }

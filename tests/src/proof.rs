@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use redis::RedisResult;
 use serde::{Deserialize, Serialize};
-use streamjobs::{Event, Job, JobError};
+use streamjobs::{Event, GroupName, Job, JobError, StreamName};
 use tokio::time::{Instant, sleep_until};
 
 use crate::history::{Attempt, Deed, Fate, How, Writer};
@@ -122,7 +122,8 @@ pub async fn effects(database: &Database, prefix: &str) -> HashMap<String, Vec<(
 ///
 /// If the server does not answer.
 pub fn letters(server: &RedisServer, stream: &str, group: &str) -> Vec<(String, String)> {
-    let letters = server.entries(&format!("{{{stream}}}:dead:{group}")).into_iter();
+    let (stream, group) = names(stream, group);
+    let letters = server.entries(&stream.dead_key(&group)).into_iter();
     let text = |row: &EntryRow, name| row.text(name).unwrap_or_default();
     letters.map(|row| (text(&row, "sj-id"), text(&row, "sj-dead-reason"))).collect()
 }
@@ -134,8 +135,13 @@ pub fn letters(server: &RedisServer, stream: &str, group: &str) -> Vec<(String, 
 ///
 /// If the server does not answer, or has no such group.
 pub fn unfinished(server: &RedisServer, stream: &str, group: &str) -> RedisResult<usize> {
-    let key = |place: &str| format!("{{{stream}}}:{place}:{group}");
-    server.try_query(&["EVAL", UNFINISHED, "3", stream, &key("retry"), &key("lane"), group])
+    let (name, of) = names(stream, group);
+    let (retries, lane) = (name.retry_key(&of), name.lane_key(&of));
+    server.try_query(&["EVAL", UNFINISHED, "3", stream, &retries, &lane, group])
+}
+
+fn names(stream: &str, group: &str) -> (StreamName, GroupName) {
+    (StreamName::new(stream).expect("it is valid"), GroupName::new(group).expect("it is valid"))
 }
 
 /// What lies behind the last delivery is counted: the server's own lag is wrong after some restarts.
@@ -163,6 +169,7 @@ impl<'a> Running<'a> {
     pub fn begin(history: &'a Writer, order: &Order, job: &Job) -> Self {
         let attempt = Attempt {
             job: job.event_id().to_string(),
+            stream: job.stream().to_string(),
             entry: job.entry_id().to_string(),
             consumer: job.consumer().to_string(),
             count: job.delivery_count(),

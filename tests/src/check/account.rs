@@ -11,6 +11,8 @@ pub(super) struct Job {
     pub(super) fate: Option<Fate>,
     /// Whether the server confirmed it.
     pub(super) published: bool,
+    /// The partition that has it, if the stream has several.
+    pub(super) stream: Option<String>,
     /// How often a producer was left in the dark, and may have published it once more.
     pub(super) unconfirmed: usize,
     /// Whether the server refused it, and never took it.
@@ -26,12 +28,15 @@ impl Job {
     }
 
     /// Whether an entry of it was delivered as often as it may be, and no run of that entry came to
-    /// its end.
+    /// its end: one that was done and yet delivered again did not, since its end was not stored. Why
+    /// it was not is for the rule of extra runs.
     pub(super) fn died_out(&self, max_deliveries: u64) -> bool {
         let last = self.runs.iter().filter(|run| run.attempt.count >= max_deliveries);
         last.map(|run| &run.attempt.entry).any(|entry| {
-            let of_entry = self.runs.iter().filter(|run| run.attempt.entry == *entry);
-            of_entry.map(Run::how).all(|how| matches!(how, None | Some(How::Dropped)))
+            let mut of_entry = self.runs.iter().filter(|run| run.attempt.entry == *entry);
+            let at_last = of_entry.next_back().and_then(Run::how);
+            let open = |how| matches!(how, None | Some(How::Dropped));
+            open(at_last) && of_entry.map(Run::how).all(|how| open(how) || how == Some(How::Ok))
         })
     }
 }
@@ -75,12 +80,34 @@ impl Fault {
         self.from <= to && from <= self.to
     }
 
-    /// Whether it may give an entry of process `owner` a count that it had before.
-    pub(super) fn lowers_counts(&self, owner: u32) -> bool {
+    /// Whether it may give the entry of a run a count that it had before.
+    pub(super) fn lowers_counts(&self, run: &Run) -> bool {
         match self.what {
-            Disturbance::Stop { pid } => pid == owner,
+            Disturbance::Stop { pid } => pid == run.pid,
             Disturbance::Server { .. } => true,
+            Disturbance::Master { .. } => self.concerns(run),
             _ => false,
+        }
+    }
+
+    /// Whether it may make a server forget that it has delivered the entry of a run.
+    pub(super) fn forgets(&self, run: &Run) -> bool {
+        matches!(self.what, Disturbance::Master { loses: true, .. }) && self.concerns(run)
+    }
+
+    /// Whether a job can run once more because of it: of a moved slot, if its move took longer than
+    /// two thirds of the lease, for which no entry of it could be renewed.
+    pub(super) fn repeats(&self, lease: u64) -> bool {
+        let is_move = matches!(self.what, Disturbance::Move { .. });
+        !is_move || self.to.saturating_sub(self.from) > lease / 3 * 2
+    }
+
+    /// Whether it is of the process of a run, or of a server that has its job.
+    pub(super) fn concerns(&self, run: &Run) -> bool {
+        match &self.what {
+            Disturbance::Master { streams, .. } => streams.contains(&run.attempt.stream),
+            Disturbance::Move { stream } => *stream == run.attempt.stream,
+            _ => self.pid().is_none_or(|pid| pid == run.pid),
         }
     }
 
@@ -92,7 +119,10 @@ impl Fault {
             | Disturbance::Stop { pid }
             | Disturbance::Link { pid }
             | Disturbance::Panic { pid } => Some(pid),
-            Disturbance::Server { .. } | Disturbance::Database => None,
+            Disturbance::Server { .. }
+            | Disturbance::Master { .. }
+            | Disturbance::Move { .. }
+            | Disturbance::Database => None,
         }
     }
 }
@@ -117,6 +147,10 @@ impl Account {
             match deed {
                 Deed::Tried { job, fate } => account.job(job).fate = Some(*fate),
                 Deed::Published { job } => account.job(job).published = true,
+                Deed::Stored { job, stream, .. } => {
+                    account.job(job).published = true;
+                    account.job(job).stream = Some(stream.clone());
+                }
                 Deed::Refused { job } => account.job(job).refused = true,
                 Deed::Unconfirmed { job } => account.job(job).unconfirmed += 1,
                 Deed::Stopped { .. } => {}

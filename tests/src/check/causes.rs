@@ -73,7 +73,8 @@ fn explanation<'a>(
     let own = |fault: &&Fault| fault.pid() == Some(before.pid);
     // What a server's fault leaves behind shows within a lease.
     let lease = nanoseconds(terms.lease);
-    let common = |fault: &&Fault| fault.pid().is_none();
+    let common =
+        |fault: &&Fault| fault.pid().is_none() && fault.repeats(lease) && fault.concerns(before);
     account
         .touching(before.began, run.began)
         .find(own)
@@ -87,7 +88,9 @@ fn named(what: &Disturbance) -> Cause {
         Disturbance::Freeze { .. } => Cause::Freeze,
         Disturbance::Stop { .. } => Cause::Stop,
         Disturbance::Link { .. } => Cause::Link,
-        Disturbance::Server { .. } => Cause::Server,
+        Disturbance::Server { .. } | Disturbance::Master { .. } | Disturbance::Move { .. } => {
+            Cause::Server
+        }
         Disturbance::Database => Cause::Database,
     }
 }
@@ -105,7 +108,7 @@ pub(super) fn recoveries<'a>(
                 // What ended before, or ended a process for good, hinders no later run.
                 let in_the_way = |fault: &&Fault| match fault.pid() {
                     Some(_) => fault.from > since,
-                    None => true,
+                    None => fault.concerns(extra.before),
                 };
                 !account.touching(since, extra.run.began).any(|fault| in_the_way(&fault))
             })

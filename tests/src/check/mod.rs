@@ -76,6 +76,8 @@ pub struct Finding {
     pub extra: BTreeMap<Cause, usize>,
     /// Jobs that are dead letters because each delivery of an entry ended with its process.
     pub died_out: usize,
+    /// Confirmed jobs that did not come out, because a declared loss took them.
+    pub declared: Vec<String>,
     /// How long jobs of ended processes waited until they ran again, shortest first.
     pub recoveries: Vec<Duration>,
 }
@@ -100,8 +102,9 @@ pub fn check(history: &[Line], truth: &Truth, terms: &Terms) -> Finding {
     let extras = causes::extras(&account, terms);
     let mut breaches = Vec::new();
     rules::drained(truth, &mut breaches);
-    rules::none_lost(&account, truth, &mut breaches);
+    let declared = rules::none_lost(&account, truth, &mut breaches);
     rules::none_unexpected(&account, &mut breaches);
+    rules::partitions_are_kept(&account, &mut breaches);
     rules::tokens_rise(&account, &mut breaches);
     rules::effects_are_one(&account, truth, &mut breaches);
     let died_out = rules::letters_are_exact(&account, truth, terms, &mut breaches);
@@ -124,6 +127,7 @@ pub fn check(history: &[Line], truth: &Truth, terms: &Terms) -> Finding {
         runs: account.runs(),
         extra,
         died_out,
+        declared,
         recoveries,
     }
 }
@@ -131,7 +135,7 @@ pub fn check(history: &[Line], truth: &Truth, terms: &Terms) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::history::{Attempt, Deed, Fate, How};
+    use crate::history::{Attempt, Deed, Disturbance, Fate, How};
 
     const TERMS: Terms = Terms {
         lease: Duration::from_secs(2),
@@ -156,8 +160,9 @@ mod tests {
         for (count, how) in deliveries {
             let pid = 10 + u32::try_from(*count).unwrap();
             let (entry, consumer) = ("1-0".to_owned(), format!("of {pid}"));
+            let (stream, count) = ("orders".to_owned(), *count);
             let attempt =
-                Attempt { job: job(), entry, consumer, count: *count, number: 1, intact: true };
+                Attempt { job: job(), stream, entry, consumer, count, number: 1, intact: true };
             history.push(line(pid, Deed::Started(attempt.clone())));
             history.extend(how.map(|how| line(pid, Deed::Ended { attempt, how })));
         }
@@ -168,10 +173,70 @@ mod tests {
         of_letters.map(|breach| breach.invariant).collect()
     }
 
+    /// What is wrong with a job of a partition that ran in `stream`, and there once more after `what`,
+    /// which took so long.
+    fn after(what: Disturbance, long: Duration, stream: &str) -> Vec<&'static str> {
+        let job = || "job".to_owned();
+        let run = |pid: u32| Attempt {
+            job: job(),
+            stream: stream.to_owned(),
+            entry: "1-0".to_owned(),
+            consumer: "of the same".to_owned(),
+            count: 1,
+            number: 1,
+            intact: pid > 0,
+        };
+        let ended = |attempt: Attempt| Deed::Ended { attempt, how: How::Ok };
+        let deeds = [
+            (1, Deed::Tried { job: job(), fate: Fate::Done }),
+            (1, Deed::Stored { job: job(), stream: "orders".to_owned(), entry: "1-0".to_owned() }),
+            (11, Deed::Started(run(11))),
+            (11, ended(run(11))),
+            (1, Deed::Broken { fault: 1, what }),
+            (1, Deed::Mended { fault: 1 }),
+            (11, Deed::Started(run(11))),
+            (11, ended(run(11))),
+        ];
+        let mended = |at| if at > 5 { at + causes::nanoseconds(long) } else { at };
+        let lines = (1..).zip(deeds).map(|(at, (pid, deed))| Line { at: mended(at), pid, deed });
+        let finding = check(&lines.collect::<Vec<_>>(), &Truth::default(), &TERMS);
+        finding.breaches.iter().map(|breach| breach.invariant).collect()
+    }
+
+    #[test]
+    fn a_master_excuses_what_its_partitions_forget_and_a_slot_that_moves_in_time_nothing() {
+        let master = |stream: &str, loses| Disturbance::Master {
+            what: "killed".to_owned(),
+            streams: vec![stream.to_owned()],
+            loses,
+        };
+        let short = TERMS.lease / 2;
+        assert!(after(master("orders", true), short, "orders").is_empty());
+        assert_eq!(after(master("orders", false), short, "orders"), ["tokens"]);
+        assert_eq!(after(master("bills", true), short, "orders"), ["tokens", "tokens", "extra"]);
+        assert_eq!(after(master("bills", true), short, "bills"), ["partition", "partition"]);
+        let moved = || Disturbance::Move { stream: "orders".to_owned() };
+        assert_eq!(after(moved(), short, "orders"), ["tokens", "tokens", "extra"]);
+        assert_eq!(after(moved(), TERMS.lease, "orders"), ["tokens", "tokens"]);
+    }
+
+    #[test]
+    fn a_lost_job_is_named_where_its_loss_was_declared_and_a_breach_elsewhere() {
+        let job = || "job".to_owned();
+        let deeds = [Deed::Tried { job: job(), fate: Fate::Done }, Deed::Published { job: job() }];
+        let lines = (1..).zip(deeds).map(|(at, deed)| Line { at, pid: 1, deed });
+        let lines = lines.collect::<Vec<_>>();
+        let told = check(&lines, &Truth { lost_by_server: vec![job()], ..<_>::default() }, &TERMS);
+        assert_eq!((told.breaches.len(), told.declared), (0, vec![job()]));
+        let untold = check(&lines, &Truth::default(), &TERMS);
+        assert_eq!(untold.breaches[0].invariant, "lost");
+    }
+
     #[test]
     fn a_letter_of_a_crash_is_right_only_after_the_last_delivery_and_without_an_end() {
         assert!(breaches(&[(1, None), (2, None)]).is_empty());
         assert!(breaches(&[(1, Some(How::Dropped)), (2, None)]).is_empty());
+        assert!(breaches(&[(1, Some(How::Ok)), (2, None)]).is_empty(), "its end was not stored");
         assert_eq!(breaches(&[(1, None)]), ["letters"], "one delivery is left");
         assert_eq!(breaches(&[(1, Some(How::Failed)), (2, None)]), ["letters"]);
         assert_eq!(breaches(&[(1, None), (2, Some(How::Ok))]), ["letters"]);

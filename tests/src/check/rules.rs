@@ -21,17 +21,23 @@ pub(super) fn drained(truth: &Truth, breaches: &mut Breaches) {
     }
 }
 
-/// Every confirmed job is done or a dead letter in the end (I1).
-pub(super) fn none_lost(account: &Account, truth: &Truth, breaches: &mut Breaches) {
+/// Every confirmed job is done or a dead letter in the end (I1). Those that are neither because a
+/// declared loss took them.
+pub(super) fn none_lost(account: &Account, truth: &Truth, breaches: &mut Breaches) -> Vec<String> {
+    let mut excused = Vec::new();
     let letters = truth.letters.iter().map(|(job, _)| job.as_str()).collect::<HashSet<_>>();
     let declared = truth.lost_by_server.iter().map(String::as_str).collect::<HashSet<_>>();
     for (id, job) in &account.jobs {
         let effect = truth.effects.as_ref().is_some_and(|effects| effects.contains_key(id));
         let over = effect || job.is_done() || letters.contains(id.as_str());
-        if job.published && !over && !declared.contains(id.as_str()) {
-            breach(breaches, "lost", format!("{id}: {:?}", job.runs));
+        if job.published && !over {
+            match declared.contains(id.as_str()) {
+                true => excused.push(id.clone()),
+                false => breach(breaches, "lost", format!("{id}: {:?}", job.runs)),
+            }
         }
     }
+    excused
 }
 
 /// Only published jobs come out, with the payload that they were published with (I2).
@@ -46,6 +52,16 @@ pub(super) fn none_unexpected(account: &Account, breaches: &mut Breaches) {
     }
 }
 
+/// A job comes out of the partition that its key has.
+pub(super) fn partitions_are_kept(account: &Account, breaches: &mut Breaches) {
+    for (id, job) in &account.jobs {
+        let Some(stream) = &job.stream else { continue };
+        for run in job.runs.iter().filter(|run| run.attempt.stream != *stream) {
+            breach(breaches, "partition", format!("{id} is of {stream}: {:?}", run.attempt));
+        }
+    }
+}
+
 /// No token is given out twice, and those of one entry only rise (I4). A job that a stop released
 /// keeps its count, under another consumer; one that comes back from a replica may have any.
 pub(super) fn tokens_rise(account: &Account, breaches: &mut Breaches) {
@@ -55,9 +71,11 @@ pub(super) fn tokens_rise(account: &Account, breaches: &mut Breaches) {
             entries.entry(&run.attempt.entry).or_default().push(run);
         }
         for runs in entries.values() {
-            let mut tokens = HashSet::new();
+            let mut tokens = HashMap::new();
             for run in runs {
-                if !tokens.insert((&run.attempt.consumer, run.attempt.count)) {
+                let token = (&run.attempt.consumer, run.attempt.count);
+                let Some(before) = tokens.insert(token, run.began) else { continue };
+                if !account.touching(before, run.began).any(|fault| fault.forgets(run)) {
                     breach(breaches, "tokens", format!("given out twice: {:?}", run.attempt));
                 }
             }
@@ -65,7 +83,7 @@ pub(super) fn tokens_rise(account: &Account, breaches: &mut Breaches) {
                 let [before, run] = pair else { continue };
                 let excused = account
                     .touching(before.began, run.began)
-                    .any(|fault| fault.lowers_counts(before.pid));
+                    .any(|fault| fault.lowers_counts(before));
                 if run.attempt.count <= before.attempt.count && !excused {
                     let (a, b) = (&before.attempt, &run.attempt);
                     breach(breaches, "tokens", format!("{b:?} after {a:?}"));
