@@ -45,7 +45,7 @@ impl Crew {
         let mut places = Vec::new();
         for group in &ALL {
             for _ in 0..group.workers {
-                let proxy = FaultProxy::start(&stand.pair().primary).unwrap();
+                let proxy = FaultProxy::start(&stand.single.pair().primary).unwrap();
                 let usual = if places.is_empty() { Mode::Limit(SLOW_LINK) } else { Mode::Pass };
                 proxy.set(usual.clone());
                 let worker = hire(stand, group, &proxy);
@@ -137,7 +137,7 @@ fn hire(stand: &Stand, group: &Group, proxy: &FaultProxy) -> Worker {
         .env("PROOF_VERSION", stand.version.load(Ordering::SeqCst).to_string())
         .env("PROOF_SLOTS", group.slots.to_string());
     if group.is_guarded() {
-        builder = builder.env("PROOF_DATABASE_URL", stand.database.run_url());
+        builder = builder.env("PROOF_DATABASE_URL", stand.single.database.run_url());
     }
     builder.start().unwrap()
 }

@@ -15,6 +15,7 @@ mod crew;
 mod nemesis;
 mod options;
 mod producers;
+mod single;
 mod stand;
 mod verdict;
 

@@ -65,7 +65,7 @@ struct Producer<'a> {
 impl Producer<'_> {
     async fn run(&mut self, rate: u32) {
         let client = loop {
-            match Client::connect(self.stand.entrance.url()).await {
+            match Client::connect(self.stand.single.entrance.url()).await {
                 Ok(client) => break client,
                 Err(_) => pause(AFTER_ERROR).await,
             }

@@ -234,9 +234,9 @@ fn job_of(deed: &Deed) -> Option<&str> {
 }
 
 fn versions(stand: &Stand) -> (String, String) {
-    let redis = stand.pair().primary.info("redis_version").unwrap_or_default();
-    let postgres = stand.executor.block_on(async {
-        let pool = stand.database.admin_pool();
+    let redis = stand.single.pair().primary.info("redis_version").unwrap_or_default();
+    let postgres = stand.single.executor.block_on(async {
+        let pool = stand.single.database.admin_pool();
         sqlx::query_scalar::<_, String>("SHOW server_version").fetch_one(&pool).await.unwrap()
     });
     (redis, postgres)

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use streamjobs_tests::eventually::poll;
 use streamjobs_tests::history::Disturbance;
-use streamjobs_tests::proxy::{FaultProxy, Mode};
 
 use crate::crew::Crew;
 use crate::options::{Options, TERMS};
 use crate::stand::Stand;
+
+mod single;
 
 /// What the nemesis can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,7 +37,7 @@ pub(crate) enum Kind {
 }
 
 /// So often each comes before all begin again in another order.
-const DECK: [(Kind, usize); 15] = [
+const DECK: &[(Kind, usize)] = &[
     (Kind::Kill, 5),
     (Kind::KillTwo, 5),
     (Kind::Freeze, 2),
@@ -172,21 +173,12 @@ impl<'a> Nemesis<'a> {
                 version.store(newer, Ordering::SeqCst);
                 self.roll(crew);
             }
-            Kind::ConsumerDeleted => self.delete_consumer(crew),
-            Kind::Link => self.link(crew),
-            Kind::ProducerLink => self.producer_link(),
-            Kind::RedisRestart => self.redis_restart(),
-            Kind::RedisFreeze => self.redis_freeze(),
             Kind::ConnectionsKilled => self.server("connections killed", |stand| {
-                stand.pair().primary.command(&["CLIENT", "KILL", "TYPE", "normal"]);
+                stand.on_each(&["CLIENT", "KILL", "TYPE", "normal"]);
             }),
             // It breaks nothing, and so is no excuse.
-            Kind::ScriptsFlushed => {
-                self.stand.pair().primary.command(&["SCRIPT", "FLUSH", "SYNC"]);
-            }
-            Kind::DatabaseRestart => self.database_restart(),
-            Kind::DatabaseConnectionsKilled => self.database_connections(),
-            Kind::Failover => self.failover(crew),
+            Kind::ScriptsFlushed => self.stand.on_each(&["SCRIPT", "FLUSH", "SYNC"]),
+            other => self.act_on_single(other, crew),
         }
     }
 
@@ -216,39 +208,6 @@ impl<'a> Nemesis<'a> {
         }
     }
 
-    /// Deletes the consumer of a process that works, as a careless hand does, and leaves the process
-    /// alone until what runs there has ended: what dies with it after that is lost, and only that. It
-    /// breaks nothing, and so is no excuse. Entries that the process has given up after an outage,
-    /// and that wait to be claimed, would be lost with the consumer: no memory has them. With such
-    /// entries, no consumer is deleted.
-    fn delete_consumer(&mut self, crew: &mut Crew) {
-        let Some(place) = self.choose(crew) else { return };
-        let (group, consumer) = (crew.places[place].group, crew.places[place].consumer());
-        let Some(consumer) = consumer else { return };
-        let keys = [group.stream.to_owned(), format!("{{{}}}:lane:{}", group.stream, group.name)];
-        // What is in flight is renewed more often.
-        let given_up = (TERMS.lease / 2).as_millis().to_string();
-        let is_careless = |key: &String| {
-            let query = ["XPENDING", key, group.name, "IDLE", &given_up, "-", "+", "1", &consumer];
-            let rows = self.stand.pair().primary.try_query::<Vec<redis::Value>>(&query);
-            // Without a group there is nothing to lose.
-            rows.map_or(true, |rows| rows.is_empty())
-        };
-        if !keys.iter().all(is_careless) {
-            // Another time.
-            self.deck.insert(0, Kind::ConsumerDeleted);
-            self.done.entry(Kind::ConsumerDeleted).and_modify(|done| *done -= 1);
-            return;
-        }
-        println!("soak: deletes the consumer {consumer} of {}", group.name);
-        for key in keys {
-            let delete = ["XGROUP", "DELCONSUMER", &key, group.name, &consumer];
-            let _none_there = self.stand.pair().primary.try_query::<i64>(&delete).is_err();
-        }
-        let due = Instant::now() + TERMS.lease * 3;
-        self.later(crew, Heal { due, place, fault: 0, how: How::Wait });
-    }
-
     fn freeze(&mut self, crew: &mut Crew) {
         let Some(place) = self.choose(crew) else { return };
         let due = Instant::now() + self.leases(0.5, 3.0);
@@ -258,42 +217,9 @@ impl<'a> Nemesis<'a> {
         self.later(crew, Heal { due, place, fault, how: How::Thaw });
     }
 
-    fn link(&mut self, crew: &mut Crew) {
-        let Some(place) = self.choose(crew) else { return };
-        let pid = crew.places[place].worker.pid();
-        let fault = self.stand.broken(&Disturbance::Link { pid });
-        let due = Instant::now() + self.leases(0.5, 2.0);
-        let proxy = &crew.places[place].proxy;
-        let how = match self.rng.u8(..4) {
-            0 => {
-                proxy.sever();
-                How::Pass
-            }
-            1 => {
-                proxy.set(Mode::BlackHole);
-                How::Pass
-            }
-            2 => {
-                proxy.set(Mode::DropReplies);
-                How::PassAnew
-            }
-            _ => {
-                proxy.set(Mode::LoseReply);
-                How::Pass
-            }
-        };
-        self.later(crew, Heal { due, place, fault, how });
-    }
-
     fn later(&mut self, crew: &mut Crew, heal: Heal) {
         crew.places[heal.place].busy = true;
         self.heals.push(heal);
-    }
-
-    /// Producers are left in the dark. That is no fault of any process that works.
-    fn producer_link(&mut self) {
-        let entrance = &self.stand.entrance;
-        if self.rng.bool() { entrance.sever() } else { entrance.set(Mode::LoseReply) }
     }
 
     /// Does something to the server, which is mended when it returns.
@@ -302,87 +228,6 @@ impl<'a> Nemesis<'a> {
         act(self.stand);
         self.stand.mended(fault);
     }
-
-    fn redis_restart(&mut self) {
-        let down = self.leases(0.0, 0.75);
-        self.server("restart", |stand| {
-            stand.pair().primary.kill();
-            pause(down);
-            stand.pair().primary.restart().unwrap();
-        });
-    }
-
-    fn redis_freeze(&mut self) {
-        let long = self.leases(0.25, 2.0);
-        self.server("freeze", |stand| {
-            stand.pair().primary.freeze();
-            pause(long);
-            stand.pair().primary.thaw();
-        });
-    }
-
-    fn database_restart(&mut self) {
-        let (down, at_once) = (self.leases(0.0, 1.0), self.rng.bool());
-        let postgres = &self.stand.postgres;
-        let fault = self.stand.broken(&Disturbance::Database);
-        if at_once {
-            postgres.kill()
-        } else {
-            postgres.stop()
-        }
-        pause(down);
-        postgres.restart().unwrap();
-        self.stand.mended(fault);
-    }
-
-    fn database_connections(&self) {
-        let fault = self.stand.broken(&Disturbance::Database);
-        self.stand.executor.block_on(async {
-            let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-                       WHERE usename = 'streamjobs_run'";
-            // A pool whose connections went down with the server opens others.
-            let pool = self.stand.database.admin_pool();
-            sqlx::query(end).execute(&pool).await.unwrap();
-        });
-        self.stand.mended(fault);
-    }
-
-    /// Promotes the replica. All links are cut first, then the replica is waited for, so that it
-    /// has all that was ever confirmed; then the old primary is killed.
-    fn failover(&mut self, crew: &mut Crew) {
-        let stand = self.stand;
-        stand.in_step();
-        let all = || crew.proxies().chain([(&stand.entrance, &Mode::Pass)]);
-        // Places that have a broken link of their own have it no more.
-        self.heal_links(crew);
-        self.server("failover", |stand| {
-            all().for_each(|(proxy, _)| cut(proxy));
-            assert!(stand.replicated().unwrap(), "the replica is not there in time");
-            stand.pair().primary.kill();
-            stand.promote();
-            let pair = stand.pair();
-            all().for_each(|(proxy, usual)| {
-                proxy.aim(&pair.primary);
-                proxy.set(usual.clone());
-            });
-        });
-        stand.attach();
-    }
-
-    fn heal_links(&mut self, crew: &Crew) {
-        let now = Instant::now();
-        for heal in &mut self.heals {
-            if matches!(heal.how, How::Pass | How::PassAnew) {
-                heal.due = now;
-                crew.places[heal.place].pass();
-            }
-        }
-    }
-}
-
-fn cut(proxy: &FaultProxy) {
-    proxy.set(Mode::Refuse);
-    proxy.sever();
 }
 
 /// Lets time pass: what is broken stays so.
