@@ -9,6 +9,7 @@
 )]
 
 use std::env;
+use std::error::Error;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::num::NonZeroU32;
@@ -20,12 +21,15 @@ use std::time::Duration;
 use sqlx::postgres::PgPoolOptions;
 use streamjobs::__proof::{FailPoint, on_fail_point};
 use streamjobs::config::GroupOptions;
-use streamjobs::{Backoff, Client, Job, JobError, Runtime, State, handler, handlers};
+use streamjobs::{
+    Backoff, Client, Job, JobError, Runtime, RuntimeBuilder, State, handler, handlers,
+};
 use streamjobs_postgres::{Once, Postgres};
 use streamjobs_tests::history::{Deed, Disturbance, Writer};
 use streamjobs_tests::process::end_with_parent;
 use streamjobs_tests::proof::{Amended, Order, Running, Shipped};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Instant, sleep_until};
 
 #[handler(group = "guarded")]
 async fn guarded(
@@ -131,25 +135,42 @@ fn number(name: &str) -> Option<u64> {
     env::var(name).ok().map(|text| text.parse().unwrap())
 }
 
-#[tokio::main]
-async fn main() {
-    end_with_parent();
-    let history =
-        Arc::new(Writer::open(&PathBuf::from(env::var("PROOF_HISTORY").unwrap())).unwrap());
-    if let Ok(order) = env::var("PROOF_FAIL") {
-        arm(&order, Arc::clone(&history));
+/// Connects and starts. A node of a cluster may be away just now; one server is there.
+async fn start(history: &Arc<Writer>) -> Runtime {
+    let url = env::var("PROOF_URL").unwrap();
+    let Some(partitions) = number("PROOF_PARTITIONS") else {
+        let client = Client::connect(&url).await.unwrap();
+        return runtime(&client, history).await.start().await.unwrap();
+    };
+    let partitions = u16::try_from(partitions).unwrap();
+    let begun = Instant::now();
+    loop {
+        let error: Box<dyn Error> =
+            match Client::builder(&url).partitions("orders", partitions).connect().await {
+                Ok(client) => match runtime(&client, history).await.start().await {
+                    Ok(runtime) => return runtime,
+                    Err(error) => error.into(),
+                },
+                Err(error) => error.into(),
+            };
+        say(&format!("not started: {error}"));
+        assert!(begun.elapsed() < PATIENCE, "not started: {error}");
+        sleep_until(Instant::now() + Duration::from_millis(100)).await;
     }
-    let client = Client::connect(&env::var("PROOF_URL").unwrap()).await.unwrap();
+}
+
+/// A runtime with all that the environment says.
+async fn runtime(client: &Client, history: &Arc<Writer>) -> RuntimeBuilder {
     let slots = NonZeroU32::new(u32::try_from(number("PROOF_SLOTS").unwrap()).unwrap()).unwrap();
     let options = GroupOptions::new()
         .lease(Duration::from_millis(number("PROOF_LEASE_MS").unwrap()))
         .concurrency(slots)
         .backoff(Backoff::exponential(Duration::from_millis(20), Duration::from_secs(1)));
-    let mut builder = Runtime::builder(&client)
+    let mut builder = Runtime::builder(client)
         .block(Duration::from_millis(200))
-        .promote_interval(Duration::from_millis(50))
+        .promote_interval(Duration::from_millis(number("PROOF_PROMOTE_MS").unwrap_or(50)))
         .grace(Duration::from_millis(number("PROOF_GRACE_MS").unwrap_or(5_000)))
-        .state(Arc::clone(&history));
+        .state(Arc::clone(history));
     if let Ok(url) = env::var("PROOF_DATABASE_URL") {
         let pool = PgPoolOptions::new().max_connections(u32::from(POOL)).connect(&url).await;
         builder = builder.state(Postgres::open(pool.unwrap()).await.unwrap());
@@ -166,8 +187,19 @@ async fn main() {
     if let Ok(key) = env::var("PROOF_KEY") {
         builder = builder.read_keys("orders", [key]);
     }
+    builder
+}
+
+#[tokio::main]
+async fn main() {
+    end_with_parent();
+    let history =
+        Arc::new(Writer::open(&PathBuf::from(env::var("PROOF_HISTORY").unwrap())).unwrap());
+    if let Ok(order) = env::var("PROOF_FAIL") {
+        arm(&order, Arc::clone(&history));
+    }
     let mut terminated = signal(SignalKind::terminate()).unwrap();
-    let runtime = builder.start().await.unwrap();
+    let runtime = start(&history).await;
     history.write(Deed::Ready { consumer: runtime.consumer().to_string() });
     say(&format!("consumer {}", runtime.consumer()));
     say("ready");
@@ -180,6 +212,9 @@ async fn main() {
     });
     say("stopped");
 }
+
+/// How long to try to start on a cluster.
+const PATIENCE: Duration = Duration::from_secs(25);
 
 /// Connections to the database.
 const POOL: u8 = 8;

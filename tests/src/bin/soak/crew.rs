@@ -7,8 +7,8 @@ use streamjobs_tests::history::Disturbance;
 use streamjobs_tests::process::{Worker, is_running};
 use streamjobs_tests::proxy::{FaultProxy, Mode};
 
-use crate::options::{GROUPS, Group, SLOW_LINK, TERMS};
-use crate::stand::Stand;
+use crate::options::{Group, SLOW_LINK, TERMS};
+use crate::stand::{Servers, Stand};
 
 /// How long a process may take until it works, on a machine that does much else.
 const READY: Duration = Duration::from_secs(30);
@@ -16,13 +16,17 @@ const READY: Duration = Duration::from_secs(30);
 /// How long a stop may take. Its own grace is 5 s.
 const STOPPED: Duration = Duration::from_secs(40);
 
+/// How often a process looks for due retries in each partition, in milliseconds.
+const PROMOTE_MS: &str = "500";
+
 /// What a process says before the name of its consumer.
 const CONSUMER: &str = "consumer ";
 
 /// One place, in which one process works at a time.
 pub(crate) struct Place {
     pub(crate) group: &'static Group,
-    pub(crate) proxy: FaultProxy,
+    /// What is between it and the one server.
+    pub(crate) proxy: Option<FaultProxy>,
     /// What its proxy does when nothing is broken.
     pub(crate) usual: Mode,
     pub(crate) worker: Worker,
@@ -41,14 +45,15 @@ pub(crate) struct Crew {
 impl Crew {
     /// Fills all places.
     pub(crate) fn start(stand: &Stand) -> Self {
-        static ALL: [Group; 2] = GROUPS;
         let mut places = Vec::new();
-        for group in &ALL {
+        for group in stand.groups {
             for _ in 0..group.workers {
-                let proxy = FaultProxy::start(&stand.single.pair().primary).unwrap();
+                let proxy = proxy(stand);
                 let usual = if places.is_empty() { Mode::Limit(SLOW_LINK) } else { Mode::Pass };
-                proxy.set(usual.clone());
-                let worker = hire(stand, group, &proxy);
+                if let Some(proxy) = &proxy {
+                    proxy.set(usual.clone());
+                }
+                let worker = hire(stand, group, proxy.as_ref());
                 places.push(Place { group, proxy, usual, worker, busy: false });
             }
         }
@@ -90,7 +95,7 @@ impl Crew {
 
     /// All proxies of workers, with what they do when nothing is broken.
     pub(crate) fn proxies(&self) -> impl Iterator<Item = (&FaultProxy, &Mode)> {
-        self.places.iter().map(|place| (&place.proxy, &place.usual))
+        self.places.iter().filter_map(|place| Some((place.proxy.as_ref()?, &place.usual)))
     }
 
     /// Asks all to stop and waits until they have.
@@ -108,7 +113,9 @@ impl Crew {
 impl Place {
     /// Its link works as usual.
     pub(crate) fn pass(&self) {
-        self.proxy.set(self.usual.clone());
+        if let Some(proxy) = &self.proxy {
+            proxy.set(self.usual.clone());
+        }
     }
 
     /// The consumer of its process.
@@ -122,22 +129,37 @@ impl Place {
     /// Puts another process here and waits until it works. Returns the one before.
     fn replace(&mut self, stand: &Stand) -> Worker {
         self.pass();
-        let new = hire(stand, self.group, &self.proxy);
+        let new = hire(stand, self.group, self.proxy.as_ref());
         new.wait_for(|line| line == "ready", READY);
         std::mem::replace(&mut self.worker, new)
     }
 }
 
-fn hire(stand: &Stand, group: &Group, proxy: &FaultProxy) -> Worker {
+/// A proxy for one process, unless there are many servers.
+fn proxy(stand: &Stand) -> Option<FaultProxy> {
+    match &stand.servers {
+        Servers::Single(single) => Some(FaultProxy::start(&single.pair().primary).unwrap()),
+        Servers::Cluster(_) => None,
+    }
+}
+
+fn hire(stand: &Stand, group: &Group, proxy: Option<&FaultProxy>) -> Worker {
     let mut builder = Worker::builder(&stand.program)
-        .env("PROOF_URL", proxy.url())
-        .env("PROOF_KEY", group.stream)
         .env("PROOF_HISTORY", stand.folder_of(group))
         .env("PROOF_LEASE_MS", TERMS.lease.as_millis().to_string())
         .env("PROOF_VERSION", stand.version.load(Ordering::SeqCst).to_string())
         .env("PROOF_SLOTS", group.slots.to_string());
+    if let Some(proxy) = proxy {
+        builder = builder.env("PROOF_URL", proxy.url()).env("PROOF_KEY", group.stream);
+    }
+    if let Some(cluster) = stand.cluster() {
+        builder = builder
+            .env("PROOF_URL", cluster.url())
+            .env("PROOF_PARTITIONS", cluster.partitions.len().to_string())
+            .env("PROOF_PROMOTE_MS", PROMOTE_MS);
+    }
     if group.is_guarded() {
-        builder = builder.env("PROOF_DATABASE_URL", stand.single.database.run_url());
+        builder = builder.env("PROOF_DATABASE_URL", stand.single().database.run_url());
     }
     builder.start().unwrap()
 }

@@ -11,6 +11,7 @@
     reason = "a test program reports by its output and its end"
 )]
 
+mod cluster;
 mod crew;
 mod nemesis;
 mod options;
@@ -18,6 +19,7 @@ mod producers;
 mod single;
 mod stand;
 mod verdict;
+mod watch;
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -28,9 +30,13 @@ use std::{env, thread};
 use streamjobs_tests::eventually::poll;
 
 use self::crew::Crew;
-use self::nemesis::Nemesis;
-use self::options::{GROUPS, Options, TERMS};
+use self::nemesis::nodes::Shaker;
+use self::nemesis::{Kind, Nemesis};
+use self::options::{Options, TERMS};
 use self::stand::Stand;
+
+/// How often the backlog of a cluster is sampled.
+const SAMPLED: Duration = Duration::from_millis(100);
 
 fn main() -> ExitCode {
     let options = match Options::parse(env::args().skip(1)) {
@@ -41,17 +47,32 @@ fn main() -> ExitCode {
         }
     };
     println!("soak: {} minutes, seed {}", options.minutes, options.seed);
-    let stand = Stand::new(worker_program());
+    let stand = Stand::new(worker_program(), &options);
     println!("soak: histories in {}", stand.folder().display());
     let begun = Instant::now();
     let mut crew = Crew::start(&stand);
     let mut nemesis = Nemesis::new(&stand, &options);
+    let mut shaker = Shaker::new(&stand, &options);
     thread::scope(|scope| {
         // However this ends, producers hear of it.
         let _stop = stand.stop_at_the_end();
         producers::start(scope, &stand, &options);
+        let shaking = shaker.as_mut().map(|shaker| {
+            scope.spawn(|| stand.sample_until_stopped());
+            if let Some(cluster) = stand.cluster() {
+                for node in cluster.nodes.nodes() {
+                    scope.spawn(|| stand.watch_until_stopped(cluster, node));
+                }
+            }
+            scope.spawn(|| shaker.run(options.duration()))
+        });
         nemesis.run(&mut crew, options.duration());
+        shaking.into_iter().for_each(|shaking| shaking.join().expect("the cluster obeys"));
     });
+    nemesis.done.extend(shaker.map(|shaker| shaker.done).unwrap_or_default());
+    if let Some(cluster) = stand.cluster() {
+        nemesis.done.insert(Kind::MasterSlow, cluster.slow.load(Ordering::SeqCst));
+    }
     let published = begun.elapsed();
     let backlog = stand.backlog();
     let drained = poll(drain_deadline(backlog), || {
@@ -60,6 +81,9 @@ fn main() -> ExitCode {
     });
     if drained.is_none() {
         println!("soak: not drained, {} jobs are unfinished", stand.unfinished());
+        for (cluster, group) in stand.cluster().iter().zip(stand.groups) {
+            println!("soak: left in partitions: {:?}", cluster.left(group));
+        }
     }
     crew.stop();
     println!("soak: published for {published:?}, drained after {:?}", begun.elapsed());
@@ -103,7 +127,15 @@ impl Stand {
         Stop(self)
     }
 
+    /// Samples how much waits, where that takes longer than processes may be left alone.
+    fn sample_until_stopped(&self) {
+        while !self.stopping.load(Ordering::SeqCst) {
+            self.sample();
+            poll(SAMPLED, || None::<()>);
+        }
+    }
+
     fn unfinished(&self) -> usize {
-        GROUPS.iter().map(|group| self.unfinished_of(group)).sum()
+        self.groups.iter().map(|group| self.unfinished_of(group)).sum()
     }
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use streamjobs_tests::check::Terms;
 
 /// How it is called.
-pub(crate) const USAGE: &str = "usage: cargo soak [--minutes n] [--seed n] [--rate jobs-a-second]";
+pub(crate) const USAGE: &str = "usage: cargo soak [--minutes n] [--seed n] [--rate jobs-a-second] \
+                                [--cluster] [--partitions n]";
 
 /// What the groups are told; the slots are those of the group without a database.
 pub(crate) const TERMS: Terms = Terms {
@@ -39,6 +40,15 @@ pub(crate) struct Group {
     pub(crate) share: u32,
 }
 
+/// Jobs a second on one server.
+const RATE: u32 = 2_200;
+
+/// Jobs a second on a cluster, whose six nodes share the machine with all others.
+const CLUSTER_RATE: u32 = 1_000;
+
+/// How many partitions a stream on a cluster has.
+const PARTITIONS: u16 = 48;
+
 /// Bytes a second on the link of the first process, in each direction.
 pub(crate) const SLOW_LINK: u32 = 2_500_000;
 
@@ -55,7 +65,7 @@ impl Group {
 }
 
 /// One without a database for most of the jobs, and one whose effects can be counted.
-pub(crate) const GROUPS: [Group; 2] = [
+pub(crate) static GROUPS: [Group; 2] = [
     Group {
         name: "plain",
         stream: "orders",
@@ -81,6 +91,19 @@ pub(crate) const GROUPS: [Group; 2] = [
     },
 ];
 
+/// The one on a cluster, which reads all partitions of its stream.
+pub(crate) static CLUSTER_GROUPS: [Group; 1] = [Group {
+    name: "plain",
+    stream: "orders",
+    letter: 'c',
+    workers: 4,
+    slots: TERMS.slots,
+    long: 1_500,
+    producers: 2,
+    batch: 100,
+    share: 100,
+}];
+
 /// What the user may choose.
 #[derive(Debug)]
 pub(crate) struct Options {
@@ -88,21 +111,32 @@ pub(crate) struct Options {
     pub(crate) seed: u64,
     /// Jobs that are published in a second.
     pub(crate) rate: u32,
+    /// Over how many partitions of a cluster the stream is spread: none without a cluster.
+    pub(crate) partitions: Option<u16>,
 }
 
 impl Options {
     /// Reads the command line; an error says what is wrong with it.
     pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> Result<Self, String> {
-        let mut options = Self { minutes: 1.0, seed: fastrand::u64(..1_000_000), rate: 2_200 };
+        let (mut rate, mut cluster, mut partitions) = (None, false, None);
+        let seed = fastrand::u64(..1_000_000);
+        let mut options = Self { minutes: 1.0, seed, rate: RATE, partitions: None };
         while let Some(word) = words.next() {
             let mut value = || words.next().ok_or(format!("{word} wants a value"));
             match word.as_str() {
                 "--minutes" => options.minutes = number(&word, &value()?)?,
                 "--seed" => options.seed = number(&word, &value()?)?,
-                "--rate" => options.rate = number(&word, &value()?)?,
+                "--rate" => rate = Some(number(&word, &value()?)?),
+                "--cluster" => cluster = true,
+                "--partitions" => partitions = Some(number(&word, &value()?)?),
                 _ => return Err(format!("there is no {word}")),
             }
         }
+        if partitions.is_some() && !cluster {
+            return Err("partitions are those of a --cluster".to_owned());
+        }
+        options.partitions = cluster.then(|| partitions.unwrap_or(PARTITIONS));
+        options.rate = rate.unwrap_or(if cluster { CLUSTER_RATE } else { RATE });
         let sane = options.minutes > 0.0 && options.minutes <= 24.0 * 60.0;
         if sane { Ok(options) } else { Err("minutes are between 0 and a day".to_owned()) }
     }

@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use streamjobs::error::PublishError;
-use streamjobs::{Client, Event, EventId, StreamName};
+use streamjobs::{
+    Client, DecodeError, EncodeError, Event, EventId, Fields, Payload, Published, StreamName,
+};
 use streamjobs_tests::history::{Deed, Writer};
 use streamjobs_tests::proof::{Amended, Order, Shipped};
 use tokio::time::sleep_until;
 
-use crate::options::{GROUPS, Group, Options, TERMS};
+use crate::options::{Group, Options, TERMS};
 use crate::stand::Stand;
 
 /// Producers wait while more than this waits for workers.
@@ -26,6 +28,9 @@ const AFTER_ERROR: Duration = Duration::from_millis(50);
 /// How long to wait for the next batch to be due.
 const BETWEEN: Duration = Duration::from_millis(10);
 
+/// How many keys the events of a stream with partitions have.
+const CUSTOMERS: u64 = 997;
+
 /// How much of what was missed while the server was away is made up for.
 const CATCH_UP: Duration = Duration::from_secs(10);
 
@@ -35,7 +40,7 @@ pub(crate) fn start<'scope>(
     stand: &'scope Stand,
     options: &Options,
 ) {
-    for group in &GROUPS {
+    for group in stand.groups {
         for number in 0..group.producers {
             let rate = options.rate * group.share / 100 / group.producers;
             let seed = options.seed ^ (u64::from(number) << 32) ^ u64::from(group.letter);
@@ -65,7 +70,7 @@ struct Producer<'a> {
 impl Producer<'_> {
     async fn run(&mut self, rate: u32) {
         let client = loop {
-            match Client::connect(self.stand.single.entrance.url()).await {
+            match self.stand.connect().await {
                 Ok(client) => break client,
                 Err(_) => pause(AFTER_ERROR).await,
             }
@@ -130,7 +135,7 @@ impl Producer<'_> {
         for (place, ((job, order), answer)) in batch.into_iter().zip(answers).enumerate() {
             all_well &= answer.is_ok();
             match answer {
-                Ok(()) => self.history.write(Deed::Published { job }),
+                Ok(published) => self.history.write(self.confirmed(job, &published)),
                 Err(error) if error.is_unconfirmed() => {
                     self.history.write(Deed::Unconfirmed { job: job.clone() });
                     self.again.push((job, order));
@@ -143,23 +148,34 @@ impl Producer<'_> {
         all_well
     }
 
+    fn confirmed(&self, job: String, published: &Published) -> Deed {
+        match self.stand.cluster() {
+            Some(cluster) => {
+                let stream = cluster.partition_of(&key_of(&job)).to_owned();
+                Deed::Stored { job, stream, entry: published.entry_id.to_string() }
+            }
+            None => Deed::Published { job },
+        }
+    }
+
     /// Publishes each order under its type, which its id and the deployed version decide, so that one
     /// that is published again has the type that it had.
     async fn send_all(
         &self,
         client: &Client,
         batch: &[(String, Order)],
-    ) -> Vec<Result<(), PublishError>> {
+    ) -> Vec<Result<Published, PublishError>> {
         let of = |version: u64| {
             let orders = batch.iter().enumerate();
             let orders = orders.filter(move |(_, (_, order))| order.version == version);
             orders.map(|(place, (job, order))| (place, EventId::new(job).unwrap(), order.clone()))
         };
-        let mut answers = send_typed(client, of(1)).await;
+        let keyed = self.stand.cluster().is_some();
+        let mut answers = send_typed(client, of(1), keyed).await;
         let typed = |(place, id, order)| (place, id, Amended(order));
-        answers.extend(send_typed(client, of(2).map(typed)).await);
+        answers.extend(send_typed(client, of(2).map(typed), keyed).await);
         let typed = |(place, id, order)| (place, id, Shipped(order));
-        answers.extend(send_typed(client, of(3).map(typed)).await);
+        answers.extend(send_typed(client, of(3).map(typed), keyed).await);
         answers.sort_by_key(|(place, _)| *place);
         answers.into_iter().map(|(_, answer)| answer).collect()
     }
@@ -168,7 +184,7 @@ impl Producer<'_> {
         &self,
         client: &Client,
         batch: &[(String, Order)],
-    ) -> Vec<Result<(), PublishError>> {
+    ) -> Vec<Result<Published, PublishError>> {
         let id = |job: &str| EventId::new(job).unwrap();
         if self.group.stream == "orders" {
             return self.send_all(client, batch).await;
@@ -176,9 +192,36 @@ impl Producer<'_> {
         let stream = StreamName::new(self.group.stream).unwrap();
         let mut answers = Vec::with_capacity(batch.len());
         for (job, order) in batch {
-            answers.push(client.publish_to(&stream, order, id(job)).await.map(|_| ()));
+            answers.push(client.publish_to(&stream, order, id(job)).await);
         }
         answers
+    }
+}
+
+/// An event with a key or without one.
+struct Keyed<E> {
+    event: E,
+    key: Option<String>,
+}
+
+impl<E: Event> Event for Keyed<E> {
+    const STREAM: &'static str = E::STREAM;
+    const TYPES: &'static [&'static str] = E::TYPES;
+
+    fn event_type(&self) -> &'static str {
+        self.event.event_type()
+    }
+
+    fn key(&self) -> Option<String> {
+        self.key.clone()
+    }
+
+    fn encode(&self) -> Result<Fields, EncodeError> {
+        self.event.encode()
+    }
+
+    fn decode(event_type: &str, payload: Payload<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { event: E::decode(event_type, payload)?, key: None })
     }
 }
 
@@ -186,13 +229,22 @@ impl Producer<'_> {
 async fn send_typed<E: Event>(
     client: &Client,
     events: impl Iterator<Item = (usize, EventId, E)>,
-) -> Vec<(usize, Result<(), PublishError>)> {
-    let (places, events): (Vec<_>, Vec<_>) =
-        events.map(|(place, id, event)| (place, (id, event))).unzip();
+    keyed: bool,
+) -> Vec<(usize, Result<Published, PublishError>)> {
+    let (places, events): (Vec<_>, Vec<_>) = events
+        .map(|(place, id, event)| {
+            let key = keyed.then(|| key_of(id.as_str()));
+            (place, (id, Keyed { event, key }))
+        })
+        .unzip();
     let events = events.iter().map(|(id, event)| (id.clone(), event));
-    let answers = client.publish_all_with_ids(events).await;
-    let answers = answers.into_iter().map(|answer| answer.map(|_| ()));
-    places.into_iter().zip(answers).collect()
+    places.into_iter().zip(client.publish_all_with_ids(events).await).collect()
+}
+
+/// The customer whose job this is, by its number.
+fn key_of(job: &str) -> String {
+    let number = job.rsplit_once('-').and_then(|(_, number)| number.parse::<u64>().ok());
+    format!("customer-{}", number.unwrap_or_default() % CUSTOMERS)
 }
 
 /// Leaves the server alone for a while.

@@ -9,8 +9,8 @@ use streamjobs_tests::history::{self, Deed, Fate, Line};
 
 use crate::crew::Crew;
 use crate::nemesis::{Kind, Nemesis};
-use crate::options::{GROUPS, Group, Options, TERMS};
-use crate::stand::Stand;
+use crate::options::{Group, Options, TERMS};
+use crate::stand::{Servers, Stand};
 
 /// How many breaches are told in full.
 const TOLD: usize = 20;
@@ -32,6 +32,11 @@ pub(crate) struct Verdict {
     extra: BTreeMap<Cause, usize>,
     recoveries: Vec<Duration>,
     breaches: Vec<Breach>,
+    /// Jobs that a failover took, each with its entry and its partition.
+    taken: Vec<String>,
+    /// What is left in the partitions.
+    left: usize,
+    partitions: Option<u16>,
     /// The jobs of the first breaches, and what was broken around them.
     stories: Vec<String>,
     done: BTreeMap<Kind, usize>,
@@ -53,9 +58,10 @@ impl Verdict {
             kills: nemesis.kills,
             seed: options.seed,
             minutes: options.minutes,
+            partitions: options.partitions,
             ..Self::default()
         };
-        for group in &GROUPS {
+        for group in stand.groups {
             verdict.add(stand, group);
         }
         verdict.recoveries.sort_unstable();
@@ -73,12 +79,12 @@ impl Verdict {
 
     fn add(&mut self, stand: &Stand, group: &Group) {
         let lines = history::read(&stand.folder_of(group)).unwrap();
-        let truth = stand.truth(group);
+        let truth = stand.truth(group, &lines);
         let finding = check(&lines, &truth, &group.terms());
         self.jobs += finding.published;
         self.unconfirmed_done += finding.recovered;
         self.runs += finding.runs;
-        self.letters_expected += rejected(&lines) + finding.died_out;
+        self.letters_expected += rejected(&lines, &finding.declared) + finding.died_out;
         self.died_out += finding.died_out;
         let letters = truth.letters.iter().map(|(job, _)| job.as_str()).collect::<HashSet<_>>();
         self.letters_stored += letters.len();
@@ -87,6 +93,14 @@ impl Verdict {
             *self.extra.entry(cause).or_default() += count;
         }
         self.recoveries.extend(finding.recoveries);
+        self.left += truth.unfinished;
+        let taken = lines.iter().filter_map(|line| match &line.deed {
+            Deed::Stored { job, stream, entry } if finding.declared.contains(job) => {
+                Some(format!("{job}, which was entry {entry} of {stream}"))
+            }
+            _ => None,
+        });
+        self.taken.extend(taken);
         let left = TOLD.saturating_sub(self.stories.len());
         self.stories.extend(finding.breaches.iter().take(left).map(|b| story(b, group, &lines)));
         self.breaches.extend(finding.breaches);
@@ -119,12 +133,15 @@ impl Verdict {
         for story in &self.stories {
             println!("{story}");
         }
+        for taken in self.taken.iter().take(TOLD) {
+            println!("lost by a failover: {taken}");
+        }
         let (redis, postgres) = versions(stand);
         let named =
             |(cause, count): (&Cause, &usize)| (format!("{cause:?}").to_lowercase(), *count);
         let extra = self.extra.iter().map(named).collect::<BTreeMap<_, _>>();
         let faults = self.done.iter().map(|(kind, count)| (format!("{kind:?}"), *count));
-        let line = json!({
+        let mut line = json!({
             "jobs": self.jobs,
             "runs": self.runs,
             "unconfirmed_done": self.unconfirmed_done,
@@ -152,29 +169,59 @@ impl Verdict {
             "redis": redis,
             "postgres": postgres,
         });
+        if let Some(partitions) = self.partitions {
+            line["partitions"] = json!(partitions);
+            line["reshards"] = json!(self.reshards());
+            line["failovers"] = json!(self.times(Kind::FailoverByHand));
+            line["masters_killed"] = json!(self.masters_killed());
+            line["masters_frozen"] = json!(self.times(Kind::MasterFrozen));
+            line["lost_by_failover"] = json!(self.taken.len());
+            line["masters_slow"] = json!(self.times(Kind::MasterSlow));
+            line["left"] = json!(self.left);
+        }
         println!("{line}");
         println!("{}", self.sentence());
     }
 
+    fn reshards(&self) -> usize {
+        self.times(Kind::Reshard) + self.times(Kind::ReshardAtOnce)
+    }
+
+    fn masters_killed(&self) -> usize {
+        self.times(Kind::MasterKilled) + self.times(Kind::MasterKilledAhead)
+    }
+
     fn sentence(&self) -> String {
         let Self { jobs, kills, seed, .. } = self;
-        let (restarts, failovers) = (self.times(Kind::RedisRestart), self.times(Kind::Failover));
-        let what = format!(
-            "{jobs} jobs through {kills} kills, {restarts} Redis restarts and {failovers} failovers"
-        );
+        let what = match self.partitions {
+            Some(partitions) => format!(
+                "{jobs} jobs in {partitions} partitions through {kills} kills of processes, {} of \
+                 masters, {} failovers by hand and {} reshards, {} lost by failovers",
+                self.masters_killed(),
+                self.times(Kind::FailoverByHand),
+                self.reshards(),
+                self.taken.len(),
+            ),
+            None => format!(
+                "{jobs} jobs through {kills} kills, {} Redis restarts and {} failovers",
+                self.times(Kind::RedisRestart),
+                self.times(Kind::Failover),
+            ),
+        };
         if !self.is_clean() {
             return format!("{what}: {} breaches (seed {seed}).", self.breaches.len());
         }
         let bound = 3.0 / *jobs as f64;
+        let but = if self.taken.is_empty() { "" } else { " otherwise" };
         format!(
-            "{what}: none lost, none with other than one effect, no run unexplained; with 95 % \
+            "{what}: none lost{but}, none with other than one effect, no run unexplained; with 95 % \
              confidence the rate of loss is below 3/n = {bound:.1e} (seed {seed})."
         )
     }
 }
 
-/// Confirmed jobs that were to be rejected.
-fn rejected(lines: &[Line]) -> usize {
+/// Confirmed jobs that were to be rejected, without those that a failover took.
+fn rejected(lines: &[Line], taken: &[String]) -> usize {
     let mut wanted = HashSet::new();
     let mut confirmed = HashSet::new();
     for line in lines {
@@ -182,13 +229,13 @@ fn rejected(lines: &[Line]) -> usize {
             Deed::Tried { job, fate: Fate::Rejected } => {
                 wanted.insert(job);
             }
-            Deed::Published { job } if wanted.contains(job) => {
+            Deed::Published { job } | Deed::Stored { job, .. } if wanted.contains(job) => {
                 confirmed.insert(job);
             }
             _ => {}
         }
     }
-    confirmed.len()
+    confirmed.len() - taken.iter().filter(|job| confirmed.contains(job)).count()
 }
 
 /// All that was written about the jobs of a breach, and what was broken within two leases of it.
@@ -226,6 +273,7 @@ fn job_of(deed: &Deed) -> Option<&str> {
     match deed {
         Deed::Tried { job, .. }
         | Deed::Published { job }
+        | Deed::Stored { job, .. }
         | Deed::Unconfirmed { job }
         | Deed::Refused { job } => Some(job),
         Deed::Started(attempt) | Deed::Ended { attempt, .. } => Some(&attempt.job),
@@ -233,13 +281,18 @@ fn job_of(deed: &Deed) -> Option<&str> {
     }
 }
 
-fn versions(stand: &Stand) -> (String, String) {
-    let redis = stand.single.pair().primary.info("redis_version").unwrap_or_default();
-    let postgres = stand.single.executor.block_on(async {
-        let pool = stand.single.database.admin_pool();
+/// Those of Redis and of Postgres, if there is one.
+fn versions(stand: &Stand) -> (Option<String>, Option<String>) {
+    let single = match &stand.servers {
+        Servers::Single(single) => single,
+        Servers::Cluster(cluster) => return (cluster.version(), None),
+    };
+    let redis = single.pair().primary.info("redis_version");
+    let postgres = single.executor.block_on(async {
+        let pool = single.database.admin_pool();
         sqlx::query_scalar::<_, String>("SHOW server_version").fetch_one(&pool).await.unwrap()
     });
-    (redis, postgres)
+    (redis, Some(postgres))
 }
 
 fn milliseconds(duration: Duration) -> u64 {

@@ -7,14 +7,16 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use streamjobs_tests::eventually::poll;
 use streamjobs_tests::history::Disturbance;
+use streamjobs_tests::proxy::FaultProxy;
 
 use crate::crew::Crew;
 use crate::options::{Options, TERMS};
 use crate::stand::Stand;
 
+pub(crate) mod nodes;
 mod single;
 
-/// What the nemesis can do.
+/// What a nemesis can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
     Kill,
@@ -34,6 +36,18 @@ pub(crate) enum Kind {
     DatabaseRestart,
     DatabaseConnectionsKilled,
     Failover,
+    Reshard,
+    /// In one step, where the server can.
+    ReshardAtOnce,
+    FailoverByHand,
+    MasterKilled,
+    /// It was, after its replica had lost the link to it.
+    MasterKilledAhead,
+    MasterFrozen,
+    /// Nothing was done to it: it was too slow for the others.
+    MasterReplaced,
+    /// It did not answer for long, though nothing was done to it.
+    MasterSlow,
 }
 
 /// So often each comes before all begin again in another order.
@@ -53,6 +67,17 @@ const DECK: &[(Kind, usize)] = &[
     (Kind::DatabaseRestart, 1),
     (Kind::DatabaseConnectionsKilled, 1),
     (Kind::Failover, 2),
+];
+
+/// The same where the servers are a cluster, to which other things happen meanwhile.
+const CLUSTER_DECK: &[(Kind, usize)] = &[
+    (Kind::Kill, 5),
+    (Kind::KillTwo, 3),
+    (Kind::Freeze, 2),
+    (Kind::RollingRestart, 1),
+    (Kind::Deploy, 1),
+    (Kind::ConnectionsKilled, 1),
+    (Kind::ScriptsFlushed, 1),
 ];
 
 /// How many versions of the program there are.
@@ -79,7 +104,7 @@ enum How {
     PassAnew,
 }
 
-/// The one who breaks things.
+/// The one who breaks processes, and one server.
 pub(crate) struct Nemesis<'a> {
     stand: &'a Stand,
     rng: Rng,
@@ -115,12 +140,8 @@ impl<'a> Nemesis<'a> {
     }
 
     fn draw(&mut self) -> Kind {
-        if self.deck.is_empty() {
-            let all = DECK.iter().flat_map(|(kind, count)| std::iter::repeat_n(*kind, *count));
-            self.deck = all.collect();
-            self.rng.shuffle(&mut self.deck);
-        }
-        self.deck.pop().expect("it was filled")
+        let deck = if self.stand.cluster().is_some() { CLUSTER_DECK } else { DECK };
+        draw(&mut self.deck, deck, &mut self.rng)
     }
 
     /// Watches all processes until a moment.
@@ -128,7 +149,9 @@ impl<'a> Nemesis<'a> {
         while Instant::now() < until {
             self.heal(crew, false);
             crew.tend(self.stand);
-            self.stand.sample();
+            if self.stand.cluster().is_none() {
+                self.stand.sample();
+            }
             pause(INTERVAL.min(until.saturating_duration_since(Instant::now())));
         }
     }
@@ -147,7 +170,7 @@ impl<'a> Nemesis<'a> {
                 How::Pass => place.pass(),
                 How::PassAnew => {
                     place.pass();
-                    place.proxy.sever();
+                    place.proxy.iter().for_each(FaultProxy::sever);
                 }
             }
             place.busy = false;
@@ -228,6 +251,15 @@ impl<'a> Nemesis<'a> {
         act(self.stand);
         self.stand.mended(fault);
     }
+}
+
+/// The next of a deck, which is filled in another order whenever it is empty.
+fn draw(deck: &mut Vec<Kind>, full: &[(Kind, usize)], rng: &mut Rng) -> Kind {
+    if deck.is_empty() {
+        deck.extend(full.iter().flat_map(|(kind, count)| std::iter::repeat_n(*kind, *count)));
+        rng.shuffle(deck);
+    }
+    deck.pop().expect("it was filled")
 }
 
 /// Lets time pass: what is broken stays so.

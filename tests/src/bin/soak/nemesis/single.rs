@@ -39,7 +39,7 @@ impl Nemesis<'_> {
         let given_up = (TERMS.lease / 2).as_millis().to_string();
         let is_careless = |key: &String| {
             let query = ["XPENDING", key, group.name, "IDLE", &given_up, "-", "+", "1", &consumer];
-            let rows = self.stand.single.pair().primary.try_query::<Vec<redis::Value>>(&query);
+            let rows = self.stand.single().pair().primary.try_query::<Vec<redis::Value>>(&query);
             // Without a group there is nothing to lose.
             rows.map_or(true, |rows| rows.is_empty())
         };
@@ -52,7 +52,7 @@ impl Nemesis<'_> {
         println!("soak: deletes the consumer {consumer} of {}", group.name);
         for key in keys {
             let delete = ["XGROUP", "DELCONSUMER", &key, group.name, &consumer];
-            let _none_there = self.stand.single.pair().primary.try_query::<i64>(&delete).is_err();
+            let _none_there = self.stand.single().pair().primary.try_query::<i64>(&delete).is_err();
         }
         let due = Instant::now() + TERMS.lease * 3;
         self.later(crew, Heal { due, place, fault: 0, how: How::Wait });
@@ -63,7 +63,7 @@ impl Nemesis<'_> {
         let pid = crew.places[place].worker.pid();
         let fault = self.stand.broken(&Disturbance::Link { pid });
         let due = Instant::now() + self.leases(0.5, 2.0);
-        let proxy = &crew.places[place].proxy;
+        let proxy = crew.places[place].proxy.as_ref().expect("a single server has proxies");
         let how = match self.rng.u8(..4) {
             0 => {
                 proxy.sever();
@@ -87,31 +87,31 @@ impl Nemesis<'_> {
 
     /// Producers are left in the dark. That is no fault of any process that works.
     fn producer_link(&mut self) {
-        let entrance = &self.stand.single.entrance;
+        let entrance = &self.stand.single().entrance;
         if self.rng.bool() { entrance.sever() } else { entrance.set(Mode::LoseReply) }
     }
 
     fn redis_restart(&mut self) {
         let down = self.leases(0.0, 0.75);
         self.server("restart", |stand| {
-            stand.single.pair().primary.kill();
+            stand.single().pair().primary.kill();
             pause(down);
-            stand.single.pair().primary.restart().unwrap();
+            stand.single().pair().primary.restart().unwrap();
         });
     }
 
     fn redis_freeze(&mut self) {
         let long = self.leases(0.25, 2.0);
         self.server("freeze", |stand| {
-            stand.single.pair().primary.freeze();
+            stand.single().pair().primary.freeze();
             pause(long);
-            stand.single.pair().primary.thaw();
+            stand.single().pair().primary.thaw();
         });
     }
 
     fn database_restart(&mut self) {
         let (down, at_once) = (self.leases(0.0, 1.0), self.rng.bool());
-        let postgres = &self.stand.single.postgres;
+        let postgres = &self.stand.single().postgres;
         let fault = self.stand.broken(&Disturbance::Database);
         if at_once {
             postgres.kill()
@@ -125,11 +125,11 @@ impl Nemesis<'_> {
 
     fn database_connections(&self) {
         let fault = self.stand.broken(&Disturbance::Database);
-        self.stand.single.executor.block_on(async {
+        self.stand.single().executor.block_on(async {
             let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
                        WHERE usename = 'streamjobs_run'";
             // A pool whose connections went down with the server opens others.
-            let pool = self.stand.single.database.admin_pool();
+            let pool = self.stand.single().database.admin_pool();
             sqlx::query(end).execute(&pool).await.unwrap();
         });
         self.stand.mended(fault);
@@ -138,7 +138,7 @@ impl Nemesis<'_> {
     /// Promotes the replica. All links are cut first, then the replica is waited for, so that it
     /// has all that was ever confirmed; then the old primary is killed.
     fn failover(&mut self, crew: &mut Crew) {
-        let single = &self.stand.single;
+        let single = self.stand.single();
         single.in_step();
         let all = || crew.proxies().chain([(&single.entrance, &Mode::Pass)]);
         // Places that have a broken link of their own have it no more.
