@@ -159,9 +159,9 @@ impl Client {
     /// Publishes many events of one type in a pipeline: the next are sent while the server stores
     /// those before them.
     ///
-    /// Returns one result for each event, in their order, which is also the order of storage. It is
-    /// not a transaction: some events may be stored while others are refused. Without events nothing
-    /// is sent.
+    /// Returns one result for each event, in their order, which is also the order of storage within each
+    /// [partition](ClientBuilder::partitions). It is not a transaction: some events may be stored while
+    /// others are refused. Without events nothing is sent.
     ///
     /// # Cancel safety
     ///

@@ -197,7 +197,7 @@ pub async fn a_reader_that_waits_here_waits_without_a_read(stage: &Stage) -> Cas
     Ok(())
 }
 
-/// The larger number counts, whoever wants it.
+/// The larger number counts, whichever process asks for it.
 pub async fn partitions_are_added_and_never_taken_away(stage: &Stage) -> Case {
     let (store, stream) = (&stage.store, &stage.queue.stream);
     for (wanted, present) in [(1, 1), (0, 1), (12, 12), (12, 12), (6, 12), (0, 12), (24, 24)] {

@@ -95,7 +95,7 @@ async fn a_handler_works_on_all_partitions_and_what_fails_is_retried_there() {
 }
 
 /// The number of slots is that of the group in this process, not of each partition; and a partition with
-/// one event gets a slot although another one has work for all of them for ever.
+/// one event gets a slot although another one always has work for all of them.
 #[tokio::test]
 async fn partitions_share_the_slots_and_a_busy_one_starves_none() {
     let server = RedisServer::start().unwrap();

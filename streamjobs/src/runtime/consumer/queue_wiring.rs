@@ -157,12 +157,12 @@ pub(crate) fn lease_keeper(
 
 /// The settler.
 pub(crate) fn settler(
-    QueueState { context, in_flight, clock, refused, .. }: QueueState,
+    QueueState { context, in_flight, clock, refused, acks, .. }: QueueState,
     QueueSignals { over, next_due, epoch, .. }: QueueSignals,
     budget: Arc<PayloadBudget>,
     settlements: mpsc::Receiver<Settlement>,
 ) -> Settler {
-    let refused = RefusedRoom::new(refused);
+    let refused = RefusedRoom::new(refused, acks.shares_slots);
     let steps = SettlingSteps { context, in_flight, clock, next_due, budget, refused, epoch };
     Settler { settlements, over, steps }
 }

@@ -3,6 +3,7 @@
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::runtime::state::RefusedJobs;
+use crate::store::StoreError;
 
 /// How many jobs of a queue may wait without a slot for a server that refuses their retry or dead
 /// letter, as at its memory limit. It is bounded because each of them holds its payload: jobs beyond
@@ -12,6 +13,8 @@ pub(crate) struct RefusedRoom {
     /// In KiB.
     free: Semaphore,
     jobs: RefusedJobs,
+    /// Whether other partitions could use the slots, whose servers may answer while this one's does not.
+    shares_slots: bool,
 }
 
 /// The room of one job.
@@ -23,8 +26,13 @@ pub(crate) struct Room<'a> {
 
 impl RefusedRoom {
     /// All room, and where its jobs are counted.
-    pub(crate) fn new(jobs: RefusedJobs) -> Self {
-        Self { free: Semaphore::new(KIB_MAX), jobs }
+    pub(crate) fn new(jobs: RefusedJobs, shares_slots: bool) -> Self {
+        Self { free: Semaphore::new(KIB_MAX), jobs, shares_slots }
+    }
+
+    /// Whether a job whose last step failed so is to wait here.
+    pub(crate) fn is_for(&self, error: &StoreError) -> bool {
+        matches!(error, StoreError::Refused { .. }) || self.shares_slots
     }
 
     /// Room for a job with a payload of so many bytes, until it is dropped; none if there is too little.
@@ -54,7 +62,7 @@ mod tests {
     #[test]
     fn small_jobs_are_bounded_in_number_and_large_ones_in_bytes() {
         let jobs = RefusedJobs::default();
-        let room = RefusedRoom::new(jobs.clone());
+        let room = RefusedRoom::new(jobs.clone(), false);
         let small = std::iter::from_fn(|| room.take(10)).collect::<Vec<_>>();
         assert_eq!((small.len(), jobs.count()), (1024, 1024));
         drop(small);

@@ -119,7 +119,7 @@ impl SettlingSteps {
                 Err(error) => {
                     unconfirmed |= error.is_unconfirmed();
                     // It may refuse for long. Other jobs go on meanwhile.
-                    if matches!(error, StoreError::Refused { .. }) && room.is_none() {
+                    if self.refused.is_for(&error) && room.is_none() {
                         room = self.refused.take(settlement.delivery.entry.bytes());
                         drop(settlement.slot.take_if(|_| room.is_some()));
                     }

@@ -27,7 +27,7 @@ pub(crate) struct Acks {
     filled: Notify,
     in_flight: Arc<InFlight>,
     /// Whether the slots are those of other partitions as well.
-    shares_slots: bool,
+    pub(crate) shares_slots: bool,
     /// What was acknowledged while a claim was on its way.
     pub(crate) during_claim: DoneDuringClaim,
 }

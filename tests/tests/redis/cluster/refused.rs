@@ -1,5 +1,7 @@
 //! Addresses and nodes that cannot be used are named, with what to do.
 
+use std::time::Duration;
+
 use streamjobs::Client;
 use streamjobs::error::ConnectError;
 use streamjobs_tests::server::{RedisCluster, RedisServer};
@@ -84,4 +86,17 @@ async fn a_node_that_announces_an_address_that_cannot_be_reached_is_named() {
     until(DEADLINE, "all nodes have heard of it", is_known).await;
     let error = refused(&cluster.url()).await;
     assert!(error.contains("127.0.0.1:1,") && error.contains("announces"), "{error}");
+}
+
+/// One that is behind a firewall, or stands still, does not even refuse.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_does_not_answer_is_named() {
+    let builder = RedisCluster::builder().node_timeout(Duration::from_secs(30));
+    let cluster = builder.start().unwrap();
+    let node = &cluster.nodes()[2];
+    node.freeze();
+    let error = refused(&cluster.url()).await;
+    node.thaw();
+    let address = format!("node 127.0.0.1:{}", node.port());
+    assert!(error.contains(&address) && error.contains("announces"), "{error}");
 }

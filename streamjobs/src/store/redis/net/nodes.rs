@@ -2,8 +2,12 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
 
 use super::cluster::Cluster;
+use super::dial::CONNECT_DEADLINE;
 use super::endpoint::Endpoint;
 use super::node::Node;
 use super::route::Route;
@@ -75,8 +79,11 @@ impl Nodes {
         match self {
             Self::One(node) => node.check().await,
             Self::Cluster(cluster) => {
+                let until = Instant::now() + CHECK_DEADLINE;
                 for (address, node) in cluster.owners().await? {
-                    if let Err(error) = node.check().await {
+                    // A node behind address translation may not even refuse.
+                    let checked = timeout_at(until, node.check()).await;
+                    if let Err(error) = checked.unwrap_or_else(|elapsed| Err(elapsed.into())) {
                         return Err(NodeFailed { address: address.to_string(), error }.into());
                     }
                 }
@@ -94,6 +101,9 @@ struct NodeFailed {
     #[source]
     error: BoxError,
 }
+
+/// Shorter than the time for connecting, so that the error names the node.
+const CHECK_DEADLINE: Duration = CONNECT_DEADLINE.saturating_sub(Duration::from_millis(500));
 
 impl fmt::Display for Nodes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -101,7 +101,7 @@ impl<'c> Pursuit<'c> {
     ) -> Vec<Result<Value, StoreError>> {
         let mut all = answers.into_iter().map(accepted).collect::<Vec<_>>();
         loop {
-            let places = all.iter().enumerate().filter(|(_, answer)| is_redirected(answer));
+            let places = all.iter().enumerate().filter(|(_, answer)| is_to_be_repeated(answer));
             let places = places.map(|(place, _)| place).collect::<Vec<_>>();
             let Some(first) = places.first().and_then(|place| all.get_mut(*place)) else {
                 return all;
@@ -130,8 +130,10 @@ impl<'c> Pursuit<'c> {
         commands: &Pipeline,
         places: &[usize],
     ) -> Result<Vec<Value>, StoreError> {
-        if let Some(error) = error {
-            self.after(error).await?;
+        match error {
+            Some(error) if is_unknown_script(&error) => self.load_scripts(error).await?,
+            Some(error) => self.after(error).await?,
+            None => {}
         }
         let mut rest = Pipeline::with_capacity(places.len());
         for (place, command) in commands.cmd_iter().enumerate() {
@@ -147,17 +149,19 @@ impl<'c> Pursuit<'c> {
                 false => link.pipeline(&rest).await,
             };
             match answers {
-                Ok(answers) if answers.iter().any(is_unknown_script) => {
-                    self.moves += 1;
-                    if self.moves > MOVES_AT_ONCE {
-                        return Ok(answers);
-                    }
-                    link.load_scripts().await?;
-                }
                 Err(error) => self.after(error).await?,
                 answers => return answers,
             }
         }
+    }
+
+    /// Makes the scripts known to a new owner. It has run none of the commands that said so.
+    async fn load_scripts(&mut self, error: StoreError) -> Result<(), StoreError> {
+        self.moves += 1;
+        if self.moves > MOVES_AT_ONCE {
+            return Err(error);
+        }
+        self.target().await?.node.link.load_scripts().await
     }
 
     /// Prepares another attempt after an error, or returns the error. Waits where the cluster says that
@@ -222,13 +226,14 @@ impl<'c> Pursuit<'c> {
     }
 }
 
-/// A script is not known to the node, so none of the commands that call it was run.
-fn is_unknown_script(answer: &Value) -> bool {
-    matches!(answer, Value::ServerError(error) if error.code() == "NOSCRIPT")
+/// A script is not known to the node, which has done nothing.
+fn is_unknown_script(error: &StoreError) -> bool {
+    matches!(error, StoreError::Refused { code, .. } if code == "NOSCRIPT")
 }
 
-fn is_redirected(answer: &Result<Value, StoreError>) -> bool {
-    answer.as_ref().is_err_and(Redirect::is_said_by)
+/// Whether a command is to be sent again, to where the slot is or after its script is known there.
+fn is_to_be_repeated(answer: &Result<Value, StoreError>) -> bool {
+    answer.as_ref().is_err_and(|error| Redirect::is_said_by(error) || is_unknown_script(error))
 }
 
 /// How long a step waits for a slot that is on its way, or for a cluster that is down.

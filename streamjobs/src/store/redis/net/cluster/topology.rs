@@ -1,6 +1,7 @@
 //! What is known of a cluster, and the connections to its nodes.
 
 use std::collections::HashMap;
+use std::error::Error;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard as StdGuard, PoisonError};
@@ -55,6 +56,8 @@ struct Known {
     /// Who knows better than others.
     hint: Option<NodeAddress>,
     asked: Option<Instant>,
+    /// Why no node could be asked then.
+    fault: Option<String>,
     /// Nodes that did not answer, or are cut off from the others, and when.
     doubtful: HashMap<NodeAddress, Instant>,
 }
@@ -179,7 +182,8 @@ impl Cluster {
     /// nothing if that was done a moment ago.
     async fn refresh(&self, _turn: MutexGuard<'_, ()>) -> Result<(), StoreError> {
         if self.shared.was_asked_within(ASKED_AGAIN) {
-            return Ok(());
+            let fault = self.shared.known().fault.clone();
+            return fault.map_or(Ok(()), |fault| Err(unreachable_because(fault)));
         }
         let (mut said, mut refused) = (Vec::new(), None);
         let until = Instant::now() + CONNECT_DEADLINE;
@@ -197,7 +201,8 @@ impl Cluster {
                         said.push(format!("{address}: {}", chain(&error)));
                         // All nodes have the same users.
                         if Refusal::of(&error) == Some(Refusal::Login) {
-                            refused = Some(error);
+                            let text = error.source().map(ToString::to_string);
+                            refused = Some(text.unwrap_or_else(|| error.to_string()));
                         }
                     }
                     Err(_) => said.push(format!("{address}: it did not answer in time")),
@@ -205,12 +210,14 @@ impl Cluster {
                 self.shared.known().doubtful.insert(address, Instant::now());
             }
         }
-        self.shared.known().asked = Some(Instant::now());
-        if let Some(refused) = refused {
-            return Err(refused);
-        }
-        let said = said.join("; ");
-        Err(unreachable_because(format!("no node of the cluster could be asked: {said}")))
+        let fault = match refused {
+            Some(refused) => refused,
+            None => format!("no node of the cluster could be asked: {}", said.join("; ")),
+        };
+        let mut known = self.shared.known();
+        known.asked = Some(Instant::now());
+        known.fault = Some(fault.clone());
+        Err(unreachable_because(fault))
     }
 
     async fn ask(&self, address: &NodeAddress) -> Result<SlotMap, StoreError> {
@@ -288,6 +295,7 @@ impl Shared {
         known.map = Some(map);
         known.version += 1;
         known.asked = Some(Instant::now());
+        known.fault = None;
         known.doubtful.remove(by);
         known.doubtful.retain(|_, since| since.elapsed() < DOUBT);
     }
