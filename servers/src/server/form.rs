@@ -1,5 +1,6 @@
 //! The form that a server takes: plain, a cluster of one node, or behind a Sentinel of its own.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -115,6 +116,20 @@ impl RedisServer {
     pub fn url_at(&self, port: u16) -> String {
         let login = self.password.as_ref().map(|password| format!(":{password}@"));
         self.url_with(&login.unwrap_or_default(), port)
+    }
+
+    /// Returns when this server's Sentinel, if it has one, has connected to what listens on `port`.
+    ///
+    /// # Panics
+    ///
+    /// If it does not connect.
+    pub fn await_sentinel(&self, port: u16) {
+        let Front::Sentinel(sentinel) = &self.front else { return };
+        let name = self.name_at(sentinel, port);
+        eventually(READY, "the Sentinel watches what is in front of the server", || {
+            let known = sentinel.query::<HashMap<String, String>>(&["SENTINEL", "MASTER", &name]);
+            known.get("flags").is_some_and(|flags| flags == "master")
+        });
     }
 
     /// The address of what listens on `port`, for clients with this login.

@@ -88,9 +88,7 @@ pub(super) struct Chunk<'a> {
 impl Chunk<'_> {
     /// Whether it has a request in which `text` occurs.
     fn asks(&self, text: &str) -> bool {
-        let occurs = |request: &Cow<'_, [u8]>| {
-            request.windows(text.len()).any(|window| window == text.as_bytes())
-        };
+        let occurs = |request: &Cow<'_, [u8]>| contains(request, text.as_bytes());
         !text.is_empty() && self.requests.iter().any(occurs)
     }
 }
@@ -123,6 +121,8 @@ pub(super) struct Link {
     doomed: bool,
     /// Whether its replies are to be held while the mode is to hold replies.
     late: bool,
+    /// Whether it is a Sentinel's, which watches the server through the proxy: no fault is for it.
+    pub(super) is_watch: bool,
     wire: Wire,
     client: TcpStream,
     server: TcpStream,
@@ -135,7 +135,8 @@ impl Link {
         client: TcpStream,
         server: TcpStream,
     ) -> Self {
-        Self { own, doomed: false, late: false, wire: Wire::new(protocol), client, server }
+        let (doomed, late, is_watch, wire) = (false, false, false, Wire::new(protocol));
+        Self { own, doomed, late, is_watch, wire, client, server }
     }
 
     /// Makes it keep to the common mode from now on.
@@ -170,7 +171,13 @@ impl State {
     /// Reads bytes that have come. Each chunk must be shown once, in order.
     pub(super) fn read<'a>(&mut self, id: u64, direction: Direction, bytes: &'a [u8]) -> Chunk<'a> {
         let requests = match (direction, self.links.get_mut(&id)) {
-            (Direction::Request, Some(link)) => link.wire.read(bytes),
+            (Direction::Request, Some(link)) => {
+                if !link.is_watch && contains(bytes, SENTINEL_NAME) {
+                    link.is_watch = true;
+                    self.connections -= 1;
+                }
+                link.wire.read(bytes)
+            }
             _ => Vec::new(),
         };
         Chunk { direction, length: bytes.len(), requests }
@@ -187,6 +194,9 @@ impl State {
         let Some(link) = self.links.get_mut(&id) else {
             return Ok(Verdict::Cut(0));
         };
+        if link.is_watch {
+            return Ok(Verdict::Pass);
+        }
         let mode = link.own.as_mut().unwrap_or(&mut self.mode);
         if let Mode::Limit(rate) = *mode {
             return self.move_along(id, chunk, rate);
@@ -250,6 +260,13 @@ impl State {
         Ok(Verdict::Pass)
     }
 }
+
+fn contains(bytes: &[u8], text: &[u8]) -> bool {
+    bytes.windows(text.len()).any(|window| window == text)
+}
+
+/// How the name begins that a Sentinel gives its connections, each as soon as it is open.
+const SENTINEL_NAME: &[u8] = b"\r\nsentinel-";
 
 impl Mode {
     fn loses_reply_to(&self, chunk: &Chunk<'_>) -> bool {

@@ -35,6 +35,9 @@ pub trait Target {
 
     /// What it speaks with its clients.
     fn protocol(&self) -> Protocol;
+
+    /// Returns when all that connects to a proxy on `port` by itself has done so.
+    fn await_watches(&self, _port: u16) {}
 }
 
 impl Target for RedisServer {
@@ -48,6 +51,10 @@ impl Target for RedisServer {
 
     fn protocol(&self) -> Protocol {
         Protocol::Redis
+    }
+
+    fn await_watches(&self, port: u16) {
+        self.await_sentinel(port);
     }
 }
 
@@ -71,7 +78,8 @@ impl Target for Database {
 /// time.
 ///
 /// It runs on threads of its own, so it works while a test's executor is busy, blocked or paused.
-/// Dropping it closes all links.
+/// Dropping it closes all links. The connections of a Sentinel that watches the server through it are
+/// not links: no mode is for them, and they are not counted.
 ///
 /// ```
 /// use streamjobs_tests::proxy::{FaultProxy, Mode};
@@ -108,6 +116,7 @@ impl FaultProxy {
         });
         let serving = Arc::clone(&shared);
         let acceptor = Some(thread::spawn(move || serving.accept(&listener)));
+        target.await_watches(address.port());
         Ok(Self { shared, address, url, acceptor })
     }
 
@@ -143,7 +152,7 @@ impl FaultProxy {
 
     /// How many links are open now.
     pub fn links(&self) -> usize {
-        self.shared.state().links.len()
+        self.shared.state().links.values().filter(|link| !link.is_watch).count()
     }
 
     /// How often something was lost, cut or refused so far: what a test waits for.
@@ -165,8 +174,10 @@ impl FaultProxy {
 
     /// Closes all links that are open now. New connections are taken as before.
     pub fn sever(&self) {
-        let links = std::mem::take(&mut self.shared.state().links);
-        links.values().for_each(Link::close);
+        let mut state = self.shared.state();
+        let closed = state.links.extract_if(|_, link| !link.is_watch);
+        closed.for_each(|(_, link)| link.close());
+        drop(state);
         self.shared.changed.notify_all();
     }
 }
@@ -186,8 +197,11 @@ impl fmt::Debug for FaultProxy {
 
 impl Drop for FaultProxy {
     fn drop(&mut self) {
-        self.shared.state().closed = true;
-        self.sever();
+        let mut state = self.shared.state();
+        state.closed = true;
+        state.links.drain().for_each(|(_, link)| link.close());
+        drop(state);
+        self.shared.changed.notify_all();
         // A connection of our own wakes the acceptor, which finds that it is over.
         let woken = TcpStream::connect(self.address);
         if let (Ok(_), Some(acceptor)) = (woken, self.acceptor.take()) {
