@@ -14,8 +14,8 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use redis::{Cmd, Pipeline, RedisResult};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::{unconstrained, yield_now};
-use tokio::time::{Instant, timeout_at};
+use tokio::task::unconstrained;
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::dial::RESPONSE_DEADLINE;
 
@@ -138,10 +138,11 @@ impl Place {
     }
 }
 
-/// The answer, if it has come and was only not read yet because other tasks of this process ran.
+/// The answer, if it has come and was only not read yet because other tasks of this process ran. The
+/// executor looks at its sockets before it ends a sleep, but not between any two turns of its tasks.
 async fn last_look<T>(mut sent: Pin<&mut impl Future<Output = T>>) -> Option<T> {
-    for _ in 0..TURNS {
-        yield_now().await;
+    for _ in 0..LOOKS {
+        sleep(LOOK_PAUSE).await;
         if let Some(answer) = unconstrained(sent.as_mut()).now_or_never() {
             return Some(answer);
         }
@@ -181,8 +182,9 @@ const BYTES_PER_SECOND_MIN: f64 = 100_000.0;
 const DEADLINES_MAX: u32 = 4;
 /// A timer that is later than this shows that the process did not get to run.
 const LATE: Duration = Duration::from_millis(500);
-/// Turns of the executor in which the connection's task reads what has come.
-const TURNS: usize = 4;
+/// How often, and how soon, the connection's task gets to read what has come.
+const LOOKS: usize = 4;
+const LOOK_PAUSE: Duration = Duration::from_millis(10);
 /// How often a deadline is looked at again, at most.
 const EXTENSIONS_MAX: usize = 1000;
 
