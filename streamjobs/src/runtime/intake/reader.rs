@@ -265,9 +265,9 @@ impl Reader {
         let (inlet, lane_waits) = self.lane.next();
         let claims_want = self.demand.is_raised();
         // A slot that an acknowledgement frees here goes to the next job without being free in
-        // between, unless another partition waits for one. Slots that are to be removed are left out.
-        let others_wait = self.setup().waits_here && self.slots.are_wanted();
-        let freed = if others_wait { 0 } else { acks };
+        // between, unless it is another partition's turn. Slots that are to be removed are left out.
+        let is_others_turn = self.setup().waits_here && self.slots.are_due();
+        let freed = if is_others_turn { 0 } else { acks };
         let free = (slots + freed).saturating_sub(self.slots.owed());
         let count = self.batch.count(free, claims_want);
         // The answer to the acknowledgements must not wait for new entries, a read of the stream in

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::runtime::state::lock;
 
@@ -21,6 +21,8 @@ pub(crate) struct Slots {
     waiting: AtomicUsize,
     /// Held by the reader whose turn it is to take slots that several share.
     turn: tokio::sync::Mutex<()>,
+    /// When a reader last took some in its turn.
+    last_turn: Mutex<Option<Instant>>,
 }
 
 /// The right to have one job in flight, until it is dropped.
@@ -37,6 +39,7 @@ impl Slots {
             size: Mutex::new(size),
             waiting: AtomicUsize::new(0),
             turn: tokio::sync::Mutex::default(),
+            last_turn: Mutex::default(),
         }
     }
 
@@ -55,9 +58,13 @@ impl Slots {
         self.free.available_permits() > 0
     }
 
-    /// Whether a caller waits for one.
-    pub(crate) fn are_wanted(&self) -> bool {
-        self.waiting.load(Ordering::SeqCst) > 0
+    /// Whether readers that share them have to leave what becomes free to another one that waits.
+    ///
+    /// To hand them on costs a request of its own, for the acknowledgements that free them. So those who
+    /// have them keep them for a while.
+    pub(crate) fn are_due(&self) -> bool {
+        let is_over = |turn: Instant| turn.elapsed() >= TURN;
+        self.waiting.load(Ordering::SeqCst) > 0 && lock(&self.last_turn).is_none_or(is_over)
     }
 
     /// Waits for the turn of one of several readers, and then takes what is free, at most `count` and at
@@ -77,6 +84,7 @@ impl Slots {
                 slots.extend(self.take_free(count.saturating_sub(slots.len())));
             }
         }
+        *lock(&self.last_turn) = Some(Instant::now());
         slots
     }
 
@@ -170,6 +178,9 @@ impl Drop for Slot {
 }
 
 const LINGER: Duration = Duration::from_millis(1);
+/// About as long as ten batches of small jobs take. Where 48 partitions have a backlog, each waits half a
+/// second for its turn.
+const TURN: Duration = Duration::from_millis(10);
 
 #[cfg(test)]
 mod tests {
@@ -229,15 +240,20 @@ mod tests {
         let slots = Arc::new(Slots::new(4));
         assert_eq!(slots.take_in_turn(3).await.len(), 3, "and gives them back at once");
         let mut used = slots.take_in_turn(9).await;
-        assert_eq!((used.len(), slots.are_free(), slots.are_wanted()), (4, false, false));
+        assert_eq!((used.len(), slots.are_free()), (4, false));
+        tokio::time::advance(TURN).await;
+        assert!(!slots.are_due(), "none waits");
         let [mut first, mut second] = [(); 2].map(|()| Box::pin(slots.take_in_turn(9)));
         assert!(futures_util::poll!(&mut first).is_pending());
         assert!(futures_util::poll!(&mut second).is_pending());
-        assert!(slots.are_wanted());
+        assert!(slots.are_due());
         used.truncate(2);
         let taken = first.await;
         assert_eq!(taken.len(), 2);
         assert!(futures_util::poll!(&mut second).is_pending());
+        assert!(!slots.are_due(), "they were taken just now");
+        tokio::time::advance(TURN).await;
+        assert!(slots.are_due());
         drop((taken, used));
         assert_eq!(second.await.len(), 4);
     }
