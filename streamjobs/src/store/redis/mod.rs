@@ -48,7 +48,7 @@ use std::time::Duration;
 use ::redis::{Cmd, ToRedisArgs, Value};
 
 pub(crate) use self::net::needed_commands;
-use self::net::{CONNECT_DEADLINE, Nodes, Route, Wakers};
+use self::net::{CONNECT_DEADLINE, Call, Nodes, Route, Wakers};
 use self::script::{Script, Scripts};
 use crate::model::config::ConnectionOptions;
 use crate::model::error::ConnectError;
@@ -111,6 +111,22 @@ impl RedisStore {
             command.arg(arguments);
         };
         self.script(script, keys, add).await
+    }
+
+    /// Runs a script that is not urgent, together with other calls of it that come at the same time.
+    async fn run_in_batch(
+        &self,
+        script: &'static Script,
+        keys: &[&str],
+        arguments: impl ToRedisArgs + Send,
+    ) -> Result<Value> {
+        let route = self.at(keys.first().copied().unwrap_or_default());
+        if let Some(many) = script.many
+            && let Some(answer) = route.in_batch(many, Call::new(keys, &arguments)).await?
+        {
+            return Ok(answer);
+        }
+        self.run(script, keys, arguments).await
     }
 
     /// Runs a script with the arguments that this adds.

@@ -15,11 +15,11 @@ use crate::store::types::Result;
 use crate::store::{GroupUpkeep, Prepared, Promoted, Queue, Recorded, ServerTime, TypeSight};
 
 scripts! {
-    HEARTBEAT = "heartbeat";
+    HEARTBEAT / HEARTBEATS = "heartbeat";
     PREPARE = "prepare";
-    PROMOTE = "promote";
+    PROMOTE / PROMOTIONS = "promote";
     RETIRE = "retire";
-    RETIRE_DEAD = "retire_dead";
+    RETIRE_DEAD / RETIRE_ALL_DEAD = "retire_dead";
     SIGHT_TYPE = "sight_type";
 }
 
@@ -45,7 +45,10 @@ impl GroupUpkeep for RedisStore {
         let (retry, records) = (queue.retry_key(), queue.retry_records_key());
         let keys = [&*stream, &lane, &retry, &records, &queue.group_key(), &queue.dead_key()];
         let arguments = (queue.group.as_str(), consumer.as_str(), limit.min(IDS_MAX));
-        let value = self.run(&PROMOTE, &keys, arguments).await?;
+        let value = match limit {
+            0 => self.run_in_batch(&PROMOTE, &keys, arguments).await?,
+            _ => self.run(&PROMOTE, &keys, arguments).await?,
+        };
         let facts: [Value; 10] = reply::tuple(value, name)?;
         let [promoted, waiting, pending, next_due, released, rest @ ..] = facts;
         let [left, paused, now, restored, stranded] = rest;
@@ -73,7 +76,7 @@ impl GroupUpkeep for RedisStore {
         let name = HEARTBEAT.name;
         let keys = [queue.stream.as_str(), &queue.group_key()];
         let arguments = (queue.group.as_str(), consumer.as_str(), about);
-        let value = self.run(&HEARTBEAT, &keys, arguments).await?;
+        let value = self.run_in_batch(&HEARTBEAT, &keys, arguments).await?;
         let [floor, lost, moves] = reply::tuple(value, name)?;
         Ok(Recorded {
             floor: reply::id(floor, name)?,
@@ -93,7 +96,8 @@ impl GroupUpkeep for RedisStore {
         let [stream, lane] = queue.keys();
         let keys = [&*stream, &lane, &queue.group_key()];
         let arguments = (queue.group.as_str(), milliseconds(silence), IDS_MAX);
-        reply::size(&self.run(&RETIRE_DEAD, &keys, arguments).await?, RETIRE_DEAD.name)
+        let value = self.run_in_batch(&RETIRE_DEAD, &keys, arguments).await?;
+        reply::size(&value, RETIRE_DEAD.name)
     }
 
     async fn sight_type(

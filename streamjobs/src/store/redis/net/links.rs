@@ -27,6 +27,7 @@ use super::error::{
 };
 use super::places::{Place, Places, size_of_command, size_of_pipeline};
 use super::server::Tenure;
+use super::shared_request::SharedRequest;
 use crate::store::StoreError;
 use crate::store::redis::script::Scripts;
 
@@ -39,6 +40,7 @@ pub(crate) struct Link {
 struct Inner {
     endpoint: Endpoint,
     scripts: Scripts,
+    loading: SharedRequest<Loaded>,
     state: Mutex<State>,
 }
 
@@ -110,6 +112,9 @@ impl Pinned {
     }
 }
 
+/// Whether the server has the scripts.
+type Loaded = Arc<Result<(), StoreError>>;
+
 type Opening = BoxFuture<'static, Result<Live, RedisError>>;
 
 #[derive(Clone)]
@@ -128,8 +133,8 @@ struct Live {
 impl Link {
     /// A link that has not connected yet.
     pub(crate) fn new(endpoint: Endpoint, scripts: Scripts) -> Self {
-        let state = Mutex::default();
-        Self { inner: Arc::new(Inner { endpoint, scripts, state }) }
+        let (loading, state) = (SharedRequest::default(), Mutex::default());
+        Self { inner: Arc::new(Inner { endpoint, scripts, loading, state }) }
     }
 
     /// Where it connects.
@@ -141,6 +146,11 @@ impl Link {
     /// lacks the others too.
     pub(crate) fn all_scripts(&self) -> Scripts {
         self.inner.scripts
+    }
+
+    /// The loading of the scripts, where one is on its way.
+    pub(super) fn loading(&self) -> &SharedRequest<Loaded> {
+        &self.inner.loading
     }
 
     /// Sends one command. A refusal by the server is an error.

@@ -2,6 +2,7 @@
 
 mod address;
 mod asking;
+mod batches;
 mod capabilities;
 mod cluster;
 mod connect_pause;
@@ -22,6 +23,7 @@ mod scripts;
 mod sentinel;
 mod server;
 mod shared_reading;
+mod shared_request;
 #[cfg(feature = "tls")]
 mod tls;
 mod wakers;
@@ -29,6 +31,7 @@ mod wire;
 
 pub(super) use self::address::NodeAddress;
 pub(super) use self::asking::asking;
+pub(super) use self::batches::Call;
 pub(super) use self::capabilities::{Capabilities, Info, Mode};
 pub(super) use self::cluster::{Cluster, Pursuit, Redirect};
 pub(super) use self::dial::{CONNECT_DEADLINE, RESPONSE_DEADLINE};

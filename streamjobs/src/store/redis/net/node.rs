@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::batches::Batches;
 use super::endpoint::Endpoint;
 use super::links::Link;
 use super::shared_reading::SharedReading;
@@ -13,12 +14,13 @@ use crate::store::redis::script::Scripts;
 pub(crate) struct Node {
     pub(crate) link: Link,
     pub(crate) reading: Arc<SharedReading>,
+    pub(super) batches: Arc<Batches>,
 }
 
 impl Node {
     pub(super) fn new(endpoint: Endpoint, scripts: Scripts) -> Self {
         let reading = SharedReading::new(&endpoint);
-        Self { link: Link::new(endpoint, scripts), reading }
+        Self { link: Link::new(endpoint, scripts), reading, batches: Arc::default() }
     }
 
     /// Connects, and checks that the server can be used.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use redis::{Cmd, Pipeline, Value};
 
 use super::address::NodeAddress;
+use super::batches::Call;
 use super::cluster::{Cluster, Pursuit, Redirect};
 use super::error::accepted;
 use super::links::Pinned;
@@ -119,6 +120,18 @@ impl Route {
             Self::Slot(cluster, slot) => (cluster, *slot),
         };
         script_by(Pursuit::new(cluster, slot), script, keys, add_arguments, bytes).await
+    }
+
+    /// The answer to a call of a script that met others in one request. `None` if it was alone or was
+    /// refused: then it has to be made by itself.
+    pub(crate) async fn in_batch(
+        &self,
+        many: &'static Script,
+        call: Call,
+    ) -> Result<Option<Value>, StoreError> {
+        let node = self.node().await?;
+        let answered = node.batches.answer(&node.link, many, call).await;
+        answered.inspect_err(|_| self.suspect())
     }
 
     /// Runs a script many times in one go; each call adds its keys and arguments.

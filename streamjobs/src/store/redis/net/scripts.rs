@@ -1,8 +1,11 @@
 //! Runs scripts by their digests, and loads them where the server does not know them.
 
+use std::sync::Arc;
+
+use futures_util::FutureExt;
 use redis::{Cmd, Pipeline, Value};
 
-use super::error::accepted;
+use super::error::{accepted, copy};
 use super::links::Link;
 use crate::store::StoreError;
 use crate::store::redis::reply;
@@ -96,7 +99,17 @@ impl Link {
         script.digest.get().map(String::as_str).ok_or(StoreError::Protocol { command: SCRIPT_LOAD })
     }
 
+    /// Has the server know all scripts. Callers that come meanwhile wait for the same request.
     pub(super) async fn load_scripts(&self) -> Result<(), StoreError> {
+        let sent = self.loading().join(|| self.clone().send_scripts().boxed());
+        sent.await.as_ref().as_ref().map_err(copy).copied()
+    }
+
+    async fn send_scripts(self) -> Arc<Result<(), StoreError>> {
+        Arc::new(self.try_send_scripts().await)
+    }
+
+    async fn try_send_scripts(&self) -> Result<(), StoreError> {
         let all = || self.all_scripts().iter().copied().flatten();
         let mut pipeline = Pipeline::with_capacity(all().count());
         for script in all() {

@@ -1,0 +1,25 @@
+end
+
+-- The rest of a script that makes many calls of another one, whose text is the body of `step`.
+--
+-- KEYS: none. The keys may be in several slots of this node, which the caller cannot declare. ARGV: how
+-- many keys and how many arguments each call has, and then those of each call.
+-- Returns: the answer of each call, or its error. An error in one call does not end the others.
+local key_count, argument_count = tonumber(ARGV[1]), tonumber(ARGV[2])
+local answers, at = {}, 3
+local function take(count)
+  local words = {}
+  for i = 1, count do words[i] = ARGV[at + i - 1] end
+  at = at + count
+  return words
+end
+
+while at <= #ARGV do
+  local keys = take(key_count)
+  local made, answer = pcall(step, keys, take(argument_count))
+  if not made then
+    answer = {err = type(answer) == 'table' and answer.err or 'ERR ' .. tostring(answer)}
+  end
+  answers[#answers + 1] = answer
+end
+return answers
