@@ -48,6 +48,7 @@ mod shutdown;
 mod tls;
 mod tokens;
 mod trace;
+mod upkeep;
 mod workers;
 
 #[path = "../scrape/mod.rs"]

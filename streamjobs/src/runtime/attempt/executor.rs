@@ -39,7 +39,7 @@ pub(crate) struct Executor {
     pub(crate) in_flight: Arc<InFlight>,
     pub(crate) clock: Arc<Clock>,
     pub(crate) acks: Arc<Acks>,
-    pub(crate) settlements: mpsc::Sender<Settlement>,
+    pub(crate) settlements: mpsc::Sender<Box<Settlement>>,
 }
 
 impl Executor {
@@ -242,7 +242,7 @@ impl Executor {
             handler: bound.handler,
             attempts_max: bound.limits.max_attempts,
         });
-        let settlement = Settlement {
+        let settlement = Box::new(Settlement {
             delivery,
             envelope,
             hold,
@@ -252,7 +252,7 @@ impl Executor {
             verdict,
             lease,
             slot: Some(slot),
-        };
+        });
         // The settler outlives every job. If it is gone, the entry is claimed when its lease ends.
         let _gone = self.settlements.send(settlement).await.is_err();
     }

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
@@ -15,8 +16,8 @@ use crate::model::config::slots_of;
 use crate::model::error::{ControlError, StartError};
 use crate::model::name::{ConsumerName, GroupName, NameError};
 use crate::runtime::consumer::{
-    NewConsumer, PlannedQueue, RunningConsumer, ShutdownReport, SlotPools, StopTokens, Tasks,
-    TokioHandles, Unprepared, Wiring, prepare,
+    NewConsumer, PlannedQueue, QueueHandle, RunningConsumer, ShutdownReport, SlotPools, StopTokens,
+    Tasks, TokioHandles, Unprepared, Wiring, prepare,
 };
 use crate::runtime::state::lock;
 
@@ -218,10 +219,9 @@ impl ConsumerSet {
         let queues = consumers.iter().flat_map(|new| new.consumer.queues.clone());
         let (queues, interval) = (queues.collect::<Vec<_>>(), self.wiring.runtime.janitor_interval);
         let prepare = async move {
-            for queue in &queues {
-                prepare(queue, interval).await?;
-            }
-            Ok(())
+            let each = async |queue: Arc<QueueHandle>| prepare(&queue, interval).await;
+            let preparing = queues.into_iter().map(each);
+            stream::iter(preparing).buffer_unordered(PREPARED_AT_ONCE).try_collect::<()>().await
         };
         self.tasks.spawn_on(prepare, &self.handles.io).await.ok()
     }
@@ -277,5 +277,7 @@ fn refused(error: impl ToString) -> StartError {
     StartError::Settings(vec![error.to_string()])
 }
 
+/// Many queues are prepared in the time of a few, and the server gets to serve others in between.
+const PREPARED_AT_ONCE: usize = 32;
 /// How long preparations and removals may take to end.
 const STEP_MAX: Duration = Duration::from_secs(2);

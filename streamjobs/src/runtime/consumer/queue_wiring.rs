@@ -15,9 +15,9 @@ use crate::runtime::intake::{
 use crate::runtime::observe::QueueContext;
 use crate::runtime::settle::{AckFlusher, RefusedRoom, Settler, SettlingSteps};
 use crate::runtime::state::{
-    Acks, Activity, Assignment, Clock, GroupEpoch, InFlight, LaneSignal, LoopHealth, LostReplies,
-    NextDue, PauseGate, PayloadBudget, ReaderUnblock, ReapSignal, RefusedJobs, RenewSignal,
-    Settlement, SettlingOver, SlotDemand, Slots, TransferLock,
+    Acks, Activity, Assignment, Beat, Clock, GroupEpoch, InFlight, LaneSignal, LoopHealth,
+    LostReplies, NextDue, PauseGate, PayloadBudget, ReaderUnblock, ReapSignal, RefusedJobs,
+    RenewSignal, Settlement, SettlingOver, SlotDemand, Slots, TransferLock,
 };
 use crate::runtime::upkeep::{PauseSwitch, Promoter};
 use crate::store::ReaderSetup;
@@ -42,6 +42,7 @@ impl QueueState {
         metrics: Arc<QueueMetrics>,
         slots: Arc<Slots>,
         shares_slots: bool,
+        beat: Beat,
     ) -> Self {
         let (config, now) = (context.config, Instant::now());
         let in_flight = Arc::new(InFlight::new(metrics));
@@ -53,7 +54,7 @@ impl QueueState {
             clock: Arc::new(Clock::new(config.lease, now)),
             gate: Arc::default(),
             health: Arc::default(),
-            activity: Arc::new(Activity::new(config.lease, now)),
+            activity: Arc::new(Activity::new(config.lease, beat, now)),
             refused: RefusedJobs::default(),
         }
     }
@@ -160,7 +161,7 @@ pub(crate) fn settler(
     QueueState { context, in_flight, clock, refused, acks, .. }: QueueState,
     QueueSignals { over, next_due, epoch, .. }: QueueSignals,
     budget: Arc<PayloadBudget>,
-    settlements: mpsc::Receiver<Settlement>,
+    settlements: mpsc::Receiver<Box<Settlement>>,
 ) -> Settler {
     let refused = RefusedRoom::new(refused, acks.shares_slots);
     let steps = SettlingSteps { context, in_flight, clock, next_due, budget, refused, epoch };

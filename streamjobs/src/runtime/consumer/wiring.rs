@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::handler::{ConsumerIdentity, States};
 use crate::insight::alert::AlertState;
@@ -22,7 +23,8 @@ use crate::runtime::observe::{
     AlertSubscribers, HealthProbe, Outage, QueueContext, QueueMonitor, Report, Tally,
 };
 use crate::runtime::state::{
-    Assignment, OncePerInterval, PayloadBudget, Settlement, Slots, StoppedConsumers, TrimBlocker,
+    Assignment, Beat, OncePerInterval, PayloadBudget, Settlement, Slots, StoppedConsumers,
+    TrimBlocker,
 };
 use crate::runtime::upkeep::{HeartbeatSender, PauseSwitch, Trimmer, Watcher, heartbeat_interval};
 use crate::store::{Queue, ReaderSetup, Store};
@@ -38,10 +40,8 @@ pub(crate) struct Wiring {
     states: Arc<States>,
     /// The store of the thread that does all of the runtime's input and output.
     store: Arc<dyn Store>,
-    /// The same for steps that carry payloads.
-    payload_store: Arc<dyn Store>,
-    /// How many bytes of payloads are on their way to the server at once.
-    payload_budget: Arc<PayloadBudget>,
+    payloads: Payloads,
+    beat: Beat,
     /// What is called with each handler's span.
     pub(crate) span_hook: Option<SpanHook>,
     stopped: Arc<StoppedConsumers>,
@@ -49,6 +49,14 @@ pub(crate) struct Wiring {
     monitors: HashMap<Queue, Arc<QueueMonitor>>,
     /// One for each stream, shared by its queues.
     trimming: HashMap<StreamName, Trimming>,
+}
+
+/// What steps with payloads need in addition.
+#[derive(Debug)]
+struct Payloads {
+    store: Arc<dyn Store>,
+    /// How many bytes of payloads are on their way to the server at once.
+    budget: Arc<PayloadBudget>,
 }
 
 /// The slots of a consumer's partitioned streams.
@@ -93,8 +101,11 @@ impl Wiring {
             tally: Arc::default(),
             subscribers: Arc::new(AlertSubscribers::new(None)),
             store: client.store().fork(),
-            payload_store: client.store().fork_for_payloads(),
-            payload_budget: Arc::default(),
+            payloads: Payloads {
+                store: client.store().fork_for_payloads(),
+                budget: Arc::default(),
+            },
+            beat: Beat::new(Instant::now()),
             client,
             states: Arc::new(states),
             span_hook: None,
@@ -132,12 +143,12 @@ impl Wiring {
             config: *config,
             types: handlers.types(),
             store: Arc::clone(&self.store),
-            payload_store: Arc::clone(&self.payload_store),
+            payload_store: Arc::clone(&self.payloads.store),
             report,
         };
         let slots = pools.slots(partition_of.as_ref(), config.concurrency);
         let shares_slots = partition_of.is_some();
-        let state = QueueState::new(context, metrics, slots, shares_slots);
+        let state = QueueState::new(context, metrics, slots, shares_slots, self.beat);
         let signals = QueueSignals::default();
         let handle = self.handle(state.clone(), signals.clone());
         let margin = self.runtime.read_margin;
@@ -179,7 +190,8 @@ impl Wiring {
         setup: ReaderSetup,
     ) -> QueueLoops {
         // A batch carries slots, so neither channel holds more than there are slots. Both receivers
-        // do nothing but receive and start.
+        // do nothing but receive and start. A channel keeps room for 32 messages from the start, so these
+        // are small.
         let (assign, assignments) = mpsc::channel(BATCHES_MAX);
         let (settle, settlements) = mpsc::channel(SETTLEMENTS_MAX);
         let promote_interval = self.runtime.promote_interval;
@@ -194,7 +206,7 @@ impl Wiring {
             lease_keeper: lease_keeper(state(), signals()),
             heartbeat: self.heartbeat(state()),
             dispatcher: self.dispatcher(state(), handlers, assignments, settle),
-            settler: settler(state(), signals(), Arc::clone(&self.payload_budget), settlements),
+            settler: settler(state(), signals(), Arc::clone(&self.payloads.budget), settlements),
             ack_flusher: ack_flusher(state(), signals()),
             promoter: promoter(state(), signals(), Arc::clone(&handle.pause), promote_interval),
             watcher: Watcher {
@@ -224,7 +236,7 @@ impl Wiring {
         QueueState { context, in_flight, clock, acks, .. }: QueueState,
         handlers: Handlers,
         assignments: mpsc::Receiver<Vec<Assignment>>,
-        settlements: mpsc::Sender<Settlement>,
+        settlements: mpsc::Sender<Box<Settlement>>,
     ) -> Dispatcher {
         let executor = Executor {
             context,

@@ -24,7 +24,7 @@ use crate::store::{FenceResult, ServerTime, StandIn, StoreError};
 /// The settling loop of one queue.
 #[derive(Debug)]
 pub(crate) struct Settler {
-    pub(crate) settlements: mpsc::Receiver<Settlement>,
+    pub(crate) settlements: mpsc::Receiver<Box<Settlement>>,
     pub(crate) over: SettlingOver,
     pub(crate) steps: SettlingSteps,
 }
@@ -67,7 +67,7 @@ impl Settler {
 
 impl SettlingSteps {
     /// Carries one verdict out, repeated until the server says what became of it.
-    async fn settle(&self, mut settlement: Settlement, abort: &CancellationToken) {
+    async fn settle(&self, mut settlement: Box<Settlement>, abort: &CancellationToken) {
         if !self.decide(&mut settlement, abort).await {
             return;
         }
@@ -178,7 +178,7 @@ impl SettlingSteps {
     }
 
     /// Ends the job here, and frees its slot.
-    fn end(&self, settlement: Settlement, settled: bool) {
+    fn end(&self, settlement: Box<Settlement>, settled: bool) {
         let hold = settlement.hold;
         if !settled {
             let lost = settlement.lease.is_lost();

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::runtime::state::lock;
+use crate::runtime::state::{Beat, jittered, lock};
 use crate::store::Promoted;
 
 /// When a queue last had work, as far as this process knows.
 #[derive(Debug)]
 pub(crate) struct Activity {
     lease: Duration,
+    beat: Beat,
     seen: Mutex<Seen>,
 }
 
@@ -24,8 +25,8 @@ struct Seen {
 }
 
 impl Activity {
-    pub(crate) fn new(lease: Duration, now: Instant) -> Self {
-        Self { lease, seen: Mutex::new(Seen { active: now, nothing_pending: None }) }
+    pub(crate) fn new(lease: Duration, beat: Beat, now: Instant) -> Self {
+        Self { lease, beat, seen: Mutex::new(Seen { active: now, nothing_pending: None }) }
     }
 
     /// There is work, or an error: loops run at their full pace for a lease. True if the group was
@@ -51,6 +52,12 @@ impl Activity {
     /// found nothing pending, waiting or scheduled in any process.
     pub(crate) fn is_idle(&self, now: Instant) -> bool {
         now.saturating_duration_since(lock(&self.seen).active) >= self.lease
+    }
+
+    /// How long a loop waits that acts about every `interval`: while the group is idle, until it meets
+    /// those of other queues.
+    pub(crate) fn pause(&self, now: Instant, interval: Duration) -> Duration {
+        if self.is_idle(now) { self.beat.within(now, interval) } else { jittered(interval) }
     }
 
     /// Whether no entry can have been pending for a lease, because nothing was pending less than
@@ -89,7 +96,7 @@ mod tests {
     #[test]
     fn a_group_is_idle_after_a_lease_without_work() {
         let now = Instant::now();
-        let activity = Activity::new(LEASE, now);
+        let activity = Activity::new(LEASE, Beat::new(now), now);
         assert!(!activity.is_idle(now + LEASE / 2), "it has just begun");
         assert!(activity.is_idle(now + LEASE));
         let nothing = Promoted::default();
@@ -113,9 +120,21 @@ mod tests {
     }
 
     #[test]
+    fn only_an_idle_group_waits_for_the_beat() {
+        let now = Instant::now();
+        let activity = Activity::new(LEASE, Beat::new(now), now);
+        let waits = |from| {
+            let pauses = (0..50).map(|_| activity.pause(from, Duration::from_secs(5)));
+            pauses.filter(|pause| pause.subsec_nanos() != 0).count()
+        };
+        assert!(waits(now) > 40);
+        assert_eq!(waits(now + LEASE), 0);
+    }
+
+    #[test]
     fn only_a_recent_promotion_rules_out_claims() {
         let now = Instant::now();
-        let activity = Activity::new(LEASE, now);
+        let activity = Activity::new(LEASE, Beat::new(now), now);
         assert!(!activity.rules_out_claims(now), "nothing was promoted yet");
         activity.observe(now, &Promoted::default());
         assert!(activity.rules_out_claims(now + LEASE / 3));

@@ -3,6 +3,7 @@
 mod abandoned_attempts;
 mod acks;
 mod activity;
+mod beat;
 mod clock;
 mod in_flight;
 mod lock;
@@ -19,6 +20,7 @@ mod wait;
 pub(crate) use self::abandoned_attempts::AbandonedAttempts;
 pub(crate) use self::acks::{Ack, Acks, entries_of};
 pub(crate) use self::activity::{Activity, IDLE_BACKOFF, IdleTurns};
+pub(crate) use self::beat::Beat;
 pub(crate) use self::clock::Clock;
 pub(crate) use self::in_flight::{InFlight, Registered, Renewal};
 pub(crate) use self::lock::lock;

@@ -10,8 +10,7 @@ use super::recent_counts::RecentCounts;
 use crate::model::heartbeat::Heartbeat;
 use crate::runtime::observe::{QueueContext, QueueEvent, wide};
 use crate::runtime::state::{
-    Activity, Clock, IdleTurns, InFlight, RefusedJobs, Slots, StoppedConsumers, jittered,
-    stopped_within,
+    Activity, Clock, IdleTurns, InFlight, RefusedJobs, Slots, StoppedConsumers, stopped_within,
 };
 
 /// The heartbeat loop of one queue.
@@ -44,7 +43,7 @@ impl HeartbeatSender {
                 self.send(&mut heartbeat, &mut recent, next).await;
             }
             self.remove_stopped().await;
-            if stopped_within(&stop, jittered(self.interval)).await {
+            if stopped_within(&stop, self.activity.pause(Instant::now(), self.interval)).await {
                 return;
             }
         }

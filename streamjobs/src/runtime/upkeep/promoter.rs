@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::runtime::observe::{QueueContext, QueueEvent};
 use crate::runtime::state::{
     Activity, COALESCE, Clock, IDLE_BACKOFF, LaneSignal, LoopBackoff, NextDue, ReaderUnblock,
-    ReapSignal, jittered, stopped_before,
+    ReapSignal, stopped_before,
 };
 use crate::runtime::upkeep::PauseSwitch;
 use crate::store::{Promoted, StoreError};
@@ -37,9 +37,11 @@ impl Promoter {
         let mut backoff = LoopBackoff::new();
         while !stopped_before(&stop, self.next_due.reached(next)).await {
             self.next_due.forget();
-            // A pause here leaves due jobs to other processes; what waits is still observed.
-            let limit = if self.pause.gate.is_shut_here() { 0 } else { BATCH_MAX };
             let sent = Instant::now();
+            // A pause here leaves due jobs to other processes; what waits is still observed. So it is while
+            // the group is idle, because the store does that for many queues in one request.
+            let only_observes = self.pause.gate.is_shut_here() || self.activity.is_idle(sent);
+            let limit = if only_observes { 0 } else { BATCH_MAX };
             let (queue, consumer) = (self.context.queue(), self.context.consumer());
             let delay = match self.context.store.promote(queue, consumer, limit).await {
                 Ok(promoted) => {
@@ -65,11 +67,13 @@ impl Promoter {
     /// How long until the next promotion if nothing is due before. For an idle group it is longer,
     /// but at most a third of the lease: the answer also carries the server's clock.
     fn interval(&self) -> Duration {
-        if !self.activity.is_idle(Instant::now()) {
-            return jittered(self.interval);
-        }
+        let now = Instant::now();
         let longest = (self.interval * IDLE_BACKOFF).min(self.context.config.lease / 3);
-        jittered(longest.max(self.interval))
+        let interval = match self.activity.is_idle(now) {
+            true => longest.max(self.interval),
+            false => self.interval,
+        };
+        self.activity.pause(now, interval)
     }
 
     /// Signals the reader and the reaper what the answer means for them: how long until the next

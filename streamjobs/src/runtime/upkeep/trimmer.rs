@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::model::config::Retention;
 use crate::runtime::observe::{QueueContext, QueueEvent};
 use crate::runtime::state::{
-    Activity, IDLE_BACKOFF, IdleTurns, OncePerInterval, TrimBlocker, jittered, stopped_within,
+    Activity, IDLE_BACKOFF, IdleTurns, OncePerInterval, TrimBlocker, stopped_within,
 };
 use crate::store::admin::{Cut, Trim, Unfinished};
 
@@ -31,7 +31,8 @@ impl Trimmer {
     /// Trims at the interval until the stop, less often while the group is idle.
     pub(crate) async fn run(self, stop: CancellationToken) {
         let mut turns = IdleTurns::default();
-        while !stopped_within(&stop, jittered(self.interval)).await {
+        let pause = || self.activity.pause(Instant::now(), self.interval);
+        while !stopped_within(&stop, pause()).await {
             if turns.take(self.activity.is_idle(Instant::now()), IDLE_BACKOFF) {
                 self.trim_stream().await;
                 self.trim_dead_letters().await;

@@ -11,9 +11,7 @@ use crate::insight::view::GroupInfo;
 use crate::runtime::observe::{
     AlertSubscribers, HealthProbe, QueueContext, QueueEvent, QueueMonitor,
 };
-use crate::runtime::state::{
-    Activity, IDLE_BACKOFF, IdleTurns, TrimBlocker, jittered, stopped_within,
-};
+use crate::runtime::state::{Activity, IDLE_BACKOFF, IdleTurns, TrimBlocker, stopped_within};
 
 /// The watching loop of one queue.
 #[derive(Debug)]
@@ -41,7 +39,7 @@ impl Watcher {
             if due && self.monitor.turn.take(now, self.interval) {
                 self.watch(begun).await;
             }
-            if stopped_within(&stop, jittered(self.interval)).await {
+            if stopped_within(&stop, self.activity.pause(Instant::now(), self.interval)).await {
                 return;
             }
         }

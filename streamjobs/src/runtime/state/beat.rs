@@ -1,0 +1,53 @@
+//! The beat at which the loops of idle queues act.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::runtime::state::jittered;
+
+/// The moments at which the loops of all idle queues of a runtime act. What they send then meets in few
+/// requests, however many queues there are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Beat {
+    /// The start of the runtime, so that processes do not act in step.
+    origin: Instant,
+}
+
+impl Beat {
+    pub(crate) fn new(origin: Instant) -> Self {
+        Self { origin }
+    }
+
+    /// How long until a moment of the beat that is about `interval` away. It is not later than a
+    /// [`jittered`] interval, and for intervals that are too short for the beat it is one.
+    pub(crate) fn within(&self, now: Instant, interval: Duration) -> Duration {
+        let delay = jittered(interval);
+        let target = now.saturating_duration_since(self.origin) + delay;
+        let since_beat = Duration::from_nanos(u64::from(target.subsec_nanos()));
+        if interval < SHORT { delay } else { delay - since_beat }
+    }
+}
+
+/// The beat is one of a second, which would make a shorter interval much shorter.
+const SHORT: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loops_meet_at_the_beat_and_are_never_late() {
+        let origin = Instant::now();
+        let beat = Beat::new(origin);
+        for number in 0..1_000 {
+            let now = origin + Duration::from_millis(number * 37);
+            let next = now + beat.within(now, Duration::from_secs(5));
+            let waited = (next - now).as_secs_f64();
+            assert!((3.0..=6.0).contains(&waited), "{waited}");
+            assert_eq!((next - origin).subsec_nanos(), 0);
+            let short = beat.within(now, Duration::from_millis(1_500));
+            assert!((1_200..=1_800).contains(&short.as_millis()), "{short:?}");
+        }
+    }
+}

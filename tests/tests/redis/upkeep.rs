@@ -1,0 +1,118 @@
+//! What a process does for each of its queues meets in few requests.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use streamjobs::config::GroupOptions;
+use streamjobs::{Client, Runtime, StreamName, handlers};
+use streamjobs_tests::server::RedisServer;
+
+use crate::app::{App, DEADLINE, Order, Work, order, settled, until, work};
+
+const COUNT: u16 = 24;
+/// A third of it is long enough for the loops of idle groups to meet.
+const LEASE: Duration = Duration::from_secs(6);
+
+struct Partitioned {
+    app: App,
+    client: Client,
+    runtime: Runtime,
+    work: Work,
+}
+
+impl Partitioned {
+    async fn start() -> Self {
+        let app = App::on(RedisServer::builder().plain().start().unwrap()).await;
+        let client = Client::builder(&app.server.url()).partitions("orders", COUNT);
+        let client = client.connect().await.unwrap();
+        let work = Work::new(|_, job| async move {
+            if job.attempt() == 1 { Err("again".into()) } else { Ok(()) }
+        });
+        let options = GroupOptions::new()
+            .lease(LEASE)
+            .concurrency(NonZeroU32::new(8).unwrap())
+            .backoff(streamjobs::Backoff::fixed(LEASE * 3 / 2));
+        let builder = Runtime::builder(&client).handlers(handlers![self::work]).state(work.clone());
+        let runtime = builder.group("work", options).start().await.unwrap();
+        Self { app, client, runtime, work }
+    }
+
+    fn partitions(&self) -> Vec<StreamName> {
+        self.client.partitions(&StreamName::new("orders").unwrap())
+    }
+
+    /// When the last heartbeat of each partition came.
+    fn heartbeats(&self) -> Vec<u64> {
+        let of = |stream: &StreamName| {
+            let name = stream.as_str();
+            let key = match name.contains('{') {
+                true => format!("{name}:group:work"),
+                false => format!("{{{name}}}:group:work"),
+            };
+            let fields = self.app.server.try_query::<Vec<(String, String)>>(&["HGETALL", &key]);
+            let beat = fields
+                .unwrap_or_default()
+                .into_iter()
+                .find(|(field, _)| field.starts_with("beat:"));
+            beat.map_or(0, |(_, at)| at.parse().unwrap())
+        };
+        self.partitions().iter().map(of).collect()
+    }
+
+    /// Waits until each partition has sent another heartbeat, and says how many scripts were called.
+    async fn round_of_heartbeats(&self) -> usize {
+        let (before, calls) = (self.heartbeats(), self.app.calls("evalsha"));
+        until(DEADLINE, "each partition sends another heartbeat", || {
+            self.heartbeats().iter().zip(&before).all(|(now, then)| now > then)
+        })
+        .await;
+        self.app.calls("evalsha") - calls
+    }
+}
+
+#[tokio::test]
+async fn idle_queues_are_kept_up_in_few_requests() {
+    let it = Partitioned::start().await;
+    // Until no group has been active for a lease, and the loops have met.
+    for _ in 0..3 {
+        it.round_of_heartbeats().await;
+    }
+    let calls = it.round_of_heartbeats().await;
+    // One heartbeat each, and two promotions at least: by themselves they would be three times as many as
+    // there are partitions.
+    assert!(calls < usize::from(COUNT) * 3 / 2, "{calls} scripts");
+    // What waits in an idle group is found: a failed job of each customer.
+    let events = (0..60).map(order).collect::<Vec<Order>>();
+    for answer in it.client.publish_all(&events).await {
+        answer.unwrap();
+    }
+    until(DEADLINE * 2, "each is retried after its back-off", || it.work.count() == 120).await;
+    settled(&it.runtime).await;
+    assert_eq!(it.work.distinct(), 60);
+    let _ = it.runtime.shutdown().await;
+}
+
+/// A step that fails for one queue of many is repeated for that one alone, and its error is reported.
+#[tokio::test]
+async fn a_queue_whose_upkeep_fails_does_not_stop_that_of_the_others() {
+    let it = Partitioned::start().await;
+    it.round_of_heartbeats().await;
+    let broken = it.partitions().swap_remove(3);
+    let key = format!("{broken}:group:work");
+    it.app.server.command(&["SET", &key, "another type"]);
+    let errors = it.runtime.counters().server_errors;
+    let others = || {
+        let all = it.heartbeats().into_iter().enumerate();
+        all.filter(|(place, _)| *place != 3).map(|(_, at)| at).collect::<Vec<_>>()
+    };
+    let before = others();
+    until(DEADLINE, "the others send heartbeats", || {
+        others().iter().zip(&before).all(|(now, then)| now > then)
+    })
+    .await;
+    until(DEADLINE, "the failure is counted", || it.runtime.counters().server_errors > errors)
+        .await;
+    it.app.server.command(&["DEL", &key]);
+    it.round_of_heartbeats().await;
+    let _ = it.runtime.shutdown().await;
+}
