@@ -57,6 +57,7 @@ fn document(checkup: &Checkup) -> serde_json::Value {
             "what": finding.what,
             "meaning": finding.meaning,
             "advice": finding.advice,
+            "nodes": finding.nodes.as_ref().map(|on| &on.nodes),
         })
     });
     json!({

@@ -11,9 +11,9 @@ use crate::model::version::Release;
 /// Reports what the server is and how it is set up.
 #[async_trait]
 pub trait ServerInfo: Send + Sync {
-    /// Reads everything that the doctor examines; changes nothing. Rights are tried on the keys of these
-    /// queues, or on an example key without queues.
-    async fn facts(&self, queues: &[Queue]) -> Result<ServerFacts>;
+    /// Reads everything that the doctor examines; changes nothing. Of a cluster, every node that has
+    /// slots is asked. Rights are tried on the keys of these queues, or on an example key without queues.
+    async fn facts(&self, queues: &[Queue]) -> Result<Facts>;
 
     /// What the user may not do on the keys of these queues; changes nothing.
     async fn rights(&self, queues: &[Queue]) -> Result<Rights>;
@@ -25,6 +25,35 @@ pub trait ServerInfo: Send + Sync {
 /// What the server reported, or why it refused.
 pub type Reported<T> = Result<T, String>;
 
+/// What the servers of a client report.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// The server, or the nodes of the cluster that have slots and answered: at least one.
+    pub servers: Vec<ServerFacts>,
+    /// The cluster as a whole, if there is one.
+    pub cluster: Option<ClusterFacts>,
+}
+
+/// What is known of a cluster beside what its nodes report about themselves.
+#[derive(Clone, Debug, Default)]
+pub struct ClusterFacts {
+    /// How many slots no node has.
+    pub slots_without_node: usize,
+    /// Nodes that could not be asked.
+    pub unreachable: Vec<UnreachableNode>,
+}
+
+/// A node that could not be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnreachableNode {
+    /// Its address, as the cluster announces it.
+    pub address: String,
+    /// Whether it is a replica.
+    pub is_replica: bool,
+    /// Why not.
+    pub why: String,
+}
+
 /// What a server reports about itself.
 #[derive(Clone, Debug)]
 pub struct ServerFacts {
@@ -34,6 +63,8 @@ pub struct ServerFacts {
     pub user: String,
     /// Whether a replica can take its place, as Sentinel decides.
     pub fails_over: bool,
+    /// Whether it says that its cluster can be used; `None` without a cluster.
+    pub cluster_ok: Option<Reported<bool>>,
     /// Its version and state.
     pub state: Reported<ServerState>,
     /// Settings that its state does not show.
@@ -88,6 +119,12 @@ pub struct ServerSettings {
     pub replicas_to_write: Option<u64>,
     /// How many entries a node of a stream holds at most; zero means any number.
     pub node_entries_max: Option<u64>,
+    /// After which silence the other nodes of a cluster take a master for dead.
+    pub node_timeout: Option<Duration>,
+    /// Whether no node of a cluster serves anything while a slot has no living master.
+    pub full_coverage: Option<bool>,
+    /// Whether a node answers reads while its cluster is down.
+    pub reads_when_down: Option<bool>,
 }
 
 /// What the user may not do.

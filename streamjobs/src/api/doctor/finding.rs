@@ -19,7 +19,41 @@ pub struct Finding {
     pub meaning: String,
     /// What to do about it; `None` where nothing needs to be done.
     pub advice: Option<String>,
+    /// The nodes of a cluster where it was found; `None` without a cluster, and for what concerns the
+    /// cluster as a whole.
+    pub nodes: Option<FoundOn>,
 }
+
+/// The nodes of a cluster where something was found.
+///
+/// `Display` names up to five of them, and says `all 3 nodes` for all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FoundOn {
+    /// Their addresses.
+    pub nodes: Vec<String>,
+    /// Whether these are all nodes that were examined.
+    pub is_all: bool,
+}
+
+impl fmt::Display for FoundOn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.is_all, self.nodes.len()) {
+            (true, count) if count > 1 => write!(f, "all {count} nodes"),
+            (_, count) => {
+                let shown = self.nodes.iter().take(SHOWN_MAX).map(String::as_str);
+                f.write_str(&shown.collect::<Vec<_>>().join(", "))?;
+                match count.checked_sub(SHOWN_MAX) {
+                    Some(more) if more > 0 => write!(f, " and {more} more"),
+                    _ => Ok(()),
+                }
+            }
+        }
+    }
+}
+
+/// How many nodes are named.
+const SHOWN_MAX: usize = 5;
 
 impl Finding {
     pub(super) fn critical(
@@ -29,7 +63,7 @@ impl Finding {
         advice: impl Into<String>,
     ) -> Self {
         let (what, meaning, advice) = (what.into(), meaning.into(), Some(advice.into()));
-        Self { severity: Severity::Critical, check, what, meaning, advice }
+        Self { severity: Severity::Critical, check, what, meaning, advice, nodes: None }
     }
 
     pub(super) fn warning(
@@ -48,14 +82,18 @@ impl Finding {
         advice: Option<String>,
     ) -> Self {
         let (what, meaning) = (what.into(), meaning.into());
-        Self { severity: Severity::Info, check, what, meaning, advice }
+        Self { severity: Severity::Info, check, what, meaning, advice, nodes: None }
     }
 }
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { severity, check, what, meaning, advice } = self;
-        write!(f, "{severity} {check}: {what}\n  {meaning}")?;
+        let Self { severity, check, what, meaning, advice, nodes } = self;
+        write!(f, "{severity} {check}: {what}")?;
+        if let Some(nodes) = nodes {
+            write!(f, " (on {nodes})")?;
+        }
+        write!(f, "\n  {meaning}")?;
         match advice {
             Some(advice) => write!(f, "\n  -> {advice}"),
             None => Ok(()),
@@ -84,7 +122,7 @@ words! {
         Role = "role",
         /// Whether enough replicas are connected for writes.
         Replicas = "replicas",
-        /// Whether another server can take the place of a node of a cluster.
+        /// Whether a cluster can be used, and whether another server can take the place of a node.
         Cluster = "cluster",
         /// How much of `maxmemory` is used.
         Memory = "memory",
@@ -102,5 +140,24 @@ words! {
         Rights = "rights",
         /// What could not be checked.
         Unchecked = "unchecked",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finding_names_its_nodes_and_all_of_them_as_such() {
+        let found = |count: usize, is_all| {
+            let nodes = (1..=count).map(|port| format!("h:{port}")).collect();
+            let nodes = Some(FoundOn { nodes, is_all });
+            Finding { nodes, ..Finding::info(Check::Clock, "late", "it is late", None) }.to_string()
+        };
+        assert_eq!(found(3, true), "info clock: late (on all 3 nodes)\n  it is late");
+        assert_eq!(found(2, false), "info clock: late (on h:1, h:2)\n  it is late");
+        assert_eq!(found(1, true), "info clock: late (on h:1)\n  it is late");
+        assert!(found(5, false).contains("(on h:1, h:2, h:3, h:4, h:5)"));
+        assert!(found(7, false).contains("h:5 and 2 more)"));
     }
 }

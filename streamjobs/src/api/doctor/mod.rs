@@ -1,23 +1,30 @@
 //! The doctor: checks whether a server, as it is configured, keeps jobs safe.
 
 mod access;
+mod checkup;
+mod cluster;
 mod finding;
 mod rights;
 mod rules;
 
-pub use self::finding::{Check, Finding};
+pub use self::checkup::Checkup;
+pub use self::finding::{Check, Finding, FoundOn};
 pub use crate::insight::severity::Severity;
 pub use crate::model::access::Access;
 
-use std::fmt;
 use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+use tokio::time::Instant;
 
 use crate::handler::registry::linked;
 use crate::insight::view::beyond;
+use crate::model::config::LEASE;
 use crate::model::error::{BoxError, DoctorError};
+use crate::model::heartbeat::Heartbeat;
 use crate::model::name::{GroupName, StreamName};
+use crate::model::partition::Partitions;
 use crate::publish::client::Client;
-use crate::store::server_info::ServerFacts;
 use crate::store::{Queue, StoreError};
 
 impl Client {
@@ -25,7 +32,11 @@ impl Client {
     /// nearly reached, the user's rights on the keys of every linked handler, and whether the cursor of
     /// every linked group is within its stream.
     ///
-    /// It changes nothing and sends at most a dozen requests, and one for each group. Call it at each start, and log the
+    /// Of a cluster, every node that has slots is examined, and the cluster as a whole: slots without a
+    /// node, nodes that cannot be reached, different versions, and what a failover loses or interrupts.
+    ///
+    /// It changes nothing. It sends at most two dozen requests to each node, two for each stream or
+    /// group, and one for each group on each further partition. Call it at each start, and log the
     /// findings or refuse to start. What the server does not report is a finding as well.
     ///
     /// ```no_run
@@ -42,7 +53,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// When the server does not answer within 10 seconds.
+    /// When the server, or every node of the cluster, does not answer within 10 seconds.
     ///
     /// # Cancel safety
     ///
@@ -57,7 +68,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// When one of the names is invalid, or the server does not answer within 10 seconds.
+    /// When one of the names is invalid, or the server, or every node of the cluster, does not answer
+    /// within 10 seconds.
     ///
     /// # Cancel safety
     ///
@@ -74,18 +86,68 @@ impl Client {
             (&one.stream, &one.group).cmp(&(&other.stream, &other.group))
         });
         queues.dedup();
-        let asking = async {
-            let facts = self.store().facts(&queues).await?;
-            let mut beyond = Vec::new();
-            for queue in &queues {
-                beyond.extend(self.beyond(queue).await?);
-            }
-            Ok((facts, beyond))
-        };
-        let asked = tokio::time::timeout(DEADLINE, asking).await;
+        let asked = tokio::time::timeout(DEADLINE, self.examine(&queues)).await;
         let asked = asked.unwrap_or_else(|late| Err(StoreError::Unreachable(BoxError::from(late))));
-        let (facts, beyond) = asked.map_err(|error| DoctorError::Server(error.into()))?;
-        Ok(Checkup::of(&facts, beyond))
+        asked.map_err(|error| DoctorError::Server(error.into()))
+    }
+
+    async fn examine(&self, queues: &[Queue]) -> Result<Checkup, StoreError> {
+        let (mut tried, mut all) = (Vec::new(), Vec::new());
+        for queue in queues {
+            let partitions = self.partitions_of(&queue.stream).await?;
+            let on = |stream| Queue { stream, group: queue.group.clone() };
+            let mut on_partitions = partitions.into_iter().map(on).collect::<Vec<_>>();
+            // A rule for one partition is a rule for all.
+            let last = on_partitions.last().filter(|last| *last != queue).cloned();
+            tried.extend([queue.clone()].into_iter().chain(last));
+            all.append(&mut on_partitions);
+        }
+        let facts = self.store().facts(&tried).await?;
+        let until = Instant::now() + GROUPS_DEADLINE;
+        let asked = stream::iter(&all).map(|queue| in_time(until, self.beyond(queue)));
+        let asked = asked.buffered(AT_ONCE).collect::<Vec<_>>().await;
+        let (mut findings, mut failed, mut lease) = (Vec::new(), Vec::new(), None);
+        for answer in asked {
+            match answer {
+                Ok(beyond) => findings.extend(beyond),
+                // The other nodes are examined all the same.
+                Err(error) if facts.cluster.is_some() => failed.push(error),
+                Err(error) => return Err(error),
+            }
+        }
+        findings.extend(cluster::groups_unchecked(&failed));
+        if facts.cluster.is_some() {
+            for queue in queues {
+                let own = in_time(until, self.lease_of(queue)).await.unwrap_or_default();
+                lease = lease.into_iter().chain(own).min();
+            }
+        }
+        Ok(Checkup::of(&facts, lease.unwrap_or(LEASE), findings))
+    }
+
+    /// The partitions of a stream, as the server knows them; those that this client was told, if it may
+    /// not ask, or if the node of the stream does not answer.
+    async fn partitions_of(&self, stream: &StreamName) -> Result<Vec<StreamName>, StoreError> {
+        let until = Instant::now() + PARTITIONS_DEADLINE;
+        let count = match in_time(until, self.store().partitions(stream, 0)).await {
+            Ok(count) => count,
+            Err(StoreError::Protocol { command }) => return Err(StoreError::Protocol { command }),
+            Err(_) => return Ok(self.partitions(stream)),
+        };
+        let partitions = Partitions::new(stream, count);
+        Ok(partitions.map_or_else(|_| vec![stream.clone()], |all| all.names().cloned().collect()))
+    }
+
+    /// The shortest lease of the processes that have the group; `None` without any.
+    async fn lease_of(&self, queue: &Queue) -> Result<Option<Duration>, StoreError> {
+        let consumers = match self.store().consumers(queue).await {
+            Ok(consumers) => consumers.consumers,
+            Err(StoreError::GroupMissing | StoreError::Refused { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let about = consumers.iter().filter_map(|consumer| consumer.about.as_deref());
+        let leases = about.filter_map(Heartbeat::read).map(|about| about.lease(LEASE));
+        Ok(leases.min())
     }
 
     /// The finding of a cursor beyond the end of its stream. A group that is missing or may not be
@@ -99,50 +161,21 @@ impl Client {
     }
 }
 
-/// The result of an examination.
-///
-/// `Display` is a report for people, a few lines for each finding.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[must_use]
-#[non_exhaustive]
-pub struct Checkup {
-    /// Product, version and address of the server, and the user of the connection.
-    pub server: String,
-    /// The findings, the most severe first.
-    pub findings: Vec<Finding>,
+/// Fails when the answer has not come by then.
+async fn in_time<T>(
+    until: Instant,
+    asking: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    let answer = tokio::time::timeout_at(until, asking).await;
+    answer.unwrap_or_else(|_| Err(StoreError::Unreachable("it did not answer in time".into())))
 }
 
-impl Checkup {
-    /// The highest severity of all findings; `None` without findings.
-    #[must_use]
-    pub fn worst(&self) -> Option<Severity> {
-        self.findings.iter().map(|finding| finding.severity).max()
-    }
-
-    fn of(facts: &ServerFacts, more: Vec<Finding>) -> Self {
-        let release = facts.state.as_ref().ok().and_then(|state| state.release.as_ref());
-        let release = release.map_or_else(|| "a server".to_owned(), ToString::to_string);
-        let server = format!("{release} at {} as user {}", facts.address, facts.user);
-        let mut findings = rules::examine(facts);
-        findings.extend(more);
-        // The sort is stable, so that findings of one severity keep the order of the rules.
-        findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
-        Self { server, findings }
-    }
-}
-
-impl fmt::Display for Checkup {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.server)?;
-        for finding in &self.findings {
-            write!(f, "\n{finding}")?;
-        }
-        if self.findings.is_empty() {
-            f.write_str("\nno findings")?;
-        }
-        Ok(())
-    }
-}
-
+/// How many groups are asked about at the same time.
+const AT_ONCE: usize = 16;
+/// What the node of a stream may take to say how many partitions the stream has.
+const PARTITIONS_DEADLINE: Duration = Duration::from_secs(2);
+/// What all groups together may take. With the time for a node that does not answer, this ends before
+/// the whole deadline.
+const GROUPS_DEADLINE: Duration = Duration::from_millis(2500);
 /// More than a connection and one request need.
 const DEADLINE: Duration = Duration::from_secs(10);

@@ -344,7 +344,8 @@ const CONCURRENCY: NonZeroU32 = NonZeroU32::new(16).unwrap();
 const CONCURRENCY_MAX: usize = 100_000;
 const ATTEMPTS_MAX: u32 = 5;
 const DELIVERIES_MAX: u32 = 5;
-const LEASE: Duration = Duration::from_secs(10);
+/// The default lease.
+pub(crate) const LEASE: Duration = Duration::from_secs(10);
 const LEASE_MIN: Duration = Duration::from_millis(60);
 const LEASE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 const UNHANDLED_AFTER: Duration = Duration::from_secs(10 * 60);

@@ -7,15 +7,18 @@ use async_trait::async_trait;
 use super::MemoryStore;
 use crate::model::name::StreamName;
 use crate::model::version::{Product, Release, Version};
-use crate::store::server_info::{ClockOffset, Rights, ServerFacts, ServerSettings, ServerState};
+use crate::store::server_info::{
+    ClockOffset, Facts, Rights, ServerFacts, ServerSettings, ServerState,
+};
 use crate::store::types::Result;
 use crate::store::{Queue, ServerInfo, ServerTime};
 
 #[async_trait]
 impl ServerInfo for MemoryStore {
-    async fn facts(&self, queues: &[Queue]) -> Result<ServerFacts> {
+    async fn facts(&self, queues: &[Queue]) -> Result<Facts> {
         let rights = Rights { named: !queues.is_empty(), ..Rights::default() };
-        self.step("facts", |_| Ok(of_memory(rights))).await
+        let servers = self.step("facts", |_| Ok(vec![of_memory(rights)])).await?;
+        Ok(Facts { servers, cluster: None })
     }
 
     async fn rights(&self, _queues: &[Queue]) -> Result<Rights> {
@@ -50,12 +53,14 @@ fn of_memory(rights: Rights) -> ServerFacts {
         idle_timeout: Some(Duration::ZERO),
         replicas_to_write: Some(0),
         node_entries_max: Some(100),
+        ..ServerSettings::default()
     };
     let clock = ClockOffset { apart: Duration::ZERO, error: Duration::ZERO, ahead: false };
     ServerFacts {
         address: "this process' memory".to_owned(),
         user: "default".to_owned(),
         fails_over: false,
+        cluster_ok: None,
         state: Ok(state),
         settings: Ok(settings),
         rights: Ok(rights),

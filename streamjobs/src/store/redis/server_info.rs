@@ -4,12 +4,15 @@ use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
+use futures_util::future::{join, join_all};
 
-use super::net::{Capabilities, Info, Link, Mode, Route, rights};
+use super::net::{Capabilities, Info, Link, Mode, NodeAddress, Route, Survey, rights};
 use super::{RedisStore, reply};
+use crate::model::cause::{chain, shown};
 use crate::model::name::StreamName;
 use crate::store::server_info::{
-    ClockOffset, Reported, Rights, ServerFacts, ServerSettings, ServerState,
+    ClockOffset, ClusterFacts, Facts, Reported, Rights, ServerFacts, ServerSettings, ServerState,
+    UnreachableNode,
 };
 use crate::store::types::Result;
 use crate::store::{Queue, ServerInfo, ServerTime, StoreError};
@@ -19,17 +22,12 @@ type Said = HashMap<String, String>;
 
 #[async_trait]
 impl ServerInfo for RedisStore {
-    async fn facts(&self, queues: &[Queue]) -> Result<ServerFacts> {
-        let link = self.link_of(queues).await?;
-        Ok(ServerFacts {
-            address: link.endpoint().to_string(),
-            user: link.endpoint().user(),
-            fails_over: link.endpoint().fails_over(),
-            state: reported(state(&link).await)?,
-            settings: reported(settings(&link).await)?,
-            clock: reported(clock(&link).await)?,
-            rights: reported(rights::rights(&link, queues).await)?,
-        })
+    async fn facts(&self, queues: &[Queue]) -> Result<Facts> {
+        if let Some(survey) = self.nodes.survey().await? {
+            return facts_of_nodes(&survey, queues).await;
+        }
+        let server = facts_of(&self.link_of(queues).await?, queues).await?;
+        Ok(Facts { servers: vec![server], cluster: None })
     }
 
     async fn rights(&self, queues: &[Queue]) -> Result<Rights> {
@@ -52,6 +50,88 @@ impl RedisStore {
             None => Ok(self.nodes.any().await?.link),
         }
     }
+}
+
+async fn facts_of(link: &Link, queues: &[Queue]) -> Result<ServerFacts> {
+    let is_node = link.endpoint().node().is_some();
+    Ok(ServerFacts {
+        address: link.endpoint().to_string(),
+        user: link.endpoint().user(),
+        fails_over: link.endpoint().fails_over(),
+        cluster_ok: if is_node { Some(reported(cluster_ok(link).await)?) } else { None },
+        state: reported(state(link).await)?,
+        settings: reported(settings(link).await)?,
+        clock: reported(clock(link).await)?,
+        rights: reported(rights::rights(link, queues).await)?,
+    })
+}
+
+/// Asks all masters at once, and tries whether their replicas can be reached. It fails if no master
+/// answers: the report would say nothing.
+async fn facts_of_nodes(survey: &Survey, queues: &[Queue]) -> Result<Facts> {
+    let masters = survey.masters.iter();
+    let masters = join_all(masters.map(|(_, node)| in_time(facts_of(&node.link, queues))));
+    let ping = redis::cmd("PING");
+    let replicas = survey.replicas.iter();
+    let replicas = join_all(replicas.map(|(_, node)| in_time(node.link.command(&ping))));
+    let (masters, replicas) = join(masters, replicas).await;
+    let (mut servers, mut unreachable, mut first) = (Vec::new(), Vec::new(), None);
+    for ((address, _), answer) in survey.masters.iter().zip(masters) {
+        match answer {
+            Ok(facts) => servers.push(facts),
+            Err(error) => {
+                unreachable.push(unreachable_node(address, false, &error));
+                first.get_or_insert(error);
+            }
+        }
+    }
+    if let (true, Some(error)) = (servers.is_empty(), first) {
+        return Err(error);
+    }
+    for ((address, _), answer) in survey.replicas.iter().zip(replicas) {
+        match answer {
+            // It was reached.
+            Ok(_) | Err(StoreError::Refused { .. }) => {}
+            Err(error) => unreachable.push(unreachable_node(address, true, &error)),
+        }
+    }
+    let slots_without_node = survey.slots_without_node;
+    Ok(Facts { servers, cluster: Some(ClusterFacts { slots_without_node, unreachable }) })
+}
+
+fn unreachable_node(
+    address: &NodeAddress,
+    is_replica: bool,
+    error: &StoreError,
+) -> UnreachableNode {
+    UnreachableNode { address: address.to_string(), is_replica, why: chain(error) }
+}
+
+/// A node behind address translation may not even refuse.
+async fn in_time<T>(asking: impl Future<Output = Result<T>>) -> Result<T> {
+    let answer = tokio::time::timeout(NODE_DEADLINE, asking).await;
+    answer.unwrap_or_else(|_| {
+        let why = format!("it did not answer within {}", shown(NODE_DEADLINE));
+        Err(StoreError::Unreachable(why.into()))
+    })
+}
+
+/// Whether a node says that its cluster can be used.
+async fn cluster_ok(link: &Link) -> Result<bool> {
+    allowed(link, CLUSTER_INFO, &["cluster", "info"]).await?;
+    let mut command = redis::cmd("CLUSTER");
+    let text = reply::text(link.command(command.arg("INFO")).await?, CLUSTER_INFO)?;
+    let state = Info::new(&text).text("cluster_state").map(|state| state == "ok");
+    state.ok_or(StoreError::Protocol { command: CLUSTER_INFO })
+}
+
+/// An attempt that is refused would be found in the server's log of refusals.
+async fn allowed(link: &Link, name: &str, words: &[&str]) -> Result<()> {
+    if rights::may_run(link, words).await? {
+        return Ok(());
+    }
+    let text = format!("user {} may not run {name}", link.endpoint().user());
+    Err(StoreError::Refused { code: "NOPERM".to_owned(), text })
 }
 
 async fn time(link: &Link) -> Result<ServerTime> {
@@ -105,14 +185,9 @@ pub(super) fn state_of(capabilities: &Capabilities, info: &Info) -> ServerState 
 }
 
 async fn settings(link: &Link) -> Result<ServerSettings> {
-    // An attempt that is refused would be found in the server's log of refusals.
-    if !rights::may_run(link, &["config", "get", "save"]).await? {
-        let text = format!("user {} may not run {CONFIG_GET}", link.endpoint().user());
-        return Err(StoreError::Refused { code: "NOPERM".to_owned(), text });
-    }
+    allowed(link, CONFIG_GET, &["config", "get", "save"]).await?;
     let mut command = redis::cmd("CONFIG");
-    let names = ["save", "appendfsync", "timeout", "min-replicas-to-write", NODE_ENTRIES_MAX];
-    command.arg("GET").arg(&names);
+    command.arg("GET").arg(SETTINGS);
     let fields = reply::fields(link.command(&command).await?, CONFIG_GET)?.unwrap_or_default();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let said = fields.iter().map(|(name, value)| (text(name), text(value)));
@@ -121,12 +196,16 @@ async fn settings(link: &Link) -> Result<ServerSettings> {
 
 fn settings_of(said: &Said) -> ServerSettings {
     let number = |name: &str| said.get(name)?.parse::<u64>().ok();
+    let yes = |name: &str| said.get(name).map(|value| value == "yes");
     ServerSettings {
         snapshots: said.get("save").map(|points| !points.is_empty()),
         fsync: said.get("appendfsync").cloned(),
         idle_timeout: number("timeout").map(Duration::from_secs),
         replicas_to_write: number("min-replicas-to-write"),
         node_entries_max: number(NODE_ENTRIES_MAX),
+        node_timeout: number(NODE_TIMEOUT).map(Duration::from_millis),
+        full_coverage: yes(FULL_COVERAGE),
+        reads_when_down: yes(READS_WHEN_DOWN),
     }
 }
 
@@ -144,7 +223,23 @@ fn our_clock() -> Duration {
 const INFO: &str = "INFO";
 const TIME: &str = "TIME";
 const NODE_ENTRIES_MAX: &str = "stream-node-max-entries";
+const NODE_TIMEOUT: &str = "cluster-node-timeout";
+const FULL_COVERAGE: &str = "cluster-require-full-coverage";
+const READS_WHEN_DOWN: &str = "cluster-allow-reads-when-down";
+const SETTINGS: &[&str] = &[
+    "save",
+    "appendfsync",
+    "timeout",
+    "min-replicas-to-write",
+    NODE_ENTRIES_MAX,
+    NODE_TIMEOUT,
+    FULL_COVERAGE,
+    READS_WHEN_DOWN,
+];
 const CONFIG_GET: &str = "CONFIG GET";
+const CLUSTER_INFO: &str = "CLUSTER INFO";
+/// Shorter than the doctor's own deadline, so that a node that does not answer is named.
+const NODE_DEADLINE: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
@@ -164,6 +259,10 @@ mod tests {
         assert_eq!(settings.snapshots, Some(false));
         assert_eq!(settings.idle_timeout, Some(Duration::from_secs(30)));
         assert_eq!((settings.fsync, settings.replicas_to_write), (None, None));
+        assert_eq!((settings.node_timeout, settings.full_coverage), (None, None));
+        let settings = settings_of(&said(&[(NODE_TIMEOUT, "1500"), (FULL_COVERAGE, "no")]));
+        assert_eq!(settings.node_timeout, Some(Duration::from_millis(1500)));
+        assert_eq!((settings.full_coverage, settings.reads_when_down), (Some(false), None));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Streams on the nodes of a cluster: each is followed to the node that has its slot.
 
+mod doctor;
 mod failover;
 mod moves;
 mod refused;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::finding::{Check, Finding};
-use super::rights;
+use super::{cluster, rights};
 use crate::insight::condition::Condition;
 use crate::insight::severity::Severity;
 use crate::model::cause::shown;
@@ -30,7 +30,7 @@ pub(super) fn examine(facts: &ServerFacts) -> Vec<Finding> {
     if facts.fails_over {
         findings.extend(failover(state, settings));
     }
-    findings.extend(cluster(state));
+    findings.extend(cluster::of_node(facts, state, settings));
     findings.extend(nearly_used(state));
     if let Some(release) = &state.release {
         findings.extend(version(release));
@@ -212,19 +212,6 @@ fn failover(state: &ServerState, settings: &ServerSettings) -> Vec<Finding> {
     findings
 }
 
-fn cluster(state: &ServerState) -> Option<Finding> {
-    let is_alone = state.cluster == Some(true) && state.replicas == Some(0);
-    is_alone.then(|| {
-        Finding::warning(
-            Check::Cluster,
-            "the node of the cluster has no replica",
-            "when it fails, its streams wait until it is back, and so do those of all other nodes unless \
-             cluster-require-full-coverage is no",
-            "connect a replica",
-        )
-    })
-}
-
 fn nearly_used(state: &ServerState) -> Vec<Finding> {
     let memory = share(state.memory, state.memory_max).map(|(severity, percent)| {
         let meaning = "when the memory is full, publishing is refused; stored jobs still run";
@@ -379,9 +366,13 @@ fn unchecked(facts: &ServerFacts) -> Vec<Finding> {
         }
     }
     if let Err(why) = &facts.settings {
-        let what =
-            "save points, appendfsync, timeout, min-replicas-to-write and stream-node-max-entries";
-        let mut finding = not_checked(what, why);
+        let mut what =
+            "save points, appendfsync, timeout, min-replicas-to-write and stream-node-max-entries"
+                .to_owned();
+        if facts.cluster_ok.is_some() {
+            what.push_str(", and the settings of the cluster");
+        }
+        let mut finding = not_checked(&what, why);
         finding.advice = Some("allow CONFIG|GET, or check them by hand".to_owned());
         findings.push(finding);
     }

@@ -26,11 +26,13 @@ fn healthy() -> ServerFacts {
         idle_timeout: Some(Duration::ZERO),
         replicas_to_write: Some(0),
         node_entries_max: Some(100),
+        ..ServerSettings::default()
     };
     ServerFacts {
         address: "host:1".to_owned(),
         user: "bob".to_owned(),
         fails_over: false,
+        cluster_ok: None,
         state: Ok(state),
         settings: Ok(settings),
         rights: Ok(Rights::default()),
@@ -201,8 +203,12 @@ fn behind_sentinel_a_server_that_writes_without_a_replica_is_reported() {
 
 #[test]
 fn a_cluster_an_idle_timeout_and_a_clock_offset_are_reported() {
-    let node =
-        |replicas| found(|state, _| (state.cluster, state.replicas) = (Some(true), Some(replicas)));
+    let node = |replicas| {
+        found(|state, settings| {
+            (state.cluster, state.replicas) = (Some(true), Some(replicas));
+            settings.replicas_to_write = Some(replicas);
+        })
+    };
     assert_eq!(node(0), [(Warning, Check::Cluster)]);
     assert_eq!(node(1), []);
     let timeout = found(|_, settings| settings.idle_timeout = Some(Duration::from_secs(30)));

@@ -33,7 +33,7 @@ pub(super) use self::address::NodeAddress;
 pub(super) use self::asking::asking;
 pub(super) use self::batches::Call;
 pub(super) use self::capabilities::{Capabilities, Info, Mode};
-pub(super) use self::cluster::{Cluster, Pursuit, Redirect};
+pub(super) use self::cluster::{Cluster, Pursuit, Redirect, Survey};
 pub(super) use self::dial::{CONNECT_DEADLINE, RESPONSE_DEADLINE};
 pub(super) use self::endpoint::Endpoint;
 pub(super) use self::error::{accepted, answer_lost, copy, not_connected, unreachable};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, Survey};
 use super::dial::CONNECT_DEADLINE;
 use super::endpoint::Endpoint;
 use super::node::Node;
@@ -70,6 +70,14 @@ impl Nodes {
                 let first = cluster.owners().await?.into_iter().next();
                 first.map(|(_, node)| node).ok_or_else(super::error::not_connected)
             }
+        }
+    }
+
+    /// What the cluster says of its nodes now; `None` without a cluster.
+    pub(crate) async fn survey(&self) -> Result<Option<Survey>, StoreError> {
+        match self {
+            Self::One(_) => Ok(None),
+            Self::Cluster(cluster) => cluster.survey().await.map(Some),
         }
     }
 

@@ -6,7 +6,7 @@
 //! of the client crate repeats commands whose answers were lost.
 //!
 //! A user of the servers needs `CLUSTER|SLOTS`, and `ASKING` while slots are moved, in addition to what
-//! the store lists.
+//! the store lists. The doctor uses `CLUSTER|INFO` where it is allowed.
 
 mod pursuit;
 mod redirect;
@@ -15,4 +15,4 @@ mod topology;
 
 pub(crate) use self::pursuit::Pursuit;
 pub(crate) use self::redirect::Redirect;
-pub(crate) use self::topology::Cluster;
+pub(crate) use self::topology::{Cluster, Survey};

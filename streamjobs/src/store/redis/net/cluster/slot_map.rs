@@ -13,20 +13,29 @@ pub(super) struct SlotMap {
     /// Places in `nodes`.
     owners: Vec<Option<u16>>,
     nodes: Vec<NodeAddress>,
+    replicas: Vec<NodeAddress>,
 }
 
 impl SlotMap {
     /// Reads the answer to `CLUSTER SLOTS`. A node that does not know its own address announces none:
     /// it is where the one that was `asked` is.
     pub(super) fn from_answer(answer: Value, asked: &NodeAddress) -> Result<Self, StoreError> {
-        let mut map = Self { owners: vec![None; usize::from(SLOTS)], nodes: Vec::new() };
+        let owners = vec![None; usize::from(SLOTS)];
+        let mut map = Self { owners, nodes: Vec::new(), replicas: Vec::new() };
         for range in reply::items(answer, CLUSTER_SLOTS)? {
             let mut items = reply::items(range, CLUSTER_SLOTS)?.into_iter();
             let mut next = || reply::next(&mut items, CLUSTER_SLOTS);
             let first = reply::number(next()?, CLUSTER_SLOTS)?;
             let last = reply::number(next()?, CLUSTER_SLOTS)?;
-            let Some(node) = node(next()?, asked)? else { continue };
-            let place = map.place(node);
+            let master = node(next()?, asked)?;
+            for replica in items {
+                let Some(replica) = node(replica, asked)? else { continue };
+                if !map.replicas.contains(&replica) {
+                    map.replicas.push(replica);
+                }
+            }
+            let Some(master) = master else { continue };
+            let place = map.place(master);
             for slot in first..=last.min(u64::from(SLOTS - 1)) {
                 let owner = usize::try_from(slot).ok().and_then(|slot| map.owners.get_mut(slot));
                 if let Some(owner) = owner {
@@ -57,6 +66,16 @@ impl SlotMap {
     /// The nodes that have slots.
     pub(super) fn nodes(&self) -> &[NodeAddress] {
         &self.nodes
+    }
+
+    /// The replicas of those nodes that the cluster takes for alive.
+    pub(super) fn replicas(&self) -> &[NodeAddress] {
+        &self.replicas
+    }
+
+    /// How many slots no node has.
+    pub(super) fn slots_without_node(&self) -> usize {
+        self.owners.iter().filter(|owner| owner.is_none()).count()
     }
 
     fn place(&mut self, node: NodeAddress) -> u16 {
@@ -108,6 +127,8 @@ mod tests {
         assert_eq!((map.owner(99), map.owner(100)), (Some(&address("a", 7)), None));
         assert_eq!(map.owner(16_383), Some(&address("b", 8)));
         assert_eq!(map.nodes(), [address("a", 7), address("b", 8)]);
+        assert_eq!(map.replicas(), [address("b", 8)], "it is a master of other slots as well");
+        assert_eq!(map.slots_without_node(), 100);
     }
 
     #[test]

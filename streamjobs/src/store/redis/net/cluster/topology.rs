@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use super::super::address::{Address, NodeAddress};
 use super::super::dial::CONNECT_DEADLINE;
 use super::super::endpoint::Endpoint;
-use super::super::error::unreachable_because;
+use super::super::error::{not_connected, unreachable_because};
 use super::super::node::Node;
 use super::slot_map::SlotMap;
 use crate::model::cause::chain;
@@ -32,6 +32,14 @@ pub(crate) struct Cluster {
     asking: tokio::sync::Mutex<()>,
     /// The version of the map after which other nodes were forgotten.
     seen: AtomicU64,
+}
+
+/// The nodes of a cluster, as the cluster announces them.
+pub(crate) struct Survey {
+    /// The nodes that have slots.
+    pub(crate) masters: Vec<(NodeAddress, Node)>,
+    pub(crate) replicas: Vec<(NodeAddress, Node)>,
+    pub(crate) slots_without_node: usize,
 }
 
 /// What all stores of a client know of the cluster.
@@ -135,6 +143,23 @@ impl Cluster {
             self.refresh(self.asking.lock().await).await?;
         }
         Ok(self.shared.nodes().into_iter().map(|node| self.named(node)).collect())
+    }
+
+    /// What a node says of all others now.
+    pub(crate) async fn survey(&self) -> Result<Survey, StoreError> {
+        let refreshed = self.refresh(self.asking.lock().await).await;
+        let Some(map) = self.shared.known().map.clone() else {
+            return Err(refreshed.err().unwrap_or_else(not_connected));
+        };
+        // Connections to replicas are not for anyone else.
+        let replica = |address: &NodeAddress| {
+            (address.clone(), Node::new(self.shared.endpoint(address), self.scripts))
+        };
+        Ok(Survey {
+            masters: map.nodes().iter().map(|address| self.named(address.clone())).collect(),
+            replicas: map.replicas().iter().map(replica).collect(),
+            slots_without_node: map.slots_without_node(),
+        })
     }
 
     /// A slot is at another node, as one has said.
