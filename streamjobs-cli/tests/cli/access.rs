@@ -114,8 +114,9 @@ fn a_rule_for_each_use_is_printed_without_a_server() {
     let ran = run_at("redis://127.0.0.1:1", "doctor --acl --stream orders --stream mail").ended(0);
     assert_eq!(
         ran.out.lines().next().unwrap(),
-        "ACL SETUSER streamjobs-publish clearselectors resetkeys resetchannels -@all ~orders \
-         ~mail +client|setname +info +ping +xadd"
+        "ACL SETUSER streamjobs-publish clearselectors resetkeys resetchannels -@all \
+         ~orders ~orders:p[0-9]* ~{orders}:partitions ~mail ~mail:p[0-9]* ~{mail}:partitions \
+         +client|setname +evalsha +hget +hset +info +ping +script|load +xadd"
     );
     assert_eq!(ran.out.lines().count(), 4, "{ran:?}");
     let line = "doctor --acl --stream orders --json";

@@ -153,6 +153,11 @@ impl StreamName {
         format!("{}:{{{key}}}", self.helper_key("once", group))
     }
 
+    /// Whether it can have partitions. With a hash tag, they would all have one slot.
+    pub(crate) fn may_be_spread(&self) -> bool {
+        hash_tag(&self.0).is_none()
+    }
+
     /// The key of the hash that says how many partitions the stream has.
     pub(crate) fn partitions_key(&self) -> String {
         format!("{}partitions", self.helper_prefix())

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::model::name::{NameError, StreamName};
-use crate::model::slot::{SLOTS, hash_tag, slot_of};
+use crate::model::slot::{SLOTS, slot_of};
 
 /// The partitions of one stream. Each is a stream of its own, with groups and helper keys of its own.
 ///
@@ -22,7 +22,7 @@ impl Partitions {
         if !(1..=COUNT_MAX).contains(&count) {
             return Err(PartitionError::Count { stream: stream.clone(), count });
         }
-        if count > 1 && hash_tag(stream.as_str()).is_some() {
+        if count > 1 && !stream.may_be_spread() {
             return Err(PartitionError::HashTag { stream: stream.clone() });
         }
         let first = slot_of(stream.as_str());

@@ -20,13 +20,17 @@ use crate::app::{DEADLINE, Order, Work, options, order, quick, settled, until, w
 
 /// How a user with the printed rule connects, from now on and with nothing in the log of refusals.
 fn user(server: &RedisServer, access: Access) -> String {
-    let rule = access.rule("bob", &[StreamName::new("orders").unwrap()]);
-    server.command(&["ACL", "SETUSER", "bob", "reset", "on", ">canary"]);
+    user_named(server, "bob", access)
+}
+
+fn user_named(server: &RedisServer, name: &str, access: Access) -> String {
+    let rule = access.rule(name, &[StreamName::new("orders").unwrap()]);
+    server.command(&["ACL", "SETUSER", name, "reset", "on", ">canary"]);
     server.command(&[&rule.split(' ').collect::<Vec<_>>(), server.form_rights()].concat());
     server.command(&["ACL", "LOG", "RESET"]);
     server.command(&["SCRIPT", "FLUSH"]);
     server.command(&["CONFIG", "RESETSTAT"]);
-    server.url_as("bob", "canary")
+    server.url_as(name, "canary")
 }
 
 #[tokio::test]
@@ -94,8 +98,11 @@ async fn a_publisher_publishes_with_any_retention_and_may_do_nothing_else() {
             answer.unwrap();
         }
     }
-    assert_eq!(unused(&server, Access::Publish), Vec::<String>::new());
     assert_eq!((server.length("orders"), refused(&server)), (6, Vec::new()));
+    // Only partitions need the rest of the rule.
+    let client = Client::builder(&url).partitions("orders", 3).connect().await.unwrap();
+    client.publish(&order(4)).await.unwrap();
+    assert_eq!((unused(&server, Access::Publish), refused(&server)), (Vec::new(), Vec::new()));
     let client = Client::connect(&url).await.unwrap();
     let error = client.stream("orders").unwrap().newest(1).await.unwrap_err().to_string();
     assert!(error.contains("the user lacks a right"), "{error}");
@@ -162,6 +169,42 @@ async fn a_worker_runs_retries_recovers_and_dead_letters_jobs() {
     eventually_async(DEADLINE, "published", async || client.publish(&order("last")).await.is_ok())
         .await;
     until(DEADLINE, "done", || sent.0.lock().unwrap().iter().any(|id| id == "last")).await;
+    let _ = runtime.shutdown().await;
+    assert_eq!(refused(&server), Vec::<String>::new());
+}
+
+/// The events are in another partition than the first, as are their retry and their dead letter.
+#[tokio::test]
+async fn a_publisher_and_a_worker_of_a_stream_with_partitions_need_no_further_right() {
+    let server = RedisServer::start().unwrap();
+    let publisher = user_named(&server, "publisher", Access::Publish);
+    let worker = user_named(&server, "worker", Access::Work);
+    let connect = async |url: &str, count| {
+        Client::builder(url).partitions("orders", count).connect().await.unwrap()
+    };
+    // Each of them may add partitions.
+    let _with_fewer = connect(&worker, 6).await;
+    let publisher = connect(&publisher, 12).await;
+    let client = connect(&worker, 12).await;
+    let sent = Sent::default();
+    let builder = Runtime::builder(&client).handlers(handlers![mail]).state(sent.clone());
+    let runtime = quick(builder.group("work", options())).start().await.unwrap();
+    for id in ["retried", "dead"] {
+        publisher.publish(&order(id)).await.unwrap();
+    }
+    let others = (0..50).map(|id| Order { id: id.to_string(), customer: id.to_string() });
+    for answer in publisher.publish_all(&others.collect::<Vec<_>>()).await {
+        answer.unwrap();
+    }
+    until(DEADLINE, "all are done", || sent.0.lock().unwrap().len() == 51).await;
+    settled(&runtime).await;
+    let counters = runtime.counters();
+    assert_eq!((counters.retried, counters.dead_lettered), (1, 1));
+    let partitions = client.partitions(&StreamName::new("orders").unwrap());
+    let lengths = partitions.iter().map(|name| server.length(name.as_str()));
+    assert!(lengths.clone().skip(1).all(|length| length > 0), "{:?}", lengths.collect::<Vec<_>>());
+    let dead = partitions.iter().map(|name| server.length(&format!("{name}:dead:work")));
+    assert_eq!(dead.skip(1).sum::<usize>(), 1, "the dead letter is beside its partition");
     let _ = runtime.shutdown().await;
     assert_eq!(refused(&server), Vec::<String>::new());
 }

@@ -10,8 +10,9 @@ impl Access {
     ///
     /// It takes all other rights to commands, keys and channels away, those of selectors as well, and
     /// leaves the user's passwords and whether it is on as they are: a new user needs `on >password` as
-    /// well. Users of another database than 0 need `+select` besides, and behind Sentinel `+role`.
-    /// Without streams, the user may use no key. The server accepts no pattern with a space: `?` stands
+    /// well. Users of another database than 0 need `+select` besides, behind Sentinel `+role`,
+    /// and of a cluster `+cluster|slots +asking`. Without streams, the user may use no key. The rule covers
+    /// the partitions that a stream has or gets, unless its name has a hash tag. The server accepts no pattern with a space: `?` stands
     /// for it, so the rule also covers streams whose names have another character there.
     ///
     /// ```
@@ -21,8 +22,9 @@ impl Access {
     /// let rule = Access::Publish.rule("shop", &[StreamName::new("orders")?]);
     /// assert_eq!(
     ///     rule,
-    ///     "ACL SETUSER shop clearselectors resetkeys resetchannels -@all ~orders \
-    ///      +client|setname +info +ping +xadd"
+    ///     "ACL SETUSER shop clearselectors resetkeys resetchannels -@all \
+    ///      ~orders ~orders:p[0-9]* ~{orders}:partitions \
+    ///      +client|setname +evalsha +hget +hset +info +ping +script|load +xadd"
     /// );
     /// # Ok::<(), streamjobs::NameError>(())
     /// ```
@@ -30,9 +32,16 @@ impl Access {
     pub fn rule(self, user: &str, streams: &[StreamName]) -> String {
         let mut keys = Vec::new();
         for stream in streams {
-            keys.push(format!("~{}", literal(stream.as_str())));
-            if self != Self::Publish {
-                keys.push(format!("~{}*", literal(&stream.helper_prefix())));
+            let name = literal(stream.as_str());
+            keys.push(format!("~{name}"));
+            if stream.may_be_spread() {
+                // They are named `orders:p1:{1801}`, and their helper keys begin with that.
+                keys.push(format!("~{name}:p[0-9]*"));
+            }
+            match self {
+                Self::Publish if !stream.may_be_spread() => {}
+                Self::Publish => keys.push(format!("~{}", literal(&stream.partitions_key()))),
+                _ => keys.push(format!("~{}*", literal(&stream.helper_prefix()))),
             }
         }
         let mut commands = needed_commands(self);
@@ -83,11 +92,16 @@ mod tests {
     fn the_keys_of_a_rule_are_those_of_the_streams_alone() {
         let text = rule(Access::Work, &["orders", "mail:{acme}"]);
         let keys = text.split(' ').filter(|word| word.starts_with('~')).collect::<Vec<_>>();
-        assert_eq!(keys, ["~orders", "~{orders}:*", "~mail:{acme}", "~mail:{acme}:*"]);
+        let orders = ["~orders", "~orders:p[0-9]*", "~{orders}:*"];
+        assert_eq!(keys, [&orders[..], &["~mail:{acme}", "~mail:{acme}:*"]].concat());
+        let text = rule(Access::Publish, &["orders", "mail:{acme}"]);
+        let keys = text.split(' ').filter(|word| word.starts_with('~')).collect::<Vec<_>>();
+        assert_eq!(keys, ["~orders", "~orders:p[0-9]*", "~{orders}:partitions", "~mail:{acme}"]);
         let text = rule(Access::Publish, &["a b*"]);
-        assert!(text.contains(r#" "~a?b\\*" +client"#), "{text}");
+        let keys = r#" "~a?b\\*" "~a?b\\*:p[0-9]*" "~{a?b\\*}:partitions" +client"#;
+        assert!(text.contains(keys), "{text}");
         let text = rule(Access::Work, &["a b"]);
-        assert!(text.contains(" ~a?b ~{a?b}:* "), "{text}");
+        assert!(text.contains(" ~a?b ~a?b:p[0-9]* ~{a?b}:* "), "{text}");
         assert!(!rule(Access::Operate, &[]).contains('~'));
     }
 

@@ -49,7 +49,7 @@ impl Place {
 pub(crate) fn needed_commands(access: Access) -> Vec<&'static str> {
     let reading = [CONNECTING, SCRIPTING, READING].concat();
     match access {
-        Access::Publish => [CONNECTING, &[XADD]].concat(),
+        Access::Publish => [CONNECTING, &[XADD], AGREEING].concat(),
         Access::Work => {
             let keyed = Place::ALL.into_iter().flat_map(Place::examples);
             let names = keyed.chain(KEYLESS.iter().copied()).map(|(name, _)| name);
@@ -130,6 +130,8 @@ const HASH: &[Example] = &[
 /// retry set, marks of handlers.
 pub(super) const WORKING: &[&str] = &["CLIENT|TRACKING", "MEMORY|USAGE", "HSCAN", "PEXPIRE"];
 
+/// How a process that publishes to partitions says how many there are: in a script.
+const AGREEING: &[&str] = &["EVALSHA", "SCRIPT|LOAD", "HGET", "HSET"];
 /// What every connection begins with.
 const CONNECTING: &[&str] = &["PING", "INFO", "CLIENT|SETNAME"];
 const SCRIPTING: &[&str] = &["EVALSHA", "SCRIPT|LOAD", "TIME"];
