@@ -20,7 +20,7 @@ mod replica;
 mod sentinel;
 mod tls;
 
-pub use self::cluster::{RedisCluster, RedisClusterBuilder};
+pub use self::cluster::{NodeState, RedisCluster, RedisClusterBuilder};
 pub use self::demo::{DemoServer, GivenServer};
 pub use self::inspect::{ClientRow, EntryRow, PendingRow};
 pub use self::sentinel::SentinelSetup;

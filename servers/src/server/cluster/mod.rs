@@ -13,9 +13,11 @@ use crate::signal;
 mod builder;
 mod migration;
 mod slot;
+mod state;
 mod view;
 
 pub use self::builder::RedisClusterBuilder;
+pub use self::state::NodeState;
 
 /// How long nodes may take to find each other, to move slots or to make a replica the master.
 const AGREED: Duration = Duration::from_secs(30);

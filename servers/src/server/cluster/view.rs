@@ -14,7 +14,7 @@ pub(super) struct Row {
     pub(super) is_known: bool,
     /// The id of its master, if it is a replica.
     pub(super) master: Option<String>,
-    slots: Vec<RangeInclusive<u16>>,
+    pub(super) slots: Vec<RangeInclusive<u16>>,
 }
 
 impl Row {
