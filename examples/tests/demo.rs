@@ -18,6 +18,16 @@ fn the_demo_shows_a_crash_its_recovery_and_no_loss() {
 }
 
 #[test]
+fn the_story_of_a_cluster_pulls_each_lever_and_loses_no_order() {
+    let output = demo(&["--cluster", "--story"]);
+    let text = text_of(&output);
+    for scene in ["took over after", "as a replica", "moved partition 0 to", "added the node"] {
+        assert!(text.contains(scene), "{scene}: {text}");
+    }
+    assert!(text.trim_end().ends_with("lost 0"), "{text}");
+}
+
+#[test]
 fn the_postgres_story_charges_each_order_once_and_redrives_with_who_and_why() {
     let output = demo(&["--postgres"]);
     let text = text_of(&output);

@@ -17,7 +17,7 @@ async fn page(arguments: &'static [&'static str]) -> (Demo, Browser) {
 }
 
 /// The browser's errors, except for responses that the test provokes.
-async fn complaints(browser: &Browser) -> Vec<String> {
+pub async fn complaints(browser: &Browser) -> Vec<String> {
     let all = browser.complaints().await.unwrap();
     all.into_iter().filter(|text| !text.contains("the server responded with a status")).collect()
 }

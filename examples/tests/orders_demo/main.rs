@@ -12,5 +12,6 @@
 
 mod api;
 mod browser;
+mod cluster;
 mod harness;
 mod run;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{ArgAction, Parser};
 use streamjobs::StreamName;
 
-use crate::live::options::{Options, Store};
+use crate::live::options::{Options, Place, Store};
 
 /// The demo's tasks.
 #[derive(Debug, PartialEq, Eq)]
@@ -15,6 +15,10 @@ pub(crate) enum Arguments {
     Page(Options),
     /// The story in the terminal, on a given server or on a private one.
     Story { url: Option<String> },
+    /// The page of a cluster, until it is stopped.
+    Cluster(Place),
+    /// The story of a cluster, in the terminal.
+    ClusterStory,
     /// The second process of the story, which is killed in it.
     Helper { url: String },
     /// The story of the Postgres companion.
@@ -82,6 +86,12 @@ struct Words {
     /// Tell the story of a crash and its recovery in the terminal instead
     #[arg(long)]
     story: bool,
+    /// Use a private cluster of three masters and their replicas, and a stream of 12 partitions: a page
+    /// to kill masters, move slots and add nodes, or with --story the same in the terminal
+    #[arg(long, conflicts_with_all = [
+        "redis_url", "redis_host", "archive", "archive_url", "reset", "postgres", "postgres_url",
+    ])]
+    cluster: bool,
     /// Tell the story of effects once per event, of the archive and of the outbox, on a private Redis
     /// and a private Postgres
     #[arg(long, conflicts_with_all = ["story", "redis_url", "redis_host"])]
@@ -134,6 +144,10 @@ pub(crate) fn read(arguments: impl Iterator<Item = String>) -> Result<Arguments,
         let wish = Wish { url: words.postgres_url, as_superuser: words.as_superuser };
         return Ok(Arguments::Postgres(wish));
     }
+    let place = Place { host: words.host, port: words.port };
+    if words.cluster {
+        return Ok(if words.story { Arguments::ClusterStory } else { Arguments::Cluster(place) });
+    }
     let port = words.redis_port.unwrap_or(6_379);
     let by_host = words.redis_host.map(|host| format!("redis://{host}:{port}"));
     let redis_url = words.redis_url.filter(|url| !url.is_empty()).or(by_host);
@@ -141,8 +155,7 @@ pub(crate) fn read(arguments: impl Iterator<Item = String>) -> Result<Arguments,
         return Ok(Arguments::Story { url: redis_url });
     }
     Ok(Arguments::Page(Options {
-        host: words.host,
-        port: words.port,
+        place,
         redis_url,
         stream_key: words.stream_key,
         maxlen: words.maxlen,
@@ -175,7 +188,10 @@ mod tests {
     #[test]
     fn the_page_has_the_defaults_of_its_help() {
         let options = page("");
-        assert_eq!((options.host.to_string().as_str(), options.port), ("127.0.0.1", 8083));
+        assert_eq!(
+            (options.place.host.to_string().as_str(), options.place.port),
+            ("127.0.0.1", 8083)
+        );
         assert_eq!((options.maxlen, options.lease), (2_000, Duration::from_secs(5)));
         assert!(!options.reset && options.redis_url.is_none());
         assert_eq!(page("--no-reset"), options, "it is the default");
@@ -184,7 +200,7 @@ mod tests {
             "--redis-host h --redis-port 7000 --stream-key s --maxlen 0 --claim-idle-ms 1000 --port 0 --host ::1",
         );
         assert_eq!(given.redis_url.as_deref(), Some("redis://h:7000"));
-        assert_eq!((given.stream_key.as_str(), given.maxlen, given.port), ("s", 0, 0));
+        assert_eq!((given.stream_key.as_str(), given.maxlen, given.place.port), ("s", 0, 0));
         assert!(page("--archive").archive == Some(Store::Private));
         let archive = page("--redis-host h --archive-url postgres://h/d").archive;
         assert!(archive == Some(Store::Given("postgres://h/d".to_owned())));
@@ -224,6 +240,16 @@ mod tests {
         refused("--postgres-url", "--postgres-url");
         refused("--postgres --as-superuser", "--postgres-url");
         refused("--postgres --redis-url redis://h", "--redis-url");
+    }
+
+    #[test]
+    fn a_cluster_is_private_and_has_a_page_and_a_story() {
+        let place = page("--port 0").place;
+        assert_eq!(words("--cluster --port 0").unwrap(), Arguments::Cluster(place));
+        assert_eq!(words("--cluster --story").unwrap(), Arguments::ClusterStory);
+        refused("--cluster --redis-url redis://h", "--redis-url");
+        refused("--cluster --archive", "--archive");
+        refused("--cluster --postgres", "--postgres");
     }
 
     #[test]

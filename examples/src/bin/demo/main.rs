@@ -10,6 +10,11 @@
 //! share orders, how the orders of a killed process are recovered, how a failing order becomes a dead
 //! letter and is redriven, and a clean stop. The last line has the number of lost orders.
 //!
+//! `cargo demo --cluster` serves another page, on a private cluster of three masters with a replica each, over
+//! which the partitions of one stream are spread: masters are killed, slots moved and nodes added while
+//! orders are published and processed. With `--story` it shows the same in the terminal, in half a minute,
+//! and fails if an order was lost.
+//!
 //! `cargo demo --postgres` tells another story in half the time, on a private Postgres or on that
 //! of `--postgres-url`: orders that are charged once although their process is killed between
 //! commit and acknowledgement, a dead letter that is found with SQL and redriven, and events that
@@ -18,8 +23,10 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a demo talks to its terminal")]
 
 mod arguments;
+mod cluster;
 mod live;
 mod postgres;
+mod serving;
 mod story;
 
 use std::process::ExitCode;
@@ -34,6 +41,8 @@ async fn main() -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(log_filter()).with_writer(std::io::stderr).init();
     let outcome = match arguments::read(std::env::args().skip(1)) {
         Ok(Arguments::Page(options)) => live::serve(options).await,
+        Ok(Arguments::Cluster(place)) => cluster::serve(place).await,
+        Ok(Arguments::ClusterStory) => cluster::tell().await,
         Ok(Arguments::Worker) => live::processes::run().await,
         Ok(Arguments::Helper { url }) => story::helper::run(&url).await,
         Ok(Arguments::Story { url }) => tell(url).await,

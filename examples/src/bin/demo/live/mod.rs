@@ -1,15 +1,15 @@
 //! The demo page: a web shop whose workers can be added, crashed, killed and recovered.
 
+pub(crate) mod guard;
 pub(crate) mod options;
+pub(crate) mod parameters;
 pub(crate) mod processes;
 
 mod api;
 mod archive;
 mod demo;
-mod guard;
 mod ledger;
 mod orders;
-mod parameters;
 mod settings;
 mod simulation;
 mod view;
@@ -17,21 +17,14 @@ mod workers;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::DefaultBodyLimit;
-use axum::extract::connect_info::IntoMakeServiceWithConnectInfo;
-use axum::http::header::CONTENT_TYPE;
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{get, post};
 use axum::{Router, middleware};
 use streamjobs::config::Retention;
 use streamjobs::{Client, StreamName};
 use streamjobs_dashboard::{Access, AlertLog, Auth, Dashboard};
 use streamjobs_tests::server::DemoServer;
-use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::oneshot;
-use tokio::time::sleep;
 
 use self::archive::Archive;
 use self::demo::Demo;
@@ -42,15 +35,11 @@ use self::settings::Settings;
 use self::simulation::Simulation;
 use self::workers::WorkerPool;
 use crate::AnyError;
+use crate::serving::{BODY_MAX, asset, listen, serve_until_asked};
 
 /// Serves the page until Ctrl-C or a `SIGTERM`.
 pub(crate) async fn serve(options: Options) -> Result<(), AnyError> {
-    let listener = TcpListener::bind((options.host, options.port)).await.map_err(|error| {
-        format!(
-            "cannot listen on {}:{}: {error}; use --port to choose another port",
-            options.host, options.port
-        )
-    })?;
+    let listener = listen(options.place).await?;
     let address = listener.local_addr()?;
     let url = options.redis_url.clone();
     let server = tokio::task::spawn_blocking(move || DemoServer::start(url.as_deref())).await??;
@@ -77,27 +66,6 @@ pub(crate) async fn serve(options: Options) -> Result<(), AnyError> {
     demo.processes.stop().await?;
     println!("stopped: {released} jobs released, {abandoned} abandoned");
     Ok(())
-}
-
-/// Waits for requests in progress, but not for event streams.
-async fn serve_until_asked(
-    listener: TcpListener,
-    app: IntoMakeServiceWithConnectInfo<Router, SocketAddr>,
-) -> Result<(), AnyError> {
-    let (stop, stopped) = oneshot::channel::<()>();
-    let serve = axum::serve(listener, app).with_graceful_shutdown(async {
-        let _dropped = stopped.await.is_err();
-    });
-    let asked = asked_to_stop()?;
-    let shutdown = async {
-        asked.await;
-        let _gone = stop.send(()).is_err();
-        sleep(ANSWERED_MAX).await;
-    };
-    tokio::select! {
-        served = serve.into_future() => Ok(served?),
-        () = shutdown => Ok(()),
-    }
 }
 
 async fn open(options: &Options, server: &DemoServer, alerts: &AlertLog) -> Result<Demo, AnyError> {
@@ -194,27 +162,9 @@ fn routes(demo: &Arc<Demo>, alerts: &AlertLog) -> Router {
         .nest_service("/jobs", dashboard.build().router())
 }
 
-fn asset(kind: &'static str, text: &'static str) -> MethodRouter<Arc<Demo>> {
-    get(([(CONTENT_TYPE, kind)], text))
-}
-
 fn place_of(server: &DemoServer, url: &str) -> String {
     match server {
         DemoServer::Private(server) => format!("a private server on port {}", server.port()),
         _ => options::without_secrets(url),
     }
 }
-
-fn asked_to_stop() -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
-    let (mut interrupt, mut terminate) =
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    })
-}
-
-const BODY_MAX: usize = 64 * 1024;
-const ANSWERED_MAX: Duration = Duration::from_secs(2);

@@ -10,13 +10,19 @@ pub(crate) enum Store {
     Given(String),
 }
 
-/// Options of the demo page.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Options {
+/// Where a page is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
     /// A loopback address.
     pub(crate) host: IpAddr,
     /// 0 for any free port.
     pub(crate) port: u16,
+}
+
+/// Options of the demo page.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Options {
+    pub(crate) place: Place,
     /// `None` for a private server. Can contain a password.
     pub(crate) redis_url: Option<String>,
     pub(crate) stream_key: String,
@@ -31,10 +37,7 @@ pub(crate) struct Options {
 impl std::fmt::Debug for Options {
     /// Omits the address, which can contain a password.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Options")
-            .field("host", &self.host)
-            .field("port", &self.port)
-            .finish_non_exhaustive()
+        f.debug_struct("Options").field("place", &self.place).finish_non_exhaustive()
     }
 }
 
