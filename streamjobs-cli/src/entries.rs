@@ -2,8 +2,8 @@
 //! `resume`: actions on pending entries, consumers and processes.
 
 use serde_json::{Value, json};
-use streamjobs::stream::{ConsumerInfo, Group, HandedOver, Liveness};
-use streamjobs::{Client, ConsumerName, EntryId};
+use streamjobs::stream::{ConsumerInfo, EntryAddress, Group, HandedOver, Liveness};
+use streamjobs::{Client, ConsumerName};
 
 use crate::action::{distinct, document, done, existing, group, planned, refused};
 use crate::arguments::{Chosen, Claim, Entries, HandOver, Queue, RemoveConsumer};
@@ -198,7 +198,7 @@ fn report(
     Ok(if done == all { Exit::Ok } else { Exit::Findings })
 }
 
-fn texts(ids: &[EntryId]) -> Vec<String> {
+fn texts(ids: &[EntryAddress]) -> Vec<String> {
     ids.iter().map(ToString::to_string).collect()
 }
 

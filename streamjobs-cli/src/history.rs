@@ -39,7 +39,7 @@ async fn replay(client: &Client, command: &Replay, output: &mut Output) -> Resul
         }
         if command.limit == Some(printed) {
             output.flush()?;
-            print_note(&format!("more results: --from {}", entry.id()));
+            print_note(&format!("more results: --from {}", entry.address()));
             break;
         }
         print(&entry, output)?;
@@ -72,16 +72,16 @@ fn is_of(entry: &Entry, types: &[String]) -> bool {
 }
 
 fn print(entry: &Entry, output: &mut Output) -> io::Result<()> {
-    let id = entry.id();
+    let (id, time_ms) = (entry.address(), entry.id().milliseconds());
     if output.is_json() {
         return output.document(&json!({
             "id": id.to_string(),
-            "time_ms": id.milliseconds(),
+            "time_ms": time_ms,
             "type": entry.event_type(),
             "fields": fields::document(entry.fields()),
         }));
     }
     let name = entry.event_type().unwrap_or("-");
-    output.line(&format!("{id}  {}  {name}", time(id.milliseconds())))?;
+    output.line(&format!("{id}  {}  {name}", time(time_ms)))?;
     fields::print("  ", entry.fields(), output)
 }

@@ -199,17 +199,19 @@ async fn pending(client: &Client, command: &Pending, output: &mut Output) -> Res
     let mut query = PendingQuery::new()
         .idle_min(command.idle_min)
         .deliveries_min(command.deliveries_min)
-        .after(command.after.unwrap_or_default())
         .limit(PAGE);
     if let Some(consumer) = &command.consumer {
         query = query.consumer(consumer);
+    }
+    if let Some(after) = command.after {
+        query = query.after(after);
     }
     let (mut listed, mut more) = (Vec::new(), None);
     loop {
         let page = group.pending(query.clone()).await?;
         for entry in page.entries {
             if listed.len() == limit {
-                more = listed.last().map(|entry: &PendingEntry| entry.id);
+                more = listed.last().map(PendingEntry::address);
                 break;
             }
             listed.push(entry);
@@ -220,7 +222,7 @@ async fn pending(client: &Client, command: &Pending, output: &mut Output) -> Res
     if output.is_json() {
         let entries = listed.iter().map(|entry| {
             json!({
-                "id": entry.id.to_string(),
+                "id": entry.address().to_string(),
                 "consumer": entry.consumer,
                 "idle_ms": milliseconds(entry.idle),
                 "deliveries": entry.delivery_count,
@@ -234,7 +236,7 @@ async fn pending(client: &Client, command: &Pending, output: &mut Output) -> Res
     let row = |entry: &PendingEntry| {
         let consumer = if entry.consumer.is_empty() { "(released)" } else { &entry.consumer };
         let deliveries = entry.delivery_count.to_string();
-        [entry.id.to_string(), consumer.to_owned(), span(entry.idle), deliveries]
+        [entry.address().to_string(), consumer.to_owned(), span(entry.idle), deliveries]
     };
     output.table(["ID", "CONSUMER", "IDLE", "DELIVERIES"], listed.iter().map(row).collect())?;
     if let Some(id) = more {

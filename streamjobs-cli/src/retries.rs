@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::{Value, json};
 use streamjobs::Client;
-use streamjobs::stream::{RetryId, ScheduledRetry};
+use streamjobs::stream::{RetryCursor, ScheduledRetry};
 
 use crate::action::group;
 use crate::arguments::Retries;
@@ -20,13 +20,13 @@ pub(crate) async fn run(
     let limit = usize::try_from(command.limit)?;
     let page = PAGE.min(limit.saturating_add(1));
     let (mut listed, mut after, mut more) = (Vec::new(), command.after.clone(), None);
-    // If the last job of a page no longer waits, the next page starts at the beginning again.
+    // If the last job of a page no longer waits, the next page starts with those due at the same time.
     let mut seen = HashSet::new();
     loop {
         let page = group.retries(after.as_ref(), page).await?;
         for job in page.jobs.into_iter().filter(|job| seen.insert(job.id.clone())) {
             if listed.len() == limit {
-                more = listed.last().map(|job: &ScheduledRetry| job.id.clone());
+                more = listed.last().map(ScheduledRetry::cursor);
                 break;
             }
             listed.push(job);
@@ -64,7 +64,7 @@ fn table(jobs: &[ScheduledRetry], output: &mut Output) -> Result<(), Failure> {
     Ok(output.table(head, jobs.iter().map(row).collect())?)
 }
 
-fn document(jobs: &[ScheduledRetry], more: Option<&RetryId>) -> Value {
+fn document(jobs: &[ScheduledRetry], more: Option<&RetryCursor>) -> Value {
     let jobs = jobs.iter().map(|job| {
         json!({
             "id": job.id.to_string(),

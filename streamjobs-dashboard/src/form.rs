@@ -8,7 +8,7 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
-use streamjobs::EntryId;
+use streamjobs::stream::EntryAddress;
 
 use crate::csrf::TOKEN_FIELD;
 use crate::fault::Fault;
@@ -100,13 +100,13 @@ impl Fields {
     }
 
     /// The selected entries.
-    pub(crate) fn ids(&self) -> Result<Vec<EntryId>, Fault> {
+    pub(crate) fn ids(&self) -> Result<Vec<EntryAddress>, Fault> {
         self.selected("Invalid entry id.")
     }
 
     /// The entry id under a name, if one is given.
-    pub(crate) fn id(&self, name: &str) -> Result<Option<EntryId>, Fault> {
-        let id = self.get(name).map(str::parse::<EntryId>).transpose();
+    pub(crate) fn id(&self, name: &str) -> Result<Option<EntryAddress>, Fault> {
+        let id = self.get(name).map(str::parse::<EntryAddress>).transpose();
         id.map_err(|_| Fault::bad_request("Invalid entry id."))
     }
 

@@ -1,7 +1,7 @@
 //! Arguments of `streamjobs dead ...`.
 
 use clap::{ArgGroup, Args, Subcommand};
-use streamjobs::EntryId;
+use streamjobs::stream::EntryAddress;
 
 use super::{Consent, Queue};
 
@@ -42,7 +42,7 @@ pub(crate) struct DeadList {
     pub(crate) queue: Queue,
     /// Only letters after this one.
     #[arg(long, value_name = "ID")]
-    pub(crate) after: Option<EntryId>,
+    pub(crate) after: Option<EntryAddress>,
     /// Maximum number of letters.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) limit: u64,
@@ -60,7 +60,7 @@ pub(crate) struct DeadShow {
     #[command(flatten)]
     pub(crate) queue: Queue,
     /// The letter's id.
-    pub(crate) id: EntryId,
+    pub(crate) id: EntryAddress,
 }
 
 /// The dead letters to change.
@@ -70,7 +70,7 @@ pub(crate) struct DeadChange {
     #[command(flatten)]
     pub(crate) queue: Queue,
     /// The letters' ids.
-    pub(crate) ids: Vec<EntryId>,
+    pub(crate) ids: Vec<EntryAddress>,
     /// All letters of the group.
     #[arg(long)]
     pub(crate) all: bool,

@@ -1,7 +1,8 @@
 //! Arguments of the commands on pending entries, consumers and processes.
 
 use clap::{Args, Subcommand};
-use streamjobs::{ConsumerName, EntryId};
+use streamjobs::ConsumerName;
+use streamjobs::stream::EntryAddress;
 
 use super::values::consumer;
 use super::{Consent, Queue};
@@ -60,7 +61,7 @@ pub(crate) struct Claim {
     pub(crate) consumer: ConsumerName,
     /// The entries' ids.
     #[arg(required = true)]
-    pub(crate) ids: Vec<EntryId>,
+    pub(crate) ids: Vec<EntryAddress>,
     /// Entries of the group's lane (due retries, redriven jobs) instead of the stream.
     #[arg(long)]
     pub(crate) lane: bool,
@@ -75,7 +76,7 @@ pub(crate) struct Chosen {
     pub(crate) queue: Queue,
     /// The entries' ids.
     #[arg(required = true)]
-    pub(crate) ids: Vec<EntryId>,
+    pub(crate) ids: Vec<EntryAddress>,
     /// Entries of the group's lane (due retries, redriven jobs) instead of the stream.
     #[arg(long)]
     pub(crate) lane: bool,

@@ -6,7 +6,7 @@ use clap::{ArgGroup, Args, Subcommand};
 use streamjobs::StreamName;
 
 use super::Consent;
-use super::values::{PositionArg, duration, position, stream};
+use super::values::{PositionArg, duration, place, position, stream};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum History {
@@ -28,10 +28,10 @@ pub(crate) struct Replay {
     #[arg(value_parser = stream)]
     pub(crate) stream: StreamName,
     /// The first entry to print; by default, the first of the stream.
-    #[arg(long, value_name = "POSITION", value_parser = position)]
+    #[arg(long, value_name = "POSITION", value_parser = place)]
     pub(crate) from: Option<PositionArg>,
     /// The last entry to print; by default, the last of the stream.
-    #[arg(long, value_name = "POSITION", value_parser = position)]
+    #[arg(long, value_name = "POSITION", value_parser = place)]
     pub(crate) to: Option<PositionArg>,
     /// Maximum number of entries; all by default.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
@@ -54,7 +54,7 @@ pub(crate) struct Tail {
     #[arg(value_parser = stream)]
     pub(crate) stream: StreamName,
     /// Where to start; by default, only entries that are added from now on.
-    #[arg(long, value_name = "POSITION", value_parser = position)]
+    #[arg(long, value_name = "POSITION", value_parser = place)]
     pub(crate) after: Option<PositionArg>,
     /// Exit after this many entries; by default, never.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use streamjobs::stream::RetryId;
-use streamjobs::{EntryId, StreamName};
+use streamjobs::StreamName;
+use streamjobs::stream::{EntryAddress, RetryCursor};
 
 use super::Queue;
 use super::values::{duration, stream};
@@ -75,7 +75,7 @@ pub(crate) struct Pending {
     pub(crate) deliveries_min: u64,
     /// Only entries after this one.
     #[arg(long, value_name = "ID")]
-    pub(crate) after: Option<EntryId>,
+    pub(crate) after: Option<EntryAddress>,
     /// Maximum number of rows.
     #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) limit: u64,
@@ -92,9 +92,9 @@ Example:
 pub(crate) struct Retries {
     #[command(flatten)]
     pub(crate) queue: Queue,
-    /// Only jobs after this one; all jobs if this one no longer waits.
-    #[arg(long, value_name = "ID")]
-    pub(crate) after: Option<RetryId>,
+    /// Only jobs after those of an earlier answer, which says what to give here.
+    #[arg(long, value_name = "CURSOR")]
+    pub(crate) after: Option<RetryCursor>,
     /// Maximum number of rows.
     #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) limit: u64,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::{Span, SpanRelativeTo, Timestamp};
 use streamjobs::config::Start;
-use streamjobs::stream::Position;
+use streamjobs::stream::{EntryAddress, Position};
 use streamjobs::{ConsumerName, EntryId, GroupName, NameError, StreamName};
 
 /// A position in a stream, as the command line takes it.
@@ -13,6 +13,8 @@ pub(crate) enum PositionArg {
     Id(EntryId),
     /// Milliseconds since 1970.
     Time(u64),
+    /// An entry of one of several partitions.
+    Address(EntryAddress),
 }
 
 impl PositionArg {
@@ -21,14 +23,16 @@ impl PositionArg {
         match self {
             Self::Id(id) => id,
             Self::Time(milliseconds) => EntryId::new(milliseconds, 0),
+            Self::Address(address) => address.id,
         }
     }
 
-    /// The id to continue after: the given one, or the last one before a time.
-    pub(crate) fn after(self) -> EntryId {
+    /// The entry to continue after: the given one, or the last one before a time.
+    pub(crate) fn after(self) -> EntryAddress {
         match self {
-            Self::Id(id) => id,
-            Self::Time(_) => self.first().previous().unwrap_or_default(),
+            Self::Id(id) => id.into(),
+            Self::Time(_) => self.first().previous().unwrap_or_default().into(),
+            Self::Address(address) => address,
         }
     }
 }
@@ -38,6 +42,7 @@ impl From<PositionArg> for Position {
         match position {
             PositionArg::Id(id) => Self::Id(id),
             PositionArg::Time(milliseconds) => Self::Milliseconds(milliseconds),
+            PositionArg::Address(address) => Self::Address(address),
         }
     }
 }
@@ -59,12 +64,20 @@ pub(super) fn position(text: &str) -> Result<PositionArg, &'static str> {
     position_at(text, Timestamp::now())
 }
 
+/// The same, or an entry of one partition, with the number.
+pub(super) fn place(text: &str) -> Result<PositionArg, &'static str> {
+    match text.parse::<EntryAddress>() {
+        Ok(address) if address.partition.is_some() => Ok(PositionArg::Address(address)),
+        _ => position(text),
+    }
+}
+
 /// `$` for the end of the stream, or a position; 0 is the beginning.
 pub(super) fn start(text: &str) -> Result<Start, &'static str> {
     if text == "$" {
         return Ok(Start::End);
     }
-    let after = position(text).map_err(|_| NOT_A_START)?.after();
+    let after = position(text).map_err(|_| NOT_A_START)?.after().id;
     Ok(if after == EntryId::ZERO { Start::Beginning } else { Start::After(after) })
 }
 
@@ -123,9 +136,17 @@ mod tests {
 
     #[test]
     fn continuing_after_a_time_starts_with_its_first_entry() {
-        assert_eq!(PositionArg::Time(7).after(), EntryId::new(6, u64::MAX));
-        assert_eq!(PositionArg::Id(EntryId::new(7, 2)).after(), EntryId::new(7, 2));
-        assert_eq!(PositionArg::Time(0).after(), EntryId::ZERO);
+        assert_eq!(PositionArg::Time(7).after(), EntryId::new(6, u64::MAX).into());
+        assert_eq!(PositionArg::Id(EntryId::new(7, 2)).after(), EntryId::new(7, 2).into());
+        assert_eq!(PositionArg::Time(0).after(), EntryId::ZERO.into());
+    }
+
+    #[test]
+    fn only_places_in_the_history_can_be_in_one_partition() {
+        let address = EntryAddress { id: EntryId::new(5, 3), partition: Some(7) };
+        assert_eq!(place("5-3@7"), Ok(PositionArg::Address(address)));
+        assert_eq!(place("5-3"), Ok(PositionArg::Id(address.id)));
+        assert_eq!((position("5-3@7"), start("5-3@7")), (Err(NOT_A_POSITION), Err(NOT_A_START)));
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! `streamjobs dead redrive` and `purge`, which change something only with `--yes`.
 
 use serde_json::json;
-use streamjobs::dead_letter::DeadLetters;
+use streamjobs::Client;
+use streamjobs::dead_letter::{DeadLetterSummary, DeadLetters};
 use streamjobs::error::DeadLetterError;
-use streamjobs::{Client, EntryId};
+use streamjobs::stream::EntryAddress;
 
 use super::{PAGE, is_of, of};
 use crate::action::{self, distinct, planned};
@@ -26,7 +27,7 @@ struct Change {
     selected: usize,
     done: usize,
     /// Letters that were not changed, and why.
-    skipped: Vec<(EntryId, String)>,
+    skipped: Vec<(EntryAddress, String)>,
 }
 
 /// Changes the selected letters.
@@ -68,7 +69,7 @@ impl Change {
         &mut self,
         action: Action,
         letters: &DeadLetters,
-        ids: &[EntryId],
+        ids: &[EntryAddress],
     ) -> Result<(), DeadLetterError> {
         let mut progress = Progress::new("checked", Some(ids.len()));
         for (done, id) in ids.iter().enumerate() {
@@ -85,7 +86,7 @@ impl Change {
     /// The value for a letter that can be changed; one that cannot is skipped.
     fn skip<T>(
         &mut self,
-        id: EntryId,
+        id: EntryAddress,
         answer: Result<T, DeadLetterError>,
     ) -> Result<Option<T>, DeadLetterError> {
         match answer {
@@ -104,7 +105,7 @@ impl Change {
         &mut self,
         action: Action,
         letters: &DeadLetters,
-        ids: &[EntryId],
+        ids: &[EntryAddress],
     ) -> Result<(), DeadLetterError> {
         if let Action::Purge = action {
             self.done += letters.purge(ids).await?;
@@ -119,7 +120,10 @@ impl Change {
 }
 
 /// The selected letters at this moment. Letters that are stored later are not included.
-async fn selected(letters: &DeadLetters, command: &DeadChange) -> Result<Vec<EntryId>, Failure> {
+async fn selected(
+    letters: &DeadLetters,
+    command: &DeadChange,
+) -> Result<Vec<EntryAddress>, Failure> {
     if !command.ids.is_empty() {
         return Ok(distinct(&command.ids));
     }
@@ -128,7 +132,7 @@ async fn selected(letters: &DeadLetters, command: &DeadChange) -> Result<Vec<Ent
         let page = letters.summaries(after, PAGE).await?;
         let matching =
             page.letters.iter().filter(|letter| is_of(letter, command.reason.as_deref()));
-        ids.extend(matching.map(|letter| letter.id));
+        ids.extend(matching.map(DeadLetterSummary::address));
         after = page.next;
         if after.is_none() {
             return Ok(ids);

@@ -4,8 +4,9 @@ mod change;
 mod show;
 
 use serde_json::json;
+use streamjobs::Client;
 use streamjobs::dead_letter::{DeadLetterSummary, DeadLetters};
-use streamjobs::{Client, EntryId};
+use streamjobs::stream::EntryAddress;
 
 use crate::action::existing;
 use crate::arguments::{Dead, DeadList, Queue};
@@ -45,7 +46,7 @@ async fn list(client: &Client, command: &DeadList, output: &mut Output) -> Resul
         let of_reason = |letter: &DeadLetterSummary| is_of(letter, command.reason.as_deref());
         for letter in page.letters.into_iter().filter(of_reason) {
             if listed.len() == limit {
-                more = listed.last().map(|letter: &DeadLetterSummary| letter.id);
+                more = listed.last().map(DeadLetterSummary::address);
                 break;
             }
             listed.push(letter);
@@ -87,7 +88,7 @@ fn is_of(letter: &DeadLetterSummary, reason: Option<&str>) -> bool {
 fn table(letters: &[DeadLetterSummary], output: &mut Output) -> Result<(), Failure> {
     let row = |letter: &DeadLetterSummary| {
         [
-            letter.id.to_string(),
+            letter.address().to_string(),
             time(letter.id.milliseconds()),
             letter.reason.as_str().to_owned(),
             letter.event_type.as_deref().unwrap_or("-").to_owned(),
@@ -102,7 +103,7 @@ fn table(letters: &[DeadLetterSummary], output: &mut Output) -> Result<(), Failu
     Ok(output.table(head, letters.iter().map(row).collect())?)
 }
 
-fn document(letters: &[DeadLetterSummary], more: Option<EntryId>) -> serde_json::Value {
+fn document(letters: &[DeadLetterSummary], more: Option<EntryAddress>) -> serde_json::Value {
     json!({
         "letters": letters.iter().map(show::summary).collect::<Vec<_>>(),
         "more_after": more.map(|id| id.to_string()),

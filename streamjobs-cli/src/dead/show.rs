@@ -22,7 +22,7 @@ pub(super) fn show(letter: &DeadLetter, output: &mut Output) -> io::Result<()> {
     let at = |milliseconds: Option<u64>| milliseconds.map_or_else(|| "-".to_owned(), time);
     let text = |text: Option<&str>| text.unwrap_or("-").to_owned();
     output.pairs([
-        ("id", letter.id.to_string()),
+        ("id", letter.address().to_string()),
         ("dead-lettered", time(letter.id.milliseconds())),
         ("reason", letter.reason.as_str().to_owned()),
         ("error", text(letter.error.as_deref())),
@@ -42,7 +42,7 @@ pub(super) fn show(letter: &DeadLetter, output: &mut Output) -> io::Result<()> {
 pub(super) fn summary(letter: &DeadLetterSummary) -> Value {
     let id = |id: Option<EntryId>| id.map(|id| id.to_string());
     json!({
-        "id": letter.id.to_string(),
+        "id": letter.address().to_string(),
         "dead_lettered_ms": letter.id.milliseconds(),
         "reason": letter.reason.as_str(),
         "error": letter.error,

@@ -59,14 +59,19 @@ fn jobs_without_their_record_are_shown_with_unknown_fields() {
 fn a_list_of_jobs_waiting_for_retry_continues_after_the_last_one_shown() {
     let server = server(3);
     let cut = run(&server, "retries orders billing --limit 2").ended(0);
-    assert_eq!((cut.out.lines().count(), &*cut.err), (3, "more results: --after s:2-7\n"));
-    let rest = run(&server, "retries orders billing --after s:2-7 --json").ended(0).json();
+    let (_, after) = cut.err.trim_end().split_once("more results: --after ").unwrap();
+    assert!(cut.out.lines().count() == 3 && after.ends_with(":s:2-7"), "{cut:?}");
+    let rest = run(&server, &format!("retries orders billing --after {after} --json"));
+    let rest = rest.ended(0).json();
     let (jobs, more) = (rest["jobs"].as_array().unwrap(), &rest["more_after"]);
     assert_eq!((jobs.len(), &jobs[0]["id"], more), (1, &json!("s:3-7"), &json!(null)));
     let exact = run(&server, "retries orders billing --limit 3").ended(0);
     assert_eq!(exact.err, "");
-    let gone = run(&server, "retries orders billing --after s:9-9 --json").ended(0).json();
-    assert_eq!(gone["jobs"].as_array().unwrap().len(), 3, "nothing is skipped");
+    server.command(&["ZREM", "{orders}:retry:billing", "s:2-7"]);
+    let gone = run(&server, &format!("retries orders billing --after {after} --json"));
+    let gone = gone.ended(0).json();
+    assert_eq!(gone["jobs"][0]["id"], "s:3-7", "nothing is skipped or listed again");
+    run(&server, "retries orders billing --after s:2-7").ended(2);
 }
 
 #[test]
@@ -77,7 +82,8 @@ fn many_jobs_waiting_for_retry_are_listed_over_several_pages() {
     assert_eq!((jobs.len(), &jobs[2_499]["id"], more), (2_500, &json!("s:2500-7"), &json!(null)));
     let cut = run(&server, "retries orders billing --limit 1000 --json").ended(0).json();
     let (jobs, more) = (cut["jobs"].as_array().unwrap(), &cut["more_after"]);
-    assert_eq!((jobs.len(), more), (1_000, &json!("s:1000-7")));
+    assert_eq!(jobs.len(), 1_000);
+    assert!(more.as_str().unwrap().ends_with(":s:1000-7"), "{more}");
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use axum::extract::Path;
 use axum::response::Response;
 use maud::html;
-use streamjobs::EntryId;
 use streamjobs::dead_letter::DeadLetters;
+use streamjobs::stream::EntryAddress;
 
 use super::{ActionRequest, QueuePath, act};
 use crate::access::Action;
@@ -66,7 +66,7 @@ async fn change_letters(queue: &(String, String), form: &PostedForm, action: Act
 
 /// Redrives letters one by one, and stops at the first for which the server does not answer: each of
 /// the others would wait for the same timeout.
-async fn redriven(letters: &DeadLetters, ids: &[EntryId]) -> Result<String, Fault> {
+async fn redriven(letters: &DeadLetters, ids: &[EntryAddress]) -> Result<String, Fault> {
     let (mut done, mut refused) = (0, Vec::new());
     let mut stopped = None;
     for (index, id) in ids.iter().enumerate() {
@@ -100,18 +100,18 @@ async fn redriven(letters: &DeadLetters, ids: &[EntryId]) -> Result<String, Faul
 async fn matching(
     letters: &DeadLetters,
     filter: &LetterFilter,
-    mut after: Option<EntryId>,
-    until: Option<EntryId>,
-) -> Result<(Vec<EntryId>, Option<EntryId>), Fault> {
+    mut after: Option<EntryAddress>,
+    until: Option<EntryAddress>,
+) -> Result<(Vec<EntryAddress>, Option<EntryAddress>), Fault> {
     let mut ids = Vec::new();
     for _ in 0..PAGES_MAX {
         let page = letters.summaries(after, SCANNED).await?;
         for letter in page.letters.iter().filter(|letter| filter.includes(letter)) {
-            if ids.len() == AT_ONCE_MAX || until.is_some_and(|until| letter.id > until) {
+            if ids.len() == AT_ONCE_MAX || until.is_some_and(|until| letter.address() > until) {
                 let last = ids.last().copied().or(after).or(until);
                 return Ok((ids, last));
             }
-            ids.push(letter.id);
+            ids.push(letter.address());
         }
         after = page.next;
         if after.is_none() {

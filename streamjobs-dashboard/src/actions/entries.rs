@@ -2,8 +2,8 @@
 
 use axum::extract::Path;
 use axum::response::Response;
-use streamjobs::stream::{Group, HandedOver, RetryId};
-use streamjobs::{ConsumerName, EntryId};
+use streamjobs::ConsumerName;
+use streamjobs::stream::{EntryAddress, Group, HandedOver, RetryId};
 
 use super::{ActionRequest, QueuePath, act};
 use crate::access::Action;
@@ -70,7 +70,7 @@ fn named(form: &Fields) -> String {
 fn selected(
     (stream, group): &(String, String),
     form: &PostedForm,
-) -> Result<(Group, Vec<EntryId>), Fault> {
+) -> Result<(Group, Vec<EntryAddress>), Fault> {
     let ids = form.ids()?;
     if ids.is_empty() {
         return Err(Fault::bad_request("No entry is selected."));

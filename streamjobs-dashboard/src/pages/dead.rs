@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use axum::extract::Path;
 use axum::response::Response;
 use maud::{Markup, html};
-use streamjobs::EntryId;
 use streamjobs::dead_letter::DeadLetterSummary;
+use streamjobs::stream::EntryAddress;
 
 use crate::access::Action;
 use crate::fault::Fault;
@@ -69,7 +69,7 @@ async fn view(ctx: &RequestContext, asked: &GroupQuery) -> Result<View, Fault> {
     let listed = listed.collect::<Vec<_>>();
     // The next page starts after the last letter shown, or after the last one scanned.
     let next = match listed.last() {
-        Some(last) if listed.len() == size => Some(last.id),
+        Some(last) if listed.len() == size => Some(last.address()),
         _ => page.next,
     };
     let body = html! {
@@ -201,7 +201,7 @@ fn row(
     letter: &DeadLetterSummary,
     may: bool,
 ) -> Markup {
-    let id = letter.id.to_string();
+    let id = letter.address().to_string();
     html! {
         tr id={ "d-" (id) } data-letter=(id) {
             @if may { td { input type="checkbox" name="id" value=(id) aria-label={ "Letter " (id) }; } }
@@ -222,8 +222,9 @@ pub(crate) async fn one(ctx: RequestContext, Path(letter): Path<LetterPath>) -> 
 }
 
 async fn one_view(ctx: &RequestContext, (stream, name, id): &LetterPath) -> Result<View, Fault> {
-    let id = id.parse::<EntryId>().map_err(|_| Fault::bad_request("Invalid entry id."))?;
+    let id = id.parse::<EntryAddress>().map_err(|_| Fault::bad_request("Invalid entry id."))?;
     let letter = ctx.state.group(stream, name)?.dead_letters().get(id).await?;
+    let id = letter.address();
     let text = id.to_string();
     let fields = [("id", text.as_str())];
     let redrive = Button { text: "Redrive", fields: &fields, ..Button::default() };
@@ -251,7 +252,7 @@ async fn one_view(ctx: &RequestContext, (stream, name, id): &LetterPath) -> Resu
             dt { "Consumer" } dd { (Untrusted(letter.consumer.as_deref().unwrap_or("unknown"))) }
             dt { "First delivered" } dd { (letter.first_delivery.map_or_else(unknown, format::moment)) }
             dt { "Last delivered" } dd { (letter.last_delivery.map_or_else(unknown, format::moment)) }
-            dt { "Dead-lettered" } dd { (format::moment(id.milliseconds())) }
+            dt { "Dead-lettered" } dd { (format::moment(id.id.milliseconds())) }
         }
         h2 { "Event" }
         @if letter.fields.is_empty() {

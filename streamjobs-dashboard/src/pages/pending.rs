@@ -66,7 +66,7 @@ fn filtered(mut page: PendingPage, asked: &Fields) -> Result<PendingPage, Fault>
     }
     if page.entries.len() > size {
         page.entries.truncate(size);
-        page.next = page.entries.last().map(|entry| entry.id);
+        page.next = page.entries.last().map(PendingEntry::address);
     }
     Ok(page)
 }
@@ -164,7 +164,7 @@ fn actions(
 }
 
 fn row(entry: &PendingEntry, may: bool) -> Markup {
-    let id = entry.id.to_string();
+    let id = entry.address().to_string();
     html! {
         tr id={ "p-" (id) } data-entry=(id) {
             @if may { td { input type="checkbox" name="id" value=(id) aria-label={ "Entry " (id) }; } }

@@ -2,7 +2,7 @@
 
 use axum::response::Response;
 use maud::{Markup, html};
-use streamjobs::stream::{RetryId, ScheduledRetry};
+use streamjobs::stream::{RetryCursor, ScheduledRetry};
 
 use crate::access::Action;
 use crate::fault::Fault;
@@ -21,7 +21,7 @@ pub(crate) async fn show(ctx: RequestContext, asked: GroupQuery) -> Response {
 async fn view(ctx: &RequestContext, asked: &GroupQuery) -> Result<View, Fault> {
     let GroupQuery { stream, group: name, fields: asked } = asked;
     let group = ctx.state.group(stream, name)?;
-    let after = asked.get("after").map(str::parse::<RetryId>).transpose();
+    let after = asked.get("after").map(str::parse::<RetryCursor>).transpose();
     let after = after.map_err(|_| Fault::bad_request("Invalid retry id."))?;
     let page = group.retries(after.as_ref(), asked.page_size()?).await?;
     let path = ["streams", stream, "groups", name, "retries"];

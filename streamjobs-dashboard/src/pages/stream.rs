@@ -4,7 +4,7 @@ use axum::extract::{Path, Query};
 use axum::response::Response;
 use maud::{Markup, html};
 use streamjobs::EntryId;
-use streamjobs::stream::{EntryPreview, Range};
+use streamjobs::stream::{EntryAddress, EntryPreview, Range};
 
 use crate::fault::Fault;
 use crate::form::Fields;
@@ -116,12 +116,14 @@ fn replay_form(ctx: &RequestContext, name: &str, asked: &Fields) -> Markup {
 fn range(asked: &Fields) -> Result<Range, Fault> {
     use std::ops::Bound;
     let bad = || Fault::bad_request("Give a range as entry ids, milliseconds, or - and +.");
-    let bound = |text: Option<&str>, open: &str, fill: u64| -> Result<Bound<EntryId>, Fault> {
+    let bound = |text: Option<&str>, open: &str, fill: u64| -> Result<Bound<EntryAddress>, Fault> {
         let Some(text) = text.filter(|text| *text != open) else { return Ok(Bound::Unbounded) };
         let (text, excluded) = text.strip_prefix('(').map_or((text, false), |text| (text, true));
         let id = match text.parse::<u64>() {
-            Ok(millis) => EntryId::new(millis, if excluded { u64::MAX - fill } else { fill }),
-            Err(_) => text.parse::<EntryId>().map_err(|_| bad())?,
+            Ok(millis) => {
+                EntryId::new(millis, if excluded { u64::MAX - fill } else { fill }).into()
+            }
+            Err(_) => text.parse::<EntryAddress>().map_err(|_| bad())?,
         };
         Ok(if excluded { Bound::Excluded(id) } else { Bound::Included(id) })
     };
@@ -140,8 +142,8 @@ fn entries(ctx: &RequestContext, stream: &str, entries: &[EntryPreview]) -> Mark
                 table {
                     thead { tr { th { "Entry" } th { "Added" } th { "Type and fields" } } }
                     tbody { @for entry in entries {
-                        tr id={ "e-" (entry.id) } {
-                            td.id { (entry.id.to_string()) }
+                        tr id={ "e-" (entry.address()) } {
+                            td.id { (entry.address().to_string()) }
                             td { (format::moment(entry.id.milliseconds())) }
                             td {
                                 details {

@@ -9,10 +9,12 @@ mod view;
 
 pub use self::report::{ArchiveError, ArchiveReport};
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use streamjobs::dead_letter::Taker;
 use streamjobs::error::DeadLetterError;
+use streamjobs::stream::Stream;
 use streamjobs::{Client, ConsumerName, GroupName, StreamName};
 use tokio::sync::Semaphore;
 
@@ -135,22 +137,36 @@ impl Archive {
         client: &Client,
         queues: &[(StreamName, GroupName)],
     ) -> Result<Vec<LetterMover>, ArchiveError> {
-        let mut queues = queues.to_vec();
-        queues.sort();
-        queues.dedup();
         let consumer = ConsumerName::unique(CONSUMER).map_err(DeadLetterError::from)?;
         let mut taker = Taker::new(consumer).lease(self.lease);
         if let Some(group) = &self.taken_by {
             taker = taker.group(group.clone());
         }
-        let mover = |(stream, group): (StreamName, GroupName)| {
-            let letters = client.dead_letters(stream.as_str(), group.as_str())?;
+        let mover = |(part, group): (Stream, GroupName)| {
+            let stream = part.name().clone();
+            let letters = part.group(group.as_str()).map_err(DeadLetterError::from)?.dead_letters();
             let (postgres, taker, lease) = (self.postgres.clone(), taker.clone(), self.lease);
             let queue = LetterQueue { postgres, letters, taker, lease, stream, group };
             Ok(LetterMover::new(queue, self.batch))
         };
-        queues.into_iter().map(mover).collect()
+        partitions(client, queues)?.into_iter().map(mover).collect()
     }
+}
+
+/// Each partition of the queues, once: an archived job belongs to one.
+fn partitions(
+    client: &Client,
+    queues: &[(StreamName, GroupName)],
+) -> Result<Vec<(Stream, GroupName)>, DeadLetterError> {
+    let (mut partitions, mut seen) = (Vec::new(), HashSet::new());
+    for (stream, group) in queues {
+        for part in client.stream(stream.as_str())?.partitions() {
+            if seen.insert((part.name().clone(), group.clone())) {
+                partitions.push((part, group.clone()));
+            }
+        }
+    }
+    Ok(partitions)
 }
 
 const CONSUMER: &str = "archive";

@@ -73,8 +73,10 @@ impl Bound {
 
 async fn query_bound(client: &Client, group: &str, stream: &str, served: bool) -> Bound {
     // A name that is invalid has no stream or group behind it, and so delivers nothing.
-    let Ok(queue) = client.stream(stream) else { return Bound::Open };
-    let Ok(queue) = queue.group(group) else { return Bound::Open };
+    let Ok(stream_handle) = client.stream(stream) else { return Bound::Open };
+    // The name of a whole stream is that of its first partition: rows have the partition of their job.
+    let Some(part) = stream_handle.partitions().into_iter().next() else { return Bound::Open };
+    let Ok(queue) = part.group(group) else { return Bound::Open };
     match queue.oldest_unfinished().await {
         Ok(OldestUnfinished { complete: false, .. }) => {
             tracing::warn!(stream, group, "old guard rows kept: too many retries to read them all");

@@ -2,8 +2,11 @@
 //! streams in memory for tests.
 
 pub mod dead_letter;
-mod dead_letter_list;
 pub mod doctor;
+mod merge;
+mod parts;
+mod rows;
+mod span;
 pub mod stream;
 #[cfg(feature = "testing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]

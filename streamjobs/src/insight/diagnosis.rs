@@ -39,7 +39,9 @@ impl Diagnosis {
         let has_work =
             group.backlog.entries > 0 || group.pending + group.released + group.retrying > 0;
         if let Some(paused) = group.paused {
-            problems.push(Problem::Paused { paused });
+            let part = (group.paused_in < group.partitions && group.partitions > 1)
+                .then_some((group.paused_in, group.partitions));
+            problems.push(Problem::Paused { paused, part });
         } else if has_work && none_alive {
             problems.push(Problem::Stalled { silent: silent.clone().count() });
         }
@@ -162,25 +164,11 @@ mod tests {
 
     fn consumer(liveness: Liveness, pending: u64, slots: u64) -> ConsumerInfo {
         ConsumerInfo {
-            name: "a".into(),
             pending,
-            idle: Duration::ZERO,
-            inactive: None,
-            liveness,
-            last_heartbeat: None,
             in_flight: Some(pending),
             refused: Some(0),
             slots: Some(slots),
-            done: None,
-            failed: None,
-            recent_done: None,
-            recent_failed: None,
-            claimed: None,
-            claimed_early_by: None,
-            host: None,
-            process: None,
-            version: None,
-            started: None,
+            ..ConsumerInfo::named("a", liveness)
         }
     }
 

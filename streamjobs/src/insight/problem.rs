@@ -40,6 +40,8 @@ pub enum Problem {
     Paused {
         /// How long ago.
         paused: Duration,
+        /// In how many of how many partitions, if not in all.
+        part: Option<(u16, u16)>,
     },
     /// A consumer died with pending entries.
     DeadConsumer {
@@ -178,7 +180,12 @@ impl fmt::Display for Problem {
                 write!(f, "work waits and all consumers of the group ({silent}) are dead")?;
             }
             Self::Unhandled { types } => f.write_str(&phrase::unhandled(types))?,
-            Self::Paused { paused } => write!(f, "paused for {} s", paused.as_secs())?,
+            Self::Paused { paused, part } => {
+                write!(f, "paused for {} s", paused.as_secs())?;
+                if let Some((some, all)) = part {
+                    write!(f, " in {some} of {all} partitions")?;
+                }
+            }
             Self::DeadConsumer { consumer, pending } => {
                 write!(f, "consumer {consumer} died with {pending} pending entries")?;
             }

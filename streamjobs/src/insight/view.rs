@@ -30,7 +30,7 @@ impl fmt::Display for Backlog {
     }
 }
 
-/// The state of a group on a stream at one moment.
+/// The state of a group on a stream at one moment, or at one moment in each of several partitions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GroupInfo {
@@ -38,7 +38,13 @@ pub struct GroupInfo {
     pub stream: String,
     /// The group.
     pub group: String,
-    /// The last entry that was delivered to the group.
+    /// The partitions of which this is the state: 1 for a stream that is not spread. What counts
+    /// something is a sum over them, and what says how long is of the one where it is longest.
+    pub partitions: u16,
+    /// Partitions without the group, of which nothing is included: no process of the group has read them
+    /// yet, or it was lost there.
+    pub without_group: u16,
+    /// The last entry that was delivered to the group, by its id; of several partitions the latest.
     pub cursor: EntryId,
     /// Entries that were not delivered to the group yet.
     pub backlog: Backlog,
@@ -64,9 +70,11 @@ pub struct GroupInfo {
     /// included. Redis 7.0 and 7.2 may lose the count at a failover: what was lost since the last heartbeat
     /// of a process is not included there until the next.
     pub trimmed_unread: u64,
-    /// How long the group has been paused.
+    /// How long the group has been paused, in any partition.
     pub paused: Option<Duration>,
-    /// How long ago its last pause ended; `None` if it was never paused. What waited meanwhile is
+    /// In how many partitions it is paused.
+    pub paused_in: u16,
+    /// How long ago its last pause ended, in any partition; `None` if it was never paused. What waited meanwhile is
     /// read from then on.
     pub resumed: Option<Duration>,
     /// The stream's last id, if the cursor is so far beyond it that new entries are not delivered
@@ -107,6 +115,8 @@ impl GroupInfo {
         Self {
             stream: "orders".into(),
             group: "mail".into(),
+            partitions: 1,
+            without_group: 0,
             cursor: EntryId::ZERO,
             backlog: Backlog { entries: 0, exact: true },
             lag: None,
@@ -118,6 +128,7 @@ impl GroupInfo {
             dead_letters: Some(0),
             trimmed_unread: 0,
             paused: None,
+            paused_in: 0,
             resumed: None,
             beyond: None,
             unhandled: Vec::new(),
@@ -132,6 +143,8 @@ impl GroupInfo {
         Self {
             stream: queue.stream.to_string(),
             group: queue.group.to_string(),
+            partitions: 1,
+            without_group: 0,
             cursor: facts.cursor,
             backlog,
             lag: facts.lag.and_then(|lag| u64::try_from(lag).ok()),
@@ -143,6 +156,7 @@ impl GroupInfo {
             dead_letters: facts.dead_letters,
             trimmed_unread: facts.trimmed_unread + trimmed_undelivered(facts),
             paused: facts.paused.map(since),
+            paused_in: u16::from(facts.paused.is_some()),
             resumed: facts.resumed.map(since),
             beyond: beyond(facts),
             unhandled: facts.unhandled.clone(),
@@ -200,7 +214,8 @@ words! {
     }
 }
 
-/// A consumer of a group.
+/// A consumer of a group. Of one that reads several partitions, figures are sums, except for its slots,
+/// which the partitions share; and it is alive if it is in any of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConsumerInfo {
@@ -250,6 +265,20 @@ pub struct ConsumerInfo {
 }
 
 impl ConsumerInfo {
+    /// A consumer that says nothing about itself.
+    #[cfg(test)]
+    pub(crate) fn named(name: &str, liveness: Liveness) -> Self {
+        let facts = ConsumerFacts {
+            name: name.to_owned(),
+            pending: 0,
+            idle: Duration::ZERO,
+            inactive: None,
+            beat: None,
+            about: None,
+        };
+        Self { liveness, ..Self::new(facts, 0) }
+    }
+
     pub(crate) fn all(consumers: Consumers) -> Vec<Self> {
         let now = consumers.now.0;
         consumers.consumers.into_iter().map(|facts| Self::new(facts, now)).collect()

@@ -96,6 +96,81 @@ impl FromStr for EntryId {
     }
 }
 
+/// Where an entry is: its id, and the number of the partition that has it.
+///
+/// Ids are unique within one partition only. Rows of a stream that is spread over
+/// [partitions](crate::ClientBuilder::partitions) have an address with a number, as text `1700000000000-0@5`,
+/// and what acts on them takes it. An id without a number is enough for a stream with one partition, and
+/// where the id exists in one partition only.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EntryAddress {
+    /// The id.
+    pub id: EntryId,
+    /// The number of the partition, from 0; `None` if the stream has only one, or if it is not known.
+    pub partition: Option<u16>,
+}
+
+/// A string that is not the address of an entry.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error(
+    "not an entry id: expected milliseconds-sequence, such as 1700000000000-0, and of several \
+     partitions the number, such as 1700000000000-0@5"
+)]
+pub struct EntryAddressError;
+
+impl From<EntryId> for EntryAddress {
+    fn from(id: EntryId) -> Self {
+        Self { id, partition: None }
+    }
+}
+
+impl From<&EntryId> for EntryAddress {
+    fn from(id: &EntryId) -> Self {
+        Self::from(*id)
+    }
+}
+
+impl From<&Self> for EntryAddress {
+    fn from(address: &Self) -> Self {
+        *address
+    }
+}
+
+impl fmt::Display for EntryAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.partition {
+            Some(partition) => write!(f, "{}@{partition}", self.id),
+            None => write!(f, "{}", self.id),
+        }
+    }
+}
+
+impl fmt::Debug for EntryAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for EntryAddress {
+    type Err = EntryAddressError;
+
+    fn from_str(text: &str) -> Result<Self, EntryAddressError> {
+        let (id, partition) = split_partition(text).ok_or(EntryAddressError)?;
+        Ok(Self { id: id.parse().map_err(|_| EntryAddressError)?, partition })
+    }
+}
+
+/// What precedes the number of a partition, and the number; `None` if that is not one.
+pub(crate) fn split_partition(text: &str) -> Option<(&str, Option<u16>)> {
+    match text.split_once('@') {
+        None => Some((text, None)),
+        Some((id, number)) if number.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Some((id, Some(number.parse().ok()?)))
+        }
+        Some(_) => None,
+    }
+}
+
 /// The fields of an entry, in the server's order. Names may repeat and need not be text.
 pub type Fields = Vec<(Bytes, Bytes)>;
 
@@ -117,13 +192,20 @@ pub type Fields = Vec<(Bytes, Bytes)>;
 pub struct Entry {
     id: EntryId,
     fields: Fields,
+    /// Which of several partitions it was read from.
+    partition: Option<u16>,
 }
 
 impl Entry {
     /// An entry from its parts, as tests of handlers need it.
     #[must_use]
     pub fn new(id: EntryId, fields: Fields) -> Self {
-        Self { id, fields }
+        Self { id, fields, partition: None }
+    }
+
+    /// The same, read from one of several partitions.
+    pub(crate) fn in_partition(self, partition: Option<u16>) -> Self {
+        Self { partition, ..self }
     }
 
     /// The size of all fields, names included.
@@ -135,6 +217,13 @@ impl Entry {
     #[must_use]
     pub fn id(&self) -> EntryId {
         self.id
+    }
+
+    /// Where it is, for what acts on it. It has the number of the partition if the entry was read
+    /// through a [stream](crate::stream) with several; the entries of handlers have none.
+    #[must_use]
+    pub fn address(&self) -> EntryAddress {
+        EntryAddress { id: self.id, partition: self.partition }
     }
 
     /// All fields in the server's order.
@@ -172,7 +261,7 @@ impl Entry {
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = self.fields.iter().map(|(name, _)| name).collect::<Vec<_>>();
-        f.debug_struct("Entry").field("id", &self.id).field("fields", &names).finish()
+        f.debug_struct("Entry").field("id", &self.address()).field("fields", &names).finish()
     }
 }
 
@@ -259,6 +348,17 @@ mod tests {
         assert_eq!(EntryId::MAX.to_string(), max);
         for bad in ["", "-", "x", "1-", "-1", "+1-0", "1-2-3", "18446744073709551616-0"] {
             assert_eq!(bad.parse::<EntryId>(), Err(EntryIdError), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_read_as_it_is_shown() {
+        let id = EntryId::new(5, 3);
+        assert_eq!("5-3".parse(), Ok(EntryAddress::from(id)));
+        assert_eq!("5-3@47".parse(), Ok(EntryAddress { id, partition: Some(47) }));
+        assert_eq!(EntryAddress { id, partition: Some(47) }.to_string(), "5-3@47");
+        for bad in ["5-3@", "5-3@-1", "5-3@+1", "5-3@65536", "@5", "5-3@1@2"] {
+            assert_eq!(bad.parse::<EntryAddress>(), Err(EntryAddressError), "{bad}");
         }
     }
 

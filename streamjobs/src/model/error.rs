@@ -3,8 +3,10 @@
 use thiserror::Error;
 
 pub use crate::model::cause::BoxError;
+use crate::model::entry::{EntryAddress, EntryId};
 use crate::model::event::EncodeError;
 use crate::model::name::{ConsumerName, EventId, NameError};
+use crate::model::partition::listed;
 pub use crate::model::refusal::Refusal;
 use crate::model::refusal::explained;
 
@@ -242,7 +244,32 @@ pub enum DeadLetterError {
         /// The group.
         group: String,
         /// The requested id.
-        id: crate::model::entry::EntryId,
+        id: EntryAddress,
+    },
+    /// Several partitions have a dead letter with this id. Nothing was changed.
+    #[error(
+        "partitions {} of stream {stream} have a dead letter {id} of group {group}: name one, as in \
+         {id}@{}",
+        listed(.partitions), .partitions.first().copied().unwrap_or_default()
+    )]
+    Ambiguous {
+        /// The stream.
+        stream: String,
+        /// The group.
+        group: String,
+        /// The requested id.
+        id: EntryId,
+        /// The numbers of the partitions.
+        partitions: Vec<u16>,
+    },
+    /// The address has the number of a partition that the stream does not have, as far as this client
+    /// was told.
+    #[error("stream {stream} has no partition {partition}")]
+    NoPartition {
+        /// The stream.
+        stream: String,
+        /// The number.
+        partition: u16,
     },
     /// The dead letter cannot be redriven: its payload was trimmed, or it has more than 1,000
     /// fields.
@@ -255,7 +282,7 @@ pub enum DeadLetterError {
         /// The group.
         group: String,
         /// The requested id.
-        id: crate::model::entry::EntryId,
+        id: EntryAddress,
     },
     /// The archived job cannot be redriven: it has no fields, or more than 1,000.
     #[error(

@@ -61,6 +61,11 @@ impl Partitions {
     }
 }
 
+/// The numbers of partitions in an error.
+pub(crate) fn listed(numbers: &[u16]) -> String {
+    numbers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
 /// Why a stream cannot have so many partitions.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum PartitionError {

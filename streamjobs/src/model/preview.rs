@@ -4,7 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use crate::model::entry::{Entry, EntryId};
+use crate::model::entry::{Entry, EntryAddress, EntryId};
 use crate::model::name::EventId;
 use crate::model::policy::Reason;
 use crate::model::record::DeadLetter;
@@ -21,6 +21,8 @@ pub struct EntryPreview {
     pub fields: Vec<FieldPreview>,
     /// The size of the whole payload with its names, in bytes.
     pub payload_bytes: u64,
+    /// The number of its partition; `None` if the stream has only one.
+    pub partition: Option<u16>,
 }
 
 /// A field with the beginning of its value.
@@ -65,10 +67,18 @@ pub struct DeadLetterSummary {
     pub consumer: Option<String>,
     /// The size of its payload with its names, in bytes; zero where the payload was trimmed.
     pub payload_bytes: u64,
+    /// The number of its partition; `None` if the stream has only one.
+    pub partition: Option<u16>,
     fingerprint: String,
 }
 
 impl EntryPreview {
+    /// Where the entry is, for what acts on it.
+    #[must_use]
+    pub fn address(&self) -> EntryAddress {
+        EntryAddress { id: self.id, partition: self.partition }
+    }
+
     /// The event type, if the entry has one.
     #[must_use]
     pub fn event_type(&self) -> Option<&str> {
@@ -112,7 +122,7 @@ impl EntryPreview {
                 fields.push(FieldPreview { name: name.clone(), value: shown, bytes });
             }
         }
-        Self { id: entry.id(), fields, payload_bytes }
+        Self { id: entry.id(), fields, payload_bytes, partition: entry.address().partition }
     }
 }
 
@@ -140,6 +150,12 @@ impl fmt::Debug for FieldPreview {
 }
 
 impl DeadLetterSummary {
+    /// Where the dead letter is, for what acts on it.
+    #[must_use]
+    pub fn address(&self) -> EntryAddress {
+        EntryAddress { id: self.id, partition: self.partition }
+    }
+
     /// As [`DeadLetter::fingerprint`](crate::dead_letter::DeadLetter::fingerprint).
     #[must_use]
     pub fn fingerprint(&self) -> &str {
@@ -148,9 +164,9 @@ impl DeadLetterSummary {
 
     /// Reads the preview of a stored dead letter, as [`DeadLetter::of`] reads a whole one.
     pub(crate) fn of(preview: EntryPreview) -> Self {
-        let payload_bytes = preview.payload_bytes;
+        let (payload_bytes, partition) = (preview.payload_bytes, preview.partition);
         let fields = preview.fields.into_iter().map(|field| (field.name, field.value)).collect();
-        let letter = DeadLetter::of(&Entry::new(preview.id, fields));
+        let letter = DeadLetter::of(&Entry::new(preview.id, fields).in_partition(partition));
         Self { payload_bytes, ..letter.summary() }
     }
 }
@@ -175,6 +191,7 @@ impl DeadLetter {
             last_delivery: self.last_delivery,
             consumer: self.consumer.clone(),
             payload_bytes: sizes.sum::<u64>().saturating_sub(own),
+            partition: self.partition,
             fingerprint: self.fingerprint(),
         }
     }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use bytes::{BufMut, Bytes, BytesMut};
 use uuid::Uuid;
 
-use crate::model::entry::{Delivery, Entry, EntryId, Fields};
+use crate::model::entry::{Delivery, Entry, EntryAddress, EntryId, Fields};
 use crate::model::event::Envelope;
 use crate::model::fingerprint::fingerprint;
 use crate::model::name::EventId;
@@ -117,10 +117,18 @@ pub struct DeadLetter {
     pub consumer: Option<String>,
     /// The fields of the entry, byte for byte; empty where the payload was trimmed.
     pub fields: Fields,
+    /// The number of its partition; `None` if the stream has only one.
+    pub partition: Option<u16>,
     stored: Fields,
 }
 
 impl DeadLetter {
+    /// Where it is, for what acts on it.
+    #[must_use]
+    pub fn address(&self) -> EntryAddress {
+        EntryAddress { id: self.id, partition: self.partition }
+    }
+
     /// The event type, if the fields have one.
     #[must_use]
     pub fn event_type(&self) -> Option<&str> {
@@ -169,6 +177,7 @@ impl DeadLetter {
             last_delivery: number("sj-dead-last"),
             consumer: entry.text("sj-dead-consumer").map(str::to_owned),
             fields: entry.field("sj-dead-raw").map_or_else(|| carried.cloned().collect(), unpack),
+            partition: entry.address().partition,
             stored: entry.fields().to_vec(),
         }
     }
@@ -182,7 +191,7 @@ impl DeadLetter {
 impl fmt::Debug for DeadLetter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DeadLetter")
-            .field("id", &self.id)
+            .field("id", &self.address())
             .field("reason", &self.reason)
             .field("error", &self.error)
             .field("attempts", &self.attempts)

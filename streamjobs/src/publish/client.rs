@@ -279,6 +279,7 @@ impl Client {
     /// [`ClientBuilder::partitions`] named more.
     ///
     /// Each has groups, pending entries, retries and dead letters of its own.
+    /// [`Stream::partitions`](crate::stream::Stream::partitions) gives a handle to each.
     #[must_use]
     pub fn partitions(&self, stream: &StreamName) -> Vec<StreamName> {
         self.inner.layouts.names(stream)

@@ -13,8 +13,8 @@ use crate::store::Publish;
 #[derive(Debug, Default)]
 pub(crate) struct Layouts {
     by_stream: HashMap<StreamName, Partitions>,
-    /// The stream of each partition.
-    whole: HashMap<StreamName, StreamName>,
+    /// The stream of each partition, and its number.
+    whole: HashMap<StreamName, (StreamName, u16)>,
     /// How many events without a key were published.
     turn: AtomicU32,
 }
@@ -26,8 +26,8 @@ impl Layouts {
         for (stream, count) in wanted {
             let stream = StreamName::new(stream).map_err(|error| fault(&error))?;
             let partitions = Partitions::new(&stream, count).map_err(|error| fault(&error))?;
-            for name in partitions.names() {
-                layouts.whole.insert(name.clone(), stream.clone());
+            for (name, number) in partitions.names().zip(0..) {
+                layouts.whole.insert(name.clone(), (stream.clone(), number));
             }
             layouts.by_stream.insert(stream, partitions);
         }
@@ -77,7 +77,13 @@ impl Layouts {
 
     /// The stream that a stream is a partition of, which may be itself.
     pub(crate) fn whole<'s>(&'s self, stream: &'s StreamName) -> &'s StreamName {
-        self.whole.get(stream).unwrap_or(stream)
+        self.whole.get(stream).map_or(stream, |(whole, _)| whole)
+    }
+
+    /// The number of a stream that is one of several partitions.
+    pub(crate) fn number(&self, stream: &StreamName) -> Option<u16> {
+        let (whole, number) = self.whole.get(stream)?;
+        self.is_spread(whole).then_some(*number)
     }
 }
 

@@ -195,6 +195,9 @@ pub trait Admin: Send + Sync {
         stream: &StreamName,
         dead_letters_of: &[GroupName],
     ) -> Result<bool>;
+
+    /// Forgets how many partitions a stream has, once all are deleted.
+    async fn forget_partitions(&self, stream: &StreamName) -> Result<()>;
 }
 
 /// How long after its last heartbeat a consumer counts as alive. Processes send one at least every ten

@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::types::{Inlet, Queue, Result, ServerTime};
-use crate::model::entry::{Entry, EntryId};
+use crate::model::entry::{Entry, EntryAddress, EntryId};
 use crate::model::name::StreamName;
 use crate::model::preview::EntryPreview;
 
@@ -186,6 +186,16 @@ pub struct PendingEntry {
     pub idle: Option<Duration>,
     /// How often it was delivered.
     pub delivery_count: u64,
+    /// The number of its partition; `None` if the stream has only one.
+    pub partition: Option<u16>,
+}
+
+impl PendingEntry {
+    /// Where it is, for what acts on it.
+    #[must_use]
+    pub fn address(&self) -> EntryAddress {
+        EntryAddress { id: self.id, partition: self.partition }
+    }
 }
 
 /// A job that waits for retry; `None` for what its record does not contain.
@@ -205,6 +215,22 @@ pub struct RetryFacts {
     pub origin: Option<EntryId>,
     /// The last error.
     pub error: Option<String>,
+}
+
+/// Where a page of jobs that wait for retry begins. Exhaustive: adding a variant is a breaking change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetriesFrom<'a> {
+    /// At the first that is due.
+    First,
+    /// After a job; where it no longer waits, as [`Due`](Self::Due).
+    After {
+        /// Its name in the retry set.
+        name: &'a str,
+        /// When it was due, by the server's clock in milliseconds.
+        due: u64,
+    },
+    /// At the first that is not due before this time, by the server's clock in milliseconds.
+    Due(u64),
 }
 
 /// A page of jobs that wait for retry.
@@ -290,8 +316,11 @@ pub trait Inspect: Send + Sync {
     /// Pending entries, in order.
     async fn pending(&self, queue: &Queue, filter: PendingFilter<'_>) -> Result<Vec<PendingEntry>>;
 
-    /// Jobs that wait for retry, after the named one or from the first: at most `limit`.
-    async fn retries(&self, queue: &Queue, after: Option<&str>, limit: usize) -> Result<Retries>;
+    /// Jobs that wait for retry, in the order in which they are due: at most `limit`.
+    async fn retries(&self, queue: &Queue, from: RetriesFrom<'_>, limit: usize) -> Result<Retries>;
+
+    /// Whether a job with this name waits for retry.
+    async fn has_retry(&self, queue: &Queue, name: &str) -> Result<bool>;
 
     /// Entries of a stream, oldest or newest first.
     async fn range(

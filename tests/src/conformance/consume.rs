@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use streamjobs::__store::inspect::{RetriesFrom, RetryFacts};
 use streamjobs::__store::{
     ClaimedPage, FenceResult, Hold, Idle, IdleClaim, Inlet, ServerTime, StoreError,
 };
@@ -148,7 +149,7 @@ pub async fn jobs_waiting_for_retry_are_seen_in_the_order_in_which_they_are_due(
         let delay = Duration::from_secs(seconds);
         store.schedule_retry(queue, &stage.me, *hold, None, delay, &job).await?;
     }
-    let page = store.retries(queue, None, 2).await?;
+    let page = store.retries(queue, RetriesFrom::First, 2).await?;
     let [first, second] = page.jobs.as_slice() else { return Err("two jobs".into()) };
     assert!(page.has_more);
     assert_eq!(first.event_id.as_deref(), Some("due-in-100"));
@@ -156,15 +157,26 @@ pub async fn jobs_waiting_for_retry_are_seen_in_the_order_in_which_they_are_due(
     assert_eq!(first.origin, holds.get(1).map(|hold| hold.id));
     let wait = first.due.saturating_sub(page.now.0);
     assert!(wait > 90_000 && wait <= 100_000, "{wait}");
-    let rest = store.retries(queue, Some(&second.name), 2).await?;
+    let rest = store.retries(queue, after(second), 2).await?;
     let ids = rest.jobs.iter().map(|job| job.event_id.clone()).collect::<Vec<_>>();
     assert_eq!((ids, rest.has_more), (vec![Some("due-in-300".to_owned())], false));
-    let gone = store.retries(queue, Some("s:9-9"), 9).await?;
-    assert_eq!(gone.jobs.len(), 3, "nothing is passed over");
+    let gone = RetriesFrom::After { name: "s:9-9", due: second.due };
+    for from in [gone, RetriesFrom::Due(second.due)] {
+        let rest = store.retries(queue, from, 9).await?;
+        assert_eq!(rest.jobs.len(), 2, "nothing is passed over: {from:?}");
+    }
+    let beyond = store.retries(queue, RetriesFrom::Due(u64::MAX >> 12), 9).await?;
+    assert!(beyond.jobs.is_empty() && !beyond.has_more);
+    assert!(store.has_retry(queue, &second.name).await?);
+    assert!(!store.has_retry(queue, "s:9-9").await?);
     stage.raw.flush();
-    let missing = store.retries(queue, None, 2).await;
+    let missing = store.retries(queue, RetriesFrom::First, 2).await;
     assert!(matches!(missing, Err(StoreError::GroupMissing)));
     Ok(())
+}
+
+fn after(job: &RetryFacts) -> RetriesFrom<'_> {
+    RetriesFrom::After { name: &job.name, due: job.due }
 }
 
 /// A retry of another client is reported as it is, and does not end the paging.
@@ -176,10 +188,10 @@ pub async fn retries_of_other_clients_are_seen_with_their_names(stage: &Stage) -
     for (name, due) in [("theirs 2", 2), ("theirs 1", 1)] {
         stage.raw.schedule_retry(queue, name, due);
     }
-    let page = store.retries(queue, None, 2).await?;
+    let page = store.retries(queue, RetriesFrom::First, 2).await?;
     let seen = page.jobs.iter().map(|job| (job.name.as_str(), job.due, job.event_id.as_deref()));
     assert_eq!(seen.collect::<Vec<_>>(), [("theirs 1", 1, None), ("theirs 2", 2, None)]);
-    let rest = store.retries(queue, Some("theirs 2"), 2).await?;
+    let rest = store.retries(queue, RetriesFrom::After { name: "theirs 2", due: 2 }, 2).await?;
     assert_eq!((page.has_more, rest.jobs.len(), rest.has_more), (true, 1, false));
     Ok(())
 }
@@ -191,13 +203,13 @@ pub async fn a_job_that_is_to_run_now_is_due_at_once(stage: &Stage) -> Case {
         let delay = Duration::from_secs(3600);
         store.schedule_retry(queue, &stage.me, hold, None, delay, &fields("later")).await?;
     }
-    let page = store.retries(queue, None, 9).await?;
+    let page = store.retries(queue, RetriesFrom::First, 9).await?;
     let name = page.jobs.last().ok_or("two jobs")?.name.as_str();
     assert_eq!(store.run_now(queue, &[name, "s:9-9"]).await?, 1);
     assert_eq!(store.run_now(queue, &[name]).await?, 0, "it is due already");
     assert_eq!(store.promote(queue, &stage.me, 10).await?.promoted, 1);
     assert_eq!(store.run_now(queue, &[name]).await?, 0, "and is not added again");
-    assert_eq!(store.retries(queue, None, 9).await?.jobs.len(), 1);
+    assert_eq!(store.retries(queue, RetriesFrom::First, 9).await?.jobs.len(), 1);
     Ok(())
 }
 

@@ -204,5 +204,7 @@ pub async fn partitions_are_added_and_never_taken_away(stage: &Stage) -> Case {
         assert_eq!(store.partitions(stream, wanted).await?, present, "{wanted}");
     }
     assert_eq!(store.partitions(&StreamName::new("others")?, 0).await?, 1);
+    store.forget_partitions(stream).await?;
+    assert_eq!(store.partitions(stream, 0).await?, 1);
     Ok(())
 }

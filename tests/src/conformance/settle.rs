@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use streamjobs::__store::inspect::RetriesFrom;
 use streamjobs::__store::{FenceResult, Inlet, StandIn};
 use streamjobs::EntryId;
 
@@ -139,7 +140,7 @@ pub async fn an_entry_that_was_removed_is_settled_by_the_attempt_that_knows_it(
         let checked = store.schedule_retry(queue, me, *retried, stand_in, delay, &job).await?;
         assert_eq!(checked, expected);
     }
-    assert_eq!(store.retries(queue, None, 9).await?.jobs.len(), 1);
+    assert_eq!(store.retries(queue, RetriesFrom::First, 9).await?.jobs.len(), 1);
     let stand_in = Some(StandIn::Removed);
     let checked = store.store_dead_letter(queue, me, *dead, stand_in, &fields("dead")).await?;
     assert_eq!((checked, stage.raw.length(&stage.dead_key())), (FenceResult::Owned, 1));

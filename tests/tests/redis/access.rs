@@ -244,7 +244,7 @@ async fn a_reader_reads_everything_and_changes_nothing() {
     group.diagnose().await.unwrap();
     assert_eq!(group.pending(PendingQuery::new()).await.unwrap().entries.len(), 2);
     let retries = group.retries(None, 10).await.unwrap().jobs;
-    assert_eq!(group.retries(Some(&retries[0].id), 10).await.unwrap().jobs, Vec::new());
+    assert_eq!(group.retries(Some(&retries[0].cursor()), 10).await.unwrap().jobs, Vec::new());
     let letters = group.dead_letters();
     assert_eq!(letters.list(None, 10).await.unwrap().letters.len(), 1);
     letters.summaries(None, 10).await.unwrap();

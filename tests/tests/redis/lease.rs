@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use streamjobs::stream::Problem;
-use streamjobs::{Job, JobError};
+use streamjobs::{EntryId, Job, JobError};
 use streamjobs_tests::eventually::eventually_async;
 use streamjobs_tests::proxy::{FaultProxy, Mode};
 use tokio::time::{Instant, sleep_until};
@@ -161,7 +161,7 @@ async fn a_consumer_of_other_software_that_claims_before_a_lease_has_ended_is_na
     let group = app.client.stream("orders").unwrap().group("work").unwrap();
     let problems = async || group.diagnose().await.unwrap().problems;
     // What an operator releases was not taken early.
-    let released = group.release(&[rows[0].id.parse().unwrap()]).await.unwrap();
+    let released = group.release([rows[0].id.parse::<EntryId>().unwrap()]).await.unwrap();
     assert_eq!(released.moved.len(), 1);
     until(DEADLINE, "the first is claimed again", || runtime.counters().claimed == 1).await;
     app.server.command(&["XCLAIM", "orders", "work", "peer-7", "0", &rows[1].id]);

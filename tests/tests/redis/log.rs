@@ -5,7 +5,9 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::TryStreamExt;
 use streamjobs::config::Retention;
-use streamjobs::stream::{Cut, GroupInfo, Liveness, PendingQuery, Stream, StreamError, Unfinished};
+use streamjobs::stream::{
+    Cut, EntryAddress, GroupInfo, Liveness, PendingQuery, Stream, StreamError, Unfinished,
+};
 use streamjobs::{Client, EntryId};
 use streamjobs_tests::eventually::eventually_async;
 use streamjobs_tests::server::RedisServer;
@@ -185,7 +187,7 @@ async fn pending_entries_are_paged_and_filtered_by_idle_time_consumer_and_delive
     read_by_hand(&app, "a", 20);
     read_by_hand(&app, "b", 5);
     let group = orders(&app).group("work").unwrap();
-    let (mut after, mut seen, mut pages) = (EntryId::ZERO, Vec::new(), 0);
+    let (mut after, mut seen, mut pages) = (EntryAddress::from(EntryId::ZERO), Vec::new(), 0);
     loop {
         let page = group.pending(PendingQuery::new().limit(10).after(after)).await.unwrap();
         seen.extend(page.entries.iter().map(|entry| entry.id.to_string()));
@@ -229,7 +231,7 @@ async fn history_is_replayed_by_ids_milliseconds_and_times_without_touching_a_gr
     assert_eq!(replayed(stream.replay(SystemTime::now() - hour..)).await, ids);
     assert!(replayed(stream.replay(..SystemTime::now() - hour)).await.is_empty());
     let mut events = stream.replay_events::<Order>(ids[5]..);
-    assert_eq!(events.next().await.unwrap().unwrap(), (ids[5], order(5)));
+    assert_eq!(events.next().await.unwrap().unwrap(), (ids[5].into(), order(5)));
     let entry = stream.entry(ids[7]).await.unwrap().unwrap();
     assert_eq!((entry.id(), entry.event_type()), (ids[7], Some("order.placed")));
     assert!(stream.entry(EntryId::new(1, 1)).await.unwrap().is_none());

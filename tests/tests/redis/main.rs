@@ -49,6 +49,7 @@ mod tls;
 mod tokens;
 mod trace;
 mod upkeep;
+mod whole_stream;
 mod workers;
 
 #[path = "../scrape/mod.rs"]

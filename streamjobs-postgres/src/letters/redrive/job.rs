@@ -111,7 +111,7 @@ pub(super) async fn put_back(
     }
     let mut unreachable = None;
     for ((stream, group), letters) in queues {
-        let queue = match client.dead_letters(stream, group) {
+        let queue = match first_partition(client, stream, group) {
             Ok(queue) => queue,
             Err(error) => {
                 let failed =
@@ -136,6 +136,18 @@ pub(super) async fn put_back(
         }
     }
     (outcomes, unreachable)
+}
+
+/// The dead letters of one stream alone: a row has the name of its partition, and the first one has that
+/// of the whole stream.
+fn first_partition(
+    client: &Client,
+    stream: &str,
+    group: &str,
+) -> Result<DeadLetters, DeadLetterError> {
+    let stream = client.stream(stream)?;
+    let first = stream.partitions().into_iter().next().unwrap_or(stream);
+    Ok(first.group(group)?.dead_letters())
 }
 
 /// One reply for each dead letter of one group on one stream.

@@ -2,15 +2,20 @@
 
 use thiserror::Error;
 
+use crate::api::rows::PartError;
 use crate::model::cause::BoxError;
-use crate::model::entry::EntryId;
+use crate::model::entry::EntryAddress;
 use crate::model::event::DecodeError;
-use crate::model::name::NameError;
+use crate::model::name::{NameError, StreamName};
+use crate::model::partition::listed;
 use crate::model::refusal::explained;
 use crate::store::admin::Obstacle;
+use crate::store::{Queue, StoreError};
 
 /// Why an operation on a stream or a group failed. Nothing was changed, unless
 /// [`is_unconfirmed`](Self::is_unconfirmed) is true.
+///
+/// Of several partitions it is the error of one, whose stream it names. Others may have been changed.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum StreamError {
@@ -54,13 +59,35 @@ pub enum StreamError {
         /// The process' consumer.
         consumer: String,
     },
+    /// The address of a row has the number of a partition that the stream does not have, as far as
+    /// this client was told.
+    #[error("stream {stream} has no partition {partition}")]
+    NoPartition {
+        /// The stream.
+        stream: String,
+        /// The number.
+        partition: u16,
+    },
+    /// Several partitions have something with this id. Nothing was changed.
+    #[error(
+        "partitions {} of stream {stream} have an id {id}: name one, as in {id}@{}",
+        listed(.partitions), .partitions.first().copied().unwrap_or_default()
+    )]
+    Ambiguous {
+        /// The stream.
+        stream: String,
+        /// The id.
+        id: String,
+        /// The numbers of the partitions.
+        partitions: Vec<u16>,
+    },
     /// An entry cannot be decoded as the requested event.
     #[error("cannot decode entry {entry_id} of stream {stream}")]
     Decode {
         /// The stream.
         stream: String,
         /// The entry.
-        entry_id: EntryId,
+        entry_id: EntryAddress,
         /// What was expected; never what the payload holds.
         #[source]
         source: DecodeError,
@@ -87,6 +114,27 @@ impl StreamError {
         matches!(self, Self::Server { unconfirmed: true, .. })
     }
 
+    pub(super) fn server(stream: &StreamName, action: &'static str, error: StoreError) -> Self {
+        let unconfirmed = error.is_unconfirmed();
+        let stream = stream.to_string();
+        Self::Server { action, stream, unconfirmed, source: error.into() }
+    }
+
+    /// The same of an operation on a group.
+    pub(super) fn of_group(queue: &Queue, action: &'static str, error: StoreError) -> Self {
+        match error {
+            StoreError::GroupMissing => Self::GroupMissing {
+                stream: queue.stream.to_string(),
+                group: queue.group.to_string(),
+            },
+            error => Self::server(&queue.stream, action, error),
+        }
+    }
+
+    pub(super) fn of_part(error: PartError, action: &'static str) -> Self {
+        Self::server(&error.stream, action, error.source)
+    }
+
     pub(super) fn refused(stream: &str, obstacle: Obstacle) -> Self {
         let stream = stream.to_owned();
         match obstacle {
@@ -104,6 +152,28 @@ impl StreamError {
                 Self::Unfinished { stream, group, what }
             }
         }
+    }
+}
+
+/// The answers of the partitions that have the stream or the group. A partition that no event has
+/// reached yet does not exist, and so has none; the others have what there is.
+///
+/// # Errors
+///
+/// The first other error; or that of the first partition, if no partition has it.
+pub(super) fn present<T>(answers: Vec<Result<T, StreamError>>) -> Result<Vec<T>, StreamError> {
+    let (mut present, mut absence) = (Vec::with_capacity(answers.len()), None);
+    for answer in answers {
+        match answer {
+            Err(error @ (StreamError::Missing { .. } | StreamError::GroupMissing { .. })) => {
+                absence = absence.or(Some(error));
+            }
+            answer => present.push(answer?),
+        }
+    }
+    match absence.filter(|_| present.is_empty()) {
+        Some(absence) => Err(absence),
+        None => Ok(present),
     }
 }
 

@@ -1,16 +1,77 @@
 //! Groups: their state, creating, moving, pausing and removing them.
 
-use std::sync::Arc;
-
-use super::{Stream, StreamError};
+use super::error::{StreamError, present};
+use super::handle::Stream;
+use super::part::GroupPart;
 use crate::api::dead_letter::DeadLetters;
+use crate::api::parts::{Part, together};
 use crate::insight::diagnosis::Diagnosis;
+use crate::insight::merge;
 use crate::insight::view::{ConsumerInfo, GroupInfo};
 use crate::model::config::Start;
 use crate::model::entry::{EntryId, Inlet};
+use crate::model::name::{GroupName, NameError};
 use crate::store::admin::Unfinished;
 use crate::store::inspect::OldestUnfinished;
-use crate::store::{Prepared, Queue, Store, StoreError};
+use crate::store::{Prepared, Queue, StoreError};
+
+impl Stream {
+    /// The state of all groups on the stream, by name, each at one moment in each partition. Groups
+    /// with a name that this crate does not allow, which other clients can create, are left out.
+    ///
+    /// It sends two requests to each partition and one for each group there, and one more where the
+    /// backlog has to be counted.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such stream, or the server cannot be reached or refuses.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
+    pub async fn groups(&self) -> Result<Vec<GroupInfo>, StreamError> {
+        let groups = self.parts.iter().map(|part| self.groups_of(part)).collect();
+        let groups = together(groups).await;
+        if self.parts.count() == 1 {
+            return groups.into_iter().next().unwrap_or_else(|| Err(self.missing()));
+        }
+        Ok(merge::groups(self.name(), self.parts.count(), present(groups)?))
+    }
+
+    pub(super) async fn groups_of(&self, part: &Part) -> Result<Vec<GroupInfo>, StreamError> {
+        let mut groups = Vec::new();
+        for group in self.group_names(part).await? {
+            let queue = Queue { stream: part.stream.clone(), group };
+            match GroupInfo::load(self.store.as_ref(), &queue).await {
+                Ok(info) => groups.push(info),
+                // It was destroyed meanwhile.
+                Err(StoreError::GroupMissing) => {}
+                Err(error) => {
+                    return Err(StreamError::server(&part.stream, "read the groups of", error));
+                }
+            }
+        }
+        Ok(groups)
+    }
+
+    pub(super) async fn group_names(&self, part: &Part) -> Result<Vec<GroupName>, StreamError> {
+        let missing = || StreamError::Missing { stream: part.stream.to_string() };
+        self.sizes_of(part).await?.ok_or_else(missing)?;
+        let names = self.store.group_names(&part.stream).await;
+        let failed = |error| StreamError::server(&part.stream, "read the groups of", error);
+        let names = names.map_err(failed)?;
+        Ok(names.into_iter().filter_map(|name| GroupName::new(name).ok()).collect())
+    }
+
+    /// A handle to a group on the stream. Nothing is sent or created.
+    ///
+    /// # Errors
+    ///
+    /// When the name is invalid.
+    pub fn group(&self, name: &str) -> Result<Group, NameError> {
+        Ok(Group::new(self.clone(), GroupName::new(name)?))
+    }
+}
 
 /// A handle to a group on a stream. It is cheap to clone.
 ///
@@ -19,13 +80,34 @@ use crate::store::{Prepared, Queue, Store, StoreError};
 #[derive(Clone, Debug)]
 pub struct Group {
     pub(super) stream: Stream,
-    pub(super) queue: Queue,
+    pub(super) name: GroupName,
     pub(super) inlet: Inlet,
 }
 
 impl Group {
-    pub(super) fn new(stream: Stream, queue: Queue) -> Self {
-        Self { stream, queue, inlet: Inlet::STREAM }
+    pub(super) fn new(stream: Stream, name: GroupName) -> Self {
+        Self { stream, name, inlet: Inlet::STREAM }
+    }
+
+    /// The group in each partition.
+    pub(super) fn parts(&self) -> Vec<GroupPart> {
+        self.stream.parts.iter().map(|part| self.part(part)).collect()
+    }
+
+    pub(super) fn part(&self, part: &Part) -> GroupPart {
+        let group = GroupPart::new(&self.stream.store, part, self.name.clone());
+        GroupPart { inlet: self.inlet, ..group }
+    }
+
+    /// What the group answers in each partition that has it.
+    pub(super) async fn each<T, F>(
+        &self,
+        ask: impl FnMut(GroupPart) -> F,
+    ) -> Result<Vec<T>, StreamError>
+    where
+        F: Future<Output = Result<T, StreamError>>,
+    {
+        present(together(self.parts().into_iter().map(ask).collect()).await)
     }
 
     /// The same group, with the entries of its lane instead of those of the stream, for
@@ -36,8 +118,8 @@ impl Group {
         Self { inlet: Inlet::LANE, ..self.clone() }
     }
 
-    /// The state of the group at one moment. It sends one request, and one more where the backlog has
-    /// to be counted.
+    /// The state of the group at one moment in each partition. It sends one request to each, and one
+    /// more where the backlog has to be counted.
     ///
     /// # Errors
     ///
@@ -47,9 +129,12 @@ impl Group {
     ///
     /// Cancel safe: nothing is changed.
     pub async fn info(&self) -> Result<GroupInfo, StreamError> {
-        GroupInfo::load(self.store(), &self.queue)
-            .await
-            .map_err(|error| self.failed("read a group of", error))
+        let infos = self.each(|part| async move { part.info().await }).await?;
+        let whole = merge::group(self.stream.name(), self.stream.parts.count(), infos);
+        whole.ok_or_else(|| StreamError::GroupMissing {
+            stream: self.stream.name().to_string(),
+            group: self.name.to_string(),
+        })
     }
 
     /// The oldest entry that the group may still run, by its publication: undelivered, pending, waiting
@@ -66,11 +151,12 @@ impl Group {
     ///
     /// Cancel safe: nothing is changed.
     pub async fn oldest_unfinished(&self) -> Result<OldestUnfinished, StreamError> {
-        let oldest = self.store().oldest_unfinished(&self.queue).await;
-        oldest.map_err(|error| self.failed("read a group of", error))
+        let oldest = self.each(|part| async move { part.oldest_unfinished().await }).await?;
+        Ok(merge::oldest(oldest))
     }
 
-    /// Its consumers, by name.
+    /// Its consumers, by name. The figures of one that reads several partitions are sums, except for its
+    /// slots, which they share.
     ///
     /// # Errors
     ///
@@ -80,10 +166,8 @@ impl Group {
     ///
     /// Cancel safe: nothing is changed.
     pub async fn consumers(&self) -> Result<Vec<ConsumerInfo>, StreamError> {
-        let consumers = self.store().consumers(&self.queue).await;
-        consumers
-            .map(ConsumerInfo::all)
-            .map_err(|error| self.failed("read the consumers of", error))
+        let consumers = self.each(|part| async move { part.consumers().await }).await?;
+        Ok(merge::consumers(consumers))
     }
 
     /// Diagnoses the group: why its jobs do not run, or not fast enough.
@@ -102,11 +186,11 @@ impl Group {
     /// The dead letters of the group.
     #[must_use]
     pub fn dead_letters(&self) -> DeadLetters {
-        DeadLetters::new(Arc::clone(&self.stream.store), self.queue.clone())
+        DeadLetters::new(&self.stream.store, self.stream.parts.clone(), self.name.clone())
     }
 
-    /// Creates the group unless it exists; true if it was created. A group that was lost before
-    /// continues at its durable floor.
+    /// Creates the group unless it exists; true if it was created, in any partition. A group that was
+    /// lost before continues at its durable floor.
     ///
     /// # Errors
     ///
@@ -116,13 +200,17 @@ impl Group {
     ///
     /// If the future is dropped, the group may or may not be created.
     pub async fn create(&self, start: Start) -> Result<bool, StreamError> {
-        let prepared = self.store().prepare(&self.queue, start).await;
-        let prepared = prepared.map_err(|error| self.failed("create a group of", error))?;
-        Ok(prepared != Prepared::Found)
+        let created = self.each(|part| async move {
+            let prepared = part.store.prepare(&part.queue, start).await;
+            let prepared = prepared.map_err(|error| part.failed("create a group of", error))?;
+            Ok(prepared != Prepared::Found)
+        });
+        Ok(created.await?.contains(&true))
     }
 
     /// Moves the group's cursor to another position; [`Start::End`] skips all undelivered entries.
-    /// Pending entries stay pending, and entries after the new position are delivered again.
+    /// Pending entries stay pending, and entries after the new position are delivered again. It is the
+    /// position in each partition; none is moved if one of them refuses.
     ///
     /// # Errors
     ///
@@ -137,8 +225,11 @@ impl Group {
     ///
     /// If the future is dropped, the group may or may not be moved.
     pub async fn move_to(&self, place: Start, unfinished: Unfinished) -> Result<(), StreamError> {
-        let moved = self.store().move_group(&self.queue, after(place), unfinished).await;
-        self.stream.permitted(moved.map_err(|error| self.failed("move a group of", error))?)
+        let after = after(place);
+        if self.stream.parts.count() > 1 {
+            self.each(|part| async move { part.check_move_to(after, unfinished).await }).await?;
+        }
+        self.each(|part| async move { part.move_to(after, unfinished).await }).await.map(drop)
     }
 
     /// Whether [`move_to`](Self::move_to) would be refused now; nothing is changed.
@@ -155,11 +246,14 @@ impl Group {
         place: Start,
         unfinished: Unfinished,
     ) -> Result<(), StreamError> {
-        let checked = self.store().check_move_group(&self.queue, after(place), unfinished).await;
-        self.stream.permitted(checked.map_err(|error| self.failed("move a group of", error))?)
+        let after = after(place);
+        let checked =
+            self.each(|part| async move { part.check_move_to(after, unfinished).await }).await;
+        checked.map(drop)
     }
 
-    /// Removes the group with its retries; its dead letters stay.
+    /// Removes the group with its retries; its dead letters stay. It is removed from no partition if one
+    /// of them refuses.
     ///
     /// # Errors
     ///
@@ -171,9 +265,10 @@ impl Group {
     ///
     /// If the future is dropped, the group may or may not be removed.
     pub async fn destroy(&self, unfinished: Unfinished) -> Result<(), StreamError> {
-        let destroyed = self.store().destroy_group(&self.queue, unfinished).await;
-        let permitted = destroyed.map_err(|error| self.failed("remove a group of", error))?;
-        self.stream.permitted(permitted)
+        if self.stream.parts.count() > 1 {
+            self.check_destroy(unfinished).await?;
+        }
+        self.each(|part| async move { part.destroy(unfinished).await }).await.map(drop)
     }
 
     /// Whether [`destroy`](Self::destroy) would be refused now; nothing is changed.
@@ -186,12 +281,11 @@ impl Group {
     ///
     /// Cancel safe: nothing is changed.
     pub async fn check_destroy(&self, unfinished: Unfinished) -> Result<(), StreamError> {
-        let checked = self.store().check_destroy_group(&self.queue, unfinished).await;
-        let permitted = checked.map_err(|error| self.failed("remove a group of", error))?;
-        self.stream.permitted(permitted)
+        let checked = self.each(|part| async move { part.check_destroy(unfinished).await }).await;
+        checked.map(drop)
     }
 
-    /// Pauses the group in every process; true if it was not paused. Running handlers continue, no new
+    /// Pauses the group in every process; true if it was not paused, in any partition. Running handlers continue, no new
     /// job starts, and due retries wait. The pause takes effect within the processes' promote
     /// interval, half a second by default, or six intervals in an idle group. It lasts until
     /// [`resume`](Self::resume), also for processes that start later.
@@ -207,7 +301,7 @@ impl Group {
         self.set_paused(true).await
     }
 
-    /// Ends a pause of the group in every process; true if it was paused.
+    /// Ends a pause of the group in every process; true if it was paused, in any partition.
     ///
     /// # Errors
     ///
@@ -221,35 +315,8 @@ impl Group {
     }
 
     async fn set_paused(&self, paused: bool) -> Result<bool, StreamError> {
-        // A pause outlives its group, so a pause of a missing group would surprise a later one.
-        self.info().await?;
-        let changed = self.store().set_paused(&self.queue, paused).await;
-        changed.map_err(|error| self.failed("pause a group of", error))
-    }
-
-    /// Accepts a missing lane, in which nothing is pending: a group that another client created has
-    /// none yet.
-    pub(super) async fn allow_missing_lane(&self, error: StoreError) -> Result<(), StoreError> {
-        match error {
-            StoreError::GroupMissing if self.inlet == Inlet::LANE => {
-                self.store().group_facts(&self.queue).await.map(drop)
-            }
-            error => Err(error),
-        }
-    }
-
-    pub(super) fn store(&self) -> &dyn Store {
-        self.stream.store.as_ref()
-    }
-
-    pub(super) fn failed(&self, action: &'static str, error: StoreError) -> StreamError {
-        match error {
-            StoreError::GroupMissing => StreamError::GroupMissing {
-                stream: self.queue.stream.to_string(),
-                group: self.queue.group.to_string(),
-            },
-            error => self.stream.failed(action, error),
-        }
+        let changed = self.each(|part| async move { part.set_paused(paused).await });
+        Ok(changed.await?.contains(&true))
     }
 }
 

@@ -1,9 +1,14 @@
 //! Lists of entries with the beginnings of their payloads.
 
-use super::{PAGE_MAX, Range, Stream, StreamError};
-use crate::model::entry::EntryId;
+use super::error::StreamError;
+use super::handle::{PAGE_MAX, Stream};
+use super::range::Range;
+use crate::api::merge::Order;
+use crate::api::rows::{self, PreviewRows};
+use crate::api::span::AddressSpan;
+use crate::model::entry::EntryAddress;
 use crate::model::preview::EntryPreview;
-use crate::store::inspect::{PreviewOf, Span};
+use crate::store::inspect::PreviewOf;
 
 /// A page of [previews](Stream::previews).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,7 +17,7 @@ pub struct PreviewPage {
     /// The entries.
     pub entries: Vec<EntryPreview>,
     /// The last entry of the page, after which there may be more; `None` at the end.
-    pub more_after: Option<EntryId>,
+    pub more_after: Option<EntryAddress>,
 }
 
 impl Stream {
@@ -21,7 +26,7 @@ impl Stream {
     ///
     /// The rest of a payload does not leave the server. A page has about 1 MiB at most, and the server
     /// reads about 8 MiB for it, and at most eight entries more: of large entries it has fewer, and at
-    /// least one.
+    /// least one. Of several partitions, so much is read of each, and fewer rows.
     ///
     /// # Errors
     ///
@@ -36,7 +41,7 @@ impl Stream {
         limit: usize,
         value_bytes: usize,
     ) -> Result<PreviewPage, StreamError> {
-        self.preview_page(range.into().span(), false, limit, value_bytes).await
+        self.preview_page(range.into().span(), Order::OldestFirst, limit, value_bytes).await
     }
 
     /// The newest entries, newest first, otherwise as [`previews`](Self::previews).
@@ -53,21 +58,24 @@ impl Stream {
         limit: usize,
         value_bytes: usize,
     ) -> Result<PreviewPage, StreamError> {
-        let span = Span { from: EntryId::ZERO, to: EntryId::MAX };
-        self.preview_page(span, true, limit, value_bytes).await
+        self.preview_page(AddressSpan::EVERYTHING, Order::NewestFirst, limit, value_bytes).await
     }
 
     async fn preview_page(
         &self,
-        span: Span,
-        newest_first: bool,
+        span: AddressSpan,
+        order: Order,
         limit: usize,
         value: usize,
     ) -> Result<PreviewPage, StreamError> {
         let (limit, of) = (limit.min(PAGE_MAX), PreviewOf::Entries { value });
-        let page = self.store.previews(&self.stream, span, newest_first, limit, of).await;
-        let page = page.map_err(|error| self.failed("read", error))?;
-        let last = page.entries.last().map(|entry| entry.id);
-        Ok(PreviewPage { more_after: last.filter(|_| page.has_more), entries: page.entries })
+        if limit == 0 {
+            return Ok(PreviewPage { entries: Vec::new(), more_after: None });
+        }
+        let rows = self.rows(span, order).into_iter().map(|rows| PreviewRows::new(rows, of));
+        let page = rows::page(rows.collect(), order, limit).await;
+        let (entries, more) = page.map_err(|error| StreamError::of_part(error, "read"))?;
+        let last = entries.last().map(EntryPreview::address);
+        Ok(PreviewPage { more_after: last.filter(|_| more), entries })
     }
 }

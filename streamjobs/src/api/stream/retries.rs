@@ -1,29 +1,54 @@
 //! Jobs that wait for a retry: listing them, and running them before they are due.
 
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
 use thiserror::Error;
 
+use super::error::StreamError;
 use super::group::Group;
-use super::{PAGE_MAX, StreamError};
-use crate::model::entry::EntryId;
+use super::handle::PAGE_MAX;
+use super::part::GroupPart;
+use crate::api::merge::{Chunk, Order, Rows};
+use crate::api::parts::{Found, Part, together};
+use crate::api::rows;
+use crate::model::entry::{EntryId, split_partition};
 use crate::store::ServerTime;
-use crate::store::inspect::RetryFacts;
+use crate::store::inspect::{RetriesFrom, RetryFacts};
 
 /// Identifies a job in the retry set of its group. It changes with the next retry of the job.
+///
+/// Of several partitions it has the number, as in `s:1700000000000-0@5`: jobs of two partitions may have
+/// the same name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct RetryId(String);
+pub struct RetryId {
+    name: String,
+    partition: Option<u16>,
+}
 
 /// A string that is not a retry id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("not a retry id: expected s: or l: and an entry id, such as s:1700000000000-0")]
+#[error(
+    "not a retry id: expected s: or l: and an entry id, such as s:1700000000000-0, and of several \
+     partitions the number, such as s:1700000000000-0@5"
+)]
 pub struct RetryIdError;
+
+impl RetryId {
+    /// The number of the partition; `None` if the stream has only one, or if it is not known.
+    #[must_use]
+    pub fn partition(&self) -> Option<u16> {
+        self.partition
+    }
+}
 
 impl fmt::Display for RetryId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.name)?;
+        self.partition.map_or(Ok(()), |partition| write!(f, "@{partition}"))
     }
 }
 
@@ -31,12 +56,36 @@ impl FromStr for RetryId {
     type Err = RetryIdError;
 
     fn from_str(text: &str) -> Result<Self, RetryIdError> {
-        let entry = text.strip_prefix("s:").or_else(|| text.strip_prefix("l:"));
+        let (name, partition) = split_partition(text).ok_or(RetryIdError)?;
+        let entry = name.strip_prefix("s:").or_else(|| name.strip_prefix("l:"));
         let entry = entry.map(|entry| entry.trim_end_matches('+'));
         match entry.map(str::parse::<EntryId>) {
-            Some(Ok(_)) if text.len() <= NAME_MAX => Ok(Self(text.to_owned())),
+            Some(Ok(_)) if name.len() <= NAME_MAX => Ok(Self { name: name.to_owned(), partition }),
             _ => Err(RetryIdError),
         }
+    }
+}
+
+/// Where a page of jobs that wait for a retry ended. As text it is the time at which the last job is due,
+/// a colon and the job's id.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RetryCursor {
+    due: u64,
+    id: RetryId,
+}
+
+impl fmt::Display for RetryCursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.due, self.id)
+    }
+}
+
+impl FromStr for RetryCursor {
+    type Err = RetryIdError;
+
+    fn from_str(text: &str) -> Result<Self, RetryIdError> {
+        let (due, id) = text.split_once(':').ok_or(RetryIdError)?;
+        Ok(Self { due: due.parse().map_err(|_| RetryIdError)?, id: id.parse()? })
     }
 }
 
@@ -81,10 +130,16 @@ impl fmt::Debug for ScheduledRetry {
 }
 
 impl ScheduledRetry {
+    /// Where a page begins that follows this job.
+    #[must_use]
+    pub fn cursor(&self) -> RetryCursor {
+        RetryCursor { due: self.due, id: self.id.clone() }
+    }
+
     /// `None` for a name that this crate does not write: such a job cannot be run from here.
-    fn of(facts: RetryFacts, now: ServerTime) -> Option<Self> {
+    fn of(facts: RetryFacts, now: ServerTime, partition: Option<u16>) -> Option<Self> {
         Some(Self {
-            id: facts.name.parse().ok()?,
+            id: RetryId { partition, ..facts.name.parse().ok()? },
             event_id: facts.event_id,
             event_type: facts.event_type,
             attempts: facts.failures.unwrap_or(0),
@@ -103,7 +158,7 @@ pub struct RetryPage {
     /// The jobs.
     pub jobs: Vec<ScheduledRetry>,
     /// Where the next page begins; `None` at the end.
-    pub next: Option<RetryId>,
+    pub next: Option<RetryCursor>,
 }
 
 impl Group {
@@ -114,7 +169,8 @@ impl Group {
     /// Members of the set that another client wrote under a name of another form are skipped, a
     /// thousand in each further request.
     ///
-    /// If the job of `after` no longer waits, the page begins with the first job.
+    /// If the job of `after` no longer waits, the page begins with the first job that is not due before
+    /// it. Jobs of several partitions that are due in the same millisecond come in the order of these.
     ///
     /// # Errors
     ///
@@ -125,28 +181,17 @@ impl Group {
     /// Cancel safe: nothing is changed.
     pub async fn retries(
         &self,
-        after: Option<&RetryId>,
+        after: Option<&RetryCursor>,
         limit: usize,
     ) -> Result<RetryPage, StreamError> {
         let limit = limit.clamp(1, PAGE_MAX);
-        let (mut after, mut page_size) = (after.map(|id| id.0.clone()), limit);
-        loop {
-            let page = self.store().retries(&self.queue, after.as_deref(), page_size).await;
-            let page = page.map_err(|error| self.failed("read the retries of", error))?;
-            // The next page begins after the last member, whichever client wrote it.
-            after = page.jobs.last().map(|last| last.name.clone()).filter(|_| page.has_more);
-            let jobs =
-                page.jobs.into_iter().filter_map(|facts| ScheduledRetry::of(facts, page.now));
-            let mut jobs = jobs.collect::<Vec<_>>();
-            if jobs.is_empty() && after.is_some() {
-                page_size = PAGE_MAX;
-                continue;
-            }
-            let more = after.is_some() || jobs.len() > limit;
-            jobs.truncate(limit);
-            let next = jobs.last().map(|job| job.id.clone()).filter(|_| more);
-            return Ok(RetryPage { jobs, next });
-        }
+        let partitions = self.parts().into_iter().map(|part| {
+            let from = after.map_or(Place::First, |after| after.place_in(part.number));
+            RetryRows { part, from }
+        });
+        let (jobs, more) = rows::page(partitions.collect(), Order::OldestFirst, limit).await?;
+        let next = jobs.last().map(ScheduledRetry::cursor).filter(|_| more);
+        Ok(RetryPage { jobs, next })
     }
 
     /// Makes jobs that wait for a retry due at once, and returns how many still waited. They run within
@@ -155,19 +200,127 @@ impl Group {
     ///
     /// # Errors
     ///
-    /// When the server cannot be reached or refuses; some jobs may be due before.
+    /// When jobs of several partitions have an id that names none of them, or there is no such partition:
+    /// then nothing is changed. When the server cannot be reached or refuses; some jobs may be due before.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped, any of them may or may not be due. The call may be repeated.
     pub async fn run_now(&self, ids: &[RetryId]) -> Result<usize, StreamError> {
+        let mut by_part = BTreeMap::<u16, (GroupPart, Vec<&str>)>::new();
+        for id in ids {
+            let parts = self.stream.parts.with(id.partition);
+            let part = match parts.map_err(|number| self.stream.no_partition(number))? {
+                [part] => part.clone(),
+                parts => match self.waits_in(parts, &id.name).await? {
+                    Found::In(part, ()) => part,
+                    Found::Nowhere => continue,
+                    Found::Several(partitions) => {
+                        return Err(self.stream.ambiguous(id, partitions));
+                    }
+                },
+            };
+            let place = part.number.unwrap_or(0);
+            let (_, names) = by_part.entry(place).or_insert_with(|| (self.part(&part), Vec::new()));
+            names.push(&id.name);
+        }
+        let requests = by_part.values().map(|(part, names)| part.run_now(names)).collect();
+        let due = together(requests).await.into_iter().collect::<Result<Vec<_>, _>>()?;
+        Ok(due.into_iter().sum())
+    }
+
+    /// The partition in which a job waits.
+    async fn waits_in(&self, parts: &[Part], name: &str) -> Result<Found<()>, StreamError> {
+        let waits = async |part: &Part| {
+            let part = self.part(part);
+            let waits = part.store.has_retry(&part.queue, name).await;
+            waits.map_err(|error| part.failed("read the retries of", error))
+        };
+        let waits = together(parts.iter().map(waits).collect()).await;
+        let waits = waits.into_iter().collect::<Result<Vec<_>, _>>()?;
+        Ok(Found::of(parts, waits.into_iter().map(|waits| waits.then_some(())).collect()))
+    }
+}
+
+impl GroupPart {
+    async fn run_now(&self, names: &[&str]) -> Result<usize, StreamError> {
         let mut due = 0;
-        for ids in ids.chunks(PAGE_MAX) {
-            let names = ids.iter().map(|id| id.0.as_str()).collect::<Vec<_>>();
-            let changed = self.store().run_now(&self.queue, &names).await;
+        for names in names.chunks(PAGE_MAX) {
+            let changed = self.store.run_now(&self.queue, names).await;
             due += changed.map_err(|error| self.failed("run retries of", error))?;
         }
         Ok(due)
+    }
+}
+
+/// Where the jobs of one partition begin.
+#[derive(Debug)]
+enum Place {
+    First,
+    After(String, u64),
+    Due(u64),
+}
+
+impl RetryCursor {
+    /// Jobs are ordered by when they are due, and those of one time by their partitions.
+    fn place_in(&self, partition: Option<u16>) -> Place {
+        let (number, last) = (partition.unwrap_or(0), self.id.partition.unwrap_or(0));
+        match number.cmp(&last) {
+            Ordering::Less => Place::Due(self.due.saturating_add(1)),
+            Ordering::Equal => Place::After(self.id.name.clone(), self.due),
+            Ordering::Greater => Place::Due(self.due),
+        }
+    }
+}
+
+/// The jobs of one partition that wait for a retry.
+#[derive(Debug)]
+struct RetryRows {
+    part: GroupPart,
+    from: Place,
+}
+
+impl Rows for RetryRows {
+    type Row = ScheduledRetry;
+    /// When it is due.
+    type Key = u64;
+    type Error = StreamError;
+
+    async fn read(&mut self, limit: usize) -> Result<Chunk<ScheduledRetry>, StreamError> {
+        let (part, mut limit) = (&self.part, limit);
+        loop {
+            let from = match &self.from {
+                Place::First => RetriesFrom::First,
+                Place::After(name, due) => RetriesFrom::After { name, due: *due },
+                Place::Due(due) => RetriesFrom::Due(*due),
+            };
+            let page = part.store.retries(&part.queue, from, limit).await;
+            let page = page.map_err(|error| part.failed("read the retries of", error))?;
+            // The next page begins after the last member, whichever client wrote it.
+            let last = page.jobs.last().filter(|_| page.has_more);
+            let has_more = match last {
+                Some(last) => {
+                    self.from = Place::After(last.name.clone(), last.due);
+                    true
+                }
+                None => false,
+            };
+            let jobs = page.jobs.into_iter();
+            let jobs = jobs.filter_map(|facts| ScheduledRetry::of(facts, page.now, part.number));
+            let rows = jobs.collect::<Vec<_>>();
+            if !rows.is_empty() || !has_more {
+                return Ok(Chunk { rows, has_more });
+            }
+            limit = PAGE_MAX;
+        }
+    }
+
+    fn key(row: &ScheduledRetry) -> u64 {
+        row.due
+    }
+
+    fn is_absence(error: &StreamError) -> bool {
+        matches!(error, StreamError::GroupMissing { .. })
     }
 }
 
@@ -190,8 +343,9 @@ mod tests {
         let client = Client::in_memory(Arc::new(store.clone()));
         let group = client.stream("orders").unwrap().group("work").unwrap();
         group.create(Start::Beginning).await.unwrap();
-        let theirs = |due| store.schedule_retry(&group.queue, &format!("theirs {due}"), due);
-        let ours = |due| store.schedule_retry(&group.queue, &format!("s:{due}-0"), due);
+        let queue = group.parts().remove(0).queue;
+        let theirs = |due| store.schedule_retry(&queue, &format!("theirs {due}"), due);
+        let ours = |due| store.schedule_retry(&queue, &format!("s:{due}-0"), due);
         (0..2_500).for_each(theirs);
         (3_000..3_003).for_each(ours);
         theirs(4_000);
@@ -215,21 +369,39 @@ mod tests {
             origin: None,
             error: Some("canary".to_owned()),
         };
-        let job = ScheduledRetry::of(facts, ServerTime(1)).unwrap();
+        let job = ScheduledRetry::of(facts, ServerTime(1), Some(7)).unwrap();
         let text = format!("{job:?}");
         assert!(text.contains("event-1") && !text.contains("canary"), "{text}");
+        assert_eq!((job.id.to_string().as_str(), job.id.partition()), ("s:1-2@7", Some(7)));
         assert_eq!(job.error.as_deref(), Some("canary"));
     }
 
     #[test]
     fn only_names_that_this_crate_writes_are_ids() {
-        for name in ["s:1-2", "l:1764000000000-0", "s:1-2+++"] {
+        for name in ["s:1-2", "l:1764000000000-0", "s:1-2+++", "l:1-2+@47"] {
             assert_eq!(name.parse::<RetryId>().map(|id| id.to_string()), Ok(name.to_owned()));
         }
-        for text in
-            ["", "1-2", "x:1-2", "s:", "s:1-2-3", "s:1-2 ", &format!("s:1-2{}", "+".repeat(200))]
-        {
+        for text in [
+            "",
+            "1-2",
+            "x:1-2",
+            "s:",
+            "s:1-2-3",
+            "s:1-2 ",
+            "s:1-2@",
+            "s:1-2@x",
+            &format!("s:1-2{}", "+".repeat(200)),
+        ] {
             assert_eq!(text.parse::<RetryId>(), Err(RetryIdError), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_cursor_is_read_as_it_is_shown() {
+        let cursor = "1764000000000:s:1-2@5".parse::<RetryCursor>().unwrap();
+        assert_eq!(cursor.to_string(), "1764000000000:s:1-2@5");
+        for text in ["", "s:1-2", "5", "5:", "-5:s:1-2", "5:1-2"] {
+            assert_eq!(text.parse::<RetryCursor>(), Err(RetryIdError), "{text}");
         }
     }
 }

@@ -159,6 +159,14 @@ impl Admin for MemoryStore {
         })
         .await
     }
+
+    async fn forget_partitions(&self, stream: &StreamName) -> Result<()> {
+        self.step("forget_partitions", |state| {
+            state.partitions.remove(stream.as_str());
+            Ok(())
+        })
+        .await
+    }
 }
 
 impl MemoryState {

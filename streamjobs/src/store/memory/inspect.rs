@@ -14,8 +14,8 @@ use crate::model::name::StreamName;
 use crate::model::preview::EntryPreview;
 use crate::store::inspect::{
     ConsumerFacts, Consumers, Counted, GroupFacts, NEW_FOR, OldestUnfinished, PendingEntry,
-    PendingFilter, PreviewOf, Previews, Retries, RetryFacts, Span, StreamEnds, StreamInfo,
-    StreamSizes, TailReader,
+    PendingFilter, PreviewOf, Previews, Retries, RetriesFrom, RetryFacts, Span, StreamEnds,
+    StreamInfo, StreamSizes, TailReader,
 };
 use crate::store::types::{Result, released_for};
 use crate::store::{Inlet, Inspect, Queue, ServerTime, StoreError};
@@ -143,13 +143,14 @@ impl Inspect for MemoryStore {
                 consumer: row.consumer.clone(),
                 idle: Some(Duration::from_millis(row.idle(now))),
                 delivery_count: row.delivery_count,
+                partition: None,
             });
             Ok(entries.take(filter.limit).collect())
         })
         .await
     }
 
-    async fn retries(&self, queue: &Queue, after: Option<&str>, limit: usize) -> Result<Retries> {
+    async fn retries(&self, queue: &Queue, from: RetriesFrom<'_>, limit: usize) -> Result<Retries> {
         self.step("retries", |state| {
             let now = ServerTime(state.now());
             state.group(queue, Inlet::STREAM)?;
@@ -167,11 +168,26 @@ impl Inspect for MemoryStore {
                 }
             });
             let mut jobs = jobs.collect::<Vec<_>>();
-            let place = after.and_then(|after| jobs.iter().position(|job| job.name == after));
-            jobs.drain(..place.map_or(0, |place| place + 1));
+            let first_due = |due| jobs.iter().take_while(|job| job.due < due).count();
+            let place = match from {
+                RetriesFrom::First => 0,
+                RetriesFrom::Due(due) => first_due(due),
+                RetriesFrom::After { name, due } => {
+                    let place = jobs.iter().position(|job| job.name == name);
+                    place.map_or_else(|| first_due(due), |place| place + 1)
+                }
+            };
+            jobs.drain(..place);
             let has_more = jobs.len() >= limit;
             jobs.truncate(limit);
             Ok(Retries { now, jobs, has_more })
+        })
+        .await
+    }
+
+    async fn has_retry(&self, queue: &Queue, name: &str) -> Result<bool> {
+        self.step("has_retry", |state| {
+            Ok(state.retries(queue).values().any(|retry| retry.name == name))
         })
         .await
     }

@@ -5,6 +5,7 @@ mod failover;
 mod moves;
 mod refused;
 mod servers;
+mod whole;
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;

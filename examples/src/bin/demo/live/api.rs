@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use streamjobs::stream::{Cut, Group, PendingQuery, StreamError, Unfinished};
+use streamjobs::stream::{Cut, EntryAddress, Group, PendingQuery, StreamError, Unfinished};
 use streamjobs::{ConsumerName, EntryId, GroupName};
 
 use crate::live::demo::Demo;
@@ -311,8 +311,8 @@ pub(crate) async fn redrive(
     }
     let letters = group.dead_letters();
     if let Some(id) = id {
-        let id = id.parse().map_err(|_| ApiError::bad("invalid id of a dead letter"))?;
-        letters.redrive(id).await?;
+        let id = id.parse::<EntryAddress>();
+        letters.redrive(id.map_err(|_| ApiError::bad("invalid id of a dead letter"))?).await?;
         return Ok(Json(json!({ "redriven": 1, "failed": 0, "more": false })));
     }
     let page = letters.list(None, 500).await?;

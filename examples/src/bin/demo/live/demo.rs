@@ -129,7 +129,7 @@ impl Demo {
         let mut read = self.read.lock().await;
         let (after, archived) = read.entry(group.to_owned()).or_insert((EntryId::ZERO, None));
         loop {
-            let page = letters.list(Some(*after), 500).await?;
+            let page = letters.list(Some((*after).into()), 500).await?;
             for letter in &page.letters {
                 *after = letter.id;
                 if let Some(id) = &letter.event_id {

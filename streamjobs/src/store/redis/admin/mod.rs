@@ -140,6 +140,12 @@ impl Admin for RedisStore {
         let mut command = redis::cmd(UNLINK);
         reply::flag(&self.at(stream.as_str()).command(command.arg(stream.as_str())).await?, UNLINK)
     }
+
+    async fn forget_partitions(&self, stream: &StreamName) -> Result<()> {
+        let mut command = redis::cmd(UNLINK);
+        command.arg(stream.partitions_key());
+        self.at(stream.as_str()).command(&command).await.map(drop)
+    }
 }
 
 /// Steps that are either applied, or checked without a change, by one script.

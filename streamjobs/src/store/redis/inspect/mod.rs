@@ -16,8 +16,8 @@ use crate::model::name::StreamName;
 use crate::model::preview::{EntryPreview, FieldPreview, OWN_VALUE_BYTES_MAX};
 use crate::store::inspect::{
     ConsumerFacts, Consumers, Counted, GroupFacts, NEW_FOR, OldestUnfinished, PendingEntry,
-    PendingFilter, PreviewOf, Previews, Retries, RetryFacts, Span, StreamEnds, StreamInfo,
-    StreamSizes, TailReader,
+    PendingFilter, PreviewOf, Previews, Retries, RetriesFrom, RetryFacts, Span, StreamEnds,
+    StreamInfo, StreamSizes, TailReader,
 };
 use crate::store::types::Result;
 use crate::store::{Inspect, Queue, ServerTime, StoreError};
@@ -156,22 +156,35 @@ impl Inspect for RedisStore {
                 consumer: reply::lossy(consumer, XPENDING)?,
                 idle: idle.map(Duration::from_millis),
                 delivery_count: reply::number(count, XPENDING)?,
+                partition: None,
             })
         };
         rows.into_iter().map(row).collect()
     }
 
-    async fn retries(&self, queue: &Queue, after: Option<&str>, limit: usize) -> Result<Retries> {
+    async fn retries(&self, queue: &Queue, from: RetriesFrom<'_>, limit: usize) -> Result<Retries> {
         let name = RETRIES.name;
         let (retry, records) = (queue.retry_key(), queue.retry_records_key());
         let keys = [queue.stream.as_str(), &retry, &records];
-        let arguments = (queue.group.as_str(), after.unwrap_or_default(), limit, JOBS_BYTES_MAX);
+        let (after, due) = match from {
+            RetriesFrom::First => ("", None),
+            RetriesFrom::After { name, due } => (name, Some(due)),
+            RetriesFrom::Due(due) => ("", Some(due)),
+        };
+        let due = due.map_or_else(String::new, |due| due.to_string());
+        let arguments = (queue.group.as_str(), after, limit, JOBS_BYTES_MAX, due);
         let value = self.run(&RETRIES, &keys, arguments).await?;
         let mut items = reply::items(value, name)?.into_iter();
         let now = ServerTime(reply::number(reply::next(&mut items, name)?, name)?);
         let has_more = reply::flag(&reply::next(&mut items, name)?, name)?;
         let jobs = items.map(|row| retry_facts(row, name)).collect::<Result<_>>()?;
         Ok(Retries { now, jobs, has_more })
+    }
+
+    async fn has_retry(&self, queue: &Queue, name: &str) -> Result<bool> {
+        let mut command = redis::cmd("ZRANK");
+        command.arg(queue.retry_key()).arg(name);
+        Ok(self.at(queue.stream.as_str()).command(&command).await? != Value::Nil)
     }
 
     async fn range(
@@ -281,7 +294,7 @@ fn previews(value: Value, name: &'static str) -> Result<Previews> {
             });
         }
         let payload_bytes = reply::number(payload, name)?;
-        Ok(EntryPreview { id: reply::id(id, name)?, fields, payload_bytes })
+        Ok(EntryPreview { id: reply::id(id, name)?, fields, payload_bytes, partition: None })
     };
     Ok(Previews { entries: items.map(preview).collect::<Result<_>>()?, has_more })
 }

@@ -1,13 +1,14 @@
 -- Reads jobs that wait for retry, in the order in which they are due.
 --
 -- KEYS: stream, retry set, retry records. ARGV: group, the member after which to continue or
--- nothing, jobs at most, bytes of their records to read at most.
+-- nothing, jobs at most, bytes of their records to read at most, the due time at which to begin where
+-- there is no such member, or nothing for the first.
 -- Returns: the clock, 1 if there may be more or else 0, then for each job its member, its due time,
 -- event type, event id, failures, published entry and last error, each as text or nil.
 --
 -- Before: the group exists, else the script is refused.
 -- May race with: anything; it changes nothing. If the member after which to continue is gone, the
--- list begins with the first: a job can be seen twice, and none is missed.
+-- list begins with the first of its due time: a job can be seen twice, and none is missed.
 --
 -- Payloads stay on the server. A member without a readable record is listed by name and due time
 -- only.
@@ -16,9 +17,12 @@ local after, most, bytes_most = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local SHOWN = {'type', 'sj-id', 'sj-attempt', 'sj-origin', 'sj-error'}
 redis.call('XPENDING', KEYS[1], ARGV[1])
 local from = 0
-if after ~= '' then
-  local rank = redis.call('ZRANK', retry, after)
-  if rank then from = rank + 1 end
+local rank = after ~= '' and redis.call('ZRANK', retry, after)
+if rank then
+  from = rank + 1
+elseif ARGV[5] ~= '' then
+  local first = redis.call('ZRANGE', retry, ARGV[5], '+inf', 'BYSCORE', 'LIMIT', 0, 1)[1]
+  from = first and redis.call('ZRANK', retry, first) or redis.call('ZCARD', retry)
 end
 local page = redis.call('ZRANGE', retry, from, from + most - 1, 'WITHSCORES')
 local answer = {now(), #page == 2 * most and 1 or 0}

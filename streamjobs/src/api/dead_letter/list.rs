@@ -1,10 +1,13 @@
 //! Lists of dead letters without their payloads.
 
-use super::dead_letter::{DeadLetters, PAGE_MAX};
-use crate::model::entry::EntryId;
+use super::letters::{DeadLetters, PAGE_MAX};
+use crate::api::merge::Order;
+use crate::api::rows::{self, PreviewRows};
+use crate::api::span::AddressSpan;
+use crate::model::entry::EntryAddress;
 use crate::model::error::DeadLetterError;
 use crate::model::preview::DeadLetterSummary;
-use crate::store::inspect::{PreviewOf, Span};
+use crate::store::inspect::PreviewOf;
 
 /// A page of dead letters without their payloads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,7 +16,7 @@ pub struct SummaryPage {
     /// The dead letters.
     pub letters: Vec<DeadLetterSummary>,
     /// Where the next page begins; `None` at the end.
-    pub next: Option<EntryId>,
+    pub next: Option<EntryAddress>,
 }
 
 impl DeadLetters {
@@ -33,11 +36,12 @@ impl DeadLetters {
     /// Cancel safe: nothing is changed.
     pub async fn summaries(
         &self,
-        after: Option<EntryId>,
+        after: Option<EntryAddress>,
         limit: usize,
     ) -> Result<SummaryPage, DeadLetterError> {
-        let from = after.map_or(Some(EntryId::ZERO), EntryId::next);
-        self.summary_page(from.map(|from| Span { from, to: EntryId::MAX }), false, limit).await
+        let everything = AddressSpan::EVERYTHING;
+        let span = after.map_or(everything, |after| everything.after(after));
+        self.summary_page(span, Order::OldestFirst, limit).await
     }
 
     /// Dead letters before the given one without their payloads, newest first, otherwise as
@@ -52,26 +56,27 @@ impl DeadLetters {
     /// Cancel safe: nothing is changed.
     pub async fn newest_summaries(
         &self,
-        before: Option<EntryId>,
+        before: Option<EntryAddress>,
         limit: usize,
     ) -> Result<SummaryPage, DeadLetterError> {
-        let to = before.map_or(Some(EntryId::MAX), EntryId::previous);
-        self.summary_page(to.map(|to| Span { from: EntryId::ZERO, to }), true, limit).await
+        let everything = AddressSpan::EVERYTHING;
+        let span = before.map_or(everything, |before| everything.before(before));
+        self.summary_page(span, Order::NewestFirst, limit).await
     }
 
     async fn summary_page(
         &self,
-        span: Option<Span>,
-        newest_first: bool,
+        span: AddressSpan,
+        order: Order,
         limit: usize,
     ) -> Result<SummaryPage, DeadLetterError> {
-        let Some(span) = span else { return Ok(SummaryPage { letters: Vec::new(), next: None }) };
-        let key = self.queue.stream.dead_stream(&self.queue.group);
-        let limit = limit.clamp(1, PAGE_MAX);
-        let page = self.store.previews(&key, span, newest_first, limit, PreviewOf::Letters).await;
-        let page = page.map_err(|error| self.failed("list", error))?;
-        let letters = page.entries.into_iter().map(DeadLetterSummary::of).collect::<Vec<_>>();
-        let next = letters.last().map(|letter| letter.id).filter(|_| page.has_more);
+        let rows = self.rows(span, order).into_iter();
+        let rows = rows.map(|rows| PreviewRows::new(rows, PreviewOf::Letters)).collect();
+        let page = rows::page(rows, order, limit.clamp(1, PAGE_MAX)).await;
+        let (letters, more) =
+            page.map_err(|error| self.failed(&error.stream, "list", error.source))?;
+        let letters = letters.into_iter().map(DeadLetterSummary::of).collect::<Vec<_>>();
+        let next = letters.last().map(DeadLetterSummary::address).filter(|_| more);
         Ok(SummaryPage { letters, next })
     }
 }

@@ -1,0 +1,141 @@
+//! The partitions that a handle shows, and requests to all of them.
+
+use std::sync::Arc;
+
+use futures_util::stream::{self, StreamExt};
+
+use crate::model::name::StreamName;
+use crate::publish::layouts::Layouts;
+
+/// One partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Part {
+    /// Its stream.
+    pub(super) stream: StreamName,
+    /// Its number; `None` if it is a whole stream.
+    pub(super) number: Option<u16>,
+}
+
+/// The partitions of one handle, in order: those of a whole stream, or one of them. There is at least
+/// one.
+#[derive(Clone, Debug)]
+pub(super) struct Parts {
+    name: StreamName,
+    parts: Arc<[Part]>,
+}
+
+impl Parts {
+    /// Those of a stream, as the client was told.
+    pub(super) fn of(layouts: &Layouts, name: StreamName) -> Self {
+        if !layouts.is_spread(&name) {
+            let number = layouts.number(&name);
+            return Self::one(Part { stream: name, number });
+        }
+        let parts = layouts.names(&name).into_iter().zip(0..);
+        let parts = parts.map(|(stream, number)| Part { stream, number: Some(number) });
+        Self { name, parts: parts.collect() }
+    }
+
+    /// One partition alone.
+    pub(super) fn one(part: Part) -> Self {
+        Self { name: part.stream.clone(), parts: Arc::new([part]) }
+    }
+
+    /// The name of the stream, or of the partition.
+    pub(super) fn name(&self) -> &StreamName {
+        &self.name
+    }
+
+    pub(super) fn iter(&self) -> std::slice::Iter<'_, Part> {
+        self.parts.iter()
+    }
+
+    pub(super) fn count(&self) -> u16 {
+        u16::try_from(self.parts.len()).unwrap_or(u16::MAX)
+    }
+
+    /// The partitions in which something with this address can be: all, if it has no number.
+    ///
+    /// # Errors
+    ///
+    /// The number, if there is no such partition here.
+    pub(super) fn with(&self, partition: Option<u16>) -> Result<&[Part], u16> {
+        let Some(wanted) = partition else { return Ok(&self.parts) };
+        let place = self.iter().position(|part| part.number.unwrap_or(0) == wanted);
+        place.and_then(|place| self.parts.get(place..=place)).ok_or(wanted)
+    }
+}
+
+/// Where something was found that has no number of a partition.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Found<T> {
+    Nowhere,
+    In(Part, T),
+    /// The numbers of the partitions.
+    Several(Vec<u16>),
+}
+
+impl<T> Found<T> {
+    /// From what each of these partitions has.
+    pub(super) fn of(parts: &[Part], present: Vec<Option<T>>) -> Self {
+        let present = parts.iter().zip(present);
+        let mut present = present.filter_map(|(part, found)| Some((part, found?)));
+        let Some((part, found)) = present.next() else { return Self::Nowhere };
+        let others = present.filter_map(|(part, _)| part.number).collect::<Vec<_>>();
+        match others.is_empty() {
+            true => Self::In(part.clone(), found),
+            false => Self::Several(part.number.into_iter().chain(others).collect()),
+        }
+    }
+}
+
+/// Carries out requests to partitions, some of them at a time, and returns all their answers in order:
+/// what one of them says does not end the others.
+pub(super) async fn together<F: Future>(requests: Vec<F>) -> Vec<F::Output> {
+    stream::iter(requests).buffered(REQUESTS_MAX).collect().await
+}
+
+/// Requests on their way at once: enough for the round trips of many partitions to overlap, and few
+/// enough that they do not delay the process' other requests.
+const REQUESTS_MAX: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(count: u16) -> Parts {
+        let layouts = Layouts::new(vec![("orders".to_owned(), count)]).unwrap();
+        Parts::of(&layouts, StreamName::new("orders").unwrap())
+    }
+
+    #[test]
+    fn a_number_names_one_partition_and_none_means_all() {
+        let three = parts(3);
+        assert_eq!(three.with(None).unwrap().len(), 3);
+        assert_eq!(three.with(Some(2)).unwrap(), [three.iter().nth(2).unwrap().clone()]);
+        assert_eq!(three.with(Some(3)), Err(3));
+        let one = parts(1);
+        assert_eq!((one.count(), one.iter().next().unwrap().number), (1, None));
+        assert!(one.with(Some(0)).is_ok() && one.with(Some(1)).is_err());
+        let second = Parts::one(three.iter().nth(1).unwrap().clone());
+        assert!(second.with(Some(1)).is_ok() && second.with(Some(0)).is_err());
+    }
+
+    #[test]
+    fn a_partition_that_is_named_itself_keeps_its_number() {
+        let layouts = Layouts::new(vec![("orders".to_owned(), 3)]).unwrap();
+        let names = layouts.names(&StreamName::new("orders").unwrap());
+        let third = Parts::of(&layouts, names[2].clone());
+        assert_eq!((third.count(), third.iter().next().unwrap().number), (1, Some(2)));
+    }
+
+    #[test]
+    fn what_is_in_several_partitions_is_said_with_all_of_them() {
+        let three = parts(3);
+        let found = |present: [Option<u8>; 3]| Found::of(three.with(None).unwrap(), present.into());
+        assert_eq!(found([None; 3]), Found::Nowhere);
+        let second = three.iter().nth(1).unwrap().clone();
+        assert_eq!(found([None, Some(7), None]), Found::In(second, 7));
+        assert_eq!(found([Some(1), None, Some(2)]), Found::Several(vec![0, 2]));
+    }
+}

@@ -1,0 +1,110 @@
+//! A group on one partition: the requests behind what a group's handle does.
+
+use std::sync::Arc;
+
+use super::error::StreamError;
+use crate::api::parts::Part;
+use crate::insight::view::{ConsumerInfo, GroupInfo};
+use crate::model::entry::{EntryId, Inlet};
+use crate::model::name::GroupName;
+use crate::store::admin::{Permitted, Unfinished};
+use crate::store::inspect::OldestUnfinished;
+use crate::store::{Queue, Store, StoreError};
+
+/// A group on one partition.
+#[derive(Clone, Debug)]
+pub(super) struct GroupPart {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) queue: Queue,
+    /// The number of the partition; `None` if it is a whole stream.
+    pub(super) number: Option<u16>,
+    pub(super) inlet: Inlet,
+}
+
+impl GroupPart {
+    pub(super) fn new(store: &Arc<dyn Store>, part: &Part, group: GroupName) -> Self {
+        let queue = Queue { stream: part.stream.clone(), group };
+        Self { store: Arc::clone(store), queue, number: part.number, inlet: Inlet::STREAM }
+    }
+
+    pub(super) async fn info(&self) -> Result<GroupInfo, StreamError> {
+        let info = GroupInfo::load(self.store.as_ref(), &self.queue).await;
+        info.map_err(|error| self.failed("read a group of", error))
+    }
+
+    pub(super) async fn oldest_unfinished(&self) -> Result<OldestUnfinished, StreamError> {
+        let oldest = self.store.oldest_unfinished(&self.queue).await;
+        oldest.map_err(|error| self.failed("read a group of", error))
+    }
+
+    pub(super) async fn consumers(&self) -> Result<Vec<ConsumerInfo>, StreamError> {
+        let consumers = self.store.consumers(&self.queue).await.map(ConsumerInfo::all);
+        consumers.map_err(|error| self.failed("read the consumers of", error))
+    }
+
+    pub(super) async fn check_move_to(
+        &self,
+        after: Option<EntryId>,
+        unfinished: Unfinished,
+    ) -> Result<(), StreamError> {
+        let checked = self.store.check_move_group(&self.queue, after, unfinished).await;
+        self.permitted(checked.map_err(|error| self.failed("move a group of", error))?)
+    }
+
+    pub(super) async fn move_to(
+        &self,
+        after: Option<EntryId>,
+        unfinished: Unfinished,
+    ) -> Result<(), StreamError> {
+        let moved = self.store.move_group(&self.queue, after, unfinished).await;
+        self.permitted(moved.map_err(|error| self.failed("move a group of", error))?)
+    }
+
+    pub(super) async fn check_destroy(&self, unfinished: Unfinished) -> Result<(), StreamError> {
+        let checked = self.store.check_destroy_group(&self.queue, unfinished).await;
+        self.permitted(checked.map_err(|error| self.failed("remove a group of", error))?)
+    }
+
+    pub(super) async fn destroy(&self, unfinished: Unfinished) -> Result<(), StreamError> {
+        let destroyed = self.store.destroy_group(&self.queue, unfinished).await;
+        self.permitted(destroyed.map_err(|error| self.failed("remove a group of", error))?)
+    }
+
+    pub(super) async fn set_paused(&self, paused: bool) -> Result<bool, StreamError> {
+        // A pause outlives its group, so a pause of a missing group would surprise a later one.
+        self.info().await?;
+        let changed = self.store.set_paused(&self.queue, paused).await;
+        changed.map_err(|error| self.failed("pause a group of", error))
+    }
+
+    pub(super) async fn reap_now(&self) -> Result<(), StreamError> {
+        let failed = |error| self.failed("request claims on", error);
+        // A request for a missing group would have no effect, and leave a key behind.
+        self.store.group_facts(&self.queue).await.map_err(failed)?;
+        self.store.request_claim(&self.queue).await.map_err(failed)
+    }
+
+    /// Accepts a missing lane, in which nothing is pending: a group that another client created has
+    /// none yet.
+    pub(super) async fn allow_missing_lane(&self, error: StoreError) -> Result<(), StoreError> {
+        match error {
+            StoreError::GroupMissing if self.inlet == Inlet::LANE => {
+                self.store.group_facts(&self.queue).await.map(drop)
+            }
+            error => Err(error),
+        }
+    }
+
+    pub(super) fn permitted(&self, permitted: Permitted) -> Result<(), StreamError> {
+        match permitted {
+            Permitted::Done => Ok(()),
+            Permitted::Refused(obstacle) => {
+                Err(StreamError::refused(self.queue.stream.as_str(), obstacle))
+            }
+        }
+    }
+
+    pub(super) fn failed(&self, action: &'static str, error: StoreError) -> StreamError {
+        StreamError::of_group(&self.queue, action, error)
+    }
+}

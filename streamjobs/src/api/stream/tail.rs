@@ -1,0 +1,195 @@
+//! Following a stream.
+
+use std::fmt;
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::error::StreamError;
+use super::handle::{PAGE_MAX, Stream};
+use crate::api::parts::{Part, together};
+use crate::api::rows::PartError;
+use crate::api::span::AddressSpan;
+use crate::model::entry::{Entry, EntryAddress, EntryId};
+use crate::store::StoreError;
+use crate::store::inspect::{Span, TailReader};
+
+impl Stream {
+    /// Follows the stream from now on. No group is changed, and its entries cannot be acknowledged.
+    ///
+    /// As [`tail_after`](Self::tail_after).
+    ///
+    /// # Errors
+    ///
+    /// When the server cannot be reached or refuses.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
+    pub async fn tail(&self) -> Result<Tail, StreamError> {
+        let infos = self.parts.iter().map(|part| self.info_of(part, "follow")).collect();
+        let infos = together(infos).await.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let last = infos.into_iter().map(|info| info.map(|info| info.last_id).unwrap_or_default());
+        Tail::open(self, last.collect()).await
+    }
+
+    /// Follows the stream after an entry.
+    ///
+    /// A stream without partitions is followed on a connection of its own, and its entries arrive when
+    /// they are appended. Several partitions are asked for new entries on the connections of the client:
+    /// every 50 ms where entries arrive, and up to every half second where none does. What one such round
+    /// finds comes in the order of the ids, at most 100 entries of each partition.
+    ///
+    /// # Errors
+    ///
+    /// When the server cannot be reached or refuses.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
+    pub async fn tail_after(&self, entry: impl Into<EntryAddress>) -> Result<Tail, StreamError> {
+        let rest = AddressSpan::EVERYTHING.after(entry.into());
+        // Nothing is before the first id, so the entry before it is that id itself.
+        let after = |part: &Part| rest.of(part.number).from.previous().unwrap_or_default();
+        Tail::open(self, self.parts.iter().map(after).collect()).await
+    }
+}
+
+/// Follows a stream, without a group and without acknowledgements.
+pub struct Tail {
+    stream: Stream,
+    /// The last entry of each partition that was read.
+    after: Vec<EntryId>,
+    source: Source,
+    ready: std::vec::IntoIter<Entry>,
+}
+
+/// Where entries come from.
+enum Source {
+    /// A connection on which reads wait.
+    Reader(Box<dyn TailReader>),
+    /// The connections of the client, asked after a pause.
+    Rounds { pause: Duration, has_failed: bool },
+}
+
+impl Tail {
+    async fn open(stream: &Stream, after: Vec<EntryId>) -> Result<Self, StreamError> {
+        let mut parts = stream.parts.iter();
+        let source = match (parts.next(), parts.next()) {
+            (Some(part), None) => Source::Reader(stream.tail_reader(part).await?),
+            _ => Source::Rounds { pause: Duration::ZERO, has_failed: false },
+        };
+        Ok(Self { stream: stream.clone(), after, source, ready: Vec::new().into_iter() })
+    }
+
+    /// Waits for the next entry, without a time limit.
+    ///
+    /// A broken connection is reopened, and the entries that were appended meanwhile follow, as far as
+    /// retention has kept them.
+    ///
+    /// # Errors
+    ///
+    /// When the server cannot be reached or refuses. The next call tries again.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: no entry is lost, and the connection is reopened if necessary.
+    pub async fn next(&mut self) -> Result<Entry, StreamError> {
+        loop {
+            if let Some(entry) = self.ready.next() {
+                self.passed(&entry);
+                return Ok(entry);
+            }
+            match &mut self.source {
+                Source::Reader(reader) => {
+                    let after = self.after.first().copied().unwrap_or_default();
+                    let Some(part) = self.stream.parts.iter().next() else { continue };
+                    match reader.read(after, PAGE_MAX, TAIL_BLOCK).await {
+                        Ok(entries) => {
+                            let entries = entries.into_iter();
+                            let entries = entries.map(|entry| entry.in_partition(part.number));
+                            self.ready = entries.collect::<Vec<_>>().into_iter();
+                        }
+                        Err(StoreError::Unreachable(_) | StoreError::AnswerLost(_)) => {
+                            *reader = self.stream.tail_reader(part).await?;
+                        }
+                        Err(error) => {
+                            return Err(StreamError::server(&part.stream, "follow", error));
+                        }
+                    }
+                }
+                Source::Rounds { pause, has_failed } => {
+                    sleep(*pause).await;
+                    *pause = (*pause * 2).clamp(PAUSE_MIN, PAUSE_MAX);
+                    let round = self.stream.round(&self.after).await;
+                    let was_failed = std::mem::replace(has_failed, round.is_err());
+                    match round {
+                        Ok((entries, more)) => {
+                            if !entries.is_empty() {
+                                *pause = if more { Duration::ZERO } else { PAUSE_MIN };
+                            }
+                            self.ready = entries.into_iter();
+                        }
+                        // The client opens its connection again.
+                        Err(PartError {
+                            source: StoreError::Unreachable(_) | StoreError::AnswerLost(_),
+                            ..
+                        }) if !was_failed => {}
+                        Err(error) => return Err(StreamError::of_part(error, "follow")),
+                    }
+                }
+            }
+        }
+    }
+
+    /// The next read goes on after an entry that was returned.
+    fn passed(&mut self, entry: &Entry) {
+        let EntryAddress { id, partition } = entry.address();
+        let place = self.stream.parts.iter().position(|part| part.number == partition);
+        if let Some(after) = place.and_then(|place| self.after.get_mut(place)) {
+            *after = id;
+        }
+    }
+}
+
+impl Stream {
+    async fn tail_reader(&self, part: &Part) -> Result<Box<dyn TailReader>, StreamError> {
+        let reader = self.store.tail(&part.stream).await;
+        reader.map_err(|error| StreamError::server(&part.stream, "follow", error))
+    }
+
+    /// What all partitions have now after these entries, in one order, and whether one has more.
+    async fn round(&self, after: &[EntryId]) -> Result<(Vec<Entry>, bool), PartError> {
+        let read = async |(part, after): (&Part, &EntryId)| {
+            let Some(from) = after.next() else { return Ok(Vec::new()) };
+            let span = Span { from, to: EntryId::MAX };
+            let entries = self.store.range(&part.stream, span, false, ROUND_MAX).await;
+            let failed = |source| PartError { stream: part.stream.clone(), source };
+            let entries = entries.map_err(failed)?.into_iter();
+            Ok(entries.map(|entry| entry.in_partition(part.number)).collect::<Vec<_>>())
+        };
+        let rounds = together(self.parts.iter().zip(after).map(read).collect()).await;
+        let rounds = rounds.into_iter().collect::<Result<Vec<_>, PartError>>()?;
+        let more = rounds.iter().any(|entries| entries.len() >= ROUND_MAX);
+        let mut entries = rounds.into_iter().flatten().collect::<Vec<_>>();
+        entries.sort_by_key(Entry::address);
+        Ok((entries, more))
+    }
+}
+
+impl fmt::Debug for Tail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tail")
+            .field("stream", self.stream.name())
+            .field("after", &self.after)
+            .finish_non_exhaustive()
+    }
+}
+
+const TAIL_BLOCK: Duration = Duration::from_secs(2);
+/// The entries of one partition that a round reads at most.
+const ROUND_MAX: usize = 100;
+/// Between two rounds where entries arrive: many arrive in one round then.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+/// Between two rounds where none does: 48 partitions are asked about a hundred times a second.
+const PAUSE_MAX: Duration = Duration::from_millis(500);

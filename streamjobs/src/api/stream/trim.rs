@@ -1,0 +1,183 @@
+//! Trimming and deleting a stream.
+
+use super::error::{StreamError, present};
+use super::handle::Stream;
+use super::part::GroupPart;
+use crate::api::parts::{Part, together};
+use crate::insight::merge;
+use crate::insight::view::GroupInfo;
+use crate::model::name::GroupName;
+use crate::store::StoreError;
+use crate::store::admin::{Cut, Obstacle, Trim, Trimmed, Unfinished};
+
+impl Stream {
+    /// Trims the stream in whole nodes of about a hundred entries, which is cheap for the server: up to
+    /// one node more than requested stays.
+    ///
+    /// With [`Unfinished::Keep`], entries that some group has not acknowledged stay, and the result
+    /// names the group that needs them. One call removes at most 100,000 entries and says whether
+    /// there is more.
+    ///
+    /// Of several partitions, each is trimmed, as retention does: with [`Cut::Length`] each keeps so
+    /// many entries. The figures of the result are sums.
+    ///
+    /// # Errors
+    ///
+    /// When the server cannot be reached or refuses.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the entries may or may not be removed.
+    pub async fn trim(&self, cut: Cut, unfinished: Unfinished) -> Result<Trimmed, StreamError> {
+        self.trim_with(Trim { cut, exact: false, unfinished }).await
+    }
+
+    /// Trims the stream exactly, which is much more expensive than [`trim`](Self::trim). To a number of
+    /// entries with [`Unfinished::Keep`], one call removes at most 1,000 of each partition.
+    ///
+    /// # Errors
+    ///
+    /// When the server cannot be reached or refuses.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the entries may or may not be removed.
+    pub async fn trim_exactly(
+        &self,
+        cut: Cut,
+        unfinished: Unfinished,
+    ) -> Result<Trimmed, StreamError> {
+        self.trim_with(Trim { cut, exact: true, unfinished }).await
+    }
+
+    /// What [`trim_exactly`](Self::trim_exactly) would do, repeated until nothing is left to remove;
+    /// nothing is changed. [`trim`](Self::trim) removes up to one node less. At most 10,000 entries or
+    /// 4 MiB of each partition are examined, and `more` says whether there may be more to remove.
+    ///
+    /// # Errors
+    ///
+    /// When the server cannot be reached or refuses.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
+    pub async fn check_trim(
+        &self,
+        cut: Cut,
+        unfinished: Unfinished,
+    ) -> Result<Trimmed, StreamError> {
+        let trim = Trim { cut, exact: true, unfinished };
+        let check = async |part: &Part| {
+            let checked = self.store.check_trim(&part.stream, trim).await;
+            checked.map_err(|error| StreamError::server(&part.stream, "read", error))
+        };
+        let checked = together(self.parts.iter().map(check).collect()).await;
+        Ok(merge::trimmed(checked.into_iter().collect::<Result<Vec<_>, _>>()?))
+    }
+
+    async fn trim_with(&self, trim: Trim) -> Result<Trimmed, StreamError> {
+        let trim = async |part: &Part| {
+            let trimmed = self.store.trim(&part.stream, trim).await;
+            trimmed.map_err(|error| StreamError::server(&part.stream, "trim", error))
+        };
+        let trimmed = together(self.parts.iter().map(trim).collect()).await;
+        Ok(merge::trimmed(trimmed.into_iter().collect::<Result<Vec<_>, _>>()?))
+    }
+
+    /// Deletes the stream with all its groups, their retries and their dead letters; true if it
+    /// existed. Of several partitions, all are deleted, and then the number of them that the server
+    /// keeps: clients that still run keep theirs, and the next one that connects may store another.
+    ///
+    /// With [`Unfinished::Keep`], unfinished work or a dead letter refuses the deletion; with
+    /// [`Unfinished::Lose`] both are deleted. Stop the processes of its groups first.
+    ///
+    /// # Errors
+    ///
+    /// When unfinished work or a live process refuses it, or the server cannot be reached or refuses;
+    /// some groups and partitions may be deleted before. Calling again deletes the rest.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, any part may or may not be deleted.
+    pub async fn delete(&self, unfinished: Unfinished) -> Result<bool, StreamError> {
+        let is_spread = self.parts.count() > 1;
+        let checks = self.parts.iter().map(|part| self.deletable(part, unfinished, is_spread));
+        let checks = together(checks.collect()).await;
+        let groups = checks.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let deletions = self.parts.iter().zip(groups).map(async |(part, groups)| match groups {
+            Some(groups) => self.delete_part(part, &groups, unfinished).await,
+            None => Ok(false),
+        });
+        let deleted = together(deletions.collect()).await;
+        let deleted = deleted.into_iter().collect::<Result<Vec<_>, _>>()?;
+        if is_spread {
+            let forgotten = self.store.forget_partitions(self.name()).await;
+            forgotten.map_err(|error| StreamError::server(self.name(), "delete", error))?;
+        }
+        Ok(deleted.contains(&true))
+    }
+
+    /// The groups of a partition, unless something refuses its deletion; `None` if it does not exist.
+    ///
+    /// The groups of one partition alone need no check beside that for dead letters: removing them is
+    /// refused by itself.
+    async fn deletable(
+        &self,
+        part: &Part,
+        unfinished: Unfinished,
+        is_spread: bool,
+    ) -> Result<Option<Vec<GroupPart>>, StreamError> {
+        let groups = match self.group_names(part).await {
+            Err(StreamError::Missing { .. }) => return Ok(None),
+            groups => groups?,
+        };
+        let groups = groups.into_iter().map(|group| GroupPart::new(&self.store, part, group));
+        let groups = groups.collect::<Vec<_>>();
+        if unfinished == Unfinished::Keep {
+            let infos = self.groups_of(part).await?;
+            infos.iter().try_for_each(|info| no_dead_letters(part, info))?;
+        }
+        if is_spread {
+            let checks = groups.iter().map(|group| group.check_destroy(unfinished));
+            // A group that was removed meanwhile is in nothing's way.
+            match present(together(checks.collect()).await) {
+                Ok(_) | Err(StreamError::GroupMissing { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Some(groups))
+    }
+
+    async fn delete_part(
+        &self,
+        part: &Part,
+        groups: &[GroupPart],
+        unfinished: Unfinished,
+    ) -> Result<bool, StreamError> {
+        for group in groups {
+            match self.store.destroy_group(&group.queue, unfinished).await {
+                Ok(permitted) => group.permitted(permitted)?,
+                Err(StoreError::GroupMissing) => {}
+                Err(error) => return Err(StreamError::server(&part.stream, "delete", error)),
+            }
+        }
+        let names = groups.iter().map(|group| group.queue.group.clone());
+        let names = names.collect::<Vec<GroupName>>();
+        let deleted = self.store.delete_stream(&part.stream, &names).await;
+        deleted.map_err(|error| StreamError::server(&part.stream, "delete", error))
+    }
+}
+
+fn no_dead_letters(part: &Part, group: &GroupInfo) -> Result<(), StreamError> {
+    let Some(dead_letters) = group.dead_letters.filter(|letters| *letters > 0) else {
+        return Ok(());
+    };
+    let obstacle = Obstacle::Unfinished {
+        group: group.group.clone(),
+        pending: 0,
+        undelivered: false,
+        retrying: 0,
+        dead_letters,
+    };
+    Err(StreamError::refused(part.stream.as_str(), obstacle))
+}
