@@ -1,16 +1,30 @@
 //! What commands that change something share: dry runs, refusals, JSON documents.
 
 use serde_json::{Value, json};
-use streamjobs::Client;
-use streamjobs::stream::{Group, StreamError, Unfinished};
+use streamjobs::stream::{Group, Stream, StreamError, Unfinished};
+use streamjobs::{Client, StreamName};
 
-use crate::arguments::Queue;
+use crate::arguments::{Part, Queue};
 use crate::output::{Output, print_error};
 use crate::{Exit, Failure};
 
+/// The stream of a command, or the partition of it. Sends no request.
+pub(crate) fn stream(client: &Client, name: &StreamName, part: Part) -> Result<Stream, Failure> {
+    let whole = client.stream(name.as_str())?;
+    let Some(number) = part.partition else { return Ok(whole) };
+    let partitions = whole.partitions();
+    let count = partitions.len();
+    let one = partitions.into_iter().nth(usize::from(number));
+    one.ok_or_else(|| {
+        let has = if count == 1 { "1 partition" } else { &format!("{count} partitions") };
+        format!("stream {name} has no partition {number}: it has {has}").into()
+    })
+}
+
 /// The group of a command. Sends no request.
 pub(crate) fn group(client: &Client, queue: &Queue) -> Result<Group, Failure> {
-    Ok(client.stream(queue.stream.as_str())?.group(queue.group.as_str())?)
+    let stream = stream(client, &queue.stream, queue.part)?;
+    Ok(stream.group(queue.group.as_str())?)
 }
 
 /// The group of a command, which must exist: an action on a missing group can look like success.

@@ -6,7 +6,10 @@ use crate::Failure;
 use crate::arguments::{Arguments, Tls};
 
 pub(crate) async fn client(arguments: &Arguments) -> Result<Client, Failure> {
-    let builder = Client::builder(&arguments.url);
+    let mut builder = Client::builder(&arguments.url);
+    if let Some(stream) = arguments.command.stream() {
+        builder = builder.partitions_as_stored(stream.as_str());
+    }
     Ok(with_tls(builder, &arguments.tls)?.connect().await?)
 }
 

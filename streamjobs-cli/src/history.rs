@@ -7,6 +7,7 @@ use serde_json::json;
 use streamjobs::stream::Position;
 use streamjobs::{Client, Entry};
 
+use crate::action::stream;
 use crate::arguments::{History, Replay, Tail};
 use crate::output::{Output, print_note, time};
 use crate::{Exit, Failure, fields, trim};
@@ -24,7 +25,7 @@ pub(crate) async fn run(
 }
 
 async fn replay(client: &Client, command: &Replay, output: &mut Output) -> Result<Exit, Failure> {
-    let stream = client.stream(command.stream.as_str())?;
+    let stream = stream(client, &command.stream, command.part)?;
     // Without this, a misspelt name would look like an empty stream.
     stream.sizes().await?;
     let bound = |position: Option<_>| position.map_or(Bound::Unbounded, Bound::Included);
@@ -49,7 +50,7 @@ async fn replay(client: &Client, command: &Replay, output: &mut Output) -> Resul
 }
 
 async fn tail(client: &Client, command: &Tail, output: &mut Output) -> Result<Exit, Failure> {
-    let stream = client.stream(command.stream.as_str())?;
+    let stream = stream(client, &command.stream, command.part)?;
     // As in a replay.
     stream.info().await?;
     let mut tail = match command.after {

@@ -1,10 +1,12 @@
 //! `streamjobs info`, `groups`, `consumers`, `pending` and `diagnose`, which change nothing.
 
 use serde_json::{Value, json};
-use streamjobs::Client;
-use streamjobs::stream::{ConsumerInfo, GroupInfo, PendingEntry, PendingQuery, StreamInfo};
+use streamjobs::stream::{
+    ConsumerInfo, GroupInfo, PendingEntry, PendingQuery, Stream, StreamError, StreamInfo,
+};
+use streamjobs::{Client, EntryId};
 
-use crate::action::group;
+use crate::action::{group, stream};
 use crate::arguments::{Inspect, Pending, Queue};
 use crate::output::{Output, milliseconds, or_unknown, print_note, span, time};
 use crate::{Exit, Failure, retries};
@@ -16,11 +18,11 @@ pub(crate) async fn run(
 ) -> Result<Exit, Failure> {
     match command {
         Inspect::Info(command) => {
-            let stream = client.stream(command.stream.as_str())?;
-            info(command.stream.as_str(), &stream.info().await?, output)
+            let stream = stream(client, &command.stream, command.part)?;
+            info(&stream, output).await
         }
         Inspect::Groups(command) => {
-            let stream = client.stream(command.stream.as_str())?;
+            let stream = stream(client, &command.stream, command.part)?;
             groups(&stream.groups().await?, output)
         }
         Inspect::Consumers(queue) => {
@@ -33,35 +35,86 @@ pub(crate) async fn run(
     }
 }
 
-fn info(name: &str, info: &StreamInfo, output: &mut Output) -> Result<Exit, Failure> {
+async fn info(stream: &Stream, output: &mut Output) -> Result<Exit, Failure> {
+    let whole = stream.info().await?;
+    let parts = match stream.partitions() {
+        parts if parts.len() > 1 => read_parts(parts).await?,
+        _ => Vec::new(),
+    };
     if output.is_json() {
-        output.document(&json!({
-            "stream": name,
-            "length": info.length,
-            "first": info.first.map(|id| id.to_string()),
-            "last": info.last.map(|id| id.to_string()),
-            "last_id": info.last_id.to_string(),
-            "added": info.added,
-            "bytes": info.bytes,
-            "groups": info.groups,
-        }))?;
+        let mut document = info_document(stream.name().as_str(), &whole);
+        if let (Value::Object(document), false) = (&mut document, parts.is_empty()) {
+            let parts = parts.iter().map(|(name, info)| match info {
+                Some(info) => info_document(name, info),
+                None => json!({ "stream": name, "length": 0 }),
+            });
+            document.insert("partitions".to_owned(), parts.collect());
+        }
+        output.document(&document)?;
         return Ok(Exit::Ok);
     }
-    let end = |id: Option<streamjobs::EntryId>| match id {
+    let end = |id: Option<EntryId>| match id {
         Some(id) => format!("{id}  {}", time(id.milliseconds())),
         None => "-".to_owned(),
     };
     output.pairs([
-        ("stream", name.to_owned()),
-        ("entries", info.length.to_string()),
-        ("first", end(info.first)),
-        ("last", end(info.last)),
-        ("last generated id", info.last_id.to_string()),
-        ("added in total", info.added.to_string()),
-        ("bytes", or_unknown(info.bytes)),
-        ("groups", info.groups.to_string()),
+        ("stream", stream.name().to_string()),
+        ("entries", whole.length.to_string()),
+        ("first", end(whole.first)),
+        ("last", end(whole.last)),
+        ("last generated id", whole.last_id.to_string()),
+        ("added in total", whole.added.to_string()),
+        ("bytes", or_unknown(whole.bytes)),
+        ("groups", whole.groups.to_string()),
     ])?;
+    if !parts.is_empty() {
+        parts_table(&parts, output)?;
+    }
     Ok(Exit::Ok)
+}
+
+/// Each partition with its state; `None` where no event has reached it and no group is on it.
+async fn read_parts(parts: Vec<Stream>) -> Result<Vec<(String, Option<StreamInfo>)>, Failure> {
+    let mut read = Vec::with_capacity(parts.len());
+    for part in parts {
+        let info = match part.info().await {
+            Ok(info) => Some(info),
+            Err(StreamError::Missing { .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
+        read.push((part.name().to_string(), info));
+    }
+    Ok(read)
+}
+
+fn parts_table(parts: &[(String, Option<StreamInfo>)], output: &mut Output) -> Result<(), Failure> {
+    let row = |(number, (name, info)): (usize, &(String, Option<StreamInfo>))| {
+        let info = info.as_ref();
+        let id = |id: Option<EntryId>| id.map_or_else(|| "-".to_owned(), |id| id.to_string());
+        [
+            number.to_string(),
+            name.clone(),
+            info.map_or(0, |info| info.length).to_string(),
+            id(info.and_then(|info| info.first)),
+            id(info.and_then(|info| info.last)),
+        ]
+    };
+    let head = ["PARTITION", "STREAM", "ENTRIES", "FIRST", "LAST"];
+    output.line("")?;
+    Ok(output.table(head, parts.iter().enumerate().map(row).collect())?)
+}
+
+fn info_document(name: &str, info: &StreamInfo) -> Value {
+    json!({
+        "stream": name,
+        "length": info.length,
+        "first": info.first.map(|id| id.to_string()),
+        "last": info.last.map(|id| id.to_string()),
+        "last_id": info.last_id.to_string(),
+        "added": info.added,
+        "bytes": info.bytes,
+        "groups": info.groups,
+    })
 }
 
 fn groups(groups: &[GroupInfo], output: &mut Output) -> Result<Exit, Failure> {
@@ -95,11 +148,22 @@ fn groups(groups: &[GroupInfo], output: &mut Output) -> Result<Exit, Failure> {
             group.retrying.to_string(),
             or_unknown(group.dead_letters),
             group.trimmed_unread.to_string(),
-            span(group.paused),
+            paused(group),
         ]
     };
     output.table(head, groups.iter().map(row).collect())?;
     Ok(Exit::Ok)
+}
+
+/// How long it has been paused, and in how many partitions if not in all.
+fn paused(group: &GroupInfo) -> String {
+    let paused = span(group.paused);
+    match group.paused {
+        Some(_) if group.paused_in < group.partitions => {
+            format!("{paused} in {} of {}", group.paused_in, group.partitions)
+        }
+        _ => paused,
+    }
 }
 
 fn group_document(group: &GroupInfo) -> Value {
@@ -119,6 +183,9 @@ fn group_document(group: &GroupInfo) -> Value {
         "new_dead_letters": group.new_dead_letters,
         "trimmed_unread": group.trimmed_unread,
         "paused_ms": milliseconds(group.paused),
+        "partitions": group.partitions,
+        "paused_in": group.paused_in,
+        "without_group": group.without_group,
     })
 }
 

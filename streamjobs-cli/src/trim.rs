@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use streamjobs::Client;
 use streamjobs::stream::{Cut, Stream, StreamError, Trimmed};
 
-use crate::action::{LOSE, planned, unfinished};
+use crate::action::{LOSE, planned, stream, unfinished};
 use crate::arguments::Trim;
 use crate::output::{Output, Progress, print_error, span};
 use crate::{Exit, Failure};
@@ -14,7 +14,7 @@ pub(crate) async fn run(
     command: &Trim,
     output: &mut Output,
 ) -> Result<Exit, Failure> {
-    let stream = client.stream(command.stream.as_str())?;
+    let stream = stream(client, &command.stream, command.part)?;
     let present = stream.info().await?;
     let Some((cut, wanted)) = cut(command) else {
         return Err("give one of --length, --age and --before".into());

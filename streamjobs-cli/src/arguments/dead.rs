@@ -32,6 +32,17 @@ Example:
     Purge(DeadChange),
 }
 
+impl Dead {
+    /// The group that the command is about.
+    pub(super) fn queue(&self) -> &Queue {
+        match self {
+            Self::List(command) => &command.queue,
+            Self::Show(command) => &command.queue,
+            Self::Redrive(command) | Self::Purge(command) => &command.queue,
+        }
+    }
+}
+
 /// List dead letters, oldest first, without their payloads.
 #[derive(Args, Debug)]
 #[command(after_help = "\

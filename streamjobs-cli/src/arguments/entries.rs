@@ -46,6 +46,19 @@ Example:
     Resume(Queue),
 }
 
+impl Entries {
+    /// The group that the command is about.
+    pub(super) fn queue(&self) -> &Queue {
+        match self {
+            Self::Claim(command) => &command.queue,
+            Self::Release(command) | Self::Acknowledge(command) => &command.queue,
+            Self::HandOver(command) => &command.queue,
+            Self::RemoveConsumer(command) => &command.queue,
+            Self::Reap(queue) | Self::Pause(queue) | Self::Resume(queue) => queue,
+        }
+    }
+}
+
 /// Move pending entries of any consumer to one consumer; delivery counts stay the same.
 #[derive(Args, Debug)]
 #[command(after_help = "\

@@ -14,6 +14,17 @@ pub(crate) enum Groups {
     Destroy(GroupDestroy),
 }
 
+impl Groups {
+    /// The group that the command is about.
+    pub(super) fn queue(&self) -> &Queue {
+        match self {
+            Self::Create(command) => &command.queue,
+            Self::Move(command) => &command.queue,
+            Self::Destroy(command) => &command.queue,
+        }
+    }
+}
+
 /// Create a group, unless it exists; an existing group keeps its position.
 #[derive(Args, Debug)]
 #[command(after_help = "\

@@ -5,8 +5,8 @@ use std::time::Duration;
 use clap::{ArgGroup, Args, Subcommand};
 use streamjobs::StreamName;
 
-use super::Consent;
 use super::values::{PositionArg, duration, place, position, stream};
+use super::{Consent, Part};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum History {
@@ -27,6 +27,8 @@ pub(crate) struct Replay {
     /// The stream.
     #[arg(value_parser = stream)]
     pub(crate) stream: StreamName,
+    #[command(flatten)]
+    pub(crate) part: Part,
     /// The first entry to print; by default, the first of the stream.
     #[arg(long, value_name = "POSITION", value_parser = place)]
     pub(crate) from: Option<PositionArg>,
@@ -53,6 +55,8 @@ pub(crate) struct Tail {
     /// The stream, which need not exist yet.
     #[arg(value_parser = stream)]
     pub(crate) stream: StreamName,
+    #[command(flatten)]
+    pub(crate) part: Part,
     /// Where to start; by default, only entries that are added from now on.
     #[arg(long, value_name = "POSITION", value_parser = place)]
     pub(crate) after: Option<PositionArg>,
@@ -76,7 +80,9 @@ pub(crate) struct Trim {
     /// The stream.
     #[arg(value_parser = stream)]
     pub(crate) stream: StreamName,
-    /// Keep this many of the newest entries.
+    #[command(flatten)]
+    pub(crate) part: Part,
+    /// Keep this many of the newest entries, of each partition.
     #[arg(long, value_name = "COUNT")]
     pub(crate) length: Option<u64>,
     /// Keep entries younger than this, by the server's clock.

@@ -6,8 +6,8 @@ use clap::{Args, Subcommand};
 use streamjobs::StreamName;
 use streamjobs::stream::{EntryAddress, RetryCursor};
 
-use super::Queue;
 use super::values::{duration, stream};
+use super::{Part, Queue};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Inspect {
@@ -45,12 +45,26 @@ Example:
     Diagnose(Queue),
 }
 
+impl Inspect {
+    /// The group that the command is about, if it is about one.
+    pub(super) fn queue(&self) -> Option<&Queue> {
+        match self {
+            Self::Info(_) | Self::Groups(_) => None,
+            Self::Consumers(queue) | Self::Diagnose(queue) => Some(queue),
+            Self::Pending(command) => Some(&command.queue),
+            Self::Retries(command) => Some(&command.queue),
+        }
+    }
+}
+
 /// A stream.
 #[derive(Args, Debug)]
 pub(crate) struct OneStream {
     /// The stream.
     #[arg(value_parser = stream)]
     pub(crate) stream: StreamName,
+    #[command(flatten)]
+    pub(crate) part: Part,
 }
 
 /// List pending entries: delivered and not acknowledged.

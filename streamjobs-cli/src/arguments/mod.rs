@@ -44,6 +44,24 @@ pub(crate) struct Arguments {
     pub(crate) command: Command,
 }
 
+impl Command {
+    /// The stream that the command is about.
+    pub(crate) fn stream(&self) -> Option<&StreamName> {
+        let queue = match self {
+            Self::Doctor(_) => return None,
+            Self::Inspect(Inspect::Info(one) | Inspect::Groups(one)) => return Some(&one.stream),
+            Self::History(History::Replay(command)) => return Some(&command.stream),
+            Self::History(History::Tail(command)) => return Some(&command.stream),
+            Self::History(History::Trim(command)) => return Some(&command.stream),
+            Self::Inspect(command) => command.queue()?,
+            Self::Entries(command) => command.queue(),
+            Self::Group(command) => command.queue(),
+            Self::Dead(command) => command.queue(),
+        };
+        Some(&queue.stream)
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Doctor(Doctor),
@@ -81,12 +99,22 @@ pub(crate) struct Doctor {
     pub(crate) acl: bool,
 }
 
+/// Which part of a stream with partitions.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct Part {
+    /// Only this partition of the stream, by its number from 0; all of them by default.
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) partition: Option<u16>,
+}
+
 /// One group on one stream.
 #[derive(Args, Debug)]
 pub(crate) struct Queue {
     /// The stream.
     #[arg(value_parser = stream)]
     pub(crate) stream: StreamName,
+    #[command(flatten)]
+    pub(crate) part: Part,
     /// The group.
     #[arg(value_parser = group)]
     pub(crate) group: GroupName,
@@ -94,7 +122,11 @@ pub(crate) struct Queue {
 
 impl fmt::Display for Queue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "group {} on stream {}", self.group, self.stream)
+        write!(f, "group {} on stream {}", self.group, self.stream)?;
+        match self.part.partition {
+            Some(number) => write!(f, ", partition {number}"),
+            None => Ok(()),
+        }
     }
 }
 

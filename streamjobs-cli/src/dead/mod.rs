@@ -8,7 +8,7 @@ use streamjobs::Client;
 use streamjobs::dead_letter::{DeadLetterSummary, DeadLetters};
 use streamjobs::stream::EntryAddress;
 
-use crate::action::existing;
+use crate::action::{existing, group};
 use crate::arguments::{Dead, DeadList, Queue};
 use crate::output::{Output, cut, print_note, time};
 use crate::{Exit, Failure};
@@ -33,7 +33,7 @@ pub(crate) async fn run(
 }
 
 fn of(client: &Client, queue: &Queue) -> Result<DeadLetters, Failure> {
-    Ok(client.dead_letters(queue.stream.as_str(), queue.group.as_str())?)
+    Ok(group(client, queue)?.dead_letters())
 }
 
 async fn list(client: &Client, command: &DeadList, output: &mut Output) -> Result<Exit, Failure> {

@@ -18,6 +18,7 @@ mod group;
 mod history;
 mod inspect;
 mod orders;
+mod partitions;
 mod program;
 mod retries;
 mod tls;

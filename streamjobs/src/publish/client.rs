@@ -16,7 +16,7 @@ use crate::model::name::{EventId, NameError, StreamName};
 use crate::model::trace::span::{self, TraceProvider};
 use crate::model::trace::{self, TraceContext};
 use crate::publish::encoded::{self, EncodedEvent, PAYLOAD_BYTES_MAX};
-use crate::publish::layouts::Layouts;
+use crate::publish::layouts::{self, Layouts};
 use crate::store::Store;
 use crate::store::redis::RedisStore;
 
@@ -83,6 +83,7 @@ impl Client {
             payload_bytes_max: PAYLOAD_BYTES_MAX,
             trace_context: None,
             partitions: Vec::new(),
+            stored_partitions: Vec::new(),
             connection: ConnectionOptions::default(),
         }
     }
@@ -316,6 +317,7 @@ pub struct ClientBuilder {
     payload_bytes_max: usize,
     trace_context: Option<TraceProvider>,
     partitions: Vec<(String, u16)>,
+    stored_partitions: Vec<String>,
     pub(super) connection: ConnectionOptions,
 }
 
@@ -346,6 +348,17 @@ impl ClientBuilder {
     /// See `docs/partitions.md`.
     pub fn partitions(mut self, stream: impl Into<String>, count: u16) -> Self {
         self.partitions.push((stream.into(), count));
+        self
+    }
+
+    /// Takes a stream to have as many partitions as the server keeps for it at
+    /// [`connect`](Self::connect); without it a stream has one. For programs that look at streams of
+    /// others, such as the command line: those that publish or have handlers name the number, with
+    /// [`partitions`](Self::partitions). Partitions that are added later are not seen.
+    ///
+    /// It sends one request for each stream, which needs the command `HGET` on `{stream}:partitions`.
+    pub fn partitions_as_stored(mut self, stream: impl Into<String>) -> Self {
+        self.stored_partitions.push(stream.into());
         self
     }
 
@@ -382,10 +395,21 @@ impl ClientBuilder {
     /// # Cancel safety
     ///
     /// Cancel safe: nothing is left behind.
-    pub async fn connect(self) -> Result<Client, ConnectError> {
+    pub async fn connect(mut self) -> Result<Client, ConnectError> {
         let store = RedisStore::new(&self.url, self.connection.clone())?;
-        let client = self.with_store(Arc::new(store.clone()), false)?;
+        let stored = std::mem::take(&mut self.stored_partitions);
+        if stored.is_empty() {
+            let client = self.with_store(Arc::new(store.clone()), false)?;
+            store.connect().await?;
+            client.inner.layouts.agree(&store).await?;
+            return Ok(client);
+        }
         store.connect().await?;
+        for stream in stored {
+            let count = layouts::stored(&store, &stream).await?;
+            self.partitions.push((stream, count));
+        }
+        let client = self.with_store(Arc::new(store.clone()), false)?;
         client.inner.layouts.agree(&store).await?;
         Ok(client)
     }

@@ -38,11 +38,7 @@ impl Layouts {
     pub(crate) async fn agree(&self, store: &impl Publish) -> Result<(), ConnectError> {
         for (stream, partitions) in &self.by_stream {
             let wanted = partitions.count();
-            let present = store.partitions(stream, wanted).await;
-            let present = present.map_err(|source| ConnectError::Server {
-                server: format!("the server of stream {stream}"),
-                source: source.into(),
-            })?;
+            let present = present(store, stream, wanted).await?;
             if present != wanted {
                 return Err(ConnectError::Setting(format!(
                     "stream {stream} has {present} partitions, and this client was told {wanted}; the \
@@ -85,6 +81,26 @@ impl Layouts {
         let (whole, number) = self.whole.get(stream)?;
         self.is_spread(whole).then_some(*number)
     }
+}
+
+/// How many partitions the server keeps for a stream.
+pub(crate) async fn stored(store: &impl Publish, stream: &str) -> Result<u16, ConnectError> {
+    let stream = StreamName::new(stream);
+    let stream = stream.map_err(|error| ConnectError::Setting(error.to_string()))?;
+    present(store, &stream, 0).await
+}
+
+/// How many partitions a stream has, once it has at least as many as are wanted.
+async fn present(
+    store: &impl Publish,
+    stream: &StreamName,
+    wanted: u16,
+) -> Result<u16, ConnectError> {
+    let present = store.partitions(stream, wanted).await;
+    present.map_err(|source| ConnectError::Server {
+        server: format!("the server of stream {stream}"),
+        source: source.into(),
+    })
 }
 
 const KEY_FIELD: &[u8] = b"sj-key";
