@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use streamjobs::StreamName;
 use tokio::time::Instant;
 
 use crate::fault::Fault;
@@ -29,9 +30,15 @@ pub(crate) struct OpenLetters {
 
 impl OpenLetters {
     /// Open letters of a group; `None` if they were not counted, because too many groups have some.
-    pub(crate) fn of(&self, stream: &str, group: &str) -> Option<Counted> {
+    fn of(&self, stream: &str, group: &str) -> Option<Counted> {
         let counted = self.by_group.get(&(stream.to_owned(), group.to_owned())).copied();
         counted.or_else(|| (!self.more).then(Counted::default))
+    }
+
+    /// Those of a group in all partitions of a stream.
+    pub(crate) fn of_all(&self, parts: &[StreamName], group: &str) -> Option<Counted> {
+        let counted = parts.iter().map(|part| self.of(part.as_str(), group));
+        counted.into_iter().try_fold(Counted::default(), |sum, part| Some(sum.plus(part?)))
     }
 }
 

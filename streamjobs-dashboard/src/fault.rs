@@ -78,8 +78,12 @@ impl From<StreamError> for Fault {
     fn from(error: StreamError) -> Self {
         let text = Self::error_chain(&error);
         match error {
-            StreamError::Missing { .. } | StreamError::GroupMissing { .. } => Self::not_found(text),
-            StreamError::Unfinished { .. } | StreamError::Alive { .. } => Self::conflict(text),
+            StreamError::Missing { .. }
+            | StreamError::GroupMissing { .. }
+            | StreamError::NoPartition { .. } => Self::not_found(text),
+            StreamError::Unfinished { .. }
+            | StreamError::Alive { .. }
+            | StreamError::Ambiguous { .. } => Self::conflict(text),
             StreamError::Name(name) => name.into(),
             _ => Self::redis(text),
         }
@@ -96,8 +100,12 @@ impl From<DeadLetterError> for Fault {
     fn from(error: DeadLetterError) -> Self {
         let text = Self::error_chain(&error);
         match error {
-            DeadLetterError::Unknown { .. } => Self::not_found(text),
-            DeadLetterError::NotRunnable { .. } => Self::conflict(text),
+            DeadLetterError::Unknown { .. } | DeadLetterError::NoPartition { .. } => {
+                Self::not_found(text)
+            }
+            DeadLetterError::NotRunnable { .. } | DeadLetterError::Ambiguous { .. } => {
+                Self::conflict(text)
+            }
             DeadLetterError::Name(name) => name.into(),
             _ => Self::redis(text),
         }

@@ -29,13 +29,20 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
+    /// The streams of a stream's partitions; nothing of one that is not shown.
+    pub(crate) fn parts(&self, stream: &str) -> &[StreamName] {
+        let shown = self.streams.iter().find(|shown| shown.name.as_str() == stream);
+        shown.map_or(&[], |shown| &shown.parts)
+    }
+
     /// Dead letters of a group: those in Redis and the open ones of the archive. `None` if Redis or
     /// the archive did not tell its count; a lower bound if the archive did not count this group.
     pub(crate) fn dead(&self, info: &GroupInfo) -> Option<Counted> {
         let archived = match &self.archived {
             None => Counted::default(),
             Some(counts) => {
-                let counted = counts.as_ref().ok()?.of(&info.stream, &info.group);
+                let counts = counts.as_ref().ok()?;
+                let counted = counts.of_all(self.parts(&info.stream), &info.group);
                 counted.unwrap_or(Counted { number: 0, more: true })
             }
         };
@@ -47,6 +54,8 @@ impl Snapshot {
 #[derive(Debug)]
 pub(crate) struct StreamSnapshot {
     pub(crate) name: StreamName,
+    /// The streams of its partitions, under which the archive keeps letters.
+    parts: Vec<StreamName>,
     pub(crate) found: Result<StreamFound, Fault>,
 }
 
@@ -129,7 +138,8 @@ impl Sampler {
             unavailable = unavailable.or_else(|| {
                 found.as_ref().err().filter(|fault| fault.status.is_server_error()).cloned()
             });
-            streams.push(StreamSnapshot { name: name.clone(), found });
+            let parts = self.client.partitions(name);
+            streams.push(StreamSnapshot { name: name.clone(), parts, found });
         }
         let archived = cache.archived.counts(self.archive.as_ref()).await.cloned();
         let snapshot = Snapshot { taken: Instant::now(), streams, archived };

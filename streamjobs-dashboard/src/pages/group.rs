@@ -79,6 +79,7 @@ async fn view(ctx: &RequestContext, asked: &GroupQuery) -> Result<View, Fault> {
                 }
             }
             dt { "Trimmed before delivery" } dd { (format::count(info.trimmed_unread)) }
+            (partitions(&info))
         }
         h2 { "Consumers" }
         (consumers_table(ctx, &info, &consumers))
@@ -86,12 +87,27 @@ async fn view(ctx: &RequestContext, asked: &GroupQuery) -> Result<View, Fault> {
     Ok(View { title: name.to_owned(), trail: trail(ctx, stream), body })
 }
 
+/// How many partitions the figures are of.
+fn partitions(info: &GroupInfo) -> Markup {
+    html! {
+        @if info.partitions > 1 {
+            dt { "Partitions" }
+            dd #parts {
+                (info.partitions)
+                @if info.without_group > 0 { ", of which " (info.without_group) " do not have the group" }
+                @if info.paused_in > 0 { "; paused in " (info.paused_in) }
+            }
+        }
+    }
+}
+
 fn archived(snapshot: &Snapshot, info: &GroupInfo) -> Markup {
     let Some(Ok(counts)) = &snapshot.archived else {
         return format::counted(None, "The archive did not answer.");
     };
     let why_not = "Not counted: more than 200 groups have open letters.";
-    format::counted(counts.of(&info.stream, &info.group), why_not)
+    let parts = snapshot.parts(&info.stream);
+    format::counted(counts.of_all(parts, &info.group), why_not)
 }
 
 /// The breadcrumbs above a group.
@@ -142,7 +158,9 @@ fn actions(ctx: &RequestContext, info: &GroupInfo) -> Markup {
         div.actions {
             @if info.paused.is_some() {
                 (button(ctx, Action::Pause, &to(ctx, info, "resume"), &resume))
-            } @else {
+            }
+            // A pause can be in some partitions only.
+            @if info.paused_in < info.partitions {
                 (button(ctx, Action::Pause, &to(ctx, info, "pause"), &pause))
             }
             (button(ctx, Action::Reap, &to(ctx, info, "reap"), &reap))

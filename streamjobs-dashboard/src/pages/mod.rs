@@ -6,6 +6,7 @@ pub(crate) mod archive;
 pub(crate) mod dead;
 pub(crate) mod group;
 pub(crate) mod overview;
+pub(crate) mod partitions;
 pub(crate) mod pending;
 pub(crate) mod processes;
 pub(crate) mod retries;

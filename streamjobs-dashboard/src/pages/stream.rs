@@ -11,7 +11,7 @@ use crate::form::Fields;
 use crate::format::{self, Untrusted};
 use crate::layout::{View, empty};
 use crate::live;
-use crate::pages::overview;
+use crate::pages::{overview, partitions};
 use crate::payload::SHOWN_MAX;
 use crate::request::RequestContext;
 
@@ -23,6 +23,7 @@ async fn view(ctx: &RequestContext, name: &str) -> Result<View, Fault> {
     let stream = ctx.state.stream(name)?;
     let info = stream.info().await?;
     let newest = stream.newest_previews(TAIL, SHOWN_MAX).await?;
+    let parts = partitions::read(&stream).await?;
     let snapshot = ctx.state.sampler.sample().await;
     let sampled = snapshot.streams.iter().find(|sampled| sampled.name.as_str() == name);
     let sampled = sampled.and_then(|sampled| sampled.found.as_ref().ok());
@@ -34,6 +35,8 @@ async fn view(ctx: &RequestContext, name: &str) -> Result<View, Fault> {
             div { dt { "Added in total" } dd #added { (format::count(info.added)) } }
             div { dt { "Published" } dd { (published.map_or("–".into(), format::rate)) } }
             div { dt { "Groups" } dd { (info.groups) } }
+            @let count = stream.partitions().len();
+            @if count > 1 { div { dt { "Partitions" } dd #parts { (count) } } }
             div { dt { "Memory" } dd { (info.bytes.map_or("–".into(), format::size)) } }
         }
         dl.fields {
@@ -43,6 +46,7 @@ async fn view(ctx: &RequestContext, name: &str) -> Result<View, Fault> {
         }
         h2 { "Groups" }
         @if let Some(found) = sampled { (overview::groups(&ctx.base, name, &snapshot, found)) }
+        (partitions::table(&parts))
         h2 { "Replay" }
         (replay_form(ctx, name, &Fields::default()))
         h2 { "Newest entries" }
@@ -103,8 +107,8 @@ fn replay_form(ctx: &RequestContext, name: &str, asked: &Fields) -> Markup {
     html! {
         form.filter method="get" action=(ctx.base.to(&["streams", name, "replay"])) data-keep {
             label { "From (entry id, milliseconds, or -)"
-                input name="start" placeholder="-" value=[asked.get("start")] maxlength="60"; }
-            label { "To (or +)" input name="end" placeholder="+" value=[asked.get("end")] maxlength="60"; }
+                input name="start" placeholder="-" value=[asked.get("start")] maxlength="70"; }
+            label { "To (or +)" input name="end" placeholder="+" value=[asked.get("end")] maxlength="70"; }
             label { "Limit" input name="limit" type="number" min="1" max="200" value=(asked.get("limit").unwrap_or("20")); }
             button type="submit" { "Replay" }
         }

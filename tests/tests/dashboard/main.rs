@@ -18,6 +18,7 @@ mod browser;
 mod driver;
 mod live;
 mod pages;
+mod partitions;
 mod proxied;
 mod security;
 mod site;

@@ -1,0 +1,94 @@
+//! The partitions of a stream, as a table on its page.
+
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use maud::{Markup, html};
+use streamjobs::stream::{GroupInfo, Stream, StreamError};
+
+use crate::fault::Fault;
+use crate::format::{self, Untrusted};
+
+/// A partition at one moment.
+#[derive(Debug)]
+pub(crate) struct PartitionFound {
+    name: String,
+    /// `None` where no event has arrived and no group was created yet.
+    state: Option<(u64, Vec<GroupInfo>)>,
+}
+
+/// The first partitions of a stream, and how many more there are. Nothing of a stream with only one.
+#[derive(Debug, Default)]
+pub(crate) struct PartitionsFound {
+    first: Vec<PartitionFound>,
+    more: usize,
+}
+
+pub(crate) async fn read(stream: &Stream) -> Result<PartitionsFound, Fault> {
+    let mut parts = stream.partitions();
+    if parts.len() == 1 {
+        return Ok(PartitionsFound::default());
+    }
+    let more = parts.len().saturating_sub(ROWS_MAX);
+    parts.truncate(ROWS_MAX);
+    let found = stream::iter(parts.into_iter().map(found)).buffered(AT_ONCE).try_collect();
+    Ok(PartitionsFound { first: found.await?, more })
+}
+
+async fn found(part: Stream) -> Result<PartitionFound, Fault> {
+    let name = part.name().to_string();
+    let state = match part.groups().await {
+        Ok(groups) => Some((part.length().await?, groups)),
+        Err(StreamError::Missing { .. }) => None,
+        Err(error) => return Err(error.into()),
+    };
+    Ok(PartitionFound { name, state })
+}
+
+/// A row for each partition, with the sums over its groups.
+pub(crate) fn table(partitions: &PartitionsFound) -> Markup {
+    html! {
+        @if !partitions.first.is_empty() {
+            h2 { "Partitions" }
+            div.scroll { table #partitions {
+                thead { tr {
+                    th.number { "Partition" } th { "Stream" } th.number { "Entries" }
+                    th.number { "Waiting" } th.number { "Pending" } th.number { "Retries" }
+                    th.number { "Dead letters" } th { "Paused" }
+                } }
+                tbody { @for (number, partition) in partitions.first.iter().enumerate() {
+                    (row(number, partition))
+                } }
+            } }
+            @if partitions.more > 0 {
+                p.soft { (format::count(partitions.more as u64)) " more partitions are not shown here." }
+            }
+        }
+    }
+}
+
+fn row(number: usize, partition: &PartitionFound) -> Markup {
+    let (length, groups) = match &partition.state {
+        Some((length, groups)) => (*length, groups.as_slice()),
+        None => (0, &[][..]),
+    };
+    let sum = |of: fn(&GroupInfo) -> u64| groups.iter().map(of).sum::<u64>();
+    let is_exact = groups.iter().all(|group| group.backlog.exact);
+    let dead = groups.iter().map(|group| group.dead_letters).sum::<Option<u64>>();
+    let paused = groups.iter().filter(|group| group.paused.is_some());
+    let paused = paused.map(|group| group.group.as_str()).collect::<Vec<_>>().join(", ");
+    html! {
+        tr id={ "part-" (number) } data-partition=(number) {
+            td.number { (number) }
+            td.id { (Untrusted(&partition.name)) }
+            td.number { (format::count(length)) }
+            td.number { @if !is_exact { "≥ " } (format::count(sum(|group| group.backlog.entries))) }
+            td.number { (format::count(sum(|group| group.pending))) }
+            td.number { (format::count(sum(|group| group.retrying))) }
+            td.number { (format::known(dead, "The key for dead letters has another type.")) }
+            td { @if paused.is_empty() { "–" } @else { (Untrusted(&paused)) } }
+        }
+    }
+}
+
+/// Partitions in the table, and asked at the same time.
+const ROWS_MAX: usize = 200;
+const AT_ONCE: usize = 16;
