@@ -55,9 +55,14 @@ impl Layouts {
         partitions.map_or_else(|| vec![stream.clone()], |known| known.names().cloned().collect())
     }
 
+    /// How many partitions a stream has.
+    pub(crate) fn count(&self, stream: &StreamName) -> u16 {
+        self.by_stream.get(stream).map_or(1, Partitions::count)
+    }
+
     /// Whether a stream has more partitions than itself.
     pub(crate) fn is_spread(&self, stream: &StreamName) -> bool {
-        self.by_stream.get(stream).is_some_and(|partitions| partitions.count() > 1)
+        self.count(stream) > 1
     }
 
     /// The partition of an event: by its key, or in turn without one. `None` if the stream has none.

@@ -167,6 +167,15 @@ impl RuntimeBuilder {
         self
     }
 
+    /// Whether the metrics of a stream with [partitions](crate::ClientBuilder::partitions) tell these
+    /// apart, by a label `partition` with the number: by default they are those of the whole stream. With
+    /// the label there are as many series for each partition as otherwise for the whole, and
+    /// `streamjobs_slots` shows for each partition the slots that all of them share.
+    pub fn partition_metrics(mut self, apart: bool) -> Self {
+        self.spec.runtime.partition_metrics = apart;
+        self
+    }
+
     /// About how many dead letters each group keeps: the oldest are deleted first. By default all are
     /// kept.
     pub fn dead_letters_max(mut self, letters: NonZeroU64) -> Self {

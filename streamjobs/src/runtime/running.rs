@@ -49,7 +49,7 @@ impl Runtime {
         let consumers = self.consumers.running();
         let staying = consumers.iter().filter(|consumer| !consumer.is_leaving());
         let queues = staying.flat_map(|consumer| &consumer.queues);
-        Health { queues: queues.map(|queue| queue.health.health_at(now)).collect() }
+        Health::of(queues.map(|queue| queue.health.health_at(now)))
     }
 
     /// Receives alerts from now on, as they come.

@@ -50,6 +50,7 @@ mod tokens;
 mod trace;
 mod upkeep;
 mod whole_stream;
+mod whole_watch;
 mod workers;
 
 #[path = "../scrape/mod.rs"]

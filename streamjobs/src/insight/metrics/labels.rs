@@ -10,16 +10,18 @@ use crate::model::name::{GroupName, StreamName};
 pub(super) struct Labels(Vec<Label>);
 
 impl Labels {
-    /// The labels of a stream.
-    pub(super) fn of_stream(stream: &StreamName) -> Self {
-        Self(vec![Label::new("stream", stream.to_string())])
+    /// The labels of a stream, or of one of its partitions.
+    pub(super) fn of_stream(stream: &StreamName, partition: Option<u16>) -> Self {
+        let stream = Label::new("stream", stream.to_string());
+        let partition = partition.map(|number| Label::new("partition", number.to_string()));
+        Self(std::iter::once(stream).chain(partition).collect())
     }
 
-    /// The labels of a group on a stream.
-    pub(super) fn of_queue(stream: &StreamName, group: &GroupName) -> Self {
-        let mut labels = Self::of_stream(stream);
-        labels.0.push(Label::new("group", group.to_string()));
-        labels
+    /// The labels of a group on that stream.
+    pub(super) fn and_group(&self, group: &GroupName) -> Self {
+        let mut labels = self.0.clone();
+        labels.push(Label::new("group", group.to_string()));
+        Self(labels)
     }
 
     pub(super) fn and(&self, name: &'static str, value: &'static str) -> Self {

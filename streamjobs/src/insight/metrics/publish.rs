@@ -39,7 +39,7 @@ impl PublishMetrics {
 
 impl StreamMetrics {
     fn new(stream: &StreamName) -> Self {
-        let labels = Labels::of_stream(stream);
+        let labels = Labels::of_stream(stream, None);
         Self {
             sent: Family::new(SENT, &labels, "outcome", Sending::WORDS.iter().copied()),
             send: labels.and("operation", "send").histogram(OPERATION),

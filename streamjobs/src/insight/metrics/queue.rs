@@ -22,6 +22,8 @@ use crate::model::policy::Reason;
 #[derive(Debug)]
 pub(crate) struct QueueMetrics {
     labels: Labels,
+    /// Whether they are those of one of several partitions.
+    pub(crate) of_partition: bool,
     slots: Gauge,
     slots_now: AtomicUsize,
     running: Gauge,
@@ -61,9 +63,10 @@ pub(crate) struct QueueMetrics {
 }
 
 impl QueueMetrics {
-    /// Makes every handle with the current recorder.
-    pub(crate) fn new(stream: &StreamName, group: &GroupName) -> Self {
-        let labels = Labels::of_queue(stream, group);
+    /// Makes every handle with the current recorder: for a whole stream, or for one of its partitions.
+    pub(crate) fn new(stream: &StreamName, group: &GroupName, partition: Option<u16>) -> Self {
+        let of_stream = Labels::of_stream(stream, partition);
+        let labels = of_stream.and_group(group);
         let counter = |metric| labels.counter(metric);
         let family = |metric, name, words| Family::new(metric, &labels, name, words);
         let words = |words: &'static [&'static str]| words.iter().copied();
@@ -100,12 +103,13 @@ impl QueueMetrics {
             entries_trimmed: counter(ENTRIES_TRIMMED),
             letters_trimmed: counter(LETTERS_TRIMMED),
             consumers_retired: counter(CONSUMERS_RETIRED),
-            seen: ServerGauges::new(&labels, stream),
+            seen: ServerGauges::new(&labels, &of_stream),
             queue_time: labels.histogram(QUEUE_TIME),
             lateness: labels.histogram(SCHEDULE_LATENESS),
             renew: labels.histogram(RENEW),
             receive: operation("receive"),
             settle: operation("settle"),
+            of_partition: partition.is_some(),
             labels,
         }
     }

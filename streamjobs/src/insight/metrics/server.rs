@@ -10,7 +10,6 @@ use super::table::{
     JOBS, LAG, LAG_KNOWN, OLDEST_PENDING, OLDEST_WAITING, PAUSED, STREAM_BYTES, STREAM_LENGTH,
 };
 use crate::insight::view::GroupInfo;
-use crate::model::name::StreamName;
 use crate::store::inspect::StreamSizes;
 
 /// The handles.
@@ -31,9 +30,8 @@ pub(crate) struct ServerGauges {
 }
 
 impl ServerGauges {
-    pub(super) fn new(labels: &Labels, stream: &StreamName) -> Self {
+    pub(super) fn new(labels: &Labels, of_stream: &Labels) -> Self {
         let state = |state| labels.and("state", state).gauge(JOBS);
-        let of_stream = Labels::of_stream(stream);
         Self {
             waiting: state("waiting"),
             pending: state("pending"),

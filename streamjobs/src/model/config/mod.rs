@@ -299,6 +299,8 @@ pub(crate) struct RuntimeConfig {
     pub(crate) watch_interval: Duration,
     pub(crate) dead_letters_max: Option<NonZeroU64>,
     pub(crate) alerts: AlertRules,
+    /// Whether metrics tell the partitions of a stream apart.
+    pub(crate) partition_metrics: bool,
 }
 
 impl Default for RuntimeConfig {
@@ -312,6 +314,7 @@ impl Default for RuntimeConfig {
             watch_interval: Duration::from_secs(5),
             dead_letters_max: None,
             alerts: AlertRules::default(),
+            partition_metrics: false,
         }
     }
 }

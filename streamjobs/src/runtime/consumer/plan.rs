@@ -45,6 +45,11 @@ pub(crate) struct PlannedQueue {
 }
 
 impl PlannedQueue {
+    /// The stream of which its stream is a partition, which may be itself.
+    pub(crate) fn whole(&self) -> &StreamName {
+        self.partition_of.as_ref().unwrap_or(&self.queue.stream)
+    }
+
     /// The queue, as services see it.
     pub(crate) fn served(&self, retention: Retention) -> ServedQueue {
         let Queue { stream, group } = self.queue.clone();

@@ -7,7 +7,6 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::handler::{ConsumerIdentity, States};
-use crate::insight::alert::AlertState;
 use crate::insight::metrics::QueueMetrics;
 use crate::model::config::{Retention, RuntimeConfig};
 use crate::model::name::{ConsumerName, StreamName};
@@ -20,7 +19,7 @@ use crate::runtime::consumer::queue_wiring::{
 };
 use crate::runtime::consumer::{PlannedQueue, QueueHandle, QueueLoops};
 use crate::runtime::observe::{
-    AlertSubscribers, HealthProbe, Outage, QueueContext, QueueMonitor, Report, Tally,
+    AlertSubscribers, GroupWatch, HealthProbe, Outage, QueueContext, QueueMonitor, Report, Tally,
 };
 use crate::runtime::state::{
     Assignment, Beat, OncePerInterval, PayloadBudget, Settlement, Slots, StoppedConsumers,
@@ -59,17 +58,34 @@ struct Payloads {
     budget: Arc<PayloadBudget>,
 }
 
-/// The slots of a consumer's partitioned streams.
+/// What the partitions of a consumer's streams share.
 #[derive(Debug, Default)]
-pub(crate) struct SlotPools(HashMap<StreamName, Arc<Slots>>);
+pub(crate) struct SlotPools {
+    slots: HashMap<StreamName, Arc<Slots>>,
+    metrics: HashMap<StreamName, Arc<QueueMetrics>>,
+}
 
 impl SlotPools {
     /// The slots of a queue: those of its stream, if that has several partitions.
     fn slots(&mut self, partition_of: Option<&StreamName>, count: usize) -> Arc<Slots> {
         let new = || Arc::new(Slots::new(count));
         match partition_of {
-            Some(stream) => Arc::clone(self.0.entry(stream.clone()).or_insert_with(new)),
+            Some(stream) => Arc::clone(self.slots.entry(stream.clone()).or_insert_with(new)),
             None => new(),
+        }
+    }
+
+    /// The metrics of a queue: those of its stream, unless partitions are told apart.
+    fn metrics(
+        &mut self,
+        whole: &StreamName,
+        queue: &Queue,
+        part: Option<u16>,
+    ) -> Arc<QueueMetrics> {
+        let new = || Arc::new(QueueMetrics::new(whole, &queue.group, part));
+        match part {
+            Some(_) => new(),
+            None => Arc::clone(self.metrics.entry(whole.clone()).or_insert_with(new)),
         }
     }
 }
@@ -91,9 +107,14 @@ impl Wiring {
         let streams = planned.iter().map(|planned| planned.queue.stream.clone());
         let mut watched = HashSet::new();
         let outage = Arc::<Outage>::default();
-        let monitors = planned.iter().map(|PlannedQueue { queue, .. }| {
+        let mut watches = HashMap::<Queue, Arc<GroupWatch>>::new();
+        let monitors = planned.iter().map(|planned| {
+            let queue = planned.queue.clone();
             let is_first = watched.insert(queue.stream.clone());
-            (queue.clone(), Arc::new(monitor(queue, runtime, is_first, &outage)))
+            let whole = Queue { stream: planned.whole().clone(), group: queue.group.clone() };
+            let new = || Arc::new(watch(&whole, runtime));
+            let watch = Arc::clone(watches.entry(whole.clone()).or_insert_with(new));
+            (queue, Arc::new(QueueMonitor::new(watch, is_first, Arc::clone(&outage))))
         });
         let monitors = monitors.collect();
         Self {
@@ -125,13 +146,18 @@ impl Wiring {
         pools: &mut SlotPools,
     ) -> (QueueHandle, QueueLoops) {
         let PlannedQueue { queue, partition_of, config, handlers } = planned;
-        let metrics = Arc::new(QueueMetrics::new(&queue.stream, &queue.group));
+        let number = self.client.layouts().number(&queue.stream);
+        let number = number.filter(|_| self.runtime.partition_metrics);
+        let metrics = pools.metrics(planned.whole(), queue, number);
         metrics.set_slots(config.concurrency);
         let mut handlers = Handlers::clone(handlers);
         handlers.measure(|event_type| metrics.process(event_type));
         // Every planned queue has one.
         let known = self.monitors.get(queue).cloned();
-        let new = || Arc::new(monitor(queue, self.runtime, false, &Arc::default()));
+        let new = || {
+            let watch = Arc::new(watch(queue, self.runtime));
+            Arc::new(QueueMonitor::new(watch, false, Arc::default()))
+        };
         let monitor = known.unwrap_or_else(new);
         let identity =
             Arc::new(ConsumerIdentity { queue: queue.clone(), consumer: consumer.clone() });
@@ -140,6 +166,7 @@ impl Wiring {
         let report = Report::new(tallies, metrics_here, monitor_here, Arc::clone(&identity));
         let context = QueueContext {
             identity,
+            whole: planned.whole().clone(),
             config: *config,
             types: handlers.types(),
             store: Arc::clone(&self.store),
@@ -212,7 +239,7 @@ impl Wiring {
             watcher: Watcher {
                 context: Arc::clone(&handle.context),
                 interval: self.runtime.watch_interval,
-                length_max: self.length_max(retention),
+                length_max: self.length_max(stream, retention),
                 activity: state().activity,
                 monitor,
                 subscribers: Arc::clone(&self.subscribers),
@@ -261,25 +288,24 @@ impl Wiring {
         HeartbeatSender { context, interval, clock, activity, in_flight, slots, refused, stopped }
     }
 
-    /// From which length on a stream is too long: as the alert rules say, or twice its history.
-    fn length_max(&self, retention: Retention) -> Option<u64> {
+    /// From which length on a stream is too long: as the alert rules say, or twice the history of all
+    /// its partitions.
+    fn length_max(&self, partition: &StreamName, retention: Retention) -> Option<u64> {
+        let layouts = self.client.layouts();
+        let partitions = layouts.count(layouts.whole(partition));
         let history = match retention {
-            Retention::History(entries) => Some(entries.get().saturating_mul(2)),
+            Retention::History(entries) => {
+                Some(entries.get().saturating_mul(2).saturating_mul(partitions.into()))
+            }
             _ => None,
         };
         self.runtime.alerts.stream_length.or(history)
     }
 }
 
-fn monitor(
-    queue: &Queue,
-    runtime: RuntimeConfig,
-    watches_stream: bool,
-    outage: &Arc<Outage>,
-) -> QueueMonitor {
-    let (stream, group) = (queue.stream.to_string(), queue.group.to_string());
-    let watch = AlertState::new(stream, group, runtime.alerts);
-    QueueMonitor::new(watch, watches_stream, Arc::clone(outage))
+/// What watches a group on a whole stream.
+fn watch(whole: &Queue, runtime: RuntimeConfig) -> GroupWatch {
+    GroupWatch::new(whole.stream.clone(), &whole.group, runtime.alerts)
 }
 
 /// Batches on their way to the dispatcher.

@@ -8,7 +8,8 @@ use tokio::time::Instant;
 use crate::runtime::observe::QueueContext;
 use crate::runtime::state::{Clock, InFlight, LoopHealth, PauseGate};
 
-/// The state of one group on one stream.
+/// The state of one group on one stream, for one consumer of this process. Of several partitions it is
+/// that of all: the worst age, and the sum of what is in flight.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct QueueHealth {
@@ -18,6 +19,8 @@ pub struct QueueHealth {
     pub group: String,
     /// The consumer of this process that reads.
     pub consumer: String,
+    /// The partitions of the stream: 1 if it is not spread.
+    pub partitions: u16,
     /// How long ago the read connection last had an answer; none before the first.
     pub last_read: Option<Duration>,
     /// How old the last answer may be: the block time and the margin for the answer.
@@ -30,6 +33,8 @@ pub struct QueueHealth {
     pub paused: bool,
     /// Jobs in flight here.
     pub in_flight: usize,
+    /// The streams of the partitions that are not healthy; its own if it is not spread.
+    pub unhealthy: Vec<String>,
     /// Whether the queue is healthy. Two conditions must hold. The read connection has read within
     /// `last_read_max`, or every slot is taken or the group is paused and the server still answers.
     /// And no loop has ended by a fault of this crate, which is logged as an error.
@@ -45,10 +50,42 @@ pub struct Health {
 }
 
 impl Health {
+    /// From the state of each partition, those of one stream and consumer one after another.
+    pub(crate) fn of(partitions: impl Iterator<Item = QueueHealth>) -> Self {
+        let mut queues = Vec::<QueueHealth>::new();
+        for partition in partitions {
+            match queues.last_mut().filter(|last| last.is_same_queue(&partition)) {
+                Some(last) => last.add(partition),
+                None => queues.push(partition),
+            }
+        }
+        Self { queues }
+    }
+
     /// Whether every queue is healthy.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
         self.queues.iter().all(|queue| queue.healthy)
+    }
+}
+
+impl QueueHealth {
+    fn is_same_queue(&self, other: &Self) -> bool {
+        let names = |of: &Self| [of.stream.clone(), of.group.clone(), of.consumer.clone()];
+        names(self) == names(other)
+    }
+
+    /// Adds another partition.
+    fn add(&mut self, other: Self) {
+        self.partitions += other.partitions;
+        self.last_read = self.last_read.zip(other.last_read).map(|(one, other)| one.max(other));
+        self.last_read_max = self.last_read_max.max(other.last_read_max);
+        self.last_answer = self.last_answer.max(other.last_answer);
+        self.saturated |= other.saturated;
+        self.paused |= other.paused;
+        self.in_flight += other.in_flight;
+        self.unhealthy.extend(other.unhealthy);
+        self.healthy &= other.healthy;
     }
 }
 
@@ -74,8 +111,10 @@ impl HealthProbe {
             || self.loops.is_beginning(now, last_read_max);
         let paused = self.gate.is_shut();
         let answers = last_answer <= config.lease / 2;
+        let healthy = (reads || ((saturated || paused) && answers)) && !self.loops.is_broken();
         QueueHealth {
-            stream: queue.stream.to_string(),
+            stream: self.context.whole.to_string(),
+            partitions: 1,
             group: queue.group.to_string(),
             consumer: self.context.consumer().to_string(),
             last_read,
@@ -84,7 +123,47 @@ impl HealthProbe {
             saturated,
             paused,
             in_flight: self.in_flight.len(),
-            healthy: (reads || ((saturated || paused) && answers)) && !self.loops.is_broken(),
+            unhealthy: (!healthy).then(|| queue.stream.to_string()).into_iter().collect(),
+            healthy,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part(stream: &str, healthy: bool, last_read: Option<u64>) -> QueueHealth {
+        QueueHealth {
+            stream: stream.to_owned(),
+            group: "mail".to_owned(),
+            consumer: "a".to_owned(),
+            partitions: 1,
+            last_read: last_read.map(Duration::from_secs),
+            last_read_max: Duration::from_secs(5),
+            last_answer: Duration::from_secs(1),
+            saturated: false,
+            paused: false,
+            in_flight: 2,
+            unhealthy: (!healthy).then(|| "orders:p1:{1801}".to_owned()).into_iter().collect(),
+            healthy,
+        }
+    }
+
+    #[test]
+    fn a_stream_is_as_healthy_as_its_worst_partition() {
+        let parts = [
+            part("orders", true, Some(1)),
+            part("orders", false, Some(9)),
+            part("orders", true, Some(2)),
+            part("bills", true, None),
+        ];
+        let health = Health::of(parts.into_iter());
+        assert!(!health.is_healthy());
+        let [orders, bills] = &health.queues[..] else { panic!("{health:?}") };
+        assert_eq!((orders.partitions, orders.in_flight, orders.healthy), (3, 6, false));
+        assert_eq!(orders.last_read, Some(Duration::from_secs(9)));
+        assert_eq!(orders.unhealthy, ["orders:p1:{1801}"]);
+        assert!(bills.healthy && bills.partitions == 1 && bills.unhealthy.is_empty());
     }
 }

@@ -2,6 +2,7 @@
 
 mod alert_subscribers;
 mod events;
+mod group_watch;
 mod health;
 mod log;
 mod metrics;
@@ -15,6 +16,7 @@ mod tally;
 pub use self::alert_subscribers::Alerts;
 pub(crate) use self::alert_subscribers::{AlertHook, AlertSubscribers};
 pub(crate) use self::events::{FailedAttempt, JobEvent, QueueEvent};
+pub(crate) use self::group_watch::{GroupWatch, Watched};
 pub(crate) use self::health::HealthProbe;
 pub use self::health::{Health, QueueHealth};
 pub(crate) use self::outage::{Outage, OutageLine};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::handler::ConsumerIdentity;
 use crate::model::config::QueueConfig;
-use crate::model::name::ConsumerName;
+use crate::model::name::{ConsumerName, StreamName};
 use crate::runtime::observe::Report;
 use crate::store::{Queue, Store};
 
@@ -12,6 +12,8 @@ use crate::store::{Queue, Store};
 #[derive(Debug)]
 pub(crate) struct QueueContext {
     pub(crate) identity: Arc<ConsumerIdentity>,
+    /// The stream of which the queue's stream is a partition, or that stream itself.
+    pub(crate) whole: StreamName,
     pub(crate) config: QueueConfig,
     /// The event types that the consumer has handlers for; `*` for one that takes every type.
     pub(crate) types: Vec<&'static str>,

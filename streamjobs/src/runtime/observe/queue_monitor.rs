@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::insight::alert::{Alert, AlertState, EventCounts, QueueSample};
+use crate::insight::alert::EventCounts;
+use crate::insight::sample::PartSample;
 use crate::model::cause::bounded_text;
-use crate::runtime::observe::{JobEvent, Outage, QueueEvent};
+use crate::model::name::StreamName;
+use crate::runtime::observe::{GroupWatch, JobEvent, Outage, QueueEvent, Watched};
 use crate::runtime::state::{OncePerInterval, lock};
 
 /// The events of a queue that alerts count, and the alerts that are raised. There is one for each
@@ -30,13 +32,14 @@ pub(crate) struct QueueMonitor {
     types_turn: OncePerInterval,
     /// The turn to report jobs of a lost retry set that cannot be scheduled again.
     stranded_turn: OncePerInterval,
-    watch: Mutex<AlertState>,
+    /// What it shares with the other partitions of its stream.
+    watch: Arc<GroupWatch>,
     /// The consumer that last took a running job although its lease lasted, and when.
     claimer: Mutex<Option<(Instant, String)>>,
 }
 
 impl QueueMonitor {
-    pub(crate) fn new(watch: AlertState, watches_stream: bool, outage: Arc<Outage>) -> Self {
+    pub(crate) fn new(watch: Arc<GroupWatch>, watches_stream: bool, outage: Arc<Outage>) -> Self {
         Self {
             watches_stream,
             turn: OncePerInterval::default(),
@@ -46,7 +49,7 @@ impl QueueMonitor {
             types_met: Mutex::default(),
             types_turn: OncePerInterval::default(),
             stranded_turn: OncePerInterval::default(),
-            watch: Mutex::new(watch),
+            watch,
             claimer: Mutex::default(),
         }
     }
@@ -113,9 +116,15 @@ impl QueueMonitor {
         (now.saturating_duration_since(*since) <= CLAIMER_SHOWN).then(|| consumer.clone())
     }
 
-    /// The alerts that begin or end with a reading.
-    pub(crate) fn changes(&self, now: Instant, reading: &QueueSample<'_>) -> Vec<Alert> {
-        lock(&self.watch).update(now, reading)
+    /// Takes what was read of the queue: what is known of the group on the whole stream with it.
+    pub(crate) fn watched(
+        &self,
+        now: Instant,
+        stream: &StreamName,
+        sample: PartSample,
+        length_max: Option<u64>,
+    ) -> Watched {
+        self.watch.take(now, stream, sample, length_max)
     }
 }
 
@@ -133,11 +142,13 @@ const STRANDED_INTERVAL: Duration = Duration::from_secs(60);
 mod tests {
     use super::*;
     use crate::model::config::AlertRules;
+    use crate::model::name::GroupName;
 
     #[tokio::test(start_paused = true)]
     async fn a_type_is_reported_once_and_no_number_of_types_fills_memory_or_log() {
-        let watch = AlertState::new("orders".into(), "mail".into(), AlertRules::default());
-        let monitor = QueueMonitor::new(watch, false, Arc::default());
+        let (stream, group) = (StreamName::new("orders"), GroupName::new("mail"));
+        let watch = GroupWatch::new(stream.unwrap(), &group.unwrap(), AlertRules::default());
+        let monitor = QueueMonitor::new(Arc::new(watch), false, Arc::default());
         assert!(monitor.meets_type("a") && monitor.meets_type("b") && !monitor.meets_type("a"));
         let reported = (0..5_000).filter(|name| monitor.meets_type(&name.to_string())).count();
         assert_eq!(reported, TYPES_MET_MAX - 2 + 1);

@@ -157,8 +157,22 @@ impl Report {
         self.metrics.run()
     }
 
-    /// The group and its stream as the server shows them; none where it did not answer.
+    /// The group and its stream as the server shows them in this partition, for metrics that tell
+    /// partitions apart; none where it did not answer.
+    pub(crate) fn seen_here(&self, group: Option<&GroupInfo>, stream: Option<&StreamSizes>) {
+        if self.metrics.of_partition {
+            self.set_seen(group, stream);
+        }
+    }
+
+    /// The same of all partitions, for metrics of the whole.
     pub(crate) fn seen(&self, group: Option<&GroupInfo>, stream: Option<&StreamSizes>) {
+        if !self.metrics.of_partition {
+            self.set_seen(group, stream);
+        }
+    }
+
+    fn set_seen(&self, group: Option<&GroupInfo>, stream: Option<&StreamSizes>) {
         if let Some(group) = group {
             self.metrics.seen.set_group(group);
         }

@@ -122,7 +122,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_waiting_loop_is_notified_at_the_wanted_length() {
         let (stream, group) = (StreamName::new("orders"), GroupName::new("work"));
-        let metrics = QueueMetrics::new(&stream.unwrap(), &group.unwrap());
+        let metrics = QueueMetrics::new(&stream.unwrap(), &group.unwrap(), None);
         let acks = Acks::new(Arc::new(InFlight::new(Arc::new(metrics))), false);
         let slots = Arc::new(Slots::new(9));
         let push = || {
@@ -147,7 +147,7 @@ mod tests {
     #[test]
     fn what_is_acknowledged_while_a_claim_is_on_its_way_is_known_until_it_is_over() {
         let (stream, group) = (StreamName::new("orders"), GroupName::new("work"));
-        let metrics = QueueMetrics::new(&stream.unwrap(), &group.unwrap());
+        let metrics = QueueMetrics::new(&stream.unwrap(), &group.unwrap(), None);
         let acks = Acks::new(Arc::new(InFlight::new(Arc::new(metrics))), false);
         let slots = Arc::new(Slots::new(9));
         let (inlet, before, during) = (Inlet::STREAM, EntryId::new(1, 0), EntryId::new(2, 0));

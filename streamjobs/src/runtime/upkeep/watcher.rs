@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::insight::alert::QueueSample;
+use crate::insight::sample::PartSample;
 use crate::insight::view::GroupInfo;
 use crate::runtime::observe::{
     AlertSubscribers, HealthProbe, QueueContext, QueueEvent, QueueMonitor,
@@ -18,7 +18,7 @@ use crate::runtime::state::{Activity, IDLE_BACKOFF, IdleTurns, TrimBlocker, stop
 pub(crate) struct Watcher {
     pub(crate) context: Arc<QueueContext>,
     pub(crate) interval: Duration,
-    /// From which length on the stream is too long.
+    /// From which length on the stream is too long, all partitions together.
     pub(crate) length_max: Option<u64>,
     pub(crate) activity: Arc<Activity>,
     pub(crate) monitor: Arc<QueueMonitor>,
@@ -57,20 +57,19 @@ impl Watcher {
             }
             false => None,
         };
-        report.seen(group.as_ref(), stream.as_ref());
+        report.seen_here(group.as_ref(), stream.as_ref());
         let now = Instant::now();
-        let blocked_by = self.blocker.group();
-        let blocked_cause = self.monitor.blocked_cause();
-        let reading = QueueSample {
+        let sample = PartSample {
             happened: self.monitor.happened(),
-            blocked_cause: &blocked_cause,
-            group: group.as_ref(),
+            blocked_cause: self.monitor.blocked_cause(),
+            group,
             reads: self.reads(begun, now),
-            length: stream.as_ref().map(|stream| stream.length),
-            length_max: self.length_max,
-            blocked_by: blocked_by.as_deref(),
+            sizes: stream,
+            blocked_by: self.blocker.group(),
         };
-        for alert in self.monitor.changes(now, &reading) {
+        let watched = self.monitor.watched(now, &queue.stream, sample, self.length_max);
+        report.seen(watched.group.as_ref(), watched.sizes.as_ref());
+        for alert in watched.alerts {
             report.queue(QueueEvent::Alerted(&alert));
             self.subscribers.send(&alert);
         }

@@ -294,7 +294,7 @@ mod tests {
     pub(super) fn table() -> (InFlight, Arc<Lease>, Instant) {
         let (stream, group) = (StreamName::new("orders"), GroupName::new("work"));
         let in_flight =
-            InFlight::new(Arc::new(QueueMetrics::new(&stream.unwrap(), &group.unwrap())));
+            InFlight::new(Arc::new(QueueMetrics::new(&stream.unwrap(), &group.unwrap(), None)));
         let (lease, now) = (Arc::new(Lease::new(LEASE, LEASE)), Instant::now());
         assert_eq!(in_flight.register(hold(1), &lease, now, 0), Registered::New);
         (in_flight, lease, now)
