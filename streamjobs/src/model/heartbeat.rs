@@ -97,7 +97,6 @@ impl Heartbeat {
 
     /// For how long its entries must be idle before others may claim them; `default` if it does not say
     /// anything of that.
-    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn lease(&self, default: Duration) -> Duration {
         match self.lease_millis {
             // Such a version sends three heartbeats a lease or more.
