@@ -19,13 +19,14 @@ impl Beat {
         Self { origin }
     }
 
-    /// How long until a moment of the beat that is about `interval` away. It is not later than a
-    /// [`jittered`] interval, and for intervals that are too short for the beat it is one.
+    /// How long until the last moment of the beat within `interval`. Intervals that are too short for the
+    /// beat are [`jittered`].
     pub(crate) fn within(&self, now: Instant, interval: Duration) -> Duration {
-        let delay = jittered(interval);
-        let target = now.saturating_duration_since(self.origin) + delay;
-        let since_beat = Duration::from_nanos(u64::from(target.subsec_nanos()));
-        if interval < SHORT { delay } else { delay - since_beat }
+        if interval < SHORT {
+            return jittered(interval);
+        }
+        let end = now.saturating_duration_since(self.origin) + interval;
+        interval - Duration::from_nanos(u64::from(end.subsec_nanos()))
     }
 }
 
@@ -44,7 +45,7 @@ mod tests {
             let now = origin + Duration::from_millis(number * 37);
             let next = now + beat.within(now, Duration::from_secs(5));
             let waited = (next - now).as_secs_f64();
-            assert!((3.0..=6.0).contains(&waited), "{waited}");
+            assert!((4.0..=5.0).contains(&waited), "{waited}");
             assert_eq!((next - origin).subsec_nanos(), 0);
             let short = beat.within(now, Duration::from_millis(1_500));
             assert!((1_200..=1_800).contains(&short.as_millis()), "{short:?}");
