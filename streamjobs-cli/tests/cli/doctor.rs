@@ -1,6 +1,6 @@
 //! `streamjobs doctor`: findings, exit codes and permissions.
 
-use streamjobs_tests::server::RedisServer;
+use streamjobs_tests::server::{RedisCluster, RedisServer};
 
 use crate::program::{run, run_at};
 
@@ -14,6 +14,24 @@ fn a_server_that_loses_jobs_is_reported_and_ends_with_three() {
     assert_eq!(document["worst"], "critical");
     assert_eq!(document["findings"][0]["check"], "persistence");
     assert!(document["server"].as_str().unwrap().contains(&server.port().to_string()));
+}
+
+#[test]
+fn a_finding_in_a_cluster_names_its_nodes() {
+    let cluster = RedisCluster::start().unwrap();
+    let ran = run_at(&cluster.url(), "doctor").ended(3);
+    let everywhere = "nothing is written to disk: appendonly is off and there are no save points \
+                      (on all 3 nodes)";
+    assert!(ran.out.contains(everywhere), "{ran:?}");
+    let node = &cluster.nodes()[1];
+    node.command(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
+    let document = run_at(&cluster.url(), "doctor --json").ended(3).json();
+    let findings = document["findings"].as_array().unwrap();
+    let eviction = findings.iter().find(|found| found["check"] == "eviction").unwrap();
+    assert_eq!(eviction["nodes"], serde_json::json!([format!("127.0.0.1:{}", node.port())]));
+    let single = RedisServer::builder().plain().start().unwrap();
+    let document = run(&single, "doctor --json").ended(3).json();
+    assert_eq!(document["findings"][0]["nodes"], serde_json::Value::Null);
 }
 
 #[test]

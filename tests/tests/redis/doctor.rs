@@ -1,9 +1,9 @@
 use std::time::{Duration, Instant};
 
-use streamjobs::Client;
 use streamjobs::doctor::{Check, Checkup, Severity};
 use streamjobs::error::DoctorError;
 use streamjobs::testing::Streams;
+use streamjobs::{Client, StreamName};
 use streamjobs_tests::server::{RedisServer, RedisServerBuilder};
 
 use crate::app::{DEADLINE, until};
@@ -165,6 +165,25 @@ async fn a_cursor_beyond_the_end_is_critical_and_shown_with_the_last_id() {
     assert_eq!(found().await, None);
     server.command(&["XGROUP", "SETID", "orders", "work", &beyond]);
     assert_eq!(found().await, Some(Severity::Critical));
+}
+
+/// The client that asks was not told of partitions: the server knows how many there are.
+#[tokio::test]
+async fn cursors_are_checked_on_all_partitions() {
+    let server = careful();
+    let owner = Client::builder(&server.url()).partitions("orders", 6).connect().await.unwrap();
+    let partitions = owner.partitions(&StreamName::new("orders").unwrap());
+    for partition in &partitions {
+        let name = partition.as_str();
+        server.command(&["XGROUP", "CREATE", name, "work", "0", "MKSTREAM"]);
+    }
+    assert_eq!(of(&examined(&server.url()).await, Check::Cursor), []);
+    // In the year 5138.
+    server.command(&["XGROUP", "SETID", partitions[4].as_str(), "work", "99999999999999-0"]);
+    let checkup = examined(&server.url()).await;
+    let [(severity, what)] = of(&checkup, Check::Cursor)[..] else { panic!("{checkup}") };
+    assert_eq!(severity, Severity::Critical);
+    assert!(what.starts_with(&format!("group work on stream {} reads", partitions[4])), "{what}");
 }
 
 #[tokio::test]
