@@ -14,6 +14,7 @@ pub use crate::model::access::Access;
 
 use std::time::Duration;
 
+use futures_util::future::{join, join_all, try_join_all};
 use futures_util::{StreamExt, stream};
 use tokio::time::Instant;
 
@@ -35,8 +36,8 @@ impl Client {
     /// Of a cluster, every node that has slots is examined, and the cluster as a whole: slots without a
     /// node, nodes that cannot be reached, different versions, and what a failover loses or interrupts.
     ///
-    /// It changes nothing. It sends at most two dozen requests to each node, two for each stream or
-    /// group, and one for each group on each further partition. Call it at each start, and log the
+    /// It changes nothing. It sends at most two dozen requests to each node, three for each group, and
+    /// one for each group on each further partition. Call it at each start, and log the
     /// findings or refuse to start. What the server does not report is a finding as well.
     ///
     /// ```no_run
@@ -93,8 +94,7 @@ impl Client {
 
     async fn examine(&self, queues: &[Queue]) -> Result<Checkup, StoreError> {
         let (mut tried, mut all) = (Vec::new(), Vec::new());
-        for queue in queues {
-            let partitions = self.partitions_of(&queue.stream).await?;
+        for (queue, partitions) in self.with_partitions(queues).await? {
             let on = |stream| Queue { stream, group: queue.group.clone() };
             let mut on_partitions = partitions.into_iter().map(on).collect::<Vec<_>>();
             // A rule for one partition is a rule for all.
@@ -102,13 +102,13 @@ impl Client {
             tried.extend([queue.clone()].into_iter().chain(last));
             all.append(&mut on_partitions);
         }
-        let facts = self.store().facts(&tried).await?;
         let until = Instant::now() + GROUPS_DEADLINE;
-        let asked = stream::iter(&all).map(|queue| in_time(until, self.beyond(queue)));
-        let asked = asked.buffered(AT_ONCE).collect::<Vec<_>>().await;
-        let (mut findings, mut failed, mut lease) = (Vec::new(), Vec::new(), None);
-        for answer in asked {
-            match answer {
+        let cursors = stream::iter(&all).map(|queue| in_time(until, self.beyond(queue)));
+        let cursors = cursors.buffered(AT_ONCE).collect::<Vec<_>>();
+        let (facts, cursors) = join(self.store().facts(&tried), cursors).await;
+        let (facts, mut findings, mut failed) = (facts?, Vec::new(), Vec::new());
+        for cursor in cursors {
+            match cursor {
                 Ok(beyond) => findings.extend(beyond),
                 // The other nodes are examined all the same.
                 Err(error) if facts.cluster.is_some() => failed.push(error),
@@ -116,19 +116,33 @@ impl Client {
             }
         }
         findings.extend(cluster::groups_unchecked(&failed));
+        let mut lease = None;
         if facts.cluster.is_some() {
-            for queue in queues {
-                let own = in_time(until, self.lease_of(queue)).await.unwrap_or_default();
-                lease = lease.into_iter().chain(own).min();
-            }
+            let until = Instant::now() + LEASES_DEADLINE;
+            let leases = queues.iter().map(|queue| in_time(until, self.lease_of(queue)));
+            lease = join_all(leases).await.into_iter().filter_map(|own| own.ok().flatten()).min();
         }
         Ok(Checkup::of(&facts, lease.unwrap_or(LEASE), findings))
     }
 
+    /// The queues, each with the partitions of its stream.
+    async fn with_partitions<'q>(
+        &self,
+        queues: &'q [Queue],
+    ) -> Result<Vec<(&'q Queue, Vec<StreamName>)>, StoreError> {
+        let until = Instant::now() + PARTITIONS_DEADLINE;
+        let partitions = queues.iter().map(|queue| self.partitions_of(&queue.stream, until));
+        let partitions = try_join_all(partitions).await?;
+        Ok(queues.iter().zip(partitions).collect())
+    }
+
     /// The partitions of a stream, as the server knows them; those that this client was told, if it may
     /// not ask, or if the node of the stream does not answer.
-    async fn partitions_of(&self, stream: &StreamName) -> Result<Vec<StreamName>, StoreError> {
-        let until = Instant::now() + PARTITIONS_DEADLINE;
+    async fn partitions_of(
+        &self,
+        stream: &StreamName,
+        until: Instant,
+    ) -> Result<Vec<StreamName>, StoreError> {
         let count = match in_time(until, self.store().partitions(stream, 0)).await {
             Ok(count) => count,
             Err(StoreError::Protocol { command }) => return Err(StoreError::Protocol { command }),
@@ -172,10 +186,10 @@ async fn in_time<T>(
 
 /// How many groups are asked about at the same time.
 const AT_ONCE: usize = 16;
-/// What the node of a stream may take to say how many partitions the stream has.
+/// What the nodes of all streams may take to say how many partitions the streams have. With this and
+/// the time for a node that does not answer, the examination ends before its whole deadline.
 const PARTITIONS_DEADLINE: Duration = Duration::from_secs(2);
-/// What all groups together may take. With the time for a node that does not answer, this ends before
-/// the whole deadline.
-const GROUPS_DEADLINE: Duration = Duration::from_millis(2500);
+const GROUPS_DEADLINE: Duration = Duration::from_secs(5);
+const LEASES_DEADLINE: Duration = Duration::from_secs(2);
 /// More than a connection and one request need.
 const DEADLINE: Duration = Duration::from_secs(10);

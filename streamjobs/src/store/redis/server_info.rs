@@ -239,7 +239,7 @@ const SETTINGS: &[&str] = &[
 const CONFIG_GET: &str = "CONFIG GET";
 const CLUSTER_INFO: &str = "CLUSTER INFO";
 /// Shorter than the doctor's own deadline, so that a node that does not answer is named.
-const NODE_DEADLINE: Duration = Duration::from_secs(5);
+const NODE_DEADLINE: Duration = Duration::from_secs(4);
 
 #[cfg(test)]
 mod tests {
