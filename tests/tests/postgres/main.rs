@@ -25,6 +25,7 @@ mod migrate;
 mod moved;
 mod once;
 mod outbox;
+mod partitions;
 mod pooler;
 mod prune;
 mod redrive;
