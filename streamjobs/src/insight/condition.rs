@@ -77,6 +77,9 @@ conditions! {
     /// Jobs wait whose event type no live process of the group declares.
     Unhandled: "unhandled",
         "start a process with a handler for them before they become dead letters, or set `unhandled`";
+    /// Some partitions of the stream do not have the group: no process of it reads them.
+    PartitionsUnread: "partitions_unread",
+        "restart the group's processes with the number of partitions that the stream has";
     /// The group is paused in every process.
     Paused: "paused", "resume the group to let its jobs run";
     /// A consumer died with pending entries.

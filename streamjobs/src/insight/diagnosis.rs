@@ -33,14 +33,19 @@ impl Diagnosis {
         if let Some(last) = group.beyond {
             problems.push(Problem::CursorBeyond { cursor: group.cursor, last });
         }
+        if group.without_group > 0 {
+            let (without_group, partitions) = (group.without_group, group.partitions);
+            problems.push(Problem::PartitionsUnread { without_group, partitions });
+        }
         let has = |liveness| move |consumer: &&ConsumerInfo| consumer.liveness == liveness;
         let silent = consumers.iter().filter(has(Liveness::Silent));
         let none_alive = consumers.iter().all(|consumer| consumer.liveness == Liveness::Silent);
         let has_work =
             group.backlog.entries > 0 || group.pending + group.released + group.retrying > 0;
         if let Some(paused) = group.paused {
-            let part = (group.paused_in < group.partitions && group.partitions > 1)
-                .then_some((group.paused_in, group.partitions));
+            let with_group = group.partitions.saturating_sub(group.without_group);
+            let is_everywhere = group.paused_in >= with_group;
+            let part = (!is_everywhere).then_some((group.paused_in, group.partitions));
             problems.push(Problem::Paused { paused, part });
         } else if has_work && none_alive {
             problems.push(Problem::Stalled { silent: silent.clone().count() });
@@ -268,6 +273,23 @@ mod tests {
     }
 
     #[test]
+    fn partitions_without_the_group_are_a_problem_and_a_pause_of_some_says_so() {
+        let paused = Some(Duration::from_secs(90));
+        let spread =
+            GroupInfo { partitions: 12, without_group: 3, paused, paused_in: 8, ..group() };
+        let found = problems(&spread, &[consumer(Liveness::Alive, 0, 16)]);
+        let text = found.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert!(
+            text[0].starts_with("3 of 12 partitions do not have the group; restart"),
+            "{text:?}"
+        );
+        assert!(text[1].starts_with("paused for 90 s in 8 of 12 partitions; "), "{text:?}");
+        assert_eq!(found[0].severity(), Severity::Critical);
+        let found = problems(&GroupInfo { paused_in: 9, ..spread }, &[]);
+        assert!(found[1].to_string().starts_with("paused for 90 s; "), "everywhere: {found:?}");
+    }
+
+    #[test]
     fn types_without_a_handler_are_named() {
         let waits = GroupInfo { unhandled: vec!["a".into(), "b\n".into()], ..group() };
         let found = problems(&waits, &[consumer(Liveness::Alive, 0, 16)]);
@@ -334,6 +356,7 @@ mod tests {
     fn a_paused_group_is_only_paused_and_a_loss_comes_first() {
         let paused = GroupInfo {
             paused: Some(Duration::from_secs(90)),
+            paused_in: 1,
             trimmed_unread: 7,
             ..waiting(5, 80)
         };

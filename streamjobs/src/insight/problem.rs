@@ -36,6 +36,14 @@ pub enum Problem {
         /// The event types, at most 20 of them.
         types: Vec<String>,
     },
+    /// Some partitions do not have the group: no process of it reads them, because it was told of fewer,
+    /// or the group was lost there. What they hold is in no figure.
+    PartitionsUnread {
+        /// How many.
+        without_group: u16,
+        /// Of how many.
+        partitions: u16,
+    },
     /// The group is paused in every process.
     Paused {
         /// How long ago.
@@ -113,6 +121,7 @@ impl Problem {
             | Self::CursorBeyond { .. }
             | Self::Stalled { .. }
             | Self::Unhandled { .. }
+            | Self::PartitionsUnread { .. }
             | Self::NotAcknowledging { .. }
             | Self::NotReading { .. } => Severity::Critical,
             Self::Failing { failed, attempts, .. } if failed == attempts => Severity::Critical,
@@ -147,6 +156,7 @@ impl Problem {
             Self::CursorBeyond { .. } => Condition::CursorBeyond,
             Self::Stalled { .. } => Condition::Stalled,
             Self::Unhandled { .. } => Condition::Unhandled,
+            Self::PartitionsUnread { .. } => Condition::PartitionsUnread,
             Self::Paused { .. } => Condition::Paused,
             Self::DeadConsumer { .. } => Condition::DeadConsumer,
             Self::NotAcknowledging { .. } => Condition::NotAcknowledging,
@@ -180,6 +190,9 @@ impl fmt::Display for Problem {
                 write!(f, "work waits and all consumers of the group ({silent}) are dead")?;
             }
             Self::Unhandled { types } => f.write_str(&phrase::unhandled(types))?,
+            Self::PartitionsUnread { without_group, partitions } => {
+                write!(f, "{without_group} of {partitions} partitions do not have the group")?;
+            }
             Self::Paused { paused, part } => {
                 write!(f, "paused for {} s", paused.as_secs())?;
                 if let Some((some, all)) = part {

@@ -308,6 +308,8 @@ async fn a_group_is_shown_as_one_and_each_of_its_problems_once() {
     whole.server.command(&["XGROUP", "DESTROY", &whole.names[1], "work"]);
     let info = group.info().await.unwrap();
     assert_eq!((info.pending, info.partitions, info.without_group), (2, 3, 1));
+    let diagnosis = group.diagnose().await.unwrap().to_string();
+    assert!(diagnosis.contains("1 of 3 partitions do not have the group"), "{diagnosis}");
     let missing = whole.stream.group("nothing").unwrap().info().await.unwrap_err();
     assert!(matches!(missing, StreamError::GroupMissing { .. }), "{missing}");
 }

@@ -54,7 +54,7 @@ impl Group {
     /// Acknowledges entries by hand, whichever consumer owns them, and returns how many were pending.
     /// They count as done: a handler that is running one of them loses its lease.
     ///
-    /// They are named by their ids, or by the [addresses](PendingEntry::address) that rows of several
+    /// They are named by their ids, or by the [addresses](super::PendingEntry::address) that rows of several
     /// partitions have.
     ///
     /// # Errors
