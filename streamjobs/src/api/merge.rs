@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use crate::api::parts::together;
+use crate::api::parts::read_all;
 
 /// Rows of one partition, in their order.
 pub(super) trait Rows: Send {
@@ -130,7 +130,7 @@ impl<R: Rows> Merged<R> {
     async fn fill(&mut self) -> Result<(), R::Error> {
         let wanting = self.inputs.iter_mut().filter(|input| input.wants_more());
         let requests = wanting.map(|input| input.fill(self.chunk_max)).collect();
-        together(requests).await.into_iter().collect::<Result<(), R::Error>>()?;
+        read_all(requests).await?;
         if self.inputs.iter().all(|input| input.absence.is_some()) {
             let absence = self.inputs.first_mut().and_then(|input| input.absence.take());
             return absence.map_or(Ok(()), Err);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use futures_util::stream::{self, StreamExt};
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use crate::model::name::StreamName;
 use crate::publish::layouts::Layouts;
@@ -89,10 +89,19 @@ impl<T> Found<T> {
     }
 }
 
-/// Carries out requests to partitions, some of them at a time, and returns all their answers in order:
-/// what one of them says does not end the others.
+/// Carries out changes of partitions, some of them at a time, and returns all their answers in order: what
+/// one of them says does not end the others.
 pub(super) async fn together<F: Future>(requests: Vec<F>) -> Vec<F::Output> {
     stream::iter(requests).buffered(REQUESTS_MAX).collect().await
+}
+
+/// Reads partitions, some of them at a time. The first error ends it: without one of them, the whole is
+/// not known, and each partition of a dead node would take as long as the first.
+pub(super) async fn read_all<T, E, F>(requests: Vec<F>) -> Result<Vec<T>, E>
+where
+    F: Future<Output = Result<T, E>>,
+{
+    stream::iter(requests).buffered(REQUESTS_MAX).try_collect().await
 }
 
 /// Requests on their way at once: enough for the round trips of many partitions to overlap, and few

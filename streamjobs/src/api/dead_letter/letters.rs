@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::api::merge::Order;
-use crate::api::parts::{Found, Part, Parts, together};
+use crate::api::parts::{Found, Part, Parts, read_all, together};
 use crate::api::rows::{self, EntryRows};
 use crate::api::span::AddressSpan;
 use crate::model::entry::{EntryAddress, EntryId, Fields};
@@ -130,8 +130,7 @@ impl DeadLetters {
             let stored = self.store.dead_letter(&self.queue(part), letter.id).await;
             stored.map_err(|error| self.failed(&part.stream, "read", error))
         };
-        let stored = together(parts.iter().map(read).collect()).await;
-        let stored = stored.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let stored = read_all(parts.iter().map(read).collect()).await?;
         match Found::of(parts, stored) {
             Found::Nowhere => Err(self.unknown(letter)),
             Found::In(part, stored) => {

@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use crate::api::parts::read_all;
 use crate::api::rows::PartError;
 use crate::model::cause::BoxError;
 use crate::model::entry::EntryAddress;
@@ -114,6 +115,11 @@ impl StreamError {
         matches!(self, Self::Server { unconfirmed: true, .. })
     }
 
+    /// Whether there is no such stream or group.
+    fn is_absence(&self) -> bool {
+        matches!(self, Self::Missing { .. } | Self::GroupMissing { .. })
+    }
+
     pub(super) fn server(stream: &StreamName, action: &'static str, error: StoreError) -> Self {
         let unconfirmed = error.is_unconfirmed();
         let stream = stream.to_string();
@@ -155,6 +161,18 @@ impl StreamError {
     }
 }
 
+/// Reads the partitions that have the stream or the group: see [`present`].
+pub(super) async fn read_present<T, F>(requests: Vec<F>) -> Result<Vec<T>, StreamError>
+where
+    F: Future<Output = Result<T, StreamError>>,
+{
+    let requests = requests.into_iter().map(async |request| match request.await {
+        Err(error) if !error.is_absence() => Err(error),
+        answer => Ok(answer),
+    });
+    present(read_all(requests.collect()).await?)
+}
+
 /// The answers of the partitions that have the stream or the group. A partition that no event has
 /// reached yet does not exist, and so has none; the others have what there is.
 ///
@@ -165,9 +183,7 @@ pub(super) fn present<T>(answers: Vec<Result<T, StreamError>>) -> Result<Vec<T>,
     let (mut present, mut absence) = (Vec::with_capacity(answers.len()), None);
     for answer in answers {
         match answer {
-            Err(error @ (StreamError::Missing { .. } | StreamError::GroupMissing { .. })) => {
-                absence = absence.or(Some(error));
-            }
+            Err(error) if error.is_absence() => absence = absence.or(Some(error)),
             answer => present.push(answer?),
         }
     }

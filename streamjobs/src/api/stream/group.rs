@@ -1,6 +1,6 @@
 //! Groups: their state, creating, moving, pausing and removing them.
 
-use super::error::{StreamError, present};
+use super::error::{StreamError, present, read_present};
 use super::handle::Stream;
 use super::part::GroupPart;
 use crate::api::dead_letter::DeadLetters;
@@ -31,11 +31,7 @@ impl Stream {
     /// Cancel safe: nothing is changed.
     pub async fn groups(&self) -> Result<Vec<GroupInfo>, StreamError> {
         let groups = self.parts.iter().map(|part| self.groups_of(part)).collect();
-        let groups = together(groups).await;
-        if self.parts.count() == 1 {
-            return groups.into_iter().next().unwrap_or_else(|| Err(self.missing()));
-        }
-        Ok(merge::groups(self.name(), self.parts.count(), present(groups)?))
+        Ok(merge::groups(self.name(), self.parts.count(), read_present(groups).await?))
     }
 
     pub(super) async fn groups_of(&self, part: &Part) -> Result<Vec<GroupInfo>, StreamError> {
@@ -99,7 +95,18 @@ impl Group {
         GroupPart { inlet: self.inlet, ..group }
     }
 
-    /// What the group answers in each partition that has it.
+    /// What the group answers in each partition that has it, where nothing is changed.
+    pub(super) async fn read<T, F>(
+        &self,
+        ask: impl FnMut(GroupPart) -> F,
+    ) -> Result<Vec<T>, StreamError>
+    where
+        F: Future<Output = Result<T, StreamError>>,
+    {
+        read_present(self.parts().into_iter().map(ask).collect()).await
+    }
+
+    /// The same of a change, which is tried in all of them.
     pub(super) async fn each<T, F>(
         &self,
         ask: impl FnMut(GroupPart) -> F,
@@ -129,7 +136,7 @@ impl Group {
     ///
     /// Cancel safe: nothing is changed.
     pub async fn info(&self) -> Result<GroupInfo, StreamError> {
-        let infos = self.each(|part| async move { part.info().await }).await?;
+        let infos = self.read(|part| async move { part.info().await }).await?;
         let whole = merge::group(self.stream.name(), self.stream.parts.count(), infos);
         whole.ok_or_else(|| StreamError::GroupMissing {
             stream: self.stream.name().to_string(),
@@ -151,7 +158,7 @@ impl Group {
     ///
     /// Cancel safe: nothing is changed.
     pub async fn oldest_unfinished(&self) -> Result<OldestUnfinished, StreamError> {
-        let oldest = self.each(|part| async move { part.oldest_unfinished().await }).await?;
+        let oldest = self.read(|part| async move { part.oldest_unfinished().await }).await?;
         Ok(merge::oldest(oldest))
     }
 
@@ -166,7 +173,7 @@ impl Group {
     ///
     /// Cancel safe: nothing is changed.
     pub async fn consumers(&self) -> Result<Vec<ConsumerInfo>, StreamError> {
-        let consumers = self.each(|part| async move { part.consumers().await }).await?;
+        let consumers = self.read(|part| async move { part.consumers().await }).await?;
         Ok(merge::consumers(consumers))
     }
 
@@ -227,7 +234,7 @@ impl Group {
     pub async fn move_to(&self, place: Start, unfinished: Unfinished) -> Result<(), StreamError> {
         let after = after(place);
         if self.stream.parts.count() > 1 {
-            self.each(|part| async move { part.check_move_to(after, unfinished).await }).await?;
+            self.read(|part| async move { part.check_move_to(after, unfinished).await }).await?;
         }
         self.each(|part| async move { part.move_to(after, unfinished).await }).await.map(drop)
     }
@@ -248,7 +255,7 @@ impl Group {
     ) -> Result<(), StreamError> {
         let after = after(place);
         let checked =
-            self.each(|part| async move { part.check_move_to(after, unfinished).await }).await;
+            self.read(|part| async move { part.check_move_to(after, unfinished).await }).await;
         checked.map(drop)
     }
 
@@ -281,7 +288,7 @@ impl Group {
     ///
     /// Cancel safe: nothing is changed.
     pub async fn check_destroy(&self, unfinished: Unfinished) -> Result<(), StreamError> {
-        let checked = self.each(|part| async move { part.check_destroy(unfinished).await }).await;
+        let checked = self.read(|part| async move { part.check_destroy(unfinished).await }).await;
         checked.map(drop)
     }
 

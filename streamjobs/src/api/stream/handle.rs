@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::error::StreamError;
 use crate::api::merge::Order;
-use crate::api::parts::{Found, Part, Parts, together};
+use crate::api::parts::{Found, Part, Parts, read_all};
 use crate::api::rows::{self, EntryRows};
 use crate::api::span::AddressSpan;
 use crate::insight::merge;
@@ -60,7 +60,7 @@ impl Stream {
     /// Cancel safe: nothing is changed.
     pub async fn length(&self) -> Result<u64, StreamError> {
         let sizes = self.parts.iter().map(|part| self.sizes_of(part)).collect();
-        let sizes = together(sizes).await.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let sizes = read_all(sizes).await?;
         Ok(sizes.into_iter().flatten().map(|sizes| sizes.length).sum())
     }
 
@@ -76,7 +76,7 @@ impl Stream {
     /// Cancel safe: nothing is changed.
     pub async fn sizes(&self) -> Result<StreamSizes, StreamError> {
         let sizes = self.parts.iter().map(|part| self.sizes_of(part)).collect();
-        let sizes = together(sizes).await.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let sizes = read_all(sizes).await?;
         let sizes = sizes.into_iter().flatten().reduce(merge::sizes);
         sizes.ok_or_else(|| self.missing())
     }
@@ -101,7 +101,7 @@ impl Stream {
     /// Cancel safe: nothing is changed.
     pub async fn info(&self) -> Result<StreamInfo, StreamError> {
         let infos = self.parts.iter().map(|part| self.info_of(part, "read")).collect();
-        let infos = together(infos).await.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let infos = read_all(infos).await?;
         infos.into_iter().flatten().reduce(merge::infos).ok_or_else(|| self.missing())
     }
 
@@ -139,8 +139,7 @@ impl Stream {
                 entries.map_err(|error| StreamError::server(&part.stream, "read", error))?;
             Ok(entries.into_iter().next().map(|entry| entry.in_partition(part.number)))
         };
-        let entries = together(parts.iter().map(read).collect()).await;
-        let entries = entries.into_iter().collect::<Result<Vec<_>, StreamError>>()?;
+        let entries = read_all::<_, StreamError, _>(parts.iter().map(read).collect()).await?;
         match Found::of(parts, entries) {
             Found::Nowhere => Ok(None),
             Found::In(_, entry) => Ok(Some(entry)),

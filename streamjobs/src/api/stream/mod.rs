@@ -26,8 +26,9 @@
 //!
 //! Ids are unique within one partition only. So rows have an [`EntryAddress`], the id with the number of
 //! the partition, which what acts on one of them takes; an id alone is enough where one partition has
-//! it. Requests go to 16 partitions at a time. An error names the partition, by its stream; a change
-//! has been tried in all others then, unless a check refused it before.
+//! it. Requests go to 16 partitions at a time. An error names the partition, by its stream. Reading ends
+//! with the first one. A change is tried in all partitions, unless a check refused it before: where
+//! a node does not answer, each 16 partitions of it take the time of one request.
 
 mod error;
 mod group;

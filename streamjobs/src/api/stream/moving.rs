@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::error::StreamError;
 use super::group::Group;
 use super::part::GroupPart;
-use crate::api::parts::{Found, Part, together};
+use crate::api::parts::{Found, Part, read_all, together};
 use crate::model::entry::{EntryAddress, EntryId, Inlet};
 use crate::model::name::ConsumerName;
 use crate::store::StoreError;
@@ -224,8 +224,8 @@ impl Group {
     /// The partition in which an entry is pending.
     async fn owner(&self, parts: &[Part], id: EntryId) -> Result<Found<()>, StreamError> {
         let groups = parts.iter().map(|part| self.part(part)).collect::<Vec<_>>();
-        let pending = together(groups.iter().map(|group| group.has_pending(id)).collect()).await;
-        let pending = pending.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let pending = groups.iter().map(|group| group.has_pending(id)).collect();
+        let pending = read_all(pending).await?;
         let pending = pending.into_iter().map(|pending| pending.then_some(()));
         Ok(Found::of(parts, pending.collect()))
     }

@@ -13,7 +13,7 @@ use super::group::Group;
 use super::handle::PAGE_MAX;
 use super::part::GroupPart;
 use crate::api::merge::{Chunk, Order, Rows};
-use crate::api::parts::{Found, Part, together};
+use crate::api::parts::{Found, Part, read_all, together};
 use crate::api::rows;
 use crate::model::entry::{EntryId, split_partition};
 use crate::store::ServerTime;
@@ -236,8 +236,7 @@ impl Group {
             let waits = part.store.has_retry(&part.queue, name).await;
             waits.map_err(|error| part.failed("read the retries of", error))
         };
-        let waits = together(parts.iter().map(waits).collect()).await;
-        let waits = waits.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let waits = read_all(parts.iter().map(waits).collect()).await?;
         Ok(Found::of(parts, waits.into_iter().map(|waits| waits.then_some(())).collect()))
     }
 }

@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use super::error::StreamError;
 use super::handle::{PAGE_MAX, Stream};
-use crate::api::parts::{Part, together};
+use crate::api::parts::{Part, read_all};
 use crate::api::rows::PartError;
 use crate::api::span::AddressSpan;
 use crate::model::entry::{Entry, EntryAddress, EntryId};
@@ -28,7 +28,7 @@ impl Stream {
     /// Cancel safe: nothing is changed.
     pub async fn tail(&self) -> Result<Tail, StreamError> {
         let infos = self.parts.iter().map(|part| self.info_of(part, "follow")).collect();
-        let infos = together(infos).await.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let infos = read_all(infos).await?;
         let last = infos.into_iter().map(|info| info.map(|info| info.last_id).unwrap_or_default());
         Tail::open(self, last.collect()).await
     }
@@ -168,8 +168,7 @@ impl Stream {
             let entries = entries.map_err(failed)?.into_iter();
             Ok(entries.map(|entry| entry.in_partition(part.number)).collect::<Vec<_>>())
         };
-        let rounds = together(self.parts.iter().zip(after).map(read).collect()).await;
-        let rounds = rounds.into_iter().collect::<Result<Vec<_>, PartError>>()?;
+        let rounds = read_all(self.parts.iter().zip(after).map(read).collect()).await?;
         let more = rounds.iter().any(|entries| entries.len() >= ROUND_MAX);
         let mut entries = rounds.into_iter().flatten().collect::<Vec<_>>();
         entries.sort_by_key(Entry::address);

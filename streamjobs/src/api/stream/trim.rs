@@ -1,9 +1,9 @@
 //! Trimming and deleting a stream.
 
-use super::error::{StreamError, present};
+use super::error::StreamError;
 use super::handle::Stream;
 use super::part::GroupPart;
-use crate::api::parts::{Part, together};
+use crate::api::parts::{Part, read_all, together};
 use crate::insight::merge;
 use crate::insight::view::GroupInfo;
 use crate::model::name::GroupName;
@@ -71,8 +71,7 @@ impl Stream {
             let checked = self.store.check_trim(&part.stream, trim).await;
             checked.map_err(|error| StreamError::server(&part.stream, "read", error))
         };
-        let checked = together(self.parts.iter().map(check).collect()).await;
-        Ok(merge::trimmed(checked.into_iter().collect::<Result<Vec<_>, _>>()?))
+        Ok(merge::trimmed(read_all(self.parts.iter().map(check).collect()).await?))
     }
 
     async fn trim_with(&self, trim: Trim) -> Result<Trimmed, StreamError> {
@@ -102,8 +101,7 @@ impl Stream {
     pub async fn delete(&self, unfinished: Unfinished) -> Result<bool, StreamError> {
         let is_spread = self.parts.count() > 1;
         let checks = self.parts.iter().map(|part| self.deletable(part, unfinished, is_spread));
-        let checks = together(checks.collect()).await;
-        let groups = checks.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let groups = read_all(checks.collect()).await?;
         let deletions = self.parts.iter().zip(groups).map(async |(part, groups)| match groups {
             Some(groups) => self.delete_part(part, &groups, unfinished).await,
             None => Ok(false),
@@ -138,11 +136,12 @@ impl Stream {
             infos.iter().try_for_each(|info| no_dead_letters(part, info))?;
         }
         if is_spread {
-            let checks = groups.iter().map(|group| group.check_destroy(unfinished));
-            // A group that was removed meanwhile is in nothing's way.
-            match present(together(checks.collect()).await) {
-                Ok(_) | Err(StreamError::GroupMissing { .. }) => {}
-                Err(error) => return Err(error),
+            for group in &groups {
+                match group.check_destroy(unfinished).await {
+                    // It was removed meanwhile.
+                    Ok(()) | Err(StreamError::GroupMissing { .. }) => {}
+                    Err(error) => return Err(error),
+                }
             }
         }
         Ok(Some(groups))
