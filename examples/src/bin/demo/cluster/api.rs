@@ -36,7 +36,6 @@ pub(crate) async fn serve(place: Place) -> Result<(), AnyError> {
     let router = routes(&app).into_make_service_with_connect_info::<SocketAddr>();
     serve_until_asked(listener, router).await?;
     println!("stopping …");
-    let app = Arc::into_inner(app).ok_or("a request still uses the cluster")?;
     println!("stopped: {} jobs abandoned", app.stop().await);
     Ok(())
 }

@@ -3,16 +3,17 @@
 use std::sync::{Arc, Mutex as Lock, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use streamjobs::config::Retention;
 use streamjobs::{Client, Runtime, StreamName, handlers};
 use streamjobs_dashboard::AlertLog;
 use streamjobs_tests::server::{NodeState, RedisCluster};
 use tokio::sync::{Mutex, RwLock};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::AnyError;
 use crate::cluster::book::Book;
-use crate::cluster::ledger::Figures;
+use crate::cluster::ledger::{Figures, Overdue};
 use crate::cluster::load::Load;
 use crate::cluster::orders::{PARTITIONS, STREAM, ship};
 
@@ -28,7 +29,8 @@ pub(crate) struct App {
     pub(crate) lever: Mutex<()>,
     pub(crate) alerts: AlertLog,
     news: Lock<Vec<(Instant, String)>>,
-    runtime: Runtime,
+    /// `None` after the stop.
+    runtime: Mutex<Option<Runtime>>,
 }
 
 /// A partition of the stream.
@@ -67,7 +69,7 @@ impl App {
             lever: Mutex::default(),
             alerts,
             news: Lock::default(),
-            runtime,
+            runtime: Mutex::new(Some(runtime)),
         })
     }
 
@@ -98,14 +100,17 @@ impl App {
     }
 
     /// Looks for events that take long in their partitions, and counts those that are not there. What
-    /// a node does not answer is looked for again the next time.
+    /// a node does not answer in time is looked for again the next time.
     pub(crate) async fn look_for_lost(&self, after: Duration) {
         let overdue = self.book.lock().overdue(Instant::now(), after, LOOKED_FOR_MAX);
-        for event in overdue {
-            let Ok(stream) = self.client.stream(event.partition.as_str()) else { continue };
-            if stream.replay(event.entry..=event.entry).next().await.is_none() {
-                self.book.lock().gone(&event.id);
-            }
+        let looks = overdue.iter().map(|event| timeout(LOOK_MAX, self.look_for(event)));
+        join_all(looks).await;
+    }
+
+    async fn look_for(&self, event: &Overdue) {
+        let Ok(stream) = self.client.stream(event.partition.as_str()) else { return };
+        if stream.replay(event.entry..=event.entry).next().await.is_none() {
+            self.book.lock().gone(&event.id);
         }
     }
 
@@ -126,15 +131,19 @@ impl App {
         }
     }
 
-    /// Stops the workers, and then the cluster with all that it has.
-    pub(crate) async fn stop(self) -> usize {
+    /// Stops the customers and the workers. Returns how many jobs were abandoned.
+    pub(crate) async fn stop(&self) -> usize {
         self.load.stop().await;
-        self.runtime.shutdown().await.abandoned.len()
+        match self.runtime.lock().await.take() {
+            Some(runtime) => runtime.shutdown().await.abandoned.len(),
+            None => 0,
+        }
     }
 }
 
 /// Entries that each partition keeps beside those that are not done.
 const HISTORY: std::num::NonZeroU64 = std::num::NonZeroU64::new(1_000).unwrap();
 const LOOKED_FOR_MAX: usize = 50;
+const LOOK_MAX: Duration = Duration::from_secs(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 const FINISHED_MAX: Duration = Duration::from_secs(30);
