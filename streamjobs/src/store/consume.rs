@@ -58,6 +58,7 @@ pub struct ReaderSetup {
     pub waits_here: bool,
 }
 
+#[cfg(feature = "testing")]
 impl ReaderSetup {
     /// A reader that may wait in its reads.
     #[must_use]

@@ -100,7 +100,8 @@ pub trait DeadLetters: Send + Sync {
         letter: &Fields,
     ) -> Result<FenceResult>;
 
-    /// Dead letters with ids after `after`, in order, at most `limit`.
+    /// Dead letters with ids after `after`, in order, at most `limit`. Tests compare stores by them.
+    #[cfg(feature = "testing")]
     async fn dead_letters(
         &self,
         queue: &Queue,

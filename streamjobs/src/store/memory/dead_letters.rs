@@ -33,6 +33,7 @@ impl DeadLetters for MemoryStore {
         .await
     }
 
+    #[cfg(feature = "testing")]
     async fn dead_letters(
         &self,
         queue: &Queue,

@@ -40,6 +40,7 @@ impl DeadLetters for RedisStore {
         self.settle(&STORE_DEAD_LETTER, queue, &[], settled).await
     }
 
+    #[cfg(feature = "testing")]
     async fn dead_letters(
         &self,
         queue: &Queue,
