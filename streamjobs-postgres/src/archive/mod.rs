@@ -142,27 +142,27 @@ impl Archive {
         if let Some(group) = &self.taken_by {
             taker = taker.group(group.clone());
         }
-        let mover = |(part, group): (Stream, GroupName)| {
+        let mover = |(whole, part, group): (StreamName, Stream, GroupName)| {
             let stream = part.name().clone();
             let letters = part.group(group.as_str()).map_err(DeadLetterError::from)?.dead_letters();
             let (postgres, taker, lease) = (self.postgres.clone(), taker.clone(), self.lease);
-            let queue = LetterQueue { postgres, letters, taker, lease, stream, group };
+            let queue = LetterQueue { postgres, letters, taker, lease, stream, whole, group };
             Ok(LetterMover::new(queue, self.batch))
         };
         partitions(client, queues)?.into_iter().map(mover).collect()
     }
 }
 
-/// Each partition of the queues, once: an archived job belongs to one.
+/// Each partition of the queues, once, with its whole stream: an archived job belongs to one.
 fn partitions(
     client: &Client,
     queues: &[(StreamName, GroupName)],
-) -> Result<Vec<(Stream, GroupName)>, DeadLetterError> {
+) -> Result<Vec<(StreamName, Stream, GroupName)>, DeadLetterError> {
     let (mut partitions, mut seen) = (Vec::new(), HashSet::new());
     for (stream, group) in queues {
         for part in client.stream(stream.as_str())?.partitions() {
             if seen.insert((part.name().clone(), group.clone())) {
-                partitions.push((part, group.clone()));
+                partitions.push((stream.clone(), part, group.clone()));
             }
         }
     }

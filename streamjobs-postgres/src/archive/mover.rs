@@ -39,7 +39,10 @@ pub(super) struct LetterQueue {
     pub(super) letters: DeadLetters,
     pub(super) taker: Taker,
     pub(super) lease: Duration,
+    /// The stream of the partition.
     pub(super) stream: StreamName,
+    /// The stream of which it is a partition, or that stream itself: for metrics.
+    pub(super) whole: StreamName,
     pub(super) group: GroupName,
 }
 
@@ -152,7 +155,7 @@ impl LetterMover {
             *reasons.entry(reason).or_insert(0) += 1;
         }
         for (reason, letters) in reasons {
-            metrics::archived(&self.queue.stream, &self.queue.group, reason, letters);
+            metrics::archived(&self.queue.whole, &self.queue.group, reason, letters);
         }
     }
 
@@ -165,7 +168,7 @@ impl LetterMover {
             self.refused.clear();
         }
         if self.refused.insert(id) {
-            metrics::archive_refused(&self.queue.stream, &self.queue.group);
+            metrics::archive_refused(&self.queue.whole, &self.queue.group);
             let code = error.as_database_error().and_then(|error| error.code());
             error!(
                 stream = %self.queue.stream, group = %self.queue.group, entry_id = %id,

@@ -12,7 +12,7 @@ use crate::time::Timestamp;
 /// The bound of each group, cached for one sweep: rows as old as that stay.
 #[derive(Debug, Default)]
 pub(super) struct Bounds {
-    /// Groups and streams that this runtime serves.
+    /// Groups and streams that this runtime serves, by partition: so are the rows.
     served: HashSet<Names>,
     known: HashMap<Names, Bound>,
 }
@@ -31,9 +31,12 @@ enum Bound {
 }
 
 impl Bounds {
-    pub(super) fn new(served: &[ServedQueue]) -> Self {
-        let names = |queue: &ServedQueue| (queue.group.to_string(), queue.stream.to_string());
-        Self { served: served.iter().map(names).collect(), known: HashMap::new() }
+    pub(super) fn new(client: &Client, served: &[ServedQueue]) -> Self {
+        let names = served.iter().flat_map(|queue| {
+            let partitions = client.partitions(&queue.stream).into_iter();
+            partitions.map(|partition| (queue.group.to_string(), partition.to_string()))
+        });
+        Self { served: names.collect(), known: HashMap::new() }
     }
 
     /// The time before which rows of the group may be deleted, at most `old`; `None` if all stay.

@@ -85,7 +85,7 @@ impl Pruner {
         stop: &CancellationToken,
         pruned: &mut Pruned,
     ) -> Result<(), sqlx::Error> {
-        let mut bounds = Bounds::new(served);
+        let mut bounds = Bounds::new(client, served);
         let old = self.before(self.keep.done).await?;
         for kind in [DONE, LEFT_BEHIND] {
             for (group, stream) in self.queues(&kind).await? {

@@ -135,7 +135,7 @@ impl ServiceContext {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServedQueue {
-    /// The stream.
+    /// The stream: the whole one, if it is spread over partitions.
     pub stream: StreamName,
     /// The group.
     pub group: GroupName,

@@ -242,7 +242,9 @@ impl RuntimeBuilder {
         let planned = plan(&self.spec, registry::linked(), &self.states)?;
         let queue =
             |planned: &PlannedQueue| planned.served(self.client.retention(&planned.queue.stream));
-        let queues = planned.iter().map(queue).collect();
+        // A whole stream is served once: its first partition has its name.
+        let wholes = planned.iter().filter(|planned| planned.queue.stream == *planned.whole());
+        let queues = wholes.map(queue).collect();
         let services = Services::new(self.services, self.client.clone(), queues);
         // First, so that a refusal leaves nothing on the server and nothing running.
         services.prepare().await?;

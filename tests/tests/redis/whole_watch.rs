@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use streamjobs::config::{AlertRules, GroupOptions};
 use streamjobs::runtime::Alert;
+use streamjobs::service::{BoxFuture, Service, ServiceContext};
 use streamjobs::stream::Condition;
 use streamjobs::{Client, Runtime, RuntimeBuilder, handlers};
 use streamjobs_tests::process::runs_alone;
@@ -79,6 +80,32 @@ async fn health_has_one_row_for_a_group_and_names_the_partitions_that_are_not_re
     let all = || runtime.health().queues[0].unhealthy.len() == usize::from(COUNT);
     until(DEADLINE, "all partitions are named", all).await;
     server.thaw();
+    let _ = runtime.shutdown().await;
+}
+
+/// Notes which queues it is told of.
+#[derive(Clone, Default)]
+struct Noting(Arc<Mutex<Vec<String>>>);
+
+impl Service for Noting {
+    fn name(&self) -> &'static str {
+        "noting"
+    }
+
+    fn run(&self, context: ServiceContext) -> BoxFuture<'_, ()> {
+        let queues = context.queues().iter().map(|queue| queue.stream.to_string());
+        self.0.lock().unwrap().extend(queues);
+        Box::pin(async move { context.stop().cancelled().await })
+    }
+}
+
+#[tokio::test]
+async fn a_service_is_told_of_the_whole_stream_once() {
+    let server = RedisServer::start().unwrap();
+    let (client, noting) = (client(&server).await, Noting::default());
+    let runtime = builder(&client, &Work::fine()).service(noting.clone()).start().await.unwrap();
+    until(DEADLINE, "it runs", || !noting.0.lock().unwrap().is_empty()).await;
+    assert_eq!(*noting.0.lock().unwrap(), ["orders"]);
     let _ = runtime.shutdown().await;
 }
 
