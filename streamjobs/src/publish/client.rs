@@ -9,7 +9,7 @@ use tracing::Span;
 
 use crate::insight::metrics::{self, PublishMetrics};
 use crate::model::config::{ConnectionOptions, Retention};
-use crate::model::entry::EntryId;
+use crate::model::entry::{EntryAddress, EntryId};
 use crate::model::error::{ConnectError, PublishError};
 use crate::model::event::Event;
 use crate::model::name::{EventId, NameError, StreamName};
@@ -47,6 +47,16 @@ pub struct Published {
     pub entry_id: EntryId,
     /// The event id.
     pub event_id: EventId,
+    /// The number of the partition that has the entry; `None` if the stream has only one.
+    pub partition: Option<u16>,
+}
+
+impl Published {
+    /// Where the entry is, as [`Stream::entry`](crate::stream::Stream::entry) takes it.
+    #[must_use]
+    pub fn address(&self) -> EntryAddress {
+        EntryAddress { id: self.entry_id, partition: self.partition }
+    }
 }
 
 impl Client {

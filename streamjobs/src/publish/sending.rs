@@ -26,7 +26,8 @@ impl Client {
         let sent = Instant::now();
         let partition = self.layouts().of_event(stream, &fields).unwrap_or(stream);
         let append = self.store().append_one(partition, self.retention(stream), fields);
-        let answers = [confirm(stream, id, append.instrument(span.clone()).await)];
+        let number = self.layouts().number(partition);
+        let answers = [confirm(stream, number, id, append.instrument(span.clone()).await)];
         self.note_sent(stream, &answers, sent, &span);
         let [answer] = answers;
         answer
@@ -102,9 +103,10 @@ impl Client {
             appender.push(step).await;
         }
         let mut stored = appender.finish().await.into_iter();
+        let number = self.layouts().number(partition);
         let lost = || Err(StoreError::Protocol { command: "XADD" });
         let answer = |id: Result<EventId, PublishError>| {
-            id.and_then(|id| confirm(stream, id, stored.next().unwrap_or_else(lost)))
+            id.and_then(|id| confirm(stream, number, id, stored.next().unwrap_or_else(lost)))
         };
         ids.into_iter().map(answer).collect()
     }
@@ -138,11 +140,12 @@ impl Client {
 /// What the answer of the store means for one event.
 fn confirm(
     stream: &StreamName,
+    partition: Option<u16>,
     event_id: EventId,
     answer: Result<EntryId, StoreError>,
 ) -> Result<Published, PublishError> {
     let error = match answer {
-        Ok(entry_id) => return Ok(Published { entry_id, event_id }),
+        Ok(entry_id) => return Ok(Published { entry_id, event_id, partition }),
         Err(error) => error,
     };
     let stream = stream.to_string();

@@ -411,6 +411,9 @@ async fn many_partitions_are_followed_without_a_connection_for_each() {
         let clients: String = server.query(&["CLIENT", "LIST"]);
         clients.lines().count()
     };
+    let published = client.publish(&before(20)).await.unwrap();
+    let entry = stream.entry(published.address()).await.unwrap().unwrap();
+    assert_eq!((entry.address(), published.partition.is_some()), (published.address(), true));
     let (first, mut tail) = (connected(), stream.tail().await.unwrap());
     let later = |count| Order { id: format!("later {count}"), customer: format!("{count}") };
     let orders = (0..100).map(later).collect::<Vec<_>>();
@@ -438,7 +441,8 @@ async fn many_partitions_are_followed_without_a_connection_for_each() {
 async fn a_stream_without_partitions_has_ids_without_numbers() {
     let server = RedisServer::start().unwrap();
     let client = Client::connect(&server.url()).await.unwrap();
-    client.publish(&crate::app::order(1)).await.unwrap();
+    let published = client.publish(&crate::app::order(1)).await.unwrap();
+    assert_eq!(published.address(), published.entry_id.into());
     let stream = client.stream("orders").unwrap();
     let entry = stream.newest(1).await.unwrap().remove(0);
     assert_eq!(entry.address().to_string(), entry.id().to_string());
