@@ -77,7 +77,7 @@ pub(crate) enum Command {
     Dead(Dead),
 }
 
-/// Check the server: version, eviction, persistence, limits, permissions.
+/// Check the server, or each node of a cluster: version, eviction, persistence, limits, permissions.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Exits with 3 if there is a warning or worse.
