@@ -53,6 +53,8 @@ fn slots_move_and_a_node_joins_under_load_without_a_loss() {
     assert_eq!(on_it, 3, "a fourth of the partitions");
     let alone = demo.post("/kill", &format!("node={added}"));
     assert!(alone.is(409).text.contains("has no replica"), "{}", alone.text);
+    let dashboard = demo.get("/jobs/streams/streamjobs-demo%3Aspread");
+    assert!(dashboard.is(200).text.contains("streamjobs-demo:spread:p11:"), "its partitions");
     demo.post("/load", "on=0").json();
     eventually(DEADLINE, "all is done", || demo.state()["figures"]["waiting"] == 0);
     let figures = demo.state()["figures"].clone();

@@ -9,6 +9,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use streamjobs::StreamName;
 use streamjobs_dashboard::{Access, Auth, Dashboard};
 
 use crate::AnyError;
@@ -42,8 +43,8 @@ pub(crate) async fn serve(place: Place) -> Result<(), AnyError> {
 
 fn routes(app: &Arc<App>) -> Router {
     let auth = Auth::loopback_only(Access::read_only("demo").payloads().allow_all());
-    let streams = app.partitions.iter().map(|partition| partition.name.clone());
-    let dashboard = Dashboard::builder(app.client.clone(), auth).streams(streams);
+    let stream = StreamName::new(STREAM).ok();
+    let dashboard = Dashboard::builder(app.client.clone(), auth).streams(stream);
     let dashboard = dashboard.alerts(&app.alerts).build();
     Router::new()
         .route("/", asset("text/html; charset=utf-8", include_str!("assets/cluster.html")))

@@ -108,8 +108,11 @@ impl App {
     }
 
     async fn look_for(&self, event: &Overdue) {
-        let Ok(stream) = self.client.stream(event.partition.as_str()) else { return };
-        if stream.replay(event.entry..=event.entry).next().await.is_none() {
+        let Ok(stream) = self.client.stream(STREAM) else { return };
+        let partitions = stream.partitions();
+        let own = partitions.iter().find(|own| own.name().as_str() == event.partition);
+        let Some(partition) = own else { return };
+        if partition.replay(event.entry..=event.entry).next().await.is_none() {
             self.book.lock().gone(&event.id);
         }
     }
