@@ -249,6 +249,7 @@ impl Reader {
             Ok(deliveries) => {
                 let to_its_end = deliveries.len() < plan.count;
                 self.lane.served(plan.inlet, to_its_end);
+                self.slots.note_read(!to_its_end);
                 self.batch.observe(&deliveries, to_its_end && !self.lane.signal.is_raised());
                 self.admission.admit(deliveries, slots, sent).await;
                 Ok(())

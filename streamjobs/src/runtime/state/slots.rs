@@ -1,6 +1,6 @@
 //! Slots: how many jobs of a queue may be in flight at once. The number can change at any time.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ pub(crate) struct Slots {
     turn: tokio::sync::Mutex<()>,
     /// When a reader last took some in its turn.
     last_turn: Mutex<Option<Instant>>,
+    /// Whether the last read in a turn left entries behind.
+    has_backlog: AtomicBool,
 }
 
 /// The right to have one job in flight, until it is dropped.
@@ -40,6 +42,7 @@ impl Slots {
             waiting: AtomicUsize::new(0),
             turn: tokio::sync::Mutex::default(),
             last_turn: Mutex::default(),
+            has_backlog: AtomicBool::new(false),
         }
     }
 
@@ -63,17 +66,29 @@ impl Slots {
     /// To hand them on costs a request of its own, for the acknowledgements that free them. So those who
     /// have them keep them for a while.
     pub(crate) fn are_due(&self) -> bool {
-        let is_over = |turn: Instant| turn.elapsed() >= TURN;
-        self.waiting.load(Ordering::SeqCst) > 0 && lock(&self.last_turn).is_none_or(is_over)
+        self.waiting.load(Ordering::SeqCst) > 0 && self.is_turn_over()
+    }
+
+    fn is_turn_over(&self) -> bool {
+        lock(&self.last_turn).is_none_or(|turn| turn.elapsed() >= TURN)
+    }
+
+    /// A reader that shares them has read, and left entries behind or not.
+    pub(crate) fn note_read(&self, has_backlog: bool) {
+        self.has_backlog.store(has_backlog, Ordering::Relaxed);
     }
 
     /// Waits for the turn of one of several readers, and then takes what is free, at most `count` and at
-    /// least one. Where it has to wait for the first, it waits a moment for more: a read of one entry costs
-    /// the server nearly as much as one of a hundred.
+    /// least one. While another one with a backlog has its turn, what becomes free is left to it. Where the
+    /// first has to be waited for, it waits a moment for more: a read of one entry costs the server nearly
+    /// as much as one of a hundred.
     ///
     /// Cancel safe: nothing is taken, and the turn goes to the next one.
     pub(crate) async fn take_in_turn(self: &Arc<Self>, count: usize) -> Vec<Slot> {
         let _turn = self.turn.lock().await;
+        while self.has_backlog.load(Ordering::Relaxed) && !self.is_turn_over() {
+            sleep(LINGER).await;
+        }
         let mut slots = self.take_free(count);
         if slots.is_empty() {
             slots.extend(self.take().await);
@@ -256,6 +271,28 @@ mod tests {
         assert!(slots.are_due());
         drop((taken, used));
         assert_eq!(second.await.len(), 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_with_a_backlog_keeps_what_becomes_free_for_its_turn() {
+        let slots = Arc::new(Slots::new(4));
+        let taken_after = async || {
+            let begun = Instant::now();
+            assert_eq!(slots.take_in_turn(4).await.len(), 4);
+            begun.elapsed()
+        };
+        taken_after().await;
+        slots.note_read(true);
+        assert!(taken_after().await >= TURN);
+        slots.note_read(false);
+        assert_eq!(taken_after().await, Duration::ZERO, "nothing was left behind");
+        slots.note_read(true);
+        let read_to_its_end = async {
+            sleep(TURN / 2).await;
+            slots.note_read(false);
+        };
+        let (waited, ()) = tokio::join!(taken_after(), read_to_its_end);
+        assert!((TURN / 2..TURN).contains(&waited), "{waited:?}");
     }
 
     #[test]
