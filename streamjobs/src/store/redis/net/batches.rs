@@ -61,8 +61,8 @@ type Sending = BoxFuture<'static, Arc<Answers>>;
 type Answers = Result<Mutex<Vec<Option<Value>>>, StoreError>;
 
 impl Batches {
-    /// The answer to a call that met others in one request. `None` if it was alone, or if the server
-    /// refused it: nothing was changed then.
+    /// The answer to a call that met others in one request. `None` if it was alone, if the server refused
+    /// it, or if it could not be sent: nothing was changed then.
     ///
     /// Cancel safe as a single call: if the future is dropped, the call may or may not be made.
     pub(crate) async fn answer(
@@ -78,11 +78,13 @@ impl Batches {
                 let taken = lock(answers).get_mut(place).and_then(Option::take);
                 Ok(taken.filter(|answer| !matches!(answer, Value::ServerError(_))))
             }
-            Err(StoreError::Refused { .. }) => {
-                self.lock().refused_until = Some(Instant::now() + REFUSED_FOR);
+            Err(error) if error.is_unconfirmed() => Err(copy(error)),
+            Err(error) => {
+                if matches!(error, StoreError::Refused { .. }) {
+                    self.lock().refused_until = Some(Instant::now() + REFUSED_FOR);
+                }
                 Ok(None)
             }
-            Err(error) => Err(copy(error)),
         }
     }
 

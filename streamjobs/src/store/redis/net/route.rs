@@ -122,14 +122,14 @@ impl Route {
         script_by(Pursuit::new(cluster, slot), script, keys, add_arguments, bytes).await
     }
 
-    /// The answer to a call of a script that met others in one request. `None` if it was alone or was
-    /// refused: then it has to be made by itself.
+    /// The answer to a call of a script that met others in one request. `None` if it was alone, was
+    /// refused or could not be sent: then it has to be made by itself, which follows the slot.
     pub(crate) async fn in_batch(
         &self,
         many: &'static Script,
         call: Call,
     ) -> Result<Option<Value>, StoreError> {
-        let node = self.node().await?;
+        let Ok(node) = self.node().await else { return Ok(None) };
         let answered = node.batches.answer(&node.link, many, call).await;
         answered.inspect_err(|_| self.suspect())
     }
