@@ -41,7 +41,9 @@ pub(crate) async fn run(
         let trimmed = match once(&stream, command, cut).await {
             Ok(trimmed) => trimmed,
             Err(error) => {
-                print_error(&format!("removed {removed} entries before the failure"));
+                print_error(&format!(
+                    "removed {removed} entries in the steps before the failed one, which may have removed some"
+                ));
                 return Err(error.into());
             }
         };

@@ -383,6 +383,23 @@ async fn a_deletion_takes_every_partition_and_the_number_or_nothing() {
     assert!(!whole.stream.delete(Unfinished::Keep).await.unwrap());
 }
 
+/// Those that it does not know of would stay behind, and nothing would tell of them.
+#[tokio::test]
+async fn a_client_that_knows_fewer_partitions_deletes_none() {
+    let whole = Whole::start().await;
+    whole.group().await;
+    let url = whole.server.url();
+    let told_none = Client::connect(&url).await.unwrap();
+    Client::builder(&url).partitions("orders", 6).connect().await.unwrap();
+    for client in [whole.stream.clone(), told_none.stream("orders").unwrap()] {
+        let error = client.delete(Unfinished::Lose).await.unwrap_err().to_string();
+        assert!(error.contains("orders has 6 partitions"), "{error}");
+    }
+    assert_eq!(whole.stream.info().await.unwrap().groups, 1, "nothing is gone");
+    let all = Client::builder(&url).partitions_as_stored("orders").connect().await.unwrap();
+    assert!(all.stream("orders").unwrap().delete(Unfinished::Lose).await.unwrap());
+}
+
 #[tokio::test]
 async fn what_fails_in_one_partition_names_it_and_is_done_in_the_others() {
     let whole = Whole::start().await;

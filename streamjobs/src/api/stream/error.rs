@@ -69,6 +69,19 @@ pub enum StreamError {
         /// The number.
         partition: u16,
     },
+    /// The server has more partitions than this client was told of.
+    #[error(
+        "refused: stream {stream} has {stored} partitions, and this client was told of {known}; give it \
+         the number, or `partitions_as_stored`"
+    )]
+    MorePartitions {
+        /// The stream.
+        stream: String,
+        /// How many the client was told of.
+        known: u16,
+        /// How many the server has.
+        stored: u16,
+    },
     /// Several partitions have something with this id. Nothing was changed.
     #[error(
         "partitions {} of stream {stream} have an id {id}: name one, as in {id}@{}",

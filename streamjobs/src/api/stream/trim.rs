@@ -92,14 +92,16 @@ impl Stream {
     ///
     /// # Errors
     ///
-    /// When unfinished work or a live process refuses it, or the server cannot be reached or refuses;
-    /// some groups and partitions may be deleted before. Calling again deletes the rest.
+    /// When unfinished work or a live process refuses it, the server has more partitions than this client
+    /// was told of, or it cannot be reached or refuses; some groups and partitions may be deleted before.
+    /// Calling again deletes the rest.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped, any part may or may not be deleted.
     pub async fn delete(&self, unfinished: Unfinished) -> Result<bool, StreamError> {
         let is_spread = self.parts.count() > 1;
+        self.has_all_partitions().await?;
         let checks = self.parts.iter().map(|part| self.deletable(part, unfinished, is_spread));
         let groups = read_all(checks.collect()).await?;
         let deletions = self.parts.iter().zip(groups).map(async |(part, groups)| match groups {
@@ -109,10 +111,28 @@ impl Stream {
         let deleted = together(deletions.collect()).await;
         let deleted = deleted.into_iter().collect::<Result<Vec<_>, _>>()?;
         if is_spread {
+            // What was added meanwhile would be without a trace.
+            self.has_all_partitions().await?;
             let forgotten = self.store.forget_partitions(self.name()).await;
             forgotten.map_err(|error| StreamError::server(self.name(), "delete", error))?;
         }
         Ok(deleted.contains(&true))
+    }
+
+    /// Refuses where the server has more partitions than this handle: those would stay behind, and nothing
+    /// would tell of them. A handle to one partition is for that alone.
+    async fn has_all_partitions(&self) -> Result<(), StreamError> {
+        if let [Part { number: Some(_), .. }] = self.parts.iter().as_slice() {
+            return Ok(());
+        }
+        let known = self.parts.count();
+        let stored = self.store.partitions(self.name(), 0).await;
+        let stored = stored.map_err(|error| StreamError::server(self.name(), "delete", error))?;
+        if stored > known {
+            let stream = self.name().to_string();
+            return Err(StreamError::MorePartitions { stream, known, stored });
+        }
+        Ok(())
     }
 
     /// The groups of a partition, unless something refuses its deletion; `None` if it does not exist.
