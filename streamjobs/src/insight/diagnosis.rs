@@ -42,12 +42,13 @@ impl Diagnosis {
         let none_alive = consumers.iter().all(|consumer| consumer.liveness == Liveness::Silent);
         let has_work =
             group.backlog.entries > 0 || group.pending + group.released + group.retrying > 0;
+        let with_group = group.partitions.saturating_sub(group.without_group);
+        let is_paused = group.paused.is_some() && group.paused_in >= with_group;
         if let Some(paused) = group.paused {
-            let with_group = group.partitions.saturating_sub(group.without_group);
-            let is_everywhere = group.paused_in >= with_group;
-            let part = (!is_everywhere).then_some((group.paused_in, group.partitions));
+            let part = (!is_paused).then_some((group.paused_in, group.partitions));
             problems.push(Problem::Paused { paused, part });
-        } else if has_work && none_alive {
+        }
+        if !is_paused && has_work && none_alive {
             problems.push(Problem::Stalled { silent: silent.clone().count() });
         }
         if !group.unhandled.is_empty() {
@@ -58,7 +59,7 @@ impl Diagnosis {
             consumer: consumer.name.clone(),
             pending: consumer.pending,
         }));
-        if group.paused.is_none() && !none_alive {
+        if !is_paused && !none_alive {
             problems.extend(not_acknowledging(group));
             problems.extend(waiting(group, consumers));
         }
