@@ -4,7 +4,8 @@ end
 --
 -- KEYS: none. The keys may be in several slots of this node, which the caller cannot declare. ARGV: how
 -- many keys and how many arguments each call has, and then those of each call.
--- Returns: the answer of each call, or its error. An error in one call does not end the others.
+-- Returns: the answer of each call, or its error. An error in one call does not end the others. A call
+-- whose first key does not exist is an error: behind a proxy, the keys may be at another server.
 local key_count, argument_count = tonumber(ARGV[1]), tonumber(ARGV[2])
 local answers, at = {}, 3
 local function take(count)
@@ -14,9 +15,14 @@ local function take(count)
   return words
 end
 
+local function made_here(keys, arguments)
+  redis.call('XINFO', 'GROUPS', keys[1])
+  return step(keys, arguments)
+end
+
 while at <= #ARGV do
   local keys = take(key_count)
-  local made, answer = pcall(step, keys, take(argument_count))
+  local made, answer = pcall(made_here, keys, take(argument_count))
   if not made then
     answer = {err = type(answer) == 'table' and answer.err or 'ERR ' .. tostring(answer)}
   end

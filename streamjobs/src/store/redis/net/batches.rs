@@ -62,7 +62,8 @@ type Answers = Result<Mutex<Vec<Option<Value>>>, StoreError>;
 
 impl Batches {
     /// The answer to a call that met others in one request. `None` if it was alone, if the server refused
-    /// it, or if it could not be sent: nothing was changed then.
+    /// it, or if it could not be sent: then it has to be made by itself. It has to be one that may be
+    /// repeated, because what a refused script did before stays.
     ///
     /// Cancel safe as a single call: if the future is dropped, the call may or may not be made.
     pub(crate) async fn answer(
@@ -136,6 +137,13 @@ async fn send(
         command.arg(link.digest(script).await?).arg(0);
         add_calls(&mut command, &calls);
         let answers = reply::items(link.run_script(&command, 0, false).await?, script.name)?;
+        let is_refused = |answer: &Value| matches!(answer, Value::ServerError(_));
+        if answers.iter().all(is_refused) {
+            return Err(StoreError::Refused {
+                code: "ERR".to_owned(),
+                text: EACH_REFUSED.to_owned(),
+            });
+        }
         Ok(Mutex::new(answers.into_iter().map(Some).collect()))
     };
     Arc::new(answered.await)
@@ -164,5 +172,6 @@ impl fmt::Debug for Batches {
 const GATHER: Duration = Duration::from_millis(5);
 /// The server does nothing else while it runs them: 2 ms if each takes as long as a promotion.
 const CALLS_MAX: usize = 50;
-/// Some servers allow no keys that are not declared.
-const REFUSED_FOR: Duration = Duration::from_secs(300);
+const EACH_REFUSED: &str = "each call of the batch was refused";
+/// Some servers allow no keys that are not declared; others refuse everything for a moment.
+const REFUSED_FOR: Duration = Duration::from_secs(60);
