@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::FutureExt;
 use tokio::time::sleep;
 
 use super::reader::RedisReader;
@@ -164,7 +165,7 @@ impl QueueReader {
             let waker = Arc::clone(&self.seat.waker);
             let (queue, consumer) = (&self.queue, &self.consumer);
             let opened = RedisReader::open(target.node, queue, consumer, self.setup, waker);
-            self.reader = opened.await?;
+            self.reader = opened.boxed().await?;
         }
         Ok(())
     }
@@ -196,15 +197,15 @@ impl StreamReader for QueueReader {
         match self.route.clone() {
             Route::One(_) => self.reader.read(&request).await,
             Route::Slot(cluster, _) if self.setup.waits_here => {
-                self.read_holding(&cluster, &request).await
+                self.read_holding(&cluster, &request).boxed().await
             }
-            Route::Slot(cluster, slot) => self.follow(&cluster, slot, request).await,
+            Route::Slot(cluster, slot) => self.follow(&cluster, slot, request).boxed().await,
         }
     }
 
     async fn ready(&mut self, wait: Duration) -> Result<bool> {
         if let Route::Slot(cluster, slot) = self.route.clone() {
-            self.look(&cluster, slot).await?;
+            self.look(&cluster, slot).boxed().await?;
             if self.asked.is_some() {
                 return Ok(true);
             }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use redis::{Cmd, Pipeline, RedisResult, Value};
 use tokio::time::{Instant, sleep_until};
 
@@ -132,7 +133,8 @@ impl RedisReader {
     }
 
     async fn open_own(&mut self) -> Result<()> {
-        let (connection, id) = self.shared.member.open_own().await?;
+        // Those who share connections carry no room for this.
+        let (connection, id) = self.shared.member.open_own().boxed().await?;
         self.own = Own::Open(connection);
         self.shared.waker.waits_on(Some((self.node.link.clone(), id)));
         Ok(())
@@ -153,7 +155,7 @@ impl RedisReader {
         to: &Endpoint,
         request: &ReadRequest<'_>,
     ) -> Result<ReadReply> {
-        let (mut connection, _) = open_reading(to).await?;
+        let (mut connection, _) = open_reading(to).boxed().await?;
         let (pipeline, acknowledgements) = self.pipeline(request, None, false);
         let (asking, is_added) = asking(&pipeline);
         let patience = Patience { first: self.margin, silence: self.margin };

@@ -5,6 +5,7 @@
 //! a connection and a place in it, within a deadline.
 
 use std::fmt;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -94,7 +95,7 @@ impl Pinned {
         if self.live.closed.is_cancelled() {
             return Err(not_connected());
         }
-        let sent = self.live.connection.send_packed_commands(pipeline, 0, pipeline.len());
+        let sent = pin!(self.live.connection.send_packed_commands(pipeline, 0, pipeline.len()));
         let values = place.answer(self.live.tenure.within(sent)).await.map_err(|error| {
             inner.leave(generation, None);
             answer_lost(&error)
@@ -165,7 +166,8 @@ impl Link {
         bytes: usize,
     ) -> Result<Value, StoreError> {
         let (mut live, place) = self.place(size_of_command(command)).await?;
-        let sent = live.connection.send_packed_command(command);
+        // Pinned here: each future that it is moved into would have room for it once more.
+        let sent = pin!(live.connection.send_packed_command(command));
         match place.answering(bytes).answer(live.tenure.within(sent)).await {
             Ok(Value::ServerError(error)) => {
                 if self.inner.endpoint.is_left_after(&error) {

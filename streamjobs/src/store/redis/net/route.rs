@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use redis::{Cmd, Pipeline, Value};
 
 use super::address::NodeAddress;
@@ -34,21 +35,10 @@ impl Route {
 
     /// Sends one command. A refusal by the server is an error.
     pub(crate) async fn command(&self, command: &Cmd) -> Result<Value, StoreError> {
-        let (cluster, slot) = match self {
-            Self::One(node) => return node.link.command(command).await,
-            Self::Slot(cluster, slot) => (cluster, *slot),
-        };
-        let mut pursuit = Pursuit::new(cluster, slot);
-        loop {
-            let target = pursuit.target().await?;
-            let link = &target.node.link;
-            let answer = match target.is_asking {
-                true => link.command_asking(command).await,
-                false => link.command(command).await,
-            };
-            match answer {
-                Err(error) => pursuit.after(error).await?,
-                answer => return answer,
+        match self {
+            Self::One(node) => node.link.command(command).await,
+            Self::Slot(cluster, slot) => {
+                command_by(Pursuit::new(cluster, *slot), command).boxed().await
             }
         }
     }
@@ -56,26 +46,11 @@ impl Route {
     /// Sends commands that may be repeated in one go. Refusals by the server are among the answers,
     /// unless the slot has moved: then all are sent again.
     pub(crate) async fn repeatable(&self, pipeline: &Pipeline) -> Result<Vec<Value>, StoreError> {
-        let (cluster, slot) = match self {
-            Self::One(node) => return node.link.pipeline(pipeline).await,
-            Self::Slot(cluster, slot) => (cluster, *slot),
-        };
-        let mut pursuit = Pursuit::new(cluster, slot);
-        loop {
-            let target = pursuit.target().await?;
-            let link = &target.node.link;
-            let answers = match target.is_asking {
-                true => link.pipeline_asking(pipeline).await,
-                false => link.pipeline(pipeline).await,
-            };
-            let error = match answers {
-                Ok(answers) => match Redirect::among(&answers) {
-                    Some(error) => error,
-                    None => return Ok(answers),
-                },
-                Err(error) => error,
-            };
-            pursuit.after(error).await?;
+        match self {
+            Self::One(node) => node.link.pipeline(pipeline).await,
+            Self::Slot(cluster, slot) => {
+                repeatable_by(Pursuit::new(cluster, *slot), pipeline).boxed().await
+            }
         }
     }
 
@@ -100,7 +75,7 @@ impl Route {
             Self::One(node) => node.link.script(script, keys, add_arguments).await,
             Self::Slot(cluster, slot) => {
                 let pursuit = Pursuit::new(cluster, *slot).without_pauses();
-                script_by(pursuit, script, keys, add_arguments, 0).await
+                script_by(pursuit, script, keys, add_arguments, 0).boxed().await
             }
         }
     }
@@ -113,13 +88,15 @@ impl Route {
         add_arguments: impl FnOnce(&mut Cmd) + Send,
         bytes: usize,
     ) -> Result<Value, StoreError> {
-        let (cluster, slot) = match self {
+        match self {
             Self::One(Node { link, .. }) => {
-                return link.script_answering(script, keys, add_arguments, bytes).await;
+                link.script_answering(script, keys, add_arguments, bytes).await
             }
-            Self::Slot(cluster, slot) => (cluster, *slot),
-        };
-        script_by(Pursuit::new(cluster, slot), script, keys, add_arguments, bytes).await
+            Self::Slot(cluster, slot) => {
+                let pursuit = Pursuit::new(cluster, *slot);
+                script_by(pursuit, script, keys, add_arguments, bytes).boxed().await
+            }
+        }
     }
 
     /// The answer to a call of a script that met others in one request. `None` if it was alone, was
@@ -203,6 +180,46 @@ impl Route {
         if let Self::Slot(cluster, _) = self {
             cluster.suspect();
         }
+    }
+}
+
+// What only a cluster needs has a place of its own in memory: it is larger than the rest of a request, and
+// each loop of a queue would have room for it.
+
+async fn command_by(mut pursuit: Pursuit<'_>, command: &Cmd) -> Result<Value, StoreError> {
+    loop {
+        let target = pursuit.target().await?;
+        let link = &target.node.link;
+        let answer = match target.is_asking {
+            true => link.command_asking(command).await,
+            false => link.command(command).await,
+        };
+        match answer {
+            Err(error) => pursuit.after(error).await?,
+            answer => return answer,
+        }
+    }
+}
+
+async fn repeatable_by(
+    mut pursuit: Pursuit<'_>,
+    pipeline: &Pipeline,
+) -> Result<Vec<Value>, StoreError> {
+    loop {
+        let target = pursuit.target().await?;
+        let link = &target.node.link;
+        let answers = match target.is_asking {
+            true => link.pipeline_asking(pipeline).await,
+            false => link.pipeline(pipeline).await,
+        };
+        let error = match answers {
+            Ok(answers) => match Redirect::among(&answers) {
+                Some(error) => error,
+                None => return Ok(answers),
+            },
+            Err(error) => error,
+        };
+        pursuit.after(error).await?;
     }
 }
 

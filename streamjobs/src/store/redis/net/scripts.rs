@@ -46,21 +46,22 @@ impl Link {
         bytes: usize,
         is_asking: bool,
     ) -> Result<Value, StoreError> {
-        let send = || async {
-            match is_asking {
-                true => self.command_asking(command).await,
+        let mut attempts_left = SCRIPT_ATTEMPTS_MAX - 1;
+        loop {
+            let answer = match is_asking {
+                true => self.command_asking(command).boxed().await,
                 false => self.command_answering(command, bytes).await,
-            }
-        };
-        for _ in 1..SCRIPT_ATTEMPTS_MAX {
-            match send().await {
-                Err(StoreError::Refused { code, .. }) if code == "NOSCRIPT" => {
+            };
+            match answer {
+                Err(StoreError::Refused { code, .. })
+                    if code == "NOSCRIPT" && attempts_left > 0 =>
+                {
+                    attempts_left -= 1;
                     self.load_scripts().await?;
                 }
                 answer => return answer,
             }
         }
-        send().await
     }
 
     /// Runs a script many times in one go; each call adds its keys and arguments. Refusals by the
