@@ -68,6 +68,29 @@ impl EntryId {
             },
         }
     }
+
+    /// The id that these bytes write, as [`from_str`](Self::from_str) reads it.
+    pub(crate) fn from_ascii(text: &[u8]) -> Option<Self> {
+        let (milliseconds, rest) = leading_number(text)?;
+        match rest.split_first() {
+            None => Some(Self::new(milliseconds, 0)),
+            Some((b'-', sequence)) => match leading_number(sequence)? {
+                (sequence, []) => Some(Self::new(milliseconds, sequence)),
+                _ => None,
+            },
+            Some(_) => None,
+        }
+    }
+}
+
+/// The number in front, and what follows it.
+fn leading_number(text: &[u8]) -> Option<(u64, &[u8])> {
+    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let (digits, rest) = text.split_at_checked(digits)?;
+    let add =
+        |number: u64, digit: &u8| number.checked_mul(10)?.checked_add(u64::from(digit - b'0'));
+    let number = digits.iter().try_fold(0, add)?;
+    (!digits.is_empty()).then_some((number, rest))
 }
 
 impl fmt::Display for EntryId {
@@ -87,12 +110,7 @@ impl FromStr for EntryId {
 
     /// Reads `milliseconds-sequence`, or milliseconds alone for the first id of that millisecond.
     fn from_str(text: &str) -> Result<Self, EntryIdError> {
-        let (milliseconds, sequence) = text.split_once('-').unwrap_or((text, "0"));
-        let number = |part: &str| match part.bytes().all(|byte| byte.is_ascii_digit()) {
-            true => part.parse::<u64>().map_err(|_| EntryIdError),
-            false => Err(EntryIdError),
-        };
-        Ok(Self::new(number(milliseconds)?, number(sequence)?))
+        Self::from_ascii(text.as_bytes()).ok_or(EntryIdError)
     }
 }
 

@@ -5,21 +5,25 @@ use std::time::Duration;
 
 use redis::aio::{MultiplexedConnection, SendError};
 use redis::{
-    AsyncConnectionConfig, Cmd, ConnectionAddr, Pipeline, ProtocolVersion, PushInfo, RedisResult,
-    Value,
+    AsyncConnectionConfig, ConnectionAddr, Pipeline, ProtocolVersion, PushInfo, RedisError,
+    RedisResult, Value,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::address::Address;
 use super::capabilities::Capabilities;
+use super::deadlines::CONNECT_DEADLINE;
 use super::error::{is_closed, of_socket};
+use super::multiplexed::Multiplexed;
 use super::server::{Server, Tenure};
+use super::shared_wire::SharedWire;
 #[cfg(feature = "tls")]
 use super::tls;
+use super::wire::{Patience, Wire, set_name};
 
 /// A new connection for many callers at once.
 pub(crate) struct Opened {
-    pub(crate) connection: MultiplexedConnection,
+    pub(crate) connection: Multiplexed,
     /// Cancelled when the connection's task ends, or the server's tenure.
     pub(crate) closed: CancellationToken,
     pub(crate) tenure: Tenure,
@@ -27,14 +31,36 @@ pub(crate) struct Opened {
     pub(crate) capabilities: Option<Capabilities>,
 }
 
-/// Opens a connection for many callers, and learns what the server can do.
-///
-/// It uses version 3 of the protocol: the listener for pushed messages, which that needs, is
-/// dropped when the connection's task ends, so a closed connection is noticed at once. The caller has
-/// to set a deadline for each answer.
+/// Opens a connection for many callers, and learns what the server can do. The caller has to set a deadline
+/// for each answer.
 pub(crate) async fn open_shared(server: Server) -> RedisResult<Opened> {
     let closed = server.tenure.connection();
-    let guard = closed.clone().drop_guard();
+    let opened = Wire::open(&server.address).await;
+    let opened = opened.map_err(|error| with_hint(error, &server.address))?;
+    let (connection, mut answers) = match opened {
+        Some(mut wire) => {
+            let answers = wire.exchange(&[&first_requests(&server)], Patience::CONNECTING).await?;
+            let answers = answers.iter().map(|answer| redis::parse_redis_value(answer));
+            let answers = answers.collect::<RedisResult<Vec<_>>>()?;
+            let wire = SharedWire::start(wire.into_socket(), closed.clone().drop_guard());
+            (Multiplexed::Wire(wire), answers)
+        }
+        None => open_by_crate(&server, closed.clone().drop_guard()).await?,
+    };
+    server.check_role(&mut answers)?;
+    let capabilities = answers.pop().and_then(|answer| Capabilities::from_answer(answer).ok());
+    server.check_mode(capabilities.as_ref().and_then(|known| known.mode))?;
+    Ok(Opened { connection, closed, tenure: server.tenure, capabilities })
+}
+
+/// Opens a connection of the client crate: it, and the answers to the first requests.
+///
+/// It uses version 3 of the protocol: the listener for pushed messages, which that needs, is
+/// dropped when the connection's task ends, so a closed connection is noticed at once.
+async fn open_by_crate(
+    server: &Server,
+    guard: DropGuard,
+) -> RedisResult<(Multiplexed, Vec<Value>)> {
     let config = AsyncConnectionConfig::new()
         .set_response_timeout(None)
         .set_pipeline_buffer_size(COMMANDS_WAITING_MAX)
@@ -42,15 +68,19 @@ pub(crate) async fn open_shared(server: Server) -> RedisResult<Opened> {
             let _ = &guard;
             Ok(())
         });
-    let mut connection = connect(&server.address, ProtocolVersion::RESP3, config).await?;
+    let connection = connect(&server.address, ProtocolVersion::RESP3, config).await?;
+    let mut connection = Multiplexed::Crate(connection);
+    let answers = connection.commands(&first_requests(server)).await?;
+    Ok((connection, answers))
+}
+
+/// What each shared connection asks first: the last answer is about the server's role, where it matters,
+/// and the one before about what the server can do.
+fn first_requests(server: &Server) -> Pipeline {
     let mut first = Pipeline::with_capacity(3);
     first.add_command(set_name()).add_command(Capabilities::request());
     server.ask_role(&mut first);
-    let mut answers = connection.send_packed_commands(&first, 0, first.len()).await?;
-    server.check_role(&mut answers)?;
-    let capabilities = answers.pop().and_then(|answer| Capabilities::from_answer(answer).ok());
-    server.check_mode(capabilities.as_ref().and_then(|known| known.mode))?;
-    Ok(Opened { connection, closed, tenure: server.tenure, capabilities })
+    first
 }
 
 /// Opens a connection on which the server says something by itself. Also returns a token that is
@@ -111,19 +141,17 @@ async fn connect(
     let config = config.set_connection_timeout(Some(CONNECT_DEADLINE));
     let client = address.client(protocol)?;
     let connecting = client.get_multiplexed_async_connection_with_config(&config);
-    connecting.await.map_err(|error| match address.server() {
+    connecting.await.map_err(|error| with_hint(error, address))
+}
+
+/// The error, and what may be wrong where a server closes the connection at once.
+fn with_hint(error: RedisError, address: &Address) -> RedisError {
+    match address.server() {
         ConnectionAddr::Tcp(..) if of_socket(&error).is_some_and(is_closed) => {
             io::Error::other(format!("{error}; {MAY_EXPECT_TLS}")).into()
         }
         _ => error,
-    })
-}
-
-/// Names the connection for operators. A server that refuses the name still serves.
-pub(crate) fn set_name() -> Cmd {
-    let mut command = redis::cmd("CLIENT");
-    command.arg("SETNAME").arg(CONNECTION_NAME);
-    command
+    }
 }
 
 /// Fails with a timeout when the work takes longer than the deadline.
@@ -137,12 +165,7 @@ pub(crate) async fn within<T>(
     }
 }
 
-/// Covers resolving, connecting, TLS, login and the first requests.
-pub(crate) const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
-/// How long a command may take that does not wait for anything.
-pub(crate) const RESPONSE_DEADLINE: Duration = Duration::from_secs(3);
 const MAY_EXPECT_TLS: &str =
     "the server may speak TLS only, and the address of such a server begins with rediss://";
-const CONNECTION_NAME: &str = "streamjobs";
 /// The client crate's default of 50 makes publishers queue up behind each other.
 const COMMANDS_WAITING_MAX: usize = 1024;

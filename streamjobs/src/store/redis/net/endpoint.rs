@@ -6,7 +6,8 @@ use std::sync::Arc;
 use redis::{RedisResult, ServerError};
 
 use super::address::{Address, NodeAddress};
-use super::dial::{CONNECT_DEADLINE, within};
+use super::deadlines::CONNECT_DEADLINE;
+use super::dial::within;
 use super::error::is_wrong_server;
 use super::sentinel::Sentinel;
 use super::server::Server;

@@ -5,29 +5,26 @@
 //! a connection and a place in it, within a deadline.
 
 use std::fmt;
-use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
-use redis::aio::MultiplexedConnection;
-use redis::{Cmd, Pipeline, RedisError, Value};
-use tokio::task::unconstrained;
-use tokio::time::{Instant, sleep_until, timeout_at};
-use tokio_util::sync::CancellationToken;
+use redis::{Cmd, Pipeline, RedisError, RedisResult, Value};
+use tokio::time::{Instant, sleep_until};
 
 use super::asking::asking;
 use super::capabilities::Capabilities;
 use super::connect_pause::{Attempt, ConnectPause};
-use super::dial::{CONNECT_DEADLINE, Opened, open_shared};
+use super::deadlines::CONNECT_DEADLINE;
+use super::dial::{Opened, open_shared};
 use super::endpoint::Endpoint;
 use super::error::{
-    ConnectionFailed, accepted, answer_lost, not_connected, not_sent, refusal_text, refused,
-    unreachable,
+    ConnectionFailed, accepted, answer_lost, not_connected, refusal_text, refused, unreachable,
 };
+use super::live::Live;
+use super::multiplexed::{AppendAnswers, Request};
 use super::places::{Place, Places, size_of_command, size_of_pipeline};
-use super::server::Tenure;
 use super::shared_request::SharedRequest;
 use crate::store::StoreError;
 use crate::store::redis::script::Scripts;
@@ -91,12 +88,36 @@ impl Pinned {
         place: Place,
         pipeline: &Pipeline,
     ) -> Result<Vec<Value>, StoreError> {
-        let (inner, generation) = (&self.link.inner, self.live.generation);
         if self.live.closed.is_cancelled() {
             return Err(not_connected());
         }
-        let sent = pin!(self.live.connection.send_packed_commands(pipeline, 0, pipeline.len()));
-        let values = place.answer(self.live.tenure.within(sent)).await.map_err(|error| {
+        let answers = self.live.commands(place, pipeline).await;
+        self.checked(answers)
+    }
+
+    /// Sends commands that append, with the first poll.
+    pub(crate) async fn append(
+        mut self,
+        place: Place,
+        request: &impl Request,
+    ) -> Result<AppendAnswers, StoreError> {
+        if self.live.closed.is_cancelled() {
+            return Err(not_connected());
+        }
+        let answers = match self.live.request(place, request).await {
+            Ok(answers) => match answers.ids() {
+                Some(ids) => return Ok(AppendAnswers::Ids(ids)),
+                None => answers.values(),
+            },
+            Err(error) => Err(error),
+        };
+        self.checked(answers).map(AppendAnswers::Refused)
+    }
+
+    /// The answers; the connection is left if they were lost, or say that the server is the wrong one.
+    fn checked(&self, answers: RedisResult<Vec<Value>>) -> Result<Vec<Value>, StoreError> {
+        let (inner, generation) = (&self.link.inner, self.live.generation);
+        let values = answers.map_err(|error| {
             inner.leave(generation, None);
             answer_lost(&error)
         })?;
@@ -117,19 +138,6 @@ impl Pinned {
 type Loaded = Arc<Result<(), StoreError>>;
 
 type Opening = BoxFuture<'static, Result<Live, RedisError>>;
-
-#[derive(Clone)]
-struct Live {
-    connection: MultiplexedConnection,
-    places: Arc<Places>,
-    /// Cancelled when the connection's task ends, or the server's tenure, or when the link leaves it:
-    /// nothing is sent over it any more.
-    closed: CancellationToken,
-    tenure: Tenure,
-    generation: u64,
-    /// Learned when the connection was opened. Empty if the server refused to say.
-    capabilities: Arc<OnceLock<Capabilities>>,
-}
 
 impl Link {
     /// A link that has not connected yet.
@@ -166,9 +174,7 @@ impl Link {
         bytes: usize,
     ) -> Result<Value, StoreError> {
         let (mut live, place) = self.place(size_of_command(command)).await?;
-        // Pinned here: each future that it is moved into would have room for it once more.
-        let sent = pin!(live.connection.send_packed_command(command));
-        match place.answering(bytes).answer(live.tenure.within(sent)).await {
+        match live.command(place.answering(bytes), command).await {
             Ok(Value::ServerError(error)) => {
                 if self.inner.endpoint.is_left_after(&error) {
                     self.inner.leave(live.generation, Some(refusal_text(&error)));
@@ -271,24 +277,6 @@ enum Step {
     Open(Shared<Opening>),
     /// Tries again then.
     Wait(Instant),
-}
-
-impl Live {
-    /// Waits for a place until a deadline. None if the connection cannot be used any more.
-    async fn place(&self, bytes: usize, until: Instant) -> Result<Option<Place>, StoreError> {
-        if let Some(place) = self.places.take_now(bytes) {
-            return Ok(Some(place));
-        }
-        let waiting = async {
-            tokio::select! {
-                biased;
-                () = self.closed.cancelled() => Ok(None),
-                place = timeout_at(until, self.places.take(bytes)) => place.map_err(|_| not_sent()),
-            }
-        };
-        // As while it waits for its answer.
-        unconstrained(waiting).await
-    }
 }
 
 impl Inner {

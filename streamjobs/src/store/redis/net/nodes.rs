@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use super::cluster::{Cluster, Survey};
-use super::dial::CONNECT_DEADLINE;
+use super::deadlines::CONNECT_DEADLINE;
 use super::endpoint::Endpoint;
 use super::node::Node;
 use super::route::Route;

@@ -17,7 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::unconstrained;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::dial::RESPONSE_DEADLINE;
+use super::deadlines::RESPONSE_DEADLINE;
 
 /// The places of one connection.
 #[derive(Debug)]

@@ -26,7 +26,12 @@ pub(crate) struct FrameScanner {
 impl FrameScanner {
     /// A scanner for an answer that begins at the first byte.
     pub(crate) fn new() -> Self {
-        Self { at: 0, left: 1 }
+        Self::of(1)
+    }
+
+    /// A scanner for so many answers, the first of which begins at the first byte.
+    pub(crate) fn of(answers: usize) -> Self {
+        Self { at: 0, left: answers }
     }
 
     /// Where the answer ends, or `None` if these bytes are not all of it. Each call is given the
@@ -169,6 +174,16 @@ pub(crate) fn is_refusal(answer: &[u8]) -> bool {
     answer.first() == Some(&b'-')
 }
 
+/// The id that each answer is; `None` if one of them is something else.
+pub(crate) fn ids(answers: &[u8]) -> Option<Vec<EntryId>> {
+    let mut walk = Walk { bytes: answers, at: 0 };
+    let mut ids = Vec::with_capacity(answers.len() / ID_BYTES);
+    while walk.at < answers.len() {
+        ids.push(EntryId::from_ascii(walk.bulk().ok()?)?);
+    }
+    Some(ids)
+}
+
 /// The entries that a read of one stream delivered; empty when its wait was over.
 pub(crate) fn deliveries(answer: &[u8], inlet: Inlet) -> Scanned<Vec<Delivery>> {
     let mut walk = Walk { bytes: answer, at: 0 };
@@ -194,8 +209,7 @@ pub(crate) fn deliveries(answer: &[u8], inlet: Inlet) -> Scanned<Vec<Delivery>> 
 /// One entry, or `None` if its payload was trimmed. `pairs` is a buffer that calls reuse.
 fn entry<'b>(walk: &mut Walk<'b>, pairs: &mut Vec<(&'b [u8], &'b [u8])>) -> Scanned<Option<Entry>> {
     walk.array_of(2)?;
-    let id = std::str::from_utf8(walk.bulk()?).ok().and_then(|id| id.parse::<EntryId>().ok());
-    let id = id.ok_or(Malformed)?;
+    let id = EntryId::from_ascii(walk.bulk()?).ok_or(Malformed)?;
     let Some(length) = walk.array()? else { return Ok(None) };
     if length % 2 != 0 {
         return Err(Malformed);
@@ -246,6 +260,8 @@ const LINE_MAX: usize = 16 * 1024;
 const DIGITS_MAX: usize = 12;
 /// The shortest entry: `*2`, an id of three bytes, and no fields.
 const ENTRY_BYTES_MIN: usize = 17;
+/// An id of this century, with the lines around it.
+const ID_BYTES: usize = 22;
 
 #[cfg(test)]
 mod tests {

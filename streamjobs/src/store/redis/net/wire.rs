@@ -1,4 +1,4 @@
-//! The reader's own connection: it writes commands as the client crate packs them, and returns
+//! A connection of its own kind: it writes commands as the client crate packs them, and returns
 //! answers as the bytes that came, for the caller to scan.
 
 use std::io;
@@ -6,17 +6,18 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use redis::io::tcp::socket2::SockRef;
-use redis::{ConnectionAddr, Pipeline, RedisResult};
+use redis::{Cmd, ConnectionAddr, Pipeline, RedisResult};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::address::{Address, keepalive};
-use super::dial::{CONNECT_DEADLINE, set_name};
+use super::deadlines::CONNECT_DEADLINE;
+use super::error::is_authentication;
 use super::scan::FrameScanner;
 
 /// A TCP or Unix socket.
-trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(super) trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket for S {}
 
@@ -47,12 +48,21 @@ impl Wire {
         let mut wire = Self::over(socket);
         let mut login = login(address);
         let required = login.len();
-        // The name is optional: a server that refuses it still serves.
+        // The name is optional: a server that refuses it still serves, unless it wants to know who asks.
         login.add_command(set_name());
-        for answer in wire.exchange(&[&login], Patience::CONNECTING).await?.iter().take(required) {
-            redis::parse_redis_value(answer)?.extract_error()?;
+        let answers = wire.exchange(&[&login], Patience::CONNECTING).await?;
+        for (place, answer) in answers.iter().enumerate() {
+            match redis::parse_redis_value(answer)?.extract_error() {
+                Err(error) if place < required || is_authentication(&error) => return Err(error),
+                _ => {}
+            }
         }
         Ok(Some(wire))
+    }
+
+    /// The socket, on which nothing is outstanding between two exchanges.
+    pub(super) fn into_socket(self) -> Box<dyn Socket> {
+        self.socket
     }
 
     fn over(socket: Box<dyn Socket>) -> Self {
@@ -164,12 +174,20 @@ fn login(address: &Address) -> Pipeline {
     pipeline
 }
 
+/// Names the connection for operators. A server that refuses the name still serves.
+pub(crate) fn set_name() -> Cmd {
+    let mut command = redis::cmd("CLIENT");
+    command.arg("SETNAME").arg(CONNECTION_NAME);
+    command
+}
+
+const CONNECTION_NAME: &str = "streamjobs";
 /// The least space for one read of the socket.
 const READ_BYTES: usize = 64 * 1024;
 /// After an answer larger than this, its buffer is not kept.
 const KEPT_BYTES_MAX: usize = 4 * 1024 * 1024;
-const NO_ANSWER: &str = "the answer is not in the Redis protocol";
-const NOT_ASKED_FOR: &str = "the server sent an answer without a request";
+pub(super) const NO_ANSWER: &str = "the answer is not in the Redis protocol";
+pub(super) const NOT_ASKED_FOR: &str = "the server sent an answer without a request";
 
 #[cfg(test)]
 mod tests {

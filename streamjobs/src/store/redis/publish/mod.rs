@@ -1,17 +1,20 @@
 //! Appending entries: one command each, many in one round trip.
 
+mod append;
+
 use std::collections::VecDeque;
 use std::error::Error;
 use std::future::{poll_fn, ready};
+use std::slice;
 use std::task::Poll;
 
 use async_trait::async_trait;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use redis::{Cmd, Pipeline, Value};
+use redis::Value;
 
-use super::consume::add_fields;
-use super::net::{NodeAddress, Pinned, Place, Redirect, Route, accepted, size_of_pipeline};
+use self::append::{Appends, XADD, bytes_of};
+use super::net::{AppendAnswers, NodeAddress, Pinned, Place, Redirect, Request, Route, accepted};
 use super::script::scripts;
 use super::{RedisStore, reply};
 use crate::model::cause::chain;
@@ -43,8 +46,20 @@ impl Publish for RedisStore {
         retention: Retention,
         entry: NewEntry,
     ) -> Appended {
-        let command = command(stream, retention, &entry);
-        reply::id(self.at(stream.as_str()).command(&command).await?, XADD)
+        let append = Appends { stream, retention, entries: slice::from_ref(&entry) };
+        let route = self.at(stream.as_str());
+        let (connection, place) = route.pinned_with_place(append.bytes()).await?;
+        let node = connection.endpoint().node();
+        let answers = connection.append(place, &append).await.inspect_err(|_| route.suspect())?;
+        let answer = match answers {
+            AppendAnswers::Ids(ids) => {
+                return ids.first().copied().ok_or(StoreError::Protocol { command: XADD });
+            }
+            AppendAnswers::Refused(values) => {
+                route.rest(&append.pipeline(), values, node).await.pop()
+            }
+        };
+        appended(answer.unwrap_or(Err(StoreError::Protocol { command: XADD })))
     }
 }
 
@@ -85,9 +100,9 @@ impl Broken {
 
 /// Entries that were sent in one go.
 struct Chunk {
-    entries: usize,
-    /// The commands with their answers.
-    answer: BoxFuture<'static, (Pipeline, Result<Vec<Value>>)>,
+    count: usize,
+    /// The entries, and the answers to them.
+    answer: BoxFuture<'static, (Vec<NewEntry>, Result<AppendAnswers>)>,
     /// Where they were sent, in a cluster.
     node: Option<NodeAddress>,
 }
@@ -105,22 +120,22 @@ impl RedisAppender {
         }
     }
 
-    async fn send(&mut self, entries: &[NewEntry]) {
+    async fn send(&mut self, entries: Vec<NewEntry>) {
         if self.outstanding.len() >= CHUNKS_MAX {
             self.take_answer().await;
         }
-        let mut pipeline = Pipeline::with_capacity(entries.len());
-        for entry in entries {
-            pipeline.add_command(command(&self.stream, self.retention, entry));
-        }
-        let (connection, place) = match self.place(size_of_pipeline(&pipeline)).await {
+        let count = entries.len();
+        let bytes = entries.iter().map(bytes_of).sum();
+        let (connection, place) = match self.place(bytes).await {
             Ok(placed) => placed,
-            Err(error) => return self.fail(&error, entries.len()).await,
+            Err(error) => return self.fail(&error, count).await,
         };
         let node = connection.endpoint().node();
+        let (stream, retention) = (self.stream.clone(), self.retention);
         let mut answer = async move {
-            let answer = connection.send(place, &pipeline).await;
-            (pipeline, answer)
+            let appends = Appends { stream: &stream, retention, entries: &entries };
+            let answer = connection.append(place, &appends).await;
+            (entries, answer)
         }
         .boxed();
         // The first poll sends the request.
@@ -128,7 +143,7 @@ impl RedisAppender {
         if let Poll::Ready(answered) = polled {
             answer = ready(answered).boxed();
         }
-        self.outstanding.push_back(Chunk { entries: entries.len(), answer, node });
+        self.outstanding.push_back(Chunk { count, answer, node });
     }
 
     /// The connection of all chunks, with a place for the next one. While it has to wait, answers to
@@ -163,37 +178,53 @@ impl RedisAppender {
     /// Waits for the answer to the oldest chunk.
     async fn take_answer(&mut self) {
         let Some(chunk) = self.outstanding.pop_front() else { return };
-        let Chunk { entries, answer, node } = chunk;
-        let (commands, answers) = answer.await;
-        match answers {
-            Ok(values) => {
-                let refusal = Redirect::among(&values);
-                let answers = match &refusal {
-                    Some(error) if Redirect::is_pause(error) => {
-                        // The cluster may serve again by now, and have stored later ones.
-                        self.broken.get_or_insert_with(|| Broken::new(error));
-                        values.into_iter().map(accepted).collect()
-                    }
-                    _ => self.route.rest(&commands, values, node).await,
-                };
-                if refusal.is_some() {
-                    // The stream is at another node.
-                    self.connection = None;
-                    let lost = answers.iter().filter_map(|answer| answer.as_ref().err());
-                    if let Some(error) = lost.into_iter().find(|error| is_of_connection(error)) {
-                        self.broken.get_or_insert_with(|| Broken::new(error));
-                    }
-                }
-                self.answers.extend(answers.into_iter().map(appended));
+        let Chunk { count, answer, node } = chunk;
+        match answer.await {
+            (_, Ok(AppendAnswers::Ids(ids))) => self.answers.extend(ids.into_iter().map(Ok)),
+            (entries, Ok(AppendAnswers::Refused(values))) => {
+                self.take_refusals(&entries, values, node).await
             }
-            Err(error) => {
+            (_, Err(error)) => {
                 self.route.suspect();
                 let is_unconfirmed = error.is_unconfirmed();
                 let why = self.broken.get_or_insert_with(|| Broken::new(&error)).clone();
                 let lost = || broken(&why.cause, is_unconfirmed);
-                self.answers.extend((0..entries).map(|_| Err(lost())));
+                self.answers.extend((0..count).map(|_| Err(lost())));
             }
         }
+    }
+
+    /// Takes answers of which some are refusals. What was refused because the stream is at another node
+    /// goes there.
+    async fn take_refusals(
+        &mut self,
+        entries: &[NewEntry],
+        values: Vec<Value>,
+        node: Option<NodeAddress>,
+    ) {
+        let refusal = Redirect::among(&values);
+        let answers = match &refusal {
+            Some(error) if Redirect::is_pause(error) => {
+                // The cluster may serve again by now, and have stored later ones.
+                self.broken.get_or_insert_with(|| Broken::new(error));
+                values.into_iter().map(accepted).collect()
+            }
+            Some(_) => {
+                let (stream, retention) = (&self.stream, self.retention);
+                let commands = Appends { stream, retention, entries }.pipeline();
+                self.route.rest(&commands, values, node).await
+            }
+            None => values.into_iter().map(accepted).collect(),
+        };
+        if refusal.is_some() {
+            // The stream is at another node.
+            self.connection = None;
+            let lost = answers.iter().filter_map(|answer| answer.as_ref().err());
+            if let Some(error) = lost.into_iter().find(|error| is_of_connection(error)) {
+                self.broken.get_or_insert_with(|| Broken::new(error));
+            }
+        }
+        self.answers.extend(answers.into_iter().map(appended));
     }
 
     /// Fails entries that are not sent; their answers follow those of the entries before them.
@@ -209,10 +240,10 @@ impl RedisAppender {
 #[async_trait]
 impl Appender for RedisAppender {
     async fn push(&mut self, entries: Vec<NewEntry>) {
-        let mut rest = entries.as_slice();
+        let mut rest = entries;
         while !rest.is_empty() {
-            let (chunk, later) = rest.split_at(chunk_length(rest.iter()));
-            self.send(chunk).await;
+            let later = rest.split_off(chunk_length(rest.iter()));
+            self.send(rest).await;
             rest = later;
         }
     }
@@ -247,19 +278,6 @@ fn appended(answer: Result<Value>) -> Appended {
     reply::id(answer?, XADD)
 }
 
-fn command(stream: &StreamName, retention: Retention, entry: &NewEntry) -> Cmd {
-    let mut command =
-        Cmd::with_capacity(entry.len() * 2 + 6, bytes_of(entry) + stream.as_str().len() + 32);
-    command.arg(XADD).arg(stream.as_str());
-    match retention {
-        Retention::MaxLen(entries) => command.arg("MAXLEN").arg("~").arg(entries.get()),
-        Retention::MaxLenExact(entries) => command.arg("MAXLEN").arg("=").arg(entries.get()),
-        Retention::History(_) | Retention::MaxAge(_) | Retention::Unlimited => &mut command,
-    };
-    add_fields(command.arg("*"), entry);
-    command
-}
-
 /// How many of the entries go in one round trip: at least one.
 pub(super) fn chunk_length<'e>(entries: impl Iterator<Item = &'e NewEntry>) -> usize {
     let mut bytes = 0;
@@ -270,11 +288,6 @@ pub(super) fn chunk_length<'e>(entries: impl Iterator<Item = &'e NewEntry>) -> u
     entries.take(CHUNK_ENTRIES_MAX).take_while(fits).count().max(1)
 }
 
-fn bytes_of(entry: &NewEntry) -> usize {
-    entry.iter().map(|(name, value)| name.len() + value.len()).sum()
-}
-
-const XADD: &str = "XADD";
 /// Small enough that the server works on one chunk while the next is written.
 const CHUNK_ENTRIES_MAX: usize = 256;
 const CHUNK_BYTES_MAX: usize = 1024 * 1024;
@@ -283,13 +296,12 @@ const CHUNKS_MAX: usize = 4;
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU64;
-
     use bytes::Bytes;
 
     use super::super::net::Nodes;
     use super::*;
     use crate::model::config::ConnectionOptions;
+    use crate::model::entry::EntryId;
 
     fn entry(bytes: usize) -> NewEntry {
         vec![(Bytes::new(), vec![0; bytes].into())]
@@ -304,32 +316,17 @@ mod tests {
         assert_eq!(chunk_length(&[entry(1), entry(CHUNK_BYTES_MAX)]), 1);
     }
 
-    #[test]
-    fn only_retention_that_belongs_to_appending_is_sent() {
-        let stream = StreamName::new("orders").unwrap();
-        let max = NonZeroU64::new(7).unwrap();
-        let packed = |retention| {
-            let command = command(&stream, retention, &entry(1)).get_packed_command();
-            String::from_utf8(command).unwrap()
-        };
-        assert!(packed(Retention::MaxLen(max)).contains("MAXLEN\r\n$1\r\n~\r\n$1\r\n7\r\n$1\r\n*"));
-        assert!(
-            packed(Retention::MaxLenExact(max)).contains("MAXLEN\r\n$1\r\n=\r\n$1\r\n7\r\n$1\r\n*")
-        );
-        assert!(!packed(Retention::History(max)).contains("MAX"));
-    }
-
     #[tokio::test]
     async fn a_lost_answer_leaves_its_chunk_open_and_the_later_ones_unsent() {
         let nodes = Nodes::new("redis://127.0.0.1:1", ConnectionOptions::default(), &[]).unwrap();
         let route = nodes.route("orders");
         let stream = StreamName::new("orders").unwrap();
         let mut appender = Box::new(RedisAppender::new(route, stream, Retention::Unlimited));
-        let mut push = |entries, answer| {
-            let answer = ready((Pipeline::new(), answer)).boxed();
-            appender.outstanding.push_back(Chunk { entries, answer, node: None });
+        let mut push = |count, answer| {
+            let answer = ready((vec![entry(1); count], answer)).boxed();
+            appender.outstanding.push_back(Chunk { count, answer, node: None });
         };
-        push(1, Ok(vec![Value::SimpleString("1-0".into())]));
+        push(1, Ok(AppendAnswers::Ids(vec![EntryId::new(1, 0)])));
         push(2, Err(StoreError::AnswerLost("cut".into())));
         appender.take_answer().await;
         appender.take_answer().await;

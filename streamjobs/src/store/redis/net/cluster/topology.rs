@@ -11,7 +11,7 @@ use tokio::sync::MutexGuard;
 use tokio::time::{Instant, timeout_at};
 
 use super::super::address::{Address, NodeAddress};
-use super::super::dial::CONNECT_DEADLINE;
+use super::super::deadlines::CONNECT_DEADLINE;
 use super::super::endpoint::Endpoint;
 use super::super::error::{not_connected, unreachable_because};
 use super::super::node::Node;

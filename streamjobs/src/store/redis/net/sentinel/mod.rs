@@ -30,7 +30,7 @@ use self::known::{Candidate, Judged, Known};
 use self::url::SentinelUrl;
 use self::watch::Watch;
 use super::address::Address;
-use super::dial::CONNECT_DEADLINE;
+use super::deadlines::CONNECT_DEADLINE;
 use super::error::{cause, is_authentication};
 use super::server::{Server, is_not_primary};
 use crate::model::config::ConnectionOptions;

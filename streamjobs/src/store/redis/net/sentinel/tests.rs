@@ -312,7 +312,7 @@ async fn without_any_sentinel_the_known_primary_is_used_if_it_still_is_one() {
 #[tokio::test]
 async fn a_login_that_the_primary_refuses_is_its_own_error() {
     let primary = Fake::start(|words| match words {
-        ["HELLO", ..] => Some("-WRONGPASS invalid username-password pair\r\n".to_owned()),
+        ["CLIENT", ..] => Some("-NOAUTH Authentication required.\r\n".to_owned()),
         _ => None,
     })
     .await;
@@ -324,7 +324,7 @@ async fn a_login_that_the_primary_refuses_is_its_own_error() {
 #[tokio::test]
 async fn a_login_that_one_named_server_refuses_does_not_end_the_search() {
     let foreign = Fake::start(|words| match words {
-        ["HELLO", ..] => Some("-WRONGPASS invalid username-password pair\r\n".to_owned()),
+        ["CLIENT", ..] => Some("-NOAUTH Authentication required.\r\n".to_owned()),
         _ => None,
     })
     .await;

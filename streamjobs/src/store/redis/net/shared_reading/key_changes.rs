@@ -22,7 +22,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::info;
 
-use super::super::dial::{RESPONSE_DEADLINE, open_listening};
+use super::super::deadlines::RESPONSE_DEADLINE;
+use super::super::dial::open_listening;
 use super::super::error::{cause, is_authentication};
 use super::super::server::{Server, Tenure};
 use super::read_endpoint::ReadEndpoint;

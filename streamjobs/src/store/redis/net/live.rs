@@ -1,0 +1,79 @@
+//! One connection of a link, with the places in it.
+
+use std::pin::pin;
+use std::sync::{Arc, OnceLock};
+
+use redis::{Cmd, Pipeline, RedisResult, Value};
+use tokio::task::unconstrained;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use super::capabilities::Capabilities;
+use super::error::not_sent;
+use super::multiplexed::{Answers, Multiplexed, Request};
+use super::places::{Place, Places};
+use super::server::Tenure;
+use crate::store::StoreError;
+
+/// A connection. It is not replaced when it breaks.
+#[derive(Clone)]
+pub(super) struct Live {
+    pub(super) connection: Multiplexed,
+    pub(super) places: Arc<Places>,
+    /// Cancelled when the connection's task ends, or the server's tenure, or when the link leaves it:
+    /// nothing is sent over it any more.
+    pub(super) closed: CancellationToken,
+    pub(super) tenure: Tenure,
+    pub(super) generation: u64,
+    /// Learned when the connection was opened. Empty if the server refused to say.
+    pub(super) capabilities: Arc<OnceLock<Capabilities>>,
+}
+
+// Each future is pinned where it is made: those that it is moved into would have room for it once more.
+impl Live {
+    /// Waits for a place until a deadline. None if the connection cannot be used any more.
+    pub(super) async fn place(
+        &self,
+        bytes: usize,
+        until: Instant,
+    ) -> Result<Option<Place>, StoreError> {
+        if let Some(place) = self.places.take_now(bytes) {
+            return Ok(Some(place));
+        }
+        let waiting = async {
+            tokio::select! {
+                biased;
+                () = self.closed.cancelled() => Ok(None),
+                place = timeout_at(until, self.places.take(bytes)) => place.map_err(|_| not_sent()),
+            }
+        };
+        // As while it waits for its answer.
+        unconstrained(waiting).await
+    }
+
+    /// Sends one command, with the first poll.
+    pub(super) async fn command(&mut self, place: Place, command: &Cmd) -> RedisResult<Value> {
+        let sent = pin!(self.connection.command(command));
+        place.answer(self.tenure.within(sent)).await
+    }
+
+    /// Sends commands in one go, with the first poll.
+    pub(super) async fn commands(
+        &mut self,
+        place: Place,
+        pipeline: &Pipeline,
+    ) -> RedisResult<Vec<Value>> {
+        let sent = pin!(self.connection.commands(pipeline));
+        place.answer(self.tenure.within(sent)).await
+    }
+
+    /// Sends commands in one go, with the first poll.
+    pub(super) async fn request(
+        &mut self,
+        place: Place,
+        request: &impl Request,
+    ) -> RedisResult<Answers> {
+        let sent = pin!(self.connection.request(request));
+        place.answer(self.tenure.within(sent)).await
+    }
+}
