@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use crate::model::cause::BoxError;
 use crate::model::entry::Fields;
 use crate::model::event::content::{Variant, VariantContent};
+use crate::model::event::envelope::FIELDS_ADDED;
 use crate::model::event::fields::{FieldsDeserializer, FieldsSerializer};
 use crate::model::event::{DecodeError, EncodeError, Payload, json};
 
@@ -16,7 +17,7 @@ use crate::model::event::{DecodeError, EncodeError, Payload, json};
 ///
 /// When the value cannot be JSON: a number that is not finite, a map whose keys are not strings.
 pub fn encode_json<T: Serialize>(value: &T) -> Result<Fields, EncodeError> {
-    data(json::to_vec(value))
+    data(json::to_bytes(value))
 }
 
 /// Encodes a value as flat fields.
@@ -34,7 +35,7 @@ pub fn encode_fields<T: Serialize>(value: &T) -> Result<Fields, EncodeError> {
 ///
 /// When the content cannot be JSON.
 pub fn encode_variant_json<T: Serialize>(value: &T) -> Result<Fields, EncodeError> {
-    data(json::variant_to_vec(value))
+    data(json::variant_to_bytes(value))
 }
 
 /// Encodes the content of an enum's variant as flat fields.
@@ -89,9 +90,12 @@ pub fn unexpected_type(event_type: &str, types: &[&str]) -> DecodeError {
     DecodeError::new(format!("event type {event_type:?} is not one of {expected}"))
 }
 
-fn data(json: Result<Vec<u8>, serde_json::Error>) -> Result<Fields, EncodeError> {
+fn data(json: Result<Bytes, serde_json::Error>) -> Result<Fields, EncodeError> {
     let json = json.map_err(|error| refused("JSON", error))?;
-    Ok(vec![(Bytes::from_static(b"data"), json.into())])
+    // With room for what the envelope adds.
+    let mut fields = Fields::with_capacity(1 + FIELDS_ADDED);
+    fields.push((Bytes::from_static(b"data"), json));
+    Ok(fields)
 }
 
 fn refused(encoding: &'static str, source: impl Into<BoxError>) -> EncodeError {

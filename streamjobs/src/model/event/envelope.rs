@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::model::entry::{Entry, EntryId, Fields};
-use crate::model::event::DecodeError;
+use crate::model::event::{DecodeError, arena};
 use crate::model::name::{EventId, StreamName};
 use crate::model::trace::TraceContext;
 
@@ -84,11 +84,11 @@ impl Envelope {
         key: Option<String>,
         trace: Option<&TraceContext>,
     ) -> Fields {
-        let mut fields = Fields::with_capacity(payload.len() + 4);
+        let mut fields = payload;
+        fields.reserve(FIELDS_ADDED);
         let name = |name: &'static str| Bytes::from_static(name.as_bytes());
-        fields.push((name(TYPE), name(event_type)));
-        fields.extend(payload);
-        fields.push((name(ID), Bytes::copy_from_slice(id.as_str().as_bytes())));
+        fields.insert(0, (name(TYPE), name(event_type)));
+        fields.push((name(ID), arena::copied(id.as_str().as_bytes())));
         fields.extend(key.map(|key| (name(KEY), key.into())));
         if let Some(trace) = trace {
             trace.write(&mut fields);
@@ -131,6 +131,8 @@ const ID: &str = "sj-id";
 const KEY: &str = "sj-key";
 const ATTEMPT: &str = "sj-attempt";
 const ORIGIN: &str = "sj-origin";
+/// Beside the payload, an entry that is published has no more fields of its own than these.
+pub(super) const FIELDS_ADDED: usize = 4;
 /// An entry with more fields is not an event, but was put into the stream by mistake.
 pub(super) const FIELDS_MAX: usize = 64;
 

@@ -207,7 +207,7 @@ mod tests {
     use proptest::prelude::*;
     use serde::Serialize;
 
-    use crate::model::event::json::to_vec;
+    use crate::model::event::json::to_bytes;
 
     #[derive(Debug, Serialize)]
     struct Named {
@@ -246,8 +246,8 @@ mod tests {
         fn finite_numbers_are_written_as_serde_json_writes_them(number: f64, deep: f32) {
             let value = named(number, deep);
             match number.is_finite() && deep.is_finite() {
-                true => prop_assert_eq!(to_vec(&value).unwrap(), serde_json::to_vec(&value).unwrap()),
-                false => prop_assert!(to_vec(&value).is_err()),
+                true => prop_assert_eq!(to_bytes(&value).unwrap(), serde_json::to_vec(&value).unwrap()),
+                false => prop_assert!(to_bytes(&value).is_err()),
             }
         }
     }
@@ -255,9 +255,9 @@ mod tests {
     #[test]
     fn numbers_that_are_not_finite_are_refused_at_any_depth() {
         for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
-            assert!(to_vec(&bad).is_err());
-            assert!(to_vec(&named(1.0, bad as f32)).is_err());
-            let error = to_vec(&named(bad, 1.0)).unwrap_err().to_string();
+            assert!(to_bytes(&bad).is_err());
+            assert!(to_bytes(&named(1.0, bad as f32)).is_err());
+            let error = to_bytes(&named(bad, 1.0)).unwrap_err().to_string();
             assert!(error.contains("not finite"), "{error}");
         }
     }

@@ -1,26 +1,26 @@
 //! JSON: encoding that refuses what cannot be read again, and errors that do not show the payload.
 
+use bytes::{BufMut, Bytes};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 use serde_json::{Deserializer, de::SliceRead};
 
-use crate::model::event::DecodeError;
 use crate::model::event::content::VariantContent;
 use crate::model::event::finite::Finite;
+use crate::model::event::{DecodeError, arena};
 
 /// Encodes a value.
-pub(super) fn to_vec<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, serde_json::Error> {
-    let mut text = Vec::with_capacity(BYTES_USUAL);
-    value.serialize(Finite(&mut serde_json::Serializer::new(&mut text)))?;
-    Ok(text)
+pub(super) fn to_bytes<T: Serialize + ?Sized>(value: &T) -> Result<Bytes, serde_json::Error> {
+    arena::written(|text| value.serialize(Finite(&mut serde_json::Serializer::new(text.writer()))))
 }
 
 /// Encodes the content of an enum's variant.
-pub(super) fn variant_to_vec<T: Serialize>(value: &T) -> Result<Vec<u8>, serde_json::Error> {
-    let mut text = Vec::with_capacity(BYTES_USUAL);
-    value.serialize(VariantContent(Finite(&mut serde_json::Serializer::new(&mut text))))?;
-    Ok(text)
+pub(super) fn variant_to_bytes<T: Serialize>(value: &T) -> Result<Bytes, serde_json::Error> {
+    arena::written(|text| {
+        let serializer = &mut serde_json::Serializer::new(text.writer());
+        value.serialize(VariantContent(Finite(serializer)))
+    })
 }
 
 /// Decodes a whole document.
@@ -77,9 +77,6 @@ fn without_value(text: &str) -> String {
         None => "a value is not valid".to_owned(),
     }
 }
-
-/// Most events fit into it, so the buffer rarely grows.
-const BYTES_USUAL: usize = 256;
 
 #[cfg(test)]
 mod tests {

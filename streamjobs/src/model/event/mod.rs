@@ -2,6 +2,7 @@
 
 pub(crate) mod codec;
 
+mod arena;
 mod content;
 mod envelope;
 mod fields;

@@ -32,8 +32,8 @@ impl Writer {
         let written = match value.serialize(Scalar) {
             Ok(written) => written,
             Err(NotScalar::Nested) => {
-                let json = json::to_vec(value);
-                Some(json.map_err(|error| FieldsError::custom(error).in_field(&shown()))?.into())
+                let json = json::to_bytes(value);
+                Some(json.map_err(|error| FieldsError::custom(error).in_field(&shown()))?)
             }
             Err(NotScalar::Refused(error)) => return Err(error.in_field(&shown())),
         };

@@ -145,15 +145,10 @@ impl Route {
         &self,
         bytes: usize,
     ) -> Result<(Pinned, Place), StoreError> {
-        let (cluster, slot) = match self {
-            Self::One(node) => return node.link.pinned_with_place(bytes).await,
-            Self::Slot(cluster, slot) => (cluster, *slot),
-        };
-        let mut pursuit = Pursuit::new(cluster, slot);
-        loop {
-            match pursuit.target().await?.node.link.pinned_with_place(bytes).await {
-                Err(error) => pursuit.after(error).await?,
-                pinned => return pinned,
+        match self {
+            Self::One(node) => node.link.pinned_with_place(bytes).await,
+            Self::Slot(cluster, slot) => {
+                pinned_by(Pursuit::new(cluster, *slot), bytes).boxed().await
             }
         }
     }
@@ -169,7 +164,7 @@ impl Route {
         match self {
             Self::Slot(cluster, slot) if Redirect::among(&answers).is_some() => {
                 let pursuit = Pursuit::after_answer_of(cluster, *slot, by);
-                pursuit.rest(commands, answers).await
+                pursuit.rest(commands, answers).boxed().await
             }
             _ => answers.into_iter().map(accepted).collect(),
         }
@@ -220,6 +215,15 @@ async fn repeatable_by(
             Err(error) => error,
         };
         pursuit.after(error).await?;
+    }
+}
+
+async fn pinned_by(mut pursuit: Pursuit<'_>, bytes: usize) -> Result<(Pinned, Place), StoreError> {
+    loop {
+        match pursuit.target().await?.node.link.pinned_with_place(bytes).await {
+            Err(error) => pursuit.after(error).await?,
+            pinned => return pinned,
+        }
     }
 }
 

@@ -1,0 +1,79 @@
+//! Memory for what events are encoded to: several of one thread share a piece of it.
+//!
+//! Publishing many events would else take and give back a few small allocations for each. A piece is given
+//! back when all events in it are gone, and it is small, because one event can keep it.
+
+use std::cell::Cell;
+
+use bytes::{Bytes, BytesMut};
+
+thread_local! {
+    static PIECE: Cell<BytesMut> = Cell::default();
+}
+
+/// What this writes.
+pub(super) fn written<E>(write: impl FnOnce(&mut BytesMut) -> Result<(), E>) -> Result<Bytes, E> {
+    // What encodes an event may encode another one meanwhile, which then begins a piece of its own.
+    let mut piece = PIECE.take();
+    if piece.capacity() < LEFT_MIN {
+        piece = BytesMut::with_capacity(PIECE_BYTES);
+    }
+    write(&mut piece)?;
+    let written = piece.split().freeze();
+    // A large one has a piece to itself.
+    if piece.capacity() <= PIECE_BYTES {
+        PIECE.set(piece);
+    }
+    Ok(written)
+}
+
+/// A copy of these bytes.
+pub(super) fn copied(bytes: &[u8]) -> Bytes {
+    let copy = |piece: &mut BytesMut| {
+        piece.extend_from_slice(bytes);
+        Ok::<_, std::convert::Infallible>(())
+    };
+    written(copy).unwrap_or_default()
+}
+
+/// Enough for about twenty usual events.
+const PIECE_BYTES: usize = 4 * 1024;
+/// With less than this, the next event begins a new piece: most fit into it.
+const LEFT_MIN: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(of: &str) -> Result<Bytes, ()> {
+        written(|piece| {
+            piece.extend_from_slice(of.as_bytes());
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn what_is_written_is_kept_apart_whatever_its_size() {
+        let large = "x".repeat(3 * PIECE_BYTES);
+        let words = ["a", "", large.as_str(), "b", "c"];
+        let kept = words.repeat(200).iter().map(|word| text(word).unwrap()).collect::<Vec<_>>();
+        assert!(kept.iter().zip(words.repeat(200)).all(|(kept, word)| kept == word.as_bytes()));
+    }
+
+    #[test]
+    fn one_inside_of_another_and_a_failed_one_leave_no_trace() {
+        let outer = written(|piece| {
+            piece.extend_from_slice(b"before ");
+            assert_eq!(text("inner").unwrap(), "inner");
+            piece.extend_from_slice(b"after");
+            Ok::<_, ()>(())
+        });
+        assert_eq!(outer.unwrap(), "before after");
+        let failed = written(|piece| {
+            piece.extend_from_slice(b"half");
+            Err(())
+        });
+        assert!(failed.is_err());
+        assert_eq!(copied(b"next"), "next");
+    }
+}
