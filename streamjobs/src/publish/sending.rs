@@ -27,7 +27,11 @@ impl Client {
         let partition = self.layouts().of_event(stream, &fields).unwrap_or(stream);
         let append = self.store().append_one(partition, self.retention(stream), fields);
         let number = self.layouts().number(partition);
-        let answers = [confirm(stream, number, id, append.instrument(span.clone()).await)];
+        let appended = match span.is_disabled() {
+            true => append.await,
+            false => append.instrument(span.clone()).await,
+        };
+        let answers = [confirm(stream, number, id, appended)];
         self.note_sent(stream, &answers, sent, &span);
         let [answer] = answers;
         answer

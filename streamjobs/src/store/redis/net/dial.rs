@@ -69,7 +69,7 @@ async fn open_by_crate(
             Ok(())
         });
     let connection = connect(&server.address, ProtocolVersion::RESP3, config).await?;
-    let mut connection = Multiplexed::Crate(connection);
+    let connection = Multiplexed::Crate(connection);
     let answers = connection.commands(&first_requests(server)).await?;
     Ok((connection, answers))
 }

@@ -44,7 +44,7 @@ struct Inner {
 
 #[derive(Default)]
 struct State {
-    live: Option<Live>,
+    live: Option<Arc<Live>>,
     /// The attempt to connect that callers share. Kept weakly: it ends when no caller waits for it
     /// any more.
     opening: Option<WeakShared<Opening>>,
@@ -55,7 +55,7 @@ struct State {
 /// One connection of a link. It is not replaced when it breaks.
 #[derive(Clone)]
 pub(crate) struct Pinned {
-    live: Live,
+    live: Arc<Live>,
     link: Link,
 }
 
@@ -84,7 +84,7 @@ impl Pinned {
 
     /// Sends commands in one go, with the first poll. Refusals by the server are among the answers.
     pub(crate) async fn send(
-        mut self,
+        self,
         place: Place,
         pipeline: &Pipeline,
     ) -> Result<Vec<Value>, StoreError> {
@@ -97,7 +97,7 @@ impl Pinned {
 
     /// Sends commands that append, with the first poll.
     pub(crate) async fn append(
-        mut self,
+        self,
         place: Place,
         request: &impl Request,
     ) -> Result<AppendAnswers, StoreError> {
@@ -137,7 +137,7 @@ impl Pinned {
 /// Whether the server has the scripts.
 type Loaded = Arc<Result<(), StoreError>>;
 
-type Opening = BoxFuture<'static, Result<Live, RedisError>>;
+type Opening = BoxFuture<'static, Result<Arc<Live>, RedisError>>;
 
 impl Link {
     /// A link that has not connected yet.
@@ -173,7 +173,7 @@ impl Link {
         command: &Cmd,
         bytes: usize,
     ) -> Result<Value, StoreError> {
-        let (mut live, place) = self.place(size_of_command(command)).await?;
+        let (live, place) = self.place(size_of_command(command)).await?;
         match live.command(place.answering(bytes), command).await {
             Ok(Value::ServerError(error)) => {
                 if self.inner.endpoint.is_left_after(&error) {
@@ -237,20 +237,20 @@ impl Link {
     /// the server did not say it when the connection was opened.
     pub(crate) async fn capabilities(&self) -> Result<Capabilities, StoreError> {
         let pinned = self.pinned().await?;
-        let known = Arc::clone(&pinned.live.capabilities);
-        if let Some(capabilities) = known.get() {
+        let live = Arc::clone(&pinned.live);
+        if let Some(capabilities) = live.capabilities.get() {
             return Ok(capabilities.clone());
         }
         let mut request = Pipeline::with_capacity(1);
         request.add_command(Capabilities::request());
         let answer = pinned.pipeline(&request).await?.pop().unwrap_or(Value::Nil);
         let learned = Capabilities::from_answer(accepted(answer)?)?;
-        Ok(known.get_or_init(|| learned).clone())
+        Ok(live.capabilities.get_or_init(|| learned).clone())
     }
 
     /// The current connection with a place for a request of so many bytes. When the connection breaks
     /// before there is one, the next connection is tried.
-    async fn place(&self, bytes: usize) -> Result<(Live, Place), StoreError> {
+    async fn place(&self, bytes: usize) -> Result<(Arc<Live>, Place), StoreError> {
         let until = Instant::now() + PLACE_DEADLINE;
         loop {
             let live = self.live().await?;
@@ -260,7 +260,7 @@ impl Link {
         }
     }
 
-    async fn live(&self) -> Result<Live, StoreError> {
+    async fn live(&self) -> Result<Arc<Live>, StoreError> {
         loop {
             match self.inner.next_step()? {
                 Step::Use(live) => return Ok(live),
@@ -273,7 +273,7 @@ impl Link {
 
 /// How a caller gets a connection.
 enum Step {
-    Use(Live),
+    Use(Arc<Live>),
     Open(Shared<Opening>),
     /// Tries again then.
     Wait(Instant),
@@ -289,7 +289,7 @@ impl Inner {
         if let Some(live) = &state.live
             && !live.closed.is_cancelled()
         {
-            return Ok(Step::Use(live.clone()));
+            return Ok(Step::Use(Arc::clone(live)));
         }
         state.live = None;
         if let Some(opening) = state.opening.as_ref().and_then(WeakShared::upgrade) {
@@ -306,7 +306,7 @@ impl Inner {
         }
     }
 
-    async fn open(self: Arc<Self>) -> Result<Live, RedisError> {
+    async fn open(self: Arc<Self>) -> Result<Arc<Live>, RedisError> {
         let opened = self.endpoint.connect(open_shared).await;
         let mut state = self.lock();
         state.opening = None;
@@ -314,11 +314,12 @@ impl Inner {
             Ok(Opened { connection, closed, tenure, capabilities }) => {
                 state.generation += 1;
                 state.pause.opened();
-                let capabilities = capabilities.map_or_else(OnceLock::new, OnceLock::from).into();
+                let capabilities = capabilities.map_or_else(OnceLock::new, OnceLock::from);
                 let generation = state.generation;
                 let places = Places::new();
                 let live = Live { connection, places, closed, tenure, generation, capabilities };
-                state.live = Some(live.clone());
+                let live = Arc::new(live);
+                state.live = Some(Arc::clone(&live));
                 drop(state);
                 if live.tenure.is_limited() {
                     self.leave_at_end(&live);

@@ -16,7 +16,6 @@ use super::server::Tenure;
 use crate::store::StoreError;
 
 /// A connection. It is not replaced when it breaks.
-#[derive(Clone)]
 pub(super) struct Live {
     pub(super) connection: Multiplexed,
     pub(super) places: Arc<Places>,
@@ -26,7 +25,7 @@ pub(super) struct Live {
     pub(super) tenure: Tenure,
     pub(super) generation: u64,
     /// Learned when the connection was opened. Empty if the server refused to say.
-    pub(super) capabilities: Arc<OnceLock<Capabilities>>,
+    pub(super) capabilities: OnceLock<Capabilities>,
 }
 
 // Each future is pinned where it is made: those that it is moved into would have room for it once more.
@@ -52,14 +51,14 @@ impl Live {
     }
 
     /// Sends one command, with the first poll.
-    pub(super) async fn command(&mut self, place: Place, command: &Cmd) -> RedisResult<Value> {
+    pub(super) async fn command(&self, place: Place, command: &Cmd) -> RedisResult<Value> {
         let sent = pin!(self.connection.command(command));
         place.answer(self.tenure.within(sent)).await
     }
 
     /// Sends commands in one go, with the first poll.
     pub(super) async fn commands(
-        &mut self,
+        &self,
         place: Place,
         pipeline: &Pipeline,
     ) -> RedisResult<Vec<Value>> {
@@ -69,7 +68,7 @@ impl Live {
 
     /// Sends commands in one go, with the first poll.
     pub(super) async fn request(
-        &mut self,
+        &self,
         place: Place,
         request: &impl Request,
     ) -> RedisResult<Answers> {

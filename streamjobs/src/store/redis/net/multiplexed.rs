@@ -11,7 +11,6 @@ use super::wire::NO_ANSWER;
 use crate::model::entry::EntryId;
 
 /// A connection for many callers at once. Each request is sent with the first poll.
-#[derive(Clone)]
 pub(super) enum Multiplexed {
     Wire(SharedWire),
     Crate(MultiplexedConnection),
@@ -49,18 +48,18 @@ pub(super) enum Answers {
 
 impl Multiplexed {
     /// Sends one command.
-    pub(super) async fn command(&mut self, command: &Cmd) -> RedisResult<Value> {
+    pub(super) async fn command(&self, command: &Cmd) -> RedisResult<Value> {
         match self {
             Self::Wire(wire) => {
                 let answer = exchange(wire, 1, |out| command.write_packed_command(out)).await?;
                 redis::parse_redis_value(&answer)
             }
-            Self::Crate(connection) => connection.send_packed_command(command).await,
+            Self::Crate(connection) => connection.clone().send_packed_command(command).await,
         }
     }
 
     /// Sends commands in one go.
-    pub(super) async fn commands(&mut self, pipeline: &Pipeline) -> RedisResult<Vec<Value>> {
+    pub(super) async fn commands(&self, pipeline: &Pipeline) -> RedisResult<Vec<Value>> {
         match self {
             Self::Wire(wire) => {
                 let write = |out: &mut Vec<u8>| {
@@ -71,20 +70,20 @@ impl Multiplexed {
                 values(&exchange(wire, pipeline.len(), write).await?)
             }
             Self::Crate(connection) => {
-                connection.send_packed_commands(pipeline, 0, pipeline.len()).await
+                connection.clone().send_packed_commands(pipeline, 0, pipeline.len()).await
             }
         }
     }
 
     /// Sends commands that are written without values in between.
-    pub(super) async fn request(&mut self, request: &impl Request) -> RedisResult<Answers> {
+    pub(super) async fn request(&self, request: &impl Request) -> RedisResult<Answers> {
         match self {
             Self::Wire(wire) => {
                 let answers = exchange(wire, request.count(), |out| request.write(out));
                 answers.await.map(Answers::Raw)
             }
             Self::Crate(connection) => {
-                let pipeline = request.pipeline();
+                let (pipeline, mut connection) = (request.pipeline(), connection.clone());
                 let answers = connection.send_packed_commands(&pipeline, 0, pipeline.len());
                 answers.await.map(Answers::Values)
             }

@@ -20,17 +20,12 @@ use tokio_util::sync::DropGuard;
 use super::scan::FrameScanner;
 use super::wire::{NO_ANSWER, NOT_ASKED_FOR, Socket};
 
-/// A connection that is shared. It is closed when the last clone is dropped.
-#[derive(Clone)]
+/// A connection that is shared. It is closed when this is dropped.
 pub(crate) struct SharedWire {
-    handle: Arc<Handle>,
-}
-
-struct Handle {
     shared: Arc<Shared>,
 }
 
-impl Drop for Handle {
+impl Drop for SharedWire {
     fn drop(&mut self) {
         self.shared.lock().is_over = true;
         self.shared.task.wake();
@@ -87,15 +82,14 @@ impl SharedWire {
             _guard: guard,
         };
         tokio::spawn(exchange.run());
-        Self { handle: Arc::new(Handle { shared }) }
+        Self { shared }
     }
 
     /// Sends a request that gets so many answers, behind those that were sent before. `None` if the
     /// connection cannot be used any more: then nothing is sent.
     pub(crate) fn send(&self, answers: usize, write: impl FnOnce(&mut Vec<u8>)) -> Option<Answers> {
         let (sender, receiver) = oneshot::channel();
-        let shared = &self.handle.shared;
-        let mut state = shared.lock();
+        let mut state = self.shared.lock();
         if state.is_over {
             return None;
         }
@@ -105,7 +99,7 @@ impl SharedWire {
         state.callers.push(Caller { answers, sender });
         drop(state);
         if is_first {
-            shared.task.wake();
+            self.shared.task.wake();
         }
         Some(receiver)
     }
@@ -361,16 +355,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_last_clone_closes_the_connection() {
+    async fn a_connection_that_is_dropped_is_closed() {
         let (wire, mut far, closed) = wire();
-        let other = wire.clone();
-        drop(wire);
-        let answer = ask(&other, "a", 1);
+        let answer = ask(&wire, "a", 1);
         heard(&mut far, "a").await;
         far.write_all(b":1\r\n").await.unwrap();
         assert_eq!(answer.await.unwrap().unwrap(), b":1\r\n");
         assert!(!closed.is_cancelled());
-        drop(other);
+        drop(wire);
         closed.cancelled().await;
         let mut rest = Vec::new();
         far.read_to_end(&mut rest).await.unwrap();
