@@ -73,9 +73,7 @@ pub fn decode_variant<T: DeserializeOwned>(
     payload: Payload<'_>,
 ) -> Result<T, DecodeError> {
     match payload {
-        Payload::Json(text) => {
-            json::read(text, |content| T::deserialize(Variant { index, content }))
-        }
+        Payload::Json(text) => json::variant_from_slice(index, text),
         Payload::Fields(fields) => {
             let content = FieldsDeserializer::new(fields)?;
             T::deserialize(Variant { index, content }).map_err(Into::into)

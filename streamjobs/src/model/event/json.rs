@@ -3,10 +3,11 @@
 use bytes::{BufMut, Bytes};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Deserializer;
+use serde_json::de::Read;
 use serde_json::error::Category;
-use serde_json::{Deserializer, de::SliceRead};
 
-use crate::model::event::content::VariantContent;
+use crate::model::event::content::{Variant, VariantContent};
 use crate::model::event::finite::Finite;
 use crate::model::event::{DecodeError, arena};
 
@@ -25,18 +26,38 @@ pub(super) fn variant_to_bytes<T: Serialize>(value: &T) -> Result<Bytes, serde_j
 
 /// Decodes a whole document.
 pub(super) fn from_slice<T: DeserializeOwned>(text: &[u8]) -> Result<T, DecodeError> {
-    serde_json::from_slice(text).map_err(|error| failure(&error))
+    let decoded = match checked(text) {
+        Some(text) => serde_json::from_str(text),
+        None => serde_json::from_slice(text),
+    };
+    decoded.map_err(|error| failure(&error))
 }
 
-/// Decodes a whole document with a function that drives the deserializer.
-pub(super) fn read<'a, T>(
-    text: &'a [u8],
-    with: impl FnOnce(&mut Deserializer<SliceRead<'a>>) -> Result<T, serde_json::Error>,
+/// Decodes a whole document as the content of the enum's variant with this index.
+pub(super) fn variant_from_slice<T: DeserializeOwned>(
+    index: u32,
+    text: &[u8],
 ) -> Result<T, DecodeError> {
-    let mut deserializer = Deserializer::from_slice(text);
-    let value = with(&mut deserializer).map_err(|error| failure(&error))?;
-    deserializer.end().map_err(|error| failure(&error))?;
+    let decoded = match checked(text) {
+        Some(text) => variant(index, Deserializer::from_str(text)),
+        None => variant(index, Deserializer::from_slice(text)),
+    };
+    decoded.map_err(|error| failure(&error))
+}
+
+fn variant<'de, T: DeserializeOwned, R: Read<'de>>(
+    index: u32,
+    mut deserializer: Deserializer<R>,
+) -> Result<T, serde_json::Error> {
+    let value = T::deserialize(Variant { index, content: &mut deserializer })?;
+    deserializer.end()?;
     Ok(value)
+}
+
+/// The document as text. To check all of it is cheaper than to check each string in it. One that is not
+/// text can still be read where the wrong bytes are in a part that the type does not have.
+fn checked(text: &[u8]) -> Option<&str> {
+    std::str::from_utf8(text).ok()
 }
 
 fn failure(error: &serde_json::Error) -> DecodeError {
@@ -89,6 +110,19 @@ mod tests {
     struct Strict {
         #[expect(dead_code, reason = "only read")]
         number: u32,
+    }
+
+    #[test]
+    fn bytes_that_are_not_text_are_refused_where_the_type_reads_them() {
+        #[derive(Debug, Deserialize)]
+        struct Named {
+            name: String,
+        }
+        let wrong = b"{\"name\": \"a\xff\"}".as_slice();
+        let error = from_slice::<Named>(wrong).unwrap_err().to_string();
+        assert!(error.contains("unicode") && error.contains("line 1"), "{error}");
+        let unknown = b"{\"name\": \"a\", \"other\": \"\xff\"}".as_slice();
+        assert_eq!(from_slice::<Named>(unknown).unwrap().name, "a");
     }
 
     #[test]
