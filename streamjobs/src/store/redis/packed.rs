@@ -4,7 +4,7 @@
 use redis::Value;
 use rmp::decode::{read_array_len, read_str_len};
 
-use super::net::scan;
+use super::net::scan::Copier;
 use super::reply;
 use crate::model::entry::{Entry, EntryId};
 use crate::store::types::Result;
@@ -25,31 +25,26 @@ fn unpack(mut packed: &[u8], inlet: Inlet) -> Option<Vec<Delivery>> {
     let count = array(&mut packed)?;
     // Limited by the size of the answer, so that a wrong count reserves no memory.
     let mut deliveries = Vec::with_capacity(count.min(packed.len() / ENTRY_BYTES_MIN));
-    let mut pairs = Vec::new();
+    let mut copier = Copier::default();
     for _ in 0..count {
-        deliveries.push(delivery(&mut packed, &mut pairs, inlet)?);
+        deliveries.push(delivery(&mut packed, &mut copier, inlet)?);
     }
     packed.is_empty().then_some(deliveries)
 }
 
-/// One entry. `pairs` is a buffer that calls reuse.
-fn delivery<'p>(
-    packed: &mut &'p [u8],
-    pairs: &mut Vec<(&'p [u8], &'p [u8])>,
-    inlet: Inlet,
-) -> Option<Delivery> {
+fn delivery<'p>(packed: &mut &'p [u8], copier: &mut Copier<'p>, inlet: Inlet) -> Option<Delivery> {
     let 3 = array(packed)? else { return None };
     let id = text(packed)?.parse::<EntryId>().ok()?;
     let length = array(packed)?;
     if length % 2 != 0 {
         return None;
     }
-    pairs.clear();
+    copier.begin();
     for _ in 0..length / 2 {
-        pairs.push((string(packed)?, string(packed)?));
+        copier.add(string(packed)?, string(packed)?);
     }
     let delivery_count = text(packed)?.parse().ok()?;
-    Some(Delivery { inlet, entry: Entry::new(id, scan::own(pairs)), delivery_count })
+    Some(Delivery { inlet, entry: Entry::new(id, copier.fields()), delivery_count })
 }
 
 fn array(packed: &mut &[u8]) -> Option<usize> {

@@ -3,7 +3,7 @@
 //!
 //! Supports version 2 of the protocol only, which the reader's connection uses.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::model::entry::{Entry, EntryId, Fields};
 use crate::store::{Delivery, Inlet};
@@ -197,51 +197,73 @@ pub(crate) fn deliveries(answer: &[u8], inlet: Inlet) -> Scanned<Vec<Delivery>> 
     let count = walk.array()?.ok_or(Malformed)?;
     // Limited by the size of the answer, so that a wrong count reserves no memory.
     let mut deliveries = Vec::with_capacity(count.min(answer.len() / ENTRY_BYTES_MIN));
-    let mut pairs = Vec::new();
+    let mut copier = Copier::default();
     for _ in 0..count {
-        if let Some(entry) = entry(&mut walk, &mut pairs)? {
+        if let Some(entry) = entry(&mut walk, &mut copier)? {
             deliveries.push(Delivery { inlet, entry, delivery_count: 1 });
         }
     }
     Ok(deliveries)
 }
 
-/// One entry, or `None` if its payload was trimmed. `pairs` is a buffer that calls reuse.
-fn entry<'b>(walk: &mut Walk<'b>, pairs: &mut Vec<(&'b [u8], &'b [u8])>) -> Scanned<Option<Entry>> {
+/// One entry, or `None` if its payload was trimmed.
+fn entry<'b>(walk: &mut Walk<'b>, copier: &mut Copier<'b>) -> Scanned<Option<Entry>> {
     walk.array_of(2)?;
     let id = EntryId::from_ascii(walk.bulk()?).ok_or(Malformed)?;
     let Some(length) = walk.array()? else { return Ok(None) };
     if length % 2 != 0 {
         return Err(Malformed);
     }
-    pairs.clear();
+    copier.begin();
     for _ in 0..length / 2 {
-        pairs.push((walk.bulk()?, walk.bulk()?));
+        copier.add(walk.bulk()?, walk.bulk()?);
     }
-    Ok(Some(Entry::new(id, own(pairs))))
+    Ok(Some(Entry::new(id, copier.fields())))
 }
 
-/// Copies an entry into a buffer of its own. Slices of the answer would keep all of it in memory
-/// for as long as one of its jobs runs.
-pub(crate) fn own(pairs: &[(&[u8], &[u8])]) -> Fields {
-    let name_bytes = |name: &[u8]| known(name).map_or(name.len(), |_| 0);
-    let length = pairs.iter().map(|(name, value)| name_bytes(name) + value.len()).sum();
-    let mut buffer = Vec::with_capacity(length);
-    for (name, value) in pairs {
-        if known(name).is_none() {
-            buffer.extend_from_slice(name);
-        }
-        buffer.extend_from_slice(value);
+/// Copies the fields of entries out of an answer: slices of it would keep all of it for as long as one of
+/// its jobs runs. A few entries share a piece of memory.
+#[derive(Default)]
+pub(crate) struct Copier<'b> {
+    pairs: Vec<(&'b [u8], &'b [u8])>,
+    piece: BytesMut,
+}
+
+impl<'b> Copier<'b> {
+    /// Begins with the next entry.
+    pub(crate) fn begin(&mut self) {
+        self.pairs.clear();
     }
-    let mut rest = Bytes::from(buffer);
-    let field = |(name, value): &(&[u8], &[u8])| {
-        let name = match known(name) {
-            Some(known) => Bytes::from_static(known),
-            None => rest.split_to(name.len()),
+
+    /// Adds a field to the entry.
+    pub(crate) fn add(&mut self, name: &'b [u8], value: &'b [u8]) {
+        self.pairs.push((name, value));
+    }
+
+    /// The fields of the entry.
+    pub(crate) fn fields(&mut self) -> Fields {
+        let (pairs, piece) = (&self.pairs, &mut self.piece);
+        let name_bytes = |name: &[u8]| known(name).map_or(name.len(), |_| 0);
+        let length = pairs.iter().map(|(name, value)| name_bytes(name) + value.len()).sum();
+        if piece.capacity() < length {
+            *piece = BytesMut::with_capacity(length.max(PIECE_BYTES));
+        }
+        for (name, value) in pairs {
+            if known(name).is_none() {
+                piece.extend_from_slice(name);
+            }
+            piece.extend_from_slice(value);
+        }
+        let mut rest = piece.split().freeze();
+        let field = |(name, value): &(&[u8], &[u8])| {
+            let name = match known(name) {
+                Some(known) => Bytes::from_static(known),
+                None => rest.split_to(name.len()),
+            };
+            (name, rest.split_to(value.len()))
         };
-        (name, rest.split_to(value.len()))
-    };
-    pairs.iter().map(field).collect()
+        pairs.iter().map(field).collect()
+    }
 }
 
 /// Names that nearly every entry has, which need no copy.
@@ -254,6 +276,8 @@ fn known(name: &[u8]) -> Option<&'static [u8]> {
     }
 }
 
+/// Enough for about twenty usual entries, and little for one slow job to keep.
+const PIECE_BYTES: usize = 4 * 1024;
 /// Statuses and errors are shorter than this.
 const LINE_MAX: usize = 16 * 1024;
 /// Enough for each length that a server accepts, and too few to overflow.
