@@ -156,6 +156,21 @@ impl StoreError {
         matches!(self, Self::AnswerLost(cause) if cause.is::<tokio::time::error::Elapsed>())
     }
 
+    /// The same error, for another caller that it concerns. The cause is kept as text.
+    pub(crate) fn copy(&self) -> Self {
+        let same = |cause: &BoxError| BoxError::from(cause.to_string());
+        match self {
+            Self::GroupMissing => Self::GroupMissing,
+            Self::Refused { code, text } => {
+                Self::Refused { code: code.clone(), text: text.clone() }
+            }
+            Self::Unreachable(cause) => Self::Unreachable(same(cause)),
+            Self::NotSent(cause) => Self::NotSent(same(cause)),
+            Self::AnswerLost(cause) => Self::AnswerLost(same(cause)),
+            Self::Protocol { command } => Self::Protocol { command },
+        }
+    }
+
     /// The kind of error, as metrics and logs name it.
     #[must_use]
     pub fn kind(&self) -> &'static str {

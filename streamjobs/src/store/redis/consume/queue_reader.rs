@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use super::reader::RedisReader;
 use crate::model::name::ConsumerName;
 use crate::store::redis::RedisStore;
-use crate::store::redis::net::{Cluster, Endpoint, Pursuit, Redirect, Route, WakerSeat, copy};
+use crate::store::redis::net::{Cluster, Endpoint, Pursuit, Redirect, Route, WakerSeat};
 use crate::store::types::Result;
 use crate::store::{Queue, ReadReply, ReadRequest, ReaderSetup, StoreError, StreamReader};
 
@@ -115,8 +115,11 @@ impl QueueReader {
             }
         }
         let errors = [reply.acknowledged.as_ref().err(), reply.deliveries.as_ref().err()];
-        self.lost =
-            errors.into_iter().flatten().find(|error| Redirect::is_said_by(error)).map(copy);
+        self.lost = errors
+            .into_iter()
+            .flatten()
+            .find(|error| Redirect::is_said_by(error))
+            .map(StoreError::copy);
         match (&self.lost, &reply.deliveries) {
             (None, _) => self.refusals = 0,
             (Some(_), Err(_)) => reply.deliveries = Ok(Vec::new()),

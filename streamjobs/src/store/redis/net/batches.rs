@@ -14,7 +14,6 @@ use futures_util::future::{BoxFuture, Shared, WeakShared};
 use redis::{Cmd, ToRedisArgs, Value};
 use tokio::time::{Instant, sleep};
 
-use super::error::copy;
 use super::links::Link;
 use crate::store::StoreError;
 use crate::store::redis::reply;
@@ -79,7 +78,7 @@ impl Batches {
                 let taken = lock(answers).get_mut(place).and_then(Option::take);
                 Ok(taken.filter(|answer| !matches!(answer, Value::ServerError(_))))
             }
-            Err(error) if error.is_unconfirmed() => Err(copy(error)),
+            Err(error) if error.is_unconfirmed() => Err(error.copy()),
             Err(error) => {
                 if matches!(error, StoreError::Refused { .. }) {
                     self.lock().refused_until = Some(Instant::now() + REFUSED_FOR);

@@ -54,21 +54,6 @@ pub(crate) fn answer_lost(error: &RedisError) -> StoreError {
     StoreError::AnswerLost(Box::new(ConnectionFailed(cause(error))))
 }
 
-/// The same error, for another one whom it concerns.
-pub(crate) fn copy(error: &StoreError) -> StoreError {
-    let same = |cause: &dyn Error| Box::new(ConnectionFailed(cause.to_string()));
-    match error {
-        StoreError::GroupMissing => StoreError::GroupMissing,
-        StoreError::Refused { code, text } => {
-            StoreError::Refused { code: code.clone(), text: text.clone() }
-        }
-        StoreError::Unreachable(cause) => StoreError::Unreachable(same(cause.as_ref())),
-        StoreError::NotSent(cause) => StoreError::NotSent(same(cause.as_ref())),
-        StoreError::AnswerLost(cause) => StoreError::AnswerLost(same(cause.as_ref())),
-        StoreError::Protocol { command } => StoreError::Protocol { command },
-    }
-}
-
 /// Why a connection could not be opened, or broke. The client crate's errors repeat their source in
 /// their own text, so this one has no source.
 #[derive(Debug, Error)]

@@ -40,7 +40,7 @@ pub(super) use self::capabilities::{Capabilities, Info, Mode};
 pub(super) use self::cluster::{Cluster, Pursuit, Redirect, Survey};
 pub(super) use self::deadlines::{CONNECT_DEADLINE, RESPONSE_DEADLINE};
 pub(super) use self::endpoint::Endpoint;
-pub(super) use self::error::{accepted, answer_lost, copy, not_connected, unreachable};
+pub(super) use self::error::{accepted, answer_lost, not_connected, unreachable};
 pub(super) use self::links::{Link, Pinned};
 pub(super) use self::multiplexed::{AppendAnswers, Request};
 pub(crate) use self::needs::needed_commands;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use redis::{Cmd, Pipeline, Value};
 
-use super::error::{accepted, copy};
+use super::error::accepted;
 use super::links::Link;
 use crate::store::StoreError;
 use crate::store::redis::reply;
@@ -103,7 +103,7 @@ impl Link {
     /// Has the server know all scripts. Callers that come meanwhile wait for the same request.
     pub(super) async fn load_scripts(&self) -> Result<(), StoreError> {
         let sent = self.loading().join(|| self.clone().send_scripts().boxed());
-        sent.await.as_ref().as_ref().map_err(copy).copied()
+        sent.await.as_ref().as_ref().map_err(StoreError::copy).copied()
     }
 
     async fn send_scripts(self) -> Arc<Result<(), StoreError>> {

@@ -6,7 +6,7 @@ use redis::{Pipeline, Value};
 use tokio::time::{Instant, sleep};
 
 use super::super::address::NodeAddress;
-use super::super::error::{accepted, copy, unreachable_because};
+use super::super::error::{accepted, unreachable_because};
 use super::super::node::Node;
 use super::redirect::Redirect;
 use super::topology::Cluster;
@@ -111,7 +111,7 @@ impl<'c> Pursuit<'c> {
             let failed = outcome.is_err();
             let answers = match outcome {
                 Ok(answers) => answers.into_iter().map(accepted).collect::<Vec<_>>(),
-                Err(error) => places.iter().map(|_| Err(copy(&error))).collect(),
+                Err(error) => places.iter().map(|_| Err(error.copy())).collect(),
             };
             for (place, answer) in places.into_iter().zip(answers) {
                 if let Some(old) = all.get_mut(place) {

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use tokio::task::yield_now;
 use tokio_util::task::TaskTracker;
 
-use super::super::error::{ConnectionFailed, answer_lost, copy, not_connected, refusal_text};
+use super::super::error::{ConnectionFailed, answer_lost, not_connected, refusal_text};
 use super::super::reading::{Answer, Reading, identified, open};
 use super::super::wire::Patience;
 use super::key_changes::KeyChanges;
@@ -280,7 +280,7 @@ fn batch_of(first: Request, requests: &mut Receiver<Request>) -> (Vec<Request>, 
 /// Tells all the same error.
 fn fail(batch: Vec<Request>, error: &StoreError) {
     for request in batch {
-        let _gone = request.answered.send(Err(copy(error))).is_err();
+        let _gone = request.answered.send(Err(error.copy())).is_err();
     }
 }
 
