@@ -1,10 +1,13 @@
 //! What a consumer does with entries: reading, acknowledging, renewing, releasing, retrying, claiming.
 
+use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::types::{Delivery, FenceResult, Hold, Inlet, Queue, Result, ServerTime, StandIn};
+use super::types::{
+    Delivery, FenceResult, Hold, Inlet, Queue, Result, ServerTime, StandIn, StoreError,
+};
 use crate::model::entry::{EntryId, Fields};
 use crate::model::name::ConsumerName;
 
@@ -64,6 +67,31 @@ impl ReaderSetup {
     #[must_use]
     pub fn waiting(margin: Duration) -> Self {
         Self { margin, waits_here: false }
+    }
+}
+
+/// The retry of a failed job, which leaves its entry.
+///
+/// `Debug` shows everything but the job.
+#[derive(Clone)]
+pub struct NewRetry {
+    /// The attempt that failed.
+    pub hold: Hold,
+    /// An entry that is not pending is settled only if there is one; the job replaces it.
+    pub stand_in: Option<StandIn>,
+    /// How long until the retry is due.
+    pub delay: Duration,
+    /// The entry that the lane holds then.
+    pub job: Fields,
+}
+
+impl fmt::Debug for NewRetry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NewRetry")
+            .field("hold", &self.hold)
+            .field("stand_in", &self.stand_in)
+            .field("delay", &self.delay)
+            .finish_non_exhaustive()
     }
 }
 
@@ -166,8 +194,17 @@ pub trait Consume: Send + Sync {
         holds: &[Hold],
     ) -> Result<Vec<FenceResult>>;
 
-    /// Schedules a retry of a failed job after `delay`: stored first, acknowledged second. An entry that
-    /// is not pending is settled only if there is a `stand_in`; the job replaces it.
+    /// Schedules retries of failed jobs, each stored first and acknowledged second: an answer for each
+    /// of them, in order. Where one of them fails, the others are scheduled nevertheless. Of several
+    /// for one entry, only the first has an entry to settle.
+    async fn schedule_retries(
+        &self,
+        queue: &Queue,
+        consumer: &ConsumerName,
+        retries: &[NewRetry],
+    ) -> Vec<Result<FenceResult>>;
+
+    /// Schedules the retry of one failed job.
     async fn schedule_retry(
         &self,
         queue: &Queue,
@@ -176,7 +213,12 @@ pub trait Consume: Send + Sync {
         stand_in: Option<StandIn>,
         delay: Duration,
         job: &Fields,
-    ) -> Result<FenceResult>;
+    ) -> Result<FenceResult> {
+        let retry = NewRetry { hold, stand_in, delay, job: job.clone() };
+        let answers = self.schedule_retries(queue, consumer, &[retry]).await;
+        let lacking = Err(StoreError::Protocol { command: "schedule_retries" });
+        answers.into_iter().next().unwrap_or(lacking)
+    }
 
     /// Whether an entry has been idle for at least the lease of its owner, which is `lease` unless the
     /// owner's heartbeat says another one; changes none. A scan by any process that

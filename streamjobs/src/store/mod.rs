@@ -27,7 +27,7 @@ use std::sync::Arc;
 
 pub use self::admin::Admin;
 pub use self::consume::{
-    ClaimedPage, Consume, Idle, IdleClaim, ReadReply, ReadRequest, ReaderSetup, Renewed,
+    ClaimedPage, Consume, Idle, IdleClaim, NewRetry, ReadReply, ReadRequest, ReaderSetup, Renewed,
     StreamReader,
 };
 pub use self::dead_letters::DeadLetters;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use streamjobs::__store::inspect::RetriesFrom;
-use streamjobs::__store::{FenceResult, Inlet, StandIn};
+use streamjobs::__store::{FenceResult, Hold, Inlet, NewRetry, StandIn, StoreError};
 use streamjobs::EntryId;
 
 use super::{Case, Stage, fields};
@@ -18,6 +18,8 @@ macro_rules! settle_cases {
             a_letter_about_a_loss_is_replaced_by_the_job_it_stands_for,
             an_entry_that_was_removed_is_settled_by_the_attempt_that_knows_it,
             an_entry_that_will_be_delivered_again_is_not_settled,
+            retries_of_one_step_have_an_answer_each_and_leave_the_others_alone,
+            many_retries_are_scheduled_in_one_step_wherever_their_entries_are,
         }
     };
 }
@@ -166,4 +168,91 @@ pub async fn an_entry_that_will_be_delivered_again_is_not_settled(stage: &Stage)
     }
     assert_eq!(stage.raw.length(&stage.dead_key()), 0);
     Ok(())
+}
+
+/// Jobs of both inlets that are owned, owned by another consumer, done, trimmed, removed, and twice there.
+pub async fn retries_of_one_step_have_an_answer_each_and_leave_the_others_alone(
+    stage: &Stage,
+) -> Case {
+    let (store, queue, me) = (&stage.store, &stage.queue, &stage.me);
+    let early = stage.deliver_one().await?;
+    store.schedule_retry(queue, me, early, None, Duration::ZERO, &fields("lane")).await?;
+    stage.pass(0).await?;
+    assert_eq!(store.promote(queue, me, 10).await?.promoted, 1);
+    let lane = stage.read(me, Inlet::LANE, 1).await?;
+    let lane = lane.first().ok_or("one in the lane")?.hold();
+    let holds = stage.deliver(4).await?;
+    let [owned, done, trimmed, bystander] = holds.as_slice() else { return Err("four".into()) };
+    let taken = stage.append(1).await?;
+    let taken_id = *taken.first().ok_or("one")?;
+    stage.read(&stage.other, Inlet::STREAM, 1).await?;
+    let taken = Hold { inlet: Inlet::STREAM, id: taken_id, delivery_count: 1 };
+    store.acknowledge(queue, &[(Inlet::STREAM, done.id)]).await?;
+    stage.raw.delete(&stage.key(Inlet::STREAM), trimmed.id);
+    let answers = store.renew(queue, me, &[*trimmed]).await?.answers;
+    let Some(FenceResult::Trimmed(letter)) = answers.first() else { return Err("gone".into()) };
+    let counted = Hold { delivery_count: 2, ..*owned };
+    let retries = [
+        retry(counted, None),
+        retry(*owned, None),
+        retry(*done, None),
+        retry(taken, None),
+        retry(lane, None),
+        retry(*trimmed, Some(StandIn::DeadLetter(*letter))),
+        retry(*done, Some(StandIn::Removed)),
+        retry(*owned, None),
+        retry(*trimmed, Some(StandIn::DeadLetter(*letter))),
+    ];
+    let answers = store.schedule_retries(queue, me, &retries).await;
+    let answers = answers.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let (yes, gone, other) = (FenceResult::Owned, FenceResult::NotPending, FenceResult::TakenOver);
+    assert_eq!(answers, [other, yes, gone, other, yes, yes, yes, gone, gone]);
+    let waiting = store.retries(queue, RetriesFrom::First, 20).await?.jobs;
+    assert_eq!(waiting.len(), 4, "{waiting:?}");
+    assert_eq!(stage.raw.length(&stage.dead_key()), 0, "its retry has replaced it");
+    let pending = stage.pending(Inlet::STREAM).iter().map(|row| row.id).collect::<Vec<_>>();
+    assert_eq!(pending, [bystander.id, taken_id]);
+    assert_eq!(
+        (stage.pending(Inlet::LANE).len(), stage.raw.length(&stage.key(Inlet::LANE))),
+        (0, 0)
+    );
+    assert!(store.schedule_retries(queue, me, &[]).await.is_empty());
+    stage.raw.flush();
+    for answer in store.schedule_retries(queue, me, &retries).await {
+        assert!(matches!(answer, Err(StoreError::GroupMissing)), "{answer:?}");
+    }
+    Ok(())
+}
+
+/// More than one call takes, in any order, side by side and far from each other in the pending list.
+pub async fn many_retries_are_scheduled_in_one_step_wherever_their_entries_are(
+    stage: &Stage,
+) -> Case {
+    let holds = stage.deliver(400).await?;
+    let (store, queue, me) = (&stage.store, &stage.queue, &stage.me);
+    let far = holds.iter().step_by(40);
+    let near = holds.iter().skip(150).enumerate().filter(|(place, _)| *place != 50);
+    let near = near.map(|(_, hold)| hold);
+    let mut retried = far.chain(near).copied().collect::<Vec<_>>();
+    retried.sort_by_key(|hold| hold.id);
+    retried.dedup();
+    retried.reverse();
+    let retries = retried.iter().map(|hold| retry(*hold, None)).collect::<Vec<_>>();
+    for expected in [FenceResult::Owned, FenceResult::NotPending] {
+        let answers = store.schedule_retries(queue, me, &retries).await;
+        assert_eq!(answers.len(), retries.len());
+        for answer in answers {
+            assert_eq!(answer?, expected);
+        }
+    }
+    let left = stage.pending(Inlet::STREAM).iter().map(|row| row.id).collect::<Vec<_>>();
+    let expected = holds.iter().filter(|hold| !retried.contains(hold)).map(|hold| hold.id);
+    assert_eq!(left, expected.collect::<Vec<_>>());
+    let waiting = store.retries(queue, RetriesFrom::First, 500).await?.jobs;
+    assert_eq!(waiting.len(), retried.len());
+    Ok(())
+}
+
+fn retry(hold: Hold, stand_in: Option<StandIn>) -> NewRetry {
+    NewRetry { hold, stand_in, delay: Duration::from_secs(1_000), job: fields("again") }
 }

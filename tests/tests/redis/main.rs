@@ -39,6 +39,7 @@ mod reap;
 mod replay;
 mod retention;
 mod retry;
+mod retry_batches;
 mod rights;
 mod sentinel;
 mod server;

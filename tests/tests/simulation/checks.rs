@@ -204,7 +204,7 @@ impl Ledger {
                 }
                 self.done.insert(job);
             }
-            "schedule_retry" if own => {
+            "schedule_retries" if own => {
                 self.tally(caller).retried += 1;
                 if count(&step.after.waiting, job.1) != count(&step.before.waiting, job.1) + 1 {
                     self.fail("I3", format!("{key:?} was given up and does not wait for retry"));
@@ -218,7 +218,7 @@ impl Ledger {
             }
             "claim_idle" if dead_lettered(true) => {}
             "renew" | "recover" | "release" if own && dead_lettered(true) => {}
-            "schedule_retry" | "store_dead_letter" | "renew" | "recover" | "release" if !own => {
+            "schedule_retries" | "store_dead_letter" | "renew" | "recover" | "release" if !own => {
                 self.fail("I10", format!("{operation} of {caller} ended {key:?} of {row:?}"));
             }
             _ => self.fail("I1", format!("{operation} of {caller} lost {key:?}")),
@@ -259,7 +259,7 @@ impl Ledger {
                         self.done.insert(job);
                         self.fine.contains(&job)
                     }
-                    "schedule_retry" => {
+                    "schedule_retries" => {
                         self.tally(step.caller).retried += 1;
                         true
                     }

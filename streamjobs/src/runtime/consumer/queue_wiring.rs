@@ -13,7 +13,7 @@ use crate::runtime::intake::{
     SlotRequest,
 };
 use crate::runtime::observe::QueueContext;
-use crate::runtime::settle::{AckFlusher, RefusedRoom, Settler, SettlingSteps};
+use crate::runtime::settle::{AckFlusher, RefusedRoom, RetryBatches, Settler, SettlingSteps};
 use crate::runtime::state::{
     Acks, Activity, Assignment, Beat, Clock, GroupEpoch, InFlight, LaneSignal, LoopHealth,
     LostReplies, NextDue, PauseGate, PayloadBudget, ReaderUnblock, ReapSignal, RefusedJobs,
@@ -164,7 +164,9 @@ pub(crate) fn settler(
     settlements: mpsc::Receiver<Box<Settlement>>,
 ) -> Settler {
     let refused = RefusedRoom::new(refused, acks.shares_slots);
-    let steps = SettlingSteps { context, in_flight, clock, next_due, budget, refused, epoch };
+    let retries = RetryBatches::default();
+    let steps =
+        SettlingSteps { context, in_flight, clock, next_due, budget, retries, refused, epoch };
     Settler { settlements, over, steps }
 }
 

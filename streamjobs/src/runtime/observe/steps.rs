@@ -5,13 +5,13 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use crate::model::entry::{Delivery, EntryId, Fields, Hold, Inlet};
-use crate::model::event::Envelope;
 use crate::model::fail_point::FailPoint;
+use crate::model::name::EventId;
 use crate::model::trace::span;
 use crate::runtime::observe::{QueueContext, QueueEvent};
 use crate::store::{
-    ClaimedPage, FenceResult, IdleClaim, ReadReply, ReadRequest, Renewed, StandIn, StoreError,
-    StreamReader,
+    ClaimedPage, FenceResult, IdleClaim, NewRetry, ReadReply, ReadRequest, Renewed, StandIn,
+    StoreError, StreamReader,
 };
 
 impl QueueContext {
@@ -109,6 +109,26 @@ impl QueueContext {
         Ok(answer)
     }
 
+    /// Schedules retries in one request: an answer for each. A single job has its event id.
+    pub(crate) async fn schedule_retries(
+        &self,
+        retries: &[NewRetry],
+        event_id: Option<&EventId>,
+    ) -> Vec<Result<FenceResult, StoreError>> {
+        let mut answers = Vec::new();
+        let steps = async {
+            let (queue, consumer) = (self.queue(), self.consumer());
+            answers = self.payload_store.schedule_retries(queue, consumer, retries).await;
+            answers
+                .iter()
+                .find_map(|answer| Some(Err(answer.as_ref().err()?.copy())))
+                .unwrap_or(Ok(()))
+        };
+        // Each of the answers says what failed.
+        let _first = self.settle("retry", retries.len(), event_id, steps).await;
+        answers
+    }
+
     /// Releases an entry, uncounted.
     pub(crate) async fn release(&self, hold: Hold) -> Result<FenceResult, StoreError> {
         let (queue, consumer) = (self.queue(), self.consumer());
@@ -128,15 +148,14 @@ impl QueueContext {
     }
 
     /// Runs the steps that settle jobs, under one span and with their duration measured.
-    /// `operation` is one of a few words; a single job has its envelope.
+    /// `operation` is one of a few words; a single job has its event id.
     pub(crate) async fn settle<T>(
         &self,
         operation: &'static str,
         jobs: usize,
-        envelope: Option<&Envelope>,
+        event_id: Option<&EventId>,
         steps: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        let event_id = envelope.map(|envelope| &envelope.event_id);
         let queue = self.queue();
         let span = span::settle(operation, &queue.stream, &queue.group, jobs, event_id);
         let sent = Instant::now();

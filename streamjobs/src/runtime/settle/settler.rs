@@ -1,10 +1,11 @@
 //! Settles jobs: carries out verdicts that schedule a retry, dead-letter or release.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -12,14 +13,15 @@ use tokio_util::sync::CancellationToken;
 use crate::insight::metrics::Finish;
 use crate::model::entry::Hold;
 use crate::model::fail_point::FailPoint;
+use crate::model::name::EventId;
 use crate::model::policy::{Reason, TypeSight, Verdict, left};
 use crate::model::record::{Attempted, FIELDS_CARRIED_MAX};
 use crate::runtime::observe::{FailedAttempt, JobEvent, QueueContext};
-use crate::runtime::settle::RefusedRoom;
+use crate::runtime::settle::{RefusedRoom, RetryBatches};
 use crate::runtime::state::{
     Clock, GroupEpoch, InFlight, LoopBackoff, NextDue, PayloadBudget, Settlement, SettlingOver,
 };
-use crate::store::{FenceResult, ServerTime, StandIn, StoreError};
+use crate::store::{FenceResult, NewRetry, ServerTime, StandIn, StoreError};
 
 /// The settling loop of one queue.
 #[derive(Debug)]
@@ -37,6 +39,7 @@ pub(crate) struct SettlingSteps {
     pub(crate) clock: Arc<Clock>,
     pub(crate) next_due: Arc<NextDue>,
     pub(crate) budget: Arc<PayloadBudget>,
+    pub(crate) retries: RetryBatches,
     pub(crate) refused: RefusedRoom,
     pub(crate) epoch: Arc<GroupEpoch>,
 }
@@ -44,11 +47,17 @@ pub(crate) struct SettlingSteps {
 impl Settler {
     /// Settles until no job can end any more and everything is settled, or until the abort.
     ///
-    /// Verdicts are carried out side by side, so that one that has to be repeated delays no other.
+    /// Verdicts are carried out side by side, so that one that has to be repeated delays no other. Retries
+    /// of several jobs are scheduled in one request.
     /// There are never more of them than slots, and what has room while the server refuses.
     pub(crate) async fn run(self, abort: CancellationToken) {
         let Self { mut settlements, over, steps } = self;
         let mut settling = FuturesUnordered::new();
+        let context = &steps.context;
+        let send = |retries: Vec<NewRetry>, event_id: Option<EventId>| {
+            async move { context.schedule_retries(&retries, event_id.as_ref()).await }.boxed()
+        };
+        let mut scheduling = pin!(steps.retries.run(&send, &steps.budget, &abort));
         loop {
             tokio::select! {
                 biased;
@@ -58,10 +67,17 @@ impl Settler {
                     Some(settlement) => settling.push(steps.settle(settlement, &abort)),
                     None => break,
                 },
+                // Last, so that a request takes all that is ready.
+                never = &mut scheduling => match never {},
             }
         }
         over.cancel();
-        while settling.next().await.is_some() {}
+        let settled = async { while settling.next().await.is_some() {} };
+        tokio::select! {
+            biased;
+            () = settled => {}
+            never = scheduling => match never {},
+        }
     }
 }
 
@@ -80,13 +96,8 @@ impl SettlingSteps {
             }
             // A renewal may have found the payload trimmed or the entry removed.
             let stand_in = self.in_flight.stand_in(hold);
-            let sending = tokio::select! {
-                biased;
-                () = abort.cancelled() => return,
-                sending = self.budget.take(bytes_of(&settlement)) => sending,
-            };
-            let result = self.carry_out(&settlement, stand_in).await;
-            drop(sending);
+            let carrying_out = self.carry_out(&settlement, stand_in, abort);
+            let Some(result) = carrying_out.await else { return };
             match result {
                 Ok(FenceResult::NotPending) if self.may_be_trimmed(hold, stand_in) => {
                     backoff.wait(abort).await;
@@ -213,46 +224,55 @@ impl SettlingSteps {
         self.in_flight.is_renewing(hold) || self.in_flight.stand_in(hold) != known
     }
 
-    /// Carries one verdict out, under its span and with its duration measured.
+    /// Carries one verdict out, under its span and with its duration measured. `None` if nothing was sent
+    /// before the abort.
     async fn carry_out(
         &self,
         settlement: &Settlement,
         stand_in: Option<StandIn>,
-    ) -> Result<FenceResult, StoreError> {
-        let operation = match settlement.verdict {
-            Verdict::Retry { .. } => "retry",
-            Verdict::DeadLetter { .. } => "dead_letter",
-            Verdict::Release => "release",
-            Verdict::Acknowledge | Verdict::Leave | Verdict::AwaitHandler => "none",
-        };
-        let steps = self.take_steps(settlement, stand_in);
-        self.context.settle(operation, 1, Some(&settlement.envelope), steps).await
-    }
-
-    async fn take_steps(
-        &self,
-        settlement: &Settlement,
-        stand_in: Option<StandIn>,
-    ) -> Result<FenceResult, StoreError> {
-        let (context, hold) = (&self.context, settlement.hold);
-        let (queue, consumer) = (context.queue(), context.consumer());
+        abort: &CancellationToken,
+    ) -> Option<Result<FenceResult, StoreError>> {
         let attempted = attempted(settlement);
         match &settlement.verdict {
             Verdict::Retry { delay, error } => {
                 let wait = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
                 let due = self.clock.server_now(Instant::now()).saturating_add(wait);
                 let job = attempted.retry(Some(error), Some(due));
-                let store = &context.payload_store;
-                store.schedule_retry(queue, consumer, hold, stand_in, *delay, &job).await
+                let retry = NewRetry { hold: settlement.hold, stand_in, delay: *delay, job };
+                self.retries.schedule(retry, settlement.envelope.event_id.clone()).await
             }
             Verdict::DeadLetter { reason, error } => {
-                let fields = attempted.dead_letter(*reason, error.as_deref(), consumer.as_str());
-                context.store_dead_letter(hold, stand_in, &fields).await
+                let consumer = self.context.consumer().as_str();
+                let fields = attempted.dead_letter(*reason, error.as_deref(), consumer);
+                let sending = tokio::select! {
+                    biased;
+                    () = abort.cancelled() => return None,
+                    sending = self.budget.take(settlement.delivery.entry.bytes()) => sending,
+                };
+                let steps = self.context.store_dead_letter(settlement.hold, stand_in, &fields);
+                let answer = self.settle_alone("dead_letter", settlement, steps).await;
+                drop(sending);
+                Some(answer)
             }
-            Verdict::Release => self.release(hold, stand_in, &attempted).await,
+            Verdict::Release => {
+                let steps = self.release(settlement.hold, stand_in, &attempted);
+                Some(self.settle_alone("release", settlement, steps).await)
+            }
             // None of them is left by now; they change nothing.
-            Verdict::Acknowledge | Verdict::Leave | Verdict::AwaitHandler => Ok(FenceResult::Owned),
+            Verdict::Acknowledge | Verdict::Leave | Verdict::AwaitHandler => {
+                Some(Ok(FenceResult::Owned))
+            }
         }
+    }
+
+    async fn settle_alone(
+        &self,
+        operation: &'static str,
+        settlement: &Settlement,
+        steps: impl Future<Output = Result<FenceResult, StoreError>>,
+    ) -> Result<FenceResult, StoreError> {
+        let event_id = Some(&settlement.envelope.event_id);
+        self.context.settle(operation, 1, event_id, steps).await
     }
 
     /// Releases a job for other consumers to claim at once. An entry without a payload cannot be
@@ -334,14 +354,6 @@ fn attempted(settlement: &Settlement) -> Attempted<'_> {
         envelope: &settlement.envelope,
         started_at: settlement.began_at,
         failures: settlement.failures,
-    }
-}
-
-/// How many bytes of a payload the step carries.
-fn bytes_of(settlement: &Settlement) -> usize {
-    match settlement.verdict {
-        Verdict::Retry { .. } | Verdict::DeadLetter { .. } => settlement.delivery.entry.bytes(),
-        _ => 0,
     }
 }
 

@@ -6,13 +6,13 @@ use async_trait::async_trait;
 
 use super::MemoryStore;
 use super::reader::MemoryReader;
-use super::state::milliseconds;
-use crate::model::entry::{EntryId, Fields};
+use super::state::{MemoryState, milliseconds};
+use crate::model::entry::EntryId;
 use crate::model::name::ConsumerName;
 use crate::store::types::{RELEASED, Result, released_for};
 use crate::store::{
-    ClaimedPage, Consume, Delivery, FenceResult, Hold, Idle, IdleClaim, Inlet, Queue, ReaderSetup,
-    Renewed, ServerTime, StandIn, StreamReader,
+    ClaimedPage, Consume, Delivery, FenceResult, Hold, Idle, IdleClaim, Inlet, NewRetry, Queue,
+    ReaderSetup, Renewed, ServerTime, StandIn, StreamReader,
 };
 
 #[async_trait]
@@ -76,31 +76,24 @@ impl Consume for MemoryStore {
         .await
     }
 
-    async fn schedule_retry(
+    async fn schedule_retries(
         &self,
         queue: &Queue,
         consumer: &ConsumerName,
-        hold: Hold,
-        stand_in: Option<StandIn>,
-        delay: Duration,
-        job: &Fields,
-    ) -> Result<FenceResult> {
-        self.step("schedule_retry", |state| {
-            state.settle(queue, consumer.as_str(), hold, stand_in, |state| {
-                let due = state.now().saturating_add(milliseconds(delay));
-                let of = if hold.inlet.is_lane() { 'l' } else { 's' };
-                let mut name = format!("{of}:{}", hold.id);
-                let scheduled = state.has_retry(queue, &name);
-                if scheduled && stand_in == Some(StandIn::Removed) {
-                    return;
-                }
-                while state.has_retry(queue, &name) {
-                    name.push('+');
-                }
-                state.schedule_retry(queue, due, &name, job.clone());
-            })
-        })
-        .await
+        retries: &[NewRetry],
+    ) -> Vec<Result<FenceResult>> {
+        let answers = self.step("schedule_retries", |state| {
+            // A fault of this name is one of a single job.
+            let one = |retry| {
+                let schedule = || state.settle_with_retry(queue, consumer, retry);
+                self.faults.apply("schedule_retry", None, schedule)
+            };
+            Ok(retries.iter().map(one).collect())
+        });
+        match answers.await {
+            Ok(answers) => answers,
+            Err(error) => retries.iter().map(|_| Err(error.copy())).collect(),
+        }
     }
 
     async fn has_idle(
@@ -220,6 +213,30 @@ impl Consume for MemoryStore {
             Ok(deliveries)
         })
         .await
+    }
+}
+
+impl MemoryState {
+    fn settle_with_retry(
+        &mut self,
+        queue: &Queue,
+        consumer: &ConsumerName,
+        retry: &NewRetry,
+    ) -> Result<FenceResult> {
+        let NewRetry { hold, stand_in, delay, job } = retry;
+        self.settle(queue, consumer.as_str(), *hold, *stand_in, |state| {
+            let due = state.now().saturating_add(milliseconds(*delay));
+            let of = if hold.inlet.is_lane() { 'l' } else { 's' };
+            let mut name = format!("{of}:{}", hold.id);
+            let scheduled = state.has_retry(queue, &name);
+            if scheduled && *stand_in == Some(StandIn::Removed) {
+                return;
+            }
+            while state.has_retry(queue, &name) {
+                name.push('+');
+            }
+            state.schedule_retry(queue, due, &name, job.clone());
+        })
     }
 }
 

@@ -42,7 +42,8 @@ impl MemoryStore {
         Self { state, changed, faults: Faults::default() }
     }
 
-    /// Lets the next call of a step fail; `step` is the name of its method.
+    /// Lets the next call of a step fail; `step` is the name of its method. A `schedule_retry` is one job of
+    /// a call of `schedule_retries`.
     pub fn fail_next(&self, step: &'static str, fault: Fault) {
         self.faults.order(step, fault);
     }

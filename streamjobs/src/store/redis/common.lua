@@ -19,6 +19,13 @@ local function fields_of(flat)
   return fields
 end
 
+-- What pcall has caught, as an answer: servers give the text of a refusal, which begins with its code, or a
+-- table with that text.
+local function refusal_of(caught)
+  local text = tostring(type(caught) == 'table' and caught.err or caught)
+  return {err = string.match(text, '^%u+ ') and text or 'ERR ' .. text}
+end
+
 -- The job's names and values in a retry record, as one list; nil if there is no readable record.
 local function job_of(record)
   local readable, job = pcall(cmsgpack.unpack, record or '')
@@ -149,6 +156,23 @@ local function held(key, group, me, id, count)
   end
   if row[2] == me and row[4] == tonumber(count) then return 1 end
   return 0
+end
+
+-- Delivery counts of a consumer's entries by id, as far as ranges of the pending list show them at less
+-- cost than asking for each of these ids, which are in ascending order. An id without a count has to be
+-- asked for. Beside other entries of the consumer, a row of a range costs a third of an entry asked for.
+local function own_counts(key, group, me, ids)
+  local counts, at = {}, 1
+  while at <= #ids do
+    local asked = 2 * (#ids - at + 1)
+    local rows = redis.call('XPENDING', key, group, ids[at], ids[#ids], asked, me)
+    for _, row in ipairs(rows) do counts[row[1]] = row[4] end
+    if #rows < asked then break end
+    local from, reached = at, rows[#rows][1]
+    while ids[at] and (counts[ids[at]] or precedes(ids[at], reached)) do at = at + 1 end
+    if 3 * (at - from) < #rows then break end
+  end
+  return counts
 end
 
 -- What an attempt says of an entry that was removed from the pending list while it had the lease: by

@@ -1,14 +1,45 @@
 //! Entries in the form that scripts pack them into: one string in MessagePack. As an answer of its own,
-//! each name and value of each entry would be a value to parse, and a claim has thousands of them.
+//! each name and value of each entry would be a value to parse, and a claim has thousands of them. Retry
+//! records have this form too.
 
 use redis::Value;
 use rmp::decode::{read_array_len, read_str_len};
 
 use super::net::scan::Copier;
 use super::reply;
-use crate::model::entry::{Entry, EntryId};
+use crate::model::entry::{Entry, EntryId, Fields};
 use crate::store::types::Result;
 use crate::store::{Delivery, Inlet, StoreError};
+
+/// The names and values of a job, as the record of a retry: a script stores it as it is.
+pub(super) fn job(fields: &Fields) -> Vec<u8> {
+    let bytes = fields.iter().map(|(name, value)| name.len() + value.len() + 2 * LENGTH_BYTES);
+    let mut packed = Vec::with_capacity(LENGTH_BYTES + bytes.sum::<usize>());
+    let count = 2 * fields.len();
+    match u16::try_from(count) {
+        Ok(count @ ..16) => packed.push(0x90 | count.to_be_bytes()[1]),
+        Ok(count) => put(&mut packed, 0xdc, &count.to_be_bytes()),
+        Err(_) => put(&mut packed, 0xdd, &u32::try_from(count).unwrap_or(u32::MAX).to_be_bytes()),
+    }
+    for part in fields.iter().flat_map(|(name, value)| [name, value]) {
+        match (u8::try_from(part.len()), u16::try_from(part.len())) {
+            (Ok(length @ ..32), _) => packed.push(0xa0 | length),
+            (Ok(length), _) => put(&mut packed, 0xd9, &[length]),
+            (_, Ok(length)) => put(&mut packed, 0xda, &length.to_be_bytes()),
+            _ => {
+                let length = u32::try_from(part.len()).unwrap_or(u32::MAX);
+                put(&mut packed, 0xdb, &length.to_be_bytes());
+            }
+        }
+        packed.extend_from_slice(part);
+    }
+    packed
+}
+
+fn put(packed: &mut Vec<u8>, kind: u8, length: &[u8]) {
+    packed.push(kind);
+    packed.extend_from_slice(length);
+}
 
 /// The entries of an answer, with their delivery counts.
 pub(super) fn deliveries(
@@ -62,6 +93,8 @@ fn text<'p>(packed: &mut &'p [u8]) -> Option<&'p str> {
     std::str::from_utf8(string(packed)?).ok()
 }
 
+/// What a length takes at most.
+const LENGTH_BYTES: usize = 5;
 /// Three lengths, an id of three characters and a count of one.
 const ENTRY_BYTES_MIN: usize = 8;
 
@@ -88,6 +121,25 @@ mod tests {
         assert_eq!((&name[..], &value[..]), (&b""[..], &[0xff; 300][..]));
         assert!(read.iter().all(|delivery| delivery.inlet == Inlet::LANE));
         assert!(unpack(b"\x90", Inlet::STREAM).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_job_is_packed_as_its_names_and_values() {
+        for (count, length) in [(0, 0), (1, 31), (7, 32), (8, 255), (300, 256), (2, 70_000)] {
+            let value = bytes::Bytes::from(vec![0xff; length]);
+            let fields = vec![(bytes::Bytes::from_static(b"name"), value); count];
+            let packed = job(&fields);
+            let mut rest = packed.as_slice();
+            assert_eq!(array(&mut rest), Some(2 * count));
+            for (name, value) in &fields {
+                assert_eq!(string(&mut rest), Some(&name[..]));
+                assert_eq!(string(&mut rest), Some(&value[..]));
+            }
+            assert!(rest.is_empty(), "{count} of {length}");
+        }
+        let fields = vec![("a".into(), "".into()), ("b".into(), vec![b'x'; 40].into())];
+        let expected = [b"\x94\xa1a\xa0\xa1b\xd9\x28".as_slice(), &[b'x'; 40]].concat();
+        assert_eq!(job(&fields), expected);
     }
 
     #[test]

@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use streamjobs::__store::{ClaimedPage, FenceResult, Hold, IdleClaim, Inlet, ReadRequest, StandIn};
+use streamjobs::__store::{
+    ClaimedPage, FenceResult, Hold, IdleClaim, Inlet, NewRetry, ReadRequest, StandIn,
+};
 use streamjobs::EntryId;
 use streamjobs::config::Retention;
 
@@ -80,19 +82,25 @@ impl Replay {
         }
     }
 
-    pub(super) async fn schedule_retry(&mut self) -> String {
-        let (consumer, hold, stand_in) = (self.consumer(), self.hold(), self.stand_in());
-        // Due at once, or not at all while this runs.
-        let delay = Duration::from_secs(if self.rng.bool() { 0 } else { 1_000_000 });
+    pub(super) async fn schedule_retries(&mut self) -> String {
+        let consumer = self.consumer();
+        let retries = (0..self.rng.u64(1..4)).map(|place| {
+            let (hold, stand_in) = (self.hold(), self.stand_in());
+            // The first is due at once, or not at all while this runs, as the others.
+            let delay = if place == 0 && self.rng.bool() { 0 } else { 1_000_000 + place };
+            self.published += 1;
+            let job = fields(&self.published.to_string());
+            NewRetry { hold, stand_in, delay: Duration::from_secs(delay), job }
+        });
+        let retries = retries.collect::<Vec<_>>();
         // Those that are due in the same millisecond are promoted in any order.
         if let Err(error) = self.stage.pass(0).await {
             return error.kind().to_owned();
         }
         let (store, queue) = (&self.stage.store, &self.stage.queue);
-        self.published += 1;
-        let job = fields(&self.published.to_string());
-        let answer = store.schedule_retry(queue, &consumer, hold, stand_in, delay, &job).await;
-        format!("schedule retry for {consumer}: {}", self.answer(answer, Self::checked))
+        let answers = store.schedule_retries(queue, &consumer, &retries).await.into_iter();
+        let answers = answers.map(|answer| self.answer(answer, Self::checked)).collect::<Vec<_>>();
+        format!("schedule retries for {consumer}: {}", answers.join(", "))
     }
 
     pub(super) async fn store_dead_letter(&mut self) -> String {

@@ -58,7 +58,7 @@ impl Replay {
             34..=40 => self.acknowledge().await,
             41..=45 => self.renew().await,
             46..=50 => self.release().await,
-            51..=56 => self.schedule_retry().await,
+            51..=56 => self.schedule_retries().await,
             57..=60 => self.store_dead_letter().await,
             61..=67 => self.claim_idle().await,
             68..=70 => self.recover().await,

@@ -3,6 +3,7 @@
 mod acknowledge;
 mod queue_reader;
 mod reader;
+mod retries;
 
 use std::time::Duration;
 
@@ -14,13 +15,13 @@ pub(super) use self::acknowledge::{IDS_MAX, Id, add_ids};
 use self::queue_reader::QueueReader;
 use super::net::Redirect;
 use super::script::{Script, scripts};
-use super::{DELAY_MAX, RedisStore, milliseconds, packed, reply};
+use super::{RedisStore, milliseconds, packed, reply};
 use crate::model::entry::{EntryId, Fields};
 use crate::model::name::{ConsumerName, StreamName};
 use crate::store::types::Result;
 use crate::store::{
-    ClaimedPage, Consume, Delivery, FenceResult, Hold, Idle, IdleClaim, Inlet, Queue, ReaderSetup,
-    Renewed, ServerInfo, ServerTime, StandIn, StoreError, StreamReader,
+    ClaimedPage, Consume, Delivery, FenceResult, Hold, Idle, IdleClaim, Inlet, NewRetry, Queue,
+    ReaderSetup, Renewed, ServerInfo, ServerTime, StandIn, StoreError, StreamReader,
 };
 
 scripts! {
@@ -30,7 +31,7 @@ scripts! {
     RECOVER = "recover";
     RELEASE = "release";
     RENEW = "renew";
-    SCHEDULE_RETRY = "schedule_retry";
+    SCHEDULE_RETRIES = "schedule_retries";
 }
 
 #[async_trait]
@@ -114,19 +115,13 @@ impl Consume for RedisStore {
         Ok(answers)
     }
 
-    async fn schedule_retry(
+    async fn schedule_retries(
         &self,
         queue: &Queue,
         consumer: &ConsumerName,
-        hold: Hold,
-        stand_in: Option<StandIn>,
-        delay: Duration,
-        job: &Fields,
-    ) -> Result<FenceResult> {
-        let keys = [queue.retry_key(), queue.retry_records_key()];
-        let delay = Some(milliseconds(delay).min(DELAY_MAX));
-        let settled = Settled { consumer, hold, stand_in, delay, fields: job };
-        self.settle(&SCHEDULE_RETRY, queue, &keys, settled).await
+        retries: &[NewRetry],
+    ) -> Vec<Result<FenceResult>> {
+        self.schedule(queue, consumer, retries).await
     }
 
     async fn has_idle(
@@ -228,7 +223,6 @@ pub(super) struct Settled<'a> {
     pub(super) consumer: &'a ConsumerName,
     pub(super) hold: Hold,
     pub(super) stand_in: Option<StandIn>,
-    pub(super) delay: Option<u64>,
     pub(super) fields: &'a Fields,
 }
 
@@ -240,27 +234,19 @@ impl RedisStore {
         reply::number(value, NOW.name).map(ServerTime)
     }
 
-    /// Stores a job's next form and acknowledges its entry. `keys` follow those of the inlet and of the
-    /// dead letters.
+    /// Stores a job's next form and acknowledges its entry.
     pub(super) async fn settle(
         &self,
         script: &'static Script,
         queue: &Queue,
-        keys: &[String],
         settled: Settled<'_>,
     ) -> Result<FenceResult> {
-        let Settled { consumer, hold, stand_in, delay, fields } = settled;
-        let (key, dead) = (queue.key(hold.inlet), queue.dead_key());
-        let keys = [&key, &dead].into_iter().chain(keys).map(String::as_str).collect::<Vec<_>>();
+        let Settled { consumer, hold, stand_in, fields } = settled;
+        let keys = [&*queue.key(hold.inlet), &queue.dead_key()];
         let add = |command: &mut Cmd| {
-            add_owner(command, queue, consumer, hold.inlet).arg(Id(hold.id));
-            command.arg(hold.delivery_count);
-            match stand_in {
-                Some(StandIn::DeadLetter(letter)) => command.arg(Id(letter)),
-                Some(StandIn::Removed) => command.arg("removed"),
-                None => command.arg(""),
-            };
-            add_fields(command.arg(delay), fields);
+            add_owner(command, queue, consumer, hold.inlet);
+            add_settled(command, hold, stand_in);
+            add_fields(command, fields);
         };
         fence_result(self.script(script, &keys, add).await?, script.name)
     }
@@ -279,6 +265,16 @@ fn add_holds(command: &mut Cmd, holds: &[Hold], places: &[usize]) {
     for hold in places.iter().filter_map(|place| holds.get(*place)) {
         command.arg(Id(hold.id)).arg(hold.delivery_count);
     }
+}
+
+/// Adds an entry to settle, and what stands for it.
+fn add_settled(command: &mut Cmd, hold: Hold, stand_in: Option<StandIn>) {
+    command.arg(Id(hold.id)).arg(hold.delivery_count);
+    match stand_in {
+        Some(StandIn::DeadLetter(letter)) => command.arg(Id(letter)),
+        Some(StandIn::Removed) => command.arg("removed"),
+        None => command.arg(""),
+    };
 }
 
 /// Adds names and values to a command.

@@ -36,8 +36,8 @@ impl DeadLetters for RedisStore {
         stand_in: Option<StandIn>,
         letter: &Fields,
     ) -> Result<FenceResult> {
-        let settled = Settled { consumer, hold, stand_in, delay: None, fields: letter };
-        self.settle(&STORE_DEAD_LETTER, queue, &[], settled).await
+        let settled = Settled { consumer, hold, stand_in, fields: letter };
+        self.settle(&STORE_DEAD_LETTER, queue, settled).await
     }
 
     #[cfg(feature = "testing")]

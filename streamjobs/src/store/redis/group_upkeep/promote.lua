@@ -17,18 +17,21 @@
 -- May race with: other processes that promote; the first to run moves a job, the others do not see
 -- it any more.
 --
--- A job is appended before its record is removed. A member without a readable record has lost it to
--- an eviction or another client: a dead letter without payload is stored for it, or it stays where
--- none can be stored. While there are more records than members, the retry set was lost: page by page,
--- each record without a member gets one again, due when its job was; a user without the right to
--- scan the records promotes all others, and how many there are is returned. If the stream's key is of another type, retries still move:
--- nothing counts as pending there. The first write is a no-op removal: a server out of memory
--- accepts it, and after it the appends. They free what they copy; refusing them would keep the
--- memory full.
+-- Jobs are appended before their members and records are removed, together for all of a call, which are
+-- few enough for one command. Where a job cannot be moved, those before it are removed before the call
+-- ends with the refusal. A call ends early once it has moved many bytes; the rest is still due. A member
+-- without a readable record has lost it to an eviction or another client: a dead letter without payload
+-- is stored for it, or it stays where none can be stored. While there are more records than members, the
+-- retry set was lost: page by page, each record without a member gets one again, due when its job was; a
+-- user without the right to scan the records promotes all others, and how many there are is returned. If
+-- the stream's key is of another type, retries still move: nothing counts as pending there. The first
+-- writes are no-op removals: a server out of memory accepts them, and after them the appends, and for a
+-- user without the right to remove nothing is appended. The appends free what they copy; refusing them
+-- would keep the memory full.
 local stream, lane, retry = KEYS[1], KEYS[2], KEYS[3]
 local records, hash, dead = KEYS[4], KEYS[5], KEYS[6]
 local group, me, limit = ARGV[1], ARGV[2], ARGV[3]
-local OVERDUE = 5000
+local OVERDUE, BYTES_MAX = 5000, 4 * 1024 * 1024
 local clock = now()
 local paused = redis.call('HEXISTS', hash, 'paused')
 -- When the job of a record was due; now if it does not say that.
@@ -73,28 +76,44 @@ redis.call('HLEN', records)
 local can_store = storable(dead)
 ensure_group(lane, group, '0-0')
 
-local promoted, left, stayed = 0, 0, 0
-if #due > 0 then redis.call('HDEL', records, '') end
-for i = 1, #due, 2 do
-  local member = due[i]
-  local job = job_of(redis.call('HGET', records, member))
-  local stays = job and stays_for_others(job, due[i + 1])
-  if stays then
+local promoted, left, stayed, bytes = 0, 0, 0, 0
+-- Moves one due job: true if its member and record are to be removed.
+local function move(member, score)
+  local record = redis.call('HGET', records, member)
+  local job = job_of(record)
+  if job and stays_for_others(job, score) then
     stayed = stayed + 1
-  elseif job then
+    return false
+  end
+  if job then
     redis.call('XADD', lane, '*', unpack(job))
-    promoted = promoted + 1
+    promoted, bytes = promoted + 1, bytes + #record
   elseif can_store then
     local source = string.sub(member, 1, 2) == 'l:' and 'lane' or 'stream'
     store_trimmed(dead, source, string.match(member, '%d+%-%d+') or '0-0', '0', '')
-  end
-  if not stays and (job or can_store) then
-    redis.call('ZREM', retry, member)
-    redis.call('HDEL', records, member)
-  elseif not stays then
+  else
     left = left + 1
   end
+  return job or can_store
 end
+
+if #due > 0 then
+  redis.call('HDEL', records, '')
+  redis.call('ZREM', retry, '')
+end
+local moved = {}
+local function move_due()
+  for i = 1, #due, 2 do
+    if move(due[i], due[i + 1]) then moved[#moved + 1] = due[i] end
+    if bytes > BYTES_MAX then return end
+  end
+end
+local made, caught = pcall(move_due)
+if #moved > 0 then
+  redis.call('ZREM', retry, unpack(moved))
+  redis.call('HDEL', records, unpack(moved))
+end
+if not made then return refusal_of(caught) end
 local in_lane = pending_of(lane, group)[1]
 local waiting = math.max(redis.call('XLEN', lane) - in_lane, 0)
 -- Entries are read only while types without a handler are met, because an entry may be large.
@@ -113,5 +132,6 @@ local next_due = -1
 if first[2] and left == 0 and paused == 0 then
   next_due = math.max(tonumber(first[2]) - now(), 0)
 end
+if bytes > BYTES_MAX then next_due = 0 end
 return {promoted, waiting, pending, next_due, released, left, paused, now(), restored,
   stranded}

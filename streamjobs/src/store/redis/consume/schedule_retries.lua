@@ -1,0 +1,81 @@
+-- Schedules the retries of failed jobs.
+--
+-- KEYS: stream or lane, dead letters, retry set, retry records. ARGV: group, consumer, source, then for
+-- each job the id of its entry, delivery count, what stands for the entry, delay in milliseconds, and its
+-- record: its names and values in MessagePack. What stands for it is the id of the dead letter that a
+-- renewal stored, "removed", or nothing.
+-- Returns: for each job 1 scheduled, 0 owned by another attempt, -1 not pending, -2 not pending and
+-- delivered again, or an error, with which nothing was changed for this job. If each is an error, the
+-- script ends with the first of them.
+--
+-- Before: each entry is pending for this attempt or another one, or not pending.
+-- After: for each entry that this attempt owned, record and due time are stored, and then it is
+-- acknowledged, and deleted if it was in the lane. Its payload may be trimmed: the record is
+-- complete. If the entry is not pending, but a renewal of this attempt found its payload trimmed
+-- and the dead letter stored for that is still there, the retry replaces that letter. If the attempt
+-- knows that it was removed, the retry is stored unless it is there already.
+-- May race with: claims and acknowledgements. A repeat after a lost answer finds nothing pending
+-- and changes nothing; that of a removed entry stores a second retry if the first one was promoted
+-- in between.
+--
+-- After a failover an id can exist twice, so a record of the same name is never overwritten. The records
+-- are the first writes, then the members, then what acknowledges: a server out of memory refuses each
+-- record, and the entries stay pending. A job whose record is refused is left out of what follows.
+-- Ids in ascending order cost the least.
+local key, dead, retry, records = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local group, me, source = ARGV[1], ARGV[2], ARGV[3]
+local FIRST, WORDS = 4, 5
+local ids = {}
+for i = FIRST, #ARGV, WORDS do ids[#ids + 1] = ARGV[i] end
+local counts = own_counts(key, group, me, ids)
+local prefix = source == 'lane' and 'l:' or 's:'
+local clock = now()
+redis.call('ZCARD', retry)
+
+local members, letters, acks, settled = {}, {}, {}, {}
+local due_after = {}
+local function schedule(id, count, instead, delay, record)
+  -- As the first of them has left it.
+  if settled[id] then return instead == REMOVED and 1 or -1 end
+  local state = counts[id] == tonumber(count) and 1 or held(key, group, me, id, count)
+  if not may_settle(state, dead, instead) then return state end
+  due_after[delay] = due_after[delay] or whole(clock + tonumber(delay))
+  local member, due = prefix .. id, due_after[delay]
+  local stored = redis.call('HSETNX', records, member, record)
+  if stored == 0 and instead == REMOVED and state == -1 then
+    redis.call('ZADD', retry, 'NX', due, member)
+    return 1
+  end
+  for _ = 1, 64 do
+    if stored == 1 then break end
+    member = member .. '+'
+    stored = redis.call('HSETNX', records, member, record)
+  end
+  if stored ~= 1 then error({err = 'ERR too many retries have the same id'}) end
+  members[#members + 1], members[#members + 2] = due, member
+  if state < 0 and instead ~= REMOVED then letters[#letters + 1] = instead end
+  acks[#acks + 1], settled[id] = id, true
+  return 1
+end
+
+local answers, refused, at = {}, 0, FIRST
+local function schedule_until_refused()
+  while at <= #ARGV do
+    local answer = schedule(ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4])
+    answers[#answers + 1], at = answer, at + WORDS
+  end
+end
+while at <= #ARGV do
+  local made, caught = pcall(schedule_until_refused)
+  if not made then
+    answers[#answers + 1], refused, at = refusal_of(caught), refused + 1, at + WORDS
+  end
+end
+if refused > 0 and refused == #answers then return answers[1] end
+if #members > 0 then redis.call('ZADD', retry, unpack(members)) end
+if #letters > 0 then redis.call('XDEL', dead, unpack(letters)) end
+if #acks > 0 then
+  redis.call('XACK', key, group, unpack(acks))
+  if source == 'lane' then redis.call('XDEL', key, unpack(acks)) end
+end
+return answers
