@@ -13,6 +13,7 @@ use streamjobs::config::{Retention, Start};
 use streamjobs::{Backoff, Client, ConsumerName, EntryId, Fields, GroupName, Runtime};
 use streamjobs::{StreamName, handlers};
 use streamjobs_tests::conformance::append;
+use streamjobs_tests::eventually::eventually_async;
 use streamjobs_tests::proxy::{FaultProxy, Mode};
 
 use crate::app::{App, DEADLINE, Gate, Work, options, quick, settled, until, work};
@@ -128,6 +129,53 @@ async fn keys_of_another_type_refuse_the_retries_and_the_entries_stay_pending() 
         assert!(answers.iter().all(|answer| matches!(answer, Ok(FenceResult::Owned))));
         assert_eq!(on.counts(), [3, 3, 0]);
     }
+}
+
+/// How many entries the lane has, and how many jobs wait for retry.
+fn moved(on: &Pending) -> [usize; 2] {
+    [on.app.server.length("{orders}:lane:work"), on.counts()[0]]
+}
+
+#[tokio::test]
+async fn a_job_that_cannot_be_promoted_leaves_those_before_it_in_the_lane_once() {
+    let on = Pending::start(2).await;
+    let due = |job| NewRetry { delay: Duration::ZERO, ..job };
+    on.schedule(&on.retries().into_iter().map(due).collect::<Vec<_>>()).await;
+    // More names and values than a script can pass on, due after the others.
+    let wide = [b"\xdc\x27\x10".as_slice(), &b"\xa1x".repeat(10_000)].concat();
+    let (retry, records) = ("{orders}:retry:work", "{orders}:retry-records:work");
+    let last: Vec<String> = on.app.server.query(&["ZRANGE", retry, "-1", "-1", "WITHSCORES"]);
+    let after = last[1].parse::<u64>().unwrap() + 1;
+    on.app.server.command(&["ZADD", retry, &after.to_string(), "s:9-9"]);
+    on.app.server.command(&[b"HSET".as_slice(), records.as_bytes(), b"s:9-9", &wide]);
+    let now = async || on.store.now(&on.queue.stream).await.unwrap().0;
+    eventually_async(DEADLINE, "all are due", async || now().await >= after).await;
+    for _ in 0..2 {
+        let answer = on.store.promote(&on.queue, &on.me, 500).await;
+        assert!(matches!(answer, Err(StoreError::Refused { .. })), "{answer:?}");
+        assert_eq!(moved(&on), [2, 1]);
+    }
+    on.app.server.command(&["ZREM", retry, "s:9-9"]);
+    on.app.server.command(&["HDEL", records, "s:9-9"]);
+    assert_eq!(on.store.promote(&on.queue, &on.me, 500).await.unwrap().promoted, 0);
+    assert_eq!(on.counts(), [0, 0, 0]);
+}
+
+#[tokio::test]
+async fn of_large_retries_a_few_mebibytes_are_promoted_at_once() {
+    let on = Pending::start(12).await;
+    let large = |retry: NewRetry| {
+        let job = vec![("type".into(), "t".into()), ("data".into(), vec![b'x'; 1 << 20].into())];
+        NewRetry { delay: Duration::ZERO, job, ..retry }
+    };
+    let retries = on.retries().into_iter().map(large).collect::<Vec<_>>();
+    on.schedule(&retries).await;
+    for expected in [[4, 8], [8, 4], [12, 0]] {
+        let promoted = on.store.promote(&on.queue, &on.me, 500).await.unwrap();
+        assert_eq!((promoted.promoted, moved(&on)), (4, expected));
+        assert!(promoted.next_due == Some(Duration::ZERO) || expected[1] == 0, "{promoted:?}");
+    }
+    assert_eq!(on.counts(), [0, 0, 0]);
 }
 
 /// Each job fails once, when the gate opens.

@@ -84,7 +84,10 @@ impl Settler {
 impl SettlingSteps {
     /// Carries one verdict out, repeated until the server says what became of it.
     async fn settle(&self, mut settlement: Box<Settlement>, abort: &CancellationToken) {
-        if !self.decide(&mut settlement, abort).await {
+        // What is rare is boxed: there is one of these futures for each job.
+        if settlement.verdict == Verdict::AwaitHandler
+            && !Box::pin(self.decide(&mut settlement, abort)).await
+        {
             return;
         }
         let (hold, mut backoff) = (settlement.hold, LoopBackoff::new());
@@ -103,7 +106,7 @@ impl SettlingSteps {
                     backoff.wait(abort).await;
                 }
                 Ok(FenceResult::NotPending) if stand_in.is_none() && !unconfirmed => {
-                    match self.was_removed(hold).await {
+                    match Box::pin(self.was_removed(hold)).await {
                         Ok(true) => {}
                         Ok(false) => {
                             self.report(&settlement, FenceResult::NotPending);
@@ -145,9 +148,6 @@ impl SettlingSteps {
     /// Decides about a job that awaits a handler, repeated until the server says when its type was last
     /// declared. False if the abort came first; then the entry stays in flight, for the report.
     async fn decide(&self, settlement: &mut Settlement, abort: &CancellationToken) -> bool {
-        if settlement.verdict != Verdict::AwaitHandler {
-            return true;
-        }
         let (delivery, context) = (Arc::clone(&settlement.delivery), &self.context);
         let event_type = delivery.entry.event_type().unwrap_or_default();
         let attempted = attempted(settlement);
@@ -224,55 +224,58 @@ impl SettlingSteps {
         self.in_flight.is_renewing(hold) || self.in_flight.stand_in(hold) != known
     }
 
-    /// Carries one verdict out, under its span and with its duration measured. `None` if nothing was sent
-    /// before the abort.
+    /// Carries one verdict out. `None` if nothing was sent before the abort.
     async fn carry_out(
         &self,
         settlement: &Settlement,
         stand_in: Option<StandIn>,
         abort: &CancellationToken,
     ) -> Option<Result<FenceResult, StoreError>> {
-        let attempted = attempted(settlement);
+        let Verdict::Retry { delay, error } = &settlement.verdict else {
+            return Box::pin(self.carry_out_alone(settlement, stand_in, abort)).await;
+        };
+        let wait = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+        let due = self.clock.server_now(Instant::now()).saturating_add(wait);
+        let job = attempted(settlement).retry(Some(error), Some(due));
+        let retry = NewRetry { hold: settlement.hold, stand_in, delay: *delay, job };
+        self.retries.schedule(retry, settlement.envelope.event_id.clone()).await
+    }
+
+    /// Carries a verdict out in a request of its own, under its span and with its duration measured.
+    async fn carry_out_alone(
+        &self,
+        settlement: &Settlement,
+        stand_in: Option<StandIn>,
+        abort: &CancellationToken,
+    ) -> Option<Result<FenceResult, StoreError>> {
+        let (attempted, context) = (attempted(settlement), &self.context);
+        let (hold, event_id) = (settlement.hold, Some(&settlement.envelope.event_id));
         match &settlement.verdict {
-            Verdict::Retry { delay, error } => {
-                let wait = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
-                let due = self.clock.server_now(Instant::now()).saturating_add(wait);
-                let job = attempted.retry(Some(error), Some(due));
-                let retry = NewRetry { hold: settlement.hold, stand_in, delay: *delay, job };
-                self.retries.schedule(retry, settlement.envelope.event_id.clone()).await
-            }
             Verdict::DeadLetter { reason, error } => {
-                let consumer = self.context.consumer().as_str();
+                let consumer = context.consumer().as_str();
                 let fields = attempted.dead_letter(*reason, error.as_deref(), consumer);
                 let sending = tokio::select! {
                     biased;
                     () = abort.cancelled() => return None,
                     sending = self.budget.take(settlement.delivery.entry.bytes()) => sending,
                 };
-                let steps = self.context.store_dead_letter(settlement.hold, stand_in, &fields);
-                let answer = self.settle_alone("dead_letter", settlement, steps).await;
+                let steps = context.store_dead_letter(hold, stand_in, &fields);
+                let answer = context.settle("dead_letter", 1, event_id, steps).await;
                 drop(sending);
                 Some(answer)
             }
             Verdict::Release => {
-                let steps = self.release(settlement.hold, stand_in, &attempted);
-                Some(self.settle_alone("release", settlement, steps).await)
+                let steps = self.release(hold, stand_in, &attempted);
+                Some(context.settle("release", 1, event_id, steps).await)
             }
-            // None of them is left by now; they change nothing.
-            Verdict::Acknowledge | Verdict::Leave | Verdict::AwaitHandler => {
+            Verdict::Retry { .. }
+            | Verdict::Acknowledge
+            | Verdict::Leave
+            | Verdict::AwaitHandler => {
+                // None of them is left by now; they change nothing.
                 Some(Ok(FenceResult::Owned))
             }
         }
-    }
-
-    async fn settle_alone(
-        &self,
-        operation: &'static str,
-        settlement: &Settlement,
-        steps: impl Future<Output = Result<FenceResult, StoreError>>,
-    ) -> Result<FenceResult, StoreError> {
-        let event_id = Some(&settlement.envelope.event_id);
-        self.context.settle(operation, 1, event_id, steps).await
     }
 
     /// Releases a job for other consumers to claim at once. An entry without a payload cannot be

@@ -72,7 +72,14 @@ while at <= #ARGV do
   end
 end
 if refused > 0 and refused == #answers then return answers[1] end
-if #members > 0 then redis.call('ZADD', retry, unpack(members)) end
+if #members > 0 then
+  -- Backwards: a small set finds the place of a member that comes first sooner.
+  local backwards = {}
+  for i = #members, 1, -2 do
+    backwards[#backwards + 1], backwards[#backwards + 2] = members[i - 1], members[i]
+  end
+  redis.call('ZADD', retry, unpack(backwards))
+end
 if #letters > 0 then redis.call('XDEL', dead, unpack(letters)) end
 if #acks > 0 then
   redis.call('XACK', key, group, unpack(acks))
