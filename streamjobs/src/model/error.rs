@@ -75,6 +75,29 @@ pub enum PublishError {
         /// The client's limit in bytes.
         bytes_max: usize,
     },
+    /// The time for which the event was to be scheduled is after the year 9999. Nothing was sent.
+    #[error("cannot schedule event {event_id} for {stream}: the time is after the year 9999")]
+    TooFarAhead {
+        /// The stream.
+        stream: String,
+        /// The event id.
+        event_id: EventId,
+    },
+    /// The event has more fields than one that waits can have. Nothing was sent.
+    #[error(
+        "cannot schedule event {event_id} for {stream}: {fields} fields exceed the limit of \
+         {fields_max}"
+    )]
+    TooManyFields {
+        /// The stream.
+        stream: String,
+        /// The event id.
+        event_id: EventId,
+        /// How many fields it has.
+        fields: usize,
+        /// The limit.
+        fields_max: usize,
+    },
     /// The server refused the event, or could not be reached. It is certainly not stored.
     #[error("event {event_id} was not stored in {stream}: {}", explained(.source))]
     Rejected {

@@ -158,6 +158,16 @@ impl StreamName {
         hash_tag(&self.0).is_none()
     }
 
+    /// The key of the sorted set of events that wait for their time, by when they are due.
+    pub(crate) fn later_key(&self) -> String {
+        format!("{}later", self.helper_prefix())
+    }
+
+    /// The key of the hash with the records of these events.
+    pub(crate) fn later_records_key(&self) -> String {
+        format!("{}later-records", self.helper_prefix())
+    }
+
     /// The key of the hash that says how many partitions the stream has.
     pub(crate) fn partitions_key(&self) -> String {
         format!("{}partitions", self.helper_prefix())
@@ -229,7 +239,8 @@ fn stream_rule(name: &str) -> Option<&'static str> {
         None if braces == 0 => None,
         Some(_) if braces == 2 => {
             let (_, rest) = name.split_once('}').unwrap_or_default();
-            let helper = HELPER_SUFFIXES.iter().any(|suffix| rest.contains(suffix));
+            let helper = HELPER_SUFFIXES.iter().any(|suffix| rest.contains(suffix))
+                || HELPER_ENDS.iter().any(|end| rest.ends_with(end));
             helper.then_some("it looks like a helper key of streamjobs")
         }
         _ => Some("braces are only allowed as one hash tag, as in orders:{acme}"),
@@ -269,6 +280,8 @@ const HELPER_SUFFIXES: [&str; 8] = [
     ":once:",
     ":partitions",
 ];
+/// What helper keys end with that belong to no group.
+const HELPER_ENDS: [&str; 2] = [":later", ":later-records"];
 
 /// The name space of ids for entries that other clients wrote without an event id.
 const CONTENT_IDS: Uuid = Uuid::from_u128(0x8f0e_6f2c_53b1_5d0a_9a6b_6f10_2c1d_7e01);
@@ -291,6 +304,9 @@ mod tests {
         let token = RedriveToken::new("t:1").unwrap();
         let key = stream("orders").unwrap().redriven_key(&group, &token);
         assert_eq!(key, "{orders}:redriven:mail:{t:1}");
+        assert_eq!(stream("orders").unwrap().later_key(), "{orders}:later");
+        let records = stream("orders:{acme}").unwrap().later_records_key();
+        assert_eq!(records, "orders:{acme}:later-records");
     }
 
     #[test]
@@ -304,6 +320,10 @@ mod tests {
     #[test]
     fn a_stream_may_not_look_like_a_helper_key() {
         assert!(stream("{orders}:lane:mail").is_err());
+        for helper in ["{orders}:later", "orders:{acme}:later-records"] {
+            assert!(stream(helper).is_err(), "{helper}");
+        }
+        assert!(stream("{orders}:laterals").is_ok());
         assert!(stream("orders:lane:mail").is_ok(), "without a tag it collides with nothing");
     }
 

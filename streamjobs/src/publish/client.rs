@@ -296,13 +296,17 @@ impl Client {
         self.inner.layouts.names(stream)
     }
 
+    pub(super) fn payload_bytes_max(&self) -> usize {
+        self.inner.payload_bytes_max
+    }
+
     pub(super) fn publish_metrics(&self) -> &PublishMetrics {
         &self.inner.metrics
     }
 
     /// The trace context of what is published now: the application's, or that of the job which
     /// publishes it.
-    fn trace(&self, span: &Span) -> Option<Arc<TraceContext>> {
+    pub(super) fn trace(&self, span: &Span) -> Option<Arc<TraceContext>> {
         match &self.inner.trace_context {
             Some(TraceProvider(provide)) => span.in_scope(|| provide().map(Arc::new)),
             None => trace::of_job(),

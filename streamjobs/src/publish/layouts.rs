@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::model::entry::Fields;
 use crate::model::error::ConnectError;
-use crate::model::name::StreamName;
+use crate::model::name::{EventId, StreamName};
 use crate::model::partition::Partitions;
 use crate::store::Publish;
 
@@ -68,12 +68,22 @@ impl Layouts {
     /// The partition of an event: by its key, or in turn without one. `None` if the stream has none.
     pub(crate) fn of_event(&self, stream: &StreamName, event: &Fields) -> Option<&StreamName> {
         let partitions = self.by_stream.get(stream)?;
-        let key = event.iter().find(|(name, _)| name.as_ref() == KEY_FIELD);
-        let key = key.and_then(|(_, value)| std::str::from_utf8(value).ok());
-        Some(match key {
+        Some(match key_of(event) {
             Some(key) => partitions.of_key(key),
             None => partitions.in_turn(self.turn.fetch_add(1, Ordering::Relaxed)),
         })
+    }
+
+    /// The partition in which an event waits until it is due: by its key, or by its event id without one,
+    /// so that a repetition finds it.
+    pub(crate) fn of_scheduled<'s>(
+        &'s self,
+        stream: &'s StreamName,
+        event: &Fields,
+        id: &EventId,
+    ) -> &'s StreamName {
+        let Some(partitions) = self.by_stream.get(stream) else { return stream };
+        partitions.of_key(key_of(event).unwrap_or(id.as_str()))
     }
 
     /// The stream that a stream is a partition of, which may be itself.
@@ -86,6 +96,12 @@ impl Layouts {
         let (whole, number) = self.whole.get(stream)?;
         self.is_spread(whole).then_some(*number)
     }
+}
+
+/// The key that keeps an event together with related ones.
+fn key_of(event: &Fields) -> Option<&str> {
+    let key = event.iter().find(|(name, _)| name.as_ref() == KEY_FIELD);
+    key.and_then(|(_, value)| std::str::from_utf8(value).ok())
 }
 
 /// How many partitions the server keeps for a stream.

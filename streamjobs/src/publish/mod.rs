@@ -3,5 +3,6 @@
 pub(crate) mod client;
 mod connection;
 pub(crate) mod encoded;
+pub(crate) mod later;
 pub(crate) mod layouts;
 mod sending;

@@ -115,10 +115,10 @@ impl Client {
         ids.into_iter().map(answer).collect()
     }
 
-    fn note_sent(
+    pub(super) fn note_sent<T>(
         &self,
         stream: &StreamName,
-        answers: &[Result<Published, PublishError>],
+        answers: &[Result<T, PublishError>],
         sent: Instant,
         span: &Span,
     ) {
@@ -148,19 +148,23 @@ fn confirm(
     event_id: EventId,
     answer: Result<EntryId, StoreError>,
 ) -> Result<Published, PublishError> {
-    let error = match answer {
-        Ok(entry_id) => return Ok(Published { entry_id, event_id, partition }),
-        Err(error) => error,
-    };
+    match answer {
+        Ok(entry_id) => Ok(Published { entry_id, event_id, partition }),
+        Err(error) => Err(failure(stream, event_id, error)),
+    }
+}
+
+/// What an error of the store means for one event.
+pub(super) fn failure(stream: &StreamName, event_id: EventId, error: StoreError) -> PublishError {
     let stream = stream.to_string();
     let is_unconfirmed = error.is_unconfirmed();
-    Err(match error {
+    match error {
         StoreError::NotSent(source) => PublishError::Unsent { stream, event_id, source },
         error if is_unconfirmed => {
             PublishError::Unconfirmed { stream, event_id, source: error.into() }
         }
         error => PublishError::Rejected { stream, event_id, source: error.into() },
-    })
+    }
 }
 
 /// The number of events that are encoded while the server stores as many.

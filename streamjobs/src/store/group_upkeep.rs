@@ -34,6 +34,8 @@ pub struct Promoted {
     pub stranded: usize,
     /// Whether the group is paused in every process. Then nothing is promoted, and nothing is due.
     pub paused: bool,
+    /// Whether events were ever [scheduled](super::Schedule) to the stream, as far as the user may know.
+    pub scheduled: bool,
     /// The server's clock.
     pub now: ServerTime,
 }

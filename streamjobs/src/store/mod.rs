@@ -14,6 +14,7 @@ pub(crate) mod lacking;
 pub mod marks;
 pub mod publish;
 pub mod redis;
+pub mod schedule;
 pub mod server_info;
 pub mod types;
 
@@ -35,6 +36,9 @@ pub use self::group_upkeep::{GroupUpkeep, Prepared, Promoted, Recorded, TypeSigh
 pub use self::inspect::Inspect;
 pub use self::marks::Marks;
 pub use self::publish::{Appended, Appender, NewEntry, Publish};
+pub use self::schedule::{
+    Due, Entered, NewScheduled, Rescheduled, Schedule, ScheduledFrom, Scheduling, Upcoming,
+};
 pub use self::server_info::ServerInfo;
 pub use self::types::{
     Delivery, FenceResult, Hold, Inlet, Queue, ServerTime, StandIn, StoreError, StoredDeadLetter,
@@ -49,6 +53,7 @@ pub trait Store:
     + Inspect
     + Admin
     + Marks
+    + Schedule
     + ServerInfo
     + fmt::Debug
     + Send

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::types::Queue;
 use crate::model::entry::{EntryId, Fields};
+use crate::model::name::StreamName;
 
 /// What another client can do to the keys of a store, and read of them.
 pub trait RawAccess: Send + Sync {
@@ -25,6 +26,10 @@ pub trait RawAccess: Send + Sync {
     fn schedule_retry(&self, queue: &Queue, name: &str, due: u64);
     /// Deletes the retry set, and not the records of its jobs.
     fn lose_retry_set(&self, queue: &Queue);
+    /// Deletes the set of a stream's scheduled events, and not their records.
+    fn lose_schedule(&self, stream: &StreamName);
+    /// Deletes the record of a scheduled event, and not its place in the set.
+    fn lose_scheduled_record(&self, stream: &StreamName, id: &str);
     /// The pending list.
     fn pending(&self, key: &str, group: &str) -> Vec<PendingRow>;
     /// The number of entries.

@@ -11,6 +11,7 @@ pub mod inspect;
 pub mod marks;
 pub mod random;
 pub mod reading;
+pub mod schedule;
 pub mod settle;
 
 use std::sync::Arc;
@@ -187,6 +188,7 @@ macro_rules! conformance_tests {
         $crate::inspect_cases!($test, $stage);
         $crate::marks_cases!($test, $stage);
         $crate::reading_cases!($test, $stage);
+        $crate::schedule_cases!($test, $stage);
         $crate::settle_cases!($test, $stage);
     };
     (@each $test:meta, $stage:expr, $module:ident: $($case:ident,)*) => {

@@ -27,6 +27,7 @@ mod recovery;
 mod released;
 mod removed;
 mod scans;
+mod scheduled;
 mod services;
 mod shutdown;
 mod unhandled;

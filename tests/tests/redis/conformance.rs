@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use streamjobs::__store::Queue;
 use streamjobs::__store::raw_access::{PendingRow, RawAccess};
-use streamjobs::{Client, EntryId, Fields};
+use streamjobs::{Client, EntryId, Fields, StreamName};
 use streamjobs_tests::conformance::Stage;
 use streamjobs_tests::server::RedisServer;
 
@@ -51,6 +51,14 @@ impl RawAccess for Server {
 
     fn lose_retry_set(&self, queue: &Queue) {
         self.0.command(&["DEL", &format!("{{{}}}:retry:{}", queue.stream, queue.group)]);
+    }
+
+    fn lose_schedule(&self, stream: &StreamName) {
+        self.0.command(&["DEL", &format!("{{{stream}}}:later")]);
+    }
+
+    fn lose_scheduled_record(&self, stream: &StreamName, id: &str) {
+        self.0.command(&["HDEL", &format!("{{{stream}}}:later-records"), id]);
     }
 
     fn pending(&self, key: &str, group: &str) -> Vec<PendingRow> {

@@ -41,6 +41,7 @@ const ORDERS: [(&str, &str, Layers); 5] = [
                 "marks",
                 "publish",
                 "raw_access",
+                "schedule",
                 "server_info",
             ],
             &["lacking", "memory", "redis"],

@@ -95,6 +95,12 @@ pub enum StreamError {
         /// The numbers of the partitions.
         partitions: Vec<u16>,
     },
+    /// The time for which an event was to be rescheduled is after the year 9999. Nothing was sent.
+    #[error("cannot reschedule an event of stream {stream}: the time is after the year 9999")]
+    TooFarAhead {
+        /// The stream.
+        stream: String,
+    },
     /// An entry cannot be decoded as the requested event.
     #[error("cannot decode entry {entry_id} of stream {stream}")]
     Decode {

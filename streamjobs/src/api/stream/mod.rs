@@ -40,6 +40,7 @@ mod preview;
 mod range;
 mod replay;
 mod retries;
+mod scheduled;
 mod tail;
 mod trim;
 
@@ -52,6 +53,10 @@ pub use self::preview::PreviewPage;
 pub use self::range::{Position, Range};
 pub use self::replay::{Replay, ReplayEvents};
 pub use self::retries::{RetryCursor, RetryId, RetryIdError, RetryPage, ScheduledRetry};
+pub use self::scheduled::{
+    Rescheduled, ScheduledCursor, ScheduledCursorError, ScheduledEvent, ScheduledEvents,
+    ScheduledPage,
+};
 pub use self::tail::Tail;
 pub use crate::insight::condition::Condition;
 pub use crate::insight::diagnosis::Diagnosis;
@@ -59,5 +64,6 @@ pub use crate::insight::problem::Problem;
 pub use crate::insight::view::{Backlog, ConsumerInfo, GroupInfo, Liveness};
 pub use crate::model::entry::{EntryAddress, EntryAddressError};
 pub use crate::model::preview::{EntryPreview, FieldPreview};
+pub use crate::publish::later::{Scheduled, WaitingEvent};
 pub use crate::store::admin::{Cut, Trimmed, Unfinished};
 pub use crate::store::inspect::{OldestUnfinished, PendingEntry, StreamInfo, StreamSizes};

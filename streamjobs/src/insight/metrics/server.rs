@@ -7,7 +7,8 @@ use metrics::Gauge;
 
 use super::labels::Labels;
 use super::table::{
-    JOBS, LAG, LAG_KNOWN, OLDEST_PENDING, OLDEST_WAITING, PAUSED, STREAM_BYTES, STREAM_LENGTH,
+    JOBS, LAG, LAG_KNOWN, OLDEST_PENDING, OLDEST_WAITING, PAUSED, SCHEDULED_WAITING, STREAM_BYTES,
+    STREAM_LENGTH,
 };
 use crate::insight::view::GroupInfo;
 use crate::store::inspect::StreamSizes;
@@ -27,6 +28,7 @@ pub(crate) struct ServerGauges {
     paused: Gauge,
     stream_bytes: Gauge,
     stream_length: Gauge,
+    scheduled: Gauge,
 }
 
 impl ServerGauges {
@@ -45,6 +47,7 @@ impl ServerGauges {
             paused: labels.gauge(PAUSED),
             stream_bytes: of_stream.gauge(STREAM_BYTES),
             stream_length: of_stream.gauge(STREAM_LENGTH),
+            scheduled: of_stream.gauge(SCHEDULED_WAITING),
         }
     }
 
@@ -64,6 +67,11 @@ impl ServerGauges {
         }
         self.lag_known.set(f64::from(u8::from(group.lag.is_some())));
         self.paused.set(f64::from(u8::from(group.paused.is_some())));
+    }
+
+    /// How many scheduled events wait.
+    pub(crate) fn set_scheduled(&self, waiting: u64) {
+        self.scheduled.set(whole(waiting));
     }
 
     /// The stream as the server reports it.

@@ -85,6 +85,16 @@ table! {
         "Jobs waiting for retry that were scheduled again because the retry set was lost";
     RETRIES_STRANDED: Counter in Count, "streamjobs_retries_stranded_total",
         "Jobs of a lost retry set that wait for the right to run HSCAN, once a minute";
+    SCHEDULED_ENTERED: Counter in Count, "streamjobs_scheduled_entered_total",
+        "Scheduled events that entered their stream";
+    SCHEDULED_LOST: Counter in Count, "streamjobs_scheduled_lost_total",
+        "Scheduled events whose records were deleted or evicted";
+    SCHEDULED_RESTORED: Counter in Count, "streamjobs_scheduled_restored_total",
+        "Scheduled events whose place was lost and restored";
+    SCHEDULED_STRANDED: Counter in Count, "streamjobs_scheduled_stranded_total",
+        "Scheduled events whose place is lost until the user may run HSCAN, once a minute";
+    SCHEDULED_LATENESS: Histogram in Seconds, "streamjobs_scheduled_lateness_seconds",
+        "From when a scheduled event is due to its entry, by the server's clock";
     CLAIMS_REFUSED: Counter in Count, "streamjobs_claims_refused_total",
         "Claims refused because of the server's clock or a gap in its answers";
     SERVER_ERRORS: Counter in Count, "streamjobs_redis_errors_total",
@@ -110,6 +120,8 @@ table! {
     LAG_KNOWN: Gauge in Count, "streamjobs_group_lag_known", "Whether the server reports a lag";
     PAUSED: Gauge in Count, "streamjobs_paused", "Whether the group is paused in every process";
     STREAM_BYTES: Gauge in Bytes, "streamjobs_stream_bytes", "Memory of the stream";
+    SCHEDULED_WAITING: Gauge in Count, "streamjobs_scheduled_waiting",
+        "Scheduled events that wait until they are due";
     STREAM_LENGTH: Gauge in Count, "streamjobs_stream_entries", "Entries in the stream";
 }
 

@@ -17,7 +17,7 @@ use crate::runtime::settle::{AckFlusher, RefusedRoom, RetryBatches, Settler, Set
 use crate::runtime::state::{
     Acks, Activity, Assignment, Beat, Clock, GroupEpoch, InFlight, LaneSignal, LoopHealth,
     LostReplies, NextDue, PauseGate, PayloadBudget, ReaderUnblock, ReapSignal, RefusedJobs,
-    RenewSignal, Settlement, SettlingOver, SlotDemand, Slots, TransferLock,
+    RenewSignal, ScheduleUse, Settlement, SettlingOver, SlotDemand, Slots, TransferLock,
 };
 use crate::runtime::upkeep::{PauseSwitch, Promoter};
 use crate::store::ReaderSetup;
@@ -182,9 +182,22 @@ pub(crate) fn ack_flusher(
 pub(crate) fn promoter(
     QueueState { context, activity, clock, .. }: QueueState,
     QueueSignals { next_due, lane, reap, unblock, .. }: QueueSignals,
+    usage: Arc<ScheduleUse>,
     pause: Arc<PauseSwitch>,
     interval: Duration,
 ) -> Promoter {
     let released = None;
-    Promoter { context, interval, activity, clock, next_due, pause, lane, reap, unblock, released }
+    Promoter {
+        context,
+        interval,
+        activity,
+        clock,
+        next_due,
+        pause,
+        lane,
+        reap,
+        unblock,
+        usage,
+        released,
+    }
 }

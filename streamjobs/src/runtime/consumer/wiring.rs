@@ -22,10 +22,12 @@ use crate::runtime::observe::{
     AlertSubscribers, GroupWatch, HealthProbe, Outage, QueueContext, QueueMonitor, Report, Tally,
 };
 use crate::runtime::state::{
-    Assignment, Beat, OncePerInterval, PayloadBudget, Settlement, Slots, StoppedConsumers,
-    TrimBlocker,
+    Assignment, Beat, OncePerInterval, PayloadBudget, ScheduleUse, Settlement, Slots,
+    StoppedConsumers, TrimBlocker,
 };
-use crate::runtime::upkeep::{HeartbeatSender, PauseSwitch, Trimmer, Watcher, heartbeat_interval};
+use crate::runtime::upkeep::{
+    HeartbeatSender, PauseSwitch, Scheduler, Trimmer, WaitingCounts, Watcher, heartbeat_interval,
+};
 use crate::store::{Queue, ReaderSetup, Store};
 
 /// What all queues of a runtime share.
@@ -47,7 +49,7 @@ pub(crate) struct Wiring {
     /// One for each queue, shared by its consumers.
     monitors: HashMap<Queue, Arc<QueueMonitor>>,
     /// One for each stream, shared by its queues.
-    trimming: HashMap<StreamName, Trimming>,
+    streams: HashMap<StreamName, StreamState>,
 }
 
 /// What steps with payloads need in addition.
@@ -90,11 +92,17 @@ impl SlotPools {
     }
 }
 
-/// What the trimmers of one stream share, with each other and with the watchers.
+/// What the loops of all queues of one stream share.
 #[derive(Clone, Debug, Default)]
-struct Trimming {
+struct StreamState {
+    /// The turn of the trimmers.
     turn: Arc<OncePerInterval>,
+    /// Trimmers to watchers.
     blocker: Arc<TrimBlocker>,
+    /// Promoters to schedulers.
+    usage: Arc<ScheduleUse>,
+    /// Shared by the partitions of a stream.
+    waiting: Arc<WaitingCounts>,
 }
 
 impl Wiring {
@@ -104,7 +112,12 @@ impl Wiring {
         runtime: RuntimeConfig,
         planned: &[PlannedQueue],
     ) -> Self {
-        let streams = planned.iter().map(|planned| planned.queue.stream.clone());
+        let mut waiting = HashMap::<&StreamName, Arc<WaitingCounts>>::new();
+        let streams = planned.iter().map(|planned| {
+            let waiting = Arc::clone(waiting.entry(planned.whole()).or_default());
+            (planned.queue.stream.clone(), StreamState { waiting, ..StreamState::default() })
+        });
+        let streams = streams.collect::<HashMap<_, _>>();
         let mut watched = HashSet::new();
         let outage = Arc::<Outage>::default();
         let mut watches = HashMap::<Queue, Arc<GroupWatch>>::new();
@@ -132,7 +145,7 @@ impl Wiring {
             span_hook: None,
             stopped: Arc::default(),
             monitors,
-            trimming: streams.map(|stream| (stream, Trimming::default())).collect(),
+            streams,
         }
     }
 
@@ -226,7 +239,9 @@ impl Wiring {
         let admission = Arc::new(admission(state(), signals(), assign));
         let stream = &handle.context.queue().stream;
         let retention = self.client.retention(stream);
-        let Trimming { turn, blocker } = self.trimming.get(stream).cloned().unwrap_or_default();
+        let shared = self.streams.get(stream).cloned().unwrap_or_default();
+        let StreamState { turn, blocker, usage, waiting } = shared;
+        let pause = Arc::clone(&handle.pause);
         QueueLoops {
             reader: reader(state(), signals(), Arc::clone(&admission), setup),
             reaper: reaper(state(), signals(), admission),
@@ -235,7 +250,15 @@ impl Wiring {
             dispatcher: self.dispatcher(state(), handlers, assignments, settle),
             settler: settler(state(), signals(), Arc::clone(&self.payloads.budget), settlements),
             ack_flusher: ack_flusher(state(), signals()),
-            promoter: promoter(state(), signals(), Arc::clone(&handle.pause), promote_interval),
+            promoter: promoter(state(), signals(), Arc::clone(&usage), pause, promote_interval),
+            scheduler: Scheduler {
+                context: Arc::clone(&handle.context),
+                retention,
+                usage,
+                beat: self.beat,
+                waiting,
+                cursor: 0,
+            },
             watcher: Watcher {
                 context: Arc::clone(&handle.context),
                 interval: self.runtime.watch_interval,

@@ -114,6 +114,14 @@ pub(crate) enum QueueEvent<'a> {
     RetriesRestored(usize),
     /// Such jobs cannot get it back, because the user lacks the right to look for them.
     RetriesStranded(usize),
+    /// Scheduled events were due and entered their stream.
+    ScheduledEntered(usize),
+    /// Scheduled events have lost their records to another client or an eviction, and were removed.
+    ScheduledLost(usize),
+    /// Scheduled events got their place back, which another client or an eviction had deleted.
+    ScheduledRestored(usize),
+    /// Such events cannot get it back, because the user lacks the right to look for them.
+    ScheduledStranded(usize),
     /// A consumer took the entry of a running job although its lease lasted.
     ClaimedEarly {
         consumer: &'a str,

@@ -142,6 +142,10 @@ pub(super) fn log_queue(identity: &ConsumerIdentity, event: &QueueEvent<'_>) {
             let message = "retry set was lost, its jobs wait until the user may run HSCAN";
             log!(error, identity, jobs, "{message}");
         }
+        QueueEvent::ScheduledEntered(_)
+        | QueueEvent::ScheduledLost(_)
+        | QueueEvent::ScheduledRestored(_)
+        | QueueEvent::ScheduledStranded(_) => log_schedule(identity, event),
         QueueEvent::ClaimedEarly { consumer: claimer } => {
             log!(warn, identity, claimer, "a running job was claimed before its lease ended");
         }
@@ -169,6 +173,28 @@ pub(super) fn log_queue(identity: &ConsumerIdentity, event: &QueueEvent<'_>) {
             log!(error, identity, name, panic, "a loop panicked: restart the process");
         }
         QueueEvent::Alerted(alert) => log_alert(identity, alert),
+    }
+}
+
+/// Logs what became of scheduled events.
+fn log_schedule(identity: &ConsumerIdentity, event: &QueueEvent<'_>) {
+    match *event {
+        QueueEvent::ScheduledEntered(events) => {
+            log!(debug, identity, events, "scheduled events entered the stream");
+        }
+        QueueEvent::ScheduledLost(events) => {
+            let message = "scheduled events are lost: their records were deleted or evicted";
+            log!(error, identity, events, "{message}");
+        }
+        QueueEvent::ScheduledRestored(events) => {
+            log!(error, identity, events, "the set of scheduled events was lost and is restored");
+        }
+        QueueEvent::ScheduledStranded(events) => {
+            let message =
+                "the set of scheduled events was lost, they wait until the user may run HSCAN";
+            log!(error, identity, events, "{message}");
+        }
+        _ => {}
     }
 }
 

@@ -32,6 +32,8 @@ pub(crate) struct QueueMonitor {
     types_turn: OncePerInterval,
     /// The turn to report jobs of a lost retry set that cannot be scheduled again.
     stranded_turn: OncePerInterval,
+    /// The same of scheduled events.
+    schedule_turn: OncePerInterval,
     /// What it shares with the other partitions of its stream.
     watch: Arc<GroupWatch>,
     /// The consumer that last took a running job although its lease lasted, and when.
@@ -49,6 +51,7 @@ impl QueueMonitor {
             types_met: Mutex::default(),
             types_turn: OncePerInterval::default(),
             stranded_turn: OncePerInterval::default(),
+            schedule_turn: OncePerInterval::default(),
             watch,
             claimer: Mutex::default(),
         }
@@ -92,6 +95,11 @@ impl QueueMonitor {
     /// Whether jobs are reported that cannot be scheduled again.
     pub(super) fn reports_stranded(&self) -> bool {
         self.stranded_turn.take(Instant::now(), STRANDED_INTERVAL)
+    }
+
+    /// Whether scheduled events are reported that cannot get their place back.
+    pub(super) fn reports_stranded_events(&self) -> bool {
+        self.schedule_turn.take(Instant::now(), STRANDED_INTERVAL)
     }
 
     pub(crate) fn happened(&self) -> EventCounts {

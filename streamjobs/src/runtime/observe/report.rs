@@ -109,6 +109,13 @@ impl Report {
         }
     }
 
+    /// Scheduled events cannot get their place back: reported now and then.
+    pub(crate) fn schedule_stranded(&self, events: usize) {
+        if events > 0 && self.monitor.reports_stranded_events() {
+            self.queue(QueueEvent::ScheduledStranded(events));
+        }
+    }
+
     /// A step of the store failed.
     pub(crate) fn store_failed(&self, operation: &'static str, error: &StoreError) {
         self.queue(QueueEvent::StoreFailed { operation, error });

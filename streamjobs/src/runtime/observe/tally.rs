@@ -85,6 +85,15 @@ counters! {
     /// Jobs waiting for retry whose place in the retry set was lost, and that wait until the user has
     /// the right to run `HSCAN`. Counted once a minute while they do.
     retries_stranded: RetriesStranded,
+    /// Scheduled events that this process moved to their streams when they were due.
+    scheduled_entered: ScheduledEntered,
+    /// Scheduled events whose records were deleted or evicted: they are lost, and no group is told.
+    scheduled_lost: ScheduledLost,
+    /// Scheduled events whose place in the order of due times was lost, and that have it again.
+    scheduled_restored: ScheduledRestored,
+    /// Such events that wait until the user has the right to run `HSCAN`. Counted once a minute while
+    /// they do.
+    scheduled_stranded: ScheduledStranded,
     /// Scans for idle entries that the server's clock, or a gap in its answers, forbade.
     claims_refused: ClaimsRefused,
     /// Requests to the server that failed.
@@ -106,9 +115,15 @@ counters! {
 }
 
 /// The counters of a runtime, a consumer or a queue.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Tally {
     counts: [AtomicU64; COUNTS],
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self { counts: std::array::from_fn(|_| AtomicU64::default()) }
+    }
 }
 
 impl Tally {
@@ -158,6 +173,10 @@ pub(crate) fn count_of_queue(event: &QueueEvent<'_>) -> Option<(Count, u64)> {
         QueueEvent::GroupRecreated => (Count::GroupsRecreated, 1),
         QueueEvent::RetriesRestored(jobs) => (Count::RetriesRestored, wide(jobs)),
         QueueEvent::RetriesStranded(jobs) => (Count::RetriesStranded, wide(jobs)),
+        QueueEvent::ScheduledEntered(events) => (Count::ScheduledEntered, wide(events)),
+        QueueEvent::ScheduledLost(events) => (Count::ScheduledLost, wide(events)),
+        QueueEvent::ScheduledRestored(events) => (Count::ScheduledRestored, wide(events)),
+        QueueEvent::ScheduledStranded(events) => (Count::ScheduledStranded, wide(events)),
         QueueEvent::ClaimRefused { .. } => (Count::ClaimsRefused, 1),
         QueueEvent::StoreFailed { .. } => (Count::ServerErrors, 1),
         QueueEvent::Reconnected => (Count::Reconnects, 1),

@@ -19,6 +19,12 @@ impl Beat {
         Self { origin }
     }
 
+    /// How long until the next look for scheduled events: those for all streams meet twice a second.
+    pub(crate) fn until_look(&self, now: Instant) -> Duration {
+        let within = now.saturating_duration_since(self.origin).as_nanos() % LOOK.as_nanos();
+        LOOK.saturating_sub(Duration::from_nanos(u64::try_from(within).unwrap_or(0)))
+    }
+
     /// How long until the last moment of the beat within `interval`. Intervals that are too short for the
     /// beat are [`jittered`].
     pub(crate) fn within(&self, now: Instant, interval: Duration) -> Duration {
@@ -30,6 +36,8 @@ impl Beat {
     }
 }
 
+/// Half of a beat.
+const LOOK: Duration = Duration::from_millis(500);
 /// The beat is one of a second, which would make a shorter interval much shorter.
 const SHORT: Duration = Duration::from_secs(2);
 
@@ -47,6 +55,9 @@ mod tests {
             let waited = (next - now).as_secs_f64();
             assert!((4.0..=5.0).contains(&waited), "{waited}");
             assert_eq!((next - origin).subsec_nanos(), 0);
+            let look = beat.until_look(now);
+            assert!(look > Duration::ZERO && look <= LOOK);
+            assert_eq!((now + look - origin).as_nanos() % LOOK.as_nanos(), 0);
             let short = beat.within(now, Duration::from_millis(1_500));
             assert!((1_200..=1_800).contains(&short.as_millis()), "{short:?}");
         }

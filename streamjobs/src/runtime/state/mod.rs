@@ -13,6 +13,7 @@ mod pause_gate;
 mod payload_budget;
 mod reader_unblock;
 mod refused_jobs;
+mod schedule_use;
 mod signals;
 mod slots;
 mod wait;
@@ -30,6 +31,7 @@ pub(crate) use self::pause_gate::PauseGate;
 pub(crate) use self::payload_budget::PayloadBudget;
 pub(crate) use self::reader_unblock::ReaderUnblock;
 pub(crate) use self::refused_jobs::RefusedJobs;
+pub(crate) use self::schedule_use::ScheduleUse;
 pub(crate) use self::signals::{
     Assignment, DoneDuringClaim, GroupEpoch, HandledBy, LaneSignal, LostReplies, RaisedDemand,
     ReapSignal, RenewSignal, Settlement, SettlingOver, SlotDemand, StoppedConsumers, TransferLock,

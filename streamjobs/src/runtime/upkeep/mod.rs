@@ -4,11 +4,13 @@ mod heartbeat_sender;
 mod pause_switch;
 mod promoter;
 mod recent_counts;
+mod scheduler;
 mod trimmer;
 mod watcher;
 
 pub(crate) use self::heartbeat_sender::{HeartbeatSender, heartbeat_interval};
 pub(crate) use self::pause_switch::PauseSwitch;
 pub(crate) use self::promoter::Promoter;
+pub(crate) use self::scheduler::{Scheduler, WaitingCounts};
 pub(crate) use self::trimmer::Trimmer;
 pub(crate) use self::watcher::Watcher;

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::runtime::observe::{QueueContext, QueueEvent};
 use crate::runtime::state::{
     Activity, COALESCE, Clock, IDLE_BACKOFF, LaneSignal, LoopBackoff, NextDue, ReaderUnblock,
-    ReapSignal, stopped_before,
+    ReapSignal, ScheduleUse, stopped_before,
 };
 use crate::runtime::upkeep::PauseSwitch;
 use crate::store::{Promoted, StoreError};
@@ -26,6 +26,7 @@ pub(crate) struct Promoter {
     pub(crate) lane: Arc<LaneSignal>,
     pub(crate) reap: Arc<ReapSignal>,
     pub(crate) unblock: Arc<ReaderUnblock>,
+    pub(crate) usage: Arc<ScheduleUse>,
     /// How many entries had been released in the queue, by the last answer.
     pub(crate) released: Option<u64>,
 }
@@ -79,6 +80,7 @@ impl Promoter {
     /// Signals the reader and the reaper what the answer means for them: how long until the next
     /// promotion.
     async fn promoted(&mut self, promoted: Promoted) -> Duration {
+        self.usage.heard(Instant::now(), promoted.scheduled);
         self.context.report.queue(QueueEvent::PayloadsUnstored(promoted.left));
         self.context.report.queue(QueueEvent::RetriesRestored(promoted.restored));
         self.context.report.retries_stranded(promoted.stranded);

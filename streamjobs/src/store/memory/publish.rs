@@ -4,7 +4,9 @@ use async_trait::async_trait;
 
 use super::MemoryStore;
 use super::faults::delay;
+use super::state::MemoryState;
 use crate::model::config::Retention;
+use crate::model::entry::EntryId;
 use crate::model::name::StreamName;
 use crate::store::types::Result;
 use crate::store::{Appended, Appender, NewEntry, Publish, StoreError};
@@ -42,18 +44,25 @@ impl MemoryAppender {
         }
         let passage = self.store.faults.passage("append").await;
         let answer = self.store.step_now("append", passage.fault, |state| {
-            let now = state.now();
-            let stream = state.stream(self.stream.as_str());
-            let id = stream.append(now, fields);
-            if let Retention::MaxLen(entries) | Retention::MaxLenExact(entries) = self.retention {
-                stream.trim_to(entries.get());
-            }
-            Ok(id)
+            Ok(state.append(self.stream.as_str(), self.retention, fields))
         });
         delay(passage.after).await;
         self.is_broken =
             matches!(answer, Err(StoreError::AnswerLost(_) | StoreError::Unreachable(_)));
         answer
+    }
+}
+
+impl MemoryState {
+    /// Appends an entry, with the retention that belongs to appending.
+    pub(super) fn append(&mut self, key: &str, retention: Retention, fields: NewEntry) -> EntryId {
+        let now = self.now();
+        let stream = self.stream(key);
+        let id = stream.append(now, fields);
+        if let Retention::MaxLen(entries) | Retention::MaxLenExact(entries) = retention {
+            stream.trim_to(entries.get());
+        }
+        id
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::MemoryStore;
 use super::state::{MemoryState, milliseconds};
 use crate::model::entry::{EntryId, Fields};
+use crate::model::name::StreamName;
 use crate::store::Queue;
 use crate::store::raw_access::{PendingRow, RawAccess};
 
@@ -60,6 +61,14 @@ impl RawAccess for MemoryStore {
         let mut state = self.lock();
         let lost = std::mem::take(state.retries(queue));
         state.record(queue).lost_retries.extend(lost.into_values());
+    }
+
+    fn lose_schedule(&self, stream: &StreamName) {
+        self.lock().later(stream).members.clear();
+    }
+
+    fn lose_scheduled_record(&self, stream: &StreamName, id: &str) {
+        self.lock().later(stream).records.remove(id);
     }
 
     fn pending(&self, key: &str, group: &str) -> Vec<PendingRow> {

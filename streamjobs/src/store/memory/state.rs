@@ -6,10 +6,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::later::Later;
 use super::stream::{Group, Pending, Stream};
 use crate::model::entry::{Entry, EntryId, Fields};
 use crate::model::heartbeat::Heartbeat;
-use crate::model::name::ConsumerName;
+use crate::model::name::{ConsumerName, StreamName};
 use crate::store::types::{Result, released_for};
 use crate::store::{Delivery, FenceResult, Hold, Inlet, Queue, StandIn, StoreError};
 
@@ -24,6 +25,8 @@ pub(super) struct MemoryState {
     /// When a redrive token expires, by its key.
     pub(super) tokens: HashMap<String, u64>,
     pub(super) marks: HashMap<String, Mark>,
+    /// Events that wait for their time, by the key of the set of them.
+    pub(super) later: HashMap<String, Later>,
     /// How many partitions a stream has.
     pub(super) partitions: HashMap<String, u16>,
     /// Readers whose wait was ended.
@@ -92,6 +95,7 @@ impl MemoryState {
             records: HashMap::new(),
             tokens: HashMap::new(),
             marks: HashMap::new(),
+            later: HashMap::new(),
             partitions: HashMap::new(),
             woken: HashSet::new(),
             readers: 0,
@@ -117,10 +121,16 @@ impl MemoryState {
         self.records.clear();
         self.tokens.clear();
         self.marks.clear();
+        self.later.clear();
     }
 
     pub(super) fn stream(&mut self, key: &str) -> &mut Stream {
         self.streams.entry(key.to_owned()).or_default()
+    }
+
+    /// The events of a stream that wait for their time.
+    pub(super) fn later(&mut self, stream: &StreamName) -> &mut Later {
+        self.later.entry(stream.later_key()).or_default()
     }
 
     pub(super) fn lane(&mut self, queue: &Queue) -> &mut Stream {

@@ -33,6 +33,24 @@ local function job_of(record)
   return job
 end
 
+-- When the event of a record is due that waits for its time, in milliseconds; nil for what is no such
+-- record, or cannot be appended. Its last field says it.
+local function due_of(job)
+  if not job or #job > 2100 or job[#job - 1] ~= 'sj-due' then return nil end
+  for _, word in ipairs(job) do
+    if type(word) ~= 'string' then return nil end
+  end
+  local due = job[#job]
+  return string.match(due, '^%d+$') and #due <= 15 and tonumber(due) or nil
+end
+
+-- What XADD is given behind the key. `trimming` is "~" or "=" where appending trims to `kept` entries.
+local function entry_words(trimming, kept, job)
+  local words = trimming == '' and {'*'} or {'MAXLEN', trimming, kept, '*'}
+  for _, word in ipairs(job) do words[#words + 1] = word end
+  return words
+end
+
 -- Ids are compared and counted as text: a Lua number cannot hold all of their 64 bits.
 local function parts(id)
   local milliseconds, sequence = string.match(id, '^(%d+)%-(%d+)$')

@@ -38,6 +38,7 @@ mod net;
 mod packed;
 mod publish;
 mod reply;
+mod schedule;
 mod script;
 mod server_info;
 
@@ -65,6 +66,7 @@ static SCRIPTS: Scripts = &[
     marks::SCRIPTS,
     net::rights::SCRIPTS,
     publish::SCRIPTS,
+    schedule::SCRIPTS,
 ];
 
 /// Streams on a Redis server, or on the nodes of a cluster.

@@ -43,15 +43,17 @@ impl GroupUpkeep for RedisStore {
         let name = PROMOTE.name;
         let [stream, lane] = queue.keys();
         let (retry, records) = (queue.retry_key(), queue.retry_records_key());
-        let keys = [&*stream, &lane, &retry, &records, &queue.group_key(), &queue.dead_key()];
+        let (hash, dead) = (queue.group_key(), queue.dead_key());
+        let scheduled = queue.stream.later_records_key();
+        let keys = [&*stream, &lane, &retry, &records, &hash, &dead, &scheduled];
         let arguments = (queue.group.as_str(), consumer.as_str(), limit.min(IDS_MAX));
         let value = match limit {
             0 => self.run_in_batch(&PROMOTE, &keys, arguments).await?,
             _ => self.run(&PROMOTE, &keys, arguments).await?,
         };
-        let facts: [Value; 10] = reply::tuple(value, name)?;
+        let facts: [Value; 11] = reply::tuple(value, name)?;
         let [promoted, waiting, pending, next_due, released, rest @ ..] = facts;
-        let [left, paused, now, restored, stranded] = rest;
+        let [left, paused, now, restored, stranded, scheduled] = rest;
         let next_due = u64::try_from(reply::integer(&next_due, name)?).ok();
         Ok(Promoted {
             promoted: reply::size(&promoted, name)?,
@@ -63,6 +65,7 @@ impl GroupUpkeep for RedisStore {
             restored: reply::size(&restored, name)?,
             stranded: reply::size(&stranded, name)?,
             paused: reply::flag(&paused, name)?,
+            scheduled: reply::flag(&scheduled, name)?,
             now: ServerTime(reply::number(now, name)?),
         })
     }

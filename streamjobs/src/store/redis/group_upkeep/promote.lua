@@ -1,12 +1,12 @@
 -- Moves due jobs from the retry set to the lane, and counts what waits.
 --
--- KEYS: stream, lane, retry set, retry records, group hash, dead letters. ARGV: group, consumer, jobs
--- at most.
+-- KEYS: stream, lane, retry set, retry records, group hash, dead letters, records of scheduled events.
+-- ARGV: group, consumer, jobs at most.
 -- Returns: jobs moved, entries of the lane that are not delivered yet, entries of stream and lane
 -- that are pending, milliseconds until the next job is due (-1 for no job), count of releases,
 -- members that were left where they are, 1 if the group is paused or else 0, the server's clock, records
 -- that got their members back, records at least that lack a member and were not looked for because the
--- user has no right to scan them.
+-- user has no right to scan them, 1 if events were ever scheduled to the stream or else 0.
 --
 -- Before: each member of the retry set has a record of the same name.
 -- After: the due jobs are in the lane, in order of their due time, and their members and records
@@ -35,7 +35,7 @@ local OVERDUE, BYTES_MAX = 5000, 4 * 1024 * 1024
 local clock = now()
 local paused = redis.call('HEXISTS', hash, 'paused')
 -- When the job of a record was due; now if it does not say that.
-local function due_of(record)
+local function due_in(record)
   local job = job_of(record)
   local due = job and fields_of(job)['sj-due'] or ''
   return string.match(due, '^%d+$') and #due <= 15 and due or whole(clock)
@@ -51,7 +51,7 @@ local function restore_members()
   if page.err then return 0, lacking end
   for i = 1, #page[2], 2 do
     local member = page[2][i]
-    restored = restored + redis.call('ZADD', retry, 'NX', due_of(page[2][i + 1]), member)
+    restored = restored + redis.call('ZADD', retry, 'NX', due_in(page[2][i + 1]), member)
   end
   redis.call('HSET', hash, 'scanned', page[1])
   return restored, 0
@@ -133,5 +133,6 @@ if first[2] and left == 0 and paused == 0 then
   next_due = math.max(tonumber(first[2]) - now(), 0)
 end
 if bytes > BYTES_MAX then next_due = 0 end
+local scheduled = redis.pcall('HEXISTS', KEYS[7], '')
 return {promoted, waiting, pending, next_due, released, left, paused, now(), restored,
-  stranded}
+  stranded, scheduled == 1 and 1 or 0}

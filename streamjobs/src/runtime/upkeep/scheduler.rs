@@ -1,0 +1,160 @@
+//! Moves scheduled events to their stream when they are due.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::model::config::Retention;
+use crate::model::name::StreamName;
+use crate::runtime::observe::{QueueContext, QueueEvent};
+use crate::runtime::state::{
+    Beat, COALESCE, LoopBackoff, ScheduleUse, lock, stopped_before, stopped_within,
+};
+use crate::store::{Entered, StoreError, Upcoming};
+
+/// The scheduling loop of one queue. Of all queues of a stream in this process, one works at a time: what
+/// waits belongs to the stream, and no pause of a group stops it.
+#[derive(Debug)]
+pub(crate) struct Scheduler {
+    pub(crate) context: Arc<QueueContext>,
+    /// What appending does when events enter.
+    pub(crate) retention: Retention,
+    pub(crate) usage: Arc<ScheduleUse>,
+    pub(crate) beat: Beat,
+    pub(crate) waiting: Arc<WaitingCounts>,
+    /// Where the last call has looked for events that lost their place.
+    pub(crate) cursor: u64,
+}
+
+/// How many events wait in each partition of a stream, as this process has last seen it.
+#[derive(Debug, Default)]
+pub(crate) struct WaitingCounts {
+    by_partition: Mutex<HashMap<StreamName, u64>>,
+}
+
+impl WaitingCounts {
+    /// Takes the count of one partition: that of all.
+    fn take(&self, partition: &StreamName, waiting: u64) -> u64 {
+        let mut counts = lock(&self.by_partition);
+        match counts.get_mut(partition) {
+            Some(count) => *count = waiting,
+            None => drop(counts.insert(partition.clone(), waiting)),
+        }
+        counts.values().sum()
+    }
+}
+
+/// What the loop does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// Looks what waits, at the common beat.
+    Look,
+    /// Moves what is due, after this time.
+    Enter(Duration),
+}
+
+impl Scheduler {
+    /// Moves due events at half a second's pace, or when the next one is due, until the stop. As long as
+    /// nothing was ever scheduled to the stream, promoters ask for it.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let (usage, mut turn) = (Arc::clone(&self.usage), None);
+        if stopped_before(&stop, async { turn = usage.turn().await }).await {
+            return;
+        }
+        let mut backoff = LoopBackoff::new();
+        let mut next = Next::Look;
+        loop {
+            next = match self.round(next).await {
+                Ok(next) => {
+                    backoff.reset();
+                    next
+                }
+                Err(error) => {
+                    self.context.report.store_failed("enter scheduled events", &error);
+                    backoff.wait(&stop).await;
+                    Next::Look
+                }
+            };
+            let now = Instant::now();
+            let is_stopped = match next {
+                Next::Enter(delay) => stopped_within(&stop, delay).await,
+                Next::Look if usage.is_used() => {
+                    stopped_within(&stop, self.beat.until_look(now)).await
+                }
+                Next::Look => stopped_before(&stop, usage.begun_or_unheard()).await,
+            };
+            if is_stopped {
+                break;
+            }
+        }
+        drop(turn);
+    }
+
+    async fn round(&mut self, step: Next) -> Result<Next, StoreError> {
+        let upcoming = match step {
+            Next::Look => {
+                let ahead = self.context.store.look_ahead(self.stream()).await?;
+                self.context.report.answered();
+                let nothing_to_do = ahead.next_due != Some(Duration::ZERO) && ahead.misplaced == 0;
+                if nothing_to_do { ahead } else { self.enter().await? }
+            }
+            Next::Enter(_) => self.enter().await?,
+        };
+        self.see(&upcoming);
+        let look = self.beat.until_look(Instant::now());
+        Ok(match upcoming.next_due {
+            Some(due) if due < look => Next::Enter(due.max(COALESCE)),
+            _ => Next::Look,
+        })
+    }
+
+    /// Moves one page of due events. The next page follows at once: its first event is due.
+    async fn enter(&mut self) -> Result<Upcoming, StoreError> {
+        let (report, stream) = (&self.context.report, self.stream());
+        let store = &self.context.payload_store;
+        let entered = store.enter(stream, self.retention, PAGE_MAX, self.cursor).await?;
+        report.answered();
+        let Entered { lateness, lost, restored, stranded, cursor, upcoming, .. } = entered;
+        for late in &lateness {
+            report.metrics.scheduled_lateness.record(*late);
+        }
+        report.queue(QueueEvent::ScheduledEntered(lateness.len()));
+        report.queue(QueueEvent::ScheduledLost(lost));
+        report.queue(QueueEvent::ScheduledRestored(restored));
+        report.schedule_stranded(stranded);
+        self.cursor = cursor;
+        Ok(upcoming)
+    }
+
+    fn see(&self, upcoming: &Upcoming) {
+        self.usage.heard(Instant::now(), upcoming.used);
+        let all = self.waiting.take(self.stream(), upcoming.waiting);
+        let metrics = &self.context.report.metrics;
+        let shown = if metrics.of_partition { upcoming.waiting } else { all };
+        metrics.seen.set_scheduled(shown);
+    }
+
+    fn stream(&self) -> &StreamName {
+        &self.context.queue().stream
+    }
+}
+
+/// How many events are moved in one script.
+const PAGE_MAX: usize = 500;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_counts_of_partitions_add_up() {
+        let counts = WaitingCounts::default();
+        let [one, two] = ["orders", "orders:p1:{1801}"].map(|name| StreamName::new(name).unwrap());
+        assert_eq!(counts.take(&one, 3), 3);
+        assert_eq!(counts.take(&two, 4), 7);
+        assert_eq!(counts.take(&one, 0), 4);
+    }
+}

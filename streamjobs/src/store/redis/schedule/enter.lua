@@ -1,0 +1,70 @@
+-- Moves due events to their stream.
+--
+-- KEYS: stream, waiting events, their records. ARGV: "~" or "=" for a maximum length, or nothing;
+-- entries to keep; events at most; bytes of their records at most; the cursor of the last call, or 0.
+-- Returns: members without record, events that got their places back, events at least that cannot get
+-- it, 1 if more are due or else 0, the next cursor, the clock, events that wait, the time at which the
+-- next one is due (-1 for none), 1 if anything was ever scheduled or else 0, then for each event that
+-- was moved, how many milliseconds after it was due.
+--
+-- Before: each member of the set has a record of the same name, which is an entry's fields.
+-- After: the due events are in the stream, and their members and records are gone.
+-- May race with: other processes that enter, cancellations. The first to run has the event, and the
+-- others do not see it any more.
+--
+-- An event is appended before its member and its record are removed. A member without a readable record
+-- has lost it to an eviction or another client; it is removed and counted, and no group can be told. While
+-- there are more records than members, the set was lost: page by page, each record without a member
+-- gets one again, due when its record says. A page is bounded in bytes too, because other clients wait.
+-- The first write is a no-op removal: a server out of memory accepts it, and after it the appends.
+local stream, later, records = KEYS[1], KEYS[2], KEYS[3]
+local trimming, kept = ARGV[1], ARGV[2]
+local limit, bytes_max, cursor = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
+redis.call('XLEN', stream)
+local used = redis.call('HEXISTS', records, '')
+local misplaced = redis.call('HLEN', records) - used - redis.call('ZCARD', later)
+local clock = now()
+
+-- The members of a page of records get their places back: how many, and how many cannot.
+local function restore_members()
+  if misplaced <= 0 then return 0, 0 end
+  local page = redis.pcall('HSCAN', records, cursor, 'COUNT', 50)
+  if page.err then return 0, misplaced end
+  local restored = 0
+  redis.call('ZREM', later, '')
+  for i = 1, #page[2], 2 do
+    local id = page[2][i]
+    local due = id ~= '' and due_of(job_of(page[2][i + 1]))
+    if due then restored = restored + redis.call('ZADD', later, 'NX', whole(due), id) end
+  end
+  cursor = page[1]
+  return restored, 0
+end
+
+local restored, stranded = restore_members()
+local due = redis.call('ZRANGEBYSCORE', later, '-inf', whole(clock), 'WITHSCORES', 'LIMIT', 0, limit)
+if #due > 0 then redis.call('ZREM', later, '') end
+local lost, bytes, lateness = 0, 0, {}
+local has_more = #due == 2 * limit and limit > 0 and 1 or 0
+for i = 1, #due, 2 do
+  local id, record = due[i], redis.call('HGET', records, due[i])
+  local job = job_of(record)
+  if due_of(job) then
+    redis.call('XADD', stream, unpack(entry_words(trimming, kept, job)))
+    lateness[#lateness + 1] = clock - tonumber(due[i + 1])
+  else
+    lost = lost + 1
+  end
+  redis.call('ZREM', later, id)
+  redis.call('HDEL', records, id)
+  bytes = bytes + #(record or '')
+  if bytes >= bytes_max and i + 1 < #due then
+    has_more = 1
+    break
+  end
+end
+local first = redis.call('ZRANGE', later, 0, 0, 'WITHSCORES')
+local answer = {lost, restored, stranded, has_more, cursor, now(), redis.call('ZCARD', later),
+  first[2] and whole(math.max(tonumber(first[2]), 0)) or -1, used}
+for _, late in ipairs(lateness) do answer[#answer + 1] = late end
+return answer

@@ -1,0 +1,33 @@
+-- Changes when an event is due that waits.
+--
+-- KEYS: stream, waiting events, their records. ARGV: "~" or "=" for a maximum length, or nothing;
+-- entries to keep; event id; "at" or "in"; that time in milliseconds.
+-- Returns: {0} if no event of this id waits, {1, due time} if it waits now, {2, entry id} if it was due.
+--
+-- Before: an event of this id waits or not.
+-- After: if one does, its record and its member have the new time; or it is in the stream, and its member
+-- and its record are gone.
+-- May race with: enterers and cancellations, of which the first to run has the event. A repetition with a
+-- time sets it again; one of an event that has entered finds nothing.
+--
+-- An event that is due is appended first, on a server out of memory as well. Such a server refuses every
+-- other time, before anything has changed.
+local stream, later, records = KEYS[1], KEYS[2], KEYS[3]
+local trimming, kept, id, kind, time = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
+redis.call('XLEN', stream)
+redis.call('ZCARD', later)
+local job = job_of(redis.call('HGET', records, id))
+if not due_of(job) then return {0} end
+local clock = now()
+local due = kind == 'in' and clock + time or time
+job[#job] = whole(math.max(due, 0))
+if due > clock then
+  redis.call('HSET', records, id, cmsgpack.pack(job))
+  redis.call('ZADD', later, whole(due), id)
+  return {1, whole(due)}
+end
+redis.call('ZREM', later, '')
+local entry = redis.call('XADD', stream, unpack(entry_words(trimming, kept, job)))
+redis.call('ZREM', later, id)
+redis.call('HDEL', records, id)
+return {2, entry}
