@@ -12,6 +12,7 @@ mod history;
 mod inspect;
 mod output;
 mod retries;
+mod scheduled;
 mod trim;
 
 use std::error::Error;
@@ -65,6 +66,7 @@ fn run(arguments: Arguments) -> Result<Exit, Failure> {
             Command::Entries(command) => entries::run(&client, command, &mut output).await?,
             Command::Group(command) => group::run(&client, command, &mut output).await?,
             Command::Dead(command) => dead::run(&client, command, &mut output).await?,
+            Command::Scheduled(command) => scheduled::run(&client, command, &mut output).await?,
         };
         output.flush()?;
         Ok(exit)

@@ -5,6 +5,7 @@ mod entries;
 mod group;
 mod history;
 mod inspect;
+mod scheduled;
 mod tls;
 mod values;
 
@@ -18,6 +19,7 @@ pub(crate) use self::entries::{Chosen, Claim, Entries, HandOver, RemoveConsumer}
 pub(crate) use self::group::{GroupCreate, GroupDestroy, GroupMove, Groups};
 pub(crate) use self::history::{History, Replay, Tail, Trim};
 pub(crate) use self::inspect::{Inspect, Pending, Retries};
+pub(crate) use self::scheduled::{Scheduled, ScheduledIds, ScheduledList, ScheduledMove};
 pub(crate) use self::tls::Tls;
 use self::values::{group, stream};
 
@@ -53,6 +55,7 @@ impl Command {
             Self::History(History::Replay(command)) => return Some(&command.stream),
             Self::History(History::Tail(command)) => return Some(&command.stream),
             Self::History(History::Trim(command)) => return Some(&command.stream),
+            Self::Scheduled(command) => return Some(command.stream()),
             Self::Inspect(command) => command.queue()?,
             Self::Entries(command) => command.queue(),
             Self::Group(command) => command.queue(),
@@ -75,6 +78,8 @@ pub(crate) enum Command {
     Group(Groups),
     #[command(subcommand)]
     Dead(Dead),
+    #[command(subcommand)]
+    Scheduled(Scheduled),
 }
 
 /// Check the server, or each node of a cluster: version, eviction, persistence, limits, permissions.

@@ -1,11 +1,11 @@
 //! Parsers for names, positions, times and durations.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jiff::{Span, SpanRelativeTo, Timestamp};
 use streamjobs::config::Start;
 use streamjobs::stream::{EntryAddress, Position};
-use streamjobs::{ConsumerName, EntryId, GroupName, NameError, StreamName};
+use streamjobs::{ConsumerName, EntryId, EventId, GroupName, NameError, StreamName};
 
 /// A position in a stream, as the command line takes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +59,28 @@ pub(super) fn consumer(name: &str) -> Result<ConsumerName, NameError> {
     ConsumerName::new(name)
 }
 
+pub(super) fn event_id(id: &str) -> Result<EventId, NameError> {
+    EventId::new(id)
+}
+
+/// Milliseconds since 1970, an RFC 3339 time, or a delay from now by this machine's clock.
+pub(super) fn moment(text: &str) -> Result<SystemTime, &'static str> {
+    moment_at(text, SystemTime::now())
+}
+
+fn moment_at(text: &str, now: SystemTime) -> Result<SystemTime, &'static str> {
+    if let Ok(milliseconds) = text.parse::<u64>() {
+        let at = UNIX_EPOCH.checked_add(Duration::from_millis(milliseconds));
+        return at.ok_or(NOT_A_MOMENT);
+    }
+    if let Ok(time) = text.parse::<Timestamp>() {
+        let since = u64::try_from(time.as_millisecond()).unwrap_or(0);
+        return UNIX_EPOCH.checked_add(Duration::from_millis(since)).ok_or(NOT_A_MOMENT);
+    }
+    let delay = duration(text).map_err(|_| NOT_A_MOMENT)?;
+    now.checked_add(delay).ok_or(NOT_A_MOMENT)
+}
+
 /// An entry id, milliseconds since 1970, an RFC 3339 time, or an age by this machine's clock.
 pub(super) fn position(text: &str) -> Result<PositionArg, &'static str> {
     position_at(text, Timestamp::now())
@@ -107,6 +129,8 @@ fn position_at(text: &str, now: Timestamp) -> Result<PositionArg, &'static str> 
 
 const NOT_A_POSITION: &str = "expected an entry id such as 1764000000000-0, milliseconds since 1970, \
     a time such as 2025-11-24T16:00:00Z, or an age such as 10m";
+const NOT_A_MOMENT: &str = "expected milliseconds since 1970, a time such as 2025-11-24T16:00:00Z, or a \
+    delay from now such as 10m";
 const NOT_A_START: &str = "expected 0 for the beginning, $ for the end, an entry id to continue after, \
     a time such as 2025-11-24T16:00:00Z, or an age such as 10m";
 const NOT_A_DURATION: &str = "expected a duration such as 30s, 10m, 2h30m or 7d";
@@ -155,6 +179,18 @@ mod tests {
         assert_eq!(start("$"), Ok(Start::End));
         assert_eq!(start("5-3"), Ok(Start::After(EntryId::new(5, 3))));
         assert_eq!(start("end"), Err(NOT_A_START));
+    }
+
+    #[test]
+    fn moments_are_times_or_delays() {
+        let now = UNIX_EPOCH + Duration::from_secs(1_764_000_000);
+        let at = |text| moment_at(text, now);
+        assert_eq!(at("5"), Ok(UNIX_EPOCH + Duration::from_millis(5)));
+        assert_eq!(at("2025-11-24T16:00:00Z"), Ok(now));
+        assert_eq!(at("2h30m"), Ok(now + Duration::from_secs(9_000)));
+        for wrong in ["", "-10m", "10m ago", "soon", "5-3"] {
+            assert_eq!(at(wrong), Err(NOT_A_MOMENT), "{wrong}");
+        }
     }
 
     #[test]

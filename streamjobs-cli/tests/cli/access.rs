@@ -28,6 +28,7 @@ fn prepared(access: &str) -> (RedisServer, String) {
         let job = ["type", "order.placed", "data", "{}", "sj-dead-event", id];
         server.command(&[&words[..], &job].concat());
     }
+    orders::schedule(&server, &[("later", 1), ("other", 2)]);
     orders::heartbeat(&server, "web-1");
     let user = format!("streamjobs-{access}");
     server.command(&["ACL", "SETUSER", &user, "on", ">canary"]);
@@ -51,7 +52,7 @@ fn runs(url: &str, line: &str) -> Ran {
     ran
 }
 
-const READING: [&str; 12] = [
+const READING: [&str; 14] = [
     "doctor",
     "doctor --stream orders --group billing",
     "info orders",
@@ -64,9 +65,11 @@ const READING: [&str; 12] = [
     "tail orders --after 0 --count 1",
     "dead list orders billing",
     "dead show orders billing 1-0",
+    "scheduled list orders",
+    "scheduled count orders",
 ];
 
-const CHANGING: [&str; 16] = [
+const CHANGING: [&str; 19] = [
     "claim orders billing web-2 1-0 --yes",
     "release orders billing 1-0 --yes",
     "acknowledge orders billing 1-0 --yes",
@@ -77,6 +80,9 @@ const CHANGING: [&str; 16] = [
     "resume orders billing",
     "dead redrive orders billing 1-0 --yes",
     "dead purge orders billing --all --yes",
+    "scheduled reschedule orders later 2h",
+    "scheduled run orders later",
+    "scheduled cancel orders other --yes",
     "group move orders billing 0 --yes --lose-unfinished",
     "trim orders --length 2 --yes --lose-unfinished",
     "trim orders --age 1h --yes --lose-unfinished",
@@ -118,10 +124,10 @@ fn a_rule_for_each_use_is_printed_without_a_server() {
          ~orders ~orders:p[0-9]* ~{orders}:partitions ~mail ~mail:p[0-9]* ~{mail}:partitions \
          +client|setname +evalsha +hget +hset +info +ping +script|load +xadd"
     );
-    assert_eq!(ran.out.lines().count(), 4, "{ran:?}");
+    assert_eq!(ran.out.lines().count(), 5, "{ran:?}");
     let line = "doctor --acl --stream orders --json";
     let document = run_at("redis://127.0.0.1:1", line).ended(0).json();
-    for access in ["publish", "work", "read", "operate"] {
+    for access in ["publish", "schedule", "work", "read", "operate"] {
         assert_eq!(document[access].as_str(), Some(rule(access).as_str()));
     }
     let ran = run_at("redis://127.0.0.1:1", "doctor --acl").ended(2);

@@ -8,7 +8,7 @@ use streamjobs_tests::server::RedisServer;
 use crate::program::{program, run, run_at};
 
 /// One line for each command, with all its required arguments.
-const COMMANDS: [&str; 25] = [
+const COMMANDS: [&str; 30] = [
     "doctor",
     "info orders",
     "groups orders",
@@ -34,6 +34,11 @@ const COMMANDS: [&str; 25] = [
     "dead show orders billing 1-0",
     "dead redrive orders billing --all --yes",
     "dead purge orders billing --all --yes",
+    "scheduled list orders",
+    "scheduled count orders",
+    "scheduled cancel orders e-1 --yes",
+    "scheduled run orders e-1",
+    "scheduled reschedule orders e-1 2h",
 ];
 
 /// The commands in the program's help, with their descriptions.

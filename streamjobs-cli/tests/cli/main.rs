@@ -21,5 +21,6 @@ mod orders;
 mod partitions;
 mod program;
 mod retries;
+mod scheduled;
 mod tls;
 mod trim;

@@ -52,3 +52,16 @@ pub fn owned(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
 pub fn ids(server: &RedisServer) -> Vec<String> {
     server.entries("orders").into_iter().map(|entry| entry.id).collect()
 }
+
+/// Schedules events: their ids, and in how many hours each is due.
+pub fn schedule(server: &RedisServer, events: &[(&str, u32)]) {
+    let script =
+        "local due = string.format('%.0f', redis.call('TIME')[1] * 1000 + ARGV[2] * 3600000)
+        redis.call('HSET', KEYS[2], '', '1', ARGV[1], cmsgpack.pack({'type', 'order.placed',
+            'data', 'card 4711', 'sj-id', ARGV[1], 'sj-key', 'alice', 'sj-due', due}))
+        redis.call('ZADD', KEYS[1], due, ARGV[1])";
+    for (id, hours) in events {
+        let keys = ["{orders}:later", "{orders}:later-records"];
+        server.command(&["EVAL", script, "2", keys[0], keys[1], id, &hours.to_string()]);
+    }
+}

@@ -6,25 +6,29 @@
 pub enum Access {
     /// Publishes events, with any retention.
     Publish,
-    /// Runs jobs, with marks and an archive: a process with a runtime. It may publish, too.
+    /// Publishes events, also for a later time, and cancels and reschedules those that wait.
+    Schedule,
+    /// Runs jobs, with marks and an archive: a process with a runtime. It may publish and schedule, too.
     Work,
     /// Reads streams, groups and dead letters and changes nothing: the dashboard without actions, the
     /// commands of the command line that show something, `diagnose`, the doctor.
     Read,
-    /// Reads, and changes streams, groups, pending entries and dead letters: the actions of the
+    /// Reads, and changes streams, groups, pending entries, scheduled events and dead letters: the actions of the
     /// dashboard and of the command line. It runs no jobs.
     Operate,
 }
 
 impl Access {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Publish, Self::Work, Self::Read, Self::Operate];
+    pub const ALL: [Self; 5] =
+        [Self::Publish, Self::Schedule, Self::Work, Self::Read, Self::Operate];
 
     /// A short name, such as `publish`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Publish => "publish",
+            Self::Schedule => "schedule",
             Self::Work => "work",
             Self::Read => "read",
             Self::Operate => "operate",

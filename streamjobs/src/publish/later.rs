@@ -97,10 +97,10 @@ impl Client {
     ///
     /// # The first events of a stream
     ///
-    /// Processes learn within three seconds that events are scheduled to a stream for the first time ever.
-    /// In the first five seconds, a call whose event is due within five seconds lasts until then, and
-    /// moves the event to its stream itself. If it is dropped before, the event is up to three seconds
-    /// late.
+    /// Processes learn that events are scheduled to a stream for the first time ever with their usual
+    /// requests: within half a second, or within three while all of its groups are idle. Until then events
+    /// may be late by as much. In the first five seconds, a call whose event is due within half a second
+    /// lasts until then, and moves the event to its stream itself.
     ///
     /// # Errors
     ///

@@ -39,8 +39,8 @@ pub enum Scheduling {
         due: u64,
         /// Whether it waited before; then nothing was changed.
         repeated: bool,
-        /// How long until it is due, if the stream has been scheduled to for so short a time that
-        /// processes may not look for it before.
+        /// How long until it is due, if that is within half a second and the stream has been scheduled to
+        /// for so short a time that processes may not look for it before.
         unwatched: Option<Duration>,
     },
     /// It was due, and is in the stream.
@@ -189,3 +189,5 @@ pub trait Schedule: Send + Sync {
 /// For how long after the first event was ever scheduled to a stream, processes may not know that they
 /// have to look for some. They learn it within three seconds.
 pub(crate) const LEARNING: Duration = Duration::from_secs(5);
+/// A delay that is shorter than what passes between two looks.
+pub(crate) const SHORT: Duration = Duration::from_millis(500);

@@ -291,14 +291,14 @@ pub async fn a_stream_is_known_to_be_scheduled_to_from_the_first_event_on(stage:
         Ok::<_, StoreError>((store.look_ahead(&queue.stream).await?.used, promoted))
     };
     assert_eq!(known().await?, (false, false));
-    let second = Duration::from_secs(1);
-    let answer = schedule(stage, "a", Due::In(second)).await?;
+    let short = Duration::from_millis(400);
+    let answer = schedule(stage, "a", Due::In(short)).await?;
     assert!(
-        matches!(answer, Scheduling::Waits { unwatched: Some(rest), .. } if rest == second),
+        matches!(answer, Scheduling::Waits { unwatched: Some(rest), .. } if rest == short),
         "{answer:?}"
     );
-    let far = schedule(stage, "b", Due::In(FAR)).await?;
-    assert!(matches!(far, Scheduling::Waits { unwatched: None, .. }), "there is time to learn it");
+    let far = schedule(stage, "b", Due::In(short * 2)).await?;
+    assert!(matches!(far, Scheduling::Waits { unwatched: None, .. }), "it can be cancelled");
     assert_eq!(known().await?, (true, true));
     for name in ["a", "b"] {
         assert!(store.unschedule(&queue.stream, &id(name)?).await?);
@@ -306,7 +306,7 @@ pub async fn a_stream_is_known_to_be_scheduled_to_from_the_first_event_on(stage:
     assert_eq!(known().await?, (true, true), "from then on");
     assert_eq!(store.look_ahead(&queue.stream).await?.misplaced, 0);
     stage.pass(5_000).await?;
-    let answer = schedule(stage, "a", Due::In(second)).await?;
+    let answer = schedule(stage, "a", Due::In(short)).await?;
     assert!(matches!(answer, Scheduling::Waits { unwatched: None, .. }), "{answer:?}");
     Ok(())
 }

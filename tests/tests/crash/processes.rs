@@ -324,3 +324,57 @@ impl<F: Fn()> Drop for OnPanic<F> {
         }
     }
 }
+
+/// Each process may die between any two requests of its loops, and the publisher repeats all it has sent.
+#[test]
+fn scheduled_events_enter_once_though_processes_are_killed_all_the_time() {
+    const COUNT: usize = 10_000;
+    let server = RedisServer::start().unwrap();
+    let plan = Plan { slots: 64, ..QUICK };
+    let mut living = (0..3).map(|_| worker(&server, &plan)).collect::<Vec<_>>();
+    let now = std::time::SystemTime::now();
+    let due = |number: usize| now + Duration::from_millis(6_000 + number as u64 % 6_000);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let client = streamjobs::Client::connect(&server.url()).await.unwrap();
+        let events = (0..COUNT).map(|number| {
+            let stream = streamjobs::StreamName::new("orders").unwrap();
+            let field = |name: &'static str, value: String| (name.into(), value.into());
+            let fields = vec![
+                field("type", "order.placed".to_owned()),
+                field("id", number.to_string()),
+                field("customer", "a".to_owned()),
+                field("sj-id", format!("e-{number}")),
+            ];
+            (due(number), streamjobs::EncodedEvent::from_parts(stream, fields).unwrap())
+        });
+        let events = events.collect::<Vec<_>>();
+        for answers in [client.publish_encoded_at(events.clone()).await, {
+            client.publish_encoded_at(events).await
+        }] {
+            assert!(answers.into_iter().all(|answer| answer.is_ok_and(|answer| answer.waits())));
+        }
+    });
+    let begun = server.length("orders");
+    assert_eq!(begun, 0, "none is due before all are scheduled twice");
+    let mut dead = Vec::new();
+    for kill in 1..=12 {
+        eventually(DEADLINE, "some have entered", || server.length("orders") >= kill * 700);
+        let mut victim = living.remove(0);
+        victim.kill();
+        dead.push(victim);
+        living.push(worker(&server, &plan));
+    }
+    eventually(DEADLINE, "all have entered", || server.length("orders") >= COUNT);
+    let entries = server.entries("orders");
+    let ids = entries.iter().filter_map(|entry| entry.text("sj-id")).collect::<HashSet<_>>();
+    assert_eq!((entries.len(), ids.len()), (COUNT, COUNT), "each id once");
+    let is_early = |entry: &streamjobs_tests::server::EntryRow| {
+        let due = entry.text("sj-due").unwrap().parse::<u64>().unwrap();
+        entry.id.split('-').next().unwrap().parse::<u64>().unwrap() < due
+    };
+    assert!(!entries.iter().any(is_early));
+    let left = server.query::<usize>(&["ZCARD", "{orders}:later"]);
+    let records = server.query::<Vec<String>>(&["HKEYS", "{orders}:later-records"]);
+    assert_eq!((left, records), (0, vec![String::new()]), "only since when events are scheduled");
+}

@@ -18,9 +18,12 @@ struct Reminder {
     id: usize,
 }
 
-/// Which reminders ran in which group, and when.
+/// A reminder that ran: its group, its number, and when.
+type Run = (&'static str, usize, Instant);
+
+/// The reminders that ran.
 #[derive(Clone, Default)]
-struct Runs(Arc<Mutex<Vec<(&'static str, usize, Instant)>>>);
+struct Runs(Arc<Mutex<Vec<Run>>>);
 
 impl Runs {
     fn of(&self, group: &str) -> Vec<(usize, Instant)> {
@@ -225,14 +228,27 @@ async fn the_first_event_ever_is_not_late_though_no_process_looks_for_it() {
     assert!(begun.elapsed() >= delay, "this call lasts until the event has entered");
     stage.runs.wait_for("mail", 1).await;
     assert!(begun.elapsed() <= delay + SLACK, "{:?}", begun.elapsed());
-    let begun = Instant::now();
-    stage.client.publish_in(HOUR, &Reminder { id: 2 }).await.unwrap();
-    assert_eq!(begun.elapsed(), Duration::ZERO, "there is time to learn of this one");
-    // A call that is given up early: the event is late by what a promotion takes to be told.
     pass(Duration::from_secs(10)).await;
     let begun = Instant::now();
-    stage.client.publish_in(Duration::from_secs(2), &Reminder { id: 3 }).await.unwrap();
+    stage.client.publish_in(delay, &Reminder { id: 3 }).await.unwrap();
     assert_eq!(begun.elapsed(), Duration::ZERO, "from then on, no call waits");
+    let _ = stage.runtime.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_event_that_idle_groups_do_not_look_for_can_be_cancelled_or_is_three_seconds_late()
+{
+    let stage = stage().await;
+    pass(Duration::from_secs(60)).await;
+    let (begun, delay) = (Instant::now(), Duration::from_millis(501));
+    let scheduled = stage.client.publish_in(delay, &Reminder { id: 1 }).await.unwrap();
+    stage.client.publish_in(delay, &Reminder { id: 2 }).await.unwrap();
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+    let waiting = stage.client.scheduled("orders").unwrap();
+    assert!(waiting.cancel(scheduled.event_id()).await.unwrap());
+    stage.runs.wait_for("mail", 1).await;
+    let waited = stage.runs.of("mail")[0].1 - begun;
+    assert!(waited >= delay && waited <= Duration::from_millis(3_350), "{waited:?}");
     let _ = stage.runtime.shutdown().await;
 }
 

@@ -8,7 +8,7 @@ use streamjobs::config::{Retention, Start};
 use streamjobs::dead_letter::Taker;
 use streamjobs::doctor::Access;
 use streamjobs::once::OnceMark;
-use streamjobs::stream::{Cut, PendingQuery, Unfinished};
+use streamjobs::stream::{Cut, PendingQuery, Rescheduled, Unfinished};
 use streamjobs::{
     Backoff, Client, ConsumerName, Event, EventId, Job, JobError, Runtime, State, StreamName,
     handler, handlers,
@@ -107,6 +107,52 @@ async fn a_publisher_publishes_with_any_retention_and_may_do_nothing_else() {
     let error = client.stream("orders").unwrap().newest(1).await.unwrap_err().to_string();
     assert!(error.contains("the user lacks a right"), "{error}");
     assert_eq!(refused(&server).len(), 1, "what is refused is in the log");
+}
+
+/// It is used on the first events ever, so that a call enters its own.
+#[tokio::test]
+async fn a_scheduler_schedules_cancels_and_reschedules_and_may_read_nothing() {
+    let server = RedisServer::start().unwrap();
+    let url = user(&server, Access::Schedule);
+    let client = Client::builder(&url).partitions("orders", 3).connect().await.unwrap();
+    let soon = Duration::from_millis(50);
+    for number in 0..9 {
+        client
+            .publish_in(soon, &Order { id: "1".into(), customer: number.to_string() })
+            .await
+            .unwrap();
+    }
+    let partitions = client.partitions(&StreamName::new("orders").unwrap());
+    let lengths = partitions.iter().map(|name| server.length(name.as_str()));
+    assert_eq!(lengths.sum::<usize>(), 9, "they entered by themselves");
+    let waiting = client.scheduled("orders").unwrap();
+    let hour = Duration::from_secs(3_600);
+    let id = client.publish_in(hour, &order(2)).await.unwrap().event_id().clone();
+    let later = std::time::SystemTime::now() + hour * 2;
+    assert_ne!(waiting.reschedule(&id, later).await.unwrap(), Rescheduled::NotScheduled);
+    assert!(waiting.cancel(&id).await.unwrap());
+    let id = client.publish_in(hour, &order(3)).await.unwrap().event_id().clone();
+    assert!(matches!(waiting.run_now(&id).await.unwrap(), Rescheduled::Published(_)));
+    assert_eq!((unused(&server, Access::Schedule), refused(&server)), (Vec::new(), Vec::new()));
+    let error = client.stream("orders").unwrap().newest(1).await.unwrap_err().to_string();
+    assert!(error.contains("the user lacks a right"), "{error}");
+}
+
+#[tokio::test]
+async fn a_worker_enters_scheduled_events_and_restores_lost_ones() {
+    let server = RedisServer::start().unwrap();
+    let client = Client::connect(&user(&server, Access::Work)).await.unwrap();
+    let ran = Work::fine();
+    let builder = Runtime::builder(&client).handlers(handlers![work]).state(ran.clone());
+    let runtime = quick(builder.group("work", options())).start().await.unwrap();
+    client.publish_in(Duration::from_millis(300), &order(1)).await.unwrap();
+    ran.wait_for(1).await;
+    client.publish_in(Duration::from_secs(1), &order(2)).await.unwrap();
+    server.command(&["DEL", "{orders}:later"]);
+    ran.wait_for(2).await;
+    until(DEADLINE, "counted", || runtime.counters().scheduled_restored == 1).await;
+    let _ = runtime.shutdown().await;
+    assert_eq!(refused(&server), Vec::<String>::new());
 }
 
 /// The name is a pattern as well, which the rule must not be.
@@ -245,6 +291,10 @@ async fn a_reader_reads_everything_and_changes_nothing() {
     assert_eq!(group.pending(PendingQuery::new()).await.unwrap().entries.len(), 2);
     let retries = group.retries(None, 10).await.unwrap().jobs;
     assert_eq!(group.retries(Some(&retries[0].cursor()), 10).await.unwrap().jobs, Vec::new());
+    let waiting = client.scheduled("orders").unwrap();
+    let first = waiting.list(None, 1).await.unwrap();
+    assert_eq!(waiting.list(first.next.as_ref(), 9).await.unwrap().events.len(), 1);
+    assert_eq!(waiting.count().await.unwrap(), 2);
     let letters = group.dead_letters();
     assert_eq!(letters.list(None, 10).await.unwrap().letters.len(), 1);
     letters.summaries(None, 10).await.unwrap();
@@ -289,6 +339,12 @@ async fn an_operator_does_every_operation() {
     let keep = Duration::from_secs(60);
     letters.redrive_archived(&letter.fields, &event, None, "token", keep).await.unwrap();
     letters.purge(&[letter.id]).await.unwrap();
+    let waiting = client.scheduled("orders").unwrap();
+    let events = waiting.list(None, 10).await.unwrap().events;
+    let later = std::time::SystemTime::now() + Duration::from_secs(7_200);
+    assert_ne!(waiting.reschedule(&events[0].id, later).await.unwrap(), Rescheduled::NotScheduled);
+    assert_ne!(waiting.run_now(&events[0].id).await.unwrap(), Rescheduled::NotScheduled);
+    assert!(waiting.cancel(&events[1].id).await.unwrap());
     group.move_to(Start::Beginning, Unfinished::Lose).await.unwrap();
     stream.trim(Cut::Length(1), Unfinished::Lose).await.unwrap();
     group.destroy(Unfinished::Lose).await.unwrap();
@@ -297,8 +353,8 @@ async fn an_operator_does_every_operation() {
     assert_eq!(refused(&server), Vec::<String>::new());
 }
 
-/// Four entries: two pending, one that waits for a retry, one dead letter; and a client with all
-/// rights.
+/// Four entries: two pending, one that waits for a retry, one dead letter; two scheduled events; and a
+/// client with all rights.
 async fn prepared(server: &RedisServer) -> Client {
     let client = Client::connect(&server.url()).await.unwrap();
     let later = options().backoff(Backoff::fixed(Duration::from_secs(600)));
@@ -324,5 +380,8 @@ async fn prepared(server: &RedisServer) -> Client {
         client.publish(&order(id)).await.unwrap();
     }
     server.command(&["XREADGROUP", "GROUP", "work", "gone", "STREAMS", "orders", ">"]);
+    for hours in [1, 2] {
+        client.publish_in(Duration::from_secs(3_600) * hours, &order(hours)).await.unwrap();
+    }
     client
 }

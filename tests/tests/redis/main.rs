@@ -41,6 +41,7 @@ mod retention;
 mod retry;
 mod retry_batches;
 mod rights;
+mod scheduled;
 mod sentinel;
 mod server;
 mod services;

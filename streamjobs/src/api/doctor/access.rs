@@ -39,9 +39,14 @@ impl Access {
                 keys.push(format!("~{name}:p[0-9]*"));
             }
             match self {
-                Self::Publish if !stream.may_be_spread() => {}
-                Self::Publish => keys.push(format!("~{}", literal(&stream.partitions_key()))),
+                Self::Publish | Self::Schedule if !stream.may_be_spread() => {}
+                Self::Publish | Self::Schedule => {
+                    keys.push(format!("~{}", literal(&stream.partitions_key())))
+                }
                 _ => keys.push(format!("~{}*", literal(&stream.helper_prefix()))),
+            }
+            if self == Self::Schedule {
+                keys.push(format!("~{}*", literal(&stream.later_key())));
             }
         }
         let mut commands = needed_commands(self);
@@ -97,6 +102,10 @@ mod tests {
         let text = rule(Access::Publish, &["orders", "mail:{acme}"]);
         let keys = text.split(' ').filter(|word| word.starts_with('~')).collect::<Vec<_>>();
         assert_eq!(keys, ["~orders", "~orders:p[0-9]*", "~{orders}:partitions", "~mail:{acme}"]);
+        let text = rule(Access::Schedule, &["orders", "mail:{acme}"]);
+        let keys = text.split(' ').filter(|word| word.starts_with('~')).collect::<Vec<_>>();
+        let orders = ["~orders", "~orders:p[0-9]*", "~{orders}:partitions", "~{orders}:later*"];
+        assert_eq!(keys, [&orders[..], &["~mail:{acme}", "~mail:{acme}:later*"]].concat());
         let text = rule(Access::Publish, &["a b*"]);
         let keys = r#" "~a?b\\*" "~a?b\\*:p[0-9]*" "~{a?b\\*}:partitions" +client"#;
         assert!(text.contains(keys), "{text}");

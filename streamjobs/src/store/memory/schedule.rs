@@ -10,7 +10,7 @@ use super::stream::count;
 use crate::model::config::Retention;
 use crate::model::entry::{Entry, EntryId, Fields};
 use crate::model::name::{EventId, StreamName};
-use crate::store::schedule::{LEARNING, ScheduledFacts, ScheduledFactsPage};
+use crate::store::schedule::{LEARNING, SHORT, ScheduledFacts, ScheduledFactsPage};
 use crate::store::types::Result;
 use crate::store::{
     Due, Entered, NewScheduled, Rescheduled, Schedule, ScheduledFrom, Scheduling, ServerTime,
@@ -37,7 +37,7 @@ impl MemoryState {
         let is_new = since.is_none_or(|since| now - since < milliseconds(LEARNING));
         let unwatched = |due: u64| {
             let wait = Duration::from_millis(due.saturating_sub(now));
-            Some(wait).filter(|wait| is_new && *wait < LEARNING)
+            Some(wait).filter(|wait| is_new && *wait < SHORT)
         };
         if let Some((due, _)) = later.records.get(event.id.as_str()) {
             let due = *due;

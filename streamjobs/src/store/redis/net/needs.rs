@@ -50,6 +50,7 @@ pub(crate) fn needed_commands(access: Access) -> Vec<&'static str> {
     let reading = [CONNECTING, SCRIPTING, READING].concat();
     match access {
         Access::Publish => [CONNECTING, &[XADD], AGREEING].concat(),
+        Access::Schedule => [CONNECTING, &[XADD], AGREEING, SCHEDULING].concat(),
         Access::Work => {
             let keyed = Place::ALL.into_iter().flat_map(Place::examples);
             let names = keyed.chain(KEYLESS.iter().copied()).map(|(name, _)| name);
@@ -132,6 +133,19 @@ pub(super) const WORKING: &[&str] = &["CLIENT|TRACKING", "MEMORY|USAGE", "HSCAN"
 
 /// How a process that publishes to partitions says how many there are: in a script.
 const AGREEING: &[&str] = &["EVALSHA", "SCRIPT|LOAD", "HGET", "HSET"];
+/// What else a process does that publishes for a later time, in scripts.
+const SCHEDULING: &[&str] = &[
+    "HDEL",
+    "HEXISTS",
+    "HLEN",
+    "TIME",
+    "XLEN",
+    "ZADD",
+    "ZCARD",
+    "ZRANGE",
+    "ZRANGEBYSCORE",
+    "ZREM",
+];
 /// What every connection begins with.
 const CONNECTING: &[&str] = &["PING", "INFO", "CLIENT|SETNAME"];
 const SCRIPTING: &[&str] = &["EVALSHA", "SCRIPT|LOAD", "TIME"];
@@ -179,4 +193,5 @@ pub(super) const OPERATING: &[&str] = &[
     "XGROUP|SETID",
     "XTRIM",
     "ZADD",
+    "ZREM",
 ];

@@ -12,7 +12,7 @@ use super::{RedisStore, milliseconds, reply};
 use crate::model::cause::bounded_text;
 use crate::model::config::Retention;
 use crate::model::name::{EventId, StreamName};
-use crate::store::schedule::{LEARNING, ScheduledFacts, ScheduledFactsPage};
+use crate::store::schedule::{LEARNING, SHORT, ScheduledFacts, ScheduledFactsPage};
 use crate::store::types::Result;
 use crate::store::{
     Due, Entered, NewScheduled, Rescheduled, Schedule, ScheduledFrom, Scheduling, ServerTime,
@@ -170,7 +170,7 @@ impl RedisStore {
         let [later, records] = keys(stream);
         let keys = [stream.as_str(), &later, &records];
         let add = |command: &mut Cmd| {
-            command.arg(trimming(retention)).arg(milliseconds(LEARNING));
+            command.arg(trimming(retention)).arg(milliseconds(LEARNING)).arg(milliseconds(SHORT));
             for NewScheduled { id, due, fields } in events {
                 command.arg(id.as_str()).arg(words(*due)).arg(fields.len() * 2);
                 add_fields(command, fields);

@@ -1,8 +1,9 @@
 -- Has events wait until they are due.
 --
 -- KEYS: stream, waiting events, their records. ARGV: "~" or "=" for a maximum length, or nothing; entries
--- to keep; for how many milliseconds processes may not know that the stream is scheduled to; then for
--- each event its id, "at" or "in", that time in milliseconds, how many words its fields have, and these.
+-- to keep; for how many milliseconds processes may not know that the stream is scheduled to; how short a
+-- delay they may then miss; then for each event its id, "at" or "in", that time in milliseconds, how many
+-- words its fields have, and these.
 -- Returns: for each event {0, due time, 1 if it waited before or else 0, milliseconds until it is due
 -- where processes may not look for it before or else -1}, or {1, entry id}, or {2, error}.
 --
@@ -16,7 +17,7 @@
 -- There is no harmless first write: a server out of memory refuses the first event that has to be
 -- stored, and so all that follow.
 local stream, later, records = KEYS[1], KEYS[2], KEYS[3]
-local trimming, kept, learning = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local trimming, kept, learning, short = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local clock = now()
 -- Keys of other types refuse the call before anything is written.
 redis.call('XLEN', stream)
@@ -28,7 +29,8 @@ if since and since > clock then since = nil end
 local is_new = not since or clock - since < learning
 
 local function waits(due, repeated)
-  return {0, whole(due), repeated, is_new and math.max(due - clock, 0) < learning and due - clock or -1}
+  local rest = math.max(due - clock, 0)
+  return {0, whole(due), repeated, is_new and rest < short and rest or -1}
 end
 
 local function try(...)
@@ -53,7 +55,7 @@ local function scheduled(id, due, job)
   return waits(due, 0)
 end
 
-local answers, at = {}, 4
+local answers, at = {}, 5
 while at <= #ARGV do
   local id, kind, time, count = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
   local job = {}

@@ -1,0 +1,293 @@
+//! Scheduled events on a real server: races, memory, partitions, and what quiet processes notice.
+
+use std::collections::HashSet;
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use streamjobs::config::Retention;
+use streamjobs::error::Refusal;
+use streamjobs::stream::{Rescheduled, Scheduled};
+use streamjobs::{Client, Event, EventId, Runtime, StreamName, handlers};
+use streamjobs_tests::proxy::{FaultProxy, Mode};
+use streamjobs_tests::server::{EntryRow, RedisServer};
+use tokio::time::{Instant, sleep_until};
+
+use crate::app::{
+    App, DEADLINE, Gate, LEASE, Order, Work, options, order, orders, quick, settled, until, work,
+};
+
+/// An event without a key.
+#[derive(Debug, Event, Serialize, Deserialize)]
+#[event(stream = "orders", type = "order.reminder")]
+struct Reminder {
+    id: usize,
+}
+
+fn id(number: usize) -> EventId {
+    EventId::new(format!("e-{number}")).unwrap()
+}
+
+fn soon(delay: Duration) -> SystemTime {
+    SystemTime::now() + delay
+}
+
+/// The event ids in the stream, in order.
+fn entered(server: &RedisServer) -> Vec<String> {
+    server.entries("orders").iter().filter_map(|entry| entry.text("sj-id")).collect()
+}
+
+/// Schedules events of these numbers.
+async fn schedule(client: &Client, numbers: std::ops::Range<usize>, at: SystemTime) {
+    let events = orders(numbers.end);
+    let items = numbers.map(|number| (at, id(number), &events[number]));
+    for answer in client.publish_all_at(items).await {
+        answer.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn each_due_event_is_cancelled_or_entered_by_eight_of_each_and_never_both() {
+    const COUNT: usize = 1_000;
+    let app = App::start().await;
+    let delay = Duration::from_secs(1);
+    schedule(&app.client, 0..COUNT, soon(delay)).await;
+    sleep_until(Instant::now() + delay).await;
+    let stream = StreamName::new("orders").unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    for worker in 0..8 {
+        let client = Client::connect(&app.server.url()).await.unwrap();
+        let (store, stream) = (streamjobs::__store::of(&client), stream.clone());
+        tasks.spawn(async move {
+            while store.scheduled_count(&stream).await.unwrap() > 0 {
+                store.enter(&stream, Retention::Unlimited, 7, 0).await.unwrap();
+            }
+            Vec::new()
+        });
+        tasks.spawn(async move {
+            let (waiting, mut removed) = (client.scheduled("orders").unwrap(), Vec::new());
+            for number in (0..COUNT).map(|number| (number * 7 + worker * 123) % COUNT).step_by(2) {
+                if waiting.cancel(&id(number)).await.unwrap() {
+                    removed.push(id(number).to_string());
+                }
+            }
+            removed
+        });
+    }
+    let removed = tasks.join_all().await.into_iter().flatten().collect::<Vec<_>>();
+    let entered = entered(&app.server);
+    let distinct = removed.iter().chain(&entered).collect::<HashSet<_>>().len();
+    assert_eq!((removed.len() + entered.len(), distinct), (COUNT, COUNT), "removed and entered");
+    assert!(!removed.is_empty() && !entered.is_empty(), "both had a part: {}", removed.len());
+    let early = |entry: &EntryRow| {
+        let due = entry.text("sj-due").unwrap().parse::<u64>().unwrap();
+        entry.id.split('-').next().unwrap().parse::<u64>().unwrap() < due
+    };
+    assert!(!app.server.entries("orders").iter().any(early));
+}
+
+#[tokio::test]
+async fn many_events_due_at_once_delay_no_renewal_of_a_job() {
+    const COUNT: usize = 20_000;
+    let app = App::start().await;
+    let gate = Gate::default();
+    let passed = gate.clone();
+    let work = Work::new(move |order, _| {
+        let gate = passed.clone();
+        async move {
+            if order.id == "held" {
+                gate.passed().await;
+            }
+            Ok(())
+        }
+    });
+    let runtime = app.runtime(&work).start().await.unwrap();
+    app.client.publish(&order("held")).await.unwrap();
+    work.wait_for(1).await;
+    let at = soon(Duration::from_secs(8));
+    schedule(&app.client, 0..COUNT, at).await;
+    assert!(SystemTime::now() < at, "all are due at once");
+    let begun = Instant::now();
+    until(DEADLINE * 3, "all have run", || work.distinct() == COUNT + 1).await;
+    println!("{COUNT} events: entered and run {:?} after they were scheduled", begun.elapsed());
+    let counters = runtime.counters();
+    assert_eq!((counters.leases_lost, counters.claimed, counters.claims_refused), (0, 0, 0));
+    assert_eq!((counters.scheduled_entered, work.count()), (COUNT as u64, COUNT + 1));
+    gate.open();
+    settled(&runtime).await;
+    assert_eq!(runtime.counters().refused_late, 0);
+    let _ = runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_short_delay_is_kept_while_the_consumers_are_quiet() {
+    let app = App::start().await;
+    let work = Work::fine();
+    let builder = Runtime::builder(&app.client).handlers(handlers![self::work]).state(work.clone());
+    let runtime = builder.group("work", options().lease(LEASE)).start().await.unwrap();
+    let publisher = Client::connect(&app.server.url()).await.unwrap();
+    for round in 1..=5 {
+        // Longer than the lease: the group is idle then.
+        sleep_until(Instant::now() + LEASE * 4).await;
+        publisher.publish_in(Duration::from_millis(200), &order(round)).await.unwrap();
+        work.wait_for(round).await;
+    }
+    let lateness = app.server.entries("orders").into_iter().map(|entry| {
+        let due = entry.text("sj-due").unwrap().parse::<u64>().unwrap();
+        entry.id.split('-').next().unwrap().parse::<u64>().unwrap().checked_sub(due).unwrap()
+    });
+    let mut lateness = lateness.collect::<Vec<_>>();
+    lateness.sort_unstable();
+    println!("late by {lateness:?} ms");
+    // What the machine adds is bounded once, and mostly small.
+    assert!(lateness[4] < 1_000 && lateness[2] <= 550, "{lateness:?}");
+    let _ = runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_server_out_of_memory_refuses_to_schedule_and_lets_events_enter() {
+    let app = App::start().await;
+    let work = Work::fine();
+    let runtime = app.runtime(&work).start().await.unwrap();
+    schedule(&app.client, 0..3, soon(Duration::from_secs(2))).await;
+    app.server.command(&["CONFIG", "SET", "maxmemory", "1"]);
+    let events = orders(5);
+    let items = (3..5).map(|number| (soon(LEASE), id(number), &events[number]));
+    for answer in app.client.publish_all_at(items).await {
+        let error = answer.unwrap_err();
+        assert!(!error.is_unconfirmed(), "certainly not stored: {error}");
+        assert_eq!(error.refusal(), Some(Refusal::OutOfMemory), "{error}");
+    }
+    let waiting = app.client.scheduled("orders").unwrap();
+    assert!(waiting.cancel(&id(0)).await.unwrap(), "a cancellation frees memory");
+    assert!(waiting.reschedule(&id(1), soon(DEADLINE)).await.is_err());
+    assert!(matches!(waiting.run_now(&id(1)).await.unwrap(), Rescheduled::Published(_)));
+    work.wait_for(2).await;
+    assert_eq!(waiting.count().await.unwrap(), 0, "the refused ones do not wait");
+    app.server.command(&["CONFIG", "SET", "maxmemory", "0"]);
+    settled(&runtime).await;
+    let _ = runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_event_of_a_partition_is_found_by_its_id_alone() {
+    let server = RedisServer::start().unwrap();
+    let connect =
+        async || Client::builder(&server.url()).partitions("orders", 5).connect().await.unwrap();
+    let (publisher, other) = (connect().await, connect().await);
+    let at = soon(DEADLINE * 20);
+    let mut partitions = HashSet::new();
+    for number in 0..40 {
+        for (repeated, client) in [(false, &publisher), (true, &other)] {
+            let event = Reminder { id: number };
+            let answer = client.publish_at_with_id(at, &event, id(number)).await.unwrap();
+            let Scheduled::Waits(event) = answer else { panic!("it waits") };
+            assert_eq!(event.repeated, repeated, "{number}");
+            partitions.insert(event.partition.unwrap());
+        }
+    }
+    assert_eq!(partitions.len(), 5, "they are spread");
+    let waiting = other.scheduled("orders").unwrap();
+    let (mut listed, mut after) = (Vec::new(), None);
+    loop {
+        let page = waiting.list(after.as_ref(), 7).await.unwrap();
+        listed.extend(page.events.into_iter().map(|event| (event.due, event.partition, event.id)));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert!(listed.is_sorted_by_key(|(due, partition, _)| (*due, *partition)));
+    assert_eq!(listed.iter().map(|(.., id)| id).collect::<HashSet<_>>().len(), 40);
+    assert_eq!((waiting.count().await.unwrap(), listed.len()), (40, 40));
+    for number in 0..40 {
+        match number % 4 {
+            0 => assert!(waiting.cancel(&id(number)).await.unwrap()),
+            1 => assert!(matches!(
+                waiting.run_now(&id(number)).await.unwrap(),
+                Rescheduled::Published(_)
+            )),
+            2 => assert!(matches!(
+                waiting.reschedule(&id(number), at + DEADLINE).await.unwrap(),
+                Rescheduled::Waits { .. }
+            )),
+            _ => {}
+        }
+    }
+    assert_eq!(waiting.count().await.unwrap(), 20);
+    let names = publisher.partitions(&StreamName::new("orders").unwrap());
+    assert_eq!(names.iter().map(|name| server.length(name.as_str())).sum::<usize>(), 10);
+}
+
+#[tokio::test]
+async fn events_of_every_partition_enter_and_each_runs_once() {
+    let server = RedisServer::start().unwrap();
+    let client = Client::builder(&server.url()).partitions("orders", 6).connect().await.unwrap();
+    let work = Work::fine();
+    let mut runtimes = Vec::new();
+    for _ in 0..2 {
+        let builder = Runtime::builder(&client).handlers(handlers![self::work]).state(work.clone());
+        runtimes.push(quick(builder.group("work", options())).start().await.unwrap());
+    }
+    let events = (0..300).map(|id| Order { id: id.to_string(), customer: id.to_string() });
+    let events = events.collect::<Vec<_>>();
+    let at = soon(Duration::from_secs(2));
+    let items = events.iter().enumerate().map(|(number, event)| (at, id(number), event));
+    for answer in client.publish_all_at(items).await {
+        answer.unwrap();
+    }
+    until(DEADLINE, "all have run", || work.distinct() == 300).await;
+    let mut entered = 0;
+    for runtime in runtimes {
+        settled(&runtime).await;
+        entered += runtime.counters().scheduled_entered;
+        let _ = runtime.shutdown().await;
+    }
+    assert_eq!((work.count(), entered), (300, 300));
+}
+
+#[tokio::test]
+async fn a_repetition_of_an_unconfirmed_call_changes_nothing() {
+    let app = App::start().await;
+    let proxy = FaultProxy::start(&app.server).unwrap();
+    let through = Client::connect(proxy.url()).await.unwrap();
+    let hour = Duration::from_secs(3_600);
+    through.publish_in(hour, &order("before")).await.unwrap();
+    proxy.set(Mode::DropReplies);
+    let error = through.publish_in_with_id(hour, &order(1), id(1)).await.unwrap_err();
+    assert!(error.is_unconfirmed(), "{error}");
+    let again = app.client.publish_in_with_id(hour * 2, &order(1), id(1)).await.unwrap();
+    assert!(matches!(again, Scheduled::Waits(event) if event.repeated), "it was stored");
+    assert_eq!(app.client.scheduled("orders").unwrap().count().await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn a_scheduled_event_that_fails_is_retried_and_dead_lettered_as_any_other() {
+    let app = App::start().await;
+    let work = Work::new(|_, job| async move {
+        if job.attempt() < 3 { Err("again".into()) } else { Err(streamjobs::JobError::dead("no")) }
+    });
+    let runtime = app.runtime(&work).start().await.unwrap();
+    app.client.publish_in_with_id(LEASE / 4, &order(1), id(1)).await.unwrap();
+    work.wait_for(3).await;
+    let letters = app.client.dead_letters("orders", "work").unwrap();
+    until(DEADLINE, "one is dead", || runtime.counters().dead_lettered == 1).await;
+    let letter = letters.list(None, 10).await.unwrap().letters.remove(0);
+    assert_eq!((letter.event_id.clone(), letter.attempts), (Some(id(1)), 3));
+    letters.redrive(letter.id).await.unwrap();
+    work.wait_for(4).await;
+    assert!(work.runs().iter().all(|run| run.event_id == id(1).to_string()));
+    let _ = runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn keys_of_another_type_are_an_error_and_nothing_is_half_stored() {
+    let app = App::start().await;
+    app.server.command(&["SET", "{orders}:later", "text"]);
+    let error = app.client.publish_in(LEASE, &order(1)).await.unwrap_err();
+    assert!(!error.is_unconfirmed() && error.to_string().contains("WRONGTYPE"), "{error}");
+    assert_eq!(app.server.query::<usize>(&["EXISTS", "{orders}:later-records"]), 0);
+    app.server.command(&["DEL", "{orders}:later"]);
+    app.server.command(&["SET", "orders", "text"]);
+    app.client.publish_in(LEASE, &order(1)).await.unwrap_err();
+    assert_eq!(app.server.query::<usize>(&["EXISTS", "{orders}:later"]), 0);
+}
