@@ -55,8 +55,10 @@ pub enum Action {
     Claim,
     /// Release pending entries, so that any consumer can claim them at once.
     Release,
-    /// Run a job that waits for a retry now.
+    /// Run a job that waits for a retry, or a scheduled event, now.
     RunNow,
+    /// Cancel scheduled events.
+    CancelScheduled,
     /// Redrive dead letters.
     Redrive,
     /// Delete dead letters.
@@ -67,12 +69,13 @@ pub enum Action {
 
 impl Action {
     /// All actions.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Pause,
         Self::Reap,
         Self::Claim,
         Self::Release,
         Self::RunNow,
+        Self::CancelScheduled,
         Self::Redrive,
         Self::Purge,
         Self::RemoveConsumer,
@@ -87,6 +90,7 @@ impl Action {
             Self::Claim => "claim",
             Self::Release => "release",
             Self::RunNow => "run_now",
+            Self::CancelScheduled => "cancel_scheduled",
             Self::Redrive => "redrive",
             Self::Purge => "purge",
             Self::RemoveConsumer => "remove_consumer",

@@ -18,7 +18,8 @@ pub struct Audited {
     pub who: String,
     /// The action.
     pub action: Action,
-    /// The stream and the group. `None` for actions on the archive, which may span several.
+    /// The stream and the group. `None` for actions on the archive, which may span several, and
+    /// on scheduled events, which belong to no group.
     pub queue: Option<(String, String)>,
     /// What it was applied to, as text: entries, a consumer, a selection.
     pub target: String,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::http::request::Parts;
 use futures_util::future::BoxFuture;
-use streamjobs::stream::{Group, Stream};
+use streamjobs::stream::{Group, ScheduledEvents, Stream};
 use streamjobs::{Client, StreamName};
 use tokio::sync::Semaphore;
 
@@ -45,6 +45,11 @@ impl State {
         let stream = self.client.stream(name).ok().filter(|_| shown);
         stream
             .ok_or_else(|| Fault::not_found("This dashboard does not show a stream of that name."))
+    }
+
+    /// The scheduled events of a stream that this dashboard shows. It need not exist.
+    pub(crate) fn scheduled(&self, stream: &str) -> Result<ScheduledEvents, Fault> {
+        Ok(self.client.scheduled(self.stream(stream)?.name().as_str())?)
     }
 
     /// A group on a stream that this dashboard shows. It need not exist.

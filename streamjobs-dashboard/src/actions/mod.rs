@@ -5,6 +5,7 @@ pub(crate) mod archive;
 pub(crate) mod dead;
 pub(crate) mod entries;
 pub(crate) mod group;
+pub(crate) mod scheduled;
 
 use std::future::Future;
 use std::time::SystemTime;

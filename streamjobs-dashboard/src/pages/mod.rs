@@ -10,4 +10,5 @@ pub(crate) mod partitions;
 pub(crate) mod pending;
 pub(crate) mod processes;
 pub(crate) mod retries;
+pub(crate) mod scheduled;
 pub(crate) mod stream;

@@ -24,6 +24,7 @@ async fn view(ctx: &RequestContext, name: &str) -> Result<View, Fault> {
     let info = stream.info().await?;
     let newest = stream.newest_previews(TAIL, SHOWN_MAX).await?;
     let parts = partitions::read(&stream).await?;
+    let scheduled = ctx.state.scheduled(name)?.count().await?;
     let snapshot = ctx.state.sampler.sample().await;
     let sampled = snapshot.streams.iter().find(|sampled| sampled.name.as_str() == name);
     let sampled = sampled.and_then(|sampled| sampled.found.as_ref().ok());
@@ -37,6 +38,7 @@ async fn view(ctx: &RequestContext, name: &str) -> Result<View, Fault> {
             div { dt { "Groups" } dd { (info.groups) } }
             @let count = stream.partitions().len();
             @if count > 1 { div { dt { "Partitions" } dd #parts { (count) } } }
+            div { dt { "Scheduled" } dd { a #scheduled href=(ctx.base.to(&["streams", name, "scheduled"])) { (format::count(scheduled)) } } }
             div { dt { "Memory" } dd { (info.bytes.map_or("–".into(), format::size)) } }
         }
         dl.fields {

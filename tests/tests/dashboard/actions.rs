@@ -85,6 +85,46 @@ async fn a_job_that_is_scheduled_for_retry_is_shown_with_its_time_and_can_run_no
 }
 
 #[tokio::test]
+async fn scheduled_events_are_shown_with_their_times_and_run_or_cancelled() {
+    let site = Site::start().await;
+    let schedule = async |name: &str, hours: u32| {
+        let fields = [("type", "order.<b>"), ("data", "canary"), ("sj-id", name)];
+        let fields = fields.map(|(name, value)| (name.into(), value.to_owned().into()));
+        let stream = streamjobs::StreamName::new("orders").unwrap();
+        let event = streamjobs::EncodedEvent::from_parts(stream, fields.into()).unwrap();
+        let at = std::time::SystemTime::now() + Duration::from_secs(3_600) * hours;
+        for answer in site.client.publish_encoded_at(vec![(at, event)]).await {
+            assert!(answer.unwrap().waits());
+        }
+    };
+    let path = "/jobs/streams/orders/scheduled";
+    site.get(path).await.is(200).says("No events wait.");
+    for (name, hours) in [("e-\"1", 1), ("e-2", 2), ("e-3", 3)] {
+        schedule(name, hours).await;
+    }
+    site.append("order.placed", "{}");
+    site.get("/jobs/streams/orders").await.says("id=\"scheduled\"").says(">3</a>");
+    let page = site.get(path).await;
+    page.says("in 59 min").says("order.&lt;b&gt;").says("e-&quot;1").says_not("canary");
+    site.get_as("guest", path).await.is(200).says("e-2").says_not("type=\"checkbox\"");
+    let next = site.get(&format!("{path}?limit=2")).await;
+    let next = next.text.split("scheduled?after=").nth(1).unwrap().split('"').next().unwrap();
+    site.get(&format!("{path}?after={next}")).await.is(200).says("e-3").says_not("e-2");
+    site.get(&format!("{path}?after=nonsense")).await.is(400);
+    let ran = site.post_as("run_now", &format!("{path}/run-now"), &[("id", "e-\"1")]).await;
+    assert_eq!(ran.is(303).notice(), "Entered 1 events.");
+    assert_eq!(site.server.length("orders"), 2);
+    let ids = [("id", "e-2"), ("id", "e-\"1")];
+    let cancelled = site.post_as("cancel_scheduled", &format!("{path}/cancel"), &ids).await;
+    assert_eq!(cancelled.is(303).notice(), "Cancelled 1 events. 1 were no longer waiting.");
+    site.get(path).await.says("e-3").says_not("e-2");
+    site.post(&format!("{path}/cancel"), &[]).await.is(400).says("No event is selected");
+    site.get("/jobs/streams/hidden/scheduled").await.is(404);
+    let done = site.done.lock().unwrap();
+    assert!(done.iter().all(|done| done.target.ends_with("scheduled events of orders")));
+}
+
+#[tokio::test]
 async fn letters_are_redriven_after_a_dry_run_that_changes_nothing() {
     let site = Site::start().await;
     for order in [1, 2, 3] {

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use crate::site::{GROUP, Site};
 
-const PAGES: [&str; 11] = [
+const PAGES: [&str; 12] = [
     "/jobs",
     "/jobs/processes",
     "/jobs/alerts",
     "/jobs/streams/orders",
     "/jobs/streams/orders/replay",
+    "/jobs/streams/orders/scheduled",
     "/jobs/streams/orders/groups/work",
     "/jobs/streams/orders/groups/work/pending",
     "/jobs/streams/orders/groups/work/pending?idle=100000",
@@ -123,8 +124,14 @@ async fn a_filter_scans_a_bounded_part_for_each_page_and_finds_late_entries() {
 /// Appends entries, delivers some of them, and stores as many dead letters.
 fn fill(site: &Site, entries: usize, pending: usize) {
     let script = "for i = 1, tonumber(ARGV[1]) do redis.call('XADD', KEYS[1], '*', 'type', 'order.placed', 'data', '{}') \
-                  redis.call('XADD', KEYS[2], '*', 'sj-dead-reason', 'exhausted', 'sj-dead-error', 'order ' .. i .. ' failed', 'type', 't') end";
+                  redis.call('XADD', KEYS[2], '*', 'sj-dead-reason', 'exhausted', 'sj-dead-error', 'order ' .. i .. ' failed', 'type', 't')
+                  local due = redis.call('TIME')[1] * 1000 + 3600000 + i
+                  local record = {'type', 't', 'data', '{}', 'sj-due', string.format('%.0f', due)}
+                  redis.call('HSET', KEYS[4], 'e-' .. i, cmsgpack.pack(record))
+                  redis.call('ZADD', KEYS[3], due, 'e-' .. i) end";
     let entries = entries.to_string();
-    site.server.command(&["EVAL", script, "2", "orders", "{orders}:dead:work", &entries]);
+    let keys = ["orders", "{orders}:dead:work", "{orders}:later", "{orders}:later-records"];
+    let words = ["EVAL", script, "4"];
+    site.server.command(&[&words[..], &keys[..], &[&entries]].concat());
     site.deliver("ghost", pending);
 }

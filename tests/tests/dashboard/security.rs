@@ -12,7 +12,7 @@ use tower::ServiceExt as _;
 use crate::site::{GROUP, Site, body, form};
 
 /// Every address of a page.
-const PAGES: [&str; 12] = [
+const PAGES: [&str; 13] = [
     "/jobs",
     "/jobs/overview",
     "/jobs/alerts",
@@ -20,6 +20,7 @@ const PAGES: [&str; 12] = [
     "/jobs/assets/dashboard.js",
     "/jobs/streams/orders",
     "/jobs/streams/orders/replay",
+    "/jobs/streams/orders/scheduled",
     "/jobs/streams/orders/groups/work",
     "/jobs/streams/orders/groups/work/pending",
     "/jobs/streams/orders/groups/work/retries",
@@ -27,17 +28,22 @@ const PAGES: [&str; 12] = [
     "/jobs/nowhere",
 ];
 
+/// What all actions are below.
+const STREAM: &str = "/jobs/streams/orders";
+
 /// Every address of an action, with the permission that it needs.
-const ACTIONS: [(&str, Action); 9] = [
-    ("/pause", Action::Pause),
-    ("/resume", Action::Pause),
-    ("/reap", Action::Reap),
-    ("/pending/claim", Action::Claim),
-    ("/pending/release", Action::Release),
-    ("/retries/run-now", Action::RunNow),
-    ("/dead/redrive", Action::Redrive),
-    ("/dead/purge", Action::Purge),
-    ("/consumers/ghost/remove", Action::RemoveConsumer),
+const ACTIONS: [(&str, Action); 11] = [
+    ("/groups/work/pause", Action::Pause),
+    ("/groups/work/resume", Action::Pause),
+    ("/groups/work/reap", Action::Reap),
+    ("/groups/work/pending/claim", Action::Claim),
+    ("/groups/work/pending/release", Action::Release),
+    ("/groups/work/retries/run-now", Action::RunNow),
+    ("/groups/work/dead/redrive", Action::Redrive),
+    ("/groups/work/dead/purge", Action::Purge),
+    ("/groups/work/consumers/ghost/remove", Action::RemoveConsumer),
+    ("/scheduled/run-now", Action::RunNow),
+    ("/scheduled/cancel", Action::CancelScheduled),
 ];
 
 #[tokio::test]
@@ -50,7 +56,7 @@ async fn nothing_is_answered_without_authorization() {
         site.get_as("unknown", path).await.is(403).says_not("orders");
     }
     for (path, _) in ACTIONS {
-        let path = format!("{GROUP}{path}");
+        let path = format!("{STREAM}{path}");
         let mut request = form(&path, "", &[]);
         request.headers_mut().unwrap().remove("x-user");
         site.ask(request.body(body(&[("id", "1-1")])).unwrap()).await.is(401);
@@ -68,7 +74,7 @@ async fn every_action_needs_its_own_permission_and_a_refusal_is_audited() {
     let before =
         (site.group().info().await.unwrap().pending, site.server.length("{orders}:dead:work"));
     for (path, needed) in ACTIONS {
-        let path = format!("{GROUP}{path}");
+        let path = format!("{STREAM}{path}");
         for user in Action::ALL.iter().filter(|action| **action != needed) {
             let fields = [("id", entry.as_str()), ("id", letter.as_str()), ("consumer", "ghost")];
             site.post_as(user.as_str(), &path, &fields).await.is(403);

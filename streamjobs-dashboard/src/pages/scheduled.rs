@@ -1,0 +1,88 @@
+//! Events of a stream that wait until they are due.
+
+use axum::extract::{Path, Query};
+use axum::response::Response;
+use maud::{Markup, html};
+use streamjobs::stream::{ScheduledCursor, ScheduledEvent};
+
+use crate::access::Action;
+use crate::fault::Fault;
+use crate::form::Fields;
+use crate::format::{self, Untrusted};
+use crate::layout::{View, empty, token};
+use crate::live;
+use crate::request::RequestContext;
+
+pub(crate) async fn show(
+    ctx: RequestContext,
+    Path(name): Path<String>,
+    Query(asked): Query<Vec<(String, String)>>,
+) -> Response {
+    let asked = (name, Fields(asked));
+    live::render_or_follow(ctx, asked, |ctx, asked| Box::pin(view(ctx, asked))).await
+}
+
+async fn view(ctx: &RequestContext, (stream, asked): &(String, Fields)) -> Result<View, Fault> {
+    let waiting = ctx.state.scheduled(stream)?;
+    let after = asked.get("after").map(str::parse::<ScheduledCursor>).transpose();
+    let after = after.map_err(|_| Fault::bad_request("Invalid place in the list."))?;
+    let count = waiting.count().await?;
+    let page = waiting.list(after.as_ref(), asked.page_size()?).await?;
+    let path = ["streams", stream, "scheduled"];
+    let to = |action: &str| ctx.base.to(&[&path[..], &[action]].concat());
+    let body = html! {
+        h1 { "Scheduled events of " (Untrusted(stream)) }
+        p.soft {
+            span #waiting { (format::count(count)) }
+            " events wait until they are due. The next one comes first; no group has a job for it before."
+        }
+        @if page.events.is_empty() {
+            (empty("No events wait."))
+        } @else {
+            form method="post" {
+                (token(ctx))
+                div.actions {
+                    @if ctx.access.may(Action::RunNow) {
+                        button type="submit" formaction=(to("run-now")) { "Run selected now" }
+                    }
+                    @if ctx.access.may(Action::CancelScheduled) {
+                        button type="submit" formaction=(to("cancel")) { "Cancel selected" }
+                    }
+                }
+                (table(ctx, &page.events))
+            }
+            @if let Some(next) = &page.next {
+                p.more { a rel="next" href=(ctx.base.with_query(&path, &[("after", &next.to_string())])) { "Next page" } }
+            }
+        }
+    };
+    let trail = vec![
+        ("Overview".to_owned(), ctx.base.root()),
+        (stream.clone(), ctx.base.to(&["streams", stream])),
+    ];
+    Ok(View { title: "Scheduled".to_owned(), trail, body })
+}
+
+fn table(ctx: &RequestContext, events: &[ScheduledEvent]) -> Markup {
+    let may = ctx.access.may(Action::RunNow) || ctx.access.may(Action::CancelScheduled);
+    html! {
+        div.scroll { table {
+            thead { tr {
+                @if may { th { input type="checkbox" data-all="id" aria-label="Select all events on this page"; } }
+                th { "Due" } th { "Type" } th { "Event" } th { "Key" } th.number { "Size" }
+            } }
+            tbody { @for event in events {
+                tr id={ "s-" (event.id.as_str()) } {
+                    @if may { td { input type="checkbox" name="id" value=(event.id.as_str()) aria-label={ "Event " (event.id.as_str()) }; } }
+                    td title=(format::moment(event.due)) {
+                        @if event.due_in.is_zero() { "now" } @else { "in " (format::span(event.due_in)) }
+                    }
+                    td { (Untrusted(event.event_type.as_deref().unwrap_or("unknown"))) }
+                    td.id { (Untrusted(event.id.as_str())) }
+                    td { (Untrusted(event.key.as_deref().unwrap_or("–"))) }
+                    td.number { (format::size(event.bytes)) }
+                }
+            } }
+        } }
+    }
+}
