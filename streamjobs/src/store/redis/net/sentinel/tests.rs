@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
 use super::super::dial::{Opened, open_shared};
@@ -91,9 +91,18 @@ fn list(items: &[&str]) -> String {
     format!("*{}\r\n{}", items.len(), items.concat())
 }
 
-/// A port on which nothing listens.
-async fn closed_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
+/// A port on which nothing listens. The socket keeps it from others that run beside this.
+struct ClosedPort {
+    port: u16,
+    _socket: TcpSocket,
+}
+
+impl ClosedPort {
+    fn new() -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        Self { port: socket.local_addr().unwrap().port(), _socket: socket }
+    }
 }
 
 fn watching(ports: &[u16]) -> Sentinel {
@@ -120,15 +129,15 @@ async fn the_error_says_what_each_sentinel_said() {
         _ => None,
     })
     .await;
-    let closed = closed_port().await;
-    let ports = [one.port, none.port, other.port, closed, one.port];
+    let closed = ClosedPort::new();
+    let ports = [one.port, none.port, other.port, closed.port, one.port];
     let error = connected(&watching(&ports)).await.map(drop).unwrap_err();
     for part in [
         "no primary jobs was found: ".to_owned(),
         format!("127.0.0.1:{}: it named 127.0.0.1:{}: it is a replica", one.port, replica.port),
         format!("127.0.0.1:{}: it knows no primary named jobs", none.port),
         format!("127.0.0.1:{}: it is not a Sentinel", other.port),
-        format!("127.0.0.1:{closed}: Connection refused"),
+        format!("127.0.0.1:{}: Connection refused", closed.port),
     ] {
         assert!(error.contains(&part), "{part}: {error}");
     }
@@ -211,10 +220,10 @@ async fn a_known_primary_that_became_a_replica_does_not_hold_the_client() {
 
 #[tokio::test]
 async fn the_former_primary_is_not_used_while_the_new_one_cannot_be_reached() {
-    let (old, new) = (Fake::of_role("master").await, closed_port().await);
-    let (behind, ahead) = (Fake::naming(old.port, 4).await, Fake::naming(new, 5).await);
+    let (old, new) = (Fake::of_role("master").await, ClosedPort::new());
+    let (behind, ahead) = (Fake::naming(old.port, 4).await, Fake::naming(new.port, 5).await);
     let sentinel = watching(&[behind.port, ahead.port]);
-    know(&sentinel, new, 5);
+    know(&sentinel, new.port, 5);
     let error = connected(&sentinel).await.map(drop).unwrap_err();
     let expected = format!("it named 127.0.0.1:{}, as before the last failover", old.port);
     assert!(error.contains(&expected), "{error}");
@@ -278,8 +287,8 @@ async fn a_sentinel_that_refuses_to_tell_of_failovers_is_asked_again_and_again()
 async fn a_failover_is_heard_of_although_the_sentinel_that_is_listened_to_was_not_told() {
     let (old, new) = (Fake::of_role("master").await, Fake::of_role("master").await);
     let (behind, ahead) = (Fake::naming(old.port, 4).await, Fake::naming(new.port, 5).await);
-    let closed = closed_port().await;
-    let sentinel = watching(&[behind.port, closed, ahead.port]);
+    let closed = ClosedPort::new();
+    let sentinel = watching(&[behind.port, closed.port, ahead.port]);
     let opened = connected(&sentinel).await.unwrap();
     assert_eq!((old.connections(), new.connections()), (1, 0));
     let reading = opened.tenure.within(std::future::pending::<RedisResult<()>>());
@@ -300,8 +309,8 @@ async fn without_any_sentinel_the_known_primary_is_used_if_it_still_is_one() {
     let second = connected(&sentinel).await.unwrap();
     assert_eq!(primary.connections(), 2);
     assert!(!first.closed.is_cancelled() && !second.closed.is_cancelled());
-    let (replica, closed) = (Fake::of_role("slave").await, closed_port().await);
-    let sentinel = watching(&[closed]);
+    let (replica, closed) = (Fake::of_role("slave").await, ClosedPort::new());
+    let sentinel = watching(&[closed.port]);
     know(&sentinel, replica.port, 1);
     let error = connected(&sentinel).await.map(drop).unwrap_err();
     let known =
