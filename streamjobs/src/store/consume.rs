@@ -195,7 +195,7 @@ pub trait Consume: Send + Sync {
     ) -> Result<Vec<FenceResult>>;
 
     /// Schedules retries of failed jobs, each stored first and acknowledged second: an answer for each
-    /// of them, in order. Where one of them fails, the others are scheduled nevertheless. Of several
+    /// of them, in its place. Where one of them fails, the others are scheduled nevertheless. Of several
     /// for one entry, only the first has an entry to settle.
     async fn schedule_retries(
         &self,

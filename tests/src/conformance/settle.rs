@@ -202,11 +202,16 @@ pub async fn retries_of_one_step_have_an_answer_each_and_leave_the_others_alone(
         retry(*done, Some(StandIn::Removed)),
         retry(*owned, None),
         retry(*trimmed, Some(StandIn::DeadLetter(*letter))),
+        // A letter that is replaced stands for nothing any more.
+        retry(Hold { id: EntryId::MAX, ..taken }, Some(StandIn::DeadLetter(*letter))),
     ];
     let answers = store.schedule_retries(queue, me, &retries).await;
     let answers = answers.into_iter().collect::<Result<Vec<_>, _>>()?;
     let (yes, gone, other) = (FenceResult::Owned, FenceResult::NotPending, FenceResult::TakenOver);
-    assert_eq!(answers, [other, yes, gone, other, yes, yes, yes, gone, gone]);
+    assert_eq!(
+        answers,
+        [other, yes, gone, other, yes, yes, yes, gone, gone, FenceResult::Undelivered]
+    );
     let waiting = store.retries(queue, RetriesFrom::First, 20).await?.jobs;
     assert_eq!(waiting.len(), 4, "{waiting:?}");
     assert_eq!(stage.raw.length(&stage.dead_key()), 0, "its retry has replaced it");

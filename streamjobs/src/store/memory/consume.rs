@@ -83,12 +83,16 @@ impl Consume for MemoryStore {
         retries: &[NewRetry],
     ) -> Vec<Result<FenceResult>> {
         let answers = self.step("schedule_retries", |state| {
+            let mut jobs = retries.iter().enumerate().collect::<Vec<_>>();
+            jobs.sort_by_key(|(_, retry)| retry.hold.id);
             // A fault of this name is one of a single job.
-            let one = |retry| {
+            let one = |(place, retry)| {
                 let schedule = || state.settle_with_retry(queue, consumer, retry);
-                self.faults.apply("schedule_retry", None, schedule)
+                (place, self.faults.apply("schedule_retry", None, schedule))
             };
-            Ok(retries.iter().map(one).collect())
+            let mut answers = jobs.into_iter().map(one).collect::<Vec<_>>();
+            answers.sort_by_key(|(place, _)| *place);
+            Ok(answers.into_iter().map(|(_, answer)| answer).collect())
         });
         match answers.await {
             Ok(answers) => answers,
@@ -224,12 +228,12 @@ impl MemoryState {
         retry: &NewRetry,
     ) -> Result<FenceResult> {
         let NewRetry { hold, stand_in, delay, job } = retry;
-        self.settle(queue, consumer.as_str(), *hold, *stand_in, |state| {
+        self.settle(queue, consumer.as_str(), *hold, *stand_in, |state, checked| {
             let due = state.now().saturating_add(milliseconds(*delay));
             let of = if hold.inlet.is_lane() { 'l' } else { 's' };
             let mut name = format!("{of}:{}", hold.id);
-            let scheduled = state.has_retry(queue, &name);
-            if scheduled && *stand_in == Some(StandIn::Removed) {
+            let removed = checked == FenceResult::NotPending && *stand_in == Some(StandIn::Removed);
+            if removed && state.has_retry(queue, &name) {
                 return;
             }
             while state.has_retry(queue, &name) {

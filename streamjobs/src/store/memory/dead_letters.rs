@@ -25,7 +25,7 @@ impl DeadLetters for MemoryStore {
         letter: &Fields,
     ) -> Result<FenceResult> {
         self.step("store_dead_letter", |state| {
-            state.settle(queue, consumer.as_str(), hold, stand_in, |state| {
+            state.settle(queue, consumer.as_str(), hold, stand_in, |state, _| {
                 let now = state.now();
                 state.dead(queue).append(now, letter.clone());
             })

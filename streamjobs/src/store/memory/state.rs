@@ -296,14 +296,14 @@ impl MemoryState {
     }
 
     /// Stores a job's next form and acknowledges its entry, if the attempt owns the entry or something
-    /// stands for it.
+    /// stands for it. `store` is told which.
     pub(super) fn settle(
         &mut self,
         queue: &Queue,
         consumer: &str,
         hold: Hold,
         stand_in: Option<StandIn>,
-        store: impl FnOnce(&mut Self),
+        store: impl FnOnce(&mut Self, FenceResult),
     ) -> Result<FenceResult> {
         let checked = self.check(queue, consumer, hold)?;
         let letter = match (checked, stand_in) {
@@ -314,7 +314,7 @@ impl MemoryState {
             ) if self.dead(queue).entries.contains_key(&letter) => Some(letter),
             _ => return Ok(checked),
         };
-        store(self);
+        store(self, checked);
         if let Some(letter) = letter {
             self.dead(queue).entries.remove(&letter);
         }

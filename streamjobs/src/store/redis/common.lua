@@ -19,6 +19,13 @@ local function fields_of(flat)
   return fields
 end
 
+-- The value of one field of a flat reply, as `fields_of` has it; nil without such a field.
+local function value_of(flat, name)
+  for i = #flat - 1, 1, -2 do
+    if flat[i] == name then return flat[i + 1] end
+  end
+end
+
 -- What pcall has caught, as an answer: servers give the text of a refusal, which begins with its code, or a
 -- table with that text.
 local function refusal_of(caught)

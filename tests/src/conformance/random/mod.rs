@@ -9,7 +9,7 @@ mod archive;
 mod jobs;
 mod upkeep;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 
 use fastrand::Rng;
@@ -159,7 +159,9 @@ impl Replay {
         let more = (0..self.rng.usize(0..3)).map(|_| self.hold()).collect::<Vec<_>>();
         let mut holds = vec![first];
         holds.extend(more.into_iter().filter(|hold| hold.inlet == first.inlet));
-        holds.dedup_by_key(|hold| hold.id);
+        // A call has each entry once, as those of the loops.
+        let mut seen = HashSet::new();
+        holds.retain(|hold| seen.insert(hold.id));
         holds
     }
 

@@ -32,13 +32,14 @@ local prefix = source == 'lane' and 'l:' or 's:'
 local clock = now()
 redis.call('ZCARD', retry)
 
-local members, letters, acks, settled = {}, {}, {}, {}
+local members, letters, acks = {}, {}, {}
+-- The entries and letters that jobs of this call have settled and replaced, for jobs behind them: entries
+-- by what they are then.
+local settled, replaced = {}, {}
 local due_after = {}
 local function schedule(id, count, instead, delay, record)
-  -- As the first of them has left it.
-  if settled[id] then return instead == REMOVED and 1 or -1 end
-  local state = counts[id] == tonumber(count) and 1 or held(key, group, me, id, count)
-  if not may_settle(state, dead, instead) then return state end
+  local state = settled[id] or counts[id] == tonumber(count) and 1 or held(key, group, me, id, count)
+  if not may_settle(state, dead, instead) or state < 0 and replaced[instead] then return state end
   due_after[delay] = due_after[delay] or whole(clock + tonumber(delay))
   local member, due = prefix .. id, due_after[delay]
   local stored = redis.call('HSETNX', records, member, record)
@@ -53,8 +54,10 @@ local function schedule(id, count, instead, delay, record)
   end
   if stored ~= 1 then error({err = 'ERR too many retries have the same id'}) end
   members[#members + 1], members[#members + 2] = due, member
-  if state < 0 and instead ~= REMOVED then letters[#letters + 1] = instead end
-  acks[#acks + 1], settled[id] = id, true
+  if state < 0 and instead ~= REMOVED then
+    letters[#letters + 1], replaced[instead] = instead, true
+  end
+  acks[#acks + 1], settled[id] = id, math.min(state, -1)
   return 1
 end
 

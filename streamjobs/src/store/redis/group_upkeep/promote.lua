@@ -67,7 +67,7 @@ local mine
 local function stays_for_others(job, score)
   if mine == nil then mine = types_of(redis.call('HGET', hash, 'about:' .. me)) end
   if not mine or tonumber(score) < clock - OVERDUE then return false end
-  local event_type = fields_of(job)['type']
+  local event_type = value_of(job, 'type')
   if not event_type or mine[event_type] then return false end
   return declared_until(hash, event_type) > clock
 end
