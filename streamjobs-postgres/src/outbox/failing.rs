@@ -1,7 +1,7 @@
 //! Streams that refuse events: their back-off, and what the replies to a batch mean for its rows.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use streamjobs::error::PublishError;
 use streamjobs::{EncodedEvent, EventId, StreamName};
@@ -13,11 +13,18 @@ use crate::backoff;
 pub(super) struct OutboxRow {
     pub(super) id: i64,
     pub(super) event: EncodedEvent,
+    /// When it is due; `None` for one that is published at once.
+    pub(super) due: Option<SystemTime>,
 }
 
 impl OutboxRow {
     pub(super) fn place(&self) -> (i64, String) {
         (self.id, self.event.stream().to_string())
+    }
+
+    /// The key within which its order counts. Scheduled events have no order.
+    fn key(&self) -> Option<&str> {
+        self.event.key().filter(|_| self.due.is_none())
     }
 }
 
@@ -33,7 +40,7 @@ pub(super) struct Sent {
 impl Sent {
     pub(super) fn of(row: &OutboxRow) -> Self {
         let (stream, event_id) = (row.event.stream().clone(), row.event.event_id().clone());
-        Self { id: row.id, stream, event_id, key: row.event.key().map(str::to_owned) }
+        Self { id: row.id, stream, event_id, key: row.key().map(str::to_owned) }
     }
 
     /// The result for a server that did not reply in time: the event may or may not be stored.
@@ -98,7 +105,7 @@ impl FailingStreams {
             return rows;
         }
         let mut seen = HashSet::new();
-        let mut first = |row: &OutboxRow| match row.event.key() {
+        let mut first = |row: &OutboxRow| match row.key() {
             Some(key) if self.streams.contains_key(row.event.stream()) => {
                 seen.insert((row.event.stream().clone(), key.to_owned()))
             }
@@ -133,8 +140,12 @@ impl FailingStreams {
                     outcome.stored.push(id);
                     *outcome.by_stream.entry(stream).or_default() += 1;
                 }
-                // The client never sends an event that is too large.
-                Err(error @ PublishError::TooLarge { .. }) => {
+                // The client never sends an event that is too large, or cannot be scheduled.
+                Err(
+                    error @ (PublishError::TooLarge { .. }
+                    | PublishError::TooFarAhead { .. }
+                    | PublishError::TooManyFields { .. }),
+                ) => {
                     outcome.refused.push((id, error.to_string()));
                 }
                 Err(error) => {
@@ -188,7 +199,8 @@ mod tests {
         if !key.is_empty() {
             fields.push(("sj-key".into(), key.into()));
         }
-        OutboxRow { id, event: EncodedEvent::from_parts(stream(on), fields).unwrap() }
+        let event = EncodedEvent::from_parts(stream(on), fields).unwrap();
+        OutboxRow { id, event, due: None }
     }
 
     fn refused() -> PublishError {

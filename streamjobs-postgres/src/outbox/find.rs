@@ -5,12 +5,12 @@
 macro_rules! batch {
     () => {
         ", sized AS (
-        SELECT o.id, count(*) OVER () AS due, o.stream, o.field_names, o.field_values,
+        SELECT o.id, count(*) OVER () AS due, o.stream, o.field_names, o.field_values, o.due_at,
                sum(pg_column_size(o.field_values)) OVER (ORDER BY o.id)
                    - pg_column_size(o.field_values) AS bytes_before
         FROM due JOIN streamjobs.outbox o ON o.id = due.id
     )
-    SELECT id, due, stream, field_names, field_values FROM sized
+    SELECT id, due, stream, field_names, field_values, due_at FROM sized
     WHERE bytes_before < $3 ORDER BY id"
     };
 }

@@ -1,11 +1,12 @@
 //! One round of the relay: be elected, find rows, publish their events, delete the rows.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
+use streamjobs::error::PublishError;
 use streamjobs::{Client, EncodedEvent, StreamName};
 use tokio::time::timeout;
 
@@ -13,6 +14,7 @@ use super::failing::{BatchOutcome, FailingStreams, OutboxRow, Sent};
 use super::find::{FIND_ALL, FIND_FROM};
 use super::floor::{Floor, Look, Moment};
 use crate::postgres::Postgres;
+use crate::time::Timestamp;
 use crate::{fault, metrics, text};
 
 /// Moves events from the outbox to their streams.
@@ -237,7 +239,7 @@ impl OutboxMover {
             let cut = usize::try_from(due).is_ok_and(|due| due > count);
             found.reached = (cut || due >= i64::from(self.batch)).then_some(id);
             match read(&row) {
-                Ok(event) => found.rows.push(OutboxRow { id, event }),
+                Ok((event, due)) => found.rows.push(OutboxRow { id, event, due }),
                 Err(why) => found.unreadable.push((id, why)),
             }
         }
@@ -246,12 +248,36 @@ impl OutboxMover {
 
     async fn publish(&mut self, rows: Vec<OutboxRow>) -> BatchOutcome {
         let sent = rows.iter().map(Sent::of).collect::<Vec<_>>();
-        let events = rows.into_iter().map(|row| row.event).collect();
-        let replies = match timeout(PUBLISH_MAX, self.client.publish_encoded(events)).await {
-            Ok(replies) => replies.into_iter().map(|reply| reply.map(drop)).collect(),
+        let replies = match timeout(PUBLISH_MAX, self.send(rows)).await {
+            Ok(replies) => replies,
             Err(_) => sent.iter().map(|sent| Err(sent.unanswered())).collect::<Vec<_>>(),
         };
         self.failing.record(sent, replies, Instant::now(), fastrand::f64())
+    }
+
+    /// Publishes the events of the rows, and schedules those that are due at a time: a reply for each.
+    async fn send(&self, rows: Vec<OutboxRow>) -> Vec<Result<(), PublishError>> {
+        let (mut events, mut scheduled) = (Vec::new(), Vec::new());
+        let mut are_scheduled = Vec::with_capacity(rows.len());
+        for OutboxRow { event, due, .. } in rows {
+            are_scheduled.push(due.is_some());
+            match due {
+                Some(at) => scheduled.push((at, event)),
+                None => events.push(event),
+            }
+        }
+        let (published, scheduled) = tokio::join!(
+            self.client.publish_encoded(events),
+            self.client.publish_encoded_at(scheduled)
+        );
+        let mut published = published.into_iter().map(|reply| reply.map(drop));
+        let mut scheduled = scheduled.into_iter().map(|reply| reply.map(drop));
+        let reply = |is_scheduled| match is_scheduled {
+            true => scheduled.next(),
+            false => published.next(),
+        };
+        // There is one for each event.
+        are_scheduled.into_iter().filter_map(reply).collect()
     }
 
     /// Deletes the rows whose events were stored, and marks those that cannot be published.
@@ -299,7 +325,7 @@ impl OutboxMover {
 }
 
 /// The event of a row, or why the row is not an event. The text quotes nothing from the payload.
-fn read(row: &PgRow) -> Result<EncodedEvent, String> {
+fn read(row: &PgRow) -> Result<(EncodedEvent, Option<SystemTime>), String> {
     let shape = |_| "its fields are not arrays of one dimension without NULL".to_owned();
     let stream = row.try_get::<String, _>(2).map_err(shape)?;
     let stream = StreamName::new(stream).map_err(|error| error.to_string())?;
@@ -307,7 +333,10 @@ fn read(row: &PgRow) -> Result<EncodedEvent, String> {
     let values = row.try_get::<Vec<Vec<u8>>, _>(4).map_err(shape)?;
     let fields = names.into_iter().zip(values);
     let fields = fields.map(|(name, value)| (Bytes::from(name), Bytes::from(value))).collect();
-    EncodedEvent::from_parts(stream, fields).map_err(|error| error.to_string())
+    let due = row.try_get::<Option<Timestamp>, _>(5);
+    let due = due.map_err(|_| "its due time is out of range".to_owned())?;
+    let event = EncodedEvent::from_parts(stream, fields).map_err(|error| error.to_string())?;
+    Ok((event, due.map(|Timestamp(at)| at)))
 }
 
 /// Longer than the steps of a round may take together, without a look at everything.

@@ -1,12 +1,16 @@
 //! Publishing events by the commit of a transaction.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use sqlx::PgConnection;
+use streamjobs::error::PublishError;
 use streamjobs::{EncodedEvent, Event, EventId, StreamName};
 
 use super::backlog::{self, OutboxBacklog};
 use crate::postgres::Postgres;
 use crate::publish_error::PublishInError;
 use crate::statement;
+use crate::time::Timestamp;
 
 /// Publishes events inside the caller's transaction: they are published if it commits, and never if
 /// it rolls back.
@@ -180,13 +184,93 @@ impl Publisher {
         connection: &mut PgConnection,
         events: &[EncodedEvent],
     ) -> Result<(), PublishInError> {
-        if events.is_empty() {
+        let rows = events.iter().map(|event| NewRow { event, due: None }).collect::<Vec<_>>();
+        self.write_rows(connection, &rows).await
+    }
+
+    async fn write_rows(
+        &self,
+        connection: &mut PgConnection,
+        rows: &[NewRow<'_>],
+    ) -> Result<(), PublishInError> {
+        if rows.is_empty() {
             return Ok(());
         }
-        self.write_all(connection, events).await.map_err(|source| {
+        self.write_all(connection, rows).await.map_err(|source| {
             let schema = self.postgres.schema().to_string();
             PublishInError::Database { schema, source }
         })
+    }
+
+    /// Publishes an event at a time of the Redis server's clock, under a new event id: the relay schedules
+    /// it after the commit, and it waits in Redis, where
+    /// [`Client::scheduled`](streamjobs::Client::scheduled) lists and cancels it. A time that is over when
+    /// the relay gets to it is at once.
+    ///
+    /// A relay of a version before this one publishes the event at once: update the processes with a
+    /// relay first. Scheduled events have no order, not even with those of the same key.
+    ///
+    /// # Errors
+    ///
+    /// As [`publish_in`](Self::publish_in), and when the time is after the year 9999.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`publish_in`](Self::publish_in).
+    pub async fn publish_at_in<E: Event>(
+        &self,
+        connection: &mut PgConnection,
+        at: SystemTime,
+        event: &E,
+    ) -> Result<EventId, PublishInError> {
+        self.publish_at_in_with_id(connection, at, event, EventId::generate()).await
+    }
+
+    /// Publishes an event at a time of the Redis server's clock, under the caller's own event id. While an
+    /// event of this id waits in Redis, that one stands.
+    ///
+    /// # Errors
+    ///
+    /// As [`publish_at_in`](Self::publish_at_in).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`publish_in`](Self::publish_in).
+    pub async fn publish_at_in_with_id<E: Event>(
+        &self,
+        connection: &mut PgConnection,
+        at: SystemTime,
+        event: &E,
+        id: EventId,
+    ) -> Result<EventId, PublishInError> {
+        let event = EncodedEvent::with_id(event, id)?;
+        self.publish_encoded_at_in(connection, std::slice::from_ref(&(at, event.clone()))).await?;
+        Ok(event.event_id().clone())
+    }
+
+    /// Publishes encoded events, each at its time: all or none.
+    ///
+    /// # Errors
+    ///
+    /// As [`publish_at_in`](Self::publish_at_in). When one of the times cannot be used, nothing is written.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`publish_in`](Self::publish_in).
+    pub async fn publish_encoded_at_in(
+        &self,
+        connection: &mut PgConnection,
+        events: &[(SystemTime, EncodedEvent)],
+    ) -> Result<(), PublishInError> {
+        let rows = events.iter().map(|(at, event)| match *at <= UNIX_EPOCH + LATEST {
+            true => Ok(NewRow { event, due: Some(*at) }),
+            false => Err(PublishError::TooFarAhead {
+                stream: event.stream().to_string(),
+                event_id: event.event_id().clone(),
+            }),
+        });
+        let rows = rows.collect::<Result<Vec<_>, _>>()?;
+        self.write_rows(connection, &rows).await
     }
 
     /// The number and age of the events in the outbox, of all publishers.
@@ -214,7 +298,7 @@ impl Publisher {
     async fn write_all(
         &self,
         connection: &mut PgConnection,
-        events: &[EncodedEvent],
+        events: &[NewRow<'_>],
     ) -> Result<(), sqlx::Error> {
         if statement::is_in_transaction(connection).await? {
             return self.write_steps(connection, events).await;
@@ -227,7 +311,7 @@ impl Publisher {
     async fn write_steps(
         &self,
         connection: &mut PgConnection,
-        events: &[EncodedEvent],
+        events: &[NewRow<'_>],
     ) -> Result<(), sqlx::Error> {
         let mut rest = events;
         while !rest.is_empty() {
@@ -241,7 +325,7 @@ impl Publisher {
     async fn write(
         &self,
         connection: &mut PgConnection,
-        events: &[EncodedEvent],
+        events: &[NewRow<'_>],
     ) -> Result<(), sqlx::Error> {
         let rows = Rows::of(events);
         let statement = if self.notify { INSERT_AND_NOTIFY } else { INSERT };
@@ -253,10 +337,18 @@ impl Publisher {
             .bind(rows.lasts)
             .bind(rows.names)
             .bind(rows.values)
+            .bind(rows.due)
             .execute(connection)
             .await?;
         Ok(())
     }
+}
+
+/// An event to be written, and when it is due.
+#[derive(Clone, Copy)]
+struct NewRow<'e> {
+    event: &'e EncodedEvent,
+    due: Option<SystemTime>,
 }
 
 /// Events as the statement takes them: the fields of all events in one array, and where the fields
@@ -269,14 +361,15 @@ struct Rows<'e> {
     lasts: Vec<i32>,
     names: Vec<&'e [u8]>,
     values: Vec<&'e [u8]>,
+    due: Vec<Option<Timestamp>>,
 }
 
 impl<'e> Rows<'e> {
-    fn of(events: &'e [EncodedEvent]) -> Self {
+    fn of(events: &[NewRow<'e>]) -> Self {
         // The fields of one statement are limited to far fewer.
         let place = |fields: usize| i32::try_from(fields).unwrap_or(i32::MAX);
         let mut rows = Self::default();
-        for event in events {
+        for NewRow { event, due } in events {
             rows.streams.push(event.stream().as_str());
             rows.event_ids.push(event.event_id().as_str());
             rows.firsts.push(place(rows.names.len() + 1));
@@ -285,15 +378,16 @@ impl<'e> Rows<'e> {
                 rows.values.push(value);
             }
             rows.lasts.push(place(rows.names.len()));
+            rows.due.push(due.map(Timestamp));
         }
         rows
     }
 }
 
 /// How many of the events one statement takes: at least one.
-fn step_length(events: &[EncodedEvent]) -> usize {
+fn step_length(events: &[NewRow<'_>]) -> usize {
     let (mut fields, mut bytes) = (0, 0);
-    let fits = |event: &&EncodedEvent| {
+    let fits = |NewRow { event, .. }: &&NewRow<'_>| {
         fields += event.fields().len();
         bytes += event.bytes();
         fields <= STEP_FIELDS_MAX && bytes <= STEP_BYTES_MAX
@@ -303,10 +397,10 @@ fn step_length(events: &[EncodedEvent]) -> usize {
 
 macro_rules! insert {
     () => {
-        "INSERT INTO streamjobs.outbox (stream, event_id, field_names, field_values)
-    SELECT e.stream, e.event_id, ($5::bytea[])[e.first:e.last], ($6::bytea[])[e.first:e.last]
-    FROM unnest($1::text[], $2::text[], $3::int[], $4::int[])
-        WITH ORDINALITY AS e (stream, event_id, first, last, place)
+        "INSERT INTO streamjobs.outbox (stream, event_id, field_names, field_values, due_at)
+    SELECT e.stream, e.event_id, ($5::bytea[])[e.first:e.last], ($6::bytea[])[e.first:e.last], e.due_at
+    FROM unnest($1::text[], $2::text[], $3::int[], $4::int[], $7::timestamptz[])
+        WITH ORDINALITY AS e (stream, event_id, first, last, due_at, place)
     ORDER BY e.place"
     };
 }
@@ -320,6 +414,8 @@ pub(super) const INSERT_AND_NOTIFY: &str =
 /// Bounded because the server scans the array from its beginning for each slice.
 const STEP_FIELDS_MAX: usize = 2_000;
 const STEP_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// The end of the year 9999.
+const LATEST: Duration = Duration::from_millis(253_402_300_799_999);
 
 #[cfg(test)]
 mod tests {
@@ -334,17 +430,22 @@ mod tests {
         EncodedEvent::from_parts(StreamName::new("orders").unwrap(), fields).unwrap()
     }
 
+    fn rows(events: &[EncodedEvent]) -> Vec<NewRow<'_>> {
+        events.iter().map(|event| NewRow { event, due: None }).collect()
+    }
+
     #[test]
     fn a_statement_is_bounded_in_fields_and_bytes_and_never_empty() {
-        assert_eq!(step_length(&vec![event(1); 1_000]), STEP_FIELDS_MAX / 3);
-        assert_eq!(step_length(&vec![event(STEP_BYTES_MAX / 4); 9]), 3);
-        assert_eq!(step_length(&[event(STEP_BYTES_MAX * 2), event(1)]), 1);
+        let length = |events: &[EncodedEvent]| step_length(&rows(events));
+        assert_eq!(length(&vec![event(1); 1_000]), STEP_FIELDS_MAX / 3);
+        assert_eq!(length(&vec![event(STEP_BYTES_MAX / 4); 9]), 3);
+        assert_eq!(length(&[event(STEP_BYTES_MAX * 2), event(1)]), 1);
     }
 
     #[test]
     fn the_bounds_select_the_fields_of_each_event() {
         let events = [event(1), event(2)];
-        let rows = Rows::of(&events);
+        let rows = Rows::of(&rows(&events));
         assert_eq!((rows.firsts, rows.lasts), (vec![1, 4], vec![3, 6]));
         assert_eq!(rows.names.len(), 6);
         assert_eq!(rows.values.get(4).map(|value| value.len()), Some(2));

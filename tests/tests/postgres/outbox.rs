@@ -1,6 +1,6 @@
 //! Publishing inside a transaction: what commits with it, and in which form.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use streamjobs::{EncodedEvent, Event, EventId, StreamName};
 use streamjobs_postgres::PublishInError;
@@ -165,4 +165,50 @@ async fn the_backlog_counts_what_waits_and_how_long() {
     assert_eq!((backlog.events, backlog.more), (10_000, true));
     let view = "SELECT events FROM streamjobs.outbox_backlog WHERE stream = 'orders'";
     assert_eq!(app.number(view).await, 10_002);
+}
+
+#[tokio::test]
+async fn an_event_for_a_time_is_scheduled_by_the_commit_and_published_at_once_if_that_is_over() {
+    let app = App::start().await;
+    let publisher = app.postgres.publisher();
+    let at = SystemTime::now() + Duration::from_secs(3_600);
+    let scheduled = app.client.scheduled("orders").unwrap();
+    let mut transaction = app.pool.begin().await.unwrap();
+    publisher.publish_at_in(&mut transaction, at, &order("lost")).await.unwrap();
+    transaction.rollback().await.unwrap();
+    let mut transaction = app.pool.begin().await.unwrap();
+    let far = UNIX_EPOCH + Duration::from_secs(253_402_300_800);
+    let error = publisher.publish_at_in(&mut transaction, far, &order("far")).await.unwrap_err();
+    assert!(error.to_string().contains("year 9999"), "{error}");
+    let later = publisher.publish_at_in(&mut transaction, at, &order("later")).await.unwrap();
+    publisher.publish_in(&mut transaction, &order("now")).await.unwrap();
+    publisher.publish_at_in(&mut transaction, UNIX_EPOCH, &order("over")).await.unwrap();
+    transaction.commit().await.unwrap();
+    assert_eq!(app.postgres.relay().sweep(&app.client).await.unwrap().events, 3);
+    assert_eq!((waiting(&app).await, app.server.length("orders")), (0, 2));
+    let page = scheduled.list(None, 10).await.unwrap();
+    assert_eq!(page.events.iter().map(|event| &event.id).collect::<Vec<_>>(), [&later]);
+    let due = UNIX_EPOCH + Duration::from_millis(page.events[0].due);
+    let late = due.duration_since(at).unwrap_or_default();
+    assert!(due >= at - Duration::from_micros(1) && late <= Duration::from_millis(1), "{late:?}");
+}
+
+/// As after the death of a relay between the two steps of a row.
+#[tokio::test]
+async fn a_scheduled_event_whose_row_is_moved_again_waits_once() {
+    let app = App::start().await;
+    let publisher = app.postgres.publisher();
+    let at = SystemTime::now() + Duration::from_secs(3_600);
+    for _ in 0..2 {
+        let mut connection = app.pool.acquire().await.unwrap();
+        publisher
+            .publish_at_in_with_id(&mut connection, at, &order("again"), id("again"))
+            .await
+            .unwrap();
+        assert_eq!(app.postgres.relay().sweep(&app.client).await.unwrap().events, 1);
+    }
+    let scheduled = app.client.scheduled("orders").unwrap();
+    assert_eq!(scheduled.count().await.unwrap(), 1);
+    assert!(scheduled.cancel(&id("again")).await.unwrap());
+    assert_eq!((waiting(&app).await, app.server.length("orders")), (0, 0));
 }
