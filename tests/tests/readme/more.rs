@@ -51,6 +51,17 @@ impl Receipt {
     }
 }
 
+async fn order_later_and_not_at_all(
+    client: &Client,
+    order: OrderPlaced,
+) -> Result<(), Box<dyn std::error::Error>> {
+    // readme: begin
+    let scheduled = client.publish_in(Duration::from_secs(3_600), &order).await?;
+    client.scheduled("orders")?.cancel(scheduled.event_id()).await?;
+    // readme: end
+    Ok(())
+}
+
 async fn redrive_everything(client: &Client) -> Result<(), Box<dyn std::error::Error>> {
     // readme: begin
     let letters = client.dead_letters("orders", "billing")?;
@@ -119,6 +130,16 @@ async fn a_server_is_examined_before_jobs_are_trusted_to_it() {
     let careful = RedisServer::builder().append_only(true).start().unwrap();
     let client = Client::connect(&careful.url()).await.unwrap();
     refuse_unfit_servers(&client).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_scheduled_order_is_cancelled() {
+    let server = RedisServer::start().unwrap();
+    let client = Client::connect(&server.url()).await.unwrap();
+    let order = OrderPlaced { order_id: "o-1".into(), customer: "alice".into() };
+    order_later_and_not_at_all(&client, order).await.unwrap();
+    assert_eq!(client.scheduled("orders").unwrap().count().await.unwrap(), 0);
+    assert_eq!(server.query::<usize>(&["EXISTS", "{orders}:later-records"]), 1, "it had waited");
 }
 
 #[tokio::test]
