@@ -92,6 +92,34 @@ async fn idle_queues_are_kept_up_in_few_requests() {
     let _ = it.runtime.shutdown().await;
 }
 
+/// What waits there is far ahead, so that each process asks for each partition twice a second.
+#[tokio::test]
+async fn looks_for_scheduled_events_of_many_queues_meet_in_few_requests() {
+    let it = Partitioned::start().await;
+    let events = (0..200).map(|id| Order { id: id.to_string(), customer: id.to_string() });
+    let events = events.collect::<Vec<_>>();
+    let at = std::time::SystemTime::now() + Duration::from_secs(3_600);
+    let items = events.iter().map(|event| (at, streamjobs::EventId::generate(), event));
+    for answer in it.client.publish_all_at(items).await {
+        assert!(answer.unwrap().waits());
+    }
+    for partition in it.partitions() {
+        let waiting = it.client.scheduled(partition.as_str()).unwrap();
+        assert!(waiting.count().await.unwrap() > 0, "{partition}");
+    }
+    for _ in 0..3 {
+        it.round_of_heartbeats().await;
+    }
+    let (begun, counted) = (std::time::Instant::now(), it.app.calls("zcard"));
+    let calls = it.round_of_heartbeats().await;
+    let looks = it.app.calls("zcard") - counted;
+    println!("{calls} scripts with {looks} looks and promotions in {:?}", begun.elapsed());
+    // Each of them has one, and by itself each would be a script.
+    assert!(looks > usize::from(COUNT) * 6, "each partition is looked at: {looks}");
+    assert!(calls < looks / 4, "{calls} scripts for {looks} looks and promotions");
+    let _ = it.runtime.shutdown().await;
+}
+
 /// A step that fails for one queue of many is repeated for that one alone, and its error is reported.
 #[tokio::test]
 async fn a_queue_whose_upkeep_fails_does_not_stop_that_of_the_others() {
