@@ -29,6 +29,8 @@ pub enum Task {
     DrainMany(usize, usize, usize),
     /// Drains so many events with so many slots, and ends.
     Drain(usize, usize),
+    /// The same where each job fails once and is retried at once.
+    DrainFailing(usize, usize),
     /// Publishes so many events in batches, and ends.
     PublishBatches(usize),
     /// Publishes so many events one by one from 100 tasks, and ends.
@@ -46,6 +48,7 @@ impl Task {
             Self::Wake(groups, streams, rate) => ("wake", vec![groups, streams, rate]),
             Self::DrainMany(groups, events, slots) => ("drain-many", vec![groups, events, slots]),
             Self::Drain(events, slots) => ("drain", vec![events, slots]),
+            Self::DrainFailing(events, slots) => ("drain-failing", vec![events, slots]),
             Self::PublishBatches(events) => ("publish-batches", vec![events]),
             Self::Publish(events) => ("publish", vec![events]),
         };
@@ -72,6 +75,10 @@ pub async fn run() -> bool {
             wake::drain(url, *groups, *events, *slots).await;
         }
         ("drain", [events, slots]) => drain(url, *events, *slots).await,
+        ("drain-failing", [events, slots]) => {
+            let slots = NonZeroU32::new(u32::try_from(*slots).unwrap()).unwrap();
+            ours::fail_each_once(&client(url).await, slots, *events).await;
+        }
         ("publish-batches", [events]) => {
             ours::publish_in_batches(&client(url).await, &ours::orders(*events, 150)).await;
         }

@@ -20,9 +20,10 @@ const KEPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/speed/instructi
 
 type Scenario = (&'static str, fn(usize) -> Task);
 
-const SCENARIOS: [Scenario; 4] = [
+const SCENARIOS: [Scenario; 5] = [
     ("drain, 100 in flight", |events| Task::Drain(events, 100)),
     ("drain, 1000 in flight", |events| Task::Drain(events, 1_000)),
+    ("drain, each fails once", |events| Task::DrainFailing(events, 1_000)),
     ("publish batches of 500", Task::PublishBatches),
     ("publish one by one, 100 tasks", Task::Publish),
 ];
@@ -66,7 +67,7 @@ pub fn run(settings: &Settings, table: &mut Table) -> bool {
 /// The instructions of a child as valgrind counts them: those of the process, not of the kernel.
 fn collected(task: Task, events: usize) -> u64 {
     let server = server(false);
-    if matches!(task, Task::Drain(..)) {
+    if matches!(task, Task::Drain(..) | Task::DrainFailing(..)) {
         by_hand::fill(&server, events, 150);
     }
     let mut command = Command::new("valgrind");

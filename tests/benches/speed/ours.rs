@@ -88,14 +88,25 @@ async fn fail_once(
 pub async fn drain_failing(server: &RedisServer, slots: NonZeroU32, events: usize) -> Cost {
     by_hand::fill(server, events, 150);
     let client = client(server).await;
-    let counter = Counter::expect(events);
-    let builder = Runtime::builder(&client).handlers(handlers![fail_once]).state(counter.clone());
-    let at_once = Backoff::exponential(Duration::from_millis(1), Duration::from_millis(1));
-    let options = GroupOptions::new().concurrency(slots).backoff(at_once);
     let meter = Meter::start(server);
-    let runtime = builder.group("failing", options).start().await.unwrap();
-    counter.reached().await;
+    let runtime = failing(&client, slots, events).await;
     let cost = meter.stop();
     let _ = runtime.shutdown().await;
     cost
+}
+
+/// Drains what waits, where each job fails once, and ends.
+pub async fn fail_each_once(client: &Client, slots: NonZeroU32, events: usize) {
+    let _ = failing(client, slots, events).await.shutdown().await;
+}
+
+/// A runtime that has done so many jobs, each at its second attempt.
+async fn failing(client: &Client, slots: NonZeroU32, events: usize) -> Runtime {
+    let counter = Counter::expect(events);
+    let builder = Runtime::builder(client).handlers(handlers![fail_once]).state(counter.clone());
+    let at_once = Backoff::exponential(Duration::from_millis(1), Duration::from_millis(1));
+    let options = GroupOptions::new().concurrency(slots).backoff(at_once);
+    let runtime = builder.group("failing", options).start().await.unwrap();
+    counter.reached().await;
+    runtime
 }
