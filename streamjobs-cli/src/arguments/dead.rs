@@ -92,5 +92,5 @@ pub(crate) struct DeadChange {
     pub(crate) consent: Consent,
 }
 
-const REASONS: [&str; 6] =
-    ["exhausted", "rejected", "undecodable", "crashed", "trimmed", "unhandled"];
+const REASONS: [&str; 7] =
+    ["exhausted", "rejected", "undecodable", "crashed", "trimmed", "unhandled", "expired"];

@@ -33,6 +33,7 @@ pub(crate) struct Settings {
     pub(crate) max_attempts: Option<NonZeroU32>,
     pub(crate) max_deliveries: Option<NonZeroU32>,
     pub(crate) timeout: Option<Duration>,
+    pub(crate) expires: Option<Duration>,
     pub(crate) backoff: Option<Backoff>,
     pub(crate) lease: Option<Duration>,
     pub(crate) start: Option<Start>,
@@ -97,6 +98,7 @@ impl Settings {
             max_attempts,
             max_deliveries,
             timeout: checked(&options.timeout, timeout, errors),
+            expires: checked(&options.expires, expires, errors),
             backoff: checked(&options.backoff, backoff, errors),
             lease: checked(&options.lease, lease, errors),
             start: checked(&options.start, start, errors),
@@ -128,6 +130,14 @@ fn timeout(text: &str) -> Result<Duration, String> {
             Err(String::from("a timeout of zero ends every attempt: omit the option for no limit"))
         }
         timeout => Ok(timeout),
+    }
+}
+
+fn expires(text: &str) -> Result<Duration, String> {
+    // Longer ones are no durations.
+    match duration::parse(text)? {
+        expires if expires >= EXPIRES_MIN => Ok(expires),
+        _ => Err(String::from("`expires` is at least 1s: omit the option for no limit")),
     }
 }
 
@@ -197,6 +207,8 @@ fn unhandled_after(text: &str) -> Result<Duration, String> {
 
 type Check = fn(&LitStr) -> syn::Result<()>;
 
+/// The least time to begin in the core crate's settings.
+const EXPIRES_MIN: Duration = Duration::from_secs(1);
 /// The bounds of the lease in the core crate's settings.
 const LEASE_MIN: Duration = Duration::from_millis(60);
 const LEASE_MAX: Duration = Duration::from_secs(24 * 60 * 60);

@@ -19,6 +19,7 @@ pub(crate) struct Options {
     pub(crate) max_attempts: Option<LitInt>,
     pub(crate) max_deliveries: Option<LitInt>,
     pub(crate) timeout: Option<LitStr>,
+    pub(crate) expires: Option<LitStr>,
     pub(crate) backoff: Option<LitStr>,
     pub(crate) lease: Option<LitStr>,
     pub(crate) start: Option<LitStr>,
@@ -109,6 +110,7 @@ impl Options {
             "max_attempts" => self.max_attempts = Some(count(value)?),
             "max_deliveries" => self.max_deliveries = Some(count(value)?),
             "timeout" => self.timeout = Some(text(value)?),
+            "expires" => self.expires = Some(text(value)?),
             "backoff" => self.backoff = Some(text(value)?),
             "lease" => self.lease = Some(text(value)?),
             "start" => self.start = Some(text(value)?),
@@ -189,13 +191,14 @@ fn ungrouped(value: &Expr) -> &Expr {
 }
 
 /// Every option with an example value.
-const EXAMPLES: [(&str, &str); 12] = [
+const EXAMPLES: [(&str, &str); 13] = [
     ("group", "\"mail\""),
     ("stream", "\"orders\""),
     ("concurrency", "16"),
     ("max_attempts", "5"),
     ("max_deliveries", "5"),
     ("timeout", "\"30s\""),
+    ("expires", "\"1h\""),
     ("backoff", "\"1s..10m\""),
     ("lease", "\"10s\""),
     ("start", "\"0\""),

@@ -16,6 +16,7 @@ pub(super) fn options(settings: &Settings, paths: &Paths) -> TokenStream {
     let max_attempts = count(settings.max_attempts);
     let max_deliveries = count(settings.max_deliveries);
     let timeout = optional(settings.timeout, duration::tokens);
+    let expires = optional(settings.expires, duration::tokens);
     let backoff = optional(settings.backoff.as_ref(), |value| backoff(value, paths));
     let lease = optional(settings.lease, duration::tokens);
     let start = optional(settings.start.as_ref(), |value| start(value, paths));
@@ -27,6 +28,7 @@ pub(super) fn options(settings: &Settings, paths: &Paths) -> TokenStream {
             max_attempts: #max_attempts,
             max_deliveries: #max_deliveries,
             timeout: #timeout,
+            expires: #expires,
             backoff: #backoff,
             lease: #lease,
             start: #start,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::cause::bounded_text;
+use crate::model::cause::{bounded_text, shown};
 use crate::model::config::{JobLimits, Unhandled};
 use crate::model::outcome::{Outcome, Retry};
 
@@ -22,17 +22,20 @@ pub enum Reason {
     Trimmed,
     /// The group has no handler for its event type.
     Unhandled,
+    /// It did not begin in time, and has not run.
+    Expired,
 }
 
 impl Reason {
     /// Every reason, in the order of their declaration.
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Exhausted,
         Self::Rejected,
         Self::Undecodable,
         Self::Crashed,
         Self::Trimmed,
         Self::Unhandled,
+        Self::Expired,
     ];
 
     /// The word in a stored dead letter. It does not change between releases.
@@ -45,6 +48,7 @@ impl Reason {
             Self::Crashed => "crashed",
             Self::Trimmed => "trimmed",
             Self::Unhandled => "unhandled",
+            Self::Expired => "expired",
         }
     }
 
@@ -141,12 +145,25 @@ pub(crate) fn reject_if_too_wide(verdict: Verdict, fields: usize, fields_max: us
     }
 }
 
-/// Decides about a delivery before its handler runs: `None` means that it may run.
-pub(crate) fn before_attempt(delivery_count: u64, max_deliveries: u32) -> Option<Verdict> {
-    (delivery_count > u64::from(max_deliveries)).then(|| Verdict::DeadLetter {
-        reason: Reason::Crashed,
-        error: Some(format!("delivered {} times without an end", delivery_count - 1)),
-    })
+/// Decides about a delivery before its handler runs: `None` means that it may run. `waited` is how long
+/// the job has waited to begin; `None` if it began before.
+pub(crate) fn before_attempt(
+    delivery_count: u64,
+    waited: Option<Duration>,
+    limits: &JobLimits,
+) -> Option<Verdict> {
+    let dead = |reason, error| Some(Verdict::DeadLetter { reason, error: Some(error) });
+    if delivery_count > u64::from(limits.max_deliveries) {
+        let error = format!("delivered {} times without an end", delivery_count - 1);
+        return dead(Reason::Crashed, error);
+    }
+    match (waited, limits.expires) {
+        (Some(waited), Some(expires)) if waited > expires => {
+            let (waited, expires) = (shown(waited), shown(expires));
+            dead(Reason::Expired, format!("did not begin within {expires}, but after {waited}"))
+        }
+        _ => None,
+    }
 }
 
 /// Decides about a delivery for which this process has no handler. An entry that is too wide for a
@@ -177,7 +194,7 @@ pub(crate) fn left(event_type: &str, sight: TypeSight, after: Duration, random: 
     let rest = after.saturating_sub(sight.undeclared_for);
     let undeclared = || OFFERED_AGAIN_UNDECLARED.min(rest).max(OFFERED_AGAIN);
     let delay = if sight.declared { OFFERED_AGAIN } else { undeclared() };
-    let error = format!("waits for a process that has a handler for event type {event_type}");
+    let error = format!("{AWAITS_HANDLER} for event type {event_type}");
     Verdict::Retry { delay: delay.mul_f64(random.mul_add(0.4, 0.8)), error: bounded_text(&error) }
 }
 
@@ -186,6 +203,8 @@ fn unhandled(event_type: &str) -> Verdict {
     Verdict::DeadLetter { reason: Reason::Unhandled, error: Some(bounded_text(&error)) }
 }
 
+/// How the error begins of a job that waits for a process with its handler, and has not run.
+pub(crate) const AWAITS_HANDLER: &str = "waits for a process that has a handler";
 /// How long a job waits until it is offered to the processes of its group again, while a live one
 /// declares its type.
 const OFFERED_AGAIN: Duration = Duration::from_secs(1);
@@ -203,6 +222,7 @@ mod tests {
         max_attempts: 3,
         max_deliveries: 5,
         timeout: None,
+        expires: None,
         backoff: Backoff::fixed(Duration::from_secs(7)),
     };
 
@@ -284,9 +304,29 @@ mod tests {
 
     #[test]
     fn the_delivery_after_the_last_allowed_one_is_dead_lettered_without_running() {
-        assert_eq!(before_attempt(5, 5), None);
-        assert_eq!(before_attempt(6, 5).and_then(reason), Some(Reason::Crashed));
-        assert_eq!(before_attempt(u64::MAX, 5).and_then(reason), Some(Reason::Crashed));
+        let limits = JobLimits { max_deliveries: 5, ..LIMITS };
+        assert_eq!(before_attempt(5, None, &limits), None);
+        for count in [6, u64::MAX] {
+            let verdict = before_attempt(count, None, &limits);
+            assert_eq!(verdict.and_then(reason), Some(Reason::Crashed));
+        }
+    }
+
+    #[test]
+    fn a_job_that_begins_too_late_is_dead_lettered_and_one_that_began_before_goes_on() {
+        let second = Duration::from_secs(1);
+        let limits = JobLimits { expires: Some(60 * second), ..LIMITS };
+        let decide = |waited| before_attempt(1, waited, &limits);
+        assert_eq!((decide(Some(60 * second)), decide(None)), (None, None));
+        assert_eq!(before_attempt(1, Some(9_999 * second), &LIMITS), None, "without a limit");
+        let Some(Verdict::DeadLetter { reason, error: Some(error) }) = decide(Some(61 * second))
+        else {
+            panic!("it expired")
+        };
+        assert_eq!(
+            (reason, error.as_str()),
+            (Reason::Expired, "did not begin within 60s, but after 61s")
+        );
     }
 
     #[test]

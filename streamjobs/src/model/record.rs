@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use uuid::Uuid;
@@ -10,7 +11,7 @@ use crate::model::entry::{Delivery, Entry, EntryAddress, EntryId, Fields};
 use crate::model::event::Envelope;
 use crate::model::fingerprint::fingerprint;
 use crate::model::name::EventId;
-use crate::model::policy::Reason;
+use crate::model::policy::{AWAITS_HANDLER, Reason};
 
 /// What is known about a job when it leaves its entry.
 #[derive(Debug)]
@@ -32,12 +33,12 @@ impl Attempted<'_> {
         push(&mut fields, "sj-id", self.envelope.event_id.as_str().to_owned());
         push(&mut fields, "sj-attempt", self.failures.to_string());
         push(&mut fields, "sj-origin", self.origin().to_string());
-        push(&mut fields, "sj-first", self.first().to_string());
+        push(&mut fields, FIRST, self.first().to_string());
         if let Some(due) = due {
             push(&mut fields, DUE, due.to_string());
         }
-        if let Some(error) = error.or_else(|| entry.text("sj-error")) {
-            push(&mut fields, "sj-error", cut(error));
+        if let Some(error) = error.or_else(|| entry.text(ERROR)) {
+            push(&mut fields, ERROR, cut(error));
         }
         fields
     }
@@ -52,7 +53,7 @@ impl Attempted<'_> {
         let entry = &self.delivery.entry;
         let mut letter = Fields::new();
         push(&mut letter, "sj-dead-reason", reason.as_str());
-        let last_error = error.or_else(|| entry.text("sj-error"));
+        let last_error = error.or_else(|| entry.text(ERROR));
         if let Some(error) = last_error {
             push(&mut letter, "sj-dead-error", error.to_owned());
         }
@@ -82,7 +83,7 @@ impl Attempted<'_> {
 
     /// The server's clock when the first attempt started, in milliseconds.
     pub(crate) fn first(&self) -> u64 {
-        let known = self.delivery.entry.text("sj-first").and_then(|text| text.parse().ok());
+        let known = self.delivery.entry.text(FIRST).and_then(|text| text.parse().ok());
         known.unwrap_or(self.started_at)
     }
 }
@@ -224,6 +225,22 @@ pub(crate) fn redriven(
     Some(fields)
 }
 
+/// How long a job has waited for its first attempt, at this time of the server's clock in milliseconds;
+/// `None` if it began before. The time of a redriven job begins with the redrive.
+pub(crate) fn waited(delivery: &Delivery, envelope: &Envelope, now: u64) -> Option<Duration> {
+    let entry = &delivery.entry;
+    let last_error = entry.text(ERROR).filter(|_| delivery.inlet.is_lane());
+    let since = match last_error {
+        // Published, or redriven.
+        None => entry.id(),
+        Some(error) if envelope.failures == 0 && error.starts_with(AWAITS_HANDLER) => {
+            envelope.origin.unwrap_or(entry.id())
+        }
+        Some(_) => return None,
+    };
+    Some(Duration::from_millis(now.saturating_sub(since.milliseconds())))
+}
+
 /// When the retry of an entry in the lane was due, by the server's clock in milliseconds; `None` for
 /// an entry that is not a retry.
 pub(crate) fn due(entry: &Entry) -> Option<u64> {
@@ -279,7 +296,9 @@ fn unpack(packed: &Bytes) -> Fields {
 }
 
 /// Fields that a retry or a redrive writes anew.
-const REWRITTEN: [&str; 6] = ["sj-id", "sj-attempt", "sj-origin", "sj-first", "sj-error", DUE];
+const REWRITTEN: [&str; 6] = ["sj-id", "sj-attempt", "sj-origin", FIRST, ERROR, DUE];
+const FIRST: &str = "sj-first";
+const ERROR: &str = "sj-error";
 const DUE: &str = "sj-due";
 /// The prefix of a dead letter's own fields.
 const PREFIX: &str = "sj-dead-";

@@ -25,6 +25,7 @@ async fn bare(order: OrderPlaced, State(mailer): State<Mailer>) -> Result<(), Jo
     max_attempts = 7,
     max_deliveries = 9,
     timeout = "30s",
+    expires = "2h",
     backoff = "1s..10m",
     lease = "500ms",
     start = "1700000000000-3",
@@ -88,6 +89,7 @@ fn every_option_reaches_the_definition() {
     let counts = [options.concurrency, options.max_attempts, options.max_deliveries];
     assert_eq!(counts.map(|count| count.map(NonZeroU32::get)), [Some(32), Some(7), Some(9)]);
     assert_eq!(options.timeout, Some(Duration::from_secs(30)));
+    assert_eq!(options.expires, Some(Duration::from_secs(7200)));
     assert_eq!(
         options.backoff,
         Some(Backoff::exponential(Duration::from_secs(1), Duration::from_secs(600)))

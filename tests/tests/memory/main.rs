@@ -15,6 +15,7 @@ mod blocked;
 mod conformance;
 mod errors;
 mod events;
+mod expires;
 mod failing;
 mod handlers;
 mod health;

@@ -13,6 +13,7 @@ pub(crate) use self::connection::{ConnectionOptions, CredentialsProvider};
 pub use self::tls::TlsOptions;
 
 use std::num::{NonZeroU32, NonZeroU64};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::model::backoff::Backoff;
@@ -98,6 +99,8 @@ pub struct HandlerOptions {
     pub max_deliveries: Option<NonZeroU32>,
     /// How long one attempt may run.
     pub timeout: Option<Duration>,
+    /// How long after its event was published a job may begin.
+    pub expires: Option<Duration>,
     /// The delay after a failed attempt.
     pub backoff: Option<Backoff>,
     /// How long a process that stops renewing keeps its entries.
@@ -153,6 +156,20 @@ impl GroupOptions {
         self
     }
 
+    /// How long after its event was published a job may begin, 1 s to 365 days; by default there is no limit.
+    ///
+    /// A job that has not begun by then does not run: it becomes a dead letter with the reason
+    /// [`Expired`](crate::dead_letter::Reason::Expired). Retries of a job that began in time still run, and
+    /// an attempt that runs is not ended. The time is the server's, from when the event entered its stream;
+    /// for a redriven dead letter, from its redrive. A delivery after a crash counts as one that has not
+    /// begun.
+    ///
+    /// Too short a time makes dead letters of a backlog, such as after an outage of all processes.
+    pub fn expires(mut self, expires: Duration) -> Self {
+        self.options.expires = Some(expires);
+        self
+    }
+
     /// The delay after a failed attempt: exponential from 1 s to 10 min by default.
     pub fn backoff(mut self, backoff: Backoff) -> Self {
         self.options.backoff = Some(backoff);
@@ -200,6 +217,7 @@ pub(crate) struct JobLimits {
     pub(crate) max_attempts: u32,
     pub(crate) max_deliveries: u32,
     pub(crate) timeout: Option<Duration>,
+    pub(crate) expires: Option<Duration>,
     pub(crate) backoff: Backoff,
 }
 
@@ -212,8 +230,17 @@ impl JobLimits {
             max_attempts: attempts.map_or(ATTEMPTS_MAX, NonZeroU32::get),
             max_deliveries: deliveries.map_or(DELIVERIES_MAX, NonZeroU32::get),
             timeout: over.timeout.or(attribute.timeout),
+            expires: over.expires.or(attribute.expires),
             backoff: over.backoff.or(attribute.backoff).unwrap_or_default(),
         }
+    }
+
+    /// What is wrong with the limits of a handler at this place.
+    pub(crate) fn fault(&self, place: &str) -> Option<String> {
+        let expires = self.expires.filter(|expires| !EXPIRES.contains(expires))?;
+        let ([min, max], expires) =
+            ([EXPIRES.start(), EXPIRES.end()].map(|end| shown(*end)), shown(expires));
+        Some(format!("{place}: expires {expires} is not between {min} and {max}"))
     }
 }
 
@@ -352,6 +379,8 @@ pub(crate) const LEASE: Duration = Duration::from_secs(10);
 const LEASE_MIN: Duration = Duration::from_millis(60);
 const LEASE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 const UNHANDLED_AFTER: Duration = Duration::from_secs(10 * 60);
+const EXPIRES: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(365 * 24 * 60 * 60);
 const UNHANDLED_AFTER_MIN: Duration = Duration::from_secs(1);
 const UNHANDLED_AFTER_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// Time to clean up; a handler that needs longer has had its grace period.
@@ -408,5 +437,10 @@ mod tests {
         let queue = QueueConfig::new(&HandlerOptions::default(), &never, Duration::from_secs(2));
         let faults = queue.faults("group mail on orders");
         assert!(faults[0].contains("unhandled_after 0ns is not between 1s and"), "{faults:?}");
+        for (seconds, fault) in [(0, true), (1, false), (366 * 86_400, true)] {
+            let options = GroupOptions::new().expires(Duration::from_secs(seconds));
+            let fault_found = JobLimits::new(&HandlerOptions::default(), &options).fault("mail");
+            assert_eq!(fault_found.is_some(), fault, "{fault_found:?}");
+        }
     }
 }

@@ -18,7 +18,7 @@ use crate::model::outcome::Outcome;
 use crate::model::policy::{
     Reason, Verdict, after_attempt, before_attempt, reject_if_too_wide, without_handler,
 };
-use crate::model::record::FIELDS_CARRIED_MAX;
+use crate::model::record::{FIELDS_CARRIED_MAX, waited};
 use crate::model::trace::span::{self, Processing, SpanHook};
 use crate::model::trace::{TraceContext, within};
 use crate::publish::client::Client;
@@ -90,7 +90,8 @@ impl Executor {
             }
             return (failures, verdict);
         };
-        if let Some(verdict) = before_attempt(hold.delivery_count, bound.limits.max_deliveries) {
+        let waited = waited(&assignment.delivery, envelope, began_at);
+        if let Some(verdict) = before_attempt(hold.delivery_count, waited, &bound.limits) {
             return (failures, verdict);
         }
         let attempt = failures.saturating_add(1);

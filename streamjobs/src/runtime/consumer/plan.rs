@@ -243,6 +243,7 @@ fn bind(handlers: &[HandlerDef], options: &GroupOptions, faults: &mut Vec<String
     let mut bound = Handlers::default();
     for handler in handlers {
         let limits = JobLimits::new(&handler.options, options);
+        faults.extend(limits.fault(&handler.location()));
         let this = BoundHandler { handler: *handler, limits, durations: Histogram::noop() };
         let mut twice = |what: &str, other: &BoundHandler| {
             faults.push(format!(

@@ -18,4 +18,7 @@ async fn long_lease(_: Entry) {}
 #[handler(group = "mail", stream = "orders", unhandled_after = "31d")]
 async fn long_wait(_: Entry) {}
 
+#[handler(group = "mail", stream = "orders", expires = "999ms")]
+async fn short_expiry(_: Entry) {}
+
 fn main() {}

@@ -52,6 +52,9 @@ async fn unhandled_leave(_: OrderPlaced) {}
 #[handler(group = "mail", unhandled_after = "30d")]
 async fn unhandled_after(_: OrderPlaced) {}
 
+#[handler(group = "mail", expires = "365d")]
+async fn expires(_: OrderPlaced) {}
+
 #[handler(group = "mail", crate = ::streamjobs)]
 async fn crate_path(_: OrderPlaced) {}
 
@@ -59,6 +62,7 @@ async fn crate_path(_: OrderPlaced) {}
     group = r"mail",
     backoff = "1s..10m",
     concurrency = 32,
+    expires = "1s",
     lease = "1h",
     max_attempts = 5,
     max_deliveries = 5,
