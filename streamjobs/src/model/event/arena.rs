@@ -14,15 +14,16 @@ thread_local! {
 /// What this writes.
 pub(super) fn written<E>(write: impl FnOnce(&mut BytesMut) -> Result<(), E>) -> Result<Bytes, E> {
     // What encodes an event may encode another one meanwhile, which then begins a piece of its own.
-    let mut piece = PIECE.take();
+    let mut piece = PIECE.try_with(Cell::take).unwrap_or_default();
     if piece.capacity() < LEFT_MIN {
         piece = BytesMut::with_capacity(PIECE_BYTES);
     }
     write(&mut piece)?;
     let written = piece.split().freeze();
     // A large one has a piece to itself.
-    if piece.capacity() <= PIECE_BYTES {
-        PIECE.set(piece);
+    if written.len() <= PIECE_BYTES {
+        // The thread may be about to end.
+        let _ended = PIECE.try_with(|kept| kept.set(piece)).is_err();
     }
     Ok(written)
 }

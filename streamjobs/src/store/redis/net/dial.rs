@@ -42,7 +42,7 @@ pub(crate) async fn open_shared(server: Server) -> RedisResult<Opened> {
             let answers = wire.exchange(&[&first_requests(&server)], Patience::CONNECTING).await?;
             let answers = answers.iter().map(|answer| redis::parse_redis_value(answer));
             let answers = answers.collect::<RedisResult<Vec<_>>>()?;
-            let wire = SharedWire::start(wire.into_socket(), closed.clone().drop_guard());
+            let wire = SharedWire::start(wire.into_socket()?, closed.clone().drop_guard());
             (Multiplexed::Wire(wire), answers)
         }
         None => open_by_crate(&server, closed.clone().drop_guard()).await?,
@@ -70,7 +70,7 @@ async fn open_by_crate(
         });
     let connection = connect(&server.address, ProtocolVersion::RESP3, config).await?;
     let connection = Multiplexed::Crate(connection);
-    let answers = connection.commands(&first_requests(server)).await?;
+    let answers = connection.commands(&first_requests(server), None).await?;
     Ok((connection, answers))
 }
 

@@ -5,6 +5,7 @@ use std::io;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Pipeline, RedisResult, Value};
 
+use super::places::Room;
 use super::scan::{self, FrameScanner};
 use super::shared_wire::SharedWire;
 use super::wire::NO_ANSWER;
@@ -47,19 +48,27 @@ pub(super) enum Answers {
 }
 
 impl Multiplexed {
-    /// Sends one command.
-    pub(super) async fn command(&self, command: &Cmd) -> RedisResult<Value> {
+    /// Sends one command, which takes up this room until it is answered.
+    pub(super) async fn command(&self, command: &Cmd, room: Option<Room>) -> RedisResult<Value> {
         match self {
             Self::Wire(wire) => {
-                let answer = exchange(wire, 1, |out| command.write_packed_command(out)).await?;
-                redis::parse_redis_value(&answer)
+                let write = |out: &mut Vec<u8>| command.write_packed_command(out);
+                redis::parse_redis_value(&exchange(wire, 1, room, write).await?)
             }
-            Self::Crate(connection) => connection.clone().send_packed_command(command).await,
+            Self::Crate(connection) => {
+                let answer = connection.clone().send_packed_command(command).await;
+                drop(room);
+                answer
+            }
         }
     }
 
     /// Sends commands in one go.
-    pub(super) async fn commands(&self, pipeline: &Pipeline) -> RedisResult<Vec<Value>> {
+    pub(super) async fn commands(
+        &self,
+        pipeline: &Pipeline,
+        room: Option<Room>,
+    ) -> RedisResult<Vec<Value>> {
         match self {
             Self::Wire(wire) => {
                 let write = |out: &mut Vec<u8>| {
@@ -67,26 +76,30 @@ impl Multiplexed {
                         command.write_packed_command(out);
                     }
                 };
-                values(&exchange(wire, pipeline.len(), write).await?)
+                values(&exchange(wire, pipeline.len(), room, write).await?)
             }
             Self::Crate(connection) => {
-                connection.clone().send_packed_commands(pipeline, 0, pipeline.len()).await
+                let mut connection = connection.clone();
+                let sent = connection.send_packed_commands(pipeline, 0, pipeline.len());
+                let answers = sent.await;
+                drop(room);
+                answers
             }
         }
     }
 
     /// Sends commands that are written without values in between.
-    pub(super) async fn request(&self, request: &impl Request) -> RedisResult<Answers> {
+    pub(super) async fn request(
+        &self,
+        request: &impl Request,
+        room: Option<Room>,
+    ) -> RedisResult<Answers> {
         match self {
             Self::Wire(wire) => {
-                let answers = exchange(wire, request.count(), |out| request.write(out));
+                let answers = exchange(wire, request.count(), room, |out| request.write(out));
                 answers.await.map(Answers::Raw)
             }
-            Self::Crate(connection) => {
-                let (pipeline, mut connection) = (request.pipeline(), connection.clone());
-                let answers = connection.send_packed_commands(&pipeline, 0, pipeline.len());
-                answers.await.map(Answers::Values)
-            }
+            Self::Crate(_) => self.commands(&request.pipeline(), room).await.map(Answers::Values),
         }
     }
 }
@@ -113,13 +126,14 @@ impl Answers {
 async fn exchange(
     wire: &SharedWire,
     expected: usize,
+    room: Option<Room>,
     write: impl FnOnce(&mut Vec<u8>),
 ) -> RedisResult<Vec<u8>> {
     if expected == 0 {
         return Ok(Vec::new());
     }
     let closed = || io::Error::from(io::ErrorKind::BrokenPipe);
-    let answers = wire.send(expected, write).ok_or_else(closed)?;
+    let answers = wire.send(expected, room, write).ok_or_else(closed)?;
     // It ends without an answer with the executor of the connection.
     Ok(answers.await.map_err(|_| closed())??)
 }

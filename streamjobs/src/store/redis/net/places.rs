@@ -35,8 +35,13 @@ pub(crate) struct Place {
     places: Arc<Places>,
     /// How many bytes are sent and answered.
     bytes: usize,
-    _permit: OwnedSemaphorePermit,
+    /// What the place takes up. It is taken out when the request is sent.
+    room: Option<Room>,
 }
+
+/// Room in a connection, which is free again when this is dropped: with the answer, also where its caller
+/// does not wait for it any more.
+pub(super) type Room = OwnedSemaphorePermit;
 
 impl Places {
     pub(super) fn new() -> Arc<Self> {
@@ -58,7 +63,7 @@ impl Places {
     }
 
     fn place(self: &Arc<Self>, bytes: usize, permit: OwnedSemaphorePermit) -> Place {
-        Place { places: Arc::clone(self), bytes, _permit: permit }
+        Place { places: Arc::clone(self), bytes, room: Some(permit) }
     }
 
     fn answered(&self) -> Instant {
@@ -89,6 +94,11 @@ impl Drop for OnTheWay<'_> {
 }
 
 impl Place {
+    /// What is to be kept until the answer has come.
+    pub(super) fn take_room(&mut self) -> Option<Room> {
+        self.room.take()
+    }
+
     /// With an answer of about so many bytes.
     pub(super) fn answering(mut self, bytes: usize) -> Self {
         self.bytes += bytes;

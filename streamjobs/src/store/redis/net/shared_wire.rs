@@ -10,13 +10,16 @@ use std::mem;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
 use tokio::io::ReadBuf;
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
+use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::DropGuard;
 
+use super::places::Room;
 use super::scan::FrameScanner;
 use super::wire::{NO_ANSWER, NOT_ASKED_FOR, Socket};
 
@@ -53,6 +56,8 @@ struct State {
 struct Caller {
     answers: usize,
     sender: oneshot::Sender<io::Result<Vec<u8>>>,
+    /// Kept when the caller has gone: what it has sent is still there.
+    _room: Option<Room>,
 }
 
 /// The answers to one request, as the bytes that came. If it is dropped, the request may or may not be
@@ -79,15 +84,22 @@ impl SharedWire {
             has_yielded: false,
             callers: VecDeque::new(),
             incoming: Incoming::default(),
+            silence: Silence::new(),
             _guard: guard,
         };
         tokio::spawn(exchange.run());
         Self { shared }
     }
 
-    /// Sends a request that gets so many answers, behind those that were sent before. `None` if the
+    /// Sends a request that gets so many answers, behind those that were sent before, and takes up this room
+    /// until they have come. `None` if the
     /// connection cannot be used any more: then nothing is sent.
-    pub(crate) fn send(&self, answers: usize, write: impl FnOnce(&mut Vec<u8>)) -> Option<Answers> {
+    pub(crate) fn send(
+        &self,
+        answers: usize,
+        room: Option<Room>,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Option<Answers> {
         let (sender, receiver) = oneshot::channel();
         let mut state = self.shared.lock();
         if state.is_over {
@@ -96,7 +108,7 @@ impl SharedWire {
         // Otherwise the task has been woken for what is there, and has not taken it yet.
         let is_first = state.callers.is_empty();
         write(&mut state.outgoing);
-        state.callers.push(Caller { answers, sender });
+        state.callers.push(Caller { answers, sender, _room: room });
         drop(state);
         if is_first {
             self.shared.task.wake();
@@ -117,6 +129,7 @@ struct Exchange {
     /// Those whose requests are being written or were, in the order of their answers.
     callers: VecDeque<Caller>,
     incoming: Incoming,
+    silence: Silence,
     _guard: DropGuard,
 }
 
@@ -135,20 +148,28 @@ impl Exchange {
     /// if it is not needed any more.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.shared.task.register(context.waker());
+        if self.shared.lock().is_over {
+            return Poll::Ready(Ok(()));
+        }
         while let Poll::Ready(received) = self.incoming.poll(self.socket.as_mut(), context) {
             received?;
+            self.silence.end();
             self.incoming.answer(&mut self.callers)?;
         }
-        loop {
-            if self.written == self.writing.len() && !self.take_requests(context) {
-                let is_over = self.shared.lock().is_over;
-                return if is_over { Poll::Ready(Ok(())) } else { Poll::Pending };
-            }
+        while self.written < self.writing.len() || self.take_requests(context) {
             let rest = self.writing.get(self.written..).unwrap_or_default();
-            match ready!(Pin::new(&mut *self.socket).poll_write(context, rest))? {
-                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                written => self.written += written,
+            match Pin::new(&mut *self.socket).poll_write(context, rest)? {
+                Poll::Pending => break,
+                Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(written) => {
+                    self.silence.end();
+                    self.written += written;
+                }
             }
+        }
+        match self.callers.is_empty() {
+            true => Poll::Pending,
+            false => self.silence.poll(context).map(Err),
         }
     }
 
@@ -172,6 +193,10 @@ impl Exchange {
             let _later = pin!(yield_now()).poll(context);
             return false;
         }
+        if self.callers.is_empty() {
+            // Nothing was expected until now.
+            self.silence.end();
+        }
         mem::swap(&mut self.writing, &mut state.outgoing);
         self.callers.extend(state.callers.drain(..));
         self.has_yielded = false;
@@ -183,7 +208,39 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
         state.is_over = true;
-        state.callers.clear();
+        let callers = mem::take(&mut state.callers);
+        drop(state);
+        // Wakes them.
+        drop(callers);
+    }
+}
+
+/// How long nothing has moved on the connection. Callers have deadlines of their own; where each gives up
+/// before its own, a connection that is dead is noticed here.
+struct Silence {
+    since: Instant,
+    end: Pin<Box<Sleep>>,
+}
+
+impl Silence {
+    fn new() -> Self {
+        Self { since: Instant::now(), end: Box::pin(sleep(SILENCE_MAX)) }
+    }
+
+    /// Something has moved.
+    fn end(&mut self) {
+        self.since = Instant::now();
+    }
+
+    /// Ready when it was too long.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
+        while self.end.as_mut().poll(context).is_ready() {
+            if self.since.elapsed() >= SILENCE_MAX {
+                return Poll::Ready(io::ErrorKind::TimedOut.into());
+            }
+            self.end.as_mut().reset(self.since + SILENCE_MAX);
+        }
+        Poll::Pending
     }
 }
 
@@ -239,6 +296,8 @@ impl Incoming {
     }
 }
 
+/// As much as a socket takes in is on its way for less time, on the slowest link that is used.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// The space for one read at first; it doubles while an answer is larger.
 const READ_BYTES: usize = 16 * 1024;
 /// With less free space than this, the buffer grows.
@@ -249,6 +308,7 @@ const KEPT_BYTES_MAX: usize = 256 * 1024;
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+    use tokio::sync::Semaphore;
     use tokio_util::sync::CancellationToken;
 
     use super::*;
@@ -260,7 +320,7 @@ mod tests {
     }
 
     fn ask(wire: &SharedWire, text: &str, answers: usize) -> Answers {
-        wire.send(answers, |out| out.extend_from_slice(text.as_bytes())).unwrap()
+        wire.send(answers, None, |out| out.extend_from_slice(text.as_bytes())).unwrap()
     }
 
     async fn heard(far: &mut DuplexStream, text: &str) {
@@ -302,6 +362,35 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_a_caller_has_sent_takes_up_room_until_its_answer() {
+        let (wire, mut far, _closed) = wire();
+        let places = Arc::new(Semaphore::new(1));
+        let room = Arc::clone(&places).try_acquire_owned().ok();
+        drop(wire.send(1, room, |out| out.extend_from_slice(b"a")));
+        let next = ask(&wire, "b", 1);
+        heard(&mut far, "ab").await;
+        assert_eq!(places.available_permits(), 0, "its caller has gone");
+        far.write_all(b":1\r\n:2\r\n").await.unwrap();
+        assert_eq!(next.await.unwrap().unwrap(), b":2\r\n");
+        assert_eq!(places.available_permits(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_on_which_nothing_moves_is_given_up_and_an_idle_one_is_not() {
+        let (wire, mut far, closed) = wire();
+        tokio::time::sleep(10 * SILENCE_MAX).await;
+        let answered = ask(&wire, "a", 1);
+        heard(&mut far, "a").await;
+        far.write_all(b":1\r\n").await.unwrap();
+        assert_eq!(answered.await.unwrap().unwrap(), b":1\r\n");
+        tokio::time::sleep(SILENCE_MAX / 2).await;
+        drop(ask(&wire, "b", 1));
+        let begun = Instant::now();
+        closed.cancelled().await;
+        assert_eq!(begun.elapsed().as_secs(), SILENCE_MAX.as_secs());
+    }
+
+    #[tokio::test]
     async fn a_large_answer_comes_whole_and_its_buffer_is_given_back() {
         let (wire, mut far, _closed) = wire();
         let (large, small) = (ask(&wire, "a", 1), ask(&wire, "b", 1));
@@ -339,7 +428,7 @@ mod tests {
         drop(far);
         assert!(two.await.unwrap().is_err());
         closed.cancelled().await;
-        assert!(wire.send(1, |_| ()).is_none());
+        assert!(wire.send(1, None, |_| ()).is_none());
     }
 
     #[tokio::test]
@@ -350,7 +439,7 @@ mod tests {
             heard(&mut far, "a").await;
             far.write_all(bytes).await.unwrap();
             closed.cancelled().await;
-            assert!(wire.send(1, |_| ()).is_none());
+            assert!(wire.send(1, None, |_| ()).is_none());
         }
     }
 
@@ -362,6 +451,9 @@ mod tests {
         far.write_all(b":1\r\n").await.unwrap();
         assert_eq!(answer.await.unwrap().unwrap(), b":1\r\n");
         assert!(!closed.is_cancelled());
+        // More than the other side takes in: it would never be written.
+        drop(ask(&wire, &"y".repeat(5 * KEPT_BYTES_MAX), 1));
+        yield_now().await;
         drop(wire);
         closed.cancelled().await;
         let mut rest = Vec::new();

@@ -5,10 +5,12 @@ use std::io;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
+use futures_util::future::select_ok;
 use redis::io::tcp::socket2::SockRef;
-use redis::{Cmd, ConnectionAddr, Pipeline, RedisResult};
+use redis::{Cmd, ConnectionAddr, Pipeline, RedisError, RedisResult};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
 use super::address::{Address, keepalive};
@@ -53,7 +55,7 @@ impl Wire {
         let answers = wire.exchange(&[&login], Patience::CONNECTING).await?;
         for (place, answer) in answers.iter().enumerate() {
             match redis::parse_redis_value(answer)?.extract_error() {
-                Err(error) if place < required || is_authentication(&error) => return Err(error),
+                Err(error) if place < required || is_no_service(&error) => return Err(error),
                 _ => {}
             }
         }
@@ -61,8 +63,11 @@ impl Wire {
     }
 
     /// The socket, on which nothing is outstanding between two exchanges.
-    pub(super) fn into_socket(self) -> Box<dyn Socket> {
-        self.socket
+    pub(super) fn into_socket(self) -> io::Result<Box<dyn Socket>> {
+        match self.buffer.is_empty() {
+            true => Ok(self.socket),
+            false => Err(io::Error::new(io::ErrorKind::InvalidData, NOT_ASKED_FOR)),
+        }
     }
 
     fn over(socket: Box<dyn Socket>) -> Self {
@@ -147,7 +152,14 @@ async fn in_time<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) 
 async fn connect(server: &ConnectionAddr) -> io::Result<Option<Box<dyn Socket>>> {
     match server {
         ConnectionAddr::Tcp(host, port) => {
-            let socket = TcpStream::connect((host.as_str(), *port)).await?;
+            let addresses = lookup_host((host.as_str(), *port)).await?;
+            // All at once: one that does not answer would take the time of the others.
+            let connecting = addresses.map(|address| TcpStream::connect(address).boxed());
+            let connecting = connecting.collect::<Vec<_>>();
+            if connecting.is_empty() {
+                return Err(io::Error::new(io::ErrorKind::NotFound, NO_ADDRESS));
+            }
+            let (socket, _others) = select_ok(connecting).await?;
             // Without no-delay, a small command waits until the packet before it is acknowledged.
             socket.set_nodelay(true)?;
             SockRef::from(&socket).set_tcp_keepalive(&keepalive())?;
@@ -159,6 +171,14 @@ async fn connect(server: &ConnectionAddr) -> io::Result<Option<Box<dyn Socket>>>
         }
         _ => Ok(None),
     }
+}
+
+/// Whether a refusal means that nothing else will be answered: the server wants a login, has too many
+/// clients, or serves only those of its own machine.
+fn is_no_service(error: &RedisError) -> bool {
+    is_authentication(error)
+        || error.code() == Some("DENIED")
+        || error.detail().is_some_and(|text| text.contains("max number of clients"))
 }
 
 /// The commands that must succeed before the connection can be used.
@@ -187,6 +207,7 @@ const READ_BYTES: usize = 64 * 1024;
 /// After an answer larger than this, its buffer is not kept.
 const KEPT_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub(super) const NO_ANSWER: &str = "the answer is not in the Redis protocol";
+const NO_ADDRESS: &str = "the host has no address";
 pub(super) const NOT_ASKED_FOR: &str = "the server sent an answer without a request";
 
 #[cfg(test)]
@@ -224,6 +245,20 @@ mod tests {
         let pings = [&pings];
         let (answers, ()) = tokio::join!(wire.exchange(&pings, Patience::CONNECTING), server);
         assert_eq!(answers.unwrap(), [b"+PONG\r\n".as_slice(), b"*2\r\n:1\r\n$3\r\na\r\n\r\n"]);
+    }
+
+    #[test]
+    fn a_server_that_serves_none_is_told_from_one_that_refuses_a_name() {
+        for (text, is_final) in [
+            ("-ERR max number of clients reached\r\n", true),
+            ("-DENIED Redis is running in protected mode\r\n", true),
+            ("-NOAUTH Authentication required.\r\n", true),
+            ("-NOPERM User x has no permissions to run the 'client|setname' command\r\n", false),
+            ("-ERR unknown command 'CLIENT'\r\n", false),
+        ] {
+            let error = redis::parse_redis_value(text.as_bytes()).unwrap().extract_error();
+            assert_eq!(is_no_service(&error.unwrap_err()), is_final, "{text}");
+        }
     }
 
     #[tokio::test]
