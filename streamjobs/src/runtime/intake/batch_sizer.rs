@@ -92,6 +92,13 @@ impl BatchSizer {
     }
 }
 
+/// How many acknowledgements are worth a request, with so many slots. The other jobs run on meanwhile, so
+/// that the handlers have work until the next ones come.
+pub(crate) fn acks_worthwhile(slots: usize) -> usize {
+    let slots = slots.min(BATCH_MAX);
+    (slots / 4).max(BUSY_COUNT).min(slots / 2).max(1)
+}
+
 /// Larger reads are long pauses for the server and gain nothing.
 pub(crate) const BATCH_MAX: usize = 500;
 /// The target size of a read: small beside the memory of the jobs, and large enough that a round
@@ -99,7 +106,8 @@ pub(crate) const BATCH_MAX: usize = 500;
 const BATCH_BYTES: usize = 1024 * 1024;
 /// Before the first read has shown how large entries are.
 const ENTRY_BYTES_ASSUMED: usize = 256 * 1024;
-const BUSY_COUNT: usize = 32;
+/// A read that gives as many is one of many: the entries of a quiet stream come one by one.
+const BUSY_COUNT: usize = 4;
 
 #[cfg(test)]
 mod tests {
@@ -135,6 +143,12 @@ mod tests {
             sizer.arrived(&deliveries(1, 100));
             assert_eq!(sizer.count(1_000, false), expected);
         }
+    }
+
+    #[test]
+    fn a_part_of_the_slots_is_acknowledged_together_and_one_of_few() {
+        let slots = [1, 2, 4, 10, 16, 100, 1_000, 10_000];
+        assert_eq!(slots.map(acks_worthwhile), [1, 1, 2, 4, 4, 25, 125, 125]);
     }
 
     #[test]

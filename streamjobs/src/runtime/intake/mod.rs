@@ -8,7 +8,7 @@ mod reaper;
 mod recovery;
 
 pub(crate) use self::admission::Admission;
-pub(crate) use self::batch_sizer::{BATCH_MAX, BatchSizer};
+pub(crate) use self::batch_sizer::{BATCH_MAX, BatchSizer, acks_worthwhile};
 pub(crate) use self::lease_keeper::LeaseKeeper;
 pub(crate) use self::reader::{Connector, GroupRepair, LaneTurn, Reader};
 pub(crate) use self::reaper::{Reaper, SlotRequest};

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::model::entry::{EntryId, Inlet};
-use crate::runtime::intake::{Admission, BATCH_MAX, BatchSizer, Recovery};
+use crate::runtime::intake::{Admission, BATCH_MAX, BatchSizer, Recovery, acks_worthwhile};
 use crate::runtime::observe::{QueueContext, QueueEvent};
 use crate::runtime::state::{
     Ack, Acks, Activity, GroupEpoch, LaneSignal, LoopBackoff, LoopHealth, PauseGate, ReaderUnblock,
@@ -202,11 +202,13 @@ impl Reader {
         }
     }
 
-    /// Waits for the first acknowledgement, and then for half a batch or a millisecond.
+    /// Waits until a part of the slots can be freed together, or for a millisecond and the first
+    /// acknowledgement. Each wake-up costs as much as some jobs, so the first one is not waited for alone.
     async fn batch_of_acks(&self) {
-        self.acks.filled(1).await;
-        let batch = self.slots.size().min(BATCH_MAX) / 2;
-        let _partial = timeout(LINGER, self.acks.filled(batch)).await;
+        let batch = acks_worthwhile(self.slots.size());
+        if timeout(LINGER, self.acks.filled(batch)).await.is_err() {
+            self.acks.filled(1).await;
+        }
     }
 
     /// One round trip: acknowledge, then read into the slots.

@@ -22,7 +22,7 @@ pub(crate) struct Ack {
 #[derive(Debug)]
 pub(crate) struct Acks {
     waiting: Mutex<Vec<Ack>>,
-    /// The length at which a waiting loop is notified.
+    /// The length at which a loop is notified that waits for several. The first is always told.
     wanted: AtomicUsize,
     filled: Notify,
     in_flight: Arc<InFlight>,
@@ -93,7 +93,9 @@ impl Acks {
     pub(crate) async fn filled(&self, length: usize) {
         loop {
             let filled = self.filled.notified();
-            self.wanted.store(length, Ordering::Relaxed);
+            if length > 1 {
+                self.wanted.store(length, Ordering::Relaxed);
+            }
             if self.len() >= length {
                 return;
             }
