@@ -30,6 +30,8 @@ pub trait RawAccess: Send + Sync {
     fn lose_schedule(&self, stream: &StreamName);
     /// Deletes the record of a scheduled event, and not its place in the set.
     fn lose_scheduled_record(&self, stream: &StreamName, id: &str);
+    /// Deletes the records of all scheduled events, as an eviction does, and not their set.
+    fn lose_scheduled_records(&self, stream: &StreamName);
     /// The pending list.
     fn pending(&self, key: &str, group: &str) -> Vec<PendingRow>;
     /// The number of entries.

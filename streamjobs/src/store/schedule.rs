@@ -58,7 +58,7 @@ pub struct Upcoming {
     pub next_due: Option<Duration>,
     /// Records of events whose place in the set of waiting ones is lost.
     pub misplaced: u64,
-    /// Whether anything was ever scheduled there.
+    /// Whether events are scheduled there: some were, and what says so is still there, or some wait.
     pub used: bool,
 }
 

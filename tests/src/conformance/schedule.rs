@@ -26,6 +26,7 @@ macro_rules! schedule_cases {
             a_page_of_due_events_is_limited,
             events_that_lost_their_place_get_it_back,
             events_without_a_record_are_removed_and_counted,
+            a_stream_whose_records_are_all_lost_is_still_looked_at,
             pages_of_waiting_events_have_each_once_in_order,
             a_stream_is_known_to_be_scheduled_to_from_the_first_event_on,
         }
@@ -249,6 +250,27 @@ pub async fn events_without_a_record_are_removed_and_counted(stage: &Stage) -> C
     assert_eq!((entered.lost, entered.lateness.len()), (1, 1));
     assert_eq!((entered.upcoming.waiting, enter(stage, 500).await?.lost), (0, 0));
     assert_eq!(names(stage).await?, ["b"]);
+    Ok(())
+}
+
+/// The mark that the stream is scheduled to is one of them.
+pub async fn a_stream_whose_records_are_all_lost_is_still_looked_at(stage: &Stage) -> Case {
+    let (store, queue) = (&stage.store, &stage.queue);
+    schedule(stage, "a", Due::In(SOON)).await?;
+    schedule(stage, "b", Due::In(FAR)).await?;
+    stage.raw.lose_scheduled_records(&queue.stream);
+    let ahead = store.look_ahead(&queue.stream).await?;
+    assert_eq!((ahead.used, ahead.waiting, ahead.misplaced), (true, 2, 0));
+    assert!(store.promote(queue, &stage.me, 0).await?.scheduled, "promoters say so");
+    stage.pass(40).await?;
+    let entered = enter(stage, 500).await?;
+    assert_eq!((entered.lost, entered.lateness.len(), entered.upcoming.used), (1, 0, true));
+    assert!(store.unschedule(&queue.stream, &id("b")?).await?);
+    assert!(!store.look_ahead(&queue.stream).await?.used, "nothing waits");
+    assert!(!store.promote(queue, &stage.me, 0).await?.scheduled);
+    let again = schedule(stage, "c", Due::In(FAR)).await?;
+    assert!(matches!(again, Scheduling::Waits { repeated: false, .. }), "{again:?}");
+    assert!(store.look_ahead(&queue.stream).await?.used);
     Ok(())
 }
 

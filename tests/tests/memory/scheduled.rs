@@ -7,6 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use streamjobs::__store::memory::{Fault, MemoryStore, Passage, View, Watch};
+use streamjobs::__store::raw_access::RawAccess;
 use streamjobs::stream::{Rescheduled, Scheduled};
 use streamjobs::{Client, Event, EventId, Runtime, State, StreamName, handler, handlers};
 use streamjobs_tests::eventually::eventually_async;
@@ -155,6 +156,26 @@ async fn no_event_is_early_or_lost_when_the_servers_clock_jumps() {
     let mut all = seen(&stage);
     all.sort_unstable();
     assert_eq!(all, (1..20).collect::<Vec<_>>(), "each is due, and each ran once");
+    let _ = stage.runtime.shutdown().await;
+}
+
+/// An eviction takes all records at once, and with them what says that the stream is scheduled to.
+#[tokio::test(start_paused = true)]
+async fn events_whose_records_are_all_lost_are_counted() {
+    let stage = stage().await;
+    let stream = StreamName::new("orders").unwrap();
+    for (round, idle) in [Duration::ZERO, HOUR].into_iter().enumerate() {
+        stage.client.publish_in(HOUR, &Reminder { id: 1 }).await.unwrap();
+        stage.client.publish_in(HOUR * 2, &Reminder { id: 2 }).await.unwrap();
+        stage.store.lose_scheduled_records(&stream);
+        pass(HOUR + LOOK + SLACK).await;
+        let lost = || stage.runtime.counters().scheduled_lost as usize;
+        assert_eq!(lost(), round * 2 + 1, "the first was due");
+        pass(HOUR).await;
+        assert_eq!(lost(), round * 2 + 2, "the second as well");
+        pass(idle).await;
+    }
+    assert_eq!(stage.runs.of("mail"), []);
     let _ = stage.runtime.shutdown().await;
 }
 

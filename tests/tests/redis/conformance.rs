@@ -61,6 +61,10 @@ impl RawAccess for Server {
         self.0.command(&["HDEL", &format!("{{{stream}}}:later-records"), id]);
     }
 
+    fn lose_scheduled_records(&self, stream: &StreamName) {
+        self.0.command(&["DEL", &format!("{{{stream}}}:later-records")]);
+    }
+
     fn pending(&self, key: &str, group: &str) -> Vec<PendingRow> {
         let summary = self.0.try_query::<redis::Value>(&["XPENDING", key, group]);
         if summary.is_err_and(|error| error.code() == Some("NOGROUP")) {

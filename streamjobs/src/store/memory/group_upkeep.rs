@@ -74,7 +74,7 @@ impl GroupUpkeep for MemoryStore {
                 restored,
                 stranded: 0,
                 paused,
-                scheduled: state.later(&queue.stream).since.is_some(),
+                scheduled: state.later(&queue.stream).is_used(),
                 now: ServerTime(now),
             })
         })

@@ -26,6 +26,11 @@ impl Later {
         self.records.remove(id).is_some() || self.members.len() < members
     }
 
+    /// Whether events are scheduled to the stream.
+    pub(super) fn is_used(&self) -> bool {
+        self.since.is_some() || !self.members.is_empty()
+    }
+
     /// How many records have no member.
     fn misplaced(&self) -> usize {
         self.records.len().saturating_sub(self.members.len())
@@ -38,7 +43,7 @@ impl Later {
             waiting: count(self.members.len()),
             next_due: first.map(|(due, _)| Duration::from_millis(due.saturating_sub(now))),
             misplaced: count(self.misplaced()),
-            used: self.since.is_some(),
+            used: self.is_used(),
         }
     }
 

@@ -71,6 +71,13 @@ impl RawAccess for MemoryStore {
         self.lock().later(stream).records.remove(id);
     }
 
+    fn lose_scheduled_records(&self, stream: &StreamName) {
+        let mut state = self.lock();
+        let later = state.later(stream);
+        later.records.clear();
+        later.since = None;
+    }
+
     fn pending(&self, key: &str, group: &str) -> Vec<PendingRow> {
         let mut state = self.lock();
         let now = state.now();

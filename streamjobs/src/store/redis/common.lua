@@ -51,6 +51,12 @@ local function due_of(job)
   return string.match(due, '^%d+$') and #due <= 15 and tonumber(due) or nil
 end
 
+-- Whether events are scheduled to a stream, as 1 or 0. The field '' of the records says it, and members do
+-- where that went with an eviction of all records: these events are lost, and the next enterer counts them.
+local function is_scheduled_to(field, waiting)
+  return (field == 1 or waiting > 0) and 1 or 0
+end
+
 -- What XADD is given behind the key. `trimming` is "~" or "=" where appending trims to `kept` entries.
 local function entry_words(trimming, kept, job)
   local words = trimming == '' and {'*'} or {'MAXLEN', trimming, kept, '*'}

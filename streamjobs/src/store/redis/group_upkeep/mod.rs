@@ -44,8 +44,8 @@ impl GroupUpkeep for RedisStore {
         let [stream, lane] = queue.keys();
         let (retry, records) = (queue.retry_key(), queue.retry_records_key());
         let (hash, dead) = (queue.group_key(), queue.dead_key());
-        let scheduled = queue.stream.later_records_key();
-        let keys = [&*stream, &lane, &retry, &records, &hash, &dead, &scheduled];
+        let (scheduled, later) = (queue.stream.later_records_key(), queue.stream.later_key());
+        let keys = [&*stream, &lane, &retry, &records, &hash, &dead, &scheduled, &later];
         let arguments = (queue.group.as_str(), consumer.as_str(), limit.min(IDS_MAX));
         let value = match limit {
             0 => self.run_in_batch(&PROMOTE, &keys, arguments).await?,

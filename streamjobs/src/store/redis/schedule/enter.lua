@@ -4,7 +4,7 @@
 -- entries to keep; events at most; bytes of their records at most; the cursor of the last call, or 0.
 -- Returns: members without record, events that got their places back, events at least that cannot get
 -- it, 1 if more are due or else 0, the next cursor, the clock, events that wait, the time at which the
--- next one is due (-1 for none), 1 if anything was ever scheduled or else 0, then for each event that
+-- next one is due (-1 for none), 1 if events are scheduled to it or else 0, then for each event that
 -- was moved, how many milliseconds after it was due.
 --
 -- Before: each member of the set has a record of the same name, which is an entry's fields.
@@ -21,8 +21,8 @@ local stream, later, records = KEYS[1], KEYS[2], KEYS[3]
 local trimming, kept = ARGV[1], ARGV[2]
 local limit, bytes_max, cursor = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
 redis.call('XLEN', stream)
-local used = redis.call('HEXISTS', records, '')
-local misplaced = redis.call('HLEN', records) - used - redis.call('ZCARD', later)
+local field = redis.call('HEXISTS', records, '')
+local misplaced = redis.call('HLEN', records) - field - redis.call('ZCARD', later)
 local clock = now()
 
 -- The members of a page of records get their places back: how many, and how many cannot.
@@ -64,7 +64,8 @@ for i = 1, #due, 2 do
   end
 end
 local first = redis.call('ZRANGE', later, 0, 0, 'WITHSCORES')
-local answer = {lost, restored, stranded, has_more, cursor, now(), redis.call('ZCARD', later),
-  first[2] and whole(math.max(tonumber(first[2]), 0)) or -1, used}
+local waiting = redis.call('ZCARD', later)
+local answer = {lost, restored, stranded, has_more, cursor, now(), waiting,
+  first[2] and whole(math.max(tonumber(first[2]), 0)) or -1, is_scheduled_to(field, waiting)}
 for _, late in ipairs(lateness) do answer[#answer + 1] = late end
 return answer

@@ -2,12 +2,13 @@
 --
 -- KEYS: stream, waiting events, their records. ARGV: none.
 -- Returns: the clock, events that wait, the time at which the next one is due (-1 for none), records
--- without a member, 1 if anything was ever scheduled or else 0.
+-- without a member, 1 if events are scheduled to it or else 0.
 --
 -- May race with: anything; it changes nothing.
 local later, records = KEYS[2], KEYS[3]
 local waiting = redis.call('ZCARD', later)
-local used = redis.call('HEXISTS', records, '')
+local field = redis.call('HEXISTS', records, '')
 local first = redis.call('ZRANGE', later, 0, 0, 'WITHSCORES')
-local misplaced = math.max(redis.call('HLEN', records) - used - waiting, 0)
-return {now(), waiting, first[2] and whole(math.max(tonumber(first[2]), 0)) or -1, misplaced, used}
+local misplaced = math.max(redis.call('HLEN', records) - field - waiting, 0)
+return {now(), waiting, first[2] and whole(math.max(tonumber(first[2]), 0)) or -1, misplaced,
+  is_scheduled_to(field, waiting)}
