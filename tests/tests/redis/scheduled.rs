@@ -279,6 +279,24 @@ async fn a_scheduled_event_that_fails_is_retried_and_dead_lettered_as_any_other(
     let _ = runtime.shutdown().await;
 }
 
+/// As with rules that another hand has written.
+#[tokio::test]
+async fn an_event_whose_place_is_refused_leaves_no_record() {
+    let app = App::start().await;
+    let rule = "reset on >canary ~* &* +@all -zadd";
+    let words = ["ACL", "SETUSER", "bob"].into_iter().chain(rule.split(' '));
+    app.server.command(&words.collect::<Vec<_>>());
+    let client = Client::connect(&app.server.url_as("bob", "canary")).await.unwrap();
+    for round in 0..2 {
+        let error = client.publish_in_with_id(LEASE, &order(1), id(1)).await.unwrap_err();
+        assert!(!error.is_unconfirmed(), "{round}: {error}");
+        let stored = app.server.query::<usize>(&["HEXISTS", "{orders}:later-records", "e-1"]);
+        assert_eq!(stored, 0, "{round}: it is certainly not stored");
+    }
+    let again = app.client.publish_in_with_id(LEASE, &order(1), id(1)).await.unwrap();
+    assert!(matches!(again, Scheduled::Waits(event) if !event.repeated));
+}
+
 #[tokio::test]
 async fn keys_of_another_type_are_an_error_and_nothing_is_half_stored() {
     let app = App::start().await;

@@ -14,7 +14,7 @@
 -- May race with: enterers, cancellations, other schedulers. A repetition finds the event as it waits,
 -- and changes nothing; after the event has entered, a repetition is a second event.
 --
--- There is no harmless first write: a server out of memory refuses the first event that has to be
+-- An event whose member is refused has its record removed. There is no harmless first write: a server out of memory refuses the first event that has to be
 -- stored, and so all that follow.
 local stream, later, records = KEYS[1], KEYS[2], KEYS[3]
 local trimming, kept, learning, short = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -51,7 +51,12 @@ local function scheduled(id, due, job)
   local _, err = try('HSET', records, '', whole(since or clock), id, cmsgpack.pack(job))
   if err then return {2, err} end
   since = since or clock
-  redis.call('ZADD', later, whole(due), id)
+  local _, unplaced = try('ZADD', later, whole(due), id)
+  if unplaced then
+    -- What is reported as not stored must not come back.
+    redis.call('HDEL', records, id)
+    return {2, unplaced}
+  end
   return waits(due, 0)
 end
 
