@@ -32,9 +32,11 @@ pub struct Promoted {
     /// Such jobs, at least, that cannot get their place back, because the user lacks the right to look
     /// for them.
     pub stranded: usize,
+    /// Such jobs, at least, that have not got their place back yet. A promotion of no jobs restores none.
+    pub misplaced: usize,
     /// Whether the group is paused in every process. Then nothing is promoted, and nothing is due.
     pub paused: bool,
-    /// Whether events were ever [scheduled](super::Schedule) to the stream, as far as the user may know.
+    /// Whether events are [scheduled](super::Schedule) to the stream, as far as the user may know.
     pub scheduled: bool,
     /// The server's clock.
     pub now: ServerTime,

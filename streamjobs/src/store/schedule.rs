@@ -67,7 +67,8 @@ pub struct Upcoming {
 pub struct Entered {
     /// For each event that was entered, how long after it was due.
     pub lateness: Vec<Duration>,
-    /// Members that were removed because their records are missing.
+    /// Members that were removed because their records are missing, and records without a member that
+    /// cannot be read.
     pub lost: usize,
     /// Events that had lost their place, which they have again.
     pub restored: usize,

@@ -48,8 +48,11 @@ pub async fn jobs_whose_place_in_the_retry_set_was_lost_get_it_back(stage: &Stag
     assert!(store.set_paused(queue, true).await?);
     assert_eq!(store.promote(queue, me, 10).await?.restored, 0);
     assert!(store.set_paused(queue, false).await?);
+    let observed = store.promote(queue, me, 0).await?;
+    assert_eq!((observed.restored, observed.misplaced), (0, 3), "it only looks");
     let promoted = store.promote(queue, me, 10).await?;
     assert_eq!((promoted.restored, promoted.promoted, promoted.waiting), (3, 2, 2));
+    assert_eq!(promoted.misplaced, 0);
     let due = promoted.next_due.ok_or("one job is due later")?;
     assert!(due > Duration::from_secs(400) && due <= Duration::from_secs(500), "{due:?}");
     assert_eq!(store.promote(queue, me, 10).await?.restored, 0);

@@ -12,6 +12,7 @@ use streamjobs::__store::raw_access::RawAccess;
 use streamjobs::config::GroupOptions;
 use streamjobs::{Event, GroupName, JobError, Runtime, State, StreamName, handler, handlers};
 use streamjobs_tests::eventually::eventually_async;
+use tokio::time::{Instant, sleep_until};
 
 #[derive(Debug, Event, Serialize, Deserialize)]
 #[event(stream = "orders", type = "order.placed")]
@@ -65,6 +66,25 @@ async fn jobs_waiting_for_retry_come_back_when_the_retry_set_is_deleted() {
     until("five have failed for good", || runtime.counters().dead_lettered == 5).await;
     assert!((0..5).all(|id| runs.of(id) == 2));
     assert_eq!(runtime.counters().retries_restored, 5);
+    let _ = runtime.shutdown().await;
+}
+
+/// Its promotions only look, until one says that jobs have lost their place.
+#[tokio::test(start_paused = true)]
+async fn jobs_of_a_lost_retry_set_come_back_in_an_idle_group() {
+    let (store, runs) = (MemoryStore::new(), Runs::default());
+    let runtime = runtime(&store, &runs, 10).await;
+    let (stream, group) = (StreamName::new("orders"), GroupName::new("work"));
+    let queue = Queue { stream: stream.unwrap(), group: group.unwrap() };
+    for round in 1..=2 {
+        sleep_until(Instant::now() + Duration::from_secs(3_600)).await;
+        // Between two promotions, so that none finds the job in its place.
+        store.schedule_retry(&queue, "s:1-0", 1);
+        store.lose_retry_set(&queue);
+        let begun = Instant::now();
+        until("restored", || runtime.counters().retries_restored == round).await;
+        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    }
     let _ = runtime.shutdown().await;
 }
 

@@ -297,6 +297,33 @@ async fn an_event_whose_place_is_refused_leaves_no_record() {
     assert!(matches!(again, Scheduled::Waits(event) if !event.repeated));
 }
 
+/// Each call reads about a megabyte of records, and one that cannot be read is not looked for again.
+#[tokio::test]
+async fn pages_of_restored_events_are_bounded_and_end_with_an_unreadable_record() {
+    let app = App::start().await;
+    let (store, stream) =
+        (streamjobs::__store::of(&app.client), StreamName::new("orders").unwrap());
+    let large = |name: &str| Order { id: name.to_owned(), customer: "c".repeat(200_000) };
+    let events = (0..30).map(|number| large(&number.to_string())).collect::<Vec<_>>();
+    let at = soon(DEADLINE * 60);
+    let items = events.iter().enumerate().map(|(number, event)| (at, id(number), event));
+    for answer in app.client.publish_all_at(items).await {
+        answer.unwrap();
+    }
+    app.server.command(&["HSET", "{orders}:later-records", "theirs", "text"]);
+    app.server.command(&["DEL", "{orders}:later"]);
+    let (mut cursor, mut restored, mut lost, mut calls) = (0, 0, 0, 0);
+    while store.look_ahead(&stream).await.unwrap().misplaced > 0 {
+        let entered = store.enter(&stream, Retention::Unlimited, 500, cursor).await.unwrap();
+        assert!(entered.restored <= 10, "{entered:?}");
+        (cursor, restored) = (entered.cursor, restored + entered.restored);
+        (lost, calls) = (lost + entered.lost, calls + 1);
+        assert!(calls < 40, "it ends");
+    }
+    assert_eq!((restored, lost), (30, 1));
+    assert_eq!(app.server.query::<usize>(&["HEXISTS", "{orders}:later-records", "theirs"]), 0);
+}
+
 #[tokio::test]
 async fn keys_of_another_type_are_an_error_and_nothing_is_half_stored() {
     let app = App::start().await;

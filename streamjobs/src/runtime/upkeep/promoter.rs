@@ -36,12 +36,16 @@ impl Promoter {
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let mut next = Instant::now();
         let mut backoff = LoopBackoff::new();
+        // Whether jobs had lost their place by the last answer.
+        let mut misplaced = false;
         while !stopped_before(&stop, self.next_due.reached(next)).await {
             self.next_due.forget();
             let sent = Instant::now();
             // A pause here leaves due jobs to other processes; what waits is still observed. So it is while
-            // the group is idle, because the store does that for many queues in one request.
-            let only_observes = self.pause.gate.is_shut_here() || self.activity.is_idle(sent);
+            // the group is idle, because the store does that for many queues in one request. Jobs that lost
+            // their place get it back all the same.
+            let is_idle = self.activity.is_idle(sent) && !misplaced;
+            let only_observes = self.pause.gate.is_shut_here() || is_idle;
             let limit = if only_observes { 0 } else { BATCH_MAX };
             let (queue, consumer) = (self.context.queue(), self.context.consumer());
             let delay = match self.context.store.promote(queue, consumer, limit).await {
@@ -50,7 +54,13 @@ impl Promoter {
                     self.clock.observe(sent, Instant::now(), promoted.now);
                     self.activity.observe(sent, &promoted);
                     backoff.reset();
-                    self.promoted(promoted).await
+                    misplaced = promoted.misplaced > 0;
+                    let delay = self.promoted(promoted).await;
+                    if misplaced && is_idle && !self.pause.gate.is_shut() {
+                        delay.min(COALESCE)
+                    } else {
+                        delay
+                    }
                 }
                 // The reader recreates a lost group.
                 Err(StoreError::GroupMissing) => self.interval(),

@@ -43,7 +43,8 @@ impl GroupUpkeep for MemoryStore {
             state.ensure_group(queue, Inlet::LANE, EntryId::ZERO);
             let paused = state.record(queue).paused.is_some();
             let limit = if paused { 0 } else { limit };
-            let restored = if paused { 0 } else { state.restore_retries(queue, now) };
+            let restored = if limit > 0 { state.restore_retries(queue, now) } else { 0 };
+            let lost = state.record(queue).lost_retries.len();
             let stays = state.left_to_others(queue, consumer);
             let due = state.retries(queue).range(..=(now, u64::MAX)).take(limit);
             let due = due.map(|(key, job)| (*key, stays(key.0, &job.fields)));
@@ -73,6 +74,7 @@ impl GroupUpkeep for MemoryStore {
                 left: 0,
                 restored,
                 stranded: 0,
+                misplaced: if paused { 0 } else { lost },
                 paused,
                 scheduled: state.later(&queue.stream).is_used(),
                 now: ServerTime(now),

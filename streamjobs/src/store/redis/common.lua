@@ -57,6 +57,24 @@ local function is_scheduled_to(field, waiting)
   return (field == 1 or waiting > 0) and 1 or 0
 end
 
+-- Reads a page of a hash from a cursor on, and gives each field and value to `visit`, which returns how many
+-- words it has decoded. The page ends after 50 fields, or soon after so many bytes or words that other
+-- clients would wait for long: a step reads one bucket of the hash, and a hash of small records at once.
+-- Returns: the next cursor, or nil and the refusal.
+local function scan_page(key, cursor, visit)
+  local fields, bytes, words = 0, 0, 0
+  repeat
+    local step = redis.pcall('HSCAN', key, cursor, 'COUNT', 1)
+    if step.err then return nil, step.err end
+    cursor = step[1]
+    for i = 1, #step[2], 2 do
+      words = words + (visit(step[2][i], step[2][i + 1]) or 0)
+      fields, bytes = fields + 1, bytes + #step[2][i + 1]
+    end
+  until cursor == '0' or fields >= 50 or bytes >= 1024 * 1024 or words >= 10000
+  return cursor
+end
+
 -- What XADD is given behind the key. `trimming` is "~" or "=" where appending trims to `kept` entries.
 local function entry_words(trimming, kept, job)
   local words = trimming == '' and {'*'} or {'MAXLEN', trimming, kept, '*'}

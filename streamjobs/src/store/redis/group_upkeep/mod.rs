@@ -51,9 +51,9 @@ impl GroupUpkeep for RedisStore {
             0 => self.run_in_batch(&PROMOTE, &keys, arguments).await?,
             _ => self.run(&PROMOTE, &keys, arguments).await?,
         };
-        let facts: [Value; 11] = reply::tuple(value, name)?;
+        let facts: [Value; 12] = reply::tuple(value, name)?;
         let [promoted, waiting, pending, next_due, released, rest @ ..] = facts;
-        let [left, paused, now, restored, stranded, scheduled] = rest;
+        let [left, paused, now, restored, stranded, misplaced, scheduled] = rest;
         let next_due = u64::try_from(reply::integer(&next_due, name)?).ok();
         Ok(Promoted {
             promoted: reply::size(&promoted, name)?,
@@ -64,6 +64,7 @@ impl GroupUpkeep for RedisStore {
             left: reply::size(&left, name)?,
             restored: reply::size(&restored, name)?,
             stranded: reply::size(&stranded, name)?,
+            misplaced: reply::size(&misplaced, name)?,
             paused: reply::flag(&paused, name)?,
             scheduled: reply::flag(&scheduled, name)?,
             now: ServerTime(reply::number(now, name)?),

@@ -7,7 +7,7 @@
 -- that are pending, milliseconds until the next job is due (-1 for no job), count of releases,
 -- members that were left where they are, 1 if the group is paused or else 0, the server's clock, records
 -- that got their members back, records at least that lack a member and were not looked for because the
--- user has no right to scan them, 1 if events are scheduled to the stream or else 0.
+-- user has no right to scan them, records at least that lack one now, 1 if events are scheduled to the stream or else 0.
 --
 -- Before: each member of the retry set has a record of the same name.
 -- After: the due jobs are in the lane, in order of their due time, and their members and records
@@ -23,7 +23,8 @@
 -- ends with the refusal. A call ends early once it has moved many bytes; the rest is still due. A member
 -- without a readable record has lost it to an eviction or another client: a dead letter without payload
 -- is stored for it, or it stays where none can be stored. While there are more records than members, the
--- retry set was lost: page by page, each record without a member gets one again, due when its job was; a
+-- retry set was lost: page by page, each record without a member gets one again, due when its job was, in
+-- calls that may move jobs: those that only observe are made for many queues at once. A
 -- user without the right to scan the records promotes all others, and how many there are is returned. If
 -- the stream's key is of another type, retries still move: nothing counts as pending there. The first
 -- writes are no-op removals: a server out of memory accepts them, and after them the appends, and for a
@@ -35,32 +36,35 @@ local group, me, limit = ARGV[1], ARGV[2], ARGV[3]
 local OVERDUE, BYTES_MAX = 5000, 4 * 1024 * 1024
 local clock = now()
 local paused = redis.call('HEXISTS', hash, 'paused')
--- When the job of a record was due; now if it does not say that.
+-- When the job of a record was due, now if it does not say that; and how many words the record has.
 local function due_in(record)
   local job = job_of(record)
   local due = job and fields_of(job)['sj-due'] or ''
-  return string.match(due, '^%d+$') and #due <= 15 and due or whole(clock)
+  return string.match(due, '^%d+$') and #due <= 15 and due or whole(clock), job and #job or 0
 end
 
 -- The members of a page of records get their places back: how many, and how many cannot.
-local function restore_members()
-  local lacking = redis.call('HLEN', records) - redis.call('ZCARD', retry)
-  if lacking <= 0 then return 0, 0 end
+local function restore_members(lacking)
   local restored = 0
   redis.call('HDEL', records, '')
-  local page = redis.pcall('HSCAN', records, redis.call('HGET', hash, 'scanned') or '0', 'COUNT', 50)
-  if page.err then return 0, lacking end
-  for i = 1, #page[2], 2 do
-    local member = page[2][i]
-    restored = restored + redis.call('ZADD', retry, 'NX', due_in(page[2][i + 1]), member)
+  local function restore(member, record)
+    local due, words = due_in(record)
+    restored = restored + redis.call('ZADD', retry, 'NX', due, member)
+    return words
   end
-  redis.call('HSET', hash, 'scanned', page[1])
+  local cursor = scan_page(records, redis.call('HGET', hash, 'scanned') or '0', restore)
+  if not cursor then return restored, lacking - restored end
+  redis.call('HSET', hash, 'scanned', cursor)
   return restored, 0
 end
 
-local due, restored, stranded = {}, 0, 0
+local due, restored, stranded, lacking = {}, 0, 0, 0
 if paused == 0 then
-  restored, stranded = restore_members()
+  lacking = math.max(redis.call('HLEN', records) - redis.call('ZCARD', retry), 0)
+  if lacking > 0 and tonumber(limit) > 0 then
+    restored, stranded = restore_members(lacking)
+    lacking = lacking - restored
+  end
   due = redis.call('ZRANGEBYSCORE', retry, '-inf', whole(clock), 'WITHSCORES', 'LIMIT', 0, limit)
 end
 -- The types of this consumer by name; false if it may have any, nil while they are not read.
@@ -137,4 +141,4 @@ if bytes > BYTES_MAX then next_due = 0 end
 -- Keys of other types are for those to report who schedule.
 local field, later = redis.pcall('HEXISTS', KEYS[7], ''), redis.pcall('ZCARD', KEYS[8])
 return {promoted, waiting, pending, next_due, released, left, paused, now(), restored,
-  stranded, is_scheduled_to(field, type(later) == 'number' and later or 0)}
+  stranded, lacking, is_scheduled_to(field, type(later) == 'number' and later or 0)}

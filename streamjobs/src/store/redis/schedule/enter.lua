@@ -2,7 +2,7 @@
 --
 -- KEYS: stream, waiting events, their records. ARGV: "~" or "=" for a maximum length, or nothing;
 -- entries to keep; events at most; bytes of their records at most; the cursor of the last call, or 0.
--- Returns: members without record, events that got their places back, events at least that cannot get
+-- Returns: members and records of events that are lost, events that got their places back, events at least that cannot get
 -- it, 1 if more are due or else 0, the next cursor, the clock, events that wait, the time at which the
 -- next one is due (-1 for none), 1 if events are scheduled to it or else 0, then for each event that
 -- was moved, how many milliseconds after it was due.
@@ -15,7 +15,8 @@
 -- An event is appended before its member and its record are removed. A member without a readable record
 -- has lost it to an eviction or another client; it is removed and counted, and no group can be told. While
 -- there are more records than members, the set was lost: page by page, each record without a member
--- gets one again, due when its record says. A page is bounded in bytes too, because other clients wait.
+-- gets one again, due when its record says. One that cannot be read is removed and counted as lost, or it
+-- would be looked for without end. Pages are bounded in bytes too, because other clients wait.
 -- The first write is a no-op removal: a server out of memory accepts it, and after it the appends.
 local stream, later, records = KEYS[1], KEYS[2], KEYS[3]
 local trimming, kept = ARGV[1], ARGV[2]
@@ -25,26 +26,35 @@ local field = redis.call('HEXISTS', records, '')
 local misplaced = redis.call('HLEN', records) - field - redis.call('ZCARD', later)
 local clock = now()
 
--- The members of a page of records get their places back: how many, and how many cannot.
+-- The members of a page of records get their places back: how many, how many cannot, and how many records
+-- are removed because they cannot be read.
 local function restore_members()
-  if misplaced <= 0 then return 0, 0 end
-  local page = redis.pcall('HSCAN', records, cursor, 'COUNT', 50)
-  if page.err then return 0, misplaced end
-  local restored = 0
+  if misplaced <= 0 then return 0, 0, 0 end
+  local restored, lost = 0, 0
   redis.call('ZREM', later, '')
-  for i = 1, #page[2], 2 do
-    local id = page[2][i]
-    local due = id ~= '' and due_of(job_of(page[2][i + 1]))
-    if due then restored = restored + redis.call('ZADD', later, 'NX', whole(due), id) end
+  local function restore(id, record)
+    if id == '' then return 0 end
+    local job = job_of(record)
+    local due = due_of(job)
+    local added = redis.call('ZADD', later, 'NX', whole(due or 0), id)
+    if due then
+      restored = restored + added
+    elseif added == 1 then
+      redis.call('ZREM', later, id)
+      lost = lost + redis.call('HDEL', records, id)
+    end
+    return job and #job
   end
-  cursor = page[1]
-  return restored, 0
+  local next_cursor = scan_page(records, cursor, restore)
+  if not next_cursor then return restored, misplaced - restored - lost, lost end
+  cursor = next_cursor
+  return restored, 0, lost
 end
 
-local restored, stranded = restore_members()
+local restored, stranded, lost = restore_members()
 local due = redis.call('ZRANGEBYSCORE', later, '-inf', whole(clock), 'WITHSCORES', 'LIMIT', 0, limit)
 if #due > 0 then redis.call('ZREM', later, '') end
-local lost, bytes, lateness = 0, 0, {}
+local bytes, lateness = 0, {}
 local has_more = #due == 2 * limit and limit > 0 and 1 or 0
 for i = 1, #due, 2 do
   local id, record = due[i], redis.call('HGET', records, due[i])
