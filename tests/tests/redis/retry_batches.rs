@@ -15,6 +15,7 @@ use streamjobs::{StreamName, handlers};
 use streamjobs_tests::conformance::append;
 use streamjobs_tests::eventually::eventually_async;
 use streamjobs_tests::proxy::{FaultProxy, Mode};
+use streamjobs_tests::server::EntryRow;
 
 use crate::app::{App, DEADLINE, Gate, Work, options, quick, settled, until, work};
 
@@ -141,13 +142,14 @@ async fn a_job_that_cannot_be_promoted_leaves_those_before_it_in_the_lane_once()
     let on = Pending::start(2).await;
     let due = |job| NewRetry { delay: Duration::ZERO, ..job };
     on.schedule(&on.retries().into_iter().map(due).collect::<Vec<_>>()).await;
-    // More names and values than a script can pass on, due after the others.
-    let wide = [b"\xdc\x27\x10".as_slice(), &b"\xa1x".repeat(10_000)].concat();
-    let (retry, records) = ("{orders}:retry:work", "{orders}:retry-records:work");
+    // A member without a record, due after the others, whose dead letter the server refuses to store: the
+    // last possible id is taken.
+    let retry = "{orders}:retry:work";
+    let last = format!("{0}-{0}", u64::MAX);
+    on.app.server.command(&["XADD", "{orders}:dead:work", &last, "a", "b"]);
     let last: Vec<String> = on.app.server.query(&["ZRANGE", retry, "-1", "-1", "WITHSCORES"]);
     let after = last[1].parse::<u64>().unwrap() + 1;
     on.app.server.command(&["ZADD", retry, &after.to_string(), "s:9-9"]);
-    on.app.server.command(&[b"HSET".as_slice(), records.as_bytes(), b"s:9-9", &wide]);
     let now = async || on.store.now(&on.queue.stream).await.unwrap().0;
     eventually_async(DEADLINE, "all are due", async || now().await >= after).await;
     for _ in 0..2 {
@@ -156,8 +158,39 @@ async fn a_job_that_cannot_be_promoted_leaves_those_before_it_in_the_lane_once()
         assert_eq!(moved(&on), [2, 1]);
     }
     on.app.server.command(&["ZREM", retry, "s:9-9"]);
-    on.app.server.command(&["HDEL", records, "s:9-9"]);
     assert_eq!(on.store.promote(&on.queue, &on.me, 500).await.unwrap().promoted, 0);
+    assert_eq!(on.counts(), [0, 0, 0]);
+}
+
+/// Another client has written them. Such a record ended every promotion, and later jobs stayed.
+#[tokio::test]
+async fn records_that_no_entry_can_be_made_of_become_dead_letters_and_hold_up_no_other() {
+    let on = Pending::start(2).await;
+    let due = |job| NewRetry { delay: Duration::ZERO, ..job };
+    on.schedule(&on.retries().into_iter().map(due).collect::<Vec<_>>()).await;
+    let words = |count: u16| {
+        let head = [b"\xdc".as_slice(), &count.to_be_bytes()].concat();
+        [head, b"\xa1x".repeat(count.into())].concat()
+    };
+    // More words than a script can pass on, more than any job has; nil, a truth value, a list and a number.
+    let broken = [b"\x92\xa1x\xc2".to_vec(), b"\x92\xa1x\x90".to_vec(), b"\x92\xa1x\x01".to_vec()];
+    let broken =
+        [vec![words(10_000), words(2_102), b"\x94\xa1x\xc0\xa1x\xa1x".to_vec()], broken.into()];
+    let broken = broken.concat();
+    let (retry, records) = ("{orders}:retry:work", "{orders}:retry-records:work");
+    for (place, record) in broken.iter().enumerate() {
+        let name = format!("s:9-{place}");
+        on.app.server.command(&["ZADD", retry, &place.to_string(), &name]);
+        on.app.server.command(&[b"HSET".as_slice(), records.as_bytes(), name.as_bytes(), record]);
+    }
+    on.app.server.command(&["ZADD", retry, "9", "s:9-9"]);
+    on.app.server.command(&[b"HSET".as_slice(), records.as_bytes(), b"s:9-9", &words(2_100)]);
+    let promoted = on.store.promote(&on.queue, &on.me, 500).await.unwrap();
+    assert_eq!((promoted.promoted, promoted.left, moved(&on)), (3, 0, [3, 0]));
+    let letters = on.app.server.entries("{orders}:dead:work");
+    let told = |letter: &EntryRow| letter.text("sj-dead-entry");
+    let told = letters.iter().filter_map(told).collect::<Vec<_>>();
+    assert_eq!(told, (0..6).map(|place| format!("9-{place}")).collect::<Vec<_>>());
     assert_eq!(on.counts(), [0, 0, 0]);
 }
 

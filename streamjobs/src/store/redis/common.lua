@@ -33,20 +33,24 @@ local function refusal_of(caught)
   return {err = string.match(text, '^%u+ ') and text or 'ERR ' .. text}
 end
 
--- The job's names and values in a retry record, as one list; nil if there is no readable record.
+-- The job's names and values in a record, as one list; nil if there is no readable record. What cannot be
+-- appended counts as unreadable: another client has written it, and it must not end a script for all others.
+-- A thousand fields are carried, and the own ones of a retry.
 local function job_of(record)
   local readable, job = pcall(cmsgpack.unpack, record or '')
-  if not readable or type(job) ~= 'table' or #job == 0 or #job % 2 == 1 then return nil end
+  if not readable or type(job) ~= 'table' then return nil end
+  local count = #job
+  if count == 0 or count % 2 == 1 or count > 2100 then return nil end
+  for i = 1, count do
+    if type(job[i]) ~= 'string' then return nil end
+  end
   return job
 end
 
 -- When the event of a record is due that waits for its time, in milliseconds; nil for what is no such
--- record, or cannot be appended. Its last field says it.
+-- record. Its last field says it.
 local function due_of(job)
-  if not job or #job > 2100 or job[#job - 1] ~= 'sj-due' then return nil end
-  for _, word in ipairs(job) do
-    if type(word) ~= 'string' then return nil end
-  end
+  if not job or job[#job - 1] ~= 'sj-due' then return nil end
   local due = job[#job]
   return string.match(due, '^%d+$') and #due <= 15 and tonumber(due) or nil
 end
