@@ -194,6 +194,22 @@ async fn records_that_no_entry_can_be_made_of_become_dead_letters_and_hold_up_no
     assert_eq!(on.counts(), [0, 0, 0]);
 }
 
+/// An eviction takes it while memory is full.
+#[tokio::test]
+async fn a_full_server_that_has_lost_the_lane_promotes_all_the_same() {
+    let on = Pending::start(3).await;
+    let due = |job| NewRetry { delay: Duration::ZERO, ..job };
+    on.schedule(&on.retries().into_iter().map(due).collect::<Vec<_>>()).await;
+    let lose = || on.app.server.command(&["DEL", "{orders}:lane:work"]);
+    on.app.server.command(&["CONFIG", "SET", "maxmemory", "1"]);
+    for (limit, promoted) in [(0, 0), (500, 3), (500, 0)] {
+        lose();
+        let answer = on.store.promote(&on.queue, &on.me, limit).await.unwrap();
+        assert_eq!((answer.promoted, answer.waiting), (promoted, promoted), "at most {limit}");
+    }
+    assert_eq!(on.counts(), [0, 0, 0]);
+}
+
 #[tokio::test]
 async fn of_large_retries_a_few_mebibytes_are_promoted_at_once() {
     let on = Pending::start(12).await;

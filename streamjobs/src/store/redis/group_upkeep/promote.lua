@@ -27,7 +27,7 @@
 -- calls that may move jobs: those that only observe are made for many queues at once. A
 -- user without the right to scan the records promotes all others, and how many there are is returned. If
 -- the stream's key is of another type, retries still move: nothing counts as pending there. The first
--- writes are no-op removals: a server out of memory accepts them, and after them the appends, and for a
+-- writes are no-op removals: a server out of memory accepts them, and after them the group and the appends, and for a
 -- user without the right to remove nothing is appended. The appends free what they copy; refusing them
 -- would keep the memory full.
 local stream, lane, retry = KEYS[1], KEYS[2], KEYS[3]
@@ -79,7 +79,11 @@ end
 local released = tonumber(redis.call('HGET', hash, 'released') or 0)
 redis.call('HLEN', records)
 local can_store = storable(dead)
-ensure_group(lane, group, '0-0')
+-- An eviction can have taken the lane, and memory still be full.
+if #due > 0 or not pending_of(lane, group) then
+  redis.call('HDEL', records, '')
+  ensure_group(lane, group, '0-0')
+end
 
 local promoted, left, stayed, bytes = 0, 0, 0, 0
 -- Moves one due job: true if its member and record are to be removed.
@@ -102,10 +106,7 @@ local function move(member, score)
   return job or can_store
 end
 
-if #due > 0 then
-  redis.call('HDEL', records, '')
-  redis.call('ZREM', retry, '')
-end
+if #due > 0 then redis.call('ZREM', retry, '') end
 local moved = {}
 local function move_due()
   for i = 1, #due, 2 do
