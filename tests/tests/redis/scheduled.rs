@@ -4,10 +4,12 @@ use std::collections::HashSet;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
-use streamjobs::config::Retention;
+use streamjobs::__store::inspect::RetriesFrom;
+use streamjobs::__store::{Queue, ScheduledFrom};
+use streamjobs::config::{Retention, Start};
 use streamjobs::error::Refusal;
 use streamjobs::stream::{Rescheduled, Scheduled};
-use streamjobs::{Client, Event, EventId, Runtime, StreamName, handlers};
+use streamjobs::{Client, ConsumerName, Event, EventId, GroupName, Runtime, StreamName, handlers};
 use streamjobs_tests::proxy::{FaultProxy, Mode};
 use streamjobs_tests::server::{EntryRow, RedisServer};
 use tokio::time::{Instant, sleep_until};
@@ -322,6 +324,38 @@ async fn pages_of_restored_events_are_bounded_and_end_with_an_unreadable_record(
     }
     assert_eq!((restored, lost), (30, 1));
     assert_eq!(app.server.query::<usize>(&["HEXISTS", "{orders}:later-records", "theirs"]), 0);
+}
+
+/// Another client has set them: no look may fail of it, and nothing else is late.
+#[tokio::test]
+async fn infinite_times_of_other_clients_are_bounded() {
+    let app = App::start().await;
+    let store = streamjobs::__store::of(&app.client);
+    let queue = Queue {
+        stream: StreamName::new("orders").unwrap(),
+        group: GroupName::new("work").unwrap(),
+    };
+    let (me, far) = (ConsumerName::new("me").unwrap(), Duration::from_secs(100 * 365 * 86_400));
+    schedule(&app.client, 1..3, soon(DEADLINE * 60)).await;
+    store.prepare(&queue, Start::Beginning).await.unwrap();
+    for key in ["{orders}:later", "{orders}:retry:work"] {
+        app.server.command(&["ZADD", key, "+inf", "e-1"]);
+        app.server.command(&["ZREM", key, "e-2"]);
+    }
+    let ahead = store.look_ahead(&queue.stream).await.unwrap();
+    assert!(ahead.next_due.is_some_and(|due| due > far), "{ahead:?}");
+    let promoted = store.promote(&queue, &me, 10).await.unwrap();
+    assert!(promoted.next_due.is_some_and(|due| due > far), "{promoted:?}");
+    let listed = store.scheduled(&queue.stream, ScheduledFrom::First, 9).await.unwrap().events;
+    assert_eq!(listed[0].due, 253_402_300_799_999);
+    let retries = store.retries(&queue, RetriesFrom::First, 9).await.unwrap();
+    assert_eq!((retries.jobs.len(), listed.len()), (1, 1));
+    app.server.command(&["ZADD", "{orders}:later", "-inf", "e-1"]);
+    let ahead = store.look_ahead(&queue.stream).await.unwrap();
+    assert_eq!(ahead.next_due, Some(Duration::ZERO));
+    let moved = store.enter(&queue.stream, Retention::Unlimited, 9, 0).await.unwrap();
+    assert_eq!((moved.lateness.len(), moved.restored), (1, 1));
+    assert_eq!(entered(&app.server), ["e-1"]);
 }
 
 #[tokio::test]

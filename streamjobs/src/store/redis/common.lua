@@ -12,6 +12,12 @@ local function whole(number)
   return string.format('%.0f', number)
 end
 
+-- A score as a time in milliseconds. Another client can have set an infinite one, which no reply carries:
+-- it counts as the last time that can be scheduled to, in the year 9999.
+local function time_of(score)
+  return math.min(math.max(tonumber(score), 0), 253402300799999)
+end
+
 -- The fields of a flat reply by their names.
 local function fields_of(flat)
   local fields = {}

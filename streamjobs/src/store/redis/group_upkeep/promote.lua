@@ -136,7 +136,7 @@ local first = redis.call('ZRANGEBYSCORE', retry, from, '+inf', 'WITHSCORES', 'LI
 local next_due = -1
 -- Members that stay are always due. They must not make the caller return at once.
 if first[2] and left == 0 and paused == 0 then
-  next_due = math.max(tonumber(first[2]) - now(), 0)
+  next_due = math.max(time_of(first[2]) - now(), 0)
 end
 if bytes > BYTES_MAX then next_due = 0 end
 -- Keys of other types are for those to report who schedule.

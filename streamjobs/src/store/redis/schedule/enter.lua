@@ -61,7 +61,7 @@ for i = 1, #due, 2 do
   local job = job_of(record)
   if due_of(job) then
     redis.call('XADD', stream, unpack(entry_words(trimming, kept, job)))
-    lateness[#lateness + 1] = clock - tonumber(due[i + 1])
+    lateness[#lateness + 1] = clock - time_of(due[i + 1])
   else
     lost = lost + 1
   end
@@ -76,6 +76,6 @@ end
 local first = redis.call('ZRANGE', later, 0, 0, 'WITHSCORES')
 local waiting = redis.call('ZCARD', later)
 local answer = {lost, restored, stranded, has_more, cursor, now(), waiting,
-  first[2] and whole(math.max(tonumber(first[2]), 0)) or -1, is_scheduled_to(field, waiting)}
+  first[2] and whole(time_of(first[2])) or -1, is_scheduled_to(field, waiting)}
 for _, late in ipairs(lateness) do answer[#answer + 1] = late end
 return answer

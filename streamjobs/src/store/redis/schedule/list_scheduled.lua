@@ -26,7 +26,7 @@ local bytes = 0
 for i = 1, #page, 2 do
   local record = redis.call('HGET', records, page[i])
   local fields = fields_of(job_of(record) or {})
-  local due = whole(math.max(tonumber(page[i + 1]), 0))
+  local due = whole(time_of(page[i + 1]))
   answer[#answer + 1] = {page[i], due, fields['type'] or false, fields['sj-key'] or false,
     #(record or '')}
   bytes = bytes + #(record or '')

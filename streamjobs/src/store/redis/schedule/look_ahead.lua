@@ -10,5 +10,5 @@ local waiting = redis.call('ZCARD', later)
 local field = redis.call('HEXISTS', records, '')
 local first = redis.call('ZRANGE', later, 0, 0, 'WITHSCORES')
 local misplaced = math.max(redis.call('HLEN', records) - field - waiting, 0)
-return {now(), waiting, first[2] and whole(math.max(tonumber(first[2]), 0)) or -1, misplaced,
+return {now(), waiting, first[2] and whole(time_of(first[2])) or -1, misplaced,
   is_scheduled_to(field, waiting)}
