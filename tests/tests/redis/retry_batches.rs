@@ -227,6 +227,22 @@ async fn of_large_retries_a_few_mebibytes_are_promoted_at_once() {
     assert_eq!(on.counts(), [0, 0, 0]);
 }
 
+#[tokio::test]
+async fn of_wide_retries_a_few_thousand_words_are_promoted_at_once() {
+    let on = Pending::start(13).await;
+    let wide = |retry: NewRetry| {
+        let job = (0..990).map(|_| ("x".into(), "1".into())).collect();
+        NewRetry { delay: Duration::ZERO, job, ..retry }
+    };
+    on.schedule(&on.retries().into_iter().map(wide).collect::<Vec<_>>()).await;
+    for (count, expected) in [(7, [7, 6]), (6, [13, 0])] {
+        let promoted = on.store.promote(&on.queue, &on.me, 500).await.unwrap();
+        assert_eq!((promoted.promoted, moved(&on)), (count, expected));
+        assert_eq!(promoted.next_due, (expected[1] > 0).then_some(Duration::ZERO));
+    }
+    assert_eq!(on.counts(), [0, 0, 0]);
+}
+
 /// Each job fails once, when the gate opens.
 fn failing_once(gate: &Gate) -> Work {
     let gate = gate.clone();

@@ -5,11 +5,13 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use streamjobs::__store::inspect::RetriesFrom;
-use streamjobs::__store::{Queue, ScheduledFrom};
+use streamjobs::__store::{Due, NewScheduled, Queue, ScheduledFrom, Scheduling};
 use streamjobs::config::{Retention, Start};
 use streamjobs::error::Refusal;
 use streamjobs::stream::{Rescheduled, Scheduled};
-use streamjobs::{Client, ConsumerName, Event, EventId, GroupName, Runtime, StreamName, handlers};
+use streamjobs::{
+    Client, ConsumerName, Event, EventId, Fields, GroupName, Runtime, StreamName, handlers,
+};
 use streamjobs_tests::proxy::{FaultProxy, Mode};
 use streamjobs_tests::server::{EntryRow, RedisServer};
 use tokio::time::{Instant, sleep_until};
@@ -356,6 +358,34 @@ async fn infinite_times_of_other_clients_are_bounded() {
     let moved = store.enter(&queue.stream, Retention::Unlimited, 9, 0).await.unwrap();
     assert_eq!((moved.lateness.len(), moved.restored), (1, 1));
     assert_eq!(entered(&app.server), ["e-1"]);
+}
+
+/// The server does nothing else while it decodes and appends them.
+#[tokio::test]
+async fn wide_events_enter_a_few_at_once_and_usual_ones_in_whole_pages() {
+    let app = App::start().await;
+    let (store, stream) =
+        (streamjobs::__store::of(&app.client), StreamName::new("orders").unwrap());
+    for (fields, page) in [(8, 500), (64, 93), (990, 7)] {
+        let fields = (0..fields).map(|_| ("x".into(), "1".into())).collect::<Fields>();
+        let hour = Due::In(Duration::from_secs(3_600));
+        let event = |number| NewScheduled { id: id(number), due: hour, fields: fields.clone() };
+        let events = (0..500).map(event).collect();
+        for answer in store.schedule(&stream, Retention::Unlimited, events).await {
+            assert!(matches!(answer.unwrap(), Scheduling::Waits { repeated: false, .. }));
+        }
+        let mut all_due = ["ZADD", "{orders}:later", "XX"].map(str::to_owned).to_vec();
+        all_due.extend((0..500).flat_map(|number| ["1".to_owned(), id(number).to_string()]));
+        app.server.command(&all_due);
+        let mut left = 500;
+        while left > 0 {
+            let moved = store.enter(&stream, Retention::Unlimited, 500, 0).await.unwrap();
+            assert_eq!(moved.lateness.len(), page.min(left), "of {} fields", fields.len());
+            left -= moved.lateness.len();
+            assert_eq!(moved.has_more, left > 0 || page == 500);
+        }
+    }
+    assert_eq!(app.server.length("orders"), 1_500);
 }
 
 #[tokio::test]

@@ -20,16 +20,16 @@
 --
 -- Jobs are appended before their members and records are removed, together for all of a call, which are
 -- few enough for one command. Where a job cannot be moved, those before it are removed before the call
--- ends with the refusal. A call ends early once it has moved many bytes; the rest is still due. A member
--- without a readable record has lost it to an eviction or another client: a dead letter without payload
--- is stored for it, or it stays where none can be stored. While there are more records than members, the
--- retry set was lost: page by page, each record without a member gets one again, due when its job was, in
--- calls that may move jobs: those that only observe are made for many queues at once. A
--- user without the right to scan the records promotes all others, and how many there are is returned. If
--- the stream's key is of another type, retries still move: nothing counts as pending there. The first
--- writes are no-op removals: a server out of memory accepts them, and after them the group and the appends, and for a
--- user without the right to remove nothing is appended. The appends free what they copy; refusing them
--- would keep the memory full.
+-- ends with the refusal. A call ends early once it has moved many bytes or words; the rest is still due. A
+-- member without a readable record has lost it to an eviction or another client: a dead letter without
+-- payload is stored for it, or it stays where none can be stored. While there are more records than
+-- members, the retry set was lost: page by page, each record without a member gets one again, due when its
+-- job was, in calls that may move jobs: those that only observe are made for many queues at once. A user
+-- without the right to scan the records promotes all others, and how many there are is returned. If the
+-- stream's key is of another type, retries still move: nothing counts as pending there. The first writes
+-- are no-op removals: a server out of memory accepts them, and after them the group and the appends, and
+-- for a user without the right to remove nothing is appended. The appends free what they copy; refusing
+-- them would keep the memory full.
 local stream, lane, retry = KEYS[1], KEYS[2], KEYS[3]
 local records, hash, dead = KEYS[4], KEYS[5], KEYS[6]
 local group, me, limit = ARGV[1], ARGV[2], ARGV[3]
@@ -85,7 +85,7 @@ if #due > 0 or not pending_of(lane, group) then
   ensure_group(lane, group, '0-0')
 end
 
-local promoted, left, stayed, bytes = 0, 0, 0, 0
+local promoted, left, stayed, bytes, words = 0, 0, 0, 0, 0
 -- Moves one due job: true if its member and record are to be removed.
 local function move(member, score)
   local record = redis.call('HGET', records, member)
@@ -96,7 +96,7 @@ local function move(member, score)
   end
   if job then
     redis.call('XADD', lane, '*', unpack(job))
-    promoted, bytes = promoted + 1, bytes + #record
+    promoted, bytes, words = promoted + 1, bytes + #record, words + #job
   elseif can_store then
     local source = string.sub(member, 1, 2) == 'l:' and 'lane' or 'stream'
     store_trimmed(dead, source, string.match(member, '%d+%-%d+') or '0-0', '0', '')
@@ -107,11 +107,12 @@ local function move(member, score)
 end
 
 if #due > 0 then redis.call('ZREM', retry, '') end
-local moved = {}
+local moved, is_cut = {}, false
 local function move_due()
   for i = 1, #due, 2 do
     if move(due[i], due[i + 1]) then moved[#moved + 1] = due[i] end
-    if bytes > BYTES_MAX then return end
+    is_cut = bytes > BYTES_MAX or words >= WORDS_MAX
+    if is_cut then return end
   end
 end
 local made, caught = pcall(move_due)
@@ -138,7 +139,7 @@ local next_due = -1
 if first[2] and left == 0 and paused == 0 then
   next_due = math.max(time_of(first[2]) - now(), 0)
 end
-if bytes > BYTES_MAX then next_due = 0 end
+if is_cut then next_due = 0 end
 -- Keys of other types are for those to report who schedule.
 local field, later = redis.pcall('HEXISTS', KEYS[7], ''), redis.pcall('ZCARD', KEYS[8])
 return {promoted, waiting, pending, next_due, released, left, paused, now(), restored,

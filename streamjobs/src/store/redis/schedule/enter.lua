@@ -16,7 +16,7 @@
 -- has lost it to an eviction or another client; it is removed and counted, and no group can be told. While
 -- there are more records than members, the set was lost: page by page, each record without a member
 -- gets one again, due when its record says. One that cannot be read is removed and counted as lost, or it
--- would be looked for without end. Pages are bounded in bytes too, because other clients wait.
+-- would be looked for without end. Pages are bounded in bytes and words too, because other clients wait.
 -- The first write is a no-op removal: a server out of memory accepts it, and after it the appends.
 local stream, later, records = KEYS[1], KEYS[2], KEYS[3]
 local trimming, kept = ARGV[1], ARGV[2]
@@ -54,11 +54,12 @@ end
 local restored, stranded, lost = restore_members()
 local due = redis.call('ZRANGEBYSCORE', later, '-inf', whole(clock), 'WITHSCORES', 'LIMIT', 0, limit)
 if #due > 0 then redis.call('ZREM', later, '') end
-local bytes, lateness = 0, {}
+local bytes, words, lateness = 0, 0, {}
 local has_more = #due == 2 * limit and limit > 0 and 1 or 0
 for i = 1, #due, 2 do
   local id, record = due[i], redis.call('HGET', records, due[i])
   local job = job_of(record)
+  words = words + (job and #job or 0)
   if due_of(job) then
     redis.call('XADD', stream, unpack(entry_words(trimming, kept, job)))
     lateness[#lateness + 1] = clock - time_of(due[i + 1])
@@ -68,7 +69,7 @@ for i = 1, #due, 2 do
   redis.call('ZREM', later, id)
   redis.call('HDEL', records, id)
   bytes = bytes + #(record or '')
-  if bytes >= bytes_max and i + 1 < #due then
+  if (bytes >= bytes_max or words >= WORDS_MAX) and i + 1 < #due then
     has_more = 1
     break
   end

@@ -40,7 +40,7 @@ impl Schedule for RedisStore {
         let mut rest = events.as_slice();
         let mut broke = None::<String>;
         while !rest.is_empty() {
-            let length = chunk_length(rest.iter().map(|event| &event.fields)).min(EVENTS_MAX);
+            let length = events_of_chunk(rest);
             let (chunk, later) = rest.split_at(length);
             rest = later;
             let answer = match &broke {
@@ -184,6 +184,17 @@ impl RedisStore {
     }
 }
 
+/// How many of these events go in one script: at least one.
+fn events_of_chunk(events: &[NewScheduled]) -> usize {
+    let length = chunk_length(events.iter().map(|event| &event.fields)).min(EVENTS_MAX);
+    let mut words = 0;
+    let fits = |event: &&NewScheduled| {
+        words += event.fields.len() * 2;
+        words <= WORDS_MAX
+    };
+    events.iter().take(length).take_while(fits).count().max(1)
+}
+
 fn keys(stream: &StreamName) -> [String; 2] {
     [stream.later_key(), stream.later_records_key()]
 }
@@ -266,6 +277,27 @@ const NOTHING: &[u8] = &[];
 const ZCARD: &str = "ZCARD";
 /// Events of one script: the server does nothing else meanwhile, for about 4 ms.
 const EVENTS_MAX: usize = 100;
+/// Names and values of these events, for as long.
+const WORDS_MAX: usize = 10_000;
 /// Due events of one script: what other clients wait for is a few milliseconds long.
 const ENTERED_BYTES_MAX: usize = 4 * 1024 * 1024;
 const LISTED_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn events(count: usize, fields: usize) -> Vec<NewScheduled> {
+        let fields = (0..fields).map(|_| ("x".into(), "1".into())).collect::<Vec<_>>();
+        let id = EventId::new("e-1").unwrap();
+        let event = NewScheduled { id, due: Due::At(1), fields };
+        vec![event; count]
+    }
+
+    #[test]
+    fn a_script_is_bounded_in_events_and_words() {
+        let length = |count, fields| events_of_chunk(&events(count, fields));
+        assert_eq!([length(1_000, 8), length(1_000, 50), length(70, 8)], [100, 100, 70]);
+        assert_eq!([length(1_000, 100), length(1_000, 990), length(1, 9_000)], [50, 5, 1]);
+    }
+}
