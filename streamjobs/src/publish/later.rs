@@ -17,7 +17,7 @@ use crate::model::trace::span;
 use crate::publish::client::{Client, Published};
 use crate::publish::encoded::{self, EncodedEvent};
 use crate::publish::sending::failure;
-use crate::store::{Due, NewScheduled, Scheduling, StoreError};
+use crate::store::{Due, Entered, NewScheduled, Scheduling, StoreError};
 
 /// What became of an event that was published for a time. Exhaustive: adding a variant is a breaking
 /// change.
@@ -323,7 +323,7 @@ impl Client {
             _ => None,
         });
         if let Some(wait) = unwatched.max() {
-            self.enter_after(partition, retention, wait).await;
+            self.enter_after(partition, retention, wait, ids.len()).await;
         }
         let number = self.layouts().number(partition);
         let answer = |(event_id, answer)| match answer {
@@ -341,12 +341,26 @@ impl Client {
     }
 
     /// Moves events to their stream that are due soon, while processes may not know yet that they have to
-    /// look for some. An error makes these late and loses none.
-    async fn enter_after(&self, partition: &StreamName, retention: Retention, wait: Duration) {
+    /// look for some: about as many as the call has scheduled, because its caller waits. What others have
+    /// scheduled before may be more, and is theirs to move. An error makes events late and loses none.
+    async fn enter_after(
+        &self,
+        partition: &StreamName,
+        retention: Retention,
+        wait: Duration,
+        scheduled: usize,
+    ) {
         // The server counts whole milliseconds.
         sleep(wait + Duration::from_millis(1)).await;
-        let enter = || self.store().enter(partition, retention, ENTERED_MAX, 0);
-        while enter().await.is_ok_and(|entered| entered.has_more) {}
+        let mut left = scheduled;
+        while left > 0 {
+            match self.store().enter(partition, retention, ENTERED_MAX, 0).await {
+                Ok(Entered { has_more: true, lateness, lost, .. }) => {
+                    left = left.saturating_sub((lateness.len() + lost).max(1));
+                }
+                Ok(_) | Err(_) => return,
+            }
+        }
     }
 }
 

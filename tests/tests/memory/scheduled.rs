@@ -159,6 +159,26 @@ async fn no_event_is_early_or_lost_when_the_servers_clock_jumps() {
     let _ = stage.runtime.shutdown().await;
 }
 
+/// A relay has a deadline, and publishes in calls of this kind.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_moves_its_own_first_events_leaves_a_backlog_to_others() {
+    let store = MemoryStore::new();
+    let client = streamjobs::__store::client(&store);
+    let later = UNIX_EPOCH + Duration::from_millis(1_700_000_001_000);
+    let events = (0..2_000).map(|id| Reminder { id }).collect::<Vec<_>>();
+    let items = events.iter().map(|event| (later, EventId::generate(), event));
+    for answer in client.publish_all_at(items).await {
+        answer.unwrap();
+    }
+    pass(Duration::from_secs(2)).await;
+    let requests = Arc::new(Requests::default());
+    let watched = streamjobs::__store::client(&store.watched(1, requests.clone()));
+    watched.publish_in(Duration::from_millis(300), &Reminder { id: 0 }).await.unwrap();
+    assert_eq!(requests.take().get("enter"), Some(&1), "one page of the backlog");
+    let waiting = client.scheduled("orders").unwrap();
+    assert_eq!(waiting.count().await.unwrap(), 1_501);
+}
+
 /// An eviction takes all records at once, and with them what says that the stream is scheduled to.
 #[tokio::test(start_paused = true)]
 async fn events_whose_records_are_all_lost_are_counted() {
