@@ -48,7 +48,7 @@ pub(super) enum Answers {
 }
 
 impl Multiplexed {
-    /// Sends one command, which takes up this room until it is answered.
+    /// Sends one command, which keeps this room until it is answered.
     pub(super) async fn command(&self, command: &Cmd, room: Option<Room>) -> RedisResult<Value> {
         match self {
             Self::Wire(wire) => {

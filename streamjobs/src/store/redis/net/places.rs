@@ -35,7 +35,7 @@ pub(crate) struct Place {
     places: Arc<Places>,
     /// How many bytes are sent and answered.
     bytes: usize,
-    /// What the place takes up. It is taken out when the request is sent.
+    /// Taken out when the request is sent.
     room: Option<Room>,
 }
 

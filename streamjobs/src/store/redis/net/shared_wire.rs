@@ -91,9 +91,8 @@ impl SharedWire {
         Self { shared }
     }
 
-    /// Sends a request that gets so many answers, behind those that were sent before, and takes up this room
-    /// until they have come. `None` if the
-    /// connection cannot be used any more: then nothing is sent.
+    /// Sends a request that gets so many answers, behind those that were sent before, and keeps this room
+    /// until they have come. `None` if the connection cannot be used any more: then nothing is sent.
     pub(crate) fn send(
         &self,
         answers: usize,
