@@ -32,6 +32,13 @@ fn other_worker(server: &RedisServer, plan: &Plan<'_>) -> Worker {
 }
 
 fn worker_of(program: PathBuf, server: &RedisServer, plan: &Plan<'_>) -> Worker {
+    let worker = begun(program, server, plan);
+    worker.wait_for(|line| line.starts_with("ready "), DEADLINE);
+    worker
+}
+
+/// A worker whose first job may end it before it says that it is ready.
+fn begun(program: PathBuf, server: &RedisServer, plan: &Plan<'_>) -> Worker {
     let url = server.url();
     let (slots, grace) = (plan.slots.to_string(), plan.grace.to_string());
     let lease = plan.lease.map(|lease| lease.to_string());
@@ -43,9 +50,7 @@ fn worker_of(program: PathBuf, server: &RedisServer, plan: &Plan<'_>) -> Worker 
     if let Some(lease) = lease {
         builder = builder.env("WORKER_LEASE_MS", lease);
     }
-    let worker = builder.start().unwrap();
-    worker.wait_for(|line| line.starts_with("ready "), DEADLINE);
-    worker
+    builder.start().unwrap()
 }
 
 fn publish(server: &RedisServer, ids: impl IntoIterator<Item = String>) {
@@ -273,7 +278,8 @@ fn die_until_dead_lettered(
 ) -> Worker {
     publish(server, ["poison".to_owned()]);
     let mut deaths = 0;
-    let mut current = worker(server, plan);
+    let start = || begun(env!("CARGO_BIN_EXE_worker").into(), server, plan);
+    let mut current = start();
     while server.length("{orders}:dead:work") == 0 {
         let dead_lettered = || server.length("{orders}:dead:work") == 1;
         let seen = OnPanic(|| {
@@ -290,7 +296,7 @@ fn die_until_dead_lettered(
             if deaths < 5 {
                 beside(deaths);
             }
-            current = worker(server, plan);
+            current = start();
         }
     }
     assert_eq!(deaths, 5);
