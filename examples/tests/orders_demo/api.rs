@@ -161,6 +161,9 @@ fn a_group_is_deleted_while_workers_run_and_a_new_one_processes_history_again() 
     let demo = Demo::start(&[]);
     demo.post("/produce", "count=50").json();
     demo.wait_until_done("notifications");
+    // A process that only begins to work for the group would create it once more.
+    let all_work = || demo.labels("notifications").len() == 4;
+    eventually(DEADLINE, "two workers and two processes work for the group", all_work);
     demo.post("/delete-group", "group=notifications&confirm=delete").is(200);
     assert!(demo.group("notifications").is_null());
     // Neither existing nor new processes create it again.
