@@ -111,7 +111,7 @@ impl Pinned {
             },
             Err(error) => Err(error),
         };
-        self.checked(answers).map(AppendAnswers::Refused)
+        self.checked(answers).map(AppendAnswers::Values)
     }
 
     /// The answers; the connection is left if they were lost, or say that the server is the wrong one.

@@ -35,10 +35,10 @@ pub(crate) trait Request: Sync {
 /// The answers to commands that append.
 #[derive(Debug)]
 pub(crate) enum AppendAnswers {
-    /// The ids of the new entries.
+    /// The ids of the new entries: all were stored.
     Ids(Vec<EntryId>),
-    /// All answers, because some are refusals.
-    Refused(Vec<Value>),
+    /// An answer to each. Some may be refusals.
+    Values(Vec<Value>),
 }
 
 /// The answers to a request: the bytes that came, or the client crate's values.

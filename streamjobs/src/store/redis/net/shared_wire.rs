@@ -295,7 +295,7 @@ impl Incoming {
     }
 }
 
-/// As much as a socket takes in is on its way for less time, on the slowest link that is used.
+/// Longer than what a socket buffers takes over the slowest link on which requests still arrive in time.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// The space for one read at first; it doubles while an answer is larger.
 const READ_BYTES: usize = 16 * 1024;

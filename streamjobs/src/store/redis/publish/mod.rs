@@ -55,9 +55,10 @@ impl Publish for RedisStore {
             AppendAnswers::Ids(ids) => {
                 return ids.first().copied().ok_or(StoreError::Protocol { command: XADD });
             }
-            AppendAnswers::Refused(values) => {
-                route.rest(&append.pipeline(), values, node).await.pop()
-            }
+            AppendAnswers::Values(values) => match Redirect::among(&values) {
+                Some(_) => route.rest(&append.pipeline(), values, node).await.pop(),
+                None => values.into_iter().map(accepted).next(),
+            },
         };
         appended(answer.unwrap_or(Err(StoreError::Protocol { command: XADD })))
     }
@@ -181,8 +182,8 @@ impl RedisAppender {
         let Chunk { count, answer, node } = chunk;
         match answer.await {
             (_, Ok(AppendAnswers::Ids(ids))) => self.answers.extend(ids.into_iter().map(Ok)),
-            (entries, Ok(AppendAnswers::Refused(values))) => {
-                self.take_refusals(&entries, values, node).await
+            (entries, Ok(AppendAnswers::Values(values))) => {
+                self.take_values(&entries, values, node).await
             }
             (_, Err(error)) => {
                 self.route.suspect();
@@ -194,9 +195,9 @@ impl RedisAppender {
         }
     }
 
-    /// Takes answers of which some are refusals. What was refused because the stream is at another node
+    /// Takes answers of which some may be refusals. What was refused because the stream is at another node
     /// goes there.
-    async fn take_refusals(
+    async fn take_values(
         &mut self,
         entries: &[NewEntry],
         values: Vec<Value>,
