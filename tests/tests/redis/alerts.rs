@@ -59,11 +59,20 @@ async fn next(alerts: &mut Alerts, kind: Condition) -> Alert {
     tokio::time::timeout(DEADLINE, search).await.unwrap()
 }
 
-/// Waits until no read waits on the server: a pause has taken effect, and what comes goes to others.
+/// Waits until no read waits on the server and none is on its way: a pause has taken effect, and what
+/// comes goes to others.
 async fn no_read_waits(app: &App) {
-    let reads = || app.server.client_list().iter().any(|client| client.flags.contains('b'));
-    until(DEADLINE, "no read waits any more", || !reads()).await;
+    let waits = || app.server.client_list().iter().any(|client| client.flags.contains('b'));
+    let (mut reads, mut quiet) = (0, 0);
+    until(DEADLINE, "no read waits any more", || {
+        let before = std::mem::replace(&mut reads, app.calls("xreadgroup"));
+        quiet = if waits() || before != reads { 0 } else { quiet + 1 };
+        quiet == QUIET_LOOKS
+    })
+    .await;
 }
+
+const QUIET_LOOKS: usize = 5;
 
 #[tokio::test]
 async fn a_backlog_and_what_is_pending_are_told_once_and_are_over_below_half() {

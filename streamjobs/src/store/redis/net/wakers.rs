@@ -48,7 +48,8 @@ impl Wakers {
     /// Ends a reader's wait in this process. Returns the connection on which it may wait on the server.
     pub(crate) fn wake(&self, number: u64) -> Option<(Link, u64)> {
         let waker = self.lock().get(&number).cloned()?;
-        waker.woken.notify_waiters();
+        // One that is only about to wait returns at once.
+        waker.woken.notify_one();
         waker.connection.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
