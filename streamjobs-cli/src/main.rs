@@ -2,6 +2,7 @@
 
 mod action;
 mod arguments;
+mod cancel;
 mod connect;
 mod dead;
 mod doctor;
@@ -67,6 +68,7 @@ fn run(arguments: Arguments) -> Result<Exit, Failure> {
             Command::Group(command) => group::run(&client, command, &mut output).await?,
             Command::Dead(command) => dead::run(&client, command, &mut output).await?,
             Command::Scheduled(command) => scheduled::run(&client, command, &mut output).await?,
+            Command::Cancels(command) => cancel::run(&client, command, &mut output).await?,
         };
         output.flush()?;
         Ok(exit)

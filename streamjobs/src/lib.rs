@@ -21,7 +21,9 @@ pub use self::api::{dead_letter, doctor, stream};
 pub use self::handler::{once, service};
 pub use self::model::{config, error};
 
-pub use self::handler::{Begin, FromJob, HandlerDef, Job, JobResource, Requirements, State};
+pub use self::handler::{
+    Begin, CancelReason, FromJob, HandlerDef, Job, JobResource, Requirements, State,
+};
 pub use self::model::backoff::Backoff;
 pub use self::model::entry::{Entry, EntryId, EntryIdError, Fields};
 pub use self::model::event::{DecodeError, EncodeError, Event, Payload};

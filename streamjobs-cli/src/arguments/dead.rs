@@ -92,5 +92,13 @@ pub(crate) struct DeadChange {
     pub(crate) consent: Consent,
 }
 
-const REASONS: [&str; 7] =
-    ["exhausted", "rejected", "undecodable", "crashed", "trimmed", "unhandled", "expired"];
+const REASONS: [&str; 8] = [
+    "exhausted",
+    "rejected",
+    "undecodable",
+    "crashed",
+    "trimmed",
+    "unhandled",
+    "expired",
+    "cancelled",
+];

@@ -1,5 +1,6 @@
 //! The arguments of the command line: one file for each family of commands.
 
+mod cancel;
 mod dead;
 mod entries;
 mod group;
@@ -14,6 +15,7 @@ use std::fmt;
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use streamjobs::{GroupName, StreamName};
 
+pub(crate) use self::cancel::{CancelIds, CancelList, Cancels};
 pub(crate) use self::dead::{Dead, DeadChange, DeadList};
 pub(crate) use self::entries::{Chosen, Claim, Entries, HandOver, RemoveConsumer};
 pub(crate) use self::group::{GroupCreate, GroupDestroy, GroupMove, Groups};
@@ -56,6 +58,7 @@ impl Command {
             Self::History(History::Tail(command)) => return Some(&command.stream),
             Self::History(History::Trim(command)) => return Some(&command.stream),
             Self::Scheduled(command) => return Some(command.stream()),
+            Self::Cancels(command) => return Some(command.stream()),
             Self::Inspect(command) => command.queue()?,
             Self::Entries(command) => command.queue(),
             Self::Group(command) => command.queue(),
@@ -80,6 +83,8 @@ pub(crate) enum Command {
     Dead(Dead),
     #[command(subcommand)]
     Scheduled(Scheduled),
+    #[command(flatten)]
+    Cancels(Cancels),
 }
 
 /// Check the server, or each node of a cluster: version, eviction, persistence, limits, permissions.

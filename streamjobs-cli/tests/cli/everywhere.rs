@@ -8,7 +8,7 @@ use streamjobs_tests::server::RedisServer;
 use crate::program::{program, run, run_at};
 
 /// One line for each command, with all its required arguments.
-const COMMANDS: [&str; 30] = [
+const COMMANDS: [&str; 33] = [
     "doctor",
     "info orders",
     "groups orders",
@@ -39,6 +39,9 @@ const COMMANDS: [&str; 30] = [
     "scheduled cancel orders e-1 --yes",
     "scheduled run orders e-1",
     "scheduled reschedule orders e-1 2h",
+    "cancel orders e-1 --yes",
+    "uncancel orders e-1",
+    "cancelled orders",
 ];
 
 /// The commands in the program's help, with their descriptions.

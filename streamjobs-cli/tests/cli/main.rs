@@ -10,6 +10,7 @@
 )]
 
 mod access;
+mod cancel;
 mod dead;
 mod doctor;
 mod entries;

@@ -41,6 +41,19 @@ pub(crate) struct JobParts {
     pub(crate) client: Client,
 }
 
+/// Why an attempt should stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CancelReason {
+    /// The lease is lost: another process may be working on the job. It must not have any further
+    /// effect here.
+    LeaseLost,
+    /// The job was cancelled. It ends as a dead letter unless its handler returns successfully.
+    Requested,
+    /// The process stops. The job runs again elsewhere.
+    Shutdown,
+}
+
 /// Who does the work: one consumer of one group on one stream.
 #[derive(Clone, Debug)]
 pub(crate) struct ConsumerIdentity {
@@ -55,6 +68,8 @@ pub(crate) struct Lease {
     token: OnceLock<CancellationToken>,
     lost: AtomicBool,
     over: AtomicBool,
+    /// The job was cancelled.
+    cancelled: AtomicBool,
     /// How long an attempt has between the token and the drop of its future.
     window: Duration,
     /// How long after its last renewal the lease is lost.
@@ -73,6 +88,7 @@ impl Lease {
             token: OnceLock::new(),
             lost: AtomicBool::new(false),
             over: AtomicBool::new(false),
+            cancelled: AtomicBool::new(false),
             window,
             fence,
             made: Instant::now(),
@@ -119,6 +135,20 @@ impl Lease {
         if let Some(token) = self.token.get() {
             token.cancel();
         }
+    }
+
+    /// Cancels the attempt because its job was cancelled; true if it was not before.
+    pub(crate) fn cancel(&self) -> bool {
+        let is_new = !self.cancelled.swap(true, Ordering::SeqCst);
+        if is_new {
+            self.cut_off();
+        }
+        is_new
+    }
+
+    /// Whether the job was cancelled while the attempt ran.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::SeqCst)
     }
 
     pub(crate) fn is_lost(&self) -> bool {
@@ -250,13 +280,29 @@ impl Job {
         self.parts.timeout.and_then(|timeout| self.parts.started.into_std().checked_add(timeout))
     }
 
-    /// Fires when the attempt should stop: its lease is lost, or a shutdown's grace period is over.
+    /// Fires when the attempt should stop: its lease is lost, a shutdown's grace period is over, or
+    /// the job was [cancelled](crate::stream::Stream::cancel). [`cancel_reason`](Self::cancel_reason) says
+    /// which.
     ///
     /// Shortly after (an eighth of the lease, at most a second) the handler's future is dropped at its
     /// current await.
     #[must_use]
     pub fn cancelled(&self) -> &CancellationToken {
         self.parts.lease.token()
+    }
+
+    /// Why [`cancelled`](Self::cancelled) has fired; `None` while it has not. If there are several
+    /// reasons, a lost lease comes first, and then a cancelled job.
+    #[must_use]
+    pub fn cancel_reason(&self) -> Option<CancelReason> {
+        let lease = &self.parts.lease;
+        if self.lease_lost() {
+            Some(CancelReason::LeaseLost)
+        } else if lease.is_cancelled() {
+            Some(CancelReason::Requested)
+        } else {
+            lease.over.load(Ordering::SeqCst).then_some(CancelReason::Shutdown)
+        }
     }
 
     /// Whether another process may be working on this job now.
@@ -287,7 +333,11 @@ impl Job {
         let cancelled = async {
             self.parts.lease.token().cancelled().await;
             sleep(self.parts.lease.window).await;
-            if self.lease_lost() { Outcome::LeaseLost } else { Outcome::CutOff }
+            match self.cancel_reason() {
+                Some(CancelReason::LeaseLost) => Outcome::LeaseLost,
+                Some(CancelReason::Requested) => Outcome::Cancelled,
+                Some(CancelReason::Shutdown) | None => Outcome::CutOff,
+            }
         };
         tokio::select! {
             biased;

@@ -11,7 +11,7 @@ mod resource;
 mod run;
 
 pub use self::extract::{FromJob, State};
-pub use self::job::Job;
+pub use self::job::{CancelReason, Job};
 pub(crate) use self::job::{ConsumerIdentity, JobParts, Lease};
 pub use self::needs::Requirements;
 pub(crate) use self::needs::States;

@@ -10,8 +10,11 @@ use crate::model::policy::Reason;
 /// and event type. A change of the rule changes every fingerprint, so that new dead letters no longer
 /// match old ones.
 pub(crate) fn fingerprint(reason: Reason, event_type: Option<&str>, error: Option<&str>) -> String {
-    let says_cause =
-        !matches!(reason, Reason::Crashed | Reason::Trimmed | Reason::Unhandled | Reason::Expired);
+    let says_cause = match reason {
+        Reason::Exhausted | Reason::Rejected | Reason::Undecodable => true,
+        Reason::Crashed | Reason::Trimmed | Reason::Unhandled => false,
+        Reason::Expired | Reason::Cancelled => false,
+    };
     let kind = match error.filter(|error| says_cause && !error.is_empty()) {
         Some(error) => ["error\0", &kind_of(error)].concat(),
         None => {

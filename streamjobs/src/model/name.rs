@@ -163,6 +163,11 @@ impl StreamName {
         format!("{}later", self.helper_prefix())
     }
 
+    /// The key of the sorted set of marks that cancel jobs.
+    pub(crate) fn cancelled_key(&self) -> String {
+        format!("{}cancelled", self.helper_prefix())
+    }
+
     /// The key of the hash with the records of these events.
     pub(crate) fn later_records_key(&self) -> String {
         format!("{}later-records", self.helper_prefix())
@@ -281,7 +286,7 @@ const HELPER_SUFFIXES: [&str; 8] = [
     ":partitions",
 ];
 /// What helper keys end with that belong to no group.
-const HELPER_ENDS: [&str; 2] = [":later", ":later-records"];
+const HELPER_ENDS: [&str; 3] = [":later", ":later-records", ":cancelled"];
 
 /// The name space of ids for entries that other clients wrote without an event id.
 const CONTENT_IDS: Uuid = Uuid::from_u128(0x8f0e_6f2c_53b1_5d0a_9a6b_6f10_2c1d_7e01);
@@ -320,7 +325,7 @@ mod tests {
     #[test]
     fn a_stream_may_not_look_like_a_helper_key() {
         assert!(stream("{orders}:lane:mail").is_err());
-        for helper in ["{orders}:later", "orders:{acme}:later-records"] {
+        for helper in ["{orders}:later", "orders:{acme}:later-records", "{orders}:cancelled"] {
             assert!(stream(helper).is_err(), "{helper}");
         }
         assert!(stream("{orders}:laterals").is_ok());

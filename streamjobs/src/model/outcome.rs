@@ -247,6 +247,8 @@ pub enum Outcome {
     LeaseLost,
     /// A shutdown ended the attempt.
     CutOff,
+    /// The job was cancelled, and the attempt did not end by itself.
+    Cancelled,
 }
 
 impl Outcome {

@@ -24,11 +24,13 @@ pub enum Reason {
     Unhandled,
     /// It did not begin in time, and has not run.
     Expired,
+    /// It was cancelled. It has not run since, or its last attempt did not end well.
+    Cancelled,
 }
 
 impl Reason {
     /// Every reason, in the order of their declaration.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Exhausted,
         Self::Rejected,
         Self::Undecodable,
@@ -36,6 +38,7 @@ impl Reason {
         Self::Trimmed,
         Self::Unhandled,
         Self::Expired,
+        Self::Cancelled,
     ];
 
     /// The word in a stored dead letter. It does not change between releases.
@@ -49,6 +52,7 @@ impl Reason {
             Self::Trimmed => "trimmed",
             Self::Unhandled => "unhandled",
             Self::Expired => "expired",
+            Self::Cancelled => "cancelled",
         }
     }
 
@@ -126,9 +130,22 @@ pub(crate) fn after_attempt(
             reason: Reason::Undecodable,
             error: Some(bounded_text(&error.to_string())),
         },
+        Outcome::Cancelled => Verdict::DeadLetter { reason: Reason::Cancelled, error: None },
         Outcome::CutOff => Verdict::Release,
         Outcome::LeaseLost => Verdict::Leave,
     }
+}
+
+/// Ends a job that was cancelled while its attempt ran: what is done is done, and nothing else is
+/// retried.
+pub(crate) fn cancelled(verdict: Verdict) -> Verdict {
+    let error = match verdict {
+        Verdict::Acknowledge | Verdict::Leave => return verdict,
+        Verdict::Retry { error, .. } => Some(error),
+        Verdict::DeadLetter { error, .. } => error,
+        Verdict::Release | Verdict::AwaitHandler => None,
+    };
+    Verdict::DeadLetter { reason: Reason::Cancelled, error }
 }
 
 /// Dead-letters a job that would be retried but has more fields than a retry can carry.

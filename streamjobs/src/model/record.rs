@@ -216,6 +216,7 @@ pub(crate) fn redriven(
         return None;
     }
     let mut fields = carried(fields);
+    fields.retain(|(name, _)| name != REDRIVEN.as_bytes());
     if let Some(event_id) = event_id {
         push(&mut fields, "sj-id", event_id.as_str().to_owned());
     }
@@ -239,6 +240,11 @@ pub(crate) fn waited(delivery: &Delivery, envelope: &Envelope, now: u64) -> Opti
         Some(_) => return None,
     };
     Some(Duration::from_millis(now.saturating_sub(since.milliseconds())))
+}
+
+/// The number of the last mark that does not cancel the job, because it was redriven since.
+pub(crate) fn redriven_after(entry: &Entry) -> u64 {
+    entry.text(REDRIVEN).and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
 /// When the retry of an entry in the lane was due, by the server's clock in milliseconds; `None` for
@@ -300,6 +306,7 @@ const REWRITTEN: [&str; 6] = ["sj-id", "sj-attempt", "sj-origin", FIRST, ERROR, 
 const FIRST: &str = "sj-first";
 const ERROR: &str = "sj-error";
 const DUE: &str = "sj-due";
+const REDRIVEN: &str = "sj-redriven";
 /// The prefix of a dead letter's own fields.
 const PREFIX: &str = "sj-dead-";
 /// The most fields that a script carries in one call, where Lua would allow about 4,000. A dead letter

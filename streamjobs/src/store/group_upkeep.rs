@@ -38,6 +38,8 @@ pub struct Promoted {
     pub paused: bool,
     /// Whether events are [scheduled](super::Schedule) to the stream, as far as the user may know.
     pub scheduled: bool,
+    /// The number of the last mark that [cancels](super::Cancels) jobs of the stream; zero without one.
+    pub cancels: u64,
     /// The server's clock.
     pub now: ServerTime,
 }

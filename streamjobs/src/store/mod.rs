@@ -6,6 +6,7 @@
 //! no decisions; a step that changes a pending entry first checks its owner and its delivery count.
 
 pub mod admin;
+pub mod cancels;
 pub mod consume;
 pub mod dead_letters;
 pub mod group_upkeep;
@@ -27,6 +28,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use self::admin::Admin;
+pub use self::cancels::{CancelMark, CancelMarks, Cancels};
 pub use self::consume::{
     ClaimedPage, Consume, Idle, IdleClaim, NewRetry, ReadReply, ReadRequest, ReaderSetup, Renewed,
     StreamReader,
@@ -54,6 +56,7 @@ pub trait Store:
     + Admin
     + Marks
     + Schedule
+    + Cancels
     + ServerInfo
     + fmt::Debug
     + Send

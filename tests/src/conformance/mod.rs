@@ -4,6 +4,7 @@
 //! cases lists them in a macro of its own, which `conformance_tests` collects.
 
 pub mod admin;
+pub mod cancels;
 pub mod consume;
 pub mod dead_letters;
 pub mod group_upkeep;
@@ -182,6 +183,7 @@ const LEASE: Duration = Duration::from_secs(60);
 macro_rules! conformance_tests {
     ($test:meta, $stage:expr) => {
         $crate::admin_cases!($test, $stage);
+        $crate::cancels_cases!($test, $stage);
         $crate::consume_cases!($test, $stage);
         $crate::dead_letters_cases!($test, $stage);
         $crate::group_upkeep_cases!($test, $stage);

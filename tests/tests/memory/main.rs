@@ -12,6 +12,7 @@
 )]
 
 mod blocked;
+mod cancel;
 mod conformance;
 mod errors;
 mod events;

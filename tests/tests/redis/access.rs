@@ -5,10 +5,10 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use streamjobs::config::{Retention, Start};
-use streamjobs::dead_letter::Taker;
+use streamjobs::dead_letter::{Reason, Taker};
 use streamjobs::doctor::Access;
 use streamjobs::once::OnceMark;
-use streamjobs::stream::{Cut, PendingQuery, Rescheduled, Unfinished};
+use streamjobs::stream::{Cancellation, Cut, PendingQuery, Rescheduled, Unfinished};
 use streamjobs::{
     Backoff, Client, ConsumerName, Event, EventId, Job, JobError, Runtime, State, StreamName,
     handler, handlers,
@@ -197,6 +197,17 @@ async fn a_worker_runs_retries_recovers_and_dead_letters_jobs() {
     settled(&runtime).await;
     let counters = runtime.counters();
     assert_eq!((counters.retried, counters.dead_lettered, counters.claimed), (1, 1, 1));
+    // A cancelled job ends without having run.
+    let operator = Client::connect(&server.url()).await.unwrap();
+    let cancelled = EventId::new("cancelled").unwrap();
+    operator.stream("orders").unwrap().cancel(&cancelled).await.unwrap();
+    let ended = async || {
+        client.publish_with_id(&order("cancelled"), cancelled.clone()).await.unwrap();
+        let letters = client.dead_letters("orders", "work").unwrap();
+        letters.list(None, 10).await.unwrap().letters.last().unwrap().reason == Reason::Cancelled
+    };
+    eventually_async(DEADLINE, "the worker knows the mark", ended).await;
+    let dead = server.length("{orders}:dead:work");
     // More readers share connections, and another one tells them what has changed.
     for _ in 0..5 {
         runtime.add_consumer("work").await.unwrap();
@@ -208,7 +219,7 @@ async fn a_worker_runs_retries_recovers_and_dead_letters_jobs() {
     let letters = client.dead_letters("orders", "work").unwrap();
     let taken = letters.take(&by, 10).await.unwrap().letters;
     let ids = taken.iter().map(|letter| letter.id).collect::<Vec<_>>();
-    assert_eq!((letters.settle(&by, &ids).await.unwrap(), ids.len()), (1, 1));
+    assert_eq!((letters.settle(&by, &ids).await.unwrap(), ids.len()), (dead, dead));
     // A group that was destroyed is made again.
     server.command(&["XGROUP", "DESTROY", "orders", "work"]);
     until(DEADLINE, "recreated", || runtime.counters().groups_recreated > 0).await;
@@ -295,6 +306,7 @@ async fn a_reader_reads_everything_and_changes_nothing() {
     let first = waiting.list(None, 1).await.unwrap();
     assert_eq!(waiting.list(first.next.as_ref(), 9).await.unwrap().events.len(), 1);
     assert_eq!(waiting.count().await.unwrap(), 2);
+    assert!(stream.cancelled(0, 10).await.unwrap().is_empty());
     let letters = group.dead_letters();
     assert_eq!(letters.list(None, 10).await.unwrap().letters.len(), 1);
     letters.summaries(None, 10).await.unwrap();
@@ -345,6 +357,9 @@ async fn an_operator_does_every_operation() {
     assert_ne!(waiting.reschedule(&events[0].id, later).await.unwrap(), Rescheduled::NotScheduled);
     assert_ne!(waiting.run_now(&events[0].id).await.unwrap(), Rescheduled::NotScheduled);
     assert!(waiting.cancel(&events[1].id).await.unwrap());
+    assert_eq!(stream.cancel(&event).await.unwrap(), Cancellation::Marked);
+    group.cancel(&event).await.unwrap();
+    assert!(stream.uncancel(&event).await.unwrap() && group.uncancel(&event).await.unwrap());
     group.move_to(Start::Beginning, Unfinished::Lose).await.unwrap();
     stream.trim(Cut::Length(1), Unfinished::Lose).await.unwrap();
     group.destroy(Unfinished::Lose).await.unwrap();

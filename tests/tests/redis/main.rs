@@ -15,6 +15,7 @@ mod alerts;
 mod app;
 mod bad_input;
 mod bounds;
+mod cancel;
 mod cluster;
 mod conformance;
 mod credentials;

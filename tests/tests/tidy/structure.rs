@@ -42,6 +42,7 @@ const ORDERS: [(&str, &str, Layers); 5] = [
                 "publish",
                 "raw_access",
                 "schedule",
+                "cancels",
                 "server_info",
             ],
             &["lacking", "memory", "redis"],

@@ -30,6 +30,7 @@
 //! with the first one. A change is tried in all partitions, unless a check refused it before: where
 //! a node does not answer, each 16 partitions of it take the time of one request.
 
+mod cancel;
 mod error;
 mod group;
 mod handle;
@@ -44,6 +45,7 @@ mod scheduled;
 mod tail;
 mod trim;
 
+pub use self::cancel::{Cancellation, CancelledEvent};
 pub use self::error::StreamError;
 pub use self::group::Group;
 pub use self::handle::Stream;

@@ -6,7 +6,7 @@ use super::error::StreamError;
 use crate::api::parts::Part;
 use crate::insight::view::{ConsumerInfo, GroupInfo};
 use crate::model::entry::{EntryId, Inlet};
-use crate::model::name::GroupName;
+use crate::model::name::{EventId, GroupName};
 use crate::store::admin::{Permitted, Unfinished};
 use crate::store::inspect::OldestUnfinished;
 use crate::store::{Queue, Store, StoreError};
@@ -68,6 +68,18 @@ impl GroupPart {
     pub(super) async fn destroy(&self, unfinished: Unfinished) -> Result<(), StreamError> {
         let destroyed = self.store.destroy_group(&self.queue, unfinished).await;
         self.permitted(destroyed.map_err(|error| self.failed("remove a group of", error))?)
+    }
+
+    pub(super) async fn cancel(&self, event_id: &EventId) -> Result<(), StreamError> {
+        let Queue { stream, group } = &self.queue;
+        let marked = self.store.cancel(stream, Some(group), event_id).await;
+        marked.map(drop).map_err(|error| self.failed("cancel a job of", error))
+    }
+
+    pub(super) async fn uncancel(&self, event_id: &EventId) -> Result<bool, StreamError> {
+        let Queue { stream, group } = &self.queue;
+        let removed = self.store.uncancel(stream, Some(group), event_id).await;
+        removed.map_err(|error| self.failed("cancel a job of", error))
     }
 
     pub(super) async fn set_paused(&self, paused: bool) -> Result<bool, StreamError> {

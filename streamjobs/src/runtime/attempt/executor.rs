@@ -16,7 +16,7 @@ use crate::model::event::Envelope;
 use crate::model::fail_point::FailPoint;
 use crate::model::outcome::Outcome;
 use crate::model::policy::{
-    Reason, Verdict, after_attempt, before_attempt, reject_if_too_wide, without_handler,
+    Reason, Verdict, after_attempt, before_attempt, cancelled, reject_if_too_wide, without_handler,
 };
 use crate::model::record::{FIELDS_CARRIED_MAX, waited};
 use crate::model::trace::span::{self, Processing, SpanHook};
@@ -24,7 +24,9 @@ use crate::model::trace::{TraceContext, within};
 use crate::publish::client::Client;
 use crate::runtime::attempt::{BoundHandler, Handlers};
 use crate::runtime::observe::{JobEvent, QueueContext};
-use crate::runtime::state::{Ack, Acks, Assignment, Clock, HandledBy, InFlight, Settlement};
+use crate::runtime::state::{
+    Ack, Acks, Assignment, CancelledJobs, Clock, HandledBy, InFlight, Settlement,
+};
 
 /// Runs the jobs of one queue, each on a task of its own.
 #[derive(Debug)]
@@ -40,6 +42,7 @@ pub(crate) struct Executor {
     pub(crate) clock: Arc<Clock>,
     pub(crate) acks: Arc<Acks>,
     pub(crate) settlements: mpsc::Sender<Box<Settlement>>,
+    pub(crate) cancelled: Arc<CancelledJobs>,
 }
 
 impl Executor {
@@ -78,7 +81,12 @@ impl Executor {
         envelope: &Envelope,
         began_at: u64,
     ) -> (u32, Verdict) {
-        let event_type = assignment.delivery.entry.event_type();
+        let (queue, entry) = (self.context.queue(), &assignment.delivery.entry);
+        if self.cancelled.contain(queue, envelope, entry) {
+            let verdict = Verdict::DeadLetter { reason: Reason::Cancelled, error: None };
+            return (envelope.failures, verdict);
+        }
+        let event_type = entry.event_type();
         let (hold, failures) = (assignment.delivery.hold(), envelope.failures);
         let report = &self.context.report;
         let Some(bound) = self.handlers.find(event_type) else {
@@ -101,6 +109,7 @@ impl Executor {
         let failures =
             if self.report(assignment, envelope, attempt, &outcome) { attempt } else { failures };
         let verdict = after_attempt(&outcome, attempt, &bound.limits, fastrand::f64());
+        let verdict = if assignment.lease.is_cancelled() { cancelled(verdict) } else { verdict };
         let fields = assignment.delivery.entry.fields().len();
         (failures, reject_if_too_wide(verdict, fields, FIELDS_CARRIED_MAX))
     }
@@ -132,7 +141,9 @@ impl Executor {
             Outcome::LeaseLost if assignment.lease.lapse() => {
                 JobEvent::LeaseLost { why: "it ended while its process did not run" }
             }
-            Outcome::Undecodable(_) | Outcome::LeaseLost | Outcome::CutOff => return false,
+            Outcome::Undecodable(_) | Outcome::LeaseLost | Outcome::CutOff | Outcome::Cancelled => {
+                return false;
+            }
         };
         self.context.report.job(hold, event);
         matches!(event, JobEvent::Failed { .. })
@@ -284,7 +295,7 @@ fn error_type(outcome: &Outcome) -> Option<&'static str> {
         Outcome::TimedOut(_) => Some("timeout"),
         Outcome::Undecodable(_) => Some("undecodable"),
         Outcome::LeaseLost => Some("lost_lease"),
-        Outcome::CutOff => Some("cancelled"),
+        Outcome::CutOff | Outcome::Cancelled => Some("cancelled"),
     }
 }
 

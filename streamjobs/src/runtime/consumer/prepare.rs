@@ -76,6 +76,9 @@ pub(crate) async fn prepare(
         allow_refusal(context, "read the pause flag", promoted).map_err(failed)?
     {
         handle.pause.set_everywhere(promoted.paused);
+        // A job that was cancelled before this process began does not run here.
+        let heard = handle.cancels.heard(promoted.cancels).await;
+        allow_refusal(context, "read which jobs are cancelled", heard).map_err(failed)?;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::runtime::observe::{HealthProbe, JobEvent, QueueContext};
 use crate::runtime::state::{InFlight, ReaderUnblock, ReapSignal, Slots, StoppedConsumers};
-use crate::runtime::upkeep::PauseSwitch;
+use crate::runtime::upkeep::{CancelWatch, PauseSwitch};
 
 /// One queue of a consumer, from outside its loops.
 #[derive(Debug)]
@@ -16,6 +16,7 @@ pub(crate) struct QueueHandle {
     pub(crate) slots: Arc<Slots>,
     pub(crate) in_flight: Arc<InFlight>,
     pub(crate) pause: Arc<PauseSwitch>,
+    pub(crate) cancels: Arc<CancelWatch>,
     pub(crate) health: Arc<HealthProbe>,
     pub(crate) reap: Arc<ReapSignal>,
     pub(crate) unblock: Arc<ReaderUnblock>,

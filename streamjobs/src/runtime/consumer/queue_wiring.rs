@@ -15,11 +15,12 @@ use crate::runtime::intake::{
 use crate::runtime::observe::QueueContext;
 use crate::runtime::settle::{AckFlusher, RefusedRoom, RetryBatches, Settler, SettlingSteps};
 use crate::runtime::state::{
-    Acks, Activity, Assignment, Beat, Clock, GroupEpoch, InFlight, LaneSignal, LoopHealth,
-    LostReplies, NextDue, PauseGate, PayloadBudget, ReaderUnblock, ReapSignal, RefusedJobs,
-    RenewSignal, ScheduleUse, Settlement, SettlingOver, SlotDemand, Slots, TransferLock,
+    Acks, Activity, Assignment, Beat, CancelledJobs, Clock, GroupEpoch, InFlight, LaneSignal,
+    LoopHealth, LostReplies, NextDue, PauseGate, PayloadBudget, ReaderUnblock, ReapSignal,
+    RefusedJobs, RenewSignal, ScheduleUse, Settlement, SettlingOver, SlotDemand, Slots,
+    TransferLock,
 };
-use crate::runtime::upkeep::{PauseSwitch, Promoter};
+use crate::runtime::upkeep::{CancelWatch, PauseSwitch, Promoter};
 use crate::store::ReaderSetup;
 
 /// What the loops of one queue know of it together. Clones share it.
@@ -34,6 +35,8 @@ pub(crate) struct QueueState {
     pub(crate) health: Arc<LoopHealth>,
     pub(crate) activity: Arc<Activity>,
     pub(crate) refused: RefusedJobs,
+    /// Of the stream, for all of its queues.
+    pub(crate) cancelled: Arc<CancelledJobs>,
 }
 
 impl QueueState {
@@ -43,6 +46,7 @@ impl QueueState {
         slots: Arc<Slots>,
         shares_slots: bool,
         beat: Beat,
+        cancelled: Arc<CancelledJobs>,
     ) -> Self {
         let (config, now) = (context.config, Instant::now());
         let in_flight = Arc::new(InFlight::new(metrics));
@@ -56,6 +60,7 @@ impl QueueState {
             health: Arc::default(),
             activity: Arc::new(Activity::new(config.lease, beat, now)),
             refused: RefusedJobs::default(),
+            cancelled,
         }
     }
 }
@@ -183,7 +188,7 @@ pub(crate) fn promoter(
     QueueState { context, activity, clock, .. }: QueueState,
     QueueSignals { next_due, lane, reap, unblock, .. }: QueueSignals,
     usage: Arc<ScheduleUse>,
-    pause: Arc<PauseSwitch>,
+    (pause, cancels): (Arc<PauseSwitch>, Arc<CancelWatch>),
     interval: Duration,
 ) -> Promoter {
     let released = None;
@@ -194,6 +199,7 @@ pub(crate) fn promoter(
         clock,
         next_due,
         pause,
+        cancels,
         lane,
         reap,
         unblock,

@@ -22,11 +22,12 @@ use crate::runtime::observe::{
     AlertSubscribers, GroupWatch, HealthProbe, Outage, QueueContext, QueueMonitor, Report, Tally,
 };
 use crate::runtime::state::{
-    Assignment, Beat, OncePerInterval, PayloadBudget, ScheduleUse, Settlement, Slots,
-    StoppedConsumers, TrimBlocker,
+    Assignment, Beat, CancelledJobs, OncePerInterval, PayloadBudget, ScheduleUse, Settlement,
+    Slots, StoppedConsumers, TrimBlocker,
 };
 use crate::runtime::upkeep::{
-    HeartbeatSender, PauseSwitch, Scheduler, Trimmer, WaitingCounts, Watcher, heartbeat_interval,
+    CancelWatch, HeartbeatSender, PauseSwitch, Scheduler, Trimmer, WaitingCounts, Watcher,
+    heartbeat_interval,
 };
 use crate::store::{Queue, ReaderSetup, Store};
 
@@ -101,6 +102,8 @@ struct StreamState {
     blocker: Arc<TrimBlocker>,
     /// Promoters to schedulers.
     usage: Arc<ScheduleUse>,
+    /// Promoters to executors.
+    cancelled: Arc<CancelledJobs>,
     /// Shared by the partitions of a stream.
     waiting: Arc<WaitingCounts>,
 }
@@ -188,7 +191,9 @@ impl Wiring {
         };
         let slots = pools.slots(partition_of.as_ref(), config.concurrency);
         let shares_slots = partition_of.is_some();
-        let state = QueueState::new(context, metrics, slots, shares_slots, self.beat);
+        let stream = self.streams.get(&queue.stream).cloned().unwrap_or_default();
+        let cancelled = stream.cancelled;
+        let state = QueueState::new(context, metrics, slots, shares_slots, self.beat, cancelled);
         let signals = QueueSignals::default();
         let handle = self.handle(state.clone(), signals.clone());
         let margin = self.runtime.read_margin;
@@ -199,7 +204,7 @@ impl Wiring {
 
     fn handle(
         &self,
-        QueueState { context, slots, in_flight, clock, gate, health, .. }: QueueState,
+        QueueState { context, slots, in_flight, clock, gate, health, cancelled, .. }: QueueState,
         QueueSignals { reap, unblock, .. }: QueueSignals,
     ) -> QueueHandle {
         let pause = PauseSwitch {
@@ -207,6 +212,7 @@ impl Wiring {
             gate: Arc::clone(&gate),
             health: Arc::clone(&health),
         };
+        let cancels = CancelWatch::new(Arc::clone(&context), Arc::clone(&in_flight), cancelled);
         let health = HealthProbe {
             context: Arc::clone(&context),
             read_margin: self.runtime.read_margin,
@@ -215,9 +221,17 @@ impl Wiring {
             gate,
             in_flight: Arc::clone(&in_flight),
         };
-        let (pause, health) = (Arc::new(pause), Arc::new(health));
-        let stopped = Arc::clone(&self.stopped);
-        QueueHandle { context, slots, in_flight, pause, health, reap, unblock, stopped }
+        QueueHandle {
+            context,
+            slots,
+            in_flight,
+            pause: Arc::new(pause),
+            cancels: Arc::new(cancels),
+            health: Arc::new(health),
+            reap,
+            unblock,
+            stopped: Arc::clone(&self.stopped),
+        }
     }
 
     fn loops(
@@ -240,8 +254,8 @@ impl Wiring {
         let stream = &handle.context.queue().stream;
         let retention = self.client.retention(stream);
         let shared = self.streams.get(stream).cloned().unwrap_or_default();
-        let StreamState { turn, blocker, usage, waiting } = shared;
-        let pause = Arc::clone(&handle.pause);
+        let StreamState { turn, blocker, usage, waiting, .. } = shared;
+        let (pause, cancels) = (Arc::clone(&handle.pause), Arc::clone(&handle.cancels));
         QueueLoops {
             reader: reader(state(), signals(), Arc::clone(&admission), setup),
             reaper: reaper(state(), signals(), admission),
@@ -250,7 +264,13 @@ impl Wiring {
             dispatcher: self.dispatcher(state(), handlers, assignments, settle),
             settler: settler(state(), signals(), Arc::clone(&self.payloads.budget), settlements),
             ack_flusher: ack_flusher(state(), signals()),
-            promoter: promoter(state(), signals(), Arc::clone(&usage), pause, promote_interval),
+            promoter: promoter(
+                state(),
+                signals(),
+                Arc::clone(&usage),
+                (pause, cancels),
+                promote_interval,
+            ),
             scheduler: Scheduler {
                 context: Arc::clone(&handle.context),
                 retention,
@@ -283,7 +303,7 @@ impl Wiring {
 
     fn dispatcher(
         &self,
-        QueueState { context, in_flight, clock, acks, .. }: QueueState,
+        QueueState { context, in_flight, clock, acks, cancelled, .. }: QueueState,
         handlers: Handlers,
         assignments: mpsc::Receiver<Vec<Assignment>>,
         settlements: mpsc::Sender<Box<Settlement>>,
@@ -298,6 +318,7 @@ impl Wiring {
             clock,
             acks,
             settlements,
+            cancelled,
         };
         Dispatcher { executor: Arc::new(executor), assignments }
     }

@@ -64,20 +64,19 @@ impl Admission {
             if self.acks.during_claim.contains(delivery.hold()) {
                 continue;
             }
+            let (hold, delivery) = (delivery.hold(), Arc::new(delivery));
             let lease = Arc::new(Lease::new(config.window(), config.fence()));
-            match self.in_flight.register(delivery.hold(), &lease, sent, epoch) {
+            let running = Arc::downgrade(&delivery);
+            match self.in_flight.register(hold, running, &lease, sent, epoch) {
                 Registered::InFlight => {
-                    self.context.report.job(delivery.hold(), JobEvent::DeliveredAgain);
+                    self.context.report.job(hold, JobEvent::DeliveredAgain);
                 }
                 Registered::New => match slots.pop() {
-                    Some(slot) => {
-                        let delivery = Arc::new(delivery);
-                        assignments.push(Assignment { delivery, lease, slot });
-                    }
+                    Some(slot) => assignments.push(Assignment { delivery, lease, slot }),
                     None => {
                         // More came than was requested. The entry stays pending, is not renewed,
                         // and is claimed when its lease ends.
-                        self.in_flight.remove(delivery.inlet, delivery.entry.id());
+                        self.in_flight.remove(hold.inlet, hold.id);
                     }
                 },
             }

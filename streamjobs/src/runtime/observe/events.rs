@@ -61,6 +61,8 @@ pub(crate) enum JobEvent<'a> {
     /// its consumer or by hand. The job goes on here.
     RemovedInFlight,
     Released,
+    /// The job was cancelled while it ran: its attempt was asked to stop.
+    Cancelled,
     /// The group has no handler for the event type.
     Unhandled {
         event_type: &'a str,

@@ -7,6 +7,7 @@ use crate::insight::alert::Alert;
 use crate::insight::condition::Condition;
 use crate::model::cause::chain;
 use crate::model::entry::Hold;
+use crate::model::policy::Reason;
 use crate::runtime::observe::{JobEvent, OutageLine, QueueEvent};
 use crate::store::StoreError;
 
@@ -68,6 +69,16 @@ pub(super) fn log_job(identity: &ConsumerIdentity, hold: Hold, event: &JobEvent<
             let message = "snoozed, retry scheduled";
             log_attempt!(debug, identity, hold, attempt, retry_in = ?delay, error, "{message}");
         }
+        JobEvent::DeadLettered { attempt, reason: Reason::Cancelled, error } => {
+            log_attempt!(
+                info,
+                identity,
+                hold,
+                attempt,
+                error,
+                "cancelled, stored as a dead letter"
+            );
+        }
         JobEvent::DeadLettered { attempt, reason, error } => {
             let reason = reason.as_str();
             let message = "stored as a dead letter";
@@ -93,6 +104,7 @@ pub(super) fn log_job(identity: &ConsumerIdentity, hold: Hold, event: &JobEvent<
                 "entry removed while its job runs; the job goes on"
             );
         }
+        JobEvent::Cancelled => log_entry!(info, identity, hold, "cancelled while it runs"),
         JobEvent::Released => log_entry!(info, identity, hold, "released, uncounted"),
         JobEvent::Unhandled { event_type } => {
             log_entry!(debug, identity, hold, event_type, "no handler for this event type");

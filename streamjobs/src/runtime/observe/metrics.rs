@@ -26,6 +26,8 @@ pub(super) fn record_job(metrics: &QueueMetrics, event: &JobEvent<'_>) {
         }
         JobEvent::TrimmedInFlight { .. } => metrics.trimmed.increment(1),
         JobEvent::RemovedInFlight => metrics.removed_in_flight.increment(1),
+        // Counted when it ends.
+        JobEvent::Cancelled => {}
         JobEvent::Released => metrics.finished(Finish::Cancelled),
         JobEvent::Unhandled { .. } => metrics.unhandled.increment(1),
         JobEvent::Ended(finish) => metrics.finished(finish),

@@ -153,7 +153,7 @@ pub(crate) fn count_of_job(event: &JobEvent<'_>) -> Option<Count> {
         JobEvent::RemovedInFlight => Count::RemovedInFlight,
         JobEvent::Released => Count::Released,
         JobEvent::Unhandled { .. } => Count::Unhandled,
-        JobEvent::Ended(_) | JobEvent::Broken { .. } => return None,
+        JobEvent::Cancelled | JobEvent::Ended(_) | JobEvent::Broken { .. } => return None,
     })
 }
 

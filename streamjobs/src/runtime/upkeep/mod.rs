@@ -1,5 +1,6 @@
 //! Upkeep: loops that run at intervals: due retries, heartbeats, retention, alerts.
 
+mod cancel_watch;
 mod heartbeat_sender;
 mod pause_switch;
 mod promoter;
@@ -8,6 +9,7 @@ mod scheduler;
 mod trimmer;
 mod watcher;
 
+pub(crate) use self::cancel_watch::CancelWatch;
 pub(crate) use self::heartbeat_sender::{HeartbeatSender, heartbeat_interval};
 pub(crate) use self::pause_switch::PauseSwitch;
 pub(crate) use self::promoter::Promoter;

@@ -11,7 +11,7 @@ use crate::runtime::state::{
     Activity, COALESCE, Clock, IDLE_BACKOFF, LaneSignal, LoopBackoff, NextDue, ReaderUnblock,
     ReapSignal, ScheduleUse, stopped_before,
 };
-use crate::runtime::upkeep::PauseSwitch;
+use crate::runtime::upkeep::{CancelWatch, PauseSwitch};
 use crate::store::{Promoted, StoreError};
 
 /// The promoting loop of one queue.
@@ -23,6 +23,7 @@ pub(crate) struct Promoter {
     pub(crate) clock: Arc<Clock>,
     pub(crate) next_due: Arc<NextDue>,
     pub(crate) pause: Arc<PauseSwitch>,
+    pub(crate) cancels: Arc<CancelWatch>,
     pub(crate) lane: Arc<LaneSignal>,
     pub(crate) reap: Arc<ReapSignal>,
     pub(crate) unblock: Arc<ReaderUnblock>,
@@ -96,6 +97,9 @@ impl Promoter {
         self.context.report.retries_stranded(promoted.stranded);
         if self.pause.set_everywhere(promoted.paused) {
             self.unblock_reader().await;
+        }
+        if let Err(error) = self.cancels.heard(promoted.cancels).await {
+            self.context.report.store_failed("read which jobs are cancelled", &error);
         }
         if promoted.waiting > 0 {
             self.lane.raise();

@@ -117,8 +117,12 @@ impl DeadLetters for MemoryStore {
 impl MemoryState {
     fn append_to_lane(&mut self, queue: &Queue, job: &Fields) -> EntryId {
         self.ensure_group(queue, Inlet::LANE, EntryId::ZERO);
-        let now = self.now();
-        self.lane(queue).append(now, job.clone())
+        let (now, mut job) = (self.now(), job.clone());
+        let last = self.last_cancel(&queue.stream);
+        if last > 0 {
+            job.push(("sj-redriven".into(), last.to_string().into()));
+        }
+        self.lane(queue).append(now, job)
     }
 }
 

@@ -77,6 +77,7 @@ impl GroupUpkeep for MemoryStore {
                 misplaced: if paused { 0 } else { lost },
                 paused,
                 scheduled: state.later(&queue.stream).is_used(),
+                cancels: state.last_cancel(&queue.stream),
                 now: ServerTime(now),
             })
         })

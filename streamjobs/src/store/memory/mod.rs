@@ -3,6 +3,7 @@
 //! Each step is carried out as a server would, under one lock. Tests order faults in `faults`.
 
 mod admin;
+mod cancels;
 mod consume;
 mod dead_letters;
 mod faults;

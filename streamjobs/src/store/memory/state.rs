@@ -27,6 +27,8 @@ pub(super) struct MemoryState {
     pub(super) marks: HashMap<String, Mark>,
     /// Events that wait for their time, by the key of the set of them.
     pub(super) later: HashMap<String, Later>,
+    /// The numbers of marks that cancel jobs, by stream and mark.
+    pub(super) cancels: HashMap<String, HashMap<String, u64>>,
     /// How many partitions a stream has.
     pub(super) partitions: HashMap<String, u16>,
     /// Readers whose wait was ended.
@@ -96,6 +98,7 @@ impl MemoryState {
             tokens: HashMap::new(),
             marks: HashMap::new(),
             later: HashMap::new(),
+            cancels: HashMap::new(),
             partitions: HashMap::new(),
             woken: HashSet::new(),
             readers: 0,
@@ -122,6 +125,7 @@ impl MemoryState {
         self.tokens.clear();
         self.marks.clear();
         self.later.clear();
+        self.cancels.clear();
     }
 
     pub(super) fn stream(&mut self, key: &str) -> &mut Stream {

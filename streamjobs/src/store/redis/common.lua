@@ -18,6 +18,22 @@ local function time_of(score)
   return math.min(math.max(tonumber(score), 0), 253402300799999)
 end
 
+-- The highest score of a sorted set, as a time; 0 if it is empty or the key is of another type.
+local function last_number(key)
+  local last = redis.pcall('ZRANGE', key, -1, -1, 'WITHSCORES')
+  return not last.err and last[2] and time_of(last[2]) or 0
+end
+
+-- Appends a redriven job to the lane: its id. The field `sj-redriven` says which marks do not cancel it.
+local function append_redriven(lane, marks, job)
+  local last = last_number(marks)
+  if last > 0 then
+    job[#job + 1] = 'sj-redriven'
+    job[#job + 1] = whole(last)
+  end
+  return redis.call('XADD', lane, '*', unpack(job))
+end
+
 -- The fields of a flat reply by their names.
 local function fields_of(flat)
   local fields = {}

@@ -27,6 +27,7 @@
 //! What is needed in addition with Sentinel or a cluster is listed in the modules of these names.
 
 mod admin;
+mod cancels;
 mod consume;
 mod dead_letters;
 #[cfg(feature = "testing")]
@@ -59,6 +60,7 @@ use crate::store::types::Result;
 /// Every script. Each file with scripts declares its own.
 static SCRIPTS: Scripts = &[
     admin::SCRIPTS,
+    cancels::SCRIPTS,
     consume::SCRIPTS,
     dead_letters::SCRIPTS,
     group_upkeep::SCRIPTS,

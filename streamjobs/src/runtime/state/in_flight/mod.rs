@@ -4,14 +4,14 @@ mod moves;
 mod renewal;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::handler::Lease;
 use crate::insight::metrics::QueueMetrics;
-use crate::model::entry::{EntryId, Hold, Inlet};
+use crate::model::entry::{Delivery, Entry, EntryId, Hold, Inlet};
 use crate::runtime::state::{AbandonedAttempts, lock};
 use crate::store::StandIn;
 
@@ -38,6 +38,8 @@ struct Inner {
 #[derive(Debug)]
 struct InFlightEntry {
     delivery_count: u64,
+    /// What was delivered, for as long as the attempt has it.
+    delivery: Weak<Delivery>,
     lease: Arc<Lease>,
     /// When the last request was sent that delivered the entry or renewed it.
     renewed_at: Instant,
@@ -91,6 +93,7 @@ impl InFlight {
     pub(crate) fn register(
         &self,
         hold: Hold,
+        delivery: Weak<Delivery>,
         lease: &Arc<Lease>,
         renewed_at: Instant,
         epoch: u64,
@@ -115,6 +118,7 @@ impl InFlight {
         lease.prove(renewed_at);
         let entry = InFlightEntry {
             delivery_count: hold.delivery_count,
+            delivery,
             lease: Arc::clone(lease),
             renewed_at,
             epoch,
@@ -253,6 +257,16 @@ impl InFlight {
         fenced
     }
 
+    /// Cancels the attempts at these entries that run, or are about to: their holds.
+    pub(crate) fn cancel(&self, is_cancelled: impl Fn(&Entry) -> bool) -> Vec<Hold> {
+        let inner = lock(&self.inner);
+        let running = inner.entries.iter().filter(|(_, entry)| {
+            let delivery = entry.delivery.upgrade().filter(|_| !entry.settling);
+            delivery.is_some_and(|delivery| is_cancelled(&delivery.entry)) && entry.lease.cancel()
+        });
+        running.map(hold_of).collect()
+    }
+
     /// Cancels every attempt.
     pub(crate) fn cut_off(&self) {
         for entry in lock(&self.inner).entries.values() {
@@ -296,7 +310,7 @@ mod tests {
         let in_flight =
             InFlight::new(Arc::new(QueueMetrics::new(&stream.unwrap(), &group.unwrap(), None)));
         let (lease, now) = (Arc::new(Lease::new(LEASE, LEASE)), Instant::now());
-        assert_eq!(in_flight.register(hold(1), &lease, now, 0), Registered::New);
+        assert_eq!(in_flight.register(hold(1), Weak::new(), &lease, now, 0), Registered::New);
         (in_flight, lease, now)
     }
 
@@ -310,7 +324,7 @@ mod tests {
         in_flight.forget_abandoned(Inlet::STREAM, &BTreeSet::from([hold(1).id]));
         assert!(in_flight.lost_deliveries(vec![hold(1)]).is_empty(), "while it is pending");
         let lease = Arc::new(Lease::new(LEASE, LEASE));
-        assert_eq!(in_flight.register(hold(2), &lease, now, 0), Registered::New);
+        assert_eq!(in_flight.register(hold(2), Weak::new(), &lease, now, 0), Registered::New);
         in_flight.remove(Inlet::STREAM, hold(2).id);
         assert_eq!(in_flight.lost_deliveries(vec![hold(2)]), [hold(2)]);
     }
@@ -327,7 +341,7 @@ mod tests {
     fn an_entry_in_flight_is_adopted_under_its_new_count_and_not_run_twice() {
         let (in_flight, _lease, now) = table();
         let other = Arc::new(Lease::new(LEASE, LEASE));
-        assert_eq!(in_flight.register(hold(2), &other, now, 0), Registered::InFlight);
+        assert_eq!(in_flight.register(hold(2), Weak::new(), &other, now, 0), Registered::InFlight);
         assert_eq!(in_flight.begin_settling(hold(1)), Some(hold(2)));
     }
 }

@@ -122,6 +122,8 @@ impl InFlight {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Weak;
+
     use super::super::Registered;
     use super::super::tests::{LEASE, hold, table};
     use super::*;
@@ -168,7 +170,7 @@ mod tests {
     fn an_untracked_entry_is_renewed_again_once_its_group_delivers_it_again() {
         let (in_flight, lease, now) = table();
         in_flight.renewed(hold(1), FenceResult::NotPending, now, 1);
-        assert_eq!(in_flight.register(hold(1), &lease, now, 1), Registered::InFlight);
+        assert_eq!(in_flight.register(hold(1), Weak::new(), &lease, now, 1), Registered::InFlight);
         assert_eq!(in_flight.due_for_renewal(now + LEASE, LEASE), [hold(1)]);
         assert_eq!(in_flight.renewed(hold(1), FenceResult::TakenOver, now, 1), Renewal::TakenEarly);
     }

@@ -64,7 +64,8 @@ impl DeadLetters for RedisStore {
     }
 
     async fn redrive(&self, queue: &Queue, id: EntryId, job: &Fields) -> Result<Option<EntryId>> {
-        let keys = [&*queue.key(Inlet::LANE), &queue.dead_key()];
+        let marks = queue.stream.cancelled_key();
+        let keys = [&*queue.key(Inlet::LANE), &queue.dead_key(), &marks];
         let add = |command: &mut Cmd| {
             add_fields(command.arg(queue.group.as_str()).arg(Id(id)), job);
         };
@@ -134,8 +135,9 @@ impl DeadLetters for RedisStore {
             rest = later;
             let calls = chunk.iter().map(|job| {
                 let (stream, lane, token) = (&stream, &lane, queue.redriven_key(&job.token));
+                let marks = queue.stream.cancelled_key();
                 move |command: &mut Cmd| {
-                    command.arg(3).arg(stream).arg(lane).arg(&token);
+                    command.arg(4).arg(stream).arg(lane).arg(&token).arg(&marks);
                     add_fields(command.arg(queue.group.as_str()).arg(keep), &job.fields);
                 }
             });

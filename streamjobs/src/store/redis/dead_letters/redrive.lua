@@ -1,18 +1,18 @@
 -- Puts a dead letter's job into the lane.
 --
--- KEYS: lane, dead letters. ARGV: group, the letter's id, then the names and values of the job's
+-- KEYS: lane, dead letters, marks of cancelled jobs. ARGV: group, the letter's id, then the names and values of the job's
 -- fields.
 -- Returns: the id in the lane, or nil if there is no such letter.
 --
 -- Before: the letter may exist or not.
 -- After: if it existed, its job is in the lane, and then the letter is deleted. The lane has the
--- group.
+-- group. No mark that was there cancels the job.
 -- May race with: other redrives and purges; the first to run finds the letter, so a job is put into
 -- the lane once.
 local lane, dead = KEYS[1], KEYS[2]
 local group, id = ARGV[1], ARGV[2]
 if not has_entry(dead, id) then return false end
 ensure_group(lane, group, '0-0')
-local job = redis.call('XADD', lane, '*', unpack(ARGV, 3))
+local job = append_redriven(lane, KEYS[3], {unpack(ARGV, 3)})
 redis.call('XDEL', dead, id)
 return job

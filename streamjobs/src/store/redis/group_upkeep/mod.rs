@@ -45,15 +45,17 @@ impl GroupUpkeep for RedisStore {
         let (retry, records) = (queue.retry_key(), queue.retry_records_key());
         let (hash, dead) = (queue.group_key(), queue.dead_key());
         let (scheduled, later) = (queue.stream.later_records_key(), queue.stream.later_key());
-        let keys = [&*stream, &lane, &retry, &records, &hash, &dead, &scheduled, &later];
+        let cancelled = queue.stream.cancelled_key();
+        let keys =
+            [&*stream, &lane, &retry, &records, &hash, &dead, &scheduled, &later, &cancelled];
         let arguments = (queue.group.as_str(), consumer.as_str(), limit.min(IDS_MAX));
         let value = match limit {
             0 => self.run_in_batch(&PROMOTE, &keys, arguments).await?,
             _ => self.run(&PROMOTE, &keys, arguments).await?,
         };
-        let facts: [Value; 12] = reply::tuple(value, name)?;
+        let facts: [Value; 13] = reply::tuple(value, name)?;
         let [promoted, waiting, pending, next_due, released, rest @ ..] = facts;
-        let [left, paused, now, restored, stranded, misplaced, scheduled] = rest;
+        let [left, paused, now, restored, stranded, misplaced, scheduled, cancels] = rest;
         let next_due = u64::try_from(reply::integer(&next_due, name)?).ok();
         Ok(Promoted {
             promoted: reply::size(&promoted, name)?,
@@ -67,6 +69,7 @@ impl GroupUpkeep for RedisStore {
             misplaced: reply::size(&misplaced, name)?,
             paused: reply::flag(&paused, name)?,
             scheduled: reply::flag(&scheduled, name)?,
+            cancels: reply::number(cancels, name)?,
             now: ServerTime(reply::number(now, name)?),
         })
     }
