@@ -101,6 +101,11 @@ checked_name! {
 }
 
 checked_name! {
+    /// The name of a schedule: 1 to 100 letters, digits and `.`, `_`, `-`, `:` of ASCII.
+    ScheduleName, "schedule", schedule_rule
+}
+
+checked_name! {
     /// The token under which an archived job is redriven at most once.
     RedriveToken, "redrive token", event_id_rule
 }
@@ -173,6 +178,28 @@ impl StreamName {
         format!("{}later-records", self.helper_prefix())
     }
 
+    /// The key of the sorted set of the stream's schedules, by when they are due next.
+    pub(crate) fn schedules_key(&self) -> String {
+        format!("{}schedules", self.helper_prefix())
+    }
+
+    /// The key of the hash with what each schedule is, and what became of it.
+    pub(crate) fn schedule_specs_key(&self) -> String {
+        format!("{}schedule-specs", self.helper_prefix())
+    }
+
+    /// The key of the stream with the last firings of all schedules.
+    pub(crate) fn schedule_log_key(&self) -> String {
+        format!("{}schedule-log", self.helper_prefix())
+    }
+
+    /// The same stream, to be read as any other. Users cannot make this name.
+    #[must_use]
+    #[doc(hidden)]
+    pub fn schedule_log(&self) -> Self {
+        Self(self.schedule_log_key().into_boxed_str())
+    }
+
     /// The key of the hash that says how many partitions the stream has.
     pub(crate) fn partitions_key(&self) -> String {
         format!("{}partitions", self.helper_prefix())
@@ -220,6 +247,13 @@ impl EventId {
         Self(text_of(Uuid::new_v5(&DERIVED_IDS, name.as_bytes())))
     }
 
+    /// The id of an occurrence of a schedule, the same whichever process fires it and how often.
+    pub(crate) fn of_occurrence(stream: &StreamName, schedule: &ScheduleName, at: u64) -> Self {
+        // A stream's name may hold any other character.
+        let name = format!("{stream}\n{schedule}\n{at}");
+        Self(text_of(Uuid::new_v5(&OCCURRENCE_IDS, name.as_bytes())))
+    }
+
     pub(crate) fn of_content(content: &[u8]) -> Self {
         Self(text_of(Uuid::new_v5(&CONTENT_IDS, content)))
     }
@@ -256,6 +290,14 @@ fn event_id_rule(name: &str) -> Option<&'static str> {
     text_rule(name, EVENT_ID_BYTES_MAX, "it is longer than 128 bytes")
 }
 
+fn schedule_rule(name: &str) -> Option<&'static str> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-:".contains(&byte);
+    text_rule(name, SCHEDULE_BYTES_MAX, "it is longer than 100 bytes").or_else(|| {
+        let is_plain = name.bytes().all(allowed);
+        (!is_plain).then_some("only letters, digits and . _ - : of ASCII are allowed")
+    })
+}
+
 fn common_rule(name: &str) -> Option<&'static str> {
     text_rule(name, NAME_BYTES_MAX, "it is longer than 200 bytes")
 }
@@ -274,6 +316,7 @@ fn text_rule(name: &str, bytes_max: usize, too_long: &'static str) -> Option<&'s
 
 const NAME_BYTES_MAX: usize = 200;
 const EVENT_ID_BYTES_MAX: usize = 128;
+const SCHEDULE_BYTES_MAX: usize = 100;
 const SHOWN_CHARACTERS_MAX: usize = 64;
 const HELPER_SUFFIXES: [&str; 8] = [
     ":lane:",
@@ -286,12 +329,15 @@ const HELPER_SUFFIXES: [&str; 8] = [
     ":partitions",
 ];
 /// What helper keys end with that belong to no group.
-const HELPER_ENDS: [&str; 3] = [":later", ":later-records", ":cancelled"];
+const HELPER_ENDS: [&str; 6] =
+    [":later", ":later-records", ":cancelled", ":schedules", ":schedule-specs", ":schedule-log"];
 
 /// The name space of ids for entries that other clients wrote without an event id.
 const CONTENT_IDS: Uuid = Uuid::from_u128(0x8f0e_6f2c_53b1_5d0a_9a6b_6f10_2c1d_7e01);
 /// The name space of ids derived from a parent's id.
 const DERIVED_IDS: Uuid = Uuid::from_u128(0x8f0e_6f2c_53b1_5d0a_9a6b_6f10_2c1d_7e02);
+/// The name space of ids of the occurrences of schedules.
+const OCCURRENCE_IDS: Uuid = Uuid::from_u128(0x8f0e_6f2c_53b1_5d0a_9a6b_6f10_2c1d_7e03);
 
 #[cfg(test)]
 mod tests {
@@ -325,7 +371,14 @@ mod tests {
     #[test]
     fn a_stream_may_not_look_like_a_helper_key() {
         assert!(stream("{orders}:lane:mail").is_err());
-        for helper in ["{orders}:later", "orders:{acme}:later-records", "{orders}:cancelled"] {
+        for helper in [
+            "{orders}:later",
+            "orders:{acme}:later-records",
+            "{orders}:cancelled",
+            "{orders}:schedules",
+            "{orders}:schedule-specs",
+            "{orders}:schedule-log",
+        ] {
             assert!(stream(helper).is_err(), "{helper}");
         }
         assert!(stream("{orders}:laterals").is_ok());
@@ -349,6 +402,22 @@ mod tests {
         assert_eq!(first.derive(1), first.derive(1));
         assert_ne!(first.derive(1), first.derive(2));
         assert!(EventId::new("x".repeat(129)).is_err());
+    }
+
+    #[test]
+    fn an_occurrence_has_one_id_and_names_of_schedules_are_plain() {
+        let name = |name: &str| ScheduleName::new(name);
+        let id = |of: &str, at| {
+            let (stream, schedule) = (stream("orders").unwrap(), name(of).unwrap());
+            EventId::of_occurrence(&stream, &schedule, at)
+        };
+        assert_eq!(id("a", 5), id("a", 5));
+        assert_ne!(id("a", 5), id("a", 6));
+        assert_ne!(id("a", 5), id("b", 5));
+        assert!(name("nightly-report:2.eu_west").is_ok());
+        for bad in ["", "a b", "a#", "a/b", "ä", &"x".repeat(101)] {
+            assert!(name(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub struct Promoted {
     pub scheduled: bool,
     /// The number of the last mark that [cancels](super::Cancels) jobs of the stream; zero without one.
     pub cancels: u64,
+    /// Whether the stream has schedules.
+    pub has_schedules: bool,
     /// The server's clock.
     pub now: ServerTime,
 }

@@ -16,6 +16,7 @@ pub mod marks;
 pub mod publish;
 pub mod redis;
 pub mod schedule;
+pub mod schedules;
 pub mod server_info;
 pub mod types;
 
@@ -41,6 +42,10 @@ pub use self::publish::{Appended, Appender, NewEntry, Publish};
 pub use self::schedule::{
     Due, Entered, NewScheduled, Rescheduled, Schedule, ScheduledFrom, Scheduling, Upcoming,
 };
+pub use self::schedules::{
+    Declared, DueSchedules, Fired, Firing, Mark, NewSchedule, NextTime, Occurrence, Ran,
+    RemovedSchedule, ScheduleKind, Schedules, Score,
+};
 pub use self::server_info::ServerInfo;
 pub use self::types::{
     Delivery, FenceResult, Hold, Inlet, Queue, ServerTime, StandIn, StoreError, StoredDeadLetter,
@@ -57,6 +62,7 @@ pub trait Store:
     + Marks
     + Schedule
     + Cancels
+    + Schedules
     + ServerInfo
     + fmt::Debug
     + Send

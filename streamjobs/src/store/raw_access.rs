@@ -32,6 +32,14 @@ pub trait RawAccess: Send + Sync {
     fn lose_scheduled_record(&self, stream: &StreamName, id: &str);
     /// Deletes the records of all scheduled events, as an eviction does, and not their set.
     fn lose_scheduled_records(&self, stream: &StreamName);
+    /// Sets when a schedule is due next.
+    fn place_schedule(&self, stream: &StreamName, name: &str, at: u64);
+    /// Deletes the set of a stream's schedules, and not their definitions.
+    fn lose_schedule_places(&self, stream: &StreamName);
+    /// Deletes the definitions of a stream's schedules, and not their set.
+    fn lose_schedule_specs(&self, stream: &StreamName);
+    /// Writes a definition that no process can read.
+    fn garble_schedule(&self, stream: &StreamName, name: &str);
     /// The pending list.
     fn pending(&self, key: &str, group: &str) -> Vec<PendingRow>;
     /// The number of entries.

@@ -13,6 +13,7 @@ pub mod marks;
 pub mod random;
 pub mod reading;
 pub mod schedule;
+pub mod schedules;
 pub mod settle;
 
 use std::sync::Arc;
@@ -191,6 +192,7 @@ macro_rules! conformance_tests {
         $crate::marks_cases!($test, $stage);
         $crate::reading_cases!($test, $stage);
         $crate::schedule_cases!($test, $stage);
+        $crate::schedules_cases!($test, $stage);
         $crate::settle_cases!($test, $stage);
     };
     (@each $test:meta, $stage:expr, $module:ident: $($case:ident,)*) => {

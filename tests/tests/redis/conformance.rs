@@ -65,6 +65,24 @@ impl RawAccess for Server {
         self.0.command(&["DEL", &format!("{{{stream}}}:later-records")]);
     }
 
+    fn place_schedule(&self, stream: &StreamName, name: &str, at: u64) {
+        self.0.command(&["ZADD", &format!("{{{stream}}}:schedules"), &at.to_string(), name]);
+    }
+
+    fn lose_schedule_places(&self, stream: &StreamName) {
+        self.0.command(&["DEL", &format!("{{{stream}}}:schedules")]);
+    }
+
+    fn lose_schedule_specs(&self, stream: &StreamName) {
+        self.0.command(&["DEL", &format!("{{{stream}}}:schedule-specs")]);
+    }
+
+    fn garble_schedule(&self, stream: &StreamName, name: &str) {
+        let key = format!("{{{stream}}}:schedule-specs");
+        self.0.command(&["HSET", &key, name, "what another client wrote"]);
+        self.0.command(&["HINCRBY", &key, "#", "1"]);
+    }
+
     fn pending(&self, key: &str, group: &str) -> Vec<PendingRow> {
         let summary = self.0.try_query::<redis::Value>(&["XPENDING", key, group]);
         if summary.is_err_and(|error| error.code() == Some("NOGROUP")) {

@@ -17,7 +17,7 @@ impl MemoryState {
     }
 
     /// Gives a mark the highest number.
-    fn mark(&mut self, stream: &StreamName, mark: String) -> u64 {
+    fn mark_cancelled(&mut self, stream: &StreamName, mark: String) -> u64 {
         let (now, number) = (self.now(), self.now().max(self.last_cancel(stream) + 1));
         let marks = self.cancels.entry(stream.as_str().to_owned()).or_default();
         marks.insert(mark, number);
@@ -40,7 +40,7 @@ impl Cancels for MemoryStore {
         group: Option<&GroupName>,
         event_id: &EventId,
     ) -> Result<u64> {
-        self.step("cancel", |state| Ok(state.mark(stream, member(group, event_id)))).await
+        self.step("cancel", |state| Ok(state.mark_cancelled(stream, member(group, event_id)))).await
     }
 
     async fn uncancel(
@@ -56,7 +56,7 @@ impl Cancels for MemoryStore {
                 return Ok(false);
             }
             // Its number is above that of the mark, so it comes first.
-            state.mark(stream, REMOVAL.to_owned());
+            state.mark_cancelled(stream, REMOVAL.to_owned());
             let marks = state.cancels.get_mut(stream.as_str());
             Ok(marks.and_then(|marks| marks.remove(&mark)).is_some())
         })

@@ -78,6 +78,7 @@ impl GroupUpkeep for MemoryStore {
                 paused,
                 scheduled: state.later(&queue.stream).is_used(),
                 cancels: state.last_cancel(&queue.stream),
+                has_schedules: !state.timetable(&queue.stream).places.is_empty(),
                 now: ServerTime(now),
             })
         })

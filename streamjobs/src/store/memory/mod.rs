@@ -15,9 +15,11 @@ mod publish;
 mod raw_access;
 mod reader;
 mod schedule;
+mod schedules;
 mod server_info;
 mod state;
 mod stream;
+mod timetable;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

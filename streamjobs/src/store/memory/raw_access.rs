@@ -78,6 +78,30 @@ impl RawAccess for MemoryStore {
         later.since = None;
     }
 
+    fn place_schedule(&self, stream: &StreamName, name: &str, at: u64) {
+        self.change("raw_place_schedule", |state| {
+            state.timetable(stream).set_place(name, Some(at));
+        });
+    }
+
+    fn lose_schedule_places(&self, stream: &StreamName) {
+        self.lock().timetable(stream).places.clear();
+    }
+
+    fn lose_schedule_specs(&self, stream: &StreamName) {
+        let mut state = self.lock();
+        let table = state.timetable(stream);
+        table.rows.clear();
+        table.version = 0;
+    }
+
+    fn garble_schedule(&self, stream: &StreamName, name: &str) {
+        let mut state = self.lock();
+        let (now, table) = (state.now(), state.timetable(stream));
+        table.rows.entry(name.to_owned()).or_default().spec = None;
+        table.change_version(now + 1);
+    }
+
     fn pending(&self, key: &str, group: &str) -> Vec<PendingRow> {
         let mut state = self.lock();
         let now = state.now();

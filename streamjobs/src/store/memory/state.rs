@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::later::Later;
 use super::stream::{Group, Pending, Stream};
+use super::timetable::Timetable;
 use crate::model::entry::{Entry, EntryId, Fields};
 use crate::model::heartbeat::Heartbeat;
 use crate::model::name::{ConsumerName, StreamName};
@@ -29,6 +30,8 @@ pub(super) struct MemoryState {
     pub(super) later: HashMap<String, Later>,
     /// The numbers of marks that cancel jobs, by stream and mark.
     pub(super) cancels: HashMap<String, HashMap<String, u64>>,
+    /// Schedules, by the key of the set of them.
+    pub(super) timetables: HashMap<String, Timetable>,
     /// How many partitions a stream has.
     pub(super) partitions: HashMap<String, u16>,
     /// Readers whose wait was ended.
@@ -99,6 +102,7 @@ impl MemoryState {
             marks: HashMap::new(),
             later: HashMap::new(),
             cancels: HashMap::new(),
+            timetables: HashMap::new(),
             partitions: HashMap::new(),
             woken: HashSet::new(),
             readers: 0,
@@ -126,6 +130,7 @@ impl MemoryState {
         self.marks.clear();
         self.later.clear();
         self.cancels.clear();
+        self.timetables.clear();
     }
 
     pub(super) fn stream(&mut self, key: &str) -> &mut Stream {
@@ -135,6 +140,11 @@ impl MemoryState {
     /// The events of a stream that wait for their time.
     pub(super) fn later(&mut self, stream: &StreamName) -> &mut Later {
         self.later.entry(stream.later_key()).or_default()
+    }
+
+    /// The schedules of a stream.
+    pub(super) fn timetable(&mut self, stream: &StreamName) -> &mut Timetable {
+        self.timetables.entry(stream.schedules_key()).or_default()
     }
 
     pub(super) fn lane(&mut self, queue: &Queue) -> &mut Stream {

@@ -105,6 +105,48 @@ local function scan_page(key, cursor, visit)
   return cursor
 end
 
+-- The definition of a schedule: digest, kind, what it is in JSON, and the bytes of its events' fields; nil if
+-- there is none that can be read.
+local function spec_of(text)
+  local readable, spec = pcall(cmsgpack.unpack, text or '')
+  if not readable or type(spec) ~= 'table' then return nil end
+  for i = 1, 3 do
+    if type(spec[i]) ~= 'string' then return nil end
+  end
+  if spec[2] ~= 'code' and spec[2] ~= 'stored' then return nil end
+  return {digest = spec[1], kind = spec[2], about = spec[3], bytes = tonumber(spec[4]) or 0}
+end
+
+-- The hash of schedules has three fields for each: its name with the definition, the name and "#" with what
+-- became of it, the name and "##" with the fields of its events where these are fixed. The field "#" is a
+-- number that changes with each definition and pause.
+--
+-- What became of a schedule. What cannot be read counts as nothing.
+local function record_of(specs, name)
+  local readable, record = pcall(cmsgpack.unpack, redis.call('HGET', specs, name .. '#') or '')
+  if not readable or type(record) ~= 'table' then record = {} end
+  local read = {declared = {}, last_entry = type(record.last_entry) == 'string' and record.last_entry or nil}
+  for _, field in ipairs({'since', 'fired', 'missed', 'runs', 'last', 'paused'}) do
+    read[field] = tonumber(record[field])
+  end
+  if type(record.declared) == 'table' then
+    for digest, at in pairs(record.declared) do
+      if type(digest) == 'string' then read.declared[digest] = tonumber(at) end
+    end
+  end
+  return read
+end
+
+local function store_record(specs, name, record)
+  redis.call('HSET', specs, name .. '#', cmsgpack.pack(record))
+end
+
+-- Tells processes to read the definitions again.
+local function change_version(specs, clock)
+  local version = tonumber(redis.call('HGET', specs, '#') or '') or 0
+  redis.call('HSET', specs, '#', whole(math.max(version + 1, clock)))
+end
+
 -- What XADD is given behind the key. `trimming` is "~" or "=" where appending trims to `kept` entries.
 local function entry_words(trimming, kept, job)
   local words = trimming == '' and {'*'} or {'MAXLEN', trimming, kept, '*'}

@@ -18,6 +18,7 @@
 //! reading streams uses, where it is allowed, `MEMORY|USAGE`, `XREVRANGE`, `XREAD`, `HSCAN`;
 //! more than two readers of a runtime share connections with, where it is allowed, `CLIENT|TRACKING`;
 //! jobs of a deleted retry set come back with, where it is allowed, `HSCAN`;
+//! schedules use, where it is allowed, `HKEYS`, `ZSCORE`;
 //! operating on them uses, where it is allowed, `XGROUP|DESTROY`, `DEL`, `UNLINK`;
 //! redriving from an archive uses, where it is allowed, `GET`, `SET`; and marks of handlers use,
 //! where it is allowed, `PEXPIRE`, and `HGETALL`, `HGET`, `HSET` and `HDEL` on their keys.
@@ -40,6 +41,7 @@ mod packed;
 mod publish;
 mod reply;
 mod schedule;
+mod schedules;
 mod script;
 mod server_info;
 
@@ -69,6 +71,7 @@ static SCRIPTS: Scripts = &[
     net::rights::SCRIPTS,
     publish::SCRIPTS,
     schedule::SCRIPTS,
+    schedules::SCRIPTS,
 ];
 
 /// Streams on a Redis server, or on the nodes of a cluster.

@@ -45,17 +45,20 @@ impl GroupUpkeep for RedisStore {
         let (retry, records) = (queue.retry_key(), queue.retry_records_key());
         let (hash, dead) = (queue.group_key(), queue.dead_key());
         let (scheduled, later) = (queue.stream.later_records_key(), queue.stream.later_key());
-        let cancelled = queue.stream.cancelled_key();
-        let keys =
-            [&*stream, &lane, &retry, &records, &hash, &dead, &scheduled, &later, &cancelled];
+        let (cancelled, schedules) = (queue.stream.cancelled_key(), queue.stream.schedules_key());
+        let keys = [
+            &*stream, &lane, &retry, &records, &hash, &dead, &scheduled, &later, &cancelled,
+            &schedules,
+        ];
         let arguments = (queue.group.as_str(), consumer.as_str(), limit.min(IDS_MAX));
         let value = match limit {
             0 => self.run_in_batch(&PROMOTE, &keys, arguments).await?,
             _ => self.run(&PROMOTE, &keys, arguments).await?,
         };
-        let facts: [Value; 13] = reply::tuple(value, name)?;
+        let facts: [Value; 14] = reply::tuple(value, name)?;
         let [promoted, waiting, pending, next_due, released, rest @ ..] = facts;
-        let [left, paused, now, restored, stranded, misplaced, scheduled, cancels] = rest;
+        let [left, paused, now, restored, stranded, misplaced, scheduled, rest @ ..] = rest;
+        let [cancels, has_schedules] = rest;
         let next_due = u64::try_from(reply::integer(&next_due, name)?).ok();
         Ok(Promoted {
             promoted: reply::size(&promoted, name)?,
@@ -70,6 +73,7 @@ impl GroupUpkeep for RedisStore {
             paused: reply::flag(&paused, name)?,
             scheduled: reply::flag(&scheduled, name)?,
             cancels: reply::number(cancels, name)?,
+            has_schedules: reply::flag(&has_schedules, name)?,
             now: ServerTime(reply::number(now, name)?),
         })
     }

@@ -128,8 +128,9 @@ const HASH: &[Example] = &[
 ];
 
 /// What a runtime uses where it may: readers that share connections, the size of a stream, a lost
-/// retry set, marks of handlers.
-pub(super) const WORKING: &[&str] = &["CLIENT|TRACKING", "MEMORY|USAGE", "HSCAN", "PEXPIRE"];
+/// retry set, marks of handlers, schedules.
+pub(super) const WORKING: &[&str] =
+    &["CLIENT|TRACKING", "MEMORY|USAGE", "HSCAN", "PEXPIRE", "HKEYS", "ZSCORE"];
 
 /// How a process that publishes to partitions says how many there are: in a script.
 const AGREEING: &[&str] = &["EVALSHA", "SCRIPT|LOAD", "HGET", "HSET"];
@@ -155,6 +156,7 @@ pub(super) const READING: &[&str] = &[
     "CLIENT|ID",
     "HGET",
     "HGETALL",
+    "HKEYS",
     "HLEN",
     "HSCAN",
     "MEMORY|USAGE",
@@ -169,6 +171,7 @@ pub(super) const READING: &[&str] = &[
     "ZCARD",
     "ZRANGE",
     "ZRANK",
+    "ZSCORE",
 ];
 /// What changes streams, groups, pending entries and dead letters.
 pub(super) const OPERATING: &[&str] = &[

@@ -200,7 +200,7 @@ fn keys(stream: &StreamName) -> [String; 2] {
 }
 
 /// How appending trims, as the scripts take it.
-fn trimming(retention: Retention) -> (&'static str, u64) {
+pub(super) fn trimming(retention: Retention) -> (&'static str, u64) {
     match retention {
         Retention::MaxLen(entries) => ("~", entries.get()),
         Retention::MaxLenExact(entries) => ("=", entries.get()),
@@ -269,7 +269,7 @@ fn milliseconds_or_none(value: &Value, name: &'static str) -> Result<Option<Dura
 }
 
 /// Whether later chunks would fail in the same way, after as long a wait.
-fn is_of_connection(error: &StoreError) -> bool {
+pub(super) fn is_of_connection(error: &StoreError) -> bool {
     matches!(error, StoreError::Unreachable(_) | StoreError::AnswerLost(_))
 }
 

@@ -1,0 +1,344 @@
+//! Schedules: what publishes again and again, and how each of its occurrences is published once.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::publish::NewEntry;
+use super::types::{Result, ServerTime};
+use crate::model::config::Retention;
+use crate::model::entry::EntryId;
+use crate::model::name::EventId;
+pub use crate::model::name::{ScheduleName, StreamName};
+
+/// Where a schedule comes from. Exhaustive: adding a variant is a breaking change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScheduleKind {
+    /// Processes declare it at their start, and fire it while they declare it.
+    Code,
+    /// It was stored at run time. Every runtime of the stream fires it until it is removed.
+    Stored,
+}
+
+impl ScheduleKind {
+    /// As it is stored.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Code => "code",
+            Self::Stored => "stored",
+        }
+    }
+}
+
+/// A schedule as a process computes it. To the store, it is opaque but for its names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewSchedule {
+    /// Its name, unique within the stream.
+    pub name: ScheduleName,
+    /// What tells this definition from every other.
+    pub digest: String,
+    /// Where it comes from.
+    pub kind: ScheduleKind,
+    /// When it is due and what is published, in JSON.
+    pub about: String,
+    /// The fields of each event but for its id, if they are fixed. There are at most 1,000.
+    pub fields: NewEntry,
+}
+
+/// When a schedule is due next, and the time of the server's clock from which that was computed. A store
+/// refuses what was computed from a time that is a minute or more away from its clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NextTime {
+    /// When it is due, in milliseconds since 1970.
+    pub at: u64,
+    /// From which time on it was computed.
+    pub from: ServerTime,
+}
+
+/// What became of a declaration. Exhaustive: adding a variant is a breaking change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Declared {
+    /// The definition was stored before, and is declared from now on. A lost next time was set again.
+    Same,
+    /// It is new, or replaces another definition, whose missed occurrences are not made up.
+    Stored,
+    /// Another definition has the name and was declared this long ago; nothing was changed.
+    Other(Duration),
+    /// A schedule of the other kind has the name; nothing was changed.
+    OtherKind(ScheduleKind),
+    /// What is stored under the name cannot be read; nothing was changed.
+    Unreadable,
+    /// The next time was computed from a time that is not that of the server's clock, which is this;
+    /// nothing was changed.
+    Stale(ServerTime),
+    /// There are so many schedules that the stream takes no other; nothing was changed.
+    Full,
+}
+
+/// What is stored under a name that a process declares. Exhaustive: adding a variant is a breaking change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// This definition, which is declared from now on.
+    Same,
+    /// This definition, without the time at which it is due next: it has to be declared again.
+    Unplaced,
+    /// Another one, which was last declared this long ago.
+    Other(Duration),
+    /// No schedule.
+    Missing,
+    /// A schedule of the other kind.
+    OtherKind(ScheduleKind),
+    /// Something that cannot be read.
+    Unreadable,
+}
+
+/// When a schedule is due next, as the server has it: only the same text is equal to it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Score {
+    /// As the server prints it.
+    pub text: String,
+    /// The same in whole milliseconds since 1970.
+    pub at: u64,
+}
+
+/// What is due in a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DueSchedules {
+    /// The server's clock.
+    pub now: ServerTime,
+    /// Another number after each change of a definition or a pause.
+    pub version: u64,
+    /// Schedules of the stream.
+    pub count: u64,
+    /// Schedules that are due, the earliest first: names as they are stored.
+    pub due: Vec<(String, Score)>,
+    /// Whether more may be due.
+    pub has_more: bool,
+    /// How long until the next one is due that is not due yet.
+    pub next_due: Option<Duration>,
+}
+
+/// A schedule as it is stored; `None` for what cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScheduleFacts {
+    /// Its name, which another client may have written.
+    pub name: String,
+    /// When it is due next; `None` while it is paused, or if that is lost.
+    pub next: Option<Score>,
+    /// Its definition.
+    pub spec: Option<StoredSpec>,
+    /// What became of it.
+    pub record: ScheduleRecord,
+}
+
+/// A definition as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredSpec {
+    /// What tells it from every other.
+    pub digest: String,
+    /// Where it comes from.
+    pub kind: ScheduleKind,
+    /// When it is due and what is published, in JSON.
+    pub about: String,
+    /// The fields of each event but for its id, unless they were not asked for.
+    pub fields: NewEntry,
+    /// The size of these fields in bytes.
+    pub bytes: u64,
+}
+
+/// What became of a schedule. Times are those of the server's clock in milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ScheduleRecord {
+    /// Since when there is a schedule of this name.
+    pub since: u64,
+    /// Occurrences that were published.
+    pub fired: u64,
+    /// Occurrences that were missed and not published.
+    pub missed: u64,
+    /// Times that it was run by hand.
+    pub runs: u64,
+    /// The last occurrence that was published.
+    pub last: Option<u64>,
+    /// The entry of that one.
+    pub last_entry: Option<EntryId>,
+    /// Since when it is paused.
+    pub paused: Option<u64>,
+    /// When a process last declared the definition.
+    pub declared: Option<u64>,
+}
+
+/// A page of schedules, in the order of their names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScheduleFactsPage {
+    /// The server's clock.
+    pub now: ServerTime,
+    /// The number that changes with each definition.
+    pub version: u64,
+    /// The schedules.
+    pub schedules: Vec<ScheduleFacts>,
+    /// Whether there are more after them.
+    pub has_more: bool,
+}
+
+/// An occurrence to be published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Occurrence {
+    /// When it is due.
+    pub due: u64,
+    /// All fields of its entry but `sj-due`. There are at most 1,000.
+    pub fields: NewEntry,
+}
+
+/// One firing: the occurrences of a schedule that are due, as a process has computed them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Firing {
+    /// The schedule.
+    pub name: ScheduleName,
+    /// When it was due.
+    pub expected: Score,
+    /// The definition that this was computed from.
+    pub digest: String,
+    /// When it is due next.
+    pub next: u64,
+    /// What is published, in this order; it may be nothing.
+    pub occurrences: Vec<Occurrence>,
+    /// Occurrences that were missed and are not published.
+    pub missed: u64,
+}
+
+/// What became of a firing. Exhaustive: adding a variant is a breaking change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fired {
+    /// The occurrences are in the stream, as these entries.
+    Published(Vec<EntryId>),
+    /// Another process was first, or the next time was changed; nothing was changed.
+    Moved,
+    /// The definition is another one, it is missing or it cannot be read; nothing was changed.
+    Changed,
+    /// It is paused; nothing was changed.
+    Paused,
+    /// It is not due by the server's clock; nothing was changed.
+    Early,
+}
+
+/// What became of a run by hand. Exhaustive: adding a variant is a breaking change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ran {
+    /// It was published as this entry.
+    Published(EntryId),
+    /// There is no such schedule, or another definition; nothing was changed.
+    Changed,
+}
+
+/// What became of a removal. Exhaustive: adding a variant is a breaking change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RemovedSchedule {
+    /// There was no such schedule.
+    Missing,
+    /// It is removed.
+    Removed,
+    /// A living process declares it, and would again: nothing was changed.
+    Declared,
+}
+
+/// The steps of schedules. They belong to a stream and to none of its groups.
+#[async_trait]
+pub trait Schedules: Send + Sync {
+    /// Stores the definition of a schedule, unless one is stored that was declared less than `silence` ago;
+    /// without a silence, the last one stands. The same definition keeps its next time, a new one begins with
+    /// `next`. A pause stays.
+    async fn declare(
+        &self,
+        stream: &StreamName,
+        schedule: &NewSchedule,
+        next: NextTime,
+        silence: Duration,
+    ) -> Result<Declared>;
+
+    /// Says which definitions a process has in its code: names and digests. An answer for each.
+    async fn mark_declared(
+        &self,
+        stream: &StreamName,
+        declared: &[(ScheduleName, String)],
+    ) -> Result<Vec<Mark>>;
+
+    /// What is due: a page behind the first `skip`. Changes nothing.
+    async fn due_schedules(&self, stream: &StreamName, skip: usize) -> Result<DueSchedules>;
+
+    /// Fires schedules: an answer for each. Each firing is carried out as a whole or refused, with the
+    /// retention that belongs to appending. `by` is the consumer that the log names.
+    async fn fire(
+        &self,
+        stream: &StreamName,
+        retention: Retention,
+        by: &str,
+        firings: Vec<Firing>,
+    ) -> Vec<Result<Fired>>;
+
+    /// Publishes an event of a schedule now, if its definition is this one. Its next time stays.
+    async fn run_schedule(
+        &self,
+        stream: &StreamName,
+        retention: Retention,
+        name: &ScheduleName,
+        digest: &str,
+        fields: NewEntry,
+    ) -> Result<Ran>;
+
+    /// Pauses a schedule: whether there is one. It has no next time then.
+    async fn pause_schedule(&self, stream: &StreamName, name: &ScheduleName) -> Result<bool>;
+
+    /// Ends the pause of a schedule whose definition is this one, which begins with `next`: `Same` if it was
+    /// not paused, `Stored` if it was, and `Other` if there is none or another definition.
+    async fn resume_schedule(
+        &self,
+        stream: &StreamName,
+        name: &ScheduleName,
+        digest: &str,
+        next: NextTime,
+    ) -> Result<Declared>;
+
+    /// Removes a schedule, in whatever state it is, unless processes declare it.
+    async fn remove_schedule(
+        &self,
+        stream: &StreamName,
+        name: &ScheduleName,
+    ) -> Result<RemovedSchedule>;
+
+    /// Removes those of these schedules that are only in code, and that no process has declared for this
+    /// long; and places whose schedule is lost. Returns how many were removed, and how many were lost.
+    async fn forget_schedules(
+        &self,
+        stream: &StreamName,
+        names: &[String],
+        silence: Duration,
+    ) -> Result<(usize, usize)>;
+
+    /// A page of schedules after a name, at most `limit`, fewer where their payloads are large and asked
+    /// for.
+    async fn schedules(
+        &self,
+        stream: &StreamName,
+        after: &str,
+        limit: usize,
+        payloads: bool,
+    ) -> Result<ScheduleFactsPage>;
+}
+
+impl Firing {
+    /// The id of the occurrence that is due at a time.
+    #[must_use]
+    pub fn occurrence_id(stream: &StreamName, name: &ScheduleName, at: u64) -> EventId {
+        EventId::of_occurrence(stream, name, at)
+    }
+}
+
+/// How far the time from which a next time was computed may be from the server's clock, in milliseconds.
+pub(crate) const DRIFT_MAX: u64 = 60_000;
+/// For how long the declaration of a process counts.
+pub(crate) const DECLARED_FOR: Duration = Duration::from_secs(600);
+/// Schedules of one stream, or of each of its partitions.
+pub(crate) const SCHEDULES_MAX: usize = 5_000;
+/// About how many lines the log of a stream has.
+pub(crate) const LOG_MAX: usize = 10_000;
