@@ -49,6 +49,7 @@ fn all_sources() -> Vec<(String, String)> {
     let folders = [
         "streamjobs",
         "streamjobs-cli",
+        "streamjobs-cron",
         "streamjobs-dashboard",
         "streamjobs-macros",
         "streamjobs-postgres",

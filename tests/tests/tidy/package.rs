@@ -10,7 +10,8 @@ use serde_json::Value;
 
 use super::root;
 
-const CRATES: [&str; 5] = [
+const CRATES: [&str; 6] = [
+    "streamjobs-cron",
     "streamjobs-macros",
     "streamjobs",
     "streamjobs-postgres",

@@ -12,7 +12,7 @@ use super::sources;
 type Layers = &'static [&'static [&'static str]];
 
 /// The folders whose order ARCHITECTURE.md draws: crate, folder below `src/`, layers.
-const ORDERS: [(&str, &str, Layers); 5] = [
+const ORDERS: [(&str, &str, Layers); 6] = [
     (
         "streamjobs",
         "",
@@ -59,6 +59,7 @@ const ORDERS: [(&str, &str, Layers); 5] = [
             &["builder", "control", "running"],
         ],
     ),
+    ("streamjobs-cron", "", &[&["error"], &["every"], &["lib"]]),
     (
         "streamjobs-postgres",
         "",
@@ -133,9 +134,10 @@ const APART: [(&str, &str, &[&str]); 2] = [
     ),
 ];
 
-const CRATES: [&str; 5] = [
+const CRATES: [&str; 6] = [
     "streamjobs",
     "streamjobs-cli",
+    "streamjobs-cron",
     "streamjobs-dashboard",
     "streamjobs-macros",
     "streamjobs-postgres",
