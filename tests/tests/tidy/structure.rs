@@ -59,7 +59,19 @@ const ORDERS: [(&str, &str, Layers); 6] = [
             &["builder", "control", "running"],
         ],
     ),
-    ("streamjobs-cron", "", &[&["error"], &["every"], &["lib"]]),
+    (
+        "streamjobs-cron",
+        "",
+        &[
+            &["error"],
+            &["every", "field", "zone"],
+            &["expression"],
+            &["calendar", "words"],
+            &["next"],
+            &["cron"],
+            &["lib"],
+        ],
+    ),
     (
         "streamjobs-postgres",
         "",
