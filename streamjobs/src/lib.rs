@@ -24,6 +24,14 @@ pub use self::model::{config, error};
 pub use self::handler::{
     Begin, CancelReason, FromJob, HandlerDef, Job, JobResource, Requirements, State,
 };
+/// Schedules: what publishes again and again, declared in code or stored at run time.
+pub mod schedule {
+    pub use crate::model::name::ScheduleName;
+    pub use crate::model::schedule::{
+        DeclaredTiming, Missed, Schedule, ScheduleDeclaration, ScheduleError, Tick,
+    };
+}
+
 pub use self::model::backoff::Backoff;
 pub use self::model::entry::{Entry, EntryId, EntryIdError, Fields};
 pub use self::model::event::{DecodeError, EncodeError, Event, Payload};
@@ -58,6 +66,7 @@ pub mod __private {
     };
     pub use crate::model::event::{DecodeError, EncodeError, Event, Payload};
     pub use crate::model::outcome::{IntoOutcome, Outcome};
+    pub use crate::model::schedule::{DeclaredTiming, Missed, ScheduleDeclaration, Tick};
     #[cfg(feature = "inventory")]
     pub use inventory;
 }

@@ -25,6 +25,7 @@ pub(crate) fn handler(function: &Function, handler: &Handler, paths: &Paths) -> 
         stream: #stream,
         types: #types,
         options: #options,
+        schedule: ::core::option::Option::None,
         require: #require,
         run: #run,
     };
@@ -43,6 +44,7 @@ pub(crate) fn placeholder(function: &Function, paths: &Paths) -> TokenStream {
         stream: "",
         types: ::core::option::Option::None,
         options: #options,
+        schedule: ::core::option::Option::None,
         require: |_| {},
         run: |_| ::std::boxed::Box::pin(::core::future::pending()),
     };

@@ -24,6 +24,7 @@ use std::fmt;
 use futures_util::future::BoxFuture;
 
 use crate::model::config::HandlerOptions;
+use crate::model::schedule::ScheduleDeclaration;
 
 /// The description of one `#[handler]`, which the runtime reads when it is built.
 #[derive(Clone, Copy)]
@@ -44,6 +45,8 @@ pub struct HandlerDef {
     pub types: Option<&'static [&'static str]>,
     /// The other options of the attribute.
     pub options: HandlerOptions,
+    /// The schedule that publishes to the handler's stream, with the first of its types.
+    pub schedule: Option<ScheduleDeclaration>,
     /// Adds what the function's arguments need from the runtime.
     pub require: fn(&mut Requirements),
     /// Runs the function for one job.
@@ -72,6 +75,7 @@ impl fmt::Debug for HandlerDef {
             .field("stream", &self.stream)
             .field("types", &self.types)
             .field("options", &self.options)
+            .field("schedule", &self.schedule)
             .finish_non_exhaustive()
     }
 }

@@ -178,6 +178,9 @@ pub enum StartError {
     /// Handlers that cannot be started, or not together: every reason, one a line.
     #[error("cannot start the handlers:\n{}", lines(.0))]
     Handlers(Vec<String>),
+    /// Schedules that cannot be declared, or not together: every reason, one a line.
+    #[error("cannot declare the schedules:\n{}", lines(.0))]
+    Schedules(Vec<String>),
     /// A service could not be prepared.
     #[error("cannot prepare service {name}")]
     Service {

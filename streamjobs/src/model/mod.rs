@@ -19,6 +19,7 @@ pub(crate) mod policy;
 pub(crate) mod preview;
 pub(crate) mod record;
 pub(crate) mod refusal;
+pub(crate) mod schedule;
 pub(crate) mod slot;
 pub(crate) mod trace;
 pub(crate) mod version;

@@ -296,7 +296,7 @@ impl Client {
         self.inner.layouts.names(stream)
     }
 
-    pub(super) fn payload_bytes_max(&self) -> usize {
+    pub(crate) fn payload_bytes_max(&self) -> usize {
         self.inner.payload_bytes_max
     }
 

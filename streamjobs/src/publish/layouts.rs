@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::model::entry::Fields;
 use crate::model::error::ConnectError;
-use crate::model::name::{EventId, StreamName};
+use crate::model::name::{EventId, ScheduleName, StreamName};
 use crate::model::partition::Partitions;
 use crate::store::Publish;
 
@@ -84,6 +84,16 @@ impl Layouts {
     ) -> &'s StreamName {
         let Some(partitions) = self.by_stream.get(stream) else { return stream };
         partitions.of_key(key_of(event).unwrap_or(id.as_str()))
+    }
+
+    /// The partition in which a schedule is: by its name.
+    pub(crate) fn of_schedule<'s>(
+        &'s self,
+        stream: &'s StreamName,
+        name: &ScheduleName,
+    ) -> &'s StreamName {
+        let partitions = self.by_stream.get(stream);
+        partitions.map_or(stream, |partitions| partitions.of_key(name.as_str()))
     }
 
     /// The stream that a stream is a partition of, which may be itself.

@@ -16,11 +16,13 @@ use crate::insight::alert::Alert;
 use crate::insight::metrics;
 use crate::model::config::{AlertRules, GroupOptions};
 use crate::model::error::StartError;
+use crate::model::schedule::Schedule;
 use crate::model::trace::TraceContext;
 use crate::model::trace::span::SpanHook;
 use crate::publish::client::Client;
 use crate::runtime::consumer::{
     ConsumerSet, IoThread, PlannedQueue, RuntimeSpec, Services, TokioHandles, Wiring, plan,
+    schedules,
 };
 use crate::runtime::observe::{AlertHook, AlertSubscribers};
 use crate::runtime::running::Runtime;
@@ -74,6 +76,30 @@ impl RuntimeBuilder {
     /// `#[handler]` that was linked into the program. Calls add up.
     pub fn handlers(mut self, handlers: impl IntoIterator<Item = HandlerDef>) -> Self {
         self.spec.listed.get_or_insert_default().extend(handlers);
+        self
+    }
+
+    /// Declares a schedule of the code: this process publishes its occurrences to a stream for which it has
+    /// a handler, together with every other process that declares the same. Calls add up. None by default, but
+    /// for those of `#[handler]` attributes.
+    ///
+    /// The definition that was declared by the process that started last stands, and processes with another
+    /// one do not fire it. Ten minutes after the last process with that definition has gone, another takes
+    /// over. A schedule that is gone from the code needs no removal: no process fires it any more. See
+    /// `docs/schedules.md`.
+    ///
+    /// ```no_run
+    /// # async fn example(client: streamjobs::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// use streamjobs::Runtime;
+    /// use streamjobs::schedule::Schedule;
+    ///
+    /// let nightly = Schedule::cron("nightly", "30 2 * * *")?.zone("Europe/Berlin")?;
+    /// let runtime = Runtime::builder(&client).schedule(nightly).start().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn schedule(mut self, schedule: Schedule) -> Self {
+        self.spec.schedules.push(schedule);
         self
     }
 
@@ -239,7 +265,10 @@ impl RuntimeBuilder {
     ///
     /// Dropping the future stops what was started.
     pub async fn start(self) -> Result<Runtime, StartError> {
-        let planned = plan(&self.spec, registry::linked(), &self.states)?;
+        let linked = registry::linked();
+        let planned = plan(&self.spec, &linked, &self.states)?;
+        let bytes_max = self.client.payload_bytes_max();
+        let schedules = schedules(&self.spec, &linked, &planned, bytes_max)?;
         let queue =
             |planned: &PlannedQueue| planned.served(self.client.retention(&planned.queue.stream));
         // A whole stream is served once: its first partition has its name.
@@ -254,7 +283,8 @@ impl RuntimeBuilder {
         metrics::describe();
         let process = || format!("streamjobs-{}", std::process::id());
         let prefix = self.consumer_prefix.unwrap_or_else(process);
-        let mut wiring = Wiring::new(self.client, self.states, self.spec.runtime, &planned);
+        let mut wiring =
+            Wiring::new(self.client, self.states, self.spec.runtime, &planned, schedules);
         wiring.span_hook = self.on_process_span;
         wiring.subscribers = Arc::new(AlertSubscribers::new(self.on_alert));
         let consumers = ConsumerSet::new(wiring, handles, prefix, planned);

@@ -7,8 +7,8 @@ use metrics::Gauge;
 
 use super::labels::Labels;
 use super::table::{
-    JOBS, LAG, LAG_KNOWN, OLDEST_PENDING, OLDEST_WAITING, PAUSED, SCHEDULED_WAITING, STREAM_BYTES,
-    STREAM_LENGTH,
+    JOBS, LAG, LAG_KNOWN, OLDEST_PENDING, OLDEST_WAITING, PAUSED, SCHEDULED_WAITING,
+    SCHEDULES_UNDECLARED, STREAM_BYTES, STREAM_LENGTH,
 };
 use crate::insight::view::GroupInfo;
 use crate::store::inspect::StreamSizes;
@@ -29,6 +29,7 @@ pub(crate) struct ServerGauges {
     stream_bytes: Gauge,
     stream_length: Gauge,
     scheduled: Gauge,
+    undeclared_schedules: Gauge,
 }
 
 impl ServerGauges {
@@ -48,6 +49,7 @@ impl ServerGauges {
             stream_bytes: of_stream.gauge(STREAM_BYTES),
             stream_length: of_stream.gauge(STREAM_LENGTH),
             scheduled: of_stream.gauge(SCHEDULED_WAITING),
+            undeclared_schedules: of_stream.gauge(SCHEDULES_UNDECLARED),
         }
     }
 
@@ -72,6 +74,11 @@ impl ServerGauges {
     /// How many scheduled events wait.
     pub(crate) fn set_scheduled(&self, waiting: u64) {
         self.scheduled.set(whole(waiting));
+    }
+
+    /// How many schedules no living process declares.
+    pub(crate) fn set_undeclared_schedules(&self, schedules: u64) {
+        self.undeclared_schedules.set(whole(schedules));
     }
 
     /// The stream as the server reports it.

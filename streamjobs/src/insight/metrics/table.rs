@@ -95,6 +95,16 @@ table! {
         "Scheduled events whose place is lost until the user may run HSCAN, once a minute";
     SCHEDULED_LATENESS: Histogram in Seconds, "streamjobs_scheduled_lateness_seconds",
         "From when a scheduled event is due to its entry, by the server's clock";
+    SCHEDULES_FIRED: Counter in Count, "streamjobs_schedules_fired_total",
+        "Occurrences of schedules that this process published";
+    SCHEDULES_MISSED: Counter in Count, "streamjobs_schedules_missed_total",
+        "Occurrences of schedules that were missed and not published";
+    SCHEDULES_LOST: Counter in Count, "streamjobs_schedules_lost_total",
+        "Schedules whose definitions were deleted or evicted";
+    SCHEDULES_NOT_FIRED: Counter in Count, "streamjobs_schedules_not_fired_total",
+        "Schedules that this process found it does not fire, once each";
+    FIRING_LATENESS: Histogram in Seconds, "streamjobs_schedules_lateness_seconds",
+        "From when an occurrence is due to its entry, by the server's clock";
     CLAIMS_REFUSED: Counter in Count, "streamjobs_claims_refused_total",
         "Claims refused because of the server's clock or a gap in its answers";
     SERVER_ERRORS: Counter in Count, "streamjobs_redis_errors_total",
@@ -122,6 +132,8 @@ table! {
     STREAM_BYTES: Gauge in Bytes, "streamjobs_stream_bytes", "Memory of the stream";
     SCHEDULED_WAITING: Gauge in Count, "streamjobs_scheduled_waiting",
         "Scheduled events that wait until they are due";
+    SCHEDULES_UNDECLARED: Gauge in Count, "streamjobs_schedules_undeclared",
+        "Schedules in code that no living process declares";
     STREAM_LENGTH: Gauge in Count, "streamjobs_stream_entries", "Entries in the stream";
 }
 

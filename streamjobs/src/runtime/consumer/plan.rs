@@ -13,6 +13,7 @@ use crate::model::config::{
 };
 use crate::model::error::StartError;
 use crate::model::name::{GroupName, NameError, StreamName};
+use crate::model::schedule::Schedule;
 use crate::publish::layouts::Layouts;
 use crate::runtime::attempt::{BoundHandler, Handlers};
 use crate::store::Queue;
@@ -25,6 +26,8 @@ pub(crate) struct RuntimeSpec {
     /// Only these groups run; none means all.
     pub(crate) only: Option<HashSet<String>>,
     pub(crate) groups: HashMap<String, GroupOptions>,
+    /// Schedules that the builder was given.
+    pub(crate) schedules: Vec<Schedule>,
     /// Streams that are read instead of a handler's own.
     pub(crate) keys: HashMap<String, Vec<String>>,
     /// Of which partitions streams consist.
@@ -32,6 +35,23 @@ pub(crate) struct RuntimeSpec {
     pub(crate) runtime: RuntimeConfig,
     /// There are services beside the consumers.
     pub(crate) services: bool,
+}
+
+impl RuntimeSpec {
+    /// The handlers that this process runs.
+    pub(crate) fn wanted<'a>(
+        &'a self,
+        linked: &'a [HandlerDef],
+    ) -> impl Iterator<Item = HandlerDef> + use<'a> {
+        let all = self.listed.as_deref().unwrap_or(linked).iter().copied();
+        let only = self.only.as_ref();
+        all.filter(move |handler| only.is_none_or(|only| only.contains(handler.group)))
+    }
+
+    /// The streams that are read for the handlers of a stream.
+    pub(crate) fn keys_of(&self, stream: &str) -> Vec<String> {
+        self.keys.get(stream).cloned().unwrap_or_else(|| vec![stream.to_owned()])
+    }
 }
 
 /// One queue that this process works on.
@@ -86,16 +106,14 @@ impl PlannedQueue {
 /// contradict each other, invalid names.
 pub(crate) fn plan(
     spec: &RuntimeSpec,
-    linked: Vec<HandlerDef>,
+    linked: &[HandlerDef],
     states: &States,
 ) -> Result<Vec<PlannedQueue>, StartError> {
-    let all = spec.listed.clone().unwrap_or(linked);
-    let wanted =
-        |handler: &HandlerDef| spec.only.as_ref().is_none_or(|only| only.contains(handler.group));
-    let handlers = all.iter().copied().filter(wanted).collect::<Vec<_>>();
+    let all = spec.listed.as_deref().unwrap_or(linked);
+    let handlers = spec.wanted(linked).collect::<Vec<_>>();
     let mut faults = Vec::new();
-    no_handlers(&all, &handlers, spec, &mut faults);
-    unknown_names(&all, spec, &mut faults);
+    no_handlers(all, &handlers, spec, &mut faults);
+    unknown_names(all, spec, &mut faults);
     for handler in &handlers {
         let mut requirements = Requirements::default();
         (handler.require)(&mut requirements);
@@ -117,8 +135,7 @@ pub(crate) fn plan(
         let attribute = merged(&handlers, &mut faults);
         let config = QueueConfig::new(&attribute, &options, spec.runtime.block);
         settings.extend(config.faults(&format!("group {group} on stream {stream}")));
-        let keys = spec.keys.get(stream).cloned().unwrap_or_else(|| vec![stream.to_owned()]);
-        for key in keys {
+        for key in spec.keys_of(stream) {
             let Queue { stream, group } = match queue(&key, group) {
                 Ok(queue) => queue,
                 Err(error) => {
@@ -298,13 +315,14 @@ mod tests {
             stream: "orders",
             types,
             options: HandlerOptions::default(),
+            schedule: None,
             require: |_| {},
             run: |_| async { Outcome::Done }.boxed(),
         }
     }
 
     fn faults(spec: &RuntimeSpec, handlers: Vec<HandlerDef>) -> String {
-        plan(spec, handlers, &States::default()).unwrap_err().to_string()
+        plan(spec, &handlers, &States::default()).unwrap_err().to_string()
     }
 
     const PLACED: Option<&[&str]> = Some(&["order.placed"]);
@@ -332,7 +350,7 @@ mod tests {
             handler("b", "mail", None),
             handler("c", "stats", PLACED),
         ];
-        let planned = plan(&RuntimeSpec::default(), handlers, &States::default()).unwrap();
+        let planned = plan(&RuntimeSpec::default(), &handlers, &States::default()).unwrap();
         assert_eq!(planned.len(), 2);
         let mail = &planned[0].handlers;
         assert_eq!(mail.find(Some("order.placed")).map(|bound| bound.handler.name), Some("a"));
@@ -348,7 +366,7 @@ mod tests {
             faults(&empty, vec![handler("a", "mail", None)]).contains("list of handlers is empty")
         );
         let alone = RuntimeSpec { services: true, ..empty };
-        assert!(plan(&alone, vec![], &States::default()).unwrap().is_empty());
+        assert!(plan(&alone, &[], &States::default()).unwrap().is_empty());
         let forgotten = RuntimeSpec { services: true, ..RuntimeSpec::default() };
         assert!(faults(&forgotten, vec![]).contains("use your_crate as _;"));
         let other = RuntimeSpec {
@@ -399,7 +417,7 @@ mod tests {
     fn a_stream_can_stand_for_several_keys() {
         let mut spec = RuntimeSpec::default();
         spec.keys.insert("orders".into(), vec!["orders:{a}".into(), "orders:{b}".into()]);
-        let planned = plan(&spec, vec![handler("a", "mail", None)], &States::default()).unwrap();
+        let planned = plan(&spec, &[handler("a", "mail", None)], &States::default()).unwrap();
         let keys = planned.iter().map(|planned| planned.queue.stream.as_str()).collect::<Vec<_>>();
         assert_eq!(keys, ["orders:{a}", "orders:{b}"]);
     }
@@ -415,7 +433,7 @@ mod tests {
         quick.options.backoff = Some(Backoff::fixed(seconds(7)));
         let mut spec = RuntimeSpec::default();
         spec.groups.insert("mail".into(), GroupOptions::new().lease(seconds(2)));
-        let plan = plan(&spec, vec![slow, quick], &States::default());
+        let plan = plan(&spec, &[slow, quick], &States::default());
         let planned = plan.unwrap().remove(0);
         // Four times a back-off, a timeout, and five deliveries of a lease each; and ten minutes
         // without a handler.

@@ -15,7 +15,7 @@ use crate::runtime::consumer::QueueHandle;
 use crate::runtime::intake::{LeaseKeeper, Reader, Reaper};
 use crate::runtime::observe::QueueEvent;
 use crate::runtime::settle::{AckFlusher, Settler};
-use crate::runtime::upkeep::{HeartbeatSender, Promoter, Scheduler, Trimmer, Watcher};
+use crate::runtime::upkeep::{Firer, HeartbeatSender, Promoter, Scheduler, Trimmer, Watcher};
 
 /// Where a consumer's tasks run.
 #[derive(Clone, Debug)]
@@ -66,6 +66,7 @@ pub(crate) struct QueueLoops {
     pub(crate) ack_flusher: AckFlusher,
     pub(crate) promoter: Promoter,
     pub(crate) scheduler: Scheduler,
+    pub(crate) firer: Firer,
     pub(crate) heartbeat: HeartbeatSender,
     pub(crate) trimmer: Trimmer,
     pub(crate) watcher: Watcher,
@@ -89,6 +90,7 @@ impl QueueLoops {
             ("reaper", self.reaper.run(stop.clone()).boxed()),
             ("promoter", self.promoter.run(stop.clone()).boxed()),
             ("scheduler", self.scheduler.run(stop.clone()).boxed()),
+            ("firer", self.firer.run(stop.clone()).boxed()),
             ("heartbeat", self.heartbeat.run(stop.clone()).boxed()),
             ("trimmer", self.trimmer.run(stop.clone()).boxed()),
             ("watcher", self.watcher.run(stop.clone()).boxed()),

@@ -17,8 +17,7 @@ use crate::runtime::settle::{AckFlusher, RefusedRoom, RetryBatches, Settler, Set
 use crate::runtime::state::{
     Acks, Activity, Assignment, Beat, CancelledJobs, Clock, GroupEpoch, InFlight, LaneSignal,
     LoopHealth, LostReplies, NextDue, PauseGate, PayloadBudget, ReaderUnblock, ReapSignal,
-    RefusedJobs, RenewSignal, ScheduleUse, Settlement, SettlingOver, SlotDemand, Slots,
-    TransferLock,
+    RefusedJobs, RenewSignal, Settlement, SettlingOver, SlotDemand, Slots, StreamUse, TransferLock,
 };
 use crate::runtime::upkeep::{CancelWatch, PauseSwitch, Promoter};
 use crate::store::ReaderSetup;
@@ -187,7 +186,7 @@ pub(crate) fn ack_flusher(
 pub(crate) fn promoter(
     QueueState { context, activity, clock, .. }: QueueState,
     QueueSignals { next_due, lane, reap, unblock, .. }: QueueSignals,
-    usage: Arc<ScheduleUse>,
+    usage: Arc<StreamUse>,
     (pause, cancels): (Arc<PauseSwitch>, Arc<CancelWatch>),
     interval: Duration,
 ) -> Promoter {

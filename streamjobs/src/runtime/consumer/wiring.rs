@@ -10,6 +10,7 @@ use crate::handler::{ConsumerIdentity, States};
 use crate::insight::metrics::QueueMetrics;
 use crate::model::config::{Retention, RuntimeConfig};
 use crate::model::name::{ConsumerName, StreamName};
+use crate::model::schedule::Schedule;
 use crate::model::trace::span::SpanHook;
 use crate::publish::client::Client;
 use crate::runtime::attempt::{Dispatcher, Executor, Handlers};
@@ -22,12 +23,12 @@ use crate::runtime::observe::{
     AlertSubscribers, GroupWatch, HealthProbe, Outage, QueueContext, QueueMonitor, Report, Tally,
 };
 use crate::runtime::state::{
-    Assignment, Beat, CancelledJobs, OncePerInterval, PayloadBudget, ScheduleUse, Settlement,
-    Slots, StoppedConsumers, TrimBlocker,
+    Assignment, Beat, CancelledJobs, OncePerInterval, PayloadBudget, Settlement, Slots,
+    StoppedConsumers, StreamUse, TrimBlocker,
 };
 use crate::runtime::upkeep::{
-    CancelWatch, HeartbeatSender, PauseSwitch, Scheduler, Trimmer, WaitingCounts, Watcher,
-    heartbeat_interval,
+    CancelWatch, Declarations, Firer, HeartbeatSender, PauseSwitch, Scheduler, Trimmer,
+    WaitingCounts, Watcher, heartbeat_interval,
 };
 use crate::store::{Queue, ReaderSetup, Store};
 
@@ -100,8 +101,10 @@ struct StreamState {
     turn: Arc<OncePerInterval>,
     /// Trimmers to watchers.
     blocker: Arc<TrimBlocker>,
-    /// Promoters to schedulers.
-    usage: Arc<ScheduleUse>,
+    /// Promoters to schedulers and firers.
+    usage: Arc<StreamUse>,
+    /// The schedules of the code.
+    declared: Arc<Declarations>,
     /// Promoters to executors.
     cancelled: Arc<CancelledJobs>,
     /// Shared by the partitions of a stream.
@@ -114,13 +117,18 @@ impl Wiring {
         states: States,
         runtime: RuntimeConfig,
         planned: &[PlannedQueue],
+        mut schedules: HashMap<StreamName, Vec<Schedule>>,
     ) -> Self {
         let mut waiting = HashMap::<&StreamName, Arc<WaitingCounts>>::new();
         let streams = planned.iter().map(|planned| {
             let waiting = Arc::clone(waiting.entry(planned.whole()).or_default());
             (planned.queue.stream.clone(), StreamState { waiting, ..StreamState::default() })
         });
-        let streams = streams.collect::<HashMap<_, _>>();
+        let mut streams = streams.collect::<HashMap<_, _>>();
+        for (stream, state) in &mut streams {
+            let schedules = schedules.remove(stream).unwrap_or_default();
+            state.declared = Arc::new(Declarations::new(schedules));
+        }
         let mut watched = HashSet::new();
         let outage = Arc::<Outage>::default();
         let mut watches = HashMap::<Queue, Arc<GroupWatch>>::new();
@@ -254,7 +262,7 @@ impl Wiring {
         let stream = &handle.context.queue().stream;
         let retention = self.client.retention(stream);
         let shared = self.streams.get(stream).cloned().unwrap_or_default();
-        let StreamState { turn, blocker, usage, waiting, .. } = shared;
+        let StreamState { turn, blocker, usage, waiting, declared, .. } = shared;
         let (pause, cancels) = (Arc::clone(&handle.pause), Arc::clone(&handle.cancels));
         QueueLoops {
             reader: reader(state(), signals(), Arc::clone(&admission), setup),
@@ -274,10 +282,17 @@ impl Wiring {
             scheduler: Scheduler {
                 context: Arc::clone(&handle.context),
                 retention,
-                usage,
+                usage: Arc::clone(&usage.scheduled),
                 beat: self.beat,
                 waiting,
                 cursor: 0,
+            },
+            firer: Firer {
+                context: Arc::clone(&handle.context),
+                retention,
+                usage: Arc::clone(&usage.schedules),
+                beat: self.beat,
+                declared,
             },
             watcher: Watcher {
                 context: Arc::clone(&handle.context),

@@ -124,6 +124,24 @@ pub(crate) enum QueueEvent<'a> {
     ScheduledRestored(usize),
     /// Such events cannot get it back, because the user lacks the right to look for them.
     ScheduledStranded(usize),
+    /// Occurrences of schedules were published.
+    SchedulesFired(usize),
+    /// Occurrences of schedules were missed, and are not published.
+    SchedulesMissed(u64),
+    /// Schedules have lost their definitions to another client or an eviction.
+    SchedulesLost(usize),
+    /// Schedules that no process has declared for long were removed.
+    SchedulesForgotten(usize),
+    /// The definition of a schedule of the code is stored from now on.
+    ScheduleDeclared {
+        schedule: &'a str,
+        when: &'a str,
+    },
+    /// This process does not fire a schedule that it knows of: told once.
+    ScheduleNotFired {
+        schedule: &'a str,
+        why: &'static str,
+    },
     /// A consumer took the entry of a running job although its lease lasted.
     ClaimedEarly {
         consumer: &'a str,

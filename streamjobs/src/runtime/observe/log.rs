@@ -157,7 +157,13 @@ pub(super) fn log_queue(identity: &ConsumerIdentity, event: &QueueEvent<'_>) {
         QueueEvent::ScheduledEntered(_)
         | QueueEvent::ScheduledLost(_)
         | QueueEvent::ScheduledRestored(_)
-        | QueueEvent::ScheduledStranded(_) => log_schedule(identity, event),
+        | QueueEvent::ScheduledStranded(_) => log_scheduled(identity, event),
+        QueueEvent::SchedulesFired(_)
+        | QueueEvent::SchedulesMissed(_)
+        | QueueEvent::SchedulesLost(_)
+        | QueueEvent::SchedulesForgotten(_)
+        | QueueEvent::ScheduleDeclared { .. }
+        | QueueEvent::ScheduleNotFired { .. } => log_schedule(identity, event),
         QueueEvent::ClaimedEarly { consumer: claimer } => {
             log!(warn, identity, claimer, "a running job was claimed before its lease ended");
         }
@@ -189,7 +195,7 @@ pub(super) fn log_queue(identity: &ConsumerIdentity, event: &QueueEvent<'_>) {
 }
 
 /// Logs what became of scheduled events.
-fn log_schedule(identity: &ConsumerIdentity, event: &QueueEvent<'_>) {
+fn log_scheduled(identity: &ConsumerIdentity, event: &QueueEvent<'_>) {
     match *event {
         QueueEvent::ScheduledEntered(events) => {
             log!(debug, identity, events, "scheduled events entered the stream");
@@ -205,6 +211,30 @@ fn log_schedule(identity: &ConsumerIdentity, event: &QueueEvent<'_>) {
             let message =
                 "the set of scheduled events was lost, they wait until the user may run HSCAN";
             log!(error, identity, events, "{message}");
+        }
+        _ => {}
+    }
+}
+
+/// Logs what became of schedules.
+fn log_schedule(identity: &ConsumerIdentity, event: &QueueEvent<'_>) {
+    match *event {
+        QueueEvent::SchedulesFired(events) => log!(debug, identity, events, "schedule fired"),
+        QueueEvent::SchedulesMissed(occurrences) => {
+            log!(warn, identity, occurrences, "occurrences of a schedule were missed");
+        }
+        QueueEvent::SchedulesLost(schedules) => {
+            let message = "schedules are lost: their definitions were deleted or evicted";
+            log!(error, identity, schedules, "{message}");
+        }
+        QueueEvent::SchedulesForgotten(schedules) => {
+            log!(info, identity, schedules, "removed schedules that no process declares");
+        }
+        QueueEvent::ScheduleDeclared { schedule, when } => {
+            log!(info, identity, schedule, when, "schedule declared");
+        }
+        QueueEvent::ScheduleNotFired { schedule, why } => {
+            log!(warn, identity, schedule, "this process does not fire the schedule: {why}");
         }
         _ => {}
     }

@@ -54,6 +54,10 @@ pub(super) fn record_queue(metrics: &QueueMetrics, event: &QueueEvent<'_>, by: u
         QueueEvent::ScheduledLost(_) => metrics.scheduled_lost.increment(by),
         QueueEvent::ScheduledRestored(_) => metrics.scheduled_restored.increment(by),
         QueueEvent::ScheduledStranded(_) => metrics.scheduled_stranded.increment(by),
+        QueueEvent::SchedulesFired(_) => metrics.schedules_fired.increment(by),
+        QueueEvent::SchedulesMissed(_) => metrics.schedules_missed.increment(by),
+        QueueEvent::SchedulesLost(_) => metrics.schedules_lost.increment(by),
+        QueueEvent::ScheduleNotFired { .. } => metrics.schedules_not_fired.increment(by),
         QueueEvent::ClaimRefused { .. } => metrics.claims_refused.increment(by),
         QueueEvent::StoreFailed { .. } => metrics.server_errors.increment(by),
         QueueEvent::Reconnected => metrics.reconnects.increment(by),
@@ -62,6 +66,8 @@ pub(super) fn record_queue(metrics: &QueueMetrics, event: &QueueEvent<'_>, by: u
         QueueEvent::DeadLettersTrimmed(_) => metrics.letters_trimmed.increment(by),
         QueueEvent::ConsumersRemoved(_) => metrics.consumers_retired.increment(by),
         QueueEvent::PauseChanged { .. }
+        | QueueEvent::SchedulesForgotten(_)
+        | QueueEvent::ScheduleDeclared { .. }
         | QueueEvent::TypeWithoutHandler { .. }
         | QueueEvent::LoopEnded { .. }
         | QueueEvent::ClaimedEarly { .. }

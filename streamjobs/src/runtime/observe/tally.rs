@@ -94,6 +94,17 @@ counters! {
     /// Such events that wait until the user has the right to run `HSCAN`. Counted once a minute while
     /// they do.
     scheduled_stranded: ScheduledStranded,
+    /// Occurrences of schedules that this process published.
+    schedules_fired: SchedulesFired,
+    /// Occurrences of schedules that were missed and that this process decided not to publish.
+    schedules_missed: SchedulesMissed,
+    /// Schedules whose definitions were deleted or evicted, and that do not fire any more.
+    schedules_lost: SchedulesLost,
+    /// Schedules that this process does not fire although it knows of them: another version of the program
+    /// declares them differently, or they cannot be read. Each is counted once.
+    schedules_not_fired: SchedulesNotFired,
+    /// Schedules that were removed, because no process had declared them for 30 days.
+    schedules_forgotten: SchedulesForgotten,
     /// Scans for idle entries that the server's clock, or a gap in its answers, forbade.
     claims_refused: ClaimsRefused,
     /// Requests to the server that failed.
@@ -177,6 +188,11 @@ pub(crate) fn count_of_queue(event: &QueueEvent<'_>) -> Option<(Count, u64)> {
         QueueEvent::ScheduledLost(events) => (Count::ScheduledLost, wide(events)),
         QueueEvent::ScheduledRestored(events) => (Count::ScheduledRestored, wide(events)),
         QueueEvent::ScheduledStranded(events) => (Count::ScheduledStranded, wide(events)),
+        QueueEvent::SchedulesFired(events) => (Count::SchedulesFired, wide(events)),
+        QueueEvent::SchedulesMissed(events) => (Count::SchedulesMissed, events),
+        QueueEvent::SchedulesLost(schedules) => (Count::SchedulesLost, wide(schedules)),
+        QueueEvent::SchedulesForgotten(schedules) => (Count::SchedulesForgotten, wide(schedules)),
+        QueueEvent::ScheduleNotFired { .. } => (Count::SchedulesNotFired, 1),
         QueueEvent::ClaimRefused { .. } => (Count::ClaimsRefused, 1),
         QueueEvent::StoreFailed { .. } => (Count::ServerErrors, 1),
         QueueEvent::Reconnected => (Count::Reconnects, 1),
@@ -185,6 +201,7 @@ pub(crate) fn count_of_queue(event: &QueueEvent<'_>) -> Option<(Count, u64)> {
         QueueEvent::DeadLettersTrimmed(dead_letters) => (Count::DeadLettersTrimmed, dead_letters),
         QueueEvent::ConsumersRemoved(consumers) => (Count::ConsumersRemoved, wide(consumers)),
         QueueEvent::ClaimedEarly { .. }
+        | QueueEvent::ScheduleDeclared { .. }
         | QueueEvent::PauseChanged { .. }
         | QueueEvent::TypeWithoutHandler { .. }
         | QueueEvent::LoopEnded { .. }

@@ -33,7 +33,7 @@ pub(crate) use self::pause_gate::PauseGate;
 pub(crate) use self::payload_budget::PayloadBudget;
 pub(crate) use self::reader_unblock::ReaderUnblock;
 pub(crate) use self::refused_jobs::RefusedJobs;
-pub(crate) use self::schedule_use::ScheduleUse;
+pub(crate) use self::schedule_use::{ScheduleUse, StreamUse};
 pub(crate) use self::signals::{
     Assignment, DoneDuringClaim, GroupEpoch, HandledBy, LaneSignal, LostReplies, RaisedDemand,
     ReapSignal, RenewSignal, Settlement, SettlingOver, SlotDemand, StoppedConsumers, TransferLock,

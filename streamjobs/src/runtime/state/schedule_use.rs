@@ -18,6 +18,15 @@ pub(crate) struct ScheduleUse {
     turn: Arc<Semaphore>,
 }
 
+/// The same of what promoters hear of a stream.
+#[derive(Debug, Default)]
+pub(crate) struct StreamUse {
+    /// Whether events wait for their time, or did: for the scheduler.
+    pub(crate) scheduled: Arc<ScheduleUse>,
+    /// Whether the stream has schedules: for the firer.
+    pub(crate) schedules: Arc<ScheduleUse>,
+}
+
 #[derive(Clone, Copy, Debug, Default)]
 struct Heard {
     used: bool,

@@ -6,6 +6,7 @@ mod pause_switch;
 mod promoter;
 mod recent_counts;
 mod scheduler;
+mod schedules;
 mod trimmer;
 mod watcher;
 
@@ -14,5 +15,6 @@ pub(crate) use self::heartbeat_sender::{HeartbeatSender, heartbeat_interval};
 pub(crate) use self::pause_switch::PauseSwitch;
 pub(crate) use self::promoter::Promoter;
 pub(crate) use self::scheduler::{Scheduler, WaitingCounts};
+pub(crate) use self::schedules::{Declarations, Firer};
 pub(crate) use self::trimmer::Trimmer;
 pub(crate) use self::watcher::Watcher;

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::runtime::observe::{QueueContext, QueueEvent};
 use crate::runtime::state::{
     Activity, COALESCE, Clock, IDLE_BACKOFF, LaneSignal, LoopBackoff, NextDue, ReaderUnblock,
-    ReapSignal, ScheduleUse, stopped_before,
+    ReapSignal, StreamUse, stopped_before,
 };
 use crate::runtime::upkeep::{CancelWatch, PauseSwitch};
 use crate::store::{Promoted, StoreError};
@@ -27,7 +27,7 @@ pub(crate) struct Promoter {
     pub(crate) lane: Arc<LaneSignal>,
     pub(crate) reap: Arc<ReapSignal>,
     pub(crate) unblock: Arc<ReaderUnblock>,
-    pub(crate) usage: Arc<ScheduleUse>,
+    pub(crate) usage: Arc<StreamUse>,
     /// How many entries had been released in the queue, by the last answer.
     pub(crate) released: Option<u64>,
 }
@@ -91,7 +91,9 @@ impl Promoter {
     /// Signals the reader and the reaper what the answer means for them: how long until the next
     /// promotion.
     async fn promoted(&mut self, promoted: Promoted) -> Duration {
-        self.usage.heard(Instant::now(), promoted.scheduled);
+        let now = Instant::now();
+        self.usage.scheduled.heard(now, promoted.scheduled);
+        self.usage.schedules.heard(now, promoted.has_schedules);
         self.context.report.queue(QueueEvent::PayloadsUnstored(promoted.left));
         self.context.report.queue(QueueEvent::RetriesRestored(promoted.restored));
         self.context.report.retries_stranded(promoted.stranded);

@@ -1,0 +1,215 @@
+//! Fires schedules when they are due.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::declarer::{Declarations, NO_NEXT};
+use super::known::{Definition, Known};
+use super::planned::{bytes_of, firing};
+use crate::model::config::Retention;
+use crate::model::name::StreamName;
+use crate::runtime::observe::{QueueContext, QueueEvent};
+use crate::runtime::state::{
+    Beat, COALESCE, LoopBackoff, ScheduleUse, stopped_before, stopped_within,
+};
+use crate::store::{DueSchedules, Fired, Firing, Score, ServerTime, StoreError};
+
+/// The firing loop of one queue. Of all queues of a stream in this process, one works at a time. Every
+/// process fires: the script lets the first one of them.
+#[derive(Debug)]
+pub(crate) struct Firer {
+    pub(crate) context: Arc<QueueContext>,
+    /// What appending does when events are published.
+    pub(crate) retention: Retention,
+    pub(crate) usage: Arc<ScheduleUse>,
+    pub(crate) beat: Beat,
+    pub(crate) declared: Arc<Declarations>,
+}
+
+/// What the loop knows besides.
+#[derive(Debug, Default)]
+struct Memory {
+    known: Known,
+    /// Until when schedules are left alone whose next time cannot be computed, by name and score.
+    postponed: HashMap<(String, String), Instant>,
+}
+
+impl Firer {
+    /// Fires what is due, at half a second's pace or when the next one is due, until the stop. Without
+    /// schedules in its code, it asks nothing until promoters say that the stream has some.
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        let (usage, mut turn) = (Arc::clone(&self.usage), None);
+        if stopped_before(&stop, async { turn = usage.turn().await }).await {
+            return;
+        }
+        let (mut memory, mut backoff) = (Memory::default(), LoopBackoff::new());
+        loop {
+            if self.declared.is_empty()
+                && !usage.is_used()
+                && stopped_before(&stop, usage.begun_or_unheard()).await
+            {
+                break;
+            }
+            let delay = match self.round(&mut memory).await {
+                Ok(delay) => {
+                    backoff.reset();
+                    delay
+                }
+                Err(error) => {
+                    self.context.report.store_failed("fire schedules", &error);
+                    backoff.wait(&stop).await;
+                    Duration::ZERO
+                }
+            };
+            if stopped_within(&stop, delay).await {
+                break;
+            }
+        }
+        drop(turn);
+    }
+
+    /// Looks, and fires what is due: how long until the next look.
+    async fn round(&self, memory: &mut Memory) -> Result<Duration, StoreError> {
+        let (store, report) = (&self.context.store, &self.context.report);
+        let mut looked = store.due_schedules(self.stream(), 0).await?;
+        report.answered();
+        self.usage.heard(Instant::now(), looked.count > 0);
+        if self.declared.is_due(Instant::now()) {
+            self.declared.declare(&self.context, looked.now).await?;
+            looked = store.due_schedules(self.stream(), 0).await?;
+        }
+        let (mut skipped, mut tried) = (0, 0);
+        loop {
+            memory.known.refresh(&self.context, &self.declared, looked.version).await?;
+            let of_page = self.fire_due(memory, &looked).await?;
+            tried += of_page;
+            if !looked.has_more {
+                break;
+            }
+            // What was fired has left its place to what comes after it.
+            skipped += looked.due.len() - of_page;
+            looked = store.due_schedules(self.stream(), skipped).await?;
+        }
+        memory.known.audit(&self.context).await?;
+        let look = self.beat.until_look(Instant::now());
+        // This process or another one has set new times, which may be soon.
+        let next = if tried > 0 { Some(AFTER_FIRING) } else { looked.next_due };
+        Ok(next.map_or(look, |due| due.max(COALESCE).min(look)))
+    }
+
+    /// Fires what this process may fire of a page: how many it has tried.
+    async fn fire_due(
+        &self,
+        memory: &mut Memory,
+        looked: &DueSchedules,
+    ) -> Result<usize, StoreError> {
+        let (mut firings, mut bytes, mut tried) = (Vec::new(), 0, 0);
+        let mut unknown = Vec::new();
+        for (name, expected) in &looked.due {
+            match memory.known.get(name) {
+                None => unknown.push(name.clone()),
+                Some(Definition::Left(why)) => self.tell(name, why),
+                Some(Definition::Fired { .. }) => {
+                    let Some(firing) = self.firing(memory, name, expected, looked.now).await else {
+                        continue;
+                    };
+                    bytes += bytes_of(&firing);
+                    firings.push(firing);
+                    tried += 1;
+                }
+            }
+            if bytes >= BYTES_MAX || firings.len() >= FIRINGS_MAX {
+                self.fire(std::mem::take(&mut firings)).await?;
+                bytes = 0;
+            }
+        }
+        self.fire(firings).await?;
+        if !unknown.is_empty() {
+            let lost = self.context.store.forget_schedules(self.stream(), &unknown, Duration::MAX);
+            self.context.report.queue(QueueEvent::SchedulesLost(lost.await?.1));
+        }
+        Ok(tried)
+    }
+
+    /// The firing of one schedule; `None` if its next time cannot be computed. That is tried again in an
+    /// hour, and moves nothing.
+    async fn firing(
+        &self,
+        memory: &mut Memory,
+        name: &str,
+        expected: &Score,
+        now: ServerTime,
+    ) -> Option<Firing> {
+        let Some(Definition::Fired { digest, schedule }) = memory.known.get(name) else {
+            return None;
+        };
+        let place = (name.to_owned(), expected.text.clone());
+        if memory.postponed.get(&place).is_some_and(|until| Instant::now() < *until) {
+            return None;
+        }
+        let whole = &self.context.whole;
+        match firing(whole, schedule, digest, expected.clone(), now).await {
+            Ok(firing) => Some(firing),
+            Err(_) => {
+                self.tell(name, NO_NEXT);
+                memory.postponed.retain(|(other, _), _| other != name);
+                memory.postponed.insert(place, Instant::now() + POSTPONED_FOR);
+                None
+            }
+        }
+    }
+
+    /// Fires; what is refused concerns no other. The last error counts for the back-off.
+    async fn fire(&self, firings: Vec<Firing>) -> Result<(), StoreError> {
+        if firings.is_empty() {
+            return Ok(());
+        }
+        let report = &self.context.report;
+        let sent = firings.iter().map(|firing| {
+            let due = firing.occurrences.iter().map(|occurrence| occurrence.due);
+            (firing.missed, due.collect::<Vec<_>>())
+        });
+        let sent = sent.collect::<Vec<_>>();
+        let (store, by) = (&self.context.payload_store, self.context.consumer().as_str());
+        let answers = store.fire(self.stream(), self.retention, by, firings).await;
+        let mut failed = None;
+        for (answer, (missed, due)) in answers.into_iter().zip(sent) {
+            match answer {
+                Ok(Fired::Published(entries)) => {
+                    report.answered();
+                    for (entry, due) in entries.iter().zip(due) {
+                        let late = entry.milliseconds().saturating_sub(due);
+                        report.metrics.firing_lateness.record(Duration::from_millis(late));
+                    }
+                    report.queue(QueueEvent::SchedulesFired(entries.len()));
+                    report.queue(QueueEvent::SchedulesMissed(missed));
+                }
+                Ok(Fired::Moved | Fired::Changed | Fired::Paused | Fired::Early) => {}
+                Err(error) => failed = Some(error),
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    fn tell(&self, name: &str, why: &'static str) {
+        if self.declared.tells(name, why) {
+            let event = QueueEvent::ScheduleNotFired { schedule: name, why };
+            self.context.report.queue(event);
+        }
+    }
+
+    fn stream(&self) -> &StreamName {
+        &self.context.queue().stream
+    }
+}
+
+/// When to look again, at most so often where others are always first.
+const AFTER_FIRING: Duration = Duration::from_millis(20);
+/// What is sent at once.
+const BYTES_MAX: usize = 1024 * 1024;
+const FIRINGS_MAX: usize = 50;
+const POSTPONED_FOR: Duration = Duration::from_secs(3_600);
