@@ -215,6 +215,24 @@ mod tests {
     }
 
     #[test]
+    fn a_gap_that_begins_in_a_second_pass_moves_only_what_has_not_occurred() {
+        // On 10 April, the clock goes from 03:00 back to 02:00 at 02:00 UTC, and half an hour later from
+        // 02:30 to 03:30.
+        let zone = Zone::with_rules("STD0DST-1,J100/2:30,J100/3");
+        let line = Expression::parse("15,30,45 2,3 * * *").unwrap();
+        let midnight = "2026-04-10T00:00:00Z".parse::<Timestamp>().unwrap().as_second();
+        let mut now = midnight;
+        let mut found = Vec::new();
+        for _ in 0..6 {
+            let next = super::after(&line, &zone, u64::try_from(now * 1_000).unwrap());
+            now = i64::try_from(next.unwrap().unwrap() / 1_000).unwrap();
+            found.push((now - midnight) / 60);
+        }
+        // In UTC: the first pass at 01:15, 01:30 and 01:45; 03:15 when the gap ends; then 03:30 and 03:45.
+        assert_eq!(found, [75, 90, 105, 150, 165, 24 * 60 + 75], "03:15 and 03:30 are one instant");
+    }
+
+    #[test]
     fn what_never_occurs_is_found_out_and_29_february_is_found_across_2100() {
         let next = |cron, at: &str| {
             let at = at.parse::<Timestamp>().unwrap().as_millisecond();

@@ -45,6 +45,12 @@ impl Zone {
         Self { name: "UTC".to_owned(), zone: TimeZone::UTC }
     }
 
+    /// A zone with rules of a test's own, in the form of the variable `TZ`.
+    #[cfg(test)]
+    pub(crate) fn with_rules(rules: &str) -> Self {
+        Self { name: rules.to_owned(), zone: TimeZone::posix(rules).unwrap() }
+    }
+
     /// The name as the database writes it.
     #[must_use]
     pub fn name(&self) -> &str {
