@@ -139,6 +139,8 @@ mod tests {
         // 30 June 2024 is a Sunday. A month without a 31st has no day nearest to it.
         assert_eq!(days("30W,31W 6 *", 2024), ["06-28"]);
         assert_eq!(days("31 2,4 *", 2024), [""; 0]);
+        // An item of a list takes nothing from another.
+        assert_eq!(days("L,LW,15W 8,9 *", 2024), ["08-15", "08-30", "08-31", "09-16", "09-30"]);
     }
 
     #[test]
