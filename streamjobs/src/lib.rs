@@ -26,6 +26,10 @@ pub use self::handler::{
 };
 /// Schedules: what publishes again and again, declared in code or stored at run time.
 pub mod schedule {
+    pub use crate::api::schedules::{
+        FiringInfo, ScheduleInfo, ScheduleOrigin, SchedulePage, ScheduleState, Schedules,
+        SchedulesError,
+    };
     pub use crate::model::name::ScheduleName;
     pub use crate::model::schedule::{
         DeclaredTiming, Missed, Schedule, ScheduleDeclaration, ScheduleError, Tick,

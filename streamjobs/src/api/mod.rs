@@ -6,6 +6,7 @@ pub mod doctor;
 mod merge;
 mod parts;
 mod rows;
+pub(crate) mod schedules;
 mod span;
 pub mod stream;
 #[cfg(feature = "testing")]

@@ -109,8 +109,10 @@ pub struct DueSchedules {
     pub now: ServerTime,
     /// Another number after each change of a definition or a pause.
     pub version: u64,
-    /// Schedules of the stream.
+    /// Schedules of the stream that have a next time.
     pub count: u64,
+    /// Whether the stream has schedules at all.
+    pub used: bool,
     /// Schedules that are due, the earliest first: names as they are stored.
     pub due: Vec<(String, Score)>,
     /// Whether more may be due.
@@ -166,6 +168,15 @@ pub struct ScheduleRecord {
     pub paused: Option<u64>,
     /// When a process last declared the definition.
     pub declared: Option<u64>,
+}
+
+/// Which schedules are listed. Exhaustive: adding a variant is a breaking change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListedSchedules<'a> {
+    /// Those after a name.
+    After(&'a str),
+    /// The one of a name.
+    Only(&'a str),
 }
 
 /// A page of schedules, in the order of their names.
@@ -315,12 +326,12 @@ pub trait Schedules: Send + Sync {
         silence: Duration,
     ) -> Result<(usize, usize)>;
 
-    /// A page of schedules after a name, at most `limit`, fewer where their payloads are large and asked
-    /// for.
+    /// A page of schedules in the order of their names, at most `limit`, fewer where their payloads are large
+    /// and asked for.
     async fn schedules(
         &self,
         stream: &StreamName,
-        after: &str,
+        listed: ListedSchedules<'_>,
         limit: usize,
         payloads: bool,
     ) -> Result<ScheduleFactsPage>;

@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use streamjobs::__store::inspect::Span;
-use streamjobs::__store::schedules::{ScheduleFacts, ScheduleName};
+use streamjobs::__store::schedules::{ListedSchedules, ScheduleFacts, ScheduleName};
 use streamjobs::__store::{
     Declared, DueSchedules, Fired, Firing, Mark, NewSchedule, NextTime, Occurrence, Ran,
     RemovedSchedule, ScheduleKind, Score, ServerTime, StoreError,
@@ -75,7 +75,8 @@ async fn due(stage: &Stage) -> Result<DueSchedules, StoreError> {
 }
 
 async fn facts(stage: &Stage, text: &str) -> Result<Option<ScheduleFacts>, StoreError> {
-    let page = stage.store.schedules(&stage.queue.stream, "", 1_000, true).await?;
+    let page =
+        stage.store.schedules(&stage.queue.stream, ListedSchedules::Only(text), 1, true).await?;
     Ok(page.schedules.into_iter().find(|facts| facts.name == text))
 }
 
@@ -446,7 +447,7 @@ pub async fn schedules_are_listed_in_pages_by_name(stage: &Stage) -> Case {
     }
     let (mut names, mut after) = (Vec::new(), String::new());
     loop {
-        let page = store.schedules(stream, &after, 2, false).await?;
+        let page = store.schedules(stream, ListedSchedules::After(&after), 2, false).await?;
         assert!(page.schedules.len() <= 2 && page.version == due(stage).await?.version);
         for facts in &page.schedules {
             assert!(facts.spec.as_ref().is_some_and(|spec| spec.fields.is_empty()));

@@ -286,6 +286,11 @@ impl Schedule {
         fields
     }
 
+    /// The same of a run by hand at this time.
+    pub(crate) fn entry_by_hand(&self, id: &EventId, now: u64) -> Fields {
+        self.entry(id, now.saturating_add(self.delay()), 0, 0)
+    }
+
     /// The occurrence that is due at this time, without its delay.
     pub(crate) fn occurrence(&self, due: u64) -> u64 {
         due.saturating_sub(self.delay())

@@ -137,6 +137,10 @@ pub(crate) enum QueueEvent<'a> {
         schedule: &'a str,
         when: &'a str,
     },
+    /// The next time of a stored schedule was deleted or evicted, and is set again.
+    ScheduleRestored {
+        schedule: &'a str,
+    },
     /// This process does not fire a schedule that it knows of: told once.
     ScheduleNotFired {
         schedule: &'a str,

@@ -163,6 +163,7 @@ pub(super) fn log_queue(identity: &ConsumerIdentity, event: &QueueEvent<'_>) {
         | QueueEvent::SchedulesLost(_)
         | QueueEvent::SchedulesForgotten(_)
         | QueueEvent::ScheduleDeclared { .. }
+        | QueueEvent::ScheduleRestored { .. }
         | QueueEvent::ScheduleNotFired { .. } => log_schedule(identity, event),
         QueueEvent::ClaimedEarly { consumer: claimer } => {
             log!(warn, identity, claimer, "a running job was claimed before its lease ended");
@@ -232,6 +233,9 @@ fn log_schedule(identity: &ConsumerIdentity, event: &QueueEvent<'_>) {
         }
         QueueEvent::ScheduleDeclared { schedule, when } => {
             log!(info, identity, schedule, when, "schedule declared");
+        }
+        QueueEvent::ScheduleRestored { schedule } => {
+            log!(error, identity, schedule, "the next time of a schedule was lost and is restored");
         }
         QueueEvent::ScheduleNotFired { schedule, why } => {
             log!(warn, identity, schedule, "this process does not fire the schedule: {why}");

@@ -68,6 +68,7 @@ pub(super) fn record_queue(metrics: &QueueMetrics, event: &QueueEvent<'_>, by: u
         QueueEvent::PauseChanged { .. }
         | QueueEvent::SchedulesForgotten(_)
         | QueueEvent::ScheduleDeclared { .. }
+        | QueueEvent::ScheduleRestored { .. }
         | QueueEvent::TypeWithoutHandler { .. }
         | QueueEvent::LoopEnded { .. }
         | QueueEvent::ClaimedEarly { .. }

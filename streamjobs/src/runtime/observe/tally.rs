@@ -202,6 +202,7 @@ pub(crate) fn count_of_queue(event: &QueueEvent<'_>) -> Option<(Count, u64)> {
         QueueEvent::ConsumersRemoved(consumers) => (Count::ConsumersRemoved, wide(consumers)),
         QueueEvent::ClaimedEarly { .. }
         | QueueEvent::ScheduleDeclared { .. }
+        | QueueEvent::ScheduleRestored { .. }
         | QueueEvent::PauseChanged { .. }
         | QueueEvent::TypeWithoutHandler { .. }
         | QueueEvent::LoopEnded { .. }

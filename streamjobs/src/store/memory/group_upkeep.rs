@@ -78,7 +78,7 @@ impl GroupUpkeep for MemoryStore {
                 paused,
                 scheduled: state.later(&queue.stream).is_used(),
                 cancels: state.last_cancel(&queue.stream),
-                has_schedules: !state.timetable(&queue.stream).places.is_empty(),
+                has_schedules: state.timetable(&queue.stream).is_used(),
                 now: ServerTime(now),
             })
         })

@@ -14,8 +14,9 @@ use crate::model::name::{ScheduleName, StreamName};
 use crate::store::ServerTime;
 use crate::store::publish::NewEntry;
 use crate::store::schedules::{
-    DECLARED_FOR, DRIFT_MAX, Declared, DueSchedules, Fired, Firing, Mark, NewSchedule, NextTime,
-    Ran, RemovedSchedule, SCHEDULES_MAX, ScheduleFactsPage, ScheduleKind, Schedules,
+    DECLARED_FOR, DRIFT_MAX, Declared, DueSchedules, Fired, Firing, ListedSchedules, Mark,
+    NewSchedule, NextTime, Ran, RemovedSchedule, SCHEDULES_MAX, ScheduleFactsPage, ScheduleKind,
+    Schedules,
 };
 use crate::store::types::Result;
 
@@ -178,6 +179,7 @@ impl Schedules for MemoryStore {
                 now: ServerTime(now),
                 version: table.version,
                 count: count(table.places.len()),
+                used: table.is_used(),
                 due,
                 has_more: false,
                 next_due: coming.map(|(at, _)| Duration::from_millis(at - now)),
@@ -318,14 +320,18 @@ impl Schedules for MemoryStore {
     async fn schedules(
         &self,
         stream: &StreamName,
-        after: &str,
+        listed: ListedSchedules<'_>,
         limit: usize,
         payloads: bool,
     ) -> Result<ScheduleFactsPage> {
         self.step("schedules", |state| {
             let now = ServerTime(state.now());
             let table = state.timetable(stream);
-            let rows = table.rows.iter().filter(|(name, _)| name.as_str() > after);
+            let is_listed = |(name, _): &(&String, &Row)| match listed {
+                ListedSchedules::After(after) => name.as_str() > after,
+                ListedSchedules::Only(only) => name.as_str() == only,
+            };
+            let rows = table.rows.iter().filter(is_listed);
             let mut schedules = rows
                 .take(limit + 1)
                 .map(|(name, row)| table.facts(name, row, payloads))

@@ -43,6 +43,10 @@ impl Row {
 }
 
 impl Timetable {
+    pub(super) fn is_used(&self) -> bool {
+        !self.places.is_empty() || !self.rows.is_empty()
+    }
+
     pub(super) fn place(&self, name: &str) -> Option<u64> {
         self.places.iter().find(|(_, place)| place == name).map(|(at, _)| *at)
     }

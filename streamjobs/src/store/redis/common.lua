@@ -145,6 +145,8 @@ end
 local function change_version(specs, clock)
   local version = tonumber(redis.call('HGET', specs, '#') or '') or 0
   redis.call('HSET', specs, '#', whole(math.max(version + 1, clock)))
+  -- Without schedules, no process has to look.
+  if redis.call('HLEN', specs) == 1 then redis.call('HDEL', specs, '#') end
 end
 
 -- What XADD is given behind the key. `trimming` is "~" or "=" where appending trims to `kept` entries.

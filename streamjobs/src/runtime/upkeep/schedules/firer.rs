@@ -77,14 +77,14 @@ impl Firer {
         let (store, report) = (&self.context.store, &self.context.report);
         let mut looked = store.due_schedules(self.stream(), 0).await?;
         report.answered();
-        self.usage.heard(Instant::now(), looked.count > 0);
+        self.usage.heard(Instant::now(), looked.used);
         if self.declared.is_due(Instant::now()) {
             self.declared.declare(&self.context, looked.now).await?;
             looked = store.due_schedules(self.stream(), 0).await?;
         }
         let (mut skipped, mut tried) = (0, 0);
         loop {
-            memory.known.refresh(&self.context, &self.declared, looked.version).await?;
+            memory.known.refresh(&self.context, &self.declared, &looked).await?;
             let of_page = self.fire_due(memory, &looked).await?;
             tried += of_page;
             if !looked.has_more {

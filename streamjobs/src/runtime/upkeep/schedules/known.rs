@@ -6,17 +6,22 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::declarer::{Declarations, ELSEWHERE, UNREADABLE};
+use crate::model::name::ScheduleName;
 use crate::model::schedule::Schedule;
 use crate::runtime::observe::{QueueContext, QueueEvent};
 use crate::runtime::state::jittered;
-use crate::store::schedules::{DECLARED_FOR, ScheduleFacts, StoredSpec};
-use crate::store::{ScheduleKind, StoreError};
+use crate::store::schedules::{DECLARED_FOR, ListedSchedules, ScheduleFacts, StoredSpec};
+use crate::store::{DueSchedules, NewSchedule, NextTime, ScheduleKind, ServerTime, StoreError};
 
 /// What this process knows of the schedules of one stream key.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     version: Option<u64>,
     by_name: HashMap<String, Definition>,
+    /// How many of them have a next time, unless those are lost.
+    placed: u64,
+    /// When the definitions were read last.
+    restored: Option<Instant>,
     /// When to look for schedules that no process declares any more.
     audit: Option<Instant>,
 }
@@ -40,22 +45,28 @@ impl Known {
         &mut self,
         context: &QueueContext,
         declared: &Declarations,
-        version: u64,
+        looked: &DueSchedules,
     ) -> Result<(), StoreError> {
-        if self.version == Some(version) {
+        let now = Instant::now();
+        let is_short = looked.count < self.placed;
+        let restores = is_short && self.restored.is_none_or(|at| now >= at + RESTORE_INTERVAL);
+        if self.version == Some(looked.version) && !restores {
             return Ok(());
         }
-        let mut by_name = HashMap::new();
+        let (mut by_name, mut placed, mut unplaced) = (HashMap::new(), 0, Vec::new());
         let (mut after, mut read) = (String::new(), None);
         loop {
             let stream = &context.queue().stream;
-            let page = context.payload_store.schedules(stream, &after, PAGE_MAX, true).await?;
+            let page =
+                context.payload_store.schedules(stream, from(&after), PAGE_MAX, true).await?;
             context.report.answered();
             // The oldest: what has changed since is read again.
             read = read.or(Some(page.version));
             let last = page.schedules.last().map(|facts| facts.name.clone());
             for facts in page.schedules {
                 let name = facts.name.clone();
+                placed += u64::from(facts.record.paused.is_none());
+                unplaced.extend(unplaced_of(&facts));
                 by_name.insert(name, definition(context, declared, facts));
             }
             match last.filter(|_| page.has_more) {
@@ -63,7 +74,27 @@ impl Known {
                 None => break,
             }
         }
-        (self.by_name, self.version) = (by_name, read);
+        (self.by_name, self.version, self.placed) = (by_name, read, placed);
+        self.restored = Some(now);
+        self.restore(context, unplaced, looked.now).await
+    }
+
+    /// Gives stored schedules a next time whose own one is lost. Those of the code get it from their
+    /// processes.
+    async fn restore(
+        &self,
+        context: &QueueContext,
+        unplaced: Vec<NewSchedule>,
+        from: ServerTime,
+    ) -> Result<(), StoreError> {
+        for new in unplaced {
+            let definition = self.by_name.get(new.name.as_str());
+            let Some(Definition::Fired { schedule, .. }) = definition else { continue };
+            let Ok(Some(at)) = schedule.next_after(from.0) else { continue };
+            let (stream, next) = (&context.queue().stream, NextTime { at, from });
+            context.payload_store.declare(stream, &new, next, Duration::MAX).await?;
+            context.report.queue(QueueEvent::ScheduleRestored { schedule: new.name.as_str() });
+        }
         Ok(())
     }
 
@@ -77,7 +108,7 @@ impl Known {
         let (stream, mut undeclared, mut names) = (&context.queue().stream, 0, Vec::new());
         let mut after = String::new();
         loop {
-            let page = context.store.schedules(stream, &after, PAGE_MAX, false).await?;
+            let page = context.store.schedules(stream, from(&after), PAGE_MAX, false).await?;
             for facts in &page.schedules {
                 let silence = silence(facts, page.now.0);
                 undeclared += u64::from(silence.is_some_and(|silence| silence >= DECLARED_FOR));
@@ -100,11 +131,25 @@ impl Known {
     }
 }
 
+fn from(after: &str) -> ListedSchedules<'_> {
+    ListedSchedules::After(after)
+}
+
 /// For how long no process has declared a schedule that is in code.
 fn silence(facts: &ScheduleFacts, now: u64) -> Option<Duration> {
     let spec = facts.spec.as_ref().filter(|spec| spec.kind == ScheduleKind::Code);
     let declared = spec.map(|_| facts.record.declared.unwrap_or(facts.record.since));
     declared.map(|at| Duration::from_millis(now.saturating_sub(at)))
+}
+
+/// A stored schedule that has no next time although it is not paused.
+fn unplaced_of(facts: &ScheduleFacts) -> Option<NewSchedule> {
+    let ScheduleFacts { name, next: None, spec: Some(spec), record } = facts else { return None };
+    if spec.kind != ScheduleKind::Stored || record.paused.is_some() {
+        return None;
+    }
+    let StoredSpec { digest, kind, about, fields, .. } = spec.clone();
+    Some(NewSchedule { name: ScheduleName::new(name).ok()?, digest, kind, about, fields })
 }
 
 fn definition(context: &QueueContext, declared: &Declarations, facts: ScheduleFacts) -> Definition {
@@ -123,6 +168,9 @@ fn definition(context: &QueueContext, declared: &Declarations, facts: ScheduleFa
     }
 }
 
+/// How often lost next times are looked for. What cannot be read and what no process declares counts as
+/// well, so it may be looked for in vain.
+const RESTORE_INTERVAL: Duration = Duration::from_secs(30);
 const PAGE_MAX: usize = 500;
 const AUDIT_INTERVAL: Duration = Duration::from_secs(600);
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(30 * 24 * 60 * 60);

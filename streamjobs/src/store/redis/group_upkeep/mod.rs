@@ -45,10 +45,11 @@ impl GroupUpkeep for RedisStore {
         let (retry, records) = (queue.retry_key(), queue.retry_records_key());
         let (hash, dead) = (queue.group_key(), queue.dead_key());
         let (scheduled, later) = (queue.stream.later_records_key(), queue.stream.later_key());
-        let (cancelled, schedules) = (queue.stream.cancelled_key(), queue.stream.schedules_key());
+        let (schedules, specs) = (queue.stream.schedules_key(), queue.stream.schedule_specs_key());
+        let cancelled = queue.stream.cancelled_key();
         let keys = [
             &*stream, &lane, &retry, &records, &hash, &dead, &scheduled, &later, &cancelled,
-            &schedules,
+            &schedules, &specs,
         ];
         let arguments = (queue.group.as_str(), consumer.as_str(), limit.min(IDS_MAX));
         let value = match limit {

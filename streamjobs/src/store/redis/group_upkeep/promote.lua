@@ -1,7 +1,7 @@
 -- Moves due jobs from the retry set to the lane, and counts what waits.
 --
 -- KEYS: stream, lane, retry set, retry records, group hash, dead letters, records of scheduled events, their
--- set, marks of cancelled jobs, and the set of schedules.
+-- set, marks of cancelled jobs, the set of schedules, and their definitions.
 -- ARGV: group, consumer, jobs at most.
 -- Returns: jobs moved, entries of the lane that are not delivered yet, entries of stream and lane
 -- that are pending, milliseconds until the next job is due (-1 for no job), count of releases,
@@ -143,7 +143,8 @@ end
 if is_cut then next_due = 0 end
 -- Keys of other types are for those to report who schedule.
 local field, later = redis.pcall('HEXISTS', KEYS[7], ''), redis.pcall('ZCARD', KEYS[8])
-local schedules = redis.pcall('ZCARD', KEYS[10])
+local schedules, specs = redis.pcall('ZCARD', KEYS[10]), redis.pcall('HLEN', KEYS[11])
+local has_schedules = type(schedules) == 'number' and schedules > 0 or type(specs) == 'number' and specs > 0
 return {promoted, waiting, pending, next_due, released, left, paused, now(), restored,
   stranded, lacking, is_scheduled_to(field, type(later) == 'number' and later or 0),
-  last_number(KEYS[9]), type(schedules) == 'number' and math.min(schedules, 1) or 0}
+  last_number(KEYS[9]), has_schedules and 1 or 0}

@@ -1,7 +1,8 @@
 -- Reads schedules in the order of their names.
 --
 -- KEYS: stream, schedules, their definitions. ARGV: the name after which to begin, schedules at most, 1 to
--- read the fields of their events as well or else 0, and bytes of these at most.
+-- read the fields of their events as well or else 0, bytes of these at most, and the one name to read, or
+-- nothing for all.
 -- Returns: the clock, the number that changes with each definition, 1 if there are more or else 0, then
 -- for each schedule a row: name, score as the server prints it and the same in whole milliseconds or nil,
 -- digest, kind and JSON or nil where they cannot be read, since, fired, missed, runs, the last occurrence,
@@ -11,11 +12,15 @@
 -- May race with: anything; it changes nothing.
 local schedules, specs = KEYS[2], KEYS[3]
 local after, limit, payloads, bytes_max = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1', tonumber(ARGV[4])
-local names = {}
-for _, field in ipairs(redis.call('HKEYS', specs)) do
-  if string.sub(field, -1) ~= '#' and field > after then names[#names + 1] = field end
+local names, only = {}, ARGV[5]
+if only ~= '' then
+  if redis.call('HGET', specs, only) then names[1] = only end
+else
+  for _, field in ipairs(redis.call('HKEYS', specs)) do
+    if string.sub(field, -1) ~= '#' and field > after then names[#names + 1] = field end
+  end
+  table.sort(names)
 end
-table.sort(names)
 
 local function number(value)
   return value and whole(value) or false

@@ -15,9 +15,9 @@ use crate::model::config::Retention;
 use crate::model::name::{ScheduleName, StreamName};
 use crate::store::publish::NewEntry;
 use crate::store::schedules::{
-    DECLARED_FOR, DRIFT_MAX, Declared, DueSchedules, Fired, Firing, LOG_MAX, Mark, NewSchedule,
-    NextTime, Ran, RemovedSchedule, SCHEDULES_MAX, ScheduleFacts, ScheduleFactsPage, ScheduleKind,
-    ScheduleRecord, Schedules, Score, StoredSpec,
+    DECLARED_FOR, DRIFT_MAX, Declared, DueSchedules, Fired, Firing, LOG_MAX, ListedSchedules, Mark,
+    NewSchedule, NextTime, Ran, RemovedSchedule, SCHEDULES_MAX, ScheduleFacts, ScheduleFactsPage,
+    ScheduleKind, ScheduleRecord, Schedules, Score, StoredSpec,
 };
 use crate::store::types::Result;
 use crate::store::{ServerTime, StoreError};
@@ -86,7 +86,8 @@ impl Schedules for RedisStore {
         let mut items = reply::items(value, name)?.into_iter();
         let mut next = || reply::next(&mut items, name);
         let (now, version) = (reply::number(next()?, name)?, reply::number(next()?, name)?);
-        let (count, has_more) = (reply::number(next()?, name)?, reply::flag(&next()?, name)?);
+        let (count, used) = (reply::number(next()?, name)?, reply::flag(&next()?, name)?);
+        let has_more = reply::flag(&next()?, name)?;
         let next_due = match next()? {
             Value::Int(_) => None,
             due => Some(reply::number(due, name)?),
@@ -101,6 +102,7 @@ impl Schedules for RedisStore {
             now: ServerTime(now),
             version,
             count,
+            used,
             due,
             has_more,
             next_due: next_due.map(|due: u64| Duration::from_millis(due.saturating_sub(now))),
@@ -219,13 +221,17 @@ impl Schedules for RedisStore {
     async fn schedules(
         &self,
         stream: &StreamName,
-        after: &str,
+        listed: ListedSchedules<'_>,
         limit: usize,
         payloads: bool,
     ) -> Result<ScheduleFactsPage> {
         let name = LIST_SCHEDULES.name;
+        let (after, only) = match listed {
+            ListedSchedules::After(after) => (after, ""),
+            ListedSchedules::Only(only) => ("", only),
+        };
         let add = |command: &mut Cmd| {
-            command.arg(after).arg(limit).arg(u8::from(payloads)).arg(LISTED_BYTES_MAX);
+            command.arg(after).arg(limit).arg(u8::from(payloads)).arg(LISTED_BYTES_MAX).arg(only);
         };
         let answer = self.schedules_script(&LIST_SCHEDULES, stream, add).await?;
         let mut items = reply::items(answer, name)?.into_iter();

@@ -1,0 +1,115 @@
+//! The error of operations on schedules.
+
+use thiserror::Error;
+
+use crate::model::cause::BoxError;
+use crate::model::name::{NameError, ScheduleName, StreamName};
+use crate::model::refusal::explained;
+use crate::model::schedule::ScheduleError;
+use crate::store::StoreError;
+
+/// Why an operation on the schedules of a stream failed. Nothing was changed, unless
+/// [`is_unconfirmed`](Self::is_unconfirmed) is true.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SchedulesError {
+    /// A name is invalid.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// The schedule cannot be used. Nothing was sent.
+    #[error(transparent)]
+    Schedule(#[from] ScheduleError),
+    /// The schedule publishes to another stream than that of the handle. Nothing was sent.
+    #[error("schedule {name} publishes to stream {target} and cannot be stored for {stream}")]
+    OtherStream {
+        /// The schedule.
+        name: String,
+        /// The stream to which it publishes.
+        target: String,
+        /// The stream of the handle.
+        stream: String,
+    },
+    /// There is no such schedule.
+    #[error("stream {stream} has no schedule {name}")]
+    Missing {
+        /// The stream.
+        stream: String,
+        /// The schedule.
+        name: String,
+    },
+    /// The name belongs to a schedule that processes declare in their code.
+    #[error("schedule {name} of stream {stream} is declared in code: pause it, or change the code")]
+    DeclaredInCode {
+        /// The stream.
+        stream: String,
+        /// The schedule.
+        name: String,
+    },
+    /// What is stored cannot be read: another client or a newer version has written it.
+    #[error("the definition of schedule {name} of stream {stream} cannot be read")]
+    Unreadable {
+        /// The stream.
+        stream: String,
+        /// The schedule.
+        name: String,
+    },
+    /// The definition was changed by others meanwhile. The call may be repeated.
+    #[error("schedule {name} of stream {stream} was changed meanwhile")]
+    Changed {
+        /// The stream.
+        stream: String,
+        /// The schedule.
+        name: String,
+    },
+    /// The stream takes no other schedule: each of its partitions may have 5,000.
+    #[error("stream {stream} has too many schedules to store {name}")]
+    TooMany {
+        /// The stream.
+        stream: String,
+        /// The schedule.
+        name: String,
+    },
+    /// The server could not be reached, or refused.
+    #[error("cannot {action} stream {stream}: {}", explained(.source))]
+    Server {
+        /// The operation.
+        action: &'static str,
+        /// The stream.
+        stream: String,
+        /// Whether it may have taken effect.
+        unconfirmed: bool,
+        /// The error of the server or the connection.
+        #[source]
+        source: BoxError,
+    },
+}
+
+impl SchedulesError {
+    /// Whether the operation may have taken effect: its answer was lost.
+    #[must_use]
+    pub fn is_unconfirmed(&self) -> bool {
+        matches!(self, Self::Server { unconfirmed: true, .. })
+    }
+
+    pub(super) fn server(stream: &StreamName, action: &'static str, error: StoreError) -> Self {
+        let unconfirmed = error.is_unconfirmed();
+        let stream = stream.to_string();
+        Self::Server { action, stream, unconfirmed, source: error.into() }
+    }
+
+    pub(super) fn missing(stream: &StreamName, name: &ScheduleName) -> Self {
+        Self::Missing { stream: stream.to_string(), name: name.to_string() }
+    }
+
+    pub(super) fn declared(stream: &StreamName, name: &ScheduleName) -> Self {
+        Self::DeclaredInCode { stream: stream.to_string(), name: name.to_string() }
+    }
+
+    pub(super) fn unreadable(stream: &StreamName, name: &ScheduleName) -> Self {
+        Self::Unreadable { stream: stream.to_string(), name: name.to_string() }
+    }
+
+    pub(super) fn changed(stream: &StreamName, name: &ScheduleName) -> Self {
+        Self::Changed { stream: stream.to_string(), name: name.to_string() }
+    }
+}
