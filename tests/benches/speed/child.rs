@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use crate::job::{self, Counter};
 use crate::work::Side;
-use crate::{by_hand, ours, wake};
+use crate::{by_hand, ours, scheduled, wake};
 
 /// What a child does, as its command line says it.
 #[derive(Clone, Copy)]
@@ -23,6 +23,8 @@ pub enum Task {
     Hold(usize, usize),
     /// Has so many groups until its input ends.
     Idle(usize),
+    /// Has a group without work, and so many schedules, until its input ends.
+    Schedules(usize),
     /// Waits with so many groups on so many streams for so many events a second.
     Wake(usize, usize, usize),
     /// Drains streams with so many groups, each with so many events and slots.
@@ -45,6 +47,7 @@ impl Task {
             Self::Work(Side::ByHand, slots) => ("work-by-hand", vec![slots]),
             Self::Hold(slots, lease) => ("hold", vec![slots, lease]),
             Self::Idle(groups) => ("idle", vec![groups]),
+            Self::Schedules(schedules) => ("schedules", vec![schedules]),
             Self::Wake(groups, streams, rate) => ("wake", vec![groups, streams, rate]),
             Self::DrainMany(groups, events, slots) => ("drain-many", vec![groups, events, slots]),
             Self::Drain(events, slots) => ("drain", vec![events, slots]),
@@ -70,6 +73,7 @@ pub async fn run() -> bool {
         ("work-by-hand", [slots]) => work_by_hand(url, *slots).await,
         ("hold", [slots, lease]) => hold(url, *slots, *lease).await,
         ("idle", [groups]) => idle(url, *groups).await,
+        ("schedules", [count]) => schedules(url, *count).await,
         ("wake", [groups, streams, rate]) => wake::child(url, *groups, *streams, *rate).await,
         ("drain-many", [groups, events, slots]) => {
             wake::drain(url, *groups, *events, *slots).await;
@@ -132,6 +136,14 @@ async fn idle(url: &str, groups: usize) {
     let handlers = (0..groups).map(|number| job::count_in(format!("idle-{number}")));
     let builder = Runtime::builder(&client).state(Counter::default());
     let runtime = builder.handlers(handlers).start().await.unwrap();
+    input_ended().await;
+    let _ = runtime.shutdown().await;
+}
+
+async fn schedules(url: &str, count: usize) {
+    let client = client(url).await;
+    told_to_begin().await;
+    let runtime = scheduled::child(&client, count).await;
     input_ended().await;
     let _ = runtime.shutdown().await;
 }

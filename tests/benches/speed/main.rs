@@ -30,6 +30,7 @@ mod processes;
 mod recovery;
 mod release;
 mod scale;
+mod scheduled;
 mod table;
 mod wake;
 mod work;
@@ -98,6 +99,7 @@ async fn main() -> ExitCode {
     wake::drains(&settings, &mut table).await;
     partitions::run(&settings, &mut table).await;
     release::run(&settings, &mut table).await;
+    scheduled::run(&settings, &mut table).await;
     let fine = instructions::run(&settings, &mut table);
     if let Some(file) = &settings.json {
         std::fs::write(file, table.json()).expect("the file can be written");
