@@ -2,6 +2,7 @@
 //!
 //! Applications use both through the `streamjobs` crate, which also documents them.
 
+mod count;
 mod duration;
 mod errors;
 mod event;

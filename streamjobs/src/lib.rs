@@ -58,9 +58,9 @@ pub mod __private {
     pub use crate::handler::registry::Registered;
     pub use crate::handler::registry::linked;
     pub use crate::handler::{
-        FromJob, HandlerDef, HandlerItem, JobResource, RawInput, Requirements,
+        FromJob, HandlerDef, HandlerItem, JobResource, RawInput, Requirements, ScheduledInput,
     };
-    pub use crate::handler::{begin, extract, input, raw_input, run, settle};
+    pub use crate::handler::{begin, extract, input, raw_input, run, settle, tick_input};
     pub use crate::model::backoff::Backoff;
     pub use crate::model::config::{HandlerOptions, Start, Unhandled};
     pub use crate::model::entry::{EntryId, Fields};

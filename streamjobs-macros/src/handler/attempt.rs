@@ -17,6 +17,7 @@ pub(super) fn run(function: &Function, handler: &Handler, paths: &Paths) -> Toke
     let event = match &handler.source {
         Source::Event(event) => attempt.take("__sj_event", event, "input"),
         Source::Raw(entry, _) => attempt.take("__sj_event", entry, "raw_input"),
+        Source::Scheduled(tick, ..) => attempt.take("__sj_event", tick, "tick_input"),
     };
     // Resources are begun after all arguments that the handler takes by value.
     let mut values = Vec::new();

@@ -15,6 +15,7 @@ use crate::paths::{Paths, at};
 pub(crate) fn handler(function: &Function, handler: &Handler, paths: &Paths) -> TokenStream {
     let group = &handler.group;
     let (stream, types) = source(&handler.source, paths);
+    let schedule = settings::schedule(&handler.source, paths);
     let options = settings::options(&handler.settings, paths);
     let require = require(&handler.arguments, paths);
     let run = attempt::run(function, handler, paths);
@@ -25,7 +26,7 @@ pub(crate) fn handler(function: &Function, handler: &Handler, paths: &Paths) -> 
         stream: #stream,
         types: #types,
         options: #options,
-        schedule: ::core::option::Option::None,
+        schedule: #schedule,
         require: #require,
         run: #run,
     };
@@ -110,6 +111,11 @@ fn source(source: &Source, paths: &Paths) -> (TokenStream, TokenStream) {
         Source::Raw(_, stream) => {
             let span = Span::mixed_site();
             (quote_spanned!(span=> #stream), quote_spanned!(span=> ::core::option::Option::None))
+        }
+        Source::Scheduled(_, stream, schedule) => {
+            let (span, event_type) = (Span::mixed_site(), schedule.event_type());
+            let types = quote_spanned!(span=> ::core::option::Option::Some(&[#event_type]));
+            (quote_spanned!(span=> #stream), types)
         }
     }
 }

@@ -4,6 +4,7 @@ mod attempt;
 mod expand;
 mod model;
 mod parse;
+mod schedule;
 mod settings;
 mod signature;
 

@@ -6,9 +6,10 @@ use std::time::Duration;
 use syn::{Error, LitInt, LitStr, Type};
 
 use super::parse::{Function, Options};
+use super::schedule::Schedule;
 use super::signature::{self, Argument, Inputs};
 use crate::errors::Errors;
-use crate::{duration, name};
+use crate::{count, duration, name};
 
 /// A handler with valid options and a valid signature.
 pub(crate) struct Handler {
@@ -24,6 +25,8 @@ pub(crate) enum Source {
     Event(Type),
     /// All entries of a named stream.
     Raw(Type, LitStr),
+    /// The ticks of the handler's own schedule, on this stream.
+    Scheduled(Type, LitStr, Schedule),
 }
 
 /// The options that become the handler's settings; `None` means that the attribute has no such option.
@@ -64,6 +67,7 @@ impl Handler {
     /// Validates everything; returns a handler unless a required part is missing.
     pub(crate) fn new(options: Options, function: &Function, errors: &mut Errors) -> Option<Self> {
         let settings = Settings::new(&options, errors);
+        let schedule = Schedule::new(&options, &function.signature.ident, errors);
         let inputs = signature::check(function, errors);
         if !options.names("group") {
             let message =
@@ -76,18 +80,24 @@ impl Handler {
             errors.keep(literal.as_ref().map(check).transpose());
         }
         let Inputs { event, arguments } = inputs?;
-        let source = match options.stream {
-            Some(stream) => Source::Raw(event, stream),
-            None => Source::Event(event),
+        let group = options.group?;
+        let source = match (schedule, options.stream) {
+            (Some(schedule), stream) => {
+                let own = Schedule::stream(&group);
+                errors.keep(name::stream(&own));
+                Source::Scheduled(event, stream.unwrap_or(own), schedule)
+            }
+            (None, Some(stream)) => Source::Raw(event, stream),
+            (None, None) => Source::Event(event),
         };
-        Some(Self { group: options.group?, source, settings, arguments })
+        Some(Self { group, source, settings, arguments })
     }
 }
 
 impl Settings {
     fn new(options: &Options, errors: &mut Errors) -> Self {
         let mut count = |name: &str, literal: &Option<LitInt>| {
-            let checked = literal.as_ref().map(|literal| count(name, literal)).transpose();
+            let checked = literal.as_ref().map(|literal| count::parse(name, literal)).transpose();
             errors.keep(checked).flatten()
         };
         let concurrency = count("concurrency", &options.concurrency);
@@ -115,13 +125,6 @@ fn checked<T>(
 ) -> Option<T> {
     let literal = literal.as_ref()?;
     errors.keep(check(&literal.value()).map_err(|message| Error::new(literal.span(), message)))
-}
-
-fn count(name: &str, literal: &LitInt) -> syn::Result<NonZeroU32> {
-    let too_large = |_| Error::new(literal.span(), format!("`{name}` is at most {}", u32::MAX));
-    let count = literal.base10_parse::<u32>().map_err(too_large)?;
-    NonZeroU32::new(count)
-        .ok_or_else(|| Error::new(literal.span(), format!("`{name}` is at least 1")))
 }
 
 fn timeout(text: &str) -> Result<Duration, String> {

@@ -1,6 +1,6 @@
 //! Parses the attribute's arguments and the function's head, each with its span.
 
-use proc_macro2::{TokenStream, TokenTree};
+use proc_macro2::{Span, TokenStream, TokenTree};
 use syn::ext::IdentExt;
 use syn::parse::{Parse, ParseStream, Parser};
 use syn::{
@@ -25,9 +25,23 @@ pub(crate) struct Options {
     pub(crate) start: Option<LitStr>,
     pub(crate) unhandled: Option<LitStr>,
     pub(crate) unhandled_after: Option<LitStr>,
+    pub(crate) schedule: ScheduleOptions,
     pub(crate) root: Option<Path>,
     /// Every named option, valid or not.
-    named: Vec<String>,
+    named: Vec<Ident>,
+}
+
+/// The options of a handler with a schedule.
+#[derive(Default)]
+pub(crate) struct ScheduleOptions {
+    pub(crate) cron: Option<LitStr>,
+    pub(crate) zone: Option<LitStr>,
+    pub(crate) every: Option<LitStr>,
+    pub(crate) offset: Option<LitStr>,
+    pub(crate) missed: Option<LitStr>,
+    pub(crate) missed_max: Option<LitInt>,
+    pub(crate) missed_within: Option<LitStr>,
+    pub(crate) jitter: Option<LitStr>,
 }
 
 /// The head of the function. Its body is left to the compiler.
@@ -60,7 +74,17 @@ impl Options {
 
     /// Whether the option is named, with any value.
     pub(crate) fn names(&self, option: &str) -> bool {
-        self.named.iter().any(|named| named == option)
+        self.span_of(option).is_some()
+    }
+
+    /// Where the option is named first.
+    pub(crate) fn span_of(&self, option: &str) -> Option<Span> {
+        self.named.iter().find(|named| *named == option).map(Ident::span)
+    }
+
+    /// Whether the handler is to have a schedule, valid or not.
+    pub(crate) fn is_scheduled(&self) -> bool {
+        self.names("cron") || self.names("every")
     }
 
     fn parse_one(&mut self, input: ParseStream<'_>, errors: &mut Errors) -> syn::Result<()> {
@@ -78,7 +102,7 @@ impl Options {
         if self.names(&name) {
             errors.push(Error::new(key.span(), format!("repeated option `{name}`")));
         }
-        self.named.push(name.clone());
+        self.named.push(key.clone());
         if !input.peek(Token![=]) {
             return Err(Error::new(
                 key.span(),
@@ -93,7 +117,9 @@ impl Options {
         }
         self.set(&name, &value).ok_or_else(|| {
             let kind = match name.as_str() {
-                "concurrency" | "max_attempts" | "max_deliveries" => "a whole number",
+                "concurrency" | "max_attempts" | "max_deliveries" | "missed_max" => {
+                    "a whole number"
+                }
                 "crate" => "a path",
                 _ => "a string",
             };
@@ -116,7 +142,24 @@ impl Options {
             "start" => self.start = Some(text(value)?),
             "unhandled" => self.unhandled = Some(text(value)?),
             "unhandled_after" => self.unhandled_after = Some(text(value)?),
-            _ => self.root = Some(path(value)?),
+            "crate" => self.root = Some(path(value)?),
+            _ => return self.schedule.set(name, value),
+        }
+        Some(())
+    }
+}
+
+impl ScheduleOptions {
+    fn set(&mut self, name: &str, value: &Expr) -> Option<()> {
+        match name {
+            "cron" => self.cron = Some(text(value)?),
+            "zone" => self.zone = Some(text(value)?),
+            "every" => self.every = Some(text(value)?),
+            "offset" => self.offset = Some(text(value)?),
+            "missed" => self.missed = Some(text(value)?),
+            "missed_max" => self.missed_max = Some(count(value)?),
+            "missed_within" => self.missed_within = Some(text(value)?),
+            _ => self.jitter = Some(text(value)?),
         }
         Some(())
     }
@@ -191,7 +234,7 @@ fn ungrouped(value: &Expr) -> &Expr {
 }
 
 /// Every option with an example value.
-const EXAMPLES: [(&str, &str); 13] = [
+const EXAMPLES: [(&str, &str); 21] = [
     ("group", "\"mail\""),
     ("stream", "\"orders\""),
     ("concurrency", "16"),
@@ -204,5 +247,13 @@ const EXAMPLES: [(&str, &str); 13] = [
     ("start", "\"0\""),
     ("unhandled", "\"leave\""),
     ("unhandled_after", "\"10m\""),
+    ("cron", "\"0 9 * * MON-FRI\""),
+    ("zone", "\"Europe/Berlin\""),
+    ("every", "\"5m\""),
+    ("offset", "\"1m\""),
+    ("missed", "\"one\""),
+    ("missed_max", "100"),
+    ("missed_within", "\"24h\""),
+    ("jitter", "\"30s\""),
     ("crate", "::streamjobs"),
 ];

@@ -1,11 +1,12 @@
-//! Writes the handler's settings as a constant.
+//! Writes the handler's settings and its schedule as constants.
 
 use std::num::NonZeroU32;
 
 use proc_macro2::{Span, TokenStream};
 use quote::quote_spanned;
 
-use super::model::{Backoff, Settings, Start, Unhandled};
+use super::model::{Backoff, Settings, Source, Start, Unhandled};
+use super::schedule::{Missed, Timing};
 use crate::duration;
 use crate::paths::Paths;
 
@@ -34,6 +35,61 @@ pub(super) fn options(settings: &Settings, paths: &Paths) -> TokenStream {
             start: #start,
             unhandled: #unhandled,
             unhandled_after: #unhandled_after,
+        }
+    }
+}
+
+/// The schedule of the handler, if it has one.
+pub(super) fn schedule(source: &Source, paths: &Paths) -> TokenStream {
+    let span = Span::mixed_site();
+    let Source::Scheduled(_, _, schedule) = source else {
+        return quote_spanned!(span=> ::core::option::Option::None);
+    };
+    let (path, name) = (paths.private("ScheduleDeclaration"), &schedule.name);
+    let timing = timing(&schedule.timing, paths);
+    let missed = missed(schedule.missed, paths);
+    let jitter = duration::tokens(schedule.jitter);
+    quote_spanned! {span=>
+        ::core::option::Option::Some(#path {
+            name: #name,
+            timing: #timing,
+            missed: #missed,
+            jitter: #jitter,
+        })
+    }
+}
+
+fn timing(timing: &Timing, paths: &Paths) -> TokenStream {
+    let (span, path) = (Span::mixed_site(), paths.private("DeclaredTiming"));
+    match timing {
+        Timing::Cron { expression, zone } => {
+            let zone = optional(zone.as_ref(), |zone| quote_spanned!(span=> #zone));
+            quote_spanned!(span=> #path::Cron { expression: #expression, zone: #zone })
+        }
+        Timing::Every { period, offset } => {
+            let (period, offset) = (duration::tokens(*period), duration::tokens(*offset));
+            quote_spanned!(span=> #path::Every { period: #period, offset: #offset })
+        }
+    }
+}
+
+fn missed(missed: Missed, paths: &Paths) -> TokenStream {
+    let (span, path) = (Span::mixed_site(), paths.private("Missed"));
+    match missed {
+        Missed::One => quote_spanned!(span=> #path::One),
+        Missed::None => quote_spanned!(span=> #path::None),
+        Missed::All { max, within } => {
+            let (max, within) = (max.get(), duration::tokens(within));
+            // The number is not zero.
+            quote_spanned! {span=>
+                #path::All {
+                    max: match ::core::num::NonZeroU32::new(#max) {
+                        ::core::option::Option::Some(max) => max,
+                        ::core::option::Option::None => ::core::num::NonZeroU32::MIN,
+                    },
+                    within: #within,
+                }
+            }
         }
     }
 }

@@ -16,7 +16,9 @@ pub(crate) use self::job::{ConsumerIdentity, JobParts, Lease};
 pub use self::needs::Requirements;
 pub(crate) use self::needs::States;
 pub use self::resource::{Begin, JobResource};
-pub use self::run::{RawInput, begin, extract, input, raw_input, run, settle};
+pub use self::run::{
+    RawInput, ScheduledInput, begin, extract, input, raw_input, run, settle, tick_input,
+};
 use crate::model::outcome::Outcome;
 
 use std::fmt;

@@ -16,6 +16,7 @@ use crate::model::cause::panic_text;
 use crate::model::entry::Entry;
 use crate::model::event::Event;
 use crate::model::outcome::{IntoOutcome, Outcome};
+use crate::model::schedule::Tick;
 
 /// Decodes the event of the job's entry.
 ///
@@ -41,6 +42,25 @@ impl RawInput for Entry {
     fn of_entry(entry: &Entry) -> Self {
         entry.clone()
     }
+}
+
+/// The first argument of a handler with a schedule.
+#[diagnostic::on_unimplemented(
+    message = "a handler with a schedule cannot take `{Self}`",
+    label = "expected `streamjobs::schedule::Tick`",
+    note = "`cron` and `every` publish a tick for each occurrence: take a `Tick` as the first argument"
+)]
+pub trait ScheduledInput: Event {}
+
+impl ScheduledInput for Tick {}
+
+/// Decodes the tick of the job's entry.
+///
+/// # Errors
+///
+/// The outcome of an attempt whose entry cannot be decoded.
+pub fn tick_input<E: ScheduledInput>(job: &Job) -> Result<E, Outcome> {
+    input(job)
 }
 
 /// Returns the entry itself.

@@ -1,6 +1,10 @@
 #[path = "../../support.rs"]
 mod support;
 
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use streamjobs::schedule::{DeclaredTiming, Missed, Tick};
 use streamjobs::{Entry, JobError, handler, handlers};
 use support::OrderPlaced;
 
@@ -58,6 +62,29 @@ async fn expires(_: OrderPlaced) {}
 #[handler(group = "mail", crate = ::streamjobs)]
 async fn crate_path(_: OrderPlaced) {}
 
+#[handler(group = "reports", cron = " 0  9 * * mon-FRI")]
+async fn cron(_: Tick) {}
+
+#[handler(group = "reports", cron = "@daily", zone = "europe/berlin", missed = "none")]
+async fn zone(_: Tick) -> Result<(), JobError> {
+    Ok(())
+}
+
+#[handler(group = "reports", every = "1s", missed = "one", stream = "ticks:{reports}")]
+async fn every(_: Tick) {}
+
+#[handler(group = "reports", every = "365d", offset = "1ms", jitter = "24h", expires = "1h")]
+async fn offset(_: Tick) {}
+
+#[handler(
+    group = "reports",
+    every = "5m",
+    missed = "all",
+    missed_max = 10_000,
+    missed_within = "7d"
+)]
+async fn r#missed_all(_: streamjobs::schedule::Tick) {}
+
 #[handler(
     group = r"mail",
     backoff = "1s..10m",
@@ -76,6 +103,31 @@ async fn all_together(_: OrderPlaced) -> Result<(), JobError> {
 }
 
 fn main() {
+    schedules();
     let listed = handlers![group, stream, timeout, all_together];
     assert!(listed.iter().all(|handler| handler.stream.starts_with("orders")));
+}
+
+/// What the descriptions of handlers with schedules say.
+fn schedules() {
+    let listed = handlers![cron, zone, every, offset, missed_all];
+    let streams = listed.map(|handler| handler.stream);
+    let own = "ticks:reports";
+    assert_eq!(streams, [own, own, "ticks:{reports}", own, own]);
+    let declared = listed.map(|handler| handler.schedule.unwrap());
+    let names = declared.map(|schedule| schedule.name);
+    assert_eq!(names, ["cron", "zone", "every", "offset", "missed_all"]);
+    for (handler, schedule) in listed.iter().zip(declared) {
+        assert_eq!(handler.types, Some(&[format!("tick.{}", schedule.name).as_str()][..]));
+        schedule.schedule(handler.stream, "tick").unwrap();
+    }
+    let expected = DeclaredTiming::Cron { expression: "0 9 * * mon-FRI", zone: None };
+    assert_eq!((declared[0].timing, declared[0].missed), (expected, Missed::One));
+    let expected = DeclaredTiming::Cron { expression: "@daily", zone: Some("Europe/Berlin") };
+    assert_eq!((declared[1].timing, declared[1].missed), (expected, Missed::None));
+    let (period, offset) = (Duration::from_secs(365 * 86_400), Duration::from_millis(1));
+    assert_eq!(declared[3].timing, DeclaredTiming::Every { period, offset });
+    assert_eq!(declared[3].jitter, Duration::from_secs(86_400));
+    let (max, within) = (NonZeroU32::new(10_000).unwrap(), Duration::from_secs(7 * 86_400));
+    assert_eq!(declared[4].missed, Missed::All { max, within });
 }
