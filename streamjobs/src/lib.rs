@@ -17,7 +17,7 @@ mod store;
 #[cfg(feature = "testing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub use self::api::testing;
-pub use self::api::{dead_letter, doctor, stream};
+pub use self::api::{dead_letter, doctor, stream, unique};
 pub use self::handler::{once, service};
 pub use self::model::{config, error};
 
@@ -68,7 +68,7 @@ pub mod __private {
         decode, decode_variant, encode_fields, encode_json, encode_variant_fields,
         encode_variant_json, unexpected_type,
     };
-    pub use crate::model::event::{DecodeError, EncodeError, Event, Payload};
+    pub use crate::model::event::{DecodeError, EncodeError, Event, Payload, UniqueFields};
     pub use crate::model::outcome::{IntoOutcome, Outcome};
     pub use crate::model::schedule::{DeclaredTiming, Missed, ScheduleDeclaration, Tick};
     #[cfg(feature = "inventory")]

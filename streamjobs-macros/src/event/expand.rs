@@ -2,7 +2,8 @@
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{quote, quote_spanned};
-use syn::DeriveInput;
+use syn::ext::IdentExt;
+use syn::{DeriveInput, Member};
 
 use super::model::{Encoding, Event, Shape, VariantEvent};
 use crate::paths::{Paths, at};
@@ -17,6 +18,7 @@ pub(crate) fn event(event: &Event, paths: &Paths) -> TokenStream {
     let types = types(&event.shape);
     let event_type = event_type(&event.shape);
     let key = key(&event.shape);
+    let unique = unique(&event.shape, paths);
     let encode = encode(event, paths, here);
     let argument = argument();
     let decode = decode(event, paths, here);
@@ -31,6 +33,8 @@ pub(crate) fn event(event: &Event, paths: &Paths) -> TokenStream {
             }
 
             #key
+
+            #unique
 
             fn encode(&self) -> ::core::result::Result<#fields, #encode_error> {
                 #encode(self)
@@ -122,6 +126,50 @@ fn key(shape: &Shape) -> TokenStream {
         fn key(&self) -> ::core::option::Option<::std::string::String> {
             #body
         }
+    }
+}
+
+/// The method for the fields that say whether two publications are the same, if some are named.
+fn unique(shape: &Shape, paths: &Paths) -> TokenStream {
+    let [fields, error] = ["UniqueFields", "EncodeError"].map(|name| paths.private(name));
+    let named = |parts: Vec<(String, TokenStream)>| match parts.is_empty() {
+        true => quote!(::core::option::Option::None),
+        false => {
+            let calls = parts.iter().map(|(name, value)| quote!(.field(#name, #value)?));
+            quote!(::core::option::Option::Some(#fields::new() #(#calls)*))
+        }
+    };
+    let body = match shape {
+        Shape::Struct { unique, .. } if unique.is_empty() => return TokenStream::new(),
+        Shape::Struct { unique, .. } => {
+            let part = |member: &Member| (name_of(member), quote!(&self.#member));
+            named(unique.iter().map(part).collect())
+        }
+        Shape::Enum { variants } => {
+            if variants.iter().all(|variant| variant.unique.is_empty()) {
+                return TokenStream::new();
+            }
+            let arms = variants.iter().map(|VariantEvent { ident, unique, .. }| {
+                let part = |field: &Ident| (field.unraw().to_string(), quote!(#field));
+                let body = named(unique.iter().map(part).collect());
+                quote!(Self::#ident { #(#unique,)* .. } => #body)
+            });
+            quote!(match self { #(#arms),* })
+        }
+    };
+    quote! {
+        fn unique(
+            &self,
+        ) -> ::core::result::Result<::core::option::Option<#fields>, #error> {
+            ::core::result::Result::Ok(#body)
+        }
+    }
+}
+
+fn name_of(member: &Member) -> String {
+    match member {
+        Member::Named(ident) => ident.unraw().to_string(),
+        Member::Unnamed(index) => index.index.to_string(),
     }
 }
 

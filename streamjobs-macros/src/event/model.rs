@@ -28,7 +28,7 @@ pub(crate) enum Encoding {
 
 /// One event type, or one for each variant.
 pub(crate) enum Shape {
-    Struct { event_type: LitStr, key: Option<Member> },
+    Struct { event_type: LitStr, key: Option<Member>, unique: Vec<Member> },
     Enum { variants: Vec<VariantEvent> },
 }
 
@@ -38,6 +38,8 @@ pub(crate) struct VariantEvent {
     pub(crate) event_type: LitStr,
     /// A field of a struct variant.
     pub(crate) key: Option<Ident>,
+    /// Fields of a struct variant, in the order in which they are named.
+    pub(crate) unique: Vec<Ident>,
 }
 
 impl Event {
@@ -65,7 +67,10 @@ impl Event {
                 }
                 let key = options.key.as_ref();
                 let key = key.and_then(|key| errors.keep(key_of(key, &data.fields)));
-                event_type.map(|event_type| Shape::Struct { event_type, key })
+                let unique = options.unique.as_ref();
+                let unique = unique.map(|names| unique_of(names, &data.fields, errors));
+                let unique = unique.unwrap_or_default();
+                event_type.map(|event_type| Shape::Struct { event_type, key, unique })
             }
             Data::Enum(data) => enum_shape(input, data, &options, encoding, errors),
             Data::Union(data) => {
@@ -121,14 +126,38 @@ fn encoding(options: &Options, errors: &mut Errors) -> Encoding {
 /// Finds the field that a key names.
 fn key_of(key: &LitStr, fields: &Fields) -> syn::Result<Member> {
     let wanted = key.value();
+    let text = format!("`key` must name a field: there is no field `{wanted}`");
+    member(&wanted, fields).ok_or_else(|| Error::new(key.span(), text))
+}
+
+/// Finds the fields that `unique` names, in its order.
+fn unique_of(names: &LitStr, fields: &Fields, errors: &mut Errors) -> Vec<Member> {
+    let mut found = Vec::<Member>::new();
+    for wanted in names.value().split(',').map(str::trim) {
+        let text = match member(wanted, fields) {
+            Some(member) if found.contains(&member) => {
+                format!("`unique` names the field `{wanted}` twice")
+            }
+            Some(member) => {
+                found.push(member);
+                continue;
+            }
+            None if wanted.is_empty() => {
+                "`unique` must name fields, as in `unique = \"doc, version\"`".to_owned()
+            }
+            None => format!("`unique` must name fields: there is no field `{wanted}`"),
+        };
+        errors.push(Error::new(names.span(), text));
+    }
+    found
+}
+
+fn member(wanted: &str, fields: &Fields) -> Option<Member> {
     let named = |(index, field): (usize, &Field)| match &field.ident {
-        Some(ident) => (*ident == wanted.as_str()).then(|| Member::Named(ident.clone())),
+        Some(ident) => (*ident == wanted).then(|| Member::Named(ident.clone())),
         None => (wanted == index.to_string()).then(|| Member::Unnamed(index.into())),
     };
-    fields.iter().enumerate().find_map(named).ok_or_else(|| {
-        let text = format!("`key` must name a field: there is no field `{wanted}`");
-        Error::new(key.span(), text)
-    })
+    fields.iter().enumerate().find_map(named)
 }
 
 fn enum_shape(
@@ -145,6 +174,10 @@ fn enum_shape(
     if let Some(key) = &options.key {
         let text = "set `key` on the variants of an event enum, not on the enum";
         errors.push(Error::new(key.span(), text));
+    }
+    if let Some(unique) = &options.unique {
+        let text = "set `unique` on the variants of an event enum, not on the enum";
+        errors.push(Error::new(unique.span(), text));
     }
     let serde = SerdeView::new(&input.attrs);
     if let Some(tagging) = serde.find(&["tag", "content", "untagged"]) {
@@ -208,7 +241,22 @@ fn variant_event(
             None
         }
     };
-    Some(VariantEvent { ident: variant.ident.clone(), event_type, key })
+    let unique = variant_unique(&options, &variant.fields, errors);
+    Some(VariantEvent { ident: variant.ident.clone(), event_type, key, unique })
+}
+
+/// The fields of a struct variant that `unique` names.
+fn variant_unique(options: &Options, fields: &Fields, errors: &mut Errors) -> Vec<Ident> {
+    let Some(names) = &options.unique else { return Vec::new() };
+    if !matches!(fields, Fields::Named(_)) {
+        errors.push(Error::new(names.span(), "`unique` needs a variant with named fields"));
+        return Vec::new();
+    }
+    let named = |member| match member {
+        Member::Named(ident) => Some(ident),
+        Member::Unnamed(_) => None,
+    };
+    unique_of(names, fields, errors).into_iter().filter_map(named).collect()
 }
 
 /// Flat fields share the entry with the envelope, so they must not have its names.

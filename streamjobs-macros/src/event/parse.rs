@@ -13,6 +13,7 @@ pub(crate) struct Options {
     pub(crate) stream: Option<LitStr>,
     pub(crate) event_type: Option<LitStr>,
     pub(crate) key: Option<LitStr>,
+    pub(crate) unique: Option<LitStr>,
     pub(crate) encoding: Option<LitStr>,
     pub(crate) root: Option<Path>,
     /// Every named option, valid or not.
@@ -47,6 +48,7 @@ impl Options {
             "stream" => self.stream = text,
             "type" => self.event_type = text,
             "key" => self.key = text,
+            "unique" => self.unique = text,
             _ => self.encoding = text,
         }
         Ok(())
@@ -55,12 +57,12 @@ impl Options {
 
 /// The options of the struct or enum.
 pub(crate) fn container(attributes: &[Attribute], errors: &mut Errors) -> Options {
-    read(attributes, &["stream", "type", "key", "encoding", "crate"], errors)
+    read(attributes, &["stream", "type", "key", "unique", "encoding", "crate"], errors)
 }
 
 /// The options of one variant.
 pub(crate) fn variant(attributes: &[Attribute], errors: &mut Errors) -> Options {
-    read(attributes, &["type", "key"], errors)
+    read(attributes, &["type", "key", "unique"], errors)
 }
 
 /// One option, as written.

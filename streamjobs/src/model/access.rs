@@ -6,7 +6,8 @@
 pub enum Access {
     /// Publishes events, with any retention.
     Publish,
-    /// Publishes events, also for a later time, and cancels and reschedules those that wait.
+    /// Publishes events, also for a later time, unique and debounced ones, cancels and reschedules those that
+    /// wait, and releases those that stand.
     Schedule,
     /// Runs jobs, with marks and an archive: a process with a runtime. It may publish and schedule, too.
     Work,

@@ -9,6 +9,7 @@ use crate::model::name::{ConsumerName, EventId, NameError};
 use crate::model::partition::listed;
 pub use crate::model::refusal::Refusal;
 use crate::model::refusal::explained;
+use crate::model::unique::UniqueFault;
 
 /// Why [`Client::connect`](crate::Client::connect) failed. No message shows the password.
 #[derive(Debug, Error)]
@@ -83,9 +84,9 @@ pub enum PublishError {
         /// The event id.
         event_id: EventId,
     },
-    /// The event has more fields than one that waits can have. Nothing was sent.
+    /// The event is to wait, or to be unique, and has more fields than a script can carry. Nothing was sent.
     #[error(
-        "cannot schedule event {event_id} for {stream}: {fields} fields exceed the limit of \
+        "event {event_id} cannot wait or be unique in {stream}: {fields} fields exceed the limit of \
          {fields_max}"
     )]
     TooManyFields {
@@ -97,6 +98,17 @@ pub enum PublishError {
         fields: usize,
         /// The limit.
         fields_max: usize,
+    },
+    /// The event cannot be unique or debounced in this way. Nothing was sent.
+    #[error("cannot publish {event_type} to {stream}")]
+    Unique {
+        /// The stream.
+        stream: String,
+        /// The event type.
+        event_type: String,
+        /// What is wrong.
+        #[source]
+        source: UniqueFault,
     },
     /// The server refused the event, or could not be reached. It is certainly not stored.
     #[error("event {event_id} was not stored in {stream}: {}", explained(.source))]

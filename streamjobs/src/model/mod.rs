@@ -22,4 +22,5 @@ pub(crate) mod refusal;
 pub(crate) mod schedule;
 pub(crate) mod slot;
 pub(crate) mod trace;
+pub(crate) mod unique;
 pub(crate) mod version;

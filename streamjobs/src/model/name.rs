@@ -200,6 +200,11 @@ impl StreamName {
         Self(self.schedule_log_key().into_boxed_str())
     }
 
+    /// The key that says which event stands for a digest.
+    pub(crate) fn unique_key(&self, digest: &str) -> String {
+        format!("{}unique:{digest}", self.helper_prefix())
+    }
+
     /// The key of the hash that says how many partitions the stream has.
     pub(crate) fn partitions_key(&self) -> String {
         format!("{}partitions", self.helper_prefix())
@@ -318,7 +323,7 @@ const NAME_BYTES_MAX: usize = 200;
 const EVENT_ID_BYTES_MAX: usize = 128;
 const SCHEDULE_BYTES_MAX: usize = 100;
 const SHOWN_CHARACTERS_MAX: usize = 64;
-const HELPER_SUFFIXES: [&str; 8] = [
+const HELPER_SUFFIXES: [&str; 9] = [
     ":lane:",
     ":retry:",
     ":retry-records:",
@@ -326,6 +331,7 @@ const HELPER_SUFFIXES: [&str; 8] = [
     ":group:",
     ":redriven:",
     ":once:",
+    ":unique:",
     ":partitions",
 ];
 /// What helper keys end with that belong to no group.
@@ -358,6 +364,7 @@ mod tests {
         assert_eq!(stream("orders").unwrap().later_key(), "{orders}:later");
         let records = stream("orders:{acme}").unwrap().later_records_key();
         assert_eq!(records, "orders:{acme}:later-records");
+        assert_eq!(stream("orders").unwrap().unique_key("5f"), "{orders}:unique:5f");
     }
 
     #[test]
@@ -378,6 +385,7 @@ mod tests {
             "{orders}:schedules",
             "{orders}:schedule-specs",
             "{orders}:schedule-log",
+            "{orders}:unique:5f",
         ] {
             assert!(stream(helper).is_err(), "{helper}");
         }

@@ -12,6 +12,7 @@ use crate::model::event::Envelope;
 use crate::model::fingerprint::fingerprint;
 use crate::model::name::EventId;
 use crate::model::policy::{AWAITS_HANDLER, Reason};
+use crate::model::unique::LOCK;
 
 /// What is known about a job when it leaves its entry.
 #[derive(Debug)]
@@ -216,7 +217,8 @@ pub(crate) fn redriven(
         return None;
     }
     let mut fields = carried(fields);
-    fields.retain(|(name, _)| name != REDRIVEN.as_bytes());
+    // The job has freed its lock, which may be another event's now.
+    fields.retain(|(name, _)| name != REDRIVEN.as_bytes() && name != LOCK);
     if let Some(event_id) = event_id {
         push(&mut fields, "sj-id", event_id.as_str().to_owned());
     }
@@ -414,6 +416,7 @@ mod tests {
             field("type", "t"),
             field("data", "{}"),
             field("sj-id", "e-1"),
+            field("sj-unique", "5f work"),
             field("sj-attempt", "4"),
         ];
         let entry = Entry::new(EntryId::new(6, 0), letter(fields).redriven().unwrap());
@@ -421,6 +424,7 @@ mod tests {
             (entry.text("sj-id"), entry.text("sj-origin"), entry.text("sj-attempt")),
             (Some("e-1"), Some("5-1"), None)
         );
+        assert_eq!(entry.text("sj-unique"), None, "it frees no lock");
     }
 
     #[test]

@@ -290,7 +290,8 @@ impl Client {
         for (place, entry) in entries.into_iter().enumerate() {
             match entry {
                 Ok(event) => {
-                    let partition = self.layouts().of_scheduled(stream, &event.fields, &event.id);
+                    let partition =
+                        self.layouts().of_named(stream, &event.fields, event.id.as_str());
                     let (places, events) = parts.entry(partition).or_default();
                     places.push(place);
                     events.push(event);

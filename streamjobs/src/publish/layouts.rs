@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::model::entry::Fields;
 use crate::model::error::ConnectError;
-use crate::model::name::{EventId, ScheduleName, StreamName};
+use crate::model::name::{ScheduleName, StreamName};
 use crate::model::partition::Partitions;
 use crate::store::Publish;
 
@@ -74,16 +74,17 @@ impl Layouts {
         })
     }
 
-    /// The partition in which an event waits until it is due: by its key, or by its event id without one,
-    /// so that a repetition finds it.
-    pub(crate) fn of_scheduled<'s>(
+    /// The partition of an event that is found again by a name: by its key, or by that name without one.
+    /// It is the event id of one that waits, and the digest of one that is unique, of which the key is a
+    /// part.
+    pub(crate) fn of_named<'s>(
         &'s self,
         stream: &'s StreamName,
         event: &Fields,
-        id: &EventId,
+        name: &str,
     ) -> &'s StreamName {
         let Some(partitions) = self.by_stream.get(stream) else { return stream };
-        partitions.of_key(key_of(event).unwrap_or(id.as_str()))
+        partitions.of_key(key_of(event).unwrap_or(name))
     }
 
     /// The partition in which a schedule is: by its name.

@@ -6,3 +6,4 @@ pub(crate) mod encoded;
 pub(crate) mod later;
 pub(crate) mod layouts;
 mod sending;
+pub(crate) mod unique;

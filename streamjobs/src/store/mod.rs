@@ -19,6 +19,7 @@ pub mod schedule;
 pub mod schedules;
 pub mod server_info;
 pub mod types;
+pub mod unique;
 
 #[cfg(any(test, feature = "testing"))]
 pub mod memory;
@@ -50,6 +51,7 @@ pub use self::server_info::ServerInfo;
 pub use self::types::{
     Delivery, FenceResult, Hold, Inlet, Queue, ServerTime, StandIn, StoreError, StoredDeadLetter,
 };
+pub use self::unique::{NewUnique, UniqueAck, UniqueAppend, UniqueHolder, UniqueLocks};
 
 /// The streams of a server, or of a test.
 pub trait Store:
@@ -63,6 +65,7 @@ pub trait Store:
     + Schedule
     + Cancels
     + Schedules
+    + UniqueLocks
     + ServerInfo
     + fmt::Debug
     + Send

@@ -15,6 +15,7 @@ pub mod reading;
 pub mod schedule;
 pub mod schedules;
 pub mod settle;
+pub mod unique;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -194,6 +195,7 @@ macro_rules! conformance_tests {
         $crate::schedule_cases!($test, $stage);
         $crate::schedules_cases!($test, $stage);
         $crate::settle_cases!($test, $stage);
+        $crate::unique_cases!($test, $stage);
     };
     (@each $test:meta, $stage:expr, $module:ident: $($case:ident,)*) => {
         $(

@@ -9,6 +9,7 @@ use streamjobs::dead_letter::{Reason, Taker};
 use streamjobs::doctor::Access;
 use streamjobs::once::OnceMark;
 use streamjobs::stream::{Cancellation, Cut, PendingQuery, Rescheduled, Unfinished};
+use streamjobs::unique::{Unique, UniqueDigest};
 use streamjobs::{
     Backoff, Client, ConsumerName, Event, EventId, Job, JobError, Runtime, State, StreamName,
     handler, handlers,
@@ -133,6 +134,11 @@ async fn a_scheduler_schedules_cancels_and_reschedules_and_may_read_nothing() {
     assert!(waiting.cancel(&id).await.unwrap());
     let id = client.publish_in(hour, &order(3)).await.unwrap().event_id().clone();
     assert!(matches!(waiting.run_now(&id).await.unwrap(), Rescheduled::Published(_)));
+    let unique = Unique::within(hour).key("a");
+    assert!(client.publish_unique(&unique, &order(4)).await.unwrap().is_new());
+    assert!(client.publish_unique(&unique, &order(5)).await.unwrap().is_duplicate());
+    let digest = UniqueDigest::of_key("order.placed", Some("alice"), "a").unwrap();
+    assert!(client.unique("orders").unwrap().release(&digest, None).await.unwrap().is_some());
     assert_eq!((unused(&server, Access::Schedule), refused(&server)), (Vec::new(), Vec::new()));
     let error = client.stream("orders").unwrap().newest(1).await.unwrap_err().to_string();
     assert!(error.contains("the user lacks a right"), "{error}");
@@ -189,7 +195,8 @@ async fn a_worker_runs_retries_recovers_and_dead_letters_jobs() {
     let builder = Runtime::builder(&client).handlers(handlers![mail]).state(sent.clone());
     let runtime = quick(builder.group("work", options())).start().await.unwrap();
     for id in ["fine", "retried", "dead"] {
-        client.publish(&order(id)).await.unwrap();
+        let unique = Unique::until_done("work", Duration::from_secs(60)).key(id);
+        assert!(client.publish_unique(&unique, &order(id)).await.unwrap().is_new());
     }
     until(DEADLINE, "all are done", || sent.0.lock().unwrap().len() == 3).await;
     until(DEADLINE, "one is dead", || server.length("{orders}:dead:work") == 1).await;
@@ -208,6 +215,7 @@ async fn a_worker_runs_retries_recovers_and_dead_letters_jobs() {
     };
     eventually_async(DEADLINE, "the worker knows the mark", ended).await;
     let dead = server.length("{orders}:dead:work");
+    assert_eq!(server.query::<Vec<String>>(&["KEYS", "{orders}:unique:*"]), [""; 0]);
     // More readers share connections, and another one tells them what has changed.
     for _ in 0..5 {
         runtime.add_consumer("work").await.unwrap();
@@ -293,6 +301,10 @@ async fn a_reader_reads_everything_and_changes_nothing() {
     let group = stream.group("work").unwrap();
     stream.info().await.unwrap();
     stream.sizes().await.unwrap();
+    let digest = UniqueDigest::of_key("order.placed", None, "a").unwrap();
+    let lock = format!("{{orders}}:unique:{digest}");
+    server.command(&["SET", &lock, "1-1 e-1", "PX", "60000"]);
+    assert!(client.unique("orders").unwrap().holder(&digest).await.unwrap().is_some());
     assert_eq!(stream.groups().await.unwrap().len(), 1);
     assert_eq!(stream.newest(10).await.unwrap().len(), 4);
     group.info().await.unwrap();

@@ -44,6 +44,7 @@ const ORDERS: [(&str, &str, Layers); 6] = [
                 "schedule",
                 "cancels",
                 "server_info",
+                "unique",
             ],
             &["lacking", "memory", "redis"],
         ],

@@ -47,6 +47,7 @@ impl Access {
             }
             if self == Self::Schedule {
                 keys.push(format!("~{}*", literal(&stream.later_key())));
+                keys.push(format!("~{}*", literal(&stream.unique_key(""))));
             }
         }
         let mut commands = needed_commands(self);
@@ -105,7 +106,8 @@ mod tests {
         let text = rule(Access::Schedule, &["orders", "mail:{acme}"]);
         let keys = text.split(' ').filter(|word| word.starts_with('~')).collect::<Vec<_>>();
         let orders = ["~orders", "~orders:p[0-9]*", "~{orders}:partitions", "~{orders}:later*"];
-        assert_eq!(keys, [&orders[..], &["~mail:{acme}", "~mail:{acme}:later*"]].concat());
+        let mail = ["~mail:{acme}", "~mail:{acme}:later*", "~mail:{acme}:unique:*"];
+        assert_eq!(keys, [&orders[..], &["~{orders}:unique:*"], &mail].concat());
         let text = rule(Access::Publish, &["a b*"]);
         let keys = r#" "~a?b\\*" "~a?b\\*:p[0-9]*" "~{a?b\\*}:partitions" +client"#;
         assert!(text.contains(keys), "{text}");

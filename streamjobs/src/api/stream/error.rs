@@ -139,7 +139,11 @@ impl StreamError {
         matches!(self, Self::Missing { .. } | Self::GroupMissing { .. })
     }
 
-    pub(super) fn server(stream: &StreamName, action: &'static str, error: StoreError) -> Self {
+    pub(in crate::api) fn server(
+        stream: &StreamName,
+        action: &'static str,
+        error: StoreError,
+    ) -> Self {
         let unconfirmed = error.is_unconfirmed();
         let stream = stream.to_string();
         Self::Server { action, stream, unconfirmed, source: error.into() }

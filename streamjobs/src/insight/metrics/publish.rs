@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use metrics::Histogram;
+use metrics::{Counter, Histogram};
 
 use super::labels::{Family, Labels};
-use super::table::{OPERATION, SENT};
+use super::table::{OPERATION, SENT, UNIQUE_REFUSED};
 use super::words::Sending;
 use crate::model::name::StreamName;
 
@@ -22,6 +22,8 @@ pub(crate) struct PublishMetrics {
 pub(crate) struct StreamMetrics {
     sent: Family,
     send: Histogram,
+    /// Events that were refused because another one stands.
+    pub(crate) unique_refused: Counter,
 }
 
 impl PublishMetrics {
@@ -42,6 +44,7 @@ impl StreamMetrics {
         let labels = Labels::of_stream(stream, None);
         Self {
             sent: Family::new(SENT, &labels, "outcome", Sending::WORDS.iter().copied()),
+            unique_refused: labels.counter(UNIQUE_REFUSED),
             send: labels.and("operation", "send").histogram(OPERATION),
         }
     }

@@ -33,6 +33,8 @@ macro_rules! table {
 table! {
     SENT: Counter in Count, "messaging_client_sent_messages_total",
         "Events sent to the server, by outcome";
+    UNIQUE_REFUSED: Counter in Count, "streamjobs_unique_refused_total",
+        "Events that were not published because another one that is the same stands";
     CONSUMED: Counter in Count, "messaging_client_consumed_messages_total",
         "Entries delivered to this process, claims included";
     OPERATION: Histogram in Seconds, "messaging_client_operation_duration_seconds",

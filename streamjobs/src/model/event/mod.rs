@@ -8,9 +8,12 @@ mod envelope;
 mod fields;
 mod finite;
 mod json;
+mod unique;
 
 pub(crate) use self::envelope::Envelope;
 pub use self::envelope::Payload;
+pub use self::unique::UniqueFields;
+pub(crate) use self::unique::put_part;
 
 use thiserror::Error;
 
@@ -52,6 +55,16 @@ pub trait Event: Sized + Send + 'static {
     /// The key that keeps related events together, if the event names one.
     fn key(&self) -> Option<String> {
         None
+    }
+
+    /// The fields that say whether two publications are the same, if the event names some. See
+    /// [`Client::publish_unique`](crate::Client::publish_unique).
+    ///
+    /// # Errors
+    ///
+    /// When one of them cannot be encoded.
+    fn unique(&self) -> Result<Option<UniqueFields>, EncodeError> {
+        Ok(None)
     }
 
     /// Writes the payload as fields: one `data` field, or flat ones.

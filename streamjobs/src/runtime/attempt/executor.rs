@@ -21,6 +21,7 @@ use crate::model::policy::{
 use crate::model::record::{FIELDS_CARRIED_MAX, waited};
 use crate::model::trace::span::{self, Processing, SpanHook};
 use crate::model::trace::{TraceContext, within};
+use crate::model::unique::UniqueLock;
 use crate::publish::client::Client;
 use crate::runtime::attempt::{BoundHandler, Handlers};
 use crate::runtime::observe::{JobEvent, QueueContext};
@@ -244,7 +245,10 @@ impl Executor {
         let (hold, verdict) = match (hold, verdict) {
             // A job that is done is acknowledged even when its lease was lost.
             (_, Verdict::Acknowledge) => {
-                return self.acks.push(Ack { inlet, id, slot: Some(slot) });
+                let group = &self.context.queue().group;
+                let lock = UniqueLock::of(&delivery.entry, &envelope.event_id, group);
+                let lock = lock.map(Box::new);
+                return self.acks.push(Ack { inlet, id, slot: Some(slot), lock });
             }
             (Some(hold), verdict) if verdict != Verdict::Leave => (hold, verdict),
             (hold, verdict) => return self.leave(hold, delivery.hold(), &verdict),

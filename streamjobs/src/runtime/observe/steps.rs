@@ -11,7 +11,7 @@ use crate::model::trace::span;
 use crate::runtime::observe::{QueueContext, QueueEvent};
 use crate::store::{
     ClaimedPage, FenceResult, IdleClaim, NewRetry, ReadReply, ReadRequest, Renewed, StandIn,
-    StoreError, StreamReader,
+    StoreError, StreamReader, UniqueAck,
 };
 
 impl QueueContext {
@@ -92,6 +92,28 @@ impl QueueContext {
         FailPoint::AckAfterSend.reached();
         self.acknowledged(acks.len(), confirmed);
         Ok(confirmed)
+    }
+
+    /// Acknowledges entries whose locks end with them: for each, whether it was still pending.
+    pub(crate) async fn acknowledge_unique(
+        &self,
+        acks: &[UniqueAck],
+    ) -> Vec<Result<bool, StoreError>> {
+        FailPoint::AckBeforeSend.reached();
+        let mut answers = Vec::new();
+        let steps = async {
+            answers = self.store.acknowledge_unique(self.queue(), acks).await;
+            let failed = answers.iter().find_map(|answer| answer.as_ref().err());
+            failed.map_or(Ok(()), |error| Err(error.copy()))
+        };
+        // Each of the answers says what failed.
+        if self.settle("ack", acks.len(), None, steps).await.is_ok() {
+            FailPoint::AckAfterSend.reached();
+        }
+        let answered = answers.iter().filter_map(|answer| answer.as_ref().ok());
+        let confirmed = answered.clone().filter(|was_pending| **was_pending).count();
+        self.acknowledged(answered.count(), confirmed);
+        answers
     }
 
     /// Stores a dead letter and acknowledges its entry.

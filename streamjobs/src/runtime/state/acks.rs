@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::Notify;
 
 use crate::model::entry::{EntryId, Inlet};
+use crate::model::unique::UniqueLock;
 use crate::runtime::state::{DoneDuringClaim, InFlight, Slot, lock};
 
 /// A job that is done, with the slot that it occupies until the server has acknowledged it.
@@ -15,6 +16,8 @@ pub(crate) struct Ack {
     pub(crate) id: EntryId,
     /// `None` once other partitions have it, because their server answers and this one's does not.
     pub(crate) slot: Option<Slot>,
+    /// The lock of its event, which ends with the acknowledgement.
+    pub(crate) lock: Option<Box<UniqueLock>>,
 }
 
 /// Done jobs that are not acknowledged yet. Bounded by the slots of the queue: while acknowledgements
@@ -22,9 +25,12 @@ pub(crate) struct Ack {
 #[derive(Debug)]
 pub(crate) struct Acks {
     waiting: Mutex<Vec<Ack>>,
+    /// Those whose locks end with them, which takes a script: only the ack flusher sends them.
+    locked: Mutex<Vec<Ack>>,
     /// The length at which a loop is notified that waits for several. The first is always told.
     wanted: AtomicUsize,
     filled: Notify,
+    locked_filled: Notify,
     in_flight: Arc<InFlight>,
     /// Whether the slots are those of other partitions as well.
     pub(crate) shares_slots: bool,
@@ -36,8 +42,10 @@ impl Acks {
     pub(crate) fn new(in_flight: Arc<InFlight>, shares_slots: bool) -> Self {
         Self {
             waiting: Mutex::default(),
+            locked: Mutex::default(),
             wanted: AtomicUsize::new(0),
             filled: Notify::new(),
+            locked_filled: Notify::new(),
             in_flight,
             shares_slots,
             during_claim: DoneDuringClaim::default(),
@@ -45,6 +53,11 @@ impl Acks {
     }
 
     pub(crate) fn push(&self, ack: Ack) {
+        if ack.lock.is_some() {
+            lock(&self.locked).push(ack);
+            self.locked_filled.notify_waiters();
+            return;
+        }
         let length = {
             let mut waiting = lock(&self.waiting);
             waiting.push(ack);
@@ -55,8 +68,14 @@ impl Acks {
         }
     }
 
+    /// Takes all without a lock.
     pub(crate) fn take(&self) -> Vec<Ack> {
         std::mem::take(&mut *lock(&self.waiting))
+    }
+
+    /// Takes all with a lock.
+    pub(crate) fn take_locked(&self) -> Vec<Ack> {
+        std::mem::take(&mut *lock(&self.locked))
     }
 
     /// Puts acknowledgements back whose request failed. They keep no slot that another partition could
@@ -65,8 +84,12 @@ impl Acks {
         if self.shares_slots {
             acks.iter_mut().for_each(|ack| ack.slot = None);
         }
-        lock(&self.waiting).extend(acks);
+        let (locked, plain): (Vec<_>, Vec<_>) =
+            acks.into_iter().partition(|ack| ack.lock.is_some());
+        lock(&self.locked).extend(locked);
+        lock(&self.waiting).extend(plain);
         self.filled.notify_waiters();
+        self.locked_filled.notify_waiters();
     }
 
     /// Ends jobs that the server has acknowledged: their slots, and the dead letters to delete.
@@ -75,7 +98,7 @@ impl Acks {
     /// and not lost.
     pub(crate) fn finish(&self, acks: Vec<Ack>) -> (Vec<Slot>, Vec<EntryId>) {
         let (mut slots, mut dead_letters) = (Vec::with_capacity(acks.len()), Vec::new());
-        for Ack { inlet, id, slot } in acks {
+        for Ack { inlet, id, slot, .. } in acks {
             self.during_claim.note(inlet, id);
             dead_letters.extend(self.in_flight.remove_acknowledged(inlet, id));
             slots.extend(slot);
@@ -83,8 +106,27 @@ impl Acks {
         (slots, dead_letters)
     }
 
+    /// How many wait without a lock.
     pub(crate) fn len(&self) -> usize {
         lock(&self.waiting).len()
+    }
+
+    /// Whether none waits, with a lock or without one.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0 && lock(&self.locked).is_empty()
+    }
+
+    /// Waits until an acknowledgement with a lock waits.
+    ///
+    /// Cancel safe: nothing is taken.
+    pub(crate) async fn locked(&self) {
+        loop {
+            let filled = self.locked_filled.notified();
+            if !lock(&self.locked).is_empty() {
+                return;
+            }
+            filled.await;
+        }
     }
 
     /// Waits until at least this many acknowledgements wait.
@@ -129,7 +171,7 @@ mod tests {
         let slots = Arc::new(Slots::new(9));
         let push = || {
             let slot = slots.try_take();
-            acks.push(Ack { inlet: Inlet::STREAM, id: EntryId::ZERO, slot });
+            acks.push(Ack { inlet: Inlet::STREAM, id: EntryId::ZERO, slot, lock: None });
         };
         push();
         acks.filled(1).await;
@@ -153,7 +195,7 @@ mod tests {
         let acks = Acks::new(Arc::new(InFlight::new(Arc::new(metrics))), false);
         let slots = Arc::new(Slots::new(9));
         let (inlet, before, during) = (Inlet::STREAM, EntryId::new(1, 0), EntryId::new(2, 0));
-        let finish = |id| acks.finish(vec![Ack { inlet, id, slot: slots.try_take() }]);
+        let finish = |id| acks.finish(vec![Ack { inlet, id, slot: slots.try_take(), lock: None }]);
         let is_done = |id| acks.during_claim.contains(Hold { inlet, id, delivery_count: 2 });
         finish(before);
         let open = acks.during_claim.open();

@@ -12,6 +12,7 @@ use crate::model::name::ConsumerName;
 use crate::store::admin::ALIVE;
 use crate::store::dead_letters::{RedriveRequest, Redriven, TakenLetters, Taker, WITHHELD};
 use crate::store::types::Result;
+use crate::store::unique::UniqueLock;
 use crate::store::{DeadLetters, FenceResult, Hold, Inlet, Queue, StandIn, StoredDeadLetter};
 
 #[async_trait]
@@ -28,6 +29,9 @@ impl DeadLetters for MemoryStore {
             state.settle(queue, consumer.as_str(), hold, stand_in, |state, _| {
                 let now = state.now();
                 state.dead(queue).append(now, letter.clone());
+                if let Some(lock) = UniqueLock::of_letter(letter, &queue.group) {
+                    state.free_lock(&queue.stream, &lock);
+                }
             })
         })
         .await

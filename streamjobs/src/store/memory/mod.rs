@@ -20,6 +20,7 @@ mod server_info;
 mod state;
 mod stream;
 mod timetable;
+mod unique;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -11,7 +11,7 @@ use super::stream::{Group, Pending, Stream};
 use super::timetable::Timetable;
 use crate::model::entry::{Entry, EntryId, Fields};
 use crate::model::heartbeat::Heartbeat;
-use crate::model::name::{ConsumerName, StreamName};
+use crate::model::name::{ConsumerName, EventId, StreamName};
 use crate::store::types::{Result, released_for};
 use crate::store::{Delivery, FenceResult, Hold, Inlet, Queue, StandIn, StoreError};
 
@@ -32,6 +32,8 @@ pub(super) struct MemoryState {
     pub(super) cancels: HashMap<String, HashMap<String, u64>>,
     /// Schedules, by the key of the set of them.
     pub(super) timetables: HashMap<String, Timetable>,
+    /// Locks of unique events, by their key.
+    pub(super) locks: HashMap<String, Lock>,
     /// How many partitions a stream has.
     pub(super) partitions: HashMap<String, u16>,
     /// Readers whose wait was ended.
@@ -78,6 +80,14 @@ pub(super) struct Retry {
     pub(super) fields: Fields,
 }
 
+/// The event that stands for a digest, its entry, and when the lock expires.
+#[derive(Debug)]
+pub(super) struct Lock {
+    pub(super) event_id: EventId,
+    pub(super) entry_id: EntryId,
+    pub(super) expires: u64,
+}
+
 /// A mark, and when it expires.
 #[derive(Debug)]
 pub(super) struct Mark {
@@ -103,6 +113,7 @@ impl MemoryState {
             later: HashMap::new(),
             cancels: HashMap::new(),
             timetables: HashMap::new(),
+            locks: HashMap::new(),
             partitions: HashMap::new(),
             woken: HashSet::new(),
             readers: 0,
@@ -131,6 +142,7 @@ impl MemoryState {
         self.later.clear();
         self.cancels.clear();
         self.timetables.clear();
+        self.locks.clear();
     }
 
     pub(super) fn stream(&mut self, key: &str) -> &mut Stream {

@@ -156,6 +156,21 @@ local function entry_words(trimming, kept, job)
   return words
 end
 
+-- The event that stands for a digest: its entry, its event id and for how many milliseconds; nil without
+-- one. What another client wrote, or what never expires, is no lock.
+local function holder_of(lock)
+  local entry, id = string.match(redis.call('GET', lock) or '', '^(%d+%-%d+) (.+)$')
+  local rest = entry and redis.call('PTTL', lock) or 0
+  if rest > 0 then return entry, id, rest end
+end
+
+-- Ends a lock if it is this event's. It must not end the script: where it cannot, the lock ends at its time.
+local function free_lock(lock, event_id)
+  local held = redis.pcall('GET', lock)
+  local _, id = string.match(type(held) == 'string' and held or '', '^(%d+%-%d+) (.+)$')
+  if id == event_id then redis.pcall('DEL', lock) end
+end
+
 -- Ids are compared and counted as text: a Lua number cannot hold all of their 64 bits.
 local function parts(id)
   local milliseconds, sequence = string.match(id, '^(%d+)%-(%d+)$')

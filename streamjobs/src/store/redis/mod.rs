@@ -20,7 +20,8 @@
 //! jobs of a deleted retry set come back with, where it is allowed, `HSCAN`;
 //! schedules use, where it is allowed, `HKEYS`, `ZSCORE`;
 //! operating on them uses, where it is allowed, `XGROUP|DESTROY`, `DEL`, `UNLINK`;
-//! redriving from an archive uses, where it is allowed, `GET`, `SET`; and marks of handlers use,
+//! redriving from an archive uses, where it is allowed, `GET`, `SET`;
+//! locks of unique events use, where it is allowed, `GET`, `SET`, `DEL`, `PTTL`; and marks of handlers use,
 //! where it is allowed, `PEXPIRE`, and `HGETALL`, `HGET`, `HSET` and `HDEL` on their keys.
 //! A runtime without `XREADGROUP` or `XACK` on a stream, or without `EVALSHA`, `SCRIPT|LOAD`, `TIME` or
 //! `CLIENT|ID`, does not start. What else is missing is logged and found by the doctor.
@@ -44,6 +45,7 @@ mod schedule;
 mod schedules;
 mod script;
 mod server_info;
+mod unique;
 
 use std::fmt;
 use std::sync::Arc;
@@ -54,7 +56,7 @@ use ::redis::{Cmd, ToRedisArgs, Value};
 pub(crate) use self::net::needed_commands;
 use self::net::{CONNECT_DEADLINE, Call, Nodes, Route, Wakers};
 use self::script::{Script, Scripts};
-use crate::model::config::ConnectionOptions;
+use crate::model::config::{ConnectionOptions, Retention};
 use crate::model::error::ConnectError;
 use crate::store::Store;
 use crate::store::types::Result;
@@ -72,6 +74,7 @@ static SCRIPTS: Scripts = &[
     publish::SCRIPTS,
     schedule::SCRIPTS,
     schedules::SCRIPTS,
+    unique::SCRIPTS,
 ];
 
 /// Streams on a Redis server, or on the nodes of a cluster.
@@ -161,6 +164,15 @@ impl Store for RedisStore {
 
     fn fork_for_payloads(&self) -> Arc<dyn Store> {
         self.fork()
+    }
+}
+
+/// How appending trims, as the scripts take it.
+fn trimming(retention: Retention) -> (&'static str, u64) {
+    match retention {
+        Retention::MaxLen(entries) => ("~", entries.get()),
+        Retention::MaxLenExact(entries) => ("=", entries.get()),
+        Retention::History(_) | Retention::MaxAge(_) | Retention::Unlimited => ("", 0),
     }
 }
 

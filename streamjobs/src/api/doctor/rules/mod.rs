@@ -75,7 +75,8 @@ fn eviction(state: &ServerState) -> Option<Finding> {
             Check::Eviction,
             format!("maxmemory-policy is {policy}"),
             "only keys with an expiry are evicted, and the keys of streams have none: jobs are safe \
-             as long as no other client sets one",
+             as long as no other client sets one. The locks of unique events have one: when the memory \
+             is full, such events can be published again too early",
             Some(advice.to_owned()),
         ));
     }
@@ -91,7 +92,8 @@ fn eviction(state: &ServerState) -> Option<Finding> {
     Some(Finding::critical(
         Check::Eviction,
         what,
-        "when the memory is full, whole streams are evicted with every job and every group in them",
+        "when the memory is full, whole streams are evicted with every job and every group in them, with \
+         scheduled events, and with the locks of unique ones, which can be published again too early",
         advice,
     ))
 }

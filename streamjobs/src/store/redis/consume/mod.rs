@@ -19,6 +19,7 @@ use super::{RedisStore, milliseconds, packed, reply};
 use crate::model::entry::{EntryId, Fields};
 use crate::model::name::{ConsumerName, StreamName};
 use crate::store::types::Result;
+use crate::store::unique::UniqueLock;
 use crate::store::{
     ClaimedPage, Consume, Delivery, FenceResult, Hold, Idle, IdleClaim, Inlet, NewRetry, Queue,
     ReaderSetup, Renewed, ServerInfo, ServerTime, StandIn, StoreError, StreamReader,
@@ -242,12 +243,17 @@ impl RedisStore {
         settled: Settled<'_>,
     ) -> Result<FenceResult> {
         let Settled { consumer, hold, stand_in, fields } = settled;
-        let keys = [&*queue.key(hold.inlet), &queue.dead_key()];
+        let (key, dead) = (queue.key(hold.inlet), queue.dead_key());
+        let lock = UniqueLock::of_letter(fields, &queue.group);
+        let lock_key = lock.as_ref().map(|lock| queue.stream.unique_key(lock.digest.as_str()));
+        let keys = [key.as_str(), &dead].into_iter().chain(lock_key.as_deref());
         let add = |command: &mut Cmd| {
             add_owner(command, queue, consumer, hold.inlet);
             add_settled(command, hold, stand_in);
+            command.arg(lock.as_ref().map_or("", |lock| lock.event_id.as_str()));
             add_fields(command, fields);
         };
+        let keys = keys.collect::<Vec<_>>();
         fence_result(self.script(script, &keys, add).await?, script.name)
     }
 }

@@ -1,15 +1,17 @@
 -- Stores a dead letter.
 --
--- KEYS: stream or lane, dead letters. ARGV: group, consumer, source, id, delivery count, what stands
--- for the entry, then the names and values of the letter's fields. What stands for it is the id of the
--- dead letter that a renewal stored, "removed", or nothing.
+-- KEYS: stream or lane, dead letters, and the lock of the event if it has one. ARGV: group, consumer, source,
+-- id, delivery count, what stands for the entry, the event id if there is a lock or else nothing, then the
+-- names and values of the letter's fields. What stands for the entry is the id of the dead letter that a
+-- renewal stored, "removed", or nothing.
 -- Returns: 1 stored, 0 owned by another attempt, -1 not pending, -2 not pending and delivered again.
 --
 -- Before: the entry is pending for this attempt or another one, or not pending.
 -- After: if this attempt owned it, the letter is stored, and then the entry is acknowledged, and
 -- deleted if it was in the lane. If the entry is not pending, but a renewal of this attempt found
 -- its payload trimmed and the dead letter stored for that is still there, this letter replaces that
--- one. If the attempt knows that the entry was removed, the letter is stored.
+-- one. If the attempt knows that the entry was removed, the letter is stored. With the job, the lock ends if
+-- it is this event's.
 -- May race with: claims and acknowledgements. A repeat after a lost answer finds nothing pending
 -- and changes nothing; that of a removed entry stores a second letter.
 --
@@ -19,6 +21,7 @@ local group, me, source, id, count = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local instead = ARGV[6]
 local state = held(key, group, me, id, count)
 if not may_settle(state, dead, instead) then return state end
-redis.call('XADD', dead, '*', unpack(ARGV, 7))
+redis.call('XADD', dead, '*', unpack(ARGV, 8))
 settle(key, group, source, id, state, dead, instead)
+if KEYS[3] then free_lock(KEYS[3], ARGV[7]) end
 return 1

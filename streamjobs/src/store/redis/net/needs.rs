@@ -128,17 +128,31 @@ const HASH: &[Example] = &[
 ];
 
 /// What a runtime uses where it may: readers that share connections, the size of a stream, a lost
-/// retry set, marks of handlers, schedules.
-pub(super) const WORKING: &[&str] =
-    &["CLIENT|TRACKING", "MEMORY|USAGE", "HSCAN", "PEXPIRE", "HKEYS", "ZSCORE"];
+/// retry set, marks of handlers, locks of unique events, schedules.
+pub(super) const WORKING: &[&str] = &[
+    "CLIENT|TRACKING",
+    "MEMORY|USAGE",
+    "HSCAN",
+    "PEXPIRE",
+    "DEL",
+    "GET",
+    "PTTL",
+    "SET",
+    "HKEYS",
+    "ZSCORE",
+];
 
 /// How a process that publishes to partitions says how many there are: in a script.
 const AGREEING: &[&str] = &["EVALSHA", "SCRIPT|LOAD", "HGET", "HSET"];
-/// What else a process does that publishes for a later time, in scripts.
+/// What else a process does that publishes for a later time or unique events, in scripts.
 const SCHEDULING: &[&str] = &[
+    "DEL",
+    "GET",
     "HDEL",
     "HEXISTS",
     "HLEN",
+    "PTTL",
+    "SET",
     "TIME",
     "XLEN",
     "ZADD",
@@ -154,12 +168,14 @@ const SCRIPTING: &[&str] = &["EVALSHA", "SCRIPT|LOAD", "TIME"];
 /// stream.
 pub(super) const READING: &[&str] = &[
     "CLIENT|ID",
+    "GET",
     "HGET",
     "HGETALL",
     "HKEYS",
     "HLEN",
     "HSCAN",
     "MEMORY|USAGE",
+    "PTTL",
     "XINFO|CONSUMERS",
     "XINFO|GROUPS",
     "XINFO|STREAM",

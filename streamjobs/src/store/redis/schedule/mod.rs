@@ -8,7 +8,7 @@ use redis::{Cmd, Value};
 use super::consume::{IDS_MAX, add_fields};
 use super::publish::{broken, cause, chunk_length};
 use super::script::scripts;
-use super::{RedisStore, milliseconds, reply};
+use super::{RedisStore, milliseconds, reply, trimming};
 use crate::model::cause::bounded_text;
 use crate::model::config::Retention;
 use crate::model::name::{EventId, StreamName};
@@ -197,15 +197,6 @@ fn events_of_chunk(events: &[NewScheduled]) -> usize {
 
 fn keys(stream: &StreamName) -> [String; 2] {
     [stream.later_key(), stream.later_records_key()]
-}
-
-/// How appending trims, as the scripts take it.
-pub(super) fn trimming(retention: Retention) -> (&'static str, u64) {
-    match retention {
-        Retention::MaxLen(entries) => ("~", entries.get()),
-        Retention::MaxLenExact(entries) => ("=", entries.get()),
-        Retention::History(_) | Retention::MaxAge(_) | Retention::Unlimited => ("", 0),
-    }
 }
 
 fn words(due: Due) -> (&'static str, u64) {

@@ -7,9 +7,9 @@ use redis::{Cmd, Value};
 
 use super::consume::add_fields;
 use super::publish::{broken, cause, chunk_length};
-use super::schedule::{is_of_connection, trimming};
+use super::schedule::is_of_connection;
 use super::script::{Script, scripts};
-use super::{RedisStore, milliseconds, packed, reply};
+use super::{RedisStore, milliseconds, packed, reply, trimming};
 use crate::model::cause::bounded_text;
 use crate::model::config::Retention;
 use crate::model::name::{ScheduleName, StreamName};

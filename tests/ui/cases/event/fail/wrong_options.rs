@@ -19,4 +19,19 @@ struct NoValue {
     id: String,
 }
 
+#[derive(Event, Serialize, Deserialize)]
+#[event(stream = "orders", type = "t", unique = "id, version, id, ")]
+struct Unique {
+    id: String,
+}
+
+#[derive(Event, Serialize, Deserialize)]
+#[event(stream = "orders", unique = "id")]
+enum UniqueFlow {
+    #[event(type = "order.placed", unique = "customer")]
+    Placed { id: String },
+    #[event(type = "order.paid", unique = "0")]
+    Paid(String),
+}
+
 fn main() {}

@@ -23,9 +23,15 @@ pub enum Flow {
     Placed(Placed),
     #[event(type = "order.paid", key = "id")]
     Paid { id: u64 },
+    #[event(type = "order.imported", unique = "doc, r#type")]
+    Imported { doc: u64, r#type: String, at: u64 },
     #[event(type = "order.closed")]
     Closed,
 }
+
+#[derive(Event, Serialize, Deserialize)]
+#[event(stream = "orders", type = "order.counted", unique = "1")]
+pub struct Counted(pub u64, pub u64);
 
 fn main() {
     #[derive(Event, Serialize, Deserialize)]
@@ -33,9 +39,15 @@ fn main() {
     struct Inner {}
 
     assert_eq!(<Inner as Event>::TYPES, ["inner"]);
-    assert_eq!(Flow::TYPES, ["order.placed", "order.paid", "order.closed"]);
+    assert_eq!(Flow::TYPES, ["order.placed", "order.paid", "order.imported", "order.closed"]);
     assert_eq!(Flow::Paid { id: 7 }.key().as_deref(), Some("7"));
     assert_eq!(Flow::Closed.key(), None);
+    let imported = |doc, at| Flow::Imported { doc, r#type: "x".into(), at }.unique().unwrap();
+    assert!(imported(1, 1).is_some() && imported(1, 1) == imported(1, 2));
+    assert_ne!(imported(1, 1), imported(2, 1));
+    assert_eq!(Flow::Closed.unique().unwrap(), None);
+    assert_eq!(Counted(1, 7).unique().unwrap(), Counted(2, 7).unique().unwrap());
+    assert_ne!(Counted(1, 7).unique().unwrap(), Counted(1, 8).unique().unwrap());
     assert_eq!(Placed { id: 1, customer: "alice".into() }.key().as_deref(), Some("alice"));
     assert_eq!(Wrapped("x".into()).key().as_deref(), Some("x"));
 }

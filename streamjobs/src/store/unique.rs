@@ -1,0 +1,88 @@
+//! Locks of unique events: which event stands for a digest, and until when.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::publish::NewEntry;
+use super::types::{Inlet, Queue, Result};
+use crate::model::config::Retention;
+use crate::model::entry::EntryId;
+use crate::model::name::{EventId, StreamName};
+pub use crate::model::unique::{UniqueDigest, UniqueLock};
+
+/// An event to be appended unless another one stands for its digest.
+#[derive(Clone, Debug)]
+pub struct NewUnique {
+    /// What it is the same as.
+    pub digest: UniqueDigest,
+    /// Its event id.
+    pub id: EventId,
+    /// For how long it stands.
+    pub window: Duration,
+    /// The fields of its entry. There are at most 1,000.
+    pub fields: NewEntry,
+}
+
+/// The event that stands for a digest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UniqueHolder {
+    /// Its event id.
+    pub event_id: EventId,
+    /// The entry that was published.
+    pub entry_id: EntryId,
+    /// For how long it stands.
+    pub rest: Duration,
+}
+
+/// What became of a unique event. Exhaustive: adding a variant is a breaking change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UniqueAppend {
+    /// It is in the stream.
+    Appended(EntryId),
+    /// This one stands, which may be the same event; nothing was appended.
+    Stands(UniqueHolder),
+}
+
+/// An entry to acknowledge whose lock ends with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UniqueAck {
+    /// Where the entry is.
+    pub inlet: Inlet,
+    /// The entry.
+    pub id: EntryId,
+    /// Its lock.
+    pub lock: UniqueLock,
+}
+
+/// The steps of locks. They belong to a stream.
+#[async_trait]
+pub trait UniqueLocks: Send + Sync {
+    /// Appends an event, with the retention that belongs to appending, unless one stands for its digest. Both
+    /// or neither: of many calls at once, one appends.
+    async fn publish_unique(
+        &self,
+        stream: &StreamName,
+        retention: Retention,
+        event: NewUnique,
+    ) -> Result<UniqueAppend>;
+
+    /// Acknowledges entries of any owner, each together with the end of its lock if that is still its
+    /// event's: for each, whether it was pending.
+    async fn acknowledge_unique(&self, queue: &Queue, acks: &[UniqueAck]) -> Vec<Result<bool>>;
+
+    /// Which event stands for a digest. Changes nothing.
+    async fn unique_holder(
+        &self,
+        stream: &StreamName,
+        digest: &UniqueDigest,
+    ) -> Result<Option<UniqueHolder>>;
+
+    /// Ends a lock, if it is this event's, or whichever it is: the event that had it.
+    async fn release_unique(
+        &self,
+        stream: &StreamName,
+        digest: &UniqueDigest,
+        of: Option<&EventId>,
+    ) -> Result<Option<UniqueHolder>>;
+}
