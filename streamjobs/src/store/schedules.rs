@@ -301,7 +301,7 @@ pub trait Schedules: Send + Sync {
     async fn pause_schedule(&self, stream: &StreamName, name: &ScheduleName) -> Result<bool>;
 
     /// Ends the pause of a schedule whose definition is this one, which begins with `next`: `Same` if it was
-    /// not paused, `Stored` if it was, and `Other` if there is none or another definition.
+    /// not paused, `Stored` if it was, and `Other` if it is missing or another definition.
     async fn resume_schedule(
         &self,
         stream: &StreamName,

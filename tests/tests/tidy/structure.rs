@@ -43,6 +43,7 @@ const ORDERS: [(&str, &str, Layers); 6] = [
                 "raw_access",
                 "schedule",
                 "cancels",
+                "schedules",
                 "server_info",
                 "unique",
             ],

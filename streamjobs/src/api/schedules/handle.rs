@@ -132,7 +132,7 @@ impl Schedules {
         }
     }
 
-    /// One schedule, with its payload; `None` if there is none of this name.
+    /// One schedule, with its payload; `None` if no schedule has this name.
     ///
     /// # Errors
     ///

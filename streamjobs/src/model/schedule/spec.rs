@@ -28,7 +28,7 @@ use crate::model::record::FIELDS_CARRIED_MAX;
 ///
 /// let nightly = Schedule::cron("nightly", "30 2 * * *")?.zone("Europe/Berlin")?;
 /// let often = Schedule::every("cleanup", Duration::from_secs(300))?.missed(Missed::None);
-/// assert_eq!(nightly.in_words(), "At 02:30 (Europe/Berlin)");
+/// assert_eq!(nightly.in_words(), "At 02:30 every day (Europe/Berlin)");
 /// # Ok::<(), streamjobs::schedule::ScheduleError>(())
 /// ```
 ///
@@ -240,7 +240,7 @@ impl Schedule {
         self.missed
     }
 
-    /// The first time after `after` at which it is due, with its delay; `None` if there is none within eight
+    /// The first time after `after` at which it is due, with its delay; `None` if it never is within eight
     /// years. Both are milliseconds since 1970.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ pub(crate) enum Trigger {
 }
 
 impl Trigger {
-    /// The first occurrence after this time; `None` if there is none within eight years.
+    /// The first occurrence after this time; `None` without one within eight years.
     pub(crate) fn next_after(&self, after: u64) -> Result<Option<u64>, NextError> {
         match self {
             Self::Cron { cron, zone } => cron.next_after(zone, after),

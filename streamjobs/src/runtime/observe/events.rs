@@ -124,28 +124,8 @@ pub(crate) enum QueueEvent<'a> {
     ScheduledRestored(usize),
     /// Such events cannot get it back, because the user lacks the right to look for them.
     ScheduledStranded(usize),
-    /// Occurrences of schedules were published.
-    SchedulesFired(usize),
-    /// Occurrences of schedules were missed, and are not published.
-    SchedulesMissed(u64),
-    /// Schedules have lost their definitions to another client or an eviction.
-    SchedulesLost(usize),
-    /// Schedules that no process has declared for long were removed.
-    SchedulesForgotten(usize),
-    /// The definition of a schedule of the code is stored from now on.
-    ScheduleDeclared {
-        schedule: &'a str,
-        when: &'a str,
-    },
-    /// The next time of a stored schedule was deleted or evicted, and is set again.
-    ScheduleRestored {
-        schedule: &'a str,
-    },
-    /// This process does not fire a schedule that it knows of: told once.
-    ScheduleNotFired {
-        schedule: &'a str,
-        why: &'static str,
-    },
+    /// Something happened to schedules of the stream.
+    Schedule(ScheduleEvent<'a>),
     /// A consumer took the entry of a running job although its lease lasted.
     ClaimedEarly {
         consumer: &'a str,
@@ -182,4 +162,23 @@ pub(crate) enum QueueEvent<'a> {
         panic: &'a str,
     },
     Alerted(&'a Alert),
+}
+
+/// What happened to schedules. One that counts zero of something did not happen.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum ScheduleEvent<'a> {
+    /// Occurrences of schedules were published.
+    Fired(usize),
+    /// Occurrences of schedules were missed, and are not published.
+    Missed(u64),
+    /// Schedules have lost their definitions to another client or an eviction.
+    Lost(usize),
+    /// Schedules that no process has declared for long were removed.
+    Forgotten(usize),
+    /// The definition of a schedule of the code is stored from now on.
+    Declared { schedule: &'a str, when: &'a str },
+    /// The next time of a stored schedule was deleted or evicted, and is set again.
+    Restored { schedule: &'a str },
+    /// This process does not fire a schedule that it knows of: told once.
+    NotFired { schedule: &'a str, why: &'static str },
 }

@@ -8,7 +8,7 @@ use crate::insight::condition::Condition;
 use crate::model::cause::chain;
 use crate::model::entry::Hold;
 use crate::model::policy::Reason;
-use crate::runtime::observe::{JobEvent, OutageLine, QueueEvent};
+use crate::runtime::observe::{JobEvent, OutageLine, QueueEvent, ScheduleEvent};
 use crate::store::StoreError;
 
 /// Logs with the names of the queue and the consumer in front.
@@ -158,13 +158,7 @@ pub(super) fn log_queue(identity: &ConsumerIdentity, event: &QueueEvent<'_>) {
         | QueueEvent::ScheduledLost(_)
         | QueueEvent::ScheduledRestored(_)
         | QueueEvent::ScheduledStranded(_) => log_scheduled(identity, event),
-        QueueEvent::SchedulesFired(_)
-        | QueueEvent::SchedulesMissed(_)
-        | QueueEvent::SchedulesLost(_)
-        | QueueEvent::SchedulesForgotten(_)
-        | QueueEvent::ScheduleDeclared { .. }
-        | QueueEvent::ScheduleRestored { .. }
-        | QueueEvent::ScheduleNotFired { .. } => log_schedule(identity, event),
+        QueueEvent::Schedule(event) => log_schedule(identity, &event),
         QueueEvent::ClaimedEarly { consumer: claimer } => {
             log!(warn, identity, claimer, "a running job was claimed before its lease ended");
         }
@@ -218,29 +212,28 @@ fn log_scheduled(identity: &ConsumerIdentity, event: &QueueEvent<'_>) {
 }
 
 /// Logs what became of schedules.
-fn log_schedule(identity: &ConsumerIdentity, event: &QueueEvent<'_>) {
+fn log_schedule(identity: &ConsumerIdentity, event: &ScheduleEvent<'_>) {
     match *event {
-        QueueEvent::SchedulesFired(events) => log!(debug, identity, events, "schedule fired"),
-        QueueEvent::SchedulesMissed(occurrences) => {
+        ScheduleEvent::Fired(events) => log!(debug, identity, events, "schedule fired"),
+        ScheduleEvent::Missed(occurrences) => {
             log!(warn, identity, occurrences, "occurrences of a schedule were missed");
         }
-        QueueEvent::SchedulesLost(schedules) => {
+        ScheduleEvent::Lost(schedules) => {
             let message = "schedules are lost: their definitions were deleted or evicted";
             log!(error, identity, schedules, "{message}");
         }
-        QueueEvent::SchedulesForgotten(schedules) => {
+        ScheduleEvent::Forgotten(schedules) => {
             log!(info, identity, schedules, "removed schedules that no process declares");
         }
-        QueueEvent::ScheduleDeclared { schedule, when } => {
+        ScheduleEvent::Declared { schedule, when } => {
             log!(info, identity, schedule, when, "schedule declared");
         }
-        QueueEvent::ScheduleRestored { schedule } => {
+        ScheduleEvent::Restored { schedule } => {
             log!(error, identity, schedule, "the next time of a schedule was lost and is restored");
         }
-        QueueEvent::ScheduleNotFired { schedule, why } => {
+        ScheduleEvent::NotFired { schedule, why } => {
             log!(warn, identity, schedule, "this process does not fire the schedule: {why}");
         }
-        _ => {}
     }
 }
 

@@ -1,7 +1,7 @@
 //! Events as metrics.
 
 use crate::insight::metrics::{ClaimReason, DuplicateStage, Finish, QueueMetrics};
-use crate::runtime::observe::{JobEvent, QueueEvent};
+use crate::runtime::observe::{JobEvent, QueueEvent, ScheduleEvent};
 
 /// Moves the metrics of an event of one job.
 pub(super) fn record_job(metrics: &QueueMetrics, event: &JobEvent<'_>) {
@@ -54,10 +54,7 @@ pub(super) fn record_queue(metrics: &QueueMetrics, event: &QueueEvent<'_>, by: u
         QueueEvent::ScheduledLost(_) => metrics.scheduled_lost.increment(by),
         QueueEvent::ScheduledRestored(_) => metrics.scheduled_restored.increment(by),
         QueueEvent::ScheduledStranded(_) => metrics.scheduled_stranded.increment(by),
-        QueueEvent::SchedulesFired(_) => metrics.schedules_fired.increment(by),
-        QueueEvent::SchedulesMissed(_) => metrics.schedules_missed.increment(by),
-        QueueEvent::SchedulesLost(_) => metrics.schedules_lost.increment(by),
-        QueueEvent::ScheduleNotFired { .. } => metrics.schedules_not_fired.increment(by),
+        QueueEvent::Schedule(event) => record_schedule(metrics, event, by),
         QueueEvent::ClaimRefused { .. } => metrics.claims_refused.increment(by),
         QueueEvent::StoreFailed { .. } => metrics.server_errors.increment(by),
         QueueEvent::Reconnected => metrics.reconnects.increment(by),
@@ -66,12 +63,21 @@ pub(super) fn record_queue(metrics: &QueueMetrics, event: &QueueEvent<'_>, by: u
         QueueEvent::DeadLettersTrimmed(_) => metrics.letters_trimmed.increment(by),
         QueueEvent::ConsumersRemoved(_) => metrics.consumers_retired.increment(by),
         QueueEvent::PauseChanged { .. }
-        | QueueEvent::SchedulesForgotten(_)
-        | QueueEvent::ScheduleDeclared { .. }
-        | QueueEvent::ScheduleRestored { .. }
         | QueueEvent::TypeWithoutHandler { .. }
         | QueueEvent::LoopEnded { .. }
         | QueueEvent::ClaimedEarly { .. }
         | QueueEvent::Alerted(_) => {}
+    }
+}
+
+fn record_schedule(metrics: &QueueMetrics, event: ScheduleEvent<'_>, by: u64) {
+    match event {
+        ScheduleEvent::Fired(_) => metrics.schedules_fired.increment(by),
+        ScheduleEvent::Missed(_) => metrics.schedules_missed.increment(by),
+        ScheduleEvent::Lost(_) => metrics.schedules_lost.increment(by),
+        ScheduleEvent::NotFired { .. } => metrics.schedules_not_fired.increment(by),
+        ScheduleEvent::Forgotten(_)
+        | ScheduleEvent::Declared { .. }
+        | ScheduleEvent::Restored { .. } => {}
     }
 }

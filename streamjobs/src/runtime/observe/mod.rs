@@ -15,7 +15,7 @@ mod tally;
 
 pub use self::alert_subscribers::Alerts;
 pub(crate) use self::alert_subscribers::{AlertHook, AlertSubscribers};
-pub(crate) use self::events::{FailedAttempt, JobEvent, QueueEvent};
+pub(crate) use self::events::{FailedAttempt, JobEvent, QueueEvent, ScheduleEvent};
 pub(crate) use self::group_watch::{GroupWatch, Watched};
 pub(crate) use self::health::HealthProbe;
 pub use self::health::{Health, QueueHealth};

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::runtime::observe::{JobEvent, QueueEvent};
+use crate::runtime::observe::{JobEvent, QueueEvent, ScheduleEvent};
 
 macro_rules! counters {
     ($($(#[$docs:meta])* $name:ident: $count:ident,)*) => {
@@ -188,11 +188,7 @@ pub(crate) fn count_of_queue(event: &QueueEvent<'_>) -> Option<(Count, u64)> {
         QueueEvent::ScheduledLost(events) => (Count::ScheduledLost, wide(events)),
         QueueEvent::ScheduledRestored(events) => (Count::ScheduledRestored, wide(events)),
         QueueEvent::ScheduledStranded(events) => (Count::ScheduledStranded, wide(events)),
-        QueueEvent::SchedulesFired(events) => (Count::SchedulesFired, wide(events)),
-        QueueEvent::SchedulesMissed(events) => (Count::SchedulesMissed, events),
-        QueueEvent::SchedulesLost(schedules) => (Count::SchedulesLost, wide(schedules)),
-        QueueEvent::SchedulesForgotten(schedules) => (Count::SchedulesForgotten, wide(schedules)),
-        QueueEvent::ScheduleNotFired { .. } => (Count::SchedulesNotFired, 1),
+        QueueEvent::Schedule(event) => return count_of_schedule(&event),
         QueueEvent::ClaimRefused { .. } => (Count::ClaimsRefused, 1),
         QueueEvent::StoreFailed { .. } => (Count::ServerErrors, 1),
         QueueEvent::Reconnected => (Count::Reconnects, 1),
@@ -201,14 +197,23 @@ pub(crate) fn count_of_queue(event: &QueueEvent<'_>) -> Option<(Count, u64)> {
         QueueEvent::DeadLettersTrimmed(dead_letters) => (Count::DeadLettersTrimmed, dead_letters),
         QueueEvent::ConsumersRemoved(consumers) => (Count::ConsumersRemoved, wide(consumers)),
         QueueEvent::ClaimedEarly { .. }
-        | QueueEvent::ScheduleDeclared { .. }
-        | QueueEvent::ScheduleRestored { .. }
         | QueueEvent::PauseChanged { .. }
         | QueueEvent::TypeWithoutHandler { .. }
         | QueueEvent::LoopEnded { .. }
         | QueueEvent::Alerted(_) => {
             return None;
         }
+    })
+}
+
+fn count_of_schedule(event: &ScheduleEvent<'_>) -> Option<(Count, u64)> {
+    Some(match *event {
+        ScheduleEvent::Fired(events) => (Count::SchedulesFired, wide(events)),
+        ScheduleEvent::Missed(occurrences) => (Count::SchedulesMissed, occurrences),
+        ScheduleEvent::Lost(schedules) => (Count::SchedulesLost, wide(schedules)),
+        ScheduleEvent::Forgotten(schedules) => (Count::SchedulesForgotten, wide(schedules)),
+        ScheduleEvent::NotFired { .. } => (Count::SchedulesNotFired, 1),
+        ScheduleEvent::Declared { .. } | ScheduleEvent::Restored { .. } => return None,
     })
 }
 

@@ -106,7 +106,7 @@ local function scan_page(key, cursor, visit)
 end
 
 -- The definition of a schedule: digest, kind, what it is in JSON, and the bytes of its events' fields; nil if
--- there is none that can be read.
+-- it is missing or cannot be read.
 local function spec_of(text)
   local readable, spec = pcall(cmsgpack.unpack, text or '')
   if not readable or type(spec) ~= 'table' then return nil end

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::model::name::ScheduleName;
 use crate::model::schedule::{Schedule, StoredContent};
-use crate::runtime::observe::{QueueContext, QueueEvent};
+use crate::runtime::observe::{QueueContext, QueueEvent, ScheduleEvent};
 use crate::runtime::state::{jittered, lock};
 use crate::store::schedules::DECLARED_FOR;
 use crate::store::{Declared, Mark, NewSchedule, NextTime, ScheduleKind, ServerTime, StoreError};
@@ -123,7 +123,9 @@ impl Declarations {
                 Declared::Stored => {
                     self.forget(new.name.as_str());
                     let (schedule, when) = (new.name.as_str(), &*schedule.in_words());
-                    context.report.queue(QueueEvent::ScheduleDeclared { schedule, when });
+                    context
+                        .report
+                        .queue(QueueEvent::Schedule(ScheduleEvent::Declared { schedule, when }));
                     return Ok(());
                 }
                 Declared::Stale(clock) => {
@@ -144,7 +146,7 @@ impl Declarations {
     fn tell(&self, context: &QueueContext, name: &ScheduleName, why: &'static str) {
         if self.tells(name.as_str(), why) {
             let schedule = name.as_str();
-            context.report.queue(QueueEvent::ScheduleNotFired { schedule, why });
+            context.report.queue(QueueEvent::Schedule(ScheduleEvent::NotFired { schedule, why }));
         }
     }
 }

@@ -12,7 +12,7 @@ use super::known::{Definition, Known};
 use super::planned::{bytes_of, firing};
 use crate::model::config::Retention;
 use crate::model::name::StreamName;
-use crate::runtime::observe::{QueueContext, QueueEvent};
+use crate::runtime::observe::{QueueContext, QueueEvent, ScheduleEvent};
 use crate::runtime::state::{
     Beat, COALESCE, LoopBackoff, ScheduleUse, stopped_before, stopped_within,
 };
@@ -130,7 +130,7 @@ impl Firer {
         self.fire(firings).await?;
         if !unknown.is_empty() {
             let lost = self.context.store.forget_schedules(self.stream(), &unknown, Duration::MAX);
-            self.context.report.queue(QueueEvent::SchedulesLost(lost.await?.1));
+            self.context.report.queue(QueueEvent::Schedule(ScheduleEvent::Lost(lost.await?.1)));
         }
         Ok(tried)
     }
@@ -185,8 +185,8 @@ impl Firer {
                         let late = entry.milliseconds().saturating_sub(due);
                         report.metrics.firing_lateness.record(Duration::from_millis(late));
                     }
-                    report.queue(QueueEvent::SchedulesFired(entries.len()));
-                    report.queue(QueueEvent::SchedulesMissed(missed));
+                    report.queue(QueueEvent::Schedule(ScheduleEvent::Fired(entries.len())));
+                    report.queue(QueueEvent::Schedule(ScheduleEvent::Missed(missed)));
                 }
                 Ok(Fired::Moved | Fired::Changed | Fired::Paused | Fired::Early) => {}
                 Err(error) => failed = Some(error),
@@ -197,7 +197,7 @@ impl Firer {
 
     fn tell(&self, name: &str, why: &'static str) {
         if self.declared.tells(name, why) {
-            let event = QueueEvent::ScheduleNotFired { schedule: name, why };
+            let event = QueueEvent::Schedule(ScheduleEvent::NotFired { schedule: name, why });
             self.context.report.queue(event);
         }
     }

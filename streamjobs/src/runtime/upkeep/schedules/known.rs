@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::declarer::{Declarations, ELSEWHERE, UNREADABLE};
 use crate::model::name::ScheduleName;
 use crate::model::schedule::Schedule;
-use crate::runtime::observe::{QueueContext, QueueEvent};
+use crate::runtime::observe::{QueueContext, QueueEvent, ScheduleEvent};
 use crate::runtime::state::jittered;
 use crate::store::schedules::{DECLARED_FOR, ListedSchedules, ScheduleFacts, StoredSpec};
 use crate::store::{DueSchedules, NewSchedule, NextTime, ScheduleKind, ServerTime, StoreError};
@@ -93,7 +93,9 @@ impl Known {
             let Ok(Some(at)) = schedule.next_after(from.0) else { continue };
             let (stream, next) = (&context.queue().stream, NextTime { at, from });
             context.payload_store.declare(stream, &new, next, Duration::MAX).await?;
-            context.report.queue(QueueEvent::ScheduleRestored { schedule: new.name.as_str() });
+            context.report.queue(QueueEvent::Schedule(ScheduleEvent::Restored {
+                schedule: new.name.as_str(),
+            }));
         }
         Ok(())
     }
@@ -124,7 +126,7 @@ impl Known {
         context.report.metrics.seen.set_undeclared_schedules(undeclared);
         if !names.is_empty() {
             let forgotten = context.store.forget_schedules(stream, &names, FORGOTTEN_AFTER).await?;
-            context.report.queue(QueueEvent::SchedulesForgotten(forgotten.0));
+            context.report.queue(QueueEvent::Schedule(ScheduleEvent::Forgotten(forgotten.0)));
         }
         self.audit = Some(now + jittered(AUDIT_INTERVAL));
         Ok(())

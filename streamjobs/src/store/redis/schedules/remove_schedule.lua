@@ -4,7 +4,7 @@
 -- Returns: 0 if there was none, 1 if it is removed, 2 if a living process declares it.
 --
 -- Before: there is a schedule of this name or not, in whatever state.
--- After: there is none; or a process declares it, and nothing was changed.
+-- After: it is gone; or a process declares it, and nothing was changed.
 -- May race with: firings, which are refused from then on. A repetition finds none.
 local schedules, specs, name = KEYS[2], KEYS[3], ARGV[1]
 local text, clock = redis.call('HGET', specs, name), now()
