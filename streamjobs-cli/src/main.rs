@@ -13,6 +13,7 @@ mod history;
 mod inspect;
 mod output;
 mod retries;
+mod schedule;
 mod scheduled;
 mod trim;
 
@@ -69,6 +70,7 @@ fn run(arguments: Arguments) -> Result<Exit, Failure> {
             Command::Dead(command) => dead::run(&client, command, &mut output).await?,
             Command::Scheduled(command) => scheduled::run(&client, command, &mut output).await?,
             Command::Cancels(command) => cancel::run(&client, command, &mut output).await?,
+            Command::Schedule(command) => schedule::run(&client, command, &mut output).await?,
         };
         output.flush()?;
         Ok(exit)

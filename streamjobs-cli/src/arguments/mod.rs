@@ -6,6 +6,7 @@ mod entries;
 mod group;
 mod history;
 mod inspect;
+mod schedule;
 mod scheduled;
 mod tls;
 mod values;
@@ -21,6 +22,7 @@ pub(crate) use self::entries::{Chosen, Claim, Entries, HandOver, RemoveConsumer}
 pub(crate) use self::group::{GroupCreate, GroupDestroy, GroupMove, Groups};
 pub(crate) use self::history::{History, Replay, Tail, Trim};
 pub(crate) use self::inspect::{Inspect, Pending, Retries};
+pub(crate) use self::schedule::{OneSchedule, Schedule, ScheduleHistory, ScheduleList};
 pub(crate) use self::scheduled::{Scheduled, ScheduledIds, ScheduledList, ScheduledMove};
 pub(crate) use self::tls::Tls;
 use self::values::{group, stream};
@@ -59,6 +61,7 @@ impl Command {
             Self::History(History::Trim(command)) => return Some(&command.stream),
             Self::Scheduled(command) => return Some(command.stream()),
             Self::Cancels(command) => return Some(command.stream()),
+            Self::Schedule(command) => return Some(command.stream()),
             Self::Inspect(command) => command.queue()?,
             Self::Entries(command) => command.queue(),
             Self::Group(command) => command.queue(),
@@ -85,6 +88,8 @@ pub(crate) enum Command {
     Scheduled(Scheduled),
     #[command(flatten)]
     Cancels(Cancels),
+    #[command(subcommand)]
+    Schedule(Schedule),
 }
 
 /// Check the server, or each node of a cluster: version, eviction, persistence, limits, permissions.

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jiff::{Span, SpanRelativeTo, Timestamp};
 use streamjobs::config::Start;
+use streamjobs::schedule::ScheduleName;
 use streamjobs::stream::{EntryAddress, Position};
 use streamjobs::{ConsumerName, EntryId, EventId, GroupName, NameError, StreamName};
 
@@ -57,6 +58,10 @@ pub(super) fn group(name: &str) -> Result<GroupName, NameError> {
 
 pub(super) fn consumer(name: &str) -> Result<ConsumerName, NameError> {
     ConsumerName::new(name)
+}
+
+pub(super) fn schedule(name: &str) -> Result<ScheduleName, NameError> {
+    ScheduleName::new(name)
 }
 
 pub(super) fn event_id(id: &str) -> Result<EventId, NameError> {

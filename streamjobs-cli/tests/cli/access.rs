@@ -29,6 +29,7 @@ fn prepared(access: &str) -> (RedisServer, String) {
         server.command(&[&words[..], &job].concat());
     }
     orders::schedule(&server, &[("later", 1), ("other", 2)]);
+    orders::put_schedules(&server, &[("nightly", "30 2 * * *")]);
     orders::heartbeat(&server, "web-1");
     let user = format!("streamjobs-{access}");
     server.command(&["ACL", "SETUSER", &user, "on", ">canary"]);
@@ -52,7 +53,7 @@ fn runs(url: &str, line: &str) -> Ran {
     ran
 }
 
-const READING: [&str; 14] = [
+const READING: [&str; 17] = [
     "doctor",
     "doctor --stream orders --group billing",
     "info orders",
@@ -67,9 +68,12 @@ const READING: [&str; 14] = [
     "dead show orders billing 1-0",
     "scheduled list orders",
     "scheduled count orders",
+    "schedule list orders",
+    "schedule show orders nightly",
+    "schedule history orders",
 ];
 
-const CHANGING: [&str; 19] = [
+const CHANGING: [&str; 23] = [
     "claim orders billing web-2 1-0 --yes",
     "release orders billing 1-0 --yes",
     "acknowledge orders billing 1-0 --yes",
@@ -83,6 +87,10 @@ const CHANGING: [&str; 19] = [
     "scheduled reschedule orders later 2h",
     "scheduled run orders later",
     "scheduled cancel orders other --yes",
+    "schedule run orders nightly",
+    "schedule pause orders nightly",
+    "schedule resume orders nightly",
+    "schedule remove orders nightly --yes",
     "group move orders billing 0 --yes --lose-unfinished",
     "trim orders --length 2 --yes --lose-unfinished",
     "trim orders --age 1h --yes --lose-unfinished",

@@ -8,7 +8,7 @@ use streamjobs_tests::server::RedisServer;
 use crate::program::{program, run, run_at};
 
 /// One line for each command, with all its required arguments.
-const COMMANDS: [&str; 33] = [
+const COMMANDS: [&str; 40] = [
     "doctor",
     "info orders",
     "groups orders",
@@ -42,6 +42,13 @@ const COMMANDS: [&str; 33] = [
     "cancel orders e-1 --yes",
     "uncancel orders e-1",
     "cancelled orders",
+    "schedule list orders",
+    "schedule show orders nightly",
+    "schedule run orders nightly",
+    "schedule pause orders nightly",
+    "schedule resume orders nightly",
+    "schedule remove orders nightly --yes",
+    "schedule history orders",
 ];
 
 /// The commands in the program's help, with their descriptions.

@@ -22,6 +22,7 @@ mod orders;
 mod partitions;
 mod program;
 mod retries;
+mod schedule;
 mod scheduled;
 mod tls;
 mod trim;
