@@ -47,7 +47,7 @@ where
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Action {
-    /// Pause and resume a group in every process.
+    /// Pause and resume a group in every process, or a schedule.
     Pause,
     /// Ask every process of a group to claim idle entries now.
     Reap,
@@ -55,7 +55,7 @@ pub enum Action {
     Claim,
     /// Release pending entries, so that any consumer can claim them at once.
     Release,
-    /// Run a job that waits for a retry, or a scheduled event, now.
+    /// Run a job that waits for a retry, or a scheduled event, now; publish an event of a schedule now.
     RunNow,
     /// Cancel scheduled events.
     CancelScheduled,

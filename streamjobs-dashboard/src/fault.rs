@@ -3,6 +3,7 @@
 use axum::http::StatusCode;
 use streamjobs::NameError;
 use streamjobs::error::DeadLetterError;
+use streamjobs::schedule::SchedulesError;
 use streamjobs::stream::StreamError;
 
 /// Why a page cannot be shown, or an action failed.
@@ -85,6 +86,20 @@ impl From<StreamError> for Fault {
             | StreamError::Alive { .. }
             | StreamError::Ambiguous { .. } => Self::conflict(text),
             StreamError::Name(name) => name.into(),
+            _ => Self::redis(text),
+        }
+    }
+}
+
+impl From<SchedulesError> for Fault {
+    fn from(error: SchedulesError) -> Self {
+        let text = Self::error_chain(&error);
+        match error {
+            SchedulesError::Missing { .. } => Self::not_found(text),
+            SchedulesError::DeclaredInCode { .. }
+            | SchedulesError::Unreadable { .. }
+            | SchedulesError::Changed { .. } => Self::conflict(text),
+            SchedulesError::Name(name) => name.into(),
             _ => Self::redis(text),
         }
     }

@@ -26,6 +26,10 @@ pub(crate) fn of(state: Shared) -> Router {
         .route("/streams/{stream}/scheduled", get(pages::scheduled::show))
         .route("/streams/{stream}/scheduled/cancel", post(actions::scheduled::cancel))
         .route("/streams/{stream}/scheduled/run-now", post(actions::scheduled::run_now))
+        .route("/streams/{stream}/schedules", get(pages::schedules::show))
+        .route("/streams/{stream}/schedules/run-now", post(actions::schedules::run_now))
+        .route("/streams/{stream}/schedules/pause", post(actions::schedules::pause))
+        .route("/streams/{stream}/schedules/resume", post(actions::schedules::resume))
         .nest("/streams/{stream}/groups/{group}", group());
     #[cfg(feature = "postgres")]
     let pages = pages.nest("/archive", archive());

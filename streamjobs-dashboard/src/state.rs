@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::http::request::Parts;
 use futures_util::future::BoxFuture;
+use streamjobs::schedule::Schedules;
 use streamjobs::stream::{Group, ScheduledEvents, Stream};
 use streamjobs::{Client, StreamName};
 use tokio::sync::Semaphore;
@@ -50,6 +51,11 @@ impl State {
     /// The scheduled events of a stream that this dashboard shows. It need not exist.
     pub(crate) fn scheduled(&self, stream: &str) -> Result<ScheduledEvents, Fault> {
         Ok(self.client.scheduled(self.stream(stream)?.name().as_str())?)
+    }
+
+    /// The schedules of a stream that this dashboard shows. It need not exist.
+    pub(crate) fn schedules(&self, stream: &str) -> Result<Schedules, Fault> {
+        Ok(self.client.schedules(self.stream(stream)?.name().as_str())?)
     }
 
     /// A group on a stream that this dashboard shows. It need not exist.

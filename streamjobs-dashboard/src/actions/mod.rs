@@ -6,6 +6,7 @@ pub(crate) mod dead;
 pub(crate) mod entries;
 pub(crate) mod group;
 pub(crate) mod scheduled;
+pub(crate) mod schedules;
 
 use std::future::Future;
 use std::time::SystemTime;

@@ -11,4 +11,5 @@ pub(crate) mod pending;
 pub(crate) mod processes;
 pub(crate) mod retries;
 pub(crate) mod scheduled;
+pub(crate) mod schedules;
 pub(crate) mod stream;

@@ -39,6 +39,7 @@ async fn view(ctx: &RequestContext, name: &str) -> Result<View, Fault> {
             @let count = stream.partitions().len();
             @if count > 1 { div { dt { "Partitions" } dd #parts { (count) } } }
             div { dt { "Scheduled" } dd { a #scheduled href=(ctx.base.to(&["streams", name, "scheduled"])) { (format::count(scheduled)) } } }
+            div { dt { "Schedules" } dd { a href=(ctx.base.to(&["streams", name, "schedules"])) { "show" } } }
             div { dt { "Memory" } dd { (info.bytes.map_or("–".into(), format::size)) } }
         }
         dl.fields {

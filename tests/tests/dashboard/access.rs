@@ -38,6 +38,7 @@ async fn read_all(site: &Site, letter: &str) {
         "/jobs/processes",
         "/jobs/streams/orders",
         "/jobs/streams/orders/scheduled",
+        "/jobs/streams/orders/schedules",
         "/jobs/streams/orders/replay?start=-&end=%2B&limit=20",
         GROUP,
         &format!("{GROUP}/pending"),

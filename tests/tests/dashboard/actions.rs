@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::Router;
 use streamjobs::config::{GroupOptions, Start};
+use streamjobs::schedule::Schedule;
 use streamjobs::{Backoff, Entry, Job, JobError, Runtime, StreamName, handler, handlers};
 use streamjobs_dashboard::{Action, Dashboard};
 use streamjobs_tests::eventually::eventually_async;
@@ -122,6 +123,45 @@ async fn scheduled_events_are_shown_with_their_times_and_run_or_cancelled() {
     site.get("/jobs/streams/hidden/scheduled").await.is(404);
     let done = site.done.lock().unwrap();
     assert!(done.iter().all(|done| done.target.ends_with("scheduled events of orders")));
+}
+
+#[tokio::test]
+async fn schedules_are_shown_in_words_and_run_paused_and_resumed() {
+    let site = Site::start().await;
+    let path = "/jobs/streams/orders/schedules";
+    site.get(path).await.is(200).says("No schedules.").says("Nothing has fired.");
+    let schedules = site.client.schedules("orders").unwrap();
+    let stored = |name: &str, expression: &str| {
+        let schedule = Schedule::cron(name, expression).unwrap();
+        schedule.stream("orders").unwrap()
+    };
+    for (name, expression) in [("a-year", "0 0 1 1 *"), ("b-leap", "0 0 29 2 *")] {
+        schedules.put(&stored(name, expression)).await.unwrap();
+    }
+    site.get("/jobs/streams/orders").await.says("/schedules\">show</a>");
+    site.get(path).await.says("a-year").says("(UTC)").says("in ").says("never");
+    site.get_as("guest", path).await.is(200).says("b-leap").says_not("type=\"checkbox\"");
+    site.get(&format!("{path}?limit=1")).await.says("schedules?after=a-year").says_not("b-leap");
+    site.get(&format!("{path}?after=a-year")).await.says("b-leap").says_not("s-a-year");
+    site.get(&format!("{path}?after=a/b")).await.is(400);
+    let one = [("id", "a-year")];
+    let ran = site.post_as("run_now", &format!("{path}/run-now"), &one).await;
+    assert_eq!(ran.is(303).notice(), "Published 1 events.");
+    assert_eq!(site.server.length("orders"), 1);
+    site.get(path).await.says("by hand");
+    let paused = site.post_as("pause", &format!("{path}/pause"), &one).await;
+    assert_eq!(paused.is(303).notice(), "Paused 1 schedules.");
+    site.get(path).await.says(">paused</td>");
+    let both = [("id", "a-year"), ("id", "b-leap")];
+    let resumed = site.post_as("pause", &format!("{path}/resume"), &both).await;
+    assert_eq!(resumed.is(303).notice(), "Resumed 1 schedules. 1 were not paused.");
+    site.get(path).await.says_not(">paused</td>");
+    site.post(&format!("{path}/pause"), &[("id", "missing")]).await.is(404);
+    site.post(&format!("{path}/pause"), &[("id", "a/b")]).await.is(400);
+    site.post(&format!("{path}/run-now"), &[]).await.is(400).says("No schedule is selected");
+    site.get("/jobs/streams/hidden/schedules").await.is(404);
+    let done = site.done.lock().unwrap();
+    assert!(done.iter().any(|done| done.target == "schedule a-year of orders"));
 }
 
 #[tokio::test]

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use crate::site::{GROUP, Site};
 
-const PAGES: [&str; 12] = [
+const PAGES: [&str; 13] = [
     "/jobs",
     "/jobs/processes",
     "/jobs/alerts",
     "/jobs/streams/orders",
     "/jobs/streams/orders/replay",
     "/jobs/streams/orders/scheduled",
+    "/jobs/streams/orders/schedules",
     "/jobs/streams/orders/groups/work",
     "/jobs/streams/orders/groups/work/pending",
     "/jobs/streams/orders/groups/work/pending?idle=100000",

@@ -12,7 +12,7 @@ use tower::ServiceExt as _;
 use crate::site::{GROUP, Site, body, form};
 
 /// Every address of a page.
-const PAGES: [&str; 13] = [
+const PAGES: [&str; 14] = [
     "/jobs",
     "/jobs/overview",
     "/jobs/alerts",
@@ -21,6 +21,7 @@ const PAGES: [&str; 13] = [
     "/jobs/streams/orders",
     "/jobs/streams/orders/replay",
     "/jobs/streams/orders/scheduled",
+    "/jobs/streams/orders/schedules",
     "/jobs/streams/orders/groups/work",
     "/jobs/streams/orders/groups/work/pending",
     "/jobs/streams/orders/groups/work/retries",
@@ -32,7 +33,7 @@ const PAGES: [&str; 13] = [
 const STREAM: &str = "/jobs/streams/orders";
 
 /// Every address of an action, with the permission that it needs.
-const ACTIONS: [(&str, Action); 11] = [
+const ACTIONS: [(&str, Action); 14] = [
     ("/groups/work/pause", Action::Pause),
     ("/groups/work/resume", Action::Pause),
     ("/groups/work/reap", Action::Reap),
@@ -44,6 +45,9 @@ const ACTIONS: [(&str, Action); 11] = [
     ("/groups/work/consumers/ghost/remove", Action::RemoveConsumer),
     ("/scheduled/run-now", Action::RunNow),
     ("/scheduled/cancel", Action::CancelScheduled),
+    ("/schedules/run-now", Action::RunNow),
+    ("/schedules/pause", Action::Pause),
+    ("/schedules/resume", Action::Pause),
 ];
 
 #[tokio::test]

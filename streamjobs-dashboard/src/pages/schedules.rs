@@ -1,0 +1,124 @@
+//! Schedules of a stream: when each fires next, what it fired last, and what was missed.
+
+use axum::extract::{Path, Query};
+use axum::response::Response;
+use maud::{Markup, html};
+use streamjobs::schedule::{FiringInfo, Schedule, ScheduleInfo, ScheduleName, ScheduleState};
+
+use crate::access::Action;
+use crate::fault::Fault;
+use crate::form::Fields;
+use crate::format::{self, Untrusted};
+use crate::layout::{View, empty, token};
+use crate::live;
+use crate::request::RequestContext;
+
+pub(crate) async fn show(
+    ctx: RequestContext,
+    Path(name): Path<String>,
+    Query(asked): Query<Vec<(String, String)>>,
+) -> Response {
+    let asked = (name, Fields(asked));
+    live::render_or_follow(ctx, asked, |ctx, asked| Box::pin(view(ctx, asked))).await
+}
+
+async fn view(ctx: &RequestContext, (stream, asked): &(String, Fields)) -> Result<View, Fault> {
+    let schedules = ctx.state.schedules(stream)?;
+    let after = asked.get("after").map(ScheduleName::new).transpose();
+    let after = after.map_err(|_| Fault::bad_request("Invalid place in the list."))?;
+    let page = schedules.list(after.as_ref(), asked.page_size()?).await?;
+    let firings = schedules.history(None, FIRINGS_MAX).await?;
+    let path = ["streams", stream, "schedules"];
+    let to = |action: &str| ctx.base.to(&[&path[..], &[action]].concat());
+    let body = html! {
+        h1 { "Schedules of " (Untrusted(stream)) }
+        p.soft { "Each occurrence is published once, by the first process that finds it due." }
+        @if page.schedules.is_empty() {
+            (empty("No schedules."))
+        } @else {
+            form method="post" {
+                (token(ctx))
+                div.actions {
+                    @if ctx.access.may(Action::RunNow) {
+                        button type="submit" formaction=(to("run-now")) { "Run selected now" }
+                    }
+                    @if ctx.access.may(Action::Pause) {
+                        button type="submit" formaction=(to("pause")) { "Pause selected" }
+                        button type="submit" formaction=(to("resume")) { "Resume selected" }
+                    }
+                }
+                (table(ctx, &page.schedules))
+            }
+            @if let Some(next) = &page.next {
+                p.more { a rel="next" href=(ctx.base.with_query(&path, &[("after", next.as_str())])) { "Next page" } }
+            }
+        }
+        h2 { "Last firings" }
+        @if firings.is_empty() { (empty("Nothing has fired.")) } @else { (history(&firings)) }
+    };
+    let trail = vec![
+        ("Overview".to_owned(), ctx.base.root()),
+        (stream.clone(), ctx.base.to(&["streams", stream])),
+    ];
+    Ok(View { title: "Schedules".to_owned(), trail, body })
+}
+
+fn table(ctx: &RequestContext, schedules: &[ScheduleInfo]) -> Markup {
+    let may = ctx.access.may(Action::RunNow) || ctx.access.may(Action::Pause);
+    html! {
+        div.scroll { table {
+            thead { tr {
+                @if may { th { input type="checkbox" data-all="id" aria-label="Select all schedules on this page"; } }
+                th { "Name" } th { "When" } th { "Next" } th { "Last" } th.number { "Late" }
+                th.number { "Fired" } th.number { "Missed" }
+            } }
+            tbody { @for info in schedules {
+                tr id={ "s-" (info.name) } {
+                    @if may { td { input type="checkbox" name="id" value=(info.name) aria-label={ "Schedule " (info.name) }; } }
+                    td { (info.name) }
+                    td title=(info.schedule.as_ref().map(Schedule::timing).unwrap_or_default()) {
+                        (info.schedule.as_ref().map_or("cannot be read".into(), Schedule::in_words))
+                    }
+                    td title=(info.next.map(format::moment).unwrap_or_default()) { (next(info)) }
+                    td { (info.last.map_or("never".into(), format::moment)) }
+                    td.number { (info.last_late.map_or("–".into(), format::span)) }
+                    td.number { (format::count(info.fired)) }
+                    td.number { (format::count(info.missed)) }
+                }
+            } }
+        } }
+    }
+}
+
+/// When it fires next, or why it does not.
+fn next(info: &ScheduleInfo) -> String {
+    match (info.state, info.next_in) {
+        (ScheduleState::Active, Some(next)) if next.is_zero() => "now".to_owned(),
+        (ScheduleState::Active, Some(next)) => format!("in {}", format::span(next)),
+        (state, _) => state.as_str().to_owned(),
+    }
+}
+
+fn history(firings: &[FiringInfo]) -> Markup {
+    html! {
+        div.scroll { table {
+            thead { tr {
+                th { "At" } th { "Name" } th { "Due" } th.number { "Late" } th.number { "Published" }
+                th.number { "Missed" } th { "By" }
+            } }
+            tbody { @for firing in firings {
+                tr {
+                    td { (format::moment(firing.at)) }
+                    td { (Untrusted(&firing.schedule)) }
+                    td { (firing.due.map_or("by hand".into(), format::moment)) }
+                    td.number { (firing.late.map_or("–".into(), format::span)) }
+                    td.number { (format::count(firing.published)) }
+                    td.number { (format::count(firing.missed)) }
+                    td { (Untrusted(firing.by.as_deref().unwrap_or("–"))) }
+                }
+            } }
+        } }
+    }
+}
+
+const FIRINGS_MAX: usize = 20;
