@@ -30,6 +30,7 @@ mod released;
 mod removed;
 mod scans;
 mod scheduled;
+mod schedules;
 mod services;
 mod shutdown;
 mod unhandled;

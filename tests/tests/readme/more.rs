@@ -8,6 +8,7 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use serde::{Deserialize, Serialize};
 use streamjobs::doctor::Severity;
+use streamjobs::schedule::{Schedule, ScheduleName};
 use streamjobs::stream::{Cut, Unfinished};
 use streamjobs::{Client, Event, EventId, Job, JobError, ResultExt, Runtime, State, handler};
 use streamjobs_dashboard::{Access, Action, Auth};
@@ -60,6 +61,19 @@ async fn order_later_and_not_at_all(
     client.scheduled("orders")?.cancel(scheduled.event_id()).await?;
     // readme: end
     Ok(())
+}
+
+async fn order_each_night(
+    client: Client,
+    shop: Shop,
+    order: OrderPlaced,
+) -> Result<Runtime, Box<dyn std::error::Error>> {
+    // readme: begin
+    let nightly =
+        Schedule::cron("nightly", "30 2 * * *")?.zone("Europe/Berlin")?.publishes(&order)?;
+    let runtime = Runtime::builder(&client).state(shop).schedule(nightly).start().await?;
+    // readme: end
+    Ok(runtime)
 }
 
 async fn redrive_everything(client: &Client) -> Result<(), Box<dyn std::error::Error>> {
@@ -140,6 +154,22 @@ async fn a_scheduled_order_is_cancelled() {
     order_later_and_not_at_all(&client, order).await.unwrap();
     assert_eq!(client.scheduled("orders").unwrap().count().await.unwrap(), 0);
     assert_eq!(server.query::<usize>(&["EXISTS", "{orders}:later-records"]), 1, "it had waited");
+}
+
+#[tokio::test]
+async fn an_order_of_each_night_is_scheduled_and_runs_by_hand() {
+    let (server, shop) = (RedisServer::start().unwrap(), Shop::default());
+    let client = Client::connect(&server.url()).await.unwrap();
+    let order = OrderPlaced { order_id: "o-1".into(), customer: "alice".into() };
+    let runtime = order_each_night(client.clone(), shop.clone(), order).await.unwrap();
+    let schedules = client.schedules("orders").unwrap();
+    let (within, name) = (Duration::from_secs(20), ScheduleName::new("nightly").unwrap());
+    eventually_async(within, "declared", async || schedules.get(&name).await.unwrap().is_some())
+        .await;
+    schedules.run_now(&name).await.unwrap();
+    eventually_async(within, "charged", async || shop.charged.lock().unwrap().len() == 1).await;
+    let report = runtime.shutdown().await;
+    assert!(report.abandoned.is_empty());
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use streamjobs::config::{Retention, Start};
 use streamjobs::dead_letter::{Reason, Taker};
 use streamjobs::doctor::Access;
 use streamjobs::once::OnceMark;
+use streamjobs::schedule::{Schedule, ScheduleName};
 use streamjobs::stream::{Cancellation, Cut, PendingQuery, Rescheduled, Unfinished};
 use streamjobs::unique::{Unique, UniqueDigest};
 use streamjobs::{
@@ -150,7 +151,10 @@ async fn a_worker_enters_scheduled_events_and_restores_lost_ones() {
     let client = Client::connect(&user(&server, Access::Work)).await.unwrap();
     let ran = Work::fine();
     let builder = Runtime::builder(&client).handlers(handlers![work]).state(ran.clone());
+    let builder = builder.schedule(hourly("code"));
     let runtime = quick(builder.group("work", options())).start().await.unwrap();
+    until(DEADLINE, "declared", || server.query::<usize>(&["ZCARD", "{orders}:schedules"]) == 1)
+        .await;
     client.publish_in(Duration::from_millis(300), &order(1)).await.unwrap();
     ran.wait_for(1).await;
     client.publish_in(Duration::from_secs(1), &order(2)).await.unwrap();
@@ -306,7 +310,7 @@ async fn a_reader_reads_everything_and_changes_nothing() {
     server.command(&["SET", &lock, "1-1 e-1", "PX", "60000"]);
     assert!(client.unique("orders").unwrap().holder(&digest).await.unwrap().is_some());
     assert_eq!(stream.groups().await.unwrap().len(), 1);
-    assert_eq!(stream.newest(10).await.unwrap().len(), 4);
+    assert_eq!(stream.newest(10).await.unwrap().len(), 5);
     group.info().await.unwrap();
     group.oldest_unfinished().await.unwrap();
     assert_eq!(group.consumers().await.unwrap().len(), 1);
@@ -319,6 +323,9 @@ async fn a_reader_reads_everything_and_changes_nothing() {
     assert_eq!(waiting.list(first.next.as_ref(), 9).await.unwrap().events.len(), 1);
     assert_eq!(waiting.count().await.unwrap(), 2);
     assert!(stream.cancelled(0, 10).await.unwrap().is_empty());
+    let schedules = client.schedules("orders").unwrap();
+    assert_eq!(schedules.list(None, 10).await.unwrap().schedules.len(), 1);
+    assert_eq!(schedules.history(None, 10).await.unwrap().len(), 1);
     let letters = group.dead_letters();
     assert_eq!(letters.list(None, 10).await.unwrap().letters.len(), 1);
     letters.summaries(None, 10).await.unwrap();
@@ -372,6 +379,13 @@ async fn an_operator_does_every_operation() {
     assert_eq!(stream.cancel(&event).await.unwrap(), Cancellation::Marked);
     group.cancel(&event).await.unwrap();
     assert!(stream.uncancel(&event).await.unwrap() && group.uncancel(&event).await.unwrap());
+    let schedules = client.schedules("orders").unwrap();
+    let name = ScheduleName::new("stored").unwrap();
+    schedules.pause(&name).await.unwrap();
+    assert!(schedules.resume(&name).await.unwrap());
+    schedules.run_now(&name).await.unwrap();
+    assert!(schedules.remove(&name).await.unwrap());
+    assert!(schedules.put(&hourly("stored")).await.unwrap());
     group.move_to(Start::Beginning, Unfinished::Lose).await.unwrap();
     stream.trim(Cut::Length(1), Unfinished::Lose).await.unwrap();
     group.destroy(Unfinished::Lose).await.unwrap();
@@ -380,8 +394,8 @@ async fn an_operator_does_every_operation() {
     assert_eq!(refused(&server), Vec::<String>::new());
 }
 
-/// Four entries: two pending, one that waits for a retry, one dead letter; two scheduled events; and a
-/// client with all rights.
+/// Five entries: two pending, one that waits for a retry, one dead letter, and one of a schedule that was run
+/// by hand; two scheduled events; and a client with all rights.
 async fn prepared(server: &RedisServer) -> Client {
     let client = Client::connect(&server.url()).await.unwrap();
     let later = options().backoff(Backoff::fixed(Duration::from_secs(600)));
@@ -410,5 +424,13 @@ async fn prepared(server: &RedisServer) -> Client {
     for hours in [1, 2] {
         client.publish_in(Duration::from_secs(3_600) * hours, &order(hours)).await.unwrap();
     }
+    let schedules = client.schedules("orders").unwrap();
+    schedules.put(&hourly("stored")).await.unwrap();
+    schedules.run_now(&ScheduleName::new("stored").unwrap()).await.unwrap();
     client
+}
+
+fn hourly(name: &str) -> Schedule {
+    let schedule = Schedule::every(name, Duration::from_secs(3_600)).unwrap();
+    schedule.publishes(&order("hourly")).unwrap()
 }

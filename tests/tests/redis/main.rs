@@ -43,6 +43,7 @@ mod retry;
 mod retry_batches;
 mod rights;
 mod scheduled;
+mod schedules;
 mod sentinel;
 mod server;
 mod services;

@@ -1,0 +1,224 @@
+//! Schedules on a real server: processes that die, what was missed, memory, rights, partitions and keys of
+//! other types.
+
+use std::collections::BTreeSet;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use streamjobs::schedule::{Missed, Schedule, ScheduleName, ScheduleState, Tick};
+use streamjobs::{Client, Job, Runtime, RuntimeBuilder, State, StreamName, handler, handlers};
+use streamjobs_tests::server::{EntryRow, RedisServer};
+use tokio::time::{Instant, sleep_until};
+
+use crate::app::{DEADLINE, options, quick, until};
+
+/// The occurrences that ran, with their numbers of missed ones.
+#[derive(Clone, Default)]
+struct Runs(std::sync::Arc<std::sync::Mutex<Vec<(u64, u64)>>>);
+
+impl Runs {
+    fn all(&self) -> Vec<(u64, u64)> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+#[handler(group = "work")]
+async fn work(tick: Tick, _job: Job, State(runs): State<Runs>) {
+    runs.0.lock().unwrap().push((tick.at, tick.missed));
+}
+
+fn builder(client: &Client, runs: &Runs) -> RuntimeBuilder {
+    let builder = Runtime::builder(client).handlers(handlers![work]).state(runs.clone());
+    quick(builder.group("work", options()))
+}
+
+fn all() -> Missed {
+    Missed::All { max: NonZeroU32::MAX, within: Duration::from_secs(24 * 3_600) }
+}
+
+fn seconds() -> Schedule {
+    Schedule::every("often", Duration::from_secs(1)).unwrap().missed(all())
+}
+
+fn name(text: &str) -> ScheduleName {
+    ScheduleName::new(text).unwrap()
+}
+
+fn dues(server: &RedisServer, stream: &str) -> Vec<u64> {
+    let due = |entry: EntryRow| entry.text("sj-due").and_then(|due| due.parse().ok());
+    server.entries(stream).into_iter().filter_map(due).collect()
+}
+
+fn clock(server: &RedisServer) -> u64 {
+    let time = server.query::<Vec<u64>>(&["TIME"]);
+    time[0] * 1_000 + time[1] / 1_000
+}
+
+async fn pass(time: Duration) {
+    sleep_until(Instant::now() + time).await;
+}
+
+#[tokio::test]
+async fn eight_processes_of_which_some_die_publish_each_second_once_and_in_order() {
+    let server = RedisServer::start().unwrap();
+    let (runs, mut fleet) = (Runs::default(), Vec::new());
+    let start = async || {
+        let client = Client::connect(&server.url()).await.unwrap();
+        builder(&client, &runs).schedule(seconds()).start().await.unwrap()
+    };
+    for _ in 0..8 {
+        fleet.push(start().await);
+    }
+    for round in 0..12 {
+        pass(Duration::from_millis(970)).await;
+        let place = round * 5 % fleet.len();
+        let gone = std::mem::replace(&mut fleet[place], start().await);
+        match round % 2 {
+            0 => drop(gone),
+            _ => drop(gone.shutdown().await),
+        }
+    }
+    let fired = fleet.iter().map(|runtime| runtime.counters().schedules_fired).sum::<u64>();
+    assert!(fired > 0, "those that live have fired some");
+    let due = dues(&server, "ticks");
+    assert!(due.len() >= 11, "{due:?}");
+    assert!(due.windows(2).all(|pair| pair[1] - pair[0] == 1_000), "{due:?}");
+    let ids = server.entries("ticks").into_iter().filter_map(|entry| entry.text("sj-id"));
+    assert_eq!(ids.collect::<BTreeSet<_>>().len(), server.entries("ticks").len());
+    for runtime in fleet {
+        let _ = runtime.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn three_hours_down_are_none_one_or_all_occurrences() {
+    for (missed, published, counted) in
+        [(Missed::None, 0, 36), (Missed::One, 1, 35), (all(), 36, 0)]
+    {
+        let server = RedisServer::start().unwrap();
+        let client = Client::connect(&server.url()).await.unwrap();
+        // The last occurrence is two and a half minutes old.
+        let (period, now) = (300_000, clock(&server));
+        let last = now - 150_000;
+        let offset = Duration::from_millis(last % period);
+        let five = || {
+            let five = Schedule::every("five", Duration::from_millis(period)).unwrap();
+            five.offset(offset).unwrap().missed(missed)
+        };
+        let runs = Runs::default();
+        let runtime = builder(&client, &runs).schedule(five()).start().await.unwrap();
+        let placed = || server.query::<usize>(&["ZCARD", "{ticks}:schedules"]) == 1;
+        until(DEADLINE, "declared", placed).await;
+        let _ = runtime.shutdown().await;
+        let first = last - 35 * period;
+        server.command(&["ZADD", "{ticks}:schedules", &first.to_string(), "five"]);
+        let runtime = builder(&client, &runs).schedule(five()).start().await.unwrap();
+        let over = || server.query::<u64>(&["ZSCORE", "{ticks}:schedules", "five"]) > now;
+        until(DEADLINE, "made up", over).await;
+        until(DEADLINE, "they ran", || runs.all().len() == published).await;
+        let due = dues(&server, "ticks");
+        assert_eq!((due.len(), runtime.counters().schedules_missed), (published, counted));
+        assert!(due.is_sorted() && due.last().is_none_or(|due| *due == last), "{due:?}");
+        if published == 1 {
+            assert_eq!(runs.all(), [(last, 35)]);
+        }
+        let _ = runtime.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_out_of_memory_fires_and_refuses_to_store() {
+    let server = RedisServer::start().unwrap();
+    let client = Client::connect(&server.url()).await.unwrap();
+    let runs = Runs::default();
+    let runtime = builder(&client, &runs).schedule(seconds()).start().await.unwrap();
+    until(DEADLINE, "it fires", || !runs.all().is_empty()).await;
+    server.command(&["CONFIG", "SET", "maxmemory", "1"]);
+    let schedules = client.schedules("ticks").unwrap();
+    let other = Schedule::every("other", Duration::from_secs(60)).unwrap();
+    let error = schedules.put(&other).await.unwrap_err();
+    assert!(error.to_string().contains("out of memory") && !error.is_unconfirmed(), "{error}");
+    let before = dues(&server, "ticks").len();
+    until(DEADLINE, "it fires all the same", || dues(&server, "ticks").len() >= before + 3).await;
+    server.command(&["CONFIG", "SET", "maxmemory", "0"]);
+    assert_eq!(schedules.list(None, 10).await.unwrap().schedules.len(), 1);
+    let due = dues(&server, "ticks");
+    assert!(due.windows(2).all(|pair| pair[1] - pair[0] == 1_000), "{due:?}");
+    let _ = runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn keys_of_another_type_are_an_error_and_move_nothing() {
+    let server = RedisServer::start().unwrap();
+    let client = Client::connect(&server.url()).await.unwrap();
+    let runs = Runs::default();
+    let runtime = builder(&client, &runs).schedule(seconds()).start().await.unwrap();
+    until(DEADLINE, "it fires", || !runs.all().is_empty()).await;
+    // The log counts for nothing.
+    server.command(&["SET", "{ticks}:schedule-log", "text"]);
+    let before = dues(&server, "ticks").len();
+    until(DEADLINE, "it fires without a log", || dues(&server, "ticks").len() > before + 1).await;
+    // The stream does.
+    server.command(&["RENAME", "ticks", "kept:{ticks}"]);
+    server.command(&["SET", "ticks", "text"]);
+    let errors = runtime.counters().server_errors;
+    until(DEADLINE, "refused", || runtime.counters().server_errors > errors + 3).await;
+    server.command(&["DEL", "ticks"]);
+    server.command(&["RENAME", "kept:{ticks}", "ticks"]);
+    let before = dues(&server, "ticks").len();
+    until(DEADLINE, "it fires again", || dues(&server, "ticks").len() > before + 1).await;
+    let due = dues(&server, "ticks");
+    assert!(due.windows(2).all(|pair| pair[1] - pair[0] == 1_000), "none is lost: {due:?}");
+    let _ = runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_schedule_is_in_the_partition_of_its_name_and_the_handle_finds_all() {
+    let server = RedisServer::start().unwrap();
+    let client = Client::builder(&server.url()).partitions("ticks", 3).connect().await.unwrap();
+    let runs = Runs::default();
+    let names = ["a", "b", "c", "d", "e", "f"];
+    let schedules = client.schedules("ticks").unwrap();
+    for name in names {
+        let schedule = Schedule::every(name, Duration::from_secs(1)).unwrap();
+        assert!(schedules.put(&schedule).await.unwrap());
+    }
+    let partitions = client.partitions(&StreamName::new("ticks").unwrap());
+    let key = |stream: &StreamName| match stream.as_str() {
+        "ticks" => "{ticks}:schedules".to_owned(),
+        other => format!("{other}:schedules"),
+    };
+    let counts = partitions.iter().map(|stream| server.query::<usize>(&["ZCARD", &key(stream)]));
+    let counts = counts.collect::<Vec<_>>();
+    assert_eq!(counts.iter().sum::<usize>(), 6);
+    assert!(counts.iter().filter(|count| **count > 0).count() > 1, "{counts:?}");
+    let runtime = builder(&client, &runs).start().await.unwrap();
+    until(DEADLINE, "all have fired", || {
+        let fired = partitions.iter().map(|stream| server.length(stream.as_str()));
+        fired.sum::<usize>() >= 12
+    })
+    .await;
+    let mut listed = Vec::new();
+    let mut after = None;
+    loop {
+        let page = schedules.list(after.as_ref(), 1).await.unwrap();
+        listed.extend(page.schedules.iter().map(|info| info.name.to_string()));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(listed, names);
+    schedules.pause(&name("c")).await.unwrap();
+    let paused = schedules.get(&name("c")).await.unwrap().unwrap();
+    assert!(
+        paused.state == ScheduleState::Paused && paused.fired > 0 && paused.partition.is_some()
+    );
+    let ran = schedules.run_now(&name("c")).await.unwrap();
+    assert_eq!(ran.partition, paused.partition);
+    let history = schedules.history(Some(&name("c")), 100).await.unwrap();
+    assert!(history.len() as u64 == paused.fired + 1 && history[0].due.is_none(), "{history:?}");
+    assert!(schedules.remove(&name("c")).await.unwrap());
+    assert!(schedules.get(&name("c")).await.unwrap().is_none());
+    let _ = runtime.shutdown().await;
+}
