@@ -33,4 +33,7 @@ mod audit {
 
     #[handler(crate = jobs, group = "audit", stream = "parcels")]
     async fn note(_: Entry) {}
+
+    #[handler(crate = jobs, group = "audit", cron = "@daily", missed = "all", jitter = "1m")]
+    async fn sweep(_: jobs::schedule::Tick) {}
 }

@@ -18,6 +18,7 @@ mod errors;
 mod events;
 mod expires;
 mod failing;
+mod handler_schedules;
 mod handlers;
 mod health;
 mod idle;

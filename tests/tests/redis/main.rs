@@ -25,6 +25,7 @@ mod doctor;
 mod failover;
 mod faults;
 mod groups;
+mod handler_schedules;
 mod large;
 mod lease;
 mod log;
