@@ -71,9 +71,11 @@ fn table(events: &[ScheduledEvent], output: &mut Output) -> Result<(), Failure> 
             text(&event.event_type),
             text(&event.key),
             event.bytes.to_string(),
+            // What `cancel` takes, where it is another one.
+            text(&Some(&event.name).filter(|name| **name != event.id).map(ToString::to_string)),
         ]
     };
-    let head = ["ID", "DUE", "DUE IN", "TYPE", "KEY", "BYTES"];
+    let head = ["ID", "DUE", "DUE IN", "TYPE", "KEY", "BYTES", "NAME"];
     Ok(output.table(head, events.iter().map(row).collect())?)
 }
 
@@ -81,6 +83,7 @@ fn document(events: &[ScheduledEvent], more: Option<&ScheduledCursor>) -> Value 
     let events = events.iter().map(|event| {
         json!({
             "id": event.id.as_str(),
+            "name": event.name.as_str(),
             "due_ms": event.due,
             "due_in_ms": milliseconds(Some(event.due_in)),
             "type": event.event_type,

@@ -72,8 +72,8 @@ fn table(ctx: &RequestContext, events: &[ScheduledEvent]) -> Markup {
                 th { "Due" } th { "Type" } th { "Event" } th { "Key" } th.number { "Size" }
             } }
             tbody { @for event in events {
-                tr id={ "s-" (event.id.as_str()) } {
-                    @if may { td { input type="checkbox" name="id" value=(event.id.as_str()) aria-label={ "Event " (event.id.as_str()) }; } }
+                tr id={ "s-" (event.name.as_str()) } {
+                    @if may { td { input type="checkbox" name="id" value=(event.name.as_str()) aria-label={ "Event " (event.id.as_str()) }; } }
                     td title=(format::moment(event.due)) {
                         @if event.due_in.is_zero() { "now" } @else { "in " (format::span(event.due_in)) }
                     }

@@ -10,10 +10,12 @@ use tracing::info;
 
 use super::parts::{Part, Parts, read_all, together};
 use super::stream::StreamError;
+pub use crate::model::debounce::Debounce;
 pub use crate::model::event::UniqueFields;
 use crate::model::name::{EventId, NameError, StreamName};
 pub use crate::model::unique::{Unique, UniqueDigest, UniqueDigestError, UniqueFault};
 use crate::publish::client::{Client, Published};
+pub use crate::publish::debounce::DebouncedEvent;
 pub use crate::publish::unique::UniquePublished;
 use crate::store::{Store, UniqueHolder};
 

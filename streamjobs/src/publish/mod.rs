@@ -2,6 +2,7 @@
 
 pub(crate) mod client;
 mod connection;
+pub(crate) mod debounce;
 pub(crate) mod encoded;
 pub(crate) mod later;
 pub(crate) mod layouts;

@@ -41,7 +41,8 @@ pub use self::inspect::Inspect;
 pub use self::marks::Marks;
 pub use self::publish::{Appended, Appender, NewEntry, Publish};
 pub use self::schedule::{
-    Due, Entered, NewScheduled, Rescheduled, Schedule, ScheduledFrom, Scheduling, Upcoming,
+    Debounced, Due, Entered, NewDebounced, NewScheduled, Rescheduled, Schedule, ScheduledFrom,
+    Scheduling, Upcoming,
 };
 pub use self::schedules::{
     Declared, DueSchedules, Fired, Firing, Mark, NewSchedule, NextTime, Occurrence, Ran,

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use super::publish::NewEntry;
 use super::types::{Result, ServerTime};
 use crate::model::config::Retention;
+pub use crate::model::debounce::DebounceTimes;
 use crate::model::entry::EntryId;
 use crate::model::name::{EventId, StreamName};
 
@@ -45,6 +46,30 @@ pub enum Scheduling {
     },
     /// It was due, and is in the stream.
     Entered(EntryId),
+}
+
+/// An event to wait in the place of one of the same name.
+#[derive(Clone, Debug)]
+pub struct NewDebounced {
+    /// The name under which it waits.
+    pub name: EventId,
+    /// Its event id.
+    pub id: EventId,
+    /// When it is due.
+    pub times: DebounceTimes,
+    /// The fields of its entry, with its event id. There are at most 1,000.
+    pub fields: NewEntry,
+}
+
+/// An event that waits in the place of another one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Debounced {
+    /// When it is due, by the server's clock in milliseconds.
+    pub due: u64,
+    /// The event that was replaced.
+    pub replaced: Option<EventId>,
+    /// Whether it waited before; then nothing was changed.
+    pub repeated: bool,
 }
 
 /// What waits in a stream.
@@ -97,8 +122,10 @@ pub enum Rescheduled {
 /// An event that waits; `None` for what its record does not contain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScheduledFacts {
+    /// The name under which it waits: its event id, unless it is debounced.
+    pub name: String,
     /// Its event id.
-    pub id: String,
+    pub event_id: Option<String>,
     /// When it is due, by the server's clock in milliseconds.
     pub due: u64,
     /// The event type.
@@ -116,7 +143,7 @@ pub enum ScheduledFrom<'a> {
     First,
     /// After an event; where it no longer waits, as [`Due`](Self::Due).
     After {
-        /// Its event id.
+        /// The name under which it waits.
         id: &'a str,
         /// When it was due, by the server's clock in milliseconds.
         due: u64,
@@ -149,6 +176,10 @@ pub trait Schedule: Send + Sync {
         events: Vec<NewScheduled>,
     ) -> Vec<Result<Scheduling>>;
 
+    /// Has an event wait in the place of the one that waits under its name, if one does. Of many calls at
+    /// once, the last one waits.
+    async fn debounce(&self, stream: &StreamName, event: NewDebounced) -> Result<Debounced>;
+
     /// What waits. Changes nothing.
     async fn look_ahead(&self, stream: &StreamName) -> Result<Upcoming>;
 
@@ -162,7 +193,7 @@ pub trait Schedule: Send + Sync {
         cursor: u64,
     ) -> Result<Entered>;
 
-    /// Removes an event that waits: whether there was one. If so, no entry comes of it any more.
+    /// Removes an event that waits under this name: whether there was one. If so, no entry comes of it any more.
     async fn unschedule(&self, stream: &StreamName, id: &EventId) -> Result<bool>;
 
     /// Changes when an event is due that waits. If it is due then, it is moved to the stream at once.

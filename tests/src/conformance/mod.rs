@@ -7,6 +7,7 @@ pub mod admin;
 pub mod cancels;
 pub mod consume;
 pub mod dead_letters;
+pub mod debounce;
 pub mod group_upkeep;
 pub mod inspect;
 pub mod marks;
@@ -188,6 +189,7 @@ macro_rules! conformance_tests {
         $crate::cancels_cases!($test, $stage);
         $crate::consume_cases!($test, $stage);
         $crate::dead_letters_cases!($test, $stage);
+        $crate::debounce_cases!($test, $stage);
         $crate::group_upkeep_cases!($test, $stage);
         $crate::inspect_cases!($test, $stage);
         $crate::marks_cases!($test, $stage);

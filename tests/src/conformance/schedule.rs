@@ -170,7 +170,7 @@ pub async fn a_changed_time_counts_and_a_past_one_enters_at_once(stage: &Stage) 
     assert!(said.is_some_and(|said| said <= entry.milliseconds()), "the new time: {said:?}");
     assert_eq!(change("b", Due::In(FAR)).await?, Rescheduled::NotScheduled);
     let waits = store.scheduled(stream, ScheduledFrom::First, 10).await?.events;
-    let waits = waits.iter().map(|event| (event.id.as_str(), event.due)).collect::<Vec<_>>();
+    let waits = waits.iter().map(|event| (event.name.as_str(), event.due)).collect::<Vec<_>>();
     assert_eq!(waits, [("a", due)]);
     Ok(())
 }
@@ -286,8 +286,9 @@ pub async fn pages_of_waiting_events_have_each_once_in_order(stage: &Stage) -> C
         }
     }
     let page = store.scheduled(stream, ScheduledFrom::First, 3).await?;
-    let ids =
-        |events: &[ScheduledFacts]| events.iter().map(|event| event.id.clone()).collect::<Vec<_>>();
+    let ids = |events: &[ScheduledFacts]| {
+        events.iter().map(|event| event.name.clone()).collect::<Vec<_>>()
+    };
     assert_eq!(
         (ids(&page.events), page.has_more),
         (vec!["a".into(), "b".into(), "c".into()], true)

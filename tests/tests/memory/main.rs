@@ -35,3 +35,4 @@ mod schedules;
 mod services;
 mod shutdown;
 mod unhandled;
+mod unique;

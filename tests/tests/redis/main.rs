@@ -53,6 +53,7 @@ mod shutdown;
 mod tls;
 mod tokens;
 mod trace;
+mod unique;
 mod upkeep;
 mod whole_stream;
 mod whole_watch;

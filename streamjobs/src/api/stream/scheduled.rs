@@ -52,6 +52,9 @@ pub struct ScheduledEvents {
 pub struct ScheduledEvent {
     /// Its event id.
     pub id: EventId,
+    /// The name under which it waits, and is cancelled or rescheduled: its event id, unless it is
+    /// [debounced](Client::publish_debounced). Then all that replace it have the same one.
+    pub name: EventId,
     /// The event type.
     pub event_type: Option<String>,
     /// The key that keeps related events together.
@@ -67,7 +70,7 @@ pub struct ScheduledEvent {
 }
 
 /// Where a page of waiting events ended. As text it is the time at which the last event is due, the number
-/// of its partition if there are several, and its event id, with colons between them.
+/// of its partition if there are several, and its name, with colons between them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ScheduledCursor {
     due: u64,
@@ -133,14 +136,17 @@ impl ScheduledEvent {
     /// Where a page begins that follows this event.
     #[must_use]
     pub fn cursor(&self) -> ScheduledCursor {
-        let id = self.id.as_str().to_owned();
+        let id = self.name.as_str().to_owned();
         ScheduledCursor { due: self.due, partition: self.partition, id }
     }
 
-    /// `None` for a name that is no event id: another client wrote it.
+    /// `None` for a name that cannot be an event id: another client wrote it.
     fn of(facts: ScheduledFacts, now: ServerTime, partition: Option<u16>) -> Option<Self> {
+        let name = EventId::new(facts.name).ok()?;
+        let id = facts.event_id.and_then(|id| EventId::new(id).ok());
         Some(Self {
-            id: EventId::new(facts.id).ok()?,
+            id: id.unwrap_or_else(|| name.clone()),
+            name,
             event_type: facts.event_type,
             key: facts.key,
             due: facts.due,
@@ -204,7 +210,8 @@ impl ScheduledEvents {
         Ok(ScheduledPage { events, next })
     }
 
-    /// Removes an event that waits, and returns whether there was one. If so, no entry will ever come of
+    /// Removes the event that waits under this name, and returns whether there was one. The name is the event
+    /// id, and of a debounced event its [`name`](ScheduledEvent::name). If there was one, no entry will ever come of
     /// it; if not, it has entered its stream, was cancelled before, or never was.
     ///
     /// # Errors
@@ -226,7 +233,7 @@ impl ScheduledEvents {
         Ok(removed.contains(&true))
     }
 
-    /// Changes when an event is due that waits. If that is not after now, it enters its stream at once.
+    /// Changes when an event is due that waits under this name. If that is not after now, it enters its stream at once.
     ///
     /// # Errors
     ///
@@ -247,7 +254,8 @@ impl ScheduledEvents {
         self.change(id, Due::At(due)).await
     }
 
-    /// Has an event that waits enter its stream at once, in every state of its groups.
+    /// Has an event that waits under this name enter its stream at once, in every state of its groups. The
+    /// answer's event id is this name.
     ///
     /// # Errors
     ///
@@ -273,6 +281,7 @@ impl ScheduledEvents {
                 Answer::NotScheduled => changed,
                 Answer::Waits(due) => Rescheduled::Waits { due },
                 Answer::Entered(entry_id) => {
+                    // Of a debounced event, this is the name.
                     let (event_id, partition) = (id.clone(), part.number);
                     Rescheduled::Published(Published { entry_id, event_id, partition })
                 }
@@ -334,7 +343,7 @@ impl Rows for ScheduledRows {
             let last = page.events.last().filter(|_| page.has_more);
             let has_more = last.is_some();
             if let Some(last) = last {
-                self.from = Place::After(last.id.clone(), last.due);
+                self.from = Place::After(last.name.clone(), last.due);
             }
             let events = page.events.into_iter();
             let events =

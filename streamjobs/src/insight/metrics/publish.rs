@@ -7,7 +7,7 @@ use std::time::Duration;
 use metrics::{Counter, Histogram};
 
 use super::labels::{Family, Labels};
-use super::table::{OPERATION, SENT, UNIQUE_REFUSED};
+use super::table::{OPERATION, REPLACED, SENT, UNIQUE_REFUSED};
 use super::words::Sending;
 use crate::model::name::StreamName;
 
@@ -24,6 +24,8 @@ pub(crate) struct StreamMetrics {
     send: Histogram,
     /// Events that were refused because another one stands.
     pub(crate) unique_refused: Counter,
+    /// Debounced events that were replaced before they were due.
+    pub(crate) replaced: Counter,
 }
 
 impl PublishMetrics {
@@ -45,6 +47,7 @@ impl StreamMetrics {
         Self {
             sent: Family::new(SENT, &labels, "outcome", Sending::WORDS.iter().copied()),
             unique_refused: labels.counter(UNIQUE_REFUSED),
+            replaced: labels.counter(REPLACED),
             send: labels.and("operation", "send").histogram(OPERATION),
         }
     }

@@ -35,6 +35,8 @@ table! {
         "Events sent to the server, by outcome";
     UNIQUE_REFUSED: Counter in Count, "streamjobs_unique_refused_total",
         "Events that were not published because another one that is the same stands";
+    REPLACED: Counter in Count, "streamjobs_debounced_replaced_total",
+        "Debounced events that were replaced before they were due";
     CONSUMED: Counter in Count, "messaging_client_consumed_messages_total",
         "Entries delivered to this process, claims included";
     OPERATION: Histogram in Seconds, "messaging_client_operation_duration_seconds",

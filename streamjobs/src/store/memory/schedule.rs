@@ -13,8 +13,8 @@ use crate::model::name::{EventId, StreamName};
 use crate::store::schedule::{LEARNING, SHORT, ScheduledFacts, ScheduledFactsPage};
 use crate::store::types::Result;
 use crate::store::{
-    Due, Entered, NewScheduled, Rescheduled, Schedule, ScheduledFrom, Scheduling, ServerTime,
-    Upcoming,
+    Debounced, Due, Entered, NewDebounced, NewScheduled, Rescheduled, Schedule, ScheduledFrom,
+    Scheduling, ServerTime, Upcoming,
 };
 
 impl MemoryState {
@@ -52,6 +52,30 @@ impl MemoryState {
         Scheduling::Waits { due, repeated: false, unwatched: unwatched(due) }
     }
 
+    fn debounce(&mut self, stream: &StreamName, event: NewDebounced) -> Debounced {
+        let now = self.now();
+        let NewDebounced { name, id, times, mut fields } = event;
+        let later = self.later(stream);
+        let waiting = later.records.get(name.as_str());
+        let before = waiting.map(|(due, fields)| (*due, Entry::new(EntryId::ZERO, fields.clone())));
+        let text = |name: &str| before.as_ref().and_then(|(_, entry)| entry.text(name));
+        let replaced = text("sj-id").and_then(|id| EventId::new(id).ok());
+        let due_before = before.as_ref().map(|(due, _)| *due);
+        if let Some(due) = due_before.filter(|_| replaced.as_ref() == Some(&id)) {
+            return Debounced { due, replaced: None, repeated: true };
+        }
+        let first = text("sj-since").and_then(|first| first.parse().ok()).unwrap_or(now).min(now);
+        let due = now.saturating_add(milliseconds(times.delay));
+        let due = due.min(first.saturating_add(milliseconds(times.wait_max)));
+        let due = due_before.filter(|_| times.keeps_time).unwrap_or(due);
+        fields.push(("sj-since".into(), first.to_string().into()));
+        later.since = Some(later.since.unwrap_or(now).min(now));
+        later.remove(name.as_str());
+        later.records.insert(name.as_str().to_owned(), (due, fields));
+        later.members.insert((due, name.as_str().to_owned()));
+        Debounced { due, replaced, repeated: false }
+    }
+
     /// Moves an event to its stream.
     fn enter(
         &mut self,
@@ -84,6 +108,10 @@ impl Schedule for MemoryStore {
             answers.push(self.step("schedule", step).await);
         }
         answers
+    }
+
+    async fn debounce(&self, stream: &StreamName, event: NewDebounced) -> Result<Debounced> {
+        self.step("debounce", |state| Ok(state.debounce(stream, event))).await
     }
 
     async fn look_ahead(&self, stream: &StreamName) -> Result<Upcoming> {
@@ -173,7 +201,8 @@ impl Schedule for MemoryStore {
             };
             let rest = members.len().saturating_sub(place);
             let page = members.into_iter().skip(place).take(limit);
-            let events = page.map(|(due, id)| facts(id, *due, later.records.get(id))).collect();
+            let events =
+                page.map(|(due, name)| facts(name, *due, later.records.get(name))).collect();
             Ok(ScheduledFactsPage { now, events, has_more: rest >= limit })
         })
         .await
@@ -184,13 +213,14 @@ impl Schedule for MemoryStore {
     }
 }
 
-fn facts(id: &str, due: u64, record: Option<&(u64, Fields)>) -> ScheduledFacts {
+fn facts(name: &str, due: u64, record: Option<&(u64, Fields)>) -> ScheduledFacts {
     let fields = record.map(|(_, fields)| fields.clone()).unwrap_or_default();
     let bytes = fields.iter().map(|(name, value)| name.len() + value.len()).sum();
     let entry = Entry::new(EntryId::ZERO, fields);
     let text = |name: &str| entry.text(name).map(str::to_owned);
     ScheduledFacts {
-        id: id.to_owned(),
+        name: name.to_owned(),
+        event_id: text("sj-id"),
         due,
         event_type: text("type"),
         key: text("sj-key"),

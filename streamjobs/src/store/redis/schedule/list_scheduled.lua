@@ -3,13 +3,13 @@
 -- KEYS: waiting events, their records. ARGV: the event after which to continue or nothing, events at
 -- most, bytes of their records to read at most, the due time at which to begin where there is no such
 -- event, or nothing for the first.
--- Returns: the clock, 1 if there may be more or else 0, then for each event its id, its due time, event
--- type, key and the bytes of its record, the second and third as text or nil.
+-- Returns: the clock, 1 if there may be more or else 0, then for each event the name under which it waits, its
+-- due time, event type, key, the bytes of its record, and its event id; type, key and event id as text or nil.
 --
 -- May race with: anything; it changes nothing. If the event after which to continue is gone, the list
 -- begins with the first of its due time: an event can be seen twice, and none is missed.
 --
--- Payloads stay on the server. A member without a readable record is listed by id and due time only.
+-- Payloads stay on the server. A member without a readable record is listed by name and due time only.
 local later, records = KEYS[1], KEYS[2]
 local after, most, bytes_most = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local from = 0
@@ -28,7 +28,7 @@ for i = 1, #page, 2 do
   local fields = fields_of(job_of(record) or {})
   local due = whole(time_of(page[i + 1]))
   answer[#answer + 1] = {page[i], due, fields['type'] or false, fields['sj-key'] or false,
-    #(record or '')}
+    #(record or ''), fields['sj-id'] or false}
   bytes = bytes + #(record or '')
   if bytes >= bytes_most and i + 1 < #page then
     answer[2] = 1

@@ -15,11 +15,12 @@ use crate::model::name::{EventId, StreamName};
 use crate::store::schedule::{LEARNING, SHORT, ScheduledFacts, ScheduledFactsPage};
 use crate::store::types::Result;
 use crate::store::{
-    Due, Entered, NewScheduled, Rescheduled, Schedule, ScheduledFrom, Scheduling, ServerTime,
-    StoreError, Upcoming,
+    Debounced, Due, Entered, NewDebounced, NewScheduled, Rescheduled, Schedule, ScheduledFrom,
+    Scheduling, ServerTime, StoreError, Upcoming,
 };
 
 scripts! {
+    DEBOUNCE = "debounce";
     ENTER = "enter";
     LIST_SCHEDULED = "list_scheduled";
     LOOK_AHEAD / LOOKS_AHEAD = "look_ahead";
@@ -59,6 +60,27 @@ impl Schedule for RedisStore {
             }
         }
         answers
+    }
+
+    async fn debounce(&self, stream: &StreamName, event: NewDebounced) -> Result<Debounced> {
+        let name = DEBOUNCE.name;
+        let [later, records] = keys(stream);
+        let NewDebounced { name: member, id, times, fields } = &event;
+        let add = |command: &mut Cmd| {
+            command.arg(member.as_str()).arg(id.as_str());
+            command.arg(milliseconds(times.delay)).arg(milliseconds(times.wait_max));
+            command.arg(u8::from(times.keeps_time));
+            add_fields(command, fields);
+        };
+        let value = self.script(&DEBOUNCE, &[&later, &records], add).await?;
+        let [due, replaced, repeated] = reply::tuple(value, name)?;
+        let replaced = reply::unless_nil(replaced, name, reply::lossy)?;
+        Ok(Debounced {
+            due: reply::number(due, name)?,
+            // Another client may have written it.
+            replaced: replaced.and_then(|id| EventId::new(id).ok()),
+            repeated: reply::flag(&repeated, name)?,
+        })
     }
 
     async fn look_ahead(&self, stream: &StreamName) -> Result<Upcoming> {
@@ -244,9 +266,10 @@ fn upcoming(now: Value, waiting: Value, due: Value, used: &Value) -> Result<Upco
 /// Another client may have written the record: what cannot be decoded is `None`.
 fn facts(row: Value) -> Result<ScheduledFacts> {
     let name = LIST_SCHEDULED.name;
-    let [id, due, event_type, key, bytes] = reply::tuple(row, name)?;
+    let [member, due, event_type, key, bytes, id] = reply::tuple(row, name)?;
     Ok(ScheduledFacts {
-        id: reply::lossy(id, name)?,
+        name: reply::lossy(member, name)?,
+        event_id: reply::unless_nil(id, name, reply::lossy)?,
         due: reply::number(due, name)?,
         event_type: reply::unless_nil(event_type, name, reply::lossy)?,
         key: reply::unless_nil(key, name, reply::lossy)?,
