@@ -23,7 +23,7 @@ use crate::runtime::observe::{
     AlertSubscribers, GroupWatch, HealthProbe, Outage, QueueContext, QueueMonitor, Report, Tally,
 };
 use crate::runtime::state::{
-    Assignment, Beat, CancelledJobs, OncePerInterval, PayloadBudget, Settlement, Slots,
+    Activity, Assignment, Beat, CancelledJobs, OncePerInterval, PayloadBudget, Settlement, Slots,
     StoppedConsumers, StreamUse, TrimBlocker,
 };
 use crate::runtime::upkeep::{
@@ -294,16 +294,7 @@ impl Wiring {
                 beat: self.beat,
                 declared,
             },
-            watcher: Watcher {
-                context: Arc::clone(&handle.context),
-                interval: self.runtime.watch_interval,
-                length_max: self.length_max(stream, retention),
-                activity: state().activity,
-                monitor,
-                subscribers: Arc::clone(&self.subscribers),
-                health: Arc::clone(&handle.health),
-                blocker: Arc::clone(&blocker),
-            },
+            watcher: self.watcher(handle, state().activity, monitor, Arc::clone(&blocker)),
             trimmer: Trimmer {
                 context: Arc::clone(&handle.context),
                 interval: self.runtime.janitor_interval,
@@ -336,6 +327,26 @@ impl Wiring {
             cancelled,
         };
         Dispatcher { executor: Arc::new(executor), assignments }
+    }
+
+    fn watcher(
+        &self,
+        handle: &QueueHandle,
+        activity: Arc<Activity>,
+        monitor: Arc<QueueMonitor>,
+        blocker: Arc<TrimBlocker>,
+    ) -> Watcher {
+        let stream = &handle.context.queue().stream;
+        Watcher {
+            context: Arc::clone(&handle.context),
+            interval: self.runtime.watch_interval,
+            length_max: self.length_max(stream, self.client.retention(stream)),
+            activity,
+            monitor,
+            subscribers: Arc::clone(&self.subscribers),
+            health: Arc::clone(&handle.health),
+            blocker,
+        }
     }
 
     fn heartbeat(
