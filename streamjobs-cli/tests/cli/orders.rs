@@ -70,7 +70,8 @@ pub fn schedule(server: &RedisServer, events: &[(&str, u32)]) {
 pub fn put_schedules(server: &RedisServer, schedules: &[(&str, &str)]) {
     let script = "local clock = redis.call('TIME')[1] * 1000
         local fields = cmsgpack.pack({'type', 'order.placed', 'data', 'card 4711'})
-        local about = cjson.encode({cron = ARGV[2], zone = 'UTC', missed = 'one'})
+        local about = cjson.encode({cron = ARGV[2], zone = 'UTC', missed = 'one',
+            event = 'order.placed'})
         redis.call('HSET', KEYS[2], ARGV[1], cmsgpack.pack({'digest', 'stored', about, #fields}),
             ARGV[1] .. '#', cmsgpack.pack({since = clock}), ARGV[1] .. '##', fields, '#', 1)
         redis.call('ZADD', KEYS[1], string.format('%.0f', clock + 3600000), ARGV[1])";

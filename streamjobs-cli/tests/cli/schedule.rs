@@ -25,6 +25,7 @@ fn schedules_are_listed_and_shown_in_words() {
     let rest = run(&server, "schedule list orders --after a-daily --json").ended(0).json();
     let row = &rest["schedules"][0];
     assert_eq!((&row["name"], &rest["more_after"]), (&json!("b-hourly"), &json!(null)));
+    assert_eq!(row["type"], json!("order.placed"));
     assert_eq!((&row["timing"], &row["origin"]), (&json!("0 * * * *"), &json!("stored")));
     assert!(row["next_in_ms"].as_u64().unwrap() <= 3_600_000, "{row}");
     let shown = run(&server, "schedule show orders b-hourly").ended(0);

@@ -14,7 +14,7 @@ pub enum Access {
     /// Reads streams, groups and dead letters and changes nothing: the dashboard without actions, the
     /// commands of the command line that show something, `diagnose`, the doctor.
     Read,
-    /// Reads, and changes streams, groups, pending entries, scheduled events and dead letters: the actions of the
+    /// Reads, and changes streams, groups, pending entries, scheduled events, schedules and dead letters: the actions of the
     /// dashboard and of the command line. It runs no jobs.
     Operate,
 }

@@ -8,6 +8,9 @@ mod tick;
 mod trigger;
 mod walk;
 
+#[cfg(test)]
+mod tests;
+
 pub use self::declaration::{DeclaredTiming, ScheduleDeclaration};
 pub use self::error::ScheduleError;
 pub use self::missed::Missed;

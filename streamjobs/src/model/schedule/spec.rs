@@ -48,8 +48,9 @@ pub struct Schedule {
 enum Content {
     /// A [`Tick`] under this event type.
     Tick(String),
-    /// An event, as the fields of its entry but for the event id.
-    Event(Fields),
+    /// An event of this type, as the fields of its entry but for the event id. They are empty where they were
+    /// not read.
+    Event(String, Fields),
 }
 
 /// A schedule as it is stored.
@@ -79,9 +80,12 @@ struct About {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     jitter: Option<u64>,
     missed: StoredMissed,
-    /// The event type of a [`Tick`]; without one, the fields have the event.
+    /// The event type of a [`Tick`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     tick: Option<String>,
+    /// The event type of an event whose fields are stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    event: Option<String>,
 }
 
 impl Schedule {
@@ -180,7 +184,7 @@ impl Schedule {
             let fields_max = FIELDS_CARRIED_MAX;
             return Err(ScheduleError::TooManyFields { name, fields, fields_max });
         }
-        self.content = Content::Event(fields);
+        self.content = Content::Event(event.event_type().to_owned(), fields);
         Ok(self)
     }
 
@@ -214,11 +218,7 @@ impl Schedule {
     #[must_use]
     pub fn event_type(&self) -> &str {
         match &self.content {
-            Content::Tick(event_type) => event_type,
-            Content::Event(fields) => {
-                let found = fields.iter().find(|(name, _)| name == TYPE);
-                found.and_then(|(_, value)| std::str::from_utf8(value).ok()).unwrap_or_default()
-            }
+            Content::Tick(event_type) | Content::Event(event_type, _) => event_type,
         }
     }
 
@@ -261,7 +261,10 @@ impl Schedule {
             Ok(None) => return Err(never(CheckError::Never)),
             Err(error) => return Err(never(CheckError::Unknown(error))),
         }
-        let Content::Event(fields) = &self.content else { return Ok(()) };
+        let Content::Event(_, fields) = &self.content else { return Ok(()) };
+        if fields.is_empty() {
+            return Err(self.fault("its payload was left out where it was listed: read it alone"));
+        }
         let bytes = fields.iter().map(|(name, value)| name.len() + value.len()).sum();
         match bytes > bytes_max {
             true => Err(ScheduleError::TooLarge { name: name(), bytes, bytes_max }),
@@ -272,7 +275,7 @@ impl Schedule {
     /// All fields of the entry of one occurrence, under this event id. `due` has the delay.
     pub(crate) fn entry(&self, id: &EventId, due: u64, missed: u64, late: u64) -> Fields {
         let mut fields = match &self.content {
-            Content::Event(fields) => fields.clone(),
+            Content::Event(_, fields) => fields.clone(),
             Content::Tick(event_type) => {
                 let at = due.saturating_sub(self.delay());
                 let tick = Tick::new(self.name.as_str(), at, missed, late);
@@ -306,6 +309,7 @@ impl Schedule {
             jitter: Some(milliseconds(self.jitter)).filter(|jitter| *jitter > 0),
             missed: self.missed.into(),
             tick: None,
+            event: None,
         };
         match &self.trigger {
             Trigger::Cron { cron, zone } => {
@@ -322,7 +326,10 @@ impl Schedule {
                 about.tick = Some(event_type.clone());
                 Fields::new()
             }
-            Content::Event(fields) => fields.clone(),
+            Content::Event(event_type, fields) => {
+                about.event = Some(event_type.clone());
+                fields.clone()
+            }
         };
         let about = serde_json::to_string(&about).unwrap_or_default();
         StoredContent { digest: digest(&about, &fields), about, fields }
@@ -347,9 +354,10 @@ impl Schedule {
             }
             _ => return None,
         };
-        let content = match about.tick {
-            Some(event_type) => Content::Tick(event_type),
-            None => Content::Event(fields),
+        let content = match (about.tick, about.event) {
+            (Some(event_type), None) => Content::Tick(event_type),
+            (None, Some(event_type)) => Content::Event(event_type, fields),
+            _ => return None,
         };
         let jitter = Duration::from_millis(about.jitter.unwrap_or(0));
         let schedule = schedule.missed(about.missed.into()).jitter(jitter);
@@ -357,7 +365,7 @@ impl Schedule {
     }
 
     /// How long each occurrence is delayed, in milliseconds: a constant of the name.
-    fn delay(&self) -> u64 {
+    pub(super) fn delay(&self) -> u64 {
         let hash = u64::from(crc32fast::hash(self.name.as_str().as_bytes()));
         hash.checked_rem(milliseconds(self.jitter)).unwrap_or(0)
     }
