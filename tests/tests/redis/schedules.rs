@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use streamjobs::doctor::Check;
 use streamjobs::schedule::{Missed, Schedule, ScheduleName, ScheduleState, Tick};
 use streamjobs::{Client, Job, Runtime, RuntimeBuilder, State, StreamName, handler, handlers};
 use streamjobs_tests::server::{EntryRow, RedisServer};
@@ -221,4 +222,32 @@ async fn a_schedule_is_in_the_partition_of_its_name_and_the_handle_finds_all() {
     assert!(schedules.remove(&name("c")).await.unwrap());
     assert!(schedules.get(&name("c")).await.unwrap().is_none());
     let _ = runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn the_doctor_names_a_schedule_that_no_process_declares() {
+    let server = RedisServer::start().unwrap();
+    let client = Client::connect(&server.url()).await.unwrap();
+    let gone = Schedule::every("gone", Duration::from_secs(3_600)).unwrap();
+    let runtime = builder(&client, &Runs::default()).schedule(gone).start().await.unwrap();
+    let placed = || server.query::<usize>(&["ZCARD", "{ticks}:schedules"]) == 1;
+    until(DEADLINE, "declared", placed).await;
+    let _ = runtime.shutdown().await;
+    let found = async || {
+        let checkup = client.doctor_for([("ticks", "work")]).await.unwrap();
+        let of = checkup.findings.into_iter().filter(|found| found.check == Check::Schedules);
+        of.map(|found| found.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(found().await, Vec::<String>::new());
+    // Its last declaration was long ago.
+    let script = "redis.call('HSET', KEYS[1], 'gone#', cmsgpack.pack({since = 1}))";
+    server.command(&["EVAL", script, "1", "{ticks}:schedule-specs"]);
+    let found = found().await;
+    assert_eq!(found.len(), 1, "{found:?}");
+    let text = "info schedules: no living process declares schedule gone of stream ticks";
+    assert!(found[0].starts_with(text), "{found:?}");
+    assert_eq!(
+        client.schedules("ticks").unwrap().get(&name("gone")).await.unwrap().unwrap().state,
+        ScheduleState::Undeclared
+    );
 }

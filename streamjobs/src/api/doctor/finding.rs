@@ -134,6 +134,8 @@ words! {
         Retention = "retention",
         /// Whether the cursor of each group is within its stream.
         Cursor = "cursor",
+        /// Whether schedules fire.
+        Schedules = "schedules",
         /// The difference between the server's clock and this host's.
         Clock = "clock",
         /// Commands and keys that the user may not use.

@@ -6,6 +6,7 @@ mod cluster;
 mod finding;
 mod rights;
 mod rules;
+mod schedules;
 
 pub use self::checkup::Checkup;
 pub use self::finding::{Check, Finding, FoundOn};
@@ -14,7 +15,7 @@ pub use crate::model::access::Access;
 
 use std::time::Duration;
 
-use futures_util::future::{join, join_all, try_join_all};
+use futures_util::future::{join_all, join3, try_join_all};
 use futures_util::{StreamExt, stream};
 use tokio::time::Instant;
 
@@ -26,18 +27,19 @@ use crate::model::heartbeat::Heartbeat;
 use crate::model::name::{GroupName, StreamName};
 use crate::model::partition::Partitions;
 use crate::publish::client::Client;
+use crate::store::schedules::ListedSchedules;
 use crate::store::{Queue, StoreError};
 
 impl Client {
     /// Examines the server: its version and known faults, eviction, persistence, limits that are
-    /// nearly reached, the user's rights on the keys of every linked handler, and whether the cursor of
-    /// every linked group is within its stream.
+    /// nearly reached, the user's rights on the keys of every linked handler, whether the cursor of
+    /// every linked group is within its stream, and whether the first 1,000 schedules of its stream fire.
     ///
     /// Of a cluster, every node that has slots is examined, and the cluster as a whole: slots without a
     /// node, nodes that cannot be reached, different versions, and what a failover loses or interrupts.
     ///
     /// It changes nothing. It sends at most two dozen requests to each node, three for each group, and
-    /// one for each group on each further partition. Call it at each start, and log the
+    /// one for each group on each further partition, and one for the schedules of each partition. Call it at each start, and log the
     /// findings or refuse to start. What the server does not report is a finding as well.
     ///
     /// ```no_run
@@ -105,7 +107,11 @@ impl Client {
         let until = Instant::now() + GROUPS_DEADLINE;
         let cursors = stream::iter(&all).map(|queue| in_time(until, self.beyond(queue)));
         let cursors = cursors.buffered(AT_ONCE).collect::<Vec<_>>();
-        let (facts, cursors) = join(self.store().facts(&tried), cursors).await;
+        let mut streams = all.iter().map(|queue| &queue.stream).collect::<Vec<_>>();
+        streams.dedup();
+        let idle = streams.into_iter().map(|stream| in_time(until, self.idle_schedules(stream)));
+        let idle = stream::iter(idle).buffered(AT_ONCE).collect::<Vec<_>>();
+        let (facts, cursors, idle) = join3(self.store().facts(&tried), cursors, idle).await;
         let (facts, mut findings, mut failed) = (facts?, Vec::new(), Vec::new());
         for cursor in cursors {
             match cursor {
@@ -116,6 +122,8 @@ impl Client {
             }
         }
         findings.extend(cluster::groups_unchecked(&failed));
+        // Other steps say which node does not answer.
+        findings.extend(idle.into_iter().flatten().flatten());
         let mut lease = None;
         if facts.cluster.is_some() {
             let until = Instant::now() + LEASES_DEADLINE;
@@ -164,6 +172,13 @@ impl Client {
         Ok(leases.min())
     }
 
+    /// The findings about schedules of a stream that do not fire. One that may not be read has none.
+    async fn idle_schedules(&self, stream: &StreamName) -> Result<Vec<Finding>, StoreError> {
+        let first = ListedSchedules::After("");
+        let page = self.store().schedules(stream, first, SCHEDULES_SEEN, false).await?;
+        Ok(schedules::findings(stream, &page))
+    }
+
     /// The finding of a cursor beyond the end of its stream. A group that is missing or may not be
     /// read has none: missing rights are findings of their own.
     async fn beyond(&self, queue: &Queue) -> Result<Option<Finding>, StoreError> {
@@ -191,5 +206,6 @@ const AT_ONCE: usize = 16;
 const PARTITIONS_DEADLINE: Duration = Duration::from_secs(2);
 const GROUPS_DEADLINE: Duration = Duration::from_secs(5);
 const LEASES_DEADLINE: Duration = Duration::from_secs(2);
+const SCHEDULES_SEEN: usize = 1_000;
 /// More than a connection and one request need.
 const DEADLINE: Duration = Duration::from_secs(10);
