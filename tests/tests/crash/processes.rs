@@ -384,3 +384,49 @@ fn scheduled_events_enter_once_though_processes_are_killed_all_the_time() {
     let records = server.query::<Vec<String>>(&["HKEYS", "{orders}:later-records"]);
     assert_eq!((left, records), (0, vec![String::new()]), "only since when events are scheduled");
 }
+
+#[derive(streamjobs::Event, serde::Serialize, serde::Deserialize)]
+#[event(stream = "orders", type = "order.placed")]
+struct EachSecond {
+    id: String,
+    customer: String,
+}
+
+#[test]
+fn a_schedule_of_seconds_fires_once_each_though_processes_are_killed_all_the_time() {
+    use streamjobs::schedule::{Missed, Schedule};
+
+    let server = RedisServer::start().unwrap();
+    let mut living = (0..8).map(|_| worker(&server, &QUICK)).collect::<Vec<_>>();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let client = streamjobs::Client::connect(&server.url()).await.unwrap();
+        let event = EachSecond { id: "each".into(), customer: "a".into() };
+        let hour = Duration::from_secs(3_600);
+        let all = Missed::All { max: std::num::NonZeroU32::MAX, within: hour };
+        let schedule = Schedule::every("each", Duration::from_secs(1)).unwrap().missed(all);
+        let schedule = schedule.publishes(&event).unwrap();
+        assert!(client.schedules("orders").unwrap().put(&schedule).await.unwrap());
+    });
+    let mut dead = Vec::new();
+    for kill in 1..=12 {
+        eventually(DEADLINE, "it has fired", || server.length("orders") >= kill);
+        let mut victim = living.remove(0);
+        victim.kill();
+        dead.push(victim);
+        living.push(worker(&server, &QUICK));
+    }
+    let last = server.length("orders") + 2;
+    eventually(DEADLINE, "it goes on", || server.length("orders") >= last);
+    let entries = server.entries("orders");
+    let due = entries.iter().map(|entry| entry.text("sj-due").unwrap().parse::<u64>().unwrap());
+    let due = due.collect::<Vec<_>>();
+    assert!(due.windows(2).all(|pair| pair[1] - pair[0] == 1_000), "once, in order: {due:?}");
+    let ids = entries.iter().filter_map(|entry| entry.text("sj-id")).collect::<HashSet<_>>();
+    assert_eq!(ids.len(), entries.len());
+    let is_early = |entry: &streamjobs_tests::server::EntryRow| {
+        let due = entry.text("sj-due").unwrap().parse::<u64>().unwrap();
+        entry.id.split('-').next().unwrap().parse::<u64>().unwrap() < due
+    };
+    assert!(!entries.iter().any(is_early));
+}

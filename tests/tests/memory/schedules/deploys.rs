@@ -106,7 +106,7 @@ async fn a_schedule_that_is_gone_from_the_code_never_fires_again_and_is_forgotte
     assert_eq!(stage.runs.times("line").len(), fired);
     let info = stage.info("line").await.unwrap();
     assert_eq!((info.state, info.origin), (ScheduleState::Undeclared, Some(ScheduleOrigin::Code)));
-    assert_eq!(runtime.counters().schedules_not_fired, 1);
+    assert_eq!(runtime.counters().schedules_not_fired, 0, "it is none of its own");
     stage.store.step_clock(29 * 24 * 3_600 * 1_000);
     pass(HOUR).await;
     assert!(stage.info("line").await.is_some());

@@ -72,6 +72,26 @@ async fn what_other_clients_delete_or_overwrite_is_restored_or_told_and_stops_no
     let _ = runtime.shutdown().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn when_the_servers_clock_jumps_no_occurrence_is_early_left_out_or_published_twice() {
+    let stage = Stage::new();
+    let schedule = seconds(60).missed(Missed::All { max: NonZeroU32::MAX, within: HOUR * 2 });
+    let runtime = stage.start([schedule]).await;
+    pass(Duration::from_secs(600)).await;
+    stage.store.step_clock(3_600_000);
+    pass(Duration::from_secs(600)).await;
+    let ahead = stage.entries("ticks").await.len();
+    assert!(ahead >= 78, "what was due by the clock is made up: {ahead}");
+    stage.store.step_clock(-3_600_000);
+    pass(Duration::from_secs(3_000)).await;
+    assert_eq!(stage.entries("ticks").await.len(), ahead, "the next one is not due");
+    pass(Duration::from_secs(1_200)).await;
+    let entries = stage.entries("ticks").await;
+    assert!(entries.len() >= ahead + 9, "{} {ahead}", entries.len());
+    assert!(entries.windows(2).all(|pair| pair[1].1 - pair[0].1 == 60_000), "{entries:?}");
+    let _ = runtime.shutdown().await;
+}
+
 /// Delays and loses requests and answers, from a seed.
 #[derive(Debug)]
 struct Unreliable(Mutex<fastrand::Rng>);

@@ -44,6 +44,24 @@ async fn a_pause_holds_for_all_processes_and_a_resume_makes_up_nothing() {
     let _ = (one.shutdown().await, two.shutdown().await);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_paused_group_keeps_no_schedule_from_firing() {
+    let stage = Stage::new();
+    let runtime = stage.start([seconds(10)]).await;
+    pass(Duration::from_secs(30)).await;
+    let group = stage.client.stream("ticks").unwrap().group("work").unwrap();
+    group.pause().await.unwrap();
+    pass(Duration::from_secs(5)).await;
+    let (ran, fired) = (stage.runs.all().len(), stage.entries("ticks").await.len());
+    pass(Duration::from_secs(600)).await;
+    assert_eq!(stage.runs.all().len(), ran);
+    assert!(stage.entries("ticks").await.len() >= fired + 59);
+    group.resume().await.unwrap();
+    pass(Duration::from_secs(60)).await;
+    assert_eq!(stage.runs.all().len(), stage.entries("ticks").await.len(), "each has run");
+    let _ = runtime.shutdown().await;
+}
+
 #[derive(Debug, Event, Serialize, Deserialize)]
 #[event(stream = "orders", type = "report.wanted", key = "tenant")]
 struct Report {

@@ -46,6 +46,11 @@ impl Declarations {
         self.schedules.iter().find(is_it).map(|(schedule, _)| schedule)
     }
 
+    /// Whether the code has a schedule of this name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.schedules.iter().any(|(_, new)| new.name.as_str() == name)
+    }
+
     /// Whether this is to be logged, since it was not before.
     pub(super) fn tells(&self, name: &str, why: &'static str) -> bool {
         let mut told = lock(&self.told);

@@ -38,6 +38,17 @@ struct Memory {
     postponed: HashMap<(String, String), Instant>,
 }
 
+/// What a round has done.
+#[derive(Debug, Default)]
+struct Progress {
+    /// Schedules that have a new next time, by this process or another one.
+    moved: usize,
+    /// Whether a definition was not the one that this process has read.
+    changed: bool,
+    /// The last refusal of the server.
+    failed: Option<StoreError>,
+}
+
 impl Firer {
     /// Fires what is due, at half a second's pace or when the next one is due, until the stop. Without
     /// schedules in its code, it asks nothing until promoters say that the stream has some.
@@ -82,57 +93,64 @@ impl Firer {
             self.declared.declare(&self.context, looked.now).await?;
             looked = store.due_schedules(self.stream(), 0).await?;
         }
-        let (mut skipped, mut tried) = (0, 0);
+        let (mut skipped, mut all) = (0, Progress::default());
         loop {
             memory.known.refresh(&self.context, &self.declared, &looked).await?;
-            let of_page = self.fire_due(memory, &looked).await?;
-            tried += of_page;
+            let before = all.moved;
+            self.fire_due(memory, &looked, &mut all).await?;
             if !looked.has_more {
                 break;
             }
             // What was fired has left its place to what comes after it.
-            skipped += looked.due.len() - of_page;
+            skipped += looked.due.len().saturating_sub(all.moved - before);
             looked = store.due_schedules(self.stream(), skipped).await?;
         }
         memory.known.audit(&self.context).await?;
+        if all.changed {
+            memory.known.forget();
+        }
+        if let Some(error) = all.failed {
+            return Err(error);
+        }
         let look = self.beat.until_look(Instant::now());
         // This process or another one has set new times, which may be soon.
-        let next = if tried > 0 { Some(AFTER_FIRING) } else { looked.next_due };
+        let next = if all.moved > 0 { Some(AFTER_FIRING) } else { looked.next_due };
         Ok(next.map_or(look, |due| due.max(COALESCE).min(look)))
     }
 
-    /// Fires what this process may fire of a page: how many it has tried.
+    /// Fires what this process may fire of a page.
     async fn fire_due(
         &self,
         memory: &mut Memory,
         looked: &DueSchedules,
-    ) -> Result<usize, StoreError> {
-        let (mut firings, mut bytes, mut tried) = (Vec::new(), 0, 0);
+        all: &mut Progress,
+    ) -> Result<(), StoreError> {
+        let (mut firings, mut bytes) = (Vec::new(), 0);
         let mut unknown = Vec::new();
         for (name, expected) in &looked.due {
             match memory.known.get(name) {
                 None => unknown.push(name.clone()),
                 Some(Definition::Left(why)) => self.tell(name, why),
+                Some(Definition::Foreign) => {}
                 Some(Definition::Fired { .. }) => {
                     let Some(firing) = self.firing(memory, name, expected, looked.now).await else {
                         continue;
                     };
                     bytes += bytes_of(&firing);
                     firings.push(firing);
-                    tried += 1;
                 }
             }
             if bytes >= BYTES_MAX || firings.len() >= FIRINGS_MAX {
-                self.fire(std::mem::take(&mut firings)).await?;
+                self.fire(std::mem::take(&mut firings), all).await?;
                 bytes = 0;
             }
         }
-        self.fire(firings).await?;
+        self.fire(firings, all).await?;
         if !unknown.is_empty() {
             let lost = self.context.store.forget_schedules(self.stream(), &unknown, Duration::MAX);
             self.context.report.queue(QueueEvent::Schedule(ScheduleEvent::Lost(lost.await?.1)));
         }
-        Ok(tried)
+        Ok(())
     }
 
     /// The firing of one schedule; `None` if its next time cannot be computed. That is tried again in an
@@ -163,8 +181,8 @@ impl Firer {
         }
     }
 
-    /// Fires; what is refused concerns no other. The last error counts for the back-off.
-    async fn fire(&self, firings: Vec<Firing>) -> Result<(), StoreError> {
+    /// Fires. What is refused concerns no other: only an error of the connection ends the round at once.
+    async fn fire(&self, firings: Vec<Firing>, all: &mut Progress) -> Result<(), StoreError> {
         if firings.is_empty() {
             return Ok(());
         }
@@ -176,10 +194,11 @@ impl Firer {
         let sent = sent.collect::<Vec<_>>();
         let (store, by) = (&self.context.payload_store, self.context.consumer().as_str());
         let answers = store.fire(self.stream(), self.retention, by, firings).await;
-        let mut failed = None;
+        let mut broke = None;
         for (answer, (missed, due)) in answers.into_iter().zip(sent) {
             match answer {
                 Ok(Fired::Published(entries)) => {
+                    all.moved += 1;
                     report.answered();
                     for (entry, due) in entries.iter().zip(due) {
                         let late = entry.milliseconds().saturating_sub(due);
@@ -188,11 +207,14 @@ impl Firer {
                     report.queue(QueueEvent::Schedule(ScheduleEvent::Fired(entries.len())));
                     report.queue(QueueEvent::Schedule(ScheduleEvent::Missed(missed)));
                 }
-                Ok(Fired::Moved | Fired::Changed | Fired::Paused | Fired::Early) => {}
-                Err(error) => failed = Some(error),
+                Ok(Fired::Moved) => all.moved += 1,
+                Ok(Fired::Changed) => all.changed = true,
+                Ok(Fired::Paused | Fired::Early) => {}
+                Err(error @ StoreError::Refused { .. }) => all.failed = Some(error),
+                Err(error) => broke = Some(error),
             }
         }
-        failed.map_or(Ok(()), Err)
+        broke.map_or(Ok(()), Err)
     }
 
     fn tell(&self, name: &str, why: &'static str) {

@@ -33,11 +33,18 @@ pub(super) enum Definition {
     Fired { digest: String, schedule: Box<Schedule> },
     /// It does not, and this is why.
     Left(&'static str),
+    /// It is one of the code of other processes.
+    Foreign,
 }
 
 impl Known {
     pub(super) fn get(&self, name: &str) -> Option<&Definition> {
         self.by_name.get(name)
+    }
+
+    /// Has the definitions read again.
+    pub(super) fn forget(&mut self) {
+        self.version = None;
     }
 
     /// Reads the definitions, if they may have changed.
@@ -165,7 +172,8 @@ fn definition(context: &QueueContext, declared: &Declarations, facts: ScheduleFa
     };
     match (schedule, kind) {
         (Some(schedule), _) => Definition::Fired { digest, schedule: Box::new(schedule) },
-        (None, ScheduleKind::Code) => Definition::Left(ELSEWHERE),
+        (None, ScheduleKind::Code) if declared.has(&name) => Definition::Left(ELSEWHERE),
+        (None, ScheduleKind::Code) => Definition::Foreign,
         (None, ScheduleKind::Stored) => Definition::Left(UNREADABLE),
     }
 }
