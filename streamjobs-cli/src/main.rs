@@ -16,6 +16,7 @@ mod retries;
 mod schedule;
 mod scheduled;
 mod trim;
+mod unique;
 
 use std::error::Error;
 use std::io;
@@ -71,6 +72,7 @@ fn run(arguments: Arguments) -> Result<Exit, Failure> {
             Command::Scheduled(command) => scheduled::run(&client, command, &mut output).await?,
             Command::Cancels(command) => cancel::run(&client, command, &mut output).await?,
             Command::Schedule(command) => schedule::run(&client, command, &mut output).await?,
+            Command::Unique(command) => unique::run(&client, command, &mut output).await?,
         };
         output.flush()?;
         Ok(exit)

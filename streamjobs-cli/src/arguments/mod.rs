@@ -9,6 +9,7 @@ mod inspect;
 mod schedule;
 mod scheduled;
 mod tls;
+mod unique;
 mod values;
 
 use std::fmt;
@@ -25,6 +26,7 @@ pub(crate) use self::inspect::{Inspect, Pending, Retries};
 pub(crate) use self::schedule::{OneSchedule, Schedule, ScheduleHistory, ScheduleList};
 pub(crate) use self::scheduled::{Scheduled, ScheduledIds, ScheduledList, ScheduledMove};
 pub(crate) use self::tls::Tls;
+pub(crate) use self::unique::{Unique, UniqueKey, UniqueRelease};
 use self::values::{group, stream};
 
 /// Inspects and manages jobs on Redis Streams.
@@ -62,6 +64,7 @@ impl Command {
             Self::Scheduled(command) => return Some(command.stream()),
             Self::Cancels(command) => return Some(command.stream()),
             Self::Schedule(command) => return Some(command.stream()),
+            Self::Unique(command) => return Some(command.stream()),
             Self::Inspect(command) => command.queue()?,
             Self::Entries(command) => command.queue(),
             Self::Group(command) => command.queue(),
@@ -90,6 +93,8 @@ pub(crate) enum Command {
     Cancels(Cancels),
     #[command(subcommand)]
     Schedule(Schedule),
+    #[command(subcommand)]
+    Unique(Unique),
 }
 
 /// Check the server, or each node of a cluster: version, eviction, persistence, limits, permissions.

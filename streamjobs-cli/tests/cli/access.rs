@@ -53,7 +53,7 @@ fn runs(url: &str, line: &str) -> Ran {
     ran
 }
 
-const READING: [&str; 17] = [
+const READING: [&str; 19] = [
     "doctor",
     "doctor --stream orders --group billing",
     "info orders",
@@ -71,9 +71,11 @@ const READING: [&str; 17] = [
     "schedule list orders",
     "schedule show orders nightly",
     "schedule history orders",
+    "unique show orders a --type t",
+    "cancelled orders",
 ];
 
-const CHANGING: [&str; 23] = [
+const CHANGING: [&str; 26] = [
     "claim orders billing web-2 1-0 --yes",
     "release orders billing 1-0 --yes",
     "acknowledge orders billing 1-0 --yes",
@@ -91,6 +93,9 @@ const CHANGING: [&str; 23] = [
     "schedule pause orders nightly",
     "schedule resume orders nightly",
     "schedule remove orders nightly --yes",
+    "unique release orders a --type t --yes",
+    "cancel orders e-1 --yes",
+    "uncancel orders e-1",
     "group move orders billing 0 --yes --lose-unfinished",
     "trim orders --length 2 --yes --lose-unfinished",
     "trim orders --age 1h --yes --lose-unfinished",

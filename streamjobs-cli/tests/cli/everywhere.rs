@@ -8,7 +8,7 @@ use streamjobs_tests::server::RedisServer;
 use crate::program::{program, run, run_at};
 
 /// One line for each command, with all its required arguments.
-const COMMANDS: [&str; 40] = [
+const COMMANDS: [&str; 42] = [
     "doctor",
     "info orders",
     "groups orders",
@@ -49,6 +49,8 @@ const COMMANDS: [&str; 40] = [
     "schedule resume orders nightly",
     "schedule remove orders nightly --yes",
     "schedule history orders",
+    "unique show orders a --type t",
+    "unique release orders a --type t --yes",
 ];
 
 /// The commands in the program's help, with their descriptions.

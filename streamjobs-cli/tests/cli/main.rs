@@ -26,3 +26,4 @@ mod schedule;
 mod scheduled;
 mod tls;
 mod trim;
+mod unique;

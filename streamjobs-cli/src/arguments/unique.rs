@@ -1,0 +1,82 @@
+//! Arguments of `streamjobs unique ...`.
+
+use std::error::Error;
+
+use clap::{Args, Subcommand};
+use streamjobs::unique::UniqueDigest;
+use streamjobs::{EventId, StreamName};
+
+use super::Consent;
+use super::values::{event_id, stream};
+
+/// Show and release unique events that stand.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Unique {
+    /// Show which unique event stands, so that others that are the same are refused.
+    #[command(after_help = "\
+Exits with 3 if none stands.
+
+Example:
+  streamjobs unique show orders customer-7 --type import.requested")]
+    Show(UniqueKey),
+    Release(UniqueRelease),
+}
+
+impl Unique {
+    /// The stream that the command is about.
+    pub(super) fn stream(&self) -> &StreamName {
+        match self {
+            Self::Show(key) => &key.stream,
+            Self::Release(command) => &command.key.stream,
+        }
+    }
+}
+
+/// End the time of a unique event, so that another one can be published; its jobs go on.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+If its job still runs, the job of another event can run beside it. Exits with 3 if none stands.
+
+Example:
+  streamjobs unique release orders customer-7 --type import.requested --yes")]
+pub(crate) struct UniqueRelease {
+    #[command(flatten)]
+    pub(crate) key: UniqueKey,
+    /// Only if this event stands.
+    #[arg(long, value_name = "ID", value_parser = event_id)]
+    pub(crate) event: Option<EventId>,
+    #[command(flatten)]
+    pub(crate) consent: Consent,
+}
+
+/// What is the same.
+#[derive(Args, Debug)]
+pub(crate) struct UniqueKey {
+    /// The stream.
+    #[arg(value_parser = stream)]
+    pub(crate) stream: StreamName,
+    /// A digest of 64 characters, or with `--type` the key for uniqueness that publishers give.
+    key: String,
+    /// The event type, for a key.
+    #[arg(long = "type", value_name = "TYPE")]
+    event_type: Option<String>,
+    /// The events' own key, for a key, if they have one.
+    #[arg(long, value_name = "KEY", requires = "event_type")]
+    event_key: Option<String>,
+}
+
+impl UniqueKey {
+    /// The digest.
+    pub(crate) fn digest(&self) -> Result<UniqueDigest, Box<dyn Error + Send + Sync>> {
+        match &self.event_type {
+            Some(event_type) => {
+                let event_key = self.event_key.as_deref();
+                Ok(UniqueDigest::of_key(event_type, event_key, &self.key)?)
+            }
+            None => {
+                let digest = self.key.parse::<UniqueDigest>();
+                Ok(digest.map_err(|error| format!("{error}; give --type for a key"))?)
+            }
+        }
+    }
+}
