@@ -13,3 +13,4 @@
 
 mod grid;
 mod processes;
+mod unique;

@@ -8,19 +8,19 @@ use streamjobs_tests::eventually::eventually;
 use streamjobs_tests::process::{Worker, is_running};
 use streamjobs_tests::server::RedisServer;
 
-const DEADLINE: Duration = Duration::from_secs(40);
+pub const DEADLINE: Duration = Duration::from_secs(40);
 
 #[derive(Clone, Copy)]
-struct Plan<'a> {
+pub struct Plan<'a> {
     mode: &'a str,
     lease: Option<u64>,
     slots: u64,
     grace: u64,
 }
 
-const QUICK: Plan<'static> = Plan { mode: "quick", lease: Some(600), slots: 8, grace: 5_000 };
+pub const QUICK: Plan<'static> = Plan { mode: "quick", lease: Some(600), slots: 8, grace: 5_000 };
 
-fn worker(server: &RedisServer, plan: &Plan<'_>) -> Worker {
+pub fn worker(server: &RedisServer, plan: &Plan<'_>) -> Worker {
     worker_of(env!("CARGO_BIN_EXE_worker").into(), server, plan)
 }
 
@@ -68,7 +68,7 @@ fn ended<'a>(workers: impl IntoIterator<Item = &'a Worker>) -> Vec<String> {
     lines(workers, "end ")
 }
 
-fn started<'a>(workers: impl IntoIterator<Item = &'a Worker>) -> Vec<String> {
+pub fn started<'a>(workers: impl IntoIterator<Item = &'a Worker>) -> Vec<String> {
     lines(workers, "start ")
 }
 
