@@ -149,13 +149,19 @@ async fn a_lock_of_another_client_is_refused_or_replaced_and_delays_no_job() {
         assert!(answer.is_new(), "{key}: {answer:?}");
         assert!(app.server.query::<i64>(&["PTTL", &lock(key)]) > 0, "{key}");
     }
+    let long = format!("1-1 {}", "x".repeat(200));
+    for (key, value) in [("control", "1-1 e\n1"), ("long", long.as_str())] {
+        app.server.command(&["SET", &lock(key), value, "PX", "60000"]);
+        let answer = app.client.publish_unique(&until_done(key, HOUR), &order(key)).await.unwrap();
+        assert!(answer.is_new(), "{key}: {answer:?}");
+    }
     app.server.command(&["DEL", &lock("text")]);
     app.server.command(&["RPUSH", &lock("text"), "x"]);
     let work = Work::fine();
     let runtime = app.runtime(&work).start().await.unwrap();
     until(DEADLINE, "it ended", || !exists(&app.server, &lock("endless"))).await;
     settled(&runtime).await;
-    assert_eq!((runtime.counters().succeeded, app.server.pending("orders", "work").len()), (2, 0));
+    assert_eq!((runtime.counters().succeeded, app.server.pending("orders", "work").len()), (4, 0));
     let _ = runtime.shutdown().await;
     app.server.command(&["DEL", "orders"]);
     app.server.command(&["SET", "orders", "x"]);
@@ -242,6 +248,23 @@ async fn what_is_the_same_meets_in_one_partition_and_is_found_and_released_there
     }
     assert!(partitions.len() > 1, "{partitions:?}");
     assert_eq!(one.scheduled("orders").unwrap().count().await.unwrap(), 12);
+}
+
+/// What it says of the first event may be no number.
+#[tokio::test]
+async fn a_record_that_another_client_wrote_is_replaced_as_any_other() {
+    let app = App::start().await;
+    let debounce = Debounce::new(HOUR, HOUR).key("a");
+    let name = app.client.publish_debounced(&debounce, &order(1)).await.unwrap().name;
+    for since in ["nan", "inf", "-5", "x"] {
+        let script = "redis.call('HSET', KEYS[1], ARGV[1], cmsgpack.pack({'type', 't', 'sj-id', 'e', \
+                      'sj-since', ARGV[2], 'sj-due', '99999999999999'}))";
+        let words = ["EVAL", script, "1", "{orders}:later-records", name.as_str(), since];
+        app.server.command(&words);
+        let waits = app.client.publish_debounced(&debounce, &order(2)).await.unwrap();
+        assert_eq!(waits.replaced, Some(EventId::new("e").unwrap()), "{since}");
+        assert!(waits.due < 99_999_999_999_999, "{since}: {}", waits.due);
+    }
 }
 
 /// A publication each 20 ms for two seconds, 200 ms of quiet, at most 600 ms. A stalled machine can make a

@@ -156,11 +156,16 @@ local function entry_words(trimming, kept, job)
   return words
 end
 
+-- Two numbers of twenty digits with a dash between them, and an event id.
+local ENTRY_ID_BYTES_MAX, EVENT_ID_BYTES_MAX = 41, 128
+
 -- The event that stands for a digest: its entry, its event id and for how many milliseconds; nil without
--- one. What another client wrote, or what never expires, is no lock.
+-- one. What another client wrote in another form, or what never expires, is no lock.
 local function holder_of(lock)
-  local entry, id = string.match(redis.call('GET', lock) or '', '^(%d+%-%d+) (.+)$')
-  local rest = entry and redis.call('PTTL', lock) or 0
+  local held = redis.call('GET', lock) or ''
+  local entry, id = string.match(held, '^(%d+%-%d+) ([^%c]+)$')
+  if not entry or #entry > ENTRY_ID_BYTES_MAX or #id > EVENT_ID_BYTES_MAX then return nil end
+  local rest = redis.call('PTTL', lock)
   if rest > 0 then return entry, id, rest end
 end
 

@@ -26,8 +26,8 @@ local waiting = job_of(record)
 local due_before = due_of(waiting)
 local replaced = due_before and fields_of(waiting) or {}
 if due_before and replaced['sj-id'] == id then return {whole(due_before), false, 1} end
--- The clock may have been set back.
-local first = math.min(tonumber(replaced['sj-since'] or '') or clock, clock)
+-- The clock may have been set back, and another client may have written the record.
+local first = math.min(tonumber(string.match(replaced['sj-since'] or '', '^%d+$')) or clock, clock)
 local due = math.min(clock + delay, first + wait_max)
 if due_before and keeps_time then due = due_before end
 
