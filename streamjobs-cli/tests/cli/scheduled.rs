@@ -37,6 +37,26 @@ fn waiting_events_are_listed_in_the_order_of_their_times_without_payloads() {
     run(&server, "scheduled list orders --after e-1").ended(2);
 }
 
+/// It waits under a name of its own, which the other commands take.
+#[test]
+fn a_debounced_event_is_listed_with_its_id_and_its_name() {
+    let server = server();
+    let script =
+        "redis.call('HSET', KEYS[2], ARGV[1], cmsgpack.pack({'type', 'doc.saved', 'sj-id', \
+                  'e-9', 'sj-due', '4000000000000'}))
+        redis.call('ZADD', KEYS[1], '4000000000000', ARGV[1])";
+    let (keys, name) = (["{orders}:later", "{orders}:later-records"], "unique:5f");
+    server.command(&["EVAL", script, "2", keys[0], keys[1], name]);
+    let ran = run(&server, "scheduled list orders").ended(0);
+    let lines = ran.out.lines().collect::<Vec<_>>();
+    assert!(lines[0].ends_with("  NAME") && lines[1].ends_with("  -"), "{ran:?}");
+    assert!(lines[4].starts_with("e-9  20") && lines[4].ends_with("  unique:5f"), "{ran:?}");
+    let document = run(&server, "scheduled list orders --json").ended(0).json();
+    assert_eq!(document["events"][3]["name"], name);
+    let ran = run(&server, "scheduled cancel orders e-9 unique:5f --yes").ended(3);
+    assert_eq!((&*ran.out, &*ran.err), ("cancelled 1\n", "not scheduled: e-9\n"));
+}
+
 #[test]
 fn cancelled_events_are_gone_and_those_that_do_not_wait_are_named() {
     let server = server();

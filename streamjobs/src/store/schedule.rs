@@ -109,14 +109,14 @@ pub struct Entered {
 }
 
 /// What became of an event whose time was changed. Exhaustive: adding a variant is a breaking change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rescheduled {
     /// No event of this id waits; nothing was changed.
     NotScheduled,
     /// It waits until this time, by the server's clock in milliseconds.
     Waits(u64),
-    /// It is in the stream.
-    Entered(EntryId),
+    /// It is in the stream, with this event id if its record had one.
+    Entered(EntryId, Option<EventId>),
 }
 
 /// An event that waits; `None` for what its record does not contain.

@@ -148,6 +148,9 @@ pub async fn debounced_events_are_listed_moved_and_cancelled_by_their_name(stage
     assert_eq!((waits(stage).await?, entered(stage).await?), (Vec::new(), Vec::new()));
     let last = debounce(stage, "u:a", "e-3", TIMES).await?;
     assert_eq!((last.replaced, last.repeated), (None, false));
+    let now = Due::In(Duration::ZERO);
+    let entered = store.reschedule(stream, Retention::Unlimited, &id("u:a")?, now).await?;
+    assert!(matches!(entered, Rescheduled::Entered(_, Some(event)) if event == id("e-3")?));
     Ok(())
 }
 

@@ -161,7 +161,7 @@ pub async fn a_changed_time_counts_and_a_past_one_enters_at_once(stage: &Stage) 
     stage.pass(40).await?;
     assert_eq!(enter(stage, 500).await?.lateness.len(), 1);
     assert_eq!(names(stage).await?, ["c"]);
-    let Rescheduled::Entered(entry) = change("b", Due::In(Duration::ZERO)).await? else {
+    let Rescheduled::Entered(entry, None) = change("b", Due::In(Duration::ZERO)).await? else {
         return Err("it has entered".into());
     };
     let last = entries(stage).await?.pop().ok_or("an entry")?;

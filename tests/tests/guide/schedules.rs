@@ -30,7 +30,7 @@ impl Mailer {
     }
 }
 
-async fn start(client: &Client) -> Result<Runtime, Box<dyn std::error::Error>> {
+async fn start(client: Client) -> Result<Runtime, Box<dyn std::error::Error>> {
     // page: begin
     let nightly = Schedule::cron("nightly", "30 2 * * *")?.zone("Europe/Berlin")?;
     let cleanup = Schedule::every("cleanup", Duration::from_secs(300))?.missed(Missed::None);
@@ -81,7 +81,7 @@ async fn operate(
 async fn schedules_of_the_code_and_of_handlers_are_declared_and_run_by_hand() {
     let (server, mailer) = (RedisServer::start().unwrap(), Mailer::default());
     let client = Client::connect(&server.url()).await.unwrap();
-    let ticks = start(&client).await.unwrap();
+    let ticks = start(client.clone()).await.unwrap();
     let builder = Runtime::builder(&client).handlers(handlers![daily, refresh]);
     let reports = builder.state(mailer.clone()).start().await.unwrap();
     let within = Duration::from_secs(20);

@@ -254,8 +254,7 @@ impl ScheduledEvents {
         self.change(id, Due::At(due)).await
     }
 
-    /// Has an event that waits under this name enter its stream at once, in every state of its groups. The
-    /// answer's event id is this name.
+    /// Has an event that waits under this name enter its stream at once, in every state of its groups.
     ///
     /// # Errors
     ///
@@ -280,9 +279,9 @@ impl ScheduledEvents {
             changed = match answer? {
                 Answer::NotScheduled => changed,
                 Answer::Waits(due) => Rescheduled::Waits { due },
-                Answer::Entered(entry_id) => {
-                    // Of a debounced event, this is the name.
-                    let (event_id, partition) = (id.clone(), part.number);
+                Answer::Entered(entry_id, event_id) => {
+                    let event_id = event_id.unwrap_or_else(|| id.clone());
+                    let partition = part.number;
                     Rescheduled::Published(Published { entry_id, event_id, partition })
                 }
             };

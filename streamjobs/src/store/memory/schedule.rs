@@ -174,8 +174,13 @@ impl Schedule for MemoryStore {
             if due > now {
                 return Ok(Rescheduled::Waits(due));
             }
+            let record = state.later(stream).records.get(id.as_str());
+            let record = record.map(|(_, fields)| Entry::new(EntryId::ZERO, fields.clone()));
+            let event = record.as_ref().and_then(|record| record.text("sj-id"));
+            let event = event.and_then(|event| EventId::new(event).ok());
             let entered = state.enter(stream, retention, id.as_str(), due);
-            Ok(entered.map_or(Rescheduled::NotScheduled, Rescheduled::Entered))
+            let entered = entered.map(|entry| Rescheduled::Entered(entry, event));
+            Ok(entered.unwrap_or(Rescheduled::NotScheduled))
         })
         .await
     }

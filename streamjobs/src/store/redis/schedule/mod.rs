@@ -147,7 +147,12 @@ impl Schedule for RedisStore {
         match reply::integer(&next()?, name)? {
             0 => Ok(Rescheduled::NotScheduled),
             1 => Ok(Rescheduled::Waits(reply::number(next()?, name)?)),
-            _ => Ok(Rescheduled::Entered(reply::id(next()?, name)?)),
+            _ => {
+                let entry = reply::id(next()?, name)?;
+                // Another client may have written it.
+                let event = reply::unless_nil(next()?, name, reply::lossy)?;
+                Ok(Rescheduled::Entered(entry, event.and_then(|id| EventId::new(id).ok())))
+            }
         }
     }
 

@@ -1,8 +1,9 @@
 -- Changes when an event is due that waits.
 --
 -- KEYS: stream, waiting events, their records. ARGV: "~" or "=" for a maximum length, or nothing;
--- entries to keep; event id; "at" or "in"; that time in milliseconds.
--- Returns: {0} if no event of this id waits, {1, due time} if it waits now, {2, entry id} if it was due.
+-- entries to keep; name; "at" or "in"; that time in milliseconds.
+-- Returns: {0} if no event of this id waits, {1, due time} if it waits now, {2, entry id, its event id or
+-- nil} if it was due.
 --
 -- Before: an event of this id waits or not.
 -- After: if one does, its record and its member have the new time; or it is in the stream, and its member
@@ -30,4 +31,4 @@ redis.call('ZREM', later, '')
 local entry = redis.call('XADD', stream, unpack(entry_words(trimming, kept, job)))
 redis.call('ZREM', later, id)
 redis.call('HDEL', records, id)
-return {2, entry}
+return {2, entry, value_of(job, 'sj-id') or false}
