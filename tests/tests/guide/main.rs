@@ -12,6 +12,7 @@
 )]
 
 mod cancel;
+mod recipes;
 mod scheduled;
 mod schedules;
 mod unique;
