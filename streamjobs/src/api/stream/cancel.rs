@@ -13,7 +13,8 @@ use crate::store::CancelMark;
 /// What cancelling an event found. Exhaustive: adding a variant is a breaking change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cancellation {
-    /// It waited for its time, and was removed. No entry will ever come of it, so no group has a job.
+    /// It waited for its time, and was removed: no entry will ever come of it. If an event of this id had
+    /// entered before, its jobs are not marked: repeat the call.
     Unscheduled,
     /// Its jobs are marked. Whether there are any cannot be told: a job that is done is not known any
     /// more, and one of an event that is published later is cancelled as well.
@@ -37,10 +38,11 @@ impl Stream {
     /// Cancels an event for all groups: it is removed if it waits for its time, and else its jobs are
     /// marked, wherever they are.
     ///
-    /// A marked job that waits ends when its turn comes, without having run: as a dead letter with the
+    /// Processes learn of a mark within their promote interval: half a second by default, or six intervals
+    /// in an idle group. From then on, a marked job that waits ends when its turn comes, without having
+    /// run: as a dead letter with the
     /// reason [`Cancelled`](crate::dead_letter::Reason::Cancelled). One that waits for a retry does so
-    /// when the retry is due. In one that runs, [`Job::cancelled`](crate::Job::cancelled) fires within the
-    /// processes' promote interval: half a second by default, or six intervals in an idle group. If its
+    /// when the retry is due. In one that runs by then, [`Job::cancelled`](crate::Job::cancelled) fires. If its
     /// handler then returns successfully, the job is done; otherwise it ends as cancelled, without a
     /// retry. A redrive of the dead letter runs the job, unless it is cancelled again.
     ///

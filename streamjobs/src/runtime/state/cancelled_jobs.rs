@@ -4,10 +4,13 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tokio::time::Instant;
+
 use crate::model::entry::Entry;
 use crate::model::event::Envelope;
 use crate::model::record::redriven_after;
 use crate::runtime::state::lock;
+use crate::store::cancels::MARKS_MAX;
 use crate::store::{CancelMark, Queue};
 
 /// The marks of one stream, shared by its queues in this process.
@@ -18,6 +21,8 @@ pub(crate) struct CancelledJobs {
     known: AtomicU64,
     /// How often marks were learnt.
     changes: AtomicU64,
+    /// When the server was last asked for marks.
+    asked: Mutex<Option<Instant>>,
     /// One queue learns at a time.
     pub(crate) learning: tokio::sync::Mutex<()>,
 }
@@ -38,8 +43,22 @@ impl CancelledJobs {
         self.changes.load(Ordering::Acquire)
     }
 
-    /// Adds marks, or replaces all of them. The last one there is has the number `last`.
-    pub(crate) fn learn(&self, marks: Vec<CancelMark>, last: u64, replaces_all: bool) {
+    /// Whether there may be marks that are not known, when an answer says the number of the last one. A
+    /// lower number is that of an answer to an older request, or comes after the marks were lost.
+    pub(crate) fn is_news(&self, last: u64, sent: Instant) -> bool {
+        let known = self.known();
+        last > known || (last < known && lock(&self.asked).is_none_or(|asked| sent > asked))
+    }
+
+    /// Adds marks, or replaces all of them. The last one there is has the number `last`, by the answers to
+    /// requests since `asked`.
+    pub(crate) fn learn(
+        &self,
+        marks: Vec<CancelMark>,
+        last: u64,
+        replaces_all: bool,
+        asked: Instant,
+    ) {
         let mut known = lock(&self.marks);
         if replaces_all {
             known.clear();
@@ -49,7 +68,9 @@ impl CancelledJobs {
             of_event.retain(|mark| mark.group != group);
             of_event.push(Mark { group, number });
         }
+        forget_oldest(&mut known);
         drop(known);
+        *lock(&self.asked) = Some(asked);
         self.known.store(last, Ordering::Release);
         self.changes.fetch_add(1, Ordering::AcqRel);
     }
@@ -70,8 +91,25 @@ impl CancelledJobs {
     }
 }
 
+/// As the server does, keeps so many marks.
+fn forget_oldest(marks: &mut HashMap<String, Vec<Mark>>) {
+    let count = marks.values().map(Vec::len).sum::<usize>();
+    if count <= MARKS_MAX + MARKS_MAX / 100 {
+        return;
+    }
+    let mut numbers = marks.values().flatten().map(|mark| mark.number).collect::<Vec<_>>();
+    numbers.sort_unstable();
+    let oldest = numbers.get(count - MARKS_MAX).copied().unwrap_or(0);
+    marks.retain(|_, of_event| {
+        of_event.retain(|mark| mark.number >= oldest);
+        !of_event.is_empty()
+    });
+}
+
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::model::entry::EntryId;
     use crate::model::name::{EventId, GroupName, StreamName};
@@ -94,15 +132,40 @@ mod tests {
     fn a_mark_is_for_one_group_or_for_all_and_a_redrive_outdates_it() {
         let jobs = CancelledJobs::default();
         assert!(!is_cancelled(&jobs, "mail", "e-1", None));
-        jobs.learn(vec![mark("e-1", Some("mail"), 5), mark("e-2", None, 6)], 6, false);
+        jobs.learn(
+            vec![mark("e-1", Some("mail"), 5), mark("e-2", None, 6)],
+            6,
+            false,
+            Instant::now(),
+        );
         assert!(is_cancelled(&jobs, "mail", "e-1", None));
         assert!(!is_cancelled(&jobs, "stock", "e-1", None), "of another group");
         assert!(is_cancelled(&jobs, "stock", "e-2", None));
         assert!(!is_cancelled(&jobs, "mail", "e-1", Some("5")), "redriven since");
-        jobs.learn(vec![mark("e-1", Some("mail"), 7)], 7, false);
+        jobs.learn(vec![mark("e-1", Some("mail"), 7)], 7, false, Instant::now());
         assert!(is_cancelled(&jobs, "mail", "e-1", Some("5")), "cancelled again");
-        jobs.learn(vec![mark("e-1", Some("mail"), 7)], 8, true);
+        jobs.learn(vec![mark("e-1", Some("mail"), 7)], 8, true, Instant::now());
         assert!(!is_cancelled(&jobs, "stock", "e-2", None), "its mark was removed");
         assert_eq!((jobs.known(), jobs.changes()), (8, 3));
+    }
+
+    #[test]
+    fn a_lower_number_is_news_only_in_the_answer_to_a_later_request() {
+        let (jobs, before) = (CancelledJobs::default(), Instant::now());
+        let (asked, after) = (before + Duration::from_millis(1), before + Duration::from_millis(2));
+        assert!(jobs.is_news(9, before) && !jobs.is_news(0, before));
+        jobs.learn(vec![mark("e-1", None, 11)], 11, false, asked);
+        assert!(!jobs.is_news(10, before), "it was sent before the marks were read");
+        assert!(jobs.is_news(10, after) && jobs.is_news(12, before) && !jobs.is_news(11, after));
+    }
+
+    #[test]
+    fn as_many_marks_are_kept_as_on_the_server() {
+        let jobs = CancelledJobs::default();
+        let all =
+            (1..=MARKS_MAX as u64 + 2_000).map(|number| mark(&number.to_string(), None, number));
+        jobs.learn(all.collect(), MARKS_MAX as u64 + 2_000, false, Instant::now());
+        assert!(!is_cancelled(&jobs, "mail", "2000", None));
+        assert!(is_cancelled(&jobs, "mail", "2001", None));
     }
 }

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tokio::time::Instant;
+
 use crate::model::event::Envelope;
 use crate::runtime::observe::{JobEvent, QueueContext};
 use crate::runtime::state::{CancelledJobs, InFlight};
-use crate::store::StoreError;
+use crate::store::{CancelMarks, StoreError};
 
 /// Follows the marks of a stream for one of its queues.
 #[derive(Debug)]
@@ -27,13 +29,14 @@ impl CancelWatch {
         Self { context, in_flight, jobs, applied: AtomicU64::new(0) }
     }
 
-    /// The last mark of the stream has this number: reads the marks that are not known yet, and cancels
-    /// the jobs that are in flight here. After an error, the next answer with the number does it.
-    pub(crate) async fn heard(&self, last: u64) -> Result<(), StoreError> {
-        if last != self.jobs.known() {
+    /// The last mark of the stream has this number, by the answer to a request that was sent at this time:
+    /// reads the marks that are not known yet, and cancels the jobs that are in flight here. After an error,
+    /// the next answer with the number does it.
+    pub(crate) async fn heard(&self, last: u64, sent: Instant) -> Result<(), StoreError> {
+        if self.jobs.is_news(last, sent) {
             let _turn = self.jobs.learning.lock().await;
             // Another queue of the stream may have learnt it meanwhile.
-            if last != self.jobs.known() {
+            if self.jobs.is_news(last, sent) {
                 self.learn(last).await?;
             }
         }
@@ -44,30 +47,38 @@ impl CancelWatch {
         Ok(())
     }
 
+    /// Reads on from the last mark that is known, or all of them: where marks were removed since, and where
+    /// the last number is lower than before, because the marks were lost.
     async fn learn(&self, last: u64) -> Result<(), StoreError> {
-        let (stream, mut after) = (&self.context.queue().stream, self.jobs.known());
-        // A number that is lower than before comes after the marks were lost, or of a late answer.
-        let mut reads_all = after == 0 || last < after;
-        if reads_all {
-            after = 0;
+        let (known, mut heard) = (self.jobs.known(), last);
+        let mut from = if last < known { 0 } else { known };
+        loop {
+            let begun = Instant::now();
+            let CancelMarks { marks, removed, .. } = self.read(from).await?;
+            let highest = marks.last().map_or(0, |mark| mark.number).max(removed.unwrap_or(0));
+            // What was read before the removal may be what was removed.
+            match removed.filter(|removed| from > 0 || *removed > heard) {
+                Some(removed) => (from, heard) = (0, heard.max(removed)),
+                None => {
+                    self.jobs.learn(marks, highest.max(heard), from == 0, begun);
+                    return Ok(());
+                }
+            }
         }
-        let (mut marks, mut highest) = (Vec::new(), last);
+    }
+
+    /// All marks with higher numbers, page by page.
+    async fn read(&self, mut after: u64) -> Result<CancelMarks, StoreError> {
+        let (stream, mut all) = (&self.context.queue().stream, CancelMarks::default());
         loop {
             let page = self.context.store.cancel_marks(stream, after, PAGE_MAX).await?;
-            if page.removed.is_some() && !reads_all {
-                (reads_all, after) = (true, 0);
-                marks.clear();
-                continue;
-            }
             after = page.last().unwrap_or(after);
-            highest = highest.max(after);
-            marks.extend(page.marks);
+            all.removed = all.removed.max(page.removed);
+            all.marks.extend(page.marks);
             if !page.has_more {
-                break;
+                return Ok(all);
             }
         }
-        self.jobs.learn(marks, highest, reads_all);
-        Ok(())
     }
 
     fn apply(&self) {

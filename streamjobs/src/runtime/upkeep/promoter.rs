@@ -56,7 +56,7 @@ impl Promoter {
                     self.activity.observe(sent, &promoted);
                     backoff.reset();
                     misplaced = promoted.misplaced > 0;
-                    let delay = self.promoted(promoted).await;
+                    let delay = self.promoted(promoted, sent).await;
                     if misplaced && is_idle && !self.pause.gate.is_shut() {
                         delay.min(COALESCE)
                     } else {
@@ -90,7 +90,7 @@ impl Promoter {
 
     /// Signals the reader and the reaper what the answer means for them: how long until the next
     /// promotion.
-    async fn promoted(&mut self, promoted: Promoted) -> Duration {
+    async fn promoted(&mut self, promoted: Promoted, sent: Instant) -> Duration {
         let now = Instant::now();
         self.usage.scheduled.heard(now, promoted.scheduled);
         self.usage.schedules.heard(now, promoted.has_schedules);
@@ -100,7 +100,7 @@ impl Promoter {
         if self.pause.set_everywhere(promoted.paused) {
             self.unblock_reader().await;
         }
-        if let Err(error) = self.cancels.heard(promoted.cancels).await {
+        if let Err(error) = self.cancels.heard(promoted.cancels, sent).await {
             self.context.report.store_failed("read which jobs are cancelled", &error);
         }
         if promoted.waiting > 0 {
