@@ -48,7 +48,8 @@ impl Client {
     ///
     /// The event waits on the server as a [scheduled](Self::publish_in) one does, and enters its stream no
     /// sooner than it is due and at most half a second later, as long as a runtime with a handler of the
-    /// stream runs in some process and reaches the server. If the one before has entered meanwhile, this
+    /// stream runs in some process and reaches the server; the first events ever scheduled to a stream can
+    /// be three seconds late. If the one before has entered meanwhile, this
     /// one waits as the first of the next. [`scheduled`](Self::scheduled) lists what waits.
     /// See `docs/unique.md`.
     ///

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use streamjobs::__store::Mark;
+use streamjobs::__store::schedules::ListedSchedules;
 use streamjobs::doctor::Check;
 use streamjobs::schedule::{Missed, Schedule, ScheduleName, ScheduleState, Tick};
 use streamjobs::{Client, Job, Runtime, RuntimeBuilder, State, StreamName, handler, handlers};
@@ -134,7 +136,18 @@ async fn a_server_out_of_memory_fires_and_refuses_to_store() {
     let runs = Runs::default();
     let runtime = builder(&client, &runs).schedule(seconds()).start().await.unwrap();
     until(DEADLINE, "it fires", || !runs.all().is_empty()).await;
+    let (store, stream) = (streamjobs::__store::of(&client), StreamName::new("ticks").unwrap());
+    let page = store.schedules(&stream, ListedSchedules::After(""), 9, false).await.unwrap();
+    let facts = page.schedules.into_iter().next().unwrap();
+    let name = ScheduleName::new(&*facts.name).unwrap();
+    let aged = "local record = cmsgpack.unpack(redis.call('HGET', KEYS[1], ARGV[1])) \
+                for digest, at in pairs(record.declared) do record.declared[digest] = at - 100000 end \
+                redis.call('HSET', KEYS[1], ARGV[1], cmsgpack.pack(record))";
+    server.command(&["EVAL", aged, "1", "{ticks}:schedule-specs", &format!("{name}#")]);
     server.command(&["CONFIG", "SET", "maxmemory", "1"]);
+    let declared = [(name, facts.spec.unwrap().digest)];
+    let marks = store.mark_declared(&stream, &declared).await.unwrap();
+    assert_eq!(marks, [Mark::Same], "it is declared again");
     let schedules = client.schedules("ticks").unwrap();
     let other = Schedule::every("other", Duration::from_secs(60)).unwrap();
     let error = schedules.put(&other).await.unwrap_err();
@@ -250,4 +263,45 @@ async fn the_doctor_names_a_schedule_that_no_process_declares() {
         client.schedules("ticks").unwrap().get(&name("gone")).await.unwrap().unwrap().state,
         ScheduleState::Undeclared
     );
+}
+
+/// The copies of before stay where they are until they are forgotten.
+#[tokio::test]
+async fn schedules_are_resumed_in_each_partition_that_has_a_copy_of_them() {
+    const COPIES: usize = 8;
+    let server = RedisServer::start().unwrap();
+    let names = ["a", "b", "c", "d", "e", "f"];
+    let start = async |client: &Client| {
+        let hours = names.map(|name| Schedule::every(name, Duration::from_secs(3_600)).unwrap());
+        let builder = builder(client, &Runs::default());
+        hours.into_iter().fold(builder, RuntimeBuilder::schedule).start().await.unwrap()
+    };
+    let before = Client::connect(&server.url()).await.unwrap();
+    let first = start(&before).await;
+    let count = |key: &str| server.query::<usize>(&["ZCARD", key]);
+    until(DEADLINE, "declared", || count("{ticks}:schedules") == 6).await;
+    let client = Client::builder(&server.url()).partitions("ticks", 3).connect().await.unwrap();
+    let second = start(&client).await;
+    let partitions = client.partitions(&StreamName::new("ticks").unwrap());
+    let keys = partitions.iter().map(|stream| match stream.as_str() {
+        "ticks" => "{ticks}:schedules".to_owned(),
+        other => format!("{other}:schedules"),
+    });
+    let keys = keys.collect::<Vec<_>>();
+    let placed = || keys.iter().map(|key| count(key)).sum::<usize>();
+    // Which partition a name has does not change between releases.
+    until(DEADLINE, "declared where they are now", || placed() == COPIES).await;
+    let schedules = client.schedules("ticks").unwrap();
+    for text in names {
+        schedules.pause(&name(text)).await.unwrap();
+    }
+    assert_eq!(placed(), 0, "paused");
+    for text in names {
+        assert!(schedules.resume(&name(text)).await.unwrap());
+        assert!(!schedules.resume(&name(text)).await.unwrap());
+    }
+    assert_eq!(placed(), COPIES);
+    for runtime in [first, second] {
+        let _ = runtime.shutdown().await;
+    }
 }

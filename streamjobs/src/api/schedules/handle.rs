@@ -256,24 +256,39 @@ impl Schedules {
     ///
     /// If the future is dropped, the schedule may or may not be resumed.
     pub async fn resume(&self, name: &ScheduleName) -> Result<bool, SchedulesError> {
-        let stream = self.stream();
+        let mut resumed = false;
         for _ in 0..TRIES {
-            let found = self.find(name, RESUME).await?.0;
-            let found = found.ok_or_else(|| SchedulesError::missing(stream, name))?;
-            let (schedule, digest) = self.read(name, &found)?;
-            let Ok(Some(at)) = schedule.next_after(found.now.0) else {
-                return Err(SchedulesError::unreadable(stream, name));
-            };
-            let next = NextTime { at, from: found.now };
-            let part = &found.part;
-            let resumed = self.store.resume_schedule(&part.stream, name, &digest, next).await;
-            match resumed.map_err(|error| failed(part, RESUME, error))? {
-                Declared::Same => return Ok(false),
-                Declared::Stored => return Ok(true),
-                _ => {}
+            let copies = self.copies(name, RESUME).await?.0;
+            if copies.is_empty() {
+                return Err(SchedulesError::missing(self.stream(), name));
+            }
+            let mut changed = false;
+            for found in &copies {
+                match self.resume_copy(name, found).await? {
+                    Declared::Same => {}
+                    Declared::Stored => resumed = true,
+                    _ => changed = true,
+                }
+            }
+            if !changed {
+                return Ok(resumed);
             }
         }
-        Err(SchedulesError::changed(stream, name))
+        Err(SchedulesError::changed(self.stream(), name))
+    }
+
+    async fn resume_copy(
+        &self,
+        name: &ScheduleName,
+        found: &Found,
+    ) -> Result<Declared, SchedulesError> {
+        let (schedule, digest) = self.read(name, found)?;
+        let Ok(Some(at)) = schedule.next_after(found.now.0) else {
+            return Err(SchedulesError::unreadable(self.stream(), name));
+        };
+        let (next, part) = (NextTime { at, from: found.now }, &found.part);
+        let resumed = self.store.resume_schedule(&part.stream, name, &digest, next).await;
+        resumed.map_err(|error| failed(part, RESUME, error))
     }
 
     /// Publishes an event of a schedule now, beside its occurrences, paused or not. Its next time stays. A
@@ -360,12 +375,25 @@ impl Schedules {
         Ok(lines)
     }
 
-    /// Where a schedule is, and the server's clock.
+    /// Where a schedule is, and the server's clock. After partitions were added, an older copy can be left
+    /// where it was before: the one that counts was declared last.
     async fn find(
         &self,
         name: &ScheduleName,
         action: &'static str,
     ) -> Result<(Option<Found>, ServerTime), SchedulesError> {
+        let (copies, now) = self.copies(name, action).await?;
+        let declared =
+            |found: &Found| found.facts.record.declared.unwrap_or(found.facts.record.since);
+        Ok((copies.into_iter().max_by_key(declared), now))
+    }
+
+    /// All copies of a schedule, and the server's clock.
+    async fn copies(
+        &self,
+        name: &ScheduleName,
+        action: &'static str,
+    ) -> Result<(Vec<Found>, ServerTime), SchedulesError> {
         let read = async |part: &Part| {
             let listed = ListedSchedules::Only(name.as_str());
             let page = self.store.schedules(&part.stream, listed, 1, true).await;
@@ -373,11 +401,11 @@ impl Schedules {
         };
         let pages = read_all(self.parts.iter().map(read).collect()).await?;
         let now = pages.iter().map(|(_, page)| page.now).max().unwrap_or_default();
-        let found = pages.into_iter().find_map(|(part, page)| {
+        let copies = pages.into_iter().filter_map(|(part, page)| {
             let facts = page.schedules.into_iter().next()?;
             Some(Found { part, facts, now: page.now })
         });
-        Ok((found, now))
+        Ok((copies.collect(), now))
     }
 
     /// The definition that was found, and its digest.

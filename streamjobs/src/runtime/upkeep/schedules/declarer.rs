@@ -76,7 +76,15 @@ impl Declarations {
         let (stream, begun) = (&context.queue().stream, Instant::now());
         let names = self.schedules.iter().map(|(_, new)| (new.name.clone(), new.digest.clone()));
         let names = names.collect::<Vec<_>>();
-        let marks = context.store.mark_declared(stream, &names).await?;
+        let marks = match context.store.mark_declared(stream, &names).await {
+            Err(error @ StoreError::Refused { .. }) => {
+                // What is declared already goes on firing.
+                context.report.store_failed(DECLARE, &error);
+                *lock(&self.next) = Some(Instant::now() + jittered(REFUSED_INTERVAL));
+                return Ok(());
+            }
+            marks => marks?,
+        };
         context.report.answered();
         for ((schedule, new), mark) in self.schedules.iter().zip(marks) {
             let is_starting = lock(&self.starting).contains(&new.name);
@@ -183,5 +191,7 @@ const FULL: &str = "the stream has too many schedules";
 const DECLARE: &str = "declare schedules";
 /// Ten of them pass before another process takes over.
 const INTERVAL: Duration = Duration::from_secs(60);
+/// After a refusal.
+const REFUSED_INTERVAL: Duration = Duration::from_secs(10);
 const TRIES: usize = 3;
 const TOLD_MAX: usize = 10_000;

@@ -11,7 +11,9 @@ use crate::model::schedule::Schedule;
 use crate::runtime::observe::{QueueContext, QueueEvent, ScheduleEvent};
 use crate::runtime::state::jittered;
 use crate::store::schedules::{DECLARED_FOR, ListedSchedules, ScheduleFacts, StoredSpec};
-use crate::store::{DueSchedules, NewSchedule, NextTime, ScheduleKind, ServerTime, StoreError};
+use crate::store::{
+    Declared, DueSchedules, NewSchedule, NextTime, ScheduleKind, ServerTime, StoreError,
+};
 
 /// What this process knows of the schedules of one stream key.
 #[derive(Debug, Default)]
@@ -99,10 +101,19 @@ impl Known {
             let Some(Definition::Fired { schedule, .. }) = definition else { continue };
             let Ok(Some(at)) = schedule.next_after(from.0) else { continue };
             let (stream, next) = (&context.queue().stream, NextTime { at, from });
-            context.payload_store.declare(stream, &new, next, Duration::MAX).await?;
-            context.report.queue(QueueEvent::Schedule(ScheduleEvent::Restored {
-                schedule: new.name.as_str(),
-            }));
+            let schedule = new.name.as_str();
+            match context.payload_store.declare(stream, &new, next, Duration::MAX).await {
+                Ok(Declared::Same | Declared::Stored) => {
+                    let restored = ScheduleEvent::Restored { schedule };
+                    context.report.queue(QueueEvent::Schedule(restored));
+                }
+                // It is looked for again.
+                Ok(_) => {}
+                Err(error @ StoreError::Refused { .. }) => {
+                    context.report.store_failed("restore a schedule", &error);
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
     }

@@ -10,7 +10,8 @@
 -- May race with: declarations and firings, which do not depend on it. A repetition changes nothing else.
 local schedules, specs, age = KEYS[2], KEYS[3], tonumber(ARGV[1])
 local clock = now()
-redis.call('ZCARD', schedules)
+-- A server out of memory accepts a removal, and after it what follows.
+redis.call('ZREM', schedules, '')
 
 local function mark(name, digest)
   local text = redis.call('HGET', specs, name)
