@@ -61,7 +61,7 @@ pub async fn a_mark_that_is_set_again_has_the_highest_number(stage: &Stage) -> C
     Ok(())
 }
 
-/// From then on, whoever reads on learns that a mark is gone.
+/// From then on, a process that reads on learns that a mark is gone.
 pub async fn the_removal_of_a_mark_has_a_number_of_its_own(stage: &Stage) -> Case {
     let (store, stream) = (&stage.store, &stage.queue.stream);
     let (one, group) = (EventId::new("e-1")?, GroupName::new("work")?);

@@ -126,6 +126,8 @@ async fn a_mark_counts_again_after_the_server_lost_all_and_its_clock_is_behind()
     let work = Work::fine();
     let runtime = app.runtime(&work).start().await.unwrap();
     app.server.command(&["DEL", "{orders}:cancelled"]);
+    // What another client has set to no time hides nothing.
+    app.server.command(&["ZADD", "{orders}:cancelled", "inf", "theirs"]);
     stream.cancel(&id(1)).await.unwrap();
     let settled =
         async || {

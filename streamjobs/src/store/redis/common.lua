@@ -12,15 +12,19 @@ local function whole(number)
   return string.format('%.0f', number)
 end
 
+-- The last time that can be scheduled to, in the year 9999.
+local LAST_TIME = '253402300799999'
+
 -- A score as a time in milliseconds. Another client can have set an infinite one, which no reply carries:
--- it counts as the last time that can be scheduled to, in the year 9999.
+-- it counts as the last time.
 local function time_of(score)
-  return math.min(math.max(tonumber(score), 0), 253402300799999)
+  return math.min(math.max(tonumber(score), 0), tonumber(LAST_TIME))
 end
 
--- The highest score of a sorted set, as a time; 0 if it is empty or the key is of another type.
+-- The highest score of a sorted set that is a time, leaving out what another client has set beyond; 0 without
+-- one, or if the key is of another type.
 local function last_number(key)
-  local last = redis.pcall('ZRANGE', key, -1, -1, 'WITHSCORES')
+  local last = redis.pcall('ZRANGE', key, LAST_TIME, '-inf', 'BYSCORE', 'REV', 'LIMIT', 0, 1, 'WITHSCORES')
   return not last.err and last[2] and time_of(last[2]) or 0
 end
 

@@ -6,4 +6,4 @@
 -- Before and after: nothing is changed.
 -- May race with: those that mark, whose marks have higher numbers.
 local from, limit = '(' .. ARGV[1], ARGV[2]
-return redis.call('ZRANGE', KEYS[1], from, '+inf', 'BYSCORE', 'LIMIT', 0, limit, 'WITHSCORES')
+return redis.call('ZRANGE', KEYS[1], from, LAST_TIME, 'BYSCORE', 'LIMIT', 0, limit, 'WITHSCORES')
