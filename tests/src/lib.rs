@@ -2,6 +2,7 @@
 //!
 //! - [`proxy`]: a TCP proxy in front of a server that loses, cuts, holds and refuses on demand.
 //! - [`process`]: another process that can be killed, frozen and read line by line.
+//! - [`logs`]: what this thread logs, kept from the tests beside it.
 //! - [`history`] and [`check`]: what processes say they did, and whether it may be so.
 //!
 //! The servers themselves, a browser and waiting with a deadline come from `streamjobs-servers`,
@@ -25,6 +26,7 @@ pub mod check;
 pub mod conformance;
 pub mod figures;
 pub mod history;
+pub mod logs;
 pub mod process;
 pub mod proof;
 pub mod proxy;

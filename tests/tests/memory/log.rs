@@ -12,6 +12,7 @@ use streamjobs::config::GroupOptions;
 use streamjobs::testing::Streams;
 use streamjobs::{Backoff, Event, JobError, Runtime, handler, handlers};
 use streamjobs_tests::eventually::eventually_async;
+use streamjobs_tests::logs;
 use tokio::time::Instant;
 use tracing::Level;
 use tracing::field::{Field, Visit};
@@ -67,7 +68,7 @@ impl<S: tracing::Subscriber> Layer<S> for Lines {
 async fn a_failed_attempt_is_one_warning_and_a_dead_letter_one_error() {
     let lines = Lines(Level::WARN, Arc::default());
     let subscriber = tracing_subscriber::registry().with(lines.clone());
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let _guard = logs::of_this_thread(subscriber);
     let client = Streams::new().client();
     let options = GroupOptions::new()
         .max_attempts(NonZeroU32::new(2).unwrap())
@@ -107,7 +108,7 @@ async fn a_failed_attempt_is_one_warning_and_a_dead_letter_one_error() {
 async fn an_outage_is_one_line_when_it_begins_one_a_minute_and_one_when_it_ends() {
     let lines = Lines(Level::INFO, Arc::default());
     let subscriber = tracing_subscriber::registry().with(lines.clone());
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let _guard = logs::of_this_thread(subscriber);
     let streams = Streams::new();
     let (client, store) = (streams.client(), streamjobs::__store::behind(&streams));
     let builder = Runtime::builder(&client).handlers(handlers![self::fail, self::succeed]);

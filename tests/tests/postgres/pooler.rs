@@ -12,6 +12,7 @@ use streamjobs::{EncodedEvent, EventId, JobError, Runtime, handlers};
 use streamjobs_postgres::letters::{RedriveState, Request, Selection};
 use streamjobs_postgres::{Keep, Postgres, migrate};
 use streamjobs_tests::eventually::eventually_async;
+use streamjobs_tests::logs;
 use streamjobs_tests::postgres::{Database, PgServer, Pooler, Role};
 use tracing::field::{Field, Visit};
 use tracing::{Level, Subscriber};
@@ -187,7 +188,7 @@ async fn clients_that_share_a_connection_never_get_each_others_answers() {
 async fn the_relay_says_that_no_notification_arrives_and_polls() {
     let lines = Warnings::default();
     let subscriber = tracing_subscriber::registry().with(lines.clone());
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let _guard = logs::of_this_thread(subscriber);
     let (app, _pooler) = behind(2).await;
     let relay = app.postgres.relay().poll(Duration::from_millis(20));
     let builder = quick(Runtime::builder(&app.client).handlers(handlers![]));
@@ -218,7 +219,7 @@ async fn the_relay_says_that_no_notification_arrives_and_polls() {
 async fn a_relay_that_is_not_to_listen_polls_and_sends_itself_no_notification() {
     let lines = Warnings::default();
     let subscriber = tracing_subscriber::registry().with(lines.clone());
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let _guard = logs::of_this_thread(subscriber);
     let (app, _pooler) = behind(1).await;
     let relay = app.postgres.relay().without_listen().poll(Duration::from_millis(20));
     let builder = quick(Runtime::builder(&app.client).handlers(handlers![]));

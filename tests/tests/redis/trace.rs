@@ -9,6 +9,7 @@ use streamjobs::testing::Streams;
 use streamjobs::{
     Client, Event, Job, JobError, ResultExt, Runtime, State, TraceContext, handler, handlers,
 };
+use streamjobs_tests::logs;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing_subscriber::layer::{Context, SubscriberExt};
@@ -239,7 +240,7 @@ async fn failing(_order: crate::app::Order) -> Result<(), JobError> {
 async fn publishing_handlers_and_settlements_run_in_spans_with_the_documented_fields() {
     let recorder = Recorder::default();
     let subscriber = tracing_subscriber::registry().with(recorder.clone());
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let _guard = logs::of_this_thread(subscriber);
     let client = Streams::new().client();
     let builder = Runtime::builder(&client).handlers(handlers![logging, failing]);
     let runtime = builder.state(OtherWork(Work::fine())).start().await.unwrap();
