@@ -1,5 +1,6 @@
 //! Consumers: how they are planned, wired, started and stopped; services beside them.
 
+mod bind;
 mod consumer_set;
 mod io_thread;
 mod plan;
@@ -14,6 +15,7 @@ mod shutdown_report;
 mod stop;
 mod wiring;
 
+use self::bind::{bind, merged};
 pub(crate) use self::consumer_set::ConsumerSet;
 pub(crate) use self::io_thread::IoThread;
 pub(crate) use self::plan::{PlannedQueue, RuntimeSpec, plan};

@@ -4,18 +4,15 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics::Histogram;
-
 use crate::handler::service::ServedQueue;
 use crate::handler::{HandlerDef, Requirements, States};
-use crate::model::config::{
-    GroupOptions, HandlerOptions, JobLimits, QueueConfig, Retention, RuntimeConfig,
-};
+use crate::model::config::{GroupOptions, QueueConfig, Retention, RuntimeConfig};
 use crate::model::error::StartError;
 use crate::model::name::{GroupName, NameError, StreamName};
 use crate::model::schedule::Schedule;
 use crate::publish::layouts::Layouts;
 use crate::runtime::attempt::{BoundHandler, Handlers};
+use crate::runtime::consumer::{bind, merged};
 use crate::store::Queue;
 
 /// The settings of the builder.
@@ -217,80 +214,6 @@ fn unknown_names(all: &[HandlerDef], spec: &RuntimeSpec, faults: &mut Vec<String
     }
 }
 
-/// The attributes of a queue's handlers, merged. Settings of the queue must agree.
-fn merged(handlers: &[HandlerDef], faults: &mut Vec<String>) -> HandlerOptions {
-    let mut merged = HandlerOptions::default();
-    let mut said_by = HashMap::<&'static str, &HandlerDef>::new();
-    for handler in handlers {
-        let options = handler.options;
-        macro_rules! agree {
-            ($field:ident) => {
-                match (merged.$field, options.$field) {
-                    (Some(one), Some(other)) if one != other => faults.push(format!(
-                        "{} and {} belong to group {} on stream {}, and differ in {}",
-                        said_by
-                            .get(stringify!($field))
-                            .map_or_else(String::new, |first| first.location()),
-                        handler.location(),
-                        handler.group,
-                        handler.stream,
-                        stringify!($field),
-                    )),
-                    (None, Some(_)) => {
-                        merged.$field = options.$field;
-                        said_by.insert(stringify!($field), handler);
-                    }
-                    _ => {}
-                }
-            };
-        }
-        agree!(concurrency);
-        agree!(lease);
-        agree!(start);
-        agree!(unhandled);
-        agree!(unhandled_after);
-        // The group's own count, for entries without a handler, is the largest of its handlers'.
-        merged.max_deliveries = merged.max_deliveries.max(options.max_deliveries);
-    }
-    merged
-}
-
-/// Binds every event type to its handler. Two handlers for one type are a fault that names both.
-fn bind(handlers: &[HandlerDef], options: &GroupOptions, faults: &mut Vec<String>) -> Handlers {
-    let mut bound = Handlers::default();
-    for handler in handlers {
-        let limits = JobLimits::new(&handler.options, options);
-        faults.extend(limits.fault(&handler.location()));
-        let this = BoundHandler { handler: *handler, limits, durations: Histogram::noop() };
-        let mut twice = |what: &str, other: &BoundHandler| {
-            faults.push(format!(
-                "{} and {} both take {what} of stream {} for group {}",
-                other.handler.location(),
-                handler.location(),
-                handler.stream,
-                handler.group
-            ));
-        };
-        match handler.types {
-            None => match &bound.any {
-                Some(other) => twice("every entry", other),
-                None => bound.any = Some(this),
-            },
-            Some(types) => {
-                for event_type in types {
-                    match bound.by_type.get(event_type) {
-                        Some(other) => twice(&format!("event type {event_type}"), other),
-                        None => {
-                            bound.by_type.insert(event_type, this.clone());
-                        }
-                    }
-                }
-            }
-        }
-    }
-    bound
-}
-
 #[cfg(test)]
 mod tests {
     use std::num::{NonZeroU32, NonZeroU64};
@@ -299,6 +222,7 @@ mod tests {
 
     use super::*;
     use crate::model::backoff::Backoff;
+    use crate::model::config::HandlerOptions;
     use crate::model::outcome::Outcome;
 
     fn handler(
