@@ -24,6 +24,12 @@ pub use self::model::{config, error};
 pub use self::handler::{
     Begin, CancelReason, FromJob, HandlerDef, Job, JobResource, Requirements, State,
 };
+/// Middleware: code around the run of each job. See `docs/middleware.md`.
+pub mod middleware {
+    pub use crate::handler::middleware::{Layer, Middleware, Next};
+    pub use crate::model::run_failure::RunFailure;
+}
+
 /// Schedules: what publishes again and again, declared in code or stored at run time.
 pub mod schedule {
     pub use crate::api::schedules::{
@@ -54,6 +60,7 @@ pub use streamjobs_macros::handler;
 /// The items that generated code refers to. Not part of the public API.
 #[doc(hidden)]
 pub mod __private {
+    pub use crate::handler::middleware::Layer;
     #[cfg(feature = "inventory")]
     pub use crate::handler::registry::Registered;
     pub use crate::handler::registry::linked;

@@ -2,6 +2,7 @@
 
 use proc_macro2::{Span, TokenStream};
 use quote::quote_spanned;
+use syn::Path;
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 
@@ -17,6 +18,7 @@ pub(crate) fn handler(function: &Function, handler: &Handler, paths: &Paths) -> 
     let (stream, types) = source(&handler.source, paths);
     let schedule = settings::schedule(&handler.source, paths);
     let options = settings::options(&handler.settings, paths);
+    let wrap = wrap(handler.wrap.as_ref(), paths);
     let require = require(&handler.arguments, paths);
     let run = attempt::run(function, handler, paths);
     let name = &function.signature.ident;
@@ -27,6 +29,7 @@ pub(crate) fn handler(function: &Function, handler: &Handler, paths: &Paths) -> 
         types: #types,
         options: #options,
         schedule: #schedule,
+        wrap: #wrap,
         require: #require,
         run: #run,
     };
@@ -46,6 +49,7 @@ pub(crate) fn placeholder(function: &Function, paths: &Paths) -> TokenStream {
         types: ::core::option::Option::None,
         options: #options,
         schedule: ::core::option::Option::None,
+        wrap: ::core::option::Option::None,
         require: |_| {},
         run: |_| ::std::boxed::Box::pin(::core::future::pending()),
     };
@@ -118,6 +122,16 @@ fn source(source: &Source, paths: &Paths) -> (TokenStream, TokenStream) {
             (quote_spanned!(span=> #stream), types)
         }
     }
+}
+
+/// A function that makes the layer of the middleware.
+fn wrap(wrap: Option<&Path>, paths: &Paths) -> TokenStream {
+    let Some(middleware) = wrap else {
+        return quote_spanned!(Span::mixed_site()=> ::core::option::Option::None);
+    };
+    let span = at(middleware.span());
+    let layer = paths.private_at(span, "Layer");
+    quote_spanned!(span=> ::core::option::Option::Some(|| #layer::new(#middleware)))
 }
 
 /// A function that adds what the arguments need.

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use syn::{Error, LitInt, LitStr, Type};
+use syn::{Error, LitInt, LitStr, Path, Type};
 
 use super::parse::{Function, Options};
 use super::schedule::Schedule;
@@ -16,6 +16,8 @@ pub(crate) struct Handler {
     pub(crate) group: LitStr,
     pub(crate) source: Source,
     pub(crate) settings: Settings,
+    /// The middleware around it.
+    pub(crate) wrap: Option<Path>,
     pub(crate) arguments: Vec<Argument>,
 }
 
@@ -90,7 +92,7 @@ impl Handler {
             (None, Some(stream)) => Source::Raw(event, stream),
             (None, None) => Source::Event(event),
         };
-        Some(Self { group, source, settings, arguments })
+        Some(Self { group, source, settings, wrap: options.wrap, arguments })
     }
 }
 

@@ -25,6 +25,7 @@ pub(crate) struct Options {
     pub(crate) start: Option<LitStr>,
     pub(crate) unhandled: Option<LitStr>,
     pub(crate) unhandled_after: Option<LitStr>,
+    pub(crate) wrap: Option<Path>,
     pub(crate) schedule: ScheduleOptions,
     pub(crate) root: Option<Path>,
     /// Every named option, valid or not.
@@ -120,7 +121,7 @@ impl Options {
                 "concurrency" | "max_attempts" | "max_deliveries" | "missed_max" => {
                     "a whole number"
                 }
-                "crate" => "a path",
+                "crate" | "wrap" => "a path",
                 _ => "a string",
             };
             Error::new_spanned(&value, format!("`{name}` takes {kind}, as in `{name} = {example}`"))
@@ -142,6 +143,7 @@ impl Options {
             "start" => self.start = Some(text(value)?),
             "unhandled" => self.unhandled = Some(text(value)?),
             "unhandled_after" => self.unhandled_after = Some(text(value)?),
+            "wrap" => self.wrap = Some(path(value)?),
             "crate" => self.root = Some(path(value)?),
             _ => return self.schedule.set(name, value),
         }
@@ -234,7 +236,7 @@ fn ungrouped(value: &Expr) -> &Expr {
 }
 
 /// Every option with an example value.
-const EXAMPLES: [(&str, &str); 21] = [
+const EXAMPLES: [(&str, &str); 22] = [
     ("group", "\"mail\""),
     ("stream", "\"orders\""),
     ("concurrency", "16"),
@@ -255,5 +257,6 @@ const EXAMPLES: [(&str, &str); 21] = [
     ("missed_max", "100"),
     ("missed_within", "\"24h\""),
     ("jitter", "\"30s\""),
+    ("wrap", "timed"),
     ("crate", "::streamjobs"),
 ];

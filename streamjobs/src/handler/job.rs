@@ -319,6 +319,11 @@ impl Job {
         &self.parts.client
     }
 
+    /// How long an attempt has between its cancellation and the drop of its future.
+    pub(crate) fn window(&self) -> Duration {
+        self.parts.lease.window
+    }
+
     /// Waits until the attempt has to end, and returns why.
     pub(crate) async fn time_ended(&self) -> Outcome {
         let timed_out = async {

@@ -5,6 +5,7 @@ pub mod service;
 
 mod extract;
 mod job;
+pub(crate) mod middleware;
 mod needs;
 pub(crate) mod registry;
 mod resource;
@@ -25,6 +26,7 @@ use std::fmt;
 
 use futures_util::future::BoxFuture;
 
+use self::middleware::Layer;
 use crate::model::config::HandlerOptions;
 use crate::model::schedule::ScheduleDeclaration;
 
@@ -49,6 +51,8 @@ pub struct HandlerDef {
     pub options: HandlerOptions,
     /// The schedule that publishes to the handler's stream, with the first of its types.
     pub schedule: Option<ScheduleDeclaration>,
+    /// The middleware of the handler alone.
+    pub wrap: Option<fn() -> Layer>,
     /// Adds what the function's arguments need from the runtime.
     pub require: fn(&mut Requirements),
     /// Runs the function for one job.

@@ -20,6 +20,7 @@ pub(crate) mod policy;
 pub(crate) mod preview;
 pub(crate) mod record;
 pub(crate) mod refusal;
+pub(crate) mod run_failure;
 pub(crate) mod schedule;
 pub(crate) mod slot;
 pub(crate) mod trace;

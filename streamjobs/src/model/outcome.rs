@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::model::cause::{BoxError, chain, drop_caught};
 use crate::model::event::DecodeError;
+use crate::model::run_failure::RunFailure;
 
 /// Why a job failed, and what that means for it.
 ///
@@ -115,6 +116,12 @@ impl JobError {
         Self::blocked(delay, self.cause)
     }
 
+    /// The same cause as a permanent failure; see [`dead`](Self::dead).
+    #[must_use]
+    pub fn into_dead(self) -> Self {
+        Self::dead(self.cause)
+    }
+
     /// Whether the job is retried after its ordinary back-off: the error has no other meaning.
     #[must_use]
     pub fn is_retry(&self) -> bool {
@@ -146,6 +153,12 @@ impl JobError {
         self.cause.as_ref()
     }
 
+    /// What the run failed by, if not by an error of its handler; as [middleware](crate::middleware) sees it.
+    #[must_use]
+    pub fn run_failure(&self) -> Option<&RunFailure> {
+        self.cause.downcast_ref()
+    }
+
     fn new(retry: Retry, cause: impl Into<BoxError>) -> Self {
         Self { retry, blocked: false, cause: cause.into() }
     }
@@ -157,6 +170,11 @@ impl JobError {
     /// The error and its causes in one line, as a dead letter keeps it.
     pub(crate) fn text(&self) -> String {
         chain(self.cause.as_ref())
+    }
+
+    /// A copy with the text of its cause in place of the cause.
+    fn copied(&self) -> Self {
+        Self { retry: self.retry, blocked: self.blocked, cause: self.text().into() }
     }
 
     /// The same failure with the text of its cause in place of the cause.
@@ -257,6 +275,58 @@ impl Outcome {
         match self {
             Self::Failed(error) if error.is_blocked() => Some(error.text()),
             _ => None,
+        }
+    }
+
+    /// The outcome as middleware sees it.
+    pub(crate) fn into_result(self) -> Result<(), JobError> {
+        let failure = match self {
+            Self::Done | Self::AlreadyDone => return Ok(()),
+            Self::Failed(error) => return Err(error),
+            Self::Undecodable(error) => return Err(JobError::dead(RunFailure::Undecodable(error))),
+            Self::Panicked(text) => RunFailure::Panicked(text),
+            Self::TimedOut(timeout) => RunFailure::TimedOut(timeout),
+            Self::LeaseLost => RunFailure::LeaseLost,
+            Self::CutOff => RunFailure::Shutdown,
+            Self::Cancelled => RunFailure::Cancelled,
+        };
+        Err(JobError::retry(failure))
+    }
+
+    /// The same outcome, with the text of the application's error in place of the error.
+    pub(crate) fn copied(&self) -> Self {
+        match self {
+            Self::Done => Self::Done,
+            Self::AlreadyDone => Self::AlreadyDone,
+            Self::Failed(error) => Self::Failed(error.copied()),
+            Self::Undecodable(error) => Self::Undecodable(DecodeError::new(error.to_string())),
+            Self::Panicked(text) => Self::Panicked(text.clone()),
+            Self::TimedOut(timeout) => Self::TimedOut(*timeout),
+            Self::LeaseLost => Self::LeaseLost,
+            Self::CutOff => Self::CutOff,
+            Self::Cancelled => Self::Cancelled,
+        }
+    }
+
+    /// What becomes of this outcome of a run when middleware around it returns `result`.
+    ///
+    /// An error replaces it, unless it is the run's own failure, handed on. Success replaces no failure,
+    /// and nothing replaces what is not the application's to decide.
+    pub(crate) fn replaced_by(self, result: Result<(), JobError>) -> Self {
+        match (self, result) {
+            (fixed @ (Self::LeaseLost | Self::CutOff | Self::Cancelled), _) => fixed,
+            (outcome, Ok(())) => outcome,
+            (outcome @ (Self::Panicked(_) | Self::TimedOut(_)), Err(error))
+                if error.run_failure().is_some() && error.is_retry() =>
+            {
+                outcome
+            }
+            (outcome @ Self::Undecodable(_), Err(error))
+                if error.run_failure().is_some() && error.is_dead() =>
+            {
+                outcome
+            }
+            (_, Err(error)) => Self::Failed(error),
         }
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tracing::Span;
 
+use crate::handler::middleware::{Layer, Middleware};
 use crate::handler::registry;
 use crate::handler::service::Service;
 use crate::handler::{HandlerDef, States};
@@ -113,6 +114,22 @@ impl RuntimeBuilder {
     /// Settings of one group, which override those in its handlers' attributes.
     pub fn group(mut self, group: impl Into<String>, options: GroupOptions) -> Self {
         self.spec.groups.insert(group.into(), options);
+        self
+    }
+
+    /// Runs this middleware around every job of this runtime. Calls add up: the first is outermost. None by
+    /// default, and what has none costs nothing.
+    ///
+    /// See [`Middleware`] for what it may do, and `docs/middleware.md` for examples.
+    pub fn around(mut self, middleware: impl Middleware) -> Self {
+        self.spec.around.push(Layer::new(middleware));
+        self
+    }
+
+    /// Runs this middleware around every job of one group, within that of the runtime. Calls add up: the
+    /// first is outermost.
+    pub fn around_group(mut self, group: impl Into<String>, middleware: impl Middleware) -> Self {
+        self.spec.around_groups.entry(group.into()).or_default().push(Layer::new(middleware));
         self
     }
 

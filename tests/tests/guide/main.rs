@@ -12,6 +12,7 @@
 )]
 
 mod cancel;
+mod middleware;
 mod recipes;
 mod scheduled;
 mod schedules;

@@ -25,6 +25,7 @@ mod idle;
 mod log;
 mod loops;
 mod lost_keys;
+mod middleware;
 mod once;
 mod recovery;
 mod released;

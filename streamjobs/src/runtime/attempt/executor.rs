@@ -205,10 +205,10 @@ impl Executor {
                 hook(&span, trace);
             }
             FailPoint::HandlerBefore.reached();
-            within(trace, (bound.handler.run)(job)).instrument(span.clone()).await
+            within(trace, bound.run(job)).instrument(span.clone()).await
         };
-        // Panics of the handler itself are caught inside. This is for extractors, decoders and
-        // resources.
+        // Panics of the handler itself and of middleware are caught inside. This is for extractors,
+        // decoders and resources.
         let run = AssertUnwindSafe(run).catch_unwind();
         let outcome = run.await.unwrap_or_else(|panic| Outcome::Panicked(panic_text(panic)));
         let outcome = outcome.with_shown_error();

@@ -1,12 +1,16 @@
 //! The handlers of one queue and their limits.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use metrics::Histogram;
 use tracing::info;
 
-use crate::handler::HandlerDef;
+use crate::handler::middleware::Chain;
+use crate::handler::{HandlerDef, Job};
 use crate::model::config::JobLimits;
+use crate::model::outcome::Outcome;
 use crate::runtime::observe::QueueContext;
 
 /// The handlers of one queue, by event type.
@@ -21,9 +25,21 @@ pub(crate) struct Handlers {
 #[derive(Clone, Debug)]
 pub(crate) struct BoundHandler {
     pub(crate) handler: HandlerDef,
+    /// The handler with the middleware around it, if there is any.
+    pub(crate) chain: Option<Arc<Chain>>,
     pub(crate) limits: JobLimits,
     /// Takes the durations of its runs.
     pub(crate) durations: Histogram,
+}
+
+impl BoundHandler {
+    /// Runs one job.
+    pub(crate) fn run(&self, job: Job) -> BoxFuture<'static, Outcome> {
+        match &self.chain {
+            None => (self.handler.run)(job),
+            Some(chain) => Box::pin(Arc::clone(chain).run(job)),
+        }
+    }
 }
 
 impl Handlers {

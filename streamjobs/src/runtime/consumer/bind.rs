@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use metrics::Histogram;
 
 use crate::handler::HandlerDef;
+use crate::handler::middleware::{Chain, Layer};
 use crate::model::config::{GroupOptions, HandlerOptions, JobLimits};
 use crate::runtime::attempt::{BoundHandler, Handlers};
 
@@ -46,17 +47,22 @@ pub(super) fn merged(handlers: &[HandlerDef], faults: &mut Vec<String>) -> Handl
     merged
 }
 
-/// Binds every event type to its handler. Two handlers for one type are a fault that names both.
+/// Binds every event type to its handler. Two handlers for one type are a fault that names both. The
+/// layers are those of the runtime and of the group.
 pub(super) fn bind(
     handlers: &[HandlerDef],
     options: &GroupOptions,
+    layers: &[Layer],
     faults: &mut Vec<String>,
 ) -> Handlers {
     let mut bound = Handlers::default();
     for handler in handlers {
         let limits = JobLimits::new(&handler.options, options);
         faults.extend(limits.fault(&handler.location()));
-        let this = BoundHandler { handler: *handler, limits, durations: Histogram::noop() };
+        let layers = layers.iter().cloned().chain(handler.wrap.map(|wrap| wrap()));
+        let chain = Chain::new(layers.collect(), handler.run);
+        let durations = Histogram::noop();
+        let this = BoundHandler { handler: *handler, chain, limits, durations };
         let mut twice = |what: &str, other: &BoundHandler| {
             faults.push(format!(
                 "{} and {} both take {what} of stream {} for group {}",

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::handler::middleware::Layer;
 use crate::handler::service::ServedQueue;
 use crate::handler::{HandlerDef, Requirements, States};
 use crate::model::config::{GroupOptions, QueueConfig, Retention, RuntimeConfig};
@@ -23,6 +24,10 @@ pub(crate) struct RuntimeSpec {
     /// Only these groups run; none means all.
     pub(crate) only: Option<HashSet<String>>,
     pub(crate) groups: HashMap<String, GroupOptions>,
+    /// The middleware of all groups, outermost first.
+    pub(crate) around: Vec<Layer>,
+    /// That of single groups.
+    pub(crate) around_groups: HashMap<String, Vec<Layer>>,
     /// Schedules that the builder was given.
     pub(crate) schedules: Vec<Schedule>,
     /// Streams that are read instead of a handler's own.
@@ -43,6 +48,12 @@ impl RuntimeSpec {
         let all = self.listed.as_deref().unwrap_or(linked).iter().copied();
         let only = self.only.as_ref();
         all.filter(move |handler| only.is_none_or(|only| only.contains(handler.group)))
+    }
+
+    /// The middleware around the handlers of a group.
+    fn layers_of(&self, group: &str) -> Vec<Layer> {
+        let own = self.around_groups.get(group).into_iter().flatten();
+        self.around.iter().chain(own).cloned().collect()
     }
 
     /// The streams that are read for the handlers of a stream.
@@ -114,6 +125,10 @@ pub(crate) fn plan(
     for handler in &handlers {
         let mut requirements = Requirements::default();
         (handler.require)(&mut requirements);
+        let layers = spec.layers_of(handler.group).into_iter();
+        for layer in layers.chain(handler.wrap.map(|wrap| wrap())) {
+            layer.require(&mut requirements);
+        }
         for state in requirements.missing_from(states) {
             faults.push(format!(
                 "{} needs State<{state}>, which the builder was not given",
@@ -140,7 +155,8 @@ pub(crate) fn plan(
                     continue;
                 }
             };
-            let handlers = Arc::new(bind(&handlers, &options, &mut faults));
+            let layers = spec.layers_of(group.as_str());
+            let handlers = Arc::new(bind(&handlers, &options, &layers, &mut faults));
             let names = spec.layouts.names(&stream);
             let partition_of = (names.len() > 1).then_some(stream);
             planned.extend(names.into_iter().map(|stream| PlannedQueue {
@@ -197,7 +213,8 @@ fn unknown_names(all: &[HandlerDef], spec: &RuntimeSpec, faults: &mut Vec<String
     let groups = all.iter().map(|handler| handler.group).collect::<HashSet<_>>();
     let streams = all.iter().map(|handler| handler.stream).collect::<HashSet<_>>();
     let only = spec.only.iter().flatten();
-    for group in spec.groups.keys().chain(only).filter(|group| !groups.contains(group.as_str())) {
+    let named = spec.groups.keys().chain(spec.around_groups.keys()).chain(only);
+    for group in named.filter(|group| !groups.contains(group.as_str())) {
         faults.push(format!(
             "no handler belongs to group {group:?}, for which the builder has settings"
         ));
@@ -240,6 +257,7 @@ mod tests {
             types,
             options: HandlerOptions::default(),
             schedule: None,
+            wrap: None,
             require: |_| {},
             run: |_| async { Outcome::Done }.boxed(),
         }

@@ -14,7 +14,7 @@ async fn durations(_: Entry) {}
 #[handler(group = "mail", stream = "orders", start = 0, unhandled = dead_letter)]
 async fn choices(_: Entry) {}
 
-#[handler(group = "mail", stream = "orders", crate = "streamjobs")]
-async fn crate_path(_: Entry) {}
+#[handler(group = "mail", stream = "orders", crate = "streamjobs", wrap = "timed")]
+async fn paths(_: Entry) {}
 
 fn main() {}

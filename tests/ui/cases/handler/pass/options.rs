@@ -59,6 +59,18 @@ async fn unhandled_after(_: OrderPlaced) {}
 #[handler(group = "mail", expires = "365d")]
 async fn expires(_: OrderPlaced) {}
 
+mod around {
+    use streamjobs::middleware::Next;
+    use streamjobs::{Job, JobError};
+
+    pub(super) async fn nothing(_: Job, next: Next) -> Result<(), JobError> {
+        next.run().await
+    }
+}
+
+#[handler(group = "mail", wrap = around::nothing)]
+async fn wrap(_: OrderPlaced) {}
+
 #[handler(group = "mail", crate = ::streamjobs)]
 async fn crate_path(_: OrderPlaced) {}
 

@@ -1,0 +1,307 @@
+//! Middleware: code around the run of each job.
+//!
+//! A chain runs inside of the attempt's time, its cancellation and its guard against panics, and outside of
+//! the handler's arguments and resources.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::sleep;
+
+use super::job::Job;
+use super::needs::Requirements;
+use crate::model::cause::panic_text;
+use crate::model::outcome::{JobError, Outcome};
+
+/// Code around the run of each job: for the runtime, for a group, or for one handler.
+///
+/// Every `async fn(Job, Next) -> Result<(), JobError>` is one, and so is a closure of this form. Implement
+/// the trait for a type with fields of its own. Set it with
+/// [`RuntimeBuilder::around`](crate::RuntimeBuilder::around),
+/// [`RuntimeBuilder::around_group`](crate::RuntimeBuilder::around_group), or the option `wrap` of
+/// [`#[handler]`](crate::handler). That of the runtime is outermost, then that of the group, then that of the
+/// handler; of several in one place, the first is outermost.
+///
+/// ```
+/// use std::time::Instant;
+/// use streamjobs::middleware::Next;
+/// use streamjobs::{Job, JobError};
+///
+/// async fn timed(job: Job, next: Next) -> Result<(), JobError> {
+///     let began = Instant::now();
+///     let result = next.run().await;
+///     println!("{} took {:?}: {}", job.event_id(), began.elapsed(), result.is_ok());
+///     result
+/// }
+/// ```
+///
+/// # What it may do
+///
+/// - **See the outcome.** A panic, a timeout and a payload that cannot be decoded are errors as well, whose
+///   [`run_failure`](JobError::run_failure) says which.
+/// - **Change an error**, into another one or its meaning: a dead letter, a delay, a snooze.
+/// - **Make a failure of a success.** What the handler has done or committed stays, and the job is retried.
+/// - **Refuse the job** by an error without calling `next`: the handler does not run, and the error has the
+///   meaning of one that the handler returned.
+///
+/// It cannot make a success of a failure: only a handler that returned `Ok` has done the job. After `Ok` for
+/// a failed run, the failure stands, and `Ok` without a run is a failure itself. A lost lease, a shutdown
+/// and a cancelled job are seen as errors, and stand whatever is returned.
+///
+/// # Time and panics
+///
+/// It shares the attempt's timeout and cancellation with the handler. When these end the attempt, its future
+/// is dropped at its current await; if the run was under way, that happens after the run's end and the
+/// rollback of its resources, and, except for a shutdown and a lost lease, an eighth of the lease later (at
+/// most a second). The outcome of a run that had ended by then stands. A panic fails the attempt.
+///
+/// # Delivery
+///
+/// It runs with each attempt: again after a failure, and after a crash.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a middleware",
+    label = "expected an `async fn(Job, Next) -> Result<(), JobError>`",
+    note = "or a type that implements `streamjobs::middleware::Middleware`"
+)]
+pub trait Middleware: Send + Sync + 'static {
+    /// Runs the job with [`Next::run`], or refuses it.
+    ///
+    /// # Errors
+    ///
+    /// The attempt fails with the error.
+    ///
+    /// # Cancel safety
+    ///
+    /// The future may be dropped at any await, as said above.
+    fn around(&self, job: Job, next: Next) -> impl Future<Output = Result<(), JobError>> + Send;
+
+    /// Adds what it needs from the runtime, so that a start without it is refused. Nothing by default.
+    fn require(&self, requirements: &mut Requirements) {
+        let _ = requirements;
+    }
+}
+
+impl<F, R> Middleware for F
+where
+    F: Fn(Job, Next) -> R + Send + Sync + 'static,
+    R: Future<Output = Result<(), JobError>> + Send,
+{
+    fn around(&self, job: Job, next: Next) -> impl Future<Output = Result<(), JobError>> + Send {
+        self(job, next)
+    }
+}
+
+/// The rest of an attempt: the middleware within, and the handler.
+///
+/// Dropping it refuses the job, and dropping the future of [`run`](Self::run) ends the run. The attempt does
+/// not end before one of them, so a run in another task ends before its job.
+#[must_use = "the handler does not run without it"]
+pub struct Next {
+    job: Job,
+    chain: Arc<Chain>,
+    place: usize,
+    progress: Arc<Progress>,
+    /// Tells the middleware around it, or what waits for that, that it is gone.
+    alive: Option<oneshot::Sender<Infallible>>,
+}
+
+impl Next {
+    /// Runs the rest, and returns how it ended.
+    ///
+    /// # Errors
+    ///
+    /// The error of the handler or of the middleware within, or one with a
+    /// [`run_failure`](JobError::run_failure).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the handler's at its current await, and its resources, which rolls them
+    /// back. The job is not done then, whatever the middleware returns.
+    pub async fn run(mut self) -> Result<(), JobError> {
+        let (progress, alive) = (Arc::clone(&self.progress), self.alive.take());
+        let outcome = self.outcome().await;
+        progress.set(outcome.copied());
+        drop(alive);
+        outcome.into_result()
+    }
+
+    /// Runs the rest: its outcome.
+    async fn outcome(self) -> Outcome {
+        let Self { job, chain, place, progress, .. } = self;
+        let Some(Layer(layer)) = chain.layers.get(place) else {
+            let _running = progress.begin();
+            return (chain.run)(job).await;
+        };
+        let (alive, gone) = oneshot::channel();
+        let next = Self {
+            job: job.clone(),
+            chain: Arc::clone(&chain),
+            place: place + 1,
+            progress: Arc::clone(&progress),
+            alive: Some(alive),
+        };
+        let result = layer.around_boxed(job, next).await;
+        // It may have given the run to another task. This is an error as soon as the rest is gone.
+        let _gone = gone.await.is_err();
+        match (progress.take(), result) {
+            (Some(outcome), result) => outcome.replaced_by(result),
+            (None, Err(error)) => Outcome::Failed(error),
+            (None, Ok(())) => Outcome::Failed(JobError::retry(NOT_RUN)),
+        }
+    }
+}
+
+impl fmt::Debug for Next {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Next").field("job", &self.job).finish_non_exhaustive()
+    }
+}
+
+/// A middleware as a runtime keeps it. `Debug` shows nothing of it.
+#[derive(Clone)]
+pub struct Layer(Arc<dyn AnyMiddleware>);
+
+impl Layer {
+    /// The layer of a middleware.
+    #[must_use]
+    pub fn new(middleware: impl Middleware) -> Self {
+        Self(Arc::new(middleware))
+    }
+
+    /// Adds what the middleware needs from the runtime.
+    pub(crate) fn require(&self, requirements: &mut Requirements) {
+        self.0.require_boxed(requirements);
+    }
+}
+
+impl fmt::Debug for Layer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Layer")
+    }
+}
+
+/// A middleware of any type.
+trait AnyMiddleware: Send + Sync {
+    fn around_boxed(&self, job: Job, next: Next) -> BoxFuture<'_, Result<(), JobError>>;
+
+    fn require_boxed(&self, requirements: &mut Requirements);
+}
+
+impl<M: Middleware> AnyMiddleware for M {
+    fn around_boxed(&self, job: Job, next: Next) -> BoxFuture<'_, Result<(), JobError>> {
+        Box::pin(self.around(job, next))
+    }
+
+    fn require_boxed(&self, requirements: &mut Requirements) {
+        self.require(requirements);
+    }
+}
+
+/// The middleware around one handler, outermost first, and the handler.
+#[derive(Debug)]
+pub(crate) struct Chain {
+    layers: Vec<Layer>,
+    run: fn(Job) -> BoxFuture<'static, Outcome>,
+}
+
+impl Chain {
+    /// The chain around a handler; `None` without middleware.
+    pub(crate) fn new(
+        layers: Vec<Layer>,
+        run: fn(Job) -> BoxFuture<'static, Outcome>,
+    ) -> Option<Arc<Self>> {
+        (!layers.is_empty()).then(|| Arc::new(Self { layers, run }))
+    }
+
+    /// Runs a job with the middleware around it, unless the attempt has to end first.
+    pub(crate) async fn run(self: Arc<Self>, job: Job) -> Outcome {
+        let progress = Arc::<Progress>::default();
+        let shared = Arc::clone(&progress);
+        let next = Next { job: job.clone(), chain: self, place: 0, progress: shared, alive: None };
+        let whole = AssertUnwindSafe(next.outcome()).catch_unwind();
+        let over = async {
+            let outcome = job.time_ended().await;
+            if progress.has_begun() {
+                // The run notices by itself that its time is over, and rolls its resources back.
+                progress.at_rest().await;
+                if !matches!(outcome, Outcome::LeaseLost | Outcome::CutOff) {
+                    sleep(job.window()).await;
+                }
+            }
+            outcome
+        };
+        tokio::select! {
+            biased;
+            ended = whole => ended.unwrap_or_else(|panic| Outcome::Panicked(panic_text(panic))),
+            outcome = over => progress.take().unwrap_or(outcome),
+        }
+    }
+}
+
+/// How far the run of an attempt is.
+#[derive(Debug, Default)]
+struct Progress {
+    state: Mutex<State>,
+    rested: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    has_begun: bool,
+    is_running: bool,
+    /// How the run ended, as the middleware by now has left it; `None` if it did not end by itself.
+    outcome: Option<Outcome>,
+}
+
+impl Progress {
+    /// The handler begins, and runs until the guard is dropped.
+    fn begin(&self) -> Running<'_> {
+        let mut state = self.state();
+        (state.has_begun, state.is_running) = (true, true);
+        Running(self)
+    }
+
+    fn has_begun(&self) -> bool {
+        self.state().has_begun
+    }
+
+    fn set(&self, outcome: Outcome) {
+        self.state().outcome = Some(outcome);
+    }
+
+    fn take(&self) -> Option<Outcome> {
+        self.state().outcome.take()
+    }
+
+    /// Waits until the handler does not run.
+    async fn at_rest(&self) {
+        loop {
+            let rested = self.rested.notified();
+            if !self.state().is_running {
+                return;
+            }
+            rested.await;
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The handler runs.
+struct Running<'a>(&'a Progress);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.state().is_running = false;
+        self.0.rested.notify_waiters();
+    }
+}
+
+const NOT_RUN: &str = "middleware returned `Ok`, and the job has not run";

@@ -1,0 +1,147 @@
+//! `docs/middleware.md`.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use streamjobs::middleware::{Next, RunFailure};
+use streamjobs::testing::Streams;
+use streamjobs::{Client, Event, Job, JobError, Runtime, handler, handlers};
+use streamjobs_tests::eventually::eventually_async;
+
+#[derive(Event, Serialize, Deserialize)]
+#[event(stream = "orders", type = "order.placed")]
+struct OrderPlaced {
+    amount: String,
+}
+
+/// How long jobs took.
+#[derive(Clone, Default)]
+struct Timings(Arc<Mutex<Vec<(String, bool)>>>);
+
+impl Timings {
+    fn note(&self, job: &Job, took: Duration, ok: bool) {
+        assert!(took < Duration::from_secs(60));
+        self.0.lock().unwrap().push((job.group().to_string(), ok));
+    }
+}
+
+#[derive(Clone)]
+struct Shop {
+    opens: u32,
+}
+
+impl Shop {
+    fn is_open(&self) -> bool {
+        self.opens < 24
+    }
+}
+
+// page: begin
+async fn timed(job: Job, next: Next) -> Result<(), JobError> {
+    let began = Instant::now();
+    let result = next.run().await;
+    if let Some(timings) = job.state::<Timings>() {
+        timings.note(&job, began.elapsed(), result.is_ok());
+    }
+    result
+}
+// page: end
+
+// page: begin
+async fn while_open(job: Job, next: Next) -> Result<(), JobError> {
+    match job.state::<Shop>() {
+        Some(shop) if !shop.is_open() => {
+            Err(JobError::later(Duration::from_secs(600), "the shop is closed"))
+        }
+        _ => next.run().await,
+    }
+}
+
+async fn panics_are_final(_: Job, next: Next) -> Result<(), JobError> {
+    next.run().await.map_err(|error| match error.run_failure() {
+        Some(RunFailure::Panicked(_)) => error.into_dead(),
+        _ => error,
+    })
+}
+// page: end
+
+// page: begin
+#[handler(group = "billing", wrap = panics_are_final)]
+async fn charge(order: OrderPlaced) -> Result<(), JobError> {
+    assert!(!order.amount.is_empty());
+    Ok(())
+}
+// page: end
+
+async fn start(
+    client: &Client,
+    timings: Timings,
+    shop: Shop,
+) -> Result<Runtime, Box<dyn std::error::Error>> {
+    // page: begin
+    let runtime = Runtime::builder(client)
+        .handlers(handlers![charge])
+        .state(timings)
+        .state(shop)
+        .around(timed)
+        .around_group("billing", while_open);
+    // page: end
+    Ok(runtime.start().await?)
+}
+
+// page: begin
+tokio::task_local! {
+    static TENANT: String;
+}
+
+async fn for_tenant(job: Job, next: Next) -> Result<(), JobError> {
+    let tenant = job.stream().as_str().to_owned();
+    TENANT.scope(tenant, next.run()).await
+}
+// page: end
+
+#[handler(group = "tenants")]
+async fn greet(_: OrderPlaced) -> Result<(), JobError> {
+    let tenant = TENANT.with(Clone::clone);
+    if tenant == "orders" { Ok(()) } else { Err(JobError::dead("another tenant")) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn middleware_measures_refuses_and_changes_errors() {
+    let (streams, timings) = (Streams::new(), Timings::default());
+    let client = streams.client();
+    let runtime = start(&client, timings.clone(), Shop { opens: 8 }).await.unwrap();
+    for amount in ["", "12.00"] {
+        client.publish(&OrderPlaced { amount: amount.to_owned() }).await.unwrap();
+    }
+    let ended = async || timings.0.lock().unwrap().len() == 2;
+    eventually_async(Duration::from_secs(60), "both have ended", ended).await;
+    let mut seen = timings.0.lock().unwrap().clone();
+    seen.sort_unstable();
+    assert_eq!(seen, [("billing".to_owned(), false), ("billing".to_owned(), true)]);
+    let letters = client.dead_letters("orders", "billing").unwrap();
+    let buried = async || letters.list(None, 10).await.unwrap().letters.len() == 1;
+    eventually_async(Duration::from_secs(60), "the panic was final", buried).await;
+    let _ = runtime.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_finds_what_its_middleware_has_set() {
+    let streams = Streams::new();
+    let client = streams.client();
+    let builder = Runtime::builder(&client).handlers(handlers![greet]).around(for_tenant);
+    let runtime = builder.start().await.unwrap();
+    client.publish(&OrderPlaced { amount: String::new() }).await.unwrap();
+    let done = async || runtime.counters().acknowledged == 1;
+    eventually_async(Duration::from_secs(60), "it is done", done).await;
+    let _ = runtime.shutdown().await;
+}
+
+#[test]
+fn the_page_prints_what_is_run_here() {
+    crate::assert_printed(
+        include_str!("../../../docs/middleware.md"),
+        include_str!("middleware.rs"),
+    );
+}
