@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -59,6 +59,27 @@ pub enum CancelReason {
 pub(crate) struct ConsumerIdentity {
     pub(crate) queue: Queue,
     pub(crate) consumer: ConsumerName,
+    /// The clock that its jobs ask.
+    pub(crate) clock: Arc<dyn JobClock>,
+}
+
+/// The server's clock, as far as it is known here.
+pub(crate) trait JobClock: fmt::Debug + Send + Sync {
+    /// The time in milliseconds since 1970.
+    fn now(&self) -> u64;
+}
+
+/// The clock of this machine.
+#[cfg(feature = "testing")]
+#[derive(Debug)]
+pub(crate) struct MachineClock;
+
+#[cfg(feature = "testing")]
+impl JobClock for MachineClock {
+    fn now(&self) -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
 }
 
 /// Whether an attempt may continue: shared by the attempt and the loop that renews its lease.
@@ -272,6 +293,20 @@ impl Job {
     #[must_use]
     pub fn state<T: Clone + Send + Sync + 'static>(&self) -> Option<T> {
         self.parts.states.get::<T>()
+    }
+
+    /// The time now, by the clock of the streams' server: ask it instead of [`SystemTime::now`], so that
+    /// all processes of a group agree, and tests can move the time.
+    ///
+    /// It asks nothing over the network. The process estimates the server's clock from answers that carry
+    /// it, to within half of their round trip; before the first one, at the start of a runtime, it is this
+    /// machine's clock. It follows the server's clock if that is set back, so do not measure durations with
+    /// it. Of streams in memory (`testing::Streams`) it is their virtual time, which moves with tokio's clock.
+    #[must_use]
+    pub fn now(&self) -> SystemTime {
+        let in_memory = self.parts.client.store().virtual_now();
+        let now = in_memory.map_or_else(|| self.parts.identity.clock.now(), |now| now.0);
+        UNIX_EPOCH + Duration::from_millis(now)
     }
 
     /// When the attempt times out, if its handler has a timeout.

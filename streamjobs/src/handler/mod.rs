@@ -12,8 +12,10 @@ mod resource;
 mod run;
 
 pub use self::extract::{FromJob, State};
+#[cfg(feature = "testing")]
+pub(crate) use self::job::MachineClock;
 pub use self::job::{CancelReason, Job};
-pub(crate) use self::job::{ConsumerIdentity, JobParts, Lease};
+pub(crate) use self::job::{ConsumerIdentity, JobClock, JobParts, Lease};
 pub use self::needs::Requirements;
 pub(crate) use self::needs::States;
 pub use self::resource::{Begin, JobResource};

@@ -49,6 +49,12 @@ impl Layouts {
         Ok(())
     }
 
+    /// Each stream that was named, and how many partitions it has.
+    #[cfg(feature = "testing")]
+    pub(crate) fn counts(&self) -> impl Iterator<Item = (&StreamName, u16)> {
+        self.by_stream.iter().map(|(stream, partitions)| (stream, partitions.count()))
+    }
+
     /// The partitions of a stream: itself alone, if none were named.
     pub(crate) fn names(&self, stream: &StreamName) -> Vec<StreamName> {
         let partitions = self.by_stream.get(stream);

@@ -78,4 +78,9 @@ pub trait Store:
     /// The same for steps that carry payloads, so that others do not wait behind them. Each step may
     /// take the longer the more bytes it moves.
     fn fork_for_payloads(&self) -> Arc<dyn Store>;
+
+    /// The clock of streams in memory, which needs no request; `None` for those of a server.
+    fn virtual_now(&self) -> Option<ServerTime> {
+        None
+    }
 }

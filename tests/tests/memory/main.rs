@@ -22,6 +22,7 @@ mod handler_schedules;
 mod handlers;
 mod health;
 mod idle;
+mod kit;
 mod log;
 mod loops;
 mod lost_keys;

@@ -1,6 +1,6 @@
 use std::collections::HashSet;
 use std::num::NonZeroU32;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use streamjobs::config::{GroupOptions, Start};
 use streamjobs::{Entry, EntryId, Runtime, State, handler, handlers};
@@ -52,6 +52,26 @@ async fn a_job_is_acknowledged_only_after_its_handler_returned() {
     app.drained("work").await;
     settled(&runtime).await;
     assert_eq!(runtime.counters().acknowledged, 1);
+    let _ = runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_job_knows_the_clock_of_its_server() {
+    let app = App::start().await;
+    let (seen, mut times) = tokio::sync::mpsc::channel(4);
+    let looking = Work::new(move |_, job| {
+        let seen = seen.clone();
+        async move {
+            seen.send(job.now()).await.unwrap();
+            Ok(())
+        }
+    });
+    let runtime = app.runtime(&looking).start().await.unwrap();
+    let stored = app.client.publish(&order(1)).await.unwrap().entry_id.milliseconds();
+    let told = times.recv().await.unwrap().duration_since(UNIX_EPOCH).unwrap().as_millis();
+    let after = app.client.publish(&order(2)).await.unwrap().entry_id.milliseconds();
+    let (told, error) = (u64::try_from(told).unwrap(), 20);
+    assert!(stored - error <= told && told <= after + error, "{stored} {told} {after}");
     let _ = runtime.shutdown().await;
 }
 

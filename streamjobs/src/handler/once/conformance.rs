@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::{KEPT, MarkBegin, Marked, Marks};
-use crate::handler::{ConsumerIdentity, Job, JobParts, Lease, States};
+use crate::handler::{ConsumerIdentity, Job, JobParts, Lease, MachineClock, States};
 use crate::model::cause::BoxError;
 use crate::model::entry::{Delivery, Entry, EntryId, Inlet};
 use crate::model::name::{ConsumerName, EventId, GroupName, StreamName};
@@ -77,7 +77,8 @@ impl Work<'_> {
     fn job(&self, group: &str, origin: EntryId) -> Result<Job, BoxError> {
         let queue =
             Queue { stream: StreamName::new("conformance")?, group: GroupName::new(group)? };
-        let identity = ConsumerIdentity { queue, consumer: ConsumerName::new("conformance")? };
+        let consumer = ConsumerName::new("conformance")?;
+        let identity = ConsumerIdentity { queue, consumer, clock: Arc::new(MachineClock) };
         let delivery = Delivery {
             inlet: Inlet::STREAM,
             entry: Entry::new(origin, vec![("type".into(), "conformance".into())]),

@@ -42,10 +42,10 @@ impl QueueState {
     pub(crate) fn new(
         context: QueueContext,
         metrics: Arc<QueueMetrics>,
-        slots: Arc<Slots>,
+        clock: Arc<Clock>,
+        (slots, cancelled): (Arc<Slots>, Arc<CancelledJobs>),
         shares_slots: bool,
         beat: Beat,
-        cancelled: Arc<CancelledJobs>,
     ) -> Self {
         let (config, now) = (context.config, Instant::now());
         let in_flight = Arc::new(InFlight::new(metrics));
@@ -54,7 +54,7 @@ impl QueueState {
             slots,
             acks: Arc::new(Acks::new(Arc::clone(&in_flight), shares_slots)),
             in_flight,
-            clock: Arc::new(Clock::new(config.lease, now)),
+            clock,
             gate: Arc::default(),
             health: Arc::default(),
             activity: Arc::new(Activity::new(config.lease, beat, now)),

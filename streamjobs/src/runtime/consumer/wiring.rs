@@ -23,8 +23,8 @@ use crate::runtime::observe::{
     AlertSubscribers, GroupWatch, HealthProbe, Outage, QueueContext, QueueMonitor, Report, Tally,
 };
 use crate::runtime::state::{
-    Activity, Assignment, Beat, CancelledJobs, OncePerInterval, PayloadBudget, Settlement, Slots,
-    StoppedConsumers, StreamUse, TrimBlocker,
+    Activity, Assignment, Beat, CancelledJobs, Clock, OncePerInterval, PayloadBudget, Settlement,
+    Slots, StoppedConsumers, StreamUse, TrimBlocker,
 };
 use crate::runtime::upkeep::{
     CancelWatch, Declarations, Firer, HeartbeatSender, PauseSwitch, Scheduler, Trimmer,
@@ -183,8 +183,12 @@ impl Wiring {
             Arc::new(QueueMonitor::new(watch, false, Arc::default()))
         };
         let monitor = known.unwrap_or_else(new);
-        let identity =
-            Arc::new(ConsumerIdentity { queue: queue.clone(), consumer: consumer.clone() });
+        let clock = Arc::new(Clock::new(config.lease, Instant::now()));
+        let identity = Arc::new(ConsumerIdentity {
+            queue: queue.clone(),
+            consumer: consumer.clone(),
+            clock: Arc::<Clock>::clone(&clock),
+        });
         let tallies = [Arc::clone(&self.tally), Arc::clone(tally), Arc::default()];
         let (metrics_here, monitor_here) = (Arc::clone(&metrics), Arc::clone(&monitor));
         let report = Report::new(tallies, metrics_here, monitor_here, Arc::clone(&identity));
@@ -201,7 +205,8 @@ impl Wiring {
         let shares_slots = partition_of.is_some();
         let stream = self.streams.get(&queue.stream).cloned().unwrap_or_default();
         let cancelled = stream.cancelled;
-        let state = QueueState::new(context, metrics, slots, shares_slots, self.beat, cancelled);
+        let shared = (slots, cancelled);
+        let state = QueueState::new(context, metrics, clock, shared, shares_slots, self.beat);
         let signals = QueueSignals::default();
         let handle = self.handle(state.clone(), signals.clone());
         let margin = self.runtime.read_margin;

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
+use crate::handler::JobClock;
 use crate::model::entry::EntryId;
 use crate::runtime::state::lock;
 use crate::store::ServerTime;
@@ -134,6 +135,12 @@ impl Clock {
     /// Long enough for every live owner to renew once.
     fn settle_time(&self) -> Duration {
         self.lease / 2
+    }
+}
+
+impl JobClock for Clock {
+    fn now(&self) -> u64 {
+        self.server_now(Instant::now())
     }
 }
 

@@ -9,6 +9,7 @@ mod dead_letters;
 mod faults;
 mod group_upkeep;
 mod inspect;
+mod kit;
 mod later;
 mod marks;
 mod publish;
@@ -29,8 +30,8 @@ use tokio::sync::Notify;
 pub use self::faults::{Fault, Passage, PendingView, View, Watch};
 use self::faults::{Faults, delay};
 use self::state::MemoryState;
-use crate::store::Store;
 use crate::store::types::Result;
+use crate::store::{ServerTime, Store};
 
 /// Streams in memory. Clones share them.
 #[derive(Clone, Debug)]
@@ -122,5 +123,9 @@ impl Store for MemoryStore {
 
     fn fork_for_payloads(&self) -> Arc<dyn Store> {
         self.fork()
+    }
+
+    fn virtual_now(&self) -> Option<ServerTime> {
+        Some(ServerTime(self.lock().now()))
     }
 }

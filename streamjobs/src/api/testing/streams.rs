@@ -1,41 +1,12 @@
-//! Streams in memory, under tokio's clock, to test handlers without a server.
-//!
-//! In a test with a paused clock, leases, back-offs and timeouts take no real time:
-//!
-//! ```
-//! use std::time::Duration;
-//! use streamjobs::testing::Streams;
-//! use streamjobs::{Entry, JobError, Runtime, handler, handlers};
-//!
-//! #[handler(group = "audit", stream = "orders", max_attempts = 3, backoff = "1m")]
-//! async fn reject(_entry: Entry) -> Result<(), JobError> {
-//!     Err("never".into())
-//! }
-//!
-//! # #[derive(streamjobs::Event, serde::Serialize, serde::Deserialize)]
-//! # #[event(stream = "orders", type = "order.placed")]
-//! # struct OrderPlaced {}
-//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! let streams = Streams::new();
-//! let client = streams.client();
-//! let runtime = Runtime::builder(&client).handlers(handlers![reject]).start().await?;
-//! client.publish(&OrderPlaced {}).await?;
-//! tokio::time::sleep(Duration::from_secs(180)).await;    // takes no real time on a paused clock
-//! assert_eq!(client.dead_letters("orders", "audit")?.list(None, 10).await?.letters.len(), 1);
-//! let report = runtime.shutdown().await;
-//! # assert!(report.abandoned.is_empty());
-//! # Ok(())
-//! # }
-//! # tokio::runtime::Builder::new_current_thread()
-//! #     .enable_time().start_paused(true).build().unwrap().block_on(example()).unwrap();
-//! ```
+//! Streams in memory, and the faults that a test orders.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::model::entry::EntryId;
 use crate::model::error::ConnectError;
 use crate::publish::client::{Client, ClientBuilder};
+use crate::store::Store;
 use crate::store::memory::{Fault, MemoryStore};
 use crate::store::raw_access::RawAccess;
 
@@ -66,11 +37,23 @@ impl Streams {
     ///
     /// When a setting is invalid.
     pub fn client_with(&self, builder: ClientBuilder) -> Result<Client, ConnectError> {
-        builder.with_store(Arc::new(self.store.clone()), true)
+        let client = builder.with_store(Arc::new(self.store.clone()), true)?;
+        for (stream, count) in client.layouts().counts() {
+            self.store.keep_partitions(stream, count);
+        }
+        Ok(client)
     }
 
     pub(crate) fn store(&self) -> &MemoryStore {
         &self.store
+    }
+
+    /// The time of the streams: what [`Job::now`](crate::Job::now) says, and what the ids of entries are made
+    /// of. It begins in November 2023 and moves with tokio's clock.
+    #[must_use]
+    pub fn now(&self) -> SystemTime {
+        let now = self.store.virtual_now().map_or(0, |now| now.0);
+        UNIX_EPOCH + Duration::from_millis(now)
     }
 
     /// Stops answering, like a server that is down.

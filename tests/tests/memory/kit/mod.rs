@@ -1,0 +1,3 @@
+//! The test kit: what `streamjobs::testing` offers to the tests of an application.
+
+mod published;
