@@ -9,6 +9,7 @@ mod event;
 mod handler;
 mod name;
 mod paths;
+mod suggest;
 
 use proc_macro::TokenStream;
 

@@ -72,11 +72,11 @@ pub mod __private {
     pub use crate::model::config::{HandlerOptions, Start, Unhandled};
     pub use crate::model::entry::{EntryId, Fields};
     pub use crate::model::event::codec::{
-        decode, decode_variant, encode_fields, encode_json, encode_variant_fields,
-        encode_variant_json, unexpected_type,
+        KeyText, ReadPayload, WritePayload, decode, decode_variant, encode_fields, encode_json,
+        encode_variant_fields, encode_variant_json, key_text, unexpected_type,
     };
     pub use crate::model::event::{DecodeError, EncodeError, Event, Payload, UniqueFields};
-    pub use crate::model::outcome::{IntoOutcome, Outcome};
+    pub use crate::model::outcome::{HandlerError, IntoOutcome, Outcome, ResultAfterOkOr};
     pub use crate::model::schedule::{DeclaredTiming, Missed, ScheduleDeclaration, Tick};
     #[cfg(feature = "inventory")]
     pub use inventory;

@@ -3,6 +3,7 @@
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{quote, quote_spanned};
 use syn::ext::IdentExt;
+use syn::spanned::Spanned;
 use syn::{DeriveInput, Member};
 
 use super::model::{Encoding, Event, Shape, VariantEvent};
@@ -17,7 +18,7 @@ pub(crate) fn event(event: &Event, paths: &Paths) -> TokenStream {
         ["EncodeError", "DecodeError"].map(|name| paths.private(name));
     let types = types(&event.shape);
     let event_type = event_type(&event.shape);
-    let key = key(&event.shape);
+    let key = key(&event.shape, paths);
     let unique = unique(&event.shape, paths);
     let encode = encode(event, paths, here);
     let argument = argument();
@@ -104,17 +105,24 @@ fn event_type(shape: &Shape) -> TokenStream {
 }
 
 /// The method for the key, if there is a key.
-fn key(shape: &Shape) -> TokenStream {
+fn key(shape: &Shape, paths: &Paths) -> TokenStream {
     let body = match shape {
         Shape::Struct { key: None, .. } => return TokenStream::new(),
-        Shape::Struct { key: Some(member), .. } => text_of(quote!(&self.#member)),
+        Shape::Struct { key: Some(member), .. } => {
+            let here = Span::call_site().located_at(member.span());
+            let mut key = member.clone();
+            if let Member::Named(ident) = &mut key {
+                ident.set_span(here);
+            }
+            text_of(member, &quote_spanned!(here=> &self.#key), paths)
+        }
         Shape::Enum { variants } => {
             if variants.iter().all(|variant| variant.key.is_none()) {
                 return TokenStream::new();
             }
             let arms = variants.iter().map(|VariantEvent { ident, key, .. }| match key {
                 Some(key) => {
-                    let text = text_of(quote!(#key));
+                    let text = text_of(key, &quote!(#key), paths);
                     quote!(Self::#ident { #key, .. } => #text)
                 }
                 None => quote!(Self::#ident { .. } => ::core::option::Option::None),
@@ -173,8 +181,11 @@ fn name_of(member: &Member) -> String {
     }
 }
 
-fn text_of(value: TokenStream) -> TokenStream {
-    quote!(::core::option::Option::Some(::std::string::ToString::to_string(#value)))
+/// The text of a key. A type that has none is reported at its field.
+fn text_of(field: &impl Spanned, value: &TokenStream, paths: &Paths) -> TokenStream {
+    let here = at(field.span());
+    let function = paths.private_at(here, "key_text");
+    quote_spanned!(here=> #function(#value))
 }
 
 fn encode(event: &Event, paths: &Paths, here: Span) -> TokenStream {

@@ -6,6 +6,7 @@ use syn::spanned::Spanned;
 use syn::{Attribute, Error, Expr, ExprLit, Ident, Lit, LitStr, Path, Token};
 
 use crate::errors::Errors;
+use crate::suggest;
 
 /// The options of an `#[event(...)]`; only the kinds of the values are checked.
 #[derive(Default)]
@@ -18,6 +19,8 @@ pub(crate) struct Options {
     pub(crate) root: Option<Path>,
     /// Every named option, valid or not.
     named: Vec<String>,
+    /// What misspelt options were probably meant to be, so that they are not reported as missing.
+    meant: Vec<String>,
     /// Whether some of it could not be parsed as a list of options.
     unreadable: bool,
 }
@@ -25,7 +28,8 @@ pub(crate) struct Options {
 impl Options {
     /// Whether the option is named with any value, or may be named in what could not be parsed.
     pub(crate) fn names(&self, option: &str) -> bool {
-        self.unreadable || self.named.iter().any(|named| named == option)
+        let mut all = self.named.iter().chain(&self.meant);
+        self.unreadable || all.any(|named| named == option)
     }
 
     fn set(&mut self, setting: &Setting) -> syn::Result<()> {
@@ -94,10 +98,10 @@ fn read(attributes: &[Attribute], known: &[&str], errors: &mut Errors) -> Option
         for option in errors.keep(list).into_iter().flatten() {
             let name = option.name.to_string();
             if !known.contains(&name.as_str()) {
-                let known = known.iter().map(|known| format!("`{known}`"));
-                let known = known.collect::<Vec<_>>().join(", ");
-                let text = format!("unknown option `{name}`: expected one of {known}");
+                let text = suggest::unknown_option(&name, known, &ELSEWHERE);
                 errors.push(Error::new(option.name.span(), text));
+                let meant = suggest::meant(&name, known, &ELSEWHERE);
+                options.meant.extend(meant.map(str::to_owned));
                 continue;
             }
             if options.named.contains(&name) {
@@ -109,3 +113,17 @@ fn read(attributes: &[Attribute], known: &[&str], errors: &mut Errors) -> Option
     }
     options
 }
+
+/// What options are called in other systems.
+const ELSEWHERE: [(&str, &str); 10] = [
+    ("codec", "encoding"),
+    ("deduplicate", "unique"),
+    ("event", "type"),
+    ("event_type", "type"),
+    ("format", "encoding"),
+    ("name", "type"),
+    ("partition_key", "key"),
+    ("queue", "stream"),
+    ("topic", "stream"),
+    ("unique_by", "unique"),
+];

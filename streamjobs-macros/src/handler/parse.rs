@@ -9,6 +9,7 @@ use syn::{
 };
 
 use crate::errors::Errors;
+use crate::suggest;
 
 /// The options of the attribute; only the kinds of the values are checked.
 #[derive(Default)]
@@ -30,6 +31,8 @@ pub(crate) struct Options {
     pub(crate) root: Option<Path>,
     /// Every named option, valid or not.
     named: Vec<Ident>,
+    /// What misspelt options were probably meant to be, so that they are not reported as missing.
+    meant: Vec<&'static str>,
 }
 
 /// The options of a handler with a schedule.
@@ -75,7 +78,7 @@ impl Options {
 
     /// Whether the option is named, with any value.
     pub(crate) fn names(&self, option: &str) -> bool {
-        self.span_of(option).is_some()
+        self.span_of(option).is_some() || self.meant.contains(&option)
     }
 
     /// Where the option is named first.
@@ -94,13 +97,12 @@ impl Options {
         };
         let name = key.to_string();
         let Some((_, example)) = EXAMPLES.iter().find(|(known, _)| *known == name) else {
-            let known = EXAMPLES.map(|(known, _)| format!("`{known}`")).join(", ");
-            return Err(Error::new(
-                key.span(),
-                format!("unknown option `{name}`: expected one of {known}"),
-            ));
+            let known = EXAMPLES.map(|(known, _)| known);
+            self.meant.extend(suggest::meant(&name, &known, &ELSEWHERE));
+            let text = suggest::unknown_option(&name, &known, &ELSEWHERE);
+            return Err(Error::new(key.span(), text));
         };
-        if self.names(&name) {
+        if self.span_of(&name).is_some() {
             errors.push(Error::new(key.span(), format!("repeated option `{name}`")));
         }
         self.named.push(key.clone());
@@ -259,4 +261,33 @@ const EXAMPLES: [(&str, &str); 22] = [
     ("jitter", "\"30s\""),
     ("wrap", "timed"),
     ("crate", "::streamjobs"),
+];
+
+/// What options are called in other systems.
+const ELSEWHERE: [(&str, &str); 25] = [
+    ("attempts", "max_attempts"),
+    ("consumer_group", "group"),
+    ("delay", "backoff"),
+    ("from", "start"),
+    ("interval", "every"),
+    ("lock", "lease"),
+    ("max_concurrency", "concurrency"),
+    ("max_retries", "max_attempts"),
+    ("parallelism", "concurrency"),
+    ("prefetch", "concurrency"),
+    ("queue", "stream"),
+    ("retries", "max_attempts"),
+    ("retry", "max_attempts"),
+    ("retry_delay", "backoff"),
+    ("schedule", "cron"),
+    ("subscription", "group"),
+    ("time_limit", "timeout"),
+    ("time_zone", "zone"),
+    ("timezone", "zone"),
+    ("topic", "stream"),
+    ("ttl", "expires"),
+    ("tz", "zone"),
+    ("unknown", "unhandled"),
+    ("visibility_timeout", "lease"),
+    ("workers", "concurrency"),
 ];

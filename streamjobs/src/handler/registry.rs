@@ -33,6 +33,9 @@ pub fn linked() -> Vec<HandlerDef> {
 
 /// Lists handlers by hand, for [`RuntimeBuilder::handlers`](crate::RuntimeBuilder::handlers).
 ///
+/// The list has to be where its functions are visible: a handler of another module is `pub` or
+/// `pub(crate)` there.
+///
 /// ```
 /// use streamjobs::{Entry, handler, handlers};
 ///
@@ -44,8 +47,14 @@ pub fn linked() -> Vec<HandlerDef> {
 /// ```
 #[macro_export]
 macro_rules! handlers {
-    ($($handler:ty),* $(,)?) => {
-        [$(<$handler as $crate::__private::HandlerItem>::HANDLER),*]
+    ($($handler:path),* $(,)?) => {
+        [$({
+            // First, so that the compiler says that the function is private, and not that its
+            // description is.
+            #[allow(deprecated)]
+            let _ = $handler;
+            <$handler as $crate::__private::HandlerItem>::HANDLER
+        }),*]
     };
 }
 

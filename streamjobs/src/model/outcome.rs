@@ -209,6 +209,20 @@ where
 }
 
 /// Gives the error of a result its meaning for the job.
+///
+/// An `Option` has no error: say what is missing, as in `.ok_or("no address")`, before.
+///
+/// ```
+/// use std::time::Duration;
+/// use streamjobs::{JobError, ResultExt};
+///
+/// fn address(of: Option<&str>) -> Result<u32, JobError> {
+///     let text = of.ok_or("no address").dead()?;                              // no retry
+///     let number = text.parse::<u32>().retry_after(Duration::from_secs(60))?; // in a minute
+///     Ok(number)
+/// }
+/// # assert!(address(None).is_err_and(|error| error.is_dead()));
+/// ```
 pub trait ResultExt<T> {
     /// Makes the error permanent: the job becomes a dead letter at once.
     ///
@@ -244,6 +258,41 @@ impl<T, E: Into<BoxError>> ResultExt<T> for Result<T, E> {
     fn later(self, delay: Duration) -> Result<T, JobError> {
         self.map_err(|cause| JobError::later(delay, cause))
     }
+}
+
+/// Makes the compiler say what to write instead of `option.dead()`. No type implements [`ResultAfterOkOr`].
+#[doc(hidden)]
+impl<T> ResultExt<T> for Option<T>
+where
+    Self: ResultAfterOkOr<T>,
+{
+    fn dead(self) -> Result<T, JobError> {
+        self.into_result().dead()
+    }
+
+    fn retry_after(self, delay: Duration) -> Result<T, JobError> {
+        self.into_result().retry_after(delay)
+    }
+
+    fn later(self, delay: Duration) -> Result<T, JobError> {
+        self.into_result().later(delay)
+    }
+}
+
+/// What an `Option` is not: something with an error whose meaning can be given. The compiler shows the
+/// name of this trait where it does not show the message.
+#[diagnostic::on_unimplemented(
+    message = "an `Option` has no error that could be given a meaning",
+    label = "write `.ok_or(\"what is missing\")` before this",
+    note = "`dead`, `retry_after` and `later` say what the error of a `Result` means for the job"
+)]
+pub trait ResultAfterOkOr<T> {
+    /// The value, or the error.
+    ///
+    /// # Errors
+    ///
+    /// The error.
+    fn into_result(self) -> Result<T, BoxError>;
 }
 
 /// How one attempt ended. Exhaustive: adding a variant is a breaking change.
@@ -357,7 +406,7 @@ impl IntoOutcome for () {
     }
 }
 
-impl<E: Into<JobError>> IntoOutcome for Result<(), E> {
+impl<E: HandlerError> IntoOutcome for Result<(), E> {
     fn into_outcome(self) -> Outcome {
         match self {
             Ok(()) => Outcome::Done,
@@ -365,6 +414,20 @@ impl<E: Into<JobError>> IntoOutcome for Result<(), E> {
         }
     }
 }
+
+/// What may be the error of a handler: whatever turns into a [`JobError`].
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the error of a handler",
+    label = "expected `JobError`, or an error that turns into one",
+    note = "an error type of your own has to be a `std::error::Error + Send + Sync`: derive \
+            `thiserror::Error`, or implement it by hand",
+    note = "a boxed error has to be `Box<dyn std::error::Error + Send + Sync>`; `String` and `&str` are \
+            errors as they are"
+)]
+pub trait HandlerError: Into<JobError> {}
+
+#[diagnostic::do_not_recommend]
+impl<E: Into<JobError>> HandlerError for E {}
 
 /// The longest delay a handler can ask for.
 const DELAY_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
