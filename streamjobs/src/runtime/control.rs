@@ -3,9 +3,12 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use crate::model::error::ControlError;
 use crate::model::name::{ConsumerName, GroupName, StreamName};
 use crate::runtime::consumer::{ConsumerSet, RunningConsumer, ShutdownReport};
+use crate::runtime::observe::{Counters, Health};
 
 /// One consumer of a running runtime, at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +52,25 @@ impl Control {
     #[must_use]
     pub fn consumers(&self) -> Vec<Consumer> {
         self.set.running().iter().map(|consumer| describe(consumer)).collect()
+    }
+
+    /// Whether every group reads; see [`Runtime::health`](crate::Runtime::health). For the health
+    /// endpoint of a web server, which cannot have the runtime itself. After the shutdown no group is
+    /// left, and it says that all of them are healthy.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        let now = Instant::now();
+        let consumers = self.set.running();
+        let staying = consumers.iter().filter(|consumer| !consumer.is_leaving());
+        let queues = staying.flat_map(|consumer| &consumer.queues);
+        Health::of(queues.map(|queue| queue.health.health_at(now)))
+    }
+
+    /// How often each thing happened since the start; see
+    /// [`Runtime::counters`](crate::Runtime::counters).
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.set.wiring.tally.counters()
     }
 
     /// Starts another consumer of a group in this process: its name.

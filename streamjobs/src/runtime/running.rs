@@ -38,18 +38,14 @@ impl Runtime {
     /// How often each thing happened since the start.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        self.consumers.wiring.tally.counters()
+        self.control().counters()
     }
 
     /// Whether every group reads: for a health endpoint. Consumers that are being removed do not
     /// count.
     #[must_use]
     pub fn health(&self) -> Health {
-        let now = Instant::now();
-        let consumers = self.consumers.running();
-        let staying = consumers.iter().filter(|consumer| !consumer.is_leaving());
-        let queues = staying.flat_map(|consumer| &consumer.queues);
-        Health::of(queues.map(|queue| queue.health.health_at(now)))
+        self.control().health()
     }
 
     /// Receives alerts from now on, as they come.

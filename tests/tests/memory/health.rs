@@ -39,6 +39,26 @@ async fn an_idle_runtime_is_healthy_from_its_start_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_handle_on_the_runtime_says_its_health_and_counters() {
+    let streams = Streams::new();
+    let client = streams.client();
+    let builder = Runtime::builder(&client).handlers(handlers![self::done]);
+    let runtime = builder.start().await.unwrap();
+    let control = runtime.control();
+    client.publish(&Order { id: 1 }).await.unwrap();
+    let within = Duration::from_secs(20);
+    eventually_async(within, "done", async || control.counters().succeeded == 1).await;
+    assert_eq!(control.health(), runtime.health());
+    assert!(control.health().is_healthy() && control.health().queues.len() == 1);
+    streams.stop();
+    eventually_async(within, "red", async || !control.health().is_healthy()).await;
+    streams.start();
+    eventually_async(within, "green", async || control.health().is_healthy()).await;
+    let _ = runtime.shutdown().await;
+    assert!(control.health().queues.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_idle_process_is_shown_from_its_start_on() {
     let streams = Streams::new();
     let client = streams.client();
