@@ -116,6 +116,15 @@ impl Worker {
         signal::send(self.pid(), "TERM");
     }
 
+    /// Interrupts it (`SIGINT`), as Ctrl-C does.
+    ///
+    /// # Panics
+    ///
+    /// If it has ended.
+    pub fn interrupt(&self) {
+        signal::send(self.pid(), "INT");
+    }
+
     /// Blocks until it has ended by itself.
     ///
     /// # Panics

@@ -1,4 +1,4 @@
-//! The examples of the pages in `docs` about scheduling, compiled and run as they are printed.
+//! The examples of the pages in `docs` about scheduling and others, compiled and run as they are printed.
 
 #![allow(
     clippy::unwrap_used,
@@ -13,10 +13,13 @@
 
 mod cancel;
 mod middleware;
+mod compiled;
+mod evolving;
 mod recipes;
 mod scheduled;
 mod schedules;
 mod unique;
+mod wire;
 
 /// Checks that a page prints what stands between the marks of a source file, apart from white space and
 /// comments.

@@ -121,7 +121,7 @@ async fn sample(pool: &PgPool) {
 #[tokio::test]
 async fn every_sql_example_runs_and_returns_what_is_printed() {
     let shop = Shop::start().await;
-    let all = ["docs/postgres.md", "README.md"].map(blocks);
+    let all = ["docs/postgres.md", "docs/once.md"].map(blocks);
     let (roles, queries) =
         all.iter().flatten().partition::<Vec<_>, _>(|block| runs_as(&block.sql) != "shop_run");
     assert!(!roles.is_empty() && !queries.is_empty());

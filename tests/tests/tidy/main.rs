@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 mod coverage;
 mod imports;
 mod package;
+mod pages;
 mod seeded;
 mod shape;
 mod structure;

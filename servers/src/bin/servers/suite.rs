@@ -9,7 +9,7 @@ use crate::find::Server;
 
 /// What is run: everything that starts a Redis of its own, except for the demo's browser.
 const SUITE: &str = "-p streamjobs-tests -p streamjobs-cli --test redis --test crash --test cli \
-    --test dashboard --test postgres --test readme --test readme_postgres";
+    --test dashboard --test postgres --test pages --test once_page";
 
 /// What came of a run on one server.
 #[derive(Debug)]

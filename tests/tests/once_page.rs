@@ -1,4 +1,4 @@
-//! Compiles and runs the README's example of the Postgres crate as it is printed.
+//! Compiles and runs the example of `docs/once.md` as it is printed.
 
 #![allow(
     clippy::unwrap_used,
@@ -30,7 +30,7 @@ struct OrderCharged {
     order_id: String,
 }
 
-// readme: begin
+// page: begin
 #[handler(group = "payments")]
 async fn charge_once(
     order: OrderPlaced,
@@ -42,17 +42,17 @@ async fn charge_once(
     outbox.publish_in(tx, &OrderCharged { order_id: order.order_id }).await?;
     Ok(())
 }
-// readme: end
+// page: end
 
 async fn application(
-    client: &Client,
+    client: Client,
     owner: PgPool,
     pool: PgPool,
 ) -> Result<Runtime, Box<dyn std::error::Error>> {
-    // readme: begin
+    // page: begin
     streamjobs_postgres::migrate(&owner).await?;
     let postgres = Postgres::open(pool).await?;
-    let runtime = Runtime::builder(client)
+    let runtime = Runtime::builder(&client)
         .state(postgres.clone())
         .state(postgres.publisher())
         .service(postgres.archive())
@@ -60,7 +60,7 @@ async fn application(
         .service(postgres.pruner(Keep::default()))
         .start()
         .await?;
-    // readme: end
+    // page: end
     Ok(runtime)
 }
 
@@ -78,7 +78,7 @@ async fn an_order_that_is_published_twice_is_charged_once_and_announced_once() {
         sqlx::raw_sql(statement).execute(&owner).await.unwrap();
     }
     let client = Client::connect(&server.url()).await.unwrap();
-    let runtime = application(&client, owner, pool.clone()).await.unwrap();
+    let runtime = application(client.clone(), owner, pool.clone()).await.unwrap();
     let order = OrderPlaced { order_id: "o-1".into(), customer: "alice".into() };
     let id = EventId::generate();
     for _ in 0..2 {
@@ -99,17 +99,16 @@ async fn an_order_that_is_published_twice_is_charged_once_and_announced_once() {
 }
 
 #[test]
-fn the_readme_prints_what_is_run_here() {
-    let printed = include_str!("../../README.md").split("```rust\n").skip(1);
+fn the_page_prints_what_is_run_here() {
+    let printed = include_str!("../../docs/once.md").split("```rust\n").skip(1);
     let printed = printed.filter_map(|part| part.split("```").next());
-    let printed = printed.filter(|code| code.contains("streamjobs_postgres"));
-    let run = include_str!("readme_postgres.rs").split("// readme: begin\n").skip(1);
-    let run = run.filter_map(|part| part.split("// readme: end").next()).collect::<String>();
+    let run = include_str!("once_page.rs").split("// page: begin\n").skip(1);
+    let run = run.filter_map(|part| part.split("// page: end").next()).collect::<String>();
     // Compared without comments, white space and trailing commas.
     let bare = |code: &str| {
         let lines = code.lines().map(|line| line.split("   //").next().unwrap_or_default());
         let dense = lines.flat_map(str::chars).filter(|letter| !letter.is_whitespace());
-        dense.collect::<String>().replace(",)", ")").replace("builder(&client)", "builder(client)")
+        dense.collect::<String>().replace(",)", ")")
     };
     assert_eq!(printed.map(bare).collect::<Vec<_>>(), [bare(&run)]);
 }

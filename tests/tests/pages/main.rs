@@ -1,4 +1,4 @@
-//! The README's examples, compiled and run as they are printed, but for that of Postgres.
+//! The examples of the guide's reference pages, compiled and run as they are printed.
 
 #![allow(
     clippy::unwrap_used,
@@ -11,15 +11,13 @@
     reason = "tests say what is wrong by failing"
 )]
 
-mod first;
-mod more;
+mod reference;
 
 use std::sync::{Arc, Mutex};
 
 /// The state of every example. A runtime without a list runs all handlers that are linked into the
-/// program, so each example has to bring what all of them need.
+/// program.
 #[derive(Clone, Default)]
 struct Stand {
-    sent: Arc<Mutex<Vec<String>>>,
     charged: Arc<Mutex<Vec<String>>>,
 }

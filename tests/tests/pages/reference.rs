@@ -1,4 +1,5 @@
-//! The README's other examples, compiled and run as they are printed.
+//! `docs/handlers.md`, `publishing.md`, `dead-letters.md`, `operating.md` and the first example of
+//! `dashboard.md`.
 
 use std::num::NonZeroU32;
 use std::time::{Duration, SystemTime};
@@ -25,14 +26,14 @@ struct OrderPlaced {
     customer: String,
 }
 
-// readme: begin
+// page handlers: begin
 #[handler(group = "billing", concurrency = 32, backoff = "1s..10m", lease = "10s", start = "0")]
 async fn charge(order: OrderPlaced, State(shop): State<Shop>, job: Job) -> Result<(), JobError> {
     let receipt = shop.charge(&order, job.event_id()).await.retry_after(Duration::from_secs(60))?;
     receipt.check().dead()?;
     Ok(())
 }
-// readme: end
+// page: end
 
 struct Receipt {
     customer: String,
@@ -52,14 +53,45 @@ impl Receipt {
     }
 }
 
+async fn order_one_and_two(
+    client: &Client,
+    order: OrderPlaced,
+) -> Result<(), Box<dyn std::error::Error>> {
+    // page publishing: begin
+    let published = client.publish(&order).await?;
+    println!("{} is the entry {}", published.event_id, published.entry_id);
+    for result in client.publish_all([&order, &order]).await {
+        result?;
+    }
+    // page: end
+    Ok(())
+}
+
+async fn order_until_it_is_stored(
+    client: &Client,
+    order: OrderPlaced,
+) -> Result<(), Box<dyn std::error::Error>> {
+    // page publishing: begin
+    let id = EventId::generate();
+    let mut pause = tokio::time::interval(Duration::from_secs(1));
+    while let Err(error) = client.publish_with_id(&order, id.clone()).await {
+        if !error.is_unconfirmed() {
+            return Err(error.into());
+        }
+        pause.tick().await;
+    }
+    // page: end
+    Ok(())
+}
+
 async fn order_later_and_not_at_all(
     client: &Client,
     order: OrderPlaced,
 ) -> Result<(), Box<dyn std::error::Error>> {
-    // readme: begin
+    // page publishing: begin
     let scheduled = client.publish_in(Duration::from_secs(3_600), &order).await?;
     client.scheduled("orders")?.cancel(scheduled.event_id()).await?;
-    // readme: end
+    // page: end
     Ok(())
 }
 
@@ -68,27 +100,27 @@ async fn order_each_night(
     shop: Shop,
     order: OrderPlaced,
 ) -> Result<Runtime, Box<dyn std::error::Error>> {
-    // readme: begin
+    // page publishing: begin
     let nightly =
         Schedule::cron("nightly", "30 2 * * *")?.zone("Europe/Berlin")?.publishes(&order)?;
     let runtime = Runtime::builder(&client).state(shop).schedule(nightly).start().await?;
-    // readme: end
+    // page: end
     Ok(runtime)
 }
 
 async fn redrive_everything(client: &Client) -> Result<(), Box<dyn std::error::Error>> {
-    // readme: begin
+    // page dead-letters: begin
     let letters = client.dead_letters("orders", "billing")?;
     for letter in letters.list(None, 50).await?.letters {
         println!("{} {} {:?}", letter.id, letter.reason.as_str(), letter.error);
         letters.redrive(letter.id).await?;
     }
-    // readme: end
+    // page: end
     Ok(())
 }
 
 async fn look_at_orders(client: &Client) -> Result<(), Box<dyn std::error::Error>> {
-    // readme: begin
+    // page operating: begin
     let orders = client.stream("orders")?;
     for group in orders.groups().await? {
         println!("{}: backlog {}, pending {}", group.group, group.backlog, group.pending);
@@ -101,38 +133,38 @@ async fn look_at_orders(client: &Client) -> Result<(), Box<dyn std::error::Error
         println!("{id} {}", order.order_id);
     }
     orders.trim(Cut::Length(1_000), Unfinished::Keep).await?;
-    // readme: end
+    // page: end
     Ok(())
 }
 
 async fn change_workers(runtime: &Runtime) -> Result<u64, Box<dyn std::error::Error>> {
-    // readme: begin
+    // page operating: begin
     let name = runtime.add_consumer("billing").await?;
     runtime.set_concurrency("billing", NonZeroU32::MIN)?;
     runtime.pause("billing")?;
     runtime.resume("billing")?;
     let report = runtime.remove_consumer(&name).await?;
-    // readme: end
+    // page: end
     Ok(report.released)
 }
 
 /// The dashboard, mounted.
 fn mount(client: Client) -> Router {
-    // readme: begin
+    // page dashboard: begin
     let auth = Auth::basic("a long random text", Access::read_only("ops").allow(Action::Redrive));
     let app = Router::new().nest_service("/jobs", streamjobs_dashboard::router(client, auth));
-    // readme: end
+    // page: end
     app
 }
 
 async fn refuse_unfit_servers(client: &Client) -> Result<(), Box<dyn std::error::Error>> {
-    // readme: begin
+    // page operating: begin
     let checkup = client.doctor().await?;
     println!("{checkup}");
     if checkup.worst() == Some(Severity::Critical) {
         return Err("this server loses jobs".into());
     }
-    // readme: end
+    // page: end
     Ok(())
 }
 
@@ -144,6 +176,16 @@ async fn a_server_is_examined_before_jobs_are_trusted_to_it() {
     let careful = RedisServer::builder().append_only(true).start().unwrap();
     let client = Client::connect(&careful.url()).await.unwrap();
     refuse_unfit_servers(&client).await.unwrap();
+}
+
+#[tokio::test]
+async fn orders_are_published_one_by_one_in_a_batch_and_until_they_are_stored() {
+    let server = RedisServer::start().unwrap();
+    let client = Client::connect(&server.url()).await.unwrap();
+    let order = || OrderPlaced { order_id: "o-1".into(), customer: "alice".into() };
+    order_one_and_two(&client, order()).await.unwrap();
+    order_until_it_is_stored(&client, order()).await.unwrap();
+    assert_eq!(server.length("orders"), 4);
 }
 
 #[tokio::test]
@@ -200,7 +242,7 @@ async fn an_entry_of_redis_cli_runs_the_handler() {
     let (server, shop) = (RedisServer::start().unwrap(), Shop::default());
     let client = Client::connect(&server.url()).await.unwrap();
     let runtime = Runtime::builder(&client).state(shop.clone()).start().await.unwrap();
-    let printed = include_str!("../../../README.md");
+    let printed = include_str!("../../../docs/publishing.md");
     let command = printed.lines().find_map(|line| line.strip_prefix("redis-cli ")).unwrap();
     let words = command.split(' ').map(|word| word.trim_matches('\'')).collect::<Vec<_>>();
     server.command(&words);
@@ -248,16 +290,26 @@ async fn the_dashboard_shows_the_streams_of_linked_handlers_to_who_knows_the_pas
 }
 
 #[test]
-fn the_readme_prints_what_is_run_here() {
-    let printed = include_str!("../../../README.md").split("```rust\n").skip(2);
-    let printed = printed.filter_map(|part| part.split("```").next());
-    // That one is run in readme_postgres.rs.
-    let printed = printed.filter(|code| !code.contains("streamjobs_postgres"));
-    let run = include_str!("more.rs").split("// readme: begin\n").skip(1);
-    let run = run.filter_map(|part| part.split("// readme: end").next());
+fn the_pages_print_what_is_run_here() {
+    // Of the dashboard's page, the first example alone is run here.
+    let pages = [
+        ("handlers", include_str!("../../../docs/handlers.md"), 1),
+        ("publishing", include_str!("../../../docs/publishing.md"), 4),
+        ("dead-letters", include_str!("../../../docs/dead-letters.md"), 1),
+        ("operating", include_str!("../../../docs/operating.md"), 3),
+        ("dashboard", include_str!("../../../docs/dashboard.md"), 1),
+    ];
+    let source = include_str!("reference.rs");
     let bare = |code: &str| {
         let lines = code.lines().map(|line| line.split("   //").next().unwrap_or_default());
         lines.flat_map(str::chars).filter(|letter| !letter.is_whitespace()).collect::<String>()
     };
-    assert_eq!(printed.map(bare).collect::<Vec<_>>(), run.map(bare).collect::<Vec<_>>());
+    for (name, page, examples) in pages {
+        let printed = page.split("```rust\n").skip(1).filter_map(|part| part.split("```").next());
+        let printed = printed.take(examples).map(bare).collect::<Vec<_>>();
+        let mark = format!("// page {name}: begin\n");
+        let run = source.split(&mark).skip(1).filter_map(|part| part.split("// page: end").next());
+        assert_eq!(printed, run.map(bare).collect::<Vec<_>>(), "{name}");
+        assert_eq!(printed.len(), examples, "{name}");
+    }
 }
