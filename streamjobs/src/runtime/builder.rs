@@ -244,7 +244,8 @@ impl RuntimeBuilder {
     }
 
     /// Called with the `process` span of each attempt whose event came with a
-    /// [`TraceContext`], before the handler starts: the place to link the two. Nothing by default.
+    /// [`TraceContext`], before the handler starts: the place to link the two. Nothing by default. Where
+    /// no subscriber enables that span, which is of level debug, it is the `job` span.
     ///
     /// A link, not a parent, is what OpenTelemetry's conventions ask for: a job may start hours
     /// after it was published, and several times. With `tracing-opentelemetry` it is one line, in

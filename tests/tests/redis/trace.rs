@@ -1,9 +1,9 @@
 //! Trace context in entries, and the spans around publishing, handlers and settlements.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::{fmt, io};
 
 use streamjobs::testing::Streams;
 use streamjobs::{
@@ -12,6 +12,8 @@ use streamjobs::{
 use streamjobs_tests::logs;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 
@@ -251,6 +253,11 @@ async fn publishing_handlers_and_settlements_run_in_spans_with_the_documented_fi
     })
     .await;
     let _ = runtime.shutdown().await;
+    for job in recorder.named("job") {
+        assert_eq!(job.declared, documented("job"));
+        assert_eq!(job.fields["event_id"], published.event_id.as_str());
+    }
+    assert_eq!(recorder.named("job").len(), 2);
     for name in ["send", "process", "settle"] {
         let spans = recorder.named(name);
         assert!(!spans.is_empty(), "{name}");
@@ -286,6 +293,51 @@ async fn publishing_handlers_and_settlements_run_in_spans_with_the_documented_fi
     let settled = recorder.named("settle").into_iter();
     let settled = settled.map(|span| span.fields["otel.name"].clone()).collect::<BTreeSet<_>>();
     assert!(settled.contains("dead_letter orders"), "{settled:?}");
+}
+
+/// Keeps what a subscriber prints.
+#[derive(Clone, Default)]
+struct Printed(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Printed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// As an application with log lines and a collector has them.
+#[tokio::test(start_paused = true)]
+async fn a_line_of_a_handler_has_three_fields_in_front_while_a_collector_gets_all() {
+    let (printed, recorder) = (Printed::default(), Recorder::default());
+    let lines = printed.clone();
+    let lines =
+        tracing_subscriber::fmt::layer().with_ansi(false).with_writer(move || lines.clone());
+    let spans = Targets::new().with_target(TARGET, tracing::Level::DEBUG);
+    let subscriber = tracing_subscriber::registry()
+        .with(lines.with_filter(LevelFilter::INFO))
+        .with(recorder.clone().with_filter(spans));
+    let _guard = logs::of_this_thread(subscriber);
+    let client = Streams::new().client();
+    let builder = Runtime::builder(&client).handlers(handlers![logging]);
+    let runtime = builder.state(OtherWork(Work::fine())).start().await.unwrap();
+    let published = client.publish(&order(1)).await.unwrap();
+    until(DEADLINE, "done", || runtime.counters().acknowledged == 1).await;
+    let _ = runtime.shutdown().await;
+    let text = String::from_utf8(printed.0.lock().unwrap().clone()).unwrap();
+    let line = text.lines().find(|line| line.contains("from within")).unwrap();
+    let id = &published.event_id;
+    let front = format!("job{{event_type=\"order.placed\" event_id=\"{id}\" attempt=1}}: ");
+    assert!(line.contains(&front), "{line}");
+    assert!(!text.contains("messaging") && !text.contains("otel"), "{text}");
+    let process = recorder.named("process");
+    assert_eq!(process.len(), 1);
+    assert_eq!(process[0].declared, documented("process"));
+    assert!(recorder.named("job").is_empty(), "it is not for collectors");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,20 +1,23 @@
-//! The spans of this crate, by OpenTelemetry's conventions for messaging.
+//! The spans of this crate: a short one for those who read logs, and those by OpenTelemetry's
+//! conventions for messaging.
 //!
-//! Their target is `streamjobs::trace` and their level is info. Without a subscriber that enables
-//! them, a span costs one comparison: nothing is formatted or allocated.
+//! The short one, `job`, is of level info. The usual subscriber puts the fields of all spans in front of
+//! each line that a handler logs, so it has three of them. The others are of level debug and have the
+//! target `streamjobs::trace`: a collector enables them for itself. Without a subscriber that
+//! enables it, a span costs one comparison: nothing is formatted or allocated.
 
 use std::fmt;
 use std::sync::Arc;
 
 use tracing::field::Empty;
-use tracing::{Span, info_span};
+use tracing::{Span, debug_span, info_span};
 
 use super::TraceContext;
 use crate::model::name::{ConsumerName, EventId, GroupName, StreamName};
 
 /// Covers the publishing of one event, or of many in one call.
 pub(crate) fn send(stream: &StreamName, events: usize, id: Option<&EventId>) -> Span {
-    info_span!(
+    debug_span!(
         target: TARGET,
         "send",
         "otel.name" = format_args!("send {stream}"),
@@ -30,7 +33,24 @@ pub(crate) fn send(stream: &StreamName, events: usize, id: Option<&EventId>) -> 
     )
 }
 
-/// The fields of the span that covers one run of a handler.
+/// Covers one run of a handler, for those who read what it logs. The event type is cut after 100
+/// letters: any client may have written it.
+pub(crate) fn job(event_type: Option<&str>, event_id: &EventId, attempt: u32) -> Span {
+    info_span!(
+        target: JOB_TARGET,
+        "job",
+        event_type = event_type.map(cut),
+        event_id = event_id.as_str(),
+        attempt,
+    )
+}
+
+fn cut(text: &str) -> &str {
+    let end = text.char_indices().nth(EVENT_TYPE_MAX).map(|(end, _)| end);
+    end.and_then(|end| text.get(..end)).unwrap_or(text)
+}
+
+/// The fields of the span that covers one run of a handler, for a collector.
 #[derive(Clone, Copy)]
 pub(crate) struct Processing<'a> {
     pub(crate) stream: &'a StreamName,
@@ -44,7 +64,7 @@ pub(crate) struct Processing<'a> {
 /// Covers one run of a handler.
 pub(crate) fn process(processing: Processing<'_>) -> Span {
     let Processing { stream, group, consumer, event_id, delivery_count, attempt } = processing;
-    info_span!(
+    debug_span!(
         target: TARGET,
         "process",
         "otel.name" = format_args!("process {stream}"),
@@ -71,7 +91,7 @@ pub(crate) fn settle(
     jobs: usize,
     event_id: Option<&EventId>,
 ) -> Span {
-    info_span!(
+    debug_span!(
         target: TARGET,
         "settle",
         "otel.name" = format_args!("{operation} {stream}"),
@@ -118,4 +138,6 @@ impl fmt::Debug for SpanHook {
 }
 
 const TARGET: &str = "streamjobs::trace";
+const JOB_TARGET: &str = "streamjobs::job";
+const EVENT_TYPE_MAX: usize = 100;
 const SYSTEM: &str = "redis";

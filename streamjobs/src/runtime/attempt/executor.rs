@@ -184,7 +184,9 @@ impl Executor {
         attempt: u32,
     ) -> Outcome {
         let trace = TraceContext::of(&assignment.delivery.entry).map(Arc::new);
-        let span = self.span(assignment, envelope, attempt);
+        let entry = &assignment.delivery.entry;
+        let lines = span::job(entry.event_type(), &envelope.event_id, attempt);
+        let span = lines.in_scope(|| self.span(assignment, envelope, attempt));
         let started = Instant::now();
         let job = Job::new(JobParts {
             identity: Arc::clone(&self.context.identity),
@@ -202,10 +204,11 @@ impl Executor {
         });
         let run = async {
             if let (Some(SpanHook(hook)), Some(trace)) = (&self.span_hook, &trace) {
-                hook(&span, trace);
+                hook(if span.is_disabled() { &lines } else { &span }, trace);
             }
             FailPoint::HandlerBefore.reached();
-            within(trace, bound.run(job)).instrument(span.clone()).await
+            let run = within(trace, bound.run(job)).instrument(span.clone());
+            run.instrument(lines.clone()).await
         };
         // Panics of the handler itself and of middleware are caught inside. This is for extractors,
         // decoders and resources.
