@@ -25,8 +25,8 @@ use crate::model::outcome::JobError;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be an argument of a handler",
     label = "not an extractor",
-    note = "the first argument is the event; the others are `State<T>`, `Job`, `&mut` resources, or types \
-            that implement `streamjobs::FromJob`"
+    note = "the first argument is the event; the others are `streamjobs::State<T>`, `Job`, `&mut` resources, \
+            or types that implement `streamjobs::FromJob`"
 )]
 pub trait FromJob: Sized + Send {
     /// Makes the argument.
@@ -52,6 +52,20 @@ impl FromJob for Job {
 ///
 /// A handler takes it with the pattern `State(mailer): State<Mailer>`. The value is cloned for each
 /// job, so wrap a value that is expensive to clone in an [`Arc`](std::sync::Arc).
+///
+/// axum has a type of this name, too. In a file with both, rename one of them where it is imported:
+///
+/// ```
+/// use streamjobs::{Entry, State as JobState, handler};
+///
+/// #[derive(Clone)]
+/// struct Mailer;
+///
+/// #[handler(group = "mail", stream = "orders")]
+/// async fn confirm(_: Entry, JobState(mailer): JobState<Mailer>) {
+///     let _ = mailer;
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct State<T>(pub T);
 
