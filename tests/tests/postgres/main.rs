@@ -26,6 +26,7 @@ mod moved;
 mod once;
 mod outbox;
 mod partitions;
+mod performed;
 mod pooler;
 mod prune;
 mod redrive;

@@ -30,8 +30,12 @@
 //! #     .enable_time().start_paused(true).build().unwrap().block_on(example()).unwrap();
 //! ```
 
+mod perform;
 mod published;
 mod streams;
 
+pub use self::perform::{
+    Next, Perform, PerformError, Performed, perform, perform_entry, perform_tick,
+};
 pub use self::published::{EventsError, PublishedEvent, WaitingEvent};
 pub use self::streams::Streams;

@@ -1,3 +1,4 @@
 //! The test kit: what `streamjobs::testing` offers to the tests of an application.
 
+mod perform;
 mod published;
