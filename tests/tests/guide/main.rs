@@ -1,4 +1,5 @@
 //! The examples of the pages in `docs` about scheduling and others, compiled and run as they are printed.
+//! The examples of the pages in `docs` about scheduling and testing, compiled and run as they are printed.
 
 #![allow(
     clippy::unwrap_used,
@@ -18,6 +19,7 @@ mod evolving;
 mod recipes;
 mod scheduled;
 mod schedules;
+mod testing;
 mod unique;
 mod wire;
 

@@ -30,10 +30,12 @@
 //! #     .enable_time().start_paused(true).build().unwrap().block_on(example()).unwrap();
 //! ```
 
+mod drain;
 mod perform;
 mod published;
 mod streams;
 
+pub use self::drain::{DrainError, Drained, DrainedLetter};
 pub use self::perform::{
     Next, Perform, PerformError, Performed, perform, perform_entry, perform_tick,
 };

@@ -236,6 +236,7 @@ impl MemoryState {
             if removed && state.has_retry(queue, &name) {
                 return;
             }
+            state.count_retry(queue, retry);
             while state.has_retry(queue, &name) {
                 name.push('+');
             }

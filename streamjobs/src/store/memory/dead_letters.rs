@@ -28,6 +28,7 @@ impl DeadLetters for MemoryStore {
         self.step("store_dead_letter", |state| {
             state.settle(queue, consumer.as_str(), hold, stand_in, |state, _| {
                 let now = state.now();
+                state.count_letter(queue, hold, letter);
                 state.dead(queue).append(now, letter.clone());
                 if let Some(lock) = UniqueLock::of_letter(letter, &queue.group) {
                     state.free_lock(&queue.stream, &lock);

@@ -9,8 +9,12 @@ mod dead_letters;
 mod faults;
 mod group_upkeep;
 mod inspect;
+#[cfg(feature = "testing")]
 mod kit;
 mod later;
+mod ledger;
+#[cfg(feature = "testing")]
+mod left;
 mod marks;
 mod publish;
 mod raw_access;
@@ -22,6 +26,7 @@ mod state;
 mod stream;
 mod timetable;
 mod unique;
+mod work;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -29,6 +34,8 @@ use tokio::sync::Notify;
 
 pub use self::faults::{Fault, Passage, PendingView, View, Watch};
 use self::faults::{Faults, delay};
+#[cfg(feature = "testing")]
+pub(crate) use self::left::{Left, Moment, Unfinished, Work};
 use self::state::MemoryState;
 use crate::store::types::Result;
 use crate::store::{ServerTime, Store};

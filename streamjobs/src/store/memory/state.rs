@@ -7,6 +7,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::later::Later;
+use super::ledger::Ledger;
 use super::stream::{Group, Pending, Stream};
 use super::timetable::Timetable;
 use crate::model::entry::{Entry, EntryId, Fields};
@@ -34,6 +35,7 @@ pub(super) struct MemoryState {
     pub(super) timetables: HashMap<String, Timetable>,
     /// Locks of unique events, by their key.
     pub(super) locks: HashMap<String, Lock>,
+    pub(super) ledger: Ledger,
     /// How many partitions a stream has.
     pub(super) partitions: HashMap<String, u16>,
     /// Readers whose wait was ended.
@@ -114,6 +116,7 @@ impl MemoryState {
             cancels: HashMap::new(),
             timetables: HashMap::new(),
             locks: HashMap::new(),
+            ledger: Ledger::default(),
             partitions: HashMap::new(),
             woken: HashSet::new(),
             readers: 0,
@@ -233,6 +236,7 @@ impl MemoryState {
 
     /// Creates the group of an inlet unless it exists: true if it was created.
     pub(super) fn ensure_group(&mut self, queue: &Queue, inlet: Inlet, from: EntryId) -> bool {
+        self.ledger.queues.entry(queue.group_key()).or_insert_with(|| queue.clone());
         let stream = self.stream(&queue.key(inlet));
         let created = !stream.groups.contains_key(queue.group.as_str());
         if created {
@@ -296,7 +300,7 @@ impl MemoryState {
 
     /// Acknowledges entries: how many were pending.
     pub(super) fn acknowledge_all(&mut self, queue: &Queue, acks: &[(Inlet, EntryId)]) -> usize {
-        acks.iter().filter(|(inlet, id)| self.acknowledge(queue, *inlet, *id)).count()
+        acks.iter().filter(|(inlet, id)| self.acknowledge_done(queue, *inlet, *id)).count()
     }
 
     /// Changes the pending rows that the consumer owns: an answer for each.

@@ -59,8 +59,11 @@ impl UniqueLocks for MemoryStore {
         let mut answers = Vec::with_capacity(acks.len());
         for ack in acks {
             let step = |state: &mut MemoryState| {
-                let was_pending = state.acknowledge(queue, ack.inlet, ack.id);
-                state.free_lock(&queue.stream, &ack.lock);
+                let was_pending = state.acknowledge_done(queue, ack.inlet, ack.id);
+                let still_pending = state.group(queue, ack.inlet);
+                if !still_pending.is_ok_and(|group| group.pending.contains_key(&ack.id)) {
+                    state.free_lock(&queue.stream, &ack.lock);
+                }
                 Ok(was_pending)
             };
             answers.push(self.step("acknowledge_unique", step).await);

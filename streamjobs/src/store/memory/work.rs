@@ -1,0 +1,74 @@
+//! How the jobs of streams in memory end: once more after a success if a test wants that, and counted.
+
+use super::state::MemoryState;
+use crate::model::entry::{Entry, EntryId, Fields, Hold, Inlet};
+use crate::store::{NewRetry, Queue};
+
+impl MemoryState {
+    /// A job is done: acknowledges its entry, or delivers it again. True if it was pending.
+    pub(super) fn acknowledge_done(&mut self, queue: &Queue, inlet: Inlet, id: EntryId) -> bool {
+        if self.deliver_again(queue, inlet, id) {
+            return true;
+        }
+        let was_pending = self.acknowledge(queue, inlet, id);
+        self.ledger.ended.done += u64::from(was_pending);
+        was_pending
+    }
+
+    /// Delivers a job again as if its process had died before it could acknowledge, if jobs are repeated
+    /// and this one was not.
+    fn deliver_again(&mut self, queue: &Queue, inlet: Inlet, id: EntryId) -> bool {
+        let Some(repeated) = &mut self.ledger.repeated else { return false };
+        let stored = self.streams.get(&queue.key(inlet)).and_then(|stream| stream.entries.get(&id));
+        let Some(entry) = stored.map(|fields| Entry::new(id, fields.clone())) else { return false };
+        let origin = entry.text("sj-origin").and_then(|origin| origin.parse().ok()).unwrap_or(id);
+        if !repeated.insert((queue.group_key(), origin)) {
+            return false;
+        }
+        let (now, default) = (self.now(), 10_000);
+        let lease_of = self.leases(queue, default, None);
+        let Ok(group) = self.group(queue, inlet) else { return false };
+        let Some(row) = group.pending.get_mut(&id) else { return false };
+        let lease = lease_of(&row.consumer);
+        GONE.clone_into(&mut row.consumer);
+        row.since = (now + REPEATED_AFTER).saturating_sub(lease);
+        self.ledger.ended.repeated += 1;
+        true
+    }
+
+    /// Counts the attempt after which a job waits for its retry.
+    pub(super) fn count_retry(&mut self, queue: &Queue, retry: &NewRetry) {
+        let failures = number(&retry.job, "sj-attempt").unwrap_or(0);
+        match failures > self.failures(queue, retry.hold) {
+            true => self.ledger.ended.failed += 1,
+            false => self.ledger.ended.snoozed += 1,
+        }
+    }
+
+    /// Counts the attempt after which a job becomes a dead letter, if it failed.
+    pub(super) fn count_letter(&mut self, queue: &Queue, hold: Hold, letter: &Fields) {
+        let failures = number(letter, "sj-dead-attempts").unwrap_or(0);
+        self.ledger.ended.failed += u64::from(failures > self.failures(queue, hold));
+    }
+
+    /// The failures that were recorded before the attempt at an entry.
+    fn failures(&self, queue: &Queue, hold: Hold) -> u64 {
+        let stored = self.streams.get(&queue.key(hold.inlet));
+        let stored = stored.and_then(|stream| stream.entries.get(&hold.id));
+        stored.and_then(|fields| number(fields, "sj-attempt")).unwrap_or(0)
+    }
+}
+
+pub(super) fn text(fields: &Fields, name: &str) -> String {
+    Entry::new(EntryId::ZERO, fields.clone()).text(name).unwrap_or_default().to_owned()
+}
+
+fn number(fields: &Fields, name: &str) -> Option<u64> {
+    text(fields, name).parse().ok()
+}
+
+/// The consumer of a job that is delivered again. It is not alive.
+const GONE: &str = "streamjobs-testing-gone";
+/// After this time, in milliseconds, a repeated job may be claimed: when its process has the answer to the
+/// acknowledgement, which may come with a read that waits.
+const REPEATED_AFTER: u64 = 6_000;
