@@ -22,10 +22,10 @@ use crate::model::trace::TraceContext;
 use crate::model::trace::span::SpanHook;
 use crate::publish::client::Client;
 use crate::runtime::consumer::{
-    ConsumerSet, IoThread, PlannedQueue, RuntimeSpec, Services, TokioHandles, Wiring, plan,
+    ConsumerSet, Hooks, IoThread, PlannedQueue, RuntimeSpec, Services, TokioHandles, Wiring, plan,
     schedules,
 };
-use crate::runtime::observe::{AlertHook, AlertSubscribers};
+use crate::runtime::observe::{AlertHook, AlertSubscribers, Observation, ObserverHook, Observers};
 use crate::runtime::running::Runtime;
 
 /// Settings of a [`Runtime`]; every one has a default.
@@ -38,6 +38,7 @@ pub struct RuntimeBuilder {
     consumer_prefix: Option<String>,
     on_process_span: Option<SpanHook>,
     on_alert: Option<AlertHook>,
+    observers: Vec<ObserverHook>,
 }
 
 impl Runtime {
@@ -51,6 +52,7 @@ impl Runtime {
             consumer_prefix: None,
             on_process_span: None,
             on_alert: None,
+            observers: Vec::new(),
         }
     }
 }
@@ -243,6 +245,42 @@ impl RuntimeBuilder {
         self
     }
 
+    /// Called with what became of each attempt, after the server has confirmed it: an error tracker, an
+    /// audit, figures of one's own. Calls add up. None by default, and what has none costs nothing.
+    ///
+    /// Observers are called one after the other, on the application's executor. They are told in the order in
+    /// which things were confirmed: when an answer was late, the next attempt may start before the end of the
+    /// one before it is told. They never hold up a job: up to 8,192 observations wait for them,
+    /// and what does not fit is dropped, and counted as
+    /// [`observations_dropped`](crate::runtime::Counters::observations_dropped). A panic is caught, and counted
+    /// as [`observer_panics`](crate::runtime::Counters::observer_panics). A shutdown tells them what waits, for
+    /// at most 5 seconds.
+    ///
+    /// ```no_run
+    /// # async fn example(client: streamjobs::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// use streamjobs::Runtime;
+    ///
+    /// let runtime = Runtime::builder(&client)
+    ///     .observe(|seen| {
+    ///         if let Some(error) = seen.error() {
+    ///             eprintln!("{} {} attempt {}: {error}", seen.group(), seen.event_id(), seen.attempt());
+    ///         }
+    ///     })
+    ///     .start()
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Delivery
+    ///
+    /// Each process tells of its own attempts, and of each at most once. Nothing is told of an attempt whose
+    /// process died; a job that ran twice is told twice.
+    pub fn observe(mut self, observer: impl Fn(&Observation) + Send + Sync + 'static) -> Self {
+        self.observers.push(Arc::new(observer));
+        self
+    }
+
     /// Called with the `process` span of each attempt whose event came with a
     /// [`TraceContext`], before the handler starts: the place to link the two. Nothing by default. Where
     /// no subscriber enables that span, which is of level debug, it is the `job` span.
@@ -303,8 +341,11 @@ impl RuntimeBuilder {
         let prefix = self.consumer_prefix.unwrap_or_else(process);
         let mut wiring =
             Wiring::new(self.client, self.states, self.spec.runtime, &planned, schedules);
-        wiring.span_hook = self.on_process_span;
-        wiring.subscribers = Arc::new(AlertSubscribers::new(self.on_alert));
+        wiring.hooks = Hooks {
+            span: self.on_process_span,
+            alerts: Arc::new(AlertSubscribers::new(self.on_alert)),
+            observers: Observers::start(self.observers, &wiring.tally, &Handle::current()),
+        };
         let consumers = ConsumerSet::new(wiring, handles, prefix, planned);
         let first = consumers.start().await?;
         services.start(&consumers.wiring.tally, &Handle::current());

@@ -18,6 +18,6 @@ mod upkeep;
 pub use self::builder::RuntimeBuilder;
 pub use self::consumer::{Abandoned, ShutdownReport};
 pub use self::control::{Consumer, Control};
-pub use self::observe::{Alerts, Counters, Health, QueueHealth};
+pub use self::observe::{Alerts, Counters, Health, Observation, Observed, QueueHealth};
 pub use self::running::Runtime;
 pub use crate::insight::alert::Alert;

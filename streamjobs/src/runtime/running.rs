@@ -51,7 +51,7 @@ impl Runtime {
     /// Receives alerts from now on, as they come.
     #[must_use]
     pub fn alerts(&self) -> Alerts {
-        self.consumers.wiring.subscribers.subscribe()
+        self.consumers.wiring.hooks.alerts.subscribe()
     }
 
     /// A handle that changes this runtime while it runs, for other parts of the application.
@@ -137,7 +137,8 @@ impl Runtime {
 
     /// Stops all consumers in stages: takes in no more work, waits for running jobs up to the grace
     /// period, cancels the others, releases what did not end, and reports what it had to abandon.
-    /// Services are stopped last, when no job can leave them more work, and have 5 seconds to end.
+    /// Observers have 5 seconds for what they were not told yet. Services are stopped last, when no job can
+    /// leave them more work, and have 5 seconds to end.
     ///
     /// # Cancel safety
     ///
@@ -152,6 +153,9 @@ impl Runtime {
             whole.add(report);
         }
         self.consumers.end().await;
+        if let Some(observers) = &self.consumers.wiring.hooks.observers {
+            observers.stop().await;
+        }
         self.services.stop().await;
         whole.took = started.elapsed();
         whole

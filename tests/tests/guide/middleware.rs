@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use streamjobs::middleware::{Next, RunFailure};
 use streamjobs::testing::Streams;
-use streamjobs::{Client, Event, Job, JobError, Runtime, handler, handlers};
+use streamjobs::{
+    Client, Event, EventId, Job, JobError, Runtime, RuntimeBuilder, handler, handlers,
+};
 use streamjobs_tests::eventually::eventually_async;
 
 #[derive(Event, Serialize, Deserialize)]
@@ -136,6 +138,43 @@ async fn a_handler_finds_what_its_middleware_has_set() {
     let done = async || runtime.counters().acknowledged == 1;
     eventually_async(Duration::from_secs(60), "it is done", done).await;
     let _ = runtime.shutdown().await;
+}
+
+/// A client of an error tracker.
+#[derive(Clone, Default)]
+struct Tracker(Arc<Mutex<Vec<String>>>);
+
+impl Tracker {
+    fn report(&self, error: &str, attempt: u32, tags: &[(&str, &str)]) {
+        let tags = tags.iter().map(|(name, value)| format!(" {name}={value}"));
+        self.0.lock().unwrap().push(format!("{error}:{} ({attempt})", tags.collect::<String>()));
+    }
+}
+
+fn tracked(client: &Client, tracker: Tracker) -> RuntimeBuilder {
+    // page: begin
+    Runtime::builder(client).handlers(handlers![charge]).observe(move |seen| {
+        if let Some(error) = seen.error() {
+            let (handler, event) = (seen.handler().unwrap_or("none"), seen.event_id().as_str());
+            tracker.report(error, seen.attempt(), &[("handler", handler), ("event", event)]);
+        }
+    })
+    // page: end
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_tracker_gets_each_error_with_its_job() {
+    let (streams, tracker) = (Streams::new(), Tracker::default());
+    let client = streams.client();
+    let runtime = tracked(&client, tracker.clone()).start().await.unwrap();
+    let id = EventId::new("e-1").unwrap();
+    client.publish_with_id(&OrderPlaced { amount: String::new() }, id).await.unwrap();
+    let reported = async || tracker.0.lock().unwrap().len() == 1;
+    eventually_async(Duration::from_secs(60), "it is reported", reported).await;
+    let _ = runtime.shutdown().await;
+    let reports = tracker.0.lock().unwrap().clone();
+    assert!(reports[0].starts_with("the handler panicked: assertion failed"), "{reports:?}");
+    assert!(reports[0].ends_with(": handler=charge event=e-1 (1)"), "{reports:?}");
 }
 
 #[test]

@@ -27,6 +27,7 @@ mod log;
 mod loops;
 mod lost_keys;
 mod middleware;
+mod observers;
 mod once;
 mod recovery;
 mod released;

@@ -31,6 +31,7 @@ mod lease;
 mod log;
 mod metrics;
 mod network;
+mod observers;
 mod once;
 mod operate;
 mod partitions;

@@ -71,6 +71,16 @@ fn agrees_with_counters(scrape: &Scrape, counters: &Counters) {
             scrape.sum("streamjobs_services_ended_total", &[("service", "restless")]),
             "services_ended",
         ),
+        (
+            counters.observer_panics,
+            scrape.sum("streamjobs_observer_panics_total", &[]),
+            "observer_panics",
+        ),
+        (
+            counters.observations_dropped,
+            scrape.sum("streamjobs_observations_dropped_total", &[]),
+            "observations_dropped",
+        ),
     ] {
         assert_eq!(counted, shown, "{what}");
     }
@@ -173,6 +183,7 @@ async fn one_scrape_shows_every_metric_and_equals_the_history_of_the_run() {
     let builder = builder.watch_interval(Duration::from_millis(50));
     let guarded = options().lease(LEASE).unhandled(Unhandled::Acknowledge);
     let builder = builder.group("guarded", guarded).service(Restless::default());
+    let builder = builder.observe(|seen| assert!(seen.attempt() < 2, "an observer"));
     let runtime = builder.start().await.unwrap();
     for id in ["one", "two", "twice", "never", "panics", "later", "rejected", "known"] {
         live(&app, id).await;
@@ -297,6 +308,7 @@ fn equals_history(scrape: &Scrape, work: &Work) {
         let ended = [("service", "restless"), ("reason", reason)];
         assert_eq!(scrape.sum("streamjobs_services_ended_total", &ended), 1, "{reason}");
     }
+    assert!(scrape.sum("streamjobs_observer_panics_total", &[]) > 0);
     let gauges = ["streamjobs_running", "streamjobs_buffered", "streamjobs_slots"];
     assert_eq!(gauges.map(|name| sum(name, "group", "work")), [1, 0, 16]);
     // The gated order still runs, and an entry that cannot be read is no run that the handler saw.

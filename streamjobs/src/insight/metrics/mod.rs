@@ -8,6 +8,7 @@
 //! To add a metric, add a row to the table, a field with its line in `new`, and a row to the page.
 
 mod labels;
+mod observer;
 mod publish;
 mod queue;
 mod server;
@@ -15,6 +16,7 @@ mod service;
 mod table;
 mod words;
 
+pub(crate) use self::observer::ObserverMetrics;
 pub(crate) use self::publish::PublishMetrics;
 pub(crate) use self::queue::{QueueMetrics, Running};
 pub(crate) use self::service::ServiceMetrics;

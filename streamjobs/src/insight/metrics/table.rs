@@ -125,6 +125,10 @@ table! {
         "Dead consumers that were removed";
     SERVICES_ENDED: Counter in Count, "streamjobs_services_ended_total",
         "Runs of a service that ended before the shutdown, by reason";
+    OBSERVATIONS_DROPPED: Counter in Count, "streamjobs_observations_dropped_total",
+        "Observations that the application's observers were too slow for";
+    OBSERVER_PANICS: Counter in Count, "streamjobs_observer_panics_total",
+        "Calls of the application's observers that panicked";
     JOBS: Gauge in Count, "streamjobs_jobs", "Jobs of the group on the server, by state";
     OLDEST_WAITING: Gauge in Seconds, "streamjobs_oldest_waiting_age_seconds",
         "How long the oldest undelivered entry has waited";

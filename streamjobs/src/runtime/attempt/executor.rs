@@ -11,7 +11,7 @@ use tracing::{Instrument, Span};
 use crate::handler::{Job, JobParts, States};
 use crate::insight::metrics::{Failure, Finish};
 use crate::model::cause::panic_text;
-use crate::model::entry::Hold;
+use crate::model::entry::{Delivery, Hold};
 use crate::model::event::Envelope;
 use crate::model::fail_point::FailPoint;
 use crate::model::outcome::Outcome;
@@ -24,9 +24,9 @@ use crate::model::trace::{TraceContext, within};
 use crate::model::unique::UniqueLock;
 use crate::publish::client::Client;
 use crate::runtime::attempt::{BoundHandler, Handlers};
-use crate::runtime::observe::{JobEvent, QueueContext};
+use crate::runtime::observe::{JobEvent, Observed, QueueContext, Subject};
 use crate::runtime::state::{
-    Ack, Acks, Assignment, CancelledJobs, Clock, HandledBy, InFlight, Settlement,
+    Ack, Acks, Assignment, CancelledJobs, Clock, InFlight, OnConfirmed, Settlement,
 };
 
 /// Runs the jobs of one queue, each on a task of its own.
@@ -183,6 +183,11 @@ impl Executor {
         bound: &BoundHandler,
         attempt: u32,
     ) -> Outcome {
+        if self.context.report.is_observed() {
+            let handled_by = Some(bound.handled_by());
+            let subject = Subject { delivery: &assignment.delivery, envelope, handled_by };
+            self.context.report.observe(subject, Observed::Started);
+        }
         let trace = TraceContext::of(&assignment.delivery.entry).map(Arc::new);
         let entry = &assignment.delivery.entry;
         let lines = span::job(entry.event_type(), &envelope.event_id, attempt);
@@ -251,16 +256,14 @@ impl Executor {
                 let group = &self.context.queue().group;
                 let lock = UniqueLock::of(&delivery.entry, &envelope.event_id, group);
                 let lock = lock.map(Box::new);
-                return self.acks.push(Ack { inlet, id, slot: Some(slot), lock });
+                let told = self.told_once_done(&delivery, &envelope);
+                return self.acks.push(Ack { inlet, id, slot: Some(slot), lock, told });
             }
             (Some(hold), verdict) if verdict != Verdict::Leave => (hold, verdict),
-            (hold, verdict) => return self.leave(hold, delivery.hold(), &verdict),
+            (hold, verdict) => return self.leave(hold, &delivery, &envelope, &verdict),
         };
         let bound = self.handlers.find(delivery.entry.event_type());
-        let handled_by = bound.map(|bound| HandledBy {
-            handler: bound.handler,
-            attempts_max: bound.limits.max_attempts,
-        });
+        let handled_by = bound.map(BoundHandler::handled_by);
         let settlement = Box::new(Settlement {
             delivery,
             envelope,
@@ -276,8 +279,32 @@ impl Executor {
         let _gone = self.settlements.send(settlement).await.is_err();
     }
 
+    /// What is told once a job is acknowledged that a handler of this process has done.
+    fn told_once_done(
+        &self,
+        delivery: &Delivery,
+        envelope: &Envelope,
+    ) -> Option<Box<dyn OnConfirmed>> {
+        let report = &self.context.report;
+        let bound = self.handlers.find(delivery.entry.event_type());
+        let handled_by = bound.filter(|_| report.is_observed())?.handled_by();
+        report.told_once_done(Subject { delivery, envelope, handled_by: Some(handled_by) })
+    }
+
     /// Leaves the job to another attempt. Without a `hold`, the lease was lost.
-    fn leave(&self, hold: Option<Hold>, delivered: Hold, verdict: &Verdict) {
+    fn leave(
+        &self,
+        hold: Option<Hold>,
+        delivery: &Delivery,
+        envelope: &Envelope,
+        verdict: &Verdict,
+    ) {
+        let delivered = delivery.hold();
+        if let Some(bound) = self.handlers.find(delivery.entry.event_type()) {
+            let handled_by = Some(bound.handled_by());
+            let subject = Subject { delivery, envelope, handled_by };
+            self.context.report.observe(subject, Observed::Lost { why: "its lease was lost" });
+        }
         let event = match (hold, verdict) {
             (Some(_), Verdict::Leave) => JobEvent::Ended(Finish::Left),
             (None, Verdict::Leave) => JobEvent::Ended(Finish::LostLease),

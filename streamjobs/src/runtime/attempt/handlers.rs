@@ -12,6 +12,7 @@ use crate::handler::{HandlerDef, Job};
 use crate::model::config::JobLimits;
 use crate::model::outcome::Outcome;
 use crate::runtime::observe::QueueContext;
+use crate::runtime::state::HandledBy;
 
 /// The handlers of one queue, by event type.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +34,11 @@ pub(crate) struct BoundHandler {
 }
 
 impl BoundHandler {
+    /// The handler and how many attempts its jobs have.
+    pub(crate) fn handled_by(&self) -> HandledBy {
+        HandledBy { handler: self.handler, attempts_max: self.limits.max_attempts }
+    }
+
     /// Runs one job.
     pub(crate) fn run(&self, job: Job) -> BoxFuture<'static, Outcome> {
         match &self.chain {

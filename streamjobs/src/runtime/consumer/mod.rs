@@ -26,4 +26,4 @@ pub(crate) use self::running_consumer::{NewConsumer, RunningConsumer};
 pub(crate) use self::schedules::schedules;
 pub(crate) use self::services::Services;
 pub use self::shutdown_report::{Abandoned, ShutdownReport};
-pub(crate) use self::wiring::{SlotPools, Wiring};
+pub(crate) use self::wiring::{Hooks, SlotPools, Wiring};

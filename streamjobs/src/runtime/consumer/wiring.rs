@@ -20,7 +20,8 @@ use crate::runtime::consumer::queue_wiring::{
 };
 use crate::runtime::consumer::{PlannedQueue, QueueHandle, QueueLoops};
 use crate::runtime::observe::{
-    AlertSubscribers, GroupWatch, HealthProbe, Outage, QueueContext, QueueMonitor, Report, Tally,
+    AlertSubscribers, GroupWatch, HealthProbe, Observers, Outage, QueueContext, QueueMonitor,
+    Report, Tally,
 };
 use crate::runtime::state::{
     Activity, Assignment, Beat, CancelledJobs, Clock, OncePerInterval, PayloadBudget, Settlement,
@@ -38,20 +39,28 @@ pub(crate) struct Wiring {
     pub(crate) runtime: RuntimeConfig,
     /// Counts for the runtime as a whole.
     pub(crate) tally: Arc<Tally>,
-    pub(crate) subscribers: Arc<AlertSubscribers>,
+    pub(crate) hooks: Hooks,
     client: Client,
     states: Arc<States>,
     /// The store of the thread that does all of the runtime's input and output.
     store: Arc<dyn Store>,
     payloads: Payloads,
     beat: Beat,
-    /// What is called with each handler's span.
-    pub(crate) span_hook: Option<SpanHook>,
     stopped: Arc<StoppedConsumers>,
     /// One for each queue, shared by its consumers.
     monitors: HashMap<Queue, Arc<QueueMonitor>>,
     /// One for each stream, shared by its queues.
     streams: HashMap<StreamName, StreamState>,
+}
+
+/// What the application is told through.
+#[derive(Debug)]
+pub(crate) struct Hooks {
+    /// Called with each handler's span.
+    pub(crate) span: Option<SpanHook>,
+    pub(crate) alerts: Arc<AlertSubscribers>,
+    /// `None` if it has none.
+    pub(crate) observers: Option<Arc<Observers>>,
 }
 
 /// What steps with payloads need in addition.
@@ -144,7 +153,11 @@ impl Wiring {
         Self {
             runtime,
             tally: Arc::default(),
-            subscribers: Arc::new(AlertSubscribers::new(None)),
+            hooks: Hooks {
+                span: None,
+                alerts: Arc::new(AlertSubscribers::new(None)),
+                observers: None,
+            },
             store: client.store().fork(),
             payloads: Payloads {
                 store: client.store().fork_for_payloads(),
@@ -153,7 +166,6 @@ impl Wiring {
             beat: Beat::new(Instant::now()),
             client,
             states: Arc::new(states),
-            span_hook: None,
             stopped: Arc::default(),
             monitors,
             streams,
@@ -191,7 +203,9 @@ impl Wiring {
         });
         let tallies = [Arc::clone(&self.tally), Arc::clone(tally), Arc::default()];
         let (metrics_here, monitor_here) = (Arc::clone(&metrics), Arc::clone(&monitor));
-        let report = Report::new(tallies, metrics_here, monitor_here, Arc::clone(&identity));
+        let observers = self.hooks.observers.clone();
+        let report =
+            Report::new(tallies, metrics_here, monitor_here, Arc::clone(&identity), observers);
         let context = QueueContext {
             identity,
             whole: planned.whole().clone(),
@@ -324,7 +338,7 @@ impl Wiring {
             handlers,
             states: Arc::clone(&self.states),
             client: self.client.clone(),
-            span_hook: self.span_hook.clone(),
+            span_hook: self.hooks.span.clone(),
             in_flight,
             clock,
             acks,
@@ -348,7 +362,7 @@ impl Wiring {
             length_max: self.length_max(stream, self.client.retention(stream)),
             activity,
             monitor,
-            subscribers: Arc::clone(&self.subscribers),
+            subscribers: Arc::clone(&self.hooks.alerts),
             health: Arc::clone(&handle.health),
             blocker,
         }

@@ -6,6 +6,8 @@ mod group_watch;
 mod health;
 mod log;
 mod metrics;
+mod observation;
+mod observers;
 mod outage;
 mod queue_context;
 mod queue_monitor;
@@ -19,6 +21,9 @@ pub(crate) use self::events::{FailedAttempt, JobEvent, QueueEvent, ScheduleEvent
 pub(crate) use self::group_watch::{GroupWatch, Watched};
 pub(crate) use self::health::HealthProbe;
 pub use self::health::{Health, QueueHealth};
+pub(crate) use self::observation::Subject;
+pub use self::observation::{Observation, Observed};
+pub(crate) use self::observers::{ObserverHook, Observers, ToldOnceDone};
 pub(crate) use self::outage::{Outage, OutageLine};
 pub(crate) use self::queue_context::QueueContext;
 pub(crate) use self::queue_monitor::QueueMonitor;

@@ -11,10 +11,11 @@ use crate::insight::view::GroupInfo;
 use crate::model::entry::{Delivery, Hold};
 use crate::model::record::due;
 use crate::runtime::observe::{
-    Count, Counters, JobEvent, Outage, QueueEvent, QueueMonitor, Tally, count_of_job,
-    count_of_queue,
+    Count, Counters, JobEvent, Observation, Observed, Observers, Outage, QueueEvent, QueueMonitor,
+    Subject, Tally, ToldOnceDone, count_of_job, count_of_queue,
 };
 use crate::runtime::observe::{log, metrics};
+use crate::runtime::state::OnConfirmed;
 use crate::store::StoreError;
 use crate::store::inspect::StreamSizes;
 
@@ -26,6 +27,8 @@ pub(crate) struct Report {
     pub(crate) metrics: Arc<QueueMetrics>,
     monitor: Arc<QueueMonitor>,
     identity: Arc<ConsumerIdentity>,
+    /// `None` if the application has no observers.
+    observers: Option<Arc<Observers>>,
 }
 
 impl Report {
@@ -34,8 +37,28 @@ impl Report {
         metrics: Arc<QueueMetrics>,
         monitor: Arc<QueueMonitor>,
         identity: Arc<ConsumerIdentity>,
+        observers: Option<Arc<Observers>>,
     ) -> Self {
-        Self { tallies, metrics, monitor, identity }
+        Self { tallies, metrics, monitor, identity, observers }
+    }
+
+    /// Whether the application has observers.
+    pub(crate) fn is_observed(&self) -> bool {
+        self.observers.is_some()
+    }
+
+    /// Has observers told what became of an attempt.
+    pub(crate) fn observe(&self, subject: Subject<'_>, what: Observed) {
+        if let Some(observers) = &self.observers {
+            observers.tell(Observation::new(&self.identity, subject, what));
+        }
+    }
+
+    /// What is told once the acknowledgement of a job is confirmed; `None` without observers.
+    pub(crate) fn told_once_done(&self, subject: Subject<'_>) -> Option<Box<dyn OnConfirmed>> {
+        let observers = Arc::clone(self.observers.as_ref()?);
+        let observation = Observation::new(&self.identity, subject, Observed::Done);
+        Some(Box::new(ToldOnceDone { observers, observation }))
     }
 
     /// Something happened to one job.

@@ -123,6 +123,11 @@ counters! {
     /// Runs of a [service](crate::handler::service::Service) that ended before the shutdown, by a
     /// panic or by returning. The service is run again after a back-off.
     services_ended: ServicesEnded,
+    /// Observations that were dropped, because the observers of
+    /// [`RuntimeBuilder::observe`](crate::RuntimeBuilder::observe) were too slow. Logged at most once a minute.
+    observations_dropped: ObservationsDropped,
+    /// Calls of observers that panicked. Logged at most once a minute.
+    observer_panics: ObserverPanics,
 }
 
 /// The counters of a runtime, a consumer or a queue.

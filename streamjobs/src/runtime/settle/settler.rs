@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
@@ -16,7 +16,7 @@ use crate::model::fail_point::FailPoint;
 use crate::model::name::EventId;
 use crate::model::policy::{Reason, TypeSight, Verdict, left};
 use crate::model::record::{Attempted, FIELDS_CARRIED_MAX};
-use crate::runtime::observe::{FailedAttempt, JobEvent, QueueContext};
+use crate::runtime::observe::{FailedAttempt, JobEvent, Observed, QueueContext, Subject};
 use crate::runtime::settle::{RefusedRoom, RetryBatches};
 use crate::runtime::state::{
     Clock, GroupEpoch, InFlight, LoopBackoff, NextDue, PayloadBudget, Settlement, SettlingOver,
@@ -128,6 +128,7 @@ impl SettlingSteps {
                 Err(StoreError::GroupMissing) => {
                     let event = JobEvent::RefusedLate { step: "settle in a lost group" };
                     self.context.report.job(hold, event);
+                    self.observe(&settlement, Observed::Lost { why: "its group was lost" });
                     settled = true;
                 }
                 Err(error) => {
@@ -193,6 +194,9 @@ impl SettlingSteps {
         let hold = settlement.hold;
         if !settled {
             let lost = settlement.lease.is_lost();
+            if lost {
+                self.observe(&settlement, Observed::Lost { why: "its lease was lost" });
+            }
             let finish = if lost { Finish::LostLease } else { Finish::Abandoned };
             self.context.report.job(hold, JobEvent::Ended(finish));
             self.in_flight.abandon(hold);
@@ -347,7 +351,47 @@ impl SettlingSteps {
             (FenceResult::TakenOver, _) => JobEvent::RefusedLate { step: "settle: taken over" },
         };
         self.context.report.job(settlement.hold, event);
+        if self.context.report.is_observed()
+            && let Some(what) = observed(&event, self.clock.server_now(Instant::now()))
+        {
+            self.observe(settlement, what);
+        }
     }
+
+    /// Has observers told what became of a job. Of one that no handler of this process takes they are
+    /// told only the dead letter.
+    fn observe(&self, settlement: &Settlement, what: Observed) {
+        let Settlement { delivery, envelope, handled_by, .. } = settlement;
+        if handled_by.is_some() || matches!(what, Observed::DeadLettered { .. }) {
+            let subject = Subject { delivery, envelope, handled_by: *handled_by };
+            self.context.report.observe(subject, what);
+        }
+    }
+}
+
+/// What observers are told of the end of a settlement, at this time of the server's clock in
+/// milliseconds.
+fn observed(event: &JobEvent<'_>, now: u64) -> Option<Observed> {
+    Some(match *event {
+        JobEvent::RetryScheduled { counted, delay, error, .. } => {
+            let (error, retry_in) = (error.to_owned(), delay);
+            let now = SystemTime::UNIX_EPOCH + Duration::from_millis(now);
+            let retry_at = now.checked_add(delay).unwrap_or(now);
+            match counted {
+                true => Observed::Failed { error, retry_in, retry_at },
+                false => Observed::Snoozed { error, retry_in, retry_at },
+            }
+        }
+        JobEvent::DeadLettered { reason: Reason::Cancelled, error, .. } => {
+            Observed::Cancelled { error: error.map(str::to_owned) }
+        }
+        JobEvent::DeadLettered { reason, error, .. } => {
+            Observed::DeadLettered { reason, error: error.map(str::to_owned) }
+        }
+        JobEvent::Released => Observed::Released,
+        JobEvent::RefusedLate { step } => Observed::Lost { why: step },
+        _ => return None,
+    })
 }
 
 /// What is known about the job of a settlement.

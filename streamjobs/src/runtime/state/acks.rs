@@ -1,5 +1,6 @@
 //! Acknowledgements on their way: filled by executors, emptied by the reader or the ack flusher.
 
+use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -18,6 +19,14 @@ pub(crate) struct Ack {
     pub(crate) slot: Option<Slot>,
     /// The lock of its event, which ends with the acknowledgement.
     pub(crate) lock: Option<Box<UniqueLock>>,
+    /// What learns that the server has confirmed it, if anything does.
+    pub(crate) told: Option<Box<dyn OnConfirmed>>,
+}
+
+/// What happens once the server has confirmed an acknowledgement.
+pub(crate) trait OnConfirmed: fmt::Debug + Send {
+    /// It is confirmed. Called once, on the thread that renews leases.
+    fn confirmed(self: Box<Self>);
 }
 
 /// Done jobs that are not acknowledged yet. Bounded by the slots of the queue: while acknowledgements
@@ -98,7 +107,10 @@ impl Acks {
     /// and not lost.
     pub(crate) fn finish(&self, acks: Vec<Ack>) -> (Vec<Slot>, Vec<EntryId>) {
         let (mut slots, mut dead_letters) = (Vec::with_capacity(acks.len()), Vec::new());
-        for Ack { inlet, id, slot, .. } in acks {
+        for Ack { inlet, id, slot, told, .. } in acks {
+            if let Some(told) = told {
+                told.confirmed();
+            }
             self.during_claim.note(inlet, id);
             dead_letters.extend(self.in_flight.remove_acknowledged(inlet, id));
             slots.extend(slot);
@@ -171,7 +183,13 @@ mod tests {
         let slots = Arc::new(Slots::new(9));
         let push = || {
             let slot = slots.try_take();
-            acks.push(Ack { inlet: Inlet::STREAM, id: EntryId::ZERO, slot, lock: None });
+            acks.push(Ack {
+                inlet: Inlet::STREAM,
+                id: EntryId::ZERO,
+                slot,
+                lock: None,
+                told: None,
+            });
         };
         push();
         acks.filled(1).await;
@@ -195,7 +213,9 @@ mod tests {
         let acks = Acks::new(Arc::new(InFlight::new(Arc::new(metrics))), false);
         let slots = Arc::new(Slots::new(9));
         let (inlet, before, during) = (Inlet::STREAM, EntryId::new(1, 0), EntryId::new(2, 0));
-        let finish = |id| acks.finish(vec![Ack { inlet, id, slot: slots.try_take(), lock: None }]);
+        let finish = |id| {
+            acks.finish(vec![Ack { inlet, id, slot: slots.try_take(), lock: None, told: None }])
+        };
         let is_done = |id| acks.during_claim.contains(Hold { inlet, id, delivery_count: 2 });
         finish(before);
         let open = acks.during_claim.open();

@@ -20,7 +20,7 @@ mod slots;
 mod wait;
 
 pub(crate) use self::abandoned_attempts::AbandonedAttempts;
-pub(crate) use self::acks::{Ack, Acks, entries_of};
+pub(crate) use self::acks::{Ack, Acks, OnConfirmed, entries_of};
 pub(crate) use self::activity::{Activity, IDLE_BACKOFF, IdleTurns};
 pub(crate) use self::beat::Beat;
 pub(crate) use self::cancelled_jobs::CancelledJobs;
