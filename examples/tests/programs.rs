@@ -104,6 +104,19 @@ fn the_axum_application_accepts_a_user_mails_and_stops_cleanly() {
 }
 
 #[test]
+fn programs_with_servers_of_their_own_end_well() {
+    for (program, line) in [
+        (env!("CARGO_BIN_EXE_quickstart"), "stopped, 0 jobs abandoned"),
+        (env!("CARGO_BIN_EXE_own_extractor"), "o-1 placed, failed before: 0"),
+        (env!("CARGO_BIN_EXE_once_per_id_effect"), "o-1 published 3 times, charged 1 time(s)"),
+    ] {
+        let mut program = Worker::builder(program).start().unwrap();
+        program.wait_for(|printed| printed == line, 2 * WITHIN);
+        assert!(program.wait(WITHIN).success(), "{program:?}");
+    }
+}
+
+#[test]
 fn a_busy_receiver_of_a_webhook_costs_no_attempt() {
     let program = Worker::builder(env!("CARGO_BIN_EXE_webhook")).start().unwrap();
     program.wait_for(|line| line == "with its event id: 429 Too Many Requests", WITHIN);

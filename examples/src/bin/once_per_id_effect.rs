@@ -1,25 +1,15 @@
 //! An effect once per event id: one order is published three times and charged once.
-//!
-//! `cargo run -p streamjobs-examples --bin once_per_id_effect` starts a private Redis and a private
-//! Postgres and prints:
-//!
-//! ```text
-//! o-1 published 3 times, charged 1 time(s): 4950 cents
-//! receipts waiting: 0, jobs abandoned: 0
-//! ```
 
 #![allow(clippy::print_stdout, reason = "an example prints to the terminal")]
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use sqlx::{Executor, PgPool};
 use streamjobs::{Client, Event, EventId, JobError, Runtime, State, handler};
-use streamjobs_examples::{postgres, redis};
+use streamjobs_examples::{redis, shop_database};
 use streamjobs_postgres::{Keep, Once, Postgres, Publisher};
-use streamjobs_tests::postgres::Database;
-use tokio::sync::mpsc;
-use tokio::time::timeout;
+use streamjobs_tests::eventually::eventually_async;
+use tokio::{sync::mpsc, time::timeout};
 
 #[derive(Event, Serialize, Deserialize)]
 #[event(stream = "orders", type = "order.placed", key = "order_id")]
@@ -42,11 +32,8 @@ async fn charge(
     tx: &mut Once,
     State(publisher): State<Publisher>,
 ) -> Result<(), JobError> {
-    sqlx::query("INSERT INTO charges (order_id, cents) VALUES ($1, $2)")
-        .bind(&order.order_id)
-        .bind(order.cents)
-        .execute(&mut **tx)
-        .await?;
+    let insert = sqlx::query("INSERT INTO charges (order_id, cents) VALUES ($1, $2)");
+    insert.bind(&order.order_id).bind(order.cents).execute(&mut **tx).await?;
     publisher.publish_in(tx, &OrderCharged { order_id: order.order_id }).await?;
     Ok(())
 }
@@ -61,8 +48,8 @@ async fn receipt(
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let (redis, database) = (redis()?, postgres().await?);
-    let pool = prepare(&database).await?;
+    let (redis, database) = (redis()?, shop_database().await?);
+    let pool = database.pool();
     let (sent, mut receipts) = mpsc::channel::<String>(8);
 
     let postgres = Postgres::open(pool.clone()).await?; // fails if the schema has another version
@@ -76,35 +63,18 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .start()
         .await?;
 
-    let order = OrderPlaced { order_id: "o-1".into(), cents: 4_950 };
-    let id = EventId::generate();
+    let (order, id) = (OrderPlaced { order_id: "o-1".into(), cents: 4_950 }, EventId::generate());
     for _ in 0..3 {
         client.publish_with_id(&order, id.clone()).await?;
     }
     let receipt = timeout(DEADLINE, receipts.recv()).await?.ok_or("no receipt")?;
     // Three jobs of `billing`, of which two are duplicates, and one of `receipts`.
-    let done = async {
-        while runtime.counters().succeeded < 4 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(DEADLINE, done).await?;
-    let report = runtime.shutdown().await;
-
-    let (charges, cents): (i64, i64) =
-        sqlx::query_as("SELECT count(*), sum(cents)::bigint FROM charges").fetch_one(&pool).await?;
-    println!("{receipt} published 3 times, charged {charges} time(s): {cents} cents");
-    println!("receipts waiting: {}, jobs abandoned: {}", receipts.len(), report.abandoned.len());
+    eventually_async(DEADLINE, "done", async || runtime.counters().succeeded == 4).await;
+    let count = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM charges");
+    let charges = count.fetch_one(&pool).await?;
+    println!("{receipt} published 3 times, charged {charges} time(s)");
+    println!("jobs abandoned: {}", runtime.shutdown().await.abandoned.len());
     if charges == 1 && receipts.is_empty() { Ok(()) } else { Err("not once".into()) }
-}
-
-/// Migrates, as a deployment does, with the role that may change the schema.
-async fn prepare(database: &Database) -> Result<PgPool, Box<dyn std::error::Error>> {
-    let owner = database.owner_pool();
-    streamjobs_postgres::migrate(&owner).await?;
-    owner.execute("CREATE TABLE charges (order_id text NOT NULL, cents bigint NOT NULL)").await?;
-    database.grant("streamjobs").await;
-    Ok(database.pool())
 }
 
 const DEADLINE: Duration = Duration::from_secs(20);

@@ -1,7 +1,7 @@
 //! An enum of events in one handler, with an extractor and a resource of the application.
 //!
-//! `cargo run -p streamjobs-examples --bin own_extractor` prints the lines of committed audits: one for
-//! the order that was placed. The audit of the order that failed is rolled back.
+//! `cargo run -p streamjobs-examples --bin own_extractor` prints the line of the order that was placed.
+//! The audit of the order that failed is rolled back.
 
 #![allow(clippy::print_stdout, reason = "an example talks to its terminal")]
 
@@ -21,16 +21,12 @@ enum OrderEvent {
     Cancelled { order_id: String },
 }
 
-/// The number of the attempt, or "the last".
-struct AttemptLabel(String);
+/// How many attempts were before this one.
+struct FailedBefore(u32);
 
-impl FromJob for AttemptLabel {
+impl FromJob for FailedBefore {
     fn from_job(job: &Job) -> Result<Self, JobError> {
-        Ok(Self(if job.is_last_attempt() {
-            "the last".to_owned()
-        } else {
-            job.attempt().to_string()
-        }))
+        Ok(Self(job.attempt() - 1))
     }
 }
 
@@ -44,9 +40,7 @@ impl JobResource for Audit {
     }
 
     async fn commit(self) -> Result<(), JobError> {
-        for line in self.0 {
-            println!("{line}");
-        }
+        println!("{}", self.0.join("\n"));
         Ok(())
     }
 
@@ -54,14 +48,10 @@ impl JobResource for Audit {
 }
 
 #[handler(group = "audit", max_attempts = 2, backoff = "50ms")]
-async fn audit(
-    event: OrderEvent,
-    attempt: AttemptLabel,
-    audit: &mut Audit,
-) -> Result<(), JobError> {
+async fn audit(event: OrderEvent, failed: FailedBefore, audit: &mut Audit) -> Result<(), JobError> {
     match event {
         OrderEvent::Placed { order_id } => {
-            audit.0.push(format!("{order_id} placed, attempt {}", attempt.0));
+            audit.0.push(format!("{order_id} placed, failed before: {}", failed.0));
             Ok(())
         }
         OrderEvent::Cancelled { order_id } => {
@@ -79,17 +69,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     client.publish(&OrderEvent::Placed { order_id: "o-1".to_owned() }).await?;
     client.publish(&OrderEvent::Cancelled { order_id: "o-2".to_owned() }).await?;
     let ended = || runtime.counters().acknowledged == 1 && runtime.counters().dead_lettered == 1;
-    eventually_async(Duration::from_secs(10), "one job done and one dead letter", async || ended())
-        .await;
-    let letters = client.dead_letters("orders", "audit")?.list(None, 10).await?.letters;
-    for letter in letters {
-        println!(
-            "dead letter: {:?}: {}",
-            letter.event_type(),
-            letter.error.as_deref().unwrap_or_default()
-        );
+    eventually_async(Duration::from_secs(10), "both have ended", async || ended()).await;
+    for letter in client.dead_letters("orders", "audit")?.list(None, 10).await?.letters {
+        println!("dead letter: {:?}: {:?}", letter.event_type(), letter.error);
     }
-    let report = runtime.shutdown().await;
-    println!("stopped, {} jobs abandoned", report.abandoned.len());
+    println!("stopped, {} jobs abandoned", runtime.shutdown().await.abandoned.len());
     Ok(())
 }

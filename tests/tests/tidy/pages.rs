@@ -186,12 +186,8 @@ fn the_readme_can_be_read_in_one_sitting_and_examples_on_one_screen() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
     assert!(lines(&readme) <= 200, "{}", lines(&readme));
     for (name, text) in sources("examples/src/bin") {
-        // The demo is one program of many files, and older examples are longer.
-        let is_small = !name.contains("/demo/") && !LONG_EXAMPLES.contains(&name.as_str());
+        // The demo is one program of many files.
+        let is_small = !name.contains("/demo/");
         assert!(!is_small || lines(&text) <= 80, "{name}: {}", lines(&text));
     }
 }
-
-/// Examples from before there was a bound.
-const LONG_EXAMPLES: [&str; 2] =
-    ["examples/src/bin/once_per_id_effect.rs", "examples/src/bin/own_extractor.rs"];
