@@ -1,5 +1,6 @@
 //! The delay before a retry.
 
+use std::fmt;
 use std::time::Duration;
 
 /// The delay after a failed attempt: exponential with full jitter, or fixed.
@@ -37,6 +38,16 @@ impl Backoff {
         let doublings = attempt.saturating_sub(1).min(DOUBLINGS_MAX);
         let bound = self.first.saturating_mul(1_u32 << doublings).min(self.max);
         if self.jitter { bound.mul_f64(random.clamp(0.0, 1.0)) } else { bound }
+    }
+}
+
+/// The form of the attribute: `1s..600s`, or a fixed delay.
+impl fmt::Display for Backoff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.jitter {
+            true => write!(f, "{:?}..{:?}", self.first, self.max),
+            false => write!(f, "{:?}", self.max),
+        }
     }
 }
 

@@ -22,8 +22,8 @@ use crate::model::trace::TraceContext;
 use crate::model::trace::span::SpanHook;
 use crate::publish::client::Client;
 use crate::runtime::consumer::{
-    ConsumerSet, Hooks, IoThread, PlannedQueue, RuntimeSpec, Services, TokioHandles, Wiring, plan,
-    schedules,
+    ConsumerSet, Hooks, IoThread, Plan, PlannedQueue, RuntimeSpec, Services, TokioHandles, Wiring,
+    plan, schedules,
 };
 use crate::runtime::observe::{AlertHook, AlertSubscribers, Observation, ObserverHook, Observers};
 use crate::runtime::running::Runtime;
@@ -111,6 +111,51 @@ impl RuntimeBuilder {
     pub fn only_groups<G: Into<String>>(mut self, groups: impl IntoIterator<Item = G>) -> Self {
         self.spec.only = Some(groups.into_iter().map(Into::into).collect::<HashSet<_>>());
         self
+    }
+
+    /// Settings of all groups where neither a handler's attribute nor
+    /// [`group_defaults`](Self::group_defaults) says anything. None by default: then the built-in values of
+    /// [`GroupOptions`] hold.
+    ///
+    /// A setting has the first value that one of these names: [`group`](Self::group), the attribute,
+    /// `group_defaults`, `defaults`, the built-in value. [`plan`](Self::plan) shows which it was.
+    ///
+    /// ```no_run
+    /// # async fn example(client: streamjobs::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::num::NonZeroU32;
+    /// use std::time::Duration;
+    /// use streamjobs::Runtime;
+    /// use streamjobs::config::GroupOptions;
+    ///
+    /// let slow = GroupOptions::new().timeout(Duration::from_secs(600));
+    /// let builder = Runtime::builder(&client)
+    ///     .defaults(GroupOptions::new().max_attempts(NonZeroU32::new(20).ok_or("zero")?))
+    ///     .group_defaults("exports", slow);
+    /// print!("{}", builder.plan()?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn defaults(mut self, options: GroupOptions) -> Self {
+        self.spec.defaults = options;
+        self
+    }
+
+    /// Settings of one group where its handlers' attributes say nothing. They precede those of
+    /// [`defaults`](Self::defaults).
+    pub fn group_defaults(mut self, group: impl Into<String>, options: GroupOptions) -> Self {
+        self.spec.group_defaults.insert(group.into(), options);
+        self
+    }
+
+    /// With which settings the runtime would start, and where each comes from. Nothing is sent.
+    ///
+    /// # Errors
+    ///
+    /// When settings or handlers cannot be used, as [`start`](Self::start).
+    pub fn plan(&self) -> Result<Plan, StartError> {
+        let linked = registry::linked();
+        plan(&self.spec, &linked, &self.states)?;
+        Ok(Plan::new(&self.spec, &linked))
     }
 
     /// Settings of one group, which override those in its handlers' attributes.
@@ -324,6 +369,7 @@ impl RuntimeBuilder {
         let linked = registry::linked();
         let planned = plan(&self.spec, &linked, &self.states)?;
         let bytes_max = self.client.payload_bytes_max();
+        let shown = Plan::new(&self.spec, &linked);
         let schedules = schedules(&self.spec, &linked, &planned, bytes_max)?;
         let queue =
             |planned: &PlannedQueue| planned.served(self.client.retention(&planned.queue.stream));
@@ -349,7 +395,7 @@ impl RuntimeBuilder {
         let consumers = ConsumerSet::new(wiring, handles, prefix, planned);
         let first = consumers.start().await?;
         services.start(&consumers.wiring.tally, &Handle::current());
-        Ok(Runtime { consumers: Arc::new(consumers), services, first, _io: io })
+        Ok(Runtime { consumers: Arc::new(consumers), services, first, plan: shown, _io: io })
     }
 }
 

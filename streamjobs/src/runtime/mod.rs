@@ -16,7 +16,9 @@ mod state;
 mod upkeep;
 
 pub use self::builder::RuntimeBuilder;
-pub use self::consumer::{Abandoned, ShutdownReport};
+pub use self::consumer::{
+    Abandoned, GroupPlan, HandlerPlan, Plan, PlannedSetting, SettingOrigin, ShutdownReport,
+};
 pub use self::control::{Consumer, Control};
 pub use self::observe::{Alerts, Counters, Health, Observation, Observed, QueueHealth};
 pub use self::running::Runtime;

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::model::error::ControlError;
 use crate::model::name::ConsumerName;
-use crate::runtime::consumer::{ConsumerSet, IoThread, Services, ShutdownReport};
+use crate::runtime::consumer::{ConsumerSet, IoThread, Plan, Services, ShutdownReport};
 use crate::runtime::control::{Consumer, Control};
 use crate::runtime::observe::{Alerts, Counters, Health};
 
@@ -23,6 +23,7 @@ pub struct Runtime {
     pub(super) consumers: Arc<ConsumerSet>,
     pub(super) services: Services,
     pub(super) first: ConsumerName,
+    pub(super) plan: Plan,
     /// Dropped last: everything else runs on it.
     pub(super) _io: IoThread,
 }
@@ -33,6 +34,13 @@ impl Runtime {
     #[must_use]
     pub fn consumer(&self) -> &ConsumerName {
         &self.first
+    }
+
+    /// With which settings it was started, and where each comes from. What
+    /// [`set_concurrency`](Self::set_concurrency) changes afterwards is not shown.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.plan
     }
 
     /// How often each thing happened since the start.

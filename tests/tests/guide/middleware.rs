@@ -4,10 +4,11 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use streamjobs::config::GroupOptions;
 use streamjobs::middleware::{Next, RunFailure};
 use streamjobs::testing::Streams;
 use streamjobs::{
-    Client, Event, EventId, Job, JobError, Runtime, RuntimeBuilder, handler, handlers,
+    Backoff, Client, Event, EventId, Job, JobError, Runtime, RuntimeBuilder, handler, handlers,
 };
 use streamjobs_tests::eventually::eventually_async;
 
@@ -175,6 +176,28 @@ async fn an_error_tracker_gets_each_error_with_its_job() {
     let reports = tracker.0.lock().unwrap().clone();
     assert!(reports[0].starts_with("the handler panicked: assertion failed"), "{reports:?}");
     assert!(reports[0].ends_with(": handler=charge event=e-1 (1)"), "{reports:?}");
+}
+
+fn planned(client: &Client) -> Result<String, Box<dyn std::error::Error>> {
+    // page: begin
+    let exports = GroupOptions::new().timeout(Duration::from_secs(600));
+    let builder = Runtime::builder(client)
+        .handlers(handlers![charge])
+        .defaults(GroupOptions::new().backoff(Backoff::fixed(Duration::from_secs(5))))
+        .group_defaults("billing", exports);
+    print!("{}", builder.plan()?);
+    // page: end
+    Ok(builder.plan()?.to_string())
+}
+
+#[tokio::test]
+async fn the_table_of_the_page_is_what_is_printed() {
+    let printed = planned(&Streams::new().client()).unwrap();
+    let page = include_str!("../../../docs/middleware.md");
+    let table = page.split("```text\n").nth(1).unwrap().split("```").next().unwrap();
+    let place = |line: &&str| !line.contains("  handler ");
+    let lines = |text: &'static str| text.lines().filter(place).collect::<Vec<_>>();
+    assert_eq!(printed.lines().filter(place).collect::<Vec<_>>(), lines(table));
 }
 
 #[test]

@@ -36,6 +36,7 @@ mod scans;
 mod scheduled;
 mod schedules;
 mod services;
+mod settings;
 mod shutdown;
 mod unhandled;
 mod unique;

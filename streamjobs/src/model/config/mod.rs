@@ -113,10 +113,30 @@ pub struct HandlerOptions {
     pub unhandled_after: Option<Duration>,
 }
 
-/// Settings of one group, which override the attributes of its handlers.
+impl HandlerOptions {
+    /// These options, and for each that is not set the one of `other`.
+    pub(crate) fn or(self, other: &Self) -> Self {
+        Self {
+            concurrency: self.concurrency.or(other.concurrency),
+            max_attempts: self.max_attempts.or(other.max_attempts),
+            max_deliveries: self.max_deliveries.or(other.max_deliveries),
+            timeout: self.timeout.or(other.timeout),
+            expires: self.expires.or(other.expires),
+            backoff: self.backoff.or(other.backoff),
+            lease: self.lease.or(other.lease),
+            start: self.start.or(other.start),
+            unhandled: self.unhandled.or(other.unhandled),
+            unhandled_after: self.unhandled_after.or(other.unhandled_after),
+        }
+    }
+}
+
+/// Settings of one group or of all: overrides of the handlers' attributes with
+/// [`RuntimeBuilder::group`](crate::RuntimeBuilder::group), or what holds where an attribute says nothing,
+/// with [`group_defaults`](crate::RuntimeBuilder::group_defaults) and
+/// [`defaults`](crate::RuntimeBuilder::defaults).
 ///
-/// A setting that is not set here comes from the attribute; without one there, it has the default
-/// named below.
+/// A setting that no place names has the default named below.
 #[derive(Clone, Copy, Debug, Default)]
 #[must_use]
 pub struct GroupOptions {

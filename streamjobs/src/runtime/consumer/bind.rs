@@ -48,16 +48,17 @@ pub(super) fn merged(handlers: &[HandlerDef], faults: &mut Vec<String>) -> Handl
 }
 
 /// Binds every event type to its handler. Two handlers for one type are a fault that names both. The
-/// layers are those of the runtime and of the group.
+/// layers are those of the runtime and of the group; the options of the group override those of a handler,
+/// and its fallback holds where neither says anything.
 pub(super) fn bind(
     handlers: &[HandlerDef],
-    options: &GroupOptions,
+    (options, fallback): (&GroupOptions, &HandlerOptions),
     layers: &[Layer],
     faults: &mut Vec<String>,
 ) -> Handlers {
     let mut bound = Handlers::default();
     for handler in handlers {
-        let limits = JobLimits::new(&handler.options, options);
+        let limits = JobLimits::new(&handler.options.or(fallback), options);
         faults.extend(limits.fault(&handler.location()));
         let layers = layers.iter().cloned().chain(handler.wrap.map(|wrap| wrap()));
         let chain = Chain::new(layers.collect(), handler.run);

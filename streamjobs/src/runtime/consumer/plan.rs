@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::handler::middleware::Layer;
 use crate::handler::service::ServedQueue;
 use crate::handler::{HandlerDef, Requirements, States};
-use crate::model::config::{GroupOptions, QueueConfig, Retention, RuntimeConfig};
+use crate::model::config::{GroupOptions, HandlerOptions, QueueConfig, Retention, RuntimeConfig};
 use crate::model::error::StartError;
 use crate::model::name::{GroupName, NameError, StreamName};
 use crate::model::schedule::Schedule;
@@ -23,7 +23,12 @@ pub(crate) struct RuntimeSpec {
     pub(crate) listed: Option<Vec<HandlerDef>>,
     /// Only these groups run; none means all.
     pub(crate) only: Option<HashSet<String>>,
+    /// Settings of groups that override attributes.
     pub(crate) groups: HashMap<String, GroupOptions>,
+    /// Settings of groups where an attribute says nothing.
+    pub(crate) group_defaults: HashMap<String, GroupOptions>,
+    /// Settings of all groups where neither says anything.
+    pub(crate) defaults: GroupOptions,
     /// The middleware of all groups, outermost first.
     pub(crate) around: Vec<Layer>,
     /// That of single groups.
@@ -50,8 +55,14 @@ impl RuntimeSpec {
         all.filter(move |handler| only.is_none_or(|only| only.contains(handler.group)))
     }
 
+    /// What holds for a group where an attribute says nothing.
+    fn fallback(&self, group: &str) -> HandlerOptions {
+        let own = self.group_defaults.get(group).copied().unwrap_or_default();
+        own.options.or(&self.defaults.options)
+    }
+
     /// The middleware around the handlers of a group.
-    fn layers_of(&self, group: &str) -> Vec<Layer> {
+    pub(crate) fn layers_of(&self, group: &str) -> Vec<Layer> {
         let own = self.around_groups.get(group).into_iter().flatten();
         self.around.iter().chain(own).cloned().collect()
     }
@@ -144,7 +155,8 @@ pub(crate) fn plan(
     let mut settings = spec.runtime.faults();
     for ((stream, group), handlers) in by_queue {
         let options = spec.groups.get(group).copied().unwrap_or_default();
-        let attribute = merged(&handlers, &mut faults);
+        let fallback = spec.fallback(group);
+        let attribute = merged(&handlers, &mut faults).or(&fallback);
         let config = QueueConfig::new(&attribute, &options, spec.runtime.block);
         settings.extend(config.faults(&format!("group {group} on stream {stream}")));
         for key in spec.keys_of(stream) {
@@ -156,7 +168,7 @@ pub(crate) fn plan(
                 }
             };
             let layers = spec.layers_of(group.as_str());
-            let handlers = Arc::new(bind(&handlers, &options, &layers, &mut faults));
+            let handlers = Arc::new(bind(&handlers, (&options, &fallback), &layers, &mut faults));
             let names = spec.layouts.names(&stream);
             let partition_of = (names.len() > 1).then_some(stream);
             planned.extend(names.into_iter().map(|stream| PlannedQueue {
@@ -213,7 +225,8 @@ fn unknown_names(all: &[HandlerDef], spec: &RuntimeSpec, faults: &mut Vec<String
     let groups = all.iter().map(|handler| handler.group).collect::<HashSet<_>>();
     let streams = all.iter().map(|handler| handler.stream).collect::<HashSet<_>>();
     let only = spec.only.iter().flatten();
-    let named = spec.groups.keys().chain(spec.around_groups.keys()).chain(only);
+    let defaults = spec.group_defaults.keys();
+    let named = spec.groups.keys().chain(defaults).chain(spec.around_groups.keys()).chain(only);
     for group in named.filter(|group| !groups.contains(group.as_str())) {
         faults.push(format!(
             "no handler belongs to group {group:?}, for which the builder has settings"
@@ -239,7 +252,6 @@ mod tests {
 
     use super::*;
     use crate::model::backoff::Backoff;
-    use crate::model::config::HandlerOptions;
     use crate::model::outcome::Outcome;
 
     fn handler(
