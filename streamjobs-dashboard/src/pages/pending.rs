@@ -126,7 +126,7 @@ fn entries(
                 div.scroll { table {
                     thead { tr {
                         @if may { th { input type="checkbox" data-all="id" aria-label="Select all entries on this page"; } }
-                        th { "Entry" } th { "Consumer" } th.number { "Idle" } th.number { "Deliveries" }
+                        th { "Entry" } th { "Consumer" } th.number { "Idle" } th.number { "Deliveries" } th { "Progress" }
                     } }
                     tbody { @for entry in &page.entries { (row(entry, may)) } }
                 } }
@@ -172,6 +172,9 @@ fn row(entry: &PendingEntry, may: bool) -> Markup {
             td.id { @if entry.consumer.is_empty() { span.unknown { "released" } } @else { (Untrusted(&entry.consumer)) } }
             td.number { (entry.idle.map_or("–".into(), format::span)) }
             td.number { (format::count(entry.delivery_count)) }
+            td { @if let Some(progress) = &entry.progress {
+                (Untrusted(&progress.to_string())) " " span.soft { (format::span(progress.age)) " ago" }
+            } }
         }
     }
 }

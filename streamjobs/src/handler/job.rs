@@ -9,10 +9,12 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::needs::States;
+use super::progress::ProgressBoard;
 use crate::model::entry::{Delivery, Entry, EntryId};
 use crate::model::event::{self, DecodeError, Event};
 use crate::model::name::{ConsumerName, EventId, GroupName, StreamName};
 use crate::model::outcome::Outcome;
+use crate::model::progress::Reported;
 use crate::model::trace::TraceContext;
 use crate::publish::client::Client;
 use crate::store::Queue;
@@ -61,6 +63,8 @@ pub(crate) struct ConsumerIdentity {
     pub(crate) consumer: ConsumerName,
     /// The clock that its jobs ask.
     pub(crate) clock: Arc<dyn JobClock>,
+    /// Where its jobs say how far they are.
+    pub(crate) progress: Arc<ProgressBoard>,
 }
 
 /// The server's clock, as far as it is known here.
@@ -91,6 +95,8 @@ pub(crate) struct Lease {
     over: AtomicBool,
     /// The job was cancelled.
     cancelled: AtomicBool,
+    /// The attempt has returned.
+    ended: AtomicBool,
     /// How long an attempt has between the token and the drop of its future.
     window: Duration,
     /// How long after its last renewal the lease is lost.
@@ -110,6 +116,7 @@ impl Lease {
             lost: AtomicBool::new(false),
             over: AtomicBool::new(false),
             cancelled: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
             window,
             fence,
             made: Instant::now(),
@@ -170,6 +177,15 @@ impl Lease {
     /// Whether the job was cancelled while the attempt ran.
     pub(crate) fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::SeqCst)
+    }
+
+    /// The attempt has returned.
+    pub(crate) fn end(&self) {
+        self.ended.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::SeqCst)
     }
 
     pub(crate) fn is_lost(&self) -> bool {
@@ -307,6 +323,35 @@ impl Job {
         let in_memory = self.parts.client.store().virtual_now();
         let now = in_memory.map_or_else(|| self.parts.identity.clock.now(), |now| now.0);
         UNIX_EPOCH + Duration::from_millis(now)
+    }
+
+    /// Says how far the job is: so much is done, of so much (`None` if that is unknown), and what it does now.
+    /// It is shown with its age beside the running job, in [`PendingEntry`](crate::stream::PendingEntry), by
+    /// `streamjobs pending` and on the dashboard.
+    ///
+    /// ```
+    /// # use streamjobs::Job;
+    /// fn wrote(job: &Job, page: u64, pages: u64) {
+    ///     job.progress(page, pages, "pages are written");
+    ///     job.progress(page, None, "pages are written");    // of how many is unknown
+    /// }
+    /// ```
+    ///
+    /// The call neither waits nor fails. What was said last is written in the background, for each job once
+    /// a second at most: the first report at once, and of those that come within a second after a write the
+    /// last one when the second is over, or not at all if the attempt has ended by then. A write that fails
+    /// is logged and tried again after 10 seconds. The text is cut to 200 bytes at a character, and control
+    /// characters become spaces; it must not contain secrets.
+    ///
+    /// # Delivery
+    ///
+    /// It belongs to this attempt and disappears with it, so that it is no checkpoint: a retry or a
+    /// redelivery cannot read it. Nothing is written once the lease is lost.
+    pub fn progress(&self, done: u64, of: impl Into<Option<u64>>, text: &str) {
+        let reported = Reported::new(done, of.into(), text);
+        let (parts, hold) = (&self.parts, self.parts.delivery.hold());
+        let is_over = || parts.lease.has_ended() || parts.lease.is_lost();
+        parts.identity.progress.report(hold, reported, is_over);
     }
 
     /// When the attempt times out, if its handler has a timeout.

@@ -7,6 +7,7 @@ mod extract;
 mod job;
 pub(crate) mod middleware;
 mod needs;
+mod progress;
 pub(crate) mod registry;
 mod resource;
 mod run;
@@ -18,6 +19,7 @@ pub use self::job::{CancelReason, Job};
 pub(crate) use self::job::{ConsumerIdentity, JobClock, JobParts, Lease};
 pub use self::needs::Requirements;
 pub(crate) use self::needs::States;
+pub(crate) use self::progress::ProgressBoard;
 pub use self::resource::{Begin, JobResource};
 pub use self::run::{
     RawInput, ScheduledInput, begin, extract, input, raw_input, run, settle, tick_input,

@@ -18,6 +18,7 @@ pub(crate) mod outcome;
 pub(crate) mod partition;
 pub(crate) mod policy;
 pub(crate) mod preview;
+pub(crate) mod progress;
 pub(crate) mod record;
 pub(crate) mod refusal;
 pub(crate) mod run_failure;

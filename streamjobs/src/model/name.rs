@@ -146,6 +146,11 @@ impl StreamName {
         self.helper_key("group", group)
     }
 
+    /// The key of the hash with the progress of a group's running jobs.
+    pub(crate) fn progress_key(&self, group: &GroupName) -> String {
+        self.helper_key("progress", group)
+    }
+
     /// The key that records that a job was redriven under a token.
     ///
     /// Group names have no braces, so the last two parts cannot be confused.
@@ -323,12 +328,13 @@ const NAME_BYTES_MAX: usize = 200;
 const EVENT_ID_BYTES_MAX: usize = 128;
 const SCHEDULE_BYTES_MAX: usize = 100;
 const SHOWN_CHARACTERS_MAX: usize = 64;
-const HELPER_SUFFIXES: [&str; 9] = [
+const HELPER_SUFFIXES: [&str; 10] = [
     ":lane:",
     ":retry:",
     ":retry-records:",
     ":dead:",
     ":group:",
+    ":progress:",
     ":redriven:",
     ":once:",
     ":unique:",

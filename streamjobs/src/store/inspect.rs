@@ -8,6 +8,7 @@ use super::types::{Inlet, Queue, Result, ServerTime};
 use crate::model::entry::{Entry, EntryAddress, EntryId};
 use crate::model::name::StreamName;
 use crate::model::preview::EntryPreview;
+use crate::model::progress::Progress;
 
 /// The state of a stream, as the server reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -188,6 +189,9 @@ pub struct PendingEntry {
     pub delivery_count: u64,
     /// The number of its partition; `None` if the stream has only one.
     pub partition: Option<u16>,
+    /// How far its job is, if the attempt that runs has said so with
+    /// [`Job::progress`](crate::Job::progress).
+    pub progress: Option<Progress>,
 }
 
 impl PendingEntry {

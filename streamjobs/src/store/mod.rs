@@ -13,6 +13,7 @@ pub mod group_upkeep;
 pub mod inspect;
 pub(crate) mod lacking;
 pub mod marks;
+pub mod progress;
 pub mod publish;
 pub mod redis;
 pub mod schedule;
@@ -39,6 +40,7 @@ pub use self::dead_letters::DeadLetters;
 pub use self::group_upkeep::{GroupUpkeep, Prepared, Promoted, Recorded, TypeSight};
 pub use self::inspect::Inspect;
 pub use self::marks::Marks;
+pub use self::progress::JobProgress;
 pub use self::publish::{Appended, Appender, NewEntry, Publish};
 pub use self::schedule::{
     Debounced, Due, Entered, NewDebounced, NewScheduled, Rescheduled, Schedule, ScheduledFrom,
@@ -67,6 +69,7 @@ pub trait Store:
     + Cancels
     + Schedules
     + UniqueLocks
+    + JobProgress
     + ServerInfo
     + fmt::Debug
     + Send

@@ -55,6 +55,10 @@ impl Queue {
         self.stream.group_key(&self.group)
     }
 
+    pub(crate) fn progress_key(&self) -> String {
+        self.stream.progress_key(&self.group)
+    }
+
     pub(crate) fn mark_key(&self, key: &str) -> String {
         self.stream.once_key(&self.group, key)
     }

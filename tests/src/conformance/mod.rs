@@ -11,6 +11,7 @@ pub mod debounce;
 pub mod group_upkeep;
 pub mod inspect;
 pub mod marks;
+pub mod progress;
 pub mod random;
 pub mod reading;
 pub mod schedule;
@@ -193,6 +194,7 @@ macro_rules! conformance_tests {
         $crate::group_upkeep_cases!($test, $stage);
         $crate::inspect_cases!($test, $stage);
         $crate::marks_cases!($test, $stage);
+        $crate::progress_cases!($test, $stage);
         $crate::reading_cases!($test, $stage);
         $crate::schedule_cases!($test, $stage);
         $crate::schedules_cases!($test, $stage);

@@ -38,6 +38,18 @@ async fn a_group_is_paused_and_resumed_and_the_audit_names_the_user() {
 }
 
 #[tokio::test]
+async fn the_progress_of_a_running_job_is_shown_as_text() {
+    let site = Site::start().await;
+    let id = site.append("order.placed", "{}");
+    site.deliver("web-1", 1);
+    let at = site.server.query::<Vec<String>>(&["TIME"])[0].parse::<u64>().unwrap() - 60;
+    let stored = format!("{at}000 1 web-1\n3 10 <b>pages</b>");
+    site.server.command(&["HSET", "{orders}:progress:work", &format!("stream:{id}"), &stored]);
+    let page = site.get(&format!("{GROUP}/pending")).await;
+    page.is(200).says("3/10 &lt;b&gt;pages&lt;/b&gt;").says(" ago");
+}
+
+#[tokio::test]
 async fn pending_entries_are_claimed_for_a_consumer_and_released() {
     let site = Site::start().await;
     let ids = (0..3).map(|_| site.append("order.placed", "{}")).collect::<Vec<_>>();

@@ -1,5 +1,6 @@
 //! The examples of the pages in `docs` about scheduling and others, compiled and run as they are printed.
 //! The examples of the pages in `docs` about scheduling and testing, compiled and run as they are printed.
+//! The examples of the pages in `docs` about jobs, scheduling and testing, compiled and run as they are printed.
 
 #![allow(
     clippy::unwrap_used,
@@ -16,6 +17,7 @@ mod cancel;
 mod middleware;
 mod compiled;
 mod evolving;
+mod progress;
 mod recipes;
 mod scheduled;
 mod schedules;

@@ -29,6 +29,7 @@ mod lost_keys;
 mod middleware;
 mod observers;
 mod once;
+mod progress;
 mod recovery;
 mod released;
 mod removed;

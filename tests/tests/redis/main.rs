@@ -37,6 +37,7 @@ mod operate;
 mod partitions;
 mod pause;
 mod poison;
+mod progress;
 mod publish;
 mod reap;
 mod replay;

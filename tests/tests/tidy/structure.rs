@@ -39,6 +39,7 @@ const ORDERS: [(&str, &str, Layers); 6] = [
                 "group_upkeep",
                 "inspect",
                 "marks",
+                "progress",
                 "publish",
                 "raw_access",
                 "schedule",

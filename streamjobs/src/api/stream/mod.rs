@@ -66,6 +66,7 @@ pub use crate::insight::problem::Problem;
 pub use crate::insight::view::{Backlog, ConsumerInfo, GroupInfo, Liveness};
 pub use crate::model::entry::{EntryAddress, EntryAddressError};
 pub use crate::model::preview::{EntryPreview, FieldPreview};
+pub use crate::model::progress::Progress;
 pub use crate::publish::later::{Scheduled, WaitingEvent};
 pub use crate::store::admin::{Cut, Trimmed, Unfinished};
 pub use crate::store::inspect::{OldestUnfinished, PendingEntry, StreamInfo, StreamSizes};

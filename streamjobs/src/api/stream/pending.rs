@@ -137,8 +137,10 @@ impl Rows for PendingRows {
             rows => rows,
         };
         let mut rows = rows.map_err(|error| part.failed("read pending entries of", error))?;
-        for row in &mut rows {
-            row.partition = part.number;
+        let progress = part.store.read_progress(&part.queue, part.inlet, &rows).await;
+        let progress = progress.map_err(|error| part.failed("read the progress of", error))?;
+        for (row, progress) in rows.iter_mut().zip(progress) {
+            (row.partition, row.progress) = (part.number, progress);
         }
         let next = rows.last().filter(|_| rows.len() >= limit).and_then(|last| last.id.next());
         let has_more = next.is_some();

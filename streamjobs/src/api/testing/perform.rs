@@ -297,7 +297,12 @@ impl Perform {
         let consumer = ConsumerName::new("perform")?;
         let fields = delivery.entry.fields().len();
         let job = Job::new(JobParts {
-            identity: Arc::new(ConsumerIdentity { queue, consumer, clock }),
+            identity: Arc::new(ConsumerIdentity {
+                queue,
+                consumer,
+                clock,
+                progress: Arc::default(),
+            }),
             trace: TraceContext::of(&delivery.entry).map(Arc::new),
             delivery: Arc::new(delivery),
             event_id: envelope.event_id,

@@ -78,7 +78,8 @@ impl Work<'_> {
         let queue =
             Queue { stream: StreamName::new("conformance")?, group: GroupName::new(group)? };
         let consumer = ConsumerName::new("conformance")?;
-        let identity = ConsumerIdentity { queue, consumer, clock: Arc::new(MachineClock) };
+        let (clock, progress) = (Arc::new(MachineClock), Arc::default());
+        let identity = ConsumerIdentity { queue, consumer, clock, progress };
         let delivery = Delivery {
             inlet: Inlet::STREAM,
             entry: Entry::new(origin, vec![("type".into(), "conformance".into())]),

@@ -220,6 +220,8 @@ impl Executor {
         let run = AssertUnwindSafe(run).catch_unwind();
         let outcome = run.await.unwrap_or_else(|panic| Outcome::Panicked(panic_text(panic)));
         let outcome = outcome.with_shown_error();
+        assignment.lease.end();
+        self.context.identity.progress.end(assignment.delivery.hold());
         bound.durations.record(started.elapsed());
         if let Some(kind) = error_type(&outcome) {
             span::failed(&span, kind);

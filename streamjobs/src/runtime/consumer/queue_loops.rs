@@ -15,7 +15,9 @@ use crate::runtime::consumer::QueueHandle;
 use crate::runtime::intake::{LeaseKeeper, Reader, Reaper};
 use crate::runtime::observe::QueueEvent;
 use crate::runtime::settle::{AckFlusher, Settler};
-use crate::runtime::upkeep::{Firer, HeartbeatSender, Promoter, Scheduler, Trimmer, Watcher};
+use crate::runtime::upkeep::{
+    Firer, HeartbeatSender, ProgressWriter, Promoter, Scheduler, Trimmer, Watcher,
+};
 
 /// Where a consumer's tasks run.
 #[derive(Clone, Debug)]
@@ -99,6 +101,10 @@ impl QueueLoops {
         }
         let lease_keeper = self.lease_keeper.run(settled.clone()).boxed();
         tasks.keeping.spawn_on(watched("lease keeper", lease_keeper), io);
+        let board = Arc::clone(&queue.context.identity.progress);
+        let progress = ProgressWriter { context: Arc::clone(&queue.context), board };
+        let progress = progress.run(settled.clone()).boxed();
+        tasks.keeping.spawn_on(watched("progress writer", progress), io);
         let settler = self.settler.run(abort.clone()).boxed();
         tasks.settling.spawn_on(watched("settler", settler), io);
         let ack_flusher = self.ack_flusher.run(abort.clone()).boxed();

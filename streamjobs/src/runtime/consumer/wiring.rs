@@ -200,6 +200,7 @@ impl Wiring {
             queue: queue.clone(),
             consumer: consumer.clone(),
             clock: Arc::<Clock>::clone(&clock),
+            progress: Arc::default(),
         });
         let tallies = [Arc::clone(&self.tally), Arc::clone(tally), Arc::default()];
         let (metrics_here, monitor_here) = (Arc::clone(&metrics), Arc::clone(&monitor));

@@ -3,6 +3,7 @@
 mod cancel_watch;
 mod heartbeat_sender;
 mod pause_switch;
+mod progress_writer;
 mod promoter;
 mod recent_counts;
 mod scheduler;
@@ -13,6 +14,7 @@ mod watcher;
 pub(crate) use self::cancel_watch::CancelWatch;
 pub(crate) use self::heartbeat_sender::{HeartbeatSender, heartbeat_interval};
 pub(crate) use self::pause_switch::PauseSwitch;
+pub(crate) use self::progress_writer::ProgressWriter;
 pub(crate) use self::promoter::Promoter;
 pub(crate) use self::scheduler::{Scheduler, WaitingCounts};
 pub(crate) use self::schedules::{Declarations, Firer};

@@ -144,6 +144,7 @@ impl Inspect for MemoryStore {
                 idle: Some(Duration::from_millis(row.idle(now))),
                 delivery_count: row.delivery_count,
                 partition: None,
+                progress: None,
             });
             Ok(entries.take(filter.limit).collect())
         })

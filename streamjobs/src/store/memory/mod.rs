@@ -16,6 +16,7 @@ mod ledger;
 #[cfg(feature = "testing")]
 mod left;
 mod marks;
+mod progress;
 mod publish;
 mod raw_access;
 mod reader;

@@ -35,6 +35,8 @@ pub(super) struct MemoryState {
     pub(super) timetables: HashMap<String, Timetable>,
     /// Locks of unique events, by their key.
     pub(super) locks: HashMap<String, Lock>,
+    /// The progress of jobs, by key and field.
+    pub(super) progress: HashMap<String, HashMap<String, String>>,
     pub(super) ledger: Ledger,
     /// How many partitions a stream has.
     pub(super) partitions: HashMap<String, u16>,
@@ -116,6 +118,7 @@ impl MemoryState {
             cancels: HashMap::new(),
             timetables: HashMap::new(),
             locks: HashMap::new(),
+            progress: HashMap::new(),
             ledger: Ledger::default(),
             partitions: HashMap::new(),
             woken: HashSet::new(),
@@ -146,6 +149,7 @@ impl MemoryState {
         self.cancels.clear();
         self.timetables.clear();
         self.locks.clear();
+        self.progress.clear();
     }
 
     pub(super) fn stream(&mut self, key: &str) -> &mut Stream {

@@ -21,6 +21,7 @@
 //! schedules use, where it is allowed, `HKEYS`, `ZSCORE`;
 //! operating on them uses, where it is allowed, `XGROUP|DESTROY`, `DEL`, `UNLINK`;
 //! redriving from an archive uses, where it is allowed, `GET`, `SET`;
+//! the progress of jobs uses, where it is allowed, `DEL`, `PEXPIRE`;
 //! locks of unique events use, where it is allowed, `GET`, `SET`, `DEL`, `PTTL`; and marks of handlers use,
 //! where it is allowed, `PEXPIRE`, and `HGETALL`, `HGET`, `HSET` and `HDEL` on their keys.
 //! A runtime without `XREADGROUP` or `XACK` on a stream, or without `EVALSHA`, `SCRIPT|LOAD`, `TIME` or
@@ -39,6 +40,7 @@ mod inspect;
 mod marks;
 mod net;
 mod packed;
+mod progress;
 mod publish;
 mod reply;
 mod schedule;
@@ -71,6 +73,7 @@ static SCRIPTS: Scripts = &[
     inspect::SCRIPTS,
     marks::SCRIPTS,
     net::rights::SCRIPTS,
+    progress::SCRIPTS,
     publish::SCRIPTS,
     schedule::SCRIPTS,
     schedules::SCRIPTS,

@@ -157,6 +157,7 @@ impl Inspect for RedisStore {
                 idle: idle.map(Duration::from_millis),
                 delivery_count: reply::number(count, XPENDING)?,
                 partition: None,
+                progress: None,
             })
         };
         rows.into_iter().map(row).collect()
