@@ -69,7 +69,10 @@ async fn destroy(
         }
         let (backlog, retrying) = (info.backlog, info.retrying);
         let pending = info.pending + info.released;
-        let work = format!("backlog {backlog}, pending {pending}, retries {retrying}");
+        let mut work = format!("backlog {backlog}, pending {pending}, retries {retrying}");
+        if let Some(parked @ 1..) = info.parked {
+            work.push_str(&format!(", {parked} waiting for their key"));
+        }
         let what = format!("destroy {queue} with {work}");
         return planned(&what, &document("destroy", queue, true, json!({ "done": 0 })), output);
     }

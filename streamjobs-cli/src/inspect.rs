@@ -179,6 +179,8 @@ fn group_document(group: &GroupInfo) -> Value {
         "oldest_pending_idle_ms": milliseconds(group.oldest_pending),
         "released": group.released,
         "retrying": group.retrying,
+        "parked": group.parked,
+        "longest_line": group.longest_line.as_ref().map(|(key, jobs)| json!({ "key": key, "jobs": jobs })),
         "dead_letters": group.dead_letters,
         "new_dead_letters": group.new_dead_letters,
         "trimmed_unread": group.trimmed_unread,

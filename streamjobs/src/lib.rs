@@ -69,7 +69,7 @@ pub mod __private {
     };
     pub use crate::handler::{begin, extract, input, raw_input, run, settle, tick_input};
     pub use crate::model::backoff::Backoff;
-    pub use crate::model::config::{HandlerOptions, Start, Unhandled};
+    pub use crate::model::config::{HandlerOptions, KeyOrder, Start, Unhandled};
     pub use crate::model::entry::{EntryId, Fields};
     pub use crate::model::event::codec::{
         KeyText, ReadPayload, WritePayload, decode, decode_variant, encode_fields, encode_json,
@@ -110,7 +110,7 @@ pub mod __store {
             started_at: 77,
             failures,
         };
-        attempted.retry(Some(error), Some(99))
+        attempted.retry(Some(error), Some(99), false)
     }
 
     /// Reads a heartbeat, and writes it again.

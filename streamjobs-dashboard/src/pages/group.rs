@@ -44,6 +44,7 @@ async fn view(ctx: &RequestContext, asked: &GroupQuery) -> Result<View, Fault> {
                 div { dt { "Released, to be claimed" } dd #released { (format::count(info.released)) } }
             }
             div { dt { "Waiting for retry" } dd { a #retries href=(to(ctx, &info, "retries")) { (format::count(info.retrying)) } } }
+            (parked(&info))
             div { dt { "Dead letters" } dd {
                 a #dead href=(to(ctx, &info, "dead")) { (format::known(info.dead_letters, "The key for dead letters has another type.")) }
             } }
@@ -85,6 +86,20 @@ async fn view(ctx: &RequestContext, asked: &GroupQuery) -> Result<View, Fault> {
         (consumers_table(ctx, &info, &consumers))
     };
     Ok(View { title: name.to_owned(), trail: trail(ctx, stream), body })
+}
+
+/// Jobs that wait for a place in the group's limit, if there are any.
+fn parked(info: &GroupInfo) -> Markup {
+    html! {
+        @if info.parked != Some(0) {
+            div { dt { "Waiting for their key" } dd #parked {
+                (format::known(info.parked, "The key of the group's lines has another type."))
+                @if let Some((key, jobs)) = &info.longest_line {
+                    span.soft { " most for " (Untrusted(key)) ": " (format::count(*jobs)) }
+                }
+            } }
+        }
+    }
 }
 
 /// How many partitions the figures are of.

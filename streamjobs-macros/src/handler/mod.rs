@@ -2,6 +2,7 @@
 
 mod attempt;
 mod expand;
+mod limits;
 mod model;
 mod parse;
 mod schedule;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use syn::{Error, LitInt, LitStr, Path, Type};
 
+use super::limits::Limits;
 use super::parse::{Function, Options};
 use super::schedule::Schedule;
 use super::signature::{self, Argument, Inputs};
@@ -44,6 +45,7 @@ pub(crate) struct Settings {
     pub(crate) start: Option<Start>,
     pub(crate) unhandled: Option<Unhandled>,
     pub(crate) unhandled_after: Option<Duration>,
+    pub(crate) limits: Limits,
 }
 
 #[derive(Debug, PartialEq)]
@@ -116,6 +118,7 @@ impl Settings {
             start: checked(&options.start, start, errors),
             unhandled: checked(&options.unhandled, unhandled, errors),
             unhandled_after: checked(&options.unhandled_after, unhandled_after, errors),
+            limits: Limits::new(options, errors),
         }
     }
 }

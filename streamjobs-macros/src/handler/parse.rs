@@ -27,6 +27,10 @@ pub(crate) struct Options {
     pub(crate) unhandled: Option<LitStr>,
     pub(crate) unhandled_after: Option<LitStr>,
     pub(crate) wrap: Option<Path>,
+    pub(crate) order: Option<LitStr>,
+    pub(crate) on_failure: Option<LitStr>,
+    pub(crate) concurrency_per_key: Option<LitInt>,
+    pub(crate) concurrency_total: Option<LitInt>,
     pub(crate) schedule: ScheduleOptions,
     pub(crate) root: Option<Path>,
     /// Every named option, valid or not.
@@ -120,9 +124,12 @@ impl Options {
         }
         self.set(&name, &value).ok_or_else(|| {
             let kind = match name.as_str() {
-                "concurrency" | "max_attempts" | "max_deliveries" | "missed_max" => {
-                    "a whole number"
-                }
+                "concurrency"
+                | "concurrency_per_key"
+                | "concurrency_total"
+                | "max_attempts"
+                | "max_deliveries"
+                | "missed_max" => "a whole number",
                 "crate" | "wrap" => "a path",
                 _ => "a string",
             };
@@ -146,6 +153,10 @@ impl Options {
             "unhandled" => self.unhandled = Some(text(value)?),
             "unhandled_after" => self.unhandled_after = Some(text(value)?),
             "wrap" => self.wrap = Some(path(value)?),
+            "order" => self.order = Some(text(value)?),
+            "on_failure" => self.on_failure = Some(text(value)?),
+            "concurrency_per_key" => self.concurrency_per_key = Some(count(value)?),
+            "concurrency_total" => self.concurrency_total = Some(count(value)?),
             "crate" => self.root = Some(path(value)?),
             _ => return self.schedule.set(name, value),
         }
@@ -238,7 +249,7 @@ fn ungrouped(value: &Expr) -> &Expr {
 }
 
 /// Every option with an example value.
-const EXAMPLES: [(&str, &str); 22] = [
+const EXAMPLES: [(&str, &str); 26] = [
     ("group", "\"mail\""),
     ("stream", "\"orders\""),
     ("concurrency", "16"),
@@ -251,6 +262,10 @@ const EXAMPLES: [(&str, &str); 22] = [
     ("start", "\"0\""),
     ("unhandled", "\"leave\""),
     ("unhandled_after", "\"10m\""),
+    ("order", "\"key\""),
+    ("on_failure", "\"block\""),
+    ("concurrency_per_key", "1"),
+    ("concurrency_total", "4"),
     ("cron", "\"0 9 * * MON-FRI\""),
     ("zone", "\"Europe/Berlin\""),
     ("every", "\"5m\""),

@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use proc_macro2::{Span, TokenStream};
 use quote::quote_spanned;
 
+use super::limits::KeyOrder;
 use super::model::{Backoff, Settings, Source, Start, Unhandled};
 use super::schedule::{Missed, Timing};
 use crate::duration;
@@ -23,6 +24,9 @@ pub(super) fn options(settings: &Settings, paths: &Paths) -> TokenStream {
     let start = optional(settings.start.as_ref(), |value| start(value, paths));
     let unhandled = optional(settings.unhandled.as_ref(), |value| unhandled(value, paths));
     let unhandled_after = optional(settings.unhandled_after, duration::tokens);
+    let order = optional(settings.limits.order.as_ref(), |value| key_order(value, paths));
+    let concurrency_per_key = count(settings.limits.per_key);
+    let concurrency_total = count(settings.limits.total);
     quote_spanned! {Span::mixed_site()=>
         #path {
             concurrency: #concurrency,
@@ -35,6 +39,9 @@ pub(super) fn options(settings: &Settings, paths: &Paths) -> TokenStream {
             start: #start,
             unhandled: #unhandled,
             unhandled_after: #unhandled_after,
+            order: #order,
+            concurrency_per_key: #concurrency_per_key,
+            concurrency_total: #concurrency_total,
         }
     }
 }
@@ -130,6 +137,14 @@ fn start(start: &Start, paths: &Paths) -> TokenStream {
         Start::After(milliseconds, sequence) => {
             quote_spanned!(span=> #path::After(#id::new(#milliseconds, #sequence)))
         }
+    }
+}
+
+fn key_order(order: &KeyOrder, paths: &Paths) -> TokenStream {
+    let (span, path) = (Span::mixed_site(), paths.private("KeyOrder"));
+    match order {
+        KeyOrder::Block => quote_spanned!(span=> #path::Block),
+        KeyOrder::Skip => quote_spanned!(span=> #path::Skip),
     }
 }
 

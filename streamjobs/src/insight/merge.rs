@@ -97,6 +97,8 @@ fn both(one: GroupInfo, other: GroupInfo) -> GroupInfo {
         released: one.released + other.released,
         oldest_pending: one.oldest_pending.max(other.oldest_pending),
         retrying: one.retrying + other.retrying,
+        parked: one.parked.zip(other.parked).map(|(one, other)| one + other),
+        longest_line: longer(one.longest_line, other.longest_line),
         dead_letters: one.dead_letters.zip(other.dead_letters).map(|(one, other)| one + other),
         trimmed_unread: one.trimmed_unread + other.trimmed_unread,
         paused: one.paused.max(other.paused),
@@ -168,6 +170,11 @@ fn of_both(one: ConsumerInfo, other: ConsumerInfo) -> ConsumerInfo {
 const TYPES_MAX: usize = 20;
 /// So many new dead letters stand for more.
 const LETTERS_MAX: u64 = 100;
+
+/// The longer of two lines.
+fn longer(one: Option<(String, u64)>, other: Option<(String, u64)>) -> Option<(String, u64)> {
+    one.into_iter().chain(other).max_by_key(|(_, jobs)| *jobs)
+}
 
 #[cfg(test)]
 mod tests {

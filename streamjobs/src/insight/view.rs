@@ -63,6 +63,12 @@ pub struct GroupInfo {
     pub oldest_pending: Option<Duration>,
     /// Jobs that wait for a retry, and undelivered entries of the lane.
     pub retrying: u64,
+    /// Jobs that wait for a place in the group's limit over all processes; `None` where the key of their
+    /// lines holds another type. They are neither in the backlog nor pending.
+    pub parked: Option<u64>,
+    /// The key that most of them wait for, in one partition, and how many do. Of a limit that counts all
+    /// jobs, the key is `*`.
+    pub longest_line: Option<(String, u64)>,
     /// Dead letters; `None` where their key holds another type.
     pub dead_letters: Option<u64>,
     /// Entries that were trimmed before they were delivered to the group, as far as the server's
@@ -125,6 +131,8 @@ impl GroupInfo {
             released: 0,
             oldest_pending: None,
             retrying: 0,
+            parked: Some(0),
+            longest_line: None,
             dead_letters: Some(0),
             trimmed_unread: 0,
             paused: None,
@@ -153,6 +161,8 @@ impl GroupInfo {
             released: facts.released,
             oldest_pending: facts.oldest_pending,
             retrying: facts.retrying + facts.lane_waiting,
+            parked: facts.parked,
+            longest_line: facts.longest_line.clone(),
             dead_letters: facts.dead_letters,
             trimmed_unread: facts.trimmed_unread + trimmed_undelivered(facts),
             paused: facts.paused.map(since),
@@ -347,6 +357,8 @@ mod tests {
             released: 0,
             oldest_pending: None,
             retrying: 0,
+            parked: Some(0),
+            longest_line: None,
             dead_letters: Some(0),
             paused: None,
             resumed: None,

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::limit::HoldRule;
+
 /// What a consumer writes about itself. Fields that an older or newer version does not write have
 /// their defaults.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +50,10 @@ pub(crate) struct Heartbeat {
     /// The event types that it has handlers for, sorted; `*` is a handler that takes every type. Older
     /// versions do not write them, and may have a handler for any type.
     pub(crate) types: Option<Vec<String>>,
+    /// How the group's jobs are limited over all processes, in this process's words. `None` without a limit, and
+    /// from versions that know none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) limits: Option<String>,
     /// Whether there are more types than the list has, so that it may have a handler for any type.
     #[serde(skip_serializing_if = "is_false")]
     pub(crate) types_cut: bool,
@@ -67,6 +73,11 @@ impl Heartbeat {
             ..Self::default()
         }
         .with_interval(interval)
+    }
+
+    /// The same heartbeat with the limit of the group over all processes.
+    pub(crate) fn with_limit(self, limit: Option<HoldRule>) -> Self {
+        Self { limits: limit.map(HoldRule::text), ..self }
     }
 
     /// The same heartbeat with another interval from now on.

@@ -13,6 +13,7 @@ pub(crate) mod event;
 pub(crate) mod fail_point;
 pub(crate) mod fingerprint;
 pub(crate) mod heartbeat;
+pub(crate) mod limit;
 pub(crate) mod name;
 pub(crate) mod outcome;
 pub(crate) mod partition;

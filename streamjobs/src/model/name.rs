@@ -135,6 +135,36 @@ impl StreamName {
         self.helper_key("dead", group)
     }
 
+    /// The key of the hash with the jobs that have a place in a group's limit.
+    #[must_use]
+    pub fn holds_key(&self, group: &GroupName) -> String {
+        self.helper_key("holds", group)
+    }
+
+    /// The key of the hash that says how many such jobs each key has.
+    #[must_use]
+    pub fn busy_key(&self, group: &GroupName) -> String {
+        self.helper_key("busy", group)
+    }
+
+    /// The key of the sorted set with the lines of jobs that wait for a place in a group's limit.
+    #[must_use]
+    pub fn lines_key(&self, group: &GroupName) -> String {
+        self.helper_key("lines", group)
+    }
+
+    /// The key of the hash with the records of the lines.
+    #[must_use]
+    pub fn line_records_key(&self, group: &GroupName) -> String {
+        self.helper_key("line-records", group)
+    }
+
+    /// The key of the sorted set with the keys that have a line, by its length.
+    #[must_use]
+    pub fn turns_key(&self, group: &GroupName) -> String {
+        self.helper_key("turns", group)
+    }
+
     /// The stream of a group's dead letters, to be read as any other. Users cannot make this name.
     pub(crate) fn dead_stream(&self, group: &GroupName) -> Self {
         Self(self.dead_key(group).into_boxed_str())
@@ -328,7 +358,7 @@ const NAME_BYTES_MAX: usize = 200;
 const EVENT_ID_BYTES_MAX: usize = 128;
 const SCHEDULE_BYTES_MAX: usize = 100;
 const SHOWN_CHARACTERS_MAX: usize = 64;
-const HELPER_SUFFIXES: [&str; 10] = [
+const HELPER_SUFFIXES: [&str; 15] = [
     ":lane:",
     ":retry:",
     ":retry-records:",
@@ -338,6 +368,11 @@ const HELPER_SUFFIXES: [&str; 10] = [
     ":redriven:",
     ":once:",
     ":unique:",
+    ":holds:",
+    ":busy:",
+    ":lines:",
+    ":line-records:",
+    ":turns:",
     ":partitions",
 ];
 /// What helper keys end with that belong to no group.

@@ -28,7 +28,8 @@ pub(crate) struct Attempted<'a> {
 impl Attempted<'_> {
     /// The entry that the lane holds when the retry is due. Without an error of this attempt, the
     /// previous error stays. `due` is the server's clock in milliseconds.
-    pub(crate) fn retry(&self, error: Option<&str>, due: Option<u64>) -> Fields {
+    /// With `held`, the job keeps the place in its group's limit that its entry had.
+    pub(crate) fn retry(&self, error: Option<&str>, due: Option<u64>, held: bool) -> Fields {
         let entry = &self.delivery.entry;
         let mut fields = carried(entry.fields());
         push(&mut fields, "sj-id", self.envelope.event_id.as_str().to_owned());
@@ -37,6 +38,10 @@ impl Attempted<'_> {
         push(&mut fields, FIRST, self.first().to_string());
         if let Some(due) = due {
             push(&mut fields, DUE, due.to_string());
+        }
+        if held {
+            let source = if self.delivery.inlet.is_lane() { 'l' } else { 's' };
+            push(&mut fields, HELD, format!("{source}:{}", entry.id()));
         }
         if let Some(error) = error.or_else(|| entry.text(ERROR)) {
             push(&mut fields, ERROR, cut(error));
@@ -304,10 +309,12 @@ fn unpack(packed: &Bytes) -> Fields {
 }
 
 /// Fields that a retry or a redrive writes anew.
-const REWRITTEN: [&str; 6] = ["sj-id", "sj-attempt", "sj-origin", FIRST, ERROR, DUE];
+const REWRITTEN: [&str; 7] = ["sj-id", "sj-attempt", "sj-origin", FIRST, ERROR, DUE, HELD];
 const FIRST: &str = "sj-first";
 const ERROR: &str = "sj-error";
 const DUE: &str = "sj-due";
+/// Which entry had the place in a limit that the job keeps while it waits for its retry.
+const HELD: &str = "sj-held";
 const REDRIVEN: &str = "sj-redriven";
 /// The prefix of a dead letter's own fields.
 const PREFIX: &str = "sj-dead-";
@@ -396,7 +403,7 @@ mod tests {
         let (delivery, envelope) = (delivery(fields), envelope());
         let attempted =
             Attempted { delivery: &delivery, envelope: &envelope, started_at: 77, failures: 2 };
-        let entry = Entry::new(EntryId::new(6, 0), attempted.retry(Some("no"), Some(99)));
+        let entry = Entry::new(EntryId::new(6, 0), attempted.retry(Some("no"), Some(99), false));
         let texts = ["type", "data", "sj-id", "sj-key", "sj-attempt", "sj-origin", "sj-first"]
             .map(|name| entry.text(name));
         assert_eq!(
@@ -406,7 +413,7 @@ mod tests {
         assert_eq!(entry.fields().iter().filter(|(name, _)| name == "sj-attempt").count(), 1);
         assert_eq!(due(&entry), Some(99));
         let again = Attempted { delivery: &Delivery { entry, ..delivery.clone() }, ..attempted };
-        let released = Entry::new(EntryId::new(7, 0), again.retry(None, None));
+        let released = Entry::new(EntryId::new(7, 0), again.retry(None, None, false));
         assert_eq!(due(&released), None, "an old time is not carried on");
     }
 

@@ -48,6 +48,10 @@ pub trait StreamReader: Send {
     /// Cancel safe.
     async fn ready(&mut self, wait: Duration) -> Result<bool>;
 
+    /// Lets [`ready`](Self::ready) wait for entries that come from now on. A caller that reads by itself,
+    /// with [`Holds::take`](super::Holds::take), calls this when nothing is left, and then takes once more.
+    async fn watch(&mut self) -> Result<()>;
+
     /// Identifies this reader for [`Consume::wake`].
     fn waker(&self) -> u64;
 }

@@ -42,6 +42,8 @@ pub struct Promoted {
     pub cancels: u64,
     /// Whether the stream has schedules.
     pub has_schedules: bool,
+    /// How many jobs wait for a place in the group's [limit](super::Holds).
+    pub parked: u64,
     /// The server's clock.
     pub now: ServerTime,
 }

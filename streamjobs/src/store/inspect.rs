@@ -107,6 +107,10 @@ pub struct GroupFacts {
     /// The last error of a job that waits for retry and has failed, shortened; `None` if none of the
     /// ten that were looked at has.
     pub retry_error: Option<String>,
+    /// Jobs that wait for a place in the group's limit; `None` if the key of their lines has another type.
+    pub parked: Option<u64>,
+    /// The key that most of them wait for, and how many do.
+    pub longest_line: Option<(String, u64)>,
 }
 
 /// For how long a dead letter is new.

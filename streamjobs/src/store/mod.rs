@@ -10,6 +10,7 @@ pub mod cancels;
 pub mod consume;
 pub mod dead_letters;
 pub mod group_upkeep;
+pub mod holds;
 pub mod inspect;
 pub(crate) mod lacking;
 pub mod marks;
@@ -38,6 +39,7 @@ pub use self::consume::{
 };
 pub use self::dead_letters::DeadLetters;
 pub use self::group_upkeep::{GroupUpkeep, Prepared, Promoted, Recorded, TypeSight};
+pub use self::holds::{Finished, HoldSweep, Holds, Left, SweepCursors, SweptHolds, Taken};
 pub use self::inspect::Inspect;
 pub use self::marks::Marks;
 pub use self::progress::JobProgress;
@@ -70,6 +72,7 @@ pub trait Store:
     + Schedules
     + UniqueLocks
     + JobProgress
+    + Holds
     + ServerInfo
     + fmt::Debug
     + Send

@@ -59,6 +59,18 @@ impl Queue {
         self.stream.progress_key(&self.group)
     }
 
+    /// The keys of the group's limit: holds, busy, lines, line records, turns.
+    pub(crate) fn hold_keys(&self) -> [String; 5] {
+        let (stream, group) = (&self.stream, &self.group);
+        [
+            stream.holds_key(group),
+            stream.busy_key(group),
+            stream.lines_key(group),
+            stream.line_records_key(group),
+            stream.turns_key(group),
+        ]
+    }
+
     pub(crate) fn mark_key(&self, key: &str) -> String {
         self.stream.once_key(&self.group, key)
     }

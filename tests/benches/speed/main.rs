@@ -22,6 +22,7 @@ mod child;
 mod instructions;
 mod job;
 mod latency;
+mod limits;
 mod meter;
 mod ours;
 mod partitions;
@@ -100,6 +101,7 @@ async fn main() -> ExitCode {
     partitions::run(&settings, &mut table).await;
     release::run(&settings, &mut table).await;
     scheduled::run(&settings, &mut table).await;
+    limits::run(&settings, &mut table).await;
     let fine = instructions::run(&settings, &mut table);
     if let Some(file) = &settings.json {
         std::fs::write(file, table.json()).expect("the file can be written");

@@ -28,7 +28,7 @@ struct Order {
 
 /// What the process does with its jobs: `quick`, `hold` (until it is told to stop), `abort` or
 /// `overflow` (at the job called poison), `abort-beside` (as soon as all others run beside it, which wait
-/// for the job called innocent), or `sleep:<milliseconds>`; with `marked:` in front, as work that is marked.
+/// for the job called innocent), `ordered:<percent>`, or `sleep:<milliseconds>`; with `marked:` in front, as work that is marked.
 #[derive(Clone)]
 struct Mode(String);
 
@@ -48,6 +48,36 @@ async fn marked(
         say(&format!("takeover {}", order.id));
     }
     act(&order, mode.0.trim_start_matches(MARKED), &job).await
+}
+
+/// Writes the begin and the end of each run into a list on the server, in the order in which they happen over
+/// all processes, and fails as often as the plan says: `ordered:<percent>`.
+#[handler(
+    group = "work",
+    order = "key",
+    max_attempts = 1_000,
+    max_deliveries = 1_000,
+    backoff = "5ms..50ms"
+)]
+async fn ordered(
+    order: Order,
+    State(mode): State<Mode>,
+    State(log): State<redis::aio::MultiplexedConnection>,
+    job: Job,
+) -> Result<(), JobError> {
+    let percent = mode.0.trim_start_matches(ORDERED).parse::<u64>().unwrap();
+    note(&log, &format!("begin {} {}", order.customer, order.id)).await;
+    let lot = order.id.parse::<u64>().unwrap() * 31 + u64::from(job.attempt()) * 17;
+    if lot % 100 < percent && job.attempt() < 4 {
+        return Err(JobError::retry("not yet"));
+    }
+    note(&log, &format!("end {} {}", order.customer, order.id)).await;
+    Ok(())
+}
+
+async fn note(log: &redis::aio::MultiplexedConnection, line: &str) {
+    let mut log = log.clone();
+    redis::cmd("RPUSH").arg("runs").arg(line).query_async::<()>(&mut log).await.unwrap();
 }
 
 async fn act(order: &Order, mode: &str, job: &Job) -> Result<(), JobError> {
@@ -99,6 +129,7 @@ fn number(name: &str) -> Option<u64> {
 }
 
 const MARKED: &str = "marked:";
+const ORDERED: &str = "ordered:";
 
 /// Open as soon as the job called innocent has run in this process.
 static INNOCENT: Semaphore = Semaphore::const_new(0);
@@ -116,13 +147,19 @@ async fn main() {
         options = options.concurrency(NonZeroU32::new(u32::try_from(slots).unwrap()).unwrap());
     }
     let mode = env::var("WORKER_MODE").unwrap_or_else(|_| "quick".to_owned());
-    let handlers = if mode.starts_with(MARKED) { handlers![marked] } else { handlers![work] };
+    let handlers = match &*mode {
+        mode if mode.starts_with(MARKED) => handlers![marked],
+        mode if mode.starts_with(ORDERED) => handlers![ordered],
+        _ => handlers![work],
+    };
+    let log = redis::Client::open(env::var("WORKER_URL").unwrap()).unwrap();
+    let log = log.get_multiplexed_async_connection().await.unwrap();
     let mut builder = Runtime::builder(&client).handlers(handlers).group("work", options);
     if let Some(grace) = number("WORKER_GRACE_MS") {
         builder = builder.grace(Duration::from_millis(grace));
     }
     let mut terminated = signal(SignalKind::terminate()).unwrap();
-    let runtime = builder.state(Mode(mode)).start().await.unwrap();
+    let runtime = builder.state(Mode(mode)).state(log).start().await.unwrap();
     say(&format!("ready {}", runtime.consumer()));
     terminated.recv().await;
     let report = runtime.shutdown().await;

@@ -9,6 +9,7 @@ pub mod consume;
 pub mod dead_letters;
 pub mod debounce;
 pub mod group_upkeep;
+pub mod holds;
 pub mod inspect;
 pub mod marks;
 pub mod progress;
@@ -192,6 +193,7 @@ macro_rules! conformance_tests {
         $crate::dead_letters_cases!($test, $stage);
         $crate::debounce_cases!($test, $stage);
         $crate::group_upkeep_cases!($test, $stage);
+        $crate::holds_cases!($test, $stage);
         $crate::inspect_cases!($test, $stage);
         $crate::marks_cases!($test, $stage);
         $crate::progress_cases!($test, $stage);

@@ -12,5 +12,6 @@
 )]
 
 mod grid;
+mod limits;
 mod processes;
 mod unique;

@@ -12,10 +12,10 @@ pub const DEADLINE: Duration = Duration::from_secs(40);
 
 #[derive(Clone, Copy)]
 pub struct Plan<'a> {
-    mode: &'a str,
-    lease: Option<u64>,
-    slots: u64,
-    grace: u64,
+    pub mode: &'a str,
+    pub lease: Option<u64>,
+    pub slots: u64,
+    pub grace: u64,
 }
 
 pub const QUICK: Plan<'static> = Plan { mode: "quick", lease: Some(600), slots: 8, grace: 5_000 };

@@ -14,9 +14,10 @@
 )]
 
 mod cancel;
-mod middleware;
 mod compiled;
 mod evolving;
+mod limits;
+mod middleware;
 mod progress;
 mod recipes;
 mod scheduled;

@@ -23,6 +23,8 @@ mod handlers;
 mod health;
 mod idle;
 mod kit;
+mod limits;
+mod limits_search;
 mod log;
 mod loops;
 mod lost_keys;

@@ -184,6 +184,27 @@ async fn a_rule_for_a_stream_whose_name_is_a_pattern_is_for_that_stream_alone() 
     assert_eq!((server.length("or*rs"), server.length("orders")), (1, 0));
 }
 
+/// In order, through a retry and the sweep of a place whose job is gone.
+#[tokio::test]
+async fn a_worker_runs_the_jobs_of_a_key_in_order() {
+    let server = RedisServer::start().unwrap();
+    let client = Client::connect(&user(&server, Access::Work)).await.unwrap();
+    server.command(&["HSET", "{orders}:holds:work", "s:5-0", "bob"]);
+    server.command(&["HSET", "{orders}:busy:work", "bob", "1"]);
+    let sent = Sent::default();
+    let builder = Runtime::builder(&client).handlers(handlers![mail]).state(sent.clone());
+    let ordered = options().order(streamjobs::config::KeyOrder::Block);
+    let runtime = quick(builder.group("work", ordered)).start().await.unwrap();
+    for id in ["one", "retried", "three"] {
+        client.publish(&order(id)).await.unwrap();
+    }
+    until(DEADLINE, "all are done", || sent.0.lock().unwrap().len() == 3).await;
+    assert_eq!(*sent.0.lock().unwrap(), ["one", "retried", "three"]);
+    until(DEADLINE, "swept", || runtime.counters().places_freed == 1).await;
+    settled(&runtime).await;
+    let _ = runtime.shutdown().await;
+}
+
 #[tokio::test]
 async fn a_worker_runs_retries_recovers_and_dead_letters_jobs() {
     // Whole nodes are trimmed.

@@ -28,6 +28,7 @@ mod groups;
 mod handler_schedules;
 mod large;
 mod lease;
+mod limits;
 mod log;
 mod metrics;
 mod network;

@@ -52,6 +52,8 @@ fn agrees_with_counters(scrape: &Scrape, counters: &Counters) {
         (counters.groups_recreated, sum("streamjobs_group_recreated_total"), "groups_recreated"),
         (counters.retries_restored, sum("streamjobs_retries_restored_total"), "retries"),
         (counters.retries_stranded, sum("streamjobs_retries_stranded_total"), "stranded"),
+        (counters.parked, sum("streamjobs_parked_total"), "parked"),
+        (counters.places_freed, sum("streamjobs_limit_places_freed_total"), "places freed"),
         (counters.scheduled_entered, sum("streamjobs_scheduled_entered_total"), "entered"),
         (counters.scheduled_lost, sum("streamjobs_scheduled_lost_total"), "lost events"),
         (counters.scheduled_restored, sum("streamjobs_scheduled_restored_total"), "placed again"),

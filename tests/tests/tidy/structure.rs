@@ -37,6 +37,7 @@ const ORDERS: [(&str, &str, Layers); 6] = [
                 "consume",
                 "dead_letters",
                 "group_upkeep",
+                "holds",
                 "inspect",
                 "marks",
                 "progress",

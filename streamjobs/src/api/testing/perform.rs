@@ -360,7 +360,7 @@ fn delivery(
     };
     let envelope = Envelope::of(&queue.stream, &first.entry);
     let attempted = Attempted { delivery: &first, envelope: &envelope, started_at: now, failures };
-    let entry = Entry::new(EntryId::new(now, 1), attempted.retry(None, Some(now)));
+    let entry = Entry::new(EntryId::new(now, 1), attempted.retry(None, Some(now), false));
     Delivery { inlet: Inlet::LANE, entry, delivery_count }
 }
 

@@ -9,12 +9,12 @@ use super::server::ServerGauges;
 use super::table::{
     ACKNOWLEDGED, ACKNOWLEDGED_LATE, BUFFERED, CLAIMED, CLAIMS_REFUSED, CONSUMED,
     CONSUMERS_RETIRED, DEAD_LETTERS_STORED, DUPLICATES, ENTRIES_TRIMMED, FAILED, FINISHED,
-    FIRING_LATENESS, GROUPS_RECREATED, LEASES_LOST, LETTERS_TRIMMED, OPERATION, PAYLOADS_UNSTORED,
-    PROCESS, QUEUE_TIME, READ_TIMEOUTS, RECONNECTS, REFUSED_LATE, REMOVED_IN_FLIGHT, RENEW,
-    RETRIES_RESTORED, RETRIES_STRANDED, RUNNING, SCHEDULE_LATENESS, SCHEDULED_ENTERED,
-    SCHEDULED_LATENESS, SCHEDULED_LOST, SCHEDULED_RESTORED, SCHEDULED_STRANDED, SCHEDULES_FIRED,
-    SCHEDULES_LOST, SCHEDULES_MISSED, SCHEDULES_NOT_FIRED, SERVER_ERRORS, SLOTS, SNOOZED, TRIMMED,
-    TRIMMED_UNREAD, UNHANDLED,
+    FIRING_LATENESS, GROUPS_RECREATED, LEASES_LOST, LETTERS_TRIMMED, OPERATION, PARKED,
+    PAYLOADS_UNSTORED, PLACES_FREED, PROCESS, QUEUE_TIME, READ_TIMEOUTS, RECONNECTS, REFUSED_LATE,
+    REMOVED_IN_FLIGHT, RENEW, RETRIES_RESTORED, RETRIES_STRANDED, RUNNING, SCHEDULE_LATENESS,
+    SCHEDULED_ENTERED, SCHEDULED_LATENESS, SCHEDULED_LOST, SCHEDULED_RESTORED, SCHEDULED_STRANDED,
+    SCHEDULES_FIRED, SCHEDULES_LOST, SCHEDULES_MISSED, SCHEDULES_NOT_FIRED, SERVER_ERRORS, SLOTS,
+    SNOOZED, TRIMMED, TRIMMED_UNREAD, UNHANDLED,
 };
 use super::words::{ClaimReason, DuplicateStage, Failure, Finish};
 use crate::model::name::{GroupName, StreamName};
@@ -49,6 +49,8 @@ pub(crate) struct QueueMetrics {
     pub(crate) groups_recreated: Counter,
     pub(crate) retries_restored: Counter,
     pub(crate) retries_stranded: Counter,
+    pub(crate) parked: Counter,
+    pub(crate) places_freed: Counter,
     pub(crate) scheduled_entered: Counter,
     pub(crate) scheduled_lost: Counter,
     pub(crate) scheduled_restored: Counter,
@@ -108,6 +110,8 @@ impl QueueMetrics {
             groups_recreated: counter(GROUPS_RECREATED),
             retries_restored: counter(RETRIES_RESTORED),
             retries_stranded: counter(RETRIES_STRANDED),
+            parked: counter(PARKED),
+            places_freed: counter(PLACES_FREED),
             scheduled_entered: of_stream.counter(SCHEDULED_ENTERED),
             scheduled_lost: of_stream.counter(SCHEDULED_LOST),
             scheduled_restored: of_stream.counter(SCHEDULED_RESTORED),

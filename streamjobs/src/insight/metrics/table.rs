@@ -89,6 +89,10 @@ table! {
         "Jobs waiting for retry that were scheduled again because the retry set was lost";
     RETRIES_STRANDED: Counter in Count, "streamjobs_retries_stranded_total",
         "Jobs of a lost retry set that wait for the right to run HSCAN, once a minute";
+    PARKED: Counter in Count, "streamjobs_parked_total",
+        "Jobs that were put into a line, because their key was at its limit";
+    PLACES_FREED: Counter in Count, "streamjobs_limit_places_freed_total",
+        "Places in a group's limit that were freed because their job was gone";
     SCHEDULED_ENTERED: Counter in Count, "streamjobs_scheduled_entered_total",
         "Scheduled events that entered their stream";
     SCHEDULED_LOST: Counter in Count, "streamjobs_scheduled_lost_total",

@@ -2,12 +2,15 @@
 
 mod alerts;
 mod connection;
+mod limits;
 #[cfg(feature = "tls")]
 mod tls;
 
 pub use self::alerts::AlertRules;
 pub use self::connection::Credentials;
 pub(crate) use self::connection::{ConnectionOptions, CredentialsProvider};
+pub use self::limits::KeyOrder;
+pub(crate) use self::limits::limit;
 #[cfg(feature = "tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
 pub use self::tls::TlsOptions;
@@ -19,6 +22,7 @@ use std::time::Duration;
 use crate::model::backoff::Backoff;
 use crate::model::cause::shown;
 use crate::model::entry::EntryId;
+use crate::model::limit::HoldRule;
 
 /// Where a new group begins. An existing group keeps its position.
 ///
@@ -111,11 +115,18 @@ pub struct HandlerOptions {
     pub unhandled: Option<Unhandled>,
     /// For how long no live process has declared a type when its jobs become dead letters.
     pub unhandled_after: Option<Duration>,
+    /// Whether jobs of one key run one after the other, over all processes.
+    pub order: Option<KeyOrder>,
+    /// Jobs of one key that may run at once in all processes.
+    pub concurrency_per_key: Option<NonZeroU32>,
+    /// Jobs of the group that may run at once in all processes.
+    pub concurrency_total: Option<NonZeroU32>,
 }
 
 impl HandlerOptions {
     /// These options, and for each that is not set the one of `other`.
     pub(crate) fn or(self, other: &Self) -> Self {
+        let limits = if self.has_limit() { &self } else { other };
         Self {
             concurrency: self.concurrency.or(other.concurrency),
             max_attempts: self.max_attempts.or(other.max_attempts),
@@ -127,6 +138,9 @@ impl HandlerOptions {
             start: self.start.or(other.start),
             unhandled: self.unhandled.or(other.unhandled),
             unhandled_after: self.unhandled_after.or(other.unhandled_after),
+            order: limits.order,
+            concurrency_per_key: limits.concurrency_per_key,
+            concurrency_total: limits.concurrency_total,
         }
     }
 }
@@ -274,6 +288,8 @@ pub(crate) struct QueueConfig {
     pub(crate) unhandled: Unhandled,
     pub(crate) unhandled_after: Duration,
     pub(crate) max_deliveries: u32,
+    /// The limit over all processes.
+    pub(crate) limit: Option<HoldRule>,
 }
 
 impl QueueConfig {
@@ -293,6 +309,7 @@ impl QueueConfig {
             unhandled: over.unhandled.or(attribute.unhandled).unwrap_or_default(),
             unhandled_after: unhandled_after.unwrap_or(UNHANDLED_AFTER),
             max_deliveries: JobLimits::new(attribute, group).max_deliveries,
+            limit: limits::limit(attribute, group).unwrap_or_default(),
         }
     }
 

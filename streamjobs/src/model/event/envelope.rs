@@ -107,7 +107,8 @@ pub(super) fn is_payload(name: &[u8]) -> bool {
     name != TYPE.as_bytes() && !name.starts_with(PREFIX.as_bytes())
 }
 
-/// The event id of an entry without one: the same for every delivery of the entry.
+/// The event id of an entry without one: the same for every delivery of the entry, and after it has waited
+/// in a line, where it has got the id of its entry as a field.
 fn derived_id(stream: &StreamName, entry: &Entry) -> EventId {
     let mut content = Vec::new();
     let mut part = |bytes: &[u8]| {
@@ -116,8 +117,9 @@ fn derived_id(stream: &StreamName, entry: &Entry) -> EventId {
         content.extend_from_slice(bytes);
     };
     part(stream.as_str().as_bytes());
-    part(entry.id().to_string().as_bytes());
-    for (name, value) in entry.fields() {
+    let origin = entry.text(ORIGIN).map(str::to_owned);
+    part(origin.unwrap_or_else(|| entry.id().to_string()).as_bytes());
+    for (name, value) in entry.fields().iter().filter(|(name, _)| name != ORIGIN.as_bytes()) {
         part(name);
         part(value);
     }

@@ -41,6 +41,9 @@ pub(super) fn merged(handlers: &[HandlerDef], faults: &mut Vec<String>) -> Handl
         agree!(start);
         agree!(unhandled);
         agree!(unhandled_after);
+        agree!(order);
+        agree!(concurrency_per_key);
+        agree!(concurrency_total);
         // The group's own count, for entries without a handler, is the largest of its handlers'.
         merged.max_deliveries = merged.max_deliveries.max(options.max_deliveries);
     }

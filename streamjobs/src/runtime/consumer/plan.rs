@@ -7,8 +7,11 @@ use std::time::Duration;
 use crate::handler::middleware::Layer;
 use crate::handler::service::ServedQueue;
 use crate::handler::{HandlerDef, Requirements, States};
-use crate::model::config::{GroupOptions, HandlerOptions, QueueConfig, Retention, RuntimeConfig};
+use crate::model::config::{
+    GroupOptions, HandlerOptions, QueueConfig, Retention, RuntimeConfig, limit,
+};
 use crate::model::error::StartError;
+use crate::model::limit::HoldScope;
 use crate::model::name::{GroupName, NameError, StreamName};
 use crate::model::schedule::Schedule;
 use crate::publish::layouts::Layouts;
@@ -158,7 +161,10 @@ pub(crate) fn plan(
         let fallback = spec.fallback(group);
         let attribute = merged(&handlers, &mut faults).or(&fallback);
         let config = QueueConfig::new(&attribute, &options, spec.runtime.block);
-        settings.extend(config.faults(&format!("group {group} on stream {stream}")));
+        let place = format!("group {group} on stream {stream}");
+        settings.extend(config.faults(&place));
+        let limit = limit(&attribute, &options).err();
+        settings.extend(limit.map(|fault| format!("{place}: {fault}")));
         for key in spec.keys_of(stream) {
             let Queue { stream, group } = match queue(&key, group) {
                 Ok(queue) => queue,
@@ -170,6 +176,7 @@ pub(crate) fn plan(
             let layers = spec.layers_of(group.as_str());
             let handlers = Arc::new(bind(&handlers, (&options, &fallback), &layers, &mut faults));
             let names = spec.layouts.names(&stream);
+            settings.extend(uncountable(&config, names.len()).map(|why| format!("{place}: {why}")));
             let partition_of = (names.len() > 1).then_some(stream);
             planned.extend(names.into_iter().map(|stream| PlannedQueue {
                 queue: Queue { stream, group: group.clone() },
@@ -186,6 +193,17 @@ pub(crate) fn plan(
         (true, false) => Err(StartError::Settings(settings)),
         (true, true) => Ok(planned),
     }
+}
+
+/// Why a limit of all jobs of a group cannot be kept.
+fn uncountable(config: &QueueConfig, partitions: usize) -> Option<String> {
+    let limit = config.limit.filter(|limit| limit.scope == HoldScope::Group)?;
+    (partitions > 1).then(|| {
+        format!(
+            "concurrency_total {} cannot count the jobs of {partitions} partitions",
+            limit.limit
+        )
+    })
 }
 
 fn queue(stream: &str, group: &str) -> Result<Queue, NameError> {

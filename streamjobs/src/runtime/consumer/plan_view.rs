@@ -211,7 +211,7 @@ impl Levels {
             Unhandled::Leave => "leave",
         };
         let after = format!("{:?}", config.unhandled_after);
-        vec![
+        let mut settings = vec![
             self.setting("concurrency", config.concurrency.to_string(), |says| {
                 says.concurrency.is_some()
             }),
@@ -219,7 +219,11 @@ impl Levels {
             self.setting("start", start, |says| says.start.is_some()),
             self.setting("unhandled", unhandled.to_owned(), |says| says.unhandled.is_some()),
             self.setting("unhandled_after", after, |says| says.unhandled_after.is_some()),
-        ]
+        ];
+        settings.extend(config.limit.map(|limit| {
+            self.setting("limit over all processes", limit.text(), HandlerOptions::has_limit)
+        }));
+        settings
     }
 
     fn of_handler(&self) -> Vec<PlannedSetting> {

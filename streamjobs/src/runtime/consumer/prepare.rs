@@ -66,7 +66,8 @@ pub(crate) async fn prepare(
     let started = clock.server_now(Instant::now());
     let mut heartbeat = Heartbeat::this_process(started, interval, lease);
     heartbeat.slots = wide(handle.slots.size());
-    let heartbeat = heartbeat.with_types(context.types.iter().copied()).write();
+    let heartbeat = heartbeat.with_types(context.types.iter().copied());
+    let heartbeat = heartbeat.with_limit(context.config.limit).write();
     let recorded = context.store.heartbeat(queue, context.consumer(), &heartbeat).await;
     if let Some(recorded) = allow_refusal(context, "heartbeat", recorded).map_err(failed)? {
         context.report.queue(QueueEvent::TrimmedUnread(recorded.trimmed_unread));

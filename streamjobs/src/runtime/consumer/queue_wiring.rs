@@ -1,6 +1,6 @@
 //! The drawing of one queue: what its loops share, and which signals join which of them.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -12,14 +12,15 @@ use crate::runtime::intake::{
     Admission, BatchSizer, Connector, GroupRepair, LaneTurn, LeaseKeeper, Reader, Reaper, Recovery,
     SlotRequest,
 };
-use crate::runtime::observe::QueueContext;
+use crate::runtime::observe::{LimitPlaces, QueueContext};
 use crate::runtime::settle::{AckFlusher, RefusedRoom, RetryBatches, Settler, SettlingSteps};
 use crate::runtime::state::{
     Acks, Activity, Assignment, Beat, CancelledJobs, Clock, GroupEpoch, InFlight, LaneSignal,
-    LoopHealth, LostReplies, NextDue, PauseGate, PayloadBudget, ReaderUnblock, ReapSignal,
-    RefusedJobs, RenewSignal, Settlement, SettlingOver, SlotDemand, Slots, StreamUse, TransferLock,
+    LoopHealth, LostReplies, NextDue, PauseGate, PayloadBudget, PlaceSignal, ReaderUnblock,
+    ReapSignal, RefusedJobs, RenewSignal, Settlement, SettlingOver, SlotDemand, Slots, StreamUse,
+    TransferLock,
 };
-use crate::runtime::upkeep::{CancelWatch, PauseSwitch, Promoter};
+use crate::runtime::upkeep::{Follows, Promoter};
 use crate::store::ReaderSetup;
 
 /// What the loops of one queue know of it together. Clones share it.
@@ -52,7 +53,7 @@ impl QueueState {
         Self {
             context: Arc::new(context),
             slots,
-            acks: Arc::new(Acks::new(Arc::clone(&in_flight), shares_slots)),
+            acks: Arc::new(Acks::new(Arc::clone(&in_flight), shares_slots, config.limit.is_some())),
             in_flight,
             clock,
             gate: Arc::default(),
@@ -88,6 +89,8 @@ pub(crate) struct QueueSignals {
     pub(crate) next_due: Arc<NextDue>,
     /// Settler → ack flusher.
     pub(crate) over: SettlingOver,
+    /// Settler, ack flusher, promoter → reader.
+    pub(crate) freed: Arc<PlaceSignal>,
 }
 
 /// What passes deliveries on from the reader and the reaper to the dispatcher.
@@ -102,7 +105,7 @@ pub(crate) fn admission(
 /// The reader.
 pub(crate) fn reader(
     QueueState { context, slots, in_flight, acks, gate, health, activity, .. }: QueueState,
-    QueueSignals { lane, demand, unblock, lost_replies, transfer, epoch, .. }: QueueSignals,
+    QueueSignals { lane, demand, unblock, lost_replies, transfer, epoch, freed, .. }: QueueSignals,
     admission: Arc<Admission>,
     setup: ReaderSetup,
 ) -> Reader {
@@ -115,7 +118,7 @@ pub(crate) fn reader(
         transfer,
     };
     Reader {
-        connector: Connector { setup, unblock, opened_before: false },
+        connector: Connector { setup, unblock, opened_before: false, freed },
         recovery,
         repair: GroupRepair { context: Arc::clone(&context), activity, epoch },
         admission,
@@ -152,6 +155,15 @@ pub(crate) fn reaper(
     }
 }
 
+/// What gives places in the group's limit back.
+pub(crate) fn limit_places(
+    QueueState { context, .. }: QueueState,
+    QueueSignals { lane, unblock, freed, .. }: QueueSignals,
+) -> LimitPlaces {
+    let (next_sweep, reported) = (Mutex::new(Instant::now()), Mutex::default());
+    LimitPlaces { context, lane, unblock, freed, next_sweep, reported }
+}
+
 /// The lease keeper.
 pub(crate) fn lease_keeper(
     QueueState { context, in_flight, clock, activity, .. }: QueueState,
@@ -166,11 +178,21 @@ pub(crate) fn settler(
     QueueSignals { over, next_due, epoch, .. }: QueueSignals,
     budget: Arc<PayloadBudget>,
     settlements: mpsc::Receiver<Box<Settlement>>,
+    places: Arc<LimitPlaces>,
 ) -> Settler {
     let refused = RefusedRoom::new(refused, acks.shares_slots);
     let retries = RetryBatches::default();
-    let steps =
-        SettlingSteps { context, in_flight, clock, next_due, budget, retries, refused, epoch };
+    let steps = SettlingSteps {
+        context,
+        in_flight,
+        clock,
+        next_due,
+        budget,
+        retries,
+        refused,
+        epoch,
+        places,
+    };
     Settler { settlements, over, steps }
 }
 
@@ -178,8 +200,9 @@ pub(crate) fn settler(
 pub(crate) fn ack_flusher(
     QueueState { context, acks, .. }: QueueState,
     QueueSignals { over, .. }: QueueSignals,
+    places: Arc<LimitPlaces>,
 ) -> AckFlusher {
-    AckFlusher { context, acks, over }
+    AckFlusher { context, acks, over, places }
 }
 
 /// The promoter.
@@ -187,7 +210,7 @@ pub(crate) fn promoter(
     QueueState { context, activity, clock, .. }: QueueState,
     QueueSignals { next_due, lane, reap, unblock, .. }: QueueSignals,
     usage: Arc<StreamUse>,
-    (pause, cancels): (Arc<PauseSwitch>, Arc<CancelWatch>),
+    follows: Follows,
     interval: Duration,
 ) -> Promoter {
     let released = None;
@@ -197,8 +220,7 @@ pub(crate) fn promoter(
         activity,
         clock,
         next_due,
-        pause,
-        cancels,
+        follows,
         lane,
         reap,
         unblock,

@@ -15,8 +15,8 @@ use crate::model::trace::span::SpanHook;
 use crate::publish::client::Client;
 use crate::runtime::attempt::{Dispatcher, Executor, Handlers};
 use crate::runtime::consumer::queue_wiring::{
-    QueueSignals, QueueState, ack_flusher, admission, lease_keeper, promoter, reader, reaper,
-    settler,
+    QueueSignals, QueueState, ack_flusher, admission, lease_keeper, limit_places, promoter, reader,
+    reaper, settler,
 };
 use crate::runtime::consumer::{PlannedQueue, QueueHandle, QueueLoops};
 use crate::runtime::observe::{
@@ -28,7 +28,7 @@ use crate::runtime::state::{
     Slots, StoppedConsumers, StreamUse, TrimBlocker,
 };
 use crate::runtime::upkeep::{
-    CancelWatch, Declarations, Firer, HeartbeatSender, PauseSwitch, Scheduler, Trimmer,
+    CancelWatch, Declarations, Firer, Follows, HeartbeatSender, PauseSwitch, Scheduler, Trimmer,
     WaitingCounts, Watcher, heartbeat_interval,
 };
 use crate::store::{Queue, ReaderSetup, Store};
@@ -225,7 +225,7 @@ impl Wiring {
         let signals = QueueSignals::default();
         let handle = self.handle(state.clone(), signals.clone());
         let margin = self.runtime.read_margin;
-        let setup = ReaderSetup { margin, waits_here: shares_slots };
+        let setup = ReaderSetup { margin, waits_here: shares_slots || config.limit.is_some() };
         let loops = self.loops(&state, &signals, &handle, handlers, monitor, setup);
         (handle, loops)
     }
@@ -284,19 +284,21 @@ impl Wiring {
         let shared = self.streams.get(stream).cloned().unwrap_or_default();
         let StreamState { turn, blocker, usage, waiting, declared, .. } = shared;
         let (pause, cancels) = (Arc::clone(&handle.pause), Arc::clone(&handle.cancels));
+        let places = Arc::new(limit_places(state(), signals()));
+        let budget = Arc::clone(&self.payloads.budget);
         QueueLoops {
             reader: reader(state(), signals(), Arc::clone(&admission), setup),
             reaper: reaper(state(), signals(), admission),
             lease_keeper: lease_keeper(state(), signals()),
             heartbeat: self.heartbeat(state()),
             dispatcher: self.dispatcher(state(), handlers, assignments, settle),
-            settler: settler(state(), signals(), Arc::clone(&self.payloads.budget), settlements),
-            ack_flusher: ack_flusher(state(), signals()),
+            settler: settler(state(), signals(), budget, settlements, Arc::clone(&places)),
+            ack_flusher: ack_flusher(state(), signals(), Arc::clone(&places)),
             promoter: promoter(
                 state(),
                 signals(),
                 Arc::clone(&usage),
-                (pause, cancels),
+                Follows { pause, cancels, places },
                 promote_interval,
             ),
             scheduler: Scheduler {

@@ -3,6 +3,7 @@
 mod admission;
 mod batch_sizer;
 mod lease_keeper;
+mod limited_reader;
 mod reader;
 mod reaper;
 mod recovery;

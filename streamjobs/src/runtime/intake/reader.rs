@@ -7,11 +7,12 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::model::entry::{EntryId, Inlet};
+use crate::runtime::intake::limited_reader::LimitedReader;
 use crate::runtime::intake::{Admission, BATCH_MAX, BatchSizer, Recovery, acks_worthwhile};
 use crate::runtime::observe::{QueueContext, QueueEvent};
 use crate::runtime::state::{
-    Ack, Acks, Activity, GroupEpoch, LaneSignal, LoopBackoff, LoopHealth, PauseGate, ReaderUnblock,
-    Slot, SlotDemand, Slots, entries_of, stopped_before,
+    Ack, Acks, Activity, GroupEpoch, LaneSignal, LoopBackoff, LoopHealth, PauseGate, PlaceSignal,
+    ReaderUnblock, Slot, SlotDemand, Slots, entries_of, stopped_before,
 };
 use crate::store::{ReadReply, ReadRequest, ReaderSetup, StoreError, StreamReader};
 
@@ -323,13 +324,22 @@ pub(crate) struct Connector {
     pub(crate) setup: ReaderSetup,
     pub(crate) unblock: Arc<ReaderUnblock>,
     pub(crate) opened_before: bool,
+    /// Places in the group's limit are free.
+    pub(crate) freed: Arc<PlaceSignal>,
 }
 
 impl Connector {
     /// Opens a connection.
-    async fn open(&mut self, context: &QueueContext) -> Result<Box<dyn StreamReader>, StoreError> {
+    async fn open(
+        &mut self,
+        context: &Arc<QueueContext>,
+    ) -> Result<Box<dyn StreamReader>, StoreError> {
         let (queue, consumer) = (context.queue(), context.consumer());
-        let reader = context.store.reader(queue, consumer, self.setup).await?;
+        let mut reader = context.store.reader(queue, consumer, self.setup).await?;
+        if let Some(rule) = context.config.limit {
+            let (context, freed) = (Arc::clone(context), Arc::clone(&self.freed));
+            reader = Box::new(LimitedReader::new(reader, context, rule, freed));
+        }
         if std::mem::replace(&mut self.opened_before, true) {
             context.report.queue(QueueEvent::Reconnected);
         }

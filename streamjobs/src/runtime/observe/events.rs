@@ -116,6 +116,14 @@ pub(crate) enum QueueEvent<'a> {
     RetriesRestored(usize),
     /// Such jobs cannot get it back, because the user lacks the right to look for them.
     RetriesStranded(usize),
+    /// Jobs wait for a place in the group's limit.
+    Parked(usize),
+    /// Places in the group's limit were freed whose job was gone.
+    PlacesFreed(usize),
+    /// A live process of the group has other limits.
+    LimitsDiffer {
+        others: &'a str,
+    },
     /// Scheduled events were due and entered their stream.
     ScheduledEntered(usize),
     /// Scheduled events have lost their records to another client or an eviction, and were removed.

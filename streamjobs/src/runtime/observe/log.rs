@@ -154,6 +154,9 @@ pub(super) fn log_queue(identity: &ConsumerIdentity, event: &QueueEvent<'_>) {
             let message = "retry set was lost, its jobs wait until the user may run HSCAN";
             log!(error, identity, jobs, "{message}");
         }
+        QueueEvent::Parked(_) | QueueEvent::PlacesFreed(_) | QueueEvent::LimitsDiffer { .. } => {
+            log_limit(identity, event);
+        }
         QueueEvent::ScheduledEntered(_)
         | QueueEvent::ScheduledLost(_)
         | QueueEvent::ScheduledRestored(_)
@@ -186,6 +189,20 @@ pub(super) fn log_queue(identity: &ConsumerIdentity, event: &QueueEvent<'_>) {
             log!(error, identity, name, panic, "a loop panicked: restart the process");
         }
         QueueEvent::Alerted(alert) => log_alert(identity, alert),
+    }
+}
+
+/// Logs what the group's limit over all processes did.
+fn log_limit(identity: &ConsumerIdentity, event: &QueueEvent<'_>) {
+    match *event {
+        QueueEvent::Parked(jobs) => log!(debug, identity, jobs, "jobs wait for their key"),
+        QueueEvent::PlacesFreed(places) => {
+            log!(warn, identity, places, "freed places in the group's limit whose job was gone");
+        }
+        QueueEvent::LimitsDiffer { others } => {
+            log!(warn, identity, others, "a live process of the group has other limits");
+        }
+        _ => {}
     }
 }
 

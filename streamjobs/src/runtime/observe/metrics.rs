@@ -50,6 +50,8 @@ pub(super) fn record_queue(metrics: &QueueMetrics, event: &QueueEvent<'_>, by: u
         QueueEvent::GroupRecreated => metrics.groups_recreated.increment(by),
         QueueEvent::RetriesRestored(_) => metrics.retries_restored.increment(by),
         QueueEvent::RetriesStranded(_) => metrics.retries_stranded.increment(by),
+        QueueEvent::Parked(_) => metrics.parked.increment(by),
+        QueueEvent::PlacesFreed(_) => metrics.places_freed.increment(by),
         QueueEvent::ScheduledEntered(_) => metrics.scheduled_entered.increment(by),
         QueueEvent::ScheduledLost(_) => metrics.scheduled_lost.increment(by),
         QueueEvent::ScheduledRestored(_) => metrics.scheduled_restored.increment(by),
@@ -66,6 +68,7 @@ pub(super) fn record_queue(metrics: &QueueMetrics, event: &QueueEvent<'_>, by: u
         | QueueEvent::TypeWithoutHandler { .. }
         | QueueEvent::LoopEnded { .. }
         | QueueEvent::ClaimedEarly { .. }
+        | QueueEvent::LimitsDiffer { .. }
         | QueueEvent::Alerted(_) => {}
     }
 }

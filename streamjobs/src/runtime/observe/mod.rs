@@ -4,6 +4,7 @@ mod alert_subscribers;
 mod events;
 mod group_watch;
 mod health;
+mod limit_places;
 mod log;
 mod metrics;
 mod observation;
@@ -21,6 +22,7 @@ pub(crate) use self::events::{FailedAttempt, JobEvent, QueueEvent, ScheduleEvent
 pub(crate) use self::group_watch::{GroupWatch, Watched};
 pub(crate) use self::health::HealthProbe;
 pub use self::health::{Health, QueueHealth};
+pub(crate) use self::limit_places::LimitPlaces;
 pub(crate) use self::observation::Subject;
 pub use self::observation::{Observation, Observed};
 pub(crate) use self::observers::{ObserverHook, Observers, ToldOnceDone};

@@ -6,12 +6,13 @@ use tracing::Instrument;
 
 use crate::model::entry::{Delivery, EntryId, Fields, Hold, Inlet};
 use crate::model::fail_point::FailPoint;
+use crate::model::limit::HoldRule;
 use crate::model::name::EventId;
 use crate::model::trace::span;
 use crate::runtime::observe::{QueueContext, QueueEvent};
 use crate::store::{
-    ClaimedPage, FenceResult, IdleClaim, NewRetry, ReadReply, ReadRequest, Renewed, StandIn,
-    StoreError, StreamReader, UniqueAck,
+    ClaimedPage, FenceResult, Finished, IdleClaim, NewRetry, ReadReply, ReadRequest, Renewed,
+    StandIn, StoreError, StreamReader, UniqueAck,
 };
 
 impl QueueContext {
@@ -92,6 +93,20 @@ impl QueueContext {
         FailPoint::AckAfterSend.reached();
         self.acknowledged(acks.len(), confirmed);
         Ok(confirmed)
+    }
+
+    /// Acknowledges entries of jobs that give their places in the group's limit back.
+    pub(crate) async fn finish(
+        &self,
+        rule: HoldRule,
+        acks: &[(Inlet, EntryId)],
+    ) -> Result<Finished, StoreError> {
+        FailPoint::AckBeforeSend.reached();
+        let step = self.store.finish(self.queue(), rule, acks);
+        let finished = self.settle("ack", acks.len(), None, step).await?;
+        FailPoint::AckAfterSend.reached();
+        self.acknowledged(acks.len(), finished.acknowledged);
+        Ok(finished)
     }
 
     /// Acknowledges entries whose locks end with them: for each, whether it was still pending.

@@ -85,6 +85,12 @@ counters! {
     /// Jobs waiting for retry whose place in the retry set was lost, and that wait until the user has
     /// the right to run `HSCAN`. Counted once a minute while they do.
     retries_stranded: RetriesStranded,
+    /// Jobs that this process put into a line, because their group's limit over all processes admitted no
+    /// more of their key.
+    parked: Parked,
+    /// Places in such a limit that this process freed because their job was gone, as after an entry was
+    /// acknowledged by hand.
+    places_freed: PlacesFreed,
     /// Scheduled events that this process moved to their streams when they were due.
     scheduled_entered: ScheduledEntered,
     /// Scheduled events whose records were deleted or evicted: they are lost, and no group is told.
@@ -189,6 +195,8 @@ pub(crate) fn count_of_queue(event: &QueueEvent<'_>) -> Option<(Count, u64)> {
         QueueEvent::GroupRecreated => (Count::GroupsRecreated, 1),
         QueueEvent::RetriesRestored(jobs) => (Count::RetriesRestored, wide(jobs)),
         QueueEvent::RetriesStranded(jobs) => (Count::RetriesStranded, wide(jobs)),
+        QueueEvent::Parked(jobs) => (Count::Parked, wide(jobs)),
+        QueueEvent::PlacesFreed(places) => (Count::PlacesFreed, wide(places)),
         QueueEvent::ScheduledEntered(events) => (Count::ScheduledEntered, wide(events)),
         QueueEvent::ScheduledLost(events) => (Count::ScheduledLost, wide(events)),
         QueueEvent::ScheduledRestored(events) => (Count::ScheduledRestored, wide(events)),
@@ -202,6 +210,7 @@ pub(crate) fn count_of_queue(event: &QueueEvent<'_>) -> Option<(Count, u64)> {
         QueueEvent::DeadLettersTrimmed(dead_letters) => (Count::DeadLettersTrimmed, dead_letters),
         QueueEvent::ConsumersRemoved(consumers) => (Count::ConsumersRemoved, wide(consumers)),
         QueueEvent::ClaimedEarly { .. }
+        | QueueEvent::LimitsDiffer { .. }
         | QueueEvent::PauseChanged { .. }
         | QueueEvent::TypeWithoutHandler { .. }
         | QueueEvent::LoopEnded { .. }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::runtime::observe::QueueContext;
-use crate::runtime::state::{Acks, LoopBackoff, SettlingOver, entries_of};
+use crate::runtime::observe::{LimitPlaces, QueueContext};
+use crate::runtime::state::{Ack, Acks, LoopBackoff, SettlingOver, entries_of};
 use crate::store::{StoreError, UniqueAck};
 
 /// The acknowledging loop of one queue.
@@ -16,6 +16,7 @@ pub(crate) struct AckFlusher {
     pub(crate) context: Arc<QueueContext>,
     pub(crate) acks: Arc<Acks>,
     pub(crate) over: SettlingOver,
+    pub(crate) places: Arc<LimitPlaces>,
 }
 
 impl AckFlusher {
@@ -30,12 +31,12 @@ impl AckFlusher {
                 () = self.acks.locked() => {}
                 () = self.over.cancelled() => continue,
             }
-            if !self.over.is_cancelled() {
+            if !self.over.is_cancelled() && !self.acks.are_limited {
                 // The reader may be about to send them.
                 sleep(LINGER).await;
             }
-            let (plain, locked) = (self.flush().await, self.flush_locked().await);
-            match plain.and(locked) {
+            let (plain, scripted) = (self.flush().await, self.flush_scripted().await);
+            match plain.and(scripted) {
                 Ok(()) => backoff.reset(),
                 Err(error) => {
                     self.context.report.store_failed("acknowledge", &error);
@@ -55,15 +56,25 @@ impl AckFlusher {
             self.acks.put_back(acks);
             return Err(error);
         }
-        let (slots, obsolete) = self.acks.finish(acks);
-        drop(slots);
-        self.context.delete_obsolete(&obsolete).await;
+        self.end(acks).await;
         Ok(())
     }
 
-    /// Acknowledges what waits with a lock, each together with the end of its lock. What fails waits on.
-    async fn flush_locked(&self) -> Result<(), StoreError> {
+    /// Acknowledges what takes a script. What fails waits on.
+    async fn flush_scripted(&self) -> Result<(), StoreError> {
         let acks = self.acks.take_locked();
+        if acks.is_empty() {
+            return Ok(());
+        }
+        let (locked, limited) = acks.into_iter().partition::<Vec<_>, _>(|ack| ack.lock.is_some());
+        let (locked, limited) =
+            (self.flush_locked(locked).await, self.flush_limited(limited).await);
+        locked.and(limited)
+    }
+
+    /// Acknowledges jobs together with the end of their locks. Where they also have places in the group's
+    /// limit, those are given back after that; a process that dies in between leaves them to a sweep.
+    async fn flush_locked(&self, acks: Vec<Ack>) -> Result<(), StoreError> {
         if acks.is_empty() {
             return Ok(());
         }
@@ -87,10 +98,27 @@ impl AckFlusher {
         if !open.is_empty() {
             self.acks.put_back(open);
         }
-        let (slots, obsolete) = self.acks.finish(done);
+        self.places.give_back(&entries_of(&done)).await;
+        self.end(done).await;
+        failed
+    }
+
+    /// Acknowledges jobs together with the end of their places in the group's limit.
+    async fn flush_limited(&self, acks: Vec<Ack>) -> Result<(), StoreError> {
+        let Some(rule) = self.places.rule().filter(|_| !acks.is_empty()) else { return Ok(()) };
+        if let Err(error) = self.places.finish(rule, &entries_of(&acks)).await {
+            self.acks.put_back(acks);
+            return Err(error);
+        }
+        self.end(acks).await;
+        Ok(())
+    }
+
+    /// Ends acknowledged jobs here.
+    async fn end(&self, acks: Vec<Ack>) {
+        let (slots, obsolete) = self.acks.finish(acks);
         drop(slots);
         self.context.delete_obsolete(&obsolete).await;
-        failed
     }
 }
 

@@ -16,7 +16,9 @@ use crate::model::fail_point::FailPoint;
 use crate::model::name::EventId;
 use crate::model::policy::{Reason, TypeSight, Verdict, left};
 use crate::model::record::{Attempted, FIELDS_CARRIED_MAX};
-use crate::runtime::observe::{FailedAttempt, JobEvent, Observed, QueueContext, Subject};
+use crate::runtime::observe::{
+    FailedAttempt, JobEvent, LimitPlaces, Observed, QueueContext, Subject,
+};
 use crate::runtime::settle::{RefusedRoom, RetryBatches};
 use crate::runtime::state::{
     Clock, GroupEpoch, InFlight, LoopBackoff, NextDue, PayloadBudget, Settlement, SettlingOver,
@@ -42,6 +44,7 @@ pub(crate) struct SettlingSteps {
     pub(crate) retries: RetryBatches,
     pub(crate) refused: RefusedRoom,
     pub(crate) epoch: Arc<GroupEpoch>,
+    pub(crate) places: Arc<LimitPlaces>,
 }
 
 impl Settler {
@@ -143,7 +146,21 @@ impl SettlingSteps {
                 }
             }
         }
+        if settled && self.gives_place_back(&settlement.verdict) {
+            Box::pin(self.places.give_back(&[(hold.inlet, hold.id)])).await;
+        }
         self.end(settlement, settled);
+    }
+
+    /// Whether a job that was settled lets those go on that wait for its place in the group's limit.
+    fn gives_place_back(&self, verdict: &Verdict) -> bool {
+        match verdict {
+            Verdict::Retry { .. } => self.places.rule().is_some_and(|rule| !rule.blocks),
+            Verdict::DeadLetter { .. } => self.places.rule().is_some(),
+            Verdict::Release | Verdict::Acknowledge | Verdict::Leave | Verdict::AwaitHandler => {
+                false
+            }
+        }
     }
 
     /// Decides about a job that awaits a handler, repeated until the server says when its type was last
@@ -240,7 +257,7 @@ impl SettlingSteps {
         };
         let wait = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
         let due = self.clock.server_now(Instant::now()).saturating_add(wait);
-        let job = attempted(settlement).retry(Some(error), Some(due));
+        let job = attempted(settlement).retry(Some(error), Some(due), self.keeps_place());
         let retry = NewRetry { hold: settlement.hold, stand_in, delay: *delay, job };
         self.retries.schedule(retry, settlement.envelope.event_id.clone()).await
     }
@@ -312,9 +329,14 @@ impl SettlingSteps {
             _ => {}
         }
         let (queue, consumer) = (self.context.queue(), self.context.consumer());
-        let job = attempted.retry(None, None);
+        let job = attempted.retry(None, None, self.keeps_place());
         let store = &self.context.payload_store;
         store.schedule_retry(queue, consumer, hold, stand_in, Duration::ZERO, &job).await
+    }
+
+    /// Whether a job keeps its place in the group's limit while it waits for its retry.
+    fn keeps_place(&self) -> bool {
+        self.places.rule().is_some_and(|rule| rule.blocks)
     }
 
     fn report(&self, settlement: &Settlement, result: FenceResult) {

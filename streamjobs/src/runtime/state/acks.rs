@@ -34,13 +34,16 @@ pub(crate) trait OnConfirmed: fmt::Debug + Send {
 #[derive(Debug)]
 pub(crate) struct Acks {
     waiting: Mutex<Vec<Ack>>,
-    /// Those whose locks end with them, which takes a script: only the ack flusher sends them.
+    /// Those with which a lock or a place in the group's limit ends, which takes a script: only the ack
+    /// flusher sends them.
     locked: Mutex<Vec<Ack>>,
     /// The length at which a loop is notified that waits for several. The first is always told.
     wanted: AtomicUsize,
     filled: Notify,
     locked_filled: Notify,
     in_flight: Arc<InFlight>,
+    /// Whether each ends a place in the group's limit.
+    pub(crate) are_limited: bool,
     /// Whether the slots are those of other partitions as well.
     pub(crate) shares_slots: bool,
     /// What was acknowledged while a claim was on its way.
@@ -48,7 +51,7 @@ pub(crate) struct Acks {
 }
 
 impl Acks {
-    pub(crate) fn new(in_flight: Arc<InFlight>, shares_slots: bool) -> Self {
+    pub(crate) fn new(in_flight: Arc<InFlight>, shares_slots: bool, are_limited: bool) -> Self {
         Self {
             waiting: Mutex::default(),
             locked: Mutex::default(),
@@ -56,13 +59,14 @@ impl Acks {
             filled: Notify::new(),
             locked_filled: Notify::new(),
             in_flight,
+            are_limited,
             shares_slots,
             during_claim: DoneDuringClaim::default(),
         }
     }
 
     pub(crate) fn push(&self, ack: Ack) {
-        if ack.lock.is_some() {
+        if self.takes_script(&ack) {
             lock(&self.locked).push(ack);
             self.locked_filled.notify_waiters();
             return;
@@ -77,12 +81,16 @@ impl Acks {
         }
     }
 
-    /// Takes all without a lock.
+    fn takes_script(&self, ack: &Ack) -> bool {
+        self.are_limited || ack.lock.is_some()
+    }
+
+    /// Takes all that need no script.
     pub(crate) fn take(&self) -> Vec<Ack> {
         std::mem::take(&mut *lock(&self.waiting))
     }
 
-    /// Takes all with a lock.
+    /// Takes all others.
     pub(crate) fn take_locked(&self) -> Vec<Ack> {
         std::mem::take(&mut *lock(&self.locked))
     }
@@ -94,7 +102,7 @@ impl Acks {
             acks.iter_mut().for_each(|ack| ack.slot = None);
         }
         let (locked, plain): (Vec<_>, Vec<_>) =
-            acks.into_iter().partition(|ack| ack.lock.is_some());
+            acks.into_iter().partition(|ack| self.takes_script(ack));
         lock(&self.locked).extend(locked);
         lock(&self.waiting).extend(plain);
         self.filled.notify_waiters();
@@ -118,17 +126,17 @@ impl Acks {
         (slots, dead_letters)
     }
 
-    /// How many wait without a lock.
+    /// How many wait that need no script.
     pub(crate) fn len(&self) -> usize {
         lock(&self.waiting).len()
     }
 
-    /// Whether none waits, with a lock or without one.
+    /// Whether none waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0 && lock(&self.locked).is_empty()
     }
 
-    /// Waits until an acknowledgement with a lock waits.
+    /// Waits until an acknowledgement waits that takes a script.
     ///
     /// Cancel safe: nothing is taken.
     pub(crate) async fn locked(&self) {
@@ -179,7 +187,7 @@ mod tests {
     async fn a_waiting_loop_is_notified_at_the_wanted_length() {
         let (stream, group) = (StreamName::new("orders"), GroupName::new("work"));
         let metrics = QueueMetrics::new(&stream.unwrap(), &group.unwrap(), None);
-        let acks = Acks::new(Arc::new(InFlight::new(Arc::new(metrics))), false);
+        let acks = Acks::new(Arc::new(InFlight::new(Arc::new(metrics))), false, false);
         let slots = Arc::new(Slots::new(9));
         let push = || {
             let slot = slots.try_take();
@@ -210,7 +218,7 @@ mod tests {
     fn what_is_acknowledged_while_a_claim_is_on_its_way_is_known_until_it_is_over() {
         let (stream, group) = (StreamName::new("orders"), GroupName::new("work"));
         let metrics = QueueMetrics::new(&stream.unwrap(), &group.unwrap(), None);
-        let acks = Acks::new(Arc::new(InFlight::new(Arc::new(metrics))), false);
+        let acks = Acks::new(Arc::new(InFlight::new(Arc::new(metrics))), false, false);
         let slots = Arc::new(Slots::new(9));
         let (inlet, before, during) = (Inlet::STREAM, EntryId::new(1, 0), EntryId::new(2, 0));
         let finish = |id| {

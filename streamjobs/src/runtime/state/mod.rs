@@ -35,9 +35,9 @@ pub(crate) use self::reader_unblock::ReaderUnblock;
 pub(crate) use self::refused_jobs::RefusedJobs;
 pub(crate) use self::schedule_use::{ScheduleUse, StreamUse};
 pub(crate) use self::signals::{
-    Assignment, DoneDuringClaim, GroupEpoch, HandledBy, LaneSignal, LostReplies, RaisedDemand,
-    ReapSignal, RenewSignal, Settlement, SettlingOver, SlotDemand, StoppedConsumers, TransferLock,
-    TrimBlocker,
+    Assignment, DoneDuringClaim, GroupEpoch, HandledBy, LaneSignal, LostReplies, PlaceSignal,
+    RaisedDemand, ReapSignal, RenewSignal, Settlement, SettlingOver, SlotDemand, StoppedConsumers,
+    TransferLock, TrimBlocker,
 };
 pub(crate) use self::slots::{Slot, Slots};
 pub(crate) use self::wait::{

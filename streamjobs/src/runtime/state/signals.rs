@@ -44,6 +44,24 @@ impl LaneSignal {
     }
 }
 
+/// Settling and upkeep to reader: places in the group's limit may be free. What comes before the reader waits
+/// is kept.
+#[derive(Debug, Default)]
+pub(crate) struct PlaceSignal {
+    freed: Notify,
+}
+
+impl PlaceSignal {
+    pub(crate) fn note(&self) {
+        self.freed.notify_one();
+    }
+
+    /// Waits until places may be free. Cancel safe.
+    pub(crate) async fn freed(&self) {
+        self.freed.notified().await;
+    }
+}
+
 /// Promoter and control to reaper: scan for idle entries without waiting for the interval.
 pub(crate) type ReapSignal = Request;
 

@@ -33,7 +33,8 @@ impl HeartbeatSender {
         let started = self.clock.server_now(Instant::now());
         let mut heartbeat =
             Heartbeat::this_process(started, self.interval, self.context.config.lease)
-                .with_types(self.context.types.iter().copied());
+                .with_types(self.context.types.iter().copied())
+                .with_limit(self.context.config.limit);
         let mut turns = IdleTurns::default();
         let mut recent = RecentCounts::new(Instant::now());
         loop {

@@ -15,7 +15,7 @@ pub(crate) use self::cancel_watch::CancelWatch;
 pub(crate) use self::heartbeat_sender::{HeartbeatSender, heartbeat_interval};
 pub(crate) use self::pause_switch::PauseSwitch;
 pub(crate) use self::progress_writer::ProgressWriter;
-pub(crate) use self::promoter::Promoter;
+pub(crate) use self::promoter::{Follows, Promoter};
 pub(crate) use self::scheduler::{Scheduler, WaitingCounts};
 pub(crate) use self::schedules::{Declarations, Firer};
 pub(crate) use self::trimmer::Trimmer;

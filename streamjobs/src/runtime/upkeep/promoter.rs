@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::runtime::observe::{QueueContext, QueueEvent};
+use crate::runtime::observe::{LimitPlaces, QueueContext, QueueEvent};
 use crate::runtime::state::{
     Activity, COALESCE, Clock, IDLE_BACKOFF, LaneSignal, LoopBackoff, NextDue, ReaderUnblock,
     ReapSignal, StreamUse, stopped_before,
@@ -22,14 +22,21 @@ pub(crate) struct Promoter {
     pub(crate) activity: Arc<Activity>,
     pub(crate) clock: Arc<Clock>,
     pub(crate) next_due: Arc<NextDue>,
-    pub(crate) pause: Arc<PauseSwitch>,
-    pub(crate) cancels: Arc<CancelWatch>,
+    pub(crate) follows: Follows,
     pub(crate) lane: Arc<LaneSignal>,
     pub(crate) reap: Arc<ReapSignal>,
     pub(crate) unblock: Arc<ReaderUnblock>,
     pub(crate) usage: Arc<StreamUse>,
     /// How many entries had been released in the queue, by the last answer.
     pub(crate) released: Option<u64>,
+}
+
+/// What follows from what a promotion says of the group.
+#[derive(Debug)]
+pub(crate) struct Follows {
+    pub(crate) pause: Arc<PauseSwitch>,
+    pub(crate) cancels: Arc<CancelWatch>,
+    pub(crate) places: Arc<LimitPlaces>,
 }
 
 impl Promoter {
@@ -46,7 +53,7 @@ impl Promoter {
             // the group is idle, because the store does that for many queues in one request. Jobs that lost
             // their place get it back all the same.
             let is_idle = self.activity.is_idle(sent) && !misplaced;
-            let only_observes = self.pause.gate.is_shut_here() || is_idle;
+            let only_observes = self.follows.pause.gate.is_shut_here() || is_idle;
             let limit = if only_observes { 0 } else { BATCH_MAX };
             let (queue, consumer) = (self.context.queue(), self.context.consumer());
             let delay = match self.context.store.promote(queue, consumer, limit).await {
@@ -57,7 +64,7 @@ impl Promoter {
                     backoff.reset();
                     misplaced = promoted.misplaced > 0;
                     let delay = self.promoted(promoted, sent).await;
-                    if misplaced && is_idle && !self.pause.gate.is_shut() {
+                    if misplaced && is_idle && !self.follows.pause.gate.is_shut() {
                         delay.min(COALESCE)
                     } else {
                         delay
@@ -97,11 +104,14 @@ impl Promoter {
         self.context.report.queue(QueueEvent::PayloadsUnstored(promoted.left));
         self.context.report.queue(QueueEvent::RetriesRestored(promoted.restored));
         self.context.report.retries_stranded(promoted.stranded);
-        if self.pause.set_everywhere(promoted.paused) {
+        if self.follows.pause.set_everywhere(promoted.paused) {
             self.unblock_reader().await;
         }
-        if let Err(error) = self.cancels.heard(promoted.cancels, sent).await {
+        if let Err(error) = self.follows.cancels.heard(promoted.cancels, sent).await {
             self.context.report.store_failed("read which jobs are cancelled", &error);
+        }
+        if let Err(error) = self.follows.places.sweep(promoted.parked).await {
+            self.context.report.store_failed("look for places in the limit to free", &error);
         }
         if promoted.waiting > 0 {
             self.lane.raise();
@@ -111,7 +121,7 @@ impl Promoter {
         if self.released.replace(promoted.released).unwrap_or(0) != promoted.released {
             self.reap.request();
         }
-        if self.pause.gate.is_shut() {
+        if self.follows.pause.gate.is_shut() {
             return self.interval();
         }
         if promoted.promoted >= BATCH_MAX {

@@ -271,7 +271,8 @@ fn destroy_group(
     let pending = state.groups(queue).map(|group| group.pending.len()).sum::<usize>();
     let lane_pending = state.group(queue, Inlet::LANE).map_or(0, |on| on.pending.len());
     let waiting = state.lane(queue).entries.len().saturating_sub(lane_pending);
-    let retrying = state.retries(queue).len() + waiting;
+    let parked = state.limit(queue).parked();
+    let retrying = state.retries(queue).len() + waiting + parked;
     let stream = state.stream(queue.stream.as_str());
     let undelivered = stream.after(cursor).next().is_some();
     if unfinished == Unfinished::Keep && (undelivered || pending + retrying > 0) {
@@ -289,6 +290,7 @@ fn destroy_group(
     stream.groups.remove(queue.group.as_str());
     state.streams.remove(&queue.key(Inlet::LANE));
     state.retries(queue).clear();
+    state.limits.remove(&queue.group_key());
     state.records.remove(&queue.group_key());
     Ok(Permitted::Done)
 }

@@ -83,6 +83,20 @@ pub struct PendingView<'a> {
 }
 
 impl<'a> View<'a> {
+    pub(super) fn of(state: &'a MemoryState) -> Self {
+        Self { state }
+    }
+
+    /// The places of a group's limit and the lines that wait for them, as text.
+    #[must_use]
+    pub fn limit(self, queue: &Queue) -> String {
+        self.state
+            .limits
+            .get(&queue.group_key())
+            .map(|limit| format!("{limit:?}"))
+            .unwrap_or_default()
+    }
+
     /// The server's clock in milliseconds.
     #[must_use]
     pub fn now(self) -> u64 {

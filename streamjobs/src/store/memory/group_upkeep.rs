@@ -79,6 +79,7 @@ impl GroupUpkeep for MemoryStore {
                 scheduled: state.later(&queue.stream).is_used(),
                 cancels: state.last_cancel(&queue.stream),
                 has_schedules: state.timetable(&queue.stream).is_used(),
+                parked: state.parked(queue),
                 now: ServerTime(now),
             })
         })

@@ -241,6 +241,7 @@ fn group_facts(state: &mut MemoryState, queue: &Queue) -> Result<GroupFacts> {
         .filter_map(|group| group.pending.values().find(|row| !is_released(row)));
     let oldest = oldest.map(|row| Duration::from_millis(row.idle(now))).max();
     let retrying = state.retries(queue).len();
+    let (parked, longest_line) = (state.parked(queue), state.longest_line(queue));
     let retry_error = retry_error(state, queue);
     let dead_letters = state.dead(queue).entries.len();
     let new_from = EntryId::new(now.saturating_sub(milliseconds(NEW_FOR)), 0);
@@ -283,6 +284,8 @@ fn group_facts(state: &mut MemoryState, queue: &Queue) -> Result<GroupFacts> {
         new_dead_letters: count(new.len()),
         dead_letter_error: new.into_iter().next_back(),
         retry_error,
+        parked: Some(parked),
+        longest_line,
     })
 }
 

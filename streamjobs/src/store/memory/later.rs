@@ -8,7 +8,7 @@ use crate::model::entry::Fields;
 use crate::store::{ServerTime, Upcoming};
 
 /// The events of one stream that wait.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Later {
     /// Since when events are scheduled to the stream.
     pub(super) since: Option<u64>,

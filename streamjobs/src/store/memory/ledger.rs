@@ -6,7 +6,7 @@ use crate::model::entry::EntryId;
 use crate::store::Queue;
 
 /// What tests want to know of the past.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Ledger {
     /// Every queue that ever had a group, by the key of its record.
     pub(super) queues: BTreeMap<String, Queue>,

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::MemoryStore;
 use super::ledger::Ended;
+use super::limit::Limit;
 use super::state::{MemoryState, milliseconds};
 use super::stream::{Group, Stream};
 use super::work::text;
@@ -164,7 +165,8 @@ impl MemoryState {
         }));
         let backlog =
             self.streams_of(queue).map(|(stream, group)| stream.after(group.delivered).count());
-        let backlog = backlog.sum::<usize>();
+        let parked = self.limits.get(&queue.group_key()).map_or(0, Limit::parked);
+        let backlog = backlog.sum::<usize>() + parked;
         if backlog > 0 {
             found.left.push(left(Work::Backlog(backlog), obstacle));
         }

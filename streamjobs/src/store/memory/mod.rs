@@ -8,6 +8,7 @@ mod consume;
 mod dead_letters;
 mod faults;
 mod group_upkeep;
+mod holds;
 mod inspect;
 #[cfg(feature = "testing")]
 mod kit;
@@ -15,6 +16,7 @@ mod later;
 mod ledger;
 #[cfg(feature = "testing")]
 mod left;
+mod limit;
 mod marks;
 mod progress;
 mod publish;
@@ -83,6 +85,18 @@ impl MemoryStore {
     #[must_use]
     pub fn watched(&self, caller: u64, watch: Arc<dyn Watch>) -> Self {
         Self { faults: self.faults.watched(caller, watch), ..self.clone() }
+    }
+
+    /// A store of its own with the same contents, for a search that goes on from here in several ways.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let state = Arc::new(Mutex::new(self.lock().clone()));
+        Self { state, changed: Arc::default(), faults: Faults::default() }
+    }
+
+    /// Looks at the contents.
+    pub fn look<T>(&self, at: impl FnOnce(View<'_>) -> T) -> T {
+        at(View::of(&self.lock()))
     }
 
     fn lock(&self) -> MutexGuard<'_, MemoryState> {

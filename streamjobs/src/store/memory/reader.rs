@@ -110,6 +110,11 @@ impl StreamReader for MemoryReader {
         }
     }
 
+    async fn watch(&mut self) -> Result<()> {
+        // Every wait looks at the stream itself.
+        Ok(())
+    }
+
     fn waker(&self) -> u64 {
         self.number
     }

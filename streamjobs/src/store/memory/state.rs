@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::later::Later;
 use super::ledger::Ledger;
+use super::limit::Limit;
 use super::stream::{Group, Pending, Stream};
 use super::timetable::Timetable;
 use crate::model::entry::{Entry, EntryId, Fields};
@@ -17,7 +18,7 @@ use crate::store::types::{Result, released_for};
 use crate::store::{Delivery, FenceResult, Hold, Inlet, Queue, StandIn, StoreError};
 
 /// Everything that a server would store.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct MemoryState {
     pub(super) streams: HashMap<String, Stream>,
     /// Jobs that wait for retry, by queue, in the order in which they are due.
@@ -38,6 +39,8 @@ pub(super) struct MemoryState {
     /// The progress of jobs, by key and field.
     pub(super) progress: HashMap<String, HashMap<String, String>>,
     pub(super) ledger: Ledger,
+    /// The limits of groups, by the key of what the group remembers.
+    pub(super) limits: HashMap<String, Limit>,
     /// How many partitions a stream has.
     pub(super) partitions: HashMap<String, u16>,
     /// Readers whose wait was ended.
@@ -51,7 +54,7 @@ pub(super) struct MemoryState {
 }
 
 /// What a group remembers beside its stream. It outlives the stream and the group.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Record {
     pub(super) floor: Option<EntryId>,
     pub(super) released: u64,
@@ -78,14 +81,14 @@ pub(super) struct Record {
 }
 
 /// A job that waits for its back-off.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Retry {
     pub(super) name: String,
     pub(super) fields: Fields,
 }
 
 /// The event that stands for a digest, its entry, and when the lock expires.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Lock {
     pub(super) event_id: EventId,
     pub(super) entry_id: EntryId,
@@ -93,14 +96,14 @@ pub(super) struct Lock {
 }
 
 /// A mark, and when it expires.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Mark {
     pub(super) work: MarkedWork,
     pub(super) expires: u64,
 }
 
 /// The work that is marked.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum MarkedWork {
     Running { owner: String, origin: EntryId, until: u64 },
     Done,
@@ -120,6 +123,7 @@ impl MemoryState {
             locks: HashMap::new(),
             progress: HashMap::new(),
             ledger: Ledger::default(),
+            limits: HashMap::new(),
             partitions: HashMap::new(),
             woken: HashSet::new(),
             readers: 0,
@@ -150,6 +154,7 @@ impl MemoryState {
         self.timetables.clear();
         self.locks.clear();
         self.progress.clear();
+        self.limits.clear();
     }
 
     pub(super) fn stream(&mut self, key: &str) -> &mut Stream {

@@ -6,7 +6,7 @@ use crate::model::entry::{EntryId, Fields};
 use crate::store::types::released_for;
 
 /// A stream.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Stream {
     pub(super) entries: BTreeMap<EntryId, Fields>,
     pub(super) last: EntryId,
@@ -16,7 +16,7 @@ pub(super) struct Stream {
 }
 
 /// A group on a stream.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Group {
     pub(super) delivered: EntryId,
     /// How many entries were appended up to the last delivered one, if that is known.

@@ -8,7 +8,7 @@ use crate::store::schedules::{
 };
 
 /// The schedules of one stream.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Timetable {
     /// When each is due, and its name.
     pub(super) places: BTreeSet<(u64, String)>,
@@ -17,7 +17,7 @@ pub(super) struct Timetable {
 }
 
 /// One schedule.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Row {
     /// `None` if what is stored cannot be read.
     pub(super) spec: Option<NewSchedule>,

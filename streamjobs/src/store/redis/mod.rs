@@ -36,6 +36,7 @@ mod dead_letters;
 #[cfg(feature = "testing")]
 pub mod decoders;
 mod group_upkeep;
+mod holds;
 mod inspect;
 mod marks;
 mod net;
@@ -70,6 +71,7 @@ static SCRIPTS: Scripts = &[
     consume::SCRIPTS,
     dead_letters::SCRIPTS,
     group_upkeep::SCRIPTS,
+    holds::SCRIPTS,
     inspect::SCRIPTS,
     marks::SCRIPTS,
     net::rights::SCRIPTS,

@@ -36,14 +36,19 @@ impl Script {
 pub(crate) type Scripts = &'static [&'static [&'static Script]];
 
 /// Declares the scripts that stand beside a file in a folder of this one, and their list `SCRIPTS`. With
-/// `SCRIPT / MANY`, many calls of it can be made in one request.
+/// `SCRIPT / MANY`, many calls of it can be made in one request. With `after "name"`, functions that some
+/// scripts of the folder share precede it.
 macro_rules! scripts {
-    ($($script:ident $(/ $many:ident)? = $name:literal;)*) => {
+    ($($script:ident $(/ $many:ident)? = $name:literal $(after $shared:literal)?;)*) => {
         $(
             static $script: $crate::store::redis::script::Script =
                 $crate::store::redis::script::Script::new(
                     $name,
-                    concat!(include_str!("../common.lua"), include_str!(concat!($name, ".lua"))),
+                    concat!(
+                        include_str!("../common.lua"),
+                        $(include_str!(concat!($shared, ".lua")),)?
+                        include_str!(concat!($name, ".lua")),
+                    ),
                     scripts!(@many $($many)?),
                 );
 

@@ -1,9 +1,10 @@
 -- Removes a group with all its keys but its dead letters.
 --
--- KEYS: stream, lane, retry set, retry records, group hash. ARGV: group, "keep" or "lose", how long
+-- KEYS: stream, lane, retry set, retry records, group hash, then the keys of the group's limit: holds,
+-- busy, lines, line records, turns. ARGV: group, "keep" or "lose", how long
 -- after its last heartbeat a consumer counts as alive, in milliseconds; "apply" or "check".
 -- Returns: "done", or "alive" and a consumer, or "unfinished" and what is: pending, 1 if entries
--- were never delivered, and jobs waiting for retry or in the lane. With "check" nothing is changed.
+-- were never delivered, and jobs waiting for retry, in the lane or in lines. With "check" nothing is changed.
 --
 -- Before: the group exists, else the script is refused.
 -- After: group, lane, retries, floor and heartbeats are gone; or nothing has changed, because a
@@ -22,6 +23,7 @@ if not lose then
   local lane_summary = pending_of(lane, group)
   local lane_pending = lane_summary and lane_summary[1] or 0
   local waiting = redis.call('ZCARD', retry) + redis.call('XLEN', lane) - lane_pending
+    + redis.call('ZCARD', KEYS[8])
   local pending = summary[1] + lane_pending
   if pending > 0 or behind or waiting > 0 then
     return {'unfinished', pending, behind and 1 or 0, waiting}
@@ -29,5 +31,5 @@ if not lose then
 end
 if ARGV[4] == 'check' then return {'done'} end
 redis.call('XGROUP', 'DESTROY', stream, group)
-redis.call('DEL', lane, retry, records, hash)
+redis.call('DEL', unpack(KEYS, 2))
 return {'done'}

@@ -216,6 +216,18 @@ impl StreamReader for QueueReader {
         self.reader.ready(wait).await
     }
 
+    async fn watch(&mut self) -> Result<()> {
+        let watched = self.reader.watch().await;
+        match (&self.route, watched) {
+            (Route::Slot(cluster, _), Err(error)) if Redirect::is_said_by(&error) => {
+                cluster.suspect();
+                self.lost = Some(error);
+                Ok(())
+            }
+            (_, watched) => watched,
+        }
+    }
+
     fn waker(&self) -> u64 {
         self.seat.number
     }

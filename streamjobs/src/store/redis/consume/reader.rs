@@ -13,7 +13,7 @@ use crate::model::name::ConsumerName;
 use crate::store::redis::milliseconds;
 use crate::store::redis::net::{
     Answer, Answered, Endpoint, Exchange, KeyWatch, Losses, Member, Node, Patience, Reading, Waker,
-    answer_lost, asking, not_connected, open_reading,
+    accepted, answer_lost, asking, not_connected, open_reading,
 };
 use crate::store::types::Result;
 use crate::store::{Inlet, Queue, ReadReply, ReadRequest, ReaderSetup};
@@ -125,6 +125,20 @@ impl RedisReader {
             self.shared.drained = None;
         }
         Ok(is_ready)
+    }
+
+    /// Lets [`ready`](Self::ready) wait for entries that come from now on.
+    pub(super) async fn watch(&mut self) -> Result<()> {
+        let version = self.shared.watch.version();
+        let mut pipeline = Pipeline::with_capacity(1);
+        pipeline.cmd("XLEN").arg(self.keys.get(Inlet::STREAM.index()));
+        let exchange = Exchange { pipeline, bytes: 0, silence: self.margin };
+        let (mut answers, is_tracked) = self.shared.exchange(exchange).await?;
+        let answer = answers.pop().map(Answer::value).transpose();
+        let length = accepted(answer.map_err(|error| answer_lost(&error))?.unwrap_or(Value::Nil))?;
+        let is_tracked = is_tracked && matches!(length, Value::Int(_));
+        self.shared.drained = Some(Drained { version, asked: Instant::now(), is_tracked });
+        Ok(())
     }
 
     /// Where it reads.

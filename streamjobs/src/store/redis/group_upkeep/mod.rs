@@ -46,20 +46,21 @@ impl GroupUpkeep for RedisStore {
         let (hash, dead) = (queue.group_key(), queue.dead_key());
         let (scheduled, later) = (queue.stream.later_records_key(), queue.stream.later_key());
         let (schedules, specs) = (queue.stream.schedules_key(), queue.stream.schedule_specs_key());
-        let cancelled = queue.stream.cancelled_key();
+        let (cancelled, lines) =
+            (queue.stream.cancelled_key(), queue.stream.lines_key(&queue.group));
         let keys = [
             &*stream, &lane, &retry, &records, &hash, &dead, &scheduled, &later, &cancelled,
-            &schedules, &specs,
+            &schedules, &specs, &lines,
         ];
         let arguments = (queue.group.as_str(), consumer.as_str(), limit.min(IDS_MAX));
         let value = match limit {
             0 => self.run_in_batch(&PROMOTE, &keys, arguments).await?,
             _ => self.run(&PROMOTE, &keys, arguments).await?,
         };
-        let facts: [Value; 14] = reply::tuple(value, name)?;
+        let facts: [Value; 15] = reply::tuple(value, name)?;
         let [promoted, waiting, pending, next_due, released, rest @ ..] = facts;
         let [left, paused, now, restored, stranded, misplaced, scheduled, rest @ ..] = rest;
-        let [cancels, has_schedules] = rest;
+        let [cancels, has_schedules, parked] = rest;
         let next_due = u64::try_from(reply::integer(&next_due, name)?).ok();
         Ok(Promoted {
             promoted: reply::size(&promoted, name)?,
@@ -75,6 +76,7 @@ impl GroupUpkeep for RedisStore {
             scheduled: reply::flag(&scheduled, name)?,
             cancels: reply::number(cancels, name)?,
             has_schedules: reply::flag(&has_schedules, name)?,
+            parked: reply::number(parked, name)?,
             now: ServerTime(reply::number(now, name)?),
         })
     }

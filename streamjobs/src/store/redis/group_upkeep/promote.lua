@@ -1,14 +1,15 @@
 -- Moves due jobs from the retry set to the lane, and counts what waits.
 --
 -- KEYS: stream, lane, retry set, retry records, group hash, dead letters, records of scheduled events, their
--- set, marks of cancelled jobs, the set of schedules, and their definitions.
+-- set, marks of cancelled jobs, the set of schedules, their definitions, and lines of the group's limit.
 -- ARGV: group, consumer, jobs at most.
 -- Returns: jobs moved, entries of the lane that are not delivered yet, entries of stream and lane
 -- that are pending, milliseconds until the next job is due (-1 for no job), count of releases,
 -- members that were left where they are, 1 if the group is paused or else 0, the server's clock, records
 -- that got their members back, records at least that lack a member and were not looked for because the
 -- user has no right to scan them, records at least that lack one now, 1 if events are scheduled to the stream or
--- else 0, the number of the last mark that cancels a job, and 1 if the stream has schedules or else 0.
+-- else 0, the number of the last mark that cancels a job, 1 if the stream has schedules or else 0, and jobs
+-- that wait in lines.
 --
 -- Before: each member of the retry set has a record of the same name.
 -- After: the due jobs are in the lane, in order of their due time, and their members and records
@@ -144,7 +145,8 @@ if is_cut then next_due = 0 end
 -- Keys of other types are for those to report who schedule.
 local field, later = redis.pcall('HEXISTS', KEYS[7], ''), redis.pcall('ZCARD', KEYS[8])
 local schedules, specs = redis.pcall('ZCARD', KEYS[10]), redis.pcall('HLEN', KEYS[11])
+local parked = redis.pcall('ZCARD', KEYS[12])
 local has_schedules = type(schedules) == 'number' and schedules > 0 or type(specs) == 'number' and specs > 0
 return {promoted, waiting, pending, next_due, released, left, paused, now(), restored,
   stranded, lacking, is_scheduled_to(field, type(later) == 'number' and later or 0),
-  last_number(KEYS[9]), has_schedules and 1 or 0}
+  last_number(KEYS[9]), has_schedules and 1 or 0, type(parked) == 'number' and parked or 0}

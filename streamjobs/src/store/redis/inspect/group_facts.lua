@@ -1,6 +1,7 @@
 -- Reads the state of a group, in one step.
 --
--- KEYS: stream, lane, retry set, retry records, dead letters, group hash. ARGV: group, and for how
+-- KEYS: stream, lane, retry set, retry records, dead letters, group hash, lines and turns of the group's
+-- limit. ARGV: group, and for how
 -- many milliseconds a dead letter counts as new.
 -- Returns: version of the server as a number, clock, length of the stream, the ends of the stream or
 -- nil, the group's cursor, entries read or nil, lag or nil, first id behind the cursor or nil,
@@ -9,8 +10,8 @@
 -- time at which the last pause ended or nil, entries counted as trimmed before they were delivered,
 -- a list of at most 20 event types that were met without a handler within a minute and that no
 -- live process declares, the number of new dead letters, the error of the last one counted or nil,
--- the error of a failed job that waits for retry or nil, and how many of the pending ones are
--- released.
+-- the error of a failed job that waits for retry or nil, how many of the pending ones are released, how
+-- many jobs are in lines or nil, and the key with the longest line and how many it has, or nil.
 --
 -- Before: the group exists, else the script is refused.
 -- May race with: anything; it changes nothing.
@@ -142,9 +143,11 @@ if type(letters) == 'number' and letters > 0 then new, letter_error = new_letter
 local retrying, retry_error = redis.call('ZCARD', retry), false
 if retrying > 0 then retry_error = error_of_retry() end
 local paused = redis.call('HGET', hash, 'paused')
+local parked, longest = redis.pcall('ZCARD', KEYS[7]), redis.pcall('ZRANGE', KEYS[8], 0, 0, 'REV', 'WITHSCORES')
+longest = not longest.err and longest[1] and {longest[1], whole(longest[2])} or false
 return {redis.REDIS_VERSION_NUM, clock, length, ends, cursor, read,
   lag or false, behind or false, summary[1], lane_pending,
   math.max(redis.call('XLEN', lane) - lane_pending, 0), oldest, retrying,
   type(letters) == 'number' and letters or false, paused,
   redis.call('HGET', hash, 'resumed'), redis.call('HGET', hash, 'trimmed-unread') or '0', unhandled,
-  new, letter_error, retry_error, released}
+  new, letter_error, retry_error, released, type(parked) == 'number' and parked or false, longest}

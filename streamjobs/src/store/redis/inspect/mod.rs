@@ -93,7 +93,8 @@ impl Inspect for RedisStore {
         let [stream, lane] = queue.keys();
         let (retry, records) = (queue.retry_key(), queue.retry_records_key());
         let (dead, hash) = (queue.dead_key(), queue.group_key());
-        let keys = [&*stream, &lane, &retry, &records, &dead, &hash];
+        let [_, _, lines, _, turns] = queue.hold_keys();
+        let keys = [&*stream, &lane, &retry, &records, &dead, &hash, &lines, &turns];
         let arguments = (queue.group.as_str(), milliseconds(NEW_FOR));
         group_facts(self.run(&GROUP_FACTS, &keys, arguments).await?, GROUP_FACTS.name)
     }
@@ -238,10 +239,11 @@ impl Inspect for RedisStore {
 }
 
 fn group_facts(value: Value, name: &'static str) -> Result<GroupFacts> {
-    let facts: [Value; 22] = reply::tuple(value, name)?;
+    let facts: [Value; 24] = reply::tuple(value, name)?;
     let [version, now, length, ends, cursor, read, lag, next, rest @ ..] = facts;
     let [pending, lane_pending, lane_waiting, oldest, retrying, dead, paused, rest @ ..] = rest;
-    let [resumed, trimmed, types, new_dead_letters, letter_error, retry_error, released] = rest;
+    let [resumed, trimmed, types, new_dead_letters, letter_error, rest @ ..] = rest;
+    let [retry_error, released, parked, longest] = rest;
     Ok(GroupFacts {
         now: ServerTime(reply::number(now, name)?),
         counts_lag_right: counts_lag_right(reply::number(version, name)?),
@@ -268,6 +270,11 @@ fn group_facts(value: Value, name: &'static str) -> Result<GroupFacts> {
         dead_letter_error: reply::unless_nil(letter_error, name, reply::lossy)?,
         retry_error: reply::unless_nil(retry_error, name, reply::lossy)?,
         released: reply::number(released, name)?,
+        parked: reply::unless_nil(parked, name, reply::number)?,
+        longest_line: reply::unless_nil(longest, name, |line, name| {
+            let [key, jobs] = reply::tuple(line, name)?;
+            Ok((reply::lossy(key, name)?, reply::number(jobs, name)?))
+        })?,
     })
 }
 

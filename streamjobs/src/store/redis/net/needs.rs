@@ -128,7 +128,7 @@ const HASH: &[Example] = &[
 ];
 
 /// What a runtime uses where it may: readers that share connections, the size of a stream, a lost
-/// retry set, marks of handlers, locks of unique events, schedules.
+/// retry set, marks of handlers, locks of unique events, schedules, limits over all processes.
 pub(super) const WORKING: &[&str] = &[
     "CLIENT|TRACKING",
     "MEMORY|USAGE",
@@ -139,6 +139,9 @@ pub(super) const WORKING: &[&str] = &[
     "PTTL",
     "SET",
     "HKEYS",
+    "ZINCRBY",
+    "ZRANGEBYLEX",
+    "ZSCAN",
     "ZSCORE",
 ];
 

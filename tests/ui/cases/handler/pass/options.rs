@@ -71,6 +71,18 @@ mod around {
 #[handler(group = "mail", wrap = around::nothing)]
 async fn wrap(_: OrderPlaced) {}
 
+#[handler(group = "mail", order = "key")]
+async fn order(_: OrderPlaced) {}
+
+#[handler(group = "mail", order = "key", on_failure = "skip")]
+async fn order_skip(_: OrderPlaced) {}
+
+#[handler(group = "mail", concurrency_per_key = 2)]
+async fn concurrency_per_key(_: OrderPlaced) {}
+
+#[handler(group = "mail", concurrency_total = 100)]
+async fn concurrency_total(_: OrderPlaced) {}
+
 #[handler(group = "mail", crate = ::streamjobs)]
 async fn crate_path(_: OrderPlaced) {}
 

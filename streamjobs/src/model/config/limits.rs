@@ -1,0 +1,80 @@
+//! Limits over all processes of a group, which exclude each other.
+
+use std::num::NonZeroU32;
+
+use super::{GroupOptions, HandlerOptions};
+use crate::model::limit::{HoldRule, HoldScope};
+
+/// What the jobs behind a failed one of the same key do while it waits for its retry.
+///
+/// Exhaustive: adding a variant is a breaking change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyOrder {
+    /// They wait until it is done or a dead letter.
+    Block,
+    /// They go on at once, and it runs after those that wait by then.
+    Skip,
+}
+
+impl GroupOptions {
+    /// Runs the jobs of one key one after the other, in the order of the stream, over all processes; by default
+    /// jobs run in any order.
+    ///
+    /// The key is the event's own, set with `#[event(key = "…")]`; jobs without one have no order. Jobs of
+    /// other keys run beside them. The order holds through retries, crashes and deploys, not for
+    /// what runs again after the group was lost, and a redriven dead letter runs after those of its
+    /// key that wait. It costs the server about five times as much for each job as no order, and more for
+    /// jobs that have to wait. Only one of the three limits over all processes can be set.
+    pub fn order(mut self, order: KeyOrder) -> Self {
+        self.options.order = Some(order);
+        self
+    }
+
+    /// Jobs of one key that may run at once in all processes; by default there is no limit.
+    ///
+    /// A job that waits for its retry does not count. Jobs without a key are not limited. It costs as much as
+    /// [`order`](Self::order), with which it cannot be combined.
+    pub fn concurrency_per_key(mut self, limit: NonZeroU32) -> Self {
+        self.options.concurrency_per_key = Some(limit);
+        self
+    }
+
+    /// Jobs of the group that may run at once in all processes; by default there is no limit.
+    ///
+    /// A job that waits for its retry does not count. What the limit does not admit stays in the stream. It
+    /// costs as much as [`order`](Self::order), with which it cannot be combined, and it is refused for a
+    /// stream with several partitions.
+    pub fn concurrency_total(mut self, limit: NonZeroU32) -> Self {
+        self.options.concurrency_total = Some(limit);
+        self
+    }
+}
+
+impl HandlerOptions {
+    /// Whether these options ask for a limit over all processes. The three are one setting: where one is set, it
+    /// stands for all of them.
+    pub(crate) fn has_limit(&self) -> bool {
+        self.order.is_some()
+            || self.concurrency_per_key.is_some()
+            || self.concurrency_total.is_some()
+    }
+}
+
+/// The limit that options ask for; an error if they ask for several.
+pub(crate) fn limit(
+    attribute: &HandlerOptions,
+    group: &GroupOptions,
+) -> Result<Option<HoldRule>, String> {
+    let (over, one) = (&group.options, NonZeroU32::MIN);
+    let options = if over.has_limit() { over } else { attribute };
+    let rule = |scope, limit, blocks| HoldRule { scope, limit, blocks };
+    let order = options.order.map(|order| rule(HoldScope::Key, one, order == KeyOrder::Block));
+    let per_key = options.concurrency_per_key.map(|limit| rule(HoldScope::Key, limit, false));
+    let total = options.concurrency_total.map(|limit| rule(HoldScope::Group, limit, false));
+    let asked = [("order", order), ("concurrency_per_key", per_key), ("concurrency_total", total)];
+    let mut asked = asked.into_iter().filter_map(|(name, rule)| Some((name, rule?)));
+    match (asked.next(), asked.next()) {
+        (Some((one, _)), Some((other, _))) => Err(format!("{one} and {other} exclude each other")),
+        (first, _) => Ok(first.map(|(_, rule)| rule)),
+    }
+}

@@ -1,0 +1,42 @@
+//! Limits on which jobs of a group run at once, over all processes.
+
+use std::num::NonZeroU32;
+
+/// What a limit counts together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HoldScope {
+    /// The jobs of one key.
+    Key,
+    /// All jobs of the group.
+    Group,
+}
+
+impl HoldScope {
+    /// How scripts and heartbeats write it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Key => "key",
+            Self::Group => "group",
+        }
+    }
+}
+
+/// How many jobs may run at once in all processes of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HoldRule {
+    /// What is counted together.
+    pub scope: HoldScope,
+    /// How many of them may run at once.
+    pub limit: NonZeroU32,
+    /// Whether a job that waits for its retry keeps its place, so that those behind it wait as well.
+    pub blocks: bool,
+}
+
+impl HoldRule {
+    /// What a process says of its limits in its heartbeat, for others to compare.
+    #[must_use]
+    pub fn text(self) -> String {
+        let blocks = if self.blocks { ", kept by retries" } else { "" };
+        format!("{} at once for each {}{blocks}", self.limit, self.scope.as_str())
+    }
+}

@@ -1,0 +1,115 @@
+//! Reads what the limit of a group admits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::time::timeout;
+
+use crate::model::limit::HoldRule;
+use crate::runtime::observe::{QueueContext, QueueEvent};
+use crate::runtime::state::PlaceSignal;
+use crate::store::{Delivery, Left, ReadReply, ReadRequest, StoreError, StreamReader};
+
+/// Reads entries in steps that also decide which of them may run. The reader behind it only waits for new
+/// ones.
+pub(super) struct LimitedReader {
+    behind: Box<dyn StreamReader>,
+    context: Arc<QueueContext>,
+    rule: HoldRule,
+    freed: Arc<PlaceSignal>,
+    /// The stream has entries that the limit did not admit.
+    is_full: bool,
+    /// The error of a read that had brought something before, for the next one.
+    failed: Option<StoreError>,
+}
+
+impl LimitedReader {
+    pub(super) fn new(
+        behind: Box<dyn StreamReader>,
+        context: Arc<QueueContext>,
+        rule: HoldRule,
+        freed: Arc<PlaceSignal>,
+    ) -> Self {
+        Self { behind, context, rule, freed, is_full: false, failed: None }
+    }
+
+    /// Takes until there is enough or nothing is left, into `taken`.
+    async fn take(
+        &mut self,
+        request: &ReadRequest<'_>,
+        taken: &mut Vec<Delivery>,
+    ) -> Result<(), StoreError> {
+        let (context, inlet) = (Arc::clone(&self.context), request.inlet);
+        // What is left in the lane, the lane's signal says.
+        let mut is_watched = inlet.is_lane();
+        for _ in 0..TAKES_MAX {
+            let count = request.count.saturating_sub(taken.len());
+            if count == 0 {
+                break;
+            }
+            let step =
+                context.store.take(context.queue(), context.consumer(), inlet, count, self.rule);
+            let answer = step.await?;
+            taken.extend(answer.deliveries);
+            context.report.queue(QueueEvent::Parked(answer.parked));
+            match answer.left {
+                Left::More => {}
+                Left::Full => {
+                    self.is_full = true;
+                    break;
+                }
+                Left::Drained if is_watched => break,
+                Left::Drained => {
+                    self.behind.watch().await?;
+                    is_watched = true;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl StreamReader for LimitedReader {
+    async fn read(&mut self, request: ReadRequest<'_>) -> Result<ReadReply, StoreError> {
+        let mut taken = Vec::new();
+        let result = match self.failed.take() {
+            Some(error) => Err(error),
+            None => self.take(&request, &mut taken).await,
+        };
+        let deliveries = match result {
+            Ok(()) => Ok(taken),
+            Err(error) if !taken.is_empty() => {
+                self.failed = Some(error);
+                Ok(taken)
+            }
+            Err(error @ (StoreError::GroupMissing | StoreError::Refused { .. })) => Err(error),
+            Err(error) => return Err(error),
+        };
+        // Acknowledgements end places as well, which no read does.
+        Ok(ReadReply { acknowledged: Ok(0), deliveries })
+    }
+
+    async fn ready(&mut self, wait: Duration) -> Result<bool, StoreError> {
+        if std::mem::take(&mut self.is_full) {
+            // Other processes free places too, and say nothing.
+            let _late = timeout(wait.min(FULL_WAIT), self.freed.freed()).await.is_err();
+            return Ok(true);
+        }
+        self.behind.ready(wait).await
+    }
+
+    async fn watch(&mut self) -> Result<(), StoreError> {
+        self.behind.watch().await
+    }
+
+    fn waker(&self) -> u64 {
+        self.behind.waker()
+    }
+}
+
+/// While the limit admits nothing more, how soon it is tried again.
+const FULL_WAIT: Duration = Duration::from_millis(100);
+/// Steps of one read: each looks at 200 entries at most.
+const TAKES_MAX: usize = 20;

@@ -1,0 +1,100 @@
+//! The places of a group's limit over all processes.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::model::entry::{EntryId, Inlet};
+use crate::model::limit::HoldRule;
+use crate::runtime::observe::{QueueContext, QueueEvent};
+use crate::runtime::state::{LaneSignal, PlaceSignal, ReaderUnblock, jittered, lock};
+use crate::store::{HoldSweep, StoreError, SweepCursors};
+
+/// Gives places back when jobs end, and tells the reader what goes on then. A group without a limit has
+/// none to give back.
+#[derive(Debug)]
+pub(crate) struct LimitPlaces {
+    pub(crate) context: Arc<QueueContext>,
+    pub(crate) lane: Arc<LaneSignal>,
+    pub(crate) unblock: Arc<ReaderUnblock>,
+    pub(crate) freed: Arc<PlaceSignal>,
+    /// When places are looked at next whose job may be gone.
+    pub(crate) next_sweep: Mutex<Instant>,
+    /// The limits of another process that were reported last.
+    pub(crate) reported: Mutex<Option<String>>,
+}
+
+impl LimitPlaces {
+    pub(crate) fn rule(&self) -> Option<HoldRule> {
+        self.context.config.limit
+    }
+
+    /// Acknowledges the entries of jobs that are done, with their places: how many were pending.
+    pub(crate) async fn finish(
+        &self,
+        rule: HoldRule,
+        acks: &[(Inlet, EntryId)],
+    ) -> Result<usize, StoreError> {
+        let finished = self.context.finish(rule, acks).await?;
+        self.went_on(finished.fed).await;
+        Ok(finished.acknowledged)
+    }
+
+    /// Gives the places of jobs back that ended otherwise, or that let others pass. After an error, a sweep
+    /// does so.
+    pub(crate) async fn give_back(&self, places: &[(Inlet, EntryId)]) {
+        let Some(rule) = self.rule().filter(|_| !places.is_empty()) else { return };
+        let context = &self.context;
+        match context.store.finish(context.queue(), rule, places).await {
+            Ok(finished) => self.went_on(finished.fed).await,
+            Err(error) => context.report.store_failed("give a place in the limit back", &error),
+        }
+    }
+
+    /// Gives places back whose job is gone, once a lease. `parked` is how many jobs wait for a place: a
+    /// group without a limit may have some from before.
+    pub(crate) async fn sweep(&self, parked: u64) -> Result<(), StoreError> {
+        let (now, rule) = (Instant::now(), self.rule());
+        if *lock(&self.next_sweep) > now || rule.is_none() && parked == 0 {
+            return Ok(());
+        }
+        *lock(&self.next_sweep) = now + jittered(self.context.config.lease.max(SWEEP_MIN));
+        let (mut cursors, mut ended, mut fed) = (SweepCursors::default(), 0, 0);
+        let others = loop {
+            let sweep = HoldSweep { rule, cursors };
+            let swept = self.context.store.sweep_holds(self.context.queue(), sweep).await?;
+            (cursors, ended, fed) = (swept.cursors, ended + swept.ended, fed + swept.fed);
+            if cursors.are_at_the_end() {
+                break swept.others;
+            }
+        };
+        self.context.report.queue(QueueEvent::PlacesFreed(ended));
+        self.compare(others.filter(|_| rule.is_some()));
+        self.went_on(fed).await;
+        Ok(())
+    }
+
+    /// Reports other limits of another process once.
+    fn compare(&self, others: Option<String>) {
+        let mut reported = lock(&self.reported);
+        if let Some(others) =
+            others.as_deref().filter(|others| Some(*others) != reported.as_deref())
+        {
+            self.context.report.queue(QueueEvent::LimitsDiffer { others });
+        }
+        *reported = others;
+    }
+
+    /// Tells the reader that places are free, and that so many jobs are in the lane.
+    async fn went_on(&self, fed: usize) {
+        self.freed.note();
+        if fed > 0 {
+            self.lane.raise();
+            self.unblock.unblock(self.context.store.as_ref(), self.context.config.block).await;
+        }
+    }
+}
+
+/// A sweep costs about as much as a hundred jobs, so short leases have fewer of them.
+const SWEEP_MIN: Duration = Duration::from_secs(2);

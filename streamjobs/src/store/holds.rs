@@ -1,0 +1,112 @@
+//! Holds: places in a limit that counts the jobs of all processes. A hold belongs to a job, never to a
+//! process, and ends with it.
+
+use async_trait::async_trait;
+
+use super::types::{Delivery, Inlet, Queue, Result};
+use crate::model::entry::EntryId;
+pub use crate::model::limit::HoldRule;
+#[cfg(feature = "testing")]
+pub use crate::model::limit::HoldScope;
+use crate::model::name::ConsumerName;
+
+/// What a take has left unread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// Nothing.
+    Drained,
+    /// There may be more, which another take looks at.
+    More,
+    /// There is more that the limit does not admit now.
+    Full,
+}
+
+/// What a take has found.
+#[derive(Debug)]
+pub struct Taken {
+    /// What is left.
+    pub left: Left,
+    /// How many jobs were put into lines.
+    pub parked: usize,
+    /// Entries that are admitted, each with a hold unless it has no key.
+    pub deliveries: Vec<Delivery>,
+}
+
+/// What the end of jobs has changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Finished {
+    /// How many of the entries were pending.
+    pub acknowledged: usize,
+    /// How many jobs went from a line to the lane.
+    pub fed: usize,
+}
+
+/// Where a sweep goes on; zero begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SweepCursors {
+    /// Among the holds.
+    pub holds: u64,
+    /// Among the keys that have a line.
+    pub lines: u64,
+}
+
+impl SweepCursors {
+    /// Whether everything has been looked at.
+    #[must_use]
+    pub fn are_at_the_end(self) -> bool {
+        self == Self::default()
+    }
+}
+
+/// A look for holds without a job, and for lines that nothing lets go on.
+#[derive(Clone, Copy, Debug)]
+pub struct HoldSweep {
+    /// The limit of this process; without one, all jobs of lines go on unless a live process has one.
+    pub rule: Option<HoldRule>,
+    /// Where to go on.
+    pub cursors: SweepCursors,
+}
+
+/// What a sweep has found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SweptHolds {
+    /// Where the next one goes on.
+    pub cursors: SweepCursors,
+    /// How many holds were ended because their job is gone.
+    pub ended: usize,
+    /// How many jobs went from lines to the lane.
+    pub fed: usize,
+    /// How many jobs are in lines.
+    pub parked: u64,
+    /// What a live process of the group says of its limits, if that is something else; `none` if it has
+    /// none or does not say.
+    pub others: Option<String>,
+}
+
+/// The steps of a group whose jobs are limited over all processes.
+#[async_trait]
+pub trait Holds: Send + Sync {
+    /// Reads entries that the limit admits, at most `count`. Others go to the end of their key's line,
+    /// or stay unread. Reading and deciding are one step.
+    async fn take(
+        &self,
+        queue: &Queue,
+        consumer: &ConsumerName,
+        inlet: Inlet,
+        count: usize,
+        rule: HoldRule,
+    ) -> Result<Taken>;
+
+    /// Acknowledges entries of any owner, ends their holds, and lets jobs go on that waited for them. An
+    /// entry that is not pending any more, because its job is a dead letter or waits for its retry, only
+    /// gives its hold back.
+    async fn finish(
+        &self,
+        queue: &Queue,
+        rule: HoldRule,
+        places: &[(Inlet, EntryId)],
+    ) -> Result<Finished>;
+
+    /// Ends holds whose job is gone, page by page, and lets lines go on that nothing else lets go on.
+    async fn sweep_holds(&self, queue: &Queue, sweep: HoldSweep) -> Result<SweptHolds>;
+}

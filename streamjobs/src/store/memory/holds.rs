@@ -1,0 +1,244 @@
+//! Holds in memory.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::MemoryStore;
+use super::limit::{Limit, limit_of};
+use super::state::MemoryState;
+use super::stream::count;
+use crate::model::entry::{Delivery, Entry, EntryId};
+use crate::model::heartbeat::Heartbeat;
+use crate::model::limit::{HoldRule, HoldScope};
+use crate::model::name::ConsumerName;
+use crate::store::types::Result;
+use crate::store::{
+    Finished, HoldSweep, Holds, Inlet, Left, Queue, StoreError, SweepCursors, SweptHolds, Taken,
+};
+
+impl MemoryState {
+    pub(super) fn limit(&mut self, queue: &Queue) -> &mut Limit {
+        self.limits.entry(queue.group_key()).or_default()
+    }
+
+    /// How many jobs wait for a place.
+    pub(super) fn parked(&mut self, queue: &Queue) -> u64 {
+        count(self.limit(queue).parked())
+    }
+
+    /// The key that most of them wait for, and how many do.
+    pub(super) fn longest_line(&mut self, queue: &Queue) -> Option<(String, u64)> {
+        let lines = self.limit(queue).lines.iter().map(|(key, line)| (line.len(), key));
+        lines.max().map(|(jobs, key)| (key.clone(), count(jobs)))
+    }
+
+    /// Whether an entry is admitted; otherwise it is in a line now.
+    fn admit(&mut self, queue: &Queue, rule: HoldRule, inlet: Inlet, entry: &Entry) -> bool {
+        let (place, limit) = ((inlet, entry.id()), self.limit(queue));
+        if limit.holds.contains_key(&place) {
+            return true;
+        }
+        let before = entry.text("sj-held").and_then(place_of).filter(|_| inlet.is_lane());
+        if let Some(kept) = before.and_then(|before| limit.holds.remove(&before)) {
+            limit.holds.insert(place, kept);
+            return true;
+        }
+        let Some(key) = counted_key(rule, entry) else { return true };
+        if limit.admits(rule, &key) {
+            limit.holds.insert(place, key);
+            return true;
+        }
+        let mut job = entry.fields().to_vec();
+        job.retain(|(name, _)| name != "sj-held");
+        if entry.text("sj-origin").is_none() {
+            job.push((Bytes::from_static(b"sj-origin"), entry.id().to_string().into()));
+        }
+        limit.lines.entry(key).or_default().push_back(job);
+        self.acknowledge(queue, inlet, entry.id());
+        false
+    }
+
+    /// How many entries a take may read.
+    fn room(&mut self, queue: &Queue, rule: HoldRule, inlet: Inlet, count: usize) -> usize {
+        let limit = self.limit(queue);
+        match rule.scope {
+            _ if inlet.is_lane() => count,
+            HoldScope::Group if limit.lines.contains_key(ALL) => 0,
+            HoldScope::Group => count.min(limit_of(rule).saturating_sub(limit.busy(ALL))),
+            HoldScope::Key if limit.parked() >= PARKED_MAX => 0,
+            HoldScope::Key => count,
+        }
+    }
+
+    /// Moves jobs of a key from its line to the lane, as long as the key is below the limit.
+    fn feed(&mut self, queue: &Queue, key: &str, rule: Option<HoldRule>) -> usize {
+        let mut fed = 0;
+        loop {
+            let limit = self.limit(queue);
+            if rule.is_some_and(|rule| limit.busy(key) >= limit_of(rule)) {
+                break;
+            }
+            let Some(job) = limit.next(key) else { break };
+            let now = self.now();
+            let id = self.lane(queue).append(now, job);
+            if rule.is_some() {
+                self.limit(queue).holds.insert((Inlet::LANE, id), key.to_owned());
+            }
+            fed += 1;
+        }
+        fed
+    }
+
+    /// Whether the job of a hold is anywhere.
+    fn has_job(&mut self, queue: &Queue, (inlet, id): (Inlet, EntryId)) -> bool {
+        let name = format!("{}:{id}", if inlet.is_lane() { 'l' } else { 's' });
+        let entry = self.streams.get(&queue.key(inlet)).map(|on| on.entries.contains_key(&id));
+        let is_stored = entry.unwrap_or(false);
+        let group = self.group(queue, inlet).ok();
+        let is_pending = group.as_ref().is_some_and(|group| group.pending.contains_key(&id));
+        let is_new = group.is_none_or(|group| group.delivered < id);
+        let in_lane = self.lane(queue).entries.values();
+        let is_unread = in_lane
+            .flatten()
+            .any(|(field, value)| field == "sj-held" && value.as_ref() == name.as_bytes());
+        is_pending
+            || is_stored && (inlet.is_lane() || is_new)
+            || is_unread
+            || self.has_retry(queue, &name)
+            || self.has_retry(queue, &format!("{name}+"))
+    }
+}
+
+impl MemoryStore {
+    /// What a take decides about an entry, by itself: for tests of what happens where reading and deciding
+    /// are two steps.
+    #[must_use]
+    pub fn decide(&self, queue: &Queue, rule: HoldRule, inlet: Inlet, entry: &Entry) -> bool {
+        self.lock().admit(queue, rule, inlet, entry)
+    }
+}
+
+#[async_trait]
+impl Holds for MemoryStore {
+    async fn take(
+        &self,
+        queue: &Queue,
+        consumer: &ConsumerName,
+        inlet: Inlet,
+        count: usize,
+        rule: HoldRule,
+    ) -> Result<Taken> {
+        self.step("take", |state| {
+            state.group(queue, inlet)?;
+            let want = state.room(queue, rule, inlet, count);
+            let (mut deliveries, mut parked) = (Vec::new(), 0);
+            let mut left = if want == 0 { Left::Full } else { Left::More };
+            while deliveries.len() < want && parked + deliveries.len() < LOOKED_MAX {
+                let (now, key) = (state.now(), queue.key(inlet));
+                let stream = state.streams.get_mut(&key);
+                let (group, consumer) = (queue.group.as_str(), consumer.as_str());
+                let read = stream.and_then(|stream| stream.deliver(group, consumer, 1, now));
+                let Some((id, fields)) = read.ok_or(StoreError::GroupMissing)?.pop() else {
+                    left = Left::Drained;
+                    break;
+                };
+                let entry = Entry::new(id, fields);
+                match state.admit(queue, rule, inlet, &entry) {
+                    true => deliveries.push(Delivery { inlet, entry, delivery_count: 1 }),
+                    false => parked += 1,
+                }
+            }
+            if left == Left::More && want < count && deliveries.len() == want {
+                left = Left::Full;
+            }
+            Ok(Taken { left, parked, deliveries })
+        })
+        .await
+    }
+
+    async fn finish(
+        &self,
+        queue: &Queue,
+        rule: HoldRule,
+        places: &[(Inlet, EntryId)],
+    ) -> Result<Finished> {
+        self.step("finish", |state| {
+            let acknowledged = state.acknowledge_all(queue, places);
+            let mut ended = Vec::new();
+            for (inlet, id) in places {
+                // A test can have had the job delivered once more.
+                let group = state.group(queue, *inlet).ok();
+                if group.is_none_or(|group| !group.pending.contains_key(id)) {
+                    ended.extend(state.limit(queue).holds.remove(&(*inlet, *id)));
+                }
+            }
+            let fed = ended.iter().map(|key| state.feed(queue, key, Some(rule))).sum();
+            Ok(Finished { acknowledged, fed })
+        })
+        .await
+    }
+
+    async fn sweep_holds(&self, queue: &Queue, sweep: HoldSweep) -> Result<SweptHolds> {
+        self.step("sweep_holds", |state| {
+            let now = state.now();
+            let said = sweep.rule.map_or_else(String::new, HoldRule::text);
+            let record = state.record(queue);
+            let living = record.about.iter().filter(|(consumer, _)| record.is_alive(consumer, now));
+            let others = living.map(|(_, about)| limits_of(about)).find(|other| *other != said);
+            let mut swept =
+                SweptHolds { cursors: SweepCursors::default(), ..SweptHolds::default() };
+            if sweep.rule.is_some() {
+                let places = state.limit(queue).holds.keys().copied().collect::<Vec<_>>();
+                for place in places {
+                    if !state.has_job(queue, place) {
+                        state.limit(queue).holds.remove(&place);
+                        swept.ended += 1;
+                    }
+                }
+            }
+            if sweep.rule.is_some() || others.is_none() {
+                let keys = state.limit(queue).lines.keys().cloned().collect::<Vec<_>>();
+                swept.fed = keys.iter().map(|key| state.feed(queue, key, sweep.rule)).sum();
+            }
+            if sweep.rule.is_none() && others.is_none() {
+                state.limit(queue).holds.clear();
+            }
+            swept.parked = state.parked(queue);
+            swept.others =
+                others.map(|said| if said.is_empty() { "none".to_owned() } else { said });
+            Ok(swept)
+        })
+        .await
+    }
+}
+
+/// The key that a limit counts for an entry; `None` for one without a key, which no limit counts.
+fn counted_key(rule: HoldRule, entry: &Entry) -> Option<String> {
+    match rule.scope {
+        HoldScope::Group => Some(ALL.to_owned()),
+        HoldScope::Key => {
+            let key = entry.field("sj-key").filter(|key| !key.is_empty())?;
+            Some(String::from_utf8_lossy(key).into_owned())
+        }
+    }
+}
+
+/// What a heartbeat says of limits.
+fn limits_of(about: &str) -> String {
+    Heartbeat::read(about).and_then(|about| about.limits).unwrap_or_default()
+}
+
+fn place_of(text: &str) -> Option<(Inlet, EntryId)> {
+    let (source, id) = text.split_once(':')?;
+    let inlet = match source {
+        "s" => Inlet::STREAM,
+        "l" => Inlet::LANE,
+        _ => return None,
+    };
+    Some((inlet, id.parse().ok()?))
+}
+
+/// What a limit counts together where it counts all jobs of the group.
+const ALL: &str = "*";
+const LOOKED_MAX: usize = 200;
+const PARKED_MAX: usize = 10_000;

@@ -1,0 +1,115 @@
+//! Holds: hashes and sorted sets beside the stream, changed by scripts alone.
+
+use async_trait::async_trait;
+use redis::Cmd;
+
+use super::script::scripts;
+use super::{RedisStore, packed, reply};
+use crate::model::entry::EntryId;
+use crate::model::limit::HoldRule;
+use crate::model::name::ConsumerName;
+use crate::store::types::Result;
+use crate::store::{
+    Finished, HoldSweep, Holds, Inlet, Left, Queue, StoreError, SweepCursors, SweptHolds, Taken,
+};
+
+scripts! {
+    FINISH = "finish" after "shared";
+    SWEEP_HOLDS = "sweep_holds" after "shared";
+    TAKE = "take" after "shared";
+}
+
+#[async_trait]
+impl Holds for RedisStore {
+    async fn take(
+        &self,
+        queue: &Queue,
+        consumer: &ConsumerName,
+        inlet: Inlet,
+        count: usize,
+        rule: HoldRule,
+    ) -> Result<Taken> {
+        let name = TAKE.name;
+        let ([stream, lane], holds) = (queue.keys(), queue.hold_keys());
+        let keys = [&*stream, &*lane].into_iter().chain(holds.iter().map(String::as_str));
+        let add = |command: &mut Cmd| {
+            command.arg(queue.group.as_str()).arg(consumer.as_str()).arg(inlet.as_str());
+            command.arg(count).arg(rule.scope.as_str()).arg(rule.limit.get());
+        };
+        let route = self.at(queue.stream.as_str());
+        let keys = keys.collect::<Vec<_>>();
+        let value = route.script_answering(&TAKE, &keys, add, TAKEN_BYTES).await?;
+        let [left, parked, entries] = reply::tuple(value, name)?;
+        let left = match reply::text(left, name)?.as_str() {
+            "drained" => Left::Drained,
+            "more" => Left::More,
+            "full" => Left::Full,
+            _ => return Err(StoreError::Protocol { command: name }),
+        };
+        let parked = reply::size(&parked, name)?;
+        Ok(Taken { left, parked, deliveries: packed::deliveries(entries, inlet, name)? })
+    }
+
+    async fn finish(
+        &self,
+        queue: &Queue,
+        rule: HoldRule,
+        places: &[(Inlet, EntryId)],
+    ) -> Result<Finished> {
+        let ([stream, lane], dead, holds) = (queue.keys(), queue.dead_key(), queue.hold_keys());
+        let keys = [&*stream, &*lane, &*dead].into_iter();
+        let keys = keys.chain(holds.iter().map(String::as_str)).collect::<Vec<_>>();
+        let mut finished = Finished::default();
+        for chunk in places.chunks(PLACES_MAX) {
+            let add = |command: &mut Cmd| {
+                command.arg(queue.group.as_str()).arg(rule.limit.get());
+                for (inlet, id) in chunk {
+                    command.arg(format!("{}:{id}", initial(*inlet)));
+                }
+            };
+            let value = self.script(&FINISH, &keys, add).await?;
+            let [acknowledged, fed] = reply::tuple(value, FINISH.name)?;
+            finished.acknowledged += reply::size(&acknowledged, FINISH.name)?;
+            finished.fed += reply::size(&fed, FINISH.name)?;
+        }
+        Ok(finished)
+    }
+
+    async fn sweep_holds(&self, queue: &Queue, sweep: HoldSweep) -> Result<SweptHolds> {
+        let (name, HoldSweep { rule, cursors }) = (SWEEP_HOLDS.name, sweep);
+        let ([stream, lane], holds) = (queue.keys(), queue.hold_keys());
+        let (retries, dead) = (queue.retry_records_key(), queue.dead_key());
+        let group = queue.group_key();
+        let keys = [&*stream, &*lane, &*retries, &*dead, &*group].into_iter();
+        let keys = keys.chain(holds.iter().map(String::as_str)).collect::<Vec<_>>();
+        let add = |command: &mut Cmd| {
+            command.arg(queue.group.as_str());
+            command.arg(rule.map_or_else(String::new, |rule| rule.limit.to_string()));
+            command.arg(rule.map_or_else(String::new, HoldRule::text));
+            command.arg(cursors.holds).arg(cursors.lines);
+        };
+        let value = self.script(&SWEEP_HOLDS, &keys, add).await?;
+        let [holds, lines, ended, fed, parked, others] = reply::tuple(value, name)?;
+        let others = reply::lossy(others, name)?;
+        Ok(SweptHolds {
+            cursors: SweepCursors {
+                holds: reply::number(holds, name)?,
+                lines: reply::number(lines, name)?,
+            },
+            ended: reply::size(&ended, name)?,
+            fed: reply::size(&fed, name)?,
+            parked: reply::number(parked, name)?,
+            others: Some(others).filter(|others| !others.is_empty()),
+        })
+    }
+}
+
+/// How the scripts name an inlet in front of an id.
+fn initial(inlet: Inlet) -> char {
+    if inlet.is_lane() { 'l' } else { 's' }
+}
+
+/// Places in one call, so that it does not keep the server from others.
+const PLACES_MAX: usize = 500;
+/// What the entries of one take have at about most, unless one alone has more.
+const TAKEN_BYTES: usize = 1024 * 1024;

@@ -1,0 +1,398 @@
+//! Limits over all processes: takes, ends, and the sweep.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use bytes::Bytes;
+use streamjobs::__store::holds::{HoldRule, HoldScope};
+use streamjobs::__store::{
+    Delivery, FenceResult, Finished, HoldSweep, Inlet, Left, StandIn, SweepCursors, SweptHolds,
+    Taken,
+};
+use streamjobs::config::Retention;
+use streamjobs::{EntryId, Fields};
+
+use super::{BoxError, Case, LEASE, Stage, append, fields};
+
+/// Makes a test of every case in this file.
+#[macro_export]
+macro_rules! holds_cases {
+    ($test:meta, $stage:expr) => {
+        $crate::conformance_tests! { @each $test, $stage, holds:
+            jobs_of_one_key_go_one_after_the_other_and_other_keys_beside_them,
+            a_limit_of_two_admits_two_of_a_key,
+            jobs_without_a_key_are_not_limited,
+            keys_may_be_long_and_have_any_byte,
+            an_end_that_is_told_twice_lets_one_job_go_on,
+            a_job_keeps_its_place_while_it_waits_for_its_retry,
+            a_place_that_is_given_back_lets_the_next_go_before_the_retry,
+            a_job_that_another_consumer_claims_keeps_its_place,
+            an_entry_that_is_delivered_again_after_the_group_was_lost_has_its_place,
+            a_redriven_job_goes_behind_those_that_wait,
+            a_limit_of_the_group_leaves_in_the_stream_what_it_does_not_admit,
+            a_sweep_ends_the_places_of_jobs_that_are_gone_and_of_no_others,
+            lines_go_on_without_a_limit_unless_a_live_process_has_one,
+            a_group_with_lines_is_not_done_and_takes_them_along_when_it_is_removed,
+            promotions_say_how_many_jobs_wait,
+        }
+    };
+}
+
+const KEY: HoldRule = HoldRule { scope: HoldScope::Key, limit: NonZeroU32::MIN, blocks: true };
+
+fn rule(scope: HoldScope, limit: u32) -> Result<HoldRule, BoxError> {
+    let limit = NonZeroU32::new(limit).ok_or("a limit is at least one")?;
+    Ok(HoldRule { scope, limit, blocks: false })
+}
+
+fn job(key: Option<&[u8]>, name: &str) -> Fields {
+    let mut job = fields(name);
+    let key = key.map(|key| (Bytes::from_static(b"sj-key"), Bytes::copy_from_slice(key)));
+    job.extend(key);
+    job
+}
+
+/// Publishes jobs, each named by its key and a word, as in `a:one`.
+async fn publish(stage: &Stage, jobs: &[&str]) -> Result<Vec<EntryId>, BoxError> {
+    let entry = |text: &&str| match text.split_once(':') {
+        Some((key, _)) => job(Some(key.as_bytes()), text),
+        None => job(None, text),
+    };
+    let jobs = jobs.iter().map(entry).collect();
+    let stored =
+        append(stage.store.as_ref(), &stage.queue.stream, Retention::Unlimited, jobs).await;
+    Ok(stored.into_iter().collect::<Result<_, _>>()?)
+}
+
+async fn take(stage: &Stage, inlet: Inlet, rule: HoldRule) -> Result<Taken, BoxError> {
+    Ok(stage.store.take(&stage.queue, &stage.me, inlet, 100, rule).await?)
+}
+
+async fn finish(stage: &Stage, rule: HoldRule, of: &Delivery) -> Result<Finished, BoxError> {
+    Ok(stage.store.finish(&stage.queue, rule, &[(of.inlet, of.entry.id())]).await?)
+}
+
+fn names(deliveries: &[Delivery]) -> Vec<&str> {
+    deliveries.iter().filter_map(|delivery| delivery.entry.text("name")).collect()
+}
+
+fn only(mut taken: Taken) -> Result<Delivery, BoxError> {
+    let first = taken.deliveries.pop().ok_or("nothing was admitted")?;
+    assert!(taken.deliveries.is_empty(), "{:?}", names(&taken.deliveries));
+    Ok(first)
+}
+
+async fn sweep(stage: &Stage, rule: Option<HoldRule>) -> Result<SweptHolds, BoxError> {
+    let cursors = SweepCursors::default();
+    Ok(stage.store.sweep_holds(&stage.queue, HoldSweep { rule, cursors }).await?)
+}
+
+/// Runs all jobs to their end, from the lane: their names in order.
+async fn drained(stage: &Stage, rule: HoldRule) -> Result<Vec<String>, BoxError> {
+    let mut ran = Vec::new();
+    loop {
+        let taken = take(stage, Inlet::LANE, rule).await?;
+        if taken.deliveries.is_empty() {
+            return Ok(ran);
+        }
+        for delivery in &taken.deliveries {
+            ran.extend(delivery.entry.text("name").map(str::to_owned));
+            assert_eq!(finish(stage, rule, delivery).await?.acknowledged, 1);
+        }
+    }
+}
+
+/// Nothing is left of any limit.
+async fn is_empty(stage: &Stage, rule: HoldRule) -> Result<bool, BoxError> {
+    let swept = sweep(stage, Some(rule)).await?;
+    Ok((swept.ended, swept.fed, swept.parked) == (0, 0, 0)
+        && stage.pending(Inlet::STREAM).is_empty()
+        && stage.pending(Inlet::LANE).is_empty())
+}
+
+/// In the order of the stream. A job that waited has the id of the entry that was published.
+pub async fn jobs_of_one_key_go_one_after_the_other_and_other_keys_beside_them(
+    stage: &Stage,
+) -> Case {
+    let ids = publish(stage, &["a:1", "a:2", "b:1", "a:3"]).await?;
+    let taken = take(stage, Inlet::STREAM, KEY).await?;
+    assert_eq!((taken.left, taken.parked), (Left::Drained, 2));
+    assert_eq!(names(&taken.deliveries), ["a:1", "b:1"]);
+    assert_eq!(stage.pending(Inlet::STREAM).len(), 2, "those in a line are not pending");
+    assert!(take(stage, Inlet::LANE, KEY).await?.deliveries.is_empty());
+    let [a, b] = &taken.deliveries[..] else { return Err("two were admitted".into()) };
+    assert_eq!(finish(stage, KEY, b).await?, Finished { acknowledged: 1, fed: 0 });
+    assert_eq!(finish(stage, KEY, a).await?, Finished { acknowledged: 1, fed: 1 });
+    publish(stage, &["a:4"]).await?;
+    let behind = take(stage, Inlet::STREAM, KEY).await?;
+    assert_eq!((behind.parked, behind.deliveries.len()), (1, 0), "the line goes first");
+    let second = only(take(stage, Inlet::LANE, KEY).await?)?;
+    assert_eq!(second.entry.text("name"), Some("a:2"));
+    let origin = ids.get(1).map(ToString::to_string);
+    assert_eq!(second.entry.text("sj-origin"), origin.as_deref());
+    assert_eq!(second.entry.field("binary"), Some(&Bytes::from_static(b"\0\xff\r\n")));
+    assert_eq!(finish(stage, KEY, &second).await?, Finished { acknowledged: 1, fed: 1 });
+    assert_eq!(drained(stage, KEY).await?, ["a:3", "a:4"]);
+    assert!(is_empty(stage, KEY).await?);
+    Ok(())
+}
+
+/// And no more than two.
+pub async fn a_limit_of_two_admits_two_of_a_key(stage: &Stage) -> Case {
+    let two = rule(HoldScope::Key, 2)?;
+    publish(stage, &["a:1", "a:2", "a:3", "a:4", "b:1"]).await?;
+    let taken = take(stage, Inlet::STREAM, two).await?;
+    assert_eq!(names(&taken.deliveries), ["a:1", "a:2", "b:1"]);
+    for delivery in &taken.deliveries {
+        finish(stage, two, delivery).await?;
+    }
+    let fed = take(stage, Inlet::LANE, two).await?;
+    assert_eq!(names(&fed.deliveries), ["a:3", "a:4"]);
+    Ok(())
+}
+
+/// Nor do they have an order.
+pub async fn jobs_without_a_key_are_not_limited(stage: &Stage) -> Case {
+    publish(stage, &["one", "two", ":three", ":four"]).await?;
+    let taken = take(stage, Inlet::STREAM, KEY).await?;
+    assert_eq!((names(&taken.deliveries).len(), taken.parked), (4, 0));
+    for delivery in &taken.deliveries {
+        assert_eq!(finish(stage, KEY, delivery).await?, Finished { acknowledged: 1, fed: 0 });
+    }
+    assert!(is_empty(stage, KEY).await?);
+    Ok(())
+}
+
+/// Nothing about a key's text keeps a job from running.
+pub async fn keys_may_be_long_and_have_any_byte(stage: &Stage) -> Case {
+    let long = vec![b'x'; 100_000];
+    let keys: [&[u8]; 6] = [b"1:a:", b"*", b"\0\xff\r\n", b"#", &long, b"[("];
+    for key in keys {
+        let jobs = vec![job(Some(key), "first"), job(Some(key), "second")];
+        append(stage.store.as_ref(), &stage.queue.stream, Retention::Unlimited, jobs).await;
+        let first = only(take(stage, Inlet::STREAM, KEY).await?)?;
+        assert_eq!(finish(stage, KEY, &first).await?, Finished { acknowledged: 1, fed: 1 });
+        let second = only(take(stage, Inlet::LANE, KEY).await?)?;
+        assert_eq!(second.entry.field("sj-key").map(AsRef::as_ref), Some(key));
+        assert_eq!(finish(stage, KEY, &second).await?, Finished { acknowledged: 1, fed: 0 });
+    }
+    assert!(is_empty(stage, KEY).await?);
+    Ok(())
+}
+
+/// As when the answer to the first was lost.
+pub async fn an_end_that_is_told_twice_lets_one_job_go_on(stage: &Stage) -> Case {
+    publish(stage, &["a:1", "a:2", "a:3"]).await?;
+    let first = only(take(stage, Inlet::STREAM, KEY).await?)?;
+    assert_eq!(finish(stage, KEY, &first).await?, Finished { acknowledged: 1, fed: 1 });
+    assert_eq!(finish(stage, KEY, &first).await?, Finished { acknowledged: 0, fed: 0 });
+    let second = only(take(stage, Inlet::LANE, KEY).await?)?;
+    assert_eq!(second.entry.text("name"), Some("a:2"));
+    Ok(())
+}
+
+/// The retry of a job, with the field that says which entry had its place.
+fn retry_of(delivery: &Delivery) -> Fields {
+    let source = if delivery.inlet.is_lane() { 'l' } else { 's' };
+    let mut job = delivery.entry.fields().to_vec();
+    job.retain(|(name, _)| name != "sj-held");
+    let held = format!("{source}:{}", delivery.entry.id());
+    job.push((Bytes::from_static(b"sj-held"), held.into()));
+    job
+}
+
+async fn fail(stage: &Stage, of: &Delivery, job: &Fields) -> Case {
+    let (queue, me, delay) = (&stage.queue, &stage.me, Duration::ZERO);
+    let scheduled = stage.store.schedule_retry(queue, me, of.hold(), None, delay, job).await?;
+    assert_eq!(scheduled, FenceResult::Owned);
+    Ok(())
+}
+
+async fn promote(stage: &Stage) -> Result<usize, BoxError> {
+    stage.pass(1).await?;
+    Ok(stage.store.promote(&stage.queue, &stage.me, 100).await?.promoted)
+}
+
+/// Through any number of them, also while nothing has read it from the lane.
+pub async fn a_job_keeps_its_place_while_it_waits_for_its_retry(stage: &Stage) -> Case {
+    publish(stage, &["a:1", "a:2"]).await?;
+    let mut running = only(take(stage, Inlet::STREAM, KEY).await?)?;
+    for _ in 0..3 {
+        fail(stage, &running, &retry_of(&running)).await?;
+        assert_eq!(sweep(stage, Some(KEY)).await?.ended, 0, "it waits for its retry");
+        assert_eq!(promote(stage).await?, 1);
+        assert_eq!(sweep(stage, Some(KEY)).await?.ended, 0, "it is in the lane");
+        running = only(take(stage, Inlet::LANE, KEY).await?)?;
+        assert_eq!(running.entry.text("name"), Some("a:1"));
+        assert_eq!(sweep(stage, Some(KEY)).await?.ended, 0, "it is pending");
+    }
+    assert_eq!(finish(stage, KEY, &running).await?, Finished { acknowledged: 1, fed: 1 });
+    assert_eq!(drained(stage, KEY).await?, ["a:2"]);
+    assert!(is_empty(stage, KEY).await?);
+    Ok(())
+}
+
+/// The retry goes behind those that wait by then.
+pub async fn a_place_that_is_given_back_lets_the_next_go_before_the_retry(stage: &Stage) -> Case {
+    publish(stage, &["a:1", "a:2", "a:3"]).await?;
+    let first = only(take(stage, Inlet::STREAM, KEY).await?)?;
+    fail(stage, &first, &first.entry.fields().to_vec()).await?;
+    assert_eq!(finish(stage, KEY, &first).await?, Finished { acknowledged: 0, fed: 1 });
+    assert_eq!(promote(stage).await?, 1);
+    let taken = take(stage, Inlet::LANE, KEY).await?;
+    assert_eq!((names(&taken.deliveries), taken.parked), (vec!["a:2"], 1));
+    assert_eq!(finish(stage, KEY, &only(taken)?).await?, Finished { acknowledged: 1, fed: 1 });
+    assert_eq!(drained(stage, KEY).await?, ["a:3", "a:1"]);
+    assert!(is_empty(stage, KEY).await?);
+    Ok(())
+}
+
+/// A hold belongs to the job.
+pub async fn a_job_that_another_consumer_claims_keeps_its_place(stage: &Stage) -> Case {
+    publish(stage, &["a:1", "a:2"]).await?;
+    let first = only(take(stage, Inlet::STREAM, KEY).await?)?;
+    stage.abandon(first.hold());
+    let (_, claimed, _) = stage.claim_idle(&stage.other, EntryId::ZERO, 9).await?;
+    let [claimed] = &claimed[..] else { return Err("it was not claimed".into()) };
+    assert_eq!(sweep(stage, Some(KEY)).await?.ended, 0);
+    assert!(take(stage, Inlet::LANE, KEY).await?.deliveries.is_empty());
+    assert_eq!(finish(stage, KEY, claimed).await?, Finished { acknowledged: 1, fed: 1 });
+    Ok(())
+}
+
+/// It is not put into its own line.
+pub async fn an_entry_that_is_delivered_again_after_the_group_was_lost_has_its_place(
+    stage: &Stage,
+) -> Case {
+    publish(stage, &["a:1"]).await?;
+    only(take(stage, Inlet::STREAM, KEY).await?)?;
+    stage.raw.destroy_group(&stage.key(Inlet::STREAM), stage.queue.group.as_str());
+    assert!(stage.store.recreate(&stage.queue).await?);
+    assert_eq!(sweep(stage, Some(KEY)).await?.ended, 0, "it is delivered again");
+    let again = only(take(stage, Inlet::STREAM, KEY).await?)?;
+    assert_eq!(finish(stage, KEY, &again).await?, Finished { acknowledged: 1, fed: 0 });
+    assert!(is_empty(stage, KEY).await?);
+    Ok(())
+}
+
+/// It has no place from before.
+pub async fn a_redriven_job_goes_behind_those_that_wait(stage: &Stage) -> Case {
+    publish(stage, &["a:1", "a:2", "a:3"]).await?;
+    let first = only(take(stage, Inlet::STREAM, KEY).await?)?;
+    let (queue, me, letter) = (&stage.queue, &stage.me, first.entry.fields().to_vec());
+    let stored = stage.store.store_dead_letter(queue, me, first.hold(), None, &letter).await?;
+    assert_eq!(stored, FenceResult::Owned);
+    assert_eq!(finish(stage, KEY, &first).await?, Finished { acknowledged: 0, fed: 1 });
+    let letters = stage.store.dead_letters(queue, EntryId::ZERO, 9).await?;
+    let [letter] = &letters[..] else { return Err("there is one dead letter".into()) };
+    let job = first.entry.fields().to_vec();
+    assert!(stage.store.redrive(queue, letter.id(), &job).await?.is_some());
+    assert_eq!(drained(stage, KEY).await?, ["a:2", "a:3", "a:1"]);
+    assert!(is_empty(stage, KEY).await?);
+    Ok(())
+}
+
+/// Whatever key they have.
+pub async fn a_limit_of_the_group_leaves_in_the_stream_what_it_does_not_admit(
+    stage: &Stage,
+) -> Case {
+    let two = rule(HoldScope::Group, 2)?;
+    publish(stage, &["a:1", "two", "b:3", "four"]).await?;
+    let taken = take(stage, Inlet::STREAM, two).await?;
+    assert_eq!((taken.left, taken.parked), (Left::Full, 0));
+    assert_eq!(names(&taken.deliveries), ["a:1", "two"]);
+    let full = take(stage, Inlet::STREAM, two).await?;
+    assert_eq!((full.left, full.deliveries.len()), (Left::Full, 0));
+    assert_eq!(stage.pending(Inlet::STREAM).len(), 2);
+    let [one, _] = &taken.deliveries[..] else { return Err("two were admitted".into()) };
+    finish(stage, two, one).await?;
+    // What comes through the lane waits in a line, before what is in the stream.
+    let job = one.entry.fields().to_vec();
+    let token = streamjobs::__store::dead_letters::RedriveToken::new("t")?;
+    let request = streamjobs::__store::dead_letters::RedriveRequest { fields: job, token };
+    let third = only(take(stage, Inlet::STREAM, two).await?)?;
+    for answer in stage.store.redrive_archived(&stage.queue, &[request], LEASE).await {
+        assert!(answer?.is_some());
+    }
+    assert_eq!(take(stage, Inlet::LANE, two).await?.parked, 1);
+    assert_eq!(finish(stage, two, &third).await?, Finished { acknowledged: 1, fed: 1 });
+    assert_eq!(take(stage, Inlet::STREAM, two).await?.left, Left::Full);
+    assert_eq!(drained(stage, two).await?, ["a:1"]);
+    assert_eq!(names(&take(stage, Inlet::STREAM, two).await?.deliveries), ["four"]);
+    Ok(())
+}
+
+/// Here by hand, for a key that has a line.
+pub async fn a_sweep_ends_the_places_of_jobs_that_are_gone_and_of_no_others(stage: &Stage) -> Case {
+    publish(stage, &["a:1", "a:2", "a:3", "b:1"]).await?;
+    let taken = take(stage, Inlet::STREAM, KEY).await?;
+    let [a, b] = &taken.deliveries[..] else { return Err("two were admitted".into()) };
+    assert_eq!(stage.store.acknowledge(&stage.queue, &[(a.inlet, a.entry.id())]).await?, 1);
+    let swept = sweep(stage, Some(KEY)).await?;
+    assert_eq!((swept.ended, swept.fed, swept.parked), (1, 1, 1));
+    let swept = sweep(stage, Some(KEY)).await?;
+    assert_eq!((swept.ended, swept.fed, swept.parked), (0, 0, 1), "the next is in the lane");
+    let second = only(take(stage, Inlet::LANE, KEY).await?)?;
+    let removed = Some(StandIn::Removed);
+    let letter = second.entry.fields().to_vec();
+    let (queue, me) = (&stage.queue, &stage.me);
+    stage.store.store_dead_letter(queue, me, second.hold(), removed, &letter).await?;
+    let swept = sweep(stage, Some(KEY)).await?;
+    assert_eq!((swept.ended, swept.fed, swept.parked), (1, 1, 0), "as if its process had died");
+    assert_eq!(drained(stage, KEY).await?, ["a:3"]);
+    assert_eq!(finish(stage, KEY, b).await?.acknowledged, 1);
+    assert!(is_empty(stage, KEY).await?);
+    Ok(())
+}
+
+/// As after a version whose groups have no limit any more.
+pub async fn lines_go_on_without_a_limit_unless_a_live_process_has_one(stage: &Stage) -> Case {
+    publish(stage, &["a:1", "a:2", "a:3"]).await?;
+    let first = only(take(stage, Inlet::STREAM, KEY).await?)?;
+    let about = format!(r#"{{"beat_every":60000,"limits":"{}"}}"#, KEY.text());
+    stage.store.heartbeat(&stage.queue, &stage.other, &about).await?;
+    let swept = sweep(stage, None).await?;
+    assert_eq!((swept.fed, swept.parked, swept.others), (0, 2, Some(KEY.text())));
+    assert_eq!(sweep(stage, Some(KEY)).await?.others, None, "it says the same");
+    stage.store.heartbeat(&stage.queue, &stage.other, r#"{"beat_every":60000}"#).await?;
+    assert_eq!(sweep(stage, Some(KEY)).await?.others.as_deref(), Some("none"));
+    let swept = sweep(stage, None).await?;
+    assert_eq!((swept.fed, swept.parked, swept.others), (2, 0, None));
+    let lane = stage.read(&stage.me, Inlet::LANE, 9).await?;
+    assert_eq!(names(&lane), ["a:2", "a:3"]);
+    let acks = [&first, &lane[0], &lane[1]].map(|delivery| (delivery.inlet, delivery.entry.id()));
+    assert_eq!(stage.store.acknowledge(&stage.queue, &acks).await?, 3);
+    assert!(is_empty(stage, KEY).await?, "nor has it left places");
+    Ok(())
+}
+
+/// By an operator who wants to lose no work, and by one who accepts it.
+pub async fn a_group_with_lines_is_not_done_and_takes_them_along_when_it_is_removed(
+    stage: &Stage,
+) -> Case {
+    use streamjobs::__store::admin::{Permitted, Unfinished};
+    publish(stage, &["a:1", "a:2"]).await?;
+    let first = only(take(stage, Inlet::STREAM, KEY).await?)?;
+    stage.store.acknowledge(&stage.queue, &[(first.inlet, first.entry.id())]).await?;
+    let kept = stage.store.destroy_group(&stage.queue, Unfinished::Keep).await?;
+    assert!(matches!(kept, Permitted::Refused(_)), "{kept:?}");
+    let removed = stage.store.destroy_group(&stage.queue, Unfinished::Lose).await?;
+    assert!(matches!(removed, Permitted::Done), "{removed:?}");
+    stage.store.prepare(&stage.queue, streamjobs::config::Start::End).await?;
+    assert!(is_empty(stage, KEY).await?);
+    Ok(())
+}
+
+/// Also to a process without a limit, which lets them go on.
+pub async fn promotions_say_how_many_jobs_wait(stage: &Stage) -> Case {
+    let parked = async || -> Result<u64, BoxError> {
+        Ok(stage.store.promote(&stage.queue, &stage.me, 0).await?.parked)
+    };
+    assert_eq!(parked().await?, 0);
+    publish(stage, &["a:1", "a:2", "a:3"]).await?;
+    let first = only(take(stage, Inlet::STREAM, KEY).await?)?;
+    assert_eq!(parked().await?, 2);
+    finish(stage, KEY, &first).await?;
+    assert_eq!(parked().await?, 1);
+    Ok(())
+}
