@@ -47,6 +47,7 @@ pub use self::model::entry::{Entry, EntryId, EntryIdError, Fields};
 pub use self::model::event::{DecodeError, EncodeError, Event, Payload};
 pub use self::model::name::{ConsumerName, EventId, GroupName, NameError, StreamName};
 pub use self::model::outcome::{IntoOutcome, JobError, Outcome, ResultExt};
+pub use self::model::rate::{Rate, RateError};
 pub use self::model::trace::{TraceContext, TraceContextError};
 pub use self::publish::client::{Client, ClientBuilder, Published};
 pub use self::publish::encoded::EncodedEvent;
@@ -77,6 +78,8 @@ pub mod __private {
     };
     pub use crate::model::event::{DecodeError, EncodeError, Event, Payload, UniqueFields};
     pub use crate::model::outcome::{HandlerError, IntoOutcome, Outcome, ResultAfterOkOr};
+    pub use crate::model::outcome::{IntoOutcome, Outcome};
+    pub use crate::model::rate::Rate;
     pub use crate::model::schedule::{DeclaredTiming, Missed, ScheduleDeclaration, Tick};
     #[cfg(feature = "inventory")]
     pub use inventory;

@@ -31,3 +31,4 @@ pub mod process;
 pub mod proof;
 pub mod proxy;
 pub mod seeded;
+pub mod starts;

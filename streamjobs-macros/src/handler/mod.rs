@@ -5,6 +5,7 @@ mod expand;
 mod limits;
 mod model;
 mod parse;
+mod rate;
 mod schedule;
 mod settings;
 mod signature;

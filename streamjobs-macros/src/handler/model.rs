@@ -7,6 +7,7 @@ use syn::{Error, LitInt, LitStr, Path, Type};
 
 use super::limits::Limits;
 use super::parse::{Function, Options};
+use super::rate::Rate;
 use super::schedule::Schedule;
 use super::signature::{self, Argument, Inputs};
 use crate::errors::Errors;
@@ -46,6 +47,7 @@ pub(crate) struct Settings {
     pub(crate) unhandled: Option<Unhandled>,
     pub(crate) unhandled_after: Option<Duration>,
     pub(crate) limits: Limits,
+    pub(crate) rate: Option<Rate>,
 }
 
 #[derive(Debug, PartialEq)]
@@ -119,6 +121,7 @@ impl Settings {
             unhandled: checked(&options.unhandled, unhandled, errors),
             unhandled_after: checked(&options.unhandled_after, unhandled_after, errors),
             limits: Limits::new(options, errors),
+            rate: Rate::new(options, errors),
         }
     }
 }

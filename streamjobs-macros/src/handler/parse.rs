@@ -31,6 +31,8 @@ pub(crate) struct Options {
     pub(crate) on_failure: Option<LitStr>,
     pub(crate) concurrency_per_key: Option<LitInt>,
     pub(crate) concurrency_total: Option<LitInt>,
+    pub(crate) rate: Option<LitStr>,
+    pub(crate) burst: Option<LitInt>,
     pub(crate) schedule: ScheduleOptions,
     pub(crate) root: Option<Path>,
     /// Every named option, valid or not.
@@ -129,6 +131,7 @@ impl Options {
                 | "concurrency_total"
                 | "max_attempts"
                 | "max_deliveries"
+                | "burst"
                 | "missed_max" => "a whole number",
                 "crate" | "wrap" => "a path",
                 _ => "a string",
@@ -157,6 +160,8 @@ impl Options {
             "on_failure" => self.on_failure = Some(text(value)?),
             "concurrency_per_key" => self.concurrency_per_key = Some(count(value)?),
             "concurrency_total" => self.concurrency_total = Some(count(value)?),
+            "rate" => self.rate = Some(text(value)?),
+            "burst" => self.burst = Some(count(value)?),
             "crate" => self.root = Some(path(value)?),
             _ => return self.schedule.set(name, value),
         }
@@ -249,7 +254,7 @@ fn ungrouped(value: &Expr) -> &Expr {
 }
 
 /// Every option with an example value.
-const EXAMPLES: [(&str, &str); 26] = [
+const EXAMPLES: [(&str, &str); 28] = [
     ("group", "\"mail\""),
     ("stream", "\"orders\""),
     ("concurrency", "16"),
@@ -266,6 +271,8 @@ const EXAMPLES: [(&str, &str); 26] = [
     ("on_failure", "\"block\""),
     ("concurrency_per_key", "1"),
     ("concurrency_total", "4"),
+    ("rate", "\"100/1m\""),
+    ("burst", "20"),
     ("cron", "\"0 9 * * MON-FRI\""),
     ("zone", "\"Europe/Berlin\""),
     ("every", "\"5m\""),

@@ -7,6 +7,7 @@ use quote::quote_spanned;
 
 use super::limits::KeyOrder;
 use super::model::{Backoff, Settings, Source, Start, Unhandled};
+use super::rate::Rate;
 use super::schedule::{Missed, Timing};
 use crate::duration;
 use crate::paths::Paths;
@@ -27,6 +28,7 @@ pub(super) fn options(settings: &Settings, paths: &Paths) -> TokenStream {
     let order = optional(settings.limits.order.as_ref(), |value| key_order(value, paths));
     let concurrency_per_key = count(settings.limits.per_key);
     let concurrency_total = count(settings.limits.total);
+    let rate = optional(settings.rate.as_ref(), |value| rate(value, paths));
     quote_spanned! {Span::mixed_site()=>
         #path {
             concurrency: #concurrency,
@@ -42,6 +44,7 @@ pub(super) fn options(settings: &Settings, paths: &Paths) -> TokenStream {
             order: #order,
             concurrency_per_key: #concurrency_per_key,
             concurrency_total: #concurrency_total,
+            rate: #rate,
         }
     }
 }
@@ -127,6 +130,23 @@ fn backoff(backoff: &Backoff, paths: &Paths) -> TokenStream {
             quote_spanned!(span=> #path::exponential(#first, #max))
         }
     }
+}
+
+fn rate(rate: &Rate, paths: &Paths) -> TokenStream {
+    let (span, path) = (Span::mixed_site(), paths.private("Rate"));
+    let (starts, burst) = (rate.starts.get(), rate.burst.get());
+    let per = duration::tokens(rate.per);
+    // Neither number is zero.
+    let number = |number: u32| {
+        quote_spanned! {span=>
+            match ::core::num::NonZeroU32::new(#number) {
+                ::core::option::Option::Some(number) => number,
+                ::core::option::Option::None => ::core::num::NonZeroU32::MIN,
+            }
+        }
+    };
+    let (starts, burst) = (number(starts), number(burst));
+    quote_spanned!(span=> #path::new(#starts, #per).burst(#burst))
 }
 
 fn start(start: &Start, paths: &Paths) -> TokenStream {

@@ -92,6 +92,12 @@ conditions! {
     TooFewConsumers: "too_few_consumers", "add processes or raise the concurrency";
     /// The oldest entry waits for too long although slots are free.
     NotReading: "not_reading", "check the health of the processes, which do not read";
+    /// Jobs wait for their start, by the rate of the group or a limit of the other side.
+    RateLimited: "rate_limited",
+        "wait: the jobs start when their time comes; raise the rate if the other side allows more";
+    /// Processes of the group have different rates.
+    RatesDiffer: "rates_differ",
+        "run one version of the program; until then the rate of the process that started last holds for all that have one";
     /// A consumer that is not of this crate takes running jobs before their leases have ended.
     ClaimedEarly: "claimed_early",
         "have it claim with a minimum idle time of at least the longest lease of the group's processes";

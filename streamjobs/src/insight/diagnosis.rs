@@ -1,11 +1,13 @@
 //! What is wrong with a group, decided from what was read: pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
 use crate::insight::problem::Problem;
+use crate::insight::rate::RateInfo;
 use crate::insight::view::{ConsumerInfo, GroupInfo, Liveness};
+use crate::model::rate::Rate;
 
 /// What is wrong with a group, the most severe first. A healthy group has no problems.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,6 +65,7 @@ impl Diagnosis {
             problems.extend(not_acknowledging(group));
             problems.extend(waiting(group, consumers));
         }
+        problems.extend(rates_differ(consumers));
         problems.extend(claimed_early(consumers));
         problems.extend(failures(group, consumers));
         // The sort is stable.
@@ -83,6 +86,11 @@ fn waiting(group: &GroupInfo, consumers: &[ConsumerInfo]) -> Option<Problem> {
     // What waited during a pause waits for the consumers since its end only.
     let since = group.resumed.unwrap_or(Duration::MAX);
     let oldest = group.oldest_waiting.filter(|oldest| since.min(*oldest) >= WAITING_MAX)?;
+    if let Some(rate) = group.rate.filter(RateInfo::holds_back) {
+        let next = rate.limited.unwrap_or_default().max(rate.next);
+        let rate = rate.in_force().filter(|_| rate.limited.is_none());
+        return Some(Problem::RateLimited { rate, next, oldest });
+    }
     let alive = consumers.iter().filter(|consumer| consumer.liveness != Liveness::Silent);
     let slots = alive.clone().filter_map(|consumer| consumer.slots).sum::<u64>();
     // Jobs that the server refuses to settle are pending and take no slot.
@@ -93,6 +101,16 @@ fn waiting(group: &GroupInfo, consumers: &[ConsumerInfo]) -> Option<Problem> {
         true => Problem::TooFewConsumers { in_flight, slots, oldest },
         false => Problem::NotReading { oldest },
     })
+}
+
+/// The rates of the code of all processes, if there are several.
+fn rates_differ(consumers: &[ConsumerInfo]) -> Option<Problem> {
+    let alive = consumers.iter().filter(|consumer| consumer.liveness == Liveness::Alive);
+    let shown =
+        |rate: Option<Rate>| rate.map_or_else(|| "none".to_owned(), |rate| rate.to_string());
+    let rates = alive.map(|consumer| (shown(consumer.rate), consumer.name.clone()));
+    let rates = rates.collect::<BTreeMap<_, _>>();
+    (rates.len() > 1).then(|| Problem::RatesDiffer { rates: rates.into_iter().collect() })
 }
 
 /// Consumers of other software that took running jobs. What an operator gave to a process of this crate
@@ -155,6 +173,8 @@ mod tests {
     use super::*;
     use crate::insight::severity::Severity;
     use crate::insight::view::Backlog;
+    use crate::model::rate::SetRate;
+    use crate::store::RateFacts;
 
     fn group() -> GroupInfo {
         GroupInfo::idle()
@@ -220,6 +240,49 @@ mod tests {
     fn work_that_waits_while_slots_are_free_is_not_read() {
         let free = [consumer(Liveness::Alive, 0, 16)];
         assert!(matches!(problems(&waiting(5, 40), &free)[..], [Problem::NotReading { .. }]));
+    }
+
+    #[test]
+    fn work_that_waits_for_its_rate_is_not_stuck() {
+        let free = [consumer(Liveness::Alive, 0, 16)];
+        let seconds = Duration::from_secs;
+        let rate = "1/30s".parse::<Rate>().unwrap();
+        let facts = RateFacts { declared: Some(rate), ..RateFacts::default() };
+        let found = |facts: RateFacts| {
+            problems(&GroupInfo { rate: RateInfo::of(&facts), ..waiting(5, 40) }, &free)
+        };
+        let used = RateFacts { next: seconds(12), ahead: seconds(12), ..facts };
+        let oldest = seconds(40);
+        let limited = Problem::RateLimited { rate: Some(rate), next: seconds(12), oldest };
+        assert_eq!(found(used), [limited]);
+        assert!(
+            found(used)[0]
+                .to_string()
+                .starts_with("no job starts for 12 s, by the rate of 1/30s; ")
+        );
+        assert_eq!(found(facts), [Problem::NotReading { oldest }], "it could start some");
+        let lifted = RateFacts { set: Some(SetRate::Unlimited), ..used };
+        assert_eq!(found(lifted), [Problem::NotReading { oldest }]);
+        let asked = RateFacts { limited: Some(seconds(50)), ..RateFacts::default() };
+        let text = found(asked)[0].to_string();
+        assert!(text.starts_with("no job starts for 50 s, because the other side has"), "{text}");
+    }
+
+    #[test]
+    fn processes_with_different_rates_are_named() {
+        let with = |name: &str, rate: Option<&str>| ConsumerInfo {
+            name: name.into(),
+            rate: rate.map(|rate| rate.parse().unwrap()),
+            ..consumer(Liveness::Alive, 0, 16)
+        };
+        let same = [with("a", Some("1/30s")), with("b", Some("1/30s"))];
+        assert!(problems(&group(), &same).is_empty());
+        let dead = ConsumerInfo { liveness: Liveness::Silent, ..with("c", None) };
+        assert!(problems(&group(), &[same[0].clone(), dead]).is_empty());
+        let differ = [with("a", Some("1/30s")), with("b", Some("1/1m")), with("c", None)];
+        let text = problems(&group(), &differ)[0].to_string();
+        let expected = "processes have different rates: 1/1m in b; 1/30s in a; none in c; run one";
+        assert!(text.starts_with(expected), "{text}");
     }
 
     #[test]

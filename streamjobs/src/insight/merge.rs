@@ -108,6 +108,8 @@ fn both(one: GroupInfo, other: GroupInfo) -> GroupInfo {
         new_dead_letters: (one.new_dead_letters + other.new_dead_letters).min(LETTERS_MAX),
         dead_letter_error: one.dead_letter_error.or(other.dead_letter_error),
         retry_error: one.retry_error.or(other.retry_error),
+        // Only the first partition knows of it.
+        rate: one.rate.or(other.rate),
         stream: one.stream,
         group: one.group,
         partitions: one.partitions + other.partitions,
@@ -160,6 +162,7 @@ fn of_both(one: ConsumerInfo, other: ConsumerInfo) -> ConsumerInfo {
         claimed_early_by: one.claimed_early_by.or(other.claimed_early_by),
         host: one.host.or(other.host),
         process: one.process.or(other.process),
+        rate: one.rate.or(other.rate),
         version: one.version.or(other.version),
         started: one.started.into_iter().chain(other.started).min(),
         name: one.name,

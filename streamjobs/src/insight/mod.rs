@@ -7,6 +7,7 @@ pub(crate) mod diagnosis;
 pub(crate) mod merge;
 pub(crate) mod metrics;
 pub(crate) mod problem;
+pub(crate) mod rate;
 pub(crate) mod sample;
 pub(crate) mod severity;
 pub(crate) mod view;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::model::cause::bounded_text;
 use crate::model::entry::EntryId;
+use crate::model::rate::Rate;
 
 pub(super) fn pending(entries: u64) -> String {
     format!("{entries} entries are delivered and not acknowledged")
@@ -15,6 +16,23 @@ pub(super) fn oldest_waiting(age: Duration) -> String {
 
 pub(super) fn oldest_pending(idle: Duration) -> String {
     format!("the oldest pending entry has been idle for {} s", idle.as_secs())
+}
+
+pub(super) fn next_start(rate: Option<Rate>, next: Duration) -> String {
+    let next = match next.as_secs() {
+        0 => "the next job starts within a second".to_owned(),
+        seconds => format!("no job starts for {seconds} s"),
+    };
+    match rate {
+        Some(rate) => format!("{next}, by the rate of {rate}"),
+        None => format!("{next}, because the other side has asked for it"),
+    }
+}
+
+pub(super) fn rates_differ(rates: &[(String, String)]) -> String {
+    let each = rates.iter().map(|(rate, consumer)| format!("{rate} in {consumer}"));
+    let each = bounded_text(&each.collect::<Vec<_>>().join("; "));
+    format!("processes have different rates: {each}")
 }
 
 pub(super) fn unhandled(types: &[String]) -> String {

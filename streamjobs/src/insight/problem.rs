@@ -7,6 +7,7 @@ use crate::insight::condition::Condition;
 use crate::insight::phrase;
 use crate::insight::severity::Severity;
 use crate::model::entry::EntryId;
+use crate::model::rate::Rate;
 
 /// One thing that is wrong with a group: a [`Condition`] with its figures.
 ///
@@ -79,6 +80,22 @@ pub enum Problem {
         /// How long the oldest entry has waited.
         oldest: Duration,
     },
+    /// The oldest entry waits because of the rate of the group, or because a job has met a limit of the other
+    /// side.
+    RateLimited {
+        /// The rate; `None` if the group has none, and waits for the other side.
+        rate: Option<Rate>,
+        /// How long until the next start.
+        next: Duration,
+        /// How long the oldest entry has waited.
+        oldest: Duration,
+    },
+    /// Processes of the group have different rates, or some have none: those that have none start jobs without
+    /// a limit.
+    RatesDiffer {
+        /// Each rate, or `none`, with a consumer that has it.
+        rates: Vec<(String, String)>,
+    },
     /// A consumer that is not of this crate, and sends no heartbeat, took a running job within the last
     /// minutes although its lease lasted: the job runs twice.
     ClaimedEarly {
@@ -124,12 +141,14 @@ impl Problem {
             | Self::PartitionsUnread { .. }
             | Self::NotAcknowledging { .. }
             | Self::NotReading { .. } => Severity::Critical,
+            Self::RateLimited { .. } => Severity::Info,
             Self::Failing { failed, attempts, .. } if failed == attempts => Severity::Critical,
             Self::Failing { .. }
             | Self::Paused { .. }
             | Self::DeadConsumer { .. }
             | Self::TooFewConsumers { .. }
             | Self::ClaimedEarly { .. }
+            | Self::RatesDiffer { .. }
             | Self::Retrying { .. }
             | Self::DeadLetters { .. } => Severity::Warning,
         }
@@ -162,6 +181,8 @@ impl Problem {
             Self::NotAcknowledging { .. } => Condition::NotAcknowledging,
             Self::TooFewConsumers { .. } => Condition::TooFewConsumers,
             Self::NotReading { .. } => Condition::NotReading,
+            Self::RateLimited { .. } => Condition::RateLimited,
+            Self::RatesDiffer { .. } => Condition::RatesDiffer,
             Self::ClaimedEarly { .. } => Condition::ClaimedEarly,
             Self::Failing { .. } => Condition::Failing,
             Self::Retrying { .. } => Condition::Retrying,
@@ -214,6 +235,11 @@ impl fmt::Display for Problem {
             Self::NotReading { oldest } => {
                 write!(f, "{} although slots are free", phrase::oldest_waiting(*oldest))?;
             }
+            Self::RateLimited { rate, next, oldest } => {
+                let next = phrase::next_start(*rate, *next);
+                write!(f, "{next}; {}", phrase::oldest_waiting(*oldest))?;
+            }
+            Self::RatesDiffer { rates } => f.write_str(&phrase::rates_differ(rates))?,
             Self::ClaimedEarly { consumer } => {
                 let other = "a consumer that is not of streamjobs";
                 write!(

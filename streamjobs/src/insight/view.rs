@@ -3,9 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::insight::rate::RateInfo;
 use crate::insight::words::words;
 use crate::model::entry::EntryId;
 use crate::model::heartbeat::Heartbeat;
+use crate::model::rate::Rate;
 use crate::store::inspect::{ConsumerFacts, Consumers, GroupFacts};
 use crate::store::{Queue, Store, StoreError};
 
@@ -95,6 +97,8 @@ pub struct GroupInfo {
     /// The error of the last of them that was counted, or its reason, cut to 300 bytes. An error may
     /// quote a payload.
     pub dead_letter_error: Option<String>,
+    /// Its rate; `None` without one, or if nothing is known of it.
+    pub rate: Option<RateInfo>,
     /// The last error of a job that waits for a retry after a failure, cut to 300 bytes; `None` if there
     /// seems to be no such job: the five that are due first and the five that are due last are looked
     /// at. An error may quote a payload.
@@ -143,6 +147,7 @@ impl GroupInfo {
             new_dead_letters: 0,
             dead_letter_error: None,
             retry_error: None,
+            rate: None,
         }
     }
 
@@ -173,6 +178,7 @@ impl GroupInfo {
             new_dead_letters: facts.new_dead_letters,
             dead_letter_error: facts.dead_letter_error.clone(),
             retry_error: facts.retry_error.clone(),
+            rate: RateInfo::of(&facts.rate),
         }
     }
 }
@@ -270,6 +276,8 @@ pub struct ConsumerInfo {
     pub process: Option<u32>,
     /// The version of this crate that it runs.
     pub version: Option<String>,
+    /// The rate of its code; `None` without one, or for an older version.
+    pub rate: Option<Rate>,
     /// When it started, by the server's clock in milliseconds since 1970.
     pub started: Option<u64>,
 }
@@ -322,6 +330,7 @@ impl ConsumerInfo {
             claimed_early_by: heartbeat.as_ref().and_then(|about| about.claimed_early_by.clone()),
             started: heartbeat.as_ref().map(|heartbeat| heartbeat.started),
             process: heartbeat.as_ref().map(|heartbeat| heartbeat.process),
+            rate: heartbeat.as_ref().and_then(Heartbeat::rate),
             host: heartbeat.as_ref().map(|heartbeat| heartbeat.host.clone()),
             version: heartbeat.map(|heartbeat| heartbeat.version),
         }
@@ -334,8 +343,8 @@ const COUNTED_MAX: usize = 1_000;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::ServerTime;
     use crate::store::inspect::StreamEnds;
+    use crate::store::{RateFacts, ServerTime};
 
     fn facts() -> GroupFacts {
         GroupFacts {
@@ -367,6 +376,7 @@ mod tests {
             new_dead_letters: 0,
             dead_letter_error: None,
             retry_error: None,
+            rate: RateFacts::default(),
         }
     }
 

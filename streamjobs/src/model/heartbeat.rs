@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::model::limit::HoldRule;
+use crate::model::rate::Rate;
 
 /// What a consumer writes about itself. Fields that an older or newer version does not write have
 /// their defaults.
@@ -54,6 +55,9 @@ pub(crate) struct Heartbeat {
     /// from versions that know none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) limits: Option<String>,
+    /// The rate of the code, as it is stored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) rate: Option<String>,
     /// Whether there are more types than the list has, so that it may have a handler for any type.
     #[serde(skip_serializing_if = "is_false")]
     pub(crate) types_cut: bool,
@@ -95,6 +99,16 @@ impl Heartbeat {
         });
         let listed = listed.map(|name| (*name).to_owned()).collect::<Vec<_>>();
         Self { types_cut: listed.len() < all.len(), types: Some(listed), ..self }
+    }
+
+    /// The same heartbeat with the rate of the code.
+    pub(crate) fn with_rate(self, rate: Option<Rate>) -> Self {
+        Self { rate: rate.map(|rate| rate.stored()), ..self }
+    }
+
+    /// The rate of the code.
+    pub(crate) fn rate(&self) -> Option<Rate> {
+        Rate::read(self.rate.as_deref()?)
     }
 
     pub(crate) fn write(&self) -> String {

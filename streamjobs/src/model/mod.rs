@@ -20,6 +20,7 @@ pub(crate) mod partition;
 pub(crate) mod policy;
 pub(crate) mod preview;
 pub(crate) mod progress;
+pub(crate) mod rate;
 pub(crate) mod record;
 pub(crate) mod refusal;
 pub(crate) mod run_failure;

@@ -181,6 +181,11 @@ impl StreamName {
         self.helper_key("progress", group)
     }
 
+    /// The key of the hash that says up to when starts of a group's jobs are granted.
+    pub(crate) fn rate_key(&self, group: &GroupName) -> String {
+        self.helper_key("rate", group)
+    }
+
     /// The key that records that a job was redriven under a token.
     ///
     /// Group names have no braces, so the last two parts cannot be confused.
@@ -358,13 +363,14 @@ const NAME_BYTES_MAX: usize = 200;
 const EVENT_ID_BYTES_MAX: usize = 128;
 const SCHEDULE_BYTES_MAX: usize = 100;
 const SHOWN_CHARACTERS_MAX: usize = 64;
-const HELPER_SUFFIXES: [&str; 15] = [
+const HELPER_SUFFIXES: [&str; 16] = [
     ":lane:",
     ":retry:",
     ":retry-records:",
     ":dead:",
     ":group:",
     ":progress:",
+    ":rate:",
     ":redriven:",
     ":once:",
     ":unique:",

@@ -30,6 +30,8 @@ pub struct JobError {
     retry: Retry,
     /// Whether an operator has to repair something before the job can run.
     blocked: bool,
+    /// Whether all jobs of the group have to wait as long as this one.
+    limited: bool,
     cause: BoxError,
 }
 
@@ -98,6 +100,22 @@ impl JobError {
         Self { blocked: true, ..Self::later(delay, cause) }
     }
 
+    /// The other side has a limit, as a status 429 says: the job is snoozed as [`later`](Self::later) does,
+    /// and **no job of its group starts** until then, in any process.
+    ///
+    /// Jobs that run go on. This process starts none from now on; the others learn of it with their next
+    /// request for a start if the group has a [`rate`](crate::config::GroupOptions::rate), or else within half
+    /// a second, in an idle group within three. The longest time that jobs have asked for holds, at most a day,
+    /// for the job as well. [`Group::set_rate`](crate::stream::Group::set_rate) ends it. See `docs/rate.md`.
+    ///
+    /// # Delivery
+    ///
+    /// As [`later`](Self::later).
+    #[must_use]
+    pub fn limited(delay: Duration, cause: impl Into<BoxError>) -> Self {
+        Self { limited: true, ..Self::later(delay.min(LIMITED_MAX), cause) }
+    }
+
     /// A permanent failure: the job becomes a dead letter at once.
     #[must_use]
     pub fn dead(cause: impl Into<BoxError>) -> Self {
@@ -122,6 +140,12 @@ impl JobError {
         Self::dead(self.cause)
     }
 
+    /// The same cause as a limit of the other side; see [`limited`](Self::limited).
+    #[must_use]
+    pub fn into_limited(self, delay: Duration) -> Self {
+        Self::limited(delay, self.cause)
+    }
+
     /// Whether the job is retried after its ordinary back-off: the error has no other meaning.
     #[must_use]
     pub fn is_retry(&self) -> bool {
@@ -139,6 +163,12 @@ impl JobError {
     #[must_use]
     pub fn is_blocked(&self) -> bool {
         self.blocked
+    }
+
+    /// Whether all jobs of the group wait as long as this one: see [`limited`](Self::limited).
+    #[must_use]
+    pub fn is_limited(&self) -> bool {
+        self.limited
     }
 
     /// Whether the job becomes a dead letter without a retry.
@@ -160,7 +190,7 @@ impl JobError {
     }
 
     fn new(retry: Retry, cause: impl Into<BoxError>) -> Self {
-        Self { retry, blocked: false, cause: cause.into() }
+        Self { retry, blocked: false, limited: false, cause: cause.into() }
     }
 
     pub(crate) fn asks_for(&self) -> Retry {
@@ -174,16 +204,18 @@ impl JobError {
 
     /// A copy with the text of its cause in place of the cause.
     fn copied(&self) -> Self {
-        Self { retry: self.retry, blocked: self.blocked, cause: self.text().into() }
+        let Self { retry, blocked, limited, .. } = *self;
+        Self { retry, blocked, limited, cause: self.text().into() }
     }
 
     /// The same failure with the text of its cause in place of the cause.
     fn shown(self) -> Self {
+        let Self { retry, blocked, limited, .. } = self;
         let mut text = self.text();
         if drop_caught(self.cause).is_err() {
             text.push_str(" (the error cannot be dropped: its Drop panicked)");
         }
-        Self { retry: self.retry, blocked: self.blocked, cause: text.into() }
+        Self { retry, blocked, limited, cause: text.into() }
     }
 }
 
@@ -244,6 +276,13 @@ pub trait ResultExt<T> {
     ///
     /// The error of the result, with this meaning.
     fn later(self, delay: Duration) -> Result<T, JobError>;
+
+    /// Snoozes the job for this delay, and lets its whole group wait as long; see [`JobError::limited`].
+    ///
+    /// # Errors
+    ///
+    /// The error of the result, with this meaning.
+    fn limited(self, delay: Duration) -> Result<T, JobError>;
 }
 
 impl<T, E: Into<BoxError>> ResultExt<T> for Result<T, E> {
@@ -257,6 +296,10 @@ impl<T, E: Into<BoxError>> ResultExt<T> for Result<T, E> {
 
     fn later(self, delay: Duration) -> Result<T, JobError> {
         self.map_err(|cause| JobError::later(delay, cause))
+    }
+
+    fn limited(self, delay: Duration) -> Result<T, JobError> {
+        self.map_err(|cause| JobError::limited(delay, cause))
     }
 }
 
@@ -277,6 +320,10 @@ where
     fn later(self, delay: Duration) -> Result<T, JobError> {
         self.into_result().later(delay)
     }
+
+    fn limited(self, delay: Duration) -> Result<T, JobError> {
+        self.into_result().limited(delay)
+    }
 }
 
 /// What an `Option` is not: something with an error whose meaning can be given. The compiler shows the
@@ -284,7 +331,7 @@ where
 #[diagnostic::on_unimplemented(
     message = "an `Option` has no error that could be given a meaning",
     label = "write `.ok_or(\"what is missing\")` before this",
-    note = "`dead`, `retry_after` and `later` say what the error of a `Result` means for the job"
+    note = "`dead`, `retry_after`, `later` and `limited` say what the error of a `Result` means for the job"
 )]
 pub trait ResultAfterOkOr<T> {
     /// The value, or the error.
@@ -379,6 +426,17 @@ impl Outcome {
         }
     }
 
+    /// How long no job of the group may start, because the other side has said so.
+    pub(crate) fn limits(&self) -> Option<Duration> {
+        match self {
+            Self::Failed(error) if error.is_limited() => match error.asks_for() {
+                Retry::Later(delay) => Some(delay),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     /// The outcome with the text of the application's error in place of the error. The error's own
     /// code, which may fail or panic, does not run after this.
     pub(crate) fn with_shown_error(self) -> Self {
@@ -431,6 +489,8 @@ impl<E: Into<JobError>> HandlerError for E {}
 
 /// The longest delay a handler can ask for.
 const DELAY_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// The longest that a handler can let its group wait.
+pub(crate) const LIMITED_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 #[cfg(test)]
 mod tests {
@@ -468,6 +528,19 @@ mod tests {
         let later = parse().later(Duration::MAX).unwrap_err();
         assert_eq!(later.asks_for(), Retry::Later(DELAY_MAX));
         assert_eq!((later.is_dead(), later.is_later(), later.is_retry()), (false, true, false));
+    }
+
+    #[test]
+    fn a_limit_of_the_other_side_is_a_snooze_of_at_most_a_day_for_the_whole_group() {
+        let limited = "x".parse::<u32>().limited(Duration::MAX).unwrap_err();
+        assert!(limited.is_limited() && limited.is_later() && !limited.is_blocked());
+        assert_eq!(limited.asks_for(), Retry::Later(LIMITED_MAX));
+        let shown = Outcome::Failed(limited).with_shown_error();
+        assert_eq!(shown.limits(), Some(LIMITED_MAX));
+        let later = JobError::later(Duration::from_secs(3), "x");
+        assert_eq!(Outcome::Failed(later).limits(), None);
+        let limited = JobError::from("x").into_limited(Duration::from_secs(3));
+        assert_eq!(Outcome::Failed(limited).limits(), Some(Duration::from_secs(3)));
     }
 
     #[test]

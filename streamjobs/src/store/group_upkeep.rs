@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::rates::SetRate;
 use super::types::{Queue, Result, ServerTime};
 use crate::model::config::Start;
 use crate::model::entry::EntryId;
@@ -44,6 +45,10 @@ pub struct Promoted {
     pub has_schedules: bool,
     /// How many jobs wait for a place in the group's [limit](super::Holds).
     pub parked: u64,
+    /// The [rate](super::Rates) that an operator has set for the group.
+    pub rate: Option<SetRate>,
+    /// How long no job of the group starts, because one has met a limit of the other side.
+    pub limited: Option<Duration>,
     /// The server's clock.
     pub now: ServerTime,
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::rates::RateFacts;
 use super::types::{Inlet, Queue, Result, ServerTime};
 use crate::model::entry::{Entry, EntryAddress, EntryId};
 use crate::model::name::StreamName;
@@ -102,6 +103,8 @@ pub struct GroupFacts {
     pub unhandled: Vec<String>,
     /// Dead letters of the last hour that are still there: at most 100 are counted.
     pub new_dead_letters: u64,
+    /// The rate of the group, as far as the server knows it.
+    pub rate: RateFacts,
     /// The error of the last of them that was counted, or its reason; shortened.
     pub dead_letter_error: Option<String>,
     /// The last error of a job that waits for retry and has failed, shortened; `None` if none of the

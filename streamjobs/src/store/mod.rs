@@ -16,6 +16,7 @@ pub(crate) mod lacking;
 pub mod marks;
 pub mod progress;
 pub mod publish;
+pub mod rates;
 pub mod redis;
 pub mod schedule;
 pub mod schedules;
@@ -44,6 +45,7 @@ pub use self::inspect::Inspect;
 pub use self::marks::Marks;
 pub use self::progress::JobProgress;
 pub use self::publish::{Appended, Appender, NewEntry, Publish};
+pub use self::rates::{Rate, RateFacts, Rates, SetRate, Starts, StartsAsked, StartsGranted};
 pub use self::schedule::{
     Debounced, Due, Entered, NewDebounced, NewScheduled, Rescheduled, Schedule, ScheduledFrom,
     Scheduling, Upcoming,
@@ -73,6 +75,7 @@ pub trait Store:
     + UniqueLocks
     + JobProgress
     + Holds
+    + Rates
     + ServerInfo
     + fmt::Debug
     + Send

@@ -71,6 +71,11 @@ impl Queue {
         ]
     }
 
+    /// The hash that says up to when starts of its jobs are granted.
+    pub(crate) fn rate_key(&self) -> String {
+        self.stream.rate_key(&self.group)
+    }
+
     pub(crate) fn mark_key(&self, key: &str) -> String {
         self.stream.once_key(&self.group, key)
     }

@@ -14,6 +14,7 @@ pub mod inspect;
 pub mod marks;
 pub mod progress;
 pub mod random;
+pub mod rates;
 pub mod reading;
 pub mod schedule;
 pub mod schedules;
@@ -197,6 +198,7 @@ macro_rules! conformance_tests {
         $crate::inspect_cases!($test, $stage);
         $crate::marks_cases!($test, $stage);
         $crate::progress_cases!($test, $stage);
+        $crate::rates_cases!($test, $stage);
         $crate::reading_cases!($test, $stage);
         $crate::schedule_cases!($test, $stage);
         $crate::schedules_cases!($test, $stage);

@@ -32,6 +32,7 @@ mod middleware;
 mod observers;
 mod once;
 mod progress;
+mod rates;
 mod recovery;
 mod released;
 mod removed;

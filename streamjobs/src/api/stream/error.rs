@@ -9,6 +9,7 @@ use crate::model::entry::EntryAddress;
 use crate::model::event::DecodeError;
 use crate::model::name::{NameError, StreamName};
 use crate::model::partition::listed;
+use crate::model::rate::RateError;
 use crate::model::refusal::explained;
 use crate::store::admin::Obstacle;
 use crate::store::{Queue, StoreError};
@@ -99,6 +100,20 @@ pub enum StreamError {
     #[error("cannot reschedule an event of stream {stream}: the time is after the year 9999")]
     TooFarAhead {
         /// The stream.
+        stream: String,
+    },
+    /// The rate that was to be set cannot be kept. Nothing was sent.
+    #[error("cannot set the rate of a group of stream {stream}: {fault}")]
+    Rate {
+        /// The stream.
+        stream: String,
+        /// What is wrong with it.
+        fault: RateError,
+    },
+    /// The rate was to be set in one partition, and belongs to the whole stream. Nothing was sent.
+    #[error("refused on stream {stream}: a rate is set for all partitions of a stream together")]
+    RateOfPartition {
+        /// The stream of the partition.
         stream: String,
     },
     /// An entry cannot be decoded as the requested event.

@@ -9,7 +9,7 @@ use crate::model::entry::{EntryId, Inlet};
 use crate::model::name::{EventId, GroupName};
 use crate::store::admin::{Permitted, Unfinished};
 use crate::store::inspect::OldestUnfinished;
-use crate::store::{Queue, Store, StoreError};
+use crate::store::{Queue, SetRate, Store, StoreError};
 
 /// A group on one partition.
 #[derive(Clone, Debug)]
@@ -87,6 +87,13 @@ impl GroupPart {
         self.info().await?;
         let changed = self.store.set_paused(&self.queue, paused).await;
         changed.map_err(|error| self.failed("pause a group of", error))
+    }
+
+    pub(super) async fn set_rate(&self, rate: Option<SetRate>) -> Result<bool, StreamError> {
+        // It outlives its group, so that of a missing group would surprise a later one.
+        self.info().await?;
+        let changed = self.store.set_rate(&self.queue, rate).await;
+        changed.map_err(|error| self.failed("set the rate of a group of", error))
     }
 
     pub(super) async fn reap_now(&self) -> Result<(), StreamError> {

@@ -23,6 +23,7 @@ use crate::model::backoff::Backoff;
 use crate::model::cause::shown;
 use crate::model::entry::EntryId;
 use crate::model::limit::HoldRule;
+use crate::model::rate::Rate;
 
 /// Where a new group begins. An existing group keeps its position.
 ///
@@ -121,6 +122,8 @@ pub struct HandlerOptions {
     pub concurrency_per_key: Option<NonZeroU32>,
     /// Jobs of the group that may run at once in all processes.
     pub concurrency_total: Option<NonZeroU32>,
+    /// How many jobs of the group may start in a time, over all processes.
+    pub rate: Option<Rate>,
 }
 
 impl HandlerOptions {
@@ -141,6 +144,7 @@ impl HandlerOptions {
             order: limits.order,
             concurrency_per_key: limits.concurrency_per_key,
             concurrency_total: limits.concurrency_total,
+            rate: self.rate.or(other.rate),
         }
     }
 }
@@ -243,6 +247,16 @@ impl GroupOptions {
         self.options.unhandled_after = Some(unhandled_after);
         self
     }
+
+    /// How many jobs of the group may start in a time, over all processes; by default there is no limit.
+    ///
+    /// What waits stays in the stream, and nothing is counted for it. Each of several streams of the group has
+    /// this rate; the partitions of one stream share it. Where processes have different rates, that of the
+    /// one which started last holds for all of them. See `docs/rate.md`.
+    pub fn rate(mut self, rate: Rate) -> Self {
+        self.options.rate = Some(rate);
+        self
+    }
 }
 
 /// The limits of one handler's attempts.
@@ -290,6 +304,7 @@ pub(crate) struct QueueConfig {
     pub(crate) max_deliveries: u32,
     /// The limit over all processes.
     pub(crate) limit: Option<HoldRule>,
+    pub(crate) rate: Option<Rate>,
 }
 
 impl QueueConfig {
@@ -310,6 +325,7 @@ impl QueueConfig {
             unhandled_after: unhandled_after.unwrap_or(UNHANDLED_AFTER),
             max_deliveries: JobLimits::new(attribute, group).max_deliveries,
             limit: limits::limit(attribute, group).unwrap_or_default(),
+            rate: over.rate.or(attribute.rate),
         }
     }
 
@@ -343,6 +359,8 @@ impl QueueConfig {
         let after = self.unhandled_after;
         within("lease", self.lease, LEASE_MIN, LEASE_MAX);
         within("unhandled_after", after, UNHANDLED_AFTER_MIN, UNHANDLED_AFTER_MAX);
+        let fault = self.rate.and_then(|rate| rate.check().err());
+        faults.extend(fault.map(|fault| format!("{place}: {fault}")));
         faults
     }
 }
@@ -474,6 +492,11 @@ mod tests {
         let queue = QueueConfig::new(&HandlerOptions::default(), &never, Duration::from_secs(2));
         let faults = queue.faults("group mail on orders");
         assert!(faults[0].contains("unhandled_after 0ns is not between 1s and"), "{faults:?}");
+        let (one, year) = (NonZeroU32::MIN, Duration::from_secs(365 * 86_400));
+        let absurd = GroupOptions::new().rate(Rate::new(one, year));
+        let queue = QueueConfig::new(&HandlerOptions::default(), &absurd, Duration::from_secs(2));
+        let faults = queue.faults("group mail on orders");
+        assert!(faults[0].contains("group mail on orders: the time of a rate is 1ms to 30d"));
         for (seconds, fault) in [(0, true), (1, false), (366 * 86_400, true)] {
             let options = GroupOptions::new().expires(Duration::from_secs(seconds));
             let fault_found = JobLimits::new(&HandlerOptions::default(), &options).fault("mail");

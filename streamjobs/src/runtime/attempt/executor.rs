@@ -2,6 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::sync::mpsc;
@@ -26,7 +27,8 @@ use crate::publish::client::Client;
 use crate::runtime::attempt::{BoundHandler, Handlers};
 use crate::runtime::observe::{JobEvent, Observed, QueueContext, Subject};
 use crate::runtime::state::{
-    Ack, Acks, Assignment, CancelledJobs, Clock, InFlight, OnConfirmed, Settlement,
+    Ack, Acks, Assignment, CancelledJobs, Clock, HandledBy, InFlight, NextDue, OnConfirmed,
+    Settlement, StartGate,
 };
 
 /// Runs the jobs of one queue, each on a task of its own.
@@ -44,6 +46,8 @@ pub(crate) struct Executor {
     pub(crate) acks: Arc<Acks>,
     pub(crate) settlements: mpsc::Sender<Box<Settlement>>,
     pub(crate) cancelled: Arc<CancelledJobs>,
+    pub(crate) starts: Arc<StartGate>,
+    pub(crate) next_due: Arc<NextDue>,
 }
 
 impl Executor {
@@ -107,6 +111,11 @@ impl Executor {
         let running = report.started(&assignment.delivery, began_at);
         let outcome = self.attempt_once(assignment, envelope, bound, attempt).await;
         drop(running);
+        if let Some(delay) = outcome.limits() {
+            self.starts.limit_here(delay);
+            // The promoter tells the server.
+            self.next_due.note(Duration::ZERO);
+        }
         let failures =
             if self.report(assignment, envelope, attempt, &outcome) { attempt } else { failures };
         let verdict = after_attempt(&outcome, attempt, &bound.limits, fastrand::f64());

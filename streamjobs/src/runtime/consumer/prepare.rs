@@ -35,7 +35,7 @@ impl From<Unprepared> for ControlError {
 }
 
 /// Creates the group where it is missing, and learns the server's clock and whether the group is
-/// paused.
+/// paused or has another rate than the code's.
 pub(crate) async fn prepare(
     handle: &QueueHandle,
     janitor_interval: Duration,
@@ -67,7 +67,8 @@ pub(crate) async fn prepare(
     let mut heartbeat = Heartbeat::this_process(started, interval, lease);
     heartbeat.slots = wide(handle.slots.size());
     let heartbeat = heartbeat.with_types(context.types.iter().copied());
-    let heartbeat = heartbeat.with_limit(context.config.limit).write();
+    let heartbeat =
+        heartbeat.with_limit(context.config.limit).with_rate(context.config.rate).write();
     let recorded = context.store.heartbeat(queue, context.consumer(), &heartbeat).await;
     if let Some(recorded) = allow_refusal(context, "heartbeat", recorded).map_err(failed)? {
         context.report.queue(QueueEvent::TrimmedUnread(recorded.trimmed_unread));
@@ -77,7 +78,7 @@ pub(crate) async fn prepare(
     if let Some(promoted) =
         allow_refusal(context, "read the pause flag", promoted).map_err(failed)?
     {
-        handle.pause.set_everywhere(promoted.paused);
+        handle.pause.heard(&promoted);
         // A job that was cancelled before this process began does not run here.
         let heard = handle.cancels.heard(promoted.cancels, sent).await;
         allow_refusal(context, "read which jobs are cancelled", heard).map_err(failed)?;

@@ -17,8 +17,8 @@ use crate::runtime::settle::{AckFlusher, RefusedRoom, RetryBatches, Settler, Set
 use crate::runtime::state::{
     Acks, Activity, Assignment, Beat, CancelledJobs, Clock, GroupEpoch, InFlight, LaneSignal,
     LoopHealth, LostReplies, NextDue, PauseGate, PayloadBudget, PlaceSignal, ReaderUnblock,
-    ReapSignal, RefusedJobs, RenewSignal, Settlement, SettlingOver, SlotDemand, Slots, StreamUse,
-    TransferLock,
+    ReapSignal, RefusedJobs, RenewSignal, Settlement, SettlingOver, SlotDemand, Slots, StartGate,
+    StreamUse, TransferLock,
 };
 use crate::runtime::upkeep::{Follows, Promoter};
 use crate::store::ReaderSetup;
@@ -28,6 +28,7 @@ use crate::store::ReaderSetup;
 pub(crate) struct QueueState {
     pub(crate) context: Arc<QueueContext>,
     pub(crate) slots: Arc<Slots>,
+    pub(crate) starts: Arc<StartGate>,
     pub(crate) in_flight: Arc<InFlight>,
     pub(crate) acks: Arc<Acks>,
     pub(crate) clock: Arc<Clock>,
@@ -44,7 +45,7 @@ impl QueueState {
         context: QueueContext,
         metrics: Arc<QueueMetrics>,
         clock: Arc<Clock>,
-        (slots, cancelled): (Arc<Slots>, Arc<CancelledJobs>),
+        (slots, starts, cancelled): (Arc<Slots>, Arc<StartGate>, Arc<CancelledJobs>),
         shares_slots: bool,
         beat: Beat,
     ) -> Self {
@@ -53,6 +54,7 @@ impl QueueState {
         Self {
             context: Arc::new(context),
             slots,
+            starts,
             acks: Arc::new(Acks::new(Arc::clone(&in_flight), shares_slots, config.limit.is_some())),
             in_flight,
             clock,
@@ -95,11 +97,11 @@ pub(crate) struct QueueSignals {
 
 /// What passes deliveries on from the reader and the reaper to the dispatcher.
 pub(crate) fn admission(
-    QueueState { context, in_flight, activity, acks, .. }: QueueState,
+    QueueState { context, in_flight, activity, acks, starts, .. }: QueueState,
     QueueSignals { next_due, epoch, renew, .. }: QueueSignals,
     assignments: mpsc::Sender<Vec<Assignment>>,
 ) -> Admission {
-    Admission { context, in_flight, activity, acks, next_due, epoch, renew, assignments }
+    Admission { context, starts, in_flight, activity, acks, next_due, epoch, renew, assignments }
 }
 
 /// The reader.

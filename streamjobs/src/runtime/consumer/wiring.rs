@@ -24,8 +24,8 @@ use crate::runtime::observe::{
     Report, Tally,
 };
 use crate::runtime::state::{
-    Activity, Assignment, Beat, CancelledJobs, Clock, OncePerInterval, PayloadBudget, Settlement,
-    Slots, StoppedConsumers, StreamUse, TrimBlocker,
+    Activity, Assignment, Beat, CancelledJobs, Clock, NextDue, OncePerInterval, PayloadBudget,
+    Settlement, Slots, StartGate, StoppedConsumers, StreamUse, TrimBlocker,
 };
 use crate::runtime::upkeep::{
     CancelWatch, Declarations, Firer, Follows, HeartbeatSender, PauseSwitch, Scheduler, Trimmer,
@@ -75,6 +75,7 @@ struct Payloads {
 #[derive(Debug, Default)]
 pub(crate) struct SlotPools {
     slots: HashMap<StreamName, Arc<Slots>>,
+    starts: HashMap<StreamName, Arc<StartGate>>,
     metrics: HashMap<StreamName, Arc<QueueMetrics>>,
 }
 
@@ -86,6 +87,14 @@ impl SlotPools {
             Some(stream) => Arc::clone(self.slots.entry(stream.clone()).or_insert_with(new)),
             None => new(),
         }
+    }
+
+    /// What lets the jobs of the group start, on all partitions of a stream.
+    fn starts(&mut self, planned: &PlannedQueue, store: &Arc<dyn Store>) -> Arc<StartGate> {
+        let whole = planned.whole().clone();
+        let queue = Queue { stream: whole.clone(), group: planned.queue.group.clone() };
+        let new = || Arc::new(StartGate::new(Arc::clone(store), queue, planned.config.rate));
+        Arc::clone(self.starts.entry(whole).or_insert_with(new))
     }
 
     /// The metrics of a queue: those of its stream, unless partitions are told apart.
@@ -217,28 +226,32 @@ impl Wiring {
             report,
         };
         let slots = pools.slots(partition_of.as_ref(), config.concurrency);
+        let starts = pools.starts(planned, &self.store);
         let shares_slots = partition_of.is_some();
         let stream = self.streams.get(&queue.stream).cloned().unwrap_or_default();
         let cancelled = stream.cancelled;
-        let shared = (slots, cancelled);
+        let shared = (slots, starts, cancelled);
         let state = QueueState::new(context, metrics, clock, shared, shares_slots, self.beat);
         let signals = QueueSignals::default();
         let handle = self.handle(state.clone(), signals.clone());
         let margin = self.runtime.read_margin;
-        let setup = ReaderSetup { margin, waits_here: shares_slots || config.limit.is_some() };
+        // A start that waits for an entry would be lost to others.
+        let waits_here = shares_slots || config.limit.is_some() || config.rate.is_some();
+        let setup = ReaderSetup { margin, waits_here };
         let loops = self.loops(&state, &signals, &handle, handlers, monitor, setup);
         (handle, loops)
     }
 
     fn handle(
         &self,
-        QueueState { context, slots, in_flight, clock, gate, health, cancelled, .. }: QueueState,
+        QueueState { context, slots, starts, in_flight, clock, gate, health, cancelled, .. }: QueueState,
         QueueSignals { reap, unblock, .. }: QueueSignals,
     ) -> QueueHandle {
         let pause = PauseSwitch {
             context: Arc::clone(&context),
             gate: Arc::clone(&gate),
             health: Arc::clone(&health),
+            starts,
         };
         let cancels = CancelWatch::new(Arc::clone(&context), Arc::clone(&in_flight), cancelled);
         let health = HealthProbe {
@@ -291,7 +304,7 @@ impl Wiring {
             reaper: reaper(state(), signals(), admission),
             lease_keeper: lease_keeper(state(), signals()),
             heartbeat: self.heartbeat(state()),
-            dispatcher: self.dispatcher(state(), handlers, assignments, settle),
+            dispatcher: self.dispatcher(state(), signals().next_due, handlers, assignments, settle),
             settler: settler(state(), signals(), budget, settlements, Arc::clone(&places)),
             ack_flusher: ack_flusher(state(), signals(), Arc::clone(&places)),
             promoter: promoter(
@@ -331,7 +344,8 @@ impl Wiring {
 
     fn dispatcher(
         &self,
-        QueueState { context, in_flight, clock, acks, cancelled, .. }: QueueState,
+        QueueState { context, starts, in_flight, clock, acks, cancelled, .. }: QueueState,
+        next_due: Arc<NextDue>,
         handlers: Handlers,
         assignments: mpsc::Receiver<Vec<Assignment>>,
         settlements: mpsc::Sender<Box<Settlement>>,
@@ -347,6 +361,8 @@ impl Wiring {
             acks,
             settlements,
             cancelled,
+            starts,
+            next_due,
         };
         Dispatcher { executor: Arc::new(executor), assignments }
     }

@@ -7,16 +7,19 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::handler::Lease;
-use crate::model::entry::Delivery;
+use crate::model::entry::{Delivery, Inlet};
 use crate::runtime::observe::{JobEvent, QueueContext, QueueEvent};
 use crate::runtime::state::{
     Acks, Activity, Assignment, GroupEpoch, InFlight, NextDue, Registered, RenewSignal, Slot,
+    StartGate, TakenStarts,
 };
 
 /// The way of every delivery into this process, whether it was read, recovered or claimed.
 #[derive(Debug)]
 pub(crate) struct Admission {
     pub(crate) context: Arc<QueueContext>,
+    /// Asked before each way in: a delivery is a job that starts.
+    pub(crate) starts: Arc<StartGate>,
     pub(crate) in_flight: Arc<InFlight>,
     pub(crate) activity: Arc<Activity>,
     pub(crate) next_due: Arc<NextDue>,
@@ -40,6 +43,17 @@ impl Admission {
         }
         // The dispatcher outlives every sender. If it is gone, so is the whole runtime.
         let _gone = self.assignments.send(assignments).await.is_err();
+    }
+
+    /// Gives starts back that were not used: those for the lane to this process, which looks into the stream
+    /// next, and those for the stream to all. Where that fails, they are lost.
+    pub(crate) async fn give_back(&self, taken: TakenStarts, unused: usize, inlet: Inlet) {
+        if unused == 0 || !self.starts.put_back(taken, unused) || inlet.is_lane() {
+            return;
+        }
+        if let Err(error) = self.starts.give_all_back().await {
+            self.context.report.store_failed("give starts back", &error);
+        }
     }
 
     fn report(&self, entries: usize) {

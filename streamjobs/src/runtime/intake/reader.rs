@@ -12,7 +12,7 @@ use crate::runtime::intake::{Admission, BATCH_MAX, BatchSizer, Recovery, acks_wo
 use crate::runtime::observe::{QueueContext, QueueEvent};
 use crate::runtime::state::{
     Ack, Acks, Activity, GroupEpoch, LaneSignal, LoopBackoff, LoopHealth, PauseGate, PlaceSignal,
-    ReaderUnblock, Slot, SlotDemand, Slots, entries_of, stopped_before,
+    ReaderUnblock, Slot, SlotDemand, Slots, StartsFor, TakenStarts, entries_of, stopped_before,
 };
 use crate::store::{ReadReply, ReadRequest, ReaderSetup, StoreError, StreamReader};
 
@@ -54,6 +54,9 @@ impl Reader {
         let mut backoff = LoopBackoff::new();
         let mut connection: Option<Box<dyn StreamReader>> = None;
         while !stopped_before(&stop, self.gate.opened()).await {
+            if self.connector.waits_from_now_on(self.admission.starts.has_rate()) {
+                connection = None;
+            }
             let Some(reader) = connection.as_mut() else {
                 match self.connector.open(&self.context).await {
                     Ok(reader) => connection = Some(reader),
@@ -80,6 +83,9 @@ impl Reader {
                     continue;
                 }
             }
+            if self.admission.starts.applies() && !self.may_start(&stop).await {
+                continue;
+            }
             let Some(intake) = self.next_intake(&stop).await else { break };
             match self.round(reader.as_mut(), intake, &stop).await {
                 Ok(()) => backoff.reset(),
@@ -88,6 +94,27 @@ impl Reader {
                     backoff.wait(&stop).await;
                 }
             }
+        }
+        if let Err(error) = self.admission.starts.give_all_back().await {
+            self.context.report.store_failed("give starts back", &error);
+        }
+    }
+
+    /// Waits for the time of the next start, without a slot: whether it has come. If not, there may be
+    /// something else to do.
+    async fn may_start(&self, stop: &CancellationToken) -> bool {
+        let starts = &self.admission.starts;
+        let opened = async {
+            starts.opened().await;
+            if self.demand.is_raised() {
+                starts.leave_to_claims().await;
+            }
+        };
+        self.health.note_limited();
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => false,
+            opened = timeout(self.context.config.block, opened) => opened.is_ok(),
         }
     }
 
@@ -144,7 +171,7 @@ impl Reader {
             let acks = || Intake { slots: Vec::new(), acks: self.acks.take() };
             return (!stop.is_cancelled()).then(acks);
         }
-        let mut slots = match self.setup().waits_here {
+        let mut slots = match self.acks.shares_slots {
             true => Vec::new(),
             false => self.slots.take_free(BATCH_MAX),
         };
@@ -167,7 +194,7 @@ impl Reader {
 
     /// Waits for a slot, where the slots are shared in turn with the readers of other partitions.
     async fn slots_for_reading(&self) -> Vec<Slot> {
-        match self.setup().waits_here {
+        match self.acks.shares_slots {
             true => self.slots.take_in_turn(BATCH_MAX).await,
             false => Vec::from_iter(self.slots.take().await),
         }
@@ -227,6 +254,14 @@ impl Reader {
             drop(waits);
             return self.only_acknowledge(acks, slots).await;
         };
+        let (plan, starts) = match self.started(plan).await {
+            Ok((plan, starts)) if plan.count > 0 => (plan, starts),
+            started => {
+                drop(waits);
+                self.only_acknowledge(acks, slots).await?;
+                return started.map(drop);
+            }
+        };
         // The others are for claims.
         slots.truncate(plan.count);
         let entries = entries_of(&acks);
@@ -254,7 +289,11 @@ impl Reader {
                 self.lane.served(plan.inlet, to_its_end);
                 self.slots.note_read(!to_its_end);
                 self.batch.observe(&deliveries, to_its_end && !self.lane.signal.is_raised());
+                let unused = plan.count - deliveries.len().min(plan.count);
                 self.admission.admit(deliveries, slots, sent).await;
+                if let Some(starts) = starts {
+                    self.admission.give_back(starts, unused, plan.inlet).await;
+                }
                 Ok(())
             }
             Err(error) => Err(error),
@@ -270,7 +309,7 @@ impl Reader {
         let claims_want = self.demand.is_raised();
         // A slot that an acknowledgement frees here goes to the next job without being free in
         // between, unless it is another partition's turn. Slots that are to be removed are left out.
-        let is_others_turn = self.setup().waits_here && self.slots.are_due();
+        let is_others_turn = self.acks.shares_slots && self.slots.are_due();
         let freed = if is_others_turn { 0 } else { acks };
         let free = (slots + freed).saturating_sub(self.slots.owed());
         let count = self.batch.count(free, claims_want);
@@ -279,6 +318,20 @@ impl Reader {
         let may_wait = acks == 0 && !lane_waits && !claims_want && !self.setup().waits_here;
         let may_read = count > 0 && !stop.is_cancelled() && !self.gate.is_shut();
         may_read.then_some(ReadPlan { inlet, count, may_wait })
+    }
+
+    /// Takes a start for each entry that is to be read, if the group has a rate. As long as there was nothing
+    /// left to read, one: what waits for a second entry would be lost to others. So it is for the lane, which
+    /// all processes are told of when a few jobs enter it.
+    async fn started(&self, plan: ReadPlan) -> Result<(ReadPlan, Option<TakenStarts>), StoreError> {
+        let starts = &self.admission.starts;
+        if !starts.applies() {
+            return Ok((plan, None));
+        }
+        let one_by_one = self.batch.is_drained() || plan.inlet.is_lane();
+        let wanted = if one_by_one { 1 } else { plan.count };
+        let taken = starts.take(wanted, StartsFor::Read).await?;
+        Ok((ReadPlan { count: taken.count, ..plan }, Some(taken)))
     }
 
     /// Frees slots without reading: the reaper waits for them, or nothing may be read. After an error
@@ -329,6 +382,18 @@ pub(crate) struct Connector {
 }
 
 impl Connector {
+    /// From when on the group has a rate, the reader waits in this process, before it takes a start: whether
+    /// that is new, and needs another connection.
+    fn waits_from_now_on(&mut self, has_rate: bool) -> bool {
+        let changes = has_rate && !self.setup.waits_here;
+        if changes {
+            self.setup.waits_here = true;
+            // It is not lost.
+            self.opened_before = false;
+        }
+        changes
+    }
+
     /// Opens a connection.
     async fn open(
         &mut self,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::model::entry::{EntryId, Inlet};
@@ -11,7 +11,8 @@ use crate::runtime::intake::{Admission, BatchSizer};
 use crate::runtime::observe::{QueueContext, QueueEvent};
 use crate::runtime::state::{
     Activity, Clock, InFlight, LostReplies, PauseGate, RaisedDemand, ReaderUnblock, ReapSignal,
-    Slot, SlotDemand, Slots, TransferLock, jittered, most_of, stopped_before,
+    Slot, SlotDemand, Slots, StartsFor, TakenStarts, TransferLock, jittered, most_of,
+    stopped_before,
 };
 use crate::store::{ClaimedPage, Idle, IdleClaim, StoreError};
 
@@ -117,12 +118,8 @@ impl Reaper {
             }
             valid = Duration::ZERO;
             demand.get_or_insert_with(|| self.slot_request.demand());
-            let slots = self.slot_request.take().await;
-            // A pause may have begun during the wait for slots.
-            if slots.is_empty() || self.gate.is_shut() {
-                return Ok(Scan::Ended);
-            }
-            let Some(claimed) = self.claim_page(inlet, cursor, slots).await? else {
+            let Some(room) = self.room(stop).await? else { return Ok(Scan::Ended) };
+            let Some(claimed) = self.claim_page(inlet, cursor, room).await? else {
                 return Ok(Scan::Ended);
             };
             found = claimed;
@@ -136,13 +133,54 @@ impl Reaper {
         Ok(if total > 0 { Scan::HasMore } else { Scan::Ended })
     }
 
+    /// Slots for claims, and starts for them; none if it takes too long to get any.
+    async fn room(&mut self, stop: &CancellationToken) -> Result<Option<ClaimRoom>, StoreError> {
+        let starts = Arc::clone(&self.admission.starts);
+        let until = Instant::now() + self.context.config.lease / 3;
+        loop {
+            if starts.applies() && timeout_at(until, starts.opened()).await.is_err() {
+                return Ok(None);
+            }
+            let slots = self.slot_request.take().await;
+            // A pause may have begun during the wait for slots.
+            if slots.is_empty() || self.gate.is_shut() || stop.is_cancelled() {
+                return Ok(None);
+            }
+            let limit = self.batch.ask(slots.len());
+            if !starts.applies() {
+                return Ok(Some(ClaimRoom { slots, limit, starts: None }));
+            }
+            let taken = starts.take(limit, StartsFor::Claim).await?;
+            if taken.count > 0 {
+                return Ok(Some(ClaimRoom { slots, limit: taken.count, starts: Some(taken) }));
+            }
+        }
+    }
+
     /// Claims what is idle on one page: how much was found, or none while claims have to wait.
     async fn claim_page(
         &mut self,
         inlet: Inlet,
         cursor: &mut EntryId,
-        slots: Vec<Slot>,
+        room: ClaimRoom,
     ) -> Result<Option<usize>, StoreError> {
+        let ClaimRoom { slots, limit, starts } = room;
+        let page = self.claim_started(inlet, cursor, slots, limit).await?;
+        if let Some(taken) = starts {
+            let unused = taken.count.saturating_sub(page.map_or(0, |page| page.claimed));
+            self.admission.give_back(taken, unused, inlet).await;
+        }
+        Ok(page.map(|page| page.claimed + page.trimmed))
+    }
+
+    /// Claims up to so many entries that are idle: none while claims have to wait.
+    async fn claim_started(
+        &mut self,
+        inlet: Inlet,
+        cursor: &mut EntryId,
+        slots: Vec<Slot>,
+        limit: usize,
+    ) -> Result<Option<Page>, StoreError> {
         let lease = self.context.config.lease;
         let _transfer = self.transfer.lock().await;
         let sent = Instant::now();
@@ -156,7 +194,7 @@ impl Reaper {
             inlet,
             lease,
             cursor: *cursor,
-            limit: self.batch.ask(slots.len()),
+            limit,
             expected: Some(expected),
             skip: &skip,
         };
@@ -168,10 +206,10 @@ impl Reaper {
             }
             ClaimedPage::Page { cursor: next, claimed, trimmed, .. } => {
                 *cursor = next;
-                let found = claimed.len() + trimmed;
+                let page = Page { claimed: claimed.len(), trimmed };
                 self.batch.arrived(&claimed);
                 self.admission.admit(claimed, slots, sent).await;
-                Ok(Some(found))
+                Ok(Some(page))
             }
         }
     }
@@ -218,6 +256,21 @@ impl SlotRequest {
         }
         slots
     }
+}
+
+/// What a page is claimed into.
+struct ClaimRoom {
+    slots: Vec<Slot>,
+    limit: usize,
+    /// What is left of them is given back.
+    starts: Option<TakenStarts>,
+}
+
+/// What was idle on one page.
+#[derive(Clone, Copy)]
+struct Page {
+    claimed: usize,
+    trimmed: usize,
 }
 
 /// How far one inlet was scanned.

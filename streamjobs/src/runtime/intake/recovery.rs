@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::model::entry::{EntryId, Hold, Inlet};
 use crate::runtime::intake::{Admission, BATCH_MAX, BatchSizer};
 use crate::runtime::observe::QueueContext;
-use crate::runtime::state::{InFlight, LostReplies, Slots, TransferLock};
+use crate::runtime::state::{InFlight, LostReplies, Slots, StartsFor, TransferLock};
 use crate::store::StoreError;
 
 /// Compares the consumer's pending list with what is in flight here.
@@ -60,7 +60,16 @@ impl Recovery {
     async fn deliver(&self, lost: &[Hold], batch: &mut BatchSizer) -> Result<(), StoreError> {
         let mut rest = lost;
         while !rest.is_empty() {
-            let slots = self.slots.take_free(batch.ask(rest.len()));
+            let mut slots = self.slots.take_free(batch.ask(rest.len()));
+            let starts = &self.admission.starts;
+            if starts.applies() && !slots.is_empty() {
+                // What is left is recovered with the next start, or claimed when its lease ends.
+                let taken = starts.take(slots.len(), StartsFor::Claim).await?;
+                if taken.count < slots.len() {
+                    self.lost_replies.suspect();
+                    slots.truncate(taken.count);
+                }
+            }
             let Some((page, others)) = rest.split_at_checked(slots.len()) else { break };
             if page.is_empty() {
                 break;

@@ -20,6 +20,8 @@ struct LoopState {
     expected: Option<Instant>,
     /// Every slot is taken, so the reader waits for one.
     saturated: bool,
+    /// The reader waits until a job may start.
+    limited: bool,
     /// A loop ended that must not.
     broken: bool,
 }
@@ -27,7 +29,8 @@ struct LoopState {
 impl LoopHealth {
     pub(crate) fn note_read(&self, now: Instant) {
         let mut state = lock(&self.state);
-        *state = LoopState { last_read: Some(now), expected: None, saturated: false, ..*state };
+        let (saturated, limited) = (false, false);
+        *state = LoopState { last_read: Some(now), expected: None, saturated, limited, ..*state };
     }
 
     /// Reading begins, or begins again after a pause.
@@ -45,6 +48,10 @@ impl LoopHealth {
         lock(&self.state).saturated = true;
     }
 
+    pub(crate) fn note_limited(&self) {
+        lock(&self.state).limited = true;
+    }
+
     pub(crate) fn note_broken(&self) {
         lock(&self.state).broken = true;
     }
@@ -57,5 +64,10 @@ impl LoopHealth {
     pub(crate) fn last_read(&self, now: Instant) -> (Option<Duration>, bool) {
         let state = *lock(&self.state);
         (state.last_read.map(|read| now.saturating_duration_since(read)), state.saturated)
+    }
+
+    /// Whether the reader waits until a job may start.
+    pub(crate) fn is_limited(&self) -> bool {
+        lock(&self.state).limited
     }
 }

@@ -17,6 +17,7 @@ mod refused_jobs;
 mod schedule_use;
 mod signals;
 mod slots;
+mod start_gate;
 mod wait;
 
 pub(crate) use self::abandoned_attempts::AbandonedAttempts;
@@ -40,6 +41,7 @@ pub(crate) use self::signals::{
     TransferLock, TrimBlocker,
 };
 pub(crate) use self::slots::{Slot, Slots};
+pub(crate) use self::start_gate::{StartGate, StartsFor, TakenStarts};
 pub(crate) use self::wait::{
     LoopBackoff, OncePerInterval, jittered, most_of, stopped_before, stopped_within,
 };

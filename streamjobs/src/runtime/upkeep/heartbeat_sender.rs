@@ -34,7 +34,8 @@ impl HeartbeatSender {
         let mut heartbeat =
             Heartbeat::this_process(started, self.interval, self.context.config.lease)
                 .with_types(self.context.types.iter().copied())
-                .with_limit(self.context.config.limit);
+                .with_limit(self.context.config.limit)
+                .with_rate(self.context.config.rate);
         let mut turns = IdleTurns::default();
         let mut recent = RecentCounts::new(Instant::now());
         loop {

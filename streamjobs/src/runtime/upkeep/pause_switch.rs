@@ -1,11 +1,12 @@
-//! Pauses and resumes one queue, with all that follows from it.
+//! Pauses and resumes one queue, and lets its jobs wait for their start, with all that follows from it.
 
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
 use crate::runtime::observe::{QueueContext, QueueEvent};
-use crate::runtime::state::{LoopHealth, PauseGate};
+use crate::runtime::state::{LoopHealth, PauseGate, StartGate};
+use crate::store::Promoted;
 
 /// Moves the gate, the health and the report together.
 #[derive(Debug)]
@@ -13,6 +14,8 @@ pub(crate) struct PauseSwitch {
     pub(crate) context: Arc<QueueContext>,
     pub(crate) gate: Arc<PauseGate>,
     pub(crate) health: Arc<LoopHealth>,
+    /// Shared by the partitions of a stream.
+    pub(crate) starts: Arc<StartGate>,
 }
 
 impl PauseSwitch {
@@ -25,8 +28,15 @@ impl PauseSwitch {
         }
     }
 
-    /// Follows what the server says of the group: whether that is a change.
-    pub(crate) fn set_everywhere(&self, paused: bool) -> bool {
+    /// Follows what the server says of the group: whether a read that waits has to end for it.
+    pub(crate) fn heard(&self, promoted: &Promoted) -> bool {
+        let changed = self.set_everywhere(promoted.paused);
+        let waits = self.starts.heard(self.context.queue(), promoted.rate, promoted.limited);
+        changed || waits
+    }
+
+    /// Whether the group is paused in every process: whether that is a change.
+    fn set_everywhere(&self, paused: bool) -> bool {
         let changed = self.gate.is_shut_everywhere() != paused;
         if changed {
             self.expect_reads_after(paused);

@@ -55,6 +55,9 @@ impl Promoter {
             let is_idle = self.activity.is_idle(sent) && !misplaced;
             let only_observes = self.follows.pause.gate.is_shut_here() || is_idle;
             let limit = if only_observes { 0 } else { BATCH_MAX };
+            if let Err(error) = self.follows.pause.starts.tell_limit().await {
+                self.context.report.store_failed("let the group wait", &error);
+            }
             let (queue, consumer) = (self.context.queue(), self.context.consumer());
             let delay = match self.context.store.promote(queue, consumer, limit).await {
                 Ok(promoted) => {
@@ -104,7 +107,7 @@ impl Promoter {
         self.context.report.queue(QueueEvent::PayloadsUnstored(promoted.left));
         self.context.report.queue(QueueEvent::RetriesRestored(promoted.restored));
         self.context.report.retries_stranded(promoted.stranded);
-        if self.follows.pause.set_everywhere(promoted.paused) {
+        if self.follows.pause.heard(&promoted) {
             self.unblock_reader().await;
         }
         if let Err(error) = self.follows.cancels.heard(promoted.cancels, sent).await {

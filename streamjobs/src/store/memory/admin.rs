@@ -292,5 +292,6 @@ fn destroy_group(
     state.retries(queue).clear();
     state.limits.remove(&queue.group_key());
     state.records.remove(&queue.group_key());
+    state.rates.remove(&queue.rate_key());
     Ok(Permitted::Done)
 }

@@ -80,6 +80,8 @@ impl GroupUpkeep for MemoryStore {
                 cancels: state.last_cancel(&queue.stream),
                 has_schedules: state.timetable(&queue.stream).is_used(),
                 parked: state.parked(queue),
+                rate: state.record(queue).rate,
+                limited: state.limited(queue),
                 now: ServerTime(now),
             })
         })

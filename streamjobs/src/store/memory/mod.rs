@@ -20,6 +20,7 @@ mod limit;
 mod marks;
 mod progress;
 mod publish;
+mod rates;
 mod raw_access;
 mod reader;
 mod schedule;

@@ -9,13 +9,14 @@ use tokio::time::Instant;
 use super::later::Later;
 use super::ledger::Ledger;
 use super::limit::Limit;
+use super::rates::GrantedUpTo;
 use super::stream::{Group, Pending, Stream};
 use super::timetable::Timetable;
 use crate::model::entry::{Entry, EntryId, Fields};
 use crate::model::heartbeat::Heartbeat;
 use crate::model::name::{ConsumerName, EventId, StreamName};
 use crate::store::types::{Result, released_for};
-use crate::store::{Delivery, FenceResult, Hold, Inlet, Queue, StandIn, StoreError};
+use crate::store::{Delivery, FenceResult, Hold, Inlet, Queue, SetRate, StandIn, StoreError};
 
 /// Everything that a server would store.
 #[derive(Clone, Debug)]
@@ -41,6 +42,8 @@ pub(super) struct MemoryState {
     pub(super) ledger: Ledger,
     /// The limits of groups, by the key of what the group remembers.
     pub(super) limits: HashMap<String, Limit>,
+    /// Up to when starts of jobs are granted, by the key that says it.
+    pub(super) rates: HashMap<String, GrantedUpTo>,
     /// How many partitions a stream has.
     pub(super) partitions: HashMap<String, u16>,
     /// Readers whose wait was ended.
@@ -68,6 +71,10 @@ pub(super) struct Record {
     pub(super) paused: Option<u64>,
     /// When the last pause ended.
     pub(super) resumed: Option<u64>,
+    /// The rate that an operator has set.
+    pub(super) rate: Option<SetRate>,
+    /// From when until when no job starts, both by the server's clock in milliseconds.
+    pub(super) limited: Option<(u64, u64)>,
     /// Entries that were trimmed before their delivery.
     pub(super) trimmed_unread: u64,
     /// When a scan last found nothing idle, and for which lease, both in milliseconds.
@@ -124,6 +131,7 @@ impl MemoryState {
             progress: HashMap::new(),
             ledger: Ledger::default(),
             limits: HashMap::new(),
+            rates: HashMap::new(),
             partitions: HashMap::new(),
             woken: HashSet::new(),
             readers: 0,
@@ -137,6 +145,13 @@ impl MemoryState {
     pub(super) fn now(&self) -> u64 {
         let elapsed = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         EPOCH.saturating_add(elapsed).saturating_add_signed(self.skew)
+    }
+
+    /// The same in microseconds.
+    pub(super) fn now_micros(&self) -> u64 {
+        let elapsed = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let skew = self.skew.saturating_mul(1_000);
+        (EPOCH * 1_000).saturating_add(elapsed).saturating_add_signed(skew)
     }
 
     pub(super) fn step_clock(&mut self, milliseconds: i64) {
@@ -155,6 +170,7 @@ impl MemoryState {
         self.locks.clear();
         self.progress.clear();
         self.limits.clear();
+        self.rates.clear();
     }
 
     pub(super) fn stream(&mut self, key: &str) -> &mut Stream {

@@ -38,6 +38,38 @@ local function append_redriven(lane, marks, job)
   return redis.call('XADD', lane, '*', unpack(job))
 end
 
+-- What a rate means for its starts, in microseconds: from one to the next, how far starts may be granted ahead of
+-- their time, and how late each may be; nil for what is no rate. As `model/rate/pace.rs` has it.
+local function pace_of(text)
+  local starts, per, burst = string.match(text or '', '^(%d+)/(%d+)/(%d+)$')
+  if not starts or tonumber(starts) < 1 or tonumber(per) < 1 or tonumber(burst) < 1 then return nil end
+  local interval = tonumber(per) / tonumber(starts)
+  local worth = interval * (tonumber(burst) - 1)
+  local slack = math.min(worth / 2, 250000)
+  return {interval = interval, tolerance = worth - slack, slack = slack}
+end
+
+-- A time in microseconds; nil for what is none.
+local function micros_of(text)
+  return type(text) == 'string' and #text <= 16 and string.match(text, '^%d+$') and tonumber(text) or nil
+end
+
+-- For how many milliseconds a group waits yet, by its field `limited`, which says from when until when: a day at
+-- most, and 0 for what is no such text. Where the clock was set back since, the wait begins again now, so that
+-- it is as long as was asked for. Without the key of the hash, nothing is changed.
+local function limited_for(hash, text, clock)
+  local from, till = string.match(text or '', '^(%d+) (%d+)$')
+  if not from or #from > 15 or #till > 15 then return 0 end
+  from, till = tonumber(from), tonumber(till)
+  if clock < from then
+    till = clock + till - from
+    if not hash then return math.min(till - clock, 86400000) end
+    redis.call('HDEL', hash, '')
+    redis.call('HSET', hash, 'limited', whole(clock) .. ' ' .. whole(till))
+  end
+  return math.min(math.max(till - clock, 0), 86400000)
+end
+
 -- The fields of a flat reply by their names.
 local function fields_of(flat)
   local fields = {}

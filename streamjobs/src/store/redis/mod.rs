@@ -23,7 +23,7 @@
 //! redriving from an archive uses, where it is allowed, `GET`, `SET`;
 //! the progress of jobs uses, where it is allowed, `DEL`, `PEXPIRE`;
 //! locks of unique events use, where it is allowed, `GET`, `SET`, `DEL`, `PTTL`; and marks of handlers use,
-//! where it is allowed, `PEXPIRE`, and `HGETALL`, `HGET`, `HSET` and `HDEL` on their keys.
+//! where it is allowed, `PEXPIRE`, as rates do, and `HGETALL`, `HGET`, `HSET` and `HDEL` on their keys.
 //! A runtime without `XREADGROUP` or `XACK` on a stream, or without `EVALSHA`, `SCRIPT|LOAD`, `TIME` or
 //! `CLIENT|ID`, does not start. What else is missing is logged and found by the doctor.
 //! An archive reads dead letters as a group does and needs the same commands on their keys.
@@ -43,6 +43,7 @@ mod net;
 mod packed;
 mod progress;
 mod publish;
+mod rates;
 mod reply;
 mod schedule;
 mod schedules;
@@ -77,6 +78,7 @@ static SCRIPTS: Scripts = &[
     net::rights::SCRIPTS,
     progress::SCRIPTS,
     publish::SCRIPTS,
+    rates::SCRIPTS,
     schedule::SCRIPTS,
     schedules::SCRIPTS,
     unique::SCRIPTS,

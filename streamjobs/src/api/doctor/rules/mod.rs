@@ -75,8 +75,9 @@ fn eviction(state: &ServerState) -> Option<Finding> {
             Check::Eviction,
             format!("maxmemory-policy is {policy}"),
             "only keys with an expiry are evicted, and the keys of streams have none: jobs are safe \
-             as long as no other client sets one. The locks of unique events have one: when the memory \
-             is full, such events can be published again too early",
+             as long as no other client sets one. The locks of unique events have one, and what is granted \
+             of a rate: when the memory is full, such events can be published again too early, and a burst \
+             can start too early",
             Some(advice.to_owned()),
         ));
     }
@@ -93,7 +94,8 @@ fn eviction(state: &ServerState) -> Option<Finding> {
         Check::Eviction,
         what,
         "when the memory is full, whole streams are evicted with every job and every group in them, with \
-         scheduled events, and with the locks of unique ones, which can be published again too early",
+         scheduled events, and with the locks of unique ones, which can be published again too early, and with what is granted \
+         of a rate",
         advice,
     ))
 }

@@ -204,8 +204,10 @@ impl RedisStore {
         let [stream, lane] = queue.keys();
         let (retry, records, hash) =
             (queue.retry_key(), queue.retry_records_key(), queue.group_key());
-        let (holds, own) = (queue.hold_keys(), [&*stream, &lane, &retry, &records, &hash]);
-        let keys = own.into_iter().chain(holds.iter().map(String::as_str)).collect::<Vec<_>>();
+        let (rate, holds) = (queue.rate_key(), queue.hold_keys());
+        let own = [&*stream, &lane, &retry, &records, &hash];
+        let keys = own.into_iter().chain(holds.iter().map(String::as_str)).chain([&*rate]);
+        let keys = keys.collect::<Vec<_>>();
         let arguments = (queue.group.as_str(), word(unfinished), milliseconds(ALIVE), mode);
         let value = self.run(&DESTROY_GROUP, &keys, arguments).await?;
         let mut items = reply::items(value, name)?.into_iter();

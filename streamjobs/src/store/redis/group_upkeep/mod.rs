@@ -12,7 +12,9 @@ use crate::model::config::Start;
 use crate::model::entry::EntryId;
 use crate::model::name::ConsumerName;
 use crate::store::types::Result;
-use crate::store::{GroupUpkeep, Prepared, Promoted, Queue, Recorded, ServerTime, TypeSight};
+use crate::store::{
+    GroupUpkeep, Prepared, Promoted, Queue, Recorded, ServerTime, SetRate, TypeSight,
+};
 
 scripts! {
     HEARTBEAT / HEARTBEATS = "heartbeat";
@@ -57,10 +59,11 @@ impl GroupUpkeep for RedisStore {
             0 => self.run_in_batch(&PROMOTE, &keys, arguments).await?,
             _ => self.run(&PROMOTE, &keys, arguments).await?,
         };
-        let facts: [Value; 15] = reply::tuple(value, name)?;
+        let facts: [Value; 17] = reply::tuple(value, name)?;
         let [promoted, waiting, pending, next_due, released, rest @ ..] = facts;
         let [left, paused, now, restored, stranded, misplaced, scheduled, rest @ ..] = rest;
-        let [cancels, has_schedules, parked] = rest;
+        let [cancels, has_schedules, parked, rate, limited] = rest;
+        let limited = Duration::from_millis(reply::number(limited, name)?);
         let next_due = u64::try_from(reply::integer(&next_due, name)?).ok();
         Ok(Promoted {
             promoted: reply::size(&promoted, name)?,
@@ -77,6 +80,9 @@ impl GroupUpkeep for RedisStore {
             cancels: reply::number(cancels, name)?,
             has_schedules: reply::flag(&has_schedules, name)?,
             parked: reply::number(parked, name)?,
+            // Another client can have written anything: it sets no rate.
+            rate: SetRate::read(&reply::lossy(rate, name)?),
+            limited: (!limited.is_zero()).then_some(limited),
             now: ServerTime(reply::number(now, name)?),
         })
     }

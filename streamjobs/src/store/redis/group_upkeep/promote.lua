@@ -8,8 +8,9 @@
 -- members that were left where they are, 1 if the group is paused or else 0, the server's clock, records
 -- that got their members back, records at least that lack a member and were not looked for because the
 -- user has no right to scan them, records at least that lack one now, 1 if events are scheduled to the stream or
--- else 0, the number of the last mark that cancels a job, 1 if the stream has schedules or else 0, and jobs
--- that wait in lines.
+-- else 0, the number of the last mark that cancels a job, 1 if the stream has schedules or else 0, jobs that
+-- wait in lines, the rate that an operator has set or nothing, and for how many milliseconds the group waits for
+-- the other side.
 --
 -- Before: each member of the retry set has a record of the same name.
 -- After: the due jobs are in the lane, in order of their due time, and their members and records
@@ -38,6 +39,7 @@ local group, me, limit = ARGV[1], ARGV[2], ARGV[3]
 local OVERDUE, BYTES_MAX = 5000, 4 * 1024 * 1024
 local clock = now()
 local paused = redis.call('HEXISTS', hash, 'paused')
+local limited = redis.call('HGET', hash, 'limited')
 -- When the job of a record was due, now if it does not say that; and how many words the record has.
 local function due_in(record)
   local job = job_of(record)
@@ -149,4 +151,5 @@ local parked = redis.pcall('ZCARD', KEYS[12])
 local has_schedules = type(schedules) == 'number' and schedules > 0 or type(specs) == 'number' and specs > 0
 return {promoted, waiting, pending, next_due, released, left, paused, now(), restored,
   stranded, lacking, is_scheduled_to(field, type(later) == 'number' and later or 0),
-  last_number(KEYS[9]), has_schedules and 1 or 0, type(parked) == 'number' and parked or 0}
+  last_number(KEYS[9]), has_schedules and 1 or 0, type(parked) == 'number' and parked or 0,
+  redis.call('HGET', hash, 'rate') or '', limited and limited_for(hash, limited, clock) or 0}

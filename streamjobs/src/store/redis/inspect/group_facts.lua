@@ -1,7 +1,7 @@
 -- Reads the state of a group, in one step.
 --
 -- KEYS: stream, lane, retry set, retry records, dead letters, group hash, lines and turns of the group's
--- limit. ARGV: group, and for how
+-- limit, and its rate. ARGV: group, and for how
 -- many milliseconds a dead letter counts as new.
 -- Returns: version of the server as a number, clock, length of the stream, the ends of the stream or
 -- nil, the group's cursor, entries read or nil, lag or nil, first id behind the cursor or nil,
@@ -11,7 +11,9 @@
 -- a list of at most 20 event types that were met without a handler within a minute and that no
 -- live process declares, the number of new dead letters, the error of the last one counted or nil,
 -- the error of a failed job that waits for retry or nil, how many of the pending ones are released, how
--- many jobs are in lines or nil, and the key with the longest line and how many it has, or nil.
+-- many jobs are in lines or nil, the key with the longest line and how many it has, or nil; and the rate:
+-- that of the code or nothing, what an operator has set or nothing, microseconds until the next start, for how many
+-- microseconds granted starts are worth, and for how many milliseconds the group waits for the other side.
 --
 -- Before: the group exists, else the script is refused.
 -- May race with: anything; it changes nothing.
@@ -138,6 +140,20 @@ local function error_of_retry()
   return false
 end
 
+-- The key of the rate may be of another type.
+local function rate_facts()
+  local declared = redis.pcall('HGET', KEYS[9], 'rate')
+  local tat = redis.pcall('HGET', KEYS[9], 'tat')
+  local set = redis.call('HGET', hash, 'rate')
+  local pace = pace_of(set or type(declared) == 'string' and declared or '')
+  local time = redis.call('TIME')
+  local ahead = (micros_of(tat) or 0) - tonumber(time[1]) * 1000000 - tonumber(time[2])
+  local next_start = pace and math.min(ahead - pace.tolerance, 86400000000 * 400) or 0
+  return {type(declared) == 'string' and declared or '', set or '', whole(math.max(next_start, 0)),
+    whole(math.min(math.max(ahead, 0), 86400000000 * 400)),
+    limited_for(nil, redis.call('HGET', hash, 'limited'), clock)}
+end
+
 local letters, new, letter_error = redis.pcall('XLEN', dead), 0, false
 if type(letters) == 'number' and letters > 0 then new, letter_error = new_letters() end
 local retrying, retry_error = redis.call('ZCARD', retry), false
@@ -150,4 +166,5 @@ return {redis.REDIS_VERSION_NUM, clock, length, ends, cursor, read,
   math.max(redis.call('XLEN', lane) - lane_pending, 0), oldest, retrying,
   type(letters) == 'number' and letters or false, paused,
   redis.call('HGET', hash, 'resumed'), redis.call('HGET', hash, 'trimmed-unread') or '0', unhandled,
-  new, letter_error, retry_error, released, type(parked) == 'number' and parked or false, longest}
+  new, letter_error, retry_error, released, type(parked) == 'number' and parked or false, longest,
+  rate_facts()}

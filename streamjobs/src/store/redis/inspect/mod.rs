@@ -20,7 +20,7 @@ use crate::store::inspect::{
     StreamInfo, StreamSizes, TailReader,
 };
 use crate::store::types::Result;
-use crate::store::{Inspect, Queue, ServerTime, StoreError};
+use crate::store::{Inspect, Queue, Rate, RateFacts, ServerTime, SetRate, StoreError};
 
 scripts! {
     CONSUMERS = "consumers";
@@ -93,8 +93,8 @@ impl Inspect for RedisStore {
         let [stream, lane] = queue.keys();
         let (retry, records) = (queue.retry_key(), queue.retry_records_key());
         let (dead, hash) = (queue.dead_key(), queue.group_key());
-        let [_, _, lines, _, turns] = queue.hold_keys();
-        let keys = [&*stream, &lane, &retry, &records, &dead, &hash, &lines, &turns];
+        let ([_, _, lines, _, turns], rate) = (queue.hold_keys(), queue.rate_key());
+        let keys = [&*stream, &lane, &retry, &records, &dead, &hash, &lines, &turns, &rate];
         let arguments = (queue.group.as_str(), milliseconds(NEW_FOR));
         group_facts(self.run(&GROUP_FACTS, &keys, arguments).await?, GROUP_FACTS.name)
     }
@@ -239,11 +239,11 @@ impl Inspect for RedisStore {
 }
 
 fn group_facts(value: Value, name: &'static str) -> Result<GroupFacts> {
-    let facts: [Value; 24] = reply::tuple(value, name)?;
+    let facts: [Value; 25] = reply::tuple(value, name)?;
     let [version, now, length, ends, cursor, read, lag, next, rest @ ..] = facts;
     let [pending, lane_pending, lane_waiting, oldest, retrying, dead, paused, rest @ ..] = rest;
     let [resumed, trimmed, types, new_dead_letters, letter_error, rest @ ..] = rest;
-    let [retry_error, released, parked, longest] = rest;
+    let [retry_error, released, parked, longest, rate] = rest;
     Ok(GroupFacts {
         now: ServerTime(reply::number(now, name)?),
         counts_lag_right: counts_lag_right(reply::number(version, name)?),
@@ -275,6 +275,19 @@ fn group_facts(value: Value, name: &'static str) -> Result<GroupFacts> {
             let [key, jobs] = reply::tuple(line, name)?;
             Ok((reply::lossy(key, name)?, reply::number(jobs, name)?))
         })?,
+        rate: rate_facts(rate, name)?,
+    })
+}
+
+fn rate_facts(value: Value, name: &'static str) -> Result<RateFacts> {
+    let [declared, set, next, ahead, limited] = reply::tuple(value, name)?;
+    let limited = Duration::from_millis(reply::number(limited, name)?);
+    Ok(RateFacts {
+        declared: Rate::read(&reply::lossy(declared, name)?),
+        set: SetRate::read(&reply::lossy(set, name)?),
+        next: Duration::from_micros(reply::number(next, name)?),
+        ahead: Duration::from_micros(reply::number(ahead, name)?),
+        limited: (!limited.is_zero()).then_some(limited),
     })
 }
 

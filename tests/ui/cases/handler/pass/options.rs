@@ -83,6 +83,12 @@ async fn concurrency_per_key(_: OrderPlaced) {}
 #[handler(group = "mail", concurrency_total = 100)]
 async fn concurrency_total(_: OrderPlaced) {}
 
+#[handler(group = "mail", rate = "100/1m")]
+async fn rate(_: OrderPlaced) {}
+
+#[handler(group = "mail", rate = "100000/1s", burst = 1_000_000)]
+async fn rate_with_burst(_: OrderPlaced) {}
+
 #[handler(group = "mail", crate = ::streamjobs)]
 async fn crate_path(_: OrderPlaced) {}
 
@@ -112,11 +118,13 @@ async fn r#missed_all(_: streamjobs::schedule::Tick) {}
 #[handler(
     group = r"mail",
     backoff = "1s..10m",
+    burst = 20,
     concurrency = 32,
     expires = "1s",
     lease = "1h",
     max_attempts = 5,
     max_deliveries = 5,
+    rate = "100/1m",
     start = "$",
     timeout = "5m",
     unhandled = "leave",

@@ -1,0 +1,48 @@
+//! The rate of a group, as operators change it.
+
+use super::error::StreamError;
+use super::group::Group;
+use crate::model::rate::SetRate;
+
+impl Group {
+    /// Sets the rate of the group for every process, in the place of the one in the code; `None` gives that back.
+    /// True if it was another one. It also ends a wait that a job has asked for with
+    /// [`JobError::limited`](crate::JobError::limited).
+    ///
+    /// ```no_run
+    /// # async fn example(client: streamjobs::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// use streamjobs::Rate;
+    ///
+    /// let group = client.stream("orders")?.group("mail")?;
+    /// group.set_rate(Some("50/1s".parse::<Rate>()?.into())).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// Processes follow it with their next request for a start, and those that wait, or have no rate in their
+    /// code, within the promote interval: half a second by default, or six intervals in an idle group. It lasts
+    /// until it is changed, also for processes that start later. A group without a limit starts what it can.
+    ///
+    /// # Errors
+    ///
+    /// When the rate cannot be kept, when this is the group on one partition but the first, when there is no such group, or when the server cannot be reached or
+    /// refuses.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the rate may or may not be set. The call may be repeated.
+    pub async fn set_rate(&self, rate: Option<SetRate>) -> Result<bool, StreamError> {
+        if let Some(SetRate::At(rate)) = rate {
+            let stream = self.stream.name().to_string();
+            rate.check().map_err(|fault| StreamError::Rate { stream, fault })?;
+        }
+        // The first partition says it for all of them.
+        let Some(first) = self.parts().into_iter().next() else { return Ok(false) };
+        match first.number {
+            Some(1..) => {
+                Err(StreamError::RateOfPartition { stream: self.stream.name().to_string() })
+            }
+            Some(0) | None => first.set_rate(rate).await,
+        }
+    }
+}

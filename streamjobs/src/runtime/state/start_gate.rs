@@ -1,0 +1,367 @@
+//! When jobs of a group may start: by its rate, and while the other side has asked it to wait.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::model::outcome::LIMITED_MAX;
+use crate::runtime::state::lock;
+use crate::store::{Queue, Rate, SetRate, Starts, StartsAsked, Store, StoreError};
+
+/// The gate of one group in this process, for all partitions of its stream.
+///
+/// What waits here holds no slot, and its entry is not read: other processes can take it. The server says
+/// when to ask again, and nothing is asked before.
+#[derive(Debug)]
+pub(crate) struct StartGate {
+    store: Arc<dyn Store>,
+    /// The group on the first partition.
+    queue: Queue,
+    /// The rate of the code.
+    rate: Option<Rate>,
+    /// Whether there is anything to wait for. Looked at before each read.
+    applies: AtomicBool,
+    state: Mutex<GateState>,
+    /// Held while the server is asked, by one at a time.
+    asking: tokio::sync::Mutex<()>,
+    changed: Notify,
+    claimed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct GateState {
+    /// The rate that an operator has set.
+    set: Option<SetRate>,
+    /// Until when the other side has asked the group to wait, as the server says.
+    limited: Option<Instant>,
+    /// The same, as a job of this process has heard it. The server is yet to be told.
+    limited_here: Option<Instant>,
+    grant: Grant,
+    /// Before that, the server grants nothing.
+    opens_at: Option<Instant>,
+    /// What the server said of when this process joined.
+    joined: u64,
+    /// The last start was taken for a read, and not for a claim.
+    was_read: bool,
+}
+
+/// Starts that the server has granted, in the order of their times.
+#[derive(Clone, Copy, Debug)]
+struct Grant {
+    starts: Starts,
+    answered: Instant,
+    /// How many are used, or too old.
+    used: u32,
+    number: u64,
+}
+
+impl Default for Grant {
+    fn default() -> Self {
+        Self { starts: Starts::default(), answered: Instant::now(), used: 0, number: 0 }
+    }
+}
+
+impl Grant {
+    fn time_of(&self, number: u32) -> Instant {
+        let later = self.starts.interval.saturating_mul(number);
+        let offset = Duration::from_micros(self.starts.offset.unsigned_abs());
+        let after = match self.starts.offset < 0 {
+            true => later.saturating_sub(offset),
+            false => later.saturating_add(offset),
+        };
+        self.answered + after
+    }
+
+    fn rest(&self) -> u32 {
+        self.starts.count.saturating_sub(self.used)
+    }
+
+    /// Takes those whose time has come. Half of the slack is left for the way to the job.
+    fn take(&mut self, now: Instant, wanted: u32) -> u32 {
+        let late = (self.starts.slack / 2).max(LATE_MIN);
+        while self.rest() > 0 && self.time_of(self.used) + late < now {
+            self.used += 1;
+        }
+        let mut taken = 0;
+        while taken < wanted && self.rest() > 0 && self.time_of(self.used) <= now {
+            (taken, self.used) = (taken + 1, self.used + 1);
+        }
+        taken
+    }
+}
+
+/// Starts that were taken for a read or a claim.
+#[derive(Clone, Copy, Debug)]
+#[must_use]
+pub(crate) struct TakenStarts {
+    pub(crate) count: usize,
+    grant: u64,
+    /// Up to which start of the grant.
+    upto: u32,
+}
+
+/// For what starts are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StartsFor {
+    Read,
+    Claim,
+}
+
+impl StartGate {
+    pub(crate) fn new(store: Arc<dyn Store>, queue: Queue, rate: Option<Rate>) -> Self {
+        Self {
+            store,
+            queue,
+            rate,
+            applies: AtomicBool::new(rate.is_some()),
+            state: Mutex::default(),
+            asking: tokio::sync::Mutex::default(),
+            changed: Notify::new(),
+            claimed: Notify::new(),
+        }
+    }
+
+    /// Whether jobs may have to wait for their start.
+    pub(crate) fn applies(&self) -> bool {
+        self.applies.load(Ordering::Relaxed)
+    }
+
+    /// Whether the group has a rate, which an operator may have set.
+    pub(crate) fn has_rate(&self) -> bool {
+        self.applies() && self.has_rate_with(&lock(&self.state))
+    }
+
+    fn has_rate_with(&self, state: &GateState) -> bool {
+        match state.set {
+            Some(SetRate::At(_)) => true,
+            Some(SetRate::Unlimited) => false,
+            None => self.rate.is_some(),
+        }
+    }
+
+    /// Follows what a promotion says of the group: whether jobs have to wait that did not before. Of a stream
+    /// with partitions, the first says it.
+    pub(crate) fn heard(
+        &self,
+        on: &Queue,
+        set: Option<SetRate>,
+        limited: Option<Duration>,
+    ) -> bool {
+        if *on != self.queue {
+            return false;
+        }
+        let now = Instant::now();
+        let mut state = lock(&self.state);
+        let waited = self.opens_at(&state, now).is_some();
+        let had_rate = self.has_rate_with(&state);
+        let mut changes = false;
+        if state.set != set {
+            state.set = set;
+            // What is left was granted under another rate.
+            Self::forget(&mut state);
+            changes = true;
+        }
+        let until = limited.map(|rest| now + rest);
+        let before = std::mem::replace(&mut state.limited, until);
+        changes |= before.is_some() != until.is_some();
+        let applies = self.has_rate_with(&state) || Self::limited_until(&state).is_some();
+        self.applies.store(applies, Ordering::Relaxed);
+        let waits = self.opens_at(&state, now).is_some();
+        let has_rate = self.has_rate_with(&state);
+        drop(state);
+        if changes {
+            self.changed.notify_waiters();
+        }
+        (waits && !waited) || (has_rate && !had_rate)
+    }
+
+    /// A job of this process was told by the other side to come again later: the whole group waits. The
+    /// promoters tell the server.
+    pub(crate) fn limit_here(&self, delay: Duration) {
+        let mut state = lock(&self.state);
+        let until = Instant::now() + delay.min(LIMITED_MAX);
+        state.limited_here = state.limited_here.max(Some(until));
+        self.applies.store(true, Ordering::Relaxed);
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    /// Tells the server of the longest wait that jobs of this process have heard of; from then on it decides.
+    ///
+    /// # Errors
+    ///
+    /// When the server does not answer, or refuses: it is to be told again.
+    pub(crate) async fn tell_limit(&self) -> Result<(), StoreError> {
+        let now = Instant::now();
+        let untold = if self.applies() { lock(&self.state).limited_here } else { None };
+        let Some(until) = untold.filter(|until| *until > now) else { return Ok(()) };
+        let rest = self.store.limit_group(&self.queue, until - now).await?;
+        let mut state = lock(&self.state);
+        state.limited = state.limited.max(Some(Instant::now() + rest));
+        state.limited_here.take_if(|here| *here <= until);
+        Ok(())
+    }
+
+    fn limited_until(state: &GateState) -> Option<Instant> {
+        state.limited.max(state.limited_here)
+    }
+
+    /// When it makes sense to look again; none for now.
+    fn opens_at(&self, state: &GateState, now: Instant) -> Option<Instant> {
+        let by_rate = state.opens_at.filter(|_| self.has_rate_with(state));
+        Self::limited_until(state).max(by_rate).filter(|until| *until > now)
+    }
+
+    /// Waits until a start may be granted.
+    ///
+    /// Cancel safe: nothing is taken.
+    pub(crate) async fn opened(&self) {
+        loop {
+            let changed = self.changed.notified();
+            let Some(until) = self.opens_at(&lock(&self.state), Instant::now()) else { break };
+            tokio::select! {
+                () = sleep_until(until) => {}
+                () = changed => {}
+            }
+        }
+        self.end_of_limit();
+    }
+
+    /// Without a rate, nothing is to be looked at once the group waits no longer.
+    fn end_of_limit(&self) {
+        let now = Instant::now();
+        let mut state = lock(&self.state);
+        state.limited.take_if(|until| *until <= now);
+        state.limited_here.take_if(|until| *until <= now);
+        let applies = self.has_rate_with(&state) || Self::limited_until(&state).is_some();
+        self.applies.store(applies, Ordering::Relaxed);
+    }
+
+    /// Leaves the next start to claims that wait, if the last was for a read: for a moment, because they may
+    /// wait for slots instead.
+    pub(crate) async fn leave_to_claims(&self) {
+        let claimed = self.claimed.notified();
+        if lock(&self.state).was_read {
+            let _late = timeout(CLAIMS_FIRST, claimed).await;
+        }
+    }
+
+    /// Takes starts whose time has come, at most `wanted`, and asks the server for more if there are none.
+    ///
+    /// # Errors
+    ///
+    /// When the server does not answer, or refuses: then no job may start.
+    pub(crate) async fn take(
+        &self,
+        wanted: usize,
+        reason: StartsFor,
+    ) -> Result<TakenStarts, StoreError> {
+        let most = u32::try_from(wanted).unwrap_or(u32::MAX);
+        let _asking = self.asking.lock().await;
+        let (asked, taken) = self.take_granted(most, reason);
+        if let Some(taken) = taken {
+            return Ok(taken);
+        }
+        let answer = self.store.reserve_starts(&self.queue, asked).await?;
+        let answered = Instant::now();
+        {
+            let mut state = lock(&self.state);
+            state.joined = answer.joined;
+            // Without a rate, an interval is zero. It was lifted just now.
+            if answer.starts.count > 0 && answer.starts.interval.is_zero() {
+                return Ok(TakenStarts { count: wanted, grant: 0, upto: 0 });
+            }
+            let number = state.grant.number + 1;
+            state.grant = Grant { starts: answer.starts, answered, used: 0, number };
+            if answer.starts.count == 0 {
+                state.opens_at = Some(answered + answer.wait.max(WAIT_MIN));
+                return Ok(TakenStarts { count: 0, grant: 0, upto: 0 });
+            }
+        }
+        let (_, taken) = self.take_granted(most, reason);
+        Ok(taken.unwrap_or(TakenStarts { count: 0, grant: 0, upto: 0 }))
+    }
+
+    /// Takes what was granted before: none if the server is to be asked.
+    fn take_granted(&self, wanted: u32, reason: StartsFor) -> (StartsAsked, Option<TakenStarts>) {
+        let now = Instant::now();
+        let mut state = lock(&self.state);
+        let asked = StartsAsked { rate: self.rate, wanted, joined: state.joined };
+        let taken = |count: u32, grant: Grant| {
+            let count = usize::try_from(count).unwrap_or(usize::MAX);
+            Some(TakenStarts { count, grant: grant.number, upto: grant.used })
+        };
+        if self.opens_at(&state, now).is_some() {
+            return (asked, taken(0, Grant::default()));
+        }
+        if !self.has_rate_with(&state) {
+            return (asked, taken(wanted, Grant::default()));
+        }
+        let count = state.grant.take(now, wanted);
+        if count == 0 && state.grant.rest() == 0 {
+            return (asked, None);
+        }
+        state.opens_at = match state.grant.rest() {
+            0 => None,
+            _ => Some(state.grant.time_of(state.grant.used)),
+        };
+        if count > 0 {
+            state.was_read = reason == StartsFor::Read;
+        }
+        let granted = taken(count, state.grant);
+        drop(state);
+        if count > 0 && reason == StartsFor::Claim {
+            self.claimed.notify_waiters();
+        }
+        (asked, granted)
+    }
+
+    /// Puts back what was not used of starts that were taken, for the next read: whether they can be used.
+    ///
+    /// Only the last ones can be put back. A start that was taken later belongs to a later time, and would
+    /// come too close to the next ones.
+    pub(crate) fn put_back(&self, taken: TakenStarts, unused: usize) -> bool {
+        let unused = u32::try_from(unused).unwrap_or(u32::MAX);
+        let mut state = lock(&self.state);
+        let grant = &mut state.grant;
+        if grant.number != taken.grant || grant.used != taken.upto {
+            return false;
+        }
+        grant.used = grant.used.saturating_sub(unused);
+        state.opens_at = None;
+        true
+    }
+
+    /// Gives back all that is granted and not used: this process has nothing to start, or stops. Other
+    /// processes get them, unless some have asked since.
+    pub(crate) async fn give_all_back(&self) -> Result<(), StoreError> {
+        if !self.applies() {
+            return Ok(());
+        }
+        let (starts, rest) = {
+            let mut state = lock(&self.state);
+            (state.grant.starts, Self::forget(&mut state))
+        };
+        match rest {
+            0 => Ok(()),
+            rest => self.store.return_starts(&self.queue, starts, rest).await.map(drop),
+        }
+    }
+
+    /// Uses no more of the grant: how many are left of it.
+    fn forget(state: &mut GateState) -> u32 {
+        let rest = state.grant.rest();
+        state.grant.used = state.grant.starts.count;
+        state.opens_at = None;
+        rest
+    }
+}
+
+/// Timers and the way to the reader take some milliseconds, also without a slack.
+const LATE_MIN: Duration = Duration::from_millis(10);
+const WAIT_MIN: Duration = Duration::from_millis(1);
+/// For how long a read waits for claims that take the next start.
+const CLAIMS_FIRST: Duration = Duration::from_millis(20);

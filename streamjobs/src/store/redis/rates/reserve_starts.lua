@@ -1,0 +1,72 @@
+-- Grants starts to a process of a group with a rate.
+--
+-- KEYS: rate, group hash; of the first partition where a stream has several.
+-- ARGV: starts at most, the rate of the caller's code or nothing, when it joined the group or 0.
+-- Returns: starts granted, microseconds from now on until the first may be (below 0 for at once), the
+-- microseconds from each to the next, for how many microseconds each is valid, the TAT that the grant has
+-- left, with nothing granted how many microseconds to wait, and when the caller joined. Without a rate all
+-- is granted, with an interval of 0.
+--
+-- Before: `tat` in the rate's key says up to when starts are granted, in microseconds; without the key, none
+-- is. `rate`, `by` and `seen` there are the code's rate that holds, when its process joined, and when such a
+-- process has asked last.
+-- After: `tat` has moved on by the interval for each start. A caller that joined after the process whose rate
+-- holds, or that asks when that has not asked for a minute, has its own rate stored. The key expires when it
+-- says nothing any more. With nothing granted, nothing has changed, but for a `tat` that was cut back.
+-- May race with: other processes, which get other starts. Where the answer is lost, its starts are lost.
+--
+-- A `tat` that is further ahead than any grant under this rate leaves it is from a lower rate, or from before
+-- the clock was set back: it is cut back, so that it costs one interval at most. The first write is a no-op
+-- removal, which a server out of memory accepts, and after it the others: jobs free memory, so they go on at
+-- their rate. The arithmetic is that of `model/rate/pace.rs`.
+local HORIZON, DECLARED = 500000, 60000000
+local state, hash = KEYS[1], KEYS[2]
+local wanted, mine, joined = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
+local time = redis.call('TIME')
+local clock = tonumber(time[1]) * 1000000 + tonumber(time[2])
+if joined == 0 then joined = clock end
+
+-- What another client has written in another form counts as nothing.
+local function number_in(field)
+  return micros_of(redis.call('HGET', state, field))
+end
+
+local set = redis.call('HGET', hash, 'rate')
+if set ~= 'off' and not pace_of(set) then set = false end
+local stored, by, seen = redis.call('HGET', state, 'rate'), number_in('by'), number_in('seen')
+local stored_pace = pace_of(stored)
+local is_recent = stored_pace and by and seen
+  and math.abs(clock - seen) <= DECLARED + 2 * stored_pace.interval
+local declares = mine ~= '' and not (is_recent and by > joined)
+local rate = set or (mine == '' or declares) and mine or stored
+
+local rest = limited_for(hash, redis.call('HGET', hash, 'limited'), math.floor(clock / 1000))
+if rest > 0 then return {0, '0', '0', '0', '0', whole(rest * 1000), whole(joined)} end
+local pace = pace_of(rate)
+if not pace then return {wanted, '0', '0', '0', '0', '0', whole(joined)} end
+
+local interval, tolerance = pace.interval, pace.tolerance
+local ahead = tolerance + HORIZON
+local before = number_in('tat') or 0
+local tat = math.min(math.max(before, clock), clock + ahead + interval + 1)
+local room = math.floor((clock + ahead - tat) / interval) + 1
+local granted = math.min(math.max(room, 0), wanted)
+local offset = tat - tolerance - clock
+if granted == 0 then
+  if tat < before then
+    redis.call('HDEL', state, '')
+    redis.call('HSET', state, 'tat', whole(math.ceil(tat)))
+  end
+  local wait = math.max(math.ceil(tat - ahead - clock), 0)
+  return {0, '0', '0', '0', '0', whole(wait), whole(joined)}
+end
+tat = math.ceil(tat + granted * interval)
+redis.call('HDEL', state, '')
+redis.call('HSET', state, 'tat', whole(tat))
+if declares then
+  redis.call('HSET', state, 'rate', mine, 'by', whole(joined), 'seen', whole(clock))
+end
+-- A user without the right leaves a key that says nothing.
+redis.pcall('PEXPIRE', state, whole((tat - clock + DECLARED + 2 * interval) / 1000))
+return {granted, whole(offset), string.format('%.6f', interval), whole(pace.slack), whole(tat), '0',
+  whole(joined)}
