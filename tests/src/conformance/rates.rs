@@ -80,7 +80,7 @@ pub async fn what_was_not_used_is_granted_again_unless_others_were_granted_since
     Ok(())
 }
 
-/// Whoever asks: processes with two rates would grant more than either.
+/// Processes with two rates would grant more than either.
 pub async fn the_rate_of_the_process_that_joined_last_holds_for_all(stage: &Stage) -> Case {
     let per_minute = rate(1, Duration::from_secs(60), 9);
     let old = reserve(stage, asked(per_minute, 1)).await?;

@@ -63,6 +63,8 @@ fn agrees_with_counters(scrape: &Scrape, counters: &Counters) {
         (counters.schedules_lost, sum("streamjobs_schedules_lost_total"), "lost schedules"),
         (counters.schedules_not_fired, sum("streamjobs_schedules_not_fired_total"), "not fired"),
         (counters.claims_refused, sum("streamjobs_claims_refused_total"), "claims_refused"),
+        (counters.starts_awaited, sum("streamjobs_starts_awaited_total"), "starts"),
+        (counters.limited, sum("streamjobs_attempts_limited_total"), "limited"),
         (counters.server_errors, sum("streamjobs_redis_errors_total"), "server_errors"),
         (counters.reconnects, sum("streamjobs_redis_reconnects_total"), "reconnects"),
         (counters.read_timeouts, sum("streamjobs_read_timeouts_total"), "read_timeouts"),

@@ -32,6 +32,7 @@ const ORDERS: [(&str, &str, Layers); 6] = [
         "store/",
         &[
             &["types"],
+            &["rates"],
             &[
                 "admin",
                 "consume",

@@ -9,12 +9,12 @@ use super::server::ServerGauges;
 use super::table::{
     ACKNOWLEDGED, ACKNOWLEDGED_LATE, BUFFERED, CLAIMED, CLAIMS_REFUSED, CONSUMED,
     CONSUMERS_RETIRED, DEAD_LETTERS_STORED, DUPLICATES, ENTRIES_TRIMMED, FAILED, FINISHED,
-    FIRING_LATENESS, GROUPS_RECREATED, LEASES_LOST, LETTERS_TRIMMED, OPERATION, PARKED,
+    FIRING_LATENESS, GROUPS_RECREATED, LEASES_LOST, LETTERS_TRIMMED, LIMITED, OPERATION, PARKED,
     PAYLOADS_UNSTORED, PLACES_FREED, PROCESS, QUEUE_TIME, READ_TIMEOUTS, RECONNECTS, REFUSED_LATE,
     REMOVED_IN_FLIGHT, RENEW, RETRIES_RESTORED, RETRIES_STRANDED, RUNNING, SCHEDULE_LATENESS,
     SCHEDULED_ENTERED, SCHEDULED_LATENESS, SCHEDULED_LOST, SCHEDULED_RESTORED, SCHEDULED_STRANDED,
     SCHEDULES_FIRED, SCHEDULES_LOST, SCHEDULES_MISSED, SCHEDULES_NOT_FIRED, SERVER_ERRORS, SLOTS,
-    SNOOZED, TRIMMED, TRIMMED_UNREAD, UNHANDLED,
+    SNOOZED, STARTS_AWAITED, TRIMMED, TRIMMED_UNREAD, UNHANDLED,
 };
 use super::words::{ClaimReason, DuplicateStage, Failure, Finish};
 use crate::model::name::{GroupName, StreamName};
@@ -60,6 +60,8 @@ pub(crate) struct QueueMetrics {
     pub(crate) schedules_lost: Counter,
     pub(crate) schedules_not_fired: Counter,
     pub(crate) firing_lateness: Histogram,
+    pub(crate) starts_awaited: Counter,
+    pub(crate) limited: Counter,
     pub(crate) claims_refused: Counter,
     pub(crate) server_errors: Counter,
     pub(crate) reconnects: Counter,
@@ -121,6 +123,8 @@ impl QueueMetrics {
             schedules_lost: of_stream.counter(SCHEDULES_LOST),
             schedules_not_fired: of_stream.counter(SCHEDULES_NOT_FIRED),
             firing_lateness: of_stream.histogram(FIRING_LATENESS),
+            starts_awaited: counter(STARTS_AWAITED),
+            limited: counter(LIMITED),
             claims_refused: counter(CLAIMS_REFUSED),
             server_errors: counter(SERVER_ERRORS),
             reconnects: counter(RECONNECTS),

@@ -113,6 +113,10 @@ table! {
         "Schedules that this process found it does not fire, once each";
     FIRING_LATENESS: Histogram in Seconds, "streamjobs_schedules_lateness_seconds",
         "From when an occurrence is due to its entry, by the server's clock";
+    STARTS_AWAITED: Counter in Count, "streamjobs_starts_awaited_total",
+        "How often the process had to wait until a job of the group might start";
+    LIMITED: Counter in Count, "streamjobs_attempts_limited_total",
+        "Attempts after which the whole group waits, because the other side has a limit";
     CLAIMS_REFUSED: Counter in Count, "streamjobs_claims_refused_total",
         "Claims refused because of the server's clock or a gap in its answers";
     SERVER_ERRORS: Counter in Count, "streamjobs_redis_errors_total",

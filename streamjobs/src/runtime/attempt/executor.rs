@@ -25,7 +25,7 @@ use crate::model::trace::{TraceContext, within};
 use crate::model::unique::UniqueLock;
 use crate::publish::client::Client;
 use crate::runtime::attempt::{BoundHandler, Handlers};
-use crate::runtime::observe::{JobEvent, Observed, QueueContext, Subject};
+use crate::runtime::observe::{JobEvent, Observed, QueueContext, QueueEvent, Subject};
 use crate::runtime::state::{
     Ack, Acks, Assignment, CancelledJobs, Clock, HandledBy, InFlight, NextDue, OnConfirmed,
     Settlement, StartGate,
@@ -113,6 +113,7 @@ impl Executor {
         drop(running);
         if let Some(delay) = outcome.limits() {
             self.starts.limit_here(delay);
+            report.queue(QueueEvent::Limited { delay });
             // The promoter tells the server.
             self.next_due.note(Duration::ZERO);
         }

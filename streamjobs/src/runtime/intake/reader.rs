@@ -104,13 +104,19 @@ impl Reader {
     /// something else to do.
     async fn may_start(&self, stop: &CancellationToken) -> bool {
         let starts = &self.admission.starts;
+        if starts.is_shut() {
+            if self.health.note_limited() {
+                self.context.report.queue(QueueEvent::StartAwaited);
+            }
+        } else if !self.demand.is_raised() {
+            return true;
+        }
         let opened = async {
             starts.opened().await;
             if self.demand.is_raised() {
                 starts.leave_to_claims().await;
             }
         };
-        self.health.note_limited();
         tokio::select! {
             biased;
             () = stop.cancelled() => false,

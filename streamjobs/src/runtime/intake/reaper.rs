@@ -164,9 +164,8 @@ impl Reaper {
         cursor: &mut EntryId,
         room: ClaimRoom,
     ) -> Result<Option<usize>, StoreError> {
-        let ClaimRoom { slots, limit, starts } = room;
-        let page = self.claim_started(inlet, cursor, slots, limit).await?;
-        if let Some(taken) = starts {
+        let page = self.claim_started(inlet, cursor, room.slots, room.limit).await?;
+        if let Some(taken) = room.starts {
             let unused = taken.count.saturating_sub(page.map_or(0, |page| page.claimed));
             self.admission.give_back(taken, unused, inlet).await;
         }

@@ -152,6 +152,12 @@ pub(crate) enum QueueEvent<'a> {
     DeadLettersTrimmed(u64),
     /// Dead consumers were removed from the group.
     ConsumersRemoved(usize),
+    /// The reader waits until the next job of the group may start.
+    StartAwaited,
+    /// A job has met a limit of the other side: the group waits for so long.
+    Limited {
+        delay: Duration,
+    },
     /// The pause of the group began or ended, in this process or in every one.
     PauseChanged {
         paused: bool,

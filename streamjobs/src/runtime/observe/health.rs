@@ -27,19 +27,17 @@ pub struct QueueHealth {
     pub last_read_max: Duration,
     /// How long ago the server last answered a renewal or a request for its clock.
     pub last_answer: Duration,
-    /// Whether every slot is taken, so that nothing is read now.
+    /// Whether every slot is taken, or no job of the group may start yet by its rate or because the other side
+    /// has asked it to wait, so that nothing is read now.
     pub saturated: bool,
     /// Whether the group is paused, here or in every process, so that nothing is read now.
     pub paused: bool,
-    /// Whether the reader waits until a job of the group may start: by its rate, or because the other side has
-    /// asked it to wait.
-    pub limited: bool,
     /// Jobs in flight here.
     pub in_flight: usize,
     /// The streams of the partitions that are not healthy; its own if it is not spread.
     pub unhealthy: Vec<String>,
     /// Whether the queue is healthy. Two conditions must hold. The read connection has read within
-    /// `last_read_max`, or every slot is taken or the group is paused or limited, and the server still answers.
+    /// `last_read_max`, or every slot is taken, or no job may start, or the group is paused, and the server still answers.
     /// And no loop has ended by a fault of this crate, which is logged as an error.
     pub healthy: bool,
 }
@@ -86,7 +84,6 @@ impl QueueHealth {
         self.last_answer = self.last_answer.max(other.last_answer);
         self.saturated |= other.saturated;
         self.paused |= other.paused;
-        self.limited |= other.limited;
         self.in_flight += other.in_flight;
         self.unhealthy.extend(other.unhealthy);
         self.healthy &= other.healthy;
@@ -113,10 +110,9 @@ impl HealthProbe {
         let last_answer = self.clock.silence(now);
         let reads = last_read.is_some_and(|age| age <= last_read_max)
             || self.loops.is_beginning(now, last_read_max);
-        let (paused, limited) = (self.gate.is_shut(), self.loops.is_limited());
+        let paused = self.gate.is_shut();
         let answers = last_answer <= config.lease / 2;
-        let healthy =
-            (reads || ((saturated || paused || limited) && answers)) && !self.loops.is_broken();
+        let healthy = (reads || ((saturated || paused) && answers)) && !self.loops.is_broken();
         QueueHealth {
             stream: self.context.whole.to_string(),
             partitions: 1,
@@ -127,7 +123,6 @@ impl HealthProbe {
             last_answer,
             saturated,
             paused,
-            limited,
             in_flight: self.in_flight.len(),
             unhealthy: (!healthy).then(|| queue.stream.to_string()).into_iter().collect(),
             healthy,
@@ -150,7 +145,6 @@ mod tests {
             last_answer: Duration::from_secs(1),
             saturated: false,
             paused: false,
-            limited: false,
             in_flight: 2,
             unhealthy: (!healthy).then(|| "orders:p1:{1801}".to_owned()).into_iter().collect(),
             healthy,

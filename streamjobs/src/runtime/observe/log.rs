@@ -169,6 +169,7 @@ pub(super) fn log_queue(identity: &ConsumerIdentity, event: &QueueEvent<'_>) {
         QueueEvent::StoreFailed { operation, error } => {
             log!(warn, identity, operation, "Redis command failed: {}", chain(error));
         }
+        QueueEvent::StartAwaited | QueueEvent::Limited { .. } => log_starts(identity, event),
         QueueEvent::Reconnected => log!(info, identity, "read connection reopened"),
         QueueEvent::ReadTimedOut => log!(warn, identity, "read timed out, connection closed"),
         QueueEvent::EntriesTrimmed(entries) => log!(debug, identity, entries, "stream trimmed"),
@@ -203,6 +204,16 @@ fn log_limit(identity: &ConsumerIdentity, event: &QueueEvent<'_>) {
             log!(warn, identity, others, "a live process of the group has other limits");
         }
         _ => {}
+    }
+}
+
+/// Logs why jobs wait for their start.
+fn log_starts(identity: &ConsumerIdentity, event: &QueueEvent<'_>) {
+    match *event {
+        QueueEvent::Limited { delay } => {
+            log!(warn, identity, ?delay, "the other side has a limit: no job of the group starts");
+        }
+        _ => log!(debug, identity, "waits until the next job may start"),
     }
 }
 

@@ -57,6 +57,8 @@ pub(super) fn record_queue(metrics: &QueueMetrics, event: &QueueEvent<'_>, by: u
         QueueEvent::ScheduledRestored(_) => metrics.scheduled_restored.increment(by),
         QueueEvent::ScheduledStranded(_) => metrics.scheduled_stranded.increment(by),
         QueueEvent::Schedule(event) => record_schedule(metrics, event, by),
+        QueueEvent::StartAwaited => metrics.starts_awaited.increment(by),
+        QueueEvent::Limited { .. } => metrics.limited.increment(by),
         QueueEvent::ClaimRefused { .. } => metrics.claims_refused.increment(by),
         QueueEvent::StoreFailed { .. } => metrics.server_errors.increment(by),
         QueueEvent::Reconnected => metrics.reconnects.increment(by),

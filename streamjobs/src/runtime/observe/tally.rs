@@ -111,6 +111,12 @@ counters! {
     schedules_not_fired: SchedulesNotFired,
     /// Schedules that were removed, because no process had declared them for 30 days.
     schedules_forgotten: SchedulesForgotten,
+    /// How often this process had to wait until a job of a group with a rate might start, or because the other
+    /// side had asked for it.
+    starts_awaited: StartsAwaited,
+    /// Attempts after which the whole group waits, because the other side has a limit: see
+    /// [`JobError::limited`](crate::JobError::limited).
+    limited: Limited,
     /// Scans for idle entries that the server's clock, or a gap in its answers, forbade.
     claims_refused: ClaimsRefused,
     /// Requests to the server that failed.
@@ -202,6 +208,8 @@ pub(crate) fn count_of_queue(event: &QueueEvent<'_>) -> Option<(Count, u64)> {
         QueueEvent::ScheduledRestored(events) => (Count::ScheduledRestored, wide(events)),
         QueueEvent::ScheduledStranded(events) => (Count::ScheduledStranded, wide(events)),
         QueueEvent::Schedule(event) => return count_of_schedule(&event),
+        QueueEvent::StartAwaited => (Count::StartsAwaited, 1),
+        QueueEvent::Limited { .. } => (Count::Limited, 1),
         QueueEvent::ClaimRefused { .. } => (Count::ClaimsRefused, 1),
         QueueEvent::StoreFailed { .. } => (Count::ServerErrors, 1),
         QueueEvent::Reconnected => (Count::Reconnects, 1),

@@ -48,8 +48,9 @@ impl LoopHealth {
         lock(&self.state).saturated = true;
     }
 
-    pub(crate) fn note_limited(&self) {
-        lock(&self.state).limited = true;
+    /// Whether that is new.
+    pub(crate) fn note_limited(&self) -> bool {
+        !std::mem::replace(&mut lock(&self.state).limited, true)
     }
 
     pub(crate) fn note_broken(&self) {
@@ -60,14 +61,10 @@ impl LoopHealth {
         lock(&self.state).broken
     }
 
-    /// How long ago the last read was, and whether the reader waits for a slot.
+    /// How long ago the last read was, and whether the reader waits for a slot or for a start.
     pub(crate) fn last_read(&self, now: Instant) -> (Option<Duration>, bool) {
         let state = *lock(&self.state);
-        (state.last_read.map(|read| now.saturating_duration_since(read)), state.saturated)
-    }
-
-    /// Whether the reader waits until a job may start.
-    pub(crate) fn is_limited(&self) -> bool {
-        lock(&self.state).limited
+        let waits = state.saturated || state.limited;
+        (state.last_read.map(|read| now.saturating_duration_since(read)), waits)
     }
 }

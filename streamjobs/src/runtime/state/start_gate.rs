@@ -190,19 +190,20 @@ impl StartGate {
     }
 
     /// Tells the server of the longest wait that jobs of this process have heard of; from then on it decides.
+    /// Whether there was one.
     ///
     /// # Errors
     ///
     /// When the server does not answer, or refuses: it is to be told again.
-    pub(crate) async fn tell_limit(&self) -> Result<(), StoreError> {
+    pub(crate) async fn tell_limit(&self) -> Result<bool, StoreError> {
         let now = Instant::now();
         let untold = if self.applies() { lock(&self.state).limited_here } else { None };
-        let Some(until) = untold.filter(|until| *until > now) else { return Ok(()) };
+        let Some(until) = untold.filter(|until| *until > now) else { return Ok(false) };
         let rest = self.store.limit_group(&self.queue, until - now).await?;
         let mut state = lock(&self.state);
         state.limited = state.limited.max(Some(Instant::now() + rest));
         state.limited_here.take_if(|here| *here <= until);
-        Ok(())
+        Ok(true)
     }
 
     fn limited_until(state: &GateState) -> Option<Instant> {
@@ -213,6 +214,11 @@ impl StartGate {
     fn opens_at(&self, state: &GateState, now: Instant) -> Option<Instant> {
         let by_rate = state.opens_at.filter(|_| self.has_rate_with(state));
         Self::limited_until(state).max(by_rate).filter(|until| *until > now)
+    }
+
+    /// Whether no start can be granted now, as far as is known.
+    pub(crate) fn is_shut(&self) -> bool {
+        self.opens_at(&lock(&self.state), Instant::now()).is_some()
     }
 
     /// Waits until a start may be granted.
@@ -249,7 +255,7 @@ impl StartGate {
         }
     }
 
-    /// Takes starts whose time has come, at most `wanted`, and asks the server for more if there are none.
+    /// Takes starts whose time has come, at most `wanted`, and asks the server for more without any.
     ///
     /// # Errors
     ///

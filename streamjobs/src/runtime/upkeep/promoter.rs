@@ -55,8 +55,11 @@ impl Promoter {
             let is_idle = self.activity.is_idle(sent) && !misplaced;
             let only_observes = self.follows.pause.gate.is_shut_here() || is_idle;
             let limit = if only_observes { 0 } else { BATCH_MAX };
-            if let Err(error) = self.follows.pause.starts.tell_limit().await {
-                self.context.report.store_failed("let the group wait", &error);
+            match self.follows.pause.starts.tell_limit().await {
+                // One that waits would take what comes next.
+                Ok(true) => self.unblock_reader().await,
+                Ok(false) => {}
+                Err(error) => self.context.report.store_failed("let the group wait", &error),
             }
             let (queue, consumer) = (self.context.queue(), self.context.consumer());
             let delay = match self.context.store.promote(queue, consumer, limit).await {

@@ -7,6 +7,7 @@ mod cancels;
 mod consume;
 mod dead_letters;
 mod faults;
+mod granted;
 mod group_upkeep;
 mod holds;
 mod inspect;

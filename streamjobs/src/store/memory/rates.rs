@@ -5,33 +5,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::MemoryStore;
+use super::granted::{exact, micros};
 use super::state::{MemoryState, milliseconds};
 use crate::model::rate::{Asked, Pace, given_back};
 use crate::store::Queue;
 use crate::store::rates::{
-    DECLARED_MICROS, LIMITED_MAX, Rate, RateFacts, Rates, SetRate, Starts, StartsAsked,
-    StartsGranted,
+    LIMITED_MAX, RateFacts, Rates, SetRate, Starts, StartsAsked, StartsGranted,
 };
 use crate::store::types::Result;
-
-/// Up to when starts of a group's jobs are granted, and by which rate.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct GrantedUpTo {
-    /// In microseconds.
-    pub(super) tat: u64,
-    /// The code's rate that holds, when its process joined the group, and when such a process has asked last,
-    /// both in microseconds.
-    pub(super) declared: Option<(Rate, u64, u64)>,
-}
-
-impl GrantedUpTo {
-    /// The code's rate that holds, if its processes have asked lately.
-    pub(super) fn declared(&self, clock: u64) -> Option<(Rate, u64)> {
-        let (rate, by, seen) = self.declared?;
-        let valid = DECLARED_MICROS + 2 * micros(Pace::of(&rate).interval);
-        (clock.abs_diff(seen) <= valid).then_some((rate, by))
-    }
-}
 
 impl MemoryState {
     /// How long no job of the group starts. Where the clock was set back since, the wait begins again.
@@ -142,14 +123,4 @@ impl Rates for MemoryStore {
         })
         .await
     }
-}
-
-/// Microseconds of a clock, or between two readings: far below what a float counts exactly.
-fn exact(micros: u64) -> f64 {
-    micros as f64
-}
-
-/// The same, back. Below zero is zero.
-fn micros(exact: f64) -> u64 {
-    exact as u64
 }

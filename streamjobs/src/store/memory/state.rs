@@ -6,10 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::granted::GrantedUpTo;
 use super::later::Later;
 use super::ledger::Ledger;
 use super::limit::Limit;
-use super::rates::GrantedUpTo;
 use super::stream::{Group, Pending, Stream};
 use super::timetable::Timetable;
 use crate::model::entry::{Entry, EntryId, Fields};

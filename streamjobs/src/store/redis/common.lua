@@ -49,7 +49,7 @@ local function pace_of(text)
   return {interval = interval, tolerance = worth - slack, slack = slack}
 end
 
--- A time in microseconds; nil for what is none.
+-- A time in microseconds; nil for any other text.
 local function micros_of(text)
   return type(text) == 'string' and #text <= 16 and string.match(text, '^%d+$') and tonumber(text) or nil
 end
