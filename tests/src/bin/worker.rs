@@ -14,7 +14,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use streamjobs::config::GroupOptions;
 use streamjobs::once::OnceMark;
-use streamjobs::{Client, Event, Job, JobError, Runtime, State, handler, handlers};
+use streamjobs::{
+    Client, Event, Job, JobError, Rate, Runtime, State, StreamName, handler, handlers,
+};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until};
@@ -28,7 +30,7 @@ struct Order {
 
 /// What the process does with its jobs: `quick`, `hold` (until it is told to stop), `abort` or
 /// `overflow` (at the job called poison), `abort-beside` (as soon as all others run beside it, which wait
-/// for the job called innocent), `ordered:<percent>`, or `sleep:<milliseconds>`; with `marked:` in front, as work that is marked.
+/// for the job called innocent), `ordered:<percent>`, `clock` (says what time it is on the server), or `sleep:<milliseconds>`; with `marked:` in front, as work that is marked.
 #[derive(Clone)]
 struct Mode(String);
 
@@ -84,6 +86,11 @@ async fn act(order: &Order, mode: &str, job: &Job) -> Result<(), JobError> {
     say(&format!("start {} {} {}", order.id, job.attempt(), job.delivery_count()));
     match mode {
         "quick" => {}
+        "clock" => {
+            let stream = StreamName::new("orders").unwrap();
+            let now = streamjobs::__store::of(job.client()).now(&stream).await.unwrap();
+            say(&format!("clock {}", now.0));
+        }
         "abort" if order.id == "poison" => std::process::abort(),
         "abort-beside" if order.id == "poison" => {
             // Four were published for each death so far, and all of them are to die with it.
@@ -145,6 +152,10 @@ async fn main() {
     }
     if let Some(slots) = number("WORKER_SLOTS") {
         options = options.concurrency(NonZeroU32::new(u32::try_from(slots).unwrap()).unwrap());
+    }
+    if let Ok(rate) = env::var("WORKER_RATE") {
+        let (rate, burst) = rate.split_once(' ').unwrap();
+        options = options.rate(rate.parse::<Rate>().unwrap().burst(burst.parse().unwrap()));
     }
     let mode = env::var("WORKER_MODE").unwrap_or_else(|_| "quick".to_owned());
     let handlers = match &*mode {

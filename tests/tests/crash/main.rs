@@ -14,4 +14,5 @@
 mod grid;
 mod limits;
 mod processes;
+mod rates;
 mod unique;

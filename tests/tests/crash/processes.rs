@@ -16,9 +16,12 @@ pub struct Plan<'a> {
     pub lease: Option<u64>,
     pub slots: u64,
     pub grace: u64,
+    /// The rate and its burst, as in `50/1s 20`.
+    pub rate: Option<&'a str>,
 }
 
-pub const QUICK: Plan<'static> = Plan { mode: "quick", lease: Some(600), slots: 8, grace: 5_000 };
+pub const QUICK: Plan<'static> =
+    Plan { mode: "quick", lease: Some(600), slots: 8, grace: 5_000, rate: None };
 
 pub fn worker(server: &RedisServer, plan: &Plan<'_>) -> Worker {
     worker_of(env!("CARGO_BIN_EXE_worker").into(), server, plan)
@@ -50,10 +53,13 @@ fn begun(program: PathBuf, server: &RedisServer, plan: &Plan<'_>) -> Worker {
     if let Some(lease) = lease {
         builder = builder.env("WORKER_LEASE_MS", lease);
     }
+    if let Some(rate) = plan.rate {
+        builder = builder.env("WORKER_RATE", rate);
+    }
     builder.start().unwrap()
 }
 
-fn publish(server: &RedisServer, ids: impl IntoIterator<Item = String>) {
+pub fn publish(server: &RedisServer, ids: impl IntoIterator<Item = String>) {
     let mut pipe = redis::pipe();
     for id in ids {
         pipe.cmd("XADD").arg("orders").arg("*").arg("type").arg("order.placed");
@@ -72,7 +78,7 @@ pub fn started<'a>(workers: impl IntoIterator<Item = &'a Worker>) -> Vec<String>
     lines(workers, "start ")
 }
 
-fn lines<'a>(workers: impl IntoIterator<Item = &'a Worker>, prefix: &str) -> Vec<String> {
+pub fn lines<'a>(workers: impl IntoIterator<Item = &'a Worker>, prefix: &str) -> Vec<String> {
     let all = workers.into_iter().flat_map(Worker::lines);
     all.filter_map(|line| line.strip_prefix(prefix).map(str::to_owned)).collect()
 }
@@ -221,7 +227,7 @@ fn processes_with_another_lease_take_no_running_job_of_each_other() {
 fn a_terminated_process_hands_its_work_to_another_within_a_second_uncounted() {
     let server = RedisServer::start().unwrap();
     // Nothing may wait for this lease.
-    let hold = Plan { mode: "hold", lease: Some(3_600_000), slots: 2, grace: 10 };
+    let hold = Plan { mode: "hold", lease: Some(3_600_000), slots: 2, grace: 10, rate: None };
     let leaving = worker(&server, &hold);
     publish(&server, (0..50).map(|id| id.to_string()));
     eventually(DEADLINE, "running", || started([&leaving]).len() == 2);
