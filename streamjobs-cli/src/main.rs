@@ -12,6 +12,7 @@ mod group;
 mod history;
 mod inspect;
 mod output;
+mod rate;
 mod retries;
 mod schedule;
 mod scheduled;
@@ -73,6 +74,7 @@ fn run(arguments: Arguments) -> Result<Exit, Failure> {
             Command::Cancels(command) => cancel::run(&client, command, &mut output).await?,
             Command::Schedule(command) => schedule::run(&client, command, &mut output).await?,
             Command::Unique(command) => unique::run(&client, command, &mut output).await?,
+            Command::Rate(command) => rate::run(&client, command, &mut output).await?,
         };
         output.flush()?;
         Ok(exit)

@@ -6,6 +6,7 @@ mod entries;
 mod group;
 mod history;
 mod inspect;
+mod rate;
 mod schedule;
 mod scheduled;
 mod tls;
@@ -23,6 +24,7 @@ pub(crate) use self::entries::{Chosen, Claim, Entries, HandOver, RemoveConsumer}
 pub(crate) use self::group::{GroupCreate, GroupDestroy, GroupMove, Groups};
 pub(crate) use self::history::{History, Replay, Tail, Trim};
 pub(crate) use self::inspect::{Inspect, Pending, Retries};
+pub(crate) use self::rate::{RateOf, Rates};
 pub(crate) use self::schedule::{OneSchedule, Schedule, ScheduleHistory, ScheduleList};
 pub(crate) use self::scheduled::{Scheduled, ScheduledIds, ScheduledList, ScheduledMove};
 pub(crate) use self::tls::Tls;
@@ -65,6 +67,7 @@ impl Command {
             Self::Cancels(command) => return Some(command.stream()),
             Self::Schedule(command) => return Some(command.stream()),
             Self::Unique(command) => return Some(command.stream()),
+            Self::Rate(command) => return Some(&command.of().stream),
             Self::Inspect(command) => command.queue()?,
             Self::Entries(command) => command.queue(),
             Self::Group(command) => command.queue(),
@@ -95,6 +98,8 @@ pub(crate) enum Command {
     Schedule(Schedule),
     #[command(subcommand)]
     Unique(Unique),
+    #[command(subcommand)]
+    Rate(Rates),
 }
 
 /// Check the server, or each node of a cluster: version, eviction, persistence, limits, permissions.

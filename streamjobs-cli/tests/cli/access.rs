@@ -53,7 +53,7 @@ fn runs(url: &str, line: &str) -> Ran {
     ran
 }
 
-const READING: [&str; 19] = [
+const READING: [&str; 20] = [
     "doctor",
     "doctor --stream orders --group billing",
     "info orders",
@@ -72,10 +72,11 @@ const READING: [&str; 19] = [
     "schedule show orders nightly",
     "schedule history orders",
     "unique show orders a --type t",
+    "rate show orders billing",
     "cancelled orders",
 ];
 
-const CHANGING: [&str; 26] = [
+const CHANGING: [&str; 28] = [
     "claim orders billing web-2 1-0 --yes",
     "release orders billing 1-0 --yes",
     "acknowledge orders billing 1-0 --yes",
@@ -84,6 +85,8 @@ const CHANGING: [&str; 26] = [
     "reap orders billing",
     "pause orders billing",
     "resume orders billing",
+    "rate set orders billing 100/1m",
+    "rate reset orders billing",
     "dead redrive orders billing 1-0 --yes",
     "dead purge orders billing --all --yes",
     "scheduled reschedule orders later 2h",

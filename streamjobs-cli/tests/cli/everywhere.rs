@@ -8,7 +8,7 @@ use streamjobs_tests::server::RedisServer;
 use crate::program::{program, run, run_at};
 
 /// One line for each command, with all its required arguments.
-const COMMANDS: [&str; 42] = [
+const COMMANDS: [&str; 45] = [
     "doctor",
     "info orders",
     "groups orders",
@@ -51,6 +51,9 @@ const COMMANDS: [&str; 42] = [
     "schedule history orders",
     "unique show orders a --type t",
     "unique release orders a --type t --yes",
+    "rate show orders billing",
+    "rate set orders billing 100/1m",
+    "rate reset orders billing",
 ];
 
 /// The commands in the program's help, with their descriptions.

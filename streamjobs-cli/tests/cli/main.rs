@@ -21,6 +21,7 @@ mod inspect;
 mod orders;
 mod partitions;
 mod program;
+mod rate;
 mod retries;
 mod schedule;
 mod scheduled;

@@ -1,0 +1,85 @@
+//! Arguments of `streamjobs rate ...`.
+
+use std::num::NonZeroU32;
+
+use clap::{Args, Subcommand};
+use streamjobs::stream::SetRate;
+use streamjobs::{GroupName, Rate, StreamName};
+
+use super::values::{group, stream};
+
+/// Show and change how many jobs of a group may start in a time.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Rates {
+    /// Show the rate of a group, in the code and as it was set, and until when its jobs wait.
+    #[command(after_help = "\
+Example:
+  streamjobs rate show orders billing")]
+    Show(RateOf),
+    Set(RateSet),
+    /// Give a group the rate of its code back, and end a wait for the other side.
+    #[command(after_help = "\
+Exits with 3 if nothing was set.
+
+Example:
+  streamjobs rate reset orders billing")]
+    Reset(RateOf),
+}
+
+impl Rates {
+    /// The group that the command is about.
+    pub(super) fn of(&self) -> &RateOf {
+        match self {
+            Self::Show(of) | Self::Reset(of) => of,
+            Self::Set(command) => &command.of,
+        }
+    }
+}
+
+/// Set the rate of a group in every process, until it is reset.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+It precedes the rate in the code, and takes effect within half a second, or three seconds in an idle group, by
+the default settings. It also ends a wait that a job has asked for because the other side has a limit.
+
+Example:
+  streamjobs rate set orders billing 100/1m --burst 20
+  streamjobs rate set orders billing off")]
+pub(crate) struct RateSet {
+    #[command(flatten)]
+    pub(crate) of: RateOf,
+    /// How many jobs may start in which time, such as 100/1m; or off, for no limit.
+    #[arg(value_parser = rate)]
+    rate: SetRate,
+    /// How many jobs may start at once after a quiet time; 1 by default.
+    #[arg(long, value_name = "COUNT")]
+    burst: Option<NonZeroU32>,
+}
+
+impl RateSet {
+    /// The rate with its burst.
+    pub(crate) fn rate(&self) -> SetRate {
+        match (self.rate, self.burst) {
+            (SetRate::At(rate), Some(burst)) => SetRate::At(rate.burst(burst)),
+            (rate, _) => rate,
+        }
+    }
+}
+
+/// A group, on all partitions of its stream.
+#[derive(Args, Debug)]
+pub(crate) struct RateOf {
+    /// The stream.
+    #[arg(value_parser = stream)]
+    pub(crate) stream: StreamName,
+    /// The group.
+    #[arg(value_parser = group)]
+    pub(crate) group: GroupName,
+}
+
+fn rate(text: &str) -> Result<SetRate, String> {
+    match text {
+        "off" => Ok(SetRate::Unlimited),
+        text => text.parse::<Rate>().map(SetRate::At).map_err(|error| format!("{error}; or off")),
+    }
+}
