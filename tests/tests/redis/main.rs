@@ -40,6 +40,7 @@ mod pause;
 mod poison;
 mod progress;
 mod publish;
+mod rates;
 mod reap;
 mod replay;
 mod retention;
