@@ -19,6 +19,7 @@ mod evolving;
 mod limits;
 mod middleware;
 mod progress;
+mod rate;
 mod recipes;
 mod scheduled;
 mod schedules;
