@@ -47,7 +47,7 @@ where
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Action {
-    /// Pause and resume a group in every process, or a schedule.
+    /// Pause and resume a group in every process, or a schedule; lift and reset the rate of a group.
     Pause,
     /// Ask every process of a group to claim idle entries now.
     Reap,

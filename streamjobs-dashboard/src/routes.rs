@@ -42,6 +42,8 @@ fn group() -> Router {
         .route("/", get(pages::group::show))
         .route("/pause", post(actions::group::pause))
         .route("/resume", post(actions::group::resume))
+        .route("/rate/lift", post(actions::group::lift_rate))
+        .route("/rate/reset", post(actions::group::reset_rate))
         .route("/reap", post(actions::group::reap))
         .route("/consumers/{consumer}/remove", post(actions::group::remove_consumer))
         .route("/pending", get(pages::pending::show))

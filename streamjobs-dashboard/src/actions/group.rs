@@ -3,7 +3,7 @@
 use axum::extract::Path;
 use axum::response::Response;
 use streamjobs::ConsumerName;
-use streamjobs::stream::Liveness;
+use streamjobs::stream::{Liveness, SetRate};
 
 use super::{ActionRequest, QueuePath, act};
 use crate::access::Action;
@@ -25,6 +25,26 @@ pub(crate) async fn resume(Path(queue): QueuePath, form: PostedForm) -> Response
     act(&form.ctx, request, async {
         let resumed = form.ctx.state.group(&queue.0, &queue.1)?.resume().await?;
         Ok(if resumed { "Resumed." } else { "The group was not paused." }.to_owned())
+    })
+    .await
+}
+
+pub(crate) async fn lift_rate(Path(queue): QueuePath, form: PostedForm) -> Response {
+    let request = ActionRequest::on_group(&form.ctx, &queue, None, Action::Pause, "lift_rate");
+    act(&form.ctx, request, async {
+        let group = form.ctx.state.group(&queue.0, &queue.1)?;
+        let lifted = group.set_rate(Some(SetRate::Unlimited)).await?;
+        Ok(if lifted { "Lifted the rate in all processes." } else { "There was no rate." }
+            .to_owned())
+    })
+    .await
+}
+
+pub(crate) async fn reset_rate(Path(queue): QueuePath, form: PostedForm) -> Response {
+    let request = ActionRequest::on_group(&form.ctx, &queue, None, Action::Pause, "reset_rate");
+    act(&form.ctx, request, async {
+        let reset = form.ctx.state.group(&queue.0, &queue.1)?.set_rate(None).await?;
+        Ok(if reset { "The rate of the code holds again." } else { "No rate was set." }.to_owned())
     })
     .await
 }

@@ -80,6 +80,7 @@ async fn view(ctx: &RequestContext, asked: &GroupQuery) -> Result<View, Fault> {
                 }
             }
             dt { "Trimmed before delivery" } dd { (format::count(info.trimmed_unread)) }
+            (rate(&info))
             (partitions(&info))
         }
         h2 { "Consumers" }
@@ -98,6 +99,21 @@ fn parked(info: &GroupInfo) -> Markup {
                     span.soft { " most for " (Untrusted(key)) ": " (format::count(*jobs)) }
                 }
             } }
+        }
+    }
+}
+
+/// How many jobs may start in a time, and until when they wait.
+fn rate(info: &GroupInfo) -> Markup {
+    let Some(rate) = &info.rate else { return html! {} };
+    let in_force = rate.in_force().map_or_else(|| "unlimited".to_owned(), |rate| rate.to_string());
+    html! {
+        dt { "Rate" }
+        dd #rate {
+            (in_force)
+            @if rate.set.is_some() { ", set by an operator" }
+            @if !rate.next.is_zero() { "; next start in " (format::span(rate.next)) }
+            @if let Some(rest) = rate.limited { "; waits for the other side for " (format::span(rest)) }
         }
     }
 }
@@ -164,6 +180,12 @@ fn banner(ctx: &RequestContext, diagnosis: &Diagnosis) -> Markup {
 fn actions(ctx: &RequestContext, info: &GroupInfo) -> Markup {
     let reap = Button { text: "Claim idle entries", ..Button::default() };
     let resume = Button { text: "Resume", ..Button::default() };
+    let reset = Button { text: "Reset the rate", ..Button::default() };
+    let lift = Button {
+        text: "Lift the rate in all processes",
+        confirm: Some("Let all waiting jobs of this group start without a limit?"),
+        ..Button::default()
+    };
     let pause = Button {
         text: "Pause in all processes",
         confirm: Some("Pause this group in all processes? Running jobs finish; no new jobs start."),
@@ -177,6 +199,12 @@ fn actions(ctx: &RequestContext, info: &GroupInfo) -> Markup {
             // A pause can be in some partitions only.
             @if info.paused_in < info.partitions {
                 (button(ctx, Action::Pause, &to(ctx, info, "pause"), &pause))
+            }
+            @if info.rate.is_some_and(|rate| rate.in_force().is_some() || rate.limited.is_some()) {
+                (button(ctx, Action::Pause, &to(ctx, info, "rate/lift"), &lift))
+            }
+            @if info.rate.is_some_and(|rate| rate.set.is_some()) {
+                (button(ctx, Action::Pause, &to(ctx, info, "rate/reset"), &reset))
             }
             (button(ctx, Action::Reap, &to(ctx, info, "reap"), &reap))
         }

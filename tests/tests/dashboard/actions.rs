@@ -50,6 +50,25 @@ async fn the_progress_of_a_running_job_is_shown_as_text() {
 }
 
 #[tokio::test]
+async fn the_rate_of_a_group_is_shown_lifted_and_reset() {
+    let site = Site::start().await;
+    site.get(GROUP).await.says_not("id=\"rate\"");
+    let rate = "1/1h".parse::<streamjobs::Rate>().unwrap();
+    assert!(site.group().set_rate(Some(rate.into())).await.unwrap());
+    let page = site.get(GROUP).await;
+    page.says("<dd id=\"rate\">1/1h, set by an operator</dd>").says("Lift the rate");
+    site.get_as("guest", GROUP).await.says("1/1h").says_not("Lift the rate");
+    let lifted = site.post_as("pause", &format!("{GROUP}/rate/lift"), &[]).await;
+    assert_eq!(lifted.is(303).notice(), "Lifted the rate in all processes.");
+    site.get(GROUP).await.says("unlimited, set by an operator").says("Reset the rate");
+    let reset = site.post(&format!("{GROUP}/rate/reset"), &[]).await;
+    assert_eq!(reset.is(303).notice(), "The rate of the code holds again.");
+    site.get(GROUP).await.says_not("id=\"rate\"").says_not("Reset the rate");
+    let again = site.post(&format!("{GROUP}/rate/reset"), &[]).await;
+    assert_eq!(again.notice(), "No rate was set.");
+}
+
+#[tokio::test]
 async fn pending_entries_are_claimed_for_a_consumer_and_released() {
     let site = Site::start().await;
     let ids = (0..3).map(|_| site.append("order.placed", "{}")).collect::<Vec<_>>();
