@@ -3,16 +3,60 @@
 //! The rules are those of the `name` module of the core crate. A name that passes here but not there
 //! is refused when the runtime starts.
 
-use syn::LitStr;
+use proc_macro2::{Span, TokenStream};
+use quote::quote_spanned;
+use syn::spanned::Spanned;
+use syn::{Expr, ExprLit, Lit, LitStr, Path};
+
+use crate::paths::{Paths, at};
+
+/// A name in an attribute, as it is written.
+#[derive(Clone)]
+pub(crate) enum Name {
+    Text(LitStr),
+    /// The path of a constant, whose value the compiler validates.
+    Constant(Path),
+}
+
+impl Name {
+    /// A literal or the path of a constant; `None` for anything else.
+    pub(crate) fn of(value: &Expr) -> Option<Self> {
+        match value {
+            Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => Some(Self::Text(text.clone())),
+            Expr::Path(path) if path.qself.is_none() => Some(Self::Constant(path.path.clone())),
+            Expr::Group(group) => Self::of(&group.expr),
+            _ => None,
+        }
+    }
+
+    /// An expression of the name. A constant is validated by this function of the core crate when the
+    /// program is compiled.
+    pub(crate) fn tokens(&self, function: &str, paths: &Paths) -> TokenStream {
+        match self {
+            Self::Text(text) => quote_spanned!(Span::mixed_site()=> #text),
+            Self::Constant(path) => {
+                let span = at(path.span());
+                let checked = paths.private_at(span, function);
+                quote_spanned!(span=> #checked(#path))
+            }
+        }
+    }
+}
 
 /// Validates the key of a stream.
-pub(crate) fn stream(name: &LitStr) -> syn::Result<()> {
-    check("stream name", name, stream_rule)
+pub(crate) fn stream(name: &Name) -> syn::Result<()> {
+    match name {
+        Name::Text(text) => check("stream name", text, stream_rule),
+        Name::Constant(_) => Ok(()),
+    }
 }
 
 /// Validates the name of a consumer group.
-pub(crate) fn group(name: &LitStr) -> syn::Result<()> {
-    check("group name", name, group_rule)
+pub(crate) fn group(name: &Name) -> syn::Result<()> {
+    match name {
+        Name::Text(text) => check("group name", text, group_rule),
+        Name::Constant(_) => Ok(()),
+    }
 }
 
 /// Validates an event type, which is a field of the entry.

@@ -71,6 +71,10 @@ pub mod __private {
     pub use crate::handler::{begin, extract, input, raw_input, run, settle, tick_input};
     pub use crate::model::backoff::Backoff;
     pub use crate::model::config::{HandlerOptions, KeyOrder, Start, Unhandled};
+    pub use crate::model::config::{HandlerOptions, Start, Unhandled};
+    pub use crate::model::constant::{
+        group_name, stream_name, tick_stream_bytes, tick_stream_length, tick_stream_text,
+    };
     pub use crate::model::entry::{EntryId, Fields};
     pub use crate::model::event::codec::{
         KeyText, ReadPayload, WritePayload, decode, decode_variant, encode_fields, encode_json,

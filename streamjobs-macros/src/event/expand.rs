@@ -11,7 +11,7 @@ use crate::paths::{Paths, at};
 
 /// The implementation.
 pub(crate) fn event(event: &Event, paths: &Paths) -> TokenStream {
-    let (ident, stream) = (&event.ident, &event.stream);
+    let (ident, stream) = (&event.ident, event.stream.tokens("stream_name", paths));
     let here = at(ident.span());
     let [trait_, fields, payload] = ["Event", "Fields", "Payload"].map(|name| paths.private(name));
     let [encode_error, decode_error] =

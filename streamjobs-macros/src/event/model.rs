@@ -9,12 +9,12 @@ use syn::{
 use super::parse::{self, Options};
 use super::serde_view::{SerdeView, renamed};
 use crate::errors::Errors;
-use crate::name;
+use crate::name::{self, Name};
 
 /// An event that can be expanded.
 pub(crate) struct Event {
     pub(crate) ident: Ident,
-    pub(crate) stream: LitStr,
+    pub(crate) stream: Name,
     pub(crate) encoding: Encoding,
     pub(crate) shape: Shape,
 }
@@ -95,13 +95,13 @@ fn check_generics(generics: &Generics, errors: &mut Errors) {
     }
 }
 
-fn required(
+fn required<T: Clone>(
     options: &Options,
-    option: &Option<LitStr>,
+    option: &Option<T>,
     place: Span,
     example: &str,
     errors: &mut Errors,
-) -> Option<LitStr> {
+) -> Option<T> {
     let name = example.split(' ').next().unwrap_or_default();
     if option.is_none() && !options.names(name) {
         let text = format!("an event needs a {name}, as in `#[event({example})]`");

@@ -6,12 +6,13 @@ use syn::spanned::Spanned;
 use syn::{Attribute, Error, Expr, ExprLit, Ident, Lit, LitStr, Path, Token};
 
 use crate::errors::Errors;
+use crate::name::Name;
 use crate::suggest;
 
 /// The options of an `#[event(...)]`; only the kinds of the values are checked.
 #[derive(Default)]
 pub(crate) struct Options {
-    pub(crate) stream: Option<LitStr>,
+    pub(crate) stream: Option<Name>,
     pub(crate) event_type: Option<LitStr>,
     pub(crate) key: Option<LitStr>,
     pub(crate) unique: Option<LitStr>,
@@ -38,6 +39,13 @@ impl Options {
             let text = format!("`{name}` {what}, as in `{name} = {example}`");
             Error::new(setting.value.as_ref().map_or(setting.name.span(), Spanned::span), text)
         };
+        if name == "stream"
+            && let Some(value) = &setting.value
+        {
+            let wrong = || wrong("takes a string or the path of a constant", "\"...\"");
+            self.stream = Some(Name::of(value).ok_or_else(wrong)?);
+            return Ok(());
+        }
         let text = match (&setting.value, name.as_str()) {
             (None, _) => return Err(wrong("needs a value", "\"...\"")),
             (Some(Expr::Path(path)), "crate") => {
@@ -49,7 +57,6 @@ impl Options {
             (Some(_), _) => return Err(wrong("takes a string", "\"...\"")),
         };
         match name.as_str() {
-            "stream" => self.stream = text,
             "type" => self.event_type = text,
             "key" => self.key = text,
             "unique" => self.unique = text,

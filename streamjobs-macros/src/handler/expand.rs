@@ -6,7 +6,7 @@ use syn::Path;
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 
-use super::model::{Handler, Settings, Source};
+use super::model::{Handler, Settings, Source, TickStream};
 use super::parse::Function;
 use super::signature::Argument;
 use super::{attempt, settings, signature};
@@ -14,7 +14,7 @@ use crate::paths::{Paths, at};
 
 /// The item that carries the handler's description, and its registration.
 pub(crate) fn handler(function: &Function, handler: &Handler, paths: &Paths) -> TokenStream {
-    let group = &handler.group;
+    let group = handler.group.tokens("group_name", paths);
     let (stream, types) = source(&handler.source, paths);
     let schedule = settings::schedule(&handler.source, paths);
     let options = settings::options(&handler.settings, paths);
@@ -113,13 +113,33 @@ fn source(source: &Source, paths: &Paths) -> (TokenStream, TokenStream) {
             (stream, types)
         }
         Source::Raw(_, stream) => {
-            let span = Span::mixed_site();
-            (quote_spanned!(span=> #stream), quote_spanned!(span=> ::core::option::Option::None))
+            let stream = stream.tokens("stream_name", paths);
+            (stream, quote_spanned!(Span::mixed_site()=> ::core::option::Option::None))
         }
         Source::Scheduled(_, stream, schedule) => {
             let (span, event_type) = (Span::mixed_site(), schedule.event_type());
             let types = quote_spanned!(span=> ::core::option::Option::Some(&[#event_type]));
-            (quote_spanned!(span=> #stream), types)
+            (tick_stream(stream, paths), types)
+        }
+    }
+}
+
+/// The stream of a handler's ticks.
+fn tick_stream(stream: &TickStream, paths: &Paths) -> TokenStream {
+    let path = match stream {
+        TickStream::Named(stream) => return stream.tokens("stream_name", paths),
+        TickStream::OfGroup(path) => path,
+    };
+    let span = at(path.span());
+    let (name, length) =
+        (paths.private_at(span, "group_name"), paths.private_at(span, "tick_stream_length"));
+    let (bytes, text) =
+        (paths.private_at(span, "tick_stream_bytes"), paths.private_at(span, "tick_stream_text"));
+    quote_spanned! {span=>
+        {
+            const __SJ_GROUP: &::core::primitive::str = #name(#path);
+            const __SJ_BYTES: &[::core::primitive::u8; #length(__SJ_GROUP)] = &#bytes(__SJ_GROUP);
+            #text(__SJ_BYTES)
         }
     }
 }

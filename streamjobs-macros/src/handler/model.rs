@@ -11,11 +11,12 @@ use super::rate::Rate;
 use super::schedule::Schedule;
 use super::signature::{self, Argument, Inputs};
 use crate::errors::Errors;
+use crate::name::Name;
 use crate::{count, duration, name};
 
 /// A handler with valid options and a valid signature.
 pub(crate) struct Handler {
-    pub(crate) group: LitStr,
+    pub(crate) group: Name,
     pub(crate) source: Source,
     pub(crate) settings: Settings,
     /// The middleware around it.
@@ -28,9 +29,16 @@ pub(crate) enum Source {
     /// An event, which has its stream.
     Event(Type),
     /// All entries of a named stream.
-    Raw(Type, LitStr),
+    Raw(Type, Name),
     /// The ticks of the handler's own schedule, on this stream.
-    Scheduled(Type, LitStr, Schedule),
+    Scheduled(Type, TickStream, Schedule),
+}
+
+/// The stream of a handler's ticks.
+pub(crate) enum TickStream {
+    Named(Name),
+    /// That of the group which this constant names.
+    OfGroup(Path),
 }
 
 /// The options that become the handler's settings; `None` means that the attribute has no such option.
@@ -89,9 +97,16 @@ impl Handler {
         let group = options.group?;
         let source = match (schedule, options.stream) {
             (Some(schedule), stream) => {
-                let own = Schedule::stream(&group);
-                errors.keep(name::stream(&own));
-                Source::Scheduled(event, stream.unwrap_or(own), schedule)
+                let stream = match (stream, &group) {
+                    (Some(stream), _) => TickStream::Named(stream),
+                    (None, Name::Text(group)) => {
+                        let own = Name::Text(Schedule::stream(group));
+                        errors.keep(name::stream(&own));
+                        TickStream::Named(own)
+                    }
+                    (None, Name::Constant(group)) => TickStream::OfGroup(group.clone()),
+                };
+                Source::Scheduled(event, stream, schedule)
             }
             (None, Some(stream)) => Source::Raw(event, stream),
             (None, None) => Source::Event(event),
@@ -216,7 +231,7 @@ fn unhandled_after(text: &str) -> Result<Duration, String> {
     }
 }
 
-type Check = fn(&LitStr) -> syn::Result<()>;
+type Check = fn(&Name) -> syn::Result<()>;
 
 /// The least time to begin in the core crate's settings.
 const EXPIRES_MIN: Duration = Duration::from_secs(1);

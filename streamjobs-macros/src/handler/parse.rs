@@ -9,13 +9,14 @@ use syn::{
 };
 
 use crate::errors::Errors;
+use crate::name::Name;
 use crate::suggest;
 
 /// The options of the attribute; only the kinds of the values are checked.
 #[derive(Default)]
 pub(crate) struct Options {
-    pub(crate) group: Option<LitStr>,
-    pub(crate) stream: Option<LitStr>,
+    pub(crate) group: Option<Name>,
+    pub(crate) stream: Option<Name>,
     pub(crate) concurrency: Option<LitInt>,
     pub(crate) max_attempts: Option<LitInt>,
     pub(crate) max_deliveries: Option<LitInt>,
@@ -134,6 +135,7 @@ impl Options {
                 | "burst"
                 | "missed_max" => "a whole number",
                 "crate" | "wrap" => "a path",
+                "group" | "stream" => "a string or the path of a constant",
                 _ => "a string",
             };
             Error::new_spanned(&value, format!("`{name}` takes {kind}, as in `{name} = {example}`"))
@@ -143,8 +145,8 @@ impl Options {
     /// Stores the value; `None` if it is of the wrong kind.
     fn set(&mut self, name: &str, value: &Expr) -> Option<()> {
         match name {
-            "group" => self.group = Some(text(value)?),
-            "stream" => self.stream = Some(text(value)?),
+            "group" => self.group = Some(Name::of(value)?),
+            "stream" => self.stream = Some(Name::of(value)?),
             "concurrency" => self.concurrency = Some(count(value)?),
             "max_attempts" => self.max_attempts = Some(count(value)?),
             "max_deliveries" => self.max_deliveries = Some(count(value)?),

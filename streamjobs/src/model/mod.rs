@@ -7,6 +7,7 @@ pub mod error;
 pub(crate) mod access;
 pub(crate) mod backoff;
 pub(crate) mod cause;
+pub(crate) mod constant;
 pub(crate) mod debounce;
 pub(crate) mod entry;
 pub(crate) mod event;

@@ -1,8 +1,6 @@
 use streamjobs::{Entry, handler};
 
-const GROUP: &str = "mail";
-
-#[handler(group = GROUP, stream = 'o')]
+#[handler(group = 7, stream = 'o')]
 async fn names(_: Entry) {}
 
 #[handler(group = "mail", stream = "orders", concurrency = "4", max_attempts = -1, max_deliveries = 2.5)]
