@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use streamjobs::stream::{
-    ConsumerInfo, GroupInfo, PendingEntry, PendingQuery, Stream, StreamError, StreamInfo,
+    ConsumerInfo, GroupInfo, PendingEntry, PendingQuery, Progress, Stream, StreamError, StreamInfo,
 };
 use streamjobs::{Client, EntryId};
 
@@ -295,6 +295,7 @@ async fn pending(client: &Client, command: &Pending, output: &mut Output) -> Res
                 "consumer": entry.consumer,
                 "idle_ms": milliseconds(entry.idle),
                 "deliveries": entry.delivery_count,
+                "progress": entry.progress.as_ref().map(progress_document),
             })
         });
         let entries = entries.collect::<Vec<_>>();
@@ -305,14 +306,27 @@ async fn pending(client: &Client, command: &Pending, output: &mut Output) -> Res
     let row = |entry: &PendingEntry| {
         let consumer = if entry.consumer.is_empty() { "(released)" } else { &entry.consumer };
         let deliveries = entry.delivery_count.to_string();
-        [entry.address().to_string(), consumer.to_owned(), span(entry.idle), deliveries]
+        let progress = entry.progress.as_ref().map_or_else(String::new, |progress| {
+            format!("{progress} ({} ago)", span(Some(progress.age)))
+        });
+        [entry.address().to_string(), consumer.to_owned(), span(entry.idle), deliveries, progress]
     };
-    output.table(["ID", "CONSUMER", "IDLE", "DELIVERIES"], listed.iter().map(row).collect())?;
+    let head = ["ID", "CONSUMER", "IDLE", "DELIVERIES", "PROGRESS"];
+    output.table(head, listed.iter().map(row).collect())?;
     if let Some(id) = more {
         output.flush()?;
         print_note(&format!("more results: --after {id}"));
     }
     Ok(Exit::Ok)
+}
+
+fn progress_document(progress: &Progress) -> Value {
+    json!({
+        "done": progress.done,
+        "of": progress.of,
+        "text": progress.text,
+        "age_ms": milliseconds(Some(progress.age)),
+    })
 }
 
 async fn diagnose(client: &Client, queue: &Queue, output: &mut Output) -> Result<Exit, Failure> {

@@ -114,6 +114,25 @@ fn pending_entries_are_filtered_and_continue_after_the_last_one_shown() {
 }
 
 #[test]
+fn the_progress_of_a_running_job_is_shown_with_its_age() {
+    let server = server();
+    let key = "{orders}:progress:billing";
+    let at = server.query::<Vec<String>>(&["TIME"])[0].parse::<u64>().unwrap() - 60;
+    let stored = format!("{at}000 1 web-1\n3 10 pages are written");
+    server.command(&["HSET", key, "stream:2-0", &stored, "stream:3-0", "unreadable"]);
+    let ran = run(&server, "pending orders billing").ended(0);
+    let lines = ran.out.lines().collect::<Vec<_>>();
+    assert!(lines[0].ends_with("PROGRESS"), "{ran:?}");
+    assert!(lines[2].contains("3/10 pages are written (1m"), "{ran:?}");
+    let document = run(&server, "pending orders billing --json").ended(0).json();
+    let progress = &document["entries"][1]["progress"];
+    assert_eq!((&progress["done"], &progress["of"]), (&json!(3), &json!(10)));
+    assert_eq!(progress["text"], "pages are written");
+    assert!(progress["age_ms"].as_u64().unwrap() >= 60_000, "{document}");
+    assert!(document["entries"][2]["progress"].is_null(), "{document}");
+}
+
+#[test]
 fn a_group_without_problems_is_healthy_and_one_with_a_problem_ends_with_three() {
     let server = RedisServer::start().unwrap();
     let _ = run(&server, "group create orders billing").ended(0);
