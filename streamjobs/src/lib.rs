@@ -46,8 +46,9 @@ pub use self::model::backoff::Backoff;
 pub use self::model::entry::{Entry, EntryId, EntryIdError, Fields};
 pub use self::model::event::{DecodeError, EncodeError, Event, Payload};
 pub use self::model::name::{ConsumerName, EventId, GroupName, NameError, StreamName};
-pub use self::model::outcome::{IntoOutcome, JobError, Outcome, ResultExt};
+pub use self::model::outcome::{IntoOutcome, JobError, Outcome};
 pub use self::model::rate::{Rate, RateError};
+pub use self::model::result_ext::ResultExt;
 pub use self::model::trace::{TraceContext, TraceContextError};
 pub use self::publish::client::{Client, ClientBuilder, Published};
 pub use self::publish::encoded::EncodedEvent;
@@ -71,7 +72,6 @@ pub mod __private {
     pub use crate::handler::{begin, extract, input, raw_input, run, settle, tick_input};
     pub use crate::model::backoff::Backoff;
     pub use crate::model::config::{HandlerOptions, KeyOrder, Start, Unhandled};
-    pub use crate::model::config::{HandlerOptions, Start, Unhandled};
     pub use crate::model::constant::{
         group_name, stream_name, tick_stream_bytes, tick_stream_length, tick_stream_text,
     };
@@ -81,9 +81,9 @@ pub mod __private {
         encode_variant_fields, encode_variant_json, key_text, unexpected_type,
     };
     pub use crate::model::event::{DecodeError, EncodeError, Event, Payload, UniqueFields};
-    pub use crate::model::outcome::{HandlerError, IntoOutcome, Outcome, ResultAfterOkOr};
-    pub use crate::model::outcome::{IntoOutcome, Outcome};
+    pub use crate::model::outcome::{HandlerError, IntoOutcome, Outcome};
     pub use crate::model::rate::Rate;
+    pub use crate::model::result_ext::ResultAfterOkOr;
     pub use crate::model::schedule::{DeclaredTiming, Missed, ScheduleDeclaration, Tick};
     #[cfg(feature = "inventory")]
     pub use inventory;

@@ -24,6 +24,7 @@ pub(crate) mod progress;
 pub(crate) mod rate;
 pub(crate) mod record;
 pub(crate) mod refusal;
+pub(crate) mod result_ext;
 pub(crate) mod run_failure;
 pub(crate) mod schedule;
 pub(crate) mod slot;

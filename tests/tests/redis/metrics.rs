@@ -17,8 +17,22 @@ use streamjobs_tests::process::runs_alone;
 use crate::app::{App, DEADLINE, Gate, Order, Work, options, order, quick, until};
 use crate::scrape::{Scrape, recorder};
 
+/// What observers and services did, which belong to no stream.
+fn agrees_beside_streams(scrape: &Scrape, counters: &Counters) {
+    let sum = |name: &str, labels: &[(&str, &str)]| scrape.sum(name, labels);
+    let restless = [("service", "restless")];
+    for (counted, shown, what) in [
+        (counters.services_ended, sum("streamjobs_services_ended_total", &restless), "services"),
+        (counters.observer_panics, sum("streamjobs_observer_panics_total", &[]), "panics"),
+        (counters.observations_dropped, sum("streamjobs_observations_dropped_total", &[]), "drops"),
+    ] {
+        assert_eq!(counted, shown, "{what}");
+    }
+}
+
 /// Every count of the runtime is in the scrape, over all of its groups.
 fn agrees_with_counters(scrape: &Scrape, counters: &Counters) {
+    agrees_beside_streams(scrape, counters);
     let sum = |name: &str| scrape.sum(name, &[("stream", "orders")]);
     let one = |name: &str, label: &str, value: &str| {
         scrape.sum(name, &[("stream", "orders"), (label, value)])
@@ -70,21 +84,6 @@ fn agrees_with_counters(scrape: &Scrape, counters: &Counters) {
         (counters.read_timeouts, sum("streamjobs_read_timeouts_total"), "read_timeouts"),
         (counters.entries_trimmed, sum("streamjobs_entries_trimmed_total"), "entries_trimmed"),
         (counters.consumers_retired, sum("streamjobs_consumers_removed_total"), "retired"),
-        (
-            counters.services_ended,
-            scrape.sum("streamjobs_services_ended_total", &[("service", "restless")]),
-            "services_ended",
-        ),
-        (
-            counters.observer_panics,
-            scrape.sum("streamjobs_observer_panics_total", &[]),
-            "observer_panics",
-        ),
-        (
-            counters.observations_dropped,
-            scrape.sum("streamjobs_observations_dropped_total", &[]),
-            "observations_dropped",
-        ),
     ] {
         assert_eq!(counted, shown, "{what}");
     }

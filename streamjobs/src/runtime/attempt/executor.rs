@@ -27,8 +27,8 @@ use crate::publish::client::Client;
 use crate::runtime::attempt::{BoundHandler, Handlers};
 use crate::runtime::observe::{JobEvent, Observed, QueueContext, QueueEvent, Subject};
 use crate::runtime::state::{
-    Ack, Acks, Assignment, CancelledJobs, Clock, HandledBy, InFlight, NextDue, OnConfirmed,
-    Settlement, StartGate,
+    Ack, Acks, Assignment, CancelledJobs, Clock, InFlight, NextDue, OnConfirmed, Settlement,
+    StartGate,
 };
 
 /// Runs the jobs of one queue, each on a task of its own.

@@ -147,12 +147,8 @@ pub(super) fn log_queue(identity: &ConsumerIdentity, event: &QueueEvent<'_>) {
         QueueEvent::GroupRecreated => {
             log!(error, identity, "group was lost and has been recreated at its durable floor");
         }
-        QueueEvent::RetriesRestored(jobs) => {
-            log!(error, identity, jobs, "retry set was lost, its jobs are scheduled again");
-        }
-        QueueEvent::RetriesStranded(jobs) => {
-            let message = "retry set was lost, its jobs wait until the user may run HSCAN";
-            log!(error, identity, jobs, "{message}");
+        QueueEvent::RetriesRestored(_) | QueueEvent::RetriesStranded(_) => {
+            log_retry_set(identity, event);
         }
         QueueEvent::Parked(_) | QueueEvent::PlacesFreed(_) | QueueEvent::LimitsDiffer { .. } => {
             log_limit(identity, event);
@@ -190,6 +186,20 @@ pub(super) fn log_queue(identity: &ConsumerIdentity, event: &QueueEvent<'_>) {
             log!(error, identity, name, panic, "a loop panicked: restart the process");
         }
         QueueEvent::Alerted(alert) => log_alert(identity, alert),
+    }
+}
+
+/// Logs what became of the jobs of a lost retry set.
+fn log_retry_set(identity: &ConsumerIdentity, event: &QueueEvent<'_>) {
+    match *event {
+        QueueEvent::RetriesRestored(jobs) => {
+            log!(error, identity, jobs, "retry set was lost, its jobs are scheduled again");
+        }
+        QueueEvent::RetriesStranded(jobs) => {
+            let message = "retry set was lost, its jobs wait until the user may run HSCAN";
+            log!(error, identity, jobs, "{message}");
+        }
+        _ => {}
     }
 }
 

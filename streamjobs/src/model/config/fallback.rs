@@ -1,0 +1,26 @@
+//! Options of one place where another says nothing.
+
+use super::HandlerOptions;
+
+impl HandlerOptions {
+    /// These options, and for each that is not set the one of `other`.
+    pub(crate) fn or(self, other: &Self) -> Self {
+        let limits = if self.has_limit() { &self } else { other };
+        Self {
+            concurrency: self.concurrency.or(other.concurrency),
+            max_attempts: self.max_attempts.or(other.max_attempts),
+            max_deliveries: self.max_deliveries.or(other.max_deliveries),
+            timeout: self.timeout.or(other.timeout),
+            expires: self.expires.or(other.expires),
+            backoff: self.backoff.or(other.backoff),
+            lease: self.lease.or(other.lease),
+            start: self.start.or(other.start),
+            unhandled: self.unhandled.or(other.unhandled),
+            unhandled_after: self.unhandled_after.or(other.unhandled_after),
+            order: limits.order,
+            concurrency_per_key: limits.concurrency_per_key,
+            concurrency_total: limits.concurrency_total,
+            rate: self.rate.or(other.rate),
+        }
+    }
+}
