@@ -128,7 +128,7 @@ fn a_busy_receiver_of_a_webhook_costs_no_attempt() {
 fn a_worker_runs_the_groups_of_its_environment_alone() {
     let server = RedisServer::start().unwrap();
     let settings = [("GROUPS", "billing"), ("BILLING_CONCURRENCY", "3"), ("GRACE_SECONDS", "5")];
-    let program = start(env!("CARGO_BIN_EXE_worker"), &server, &settings);
+    let program = start(env!("CARGO_BIN_EXE_job_worker"), &server, &settings);
     program.wait_for(|line| line == "3 jobs of billing at once", WITHIN);
     let order = ["XADD", "orders", "*", "type", "order.placed", "order_id", "o-1", "customer", "a"];
     server.command(&order);

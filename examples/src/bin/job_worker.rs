@@ -1,6 +1,6 @@
 //! A process that runs jobs and serves nothing, configured by its environment.
 //!
-//! `REDIS_URL=redis://127.0.0.1:6379 GROUPS=billing cargo run -p streamjobs-examples --bin worker`
+//! `REDIS_URL=redis://127.0.0.1:6379 GROUPS=billing cargo run -p streamjobs-examples --bin job_worker`
 
 #![allow(clippy::print_stdout, reason = "an example prints to its terminal")]
 
