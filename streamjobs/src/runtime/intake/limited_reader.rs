@@ -18,7 +18,9 @@ pub(super) struct LimitedReader {
     context: Arc<QueueContext>,
     rule: HoldRule,
     freed: Arc<PlaceSignal>,
-    /// The stream has entries that the limit did not admit.
+    /// How often in a row a wait has ended without a place that this process freed.
+    refusals: u32,
+    /// The last read found such entries.
     is_full: bool,
     /// The error of a read that had brought something before, for the next one.
     failed: Option<StoreError>,
@@ -31,7 +33,7 @@ impl LimitedReader {
         rule: HoldRule,
         freed: Arc<PlaceSignal>,
     ) -> Self {
-        Self { behind, context, rule, freed, is_full: false, failed: None }
+        Self { behind, context, rule, freed, refusals: 0, is_full: false, failed: None }
     }
 
     /// Takes until there is enough or nothing is left, into `taken`.
@@ -78,6 +80,9 @@ impl StreamReader for LimitedReader {
             Some(error) => Err(error),
             None => self.take(&request, &mut taken).await,
         };
+        if !taken.is_empty() {
+            self.refusals = 0;
+        }
         let deliveries = match result {
             Ok(()) => Ok(taken),
             Err(error) if !taken.is_empty() => {
@@ -94,9 +99,12 @@ impl StreamReader for LimitedReader {
     async fn ready(&mut self, wait: Duration) -> Result<bool, StoreError> {
         if std::mem::take(&mut self.is_full) {
             // Other processes free places too, and say nothing.
-            let _late = timeout(wait.min(FULL_WAIT), self.freed.freed()).await.is_err();
+            let pause = FULL_WAIT.saturating_mul(1 << self.refusals.min(FULL_DOUBLINGS));
+            let is_freed = timeout(wait.min(pause), self.freed.freed()).await.is_ok();
+            self.refusals = if is_freed { 0 } else { self.refusals.saturating_add(1) };
             return Ok(true);
         }
+        self.refusals = 0;
         self.behind.ready(wait).await
     }
 
@@ -109,7 +117,9 @@ impl StreamReader for LimitedReader {
     }
 }
 
-/// While the limit admits nothing more, how soon it is tried again.
+/// While the limit admits nothing more, how soon it is tried again for the first time: then twice as long each
+/// time, up to 0.8 s.
 const FULL_WAIT: Duration = Duration::from_millis(100);
+const FULL_DOUBLINGS: u32 = 3;
 /// Steps of one read: each looks at 200 entries at most.
 const TAKES_MAX: usize = 20;

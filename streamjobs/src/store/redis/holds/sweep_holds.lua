@@ -80,12 +80,10 @@ if limit or not disagree then
   local page = redis.call('ZSCAN', keys.turns, lines_at, 'COUNT', 100)
   lines_at = page[1]
   for i = 1, #page[2], 2 do
-    if fed < FED_MAX then
-      fed = fed + feed(keys, page[2][i], limit, FED_MAX - fed)
-    else
-      lines_at = '0'
-    end
+    if fed < FED_MAX then fed = fed + feed(keys, page[2][i], limit, FED_MAX - fed) end
   end
+  -- There may be more. Any cursor is a valid one.
+  if fed >= FED_MAX and lines_at == '0' then lines_at = '1' end
   if not limit and redis.call('ZCARD', keys.lines) == 0 then redis.call('DEL', keys.holds, keys.busy) end
 else
   lines_at = '0'
