@@ -124,7 +124,9 @@ impl Next {
     /// back. The job is not done then, whatever the middleware returns.
     pub async fn run(mut self) -> Result<(), JobError> {
         let (progress, alive) = (Arc::clone(&self.progress), self.alive.take());
+        let mut unended = Unended(Some(&progress));
         let outcome = self.outcome().await;
+        unended.0 = None;
         progress.set(outcome.copied());
         drop(alive);
         outcome.into_result()
@@ -134,7 +136,7 @@ impl Next {
     async fn outcome(self) -> Outcome {
         let Self { job, chain, place, progress, .. } = self;
         let Some(Layer(layer)) = chain.layers.get(place) else {
-            let _running = progress.begin();
+            let Some(_running) = progress.begin() else { return job.time_ended().await };
             return (chain.run)(job).await;
         };
         let (alive, gone) = oneshot::channel();
@@ -226,19 +228,20 @@ impl Chain {
         let whole = AssertUnwindSafe(next.outcome()).catch_unwind();
         let over = async {
             let outcome = job.time_ended().await;
-            if progress.has_begun() {
+            if progress.has_begun_or_never_does() {
                 // The run notices by itself that its time is over, and rolls its resources back.
                 progress.at_rest().await;
                 if !matches!(outcome, Outcome::LeaseLost | Outcome::CutOff) {
                     sleep(job.window()).await;
                 }
             }
-            outcome
+            // Taken before the run is dropped, which forgets it.
+            progress.take().unwrap_or(outcome)
         };
         tokio::select! {
             biased;
             ended = whole => ended.unwrap_or_else(|panic| Outcome::Panicked(panic_text(panic))),
-            outcome = over => progress.take().unwrap_or(outcome),
+            outcome = over => outcome,
         }
     }
 }
@@ -253,21 +256,29 @@ struct Progress {
 #[derive(Debug, Default)]
 struct State {
     has_begun: bool,
+    /// The attempt has ended before the handler began, which does not begin any more.
+    is_over: bool,
     is_running: bool,
     /// How the run ended, as the middleware by now has left it; `None` if it did not end by itself.
     outcome: Option<Outcome>,
 }
 
 impl Progress {
-    /// The handler begins, and runs until the guard is dropped.
-    fn begin(&self) -> Running<'_> {
+    /// The handler begins, and runs until the guard is dropped; `None` if the attempt is over.
+    fn begin(&self) -> Option<Running<'_>> {
         let mut state = self.state();
+        if state.is_over {
+            return None;
+        }
         (state.has_begun, state.is_running) = (true, true);
-        Running(self)
+        Some(Running(self))
     }
 
-    fn has_begun(&self) -> bool {
-        self.state().has_begun
+    /// At the end of the attempt: whether the handler has begun. Otherwise it never does.
+    fn has_begun_or_never_does(&self) -> bool {
+        let mut state = self.state();
+        state.is_over = !state.has_begun;
+        state.has_begun
     }
 
     fn set(&self, outcome: Outcome) {
@@ -291,6 +302,17 @@ impl Progress {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A run that is dropped before its end leaves no outcome.
+struct Unended<'a>(Option<&'a Progress>);
+
+impl Drop for Unended<'_> {
+    fn drop(&mut self) {
+        if let Some(progress) = self.0 {
+            drop(progress.take());
+        }
     }
 }
 

@@ -41,21 +41,30 @@ pub struct Finished {
     pub fed: usize,
 }
 
-/// Where a sweep goes on; zero begins.
+/// Where a sweep goes on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SweepAt {
+    /// At the beginning.
+    #[default]
+    Begin,
+    /// Where the last call has ended.
+    Cursor(u64),
+    /// Everything has been looked at.
+    End,
+}
+
+/// Where a sweep goes on, among two things.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SweepCursors {
     /// Among the holds.
-    pub holds: u64,
+    pub holds: SweepAt,
     /// Among the keys that have a line.
-    pub lines: u64,
+    pub lines: SweepAt,
 }
 
 impl SweepCursors {
-    /// Whether everything has been looked at.
-    #[must_use]
-    pub fn are_at_the_end(self) -> bool {
-        self == Self::default()
-    }
+    /// Everything has been looked at.
+    pub const END: Self = Self { holds: SweepAt::End, lines: SweepAt::End };
 }
 
 /// A look for holds without a job, and for lines that nothing lets go on.

@@ -40,7 +40,7 @@ pub use self::consume::{
 };
 pub use self::dead_letters::DeadLetters;
 pub use self::group_upkeep::{GroupUpkeep, Prepared, Promoted, Recorded, TypeSight};
-pub use self::holds::{Finished, HoldSweep, Holds, Left, SweepCursors, SweptHolds, Taken};
+pub use self::holds::{Finished, HoldSweep, Holds, Left, SweepAt, SweepCursors, SweptHolds, Taken};
 pub use self::inspect::Inspect;
 pub use self::marks::Marks;
 pub use self::progress::JobProgress;

@@ -11,6 +11,7 @@ use futures_util::future::BoxFuture;
 use tokio::time::{Instant, sleep};
 
 use super::Streams;
+use crate::handler::middleware::Chain;
 use crate::handler::{
     CancelReason, ConsumerIdentity, HandlerDef, HandlerItem, Job, JobClock, JobParts, Lease,
     MachineClock, Requirements, States,
@@ -269,6 +270,9 @@ impl Perform {
         let handler = || self.handler.location();
         let mut requirements = Requirements::default();
         (self.handler.require)(&mut requirements);
+        if let Some(wrap) = self.handler.wrap {
+            wrap().require(&mut requirements);
+        }
         let states = requirements.missing_from(&self.states);
         if !states.is_empty() {
             return Err(PerformError::MissingStates { handler: handler(), states });
@@ -386,7 +390,14 @@ async fn run_once(
         }
         std::future::pending::<Outcome>().await
     };
-    let run = AssertUnwindSafe(async { (handler.run)(job).await }).catch_unwind();
+    let layers = handler.wrap.map(|wrap| wrap()).into_iter().collect();
+    let run = async {
+        match Chain::new(layers, handler.run) {
+            Some(chain) => chain.run(job).await,
+            None => (handler.run)(job).await,
+        }
+    };
+    let run = AssertUnwindSafe(run).catch_unwind();
     tokio::select! {
         biased;
         outcome = run => outcome.unwrap_or_else(|panic| Outcome::Panicked(panic_text(panic))),

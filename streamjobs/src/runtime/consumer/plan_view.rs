@@ -223,6 +223,11 @@ impl Levels {
         settings.extend(config.limit.map(|limit| {
             self.setting("limit over all processes", limit.text(), HandlerOptions::has_limit)
         }));
+        settings.extend(
+            config
+                .rate
+                .map(|rate| self.setting("rate", rate.to_string(), |says| says.rate.is_some())),
+        );
         settings
     }
 

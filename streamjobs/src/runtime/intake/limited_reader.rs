@@ -20,8 +20,8 @@ pub(super) struct LimitedReader {
     freed: Arc<PlaceSignal>,
     /// How often in a row a wait has ended without a place that this process freed.
     refusals: u32,
-    /// The last read found such entries.
-    is_full: bool,
+    /// What the last read has left of the stream.
+    left: Left,
     /// The error of a read that had brought something before, for the next one.
     failed: Option<StoreError>,
 }
@@ -33,7 +33,7 @@ impl LimitedReader {
         rule: HoldRule,
         freed: Arc<PlaceSignal>,
     ) -> Self {
-        Self { behind, context, rule, freed, refusals: 0, is_full: false, failed: None }
+        Self { behind, context, rule, freed, refusals: 0, left: Left::More, failed: None }
     }
 
     /// Takes until there is enough or nothing is left, into `taken`.
@@ -55,14 +55,16 @@ impl LimitedReader {
             let answer = step.await?;
             taken.extend(answer.deliveries);
             context.report.queue(QueueEvent::Parked(answer.parked));
+            if !inlet.is_lane() {
+                self.left = answer.left;
+            }
             match answer.left {
                 Left::More => {}
-                Left::Full => {
-                    self.is_full = true;
-                    break;
-                }
+                Left::Full => break,
                 Left::Drained if is_watched => break,
                 Left::Drained => {
+                    // Until another take has said that nothing came before the watch.
+                    self.left = Left::More;
                     self.behind.watch().await?;
                     is_watched = true;
                 }
@@ -97,7 +99,10 @@ impl StreamReader for LimitedReader {
     }
 
     async fn ready(&mut self, wait: Duration) -> Result<bool, StoreError> {
-        if std::mem::take(&mut self.is_full) {
+        if self.left == Left::More {
+            return Ok(true);
+        }
+        if self.left == Left::Full {
             // Other processes free places too, and say nothing.
             let pause = FULL_WAIT.saturating_mul(1 << self.refusals.min(FULL_DOUBLINGS));
             let is_freed = timeout(wait.min(pause), self.freed.freed()).await.is_ok();

@@ -65,7 +65,7 @@ impl LimitPlaces {
             let sweep = HoldSweep { rule, cursors };
             let swept = self.context.store.sweep_holds(self.context.queue(), sweep).await?;
             (cursors, ended, fed) = (swept.cursors, ended + swept.ended, fed + swept.fed);
-            if cursors.are_at_the_end() {
+            if cursors == SweepCursors::END {
                 break swept.others;
             }
         };

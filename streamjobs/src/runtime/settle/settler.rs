@@ -95,6 +95,8 @@ impl SettlingSteps {
         }
         let (hold, mut backoff) = (settlement.hold, LoopBackoff::new());
         let (mut unconfirmed, mut settled, mut room) = (false, false, None);
+        // Whether this attempt has ended the job, and not another one.
+        let mut has_ended_it = false;
         while !settled && !settlement.lease.is_lost() {
             if abort.is_cancelled() {
                 // The entry stays in flight, so that the report of the shutdown names it.
@@ -123,7 +125,9 @@ impl SettlingSteps {
                 }
                 Ok(result) => {
                     let done_before = unconfirmed && was_done_before(&settlement, result);
-                    self.report(&settlement, if done_before { FenceResult::Owned } else { result });
+                    let result = if done_before { FenceResult::Owned } else { result };
+                    has_ended_it = matches!(result, FenceResult::Owned | FenceResult::Trimmed(_));
+                    self.report(&settlement, result);
                     settled = true;
                 }
                 // The group is lost, and its pending list with it. When it is recreated at its
@@ -146,7 +150,7 @@ impl SettlingSteps {
                 }
             }
         }
-        if settled && self.gives_place_back(&settlement.verdict) {
+        if has_ended_it && self.gives_place_back(&settlement.verdict) {
             Box::pin(self.places.give_back(&[(hold.inlet, hold.id)])).await;
         }
         self.end(settlement, settled);

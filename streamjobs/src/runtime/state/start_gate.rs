@@ -55,12 +55,14 @@ struct Grant {
     answered: Instant,
     /// How many are used, or too old.
     used: u32,
+    /// How many of these were too old, since the last that was used.
+    late: u32,
     number: u64,
 }
 
 impl Default for Grant {
     fn default() -> Self {
-        Self { starts: Starts::default(), answered: Instant::now(), used: 0, number: 0 }
+        Self { starts: Starts::default(), answered: Instant::now(), used: 0, late: 0, number: 0 }
     }
 }
 
@@ -83,11 +85,11 @@ impl Grant {
     fn take(&mut self, now: Instant, wanted: u32) -> u32 {
         let late = (self.starts.slack / 2).max(LATE_MIN);
         while self.rest() > 0 && self.time_of(self.used) + late < now {
-            self.used += 1;
+            (self.used, self.late) = (self.used + 1, self.late + 1);
         }
         let mut taken = 0;
         while taken < wanted && self.rest() > 0 && self.time_of(self.used) <= now {
-            (taken, self.used) = (taken + 1, self.used + 1);
+            (taken, self.used, self.late) = (taken + 1, self.used + 1, 0);
         }
         taken
     }
@@ -271,6 +273,7 @@ impl StartGate {
         if let Some(taken) = taken {
             return Ok(taken);
         }
+        self.give_late_back().await?;
         let answer = self.store.reserve_starts(&self.queue, asked).await?;
         let answered = Instant::now();
         {
@@ -281,7 +284,7 @@ impl StartGate {
                 return Ok(TakenStarts { count: wanted, grant: 0, upto: 0 });
             }
             let number = state.grant.number + 1;
-            state.grant = Grant { starts: answer.starts, answered, used: 0, number };
+            state.grant = Grant { starts: answer.starts, answered, used: 0, late: 0, number };
             if answer.starts.count == 0 {
                 state.opens_at = Some(answered + answer.wait.max(WAIT_MIN));
                 return Ok(TakenStarts { count: 0, grant: 0, upto: 0 });
@@ -289,6 +292,18 @@ impl StartGate {
         }
         let (_, taken) = self.take_granted(most, reason);
         Ok(taken.unwrap_or(TakenStarts { count: 0, grant: 0, upto: 0 }))
+    }
+
+    /// Gives back starts whose time went by unused, so that the next may be at once and not an interval later.
+    async fn give_late_back(&self) -> Result<(), StoreError> {
+        let (starts, late) = {
+            let mut state = lock(&self.state);
+            (state.grant.starts, std::mem::take(&mut state.grant.late))
+        };
+        match late {
+            0 => Ok(()),
+            late => self.store.return_starts(&self.queue, starts, late).await.map(drop),
+        }
     }
 
     /// Takes what was granted before: none if the server is to be asked.
@@ -336,7 +351,7 @@ impl StartGate {
         if grant.number != taken.grant || grant.used != taken.upto {
             return false;
         }
-        grant.used = grant.used.saturating_sub(unused);
+        (grant.used, grant.late) = (grant.used.saturating_sub(unused), 0);
         state.opens_at = None;
         true
     }
@@ -359,7 +374,7 @@ impl StartGate {
 
     /// Uses no more of the grant: how many are left of it.
     fn forget(state: &mut GateState) -> u32 {
-        let rest = state.grant.rest();
+        let rest = state.grant.rest() + std::mem::take(&mut state.grant.late);
         state.grant.used = state.grant.starts.count;
         state.opens_at = None;
         rest

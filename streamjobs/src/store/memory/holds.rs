@@ -89,8 +89,8 @@ impl MemoryState {
         fed
     }
 
-    /// Whether the job of a hold is anywhere.
-    fn has_job(&mut self, queue: &Queue, (inlet, id): (Inlet, EntryId)) -> bool {
+    /// Whether the job of a hold is anywhere where it keeps its place.
+    fn has_job(&mut self, queue: &Queue, (inlet, id): (Inlet, EntryId), blocks: bool) -> bool {
         let name = format!("{}:{id}", if inlet.is_lane() { 'l' } else { 's' });
         let entry = self.streams.get(&queue.key(inlet)).map(|on| on.entries.contains_key(&id));
         let is_stored = entry.unwrap_or(false);
@@ -101,11 +101,9 @@ impl MemoryState {
         let is_unread = in_lane
             .flatten()
             .any(|(field, value)| field == "sj-held" && value.as_ref() == name.as_bytes());
-        is_pending
-            || is_stored && (inlet.is_lane() || is_new)
-            || is_unread
-            || self.has_retry(queue, &name)
-            || self.has_retry(queue, &format!("{name}+"))
+        let waits =
+            is_unread || self.has_retry(queue, &name) || self.has_retry(queue, &format!("{name}+"));
+        is_pending || inlet.is_lane() && is_stored && is_new || blocks && waits
     }
 }
 
@@ -185,12 +183,11 @@ impl Holds for MemoryStore {
             let record = state.record(queue);
             let living = record.about.iter().filter(|(consumer, _)| record.is_alive(consumer, now));
             let others = living.map(|(_, about)| limits_of(about)).find(|other| *other != said);
-            let mut swept =
-                SweptHolds { cursors: SweepCursors::default(), ..SweptHolds::default() };
+            let mut swept = SweptHolds { cursors: SweepCursors::END, ..SweptHolds::default() };
             if sweep.rule.is_some() {
                 let places = state.limit(queue).holds.keys().copied().collect::<Vec<_>>();
                 for place in places {
-                    if !state.has_job(queue, place) {
+                    if !state.has_job(queue, place, sweep.rule.is_some_and(|rule| rule.blocks)) {
                         state.limit(queue).holds.remove(&place);
                         swept.ended += 1;
                     }

@@ -1,7 +1,7 @@
 //! Holds: hashes and sorted sets beside the stream, changed by scripts alone.
 
 use async_trait::async_trait;
-use redis::Cmd;
+use redis::{Cmd, Value};
 
 use super::script::scripts;
 use super::{RedisStore, packed, reply};
@@ -10,7 +10,8 @@ use crate::model::limit::HoldRule;
 use crate::model::name::ConsumerName;
 use crate::store::types::Result;
 use crate::store::{
-    Finished, HoldSweep, Holds, Inlet, Left, Queue, StoreError, SweepCursors, SweptHolds, Taken,
+    Finished, HoldSweep, Holds, Inlet, Left, Queue, StoreError, SweepAt, SweepCursors, SweptHolds,
+    Taken,
 };
 
 scripts! {
@@ -86,21 +87,38 @@ impl Holds for RedisStore {
             command.arg(queue.group.as_str());
             command.arg(rule.map_or_else(String::new, |rule| rule.limit.to_string()));
             command.arg(rule.map_or_else(String::new, HoldRule::text));
-            command.arg(cursors.holds).arg(cursors.lines);
+            command.arg(i32::from(rule.is_some_and(|rule| rule.blocks)));
+            command.arg(cursor(cursors.holds)).arg(cursor(cursors.lines));
         };
         let value = self.script(&SWEEP_HOLDS, &keys, add).await?;
         let [holds, lines, ended, fed, parked, others] = reply::tuple(value, name)?;
         let others = reply::lossy(others, name)?;
         Ok(SweptHolds {
-            cursors: SweepCursors {
-                holds: reply::number(holds, name)?,
-                lines: reply::number(lines, name)?,
-            },
+            cursors: SweepCursors { holds: sweep_at(holds, name)?, lines: sweep_at(lines, name)? },
             ended: reply::size(&ended, name)?,
             fed: reply::size(&fed, name)?,
             parked: reply::number(parked, name)?,
             others: Some(others).filter(|others| !others.is_empty()),
         })
+    }
+}
+
+/// Where a sweep goes on, as the script takes it.
+fn cursor(at: SweepAt) -> String {
+    match at {
+        SweepAt::Begin => "0".to_owned(),
+        SweepAt::Cursor(cursor) => cursor.to_string(),
+        SweepAt::End => String::new(),
+    }
+}
+
+fn sweep_at(value: Value, name: &'static str) -> Result<SweepAt> {
+    match reply::text(value, name)?.as_str() {
+        "" | "0" => Ok(SweepAt::End),
+        cursor => {
+            let cursor = cursor.parse().map_err(|_| StoreError::Protocol { command: name })?;
+            Ok(SweepAt::Cursor(cursor))
+        }
     }
 }
 

@@ -12,8 +12,8 @@
 -- May race with: takes and ends of all processes. Reading and deciding are one step: two processes that
 -- read one key's entries and decided later could decide in the other order.
 --
--- A record is stored before its entry is acknowledged. A job with too many fields to be carried is admitted
--- without a hold. Where lines have too many jobs or bytes, the stream is not read further, so what waits
+-- A record is stored before its entry is acknowledged. A job with too many fields to be carried cannot wait, and
+-- is admitted beyond the limit. Where lines have too many jobs or bytes, the stream is not read further, so what waits
 -- is bounded. An answer that is lost loses nothing: its entries are pending, with their holds, and
 -- are recovered.
 local stream, lane, holds, busy, lines, records, turns = unpack(KEYS)
@@ -61,9 +61,10 @@ local function admit(id, fields)
     return true
   end
   local counted = counted_key(scope, fields)
-  if not counted or #fields > 2 * FIELDS_MAX then return true end
+  if not counted then return true end
   local has = tonumber(redis.call('HGET', busy, counted) or '') or 0
   if has >= limit or redis.call('ZSCORE', turns, counted) then
+    if #fields > 2 * FIELDS_MAX then return true end
     park(id, fields, counted)
     return false
   end
@@ -100,7 +101,8 @@ while #admitted < want and looked < LOOKED_MAX and bytes < BYTES_MAX do
   end
 end
 if want <= 0 then
-  pending_of(key, group)
+  -- A group that is lost is said to be.
+  redis.call('XPENDING', key, group)
   left = 'full'
 elseif want < count and #admitted == want then
   left = 'full'

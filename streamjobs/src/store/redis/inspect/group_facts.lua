@@ -29,12 +29,12 @@
 -- heartbeat, as in groups of other software, they are taken as they are.
 --
 -- New dead letters and retries are read with their payloads: 64 kB of the letters and as much of the
--- five jobs that are due first and the five that are due last, and at most eight entries beyond that,
+-- five jobs that are due first and the five that are due last, and at most ten entries beyond that,
 -- because how large they are is known only when they are read. Not more than 100 dead letters are counted.
 local stream, lane, retry, records = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local dead, hash = KEYS[5], KEYS[6]
 local name, is_new_for = ARGV[1], tonumber(ARGV[2])
-local BYTES_MAX, COUNTED_MAX, PAGE, ERROR_MAX = 65536, 100, 8, 300
+local BYTES_MAX, COUNTED_MAX, PAGE, ERROR_MAX = 65536, 100, 10, 300
 
 local summary = redis.call('XPENDING', stream, name)
 local group = group_of(stream, name)
@@ -143,12 +143,14 @@ end
 -- The key of the rate may be of another type.
 local function rate_facts()
   local declared = redis.pcall('HGET', KEYS[9], 'rate')
-  local tat = redis.pcall('HGET', KEYS[9], 'tat')
   local set = redis.call('HGET', hash, 'rate')
   local pace = pace_of(set or type(declared) == 'string' and declared or '')
-  local time = redis.call('TIME')
-  local ahead = (micros_of(tat) or 0) - tonumber(time[1]) * 1000000 - tonumber(time[2])
-  local next_start = pace and math.min(ahead - pace.tolerance, 86400000000 * 400) or 0
+  local ahead, next_start = 0, 0
+  if pace then
+    local tat, time = redis.pcall('HGET', KEYS[9], 'tat'), redis.call('TIME')
+    ahead = (micros_of(tat) or 0) - tonumber(time[1]) * 1000000 - tonumber(time[2])
+    next_start = math.min(ahead - pace.tolerance, 86400000000 * 400)
+  end
   return {type(declared) == 'string' and declared or '', set or '', whole(math.max(next_start, 0)),
     whole(math.min(math.max(ahead, 0), 86400000000 * 400)),
     limited_for(nil, redis.call('HGET', hash, 'limited'), clock)}
@@ -159,8 +161,11 @@ if type(letters) == 'number' and letters > 0 then new, letter_error = new_letter
 local retrying, retry_error = redis.call('ZCARD', retry), false
 if retrying > 0 then retry_error = error_of_retry() end
 local paused = redis.call('HGET', hash, 'paused')
-local parked, longest = redis.pcall('ZCARD', KEYS[7]), redis.pcall('ZRANGE', KEYS[8], 0, 0, 'REV', 'WITHSCORES')
-longest = not longest.err and longest[1] and {longest[1], whole(longest[2])} or false
+local parked, longest = redis.pcall('ZCARD', KEYS[7]), false
+if type(parked) == 'number' and parked > 0 then
+  local line = redis.pcall('ZRANGE', KEYS[8], 0, 0, 'REV', 'WITHSCORES')
+  longest = not line.err and line[1] and {line[1], whole(line[2])} or false
+end
 return {redis.REDIS_VERSION_NUM, clock, length, ends, cursor, read,
   lag or false, behind or false, summary[1], lane_pending,
   math.max(redis.call('XLEN', lane) - lane_pending, 0), oldest, retrying,

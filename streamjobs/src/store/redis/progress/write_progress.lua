@@ -26,9 +26,13 @@ for i = 5, #ARGV, 4 do
     if start and string.sub(stored, start + 1, start + #attempt) == attempt then
       redis.call('HDEL', progress, field)
     end
-  elseif held(key, group, me, id, count) == 1 then
-    redis.call('HSET', progress, field, clock .. ' ' .. attempt .. line)
-    written = written + 1
+  else
+    -- One inlet may have lost its group: that fails no job of the other.
+    local known, state = pcall(held, key, group, me, id, count)
+    if known and state == 1 then
+      redis.call('HSET', progress, field, clock .. ' ' .. attempt .. line)
+      written = written + 1
+    end
   end
 end
 if written > 0 then
