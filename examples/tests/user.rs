@@ -8,7 +8,6 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use streamjobs::testing::Streams;
 use streamjobs::{Event, JobError, ResultExt, Runtime, State, handler, handlers};
-use tokio::time::sleep;
 
 #[derive(Event, Serialize, Deserialize)]
 #[event(stream = "users", type = "user.registered")]
@@ -48,12 +47,13 @@ async fn what_is_no_address_is_rejected() {
 #[tokio::test(start_paused = true)]
 async fn mail_is_sent_although_the_server_is_busy_at_first() {
     let mailer = Mailer { failures: Arc::new(Mutex::new(2)), ..Mailer::default() };
-    let client = Streams::new().client();
+    let streams = Streams::new();
+    let client = streams.client();
     let builder = Runtime::builder(&client).handlers(handlers![self::welcome]);
     let runtime = builder.state(mailer.clone()).start().await.unwrap();
 
     client.publish(&UserRegistered { email: "alice@example.org".into() }).await.unwrap();
-    sleep(Duration::from_secs(150)).await; // no real time: two retries, a minute apart
+    streams.drain(Duration::from_secs(150)).await.unwrap(); // no real time: two retries
 
     assert_eq!(*mailer.sent.lock().unwrap(), ["alice"]);
     assert_eq!((runtime.counters().failed, runtime.counters().succeeded), (2, 1));
@@ -65,12 +65,13 @@ async fn mail_is_sent_although_the_server_is_busy_at_first() {
 #[tokio::test(start_paused = true)]
 async fn mail_that_cannot_be_sent_is_a_dead_letter() {
     let mailer = Mailer { failures: Arc::new(Mutex::new(3)), ..Mailer::default() };
-    let client = Streams::new().client();
+    let streams = Streams::new();
+    let client = streams.client();
     let builder = Runtime::builder(&client).handlers(handlers![self::welcome]);
     let runtime = builder.state(mailer).start().await.unwrap();
 
     client.publish(&UserRegistered { email: "alice@example.org".into() }).await.unwrap();
-    sleep(Duration::from_secs(150)).await;
+    streams.drain(Duration::from_secs(150)).await.unwrap();
 
     let letters = client.dead_letters("users", "welcome").unwrap();
     let letter = letters.list(None, 10).await.unwrap().letters.remove(0);

@@ -58,19 +58,20 @@ impl Mailer {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let client = Client::connect(&var("REDIS_URL")?).await?;
-    let builder = Runtime::builder(&client).state(Mailer).grace(Duration::from_secs(20));
-    let runtime = builder.start().await?;
-    let web = Web { client, jobs: runtime.control() };
-    let app = Router::new().route("/users", post(register)).route("/ready", get(ready));
+    // What can fail comes before the start: from then on, jobs run.
     let listener = TcpListener::bind(var("ADDRESS").unwrap_or("127.0.0.1:3000".into())).await?;
     println!("listening on {}", listener.local_addr()?);
     let (mut interrupt, mut terminate) =
         (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let builder = Runtime::builder(&client).state(Mailer).grace(Duration::from_secs(20));
+    let runtime = builder.start().await?;
+    let web = Web { client, jobs: runtime.control() };
+    let app = Router::new().route("/users", post(register)).route("/ready", get(ready));
     let asked = async move {
         tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
     };
-    axum::serve(listener, app.with_state(web)).with_graceful_shutdown(asked).await?;
+    let served = axum::serve(listener, app.with_state(web)).with_graceful_shutdown(asked).await;
     let report = runtime.shutdown().await; // after the last request, which may publish
     println!("stopped: {} released, {} abandoned", report.released, report.abandoned.len());
-    Ok(())
+    Ok(served?)
 }

@@ -124,8 +124,8 @@ async fn middleware_measures_refuses_and_changes_errors() {
     seen.sort_unstable();
     assert_eq!(seen, [("billing".to_owned(), false), ("billing".to_owned(), true)]);
     let letters = client.dead_letters("orders", "billing").unwrap();
-    let buried = async || letters.list(None, 10).await.unwrap().letters.len() == 1;
-    eventually_async(Duration::from_secs(60), "the panic was final", buried).await;
+    let is_dead = async || letters.list(None, 10).await.unwrap().letters.len() == 1;
+    eventually_async(Duration::from_secs(60), "the panic was final", is_dead).await;
     let _ = runtime.shutdown().await;
 }
 

@@ -126,6 +126,17 @@ impl Stage {
         builder.state(self.runs.clone()).start().await.unwrap()
     }
 
+    /// A process that follows one which has died with the first of three jobs of a key.
+    async fn after_a_death(&self) -> Runtime {
+        let dead = self.ordered().await;
+        self.publish("a", 0..1, HANGS).await;
+        self.publish("a", 1..3, 0).await;
+        let read = async || dead.counters().parked == 2;
+        eventually_async(Duration::from_secs(60), "the first runs and two wait", read).await;
+        drop(dead);
+        self.ordered().await
+    }
+
     async fn with(&self, options: GroupOptions) -> Runtime {
         let builder = Runtime::builder(&self.client).handlers(handlers![plain]);
         builder.state(self.runs.clone()).group("plain", options).start().await.unwrap()
@@ -258,13 +269,7 @@ async fn errors_between_any_two_requests_break_no_order_and_leave_nothing_behind
 #[tokio::test(start_paused = true)]
 async fn the_key_of_a_dead_process_goes_on_when_its_job_is_claimed() {
     let stage = Stage::new();
-    let dead = stage.ordered().await;
-    stage.publish("a", 0..1, HANGS).await;
-    stage.publish("a", 1..3, 0).await;
-    let read = async || dead.counters().parked == 2;
-    eventually_async(Duration::from_secs(60), "the first runs and two wait", read).await;
-    drop(dead);
-    let process = stage.ordered().await;
+    let process = stage.after_a_death().await;
     stage.runs.until(3).await;
     assert_eq!((stage.runs.done("a"), stage.runs.most().0), (vec![0, 1, 2], 1));
     assert_eq!(process.counters().places_freed, 0, "the place went on with the job");
@@ -275,13 +280,7 @@ async fn the_key_of_a_dead_process_goes_on_when_its_job_is_claimed() {
 #[tokio::test(start_paused = true)]
 async fn a_key_goes_on_within_two_leases_after_its_job_was_acknowledged_by_hand() {
     let stage = Stage::new();
-    let dead = stage.ordered().await;
-    stage.publish("a", 0..1, HANGS).await;
-    stage.publish("a", 1..3, 0).await;
-    let read = async || dead.counters().parked == 2;
-    eventually_async(Duration::from_secs(60), "the first runs and two wait", read).await;
-    drop(dead);
-    let process = stage.ordered().await;
+    let process = stage.after_a_death().await;
     let queue = Queue {
         stream: StreamName::new("orders").unwrap(),
         group: GroupName::new("ordered").unwrap(),

@@ -121,7 +121,7 @@ impl Stage {
     }
 
     /// What became of one event in a runtime with this middleware: a dead letter.
-    async fn buried(plan: &str, middleware: impl Middleware) -> (Self, DeadLetter) {
+    async fn dead(plan: &str, middleware: impl Middleware) -> (Self, DeadLetter) {
         let stage = Self::new();
         let runtime = stage.builder().around(middleware).start().await.unwrap();
         stage.publish(plan).await;
@@ -165,7 +165,7 @@ async fn the_runtimes_is_outermost_then_the_groups_then_the_handlers() {
 #[tokio::test(start_paused = true)]
 async fn an_error_can_get_another_meaning() {
     let dead = |_: Job, next: Next| async { next.run().await.map_err(JobError::into_dead) };
-    let (stage, letter) = Stage::buried("fail", dead).await;
+    let (stage, letter) = Stage::dead("fail", dead).await;
     assert_eq!((letter.reason, letter.attempts), (Reason::Rejected, 1));
     assert_eq!(letter.error.as_deref(), Some("broken"));
     let expected = ["handler in", "run fail", "rolled back", "handler out: broken"];
@@ -194,7 +194,7 @@ async fn a_job_is_refused_without_a_run() {
             _ => Err(JobError::dead("not for us")),
         }
     };
-    let (stage, letter) = Stage::buried("fine", refuse).await;
+    let (stage, letter) = Stage::dead("fine", refuse).await;
     assert_eq!((letter.reason, letter.error.as_deref()), (Reason::Rejected, Some("not for us")));
     assert_eq!(stage.log.all(), [""; 0], "neither the handler nor its middleware has run");
 }
@@ -205,12 +205,12 @@ async fn no_middleware_makes_a_success_of_what_was_not_done() {
         let _forgiven = next.run().await;
         Ok(())
     };
-    let (_, letter) = Stage::buried("fail", forgive).await;
+    let (_, letter) = Stage::dead("fail", forgive).await;
     assert_eq!((letter.reason, letter.attempts), (Reason::Exhausted, 2));
     assert_eq!(letter.error.as_deref(), Some("broken"));
 
     let skip = |_: Job, _: Next| async { Ok(()) };
-    let (stage, letter) = Stage::buried("fine", skip).await;
+    let (stage, letter) = Stage::dead("fine", skip).await;
     assert_eq!((letter.reason, letter.attempts), (Reason::Exhausted, 2));
     let error = letter.error.unwrap();
     assert_eq!(error, "middleware returned `Ok`, and the job has not run");
@@ -220,7 +220,7 @@ async fn no_middleware_makes_a_success_of_what_was_not_done() {
         let _late = tokio::time::timeout(Duration::from_secs(1), next.run()).await;
         Ok(())
     };
-    let (stage, letter) = Stage::buried("hang", hurried).await;
+    let (stage, letter) = Stage::dead("hang", hurried).await;
     assert_eq!((letter.reason, letter.error), (Reason::Exhausted, Some(error)));
     assert!(!stage.log.all().contains(&"rolled back".to_owned()), "the future was dropped");
 }
@@ -252,7 +252,7 @@ async fn panics_and_timeouts_are_seen_and_stay_what_they_are_when_they_are_hande
         let expected = plain.letter().await;
         let _ = runtime.shutdown().await;
         let outer = |job, next| noted("outer", job, next);
-        let (stage, letter) = Stage::buried(plan, outer).await;
+        let (stage, letter) = Stage::dead(plan, outer).await;
         assert_eq!((letter.reason, &letter.error), (Reason::Exhausted, &expected.error));
         assert_eq!(letter.error.as_deref(), Some(text));
         let seen = format!("outer out: {text}");
@@ -264,7 +264,7 @@ async fn panics_and_timeouts_are_seen_and_stay_what_they_are_when_they_are_hande
             _ => error,
         })
     };
-    let (_, letter) = Stage::buried("panic", dead).await;
+    let (_, letter) = Stage::dead("panic", dead).await;
     assert_eq!(letter.error.as_deref(), Some("never again: a bug"));
     assert_eq!((letter.reason, letter.attempts), (Reason::Rejected, 1));
 }
@@ -305,7 +305,7 @@ async fn a_panic_of_middleware_fails_the_attempt() {
         next.run().await?;
         panic!("after")
     };
-    let (stage, letter) = Stage::buried("fine", broken).await;
+    let (stage, letter) = Stage::dead("fine", broken).await;
     assert_eq!((letter.reason, letter.attempts), (Reason::Exhausted, 2));
     assert_eq!(letter.error.as_deref(), Some("the handler panicked: after"));
     assert_eq!(stage.log.all()[..2], ["handler in", "run fine"]);
@@ -318,7 +318,7 @@ async fn the_time_of_an_attempt_is_that_of_its_middleware_too() {
         next.run().await
     };
     let began = Instant::now();
-    let (stage, letter) = Stage::buried("fine", slow).await;
+    let (stage, letter) = Stage::dead("fine", slow).await;
     assert_eq!(letter.error.as_deref(), Some("the handler ran for longer than 10s"));
     assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
     assert_eq!(stage.log.all(), [""; 0]);
@@ -338,7 +338,7 @@ async fn the_outcome_of_a_run_stands_when_its_middleware_does_not_end() {
     assert_eq!((runtime.counters().succeeded, runtime.counters().failed), (1, 0));
     let _ = runtime.shutdown().await;
 
-    let (stage, letter) = Stage::buried("fail", endless).await;
+    let (stage, letter) = Stage::dead("fail", endless).await;
     assert_eq!((letter.attempts, letter.error.as_deref()), (2, Some("broken")));
     assert_eq!(stage.log.all()[3], "handler out: broken");
 }
@@ -354,7 +354,7 @@ async fn a_timeout_waits_for_the_rollback_and_leaves_middleware_a_moment() {
         log.note("too late");
         result
     };
-    let (stage, letter) = Stage::buried("hang", tidy).await;
+    let (stage, letter) = Stage::dead("hang", tidy).await;
     assert_eq!(letter.error.as_deref(), Some("the handler ran for longer than 10s"));
     let expected = [
         "handler in",

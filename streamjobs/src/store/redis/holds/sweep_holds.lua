@@ -10,8 +10,8 @@
 -- Before: as any other script leaves it, or as another client does: an entry may have been acknowledged by
 -- hand, a group deleted, a stream flushed.
 -- After: of the holds looked at, each has a job: pending, in the lane, or waiting for its retry if it keeps its
--- place then. An entry that is delivered again, after the group was lost, gets its place when it is read. Keys looked at that are below the limit have no line. A process without a limit lets all jobs
--- of lines go on, unless a live process of the group has a limit.
+-- place then. An entry that is delivered again, after the group was lost, gets its place when it is read. Keys
+-- looked at that are below the limit have no line. A process without a limit lets all jobs of lines go on, unless a live process of the group has a limit.
 -- May race with: all other scripts of holds. A process of an older version, or with other limits, can read
 -- the lane itself and end a job without its hold, which is ended here.
 local stream, lane, retries, dead, hash = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
