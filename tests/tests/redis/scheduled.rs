@@ -388,6 +388,40 @@ async fn wide_events_enter_a_few_at_once_and_usual_ones_in_whole_pages() {
     assert_eq!(app.server.length("orders"), 1_500);
 }
 
+/// The stream has two ids left: an event is either in it or waits, whatever ends a page.
+#[tokio::test]
+async fn events_before_a_refused_one_have_entered_and_do_not_wait() {
+    let app = App::start().await;
+    let (store, stream) =
+        (streamjobs::__store::of(&app.client), StreamName::new("orders").unwrap());
+    schedule(&app.client, 1..6, soon(DEADLINE * 60)).await;
+    // Records that another client wrote are lost, and end nothing: no list of words, and one of other kinds.
+    let records = "{orders}:later-records";
+    for (id, words) in [("e-2", "7"), ("e-4", "{'a', {}, 'sj-due', '1'}")] {
+        let script = format!("return redis.call('HSET', KEYS[1], '{id}', cmsgpack.pack({words}))");
+        app.server.command(&["EVAL", &script, "1", records]);
+    }
+    app.server.command(&["XADD", "orders", "1-1", "sj-id", "first"]);
+    app.server.command(&["XSETID", "orders", &format!("{}-{}", u64::MAX, u64::MAX - 2)]);
+    for number in 1..6 {
+        app.server.command(&["ZADD", "{orders}:later", "1", &format!("e-{number}")]);
+    }
+    let enter = || store.enter(&stream, Retention::Unlimited, 500, 0);
+    let moved = enter().await.unwrap();
+    assert_eq!((moved.lateness.len(), moved.lost, moved.has_more), (2, 2, false));
+    for _ in 0..2 {
+        let error = enter().await.unwrap_err();
+        assert!(error.to_string().contains("exhausted"), "{error}");
+        assert_eq!(entered(&app.server), ["first", "e-1", "e-3"]);
+        assert_eq!(store.scheduled_count(&stream).await.unwrap(), 1);
+    }
+    app.server.command(&["DEL", "orders"]);
+    let moved = enter().await.unwrap();
+    assert_eq!((moved.lateness.len(), moved.lost, moved.has_more), (1, 0, false));
+    assert_eq!(entered(&app.server), ["e-5"]);
+    assert_eq!(app.server.query::<usize>(&["EXISTS", "{orders}:later", records]), 1);
+}
+
 #[tokio::test]
 async fn keys_of_another_type_are_an_error_and_nothing_is_half_stored() {
     let app = App::start().await;

@@ -94,30 +94,36 @@ impl Scheduler {
     }
 
     async fn round(&mut self, step: Next) -> Result<Next, StoreError> {
-        let upcoming = match step {
-            Next::Look => {
-                let ahead = self.context.store.look_ahead(self.stream()).await?;
-                self.context.report.answered();
-                let nothing_to_do = ahead.next_due != Some(Duration::ZERO) && ahead.misplaced == 0;
-                if nothing_to_do { ahead } else { self.enter().await? }
+        if step == Next::Look {
+            let ahead = self.context.store.look_ahead(self.stream()).await?;
+            self.context.report.answered();
+            if ahead.next_due != Some(Duration::ZERO) && ahead.misplaced == 0 {
+                return Ok(self.after(&ahead));
             }
-            Next::Enter(_) => self.enter().await?,
-        };
-        self.see(&upcoming);
-        let look = self.beat.until_look(Instant::now());
-        Ok(match upcoming.next_due {
-            Some(due) if due < look => Next::Enter(due.max(COALESCE)),
-            _ => Next::Look,
-        })
+        }
+        let (upcoming, has_more) = self.enter().await?;
+        let next = self.after(&upcoming);
+        Ok(if has_more { Next::Enter(Duration::ZERO) } else { next })
     }
 
-    /// Moves one page of due events. The next page follows at once: its first event is due.
-    async fn enter(&mut self) -> Result<Upcoming, StoreError> {
+    /// Takes what was seen, and says what is next unless more is due.
+    fn after(&self, upcoming: &Upcoming) -> Next {
+        self.see(upcoming);
+        let look = self.beat.until_look(Instant::now());
+        match upcoming.next_due {
+            Some(due) if due < look => Next::Enter(due.max(COALESCE)),
+            _ => Next::Look,
+        }
+    }
+
+    /// Moves one page of due events: what waits, and whether more is due. Then the next page follows at once;
+    /// requests of other clients have their turn between two pages.
+    async fn enter(&mut self) -> Result<(Upcoming, bool), StoreError> {
         let (report, stream) = (&self.context.report, self.stream());
         let store = &self.context.payload_store;
         let entered = store.enter(stream, self.retention, PAGE_MAX, self.cursor).await?;
         report.answered();
-        let Entered { lateness, lost, restored, stranded, cursor, upcoming, .. } = entered;
+        let Entered { lateness, lost, restored, stranded, has_more, cursor, upcoming } = entered;
         for late in &lateness {
             report.metrics.scheduled_lateness.record(*late);
         }
@@ -126,7 +132,7 @@ impl Scheduler {
         report.queue(QueueEvent::ScheduledRestored(restored));
         report.schedule_stranded(stranded);
         self.cursor = cursor;
-        Ok(upcoming)
+        Ok((upcoming, has_more))
     }
 
     fn see(&self, upcoming: &Upcoming) {

@@ -94,11 +94,13 @@ end
 -- The job's names and values in a record, as one list; nil if there is no readable record. What cannot be
 -- appended counts as unreadable: another client has written it, and it must not end a script for all others.
 -- A thousand fields are carried, and the own ones of a retry.
+local JOB_WORDS_MAX = 2100
+
 local function job_of(record)
   local readable, job = pcall(cmsgpack.unpack, record or '')
   if not readable or type(job) ~= 'table' then return nil end
   local count = #job
-  if count == 0 or count % 2 == 1 or count > 2100 then return nil end
+  if count == 0 or count % 2 == 1 or count > JOB_WORDS_MAX then return nil end
   for i = 1, count do
     if type(job[i]) ~= 'string' then return nil end
   end
@@ -110,7 +112,7 @@ end
 local function due_of(job)
   if not job or job[#job - 1] ~= 'sj-due' then return nil end
   local due = job[#job]
-  return string.match(due, '^%d+$') and #due <= 15 and tonumber(due) or nil
+  return type(due) == 'string' and string.match(due, '^%d+$') and #due <= 15 and tonumber(due) or nil
 end
 
 -- Whether events are scheduled to a stream, as 1 or 0. The field '' of the records says it, and members do

@@ -12,12 +12,13 @@
 -- May race with: other processes that enter, cancellations. The first to run has the event, and the
 -- others do not see it any more.
 --
--- An event is appended before its member and its record are removed. A member without a readable record
--- has lost it to an eviction or another client; it is removed and counted, and no group can be told. While
--- there are more records than members, the set was lost: page by page, each record without a member
--- gets one again, due when its record says. One that cannot be read is removed and counted as lost, or it
--- would be looked for without end. Pages are bounded in bytes and words too, because other clients wait.
--- The first write is a no-op removal: a server out of memory accepts it, and after it the appends.
+-- Events are appended before their members and records are removed, also where the next one is refused. A
+-- member without a readable record has lost it to an eviction or another client; it is removed and counted,
+-- and no group can be told. While there are more records than members, the set was lost: page by page, each
+-- record without a member gets one again, due when its record says. One that cannot be read is removed and
+-- counted as lost, or it would be looked for without end. Pages are bounded in bytes and words too, because
+-- other clients wait. The first write is a no-op removal: a server out of memory accepts it, and after it
+-- the appends.
 local stream, later, records = KEYS[1], KEYS[2], KEYS[3]
 local trimming, kept = ARGV[1], ARGV[2]
 local limit, bytes_max, cursor = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
@@ -51,29 +52,50 @@ local function restore_members()
   return restored, 0, lost
 end
 
+-- Appends an event: how many milliseconds after it was due, and its words. Nil if its record cannot be read; then
+-- what refused it, if its record can. The server looks at the words, which costs less than to do it here.
+local function append(record)
+  local readable, job = pcall(cmsgpack.unpack, record or '')
+  local count = readable and type(job) == 'table' and #job or 0
+  local due = count > 0 and count <= JOB_WORDS_MAX and due_of(job)
+  if not due then return nil end
+  local entry
+  if trimming == '' then
+    entry = redis.pcall('XADD', stream, '*', unpack(job))
+  else
+    entry = redis.pcall('XADD', stream, 'MAXLEN', trimming, kept, '*', unpack(job))
+  end
+  if type(entry) == 'string' then return math.max(clock - due, 0), count end
+  return nil, job_of(record) and entry
+end
+
 local restored, stranded, lost = restore_members()
-local due = redis.call('ZRANGEBYSCORE', later, '-inf', whole(clock), 'WITHSCORES', 'LIMIT', 0, limit)
+local due = redis.call('ZRANGEBYSCORE', later, '-inf', whole(clock), 'LIMIT', 0, limit)
 if #due > 0 then redis.call('ZREM', later, '') end
 local bytes, words, lateness = 0, 0, {}
-local has_more = #due == 2 * limit and limit > 0 and 1 or 0
-for i = 1, #due, 2 do
-  local id, record = due[i], redis.call('HGET', records, due[i])
-  local job = job_of(record)
-  words = words + (job and #job or 0)
-  if due_of(job) then
-    redis.call('XADD', stream, unpack(entry_words(trimming, kept, job)))
-    lateness[#lateness + 1] = clock - time_of(due[i + 1])
+local moved, refusal = 0, nil
+while moved < #due and bytes < bytes_max and words < WORDS_MAX do
+  local record = redis.call('HGET', records, due[moved + 1])
+  local late, outcome = append(record)
+  if late then
+    lateness[#lateness + 1] = late
+    words = words + outcome
+  elseif outcome then
+    refusal = outcome
+    break
   else
     lost = lost + 1
   end
-  redis.call('ZREM', later, id)
-  redis.call('HDEL', records, id)
-  bytes = bytes + #(record or '')
-  if (bytes >= bytes_max or words >= WORDS_MAX) and i + 1 < #due then
-    has_more = 1
-    break
-  end
+  moved, bytes = moved + 1, bytes + #(record or '')
 end
+if moved > 0 then
+  redis.call('ZREM', later, unpack(due, 1, moved))
+  redis.call('HDEL', records, unpack(due, 1, moved))
+elseif refusal then
+  return refusal
+end
+-- What refused the next event is the answer of the next call.
+local has_more = limit > 0 and not refusal and (moved < #due or #due == limit) and 1 or 0
 local first = redis.call('ZRANGE', later, 0, 0, 'WITHSCORES')
 local waiting = redis.call('ZCARD', later)
 local answer = {lost, restored, stranded, has_more, cursor, now(), waiting,
