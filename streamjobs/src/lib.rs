@@ -21,9 +21,18 @@ pub use self::api::{dead_letter, doctor, stream, unique};
 pub use self::handler::{once, service};
 pub use self::model::{config, error};
 
+pub use self::handler::batch::Batch;
 pub use self::handler::{
     Begin, CancelReason, FromJob, HandlerDef, Job, JobResource, Requirements, State,
 };
+
+pub mod batch {
+    #![doc = include_str!("../docs/batch.md")]
+
+    pub use crate::handler::batch::{Batch, BatchBegun, BatchItem, BatchResource, FromBatch};
+    pub use crate::model::config::BatchOptions;
+}
+
 /// Middleware: code around the run of each job. See `docs/middleware.md`.
 pub mod middleware {
     pub use crate::handler::middleware::{Layer, Middleware, Next};
@@ -62,6 +71,10 @@ pub use streamjobs_macros::handler;
 /// The items that generated code refers to. Not part of the public API.
 #[doc(hidden)]
 pub mod __private {
+    pub use crate::handler::batch::{
+        BatchInput, BatchResource, BatchRun, FromBatch, batch_begin, batch_extract, batch_input,
+        batch_run, batch_settle, run_in_batch,
+    };
     pub use crate::handler::middleware::Layer;
     #[cfg(feature = "inventory")]
     pub use crate::handler::registry::Registered;
@@ -71,7 +84,7 @@ pub mod __private {
     };
     pub use crate::handler::{begin, extract, input, raw_input, run, settle, tick_input};
     pub use crate::model::backoff::Backoff;
-    pub use crate::model::config::{HandlerOptions, KeyOrder, Start, Unhandled};
+    pub use crate::model::config::{BatchOptions, HandlerOptions, KeyOrder, Start, Unhandled};
     pub use crate::model::constant::{
         group_name, stream_name, tick_stream_bytes, tick_stream_length, tick_stream_text,
     };

@@ -27,6 +27,7 @@ pub mod conformance;
 pub mod figures;
 pub mod history;
 pub mod logs;
+pub mod printed;
 pub mod process;
 pub mod proof;
 pub mod proxy;

@@ -15,7 +15,8 @@ use crate::paths::{Paths, at};
 /// The item that carries the handler's description, and its registration.
 pub(crate) fn handler(function: &Function, handler: &Handler, paths: &Paths) -> TokenStream {
     let group = handler.group.tokens("group_name", paths);
-    let (stream, types) = source(&handler.source, paths);
+    let (stream, types) = source(handler, paths);
+    let batch = settings::batch(handler.batch, paths);
     let schedule = settings::schedule(&handler.source, paths);
     let options = settings::options(&handler.settings, paths);
     let wrap = wrap(handler.wrap.as_ref(), paths);
@@ -29,6 +30,7 @@ pub(crate) fn handler(function: &Function, handler: &Handler, paths: &Paths) -> 
         types: #types,
         options: #options,
         schedule: #schedule,
+        batch: #batch,
         wrap: #wrap,
         require: #require,
         run: #run,
@@ -49,6 +51,7 @@ pub(crate) fn placeholder(function: &Function, paths: &Paths) -> TokenStream {
         types: ::core::option::Option::None,
         options: #options,
         schedule: ::core::option::Option::None,
+        batch: ::core::option::Option::None,
         wrap: ::core::option::Option::None,
         require: |_| {},
         run: |_| ::std::boxed::Box::pin(::core::future::pending()),
@@ -102,10 +105,11 @@ fn item(
 }
 
 /// The stream, and the event types that the handler takes.
-fn source(source: &Source, paths: &Paths) -> (TokenStream, TokenStream) {
-    match source {
+fn source(handler: &Handler, paths: &Paths) -> (TokenStream, TokenStream) {
+    match &handler.source {
         Source::Event(event) => {
             let span = at(event.span());
+            let event = attempt::item(event, handler.batch, paths);
             let of_event = paths.private_at(span, "Event");
             let stream = quote_spanned!(span=> <#event as #of_event>::STREAM);
             let types =

@@ -1,6 +1,7 @@
 //! `#[handler(...)]`: parse, model, expand. The function itself is emitted unchanged in any case.
 
 mod attempt;
+mod batch;
 mod expand;
 mod limits;
 mod model;

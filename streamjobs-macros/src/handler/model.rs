@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use syn::{Error, LitInt, LitStr, Path, Type};
 
+use super::batch::Batch;
 use super::limits::Limits;
 use super::parse::{Function, Options};
 use super::rate::Rate;
@@ -19,6 +20,8 @@ pub(crate) struct Handler {
     pub(crate) group: Name,
     pub(crate) source: Source,
     pub(crate) settings: Settings,
+    /// How many jobs share a run; `None` for a run for each.
+    pub(crate) batch: Option<Batch>,
     /// The middleware around it.
     pub(crate) wrap: Option<Path>,
     pub(crate) arguments: Vec<Argument>,
@@ -82,6 +85,7 @@ impl Handler {
     pub(crate) fn new(options: Options, function: &Function, errors: &mut Errors) -> Option<Self> {
         let settings = Settings::new(&options, errors);
         let schedule = Schedule::new(&options, &function.signature.ident, errors);
+        let batch = Batch::new(&options, errors);
         let inputs = signature::check(function, errors);
         if !options.names("group") {
             let message =
@@ -94,6 +98,9 @@ impl Handler {
             errors.keep(literal.as_ref().map(check).transpose());
         }
         let Inputs { event, arguments } = inputs?;
+        if !options.names("batch") {
+            errors.keep(signature::single(&event));
+        }
         let group = options.group?;
         let source = match (schedule, options.stream) {
             (Some(schedule), stream) => {
@@ -111,7 +118,7 @@ impl Handler {
             (None, Some(stream)) => Source::Raw(event, stream),
             (None, None) => Source::Event(event),
         };
-        Some(Self { group, source, settings, wrap: options.wrap, arguments })
+        Some(Self { group, source, settings, batch, wrap: options.wrap, arguments })
     }
 }
 

@@ -34,6 +34,8 @@ pub(crate) struct Options {
     pub(crate) concurrency_total: Option<LitInt>,
     pub(crate) rate: Option<LitStr>,
     pub(crate) burst: Option<LitInt>,
+    pub(crate) batch: Option<LitInt>,
+    pub(crate) wait: Option<LitStr>,
     pub(crate) schedule: ScheduleOptions,
     pub(crate) root: Option<Path>,
     /// Every named option, valid or not.
@@ -133,6 +135,7 @@ impl Options {
                 | "max_attempts"
                 | "max_deliveries"
                 | "burst"
+                | "batch"
                 | "missed_max" => "a whole number",
                 "crate" | "wrap" => "a path",
                 "group" | "stream" => "a string or the path of a constant",
@@ -164,6 +167,8 @@ impl Options {
             "concurrency_total" => self.concurrency_total = Some(count(value)?),
             "rate" => self.rate = Some(text(value)?),
             "burst" => self.burst = Some(count(value)?),
+            "batch" => self.batch = Some(count(value)?),
+            "wait" => self.wait = Some(text(value)?),
             "crate" => self.root = Some(path(value)?),
             _ => return self.schedule.set(name, value),
         }
@@ -256,7 +261,7 @@ fn ungrouped(value: &Expr) -> &Expr {
 }
 
 /// Every option with an example value.
-const EXAMPLES: [(&str, &str); 28] = [
+const EXAMPLES: [(&str, &str); 30] = [
     ("group", "\"mail\""),
     ("stream", "\"orders\""),
     ("concurrency", "16"),
@@ -275,6 +280,8 @@ const EXAMPLES: [(&str, &str); 28] = [
     ("concurrency_total", "4"),
     ("rate", "\"100/1m\""),
     ("burst", "20"),
+    ("batch", "100"),
+    ("wait", "\"200ms\""),
     ("cron", "\"0 9 * * MON-FRI\""),
     ("zone", "\"Europe/Berlin\""),
     ("every", "\"5m\""),
@@ -288,8 +295,10 @@ const EXAMPLES: [(&str, &str); 28] = [
 ];
 
 /// What options are called in other systems.
-const ELSEWHERE: [(&str, &str); 25] = [
+const ELSEWHERE: [(&str, &str); 27] = [
     ("attempts", "max_attempts"),
+    ("batch_size", "batch"),
+    ("batch_timeout", "wait"),
     ("consumer_group", "group"),
     ("delay", "backoff"),
     ("from", "start"),

@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use proc_macro2::{Span, TokenStream};
 use quote::quote_spanned;
 
+use super::batch::Batch;
 use super::limits::KeyOrder;
 use super::model::{Backoff, Settings, Source, Start, Unhandled};
 use super::rate::Rate;
@@ -67,6 +68,16 @@ pub(super) fn schedule(source: &Source, paths: &Paths) -> TokenStream {
             jitter: #jitter,
         })
     }
+}
+
+/// How many jobs share a run, if the handler takes several.
+pub(super) fn batch(batch: Option<Batch>, paths: &Paths) -> TokenStream {
+    optional(batch, |batch| batch_options(batch, &paths.private("BatchOptions")))
+}
+
+pub(super) fn batch_options(Batch { size, wait }: Batch, path: &TokenStream) -> TokenStream {
+    let (size, wait) = (number(size.get()), duration::tokens(wait));
+    quote_spanned!(Span::mixed_site()=> #path { size: #size, wait: #wait })
 }
 
 fn timing(timing: &Timing, paths: &Paths) -> TokenStream {
@@ -136,17 +147,18 @@ fn rate(rate: &Rate, paths: &Paths) -> TokenStream {
     let (span, path) = (Span::mixed_site(), paths.private("Rate"));
     let (starts, burst) = (rate.starts.get(), rate.burst.get());
     let per = duration::tokens(rate.per);
-    // Neither number is zero.
-    let number = |number: u32| {
-        quote_spanned! {span=>
-            match ::core::num::NonZeroU32::new(#number) {
-                ::core::option::Option::Some(number) => number,
-                ::core::option::Option::None => ::core::num::NonZeroU32::MIN,
-            }
-        }
-    };
     let (starts, burst) = (number(starts), number(burst));
     quote_spanned!(span=> #path::new(#starts, #per).burst(#burst))
+}
+
+/// A number that is not zero.
+fn number(number: u32) -> TokenStream {
+    quote_spanned! {Span::mixed_site()=>
+        match ::core::num::NonZeroU32::new(#number) {
+            ::core::option::Option::Some(number) => number,
+            ::core::option::Option::None => ::core::num::NonZeroU32::MIN,
+        }
+    }
 }
 
 fn start(start: &Start, paths: &Paths) -> TokenStream {

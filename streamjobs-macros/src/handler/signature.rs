@@ -113,6 +113,19 @@ fn check_input(input: &PatType, errors: &mut Errors) {
     }
 }
 
+/// Refuses several events where the handler runs for each.
+pub(crate) fn single(event: &Type) -> syn::Result<()> {
+    let Type::Path(path) = event else { return Ok(()) };
+    let is_batch = |last: &syn::PathSegment| last.ident == "Batch" && !last.arguments.is_none();
+    match path.path.segments.last().is_some_and(is_batch) {
+        true => Err(Error::new_spanned(
+            event,
+            "a handler of a `Batch` needs `batch = 100`, or how many jobs share a run",
+        )),
+        false => Ok(()),
+    }
+}
+
 /// How the runtime makes an argument after the event.
 fn argument(ty: &Type) -> syn::Result<Argument> {
     let Type::Reference(reference) = ty else {

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::batch_board::BatchBoard;
 use super::needs::States;
 use super::progress::ProgressBoard;
 use crate::model::entry::{Delivery, Entry, EntryId};
@@ -28,6 +29,7 @@ pub struct Job {
 }
 
 /// What the runtime knows about an attempt at its start.
+#[derive(Clone)]
 pub(crate) struct JobParts {
     pub(crate) identity: Arc<ConsumerIdentity>,
     pub(crate) delivery: Arc<Delivery>,
@@ -65,6 +67,8 @@ pub(crate) struct ConsumerIdentity {
     pub(crate) clock: Arc<dyn JobClock>,
     /// Where its jobs say how far they are.
     pub(crate) progress: Arc<ProgressBoard>,
+    /// Where its jobs meet to run together.
+    pub(crate) batches: Arc<BatchBoard>,
 }
 
 /// The server's clock, as far as it is known here.
@@ -404,30 +408,47 @@ impl Job {
         self.parts.lease.window
     }
 
+    /// The same attempt, whose time begins now.
+    pub(crate) fn begun_now(&self) -> Self {
+        Self::new(JobParts { started: Instant::now(), ..JobParts::clone(&self.parts) })
+    }
+
+    /// Where the jobs of this queue meet to run together.
+    pub(crate) fn batches(&self) -> &BatchBoard {
+        &self.parts.identity.batches
+    }
+
+    /// When the attempt times out, and after which time, if its handler has a timeout.
+    pub(crate) fn time_limit(&self) -> Option<(Instant, Duration)> {
+        self.parts.timeout.map(|timeout| (self.parts.started + timeout, timeout))
+    }
+
     /// Waits until the attempt has to end, and returns why.
     pub(crate) async fn time_ended(&self) -> Outcome {
         let timed_out = async {
-            match self.parts.timeout {
-                Some(timeout) => {
-                    sleep_until(self.parts.started + timeout).await;
+            match self.time_limit() {
+                Some((end, timeout)) => {
+                    sleep_until(end).await;
                     Outcome::TimedOut(timeout)
                 }
                 None => std::future::pending().await,
             }
         };
-        let cancelled = async {
-            self.parts.lease.token().cancelled().await;
-            sleep(self.parts.lease.window).await;
-            match self.cancel_reason() {
-                Some(CancelReason::LeaseLost) => Outcome::LeaseLost,
-                Some(CancelReason::Requested) => Outcome::Cancelled,
-                Some(CancelReason::Shutdown) | None => Outcome::CutOff,
-            }
-        };
         tokio::select! {
             biased;
-            outcome = cancelled => outcome,
+            outcome = self.cut_off() => outcome,
             outcome = timed_out => outcome,
+        }
+    }
+
+    /// Waits until the attempt has to end for another reason than its timeout, and returns why.
+    pub(crate) async fn cut_off(&self) -> Outcome {
+        self.parts.lease.token().cancelled().await;
+        sleep(self.parts.lease.window).await;
+        match self.cancel_reason() {
+            Some(CancelReason::LeaseLost) => Outcome::LeaseLost,
+            Some(CancelReason::Requested) => Outcome::Cancelled,
+            Some(CancelReason::Shutdown) | None => Outcome::CutOff,
         }
     }
 }

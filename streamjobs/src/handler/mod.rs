@@ -1,5 +1,7 @@
 //! Handlers: their description, their arguments and resources, and the steps of one attempt.
 
+pub(crate) mod batch;
+mod batch_board;
 pub mod once;
 pub mod service;
 
@@ -12,6 +14,9 @@ pub(crate) mod registry;
 mod resource;
 mod run;
 
+#[cfg(feature = "testing")]
+pub(crate) use self::batch_board::BatchBoard;
+pub(crate) use self::batch_board::Members;
 pub use self::extract::{FromJob, State};
 #[cfg(feature = "testing")]
 pub(crate) use self::job::MachineClock;
@@ -31,7 +36,7 @@ use std::fmt;
 use futures_util::future::BoxFuture;
 
 use self::middleware::Layer;
-use crate::model::config::HandlerOptions;
+use crate::model::config::{BatchOptions, HandlerOptions};
 use crate::model::schedule::ScheduleDeclaration;
 
 /// The description of one `#[handler]`, which the runtime reads when it is built.
@@ -55,6 +60,8 @@ pub struct HandlerDef {
     pub options: HandlerOptions,
     /// The schedule that publishes to the handler's stream, with the first of its types.
     pub schedule: Option<ScheduleDeclaration>,
+    /// How many jobs share a run, if the function takes several.
+    pub batch: Option<BatchOptions>,
     /// The middleware of the handler alone.
     pub wrap: Option<fn() -> Layer>,
     /// Adds what the function's arguments need from the runtime.
@@ -86,6 +93,7 @@ impl fmt::Debug for HandlerDef {
             .field("types", &self.types)
             .field("options", &self.options)
             .field("schedule", &self.schedule)
+            .field("batch", &self.batch)
             .finish_non_exhaustive()
     }
 }

@@ -203,7 +203,7 @@ impl JobError {
     }
 
     /// A copy with the text of its cause in place of the cause.
-    fn copied(&self) -> Self {
+    pub(crate) fn copied(&self) -> Self {
         let Self { retry, blocked, limited, .. } = *self;
         Self { retry, blocked, limited, cause: self.text().into() }
     }

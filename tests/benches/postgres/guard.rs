@@ -9,7 +9,7 @@ use redis::Value;
 use sha2::{Digest, Sha256};
 use sqlx::{PgPool, Transaction};
 use streamjobs::config::GroupOptions;
-use streamjobs::{JobError, Runtime, handler, handlers};
+use streamjobs::{Batch, HandlerDef, JobError, Runtime, handler, handlers};
 use streamjobs_postgres::Once;
 use streamjobs_tests::eventually::eventually_async;
 use tokio::sync::{Semaphore, mpsc};
@@ -23,15 +23,36 @@ async fn charge(order: Order, tx: &mut Once) -> Result<(), JobError> {
     Ok(())
 }
 
+/// The same for a hundred jobs at once: one statement, in one transaction with their guard rows.
+#[handler(group = "billing", batch = 100)]
+async fn charge_all(batch: Batch<Order>, tx: &mut Once) -> Result<(), JobError> {
+    let ids = batch.iter().map(|item| item.event().order_id.as_str()).collect::<Vec<_>>();
+    let cents = batch.iter().map(|item| item.event().cents).collect::<Vec<_>>();
+    sqlx::query(EFFECTS).bind(ids).bind(cents).execute(&mut **tx).await?;
+    Ok(())
+}
+
 /// The longest time for a round.
 const DEADLINE: Duration = Duration::from_secs(600);
 
 const EFFECT: &str = "INSERT INTO charges (order_id, cents) VALUES ($1, $2)";
+const EFFECTS: &str =
+    "INSERT INTO charges (order_id, cents) SELECT * FROM UNNEST($1::text[], $2::bigint[])";
 
+/// One guarded transaction for each job.
 pub async fn ours(place: &Place, jobs: usize) -> Duration {
+    run(place, jobs, SLOTS, handlers![charge]).await
+}
+
+/// One for a hundred jobs, as many at once as there are connections.
+pub async fn in_batches(place: &Place, jobs: usize) -> Duration {
+    run(place, jobs, 100 * SLOTS, handlers![charge_all]).await
+}
+
+async fn run(place: &Place, jobs: usize, slots: u32, handlers: [HandlerDef; 1]) -> Duration {
     place.fill(jobs).await;
-    let options = GroupOptions::new().concurrency(NonZeroU32::new(SLOTS).unwrap());
-    let builder = Runtime::builder(&place.client).handlers(handlers![charge]);
+    let options = GroupOptions::new().concurrency(NonZeroU32::new(slots).unwrap());
+    let builder = Runtime::builder(&place.client).handlers(handlers);
     let builder = builder.group("billing", options).state(place.postgres.clone());
     let started = Instant::now();
     let runtime = builder.start().await.unwrap();

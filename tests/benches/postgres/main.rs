@@ -71,6 +71,12 @@ async fn main() {
         }
         println!("{}", guarded.line(&format!("guarded jobs, {what}"), settings.jobs));
     }
+    let mut batches = Pairs::default();
+    for _ in 0..settings.rounds {
+        let in_batches = guard::in_batches(&place, settings.jobs).await;
+        batches.push(in_batches, guard::ours(&place, settings.jobs).await);
+    }
+    println!("{}", batches.line("guarded jobs in batches of 100, one by one", settings.jobs));
     let (mut archived, mut relayed, mut lags) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..settings.rounds {
         archived.push(archive::move_letters(&place, settings.letters).await);

@@ -12,6 +12,7 @@
 
 mod app;
 mod archive;
+mod batches;
 mod cancelled;
 mod crash;
 mod docs;

@@ -14,7 +14,7 @@ const EXACTLY_ONCE: [(&str, &str); 4] = [
         "What a handler writes through [`&mut Once`](Once) happens exactly once",
     ),
     (
-        "streamjobs-postgres/src/once.rs",
+        "streamjobs-postgres/src/once/guard.rs",
         "What is written through this transaction happens exactly once",
     ),
 ];

@@ -13,8 +13,8 @@ use tokio::time::{Instant, sleep};
 use super::Streams;
 use crate::handler::middleware::Chain;
 use crate::handler::{
-    CancelReason, ConsumerIdentity, HandlerDef, HandlerItem, Job, JobClock, JobParts, Lease,
-    MachineClock, Requirements, States,
+    BatchBoard, CancelReason, ConsumerIdentity, HandlerDef, HandlerItem, Job, JobClock, JobParts,
+    Lease, MachineClock, Requirements, States,
 };
 use crate::model::cause::panic_text;
 use crate::model::config::{GroupOptions, JobLimits, QueueConfig};
@@ -300,12 +300,16 @@ impl Perform {
         let clock = Arc::new(MachineClock);
         let consumer = ConsumerName::new("perform")?;
         let fields = delivery.entry.fields().len();
+        let batches = Arc::<BatchBoard>::default();
+        // No other job will come.
+        batches.close();
         let job = Job::new(JobParts {
             identity: Arc::new(ConsumerIdentity {
                 queue,
                 consumer,
                 clock,
                 progress: Arc::default(),
+                batches,
             }),
             trace: TraceContext::of(&delivery.entry).map(Arc::new),
             delivery: Arc::new(delivery),

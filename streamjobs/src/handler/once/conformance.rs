@@ -78,8 +78,13 @@ impl Work<'_> {
         let queue =
             Queue { stream: StreamName::new("conformance")?, group: GroupName::new(group)? };
         let consumer = ConsumerName::new("conformance")?;
-        let (clock, progress) = (Arc::new(MachineClock), Arc::default());
-        let identity = ConsumerIdentity { queue, consumer, clock, progress };
+        let identity = ConsumerIdentity {
+            queue,
+            consumer,
+            clock: Arc::new(MachineClock),
+            progress: Arc::default(),
+            batches: Arc::default(),
+        };
         let delivery = Delivery {
             inlet: Inlet::STREAM,
             entry: Entry::new(origin, vec![("type".into(), "conformance".into())]),

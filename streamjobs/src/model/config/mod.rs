@@ -1,6 +1,7 @@
 //! Settings, checked once and all at once.
 
 mod alerts;
+mod batch;
 mod connection;
 mod fallback;
 mod limits;
@@ -8,6 +9,7 @@ mod limits;
 mod tls;
 
 pub use self::alerts::AlertRules;
+pub use self::batch::BatchOptions;
 pub use self::connection::Credentials;
 pub(crate) use self::connection::{ConnectionOptions, CredentialsProvider};
 pub use self::limits::KeyOrder;

@@ -45,6 +45,11 @@ pub(crate) fn job(event_type: Option<&str>, event_id: &EventId, attempt: u32) ->
     )
 }
 
+/// Covers one run of a handler for several jobs. It belongs to none of them: each has a span of its own.
+pub(crate) fn batch(event_type: Option<&str>, jobs: usize) -> Span {
+    info_span!(target: JOB_TARGET, parent: None, "batch", event_type = event_type.map(cut), jobs)
+}
+
 fn cut(text: &str) -> &str {
     let end = text.char_indices().nth(EVENT_TYPE_MAX).map(|(end, _)| end);
     end.and_then(|end| text.get(..end)).unwrap_or(text)

@@ -31,5 +31,6 @@ impl Dispatcher {
                 }
             }
         }
+        self.executor.context.identity.batches.close();
     }
 }

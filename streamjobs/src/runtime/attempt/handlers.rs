@@ -82,6 +82,7 @@ impl Handlers {
                 lease = ?context.config.lease,
                 max_attempts = bound.limits.max_attempts,
                 timeout = ?bound.limits.timeout,
+                batch = bound.handler.batch.map(|batch| batch.size.get()),
                 "handler started"
             );
         }

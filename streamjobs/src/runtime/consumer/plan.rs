@@ -163,6 +163,7 @@ pub(crate) fn plan(
         let config = QueueConfig::new(&attribute, &options, spec.runtime.block);
         let place = format!("group {group} on stream {stream}");
         settings.extend(config.faults(&place));
+        settings.extend(batch_faults(&handlers, &config));
         let limit = limit(&attribute, &options).err();
         settings.extend(limit.map(|fault| format!("{place}: {fault}")));
         for key in spec.keys_of(stream) {
@@ -193,6 +194,12 @@ pub(crate) fn plan(
         (true, false) => Err(StartError::Settings(settings)),
         (true, true) => Ok(planned),
     }
+}
+
+/// Why batches cannot be filled.
+fn batch_faults(handlers: &[HandlerDef], config: &QueueConfig) -> Vec<String> {
+    let batches = handlers.iter().filter_map(|handler| Some((handler.batch?, handler)));
+    batches.flat_map(|(batch, handler)| batch.faults(&handler.location(), config)).collect()
 }
 
 /// Why a limit of all jobs of a group cannot be kept.
@@ -287,6 +294,7 @@ mod tests {
             types,
             options: HandlerOptions::default(),
             schedule: None,
+            batch: None,
             wrap: None,
             require: |_| {},
             run: |_| async { Outcome::Done }.boxed(),

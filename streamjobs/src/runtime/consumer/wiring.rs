@@ -210,6 +210,7 @@ impl Wiring {
             consumer: consumer.clone(),
             clock: Arc::<Clock>::clone(&clock),
             progress: Arc::default(),
+            batches: Arc::default(),
         });
         let tallies = [Arc::clone(&self.tally), Arc::clone(tally), Arc::default()];
         let (metrics_here, monitor_here) = (Arc::clone(&metrics), Arc::clone(&monitor));

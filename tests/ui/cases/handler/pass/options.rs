@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use streamjobs::schedule::{DeclaredTiming, Missed, Tick};
-use streamjobs::{Entry, JobError, handler, handlers};
+use streamjobs::{Batch, Entry, JobError, State, handler, handlers};
 use support::OrderPlaced;
 
 #[handler(group = "none but the group")]
@@ -88,6 +88,18 @@ async fn rate(_: OrderPlaced) {}
 
 #[handler(group = "mail", rate = "100000/1s", burst = 1_000_000)]
 async fn rate_with_burst(_: OrderPlaced) {}
+
+#[handler(group = "mail", batch = 1)]
+async fn batch(_: Batch<OrderPlaced>) {}
+
+#[handler(group = "mail", batch = 100, wait = "0s")]
+async fn batch_with_wait(batch: Batch<OrderPlaced>, _: State<u8>) -> Result<(), JobError> {
+    assert!(!batch.is_empty());
+    Ok(())
+}
+
+#[handler(group = "mail", stream = "orders", batch = 10)]
+async fn batch_of_entries(_: Batch<Entry>) {}
 
 #[handler(group = "mail", crate = ::streamjobs)]
 async fn crate_path(_: OrderPlaced) {}

@@ -71,10 +71,18 @@ use crate::{commit, fault};
 /// The transaction is `READ COMMITTED`, whatever the session's default is, and its commit waits for
 /// the disk, whatever `synchronous_commit` is set to.
 pub struct Once<K = ByEventId> {
-    transaction: Transaction<'static, sqlx::Postgres>,
-    postgres: Postgres,
-    job: Job,
-    key: PhantomData<fn() -> K>,
+    pub(crate) transaction: Transaction<'static, sqlx::Postgres>,
+    pub(crate) postgres: Postgres,
+    pub(crate) guarded: Guarded,
+    pub(crate) key: PhantomData<fn() -> K>,
+}
+
+/// For which jobs a transaction is.
+pub(crate) struct Guarded {
+    /// The job, or the first of several.
+    pub(crate) job: Job,
+    /// Of several jobs, the key of each.
+    pub(crate) keys: Vec<String>,
 }
 
 impl<K: GuardKey> JobResource for Once<K> {
@@ -86,13 +94,8 @@ impl<K: GuardKey> JobResource for Once<K> {
         begun.unwrap_or_else(|_| Err(fault::later(late)))
     }
 
-    async fn commit(mut self) -> Result<(), JobError> {
-        FailPoint::GuardBeforeCommit.reached();
-        let commit = self.transaction.execute(self.postgres.commit());
-        let confirmed = commit::confirmed(&self.job, self.postgres.limits().timeout(), commit);
-        confirmed.await.map_err(explain)?;
-        FailPoint::GuardAfterCommit.reached();
-        Ok(())
+    async fn commit(self) -> Result<(), JobError> {
+        commit(self).await
     }
 
     fn judge(&self, error: JobError) -> JobError {
@@ -129,6 +132,16 @@ impl<K> fmt::Debug for Once<K> {
     }
 }
 
+/// Commits the guard rows and the handler's effects.
+pub(crate) async fn commit<K>(mut once: Once<K>) -> Result<(), JobError> {
+    FailPoint::GuardBeforeCommit.reached();
+    let commit = once.transaction.execute(once.postgres.commit());
+    let limit = once.postgres.limits().timeout();
+    commit::confirmed(&once.guarded.job, limit, commit).await.map_err(explain)?;
+    FailPoint::GuardAfterCommit.reached();
+    Ok(())
+}
+
 fn begin<K: GuardKey>(
     postgres: &Postgres,
     job: &Job,
@@ -145,7 +158,7 @@ fn begin<K: GuardKey>(
             return Ok(Begin::Run(Once {
                 transaction,
                 postgres,
-                job: job.clone(),
+                guarded: Guarded { job: job.clone(), keys: Vec::new() },
                 key: PhantomData,
             }));
         }
@@ -233,4 +246,4 @@ ON CONFLICT (group_name, key) DO UPDATE
 const ABORTED: &str = "25P02";
 const ROLLBACK_MAX: Duration = Duration::from_secs(5);
 /// The longest time after which a job checks again whether another attempt has ended.
-const RUNNING_MAX: Duration = Duration::from_secs(5);
+pub(crate) const RUNNING_MAX: Duration = Duration::from_secs(5);

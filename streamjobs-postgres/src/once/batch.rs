@@ -1,0 +1,173 @@
+//! The guard of several jobs that share a run: their guard rows in one transaction.
+
+use std::collections::HashMap;
+use std::marker::PhantomData;
+
+use sqlx::PgConnection;
+use streamjobs::__proof::FailPoint;
+use streamjobs::batch::{BatchBegun, BatchResource};
+use streamjobs::{Job, JobError};
+use tokio::time::timeout;
+
+use super::guard::{Guarded, Once, RUNNING_MAX, commit};
+use crate::fault;
+use crate::guard_row::{GuardRow, ROWS_HIDDEN, are_rows_hidden, report_mismatch};
+use crate::key::{self, GuardKey};
+use crate::postgres::Postgres;
+use crate::time::Timestamp;
+
+/// For a handler with the option `batch`: the guard rows of all its jobs are in one transaction with what the
+/// handler does.
+///
+/// Jobs that were done before are left out. A job whose event is in the same run, or is being worked on, is
+/// snoozed. The guard row of a job that the handler [fails](streamjobs::batch::BatchItem::fail) is removed before
+/// the commit, so that the job runs again: what the handler did for it is not undone unless it was in a
+/// savepoint of its own.
+impl<K: GuardKey> BatchResource for Once<K> {
+    async fn begin_batch(jobs: &[Job]) -> Result<BatchBegun<Self>, JobError> {
+        let Some(first) = jobs.first() else { return Err(fault::later("the run has no job")) };
+        let postgres = Postgres::of(first)?;
+        let late = "timed out before the guarded transaction began";
+        let begun = timeout(postgres.timeout_before(first), begin(&postgres, first, jobs)).await;
+        begun.unwrap_or_else(|_| Err(fault::later(late)))
+    }
+
+    async fn commit_batch(mut self, failed: &[usize]) -> Result<(), JobError> {
+        let Guarded { job, keys } = &self.guarded;
+        let failed = failed.iter().filter_map(|place| keys.get(*place)).collect::<Vec<_>>();
+        if !failed.is_empty() {
+            let removal = self.postgres.query(REMOVE).bind(job.group().as_str()).bind(failed);
+            removal.execute(&mut *self.transaction).await.map_err(fault::own_error)?;
+        }
+        commit(self).await
+    }
+}
+
+/// A job of the run.
+struct Place<'a> {
+    number: usize,
+    job: &'a Job,
+    hash: [u8; 16],
+}
+
+async fn begin<K: GuardKey>(
+    postgres: &Postgres,
+    first: &Job,
+    jobs: &[Job],
+) -> Result<BatchBegun<Once<K>>, JobError> {
+    let keys = jobs.iter().map(key::of_job::<K>).collect::<Vec<_>>();
+    let stored = keys.iter().map(|key| key.as_deref().unwrap_or_default().to_owned()).collect();
+    let mut left_out = Vec::new();
+    let mut places = HashMap::new();
+    for (number, (job, key)) in jobs.iter().zip(keys).enumerate() {
+        match key {
+            Ok(key) if places.contains_key(&key) => {
+                left_out.push((number, Some(fault::later("a job of the same event runs with it"))));
+            }
+            Ok(key) => {
+                let hash = key::payload_hash(job.entry());
+                places.insert(key, Place { number, job, hash });
+            }
+            Err(error) => left_out.push((number, Some(error))),
+        }
+    }
+    let mut transaction = postgres.begin_own().await.map_err(fault::own_error)?;
+    for key in insert(postgres, first, &places, &mut transaction).await? {
+        places.remove(&key);
+    }
+    FailPoint::GuardAfterInsert.reached();
+    for (key, Place { number, job, hash }) in places {
+        let why = before(postgres, job, (&key, &hash), &mut transaction).await?;
+        left_out.push((number, why));
+    }
+    let once = Once {
+        transaction,
+        postgres: postgres.clone(),
+        guarded: Guarded { job: first.clone(), keys: stored },
+        key: PhantomData,
+    };
+    let begun = BatchBegun::new(once);
+    Ok(left_out.into_iter().fold(begun, |begun, (number, why)| match why {
+        None => begun.done(number),
+        Some(error) => begun.failed(number, error),
+    }))
+}
+
+/// Writes the guard rows that do not exist yet; their keys. Waits for transactions that wrote one and have not
+/// ended: in the order of the keys, so that two runs do not wait for each other.
+async fn insert(
+    postgres: &Postgres,
+    first: &Job,
+    places: &HashMap<String, Place<'_>>,
+    transaction: &mut PgConnection,
+) -> Result<Vec<String>, JobError> {
+    let limits = postgres.limits();
+    let (mut keys, mut entries, mut published, mut hashes) = (vec![], vec![], vec![], vec![]);
+    let mut ordered = places.iter().collect::<Vec<_>>();
+    ordered.sort_unstable_by_key(|(key, _)| *key);
+    for (key, Place { job, hash, .. }) in ordered {
+        let origin = job.origin().unwrap_or(job.entry_id());
+        keys.push(key.as_str());
+        entries.push(origin.to_string());
+        published.push(Timestamp::from_millis(origin.milliseconds()));
+        hashes.push(hash.as_slice());
+    }
+    let inserted = postgres
+        .query_scalar::<String>(INSERT)
+        .bind(first.group().as_str())
+        .bind(keys)
+        .bind(first.stream().as_str())
+        .bind(entries)
+        .bind(published)
+        .bind(hashes)
+        .bind(&limits.lock.setting)
+        .bind(&limits.statement.setting)
+        .bind(&limits.idle.setting)
+        .fetch_all(transaction);
+    inserted.await.map_err(fault::own_error)
+}
+
+/// Why a job is left out whose guard row was there before: none if its event was done.
+async fn before(
+    postgres: &Postgres,
+    job: &Job,
+    (key, hash): (&str, &[u8]),
+    transaction: &mut PgConnection,
+) -> Result<Option<JobError>, JobError> {
+    let found = GuardRow::load(postgres, job.group(), key, transaction).await;
+    let Some(found) = found.map_err(fault::own_error)? else {
+        let hidden = are_rows_hidden(postgres, transaction).await;
+        if hidden.map_err(fault::own_error)? {
+            return Err(fault::blocked(ROWS_HIDDEN));
+        }
+        // The row that caused the conflict was rolled back or pruned since.
+        return Ok(Some(fault::later("another attempt at this event was rolled back just now")));
+    };
+    if !found.done {
+        let delay = found.remaining.clamp(fault::PAUSE, RUNNING_MAX);
+        return Ok(Some(JobError::later(delay, "another attempt is working on this event")));
+    }
+    if found.hash != hash {
+        report_mismatch(job);
+    }
+    Ok(None)
+}
+
+/// As for one job: the limits are set in the same statement, an unfinished row that has expired is taken over.
+const INSERT: &str = "\
+INSERT INTO streamjobs.once AS guard
+    (group_name, key, stream, entry_id, published_at, payload_hash, done_at)
+SELECT $1, event.key, $3, event.entry_id, event.published_at, event.payload_hash, now()
+FROM (SELECT set_config('lock_timeout', $7, true),
+             set_config('statement_timeout', $8, true),
+             set_config('idle_in_transaction_session_timeout', $9, true)) AS limits,
+     UNNEST($2::text[], $4::text[], $5::timestamptz[], $6::bytea[])
+         AS event (key, entry_id, published_at, payload_hash)
+ON CONFLICT (group_name, key) DO UPDATE
+    SET done_at = EXCLUDED.done_at, stream = EXCLUDED.stream, entry_id = EXCLUDED.entry_id,
+        published_at = EXCLUDED.published_at, payload_hash = EXCLUDED.payload_hash,
+        owner = NULL, expires_at = NULL
+    WHERE guard.done_at IS NULL AND guard.expires_at <= clock_timestamp()
+RETURNING key";
+
+const REMOVE: &str = "DELETE FROM streamjobs.once WHERE group_name = $1 AND key = ANY($2)";

@@ -1,0 +1,180 @@
+//! The steps of a run for several jobs, which the code written by `#[handler]` calls.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::time::sleep_until;
+
+use super::items::{Batch, BatchItem, BatchRun};
+use super::member::{Body, Member, alone};
+use super::resource::BatchResource;
+use crate::handler::{FromJob, Job, State};
+use crate::model::cause::panic_text;
+use crate::model::config::BatchOptions;
+use crate::model::outcome::{IntoOutcome, Outcome};
+
+/// The first argument of a handler with the option `batch`.
+#[diagnostic::on_unimplemented(
+    message = "a handler with the option `batch` cannot take `{Self}`",
+    label = "expected `streamjobs::Batch` of the event",
+    note = "the handler runs for several events at once: take a `Batch<E>` as the first argument, or remove the \
+            option `batch`"
+)]
+pub trait BatchInput {
+    /// What each job gives: an event, or an entry.
+    type Item: Send + Sync + 'static;
+
+    /// The argument for the jobs of a run.
+    fn of_batch(batch: Batch<Self::Item>) -> Self;
+}
+
+impl<E: Send + Sync + 'static> BatchInput for Batch<E> {
+    type Item = E;
+
+    fn of_batch(batch: Self) -> Self {
+        batch
+    }
+}
+
+/// An argument of a handler that is the same for all jobs of a run.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be an argument of a handler with the option `batch`",
+    label = "made from one job",
+    note = "the handler runs for several jobs at once: take what each has from `item.job()`; `State<T>` is the \
+            same for all"
+)]
+pub trait FromBatch: FromJob {}
+
+impl<T: Clone + Send + Sync + 'static> FromBatch for State<T> {}
+
+/// Runs a handler for one job, together with others where the options allow it.
+///
+/// A job that failed before, or was delivered before, is alone: one that its handler cannot take must not fail
+/// others with it again and again. So is each job of a run that fails as a whole.
+pub fn run_in_batch<E: Send + Sync + 'static>(
+    job: Job,
+    options: BatchOptions,
+    input: fn(&Job) -> Result<E, Outcome>,
+    body: Body<E>,
+) -> BoxFuture<'static, Outcome> {
+    Box::pin(async move {
+        let event = match input(&job) {
+            Ok(event) => event,
+            Err(outcome) => return outcome,
+        };
+        if options.size.get() == 1 || job.attempt() > 1 || job.delivery_count() > 1 {
+            return alone(job, event, body).await;
+        }
+        let member = Arc::new(Member::new(job.clone(), event));
+        match member.run(options, body).await {
+            Some(outcome) => outcome,
+            None => match input(&job) {
+                Ok(event) => alone(job, event, body).await,
+                Err(outcome) => outcome,
+            },
+        }
+    })
+}
+
+/// The events for which the handler runs.
+///
+/// # Errors
+///
+/// The resources have left out every job.
+pub fn batch_input<B: BatchInput>(run: &BatchRun<B::Item>) -> Result<B, Outcome> {
+    let items =
+        run.take_events().into_iter().zip(&run.parts).filter(|(_, part)| !part.is_left_out());
+    let items = items.map(|(event, part)| BatchItem::new(event, Arc::clone(part)));
+    let items = items.collect::<Vec<_>>();
+    if items.is_empty() { Err(Outcome::AlreadyDone) } else { Ok(B::of_batch(Batch::new(items))) }
+}
+
+/// Makes one argument of the handler.
+///
+/// # Errors
+///
+/// The outcome of a run for which the argument could not be made.
+pub fn batch_extract<A: FromBatch, E>(run: &BatchRun<E>) -> Result<A, Outcome> {
+    match run.first() {
+        Some(job) => A::from_job(job).map_err(Outcome::Failed),
+        None => Err(Outcome::AlreadyDone),
+    }
+}
+
+/// Begins one resource of the handler.
+///
+/// # Errors
+///
+/// The outcome of a run whose handler does not run.
+pub fn batch_begin<'a, R: BatchResource + 'a, E: Send + Sync>(
+    run: &'a BatchRun<E>,
+) -> BoxFuture<'a, Result<R, Outcome>> {
+    Box::pin(async move {
+        let jobs = run.parts.iter().map(|part| part.job.clone()).collect::<Vec<_>>();
+        let begun = in_time(run, R::begin_batch(&jobs)).await?;
+        let (resource, left_out) = begun.map_err(Outcome::Failed)?.into_parts();
+        for (place, why) in left_out {
+            if let Some(part) = run.parts.get(place) {
+                part.leave_out(why);
+            }
+        }
+        Ok(resource)
+    })
+}
+
+/// Runs the handler's body until it returns, panics, or its time is over.
+pub fn batch_run<'a, F, T, E: Send + Sync>(run: &'a BatchRun<E>, body: F) -> BoxFuture<'a, Outcome>
+where
+    F: Future<Output = T> + Send + 'a,
+    T: IntoOutcome,
+{
+    Box::pin(async move {
+        match in_time(run, body).await {
+            Ok(result) => result.into_outcome(),
+            Err(outcome) => outcome,
+        }
+    })
+}
+
+/// Commits a resource when the run has succeeded so far, and rolls it back otherwise. An error is judged by the
+/// resource before the rollback.
+pub fn batch_settle<'a, R: BatchResource + 'a, E: Send + Sync>(
+    run: &'a BatchRun<E>,
+    resource: R,
+    outcome: Outcome,
+) -> BoxFuture<'a, Outcome> {
+    Box::pin(async move {
+        let outcome = match outcome {
+            // What would be committed for a job that has lost its lease could race with its next attempt.
+            Outcome::Done if !run.parts.iter().all(|part| part.takes_part()) => Outcome::LeaseLost,
+            Outcome::Done => {
+                let failed = run.parts.iter().enumerate().filter(|(_, part)| part.has_failed());
+                let failed = failed.map(|(place, _)| place).collect::<Vec<_>>();
+                return match resource.commit_batch(&failed).await {
+                    Ok(()) => Outcome::Done,
+                    Err(error) => Outcome::Failed(error),
+                };
+            }
+            Outcome::Failed(error) => Outcome::Failed(resource.judge(error)),
+            other => other,
+        };
+        resource.rollback().await;
+        outcome
+    })
+}
+
+/// Waits for a future of the run, unless its time is over first or the future panics.
+async fn in_time<E, F: Future + Send>(run: &BatchRun<E>, future: F) -> Result<F::Output, Outcome> {
+    let guarded = AssertUnwindSafe(future).catch_unwind();
+    let Some((end, timeout)) = run.first().and_then(Job::time_limit) else {
+        return guarded.await.map_err(|panic| Outcome::Panicked(panic_text(panic)));
+    };
+    tokio::select! {
+        biased;
+        finished = guarded => finished.map_err(|panic| Outcome::Panicked(panic_text(panic))),
+        () = sleep_until(end) => Err(Outcome::TimedOut(timeout)),
+    }
+}
