@@ -16,6 +16,9 @@ use streamjobs_tests::server::RedisServer;
 
 const WITHIN: Duration = Duration::from_secs(30);
 
+const AXUM_APP: [(&str, &str); 2] =
+    [("ADDRESS", "127.0.0.1:0"), ("DASHBOARD_PASSWORD", "a long random text")];
+
 fn start(program: &str, server: &RedisServer, more: &[(&str, &str)]) -> Worker {
     let mut builder = Worker::builder(program).env("REDIS_URL", server.url());
     for (name, value) in more {
@@ -93,7 +96,7 @@ fn ask(address: &str, head: &str, body: &str) -> String {
 #[test]
 fn the_axum_application_accepts_a_user_mails_and_stops_cleanly() {
     let server = RedisServer::start().unwrap();
-    let program = start(env!("CARGO_BIN_EXE_axum_app"), &server, &[("ADDRESS", "127.0.0.1:0")]);
+    let program = start(env!("CARGO_BIN_EXE_axum_app"), &server, &AXUM_APP);
     let line = program.wait_for(|line| line.starts_with("listening on "), WITHIN);
     let address = line.trim_start_matches("listening on ").to_owned();
     let answer = ask(&address, "POST /users", "{\"email\":\"alice@example.org\"}");
