@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use streamjobs::__store::memory::Fault;
-use streamjobs::config::GroupOptions;
+use streamjobs::config::{GroupOptions, Start};
 use streamjobs::testing::Streams;
 use streamjobs::{Backoff, Event, JobError, Runtime, handler, handlers};
 use streamjobs_tests::eventually::eventually_async;
@@ -101,6 +101,42 @@ async fn a_failed_attempt_is_one_warning_and_a_dead_letter_one_error() {
         }
         assert!(fields["handler"].starts_with("memory::log::fail ("), "{fields:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_group_warns_once_how_many_old_events_it_runs_and_what_the_choice_is() {
+    let lines = Lines(Level::WARN, Arc::default());
+    let subscriber = tracing_subscriber::registry().with(lines.clone());
+    let _guard = logs::of_this_thread(subscriber);
+    let streams = Streams::new();
+    let client = streams.client();
+    for id in 0..3 {
+        client.publish(&Order { id }).await.unwrap();
+    }
+    let start = async || {
+        let builder = Runtime::builder(&client).handlers(handlers![self::succeed]);
+        let runtime = builder.start().await.unwrap();
+        streams.drain(Duration::from_secs(60)).await.unwrap();
+        let _ = runtime.shutdown().await;
+        std::mem::take(&mut *lines.1.lock().unwrap())
+    };
+    let first = start().await;
+    assert_eq!(first.len(), 1, "{first:#?}");
+    let (level, fields) = &first[0];
+    assert_eq!((*level, &*fields["stream"], &*fields["group"]), (Level::WARN, "orders", "other"));
+    assert_eq!(fields["entries"], "3");
+    assert!(fields["choice"].contains("start = \"$\""), "{fields:?}");
+    // The group is there: it goes on where it was, with what is published meanwhile.
+    client.publish(&Order { id: 3 }).await.unwrap();
+    assert_eq!(start().await, []);
+    // A new group of a stream without entries, and one that begins at the end, have no old events.
+    let empty = Streams::new().client();
+    for (client, begin) in [(&empty, Start::Beginning), (&client, Start::End)] {
+        let builder = Runtime::builder(client).handlers(handlers![self::fail]);
+        let builder = builder.group("work", GroupOptions::new().start(begin));
+        let _ = builder.start().await.unwrap().shutdown().await;
+    }
+    assert_eq!(*lines.1.lock().unwrap(), []);
 }
 
 /// Two groups with all their loops notice an outage of two and a half minutes.

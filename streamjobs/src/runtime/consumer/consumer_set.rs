@@ -19,6 +19,7 @@ use crate::runtime::consumer::{
     NewConsumer, PlannedQueue, QueueHandle, RunningConsumer, ShutdownReport, SlotPools, StopTokens,
     Tasks, TokioHandles, Unprepared, Wiring, prepare,
 };
+use crate::runtime::observe::QueueEvent;
 use crate::runtime::state::lock;
 
 /// The consumers of a runtime.
@@ -219,9 +220,14 @@ impl ConsumerSet {
         let queues = consumers.iter().flat_map(|new| new.consumer.queues.clone());
         let (queues, interval) = (queues.collect::<Vec<_>>(), self.wiring.runtime.janitor_interval);
         let prepare = async move {
-            let each = async |queue: Arc<QueueHandle>| prepare(&queue, interval).await;
-            let preparing = queues.into_iter().map(each);
-            stream::iter(preparing).buffer_unordered(PREPARED_AT_ONCE).try_collect::<()>().await
+            let each = async |queue: Arc<QueueHandle>| {
+                prepare(&queue, interval).await.map(|old| (queue, old))
+            };
+            let preparing = stream::iter(queues.into_iter().map(each));
+            let found =
+                preparing.buffer_unordered(PREPARED_AT_ONCE).try_collect::<Vec<_>>().await?;
+            report_old(&found);
+            Ok::<_, Unprepared>(())
         };
         self.tasks.spawn_on(prepare, &self.handles.io).await.ok()
     }
@@ -245,6 +251,20 @@ impl ConsumerSet {
     fn open(&self) -> Result<MutexGuard<'_, Set>, ControlError> {
         let set = lock(&self.set);
         if set.closed { Err(ControlError::ShutDown) } else { Ok(set) }
+    }
+}
+
+/// Reports once for each new group how many entries it runs that were published before it, in all
+/// partitions of its stream.
+fn report_old(found: &[(Arc<QueueHandle>, u64)]) {
+    let mut groups = BTreeMap::new();
+    for (queue, old) in found.iter().filter(|(_, old)| *old > 0) {
+        let context = &queue.context;
+        let name = (context.whole.as_str(), context.queue().group.as_str());
+        groups.entry(name).or_insert((context, 0)).1 += old;
+    }
+    for ((stream, _), (context, entries)) in groups {
+        context.report.queue(QueueEvent::OldEntries { stream, entries });
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::model::cause::BoxError;
+use crate::model::config::Start;
 use crate::model::error::{ControlError, StartError};
 use crate::model::heartbeat::Heartbeat;
 use crate::runtime::consumer::QueueHandle;
@@ -35,11 +36,12 @@ impl From<Unprepared> for ControlError {
 }
 
 /// Creates the group where it is missing, and learns the server's clock and whether the group is
-/// paused or has another rate than the code's.
+/// paused or has another rate than the code's. How many entries that were published before a new group
+/// has to run.
 pub(crate) async fn prepare(
     handle: &QueueHandle,
     janitor_interval: Duration,
-) -> Result<(), Unprepared> {
+) -> Result<u64, Unprepared> {
     let (context, clock) = (&handle.context, &handle.health.clock);
     let queue = context.queue();
     let failed = |error: StoreError| Unprepared { queue: queue.clone(), source: error.into() };
@@ -47,6 +49,10 @@ pub(crate) async fn prepare(
     if prepared == Prepared::Recreated {
         context.report.queue(QueueEvent::GroupRecreated);
     }
+    let old = match (prepared, context.config.start) {
+        (Prepared::Created, Start::Beginning) => entries_before(context).await.map_err(failed)?,
+        _ => 0,
+    };
     let rights = context.store.rights(std::slice::from_ref(queue)).await;
     if let Some(rights) = allow_refusal(context, "check the rights", rights).map_err(failed)?
         && let Some(lacking) = lacking(&rights, &queue.key(Inlet::STREAM))
@@ -83,7 +89,15 @@ pub(crate) async fn prepare(
         let heard = handle.cancels.heard(promoted.cancels, sent).await;
         allow_refusal(context, "read which jobs are cancelled", heard).map_err(failed)?;
     }
-    Ok(())
+    Ok(old)
+}
+
+/// How many entries the stream of a group has that was created at its beginning just now; none where the
+/// user may not know.
+async fn entries_before(context: &QueueContext) -> Result<u64, StoreError> {
+    let sizes = context.store.stream_sizes(&context.queue().stream).await;
+    let sizes = allow_refusal(context, "count the entries of the stream", sizes)?;
+    Ok(sizes.flatten().map_or(0, |sizes| sizes.length))
 }
 
 /// The answer, or none for a refusal. A refusal concerns a helper key and not the stream, which can

@@ -111,6 +111,11 @@ pub(crate) enum QueueEvent<'a> {
     /// Payloads were trimmed, and no dead letter could be stored.
     PayloadsUnstored(usize),
     GroupRecreated,
+    /// A group was created at the beginning of the whole stream, which has entries already.
+    OldEntries {
+        stream: &'a str,
+        entries: u64,
+    },
     /// Jobs that wait for a retry got their place in the retry set back, which another client or an
     /// eviction had deleted.
     RetriesRestored(usize),

@@ -147,6 +147,7 @@ pub(super) fn log_queue(identity: &ConsumerIdentity, event: &QueueEvent<'_>) {
         QueueEvent::GroupRecreated => {
             log!(error, identity, "group was lost and has been recreated at its durable floor");
         }
+        QueueEvent::OldEntries { stream, entries } => log_old_entries(identity, stream, entries),
         QueueEvent::RetriesRestored(_) | QueueEvent::RetriesStranded(_) => {
             log_retry_set(identity, event);
         }
@@ -273,6 +274,14 @@ fn log_schedule(identity: &ConsumerIdentity, event: &ScheduleEvent<'_>) {
             log!(warn, identity, schedule, "this process does not fire the schedule: {why}");
         }
     }
+}
+
+/// Logs that a group that is new on the whole stream runs what was published before.
+fn log_old_entries(identity: &ConsumerIdentity, stream: &str, entries: u64) {
+    let (group, consumer) = (&identity.queue.group, &identity.consumer);
+    let choice = "start = \"0\", the default; with start = \"$\" a new group begins after them";
+    let message = "new group: it runs events that were published before";
+    warn!(stream, %group, %consumer, entries, choice, "{message}");
 }
 
 /// Logs what an outage of the server repeats for each queue.

@@ -71,6 +71,7 @@ pub(super) fn record_queue(metrics: &QueueMetrics, event: &QueueEvent<'_>, by: u
         | QueueEvent::LoopEnded { .. }
         | QueueEvent::ClaimedEarly { .. }
         | QueueEvent::LimitsDiffer { .. }
+        | QueueEvent::OldEntries { .. }
         | QueueEvent::Alerted(_) => {}
     }
 }

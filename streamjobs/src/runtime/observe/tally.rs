@@ -219,6 +219,7 @@ pub(crate) fn count_of_queue(event: &QueueEvent<'_>) -> Option<(Count, u64)> {
         QueueEvent::ConsumersRemoved(consumers) => (Count::ConsumersRemoved, wide(consumers)),
         QueueEvent::ClaimedEarly { .. }
         | QueueEvent::LimitsDiffer { .. }
+        | QueueEvent::OldEntries { .. }
         | QueueEvent::PauseChanged { .. }
         | QueueEvent::TypeWithoutHandler { .. }
         | QueueEvent::LoopEnded { .. }
