@@ -3,6 +3,7 @@
 //! - [`server`]: a private Redis that ends with the process that started it.
 //! - [`postgres`]: a private Postgres that does too, and a database of its own for each test.
 //! - [`nginx`]: a private nginx in front of a server on this machine.
+//! - [`promtool`]: Prometheus' own check of alert rules.
 //! - `browser`, with the feature of that name: a browser without a window, driven as a person would.
 //! - [`eventually`]: waiting for something to become true, with a deadline.
 //! - [`signal`]: signals to processes, and what state a process is in.
@@ -25,6 +26,7 @@ pub mod browser;
 pub mod eventually;
 pub mod nginx;
 pub mod postgres;
+pub mod promtool;
 pub mod server;
 pub mod signal;
 

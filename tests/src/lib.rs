@@ -20,7 +20,7 @@
 
 #[cfg(feature = "browser")]
 pub use streamjobs_servers::browser;
-pub use streamjobs_servers::{eventually, nginx, postgres, server};
+pub use streamjobs_servers::{eventually, nginx, postgres, promtool, server};
 
 pub mod check;
 pub mod conformance;
