@@ -320,7 +320,7 @@ async fn pending(client: &Client, command: &Pending, output: &mut Output) -> Res
     Ok(Exit::Ok)
 }
 
-fn progress_document(progress: &Progress) -> Value {
+pub(crate) fn progress_document(progress: &Progress) -> Value {
     json!({
         "done": progress.done,
         "of": progress.of,

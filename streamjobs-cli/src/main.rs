@@ -7,11 +7,13 @@ mod connect;
 mod dead;
 mod doctor;
 mod entries;
+mod event;
 mod fields;
 mod group;
 mod history;
 mod inspect;
 mod output;
+mod publish;
 mod rate;
 mod retries;
 mod schedule;
@@ -66,6 +68,8 @@ fn run(arguments: Arguments) -> Result<Exit, Failure> {
         let exit = match arguments.command {
             Command::Doctor(command) => doctor::run(&client, &command, &mut output).await?,
             Command::Inspect(command) => inspect::run(&client, command, &mut output).await?,
+            Command::Event(command) => event::run(&client, command, &mut output).await?,
+            Command::Publish(command) => publish::run(&client, command, &mut output).await?,
             Command::History(command) => history::run(&client, command, &mut output).await?,
             Command::Entries(command) => entries::run(&client, command, &mut output).await?,
             Command::Group(command) => group::run(&client, command, &mut output).await?,

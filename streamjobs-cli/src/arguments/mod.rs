@@ -3,6 +3,7 @@
 mod cancel;
 mod dead;
 mod entries;
+mod event;
 mod group;
 mod history;
 mod inspect;
@@ -21,6 +22,7 @@ use streamjobs::{GroupName, StreamName};
 pub(crate) use self::cancel::{CancelIds, CancelList, Cancels};
 pub(crate) use self::dead::{Dead, DeadChange, DeadList};
 pub(crate) use self::entries::{Chosen, Claim, Entries, HandOver, RemoveConsumer};
+pub(crate) use self::event::{EventShow, Events, Publish};
 pub(crate) use self::group::{GroupCreate, GroupDestroy, GroupMove, Groups};
 pub(crate) use self::history::{History, Replay, Tail, Trim};
 pub(crate) use self::inspect::{Inspect, Pending, Retries};
@@ -60,6 +62,8 @@ impl Command {
         let queue = match self {
             Self::Doctor(_) => return None,
             Self::Inspect(Inspect::Info(one) | Inspect::Groups(one)) => return Some(&one.stream),
+            Self::Event(Events::Show(command)) => return Some(&command.stream),
+            Self::Publish(command) => return Some(&command.stream),
             Self::History(History::Replay(command)) => return Some(&command.stream),
             Self::History(History::Tail(command)) => return Some(&command.stream),
             Self::History(History::Trim(command)) => return Some(&command.stream),
@@ -82,6 +86,9 @@ pub(crate) enum Command {
     Doctor(Doctor),
     #[command(flatten)]
     Inspect(Inspect),
+    #[command(subcommand)]
+    Event(Events),
+    Publish(Publish),
     #[command(flatten)]
     History(History),
     #[command(flatten)]

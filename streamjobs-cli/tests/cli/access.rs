@@ -53,7 +53,7 @@ fn runs(url: &str, line: &str) -> Ran {
     ran
 }
 
-const READING: [&str; 20] = [
+const READING: [&str; 22] = [
     "doctor",
     "doctor --stream orders --group billing",
     "info orders",
@@ -62,6 +62,8 @@ const READING: [&str; 20] = [
     "pending orders billing",
     "retries orders billing",
     "diagnose orders billing",
+    "event show orders 1-0",
+    "event show orders event",
     "replay orders",
     "tail orders --after 0 --count 1",
     "dead list orders billing",
@@ -76,7 +78,9 @@ const READING: [&str; 20] = [
     "cancelled orders",
 ];
 
-const CHANGING: [&str; 28] = [
+const CHANGING: [&str; 30] = [
+    "publish orders order.placed {}",
+    "publish orders order.placed {} --delay 2h",
     "claim orders billing web-2 1-0 --yes",
     "release orders billing 1-0 --yes",
     "acknowledge orders billing 1-0 --yes",

@@ -8,7 +8,7 @@ use streamjobs_tests::server::RedisServer;
 use crate::program::{program, run, run_at};
 
 /// One line for each command, with all its required arguments.
-const COMMANDS: [&str; 45] = [
+const COMMANDS: [&str; 47] = [
     "doctor",
     "info orders",
     "groups orders",
@@ -16,6 +16,8 @@ const COMMANDS: [&str; 45] = [
     "pending orders billing",
     "retries orders billing",
     "diagnose orders billing",
+    "event show orders 1-0",
+    "publish orders order.placed {}",
     "replay orders",
     "tail orders --count 1",
     "trim orders --length 1 --yes",

@@ -14,6 +14,7 @@ mod cancel;
 mod dead;
 mod doctor;
 mod entries;
+mod event;
 mod everywhere;
 mod group;
 mod history;

@@ -170,6 +170,11 @@ impl StreamName {
         Self(self.dead_key(group).into_boxed_str())
     }
 
+    /// The stream of a group's lane, to be read as any other. Users cannot make this name.
+    pub(crate) fn lane_stream(&self, group: &GroupName) -> Self {
+        Self(self.lane_key(group).into_boxed_str())
+    }
+
     /// The key of the hash with a group's durable floor, heartbeats, releases and pause.
     #[must_use]
     pub fn group_key(&self, group: &GroupName) -> String {

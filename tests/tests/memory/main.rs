@@ -16,6 +16,7 @@ mod blocked;
 mod cancel;
 mod conformance;
 mod errors;
+mod event;
 mod events;
 mod expires;
 mod failing;

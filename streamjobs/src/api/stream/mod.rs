@@ -32,6 +32,8 @@
 
 mod cancel;
 mod error;
+mod event;
+mod event_job;
 mod group;
 mod handle;
 mod moving;
@@ -48,6 +50,8 @@ mod trim;
 
 pub use self::cancel::{Cancellation, CancelledEvent};
 pub use self::error::StreamError;
+pub use self::event::EventReport;
+pub use self::event_job::{JobReport, JobState};
 pub use self::group::Group;
 pub use self::handle::Stream;
 pub use self::moving::HandedOver;

@@ -158,6 +158,12 @@ impl ScheduledEvent {
 }
 
 impl ScheduledEvents {
+    /// Those of a stream, to be read alone: what runs one takes the retention of a client.
+    pub(super) fn reading(store: &Arc<dyn Store>, parts: &Parts) -> Self {
+        let (store, parts) = (Arc::clone(store), parts.clone());
+        Self { store, parts, retention: Retention::default() }
+    }
+
     /// The name of the stream.
     #[must_use]
     pub fn stream(&self) -> &StreamName {

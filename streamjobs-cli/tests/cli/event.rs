@@ -1,0 +1,122 @@
+//! `streamjobs event show` and `publish`.
+
+use std::io::Write as _;
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+use streamjobs_tests::server::RedisServer;
+
+use crate::orders;
+use crate::program::{program, run};
+
+/// The job of the group `billing` on an event, in JSON.
+fn job(server: &RedisServer, id: &str) -> (Value, Value) {
+    let report = run(server, &format!("event show orders {id} --json")).ended(0).json();
+    assert_eq!(report["jobs"][0]["group"], "billing", "{report}");
+    (report["jobs"][0].clone(), report)
+}
+
+#[test]
+fn every_state_of_a_job_is_shown() {
+    let server = orders::server();
+    let (pending, report) = job(&server, "1-0");
+    assert_eq!((&pending["state"], &report["entry"]), (&json!("pending"), &json!("1-0")));
+    assert_eq!(pending["delivery"]["consumer"], "web-1");
+    assert_eq!((&pending["failures"], &report["type"]), (&json!(0), &json!("order.placed")));
+    assert_eq!(job(&server, "5-0").0["state"], "waiting");
+    server.command(&["XACK", "orders", "billing", "2-0"]);
+    assert_eq!(job(&server, "2-0").0["state"], "done");
+
+    let retry = "local now = redis.call('TIME')[1] * 1000
+        redis.call('HSET', KEYS[1], 's:1-7', cmsgpack.pack({'type', 'order.placed', 'data', '1',
+            'sj-id', 'e-2', 'sj-attempt', '2', 'sj-origin', '1-7', 'sj-error', 'declined'}))
+        redis.call('ZADD', KEYS[2], string.format('%.0f', now + 3600000), 's:1-7')";
+    let keys = ["{orders}:retry-records:billing", "{orders}:retry:billing"];
+    server.command(&["EVAL", retry, "2", keys[0], keys[1]]);
+    let (retrying, report) = job(&server, "e-2");
+    assert_eq!((&retrying["state"], &retrying["failures"]), (&json!("retrying"), &json!(2)));
+    assert_eq!((&retrying["retry"]["id"], &report["entry"]), (&json!("s:1-7"), &json!(null)));
+    let text = run(&server, "event show orders e-2").ended(0).out;
+    let line = text.lines().last().unwrap();
+    assert!(line.starts_with("billing  retrying  2         due in 59m"), "{text}");
+    assert!(line.ends_with("declined"), "{text}");
+
+    let letter = ["sj-dead-reason", "exhausted", "sj-dead-attempts", "5", "sj-dead-event", "e-3"];
+    let letter = [&["XADD", "{orders}:dead:billing", "7-0"], &letter[..], &["type", "t"]].concat();
+    server.command(&letter);
+    let (dead, _) = job(&server, "e-3");
+    assert_eq!((&dead["state"], &dead["failures"]), (&json!("dead"), &json!(5)));
+    assert_eq!(dead["dead_letter"], json!({ "id": "7-0", "reason": "exhausted" }));
+
+    let lane = "{orders}:lane:billing";
+    server.command(&["XGROUP", "CREATE", lane, "billing", "0", "MKSTREAM"]);
+    server.command(&["XADD", lane, "8-0", "type", "t", "sj-id", "e-4", "sj-attempt", "1"]);
+    let (due, _) = job(&server, "e-4");
+    assert_eq!((&due["state"], &due["failures"]), (&json!("lane"), &json!(1)));
+    assert_eq!(due["delivery"], json!(null));
+    server.command(&["XREADGROUP", "GROUP", "billing", "web-2", "STREAMS", lane, ">"]);
+    assert_eq!(job(&server, "e-4").0["delivery"]["consumer"], "web-2");
+
+    orders::schedule(&server, &[("e-5", 1)]);
+    let (_, report) = job(&server, "e-5");
+    assert!(report["scheduled_due_ms"].as_u64().unwrap() > 1_764_000_000_000, "{report}");
+    let _ = run(&server, "cancel orders e-6 --group billing --yes").ended(0);
+    let (_, report) = job(&server, "e-6");
+    assert_eq!(report["cancelled"][0]["group"], "billing");
+    let text = run(&server, "event show orders e-6").ended(0).out;
+    assert!(text.contains("\ncancelled  billing at 20"), "{text}");
+}
+
+#[test]
+fn an_event_of_which_nothing_is_known_ends_with_three() {
+    let server = orders::server();
+    let ran = run(&server, "event show orders e-9").ended(3);
+    assert!(ran.out.contains("billing  unknown"), "{ran:?}");
+    assert_eq!(ran.err, "no event e-9 is known of stream orders\n");
+    let ran = run(&server, "event show orders e-9 --json").ended(3).json();
+    assert_eq!((&ran["known"], &ran["searched"]), (&json!(false), &json!(true)));
+    let ran = run(&server, "event show no-such-stream e-9").ended(1);
+    assert!(ran.err.contains("no-such-stream"), "{ran:?}");
+}
+
+#[test]
+fn an_event_is_published_from_the_argument_or_standard_input_and_found() {
+    let server = RedisServer::start().unwrap();
+    server.command(&["XGROUP", "CREATE", "orders", "billing", "0", "MKSTREAM"]);
+    let line = "publish orders order.placed {\"order_id\":\"o-1\"} --key alice --json";
+    let first = run(&server, line).ended(0).json();
+    let entry = &server.entries("orders")[0];
+    assert_eq!(first["entry"], entry.id.as_str());
+    let id = first["event_id"].as_str().unwrap();
+    let fields = [
+        ("type", "order.placed"),
+        ("data", "{\"order_id\":\"o-1\"}"),
+        ("sj-id", id),
+        ("sj-key", "alice"),
+    ];
+    let fields = fields.map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()));
+    assert_eq!(entry.fields, fields);
+    let (waiting, report) = job(&server, id);
+    assert_eq!((&waiting["state"], &report["entry"]), (&json!("waiting"), &first["entry"]));
+
+    let mut command = program(&server.url());
+    command.args(["publish", "orders", "order.placed", "-", "--id", "e-2", "--delay", "2h"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b" {\"n\": 1.50}\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && text.starts_with("scheduled event e-2 for 20"), "{text}");
+    assert_eq!(run(&server, "scheduled count orders").ended(0).out, "1\n");
+
+    for (line, why) in [
+        ("publish order t 1", "there is no stream order"),
+        ("publish orders t {card:4711}", "the payload is not JSON: line 1, column 2"),
+        ("publish orders t 1 --id e-2 --delay 2h", "event e-2: an event of this id waits already"),
+    ] {
+        let ran = run(&server, line).ended(1);
+        assert!(ran.err.contains(why) && !ran.err.contains("4711"), "{ran:?}");
+    }
+    assert_eq!(server.length("order"), 0);
+    let _ = run(&server, "publish refunds t 1 --new-stream").ended(0);
+    assert_eq!(server.length("refunds"), 1);
+}

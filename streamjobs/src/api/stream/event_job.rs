@@ -1,0 +1,262 @@
+//! What became of one group's job on an event.
+
+use super::error::StreamError;
+use super::group::Group;
+use super::handle::{PAGE_MAX, Stream};
+use super::pending::PendingQuery;
+use super::retries::ScheduledRetry;
+use crate::api::merge::Order;
+use crate::api::parts::Part;
+use crate::api::rows::{self, EntryRows, PreviewRows};
+use crate::api::span::AddressSpan;
+use crate::insight::view::GroupInfo;
+use crate::model::entry::{Entry, EntryAddress, EntryId};
+use crate::model::event::Envelope;
+use crate::model::name::{EventId, GroupName, StreamName};
+use crate::model::preview::{DeadLetterSummary, EntryPreview};
+use crate::store::inspect::{PendingEntry, PreviewOf};
+
+/// One group's job on an event.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct JobReport {
+    /// The group.
+    pub group: String,
+    /// Where the job is.
+    pub state: JobState,
+}
+
+/// Where a job is.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum JobState {
+    /// The group has not read the entry yet.
+    Waiting,
+    /// It was delivered and is not acknowledged: it runs, or waits for a slot or another process.
+    Pending(PendingEntry),
+    /// It waits for a retry, after a failure or a snooze.
+    Retrying(ScheduledRetry),
+    /// It is in the group's lane: a retry that was due, or a redriven dead letter.
+    Lane {
+        /// Its entry there.
+        entry: EntryAddress,
+        /// Failures recorded so far.
+        attempts: u32,
+        /// Its delivery; `None` if it waits for one.
+        pending: Option<PendingEntry>,
+    },
+    /// It is a dead letter; of several, the newest.
+    Dead(DeadLetterSummary),
+    /// The group is past the entry and has no job for it any more: it was acknowledged. The same holds
+    /// for an entry before the one at which the group began, or was moved to.
+    Done,
+    /// The server does not tell: the entry was not found, or the group has more jobs than were compared,
+    /// or some wait for their key's turn.
+    Unknown,
+}
+
+impl JobState {
+    /// One word, stable: `waiting`, `pending`, `retrying`, `lane`, `dead`, `done` or `unknown`.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Pending(_) => "pending",
+            Self::Retrying(_) => "retrying",
+            Self::Lane { .. } => "lane",
+            Self::Dead(_) => "dead",
+            Self::Done => "done",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// Whether it is known where the job is.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        !matches!(self, Self::Unknown)
+    }
+
+    /// Failures recorded so far; `None` where the server does not keep them: of a job that is done, or of
+    /// which nothing is known.
+    #[must_use]
+    pub fn attempts(&self) -> Option<u32> {
+        match self {
+            Self::Waiting | Self::Pending(_) => Some(0),
+            Self::Retrying(job) => Some(job.attempts),
+            Self::Lane { attempts, .. } => Some(*attempts),
+            Self::Dead(letter) => Some(letter.attempts),
+            Self::Done | Self::Unknown => None,
+        }
+    }
+
+    /// Its delivery, if it is delivered now.
+    #[must_use]
+    pub fn delivery(&self) -> Option<&PendingEntry> {
+        match self {
+            Self::Pending(entry) => Some(entry),
+            Self::Lane { pending, .. } => pending.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// The last known error. It may quote a payload.
+    #[must_use]
+    pub fn error(&self) -> Option<&str> {
+        match self {
+            Self::Retrying(job) => job.error.as_deref(),
+            Self::Dead(letter) => letter.error.as_deref(),
+            _ => None,
+        }
+    }
+}
+
+/// The event that is looked for, as far as it was found.
+pub(super) struct Target {
+    pub(super) id: EventId,
+    pub(super) entry: Option<EntryAddress>,
+}
+
+/// What became of the job of one group. `place` is the partition of the entry, if that is known.
+pub(super) async fn report(
+    place: &Stream,
+    info: GroupInfo,
+    target: &Target,
+) -> Result<JobReport, StreamError> {
+    let state = match GroupName::new(info.group.as_str()) {
+        Ok(name) => state(&Group::new(place.clone(), name), &info, target).await?,
+        Err(_) => JobState::Unknown,
+    };
+    Ok(JobReport { group: info.group, state })
+}
+
+async fn state(group: &Group, info: &GroupInfo, target: &Target) -> Result<JobState, StreamError> {
+    if let Some(entry) = target.entry
+        && entry.id > info.cursor
+    {
+        return Ok(JobState::Waiting);
+    }
+    // Twice, because a job that fails or is due meanwhile moves between the lists. The first time, those
+    // are left out that were empty a moment ago.
+    let counts = Counts::of(info);
+    let mut search = Search { group, target, complete: true };
+    if let Some(state) = search.look(counts).await? {
+        return Ok(state);
+    }
+    if let Some(state) = search.look(Counts::ALL).await? {
+        return Ok(state);
+    }
+    let is_told = search.complete && target.entry.is_some() && info.parked == Some(0);
+    Ok(if is_told { JobState::Done } else { JobState::Unknown })
+}
+
+/// Which lists may have the job.
+#[derive(Clone, Copy)]
+struct Counts {
+    pending: bool,
+    retrying: bool,
+    dead: bool,
+}
+
+impl Counts {
+    const ALL: Self = Self { pending: true, retrying: true, dead: true };
+
+    fn of(info: &GroupInfo) -> Self {
+        Self {
+            pending: info.pending + info.released > 0,
+            retrying: info.retrying > 0,
+            dead: info.dead_letters != Some(0),
+        }
+    }
+}
+
+struct Search<'a> {
+    group: &'a Group,
+    target: &'a Target,
+    /// Whether every list was read to its end.
+    complete: bool,
+}
+
+impl Search<'_> {
+    async fn look(&mut self, counts: Counts) -> Result<Option<JobState>, StreamError> {
+        if counts.pending
+            && let Some(entry) = self.target.entry
+            && let Some(pending) = delivery(self.group, entry).await?
+        {
+            return Ok(Some(JobState::Pending(pending)));
+        }
+        if (counts.pending || counts.retrying)
+            && let Some(state) = self.lane().await?
+        {
+            return Ok(Some(state));
+        }
+        if counts.retrying {
+            let page = self.group.retries(None, PAGE_MAX).await?;
+            self.complete &= page.next.is_none();
+            let id = Some(self.target.id.as_str());
+            let job = page.jobs.into_iter().find(|job| job.event_id.as_deref() == id);
+            if let Some(job) = job {
+                return Ok(Some(JobState::Retrying(job)));
+            }
+        }
+        if counts.dead {
+            return Ok(self.dead_letter().await?.map(JobState::Dead));
+        }
+        Ok(None)
+    }
+
+    async fn lane(&mut self) -> Result<Option<JobState>, StreamError> {
+        let key = |part: &Part| part.stream.lane_stream(&self.group.name);
+        let of = PreviewOf::Entries { value: 0 };
+        let (entries, more) = self.previews(key, of, Order::OldestFirst).await?;
+        self.complete &= !more;
+        let found = entries.into_iter().find(|entry| of_event(entry, &self.target.id));
+        let Some(found) = found else { return Ok(None) };
+        let entry = found.address();
+        let attempts = Envelope::of(self.group.stream.name(), &whole(found)).failures;
+        let pending = delivery(&self.group.lane(), entry).await?;
+        Ok(Some(JobState::Lane { entry, attempts, pending }))
+    }
+
+    async fn dead_letter(&mut self) -> Result<Option<DeadLetterSummary>, StreamError> {
+        let key = |part: &Part| part.stream.dead_stream(&self.group.name);
+        let (letters, more) = self.previews(key, PreviewOf::Letters, Order::NewestFirst).await?;
+        self.complete &= !more;
+        let mut letters = letters.into_iter().map(DeadLetterSummary::of);
+        Ok(letters.find(|letter| letter.event_id.as_ref() == Some(&self.target.id)))
+    }
+
+    /// A page of a key of the group.
+    async fn previews(
+        &self,
+        key: impl Fn(&Part) -> StreamName,
+        of: PreviewOf,
+        order: Order,
+    ) -> Result<(Vec<EntryPreview>, bool), StreamError> {
+        let (store, everything) = (&self.group.stream.store, AddressSpan::EVERYTHING);
+        let rows = self.group.stream.parts.iter().map(|part| {
+            PreviewRows::new(EntryRows::new(store, part, key(part), everything, order), of)
+        });
+        let page = rows::page(rows.collect(), order, PAGE_MAX).await;
+        page.map_err(|error| StreamError::of_part(error, "read the jobs of"))
+    }
+}
+
+/// The delivery of one entry, if it is pending.
+async fn delivery(group: &Group, entry: EntryAddress) -> Result<Option<PendingEntry>, StreamError> {
+    let before = entry.id.previous().unwrap_or(EntryId::ZERO);
+    let after = EntryAddress { id: before, partition: entry.partition };
+    let page = group.pending(PendingQuery::new().after(after).limit(1)).await?;
+    Ok(page.entries.into_iter().find(|pending| pending.id == entry.id))
+}
+
+/// A preview as an entry: its own fields are whole, and its payload is cut.
+fn whole(preview: EntryPreview) -> Entry {
+    let fields = preview.fields.into_iter().map(|field| (field.name, field.value));
+    Entry::new(preview.id, fields.collect()).in_partition(preview.partition)
+}
+
+/// Whether a preview is of an entry with this event id.
+pub(super) fn of_event(preview: &EntryPreview, id: &EventId) -> bool {
+    let field = preview.fields.iter().find(|field| field.name == "sj-id");
+    field.is_some_and(|field| field.is_whole() && field.value == id.as_str())
+}
