@@ -23,6 +23,7 @@ pub(crate) fn of(state: Shared) -> Router {
         .route("/processes", get(pages::processes::show))
         .route("/streams/{stream}", get(pages::stream::show))
         .route("/streams/{stream}/replay", get(pages::stream::replay))
+        .route("/streams/{stream}/event", get(pages::event::show))
         .route("/streams/{stream}/scheduled", get(pages::scheduled::show))
         .route("/streams/{stream}/scheduled/cancel", post(actions::scheduled::cancel))
         .route("/streams/{stream}/scheduled/run-now", post(actions::scheduled::run_now))

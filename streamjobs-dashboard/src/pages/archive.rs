@@ -16,6 +16,7 @@ use crate::form::Fields;
 use crate::format::{self, Counted, Untrusted};
 use crate::layout::{Button, View, button, empty, token};
 use crate::live;
+use crate::pages::event_link;
 use crate::pages::retries::error;
 use crate::request::RequestContext;
 use crate::state::State;
@@ -246,6 +247,15 @@ fn redrives_table(ctx: &RequestContext, redrives: &[Redrive]) -> Markup {
     }
 }
 
+/// The event of a letter, which leads to its page if this dashboard shows the stream.
+fn event_of(ctx: &RequestContext, letter: &ArchivedLetter) -> Markup {
+    let id = letter.event_id.as_deref();
+    match ctx.state.stream(&letter.stream) {
+        Ok(_) => event_link::link(ctx, &letter.stream, id, letter.origin.map(Into::into)),
+        Err(_) => html! { (Untrusted(id.unwrap_or("unknown"))) },
+    }
+}
+
 fn redrive_state(state: RedriveState) -> &'static str {
     match state {
         RedriveState::Running => "running or interrupted",
@@ -290,7 +300,7 @@ async fn one_view(ctx: &RequestContext, id: &str) -> Result<View, Fault> {
             dt { "Error" } dd { (error(ctx, letter.error.as_deref())) }
             dt { "Kind" } dd { a href=(ctx.base.with_query(&["archive"], &[("fingerprint", &letter.fingerprint)])) { code { (letter.fingerprint) } } }
             dt { "Attempts" } dd { (letter.attempts) " failed; delivered " (letter.deliveries) " times" }
-            dt { "Event id" } dd { (Untrusted(letter.event_id.as_deref().unwrap_or("unknown"))) }
+            dt { "Event id" } dd { (event_of(ctx, &letter)) }
             dt { "Original entry" } dd { (letter.origin.map_or("unknown".into(), |origin| origin.to_string())) ", " (when(letter.published_at)) }
             dt { "Consumer" } dd { (Untrusted(letter.consumer.as_deref().unwrap_or("unknown"))) }
             dt { "First delivered" } dd { (when(letter.first_delivery)) }

@@ -7,6 +7,7 @@ use axum::response::Response;
 use maud::{Markup, html};
 use streamjobs::dead_letter::DeadLetterSummary;
 use streamjobs::stream::EntryAddress;
+use streamjobs::{EntryId, EventId};
 
 use crate::access::Action;
 use crate::fault::Fault;
@@ -14,8 +15,8 @@ use crate::form::{Fields, GroupQuery};
 use crate::format::{self, Untrusted};
 use crate::layout::{Button, View, button, empty, token};
 use crate::live;
-use crate::pages::group;
 use crate::pages::retries::error;
+use crate::pages::{event_link, group};
 use crate::request::RequestContext;
 
 pub(crate) async fn show(ctx: RequestContext, asked: GroupQuery) -> Response {
@@ -185,7 +186,7 @@ fn list(
                 div.scroll { table {
                     thead { tr {
                         @if may { th { input type="checkbox" data-all="id" aria-label="Select all letters on this page"; } }
-                        th { "Letter" } th { "Dead-lettered" } th { "Reason" } th { "Type" } th.number { "Attempts" } th.number { "Payload" } th { "Error" }
+                        th { "Letter" } th { "Dead-lettered" } th { "Event" } th { "Reason" } th { "Type" } th.number { "Attempts" } th.number { "Payload" } th { "Error" }
                     } }
                     tbody { @for letter in letters { (row(ctx, stream, group, letter, may)) } }
                 } }
@@ -207,6 +208,7 @@ fn row(
             @if may { td { input type="checkbox" name="id" value=(id) aria-label={ "Letter " (id) }; } }
             td.id { a href=(ctx.base.to(&below(stream, group, &id))) { (id) } }
             td { (format::moment(letter.id.milliseconds())) }
+            td.id { (event_link(ctx, stream, letter.event_id.as_ref(), letter.origin, letter.partition)) }
             td { span.state.bad { (letter.reason.as_str()) } }
             td { (Untrusted(letter.event_type.as_deref().unwrap_or("unknown"))) }
             td.number { (letter.attempts) }
@@ -214,6 +216,18 @@ fn row(
             td { (error(ctx, letter.error.as_deref())) }
         }
     }
+}
+
+/// The event of a letter, by its published entry where that is known.
+fn event_link(
+    ctx: &RequestContext,
+    stream: &str,
+    id: Option<&EventId>,
+    origin: Option<EntryId>,
+    partition: Option<u16>,
+) -> Markup {
+    let entry = origin.map(|id| EntryAddress { id, partition });
+    event_link::link(ctx, stream, id.map(EventId::as_str), entry)
 }
 
 /// One letter with all its details.
@@ -248,7 +262,7 @@ async fn one_view(ctx: &RequestContext, (stream, name, id): &LetterPath) -> Resu
             dt { "Attempts" } dd { (letter.attempts) " failed; delivered " (letter.delivery_count) " times" }
             dt { "Original entry" } dd { (letter.origin.map_or_else(unknown, |id| id.to_string())) }
             dt { "Last entry" } dd { (letter.entry_id.map_or_else(unknown, |id| id.to_string())) }
-            dt { "Event id" } dd { (Untrusted(letter.event_id.as_ref().map_or("unknown", |id| id.as_str()))) }
+            dt { "Event id" } dd { (event_link(ctx, stream, letter.event_id.as_ref(), letter.origin, id.partition)) }
             dt { "Consumer" } dd { (Untrusted(letter.consumer.as_deref().unwrap_or("unknown"))) }
             dt { "First delivered" } dd { (letter.first_delivery.map_or_else(unknown, format::moment)) }
             dt { "Last delivered" } dd { (letter.last_delivery.map_or_else(unknown, format::moment)) }

@@ -4,6 +4,8 @@ pub(crate) mod alerts;
 #[cfg(feature = "postgres")]
 pub(crate) mod archive;
 pub(crate) mod dead;
+pub(crate) mod event;
+pub(crate) mod event_link;
 pub(crate) mod group;
 pub(crate) mod overview;
 pub(crate) mod partitions;

@@ -12,7 +12,7 @@ use crate::form::{Fields, GroupQuery};
 use crate::format::{self, Untrusted};
 use crate::layout::{View, empty, token};
 use crate::live;
-use crate::pages::group;
+use crate::pages::{event_link, group};
 use crate::request::RequestContext;
 
 pub(crate) async fn show(ctx: RequestContext, asked: GroupQuery) -> Response {
@@ -128,7 +128,7 @@ fn entries(
                         @if may { th { input type="checkbox" data-all="id" aria-label="Select all entries on this page"; } }
                         th { "Entry" } th { "Consumer" } th.number { "Idle" } th.number { "Deliveries" } th { "Progress" }
                     } }
-                    tbody { @for entry in &page.entries { (row(entry, may)) } }
+                    tbody { @for entry in &page.entries { (row(ctx, stream, entry, may, in_lane)) } }
                 } }
             }
         }
@@ -163,12 +163,19 @@ fn actions(
     }
 }
 
-fn row(entry: &PendingEntry, may: bool) -> Markup {
+fn row(
+    ctx: &RequestContext,
+    stream: &str,
+    entry: &PendingEntry,
+    may: bool,
+    in_lane: bool,
+) -> Markup {
     let id = entry.address().to_string();
     html! {
         tr id={ "p-" (id) } data-entry=(id) {
             @if may { td { input type="checkbox" name="id" value=(id) aria-label={ "Entry " (id) }; } }
-            td.id { (id) }
+            // The lane has ids of its own.
+            td.id { @if in_lane { (id) } @else { a href=(event_link::link_of(ctx, stream, &id)) title="What became of this event" { (id) } } }
             td.id { @if entry.consumer.is_empty() { span.unknown { "released" } } @else { (Untrusted(&entry.consumer)) } }
             td.number { (entry.idle.map_or("–".into(), format::span)) }
             td.number { (format::count(entry.delivery_count)) }

@@ -2,7 +2,7 @@
 
 use axum::response::Response;
 use maud::{Markup, html};
-use streamjobs::stream::{RetryCursor, ScheduledRetry};
+use streamjobs::stream::{EntryAddress, RetryCursor, ScheduledRetry};
 
 use crate::access::Action;
 use crate::fault::Fault;
@@ -10,7 +10,7 @@ use crate::form::GroupQuery;
 use crate::format::{self, Untrusted};
 use crate::layout::{View, empty, token};
 use crate::live;
-use crate::pages::group;
+use crate::pages::{event_link, group};
 use crate::payload::cut;
 use crate::request::RequestContext;
 
@@ -38,7 +38,7 @@ async fn view(ctx: &RequestContext, asked: &GroupQuery) -> Result<View, Fault> {
                         button type="submit" formaction=(ctx.base.to(&[&path[..], &["run-now"]].concat())) { "Run selected now" }
                     }
                 }
-                (table(ctx, &page.jobs))
+                (table(ctx, stream, &page.jobs))
             }
             @if let Some(next) = &page.next {
                 p.more { a rel="next" href=(ctx.base.with_query(&path, &[("after", &next.to_string())])) { "Next page" } }
@@ -48,7 +48,7 @@ async fn view(ctx: &RequestContext, asked: &GroupQuery) -> Result<View, Fault> {
     Ok(View { title: "Retries".to_owned(), trail: group::trail_below(ctx, stream, name), body })
 }
 
-fn table(ctx: &RequestContext, jobs: &[ScheduledRetry]) -> Markup {
+fn table(ctx: &RequestContext, stream: &str, jobs: &[ScheduledRetry]) -> Markup {
     let may = ctx.access.may(Action::RunNow);
     html! {
         div.scroll { table {
@@ -63,7 +63,7 @@ fn table(ctx: &RequestContext, jobs: &[ScheduledRetry]) -> Markup {
                         @if job.due_in.is_zero() { "now" } @else { "in " (format::span(job.due_in)) }
                     }
                     td { (Untrusted(job.event_type.as_deref().unwrap_or("unknown"))) }
-                    td.id { (Untrusted(job.event_id.as_deref().unwrap_or("unknown"))) }
+                    td.id { (event_link::link(ctx, stream, job.event_id.as_deref(), entry_of(job))) }
                     td.number { (job.attempts) }
                     td { (error(ctx, job.error.as_deref())) }
                     td.id { (job.origin.map_or("unknown".into(), |origin| origin.to_string())) }
@@ -71,6 +71,11 @@ fn table(ctx: &RequestContext, jobs: &[ScheduledRetry]) -> Markup {
             } }
         } }
     }
+}
+
+/// The entry that was published.
+fn entry_of(job: &ScheduledRetry) -> Option<EntryAddress> {
+    job.origin.map(|id| EntryAddress { id, partition: job.id.partition() })
 }
 
 /// An error, which is hidden without permission to see payloads because it may quote one.

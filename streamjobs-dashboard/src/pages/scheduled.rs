@@ -11,6 +11,7 @@ use crate::form::Fields;
 use crate::format::{self, Untrusted};
 use crate::layout::{View, empty, token};
 use crate::live;
+use crate::pages::event_link;
 use crate::request::RequestContext;
 
 pub(crate) async fn show(
@@ -49,7 +50,7 @@ async fn view(ctx: &RequestContext, (stream, asked): &(String, Fields)) -> Resul
                         button type="submit" formaction=(to("cancel")) { "Cancel selected" }
                     }
                 }
-                (table(ctx, &page.events))
+                (table(ctx, stream, &page.events))
             }
             @if let Some(next) = &page.next {
                 p.more { a rel="next" href=(ctx.base.with_query(&path, &[("after", &next.to_string())])) { "Next page" } }
@@ -63,7 +64,7 @@ async fn view(ctx: &RequestContext, (stream, asked): &(String, Fields)) -> Resul
     Ok(View { title: "Scheduled".to_owned(), trail, body })
 }
 
-fn table(ctx: &RequestContext, events: &[ScheduledEvent]) -> Markup {
+fn table(ctx: &RequestContext, stream: &str, events: &[ScheduledEvent]) -> Markup {
     let may = ctx.access.may(Action::RunNow) || ctx.access.may(Action::CancelScheduled);
     html! {
         div.scroll { table {
@@ -78,7 +79,7 @@ fn table(ctx: &RequestContext, events: &[ScheduledEvent]) -> Markup {
                         @if event.due_in.is_zero() { "now" } @else { "in " (format::span(event.due_in)) }
                     }
                     td { (Untrusted(event.event_type.as_deref().unwrap_or("unknown"))) }
-                    td.id { (Untrusted(event.id.as_str())) }
+                    td.id { (event_link::link(ctx, stream, Some(event.id.as_str()), None)) }
                     td { (Untrusted(event.key.as_deref().unwrap_or("–"))) }
                     td.number { (format::size(event.bytes)) }
                 }

@@ -11,7 +11,7 @@ use crate::form::Fields;
 use crate::format::{self, Untrusted};
 use crate::layout::{View, empty};
 use crate::live;
-use crate::pages::{overview, partitions};
+use crate::pages::{event_link, overview, partitions};
 use crate::payload::SHOWN_MAX;
 use crate::request::RequestContext;
 
@@ -50,6 +50,8 @@ async fn view(ctx: &RequestContext, name: &str) -> Result<View, Fault> {
         h2 { "Groups" }
         @if let Some(found) = sampled { (overview::groups(&ctx.base, name, &snapshot, found)) }
         (partitions::table(&parts))
+        h2 { "Find an event" }
+        (event_link::search(ctx, name, ""))
         h2 { "Replay" }
         (replay_form(ctx, name, &Fields::default()))
         h2 { "Newest entries" }
@@ -91,6 +93,7 @@ async fn replay_view(
         div data-still {}
         h1 { "History of " (Untrusted(name)) }
         p.soft { "Reading the history does not change any group and does not run handlers." }
+        (event_link::search(ctx, name, ""))
         (replay_form(ctx, name, asked))
         @if found.is_empty() {
             (empty("No entries in this range."))
@@ -150,7 +153,8 @@ fn entries(ctx: &RequestContext, stream: &str, entries: &[EntryPreview]) -> Mark
                     thead { tr { th { "Entry" } th { "Added" } th { "Type and fields" } } }
                     tbody { @for entry in entries {
                         tr id={ "e-" (entry.address()) } {
-                            td.id { (entry.address().to_string()) }
+                            @let id = entry.address().to_string();
+                            td.id { a href=(event_link::link_of(ctx, stream, &id)) title="What became of this event" { (id) } }
                             td { (format::moment(entry.id.milliseconds())) }
                             td {
                                 details {

@@ -20,6 +20,12 @@ const PAGES: [&str; 13] = [
     "/jobs/streams/orders/groups/work/dead",
 ];
 
+/// Pages that compare up to a thousand rows of each list.
+const SEARCHES: [&str; 2] = [
+    "/jobs/streams/orders/event?id=nothing",
+    "/jobs/streams/orders/event?id=0199a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b",
+];
+
 /// How often the server ran each command, those in scripts included.
 fn calls(site: &Site) -> BTreeMap<String, u64> {
     let info = site.server.query::<String>(&["INFO", "commandstats"]);
@@ -73,6 +79,25 @@ async fn the_requests_of_a_page_do_not_grow_with_the_data() {
     assert!(site.get(&format!("{GROUP}/pending?limit=100000")).await.text.len() < 200_000);
 }
 
+#[tokio::test]
+async fn the_requests_of_a_search_for_an_event_do_not_grow_with_the_data() {
+    let mut site = fresh(Site::start().await);
+    fill(&site, 1_500, 300);
+    let mut few = Vec::new();
+    for path in SEARCHES {
+        few.push(calls_of(&site, path).await);
+    }
+    fill(&site, 30_000, 20_000);
+    for (path, few) in SEARCHES.into_iter().zip(few) {
+        site = fresh(site);
+        let many = calls_of(&site, path).await;
+        assert_eq!(many, few, "{path}");
+        // Most of them run within a few scripts.
+        assert!(many.values().sum::<u64>() < 1_700, "{path}: {many:?}");
+        assert!(many["evalsha"] < 15, "{path}: {many:?}");
+    }
+}
+
 /// Sixty payloads of a megabyte: a page that moved those that it does not show would have 10 MB or more.
 #[tokio::test]
 async fn the_bytes_of_a_page_do_not_grow_with_the_payloads() {
@@ -83,7 +108,7 @@ async fn the_bytes_of_a_page_do_not_grow_with_the_payloads() {
         site.store_dead_letter(&format!("order {number} failed"), &payload);
     }
     site.deliver("ghost", 5);
-    for path in PAGES {
+    for path in PAGES.into_iter().chain(SEARCHES) {
         site = fresh(site);
         let before = bytes_sent(&site);
         let page = site.get(path).await;

@@ -16,6 +16,7 @@ mod archive;
 mod bounded;
 mod browser;
 mod driver;
+mod event;
 mod live;
 mod pages;
 mod partitions;

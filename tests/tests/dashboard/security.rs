@@ -12,7 +12,7 @@ use tower::ServiceExt as _;
 use crate::site::{GROUP, Site, body, form};
 
 /// Every address of a page.
-const PAGES: [&str; 14] = [
+const PAGES: [&str; 15] = [
     "/jobs",
     "/jobs/overview",
     "/jobs/alerts",
@@ -20,6 +20,7 @@ const PAGES: [&str; 14] = [
     "/jobs/assets/dashboard.js",
     "/jobs/streams/orders",
     "/jobs/streams/orders/replay",
+    "/jobs/streams/orders/event?id=a",
     "/jobs/streams/orders/scheduled",
     "/jobs/streams/orders/schedules",
     "/jobs/streams/orders/groups/work",

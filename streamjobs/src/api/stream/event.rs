@@ -30,7 +30,8 @@ pub struct EventReport {
     pub entry: Option<EntryAddress>,
     /// The trace in which it was published, as 32 hexadecimal digits.
     pub trace_id: Option<String>,
-    /// It waits until it is due, and has no jobs yet.
+    /// It waits until it is due, and has no jobs yet; looked for among the 1,000 that are due first, if
+    /// there is no entry.
     pub scheduled: Option<ScheduledEvent>,
     /// Marks that cancel its jobs.
     pub cancelled: Vec<CancelledEvent>,
@@ -109,8 +110,13 @@ impl Stream {
     ) -> Result<EventReport, StreamError> {
         let since = published_at(&event_id).map_or(0, |at| at.saturating_sub(BEFORE));
         let cancelled = self.cancelled(since, PAGE_MAX).await?.into_iter();
-        let scheduled = ScheduledEvents::reading(&self.store, &self.parts);
-        let scheduled = scheduled.list(None, PAGE_MAX).await?.events.into_iter();
+        let scheduled = match entry {
+            Some(_) => Vec::new(),
+            None => {
+                let scheduled = ScheduledEvents::reading(&self.store, &self.parts);
+                scheduled.list(None, PAGE_MAX).await?.events
+            }
+        };
         let address = entry.as_ref().map(Entry::address);
         let place = address.map_or_else(|| Ok(self.clone()), |entry| self.partition_of(entry))?;
         let (mut jobs, mut groups_left) = (Vec::new(), 0);

@@ -1,0 +1,177 @@
+//! One event: its entry, and the job of each group on it.
+
+use axum::extract::{Path, Query};
+use axum::response::Response;
+use maud::{Markup, html};
+use streamjobs::EventId;
+use streamjobs::stream::{EntryAddress, EventReport, JobReport, JobState, PendingEntry};
+
+use crate::fault::Fault;
+use crate::form::Fields;
+use crate::format::{self, Untrusted};
+use crate::layout::{View, empty};
+use crate::live;
+use crate::pages::event_link::search;
+use crate::pages::retries::error;
+use crate::request::RequestContext;
+
+pub(crate) async fn show(
+    ctx: RequestContext,
+    Path(name): Path<String>,
+    Query(asked): Query<Vec<(String, String)>>,
+) -> Response {
+    let asked = (name, Fields(asked));
+    live::render_or_follow(ctx, asked, |ctx, asked| Box::pin(view(ctx, asked))).await
+}
+
+async fn view(ctx: &RequestContext, (name, asked): &(String, Fields)) -> Result<View, Fault> {
+    let id = asked.get("id").unwrap_or_default();
+    let report = match id.is_empty() {
+        true => None,
+        false => Some(find(ctx, name, id, asked.id("entry")?).await?),
+    };
+    let body = html! {
+        // A search costs more than other pages, so it is not repeated while the page is open.
+        div data-still {}
+        h1 { "Event " (Untrusted(id)) }
+        (search(ctx, name, id))
+        @match &report {
+            None => { (empty("Give an event id, or the id of an entry.")) },
+            Some(report) if !report.is_known() => { (unknown(report)) },
+            Some(report) => { (known(ctx, name, report)) },
+        }
+    };
+    let trail = vec![
+        ("Overview".to_owned(), ctx.base.root()),
+        (name.clone(), ctx.base.to(&["streams", name])),
+    ];
+    Ok(View { title: "Event".to_owned(), trail, body })
+}
+
+/// By its entry, if that is given or the id is one, or else by its event id.
+async fn find(
+    ctx: &RequestContext,
+    name: &str,
+    id: &str,
+    entry: Option<EntryAddress>,
+) -> Result<EventReport, Fault> {
+    let stream = ctx.state.stream(name)?;
+    let is_given = entry.is_some();
+    if let Some(entry) = entry.or_else(|| id.parse::<EntryAddress>().ok())
+        && let Some(report) = stream.event_of(entry).await?
+        && (!is_given || report.event_id.as_str() == id)
+    {
+        return Ok(report);
+    }
+    let id = EventId::new(id).map_err(|_| Fault::bad_request("Invalid event id."))?;
+    Ok(stream.event(&id).await?)
+}
+
+fn unknown(report: &EventReport) -> Markup {
+    html! {
+        (empty("Nothing is known of this event."))
+        p.soft {
+            @if report.searched {
+                "The whole stream was searched. "
+            } @else {
+                "The newest 1,000 entries were searched, and 1,000 around the time at which a generated id was made. "
+            }
+            "Of each group, up to 1,000 retries, dead letters and entries of its lane were compared. An event that \
+             has been done and trimmed leaves nothing behind. With the id of its entry, an event is found at once."
+        }
+    }
+}
+
+fn known(ctx: &RequestContext, name: &str, report: &EventReport) -> Markup {
+    html! {
+        dl.fields {
+            dt { "Event id" } dd #event-id { (Untrusted(report.event_id.as_str())) }
+            dt { "Type" } dd { (Untrusted(report.event_type.as_deref().unwrap_or("unknown"))) }
+            dt { "Entry" } dd #entry { (entry(ctx, name, report)) }
+            dt { "Trace" } dd #trace { (report.trace_id.as_deref().unwrap_or("none")) }
+            dt { "Scheduled" } dd #scheduled {
+                @match &report.scheduled {
+                    Some(event) => { "due " (format::moment(event.due)) },
+                    None => { "no" },
+                }
+            }
+            dt { "Cancelled" } dd #cancelled {
+                @if report.cancelled.is_empty() { "no" }
+                @for mark in &report.cancelled {
+                    (Untrusted(mark.group.as_deref().unwrap_or("all groups"))) " at " (format::moment(mark.at)) " "
+                }
+            }
+        }
+        h2 { "Jobs" }
+        @if report.jobs.is_empty() {
+            (empty("No group reads this stream yet."))
+        } @else {
+            (jobs(ctx, name, report))
+        }
+        @if report.groups_left > 0 { p.soft { (report.groups_left) " more groups were not asked." } }
+    }
+}
+
+/// The entry, which leads to its payload.
+fn entry(ctx: &RequestContext, name: &str, report: &EventReport) -> Markup {
+    let Some(entry) = report.entry else {
+        return html! { span.unknown { "not found in the stream" } };
+    };
+    let id = entry.to_string();
+    let query = [("start", &*id), ("end", &*id)];
+    html! {
+        a href=(ctx.base.with_query(&["streams", name, "replay"], &query)) { (id) }
+        " " (format::moment(entry.id.milliseconds()))
+    }
+}
+
+fn jobs(ctx: &RequestContext, name: &str, report: &EventReport) -> Markup {
+    html! {
+        div.scroll { table {
+            thead { tr {
+                th { "Group" } th { "Job" } th.number { "Failures" } th { "Where" } th { "Last error" }
+            } }
+            tbody { @for job in &report.jobs {
+                tr data-group=(Untrusted(&job.group)) data-state=(job.state.as_str()) {
+                    td { a href=(ctx.base.to(&["streams", name, "groups", &job.group])) { (Untrusted(&job.group)) } }
+                    td { (job.state.as_str()) }
+                    td.number { (job.state.attempts().map_or("–".into(), |count| count.to_string())) }
+                    td { (place(ctx, name, job)) }
+                    td { @if job.state.error().is_some() { (error(ctx, job.state.error())) } }
+                }
+            } }
+        } }
+    }
+}
+
+/// Where a job is, with a link to the list that shows it.
+fn place(ctx: &RequestContext, name: &str, job: &JobReport) -> Markup {
+    let list = |list: &str| ctx.base.to(&["streams", name, "groups", &job.group, list]);
+    match &job.state {
+        JobState::Waiting => html! { "not read by the group yet" },
+        JobState::Pending(pending) => html! { a href=(list("pending")) { (delivery(pending)) } },
+        JobState::Lane { pending: Some(pending), .. } => {
+            html! { "in the lane: " (delivery(pending)) }
+        }
+        JobState::Lane { .. } => html! { "in the lane, waits for a process" },
+        JobState::Retrying(retry) => html! {
+            a href=(list("retries")) { "due " (format::moment(retry.due)) }
+        },
+        JobState::Dead(letter) => {
+            let id = letter.address().to_string();
+            let path = ["streams", name, "groups", &job.group, "dead", &id];
+            html! { a href=(ctx.base.to(&path)) { "dead letter " (id) } ", " (letter.reason.as_str()) }
+        }
+        JobState::Done => html! { "acknowledged, or before the group's beginning" },
+        _ => html! { span.unknown { "the server does not tell" } },
+    }
+}
+
+fn delivery(entry: &PendingEntry) -> Markup {
+    html! {
+        @if entry.consumer.is_empty() { "released" } @else { (Untrusted(&entry.consumer)) }
+        ", delivered " (entry.delivery_count) " times"
+        @if let Some(idle) = entry.idle { ", idle for " (format::span(idle)) }
+        @if let Some(progress) = &entry.progress { ", " (Untrusted(&progress.to_string())) }
+    }
+}
