@@ -1,5 +1,6 @@
 //! The command line `streamjobs`: inspects and manages streams, groups and dead letters.
 
+mod about;
 mod action;
 mod arguments;
 mod cancel;
@@ -56,6 +57,9 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<Exit, Failure> {
+    if let Command::About(command) = &arguments.command {
+        return about::run(command);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut output = Output::new(arguments.json);
     if let Command::Doctor(command) = &arguments.command
@@ -66,6 +70,7 @@ fn run(arguments: Arguments) -> Result<Exit, Failure> {
     runtime.block_on(async {
         let client = connect::client(&arguments).await?;
         let exit = match arguments.command {
+            Command::About(command) => about::run(&command)?,
             Command::Doctor(command) => doctor::run(&client, &command, &mut output).await?,
             Command::Inspect(command) => inspect::run(&client, command, &mut output).await?,
             Command::Event(command) => event::run(&client, command, &mut output).await?,

@@ -1,5 +1,6 @@
 //! The arguments of the command line: one file for each family of commands.
 
+mod about;
 mod cancel;
 mod dead;
 mod entries;
@@ -19,6 +20,7 @@ use std::fmt;
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use streamjobs::{GroupName, StreamName};
 
+pub(crate) use self::about::About;
 pub(crate) use self::cancel::{CancelIds, CancelList, Cancels};
 pub(crate) use self::dead::{Dead, DeadChange, DeadList};
 pub(crate) use self::entries::{Chosen, Claim, Entries, HandOver, RemoveConsumer};
@@ -60,7 +62,7 @@ impl Command {
     /// The stream that the command is about.
     pub(crate) fn stream(&self) -> Option<&StreamName> {
         let queue = match self {
-            Self::Doctor(_) => return None,
+            Self::Doctor(_) | Self::About(_) => return None,
             Self::Inspect(Inspect::Info(one) | Inspect::Groups(one)) => return Some(&one.stream),
             Self::Event(Events::Show(command)) => return Some(&command.stream),
             Self::Publish(command) => return Some(&command.stream),
@@ -107,6 +109,8 @@ pub(crate) enum Command {
     Unique(Unique),
     #[command(subcommand)]
     Rate(Rates),
+    #[command(flatten)]
+    About(About),
 }
 
 /// Check the server, or each node of a cluster: version, eviction, persistence, limits, permissions.
@@ -176,6 +180,10 @@ Exit codes:
   1  failure: the server cannot be reached, or refuses
   2  wrong arguments
   3  a problem was found, something was not done, or --yes is needed
+
+Completions for a shell, and manual pages:
+  streamjobs completions bash > /etc/bash_completion.d/streamjobs
+  streamjobs man --folder /usr/local/share/man/man1
 
 Example:
   streamjobs --url redis://127.0.0.1:6379 doctor";

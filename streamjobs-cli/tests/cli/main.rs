@@ -9,6 +9,7 @@
     reason = "tests report problems by failing"
 )]
 
+mod about;
 mod access;
 mod cancel;
 mod dead;
